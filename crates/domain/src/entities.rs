@@ -1,0 +1,29 @@
+//! Entities: the users of a service, each known by an identity that the customer chose.
+
+use crate::paging::{Listed, Position, position};
+use crate::sids::{AccountSid, EntitySid, ServiceSid};
+use crate::text::Identity;
+use crate::time::Timestamp;
+
+/// One user within one service. It has no fields to change: it exists, and its factors hang on it.
+#[derive(Clone, Debug)]
+pub struct Entity {
+    /// `YE…`
+    pub sid: EntitySid,
+    /// The owner.
+    pub account_sid: AccountSid,
+    /// The service.
+    pub service_sid: ServiceSid,
+    /// The customer's name for the user.
+    pub identity: Identity,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Equal to `created_at`, since nothing can change.
+    pub updated_at: Timestamp,
+}
+
+impl Listed for Entity {
+    fn position(&self) -> Position {
+        position(self.sid, self.created_at)
+    }
+}

@@ -1,0 +1,74 @@
+//! How a request parameter becomes a value.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// A value that is parsed from the text of one request parameter, once, at the edge.
+pub trait Parameter: Sized {
+    /// Parses the decoded text of the parameter.
+    ///
+    /// # Errors
+    /// [`Expected`] says what would have been accepted, in words that follow the parameter's name.
+    fn from_parameter(text: &str) -> Result<Self, Expected>;
+}
+
+/// What a parameter should have been, worded to follow its name: `must be true or false`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected(Cow<'static, str>);
+
+impl Expected {
+    /// An expectation in the form `must …`.
+    pub fn new(words: impl Into<Cow<'static, str>>) -> Self {
+        Self(words.into())
+    }
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Parameter for bool {
+    fn from_parameter(text: &str) -> Result<Self, Expected> {
+        if text.eq_ignore_ascii_case("true") {
+            Ok(true)
+        } else if text.eq_ignore_ascii_case("false") {
+            Ok(false)
+        } else {
+            Err(Expected::new("must be true or false"))
+        }
+    }
+}
+
+impl Parameter for String {
+    fn from_parameter(text: &str) -> Result<Self, Expected> {
+        Ok(text.to_owned())
+    }
+}
+
+/// A whole number between `MIN` and `MAX`, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Bounded<const MIN: i64, const MAX: i64>(i64);
+
+impl<const MIN: i64, const MAX: i64> Bounded<MIN, MAX> {
+    /// The number, if it lies within the bounds.
+    pub const fn new(value: i64) -> Option<Self> {
+        if value >= MIN && value <= MAX { Some(Self(value)) } else { None }
+    }
+
+    /// The number itself.
+    pub const fn get(self) -> i64 {
+        self.0
+    }
+}
+
+impl<const MIN: i64, const MAX: i64> Parameter for Bounded<MIN, MAX> {
+    fn from_parameter(text: &str) -> Result<Self, Expected> {
+        text.parse()
+            .ok()
+            .and_then(Self::new)
+            .ok_or_else(|| Expected::new(format!("must be a whole number from {MIN} to {MAX}")))
+    }
+}

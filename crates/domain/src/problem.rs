@@ -1,0 +1,155 @@
+//! What a caller did wrong, in the API's own numbers and words.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::parameter::Expected;
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $code:literal, $title:literal;)*) => {
+        /// The error codes that this server answers (protocol 04). Their HTTP status is in `api::error`,
+        /// their causes and remedies in `docs/errors.md`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Code {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Code {
+            /// Every code there is, in the order of the list above.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// The number that clients see.
+            pub const fn number(self) -> u32 {
+                match self { $(Self::$name => $code,)* }
+            }
+
+            /// The message when there is nothing more particular to say.
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$name => $title,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// A required parameter is not there.
+    MissingParameter = 20001, "Missing required parameter";
+    /// A service's friendly name is missing its length or has control characters.
+    InvalidFriendlyName = 20002, "Invalid FriendlyName";
+    /// No credentials, or bad ones.
+    Authenticate = 20003, "Authenticate";
+    /// The path exists, the method does not.
+    MethodNotAllowed = 20004, "Method not allowed";
+    /// `PageSize` over 1000.
+    PageSizeTooLarge = 20007, "Page size too large: PageSize must be at most 1000";
+    /// Good credentials of a kind that may not do this.
+    Forbidden = 20403, "These credentials do not permit this request; use the account's or an API key's";
+    /// Nothing of this name that the caller may see.
+    NotFound = 20404, "The requested resource was not found";
+    /// The request did not arrive in time.
+    RequestTimeout = 20408, "The request took too long to arrive";
+    /// The body is larger than 64 KiB.
+    PayloadTooLarge = 20413, "The request body is larger than 64 KiB";
+    /// The request line is too long.
+    UriTooLong = 20414, "The request's address is too long";
+    /// The body is not a form.
+    UnsupportedMediaType = 20415, "Send parameters as application/x-www-form-urlencoded";
+    /// Too many requests.
+    TooManyRequests = 20429, "Too many requests";
+    /// A bug or a broken disk: the cause is in the log, under the request id.
+    Internal = 20500, "Internal server error";
+    /// The database is out of reach or the server is stopping.
+    Unavailable = 20503, "Service unavailable: try again shortly";
+    /// An entity of that identity exists in the service.
+    EntityExists = 60301, "Entity already exists";
+    /// `Identity` or `FactorType` of an access token is missing.
+    AccessTokenParameters = 60305, "Access Token parameters are invalid";
+    /// A parameter has a value that it can't have.
+    InvalidRequest = 60306, "Invalid Request";
+    /// The signature of the factor's own sid does not hold.
+    FactorVerificationFailed = 60311, "Factor verification failed";
+    /// An access token that was made for another identity, service or factor type.
+    UnauthorizedFactorCreation = 60313, "Unauthorized factor creation";
+    /// `Binding.PublicKey` or `Binding.Alg` can't be used.
+    InvalidBinding = 60314, "Factors binding format is invalid";
+    /// The twenty-first push factor.
+    TooManyFactors = 60315, "Reached max limit of 20 push Factors associated per Entity";
+    /// The entity already has a factor with that public key.
+    FactorExists = 60317, "Factor already exists";
+    /// Only verified factors can be challenged.
+    FactorUnverified = 60318, "Factor is unverified";
+    /// Somebody was faster.
+    ChallengeResponded = 60322, "Challenge already responded";
+    /// Too late.
+    ChallengeExpired = 60323, "Challenge expired";
+    /// The signed answer does not hold.
+    ChallengeVerificationFailed = 60324, "Challenge verification failed";
+    /// A factor type that this server does not serve.
+    FactorTypeNotServed = 60369, "Factor type invalid or not provided";
+}
+
+impl Code {
+    /// The page that explains this code, as every error body carries it.
+    pub fn more_info(self) -> String {
+        format!("https://www.twilio.com/docs/errors/{}", self.number())
+    }
+}
+
+/// A refusal that is the caller's to mend: a code, and a sentence that says what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    code: Code,
+    message: Cow<'static, str>,
+}
+
+impl Problem {
+    /// A problem that its title explains.
+    pub const fn new(code: Code) -> Self {
+        Self { code, message: Cow::Borrowed(code.title()) }
+    }
+
+    /// A problem whose title is followed by what to do about it.
+    pub fn with(code: Code, advice: impl fmt::Display) -> Self {
+        Self { code, message: format!("{}: {advice}", code.title()).into() }
+    }
+
+    /// `parameter` was not sent.
+    pub fn missing(parameter: &str) -> Self {
+        let message = format!("Missing required parameter {parameter} in the post body").into();
+        Self { code: Code::MissingParameter, message }
+    }
+
+    /// `parameter` was sent with a value that it can't have.
+    pub fn invalid(parameter: &str, expected: &Expected) -> Self {
+        Self::with(Code::InvalidRequest, format_args!("{parameter} {expected}"))
+    }
+
+    /// There is nothing here that the caller may see. The HTTP layer puts the path into the message.
+    pub const fn not_found() -> Self {
+        Self::new(Code::NotFound)
+    }
+
+    /// Which problem it is.
+    pub const fn code(&self) -> Code {
+        self.code
+    }
+
+    /// What to tell the caller.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl From<Code> for Problem {
+    fn from(code: Code) -> Self {
+        Self::new(code)
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.code.number(), self.message)
+    }
+}
+
+impl std::error::Error for Problem {}

@@ -1,0 +1,172 @@
+//! Texts with rules: identities, friendly names, and JSON objects of strings.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::parameter::{Expected, Parameter};
+
+/// A text of `MIN` to `MAX` characters (Unicode scalar values) without control characters.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Text<const MIN: usize, const MAX: usize>(String);
+
+impl<const MIN: usize, const MAX: usize> Text<MIN, MAX> {
+    /// The text itself.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// A text that was parsed before, as it comes back from the database.
+    pub const fn from_stored(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl<const MIN: usize, const MAX: usize> Parameter for Text<MIN, MAX> {
+    fn from_parameter(text: &str) -> Result<Self, Expected> {
+        let length = text.chars().count();
+        if length < MIN || length > MAX {
+            return Err(Expected::new(format!("must have {MIN} to {MAX} characters")));
+        }
+        if text.chars().any(char::is_control) {
+            return Err(Expected::new("must not contain control characters"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl<const MIN: usize, const MAX: usize> fmt::Display for Text<MIN, MAX> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<const MIN: usize, const MAX: usize> fmt::Debug for Text<MIN, MAX> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What people type may be personal: its length is enough for a log.
+        write!(f, "Text({} bytes)", self.0.len())
+    }
+}
+
+/// The friendly name of a service, factor, webhook or credential: 1–64 characters (protocol 00, row 3).
+pub type FriendlyName = Text<1, 64>;
+
+/// The customer's own name for a user: 8–64 of `A–Z a–z 0–9 _ -`, compared exactly (protocol 00, row 10).
+#[derive(Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Identity(String);
+
+impl Identity {
+    /// The identity as given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// An identity that was parsed before, as it comes back from the database.
+    pub const fn from_stored(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl Parameter for Identity {
+    fn from_parameter(text: &str) -> Result<Self, Expected> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+        if (8..=64).contains(&text.len()) && text.bytes().all(allowed) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Expected::new("must have 8 to 64 characters out of A-Z, a-z, 0-9, '_' and '-'"))
+        }
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Identity(…)")
+    }
+}
+
+/// A JSON object whose values are all strings, of at most 1024 characters as text: `Metadata` and
+/// `HiddenDetails`. Only strings, because the iOS SDK fails on anything else (protocol 03 section 8).
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StringMap(BTreeMap<String, String>);
+
+impl StringMap {
+    /// Largest accepted JSON text, in characters.
+    pub const MAX_CHARACTERS: usize = 1024;
+}
+
+impl Parameter for StringMap {
+    fn from_parameter(text: &str) -> Result<Self, Expected> {
+        let expected =
+            || Expected::new("must be a JSON object with string values, of at most 1024 characters");
+        if text.chars().count() > Self::MAX_CHARACTERS {
+            return Err(expected());
+        }
+        let map: BTreeMap<String, String> = serde_json::from_str(text).map_err(|_| expected())?;
+        // PostgreSQL stores no NUL, and no client means one.
+        if map.iter().any(|(key, value)| key.contains('\0') || value.contains('\0')) {
+            return Err(Expected::new("must not contain NUL characters"));
+        }
+        Ok(Self(map))
+    }
+}
+
+impl fmt::Debug for StringMap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StringMap({} keys)", self.0.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identities_are_eight_to_sixty_four_plain_characters() {
+        for good in ["user-0001-abcd", "User_UUID", &"a".repeat(64)] {
+            assert!(Identity::from_parameter(good).is_ok(), "{good}");
+        }
+        for bad in ["", "short", &"a".repeat(65), "with space", "user@example.com", "üüüüüüüü", "a/../../b"]
+        {
+            assert!(Identity::from_parameter(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_count_characters_and_refuse_controls() {
+        assert!(FriendlyName::from_parameter(&"ü".repeat(64)).is_ok());
+        for bad in ["", &"x".repeat(65), "line\nbreak", "bell\u{7}"] {
+            assert!(FriendlyName::from_parameter(bad).is_err());
+        }
+    }
+
+    #[test]
+    fn string_maps_hold_only_strings() {
+        assert!(StringMap::from_parameter(r#"{"ip":"172.168.1.234"}"#).is_ok());
+        assert!(StringMap::from_parameter("{}").is_ok());
+        let long = format!(r#"{{"k":"{}"}}"#, "x".repeat(1024));
+        for bad in [
+            r#"{"n":1}"#,
+            r#"{"n":null}"#,
+            r#"{"n":{"a":"b"}}"#,
+            "[]",
+            "\"x\"",
+            "null",
+            "",
+            "{",
+            &long,
+            "{\"a\":\"\\u0000\"}",
+        ] {
+            assert!(StringMap::from_parameter(bad).is_err(), "{bad}");
+        }
+    }
+}

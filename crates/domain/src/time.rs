@@ -1,0 +1,142 @@
+//! Time as a parameter: an instant, and the clock that hands it out.
+
+use std::fmt;
+
+use chrono::{DateTime, NaiveDateTime, SecondsFormat, Utc};
+use serde::{Serialize, Serializer};
+
+use crate::parameter::{Expected, Parameter};
+
+const MICROS_PER_SECOND: i64 = 1_000_000;
+
+/// An instant in UTC, in microseconds since the Unix epoch.
+///
+/// It prints, in JSON too, as `2026-01-01T00:00:00Z`: whole seconds and a literal `Z`, the only
+/// form that both device SDKs can parse (protocol 03 section 8). What is finer than a second is
+/// kept for ordering and is never shown.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The instant that lies `micros` microseconds after the epoch.
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// The instant that lies `seconds` seconds after the epoch; saturates at the ends.
+    pub const fn from_seconds(seconds: i64) -> Self {
+        Self(seconds.saturating_mul(MICROS_PER_SECOND))
+    }
+
+    /// Microseconds since the epoch.
+    pub const fn micros(self) -> i64 {
+        self.0
+    }
+
+    /// Whole seconds since the epoch, rounded down.
+    pub const fn seconds(self) -> i64 {
+        self.0.div_euclid(MICROS_PER_SECOND)
+    }
+
+    /// This instant without its fraction of a second, which is what a client sees of it.
+    pub const fn whole_second(self) -> Self {
+        Self::from_seconds(self.seconds())
+    }
+
+    /// `seconds` later; earlier when negative.
+    pub const fn plus_seconds(self, seconds: i64) -> Self {
+        Self(self.0.saturating_add(seconds.saturating_mul(MICROS_PER_SECOND)))
+    }
+
+    fn datetime(self) -> DateTime<Utc> {
+        DateTime::from_timestamp_micros(self.0).unwrap_or(if self.0 < 0 {
+            DateTime::<Utc>::MIN_UTC
+        } else {
+            DateTime::<Utc>::MAX_UTC
+        })
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.datetime().to_rfc3339_opts(SecondsFormat::Secs, true))
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.datetime().to_rfc3339_opts(SecondsFormat::Micros, true))
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Parameter for Timestamp {
+    /// Accepts what the helper libraries send (protocol 01 section 3): ISO 8601 with `Z` or an
+    /// offset, with or without a fraction; Java adds a zone name in brackets, which is dropped.
+    /// A text without any offset is read as UTC.
+    fn from_parameter(text: &str) -> Result<Self, Expected> {
+        let text = text.split_once('[').map_or(text, |(instant, _)| instant);
+        let parsed = DateTime::parse_from_rfc3339(text)
+            .map(|date| date.with_timezone(&Utc))
+            .or_else(|_| {
+                DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M%#z").map(|date| date.with_timezone(&Utc))
+            })
+            .or_else(|_| {
+                NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f").map(|date| date.and_utc())
+            });
+        match parsed {
+            Ok(date) => Ok(Self(date.timestamp_micros())),
+            Err(_) => Err(Expected::new("must be a date in ISO 8601 form, such as 2026-01-01T00:05:00Z")),
+        }
+    }
+}
+
+/// Where time comes from. Handed to whoever needs it, so that tests can hold it still.
+pub trait Clock: Send + Sync {
+    /// The instant that it is now.
+    fn now(&self) -> Timestamp;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prints_whole_seconds_and_zulu() {
+        assert_eq!(Timestamp::from_micros(1_767_225_600_999_999).to_string(), "2026-01-01T00:00:00Z");
+        assert_eq!(Timestamp::from_micros(-1).to_string(), "1969-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn reads_what_the_helper_libraries_send() {
+        let expected = Timestamp::from_seconds(1_767_225_600);
+        for text in [
+            "2026-01-01T00:00:00Z",
+            "2026-01-01T00:00:00.000Z",
+            "2026-01-01T02:00:00+02:00",
+            "2025-12-31T19:00:00-05:00",
+            "2026-01-01T00:00Z",
+            "2026-01-01T01:00+01:00[Europe/Berlin]",
+            "2026-01-01T00:00:00",
+        ] {
+            assert_eq!(Timestamp::from_parameter(text), Ok(expected), "{text}");
+        }
+        for text in ["", "tomorrow", "2026-01-01", "2026-13-01T00:00:00Z", "1767225600"] {
+            assert!(Timestamp::from_parameter(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn extreme_instants_do_not_panic() {
+        for micros in [i64::MIN, i64::MAX] {
+            let far = Timestamp::from_micros(micros);
+            let _ = format!("{far} {far:?}");
+            let _ = far.plus_seconds(i64::MAX).plus_seconds(i64::MIN);
+        }
+    }
+}
