@@ -1,1 +1,80 @@
-//! app
+//! The use cases, one transaction each: what happens when a backend opens a challenge or a device
+//! answers it. The only crate that sees all below it.
+//!
+//! A use case reads the clock once, asks the domain what may be, writes, and says what came of it. It
+//! holds no SQL (that is `store`) and knows no HTTP (that is `api`). One file per resource, the same
+//! name in every layer; [`caller`] decides who speaks.
+
+mod access_tokens;
+mod accounts;
+pub mod caller;
+pub mod challenges;
+pub mod clock;
+mod entities;
+mod error;
+pub mod factors;
+mod keys;
+mod services;
+
+use std::sync::{Arc, RwLock};
+
+use crypto::{KeyRing, MasterKey};
+use domain::{Clock, Entropy, Timestamp};
+use store::Store;
+
+pub use crate::access_tokens::NewAccessToken;
+pub use crate::accounts::{MadeAccount, MadeApiKey};
+pub use crate::caller::{Caller, Credentials};
+pub use crate::clock::SystemClock;
+pub use crate::error::{Error, Fault};
+
+/// Everything that a use case needs: the database, the time, randomness, and the keys.
+pub struct App {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    master_key: Arc<MasterKey>,
+    /// The keys of access tokens. Other nodes may add to them, so it is read again when a token names
+    /// one that is not in it.
+    ring: RwLock<Arc<KeyRing>>,
+}
+
+impl App {
+    /// Takes an open database into service: reads its enrollment keys, or makes the first one.
+    ///
+    /// # Errors
+    /// When the database fails, and when its secrets were sealed under another master key.
+    pub async fn start(
+        store: Store,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        master_key: MasterKey,
+    ) -> Result<Self, Error> {
+        let master_key = Arc::new(master_key);
+        let ring = keys::open_ring(&store, &master_key, &entropy, clock.now()).await?;
+        Ok(Self { store, clock, entropy, master_key, ring: RwLock::new(Arc::new(ring)) })
+    }
+
+    /// The instant that it is now.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Where new request ids get their randomness.
+    pub fn entropy(&self) -> &dyn Entropy {
+        self.entropy.as_ref()
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// [`Fault::Unavailable`] when it does not.
+    pub async fn ready(&self) -> Result<(), Error> {
+        self.store.read(async |db: &mut store::Read| Ok(db.ping().await?)).await
+    }
+
+    /// Finishes the writes that were asked for and closes the database.
+    pub async fn stop(&self) {
+        self.store.clone().close().await;
+    }
+}

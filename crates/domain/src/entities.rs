@@ -27,3 +27,16 @@ impl Listed for Entity {
         position(self.sid, self.created_at)
     }
 }
+
+/// Where an entity is to be found, and with it its factors and challenges: the words of the request's
+/// path, and the account that the caller speaks for. Every query on what lies under an entity takes all
+/// three, so that nothing of another account is ever found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntityPath {
+    /// The caller's account.
+    pub account_sid: AccountSid,
+    /// The service.
+    pub service_sid: ServiceSid,
+    /// The entity's identity.
+    pub identity: Identity,
+}

@@ -24,7 +24,7 @@ pub mod time;
 pub use access_tokens::AccessToken;
 pub use accounts::{Account, ApiKey};
 pub use challenges::Challenge;
-pub use entities::Entity;
+pub use entities::{Entity, EntityPath};
 pub use entropy::Entropy;
 pub use factors::{Factor, FactorType};
 pub use paging::{Order, Page, PageRequest};

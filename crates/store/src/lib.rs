@@ -1,1 +1,250 @@
-//! store
+//! Both databases behind one [`Store`]. The only crate with SQL.
+//!
+//! A read is a closure over [`Read`], a write a closure over [`Write`], which can read too:
+//!
+//! ```ignore
+//! let challenge = store.read(async move |db| db.challenge(&path, sid).await).await?;
+//! store.write(async move |tx| tx.answer_challenge(sid, answer, now).await).await?;
+//! ```
+//!
+//! **A write is a transaction.** It commits when the closure returns `Ok` and is undone when it
+//! returns `Err`; when `write` has returned `Ok`, it survives power loss. A closure that has begun
+//! runs to its end, even if whoever asked for it has gone. It may be run more than once (a deadlock, a
+//! connection that was lost before anything was committed), so it changes nothing but the database.
+//! What only reads is done before the write begins and guarded again in the statement.
+//!
+//! * On SQLite one thread owns the only writing connection. It runs the closures that wait, each in
+//!   its own savepoint, inside one transaction, and acknowledges them all after one durable commit
+//!   (`writer.rs`). Readers have connections of their own. A database in memory has one connection for
+//!   everything.
+//! * On PostgreSQL each write is a transaction of its own at READ COMMITTED, and many run at once: a
+//!   closure that counts before it inserts must hold a lock on what it counts
+//!   ([`Write::ensure_entity`], [`Write::lock_factor`]).
+//!
+//! The SQL is one text for both wherever it can be (`sql.rs`); where it can't, both texts stand side by
+//! side. Migrations are in `migrations/`, one folder per database, the same names in both.
+
+mod access_tokens;
+mod accounts;
+mod challenges;
+mod entities;
+mod error;
+mod factors;
+mod listing;
+mod schema;
+mod services;
+mod sql;
+mod writer;
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use domain::Secret;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Connection as _, PgPool, SqliteConnection, SqlitePool};
+
+pub use crate::accounts::EnrollmentKeyRow;
+pub use crate::challenges::Filter;
+pub use crate::error::{Conflict, Error};
+pub use crate::schema::OldSchema;
+
+use crate::sql::{Connection, Row, Value};
+use crate::writer::Writer;
+
+/// Seconds to wait for a connection, or for another process's lock, before a caller hears 503.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Connections to PostgreSQL per process: more than about two per core only add waiting.
+const POSTGRES_CONNECTIONS: u32 = 8;
+
+/// Connections that read a SQLite file.
+const SQLITE_READERS: u32 = 4;
+
+/// Where the data is.
+#[derive(Clone, Debug)]
+pub enum Location {
+    /// Nowhere: gone with the process.
+    Memory,
+    /// A SQLite file; made when it isn't there.
+    Sqlite(PathBuf),
+    /// A PostgreSQL database, by URL.
+    Postgres(Secret<String>),
+}
+
+/// The open database. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    readers: Readers,
+    writer: Writer,
+}
+
+#[derive(Clone)]
+enum Readers {
+    /// Reads take their turn among the writes.
+    Memory,
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+/// What can be read. The methods are in the file of the resource that they read.
+pub struct Read {
+    connection: Connection,
+    /// The first statement that failed.
+    failure: Option<Error>,
+}
+
+/// A transaction: what can be written, and read on the way. A statement that fails ends it.
+pub struct Write(Read);
+
+impl std::ops::Deref for Write {
+    type Target = Read;
+
+    fn deref(&self) -> &Read {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Write {
+    fn deref_mut(&mut self) -> &mut Read {
+        &mut self.0
+    }
+}
+
+impl Store {
+    /// Opens the database and brings its schema up to date, or refuses to, as `old` says. Returns the
+    /// store and the names of the migrations that were applied.
+    ///
+    /// # Errors
+    /// When the database can't be reached or opened, and [`Error::OldSchema`].
+    pub async fn open(location: &Location, old: OldSchema) -> Result<(Self, Vec<String>), Error> {
+        match location {
+            Location::Memory => {
+                let mut connection = SqliteConnection::connect_with(&sqlite(None)).await?;
+                let applied = schema::bring_up_sqlite(&mut connection, OldSchema::Migrate).await?;
+                Ok((Self { readers: Readers::Memory, writer: Writer::sqlite(connection)? }, applied))
+            }
+            Location::Sqlite(path) => {
+                let mut connection = SqliteConnection::connect_with(&sqlite(Some(path))).await?;
+                let applied = schema::bring_up_sqlite(&mut connection, old).await?;
+                let readers = SqlitePoolOptions::new()
+                    .max_connections(SQLITE_READERS)
+                    .acquire_timeout(PATIENCE)
+                    .test_before_acquire(false)
+                    .connect_lazy_with(sqlite(Some(path)).read_only(true).create_if_missing(false));
+                Ok((Self { readers: Readers::Sqlite(readers), writer: Writer::sqlite(connection)? }, applied))
+            }
+            Location::Postgres(url) => {
+                let options: PgConnectOptions = url.expose().parse()?;
+                let pool = PgPoolOptions::new()
+                    .max_connections(POSTGRES_CONNECTIONS)
+                    .acquire_timeout(PATIENCE)
+                    // A ping before every use costs 40 %; a stale connection is met by trying again.
+                    .test_before_acquire(false)
+                    .connect_with(options.application_name("countersign"))
+                    .await?;
+                let applied = schema::bring_up_postgres(&mut *pool.acquire().await?, old).await?;
+                Ok((Self { readers: Readers::Postgres(pool.clone()), writer: Writer::postgres(pool)? }, applied))
+            }
+        }
+    }
+
+    /// Reads. The closure is run once more if the connection turns out to be lost.
+    ///
+    /// # Errors
+    /// Those of the closure, and [`Error::Unavailable`].
+    pub async fn read<F, T, E>(&self, work: F) -> Result<T, E>
+    where
+        F: AsyncFn(&mut Read) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        let mut tries = 0;
+        loop {
+            let connection = match &self.readers {
+                Readers::Memory => return self.writer.write(async move |tx: &mut Write| work(tx).await).await,
+                Readers::Sqlite(pool) => pool.acquire().await.map(Connection::SqliteReader),
+                Readers::Postgres(pool) => pool.acquire().await.map(Connection::PostgresReader),
+            };
+            let mut read = Read::on(connection.map_err(Error::from)?);
+            let result = work(&mut read).await;
+            tries += 1;
+            // After a restart of the database every pooled connection may be stale, one after the other.
+            match read.failure {
+                Some(failure) if failure.is_worth_repeating() && tries <= POSTGRES_CONNECTIONS => {}
+                _ => return result,
+            }
+        }
+    }
+
+    /// Writes, in one transaction.
+    ///
+    /// # Errors
+    /// Those of the closure, after which nothing was written; [`Error::Unavailable`], likewise; and
+    /// [`Error::OutcomeUnknown`].
+    pub async fn write<F, T, E>(&self, work: F) -> Result<T, E>
+    where
+        F: AsyncFn(&mut Write) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        self.writer.write(work).await
+    }
+
+    /// Finishes the writes that were asked for and closes the connections.
+    pub async fn close(self) {
+        self.writer.close().await;
+        match self.readers {
+            Readers::Memory => {}
+            Readers::Sqlite(pool) => pool.close().await,
+            Readers::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+impl Read {
+    const fn on(connection: Connection) -> Self {
+        Self { connection, failure: None }
+    }
+
+    /// Runs a statement and returns all its rows.
+    async fn all(&mut self, sql: impl Into<Cow<'static, str>>, values: Vec<Value>) -> Result<Vec<Row>, Error> {
+        let result = self.connection.rows(sql, values).await.map_err(Error::from);
+        if let Err(error) = &result {
+            self.failure.get_or_insert_with(|| error.clone());
+        }
+        result
+    }
+
+    /// Runs a statement that finds one row or none.
+    async fn one(
+        &mut self,
+        sql: impl Into<Cow<'static, str>>,
+        values: Vec<Value>,
+    ) -> Result<Option<Row>, Error> {
+        Ok(self.all(sql, values).await?.into_iter().next())
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when it does not.
+    pub async fn ping(&mut self) -> Result<(), Error> {
+        self.all("SELECT 1", Vec::new()).await.map(drop)
+    }
+}
+
+/// Options for a SQLite file, or for memory. `FULL` and WAL always: what was acknowledged survives
+/// power loss.
+fn sqlite(path: Option<&PathBuf>) -> SqliteConnectOptions {
+    let options = SqliteConnectOptions::new()
+        .foreign_keys(true)
+        .busy_timeout(PATIENCE)
+        .synchronous(SqliteSynchronous::Full)
+        .pragma("cache_size", "-8000");
+    match path {
+        None => options.in_memory(true),
+        Some(path) => options.filename(path).create_if_missing(true).journal_mode(SqliteJournalMode::Wal),
+    }
+}

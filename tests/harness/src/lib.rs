@@ -1,1 +1,50 @@
-//! harness
+//! What the test suites stand on: the real server as a process, a throw-away PostgreSQL, and a small
+//! HTTP client.
+//!
+//! ```no_run
+//! # async fn example() {
+//! use harness::{Auth, Server, Storage};
+//!
+//! # let binary = "countersign";
+//! // `binary` is env!("CARGO_BIN_EXE_countersign"), which Cargo sets for the tests of that package.
+//! let mut server = Server::start(binary, Storage::Ephemeral, &[]);
+//! let service = server.http().post("/v2/Services", &[("FriendlyName", "Owl Bank")]).await;
+//! assert_eq!(service.status, 201, "{}", service.text);
+//!
+//! let stranger = server.http().auth(Auth::None).get("/v2/Services", &[]).await;
+//! assert_eq!(stranger.status, 401);
+//!
+//! assert!(server.terminate().success(), "{}", server.log());
+//! # }
+//! ```
+//!
+//! A test that needs PostgreSQL begins with
+//!
+//! ```no_run
+//! # use harness::Storage;
+//! # fn example(data_dir: std::path::PathBuf) {
+//! let Some(database) = harness::postgres_or_skip("survives_a_restart") else { return };
+//! let storage = Storage::Postgres { url: database.url.clone(), data_dir };
+//! # }
+//! ```
+//!
+//! Everything is per test and free-standing: free ports, folders of its own, no network, nothing left
+//! behind. Whatever goes wrong in here panics with all that is known, since a test can't do better.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "this is test code: a panic is how a test says what went wrong"
+)]
+
+mod client;
+mod environment;
+mod poll;
+mod postgres;
+mod random;
+mod server;
+mod transcript;
+
+pub use client::{Auth, Http, Reply};
+pub use poll::wait_until;
+pub use postgres::{Database, fresh_postgres_database, postgres_available, postgres_or_skip};
+pub use server::{Server, Storage};

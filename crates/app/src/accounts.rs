@@ -1,0 +1,118 @@
+//! Accounts and API keys, as operators manage them from the command line.
+
+use domain::accounts::{AuthToken, ApiKeySecret};
+use domain::{Account, AccountSid, ApiKey, ApiKeySid, FriendlyName};
+use store::{Read, Write};
+
+use crate::App;
+use crate::error::Error;
+
+/// An account and its auth token, which is shown when it is made and on request.
+#[derive(Debug)]
+pub struct MadeAccount {
+    /// The account.
+    pub account: Account,
+    /// Its auth token, in the open.
+    pub auth_token: AuthToken,
+}
+
+/// An API key and its secret, which is shown this once.
+#[derive(Debug)]
+pub struct MadeApiKey {
+    /// The key.
+    pub key: ApiKey,
+    /// Its secret, in the open.
+    pub secret: ApiKeySecret,
+}
+
+impl App {
+    /// Makes an account; with this SID and this auth token, if they are given. `None` when an account
+    /// with that SID exists, which is then left as it is.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn create_account(
+        &self,
+        sid: Option<AccountSid>,
+        auth_token: Option<AuthToken>,
+        friendly_name: FriendlyName,
+    ) -> Result<Option<MadeAccount>, Error> {
+        let (now, entropy) = (self.clock.now(), self.entropy.as_ref());
+        let sid = sid.unwrap_or_else(|| AccountSid::generate(now, entropy));
+        let auth_token = auth_token.unwrap_or_else(|| AuthToken::generate(entropy));
+        let sealed = self.master_key.seal(&auth_token, &sid.to_string(), entropy);
+        let account = Account { sid, friendly_name, auth_token: sealed, created_at: now, updated_at: now };
+        let row = account.clone();
+        let made = self.store.write(async move |tx: &mut Write| Ok::<_, Error>(tx.insert_account(&row).await?));
+        Ok(made.await?.then_some(MadeAccount { account, auth_token }))
+    }
+
+    /// All accounts, oldest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn accounts(&self) -> Result<Vec<Account>, Error> {
+        self.store.read(async |db: &mut Read| Ok(db.accounts().await?)).await
+    }
+
+    /// An account with its auth token in the open.
+    ///
+    /// # Errors
+    /// 20404 when there is none; when the database fails.
+    pub async fn account(&self, sid: AccountSid) -> Result<MadeAccount, Error> {
+        let account = self.store.read(async move |db: &mut Read| Ok::<_, Error>(db.account(sid).await?)).await?;
+        let account = account.ok_or_else(Error::not_found)?;
+        let auth_token = self.master_key.open(&account.auth_token, &sid.to_string())?;
+        Ok(MadeAccount { account, auth_token })
+    }
+
+    /// Gives an account a new auth token; the old one stops working at once.
+    ///
+    /// # Errors
+    /// 20404 when there is no such account; when the database fails.
+    pub async fn rotate_auth_token(&self, sid: AccountSid) -> Result<AuthToken, Error> {
+        let (now, entropy) = (self.clock.now(), self.entropy.as_ref());
+        let auth_token = AuthToken::generate(entropy);
+        let sealed = self.master_key.seal(&auth_token, &sid.to_string(), entropy);
+        let write = self
+            .store
+            .write(async move |tx: &mut Write| Ok::<_, Error>(tx.update_auth_token(sid, &sealed, now).await?));
+        if write.await? { Ok(auth_token) } else { Err(Error::not_found()) }
+    }
+
+    /// Makes an API key for an account.
+    ///
+    /// # Errors
+    /// 20404 when there is no such account; when the database fails.
+    pub async fn create_api_key(
+        &self,
+        account_sid: AccountSid,
+        friendly_name: FriendlyName,
+    ) -> Result<MadeApiKey, Error> {
+        let (now, entropy) = (self.clock.now(), self.entropy.as_ref());
+        let sid = ApiKeySid::generate(now, entropy);
+        let secret = ApiKeySecret::generate(entropy);
+        let secret_hash = self.master_key.hash_secret(sid, secret.expose());
+        let key = ApiKey { sid, account_sid, friendly_name, secret_hash, created_at: now };
+        let row = key.clone();
+        self.store.write(async move |tx: &mut Write| Ok::<_, Error>(tx.insert_api_key(&row).await?)).await?;
+        Ok(MadeApiKey { key, secret })
+    }
+
+    /// The API keys of an account, oldest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn api_keys(&self, account_sid: AccountSid) -> Result<Vec<ApiKey>, Error> {
+        self.store.read(async move |db: &mut Read| Ok(db.api_keys(account_sid).await?)).await
+    }
+
+    /// Revokes an API key, at once.
+    ///
+    /// # Errors
+    /// 20404 when there is none; when the database fails.
+    pub async fn revoke_api_key(&self, sid: ApiKeySid) -> Result<(), Error> {
+        let write = self.store.write(async move |tx: &mut Write| Ok::<_, Error>(tx.delete_api_key(sid).await?));
+        if write.await? { Ok(()) } else { Err(Error::not_found()) }
+    }
+}

@@ -1,0 +1,187 @@
+//! Challenges: the question, and the one answer.
+
+use crypto::Jws;
+use domain::challenges::{Details, Field, Message, State, expiry};
+use domain::parameter::Expected;
+use domain::text::StringMap;
+use domain::{
+    Challenge, ChallengeSid, Code, EntityPath, FactorSid, FactorType, Page, PageRequest, Problem, Timestamp,
+};
+use store::{Filter, Read, Write};
+
+use crate::App;
+use crate::caller::Caller;
+use crate::error::Error;
+
+/// A push challenge as it is asked for.
+#[derive(Clone, Debug)]
+pub struct NewChallenge {
+    /// Who is asked.
+    pub factor_sid: FactorSid,
+    /// The question.
+    pub message: Message,
+    /// The facts beside it.
+    pub fields: Vec<Field>,
+    /// What is signed but not shown.
+    pub hidden_details: Option<StringMap>,
+    /// Until when; five minutes when `None`.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl App {
+    /// Asks a verified factor.
+    ///
+    /// # Errors
+    /// 60306 for an expiry that can't be, 20404 without the factor, 60318 while it is unverified; when
+    /// the database fails.
+    pub async fn create_challenge(&self, path: EntityPath, new: NewChallenge) -> Result<Challenge, Error> {
+        let now = self.clock.now();
+        let expires_at = expiry(new.expires_at, now)?;
+        let sid = ChallengeSid::generate(FactorType::Push, now, self.entropy.as_ref());
+        self.store
+            .write(async move |tx: &mut Write| {
+                let factor = tx.hold_factor(&path, new.factor_sid).await?.ok_or_else(Error::not_found)?;
+                factor.challengeable()?;
+                let service =
+                    tx.service(path.account_sid, path.service_sid).await?.ok_or_else(Error::not_found)?;
+                let challenge = Challenge {
+                    sid,
+                    account_sid: factor.account_sid,
+                    service_sid: factor.service_sid,
+                    entity_sid: factor.entity_sid,
+                    identity: factor.identity,
+                    factor_sid: factor.sid,
+                    state: State::Pending,
+                    details: Details {
+                        message: new.message.clone(),
+                        fields: new.fields.clone(),
+                        date: service.settings.push.include_date.then_some(now),
+                    },
+                    hidden_details: new.hidden_details.clone(),
+                    metadata: None,
+                    expires_at,
+                    created_at: now,
+                    updated_at: now,
+                };
+                tx.insert_challenge(&challenge).await?;
+                Ok(challenge)
+            })
+            .await
+    }
+
+    /// A challenge.
+    ///
+    /// # Errors
+    /// 20404; when the database fails.
+    pub async fn challenge(
+        &self,
+        caller: &Caller,
+        path: EntityPath,
+        sid: ChallengeSid,
+    ) -> Result<Challenge, Error> {
+        let challenge = self
+            .store
+            .read(async move |db: &mut Read| db.challenge(&path, sid).await?.ok_or_else(Error::not_found))
+            .await?;
+        caller.concerns(challenge.factor_sid)?;
+        Ok(challenge)
+    }
+
+    /// The challenges of an entity; a device sees those to its own factor. Returned with the instant at
+    /// which their status was computed.
+    ///
+    /// # Errors
+    /// 20404 without the entity, or when a device asks for another factor's; when the database fails.
+    pub async fn challenges(
+        &self,
+        caller: &Caller,
+        path: EntityPath,
+        mut filter: Filter,
+        page: PageRequest,
+    ) -> Result<(Page<Challenge>, Timestamp), Error> {
+        let now = self.clock.now();
+        if let Some(factor_sid) = filter.factor_sid {
+            caller.concerns(factor_sid)?;
+        }
+        if let Caller::Device(factor) = caller {
+            filter.factor_sid = Some(factor.sid);
+        }
+        self.store
+            .read(async move |db: &mut Read| {
+                let entity = db.entity(&path).await?.ok_or_else(Error::not_found)?;
+                Ok((db.challenges(entity.sid, filter, &page, now).await?, now))
+            })
+            .await
+    }
+
+    /// Answers a challenge with the device's signed payload. However many answers race, one is taken.
+    ///
+    /// # Errors
+    /// 60306 for a payload that is no JWS, 20404, 60322 and 60323 when it can't be answered any more,
+    /// 60324 for a payload that does not hold; when the database fails. Nothing has changed then.
+    pub async fn answer_challenge(
+        &self,
+        caller: &Caller,
+        path: EntityPath,
+        sid: ChallengeSid,
+        payload: &str,
+        metadata: Option<StringMap>,
+    ) -> Result<Challenge, Error> {
+        let now = self.clock.now();
+        let jws = Jws::parse(payload).ok_or_else(not_a_jws)?;
+        let challenge = self.challenge(caller, path.clone(), sid).await?;
+        challenge.answerable(now)?;
+        // A pending challenge whose factor is gone was voided with it, in this very moment.
+        let factor = self.factor(caller, path.clone(), challenge.factor_sid).await.map_err(|error| match error {
+            Error::Problem(problem) if problem.code() == Code::NotFound => Code::ChallengeExpired.into(),
+            other => other,
+        })?;
+        if !jws.verify(&factor.public_key) {
+            let advice = "AuthPayload must be an ES256 JWS that the challenged factor's key signed";
+            return Err(Problem::with(Code::ChallengeVerificationFailed, advice).into());
+        }
+        let answer = challenge.answer_in(jws.claims(), now)?;
+        self.store
+            .write(async move |tx: &mut Write| {
+                let Some(answered) = tx.answer_challenge(sid, answer, now).await? else {
+                    // Somebody was faster; what they made of it says why.
+                    let current = tx.challenge(&path, sid).await?.ok_or_else(Error::not_found)?;
+                    current.answerable(now)?;
+                    return Err(Code::ChallengeExpired.into());
+                };
+                match &metadata {
+                    Some(metadata) => {
+                        let written = tx.set_challenge_metadata(&path, sid, metadata, now).await?;
+                        written.ok_or_else(Error::not_found)
+                    }
+                    None => Ok(answered),
+                }
+            })
+            .await
+    }
+
+    /// Replaces a challenge's metadata and nothing else.
+    ///
+    /// # Errors
+    /// 20404; when the database fails.
+    pub async fn set_challenge_metadata(
+        &self,
+        caller: &Caller,
+        path: EntityPath,
+        sid: ChallengeSid,
+        metadata: StringMap,
+    ) -> Result<Challenge, Error> {
+        let now = self.clock.now();
+        self.challenge(caller, path.clone(), sid).await?;
+        self.store
+            .write(async move |tx: &mut Write| {
+                tx.set_challenge_metadata(&path, sid, &metadata, now).await?.ok_or_else(Error::not_found)
+            })
+            .await
+    }
+}
+
+fn not_a_jws() -> Problem {
+    let expected = Expected::new("must be a compact JWS of at most 5456 characters with JSON in its first two parts");
+    Problem::invalid("AuthPayload", &expected)
+}

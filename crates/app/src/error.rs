@@ -1,0 +1,64 @@
+//! How a use case ends when it does not succeed: the caller's problem, or our fault.
+
+use domain::{Code, Problem};
+use store::Conflict;
+
+/// Why a use case did not succeed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The caller can mend it.
+    #[error(transparent)]
+    Problem(#[from] Problem),
+    /// The caller can't.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// Something broke on our side. The cause is for the log, never for the caller.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Fault {
+    /// The database is out of reach or overloaded: trying again may help.
+    #[error("unavailable")]
+    Unavailable(#[source] store::Error),
+    /// A bug, a broken file, a full disk.
+    #[error("the database failed")]
+    Store(#[source] store::Error),
+    /// A secret can't be opened: the wrong master key, or an altered row.
+    #[error("a key or a sealed secret is not usable")]
+    Crypto(#[source] std::sync::Arc<crypto::Error>),
+}
+
+impl Error {
+    /// The request names nothing that the caller may see.
+    pub(crate) const fn not_found() -> Self {
+        Self::Problem(Problem::not_found())
+    }
+
+    /// No credentials, or bad ones.
+    pub(crate) const fn unauthenticated() -> Self {
+        Self::Problem(Problem::new(Code::Authenticate))
+    }
+}
+
+impl From<Code> for Error {
+    fn from(code: Code) -> Self {
+        Self::Problem(code.into())
+    }
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        match error {
+            store::Error::Conflict(Conflict::FactorKey) => Code::FactorExists.into(),
+            store::Error::ParentGone => Self::not_found(),
+            store::Error::Unavailable(_) | store::Error::OutcomeUnknown(_) => Fault::Unavailable(error).into(),
+            _ => Fault::Store(error).into(),
+        }
+    }
+}
+
+impl From<crypto::Error> for Error {
+    fn from(error: crypto::Error) -> Self {
+        Fault::Crypto(error.into()).into()
+    }
+}

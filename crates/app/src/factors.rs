@@ -1,0 +1,198 @@
+//! Factors: enrolment, verification, and what a device keeps up to date.
+
+use domain::access_tokens::Grant;
+use domain::factors::{
+    AppId, Changes, MAX_PUSH_FACTORS, Notification, PublicKey, SdkVersion, Status,
+};
+use domain::text::StringMap;
+use domain::{
+    Code, CredentialSid, EntityPath, Factor, FactorSid, FactorType, FriendlyName, Page, PageRequest,
+};
+use store::{Read, Write};
+
+use crate::App;
+use crate::caller::Caller;
+use crate::error::Error;
+
+/// A push factor as it is asked for.
+#[derive(Clone, Debug)]
+pub struct NewFactor {
+    /// What the user calls the device.
+    pub friendly_name: FriendlyName,
+    /// The device's key.
+    pub public_key: PublicKey,
+    /// The app.
+    pub app_id: AppId,
+    /// How it hears of challenges.
+    pub notification: Notification,
+    /// Version of the SDK.
+    pub sdk_version: Option<SdkVersion>,
+    /// What the app wants to be remembered.
+    pub metadata: Option<StringMap>,
+}
+
+/// What an update brings: changes, a proof of the key, or both.
+#[derive(Clone, Debug, Default)]
+pub struct FactorUpdate {
+    /// DER signature of the factor's own SID.
+    pub proof: Option<Vec<u8>>,
+    /// The rest.
+    pub changes: Changes,
+}
+
+impl App {
+    /// Makes a push factor, and its entity if it isn't there. A phone does so with an access token,
+    /// which is spent on it; if the phone repeats itself because it lost the answer, it gets the factor
+    /// that it made, while that is unverified (protocol 00, row 8).
+    ///
+    /// # Errors
+    /// 20404 without the service, 60313 for an access token that was made for something else, 20003 for
+    /// one that is spent, 60315 for the twenty-first, 60317 for a key that the entity has; when the
+    /// database fails.
+    pub async fn create_factor(&self, caller: &Caller, path: EntityPath, new: NewFactor) -> Result<Factor, Error> {
+        let now = self.clock.now();
+        let grant = match caller {
+            Caller::Enrollee(grant) => {
+                grant.permits(path.service_sid, &path.identity, FactorType::Push)?;
+                Some(grant.as_ref().clone())
+            }
+            _ => None,
+        };
+        let entity = self.new_entity(&path, now);
+        let sid = FactorSid::generate(FactorType::Push, now, self.entropy.as_ref());
+        let credential_sid = CredentialSid::generate(now, self.entropy.as_ref());
+        self.store
+            .write(async move |tx: &mut Write| {
+                tx.service(path.account_sid, path.service_sid).await?.ok_or_else(Error::not_found)?;
+                let entity = tx.ensure_entity(&entity).await?;
+                if let Some(grant) = &grant
+                    && let Some(factor) = enrolled_before(tx, grant, &path, &new.public_key).await?
+                {
+                    return Ok(factor);
+                }
+                if tx.count_factors(entity.sid).await? >= MAX_PUSH_FACTORS {
+                    return Err(Code::TooManyFactors.into());
+                }
+                let factor = Factor {
+                    sid,
+                    account_sid: path.account_sid,
+                    service_sid: path.service_sid,
+                    entity_sid: entity.sid,
+                    identity: entity.identity,
+                    friendly_name: new.friendly_name.clone(),
+                    public_key: new.public_key.clone(),
+                    credential_sid,
+                    status: Status::Unverified,
+                    app_id: new.app_id.clone(),
+                    sdk_version: new.sdk_version.clone(),
+                    notification: new.notification.clone(),
+                    metadata: new.metadata.clone(),
+                    created_at: now,
+                    updated_at: now,
+                };
+                tx.insert_factor(&factor).await?;
+                if let Some(grant) = &grant
+                    && !tx.spend_access_token(grant.sid, factor.sid).await?
+                {
+                    return Err(Error::unauthenticated());
+                }
+                Ok(factor)
+            })
+            .await
+    }
+
+    /// A factor.
+    ///
+    /// # Errors
+    /// 20404; when the database fails.
+    pub async fn factor(&self, caller: &Caller, path: EntityPath, sid: FactorSid) -> Result<Factor, Error> {
+        caller.concerns(sid)?;
+        self.store
+            .read(async move |db: &mut Read| db.factor(&path, sid).await?.ok_or_else(Error::not_found))
+            .await
+    }
+
+    /// The factors of an entity.
+    ///
+    /// # Errors
+    /// 20404 without the entity; when the database fails.
+    pub async fn factors(&self, path: EntityPath, page: PageRequest) -> Result<Page<Factor>, Error> {
+        self.store
+            .read(async move |db: &mut Read| {
+                let entity = db.entity(&path).await?.ok_or_else(Error::not_found)?;
+                Ok(db.factors(entity.sid, &page).await?)
+            })
+            .await
+    }
+
+    /// Verifies a factor, changes it, or both. Proving the key again changes nothing.
+    ///
+    /// # Errors
+    /// 20404; 60311 for a proof that does not hold, after which nothing has changed; those of
+    /// [`Changes::apply`]; when the database fails.
+    pub async fn update_factor(
+        &self,
+        caller: &Caller,
+        path: EntityPath,
+        sid: FactorSid,
+        update: FactorUpdate,
+    ) -> Result<Factor, Error> {
+        let now = self.clock.now();
+        let current = self.factor(caller, path.clone(), sid).await?;
+        let verified = match &update.proof {
+            // The key never changes, so the costly part is done before the transaction begins.
+            Some(proof) if crypto::verify_der(&current.public_key, sid.to_string().as_bytes(), proof) => true,
+            Some(_) => return Err(Code::FactorVerificationFailed.into()),
+            None => false,
+        };
+        self.store
+            .write(async move |tx: &mut Write| {
+                let mut factor = tx.lock_factor(&path, sid).await?.ok_or_else(Error::not_found)?;
+                if verified && factor.status == Status::Unverified {
+                    factor.status = Status::Verified;
+                    factor.updated_at = now;
+                }
+                if !update.changes.is_empty() {
+                    update.changes.clone().apply(&mut factor, now)?;
+                }
+                if factor.updated_at == now {
+                    tx.update_factor(&factor).await?;
+                }
+                Ok(factor)
+            })
+            .await
+    }
+
+    /// Deletes a factor. Its challenges stay to be read, its pending ones can't be answered any more
+    /// (protocol 00, row 17).
+    ///
+    /// # Errors
+    /// 20404; when the database fails.
+    pub async fn delete_factor(&self, caller: &Caller, path: EntityPath, sid: FactorSid) -> Result<(), Error> {
+        caller.concerns(sid)?;
+        let now = self.clock.now();
+        self.store
+            .write(async move |tx: &mut Write| match tx.delete_factor(&path, sid, now).await? {
+                Some(_) => Ok(()),
+                None => Err(Error::not_found()),
+            })
+            .await
+    }
+}
+
+/// The factor that a phone made with this access token before, if it asks for the same once more.
+/// Called while the entity is held, so that two requests with one token see each other.
+async fn enrolled_before(
+    tx: &mut Write,
+    grant: &Grant,
+    path: &EntityPath,
+    public_key: &PublicKey,
+) -> Result<Option<Factor>, Error> {
+    let token = tx.access_token(grant.account_sid, grant.service_sid, grant.sid).await?;
+    let token = token.ok_or_else(Error::unauthenticated)?;
+    let Some(spent_on) = token.spent_on else { return Ok(None) };
+    match tx.factor(path, spent_on).await? {
+        Some(factor) if factor.status == Status::Unverified && factor.public_key == *public_key => Ok(Some(factor)),
+        _ => Err(Error::unauthenticated()),
+    }
+}

@@ -1,0 +1,76 @@
+//! Services.
+
+use domain::services::Settings;
+use domain::{AccountSid, Page, PageRequest, Problem, Service, ServiceSid};
+use store::{Read, Write};
+
+use crate::App;
+use crate::error::Error;
+
+impl App {
+    /// Makes a service.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn create_service(&self, account_sid: AccountSid, settings: Settings) -> Result<Service, Error> {
+        let now = self.clock.now();
+        let sid = ServiceSid::generate(now, self.entropy.as_ref());
+        let service = Service { sid, account_sid, settings, created_at: now, updated_at: now };
+        let row = service.clone();
+        self.store.write(async move |tx: &mut Write| Ok::<_, Error>(tx.insert_service(&row).await?)).await?;
+        Ok(service)
+    }
+
+    /// A service.
+    ///
+    /// # Errors
+    /// 20404; when the database fails.
+    pub async fn service(&self, account_sid: AccountSid, sid: ServiceSid) -> Result<Service, Error> {
+        self.store
+            .read(async move |db: &mut Read| db.service(account_sid, sid).await?.ok_or_else(Error::not_found))
+            .await
+    }
+
+    /// The services of an account.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn services(&self, account_sid: AccountSid, page: PageRequest) -> Result<Page<Service>, Error> {
+        self.store.read(async move |db: &mut Read| Ok(db.services(account_sid, &page).await?)).await
+    }
+
+    /// Changes a service's settings: all that `change` changes, or nothing if it refuses.
+    ///
+    /// # Errors
+    /// 20404; those of `change`; when the database fails.
+    pub async fn update_service(
+        &self,
+        account_sid: AccountSid,
+        sid: ServiceSid,
+        change: impl Fn(&mut Settings) -> Result<(), Problem> + Send + 'static,
+    ) -> Result<Service, Error> {
+        let now = self.clock.now();
+        self.store
+            .write(async move |tx: &mut Write| {
+                let mut service = tx.lock_service(account_sid, sid).await?.ok_or_else(Error::not_found)?;
+                change(&mut service.settings)?;
+                service.updated_at = now;
+                tx.update_service(&service).await?;
+                Ok(service)
+            })
+            .await
+    }
+
+    /// Deletes a service and everything under it.
+    ///
+    /// # Errors
+    /// 20404; when the database fails.
+    pub async fn delete_service(&self, account_sid: AccountSid, sid: ServiceSid) -> Result<(), Error> {
+        self.store
+            .write(async move |tx: &mut Write| match tx.delete_service(account_sid, sid).await? {
+                true => Ok(()),
+                false => Err(Error::not_found()),
+            })
+            .await
+    }
+}

@@ -1,0 +1,68 @@
+//! The secrets of API keys. They are random, with 190 bits of it, so a keyed hash protects them as
+//! well as a slow one would, and costs a microsecond on every request instead of milliseconds.
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::hmac;
+use domain::ApiKeySid;
+
+use crate::MasterKey;
+
+impl MasterKey {
+    /// The hash to store: HMAC-SHA256 over the SID, a NUL and the secret, 32 bytes. The SID makes one
+    /// key's hash useless in another's row; the master key makes a stolen database useless for guessing.
+    pub fn hash_secret(&self, sid: ApiKeySid, secret: &str) -> Vec<u8> {
+        self.tag(sid, secret).as_ref().to_vec()
+    }
+
+    /// Whether `hash` is that of `secret`, in a time that does not tell how much of it fits.
+    pub fn verify_secret(&self, sid: ApiKeySid, secret: &str, hash: &[u8]) -> bool {
+        verify_slices_are_equal(self.tag(sid, secret).as_ref(), hash).is_ok()
+    }
+
+    fn tag(&self, sid: ApiKeySid, secret: &str) -> hmac::Tag {
+        let mut context = hmac::Context::with_key(&self.hashing);
+        context.update(sid.to_string().as_bytes());
+        context.update(&[0]);
+        context.update(secret.as_bytes());
+        context.sign()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::accounts::ApiKeySecret;
+    use domain::{Sid, Timestamp};
+
+    use super::*;
+    use crate::SystemEntropy;
+
+    #[test]
+    fn only_the_secret_of_this_key_fits() {
+        let (master, other_master) =
+            (MasterKey::generate(&SystemEntropy), MasterKey::generate(&SystemEntropy));
+        let sid = || ApiKeySid::generate(Timestamp::from_seconds(0), &SystemEntropy);
+        let (ours, theirs) = (sid(), sid());
+        let secret = ApiKeySecret::generate(&SystemEntropy);
+        let hash = master.hash_secret(ours, secret.expose());
+
+        assert_eq!(hash.len(), 32);
+        assert!(master.verify_secret(ours, secret.expose(), &hash));
+        assert!(!master.verify_secret(theirs, secret.expose(), &hash));
+        assert!(!master.verify_secret(ours, &secret.expose()[1..], &hash));
+        assert!(!master.verify_secret(ours, "", &hash));
+        assert!(!master.verify_secret(ours, secret.expose(), &hash[..31]));
+        assert!(!master.verify_secret(ours, secret.expose(), &[]));
+        assert!(!other_master.verify_secret(ours, secret.expose(), &hash));
+    }
+
+    /// What is stored stays good: this hash, computed with Python, may never change.
+    #[test]
+    fn the_hash_stands() {
+        let master = MasterKey::from_base64(&"07".repeat(32)).unwrap();
+        let hash = master.hash_secret(ApiKeySid::from_bytes([1; 16]), "secret");
+        assert_eq!(
+            hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
+            "c34d7b181673657177411f719ae9cc0c7e2ae9a5e8d200722f5de9de6413501e"
+        );
+    }
+}

@@ -1,0 +1,235 @@
+//! The token with which a device signs in: a JWT that it makes anew for every request (protocol 03
+//! section 4).
+
+use domain::factors::PublicKey;
+use domain::sids::{AccountSid, CredentialSid};
+use domain::time::Timestamp;
+use serde_json::Value;
+
+use crate::Jws;
+
+/// Seconds by which a device's clock may be off (protocol 00, row 19).
+const LEEWAY: i64 = 60;
+
+/// Seconds that a device token may live; the SDKs give it 600 (protocol 00, row 19).
+const MAX_LIFETIME: i64 = 3600;
+
+/// A device token, taken apart and not yet believed: [`DeviceToken::kid`] tells whose key to ask.
+#[derive(Clone)]
+pub struct DeviceToken<'t> {
+    jws: Jws<'t>,
+    kid: CredentialSid,
+    account_sid: AccountSid,
+    not_before: i64,
+    expires: i64,
+}
+
+impl<'t> DeviceToken<'t> {
+    /// Takes `text` apart. `None` unless it is a JWS with `cty` `twilio-pba;v=1`, a credential SID
+    /// as `kid`, `typ` absent or `JWT`, an account SID as `sub`, and whole numbers of seconds as
+    /// `exp` and `nbf`. Other members, such as the `grants` of old SDKs, are ignored.
+    pub fn parse(text: &'t str) -> Option<Self> {
+        let jws = Jws::parse(text)?;
+        let header = |name| jws.header().get(name);
+        let claim = |name| jws.claims().get(name);
+        if header("cty")? != "twilio-pba;v=1" {
+            return None;
+        }
+        // RFC 7519 section 5.1: "JWT" in any case.
+        if !header("typ").is_none_or(|typ| typ.as_str().is_some_and(|typ| typ.eq_ignore_ascii_case("JWT"))) {
+            return None;
+        }
+        let kid = header("kid")?.as_str()?.parse().ok()?;
+        let account_sid = claim("sub")?.as_str()?.parse().ok()?;
+        let not_before = claim("nbf").and_then(Value::as_i64)?;
+        let expires = claim("exp").and_then(Value::as_i64)?;
+        Some(Self { kid, account_sid, not_before, expires, jws })
+    }
+
+    /// The credential SID of the factor that says it made the token.
+    pub const fn kid(&self) -> CredentialSid {
+        self.kid
+    }
+
+    /// The account that the device says it belongs to. The caller compares it with the factor's.
+    pub const fn account_sid(&self) -> AccountSid {
+        self.account_sid
+    }
+
+    /// Whether the device that holds `key` made this token, and it is good at `now`: with a leeway of
+    /// 60 seconds at both ends, and a lifetime of at most an hour (protocol 00, row 19).
+    pub fn verify(&self, key: &PublicKey, now: Timestamp) -> bool {
+        self.is_timely(now) && self.jws.verify(key)
+    }
+
+    /// The numbers are a stranger's: they may lie anywhere in `i64`.
+    fn is_timely(&self, now: Timestamp) -> bool {
+        let now = now.seconds();
+        let lifetime = self.expires.checked_sub(self.not_before);
+        lifetime.is_some_and(|lifetime| (1..=MAX_LIFETIME).contains(&lifetime))
+            && self.not_before <= now.saturating_add(LEEWAY)
+            && now < self.expires.saturating_add(LEEWAY)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Map, json};
+
+    use super::*;
+    use crate::signatures::parse_public_key;
+    use crate::{SigningKey, jws, vectors};
+
+    const NOW: i64 = 1_767_225_600;
+
+    fn object(value: Value) -> Map<String, Value> {
+        match value {
+            Value::Object(members) => members,
+            other => panic!("{other} is no object"),
+        }
+    }
+
+    fn header() -> Value {
+        json!({
+            "cty": "twilio-pba;v=1",
+            "kid": "CR55555555555555555555555555555555",
+            "typ": "JWT",
+            "alg": "ES256",
+        })
+    }
+
+    fn claims() -> Value {
+        json!({"sub": "AC11111111111111111111111111111111", "exp": NOW + 600, "nbf": NOW})
+    }
+
+    fn with(mut value: Value, name: &str, member: Value) -> Value {
+        value[name] = member;
+        value
+    }
+
+    fn without(mut value: Value, name: &str) -> Value {
+        value.as_object_mut().unwrap().remove(name);
+        value
+    }
+
+    fn token(phone: &SigningKey, header: Value, claims: Value) -> String {
+        jws::sign(&object(header), &object(claims), phone)
+    }
+
+    #[test]
+    fn verifies_the_token_of_the_protocol() {
+        let key = parse_public_key(vectors::PUBLIC_KEY).unwrap();
+        let token = DeviceToken::parse(vectors::DEVICE_TOKEN).unwrap();
+        assert_eq!(token.kid().to_string(), "CR55555555555555555555555555555555");
+        assert_eq!(token.account_sid().to_string(), "AC11111111111111111111111111111111");
+        assert!(token.verify(&key, Timestamp::from_seconds(NOW)));
+        assert!(!token.verify(&SigningKey::generate().public_key(), Timestamp::from_seconds(NOW)));
+    }
+
+    #[test]
+    fn knows_what_a_device_token_must_have() {
+        let phone = SigningKey::generate();
+        let parses = |header, claims| DeviceToken::parse(&token(&phone, header, claims)).is_some();
+        for (good_header, good_claims) in [
+            (header(), claims()),
+            (without(header(), "typ"), claims()),
+            (with(header(), "typ", json!("jwt")), claims()),
+            (with(header(), "other", json!(1)), with(claims(), "grants", json!({"factor": [1]}))),
+        ] {
+            assert!(parses(good_header.clone(), good_claims.clone()), "{good_header} {good_claims}");
+        }
+        for bad in [
+            without(header(), "cty"),
+            with(header(), "cty", json!("twilio-fpa;v=1")),
+            with(header(), "cty", json!("twilio-pba;v=2")),
+            with(header(), "cty", json!(["twilio-pba;v=1"])),
+            with(header(), "typ", json!("JOSE")),
+            with(header(), "typ", json!(null)),
+            without(header(), "kid"),
+            with(header(), "kid", json!("YF55555555555555555555555555555555")),
+            with(header(), "kid", json!(5)),
+        ] {
+            assert!(!parses(bad.clone(), claims()), "{bad}");
+        }
+        for bad in [
+            without(claims(), "sub"),
+            with(claims(), "sub", json!("YF55555555555555555555555555555555")),
+            without(claims(), "exp"),
+            without(claims(), "nbf"),
+            with(claims(), "exp", json!("1767226200")),
+            with(claims(), "exp", json!(1_767_226_200.0)),
+            with(claims(), "exp", json!(1e300)),
+            with(claims(), "exp", json!(u64::MAX)),
+            with(claims(), "nbf", json!(null)),
+        ] {
+            assert!(!parses(header(), bad.clone()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn algorithm_and_signature_count() {
+        let phone = SigningKey::generate();
+        let verifies = |header, key: &PublicKey| {
+            DeviceToken::parse(&token(&phone, header, claims()))
+                .unwrap()
+                .verify(key, Timestamp::from_seconds(NOW))
+        };
+        let key = phone.public_key();
+        assert!(verifies(header(), &key));
+        assert!(!verifies(header(), &SigningKey::generate().public_key()));
+        assert!(!verifies(with(header(), "alg", json!("none")), &key));
+        assert!(!verifies(without(header(), "alg"), &key));
+    }
+
+    fn is_good(not_before: i64, expires: i64, now: Timestamp) -> bool {
+        let phone = SigningKey::generate();
+        let claims = with(with(claims(), "nbf", json!(not_before)), "exp", json!(expires));
+        DeviceToken::parse(&token(&phone, header(), claims)).unwrap().verify(&phone.public_key(), now)
+    }
+
+    #[test]
+    fn leeway_ends_where_it_ends() {
+        let end = NOW + 600;
+        let at = Timestamp::from_seconds;
+        for (now, good) in [
+            (at(NOW - 61), false),
+            (Timestamp::from_micros((NOW - 60) * 1_000_000 - 1), false),
+            (at(NOW - 60), true),
+            (at(end + 59), true),
+            (Timestamp::from_micros((end + 60) * 1_000_000 - 1), true),
+            (at(end + 60), false),
+        ] {
+            assert_eq!(is_good(NOW, end, now), good, "{now:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_lives_an_hour_at_most() {
+        let now = Timestamp::from_seconds(NOW);
+        for (lifetime, good) in [(-1, false), (0, false), (1, true), (3600, true), (3601, false)] {
+            assert_eq!(is_good(NOW, NOW + lifetime, now), good, "{lifetime}");
+        }
+    }
+
+    #[test]
+    fn hostile_numbers_do_not_overflow() {
+        let ends = [i64::MIN, i64::MIN + 1, -1, 0, NOW, i64::MAX - 1, i64::MAX];
+        for not_before in ends {
+            for expires in ends {
+                for now in [i64::MIN, 0, NOW * 1_000_000, i64::MAX].map(Timestamp::from_micros) {
+                    let near = now.seconds().abs_diff(not_before) <= 60;
+                    let good = is_good(not_before, expires, now);
+                    assert!(!good || near, "{not_before} {expires} {now:?}");
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics(text in ".*") {
+            prop_assert!(DeviceToken::parse(&text).is_none());
+        }
+    }
+}

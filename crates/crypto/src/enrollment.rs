@@ -1,0 +1,531 @@
+//! Enrollment tokens: what a backend fetches for a phone, and the phone enrols with. A compact JWE
+//! (RFC 7516) that the phone takes as opaque: direct encryption with a key of ours, A256GCM, DEFLATE,
+//! `cty` `twilio-fpa;v=1`.
+//!
+//! `josekit` makes them and opens them, behind a gate. What it leaves open, as read in its version
+//! 0.10.3, the gate closes before the text reaches it:
+//!
+//! - It inflates without a limit: 4 KB may become megabytes. But it inflates only what AES-GCM has
+//!   authenticated (`JweContext::deserialize_compact_with_selector`: decrypt, then decompress), and
+//!   the key is always ours. So a bomb takes a key of the ring. A test holds it to this order.
+//! - It takes authentication tags of any length, down to one byte, which 256 tries guess: only 16 bytes
+//!   pass.
+//! - It takes nonces of any length, and OpenSSL's binding panics where there is none: only 12 bytes pass.
+//! - It overlooks `crit` and members it does not know: only our five pass, with the values that we write.
+
+use std::fmt;
+
+use domain::access_tokens::{Grant, TokenText};
+use domain::factors::FactorType;
+use domain::parameter::Parameter;
+use domain::sids::{AccessTokenSid, AccountSid, ServiceSid};
+use domain::text::Identity;
+use domain::{Entropy, Timestamp};
+use josekit::jwe::{self, Dir, JweHeader};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::{Error, Sealable, compact};
+
+const ALGORITHM: &str = "dir";
+const ENCRYPTION: &str = "A256GCM";
+const COMPRESSION: &str = "DEF";
+const CONTENT_TYPE: &str = "twilio-fpa;v=1";
+
+/// Longest text that is looked at, in characters. Ours have about 500.
+const MAX_CHARACTERS: usize = 4096;
+
+/// Bytes of a nonce and of a tag of A256GCM (RFC 7518 section 5.3).
+const NONCE_BYTES: usize = 12;
+const TAG_BYTES: usize = 16;
+
+const SECRET_BYTES: usize = 32;
+
+/// A key for enrollment tokens: 256 bits under a name. It does not print, and is wiped when dropped;
+/// `josekit` makes a copy for each token that it does not wipe.
+///
+/// Nonces are random, which NIST SP 800-38D section 8.3 permits for 2³² tokens under one key.
+pub struct EnrollmentKey {
+    kid: String,
+    secret: Zeroizing<[u8; SECRET_BYTES]>,
+}
+
+impl EnrollmentKey {
+    /// A new key, named after the time at which it was made.
+    pub fn generate(now: Timestamp, entropy: &dyn Entropy) -> Self {
+        let mut random = [0; 10];
+        entropy.fill(&mut random);
+        let milliseconds = u64::try_from(now.micros().div_euclid(1000)).unwrap_or(0);
+        let kid = uuid::Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid().to_string();
+        let mut secret = Zeroizing::new([0; SECRET_BYTES]);
+        entropy.fill(&mut *secret);
+        Self { kid, secret }
+    }
+
+    /// The key's name: a UUID of version 7 (RFC 9562) as text, so that names sort by age.
+    pub fn kid(&self) -> &str {
+        &self.kid
+    }
+}
+
+impl fmt::Debug for EnrollmentKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EnrollmentKey({})", self.kid)
+    }
+}
+
+/// The name and, behind it, the key.
+impl Sealable for EnrollmentKey {
+    const PURPOSE: &'static str = "enrollment key";
+
+    fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new([self.kid.as_bytes(), &*self.secret].concat())
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (kid, secret) = bytes.split_last_chunk::<SECRET_BYTES>()?;
+        let kid = Uuid::try_parse_ascii(kid).ok()?.to_string();
+        Some(Self { kid, secret: Zeroizing::new(*secret) })
+    }
+}
+
+/// The keys whose tokens are accepted. The newest makes new ones; the others are there until the
+/// last of their tokens has expired.
+#[derive(Debug)]
+pub struct KeyRing {
+    newest: EnrollmentKey,
+    older: Vec<EnrollmentKey>,
+}
+
+impl KeyRing {
+    /// A ring of these keys, in any order; `None` of none.
+    pub fn new(mut keys: Vec<EnrollmentKey>) -> Option<Self> {
+        keys.sort_by(|one, other| one.kid.cmp(&other.kid));
+        let newest = keys.pop()?;
+        Some(Self { newest, older: keys })
+    }
+
+    /// A token that grants this.
+    ///
+    /// # Errors
+    /// [`Error::Issue`], which no grant is known to cause.
+    pub fn issue(&self, grant: &Grant) -> Result<TokenText, Error> {
+        let mut header = JweHeader::new();
+        header.set_content_encryption(ENCRYPTION);
+        header.set_compression(COMPRESSION);
+        header.set_content_type(CONTENT_TYPE);
+        header.set_key_id(self.newest.kid());
+        let claims = serde_json::to_vec(&Claims::from(grant)).map_err(|error| Error::Issue(error.into()))?;
+        Dir.encrypter_from_bytes(*self.newest.secret)
+            .and_then(|encrypter| jwe::serialize_compact(&claims, &header, &encrypter))
+            .map(TokenText::new)
+            .map_err(|error| Error::Issue(error.into()))
+    }
+
+    /// What `text` grants, if a key of this ring made it and it has not expired at `now`. Whether it
+    /// was spent, only the database knows.
+    pub fn open(&self, text: &str, now: Timestamp) -> Option<Grant> {
+        let key = self.key_of(text)?;
+        let decrypter = Dir.decrypter_from_bytes(*key.secret).ok()?;
+        let (claims, _) = jwe::deserialize_compact(text, &decrypter).ok()?;
+        let grant = serde_json::from_slice::<Claims>(&claims).ok()?.grant()?;
+        (now < grant.expires_at).then_some(grant)
+    }
+
+    /// Whether `text` has the shape of a token and names a key of this ring. If not, a replica may have
+    /// made a newer key, and the ring is worth loading again; but not more often than once in a
+    /// while, for anybody can make up a name.
+    pub fn knows(&self, text: &str) -> bool {
+        self.key_of(text).is_some()
+    }
+
+    /// The gate: the key that `text` names, if `text` looks in every respect like a token of ours.
+    fn key_of(&self, text: &str) -> Option<&EnrollmentKey> {
+        if text.len() > MAX_CHARACTERS {
+            return None;
+        }
+        let [header, encrypted_key, nonce, ciphertext, tag] = compact::parts(text)?;
+        let has_length = |part, bytes| compact::decode(part).is_some_and(|decoded| decoded.len() == bytes);
+        let is_whole = encrypted_key.is_empty()
+            && has_length(nonce, NONCE_BYTES)
+            && compact::decode(ciphertext).is_some()
+            && has_length(tag, TAG_BYTES);
+        let header = compact::json::<Header>(header).filter(|header| is_whole && header.is_ours())?;
+        std::iter::once(&self.newest).chain(&self.older).find(|key| key.kid == header.kid)
+    }
+}
+
+/// The protected header, with no more members than these.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    alg: String,
+    enc: String,
+    zip: String,
+    cty: String,
+    kid: String,
+}
+
+impl Header {
+    fn is_ours(&self) -> bool {
+        self.alg == ALGORITHM && self.enc == ENCRYPTION && self.zip == COMPRESSION && self.cty == CONTENT_TYPE
+    }
+}
+
+/// A grant as the token carries it.
+#[derive(Serialize, Deserialize)]
+struct Claims {
+    jti: AccessTokenSid,
+    iss: AccountSid,
+    svc: ServiceSid,
+    sub: String,
+    typ: String,
+    /// Microseconds since the epoch, unlike the `exp` of a JWT: a grant comes out as it went in.
+    exp_us: i64,
+}
+
+impl From<&Grant> for Claims {
+    fn from(grant: &Grant) -> Self {
+        Self {
+            jti: grant.sid,
+            iss: grant.account_sid,
+            svc: grant.service_sid,
+            sub: grant.identity.as_str().to_owned(),
+            typ: grant.factor_type.as_str().to_owned(),
+            exp_us: grant.expires_at.micros(),
+        }
+    }
+}
+
+impl Claims {
+    fn grant(self) -> Option<Grant> {
+        Some(Grant {
+            sid: self.jti,
+            account_sid: self.iss,
+            service_sid: self.svc,
+            identity: Identity::from_parameter(&self.sub).ok()?,
+            factor_type: FactorType::from_parameter(&self.typ).ok()?,
+            expires_at: Timestamp::from_micros(self.exp_us),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use domain::Sid;
+    use josekit::jwe::{JweCompression, JweContext};
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::SystemEntropy;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
+
+    fn key(now: Timestamp) -> EnrollmentKey {
+        EnrollmentKey::generate(now, &SystemEntropy)
+    }
+
+    fn copy(key: &EnrollmentKey) -> EnrollmentKey {
+        EnrollmentKey::from_bytes(&key.to_bytes()).unwrap()
+    }
+
+    fn ring() -> KeyRing {
+        KeyRing::new(vec![key(NOW)]).unwrap()
+    }
+
+    fn grant() -> Grant {
+        Grant {
+            sid: AccessTokenSid::from_bytes([1; 16]),
+            account_sid: AccountSid::from_bytes([2; 16]),
+            service_sid: ServiceSid::from_bytes([3; 16]),
+            identity: Identity::from_parameter("user-0001-abcd").unwrap(),
+            factor_type: FactorType::Push,
+            expires_at: Timestamp::from_micros(NOW.micros() + 60_000_001),
+        }
+    }
+
+    /// A token of this key with another content or header, made by josekit itself.
+    fn forge(key: &EnrollmentKey, content: &[u8], change: impl FnOnce(&mut JweHeader)) -> String {
+        let mut header = JweHeader::new();
+        header.set_content_encryption(ENCRYPTION);
+        header.set_compression(COMPRESSION);
+        header.set_content_type(CONTENT_TYPE);
+        header.set_key_id(key.kid());
+        change(&mut header);
+        jwe::serialize_compact(content, &header, &Dir.encrypter_from_bytes(*key.secret).unwrap()).unwrap()
+    }
+
+    fn with_part(text: &str, place: usize, part: &str) -> String {
+        let mut parts: Vec<&str> = text.split('.').collect();
+        parts[place] = part;
+        parts.join(".")
+    }
+
+    #[test]
+    fn opens_what_it_issued_until_it_expires() {
+        let ring = ring();
+        let token = ring.issue(&grant()).unwrap();
+        assert!(ring.knows(token.expose()));
+        assert_eq!(ring.open(token.expose(), NOW), Some(grant()));
+        let end = grant().expires_at.micros();
+        assert_eq!(ring.open(token.expose(), Timestamp::from_micros(end - 1)), Some(grant()));
+        assert_eq!(ring.open(token.expose(), Timestamp::from_micros(end)), None);
+        assert!(token.expose().len() < 600, "{}", token.expose().len());
+    }
+
+    #[test]
+    fn josekit_can_open_it_and_its_header_is_the_promised_one() {
+        let ring = ring();
+        let token = ring.issue(&grant()).unwrap();
+        let decrypter = Dir.decrypter_from_bytes(*ring.newest.secret).unwrap();
+        let (claims, _) = jwe::deserialize_compact(token.expose(), &decrypter).unwrap();
+        assert_eq!(
+            serde_json::from_slice::<Value>(&claims).unwrap(),
+            json!({
+                "jti": grant().sid,
+                "iss": grant().account_sid,
+                "svc": grant().service_sid,
+                "sub": "user-0001-abcd",
+                "typ": "push",
+                "exp_us": grant().expires_at.micros(),
+            })
+        );
+        let [header, encrypted_key, ..] = compact::parts::<5>(token.expose()).unwrap();
+        assert_eq!(encrypted_key, "");
+        assert_eq!(
+            compact::json::<Value>(header).unwrap(),
+            json!({
+                "alg": "dir",
+                "enc": "A256GCM",
+                "zip": "DEF",
+                "cty": "twilio-fpa;v=1",
+                "kid": ring.newest.kid(),
+            })
+        );
+    }
+
+    #[test]
+    fn a_change_of_any_character_is_noticed() {
+        let ring = ring();
+        let token = ring.issue(&grant()).unwrap();
+        for place in 0..token.expose().len() {
+            let mut text = token.expose().as_bytes().to_vec();
+            text[place] = if text[place] == b'A' { b'B' } else { b'A' };
+            assert_eq!(ring.open(str::from_utf8(&text).unwrap(), NOW), None, "character {place}");
+            assert_eq!(ring.open(&token.expose()[..place], NOW), None, "cut to {place}");
+        }
+        assert_eq!(ring.open(&format!("{}A", token.expose()), NOW), None);
+    }
+
+    #[test]
+    fn the_newest_key_issues_and_the_others_still_open() {
+        let (old, new) = (key(NOW), key(NOW.plus_seconds(1)));
+        assert!(old.kid() < new.kid());
+        let before = KeyRing::new(vec![copy(&old)]).unwrap();
+        let after = KeyRing::new(vec![copy(&new), copy(&old)]).unwrap();
+        let (first, second) = (before.issue(&grant()).unwrap(), after.issue(&grant()).unwrap());
+
+        assert_eq!(after.newest.kid(), new.kid());
+        assert_eq!(after.open(first.expose(), NOW), Some(grant()));
+        assert_eq!(after.open(second.expose(), NOW), Some(grant()));
+        assert_eq!(before.open(second.expose(), NOW), None);
+        assert!(!before.knows(second.expose()), "worth a reload");
+        assert!(KeyRing::new(Vec::new()).is_none());
+    }
+
+    #[test]
+    fn a_key_with_the_same_name_is_not_the_same_key() {
+        let ours = ring();
+        let mut other = key(NOW);
+        other.kid = ours.newest.kid.clone();
+        let token = KeyRing::new(vec![other]).unwrap().issue(&grant()).unwrap();
+        assert!(ours.knows(token.expose()));
+        assert_eq!(ours.open(token.expose(), NOW), None);
+    }
+
+    #[test]
+    fn names_are_uuids_of_version_7_and_of_their_time() {
+        let kid = Uuid::try_parse(key(NOW).kid()).unwrap();
+        assert_eq!(kid.get_version_num(), 7);
+        assert_eq!(kid.get_timestamp().unwrap().to_unix().0, 1_767_225_600);
+        for extreme in [i64::MIN, -1, i64::MAX] {
+            let _ = key(Timestamp::from_micros(extreme));
+        }
+    }
+
+    #[test]
+    fn only_our_header_passes_the_gate() {
+        let ring = ring();
+        let claims = serde_json::to_vec(&Claims::from(&grant())).unwrap();
+        let opens = |change: &dyn Fn(&mut JweHeader)| {
+            ring.open(&forge(&ring.newest, &claims, |header| change(header)), NOW).is_some()
+        };
+        let set = |name: &'static str, value: Option<Value>| {
+            opens(&move |header: &mut JweHeader| header.set_claim(name, value.clone()).unwrap())
+        };
+        assert!(opens(&|_| ()));
+        assert!(!set("zip", None));
+        assert!(!set("cty", None));
+        assert!(!set("kid", None));
+        assert!(!set("cty", Some(json!("twilio-pba;v=1"))));
+        assert!(!set("kid", Some(json!("019b7701-d800-7000-8000-000000000000"))));
+        assert!(!set("crit", Some(json!(["exp"]))));
+        assert!(!set("typ", Some(json!("JWT"))));
+
+        // The same, for members that josekit would not let us write.
+        let token = ring.issue(&grant()).unwrap();
+        let header = |name: &str, value: Value| {
+            let [header, ..] = compact::parts::<5>(token.expose()).unwrap();
+            let mut header = compact::json::<Value>(header).unwrap();
+            header[name] = value;
+            with_part(token.expose(), 0, &compact::encode(header.to_string().as_bytes()))
+        };
+        for bad in [header("alg", json!("A256KW")), header("enc", json!("A128GCM")), header("zip", json!(1))]
+        {
+            assert!(!ring.knows(&bad));
+        }
+    }
+
+    #[test]
+    fn only_whole_nonces_and_tags_pass_the_gate() {
+        let ring = ring();
+        let token = ring.issue(&grant()).unwrap();
+        let [.., nonce, _, tag] = compact::parts::<5>(token.expose()).unwrap();
+        let (nonce, tag) = (compact::decode(nonce).unwrap(), compact::decode(tag).unwrap());
+        for length in 0..TAG_BYTES {
+            let text = with_part(token.expose(), 4, &compact::encode(&tag[..length]));
+            assert!(!ring.knows(&text) && ring.open(&text, NOW).is_none(), "tag of {length}");
+        }
+        for length in 0..NONCE_BYTES {
+            let text = with_part(token.expose(), 2, &compact::encode(&nonce[..length]));
+            assert!(!ring.knows(&text) && ring.open(&text, NOW).is_none(), "nonce of {length}");
+        }
+        let long = [&nonce[..], &[0]].concat();
+        assert!(!ring.knows(&with_part(token.expose(), 2, &compact::encode(&long))));
+        assert!(!ring.knows(&with_part(token.expose(), 1, "AA")), "an encrypted key");
+    }
+
+    #[test]
+    fn contents_must_be_a_grant() {
+        let ring = ring();
+        let claims = serde_json::to_value(Claims::from(&grant())).unwrap();
+        let opens =
+            |claims: &Value| ring.open(&forge(&ring.newest, claims.to_string().as_bytes(), |_| ()), NOW);
+        let with = |name: &str, value: Value| {
+            let mut claims = claims.clone();
+            claims[name] = value;
+            claims
+        };
+        assert_eq!(opens(&with("later", json!("more"))), Some(grant()));
+        for bad in [
+            json!({}),
+            json!([]),
+            with("jti", json!("AC01010101010101010101010101010101")),
+            with("sub", json!("short")),
+            with("typ", json!("pull")),
+            with("exp_us", json!(1.5)),
+            with("exp_us", json!(i64::MIN)),
+        ] {
+            assert_eq!(opens(&bad), None, "{bad}");
+        }
+    }
+
+    /// Notices when josekit inflates.
+    #[derive(Clone, Debug)]
+    struct Tripwire(Arc<AtomicBool>);
+
+    impl JweCompression for Tripwire {
+        fn name(&self) -> &str {
+            "DEF"
+        }
+
+        fn compress(&self, message: &[u8]) -> Result<Vec<u8>, io::Error> {
+            Ok(message.to_vec())
+        }
+
+        fn decompress(&self, message: &[u8]) -> Result<Vec<u8>, io::Error> {
+            self.0.store(true, Ordering::Relaxed);
+            Ok(message.to_vec())
+        }
+
+        fn box_clone(&self) -> Box<dyn JweCompression> {
+            Box::new(self.clone())
+        }
+    }
+
+    #[test]
+    fn nothing_is_inflated_that_was_not_authenticated() {
+        let ours = ring();
+        let mut stranger = key(NOW);
+        stranger.kid = ours.newest.kid.clone();
+        let bomb = forge(&stranger, &vec![0; 2_000_000], |_| ());
+        assert!(bomb.len() < MAX_CHARACTERS && ours.knows(&bomb));
+        assert_eq!(ours.open(&bomb, NOW), None);
+
+        let inflated = Arc::new(AtomicBool::new(false));
+        let mut context = JweContext::new();
+        context.add_compression(Box::new(Tripwire(Arc::clone(&inflated))));
+        let decrypter = Dir.decrypter_from_bytes(*ours.newest.secret).unwrap();
+        assert!(context.deserialize_compact(&bomb, &decrypter).is_err());
+        assert!(!inflated.load(Ordering::Relaxed), "josekit inflates before it authenticates");
+
+        let decrypter = Dir.decrypter_from_bytes(*stranger.secret).unwrap();
+        assert!(context.deserialize_compact(&bomb, &decrypter).is_ok());
+        assert!(inflated.load(Ordering::Relaxed), "the wire is live");
+    }
+
+    #[test]
+    fn a_long_text_is_not_looked_at() {
+        let ring = ring();
+        let token = ring.issue(&grant()).unwrap();
+        let [_, _, _, ciphertext, _] = compact::parts::<5>(token.expose()).unwrap();
+        let text = |length: usize| {
+            let more = length - token.expose().len();
+            with_part(token.expose(), 3, &format!("{ciphertext}{}", "A".repeat(more)))
+        };
+        // Lengths that leave the ciphertext decodable.
+        let fits = (MAX_CHARACTERS - 3..=MAX_CHARACTERS).any(|length| ring.knows(&text(length)));
+        assert!(fits);
+        assert!(!(MAX_CHARACTERS + 1..MAX_CHARACTERS + 5).any(|length| ring.knows(&text(length))));
+    }
+
+    #[test]
+    fn a_sealed_key_is_a_name_and_32_bytes() {
+        let bytes = key(NOW).to_bytes();
+        assert_eq!(bytes.len(), 36 + 32);
+        for bad in [&bytes[..67], &bytes[1..], &[], &[0; 68][..]] {
+            assert!(EnrollmentKey::from_bytes(bad).is_none());
+        }
+    }
+
+    #[test]
+    fn does_not_print() {
+        let key = key(NOW);
+        assert_eq!(format!("{key:?}"), format!("EnrollmentKey({})", key.kid()));
+    }
+
+    proptest! {
+        #[test]
+        fn opening_never_panics(text in ".*", parts: [Vec<u8>; 5]) {
+            let ring = ring();
+            prop_assert!(ring.open(&text, NOW).is_none());
+            prop_assert!(ring.open(&parts.map(|part| compact::encode(&part)).join("."), NOW).is_none());
+        }
+
+        #[test]
+        fn opening_with_our_header_never_panics(parts: [Vec<u8>; 3], nonce: [u8; 12], tag: [u8; 16]) {
+            let ring = ring();
+            let token = ring.issue(&grant()).unwrap();
+            for (place, part) in [(2, &parts[0][..]), (2, &nonce), (3, &parts[1]), (4, &parts[2]), (4, &tag)] {
+                let text = with_part(token.expose(), place, &compact::encode(part));
+                prop_assert!(ring.open(&text, NOW).is_none());
+            }
+        }
+    }
+}

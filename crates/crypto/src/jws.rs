@@ -1,0 +1,230 @@
+//! Signed JSON in the compact form of RFC 7515: device tokens and signed answers.
+
+use domain::factors::PublicKey;
+use serde_json::{Map, Value};
+
+use crate::{SigningKey, compact, signatures};
+
+/// A compact JWS, taken apart and not yet believed. Whoever reads [`Jws::claims`] before
+/// [`Jws::verify`] reads what anybody may have written.
+#[derive(Clone)]
+pub struct Jws<'t> {
+    header: Map<String, Value>,
+    claims: Map<String, Value>,
+    signed: &'t str,
+    signature: Vec<u8>,
+}
+
+impl<'t> Jws<'t> {
+    /// Longest accepted text: the limit of `AuthPayload` (protocol 03 section 5).
+    pub const MAX_CHARACTERS: usize = 5456;
+
+    /// Takes `text` apart. `None` unless it is three base64url parts without padding, of which the
+    /// first two hold JSON objects and the last is not empty, in at most [`Jws::MAX_CHARACTERS`].
+    pub fn parse(text: &'t str) -> Option<Self> {
+        if text.len() > Self::MAX_CHARACTERS {
+            return None;
+        }
+        let [header, claims, signature] = compact::parts(text)?;
+        let signature = compact::decode(signature).filter(|signature| !signature.is_empty())?;
+        let (signed, _) = text.rsplit_once('.')?;
+        Some(Self { header: compact::json(header)?, claims: compact::json(claims)?, signed, signature })
+    }
+
+    /// The header's members.
+    pub const fn header(&self) -> &Map<String, Value> {
+        &self.header
+    }
+
+    /// The payload's members.
+    pub const fn claims(&self) -> &Map<String, Value> {
+        &self.claims
+    }
+
+    /// Whether `key` signed this text, with ES256 and nothing else.
+    ///
+    /// The header does not choose the algorithm: `none`, `HS256` (RFC 8725 section 2.1) and an absent
+    /// `alg` are refused, as is `crit`, since no extension is understood here (RFC 7515 section
+    /// 4.1.11). What counts are the bytes that were received, never a re-serialisation of them.
+    pub fn verify(&self, key: &PublicKey) -> bool {
+        self.header.get("alg").and_then(Value::as_str) == Some("ES256")
+            && !self.header.contains_key("crit")
+            && signatures::verify_fixed(key, self.signed.as_bytes(), &self.signature)
+    }
+}
+
+/// A compact JWS as a phone makes it. The header is the caller's, `alg` included.
+pub fn sign(header: &Map<String, Value>, claims: &Map<String, Value>, key: &SigningKey) -> String {
+    let mut text = [header, claims].map(part).join(".");
+    let signature = key.sign_fixed(text.as_bytes());
+    text.push('.');
+    text.push_str(&compact::encode(&signature));
+    text
+}
+
+#[expect(clippy::expect_used, reason = "a map from strings to JSON values has a JSON text")]
+fn part(members: &Map<String, Value>) -> String {
+    compact::encode(&serde_json::to_vec(members).expect("JSON is serialisable"))
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::signatures::parse_public_key;
+    use crate::vectors;
+
+    fn object(value: Value) -> Map<String, Value> {
+        match value {
+            Value::Object(members) => members,
+            other => panic!("{other} is no object"),
+        }
+    }
+
+    fn encoded(text: &str) -> String {
+        compact::encode(text.as_bytes())
+    }
+
+    /// RFC 7515 appendix A.3, its key from the members x and y of the JWK.
+    #[test]
+    fn rfc_7515_a_3() {
+        let header = STANDARD.decode(&vectors::PUBLIC_KEY[..36]).unwrap();
+        let point =
+            ["f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"]
+                .map(|coordinate| compact::decode(coordinate).unwrap());
+        let key =
+            parse_public_key(&STANDARD.encode([&header[..26], &[4], &point.concat()].concat())).unwrap();
+        let jws = Jws::parse(
+            "eyJhbGciOiJFUzI1NiJ9\
+             .eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ\
+             .DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q",
+        )
+        .unwrap();
+        assert!(jws.verify(&key));
+        assert_eq!(jws.header().get("alg"), Some(&json!("ES256")));
+        assert_eq!(jws.claims().get("iss"), Some(&json!("joe")));
+        assert!(!jws.verify(&SigningKey::generate().public_key()));
+    }
+
+    #[test]
+    fn verifies_the_answer_of_the_protocol() {
+        let jws = Jws::parse(vectors::CHALLENGE_ANSWER).unwrap();
+        assert!(jws.verify(&parse_public_key(vectors::PUBLIC_KEY).unwrap()));
+        assert_eq!(
+            Value::Object(jws.claims().clone()),
+            json!({
+                "hidden_details": {"txn": "a/b"},
+                "account_sid": "AC11111111111111111111111111111111",
+                "sid": "YC03444444444444444444444444444444",
+                "expiration_date": "2026-01-01T00:05:00Z",
+                "date_created": "2026-01-01T00:00:00Z",
+                "status": "approved",
+                "factor_sid": vectors::FACTOR_SID,
+                "details": {
+                    "message": "Login to https://example.com/?",
+                    "fields": [{"label": "IP", "value": "203.0.113.9"}],
+                },
+                "service_sid": "VA22222222222222222222222222222222",
+                "identity": "user-0001-abcd",
+            })
+        );
+    }
+
+    #[test]
+    fn a_change_of_any_character_is_noticed() {
+        let key = parse_public_key(vectors::PUBLIC_KEY).unwrap();
+        for place in 0..vectors::CHALLENGE_ANSWER.len() {
+            let mut text = vectors::CHALLENGE_ANSWER.as_bytes().to_vec();
+            text[place] = if text[place] == b'A' { b'B' } else { b'A' };
+            let text = String::from_utf8(text).unwrap();
+            assert!(!Jws::parse(&text).is_some_and(|jws| jws.verify(&key)), "character {place}");
+        }
+    }
+
+    #[test]
+    fn only_es256_without_extensions() {
+        let phone = SigningKey::generate();
+        let verifies = |header: Value| {
+            let text = sign(&object(header), &object(json!({"sub": "x"})), &phone);
+            Jws::parse(&text).unwrap().verify(&phone.public_key())
+        };
+        assert!(verifies(json!({"alg": "ES256"})));
+        assert!(verifies(json!({"alg": "ES256", "typ": "JWT", "unknown": [1]})));
+        for bad in [
+            json!({}),
+            json!({"alg": "none"}),
+            json!({"alg": "HS256"}),
+            json!({"alg": "ES384"}),
+            json!({"alg": "es256"}),
+            json!({"alg": ["ES256"]}),
+            json!({"alg": null}),
+            json!({"alg": "ES256", "crit": []}),
+            json!({"alg": "ES256", "crit": ["exp"]}),
+        ] {
+            assert!(!verifies(bad.clone()), "{bad}");
+        }
+    }
+
+    /// RFC 8725 section 2.1: the public key as the secret of an HMAC.
+    #[test]
+    fn an_hmac_with_the_public_key_is_no_signature() {
+        let key = parse_public_key(vectors::PUBLIC_KEY).unwrap();
+        for algorithm in ["HS256", "ES256"] {
+            let signed = format!("{}.{}", encoded(&json!({"alg": algorithm}).to_string()), encoded("{}"));
+            let hmac = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, key.as_der());
+            let tag = aws_lc_rs::hmac::sign(&hmac, signed.as_bytes());
+            let text = format!("{signed}.{}", compact::encode(tag.as_ref()));
+            assert!(!Jws::parse(&text).unwrap().verify(&key));
+        }
+    }
+
+    #[test]
+    fn takes_nothing_but_three_parts_of_base64url_with_two_objects() {
+        let (header, claims) = (&encoded(r#"{"alg":"ES256"}"#), &encoded("{}"));
+        assert!(Jws::parse(&format!("{header}.{claims}.AA")).is_some());
+        let deep = &encoded(&format!("{}{}", r#"{"a":"#.repeat(1000), "[".repeat(1000)));
+        for bad in [
+            String::new(),
+            "..".to_owned(),
+            format!("{header}.{claims}"),
+            format!("{header}.{claims}."),
+            format!(".{claims}.AA"),
+            format!("{header}..AA"),
+            format!("{header}.{claims}.AA.AA"),
+            format!("{header}.{claims}.AA=="),
+            format!("{header}.{claims}.A"),
+            format!("{header}.{claims}.AB"),
+            format!("{header}.{claims}.+/+/"),
+            format!(" {header}.{claims}.AA"),
+            format!("{header}.{claims}.AA\n"),
+            format!("{header}.{}.AA", encoded("[]")),
+            format!("{header}.{}.AA", encoded("{} {}")),
+            format!("{header}.{}.AA", encoded("\"text\"")),
+            format!("{header}.{}.AA", compact::encode(b"{\"a\":\"\xff\"}")),
+            format!("{}.{claims}.AA", encoded("null")),
+            format!("{header}.{deep}.AA"),
+        ] {
+            assert!(Jws::parse(&bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn knows_its_limit() {
+        let front = format!("{}.{}.", encoded(r#"{"alg":"ES256"}"#), encoded("{}"));
+        let text = |length: usize| format!("{front}{}", "A".repeat(length - front.len()));
+        assert!(Jws::parse(&text(Jws::MAX_CHARACTERS)).is_some());
+        assert!(Jws::parse(&text(Jws::MAX_CHARACTERS + 1)).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics(text in ".*", parts: [Vec<u8>; 3]) {
+            let _ = Jws::parse(&text);
+            let _ = Jws::parse(&parts.map(|part| compact::encode(&part)).join("."));
+        }
+    }
+}

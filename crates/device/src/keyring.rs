@@ -1,0 +1,214 @@
+//! The file in which a terminal that plays a phone keeps its enrolments.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
+
+use crate::enrolment::Enrolment;
+use crate::error::Error;
+
+/// The enrolments of one phone, and the file that holds them with their private keys. Only the owner
+/// may open that file. Two processes that save at the same time don't mix: the later one wins.
+#[derive(Debug)]
+pub struct Keyring {
+    path: PathBuf,
+    enrolments: Vec<Enrolment>,
+}
+
+#[derive(Deserialize)]
+struct Contents {
+    enrolments: Vec<Enrolment>,
+}
+
+#[derive(Serialize)]
+struct ContentsRef<'a> {
+    enrolments: &'a [Enrolment],
+}
+
+impl Keyring {
+    /// Reads the keyring; an empty one if there is no such file.
+    ///
+    /// # Errors
+    /// [`Error::KeyringOpenToOthers`], [`Error::KeyringMalformed`] or [`Error::Keyring`].
+    pub fn load(path: impl Into<PathBuf>) -> Result<Self, Error> {
+        let path = path.into();
+        let failed = |source| Error::Keyring { path: path.clone(), source };
+        let mut file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Self { path, enrolments: Vec::new() });
+            }
+            opened => opened.map_err(failed)?,
+        };
+        // Asked of the open file, so that it can't be another one by the time it is read.
+        if open_to_others(&file.metadata().map_err(failed)?) {
+            return Err(Error::KeyringOpenToOthers { path });
+        }
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(failed)?;
+        match serde_json::from_str::<Contents>(&text) {
+            Ok(Contents { enrolments }) => Ok(Self { path, enrolments }),
+            Err(error) => Err(Error::KeyringMalformed { path, line: error.line(), column: error.column() }),
+        }
+    }
+
+    /// Writes the keyring. Whoever reads it meanwhile, or after a crash, finds the old one or the new
+    /// one and never a part: it is written beside, then moved into its place.
+    ///
+    /// # Errors
+    /// [`Error::Keyring`].
+    pub fn save(&self) -> Result<(), Error> {
+        self.write().map_err(|source| Error::Keyring { path: self.path.clone(), source })
+    }
+
+    fn write(&self) -> io::Result<()> {
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        // Created with mode 0600, under a name that was free.
+        let mut file = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+        serde_json::to_writer_pretty(&mut file, &ContentsRef { enrolments: &self.enrolments })?;
+        file.write_all(b"\n")?;
+        file.as_file().sync_all()?;
+        file.persist(&self.path)?;
+        Ok(())
+    }
+
+    /// All enrolments, oldest first.
+    pub fn enrolments(&self) -> &[Enrolment] {
+        &self.enrolments
+    }
+
+    /// Adds an enrolment, or replaces the one of the same factor.
+    pub fn put(&mut self, enrolment: Enrolment) {
+        match self.enrolments.iter_mut().find(|known| known.factor_sid == enrolment.factor_sid) {
+            Some(known) => *known = enrolment,
+            None => self.enrolments.push(enrolment),
+        }
+    }
+
+    /// The enrolment whose factor SID begins like this: the only one, or the one with just this SID.
+    /// An empty beginning finds the only enrolment there is.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchFactor`] or [`Error::AmbiguousFactor`].
+    pub fn find(&self, beginning: &str) -> Result<&Enrolment, Error> {
+        self.position(beginning).map(|index| &self.enrolments[index])
+    }
+
+    /// Takes out what [`find`](Self::find) finds.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchFactor`] or [`Error::AmbiguousFactor`].
+    pub fn remove(&mut self, beginning: &str) -> Result<Enrolment, Error> {
+        self.position(beginning).map(|index| self.enrolments.remove(index))
+    }
+
+    fn position(&self, beginning: &str) -> Result<usize, Error> {
+        let known = || self.enrolments.iter().map(|known| known.factor_sid.as_str());
+        if let Some(index) = known().position(|sid| sid == beginning) {
+            return Ok(index);
+        }
+        let mut fitting = known().enumerate().filter(|(_, sid)| sid.starts_with(beginning));
+        match (fitting.next(), fitting.next()) {
+            (Some((index, _)), None) => Ok(index),
+            (None, _) => Err(Error::NoSuchFactor(beginning.to_owned())),
+            (Some(_), Some(_)) => Err(Error::AmbiguousFactor(beginning.to_owned())),
+        }
+    }
+}
+
+#[cfg(unix)]
+fn open_to_others(metadata: &Metadata) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    metadata.permissions().mode() & 0o077 != 0
+}
+
+#[cfg(not(unix))]
+fn open_to_others(_: &Metadata) -> bool {
+    false
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::enrolment::sample;
+    use crate::style::Style;
+
+    fn enrolment(factor_sid: &str) -> Enrolment {
+        Enrolment { factor_sid: factor_sid.into(), ..sample(Style::Android) }
+    }
+
+    fn sids(keyring: &Keyring) -> Vec<&str> {
+        keyring.enrolments().iter().map(|enrolment| enrolment.factor_sid.as_str()).collect()
+    }
+
+    #[test]
+    fn keeps_several_factors_in_a_file_for_the_owner_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("phone.json");
+        let mut keyring = Keyring::load(&path).unwrap();
+        assert!(keyring.enrolments().is_empty());
+        keyring.put(enrolment("YF0301"));
+        keyring.put(enrolment("YF0302"));
+        keyring.save().unwrap();
+        keyring.save().unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+        let again = Keyring::load(&path).unwrap();
+        assert_eq!(sids(&again), ["YF0301", "YF0302"]);
+        let key = |keyring: &Keyring| keyring.enrolments()[1].key.public_key_base64();
+        assert_eq!(key(&again), key(&keyring));
+    }
+
+    #[test]
+    fn refuses_a_file_that_others_can_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("phone.json");
+        Keyring::load(&path).unwrap().save().unwrap();
+        for mode in [0o640, 0o604, 0o660, 0o610, 0o601] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let error = Keyring::load(&path).unwrap_err();
+            assert!(matches!(error, Error::KeyringOpenToOthers { .. }), "{mode:o}");
+            assert!(error.to_string().contains(&format!("chmod 600 {}", path.display())));
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+        assert!(Keyring::load(&path).is_ok());
+    }
+
+    #[test]
+    fn says_where_a_damaged_file_is_wrong_and_not_what_it_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("phone.json");
+        Keyring::load(&path).unwrap().save().unwrap();
+        fs::write(&path, "{\n\"enrolments\": \"MIGHAgEA\"}").unwrap();
+        let error = Keyring::load(&path).unwrap_err();
+        assert!(matches!(error, Error::KeyringMalformed { line: 2, .. }), "{error}");
+        assert!(!format!("{error} {error:?}").contains("MIGH"));
+        assert!(matches!(
+            Keyring::load(folder.path()),
+            Err(Error::Keyring { .. } | Error::KeyringOpenToOthers { .. })
+        ));
+    }
+
+    #[test]
+    fn finds_by_a_beginning_that_fits_one() {
+        let mut keyring = Keyring { path: PathBuf::new(), enrolments: Vec::new() };
+        assert!(matches!(keyring.find(""), Err(Error::NoSuchFactor(_))));
+        keyring.put(enrolment("YF0301"));
+        assert_eq!(keyring.find("").unwrap().factor_sid, "YF0301");
+        keyring.put(enrolment("YF0302"));
+        assert_eq!(keyring.find("YF0302").unwrap().factor_sid, "YF0302");
+        assert!(matches!(keyring.find("YF03"), Err(Error::AmbiguousFactor(_))));
+        assert!(matches!(keyring.find("YF04"), Err(Error::NoSuchFactor(_))));
+        let renamed = Enrolment { friendly_name: "New".into(), ..keyring.find("YF0301").unwrap().clone() };
+        keyring.put(renamed);
+        keyring.put(enrolment("YF030"));
+        assert_eq!(keyring.remove("YF0301").unwrap().friendly_name, "New");
+        assert_eq!(keyring.find("YF030").unwrap().factor_sid, "YF030", "a whole SID is never ambiguous");
+        assert_eq!(sids(&keyring), ["YF0302", "YF030"]);
+    }
+}

@@ -1,0 +1,412 @@
+//! What the phone puts on the wire: seven requests, as each SDK writes them
+//! (protocol 03 sections 1 to 3 and 6). Nothing here does I/O.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use domain::factors::Platform;
+use domain::paging::Order;
+use domain::{Secret, Timestamp};
+use reqwest::Method;
+use serde_json::json;
+
+use crate::challenge::ListRequest;
+use crate::encoding;
+use crate::enrolment::{Enrolment, NewFactor};
+use crate::signing;
+use crate::style::Style;
+
+/// Which of the seven calls a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Call {
+    /// Enrol, with an access token.
+    CreateFactor,
+    /// Show that the phone holds the key.
+    VerifyFactor,
+    /// Tell the server the name and the push address anew.
+    UpdateFactor,
+    /// Leave.
+    DeleteFactor,
+    /// Fetch a challenge, and learn what to sign.
+    GetChallenge,
+    /// List the factor's challenges.
+    ListChallenges,
+    /// Approve or deny.
+    AnswerChallenge,
+}
+
+impl Call {
+    /// Its HTTP method.
+    pub const fn method(self) -> Method {
+        match self {
+            Self::CreateFactor | Self::VerifyFactor | Self::UpdateFactor | Self::AnswerChallenge => {
+                Method::POST
+            }
+            Self::DeleteFactor => Method::DELETE,
+            Self::GetChallenge | Self::ListChallenges => Method::GET,
+        }
+    }
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::CreateFactor => "create factor",
+            Self::VerifyFactor => "verify factor",
+            Self::UpdateFactor => "update factor",
+            Self::DeleteFactor => "delete factor",
+            Self::GetChallenge => "get challenge",
+            Self::ListChallenges => "list challenges",
+            Self::AnswerChallenge => "answer challenge",
+        })
+    }
+}
+
+/// A request, ready to be sent to any server.
+#[derive(Clone)]
+pub struct WireRequest {
+    /// Which call it is.
+    pub what: Call,
+    /// HTTP method.
+    pub method: Method,
+    /// From `/v2/` on.
+    pub path_and_query: String,
+    /// The header `Authorization`, which stands apart because whoever sees it can use it.
+    pub authorization: Secret<String>,
+    /// All other headers.
+    pub headers: Vec<(&'static str, String)>,
+    /// The form.
+    pub body: Option<String>,
+}
+
+impl fmt::Debug for WireRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Path and body name the user.
+        f.debug_struct("WireRequest").field("what", &self.what).finish_non_exhaustive()
+    }
+}
+
+/// Enrols: the only request that carries the access token.
+pub fn create_factor(style: Style, new: &NewFactor, public_key: &str) -> WireRequest {
+    let mut form = vec![
+        ("FriendlyName", new.friendly_name.clone()),
+        ("FactorType", "push".to_owned()),
+        ("Binding.PublicKey", public_key.to_owned()),
+        ("Binding.Alg", "ES256".to_owned()),
+    ];
+    form.extend(config(style, &new.app_id, new.notification.as_ref()));
+    if let Some(metadata) = &new.metadata {
+        form.push(("Metadata", signing::json_text(style, json!(metadata))));
+    }
+    let path = format!("{}/Factors", entity(&new.service_sid, &new.identity));
+    request(style, Call::CreateFactor, path, new.access_token.expose(), Some(&form))
+}
+
+/// Shows that the phone holds the key.
+pub fn verify_factor(style: Style, enrolment: &Enrolment, now: Timestamp) -> WireRequest {
+    let form = [("AuthPayload", signing::possession_proof(enrolment))];
+    by_device(style, Call::VerifyFactor, factor(enrolment), Some(&form), enrolment, now)
+}
+
+/// Tells the server the name, as the enrolment has it, and the push address anew.
+pub fn update_factor(
+    style: Style,
+    enrolment: &Enrolment,
+    notification: Option<&(Platform, String)>,
+    now: Timestamp,
+) -> WireRequest {
+    let mut form = vec![("FriendlyName", enrolment.friendly_name.clone())];
+    form.extend(config(style, &enrolment.app_id, notification));
+    by_device(style, Call::UpdateFactor, factor(enrolment), Some(&form), enrolment, now)
+}
+
+/// Leaves.
+pub fn delete_factor(style: Style, enrolment: &Enrolment, now: Timestamp) -> WireRequest {
+    by_device(style, Call::DeleteFactor, factor(enrolment), None, enrolment, now)
+}
+
+/// Fetches a challenge.
+pub fn get_challenge(style: Style, enrolment: &Enrolment, sid: &str, now: Timestamp) -> WireRequest {
+    by_device(style, Call::GetChallenge, challenge(enrolment, sid), None, enrolment, now)
+}
+
+/// Lists the factor's challenges.
+pub fn list_challenges(
+    style: Style,
+    enrolment: &Enrolment,
+    list: &ListRequest,
+    now: Timestamp,
+) -> WireRequest {
+    let size = ("PageSize", list.page_size.to_string());
+    let factor = ("FactorSid", enrolment.factor_sid.clone());
+    let mut query = match style {
+        Style::Android => vec![size, factor],
+        Style::Ios => vec![factor, size],
+    };
+    let order = match list.order {
+        Order::Ascending => "asc",
+        Order::Descending => "desc",
+    };
+    query.push(("Order", order.to_owned()));
+    query.extend(list.status.map(|status| ("Status", status.as_str().to_owned())));
+    query.extend(list.page_token.clone().map(|token| (style.page_token_name(), token)));
+    let entity = entity(&enrolment.service_sid, &enrolment.identity);
+    let path = format!("{entity}/Challenges?{}", encoding::pairs(style, &query));
+    by_device(style, Call::ListChallenges, path, None, enrolment, now)
+}
+
+/// Answers a challenge with a payload out of [`signing::answer`].
+pub fn answer_challenge(
+    style: Style,
+    enrolment: &Enrolment,
+    sid: &str,
+    auth_payload: &str,
+    now: Timestamp,
+) -> WireRequest {
+    let form = [("AuthPayload", auth_payload.to_owned())];
+    by_device(style, Call::AnswerChallenge, challenge(enrolment, sid), Some(&form), enrolment, now)
+}
+
+/// The identity goes into the path as it is, which both SDKs do.
+fn entity(service_sid: &str, identity: &str) -> String {
+    format!("/v2/Services/{service_sid}/Entities/{identity}")
+}
+
+fn factor(enrolment: &Enrolment) -> String {
+    format!("{}/Factors/{}", entity(&enrolment.service_sid, &enrolment.identity), enrolment.factor_sid)
+}
+
+fn challenge(enrolment: &Enrolment, sid: &str) -> String {
+    format!("{}/Challenges/{sid}", entity(&enrolment.service_sid, &enrolment.identity))
+}
+
+type Field = (&'static str, String);
+
+/// The `Config.*` set. On iOS it comes out of a dictionary, so its order there is one of many.
+fn config(style: Style, app_id: &str, notification: Option<&(Platform, String)>) -> Vec<Field> {
+    let sdk = ("Config.SdkVersion", style.sdk_version().to_owned());
+    let app = ("Config.AppId", app_id.to_owned());
+    let mut config = match style {
+        Style::Android => vec![sdk, app],
+        Style::Ios => vec![app, sdk],
+    };
+    // An empty address makes a phone without push (protocol 03 section 3).
+    let address = notification.filter(|(_, token)| !token.is_empty());
+    let platform = address.map_or(Platform::None, |(platform, _)| *platform);
+    config.push(("Config.NotificationPlatform", platform.as_str().to_owned()));
+    config.extend(address.map(|(_, token)| ("Config.NotificationToken", token.clone())));
+    config
+}
+
+fn by_device(
+    style: Style,
+    what: Call,
+    path: String,
+    form: Option<&[Field]>,
+    enrolment: &Enrolment,
+    now: Timestamp,
+) -> WireRequest {
+    request(style, what, path, &signing::device_token(style, enrolment, now), form)
+}
+
+fn request(
+    style: Style,
+    what: Call,
+    path_and_query: String,
+    token: &str,
+    form: Option<&[Field]>,
+) -> WireRequest {
+    const FORM: &str = "application/x-www-form-urlencoded";
+    let method = what.method();
+    // A GET says that it accepts a form, and means JSON.
+    let accept = if method == Method::GET { FORM } else { "application/json" };
+    WireRequest {
+        what,
+        method,
+        path_and_query,
+        authorization: Secret::new(format!("Basic {}", STANDARD.encode(format!("token:{token}")))),
+        headers: vec![
+            ("User-Agent", style.user_agent()),
+            ("Accept", accept.to_owned()),
+            ("Content-Type", FORM.to_owned()),
+        ],
+        body: form.map(|form| encoding::pairs(style, form)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::challenges::Status;
+
+    use super::*;
+    use crate::enrolment::sample;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
+    const STYLES: [Style; 2] = [Style::Android, Style::Ios];
+
+    /// Of protocol 03 section 10.
+    const PUBLIC_KEY: &str = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEGrFny9YPM/iRZzoukU8sWZbj/3KHjMMVSqQGpb8xpBKavf37cNWfrURpmblSIEjq8juJAekll1MundswaFrQ8w==";
+
+    fn new_factor(friendly_name: &str, os: &str) -> NewFactor {
+        let enrolment = sample(Style::Android);
+        NewFactor {
+            service_sid: enrolment.service_sid,
+            identity: enrolment.identity,
+            access_token: Secret::new("eyJ.a-token".into()),
+            friendly_name: friendly_name.into(),
+            notification: None,
+            metadata: Some([("os".to_owned(), os.to_owned())].into()),
+            app_id: enrolment.app_id,
+        }
+    }
+
+    fn header(request: &WireRequest, name: &str) -> String {
+        request.headers.iter().find(|(key, _)| *key == name).unwrap().1.clone()
+    }
+
+    #[test]
+    fn android_create_body_is_that_of_the_vector() {
+        let key = PUBLIC_KEY.replace('/', "%2F").replace('=', "%3D");
+        let request = create_factor(Style::Android, &new_factor("My phone & co", "Android"), PUBLIC_KEY);
+        assert_eq!(
+            request.body.unwrap(),
+            format!(
+                "FriendlyName=My%20phone%20%26%20co&FactorType=push&Binding.PublicKey={key}&Binding.Alg=ES256\
+                 &Config.SdkVersion=0.9.0&Config.AppId=com.example.app&Config.NotificationPlatform=none\
+                 &Metadata=%7B%22os%22%3A%22Android%22%7D"
+            )
+        );
+    }
+
+    #[test]
+    fn ios_create_body_is_that_of_the_vector() {
+        let request = create_factor(Style::Ios, &new_factor("My phone", "iOS"), PUBLIC_KEY);
+        assert_eq!(
+            request.body.unwrap(),
+            format!(
+                "FriendlyName=My%20phone&FactorType=push&Binding.PublicKey={PUBLIC_KEY}&Binding.Alg=ES256\
+                 &Config.AppId=com.example.app&Config.SdkVersion=3.0.2&Config.NotificationPlatform=none\
+                 &Metadata=%7B%22os%22:%22iOS%22%7D"
+            )
+        );
+    }
+
+    #[test]
+    fn creating_uses_the_access_token() {
+        for style in STYLES {
+            let request = create_factor(style, &new_factor("x", "y"), PUBLIC_KEY);
+            let path = "/v2/Services/VA22222222222222222222222222222222/Entities/user-0001-abcd/Factors";
+            assert_eq!((request.method, request.path_and_query.as_str()), (Method::POST, path));
+            assert_eq!(request.authorization.expose(), "Basic dG9rZW46ZXlKLmEtdG9rZW4=");
+        }
+    }
+
+    #[test]
+    fn a_push_address_goes_with_its_platform_and_an_empty_one_is_none() {
+        for style in STYLES {
+            let body = |notification: Option<(Platform, String)>| {
+                let new = NewFactor { notification, metadata: None, ..new_factor("x", "y") };
+                create_factor(style, &new, PUBLIC_KEY).body.unwrap()
+            };
+            let with = body(Some((Platform::Apn, "ab:c".into())));
+            assert!(with.contains("Config.NotificationPlatform=apn&Config.NotificationToken=ab"), "{with}");
+            for without in [body(None), body(Some((Platform::Fcm, String::new())))] {
+                assert!(without.ends_with("Config.NotificationPlatform=none"), "{without}");
+            }
+        }
+    }
+
+    #[test]
+    fn metadata_escapes_slashes_before_the_form_does() {
+        let body = |style| create_factor(style, &new_factor("x", "a/b"), PUBLIC_KEY).body.unwrap();
+        assert!(body(Style::Android).ends_with("Metadata=%7B%22os%22%3A%22a%5C%2Fb%22%7D"));
+        assert!(body(Style::Ios).ends_with("Metadata=%7B%22os%22:%22a%5C/b%22%7D"));
+    }
+
+    #[test]
+    fn headers_are_those_of_the_sdks() {
+        let form = "application/x-www-form-urlencoded";
+        for style in STYLES {
+            let enrolment = sample(style);
+            let list = ListRequest::default();
+            for request in [
+                create_factor(style, &new_factor("x", "y"), PUBLIC_KEY),
+                verify_factor(style, &enrolment, NOW),
+                update_factor(style, &enrolment, None, NOW),
+                delete_factor(style, &enrolment, NOW),
+                get_challenge(style, &enrolment, "YC", NOW),
+                list_challenges(style, &enrolment, &list, NOW),
+                answer_challenge(style, &enrolment, "YC", "a.b.c", NOW),
+            ] {
+                let accept = if request.method == Method::GET { form } else { "application/json" };
+                assert_eq!(header(&request, "Accept"), accept, "{}", request.what);
+                assert_eq!(header(&request, "Content-Type"), form);
+                assert_eq!(header(&request, "User-Agent"), style.user_agent());
+                assert_eq!(request.body.is_some(), request.method == Method::POST);
+                assert!(!format!("{request:?}").contains("Basic"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_device_signs_every_request_anew() {
+        let enrolment = sample(Style::Android);
+        let token = |now| {
+            let request = get_challenge(Style::Android, &enrolment, "YC", now);
+            let basic = request.authorization.expose().strip_prefix("Basic ").unwrap().to_owned();
+            String::from_utf8(STANDARD.decode(basic).unwrap()).unwrap()
+        };
+        assert!(token(NOW).starts_with("token:eyJjdHkiOiJ0d2lsaW8tcGJhO3Y9MSIs"));
+        assert_ne!(token(NOW), token(NOW.plus_seconds(1)));
+    }
+
+    #[test]
+    fn paths_and_queries() {
+        let entity = "/v2/Services/VA22222222222222222222222222222222/Entities/user-0001-abcd";
+        let factor = format!("{entity}/Factors/YF03333333333333333333333333333333");
+        let list = ListRequest {
+            status: Some(Status::Pending),
+            order: Order::Descending,
+            page_size: 2,
+            page_token: Some("PA/1".into()),
+        };
+        for (style, query) in [
+            (
+                Style::Android,
+                "PageSize=2&FactorSid=YF03333333333333333333333333333333&Order=desc&Status=pending&PageToken=PA%2F1",
+            ),
+            (
+                Style::Ios,
+                "FactorSid=YF03333333333333333333333333333333&PageSize=2&Order=desc&Status=pending&pageToken=PA/1",
+            ),
+        ] {
+            let enrolment = sample(style);
+            assert_eq!(verify_factor(style, &enrolment, NOW).path_and_query, factor);
+            assert_eq!(update_factor(style, &enrolment, None, NOW).path_and_query, factor);
+            assert_eq!(delete_factor(style, &enrolment, NOW).path_and_query, factor);
+            let challenge = format!("{entity}/Challenges/YC1");
+            assert_eq!(get_challenge(style, &enrolment, "YC1", NOW).path_and_query, challenge);
+            assert_eq!(answer_challenge(style, &enrolment, "YC1", "a.b.c", NOW).path_and_query, challenge);
+            let listed = list_challenges(style, &enrolment, &list, NOW).path_and_query;
+            assert_eq!(listed, format!("{entity}/Challenges?{query}"));
+            let all = list_challenges(style, &enrolment, &ListRequest::default(), NOW).path_and_query;
+            assert!(all.ends_with("&Order=asc") && all.contains("PageSize=20"), "{all}");
+        }
+    }
+
+    #[test]
+    fn bodies_of_a_device() {
+        let enrolment = sample(Style::Ios);
+        let verify = verify_factor(Style::Ios, &enrolment, NOW).body.unwrap();
+        assert!(verify.starts_with("AuthPayload=ME"), "{verify}");
+        let update = update_factor(Style::Ios, &enrolment, Some(&(Platform::Apn, "ff".into())), NOW);
+        assert_eq!(
+            update.body.unwrap(),
+            "FriendlyName=My%20phone&Config.AppId=com.example.app&Config.SdkVersion=3.0.2\
+             &Config.NotificationPlatform=apn&Config.NotificationToken=ff"
+        );
+        let answer = answer_challenge(Style::Ios, &enrolment, "YC", "a.b-_.c", NOW);
+        assert_eq!(answer.body.unwrap(), "AuthPayload=a.b-_.c");
+    }
+}

@@ -1,0 +1,170 @@
+//! Accounts, their API keys, and the ring of keys that encrypt access tokens.
+
+use domain::{Account, AccountSid, ApiKey, ApiKeySid, FriendlyName, Sealed, Timestamp};
+
+use crate::error::Error;
+use crate::sql::{Row, bind};
+use crate::{Read, Write};
+
+fn account(row: &Row) -> Result<Account, Error> {
+    Ok(Account {
+        sid: row.sid("sid")?,
+        friendly_name: FriendlyName::from_stored(row.text("friendly_name")?),
+        auth_token: row.sealed("auth_token")?,
+        created_at: row.timestamp("created_at")?,
+        updated_at: row.timestamp("updated_at")?,
+    })
+}
+
+fn api_key(row: &Row) -> Result<ApiKey, Error> {
+    Ok(ApiKey {
+        sid: row.sid("sid")?,
+        account_sid: row.sid("account_sid")?,
+        friendly_name: FriendlyName::from_stored(row.text("friendly_name")?),
+        secret_hash: row.bytes("secret_hash")?,
+        created_at: row.timestamp("created_at")?,
+    })
+}
+
+/// A key of the enrollment ring as it is stored: `K` is the type of the key in the open.
+#[derive(Debug)]
+pub struct EnrollmentKeyRow<K> {
+    /// The key's name in the `kid` of the tokens that it encrypts.
+    pub kid: String,
+    /// The key.
+    pub secret: Sealed<K>,
+}
+
+impl Read {
+    /// An account.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn account(&mut self, sid: AccountSid) -> Result<Option<Account>, Error> {
+        let row = self.one("SELECT * FROM accounts WHERE sid = $1", bind![sid]).await?;
+        row.as_ref().map(account).transpose()
+    }
+
+    /// All accounts, oldest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn accounts(&mut self) -> Result<Vec<Account>, Error> {
+        let rows = self.all("SELECT * FROM accounts ORDER BY created_at, sid", bind![]).await?;
+        rows.iter().map(account).collect()
+    }
+
+    /// An API key.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn api_key(&mut self, sid: ApiKeySid) -> Result<Option<ApiKey>, Error> {
+        let row = self.one("SELECT * FROM api_keys WHERE sid = $1", bind![sid]).await?;
+        row.as_ref().map(api_key).transpose()
+    }
+
+    /// The API keys of an account, oldest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn api_keys(&mut self, account_sid: AccountSid) -> Result<Vec<ApiKey>, Error> {
+        let sql = "SELECT * FROM api_keys WHERE account_sid = $1 ORDER BY created_at, sid";
+        self.all(sql, bind![account_sid]).await?.iter().map(api_key).collect()
+    }
+
+    /// The ring of enrollment keys, oldest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn enrollment_keys<K>(&mut self) -> Result<Vec<EnrollmentKeyRow<K>>, Error> {
+        let rows = self.all("SELECT kid, secret FROM enrollment_keys ORDER BY kid", bind![]).await?;
+        rows.iter()
+            .map(|row| Ok(EnrollmentKeyRow { kid: row.text("kid")?, secret: row.sealed("secret")? }))
+            .collect()
+    }
+}
+
+impl Write {
+    /// Adds an account; `false` when one with that SID exists.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn insert_account(&mut self, account: &Account) -> Result<bool, Error> {
+        let sql = "INSERT INTO accounts (sid, friendly_name, auth_token, created_at, updated_at) \
+                   VALUES ($1, $2, $3, $4, $5) ON CONFLICT (sid) DO NOTHING RETURNING sid";
+        let values = bind![
+            account.sid,
+            account.friendly_name.as_str(),
+            &account.auth_token,
+            account.created_at,
+            account.updated_at
+        ];
+        Ok(self.one(sql, values).await?.is_some())
+    }
+
+    /// Replaces an account's auth token; `false` when there is no such account.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn update_auth_token(
+        &mut self,
+        sid: AccountSid,
+        auth_token: &Sealed<domain::accounts::AuthToken>,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
+        let sql = "UPDATE accounts SET auth_token = $2, updated_at = $3 WHERE sid = $1 RETURNING sid";
+        Ok(self.one(sql, bind![sid, auth_token, now]).await?.is_some())
+    }
+
+    /// Adds an API key.
+    ///
+    /// # Errors
+    /// [`Error::ParentGone`] when there is no such account.
+    pub async fn insert_api_key(&mut self, key: &ApiKey) -> Result<(), Error> {
+        let sql = "INSERT INTO api_keys (sid, account_sid, friendly_name, secret_hash, created_at) \
+                   VALUES ($1, $2, $3, $4, $5)";
+        let values = bind![
+            key.sid,
+            key.account_sid,
+            key.friendly_name.as_str(),
+            key.secret_hash.as_slice(),
+            key.created_at
+        ];
+        self.all(sql, values).await.map(drop)
+    }
+
+    /// Removes an API key; `false` when there was none.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn delete_api_key(&mut self, sid: ApiKeySid) -> Result<bool, Error> {
+        Ok(self.one("DELETE FROM api_keys WHERE sid = $1 RETURNING sid", bind![sid]).await?.is_some())
+    }
+
+    /// Adds a key to the enrollment ring.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn insert_enrollment_key<K>(
+        &mut self,
+        key: &EnrollmentKeyRow<K>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let sql = "INSERT INTO enrollment_keys (kid, secret, created_at) VALUES ($1, $2, $3)";
+        self.all(sql, bind![key.kid.as_str(), &key.secret, now]).await.map(drop)
+    }
+
+    /// Holds the ring until the transaction ends, so that only one of several starting servers makes
+    /// its first key.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn lock_enrollment_keys(&mut self) -> Result<(), Error> {
+        // SQLite has one writer, who is us.
+        if self.connection.is_postgres() {
+            self.all("LOCK TABLE enrollment_keys IN SHARE ROW EXCLUSIVE MODE", bind![]).await?;
+        }
+        Ok(())
+    }
+}
+

@@ -1,0 +1,161 @@
+//! Challenges.
+
+use domain::challenges::{Answer, Details, Message, State, Status};
+use domain::paging::{Page, PageRequest};
+use domain::{Challenge, ChallengeSid, EntityPath, EntitySid, FactorSid, Identity, Timestamp};
+
+use crate::error::Error;
+use crate::listing::List;
+use crate::sql::{Row, bind, to_json};
+use crate::{Read, Write};
+
+fn challenge(row: &Row) -> Result<Challenge, Error> {
+    let at = row.optional_timestamp("responded_at")?;
+    Ok(Challenge {
+        sid: row.sid("sid")?,
+        account_sid: row.sid("account_sid")?,
+        service_sid: row.sid("service_sid")?,
+        entity_sid: row.sid("entity_sid")?,
+        identity: Identity::from_stored(row.text("identity")?),
+        factor_sid: row.sid("factor_sid")?,
+        state: match (row.text("status")?.as_str(), at) {
+            ("pending", None) => State::Pending,
+            ("voided", None) => State::Voided,
+            ("approved", Some(at)) => State::Answered { answer: Answer::Approved, at },
+            ("denied", Some(at)) => State::Answered { answer: Answer::Denied, at },
+            _ => return Err(Error::Corrupt("status".into())),
+        },
+        details: Details {
+            message: Message::from_stored(row.text("message")?),
+            fields: row.json("fields")?,
+            date: row.optional_timestamp("details_date")?,
+        },
+        hidden_details: row.optional_json("hidden_details")?,
+        metadata: row.optional_json("metadata")?,
+        expires_at: row.timestamp("expires_at")?,
+        created_at: row.timestamp("created_at")?,
+        updated_at: row.timestamp("updated_at")?,
+    })
+}
+
+/// Which challenges of an entity are listed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Filter {
+    /// Only those to this factor.
+    pub factor_sid: Option<FactorSid>,
+    /// Only those that have this status at the instant of the listing.
+    pub status: Option<Status>,
+}
+
+impl Read {
+    /// A challenge of this entity.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn challenge(
+        &mut self,
+        path: &EntityPath,
+        sid: ChallengeSid,
+    ) -> Result<Option<Challenge>, Error> {
+        let sql =
+            "SELECT * FROM challenges WHERE sid = $1 AND service_sid = $2 AND identity = $3 AND account_sid = $4";
+        let values = bind![sid, path.service_sid, path.identity.as_str(), path.account_sid];
+        self.one(sql, values).await?.as_ref().map(challenge).transpose()
+    }
+
+    /// The challenges of an entity.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn challenges(
+        &mut self,
+        entity_sid: EntitySid,
+        filter: Filter,
+        request: &PageRequest,
+        now: Timestamp,
+    ) -> Result<Page<Challenge>, Error> {
+        let mut list = List::of("SELECT * FROM challenges").only("entity_sid = ?", bind![entity_sid]);
+        if let Some(factor_sid) = filter.factor_sid {
+            list = list.only("factor_sid = ?", bind![factor_sid]);
+        }
+        list = match filter.status {
+            None => list,
+            Some(Status::Pending) => list.only("status = 'pending' AND expires_at > ?", bind![now]),
+            Some(Status::Expired) => {
+                list.only("(status = 'voided' OR (status = 'pending' AND expires_at <= ?))", bind![now])
+            }
+            Some(Status::Approved) => list.only("status = 'approved'", bind![]),
+            Some(Status::Denied) => list.only("status = 'denied'", bind![]),
+        };
+        list.page::<ChallengeSid, _>(self, request, challenge).await
+    }
+}
+
+impl Write {
+    /// Adds a pending challenge.
+    ///
+    /// # Errors
+    /// [`Error::ParentGone`] when there is no such entity.
+    pub async fn insert_challenge(&mut self, challenge: &Challenge) -> Result<(), Error> {
+        let sql = "INSERT INTO challenges (sid, account_sid, service_sid, entity_sid, identity, factor_sid, status, \
+                   message, fields, details_date, hidden_details, metadata, expires_at, created_at, updated_at) \
+                   VALUES ($1, $2, $3, $4, $5, $6, 'pending', $7, $8, $9, $10, $11, $12, $13, $14)";
+        let values = bind![
+            challenge.sid,
+            challenge.account_sid,
+            challenge.service_sid,
+            challenge.entity_sid,
+            challenge.identity.as_str(),
+            challenge.factor_sid,
+            challenge.details.message.as_str(),
+            to_json(&challenge.details.fields),
+            challenge.details.date,
+            challenge.hidden_details.as_ref().map(to_json),
+            challenge.metadata.as_ref().map(to_json),
+            challenge.expires_at,
+            challenge.created_at,
+            challenge.updated_at
+        ];
+        self.all(sql, values).await.map(drop)
+    }
+
+    /// Answers a challenge, if it is pending at `now`: the one place where a challenge leaves that state
+    /// by an answer. `None` when it is not, or not any more.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn answer_challenge(
+        &mut self,
+        sid: ChallengeSid,
+        answer: Answer,
+        now: Timestamp,
+    ) -> Result<Option<Challenge>, Error> {
+        let sql = "UPDATE challenges SET status = $2, responded_at = $3, updated_at = $3 \
+                   WHERE sid = $1 AND status = 'pending' AND expires_at > $3 RETURNING *";
+        self.one(sql, bind![sid, answer.as_str(), now]).await?.as_ref().map(challenge).transpose()
+    }
+
+    /// Replaces what the device wanted to be remembered; `None` when there is no such challenge.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn set_challenge_metadata(
+        &mut self,
+        path: &EntityPath,
+        sid: ChallengeSid,
+        metadata: &domain::text::StringMap,
+        now: Timestamp,
+    ) -> Result<Option<Challenge>, Error> {
+        let sql = "UPDATE challenges SET metadata = $5, updated_at = $6 \
+                   WHERE sid = $1 AND service_sid = $2 AND identity = $3 AND account_sid = $4 RETURNING *";
+        let values = bind![
+            sid,
+            path.service_sid,
+            path.identity.as_str(),
+            path.account_sid,
+            to_json(metadata),
+            now
+        ];
+        self.one(sql, values).await?.as_ref().map(challenge).transpose()
+    }
+}

@@ -1,0 +1,94 @@
+//! Entities.
+
+use domain::paging::{Page, PageRequest};
+use domain::{AccountSid, Entity, EntityPath, EntitySid, Identity, ServiceSid};
+
+use crate::error::Error;
+use crate::listing::List;
+use crate::sql::{Row, bind};
+use crate::{Read, Write};
+
+fn entity(row: &Row) -> Result<Entity, Error> {
+    Ok(Entity {
+        sid: row.sid("sid")?,
+        account_sid: row.sid("account_sid")?,
+        service_sid: row.sid("service_sid")?,
+        identity: Identity::from_stored(row.text("identity")?),
+        created_at: row.timestamp("created_at")?,
+        updated_at: row.timestamp("updated_at")?,
+    })
+}
+
+impl Read {
+    /// An entity.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn entity(&mut self, path: &EntityPath) -> Result<Option<Entity>, Error> {
+        let sql = "SELECT * FROM entities WHERE service_sid = $1 AND identity = $2 AND account_sid = $3";
+        let values = bind![path.service_sid, path.identity.as_str(), path.account_sid];
+        self.one(sql, values).await?.as_ref().map(entity).transpose()
+    }
+
+    /// The entities of a service.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn entities(
+        &mut self,
+        account_sid: AccountSid,
+        service_sid: ServiceSid,
+        request: &PageRequest,
+    ) -> Result<Page<Entity>, Error> {
+        let list = List::of("SELECT * FROM entities")
+            .only("service_sid = ? AND account_sid = ?", bind![service_sid, account_sid]);
+        list.page::<EntitySid, _>(self, request, entity).await
+    }
+}
+
+impl Write {
+    /// Adds an entity; `false` when one of that identity exists.
+    ///
+    /// # Errors
+    /// [`Error::ParentGone`] when there is no such service.
+    pub async fn insert_entity(&mut self, entity: &Entity) -> Result<bool, Error> {
+        let sql = "INSERT INTO entities (sid, account_sid, service_sid, identity, created_at, updated_at) \
+                   VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (service_sid, identity) DO NOTHING RETURNING sid";
+        Ok(self.one(sql, values(entity)).await?.is_some())
+    }
+
+    /// The entity of that identity: the one that exists, else this one, added. Either way it is held
+    /// until the transaction ends, so that its factors can be counted before one is added.
+    ///
+    /// # Errors
+    /// [`Error::ParentGone`] when there is no such service.
+    pub async fn ensure_entity(&mut self, new: &Entity) -> Result<Entity, Error> {
+        // Writing a column back to itself is what makes the existing row come back, locked.
+        let sql = "INSERT INTO entities (sid, account_sid, service_sid, identity, created_at, updated_at) \
+                   VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (service_sid, identity) \
+                   DO UPDATE SET updated_at = entities.updated_at RETURNING *";
+        let row = self.one(sql, values(new)).await?;
+        row.as_ref().map_or(Err(Error::ParentGone), entity)
+    }
+
+    /// Removes an entity with its factors and challenges; `false` when there was none.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn delete_entity(&mut self, path: &EntityPath) -> Result<bool, Error> {
+        let sql = "DELETE FROM entities WHERE service_sid = $1 AND identity = $2 AND account_sid = $3 RETURNING sid";
+        let values = bind![path.service_sid, path.identity.as_str(), path.account_sid];
+        Ok(self.one(sql, values).await?.is_some())
+    }
+}
+
+fn values(entity: &Entity) -> Vec<crate::sql::Value> {
+    bind![
+        entity.sid,
+        entity.account_sid,
+        entity.service_sid,
+        entity.identity.as_str(),
+        entity.created_at,
+        entity.updated_at
+    ]
+}

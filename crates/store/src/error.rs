@@ -1,0 +1,98 @@
+//! What can go wrong with a database, and one reading of it for both kinds.
+
+use std::sync::Arc;
+
+/// A failure of the store.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// A row with these values exists.
+    #[error("{0:?} exists")]
+    Conflict(Conflict),
+    /// The row that this one hangs on is gone.
+    #[error("the row that this one belongs to is gone")]
+    ParentGone,
+    /// The database is out of reach, or too busy to take more: worth trying again later.
+    #[error("the database is unavailable")]
+    Unavailable(#[source] Option<Arc<sqlx::Error>>),
+    /// The database was interrupted while it committed: the write may or may not have happened.
+    #[error("the outcome of the write is unknown")]
+    OutcomeUnknown(#[source] Arc<sqlx::Error>),
+    /// A column holds what it can't hold.
+    #[error("column {0} holds a value that it can't hold")]
+    Corrupt(String),
+    /// The schema is older than this program.
+    #[error("the database lacks the migrations {}; run `countersign migrate`", .0.join(", "))]
+    OldSchema(Vec<String>),
+    /// A migration failed, or differs from the one that was applied.
+    #[error("a migration failed")]
+    Migration(#[source] Arc<sqlx::migrate::MigrateError>),
+    /// Anything else that the database refuses: a bug, a full disk, a broken file.
+    #[error("the database failed")]
+    Database(#[source] Arc<sqlx::Error>),
+    /// A transaction's code panicked; nothing of it was written.
+    #[error("a transaction panicked")]
+    Panicked,
+}
+
+/// Which rule of uniqueness was hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conflict {
+    /// The entity has a factor with that public key.
+    FactorKey,
+    /// Any other: two SIDs alike, which does not happen, or an account that exists.
+    Other,
+}
+
+/// How PostgreSQL (by name) and SQLite (by columns) report each rule.
+const CONSTRAINTS: &[(&str, &str, Conflict)] =
+    &[("factors_key", "factors.entity_sid, factors.public_key", Conflict::FactorKey)];
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::Error as E;
+        match &error {
+            E::Database(refusal) if refusal.is_unique_violation() => {
+                let names = |(name, columns, _): &&(&str, &str, Conflict)| {
+                    refusal.constraint() == Some(name) || refusal.message().ends_with(columns)
+                };
+                Self::Conflict(CONSTRAINTS.iter().find(names).map_or(Conflict::Other, |(_, _, conflict)| *conflict))
+            }
+            E::Database(refusal) if refusal.is_foreign_key_violation() => Self::ParentGone,
+            E::Database(refusal) if is_passing(refusal.as_ref()) => Self::Unavailable(Some(Arc::new(error))),
+            E::Io(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed | E::Tls(_) => {
+                Self::Unavailable(Some(Arc::new(error)))
+            }
+            _ => Self::Database(Arc::new(error)),
+        }
+    }
+}
+
+impl From<sqlx::migrate::MigrateError> for Error {
+    fn from(error: sqlx::migrate::MigrateError) -> Self {
+        Self::Migration(Arc::new(error))
+    }
+}
+
+impl Error {
+    /// Whether the transaction can be run again from its beginning: nothing of it was committed, and
+    /// what stood in its way has passed.
+    pub(crate) fn is_worth_repeating(&self) -> bool {
+        match self {
+            Self::Unavailable(Some(error)) => match error.as_ref() {
+                sqlx::Error::Io(_) => true,
+                sqlx::Error::Database(refusal) => is_passing(refusal.as_ref()),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+}
+
+/// Refusals that pass by themselves: serialization failures and deadlocks, an administrator's or a
+/// starting server's shutdown, too many connections; on SQLite, a file that another process locks.
+fn is_passing(refusal: &dyn sqlx::error::DatabaseError) -> bool {
+    refusal.code().is_some_and(|code| {
+        matches!(code.as_ref(), "40001" | "40P01" | "57P01" | "57P02" | "57P03" | "53300" | "5" | "261" | "517" | "6")
+    })
+}

@@ -1,0 +1,178 @@
+//! Factors.
+
+use domain::factors::{Notification, Platform, PublicKey, RegistrationToken, Status};
+use domain::paging::{Page, PageRequest};
+use domain::{CredentialSid, EntityPath, EntitySid, Factor, FactorSid, FriendlyName, Identity, Timestamp};
+
+use crate::error::Error;
+use crate::listing::List;
+use crate::sql::{Row, bind, to_json};
+use crate::{Read, Write};
+
+fn factor(row: &Row) -> Result<Factor, Error> {
+    let token = row.optional_text("notification_token")?.map(RegistrationToken::from_stored);
+    Ok(Factor {
+        sid: row.sid("sid")?,
+        account_sid: row.sid("account_sid")?,
+        service_sid: row.sid("service_sid")?,
+        entity_sid: row.sid("entity_sid")?,
+        identity: Identity::from_stored(row.text("identity")?),
+        friendly_name: FriendlyName::from_stored(row.text("friendly_name")?),
+        public_key: PublicKey::from_checked_der(row.bytes("public_key")?),
+        credential_sid: row.sid("credential_sid")?,
+        status: match row.text("status")?.as_str() {
+            "unverified" => Status::Unverified,
+            "verified" => Status::Verified,
+            _ => return Err(Error::Corrupt("status".into())),
+        },
+        app_id: domain::factors::AppId::from_stored(row.text("app_id")?),
+        sdk_version: row.optional_text("sdk_version")?.map(domain::factors::SdkVersion::from_stored),
+        notification: Notification::new(row.word::<Platform>("notification_platform")?, token)
+            .map_err(|_| Error::Corrupt("notification_token".into()))?,
+        metadata: row.optional_json("metadata")?,
+        created_at: row.timestamp("created_at")?,
+        updated_at: row.timestamp("updated_at")?,
+    })
+}
+
+const BY_PATH: &str =
+    "SELECT * FROM factors WHERE sid = $1 AND service_sid = $2 AND identity = $3 AND account_sid = $4";
+const BY_PATH_LOCKED: &str = "SELECT * FROM factors \
+    WHERE sid = $1 AND service_sid = $2 AND identity = $3 AND account_sid = $4 FOR NO KEY UPDATE";
+const BY_PATH_HELD: &str = "SELECT * FROM factors \
+    WHERE sid = $1 AND service_sid = $2 AND identity = $3 AND account_sid = $4 FOR KEY SHARE";
+
+impl Read {
+    /// A factor of this entity.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn factor(&mut self, path: &EntityPath, sid: FactorSid) -> Result<Option<Factor>, Error> {
+        let values = bind![sid, path.service_sid, path.identity.as_str(), path.account_sid];
+        self.one(BY_PATH, values).await?.as_ref().map(factor).transpose()
+    }
+
+    /// The factor whose device signs with this `kid`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn factor_by_credential(&mut self, sid: CredentialSid) -> Result<Option<Factor>, Error> {
+        let sql = "SELECT * FROM factors WHERE credential_sid = $1";
+        self.one(sql, bind![sid]).await?.as_ref().map(factor).transpose()
+    }
+
+    /// The factors of an entity.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn factors(
+        &mut self,
+        entity_sid: EntitySid,
+        request: &PageRequest,
+    ) -> Result<Page<Factor>, Error> {
+        let list = List::of("SELECT * FROM factors").only("entity_sid = ?", bind![entity_sid]);
+        list.page::<FactorSid, _>(self, request, factor).await
+    }
+
+    /// How many factors an entity has.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn count_factors(&mut self, entity_sid: EntitySid) -> Result<i64, Error> {
+        let sql = "SELECT COUNT(*) AS number FROM factors WHERE entity_sid = $1";
+        self.one(sql, bind![entity_sid]).await?.map_or(Ok(0), |row| row.int("number"))
+    }
+}
+
+impl Write {
+    /// Adds a factor.
+    ///
+    /// # Errors
+    /// [`Conflict::FactorKey`](crate::Conflict::FactorKey) when the entity has one with that key,
+    /// [`Error::ParentGone`] when there is no such entity.
+    pub async fn insert_factor(&mut self, factor: &Factor) -> Result<(), Error> {
+        let sql = "INSERT INTO factors (sid, account_sid, service_sid, entity_sid, identity, friendly_name, \
+                   public_key, credential_sid, status, app_id, sdk_version, notification_platform, \
+                   notification_token, metadata, created_at, updated_at) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
+        let values = bind![
+            factor.sid,
+            factor.account_sid,
+            factor.service_sid,
+            factor.entity_sid,
+            factor.identity.as_str(),
+            factor.friendly_name.as_str(),
+            factor.public_key.as_der(),
+            factor.credential_sid,
+            factor.status.as_str(),
+            factor.app_id.as_str(),
+            factor.sdk_version.as_ref().map(|version| version.as_str()),
+            factor.notification.platform().as_str(),
+            factor.notification.token().map(|token| token.as_str()),
+            factor.metadata.as_ref().map(to_json),
+            factor.created_at,
+            factor.updated_at
+        ];
+        self.all(sql, values).await.map(drop)
+    }
+
+    /// A factor of this entity, held until the transaction ends: nobody changes or deletes it meanwhile.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn lock_factor(&mut self, path: &EntityPath, sid: FactorSid) -> Result<Option<Factor>, Error> {
+        let sql = if self.connection.is_postgres() { BY_PATH_LOCKED } else { BY_PATH };
+        let values = bind![sid, path.service_sid, path.identity.as_str(), path.account_sid];
+        self.one(sql, values).await?.as_ref().map(factor).transpose()
+    }
+
+    /// A factor of this entity, which can't be deleted until the transaction ends, so that a challenge
+    /// to it is either made before and voided with it, or not made.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn hold_factor(&mut self, path: &EntityPath, sid: FactorSid) -> Result<Option<Factor>, Error> {
+        let sql = if self.connection.is_postgres() { BY_PATH_HELD } else { BY_PATH };
+        let values = bind![sid, path.service_sid, path.identity.as_str(), path.account_sid];
+        self.one(sql, values).await?.as_ref().map(factor).transpose()
+    }
+
+    /// Writes what can change of a factor.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn update_factor(&mut self, factor: &Factor) -> Result<(), Error> {
+        let sql = "UPDATE factors SET friendly_name = $2, status = $3, sdk_version = $4, \
+                   notification_platform = $5, notification_token = $6, updated_at = $7 WHERE sid = $1";
+        let values = bind![
+            factor.sid,
+            factor.friendly_name.as_str(),
+            factor.status.as_str(),
+            factor.sdk_version.as_ref().map(|version| version.as_str()),
+            factor.notification.platform().as_str(),
+            factor.notification.token().map(|token| token.as_str()),
+            factor.updated_at
+        ];
+        self.all(sql, values).await.map(drop)
+    }
+
+    /// Removes a factor, and voids its pending challenges, which stay to be read. Returns what was removed.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn delete_factor(
+        &mut self,
+        path: &EntityPath,
+        sid: FactorSid,
+        now: Timestamp,
+    ) -> Result<Option<Factor>, Error> {
+        let delete = "DELETE FROM factors \
+                      WHERE sid = $1 AND service_sid = $2 AND identity = $3 AND account_sid = $4 RETURNING *";
+        let values = bind![sid, path.service_sid, path.identity.as_str(), path.account_sid];
+        let Some(row) = self.one(delete, values).await? else { return Ok(None) };
+        let void = "UPDATE challenges SET status = 'voided', updated_at = $2 \
+                    WHERE factor_sid = $1 AND status = 'pending' AND expires_at > $2";
+        self.all(void, bind![sid, now]).await?;
+        factor(&row).map(Some)
+    }
+}

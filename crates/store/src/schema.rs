@@ -1,0 +1,87 @@
+//! The migrations: embedded, forward only, the same names on both sides.
+
+use std::borrow::Cow;
+
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{AssertSqlSafe, Row as _, SqlSafeStr};
+
+use crate::error::Error;
+
+macro_rules! migrations {
+    ($($version:literal $name:literal;)*) => {
+        /// Version, name, and the text for SQLite and PostgreSQL.
+        const MIGRATIONS: &[Entry] = &[$((
+            $version,
+            $name,
+            include_str!(concat!("../../../migrations/sqlite/", $name, ".sql")),
+            include_str!(concat!("../../../migrations/postgres/", $name, ".sql")),
+        )),*];
+    };
+}
+
+migrations! {
+    1 "0001_verify_push";
+}
+
+/// What to do when the schema is older than this program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OldSchema {
+    /// Migrate it.
+    Migrate,
+    /// Refuse to work with it.
+    Refuse,
+}
+
+type Entry = (i64, &'static str, &'static str, &'static str);
+
+fn migrator(text: fn(&Entry) -> &'static str) -> Migrator {
+    let migration = |entry: &Entry| {
+        let &(version, name, ..) = entry;
+        let sql = AssertSqlSafe(text(entry)).into_sql_str();
+        Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sql, false)
+    };
+    let mut migrator = Migrator::with_migrations(MIGRATIONS.iter().map(migration).collect());
+    // During a rolling upgrade an older program works on a newer schema: migrations only ever expand.
+    migrator.set_ignore_missing(true);
+    migrator
+}
+
+macro_rules! brought_up {
+    ($connection:expr, $text:expr, $old:expr) => {{
+        // Where the table does not exist yet, nothing was applied.
+        let applied = sqlx::query("SELECT version FROM _sqlx_migrations WHERE success")
+            .fetch_all(&mut *$connection)
+            .await
+            .or_else(|error| match error {
+                sqlx::Error::Database(_) => Ok(Vec::new()),
+                other => Err(other),
+            })?;
+        let applied: Vec<i64> = applied.iter().map(|row| row.try_get("version")).collect::<Result<_, _>>()?;
+        let missing: Vec<String> = MIGRATIONS
+            .iter()
+            .filter(|(version, ..)| !applied.contains(version))
+            .map(|(_, name, ..)| (*name).to_owned())
+            .collect();
+        if $old == OldSchema::Refuse && !missing.is_empty() {
+            return Err(Error::OldSchema(missing));
+        }
+        migrator($text).run_direct(None, &mut *$connection, false).await?;
+        Ok(missing)
+    }};
+}
+
+/// Brings a SQLite database up to date; returns the names of the migrations that it lacked.
+pub(crate) async fn bring_up_sqlite(
+    connection: &mut sqlx::SqliteConnection,
+    old: OldSchema,
+) -> Result<Vec<String>, Error> {
+    brought_up!(connection, |(_, _, sqlite, _)| sqlite, old)
+}
+
+/// Brings a PostgreSQL database up to date; returns the names of the migrations that it lacked.
+pub(crate) async fn bring_up_postgres(
+    connection: &mut sqlx::PgConnection,
+    old: OldSchema,
+) -> Result<Vec<String>, Error> {
+    brought_up!(connection, |(_, _, _, postgres)| postgres, old)
+}

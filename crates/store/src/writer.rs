@@ -1,0 +1,267 @@
+//! The thread on which writes run.
+//!
+//! It exists so that a transaction does not depend on whoever asked for it: a client that hangs up, a
+//! handler that is dropped, never leaves half a use case behind. On SQLite it also is what makes
+//! commits cheap: the closures that wait share one transaction, and its one `fsync`.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use futures_util::future::LocalBoxFuture;
+use sqlx::{PgPool, Postgres, SqliteConnection, Transaction};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::LocalSet;
+
+use crate::error::Error;
+use crate::sql::Connection;
+use crate::{POSTGRES_CONNECTIONS, Read, Write};
+
+/// Writes that may wait. Whoever comes when so many do is told at once that the database is busy.
+const QUEUE: usize = 1024;
+
+/// Closures that share a SQLite transaction: enough to spread the cost of a commit, few enough that
+/// none waits long for the others.
+const BATCH: usize = 128;
+
+/// How often a transaction is run when PostgreSQL asks to run it again.
+const TRIES: u32 = 5;
+
+/// A write that waits for its turn: the closure, its result, and who waits for it.
+trait Job: Send {
+    /// Runs the closure; tells whether its transaction is to be kept.
+    fn run<'a>(&'a mut self, tx: &'a mut Write) -> LocalBoxFuture<'a, bool>;
+
+    /// Tells who waits: what the closure returned if that was an error or `committed` is `Ok`, else why
+    /// it was not committed.
+    fn finish(self: Box<Self>, committed: Result<(), Error>);
+}
+
+struct Waiting<F, T, E> {
+    work: F,
+    result: Option<Result<T, E>>,
+    reply: oneshot::Sender<Result<T, E>>,
+}
+
+impl<F, T, E> Job for Waiting<F, T, E>
+where
+    F: AsyncFn(&mut Write) -> Result<T, E> + Send,
+    T: Send,
+    E: From<Error> + Send,
+{
+    fn run<'a>(&'a mut self, tx: &'a mut Write) -> LocalBoxFuture<'a, bool> {
+        Box::pin(async move {
+            // The thread must outlive a closure that panics, or one bug would end all writes.
+            let result = AssertUnwindSafe((self.work)(tx)).catch_unwind().await;
+            let result = result.unwrap_or_else(|_| Err(Error::Panicked.into()));
+            self.result.insert(result).is_ok()
+        })
+    }
+
+    fn finish(self: Box<Self>, committed: Result<(), Error>) {
+        let result = match (self.result, committed) {
+            (Some(result @ Err(_)), _) | (Some(result), Ok(())) => result,
+            (_, Err(error)) => Err(error.into()),
+            (None, Ok(())) => Err(Error::Panicked.into()),
+        };
+        // Whoever asked may have gone; the write stands all the same.
+        let _ = self.reply.send(result);
+    }
+}
+
+enum Message {
+    Write(Box<dyn Job>),
+    Close(oneshot::Sender<()>),
+}
+
+/// The way to the thread.
+#[derive(Clone)]
+pub(crate) struct Writer(mpsc::Sender<Message>);
+
+impl Writer {
+    /// Starts the thread on the one connection that writes to a SQLite database.
+    pub(crate) fn sqlite(connection: SqliteConnection) -> Result<Self, Error> {
+        Self::start(async move |queue| {
+            let mut tx = Write(Read::on(Connection::Sqlite(Box::new(connection))));
+            write_in_batches(&mut tx, queue).await;
+        })
+    }
+
+    /// Starts the thread on which PostgreSQL transactions run side by side.
+    pub(crate) fn postgres(pool: PgPool) -> Result<Self, Error> {
+        Self::start(async move |queue| write_side_by_side(&pool, queue).await)
+    }
+
+    fn start(work: impl AsyncFnOnce(mpsc::Receiver<Message>) + Send + 'static) -> Result<Self, Error> {
+        let (sender, queue) = mpsc::channel(QUEUE);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(sqlx::Error::Io)?;
+        let run = move || LocalSet::new().block_on(&runtime, work(queue));
+        std::thread::Builder::new().name("store-writer".into()).spawn(run).map_err(sqlx::Error::Io)?;
+        Ok(Self(sender))
+    }
+
+    pub(crate) async fn write<F, T, E>(&self, work: F) -> Result<T, E>
+    where
+        F: AsyncFn(&mut Write) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        let (reply, result) = oneshot::channel();
+        let job = Message::Write(Box::new(Waiting { work, result: None, reply }));
+        // Full: too many wait already. Closed: the server is stopping.
+        self.0.try_send(job).map_err(|_| Error::Unavailable(None))?;
+        result.await.unwrap_or_else(|_| Err(Error::Unavailable(None).into()))
+    }
+
+    pub(crate) async fn close(&self) {
+        let (reply, closed) = oneshot::channel();
+        if self.0.send(Message::Close(reply)).await.is_ok() {
+            let _ = closed.await;
+        }
+    }
+}
+
+async fn write_in_batches(tx: &mut Write, mut queue: mpsc::Receiver<Message>) {
+    let mut closed = Vec::new();
+    while let Some(message) = queue.recv().await {
+        match message {
+            Message::Write(job) => write_batch(tx, job, &mut queue, &mut closed).await,
+            Message::Close(reply) => closed.push(reply),
+        }
+        if !closed.is_empty() {
+            queue.close();
+        }
+    }
+    for reply in closed {
+        let _ = reply.send(());
+    }
+}
+
+/// Runs `first` and whatever waits behind it in one transaction, and acknowledges them after its commit.
+async fn write_batch(
+    tx: &mut Write,
+    first: Box<dyn Job>,
+    queue: &mut mpsc::Receiver<Message>,
+    closed: &mut Vec<oneshot::Sender<()>>,
+) {
+    if let Err(error) = tx.all("BEGIN IMMEDIATE", Vec::new()).await {
+        tx.failure = None;
+        return first.finish(Err(error));
+    }
+    let mut kept = Vec::new();
+    let mut next = Some(first);
+    let mut broken = None;
+    while let Some(mut job) = next.take() {
+        match in_savepoint(tx, job.as_mut()).await {
+            Ok(Ok(())) => kept.push(job),
+            Ok(Err(refused)) => job.finish(refused),
+            // The whole transaction is gone: a full disk, a broken file.
+            Err(error) => {
+                job.finish(Err(error.clone()));
+                broken = Some(error);
+                break;
+            }
+        }
+        while next.is_none() && kept.len() < BATCH {
+            match queue.try_recv() {
+                Ok(Message::Write(job)) => next = Some(job),
+                Ok(Message::Close(reply)) => closed.push(reply),
+                Err(_) => break,
+            }
+        }
+    }
+    let committed = match broken {
+        None => tx.all("COMMIT", Vec::new()).await.map(drop),
+        Some(error) => Err(error),
+    };
+    if committed.is_err() {
+        // It may be gone already, which is as well.
+        let _ = tx.all("ROLLBACK", Vec::new()).await;
+    }
+    tx.failure = None;
+    for job in kept {
+        job.finish(committed.clone());
+    }
+}
+
+/// Runs a closure in a savepoint. The inner result is `Err` when it is not to be kept, with what is to
+/// be told if the closure itself did not say; the outer one is `Err` when the savepoint is gone.
+async fn in_savepoint(tx: &mut Write, job: &mut dyn Job) -> Result<Result<(), Result<(), Error>>, Error> {
+    tx.all("SAVEPOINT job", Vec::new()).await?;
+    let keep = job.run(tx).await;
+    let failure = tx.failure.take();
+    if keep && failure.is_none() {
+        tx.all("RELEASE job", Vec::new()).await?;
+        return Ok(Ok(()));
+    }
+    tx.all("ROLLBACK TO job", Vec::new()).await?;
+    tx.all("RELEASE job", Vec::new()).await?;
+    Ok(Err(failure.map_or(Ok(()), Err)))
+}
+
+async fn write_side_by_side(pool: &PgPool, mut queue: mpsc::Receiver<Message>) {
+    let permits = Arc::new(Semaphore::new(POSTGRES_CONNECTIONS as usize));
+    let mut closed = Vec::new();
+    while let Some(message) = queue.recv().await {
+        match message {
+            Message::Write(mut job) => {
+                let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+                let pool = pool.clone();
+                tokio::task::spawn_local(async move {
+                    let committed = transact(&pool, job.as_mut()).await;
+                    job.finish(committed);
+                    drop(permit);
+                });
+            }
+            Message::Close(reply) => {
+                closed.push(reply);
+                queue.close();
+            }
+        }
+    }
+    // All permits at once means that no transaction is under way.
+    let _ = permits.acquire_many(POSTGRES_CONNECTIONS).await;
+    for reply in closed {
+        let _ = reply.send(());
+    }
+}
+
+/// Runs a closure in a transaction of its own, again if PostgreSQL asks for that.
+async fn transact(pool: &PgPool, job: &mut dyn Job) -> Result<(), Error> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let mut tx = Write(Read::on(Connection::Postgres(begin(pool).await?)));
+        let keep = job.run(&mut tx).await;
+        let Read { connection: Connection::Postgres(transaction), failure } = tx.0 else {
+            return Err(Error::Panicked);
+        };
+        match failure {
+            None if keep => {
+                return transaction.commit().await.map_err(|error| match error {
+                    error @ sqlx::Error::Database(_) => error.into(),
+                    lost => Error::OutcomeUnknown(Arc::new(lost)),
+                });
+            }
+            Some(failure) if failure.is_worth_repeating() && tries < TRIES => drop(transaction),
+            failure => {
+                // Undone by the server too if the connection is lost.
+                let _ = transaction.rollback().await;
+                return failure.map_or(Ok(()), Err);
+            }
+        }
+    }
+}
+
+/// Begins a transaction, passing over pooled connections that turn out to be lost.
+async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, Error> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match pool.begin().await.map_err(Error::from) {
+            Err(error) if error.is_worth_repeating() && tries <= POSTGRES_CONNECTIONS => {}
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The PostgreSQL cluster in which tests get their databases.
+
+use std::env;
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use reqwest::Url;
+
+use super::installation::{find_program, server_folder};
+use super::psql::Psql;
+use crate::environment::forget_environment;
+use crate::poll::poll;
+use crate::transcript::Transcript;
+
+/// Holds the life of a throw-away cluster; says itself how.
+const WATCHDOG: &str = include_str!("watchdog.sh");
+
+/// How long `initdb` and the start of PostgreSQL may take together.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where a cluster can come from.
+pub(super) enum Source {
+    /// One that the developer runs, at this URL.
+    Given { url: String, psql: PathBuf },
+    /// One of our own, made with the programs in this folder.
+    Installed { folder: PathBuf, psql: PathBuf },
+}
+
+impl Source {
+    pub(super) fn find() -> Result<Self, String> {
+        if let Some(url) = env::var("TEST_POSTGRES_URL").ok().filter(|url| !url.is_empty()) {
+            let psql = find_program("psql").ok_or("there is no psql with which to use TEST_POSTGRES_URL")?;
+            return Ok(Self::Given { url, psql });
+        }
+        let folder = server_folder().ok_or("PostgreSQL's initdb and postgres are nowhere to be found")?;
+        // Rather the one next to them: what Debian has on the PATH first looks for a cluster by itself.
+        let neighbour = Some(folder.join("psql")).filter(|psql| psql.is_file());
+        let psql = neighbour.or_else(|| find_program("psql")).ok_or("there is no psql")?;
+        Ok(Self::Installed { folder, psql })
+    }
+}
+
+/// A cluster in which we may create databases.
+#[derive(Debug)]
+pub(super) struct Cluster {
+    /// Any of its databases: the one to be connected to while creating others.
+    url: Url,
+    psql: Psql,
+    /// Of a cluster of our own. Its standard input is open for as long as this process lives.
+    _watchdog: Option<Child>,
+}
+
+impl Cluster {
+    pub(super) fn open(source: Source) -> Result<Self, String> {
+        match source {
+            Source::Given { url, psql } => {
+                let url = url.parse().map_err(|error| format!("TEST_POSTGRES_URL: {error}"))?;
+                let psql = Psql { program: psql, inherits_settings: true };
+                Ok(Self { url, psql, _watchdog: None })
+            }
+            Source::Installed { folder, psql } => {
+                let (watchdog, port) = start(&folder)?;
+                let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
+                let url = url.parse().expect("a URL");
+                let psql = Psql { program: psql, inherits_settings: false };
+                Ok(Self { url, psql, _watchdog: Some(watchdog) })
+            }
+        }
+    }
+
+    /// The URL of the database of this name.
+    pub(super) fn url_of(&self, database: &str) -> String {
+        let mut url = self.url.clone();
+        url.set_path(database);
+        url.into()
+    }
+
+    /// Runs `sql` in the database at `url`.
+    pub(super) fn psql(&self, url: &str, sql: &str) -> Result<String, String> {
+        self.psql.run(url, sql)
+    }
+
+    /// Runs `sql`, which is about the cluster rather than any one database.
+    pub(super) fn administer(&self, sql: &str) -> Result<String, String> {
+        self.psql(self.url.as_str(), sql)
+    }
+}
+
+/// Starts a cluster; its watchdog and its port. Between our finding a free port and PostgreSQL's taking it
+/// somebody else may have it, hence the second and third attempt.
+fn start(programs: &Path) -> Result<(Child, u16), String> {
+    attempt(programs).or_else(|_| attempt(programs)).or_else(|_| attempt(programs))
+}
+
+fn attempt(programs: &Path) -> Result<(Child, u16), String> {
+    let explained = |what: &'static str| move |error| format!("{what}: {error}");
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+    let port = port.map_err(explained("cannot find a free port"))?.port();
+    let user = instead_of_root()?;
+    // Another user gets into /tmp, and out of it again; who knows about root's TMPDIR.
+    let parent = if user.is_some() { PathBuf::from("/tmp") } else { env::temp_dir() };
+    let folder = tempfile::Builder::new().prefix("countersign-postgres-").tempdir_in(parent);
+    let folder = folder.map_err(explained("cannot make a temporary folder"))?;
+
+    let mut command = Command::new("sh");
+    if let Some((user, group)) = user {
+        chown(folder.path(), Some(user), Some(group)).map_err(explained("cannot give away a folder"))?;
+        command.uid(user).gid(group);
+    }
+    forget_environment(&mut command, "PG");
+    let mut watchdog = command
+        .args(["-c", WATCHDOG, "watchdog"])
+        .args([folder.path(), programs])
+        .arg(port.to_string())
+        .current_dir(folder.path())
+        // A group of its own: Ctrl-C is for us, and the watchdog must outlive us to clean up.
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(explained("cannot start PostgreSQL's watchdog"))?;
+    // Now it is the watchdog that removes the folder.
+    let folder = folder.keep();
+
+    let log = Transcript::default();
+    let reader = log.follow(watchdog.stderr.take().expect("stderr is piped"));
+    let ended = |watchdog: &mut Child| !matches!(watchdog.try_wait(), Ok(None));
+    let ready = || is_ready(&folder).then_some(true).or_else(|| ended(&mut watchdog).then_some(false));
+    if poll(PATIENCE, ready) == Some(true) {
+        return Ok((watchdog, port));
+    }
+    // Closes its standard input first, so there is an end to this.
+    let _ = watchdog.wait();
+    let _ = reader.join();
+    Err(format!("PostgreSQL did not start; it said:\n{}", log.text()))
+}
+
+/// Whether the cluster in this folder takes connections: its postmaster says so in the eighth line of this
+/// file. Unlike an answer on the port, it can't be another cluster's.
+fn is_ready(folder: &Path) -> bool {
+    let status = fs::read_to_string(folder.join("data/postmaster.pid")).unwrap_or_default();
+    status.lines().nth(7).is_some_and(|line| line.trim() == "ready")
+}
+
+/// The user and group that PostgreSQL is to run as where we are root, which it refuses to run as.
+fn instead_of_root() -> Result<Option<(u32, u32)>, String> {
+    if id(&["-u"]) != Some(0) {
+        return Ok(None);
+    }
+    let user = ["postgres", "nobody"].iter().find_map(|user| Some((id(&["-u", user])?, id(&["-g", user])?)));
+    user.map(Some).ok_or("PostgreSQL doesn't run as root, and there is no user postgres or nobody".to_owned())
+}
+
+fn id(arguments: &[&str]) -> Option<u32> {
+    let output = Command::new("id").args(arguments).output().ok()?;
+    String::from_utf8_lossy(&output.stdout).trim_end().parse().ok()
+}
