@@ -1,1 +1,168 @@
-//! api
+//! The HTTP face: routes, forms, JSON views, error bodies.
+//!
+//! [`ROUTES`] is the whole API: every method and path, its handler, and who may call it. A handler gets
+//! one authorised request (`call.rs`), reads its parameters (`form.rs`), runs a use case of `app`, and
+//! shows what came of it. It holds no rules. Every response passes through `envelope.rs`.
+
+mod access_tokens;
+mod base;
+mod call;
+mod challenges;
+mod entities;
+mod envelope;
+mod error;
+mod factors;
+mod form;
+mod health;
+mod list;
+mod services;
+mod unserved;
+
+use std::sync::Arc;
+
+use actix_web::web::{self, Data, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse, guard, middleware};
+use app::App;
+use domain::Code;
+
+pub use crate::base::PublicUrl;
+pub use crate::envelope::Draining;
+pub use crate::form::Form;
+
+/// Who may call a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admits {
+    /// Anyone, without credentials.
+    Anyone,
+    /// A backend: the account or one of its API keys.
+    Backend,
+    /// A backend, or a phone with an access token.
+    BackendOrEnrollee,
+    /// A backend, or a device for what is its own.
+    BackendOrDevice,
+}
+
+/// One line of the route table.
+#[derive(Clone, Copy, Debug)]
+pub struct Route {
+    /// The HTTP method. `GET` answers `HEAD` too.
+    pub method: &'static str,
+    /// The path, with the names of its segments in braces.
+    pub path: &'static str,
+    /// Who may call.
+    pub admits: Admits,
+}
+
+macro_rules! routes {
+    ($($path:literal { $($method:ident $handler:path, $admits:ident;)+ })+) => {
+        /// Every route that is served.
+        pub const ROUTES: &[Route] = &[$($(
+            Route { method: stringify!($method), path: $path, admits: Admits::$admits },
+        )+)+];
+
+        fn routes(config: &mut ServiceConfig) {
+            $(config.service(
+                web::resource($path)
+                    $(.route(routes!(@guarded $method).to($handler)))+
+                    .default_service(web::to(|| async { not_allowed(&[$(stringify!($method)),+]) })),
+            );)+
+        }
+    };
+    (@guarded GET) => { web::route().guard(guard::Any(guard::Get()).or(guard::Head())) };
+    (@guarded POST) => { web::post() };
+    (@guarded DELETE) => { web::delete() };
+}
+
+routes! {
+    "/healthz" {
+        GET health::alive, Anyone;
+    }
+    "/readyz" {
+        GET health::ready, Anyone;
+    }
+    "/v2/Services" {
+        POST services::create, Backend;
+        GET services::list, Backend;
+    }
+    "/v2/Services/{ServiceSid}" {
+        GET services::fetch, Backend;
+        POST services::update, Backend;
+        DELETE services::delete, Backend;
+    }
+    "/v2/Services/{ServiceSid}/AccessTokens" {
+        POST access_tokens::create, Backend;
+    }
+    "/v2/Services/{ServiceSid}/AccessTokens/{Sid}" {
+        GET access_tokens::fetch, Backend;
+    }
+    "/v2/Services/{ServiceSid}/Entities" {
+        POST entities::create, Backend;
+        GET entities::list, Backend;
+    }
+    "/v2/Services/{ServiceSid}/Entities/{Identity}" {
+        GET entities::fetch, Backend;
+        DELETE entities::delete, Backend;
+    }
+    "/v2/Services/{ServiceSid}/Entities/{Identity}/Factors" {
+        POST factors::create, BackendOrEnrollee;
+        GET factors::list, Backend;
+    }
+    "/v2/Services/{ServiceSid}/Entities/{Identity}/Factors/{Sid}" {
+        GET factors::fetch, BackendOrDevice;
+        POST factors::update, BackendOrDevice;
+        DELETE factors::delete, BackendOrDevice;
+    }
+    "/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges" {
+        POST challenges::create, Backend;
+        GET challenges::list, BackendOrDevice;
+    }
+    "/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges/{Sid}" {
+        GET challenges::fetch, BackendOrDevice;
+        POST challenges::update, BackendOrDevice;
+    }
+}
+
+/// The whole application, to be mounted on a server. `Data` is shared by all workers.
+pub fn application(
+    app: Arc<App>,
+    public_url: PublicUrl,
+    draining: Arc<Draining>,
+) -> actix_web::App<
+    impl actix_web::dev::ServiceFactory<
+        actix_web::dev::ServiceRequest,
+        Config = (),
+        Response = actix_web::dev::ServiceResponse,
+        Error = actix_web::Error,
+        InitError = (),
+    >,
+> {
+    actix_web::App::new()
+        .app_data(Data::from(app))
+        .app_data(Data::from(draining))
+        .app_data(Data::new(public_url))
+        .wrap(middleware::from_fn(envelope::envelope))
+        .configure(routes)
+        .default_service(web::to(unknown))
+}
+
+/// The path exists, the method does not.
+fn not_allowed(allowed: &[&str]) -> HttpResponse {
+    let mut response = error::body(&Code::MethodNotAllowed.into(), None);
+    let mut methods = allowed.join(", ");
+    if allowed.contains(&"GET") {
+        methods.push_str(", HEAD");
+    }
+    methods.push_str(", OPTIONS");
+    if let Ok(value) = methods.parse() {
+        response.headers_mut().insert(actix_web::http::header::ALLOW, value);
+    }
+    response
+}
+
+/// No such path.
+async fn unknown(request: HttpRequest) -> HttpResponse {
+    match unserved::endpoint(request.path()) {
+        Some(problem) => error::body(&problem, None),
+        None => error::body(&Code::NotFound.into(), Some(request.path())),
+    }
+}

@@ -1,9 +1,7 @@
 //! Access tokens.
 
 use domain::access_tokens::{Grant, TokenText, Ttl};
-use domain::{
-    AccessToken, AccessTokenSid, AccountSid, FactorType, FriendlyName, Identity, ServiceSid,
-};
+use domain::{AccessToken, AccessTokenSid, AccountSid, FactorType, FriendlyName, Identity, ServiceSid};
 use store::{Read, Write};
 
 use crate::App;

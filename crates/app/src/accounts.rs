@@ -1,6 +1,6 @@
 //! Accounts and API keys, as operators manage them from the command line.
 
-use domain::accounts::{AuthToken, ApiKeySecret};
+use domain::accounts::{ApiKeySecret, AuthToken};
 use domain::{Account, AccountSid, ApiKey, ApiKeySid, FriendlyName};
 use store::{Read, Write};
 
@@ -43,7 +43,8 @@ impl App {
         let sealed = self.master_key.seal(&auth_token, &sid.to_string(), entropy);
         let account = Account { sid, friendly_name, auth_token: sealed, created_at: now, updated_at: now };
         let row = account.clone();
-        let made = self.store.write(async move |tx: &mut Write| Ok::<_, Error>(tx.insert_account(&row).await?));
+        let made =
+            self.store.write(async move |tx: &mut Write| Ok::<_, Error>(tx.insert_account(&row).await?));
         Ok(made.await?.then_some(MadeAccount { account, auth_token }))
     }
 
@@ -60,7 +61,8 @@ impl App {
     /// # Errors
     /// 20404 when there is none; when the database fails.
     pub async fn account(&self, sid: AccountSid) -> Result<MadeAccount, Error> {
-        let account = self.store.read(async move |db: &mut Read| Ok::<_, Error>(db.account(sid).await?)).await?;
+        let account =
+            self.store.read(async move |db: &mut Read| Ok::<_, Error>(db.account(sid).await?)).await?;
         let account = account.ok_or_else(Error::not_found)?;
         let auth_token = self.master_key.open(&account.auth_token, &sid.to_string())?;
         Ok(MadeAccount { account, auth_token })
@@ -74,9 +76,9 @@ impl App {
         let (now, entropy) = (self.clock.now(), self.entropy.as_ref());
         let auth_token = AuthToken::generate(entropy);
         let sealed = self.master_key.seal(&auth_token, &sid.to_string(), entropy);
-        let write = self
-            .store
-            .write(async move |tx: &mut Write| Ok::<_, Error>(tx.update_auth_token(sid, &sealed, now).await?));
+        let write = self.store.write(async move |tx: &mut Write| {
+            Ok::<_, Error>(tx.update_auth_token(sid, &sealed, now).await?)
+        });
         if write.await? { Ok(auth_token) } else { Err(Error::not_found()) }
     }
 
@@ -112,7 +114,8 @@ impl App {
     /// # Errors
     /// 20404 when there is none; when the database fails.
     pub async fn revoke_api_key(&self, sid: ApiKeySid) -> Result<(), Error> {
-        let write = self.store.write(async move |tx: &mut Write| Ok::<_, Error>(tx.delete_api_key(sid).await?));
+        let write =
+            self.store.write(async move |tx: &mut Write| Ok::<_, Error>(tx.delete_api_key(sid).await?));
         if write.await? { Ok(()) } else { Err(Error::not_found()) }
     }
 }

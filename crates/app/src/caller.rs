@@ -106,7 +106,8 @@ impl App {
     }
 
     async fn account_caller(&self, sid: AccountSid, password: &str) -> Result<Caller, Error> {
-        let account = self.store.read(async move |db: &mut store::Read| Ok::<_, Error>(db.account(sid).await?));
+        let account =
+            self.store.read(async move |db: &mut store::Read| Ok::<_, Error>(db.account(sid).await?));
         let account = account.await?.ok_or_else(Error::unauthenticated)?;
         let auth_token = self.master_key.open(&account.auth_token, &sid.to_string())?;
         if crypto::equal(auth_token.expose().as_bytes(), password.as_bytes()) {

@@ -7,7 +7,8 @@ use domain::text::StringMap;
 use domain::{
     Challenge, ChallengeSid, Code, EntityPath, FactorSid, FactorType, Page, PageRequest, Problem, Timestamp,
 };
-use store::{Filter, Read, Write};
+pub use store::Filter;
+use store::{Read, Write};
 
 use crate::App;
 use crate::caller::Caller;
@@ -132,10 +133,11 @@ impl App {
         let challenge = self.challenge(caller, path.clone(), sid).await?;
         challenge.answerable(now)?;
         // A pending challenge whose factor is gone was voided with it, in this very moment.
-        let factor = self.factor(caller, path.clone(), challenge.factor_sid).await.map_err(|error| match error {
-            Error::Problem(problem) if problem.code() == Code::NotFound => Code::ChallengeExpired.into(),
-            other => other,
-        })?;
+        let factor =
+            self.factor(caller, path.clone(), challenge.factor_sid).await.map_err(|error| match error {
+                Error::Problem(problem) if problem.code() == Code::NotFound => Code::ChallengeExpired.into(),
+                other => other,
+            })?;
         if !jws.verify(&factor.public_key) {
             let advice = "AuthPayload must be an ES256 JWS that the challenged factor's key signed";
             return Err(Problem::with(Code::ChallengeVerificationFailed, advice).into());
@@ -182,6 +184,7 @@ impl App {
 }
 
 fn not_a_jws() -> Problem {
-    let expected = Expected::new("must be a compact JWS of at most 5456 characters with JSON in its first two parts");
+    let expected =
+        Expected::new("must be a compact JWS of at most 5456 characters with JSON in its first two parts");
     Problem::invalid("AuthPayload", &expected)
 }

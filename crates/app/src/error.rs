@@ -51,7 +51,9 @@ impl From<store::Error> for Error {
         match error {
             store::Error::Conflict(Conflict::FactorKey) => Code::FactorExists.into(),
             store::Error::ParentGone => Self::not_found(),
-            store::Error::Unavailable(_) | store::Error::OutcomeUnknown(_) => Fault::Unavailable(error).into(),
+            store::Error::Unavailable(_) | store::Error::OutcomeUnknown(_) => {
+                Fault::Unavailable(error).into()
+            }
             _ => Fault::Store(error).into(),
         }
     }

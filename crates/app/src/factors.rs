@@ -1,9 +1,7 @@
 //! Factors: enrolment, verification, and what a device keeps up to date.
 
 use domain::access_tokens::Grant;
-use domain::factors::{
-    AppId, Changes, MAX_PUSH_FACTORS, Notification, PublicKey, SdkVersion, Status,
-};
+use domain::factors::{AppId, Changes, MAX_PUSH_FACTORS, Notification, PublicKey, SdkVersion, Status};
 use domain::text::StringMap;
 use domain::{
     Code, CredentialSid, EntityPath, Factor, FactorSid, FactorType, FriendlyName, Page, PageRequest,
@@ -49,7 +47,12 @@ impl App {
     /// 20404 without the service, 60313 for an access token that was made for something else, 20003 for
     /// one that is spent, 60315 for the twenty-first, 60317 for a key that the entity has; when the
     /// database fails.
-    pub async fn create_factor(&self, caller: &Caller, path: EntityPath, new: NewFactor) -> Result<Factor, Error> {
+    pub async fn create_factor(
+        &self,
+        caller: &Caller,
+        path: EntityPath,
+        new: NewFactor,
+    ) -> Result<Factor, Error> {
         let now = self.clock.now();
         let grant = match caller {
             Caller::Enrollee(grant) => {
@@ -168,7 +171,12 @@ impl App {
     ///
     /// # Errors
     /// 20404; when the database fails.
-    pub async fn delete_factor(&self, caller: &Caller, path: EntityPath, sid: FactorSid) -> Result<(), Error> {
+    pub async fn delete_factor(
+        &self,
+        caller: &Caller,
+        path: EntityPath,
+        sid: FactorSid,
+    ) -> Result<(), Error> {
         caller.concerns(sid)?;
         let now = self.clock.now();
         self.store
@@ -192,7 +200,9 @@ async fn enrolled_before(
     let token = token.ok_or_else(Error::unauthenticated)?;
     let Some(spent_on) = token.spent_on else { return Ok(None) };
     match tx.factor(path, spent_on).await? {
-        Some(factor) if factor.status == Status::Unverified && factor.public_key == *public_key => Ok(Some(factor)),
+        Some(factor) if factor.status == Status::Unverified && factor.public_key == *public_key => {
+            Ok(Some(factor))
+        }
         _ => Err(Error::unauthenticated()),
     }
 }

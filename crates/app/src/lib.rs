@@ -18,7 +18,7 @@ mod services;
 
 use std::sync::{Arc, RwLock};
 
-use crypto::{KeyRing, MasterKey};
+use crypto::MasterKey;
 use domain::{Clock, Entropy, Timestamp};
 use store::Store;
 
@@ -34,9 +34,8 @@ pub struct App {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     master_key: Arc<MasterKey>,
-    /// The keys of access tokens. Other nodes may add to them, so it is read again when a token names
-    /// one that is not in it.
-    ring: RwLock<Arc<KeyRing>>,
+    /// The keys of access tokens.
+    ring: RwLock<keys::Ring>,
 }
 
 impl App {
@@ -52,7 +51,7 @@ impl App {
     ) -> Result<Self, Error> {
         let master_key = Arc::new(master_key);
         let ring = keys::open_ring(&store, &master_key, &entropy, clock.now()).await?;
-        Ok(Self { store, clock, entropy, master_key, ring: RwLock::new(Arc::new(ring)) })
+        Ok(Self { store, clock, entropy, master_key, ring: RwLock::new(ring) })
     }
 
     /// The instant that it is now.

@@ -12,7 +12,11 @@ impl App {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn create_service(&self, account_sid: AccountSid, settings: Settings) -> Result<Service, Error> {
+    pub async fn create_service(
+        &self,
+        account_sid: AccountSid,
+        settings: Settings,
+    ) -> Result<Service, Error> {
         let now = self.clock.now();
         let sid = ServiceSid::generate(now, self.entropy.as_ref());
         let service = Service { sid, account_sid, settings, created_at: now, updated_at: now };

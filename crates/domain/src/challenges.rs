@@ -134,6 +134,12 @@ impl fmt::Debug for Details {
     }
 }
 
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Message(…)")
+    }
+}
+
 /// The question of a push challenge: 1–256 characters, line breaks allowed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Message(String);
@@ -157,6 +163,12 @@ impl Parameter for Message {
         } else {
             Err(Expected::new("must have 1 to 256 characters"))
         }
+    }
+}
+
+impl fmt::Debug for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Field(…)")
     }
 }
 

@@ -54,6 +54,10 @@ codes! {
     UriTooLong = 20414, "The request's address is too long";
     /// The body is not a form.
     UnsupportedMediaType = 20415, "Send parameters as application/x-www-form-urlencoded";
+    /// The headers are too long.
+    HeadersTooLarge = 20431, "The request's headers are larger than 32 KiB";
+    /// The method, or the endpoint, is not served here.
+    NotImplemented = 20501, "Not implemented by this server";
     /// Too many requests.
     TooManyRequests = 20429, "Too many requests";
     /// A bug or a broken disk: the cause is in the log, under the request id.

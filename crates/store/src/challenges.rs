@@ -57,8 +57,7 @@ impl Read {
         path: &EntityPath,
         sid: ChallengeSid,
     ) -> Result<Option<Challenge>, Error> {
-        let sql =
-            "SELECT * FROM challenges WHERE sid = $1 AND service_sid = $2 AND identity = $3 AND account_sid = $4";
+        let sql = "SELECT * FROM challenges WHERE sid = $1 AND service_sid = $2 AND identity = $3 AND account_sid = $4";
         let values = bind![sid, path.service_sid, path.identity.as_str(), path.account_sid];
         self.one(sql, values).await?.as_ref().map(challenge).transpose()
     }
@@ -148,14 +147,8 @@ impl Write {
     ) -> Result<Option<Challenge>, Error> {
         let sql = "UPDATE challenges SET metadata = $5, updated_at = $6 \
                    WHERE sid = $1 AND service_sid = $2 AND identity = $3 AND account_sid = $4 RETURNING *";
-        let values = bind![
-            sid,
-            path.service_sid,
-            path.identity.as_str(),
-            path.account_sid,
-            to_json(metadata),
-            now
-        ];
+        let values =
+            bind![sid, path.service_sid, path.identity.as_str(), path.account_sid, to_json(metadata), now];
         self.one(sql, values).await?.as_ref().map(challenge).transpose()
     }
 }

@@ -55,7 +55,9 @@ impl From<sqlx::Error> for Error {
                 let names = |(name, columns, _): &&(&str, &str, Conflict)| {
                     refusal.constraint() == Some(name) || refusal.message().ends_with(columns)
                 };
-                Self::Conflict(CONSTRAINTS.iter().find(names).map_or(Conflict::Other, |(_, _, conflict)| *conflict))
+                Self::Conflict(
+                    CONSTRAINTS.iter().find(names).map_or(Conflict::Other, |(_, _, conflict)| *conflict),
+                )
             }
             E::Database(refusal) if refusal.is_foreign_key_violation() => Self::ParentGone,
             E::Database(refusal) if is_passing(refusal.as_ref()) => Self::Unavailable(Some(Arc::new(error))),
@@ -86,13 +88,15 @@ impl Error {
             _ => false,
         }
     }
-
 }
 
 /// Refusals that pass by themselves: serialization failures and deadlocks, an administrator's or a
 /// starting server's shutdown, too many connections; on SQLite, a file that another process locks.
 fn is_passing(refusal: &dyn sqlx::error::DatabaseError) -> bool {
     refusal.code().is_some_and(|code| {
-        matches!(code.as_ref(), "40001" | "40P01" | "57P01" | "57P02" | "57P03" | "53300" | "5" | "261" | "517" | "6")
+        matches!(
+            code.as_ref(),
+            "40001" | "40P01" | "57P01" | "57P02" | "57P03" | "53300" | "5" | "261" | "517" | "6"
+        )
     })
 }

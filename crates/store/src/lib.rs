@@ -145,7 +145,10 @@ impl Store {
                     .connect_with(options.application_name("countersign"))
                     .await?;
                 let applied = schema::bring_up_postgres(&mut *pool.acquire().await?, old).await?;
-                Ok((Self { readers: Readers::Postgres(pool.clone()), writer: Writer::postgres(pool)? }, applied))
+                Ok((
+                    Self { readers: Readers::Postgres(pool.clone()), writer: Writer::postgres(pool)? },
+                    applied,
+                ))
             }
         }
     }
@@ -163,7 +166,9 @@ impl Store {
         let mut tries = 0;
         loop {
             let connection = match &self.readers {
-                Readers::Memory => return self.writer.write(async move |tx: &mut Write| work(tx).await).await,
+                Readers::Memory => {
+                    return self.writer.write(async move |tx: &mut Write| work(tx).await).await;
+                }
                 Readers::Sqlite(pool) => pool.acquire().await.map(Connection::SqliteReader),
                 Readers::Postgres(pool) => pool.acquire().await.map(Connection::PostgresReader),
             };
@@ -209,7 +214,11 @@ impl Read {
     }
 
     /// Runs a statement and returns all its rows.
-    async fn all(&mut self, sql: impl Into<Cow<'static, str>>, values: Vec<Value>) -> Result<Vec<Row>, Error> {
+    async fn all(
+        &mut self,
+        sql: impl Into<Cow<'static, str>>,
+        values: Vec<Value>,
+    ) -> Result<Vec<Row>, Error> {
         let result = self.connection.rows(sql, values).await.map_err(Error::from);
         if let Err(error) = &result {
             self.failure.get_or_insert_with(|| error.clone());

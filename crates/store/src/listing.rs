@@ -1,11 +1,11 @@
 //! Pages of lists, by keyset on creation and SID.
 
-use domain::paging::{Listed, Page, PageRequest};
 use domain::Sid;
+use domain::paging::{Listed, Page, PageRequest};
 
+use crate::Read;
 use crate::error::Error;
 use crate::sql::{Row, Value, bind};
-use crate::Read;
 
 /// A list: what is selected, and what it is filtered by.
 pub(crate) struct List {

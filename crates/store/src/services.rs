@@ -23,7 +23,11 @@ impl Read {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn service(&mut self, account_sid: AccountSid, sid: ServiceSid) -> Result<Option<Service>, Error> {
+    pub async fn service(
+        &mut self,
+        account_sid: AccountSid,
+        sid: ServiceSid,
+    ) -> Result<Option<Service>, Error> {
         let sql = "SELECT * FROM services WHERE sid = $1 AND account_sid = $2";
         self.one(sql, bind![sid, account_sid]).await?.as_ref().map(service).transpose()
     }

@@ -9,12 +9,13 @@ use std::borrow::Cow;
 use domain::parameter::Parameter;
 use domain::time::Timestamp;
 use domain::{
-    AccessTokenSid, AccountSid, ApiKeySid, ChallengeSid, CredentialSid, EntitySid, FactorSid, Sealed, ServiceSid, Sid,
+    AccessTokenSid, AccountSid, ApiKeySid, ChallengeSid, CredentialSid, EntitySid, FactorSid, Sealed,
+    ServiceSid, Sid,
 };
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{AssertSqlSafe, Postgres, Row as _, Sqlite, SqlSafeStr, Transaction};
+use sqlx::{AssertSqlSafe, Postgres, Row as _, SqlSafeStr, Sqlite, Transaction};
 
 use crate::error::Error;
 
@@ -58,7 +59,14 @@ macro_rules! sid_values {
 }
 
 sid_values!(
-    AccessTokenSid, AccountSid, ApiKeySid, ChallengeSid, CredentialSid, EntitySid, FactorSid, ServiceSid
+    AccessTokenSid,
+    AccountSid,
+    ApiKeySid,
+    ChallengeSid,
+    CredentialSid,
+    EntitySid,
+    FactorSid,
+    ServiceSid
 );
 
 impl<T> From<&Sealed<T>> for Value {
@@ -124,9 +132,13 @@ impl Row {
         serde_json::from_str(&self.text(column)?).map_err(|_| Error::Corrupt(column.to_owned()))
     }
 
-    pub(crate) fn optional_json<T: serde::de::DeserializeOwned>(&self, column: &str) -> Result<Option<T>, Error> {
+    pub(crate) fn optional_json<T: serde::de::DeserializeOwned>(
+        &self,
+        column: &str,
+    ) -> Result<Option<T>, Error> {
         let text = self.optional_text(column)?;
-        text.map(|text| serde_json::from_str(&text).map_err(|_| Error::Corrupt(column.to_owned()))).transpose()
+        text.map(|text| serde_json::from_str(&text).map_err(|_| Error::Corrupt(column.to_owned())))
+            .transpose()
     }
 }
 

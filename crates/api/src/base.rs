@@ -1,0 +1,67 @@
+//! The public address of this server, with which all addresses in its answers begin.
+
+use actix_web::HttpRequest;
+use actix_web::http::header;
+
+/// How the server is reached from outside: configured, else taken from each request.
+#[derive(Clone, Debug, Default)]
+pub struct PublicUrl(Option<String>);
+
+impl PublicUrl {
+    /// A configured address, such as `https://verify.example.com`; `None` takes it from the request.
+    ///
+    /// # Errors
+    /// With what is expected when it is not an `http` or `https` origin.
+    pub fn new(url: Option<&str>) -> Result<Self, String> {
+        let Some(url) = url else { return Ok(Self(None)) };
+        let url = url.trim_end_matches('/');
+        let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+        match host {
+            Some(host) if is_host(host) => Ok(Self(Some(url.to_owned()))),
+            _ => Err("expected an origin such as https://verify.example.com, without a path".to_owned()),
+        }
+    }
+
+    /// The address for this request, without a slash at its end. A request that names no usable host is
+    /// answered with the address at which it arrived.
+    pub(crate) fn for_request(&self, request: &HttpRequest) -> String {
+        if let Some(url) = &self.0 {
+            return url.clone();
+        }
+        let header =
+            |name: header::HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
+        let host = header(header::HOST).filter(|host| is_host(host)).map(str::to_owned);
+        let host = host.unwrap_or_else(|| request.app_config().local_addr().to_string());
+        let forwarded = header(header::HeaderName::from_static("x-forwarded-proto"));
+        let scheme = match forwarded.map(|scheme| scheme.split(',').next().unwrap_or_default().trim()) {
+            Some(scheme @ ("http" | "https")) => scheme,
+            _ if request.app_config().secure() => "https",
+            _ => "http",
+        };
+        format!("{scheme}://{host}")
+    }
+}
+
+/// Whether this is a host, with a port or without: nothing that could smuggle in a path or a user.
+fn is_host(text: &str) -> bool {
+    let allowed =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']');
+    !text.is_empty() && text.len() <= 255 && text.bytes().all(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_origins_only() {
+        for good in ["https://verify.example.com", "http://127.0.0.1:8080/", "http://[::1]:8080"] {
+            assert!(PublicUrl::new(Some(good)).is_ok(), "{good}");
+        }
+        for bad in
+            ["", "verify.example.com", "ftp://x", "https://", "https://a/b", "https://u@h", "https://h?x"]
+        {
+            assert!(PublicUrl::new(Some(bad)).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! One authorised request, as a handler gets it.
+//!
+//! The only extractor. It works in this order, and stops at the first thing that is wrong: is the
+//! caller who they say (401), may such a caller come here at all (403, by the route table), and only
+//! then what they sent (4xx). So nobody learns anything of parameters without credentials, and no body
+//! is read for a stranger.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::Payload;
+use actix_web::http::{Method, header};
+use actix_web::web::{self, Bytes};
+use actix_web::{FromRequest, HttpRequest};
+use app::{App, Caller, Credentials};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use domain::parameter::Parameter;
+use domain::{AccountSid, Code, EntityPath, Identity, Problem, Secret, ServiceSid};
+use futures_util::StreamExt as _;
+use futures_util::future::LocalBoxFuture;
+
+use crate::base::PublicUrl;
+use crate::error::Error;
+use crate::form::Form;
+use crate::{Admits, ROUTES};
+
+/// Largest body, in bytes.
+pub(crate) const MAX_BODY: usize = 64 * 1024;
+
+/// How long a body may take to arrive.
+const BODY_PATIENCE: Duration = Duration::from_secs(15);
+
+/// An authorised request: who calls, what they sent, and what it takes to answer.
+pub(crate) struct Call {
+    /// The use cases.
+    pub(crate) app: Arc<App>,
+    /// Who calls.
+    pub(crate) caller: Caller,
+    /// The parameters of the body.
+    pub(crate) form: Form,
+    /// The parameters of the address.
+    pub(crate) query: Form,
+    /// The public address of the API's version 2, without a slash at its end.
+    pub(crate) base: String,
+    request: HttpRequest,
+}
+
+impl Call {
+    /// The account that the caller speaks for.
+    pub(crate) fn account_sid(&self) -> AccountSid {
+        self.caller.account_sid()
+    }
+
+    /// A SID out of the path. What is no SID names nothing.
+    ///
+    /// # Errors
+    /// 20404.
+    pub(crate) fn sid<S: FromStr>(&self, name: &str) -> Result<S, Problem> {
+        self.segment(name).parse().map_err(|_| Problem::not_found())
+    }
+
+    /// The entity of the path, as the caller may see it.
+    ///
+    /// # Errors
+    /// 20404 when it can't exist, or is not a device's own.
+    pub(crate) fn path(&self) -> Result<EntityPath, Problem> {
+        let identity =
+            Identity::from_parameter(self.segment("Identity")).map_err(|_| Problem::not_found())?;
+        self.caller.path(self.sid("ServiceSid")?, identity)
+    }
+
+    /// The entity of the path, which need not exist yet.
+    ///
+    /// # Errors
+    /// 60306 for an identity that can't be one; 20404 when it is not a device's own.
+    pub(crate) fn new_path(&self) -> Result<EntityPath, Problem> {
+        let service_sid: ServiceSid = self.sid("ServiceSid")?;
+        let identity = Identity::from_parameter(self.segment("Identity"))
+            .map_err(|expected| Problem::invalid("Identity", &expected))?;
+        self.caller.path(service_sid, identity)
+    }
+
+    /// The path of the request itself, for the address of the page that it asks for.
+    pub(crate) fn address(&self) -> String {
+        format!("{}{}", self.base.trim_end_matches("/v2"), self.request.path())
+    }
+
+    fn segment(&self, name: &str) -> &str {
+        self.request.match_info().get(name).unwrap_or_default()
+    }
+}
+
+impl FromRequest for Call {
+    type Error = Error;
+    type Future = LocalBoxFuture<'static, Result<Self, Error>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let (request, payload) = (request.clone(), payload.take());
+        Box::pin(async move {
+            let app = request.app_data::<web::Data<App>>().ok_or(Code::Internal.into()).map_err(app_error)?;
+            let app = Arc::clone(app);
+            let caller = authenticate(&app, &request).await?;
+            let form = match *request.method() {
+                Method::POST => body(&request, payload).await?,
+                _ => Form::default(),
+            };
+            let query = Form::parse_query(request.query_string())?;
+            let public =
+                request.app_data::<web::Data<PublicUrl>>().map(|public| public.for_request(&request));
+            let base = format!("{}/v2", public.unwrap_or_default());
+            Ok(Self { app, caller, form, query, base, request })
+        })
+    }
+}
+
+fn app_error(problem: Problem) -> Error {
+    problem.into()
+}
+
+/// Who calls, if the route table lets them.
+async fn authenticate(app: &App, request: &HttpRequest) -> Result<Caller, Error> {
+    let credentials = credentials(request).ok_or(Problem::new(Code::Authenticate))?;
+    let caller = app.authenticate(&credentials).await?;
+    let pattern = request.match_pattern().unwrap_or_default();
+    let method = if request.method() == Method::HEAD { "GET" } else { request.method().as_str() };
+    let route = ROUTES.iter().find(|route| route.path == pattern && route.method == method);
+    match (route.map(|route| route.admits), &caller) {
+        (Some(_), Caller::Account(_) | Caller::ApiKey { .. })
+        | (Some(Admits::BackendOrEnrollee), Caller::Enrollee(_))
+        | (Some(Admits::BackendOrDevice), Caller::Device(_)) => Ok(caller),
+        _ => Err(Code::Forbidden.into()),
+    }
+}
+
+/// `Authorization: Basic`, undone. The scheme's name has no case (RFC 7617).
+fn credentials(request: &HttpRequest) -> Option<Credentials> {
+    let header = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, encoded) = header.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let decoded = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
+    let (user, password) = decoded.split_once(':')?;
+    Some(Credentials { user: user.to_owned(), password: Secret::new(password.to_owned()) })
+}
+
+/// The parameters of the body.
+async fn body(request: &HttpRequest, payload: Payload) -> Result<Form, Error> {
+    let bytes = tokio::time::timeout(BODY_PATIENCE, read(payload))
+        .await
+        .map_err(|_| Problem::new(Code::RequestTimeout))??;
+    let is_form = match request.headers().get(header::CONTENT_TYPE).map(|value| value.to_str()) {
+        None => true,
+        Some(Ok(text)) => {
+            let essence = text.split(';').next().unwrap_or_default().trim();
+            essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
+        }
+        Some(Err(_)) => false,
+    };
+    if !bytes.is_empty() && !is_form {
+        return Err(Code::UnsupportedMediaType.into());
+    }
+    Ok(Form::parse(&bytes)?)
+}
+
+async fn read(mut payload: Payload) -> Result<Bytes, Error> {
+    let mut bytes = web::BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        // The connection broke or the chunks are malformed: nobody will read the answer.
+        let chunk = chunk.map_err(|_| Problem::new(Code::RequestTimeout))?;
+        if bytes.len() + chunk.len() > MAX_BODY {
+            return Err(Code::PayloadTooLarge.into());
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes.freeze())
+}

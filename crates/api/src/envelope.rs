@@ -1,0 +1,200 @@
+//! What every response has, whatever happens inside: a request id, the headers that the official
+//! specification names, a JSON body for every error, and one line in the log.
+//!
+//! The line carries the route's pattern and never the path, which holds identities.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode, header};
+use actix_web::middleware::Next;
+use actix_web::{HttpResponse, ResponseError, web};
+use app::App;
+use domain::{Code, Problem, RequestSid};
+use futures_util::FutureExt as _;
+use tracing::{error, info, warn};
+
+use crate::error::{self, Error};
+
+/// How long a request may take, waiting and working.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Longest address and largest sum of headers, in bytes. An access token in `Authorization` has about 900.
+const MAX_URI: usize = 8 * 1024;
+const MAX_HEADERS: usize = 32 * 1024;
+
+/// Whether the server takes new requests.
+#[derive(Debug, Default)]
+pub struct Draining(AtomicBool);
+
+impl Draining {
+    /// From now on, no.
+    pub fn begin(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether it has begun.
+    pub fn has_begun(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// A request that ended without a response of its own: it panicked, or took too long.
+#[derive(Debug)]
+struct Unanswered {
+    code: Code,
+    id: RequestSid,
+}
+
+impl std::fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.code.title())
+    }
+}
+
+impl ResponseError for Unanswered {
+    fn status_code(&self) -> StatusCode {
+        error::status(self.code)
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut response = error::body(&self.code.into(), None);
+        seal(response.headers_mut(), self.id);
+        response
+    }
+}
+
+/// Wraps every request.
+pub(crate) async fn envelope(
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let began = Instant::now();
+    let method = request.method().clone();
+    let id = match request.app_data::<web::Data<App>>() {
+        Some(app) => RequestSid::generate(app.now(), app.entropy()),
+        None => RequestSid::generate(domain::Timestamp::from_micros(0), &crypto::SystemEntropy),
+    };
+    let outcome = if let Some(code) = refusal(&request) {
+        let response = error::body(&code.into(), None);
+        Ok(request.into_response(response))
+    } else if method == Method::OPTIONS {
+        Ok(request.into_response(HttpResponse::NoContent().finish()))
+    } else {
+        let handled = AssertUnwindSafe(tokio::time::timeout(DEADLINE, next.call(request))).catch_unwind();
+        match handled.await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(Unanswered { code: Code::Unavailable, id }.into()),
+            Err(_) => Err(Unanswered { code: Code::Internal, id }.into()),
+        }
+    };
+    let mut response = match outcome {
+        Ok(response) => explained(response, id),
+        Err(failure) => {
+            let status = failure.as_response_error().status_code().as_u16();
+            error!(request_id = %id, %method, status, "request failed: {failure}");
+            return Err(failure);
+        }
+    };
+    if request_is_last(&response) {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    seal(response.headers_mut(), id);
+    let route = response.request().match_pattern().unwrap_or_else(|| "-".to_owned());
+    let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    info!(request_id = %id, %method, route, status = response.status().as_u16(), milliseconds, "request");
+    Ok(response)
+}
+
+/// Why a request is not even looked at.
+fn refusal(request: &ServiceRequest) -> Option<Code> {
+    let known = [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::DELETE,
+        Method::OPTIONS,
+        Method::PUT,
+        Method::PATCH,
+    ];
+    let headers =
+        || request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();
+    if draining(request.app_data()) && request.path() != "/healthz" {
+        Some(Code::Unavailable)
+    } else if !known.contains(request.method()) {
+        Some(Code::NotImplemented)
+    } else if request.uri().to_string().len() > MAX_URI {
+        Some(Code::UriTooLong)
+    } else if headers() > MAX_HEADERS {
+        Some(Code::HeadersTooLarge)
+    } else {
+        None
+    }
+}
+
+fn draining(draining: Option<&web::Data<Draining>>) -> bool {
+    draining.is_some_and(|draining| draining.has_begun())
+}
+
+fn request_is_last(response: &ServiceResponse<BoxBody>) -> bool {
+    draining(response.request().app_data())
+}
+
+/// Gives a response that is an error its body, and logs its cause if it is ours.
+fn explained(response: ServiceResponse<BoxBody>, id: RequestSid) -> ServiceResponse<BoxBody> {
+    let Some(failure) = response.response().error() else { return response };
+    let problem = match failure.as_error::<Error>() {
+        Some(failure) => {
+            if let app::Error::Fault(fault) = &failure.0 {
+                log_fault(fault, id);
+            }
+            failure.problem()
+        }
+        None => {
+            warn!(request_id = %id, "unexpected error: {failure}");
+            Problem::new(match failure.as_response_error().status_code() {
+                status if status.is_server_error() => Code::Internal,
+                _ => Code::InvalidRequest,
+            })
+        }
+    };
+    let body = error::body(&problem, Some(response.request().path()));
+    response.into_response(body)
+}
+
+/// The chain of causes, which names tables and files and never what is in them.
+fn log_fault(fault: &app::Fault, id: RequestSid) {
+    let mut causes = fault.to_string();
+    let mut source = std::error::Error::source(fault);
+    while let Some(cause) = source {
+        causes.push_str(": ");
+        causes.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    error!(request_id = %id, "fault: {causes}");
+}
+
+/// The headers of every response (protocol 01 section 4).
+fn seal(headers: &mut HeaderMap, id: RequestSid) {
+    const ALWAYS: [(&str, &str); 5] = [
+        ("access-control-allow-origin", "*"),
+        (
+            "access-control-allow-headers",
+            "Accept, Authorization, Content-Type, If-Match, If-Modified-Since, If-None-Match, \
+             If-Unmodified-Since, Idempotency-Key",
+        ),
+        ("access-control-allow-methods", "GET, POST, DELETE, OPTIONS"),
+        ("access-control-expose-headers", "ETag, Twilio-Request-Id, Twilio-Verify-Signature-Fields"),
+        ("access-control-allow-credentials", "true"),
+    ];
+    for (name, value) in ALWAYS {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
+        headers.insert(HeaderName::from_static("twilio-request-id"), id);
+    }
+}

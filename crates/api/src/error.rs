@@ -1,0 +1,139 @@
+//! How errors look on the wire (protocol 04 section 1), and which HTTP status each code has.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpResponse, ResponseError};
+use domain::{Code, Problem};
+use serde_json::json;
+
+/// What a handler answers when it does not succeed. The envelope turns it into a body.
+#[derive(Debug)]
+pub(crate) struct Error(pub(crate) app::Error);
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<E: Into<app::Error>> From<E> for Error {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl Error {
+    /// What the caller is told: of a fault, no more than that there is one.
+    pub(crate) fn problem(&self) -> Problem {
+        match &self.0 {
+            app::Error::Problem(problem) => problem.clone(),
+            app::Error::Fault(app::Fault::Unavailable(_)) => Code::Unavailable.into(),
+            app::Error::Fault(_) => Code::Internal.into(),
+        }
+    }
+}
+
+impl ResponseError for Error {
+    fn status_code(&self) -> StatusCode {
+        status(self.problem().code())
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        body(&self.problem(), None)
+    }
+}
+
+/// The HTTP status of each code.
+pub(crate) const fn status(code: Code) -> StatusCode {
+    match code {
+        Code::MissingParameter
+        | Code::InvalidFriendlyName
+        | Code::PageSizeTooLarge
+        | Code::AccessTokenParameters
+        | Code::InvalidRequest
+        | Code::InvalidBinding
+        | Code::TooManyFactors
+        | Code::FactorTypeNotServed => StatusCode::BAD_REQUEST,
+        Code::Authenticate => StatusCode::UNAUTHORIZED,
+        Code::Forbidden
+        | Code::FactorVerificationFailed
+        | Code::UnauthorizedFactorCreation
+        | Code::FactorUnverified
+        | Code::ChallengeResponded
+        | Code::ChallengeExpired
+        | Code::ChallengeVerificationFailed => StatusCode::FORBIDDEN,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        Code::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+        Code::EntityExists | Code::FactorExists => StatusCode::CONFLICT,
+        Code::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::UriTooLong => StatusCode::URI_TOO_LONG,
+        Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Code::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
+        Code::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        Code::NotImplemented => StatusCode::NOT_IMPLEMENTED,
+        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// The response that says so. A 404 names the path, without its version (protocol 04 section 2).
+pub(crate) fn body(problem: &Problem, path: Option<&str>) -> HttpResponse {
+    let code = problem.code();
+    let status = status(code);
+    let message = match (code, path) {
+        (Code::NotFound, Some(path)) => {
+            let resource = path.strip_prefix("/v2").unwrap_or(path);
+            let advice = if resource.ends_with('/') { ": a SID in the path is empty" } else { "" };
+            format!("The requested resource {resource} was not found{advice}")
+        }
+        _ => problem.message().to_owned(),
+    };
+    let mut response = HttpResponse::build(status);
+    match code {
+        Code::Authenticate => {
+            response.insert_header((header::WWW_AUTHENTICATE, "Basic realm=\"Twilio API\""));
+        }
+        Code::Unavailable | Code::TooManyRequests => {
+            response.insert_header((header::RETRY_AFTER, HeaderValue::from_static("1")));
+        }
+        _ => {}
+    }
+    response.json(json!({
+        "code": code.number(),
+        "message": message,
+        "more_info": code.more_info(),
+        "status": status.as_u16(),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transport_codes_are_their_status_plus_twenty_thousand() {
+        for code in [
+            Code::RequestTimeout,
+            Code::PayloadTooLarge,
+            Code::UriTooLong,
+            Code::UnsupportedMediaType,
+            Code::HeadersTooLarge,
+            Code::TooManyRequests,
+            Code::Internal,
+            Code::NotImplemented,
+            Code::Unavailable,
+            Code::Forbidden,
+            Code::NotFound,
+        ] {
+            assert_eq!(code.number(), 20_000 + u32::from(status(code).as_u16()));
+        }
+    }
+
+    #[test]
+    fn every_code_is_an_error() {
+        for code in Code::ALL {
+            assert!(status(*code).as_u16() >= 400, "{code:?}");
+        }
+    }
+}

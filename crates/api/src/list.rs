@@ -1,0 +1,109 @@
+//! Lists in pages, as clients see them (protocol 07 section 1).
+
+use actix_web::HttpResponse;
+use domain::paging::Cursor;
+use domain::parameter::{Expected, Parameter};
+use domain::{Order, Page, PageRequest, Problem};
+use serde_json::{Value, json};
+
+use crate::call::Call;
+use crate::form::{Form, PAGE_SIZE_TOO_LARGE};
+
+const DEFAULT_SIZE: usize = 50;
+const MAX_SIZE: usize = 1000;
+
+/// What a list was asked for: enough to build the address of any of its pages.
+pub(crate) struct Listing {
+    pub(crate) page: PageRequest,
+    address: String,
+    /// The filters, which come first in every address; the libraries don't add them again.
+    filters: Vec<(&'static str, String)>,
+    number: u64,
+}
+
+impl Listing {
+    /// Reads `PageSize`, `Page` and `PageToken`; `filters` are the parameters that choose the items.
+    pub(crate) fn of(call: &Call, order: Order, filters: &[&'static str]) -> Result<Self, Problem> {
+        let mut given = Vec::new();
+        for name in filters {
+            if let Some(value) = call.query.text(name)? {
+                given.push((*name, value.to_owned()));
+            }
+        }
+        Ok(Self {
+            page: PageRequest { size: size(&call.query)?, order, cursor: call.query.optional("PageToken")? },
+            address: call.address(),
+            filters: given,
+            number: call.query.optional::<Number>("Page")?.map_or(0, |number| number.0),
+        })
+    }
+
+    /// The body: the items under `key`, and where the other pages are. `next_page_url` is null exactly
+    /// when nothing follows, since a library stops at nothing else.
+    pub(crate) fn body<T>(&self, key: &str, page: &Page<T>, view: impl Fn(&T) -> Value) -> HttpResponse {
+        let items: Vec<Value> = page.items.iter().map(view).collect();
+        let elsewhere =
+            |cursor: Option<Cursor>, number: u64| cursor.map(|cursor| self.url(number, Some(cursor)));
+        HttpResponse::Ok().json(json!({
+            key: items,
+            "meta": {
+                "page": self.number,
+                "page_size": self.page.size,
+                "first_page_url": self.url(0, None),
+                "previous_page_url": elsewhere(page.previous, self.number.saturating_sub(1)),
+                "url": self.url(self.number, self.page.cursor),
+                "next_page_url": elsewhere(page.next, self.number.saturating_add(1)),
+                "key": key,
+            },
+        }))
+    }
+
+    fn url(&self, number: u64, cursor: Option<Cursor>) -> String {
+        let mut url = format!("{}?", self.address);
+        for (name, value) in &self.filters {
+            url.push_str(&format!("{name}={}&", encoded(value)));
+        }
+        url.push_str(&format!("PageSize={}&Page={number}", self.page.size));
+        if let Some(cursor) = cursor {
+            url.push_str(&format!("&PageToken={cursor}"));
+        }
+        url
+    }
+}
+
+fn size(query: &Form) -> Result<usize, Problem> {
+    let size = query.optional::<Number>("PageSize")?.map_or(Ok(DEFAULT_SIZE), |size| usize::try_from(size.0));
+    match size {
+        Ok(0) => Err(Problem::invalid("PageSize", &Expected::new("must be a whole number from 1 to 1000"))),
+        Ok(size) if size <= MAX_SIZE => Ok(size),
+        _ => Err(PAGE_SIZE_TOO_LARGE),
+    }
+}
+
+/// A whole number from 0.
+struct Number(u64);
+
+impl Parameter for Number {
+    fn from_parameter(text: &str) -> Result<Self, Expected> {
+        // More digits than fit are still a number, and too large for anything.
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        match text.parse() {
+            Ok(number) if digits => Ok(Self(number)),
+            Err(_) if digits => Ok(Self(u64::MAX)),
+            _ => Err(Expected::new("must be a whole number")),
+        }
+    }
+}
+
+/// Percent-encodes everything but what RFC 3986 leaves unreserved.
+fn encoded(value: &str) -> String {
+    let mut text = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}
