@@ -64,6 +64,7 @@ impl ResponseError for Unanswered {
     fn error_response(&self) -> HttpResponse {
         let mut response = error::body(&self.code.into(), None);
         seal(response.headers_mut(), self.id);
+        response.head_mut().set_camel_case_headers(true);
         response
     }
 }
@@ -104,6 +105,8 @@ pub(crate) async fn envelope(
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     seal(response.headers_mut(), id);
+    // On the wire as documented, for clients that look a header up by its exact name.
+    response.response_mut().head_mut().set_camel_case_headers(true);
     let route = response.request().match_pattern().unwrap_or_else(|| "-".to_owned());
     let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     info!(request_id = %id, %method, route, status = response.status().as_u16(), milliseconds, "request");

@@ -1,2 +1,51 @@
-//! countersign
-fn main() {}
+//! `countersign`: the one binary. It wires the crates together and holds no rules of its own.
+//!
+//! Follow a challenge through the house: `POST …/Challenges` is a line of [`api::ROUTES`]; its handler in
+//! `api/src/challenges.rs` reads the form and calls the use case of the same name in
+//! `app/src/challenges.rs`, which asks `domain/src/challenges.rs` what may be and writes with
+//! `store/src/challenges.rs`. The device's signed answer takes the same path, with `crypto` deciding
+//! whether the signature holds.
+
+mod account;
+mod api_key;
+mod cli;
+mod demo;
+mod device;
+mod failure;
+mod migrate;
+mod serve;
+mod storage;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    // One provider for everything that speaks TLS; there is no other in the graph to fall back to.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let cli = Cli::parse();
+    let run = async move {
+        match cli.command {
+            Command::Serve(options) => serve::run(options).await,
+            Command::Demo => demo::run().await,
+            Command::Device(command) => device::run(command).await,
+            Command::Migrate(storage) => migrate::run(&storage).await,
+            Command::Account(command) => account::run(command).await,
+            Command::ApiKey(command) => api_key::run(command).await,
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(run),
+        Err(error) => Err(error.into()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("countersign: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

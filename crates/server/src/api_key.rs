@@ -1,0 +1,72 @@
+//! `countersign api-key`: works on the database, also while the server runs.
+
+use clap::{Args, Subcommand};
+use domain::{AccountSid, ApiKeySid, FriendlyName, Parameter as _};
+use store::OldSchema;
+
+use crate::account::missing;
+use crate::cli::Storage;
+use crate::failure::Failure;
+
+#[derive(Debug, Args)]
+pub(crate) struct ApiKeys {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make an API key and print its SID and secret, which can't be shown again
+    Create {
+        /// SID of the account that it is to stand for
+        account_sid: AccountSid,
+        /// Name for people, 1 to 64 characters
+        #[arg(long, default_value = "API key")]
+        name: String,
+        #[command(flatten)]
+        storage: Storage,
+    },
+    /// List the API keys of an account
+    List {
+        /// SID of the account
+        account_sid: AccountSid,
+        #[command(flatten)]
+        storage: Storage,
+    },
+    /// Revoke an API key, at once
+    Revoke {
+        /// SID of the key
+        sid: ApiKeySid,
+        #[command(flatten)]
+        storage: Storage,
+    },
+}
+
+pub(crate) async fn run(keys: ApiKeys) -> Result<(), Failure> {
+    match keys.command {
+        Command::Create { account_sid, name, storage } => {
+            let name = FriendlyName::from_parameter(&name)
+                .map_err(|expected| Failure::new(format!("--name {expected}")))?;
+            let app = storage.open(OldSchema::Refuse).await?;
+            let made =
+                app.create_api_key(account_sid, name).await.map_err(|error| missing(account_sid, error))?;
+            println!("api key sid   {}", made.key.sid);
+            println!("secret        {}", made.secret.expose());
+            app.stop().await;
+        }
+        Command::List { account_sid, storage } => {
+            let app = storage.open(OldSchema::Refuse).await?;
+            for key in app.api_keys(account_sid).await? {
+                println!("{}  {}  {}", key.sid, key.created_at, key.friendly_name);
+            }
+            app.stop().await;
+        }
+        Command::Revoke { sid, storage } => {
+            let app = storage.open(OldSchema::Refuse).await?;
+            app.revoke_api_key(sid).await.map_err(|error| missing(sid, error))?;
+            println!("revoked {sid}");
+            app.stop().await;
+        }
+    }
+    Ok(())
+}

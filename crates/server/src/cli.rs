@@ -1,0 +1,95 @@
+//! The command line. Every option of the server is a flag and an environment variable of the same name.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Self-hosted server that speaks Twilio's Verify Push API.
+#[derive(Debug, Parser)]
+#[command(name = "countersign", version, about, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the server
+    Serve(Box<Serve>),
+    /// Watch the whole story once: server, backend and phone in one process, every exchange explained
+    Demo,
+    /// Be a phone: enrol, look at challenges, approve or deny them
+    Device(Box<crate::device::Device>),
+    /// Bring the database up to date
+    Migrate(Storage),
+    /// Manage accounts
+    Account(crate::account::Accounts),
+    /// Manage API keys
+    ApiKey(crate::api_key::ApiKeys),
+}
+
+/// Options of `serve`.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Address to listen on; port 0 picks a free one
+    #[arg(long, env = "COUNTERSIGN_LISTEN", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+
+    /// Address under which clients reach the server, such as https://verify.example.com; taken from each
+    /// request when not given
+    #[arg(long, env = "COUNTERSIGN_PUBLIC_URL")]
+    pub(crate) public_url: Option<String>,
+
+    /// Keep everything in memory; gone when the server stops
+    #[arg(long, env = "COUNTERSIGN_EPHEMERAL", conflicts_with = "database_url")]
+    pub(crate) ephemeral: bool,
+
+    /// Migrate a PostgreSQL database whose schema is old, instead of refusing to start
+    #[arg(long, env = "COUNTERSIGN_MIGRATE")]
+    pub(crate) migrate: bool,
+
+    /// SID of the first account; made when not given
+    #[arg(long, env = "COUNTERSIGN_ACCOUNT_SID")]
+    pub(crate) account_sid: Option<String>,
+
+    /// Auth token of the first account, 16 to 128 letters and digits; made when not given
+    #[arg(long, env = "COUNTERSIGN_AUTH_TOKEN", hide_env_values = true)]
+    pub(crate) auth_token: Option<String>,
+
+    /// File that holds the auth token
+    #[arg(long, env = "COUNTERSIGN_AUTH_TOKEN_FILE", conflicts_with = "auth_token")]
+    pub(crate) auth_token_file: Option<PathBuf>,
+
+    /// What to log, such as info, warn or api=debug
+    #[arg(long, env = "COUNTERSIGN_LOG", default_value = "info,actix_server=warn")]
+    pub(crate) log: String,
+
+    #[command(flatten)]
+    pub(crate) storage: Storage,
+}
+
+/// Where the data and its key are.
+#[derive(Debug, Args)]
+pub(crate) struct Storage {
+    /// Folder of the SQLite database and the master key
+    #[arg(long, env = "COUNTERSIGN_DATA_DIR", default_value = "data")]
+    pub(crate) data_dir: PathBuf,
+
+    /// PostgreSQL database, such as postgres://user:password@host/name, instead of SQLite
+    #[arg(long, env = "COUNTERSIGN_DATABASE_URL", hide_env_values = true)]
+    pub(crate) database_url: Option<String>,
+
+    /// File that holds the database URL
+    #[arg(long, env = "COUNTERSIGN_DATABASE_URL_FILE", conflicts_with = "database_url")]
+    pub(crate) database_url_file: Option<PathBuf>,
+
+    /// Master key: 32 bytes in base64 or hexadecimal; made in the data folder when not given. Servers that
+    /// share a database need the same one
+    #[arg(long, env = "COUNTERSIGN_MASTER_KEY", hide_env_values = true)]
+    pub(crate) master_key: Option<String>,
+
+    /// File that holds the master key
+    #[arg(long, env = "COUNTERSIGN_MASTER_KEY_FILE", conflicts_with = "master_key")]
+    pub(crate) master_key_file: Option<PathBuf>,
+}

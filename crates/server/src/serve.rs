@@ -1,0 +1,153 @@
+//! `countersign serve`.
+
+use std::io::IsTerminal as _;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::HttpServer;
+use actix_web::dev::ServerHandle;
+use api::{Draining, PublicUrl};
+use app::App;
+use crypto::{MasterKey, SystemEntropy};
+use domain::accounts::AuthToken;
+use domain::{AccountSid, FriendlyName, Parameter as _};
+use store::{Location, OldSchema, Store};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::Serve;
+use crate::failure::Failure;
+use crate::storage::{secret, start};
+
+/// How long requests that are under way may take to end when the server stops.
+const DRAIN: u64 = 30;
+
+/// Runs the server until it is told to stop.
+pub(crate) async fn run(options: Box<Serve>) -> Result<(), Failure> {
+    log_to_stderr(&options.log)?;
+    let public_url = PublicUrl::new(options.public_url.as_deref())
+        .map_err(|expected| Failure::new(format!("--public-url: {expected}")))?;
+    let app = if options.ephemeral {
+        let (store, _) = Store::open(&Location::Memory, OldSchema::Migrate).await?;
+        start(store, MasterKey::generate(&SystemEntropy)).await?
+    } else {
+        let old = if options.migrate { OldSchema::Migrate } else { OldSchema::Refuse };
+        options.storage.open(old).await?
+    };
+    let app = Arc::new(app);
+    first_account(&app, &options).await?;
+    let running = Running::start(Arc::clone(&app), options.listen, public_url)?;
+    println!("countersign listening on http://{}", running.address);
+    stop_signal().await?;
+    running.stop().await;
+    app.stop().await;
+    Ok(())
+}
+
+/// A server that answers.
+pub(crate) struct Running {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    handle: ServerHandle,
+    draining: Arc<Draining>,
+    server: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+impl Running {
+    /// Begins to listen and to answer.
+    ///
+    /// # Errors
+    /// When the address can't be listened on.
+    pub(crate) fn start(app: Arc<App>, listen: SocketAddr, public_url: PublicUrl) -> Result<Self, Failure> {
+        let listener =
+            TcpListener::bind(listen).map_err(|error| Failure::new(format!("{listen}: {error}")))?;
+        let address = listener.local_addr()?;
+        let draining = Arc::new(Draining::default());
+        let shared = Arc::clone(&draining);
+        let factory = move || api::application(Arc::clone(&app), public_url.clone(), Arc::clone(&shared));
+        let server = HttpServer::new(factory)
+            .keep_alive(Duration::from_secs(75))
+            .client_request_timeout(Duration::from_secs(10))
+            .shutdown_timeout(DRAIN)
+            .disable_signals()
+            .listen(listener)?
+            .run();
+        Ok(Self { address, handle: server.handle(), draining, server: tokio::spawn(server) })
+    }
+
+    /// Answers what is under way, refuses what comes now, and ends.
+    pub(crate) async fn stop(self) {
+        self.draining.begin();
+        self.handle.stop(true).await;
+        let _ = self.server.await;
+    }
+}
+
+/// Waits until somebody wants the server to stop.
+async fn stop_signal() -> Result<(), Failure> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+fn log_to_stderr(filter: &str) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| Failure::new(format!("--log: {error}")))?;
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    Ok(())
+}
+
+/// Makes the account that the options name, or one when there is none at all.
+async fn first_account(app: &App, options: &Serve) -> Result<(), Failure> {
+    let sid = options.account_sid.as_deref().map(str::parse::<AccountSid>).transpose();
+    let sid =
+        sid.map_err(|expected| Failure::new(format!("COUNTERSIGN_ACCOUNT_SID: {expected}, the letters AC")))?;
+    let given = secret(options.auth_token.as_ref(), options.auth_token_file.as_ref())?;
+    let expected = "COUNTERSIGN_AUTH_TOKEN: expected 16 to 128 letters and digits";
+    let auth_token = given
+        .map(|text| AuthToken::parse(text.expose()).ok_or_else(|| Failure::new(expected)))
+        .transpose()?;
+    if sid.is_none() && !app.accounts().await?.is_empty() {
+        return Ok(());
+    }
+    let is_known = sid.is_some() && auth_token.is_some();
+    let name = FriendlyName::from_parameter("First account")
+        .map_err(|expected| Failure::new(expected.to_string()))?;
+    match app.create_account(sid, auth_token.clone(), name).await? {
+        Some(made) if !is_known => {
+            eprintln!(
+                "\nAn account was made. This is shown once; `countersign account show --reveal` shows it again:\n\n  \
+                 export COUNTERSIGN_ACCOUNT_SID={}\n  export COUNTERSIGN_AUTH_TOKEN={}\n",
+                made.account.sid,
+                made.auth_token.expose()
+            );
+        }
+        Some(_) => {}
+        None => warn_of_another_token(app, sid, auth_token).await?,
+    }
+    Ok(())
+}
+
+/// The token in the database counts, since it may have been rotated; a server that is configured with
+/// another one should say so.
+async fn warn_of_another_token(
+    app: &App,
+    sid: Option<AccountSid>,
+    given: Option<AuthToken>,
+) -> Result<(), Failure> {
+    if let (Some(sid), Some(given)) = (sid, given) {
+        let stored = app.account(sid).await?.auth_token;
+        if !crypto::equal(stored.expose().as_bytes(), given.expose().as_bytes()) {
+            tracing::warn!(
+                account_sid = %sid,
+                "COUNTERSIGN_AUTH_TOKEN is not this account's token any more; the one in the database counts"
+            );
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! The data folder, the master key in it, and the database.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use app::{App, SystemClock};
+use crypto::{MasterKey, SystemEntropy};
+use domain::Secret;
+use store::{Location, OldSchema, Store};
+
+use crate::cli::Storage;
+use crate::failure::Failure;
+
+/// A secret that is given by value, or in a file.
+///
+/// # Errors
+/// When the file can't be read.
+pub(crate) fn secret(
+    value: Option<&String>,
+    file: Option<&PathBuf>,
+) -> Result<Option<Secret<String>>, Failure> {
+    match (value, file) {
+        (Some(value), _) => Ok(Some(Secret::new(value.clone()))),
+        (None, Some(path)) => {
+            let text = fs::read_to_string(path).map_err(|error| at(path, &error))?;
+            Ok(Some(Secret::new(text.trim().to_owned())))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+fn at(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(format!("{}: {error}", path.display()))
+}
+
+impl Storage {
+    /// Where the database is; makes the data folder if that is where.
+    ///
+    /// # Errors
+    /// When the folder can't be made, or a file not read.
+    pub(crate) fn location(&self) -> Result<Location, Failure> {
+        if let Some(url) = secret(self.database_url.as_ref(), self.database_url_file.as_ref())? {
+            let scheme = url.expose().split("://").next().unwrap_or_default();
+            if scheme != "postgres" && scheme != "postgresql" {
+                return Err(Failure::new("--database-url must begin with postgres:// or postgresql://"));
+            }
+            return Ok(Location::Postgres(url));
+        }
+        self.make_data_dir()?;
+        Ok(Location::Sqlite(self.database()))
+    }
+
+    /// Opens the database and takes it into service.
+    ///
+    /// # Errors
+    /// When it can't be opened, is too old, or was sealed under another master key.
+    pub(crate) async fn open(&self, old: OldSchema) -> Result<App, Failure> {
+        let location = self.location()?;
+        let master_key = self.master_key()?;
+        // A file of our own is migrated without being asked; a shared database only when told to.
+        let old = if matches!(location, Location::Sqlite(_)) { OldSchema::Migrate } else { old };
+        let (store, applied) = Store::open(&location, old).await?;
+        for name in applied {
+            tracing::info!(migration = name, "migrated");
+        }
+        start(store, master_key).await
+    }
+
+    fn database(&self) -> PathBuf {
+        self.data_dir.join("countersign.db")
+    }
+
+    fn make_data_dir(&self) -> Result<(), Failure> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.data_dir);
+        made.map_err(|error| at(&self.data_dir, &error))
+    }
+
+    fn master_key(&self) -> Result<MasterKey, Failure> {
+        if let Some(text) = secret(self.master_key.as_ref(), self.master_key_file.as_ref())? {
+            let expected = "the master key must be 32 bytes in base64 or hexadecimal";
+            return MasterKey::from_base64(text.expose()).ok_or_else(|| Failure::new(expected));
+        }
+        self.make_data_dir()?;
+        let path = self.data_dir.join("master.key");
+        match fs::read_to_string(&path) {
+            Ok(text) => MasterKey::from_base64(&text)
+                .ok_or_else(|| Failure::new(format!("{}: expected 32 bytes in base64", path.display()))),
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(at(&path, &error)),
+            Err(_) if self.database().exists() => Err(Failure::new(format!(
+                "{} is there, but not its master key {}; restore it from where you keep it, or give it with \
+                 COUNTERSIGN_MASTER_KEY",
+                self.database().display(),
+                path.display()
+            ))),
+            Err(_) => make_master_key(&path),
+        }
+    }
+}
+
+/// Takes an open database into service.
+///
+/// # Errors
+/// When the database fails, or was sealed under another master key.
+pub(crate) async fn start(store: Store, master_key: MasterKey) -> Result<App, Failure> {
+    Ok(App::start(store, Arc::new(SystemClock), Arc::new(SystemEntropy), master_key).await?)
+}
+
+/// Makes a key that only the owner can read. If another process is faster, its key is taken.
+fn make_master_key(path: &Path) -> Result<MasterKey, Failure> {
+    let key = MasterKey::generate(&SystemEntropy);
+    // Written whole under another name first: nobody ever reads half a key, and a crash leaves none.
+    let draft = path.with_extension(format!("key.{}", std::process::id()));
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&draft)
+        .map_err(|error| at(&draft, &error))?;
+    writeln!(file, "{}", key.to_base64().expose())
+        .and_then(|()| file.sync_all())
+        .map_err(|error| at(&draft, &error))?;
+    let linked = fs::hard_link(&draft, path);
+    fs::remove_file(&draft).map_err(|error| at(&draft, &error))?;
+    match linked {
+        Ok(()) => {
+            // The name survives a power failure too.
+            let folder = path.parent().unwrap_or(Path::new("."));
+            fs::File::open(folder)
+                .and_then(|folder| folder.sync_all())
+                .map_err(|error| at(folder, &error))?;
+            Ok(key)
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            let text = fs::read_to_string(path).map_err(|error| at(path, &error))?;
+            MasterKey::from_base64(&text).ok_or_else(|| Failure::new("expected 32 bytes in base64"))
+        }
+        Err(error) => Err(at(path, &error)),
+    }
+}

@@ -1,0 +1,10 @@
+//! Black-box suites: they start the real binary and speak only HTTP and the command line with it.
+//!
+//! `world.rs` sets the stage. `on_every_database!` runs a test on SQLite and on PostgreSQL.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "this is test code: a panic is how a test says what went wrong"
+)]
+
+mod world;
