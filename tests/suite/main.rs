@@ -7,4 +7,13 @@
     reason = "this is test code: a panic is how a test says what went wrong"
 )]
 
+mod durability;
+mod input;
+mod matrix;
+mod operation;
+mod paging;
+mod races;
+mod resources;
+mod story;
+mod transport;
 mod world;

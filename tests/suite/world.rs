@@ -1,12 +1,13 @@
 //! The stage: a server of the test's own, the backend that calls it, and phones.
 
-use std::sync::Arc;
+use std::process::Command;
+use std::sync::{Arc, OnceLock};
 
 use app::SystemClock;
-use device::{Enrolment, NewFactor, Phone, Style};
-use domain::Secret;
-use harness::{Database, Http, Reply, Server, Storage};
-use serde_json::Value;
+use device::{Enrolment, NewFactor, Phone, SigningKey, Style};
+use domain::{Clock as _, Secret};
+use harness::{Auth, Database, Http, Reply, Server, Storage};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// The binary under test.
@@ -15,6 +16,9 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_countersign");
 /// One server on a database of its own, and what has to live as long.
 pub(crate) struct World {
     pub(crate) server: Server,
+    pub(crate) storage: Storage,
+    /// One phone for all devices: to make one takes longer than all that it does.
+    android: OnceLock<Arc<Phone>>,
     // After the server, so that it is gone before its data.
     _folder: TempDir,
     _database: Option<Database>,
@@ -23,15 +27,14 @@ pub(crate) struct World {
 impl World {
     /// A server that keeps everything in memory.
     pub(crate) fn ephemeral() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        Self { server: Server::start(BINARY, Storage::Ephemeral, &[]), _folder: folder, _database: None }
+        Self::on(Storage::Ephemeral, &[], tempfile::tempdir().unwrap(), None)
     }
 
     /// A server on a SQLite file.
     pub(crate) fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let storage = Storage::Sqlite(folder.path().join("data"));
-        Self { server: Server::start(BINARY, storage, &[]), _folder: folder, _database: None }
+        Self::on(storage, &[], folder, None)
     }
 
     /// A server on PostgreSQL; `None`, said aloud, where there is no PostgreSQL.
@@ -39,7 +42,62 @@ impl World {
         let database = harness::postgres_or_skip(test)?;
         let folder = tempfile::tempdir().unwrap();
         let storage = Storage::Postgres { url: database.url.clone(), data_dir: folder.path().join("data") };
-        Some(Self { server: Server::start(BINARY, storage, &[]), _folder: folder, _database: Some(database) })
+        Some(Self::on(storage, &[], folder, Some(database)))
+    }
+
+    /// A server that keeps everything in memory, with these arguments after `serve`.
+    pub(crate) fn ephemeral_with(arguments: &[&str]) -> Self {
+        Self::on(Storage::Ephemeral, arguments, tempfile::tempdir().unwrap(), None)
+    }
+
+    fn on(storage: Storage, arguments: &[&str], folder: TempDir, database: Option<Database>) -> Self {
+        let server = Server::start(BINARY, storage.clone(), arguments);
+        Self { server, storage, android: OnceLock::new(), _folder: folder, _database: database }
+    }
+
+    /// Runs `countersign` with these arguments on this world's database while the server runs, and
+    /// returns what it printed. Nothing can be done beside an ephemeral server.
+    pub(crate) fn command(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(BINARY);
+        command.args(arguments);
+        match &self.storage {
+            Storage::Ephemeral => panic!("an ephemeral server has no database to share"),
+            Storage::Sqlite(data_dir) => command.arg("--data-dir").arg(data_dir),
+            Storage::Postgres { url, data_dir } => {
+                command.args(["--database-url", url, "--data-dir"]).arg(data_dir)
+            }
+        };
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("COUNTERSIGN_") {
+                command.env_remove(name);
+            }
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// All that the account can list, to compare before with after.
+    pub(crate) async fn everything(&self) -> Value {
+        let backend = self.backend();
+        let list = async |path: &str, key: &str| {
+            let reply = backend.get(path, &[("PageSize", "1000")]).await;
+            assert_eq!(reply.status, 200, "{reply:?}");
+            reply.json()[key].as_array().unwrap().clone()
+        };
+        let mut everything = Vec::new();
+        for service in list("/v2/Services", "services").await {
+            let path = format!("/v2/Services/{}/Entities", service["sid"].as_str().unwrap());
+            let mut entities = Vec::new();
+            for entity in list(&path, "entities").await {
+                let path = format!("{path}/{}", entity["identity"].as_str().unwrap());
+                let factors = list(&format!("{path}/Factors"), "factors").await;
+                let challenges = list(&format!("{path}/Challenges"), "challenges").await;
+                entities.push(json!({ "entity": entity, "factors": factors, "challenges": challenges }));
+            }
+            everything.push(json!({ "service": service, "entities": entities }));
+        }
+        everything.into()
     }
 
     /// The backend, signed in with the account's auth token.
@@ -55,7 +113,8 @@ impl World {
 
     /// Makes an access token for a push factor of this identity and returns its text.
     pub(crate) async fn access_token(&self, service: &str, identity: &str) -> String {
-        let form = [("Identity", identity), ("FactorType", "push")];
+        // As long as can be, since a machine may be slow.
+        let form = [("Identity", identity), ("FactorType", "push"), ("Ttl", "300")];
         let reply = self.backend().post(&format!("/v2/Services/{service}/AccessTokens"), &form).await;
         created(&reply)["token"].as_str().unwrap().to_owned()
     }
@@ -85,6 +144,16 @@ impl World {
         (phone, enrolment)
     }
 
+    /// A phone that is enrolled and verified for this identity, with a key that the test has too.
+    pub(crate) async fn device(&self, service: &str, identity: &str) -> Device {
+        let phone = self.android.get_or_init(|| Arc::new(self.phone(Style::Android)));
+        let (phone, key) = (Arc::clone(phone), SigningKey::generate());
+        let new = self.new_factor(service, identity).await;
+        let mut enrolment = phone.create_factor_with(&new, key.clone()).await.unwrap();
+        phone.verify_factor(&mut enrolment).await.unwrap();
+        Device { phone, enrolment, key }
+    }
+
     /// Asks the enrolled phone, and returns the challenge.
     pub(crate) async fn challenge(&self, enrolment: &Enrolment, more: &[(&str, &str)]) -> Value {
         let mut form =
@@ -93,6 +162,37 @@ impl World {
         let path = format!("{}/Challenges", entity(&enrolment.service_sid, &enrolment.identity));
         created(&self.backend().post(&path, &form).await)
     }
+}
+
+/// A phone whose key the test has too, so that it can sign what no phone would.
+pub(crate) struct Device {
+    pub(crate) phone: Arc<Phone>,
+    pub(crate) enrolment: Enrolment,
+    pub(crate) key: SigningKey,
+}
+
+impl Device {
+    /// How the phone signs in at this moment.
+    pub(crate) fn auth(&self) -> Auth {
+        signed_in(device::signing::device_token(Style::Android, &self.enrolment, SystemClock.now()))
+    }
+
+    /// The path of its factor.
+    pub(crate) fn path(&self) -> String {
+        let enrolment = &self.enrolment;
+        let entity = entity(&enrolment.service_sid, &enrolment.identity);
+        format!("{entity}/Factors/{}", enrolment.factor_sid)
+    }
+
+    /// The path of its entity's challenges.
+    pub(crate) fn challenges(&self) -> String {
+        format!("{}/Challenges", entity(&self.enrolment.service_sid, &self.enrolment.identity))
+    }
+}
+
+/// Signs in as phones do, with an access token or a device token.
+pub(crate) fn signed_in(token: impl Into<String>) -> Auth {
+    Auth::Basic("token".to_owned(), token.into())
 }
 
 /// The path of an entity.

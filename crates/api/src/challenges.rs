@@ -16,6 +16,7 @@ use crate::list::Listing;
 const SIGNATURE_FIELDS_HEADER: &str = "Twilio-Verify-Signature-Fields";
 
 pub(crate) async fn create(call: Call) -> Result<HttpResponse, Error> {
+    let path = call.path()?;
     let new = NewChallenge {
         factor_sid: call.form.required("FactorSid")?,
         message: call.form.required("Details.Message")?,
@@ -23,7 +24,7 @@ pub(crate) async fn create(call: Call) -> Result<HttpResponse, Error> {
         hidden_details: call.form.optional("HiddenDetails")?,
         expires_at: call.form.optional("ExpirationDate")?,
     };
-    let challenge = call.app.create_challenge(call.path()?, new).await?;
+    let challenge = call.app.create_challenge(path, new).await?;
     Ok(HttpResponse::Created().json(view(&challenge, challenge.created_at, &call.base)))
 }
 

@@ -84,7 +84,8 @@ pub(crate) fn body(problem: &Problem, path: Option<&str>) -> HttpResponse {
     let message = match (code, path) {
         (Code::NotFound, Some(path)) => {
             let resource = path.strip_prefix("/v2").unwrap_or(path);
-            let advice = if resource.ends_with('/') { ": a SID in the path is empty" } else { "" };
+            let has_gap = resource.contains("//") || resource.len() > 1 && resource.ends_with('/');
+            let advice = if has_gap { ": a SID in the path is empty" } else { "" };
             format!("The requested resource {resource} was not found{advice}")
         }
         _ => problem.message().to_owned(),

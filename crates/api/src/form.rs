@@ -1,8 +1,7 @@
 //! Parameters, as forms and queries carry them.
 //!
-//! Parsed strictly and by hand rather than with a form deserializer: those replace broken
-//! percent-encoding and UTF-8 silently, take the last of two values, and can't name the parameter in
-//! their errors. What the SDKs send in their own ways is accepted (protocol 03 section 3): a pair is
+//! Parsed strictly and by hand rather than with a form deserializer: those let broken percent-encoding
+//! and UTF-8 pass, and can't name the parameter in their errors. What the SDKs send in their own ways is accepted (protocol 03 section 3): a pair is
 //! split at its *first* `=`, since iOS leaves the padding of base64 as it is; `;` separates nothing;
 //! parameters that nobody asks for are ignored, since an `&` inside an iOS friendly name makes one.
 
@@ -94,12 +93,13 @@ impl Form {
         self.optional(name)?.ok_or_else(|| Problem::missing(name))
     }
 
-    /// A parameter that can be given several times, in order.
+    /// A parameter that can be given several times, in order; an empty one counts as absent.
     ///
     /// # Errors
     /// 60306 when one can't be parsed.
     pub fn all<T: Parameter>(&self, name: &str) -> Result<Vec<T>, Problem> {
         self.values(name)
+            .filter(|text| !text.is_empty())
             .map(|text| T::from_parameter(text).map_err(|expected| Problem::invalid(name, &expected)))
             .collect()
     }

@@ -37,15 +37,48 @@ impl App {
         auth_token: Option<AuthToken>,
         friendly_name: FriendlyName,
     ) -> Result<Option<MadeAccount>, Error> {
+        let made = self.new_account(sid, auth_token, friendly_name);
+        let row = made.account.clone();
+        let write =
+            self.store.write(async move |tx: &mut Write| Ok::<_, Error>(tx.insert_account(&row).await?));
+        Ok(write.await?.then_some(made))
+    }
+
+    /// Makes an account if there is none at all; with this auth token, if it is given. However many
+    /// servers start at once, one of them makes it; the others get `None`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn create_first_account(
+        &self,
+        auth_token: Option<AuthToken>,
+        friendly_name: FriendlyName,
+    ) -> Result<Option<MadeAccount>, Error> {
+        let made = self.new_account(None, auth_token, friendly_name);
+        let row = made.account.clone();
+        let is_first = self
+            .store
+            .write(async move |tx: &mut Write| {
+                tx.lock_enrollment_keys().await?;
+                Ok::<_, Error>(tx.accounts().await?.is_empty() && tx.insert_account(&row).await?)
+            })
+            .await?;
+        Ok(is_first.then_some(made))
+    }
+
+    /// An account that is not stored yet.
+    fn new_account(
+        &self,
+        sid: Option<AccountSid>,
+        auth_token: Option<AuthToken>,
+        friendly_name: FriendlyName,
+    ) -> MadeAccount {
         let (now, entropy) = (self.clock.now(), self.entropy.as_ref());
         let sid = sid.unwrap_or_else(|| AccountSid::generate(now, entropy));
         let auth_token = auth_token.unwrap_or_else(|| AuthToken::generate(entropy));
         let sealed = self.master_key.seal(&auth_token, &sid.to_string(), entropy);
         let account = Account { sid, friendly_name, auth_token: sealed, created_at: now, updated_at: now };
-        let row = account.clone();
-        let made =
-            self.store.write(async move |tx: &mut Write| Ok::<_, Error>(tx.insert_account(&row).await?));
-        Ok(made.await?.then_some(MadeAccount { account, auth_token }))
+        MadeAccount { account, auth_token }
     }
 
     /// All accounts, oldest first.

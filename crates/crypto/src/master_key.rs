@@ -51,8 +51,8 @@ impl MasterKey {
         Secret::new(STANDARD.encode(*self.bytes))
     }
 
-    /// The key's name: 16 hexadecimal digits that tell nothing of the key. Kept in the database, it
-    /// lets a server notice at its start that it was given the key of another one.
+    /// The key's name: 16 hexadecimal digits that tell nothing of the key. It stands in
+    /// front of every sealed value, so that a server notices when it was given another key.
     pub fn id(&self) -> String {
         self.id.to_string()
     }

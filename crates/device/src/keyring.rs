@@ -43,7 +43,11 @@ impl Keyring {
             opened => opened.map_err(failed)?,
         };
         // Asked of the open file, so that it can't be another one by the time it is read.
-        if open_to_others(&file.metadata().map_err(failed)?) {
+        let metadata = file.metadata().map_err(failed)?;
+        if metadata.is_dir() {
+            return Err(failed(io::ErrorKind::IsADirectory.into()));
+        }
+        if open_to_others(&metadata) {
             return Err(Error::KeyringOpenToOthers { path });
         }
         let mut text = String::new();
@@ -188,10 +192,15 @@ mod tests {
         let error = Keyring::load(&path).unwrap_err();
         assert!(matches!(error, Error::KeyringMalformed { line: 2, .. }), "{error}");
         assert!(!format!("{error} {error:?}").contains("MIGH"));
-        assert!(matches!(
-            Keyring::load(folder.path()),
-            Err(Error::Keyring { .. } | Error::KeyringOpenToOthers { .. })
-        ));
+    }
+
+    #[test]
+    fn a_folder_is_no_keyring_and_its_mode_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        for mode in [0o755, 0o700] {
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
+            assert!(matches!(Keyring::load(folder.path()), Err(Error::Keyring { .. })), "{mode:o}");
+        }
     }
 
     #[test]

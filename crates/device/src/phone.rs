@@ -1,5 +1,6 @@
 //! The phone: sends what [`wire`](crate::wire) writes, and reads the answers.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,14 +49,17 @@ impl Phone {
     /// [`Error::BaseUrl`] when that is no such address, [`Error::Transport`] when there is no TLS.
     pub fn new(style: Style, base_url: &str, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let base_url = base_url.trim_end_matches('/').to_owned();
-        if !Url::parse(&base_url).is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
-            return Err(Error::BaseUrl(base_url));
-        }
-        let http = reqwest::Client::builder()
+        let url = Url::parse(&base_url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        let Some(url) = url else { return Err(Error::BaseUrl(base_url)) };
+        let mut http = reqwest::Client::builder()
             .timeout(TIMEOUT)
             .redirect(redirect::Policy::none())
-            .http1_title_case_headers()
-            .build()?;
+            .http1_title_case_headers();
+        if is_this_machine(&url) {
+            // A proxy out of the environment would look for the server on its own machine.
+            http = http.no_proxy();
+        }
+        let http = http.build()?;
         Ok(Self { style, base_url, http, clock: RepairedClock::new(clock), observer: None })
     }
 
@@ -278,6 +282,11 @@ impl Phone {
     }
 }
 
+fn is_this_machine(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
 fn read_factor(call: Call, response: &Response) -> Result<ShownFactor, Error> {
     ShownFactor::read(&success(call, response)?).map_err(|flaw| flaw.in_answer_to(call))
 }
@@ -342,6 +351,18 @@ mod tests {
         assert!(phone("https://verify.example/prefix").is_ok());
         for bad in ["", "127.0.0.1:8080", "ftp://verify.example", "http://"] {
             assert!(matches!(phone(bad), Err(Error::BaseUrl(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_loopback_is_this_machine() {
+        let local = |url| is_this_machine(&Url::parse(url).unwrap());
+        for here in ["http://127.0.0.1:8080", "http://127.1.2.3", "http://[::1]:8080", "https://localhost/v"]
+        {
+            assert!(local(here), "{here}");
+        }
+        for elsewhere in ["http://10.0.0.1", "https://localhost.example", "http://[2001:db8::1]"] {
+            assert!(!local(elsewhere), "{elsewhere}");
         }
     }
 

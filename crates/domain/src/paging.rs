@@ -36,6 +36,14 @@ pub struct Position {
     pub sid: [u8; 16],
 }
 
+impl Position {
+    /// Where nothing is older.
+    const OLDEST: Self = Self { created_at: Timestamp::from_micros(i64::MIN), sid: [0; 16] };
+
+    /// Where nothing is newer.
+    const NEWEST: Self = Self { created_at: Timestamp::from_micros(i64::MAX), sid: [0xff; 16] };
+}
+
 /// What the caller saw last, and which way the page goes from there. As text it is the opaque
 /// `PageToken`: `PA` or `PB` and 48 hexadecimal digits, nothing that iOS would have to escape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,11 +148,14 @@ impl PageRequest {
         if backward {
             rows.reverse();
         }
-        let edge = |item: Option<&T>| item.map(Listed::position).or(self.position());
-        let next = edge(rows.last()).map(Cursor::After).filter(|_| more || backward);
-        let previous = edge(rows.first())
-            .map(Cursor::Before)
-            .filter(|_| if backward { more } else { self.cursor.is_some() });
+        let has_next = more || backward;
+        let has_previous = if backward { more } else { self.cursor.is_some() };
+        // A page whose items are gone by now leads back from that end of the list, past nothing.
+        let oldest = backward == (self.order == Order::Ascending);
+        let end = if oldest { Position::OLDEST } else { Position::NEWEST };
+        let edge = |item: Option<&T>| item.map_or(end, Listed::position);
+        let next = has_next.then(|| Cursor::After(edge(rows.last())));
+        let previous = has_previous.then(|| Cursor::Before(edge(rows.first())));
         Page { items: rows, next, previous }
     }
 }

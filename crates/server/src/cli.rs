@@ -42,7 +42,7 @@ pub(crate) struct Serve {
     pub(crate) public_url: Option<String>,
 
     /// Keep everything in memory; gone when the server stops
-    #[arg(long, env = "COUNTERSIGN_EPHEMERAL", conflicts_with = "database_url")]
+    #[arg(long, env = "COUNTERSIGN_EPHEMERAL", conflicts_with_all = ["database_url", "database_url_file"])]
     pub(crate) ephemeral: bool,
 
     /// Migrate a PostgreSQL database whose schema is old, instead of refusing to start
@@ -62,7 +62,7 @@ pub(crate) struct Serve {
     pub(crate) auth_token_file: Option<PathBuf>,
 
     /// What to log, such as info, warn or api=debug
-    #[arg(long, env = "COUNTERSIGN_LOG", default_value = "info,actix_server=warn")]
+    #[arg(long, env = "COUNTERSIGN_LOG", default_value = "info,actix_server=warn,actix_http=off,sqlx=warn")]
     pub(crate) log: String,
 
     #[command(flatten)]

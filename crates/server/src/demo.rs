@@ -1,5 +1,56 @@
-//! `countersign demo`.
+//! `countersign demo`: the whole story once, over real HTTP, with every exchange explained.
+//!
+//! [`story`] tells it, step by step. A [`backend`] and a phone of the crate `device` act in it, against a
+//! server that keeps everything in memory; what they say to each other becomes an [`exchange`], and the
+//! [`narrator`] prints that.
+
+mod backend;
+mod exchange;
+mod listener;
+mod narrator;
+mod story;
+mod text;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use api::PublicUrl;
+use app::App;
+use crypto::{MasterKey, SystemEntropy};
+use domain::{FriendlyName, Parameter as _};
+use store::{Location, OldSchema, Store};
+
+use crate::demo::backend::Backend;
+use crate::demo::narrator::Narrator;
+use crate::demo::story::Stage;
 use crate::failure::Failure;
+use crate::serve::Running;
+use crate::storage::start;
+
+/// Sets the stage, tells the story, and clears the stage whatever came of it.
 pub(crate) async fn run() -> Result<(), Failure> {
-    Ok(())
+    let began = Instant::now();
+    let narrator = Arc::new(Narrator::new());
+    let (store, _) = Store::open(&Location::Memory, OldSchema::Migrate).await?;
+    let app = Arc::new(start(store, MasterKey::generate(&SystemEntropy)).await?);
+    let outcome = with_server(&app, &narrator).await;
+    app.stop().await;
+    narrator.end(outcome, began.elapsed())
+}
+
+async fn with_server(app: &Arc<App>, narrator: &Arc<Narrator>) -> Result<(), Failure> {
+    let name = FriendlyName::from_parameter("Demo").map_err(|expected| Failure::new(expected.to_string()))?;
+    let account = app.create_account(None, None, name).await?;
+    let account = account.ok_or_else(|| Failure::new("the new account exists already"))?;
+    let public_url = PublicUrl::new(None).map_err(|expected| Failure::new(expected.to_string()))?;
+    let server = Running::start(Arc::clone(app), ([127, 0, 0, 1], 0).into(), public_url)?;
+    let url = format!("http://{}", server.address);
+    let outcome = async {
+        let backend = Backend::new(&url, account, Arc::clone(narrator))?;
+        // Backend and phone are gone when this returns: a server that stops waits for their connections.
+        story::tell(Stage::new(&url, backend, Arc::clone(narrator))?).await
+    };
+    let outcome = outcome.await;
+    server.stop().await;
+    outcome
 }

@@ -1,6 +1,6 @@
 //! `countersign serve`.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +28,7 @@ pub(crate) async fn run(options: Box<Serve>) -> Result<(), Failure> {
     log_to_stderr(&options.log)?;
     let public_url = PublicUrl::new(options.public_url.as_deref())
         .map_err(|expected| Failure::new(format!("--public-url: {expected}")))?;
+    let account = given_account(&options)?;
     let app = if options.ephemeral {
         let (store, _) = Store::open(&Location::Memory, OldSchema::Migrate).await?;
         start(store, MasterKey::generate(&SystemEntropy)).await?
@@ -36,10 +37,13 @@ pub(crate) async fn run(options: Box<Serve>) -> Result<(), Failure> {
         options.storage.open(old).await?
     };
     let app = Arc::new(app);
-    first_account(&app, &options).await?;
+    first_account(&app, account).await?;
+    // Before anybody is told that the server is ready, and may tell it to stop.
+    let stop_signal = stop_signal()?;
     let running = Running::start(Arc::clone(&app), options.listen, public_url)?;
-    println!("countersign listening on http://{}", running.address);
-    stop_signal().await?;
+    // Whoever started the server may have closed its standard output, which is no reason to stop.
+    let _ = writeln!(std::io::stdout(), "countersign listening on http://{}", running.address);
+    stop_signal.await;
     running.stop().await;
     app.stop().await;
     Ok(())
@@ -84,15 +88,16 @@ impl Running {
     }
 }
 
-/// Waits until somebody wants the server to stop.
-async fn stop_signal() -> Result<(), Failure> {
+/// Ends when somebody wants the server to stop. From now on such a signal does not kill the process.
+fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
 
 fn log_to_stderr(filter: &str) -> Result<(), Failure> {
@@ -102,8 +107,10 @@ fn log_to_stderr(filter: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Makes the account that the options name, or one when there is none at all.
-async fn first_account(app: &App, options: &Serve) -> Result<(), Failure> {
+/// The account that the options name, or what they name of it.
+type GivenAccount = (Option<AccountSid>, Option<AuthToken>);
+
+fn given_account(options: &Serve) -> Result<GivenAccount, Failure> {
     let sid = options.account_sid.as_deref().map(str::parse::<AccountSid>).transpose();
     let sid =
         sid.map_err(|expected| Failure::new(format!("COUNTERSIGN_ACCOUNT_SID: {expected}, the letters AC")))?;
@@ -112,16 +119,22 @@ async fn first_account(app: &App, options: &Serve) -> Result<(), Failure> {
     let auth_token = given
         .map(|text| AuthToken::parse(text.expose()).ok_or_else(|| Failure::new(expected)))
         .transpose()?;
-    if sid.is_none() && !app.accounts().await?.is_empty() {
-        return Ok(());
-    }
+    Ok((sid, auth_token))
+}
+
+/// Makes the account that the options name, or one when there is none at all.
+async fn first_account(app: &App, (sid, auth_token): GivenAccount) -> Result<(), Failure> {
     let is_known = sid.is_some() && auth_token.is_some();
     let name = FriendlyName::from_parameter("First account")
         .map_err(|expected| Failure::new(expected.to_string()))?;
-    match app.create_account(sid, auth_token.clone(), name).await? {
+    let made = match sid {
+        Some(sid) => app.create_account(Some(sid), auth_token.clone(), name).await?,
+        None => app.create_first_account(auth_token.clone(), name).await?,
+    };
+    match made {
         Some(made) if !is_known => {
             eprintln!(
-                "\nAn account was made. This is shown once; `countersign account show --reveal` shows it again:\n\n  \
+                "\nAn account was made. Its auth token is shown this once:\n\n  \
                  export COUNTERSIGN_ACCOUNT_SID={}\n  export COUNTERSIGN_AUTH_TOKEN={}\n",
                 made.account.sid,
                 made.auth_token.expose()

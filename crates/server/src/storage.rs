@@ -60,6 +60,7 @@ impl Storage {
     pub(crate) async fn open(&self, old: OldSchema) -> Result<App, Failure> {
         let location = self.location()?;
         let master_key = self.master_key()?;
+        self.make_private(&location)?;
         // A file of our own is migrated without being asked; a shared database only when told to.
         let old = if matches!(location, Location::Sqlite(_)) { OldSchema::Migrate } else { old };
         let (store, applied) = Store::open(&location, old).await?;
@@ -73,12 +74,27 @@ impl Storage {
         self.data_dir.join("countersign.db")
     }
 
+    /// Makes the database's file, so that only its owner can read it whatever the folder allows; what
+    /// SQLite puts beside it gets the same rights.
+    ///
+    /// # Errors
+    /// When the file can't be made.
+    pub(crate) fn make_private(&self, location: &Location) -> Result<(), Failure> {
+        let Location::Sqlite(path) = location else { return Ok(()) };
+        let made = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+        made.map(drop).map_err(|error| at(path, &error))
+    }
+
     fn make_data_dir(&self) -> Result<(), Failure> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.data_dir);
         made.map_err(|error| at(&self.data_dir, &error))
     }
 
-    fn master_key(&self) -> Result<MasterKey, Failure> {
+    /// The master key; makes one in the data folder if there is neither one nor a database.
+    ///
+    /// # Errors
+    /// When it is no key, can't be read or made, or is lost.
+    pub(crate) fn master_key(&self) -> Result<MasterKey, Failure> {
         if let Some(text) = secret(self.master_key.as_ref(), self.master_key_file.as_ref())? {
             let expected = "the master key must be 32 bytes in base64 or hexadecimal";
             return MasterKey::from_base64(text.expose()).ok_or_else(|| Failure::new(expected));

@@ -9,6 +9,9 @@ use crate::error::Error;
 use crate::sql::{Row, bind};
 use crate::{Read, Write};
 
+const COLUMNS: &str = "sid, account_sid, service_sid, identity, factor_type, factor_friendly_name, ttl, token, \
+    expires_at, spent_on, created_at";
+
 fn access_token(row: &Row) -> Result<AccessToken, Error> {
     let spent_on = row.optional_text("spent_on")?;
     Ok(AccessToken {
@@ -41,7 +44,9 @@ impl Read {
         service_sid: ServiceSid,
         sid: AccessTokenSid,
     ) -> Result<Option<AccessToken>, Error> {
-        let sql = "SELECT * FROM access_tokens WHERE sid = $1 AND service_sid = $2 AND account_sid = $3";
+        let sql = format!(
+            "SELECT {COLUMNS} FROM access_tokens WHERE sid = $1 AND service_sid = $2 AND account_sid = $3"
+        );
         self.one(sql, bind![sid, service_sid, account_sid]).await?.as_ref().map(access_token).transpose()
     }
 }

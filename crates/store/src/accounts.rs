@@ -6,6 +6,8 @@ use crate::error::Error;
 use crate::sql::{Row, bind};
 use crate::{Read, Write};
 
+const ACCOUNT: &str = "sid, friendly_name, auth_token, created_at, updated_at";
+
 fn account(row: &Row) -> Result<Account, Error> {
     Ok(Account {
         sid: row.sid("sid")?,
@@ -15,6 +17,8 @@ fn account(row: &Row) -> Result<Account, Error> {
         updated_at: row.timestamp("updated_at")?,
     })
 }
+
+const API_KEY: &str = "sid, account_sid, friendly_name, secret_hash, created_at";
 
 fn api_key(row: &Row) -> Result<ApiKey, Error> {
     Ok(ApiKey {
@@ -41,7 +45,7 @@ impl Read {
     /// # Errors
     /// When the database fails.
     pub async fn account(&mut self, sid: AccountSid) -> Result<Option<Account>, Error> {
-        let row = self.one("SELECT * FROM accounts WHERE sid = $1", bind![sid]).await?;
+        let row = self.one(format!("SELECT {ACCOUNT} FROM accounts WHERE sid = $1"), bind![sid]).await?;
         row.as_ref().map(account).transpose()
     }
 
@@ -50,7 +54,8 @@ impl Read {
     /// # Errors
     /// When the database fails.
     pub async fn accounts(&mut self) -> Result<Vec<Account>, Error> {
-        let rows = self.all("SELECT * FROM accounts ORDER BY created_at, sid", bind![]).await?;
+        let sql = format!("SELECT {ACCOUNT} FROM accounts ORDER BY created_at, sid");
+        let rows = self.all(sql, bind![]).await?;
         rows.iter().map(account).collect()
     }
 
@@ -59,7 +64,7 @@ impl Read {
     /// # Errors
     /// When the database fails.
     pub async fn api_key(&mut self, sid: ApiKeySid) -> Result<Option<ApiKey>, Error> {
-        let row = self.one("SELECT * FROM api_keys WHERE sid = $1", bind![sid]).await?;
+        let row = self.one(format!("SELECT {API_KEY} FROM api_keys WHERE sid = $1"), bind![sid]).await?;
         row.as_ref().map(api_key).transpose()
     }
 
@@ -68,7 +73,7 @@ impl Read {
     /// # Errors
     /// When the database fails.
     pub async fn api_keys(&mut self, account_sid: AccountSid) -> Result<Vec<ApiKey>, Error> {
-        let sql = "SELECT * FROM api_keys WHERE account_sid = $1 ORDER BY created_at, sid";
+        let sql = format!("SELECT {API_KEY} FROM api_keys WHERE account_sid = $1 ORDER BY created_at, sid");
         self.all(sql, bind![account_sid]).await?.iter().map(api_key).collect()
     }
 
@@ -155,7 +160,7 @@ impl Write {
     }
 
     /// Holds the ring until the transaction ends, so that only one of several starting servers makes
-    /// its first key.
+    /// its first key, or the first account.
     ///
     /// # Errors
     /// When the database fails.

@@ -9,6 +9,9 @@ use crate::listing::List;
 use crate::sql::{Row, bind, to_json};
 use crate::{Read, Write};
 
+const COLUMNS: &str = "sid, account_sid, service_sid, entity_sid, identity, factor_sid, status, responded_at, \
+    message, fields, details_date, hidden_details, metadata, expires_at, created_at, updated_at";
+
 fn challenge(row: &Row) -> Result<Challenge, Error> {
     let at = row.optional_timestamp("responded_at")?;
     Ok(Challenge {
@@ -57,7 +60,10 @@ impl Read {
         path: &EntityPath,
         sid: ChallengeSid,
     ) -> Result<Option<Challenge>, Error> {
-        let sql = "SELECT * FROM challenges WHERE sid = $1 AND service_sid = $2 AND identity = $3 AND account_sid = $4";
+        let sql = format!(
+            "SELECT {COLUMNS} FROM challenges \
+             WHERE sid = $1 AND service_sid = $2 AND identity = $3 AND account_sid = $4"
+        );
         let values = bind![sid, path.service_sid, path.identity.as_str(), path.account_sid];
         self.one(sql, values).await?.as_ref().map(challenge).transpose()
     }
@@ -73,7 +79,7 @@ impl Read {
         request: &PageRequest,
         now: Timestamp,
     ) -> Result<Page<Challenge>, Error> {
-        let mut list = List::of("SELECT * FROM challenges").only("entity_sid = ?", bind![entity_sid]);
+        let mut list = List::of(COLUMNS, "challenges").only("entity_sid = ?", bind![entity_sid]);
         if let Some(factor_sid) = filter.factor_sid {
             list = list.only("factor_sid = ?", bind![factor_sid]);
         }
@@ -129,8 +135,10 @@ impl Write {
         answer: Answer,
         now: Timestamp,
     ) -> Result<Option<Challenge>, Error> {
-        let sql = "UPDATE challenges SET status = $2, responded_at = $3, updated_at = $3 \
-                   WHERE sid = $1 AND status = 'pending' AND expires_at > $3 RETURNING *";
+        let sql = format!(
+            "UPDATE challenges SET status = $2, responded_at = $3, updated_at = $3 \
+             WHERE sid = $1 AND status = 'pending' AND expires_at > $3 RETURNING {COLUMNS}"
+        );
         self.one(sql, bind![sid, answer.as_str(), now]).await?.as_ref().map(challenge).transpose()
     }
 
@@ -145,8 +153,10 @@ impl Write {
         metadata: &domain::text::StringMap,
         now: Timestamp,
     ) -> Result<Option<Challenge>, Error> {
-        let sql = "UPDATE challenges SET metadata = $5, updated_at = $6 \
-                   WHERE sid = $1 AND service_sid = $2 AND identity = $3 AND account_sid = $4 RETURNING *";
+        let sql = format!(
+            "UPDATE challenges SET metadata = $5, updated_at = $6 \
+             WHERE sid = $1 AND service_sid = $2 AND identity = $3 AND account_sid = $4 RETURNING {COLUMNS}"
+        );
         let values =
             bind![sid, path.service_sid, path.identity.as_str(), path.account_sid, to_json(metadata), now];
         self.one(sql, values).await?.as_ref().map(challenge).transpose()

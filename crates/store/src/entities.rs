@@ -8,6 +8,8 @@ use crate::listing::List;
 use crate::sql::{Row, bind};
 use crate::{Read, Write};
 
+const COLUMNS: &str = "sid, account_sid, service_sid, identity, created_at, updated_at";
+
 fn entity(row: &Row) -> Result<Entity, Error> {
     Ok(Entity {
         sid: row.sid("sid")?,
@@ -25,7 +27,9 @@ impl Read {
     /// # Errors
     /// When the database fails.
     pub async fn entity(&mut self, path: &EntityPath) -> Result<Option<Entity>, Error> {
-        let sql = "SELECT * FROM entities WHERE service_sid = $1 AND identity = $2 AND account_sid = $3";
+        let sql = format!(
+            "SELECT {COLUMNS} FROM entities WHERE service_sid = $1 AND identity = $2 AND account_sid = $3"
+        );
         let values = bind![path.service_sid, path.identity.as_str(), path.account_sid];
         self.one(sql, values).await?.as_ref().map(entity).transpose()
     }
@@ -40,7 +44,7 @@ impl Read {
         service_sid: ServiceSid,
         request: &PageRequest,
     ) -> Result<Page<Entity>, Error> {
-        let list = List::of("SELECT * FROM entities")
+        let list = List::of(COLUMNS, "entities")
             .only("service_sid = ? AND account_sid = ?", bind![service_sid, account_sid]);
         list.page::<EntitySid, _>(self, request, entity).await
     }
@@ -64,9 +68,11 @@ impl Write {
     /// [`Error::ParentGone`] when there is no such service.
     pub async fn ensure_entity(&mut self, new: &Entity) -> Result<Entity, Error> {
         // Writing a column back to itself is what makes the existing row come back, locked.
-        let sql = "INSERT INTO entities (sid, account_sid, service_sid, identity, created_at, updated_at) \
-                   VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (service_sid, identity) \
-                   DO UPDATE SET updated_at = entities.updated_at RETURNING *";
+        let sql = format!(
+            "INSERT INTO entities (sid, account_sid, service_sid, identity, created_at, updated_at) \
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (service_sid, identity) \
+             DO UPDATE SET updated_at = entities.updated_at RETURNING {COLUMNS}"
+        );
         let row = self.one(sql, values(new)).await?;
         row.as_ref().map_or(Err(Error::ParentGone), entity)
     }

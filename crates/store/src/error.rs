@@ -61,7 +61,9 @@ impl From<sqlx::Error> for Error {
             }
             E::Database(refusal) if refusal.is_foreign_key_violation() => Self::ParentGone,
             E::Database(refusal) if is_passing(refusal.as_ref()) => Self::Unavailable(Some(Arc::new(error))),
-            E::Io(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed | E::Tls(_) => {
+            // A protocol error is what it looks like when whoever takes the connection, such as a load
+            // balancer whose server is away, hangs up before the first answer.
+            E::Io(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed | E::Tls(_) | E::Protocol(_) => {
                 Self::Unavailable(Some(Arc::new(error)))
             }
             _ => Self::Database(Arc::new(error)),

@@ -6,8 +6,12 @@ use domain::{CredentialSid, EntityPath, EntitySid, Factor, FactorSid, FriendlyNa
 
 use crate::error::Error;
 use crate::listing::List;
-use crate::sql::{Row, bind, to_json};
+use crate::sql::{Connection, Row, bind, to_json};
 use crate::{Read, Write};
+
+const COLUMNS: &str = "sid, account_sid, service_sid, entity_sid, identity, friendly_name, public_key, \
+    credential_sid, status, app_id, sdk_version, notification_platform, notification_token, metadata, \
+    created_at, updated_at";
 
 fn factor(row: &Row) -> Result<Factor, Error> {
     let token = row.optional_text("notification_token")?.map(RegistrationToken::from_stored);
@@ -35,12 +39,13 @@ fn factor(row: &Row) -> Result<Factor, Error> {
     })
 }
 
-const BY_PATH: &str =
-    "SELECT * FROM factors WHERE sid = $1 AND service_sid = $2 AND identity = $3 AND account_sid = $4";
-const BY_PATH_LOCKED: &str = "SELECT * FROM factors \
-    WHERE sid = $1 AND service_sid = $2 AND identity = $3 AND account_sid = $4 FOR NO KEY UPDATE";
-const BY_PATH_HELD: &str = "SELECT * FROM factors \
-    WHERE sid = $1 AND service_sid = $2 AND identity = $3 AND account_sid = $4 FOR KEY SHARE";
+const ON_PATH: &str = "sid = $1 AND service_sid = $2 AND identity = $3 AND account_sid = $4";
+
+/// The query for one factor. `lock` is PostgreSQL's; SQLite has one writer.
+fn by_path(lock: &str, connection: &Connection) -> String {
+    let lock = if connection.is_postgres() { lock } else { "" };
+    format!("SELECT {COLUMNS} FROM factors WHERE {ON_PATH} {lock}")
+}
 
 impl Read {
     /// A factor of this entity.
@@ -49,7 +54,7 @@ impl Read {
     /// When the database fails.
     pub async fn factor(&mut self, path: &EntityPath, sid: FactorSid) -> Result<Option<Factor>, Error> {
         let values = bind![sid, path.service_sid, path.identity.as_str(), path.account_sid];
-        self.one(BY_PATH, values).await?.as_ref().map(factor).transpose()
+        self.one(by_path("", &self.connection), values).await?.as_ref().map(factor).transpose()
     }
 
     /// The factor whose device signs with this `kid`.
@@ -57,7 +62,7 @@ impl Read {
     /// # Errors
     /// When the database fails.
     pub async fn factor_by_credential(&mut self, sid: CredentialSid) -> Result<Option<Factor>, Error> {
-        let sql = "SELECT * FROM factors WHERE credential_sid = $1";
+        let sql = format!("SELECT {COLUMNS} FROM factors WHERE credential_sid = $1");
         self.one(sql, bind![sid]).await?.as_ref().map(factor).transpose()
     }
 
@@ -70,7 +75,7 @@ impl Read {
         entity_sid: EntitySid,
         request: &PageRequest,
     ) -> Result<Page<Factor>, Error> {
-        let list = List::of("SELECT * FROM factors").only("entity_sid = ?", bind![entity_sid]);
+        let list = List::of(COLUMNS, "factors").only("entity_sid = ?", bind![entity_sid]);
         list.page::<FactorSid, _>(self, request, factor).await
     }
 
@@ -121,7 +126,7 @@ impl Write {
     /// # Errors
     /// When the database fails.
     pub async fn lock_factor(&mut self, path: &EntityPath, sid: FactorSid) -> Result<Option<Factor>, Error> {
-        let sql = if self.connection.is_postgres() { BY_PATH_LOCKED } else { BY_PATH };
+        let sql = by_path("FOR NO KEY UPDATE", &self.connection);
         let values = bind![sid, path.service_sid, path.identity.as_str(), path.account_sid];
         self.one(sql, values).await?.as_ref().map(factor).transpose()
     }
@@ -132,7 +137,7 @@ impl Write {
     /// # Errors
     /// When the database fails.
     pub async fn hold_factor(&mut self, path: &EntityPath, sid: FactorSid) -> Result<Option<Factor>, Error> {
-        let sql = if self.connection.is_postgres() { BY_PATH_HELD } else { BY_PATH };
+        let sql = by_path("FOR KEY SHARE", &self.connection);
         let values = bind![sid, path.service_sid, path.identity.as_str(), path.account_sid];
         self.one(sql, values).await?.as_ref().map(factor).transpose()
     }
@@ -166,8 +171,7 @@ impl Write {
         sid: FactorSid,
         now: Timestamp,
     ) -> Result<Option<Factor>, Error> {
-        let delete = "DELETE FROM factors \
-                      WHERE sid = $1 AND service_sid = $2 AND identity = $3 AND account_sid = $4 RETURNING *";
+        let delete = format!("DELETE FROM factors WHERE {ON_PATH} RETURNING {COLUMNS}");
         let values = bind![sid, path.service_sid, path.identity.as_str(), path.account_sid];
         let Some(row) = self.one(delete, values).await? else { return Ok(None) };
         let void = "UPDATE challenges SET status = 'voided', updated_at = $2 \

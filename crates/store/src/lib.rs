@@ -142,18 +142,15 @@ impl Store {
                     .acquire_timeout(PATIENCE)
                     // A ping before every use costs 40 %; a stale connection is met by trying again.
                     .test_before_acquire(false)
-                    .connect_with(options.application_name("countersign"))
-                    .await?;
-                let applied = schema::bring_up_postgres(&mut *pool.acquire().await?, old).await?;
-                Ok((
-                    Self { readers: Readers::Postgres(pool.clone()), writer: Writer::postgres(pool)? },
-                    applied,
-                ))
+                    .connect_lazy_with(options.application_name("countersign"));
+                let writer = Writer::postgres(pool.clone())?;
+                let applied = schema::bring_up_postgres(&mut *writer.connection(&pool).await?, old).await?;
+                Ok((Self { readers: Readers::Postgres(pool), writer }, applied))
             }
         }
     }
 
-    /// Reads. The closure is run once more if the connection turns out to be lost.
+    /// Reads. The closure is run again if the connection turns out to be lost.
     ///
     /// # Errors
     /// Those of the closure, and [`Error::Unavailable`].
@@ -170,7 +167,7 @@ impl Store {
                     return self.writer.write(async move |tx: &mut Write| work(tx).await).await;
                 }
                 Readers::Sqlite(pool) => pool.acquire().await.map(Connection::SqliteReader),
-                Readers::Postgres(pool) => pool.acquire().await.map(Connection::PostgresReader),
+                Readers::Postgres(pool) => self.writer.connection(pool).await.map(Connection::PostgresReader),
             };
             let mut read = Read::on(connection.map_err(Error::from)?);
             let result = work(&mut read).await;
@@ -199,12 +196,11 @@ impl Store {
 
     /// Finishes the writes that were asked for and closes the connections.
     pub async fn close(self) {
-        self.writer.close().await;
-        match self.readers {
-            Readers::Memory => {}
-            Readers::Sqlite(pool) => pool.close().await,
-            Readers::Postgres(pool) => pool.close().await,
+        if let Readers::Sqlite(readers) = self.readers {
+            // The last connection to a file merges its log into it, which a reader's can't.
+            readers.close().await;
         }
+        self.writer.close().await;
     }
 }
 

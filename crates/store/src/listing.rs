@@ -14,9 +14,9 @@ pub(crate) struct List {
 }
 
 impl List {
-    /// `select` is all of the statement up to `WHERE`.
-    pub(crate) fn of(select: &'static str) -> Self {
-        Self { sql: format!("{select} WHERE"), values: Vec::new() }
+    /// These columns of a table.
+    pub(crate) fn of(columns: &'static str, table: &'static str) -> Self {
+        Self { sql: format!("SELECT {columns} FROM {table} WHERE"), values: Vec::new() }
     }
 
     /// Adds a condition that every row must fulfil. A `?` stands for each value.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{AssertSqlSafe, Row as _, SqlSafeStr};
+use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqlSafeStr};
 
 use crate::error::Error;
 
@@ -65,8 +65,11 @@ macro_rules! brought_up {
         if $old == OldSchema::Refuse && !missing.is_empty() {
             return Err(Error::OldSchema(missing));
         }
-        migrator($text).run_direct(None, &mut *$connection, false).await?;
-        Ok(missing)
+        // A role that may not make tables can serve all the same, once somebody else has migrated.
+        if !missing.is_empty() {
+            migrator($text).run_direct(None, &mut *$connection, false).await?;
+        }
+        missing
     }};
 }
 
@@ -75,7 +78,11 @@ pub(crate) async fn bring_up_sqlite(
     connection: &mut sqlx::SqliteConnection,
     old: OldSchema,
 ) -> Result<Vec<String>, Error> {
-    brought_up!(connection, |(_, _, sqlite, _)| sqlite, old)
+    // Other processes wait: on PostgreSQL `sqlx` sees to that with a lock, on SQLite it doesn't.
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let missing = brought_up!(transaction, |(_, _, sqlite, _)| sqlite, old);
+    transaction.commit().await?;
+    Ok(missing)
 }
 
 /// Brings a PostgreSQL database up to date; returns the names of the migrations that it lacked.
@@ -83,5 +90,5 @@ pub(crate) async fn bring_up_postgres(
     connection: &mut sqlx::PgConnection,
     old: OldSchema,
 ) -> Result<Vec<String>, Error> {
-    brought_up!(connection, |(_, _, _, postgres)| postgres, old)
+    Ok(brought_up!(connection, |(_, _, _, postgres)| postgres, old))
 }

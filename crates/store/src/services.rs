@@ -8,6 +8,8 @@ use crate::listing::List;
 use crate::sql::{Row, bind, to_json};
 use crate::{Read, Write};
 
+const COLUMNS: &str = "sid, account_sid, settings, created_at, updated_at";
+
 fn service(row: &Row) -> Result<Service, Error> {
     Ok(Service {
         sid: row.sid("sid")?,
@@ -28,7 +30,7 @@ impl Read {
         account_sid: AccountSid,
         sid: ServiceSid,
     ) -> Result<Option<Service>, Error> {
-        let sql = "SELECT * FROM services WHERE sid = $1 AND account_sid = $2";
+        let sql = format!("SELECT {COLUMNS} FROM services WHERE sid = $1 AND account_sid = $2");
         self.one(sql, bind![sid, account_sid]).await?.as_ref().map(service).transpose()
     }
 
@@ -41,7 +43,7 @@ impl Read {
         account_sid: AccountSid,
         request: &PageRequest,
     ) -> Result<Page<Service>, Error> {
-        let list = List::of("SELECT * FROM services").only("account_sid = ?", bind![account_sid]);
+        let list = List::of(COLUMNS, "services").only("account_sid = ?", bind![account_sid]);
         list.page::<ServiceSid, _>(self, request, service).await
     }
 }
@@ -70,9 +72,9 @@ impl Write {
         sid: ServiceSid,
     ) -> Result<Option<Service>, Error> {
         let sql = if self.connection.is_postgres() {
-            "SELECT * FROM services WHERE sid = $1 AND account_sid = $2 FOR NO KEY UPDATE"
+            format!("SELECT {COLUMNS} FROM services WHERE sid = $1 AND account_sid = $2 FOR NO KEY UPDATE")
         } else {
-            "SELECT * FROM services WHERE sid = $1 AND account_sid = $2"
+            format!("SELECT {COLUMNS} FROM services WHERE sid = $1 AND account_sid = $2")
         };
         self.one(sql, bind![sid, account_sid]).await?.as_ref().map(service).transpose()
     }

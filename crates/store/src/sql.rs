@@ -181,6 +181,9 @@ impl Connection {
 
     /// Runs a statement and returns all its rows. The text is a constant of this crate, or put
     /// together out of such constants; whatever comes from outside is in `values`.
+    ///
+    /// The text names its columns, never `*`: statements are kept prepared, and one whose columns become
+    /// more, because a newer program migrates the database, fails ever after.
     pub(crate) async fn rows(
         &mut self,
         sql: impl Into<Cow<'static, str>>,

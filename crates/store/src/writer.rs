@@ -6,16 +6,19 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
-use sqlx::{PgPool, Postgres, SqliteConnection, Transaction};
+use sqlx::pool::PoolConnection;
+use sqlx::{Connection as _, PgPool, Postgres, SqliteConnection, Transaction};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::task::LocalSet;
+use tokio::task::{JoinSet, LocalSet};
 
 use crate::error::Error;
 use crate::sql::Connection;
-use crate::{POSTGRES_CONNECTIONS, Read, Write};
+use crate::{PATIENCE, POSTGRES_CONNECTIONS, Read, Write};
 
 /// Writes that may wait. Whoever comes when so many do is told at once that the database is busy.
 const QUEUE: usize = 1024;
@@ -29,6 +32,10 @@ const TRIES: u32 = 5;
 
 /// A write that waits for its turn: the closure, its result, and who waits for it.
 trait Job: Send {
+    /// Whether it has waited for as long as anybody should: while the database is away, each of those
+    /// ahead of it may have taken that long. It is not begun any more.
+    fn is_overdue(&self) -> bool;
+
     /// Runs the closure; tells whether its transaction is to be kept.
     fn run<'a>(&'a mut self, tx: &'a mut Write) -> LocalBoxFuture<'a, bool>;
 
@@ -38,6 +45,7 @@ trait Job: Send {
 }
 
 struct Waiting<F, T, E> {
+    since: Instant,
     work: F,
     result: Option<Result<T, E>>,
     reply: oneshot::Sender<Result<T, E>>,
@@ -49,10 +57,15 @@ where
     T: Send,
     E: From<Error> + Send,
 {
+    fn is_overdue(&self) -> bool {
+        self.since.elapsed() >= PATIENCE
+    }
+
     fn run<'a>(&'a mut self, tx: &'a mut Write) -> LocalBoxFuture<'a, bool> {
         Box::pin(async move {
-            // The thread must outlive a closure that panics, or one bug would end all writes.
-            let result = AssertUnwindSafe((self.work)(tx)).catch_unwind().await;
+            // The thread must outlive a closure that panics, or one bug would end all writes. Called inside,
+            // since one that is not `async` itself runs before there is anything to await.
+            let result = AssertUnwindSafe(async { (self.work)(tx).await }).catch_unwind().await;
             let result = result.unwrap_or_else(|_| Err(Error::Panicked.into()));
             self.result.insert(result).is_ok()
         })
@@ -76,14 +89,24 @@ enum Message {
 
 /// The way to the thread.
 #[derive(Clone)]
-pub(crate) struct Writer(mpsc::Sender<Message>);
+pub(crate) struct Writer {
+    queue: mpsc::Sender<Message>,
+    runtime: Handle,
+}
 
 impl Writer {
     /// Starts the thread on the one connection that writes to a SQLite database.
     pub(crate) fn sqlite(connection: SqliteConnection) -> Result<Self, Error> {
         Self::start(async move |queue| {
             let mut tx = Write(Read::on(Connection::Sqlite(Box::new(connection))));
-            write_in_batches(&mut tx, queue).await;
+            let closed = write_in_batches(&mut tx, queue).await;
+            if let Connection::Sqlite(connection) = tx.0.connection {
+                // It has all been committed; what fails here is tidied up by whoever opens the file next.
+                let _ = connection.close().await;
+            }
+            for reply in closed {
+                let _ = reply.send(());
+            }
         })
     }
 
@@ -96,9 +119,27 @@ impl Writer {
         let (sender, queue) = mpsc::channel(QUEUE);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(sqlx::Error::Io)?;
+        let writer = Self { queue: sender, runtime: runtime.handle().clone() };
         let run = move || LocalSet::new().block_on(&runtime, work(queue));
         std::thread::Builder::new().name("store-writer".into()).spawn(run).map_err(sqlx::Error::Io)?;
-        Ok(Self(sender))
+        Ok(writer)
+    }
+
+    /// A connection to PostgreSQL, for a reader. If it takes a new one, that is made on the thread: a
+    /// socket belongs to the runtime in which it was opened, stands still when that does and dies with
+    /// it, and the callers' runtimes come and go.
+    pub(crate) async fn connection(&self, pool: &PgPool) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+        if let Some(idle) = pool.try_acquire() {
+            return Ok(idle);
+        }
+        let pool = pool.clone();
+        // A set, since its task ends when the caller goes.
+        let mut waiting = JoinSet::new();
+        waiting.spawn_on(async move { pool.acquire().await }, &self.runtime);
+        match waiting.join_next().await {
+            Some(Ok(acquired)) => acquired,
+            Some(Err(_)) | None => Err(sqlx::Error::PoolClosed),
+        }
     }
 
     pub(crate) async fn write<F, T, E>(&self, work: F) -> Result<T, E>
@@ -108,24 +149,26 @@ impl Writer {
         E: From<Error> + Send + 'static,
     {
         let (reply, result) = oneshot::channel();
-        let job = Message::Write(Box::new(Waiting { work, result: None, reply }));
+        let job = Message::Write(Box::new(Waiting { since: Instant::now(), work, result: None, reply }));
         // Full: too many wait already. Closed: the server is stopping.
-        self.0.try_send(job).map_err(|_| Error::Unavailable(None))?;
+        self.queue.try_send(job).map_err(|_| Error::Unavailable(None))?;
         result.await.unwrap_or_else(|_| Err(Error::Unavailable(None).into()))
     }
 
     pub(crate) async fn close(&self) {
         let (reply, closed) = oneshot::channel();
-        if self.0.send(Message::Close(reply)).await.is_ok() {
+        if self.queue.send(Message::Close(reply)).await.is_ok() {
             let _ = closed.await;
         }
     }
 }
 
-async fn write_in_batches(tx: &mut Write, mut queue: mpsc::Receiver<Message>) {
+/// Returns who waits for the end.
+async fn write_in_batches(tx: &mut Write, mut queue: mpsc::Receiver<Message>) -> Vec<oneshot::Sender<()>> {
     let mut closed = Vec::new();
     while let Some(message) = queue.recv().await {
         match message {
+            Message::Write(job) if job.is_overdue() => job.finish(Err(Error::Unavailable(None))),
             Message::Write(job) => write_batch(tx, job, &mut queue, &mut closed).await,
             Message::Close(reply) => closed.push(reply),
         }
@@ -133,9 +176,7 @@ async fn write_in_batches(tx: &mut Write, mut queue: mpsc::Receiver<Message>) {
             queue.close();
         }
     }
-    for reply in closed {
-        let _ = reply.send(());
-    }
+    closed
 }
 
 /// Runs `first` and whatever waits behind it in one transaction, and acknowledges them after its commit.
@@ -152,7 +193,9 @@ async fn write_batch(
     let mut kept = Vec::new();
     let mut next = Some(first);
     let mut broken = None;
+    let mut begun = 0;
     while let Some(mut job) = next.take() {
+        begun += 1;
         match in_savepoint(tx, job.as_mut()).await {
             Ok(Ok(())) => kept.push(job),
             Ok(Err(refused)) => job.finish(refused),
@@ -163,8 +206,10 @@ async fn write_batch(
                 break;
             }
         }
-        while next.is_none() && kept.len() < BATCH {
+        // Counted with those that are refused: the others wait for them too.
+        while next.is_none() && begun < BATCH {
             match queue.try_recv() {
+                Ok(Message::Write(job)) if job.is_overdue() => job.finish(Err(Error::Unavailable(None))),
                 Ok(Message::Write(job)) => next = Some(job),
                 Ok(Message::Close(reply)) => closed.push(reply),
                 Err(_) => break,
@@ -207,6 +252,10 @@ async fn write_side_by_side(pool: &PgPool, mut queue: mpsc::Receiver<Message>) {
         match message {
             Message::Write(mut job) => {
                 let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+                if job.is_overdue() {
+                    job.finish(Err(Error::Unavailable(None)));
+                    continue;
+                }
                 let pool = pool.clone();
                 tokio::task::spawn_local(async move {
                     let committed = transact(&pool, job.as_mut()).await;
@@ -222,6 +271,7 @@ async fn write_side_by_side(pool: &PgPool, mut queue: mpsc::Receiver<Message>) {
     }
     // All permits at once means that no transaction is under way.
     let _ = permits.acquire_many(POSTGRES_CONNECTIONS).await;
+    pool.close().await;
     for reply in closed {
         let _ = reply.send(());
     }

@@ -1,0 +1,323 @@
+//! The story: who does what, in which order, and what has to come of it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use app::SystemClock;
+use device::{Answer, Enrolment, Error, NewFactor, Phone, ShownChallenge, Style};
+use domain::{Clock as _, Secret};
+use serde_json::Value;
+
+use crate::demo::backend::{Backend, Retold};
+use crate::demo::listener::Listener;
+use crate::demo::narrator::Narrator;
+use crate::failure::Failure;
+
+/// The user whose phone it is, by the backend's own name for them.
+const USER: &str = "user-0001";
+
+/// How long a challenge that should have expired may go on not to.
+const PATIENCE: Duration = Duration::from_secs(6);
+
+/// Everybody who takes part.
+pub(super) struct Stage {
+    url: String,
+    backend: Backend,
+    phone: Phone,
+    listener: Arc<Listener>,
+    narrator: Arc<Narrator>,
+}
+
+impl Stage {
+    pub(super) fn new(url: &str, backend: Backend, narrator: Arc<Narrator>) -> Result<Self, Failure> {
+        let listener = Arc::new(Listener::new(Arc::clone(&narrator)));
+        let observer = Arc::clone(&listener);
+        let phone = Phone::new(Style::Android, url, Arc::new(SystemClock))?
+            .observed_by(Arc::new(move |exchange| observer.hear(exchange)));
+        Ok(Self { url: url.to_owned(), backend, phone, listener, narrator })
+    }
+}
+
+/// Tells it from beginning to end.
+///
+/// # Errors
+/// At the first step that does not hold.
+pub(super) async fn tell(stage: Stage) -> Result<(), Failure> {
+    stage.narrator.introduce(&stage.url);
+    let service = stage.create_a_service().await?;
+    let access_token = stage.permit_a_phone(&service).await?;
+    let mut phone = stage.register_the_phone(&service, access_token).await?;
+    stage.prove_the_key(&mut phone).await?;
+    let sign_in = stage.ask(&phone).await?;
+    stage.list_what_waits(&phone, &sign_in).await?;
+    let shown = stage.fetch(&phone, &sign_in).await?;
+    stage.approve(&phone, &shown).await?;
+    stage.read_the_answer(&phone, &sign_in).await?;
+    stage.answer_again(&phone, &shown).await?;
+    stage.deny_another(&phone).await?;
+    let late = stage.let_one_expire(&phone).await?;
+    stage.answer_too_late(&phone, &late).await
+}
+
+impl Stage {
+    async fn create_a_service(&self) -> Result<String, Failure> {
+        self.narrator.step(
+            "The backend creates a service",
+            "A service keeps the users of one application, and what they are asked, apart from all others.",
+        );
+        let form = [("FriendlyName", "Owl Bank")];
+        let retold = Retold {
+            checks: "the auth token: it must be this account's",
+            interesting: &["sid", "friendly_name", "date_created", "url"],
+        };
+        let service = self.backend.create("/v2/Services", &form, retold).await?;
+        let sid = text(&service, "sid")?;
+        self.narrator
+            .check(sid.starts_with("VA"), "The service exists; its SID goes into every path below.")?;
+        Ok(sid)
+    }
+
+    async fn permit_a_phone(&self, service: &str) -> Result<String, Failure> {
+        self.narrator.step(
+            "The backend gives a phone permission to enrol",
+            "An access token lets one phone enrol, for this user only, within 60 seconds; the backend hands \
+             it to the app once it is sure, by other means, who the user is.",
+        );
+        let form = [("Identity", USER), ("FactorType", "push")];
+        let retold = Retold {
+            checks: "the auth token; that the service is this account's",
+            interesting: &["sid", "entity_identity", "factor_type", "ttl", "token"],
+        };
+        let path = format!("/v2/Services/{service}/AccessTokens");
+        let token = self.backend.create(&path, &form, retold).await?;
+        self.narrator.check(token["entity_identity"] == USER, "The app has a token for its user.")?;
+        text(&token, "token")
+    }
+
+    async fn register_the_phone(&self, service: &str, access_token: String) -> Result<Enrolment, Failure> {
+        self.narrator.step(
+            "The phone makes a key pair and registers the public key",
+            "The private key stays where it was made; the server keeps the public one, in what is called a \
+             factor: this phone of this user.",
+        );
+        let new = NewFactor {
+            service_sid: service.to_owned(),
+            identity: USER.to_owned(),
+            access_token: Secret::new(access_token),
+            friendly_name: "Ada's phone".to_owned(),
+            notification: None,
+            metadata: None,
+            app_id: "com.example.owlbank".to_owned(),
+        };
+        let enrolment = self.phone.create_factor(&new).await?;
+        self.narrator.check(
+            enrolment.status == domain::factors::Status::Unverified,
+            "The factor is unverified: the phone has not shown yet that it holds the private key.",
+        )?;
+        Ok(enrolment)
+    }
+
+    async fn prove_the_key(&self, phone: &mut Enrolment) -> Result<(), Failure> {
+        self.narrator.step(
+            "The phone proves that it holds the private key",
+            "It signs the SID that its factor was just given; and from here on it identifies itself with \
+             tokens that it makes and signs on its own, a new one for each request.",
+        );
+        self.phone.verify_factor(phone).await?;
+        self.narrator.check(
+            self.listener.signatures_fit(),
+            "Both signatures fit the public key: the demo has checked that, as anybody can.",
+        )?;
+        self.narrator.check(
+            phone.status == domain::factors::Status::Verified,
+            "The factor is verified: from now on it can be asked.",
+        )
+    }
+
+    async fn ask(&self, phone: &Enrolment) -> Result<String, Failure> {
+        self.narrator.step(
+            "Somebody signs in, and the backend asks the phone",
+            "A challenge is one question to one phone, with the facts that the user needs to decide; left \
+             alone, it expires after five minutes.",
+        );
+        let more = [
+            ("Details.Fields", r#"{"label":"Place","value":"Vienna, Austria"}"#),
+            ("Details.Fields", r#"{"label":"Device","value":"Firefox on Linux"}"#),
+            ("HiddenDetails", r#"{"session":"8f14e45f"}"#),
+        ];
+        self.challenge(phone, "Is it you who signs in to Owl Bank?", &more).await
+    }
+
+    async fn list_what_waits(&self, phone: &Enrolment, sid: &str) -> Result<(), Failure> {
+        self.narrator.step(
+            "The phone asks what waits for an answer",
+            "A push message can wake the app, but the app needs none: whenever it is opened, it can ask.",
+        );
+        let list = self.phone.pending(phone).await?;
+        let found = matches!(list.challenges.as_slice(), [only] if only.sid == sid);
+        self.narrator.check(found, "The phone finds the challenge, and no other.")
+    }
+
+    async fn fetch(&self, phone: &Enrolment, sid: &str) -> Result<ShownChallenge, Failure> {
+        self.narrator.step(
+            "The phone fetches the challenge",
+            "A header of the server's answer lists the values that have to be signed, so that the user's \
+             decision is bound to the very question that was on the screen.",
+        );
+        let challenge = self.phone.challenge(phone, sid).await?;
+        self.narrator.check(
+            challenge.status == device::Status::Pending && challenge.fields.len() == 2,
+            "The user sees the question and two facts; the hidden details are signed, but not shown.",
+        )?;
+        Ok(challenge)
+    }
+
+    async fn approve(&self, phone: &Enrolment, challenge: &ShownChallenge) -> Result<(), Failure> {
+        self.narrator.step(
+            "The user says yes, and the phone signs that",
+            "It copies the listed values, writes the decision into status, and signs the whole: nobody can \
+             change the question or the answer on the way.",
+        );
+        self.phone.respond(phone, challenge, Answer::Approved).await?;
+        self.narrator.check(
+            self.listener.signatures_fit(),
+            "The signature fits the phone's public key, and the server took the answer.",
+        )
+    }
+
+    async fn read_the_answer(&self, phone: &Enrolment, sid: &str) -> Result<(), Failure> {
+        self.narrator.step(
+            "The backend reads the answer",
+            "It asks the server and trusts nobody else; then it lets the user in.",
+        );
+        let challenge = self.read(phone, sid).await?;
+        self.narrator.check(challenge["status"] == "approved", "The challenge is approved.")
+    }
+
+    async fn answer_again(&self, phone: &Enrolment, challenge: &ShownChallenge) -> Result<(), Failure> {
+        self.narrator.step(
+            "A second answer is refused",
+            "The phone now signs a no to the question that it has just said yes to; but an answer is final.",
+        );
+        let outcome = self.phone.respond(phone, challenge, Answer::Denied).await;
+        self.refused(
+            outcome,
+            60322,
+            "The signature is good, and yet the server refuses, with code 60322: it was answered before.",
+        )
+    }
+
+    async fn deny_another(&self, phone: &Enrolment) -> Result<(), Failure> {
+        self.narrator.step(
+            "Another challenge is denied",
+            "This time somebody else tries to sign in; the user's no tells the backend that the password is \
+             in the wrong hands.",
+        );
+        let sid = self.challenge(phone, "Is it you who signs in to Owl Bank?", &[]).await?;
+        let challenge = self.phone.challenge(phone, &sid).await?;
+        self.phone.respond(phone, &challenge, Answer::Denied).await?;
+        let challenge = self.read(phone, &sid).await?;
+        self.narrator.check(challenge["status"] == "denied", "The challenge is denied.")
+    }
+
+    async fn let_one_expire(&self, phone: &Enrolment) -> Result<ShownChallenge, Failure> {
+        self.narrator.step(
+            "A third challenge expires",
+            "The backend gives the user only two or three seconds; the phone fetches the challenge in time, \
+             but nobody answers.",
+        );
+        // An expiry is a whole second: this is two to three seconds ahead.
+        let expires_at = SystemClock.now().plus_seconds(3).whole_second().to_string();
+        let sid =
+            self.challenge(phone, "Is it still you?", &[("ExpirationDate", expires_at.as_str())]).await?;
+        let challenge = self.phone.challenge(phone, &sid).await?;
+        let looks = self.wait_until_expired(&challenge_path(phone, &sid)).await?;
+        self.narrator.aside(&format!(
+            "Meanwhile the backend looks {looks} times and finds the challenge pending. Then:"
+        ));
+        let expired = self.read(phone, &sid).await?;
+        self.narrator.check(expired["status"] == "expired", "The challenge is expired.")?;
+        Ok(challenge)
+    }
+
+    async fn answer_too_late(&self, phone: &Enrolment, challenge: &ShownChallenge) -> Result<(), Failure> {
+        self.narrator.step(
+            "An answer that comes too late is refused",
+            "The phone still holds the challenge, and its signed yes is as good as the first one; but time \
+             is up.",
+        );
+        let outcome = self.phone.respond(phone, challenge, Answer::Approved).await;
+        self.refused(
+            outcome,
+            60323,
+            "The signature is good, and yet the server refuses, with code 60323: it has expired.",
+        )
+    }
+
+    /// Creates a challenge, aloud, and returns its SID.
+    async fn challenge(
+        &self,
+        phone: &Enrolment,
+        message: &str,
+        more: &[(&str, &str)],
+    ) -> Result<String, Failure> {
+        let mut form = vec![("FactorSid", phone.factor_sid.as_str()), ("Details.Message", message)];
+        form.extend_from_slice(more);
+        let retold = Retold {
+            checks: "the auth token; that the factor is this user's, and verified",
+            interesting: &["sid", "status", "date_created", "expiration_date"],
+        };
+        let challenge = self.backend.create(&challenges_path(phone), &form, retold).await?;
+        self.narrator
+            .check(challenge["status"] == "pending", "The challenge is pending: it waits for an answer.")?;
+        text(&challenge, "sid")
+    }
+
+    /// The challenge as the backend sees it, aloud.
+    async fn read(&self, phone: &Enrolment, sid: &str) -> Result<Value, Failure> {
+        let retold = Retold {
+            checks: "the auth token; that the challenge is this account's",
+            interesting: &["sid", "status", "date_responded"],
+        };
+        self.backend.read(&challenge_path(phone, sid), retold).await
+    }
+
+    /// Looks until the challenge is not pending any more; returns how often it was.
+    async fn wait_until_expired(&self, path: &str) -> Result<usize, Failure> {
+        let began = Instant::now();
+        let mut looks = 0;
+        while self.backend.peek(path).await?["status"] == "pending" {
+            if began.elapsed() > PATIENCE {
+                return Err(Failure::new("the challenge is still pending, and should have expired"));
+            }
+            looks += 1;
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+        Ok(looks)
+    }
+
+    /// What should be refused is, with this code, and not because of its signature.
+    fn refused(&self, outcome: Result<(), Error>, wanted: i64, promise: &str) -> Result<(), Failure> {
+        match outcome {
+            Err(Error::Api { code, .. }) => {
+                self.narrator.check(code == wanted && self.listener.signatures_fit(), promise)
+            }
+            Err(other) => Err(other.into()),
+            Ok(()) => self.narrator.check(false, promise),
+        }
+    }
+}
+
+fn challenges_path(phone: &Enrolment) -> String {
+    format!("/v2/Services/{}/Entities/{}/Challenges", phone.service_sid, phone.identity)
+}
+
+fn challenge_path(phone: &Enrolment, sid: &str) -> String {
+    format!("{}/{sid}", challenges_path(phone))
+}
+
+/// A member of the body that must be a text.
+fn text(body: &Value, name: &str) -> Result<String, Failure> {
+    let text = body[name].as_str().map(str::to_owned);
+    text.ok_or_else(|| Failure::new(format!("the answer has no {name}")))
+}

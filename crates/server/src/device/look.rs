@@ -1,0 +1,121 @@
+//! `countersign device list` and `show`: what there is, without changing it.
+
+use device::{ChallengeList, Enrolment, Error, ShownChallenge};
+use domain::ChallengeSid;
+
+use crate::device::phones::{Handset, Phones};
+use crate::device::screen::{plain, question, say, table, time_left, waiting};
+use crate::failure::Failure;
+
+/// The enrolments, as the keyring has them.
+pub(super) fn list_offline(phones: &Phones) -> Result<(), Failure> {
+    for enrolment in phones.enrolments()? {
+        entry(enrolment, None)?;
+    }
+    Ok(())
+}
+
+/// The enrolments, and what waits at the server. A server that does not answer is no failure here.
+pub(super) async fn list(phones: &mut Phones) -> Result<(), Failure> {
+    for handset in phones.take(None).await? {
+        let pending = match handset.pending().await {
+            Ok(list) => count(&list),
+            Err(error) => format!("unknown: {}", handset.explain(error)),
+        };
+        entry(&handset.enrolment, Some(pending))?;
+    }
+    Ok(())
+}
+
+fn count(list: &ChallengeList) -> String {
+    match (list.challenges.len(), &list.next_page_token) {
+        (0, _) => "none".to_owned(),
+        (count, None) => count.to_string(),
+        (count, Some(_)) => format!("more than {count}"),
+    }
+}
+
+fn entry(enrolment: &Enrolment, pending: Option<String>) -> Result<(), Failure> {
+    say(format!("{}  {}", plain(&enrolment.factor_sid), plain(&enrolment.friendly_name)))?;
+    let mut rows = vec![
+        ("user", plain(&enrolment.identity)),
+        ("service", plain(&enrolment.service_sid)),
+        ("server", plain(&enrolment.base_url)),
+        ("style", enrolment.style.to_string()),
+        ("enrolled", format!("{}, {}", enrolment.created_at, enrolment.status.as_str())),
+    ];
+    rows.extend(pending.map(|pending| ("pending", pending)));
+    say(table(&rows) + "\n")
+}
+
+/// The challenges that wait for an answer.
+pub(super) async fn pending(handsets: &[Handset]) -> Result<(), Failure> {
+    let mut first_failure = None;
+    let mut waits = false;
+    for handset in handsets {
+        let list = match handset.pending().await {
+            Ok(list) => list,
+            // The other phones may have something to show.
+            Err(error) => {
+                first_failure.get_or_insert(handset.explain(error));
+                continue;
+            }
+        };
+        for challenge in &list.challenges {
+            if handsets.len() > 1 {
+                say(handset.title())?;
+            }
+            say(waiting(challenge, handset.now()))?;
+            waits = true;
+        }
+    }
+    match first_failure {
+        Some(failure) => Err(failure),
+        None if waits => say("Answer with: countersign device approve|deny CHALLENGE"),
+        None => say("Nothing waits for an answer."),
+    }
+}
+
+/// One challenge with everything that the server says of it.
+pub(super) async fn challenge(handsets: Vec<Handset>, sid: ChallengeSid) -> Result<(), Failure> {
+    let (handset, challenge) = find(handsets, sid).await?;
+    say(format!("{}\n{}", plain(&challenge.sid), question(&challenge)))?;
+    say(table(&facts(&handset, &challenge)))
+}
+
+fn facts(handset: &Handset, challenge: &ShownChallenge) -> Vec<(&'static str, String)> {
+    let mut facts = vec![("asked", handset.title()), ("status", challenge.status.as_str().to_owned())];
+    let expires = challenge.expires_at;
+    facts.push(("expires", format!("{expires}, {}", time_left(expires, handset.now()))));
+    facts.push(("created", challenge.created_at.to_string()));
+    facts.push(("changed", challenge.updated_at.to_string()));
+    facts.extend(challenge.date.map(|date| ("date", date.to_string())));
+    // Signed along with the rest, and not meant for the person who is asked.
+    for (name, value) in challenge.hidden_details.iter().flatten() {
+        facts.push(("hidden", format!("{}: {}", plain(name), plain(value))));
+    }
+    facts
+}
+
+/// The phone that is asked, and the challenge as the server shows it.
+pub(super) async fn find(
+    handsets: Vec<Handset>,
+    sid: ChallengeSid,
+) -> Result<(Handset, ShownChallenge), Failure> {
+    let mut first_failure = None;
+    for handset in handsets {
+        match handset.phone.challenge(&handset.enrolment, &sid.to_string()).await {
+            Ok(challenge) => return Ok((handset, challenge)),
+            // Another phone's, or nobody's.
+            Err(Error::Api { status: 404, .. }) => {}
+            Err(error) => {
+                first_failure.get_or_insert(handset.explain(error));
+            }
+        }
+    }
+    Err(first_failure.unwrap_or_else(|| {
+        Failure::new(format!(
+            "there is no challenge {sid} for this phone; see what waits with \"countersign device show\""
+        ))
+    }))
+}

@@ -1,0 +1,285 @@
+//! The connections behind a store: lost ones, and ones that several runtimes share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use domain::Account;
+use futures_util::future::join_all;
+use store::{Error, OldSchema, Read, Store, Write};
+use tokio::sync::Barrier;
+
+use crate::fixtures::*;
+use crate::places::Place;
+use crate::proxy::Proxy;
+use crate::together::{Gate, at_once};
+
+contract! {
+    more_readers_than_connections_take_turns,
+}
+
+contract! {
+    on disk:
+    a_store_outlives_the_runtime_that_opened_it,
+    a_store_is_shared_by_runtimes_that_come_and_go,
+}
+
+contract! {
+    on postgres:
+    a_write_outlives_the_runtime_in_which_its_connection_was_first_used,
+    killed_connections_are_replaced_unnoticed,
+    what_was_answered_holds_while_connections_are_killed,
+    a_connection_that_is_killed_before_the_commit_leaves_nothing_behind,
+    a_connection_that_is_lost_during_a_write_is_met_by_running_again,
+    a_connection_that_is_lost_during_a_read_is_met_by_running_again,
+    a_connection_that_is_lost_at_the_commit_leaves_the_outcome_unknown,
+    a_database_that_is_away_is_unavailable_until_it_is_back,
+}
+
+/// Kills all connections to this database, and waits until they are gone.
+const KILL: &str = "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity \
+                    WHERE datname = current_database() AND pid <> pg_backend_pid()";
+
+/// Has as many connections made, all in use at the same time.
+async fn warm_up(store: &Store, connections: usize) {
+    let all_there = Arc::new(Barrier::new(connections));
+    let reads = (0..connections).map(|_| {
+        let all_there = Arc::clone(&all_there);
+        store.read(async move |db: &mut Read| {
+            db.ping().await?;
+            all_there.wait().await;
+            Ok::<_, Error>(())
+        })
+    });
+    for read in join_all(reads).await {
+        read.unwrap();
+    }
+}
+
+async fn has(store: &Store, account: &'static Account) -> bool {
+    read!(store, |db| db.account(account.sid)).unwrap().is_some()
+}
+
+/// That an account is there if its insertion was answered with yes, and isn't if that was refused.
+async fn assert_holds(store: &Store, account: &'static Account, outcome: &Result<bool, Error>) {
+    match outcome {
+        Ok(true) => assert!(has(store, account).await, "it was promised"),
+        Err(Error::Unavailable(_)) => assert!(!has(store, account).await, "it was refused"),
+        Err(Error::OutcomeUnknown(_)) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Runs what a server's worker runs: in a runtime of its own, on one thread.
+fn in_a_runtime_of_its_own<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+}
+
+async fn more_readers_than_connections_take_turns(store: Store) {
+    let account = account();
+    add(&store, [account]).await;
+    let reads = (0..200).map(|_| async { read!(store, |db| db.account(account.sid)).unwrap() });
+    for found in join_all(reads).await {
+        assert_same!(found, Some(account));
+    }
+}
+
+async fn a_store_outlives_the_runtime_that_opened_it(place: Place) {
+    let open = async || {
+        let store = place.open().await;
+        add(&store, [account()]).await;
+        warm_up(&store, 4).await;
+        store
+    };
+    let store = thread::scope(|scope| scope.spawn(|| in_a_runtime_of_its_own(open())).join().unwrap());
+    for _ in 0..8 {
+        let account = account();
+        add(&store, [account]).await;
+        assert!(has(&store, account).await);
+    }
+    store.close().await;
+}
+
+async fn a_write_outlives_the_runtime_in_which_its_connection_was_first_used(place: Place) {
+    const CONNECTIONS: usize = 8;
+    let store = place.open().await;
+    let (warm, end) = (Gate::closed(), Gate::closed());
+    let used = store.clone();
+    let other = thread::spawn(move || {
+        in_a_runtime_of_its_own(async move {
+            warm_up(&used, CONNECTIONS).await;
+            warm.open();
+            end.pass().await;
+        });
+    });
+    warm.pass().await;
+
+    let (all_begun, go_on) = (Arc::new(Barrier::new(CONNECTIONS + 1)), Gate::closed());
+    let writes = (0..CONNECTIONS).map(|_| {
+        let all_begun = Arc::clone(&all_begun);
+        store.write(async move |tx: &mut Write| {
+            let inserted = tx.insert_account(account()).await?;
+            all_begun.wait().await;
+            go_on.pass().await;
+            Ok::<_, Error>(inserted)
+        })
+    });
+    let ends = async {
+        all_begun.wait().await;
+        end.open();
+        tokio::task::block_in_place(|| other.join().unwrap());
+        go_on.open();
+    };
+    let (written, ()) = tokio::join!(join_all(writes), ends);
+    for inserted in written {
+        assert!(inserted.unwrap());
+    }
+}
+
+async fn a_store_is_shared_by_runtimes_that_come_and_go(place: Place) {
+    let store = place.open().await;
+    // Some leave early, with connections that others go on to use.
+    let rounds = [1, 6, 11, 16];
+    let work = async |rounds| {
+        for _ in 0..rounds {
+            let account = account();
+            add(&store, [account]).await;
+            let seen = (0..5).map(|_| has(&store, account));
+            assert!(join_all(seen).await.into_iter().all(|seen| seen));
+        }
+    };
+    thread::scope(|scope| {
+        for rounds in rounds {
+            scope.spawn(move || in_a_runtime_of_its_own(work(rounds)));
+        }
+    });
+    assert_eq!(read!(store, |db| db.accounts()).unwrap().len(), rounds.iter().sum::<usize>());
+}
+
+async fn killed_connections_are_replaced_unnoticed(place: Place) {
+    let store = &place.open().await;
+    let kill = async || {
+        warm_up(store, 8).await;
+        assert_eq!(place.sql(KILL).await, "8");
+    };
+    for _ in 0..3 {
+        let account = account();
+        kill().await;
+        assert!(!has(store, account).await);
+        kill().await;
+        assert!(transact!(store, |tx| tx.insert_account(account)).unwrap());
+        kill().await;
+        // All at once, so that each may meet several that were killed.
+        let uses = (0..20).map(async |_| {
+            add(store, [self::account()]).await;
+            assert!(has(store, account).await);
+        });
+        join_all(uses).await;
+    }
+}
+
+async fn what_was_answered_holds_while_connections_are_killed(place: Place) {
+    let store = place.open().await;
+    let busy = Arc::new(AtomicBool::new(true));
+    let writes = at_once(8, |_| {
+        let (store, busy) = (store.clone(), Arc::clone(&busy));
+        async move {
+            let mut outcomes = Vec::new();
+            while busy.load(Ordering::Relaxed) {
+                let account = account();
+                outcomes.push((account, transact!(store, |tx| tx.insert_account(account))));
+            }
+            outcomes
+        }
+    });
+    let kills = async {
+        for _ in 0..10 {
+            place.sql(KILL).await;
+        }
+        busy.store(false, Ordering::Relaxed);
+    };
+    let (outcomes, ()) = tokio::join!(writes, kills);
+    for (account, outcome) in outcomes.into_iter().flatten() {
+        assert_holds(&store, account, &outcome).await;
+    }
+}
+
+async fn a_connection_that_is_killed_before_the_commit_leaves_nothing_behind(place: Place) {
+    let place = Arc::new(place);
+    let store = place.open().await;
+    let account = account();
+    let killer = Arc::clone(&place);
+    let killed = store.write(async move |tx: &mut Write| {
+        let inserted = tx.insert_account(account).await?;
+        killer.sql(KILL).await;
+        Ok(inserted)
+    });
+    let outcome = killed.await;
+    assert_holds(&store, account, &outcome).await;
+}
+
+async fn a_connection_that_is_lost_during_a_write_is_met_by_running_again(place: Place) {
+    let proxy = keep(Proxy::to(place.url()).await);
+    let (store, _) = Store::open(&proxy.location, OldSchema::Migrate).await.unwrap();
+    let (one, other) = (account(), account());
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&runs);
+    let write = store.write(async move |tx: &mut Write| {
+        tx.insert_account(one).await?;
+        if counted.fetch_add(1, Ordering::Relaxed) == 0 {
+            proxy.cut().await;
+        }
+        tx.insert_account(other).await
+    });
+    assert!(write.await.unwrap());
+    assert_eq!(runs.load(Ordering::Relaxed), 2);
+    assert_same!(read!(store, |db| db.accounts()).unwrap(), [one, other]);
+}
+
+async fn a_connection_that_is_lost_during_a_read_is_met_by_running_again(place: Place) {
+    let proxy = keep(Proxy::to(place.url()).await);
+    let (store, _) = Store::open(&proxy.location, OldSchema::Migrate).await.unwrap();
+    let account = account();
+    add(&store, [account]).await;
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&runs);
+    let read = store.read(async move |db: &mut Read| {
+        db.ping().await?;
+        if counted.fetch_add(1, Ordering::Relaxed) == 0 {
+            proxy.cut().await;
+        }
+        db.account(account.sid).await
+    });
+    assert_same!(read.await.unwrap(), Some(account));
+    assert_eq!(runs.load(Ordering::Relaxed), 2);
+}
+
+async fn a_connection_that_is_lost_at_the_commit_leaves_the_outcome_unknown(place: Place) {
+    let proxy = keep(Proxy::to(place.url()).await);
+    let (store, _) = Store::open(&proxy.location, OldSchema::Migrate).await.unwrap();
+    let cut = store.write(async |tx: &mut Write| {
+        let inserted = tx.insert_account(account()).await?;
+        proxy.cut().await;
+        Ok(inserted)
+    });
+    assert_refused!(cut.await, Error::OutcomeUnknown(_));
+    let later = account();
+    assert!(transact!(store, |tx| tx.insert_account(later)).unwrap());
+}
+
+async fn a_database_that_is_away_is_unavailable_until_it_is_back(place: Place) {
+    let proxy = keep(Proxy::to(place.url()).await);
+    let (store, _) = Store::open(&proxy.location, OldSchema::Migrate).await.unwrap();
+    let account = account();
+    warm_up(&store, 8).await;
+    proxy.go_away().await;
+    assert_refused!(transact!(store, |tx| tx.insert_account(account)), Error::Unavailable(_));
+    assert_refused!(read!(store, |db| db.ping()), Error::Unavailable(_));
+    let opened = Store::open(&proxy.location, OldSchema::Migrate).await.map(|_| ());
+    assert_refused!(opened, Error::Unavailable(_));
+
+    proxy.come_back();
+    read!(store, |db| db.ping()).unwrap();
+    assert!(transact!(store, |tx| tx.insert_account(account)).unwrap());
+    assert!(has(&store, account).await);
+}

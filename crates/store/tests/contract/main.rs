@@ -1,0 +1,22 @@
+//! What the store promises, whichever database is behind it. Each behaviour is written once and run as
+//! `…::sqlite` (a file), `…::memory` and `…::postgres`; the list at the head of each file says where one
+//! of them can't have it.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code")]
+
+#[macro_use]
+mod places;
+#[macro_use]
+mod fixtures;
+mod pages;
+mod proxy;
+mod together;
+
+mod access_tokens;
+mod accounts;
+mod challenges;
+mod connections;
+mod entities;
+mod factors;
+mod schema;
+mod services;
+mod transactions;

@@ -1,0 +1,266 @@
+//! The schema: how it comes about, and that there is only one.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use domain::challenges::Answer;
+use store::{Error, Filter, Location, OldSchema, Store, Write};
+
+use crate::fixtures::*;
+use crate::pages::ALL;
+use crate::places::{Place, run};
+use crate::together::at_once;
+
+contract! {
+    on disk:
+    a_schema_that_is_too_old_is_refused_by_name,
+    each_migration_is_applied_once_and_named,
+    servers_that_start_together_migrate_once,
+    an_altered_migration_is_refused,
+    a_schema_that_is_newer_is_good_enough,
+    a_store_goes_on_while_the_schema_grows,
+}
+
+contract! {
+    on memory:
+    a_memory_is_migrated_in_any_case,
+    each_memory_is_another,
+}
+
+contract! {
+    on sqlite:
+    what_is_no_database_is_not_opened,
+    tables_are_strict_and_the_log_is_written_ahead,
+}
+
+const MIGRATIONS: [&str; 1] = ["0001_verify_push"];
+
+async fn a_schema_that_is_too_old_is_refused_by_name(place: Place) {
+    // Twice: being refused changes nothing.
+    for _ in 0..2 {
+        let error = Store::open(&place.location, OldSchema::Refuse).await.map(|_| ()).unwrap_err();
+        assert!(error.to_string().contains("0001_verify_push; run `countersign migrate`"), "{error}");
+        assert_refused!(Err::<(), _>(error), Error::OldSchema(missing) if missing == MIGRATIONS);
+    }
+}
+
+async fn each_migration_is_applied_once_and_named(place: Place) {
+    let (store, applied) = Store::open(&place.location, OldSchema::Migrate).await.unwrap();
+    assert_eq!(applied, MIGRATIONS);
+    let account = account();
+    add(&store, [account]).await;
+    store.close().await;
+    for old in [OldSchema::Migrate, OldSchema::Refuse] {
+        let (store, applied) = Store::open(&place.location, old).await.unwrap();
+        assert_eq!(applied, [""; 0]);
+        assert_same!(read!(store, |db| db.account(account.sid)).unwrap(), Some(account));
+        store.close().await;
+    }
+}
+
+async fn servers_that_start_together_migrate_once(place: Place) {
+    let location = &place.location;
+    let stores = at_once(6, |_| {
+        let location = location.clone();
+        async move { Store::open(&location, OldSchema::Migrate).await.unwrap().0 }
+    });
+    for store in stores.await {
+        add(&store, [account()]).await;
+    }
+    assert_eq!(place.sql("SELECT count(*) FROM accounts").await, "6");
+    assert_eq!(place.sql("SELECT count(*) FROM _sqlx_migrations").await, MIGRATIONS.len().to_string());
+}
+
+async fn an_altered_migration_is_refused(place: Place) {
+    place.open().await.close().await;
+    place.sql("UPDATE _sqlx_migrations SET checksum = substr(checksum, 2)").await;
+    for old in [OldSchema::Migrate, OldSchema::Refuse] {
+        let opened = Store::open(&place.location, old).await.map(|_| ());
+        assert_refused!(opened, Error::Migration(_));
+    }
+}
+
+async fn a_schema_that_is_newer_is_good_enough(place: Place) {
+    let store = place.open().await;
+    place
+        .sql(
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+              SELECT 9999, 'of a newer program', success, checksum, 0 FROM _sqlx_migrations",
+        )
+        .await;
+    place.sql("ALTER TABLE accounts ADD COLUMN of_a_newer_program TEXT").await;
+    let (account, later) = (account(), account());
+    add(&store, [account]).await;
+    let (store, applied) = Store::open(&place.location, OldSchema::Refuse).await.unwrap();
+    assert_eq!(applied, [""; 0]);
+    add(&store, [later]).await;
+    assert_same!(read!(store, |db| db.accounts()).unwrap(), [account, later]);
+}
+
+async fn a_store_goes_on_while_the_schema_grows(place: Place) {
+    /// Runs every statement that there is.
+    async fn use_everything(store: &Store) {
+        let clan = Clan::settle(store).await;
+        let Family { account, service, entity, path, factor } = clan.family;
+        let (key, ring_key) = (api_key(account), enrollment_key(&account.sid.to_string()));
+        let metadata = keep(string_map(&[]));
+        let challenge_sid = clan.challenge.sid;
+        let write = async move |tx: &mut Write| {
+            tx.insert_api_key(key).await?;
+            tx.update_auth_token(account.sid, &account.auth_token, NOW).await?;
+            tx.lock_enrollment_keys().await?;
+            tx.insert_enrollment_key(ring_key, NOW).await?;
+            tx.lock_service(account.sid, service.sid).await?;
+            tx.update_service(service).await?;
+            tx.ensure_entity(entity).await?;
+            tx.lock_factor(path, factor.sid).await?;
+            tx.hold_factor(path, factor.sid).await?;
+            tx.update_factor(factor).await?;
+            tx.set_challenge_metadata(path, challenge_sid, metadata, NOW).await?;
+            tx.answer_challenge(challenge_sid, Answer::Approved, NOW).await?;
+            tx.spend_access_token(clan.token.grant.sid, factor.sid).await?;
+            Ok::<_, Error>(())
+        };
+        store.write(write).await.unwrap();
+        assert_eq!(clan.remains(store).await, Clan::ALL);
+        let read = async move |db: &mut store::Read| {
+            db.accounts().await?;
+            db.api_key(key.sid).await?;
+            db.api_keys(account.sid).await?;
+            db.enrollment_keys::<RingKey>().await?;
+            db.services(account.sid, &ALL).await?;
+            db.entities(account.sid, service.sid, &ALL).await?;
+            db.factor_by_credential(factor.credential_sid).await?;
+            db.factors(entity.sid, &ALL).await?;
+            db.count_factors(entity.sid).await?;
+            db.challenges(entity.sid, Filter::default(), &ALL, NOW).await?;
+            Ok::<_, Error>(())
+        };
+        store.read(read).await.unwrap();
+        let delete = async move |tx: &mut Write| {
+            tx.delete_factor(path, factor.sid, NOW).await?;
+            tx.delete_entity(path).await?;
+            tx.delete_service(account.sid, service.sid).await?;
+            tx.delete_api_key(key.sid).await
+        };
+        store.write(delete).await.unwrap();
+    }
+
+    let store = place.open().await;
+    // Often enough that each connection has prepared each statement.
+    for _ in 0..10 {
+        use_everything(&store).await;
+    }
+    let tables = [
+        "accounts",
+        "api_keys",
+        "enrollment_keys",
+        "services",
+        "entities",
+        "factors",
+        "challenges",
+        "access_tokens",
+    ];
+    for table in tables {
+        place.sql(&format!("ALTER TABLE {table} ADD COLUMN of_a_newer_program TEXT")).await;
+    }
+    for _ in 0..10 {
+        use_everything(&store).await;
+    }
+}
+
+async fn a_memory_is_migrated_in_any_case(place: Place) {
+    for old in [OldSchema::Refuse, OldSchema::Migrate] {
+        let (store, applied) = Store::open(&place.location, old).await.unwrap();
+        assert_eq!(applied, MIGRATIONS);
+        family(&store).await;
+    }
+}
+
+async fn each_memory_is_another(place: Place) {
+    let (one, other) = (place.open().await, place.open().await);
+    family(&one).await;
+    assert_same!(read!(other, |db| db.accounts()).unwrap(), Vec::<domain::Account>::new());
+}
+
+async fn what_is_no_database_is_not_opened(place: Place) {
+    std::fs::write(place.file(), "Dear diary, ".repeat(1000)).unwrap();
+    let nowhere = Location::Sqlite(place.file().join("in a file"));
+    for location in [&place.location, &nowhere] {
+        let opened = Store::open(location, OldSchema::Migrate).await.map(|_| ());
+        assert_refused!(opened, Error::Database(_));
+    }
+}
+
+async fn tables_are_strict_and_the_log_is_written_ahead(place: Place) {
+    place.open().await;
+    assert_eq!(place.sql("PRAGMA journal_mode").await, "wal");
+    let lax = "SELECT name FROM pragma_table_list \
+               WHERE schema = 'main' AND NOT strict AND name NOT LIKE 'sqlite%' AND name NOT LIKE '_sqlx%'";
+    assert_eq!(place.sql(lax).await, "");
+}
+
+#[test]
+fn both_databases_have_the_same_migrations() {
+    let names = |database: &str| -> BTreeSet<_> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations").join(database);
+        folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect()
+    };
+    assert_eq!(names("sqlite"), names("postgres"));
+    assert_eq!(names("sqlite"), MIGRATIONS.map(|name| format!("{name}.sql").into()).into());
+}
+
+#[test]
+fn both_databases_have_the_same_schema() {
+    let test = "schema::both_databases_have_the_same_schema";
+    let (Some(sqlite), Some(postgres)) = (Place::sqlite(test), Place::postgres(test)) else { return };
+    run(sqlite, async |sqlite| {
+        sqlite.open().await;
+        postgres.open().await;
+        for (on_sqlite, on_postgres) in [COLUMNS, INDEXES, REFERENCES] {
+            let lines = async |place: &Place, sql| {
+                let rows = place.sql(sql).await;
+                rows.lines().map(str::to_owned).collect::<BTreeSet<_>>()
+            };
+            let (found, expected) = (lines(&sqlite, on_sqlite).await, lines(&postgres, on_postgres).await);
+            assert!(!found.is_empty());
+            assert_eq!(found, expected, "\n{on_sqlite}\n{on_postgres}");
+        }
+    });
+}
+
+/// Table, place, name, type and whether it can be null of each column; for SQLite and for PostgreSQL.
+const COLUMNS: (&str, &str) = (
+    "SELECT t.name, c.cid + 1, c.name, \
+            CASE c.type WHEN 'INTEGER' THEN 'bigint' WHEN 'BLOB' THEN 'bytea' ELSE lower(c.type) END, \
+            CASE c.\"notnull\" WHEN 1 THEN 'NO' ELSE 'YES' END \
+     FROM sqlite_schema t, pragma_table_info(t.name) c \
+     WHERE t.type = 'table' AND t.name NOT LIKE '_sqlx%'",
+    "SELECT table_name, ordinal_position, column_name, data_type, is_nullable \
+     FROM information_schema.columns \
+     WHERE table_schema = 'public' AND table_name NOT LIKE '_sqlx%'",
+);
+
+/// Table, columns, and whether it is unique and partial of each index, those of keys included.
+const INDEXES: (&str, &str) = (
+    "SELECT t.name, (SELECT group_concat(c.name) FROM pragma_index_info(i.name) c), i.\"unique\", i.partial \
+     FROM sqlite_schema t, pragma_index_list(t.name) i \
+     WHERE t.type = 'table' AND t.name NOT LIKE '_sqlx%'",
+    "SELECT t.relname, (SELECT string_agg(c.attname, ',' ORDER BY n) \
+                        FROM unnest(i.indkey) WITH ORDINALITY AS k (attnum, n) \
+                        JOIN pg_attribute c ON c.attrelid = t.oid AND c.attnum = k.attnum), \
+            i.indisunique::int, (i.indpred IS NOT NULL)::int \
+     FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid \
+     WHERE t.relnamespace = 'public'::regnamespace AND t.relname NOT LIKE '_sqlx%'",
+);
+
+/// Table, column, referenced table, and what a deletion does of each reference.
+const REFERENCES: (&str, &str) = (
+    "SELECT t.name, f.\"from\", f.\"table\", f.on_delete FROM sqlite_schema t, pragma_foreign_key_list(t.name) f",
+    "SELECT t.relname, c.attname, f.confrelid::regclass, \
+            CASE f.confdeltype WHEN 'c' THEN 'CASCADE' ELSE 'something else' END \
+     FROM pg_constraint f \
+     JOIN pg_class t ON t.oid = f.conrelid \
+     JOIN pg_attribute c ON c.attrelid = t.oid AND c.attnum = ALL (f.conkey) \
+     WHERE f.contype = 'f'",
+);

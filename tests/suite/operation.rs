@@ -1,0 +1,202 @@
+//! What an operator does: start, stop, manage, and get through an outage.
+
+mod commands;
+mod outage;
+mod starting;
+mod stopping;
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use harness::{Auth, Http, wait_until};
+
+use crate::world::BINARY;
+
+/// How long a server may take to be ready, and to end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// `countersign` with these arguments, in this folder, with nothing in its environment that would steer it.
+fn countersign(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(BINARY);
+    command.args(arguments).current_dir(folder).stdin(Stdio::null());
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("COUNTERSIGN_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// What a command said before it ended.
+#[derive(Debug)]
+struct Said {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+/// Runs a command to its end; kills one that has none, such as a server that should have refused to start.
+#[track_caller]
+fn run(command: &mut Command) -> Said {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let [stdout, stderr] = [drained(child.stdout.take().unwrap()), drained(child.stderr.take().unwrap())];
+    let deadline = Instant::now() + PATIENCE;
+    let status = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => break Some(status),
+            None if Instant::now() > deadline => break None,
+            None => thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    let _ = child.kill();
+    let _ = child.wait();
+    let [stdout, stderr] = [stdout, stderr].map(|text| text.join().unwrap());
+    let status = status.unwrap_or_else(|| panic!("{command:?} did not end: {stdout}{stderr}"));
+    Said { code: status.code(), stdout, stderr }
+}
+
+/// Reads to the end, beside everything else.
+fn drained(mut output: impl Read + Send + 'static) -> JoinHandle<String> {
+    thread::spawn(move || {
+        let mut text = String::new();
+        output.read_to_string(&mut text).unwrap();
+        text
+    })
+}
+
+/// Runs a command that must succeed, and returns what it printed.
+#[track_caller]
+fn succeed(command: &mut Command) -> String {
+    let said = run(command);
+    assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""), "{said:?}");
+    said.stdout
+}
+
+/// Runs a command that must refuse, in one line with all of these words at the end of its log.
+#[track_caller]
+fn refuse(command: &mut Command, words: &[&str]) -> Said {
+    let said = run(command);
+    assert_eq!((said.code, said.stdout.as_str()), (Some(1), ""), "{said:?}");
+    let (log, refusal) = said.stderr.trim_end().rsplit_once('\n').unwrap_or(("", said.stderr.trim_end()));
+    assert!(refusal.starts_with("countersign: "), "{said:?}");
+    assert!(log.lines().all(|line| line.contains(" INFO ")), "{said:?}");
+    for word in words {
+        assert!(refusal.contains(word), "{word}: {said:?}");
+    }
+    said
+}
+
+/// The value behind these words in what a command printed.
+#[track_caller]
+fn value_of(words: &str, printed: &str) -> String {
+    let value = printed.lines().find_map(|line| line.trim().strip_prefix(words));
+    value.unwrap_or_else(|| panic!("{words}: {printed}")).trim().to_owned()
+}
+
+/// A server, as an operator starts it. All that it says is kept, and it is killed when dropped.
+struct Serving {
+    child: Child,
+    folder: PathBuf,
+    url: String,
+}
+
+impl Serving {
+    /// Starts `countersign serve` on a free port, in this folder, and waits until it is ready.
+    async fn start(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = countersign(folder, &["serve", "--listen", "127.0.0.1:0"]);
+        command.args(arguments).envs(environment.iter().copied());
+        Self::launch(folder, command).await
+    }
+
+    async fn launch(folder: &Path, mut command: Command) -> Self {
+        // Files beside the folder, since what is in the folder is the server's.
+        let folder = folder.with_extension("said");
+        fs::create_dir_all(&folder).unwrap();
+        command.stdout(File::create(folder.join("stdout")).unwrap());
+        command.stderr(File::create(folder.join("stderr")).unwrap());
+        let child = command.spawn().unwrap();
+        let mut serving = Self { child, folder, url: String::new() };
+        serving.url = wait_until("the server is ready", PATIENCE, async || {
+            let stdout = serving.stdout();
+            let ended = serving.child.try_wait().unwrap();
+            assert!(ended.is_none() || stdout.ends_with('\n'), "{ended:?}: {}", serving.stderr());
+            let url = stdout.strip_suffix('\n')?.strip_prefix("countersign listening on ");
+            Some(url.unwrap_or_else(|| panic!("{stdout}")).to_owned())
+        })
+        .await;
+        serving
+    }
+
+    fn stdout(&self) -> String {
+        fs::read_to_string(self.folder.join("stdout")).unwrap()
+    }
+
+    fn stderr(&self) -> String {
+        fs::read_to_string(self.folder.join("stderr")).unwrap()
+    }
+
+    /// `127.0.0.1:PORT`.
+    fn address(&self) -> &str {
+        self.url.strip_prefix("http://").unwrap()
+    }
+
+    fn backend(&self, account_sid: &str, auth_token: &str) -> Http {
+        Http::new(&self.url).auth(Auth::Basic(account_sid.to_owned(), auth_token.to_owned()))
+    }
+
+    /// Sends a signal, such as `TERM`.
+    fn signal(&self, name: &str) {
+        // The shell's own `kill`: small images have no other.
+        let pid = self.child.id().to_string();
+        let kill = Command::new("sh").args(["-c", "kill -\"$0\" \"$1\"", name, &pid]).status();
+        assert!(kill.unwrap().success());
+    }
+
+    /// Waits until the server has ended.
+    async fn ended(&mut self) -> ExitStatus {
+        wait_until("the server ends", PATIENCE, async || self.child.try_wait().unwrap()).await
+    }
+
+    /// Ends the server as an operator does, which it must do without complaint.
+    async fn stop(mut self) {
+        self.signal("TERM");
+        let status = self.ended().await;
+        assert_eq!(status.code(), Some(0), "{status}: {}", self.stderr());
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A folder for a server to start in, and one beside it for what the server says.
+struct Place {
+    _root: tempfile::TempDir,
+    folder: PathBuf,
+}
+
+impl Place {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("home");
+        fs::create_dir(&folder).unwrap();
+        Self { _root: root, folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Writes a file and returns its path.
+    fn file(&self, name: &str, text: &str) -> String {
+        fs::write(self.path(name), text).unwrap();
+        self.path(name).to_str().unwrap().to_owned()
+    }
+}

@@ -1,0 +1,229 @@
+//! The command line: managing accounts and keys beside a running server, migrations, and help.
+
+use harness::{Auth, Storage};
+
+use super::*;
+use crate::world::{World, assert_error, on_every_database};
+
+on_every_database! {
+    async fn accounts_are_managed_while_the_server_runs(world: World) {
+        let first = world.server.account_sid();
+        let backend = |account_sid: &str, auth_token: &str| {
+            Http::new(world.server.url()).auth(Auth::Basic(account_sid.to_owned(), auth_token.to_owned()))
+        };
+
+        let made = world.command(&["account", "create", "--name", "Barn Owls"]);
+        let (account_sid, auth_token) = (value_of("account sid", &made), value_of("auth token", &made));
+        assert_eq!(value_of("name", &made), "Barn Owls");
+        assert_eq!(auth_token.len(), 32);
+        let services = backend(&account_sid, &auth_token).get("/v2/Services", &[]).await;
+        assert_eq!(services.status, 200, "{services:?}");
+
+        let list = world.command(&["account", "list"]);
+        let sids: Vec<_> = list.lines().map(|line| line.split_whitespace().next().unwrap()).collect();
+        assert_eq!(sids, [first, &account_sid]);
+        assert!(list.lines().last().unwrap().ends_with("  Barn Owls"), "{list}");
+
+        // Without a SID it is the oldest that is shown, without the token unless asked for.
+        let shown = world.command(&["account", "show"]);
+        assert_eq!(value_of("account sid", &shown), first);
+        assert!(!shown.contains(world.server.auth_token()), "{shown}");
+        let shown = world.command(&["account", "show", &account_sid, "--reveal"]);
+        assert_eq!(value_of("auth token", &shown), auth_token);
+
+        let rotated = world.command(&["account", "rotate-token", &account_sid]);
+        let rotated = value_of("auth token", &rotated);
+        assert_ne!(rotated, auth_token);
+        assert_error(&backend(&account_sid, &auth_token).get("/v2/Services", &[]).await, 401, 20003);
+        assert_eq!(backend(&account_sid, &rotated).get("/v2/Services", &[]).await.status, 200);
+        let shown = world.command(&["account", "show", "--reveal", &account_sid]);
+        assert_eq!(value_of("auth token", &shown), rotated);
+        // The other account has not noticed.
+        assert_eq!(world.backend().get("/v2/Services", &[]).await.status, 200);
+    }
+}
+
+on_every_database! {
+    async fn api_keys_are_managed_while_the_server_runs(world: World) {
+        let account_sid = world.server.account_sid();
+        let service = world.service().await;
+        assert_eq!(world.command(&["api-key", "list", account_sid]), "");
+
+        let made = world.command(&["api-key", "create", account_sid, "--name", "Night shift"]);
+        let (sid, secret) = (value_of("api key sid", &made), value_of("secret", &made));
+        assert!(sid.starts_with("SK") && secret.len() == 32, "{sid}");
+        let with_key = Http::new(world.server.url()).auth(Auth::Basic(sid.clone(), secret.clone()));
+        let path = format!("/v2/Services/{service}");
+        assert_eq!(with_key.get(&path, &[]).await.json()["account_sid"], account_sid);
+
+        let listed = world.command(&["api-key", "list", account_sid]);
+        assert!(listed.starts_with(&sid) && listed.trim_end().ends_with("  Night shift"), "{listed}");
+        assert!(!listed.contains(&secret), "{listed}");
+
+        assert_eq!(world.command(&["api-key", "revoke", &sid]), format!("revoked {sid}\n"));
+        assert_error(&with_key.get(&path, &[]).await, 401, 20003);
+        assert_eq!(world.command(&["api-key", "list", account_sid]), "");
+        assert_eq!(world.backend().get(&path, &[]).await.status, 200);
+    }
+}
+
+on_every_database! {
+    async fn what_is_not_there_is_said_so(world: World) {
+        let place = Place::new();
+        let (nobody, no_key) = (format!("AC{}", "0".repeat(32)), format!("SK{}", "0".repeat(32)));
+        for (arguments, missing) in [
+            (&["account", "show", &nobody][..], &nobody),
+            (&["account", "rotate-token", &nobody], &nobody),
+            (&["api-key", "create", &nobody], &nobody),
+            (&["api-key", "revoke", &no_key], &no_key),
+        ] {
+            let mut command = countersign(&place.folder, arguments);
+            refuse(command.args(storage_of(&world)), &[&format!("there is no {missing}")]);
+        }
+        for name in ["", &"x".repeat(65), "two\nlines"] {
+            for arguments in [&["account", "create"][..], &["api-key", "create", world.server.account_sid()]] {
+                let mut command = countersign(&place.folder, arguments);
+                refuse(command.args(storage_of(&world)).args(["--name", name]), &["--name must"]);
+            }
+        }
+    }
+}
+
+/// The options with which another process works on this world's database.
+fn storage_of(world: &World) -> Vec<String> {
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    match &world.storage {
+        Storage::Ephemeral => Vec::new(),
+        Storage::Sqlite(data_dir) => vec!["--data-dir".to_owned(), text(data_dir)],
+        Storage::Postgres { url, data_dir } => {
+            vec!["--data-dir".to_owned(), text(data_dir), "--database-url".to_owned(), url.clone()]
+        }
+    }
+}
+
+#[tokio::test]
+async fn migrate_makes_a_sqlite_database_that_can_be_served() {
+    let place = Place::new();
+    let migrate = || succeed(&mut countersign(&place.folder, &["migrate"]));
+    assert_eq!(migrate(), "applied 0001_verify_push\n");
+    assert_eq!(migrate(), "the database is up to date\n");
+    Serving::start(&place.folder, &[], &[]).await.stop().await;
+    assert_eq!(migrate(), "the database is up to date\n");
+}
+
+#[tokio::test]
+async fn an_old_postgres_schema_is_refused_until_it_is_migrated() {
+    let test = "operation::commands::an_old_postgres_schema_is_refused_until_it_is_migrated";
+    let Some(database) = harness::postgres_or_skip(test) else { return };
+    let place = Place::new();
+    let on_it = |arguments: &[&str]| {
+        let mut command = countersign(&place.folder, arguments);
+        command.args(["--database-url", &database.url]);
+        command
+    };
+    for arguments in [&["serve", "--listen", "127.0.0.1:0"][..], &["account", "list"], &["account", "create"]]
+    {
+        let words = ["the database lacks the migrations 0001_verify_push", "run `countersign migrate`"];
+        refuse(&mut on_it(arguments), &words);
+    }
+    assert_eq!(database.psql("SELECT count(*) FROM pg_tables WHERE tablename = 'accounts'"), "0");
+
+    assert_eq!(succeed(&mut on_it(&["migrate"])), "applied 0001_verify_push\n");
+    assert_eq!(succeed(&mut on_it(&["migrate"])), "the database is up to date\n");
+    let server = Serving::start(&place.folder, &["--database-url", &database.url], &[]).await;
+    // An older program gets along with a newer schema, as during a rolling upgrade.
+    database.psql(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+         VALUES (9999, 'from the future', true, '\\x00', 0)",
+    );
+    server.stop().await;
+    Serving::start(&place.folder, &["--database-url", &database.url], &[]).await.stop().await;
+}
+
+/// Every command that there is, found as a newcomer finds them.
+fn commands() -> Vec<Vec<String>> {
+    let mut all = vec![Vec::new()];
+    let mut next = 0;
+    while let Some(command) = all.get(next).cloned() {
+        next += 1;
+        let help = help_of(&command);
+        let listed = help.split("Commands:\n").nth(1).unwrap_or_default();
+        for line in listed.lines().take_while(|line| !line.is_empty()) {
+            // Deeper lines continue a description.
+            let name = line.strip_prefix("  ").unwrap().split(' ').next().unwrap();
+            if !name.is_empty() && name != "help" {
+                all.push([command.clone(), vec![name.to_owned()]].concat());
+            }
+        }
+    }
+    all
+}
+
+fn help_of(command: &[String]) -> String {
+    let place = Place::new();
+    let help = succeed(countersign(&place.folder, &[]).args(command).arg("--help"));
+    assert_eq!(std::fs::read_dir(&place.folder).unwrap().count(), 0, "{command:?} --help left something");
+    help
+}
+
+#[test]
+fn every_command_has_help() {
+    let commands = commands();
+    for expected in ["serve", "demo", "device enroll", "device approve", "migrate", "account rotate-token"] {
+        assert!(commands.iter().any(|command| command.join(" ") == expected), "{expected}: {commands:?}");
+    }
+    for command in &commands {
+        let help = help_of(command);
+        let usage =
+            format!("Usage: {}", [vec!["countersign".to_owned()], command.clone()].concat().join(" "));
+        assert!(help.contains(&usage), "{help}");
+        // Every command and every option says what it is for.
+        assert!(!help.starts_with("Usage"), "{help}");
+    }
+}
+
+#[test]
+fn help_shows_no_secret_of_the_environment() {
+    let place = Place::new();
+    let mut command = countersign(&place.folder, &["serve", "--help"]);
+    for name in ["AUTH_TOKEN", "MASTER_KEY", "DATABASE_URL"] {
+        command.env(format!("COUNTERSIGN_{name}"), "postgres://hoot");
+    }
+    assert!(!succeed(&mut command).contains("hoot"));
+}
+
+#[test]
+fn the_version_is_told() {
+    let place = Place::new();
+    let version = succeed(&mut countersign(&place.folder, &["--version"]));
+    assert_eq!(version, format!("countersign {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn mistakes_on_the_command_line_exit_with_2_and_say_what_is_wrong() {
+    let place = Place::new();
+    for (arguments, words) in [
+        (&[][..], "Usage: countersign <COMMAND>"),
+        (&["surf"], "unrecognized subcommand 'surf'"),
+        (&["serve", "--surf"], "unexpected argument '--surf'"),
+        (&["serve", "surf"], "unexpected argument 'surf'"),
+        (&["serve", "--listen", "8080"], "invalid value '8080' for '--listen"),
+        (&["serve", "--listen", "127.0.0.1:99999"], "invalid value '127.0.0.1:99999' for '--listen"),
+        (&["serve", "--ephemeral", "--database-url", "postgres://x"], "cannot be used with"),
+        (&["serve", "--ephemeral", "--database-url-file", "url"], "cannot be used with"),
+        (&["serve", "--auth-token", "x", "--auth-token-file", "y"], "cannot be used with"),
+        (&["migrate", "--master-key", "x", "--master-key-file", "y"], "cannot be used with"),
+        (&["migrate", "--database-url", "x", "--database-url-file", "y"], "cannot be used with"),
+        (&["account"], "Usage: countersign account <COMMAND>"),
+        (&["account", "show", "owl"], "invalid value 'owl'"),
+        (&["account", "rotate-token"], "required"),
+        (&["api-key", "create"], "required"),
+        (&["api-key", "revoke", "AC00000000000000000000000000000000"], "invalid value"),
+        (&["device", "surf"], "unrecognized subcommand 'surf'"),
+    ] {
+        let said = run(&mut countersign(&place.folder, arguments));
+        assert_eq!((said.code, said.stdout.as_str()), (Some(2), ""), "{arguments:?}: {said:?}");
+        assert!(said.stderr.contains(words), "{arguments:?}: {said:?}");
+    }
+    assert_eq!(std::fs::read_dir(&place.folder).unwrap().count(), 0);
+}

@@ -1,0 +1,121 @@
+//! Stopping a server: nobody who was heard is left without an answer, and it does not take long.
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::*;
+
+const ACCOUNT: [(&str, &str); 2] = [
+    ("COUNTERSIGN_ACCOUNT_SID", "AC0123456789abcdef0123456789abcdef"),
+    ("COUNTERSIGN_AUTH_TOKEN", "0a1b2c3d4e5f60718293a4b5c6d7e8f9"),
+];
+
+/// "Promptly" for a server that has nothing more to answer, on a busy machine too. It is the drain's
+/// thirty seconds that must not pass.
+const PROMPTLY: Duration = Duration::from_secs(10);
+
+/// Makes a service, slowly: the server has the head of the request and waits for the body.
+async fn begin_a_request(server: &Serving, body: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(server.address()).await.unwrap();
+    let account = STANDARD.encode(format!("{}:{}", ACCOUNT[0].1, ACCOUNT[1].1));
+    let head = format!(
+        "POST /v2/Services HTTP/1.1\r\nHost: {}\r\nAuthorization: Basic {account}\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\nExpect: 100-continue\r\n\r\n",
+        server.address(),
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut ready = [0; 25];
+    stream.read_exact(&mut ready).await.unwrap();
+    assert_eq!(&ready, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream
+}
+
+async fn stops_after_answering(signal: &str) {
+    let place = Place::new();
+    let mut server = Serving::start(&place.folder, &[], &ACCOUNT).await;
+    let body = "FriendlyName=Last+Order";
+    let mut slow = begin_a_request(&server, body).await;
+    let (first_half, second_half) = body.split_at(10);
+    slow.write_all(first_half.as_bytes()).await.unwrap();
+
+    server.signal(signal);
+    wait_until("no new connection is taken", PATIENCE, async || {
+        TcpStream::connect(server.address()).await.is_err().then_some(())
+    })
+    .await;
+    assert!(server.child.try_wait().unwrap().is_none(), "it has left its client alone");
+    slow.write_all(second_half.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201 Created\r\n"), "{answer}");
+    assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
+    let answered = Instant::now();
+    assert_eq!(server.ended().await.code(), Some(0), "{}", server.stderr());
+    assert!(answered.elapsed() < PROMPTLY, "{:?}", answered.elapsed());
+
+    let again = Serving::start(&place.folder, &[], &ACCOUNT).await;
+    let services = again.backend(ACCOUNT[0].1, ACCOUNT[1].1).get("/v2/Services", &[]).await.json();
+    assert_eq!(services["services"][0]["friendly_name"], "Last Order");
+}
+
+#[tokio::test]
+async fn sigterm_waits_for_the_request_under_way() {
+    stops_after_answering("TERM").await;
+}
+
+#[tokio::test]
+async fn sigint_waits_for_the_request_under_way() {
+    stops_after_answering("INT").await;
+}
+
+#[tokio::test]
+async fn idle_connections_do_not_hold_it_up() {
+    let place = Place::new();
+    let mut server = Serving::start(&place.folder, &["--ephemeral"], &ACCOUNT).await;
+    let mut connections = Vec::new();
+    // Kept alive after a request, in the middle of a head, and never used.
+    for text in ["GET /healthz HTTP/1.1\r\nHost: owl\r\n\r\n", "GET /healthz HTTP/1.1\r\nHo", ""] {
+        for _ in 0..5 {
+            let mut stream = TcpStream::connect(server.address()).await.unwrap();
+            stream.write_all(text.as_bytes()).await.unwrap();
+            if text.ends_with("\r\n\r\n") {
+                let mut answer = [0; 15];
+                stream.read_exact(&mut answer).await.unwrap();
+                assert_eq!(&answer, b"HTTP/1.1 200 OK");
+            }
+            connections.push(stream);
+        }
+    }
+
+    let told = Instant::now();
+    server.signal("TERM");
+    assert_eq!(server.ended().await.code(), Some(0), "{}", server.stderr());
+    assert!(told.elapsed() < PROMPTLY, "{:?}", told.elapsed());
+}
+
+#[tokio::test]
+async fn a_request_that_never_ends_holds_it_up_for_no_longer_than_it_may_take() {
+    let place = Place::new();
+    let mut server = Serving::start(&place.folder, &["--ephemeral"], &ACCOUNT).await;
+    let mut slow = begin_a_request(&server, "FriendlyName=Never").await;
+    slow.write_all(b"Friendly").await.unwrap();
+
+    server.signal("TERM");
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(answer.contains(r#""code":20408"#), "{answer}");
+    assert_eq!(server.ended().await.code(), Some(0), "{}", server.stderr());
+}
+
+#[tokio::test]
+async fn a_signal_right_after_it_is_ready_is_heard() {
+    for _ in 0..10 {
+        let place = Place::new();
+        Serving::start(&place.folder, &["--ephemeral"], &ACCOUNT).await.stop().await;
+    }
+}

@@ -1,0 +1,391 @@
+//! Lists in pages: every item once, in order, however the client turns the pages.
+
+use std::collections::BTreeSet;
+
+use device::Style;
+use harness::{Http, Reply};
+use serde_json::{Value, json};
+
+use crate::matrix::{IDENTITY, Stage};
+use crate::world::{World, created, entity, on_every_database};
+
+/// A list with items in it, in the order in which they were made.
+struct List {
+    path: String,
+    key: &'static str,
+    items: Vec<String>,
+}
+
+/// One of each list, each with so many items.
+async fn lists(world: &World, count: usize) -> Vec<List> {
+    let backend = world.backend();
+    let stage = Stage::set(world).await;
+    let mut made = [
+        ("/v2/Services".to_owned(), "services", vec![stage.service.clone()]),
+        (format!("/v2/Services/{}/Entities", stage.service), "entities", Vec::new()),
+        (
+            format!("{}/Factors", entity(&stage.service, IDENTITY)),
+            "factors",
+            vec![stage.device.enrolment.factor_sid.clone()],
+        ),
+        (
+            format!("{}/Challenges", entity(&stage.service, IDENTITY)),
+            "challenges",
+            vec![stage.challenge["sid"].as_str().unwrap().to_owned()],
+        ),
+    ];
+    let first = backend.get(&entity(&stage.service, IDENTITY), &[]).await.json();
+    made[1].2.push(first["sid"].as_str().unwrap().to_owned());
+    for (path, key, items) in &mut made {
+        while items.len() < count {
+            let identity = format!("user-of-list-{}", items.len());
+            let mut form = stage.form(match *key {
+                "services" => "/v2/Services",
+                "entities" => "/v2/Services/{ServiceSid}/Entities",
+                "factors" => "/v2/Services/{ServiceSid}/Entities/{Identity}/Factors",
+                _ => "/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges",
+            });
+            if *key == "entities" {
+                form = vec![("Identity", identity)];
+            }
+            let form: Vec<_> = form.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            items.push(created(&backend.post(path, &form).await)["sid"].as_str().unwrap().to_owned());
+        }
+    }
+    made.map(|(path, key, items)| List { path, key, items }).into()
+}
+
+/// The body of a page.
+#[track_caller]
+fn page(reply: &Reply) -> Value {
+    assert_eq!(reply.status, 200, "{reply:?}");
+    reply.json()
+}
+
+fn sids(page: &Value, key: &str) -> Vec<String> {
+    page[key].as_array().unwrap().iter().map(|item| item["sid"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The page at this address of `meta`, fetched verbatim; `None` where there is none.
+async fn turn(client: &Http, page_: &Value, address: &str) -> Option<Value> {
+    let url = page_["meta"][address].as_str()?;
+    Some(page(&client.get(url, &[]).await))
+}
+
+/// Every page from this address on, each found through the one before.
+async fn pages(client: &Http, path: &str) -> Vec<Value> {
+    let mut pages = vec![page(&client.get(path, &[]).await)];
+    while let Some(next) = turn(client, &pages[pages.len() - 1], "next_page_url").await {
+        pages.push(next);
+        assert!(pages.len() < 100, "the list has no end");
+    }
+    pages
+}
+
+/// The value of a parameter in an address.
+fn parameter<'u>(url: &'u Value, name: &str) -> Option<&'u str> {
+    let query = url.as_str()?.split_once('?')?.1;
+    query
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .find(|(key, _)| *key == name)
+        .map(|(_, value)| value)
+}
+
+on_every_database! {
+    async fn lists_are_read_forward_and_backward(world: World) {
+        let client = world.backend();
+        for List { path, key, items } in lists(&world, 7).await {
+            for (size, count) in [(1, 7), (2, 4), (3, 3), (6, 2), (7, 1), (8, 1), (1000, 1)] {
+                let pages = pages(&client, &format!("{path}?PageSize={size}")).await;
+                assert_eq!(pages.len(), count, "{key} by {size}");
+                let found: Vec<_> = pages.iter().flat_map(|page| sids(page, key)).collect();
+                assert_eq!(found, items, "{key} by {size}");
+                for (index, page) in pages.iter().enumerate() {
+                    let meta = &page["meta"];
+                    assert_eq!((&meta["page"], &meta["page_size"]), (&json!(index), &json!(size)));
+                    assert_eq!(meta["key"], key);
+                    let full = index + 1 < count || items.len() % size == 0;
+                    assert_eq!(sids(page, key).len() == size, full, "{key} by {size}: {meta}");
+                }
+
+                // All the way back, which shows the same pages under the same addresses.
+                let mut at = pages[count - 1].clone();
+                for index in (0..count - 1).rev() {
+                    at = turn(&client, &at, "previous_page_url").await.expect("a page before");
+                    assert_eq!(at[key], pages[index][key], "{key} by {size}, back to {index}");
+                    assert_eq!(at["meta"]["page"], index);
+                    let again = turn(&client, &at, "next_page_url").await.expect("a page behind");
+                    assert_eq!(again[key], pages[index + 1][key]);
+                }
+                assert_eq!(at["meta"]["previous_page_url"], Value::Null, "{key} by {size}");
+            }
+        }
+    }
+}
+
+on_every_database! {
+    async fn challenges_are_listed_oldest_first_or_newest_first(world: World) {
+        let client = world.backend();
+        let list = lists(&world, 5).await.pop().unwrap();
+        let newest_first: Vec<_> = list.items.iter().rev().cloned().collect();
+        let oldest_first = &list.items;
+        for (order, expected) in
+            [("", oldest_first), ("&Order=asc", oldest_first), ("&Order=desc", &newest_first)]
+        {
+            let pages = pages(&client, &format!("{}?PageSize=2{order}", list.path)).await;
+            let found: Vec<_> = pages.iter().flat_map(|page| sids(page, list.key)).collect();
+            assert_eq!(found, *expected, "{order}");
+            let back = turn(&client, &pages[2], "previous_page_url").await.unwrap();
+            assert_eq!(back[list.key], pages[1][list.key], "{order}");
+            let first = turn(&client, &back, "previous_page_url").await.unwrap();
+            assert_eq!(first[list.key], pages[0][list.key], "{order}");
+            assert_eq!(first["meta"]["previous_page_url"], Value::Null);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_page_says_all_about_itself() {
+    let world = World::ephemeral();
+    let client = world.backend();
+    for List { path, key, items } in lists(&world, 3).await {
+        let url = format!("{}{path}", world.server.url());
+        let plain = page(&client.get(&path, &[]).await);
+        let keys: BTreeSet<_> = plain.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(keys, BTreeSet::from([key, "meta"]));
+        let whole = json!({
+            "page": 0,
+            "page_size": 50,
+            "first_page_url": format!("{url}?PageSize=50&Page=0"),
+            "previous_page_url": null,
+            "url": format!("{url}?PageSize=50&Page=0"),
+            "next_page_url": null,
+            "key": key,
+        });
+        assert_eq!(plain["meta"], whole);
+        assert_eq!(sids(&plain, key), items);
+
+        let first = page(&client.get(&format!("{path}?PageSize=2"), &[]).await);
+        let next = first["meta"]["next_page_url"].as_str().unwrap();
+        let token = parameter(&first["meta"]["next_page_url"], "PageToken").unwrap();
+        assert_eq!(next, format!("{url}?PageSize=2&Page=1&PageToken={token}"));
+        let plain = |byte: u8| byte.is_ascii_alphanumeric();
+        assert!(token.bytes().all(plain), "iOS would escape it once more: {token}");
+        let second = page(&client.get(next, &[]).await);
+        let expected = json!({
+            "page": 1,
+            "page_size": 2,
+            "first_page_url": format!("{url}?PageSize=2&Page=0"),
+            "previous_page_url": second["meta"]["previous_page_url"],
+            "url": next,
+            "next_page_url": null,
+            "key": key,
+        });
+        assert_eq!(second["meta"], expected);
+        for address in ["first_page_url", "previous_page_url"] {
+            let back = turn(&client, &second, address).await.unwrap();
+            assert_eq!((&back[key], &back["meta"]["page"]), (&first[key], &json!(0)), "{address}");
+        }
+        let itself = turn(&client, &second, "url").await.unwrap();
+        assert_eq!(itself, second);
+    }
+}
+
+#[tokio::test]
+async fn lists_of_nothing_are_empty_pages() {
+    let world = World::ephemeral();
+    let client = world.backend();
+    let nothing = |page: Value, key: &str| {
+        assert_eq!(page[key], json!([]), "{page}");
+        assert_eq!(page["meta"]["next_page_url"], Value::Null);
+        assert_eq!(page["meta"]["previous_page_url"], Value::Null);
+        assert_eq!(page["meta"]["key"], key);
+    };
+    nothing(page(&client.get("/v2/Services", &[]).await), "services");
+    let entities = format!("/v2/Services/{}/Entities", world.service().await);
+    nothing(page(&client.get(&entities, &[]).await), "entities");
+    created(&client.post(&entities, &[("Identity", IDENTITY)]).await);
+    nothing(page(&client.get(&format!("{entities}/{IDENTITY}/Factors"), &[]).await), "factors");
+    nothing(page(&client.get(&format!("{entities}/{IDENTITY}/Challenges"), &[]).await), "challenges");
+}
+
+#[tokio::test]
+async fn the_page_token_has_two_spellings() {
+    let world = World::ephemeral();
+    let client = world.backend();
+    for List { path, key, .. } in lists(&world, 4).await {
+        let first = page(&client.get(&format!("{path}?PageSize=2"), &[]).await);
+        let token = parameter(&first["meta"]["next_page_url"], "PageToken").unwrap();
+        let expected = turn(&client, &first, "next_page_url").await.unwrap();
+        for spelling in ["PageToken", "pageToken"] {
+            // Devices build the address anew out of the token; the number of the page is only for show.
+            let form = [("PageSize", "2"), (spelling, token)];
+            let found = page(&client.get(&path, &form).await);
+            assert_eq!(found[key], expected[key], "{spelling}");
+            assert_eq!(found["meta"]["page"], 0);
+        }
+        let numbered = page(&client.get(&path, &[("PageSize", "2"), ("Page", "3")]).await);
+        assert_eq!(numbered[key], first[key], "the number alone leads nowhere");
+        assert_eq!(numbered["meta"]["page"], 3);
+        // A token fits a page of any size.
+        let larger = page(&client.get(&path, &[("PageSize", "1000"), ("PageToken", token)]).await);
+        assert_eq!(larger[key], expected[key]);
+    }
+}
+
+on_every_database! {
+    async fn filters_stay_in_the_addresses(world: World) {
+        let backend = world.backend();
+        let service = world.service().await;
+        let (phone, enrolment) = world.enrolled(Style::Android, &service, IDENTITY).await;
+        let (_, other) = world.enrolled(Style::Ios, &service, IDENTITY).await;
+        let path = format!("{}/Challenges", entity(&service, IDENTITY));
+        let mut wanted = Vec::new();
+        for index in 0..5 {
+            wanted.push(world.challenge(&enrolment, &[]).await["sid"].as_str().unwrap().to_owned());
+            world.challenge(&other, &[]).await;
+            if index % 2 == 0 {
+                let answered = world.challenge(&enrolment, &[]).await;
+                let sid = answered["sid"].as_str().unwrap();
+                phone.answer(&enrolment, sid, device::Answer::Denied).await.unwrap();
+            }
+        }
+        wanted.reverse();
+        let filters = format!("FactorSid={}&Status=pending&Order=desc&PageSize=2", enrolment.factor_sid);
+        let found = pages(&backend, &format!("{path}?{filters}")).await;
+        assert_eq!(found.iter().flat_map(|page| sids(page, "challenges")).collect::<Vec<_>>(), wanted);
+        assert_eq!(found.len(), 3);
+        for page in &found {
+            for address in ["first_page_url", "previous_page_url", "url", "next_page_url"] {
+                if let Some(url) = page["meta"][address].as_str() {
+                    let (_, query) = url.split_once('?').unwrap();
+                    assert!(query.starts_with(&format!("{filters}&Page=")), "{address}: {query}");
+                }
+            }
+        }
+        let back = turn(&backend, &found[2], "previous_page_url").await.unwrap();
+        assert_eq!(back["challenges"], found[1]["challenges"]);
+
+        for (status, count) in [("pending", 10), ("denied", 3), ("approved", 0), ("expired", 0)] {
+            let list = page(&backend.get(&path, &[("Status", status)]).await);
+            assert_eq!(list["challenges"].as_array().unwrap().len(), count, "{status}");
+            let all = list["challenges"].as_array().unwrap();
+            assert!(all.iter().all(|challenge| challenge["status"] == status));
+        }
+        for (factor, count) in [(&enrolment, 8), (&other, 5)] {
+            let list = page(&backend.get(&path, &[("FactorSid", &factor.factor_sid)]).await);
+            assert_eq!(list["challenges"].as_array().unwrap().len(), count);
+        }
+        assert_eq!(sids(&page(&backend.get(&path, &[]).await), "challenges").len(), 13);
+    }
+}
+
+on_every_database! {
+    async fn pages_stay_where_they_are_while_items_come_and_go(world: World) {
+        let client = world.backend();
+        let service = world.service().await;
+        let path = format!("/v2/Services/{service}/Entities");
+        let add = async |name: &str| {
+            created(&client.post(&path, &[("Identity", name)]).await)["sid"].as_str().unwrap().to_owned()
+        };
+        let mut items = Vec::new();
+        for index in 0..6 {
+            items.push(add(&format!("user-000{index}")).await);
+        }
+        let first = page(&client.get(&path, &[("PageSize", "2")]).await);
+        let second = turn(&client, &first, "next_page_url").await.unwrap();
+
+        // One more at the end, one less on the first page, one less at the boundary.
+        items.push(add("user-0006").await);
+        for gone in [0, 3] {
+            assert_eq!(client.delete(&format!("{path}/user-000{gone}"), &[]).await.status, 204);
+        }
+        let third = turn(&client, &second, "next_page_url").await.unwrap();
+        assert_eq!(sids(&third, "entities"), items[4..6]);
+        let fourth = turn(&client, &third, "next_page_url").await.unwrap();
+        assert_eq!(sids(&fourth, "entities"), items[6..]);
+        assert_eq!(fourth["meta"]["next_page_url"], Value::Null);
+        let back = turn(&client, &third, "previous_page_url").await.unwrap();
+        assert_eq!(sids(&back, "entities"), items[1..3], "the two that are left before it");
+        assert_eq!(back["meta"]["previous_page_url"], Value::Null);
+    }
+}
+
+on_every_database! {
+    async fn new_challenges_do_not_disturb_who_reads_the_newest_first(world: World) {
+        let stage = Stage::set(&world).await;
+        let client = world.backend();
+        let mut items = vec![stage.challenge["sid"].as_str().unwrap().to_owned()];
+        for _ in 0..4 {
+            let made = world.challenge(&stage.device.enrolment, &[]).await;
+            items.push(made["sid"].as_str().unwrap().to_owned());
+        }
+        items.reverse();
+        let form = [("PageSize", "2"), ("Order", "desc")];
+        let first = page(&client.get(&stage.device.challenges(), &form).await);
+        assert_eq!(sids(&first, "challenges"), items[..2]);
+        let newer = world.challenge(&stage.device.enrolment, &[]).await;
+        let second = turn(&client, &first, "next_page_url").await.unwrap();
+        assert_eq!(sids(&second, "challenges"), items[2..4]);
+        let third = turn(&client, &second, "next_page_url").await.unwrap();
+        assert_eq!(sids(&third, "challenges"), items[4..]);
+        // And on the way back it is found in its place.
+        let second = turn(&client, &third, "previous_page_url").await.unwrap();
+        let first = turn(&client, &second, "previous_page_url").await.unwrap();
+        assert_eq!(sids(&first, "challenges"), items[..2]);
+        let newest = turn(&client, &first, "previous_page_url").await.expect("the new one comes before");
+        assert_eq!(newest["challenges"], json!([newer]));
+    }
+}
+
+on_every_database! {
+    async fn pages_that_became_empty_lead_back_to_what_is_left(world: World) {
+        let client = world.backend();
+        let stage = Stage::set(&world).await;
+        let path = stage.device.challenges();
+        for order in ["asc", "desc"] {
+            // Answered challenges are no longer among the pending ones.
+            let mut items = Vec::new();
+            for _ in 0..4 {
+                let made = world.challenge(&stage.device.enrolment, &[]).await;
+                items.push(made["sid"].as_str().unwrap().to_owned());
+            }
+            let answer = async |sid: &str| {
+                let answer = device::Answer::Approved;
+                stage.device.phone.answer(&stage.device.enrolment, sid, answer).await.unwrap();
+            };
+            if order == "asc" {
+                answer(stage.challenge["sid"].as_str().unwrap()).await;
+            } else {
+                items.reverse();
+            }
+            let by = async |size: &str| {
+                let form = [("Status", "pending"), ("Order", order), ("PageSize", size)];
+                page(&client.get(&path, &form).await)
+            };
+            let first = by("2").await;
+            assert_eq!(sids(&first, "challenges"), items[..2]);
+            let second = turn(&client, &first, "next_page_url").await.unwrap();
+
+            // What came before is gone: the page before is empty, and behind it comes what is left.
+            answer(&items[0]).await;
+            answer(&items[1]).await;
+            let before = turn(&client, &second, "previous_page_url").await.unwrap();
+            assert_eq!(before["challenges"], json!([]));
+            assert_eq!(before["meta"]["previous_page_url"], Value::Null);
+            let behind = turn(&client, &before, "next_page_url").await.expect("a page behind");
+            assert_eq!(sids(&behind, "challenges"), items[2..], "{order}");
+
+            // What comes after is gone: the page after is empty, and before it comes what is left.
+            let one = by("1").await;
+            answer(&items[3]).await;
+            let after = turn(&client, &one, "next_page_url").await.unwrap();
+            assert_eq!(after["challenges"], json!([]));
+            assert_eq!(after["meta"]["next_page_url"], Value::Null);
+            let before = turn(&client, &after, "previous_page_url").await.expect("a page before");
+            assert_eq!(sids(&before, "challenges"), items[2..3], "{order}");
+            answer(&items[2]).await;
+        }
+    }
+}

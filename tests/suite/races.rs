@@ -1,0 +1,386 @@
+//! Many at once: of those that race for one thing one gets it, and no limit is passed.
+//!
+//! A client that opens its connections one by one hardly races: the server is done with the first
+//! request before the last arrives. So here every request is sent up to its last byte, and then all the
+//! last bytes together.
+
+use std::thread;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use device::wire::{self, WireRequest};
+use device::{Answer, Enrolment, NewFactor, Phone, SigningKey, Style, signing};
+use domain::Clock as _;
+use harness::{Auth, Http, Server, Storage};
+use reqwest::Url;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::world::{BINARY, World, created, entity, on_every_database};
+
+on_every_database! {
+    async fn one_of_a_hundred_answers_to_a_challenge_is_taken(world: World) {
+        let service = world.service().await;
+        let (phone, enrolment) = world.enrolled(Style::Android, &service, "racer-0001").await;
+        let sid = sid_of(&world.challenge(&enrolment, &[]).await);
+
+        let winner = race_answers(&[(&phone, world.server.url())], &enrolment, &sid, 100).await;
+
+        assert_eq!(phone.challenge(&enrolment, &sid).await.unwrap().status.as_str(), winner.as_str());
+        let path = format!("{}/Challenges/{sid}", entity(&service, "racer-0001"));
+        let stored = world.backend().get(&path, &[]).await.json();
+        assert_eq!(stored["status"], winner.as_str());
+        assert_eq!(stored["date_responded"], stored["date_updated"], "{stored}");
+    }
+}
+
+on_every_database! {
+    async fn an_entity_never_gets_more_than_twenty_factors(world: World) {
+        let service = world.service().await;
+        for identity in newcomer_and_regular(&world, &service).await {
+            let mut newcomers = Vec::new();
+            for _ in 0..40 {
+                newcomers.push(world.new_factor(&service, identity).await);
+            }
+
+            let with_new_key = |new| enrolment(&world.server, new, &SigningKey::generate());
+            let outcomes = at_once(newcomers.iter().map(with_new_key).collect()).await;
+
+            let (made, refused) = divided(&outcomes);
+            assert_eq!(made.len(), 20);
+            assert_eq!(refused, vec![(400, 60315); 20]);
+            let sids = sorted(made.iter().map(sid_of));
+            assert_eq!(sids, sorted(factors(&world.backend(), &service, identity).await));
+
+            // A refusal has not spent the access token: with room again, the same phone may come back.
+            let path = format!("{}/Factors/{}", entity(&service, identity), sids[0]);
+            assert_eq!(world.backend().delete(&path, &[]).await.status, 204);
+            let loser = outcomes.iter().position(Result::is_err).unwrap();
+            world.phone(Style::Ios).create_factor(&newcomers[loser]).await.unwrap();
+        }
+    }
+}
+
+on_every_database! {
+    async fn one_of_many_factors_with_the_same_key_is_made(world: World) {
+        let service = world.service().await;
+        for identity in newcomer_and_regular(&world, &service).await {
+            let key = SigningKey::generate();
+            let mut requests = Vec::new();
+            for _ in 0..15 {
+                requests.push(enrolment(&world.server, &world.new_factor(&service, identity).await, &key));
+            }
+
+            let (made, refused) = divided(&at_once(requests).await);
+
+            assert_eq!(refused, vec![(409, 60317); 14]);
+            assert_eq!(factors(&world.backend(), &service, identity).await, [sid_of(&made[0])]);
+        }
+    }
+}
+
+on_every_database! {
+    async fn an_access_token_that_is_repeated_with_the_same_key_gives_the_same_factor(world: World) {
+        let service = world.service().await;
+        for identity in newcomer_and_regular(&world, &service).await {
+            let new = world.new_factor(&service, identity).await;
+            let key = SigningKey::generate();
+
+            let requests = (0..15).map(|_| enrolment(&world.server, &new, &key));
+            let (made, refused) = divided(&at_once(requests.collect()).await);
+
+            assert_eq!(refused, []);
+            for factor in &made {
+                assert_eq!(factor, &made[0]);
+            }
+            assert_eq!(factors(&world.backend(), &service, identity).await, [sid_of(&made[0])]);
+        }
+    }
+}
+
+on_every_database! {
+    async fn an_access_token_enrols_one_of_many_keys(world: World) {
+        let service = world.service().await;
+        for identity in newcomer_and_regular(&world, &service).await {
+            let new = world.new_factor(&service, identity).await;
+
+            let requests = (0..15).map(|_| enrolment(&world.server, &new, &SigningKey::generate()));
+            let (made, refused) = divided(&at_once(requests.collect()).await);
+
+            assert_eq!(refused, vec![(401, 20003); 14]);
+            assert_eq!(factors(&world.backend(), &service, identity).await, [sid_of(&made[0])]);
+        }
+    }
+}
+
+on_every_database! {
+    async fn an_entity_is_made_once(world: World) {
+        let service = world.service().await;
+        let path = format!("/v2/Services/{service}/Entities");
+
+        let form = [("Identity", "unique-0001")];
+        let requests = (0..30).map(|_| Request::of_backend(&world.server, "POST", &path, &form));
+        let (made, refused) = divided(&at_once(requests.collect()).await);
+
+        assert_eq!(refused, vec![(409, 60301); 29]);
+        let listed = world.backend().get(&path, &[]).await.json();
+        assert_eq!(sids(&listed["entities"]), [sid_of(&made[0])]);
+    }
+}
+
+on_every_database! {
+    async fn no_challenge_of_a_factor_that_is_deleted_meanwhile_stays_pending(world: World) {
+        let service = world.service().await;
+        for round in 0..6 {
+            let identity = format!("leaver-{round:04}");
+            let (_, enrolment) = world.enrolled(Style::Android, &service, &identity).await;
+            let challenges = format!("{}/Challenges", entity(&service, &identity));
+            let factor = format!("{}/Factors/{}", entity(&service, &identity), enrolment.factor_sid);
+
+            let form = [("FactorSid", enrolment.factor_sid.as_str()), ("Details.Message", "Still there?")];
+            let ask = || Request::of_backend(&world.server, "POST", &challenges, &form);
+            let mut requests: Vec<Request> = (0..20).map(|_| ask()).collect();
+            // In the midst of the challenges, in each round elsewhere.
+            let turn = 2 + 3 * round;
+            requests.insert(turn, Request::of_backend(&world.server, "DELETE", &factor, &[]));
+            let mut outcomes = at_once(requests).await;
+
+            assert_eq!(outcomes.remove(turn), Ok(Value::Null));
+            let (made, refused) = divided(&outcomes);
+            assert!(refused.iter().all(|refusal| *refusal == (404, 20404)), "{refused:?}");
+            let listed = world.backend().get(&challenges, &[]).await.json();
+            assert_eq!(sorted(made.iter().map(sid_of)), sorted(sids(&listed["challenges"])));
+            for challenge in listed["challenges"].as_array().unwrap() {
+                assert_eq!(challenge["status"], "expired", "{challenge}");
+            }
+            let pending = world.backend().get(&challenges, &[("Status", "pending")]).await.json();
+            assert_eq!(pending["challenges"], Value::Array(Vec::new()));
+        }
+    }
+}
+
+on_every_database! {
+    async fn an_answer_and_the_deletion_of_its_factor_do_not_mix(world: World) {
+        let service = world.service().await;
+        for round in 0..10 {
+            let identity = format!("parting-{round:04}");
+            let (phone, enrolment) = world.enrolled(Style::Android, &service, &identity).await;
+            let sid = sid_of(&world.challenge(&enrolment, &[]).await);
+            let factor = format!("{}/Factors/{}", entity(&service, &identity), enrolment.factor_sid);
+
+            let answer = answers(&phone, world.server.url(), &enrolment, &sid, &[Answer::Approved]).await;
+            let mut requests = answer;
+            // Who is first changes from round to round.
+            requests.insert(round % 2, Request::of_backend(&world.server, "DELETE", &factor, &[]));
+            let mut outcomes = at_once(requests).await;
+
+            assert_eq!(outcomes.remove(round % 2), Ok(Value::Null));
+            let path = format!("{}/Challenges/{sid}", entity(&service, &identity));
+            let stored = world.backend().get(&path, &[]).await.json();
+            match outcomes.remove(0) {
+                Ok(_) => assert_eq!(stored["status"], "approved", "{stored}"),
+                // The device is not known any more, or was let in just before.
+                Err((401, 20003) | (403, 60323)) => {
+                    assert_eq!(stored["status"], "expired", "{stored}");
+                    assert_eq!(stored["date_responded"], Value::Null, "{stored}");
+                }
+                Err(refusal) => panic!("{refusal:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn two_servers_share_a_database() {
+    let Some(database) = harness::postgres_or_skip("races::two_servers_share_a_database") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    // Both start at once on a database and a data folder that are empty: they have to agree on the
+    // schema, the master key and the key of the access tokens.
+    let storage = Storage::Postgres { url: database.url.clone(), data_dir: folder.path().join("data") };
+    let start = || {
+        let storage = storage.clone();
+        thread::spawn(move || Server::start(BINARY, storage, &[]))
+    };
+    let servers = [start(), start()].map(|starting| starting.join().unwrap());
+    let account = &servers[0];
+    let account = Auth::Basic(account.account_sid().to_owned(), account.auth_token().to_owned());
+    let backends = servers.each_ref().map(|server| Http::new(server.url()).auth(account.clone()));
+    let phones = servers.each_ref().map(|server| phone_of(server.url()));
+    let places = [(&phones[0], servers[0].url()), (&phones[1], servers[1].url())];
+
+    let service = sid_of(&created(&backends[0].post("/v2/Services", &[("FriendlyName", "Owl Bank")]).await));
+    // What one server issues the other takes, both ways round.
+    for (issuer, taker) in [(0, 1), (1, 0)] {
+        let identity = format!("traveller-{issuer}");
+        let form = [("Identity", identity.as_str()), ("FactorType", "push")];
+        let token = backends[issuer].post(&format!("/v2/Services/{service}/AccessTokens"), &form).await;
+        let new = NewFactor {
+            service_sid: service.clone(),
+            identity: identity.clone(),
+            access_token: domain::Secret::new(created(&token)["token"].as_str().unwrap().to_owned()),
+            friendly_name: "Test phone".to_owned(),
+            notification: None,
+            metadata: None,
+            app_id: "com.example.app".to_owned(),
+        };
+        let enrolment = phones[taker].enroll(&new).await.unwrap();
+        // Spent here is spent there.
+        let again = phones[issuer].create_factor(&new).await.unwrap_err();
+        assert!(matches!(again, device::Error::Api { status: 401, code: 20003, .. }), "{again:?}");
+
+        let form = [("FactorSid", enrolment.factor_sid.as_str()), ("Details.Message", "Which one?")];
+        let path = format!("{}/Challenges", entity(&service, &identity));
+        for _ in 0..3 {
+            let sid = sid_of(&created(&backends[issuer].post(&path, &form).await));
+            let winner = race_answers(&places, &enrolment, &sid, 60).await;
+            for phone in &phones {
+                let shown = phone.challenge(&enrolment, &sid).await.unwrap();
+                assert_eq!(shown.status.as_str(), winner.as_str());
+            }
+        }
+    }
+}
+
+/// Two identities: one whose first factors race for making its entity too, and one that is there already.
+async fn newcomer_and_regular(world: &World, service: &str) -> [&'static str; 2] {
+    let regular = [("Identity", "regular-0001")];
+    created(&world.backend().post(&format!("/v2/Services/{service}/Entities"), &regular).await);
+    ["newcomer-0001", "regular-0001"]
+}
+
+fn phone_of(url: &str) -> Phone {
+    Phone::new(Style::Android, url, std::sync::Arc::new(app::SystemClock)).unwrap()
+}
+
+/// Answers a pending challenge `times` times at once, with both answers and at all of these places, where
+/// phones play the same device. Checks that one answer is taken, and returns which.
+async fn race_answers(places: &[(&Phone, &str)], enrolment: &Enrolment, sid: &str, times: usize) -> Answer {
+    let given = [Answer::Approved, Answer::Denied].repeat(times / 2 / places.len());
+    let mut requests = Vec::new();
+    for (phone, url) in places {
+        requests.push(answers(phone, url, enrolment, sid, &given).await);
+    }
+    // One here, one there.
+    let mut here_and_there = Vec::new();
+    while let Some(request) = requests[here_and_there.len() % places.len()].pop() {
+        here_and_there.push(request);
+    }
+    let outcomes = at_once(here_and_there).await;
+    let (taken, refused) = divided(&outcomes);
+    assert_eq!(refused, vec![(403, 60322); times - 1], "taken: {taken:?}");
+    domain::challenges::Answer::from_word(taken[0]["status"].as_str().unwrap()).unwrap()
+}
+
+/// Signed answers to a challenge that is pending.
+async fn answers(
+    phone: &Phone,
+    url: &str,
+    enrolment: &Enrolment,
+    sid: &str,
+    given: &[Answer],
+) -> Vec<Request> {
+    let shown = phone.challenge(enrolment, sid).await.unwrap();
+    let style = enrolment.style;
+    let request = |answer: &Answer| {
+        let payload = signing::answer(style, enrolment, &shown, *answer).unwrap();
+        let now = app::SystemClock.now();
+        Request::of_phone(url, wire::answer_challenge(style, enrolment, sid, &payload, now))
+    };
+    given.iter().map(request).collect()
+}
+
+/// The first request of a phone that enrols.
+fn enrolment(server: &Server, new: &NewFactor, key: &SigningKey) -> Request {
+    Request::of_phone(server.url(), wire::create_factor(Style::Android, new, &key.public_key_base64()))
+}
+
+/// A request, ready to be sent over a connection of its own.
+struct Request {
+    host: String,
+    bytes: Vec<u8>,
+}
+
+impl Request {
+    fn of_phone(url: &str, request: WireRequest) -> Self {
+        let body = request.body.unwrap_or_default();
+        let (method, path) = (request.method.as_str(), &request.path_and_query);
+        Self::new(url, method, path, request.authorization.expose(), &body)
+    }
+
+    fn of_backend(server: &Server, method: &str, path: &str, form: &[(&str, &str)]) -> Self {
+        let account = STANDARD.encode(format!("{}:{}", server.account_sid(), server.auth_token()));
+        // A query string is encoded just as a form is.
+        let form = Url::parse_with_params("form:", form).unwrap();
+        let body = form.query().unwrap_or_default();
+        Self::new(server.url(), method, path, &format!("Basic {account}"), body)
+    }
+
+    fn new(url: &str, method: &str, path: &str, authorization: &str, body: &str) -> Self {
+        let host = url.strip_prefix("http://").unwrap().to_owned();
+        let text = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: {authorization}\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\
+             Connection: close\r\n\r\n{body}",
+            body.len()
+        );
+        Self { host, bytes: text.into_bytes() }
+    }
+}
+
+/// The body of a success, `Null` where it is empty; else status and code of the refusal.
+type Outcome = Result<Value, (u16, i64)>;
+
+/// Sends all of these at the same time, and returns what came of each, in their order.
+async fn at_once(requests: Vec<Request>) -> Vec<Outcome> {
+    let mut waiting = Vec::new();
+    for request in requests {
+        let mut stream = TcpStream::connect(&request.host).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let (last, before) = request.bytes.split_last().unwrap();
+        stream.write_all(before).await.unwrap();
+        waiting.push((stream, *last));
+    }
+    for (stream, last) in &mut waiting {
+        stream.write_all(&[*last]).await.unwrap();
+    }
+    let mut outcomes = Vec::new();
+    for (mut stream, _) in waiting {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        outcomes.push(outcome(&answer));
+    }
+    outcomes
+}
+
+fn outcome(answer: &str) -> Outcome {
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer:?}"));
+    let status: u16 = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let body = if body.is_empty() { Value::Null } else { serde_json::from_str(body).unwrap() };
+    if status < 300 { Ok(body) } else { Err((status, body["code"].as_i64().unwrap())) }
+}
+
+fn divided(outcomes: &[Outcome]) -> (Vec<Value>, Vec<(u16, i64)>) {
+    let made = outcomes.iter().filter_map(|outcome| outcome.clone().ok()).collect();
+    let refused = outcomes.iter().filter_map(|outcome| outcome.clone().err()).collect();
+    (made, refused)
+}
+
+/// The SIDs of an entity's factors.
+async fn factors(backend: &Http, service: &str, identity: &str) -> Vec<String> {
+    sids(&backend.get(&format!("{}/Factors", entity(service, identity)), &[]).await.json()["factors"])
+}
+
+fn sids(list: &Value) -> Vec<String> {
+    list.as_array().unwrap().iter().map(sid_of).collect()
+}
+
+fn sid_of(body: &Value) -> String {
+    body["sid"].as_str().unwrap().to_owned()
+}
+
+fn sorted(sids: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut sids: Vec<_> = sids.into_iter().collect();
+    sids.sort();
+    sids
+}

@@ -1,0 +1,639 @@
+//! The two sequences of Verify Push, register and verify, as a backend and a phone go through them, and
+//! the turns that they can take.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use app::SystemClock;
+use device::{Answer, Enrolment, Error, ListRequest, NewFactor, Phone, Platform, SigningKey, Status, Style};
+use domain::{Clock, Timestamp};
+use harness::{Auth, Http, Reply, wait_until};
+use serde_json::{Value, json};
+
+use crate::world::{World, assert_error, created, entity, on_every_database, signed_in};
+
+const STYLES: [Style; 2] = [Style::Android, Style::Ios];
+
+/// What the backend sees of a challenge.
+async fn seen(world: &World, enrolment: &Enrolment, sid: &str) -> Value {
+    let reply = world.backend().get(&challenge_path(enrolment, sid), &[]).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    reply.json()
+}
+
+fn challenge_path(enrolment: &Enrolment, sid: &str) -> String {
+    format!("{}/Challenges/{sid}", entity(&enrolment.service_sid, &enrolment.identity))
+}
+
+fn factor_path(enrolment: &Enrolment) -> String {
+    format!("{}/Factors/{}", entity(&enrolment.service_sid, &enrolment.identity), enrolment.factor_sid)
+}
+
+fn sid(challenge: &Value) -> &str {
+    challenge["sid"].as_str().unwrap()
+}
+
+/// The SIDs of what waits for the phone's answer.
+async fn pending(phone: &Phone, enrolment: &Enrolment) -> Vec<String> {
+    let list = phone.pending(enrolment).await.unwrap();
+    list.challenges.into_iter().map(|challenge| challenge.sid).collect()
+}
+
+/// The SIDs of the entity's challenges with this status, as the backend lists them.
+async fn listed(world: &World, enrolment: &Enrolment, status: &str) -> Vec<String> {
+    let path = format!("{}/Challenges", entity(&enrolment.service_sid, &enrolment.identity));
+    let list = world.backend().get(&path, &[("Status", status)]).await.json();
+    list["challenges"].as_array().unwrap().iter().map(|challenge| sid(challenge).to_owned()).collect()
+}
+
+/// How the phone signs in at this moment.
+fn as_device(style: Style, enrolment: &Enrolment) -> Auth {
+    signed_in(device::signing::device_token(style, enrolment, SystemClock.now()))
+}
+
+/// Checks that the phone was refused with this status and code.
+#[track_caller]
+fn assert_refused<T: std::fmt::Debug>(outcome: Result<T, Error>, status: u16, code: i64) {
+    match outcome {
+        Err(Error::Api { status: s, code: c, .. }) => assert_eq!((s, c), (status, code)),
+        other => panic!("{other:?} instead of a refusal"),
+    }
+}
+
+on_every_database! {
+    async fn a_phone_enrols_and_approves(world: World) {
+        let backend = world.backend();
+        let service = world.service().await;
+        for (style, identity) in STYLES.into_iter().zip(["user-0001", "user-0002"]) {
+            let phone = world.phone(style);
+            let new = world.new_factor(&service, identity).await;
+            assert_error(&backend.get(&entity(&service, identity), &[]).await, 404, 20404);
+
+            let mut enrolment = phone.create_factor(&new).await.unwrap();
+            let factor = backend.get(&factor_path(&enrolment), &[]).await.json();
+            assert_eq!(factor["status"], "unverified");
+            assert_eq!(factor["config"]["sdk_version"], style.sdk_version());
+            assert_eq!(factor["config"]["app_id"], "com.example.app");
+            assert_eq!(backend.get(&entity(&service, identity), &[]).await.status, 200, "made with it");
+            let form = [("FactorSid", enrolment.factor_sid.as_str()), ("Details.Message", "Too early")];
+            let list = format!("{}/Challenges", entity(&service, identity));
+            assert_error(&backend.post(&list, &form).await, 403, 60318);
+
+            phone.verify_factor(&mut enrolment).await.unwrap();
+            let factor = backend.get(&factor_path(&enrolment), &[]).await.json();
+            assert_eq!(factor["status"], "verified");
+            phone.verify_factor(&mut enrolment).await.unwrap();
+            assert_eq!(backend.get(&factor_path(&enrolment), &[]).await.json(), factor, "nothing new");
+
+            let question = [
+                ("Details.Message", "Pay 7 € to “Owls / Söhne”?\nReally?"),
+                ("FactorSid", enrolment.factor_sid.as_str()),
+                ("Details.Fields", r#"{"label":"IBAN","value":"DE00 0000/1"}"#),
+                ("Details.Fields", r#"{"label":"Größe","value":"a\"b\\c 🦉"}"#),
+                ("HiddenDetails", r#"{"txn":"https://owl.test/7?a=b&c=d"}"#),
+            ];
+            let challenge = created(&backend.post(&list, &question).await);
+            let waiting = phone.pending(&enrolment).await.unwrap().challenges;
+            assert_eq!(waiting.len(), 1);
+            assert_eq!((waiting[0].sid.as_str(), waiting[0].status), (sid(&challenge), Status::Pending));
+            assert_eq!(waiting[0].message, "Pay 7 € to “Owls / Söhne”?\nReally?");
+            let fields = [("IBAN", "DE00 0000/1"), ("Größe", "a\"b\\c 🦉")];
+            assert_eq!(waiting[0].fields, fields.map(|(label, value)| (label.to_owned(), value.to_owned())));
+            let hidden = BTreeMap::from([("txn".to_owned(), "https://owl.test/7?a=b&c=d".to_owned())]);
+            assert_eq!(waiting[0].hidden_details, Some(hidden));
+
+            let answered = phone.answer(&enrolment, sid(&challenge), Answer::Approved).await.unwrap();
+            assert_eq!(answered.status, Status::Approved);
+            assert!(pending(&phone, &enrolment).await.is_empty());
+            let approved = seen(&world, &enrolment, sid(&challenge)).await;
+            assert_eq!(approved["status"], "approved");
+            assert_eq!(approved["responded_reason"], "none");
+            assert!(approved["date_responded"].is_string());
+            for key in ["details", "hidden_details", "expiration_date", "date_created"] {
+                assert_eq!(approved[key], challenge[key], "{key}");
+            }
+            assert_eq!(listed(&world, &enrolment, "approved").await, [sid(&challenge)]);
+        }
+    }
+}
+
+on_every_database! {
+    async fn a_phone_denies(world: World) {
+        let service = world.service().await;
+        for (style, identity) in STYLES.into_iter().zip(["user-0001", "user-0002"]) {
+            let (phone, enrolment) = world.enrolled(style, &service, identity).await;
+            let challenge = world.challenge(&enrolment, &[]).await;
+            let answered = phone.answer(&enrolment, sid(&challenge), Answer::Denied).await.unwrap();
+            assert_eq!(answered.status, Status::Denied);
+            let denied = seen(&world, &enrolment, sid(&challenge)).await;
+            assert_eq!((&denied["status"], &denied["responded_reason"]), (&json!("denied"), &json!("none")));
+            assert!(denied["date_responded"].is_string());
+            assert_eq!(listed(&world, &enrolment, "denied").await, [sid(&challenge)]);
+            assert!(listed(&world, &enrolment, "approved").await.is_empty());
+        }
+    }
+}
+
+on_every_database! {
+    async fn an_answer_is_the_last_word(world: World) {
+        let service = world.service().await;
+        for (first, then) in [
+            (Answer::Approved, Answer::Denied),
+            (Answer::Denied, Answer::Approved),
+            (Answer::Denied, Answer::Denied),
+        ] {
+            let identity = format!("user-{}-{}", first.as_str(), then.as_str());
+            let (phone, enrolment) = world.enrolled(Style::Android, &service, &identity).await;
+            let challenge = world.challenge(&enrolment, &[]).await;
+            let fetched = phone.challenge(&enrolment, sid(&challenge)).await.unwrap();
+            phone.respond(&enrolment, &fetched, first).await.unwrap();
+            let after = seen(&world, &enrolment, sid(&challenge)).await;
+            assert_eq!(after["status"], first.as_str());
+            assert_refused(phone.respond(&enrolment, &fetched, then).await, 403, 60322);
+            assert_eq!(seen(&world, &enrolment, sid(&challenge)).await, after);
+            assert!(matches!(
+                phone.answer(&enrolment, sid(&challenge), then).await,
+                Err(Error::NotPending(_))
+            ));
+        }
+    }
+}
+
+on_every_database! {
+    async fn a_challenge_that_nobody_answers_expires(world: World) {
+        let service = world.service().await;
+        let (phone, enrolment) = world.enrolled(Style::Ios, &service, "user-0001").await;
+        let until = SystemClock.now().plus_seconds(5).to_string();
+        let challenge = world.challenge(&enrolment, &[("ExpirationDate", &until)]).await;
+        assert_eq!(challenge["expiration_date"], until);
+        let lasting = world.challenge(&enrolment, &[]).await;
+        let fetched = phone.challenge(&enrolment, sid(&challenge)).await.unwrap();
+        assert_eq!(fetched.status, Status::Pending);
+
+        let expired = wait_until("the challenge expires", Duration::from_secs(30), async || {
+            let challenge = seen(&world, &enrolment, sid(&challenge)).await;
+            (challenge["status"] == "expired").then_some(challenge)
+        })
+        .await;
+        assert!(SystemClock.now().to_string() >= until, "not a second too early");
+        assert_eq!(expired["date_responded"], Value::Null);
+        assert_eq!(expired["expiration_date"], challenge["expiration_date"]);
+        assert_eq!(pending(&phone, &enrolment).await, [sid(&lasting)]);
+        assert_eq!(listed(&world, &enrolment, "pending").await, [sid(&lasting)]);
+        assert_eq!(listed(&world, &enrolment, "expired").await, [sid(&challenge)]);
+
+        assert_refused(phone.respond(&enrolment, &fetched, Answer::Approved).await, 403, 60323);
+        assert_eq!(seen(&world, &enrolment, sid(&challenge)).await["status"], "expired");
+        let shown = phone.challenge(&enrolment, sid(&challenge)).await.unwrap();
+        assert_eq!(shown.status, Status::Expired);
+        phone.answer(&enrolment, sid(&lasting), Answer::Approved).await.unwrap();
+    }
+}
+
+on_every_database! {
+    async fn challenges_that_wait_side_by_side_are_answered_each_for_itself(world: World) {
+        let service = world.service().await;
+        let (phone, enrolment) = world.enrolled(Style::Android, &service, "user-0001").await;
+        let mut made = Vec::new();
+        for _ in 0..3 {
+            made.push(sid(&world.challenge(&enrolment, &[]).await).to_owned());
+        }
+        let newest_first: Vec<_> = made.iter().rev().cloned().collect();
+        assert_eq!(pending(&phone, &enrolment).await, newest_first);
+
+        phone.answer(&enrolment, &made[1], Answer::Approved).await.unwrap();
+        assert_eq!(pending(&phone, &enrolment).await, [made[2].clone(), made[0].clone()]);
+        phone.answer(&enrolment, &made[0], Answer::Denied).await.unwrap();
+        assert_eq!(pending(&phone, &enrolment).await, [made[2].clone()]);
+        for (sid, status) in made.iter().zip(["denied", "approved", "pending"]) {
+            assert_eq!(seen(&world, &enrolment, sid).await["status"], status);
+        }
+    }
+}
+
+on_every_database! {
+    async fn phones_of_one_person_are_asked_each_for_itself(world: World) {
+        let service = world.service().await;
+        let (android, first) = world.enrolled(Style::Android, &service, "user-0001").await;
+        let (ios, second) = world.enrolled(Style::Ios, &service, "user-0001").await;
+        let (one, other) = (world.challenge(&first, &[]).await, world.challenge(&second, &[]).await);
+        assert_eq!(pending(&android, &first).await, [sid(&one)]);
+        assert_eq!(pending(&ios, &second).await, [sid(&other)]);
+        assert_refused(android.challenge(&first, sid(&other)).await, 404, 20404);
+        assert_refused(ios.challenge(&second, sid(&one)).await, 404, 20404);
+        ios.answer(&second, sid(&other), Answer::Approved).await.unwrap();
+        assert_eq!(seen(&world, &first, sid(&one)).await["status"], "pending");
+        assert_eq!(listed(&world, &first, "pending").await, [sid(&one)]);
+    }
+}
+
+on_every_database! {
+    async fn metadata_comes_back_as_it_was_given(world: World) {
+        let backend = world.backend();
+        let service = world.service().await;
+        for (style, identity) in STYLES.into_iter().zip(["user-0001", "user-0002"]) {
+            let pairs = [("os", "Android / iOS"), ("quote", "\"\\\n"), ("ü", "🦉"), ("empty", "")];
+            let metadata: BTreeMap<_, _> =
+                pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            let new = NewFactor {
+                metadata: Some(metadata.clone()),
+                ..world.new_factor(&service, identity).await
+            };
+            let phone = world.phone(style);
+            let enrolment = phone.enroll(&new).await.unwrap();
+            let factor = backend.get(&factor_path(&enrolment), &[]).await.json();
+            assert_eq!(factor["metadata"], json!(metadata));
+
+            let challenge = world.challenge(&enrolment, &[]).await;
+            let path = challenge_path(&enrolment, sid(&challenge));
+            let device = Http::new(world.server.url()).auth(as_device(style, &enrolment));
+            let noted = device.post(&path, &[("Metadata", r#"{"seen":"at home"}"#)]).await;
+            assert_eq!((noted.status, &noted.json()["metadata"]), (200, &json!({ "seen": "at home" })));
+            assert_eq!(noted.json()["status"], "pending");
+            phone.answer(&enrolment, sid(&challenge), Answer::Approved).await.unwrap();
+            let answered = seen(&world, &enrolment, sid(&challenge)).await;
+            assert_eq!(answered["metadata"], json!({ "seen": "at home" }), "kept by the answer");
+        }
+    }
+}
+
+on_every_database! {
+    async fn challenges_carry_a_date_while_the_service_wants_it(world: World) {
+        let backend = world.backend();
+        let service = world.service().await;
+        let include = async |wanted: &str| {
+            let form = [("Push.IncludeDate", wanted)];
+            assert_eq!(backend.post(&format!("/v2/Services/{service}"), &form).await.status, 200);
+        };
+        for (style, identity) in STYLES.into_iter().zip(["user-0001", "user-0002"]) {
+            let (phone, enrolment) = world.enrolled(style, &service, identity).await;
+            include("true").await;
+            let dated = world.challenge(&enrolment, &[]).await;
+            assert_eq!(dated["details"]["date"], dated["date_created"]);
+            include("false").await;
+            let undated = world.challenge(&enrolment, &[]).await;
+            assert!(undated["details"].get("date").is_none(), "left out, since Android can't read a null");
+
+            for (challenge, has_date) in [(&dated, true), (&undated, false)] {
+                let shown = phone.challenge(&enrolment, sid(challenge)).await.unwrap();
+                assert_eq!(shown.date.is_some(), has_date);
+                // The date is among what is signed, whatever the service wants by now.
+                phone.answer(&enrolment, sid(challenge), Answer::Approved).await.unwrap();
+                assert_eq!(seen(&world, &enrolment, sid(challenge)).await["details"], challenge["details"]);
+            }
+        }
+    }
+}
+
+on_every_database! {
+    async fn a_phone_keeps_its_name_and_its_push_address_up_to_date(world: World) {
+        let backend = world.backend();
+        let service = world.service().await;
+        for (style, platform) in [(Style::Android, Platform::Fcm), (Style::Ios, Platform::Apn)] {
+            let identity = format!("user-{style}");
+            let (phone, mut enrolment) = world.enrolled(style, &service, &identity).await;
+            let before = backend.get(&factor_path(&enrolment), &[]).await.json();
+            assert_eq!(before["config"]["notification_platform"], "none");
+            for (name, notification, shown) in [
+                ("Phone", Some("token one"), (platform.as_str(), json!("token one"))),
+                ("Jo's phone & co = 100%", Some("t/2+=:&"), (platform.as_str(), json!("t/2+=:&"))),
+                ("Jöś 🦉", Some(""), ("none", Value::Null)),
+                ("Jo", None, ("none", Value::Null)),
+            ] {
+                enrolment.friendly_name = name.to_owned();
+                let notification = notification.map(|token| (platform, token.to_owned()));
+                phone.update_factor(&mut enrolment, notification).await.unwrap();
+                let after = backend.get(&factor_path(&enrolment), &[]).await.json();
+                // iOS leaves an ampersand as it is, and so loses what follows it.
+                let arrived = if style == Style::Ios { name.split('&').next().unwrap() } else { name };
+                let mut expected = before.clone();
+                expected["friendly_name"] = arrived.into();
+                expected["date_updated"] = after["date_updated"].clone();
+                expected["config"]["notification_platform"] = shown.0.into();
+                expected["config"]["notification_token"] = shown.1;
+                if style == Style::Android || !name.contains('&') {
+                    assert_eq!(after, expected, "{name}");
+                } else {
+                    assert_eq!(after["friendly_name"], arrived);
+                }
+            }
+            let challenge = world.challenge(&enrolment, &[]).await;
+            phone.answer(&enrolment, sid(&challenge), Answer::Approved).await.unwrap();
+        }
+    }
+}
+
+on_every_database! {
+    async fn a_phone_that_leaves_is_signed_out_and_its_challenges_are_over(world: World) {
+        let backend = world.backend();
+        let service = world.service().await;
+        for (style, by_phone) in [(Style::Android, true), (Style::Ios, true), (Style::Android, false)] {
+            let identity = format!("user-{style}-{by_phone}");
+            let (phone, enrolment) = world.enrolled(style, &service, &identity).await;
+            let (other, staying) = world.enrolled(style, &service, &identity).await;
+            let approved = world.challenge(&enrolment, &[]).await;
+            phone.answer(&enrolment, sid(&approved), Answer::Approved).await.unwrap();
+            let approved = seen(&world, &enrolment, sid(&approved)).await;
+            let open = world.challenge(&enrolment, &[]).await;
+            let fetched = phone.challenge(&enrolment, sid(&open)).await.unwrap();
+            let payload = device::signing::answer(style, &enrolment, &fetched, Answer::Approved).unwrap();
+            let others = world.challenge(&staying, &[]).await;
+
+            if by_phone {
+                phone.delete_factor(&enrolment).await.unwrap();
+            } else {
+                assert_eq!(backend.delete(&factor_path(&enrolment), &[]).await.status, 204);
+            }
+            assert_error(&backend.get(&factor_path(&enrolment), &[]).await, 404, 20404);
+
+            // The phone is nobody any more, whatever it asks for.
+            let device = Http::new(world.server.url()).auth(as_device(style, &enrolment));
+            let path = challenge_path(&enrolment, sid(&open));
+            for reply in [
+                device.get(&factor_path(&enrolment), &[]).await,
+                device.get(&path, &[]).await,
+                device.get(&format!("{}/Challenges", entity(&service, &identity)), &[]).await,
+                device.post(&path, &[("AuthPayload", &payload)]).await,
+                device.post(&factor_path(&enrolment), &[("FriendlyName", "Back")]).await,
+            ] {
+                assert_error(&reply, 401, 20003);
+            }
+            phone.delete_factor(&enrolment).await.unwrap();
+
+            // The open challenge is over, and its answer comes too late, whoever carries it.
+            let expired = seen(&world, &enrolment, sid(&open)).await;
+            assert_eq!(expired["status"], "expired");
+            assert_eq!(expired["date_responded"], Value::Null);
+            for key in ["details", "expiration_date", "factor_sid", "date_created"] {
+                assert_eq!(expired[key], open[key], "{key}");
+            }
+            assert_error(&backend.post(&path, &[("AuthPayload", &payload)]).await, 403, 60323);
+            assert_eq!(seen(&world, &enrolment, sid(&open)).await, expired);
+            assert_eq!(listed(&world, &enrolment, "expired").await, [sid(&open)]);
+            assert_eq!(listed(&world, &enrolment, "pending").await, [sid(&others)]);
+
+            // What was answered stays answered, and others are asked on.
+            assert_eq!(seen(&world, &enrolment, sid(&approved)).await, approved);
+            other.answer(&staying, sid(&others), Answer::Denied).await.unwrap();
+            let form = [("FactorSid", enrolment.factor_sid.as_str()), ("Details.Message", "Still there?")];
+            let list = format!("{}/Challenges", entity(&service, &identity));
+            assert_error(&backend.post(&list, &form).await, 404, 20404);
+        }
+    }
+}
+
+on_every_database! {
+    async fn an_entity_takes_everything_with_it(world: World) {
+        let backend = world.backend();
+        let service = world.service().await;
+        let (phone, enrolment) = world.enrolled(Style::Android, &service, "user-0001").await;
+        let (neighbour, staying) = world.enrolled(Style::Ios, &service, "user-0002").await;
+        let challenge = world.challenge(&enrolment, &[]).await;
+        let others = world.challenge(&staying, &[]).await;
+        let path = entity(&service, "user-0001");
+        let before = backend.get(&path, &[]).await.json();
+
+        assert_eq!(backend.delete(&path, &[]).await.status, 204);
+        let gone = [
+            path.clone(),
+            format!("{path}/Factors"),
+            format!("{path}/Challenges"),
+            factor_path(&enrolment),
+            challenge_path(&enrolment, sid(&challenge)),
+        ];
+        for path in &gone {
+            assert_error(&backend.get(path, &[]).await, 404, 20404);
+        }
+        assert_refused(phone.pending(&enrolment).await, 401, 20003);
+
+        // Somebody of the same name is somebody else.
+        let list = format!("/v2/Services/{service}/Entities");
+        let again = created(&backend.post(&list, &[("Identity", "user-0001")]).await);
+        assert_ne!(again["sid"], before["sid"]);
+        let empty = backend.get(&format!("{path}/Challenges"), &[]).await.json();
+        assert_eq!(empty["challenges"], json!([]));
+        for path in &gone[3..] {
+            assert_error(&backend.get(path, &[]).await, 404, 20404);
+        }
+        assert_refused(phone.pending(&enrolment).await, 401, 20003);
+        neighbour.answer(&staying, sid(&others), Answer::Approved).await.unwrap();
+    }
+}
+
+on_every_database! {
+    async fn a_service_takes_everything_with_it(world: World) {
+        let backend = world.backend();
+        let (service, other) = (world.service().await, world.service().await);
+        let (phone, enrolment) = world.enrolled(Style::Android, &service, "user-0001").await;
+        let (neighbour, staying) = world.enrolled(Style::Ios, &other, "user-0001").await;
+        let challenge = world.challenge(&enrolment, &[]).await;
+        let others = world.challenge(&staying, &[]).await;
+        let tokens = format!("/v2/Services/{service}/AccessTokens");
+        let form = [("Identity", "user-0001"), ("FactorType", "push")];
+        let token = created(&backend.post(&tokens, &form).await);
+        let unspent = world.new_factor(&service, "user-0009").await;
+
+        assert_eq!(backend.delete(&format!("/v2/Services/{service}"), &[]).await.status, 204);
+        let path = entity(&service, "user-0001");
+        for path in [
+            format!("/v2/Services/{service}"),
+            format!("/v2/Services/{service}/Entities"),
+            format!("{tokens}/{}", sid(&token)),
+            path.clone(),
+            format!("{path}/Factors"),
+            format!("{path}/Challenges"),
+            factor_path(&enrolment),
+            challenge_path(&enrolment, sid(&challenge)),
+        ] {
+            assert_error(&backend.get(&path, &[]).await, 404, 20404);
+        }
+        for path in [tokens, format!("/v2/Services/{service}/Entities")] {
+            assert_error(&backend.post(&path, &form).await, 404, 20404);
+        }
+        assert_refused(phone.pending(&enrolment).await, 401, 20003);
+        assert_refused(phone.create_factor(&unspent).await, 404, 20404);
+        neighbour.answer(&staying, sid(&others), Answer::Approved).await.unwrap();
+        let services = backend.get("/v2/Services", &[]).await.json();
+        assert_eq!(services["services"].as_array().unwrap().len(), 1);
+    }
+}
+
+/// POSTs what a phone does that enrols with this key, and returns the reply.
+async fn enrol(world: &World, new: &NewFactor, key: &SigningKey, name: &str) -> Reply {
+    let public_key = key.public_key_base64();
+    let form = [
+        ("FriendlyName", name),
+        ("FactorType", "push"),
+        ("Binding.PublicKey", &public_key),
+        ("Binding.Alg", "ES256"),
+        ("Config.AppId", "com.example.app"),
+        ("Config.NotificationPlatform", "none"),
+    ];
+    let client = Http::new(world.server.url()).auth(signed_in(new.access_token.expose()));
+    client.post(&format!("{}/Factors", entity(&new.service_sid, &new.identity)), &form).await
+}
+
+on_every_database! {
+    async fn an_access_token_enrols_one_phone_which_may_repeat_itself_until_it_is_verified(world: World) {
+        let backend = world.backend();
+        let service = world.service().await;
+        let new = world.new_factor(&service, "user-0001").await;
+        let (key, other_key) = (SigningKey::generate(), SigningKey::generate());
+        let made = enrol(&world, &new, &key, "Phone").await;
+        let body = created(&made);
+
+        // The phone lost the answer: it asks again and gets the same one.
+        for name in ["Phone", "Phone", "Another name"] {
+            assert_eq!(created(&enrol(&world, &new, &key, name).await), body);
+        }
+        assert_error(&enrol(&world, &new, &other_key, "Phone").await, 401, 20003);
+        let factors = backend.get(&format!("{}/Factors", entity(&service, "user-0001")), &[]).await.json();
+        assert_eq!(factors["factors"].as_array().unwrap().len(), 1);
+
+        // Now the phone that repeated itself goes on, and with that the token is of no use to anybody.
+        let phone = world.phone(Style::Android);
+        let mut enrolment = phone.create_factor_with(&new, key.clone()).await.unwrap();
+        assert_eq!(enrolment.factor_sid, body["sid"].as_str().unwrap());
+        phone.verify_factor(&mut enrolment).await.unwrap();
+        let before = world.everything().await;
+        for key in [&key, &other_key] {
+            assert_error(&enrol(&world, &new, key, "Phone").await, 401, 20003);
+        }
+
+        // Nor does it come back to life when its factor, or all there was, is gone.
+        assert_eq!(world.everything().await, before);
+        assert_eq!(backend.delete(&factor_path(&enrolment), &[]).await.status, 204);
+        let before = world.everything().await;
+        for key in [&key, &other_key] {
+            assert_error(&enrol(&world, &new, key, "Phone").await, 401, 20003);
+        }
+        assert_eq!(world.everything().await, before);
+        assert_eq!(backend.delete(&entity(&service, "user-0001"), &[]).await.status, 204);
+        let before = world.everything().await;
+        assert_error(&enrol(&world, &new, &key, "Phone").await, 401, 20003);
+        assert_eq!(world.everything().await, before, "not even an entity was made by that");
+    }
+}
+
+on_every_database! {
+    async fn an_access_token_can_be_fetched_until_it_is_spent(world: World) {
+        let backend = world.backend();
+        let service = world.service().await;
+        let form = [("Identity", "user-0001"), ("FactorType", "push"), ("FactorFriendlyName", "Jo's phone")];
+        let made = created(&backend.post(&format!("/v2/Services/{service}/AccessTokens"), &form).await);
+        let path = format!("/v2/Services/{service}/AccessTokens/{}", sid(&made));
+        for _ in 0..2 {
+            let fetched = backend.get(&path, &[]).await;
+            assert_eq!((fetched.status, fetched.json()), (200, made.clone()), "the very same, text included");
+        }
+        let new = NewFactor {
+            access_token: domain::Secret::new(made["token"].as_str().unwrap().to_owned()),
+            ..world.new_factor(&service, "user-0001").await
+        };
+        // What is refused does not spend it.
+        assert_error(&enrol(&world, &new, &SigningKey::generate(), &"x".repeat(65)).await, 400, 60306);
+        assert_eq!(backend.get(&path, &[]).await.json(), made);
+        world.phone(Style::Ios).enroll(&new).await.unwrap();
+        assert_error(&backend.get(&path, &[]).await, 404, 20404);
+    }
+}
+
+/// Tokens live for a minute at least, and so does this test.
+#[tokio::test]
+#[ignore = "takes a minute"]
+async fn an_access_token_is_of_no_use_once_it_has_expired() {
+    let world = World::ephemeral();
+    let backend = world.backend();
+    let service = world.service().await;
+    let form = [("Identity", "user-0001"), ("FactorType", "push"), ("Ttl", "60")];
+    let made = created(&backend.post(&format!("/v2/Services/{service}/AccessTokens"), &form).await);
+    let new = NewFactor {
+        access_token: domain::Secret::new(made["token"].as_str().unwrap().to_owned()),
+        ..world.new_factor(&service, "user-0001").await
+    };
+    let path = format!("/v2/Services/{service}/AccessTokens/{}", sid(&made));
+    let gone = wait_until("the token expires", Duration::from_secs(90), async || {
+        let reply = backend.get(&path, &[]).await;
+        (reply.status != 200).then_some(reply)
+    })
+    .await;
+    assert_error(&gone, 404, 20404);
+    assert_error(&enrol(&world, &new, &SigningKey::generate(), "Phone").await, 401, 20003);
+    assert_error(&backend.get(&entity(&service, "user-0001"), &[]).await, 404, 20404);
+}
+
+/// A clock that is wrong by so many seconds.
+struct WrongBy(i64);
+
+impl Clock for WrongBy {
+    fn now(&self) -> Timestamp {
+        SystemClock.now().plus_seconds(self.0)
+    }
+}
+
+on_every_database! {
+    async fn a_phone_whose_clock_is_wrong_learns_the_time_from_the_server(world: World) {
+        let service = world.service().await;
+        for style in STYLES {
+            for minutes in [-20, 20, 60 * 24 * 400] {
+                let statuses = Arc::new(Mutex::new(Vec::new()));
+                let seen = Arc::clone(&statuses);
+                let phone = Phone::new(style, world.server.url(), Arc::new(WrongBy(minutes * 60)))
+                    .unwrap()
+                    .observed_by(Arc::new(move |exchange| {
+                        seen.lock().unwrap().push(exchange.response.status);
+                    }));
+                let new = world.new_factor(&service, &format!("user-{style}-{minutes}")).await;
+                let enrolment = phone.enroll(&new).await.unwrap();
+                let off = phone.clock_offset() + minutes * 60;
+                assert!((-10..=10).contains(&off), "still wrong by {off} seconds");
+                let challenge = world.challenge(&enrolment, &[]).await;
+                assert_eq!(pending(&phone, &enrolment).await, [sid(&challenge)]);
+                phone.answer(&enrolment, sid(&challenge), Answer::Approved).await.unwrap();
+                let statuses = statuses.lock().unwrap().clone();
+                assert_eq!(statuses, [201, 401, 200, 200, 200, 200, 200], "told once, at its first token");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_a_little_wrong_is_good_enough() {
+    let world = World::ephemeral();
+    let service = world.service().await;
+    for seconds in [-50, 50] {
+        let clock = Arc::new(WrongBy(seconds));
+        let phone = Phone::new(Style::Android, world.server.url(), clock).unwrap();
+        phone.enroll(&world.new_factor(&service, "user-0001").await).await.unwrap();
+        assert_eq!(phone.clock_offset(), 0, "{seconds} seconds needed a second try");
+    }
+}
+
+#[tokio::test]
+async fn a_phone_turns_the_pages_of_its_challenges() {
+    let world = World::ephemeral();
+    let service = world.service().await;
+    for style in STYLES {
+        let (phone, enrolment) = world.enrolled(style, &service, &format!("user-{style}")).await;
+        let mut made = Vec::new();
+        for _ in 0..5 {
+            made.push(sid(&world.challenge(&enrolment, &[]).await).to_owned());
+        }
+        let mut request =
+            ListRequest { status: Some(Status::Pending), page_size: 2, ..ListRequest::default() };
+        let (mut found, mut pages) = (Vec::new(), 0);
+        loop {
+            let list = phone.challenges(&enrolment, &request).await.unwrap();
+            assert_eq!(list.page_size, 2);
+            assert_eq!(list.previous_page_token.is_some(), pages > 0);
+            found.extend(list.challenges.into_iter().map(|challenge| challenge.sid));
+            pages += 1;
+            match list.next_page_token {
+                Some(token) => request.page_token = Some(token),
+                None => break,
+            }
+        }
+        assert_eq!((pages, found), (3, made));
+    }
+}
