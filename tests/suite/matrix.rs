@@ -596,12 +596,9 @@ async fn who_may_not_call_learns_nothing_of_parameters() {
     let stage = Stage::set(&world).await;
     let before = stage.state(&world).await;
     let form = "application/x-www-form-urlencoded";
-    let large = "x".repeat(70_000);
     for (auth, status, code) in [(Auth::None, 401, 20003), (stage.device.auth(), 403, 20403)] {
         let client = client(&world, &auth);
-        for (content_type, body) in
-            [(form, "FriendlyName=%zz"), (form, ""), ("application/json", "{}"), (form, large.as_str())]
-        {
+        for (content_type, body) in [(form, "FriendlyName=%zz"), (form, ""), ("application/json", "{}")] {
             let reply = client.raw_body(SERVICES, content_type, body).await;
             assert_error(&reply, status, code);
         }

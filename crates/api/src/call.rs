@@ -2,35 +2,27 @@
 //!
 //! The only extractor. It works in this order, and stops at the first thing that is wrong: is the
 //! caller who they say (401), may such a caller come here at all (403, by the route table), and only
-//! then what they sent (4xx). So nobody learns anything of parameters without credentials, and no body
-//! is read for a stranger.
+//! then what they sent (4xx). So nobody learns anything of parameters without credentials.
 
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::{Method, header};
 use actix_web::web::{self, Bytes};
-use actix_web::{FromRequest, HttpRequest};
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 use app::{App, Caller, Credentials};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use domain::parameter::Parameter;
 use domain::{AccountSid, Code, EntityPath, Identity, Problem, Secret, ServiceSid};
-use futures_util::StreamExt as _;
 use futures_util::future::LocalBoxFuture;
 
 use crate::base::PublicUrl;
 use crate::error::Error;
 use crate::form::Form;
+use crate::incoming::Body;
 use crate::{Admits, ROUTES};
-
-/// Largest body, in bytes.
-pub(crate) const MAX_BODY: usize = 64 * 1024;
-
-/// How long a body may take to arrive.
-const BODY_PATIENCE: Duration = Duration::from_secs(15);
 
 /// An authorised request: who calls, what they sent, and what it takes to answer.
 pub(crate) struct Call {
@@ -96,14 +88,14 @@ impl FromRequest for Call {
     type Error = Error;
     type Future = LocalBoxFuture<'static, Result<Self, Error>>;
 
-    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let (request, payload) = (request.clone(), payload.take());
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
         Box::pin(async move {
             let app = request.app_data::<web::Data<App>>().ok_or(Code::Internal.into()).map_err(app_error)?;
             let app = Arc::clone(app);
             let caller = authenticate(&app, &request).await?;
             let form = match *request.method() {
-                Method::POST => body(&request, payload).await?,
+                Method::POST => body(&request)?,
                 _ => Form::default(),
             };
             let query = Form::parse_query(request.query_string())?;
@@ -146,11 +138,9 @@ fn credentials(request: &HttpRequest) -> Option<Credentials> {
     Some(Credentials { user: user.to_owned(), password: Secret::new(password.to_owned()) })
 }
 
-/// The parameters of the body.
-async fn body(request: &HttpRequest, payload: Payload) -> Result<Form, Error> {
-    let bytes = tokio::time::timeout(BODY_PATIENCE, read(payload))
-        .await
-        .map_err(|_| Problem::new(Code::RequestTimeout))??;
+/// The parameters of the body, which `envelope.rs` has read.
+fn body(request: &HttpRequest) -> Result<Form, Problem> {
+    let bytes = request.extensions_mut().remove::<Body>().unwrap_or(Ok(Bytes::new()))?;
     let is_form = match request.headers().get(header::CONTENT_TYPE).map(|value| value.to_str()) {
         None => true,
         Some(Ok(text)) => {
@@ -162,18 +152,5 @@ async fn body(request: &HttpRequest, payload: Payload) -> Result<Form, Error> {
     if !bytes.is_empty() && !is_form {
         return Err(Code::UnsupportedMediaType.into());
     }
-    Ok(Form::parse(&bytes)?)
-}
-
-async fn read(mut payload: Payload) -> Result<Bytes, Error> {
-    let mut bytes = web::BytesMut::new();
-    while let Some(chunk) = payload.next().await {
-        // The connection broke or the chunks are malformed: nobody will read the answer.
-        let chunk = chunk.map_err(|_| Problem::new(Code::RequestTimeout))?;
-        if bytes.len() + chunk.len() > MAX_BODY {
-            return Err(Code::PayloadTooLarge.into());
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes.freeze())
+    Form::parse(&bytes)
 }

@@ -12,13 +12,14 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode, header};
 use actix_web::middleware::Next;
-use actix_web::{HttpResponse, ResponseError, web};
+use actix_web::{HttpMessage as _, HttpResponse, ResponseError, web};
 use app::App;
 use domain::{Code, Problem, RequestSid};
 use futures_util::FutureExt as _;
 use tracing::{error, info, warn};
 
 use crate::error::{self, Error};
+use crate::incoming;
 
 /// How long a request may take, waiting and working.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -71,7 +72,7 @@ impl ResponseError for Unanswered {
 
 /// Wraps every request.
 pub(crate) async fn envelope(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let began = Instant::now();
@@ -80,7 +81,11 @@ pub(crate) async fn envelope(
         Some(app) => RequestSid::generate(app.now(), app.entropy()),
         None => RequestSid::generate(domain::Timestamp::from_micros(0), &crypto::SystemEntropy),
     };
-    let outcome = if let Some(code) = refusal(&request) {
+    let refused = refusal(&request);
+    let body = incoming::read(request.take_payload()).await;
+    let is_whole = body.is_ok();
+    request.extensions_mut().insert(body);
+    let outcome = if let Some(code) = refused {
         let response = error::body(&code.into(), None);
         Ok(request.into_response(response))
     } else if method == Method::OPTIONS {
@@ -101,7 +106,7 @@ pub(crate) async fn envelope(
             return Err(failure);
         }
     };
-    if request_is_last(&response) {
+    if !is_whole || request_is_last(&response) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     seal(response.headers_mut(), id);

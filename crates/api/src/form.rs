@@ -93,13 +93,12 @@ impl Form {
         self.optional(name)?.ok_or_else(|| Problem::missing(name))
     }
 
-    /// A parameter that can be given several times, in order; an empty one counts as absent.
+    /// A parameter that can be given several times, in order.
     ///
     /// # Errors
     /// 60306 when one can't be parsed.
     pub fn all<T: Parameter>(&self, name: &str) -> Result<Vec<T>, Problem> {
         self.values(name)
-            .filter(|text| !text.is_empty())
             .map(|text| T::from_parameter(text).map_err(|expected| Problem::invalid(name, &expected)))
             .collect()
     }

@@ -14,6 +14,7 @@ mod error;
 mod factors;
 mod form;
 mod health;
+mod incoming;
 mod list;
 mod services;
 mod unserved;

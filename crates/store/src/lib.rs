@@ -53,7 +53,8 @@ pub use crate::schema::OldSchema;
 use crate::sql::{Connection, Row, Value};
 use crate::writer::Writer;
 
-/// Seconds to wait for a connection, or for another process's lock, before a caller hears 503.
+/// Seconds to wait for a connection, for another process's lock, or for a turn to write, before a caller
+/// hears 503.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Connections to PostgreSQL per process: more than about two per core only add waiting.

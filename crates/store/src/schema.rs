@@ -1,6 +1,7 @@
 //! The migrations: embedded, forward only, the same names on both sides.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqlSafeStr};
@@ -48,26 +49,31 @@ fn migrator(text: fn(&Entry) -> &'static str) -> Migrator {
 
 macro_rules! brought_up {
     ($connection:expr, $text:expr, $old:expr) => {{
+        let migrator = migrator($text);
         // Where the table does not exist yet, nothing was applied.
-        let applied = sqlx::query("SELECT version FROM _sqlx_migrations WHERE success")
+        let rows = sqlx::query("SELECT version, checksum FROM _sqlx_migrations WHERE success")
             .fetch_all(&mut *$connection)
             .await
             .or_else(|error| match error {
                 sqlx::Error::Database(_) => Ok(Vec::new()),
                 other => Err(other),
             })?;
-        let applied: Vec<i64> = applied.iter().map(|row| row.try_get("version")).collect::<Result<_, _>>()?;
-        let missing: Vec<String> = MIGRATIONS
-            .iter()
-            .filter(|(version, ..)| !applied.contains(version))
-            .map(|(_, name, ..)| (*name).to_owned())
-            .collect();
+        let mut applied: HashMap<i64, Vec<u8>> = HashMap::new();
+        for row in &rows {
+            applied.insert(row.try_get("version")?, row.try_get("checksum")?);
+        }
+        let is_missing = |migration: &&Migration| !applied.contains_key(&migration.version);
+        let names = migrator.iter().filter(is_missing).map(|migration| migration.description.to_string());
+        let missing: Vec<String> = names.collect();
         if $old == OldSchema::Refuse && !missing.is_empty() {
             return Err(Error::OldSchema(missing));
         }
         // A role that may not make tables can serve all the same, once somebody else has migrated.
-        if !missing.is_empty() {
-            migrator($text).run_direct(None, &mut *$connection, false).await?;
+        let is_as_applied = |migration: &Migration| {
+            applied.get(&migration.version).is_some_and(|checksum| *checksum == *migration.checksum)
+        };
+        if !migrator.iter().all(is_as_applied) {
+            migrator.run_direct(None, &mut *$connection, false).await?;
         }
         missing
     }};

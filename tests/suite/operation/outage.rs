@@ -1,1 +1,430 @@
-//! PostgreSQL goes away and comes back.
+//! PostgreSQL breaks connections, hangs, goes away, and comes back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use app::SystemClock;
+use device::{Answer, Enrolment, NewFactor, Phone, Style};
+use harness::{Database, Reply};
+use reqwest::Url;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle as Task, spawn_blocking};
+
+use super::*;
+use crate::world::{assert_error, created, entity};
+
+const ACCOUNT: [(&str, &str); 2] = [
+    ("COUNTERSIGN_ACCOUNT_SID", "AC0123456789abcdef0123456789abcdef"),
+    ("COUNTERSIGN_AUTH_TOKEN", "0a1b2c3d4e5f60718293a4b5c6d7e8f9"),
+];
+
+/// A server on PostgreSQL, with a line to it that can be cut, a service, and an enrolled phone.
+struct Stage {
+    server: Serving,
+    line: Line,
+    service: String,
+    phone: Phone,
+    enrolment: Enrolment,
+    database: Arc<Database>,
+    _place: Place,
+}
+
+impl Stage {
+    async fn set(test: &str) -> Option<Self> {
+        let database = harness::postgres_or_skip(test)?;
+        let place = Place::new();
+        let (line, url) = Line::to(&database.url).await;
+        let server = Serving::start(&place.folder, &["--database-url", &url, "--migrate"], &ACCOUNT).await;
+        let backend = server.backend(ACCOUNT[0].1, ACCOUNT[1].1);
+        let service = created(&backend.post("/v2/Services", &[("FriendlyName", "Owl Bank")]).await);
+        let service = service["sid"].as_str().unwrap().to_owned();
+        let form = [("Identity", "outage-0001"), ("FactorType", "push")];
+        let token = created(&backend.post(&format!("/v2/Services/{service}/AccessTokens"), &form).await);
+        let new = NewFactor {
+            service_sid: service.clone(),
+            identity: "outage-0001".to_owned(),
+            access_token: domain::Secret::new(token["token"].as_str().unwrap().to_owned()),
+            friendly_name: "Test phone".to_owned(),
+            notification: None,
+            metadata: None,
+            app_id: "com.example.app".to_owned(),
+        };
+        let phone = Phone::new(Style::Android, &server.url, Arc::new(SystemClock)).unwrap();
+        let enrolment = phone.enroll(&new).await.unwrap();
+        let database = Arc::new(database);
+        Some(Self { server, line, service, phone, enrolment, database, _place: place })
+    }
+
+    fn backend(&self) -> Http {
+        self.server.backend(ACCOUNT[0].1, ACCOUNT[1].1)
+    }
+
+    /// Asks the phone; the SID of the challenge.
+    async fn challenge(&self) -> String {
+        let form = [("FactorSid", self.enrolment.factor_sid.as_str()), ("Details.Message", "Still there?")];
+        let path = format!("{}/Challenges", entity(&self.service, "outage-0001"));
+        created(&self.backend().post(&path, &form).await)["sid"].as_str().unwrap().to_owned()
+    }
+
+    async fn is_ready_again(&self) {
+        wait_until("the server is ready again", PATIENCE, async || {
+            (self.backend().get("/readyz", &[]).await.status == 200).then_some(())
+        })
+        .await;
+    }
+
+    /// Everything works, each thing at the first try, and as many at once as the server has connections.
+    async fn all_is_well(&self) {
+        for _ in 0..2 {
+            let reads: Vec<_> = (0..20)
+                .map(|_| {
+                    let (backend, path) = (self.backend(), entity(&self.service, "outage-0001"));
+                    tokio::spawn(async move { backend.get(&path, &[]).await })
+                })
+                .collect();
+            for read in reads {
+                let reply = read.await.unwrap();
+                assert_eq!(reply.status, 200, "{reply:?}");
+            }
+            for answer in [Answer::Approved, Answer::Denied] {
+                let sid = self.challenge().await;
+                self.phone.answer(&self.enrolment, &sid, answer).await.unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn connections_that_break_under_load_cost_nothing_that_was_acknowledged() {
+    let test = "operation::outage::connections_that_break_under_load_cost_nothing_that_was_acknowledged";
+    let Some(stage) = Stage::set(test).await else { return };
+    let load = Load::on(&stage);
+    for _ in 0..15 {
+        load.goes_on().await;
+        let database = Arc::clone(&stage.database);
+        let broken = spawn_blocking(move || {
+            database.psql(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                 WHERE datname = current_database() AND pid <> pg_backend_pid()",
+            )
+        });
+        assert_ne!(broken.await.unwrap(), "0");
+    }
+    load.goes_on().await;
+    load.check(&stage).await;
+    stage.all_is_well().await;
+    stage.server.stop().await;
+}
+
+#[tokio::test]
+async fn while_the_database_is_away_everybody_is_told_to_try_again() {
+    let test = "operation::outage::while_the_database_is_away_everybody_is_told_to_try_again";
+    let Some(stage) = Stage::set(test).await else { return };
+    let sid = stage.challenge().await;
+    let shown = stage.phone.challenge(&stage.enrolment, &sid).await.unwrap();
+    stage.line.is(State::Cut);
+
+    let backend = stage.backend();
+    let entities = format!("/v2/Services/{}/Entities", stage.service);
+    let stranger = stage.server.backend(ACCOUNT[0].1, "wrong");
+    let (alive, ready, read, write, stranger, device) = tokio::join!(
+        backend.get("/healthz", &[]),
+        backend.get("/readyz", &[]),
+        backend.get(&entities, &[]),
+        backend.post(&entities, &[("Identity", "meanwhile-0001")]),
+        // Who can't be checked is not turned away: a phone takes a 401 for the end of its factor.
+        stranger.get(&entities, &[]),
+        stage.phone.respond(&stage.enrolment, &shown, Answer::Approved),
+    );
+    assert_eq!(alive.status, 200);
+    for reply in [&ready, &read, &write, &stranger] {
+        assert_error(reply, 503, 20503);
+        assert!(reply.header("retry-after").is_some(), "{reply:?}");
+    }
+    assert!(matches!(device, Err(device::Error::Api { status: 503, code: 20503, .. })), "{device:?}");
+
+    stage.line.is(State::Open);
+    stage.is_ready_again().await;
+    let path = format!("{entities}/meanwhile-0001");
+    assert_error(&backend.get(&path, &[]).await, 404, 20404);
+    let answered = stage.phone.answer(&stage.enrolment, &sid, Answer::Denied).await.unwrap();
+    assert_eq!(answered.status.as_str(), "denied");
+    stage.all_is_well().await;
+    stage.server.stop().await;
+}
+
+#[tokio::test]
+async fn a_short_outage_under_load_costs_nothing_that_was_acknowledged() {
+    let test = "operation::outage::a_short_outage_under_load_costs_nothing_that_was_acknowledged";
+    let Some(stage) = Stage::set(test).await else { return };
+    let load = Load::on(&stage);
+    for _ in 0..3 {
+        load.goes_on().await;
+        stage.line.is(State::Cut);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        stage.line.is(State::Open);
+    }
+    load.goes_on().await;
+    load.check(&stage).await;
+    stage.all_is_well().await;
+    stage.server.stop().await;
+}
+
+#[tokio::test]
+async fn a_database_that_hangs_does_not_hang_the_server() {
+    let test = "operation::outage::a_database_that_hangs_does_not_hang_the_server";
+    let Some(stage) = Stage::set(test).await else { return };
+    stage.line.is(State::Stalled);
+
+    // More than there are connections, both ways, by clients with more patience than the server.
+    let client = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build().unwrap();
+    let url = format!("{}/v2/Services/{}/Entities", stage.server.url, stage.service);
+    let requests: Vec<_> = (0..24)
+        .map(|number| {
+            let request = match number % 2 {
+                0 => client.get(&url),
+                _ => client.post(&url).body(format!("Identity=stalled-{number:04}")),
+            };
+            tokio::spawn(request.basic_auth(ACCOUNT[0].1, Some(ACCOUNT[1].1)).send())
+        })
+        .collect();
+    assert_eq!(stage.backend().get("/healthz", &[]).await.status, 200);
+    for request in requests {
+        let reply = request.await.unwrap().unwrap();
+        assert_eq!(reply.status().as_u16(), 503, "{reply:?}");
+        assert!(reply.headers().contains_key("retry-after"), "{reply:?}");
+    }
+
+    stage.line.is(State::Open);
+    stage.is_ready_again().await;
+    stage.all_is_well().await;
+    stage.server.stop().await;
+}
+
+/// Clients that go on and on. Every answer they get is a success or a 503 that says when to come again.
+struct Load {
+    clients: Vec<Task<Kept>>,
+    stop: Arc<AtomicBool>,
+    /// Requests that succeeded.
+    done: Arc<AtomicUsize>,
+    /// Requests that were told to come again.
+    refused: Arc<AtomicUsize>,
+}
+
+/// What was acknowledged to a client.
+#[derive(Default)]
+struct Kept {
+    /// Identities.
+    entities: Vec<String>,
+    /// SIDs and what was answered, if anything was, and whether that is certain.
+    challenges: Vec<(String, Option<(Answer, bool)>)>,
+}
+
+impl Load {
+    fn on(stage: &Stage) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (done, refused) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let clients = (0..6).map(|number| {
+            let phone = Phone::new(Style::Android, &stage.server.url, Arc::new(SystemClock)).unwrap();
+            let client = Client {
+                number,
+                backend: stage.backend(),
+                phone,
+                enrolment: stage.enrolment.clone(),
+                done: Arc::clone(&done),
+                refused: Arc::clone(&refused),
+            };
+            tokio::spawn(client.work(Arc::clone(&stop)))
+        });
+        Self { clients: clients.collect(), stop, done, refused }
+    }
+
+    /// Waits until some more requests have succeeded.
+    async fn goes_on(&self) {
+        let enough = self.done.load(Ordering::Relaxed) + 20;
+        wait_until("requests succeed again", PATIENCE, async || {
+            assert!(!self.clients.iter().any(Task::is_finished), "a client has given up");
+            (self.done.load(Ordering::Relaxed) >= enough).then_some(())
+        })
+        .await;
+    }
+
+    /// Ends the load, and checks that all that was acknowledged is there.
+    async fn check(self, stage: &Stage) {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut kept = Vec::new();
+        for client in self.clients {
+            kept.push(client.await.unwrap());
+        }
+        let [done, refused] = [&self.done, &self.refused].map(|count| count.load(Ordering::Relaxed));
+        println!("{done} requests succeeded, {refused} were told to come again");
+
+        let backend = stage.backend();
+        for client in kept {
+            for identity in client.entities {
+                let reply = backend.get(&entity(&stage.service, &identity), &[]).await;
+                assert_eq!(reply.status, 200, "{reply:?}");
+            }
+            for (sid, answer) in client.challenges {
+                let path = format!("{}/Challenges/{sid}", entity(&stage.service, "outage-0001"));
+                let reply = backend.get(&path, &[]).await;
+                assert_eq!(reply.status, 200, "{reply:?}");
+                let status = reply.json()["status"].as_str().unwrap().to_owned();
+                match answer {
+                    None => assert_eq!(status, "pending"),
+                    Some((answer, true)) => assert_eq!(status, answer.as_str()),
+                    Some((answer, false)) => assert!(["pending", answer.as_str()].contains(&&*status)),
+                }
+            }
+        }
+    }
+}
+
+struct Client {
+    number: usize,
+    backend: Http,
+    phone: Phone,
+    enrolment: Enrolment,
+    done: Arc<AtomicUsize>,
+    refused: Arc<AtomicUsize>,
+}
+
+impl Client {
+    async fn work(self, stop: Arc<AtomicBool>) -> Kept {
+        let service = &self.enrolment.service_sid;
+        let mut kept = Kept::default();
+        for turn in 0.. {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let identity = format!("load-{}-{turn}", self.number);
+            let path = format!("/v2/Services/{service}/Entities");
+            if self.made(&self.backend.post(&path, &[("Identity", &identity)]).await).is_some() {
+                kept.entities.push(identity);
+            }
+
+            let path = format!("{}/Challenges", entity(service, &self.enrolment.identity));
+            let form = [("FactorSid", self.enrolment.factor_sid.as_str()), ("Details.Message", "Hello?")];
+            let Some(sid) = self.made(&self.backend.post(&path, &form).await) else { continue };
+            let answer = if turn % 2 == 0 { Answer::Approved } else { Answer::Denied };
+            let shown = self.phone.challenge(&self.enrolment, &sid).await;
+            kept.challenges.push((
+                sid,
+                match self.heard(shown) {
+                    None => None,
+                    Some(shown) => {
+                        let answered = self.phone.respond(&self.enrolment, &shown, answer).await;
+                        Some((answer, self.heard(answered).is_some()))
+                    }
+                },
+            ));
+        }
+        kept
+    }
+
+    /// The SID of what was made; `None` if the server said to come again.
+    fn made(&self, reply: &Reply) -> Option<String> {
+        if reply.status == 503 {
+            assert_error(reply, 503, 20503);
+            assert!(reply.header("retry-after").is_some(), "{reply:?}");
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        self.done.fetch_add(1, Ordering::Relaxed);
+        created(reply)["sid"].as_str().map(str::to_owned)
+    }
+
+    /// What a phone got; `None` if the server said to come again.
+    fn heard<T>(&self, result: Result<T, device::Error>) -> Option<T> {
+        match result {
+            Err(device::Error::Api { status: 503, code: 20503, .. }) => {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                None
+            }
+            result => {
+                self.done.fetch_add(1, Ordering::Relaxed);
+                Some(result.unwrap())
+            }
+        }
+    }
+}
+
+/// What may become of a line.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum State {
+    /// What is said on one side is heard on the other.
+    Open,
+    /// Nobody hears anything, and nobody knows why.
+    Stalled,
+    /// Connections are broken off, and new ones refused.
+    Cut,
+}
+
+/// The way from the server to its database.
+struct Line(watch::Sender<State>);
+
+impl Line {
+    /// A line to the database of this URL, and the URL at its near end.
+    async fn to(url: &str) -> (Self, String) {
+        let mut url: Url = url.parse().unwrap();
+        let far = (url.host_str().unwrap().to_owned(), url.port().unwrap_or(5432));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = listener.local_addr().unwrap();
+        url.set_host(Some("127.0.0.1")).unwrap();
+        url.set_port(Some(near.port())).unwrap();
+        let (sender, mut state) = watch::channel(State::Open);
+        tokio::spawn(async move {
+            let mut listener = Some(listener);
+            while state.wait_for(|state| *state != State::Cut).await.is_ok() {
+                let listener = match listener.take() {
+                    Some(listener) => listener,
+                    None => TcpListener::bind(near).await.unwrap(),
+                };
+                let mut cut = state.clone();
+                let accept = async {
+                    loop {
+                        let (stream, _) = listener.accept().await.unwrap();
+                        tokio::spawn(connect(stream, far.clone(), state.clone()));
+                    }
+                };
+                tokio::select! {
+                    () = accept => {}
+                    _ = cut.wait_for(|state| *state == State::Cut) => {}
+                }
+            }
+        });
+        (Self(sender), url.into())
+    }
+
+    fn is(&self, state: State) {
+        self.0.send_replace(state);
+    }
+}
+
+/// Carries a connection until one side ends it or the line is cut.
+async fn connect(near: TcpStream, far: (String, u16), mut state: watch::Receiver<State>) {
+    let Ok(far) = TcpStream::connect(far).await else { return };
+    let ((from_near, to_near), (from_far, to_far)) = (near.into_split(), far.into_split());
+    let (there, back) = (state.clone(), state.clone());
+    tokio::select! {
+        () = carry(from_near, to_far, there) => {}
+        () = carry(from_far, to_near, back) => {}
+        _ = state.wait_for(|state| *state == State::Cut) => {}
+    }
+}
+
+async fn carry(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    mut state: watch::Receiver<State>,
+) {
+    let mut bytes = [0; 4096];
+    while let Ok(length @ 1..) = from.read(&mut bytes).await {
+        let is_open = state.wait_for(|state| *state != State::Stalled).await.is_ok();
+        if !is_open || to.write_all(&bytes[..length]).await.is_err() {
+            return;
+        }
+    }
+}

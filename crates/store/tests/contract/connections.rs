@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::Instant;
 
 use domain::Account;
 use futures_util::future::join_all;
@@ -12,7 +13,7 @@ use tokio::sync::Barrier;
 use crate::fixtures::*;
 use crate::places::Place;
 use crate::proxy::Proxy;
-use crate::together::{Gate, at_once};
+use crate::together::{Gate, PATIENCE, at_once};
 
 contract! {
     more_readers_than_connections_take_turns,
@@ -33,7 +34,8 @@ contract! {
     a_connection_that_is_lost_during_a_write_is_met_by_running_again,
     a_connection_that_is_lost_during_a_read_is_met_by_running_again,
     a_connection_that_is_lost_at_the_commit_leaves_the_outcome_unknown,
-    a_database_that_is_away_is_unavailable_until_it_is_back,
+    a_database_that_hangs_up_is_unavailable_until_it_is_back,
+    nobody_waits_long_for_a_database_that_is_away,
 }
 
 /// Kills all connections to this database, and waits until they are gone.
@@ -267,19 +269,40 @@ async fn a_connection_that_is_lost_at_the_commit_leaves_the_outcome_unknown(plac
     assert!(transact!(store, |tx| tx.insert_account(later)).unwrap());
 }
 
-async fn a_database_that_is_away_is_unavailable_until_it_is_back(place: Place) {
+async fn a_database_that_hangs_up_is_unavailable_until_it_is_back(place: Place) {
     let proxy = keep(Proxy::to(place.url()).await);
     let (store, _) = Store::open(&proxy.location, OldSchema::Migrate).await.unwrap();
     let account = account();
     warm_up(&store, 8).await;
-    proxy.go_away().await;
+    proxy.hang_up().await;
     assert_refused!(transact!(store, |tx| tx.insert_account(account)), Error::Unavailable(_));
     assert_refused!(read!(store, |db| db.ping()), Error::Unavailable(_));
     let opened = Store::open(&proxy.location, OldSchema::Migrate).await.map(|_| ());
     assert_refused!(opened, Error::Unavailable(_));
 
-    proxy.come_back();
+    proxy.resume().await;
     read!(store, |db| db.ping()).unwrap();
     assert!(transact!(store, |tx| tx.insert_account(account)).unwrap());
     assert!(has(&store, account).await);
+}
+
+async fn nobody_waits_long_for_a_database_that_is_away(place: Place) {
+    let proxy = keep(Proxy::to(place.url()).await);
+    let (store, _) = Store::open(&proxy.location, OldSchema::Migrate).await.unwrap();
+    warm_up(&store, 8).await;
+    proxy.stop().await;
+    let begun = Instant::now();
+    let writes = (0..20).map(async |_| {
+        let account = account();
+        assert_refused!(transact!(store, |tx| tx.insert_account(account)), Error::Unavailable(_));
+    });
+    let reads = (0..20).map(async |_| assert_refused!(read!(store, |db| db.ping()), Error::Unavailable(_)));
+    tokio::join!(join_all(writes), join_all(reads));
+    assert!(begun.elapsed() < PATIENCE, "the last was refused after {:?}", begun.elapsed());
+
+    // Being refused, they haven't happened, and will not.
+    proxy.resume().await;
+    let later = account();
+    add(&store, [later]).await;
+    assert_same!(read!(store, |db| db.accounts()).unwrap(), [later]);
 }

@@ -41,6 +41,7 @@ pub(crate) async fn assert_list<R: Listed>(rows: &[&R], fetch: impl AsyncFn(Page
             while let Some(next) = pages[pages.len() - 1].next {
                 request.cursor = Some(next);
                 pages.push(fetch(request).await);
+                assert!(pages.len() <= rows.len(), "{order:?}, {size} a page: there is no end");
             }
             let found: Vec<_> = pages.iter().map(positions).collect();
             assert_eq!(found, expected.chunks(size).collect::<Vec<_>>(), "{order:?}, {size} a page");

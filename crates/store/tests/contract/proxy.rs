@@ -1,5 +1,6 @@
 //! A way to PostgreSQL that can be cut.
 
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,35 +9,44 @@ use sqlx::postgres::PgConnectOptions;
 use store::Location;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// Passes on what is said between a store and its database, until told not to.
 pub(crate) struct Proxy {
     /// The database, through the proxy.
     pub(crate) location: Location,
-    away: Arc<AtomicBool>,
     lines: Arc<Mutex<JoinSet<()>>>,
+    hangs_up: Arc<AtomicBool>,
+    port: u16,
+    listening: Mutex<JoinHandle<()>>,
+    server: (String, u16),
 }
 
 impl Proxy {
     pub(crate) async fn to(url: &str) -> Self {
         let options: PgConnectOptions = url.parse().unwrap();
-        let server = (options.get_host().to_owned(), options.get_port());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let separator = if url.contains('?') { '&' } else { '?' };
-        let location = format!("{url}{separator}host=127.0.0.1&port={port}");
         let proxy = Self {
-            location: Location::Postgres(Secret::new(location)),
-            away: Arc::default(),
+            location: Location::Postgres(Secret::new(format!("{url}{separator}host=127.0.0.1&port={port}"))),
             lines: Arc::default(),
+            hangs_up: Arc::default(),
+            port,
+            listening: Mutex::new(tokio::spawn(async {})),
+            server: (options.get_host().to_owned(), options.get_port()),
         };
+        proxy.listen(listener).await;
+        proxy
+    }
 
-        let (away, lines) = (Arc::clone(&proxy.away), Arc::clone(&proxy.lines));
-        tokio::spawn(async move {
+    async fn listen(&self, listener: TcpListener) {
+        let (lines, hangs_up) = (Arc::clone(&self.lines), Arc::clone(&self.hangs_up));
+        let server = self.server.clone();
+        let listen = async move {
             loop {
                 let (mut client, _) = listener.accept().await.unwrap();
-                if away.load(Ordering::Relaxed) {
+                if hangs_up.load(Ordering::Relaxed) {
                     continue;
                 }
                 let server = server.clone();
@@ -46,8 +56,8 @@ impl Proxy {
                     let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
                 });
             }
-        });
-        proxy
+        };
+        *self.listening.lock().await = tokio::spawn(listen);
     }
 
     /// Cuts all connections. There can be new ones.
@@ -55,14 +65,26 @@ impl Proxy {
         self.lines.lock().await.shutdown().await;
     }
 
-    /// Cuts all connections, and refuses new ones.
-    pub(crate) async fn go_away(&self) {
-        self.away.store(true, Ordering::Relaxed);
+    /// Cuts all connections, and takes new ones only to hang up, as a load balancer does whose server is
+    /// away.
+    pub(crate) async fn hang_up(&self) {
+        self.hangs_up.store(true, Ordering::Relaxed);
+        self.cut().await;
+    }
+
+    /// Cuts all connections, and lets new ones be refused, as a machine does whose server is away.
+    pub(crate) async fn stop(&self) {
+        let listening = mem::replace(&mut *self.listening.lock().await, tokio::spawn(async {}));
+        listening.abort();
+        let _ = listening.await;
         self.cut().await;
     }
 
     /// There can be connections again.
-    pub(crate) fn come_back(&self) {
-        self.away.store(false, Ordering::Relaxed);
+    pub(crate) async fn resume(&self) {
+        if self.hangs_up.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        self.listen(TcpListener::bind(("127.0.0.1", self.port)).await.unwrap()).await;
     }
 }

@@ -1,6 +1,7 @@
 //! Things that happen at once, and when exactly.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use store::{Error, Store, Write};
@@ -8,6 +9,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::fixtures::keep;
+
+/// The five seconds for which the store itself waits, and a slow machine on top.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5 + 4);
 
 /// Runs as many tasks at once and returns what each returned.
 pub(crate) async fn at_once<T, F>(count: usize, task: impl Fn(usize) -> F) -> Vec<T>

@@ -1,0 +1,463 @@
+//! Nothing that is anybody's business reaches the log, and no secret lies in the database in the open.
+//!
+//! A story touches every kind of personal and secret value. Each of them is a word of its own that no
+//! encoding changes, so that it is found wherever and however it is repeated.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::{Arc, Mutex};
+
+use app::SystemClock;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use device::{Answer, Enrolment, Exchange, NewFactor, Phone, Platform, Style};
+use domain::Secret;
+use harness::{Auth, Database, Http, Server, Storage};
+
+use crate::world::{BINARY, assert_error, created, entity};
+
+/// What must not be found, with what it is.
+#[derive(Clone, Default)]
+struct Secrets(Arc<Mutex<Vec<(String, String)>>>);
+
+impl Secrets {
+    /// A word that stands for itself, with enough of a number to be found nowhere by accident.
+    fn word(&self, what: &str) -> String {
+        let number = self.0.lock().unwrap().len();
+        let word = format!("{what}x7Q4z{number:03}");
+        self.keep(what, &word);
+        word
+    }
+
+    fn keep(&self, what: &str, secret: &str) {
+        assert!(secret.len() >= 8, "{what} would be found by accident: {secret}");
+        self.0.lock().unwrap().push((what.to_owned(), secret.to_owned()));
+    }
+
+    /// Credentials, as they are and as a header carries them.
+    fn auth(&self, what: &str, user: &str, password: &str) -> Auth {
+        self.keep(what, password);
+        self.keep(what, &STANDARD.encode(format!("{user}:{password}")));
+        Auth::Basic(user.to_owned(), password.to_owned())
+    }
+
+    #[track_caller]
+    fn are_not_in(&self, log: &str) {
+        let known = self.0.lock().unwrap();
+        let told: Vec<_> = known
+            .iter()
+            .filter_map(|(what, secret)| {
+                let line = log.lines().find(|line| line.contains(secret.as_str()))?;
+                Some(format!("{what}: {line}"))
+            })
+            .collect();
+        assert!(told.is_empty(), "{} of {} were told:\n{}", told.len(), known.len(), told.join("\n"));
+    }
+
+    fn of(&self, what: &str) -> Vec<String> {
+        let known = self.0.lock().unwrap();
+        known.iter().filter(|(name, _)| name == what).map(|(_, secret)| secret.clone()).collect()
+    }
+}
+
+/// The stage of the story.
+struct Scene {
+    server: Server,
+    secrets: Secrets,
+    data_dir: std::path::PathBuf,
+    database: Option<Database>,
+    _folder: tempfile::TempDir,
+}
+
+impl Scene {
+    fn sqlite(log: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let data_dir = folder.path().join("data");
+        Self::set(Storage::Sqlite(data_dir.clone()), log, data_dir, None, folder)
+    }
+
+    fn postgres(test: &str, log: &str) -> Option<Self> {
+        let database = harness::postgres_or_skip(test)?;
+        let folder = tempfile::tempdir().unwrap();
+        let data_dir = folder.path().join("data");
+        let storage = Storage::Postgres { url: database.url.clone(), data_dir: data_dir.clone() };
+        Some(Self::set(storage, log, data_dir, Some(database), folder))
+    }
+
+    fn set(
+        storage: Storage,
+        log: &str,
+        data_dir: std::path::PathBuf,
+        database: Option<Database>,
+        folder: tempfile::TempDir,
+    ) -> Self {
+        let secrets = Secrets::default();
+        let server = Server::start(BINARY, storage, &["--log", log]);
+        secrets.auth("auth token", server.account_sid(), server.auth_token());
+        let master_key = fs::read_to_string(data_dir.join("master.key")).unwrap();
+        secrets.keep("master key", master_key.trim());
+        Self { server, secrets, data_dir, database, _folder: folder }
+    }
+
+    /// Runs `countersign` beside the server, and returns what it printed.
+    fn command(&self, arguments: &[&str]) -> String {
+        let mut command = std::process::Command::new(BINARY);
+        command.args(arguments).arg("--data-dir").arg(&self.data_dir);
+        if let Some(database) = &self.database {
+            command.args(["--database-url", &database.url]);
+        }
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("COUNTERSIGN_") {
+                command.env_remove(name);
+            }
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// A phone all of whose tokens, payloads and signatures are secrets.
+    fn phone(&self, style: Style) -> Phone {
+        let secrets = self.secrets.clone();
+        let observer = move |exchange: &Exchange| {
+            let header = exchange.request.authorization.expose().strip_prefix("Basic ").unwrap();
+            let token = String::from_utf8(STANDARD.decode(header).unwrap()).unwrap();
+            secrets.keep("device's header", header);
+            secrets.keep("device's token", token.strip_prefix("token:").unwrap());
+            secrets.keep("signature of a device's token", token.rsplit('.').next().unwrap());
+            let body = exchange.request.body.as_deref().unwrap_or_default();
+            if let Some(payload) = body.strip_prefix("AuthPayload=") {
+                // Percent-encoding cuts it into pieces; the longest will do.
+                let longest = payload.split('%').max_by_key(|piece| piece.len()).unwrap();
+                secrets.keep("AuthPayload", longest);
+                secrets.keep("signature of an AuthPayload", payload.rsplit('.').next().unwrap());
+            }
+        };
+        let phone = Phone::new(style, self.server.url(), Arc::new(SystemClock)).unwrap();
+        phone.observed_by(Arc::new(observer))
+    }
+
+    /// All that goes well.
+    async fn good_story(&self) -> (String, Enrolment) {
+        let (backend, secrets) = (self.server.http(), &self.secrets);
+        let name = secrets.word("service");
+        let service = created(&backend.post("/v2/Services", &[("FriendlyName", &name)]).await);
+        let service = service["sid"].as_str().unwrap().to_owned();
+        let services = format!("/v2/Services/{service}");
+        let name = secrets.word("service");
+        assert_eq!(backend.post(&services, &[("FriendlyName", &name)]).await.status, 200);
+        assert_eq!(backend.get("/v2/Services", &[]).await.status, 200);
+
+        let identity = secrets.word("identity");
+        let form = [("Identity", identity.as_str())];
+        created(&backend.post(&format!("{services}/Entities"), &form).await);
+        assert_eq!(backend.get(&format!("{services}/Entities"), &[]).await.status, 200);
+
+        let mut enrolment = None;
+        for style in [Style::Android, Style::Ios] {
+            let name = secrets.word("factor");
+            let form = [
+                ("Identity", identity.as_str()),
+                ("FactorType", "push"),
+                ("FactorFriendlyName", &name),
+                ("Ttl", "300"),
+            ];
+            let token = created(&backend.post(&format!("{services}/AccessTokens"), &form).await);
+            let access_token = token["token"].as_str().unwrap();
+            secrets.auth("access token", "token", access_token);
+            let path = format!("{services}/AccessTokens/{}", token["sid"].as_str().unwrap());
+            assert_eq!(backend.get(&path, &[]).await.json()["token"], access_token);
+
+            let phone = self.phone(style);
+            let push_token = format!("{}{}", secrets.word("pushtoken"), "0".repeat(32));
+            let metadata = [(secrets.word("metadata"), secrets.word("metadata"))];
+            let new = NewFactor {
+                service_sid: service.clone(),
+                identity: identity.clone(),
+                access_token: Secret::new(access_token.to_owned()),
+                friendly_name: name,
+                notification: Some((Platform::Fcm, push_token)),
+                metadata: Some(metadata.into()),
+                app_id: "com.example.app".to_owned(),
+            };
+            let mut enrolled = phone.enroll(&new).await.unwrap();
+            assert!(phone.create_factor(&new).await.is_err(), "the access token is spent");
+            enrolled.friendly_name = secrets.word("factor");
+            let push_token = format!("{}{}", secrets.word("pushtoken"), "0".repeat(32));
+            phone.update_factor(&mut enrolled, Some((Platform::Fcm, push_token))).await.unwrap();
+
+            for answer in [Answer::Approved, Answer::Denied] {
+                let sid = self.challenge(&enrolled).await;
+                assert_eq!(phone.pending(&enrolled).await.unwrap().challenges.len(), 1);
+                let shown = phone.challenge(&enrolled, &sid).await.unwrap();
+                phone.answer(&enrolled, &sid, answer).await.unwrap();
+                assert!(phone.respond(&enrolled, &shown, answer).await.is_err(), "it is answered");
+                let metadata = format!("{{\"note\":\"{}\"}}", secrets.word("metadata"));
+                let path = format!("{}/Challenges/{sid}", entity(&service, &identity));
+                assert_eq!(backend.post(&path, &[("Metadata", &metadata)]).await.status, 200);
+            }
+            enrolment = Some(enrolled);
+        }
+        assert_eq!(backend.get(&format!("{}/Factors", entity(&service, &identity)), &[]).await.status, 200);
+
+        // A key beside the account, and a new token for an account.
+        let key = self.command(&["api-key", "create", self.server.account_sid(), "--name", &name]);
+        let value = |line: usize, printed: &str| {
+            printed.lines().nth(line).unwrap().split_whitespace().last().unwrap().to_owned()
+        };
+        let key = secrets.auth("API key's secret", &value(0, &key), &value(1, &key));
+        assert_eq!(Http::new(self.server.url()).auth(key).get(&services, &[]).await.status, 200);
+        let name = secrets.word("account");
+        let account = self.command(&["account", "create", "--name", &name]);
+        secrets.keep("auth token", &value(3, &account));
+        let rotated = self.command(&["account", "rotate-token", &value(0, &account)]);
+        secrets.keep("auth token", &value(0, &rotated));
+        (service, enrolment.unwrap())
+    }
+
+    /// Asks, with everything that a question can hold; the SID of the challenge.
+    async fn challenge(&self, enrolment: &Enrolment) -> String {
+        let secrets = &self.secrets;
+        let object = |what: &str| format!("{{\"{}\":\"{}\"}}", secrets.word(what), secrets.word(what));
+        let field = format!(
+            "{{\"label\":\"{}\",\"value\":\"{}\"}}",
+            secrets.word("details"),
+            secrets.word("details")
+        );
+        let (message, hidden) = (secrets.word("details"), object("hidden"));
+        let form = [
+            ("FactorSid", enrolment.factor_sid.as_str()),
+            ("Details.Message", &message),
+            ("Details.Fields", &field),
+            ("HiddenDetails", &hidden),
+        ];
+        let path = format!("{}/Challenges", entity(&enrolment.service_sid, &enrolment.identity));
+        let made = created(&self.server.http().post(&path, &form).await);
+        made["sid"].as_str().unwrap().to_owned()
+    }
+
+    /// All that goes wrong.
+    async fn bad_story(&self, service: &str, enrolment: &Enrolment) {
+        let (backend, secrets) = (self.server.http(), &self.secrets);
+        let services = format!("/v2/Services/{service}");
+        let word = |what: &str| secrets.word(what);
+
+        // Who is not who they say.
+        let stranger = Http::new(self.server.url());
+        for (user, password) in [
+            (self.server.account_sid().to_owned(), word("wrongtoken")),
+            (format!("AC{}", "0".repeat(32)), word("wrongtoken")),
+            (format!("SK{}", "0".repeat(32)), word("wrongsecret")),
+            (word("wronguser"), word("wrongpassword")),
+            ("token".to_owned(), word("wrongtoken")),
+            ("token".to_owned(), format!("{}.{}.{}", word("head"), word("claims"), word("signature"))),
+        ] {
+            let auth = secrets.auth("wrong credentials", &user, &password);
+            assert_error(&stranger.clone().auth(auth).get(&services, &[]).await, 401, 20003);
+        }
+        for header in
+            [word("nonsense"), format!("Bearer {}", word("bearer")), format!("Basic {}", word("basic"))]
+        {
+            assert_error(&stranger.clone().auth(Auth::Raw(header)).get(&services, &[]).await, 401, 20003);
+        }
+
+        // What is not there, by identities.
+        let identity = enrolment.identity.as_str();
+        for path in [
+            entity(service, &word("missing")),
+            format!("{}/Challenges/{}", entity(service, identity), word("missing")),
+            format!("{}/Factors/YF03{}", entity(service, &word("missing")), "0".repeat(30)),
+            format!("{}/Nothing", entity(service, identity)),
+            format!("/v2/{}", word("missing")),
+            format!("/{}/", word("missing")),
+            format!("{services}/Webhooks/{}", word("missing")),
+        ] {
+            assert!(backend.get(&path, &[]).await.status >= 400, "{path}");
+            assert!(backend.post(&path, &[("Identity", &word("unheard"))]).await.status >= 400, "{path}");
+            assert!(backend.delete(&path, &[("Identity", &word("unheard"))]).await.status >= 400, "{path}");
+        }
+
+        // What can't be.
+        let long = |what: &str| format!("{}{}", word(what), "y".repeat(5000));
+        let factor = format!("{}/Factors", entity(service, identity));
+        let challenges = format!("{}/Challenges", entity(service, identity));
+        let sid = enrolment.factor_sid.as_str();
+        for (path, form) in [
+            ("/v2/Services".to_owned(), vec![("FriendlyName", long("bad"))]),
+            (services.clone(), vec![("FriendlyName", format!("{}\u{7}", word("bad")))]),
+            (services.clone(), vec![("CodeLength", word("bad"))]),
+            (format!("{services}/Entities"), vec![("Identity", format!("{} {}", word("bad"), word("bad")))]),
+            (format!("{services}/Entities"), vec![("Identity", identity.to_owned())]),
+            (
+                format!("{services}/AccessTokens"),
+                vec![("Identity", word("bad")), ("FactorType", word("bad"))],
+            ),
+            (format!("{services}/AccessTokens"), vec![("Identity", word("bad")), ("Ttl", word("bad"))]),
+            (
+                factor.clone(),
+                vec![
+                    ("FriendlyName", word("bad")),
+                    ("FactorType", "push".to_owned()),
+                    ("Binding.PublicKey", word("bad")),
+                    ("Config.AppId", word("bad")),
+                    ("Config.NotificationPlatform", "fcm".to_owned()),
+                    ("Config.NotificationToken", word("bad")),
+                    ("Metadata", word("bad")),
+                ],
+            ),
+            (format!("{factor}/{sid}"), vec![("AuthPayload", word("bad"))]),
+            (format!("{factor}/{sid}"), vec![("Config.NotificationToken", long("bad"))]),
+            (challenges.clone(), vec![("FactorSid", sid.to_owned()), ("Details.Message", long("bad"))]),
+            (
+                challenges.clone(),
+                vec![
+                    ("FactorSid", sid.to_owned()),
+                    ("Details.Message", word("bad")),
+                    ("Details.Fields", format!("{{\"label\":\"{}\"", word("bad"))),
+                    ("HiddenDetails", format!("[\"{}\"]", word("bad"))),
+                    ("ExpirationDate", word("bad")),
+                ],
+            ),
+            (challenges.clone(), vec![("FactorSid", sid.to_owned()), ("HiddenDetails", word("bad"))]),
+        ] {
+            let form: Vec<_> = form.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            let reply = backend.post(&path, &form).await;
+            assert!((400..500).contains(&reply.status), "{path}: {reply:?}");
+        }
+        let open = self.challenge(enrolment).await;
+        for payload in [word("bad"), format!("{}.{}.{}", word("bad"), word("bad"), word("bad"))] {
+            let reply = backend.post(&format!("{challenges}/{open}"), &[("AuthPayload", &payload)]).await;
+            assert!((400..500).contains(&reply.status), "{reply:?}");
+        }
+        // Signed by the right key, for another challenge.
+        let phone = self.phone(Style::Android);
+        let mut other = phone.challenge(enrolment, &open).await.unwrap();
+        other.sid = self.challenge(enrolment).await;
+        assert!(phone.respond(enrolment, &other, Answer::Approved).await.is_err());
+        for (name, value) in [("PageToken", word("bad")), ("PageSize", word("bad")), ("Status", word("bad"))]
+        {
+            let reply = backend.get(&challenges, &[(name, &value)]).await;
+            assert!((400..500).contains(&reply.status), "{reply:?}");
+        }
+        let body = |word: String| format!("{{\"FriendlyName\":\"{word}\"}}");
+        for (content_type, body) in [
+            ("application/json".to_owned(), body(word("bad"))),
+            (format!("text/{}", word("bad")), body(word("bad"))),
+            (
+                "application/x-www-form-urlencoded".to_owned(),
+                format!("{}=%FF%00%zz&{}", word("bad"), word("bad")),
+            ),
+            ("application/x-www-form-urlencoded".to_owned(), word("bad").repeat(10_000)),
+        ] {
+            let reply = backend.raw_body("/v2/Services", &content_type, body).await;
+            assert!((400..500).contains(&reply.status), "{reply:?}");
+        }
+
+        // What is not even HTTP.
+        for text in [
+            format!("GET /{} HTTP/9.9\r\n\r\n", word("raw")),
+            format!("{} / HTTP/1.1\r\nHost: owl\r\n\r\n", word("raw")),
+            format!("GET /{}\u{1} HTTP/1.1\r\nHost: {}\r\n\r\n", word("raw"), word("raw")),
+            format!("GET / HTTP/1.1\r\nHost: owl\r\n{}\r\n\r\n", word("raw")),
+            format!("GET / HTTP/1.1\r\nHost: owl\r\nX-Owl: \u{1}{}\r\n\r\n", word("raw")),
+            format!("POST /v2/Services HTTP/1.1\r\nHost: owl\r\nContent-Length: {}\r\n\r\n", word("raw")),
+            format!("GET /{} HTTP/1.1\r\nHost: owl\r\nX-Owl: {}\r\n\r\n", word("raw"), "o".repeat(200_000)),
+            word("raw").repeat(1000),
+        ] {
+            let mut stream = TcpStream::connect(self.server.url().strip_prefix("http://").unwrap()).unwrap();
+            // The server may have had enough before it has heard all.
+            let _ = stream.write_all(text.as_bytes());
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
+
+        // The end of it.
+        phone.delete_factor(enrolment).await.unwrap();
+        assert!(phone.pending(enrolment).await.is_err(), "it is not known any more");
+        assert_eq!(backend.delete(&entity(service, identity), &[]).await.status, 204);
+    }
+
+    async fn told(mut self) {
+        let (service, enrolment) = self.good_story().await;
+        self.bad_story(&service, &enrolment).await;
+        assert!(self.server.terminate().success());
+        let log = self.server.log();
+        let requests = log.lines().filter(|line| line.contains("api::envelope: request ")).count();
+        assert!(requests > 100, "the log is not what it should be:\n{log}");
+        self.secrets.are_not_in(&log);
+    }
+}
+
+/// All that we say ourselves, and all that others say who don't print what they carry.
+const EVERYTHING: &str = "trace";
+
+#[tokio::test]
+async fn the_log_tells_nothing_even_when_it_tells_everything() {
+    Scene::sqlite(EVERYTHING).told().await;
+}
+
+#[tokio::test]
+async fn the_log_tells_nothing_on_postgres_either() {
+    let test = "secrecy::the_log_tells_nothing_on_postgres_either";
+    if let Some(scene) = Scene::postgres(test, EVERYTHING) {
+        scene.told().await;
+    }
+}
+
+#[tokio::test]
+async fn the_sqlite_file_holds_no_secret_in_the_open() {
+    let mut scene = Scene::sqlite("info");
+    let (service, _) = scene.good_story().await;
+    // As a thief would find it: with whatever is still in the write-ahead log.
+    scene.server.kill9();
+    let mut files = Vec::new();
+    for name in ["countersign.db", "countersign.db-wal", "countersign.db-shm"] {
+        files.extend(fs::read(scene.data_dir.join(name)).unwrap_or_default());
+    }
+    let found = |secret: &[u8]| files.windows(secret.len()).any(|window| window == secret);
+    assert!(found(service.as_bytes()), "this is not where the data are");
+    scene.each_stored_secret(|what, secret| assert!(!found(secret), "{what} lies in the open"));
+}
+
+#[tokio::test]
+async fn postgres_holds_no_secret_in_the_open() {
+    let test = "secrecy::postgres_holds_no_secret_in_the_open";
+    let Some(scene) = Scene::postgres(test, "info") else { return };
+    let (service, _) = scene.good_story().await;
+    let database = scene.database.as_ref().unwrap();
+    let tables = database.psql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'");
+    let rows: Vec<_> =
+        tables.lines().map(|table| database.psql(&format!("SELECT * FROM \"{table}\""))).collect();
+    let rows = rows.join("\n");
+    assert!(rows.contains(&service), "this is not where the data are");
+    scene.each_stored_secret(|what, secret| {
+        // Binary columns are shown in hexadecimal.
+        let hexadecimal: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        let in_the_open = str::from_utf8(secret).is_ok_and(|secret| rows.contains(secret));
+        assert!(!in_the_open && !rows.contains(&hexadecimal), "{what} lies in the open");
+    });
+}
+
+impl Scene {
+    /// The secrets that the server has to keep, in every form in which they could lie about.
+    fn each_stored_secret(&self, check: impl Fn(&str, &[u8])) {
+        let secrets = &self.secrets;
+        for what in ["auth token", "access token", "API key's secret", "master key"] {
+            let known = secrets.of(what);
+            assert!(!known.is_empty(), "{what}");
+            for secret in known {
+                check(what, secret.as_bytes());
+                // The master key is base64 of bytes, an auth token is hexadecimal.
+                if let Ok(bytes) = STANDARD.decode(&secret) {
+                    check(what, &bytes);
+                }
+                let halves = (0..secret.len() / 2).map(|index| secret.get(2 * index..2 * index + 2));
+                let bytes: Option<Vec<u8>> = halves.map(|half| u8::from_str_radix(half?, 16).ok()).collect();
+                if let Some(bytes) = bytes {
+                    check(what, &bytes);
+                }
+            }
+        }
+    }
+}
