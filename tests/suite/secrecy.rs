@@ -361,7 +361,7 @@ impl Scene {
             format!("GET /{}\u{1} HTTP/1.1\r\nHost: {}\r\n\r\n", word("raw"), word("raw")),
             format!("GET / HTTP/1.1\r\nHost: owl\r\n{}\r\n\r\n", word("raw")),
             format!("GET / HTTP/1.1\r\nHost: owl\r\nX-Owl: \u{1}{}\r\n\r\n", word("raw")),
-            format!("POST /v2/Services HTTP/1.1\r\nHost: owl\r\nContent-Length: {}\r\n\r\n", word("raw")),
+            format!("POST /{} HTTP/1.1\r\nHost: owl\r\nContent-Length: -1\r\n\r\n", word("raw")),
             format!("GET /{} HTTP/1.1\r\nHost: owl\r\nX-Owl: {}\r\n\r\n", word("raw"), "o".repeat(200_000)),
             word("raw").repeat(1000),
         ] {
@@ -389,7 +389,7 @@ impl Scene {
     }
 }
 
-/// All that we say ourselves, and all that others say who don't print what they carry.
+/// Our own words, and those of everything that we are made of.
 const EVERYTHING: &str = "trace";
 
 #[tokio::test]

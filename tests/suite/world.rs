@@ -1,7 +1,7 @@
 //! The stage: a server of the test's own, the backend that calls it, and phones.
 
 use std::process::Command;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex};
 
 use app::SystemClock;
 use device::{Enrolment, NewFactor, Phone, SigningKey, Style};
@@ -17,8 +17,8 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_countersign");
 pub(crate) struct World {
     pub(crate) server: Server,
     pub(crate) storage: Storage,
-    /// One phone for all devices: to make one takes longer than all that it does.
-    android: OnceLock<Arc<Phone>>,
+    /// The phones that were made, by style and server: to make one takes longer than all that it does.
+    phones: Mutex<Vec<(Style, String, Arc<Phone>)>>,
     // After the server, so that it is gone before its data.
     _folder: TempDir,
     _database: Option<Database>,
@@ -52,7 +52,7 @@ impl World {
 
     fn on(storage: Storage, arguments: &[&str], folder: TempDir, database: Option<Database>) -> Self {
         let server = Server::start(BINARY, storage.clone(), arguments);
-        Self { server, storage, android: OnceLock::new(), _folder: folder, _database: database }
+        Self { server, storage, phones: Mutex::default(), _folder: folder, _database: database }
     }
 
     /// Runs `countersign` with these arguments on this world's database while the server runs, and
@@ -120,8 +120,14 @@ impl World {
     }
 
     /// A phone that talks to this server.
-    pub(crate) fn phone(&self, style: Style) -> Phone {
-        Phone::new(style, self.server.url(), Arc::new(SystemClock)).unwrap()
+    pub(crate) fn phone(&self, style: Style) -> Arc<Phone> {
+        let (mut phones, url) = (self.phones.lock().unwrap(), self.server.url());
+        if let Some((.., phone)) = phones.iter().find(|(s, u, _)| *s == style && u == url) {
+            return Arc::clone(phone);
+        }
+        let phone = Arc::new(Phone::new(style, url, Arc::new(SystemClock)).unwrap());
+        phones.push((style, url.to_owned(), Arc::clone(&phone)));
+        phone
     }
 
     /// What a phone asks for when it enrols for this identity.
@@ -138,7 +144,12 @@ impl World {
     }
 
     /// A phone that is enrolled and verified for this identity.
-    pub(crate) async fn enrolled(&self, style: Style, service: &str, identity: &str) -> (Phone, Enrolment) {
+    pub(crate) async fn enrolled(
+        &self,
+        style: Style,
+        service: &str,
+        identity: &str,
+    ) -> (Arc<Phone>, Enrolment) {
         let phone = self.phone(style);
         let enrolment = phone.enroll(&self.new_factor(service, identity).await).await.unwrap();
         (phone, enrolment)
@@ -146,8 +157,7 @@ impl World {
 
     /// A phone that is enrolled and verified for this identity, with a key that the test has too.
     pub(crate) async fn device(&self, service: &str, identity: &str) -> Device {
-        let phone = self.android.get_or_init(|| Arc::new(self.phone(Style::Android)));
-        let (phone, key) = (Arc::clone(phone), SigningKey::generate());
+        let (phone, key) = (self.phone(Style::Android), SigningKey::generate());
         let new = self.new_factor(service, identity).await;
         let mut enrolment = phone.create_factor_with(&new, key.clone()).await.unwrap();
         phone.verify_factor(&mut enrolment).await.unwrap();

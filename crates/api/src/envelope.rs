@@ -102,7 +102,8 @@ pub(crate) async fn envelope(
         Ok(response) => explained(response, id),
         Err(failure) => {
             let status = failure.as_response_error().status_code().as_u16();
-            error!(request_id = %id, %method, status, "request failed: {failure}");
+            let method = loggable(&method);
+            error!(request_id = %id, method, status, "request failed: {failure}");
             return Err(failure);
         }
     };
@@ -114,26 +115,27 @@ pub(crate) async fn envelope(
     response.response_mut().head_mut().set_camel_case_headers(true);
     let route = response.request().match_pattern().unwrap_or_else(|| "-".to_owned());
     let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    info!(request_id = %id, %method, route, status = response.status().as_u16(), milliseconds, "request");
+    let (method, status) = (loggable(&method), response.status().as_u16());
+    info!(request_id = %id, method, route, status, milliseconds, "request");
     Ok(response)
+}
+
+/// Methods that mean something; any other word is a stranger's own.
+const METHODS: [Method; 7] =
+    [Method::GET, Method::HEAD, Method::POST, Method::DELETE, Method::OPTIONS, Method::PUT, Method::PATCH];
+
+/// The method for the log, which repeats nothing that a stranger makes up.
+fn loggable(method: &Method) -> &str {
+    if METHODS.contains(method) { method.as_str() } else { "-" }
 }
 
 /// Why a request is not even looked at.
 fn refusal(request: &ServiceRequest) -> Option<Code> {
-    let known = [
-        Method::GET,
-        Method::HEAD,
-        Method::POST,
-        Method::DELETE,
-        Method::OPTIONS,
-        Method::PUT,
-        Method::PATCH,
-    ];
     let headers =
         || request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();
     if draining(request.app_data()) && request.path() != "/healthz" {
         Some(Code::Unavailable)
-    } else if !known.contains(request.method()) {
+    } else if !METHODS.contains(request.method()) {
         Some(Code::NotImplemented)
     } else if request.uri().to_string().len() > MAX_URI {
         Some(Code::UriTooLong)

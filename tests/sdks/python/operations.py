@@ -13,7 +13,7 @@ from datetime import datetime, timedelta, timezone
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from twilio.base.exceptions import TwilioRestException
+from twilio.base.exceptions import TwilioException, TwilioRestException
 from twilio.rest import Client
 
 BASE_URL = os.environ["BASE_URL"]
@@ -37,7 +37,6 @@ def refused(status, code, call):
         result = call()
     except TwilioRestException as error:
         equal((error.status, error.code), (status, code))
-        assert error.uri.startswith(BASE_URL), error.uri
         return error
     raise AssertionError(f"not refused: {result!r}")
 
@@ -75,7 +74,8 @@ def url_safe(data):
 
 def get(client, url):
     """A plain GET with the library's own connection, for what its classes don't show."""
-    response = client.verify.request("GET", url)
+    assert url.startswith(BASE_URL), url
+    response = client.verify.request("GET", url.removeprefix(BASE_URL))
     return response.status_code, json.loads(response.text)
 
 
@@ -103,11 +103,12 @@ def services(client):
     for service in made[1:]:
         equal(client.verify.v2.services(service.sid).delete(), True)
         refused(404, 20404, client.verify.v2.services(service.sid).fetch)
-    updated = client.verify.v2.services(first.sid).update(friendly_name="Barn Owl Bank", push_include_date=True)
+    service = client.verify.v2.services(first.sid)
+    updated = service.update(friendly_name="Barn Owl Bank", push_include_date=True)
     equal((updated.friendly_name, updated.push["include_date"]), ("Barn Owl Bank", True))
-    equal(client.verify.v2.services(first.sid).fetch().friendly_name, "Barn Owl Bank")
+    equal(service.fetch().friendly_name, "Barn Owl Bank")
     equal([service.sid for service in client.verify.v2.services.list()], [first.sid])
-    return client.verify.v2.services(first.sid)
+    return service
 
 
 def entities(service):
@@ -134,7 +135,8 @@ def access_tokens(service):
     equal((made.entity_identity, made.factor_type, made.ttl), (IDENTITY, "push", 120))
     equal(made.factor_friendly_name, "Python's phone")
     fetched = service.access_tokens(made.sid).fetch()
-    equal((fetched.token, fetched.url), (made.token, f"{BASE_URL}/v2/Services/{made.service_sid}/AccessTokens/{made.sid}"))
+    equal(fetched.token, made.token)
+    equal(fetched.url, f"{BASE_URL}/v2/Services/{made.service_sid}/AccessTokens/{made.sid}")
     refused(404, 20404, service.access_tokens("YK" + "0" * 32).fetch)
 
 
@@ -152,10 +154,9 @@ def factors(entity):
             **more,
         )
 
-    made = [
-        create(0, config_notification_platform="fcm", config_notification_token="t" * 64, metadata={"os": "Python"})
-    ] + [create(number, config_notification_platform="none") for number in range(1, 5)]
-    first = made[0]
+    push = {"config_notification_platform": "fcm", "config_notification_token": "t" * 64}
+    first = create(0, metadata={"os": "Python"}, **push)
+    made = [first] + [create(number, config_notification_platform="none") for number in range(1, 5)]
     assert first.sid.startswith("YF"), first.sid
     equal((first.status, first.factor_type, first.identity), ("unverified", "push", IDENTITY))
     equal(first.binding, {"alg": "ES256", "public_key": phones[0].public_key()})
@@ -174,7 +175,8 @@ def factors(entity):
     )
     equal((updated.friendly_name, updated.config["notification_token"]), ("My phone", "u" * 64))
     fetched = entity.factors(first.sid).fetch()
-    equal((fetched.status, fetched.friendly_name, fetched.config["sdk_version"]), ("verified", "My phone", "2.0"))
+    equal((fetched.status, fetched.friendly_name), ("verified", "My phone"))
+    equal(fetched.config["sdk_version"], "2.0")
 
     for sid in sids[2:]:
         equal(entity.factors(sid).delete(), True)
@@ -199,7 +201,10 @@ def challenges(client, entity, factor_sid, phone, other_sid):
     equal(first.details["message"], "Sign in to Owl Bank/Python?")
     equal([field["value"] for field in first.details["fields"]], ["203.0.113.9", "ü & 🦉"])
     equal(first.hidden_details, {"txn": "a/b"})
-    ask = lambda sid: entity.challenges.create(factor_sid=sid, details_message="Well?").sid
+
+    def ask(sid):
+        return entity.challenges.create(factor_sid=sid, details_message="Well?").sid
+
     sids = [first.sid] + [ask(factor_sid) for _ in range(4)]
     elsewhere = ask(other_sid)
 
@@ -243,8 +248,13 @@ def errors(client, service_sid):
     status, body = get(client, f"{BASE_URL}/v2/Services/{missing}")
     equal((status, body["more_info"]), (404, "https://www.twilio.com/docs/errors/20404"))
     equal(sorted(body), ["code", "message", "more_info", "status"])
-    refused(400, 20002, lambda: client.verify.v2.services.create(friendly_name=""))
-    refused(400, 20007, lambda: client.verify.v2.services.list(page_size=1001))
+    refused(400, 20002, lambda: client.verify.v2.services.create(friendly_name="x" * 65))
+    try:
+        client.verify.v2.services.list(page_size=1001)
+        raise AssertionError("not refused")
+    except TwilioException as error:
+        # Of a list that is refused the library gives no more than the answer itself.
+        equal(json.loads(error.args[1].text)["code"], 20007)
     wrong = client_of(ACCOUNT_SID, "f" * 32)
     refused(401, 20003, wrong.verify.v2.services(service_sid).fetch)
     refused(401, 20003, lambda: wrong.verify.v2.services.create(friendly_name="Nobody's"))
