@@ -9,8 +9,11 @@
 pub mod access_tokens;
 pub mod accounts;
 pub mod challenges;
+pub mod credentials;
+pub mod deliveries;
 pub mod entities;
 pub mod entropy;
+pub mod events;
 pub mod factors;
 pub mod paging;
 pub mod parameter;
@@ -20,6 +23,7 @@ pub mod services;
 pub mod sids;
 pub mod text;
 pub mod time;
+pub mod webhooks;
 
 pub use access_tokens::AccessToken;
 pub use accounts::{Account, ApiKey};
@@ -33,8 +37,9 @@ pub use problem::{Code, Problem};
 pub use secret::{Sealed, Secret};
 pub use services::Service;
 pub use sids::{
-    AccessTokenSid, AccountSid, ApiKeySid, ChallengeSid, CredentialSid, EntitySid, FactorSid, RequestSid,
-    ServiceSid, Sid,
+    AccessTokenSid, AccountSid, AlertSid, ApiKeySid, ChallengeSid, CredentialSid, EntitySid, FactorSid,
+    NotificationSid, RequestSid, ServiceSid, Sid, WebhookSid,
 };
 pub use text::{FriendlyName, Identity};
 pub use time::{Clock, Timestamp};
+pub use webhooks::{CallbackUrl, Webhook};

@@ -172,6 +172,12 @@ registry! {
     AccessTokenSid "YK" timed;
     /// A push credential; also the `kid` of a factor's device tokens.
     CredentialSid "CR" timed;
+    /// A webhook.
+    WebhookSid "YW" timed;
+    /// A notification: a push that was asked for once more.
+    NotificationSid "NT" timed;
+    /// An alert: a debugger event.
+    AlertSid "NO" timed;
     /// A verification template, stored and echoed only.
     TemplateSid "HJ" timed;
     /// A messaging service, stored and echoed only.

@@ -1,0 +1,415 @@
+//! Webhooks: where a backend wants to hear of what happens to factors and challenges.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+use url::{Host, Url};
+
+use crate::paging::{Listed, Position, position};
+use crate::parameter::{Expected, Parameter};
+use crate::sids::{AccountSid, ServiceSid, WebhookSid};
+use crate::text::FriendlyName;
+use crate::time::Timestamp;
+
+/// A webhook of a service (protocol 02 section 7).
+#[derive(Clone, Debug)]
+pub struct Webhook {
+    /// `YW…`
+    pub sid: WebhookSid,
+    /// The owner.
+    pub account_sid: AccountSid,
+    /// The service.
+    pub service_sid: ServiceSid,
+    /// What the backend's people call it.
+    pub friendly_name: FriendlyName,
+    /// What it wants to hear of.
+    pub event_types: Vec<Subscription>,
+    /// Where to.
+    pub url: CallbackUrl,
+    /// Whether anything is sent.
+    pub status: Status,
+    /// How much is told.
+    pub version: Version,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
+
+impl Listed for Webhook {
+    fn position(&self) -> Position {
+        position(self.sid, self.created_at)
+    }
+}
+
+impl Webhook {
+    /// Whether an event of this type is to be sent to it.
+    pub fn wants(&self, event_type: EventType) -> bool {
+        let asked_for = |subscription: &Subscription| {
+            matches!(subscription, Subscription::All) || *subscription == Subscription::Only(event_type)
+        };
+        self.status == Status::Enabled && self.event_types.iter().any(asked_for)
+    }
+}
+
+/// What can happen that a backend hears of (protocol 05 section 1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventType {
+    /// A factor was made; it can't be challenged yet.
+    FactorCreated,
+    /// A factor has shown that it holds its key.
+    FactorVerified,
+    /// A factor was deleted.
+    FactorDeleted,
+    /// The person said yes.
+    ChallengeApproved,
+    /// The person said no.
+    ChallengeDenied,
+}
+
+impl EventType {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::FactorCreated,
+        Self::FactorVerified,
+        Self::FactorDeleted,
+        Self::ChallengeApproved,
+        Self::ChallengeDenied,
+    ];
+
+    /// The name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::FactorCreated => "factor.created",
+            Self::FactorVerified => "factor.verified",
+            Self::FactorDeleted => "factor.deleted",
+            Self::ChallengeApproved => "challenge.approved",
+            Self::ChallengeDenied => "challenge.denied",
+        }
+    }
+}
+
+/// One entry of a webhook's `EventTypes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subscription {
+    /// `*`: everything.
+    All,
+    /// Events of one type.
+    Only(EventType),
+}
+
+impl Subscription {
+    /// The name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "*",
+            Self::Only(event_type) => event_type.as_str(),
+        }
+    }
+}
+
+impl Parameter for Subscription {
+    fn from_parameter(text: &str) -> Result<Self, Expected> {
+        let named = EventType::ALL.into_iter().map(Self::Only).chain([Self::All]);
+        named.into_iter().find(|subscription| subscription.as_str() == text).ok_or_else(|| {
+            Expected::new(
+                "must be *, factor.created, factor.verified, factor.deleted, challenge.approved or challenge.denied",
+            )
+        })
+    }
+}
+
+impl Serialize for Subscription {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// Whether a webhook is sent anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Status {
+    /// Yes.
+    #[default]
+    Enabled,
+    /// No.
+    Disabled,
+}
+
+impl Status {
+    /// The name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enabled => "enabled",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
+impl Parameter for Status {
+    fn from_parameter(text: &str) -> Result<Self, Expected> {
+        match text {
+            "enabled" => Ok(Self::Enabled),
+            "disabled" => Ok(Self::Disabled),
+            _ => Err(Expected::new("must be enabled or disabled")),
+        }
+    }
+}
+
+/// How much a webhook is told: the seven keys of `v1`, or those and more (protocol 00, row 16).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Version {
+    /// Who and what.
+    V1,
+    /// Also the factor's type and name, and the challenge's details.
+    #[default]
+    V2,
+}
+
+impl Version {
+    /// The name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+        }
+    }
+}
+
+impl Parameter for Version {
+    fn from_parameter(text: &str) -> Result<Self, Expected> {
+        match text {
+            "v1" => Ok(Self::V1),
+            "v2" => Ok(Self::V2),
+            _ => Err(Expected::new("must be v1 or v2")),
+        }
+    }
+}
+
+/// The address that a backend wants to be called at: absolute, `http` or `https`, without user info, at
+/// most 2048 characters. Its fragment may hold connection overrides, which are never sent or signed
+/// (protocol 05 section 3). Where the host leads is checked when something is sent.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CallbackUrl {
+    text: String,
+    url: Url,
+    overrides: Overrides,
+}
+
+impl CallbackUrl {
+    /// The text as it was given, fragment included.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// What is requested: without the fragment.
+    pub const fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// What is signed: the text without its fragment, byte for byte, with a path of `/` when it has
+    /// none, since receivers are handed a path by their frameworks (protocol 05 section 4).
+    pub fn signed(&self) -> String {
+        let text = self.text.split('#').next().unwrap_or_default();
+        let after_scheme = text.find("://").map_or(0, |at| at + 3);
+        match text[after_scheme..].find(['/', '?']) {
+            None => format!("{text}/"),
+            Some(at) if text.as_bytes()[after_scheme + at] == b'?' => {
+                let (origin, query) = text.split_at(after_scheme + at);
+                format!("{origin}/{query}")
+            }
+            Some(_) => text.to_owned(),
+        }
+    }
+
+    /// The host and port, by which deliveries that go to the same place are told from others.
+    pub fn destination(&self) -> String {
+        let host = self.url.host_str().unwrap_or_default();
+        format!("{host}:{}", self.url.port_or_known_default().unwrap_or_default())
+    }
+
+    /// What the fragment says about connecting.
+    pub const fn overrides(&self) -> &Overrides {
+        &self.overrides
+    }
+}
+
+impl Parameter for CallbackUrl {
+    fn from_parameter(text: &str) -> Result<Self, Expected> {
+        const EXPECTED: &str = "must be an absolute http or https address of at most 2048 characters";
+        if text.len() > 2048 || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return Err(Expected::new(EXPECTED));
+        }
+        let mut url = Url::parse(text).map_err(|_| Expected::new(EXPECTED))?;
+        let has_host = match url.host() {
+            Some(Host::Domain(name)) => !name.is_empty(),
+            Some(Host::Ipv4(_) | Host::Ipv6(_)) => true,
+            None => false,
+        };
+        // The parser forgives a missing slash and turned ones; what is signed must be what was meant.
+        let plain = text.get(..url.scheme().len() + 3).is_some_and(|start| start.ends_with("://"));
+        if !matches!(url.scheme(), "http" | "https") || !has_host || !plain || text.contains('\\') {
+            return Err(Expected::new(EXPECTED));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(Expected::new("must not contain a user name or a password"));
+        }
+        let overrides = url.fragment().map(Overrides::parse).transpose()?.unwrap_or_default();
+        url.set_fragment(None);
+        Ok(Self { text: text.to_owned(), url, overrides })
+    }
+}
+
+impl fmt::Debug for CallbackUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A query may hold a secret of the receiver's.
+        write!(f, "CallbackUrl({})", self.destination())
+    }
+}
+
+/// Connection overrides: `ct`, `rt` and `tt` in milliseconds, `rc` retries on the conditions `rp`.
+/// Unknown keys are ignored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// To connect, 100–10000 ms.
+    pub connect: Option<Duration>,
+    /// For the first bytes of the response and between its parts, 100–15000 ms.
+    pub read: Option<Duration>,
+    /// For everything, retries included, 100–15000 ms.
+    pub total: Option<Duration>,
+    /// Retries, 0–5. If this or `policy` is given, the two alone decide on retries.
+    pub retries: Option<u32>,
+    /// What is tried again.
+    pub policy: Option<Vec<Condition>>,
+}
+
+/// A condition on which a webhook is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// `4xx`
+    ClientError,
+    /// `5xx`
+    ServerError,
+    /// `ct`: the connection failed or took too long.
+    Connect,
+    /// `rt`: the response took too long.
+    Read,
+    /// `all`
+    All,
+}
+
+impl Overrides {
+    fn parse(fragment: &str) -> Result<Self, Expected> {
+        let mut overrides = Self::default();
+        for (name, value) in fragment.split('&').filter_map(|pair| pair.split_once('=')) {
+            let number = |min: u64, max: u64| {
+                let number = value.parse().ok().filter(|number| (min..=max).contains(number));
+                number
+                    .ok_or_else(|| Expected::new(format!("must have an override {name} from {min} to {max}")))
+            };
+            match name {
+                "ct" => overrides.connect = Some(Duration::from_millis(number(100, 10_000)?)),
+                "rt" => overrides.read = Some(Duration::from_millis(number(100, 15_000)?)),
+                "tt" => overrides.total = Some(Duration::from_millis(number(100, 15_000)?)),
+                "rc" => overrides.retries = u32::try_from(number(0, 5)?).ok(),
+                "rp" => overrides.policy = Some(conditions(value)?),
+                _ => {}
+            }
+        }
+        Ok(overrides)
+    }
+
+    /// Whether the fragment decides on retries, rather than the server's schedule.
+    pub const fn decide_on_retries(&self) -> bool {
+        self.retries.is_some() || self.policy.is_some()
+    }
+}
+
+fn conditions(text: &str) -> Result<Vec<Condition>, Expected> {
+    let condition = |word: &str| match word {
+        "4xx" => Ok(Condition::ClientError),
+        "5xx" => Ok(Condition::ServerError),
+        "ct" => Ok(Condition::Connect),
+        "rt" => Ok(Condition::Read),
+        "all" => Ok(Condition::All),
+        _ => Err(Expected::new("must have an override rp made of 4xx, 5xx, ct, rt or all")),
+    };
+    text.split(',').map(condition).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> CallbackUrl {
+        CallbackUrl::from_parameter(text).unwrap()
+    }
+
+    #[test]
+    fn what_is_signed_is_what_was_configured() {
+        assert_eq!(url("https://h.example").signed(), "https://h.example/");
+        assert_eq!(url("https://h.example?a=b").signed(), "https://h.example/?a=b");
+        assert_eq!(url("https://h.example:443/x?a=%7e#rc=2").signed(), "https://h.example:443/x?a=%7e");
+        assert_eq!(url("https://h.example/ü").signed(), "https://h.example/ü");
+    }
+
+    #[test]
+    fn fragments_override() {
+        let overrides =
+            url("https://h.example/#ct=2000&rt=3000&tt=4000&rc=2&rp=5xx,ct&e=x").overrides().clone();
+        assert_eq!(overrides.connect, Some(Duration::from_secs(2)));
+        assert_eq!(overrides.retries, Some(2));
+        assert_eq!(overrides.policy, Some(vec![Condition::ServerError, Condition::Connect]));
+        assert!(overrides.decide_on_retries());
+        assert_eq!(url("https://h.example/#top").overrides(), &Overrides::default());
+        for bad in ["ct=99", "ct=10001", "rt=x", "tt=20000", "rc=6", "rp=often", "rp="] {
+            assert!(CallbackUrl::from_parameter(&format!("https://h.example/#{bad}")).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_plain_http_addresses() {
+        for good in ["http://127.0.0.1:8080/hook", "https://[::1]/x", "https://h.example/a?b=c&d=e"] {
+            assert!(CallbackUrl::from_parameter(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "h.example/hook",
+            "/hook",
+            "ftp://h.example/",
+            "file:///etc/passwd",
+            "https://user@h.example/",
+            "https://user:pass@h.example/",
+            "https:h.example",
+            "https:/h.example",
+            "https://",
+            "https://h.example/a b",
+            "https:\\\\h.example",
+            " https://h.example",
+        ] {
+            assert!(CallbackUrl::from_parameter(bad).is_err(), "{bad}");
+        }
+        assert!(CallbackUrl::from_parameter(&format!("https://h.example/{}", "x".repeat(2048))).is_err());
+    }
+
+    #[test]
+    fn a_disabled_webhook_wants_nothing() {
+        let mut webhook = Webhook {
+            sid: "YW11111111111111111111111111111111".parse().unwrap(),
+            account_sid: "AC11111111111111111111111111111111".parse().unwrap(),
+            service_sid: "VA11111111111111111111111111111111".parse().unwrap(),
+            friendly_name: FriendlyName::from_stored("hook".into()),
+            event_types: vec![Subscription::Only(EventType::ChallengeApproved)],
+            url: url("https://h.example/"),
+            status: Status::Enabled,
+            version: Version::V2,
+            created_at: Timestamp::from_seconds(0),
+            updated_at: Timestamp::from_seconds(0),
+        };
+        assert!(webhook.wants(EventType::ChallengeApproved) && !webhook.wants(EventType::ChallengeDenied));
+        webhook.event_types = vec![Subscription::All];
+        assert!(webhook.wants(EventType::ChallengeDenied));
+        webhook.status = Status::Disabled;
+        assert!(!webhook.wants(EventType::ChallengeDenied));
+    }
+}

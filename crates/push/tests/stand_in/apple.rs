@@ -1,0 +1,219 @@
+//! Apple's side of "Sending notification requests to APNs", by the letter.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use domain::Clock;
+use serde_json::{Value, json};
+
+use super::jws::Unverified;
+use super::pki::{Authority, Key, Pushing};
+use super::server::{Answer, Reply, Request, Server};
+
+/// A push that Apple took.
+#[derive(Clone, Debug)]
+pub struct Push {
+    pub device: String,
+    pub topic: String,
+    pub expiration: i64,
+    pub id: String,
+    pub payload: Value,
+}
+
+/// A stand-in for Apple's servers.
+pub struct Apple {
+    server: Server,
+    known: Arc<Known>,
+}
+
+struct Known {
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Team and key id, and the public half of the key.
+    keys: HashMap<(String, String), Vec<u8>>,
+    /// Certificates, and their topic.
+    certificates: HashMap<Vec<u8>, String>,
+    /// What a connection is tied to since its first provider token.
+    connections: HashMap<usize, Tie>,
+    next: VecDeque<Reply>,
+    pushes: Vec<Push>,
+    tokens: Vec<String>,
+    requests: usize,
+}
+
+struct Tie {
+    team: String,
+    key_id: String,
+    token: String,
+    since: i64,
+}
+
+impl Apple {
+    pub async fn start(authority: &Authority, clock: Arc<dyn Clock>) -> Self {
+        Self::start_with(authority.server(authority, rustls::ALL_VERSIONS), 1000, clock).await
+    }
+
+    /// Lets in at most `streams` requests at a time on each connection: one, as long as Apple has not seen
+    /// a good provider token; about a thousand then.
+    pub async fn start_with(tls: rustls::ServerConfig, streams: u32, clock: Arc<dyn Clock>) -> Self {
+        let known = Arc::new(Known { clock, state: Mutex::default() });
+        let server = Server::start(tls, streams, {
+            let known = known.clone();
+            move |request| known.answer(request)
+        });
+        Self { server: server.await, known }
+    }
+
+    /// Makes a key known, as a team does in its account.
+    pub fn register_key(&self, team: &str, key_id: &str, key: &Key) {
+        self.state(|state| state.keys.insert((team.to_owned(), key_id.to_owned()), key.public()));
+    }
+
+    /// Makes a certificate known, and the only topic that it is good for.
+    pub fn register_certificate(&self, certificate: &Pushing, topic: &str) {
+        self.state(|state| state.certificates.insert(certificate.der().to_vec(), topic.to_owned()));
+    }
+
+    /// What becomes of the next request, whatever it is. Several wait for their turn.
+    pub fn next(&self, reply: Reply) {
+        self.state(|state| state.next.push_back(reply));
+    }
+
+    /// The next request is refused in this way.
+    pub fn refuse_next(&self, status: u16, reason: &str) {
+        self.next(Reply::Answer(refusal(status, reason)));
+    }
+
+    /// The pushes that were taken.
+    pub fn pushes(&self) -> Vec<Push> {
+        self.state(|state| state.pushes.clone())
+    }
+
+    /// Different provider tokens that were seen and were good.
+    pub fn tokens(&self) -> Vec<String> {
+        self.state(|state| state.tokens.clone())
+    }
+
+    /// How many requests there have been, taken or not.
+    pub fn requests(&self) -> usize {
+        self.state(|state| state.requests)
+    }
+
+    /// The server underneath.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    fn state<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
+        look(&mut self.known.state.lock().unwrap())
+    }
+}
+
+fn refusal(status: u16, reason: &str) -> Answer {
+    Answer::new(status, json!({ "reason": reason }).to_string())
+}
+
+type Refusal = (u16, &'static str);
+
+impl Known {
+    fn answer(&self, request: &Request) -> Reply {
+        let mut state = self.state.lock().unwrap();
+        state.requests += 1;
+        if let Some(reply) = state.next.pop_front() {
+            return reply;
+        }
+        match self.judge(request, &mut state) {
+            Ok(push) => {
+                let answer = Answer::new(200, "").header("apns-id", &push.id);
+                state.pushes.push(push);
+                Reply::Answer(answer)
+            }
+            Err((status, reason)) => Reply::Answer(refusal(status, reason)),
+        }
+    }
+
+    fn judge(&self, request: &Request, state: &mut State) -> Result<Push, Refusal> {
+        let demand = |holds: bool, status, reason| if holds { Ok(()) } else { Err((status, reason)) };
+        demand(request.method == "POST", 405, "MethodNotAllowed")?;
+        let device = request.uri.path().strip_prefix("/3/device/").ok_or((404, "BadPath"))?;
+        demand(request.uri.scheme_str() == Some("https") && request.uri.query().is_none(), 404, "BadPath")?;
+        demand(!device.is_empty(), 400, "MissingDeviceToken")?;
+        demand(device.bytes().all(|byte| byte.is_ascii_hexdigit()), 400, "BadDeviceToken")?;
+
+        let topic = request.header("apns-topic").ok_or((400, "MissingTopic"))?;
+        match (&request.client_certificate, request.header("authorization")) {
+            (Some(certificate), None) => {
+                let good_for = state.certificates.get(certificate).ok_or((403, "BadCertificate"))?;
+                demand(good_for == topic, 400, "TopicDisallowed")?;
+            }
+            (None, Some(authorization)) => {
+                let token = authorization.strip_prefix("bearer ").ok_or((403, "InvalidProviderToken"))?;
+                self.judge_token(token, request.connection, state)?;
+            }
+            (Some(_), Some(_)) => return Err((403, "Forbidden")),
+            (None, None) => return Err((403, "MissingProviderToken")),
+        }
+
+        demand(request.header("apns-push-type") == Some("alert"), 400, "InvalidPushType")?;
+        demand(request.header("apns-priority") == Some("10"), 400, "BadPriority")?;
+        let expiration = request.header("apns-expiration").and_then(|text| text.parse::<i64>().ok());
+        let expiration = expiration.ok_or((400, "BadExpirationDate"))?;
+        demand(expiration == 0 || expiration > self.clock.now().seconds(), 400, "BadExpirationDate")?;
+        let id = request.header("apns-id").ok_or((400, "BadMessageId"))?;
+        demand(id.len() == 36 && id.split('-').map(str::len).eq([8, 4, 4, 4, 12]), 400, "BadMessageId")?;
+        demand(!request.body.is_empty(), 400, "PayloadEmpty")?;
+        demand(request.body.len() <= 4096, 413, "PayloadTooLarge")?;
+        Ok(Push {
+            device: device.to_owned(),
+            topic: topic.to_owned(),
+            expiration,
+            id: id.to_owned(),
+            payload: serde_json::from_slice(&request.body).map_err(|_| (400, "PayloadEmpty"))?,
+        })
+    }
+
+    /// A token is good for an hour, is made anew once in 20 minutes at most, and ties the connection to its
+    /// team and key.
+    fn judge_token(&self, token: &str, connection: usize, state: &mut State) -> Result<(), Refusal> {
+        const INVALID: Refusal = (403, "InvalidProviderToken");
+        let jws = Unverified::parse(token).ok_or(INVALID)?;
+        let (Some(team), Some(key_id)) = (jws.claims["iss"].as_str(), jws.header["kid"].as_str()) else {
+            return Err(INVALID);
+        };
+        let key = state.keys.get(&(team.to_owned(), key_id.to_owned())).ok_or(INVALID)?;
+        let made_at = jws.claims["iat"].as_i64().ok_or(INVALID)?;
+        if !jws.is_es256(key) || jws.claims != json!({"iss": team, "iat": made_at}) {
+            return Err(INVALID);
+        }
+        let now = self.clock.now().seconds();
+        if now - made_at > 3600 {
+            return Err((403, "ExpiredProviderToken"));
+        }
+        if made_at - now > 60 {
+            return Err(INVALID);
+        }
+        let tie = state.connections.entry(connection).or_insert_with(|| Tie {
+            team: team.to_owned(),
+            key_id: key_id.to_owned(),
+            token: token.to_owned(),
+            since: now,
+        });
+        if (&*tie.team, &*tie.key_id) != (team, key_id) {
+            return Err((403, "UnrelatedKeyIdInToken"));
+        }
+        if tie.token != token {
+            if now - tie.since < 20 * 60 {
+                return Err((429, "TooManyProviderTokenUpdates"));
+            }
+            (tie.token, tie.since) = (token.to_owned(), now);
+        }
+        if !state.tokens.iter().any(|seen| seen == token) {
+            state.tokens.push(token.to_owned());
+        }
+        Ok(())
+    }
+}

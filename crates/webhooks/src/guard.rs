@@ -1,0 +1,247 @@
+//! Which addresses may be called.
+//!
+//! **The threat.** Whoever holds an account writes the URL of a webhook, but the call leaves from inside
+//! the operator's network, and what comes back can be read in the debugger. So a URL such as
+//! `http://169.254.169.254/` would reach the cloud's metadata service and its credentials,
+//! `http://localhost:9200/` a neighbour that trusts its own machine, and a series of them would map the
+//! network (server-side request forgery). To look at the URL is not enough:
+//!
+//! - a public name may lead to a private address, may have several addresses of both kinds, and may lead
+//!   elsewhere by the time of the call than it did when somebody looked (DNS rebinding);
+//! - one address has many spellings: `2130706433`, `0x7f.1`, `[::ffff:127.0.0.1]`;
+//! - an answer may redirect the caller, and a proxy would resolve the name out of our sight.
+//!
+//! **The mechanism.** The crate connects in one place, `dial.rs`, and only to addresses that [`Guard`]
+//! has permitted a moment before; it hands the socket the address, never the name, so there is no second
+//! look-up that could differ. An address that is written in the URL takes the same way as one that a name
+//! led to, after the `url` crate has read all its spellings into one. Redirects are not followed and
+//! proxies not used. A connection that is used again goes where it went.
+//!
+//! What is refused is what is not the public internet, after the special-purpose registries of IANA
+//! (RFC 6890). An operator whose receivers are inside allows their networks, and those only.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+/// Decides which addresses may be called (protocol 00, row 15).
+#[derive(Clone, Debug, Default)]
+pub struct Guard {
+    allow: Vec<IpNet>,
+}
+
+impl Guard {
+    /// A guard that permits the public internet, and the networks in `allow`.
+    pub const fn new(allow: Vec<IpNet>) -> Self {
+        Self { allow }
+    }
+
+    /// Whether `address` may be called.
+    pub fn permits(&self, address: IpAddr) -> bool {
+        // The system connects to `::ffff:a.b.c.d` as to `a.b.c.d`: they are one address.
+        let address = address.to_canonical();
+        let allowed = self.allow.iter().any(|network| network.contains(&address));
+        allowed
+            || match address {
+                IpAddr::V4(address) => !SPECIAL_V4.iter().any(|network| network.contains(&address)),
+                IpAddr::V6(address) => match behind_nat64(address) {
+                    Some(behind) => self.permits(behind.into()),
+                    None => {
+                        GLOBAL_V6.contains(&address)
+                            && !SPECIAL_V6.iter().any(|network| network.contains(&address))
+                    }
+                },
+            }
+    }
+}
+
+const fn v4(a: u8, b: u8, c: u8, d: u8, prefix: u8) -> Ipv4Net {
+    Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix)
+}
+
+const fn v6(a: u16, b: u16, prefix: u8) -> Ipv6Net {
+    Ipv6Net::new_assert(Ipv6Addr::new(a, b, 0, 0, 0, 0, 0, 0), prefix)
+}
+
+/// What is not public in IPv4.
+const SPECIAL_V4: [Ipv4Net; 16] = [
+    v4(0, 0, 0, 0, 8),        // this network; 0.0.0.0 reaches this machine
+    v4(10, 0, 0, 0, 8),       // private
+    v4(100, 64, 0, 0, 10),    // shared by carriers (RFC 6598); metadata of Alibaba Cloud
+    v4(127, 0, 0, 0, 8),      // loopback
+    v4(168, 63, 129, 16, 32), // public by its number, but in Azure the host of the virtual machine
+    v4(169, 254, 0, 0, 16),   // link-local; metadata of most clouds
+    v4(172, 16, 0, 0, 12),    // private
+    v4(192, 0, 0, 0, 24),     // protocol assignments; metadata of Oracle Cloud
+    v4(192, 0, 2, 0, 24),     // documentation
+    v4(192, 88, 99, 0, 24),   // 6to4 relays, withdrawn (RFC 7526)
+    v4(192, 168, 0, 0, 16),   // private
+    v4(198, 18, 0, 0, 15),    // benchmarking
+    v4(198, 51, 100, 0, 24),  // documentation
+    v4(203, 0, 113, 0, 24),   // documentation
+    v4(224, 0, 0, 0, 4),      // multicast
+    v4(240, 0, 0, 0, 4),      // reserved, and broadcast
+];
+
+/// The unicast space that has been opened so far (RFC 4291 section 2.4). All that is local, from loopback
+/// over unique local, link-local and site-local addresses to multicast, lies outside of it, and so do
+/// IPv4-compatible addresses and NAT64 within a site (RFC 8215).
+const GLOBAL_V6: Ipv6Net = v6(0x2000, 0, 3);
+
+/// What is not public within [`GLOBAL_V6`].
+const SPECIAL_V6: [Ipv6Net; 4] = [
+    v6(0x2001, 0, 23),     // protocol assignments: Teredo, benchmarking, ORCHID
+    v6(0x2001, 0xdb8, 32), // documentation
+    v6(0x2002, 0, 16),     // 6to4, a tunnel to any IPv4 address, withdrawn
+    v6(0x3fff, 0, 20),     // documentation
+];
+
+/// NAT64 (RFC 6052) is how a host without IPv4 reaches an IPv4 address, so that address decides.
+fn behind_nat64(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    match address.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, ..] => {
+            let [.., a, b, c, d] = address.octets();
+            Some(Ipv4Addr::new(a, b, c, d))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowing(networks: &[&str]) -> Guard {
+        Guard::new(networks.iter().map(|network| network.parse().unwrap()).collect())
+    }
+
+    fn permits(guard: &Guard, address: &str) -> bool {
+        guard.permits(address.parse().unwrap())
+    }
+
+    #[test]
+    fn the_internet_is_permitted() {
+        for address in [
+            "1.1.1.1",
+            "9.255.255.255",
+            "11.0.0.0",
+            "100.63.255.255",
+            "100.128.0.0",
+            "126.255.255.255",
+            "128.0.0.1",
+            "168.63.129.15",
+            "169.253.255.255",
+            "172.15.255.255",
+            "172.32.0.0",
+            "192.0.1.0",
+            "192.167.255.255",
+            "192.169.0.0",
+            "198.17.255.255",
+            "198.20.0.0",
+            "223.255.255.255",
+            "::ffff:1.1.1.1",
+            "64:ff9b::101:101",
+            "2001:200::1",
+            "2606:4700:4700::1111",
+            "2a00:1450:4001::1",
+            "3ffe:ffff::1",
+        ] {
+            assert!(permits(&Guard::default(), address), "{address}");
+        }
+    }
+
+    #[test]
+    fn all_else_is_refused() {
+        for address in [
+            "0.0.0.0",
+            "0.255.255.255",
+            "10.0.0.0",
+            "10.255.255.255",
+            "100.64.0.0",
+            "100.100.100.200",
+            "100.127.255.255",
+            "127.0.0.1",
+            "127.255.255.255",
+            "168.63.129.16",
+            "169.254.169.254",
+            "172.16.0.0",
+            "172.31.255.255",
+            "192.0.0.192",
+            "192.0.2.1",
+            "192.88.99.1",
+            "192.168.0.0",
+            "192.168.255.255",
+            "198.18.0.0",
+            "198.19.255.255",
+            "198.51.100.7",
+            "203.0.113.7",
+            "224.0.0.1",
+            "239.255.255.255",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::7f00:1",         // compatible with 127.0.0.1
+            "::101:101",        // compatible with 1.1.1.1
+            "::ffff:127.0.0.1", // mapped
+            "::ffff:169.254.169.254",
+            "::ffff:0:127.0.0.1", // translated, RFC 2765
+            "64:ff9b::7f00:1",    // NAT64 of 127.0.0.1
+            "64:ff9b::a9fe:a9fe",
+            "64:ff9b:1::101:101", // NAT64 within a site
+            "100::1",             // discard only
+            "2001::1",            // Teredo
+            "2001:2::1",          // benchmarking
+            "2001:10::1",         // ORCHID
+            "2001:db8::1",
+            "2002:7f00:1::1", // 6to4 of 127.0.0.1
+            "2002:a9fe:a9fe::",
+            "3fff::1",
+            "4000::1", // not opened
+            "5f00::1", // segment routing
+            "fc00::1",
+            "fd00:ec2::254", // metadata of Amazon
+            "fe80::1",
+            "fec0::1",
+            "ff02::1",
+        ] {
+            assert!(!permits(&Guard::default(), address), "{address}");
+        }
+    }
+
+    #[test]
+    fn an_operator_allows_networks_and_nothing_beside_them() {
+        let guard = allowing(&["10.1.0.0/16", "127.0.0.1/32", "fd00:1::/32"]);
+        for address in
+            ["10.1.2.3", "127.0.0.1", "::ffff:10.1.2.3", "64:ff9b::a01:203", "fd00:1::7", "1.1.1.1"]
+        {
+            assert!(permits(&guard, address), "{address}");
+        }
+        for address in ["10.2.0.0", "127.0.0.2", "::1", "::10.1.2.3", "2002:a01:203::", "fd00:2::7"] {
+            assert!(!permits(&guard, address), "{address}");
+        }
+        assert!(permits(&allowing(&["::/0"]), "::1"));
+        assert!(!permits(&allowing(&["::/0"]), "127.0.0.1"));
+        assert!(permits(&allowing(&["0.0.0.0/0"]), "::ffff:127.0.0.1"));
+    }
+
+    proptest::proptest! {
+        /// No way of writing an IPv4 address in IPv6 opens what is closed in IPv4.
+        #[test]
+        fn embedding_opens_nothing(bits: u32) {
+            let guard = Guard::default();
+            let plain = Ipv4Addr::from_bits(bits);
+            let low = u128::from(bits);
+            for embedded in [
+                low,                              // compatible
+                low | 0xffff << 32,               // mapped
+                low | 0x0064_ff9b << 96,          // NAT64
+                low << 80 | 0x2002 << 112,        // 6to4
+                !low & 0xffff_ffff | 0x2001 << 112, // Teredo
+            ] {
+                let open = guard.permits(Ipv6Addr::from_bits(embedded).into());
+                proptest::prop_assert!(!open || guard.permits(plain.into()));
+            }
+        }
+    }
+}
