@@ -35,7 +35,7 @@ async fn a_challenge_comes_back_as_it_was_added(store: Store) {
     let full = changed(challenge(factor), |challenge| {
         challenge.details = Details {
             message: Message::from_stored(format!("{AWKWARD}\r\n\t\u{1}\u{7f}")),
-            fields: vec![field("IP", ""), field(&AWKWARD[..20], AWKWARD), field("IP", "")],
+            fields: vec![field("IP", ""), field(&AWKWARD[..20], AWKWARD), field("IP", "again")],
             date: Some(Timestamp::from_micros(-1)),
         };
         challenge.hidden_details = Some(string_map(&[("txn", AWKWARD), (AWKWARD, "\r\n\t\u{1}")]));
