@@ -2,6 +2,7 @@
 
 mod commands;
 mod outage;
+mod phone;
 mod starting;
 mod stopping;
 
@@ -42,7 +43,11 @@ struct Said {
 /// Runs a command to its end; kills one that has none, such as a server that should have refused to start.
 #[track_caller]
 fn run(command: &mut Command) -> Said {
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+}
+
+#[track_caller]
+fn wait(mut child: Child) -> Said {
     let [stdout, stderr] = [drained(child.stdout.take().unwrap()), drained(child.stderr.take().unwrap())];
     let deadline = Instant::now() + PATIENCE;
     let status = loop {
@@ -55,7 +60,7 @@ fn run(command: &mut Command) -> Said {
     let _ = child.kill();
     let _ = child.wait();
     let [stdout, stderr] = [stdout, stderr].map(|text| text.join().unwrap());
-    let status = status.unwrap_or_else(|| panic!("{command:?} did not end: {stdout}{stderr}"));
+    let status = status.unwrap_or_else(|| panic!("it did not end: {stdout}{stderr}"));
     Said { code: status.code(), stdout, stderr }
 }
 

@@ -36,7 +36,7 @@ pub(crate) struct Serve {
     #[arg(long, env = "COUNTERSIGN_LISTEN", default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
 
-    /// Address under which clients reach the server, such as https://verify.example.com; taken from each
+    /// Address under which clients reach the server, such as `https://verify.example.com`; taken from each
     /// request when not given
     #[arg(long, env = "COUNTERSIGN_PUBLIC_URL")]
     pub(crate) public_url: Option<String>,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use domain::Secret;
 use domain::challenges::Answer;
 use store::{Error, Filter, Location, OldSchema, Store, Write};
 
@@ -25,6 +26,11 @@ contract! {
     on memory:
     a_memory_is_migrated_in_any_case,
     each_memory_is_another,
+}
+
+contract! {
+    on postgres:
+    a_role_that_may_not_make_tables_can_serve,
 }
 
 contract! {
@@ -93,7 +99,7 @@ async fn a_schema_that_is_newer_is_good_enough(place: Place) {
     place
         .sql(
             "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
-              SELECT 9999, 'of a newer program', success, checksum, 0 FROM _sqlx_migrations",
+              SELECT 9999, 'of a newer program', success, checksum, 0 FROM _sqlx_migrations WHERE version = 1",
         )
         .await;
     place.sql("ALTER TABLE accounts ADD COLUMN of_a_newer_program TEXT").await;
@@ -175,6 +181,27 @@ async fn a_store_goes_on_while_the_schema_grows(place: Place) {
     for _ in 0..10 {
         use_everything(&store).await;
     }
+}
+
+async fn a_role_that_may_not_make_tables_can_serve(place: Place) {
+    place.open().await.close().await;
+    let role = place.sql("SELECT 'server_' || md5(current_database())").await;
+    place.sql("REVOKE CREATE ON SCHEMA public FROM PUBLIC").await;
+    place.sql(&format!("CREATE ROLE {role} LOGIN PASSWORD 'secret'")).await;
+    let rights = "SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public";
+    place.sql(&format!("GRANT {rights} TO {role}")).await;
+
+    let separator = if place.url().contains('?') { '&' } else { '?' };
+    let url = format!("{}{separator}user={role}&password=secret", place.url());
+    for old in [OldSchema::Refuse, OldSchema::Migrate] {
+        let opened = Store::open(&Location::Postgres(Secret::new(url.clone())), old).await;
+        let (store, applied) = opened.unwrap();
+        assert_eq!(applied, [""; 0]);
+        assert_eq!(Clan::settle(&store).await.remains(&store).await, Clan::ALL);
+        store.close().await;
+    }
+    place.sql(&format!("DROP OWNED BY {role}")).await;
+    place.sql(&format!("DROP ROLE {role}")).await;
 }
 
 async fn a_memory_is_migrated_in_any_case(place: Place) {

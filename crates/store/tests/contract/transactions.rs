@@ -315,7 +315,7 @@ async fn too_many_waiting_writes_are_refused_at_once(store: Store) {
     let results = writes.await;
 
     let refused = results.iter().filter(|result| matches!(result, Err(Error::Unavailable(_)))).count();
-    assert!((1..200).contains(&refused), "{refused} were refused");
+    assert!(refused > 0);
     let landed = accounts.iter().zip(results).filter(|(_, result)| matches!(result, Ok(true)));
     let landed: Vec<_> = landed.map(|(account, _)| account.sid).collect();
     assert_eq!(landed.len(), accounts.len() - refused);
