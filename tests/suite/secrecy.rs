@@ -384,7 +384,8 @@ impl Scene {
         assert!(self.server.terminate().success());
         let log = self.server.log();
         let requests = log.lines().filter(|line| line.contains("api::envelope: request ")).count();
-        assert!(requests > 100, "the log is not what it should be:\n{log}");
+        let tells_everything = ["TRACE actix_http", "DEBUG sqlx"].iter().all(|words| log.contains(words));
+        assert!(requests > 100 && tells_everything, "the log is not what it should be:\n{log}");
         self.secrets.are_not_in(&log);
     }
 }
