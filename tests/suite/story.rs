@@ -541,7 +541,6 @@ on_every_database! {
 
 /// Tokens live for a minute at least, and so does this test.
 #[tokio::test]
-#[ignore = "takes a minute"]
 async fn an_access_token_is_of_no_use_once_it_has_expired() {
     let world = World::ephemeral();
     let backend = world.backend();
