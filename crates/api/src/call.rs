@@ -76,7 +76,12 @@ impl Call {
 
     /// The path of the request itself, for the address of the page that it asks for.
     pub(crate) fn address(&self) -> String {
-        format!("{}{}", self.base.trim_end_matches("/v2"), self.request.path())
+        format!("{}{}", self.origin(), self.request.path())
+    }
+
+    /// The public address without a version, for what is not in version 2.
+    pub(crate) fn origin(&self) -> String {
+        self.base.trim_end_matches("/v2").to_owned()
     }
 
     fn segment(&self, name: &str) -> &str {

@@ -52,6 +52,7 @@ pub(crate) const fn status(code: Code) -> StatusCode {
         | Code::AccessTokenParameters
         | Code::InvalidRequest
         | Code::InvalidBinding
+        | Code::NothingToNotify
         | Code::TooManyFactors
         | Code::FactorTypeNotServed => StatusCode::BAD_REQUEST,
         Code::Authenticate => StatusCode::UNAUTHORIZED,
@@ -69,7 +70,7 @@ pub(crate) const fn status(code: Code) -> StatusCode {
         Code::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::UriTooLong => StatusCode::URI_TOO_LONG,
         Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        Code::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
+        Code::TooManyRequests | Code::TooManyNotifications => StatusCode::TOO_MANY_REQUESTS,
         Code::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         Code::NotImplemented => StatusCode::NOT_IMPLEMENTED,

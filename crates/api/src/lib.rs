@@ -5,9 +5,11 @@
 //! shows what came of it. It holds no rules. Every response passes through `envelope.rs`.
 
 mod access_tokens;
+mod alerts;
 mod base;
 mod call;
 mod challenges;
+mod credentials;
 mod entities;
 mod envelope;
 mod error;
@@ -16,8 +18,10 @@ mod form;
 mod health;
 mod incoming;
 mod list;
+mod notifications;
 mod services;
 mod unserved;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -120,6 +124,32 @@ routes! {
     "/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges/{Sid}" {
         GET challenges::fetch, BackendOrDevice;
         POST challenges::update, BackendOrDevice;
+    }
+    "/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges/{ChallengeSid}/Notifications" {
+        POST notifications::create, Backend;
+    }
+    "/v2/Services/{ServiceSid}/Webhooks" {
+        POST webhooks::create, Backend;
+        GET webhooks::list, Backend;
+    }
+    "/v2/Services/{ServiceSid}/Webhooks/{Sid}" {
+        GET webhooks::fetch, Backend;
+        POST webhooks::update, Backend;
+        DELETE webhooks::delete, Backend;
+    }
+    "/v1/Credentials" {
+        POST credentials::create, Backend;
+        GET credentials::list, Backend;
+    }
+    "/v1/Credentials/{Sid}" {
+        GET credentials::fetch, Backend;
+        DELETE credentials::delete, Backend;
+    }
+    "/v1/Alerts" {
+        GET alerts::list, Backend;
+    }
+    "/v1/Alerts/{Sid}" {
+        GET alerts::fetch, Backend;
     }
 }
 

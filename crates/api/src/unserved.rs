@@ -9,7 +9,6 @@ const UNDER_A_SERVICE: &[(&str, &str)] = &[
     ("VerificationCheck", "one-time codes"),
     ("RateLimits", "rate limits of one-time codes"),
     ("MessagingConfigurations", "messaging services of one-time codes"),
-    ("Webhooks", "webhooks"),
     ("Passkeys", "passkeys"),
 ];
 
@@ -28,10 +27,7 @@ pub(crate) fn endpoint(path: &str) -> Option<Problem> {
         list.iter().find(|(segment, _)| *segment == name).map(|(_, purpose)| *purpose)
     };
     let purpose = match segments.next()? {
-        "Services" => match (segments.nth(1)?, segments.nth(1), segments.nth(1)) {
-            ("Entities", Some("Challenges"), Some("Notifications")) => "notifications of a challenge",
-            (segment, ..) => find(UNDER_A_SERVICE, segment)?,
-        },
+        "Services" => find(UNDER_A_SERVICE, segments.nth(1)?)?,
         segment => find(AT_THE_TOP, segment)?,
     };
     Some(Problem::with(Code::NotImplemented, format_args!("it does not serve {purpose}")))
@@ -47,7 +43,6 @@ mod tests {
             "/v2/Services/VA1/Verifications",
             "/v2/Services/VA1/VerificationCheck",
             "/v2/Services/VA1/RateLimits/RK1/Buckets",
-            "/v2/Services/VA1/Entities/user-0001/Challenges/YC1/Notifications",
             "/v2/Services/VA1/Passkeys/Factors",
             "/v2/Attempts/Summary",
             "/v2/Forms/form-push",

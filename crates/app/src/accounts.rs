@@ -77,7 +77,14 @@ impl App {
         let sid = sid.unwrap_or_else(|| AccountSid::generate(now, entropy));
         let auth_token = auth_token.unwrap_or_else(|| AuthToken::generate(entropy));
         let sealed = self.master_key.seal(&auth_token, &sid.to_string(), entropy);
-        let account = Account { sid, friendly_name, auth_token: sealed, created_at: now, updated_at: now };
+        let account = Account {
+            sid,
+            friendly_name,
+            auth_token: sealed,
+            debugger_webhook: None,
+            created_at: now,
+            updated_at: now,
+        };
         MadeAccount { account, auth_token }
     }
 

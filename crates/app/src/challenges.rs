@@ -1,9 +1,12 @@
 //! Challenges: the question, and the one answer.
 
+use std::sync::Arc;
+
 use crypto::Jws;
-use domain::challenges::{Details, Field, Message, State, expiry};
+use domain::challenges::{Answer, Details, Field, Message, State, expiry};
 use domain::parameter::Expected;
 use domain::text::StringMap;
+use domain::webhooks::EventType;
 use domain::{
     Challenge, ChallengeSid, Code, EntityPath, FactorSid, FactorType, Page, PageRequest, Problem, Timestamp,
 };
@@ -13,6 +16,7 @@ use store::{Read, Write};
 use crate::App;
 use crate::caller::Caller;
 use crate::error::Error;
+use crate::outbox::{PUSH_TTL, owe_push, owe_webhooks};
 
 /// A push challenge as it is asked for.
 #[derive(Clone, Debug)]
@@ -39,7 +43,9 @@ impl App {
         let now = self.clock.now();
         let expires_at = expiry(new.expires_at, now)?;
         let sid = ChallengeSid::generate(FactorType::Push, now, self.entropy.as_ref());
-        self.store
+        let entropy = Arc::clone(&self.entropy);
+        let challenge = self
+            .store
             .write(async move |tx: &mut Write| {
                 let factor = tx.hold_factor(&path, new.factor_sid).await?.ok_or_else(Error::not_found)?;
                 factor.challengeable()?;
@@ -50,7 +56,7 @@ impl App {
                     account_sid: factor.account_sid,
                     service_sid: factor.service_sid,
                     entity_sid: factor.entity_sid,
-                    identity: factor.identity,
+                    identity: factor.identity.clone(),
                     factor_sid: factor.sid,
                     state: State::Pending,
                     details: Details {
@@ -65,9 +71,12 @@ impl App {
                     updated_at: now,
                 };
                 tx.insert_challenge(&challenge).await?;
-                Ok(challenge)
+                owe_push(tx, &challenge, &factor, None, PUSH_TTL, now, entropy.as_ref()).await?;
+                Ok::<_, Error>(challenge)
             })
-            .await
+            .await?;
+        self.wake.ring();
+        Ok(challenge)
     }
 
     /// A challenge.
@@ -143,7 +152,9 @@ impl App {
             return Err(Problem::with(Code::ChallengeVerificationFailed, advice).into());
         }
         let answer = challenge.answer_in(jws.claims(), now)?;
-        self.store
+        let entropy = Arc::clone(&self.entropy);
+        let answered = self
+            .store
             .write(async move |tx: &mut Write| {
                 let Some(answered) = tx.answer_challenge(sid, answer, now).await? else {
                     // Somebody was faster; what they made of it says why.
@@ -151,15 +162,23 @@ impl App {
                     current.answerable(now)?;
                     return Err(Code::ChallengeExpired.into());
                 };
-                match &metadata {
+                let answered = match &metadata {
                     Some(metadata) => {
                         let written = tx.set_challenge_metadata(&path, sid, metadata, now).await?;
-                        written.ok_or_else(Error::not_found)
+                        written.ok_or_else(Error::not_found)?
                     }
-                    None => Ok(answered),
-                }
+                    None => answered,
+                };
+                let event_type = match answer {
+                    Answer::Approved => EventType::ChallengeApproved,
+                    Answer::Denied => EventType::ChallengeDenied,
+                };
+                owe_webhooks(tx, event_type, &factor, Some(&answered), now, entropy.as_ref()).await?;
+                Ok::<_, Error>(answered)
             })
-            .await
+            .await?;
+        self.wake.ring();
+        Ok(answered)
     }
 
     /// Replaces a challenge's metadata and nothing else.

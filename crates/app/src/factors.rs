@@ -1,8 +1,11 @@
 //! Factors: enrolment, verification, and what a device keeps up to date.
 
+use std::sync::Arc;
+
 use domain::access_tokens::Grant;
 use domain::factors::{AppId, Changes, MAX_PUSH_FACTORS, Notification, PublicKey, SdkVersion, Status};
 use domain::text::StringMap;
+use domain::webhooks::EventType;
 use domain::{
     Code, CredentialSid, EntityPath, Factor, FactorSid, FactorType, FriendlyName, Page, PageRequest,
 };
@@ -11,6 +14,7 @@ use store::{Read, Write};
 use crate::App;
 use crate::caller::Caller;
 use crate::error::Error;
+use crate::outbox::owe_webhooks;
 
 /// A push factor as it is asked for.
 #[derive(Clone, Debug)]
@@ -64,7 +68,9 @@ impl App {
         let entity = self.new_entity(&path, now);
         let sid = FactorSid::generate(FactorType::Push, now, self.entropy.as_ref());
         let credential_sid = CredentialSid::generate(now, self.entropy.as_ref());
-        self.store
+        let entropy = Arc::clone(&self.entropy);
+        let factor = self
+            .store
             .write(async move |tx: &mut Write| {
                 tx.service(path.account_sid, path.service_sid).await?.ok_or_else(Error::not_found)?;
                 let entity = tx.ensure_entity(&entity).await?;
@@ -89,6 +95,7 @@ impl App {
                     app_id: new.app_id.clone(),
                     sdk_version: new.sdk_version.clone(),
                     notification: new.notification.clone(),
+                    unreachable: false,
                     metadata: new.metadata.clone(),
                     created_at: now,
                     updated_at: now,
@@ -99,9 +106,12 @@ impl App {
                 {
                     return Err(Error::unauthenticated());
                 }
-                Ok(factor)
+                owe_webhooks(tx, EventType::FactorCreated, &factor, None, now, entropy.as_ref()).await?;
+                Ok::<_, Error>(factor)
             })
-            .await
+            .await?;
+        self.wake.ring();
+        Ok(factor)
     }
 
     /// A factor.
@@ -148,10 +158,13 @@ impl App {
             Some(_) => return Err(Code::FactorVerificationFailed.into()),
             None => false,
         };
-        self.store
+        let entropy = Arc::clone(&self.entropy);
+        let factor = self
+            .store
             .write(async move |tx: &mut Write| {
                 let mut factor = tx.lock_factor(&path, sid).await?.ok_or_else(Error::not_found)?;
-                if verified && factor.status == Status::Unverified {
+                let becomes_verified = verified && factor.status == Status::Unverified;
+                if becomes_verified {
                     factor.status = Status::Verified;
                     factor.updated_at = now;
                 }
@@ -161,9 +174,14 @@ impl App {
                 if factor.updated_at == now {
                     tx.update_factor(&factor).await?;
                 }
-                Ok(factor)
+                if becomes_verified {
+                    owe_webhooks(tx, EventType::FactorVerified, &factor, None, now, entropy.as_ref()).await?;
+                }
+                Ok::<_, Error>(factor)
             })
-            .await
+            .await?;
+        self.wake.ring();
+        Ok(factor)
     }
 
     /// Deletes a factor. Its challenges stay to be read, its pending ones can't be answered any more
@@ -179,12 +197,15 @@ impl App {
     ) -> Result<(), Error> {
         caller.concerns(sid)?;
         let now = self.clock.now();
+        let entropy = Arc::clone(&self.entropy);
         self.store
-            .write(async move |tx: &mut Write| match tx.delete_factor(&path, sid, now).await? {
-                Some(_) => Ok(()),
-                None => Err(Error::not_found()),
+            .write(async move |tx: &mut Write| {
+                let factor = tx.delete_factor(&path, sid, now).await?.ok_or_else(Error::not_found)?;
+                owe_webhooks(tx, EventType::FactorDeleted, &factor, None, now, entropy.as_ref()).await
             })
-            .await
+            .await?;
+        self.wake.ring();
+        Ok(())
     }
 }
 

@@ -7,14 +7,23 @@
 
 mod access_tokens;
 mod accounts;
+pub mod alerts;
+mod attempt;
 pub mod caller;
 pub mod challenges;
 pub mod clock;
+pub mod credentials;
+mod deliver;
+mod deliveries;
 mod entities;
 mod error;
 pub mod factors;
+mod housekeeping;
 mod keys;
+mod notifications;
+mod outbox;
 mod services;
+pub mod webhooks;
 
 use std::sync::{Arc, RwLock};
 
@@ -26,6 +35,8 @@ pub use crate::access_tokens::NewAccessToken;
 pub use crate::accounts::{MadeAccount, MadeApiKey};
 pub use crate::caller::{Caller, Credentials};
 pub use crate::clock::SystemClock;
+pub use crate::deliver::{Courier, CourierError, DeliverySettings};
+pub use crate::deliveries::{AttemptRecord, DeliveryFilter, DeliveryStatus};
 pub use crate::error::{Error, Fault};
 
 /// Everything that a use case needs: the database, the time, randomness, and the keys.
@@ -36,6 +47,8 @@ pub struct App {
     master_key: Arc<MasterKey>,
     /// The keys of access tokens.
     ring: RwLock<keys::Ring>,
+    /// Rings when something is owed.
+    wake: outbox::Wake,
 }
 
 impl App {
@@ -51,7 +64,7 @@ impl App {
     ) -> Result<Self, Error> {
         let master_key = Arc::new(master_key);
         let ring = keys::open_ring(&store, &master_key, &entropy, clock.now()).await?;
-        Ok(Self { store, clock, entropy, master_key, ring: RwLock::new(ring) })
+        Ok(Self { store, clock, entropy, master_key, ring: RwLock::new(ring), wake: outbox::Wake::default() })
     }
 
     /// The instant that it is now.

@@ -16,6 +16,7 @@
 use aws_lc_rs::aead::{Aad, NONCE_LEN, Nonce};
 use domain::access_tokens::TokenText;
 use domain::accounts::AuthToken;
+use domain::credentials::Content;
 use domain::{Entropy, Sealed};
 use zeroize::Zeroizing;
 
@@ -59,6 +60,18 @@ impl Sealable for TokenText {
 
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         str::from_utf8(bytes).ok().map(|text| Self::new(text.to_owned()))
+    }
+}
+
+impl Sealable for Content {
+    const PURPOSE: &'static str = "push credential";
+
+    fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(self.expose().to_vec())
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        Some(Self::new(bytes.to_vec()))
     }
 }
 

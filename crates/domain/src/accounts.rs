@@ -5,6 +5,7 @@ use crate::secret::{Sealed, Secret};
 use crate::sids::{AccountSid, ApiKeySid};
 use crate::text::FriendlyName;
 use crate::time::Timestamp;
+use crate::webhooks::CallbackUrl;
 
 /// An account: the owner of services, known by its SID and auth token.
 #[derive(Clone, Debug)]
@@ -15,6 +16,8 @@ pub struct Account {
     pub friendly_name: FriendlyName,
     /// The auth token, sealed rather than hashed: webhooks are signed with it.
     pub auth_token: Sealed<AuthToken>,
+    /// Where it hears of its alerts.
+    pub debugger_webhook: Option<CallbackUrl>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it, or its token, last changed.

@@ -248,6 +248,9 @@ pub struct Factor {
     pub sdk_version: Option<SdkVersion>,
     /// How it hears of challenges.
     pub notification: Notification,
+    /// Whether the provider said that its token leads nowhere. Nothing is pushed to it then, until the
+    /// device sends its token anew; it can still poll.
+    pub unreachable: bool,
     /// What the app wanted to be remembered.
     pub metadata: Option<StringMap>,
     /// When it was made.
@@ -302,8 +305,11 @@ impl Changes {
     /// # Errors
     /// Those of [`Notification::updated`]; the factor is then as it was.
     pub fn apply(self, factor: &mut Factor, now: Timestamp) -> Result<(), Problem> {
+        let names_an_address = self.notification_token.is_some() || self.notification_platform.is_some();
+        let unreachable = factor.unreachable && !names_an_address;
         factor.notification =
             factor.notification.updated(self.notification_platform, self.notification_token)?;
+        factor.unreachable = unreachable;
         if let Some(friendly_name) = self.friendly_name {
             factor.friendly_name = friendly_name;
         }

@@ -8,6 +8,7 @@
 
 pub mod access_tokens;
 pub mod accounts;
+pub mod alerts;
 pub mod challenges;
 pub mod credentials;
 pub mod deliveries;
@@ -15,6 +16,7 @@ pub mod entities;
 pub mod entropy;
 pub mod events;
 pub mod factors;
+pub mod notifications;
 pub mod paging;
 pub mod parameter;
 pub mod problem;

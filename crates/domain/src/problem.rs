@@ -70,6 +70,10 @@ codes! {
     AccessTokenParameters = 60305, "Access Token parameters are invalid";
     /// A parameter has a value that it can't have.
     InvalidRequest = 60306, "Invalid Request";
+    /// A notification to a device that hears of nothing.
+    NothingToNotify = 60307, "Cannot resend push notifications to 'none' notification platform";
+    /// The fourth notification.
+    TooManyNotifications = 60309, "Push notifications limit reached for a Challenge";
     /// The signature of the factor's own sid does not hold.
     FactorVerificationFailed = 60311, "Factor verification failed";
     /// An access token that was made for another identity, service or factor type.

@@ -1,7 +1,7 @@
 //! `countersign account`: works on the database, also while the server runs.
 
 use clap::{Args, Subcommand};
-use domain::{Account, AccountSid, FriendlyName, Parameter as _};
+use domain::{Account, AccountSid, CallbackUrl, FriendlyName, Parameter as _};
 use store::OldSchema;
 
 use crate::cli::Storage;
@@ -35,6 +35,16 @@ enum Command {
         /// Print the auth token too
         #[arg(long)]
         reveal: bool,
+        #[command(flatten)]
+        storage: Storage,
+    },
+    /// Change an account
+    Set {
+        /// SID of the account
+        sid: AccountSid,
+        /// Address that hears of what could not be delivered; empty for none
+        #[arg(long)]
+        debugger_webhook: String,
         #[command(flatten)]
         storage: Storage,
     },
@@ -75,9 +85,20 @@ pub(crate) async fn run(accounts: Accounts) -> Result<(), Failure> {
             let sid = sid.ok_or_else(|| Failure::new("there is no account"))?;
             let made = app.account(sid).await.map_err(|error| missing(sid, error))?;
             print(&made.account);
+            if let Some(url) = &made.account.debugger_webhook {
+                println!("debugger      {}", url.as_str());
+            }
             if reveal {
                 println!("auth token    {}", made.auth_token.expose());
             }
+            app.stop().await;
+        }
+        Command::Set { sid, debugger_webhook, storage } => {
+            let url = (!debugger_webhook.is_empty()).then(|| CallbackUrl::from_parameter(&debugger_webhook));
+            let url =
+                url.transpose().map_err(|expected| Failure::new(format!("--debugger-webhook {expected}")))?;
+            let app = storage.open(OldSchema::Refuse).await?;
+            app.set_debugger_webhook(sid, url).await.map_err(|error| missing(sid, error))?;
             app.stop().await;
         }
         Command::RotateToken { sid, storage } => {

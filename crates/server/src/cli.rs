@@ -27,6 +27,10 @@ pub(crate) enum Command {
     Account(crate::account::Accounts),
     /// Manage API keys
     ApiKey(crate::api_key::ApiKeys),
+    /// Look at webhooks and what they were sent, send it again
+    Webhooks(crate::webhooks::Webhooks),
+    /// Manage push credentials
+    Credential(crate::credential::Credentials),
 }
 
 /// Options of `serve`.
@@ -66,7 +70,50 @@ pub(crate) struct Serve {
     pub(crate) log: String,
 
     #[command(flatten)]
+    pub(crate) deliveries: Deliveries,
+
+    #[command(flatten)]
     pub(crate) storage: Storage,
+}
+
+/// How webhooks and pushes leave the house.
+#[derive(Debug, Args)]
+pub(crate) struct Deliveries {
+    /// Network that webhooks may call though it is not public, such as 10.0.0.0/8; can be repeated
+    #[arg(long, env = "COUNTERSIGN_WEBHOOK_ALLOW", value_delimiter = ',')]
+    pub(crate) webhook_allow: Vec<ipnet::IpNet>,
+
+    /// Certificate authorities, in PEM, that webhooks are trusted by besides the system's
+    #[arg(long, env = "COUNTERSIGN_WEBHOOK_CA")]
+    pub(crate) webhook_ca: Option<PathBuf>,
+
+    /// Webhook attempts at one time to one host
+    #[arg(long, env = "COUNTERSIGN_WEBHOOK_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) webhook_concurrency: u16,
+
+    /// Longest wait between two attempts, in seconds
+    #[arg(long, env = "COUNTERSIGN_DELIVERY_LONGEST_WAIT", default_value_t = 3600, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) delivery_longest_wait: u32,
+
+    /// Seconds after which a delivery that nobody finished is made again; longer than an attempt takes
+    #[arg(long, env = "COUNTERSIGN_DELIVERY_LEASE", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) delivery_lease: u32,
+
+    /// Days for which finished deliveries and alerts are kept
+    #[arg(long, env = "COUNTERSIGN_DELIVERY_RETENTION_DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) delivery_retention_days: u32,
+
+    /// Address of APNs, or of a relay to it, instead of Apple's
+    #[arg(long, env = "COUNTERSIGN_PUSH_APNS_ENDPOINT")]
+    pub(crate) push_apns_endpoint: Option<String>,
+
+    /// Address of FCM, or of a relay to it, instead of Google's
+    #[arg(long, env = "COUNTERSIGN_PUSH_FCM_ENDPOINT")]
+    pub(crate) push_fcm_endpoint: Option<String>,
+
+    /// Certificate authorities, in PEM, that push providers are trusted by besides the system's
+    #[arg(long, env = "COUNTERSIGN_PUSH_CA")]
+    pub(crate) push_ca: Option<PathBuf>,
 }
 
 /// Where the data and its key are.

@@ -9,12 +9,14 @@
 mod account;
 mod api_key;
 mod cli;
+mod credential;
 mod demo;
 mod device;
 mod failure;
 mod migrate;
 mod serve;
 mod storage;
+mod webhooks;
 
 use std::process::ExitCode;
 
@@ -34,6 +36,8 @@ fn main() -> ExitCode {
             Command::Migrate(storage) => migrate::run(&storage).await,
             Command::Account(command) => account::run(command).await,
             Command::ApiKey(command) => api_key::run(command).await,
+            Command::Webhooks(command) => webhooks::run(command).await,
+            Command::Credential(command) => credential::run(command).await,
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -2,21 +2,23 @@
 
 use std::io::{IsTerminal as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::HttpServer;
 use actix_web::dev::ServerHandle;
 use api::{Draining, PublicUrl};
-use app::App;
+use app::{App, Courier, DeliverySettings};
 use crypto::{MasterKey, SystemEntropy};
 use domain::accounts::AuthToken;
+use domain::deliveries::Schedule;
 use domain::{AccountSid, FriendlyName, Parameter as _};
 use store::{Location, OldSchema, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::Serve;
+use crate::cli::{Deliveries, Serve};
 use crate::failure::Failure;
 use crate::storage::{secret, start};
 
@@ -40,13 +42,38 @@ pub(crate) async fn run(options: Box<Serve>) -> Result<(), Failure> {
     first_account(&app, account).await?;
     // Before anybody is told that the server is ready, and may tell it to stop.
     let stop_signal = stop_signal()?;
+    let courier = Courier::start(Arc::clone(&app), deliveries(&options.deliveries)?)?;
     let running = Running::start(Arc::clone(&app), options.listen, public_url)?;
     // Whoever started the server may have closed its standard output, which is no reason to stop.
     let _ = writeln!(std::io::stdout(), "countersign listening on http://{}", running.address);
     stop_signal.await;
     running.stop().await;
+    courier.stop().await;
     app.stop().await;
     Ok(())
+}
+
+/// What the options say about deliveries.
+fn deliveries(options: &Deliveries) -> Result<DeliverySettings, Failure> {
+    let read = |path: &Option<PathBuf>| match path {
+        Some(path) => std::fs::read(path)
+            .map(Some)
+            .map_err(|error| Failure::new(format!("{}: {error}", path.display()))),
+        None => Ok(None),
+    };
+    let mut settings = DeliverySettings {
+        lease: i64::from(options.delivery_lease),
+        schedule: Schedule { longest: i64::from(options.delivery_longest_wait) },
+        concurrency_per_host: usize::from(options.webhook_concurrency),
+        retention: i64::from(options.delivery_retention_days) * 86_400,
+        ..DeliverySettings::default()
+    };
+    settings.webhooks.allow.clone_from(&options.webhook_allow);
+    settings.webhooks.extra_ca = read(&options.webhook_ca)?;
+    settings.push.apns_endpoint.clone_from(&options.push_apns_endpoint);
+    settings.push.fcm_endpoint.clone_from(&options.push_fcm_endpoint);
+    settings.push.extra_ca = read(&options.push_ca)?;
+    Ok(settings)
 }
 
 /// A server that answers.

@@ -1,18 +1,25 @@
 //! Accounts, their API keys, and the ring of keys that encrypt access tokens.
 
-use domain::{Account, AccountSid, ApiKey, ApiKeySid, FriendlyName, Sealed, Timestamp};
+use domain::{
+    Account, AccountSid, ApiKey, ApiKeySid, CallbackUrl, FriendlyName, Parameter, Sealed, Timestamp,
+};
 
 use crate::error::Error;
 use crate::sql::{Row, bind};
 use crate::{Read, Write};
 
-const ACCOUNT: &str = "sid, friendly_name, auth_token, created_at, updated_at";
+const ACCOUNT: &str = "sid, friendly_name, auth_token, debugger_webhook, created_at, updated_at";
 
 fn account(row: &Row) -> Result<Account, Error> {
     Ok(Account {
         sid: row.sid("sid")?,
         friendly_name: FriendlyName::from_stored(row.text("friendly_name")?),
         auth_token: row.sealed("auth_token")?,
+        debugger_webhook: row
+            .optional_text("debugger_webhook")?
+            .map(|url| CallbackUrl::from_parameter(&url))
+            .transpose()
+            .map_err(|_| Error::Corrupt("debugger_webhook".into()))?,
         created_at: row.timestamp("created_at")?,
         updated_at: row.timestamp("updated_at")?,
     })
@@ -119,6 +126,20 @@ impl Write {
     ) -> Result<bool, Error> {
         let sql = "UPDATE accounts SET auth_token = $2, updated_at = $3 WHERE sid = $1 RETURNING sid";
         Ok(self.one(sql, bind![sid, auth_token, now]).await?.is_some())
+    }
+
+    /// Sets where an account hears of its alerts; `false` when there is no such account.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn set_debugger_webhook(
+        &mut self,
+        sid: AccountSid,
+        url: Option<&CallbackUrl>,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
+        let sql = "UPDATE accounts SET debugger_webhook = $2, updated_at = $3 WHERE sid = $1 RETURNING sid";
+        Ok(self.one(sql, bind![sid, url.map(CallbackUrl::as_str), now]).await?.is_some())
     }
 
     /// Adds an API key.

@@ -10,7 +10,7 @@ use crate::sql::{Connection, Row, bind, to_json};
 use crate::{Read, Write};
 
 const COLUMNS: &str = "sid, account_sid, service_sid, entity_sid, identity, friendly_name, public_key, \
-    credential_sid, status, app_id, sdk_version, notification_platform, notification_token, metadata, \
+    credential_sid, status, app_id, sdk_version, notification_platform, notification_token, unreachable, metadata, \
     created_at, updated_at";
 
 fn factor(row: &Row) -> Result<Factor, Error> {
@@ -33,6 +33,7 @@ fn factor(row: &Row) -> Result<Factor, Error> {
         sdk_version: row.optional_text("sdk_version")?.map(domain::factors::SdkVersion::from_stored),
         notification: Notification::new(row.word::<Platform>("notification_platform")?, token)
             .map_err(|_| Error::Corrupt("notification_token".into()))?,
+        unreachable: row.int("unreachable")? != 0,
         metadata: row.optional_json("metadata")?,
         created_at: row.timestamp("created_at")?,
         updated_at: row.timestamp("updated_at")?,
@@ -148,7 +149,8 @@ impl Write {
     /// When the database fails.
     pub async fn update_factor(&mut self, factor: &Factor) -> Result<(), Error> {
         let sql = "UPDATE factors SET friendly_name = $2, status = $3, sdk_version = $4, \
-                   notification_platform = $5, notification_token = $6, updated_at = $7 WHERE sid = $1";
+                   notification_platform = $5, notification_token = $6, unreachable = $7, updated_at = $8 \
+                   WHERE sid = $1";
         let values = bind![
             factor.sid,
             factor.friendly_name.as_str(),
@@ -156,6 +158,7 @@ impl Write {
             factor.sdk_version.as_ref().map(|version| version.as_str()),
             factor.notification.platform().as_str(),
             factor.notification.token().map(|token| token.as_str()),
+            i64::from(factor.unreachable),
             factor.updated_at
         ];
         self.all(sql, values).await.map(drop)

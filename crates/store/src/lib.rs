@@ -26,14 +26,19 @@
 
 mod access_tokens;
 mod accounts;
+mod alerts;
 mod challenges;
+mod credentials;
+mod deliveries;
 mod entities;
 mod error;
 mod factors;
 mod listing;
+mod notifications;
 mod schema;
 mod services;
 mod sql;
+mod webhooks;
 mod writer;
 
 use std::borrow::Cow;
@@ -41,12 +46,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use domain::Secret;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection as _, PgPool, SqliteConnection, SqlitePool};
 
 pub use crate::accounts::EnrollmentKeyRow;
+pub use crate::alerts::AlertFilter;
 pub use crate::challenges::Filter;
+pub use crate::deliveries::{AttemptRecord, DeliveryFilter, DeliveryStatus};
 pub use crate::error::{Conflict, Error};
 pub use crate::schema::OldSchema;
 
@@ -59,6 +66,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Connections to PostgreSQL per process: more than about two per core only add waiting.
 const POSTGRES_CONNECTIONS: u32 = 8;
+
+/// Where processes on one PostgreSQL tell each other that something is owed.
+const CHANNEL: &str = "countersign_deliveries";
 
 /// Connections that read a SQLite file.
 const SQLITE_READERS: u32 = 4;
@@ -195,6 +205,28 @@ impl Store {
         self.writer.write(work).await
     }
 
+    /// Tells other processes on the same database that something is owed. Never part of a transaction,
+    /// since PostgreSQL would then commit one announcing transaction at a time.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn announce(&self) -> Result<(), Error> {
+        let Readers::Postgres(pool) = &self.readers else { return Ok(()) };
+        sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL).execute(pool).await?;
+        Ok(())
+    }
+
+    /// Hears the announcements of others; `None` where there are no others.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn announcements(&self) -> Result<Option<Announcements>, Error> {
+        let Readers::Postgres(pool) = &self.readers else { return Ok(None) };
+        let mut listener = PgListener::connect_with(pool).await?;
+        listener.listen(CHANNEL).await?;
+        Ok(Some(Announcements(listener)))
+    }
+
     /// Finishes the writes that were asked for and closes the connections.
     pub async fn close(self) {
         if let Readers::Sqlite(readers) = self.readers {
@@ -202,6 +234,21 @@ impl Store {
             readers.close().await;
         }
         self.writer.close().await;
+    }
+}
+
+/// Announcements of other processes, as they come.
+pub struct Announcements(PgListener);
+
+impl Announcements {
+    /// Waits for the next one. What was announced while the connection was lost is not told again, so
+    /// that a reconnection counts as one.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the connection can't be made again.
+    pub async fn next(&mut self) -> Result<(), Error> {
+        self.0.try_recv().await?;
+        Ok(())
     }
 }
 

@@ -22,6 +22,7 @@ macro_rules! migrations {
 
 migrations! {
     1 "0001_verify_push";
+    2 "0002_deliveries";
 }
 
 /// What to do when the schema is older than this program.

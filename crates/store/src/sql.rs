@@ -9,8 +9,8 @@ use std::borrow::Cow;
 use domain::parameter::Parameter;
 use domain::time::Timestamp;
 use domain::{
-    AccessTokenSid, AccountSid, ApiKeySid, ChallengeSid, CredentialSid, EntitySid, FactorSid, Sealed,
-    ServiceSid, Sid,
+    AccessTokenSid, AccountSid, AlertSid, ApiKeySid, ChallengeSid, CredentialSid, EntitySid, FactorSid,
+    NotificationSid, Sealed, ServiceSid, Sid, WebhookSid,
 };
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgRow;
@@ -40,6 +40,7 @@ macro_rules! values {
 values! {
     i64 => |value| Self::Int(Some(value));
     Timestamp => |value| Self::Int(Some(value.micros()));
+    Option<i64> => |value| Self::Int(value);
     Option<Timestamp> => |value| Self::Int(value.map(Timestamp::micros));
     &str => |value| Self::Text(Some(value.to_owned()));
     String => |value| Self::Text(Some(value));
@@ -61,12 +62,15 @@ macro_rules! sid_values {
 sid_values!(
     AccessTokenSid,
     AccountSid,
+    AlertSid,
     ApiKeySid,
     ChallengeSid,
     CredentialSid,
     EntitySid,
     FactorSid,
-    ServiceSid
+    NotificationSid,
+    ServiceSid,
+    WebhookSid
 );
 
 impl<T> From<&Sealed<T>> for Value {

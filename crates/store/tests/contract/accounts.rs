@@ -40,6 +40,7 @@ async fn an_account_comes_back_as_it_was_added(store: Store) {
         sid: sid(),
         friendly_name: name(AWKWARD),
         auth_token: Sealed::from_bytes(all_bytes()),
+        debugger_webhook: None,
         created_at: FIRST,
         updated_at: LAST,
     });

@@ -119,6 +119,7 @@ pub(crate) fn account() -> &'static Account {
         sid: sid(),
         friendly_name: name("Owl Bank"),
         auth_token: Sealed::from_bytes(b"sealed auth token".to_vec()),
+        debugger_webhook: None,
         created_at: NOW,
         updated_at: NOW,
     })
@@ -198,6 +199,7 @@ pub(crate) fn factor(entity: &Entity) -> &'static Factor {
         app_id: factors::AppId::from_stored("com.example.owl".to_owned()),
         sdk_version: None,
         notification: Notification::None,
+        unreachable: false,
         metadata: None,
         created_at: NOW,
         updated_at: NOW,
@@ -388,11 +390,12 @@ fn time(time: Timestamp) -> Value {
 
 impl Contents for Account {
     fn contents(&self) -> Value {
-        let Self { sid, friendly_name, auth_token, created_at, updated_at } = self;
+        let Self { sid, friendly_name, auth_token, debugger_webhook, created_at, updated_at } = self;
         json!({
             "sid": sid,
             "friendly_name": friendly_name,
             "auth_token": auth_token.as_bytes(),
+            "debugger_webhook": debugger_webhook.as_ref().map(|url| url.as_str()),
             "created_at": time(*created_at),
             "updated_at": time(*updated_at),
         })
@@ -461,6 +464,7 @@ impl Contents for Factor {
             app_id,
             sdk_version,
             notification,
+            unreachable,
             metadata,
             created_at,
             updated_at,
@@ -479,6 +483,7 @@ impl Contents for Factor {
             "sdk_version": sdk_version,
             "notification_platform": notification.platform().as_str(),
             "notification_token": notification.token(),
+            "unreachable": unreachable,
             "metadata": metadata,
             "created_at": time(*created_at),
             "updated_at": time(*updated_at),

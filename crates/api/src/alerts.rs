@@ -1,0 +1,76 @@
+//! `/v1/Alerts`: what was not delivered, as Monitor has it (protocol 06 section 4).
+
+use actix_web::HttpResponse;
+use app::alerts::AlertFilter;
+use domain::alerts::{Alert, LevelFilter};
+use domain::parameter::{Expected, Parameter};
+use domain::{Order, Timestamp};
+use serde_json::{Value, json};
+
+use crate::call::Call;
+use crate::error::Error;
+use crate::list::Listing;
+
+pub(crate) async fn fetch(call: Call) -> Result<HttpResponse, Error> {
+    let alert = call.app.alert(call.account_sid(), call.sid("Sid")?).await?;
+    let mut body = view(&alert, &call.origin());
+    let failed = alert.call.as_ref();
+    let response = failed.and_then(|failed| failed.response.as_ref());
+    body["request_variables"] = json!(failed.map(|failed| &failed.variables));
+    body["request_headers"] = Value::Null;
+    body["response_body"] = json!(response.map(|response| &response.body));
+    body["response_headers"] = json!(response.map(|response| {
+        let lines = response.headers.iter().map(|(name, value)| format!("{name}={value}"));
+        lines.collect::<Vec<_>>().join("&")
+    }));
+    Ok(HttpResponse::Ok().json(body))
+}
+
+pub(crate) async fn list(call: Call) -> Result<HttpResponse, Error> {
+    let listing = Listing::of(&call, Order::Descending, &["LogLevel", "StartDate", "EndDate"])?;
+    let level = call.query.optional::<LevelFilter>("LogLevel")?;
+    let filter = AlertFilter {
+        level: match level {
+            Some(LevelFilter::Is(level)) => Some(level),
+            _ => None,
+        },
+        from: call.query.optional::<Day>("StartDate")?.map(|day| day.0),
+        // Nothing lies before the beginning of time.
+        to: match level {
+            Some(LevelFilter::Never) => Some(Timestamp::from_micros(i64::MIN)),
+            _ => call.query.optional::<Day>("EndDate")?.map(|day| day.0),
+        },
+    };
+    let page = call.app.alerts(call.account_sid(), filter, listing.page).await?;
+    Ok(listing.body("alerts", &page, |alert| view(alert, &call.origin())))
+}
+
+/// An instant, or a day, which stands for its beginning.
+struct Day(Timestamp);
+
+impl Parameter for Day {
+    fn from_parameter(text: &str) -> Result<Self, Expected> {
+        let instant = Timestamp::from_parameter(text);
+        instant.or_else(|_| Timestamp::from_parameter(&format!("{text}T00:00:00Z"))).map(Self)
+    }
+}
+
+fn view(alert: &Alert, origin: &str) -> Value {
+    json!({
+        "sid": alert.sid,
+        "account_sid": alert.account_sid,
+        "service_sid": alert.service_sid,
+        "resource_sid": alert.resource_sid,
+        "error_code": alert.error_code.to_string(),
+        "log_level": alert.level.as_str(),
+        "alert_text": alert.text,
+        "more_info": format!("https://www.twilio.com/docs/errors/{}", alert.error_code),
+        "api_version": "2010-04-01",
+        "request_method": alert.call.as_ref().map(|_| "POST"),
+        "request_url": alert.call.as_ref().map(|call| &call.url),
+        "date_created": alert.created_at,
+        "date_generated": alert.created_at,
+        "date_updated": alert.created_at,
+        "url": format!("{origin}/v1/Alerts/{}", alert.sid),
+    })
+}

@@ -1,0 +1,70 @@
+//! `/v1/Credentials`: push credentials, as Notify has them (protocol 06 section 2).
+
+use actix_web::HttpResponse;
+use app::credentials::{NewCredential, Upload};
+use domain::credentials::{Credential, CredentialType};
+use domain::{Order, Problem};
+use serde_json::{Value, json};
+
+use crate::call::Call;
+use crate::error::Error;
+use crate::form::Form;
+use crate::list::Listing;
+
+pub(crate) async fn create(call: Call) -> Result<HttpResponse, Error> {
+    let new =
+        NewCredential { friendly_name: call.form.optional("FriendlyName")?, upload: upload(&call.form)? };
+    let credential = call.app.create_credential(call.account_sid(), new).await?;
+    Ok(HttpResponse::Created().json(view(&credential, &call.origin())))
+}
+
+pub(crate) async fn fetch(call: Call) -> Result<HttpResponse, Error> {
+    let credential = call.app.credential(call.account_sid(), call.sid("Sid")?).await?;
+    Ok(HttpResponse::Ok().json(view(&credential, &call.origin())))
+}
+
+pub(crate) async fn list(call: Call) -> Result<HttpResponse, Error> {
+    let listing = Listing::of(&call, Order::Ascending, &[])?;
+    let page = call.app.credentials(call.account_sid(), listing.page).await?;
+    Ok(listing.body("credentials", &page, |credential| view(credential, &call.origin())))
+}
+
+pub(crate) async fn delete(call: Call) -> Result<HttpResponse, Error> {
+    call.app.delete_credential(call.account_sid(), call.sid("Sid")?).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// The secrets: a certificate and its key, or (beyond Twilio) a token key with `KeyId` and `TeamId`, or
+/// a service account.
+fn upload(form: &Form) -> Result<Upload, Problem> {
+    let sandbox = form.optional("Sandbox")?.unwrap_or(false);
+    match form.required("Type")? {
+        CredentialType::Apn if form.text("KeyId")?.is_some() => Ok(Upload::Token {
+            private_key: form.required("PrivateKey")?,
+            key_id: form.required("KeyId")?,
+            team_id: form.required("TeamId")?,
+            sandbox,
+        }),
+        CredentialType::Apn => Ok(Upload::Certificate {
+            certificate: form.required("Certificate")?,
+            private_key: form.required("PrivateKey")?,
+            sandbox,
+        }),
+        CredentialType::Fcm => Ok(Upload::ServiceAccount(form.required("Secret")?)),
+    }
+}
+
+fn view(credential: &Credential, origin: &str) -> Value {
+    let is_apn = credential.credential_type == CredentialType::Apn;
+    json!({
+        "sid": credential.sid,
+        "account_sid": credential.account_sid,
+        "friendly_name": credential.friendly_name,
+        "type": credential.credential_type.as_str(),
+        // A text, with a capital, as Notify has it.
+        "sandbox": is_apn.then_some(if credential.sandbox { "True" } else { "False" }),
+        "date_created": credential.created_at,
+        "date_updated": credential.updated_at,
+        "url": format!("{origin}/v1/Credentials/{}", credential.sid),
+    })
+}

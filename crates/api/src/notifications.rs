@@ -1,0 +1,28 @@
+//! `…/Challenges/{ChallengeSid}/Notifications` (protocol 02 section 5).
+
+use actix_web::HttpResponse;
+use domain::notifications::Ttl;
+use serde_json::json;
+
+use crate::call::Call;
+use crate::error::Error;
+
+pub(crate) async fn create(call: Call) -> Result<HttpResponse, Error> {
+    const DEFAULT_TTL: Ttl = match Ttl::new(300) {
+        Some(ttl) => ttl,
+        None => unreachable!(),
+    };
+    let ttl = call.form.optional("Ttl")?.unwrap_or(DEFAULT_TTL);
+    let (notification, challenge) = call.app.notify(call.path()?, call.sid("ChallengeSid")?, ttl).await?;
+    Ok(HttpResponse::Created().json(json!({
+        "sid": notification.sid,
+        "account_sid": challenge.account_sid,
+        "service_sid": challenge.service_sid,
+        "entity_sid": challenge.entity_sid,
+        "identity": challenge.identity,
+        "challenge_sid": challenge.sid,
+        "priority": "high",
+        "ttl": notification.ttl,
+        "date_created": notification.created_at,
+    })))
+}

@@ -1,0 +1,165 @@
+//! Push credentials.
+
+use domain::credentials::{Content, Credential, CredentialType};
+use domain::parameter::Expected;
+use domain::{AccountSid, CredentialSid, FriendlyName, Page, PageRequest, Problem, Timestamp};
+use store::{Read, Write};
+
+use crate::App;
+use crate::error::Error;
+
+/// A push credential as it is uploaded.
+#[derive(Debug)]
+pub struct NewCredential {
+    /// What people call it.
+    pub friendly_name: Option<FriendlyName>,
+    /// The secrets.
+    pub upload: Upload,
+}
+
+/// The secrets of a push credential, as their owner has them.
+pub enum Upload {
+    /// A certificate and its key, in PEM.
+    Certificate {
+        /// The certificate.
+        certificate: String,
+        /// Its key.
+        private_key: String,
+        /// Whether it is for Apple's sandbox.
+        sandbox: bool,
+    },
+    /// A key that signs for all apps of a team; beyond Twilio.
+    Token {
+        /// The `.p8` file.
+        private_key: String,
+        /// Its id.
+        key_id: String,
+        /// The team's id.
+        team_id: String,
+        /// Whether it is for Apple's sandbox.
+        sandbox: bool,
+    },
+    /// The JSON file of a service account.
+    ServiceAccount(String),
+}
+
+impl std::fmt::Debug for Upload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Upload(…)")
+    }
+}
+
+impl Upload {
+    /// Checks the secrets.
+    ///
+    /// # Errors
+    /// 60306, naming the parameter that holds them and what is wrong with them.
+    fn check(&self, now: Timestamp) -> Result<(CredentialType, bool, push::Credential), Problem> {
+        let (credential_type, sandbox, name, made) = match self {
+            Self::Certificate { certificate, private_key, sandbox } => {
+                let made = push::Credential::apns_certificate(certificate, private_key, *sandbox, now);
+                (CredentialType::Apn, *sandbox, "Certificate", made)
+            }
+            Self::Token { private_key, key_id, team_id, sandbox } => {
+                let made = push::Credential::apns_token(private_key, key_id, team_id, *sandbox);
+                (CredentialType::Apn, *sandbox, "PrivateKey", made)
+            }
+            Self::ServiceAccount(json) => (CredentialType::Fcm, false, "Secret", push::Credential::fcm(json)),
+        };
+        match made {
+            Ok(made) => Ok((credential_type, sandbox, made)),
+            Err(invalid) => {
+                let expected = Expected::new(format!("can't be used: {invalid}"));
+                Err(Problem::invalid(name, &expected))
+            }
+        }
+    }
+}
+
+impl App {
+    /// Makes a push credential.
+    ///
+    /// # Errors
+    /// 60306 for secrets that can't be used; when the database fails.
+    pub async fn create_credential(
+        &self,
+        account_sid: AccountSid,
+        new: NewCredential,
+    ) -> Result<Credential, Error> {
+        let now = self.clock.now();
+        let (credential_type, sandbox, secrets) = new.upload.check(now)?;
+        let sid = CredentialSid::generate(now, self.entropy.as_ref());
+        let content = Content::new(secrets.to_bytes().to_vec());
+        let credential = Credential {
+            sid,
+            account_sid,
+            friendly_name: new.friendly_name,
+            credential_type,
+            sandbox,
+            content: self.master_key.seal(&content, &sid.to_string(), self.entropy.as_ref()),
+            expires_at: secrets.summary().not_after,
+            created_at: now,
+            updated_at: now,
+        };
+        let row = credential.clone();
+        self.store
+            .write(async move |tx: &mut Write| Ok::<_, Error>(tx.insert_credential(&row).await?))
+            .await?;
+        Ok(credential)
+    }
+
+    /// A push credential.
+    ///
+    /// # Errors
+    /// 20404; when the database fails.
+    pub async fn credential(&self, account_sid: AccountSid, sid: CredentialSid) -> Result<Credential, Error> {
+        self.store
+            .read(async move |db: &mut Read| {
+                db.credential(account_sid, sid).await?.ok_or_else(Error::not_found)
+            })
+            .await
+    }
+
+    /// The push credentials of an account.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn credentials(
+        &self,
+        account_sid: AccountSid,
+        page: PageRequest,
+    ) -> Result<Page<Credential>, Error> {
+        self.store.read(async move |db: &mut Read| Ok(db.credentials(account_sid, &page).await?)).await
+    }
+
+    /// The push credentials of all accounts, oldest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn all_credentials(&self) -> Result<Vec<Credential>, Error> {
+        self.store.read(async |db: &mut Read| Ok(db.all_credentials().await?)).await
+    }
+
+    /// Deletes a push credential.
+    ///
+    /// # Errors
+    /// 20404; when the database fails.
+    pub async fn delete_credential(&self, account_sid: AccountSid, sid: CredentialSid) -> Result<(), Error> {
+        self.store
+            .write(async move |tx: &mut Write| match tx.delete_credential(account_sid, sid).await? {
+                true => Ok(()),
+                false => Err(Error::not_found()),
+            })
+            .await
+    }
+
+    /// The content of a credential, in the open.
+    ///
+    /// # Errors
+    /// When it can't be unsealed or read.
+    pub fn open_credential(&self, credential: &Credential) -> Result<push::Credential, Error> {
+        let content = self.master_key.open(&credential.content, &credential.sid.to_string())?;
+        push::Credential::from_bytes(content.expose())
+            .ok_or_else(|| Problem::new(domain::Code::Internal).into())
+    }
+}

@@ -1,0 +1,86 @@
+//! Deliveries, as operators look at them from the command line.
+
+use domain::deliveries::{Delivery, DeliveryId, Work};
+use domain::{Webhook, WebhookSid};
+pub use store::{AttemptRecord, DeliveryFilter, DeliveryStatus};
+use store::{Read, Write};
+
+use crate::App;
+use crate::error::Error;
+
+/// Seconds for which a delivery that is asked for by hand is tried.
+const PATIENCE: i64 = 24 * 3600;
+
+impl App {
+    /// The newest deliveries, newest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn deliveries(&self, filter: DeliveryFilter, limit: i64) -> Result<Vec<DeliveryStatus>, Error> {
+        self.store.read(async move |db: &mut Read| Ok(db.deliveries(&filter, limit).await?)).await
+    }
+
+    /// A delivery and its attempts, oldest first.
+    ///
+    /// # Errors
+    /// 20404; when the database fails.
+    pub async fn delivery(&self, id: DeliveryId) -> Result<(DeliveryStatus, Vec<AttemptRecord>), Error> {
+        self.store.read(async move |db: &mut Read| db.delivery(id).await?.ok_or_else(Error::not_found)).await
+    }
+
+    /// Owes a finished delivery once more, under the same name.
+    ///
+    /// # Errors
+    /// 20404 when there is none, or it is still owed; when the database fails.
+    pub async fn redeliver(&self, id: DeliveryId) -> Result<(), Error> {
+        let now = self.clock.now();
+        self.store
+            .write(async move |tx: &mut Write| {
+                match tx.owe_again(id, now, now.plus_seconds(PATIENCE)).await? {
+                    true => Ok(()),
+                    false => Err(Error::not_found()),
+                }
+            })
+            .await?;
+        Ok(self.store.announce().await?)
+    }
+
+    /// The webhooks of all accounts, oldest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn all_webhooks(&self) -> Result<Vec<Webhook>, Error> {
+        self.store.read(async |db: &mut Read| Ok(db.all_webhooks().await?)).await
+    }
+
+    /// Owes a webhook a test event: type `webhook.test`, with nothing but whose it is.
+    ///
+    /// # Errors
+    /// 20404 when there is no such webhook; when the database fails.
+    pub async fn test_webhook(&self, sid: WebhookSid) -> Result<DeliveryId, Error> {
+        let now = self.clock.now();
+        let webhooks = self.all_webhooks().await?;
+        let webhook = webhooks.into_iter().find(|webhook| webhook.sid == sid).ok_or_else(Error::not_found)?;
+        let id = DeliveryId::generate(now, self.entropy.as_ref());
+        let parameters = [
+            ("uuid", id.to_string()),
+            ("type", "webhook.test".to_owned()),
+            ("account_sid", webhook.account_sid.to_string()),
+            ("service_sid", webhook.service_sid.to_string()),
+        ];
+        let parameters = parameters.map(|(name, value)| (name.to_owned(), value)).to_vec();
+        let delivery = Delivery {
+            id,
+            account_sid: webhook.account_sid,
+            work: Work::Webhook { webhook_sid: sid, service_sid: webhook.service_sid, parameters },
+            destination: webhook.url.destination(),
+            attempts: 0,
+            created_at: now,
+            due_at: now,
+            give_up_at: now.plus_seconds(PATIENCE),
+        };
+        self.store.write(async move |tx: &mut Write| Ok::<_, Error>(tx.owe(&delivery).await?)).await?;
+        self.store.announce().await?;
+        Ok(id)
+    }
+}

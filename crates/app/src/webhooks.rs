@@ -1,0 +1,137 @@
+//! Webhooks.
+
+use domain::webhooks::{Status, Subscription, Version, Webhook};
+use domain::{AccountSid, CallbackUrl, FriendlyName, Page, PageRequest, Problem, ServiceSid, WebhookSid};
+use store::{Read, Write};
+
+use crate::App;
+use crate::error::Error;
+
+/// A webhook as it is asked for.
+#[derive(Clone, Debug)]
+pub struct NewWebhook {
+    /// What people call it.
+    pub friendly_name: FriendlyName,
+    /// What it wants to hear of.
+    pub event_types: Vec<Subscription>,
+    /// Where to.
+    pub url: CallbackUrl,
+    /// Whether anything is sent.
+    pub status: Status,
+    /// How much is told.
+    pub version: Version,
+}
+
+impl App {
+    /// Makes a webhook.
+    ///
+    /// # Errors
+    /// 20404 without the service; when the database fails.
+    pub async fn create_webhook(
+        &self,
+        account_sid: AccountSid,
+        service_sid: ServiceSid,
+        new: NewWebhook,
+    ) -> Result<Webhook, Error> {
+        let now = self.clock.now();
+        let webhook = Webhook {
+            sid: WebhookSid::generate(now, self.entropy.as_ref()),
+            account_sid,
+            service_sid,
+            friendly_name: new.friendly_name,
+            event_types: new.event_types,
+            url: new.url,
+            status: new.status,
+            version: new.version,
+            created_at: now,
+            updated_at: now,
+        };
+        self.store
+            .write(async move |tx: &mut Write| {
+                tx.service(account_sid, service_sid).await?.ok_or_else(Error::not_found)?;
+                tx.insert_webhook(&webhook).await?;
+                Ok(webhook.clone())
+            })
+            .await
+    }
+
+    /// A webhook.
+    ///
+    /// # Errors
+    /// 20404; when the database fails.
+    pub async fn webhook(
+        &self,
+        account_sid: AccountSid,
+        service_sid: ServiceSid,
+        sid: WebhookSid,
+    ) -> Result<Webhook, Error> {
+        self.store
+            .read(async move |db: &mut Read| {
+                db.webhook(account_sid, service_sid, sid).await?.ok_or_else(Error::not_found)
+            })
+            .await
+    }
+
+    /// The webhooks of a service.
+    ///
+    /// # Errors
+    /// 20404 without the service; when the database fails.
+    pub async fn webhooks(
+        &self,
+        account_sid: AccountSid,
+        service_sid: ServiceSid,
+        page: PageRequest,
+    ) -> Result<Page<Webhook>, Error> {
+        self.store
+            .read(async move |db: &mut Read| {
+                db.service(account_sid, service_sid).await?.ok_or_else(Error::not_found)?;
+                Ok(db.webhooks(account_sid, service_sid, &page).await?)
+            })
+            .await
+    }
+
+    /// Changes a webhook: all that `change` changes, or nothing if it refuses. What the webhook is still
+    /// owed goes to its new address.
+    ///
+    /// # Errors
+    /// 20404; those of `change`; when the database fails.
+    pub async fn update_webhook(
+        &self,
+        account_sid: AccountSid,
+        service_sid: ServiceSid,
+        sid: WebhookSid,
+        change: impl Fn(&mut Webhook) -> Result<(), Problem> + Send + 'static,
+    ) -> Result<Webhook, Error> {
+        let now = self.clock.now();
+        self.store
+            .write(async move |tx: &mut Write| {
+                let webhook = tx.lock_webhook(account_sid, service_sid, sid).await?;
+                let mut webhook = webhook.ok_or_else(Error::not_found)?;
+                change(&mut webhook)?;
+                webhook.updated_at = now;
+                tx.update_webhook(&webhook).await?;
+                Ok(webhook)
+            })
+            .await
+    }
+
+    /// Deletes a webhook; what it is still owed is skipped.
+    ///
+    /// # Errors
+    /// 20404; when the database fails.
+    pub async fn delete_webhook(
+        &self,
+        account_sid: AccountSid,
+        service_sid: ServiceSid,
+        sid: WebhookSid,
+    ) -> Result<(), Error> {
+        self.store
+            .write(async move |tx: &mut Write| {
+                match tx.delete_webhook(account_sid, service_sid, sid).await? {
+                    true => Ok(()),
+                    false => Err(Error::not_found()),
+                }
+            })
+            .await
+    }
+}

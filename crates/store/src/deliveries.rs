@@ -1,0 +1,280 @@
+//! The outbox.
+
+use domain::Timestamp;
+use domain::deliveries::{Delivery, DeliveryId, Next, Work};
+
+use crate::error::Error;
+use crate::sql::{Row, Value, bind, to_json};
+use crate::{Read, Write};
+
+const COLUMNS: &str = "id, account_sid, kind, subject, work, destination, state, attempts, lease, due_at, \
+    give_up_at, created_at, finished_at";
+
+fn delivery(row: &Row) -> Result<Delivery, Error> {
+    Ok(Delivery {
+        id: id(row, "id")?,
+        account_sid: row.sid("account_sid")?,
+        work: row.json("work")?,
+        destination: row.text("destination")?,
+        attempts: u32::try_from(row.int("attempts")?).map_err(|_| Error::Corrupt("attempts".into()))?,
+        created_at: row.timestamp("created_at")?,
+        due_at: row.timestamp("due_at")?,
+        give_up_at: row.timestamp("give_up_at")?,
+    })
+}
+
+fn id(row: &Row, column: &str) -> Result<DeliveryId, Error> {
+    row.text(column)?.parse().map_err(|_| Error::Corrupt(column.to_owned()))
+}
+
+/// A delivery as an operator looks at it.
+#[derive(Clone, Debug)]
+pub struct DeliveryStatus {
+    /// The delivery.
+    pub delivery: Delivery,
+    /// `owed`, `delivered`, `skipped` or `failed`.
+    pub state: String,
+    /// When it was done with.
+    pub finished_at: Option<Timestamp>,
+}
+
+/// One attempt, as it is remembered.
+#[derive(Clone, Debug)]
+pub struct AttemptRecord {
+    /// Which, from 1.
+    pub number: u32,
+    /// When it began.
+    pub began_at: Timestamp,
+    /// How long it took.
+    pub milliseconds: i64,
+    /// `delivered`, `skipped`, `again` or `failed`.
+    pub ending: String,
+    /// One of the codes of protocol 04 section 6.
+    pub error_code: Option<u32>,
+    /// Status of the HTTP response.
+    pub status: Option<u16>,
+    /// What happened, in words; at most 1024 characters, no secrets.
+    pub detail: Option<String>,
+}
+
+/// Which deliveries an operator looks at.
+#[derive(Clone, Debug, Default)]
+pub struct DeliveryFilter {
+    /// Only those to this webhook, factor, or about this alert.
+    pub subject: Option<String>,
+    /// Only those of this kind: `webhook`, `push` or `debugger`.
+    pub kind: Option<String>,
+    /// Only those in this state.
+    pub state: Option<String>,
+}
+
+impl Read {
+    /// The newest deliveries, newest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn deliveries(
+        &mut self,
+        filter: &DeliveryFilter,
+        limit: i64,
+    ) -> Result<Vec<DeliveryStatus>, Error> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM deliveries WHERE (CAST($1 AS TEXT) IS NULL OR subject = $1) \
+             AND (CAST($2 AS TEXT) IS NULL OR kind = $2) AND (CAST($3 AS TEXT) IS NULL OR state = $3) \
+             ORDER BY created_at DESC, id DESC LIMIT $4"
+        );
+        let values = bind![filter.subject.clone(), filter.kind.clone(), filter.state.clone(), limit];
+        self.all(sql, values).await?.iter().map(delivery_status).collect()
+    }
+
+    /// A delivery, and its attempts, oldest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn delivery(
+        &mut self,
+        id: DeliveryId,
+    ) -> Result<Option<(DeliveryStatus, Vec<AttemptRecord>)>, Error> {
+        let row = self
+            .one(format!("SELECT {COLUMNS} FROM deliveries WHERE id = $1"), bind![id.to_string()])
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        let sql = "SELECT number, began_at, milliseconds, ending, error_code, status, detail \
+                   FROM delivery_attempts WHERE delivery_id = $1 ORDER BY number";
+        let attempts = self.all(sql, bind![id.to_string()]).await?;
+        Ok(Some((delivery_status(&row)?, attempts.iter().map(attempt).collect::<Result<_, _>>()?)))
+    }
+
+    /// When the next delivery is due.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn next_due(&mut self) -> Result<Option<Timestamp>, Error> {
+        let sql = "SELECT MIN(due_at) AS due_at FROM deliveries WHERE state = 'owed'";
+        self.one(sql, bind![]).await?.map_or(Ok(None), |row| row.optional_timestamp("due_at"))
+    }
+}
+
+fn delivery_status(row: &Row) -> Result<DeliveryStatus, Error> {
+    Ok(DeliveryStatus {
+        delivery: delivery(row)?,
+        state: row.text("state")?,
+        finished_at: row.optional_timestamp("finished_at")?,
+    })
+}
+
+fn attempt(row: &Row) -> Result<AttemptRecord, Error> {
+    let number = |value: i64| u32::try_from(value).map_err(|_| Error::Corrupt("number".into()));
+    let status = row.optional_int("status")?.map(u16::try_from).transpose();
+    Ok(AttemptRecord {
+        number: number(row.int("number")?)?,
+        began_at: row.timestamp("began_at")?,
+        milliseconds: row.int("milliseconds")?,
+        ending: row.text("ending")?,
+        error_code: row.optional_int("error_code")?.map(number).transpose()?,
+        status: status.map_err(|_| Error::Corrupt("status".into()))?,
+        detail: row.optional_text("detail")?,
+    })
+}
+
+/// What a delivery is about, for those who look for it.
+fn subject(work: &Work) -> String {
+    match work {
+        Work::Webhook { webhook_sid, .. } => webhook_sid.to_string(),
+        Work::Push { factor_sid, .. } => factor_sid.to_string(),
+        Work::Debugger { alert_sid, .. } => alert_sid.to_string(),
+    }
+}
+
+impl Write {
+    /// Owes a delivery: it is made at least once if this transaction commits.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn owe(&mut self, delivery: &Delivery) -> Result<(), Error> {
+        let sql = "INSERT INTO deliveries (id, account_sid, kind, subject, work, destination, state, attempts, \
+                   due_at, give_up_at, created_at) VALUES ($1, $2, $3, $4, $5, $6, 'owed', 0, $7, $8, $9)";
+        let values = bind![
+            delivery.id.to_string(),
+            delivery.account_sid,
+            delivery.work.kind().as_str(),
+            subject(&delivery.work),
+            to_json(&delivery.work),
+            delivery.destination.as_str(),
+            delivery.due_at,
+            delivery.give_up_at,
+            delivery.created_at
+        ];
+        self.all(sql, values).await.map(drop)
+    }
+
+    /// Leases at most `limit` deliveries that are due, but none to the destinations in `full`, to `lease`
+    /// until `until`. Each counts as an attempt from now on, whether or not the process lives to make it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn lease_deliveries(
+        &mut self,
+        lease: &str,
+        full: &[String],
+        limit: usize,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Vec<Delivery>, Error> {
+        let mut values = bind![lease, now, until, i64::try_from(limit).unwrap_or(i64::MAX)];
+        let mut elsewhere = String::new();
+        for destination in full {
+            values.push(Value::from(destination.as_str()));
+            elsewhere.push_str(&format!(" AND destination <> ${}", values.len()));
+        }
+        // Several workers share a PostgreSQL: none waits for what another is taking.
+        let sharing = if self.connection.is_postgres() { " FOR UPDATE SKIP LOCKED" } else { "" };
+        let sql = format!(
+            "UPDATE deliveries SET lease = $1, due_at = $3, attempts = attempts + 1 WHERE id IN \
+             (SELECT id FROM deliveries WHERE state = 'owed' AND due_at <= $2{elsewhere} \
+             ORDER BY due_at LIMIT $4{sharing}) RETURNING {COLUMNS}"
+        );
+        self.all(sql, values).await?.iter().map(delivery).collect()
+    }
+
+    /// Records an attempt and what becomes of the delivery; `false`, with nothing written, when the lease
+    /// is not this worker's any more.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn record_attempt(
+        &mut self,
+        lease: &str,
+        delivery: &Delivery,
+        attempt: &AttemptRecord,
+        next: Next,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
+        let (state, due_at, finished_at) = match next {
+            Next::At(at) => ("owed", at, None),
+            Next::Delivered => ("delivered", delivery.due_at, Some(now)),
+            Next::Skipped => ("skipped", delivery.due_at, Some(now)),
+            Next::Failed => ("failed", delivery.due_at, Some(now)),
+        };
+        let finish = "UPDATE deliveries SET state = $3, due_at = $4, finished_at = $5, lease = NULL \
+                      WHERE id = $1 AND lease = $2 AND state = 'owed' RETURNING id";
+        let values = bind![delivery.id.to_string(), lease, state, due_at, finished_at];
+        if self.one(finish, values).await?.is_none() {
+            return Ok(false);
+        }
+        let sql = "INSERT INTO delivery_attempts (delivery_id, number, began_at, milliseconds, ending, error_code, \
+                   status, detail) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+        let values = bind![
+            delivery.id.to_string(),
+            i64::from(attempt.number),
+            attempt.began_at,
+            attempt.milliseconds,
+            attempt.ending.as_str(),
+            attempt.error_code.map(i64::from),
+            attempt.status.map(i64::from),
+            attempt.detail.clone()
+        ];
+        self.all(sql, values).await.map(|_| true)
+    }
+
+    /// Owes a finished delivery once more, until `give_up_at`; `false` when there is none, or it is owed.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn owe_again(
+        &mut self,
+        id: DeliveryId,
+        now: Timestamp,
+        give_up_at: Timestamp,
+    ) -> Result<bool, Error> {
+        let sql = "UPDATE deliveries SET state = 'owed', due_at = $2, give_up_at = $3, finished_at = NULL \
+                   WHERE id = $1 AND state <> 'owed' RETURNING id";
+        Ok(self.one(sql, bind![id.to_string(), now, give_up_at]).await?.is_some())
+    }
+
+    /// Remembers that the provider said a factor's token leads nowhere; `false` when that was known, or
+    /// when the token has been replaced since.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn mark_unreachable(
+        &mut self,
+        factor_sid: domain::FactorSid,
+        token: &str,
+    ) -> Result<bool, Error> {
+        let sql = "UPDATE factors SET unreachable = 1 \
+                   WHERE sid = $1 AND notification_token = $2 AND unreachable = 0 RETURNING sid";
+        Ok(self.one(sql, bind![factor_sid, token]).await?.is_some())
+    }
+
+    /// Removes at most `limit` deliveries that were finished before an instant, with their attempts;
+    /// returns how many.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn delete_old_deliveries(&mut self, before: Timestamp, limit: i64) -> Result<usize, Error> {
+        let sql = "DELETE FROM deliveries WHERE id IN \
+                   (SELECT id FROM deliveries WHERE finished_at < $1 ORDER BY finished_at LIMIT $2) RETURNING id";
+        Ok(self.all(sql, bind![before, limit]).await?.len())
+    }
+}

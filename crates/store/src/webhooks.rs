@@ -1,0 +1,161 @@
+//! Webhooks.
+
+use domain::paging::{Page, PageRequest};
+use domain::webhooks::{CallbackUrl, Status, Subscription, Version, Webhook};
+use domain::{AccountSid, FriendlyName, Parameter, ServiceSid, WebhookSid};
+
+use crate::error::Error;
+use crate::listing::List;
+use crate::sql::{Row, bind, to_json};
+use crate::{Read, Write};
+
+const COLUMNS: &str = "sid, account_sid, service_sid, friendly_name, event_types, url, status, version, \
+    created_at, updated_at";
+
+fn webhook(row: &Row) -> Result<Webhook, Error> {
+    let event_types: Vec<String> = row.json("event_types")?;
+    let event_types = event_types.iter().map(|text| Subscription::from_parameter(text));
+    Ok(Webhook {
+        sid: row.sid("sid")?,
+        account_sid: row.sid("account_sid")?,
+        service_sid: row.sid("service_sid")?,
+        friendly_name: FriendlyName::from_stored(row.text("friendly_name")?),
+        event_types: event_types
+            .collect::<Result<_, _>>()
+            .map_err(|_| Error::Corrupt("event_types".into()))?,
+        url: row.word::<CallbackUrl>("url")?,
+        status: row.word::<Status>("status")?,
+        version: row.word::<Version>("version")?,
+        created_at: row.timestamp("created_at")?,
+        updated_at: row.timestamp("updated_at")?,
+    })
+}
+
+fn by_path(lock: &str) -> String {
+    format!("SELECT {COLUMNS} FROM webhooks WHERE sid = $1 AND service_sid = $2 AND account_sid = $3{lock}")
+}
+
+impl Read {
+    /// A webhook of this service.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn webhook(
+        &mut self,
+        account_sid: AccountSid,
+        service_sid: ServiceSid,
+        sid: WebhookSid,
+    ) -> Result<Option<Webhook>, Error> {
+        self.one(by_path(""), bind![sid, service_sid, account_sid]).await?.as_ref().map(webhook).transpose()
+    }
+
+    /// The webhooks of a service.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn webhooks(
+        &mut self,
+        account_sid: AccountSid,
+        service_sid: ServiceSid,
+        request: &PageRequest,
+    ) -> Result<Page<Webhook>, Error> {
+        let list = List::of(COLUMNS, "webhooks")
+            .only("service_sid = ? AND account_sid = ?", bind![service_sid, account_sid]);
+        list.page::<WebhookSid, _>(self, request, webhook).await
+    }
+
+    /// All webhooks of a service that are enabled, for an event to choose from.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn enabled_webhooks(&mut self, service_sid: ServiceSid) -> Result<Vec<Webhook>, Error> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM webhooks WHERE service_sid = $1 AND status = 'enabled' ORDER BY created_at, sid"
+        );
+        self.all(sql, bind![service_sid]).await?.iter().map(webhook).collect()
+    }
+
+    /// The webhooks of all accounts, oldest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn all_webhooks(&mut self) -> Result<Vec<Webhook>, Error> {
+        let rows =
+            self.all(format!("SELECT {COLUMNS} FROM webhooks ORDER BY created_at, sid"), bind![]).await?;
+        rows.iter().map(webhook).collect()
+    }
+}
+
+impl Write {
+    /// Adds a webhook.
+    ///
+    /// # Errors
+    /// [`Error::ParentGone`] when there is no such service.
+    pub async fn insert_webhook(&mut self, webhook: &Webhook) -> Result<(), Error> {
+        let sql = "INSERT INTO webhooks (sid, account_sid, service_sid, friendly_name, event_types, url, status, \
+                   version, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+        let values = bind![
+            webhook.sid,
+            webhook.account_sid,
+            webhook.service_sid,
+            webhook.friendly_name.as_str(),
+            to_json(&webhook.event_types),
+            webhook.url.as_str(),
+            webhook.status.as_str(),
+            webhook.version.as_str(),
+            webhook.created_at,
+            webhook.updated_at
+        ];
+        self.all(sql, values).await.map(drop)
+    }
+
+    /// A webhook of this service, held until the transaction ends.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn lock_webhook(
+        &mut self,
+        account_sid: AccountSid,
+        service_sid: ServiceSid,
+        sid: WebhookSid,
+    ) -> Result<Option<Webhook>, Error> {
+        let lock = if self.connection.is_postgres() { " FOR NO KEY UPDATE" } else { "" };
+        self.one(by_path(lock), bind![sid, service_sid, account_sid]).await?.as_ref().map(webhook).transpose()
+    }
+
+    /// Writes what can change of a webhook; what it is still owed goes to its new address.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn update_webhook(&mut self, webhook: &Webhook) -> Result<(), Error> {
+        let sql = "UPDATE webhooks SET friendly_name = $2, event_types = $3, url = $4, status = $5, version = $6, \
+                   updated_at = $7 WHERE sid = $1";
+        let values = bind![
+            webhook.sid,
+            webhook.friendly_name.as_str(),
+            to_json(&webhook.event_types),
+            webhook.url.as_str(),
+            webhook.status.as_str(),
+            webhook.version.as_str(),
+            webhook.updated_at
+        ];
+        self.all(sql, values).await?;
+        let owed = "UPDATE deliveries SET destination = $2 WHERE subject = $1 AND state = 'owed'";
+        self.all(owed, bind![webhook.sid, webhook.url.destination()]).await.map(drop)
+    }
+
+    /// Removes a webhook; `false` when there was none.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn delete_webhook(
+        &mut self,
+        account_sid: AccountSid,
+        service_sid: ServiceSid,
+        sid: WebhookSid,
+    ) -> Result<bool, Error> {
+        let sql =
+            "DELETE FROM webhooks WHERE sid = $1 AND service_sid = $2 AND account_sid = $3 RETURNING sid";
+        Ok(self.one(sql, bind![sid, service_sid, account_sid]).await?.is_some())
+    }
+}
