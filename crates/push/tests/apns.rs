@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use domain::Clock;
 use domain::factors::{AppId, RegistrationToken};
+use harness::stand_in::pki::{Key, PushCertificate};
+use harness::stand_in::{Answer, Apple, Authority, ManualClock, Reply, jws};
 use push::apns::Reason;
 use push::{Credential, Message, Outcome, Pusher, Settings, Verdict};
 use serde_json::json;
 
 use crate::pushing::{HASTY, PATIENT, burst, is_delivered, message, pusher, verdict};
-use crate::stand_in::pki::{Key, PushCertificate};
-use crate::stand_in::{Answer, Apple, Authority, ManualClock, Reply, jws};
 
 const TEAM: &str = "TEAM123456";
 const KEY_ID: &str = "ABC123DEFG";

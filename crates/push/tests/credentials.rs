@@ -2,12 +2,11 @@
 
 use domain::credentials::CredentialType;
 use domain::{Clock, Timestamp};
+use harness::stand_in::ManualClock;
+use harness::stand_in::pki::{Authority, Key, PRODUCTION, PushCertificate, Pushing, SANDBOX, TOPICS};
 use push::{Credential, Environment, Summary};
 use rcgen::{PKCS_ECDSA_P384_SHA384, PKCS_ED25519};
 use serde_json::{Value, json};
-
-use crate::stand_in::ManualClock;
-use crate::stand_in::pki::{Authority, Key, PRODUCTION, PushCertificate, Pushing, SANDBOX, TOPICS};
 
 fn now() -> Timestamp {
     ManualClock::new().now()

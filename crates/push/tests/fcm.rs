@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use harness::stand_in::google::error;
+use harness::stand_in::pki::Key;
+use harness::stand_in::{Answer, Authority, Google, ManualClock, Reply};
 use push::fcm::ErrorCode;
 use push::{Credential, Message, Outcome, Pusher, Verdict};
 use serde_json::json;
 
 use crate::pushing::{HASTY, PATIENT, burst, is_delivered, message, pusher, verdict};
-use crate::stand_in::google::error;
-use crate::stand_in::pki::Key;
-use crate::stand_in::{Answer, Authority, Google, ManualClock, Reply};
 
 /// A stand-in, a clock, a pusher and a service account.
 struct World {

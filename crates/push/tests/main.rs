@@ -6,5 +6,3 @@ mod apns;
 mod credentials;
 mod fcm;
 mod pushing;
-#[expect(unreachable_pub, reason = "it is written as a library, to become one as soon as others need it")]
-mod stand_in;

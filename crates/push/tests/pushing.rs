@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use domain::factors::{AppId, RegistrationToken};
 use domain::{ChallengeSid, Clock, FactorSid};
+use harness::stand_in::Authority;
 use push::{Credential, Message, Outcome, Pusher, Settings};
 use tokio::task::JoinSet;
-
-use crate::stand_in::Authority;
 
 /// Long enough for a busy machine, where nothing is expected to take long.
 pub(crate) const PATIENT: Duration = Duration::from_secs(30);

@@ -1,5 +1,5 @@
-//! What the test suites stand on: the real server as a process, a throw-away PostgreSQL, and a small
-//! HTTP client.
+//! What the test suites stand on: the real server as a process, a throw-away PostgreSQL, stand-ins for the
+//! push providers, and a small HTTP client.
 //!
 //! ```no_run
 //! # async fn example() {
@@ -42,6 +42,7 @@ mod poll;
 mod postgres;
 mod random;
 mod server;
+pub mod stand_in;
 mod transcript;
 
 pub use client::{Auth, Http, Reply};

@@ -1,12 +1,13 @@
 //! Google's side: access tokens for service accounts, and the FCM API, by the letter.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use domain::Clock;
 use serde_json::{Map, Value, json};
 
 use super::jws::Unverified;
+use super::kept::Kept;
 use super::pki::{Authority, Key};
 use super::server::{Answer, Reply, Request, Server};
 
@@ -15,7 +16,9 @@ const GRANT: &str = "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-b
 /// A push that Google took.
 #[derive(Clone, Debug)]
 pub struct Push {
+    /// The project, from the path.
     pub project: String,
+    /// The `message` of the body.
     pub message: Value,
 }
 
@@ -42,7 +45,9 @@ struct State {
     next_send: VecDeque<Reply>,
     token_requests: usize,
     send_requests: usize,
-    pushes: Vec<Push>,
+    /// Registration tokens of apps that were removed.
+    gone: HashSet<String>,
+    kept: Kept<Push>,
 }
 
 struct Account {
@@ -52,6 +57,7 @@ struct Account {
 }
 
 impl Google {
+    /// Starts on a free port, with a certificate of `authority`.
     pub async fn start(authority: &Authority, clock: Arc<dyn Clock>) -> Self {
         let known = Arc::new(Known { clock, state: Mutex::default() });
         let server = Server::start(authority.server(authority, rustls::ALL_VERSIONS), 100, {
@@ -97,9 +103,24 @@ impl Google {
         self.state(|state| state.tokens.clear());
     }
 
+    /// From now on pushes to this registration token are refused with 404, as when the app was removed.
+    pub fn unregister(&self, token: &str) {
+        self.state(|state| state.gone.insert(token.to_owned()));
+    }
+
     /// The pushes that were taken.
     pub fn pushes(&self) -> Vec<Push> {
-        self.state(|state| state.pushes.clone())
+        self.state(|state| state.kept.all())
+    }
+
+    /// How many pushes were taken.
+    pub fn taken(&self) -> usize {
+        self.state(|state| state.kept.count())
+    }
+
+    /// From now on pushes are counted but not kept, for whoever sends a great many.
+    pub fn only_count(&self) {
+        self.state(|state| state.kept.only_count());
     }
 
     /// How many requests for an access token there have been.
@@ -215,8 +236,11 @@ impl Known {
         if let Some(wrong) = what_is_wrong(&body) {
             return error(400, "INVALID_ARGUMENT", Some("INVALID_ARGUMENT"), wrong);
         }
-        state.pushes.push(Push { project: project.to_owned(), message: body["message"].clone() });
-        let name = format!("projects/{project}/messages/{}", state.pushes.len());
+        if body["message"]["token"].as_str().is_some_and(|token| state.gone.contains(token)) {
+            return error(404, "NOT_FOUND", Some("UNREGISTERED"), "Requested entity was not found.");
+        }
+        state.kept.add(Push { project: project.to_owned(), message: body["message"].clone() });
+        let name = format!("projects/{project}/messages/{}", state.kept.count());
         Answer::new(200, json!({ "name": name }).to_string()).header("content-type", "application/json")
     }
 }

@@ -9,13 +9,16 @@ use serde_json::Value;
 
 /// A statement whose signature nobody has looked at.
 pub struct Unverified<'t> {
+    /// The first part.
     pub header: Value,
+    /// The second part.
     pub claims: Value,
     signed: &'t str,
     signature: Vec<u8>,
 }
 
 impl<'t> Unverified<'t> {
+    /// Takes a statement apart; `None` if it is none.
     pub fn parse(text: &'t str) -> Option<Self> {
         let (signed, signature) = text.rsplit_once('.')?;
         let (header, claims) = signed.split_once('.')?;

@@ -1,22 +1,28 @@
 //! Apple's side of "Sending notification requests to APNs", by the letter.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use domain::Clock;
 use serde_json::{Value, json};
 
 use super::jws::Unverified;
+use super::kept::Kept;
 use super::pki::{Authority, Key, Pushing};
 use super::server::{Answer, Reply, Request, Server};
 
 /// A push that Apple took.
 #[derive(Clone, Debug)]
 pub struct Push {
+    /// The device token, from the path.
     pub device: String,
+    /// `apns-topic`
     pub topic: String,
+    /// `apns-expiration`
     pub expiration: i64,
+    /// `apns-id`
     pub id: String,
+    /// The body.
     pub payload: Value,
 }
 
@@ -40,7 +46,9 @@ struct State {
     /// What a connection is tied to since its first provider token.
     connections: HashMap<usize, Tie>,
     next: VecDeque<Reply>,
-    pushes: Vec<Push>,
+    /// Device tokens of apps that were removed.
+    gone: HashSet<String>,
+    kept: Kept<Push>,
     tokens: Vec<String>,
     requests: usize,
 }
@@ -53,11 +61,12 @@ struct Tie {
 }
 
 impl Apple {
+    /// Starts on a free port, with a certificate of `authority`, and believes its client certificates.
     pub async fn start(authority: &Authority, clock: Arc<dyn Clock>) -> Self {
         Self::start_with(authority.server(authority, rustls::ALL_VERSIONS), 1000, clock).await
     }
 
-    /// Lets in at most `streams` requests at a time on each connection: one, as long as Apple has not seen
+    /// Starts with this configuration of TLS. Lets in at most `streams` requests at a time on each connection: one, as long as Apple has not seen
     /// a good provider token; about a thousand then.
     pub async fn start_with(tls: rustls::ServerConfig, streams: u32, clock: Arc<dyn Clock>) -> Self {
         let known = Arc::new(Known { clock, state: Mutex::default() });
@@ -88,9 +97,24 @@ impl Apple {
         self.next(Reply::Answer(refusal(status, reason)));
     }
 
+    /// From now on pushes to this device token are refused with 410, as when the app was removed.
+    pub fn unregister(&self, device: &str) {
+        self.state(|state| state.gone.insert(device.to_owned()));
+    }
+
     /// The pushes that were taken.
     pub fn pushes(&self) -> Vec<Push> {
-        self.state(|state| state.pushes.clone())
+        self.state(|state| state.kept.all())
+    }
+
+    /// How many pushes were taken.
+    pub fn taken(&self) -> usize {
+        self.state(|state| state.kept.count())
+    }
+
+    /// From now on pushes are counted but not kept, for whoever sends a great many.
+    pub fn only_count(&self) {
+        self.state(|state| state.kept.only_count());
     }
 
     /// Different provider tokens that were seen and were good.
@@ -129,7 +153,7 @@ impl Known {
         match self.judge(request, &mut state) {
             Ok(push) => {
                 let answer = Answer::new(200, "").header("apns-id", &push.id);
-                state.pushes.push(push);
+                state.kept.add(push);
                 Reply::Answer(answer)
             }
             Err((status, reason)) => Reply::Answer(refusal(status, reason)),
@@ -167,6 +191,7 @@ impl Known {
         demand(id.len() == 36 && id.split('-').map(str::len).eq([8, 4, 4, 4, 12]), 400, "BadMessageId")?;
         demand(!request.body.is_empty(), 400, "PayloadEmpty")?;
         demand(request.body.len() <= 4096, 413, "PayloadTooLarge")?;
+        demand(!state.gone.contains(device), 410, "Unregistered")?;
         Ok(Push {
             device: device.to_owned(),
             topic: topic.to_owned(),

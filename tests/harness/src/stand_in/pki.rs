@@ -13,9 +13,11 @@ use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 
-/// Apple's extension for the sandbox, for production, and for the list of topics.
+/// Apple's extension for the sandbox.
 pub const SANDBOX: &[u64] = &[1, 2, 840, 113635, 100, 6, 3, 1];
+/// Apple's extension for production.
 pub const PRODUCTION: &[u64] = &[1, 2, 840, 113635, 100, 6, 3, 2];
+/// Apple's extension for the list of topics.
 pub const TOPICS: &[u64] = &[1, 2, 840, 113635, 100, 6, 3, 6];
 
 /// Somebody whose certificates are believed.
@@ -24,7 +26,14 @@ pub struct Authority {
     certificate: rcgen::Certificate,
 }
 
+impl Default for Authority {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Authority {
+    /// An authority with a name of its own.
     pub fn new() -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(1);
         let name = format!("Stand-in Authority {}", COUNT.fetch_add(1, Ordering::Relaxed));
@@ -92,10 +101,15 @@ impl Authority {
 
 /// What a certificate is to be like.
 pub struct PushCertificate<'w> {
+    /// The bundle id, where Apple puts it today.
     pub user_id: Option<&'w str>,
+    /// The name, which ends with the bundle id too.
     pub common_name: &'w str,
+    /// Its last day: year, month, day.
     pub not_after: (i32, u8, u8),
+    /// Apple's own extensions.
     pub extensions: &'w [(&'w [u64], Vec<u8>)],
+    /// The key that it is for.
     pub key: Key,
 }
 
@@ -114,14 +128,17 @@ impl Default for PushCertificate<'_> {
 /// A certificate and its key.
 pub struct Pushing {
     certificate: rcgen::Certificate,
+    /// The private key.
     pub key: Key,
 }
 
 impl Pushing {
+    /// The certificate as text.
     pub fn pem(&self) -> String {
         self.certificate.pem()
     }
 
+    /// The certificate as bytes.
     pub fn der(&self) -> &CertificateDer<'static> {
         self.certificate.der()
     }
@@ -134,18 +151,22 @@ pub struct Key(KeyPair);
 static SHARED_RSA: LazyLock<Vec<u8>> = LazyLock::new(|| Key::new_rsa().0.serialize_der());
 
 impl Key {
+    /// A new key for this algorithm.
     pub fn of(algorithm: &'static SignatureAlgorithm) -> Self {
         Self(KeyPair::generate_for(algorithm).unwrap())
     }
 
+    /// A new key on P-256.
     pub fn p256() -> Self {
         Self::of(&PKCS_ECDSA_P256_SHA256)
     }
 
+    /// A new RSA key.
     pub fn new_rsa() -> Self {
         Self(KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap())
     }
 
+    /// An RSA key that others have too.
     pub fn rsa() -> Self {
         let der = PrivateKeyDer::try_from(SHARED_RSA.clone()).unwrap();
         Self(KeyPair::from_der_and_sign_algo(&der, &PKCS_RSA_SHA256).unwrap())

@@ -17,9 +17,13 @@ use tokio_rustls::TlsAcceptor;
 pub struct Request {
     /// Which connection it came in on: 1, 2, 3 …
     pub connection: usize,
+    /// The method.
     pub method: Method,
+    /// The whole address.
     pub uri: Uri,
+    /// The headers.
     pub headers: HeaderMap,
+    /// The body.
     pub body: Bytes,
     /// What the client showed in the TLS handshake, in DER.
     pub client_certificate: Option<Vec<u8>>,
@@ -49,16 +53,21 @@ pub enum Reply {
 /// An answer.
 #[derive(Default)]
 pub struct Answer {
+    /// The status code.
     pub status: u16,
+    /// Headers.
     pub headers: Vec<(&'static str, String)>,
+    /// The body.
     pub body: String,
 }
 
 impl Answer {
+    /// An answer without headers.
     pub fn new(status: u16, body: impl Into<String>) -> Self {
         Self { status, headers: Vec::new(), body: body.into() }
     }
 
+    /// The same with one more header.
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
@@ -83,7 +92,7 @@ struct Shared {
 }
 
 impl Server {
-    /// Lets in at most `streams` requests at a time on each connection.
+    /// Starts on a free port. Lets in at most `streams` requests at a time on each connection.
     pub async fn start(
         tls: rustls::ServerConfig,
         streams: u32,
@@ -158,6 +167,8 @@ enum Command {
 
 async fn serve(socket: TcpStream, shared: Arc<Shared>) {
     let mut go_away = shared.go_away.subscribe();
+    // Answers are small, and nobody is to wait for more of them.
+    let _ = socket.set_nodelay(true);
     let Ok(tls) = shared.acceptor.accept(socket).await else { return };
     let (_open, number) = Open::new(&shared);
     let client_certificate =
