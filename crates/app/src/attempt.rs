@@ -74,6 +74,10 @@ impl Couriers {
 
     pub(crate) async fn attempt(&self, app: &App, delivery: &Delivery, now: Timestamp) -> Attempted {
         let account_sid = delivery.account_sid;
+        // One that was never attempted, since no server ran, is attempted once, however late.
+        if delivery.attempts > 1 && delivery.give_up_at <= now && !matches!(delivery.work, Work::Push { .. }) {
+            return Attempted { ending: Ending::Failed, ..Attempted::skipped("the time for it is over") };
+        }
         let attempted = match &delivery.work {
             Work::Webhook { webhook_sid, service_sid, parameters } => {
                 self.webhook(app, delivery, (account_sid, *service_sid, *webhook_sid), parameters, now).await
@@ -209,6 +213,9 @@ impl Couriers {
             return Ok(Attempted::skipped("the factor has no token that leads anywhere"));
         };
         let outcome = match usable(app, &facts) {
+            _ if delivery.give_up_at <= now => {
+                push::Outcome::Refused { code: 52310, reason: "the push came too late to be sent".to_owned() }
+            }
             Err((code, reason)) => push::Outcome::Refused { code, reason: reason.to_owned() },
             Ok((key, credential)) => {
                 let message = push::Message {

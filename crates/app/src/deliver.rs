@@ -1,28 +1,32 @@
 //! The courier: makes the deliveries that are owed.
 //!
 //! It leases what is due, makes the attempts with no transaction open, and records what came of each
-//! together with what comes next. A process that dies in an attempt leaves a lease that runs out, after
-//! which the delivery is due again, here or on another node: at least once, never less. The lease only
-//! saves work from being done twice.
+//! together with what comes next. While an attempt is under way or waits for its turn, its lease is
+//! renewed. A process that dies leaves leases that run out, after which the deliveries are due again, here
+//! or on another node: at least once, never less. The lease only saves work from being done twice.
 //!
 //! It is woken by the commit of this process, by other nodes' announcements, when the next delivery is due,
 //! and by a slow poll in case all of these were missed.
+//! Limits keep a place that hangs from delaying others (`turns.rs`); what was leased for it beyond them is
+//! handed back at once.
 
-use std::collections::HashMap;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::deliveries::{Delivery, Next, Schedule, Work};
+use domain::deliveries::{Delivery, DeliveryId, Next, Schedule, Work};
 use domain::{Entropy, Timestamp};
 use store::{AttemptRecord, Read, Write};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::LocalSet;
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 use crate::App;
 use crate::attempt::{Attempted, Couriers};
 use crate::error::Error;
+use crate::leases::Leases;
+use crate::turns::{Ticket, Turns};
 use crate::{housekeeping, outbox};
 
 /// Shortest time between two announcements.
@@ -31,10 +35,13 @@ const ANNOUNCE_EVERY: Duration = Duration::from_millis(50);
 /// Time after which a lost connection to the other nodes is made again.
 const RECONNECT_AFTER: Duration = Duration::from_secs(1);
 
+/// Deliveries that are leased in one transaction.
+const BATCH: usize = 100;
+
 /// Everything an operator may set about deliveries.
 #[derive(Clone, Debug)]
 pub struct DeliverySettings {
-    /// Seconds after which a delivery that nobody finished is due again. Longer than any attempt takes.
+    /// Seconds after which a delivery whose server has died is due again; at least 1.
     pub lease: i64,
     /// How long to wait between attempts.
     pub schedule: Schedule,
@@ -70,10 +77,10 @@ impl Default for DeliverySettings {
     }
 }
 
-/// Runs on a thread of its own until it is dropped or stopped.
+/// Runs on a thread of its own until it is stopped.
 pub struct Courier {
     stop: watch::Sender<bool>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    ended: oneshot::Receiver<()>,
 }
 
 impl Courier {
@@ -85,17 +92,27 @@ impl Courier {
         let couriers = Couriers::new(&app, &settings)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = watch::channel(false);
-        let run =
-            move || LocalSet::new().block_on(&runtime, Round::new(app, settings).run(couriers, stopped));
-        let thread = std::thread::Builder::new().name("courier".into()).spawn(run)?;
-        Ok(Self { stop, thread: Some(thread) })
+        let (ends, ended) = oneshot::channel::<()>();
+        let run = move || {
+            // Dropped at the end, whatever the end is.
+            let _ends = ends;
+            LocalSet::new().block_on(&runtime, Round::new(app, settings, couriers).run(stopped));
+        };
+        std::thread::Builder::new().name("courier".into()).spawn(run)?;
+        Ok(Self { stop, ended })
     }
 
-    /// Takes no more deliveries, and waits for the attempts that are under way.
-    pub async fn stop(mut self) {
+    /// Waits for its end, which nobody asked for: a server that does not deliver should not go on.
+    pub async fn ended(&mut self) {
+        let _ = (&mut self.ended).await;
+    }
+
+    /// Takes no more deliveries, and waits for the attempts that are under way, but not for longer than
+    /// `patience`. Those that are cut off are owed until their lease runs out, and made again then.
+    pub async fn stop(mut self, patience: Duration) {
         let _ = self.stop.send(true);
-        if let Some(thread) = self.thread.take() {
-            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        if tokio::time::timeout(patience, self.ended()).await.is_err() {
+            warn!("deliveries are cut off in the middle; they will be made again");
         }
     }
 }
@@ -118,105 +135,153 @@ pub enum CourierError {
 struct Round {
     app: Arc<App>,
     settings: DeliverySettings,
-    /// Names this process among those who lease.
-    lease: String,
-    all: Arc<Semaphore>,
-    places: HashMap<String, Arc<Semaphore>>,
+    turns: Turns,
+    attempts: Rc<Attempts>,
+}
+
+/// What all attempts have in common.
+struct Attempts {
+    app: Arc<App>,
+    couriers: Couriers,
+    schedule: Schedule,
+    leases: Rc<Leases>,
+    /// Whether something is due that finds no room: the end of an attempt may make some.
+    held_back: Cell<bool>,
+    /// What nobody will attempt here any more.
+    unattempted: RefCell<Vec<DeliveryId>>,
 }
 
 impl Round {
-    fn new(app: Arc<App>, settings: DeliverySettings) -> Self {
-        let mut name = [0; 8];
-        app.entropy.fill(&mut name);
-        let lease = name.iter().map(|byte| format!("{byte:02x}")).collect();
-        let all = Arc::new(Semaphore::new(settings.concurrency));
-        Self { app, settings, lease, all, places: HashMap::new() }
+    fn new(app: Arc<App>, settings: DeliverySettings, couriers: Couriers) -> Self {
+        let attempts = Attempts {
+            app: Arc::clone(&app),
+            couriers,
+            schedule: settings.schedule,
+            leases: Rc::new(Leases::new(&app, settings.lease)),
+            held_back: Cell::new(false),
+            unattempted: RefCell::default(),
+        };
+        Self { app, turns: Turns::new(settings.concurrency), settings, attempts: Rc::new(attempts) }
     }
 
-    async fn run(mut self, couriers: Couriers, mut stopped: watch::Receiver<bool>) {
-        let couriers = Rc::new(couriers);
+    async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+        let leases = Rc::clone(&self.attempts.leases);
         tokio::task::spawn_local(announce(Arc::clone(&self.app)));
         tokio::task::spawn_local(listen(Arc::clone(&self.app)));
         tokio::task::spawn_local(housekeeping::keep(Arc::clone(&self.app), self.settings.retention));
-        loop {
-            let taken = match self.take().await {
-                Ok(deliveries) => deliveries,
-                Err(fault) => {
-                    error!("deliveries can't be read: {fault}");
-                    Vec::new()
-                }
-            };
-            let found = !taken.is_empty();
-            for delivery in taken {
-                self.begin(delivery, &couriers);
+        tokio::task::spawn_local(Leases::keep(leases, Arc::clone(&self.app)));
+        let mut failing = false;
+        while !*stopped.borrow() {
+            let result = self.deliver_what_is_due().await;
+            match &result {
+                Err(fault) if !failing => error!("nothing is delivered for now: {fault}"),
+                Ok(_) if failing => info!("deliveries go on"),
+                _ => {}
             }
-            if found && self.all.available_permits() > 0 && !*stopped.borrow() {
-                continue;
-            }
-            let wait = self.until_next().await;
+            failing = result.is_err();
+            let wait = result.unwrap_or(self.settings.poll);
             tokio::select! {
-                _ = stopped.changed() => break,
+                _ = stopped.changed() => {}
                 () = self.app.wake.rung() => {}
                 () = tokio::time::sleep(wait) => {}
             }
         }
-        // All permits at once means that no attempt is under way.
-        let _ = self.all.acquire_many(u32::try_from(self.settings.concurrency).unwrap_or(u32::MAX)).await;
+        self.turns.close().await;
+        if let Err(fault) = self.hand_back().await {
+            debug!("unattempted deliveries stay leased: {fault}");
+        }
     }
 
-    /// Leases what is due and can be attempted now.
+    /// Begins an attempt of everything that is due and finds room; returns how long there will be nothing
+    /// else to begin, unless it rings.
+    async fn deliver_what_is_due(&mut self) -> Result<Duration, Error> {
+        loop {
+            let next = self.app.store.read(async |db: &mut Read| Ok::<_, Error>(db.next_due().await?)).await?;
+            let wait = next.map(|next| next.micros().saturating_sub(self.app.now().micros()));
+            self.attempts.held_back.set(wait.is_some_and(|wait| wait <= 0));
+            match wait {
+                None => return Ok(self.settings.poll),
+                Some(wait @ 1..) => {
+                    return Ok(Duration::from_micros(wait.unsigned_abs()).min(self.settings.poll));
+                }
+                Some(_) => {}
+            }
+            let taken = self.take().await?;
+            if taken.is_empty() {
+                return Ok(self.settings.poll);
+            }
+            for delivery in taken {
+                self.begin(delivery);
+            }
+            self.hand_back().await?;
+        }
+    }
+
+    /// Leases what is due and finds room.
     async fn take(&mut self) -> Result<Vec<Delivery>, Error> {
-        let free = self.all.available_permits().min(64);
-        if free == 0 {
+        let limit = self.turns.tickets().min(BATCH);
+        if limit == 0 {
             return Ok(Vec::new());
         }
-        self.places.retain(|_, permits| Arc::strong_count(permits) > 1);
-        let full = self.places.iter().filter(|(_, permits)| permits.available_permits() == 0);
-        let full: Vec<String> = full.map(|(place, _)| place.clone()).collect();
-        let lease = self.lease.clone();
+        let full = self.turns.full();
         let now = self.app.now();
-        let until = now.plus_seconds(self.settings.lease);
-        self.app
-            .store
-            .write(async move |tx: &mut Write| {
-                Ok(tx.lease_deliveries(&lease, &full, free, now, until).await?)
-            })
-            .await
+        let (lease, until) = (self.attempts.leases.name().to_owned(), self.attempts.leases.end(now));
+        let take =
+            async move |tx: &mut Write| Ok(tx.lease_deliveries(&lease, &full, limit, now, until).await?);
+        self.app.store.write(take).await
     }
 
-    /// How long nothing is due.
-    async fn until_next(&self) -> Duration {
-        let next = self.app.store.read(async |db: &mut Read| Ok::<_, Error>(db.next_due().await?)).await;
-        let Ok(Some(next)) = next else { return self.settings.poll };
-        let micros = next.micros().saturating_sub(self.app.now().micros());
-        // What is overdue is held up by a limit, whose end rings.
-        let wait =
-            if micros <= 0 { self.settings.poll } else { Duration::from_micros(micros.unsigned_abs()) };
-        wait.min(self.settings.poll)
-    }
-
-    /// Begins an attempt. More may be leased for a place than it takes at one time: they wait here.
-    fn begin(&mut self, delivery: Delivery, couriers: &Rc<Couriers>) {
+    /// Makes an attempt in its turn, if it can get one.
+    fn begin(&mut self, delivery: Delivery) {
         let limit = match delivery.work {
             Work::Push { .. } => self.settings.concurrency_per_credential,
             Work::Webhook { .. } | Work::Debugger { .. } => self.settings.concurrency_per_host,
         };
-        let place = self.places.entry(delivery.destination.clone());
-        let place = Arc::clone(place.or_insert_with(|| Arc::new(Semaphore::new(limit))));
-        let Ok(permit) = Arc::clone(&self.all).try_acquire_owned() else {
-            // Its lease runs out by itself.
-            return;
-        };
-        let couriers = Rc::clone(couriers);
-        let (app, lease, schedule) = (Arc::clone(&self.app), self.lease.clone(), self.settings.schedule);
-        let patience = Duration::from_secs(self.settings.lease.unsigned_abs() / 2);
-        tokio::task::spawn_local(async move {
-            if let Ok(Ok(_turn)) = tokio::time::timeout(patience, place.acquire()).await {
-                attempt(&app, &couriers, &delivery, &lease, schedule).await;
-            }
-            drop(permit);
-            app.wake.ring_here();
-        });
+        match self.turns.ticket(&delivery.destination, limit) {
+            Some(ticket) => drop(tokio::task::spawn_local(Rc::clone(&self.attempts).make(delivery, ticket))),
+            None => self.attempts.unattempted.borrow_mut().push(delivery.id),
+        }
+    }
+
+    async fn hand_back(&self) -> Result<(), Error> {
+        let ids = self.attempts.unattempted.take();
+        self.attempts.leases.hand_back(&self.app, ids).await
+    }
+}
+
+impl Attempts {
+    /// Waits for its turn, makes the attempt, and records it.
+    async fn make(self: Rc<Self>, delivery: Delivery, ticket: Ticket) {
+        let held = self.leases.hold(&delivery);
+        match ticket.turn().await {
+            Some(_turn) => self.attempt(&delivery).await,
+            None => self.unattempted.borrow_mut().push(delivery.id),
+        }
+        drop((held, ticket));
+        if self.held_back.get() {
+            self.app.wake.ring_here();
+        }
+    }
+
+    async fn attempt(&self, delivery: &Delivery) {
+        let app = &self.app;
+        let began_at = app.now();
+        let attempted = self.couriers.attempt(app, delivery, began_at).await;
+        let now = app.now();
+        let (attempts, chance) = (delivery.attempts, chance(app.entropy()));
+        let next = self.schedule.next(&attempted.ending, attempts, delivery.give_up_at, now, chance);
+        let milliseconds = now.micros().saturating_sub(began_at.micros()) / 1000;
+        let (kind, code) = (delivery.work.kind().as_str(), attempted.error_code);
+        match next {
+            Next::Delivered => debug!(delivery = %delivery.id, kind, milliseconds, "delivered"),
+            Next::Skipped => debug!(delivery = %delivery.id, kind, "skipped"),
+            Next::At(at) => info!(delivery = %delivery.id, kind, code, again_at = %at, "not delivered"),
+            Next::Failed => info!(delivery = %delivery.id, kind, code, "given up"),
+        }
+        if let Err(fault) = record(app, delivery, self.leases.name(), attempted, next, began_at, now).await {
+            // The lease runs out, and the delivery is made again: at least once.
+            error!(delivery = %delivery.id, "an attempt can't be recorded: {fault}");
+        }
     }
 }
 
@@ -247,29 +312,7 @@ async fn listen(app: Arc<App>) {
     }
 }
 
-/// Makes an attempt and records it.
-async fn attempt(app: &App, couriers: &Couriers, delivery: &Delivery, lease: &str, schedule: Schedule) {
-    let began_at = app.now();
-    let attempted = couriers.attempt(app, delivery, began_at).await;
-    let now = app.now();
-    let next =
-        schedule.next(&attempted.ending, delivery.attempts, delivery.give_up_at, now, chance(app.entropy()));
-    let milliseconds = now.micros().saturating_sub(began_at.micros()) / 1000;
-    let kind = delivery.work.kind().as_str();
-    match next {
-        Next::Delivered => debug!(delivery = %delivery.id, kind, milliseconds, "delivered"),
-        Next::Skipped => debug!(delivery = %delivery.id, kind, "skipped"),
-        Next::At(at) => {
-            info!(delivery = %delivery.id, kind, code = attempted.error_code, again_at = %at, "not delivered")
-        }
-        Next::Failed => info!(delivery = %delivery.id, kind, code = attempted.error_code, "given up"),
-    }
-    if let Err(fault) = record(app, delivery, lease, attempted, next, began_at, now).await {
-        // The lease runs out, and the delivery is made again: at least once.
-        error!(delivery = %delivery.id, "an attempt can't be recorded: {fault}");
-    }
-}
-
+/// Remembers an attempt, settles what becomes of the delivery, and raises the alert that it deserves.
 async fn record(
     app: &App,
     delivery: &Delivery,

@@ -20,9 +20,11 @@ mod error;
 pub mod factors;
 mod housekeeping;
 mod keys;
+mod leases;
 mod notifications;
 mod outbox;
 mod services;
+mod turns;
 pub mod webhooks;
 
 use std::sync::{Arc, RwLock};

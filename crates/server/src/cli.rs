@@ -95,7 +95,7 @@ pub(crate) struct Deliveries {
     #[arg(long, env = "COUNTERSIGN_DELIVERY_LONGEST_WAIT", default_value_t = 3600, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) delivery_longest_wait: u32,
 
-    /// Seconds after which a delivery that nobody finished is made again; longer than an attempt takes
+    /// Seconds after which the deliveries of a server that died are made by another
     #[arg(long, env = "COUNTERSIGN_DELIVERY_LEASE", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) delivery_lease: u32,
 

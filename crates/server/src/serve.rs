@@ -25,6 +25,9 @@ use crate::storage::{secret, start};
 /// How long requests that are under way may take to end when the server stops.
 const DRAIN: u64 = 30;
 
+/// How long deliveries that are under way may take to end after that.
+const FAREWELL: Duration = Duration::from_secs(5);
+
 /// Runs the server until it is told to stop.
 pub(crate) async fn run(options: Box<Serve>) -> Result<(), Failure> {
     log_to_stderr(&options.log)?;
@@ -42,15 +45,18 @@ pub(crate) async fn run(options: Box<Serve>) -> Result<(), Failure> {
     first_account(&app, account).await?;
     // Before anybody is told that the server is ready, and may tell it to stop.
     let stop_signal = stop_signal()?;
-    let courier = Courier::start(Arc::clone(&app), deliveries(&options.deliveries)?)?;
+    let mut courier = Courier::start(Arc::clone(&app), deliveries(&options.deliveries)?)?;
     let running = Running::start(Arc::clone(&app), options.listen, public_url)?;
     // Whoever started the server may have closed its standard output, which is no reason to stop.
     let _ = writeln!(std::io::stdout(), "countersign listening on http://{}", running.address);
-    stop_signal.await;
+    let result = tokio::select! {
+        () = stop_signal => Ok(()),
+        () = courier.ended() => Err(Failure::new("the thread that delivers has ended; see the log")),
+    };
     running.stop().await;
-    courier.stop().await;
+    courier.stop(FAREWELL).await;
     app.stop().await;
-    Ok(())
+    result
 }
 
 /// What the options say about deliveries.

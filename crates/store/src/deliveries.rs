@@ -137,6 +137,16 @@ fn attempt(row: &Row) -> Result<AttemptRecord, Error> {
     })
 }
 
+/// Binds the ids, and returns their placeholders. SQL knows no empty list: then it is one that is nothing.
+fn one_of(values: &mut Vec<Value>, ids: &[DeliveryId]) -> String {
+    let placeholders = ids.iter().map(|id| {
+        values.push(Value::from(id.to_string()));
+        format!("${}", values.len())
+    });
+    let placeholders = placeholders.collect::<Vec<_>>().join(", ");
+    if placeholders.is_empty() { "NULL".to_owned() } else { placeholders }
+}
+
 /// What a delivery is about, for those who look for it.
 fn subject(work: &Work) -> String {
     match work {
@@ -189,12 +199,59 @@ impl Write {
         }
         // Several workers share a PostgreSQL: none waits for what another is taking.
         let sharing = if self.connection.is_postgres() { " FOR UPDATE SKIP LOCKED" } else { "" };
+        // Materialized, since PostgreSQL might otherwise choose, and lock, more than once.
         let sql = format!(
-            "UPDATE deliveries SET lease = $1, due_at = $3, attempts = attempts + 1 WHERE id IN \
-             (SELECT id FROM deliveries WHERE state = 'owed' AND due_at <= $2{elsewhere} \
-             ORDER BY due_at LIMIT $4{sharing}) RETURNING {COLUMNS}"
+            "WITH due AS MATERIALIZED (SELECT id FROM deliveries WHERE state = 'owed' AND due_at <= $2{elsewhere} \
+             ORDER BY due_at LIMIT $4{sharing}) \
+             UPDATE deliveries SET lease = $1, due_at = $3, attempts = attempts + 1 \
+             WHERE id IN (SELECT id FROM due) RETURNING {COLUMNS}"
         );
-        self.all(sql, values).await?.iter().map(delivery).collect()
+        // What this version can't read belongs to a newer one, which gets it when the lease runs out.
+        let rows = self.all(sql, values).await?;
+        let readable = rows.iter().map(delivery).inspect(|delivery| {
+            if let Err(fault) = delivery {
+                tracing::error!("a delivery can't be read: {fault}");
+            }
+        });
+        Ok(readable.flatten().collect())
+    }
+
+    /// Hands back deliveries that `lease` holds and did not attempt: they are due now, and that they were
+    /// leased does not count as an attempt.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn release_deliveries(
+        &mut self,
+        lease: &str,
+        ids: &[DeliveryId],
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let mut values = bind![lease, now];
+        let sql = format!(
+            "UPDATE deliveries SET lease = NULL, due_at = $2, attempts = attempts - 1 \
+             WHERE id IN ({}) AND lease = $1 AND state = 'owed'",
+            one_of(&mut values, ids)
+        );
+        self.all(sql, values).await.map(drop)
+    }
+
+    /// Extends the leases of these deliveries, as far as they are still this worker's.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn renew_leases(
+        &mut self,
+        lease: &str,
+        ids: &[DeliveryId],
+        until: Timestamp,
+    ) -> Result<(), Error> {
+        let mut values = bind![lease, until];
+        let sql = format!(
+            "UPDATE deliveries SET due_at = $2 WHERE id IN ({}) AND lease = $1 AND state = 'owed'",
+            one_of(&mut values, ids)
+        );
+        self.all(sql, values).await.map(drop)
     }
 
     /// Records an attempt and what becomes of the delivery; `false`, with nothing written, when the lease
