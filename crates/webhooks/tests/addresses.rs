@@ -14,7 +14,7 @@ fn guarded() -> Sender {
 
 #[tokio::test]
 async fn this_machine_is_not_called() {
-    let mut receiver = Receiver::start([ok()]).await;
+    let mut receiver = Receiver::start([ok()]);
     let (port, guarded) = (receiver.port, guarded());
     for host in [
         "127.0.0.1",
@@ -72,7 +72,7 @@ async fn what_is_allowed_is_called() {
         ("127.0.0.1", &["127.0.0.1", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]", "localhost"][..]),
         ("::1", &["[::1]", "[0:0:0:0:0:0:0:1]"]),
     ] {
-        let receiver = Receiver::listen(listening, None, [ok()]).await;
+        let receiver = Receiver::listen(listening, [ok()]);
         for host in hosts {
             let attempt = send(&sender, &url(&format!("http://{host}:{}/", receiver.port))).await;
             assert_eq!(attempt.outcome, Outcome::Delivered, "{host}: {attempt}");
@@ -82,7 +82,7 @@ async fn what_is_allowed_is_called() {
 
 #[tokio::test]
 async fn one_address_allowed_is_one_address() {
-    let receiver = Receiver::start([ok()]).await;
+    let receiver = Receiver::start([ok()]);
     let settings = Settings { allow: vec!["127.0.0.2/32".parse().unwrap()], ..Settings::default() };
     let attempt = send(&Sender::new(settings).unwrap(), &receiver.url("/")).await;
     assert_eq!(attempt.outcome, Outcome::AddressForbidden);
@@ -90,7 +90,7 @@ async fn one_address_allowed_is_one_address() {
 
 #[tokio::test]
 async fn the_host_header_is_the_one_that_was_written() {
-    let mut receiver = Receiver::start([ok()]).await;
+    let mut receiver = Receiver::start([ok()]);
     send(&sender(), &url(&format!("http://LocalHost:{}/", receiver.port))).await;
     assert_eq!(receiver.call().await.header("Host"), format!("localhost:{}", receiver.port));
 }

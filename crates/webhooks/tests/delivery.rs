@@ -17,7 +17,7 @@ const SOON: Duration = Duration::from_secs(4);
 
 #[tokio::test]
 async fn a_receiver_gets_what_was_signed() {
-    let mut receiver = Receiver::start([answer("201 Created", "X-Node: 7\r\n", "thanks")]).await;
+    let mut receiver = Receiver::start([answer("201 Created", "X-Node: 7\r\n", "thanks")]);
     let url = receiver.url("/verify/hook?tenant=7&x=%7e#rc=2");
     let parameters = [
         ("type", "challenge.approved"),
@@ -53,7 +53,7 @@ async fn a_receiver_gets_what_was_signed() {
 
 #[tokio::test]
 async fn a_url_without_a_path_is_signed_with_one() {
-    let mut receiver = Receiver::start([ok()]).await;
+    let mut receiver = Receiver::start([ok()]);
     send(&sender(), &receiver.url("?a=b")).await;
     let call = receiver.call().await;
     assert_eq!(call.line, "POST /?a=b HTTP/1.1");
@@ -72,7 +72,7 @@ async fn every_status_has_its_outcome() {
         ("500 Oh", Outcome::Failed, 11200, Some(Condition::ServerError), true),
         ("999 Beyond", Outcome::Garbled, 11206, None, false),
     ] {
-        let receiver = Receiver::start([answer(status, "", "")]).await;
+        let receiver = Receiver::start([answer(status, "", "")]);
         let attempt = send(&sender, &receiver.url("/")).await;
         assert_eq!(attempt.outcome, outcome, "{status}");
         assert!(attempt.response.is_some());
@@ -84,12 +84,12 @@ async fn every_status_has_its_outcome() {
 #[tokio::test]
 async fn redirects_are_not_followed() {
     let sender = sender();
-    let mut elsewhere = Receiver::start([ok()]).await;
+    let mut elsewhere = Receiver::start([ok()]);
     let location = format!("Location: http://127.0.0.1:{}/\r\n", elsewhere.port);
     for status in
         ["301 Moved Permanently", "302 Found", "303 See Other", "307 Temporary Redirect", "308 Permanent"]
     {
-        let receiver = Receiver::start([answer(status, &location, "")]).await;
+        let receiver = Receiver::start([answer(status, &location, "")]);
         let attempt = send(&sender, &receiver.url("/")).await;
         assert_eq!(attempt.outcome, Outcome::Redirected, "{status}");
     }
@@ -104,7 +104,7 @@ async fn receivers_can_ask_to_wait() {
     let sender = sender();
     for (header, seconds) in [("120", 120), ("Thu, 01 Jan 2026 01:00:00 GMT", 3600), ("99999999999", 86_400)]
     {
-        let receiver = Receiver::start([answer("503 Busy", &format!("Retry-After: {header}\r\n"), "")]).await;
+        let receiver = Receiver::start([answer("503 Busy", &format!("Retry-After: {header}\r\n"), "")]);
         let response = send(&sender, &receiver.url("/")).await.response.unwrap();
         let wait = response.retry_after.unwrap();
         assert!(
@@ -116,7 +116,7 @@ async fn receivers_can_ask_to_wait() {
 
 #[tokio::test]
 async fn silence_ends_with_the_read_timeout() {
-    let mut receiver = Receiver::start([Answer::Stall(String::new())]).await;
+    let mut receiver = Receiver::start([Answer::Stall(String::new())]);
     let began = Instant::now();
     let attempt = send(&sender(), &receiver.url("/#rt=100")).await;
     assert_eq!(attempt.outcome, Outcome::ReadTimedOut);
@@ -128,7 +128,7 @@ async fn silence_ends_with_the_read_timeout() {
 
 #[tokio::test]
 async fn half_a_head_is_silence_too() {
-    let receiver = Receiver::start([Answer::Stall("HTTP/1.1 200 OK\r\nContent-Le".into())]).await;
+    let receiver = Receiver::start([Answer::Stall("HTTP/1.1 200 OK\r\nContent-Le".into())]);
     assert_eq!(send(&sender(), &receiver.url("/#rt=100")).await.outcome, Outcome::ReadTimedOut);
 }
 
@@ -136,7 +136,7 @@ async fn half_a_head_is_silence_too() {
 async fn the_total_limits_what_the_others_do_not() {
     let sender = sender();
     for url in ["/#tt=300", "/#tt=300&rt=15000&ct=10000"] {
-        let mut receiver = Receiver::start([Answer::Stall(String::new())]).await;
+        let mut receiver = Receiver::start([Answer::Stall(String::new())]);
         let attempt = send(&sender, &receiver.url(url)).await;
         assert_eq!(attempt.outcome, Outcome::ReadTimedOut);
         assert!(attempt.duration < SOON);
@@ -146,7 +146,7 @@ async fn the_total_limits_what_the_others_do_not() {
 
 #[tokio::test]
 async fn the_settings_hold_where_the_url_is_silent() {
-    let receiver = Receiver::start([Answer::Stall(String::new())]).await;
+    let receiver = Receiver::start([Answer::Stall(String::new())]);
     let hasty =
         Sender::new(webhooks::Settings { read_timeout: Duration::from_millis(50), ..settings() }).unwrap();
     assert_eq!(send(&hasty, &receiver.url("/")).await.outcome, Outcome::ReadTimedOut);
@@ -201,7 +201,7 @@ async fn nobody_lives_there() {
 #[tokio::test]
 async fn a_trickle_of_a_body_is_cut_off() {
     let begun = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-    let mut receiver = Receiver::start([Answer::Trickle(begun.into())]).await;
+    let mut receiver = Receiver::start([Answer::Trickle(begun.into())]);
     let attempt = send(&sender(), &receiver.url("/#tt=1000")).await;
     assert_eq!(attempt.outcome, Outcome::Delivered, "the receiver has said so");
     assert!(attempt.duration >= Duration::from_millis(1000) && attempt.duration < SOON);
@@ -213,7 +213,7 @@ async fn a_trickle_of_a_body_is_cut_off() {
 #[tokio::test]
 async fn a_body_that_stops_is_cut_off_after_the_read_timeout() {
     let begun = "HTTP/1.1 500 Oh\r\nContent-Length: 100\r\n\r\nbegun";
-    let mut receiver = Receiver::start([Answer::Stall(begun.into())]).await;
+    let mut receiver = Receiver::start([Answer::Stall(begun.into())]);
     let attempt = send(&sender(), &receiver.url("/#rt=500")).await;
     assert_eq!(attempt.outcome, Outcome::Failed);
     assert!(attempt.duration < SOON);
@@ -225,7 +225,7 @@ async fn a_body_that_stops_is_cut_off_after_the_read_timeout() {
 #[tokio::test]
 async fn a_body_that_breaks_off_leaves_its_beginning() {
     let begun = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbegun";
-    let receiver = Receiver::start([Answer::HangUp(begun.into())]).await;
+    let receiver = Receiver::start([Answer::HangUp(begun.into())]);
     let attempt = send(&sender(), &receiver.url("/")).await;
     assert_eq!(attempt.outcome, Outcome::Delivered);
     assert!(attempt.response.is_some_and(|response| response.truncated && response.body == b"begun"));
@@ -240,7 +240,7 @@ async fn a_flood_costs_64_kib() {
         "HTTP/1.1 200 OK\r\n\r\n".into(),
         format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{much:x}\r\n"),
     ] {
-        let mut receiver = Receiver::start([Answer::Flood(head)]).await;
+        let mut receiver = Receiver::start([Answer::Flood(head)]);
         let attempt = send(&sender, &receiver.url("/")).await;
         assert_eq!(attempt.outcome, Outcome::Delivered);
         let response = attempt.response.unwrap();
@@ -251,7 +251,7 @@ async fn a_flood_costs_64_kib() {
 
 #[tokio::test]
 async fn a_body_of_just_64_kib_is_whole() {
-    let receiver = Receiver::start([answer("200 OK", "", &"x".repeat(64 * 1024))]).await;
+    let receiver = Receiver::start([answer("200 OK", "", &"x".repeat(64 * 1024))]);
     let response = send(&sender(), &receiver.url("/")).await.response.unwrap();
     assert!(!response.truncated && response.body.len() == 64 * 1024);
 }
@@ -270,7 +270,7 @@ async fn what_is_not_http_is_garbled() {
         format!("HTTP/1.1 200 OK\r\nX-Long: {}\r\n\r\n", "x".repeat(1 << 20)),
         format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(1000)),
     ] {
-        let mut receiver = Receiver::start([Answer::Stall(garbage.clone())]).await;
+        let mut receiver = Receiver::start([Answer::Stall(garbage.clone())]);
         let attempt = send(&sender, &receiver.url("/")).await;
         assert_eq!(attempt.outcome, Outcome::Garbled, "{:.60} {attempt}", garbage.escape_debug());
         assert_eq!((attempt.outcome.error_code(), attempt.outcome.condition()), (11206, None));
@@ -282,7 +282,7 @@ async fn what_is_not_http_is_garbled() {
 async fn interim_answers_are_passed_over() {
     let interim =
         "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-    let receiver = Receiver::start([Answer::Words(interim.into())]).await;
+    let receiver = Receiver::start([Answer::Words(interim.into())]);
     assert_eq!(send(&sender(), &receiver.url("/")).await.outcome, Outcome::Delivered);
 }
 
@@ -290,7 +290,7 @@ async fn interim_answers_are_passed_over() {
 async fn hanging_up_is_no_answer() {
     let sender = sender();
     for words in ["", "HTTP/1.1 200 OK\r\nConte"] {
-        let mut receiver = Receiver::start([Answer::HangUp(words.into())]).await;
+        let mut receiver = Receiver::start([Answer::HangUp(words.into())]);
         let attempt = send(&sender, &receiver.url("/")).await;
         assert_eq!(
             (attempt.outcome, attempt.outcome.error_code()),
@@ -304,7 +304,7 @@ async fn hanging_up_is_no_answer() {
 
 #[tokio::test]
 async fn connections_are_used_again() {
-    let mut receiver = Receiver::start([ok()]).await;
+    let mut receiver = Receiver::start([ok()]);
     let (sender, url) = (sender(), receiver.url("/"));
     for _ in 0..20 {
         assert_eq!(send(&sender, &url).await.outcome, Outcome::Delivered);
@@ -318,7 +318,7 @@ async fn connections_are_used_again() {
 async fn a_stale_connection_costs_no_attempt() {
     // The first connection ends under its second request, before an answer or within one.
     for words in ["", "HTTP/1.1 200 OK\r\nConte"] {
-        let mut receiver = Receiver::start([ok(), Answer::HangUp(words.into()), ok()]).await;
+        let mut receiver = Receiver::start([ok(), Answer::HangUp(words.into()), ok()]);
         let (sender, url) = (sender(), receiver.url("/"));
         assert_eq!(send(&sender, &url).await.outcome, Outcome::Delivered);
         assert_eq!(send(&sender, &url).await.outcome, Outcome::Delivered);
@@ -330,7 +330,7 @@ async fn a_stale_connection_costs_no_attempt() {
 
 #[tokio::test]
 async fn a_new_connection_that_fails_is_a_failed_attempt() {
-    let mut receiver = Receiver::start([ok(), Answer::HangUp(String::new())]).await;
+    let mut receiver = Receiver::start([ok(), Answer::HangUp(String::new())]);
     let (sender, url) = (sender(), receiver.url("/"));
     assert_eq!(send(&sender, &url).await.outcome, Outcome::Delivered);
     assert_eq!(send(&sender, &url).await.outcome, Outcome::Disconnected);
@@ -341,7 +341,7 @@ async fn a_new_connection_that_fails_is_a_failed_attempt() {
 
 #[tokio::test]
 async fn what_says_close_is_closed() {
-    let mut receiver = Receiver::start([answer("200 OK", "Connection: close\r\n", "")]).await;
+    let mut receiver = Receiver::start([answer("200 OK", "Connection: close\r\n", "")]);
     let (sender, url) = (sender(), receiver.url("/"));
     for connection in 1..=3 {
         send(&sender, &url).await;
@@ -352,7 +352,7 @@ async fn what_says_close_is_closed() {
 
 #[tokio::test]
 async fn a_token_that_is_no_header_is_not_sent() {
-    let receiver = Receiver::start([ok()]).await;
+    let receiver = Receiver::start([ok()]);
     let url = receiver.url("/");
     let token = auth_token();
     let request =
@@ -364,7 +364,7 @@ async fn a_token_that_is_no_header_is_not_sent() {
 
 #[tokio::test]
 async fn many_at_once() {
-    let receiver = Receiver::start([ok()]).await;
+    let receiver = Receiver::start([ok()]);
     let (sender, url) = (sender(), receiver.url("/"));
     let attempts = futures_util::future::join_all((0..50).map(|_| send(&sender, &url))).await;
     assert!(attempts.iter().all(|attempt| attempt.outcome.is_delivered()));

@@ -46,7 +46,7 @@ impl Authority {
 async fn an_authority_can_be_added() {
     let authority = Authority::new();
     for (name, host) in [("localhost", "localhost"), ("127.0.0.1", "127.0.0.1"), ("127.0.0.1", "0x7f.1")] {
-        let mut receiver = Receiver::with_tls(authority.identity(name, 2000..2100), [ok()]).await;
+        let mut receiver = Receiver::with_tls(authority.identity(name, 2000..2100), [ok()]);
         let sender = authority.trusted();
         for _ in 0..2 {
             let attempt = send(&sender, &url(&format!("https://{host}:{}/hook", receiver.port))).await;
@@ -66,7 +66,7 @@ async fn other_certificates_are_refused() {
         (authority.trusted(), "localhost", 2000..2001, Outcome::CertificateExpired, 11236),
         (authority.trusted(), "localhost", 2099..2100, Outcome::CertificateExpired, 11236),
     ] {
-        let receiver = Receiver::with_tls(authority.identity(name, years), [ok()]).await;
+        let receiver = Receiver::with_tls(authority.identity(name, years), [ok()]);
         let attempt = send(&sender, &url(&format!("https://localhost:{}/", receiver.port))).await;
         assert_eq!((attempt.outcome, attempt.outcome.error_code()), (outcome, code), "{attempt}");
         assert!(attempt.outcome.is_transient() && attempt.cause.is_some());
@@ -86,7 +86,7 @@ async fn self_signed_certificates_are_refused() {
         .with_no_client_auth()
         .with_single_cert(vec![stranger.cert.der().clone()], key)
         .unwrap();
-    let receiver = Receiver::with_tls(config, [ok()]).await;
+    let receiver = Receiver::with_tls(config, [ok()]);
     let attempt = send(&authority.trusted(), &url(&format!("https://localhost:{}/", receiver.port))).await;
     assert_eq!(attempt.outcome, Outcome::CertificateUntrusted, "{attempt}");
 }
@@ -122,7 +122,7 @@ async fn what_is_not_tls_is_a_failed_handshake() {
 async fn silence_ends_here_too() {
     let authority = Authority::new();
     let mut receiver =
-        Receiver::with_tls(authority.identity("localhost", 2000..2100), [Answer::Stall(String::new())]).await;
+        Receiver::with_tls(authority.identity("localhost", 2000..2100), [Answer::Stall(String::new())]);
     let attempt =
         send(&authority.trusted(), &url(&format!("https://localhost:{}/#rt=1000", receiver.port))).await;
     assert_eq!(attempt.outcome, Outcome::ReadTimedOut);
