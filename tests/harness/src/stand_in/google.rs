@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use domain::Clock;
 use serde_json::{Map, Value, json};
@@ -20,6 +21,8 @@ pub struct Push {
     pub project: String,
     /// The `message` of the body.
     pub message: Value,
+    /// When it came.
+    pub at: Instant,
 }
 
 /// A stand-in for Google's two servers.
@@ -239,7 +242,8 @@ impl Known {
         if body["message"]["token"].as_str().is_some_and(|token| state.gone.contains(token)) {
             return error(404, "NOT_FOUND", Some("UNREGISTERED"), "Requested entity was not found.");
         }
-        state.kept.add(Push { project: project.to_owned(), message: body["message"].clone() });
+        let message = body["message"].clone();
+        state.kept.add(Push { project: project.to_owned(), message, at: Instant::now() });
         let name = format!("projects/{project}/messages/{}", state.kept.count());
         Answer::new(200, json!({ "name": name }).to_string()).header("content-type", "application/json")
     }

@@ -1,0 +1,227 @@
+//! How fast a challenge becomes a push: the real server on a SQLite file, a backend that creates
+//! challenges, and a stand-in for FCM that takes the pushes, all on this machine.
+//!
+//! `cargo bench --bench fan_out`, or with `-- SECONDS` of load per part (10 if not said), `-- SECONDS
+//! postgres` on PostgreSQL. It prints figures and judges none of them: what a shared machine does in ten
+//! seconds is no test.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a bench ends with a panic when something is wrong, and its figures are its output"
+)]
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use app::SystemClock;
+use device::{NewFactor, Phone, Platform, Style};
+use domain::Secret;
+use harness::stand_in::pki::Key;
+use harness::stand_in::{Authority, Google};
+use harness::{Database, Http, Server, Storage, wait_until};
+use tokio::task::JoinSet;
+
+/// Challenges a second for which the time until the push is measured.
+const STEADY: u32 = 200;
+
+/// Backends that create challenges one after the other, as fast as they can.
+const BACKENDS: usize = 32;
+
+/// Devices that are asked in turn.
+const DEVICES: usize = 64;
+
+#[tokio::main]
+async fn main() {
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let seconds = words.iter().find_map(|word| word.parse().ok()).unwrap_or(10);
+    let on_postgres = words.iter().any(|word| word == "postgres");
+    let load = Duration::from_secs(seconds);
+
+    let with_push = Stage::set(Some(Platform::Fcm), on_postgres).await;
+    println!("\n{STEADY} challenges a second, for {seconds} s:");
+    let asked = with_push.steadily(load).await;
+    with_push.report_times(&asked);
+
+    println!("\nas many as {BACKENDS} backends can create, for {seconds} s:");
+    let (created, rate) = with_push.as_fast_as_can_be(load).await;
+    println!("  challenges created, each with a push     {rate:7.0} a second");
+    with_push.pushes_received(1 + asked.len() + created.len()).await;
+    let pushed = with_push.push_rate(&created);
+    println!("  pushes received, until the last          {pushed:7.0} a second");
+
+    let without = Stage::set(None, on_postgres).await;
+    let (_, bare) = without.as_fast_as_can_be(load).await;
+    println!("  challenges created for devices without push {bare:4.0} a second");
+    println!("  a challenge with its push costs {:.2} times one without", bare / pushed);
+}
+
+/// Everybody who takes part.
+struct Stage {
+    google: Google,
+    backend: Http,
+    /// Path of the challenges, and factor.
+    devices: Vec<(String, String)>,
+    _server: Server,
+    _database: Option<Database>,
+    _folder: tempfile::TempDir,
+}
+
+/// When which challenge was asked for, and when its creation was answered, by SID.
+type Asked = HashMap<String, (Instant, Instant)>;
+
+impl Stage {
+    async fn set(platform: Option<Platform>, on_postgres: bool) -> Arc<Self> {
+        let authority = Authority::new();
+        let google = Google::start(&authority, Arc::new(SystemClock)).await;
+        let folder = tempfile::tempdir().unwrap();
+        let ca = folder.path().join("ca.pem");
+        std::fs::write(&ca, authority.pem()).unwrap();
+        let data_dir = folder.path().join("data");
+        let database = on_postgres.then(|| harness::fresh_postgres_database("fan_out"));
+        let storage = match &database {
+            Some(database) => Storage::Postgres { url: database.url.clone(), data_dir },
+            None => Storage::Sqlite(data_dir),
+        };
+        let arguments = [
+            "--push-ca",
+            ca.to_str().unwrap(),
+            "--push-fcm-endpoint",
+            &google.server().url(),
+            "--log",
+            "warn",
+        ];
+        let server = Server::start(env!("CARGO_BIN_EXE_countersign"), storage, &arguments);
+        let backend = server.http();
+
+        let account = google.service_account("bench", &Key::rsa());
+        let credential = made(&backend, "/v1/Credentials", &[("Type", "fcm"), ("Secret", &account)]).await;
+        let service = [("FriendlyName", "Bench"), ("Push.FcmCredentialSid", &credential)];
+        let service = made(&backend, "/v2/Services", &service).await;
+        let phone = Phone::new(Style::Android, server.url(), Arc::new(SystemClock)).unwrap();
+        let mut devices = Vec::new();
+        for number in 0..DEVICES {
+            let identity = format!("device-{number:04}");
+            let path = format!("/v2/Services/{service}");
+            let form = [("Identity", identity.as_str()), ("FactorType", "push")];
+            let token = backend.post(&format!("{path}/AccessTokens"), &form).await.json();
+            let new = NewFactor {
+                service_sid: service.clone(),
+                identity: identity.clone(),
+                access_token: Secret::new(token["token"].as_str().unwrap().to_owned()),
+                friendly_name: "Bench phone".to_owned(),
+                notification: platform
+                    .map(|platform| (platform, format!("registration-token-of-{identity}"))),
+                metadata: None,
+                app_id: "com.example.bench".to_owned(),
+            };
+            let enrolment = phone.enroll(&new).await.unwrap();
+            devices.push((format!("{path}/Entities/{identity}/Challenges"), enrolment.factor_sid));
+        }
+        let stage = Self { google, backend, devices, _server: server, _database: database, _folder: folder };
+        let stage = Arc::new(stage);
+        // The first push opens the connection and gets a token.
+        if platform.is_some() {
+            stage.ask(0).await;
+            stage.pushes_received(1).await;
+        }
+        stage
+    }
+
+    /// Creates a challenge.
+    async fn ask(&self, number: usize) -> (String, (Instant, Instant)) {
+        let (path, factor_sid) = &self.devices[number % self.devices.len()];
+        let form = [("FactorSid", factor_sid.as_str()), ("Details.Message", "Sign in to the bench?")];
+        let asked = Instant::now();
+        let sid = made(&self.backend, path, &form).await;
+        (sid, (asked, Instant::now()))
+    }
+
+    /// Asks at a steady rate, however long the answers take.
+    async fn steadily(self: &Arc<Self>, load: Duration) -> Asked {
+        let before = self.google.taken();
+        let count = (load.as_secs_f64() * f64::from(STEADY)) as usize;
+        let mut clock = tokio::time::interval(Duration::from_secs(1) / STEADY);
+        let mut asking = JoinSet::new();
+        for number in 0..count {
+            clock.tick().await;
+            let stage = Arc::clone(self);
+            asking.spawn(async move { stage.ask(number).await });
+        }
+        let asked = asking.join_all().await.into_iter().collect();
+        self.pushes_received(before + count).await;
+        asked
+    }
+
+    /// Asks without a pause; returns what was asked, and how many were asked a second.
+    async fn as_fast_as_can_be(self: &Arc<Self>, load: Duration) -> (Asked, f64) {
+        let began = Instant::now();
+        let mut backends = JoinSet::new();
+        for backend in 0..BACKENDS {
+            let stage = Arc::clone(self);
+            backends.spawn(async move {
+                let mut asked = Vec::new();
+                while began.elapsed() < load {
+                    asked.push(stage.ask(backend + asked.len() * BACKENDS).await);
+                }
+                asked
+            });
+        }
+        let asked: Asked = backends.join_all().await.into_iter().flatten().collect();
+        let rate = asked.len() as f64 / began.elapsed().as_secs_f64();
+        (asked, rate)
+    }
+
+    async fn pushes_received(&self, count: usize) {
+        let arrived = async || (self.google.taken() >= count).then_some(());
+        wait_until("all pushes are there", Duration::from_secs(60), arrived).await;
+    }
+
+    /// When the pushes of these challenges came.
+    fn arrivals<'a>(&self, asked: &'a Asked) -> Vec<(&'a (Instant, Instant), Instant)> {
+        let sid = |push: &harness::stand_in::google::Push| {
+            push.message["data"]["challenge_sid"].as_str().unwrap().to_owned()
+        };
+        let pushes = self.google.pushes();
+        let arrivals: Vec<_> =
+            pushes.iter().filter_map(|push| Some((asked.get(&sid(push))?, push.at))).collect();
+        assert_eq!(arrivals.len(), asked.len(), "each challenge was pushed once");
+        arrivals
+    }
+
+    fn report_times(&self, asked: &Asked) {
+        let arrivals = self.arrivals(asked);
+        let mut from_request: Vec<_> = arrivals.iter().map(|((asked, _), at)| *at - *asked).collect();
+        // The answer leaves after the commit, so that this is a little less than from the commit.
+        let mut from_answer: Vec<_> =
+            arrivals.iter().map(|((_, answered), at)| at.saturating_duration_since(*answered)).collect();
+        for (name, times) in
+            [("from the request", &mut from_request), ("from its answer, after the commit", &mut from_answer)]
+        {
+            times.sort();
+            let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1000.0;
+            println!(
+                "  push received, {name:34} median {:6.2} ms   p99 {:6.2} ms   most {:6.2} ms",
+                at(0.5),
+                at(0.99),
+                at(1.0)
+            );
+        }
+    }
+
+    /// Pushes a second, from the first request until the last arrival.
+    fn push_rate(&self, asked: &Asked) -> f64 {
+        let arrivals = self.arrivals(asked);
+        let began = arrivals.iter().map(|((asked, _), _)| *asked).min().unwrap();
+        let ended = arrivals.iter().map(|(_, at)| *at).max().unwrap();
+        arrivals.len() as f64 / (ended - began).as_secs_f64()
+    }
+}
+
+/// Creates something and returns its SID.
+async fn made(backend: &Http, path: &str, form: &[(&str, &str)]) -> String {
+    let reply = backend.post(path, form).await;
+    assert_eq!(reply.status, 201, "{reply:?}");
+    reply.json()["sid"].as_str().unwrap().to_owned()
+}
