@@ -65,9 +65,6 @@ pub enum Error {
     /// The certificate authorities can't be read.
     #[error("the additional certificate authorities are not certificates in PEM")]
     ExtraCa,
-    /// Neither the system nor the settings have any.
-    #[error("there are no certificate authorities: install the system's (ca-certificates) or name some")]
-    NoCa,
     /// TLS does not work.
     #[error("the TLS client can't be made: {0}")]
     Tls(Box<dyn std::error::Error + Send + Sync>),

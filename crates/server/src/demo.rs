@@ -1,31 +1,37 @@
 //! `countersign demo`: the whole story once, over real HTTP, with every exchange explained.
 //!
 //! [`story`] tells it, step by step. A [`backend`] and a phone of the crate `device` act in it, against a
-//! server that keeps everything in memory; what they say to each other becomes an [`exchange`], and the
-//! [`narrator`] prints that.
+//! server that keeps everything in memory; [`outside`] is whom that server calls. What they say to each
+//! other becomes an [`exchange`], and the [`narrator`] prints that.
 
 mod backend;
 mod exchange;
 mod listener;
 mod narrator;
+mod outside;
 mod story;
 mod text;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use api::PublicUrl;
-use app::App;
+use app::{App, Courier, DeliverySettings};
 use crypto::{MasterKey, SystemEntropy};
 use domain::{FriendlyName, Parameter as _};
 use store::{Location, OldSchema, Store};
 
 use crate::demo::backend::Backend;
 use crate::demo::narrator::Narrator;
+use crate::demo::outside::Outside;
 use crate::demo::story::Stage;
 use crate::failure::Failure;
 use crate::serve::Running;
 use crate::storage::start;
+
+/// How long the last deliveries may take.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Sets the stage, tells the story, and clears the stage whatever came of it.
 pub(crate) async fn run() -> Result<(), Failure> {
@@ -43,14 +49,25 @@ async fn with_server(app: &Arc<App>, narrator: &Arc<Narrator>) -> Result<(), Fai
     let account = app.create_account(None, None, name).await?;
     let account = account.ok_or_else(|| Failure::new("the new account exists already"))?;
     let public_url = PublicUrl::new(None).map_err(|expected| Failure::new(expected.to_string()))?;
+    let outside = Outside::open().await?;
+    let courier = Courier::start(Arc::clone(app), deliveries(&outside))?;
     let server = Running::start(Arc::clone(app), ([127, 0, 0, 1], 0).into(), public_url)?;
     let url = format!("http://{}", server.address);
     let outcome = async {
         let backend = Backend::new(&url, account, Arc::clone(narrator))?;
         // Backend and phone are gone when this returns: a server that stops waits for their connections.
-        story::tell(Stage::new(&url, backend, Arc::clone(narrator))?).await
+        story::tell(Stage::new(&url, backend, outside, Arc::clone(narrator))?).await
     };
     let outcome = outcome.await;
     server.stop().await;
+    courier.stop(FAREWELL).await;
     outcome
+}
+
+/// Everything goes to this machine.
+fn deliveries(outside: &Outside) -> DeliverySettings {
+    let mut settings = DeliverySettings::default();
+    settings.webhooks.allow = vec![IpAddr::from(Ipv4Addr::LOCALHOST).into()];
+    settings.push.fcm_endpoint = Some(outside.url());
+    settings
 }

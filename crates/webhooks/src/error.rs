@@ -6,9 +6,8 @@ pub enum Error {
     /// The extra certificate authorities are not PEM, or none is among them.
     #[error("the extra certificate authorities can't be read: {0}")]
     Authorities(String),
-    /// Nothing can be trusted: one of the extra authorities is no certificate of an authority, or there
-    /// are none and the system has none either.
-    #[error("the trusted certificates can't be used")]
+    /// One of the extra authorities is no certificate of an authority.
+    #[error("the extra certificate authorities can't be used")]
     Trust(#[source] rustls::Error),
     /// The user agent has characters that a header can't have.
     #[error("the user agent is not a valid header value")]

@@ -6,28 +6,33 @@ use std::sync::Arc;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::{CertificateError, ClientConfig};
-use rustls_platform_verifier::Verifier;
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
+use tracing::warn;
 
 use crate::error::Error;
 use crate::outcome::Outcome;
 
 /// Trusts what the system trusts, and the authorities in `extra_ca`, a PEM text. Self-signed
-/// certificates are refused (protocol 05 section 3).
+/// certificates are refused (protocol 05 section 3). Where there is nobody to trust, as in a bare
+/// container, no HTTPS webhook can be called, and everything else can go on.
 pub(crate) fn connector(extra_ca: Option<&[u8]>) -> Result<TlsConnector, Error> {
-    let authorities = extra_ca.map(authorities).transpose()?.unwrap_or_default();
+    let mut roots = RootCertStore::empty();
+    // What can't be read or used of the system's is left out, as browsers do.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    for authority in extra_ca.map(authorities).transpose()?.unwrap_or_default() {
+        roots.add(authority).map_err(Error::Trust)?;
+    }
+    if roots.is_empty() {
+        warn!("there are no certificate authorities, so that no webhook can be called over HTTPS");
+    }
     // The one that main has installed, if it has.
     let provider =
         CryptoProvider::get_default().map_or_else(|| Arc::new(aws_lc_rs::default_provider()), Arc::clone);
-    let verifier =
-        Verifier::new_with_extra_roots(authorities, Arc::clone(&provider)).map_err(Error::Trust)?;
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(Error::Trust)?
-        // Not so dangerous: it is the system's own judgement.
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsConnector::from(Arc::new(config)))

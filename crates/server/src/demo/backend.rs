@@ -71,6 +71,11 @@ impl Backend {
         self.get(path).await?.expect(200)
     }
 
+    /// What the signature of a webhook has to be.
+    pub(super) fn webhook_signature(&self, url: &str, form: &[(String, String)]) -> String {
+        webhooks::sign(&self.account.auth_token, url, form)
+    }
+
     async fn get(&self, path: &str) -> Result<Reply, Failure> {
         self.send(self.http.get(format!("{}{path}", self.url))).await
     }

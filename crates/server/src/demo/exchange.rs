@@ -58,6 +58,29 @@ impl Exchange<'_> {
     }
 }
 
+/// What the server says to somebody outside.
+pub(super) struct Notice<'n> {
+    /// `Google` or `backend`.
+    pub(super) to: &'static str,
+    pub(super) path: &'n str,
+    /// Headers that matter, secrets already cut.
+    pub(super) headers: Vec<String>,
+    pub(super) form: &'n [(String, String)],
+    pub(super) json: Option<Value>,
+}
+
+impl Notice<'_> {
+    /// All of it, line by line.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let mut lines = vec![format!("  server  → {:<7}  POST {}", self.to, short_path(self.path))];
+        lines.extend(self.headers.iter().map(|line| format!("    {line}")));
+        lines.extend(table(self.form, ""));
+        lines.extend(self.json.iter().cloned().flat_map(pretty).map(|line| format!("    {line}")));
+        lines.push(format!("  server  ← {:<7}  200 OK", self.to));
+        lines
+    }
+}
+
 /// The pairs of a form or a query, decoded.
 pub(super) fn pairs(encoded: &str) -> Vec<(String, String)> {
     let url = Url::parse(&format!("http://form/?{encoded}"));

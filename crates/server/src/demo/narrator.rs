@@ -5,7 +5,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::demo::exchange::Exchange;
+use crate::demo::exchange::{Exchange, Notice};
 use crate::demo::text::{WIDTH, wrap};
 use crate::failure::Failure;
 
@@ -61,6 +61,12 @@ impl Narrator {
     /// One request, what the server makes of it, and its answer.
     pub(super) fn exchange(&self, exchange: &Exchange) {
         exchange.lines().iter().for_each(|line| self.line(line));
+        self.line("");
+    }
+
+    /// What the server says to somebody outside.
+    pub(super) fn notice(&self, notice: &Notice) {
+        notice.lines().iter().for_each(|line| self.line(line));
         self.line("");
     }
 

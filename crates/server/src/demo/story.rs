@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use app::SystemClock;
-use device::{Answer, Enrolment, Error, NewFactor, Phone, ShownChallenge, Style};
+use device::{Answer, Enrolment, Error, NewFactor, Phone, Platform, ShownChallenge, Style};
 use domain::{Clock as _, Secret};
 use serde_json::Value;
 
 use crate::demo::backend::{Backend, Retold};
+use crate::demo::exchange::{Notice, pairs};
 use crate::demo::listener::Listener;
 use crate::demo::narrator::Narrator;
+use crate::demo::outside::{HOOK, Outside};
 use crate::failure::Failure;
 
 /// The user whose phone it is, by the backend's own name for them.
@@ -25,16 +27,22 @@ pub(super) struct Stage {
     backend: Backend,
     phone: Phone,
     listener: Arc<Listener>,
+    outside: Outside,
     narrator: Arc<Narrator>,
 }
 
 impl Stage {
-    pub(super) fn new(url: &str, backend: Backend, narrator: Arc<Narrator>) -> Result<Self, Failure> {
+    pub(super) fn new(
+        url: &str,
+        backend: Backend,
+        outside: Outside,
+        narrator: Arc<Narrator>,
+    ) -> Result<Self, Failure> {
         let listener = Arc::new(Listener::new(Arc::clone(&narrator)));
         let observer = Arc::clone(&listener);
         let phone = Phone::new(Style::Android, url, Arc::new(SystemClock))?
             .observed_by(Arc::new(move |exchange| observer.hear(exchange)));
-        Ok(Self { url: url.to_owned(), backend, phone, listener, narrator })
+        Ok(Self { url: url.to_owned(), backend, phone, listener, outside, narrator })
     }
 }
 
@@ -42,16 +50,20 @@ impl Stage {
 ///
 /// # Errors
 /// At the first step that does not hold.
-pub(super) async fn tell(stage: Stage) -> Result<(), Failure> {
+pub(super) async fn tell(mut stage: Stage) -> Result<(), Failure> {
     stage.narrator.introduce(&stage.url);
-    let service = stage.create_a_service().await?;
+    let credential = stage.hand_over_the_push_credential().await?;
+    let service = stage.create_a_service(&credential).await?;
+    stage.create_a_webhook(&service).await?;
     let access_token = stage.permit_a_phone(&service).await?;
     let mut phone = stage.register_the_phone(&service, access_token).await?;
     stage.prove_the_key(&mut phone).await?;
     let sign_in = stage.ask(&phone).await?;
+    stage.push(&sign_in).await?;
     stage.list_what_waits(&phone, &sign_in).await?;
     let shown = stage.fetch(&phone, &sign_in).await?;
     stage.approve(&phone, &shown).await?;
+    stage.hear_the_answer(&sign_in).await?;
     stage.read_the_answer(&phone, &sign_in).await?;
     stage.answer_again(&phone, &shown).await?;
     stage.deny_another(&phone).await?;
@@ -60,12 +72,107 @@ pub(super) async fn tell(stage: Stage) -> Result<(), Failure> {
 }
 
 impl Stage {
-    async fn create_a_service(&self) -> Result<String, Failure> {
+    async fn hand_over_the_push_credential(&self) -> Result<String, Failure> {
+        self.narrator.step(
+            "The backend hands over its push credential",
+            "With it the server may push to the app in the backend's name: for Android the JSON of a service \
+             account at Google, for iOS a certificate or key of Apple's. It is kept encrypted.",
+        );
+        let account = self.outside.service_account()?;
+        let form = [("Type", "fcm"), ("FriendlyName", "Owl Bank on Android"), ("Secret", account.as_str())];
+        let retold = Retold {
+            checks: "the auth token; that the JSON is a service account with a usable key",
+            interesting: &["sid", "type", "friendly_name", "date_created"],
+        };
+        let credential = self.backend.create("/v1/Credentials", &form, retold).await?;
+        self.narrator.check(
+            !credential.to_string().contains("PRIVATE KEY"),
+            "The credential has a SID; its content is never given out again.",
+        )?;
+        text(&credential, "sid")
+    }
+
+    async fn create_a_webhook(&self, service: &str) -> Result<(), Failure> {
+        self.narrator.step(
+            "The backend says where it wants to be called",
+            "A webhook saves it from asking again and again whether the user has answered.",
+        );
+        let url = format!("{}{HOOK}", self.outside.url());
+        let form = [
+            ("FriendlyName", "Answers"),
+            ("EventTypes", "challenge.approved"),
+            ("EventTypes", "challenge.denied"),
+            ("WebhookUrl", url.as_str()),
+        ];
+        let retold = Retold {
+            checks: "the auth token; that the URL is one, and the events exist",
+            interesting: &["sid", "event_types", "webhook_url", "status", "version"],
+        };
+        let path = format!("/v2/Services/{service}/Webhooks");
+        let webhook = self.backend.create(&path, &form, retold).await?;
+        self.narrator.check(webhook["status"] == "enabled", "The webhook is enabled.")
+    }
+
+    async fn push(&mut self, sid: &str) -> Result<(), Failure> {
+        self.narrator.step(
+            "A push wakes the phone",
+            "It was stored together with the challenge, so that it is not lost even if the server dies in \
+             this moment; now it goes to Google, or here to somebody in its place, and from there to the app.",
+        );
+        let is_it = |body: &str| serde_json::from_str::<Value>(body).unwrap_or_default();
+        let data = |body: &str| is_it(body)["message"]["data"].clone();
+        let call = self.outside.wait("the push", |call| data(&call.body)["challenge_sid"] == sid).await?;
+        self.narrator.notice(&Notice {
+            to: "Google",
+            path: &call.path,
+            headers: vec!["Authorization: Bearer …  (from Google, for the service account)".to_owned()],
+            form: &[],
+            json: Some(is_it(&call.body)),
+        });
+        self.narrator.check(
+            data(&call.body)["type"] == "verify_push_challenge",
+            "The app knows which challenge it is about, and fetches the rest itself.",
+        )
+    }
+
+    async fn hear_the_answer(&mut self, sid: &str) -> Result<(), Failure> {
+        self.narrator.step(
+            "The server calls the backend's webhook",
+            "The call was stored together with the answer; while the backend can't be reached, the server \
+             tries again for a day. The signature shows that it is the server that calls.",
+        );
+        let says = |body: &str, name: &str, value: &str| {
+            pairs(body).iter().any(|(found, said)| found == name && said == value)
+        };
+        let is_it =
+            |call: &crate::demo::outside::Call| call.path == HOOK && says(&call.body, "challenge_sid", sid);
+        let call = self.outside.wait("the webhook", is_it).await?;
+        let form = pairs(&call.body);
+        self.narrator.notice(&Notice {
+            to: "backend",
+            path: &call.path,
+            headers: vec![format!("X-Twilio-Signature: {}", call.signature)],
+            form: &form,
+            json: None,
+        });
+        let url = format!("{}{HOOK}", self.outside.url());
+        self.narrator.check(
+            call.signature == self.backend.webhook_signature(&url, &form),
+            "The signature is an HMAC of URL and parameters under the account's auth token: the backend has \
+             computed the same.",
+        )?;
+        self.narrator.check(
+            says(&call.body, "type", "challenge.approved"),
+            "The backend knows that the user said yes.",
+        )
+    }
+
+    async fn create_a_service(&self, credential: &str) -> Result<String, Failure> {
         self.narrator.step(
             "The backend creates a service",
             "A service keeps the users of one application, and what they are asked, apart from all others.",
         );
-        let form = [("FriendlyName", "Owl Bank")];
+        let form = [("FriendlyName", "Owl Bank"), ("Push.FcmCredentialSid", credential)];
         let retold = Retold {
             checks: "the auth token: it must be this account's",
             interesting: &["sid", "friendly_name", "date_created", "url"],
@@ -105,7 +212,7 @@ impl Stage {
             identity: USER.to_owned(),
             access_token: Secret::new(access_token),
             friendly_name: "Ada's phone".to_owned(),
-            notification: None,
+            notification: Some((Platform::Fcm, "registration-token-of-Ada's-phone-with-Google".to_owned())),
             metadata: None,
             app_id: "com.example.owlbank".to_owned(),
         };
@@ -151,7 +258,7 @@ impl Stage {
     async fn list_what_waits(&self, phone: &Enrolment, sid: &str) -> Result<(), Failure> {
         self.narrator.step(
             "The phone asks what waits for an answer",
-            "A push message can wake the app, but the app needs none: whenever it is opened, it can ask.",
+            "The push has woken the app; but it needs none: whenever it is opened, it can ask.",
         );
         let list = self.phone.pending(phone).await?;
         let found = matches!(list.challenges.as_slice(), [only] if only.sid == sid);
@@ -188,7 +295,7 @@ impl Stage {
     async fn read_the_answer(&self, phone: &Enrolment, sid: &str) -> Result<(), Failure> {
         self.narrator.step(
             "The backend reads the answer",
-            "It asks the server and trusts nobody else; then it lets the user in.",
+            "Who would rather ask than be called, asks; then the user is let in.",
         );
         let challenge = self.read(phone, sid).await?;
         self.narrator.check(challenge["status"] == "approved", "The challenge is approved.")
