@@ -44,7 +44,7 @@ fn refused(status: u16, code: i64, message: &str) -> Refusal {
 }
 
 fn not_found() -> Refusal {
-    refused(404, 20404, "The requested resource /Services")
+    refused(404, 20404, "The requested resource /")
 }
 
 type Form = Vec<(&'static str, String)>;
@@ -69,6 +69,7 @@ async fn post(client: &Http, path: &str, form: &Form) -> Reply {
 const SERVICE: &str = "/v2/Services/{ServiceSid}";
 const TOKENS: &str = "/v2/Services/{ServiceSid}/AccessTokens";
 const ENTITIES: &str = "/v2/Services/{ServiceSid}/Entities";
+const WEBHOOKS: &str = "/v2/Services/{ServiceSid}/Webhooks";
 const FACTORS: &str = "/v2/Services/{ServiceSid}/Entities/{Identity}/Factors";
 const FACTOR: &str = "/v2/Services/{ServiceSid}/Entities/{Identity}/Factors/{Sid}";
 const CHALLENGES: &str = "/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges";
@@ -211,7 +212,7 @@ async fn a_refused_update_changes_nothing_of_what_is_good_in_it() {
             invalid("Config.NotificationPlatform"),
         ),
         (
-            &[("FriendlyName", "Good"), ("Config.NotificationPlatform", "fcm")],
+            &[("FriendlyName", "Good"), ("Config.NotificationPlatform", "apn")],
             missing("Config.NotificationToken"),
         ),
         (
@@ -336,8 +337,8 @@ async fn limits_of_an_update_of_a_factor() {
     let failed = refused(403, 60311, "Factor verification failed");
     let mut rows = vec![
         (("Config.NotificationPlatform", "sms"), invalid("Config.NotificationPlatform")),
-        (("Config.NotificationPlatform", "fcm"), missing("Config.NotificationToken")),
-        (("Config.NotificationToken", "without a platform"), invalid("Config.NotificationToken")),
+        // The token that it has is Google's.
+        (("Config.NotificationPlatform", "apn"), missing("Config.NotificationToken")),
         (("Config.NotificationToken", token.as_str()), invalid("Config.NotificationToken")),
         (("Config.SdkVersion", version.as_str()), invalid("Config.SdkVersion")),
         (("AuthPayload", "no base64!"), invalid("AuthPayload")),
@@ -351,6 +352,21 @@ async fn limits_of_an_update_of_a_factor() {
     rows.extend(names.iter().map(|name| (("FriendlyName", name.as_str()), invalid("FriendlyName"))));
     let rows: Vec<_> = rows.into_iter().map(|(change, refusal)| ([change], refusal)).collect();
     assert_refuses(FACTOR, &rows).await;
+}
+
+#[tokio::test]
+async fn a_push_token_needs_a_platform() {
+    let world = World::ephemeral();
+    let service = world.service().await;
+    let device = world.device(&service, IDENTITY).await;
+    let before = world.everything().await;
+    for (form, refusal) in [
+        ([("Config.NotificationToken", "token")], invalid("Config.NotificationToken")),
+        ([("Config.NotificationPlatform", "fcm")], missing("Config.NotificationToken")),
+    ] {
+        refusal.assert(&world.backend().post(&device.path(), &form).await, "of a factor without a platform");
+    }
+    assert_eq!(world.everything().await, before);
 }
 
 #[tokio::test]
@@ -803,7 +819,7 @@ async fn what_does_not_exist_is_not_found_whatever_is_asked_of_it() {
         let path = stage.path(route.path);
         let sid = path.rsplit('/').next().unwrap();
         let mut paths = Vec::new();
-        for service in [
+        let services = [
             format!("VA{zeros}"),
             other.clone(),
             format!("AC{zeros}"),
@@ -811,8 +827,9 @@ async fn what_does_not_exist_is_not_found_whatever_is_asked_of_it() {
             stage.service[..33].to_owned(),
             format!("{}0", stage.service),
             "VA*".to_owned(),
-        ] {
-            paths.push(path.replace(&stage.service, &service));
+        ];
+        if route.path.contains("{ServiceSid}") {
+            paths.extend(services.iter().map(|service| path.replace(&stage.service, service)));
         }
         // A factor makes the person that it is for.
         if route.path.contains("{Identity}") && (route.method, route.path) != ("POST", FACTORS) {
@@ -834,7 +851,8 @@ async fn what_does_not_exist_is_not_found_whatever_is_asked_of_it() {
         for path in paths {
             let creates = (route.method, route.path) == ("POST", FACTORS)
                 || (route.method, route.path) == ("POST", ENTITIES);
-            if path.contains(&other) && (creates || matches!(route.path, SERVICE | TOKENS | ENTITIES)) {
+            let is_shared = matches!(route.path, SERVICE | TOKENS | ENTITIES | WEBHOOKS);
+            if path.contains(&other) && (creates || is_shared) {
                 continue;
             }
             let reply = match route.method {
@@ -843,7 +861,7 @@ async fn what_does_not_exist_is_not_found_whatever_is_asked_of_it() {
                 _ => post(&world.backend(), &path, &stage.form(route.path)).await,
             };
             not_found().assert(&reply, &format!("{} {path}", route.method));
-            let named = path.strip_prefix("/v2").unwrap();
+            let named = path.strip_prefix("/v2").or_else(|| path.strip_prefix("/v1")).unwrap();
             assert_eq!(reply.json()["message"], format!("The requested resource {named} was not found"));
         }
     }

@@ -3,13 +3,15 @@
 //! [`TABLE`] says it once more, independently of the server, and must name every route that is served.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use app::SystemClock;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use device::{SigningKey, Style};
+use device::{Platform, SigningKey, Style};
 use domain::Clock as _;
-use harness::{Auth, Http, Reply};
+use harness::stand_in::pki::Key;
+use harness::{Auth, Http, Reply, wait_until};
 use serde_json::{Map, Value, json};
 
 use crate::world::{Device, World, assert_error, created, entity, on_every_database, signed_in};
@@ -49,10 +51,27 @@ const TABLE: &[Row] = &[
     ("GET", "/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges", Who::BackendOrDevice, 200),
     ("GET", "/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges/{Sid}", Who::BackendOrDevice, 200),
     ("POST", "/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges/{Sid}", Who::BackendOrDevice, 200),
+    ("POST", NOTIFICATIONS, Who::Backend, 201),
+    ("POST", "/v2/Services/{ServiceSid}/Webhooks", Who::Backend, 201),
+    ("GET", "/v2/Services/{ServiceSid}/Webhooks", Who::Backend, 200),
+    ("GET", "/v2/Services/{ServiceSid}/Webhooks/{Sid}", Who::Backend, 200),
+    ("POST", "/v2/Services/{ServiceSid}/Webhooks/{Sid}", Who::Backend, 200),
+    ("DELETE", "/v2/Services/{ServiceSid}/Webhooks/{Sid}", Who::Backend, 204),
+    ("POST", CREDENTIALS, Who::Backend, 201),
+    ("GET", CREDENTIALS, Who::Backend, 200),
+    ("GET", "/v1/Credentials/{Sid}", Who::Backend, 200),
+    ("POST", "/v1/Credentials/{Sid}", Who::Backend, 200),
+    ("DELETE", "/v1/Credentials/{Sid}", Who::Backend, 204),
+    ("GET", ALERTS, Who::Backend, 200),
+    ("GET", "/v1/Alerts/{Sid}", Who::Backend, 200),
 ];
 
 const SERVICES: &str = "/v2/Services";
 const CHALLENGES: &str = "/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges";
+const NOTIFICATIONS: &str =
+    "/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges/{ChallengeSid}/Notifications";
+const CREDENTIALS: &str = "/v1/Credentials";
+const ALERTS: &str = "/v1/Alerts";
 
 /// One of everything that a path can name.
 pub(crate) struct Stage {
@@ -60,7 +79,19 @@ pub(crate) struct Stage {
     pub(crate) device: Device,
     pub(crate) challenge: Value,
     pub(crate) token: Value,
+    pub(crate) webhook: Value,
+    pub(crate) credential: Value,
+    /// That the challenge could not be pushed: the service names no credential.
+    pub(crate) alert: Value,
 }
+
+/// A webhook that is never called.
+const WEBHOOK: [(&str, &str); 4] = [
+    ("FriendlyName", "Backend"),
+    ("WebhookUrl", "https://backend.example.com/push"),
+    ("EventTypes", "challenge.approved"),
+    ("Status", "disabled"),
+];
 
 /// The person whose things are on the stage.
 pub(crate) const IDENTITY: &str = "user-0001";
@@ -68,11 +99,22 @@ pub(crate) const IDENTITY: &str = "user-0001";
 impl Stage {
     pub(crate) async fn set(world: &World) -> Self {
         let service = world.service().await;
-        let device = world.device(&service, IDENTITY).await;
+        let address = Some((Platform::Fcm, "registration-token".to_owned()));
+        let device = world.device_at(&service, IDENTITY, address).await;
         let challenge = world.challenge(&device.enrolment, &[]).await;
+        let post = async |path: &str, form: &[(&str, &str)]| created(&world.backend().post(path, form).await);
         let form = [("Identity", IDENTITY), ("FactorType", "push"), ("Ttl", "300")];
-        let reply = world.backend().post(&format!("/v2/Services/{service}/AccessTokens"), &form).await;
-        Self { token: created(&reply), service, device, challenge }
+        let token = post(&format!("/v2/Services/{service}/AccessTokens"), &form).await;
+        let webhook = post(&format!("/v2/Services/{service}/Webhooks"), &WEBHOOK).await;
+        let (key, name) = (Key::p256().pkcs8(), ("FriendlyName", "Push"));
+        let form = [("Type", "apn"), ("PrivateKey", &key), ("KeyId", "ABC123DEFG"), ("TeamId", "TEAM123456")];
+        let credential = post(CREDENTIALS, &[&form[..], &[name]].concat()).await;
+        let alert = wait_until("the push has failed", Duration::from_secs(60), async || {
+            let alerts = world.backend().get(ALERTS, &[]).await.json();
+            let mut alerts = alerts["alerts"].as_array().unwrap().iter();
+            alerts.find(|alert| alert["resource_sid"] == challenge["sid"]).cloned()
+        });
+        Self { alert: alert.await, token, service, device, webhook, credential, challenge }
     }
 
     /// The path of this route for what is on the stage.
@@ -81,10 +123,13 @@ impl Stage {
             _ if pattern.contains("/AccessTokens/") => self.token["sid"].as_str().unwrap(),
             _ if pattern.contains("/Factors/") => &self.device.enrolment.factor_sid,
             _ if pattern.contains("/Challenges/") => self.challenge["sid"].as_str().unwrap(),
+            _ if pattern.contains("/Webhooks/") => self.webhook["sid"].as_str().unwrap(),
+            _ if pattern.contains("/Credentials/") => self.credential["sid"].as_str().unwrap(),
+            _ if pattern.contains("/Alerts/") => self.alert["sid"].as_str().unwrap(),
             _ => "",
         };
         let path = pattern.replace("{ServiceSid}", &self.service).replace("{Identity}", IDENTITY);
-        path.replace("{Sid}", sid)
+        path.replace("{Sid}", sid).replace("{ChallengeSid}", sid)
     }
 
     /// A form with which a POST to this route succeeds.
@@ -112,6 +157,18 @@ impl Stage {
                 return vec![("FactorSid", factor), ("Details.Message", "New?".to_owned())];
             }
             "/{ServiceSid}/Entities/{Identity}/Challenges/{Sid}" => &[("Metadata", r#"{"new":"yes"}"#)],
+            "/{ServiceSid}/Entities/{Identity}/Challenges/{ChallengeSid}/Notifications" => &[("Ttl", "150")],
+            "/{ServiceSid}/Webhooks" => &WEBHOOK,
+            "/{ServiceSid}/Webhooks/{Sid}" => &[("FriendlyName", "New")],
+            "/v1/Credentials" => {
+                return vec![
+                    ("Type", "apn".to_owned()),
+                    ("PrivateKey", Key::p256().pkcs8()),
+                    ("KeyId", "ABC123DEFG".to_owned()),
+                    ("TeamId", "TEAM123456".to_owned()),
+                ];
+            }
+            "/v1/Credentials/{Sid}" => &[("FriendlyName", "New")],
             _ => panic!("{pattern} is new: say here with what form it succeeds"),
         };
         form.iter().map(|(name, value)| (*name, (*value).to_owned())).collect()
@@ -379,7 +436,7 @@ async fn somebody_elses(
     // None is a success.
     let of_another_account = |(_, pattern, who, _): Row| match who {
         Who::Anyone => None,
-        _ if pattern == SERVICES => None,
+        _ if [SERVICES, CREDENTIALS, ALERTS].contains(&pattern) => None,
         _ => Some((404, 20404)),
     };
     let enrollee = |(_, _, who, _): Row| match who {
@@ -442,12 +499,14 @@ async fn somebody_elses(
     ]
 }
 
-/// Deletes every service, and with them everything.
+/// Deletes every service and what is under it, and every credential.
 async fn clear(world: &World) {
-    let list = world.backend().get(SERVICES, &[]).await.json();
-    for service in list["services"].as_array().unwrap() {
-        let path = format!("{SERVICES}/{}", service["sid"].as_str().unwrap());
-        assert_eq!(world.backend().delete(&path, &[]).await.status, 204);
+    for (path, key) in [(SERVICES, "services"), (CREDENTIALS, "credentials")] {
+        let list = world.backend().get(path, &[]).await.json();
+        for item in list[key].as_array().unwrap() {
+            let path = format!("{path}/{}", item["sid"].as_str().unwrap());
+            assert_eq!(world.backend().delete(&path, &[]).await.status, 204);
+        }
     }
 }
 
@@ -541,8 +600,9 @@ on_every_database! {
                 let before = stage.state(&world).await;
                 let reply = request(&client(&world, &auth), *row, &stage).await;
                 assert_eq!(reply.status, status, "{caller}: {row:?}: {reply:?}");
-                // An access token that was made is not to be seen in any list.
-                let is_seen = method != "GET" && !pattern.ends_with("/AccessTokens");
+                // Access tokens and notifications that were made are not to be seen in any list.
+                let is_unlisted = pattern.ends_with("/AccessTokens") || pattern == NOTIFICATIONS;
+                let is_seen = method != "GET" && !is_unlisted;
                 let changed = stage.state(&world).await != before;
                 assert_eq!(changed, is_seen, "{caller}: {row:?}");
                 is_untouched = !changed;

@@ -1,10 +1,10 @@
 //! The stage: a server of the test's own, the backend that calls it, and phones.
 
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
 use app::SystemClock;
-use device::{Enrolment, NewFactor, Phone, SigningKey, Style};
+use device::{Enrolment, NewFactor, Phone, Platform, SigningKey, Style};
 use domain::{Clock as _, Secret};
 use harness::{Auth, Database, Http, Reply, Server, Storage};
 use serde_json::{Value, json};
@@ -32,17 +32,23 @@ impl World {
 
     /// A server on a SQLite file.
     pub(crate) fn sqlite() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let storage = Storage::Sqlite(folder.path().join("data"));
-        Self::on(storage, &[], folder, None)
+        Self::sqlite_with(&[])
     }
 
-    /// A server on PostgreSQL; `None`, said aloud, where there is no PostgreSQL.
-    pub(crate) fn postgres(test: &str) -> Option<Self> {
+    /// A server on a SQLite file, with these arguments after `serve`.
+    pub(crate) fn sqlite_with(arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = Storage::Sqlite(folder.path().join("data"));
+        Self::on(storage, arguments, folder, None)
+    }
+
+    /// A server on PostgreSQL, with these arguments after `serve`; `None`, said aloud, where there is no
+    /// PostgreSQL.
+    pub(crate) fn postgres_with(test: &str, arguments: &[&str]) -> Option<Self> {
         let database = harness::postgres_or_skip(test)?;
         let folder = tempfile::tempdir().unwrap();
         let storage = Storage::Postgres { url: database.url.clone(), data_dir: folder.path().join("data") };
-        Some(Self::on(storage, &[], folder, Some(database)))
+        Some(Self::on(storage, arguments, folder, Some(database)))
     }
 
     /// A server that keeps everything in memory, with these arguments after `serve`.
@@ -58,6 +64,19 @@ impl World {
     /// Runs `countersign` with these arguments on this world's database while the server runs, and
     /// returns what it printed. Nothing can be done beside an ephemeral server.
     pub(crate) fn command(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs `countersign` with these arguments, which must refuse, and returns why it does.
+    pub(crate) fn refusal(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(!output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stdout));
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(BINARY);
         command.args(arguments);
         match &self.storage {
@@ -72,9 +91,7 @@ impl World {
                 command.env_remove(name);
             }
         }
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
+        command.output().unwrap()
     }
 
     /// All that the account can list, to compare before with after.
@@ -95,8 +112,12 @@ impl World {
                 let challenges = list(&format!("{path}/Challenges"), "challenges").await;
                 entities.push(json!({ "entity": entity, "factors": factors, "challenges": challenges }));
             }
-            everything.push(json!({ "service": service, "entities": entities }));
+            let path = format!("/v2/Services/{}/Webhooks", service["sid"].as_str().unwrap());
+            let webhooks = list(&path, "webhooks").await;
+            everything.push(json!({ "service": service, "entities": entities, "webhooks": webhooks }));
         }
+        let credentials = list("/v1/Credentials", "credentials").await;
+        everything.extend(credentials.into_iter().map(|credential| json!({ "credential": credential })));
         everything.into()
     }
 
@@ -157,8 +178,18 @@ impl World {
 
     /// A phone that is enrolled and verified for this identity, with a key that the test has too.
     pub(crate) async fn device(&self, service: &str, identity: &str) -> Device {
+        self.device_at(service, identity, None).await
+    }
+
+    /// The same for a phone that wants pushes at this address.
+    pub(crate) async fn device_at(
+        &self,
+        service: &str,
+        identity: &str,
+        notification: Option<(Platform, String)>,
+    ) -> Device {
         let (phone, key) = (self.phone(Style::Android), SigningKey::generate());
-        let new = self.new_factor(service, identity).await;
+        let new = NewFactor { notification, ..self.new_factor(service, identity).await };
         let mut enrolment = phone.create_factor_with(&new, key.clone()).await.unwrap();
         phone.verify_factor(&mut enrolment).await.unwrap();
         Device { phone, enrolment, key }
@@ -227,9 +258,13 @@ pub(crate) fn assert_error(reply: &Reply, status: u16, code: i64) {
     assert!(reply.header("date").is_some() && reply.header("twilio-request-id").is_some(), "{reply:?}");
 }
 
-/// Writes a test once and runs it on both databases, as `name::sqlite` and `name::postgres`.
+/// Writes a test once and runs it on both databases, as `name::sqlite` and `name::postgres`; with
+/// `serving ARGUMENTS;` in front, the server has these arguments.
 macro_rules! on_every_database {
     ($(#[$meta:meta])* async fn $name:ident($world:ident: $type:ty) $body:block) => {
+        crate::world::on_every_database! { serving &[]; $(#[$meta])* async fn $name($world: $type) $body }
+    };
+    (serving $arguments:expr; $(#[$meta:meta])* async fn $name:ident($world:ident: $type:ty) $body:block) => {
         $(#[$meta])*
         mod $name {
             #[allow(unused_imports, reason = "a test may not need all that its file imports")]
@@ -239,12 +274,13 @@ macro_rules! on_every_database {
 
             #[tokio::test]
             async fn sqlite() {
-                body(crate::world::World::sqlite()).await;
+                body(crate::world::World::sqlite_with($arguments)).await;
             }
 
             #[tokio::test]
             async fn postgres() {
-                if let Some(world) = crate::world::World::postgres(concat!(stringify!($name), "::postgres")) {
+                let test = concat!(stringify!($name), "::postgres");
+                if let Some(world) = crate::world::World::postgres_with(test, $arguments) {
                     body(world).await;
                 }
             }

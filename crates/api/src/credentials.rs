@@ -1,7 +1,7 @@
 //! `/v1/Credentials`: push credentials, as Notify has them (protocol 06 section 2).
 
 use actix_web::HttpResponse;
-use app::credentials::{NewCredential, Upload};
+use app::credentials::{CredentialChange, NewCredential, Upload};
 use domain::credentials::{Credential, CredentialType};
 use domain::{Order, Problem};
 use serde_json::{Value, json};
@@ -12,8 +12,11 @@ use crate::form::Form;
 use crate::list::Listing;
 
 pub(crate) async fn create(call: Call) -> Result<HttpResponse, Error> {
-    let new =
-        NewCredential { friendly_name: call.form.optional("FriendlyName")?, upload: upload(&call.form)? };
+    let sandbox = call.form.optional("Sandbox")?.unwrap_or(false);
+    let new = NewCredential {
+        friendly_name: call.form.optional("FriendlyName")?,
+        upload: upload(&call.form, call.form.required("Type")?, sandbox)?,
+    };
     let credential = call.app.create_credential(call.account_sid(), new).await?;
     Ok(HttpResponse::Created().json(view(&credential, &call.origin())))
 }
@@ -29,6 +32,29 @@ pub(crate) async fn list(call: Call) -> Result<HttpResponse, Error> {
     Ok(listing.body("credentials", &page, |credential| view(credential, &call.origin())))
 }
 
+pub(crate) async fn update(call: Call) -> Result<HttpResponse, Error> {
+    let (account_sid, sid) = (call.account_sid(), call.sid("Sid")?);
+    let current = call.app.credential(account_sid, sid).await?;
+    let sandbox = call.form.optional("Sandbox")?;
+    let secrets: &[&str] = match current.credential_type {
+        CredentialType::Apn => &["Certificate", "PrivateKey", "KeyId", "TeamId"],
+        CredentialType::Fcm => &["Secret"],
+    };
+    let mut is_new = false;
+    for name in secrets {
+        is_new |= call.form.optional::<String>(name)?.is_some();
+    }
+    let upload =
+        is_new.then(|| upload(&call.form, current.credential_type, sandbox.unwrap_or(current.sandbox)));
+    let change = CredentialChange {
+        friendly_name: call.form.optional("FriendlyName")?,
+        upload: upload.transpose()?,
+        sandbox: sandbox.filter(|_| current.credential_type == CredentialType::Apn),
+    };
+    let credential = call.app.update_credential(account_sid, sid, change).await?;
+    Ok(HttpResponse::Ok().json(view(&credential, &call.origin())))
+}
+
 pub(crate) async fn delete(call: Call) -> Result<HttpResponse, Error> {
     call.app.delete_credential(call.account_sid(), call.sid("Sid")?).await?;
     Ok(HttpResponse::NoContent().finish())
@@ -36,10 +62,10 @@ pub(crate) async fn delete(call: Call) -> Result<HttpResponse, Error> {
 
 /// The secrets: a certificate and its key, or (beyond Twilio) a token key with `KeyId` and `TeamId`, or
 /// a service account.
-fn upload(form: &Form) -> Result<Upload, Problem> {
-    let sandbox = form.optional("Sandbox")?.unwrap_or(false);
-    match form.required("Type")? {
-        CredentialType::Apn if form.text("KeyId")?.is_some() => Ok(Upload::Token {
+fn upload(form: &Form, credential_type: CredentialType, sandbox: bool) -> Result<Upload, Problem> {
+    let has = |name| Ok::<_, Problem>(form.optional::<String>(name)?.is_some());
+    match credential_type {
+        CredentialType::Apn if has("KeyId")? || has("TeamId")? => Ok(Upload::Token {
             private_key: form.required("PrivateKey")?,
             key_id: form.required("KeyId")?,
             team_id: form.required("TeamId")?,

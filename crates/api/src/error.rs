@@ -84,7 +84,7 @@ pub(crate) fn body(problem: &Problem, path: Option<&str>) -> HttpResponse {
     let status = status(code);
     let message = match (code, path) {
         (Code::NotFound, Some(path)) => {
-            let resource = path.strip_prefix("/v2").unwrap_or(path);
+            let resource = path.strip_prefix("/v2").or_else(|| path.strip_prefix("/v1")).unwrap_or(path);
             let has_gap = resource.contains("//") || resource.len() > 1 && resource.ends_with('/');
             let advice = if has_gap { ": a SID in the path is empty" } else { "" };
             format!("The requested resource {resource} was not found{advice}")

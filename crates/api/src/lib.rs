@@ -143,6 +143,7 @@ routes! {
     }
     "/v1/Credentials/{Sid}" {
         GET credentials::fetch, Backend;
+        POST credentials::update, Backend;
         DELETE credentials::delete, Backend;
     }
     "/v1/Alerts" {

@@ -1,8 +1,8 @@
 //! Push credentials.
 
-use domain::credentials::{Content, Credential, CredentialType};
+use domain::credentials::{Content, Credential};
 use domain::parameter::Expected;
-use domain::{AccountSid, CredentialSid, FriendlyName, Page, PageRequest, Problem, Timestamp};
+use domain::{AccountSid, CredentialSid, FriendlyName, Page, PageRequest, Problem, Sealed, Timestamp};
 use store::{Read, Write};
 
 use crate::App;
@@ -54,26 +54,41 @@ impl Upload {
     ///
     /// # Errors
     /// 60306, naming the parameter that holds them and what is wrong with them.
-    fn check(&self, now: Timestamp) -> Result<(CredentialType, bool, push::Credential), Problem> {
-        let (credential_type, sandbox, name, made) = match self {
+    fn check(&self, now: Timestamp) -> Result<push::Credential, Problem> {
+        let made = match self {
             Self::Certificate { certificate, private_key, sandbox } => {
-                let made = push::Credential::apns_certificate(certificate, private_key, *sandbox, now);
-                (CredentialType::Apn, *sandbox, "Certificate", made)
+                push::Credential::apns_certificate(certificate, private_key, *sandbox, now)
             }
             Self::Token { private_key, key_id, team_id, sandbox } => {
-                let made = push::Credential::apns_token(private_key, key_id, team_id, *sandbox);
-                (CredentialType::Apn, *sandbox, "PrivateKey", made)
+                push::Credential::apns_token(private_key, key_id, team_id, *sandbox)
             }
-            Self::ServiceAccount(json) => (CredentialType::Fcm, false, "Secret", push::Credential::fcm(json)),
+            Self::ServiceAccount(json) => push::Credential::fcm(json),
         };
-        match made {
-            Ok(made) => Ok((credential_type, sandbox, made)),
-            Err(invalid) => {
-                let expected = Expected::new(format!("can't be used: {invalid}"));
-                Err(Problem::invalid(name, &expected))
-            }
-        }
+        made.map_err(|invalid| unusable(&invalid))
     }
+}
+
+/// What is wrong, said of the parameter that brought it.
+fn unusable(invalid: &push::Invalid) -> Problem {
+    let parameter = match invalid.field {
+        push::Field::Certificate => "Certificate",
+        push::Field::PrivateKey => "PrivateKey",
+        push::Field::KeyId => "KeyId",
+        push::Field::TeamId => "TeamId",
+        push::Field::ServiceAccount => "Secret",
+    };
+    Problem::invalid(parameter, &Expected::new(invalid.fault.to_string()))
+}
+
+/// What is to change of a push credential; its type does not.
+#[derive(Debug, Default)]
+pub struct CredentialChange {
+    /// What people call it.
+    pub friendly_name: Option<FriendlyName>,
+    /// Other secrets of the same type.
+    pub upload: Option<Upload>,
+    /// Which of Apple's environments it is for, if the secrets stay.
+    pub sandbox: Option<bool>,
 }
 
 impl App {
@@ -87,16 +102,15 @@ impl App {
         new: NewCredential,
     ) -> Result<Credential, Error> {
         let now = self.clock.now();
-        let (credential_type, sandbox, secrets) = new.upload.check(now)?;
+        let secrets = new.upload.check(now)?;
         let sid = CredentialSid::generate(now, self.entropy.as_ref());
-        let content = Content::new(secrets.to_bytes().to_vec());
         let credential = Credential {
             sid,
             account_sid,
             friendly_name: new.friendly_name,
-            credential_type,
-            sandbox,
-            content: self.master_key.seal(&content, &sid.to_string(), self.entropy.as_ref()),
+            credential_type: secrets.summary().kind,
+            sandbox: is_sandbox(&secrets),
+            content: self.sealed(sid, &secrets),
             expires_at: secrets.summary().not_after,
             created_at: now,
             updated_at: now,
@@ -140,6 +154,49 @@ impl App {
         self.store.read(async |db: &mut Read| Ok(db.all_credentials().await?)).await
     }
 
+    /// Changes a push credential. Pushes that are still owed go out with what it is now.
+    ///
+    /// # Errors
+    /// 20404; 60306 for secrets that can't be used, or are of another type; when the database fails.
+    pub async fn update_credential(
+        &self,
+        account_sid: AccountSid,
+        sid: CredentialSid,
+        change: CredentialChange,
+    ) -> Result<Credential, Error> {
+        let now = self.clock.now();
+        let mut credential = self.credential(account_sid, sid).await?;
+        let secrets = match (&change.upload, change.sandbox) {
+            (Some(upload), _) => Some(upload.check(now)?),
+            (None, Some(sandbox)) => {
+                let secrets = self.open_credential(&credential)?;
+                let environment = push::Environment::of(sandbox);
+                Some(secrets.in_environment(environment).map_err(|invalid| unusable(&invalid))?)
+            }
+            (None, None) => None,
+        };
+        if let Some(secrets) = secrets {
+            let summary = secrets.summary();
+            if summary.kind != credential.credential_type {
+                return Err(Problem::invalid("Type", &Expected::new("can't be changed")).into());
+            }
+            credential.sandbox = is_sandbox(&secrets);
+            credential.content = self.sealed(sid, &secrets);
+            credential.expires_at = summary.not_after;
+        }
+        if change.friendly_name.is_some() {
+            credential.friendly_name = change.friendly_name;
+        }
+        credential.updated_at = now;
+        self.store
+            .write(async move |tx: &mut Write| {
+                tx.credential(account_sid, sid).await?.ok_or_else(Error::not_found)?;
+                tx.update_credential(&credential).await?;
+                Ok(credential.clone())
+            })
+            .await
+    }
+
     /// Deletes a push credential.
     ///
     /// # Errors
@@ -153,6 +210,12 @@ impl App {
             .await
     }
 
+    /// The content of a credential as it is stored.
+    fn sealed(&self, sid: CredentialSid, secrets: &push::Credential) -> Sealed<Content> {
+        let content = Content::new(secrets.to_bytes());
+        self.master_key.seal(&content, &sid.to_string(), self.entropy.as_ref())
+    }
+
     /// The content of a credential, in the open.
     ///
     /// # Errors
@@ -162,4 +225,9 @@ impl App {
         push::Credential::from_bytes(content.expose())
             .ok_or_else(|| Problem::new(domain::Code::Internal).into())
     }
+}
+
+/// Whether its pushes go to Apple's sandbox.
+fn is_sandbox(secrets: &push::Credential) -> bool {
+    secrets.summary().environment == Some(push::Environment::Sandbox)
 }

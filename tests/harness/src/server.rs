@@ -119,6 +119,16 @@ impl Server {
         self.kill9();
         self.process = Process::launch(self.recipe.command(), &self.log);
     }
+
+    /// Starts the server again with these arguments in place of its former `extra` ones.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start) does.
+    pub fn restart_with(&mut self, extra: &[&str]) {
+        self.recipe.extra = extra.iter().map(|&argument| argument.to_owned()).collect();
+        self.restart();
+    }
 }
 
 /// What a restart must repeat.

@@ -101,11 +101,14 @@ fn storage_of(world: &World) -> Vec<String> {
     }
 }
 
+/// What is said of a new database.
+const APPLIED: &str = "applied 0001_verify_push\napplied 0002_deliveries\n";
+
 #[tokio::test]
 async fn migrate_makes_a_sqlite_database_that_can_be_served() {
     let place = Place::new();
     let migrate = || succeed(&mut countersign(&place.folder, &["migrate"]));
-    assert_eq!(migrate(), "applied 0001_verify_push\n");
+    assert_eq!(migrate(), APPLIED);
     assert_eq!(migrate(), "the database is up to date\n");
     Serving::start(&place.folder, &[], &[]).await.stop().await;
     assert_eq!(migrate(), "the database is up to date\n");
@@ -123,12 +126,15 @@ async fn an_old_postgres_schema_is_refused_until_it_is_migrated() {
     };
     for arguments in [&["serve", "--listen", "127.0.0.1:0"][..], &["account", "list"], &["account", "create"]]
     {
-        let words = ["the database lacks the migrations 0001_verify_push", "run `countersign migrate`"];
+        let words = [
+            "the database lacks the migrations 0001_verify_push, 0002_deliveries",
+            "run `countersign migrate`",
+        ];
         refuse(&mut on_it(arguments), &words);
     }
     assert_eq!(database.psql("SELECT count(*) FROM pg_tables WHERE tablename = 'accounts'"), "0");
 
-    assert_eq!(succeed(&mut on_it(&["migrate"])), "applied 0001_verify_push\n");
+    assert_eq!(succeed(&mut on_it(&["migrate"])), APPLIED);
     assert_eq!(succeed(&mut on_it(&["migrate"])), "the database is up to date\n");
     let server = Serving::start(&place.folder, &["--database-url", &database.url], &[]).await;
     // An older program gets along with a newer schema, as during a rolling upgrade.

@@ -77,6 +77,10 @@ impl ApnsCertificate {
         })
     }
 
+    pub(super) fn in_environment(self, environment: Environment) -> Result<Self, Invalid> {
+        Self::new(self.chain.iter().map(|der| der.to_vec()).collect(), self.key, environment)
+    }
+
     pub(super) fn summary(&self) -> Summary {
         Summary {
             kind: CredentialType::Apn,

@@ -55,6 +55,10 @@ impl ApnsToken {
         Ok(Self { pair: Arc::new(pair), key, key_id, team_id, environment })
     }
 
+    pub(super) fn in_environment(self, environment: Environment) -> Self {
+        Self { environment, ..self }
+    }
+
     pub(super) fn summary(&self) -> Summary {
         Summary {
             kind: CredentialType::Apn,

@@ -120,6 +120,20 @@ impl Credential {
         ServiceAccount::parse(service_account_json).map(Self::Fcm)
     }
 
+    /// The same for this environment of Apple's; Google has only one.
+    ///
+    /// # Errors
+    /// [`Invalid`] when a certificate says that it is for the other.
+    pub fn in_environment(self, environment: Environment) -> Result<Self, Invalid> {
+        match self {
+            Self::ApnsCertificate(certificate) => {
+                certificate.in_environment(environment).map(Self::ApnsCertificate)
+            }
+            Self::ApnsToken(token) => Ok(Self::ApnsToken(token.in_environment(environment))),
+            Self::Fcm(account) => Ok(Self::Fcm(account)),
+        }
+    }
+
     /// What may be shown of it.
     pub fn summary(&self) -> Summary {
         match self {
