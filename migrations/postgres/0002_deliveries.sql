@@ -57,7 +57,9 @@ CREATE TABLE deliveries (
 );
 -- What a worker asks for; small, since what is done leaves it.
 CREATE INDEX deliveries_owed ON deliveries (due_at) WHERE state = 'owed';
-CREATE INDEX deliveries_of_subject ON deliveries (subject, created_at, id);
+CREATE INDEX deliveries_of_subject ON deliveries (subject, id);
+-- Those of a webhook whose address changes.
+CREATE INDEX deliveries_owed_of_subject ON deliveries (subject) WHERE state = 'owed';
 CREATE INDEX deliveries_finished ON deliveries (finished_at) WHERE finished_at IS NOT NULL;
 
 CREATE TABLE delivery_attempts (
@@ -85,9 +87,12 @@ CREATE TABLE alerts (
     created_at    BIGINT  NOT NULL
 );
 CREATE INDEX alerts_of_account ON alerts (account_sid, created_at, sid);
+CREATE INDEX alerts_by_age ON alerts (created_at);
 
 -- Where an account hears of its alerts.
 ALTER TABLE accounts ADD COLUMN debugger_webhook TEXT;
 
 -- Whether the provider said that the factor's token leads nowhere: nothing is pushed until it is updated.
 ALTER TABLE factors ADD COLUMN unreachable BIGINT  NOT NULL DEFAULT 0;
+-- Those who may be reached again once a credential changes.
+CREATE INDEX factors_unreachable ON factors (account_sid) WHERE unreachable = 1;

@@ -16,43 +16,59 @@ pub(crate) async fn fetch(call: Call) -> Result<HttpResponse, Error> {
     let mut body = view(&alert, &call.origin());
     let failed = alert.call.as_ref();
     let response = failed.and_then(|failed| failed.response.as_ref());
-    body["request_variables"] = json!(failed.map(|failed| &failed.variables));
+    body["request_variables"] = json!(failed.map(|failed| encoded(&failed.variables)));
     body["request_headers"] = Value::Null;
     body["response_body"] = json!(response.map(|response| &response.body));
-    body["response_headers"] = json!(response.map(|response| {
-        let lines = response.headers.iter().map(|(name, value)| format!("{name}={value}"));
-        lines.collect::<Vec<_>>().join("&")
-    }));
+    body["response_headers"] = json!(response.map(|response| encoded(&response.headers)));
     Ok(HttpResponse::Ok().json(body))
 }
 
 pub(crate) async fn list(call: Call) -> Result<HttpResponse, Error> {
     let listing = Listing::of(&call, Order::Descending, &["LogLevel", "StartDate", "EndDate"])?;
     let level = call.query.optional::<LevelFilter>("LogLevel")?;
+    let end = call.query.optional::<Day>("EndDate")?;
     let filter = AlertFilter {
         level: match level {
             Some(LevelFilter::Is(level)) => Some(level),
             _ => None,
         },
-        from: call.query.optional::<Day>("StartDate")?.map(|day| day.0),
+        from: call.query.optional::<Day>("StartDate")?.map(|day| day.begin),
         // Nothing lies before the beginning of time.
         to: match level {
             Some(LevelFilter::Never) => Some(Timestamp::from_micros(i64::MIN)),
-            _ => call.query.optional::<Day>("EndDate")?.map(|day| day.0),
+            _ => end.map(|day| day.end()),
         },
     };
     let page = call.app.alerts(call.account_sid(), filter, listing.page).await?;
     Ok(listing.body("alerts", &page, |alert| view(alert, &call.origin())))
 }
 
-/// An instant, or a day, which stands for its beginning.
-struct Day(Timestamp);
+/// A second, or a whole day.
+struct Day {
+    begin: Timestamp,
+    seconds: i64,
+}
+
+impl Day {
+    /// Its end, which lies in the next one.
+    const fn end(&self) -> Timestamp {
+        self.begin.plus_seconds(self.seconds)
+    }
+}
 
 impl Parameter for Day {
     fn from_parameter(text: &str) -> Result<Self, Expected> {
-        let instant = Timestamp::from_parameter(text);
-        instant.or_else(|_| Timestamp::from_parameter(&format!("{text}T00:00:00Z"))).map(Self)
+        if let Ok(instant) = Timestamp::from_parameter(text) {
+            return Ok(Self { begin: instant.whole_second(), seconds: 1 });
+        }
+        let begin = Timestamp::from_parameter(&format!("{text}T00:00:00Z"))?;
+        Ok(Self { begin, seconds: 86_400 })
     }
+}
+
+/// Pairs as one text, in the encoding of forms.
+fn encoded(pairs: &[(String, String)]) -> String {
+    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
 }
 
 fn view(alert: &Alert, origin: &str) -> Value {

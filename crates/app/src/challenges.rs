@@ -1,7 +1,5 @@
 //! Challenges: the question, and the one answer.
 
-use std::sync::Arc;
-
 use crypto::Jws;
 use domain::challenges::{Answer, Details, Field, Message, State, expiry};
 use domain::parameter::Expected;
@@ -16,7 +14,7 @@ use store::{Read, Write};
 use crate::App;
 use crate::caller::Caller;
 use crate::error::Error;
-use crate::outbox::{PUSH_TTL, owe_push, owe_webhooks};
+use crate::outbox::PUSH_TTL;
 
 /// A push challenge as it is asked for.
 #[derive(Clone, Debug)]
@@ -43,7 +41,7 @@ impl App {
         let now = self.clock.now();
         let expires_at = expiry(new.expires_at, now)?;
         let sid = ChallengeSid::generate(FactorType::Push, now, self.entropy.as_ref());
-        let entropy = Arc::clone(&self.entropy);
+        let outbox = self.outbox.clone();
         let challenge = self
             .store
             .write(async move |tx: &mut Write| {
@@ -71,7 +69,7 @@ impl App {
                     updated_at: now,
                 };
                 tx.insert_challenge(&challenge).await?;
-                owe_push(tx, &challenge, &factor, None, PUSH_TTL, now, entropy.as_ref()).await?;
+                outbox.owe_push(tx, &challenge, &factor, None, PUSH_TTL, now).await?;
                 Ok::<_, Error>(challenge)
             })
             .await?;
@@ -152,7 +150,7 @@ impl App {
             return Err(Problem::with(Code::ChallengeVerificationFailed, advice).into());
         }
         let answer = challenge.answer_in(jws.claims(), now)?;
-        let entropy = Arc::clone(&self.entropy);
+        let outbox = self.outbox.clone();
         let answered = self
             .store
             .write(async move |tx: &mut Write| {
@@ -173,7 +171,7 @@ impl App {
                     Answer::Approved => EventType::ChallengeApproved,
                     Answer::Denied => EventType::ChallengeDenied,
                 };
-                owe_webhooks(tx, event_type, &factor, Some(&answered), now, entropy.as_ref()).await?;
+                outbox.owe_webhooks(tx, event_type, &factor, Some(&answered), now).await?;
                 Ok::<_, Error>(answered)
             })
             .await?;

@@ -175,6 +175,7 @@ impl App {
             }
             (None, None) => None,
         };
+        let are_other_secrets = secrets.is_some();
         if let Some(secrets) = secrets {
             let summary = secrets.summary();
             if summary.kind != credential.credential_type {
@@ -192,6 +193,9 @@ impl App {
             .write(async move |tx: &mut Write| {
                 tx.credential(account_sid, sid).await?.ok_or_else(Error::not_found)?;
                 tx.update_credential(&credential).await?;
+                if are_other_secrets {
+                    tx.forget_unreachable(account_sid, None).await?;
+                }
                 Ok(credential.clone())
             })
             .await

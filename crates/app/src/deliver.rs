@@ -19,15 +19,15 @@ use domain::deliveries::{Delivery, DeliveryId, Next, Schedule, Work};
 use domain::{Entropy, Timestamp};
 use store::{AttemptRecord, Read, Write};
 use tokio::sync::{oneshot, watch};
-use tokio::task::LocalSet;
+use tokio::task::{JoinSet, LocalSet};
 use tracing::{debug, error, info, warn};
 
 use crate::App;
 use crate::attempt::{Attempted, Couriers};
 use crate::error::Error;
+use crate::housekeeping;
 use crate::leases::Leases;
 use crate::turns::{Ticket, Turns};
-use crate::{housekeeping, outbox};
 
 /// Shortest time between two announcements.
 const ANNOUNCE_EVERY: Duration = Duration::from_millis(50);
@@ -165,16 +165,12 @@ impl Round {
     }
 
     async fn run(mut self, mut stopped: watch::Receiver<bool>) {
-        let leases = Rc::clone(&self.attempts.leases);
-        tokio::task::spawn_local(announce(Arc::clone(&self.app)));
-        tokio::task::spawn_local(listen(Arc::clone(&self.app)));
-        tokio::task::spawn_local(housekeeping::keep(Arc::clone(&self.app), self.settings.retention));
-        tokio::task::spawn_local(Leases::keep(leases, Arc::clone(&self.app)));
+        let mut tasks = self.tasks();
         let mut failing = false;
         while !*stopped.borrow() {
             let result = self.deliver_what_is_due().await;
             match &result {
-                Err(fault) if !failing => error!("nothing is delivered for now: {fault}"),
+                Err(fault) if !failing => error!("nothing is delivered for now: {}", fault.chain()),
                 Ok(_) if failing => info!("deliveries go on"),
                 _ => {}
             }
@@ -184,19 +180,36 @@ impl Round {
                 _ = stopped.changed() => {}
                 () = self.app.wake.rung() => {}
                 () = tokio::time::sleep(wait) => {}
+                _ = tasks.join_next() => {
+                    error!("a task of the deliveries has ended, which none should");
+                    break;
+                }
             }
         }
         self.turns.close().await;
+        // Connections end on the runtime that they began on.
+        tasks.shutdown().await;
         if let Err(fault) = self.hand_back().await {
-            debug!("unattempted deliveries stay leased: {fault}");
+            debug!("unattempted deliveries stay leased: {}", fault.chain());
         }
+    }
+
+    /// What goes on beside the deliveries, for as long as they do.
+    fn tasks(&self) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        tasks.spawn_local(announce(Arc::clone(&self.app)));
+        tasks.spawn_local(listen(Arc::clone(&self.app)));
+        tasks.spawn_local(housekeeping::keep(Arc::clone(&self.app), self.settings.retention));
+        tasks.spawn_local(Leases::keep(Rc::clone(&self.attempts.leases), Arc::clone(&self.app)));
+        tasks
     }
 
     /// Begins an attempt of everything that is due and finds room; returns how long there will be nothing
     /// else to begin, unless it rings.
     async fn deliver_what_is_due(&mut self) -> Result<Duration, Error> {
         loop {
-            let next = self.app.store.read(async |db: &mut Read| Ok::<_, Error>(db.next_due().await?)).await?;
+            let next =
+                self.app.store.read(async |db: &mut Read| Ok::<_, Error>(db.next_due().await?)).await?;
             let wait = next.map(|next| next.micros().saturating_sub(self.app.now().micros()));
             self.attempts.held_back.set(wait.is_some_and(|wait| wait <= 0));
             match wait {
@@ -233,8 +246,12 @@ impl Round {
 
     /// Makes an attempt in its turn, if it can get one.
     fn begin(&mut self, delivery: Delivery) {
+        if self.attempts.leases.holds(&delivery) {
+            // Its lease ran out while it could not be renewed; the attempt still goes on.
+            return;
+        }
         let limit = match delivery.work {
-            Work::Push { .. } => self.settings.concurrency_per_credential,
+            Work::Push(_) => self.settings.concurrency_per_credential,
             Work::Webhook { .. } | Work::Debugger { .. } => self.settings.concurrency_per_host,
         };
         match self.turns.ticket(&delivery.destination, limit) {
@@ -280,7 +297,7 @@ impl Attempts {
         }
         if let Err(fault) = record(app, delivery, self.leases.name(), attempted, next, began_at, now).await {
             // The lease runs out, and the delivery is made again: at least once.
-            error!(delivery = %delivery.id, "an attempt can't be recorded: {fault}");
+            error!(delivery = %delivery.id, "an attempt can't be recorded: {}", fault.chain());
         }
     }
 }
@@ -300,7 +317,7 @@ async fn announce(app: Arc<App>) {
 async fn listen(app: Arc<App>) {
     loop {
         match app.store.announcements().await {
-            Ok(None) => return,
+            Ok(None) => std::future::pending().await,
             Ok(Some(mut announcements)) => {
                 while announcements.next().await.is_ok() {
                     app.wake.ring_here();
@@ -337,7 +354,7 @@ async fn record(
         status: attempted.status,
         detail: attempted.detail.clone().map(|detail| detail.chars().take(1024).collect()),
     };
-    let (delivery, lease, entropy) = (delivery.clone(), lease.to_owned(), Arc::clone(&app.entropy));
+    let (delivery, lease, outbox) = (delivery.clone(), lease.to_owned(), app.outbox.clone());
     let raised = app
         .store
         .write(async move |tx: &mut Write| {
@@ -350,8 +367,13 @@ async fn record(
                 None => true,
             };
             match &attempted.alert {
+                // That the debugger webhook could not be told can't be told to it.
+                Some(alert) if next == Next::Failed && matches!(delivery.work, Work::Debugger { .. }) => {
+                    tx.insert_alert(alert).await?;
+                    Ok(false)
+                }
                 Some(alert) if next == Next::Failed && is_news => {
-                    outbox::raise(tx, alert, now, entropy.as_ref()).await?;
+                    outbox.raise(tx, alert, now).await?;
                     Ok(true)
                 }
                 _ => Ok::<_, Error>(false),

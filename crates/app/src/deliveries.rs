@@ -8,9 +8,6 @@ use store::{Read, Write};
 use crate::App;
 use crate::error::Error;
 
-/// Seconds for which a delivery that is asked for by hand is tried.
-const PATIENCE: i64 = 24 * 3600;
-
 impl App {
     /// The newest deliveries, newest first.
     ///
@@ -28,18 +25,17 @@ impl App {
         self.store.read(async move |db: &mut Read| db.delivery(id).await?.ok_or_else(Error::not_found)).await
     }
 
-    /// Owes a finished delivery once more, under the same name.
+    /// Owes a finished delivery once more, under the same name. Not a push: what it is about is over.
     ///
     /// # Errors
-    /// 20404 when there is none, or it is still owed; when the database fails.
+    /// 20404 when there is none, it is still owed, or it is a push; when the database fails.
     pub async fn redeliver(&self, id: DeliveryId) -> Result<(), Error> {
         let now = self.clock.now();
+        let end = self.outbox.webhook_end(now);
         self.store
-            .write(async move |tx: &mut Write| {
-                match tx.owe_again(id, now, now.plus_seconds(PATIENCE)).await? {
-                    true => Ok(()),
-                    false => Err(Error::not_found()),
-                }
+            .write(async move |tx: &mut Write| match tx.owe_again(id, now, end).await? {
+                true => Ok(()),
+                false => Err(Error::not_found()),
             })
             .await?;
         Ok(self.store.announce().await?)
@@ -53,7 +49,8 @@ impl App {
         self.store.read(async |db: &mut Read| Ok(db.all_webhooks().await?)).await
     }
 
-    /// Owes a webhook a test event: type `webhook.test`, with nothing but whose it is.
+    /// Owes a webhook a test event: type `webhook.test`, with nothing but whose it is. It is attempted once,
+    /// even if the webhook is disabled, and raises no alert.
     ///
     /// # Errors
     /// 20404 when there is no such webhook; when the database fails.
@@ -61,7 +58,7 @@ impl App {
         let now = self.clock.now();
         let webhooks = self.all_webhooks().await?;
         let webhook = webhooks.into_iter().find(|webhook| webhook.sid == sid).ok_or_else(Error::not_found)?;
-        let id = DeliveryId::generate(now, self.entropy.as_ref());
+        let id = self.outbox.delivery_id(now);
         let parameters = [
             ("uuid", id.to_string()),
             ("type", "webhook.test".to_owned()),
@@ -72,12 +69,17 @@ impl App {
         let delivery = Delivery {
             id,
             account_sid: webhook.account_sid,
-            work: Work::Webhook { webhook_sid: sid, service_sid: webhook.service_sid, parameters },
+            work: Work::Webhook {
+                webhook_sid: sid,
+                service_sid: webhook.service_sid,
+                parameters,
+                once: true,
+            },
             destination: webhook.url.destination(),
             attempts: 0,
             created_at: now,
             due_at: now,
-            give_up_at: now.plus_seconds(PATIENCE),
+            give_up_at: self.outbox.webhook_end(now),
         };
         self.store.write(async move |tx: &mut Write| Ok::<_, Error>(tx.owe(&delivery).await?)).await?;
         self.store.announce().await?;

@@ -34,6 +34,20 @@ impl Error {
         Self::Problem(Problem::not_found())
     }
 
+    /// The error and its causes, for the log.
+    pub(crate) fn chain(&self) -> String {
+        let mut chain = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            let words = error.to_string();
+            if !chain.ends_with(&words) {
+                chain = format!("{chain}: {words}");
+            }
+            cause = error.source();
+        }
+        chain
+    }
+
     /// No credentials, or bad ones.
     pub(crate) const fn unauthenticated() -> Self {
         Self::Problem(Problem::new(Code::Authenticate))

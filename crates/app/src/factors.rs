@@ -1,7 +1,5 @@
 //! Factors: enrolment, verification, and what a device keeps up to date.
 
-use std::sync::Arc;
-
 use domain::access_tokens::Grant;
 use domain::factors::{AppId, Changes, MAX_PUSH_FACTORS, Notification, PublicKey, SdkVersion, Status};
 use domain::text::StringMap;
@@ -14,7 +12,6 @@ use store::{Read, Write};
 use crate::App;
 use crate::caller::Caller;
 use crate::error::Error;
-use crate::outbox::owe_webhooks;
 
 /// A push factor as it is asked for.
 #[derive(Clone, Debug)]
@@ -68,7 +65,7 @@ impl App {
         let entity = self.new_entity(&path, now);
         let sid = FactorSid::generate(FactorType::Push, now, self.entropy.as_ref());
         let credential_sid = CredentialSid::generate(now, self.entropy.as_ref());
-        let entropy = Arc::clone(&self.entropy);
+        let outbox = self.outbox.clone();
         let factor = self
             .store
             .write(async move |tx: &mut Write| {
@@ -106,7 +103,7 @@ impl App {
                 {
                     return Err(Error::unauthenticated());
                 }
-                owe_webhooks(tx, EventType::FactorCreated, &factor, None, now, entropy.as_ref()).await?;
+                outbox.owe_webhooks(tx, EventType::FactorCreated, &factor, None, now).await?;
                 Ok::<_, Error>(factor)
             })
             .await?;
@@ -158,7 +155,7 @@ impl App {
             Some(_) => return Err(Code::FactorVerificationFailed.into()),
             None => false,
         };
-        let entropy = Arc::clone(&self.entropy);
+        let outbox = self.outbox.clone();
         let factor = self
             .store
             .write(async move |tx: &mut Write| {
@@ -175,7 +172,7 @@ impl App {
                     tx.update_factor(&factor).await?;
                 }
                 if becomes_verified {
-                    owe_webhooks(tx, EventType::FactorVerified, &factor, None, now, entropy.as_ref()).await?;
+                    outbox.owe_webhooks(tx, EventType::FactorVerified, &factor, None, now).await?;
                 }
                 Ok::<_, Error>(factor)
             })
@@ -197,11 +194,11 @@ impl App {
     ) -> Result<(), Error> {
         caller.concerns(sid)?;
         let now = self.clock.now();
-        let entropy = Arc::clone(&self.entropy);
+        let outbox = self.outbox.clone();
         self.store
             .write(async move |tx: &mut Write| {
                 let factor = tx.delete_factor(&path, sid, now).await?.ok_or_else(Error::not_found)?;
-                owe_webhooks(tx, EventType::FactorDeleted, &factor, None, now, entropy.as_ref()).await
+                outbox.owe_webhooks(tx, EventType::FactorDeleted, &factor, None, now).await
             })
             .await?;
         self.wake.ring();

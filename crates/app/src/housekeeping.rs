@@ -12,7 +12,6 @@ use tracing::error;
 
 use crate::App;
 use crate::error::Error;
-use crate::outbox;
 
 /// How often it is looked.
 const EVERY: Duration = Duration::from_secs(60);
@@ -28,7 +27,7 @@ const WARN_AT: [i64; 2] = [7, 30];
 pub(crate) async fn keep(app: Arc<App>, retention: i64) {
     loop {
         if let Err(fault) = round(&app, retention).await {
-            error!("housekeeping failed: {fault}");
+            error!("housekeeping failed: {}", fault.chain());
         }
         tokio::time::sleep(EVERY).await;
     }
@@ -37,21 +36,23 @@ pub(crate) async fn keep(app: Arc<App>, retention: i64) {
 async fn round(app: &App, retention: i64) -> Result<(), Error> {
     let now = app.now();
     let before = now.plus_seconds(-retention);
-    loop {
-        let gone = app.store.write(async move |tx: &mut Write| {
-            let deliveries = tx.delete_old_deliveries(before, BATCH).await?;
-            let alerts = tx.delete_old_alerts(before, BATCH).await?;
-            Ok::<_, Error>(deliveries + alerts)
-        });
-        if gone.await? == 0 {
-            break;
-        }
-    }
+    while app
+        .store
+        .write(async move |tx: &mut Write| Ok::<_, Error>(tx.delete_old_deliveries(before, BATCH).await?))
+        .await?
+        > 0
+    {}
+    while app
+        .store
+        .write(async move |tx: &mut Write| Ok::<_, Error>(tx.delete_old_alerts(before, BATCH).await?))
+        .await?
+        > 0
+    {}
     warn_of_ending_credentials(app, now).await
 }
 
 async fn warn_of_ending_credentials(app: &App, now: Timestamp) -> Result<(), Error> {
-    let entropy = Arc::clone(&app.entropy);
+    let (outbox, entropy) = (app.outbox.clone(), Arc::clone(&app.entropy));
     let warned = app
         .store
         .write(async move |tx: &mut Write| {
@@ -72,7 +73,7 @@ async fn warn_of_ending_credentials(app: &App, now: Timestamp) -> Result<(), Err
                         call: None,
                         created_at: now,
                     };
-                    outbox::raise(tx, &alert, now, entropy.as_ref()).await?;
+                    outbox.raise(tx, &alert, now).await?;
                     warned = true;
                 }
             }

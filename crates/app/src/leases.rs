@@ -63,6 +63,11 @@ impl Leases {
         Held { leases: Rc::clone(self), id: delivery.id }
     }
 
+    /// Whether a delivery's lease is being renewed.
+    pub(crate) fn holds(&self, delivery: &Delivery) -> bool {
+        self.until.borrow().contains_key(&delivery.id)
+    }
+
     /// Hands back deliveries that were not attempted: they are due, for anybody.
     pub(crate) async fn hand_back(&self, app: &App, ids: Vec<DeliveryId>) -> Result<(), Error> {
         let now = app.now();
@@ -81,7 +86,7 @@ impl Leases {
         loop {
             tokio::time::sleep(Duration::from_micros(third.unsigned_abs())).await;
             if let Err(fault) = self.renew(&app, third).await {
-                debug!("leases can't be renewed: {fault}");
+                debug!("leases can't be renewed: {}", fault.chain());
             }
         }
     }

@@ -49,6 +49,8 @@ pub struct App {
     master_key: Arc<MasterKey>,
     /// The keys of access tokens.
     ring: RwLock<keys::Ring>,
+    /// Where what is owed goes.
+    outbox: outbox::Outbox,
     /// Rings when something is owed.
     wake: outbox::Wake,
 }
@@ -66,7 +68,14 @@ impl App {
     ) -> Result<Self, Error> {
         let master_key = Arc::new(master_key);
         let ring = keys::open_ring(&store, &master_key, &entropy, clock.now()).await?;
-        Ok(Self { store, clock, entropy, master_key, ring: RwLock::new(ring), wake: outbox::Wake::default() })
+        let outbox = outbox::Outbox::new(Arc::clone(&entropy));
+        let (ring, wake) = (RwLock::new(ring), outbox::Wake::default());
+        Ok(Self { store, clock, entropy, master_key, ring, outbox, wake })
+    }
+
+    /// Sets the seconds for which webhooks are tried that are owed from now on; a day if nobody does.
+    pub const fn set_webhook_patience(&mut self, seconds: i64) {
+        self.outbox.set_webhook_patience(seconds);
     }
 
     /// The instant that it is now.

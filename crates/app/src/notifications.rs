@@ -6,7 +6,6 @@ use store::Write;
 
 use crate::App;
 use crate::error::Error;
-use crate::outbox;
 
 impl App {
     /// Asks for a push about a challenge once more.
@@ -21,7 +20,7 @@ impl App {
         ttl: Ttl,
     ) -> Result<(Notification, Challenge), Error> {
         let now = self.clock.now();
-        let entropy = std::sync::Arc::clone(&self.entropy);
+        let outbox = self.outbox.clone();
         let sid = NotificationSid::generate(now, self.entropy.as_ref());
         let made = self
             .store
@@ -36,7 +35,7 @@ impl App {
                 let notification = Notification { sid, challenge_sid, ttl, created_at: now };
                 tx.insert_notification(&notification).await?;
                 let seconds = u32::try_from(ttl.get()).unwrap_or_default();
-                outbox::owe_push(tx, &challenge, &factor, Some(sid), seconds, now, entropy.as_ref()).await?;
+                outbox.owe_push(tx, &challenge, &factor, Some(sid), seconds, now).await?;
                 Ok::<_, Error>((notification, challenge))
             })
             .await?;

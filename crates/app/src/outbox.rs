@@ -1,7 +1,10 @@
 //! What a change owes to the outside, written in the change's own transaction.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use domain::alerts::Alert;
-use domain::deliveries::{Delivery, DeliveryId, Work};
+use domain::deliveries::{AskedPush, Delivery, DeliveryId, Work};
 use domain::events::Event;
 use domain::factors::Platform;
 use domain::webhooks::EventType;
@@ -12,8 +15,11 @@ use tokio::sync::Notify;
 
 use crate::error::Error;
 
-/// Seconds for which a webhook is tried (protocol 00, row 13).
+/// Seconds for which a webhook is tried, unless the operator says otherwise (protocol 00, row 13).
 const WEBHOOK_PATIENCE: i64 = 24 * 3600;
+
+/// Seconds that a push may stand in line that may not wait.
+const QUEUE: i64 = 10;
 
 /// Seconds that the push of a new challenge may take, as a notification does by default.
 pub(crate) const PUSH_TTL: u32 = 300;
@@ -48,97 +54,121 @@ impl Wake {
     }
 }
 
-/// Owes every webhook that wants to hear of it what happened just now.
-pub(crate) async fn owe_webhooks(
-    tx: &mut Write,
-    event_type: EventType,
-    factor: &Factor,
-    challenge: Option<&Challenge>,
-    now: Timestamp,
-    entropy: &dyn Entropy,
-) -> Result<(), Error> {
-    let webhooks = tx.enabled_webhooks(factor.service_sid).await?;
-    let event = Event::new(event_type, factor, challenge, entropy);
-    for webhook in webhooks.iter().filter(|webhook| webhook.wants(event_type)) {
-        let work = Work::Webhook {
-            webhook_sid: webhook.sid,
-            service_sid: webhook.service_sid,
-            parameters: event.parameters(webhook.version),
-        };
+/// What a use case needs in order to owe something.
+#[derive(Clone)]
+pub(crate) struct Outbox {
+    entropy: Arc<dyn Entropy>,
+    webhook_patience: i64,
+}
+
+impl Outbox {
+    pub(crate) fn new(entropy: Arc<dyn Entropy>) -> Self {
+        Self { entropy, webhook_patience: WEBHOOK_PATIENCE }
+    }
+
+    /// Seconds for which webhooks are tried that are owed from now on.
+    pub(crate) const fn set_webhook_patience(&mut self, seconds: i64) {
+        self.webhook_patience = seconds;
+    }
+
+    /// When a webhook that is owed now is given up.
+    pub(crate) const fn webhook_end(&self, now: Timestamp) -> Timestamp {
+        now.plus_seconds(self.webhook_patience)
+    }
+
+    /// Names a delivery.
+    pub(crate) fn delivery_id(&self, now: Timestamp) -> DeliveryId {
+        DeliveryId::generate(now, self.entropy.as_ref())
+    }
+
+    /// Owes every webhook that wants to hear of it what happened just now.
+    pub(crate) async fn owe_webhooks(
+        &self,
+        tx: &mut Write,
+        event_type: EventType,
+        factor: &Factor,
+        challenge: Option<&Challenge>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let webhooks = tx.enabled_webhooks(factor.service_sid).await?;
+        let event = Event::new(event_type, factor, challenge, self.entropy.as_ref());
+        for webhook in webhooks.iter().filter(|webhook| webhook.wants(event_type)) {
+            let work = Work::Webhook {
+                webhook_sid: webhook.sid,
+                service_sid: webhook.service_sid,
+                parameters: event.parameters(webhook.version),
+                once: false,
+            };
+            tx.owe(&Delivery {
+                id: self.delivery_id(now),
+                account_sid: webhook.account_sid,
+                work,
+                destination: webhook.url.destination(),
+                attempts: 0,
+                created_at: now,
+                due_at: now,
+                give_up_at: self.webhook_end(now),
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Owes a device a push about its challenge, if it wants any and can be reached. `ttl` is in seconds; 0
+    /// means one attempt, now.
+    pub(crate) async fn owe_push(
+        &self,
+        tx: &mut Write,
+        challenge: &Challenge,
+        factor: &Factor,
+        notification_sid: Option<NotificationSid>,
+        ttl: u32,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        if factor.notification.platform() == Platform::None || factor.unreachable {
+            return Ok(());
+        }
+        // Even a push that may not wait may have to stand in line for its one attempt.
+        let patience = now.plus_seconds(if ttl == 0 { QUEUE } else { i64::from(ttl) });
         tx.owe(&Delivery {
-            id: DeliveryId::generate(now, entropy),
-            account_sid: webhook.account_sid,
-            work,
-            destination: webhook.url.destination(),
+            id: self.delivery_id(now),
+            account_sid: challenge.account_sid,
+            work: Work::Push(AskedPush {
+                challenge_sid: challenge.sid,
+                factor_sid: factor.sid,
+                service_sid: factor.service_sid,
+                identity: factor.identity.to_string(),
+                notification_sid,
+                ttl,
+            }),
+            destination: format!("{} {}", factor.notification.platform().as_str(), factor.service_sid),
             attempts: 0,
             created_at: now,
             due_at: now,
-            give_up_at: now.plus_seconds(WEBHOOK_PATIENCE),
+            give_up_at: patience.min(challenge.expires_at),
         })
         .await?;
+        Ok(())
     }
-    Ok(())
-}
 
-/// Owes a device a push about its challenge, if it wants any and can be reached. `ttl` is in seconds; 0
-/// means one attempt, now.
-pub(crate) async fn owe_push(
-    tx: &mut Write,
-    challenge: &Challenge,
-    factor: &Factor,
-    notification_sid: Option<NotificationSid>,
-    ttl: u32,
-    now: Timestamp,
-    entropy: &dyn Entropy,
-) -> Result<(), Error> {
-    if factor.notification.platform() == Platform::None || factor.unreachable {
-        return Ok(());
+    /// Stores an alert, and owes it to the account's debugger webhook if there is one.
+    pub(crate) async fn raise(&self, tx: &mut Write, alert: &Alert, now: Timestamp) -> Result<(), Error> {
+        tx.insert_alert(alert).await?;
+        let account = tx.account(alert.account_sid).await?;
+        let Some(url) = account.and_then(|account| account.debugger_webhook) else { return Ok(()) };
+        tx.owe(&Delivery {
+            id: self.delivery_id(now),
+            account_sid: alert.account_sid,
+            work: Work::Debugger { alert_sid: alert.sid, parameters: debugger_parameters(alert) },
+            destination: url.destination(),
+            attempts: 0,
+            created_at: now,
+            due_at: now,
+            give_up_at: self.webhook_end(now),
+        })
+        .await?;
+        Ok(())
     }
-    // Even a push that may not wait takes a moment to be attempted.
-    let patience = now.plus_seconds(i64::from(ttl.max(1)));
-    tx.owe(&Delivery {
-        id: DeliveryId::generate(now, entropy),
-        account_sid: challenge.account_sid,
-        work: Work::Push {
-            challenge_sid: challenge.sid,
-            factor_sid: factor.sid,
-            service_sid: factor.service_sid,
-            identity: factor.identity.to_string(),
-            notification_sid,
-            ttl,
-        },
-        destination: format!("{} {}", factor.notification.platform().as_str(), factor.service_sid),
-        attempts: 0,
-        created_at: now,
-        due_at: now,
-        give_up_at: patience.min(challenge.expires_at),
-    })
-    .await?;
-    Ok(())
-}
-
-/// Stores an alert, and owes it to the account's debugger webhook if there is one.
-pub(crate) async fn raise(
-    tx: &mut Write,
-    alert: &Alert,
-    now: Timestamp,
-    entropy: &dyn Entropy,
-) -> Result<(), Error> {
-    tx.insert_alert(alert).await?;
-    let account = tx.account(alert.account_sid).await?;
-    let Some(url) = account.and_then(|account| account.debugger_webhook) else { return Ok(()) };
-    tx.owe(&Delivery {
-        id: DeliveryId::generate(now, entropy),
-        account_sid: alert.account_sid,
-        work: Work::Debugger { alert_sid: alert.sid, parameters: debugger_parameters(alert) },
-        destination: url.destination(),
-        attempts: 0,
-        created_at: now,
-        due_at: now,
-        give_up_at: now.plus_seconds(WEBHOOK_PATIENCE),
-    })
-    .await?;
-    Ok(())
 }
 
 /// The form that a debugger webhook gets (protocol 06 section 3).
@@ -150,14 +180,21 @@ fn debugger_parameters(alert: &Alert) -> Vec<(String, String)> {
         "more_info": alert.more_info,
     });
     if let Some(call) = &alert.call {
+        // Objects, as receivers expect them, even where there was no answer.
+        let response = call.response.clone().unwrap_or_default();
         payload["webhook"] = json!({
             "type": "application/json",
-            "request": { "url": call.url, "method": "POST", "headers": {}, "parameters": call.variables },
-            "response": call.response.as_ref().map(|response| json!({
-                "status_code": response.status,
-                "headers": response.headers.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
+            "request": {
+                "url": call.url,
+                "method": "POST",
+                "headers": {},
+                "parameters": BTreeMap::from_iter(call.variables.iter().cloned()),
+            },
+            "response": {
+                "status_code": call.response.as_ref().map(|response| response.status),
+                "headers": BTreeMap::from_iter(response.headers),
                 "body": response.body,
-            })),
+            },
         });
     }
     [
@@ -170,9 +207,4 @@ fn debugger_parameters(alert: &Alert) -> Vec<(String, String)> {
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .to_vec()
-}
-
-/// A SID-like name for a delivery, as the debugger's `more_info` carries it.
-pub(crate) fn delivery_sid(id: DeliveryId) -> String {
-    format!("DA{}", id.to_string().replace('-', ""))
 }

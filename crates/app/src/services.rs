@@ -57,9 +57,13 @@ impl App {
         self.store
             .write(async move |tx: &mut Write| {
                 let mut service = tx.lock_service(account_sid, sid).await?.ok_or_else(Error::not_found)?;
+                let push = service.settings.push.clone();
                 change(&mut service.settings)?;
                 service.updated_at = now;
                 tx.update_service(&service).await?;
+                if service.settings.push != push {
+                    tx.forget_unreachable(account_sid, Some(sid)).await?;
+                }
                 Ok(service)
             })
             .await

@@ -1,6 +1,6 @@
 //! Webhooks.
 
-use domain::webhooks::{Status, Subscription, Version, Webhook};
+use domain::webhooks::{Status, Subscription, Version, Webhook, may_be_one_more};
 use domain::{AccountSid, CallbackUrl, FriendlyName, Page, PageRequest, Problem, ServiceSid, WebhookSid};
 use store::{Read, Write};
 
@@ -26,7 +26,7 @@ impl App {
     /// Makes a webhook.
     ///
     /// # Errors
-    /// 20404 without the service; when the database fails.
+    /// 20404 without the service, 60306 when it has as many webhooks as it can; when the database fails.
     pub async fn create_webhook(
         &self,
         account_sid: AccountSid,
@@ -48,7 +48,9 @@ impl App {
         };
         self.store
             .write(async move |tx: &mut Write| {
-                tx.service(account_sid, service_sid).await?.ok_or_else(Error::not_found)?;
+                // Held, so that those who create at once are counted one after the other.
+                tx.lock_service(account_sid, service_sid).await?.ok_or_else(Error::not_found)?;
+                may_be_one_more(tx.count_webhooks(service_sid).await?)?;
                 tx.insert_webhook(&webhook).await?;
                 Ok(webhook.clone())
             })

@@ -51,8 +51,8 @@ impl Parameter for LevelFilter {
 pub struct FailedCall {
     /// Where to.
     pub url: String,
-    /// What was sent, as a form.
-    pub variables: String,
+    /// What was sent, without what is personal.
+    pub variables: Vec<(String, String)>,
     /// Status, headers and body, if something came back.
     pub response: Option<FailedResponse>,
 }

@@ -94,22 +94,12 @@ pub enum Work {
         service_sid: ServiceSid,
         /// What it is told.
         parameters: Vec<(String, String)>,
+        /// Whether somebody waits for what comes of it, and nobody else cares.
+        #[serde(default)]
+        once: bool,
     },
     /// Push to a device. Everything is looked up when it is sent: an answered challenge is not pushed.
-    Push {
-        /// About which challenge.
-        challenge_sid: ChallengeSid,
-        /// To which factor.
-        factor_sid: FactorSid,
-        /// Of which service.
-        service_sid: ServiceSid,
-        /// Of which entity.
-        identity: String,
-        /// The notification that asked for it; none for the first push.
-        notification_sid: Option<NotificationSid>,
-        /// Seconds that the provider may keep it; 0 means now or never.
-        ttl: u32,
-    },
+    Push(AskedPush),
     /// Tell the account's debugger webhook of an alert.
     Debugger {
         /// Which alert.
@@ -117,6 +107,23 @@ pub enum Work {
         /// What it is told.
         parameters: Vec<(String, String)>,
     },
+}
+
+/// A push to a device.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskedPush {
+    /// About which challenge.
+    pub challenge_sid: ChallengeSid,
+    /// To which factor.
+    pub factor_sid: FactorSid,
+    /// Of which service.
+    pub service_sid: ServiceSid,
+    /// Of which entity.
+    pub identity: String,
+    /// The notification that asked for it; none for the first push.
+    pub notification_sid: Option<NotificationSid>,
+    /// Seconds that the provider may keep it; 0 means now or never.
+    pub ttl: u32,
 }
 
 impl fmt::Debug for Work {
@@ -152,7 +159,7 @@ impl Work {
     pub const fn kind(&self) -> Kind {
         match self {
             Self::Webhook { .. } => Kind::Webhook,
-            Self::Push { .. } => Kind::Push,
+            Self::Push(_) => Kind::Push,
             Self::Debugger { .. } => Kind::Debugger,
         }
     }

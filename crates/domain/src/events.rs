@@ -45,7 +45,11 @@ impl<'e> Event<'e> {
         }
         if version == Version::V2 {
             parameters.push(("factor_type", FactorType::Push.as_str().to_owned()));
-            parameters.push(("factor_friendly_name", factor.friendly_name.to_string()));
+            // Some frameworks trim what they receive, after which a signature would not hold.
+            let friendly_name = factor.friendly_name.as_str().trim();
+            if !friendly_name.is_empty() {
+                parameters.push(("factor_friendly_name", friendly_name.to_owned()));
+            }
             if let Some(challenge) = self.challenge {
                 parameters.push(("challenge_details", challenge.details.to_json().to_string()));
                 let texts = [

@@ -8,6 +8,7 @@ use url::{Host, Url};
 
 use crate::paging::{Listed, Position, position};
 use crate::parameter::{Expected, Parameter};
+use crate::problem::Problem;
 use crate::sids::{AccountSid, ServiceSid, WebhookSid};
 use crate::text::FriendlyName;
 use crate::time::Timestamp;
@@ -35,6 +36,21 @@ pub struct Webhook {
     pub created_at: Timestamp,
     /// When it last changed.
     pub updated_at: Timestamp,
+}
+
+/// Webhooks that a service can have: each event is owed to each of them in the transaction of its change.
+pub const MAX_PER_SERVICE: i64 = 50;
+
+/// Whether a service that has so many webhooks can have another.
+///
+/// # Errors
+/// 60306.
+pub fn may_be_one_more(webhooks: i64) -> Result<(), Problem> {
+    if webhooks < MAX_PER_SERVICE {
+        return Ok(());
+    }
+    let expected = format!("can't be one more: a service has at most {MAX_PER_SERVICE} webhooks; delete one");
+    Err(Problem::invalid("WebhookUrl", &Expected::new(expected)))
 }
 
 impl Listed for Webhook {
@@ -207,19 +223,19 @@ impl CallbackUrl {
         &self.url
     }
 
-    /// What is signed: the text without its fragment, byte for byte, with a path of `/` when it has
-    /// none, since receivers are handed a path by their frameworks (protocol 05 section 4).
+    /// What is signed: the address as the receiver sees it in the request, without the fragment, but with
+    /// a port exactly when one was written (protocol 05 section 4). Receivers are handed a path by their
+    /// frameworks, so that there is always one.
     pub fn signed(&self) -> String {
-        let text = self.text.split('#').next().unwrap_or_default();
-        let after_scheme = text.find("://").map_or(0, |at| at + 3);
-        match text[after_scheme..].find(['/', '?']) {
-            None => format!("{text}/"),
-            Some(at) if text.as_bytes()[after_scheme + at] == b'?' => {
-                let (origin, query) = text.split_at(after_scheme + at);
-                format!("{origin}/{query}")
-            }
-            Some(_) => text.to_owned(),
-        }
+        let host = self.url.host_str().unwrap_or_default();
+        let after_scheme = self.text.find("://").map_or(0, |at| at + 3);
+        let authority = self.text[after_scheme..].split(['/', '?', '#']).next().unwrap_or_default();
+        // What follows the last colon, unless that is one inside an IPv6 address.
+        let port = authority.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.ends_with(']'));
+        let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+        let (scheme, rest) =
+            (self.url.scheme(), &self.url[url::Position::BeforePath..url::Position::AfterQuery]);
+        format!("{scheme}://{host}{port}{rest}")
     }
 
     /// The host and port, by which deliveries that go to the same place are told from others.
@@ -346,11 +362,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_signed_is_what_was_configured() {
+    fn what_is_signed_is_what_the_receiver_sees() {
         assert_eq!(url("https://h.example").signed(), "https://h.example/");
         assert_eq!(url("https://h.example?a=b").signed(), "https://h.example/?a=b");
         assert_eq!(url("https://h.example:443/x?a=%7e#rc=2").signed(), "https://h.example:443/x?a=%7e");
-        assert_eq!(url("https://h.example/ü").signed(), "https://h.example/ü");
+        // As it stands in the request line and in Host.
+        assert_eq!(url("https://h.example/ü?ü").signed(), "https://h.example/%C3%BC?%C3%BC");
+        assert_eq!(url("HTTPS://H.Example:8443/a/../b").signed(), "https://h.example:8443/b");
+        assert_eq!(url("http://[::1]/x").signed(), "http://[::1]/x");
+        assert_eq!(url("http://[::1]:8080?q").signed(), "http://[::1]:8080/?q");
     }
 
     #[test]

@@ -98,7 +98,8 @@ pub(crate) async fn run(accounts: Accounts) -> Result<(), Failure> {
             let url =
                 url.transpose().map_err(|expected| Failure::new(format!("--debugger-webhook {expected}")))?;
             let app = storage.open(OldSchema::Refuse).await?;
-            app.set_debugger_webhook(sid, url).await.map_err(|error| missing(sid, error))?;
+            app.set_debugger_webhook(sid, url.clone()).await.map_err(|error| missing(sid, error))?;
+            println!("debugger      {}", url.as_ref().map_or("none", |url| url.as_str()));
             app.stop().await;
         }
         Command::RotateToken { sid, storage } => {

@@ -87,9 +87,21 @@ pub(crate) struct Deliveries {
     #[arg(long, env = "COUNTERSIGN_WEBHOOK_CA")]
     pub(crate) webhook_ca: Option<PathBuf>,
 
+    /// Seconds for which a webhook that can't be delivered is tried again
+    #[arg(long, env = "COUNTERSIGN_WEBHOOK_PATIENCE", default_value_t = 86_400, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) webhook_patience: u32,
+
     /// Webhook attempts at one time to one host
     #[arg(long, env = "COUNTERSIGN_WEBHOOK_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) webhook_concurrency: u16,
+
+    /// Push attempts at one time for one service and provider
+    #[arg(long, env = "COUNTERSIGN_PUSH_CONCURRENCY", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) push_concurrency: u16,
+
+    /// Attempts of all kinds at one time
+    #[arg(long, env = "COUNTERSIGN_DELIVERY_CONCURRENCY", default_value_t = 512, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) delivery_concurrency: u16,
 
     /// Longest wait between two attempts, in seconds
     #[arg(long, env = "COUNTERSIGN_DELIVERY_LONGEST_WAIT", default_value_t = 3600, value_parser = clap::value_parser!(u32).range(1..))]

@@ -34,19 +34,22 @@ pub(crate) async fn run(options: Box<Serve>) -> Result<(), Failure> {
     let public_url = PublicUrl::new(options.public_url.as_deref())
         .map_err(|expected| Failure::new(format!("--public-url: {expected}")))?;
     let account = given_account(&options)?;
-    let app = if options.ephemeral {
+    let mut app = if options.ephemeral {
         let (store, _) = Store::open(&Location::Memory, OldSchema::Migrate).await?;
         start(store, MasterKey::generate(&SystemEntropy)).await?
     } else {
         let old = if options.migrate { OldSchema::Migrate } else { OldSchema::Refuse };
         options.storage.open(old).await?
     };
+    app.set_webhook_patience(i64::from(options.deliveries.webhook_patience));
     let app = Arc::new(app);
     first_account(&app, account).await?;
     // Before anybody is told that the server is ready, and may tell it to stop.
     let stop_signal = stop_signal()?;
-    let mut courier = Courier::start(Arc::clone(&app), deliveries(&options.deliveries)?)?;
+    let deliveries = deliveries(&options.deliveries)?;
+    // The address first: a server that can't have it should not take deliveries from one that has.
     let running = Running::start(Arc::clone(&app), options.listen, public_url)?;
+    let mut courier = Courier::start(Arc::clone(&app), deliveries)?;
     // Whoever started the server may have closed its standard output, which is no reason to stop.
     let _ = writeln!(std::io::stdout(), "countersign listening on http://{}", running.address);
     let result = tokio::select! {
@@ -70,7 +73,9 @@ fn deliveries(options: &Deliveries) -> Result<DeliverySettings, Failure> {
     let mut settings = DeliverySettings {
         lease: i64::from(options.delivery_lease),
         schedule: Schedule { longest: i64::from(options.delivery_longest_wait) },
+        concurrency: usize::from(options.delivery_concurrency),
         concurrency_per_host: usize::from(options.webhook_concurrency),
+        concurrency_per_credential: usize::from(options.push_concurrency),
         retention: i64::from(options.delivery_retention_days) * 86_400,
         ..DeliverySettings::default()
     };

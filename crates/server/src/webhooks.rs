@@ -5,7 +5,7 @@ use std::time::Duration;
 use app::{App, DeliveryFilter};
 use clap::{Args, Subcommand};
 use domain::WebhookSid;
-use domain::deliveries::DeliveryId;
+use domain::deliveries::{DeliveryId, Work};
 use store::OldSchema;
 
 use crate::account::missing;
@@ -48,7 +48,7 @@ enum Command {
         #[command(flatten)]
         storage: Storage,
     },
-    /// Send a webhook a test event, of type webhook.test, and wait for what comes of it
+    /// Send a webhook a test event, of type webhook.test, once, and wait for what comes of it
     Test {
         /// SID of the webhook
         sid: WebhookSid,
@@ -83,7 +83,9 @@ pub(crate) async fn run(webhooks: Webhooks) -> Result<(), Failure> {
                 id.parse().map_err(|_| Failure::new("expected the id of a delivery, a UUID"))?;
             let app = storage.open(OldSchema::Refuse).await?;
             let refused = |error| match error {
-                app::Error::Problem(_) => Failure::new(format!("there is no delivery {id} that has ended")),
+                app::Error::Problem(_) => {
+                    Failure::new(format!("there is no delivery {id} to a webhook that has ended"))
+                }
                 fault => fault.into(),
             };
             app.redeliver(parsed).await.map_err(refused)?;
@@ -95,7 +97,11 @@ pub(crate) async fn run(webhooks: Webhooks) -> Result<(), Failure> {
             let id = app.test_webhook(sid).await.map_err(|error| missing(sid, error))?;
             wait_for_attempt(&app, id).await?;
             print(&app, id).await?;
+            let delivered = app.delivery(id).await?.0.state == "delivered";
             app.stop().await;
+            if !delivered {
+                return Err(Failure::new("the webhook did not take it"));
+            }
         }
     }
     Ok(())
@@ -116,17 +122,31 @@ async fn wait_for_attempt(app: &App, id: DeliveryId) -> Result<(), Failure> {
 async fn print(app: &App, id: DeliveryId) -> Result<(), Failure> {
     let (status, attempts) = app.delivery(id).await?;
     let delivery = &status.delivery;
-    println!(
-        "{id}  {}  {}  {} to {}",
-        delivery.created_at,
-        status.state,
-        delivery.work.kind().as_str(),
-        delivery.destination
-    );
+    let (created_at, state) = (delivery.created_at, &status.state);
+    println!("{id}  {created_at}  {state}  {} to {}", about(&delivery.work), delivery.destination);
     for attempt in attempts {
         let detail = attempt.detail.unwrap_or_default();
         let code = attempt.error_code.map(|code| format!("  error {code}")).unwrap_or_default();
         println!("  {}  attempt {}  {}{code}  {detail}", attempt.began_at, attempt.number, attempt.ending);
     }
+    if state == "owed" {
+        println!("  {}  next, if nobody is at it", delivery.due_at);
+    }
     Ok(())
+}
+
+/// What a delivery is about, in a few words.
+fn about(work: &Work) -> String {
+    match work {
+        Work::Webhook { webhook_sid, parameters, .. } => {
+            let said = |wanted: &str| {
+                let found = parameters.iter().find(|(name, _)| name == wanted);
+                found.map(|(_, value)| format!(" {value}")).unwrap_or_default()
+            };
+            let subject = if said("challenge_sid").is_empty() { "factor_sid" } else { "challenge_sid" };
+            format!("webhook {webhook_sid}{}{}", said("type"), said(subject))
+        }
+        Work::Push(asked) => format!("push about {} to {}", asked.challenge_sid, asked.factor_sid),
+        Work::Debugger { alert_sid, .. } => format!("debugger event {alert_sid}"),
+    }
 }

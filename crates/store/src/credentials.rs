@@ -86,13 +86,13 @@ impl Write {
         self.all(sql, values).await.map(drop)
     }
 
-    /// Writes what can change of a push credential; whoever was warned of its end is warned anew.
+    /// Writes what can change of a push credential; whoever was warned of its end is warned of a new one.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn update_credential(&mut self, credential: &Credential) -> Result<(), Error> {
         let sql = "UPDATE credentials SET friendly_name = $2, sandbox = $3, content = $4, expires_at = $5, \
-                   updated_at = $6, warned_days = NULL WHERE sid = $1";
+                   updated_at = $6, warned_days = CASE WHEN expires_at = $5 THEN warned_days END WHERE sid = $1";
         let values = bind![
             credential.sid,
             credential.friendly_name.as_ref().map(|name| name.as_str()),

@@ -1,7 +1,7 @@
 //! The outbox.
 
-use domain::Timestamp;
 use domain::deliveries::{Delivery, DeliveryId, Next, Work};
+use domain::{AccountSid, ServiceSid, Timestamp};
 
 use crate::error::Error;
 use crate::sql::{Row, Value, bind, to_json};
@@ -41,7 +41,7 @@ pub struct DeliveryStatus {
 /// One attempt, as it is remembered.
 #[derive(Clone, Debug)]
 pub struct AttemptRecord {
-    /// Which, from 1.
+    /// Which of the recorded ones, from 1; given when it is recorded.
     pub number: u32,
     /// When it began.
     pub began_at: Timestamp,
@@ -78,12 +78,18 @@ impl Read {
         filter: &DeliveryFilter,
         limit: i64,
     ) -> Result<Vec<DeliveryStatus>, Error> {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM deliveries WHERE (CAST($1 AS TEXT) IS NULL OR subject = $1) \
-             AND (CAST($2 AS TEXT) IS NULL OR kind = $2) AND (CAST($3 AS TEXT) IS NULL OR state = $3) \
-             ORDER BY created_at DESC, id DESC LIMIT $4"
-        );
-        let values = bind![filter.subject.clone(), filter.kind.clone(), filter.state.clone(), limit];
+        let mut values = bind![limit];
+        let mut conditions = String::from("true");
+        for (column, wanted) in
+            [("subject", &filter.subject), ("kind", &filter.kind), ("state", &filter.state)]
+        {
+            if let Some(wanted) = wanted {
+                values.push(Value::from(wanted.as_str()));
+                conditions.push_str(&format!(" AND {column} = ${}", values.len()));
+            }
+        }
+        // The ids begin with the time.
+        let sql = format!("SELECT {COLUMNS} FROM deliveries WHERE {conditions} ORDER BY id DESC LIMIT $1");
         self.all(sql, values).await?.iter().map(delivery_status).collect()
     }
 
@@ -151,7 +157,7 @@ fn one_of(values: &mut Vec<Value>, ids: &[DeliveryId]) -> String {
 fn subject(work: &Work) -> String {
     match work {
         Work::Webhook { webhook_sid, .. } => webhook_sid.to_string(),
-        Work::Push { factor_sid, .. } => factor_sid.to_string(),
+        Work::Push(asked) => asked.factor_sid.to_string(),
         Work::Debugger { alert_sid, .. } => alert_sid.to_string(),
     }
 }
@@ -280,10 +286,10 @@ impl Write {
             return Ok(false);
         }
         let sql = "INSERT INTO delivery_attempts (delivery_id, number, began_at, milliseconds, ending, error_code, \
-                   status, detail) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+                   status, detail) SELECT $1, COALESCE(MAX(number), 0) + 1, $2, $3, $4, $5, $6, $7 \
+                   FROM delivery_attempts WHERE delivery_id = $1";
         let values = bind![
             delivery.id.to_string(),
-            i64::from(attempt.number),
             attempt.began_at,
             attempt.milliseconds,
             attempt.ending.as_str(),
@@ -294,7 +300,8 @@ impl Write {
         self.all(sql, values).await.map(|_| true)
     }
 
-    /// Owes a finished delivery once more, until `give_up_at`; `false` when there is none, or it is owed.
+    /// Owes a finished delivery once more, as if it were new, until `give_up_at`; `false` when there is
+    /// none, it is owed, or it is a push, which has its time.
     ///
     /// # Errors
     /// When the database fails.
@@ -304,8 +311,8 @@ impl Write {
         now: Timestamp,
         give_up_at: Timestamp,
     ) -> Result<bool, Error> {
-        let sql = "UPDATE deliveries SET state = 'owed', due_at = $2, give_up_at = $3, finished_at = NULL \
-                   WHERE id = $1 AND state <> 'owed' RETURNING id";
+        let sql = "UPDATE deliveries SET state = 'owed', due_at = $2, give_up_at = $3, finished_at = NULL, \
+                   attempts = 0 WHERE id = $1 AND state <> 'owed' AND kind <> 'push' RETURNING id";
         Ok(self.one(sql, bind![id.to_string(), now, give_up_at]).await?.is_some())
     }
 
@@ -322,6 +329,21 @@ impl Write {
         let sql = "UPDATE factors SET unreachable = 1 \
                    WHERE sid = $1 AND notification_token = $2 AND unreachable = 0 RETURNING sid";
         Ok(self.one(sql, bind![factor_sid, token]).await?.is_some())
+    }
+
+    /// Tries the factors of an account, or of one of its services, again that could not be reached: the
+    /// reason may have been the credential.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn forget_unreachable(
+        &mut self,
+        account_sid: AccountSid,
+        service_sid: Option<ServiceSid>,
+    ) -> Result<(), Error> {
+        let sql = "UPDATE factors SET unreachable = 0 WHERE unreachable = 1 AND account_sid = $1 \
+                   AND (CAST($2 AS TEXT) IS NULL OR service_sid = $2)";
+        self.all(sql, bind![account_sid, service_sid.map(|sid| sid.to_string())]).await.map(drop)
     }
 
     /// Removes at most `limit` deliveries that were finished before an instant, with their attempts;

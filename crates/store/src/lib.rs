@@ -42,6 +42,7 @@ mod webhooks;
 mod writer;
 
 use std::borrow::Cow;
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -49,6 +50,8 @@ use domain::Secret;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection as _, PgPool, SqliteConnection, SqlitePool};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 pub use crate::accounts::EnrollmentKeyRow;
 pub use crate::alerts::AlertFilter;
@@ -211,9 +214,11 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn announce(&self) -> Result<(), Error> {
-        let Readers::Postgres(pool) = &self.readers else { return Ok(()) };
-        sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL).execute(pool).await?;
-        Ok(())
+        match self.readers {
+            // A read, since that passes over stale connections.
+            Readers::Postgres(_) => self.read(async |db: &mut Read| db.announce().await).await,
+            Readers::Memory | Readers::Sqlite(_) => Ok(()),
+        }
     }
 
     /// Hears the announcements of others; `None` where there are no others.
@@ -222,9 +227,24 @@ impl Store {
     /// [`Error::Unavailable`].
     pub async fn announcements(&self) -> Result<Option<Announcements>, Error> {
         let Readers::Postgres(pool) = &self.readers else { return Ok(None) };
-        let mut listener = PgListener::connect_with(pool).await?;
-        listener.listen(CHANNEL).await?;
-        Ok(Some(Announcements(listener)))
+        let pool = pool.clone();
+        let (tell, told) = mpsc::channel(1);
+        // On the store's own thread, like all connections: one that is given back to the pool must work for
+        // others too, and it can only be given back inside a runtime.
+        let listener = self.writer.spawn(async move {
+            let mut tries = 0;
+            loop {
+                // After a restart of the database every pooled connection may be stale, one after the other.
+                match listen(&pool, &tell, &mut tries).await.map_err(Error::from) {
+                    Err(error) if error.is_worth_repeating() && tries <= POSTGRES_CONNECTIONS => {}
+                    ended => return ended,
+                }
+            }
+        });
+        let mut announcements = Announcements { told, listener };
+        // That it listens from now on.
+        announcements.next().await?;
+        Ok(Some(announcements))
     }
 
     /// Finishes the writes that were asked for and closes the connections.
@@ -238,17 +258,38 @@ impl Store {
 }
 
 /// Announcements of other processes, as they come.
-pub struct Announcements(PgListener);
+pub struct Announcements {
+    told: mpsc::Receiver<()>,
+    listener: JoinSet<Result<Infallible, Error>>,
+}
 
 impl Announcements {
-    /// Waits for the next one. What was announced while the connection was lost is not told again, so
-    /// that a reconnection counts as one.
+    /// Waits for the next one; several that nobody waited for count as one. What was announced while the
+    /// connection was lost is not told again, so that a reconnection counts as one.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when the connection can't be made again.
+    /// [`Error::Unavailable`] when the connection can't be made again; from then on always.
     pub async fn next(&mut self) -> Result<(), Error> {
-        self.0.try_recv().await?;
-        Ok(())
+        if self.told.recv().await.is_some() {
+            return Ok(());
+        }
+        match self.listener.join_next().await {
+            Some(Ok(Err(error))) => Err(error),
+            Some(Err(_)) | None => Err(Error::Unavailable(None)),
+        }
+    }
+}
+
+/// Listens until the connection is lost, and tells at first that it does: something may have been missed.
+async fn listen(pool: &PgPool, tell: &mpsc::Sender<()>, tries: &mut u32) -> Result<Infallible, sqlx::Error> {
+    *tries += 1;
+    let mut listener = PgListener::connect_with(pool).await?;
+    listener.listen(CHANNEL).await?;
+    *tries = 0;
+    loop {
+        // One that nobody has taken yet stands for this one too.
+        let _ = tell.try_send(());
+        listener.try_recv().await?;
     }
 }
 
@@ -277,6 +318,10 @@ impl Read {
         values: Vec<Value>,
     ) -> Result<Option<Row>, Error> {
         Ok(self.all(sql, values).await?.into_iter().next())
+    }
+
+    async fn announce(&mut self) -> Result<(), Error> {
+        self.all("SELECT pg_notify($1, '')", sql::bind![CHANNEL]).await.map(drop)
     }
 
     /// Whether the database answers.

@@ -87,6 +87,15 @@ impl Read {
 }
 
 impl Write {
+    /// How many webhooks a service has.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn count_webhooks(&mut self, service_sid: ServiceSid) -> Result<i64, Error> {
+        let sql = "SELECT count(*) AS count FROM webhooks WHERE service_sid = $1";
+        self.one(sql, bind![service_sid]).await?.map_or(Ok(0), |row| row.int("count"))
+    }
+
     /// Adds a webhook.
     ///
     /// # Errors
@@ -140,7 +149,8 @@ impl Write {
             webhook.updated_at
         ];
         self.all(sql, values).await?;
-        let owed = "UPDATE deliveries SET destination = $2 WHERE subject = $1 AND state = 'owed'";
+        let owed = "UPDATE deliveries SET destination = $2 \
+                    WHERE subject = $1 AND state = 'owed' AND destination <> $2";
         self.all(owed, bind![webhook.sid, webhook.url.destination()]).await.map(drop)
     }
 

@@ -133,13 +133,20 @@ impl Writer {
             return Ok(idle);
         }
         let pool = pool.clone();
-        // A set, since its task ends when the caller goes.
-        let mut waiting = JoinSet::new();
-        waiting.spawn_on(async move { pool.acquire().await }, &self.runtime);
-        match waiting.join_next().await {
+        match self.spawn(async move { pool.acquire().await }).join_next().await {
             Some(Ok(acquired)) => acquired,
             Some(Err(_)) | None => Err(sqlx::Error::PoolClosed),
         }
+    }
+
+    /// Runs a task on the thread. It is returned in a set, since it ends when that goes.
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> JoinSet<T> {
+        let mut tasks = JoinSet::new();
+        tasks.spawn_on(task, &self.runtime);
+        tasks
     }
 
     pub(crate) async fn write<F, T, E>(&self, work: F) -> Result<T, E>
