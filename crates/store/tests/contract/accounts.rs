@@ -17,6 +17,8 @@ contract! {
     accounts_are_listed_oldest_first,
     an_auth_token_is_replaced_in_one_account,
     an_unknown_account_has_no_auth_token_to_replace,
+    a_debugger_webhook_is_set_and_taken_away,
+    an_unknown_account_has_no_debugger_webhook_to_set,
     an_api_key_comes_back_as_it_was_added,
     an_unknown_api_key_is_none,
     an_api_key_needs_its_account,
@@ -30,7 +32,7 @@ contract! {
 
 contract! {
     on disk:
-    api_keys_and_services_go_with_their_account,
+    what_belongs_to_an_account_goes_with_it,
     the_first_enrollment_key_is_made_once_among_servers,
 }
 
@@ -96,6 +98,31 @@ async fn an_unknown_account_has_no_auth_token_to_replace(store: Store) {
     assert_same!(read!(store, |db| db.accounts()).unwrap(), [account]);
 }
 
+async fn a_debugger_webhook_is_set_and_taken_away(store: Store) {
+    let (mut before, bystander) = (account(), account());
+    add(&store, [before, bystander]).await;
+    for (second, url) in
+        [(1, Some(url("https://a.example/x?y=%F0#rc=2"))), (2, Some(url("http://b"))), (3, None)]
+    {
+        let after = changed(before, |account| {
+            account.debugger_webhook = url;
+            account.updated_at = NOW.plus_seconds(second);
+        });
+        let url = after.debugger_webhook.as_ref();
+        assert!(transact!(store, |tx| tx.set_debugger_webhook(after.sid, url, after.updated_at)).unwrap());
+        assert_same!(read!(store, |db| db.accounts()).unwrap(), [after, bystander]);
+        before = after;
+    }
+}
+
+async fn an_unknown_account_has_no_debugger_webhook_to_set(store: Store) {
+    let account = account();
+    let url = keep(url("https://a.example/"));
+    add(&store, [account]).await;
+    assert!(!transact!(store, |tx| tx.set_debugger_webhook(sid(), Some(url), LAST)).unwrap());
+    assert_same!(read!(store, |db| db.accounts()).unwrap(), [account]);
+}
+
 async fn an_api_key_comes_back_as_it_was_added(store: Store) {
     let account = account();
     add(&store, [account]).await;
@@ -154,20 +181,18 @@ async fn an_api_key_is_deleted_once_and_alone(store: Store) {
     assert_same!(read!(store, |db| db.api_keys(account.sid)).unwrap(), [bystander]);
 }
 
-async fn api_keys_and_services_go_with_their_account(place: Place) {
+async fn what_belongs_to_an_account_goes_with_it(place: Place) {
     let store = place.open().await;
-    let (account, other) = (account(), account());
-    let (key, bystander) = (api_key(account), api_key(other));
-    let service = service(account);
-    add(&store, [account, other]).await;
+    let (gone, other) = (Clan::settle(&store).await, Clan::settle(&store).await);
+    let (key, bystander) = (api_key(gone.family.account), api_key(other.family.account));
     add(&store, [key, bystander]).await;
-    add(&store, [service]).await;
 
     // The store has no word for it yet. `foreign_keys` is on for this connection too.
-    place.sql(&format!("DELETE FROM accounts WHERE sid = '{}'", account.sid)).await;
+    place.sql(&format!("DELETE FROM accounts WHERE sid = '{}'", gone.family.account.sid)).await;
     assert_same!(read!(store, |db| db.api_key(key.sid)).unwrap(), None::<ApiKey>);
-    assert_same!(read!(store, |db| db.service(account.sid, service.sid)).unwrap(), None::<domain::Service>);
+    assert_eq!(gone.remains(&store).await, ["delivery"]);
     assert_same!(read!(store, |db| db.api_key(bystander.sid)).unwrap(), Some(bystander));
+    assert_eq!(other.remains(&store).await, Clan::ALL);
 }
 
 async fn enrollment_keys_come_back_as_they_were_added_oldest_first(store: Store) {

@@ -132,7 +132,8 @@ async fn an_entity_goes_with_its_factors_and_challenges(store: Store) {
     assert!(transact!(store, |tx| tx.delete_entity(path)).unwrap());
     assert!(!transact!(store, |tx| tx.delete_entity(path)).unwrap());
     // The token is the service's: it was made when there may have been no entity yet.
-    assert_eq!(gone.remains(&store).await, ["account", "service", "access token"]);
+    let rest = ["account", "credential", "alert", "service", "webhook", "access token", "delivery"];
+    assert_eq!(gone.remains(&store).await, rest);
     assert_eq!(bystander.remains(&store).await, Clan::ALL);
 }
 

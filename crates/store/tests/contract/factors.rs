@@ -20,6 +20,11 @@ contract! {
     a_credential_is_added_once_anywhere,
     an_update_changes_what_can_change_and_nothing_else,
     an_update_of_a_factor_that_is_gone_does_nothing,
+    a_factor_is_unreachable_when_its_very_token_leads_nowhere,
+    a_factor_is_told_to_be_unreachable_once,
+    a_factor_is_reachable_again_with_a_new_token,
+    a_new_token_does_not_inherit_that_the_old_one_led_nowhere,
+    factors_of_an_account_or_a_service_are_tried_again,
     changes_of_a_locked_factor_follow_each_other,
     factors_are_counted_by_entity_verified_or_not,
     an_entity_never_has_more_factors_than_were_counted,
@@ -129,6 +134,7 @@ async fn an_update_changes_what_can_change_and_nothing_else(store: Store) {
             factor.status = Status::Unverified;
             factor.sdk_version = Some(Text::from_stored(AWKWARD.to_owned()));
             factor.notification = notification;
+            factor.unreachable = !factor.unreachable;
             factor.updated_at = LAST;
         });
         let update = changed(after, |factor| {
@@ -150,6 +156,118 @@ async fn an_update_of_a_factor_that_is_gone_does_nothing(store: Store) {
     let gone = changed(factor, |factor| factor.sid = sid());
     transact!(store, |tx| tx.update_factor(gone)).unwrap();
     assert_same!(read!(store, |db| db.factors(entity.sid, &ALL)).unwrap(), [factor]);
+}
+
+/// A factor that is pushed to, in the store.
+async fn pushed(store: &Store, text: &str) -> (Family, &'static Factor) {
+    let family = family(store).await;
+    let pushed =
+        changed(factor(family.entity), |factor| factor.notification = Notification::Apn(token(text)));
+    add(store, [pushed]).await;
+    (family, pushed)
+}
+
+async fn a_factor_is_unreachable_when_its_very_token_leads_nowhere(store: Store) {
+    let (family, pushed) = pushed(&store, AWKWARD).await;
+    let same_token =
+        changed(pushed, |it| (it.sid, it.credential_sid, it.public_key) = (sid(), sid(), public_key()));
+    add(&store, [same_token]).await;
+    // Neither another factor, nor another token, nor one that has none.
+    for (sid, token) in [(sid(), AWKWARD), (pushed.sid, "another"), (pushed.sid, ""), (family.factor.sid, "")]
+    {
+        assert!(!transact!(store, |tx| tx.mark_unreachable(sid, token)).unwrap());
+    }
+    assert_same!(
+        read!(store, |db| db.factors(family.entity.sid, &ALL)).unwrap(),
+        [family.factor, pushed, same_token]
+    );
+
+    assert!(transact!(store, |tx| tx.mark_unreachable(pushed.sid, AWKWARD)).unwrap());
+    let unreachable = changed(pushed, |factor| factor.unreachable = true);
+    assert_same!(
+        read!(store, |db| db.factors(family.entity.sid, &ALL)).unwrap(),
+        [family.factor, unreachable, same_token]
+    );
+}
+
+async fn a_factor_is_told_to_be_unreachable_once(store: Store) {
+    let (_, pushed) = pushed(&store, "token").await;
+    let told = at_once(20, |_| {
+        let store = store.clone();
+        async move { transact!(store, |tx| tx.mark_unreachable(pushed.sid, "token")).unwrap() }
+    });
+    assert_eq!(told.await.into_iter().filter(|told| *told).count(), 1);
+    assert!(!transact!(store, |tx| tx.mark_unreachable(pushed.sid, "token")).unwrap());
+}
+
+async fn a_factor_is_reachable_again_with_a_new_token(store: Store) {
+    let (Family { path, .. }, pushed) = pushed(&store, "old").await;
+    assert!(transact!(store, |tx| tx.mark_unreachable(pushed.sid, "old")).unwrap());
+    // What is not about its address leaves it as it is.
+    let renamed = changed(pushed, |factor| (factor.friendly_name, factor.unreachable) = (name("New"), true));
+    let readdressed = changed(renamed, |factor| {
+        (factor.notification, factor.unreachable) = (Notification::Fcm(token("new")), false);
+    });
+    for factor in [renamed, readdressed] {
+        transact!(store, |tx| tx.update_factor(factor)).unwrap();
+        assert_same!(read!(store, |db| db.factor(path, factor.sid)).unwrap(), Some(factor));
+    }
+
+    // The end of an attempt with the old token comes late.
+    assert!(!transact!(store, |tx| tx.mark_unreachable(pushed.sid, "old")).unwrap());
+    assert_same!(read!(store, |db| db.factor(path, pushed.sid)).unwrap(), Some(readdressed));
+    assert!(transact!(store, |tx| tx.mark_unreachable(pushed.sid, "new")).unwrap());
+}
+
+async fn a_new_token_does_not_inherit_that_the_old_one_led_nowhere(store: Store) {
+    for _ in 0..10 {
+        let (Family { path, .. }, pushed) = pushed(&store, "old").await;
+        let update = async move |tx: &mut Write| {
+            let mut factor = tx.lock_factor(path, pushed.sid).await?.unwrap();
+            (factor.notification, factor.unreachable) = (Notification::Apn(token("new")), false);
+            tx.update_factor(&factor).await
+        };
+        let both = at_once(2, |number| {
+            let store = store.clone();
+            async move {
+                match number {
+                    0 => drop(transact!(store, |tx| tx.mark_unreachable(pushed.sid, "old")).unwrap()),
+                    _ => store.write(update).await.unwrap(),
+                }
+            }
+        });
+        both.await;
+        let found = read!(store, |db| db.factor(path, pushed.sid)).unwrap().unwrap();
+        assert!(!found.unreachable, "whichever came first");
+    }
+}
+
+async fn factors_of_an_account_or_a_service_are_tried_again(store: Store) {
+    let (family, mine) = pushed(&store, "token").await;
+    let service = service(family.account);
+    let entity = entity(service, "user-0001");
+    let elsewhere = changed(factor(entity), |factor| factor.notification = Notification::Apn(token("token")));
+    add(&store, [service]).await;
+    add(&store, [entity]).await;
+    add(&store, [elsewhere]).await;
+    let (_, other) = pushed(&store, "token").await;
+    let all = [mine, elsewhere, other];
+    for (account_sid, service_sid, forgotten) in [
+        (family.account.sid, None, [true, true, false]),
+        (family.account.sid, Some(family.service.sid), [true, false, false]),
+        (family.account.sid, Some(service.sid), [false, true, false]),
+        (family.account.sid, Some(other.service_sid), [false, false, false]),
+        (sid(), None, [false, false, false]),
+    ] {
+        for factor in all {
+            transact!(store, |tx| tx.mark_unreachable(factor.sid, "token")).unwrap();
+        }
+        transact!(store, |tx| tx.forget_unreachable(account_sid, service_sid)).unwrap();
+        for (before, forgotten) in all.into_iter().zip(forgotten) {
+            let found = read!(store, |db| db.factor_by_credential(before.credential_sid)).unwrap();
+            assert_same!(found, Some(changed(before, |factor| factor.unreachable = !forgotten)));
+        }
+    }
 }
 
 async fn changes_of_a_locked_factor_follow_each_other(store: Store) {

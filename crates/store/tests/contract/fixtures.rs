@@ -7,16 +7,21 @@ use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use domain::access_tokens::{Grant, Ttl};
+use domain::alerts::{Alert, Level};
 use domain::challenges::{Details, Field, Message, State};
+use domain::credentials::{Credential, CredentialType};
+use domain::deliveries::{Delivery, DeliveryId, Work};
 use domain::factors::{self, Notification, PublicKey};
+use domain::notifications;
 use domain::services::Settings;
 use domain::text::StringMap;
+use domain::webhooks::{self, Subscription, Version};
 use domain::{
-    AccessToken, Account, ApiKey, Challenge, Entity, EntityPath, Factor, FactorType, FriendlyName, Identity,
-    Page, Parameter as _, Sealed, Service, Sid, Timestamp,
+    AccessToken, Account, ApiKey, CallbackUrl, Challenge, Entity, EntityPath, Factor, FactorType,
+    FriendlyName, Identity, Page, Parameter as _, Sealed, Service, Sid, Timestamp, Webhook,
 };
 use serde_json::{Value, json};
-use store::{EnrollmentKeyRow, Error, Read, Store, Write};
+use store::{AttemptRecord, DeliveryStatus, EnrollmentKeyRow, Error, Store, Write};
 
 /// When the tests take place.
 pub(crate) const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
@@ -247,6 +252,101 @@ pub(crate) fn access_token(service: &Service, identity: &str) -> &'static Access
     })
 }
 
+pub(crate) fn url(text: &str) -> CallbackUrl {
+    CallbackUrl::from_parameter(text).unwrap()
+}
+
+pub(crate) fn webhook(service: &Service) -> &'static Webhook {
+    keep(Webhook {
+        sid: sid(),
+        account_sid: service.account_sid,
+        service_sid: service.sid,
+        friendly_name: name("Back office"),
+        event_types: vec![Subscription::All],
+        url: url("https://bank.example.com/hooks"),
+        status: webhooks::Status::Enabled,
+        version: Version::V2,
+        created_at: NOW,
+        updated_at: NOW,
+    })
+}
+
+/// One that doesn't end.
+pub(crate) fn credential(account: &Account) -> &'static Credential {
+    keep(Credential {
+        sid: sid(),
+        account_sid: account.sid,
+        friendly_name: None,
+        credential_type: CredentialType::Fcm,
+        sandbox: false,
+        content: Sealed::from_bytes(b"sealed key".to_vec()),
+        expires_at: None,
+        created_at: NOW,
+        updated_at: NOW,
+    })
+}
+
+pub(crate) fn notification(challenge: &Challenge) -> &'static notifications::Notification {
+    keep(notifications::Notification {
+        sid: sid(),
+        challenge_sid: challenge.sid,
+        ttl: notifications::Ttl::new(300).unwrap(),
+        created_at: NOW,
+    })
+}
+
+pub(crate) fn alert(account: &Account) -> &'static Alert {
+    keep(Alert {
+        sid: sid(),
+        account_sid: account.sid,
+        service_sid: None,
+        resource_sid: "CR00000000000000000000000000000000".to_owned(),
+        error_code: 52131,
+        level: Level::Warning,
+        text: "A certificate ends soon.".to_owned(),
+        more_info: json!({}),
+        call: None,
+        created_at: NOW,
+    })
+}
+
+/// The name of a delivery that was not there before, greater than those before it.
+pub(crate) fn delivery_id() -> DeliveryId {
+    format!("019b76da-a800-7000-8000-{:012x}", next()).parse().unwrap()
+}
+
+/// One to this webhook, due at once, a day left of it.
+pub(crate) fn delivery(webhook: &Webhook) -> &'static Delivery {
+    keep(Delivery {
+        id: delivery_id(),
+        account_sid: webhook.account_sid,
+        work: Work::Webhook {
+            webhook_sid: webhook.sid,
+            service_sid: webhook.service_sid,
+            parameters: vec![("type".to_owned(), "factor.created".to_owned())],
+            once: false,
+        },
+        destination: webhook.url.destination(),
+        attempts: 0,
+        created_at: NOW,
+        due_at: NOW,
+        give_up_at: NOW.plus_seconds(86_400),
+    })
+}
+
+/// The last attempt of a delivery, of which there is little to say.
+pub(crate) fn attempt(delivery: &Delivery, ending: &str) -> &'static AttemptRecord {
+    keep(AttemptRecord {
+        number: delivery.attempts,
+        began_at: NOW,
+        milliseconds: 12,
+        ending: ending.to_owned(),
+        error_code: None,
+        status: None,
+        detail: None,
+    })
+}
+
 /// A row that can be added.
 pub(crate) trait Add: Sync + 'static {
     async fn add(&self, tx: &mut Write) -> Result<(), Error>;
@@ -270,6 +370,11 @@ add! {
     Factor: insert_factor;
     Challenge: insert_challenge;
     AccessToken: insert_access_token;
+    Webhook: insert_webhook;
+    Credential: insert_credential;
+    notifications::Notification: insert_notification;
+    Alert: insert_alert;
+    Delivery: owe;
 }
 
 /// Adds rows.
@@ -308,42 +413,73 @@ pub(crate) async fn family(store: &Store) -> Family {
     Family { account, service, entity, path: path_of(entity), factor }
 }
 
-/// A family with a challenge and an access token.
+/// A family with everything that a family can have.
 pub(crate) struct Clan {
     pub(crate) family: Family,
     pub(crate) challenge: &'static Challenge,
     pub(crate) token: &'static AccessToken,
+    pub(crate) webhook: &'static Webhook,
+    pub(crate) credential: &'static Credential,
+    pub(crate) alert: &'static Alert,
+    /// To the webhook.
+    pub(crate) delivery: &'static Delivery,
 }
 
 impl Clan {
     /// What remains of a clan that nobody touched.
-    pub(crate) const ALL: [&'static str; 6] =
-        ["account", "service", "entity", "factor", "challenge", "access token"];
+    pub(crate) const ALL: [&'static str; 11] = [
+        "account",
+        "credential",
+        "alert",
+        "service",
+        "webhook",
+        "entity",
+        "factor",
+        "challenge",
+        "notification",
+        "access token",
+        "delivery",
+    ];
 
     pub(crate) async fn settle(store: &Store) -> Self {
         let family = family(store).await;
         let challenge = challenge(family.factor);
         let token = access_token(family.service, "user-0001");
+        let webhook = webhook(family.service);
+        let (credential, alert) = (credential(family.account), alert(family.account));
+        let delivery = delivery(webhook);
         add(store, [challenge]).await;
+        add(store, [notification(challenge)]).await;
         add(store, [token]).await;
-        Self { family, challenge, token }
+        add(store, [webhook]).await;
+        add(store, [credential]).await;
+        add(store, [alert]).await;
+        add(store, [delivery]).await;
+        Self { family, challenge, token, webhook, credential, alert, delivery }
     }
 
     /// What the store still has of it.
     pub(crate) async fn remains(&self, store: &Store) -> Vec<&'static str> {
-        let Self { family: Family { account, service, path, factor, .. }, challenge, token } = *self;
-        let look = async move |db: &mut Read| {
+        let Self { family, challenge, token, webhook, credential, alert, delivery } = *self;
+        let Family { account, service, path, factor, .. } = family;
+        // A write only since notifications are counted in one.
+        let look = async move |tx: &mut Write| {
             let found = [
-                db.account(account.sid).await?.is_some(),
-                db.service(account.sid, service.sid).await?.is_some(),
-                db.entity(path).await?.is_some(),
-                db.factor(path, factor.sid).await?.is_some(),
-                db.challenge(path, challenge.sid).await?.is_some(),
-                db.access_token(account.sid, service.sid, token.grant.sid).await?.is_some(),
+                tx.account(account.sid).await?.is_some(),
+                tx.credential(account.sid, credential.sid).await?.is_some(),
+                tx.alert(account.sid, alert.sid).await?.is_some(),
+                tx.service(account.sid, service.sid).await?.is_some(),
+                tx.webhook(account.sid, service.sid, webhook.sid).await?.is_some(),
+                tx.entity(path).await?.is_some(),
+                tx.factor(path, factor.sid).await?.is_some(),
+                tx.challenge(path, challenge.sid).await?.is_some(),
+                tx.count_notifications(challenge.sid).await? > 0,
+                tx.access_token(account.sid, service.sid, token.grant.sid).await?.is_some(),
+                tx.delivery(delivery.id).await?.is_some(),
             ];
             Ok::<_, Error>(found)
         };
-        let found = store.read(look).await.unwrap();
+        let found = store.write(look).await.unwrap();
         Self::ALL.into_iter().zip(found).filter_map(|(what, found)| found.then_some(what)).collect()
     }
 }
@@ -556,5 +692,138 @@ impl Contents for AccessToken {
             "spent_on": spent_on,
             "created_at": time(*created_at),
         })
+    }
+}
+
+impl Contents for Webhook {
+    fn contents(&self) -> Value {
+        let Self {
+            sid,
+            account_sid,
+            service_sid,
+            friendly_name,
+            event_types,
+            url,
+            status,
+            version,
+            created_at,
+            updated_at,
+        } = self;
+        json!({
+            "sid": sid,
+            "account_sid": account_sid,
+            "service_sid": service_sid,
+            "friendly_name": friendly_name,
+            "event_types": event_types,
+            "url": url.as_str(),
+            "status": status.as_str(),
+            "version": version.as_str(),
+            "created_at": time(*created_at),
+            "updated_at": time(*updated_at),
+        })
+    }
+}
+
+impl Contents for Credential {
+    fn contents(&self) -> Value {
+        let Self {
+            sid,
+            account_sid,
+            friendly_name,
+            credential_type,
+            sandbox,
+            content,
+            expires_at,
+            created_at,
+            updated_at,
+        } = self;
+        json!({
+            "sid": sid,
+            "account_sid": account_sid,
+            "friendly_name": friendly_name,
+            "credential_type": credential_type.as_str(),
+            "sandbox": sandbox,
+            "content": content.as_bytes(),
+            "expires_at": expires_at.map(time),
+            "created_at": time(*created_at),
+            "updated_at": time(*updated_at),
+        })
+    }
+}
+
+impl Contents for Alert {
+    fn contents(&self) -> Value {
+        let Self {
+            sid,
+            account_sid,
+            service_sid,
+            resource_sid,
+            error_code,
+            level,
+            text,
+            more_info,
+            call,
+            created_at,
+        } = self;
+        json!({
+            "sid": sid,
+            "account_sid": account_sid,
+            "service_sid": service_sid,
+            "resource_sid": resource_sid,
+            "error_code": error_code,
+            "level": level.as_str(),
+            "text": text,
+            "more_info": more_info,
+            "call": call,
+            "created_at": time(*created_at),
+        })
+    }
+}
+
+impl Contents for Delivery {
+    fn contents(&self) -> Value {
+        let Self { id, account_sid, work, destination, attempts, created_at, due_at, give_up_at } = self;
+        json!({
+            "id": id.to_string(),
+            "account_sid": account_sid,
+            "work": work,
+            "destination": destination,
+            "attempts": attempts,
+            "created_at": time(*created_at),
+            "due_at": time(*due_at),
+            "give_up_at": time(*give_up_at),
+        })
+    }
+}
+
+impl Contents for DeliveryStatus {
+    fn contents(&self) -> Value {
+        let Self { delivery, state, finished_at } = self;
+        json!({
+            "delivery": delivery.contents(),
+            "state": state,
+            "finished_at": finished_at.map(time),
+        })
+    }
+}
+
+impl Contents for AttemptRecord {
+    fn contents(&self) -> Value {
+        let Self { number, began_at, milliseconds, ending, error_code, status, detail } = self;
+        json!({
+            "number": number,
+            "began_at": time(*began_at),
+            "milliseconds": milliseconds,
+            "ending": ending,
+            "error_code": error_code,
+            "status": status,
+            "detail": detail,
+        })
+    }
+}
+
+impl<A: Contents, B: Contents> Contents for (A, B) {
+    fn contents(&self) -> Value {
+        json!([self.0.contents(), self.1.contents()])
     }
 }

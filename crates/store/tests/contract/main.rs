@@ -13,10 +13,15 @@ mod together;
 
 mod access_tokens;
 mod accounts;
+mod alerts;
 mod challenges;
 mod connections;
+mod credentials;
+mod deliveries;
 mod entities;
 mod factors;
+mod notifications;
 mod schema;
 mod services;
 mod transactions;
+mod webhooks;

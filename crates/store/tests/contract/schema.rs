@@ -5,7 +5,8 @@ use std::path::Path;
 
 use domain::Secret;
 use domain::challenges::Answer;
-use store::{Error, Filter, Location, OldSchema, Store, Write};
+use domain::deliveries::Next;
+use store::{AlertFilter, DeliveryFilter, Error, Filter, Location, OldSchema, Store, Write};
 
 use crate::fixtures::*;
 use crate::pages::ALL;
@@ -118,7 +119,8 @@ async fn a_store_goes_on_while_the_schema_grows(place: Place) {
         let Family { account, service, entity, path, factor } = clan.family;
         let (key, ring_key) = (api_key(account), enrollment_key(&account.sid.to_string()));
         let metadata = keep(string_map(&[]));
-        let challenge_sid = clan.challenge.sid;
+        let Clan { webhook, credential, alert, delivery, .. } = clan;
+        let (challenge_sid, token_sid) = (clan.challenge.sid, clan.token.grant.sid);
         let write = async move |tx: &mut Write| {
             tx.insert_api_key(key).await?;
             tx.update_auth_token(account.sid, &account.auth_token, NOW).await?;
@@ -132,7 +134,28 @@ async fn a_store_goes_on_while_the_schema_grows(place: Place) {
             tx.update_factor(factor).await?;
             tx.set_challenge_metadata(path, challenge_sid, metadata, NOW).await?;
             tx.answer_challenge(challenge_sid, Answer::Approved, NOW).await?;
-            tx.spend_access_token(clan.token.grant.sid, factor.sid).await?;
+            tx.spend_access_token(token_sid, factor.sid).await?;
+            tx.set_debugger_webhook(account.sid, Some(&webhook.url), NOW).await?;
+            tx.lock_webhook(account.sid, service.sid, webhook.sid).await?;
+            tx.update_webhook(webhook).await?;
+            tx.update_credential(credential).await?;
+            tx.ending_credentials(7, NOW).await?;
+            tx.mark_unreachable(factor.sid, "token").await?;
+            for service_sid in [None, Some(service.sid)] {
+                tx.forget_unreachable(account.sid, service_sid).await?;
+            }
+            tx.count_webhooks(service.sid).await?;
+            for full in [&[][..], &["elsewhere:443".to_owned()]] {
+                let leased = tx.lease_deliveries("lease", full, 1, NOW, LAST).await?;
+                let ids: Vec<_> = leased.iter().map(|delivery| delivery.id).collect();
+                assert_eq!(ids, [delivery.id]);
+                tx.renew_leases("lease", &ids, LAST).await?;
+                tx.release_deliveries("lease", &ids, NOW).await?;
+            }
+            for leased in tx.lease_deliveries("lease", &[], 1, NOW, LAST).await? {
+                let attempt = attempt(&leased, "delivered");
+                assert!(tx.record_attempt("lease", &leased, attempt, Next::Delivered, NOW).await?);
+            }
             Ok::<_, Error>(())
         };
         store.write(write).await.unwrap();
@@ -148,10 +171,27 @@ async fn a_store_goes_on_while_the_schema_grows(place: Place) {
             db.factors(entity.sid, &ALL).await?;
             db.count_factors(entity.sid).await?;
             db.challenges(entity.sid, Filter::default(), &ALL, NOW).await?;
+            db.webhooks(account.sid, service.sid, &ALL).await?;
+            db.enabled_webhooks(service.sid).await?;
+            db.all_webhooks().await?;
+            db.credentials(account.sid, &ALL).await?;
+            db.all_credentials().await?;
+            db.alerts(account.sid, AlertFilter::default(), &ALL).await?;
+            db.deliveries(&DeliveryFilter::default(), 10).await?;
+            db.next_due().await?;
             Ok::<_, Error>(())
         };
         store.read(read).await.unwrap();
         let delete = async move |tx: &mut Write| {
+            assert!(tx.owe_again(delivery.id, NOW, LAST).await?);
+            tx.delete_webhook(account.sid, service.sid, webhook.sid).await?;
+            tx.delete_credential(account.sid, credential.sid).await?;
+            tx.delete_old_alerts(alert.created_at.plus_seconds(1), 1).await?;
+            for leased in tx.lease_deliveries("lease", &[], 1, NOW, LAST).await? {
+                let attempt = attempt(&leased, "failed");
+                tx.record_attempt("lease", &leased, attempt, Next::Failed, NOW).await?;
+            }
+            tx.delete_old_deliveries(LAST, 1).await?;
             tx.delete_factor(path, factor.sid, NOW).await?;
             tx.delete_entity(path).await?;
             tx.delete_service(account.sid, service.sid).await?;
@@ -174,6 +214,12 @@ async fn a_store_goes_on_while_the_schema_grows(place: Place) {
         "factors",
         "challenges",
         "access_tokens",
+        "webhooks",
+        "credentials",
+        "notifications",
+        "deliveries",
+        "delivery_attempts",
+        "alerts",
     ];
     for table in tables {
         place.sql(&format!("ALTER TABLE {table} ADD COLUMN of_a_newer_program TEXT")).await;

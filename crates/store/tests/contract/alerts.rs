@@ -1,0 +1,159 @@
+//! Alerts.
+
+use domain::AlertSid;
+use domain::alerts::{Alert, FailedCall, FailedResponse, Level};
+use serde_json::json;
+use store::{AlertFilter, Conflict, Error, Store};
+
+use crate::fixtures::*;
+use crate::pages::{ALL, assert_list, scattered};
+
+contract! {
+    an_alert_comes_back_as_it_was_added,
+    an_alert_is_only_found_by_its_account,
+    an_alert_of_an_account_that_is_gone_is_dropped,
+    an_alert_is_added_once,
+    alerts_are_listed_in_pages,
+    filtered_alerts_are_listed_in_pages,
+    a_list_has_the_alerts_of_one_account,
+    alerts_are_filtered_by_level_and_time,
+    old_alerts_are_deleted_in_batches_oldest_first,
+}
+
+async fn an_alert_comes_back_as_it_was_added(store: Store) {
+    let account = account();
+    add(&store, [account]).await;
+    let plain = alert(account);
+    let unanswered = changed(plain, |alert| {
+        alert.sid = sid();
+        alert.service_sid = Some(sid());
+        alert.resource_sid = AWKWARD.to_owned();
+        alert.error_code = u32::MAX;
+        alert.level = Level::Error;
+        alert.text = AWKWARD.to_owned();
+        alert.more_info =
+            json!({ "": null, AWKWARD: [AWKWARD, 1.5, { "deep": true }], "lines": "\r\n\u{0}" });
+        alert.call = Some(FailedCall {
+            url: AWKWARD.to_owned(),
+            variables: vec![(AWKWARD.to_owned(), String::new())],
+            response: None,
+        });
+        alert.created_at = FIRST;
+    });
+    let answered = changed(unanswered, |alert| {
+        alert.sid = sid();
+        alert.call.as_mut().unwrap().response = Some(FailedResponse {
+            status: u16::MAX,
+            headers: vec![("a".to_owned(), "1".to_owned()), ("a".to_owned(), AWKWARD.to_owned())],
+            // A stranger wrote it.
+            body: "\u{0}\u{1b}🦉".repeat(1000),
+        });
+        alert.created_at = LAST;
+    });
+    for alert in [plain, unanswered, answered] {
+        transact!(store, |tx| tx.insert_alert(alert)).unwrap();
+        assert_same!(read!(store, |db| db.alert(account.sid, alert.sid)).unwrap(), Some(alert));
+    }
+}
+
+async fn an_alert_is_only_found_by_its_account(store: Store) {
+    let (clan, other) = (Clan::settle(&store).await, account());
+    add(&store, [other]).await;
+    for (account_sid, sid) in [(other.sid, clan.alert.sid), (clan.family.account.sid, sid())] {
+        assert_same!(read!(store, |db| db.alert(account_sid, sid)).unwrap(), None::<Alert>);
+    }
+}
+
+async fn an_alert_of_an_account_that_is_gone_is_dropped(store: Store) {
+    let gone = account();
+    let orphan = alert(gone);
+    transact!(store, |tx| tx.insert_alert(orphan)).unwrap();
+    assert_same!(read!(store, |db| db.alert(gone.sid, orphan.sid)).unwrap(), None::<Alert>);
+}
+
+async fn an_alert_is_added_once(store: Store) {
+    let Clan { alert, .. } = Clan::settle(&store).await;
+    assert_refused!(transact!(store, |tx| tx.insert_alert(alert)), Error::Conflict(Conflict::Other));
+}
+
+async fn alerts_are_listed_in_pages(store: Store) {
+    let account = account();
+    let alerts = scattered(|sid: AlertSid, time| {
+        changed(alert(account), |alert| (alert.sid, alert.created_at) = (sid, time))
+    });
+    add(&store, [account]).await;
+    add(&store, alerts.clone()).await;
+    let page =
+        async |request| read!(store, |db| db.alerts(account.sid, AlertFilter::default(), &request)).unwrap();
+    assert_list(&alerts, page).await;
+}
+
+async fn filtered_alerts_are_listed_in_pages(store: Store) {
+    let account = account();
+    let alerts = scattered(|sid: AlertSid, time| {
+        changed(alert(account), |alert| (alert.sid, alert.created_at) = (sid, time))
+    });
+    let louder = scattered(|_: AlertSid, time| {
+        changed(alert(account), |alert| (alert.level, alert.created_at) = (Level::Error, time))
+    });
+    add(&store, [account]).await;
+    add(&store, alerts.clone()).await;
+    add(&store, louder).await;
+    let filter = AlertFilter { level: Some(Level::Warning), from: Some(NOW), to: Some(LAST) };
+    let page = async |request| read!(store, |db| db.alerts(account.sid, filter, &request)).unwrap();
+    let expected: Vec<_> =
+        alerts.into_iter().filter(|alert| (NOW..LAST).contains(&alert.created_at)).collect();
+    assert_list(&expected, page).await;
+}
+
+async fn a_list_has_the_alerts_of_one_account(store: Store) {
+    let (one, _other) = (Clan::settle(&store).await, Clan::settle(&store).await);
+    let list =
+        async |account_sid| read!(store, |db| db.alerts(account_sid, AlertFilter::default(), &ALL)).unwrap();
+    assert_same!(list(one.family.account.sid).await, [one.alert]);
+    assert_same!(list(sid()).await, Vec::<Alert>::new());
+}
+
+async fn alerts_are_filtered_by_level_and_time(store: Store) {
+    let account = account();
+    let made = |second, level| {
+        changed(alert(account), |alert| {
+            (alert.created_at, alert.level) = (NOW.plus_seconds(second), level);
+        })
+    };
+    let (a, b, c) = (made(1, Level::Error), made(2, Level::Warning), made(3, Level::Error));
+    add(&store, [account]).await;
+    add(&store, [a, b, c]).await;
+    let at = |second| Some(NOW.plus_seconds(second));
+    for (level, from, to, expected) in [
+        (None, None, None, vec![a, b, c]),
+        (Some(Level::Error), None, None, vec![a, c]),
+        (Some(Level::Warning), None, None, vec![b]),
+        (None, at(2), None, vec![b, c]),
+        (None, None, at(2), vec![a]),
+        (None, at(2), at(3), vec![b]),
+        (Some(Level::Error), at(2), at(4), vec![c]),
+        (None, at(3), at(2), vec![]),
+    ] {
+        let filter = AlertFilter { level, from, to };
+        let found = read!(store, |db| db.alerts(account.sid, filter, &ALL)).unwrap();
+        assert_same!(found, expected);
+    }
+}
+
+async fn old_alerts_are_deleted_in_batches_oldest_first(store: Store) {
+    let (one, other) = (account(), account());
+    let made = |account, second| changed(alert(account), |it| it.created_at = NOW.plus_seconds(second));
+    let [c, a, d, e] = [-2, -5, -1, 0].map(|second| made(one, second));
+    let b = made(other, -4);
+    add(&store, [one, other]).await;
+    add(&store, [c, a, d, e, b]).await;
+    let delete = async || transact!(store, |tx| tx.delete_old_alerts(NOW, 3)).unwrap();
+    let left = async || read!(store, |db| db.alerts(one.sid, AlertFilter::default(), &ALL)).unwrap();
+    assert_eq!(delete().await, 3);
+    assert_same!(left().await, [d, e]);
+    assert_same!(read!(store, |db| db.alert(other.sid, b.sid)).unwrap(), None::<Alert>);
+    assert_eq!(delete().await, 1);
+    assert_eq!(delete().await, 0);
+    assert_same!(left().await, [e]);
+}
