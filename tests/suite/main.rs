@@ -7,15 +7,21 @@
     reason = "this is test code: a panic is how a test says what went wrong"
 )]
 
+mod alerts;
+mod credentials;
 mod durability;
 mod input;
 mod matrix;
+mod node;
 mod operation;
+mod outbox;
 mod paging;
+mod pushes;
 mod python;
 mod races;
 mod resources;
 mod secrecy;
 mod story;
 mod transport;
+mod webhooks;
 mod world;

@@ -14,21 +14,12 @@ const SET_UP: &str = "python3 -m venv .venv && .venv/bin/pip install -r tests/sd
 
 #[test]
 fn helper_library() {
-    let python = match python() {
-        Ok(python) => python,
-        Err(why) => {
-            let notice = format!("SKIPPED python::helper_library: {why} ({SET_UP})");
-            assert!(std::env::var_os("CI").is_none(), "{notice}");
-            // `eprintln!` would be captured, and shown only if the test failed.
-            let _ = writeln!(io::stderr(), "{notice}");
-            return;
-        }
-    };
+    let Some(mut python) = python_or_skip("python::helper_library") else { return };
     let world = World::sqlite();
     let key = world.command(&["api-key", "create", world.server.account_sid()]);
     let key: Vec<_> = key.lines().map(|line| line.split_whitespace().last().unwrap()).collect();
-    let output = command(&python)
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/sdks/python/operations.py"))
+    let output = python
+        .arg(sdks("python/operations.py"))
         .env("BASE_URL", world.server.url())
         .env("ACCOUNT_SID", world.server.account_sid())
         .env("AUTH_TOKEN", world.server.auth_token())
@@ -38,6 +29,28 @@ fn helper_library() {
         .unwrap();
     let [stdout, stderr] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
     assert!(output.status.success() && stdout.ends_with("all operations work\n"), "{stdout}{stderr}");
+}
+
+/// Python with the libraries that we require; `None`, said aloud, where there is none.
+pub(crate) fn python_or_skip(test: &str) -> Option<Command> {
+    match python() {
+        Ok(python) => Some(command(&python)),
+        Err(why) => skip(test, &format!("{why} ({SET_UP})")),
+    }
+}
+
+/// Says aloud that a test is skipped, and why. Where everything should be there, that is a failure.
+pub(crate) fn skip<T>(test: &str, why: &str) -> Option<T> {
+    let notice = format!("SKIPPED {test}: {why}");
+    assert!(std::env::var_os("CI").is_none(), "{notice}");
+    // `eprintln!` would be captured, and shown only if the test failed.
+    let _ = writeln!(io::stderr(), "{notice}");
+    None
+}
+
+/// The path of a script.
+pub(crate) fn sdks(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/sdks").join(path)
 }
 
 /// The interpreter that has just the versions that we require, or why there is none.

@@ -89,7 +89,10 @@ impl Couriers {
         let ending = if outcome.is_delivered() {
             Ending::Delivered
         } else if url.overrides().decide_on_retries() {
-            overridden(delivery, url, outcome.condition(), now)
+            // A retry begins when this attempt has ended.
+            let took = i64::try_from(attempt.duration.as_micros()).unwrap_or(i64::MAX);
+            let ended = Timestamp::from_micros(now.micros().saturating_add(took));
+            overridden(delivery, url, outcome.condition(), ended)
         } else if outcome.is_transient() {
             let after = response.and_then(|response| response.retry_after);
             Ending::Again { after: after.map(|wait| i64::try_from(wait.as_secs()).unwrap_or(i64::MAX)) }

@@ -1,0 +1,35 @@
+// The signatures of webhooks, checked by Twilio's own Node library, as its middleware does.
+//
+// Standard input is a JSON list of requests as they came: host, target, form, signature. The environment
+// has AUTH_TOKEN. It ends with "… signatures hold".
+"use strict";
+
+const assert = require("node:assert");
+const fs = require("node:fs");
+const twilio = require("twilio");
+
+const token = process.env.AUTH_TOKEN;
+const calls = JSON.parse(fs.readFileSync(0, "utf8"));
+
+function holds({ host, target, form, signature }, key = token) {
+  const request = {
+    protocol: "http",
+    originalUrl: target,
+    headers: { host },
+    header: (name) => (name === "X-Twilio-Signature" ? signature : undefined),
+    body: form,
+  };
+  const url = `http://${host}${target}`;
+  const verdict = twilio.validateRequest(key, signature, url, form);
+  assert.strictEqual(twilio.validateExpressRequest(request, key), verdict, url);
+  return verdict;
+}
+
+for (const call of calls) {
+  const said = JSON.stringify(call);
+  assert(holds(call), said);
+  assert(!holds(call, token.replace(/./g, "0")), `another token: ${said}`);
+  assert(!holds({ ...call, target: `${call.target}x` }), `another address: ${said}`);
+  assert(!holds({ ...call, form: { ...call.form, type: "x" } }), `another value: ${said}`);
+}
+console.log(`${calls.length} signatures hold`);

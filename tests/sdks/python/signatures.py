@@ -1,0 +1,27 @@
+"""The signatures of webhooks, checked by Twilio's own Python library.
+
+Standard input is a JSON list of requests as they came: host, target, form, signature. The environment
+has AUTH_TOKEN. It ends with "… signatures hold".
+"""
+
+import json
+import os
+import sys
+
+from twilio.request_validator import RequestValidator
+
+TOKEN = os.environ["AUTH_TOKEN"]
+
+
+def holds(call, token=TOKEN):
+    url = f"http://{call['host']}{call['target']}"
+    return RequestValidator(token).validate(url, call["form"], call["signature"])
+
+
+calls = json.load(sys.stdin)
+for call in calls:
+    assert holds(call), call
+    assert not holds(call, "0" * len(TOKEN)), f"another token: {call}"
+    assert not holds({**call, "target": call["target"] + "x"}), f"another address: {call}"
+    assert not holds({**call, "form": {**call["form"], "type": "x"}}), f"another value: {call}"
+print(len(calls), "signatures hold")
