@@ -1,6 +1,7 @@
 //! Pushes: what reaches a phone through Apple and Google, what is tried again, and what a backend hears
 //! when nothing reaches it. Both providers are stand-ins, which demand what the real ones demand.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use harness::stand_in::{Answer, Apple, Authority, Google, Reply};
 use harness::{Receiver, wait_until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 
 use crate::webhooks::attempts;
 use crate::world::{World, assert_error, created, entity, on_every_database};
@@ -569,6 +571,69 @@ async fn a_dead_token_that_dies_again_is_told_again() {
     stage.ask(&enrolment).await;
     stage.settle("user-0003").await;
     stage.alerted(2).await;
+}
+
+/// A token may be dead only for a credential that is for another environment, or another app's.
+#[tokio::test]
+async fn a_token_that_was_dead_is_tried_again_with_other_secrets() {
+    let stage = Stage::ephemeral().await.with_credentials().await;
+    let (_, iphone) = stage.phone("user-0001", Platform::Apn, IPHONE).await;
+    let current = stage.world.backend().get(&format!("/v2/Services/{}", stage.service), &[]).await.json();
+    let credential = format!("/v1/Credentials/{}", current["push"]["apn_credential_sid"].as_str().unwrap());
+    let other = stage.certificate(Key::p256(), Key::pkcs8, true).await;
+    let dates = ["true", "false"];
+    for (number, mend) in ["another environment", "another credential"].into_iter().enumerate() {
+        stage.apple.refuse_next(400, "BadDeviceToken");
+        let asked = stage.ask(&iphone).await;
+        assert_eq!(stage.alerted(number + 1).await[number], ("52134".to_owned(), asked));
+        // What has nothing to do with it mends nothing.
+        stage.set(&[("FriendlyName", "Barn Owl Bank"), ("Push.IncludeDate", dates[number])]).await;
+        let reply = stage.world.backend().post(&credential, &[("FriendlyName", "Barn owls")]).await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+        stage.ask(&iphone).await;
+        stage.settle(&format!("marker-{number}")).await;
+        assert_eq!((stage.apple.taken(), stage.apple.requests()), (number, 2 * number + 1), "before {mend}");
+
+        match mend {
+            "another environment" => {
+                let reply = stage.world.backend().post(&credential, &[("Sandbox", "true")]).await;
+                assert_eq!((reply.status, &reply.json()["sandbox"]), (200, &json!("True")), "{reply:?}");
+            }
+            _ => stage.set(&[("Push.ApnCredentialSid", &other)]).await,
+        }
+        // The alert's own push is not made up for; the next one arrives.
+        stage.ask(&iphone).await;
+        stage.taken(number + 1, number + 1).await;
+    }
+}
+
+on_every_database! {
+    async fn a_crowd_gets_one_push_each(world: World) {
+        let stage = Stage::on(world).await.with_credentials().await;
+        let (_, android) = stage.phone("user-0001", Platform::Fcm, ANDROID).await;
+        let (_, iphone) = stage.phone("user-0002", Platform::Apn, IPHONE).await;
+        let mut asking = JoinSet::new();
+        for enrolment in [&android, &iphone].repeat(15) {
+            let (backend, factor) = (stage.world.backend(), enrolment.factor_sid.clone());
+            let path = format!("{}/Challenges", entity(&stage.service, &enrolment.identity));
+            asking.spawn(async move {
+                let form = [("FactorSid", factor.as_str()), ("Details.Message", "Sign in to Owl Bank?")];
+                sid(&created(&backend.post(&path, &form).await))
+            });
+        }
+        let asked: BTreeSet<String> = asking.join_all().await.into_iter().collect();
+        assert_eq!(asked.len(), 30);
+        stage.taken(15, 15).await;
+        stage.settle("user-0003").await;
+        stage.taken(15, 16).await;
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let on_apple = stage.apple.pushes().into_iter().map(|push| text(&push.payload["challenge_sid"]));
+        let on_google = stage.google.pushes().into_iter().take(15);
+        let on_google = on_google.map(|push| text(&push.message["data"]["challenge_sid"]));
+        assert_eq!(on_apple.chain(on_google).collect::<BTreeSet<_>>(), asked);
+        // Apple takes many short connections for an attack.
+        assert_eq!((stage.apple.server().connections(), stage.google.token_requests()), (1, 1));
+    }
 }
 
 /// One fault after the other, and what a backend is told of each.

@@ -1,6 +1,6 @@
 //! Services.
 
-use domain::services::Settings;
+use domain::services::{Push, Settings};
 use domain::{AccountSid, Page, PageRequest, Problem, Service, ServiceSid};
 use store::{Read, Write};
 
@@ -57,11 +57,12 @@ impl App {
         self.store
             .write(async move |tx: &mut Write| {
                 let mut service = tx.lock_service(account_sid, sid).await?.ok_or_else(Error::not_found)?;
-                let push = service.settings.push.clone();
+                let credentials = |push: &Push| (push.apn_credential_sid, push.fcm_credential_sid);
+                let before = credentials(&service.settings.push);
                 change(&mut service.settings)?;
                 service.updated_at = now;
                 tx.update_service(&service).await?;
-                if service.settings.push != push {
+                if credentials(&service.settings.push) != before {
                     tx.forget_unreachable(account_sid, Some(sid)).await?;
                 }
                 Ok(service)

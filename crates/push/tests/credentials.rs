@@ -94,6 +94,26 @@ fn a_certificate_for_one_environment_is_not_taken_for_the_other() {
 }
 
 #[test]
+fn a_credential_can_move_to_the_other_environment_unless_it_says_otherwise() {
+    let null = [(PRODUCTION, vec![5, 0])];
+    let production = certificate(PushCertificate { extensions: &null, ..PushCertificate::default() });
+    let token = Credential::apns_token(&Key::p256().pkcs8(), "ABC123DEFG", "TEAM123456", false).unwrap();
+    for credential in [accepted(&certificate(PushCertificate::default())), token] {
+        let before = credential.summary();
+        let moved = credential.clone().in_environment(Environment::Sandbox).unwrap();
+        assert_eq!(moved.summary(), Summary { environment: Some(Environment::Sandbox), ..before.clone() });
+        let back = moved.in_environment(Environment::Production).unwrap();
+        assert_eq!((back.summary(), back.to_bytes()), (before, credential.to_bytes()));
+    }
+    assert_eq!(
+        words(accepted(&production).in_environment(Environment::Sandbox)),
+        "the certificate is good for production only, so Sandbox must be false"
+    );
+    let account = Credential::fcm(&service_account().to_string()).unwrap();
+    assert_eq!(account.in_environment(Environment::Sandbox).unwrap().summary().environment, None);
+}
+
+#[test]
 fn what_people_paste_is_understood() {
     let pushing = certificate(PushCertificate::default());
     let (pem, key) = (pushing.pem(), pushing.key.pkcs8());
