@@ -4,7 +4,7 @@ mod killed;
 
 use std::time::{Duration, Instant};
 
-use harness::{Answer, Receiver, wait_until};
+use harness::{Answer, Receiver, Server, wait_until};
 use serde_json::Value;
 
 use crate::webhooks::{
@@ -323,6 +323,53 @@ on_every_database! {
         assert_eq!(deliveries.len(), 30);
         assert!(deliveries.iter().all(|delivery| delivery.endings() == ["delivered"]), "{deliveries:?}");
         assert_eq!((receiver.calls().len(), now.lock().unwrap().1), (30, 3));
+    }
+}
+
+/// However short a lease is, it lasts as long as the attempt: two servers don't do the same twice.
+#[tokio::test]
+async fn a_long_attempt_is_made_once() {
+    let serving = &["--webhook-allow", "127.0.0.0/8", "--delivery-lease", "1"];
+    let test = "outbox::a_long_attempt_is_made_once";
+    let Some(world) = World::postgres_with(test, serving) else { return };
+    let other = Server::start(crate::world::BINARY, world.storage.clone(), serving);
+    let receiver = Receiver::reacting(|_| async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        Answer::ok()
+    });
+    let service = world.service().await;
+    let mut sids = Vec::new();
+    // More than are under way at one time: those that wait for their turn are leased too.
+    for _ in 0..20 {
+        sids.push(webhook(&world, &service, &receiver.at("/"), &[]).await);
+    }
+    event(&world, &service, "zoe-0001").await;
+    for sid in sids {
+        let delivery = only(&world, &sid).await;
+        assert_eq!(
+            (delivery.state.as_str(), delivery.endings()),
+            ("delivered", vec!["delivered"]),
+            "{delivery:?}"
+        );
+    }
+    assert_eq!(receiver.calls().len(), 20);
+    assert!(!other.log().contains("ERROR") && !world.server.log().contains("ERROR"));
+}
+
+on_every_database! {
+    serving &["--webhook-allow", "127.0.0.0/8", "--delivery-longest-wait", "1", "--webhook-patience", "4"];
+    async fn what_never_succeeds_is_given_up(world: World) {
+        let receiver = Receiver::start([Answer::of("500 Oh", "", "never")]);
+        let service = world.service().await;
+        let sid = webhook(&world, &service, &receiver.at("/"), &[]).await;
+        event(&world, &service, "zoe-0001").await;
+        let delivery = only(&world, &sid).await;
+        assert_eq!(delivery.state, "failed");
+        let (last, before) = delivery.endings().split_last().map(|(last, rest)| (*last, rest.to_vec())).unwrap();
+        assert_eq!(last, "failed");
+        assert!(!before.is_empty() && before.iter().all(|ending| *ending == "again"), "{delivery:?}");
+        assert_eq!(receiver.calls().len(), before.len() + 1);
+        assert_eq!(alerts(&world).await, [("11200".to_owned(), sid)]);
     }
 }
 

@@ -234,6 +234,30 @@ on_every_database! {
     }
 }
 
+on_every_database! {
+    async fn a_service_has_so_many_webhooks_and_no_more(world: World) {
+        let (service, backend) = (world.service().await, world.backend());
+        let form = [("FriendlyName", "Backend"), ("EventTypes", "*"), ("WebhookUrl", "https://h.example")];
+        let mut made = tokio::task::JoinSet::new();
+        for _ in 0..60 {
+            let (backend, path) = (backend.clone(), webhooks(&service));
+            made.spawn(async move { backend.post(&path, &form).await });
+        }
+        let replies = made.join_all().await;
+        let (made, refused): (Vec<_>, Vec<_>) = replies.iter().partition(|reply| reply.status == 201);
+        assert_eq!((made.len(), refused.len()), (50, 10));
+        for reply in refused {
+            assert_error(reply, 400, 60306);
+        }
+        // Another makes room, and the other service has room of its own.
+        let path = format!("{}/{}", webhooks(&service), made[0].json()["sid"].as_str().unwrap());
+        assert_eq!(backend.delete(&path, &[]).await.status, 204);
+        webhook(&world, &service, "https://h.example/", &[]).await;
+        assert_error(&backend.post(&webhooks(&service), &form).await, 400, 60306);
+        webhook(&world, &world.service().await, "https://h.example/", &[]).await;
+    }
+}
+
 #[tokio::test]
 async fn each_bad_parameter_has_its_code() {
     let world = World::ephemeral();
