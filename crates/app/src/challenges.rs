@@ -35,7 +35,7 @@ impl App {
     /// Asks a verified factor.
     ///
     /// # Errors
-    /// 60306 for an expiry that can't be, 20404 without the factor, 60318 while it is unverified; when
+    /// 60306 for an expiry that can't be and for details that leave no room for an answer, 20404 without the factor, 60318 while it is unverified; when
     /// the database fails.
     pub async fn create_challenge(&self, path: EntityPath, new: NewChallenge) -> Result<Challenge, Error> {
         let now = self.clock.now();
@@ -68,6 +68,7 @@ impl App {
                     created_at: now,
                     updated_at: now,
                 };
+                challenge.fits_into_an_answer()?;
                 tx.insert_challenge(&challenge).await?;
                 outbox.owe_push(tx, &challenge, &factor, None, PUSH_TTL, now).await?;
                 Ok::<_, Error>(challenge)

@@ -249,6 +249,13 @@ pub fn expiry(requested: Option<Timestamp>, now: Timestamp) -> Result<Timestamp,
     }
 }
 
+/// Most characters of a device's signed answer (protocol 00, row 11).
+pub const LONGEST_ANSWER: usize = 5456;
+
+/// Characters of the header and of the signature in a device's answer (protocol 03 section 10).
+const HEADER: usize = 36;
+const SIGNATURE: usize = 86;
+
 impl Challenge {
     /// What a caller sees of its state at `now`.
     pub fn status(&self, now: Timestamp) -> Status {
@@ -299,6 +306,23 @@ impl Challenge {
             Value::Object(fields) => fields,
             _ => Map::new(),
         }
+    }
+
+    /// Whether the details leave room for an answer: a device repeats them in what it signs, which has a
+    /// longest length.
+    ///
+    /// # Errors
+    /// 60306, when no device could answer.
+    pub fn fits_into_an_answer(&self) -> Result<(), Problem> {
+        let claims = serde_json::to_string(&self.signed_fields(self.created_at)).unwrap_or_default();
+        // Both SDKs escape slashes, and `approved` is a letter longer than `pending`.
+        let claims = claims.len() + claims.matches('/').count() + 1;
+        if HEADER + 1 + (claims * 4).div_ceil(3) + 1 + SIGNATURE <= LONGEST_ANSWER {
+            return Ok(());
+        }
+        let expected = "and HiddenDetails must be shorter: a device's signed answer, which repeats them, would not fit into \
+                        5456 characters";
+        Err(Problem::invalid("Details", &Expected::new(expected)))
     }
 
     /// Reads the answer out of claims whose signature holds: every signed field must be there with
@@ -381,6 +405,15 @@ mod tests {
                 assert_eq!(problem.code(), Code::ChallengeVerificationFailed, "{name}");
             }
         }
+    }
+
+    #[test]
+    fn a_challenge_that_no_device_could_answer_is_refused() {
+        let mut long = challenge(State::Pending, NOW.plus_seconds(300));
+        assert_eq!(long.fits_into_an_answer(), Ok(()));
+        let field = format!(r#"{{"label":"{}","value":"{}"}}"#, "l".repeat(36), "/".repeat(128));
+        long.details.fields = vec![Field::from_parameter(&field).unwrap(); 20];
+        assert_eq!(long.fits_into_an_answer().unwrap_err().code(), Code::InvalidRequest);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
 
 /// Self-hosted server that speaks Twilio's Verify Push API.
@@ -46,11 +47,11 @@ pub(crate) struct Serve {
     pub(crate) public_url: Option<String>,
 
     /// Keep everything in memory; gone when the server stops
-    #[arg(long, env = "COUNTERSIGN_EPHEMERAL", conflicts_with_all = ["database_url", "database_url_file"])]
+    #[arg(long, env = "COUNTERSIGN_EPHEMERAL", value_parser = FalseyValueParser::new(), conflicts_with_all = ["database_url", "database_url_file"])]
     pub(crate) ephemeral: bool,
 
     /// Migrate a PostgreSQL database whose schema is old, instead of refusing to start
-    #[arg(long, env = "COUNTERSIGN_MIGRATE")]
+    #[arg(long, env = "COUNTERSIGN_MIGRATE", value_parser = FalseyValueParser::new())]
     pub(crate) migrate: bool,
 
     /// SID of the first account; made when not given

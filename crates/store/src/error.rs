@@ -93,12 +93,15 @@ impl Error {
 }
 
 /// Refusals that pass by themselves: serialization failures and deadlocks, an administrator's or a
-/// starting server's shutdown, too many connections; on SQLite, a file that another process locks.
+/// starting server's shutdown, too many connections, a connection that a proxy gave up (class 08), a
+/// server that was degraded to a replica, a lock or a statement that took too long; on SQLite, a file that
+/// another process locks.
 fn is_passing(refusal: &dyn sqlx::error::DatabaseError) -> bool {
     refusal.code().is_some_and(|code| {
-        matches!(
-            code.as_ref(),
-            "40001" | "40P01" | "57P01" | "57P02" | "57P03" | "53300" | "5" | "261" | "517" | "6"
-        )
+        let postgres = ["40001", "40P01", "57P01", "57P02", "57P03", "53300", "25006", "55P03", "57014"];
+        let sqlite = ["5", "261", "517", "6"];
+        postgres.contains(&code.as_ref())
+            || sqlite.contains(&code.as_ref())
+            || code.len() == 5 && code.starts_with("08")
     })
 }

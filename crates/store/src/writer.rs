@@ -18,7 +18,7 @@ use tokio::task::{JoinSet, LocalSet};
 
 use crate::error::Error;
 use crate::sql::Connection;
-use crate::{PATIENCE, POSTGRES_CONNECTIONS, Read, Write};
+use crate::{PATIENCE, POSTGRES_CONNECTIONS, POSTGRES_WRITES, Read, Write};
 
 /// Writes that may wait. Whoever comes when so many do is told at once that the database is busy.
 const QUEUE: usize = 1024;
@@ -253,7 +253,7 @@ async fn in_savepoint(tx: &mut Write, job: &mut dyn Job) -> Result<Result<(), Re
 }
 
 async fn write_side_by_side(pool: &PgPool, mut queue: mpsc::Receiver<Message>) {
-    let permits = Arc::new(Semaphore::new(POSTGRES_CONNECTIONS as usize));
+    let permits = Arc::new(Semaphore::new(POSTGRES_WRITES as usize));
     let mut closed = Vec::new();
     while let Some(message) = queue.recv().await {
         match message {
@@ -277,7 +277,7 @@ async fn write_side_by_side(pool: &PgPool, mut queue: mpsc::Receiver<Message>) {
         }
     }
     // All permits at once means that no transaction is under way.
-    let _ = permits.acquire_many(POSTGRES_CONNECTIONS).await;
+    let _ = permits.acquire_many(POSTGRES_WRITES).await;
     pool.close().await;
     for reply in closed {
         let _ = reply.send(());
