@@ -246,7 +246,26 @@ async fn overrides_decide_on_retries() {
     println!("all of it took {:?}", began.elapsed());
 }
 
-/// Both halves of a day's delivery: what signs is the token of the moment.
+/// What is to be tried again at once does not wait for a lease to run out, nor for anything else.
+#[tokio::test]
+async fn retries_of_overrides_come_at_once() {
+    let world = World::sqlite_with(ALLOWED);
+    let receiver = Receiver::start([Answer::of("500 Oh", "", "")]);
+    let service = world.service().await;
+    for number in 0..40 {
+        webhook(&world, &service, &receiver.at(&format!("/{number}#rc=5&rp=5xx")), &[]).await;
+    }
+    event(&world, &service, "zoe-0001").await;
+    let began = Instant::now();
+    let deliveries = settled(&world, &[]).await;
+    for delivery in &deliveries {
+        assert_eq!(delivery.endings().len(), 6, "{delivery:?}");
+    }
+    assert_eq!((deliveries.len(), receiver.calls().len()), (40, 240));
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+}
+
+/// What signs is the token of the moment.
 #[tokio::test]
 async fn a_rotated_token_signs_what_is_still_owed() {
     let world = World::sqlite_with(IMPATIENT);
