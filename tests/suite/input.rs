@@ -649,7 +649,8 @@ async fn limits_of_lists() {
     ] {
         rows.push((token, invalid("PageToken")));
     }
-    for pattern in ["/v2/Services", ENTITIES, FACTORS, CHALLENGES] {
+    let others = [WEBHOOKS, "/v1/Credentials", "/v1/Alerts"];
+    for pattern in ["/v2/Services", ENTITIES, FACTORS, CHALLENGES].into_iter().chain(others) {
         for (query, refusal) in &rows {
             let path = format!("{}?{query}", stage.path(pattern));
             refusal.assert(&world.backend().get(&path, &[]).await, &path);

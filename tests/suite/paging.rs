@@ -29,6 +29,16 @@ async fn lists(world: &World, count: usize) -> Vec<List> {
             vec![stage.device.enrolment.factor_sid.clone()],
         ),
         (
+            format!("/v2/Services/{}/Webhooks", stage.service),
+            "webhooks",
+            vec![stage.webhook["sid"].as_str().unwrap().to_owned()],
+        ),
+        (
+            "/v1/Credentials".to_owned(),
+            "credentials",
+            vec![stage.credential["sid"].as_str().unwrap().to_owned()],
+        ),
+        (
             format!("{}/Challenges", entity(&stage.service, IDENTITY)),
             "challenges",
             vec![stage.challenge["sid"].as_str().unwrap().to_owned()],
@@ -43,6 +53,8 @@ async fn lists(world: &World, count: usize) -> Vec<List> {
                 "services" => "/v2/Services",
                 "entities" => "/v2/Services/{ServiceSid}/Entities",
                 "factors" => "/v2/Services/{ServiceSid}/Entities/{Identity}/Factors",
+                "webhooks" => "/v2/Services/{ServiceSid}/Webhooks",
+                "credentials" => "/v1/Credentials",
                 _ => "/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges",
             });
             if *key == "entities" {
