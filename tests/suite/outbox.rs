@@ -277,7 +277,7 @@ async fn a_rotated_token_signs_what_is_still_owed() {
     let first = calls(&receiver, 1).await.remove(0);
     assert_eq!(first.header("X-Twilio-Signature"), signed(&world, &first.url(), &first.form()));
     let printed = world.command(&["account", "rotate-token", world.server.account_sid()]);
-    let rotated = printed.trim().split_whitespace().last().unwrap();
+    let rotated = printed.split_whitespace().last().unwrap();
     let last = calls(&receiver, 3).await.remove(2);
     let rotated = domain::accounts::AuthToken::parse(rotated).unwrap();
     assert_eq!(last.header("X-Twilio-Signature"), ::webhooks::sign(&rotated, &last.url(), &last.form()));
