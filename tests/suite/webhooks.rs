@@ -123,6 +123,10 @@ pub(crate) async fn settled(world: &World, arguments: &[&str]) -> Vec<Shown> {
     let done = async || {
         let deliveries = attempts(world, arguments);
         let all = !deliveries.is_empty() && deliveries.iter().all(|delivery| delivery.state != "owed");
+        if !all {
+            // Each look costs a process.
+            tokio::time::sleep(Duration::from_millis(150)).await;
+        }
         all.then_some(deliveries)
     };
     wait_until("nothing is owed any more", PATIENCE, done).await
