@@ -17,6 +17,7 @@ use crate::deliver::{CourierError, DeliverySettings};
 use crate::error::Error;
 
 /// What came of an attempt, and what is to be remembered of it.
+#[derive(Clone)]
 pub(crate) struct Attempted {
     pub(crate) ending: Ending,
     pub(crate) error_code: Option<u32>,

@@ -15,19 +15,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use domain::Entropy;
 use domain::deliveries::{Delivery, DeliveryId, Next, Schedule, Work};
-use domain::{Entropy, Timestamp};
-use store::{AttemptRecord, Read, Write};
+use store::{Read, Write};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinSet, LocalSet};
 use tracing::{debug, error, info, warn};
 
 use crate::App;
-use crate::attempt::{Attempted, Couriers};
+use crate::attempt::Couriers;
 use crate::error::Error;
-use crate::housekeeping;
 use crate::leases::Leases;
+use crate::record::{Ended, Recorder, Waiting};
 use crate::turns::{Ticket, Turns};
+use crate::{housekeeping, record};
 
 /// Shortest time between two announcements.
 const ANNOUNCE_EVERY: Duration = Duration::from_millis(50);
@@ -137,6 +138,8 @@ struct Round {
     settings: DeliverySettings,
     turns: Turns,
     attempts: Rc<Attempts>,
+    /// Those who wait to be recorded, until somebody does that.
+    ended: Option<Waiting>,
 }
 
 /// What all attempts have in common.
@@ -147,21 +150,30 @@ struct Attempts {
     leases: Rc<Leases>,
     /// Whether something is due that finds no room: the end of an attempt may make some.
     held_back: Cell<bool>,
+    recorder: Recorder,
     /// What nobody will attempt here any more.
     unattempted: RefCell<Vec<DeliveryId>>,
 }
 
 impl Round {
     fn new(app: Arc<App>, settings: DeliverySettings, couriers: Couriers) -> Self {
+        let (recorder, ended) = Recorder::new();
         let attempts = Attempts {
             app: Arc::clone(&app),
             couriers,
             schedule: settings.schedule,
             leases: Rc::new(Leases::new(&app, settings.lease)),
             held_back: Cell::new(false),
+            recorder,
             unattempted: RefCell::default(),
         };
-        Self { app, turns: Turns::new(settings.concurrency), settings, attempts: Rc::new(attempts) }
+        Self {
+            app,
+            turns: Turns::new(settings.concurrency),
+            settings,
+            attempts: Rc::new(attempts),
+            ended: Some(ended),
+        }
     }
 
     async fn run(mut self, mut stopped: watch::Receiver<bool>) {
@@ -195,12 +207,16 @@ impl Round {
     }
 
     /// What goes on beside the deliveries, for as long as they do.
-    fn tasks(&self) -> JoinSet<()> {
+    fn tasks(&mut self) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         tasks.spawn_local(announce(Arc::clone(&self.app)));
         tasks.spawn_local(listen(Arc::clone(&self.app)));
         tasks.spawn_local(housekeeping::keep(Arc::clone(&self.app), self.settings.retention));
         tasks.spawn_local(Leases::keep(Rc::clone(&self.attempts.leases), Arc::clone(&self.app)));
+        if let Some(ended) = self.ended.take() {
+            let lease = self.attempts.leases.name().to_owned();
+            tasks.spawn_local(record::keep(Arc::clone(&self.app), lease, ended));
+        }
         tasks
     }
 
@@ -271,16 +287,21 @@ impl Attempts {
     async fn make(self: Rc<Self>, delivery: Delivery, ticket: Ticket) {
         let held = self.leases.hold(&delivery);
         match ticket.turn().await {
-            Some(_turn) => self.attempt(&delivery).await,
+            Some(_turn) => {
+                let ended = self.attempt(&delivery).await;
+                // Once it is recorded it may be due again at once.
+                drop(held);
+                self.recorder.record(ended).await;
+            }
             None => self.unattempted.borrow_mut().push(delivery.id),
         }
-        drop((held, ticket));
+        drop(ticket);
         if self.held_back.get() {
             self.app.wake.ring_here();
         }
     }
 
-    async fn attempt(&self, delivery: &Delivery) {
+    async fn attempt(&self, delivery: &Delivery) -> Ended {
         let app = &self.app;
         let began_at = app.now();
         let attempted = self.couriers.attempt(app, delivery, began_at).await;
@@ -295,10 +316,7 @@ impl Attempts {
             Next::At(at) => info!(delivery = %delivery.id, kind, code, again_at = %at, "not delivered"),
             Next::Failed => info!(delivery = %delivery.id, kind, code, "given up"),
         }
-        if let Err(fault) = record(app, delivery, self.leases.name(), attempted, next, began_at, now).await {
-            // The lease runs out, and the delivery is made again: at least once.
-            error!(delivery = %delivery.id, "an attempt can't be recorded: {}", fault.chain());
-        }
+        Ended { delivery: delivery.clone(), attempted, next, began_at, ended_at: now }
     }
 }
 
@@ -327,63 +345,6 @@ async fn listen(app: Arc<App>) {
         }
         tokio::time::sleep(RECONNECT_AFTER).await;
     }
-}
-
-/// Remembers an attempt, settles what becomes of the delivery, and raises the alert that it deserves.
-async fn record(
-    app: &App,
-    delivery: &Delivery,
-    lease: &str,
-    attempted: Attempted,
-    next: Next,
-    began_at: Timestamp,
-    now: Timestamp,
-) -> Result<(), Error> {
-    let ending = match next {
-        Next::Delivered => "delivered",
-        Next::Skipped => "skipped",
-        Next::At(_) => "again",
-        Next::Failed => "failed",
-    };
-    let record = AttemptRecord {
-        number: delivery.attempts,
-        began_at,
-        milliseconds: now.micros().saturating_sub(began_at.micros()) / 1000,
-        ending: ending.to_owned(),
-        error_code: attempted.error_code,
-        status: attempted.status,
-        detail: attempted.detail.clone().map(|detail| detail.chars().take(1024).collect()),
-    };
-    let (delivery, lease, outbox) = (delivery.clone(), lease.to_owned(), app.outbox.clone());
-    let raised = app
-        .store
-        .write(async move |tx: &mut Write| {
-            if !tx.record_attempt(&lease, &delivery, &record, next, now).await? {
-                return Ok(false);
-            }
-            // A dead token is an event the first time it is heard of, and never again.
-            let is_news = match &attempted.dead_token {
-                Some((factor_sid, token)) => tx.mark_unreachable(*factor_sid, token).await?,
-                None => true,
-            };
-            match &attempted.alert {
-                // That the debugger webhook could not be told can't be told to it.
-                Some(alert) if next == Next::Failed && matches!(delivery.work, Work::Debugger { .. }) => {
-                    tx.insert_alert(alert).await?;
-                    Ok(false)
-                }
-                Some(alert) if next == Next::Failed && is_news => {
-                    outbox.raise(tx, alert, now).await?;
-                    Ok(true)
-                }
-                _ => Ok::<_, Error>(false),
-            }
-        })
-        .await?;
-    if raised {
-        app.wake.ring_here();
-    }
-    Ok(())
 }
 
 /// Spreads those who wait.

@@ -23,6 +23,7 @@ mod keys;
 mod leases;
 mod notifications;
 mod outbox;
+mod record;
 mod services;
 mod turns;
 pub mod webhooks;

@@ -1,7 +1,10 @@
 //! The outbox.
 
+use std::collections::HashSet;
+
 use domain::deliveries::{Delivery, DeliveryId, Next, Work};
 use domain::{AccountSid, ServiceSid, Timestamp};
+use serde_json::json;
 
 use crate::error::Error;
 use crate::sql::{Row, Value, bind, to_json};
@@ -298,6 +301,56 @@ impl Write {
             attempt.detail.clone()
         ];
         self.all(sql, values).await.map(|_| true)
+    }
+
+    /// Records attempts that succeeded, with the instant at which each did, and ends their deliveries. Those
+    /// whose lease is not this worker's any more are left alone.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn record_delivered(
+        &mut self,
+        lease: &str,
+        attempts: &[(DeliveryId, AttemptRecord, Timestamp)],
+    ) -> Result<(), Error> {
+        let Some((.., now)) = attempts.last() else { return Ok(()) };
+        // Many in one parameter: however many there are, the statement is the same one.
+        let ids: Vec<String> = attempts.iter().map(|(id, ..)| id.to_string()).collect();
+        let among = if self.connection.is_postgres() {
+            "= ANY (ARRAY(SELECT jsonb_array_elements_text(CAST($3 AS JSONB))))"
+        } else {
+            "IN (SELECT value FROM json_each($3))"
+        };
+        let finish = format!(
+            "UPDATE deliveries SET state = 'delivered', finished_at = $2, lease = NULL \
+             WHERE id {among} AND lease = $1 AND state = 'owed' RETURNING id"
+        );
+        let ended = self.all(finish, bind![lease, *now, to_json(&ids)]).await?;
+        let ended = ended.iter().map(|row| id(row, "id")).collect::<Result<HashSet<_>, _>>()?;
+        let rows = attempts.iter().filter(|(id, ..)| ended.contains(id)).map(|(id, attempt, _)| {
+            json!({
+                "id": id.to_string(),
+                "began_at": attempt.began_at.micros(),
+                "milliseconds": attempt.milliseconds,
+                "status": attempt.status,
+                "detail": attempt.detail,
+            })
+        });
+        let rows: Vec<_> = rows.collect();
+        let table = if self.connection.is_postgres() {
+            "jsonb_to_recordset(CAST($1 AS JSONB)) \
+             AS v (id TEXT, began_at BIGINT, milliseconds BIGINT, status BIGINT, detail TEXT)"
+        } else {
+            "(SELECT value->>'id' AS id, value->>'began_at' AS began_at, \
+             value->>'milliseconds' AS milliseconds, value->>'status' AS status, \
+             value->>'detail' AS detail FROM json_each($1)) AS v"
+        };
+        let insert = format!(
+            "INSERT INTO delivery_attempts (delivery_id, number, began_at, milliseconds, ending, status, detail) \
+             SELECT v.id, (SELECT COALESCE(MAX(number), 0) + 1 FROM delivery_attempts WHERE delivery_id = v.id), \
+             v.began_at, v.milliseconds, 'delivered', v.status, v.detail FROM {table}"
+        );
+        self.all(insert, bind![to_json(&rows)]).await.map(drop)
     }
 
     /// Owes a finished delivery once more, as if it were new, until `give_up_at`; `false` when there is

@@ -33,6 +33,7 @@ contract! {
     each_end_of_an_attempt_is_recorded,
     attempts_are_listed_as_they_were_recorded,
     an_attempt_is_recorded_once_among_many_at_once,
+    what_arrived_is_recorded_together,
     what_is_done_with_is_done_with,
     a_record_that_is_undone_leaves_the_delivery_owed,
     a_finished_delivery_is_owed_again_once,
@@ -531,6 +532,54 @@ async fn attempts_are_listed_as_they_were_recorded(store: Store) {
     }
     assert_same!(look(&store, owed.id).await.1, [plain, full, last]);
     assert_same!(look(&store, bystander.id).await.1, Vec::<AttemptRecord>::new());
+}
+
+/// All but those whose lease is somebody else's by now, that nobody leased, or that are done with.
+async fn what_arrived_is_recorded_together(store: Store) {
+    let [first, second, taken_over, done, unleased] = owed(&store).await;
+    let leased = keep(lease(&store, "worker", 4).await);
+    let attempts: Vec<&AttemptRecord> = leased
+        .iter()
+        .map(|leased| {
+            let plain = attempt(leased, "delivered").clone();
+            match leased.id == second.id {
+                true => keep(AttemptRecord { status: Some(204), detail: Some(AWKWARD.repeat(20)), ..plain }),
+                false => keep(plain),
+            }
+        })
+        .collect();
+    let another = lease_at(&store, "another", 9, END, LAST).await;
+    let back = another.iter().map(|leased| leased.id).filter(|id| *id != taken_over.id && *id != unleased.id);
+    let back: Vec<DeliveryId> = back.collect();
+    transact!(store, |tx| tx.release_deliveries("another", &back, NOW)).unwrap();
+    let leased = keep(lease(&store, "worker", 9).await);
+    let mine = leased.iter().find(|leased| leased.id == done.id).unwrap();
+    assert!(record(&store, "worker", mine, Next::Skipped).await);
+
+    let ended_at = NOW.plus_seconds(1);
+    let ids = [first.id, second.id, taken_over.id, done.id, unleased.id];
+    let batch: Vec<_> = ids
+        .iter()
+        .map(|id| {
+            let attempt = attempts.iter().zip(ids).find(|(_, known)| known == id);
+            (*id, attempt.map_or_else(|| attempts[0].clone(), |(attempt, _)| (*attempt).clone()), ended_at)
+        })
+        .collect();
+    let batch = keep(batch);
+    for _ in 0..2 {
+        transact!(store, |tx| tx.record_delivered("worker", batch)).unwrap();
+    }
+    for (id, wanted) in [(first.id, attempts[0]), (second.id, attempts[1])] {
+        let (found, recorded) = look(&store, id).await;
+        assert_eq!((found.state.as_str(), found.finished_at), ("delivered", Some(ended_at)));
+        assert_same!(recorded, [wanted]);
+    }
+    for (id, state, count) in [(taken_over.id, "owed", 0), (done.id, "skipped", 1), (unleased.id, "owed", 0)]
+    {
+        let (found, recorded) = look(&store, id).await;
+        assert_eq!((found.state.as_str(), recorded.len()), (state, count));
+    }
+    transact!(store, |tx| tx.record_delivered("worker", &[])).unwrap();
 }
 
 async fn an_attempt_is_recorded_once_among_many_at_once(store: Store) {
