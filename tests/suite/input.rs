@@ -569,10 +569,13 @@ async fn limits_of_a_challenge() {
         ));
     }
     rows.extend(BAD_MAPS.map(|map| (vec![("HiddenDetails", map)], invalid("HiddenDetails"))));
+    // Each is within its limit; but no device's answer could hold them all.
+    let longest = field(36, 128);
+    rows.push((vec![("Details.Fields", longest.as_str()); 20], invalid("Details")));
     assert_refuses(CHALLENGES, &rows).await;
     assert_requires(CHALLENGES, &[], &["FactorSid", "Details.Message"]).await;
 
-    let (message, map, field) = ("🦉".repeat(256), map_of_length(1024), field(36, 128));
+    let (message, map, field) = ("🦉".repeat(256), map_of_length(1024), field(36, 100));
     let latest = at(3590);
     let many = vec![("Details.Fields", field.as_str()); 20];
     assert_accepts(
@@ -581,6 +584,7 @@ async fn limits_of_a_challenge() {
         &[
             &[("Details.Message", &message), ("HiddenDetails", &map)],
             &many,
+            &[("Details.Fields", &longest)],
             &[("Details.Fields", r#"{"label":"a","value":"","more":"ignored"}"#)],
             &[("ExpirationDate", &latest)],
             &[("ExpirationDate", ""), ("HiddenDetails", "")],

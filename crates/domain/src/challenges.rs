@@ -320,8 +320,8 @@ impl Challenge {
         if HEADER + 1 + (claims * 4).div_ceil(3) + 1 + SIGNATURE <= LONGEST_ANSWER {
             return Ok(());
         }
-        let expected = "and HiddenDetails must be shorter: a device's signed answer, which repeats them, would not fit into \
-                        5456 characters";
+        let expected = "must be short enough, together with HiddenDetails, for a device's signed answer, which \
+                        repeats them, to fit into 5456 characters";
         Err(Problem::invalid("Details", &Expected::new(expected)))
     }
 

@@ -68,11 +68,11 @@ use crate::writer::Writer;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Connections to PostgreSQL per process: more than about two per core only add waiting.
-const POSTGRES_CONNECTIONS: u32 = 10;
+const POSTGRES_CONNECTIONS: u32 = 8;
 
 /// Writes at one time: fewer than there are connections, of which one listens, so that writes that wait for a
 /// lock leave some for those who read.
-const POSTGRES_WRITES: u32 = 6;
+const POSTGRES_WRITES: u32 = 5;
 
 /// Where processes on one PostgreSQL tell each other that something is owed.
 const CHANNEL: &str = "countersign_deliveries";

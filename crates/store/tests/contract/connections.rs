@@ -104,6 +104,7 @@ async fn a_store_outlives_the_runtime_that_opened_it(place: Place) {
 
 async fn a_write_outlives_the_runtime_in_which_its_connection_was_first_used(place: Place) {
     const CONNECTIONS: usize = 8;
+    const WRITES: usize = 5;
     let store = place.open().await;
     let (warm, end) = (Gate::closed(), Gate::closed());
     let used = store.clone();
@@ -116,8 +117,8 @@ async fn a_write_outlives_the_runtime_in_which_its_connection_was_first_used(pla
     });
     warm.pass().await;
 
-    let (all_begun, go_on) = (Arc::new(Barrier::new(CONNECTIONS + 1)), Gate::closed());
-    let writes = (0..CONNECTIONS).map(|_| {
+    let (all_begun, go_on) = (Arc::new(Barrier::new(WRITES + 1)), Gate::closed());
+    let writes = (0..WRITES).map(|_| {
         let all_begun = Arc::clone(&all_begun);
         store.write(async move |tx: &mut Write| {
             let inserted = tx.insert_account(account()).await?;
