@@ -6,7 +6,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
@@ -29,6 +29,10 @@ const BATCH: usize = 128;
 
 /// How often a transaction is run when PostgreSQL asks to run it again.
 const TRIES: u32 = 5;
+
+/// How long a write may wait for its turn. Shorter than the wait for a connection: whoever stands behind
+/// those who waited for one in vain is told at once, and not after as long again.
+const TURN: Duration = Duration::from_millis(PATIENCE.as_millis() as u64 * 9 / 10);
 
 /// A write that waits for its turn: the closure, its result, and who waits for it.
 trait Job: Send {
@@ -58,7 +62,7 @@ where
     E: From<Error> + Send,
 {
     fn is_overdue(&self) -> bool {
-        self.since.elapsed() >= PATIENCE
+        self.since.elapsed() >= TURN
     }
 
     fn run<'a>(&'a mut self, tx: &'a mut Write) -> LocalBoxFuture<'a, bool> {
