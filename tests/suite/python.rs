@@ -4,6 +4,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::webhooks::ALLOWED;
 use crate::world::World;
 
 /// What the script needs; see `tests/sdks/python`.
@@ -15,7 +16,7 @@ const SET_UP: &str = "python3 -m venv .venv && .venv/bin/pip install -r tests/sd
 #[test]
 fn helper_library() {
     let Some(mut python) = python_or_skip("python::helper_library") else { return };
-    let world = World::sqlite();
+    let world = World::sqlite_with(ALLOWED);
     let key = world.command(&["api-key", "create", world.server.account_sid()]);
     let key: Vec<_> = key.lines().map(|line| line.split_whitespace().last().unwrap()).collect();
     let output = python

@@ -1,34 +1,60 @@
 """Every operation that the server serves, through Twilio's own Python library.
 
 A backend uses nothing but the library; the phone's key and its signatures are made here. It takes from
-the environment: BASE_URL, ACCOUNT_SID, AUTH_TOKEN, API_KEY_SID, API_KEY_SECRET. It prints what it has
-checked and ends with "all operations work".
+the environment: BASE_URL, ACCOUNT_SID, AUTH_TOKEN, API_KEY_SID, API_KEY_SECRET. The server has to be new, and
+webhooks may lead to 127.0.0.1. For each operation that was checked it prints a line "ok OPERATION", and it
+ends with "all operations work".
 """
 
+import asyncio
 import base64
 import json
 import os
+import time
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
+import twilio
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.x509.oid import NameOID
 from twilio.base.exceptions import TwilioException, TwilioRestException
+from twilio.http.async_http_client import AsyncTwilioHttpClient
+from twilio.request_validator import RequestValidator
 from twilio.rest import Client
 
 BASE_URL = os.environ["BASE_URL"]
 ACCOUNT_SID = os.environ["ACCOUNT_SID"]
+AUTH_TOKEN = os.environ["AUTH_TOKEN"]
 IDENTITY = "python-user-0001"
+# For what the server does in its own time.
+PATIENCE = 60
 
 
-def client_of(user, password):
-    client = Client(user, password, ACCOUNT_SID)
-    client.verify.base_url = BASE_URL
+def client_of(user, password, **more):
+    client = Client(user, password, ACCOUNT_SID, **more)
+    for domain in [client.verify, client.notify, client.monitor]:
+        domain.base_url = BASE_URL
     return client
+
+
+def ok(*operations):
+    for operation in operations:
+        print("ok", operation, flush=True)
 
 
 def equal(actual, expected):
     assert actual == expected, f"{actual!r} is not {expected!r}"
+
+
+def near(moment):
+    """Checks that a date is one, with its time zone, and that it is about now."""
+    assert abs(moment - datetime.now(timezone.utc)) < timedelta(minutes=5), moment
 
 
 def refused(status, code, call):
@@ -39,6 +65,53 @@ def refused(status, code, call):
         equal((error.status, error.code), (status, code))
         return error
     raise AssertionError(f"not refused: {result!r}")
+
+
+def wait(what, look):
+    """What `look` finds, as soon as that is something."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        found = look()
+        if found:
+            return found
+        assert time.monotonic() < end, f"{what} did not happen"
+        time.sleep(0.05)
+
+
+def paged(name, resource, expected, key="sid", **filters):
+    """Checks all the ways in which the library goes through a list, in at least three pages of two."""
+    assert len(expected) >= 5, expected
+
+    def keys(items):
+        return [getattr(item, key) for item in items]
+
+    equal(keys(resource.list(**filters)), expected)
+    equal(keys(resource.list(page_size=2, **filters)), expected)
+    equal(keys(resource.list(page_size=2, limit=3, **filters)), expected[:3])
+    equal(keys(resource.list(limit=1, **filters)), expected[:1])
+    ok(f"{name}.list")
+    equal(keys(resource.stream(page_size=2, **filters)), expected)
+    equal(keys(resource.stream(page_size=2, limit=5, **filters)), expected[:5])
+    ok(f"{name}.stream")
+
+    page = resource.page(page_size=2, **filters)
+    equal(page.previous_page(), None)
+    second = page.next_page_url
+    found, count = [], 0
+    while page is not None:
+        found, count, last = found + keys(page), count + 1, page
+        page = page.next_page()
+    equal((found, count), (expected, (len(expected) + 1) // 2))
+    equal(last.next_page_url, None)
+    # Back again, by the page before the last one.
+    at = (len(expected) - 1) // 2 * 2 - 2
+    equal(keys(last.previous_page()), expected[at : at + 2])
+    ok(f"{name}.page")
+    equal(keys(resource.get_page(second)), expected[2:4])
+    # The token by itself is enough, together with what was asked for.
+    token = parse_qs(urlsplit(second).query)["PageToken"][0]
+    equal(keys(resource.page(page_token=token, page_number=1, page_size=2, **filters)), expected[2:4])
+    ok(f"{name}.get_page")
 
 
 class Phone:
@@ -79,52 +152,187 @@ def get(client, url):
     return response.status_code, json.loads(response.text)
 
 
+class Backend(ThreadingHTTPServer):
+    """Hears webhooks, and believes only those that the library's validator believes.
+
+    Nothing is behind `/gone`.
+    """
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Hook)
+        self.events = []
+        self.unsigned = []
+
+    def at(self, path):
+        return f"http://127.0.0.1:{self.server_port}{path}"
+
+    def heard(self, path, **expected):
+        """The first event that came here and has these parameters."""
+
+        def look():
+            for where, event in list(self.events):
+                if where == path and expected.items() <= event.items():
+                    return event
+            return None
+
+        return wait(f"an event with {expected}", look)
+
+
+class Hook(BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        form = dict(parse_qsl(body, keep_blank_values=True, strict_parsing=True))
+        url = f"http://{self.headers['Host']}{self.path}"
+        signature = self.headers["X-Twilio-Signature"]
+        if not RequestValidator(AUTH_TOKEN).validate(url, form, signature):
+            self.server.unsigned.append((url, form, signature))
+            self.answer(403)
+        elif self.path == "/gone":
+            self.answer(404)
+        else:
+            # Another token, another address: the validator does look.
+            assert not RequestValidator("0" * 32).validate(url, form, signature)
+            assert not RequestValidator(AUTH_TOKEN).validate(url + "x", form, signature)
+            self.server.events.append((self.path, form))
+            self.answer(200)
+
+    def answer(self, status):
+        self.send_response(status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def listening():
+    backend = Backend()
+    Thread(target=backend.serve_forever, daemon=True).start()
+    try:
+        yield backend
+    finally:
+        backend.shutdown()
+        backend.server_close()
+    equal(backend.unsigned, [])
+
+
 def services(client):
-    made = [client.verify.v2.services.create(friendly_name=f"Owl Bank {number}") for number in range(5)]
+    services = client.verify.v2.services
+    made = [services.create(friendly_name=f"Owl Bank {number}") for number in range(5)]
     first = made[0]
     assert first.sid.startswith("VA"), first.sid
-    equal(first.account_sid, ACCOUNT_SID)
+    equal((first.account_sid, first.friendly_name), (ACCOUNT_SID, "Owl Bank 0"))
     equal(first.url, f"{BASE_URL}/v2/Services/{first.sid}")
-    equal(first.push["include_date"], False)
-    assert abs(first.date_created - datetime.now(timezone.utc)) < timedelta(minutes=5)
+    equal(first.links["entities"], f"{first.url}/Entities")
+    equal((first.push["include_date"], first.code_length), (False, 6))
+    near(first.date_created)
+    other = services.create(
+        friendly_name="Everything",
+        code_length=4,
+        lookup_enabled=True,
+        tts_name="Owl",
+        push_include_date=True,
+        totp_issuer="Owls",
+        totp_time_step=40,
+        totp_code_length=8,
+        totp_skew=2,
+    )
+    equal((other.code_length, other.lookup_enabled, other.tts_name), (4, True, "Owl"))
+    equal(other.totp, {"issuer": "Owls", "time_step": 40, "code_length": 8, "skew": 2})
+    equal(other.push["include_date"], True)
+    ok("services.create")
+    equal(services(other.sid).delete(), True)
+    refused(404, 20404, services(other.sid).fetch)
 
-    # Two of them are a page: the library has to follow the server's links, twice.
-    sids = [service.sid for service in made]
-    equal([service.sid for service in client.verify.v2.services.list(page_size=2)], sids)
-    equal([service.sid for service in client.verify.v2.services.list(page_size=2, limit=3)], sids[:3])
-    page = client.verify.v2.services.page(page_size=2)
-    equal([service.sid for service in page], sids[:2])
-    page = page.next_page()
-    equal([service.sid for service in page], sids[2:4])
-    page = client.verify.v2.services.get_page(page.next_page_url)
-    equal([service.sid for service in page], sids[4:])
-    equal(page.next_page(), None)
-
+    paged("services", services, [service.sid for service in made])
     for service in made[1:]:
-        equal(client.verify.v2.services(service.sid).delete(), True)
-        refused(404, 20404, client.verify.v2.services(service.sid).fetch)
-    service = client.verify.v2.services(first.sid)
+        equal(service.delete(), True)
+        refused(404, 20404, service.fetch)
+    ok("services.delete")
+    service = services(first.sid)
     updated = service.update(friendly_name="Barn Owl Bank", push_include_date=True)
     equal((updated.friendly_name, updated.push["include_date"]), ("Barn Owl Bank", True))
-    equal(service.fetch().friendly_name, "Barn Owl Bank")
-    equal([service.sid for service in client.verify.v2.services.list()], [first.sid])
+    assert updated.date_updated >= updated.date_created
+    equal(service.update(push_include_date=False).friendly_name, "Barn Owl Bank")
+    ok("services.update")
+    fetched = service.fetch()
+    equal((fetched.sid, fetched.friendly_name), (first.sid, "Barn Owl Bank"))
+    answer = service.fetch_with_http_info()
+    equal((answer.status_code, answer.data.friendly_name), (200, "Barn Owl Bank"))
+    ok("services.fetch")
+    equal([service.sid for service in services.list()], [first.sid])
     return service
 
 
 def entities(service):
     made = [service.entities.create(identity=f"python-user-{number:04}") for number in range(1, 6)]
-    equal(made[0].identity, IDENTITY)
-    assert made[0].sid.startswith("YE"), made[0].sid
-    identities = [entity.identity for entity in made]
-    equal([entity.identity for entity in service.entities.list(page_size=2)], identities)
-    equal([entity.identity for entity in service.entities.stream(page_size=2, limit=4)], identities[:4])
+    first = made[0]
+    assert first.sid.startswith("YE"), first.sid
+    equal((first.identity, first.account_sid, first.service_sid), (IDENTITY, ACCOUNT_SID, first.service_sid))
+    equal(first.links["challenges"], f"{first.url}/Challenges")
+    near(first.date_created)
     refused(409, 60301, lambda: service.entities.create(identity=IDENTITY))
     refused(400, 60306, lambda: service.entities.create(identity="short"))
+    ok("entities.create")
+    paged("entities", service.entities, [entity.identity for entity in made], key="identity")
     for entity in made[1:]:
         equal(service.entities(entity.identity).delete(), True)
         refused(404, 20404, service.entities(entity.identity).fetch)
-    equal(service.entities(IDENTITY).fetch().sid, made[0].sid)
+    ok("entities.delete")
+    fetched = service.entities(IDENTITY).fetch()
+    equal((fetched.sid, fetched.url), (first.sid, first.url))
+    ok("entities.fetch")
     return service.entities(IDENTITY)
+
+
+def alerts(client, service, backend):
+    """Goes before all pushes, whose alerts would be among these."""
+    hooks = [
+        service.webhooks.create(
+            friendly_name=f"Nobody {number}", event_types=["factor.created"], webhook_url=backend.at("/gone")
+        )
+        for number in range(5)
+    ]
+    entity = service.entities("python-alerts")
+    new_factor(entity, Phone())
+    listed = client.monitor.v1.alerts.list
+    wait("five alerts", lambda: len(listed()) >= 5)
+    found = listed()
+    equal({alert.resource_sid for alert in found}, {hook.sid for hook in hooks})
+    for alert in found:
+        assert alert.sid.startswith("NO"), alert.sid
+        equal((alert.account_sid, alert.error_code, alert.log_level), (ACCOUNT_SID, "11200", "error"))
+        equal((alert.request_method, alert.request_url), ("POST", backend.at("/gone")))
+        equal(alert.more_info, "https://www.twilio.com/docs/errors/11200")
+        near(alert.date_created)
+        near(alert.date_generated)
+    sids = [alert.sid for alert in found]
+    paged("alerts", client.monitor.v1.alerts, sids)
+    newest, oldest = found[0].date_created, found[-1].date_created
+    assert newest >= oldest
+    second, day = timedelta(seconds=1), timedelta(days=1)
+    for filters, expected in [
+        ({"log_level": "error"}, sids),
+        ({"log_level": "warning"}, []),
+        ({"start_date": oldest, "end_date": newest}, sids),
+        ({"start_date": newest + second}, []),
+        ({"end_date": oldest - second}, []),
+        ({"start_date": oldest - day, "log_level": "error"}, sids),
+        ({"start_date": (newest + day).date()}, []),
+        ({"end_date": (oldest - day).date()}, []),
+    ]:
+        equal([alert.sid for alert in listed(page_size=2, **filters)], expected)
+    ok("alerts.list by log_level", "alerts.list by start_date and end_date")
+    alone = client.monitor.v1.alerts(sids[0]).fetch()
+    equal((alone.sid, alone.resource_sid), (sids[0], found[0].resource_sid))
+    equal(parse_qs(alone.request_variables)["type"], ["factor.created"])
+    equal(found[0].fetch().response_body, alone.response_body)
+    refused(404, 20404, client.monitor.v1.alerts("NO" + "0" * 32).fetch)
+    ok("alerts.fetch")
+    for hook in hooks:
+        equal(hook.delete(), True)
+    equal(entity.delete(), True)
 
 
 def access_tokens(service):
@@ -134,59 +342,89 @@ def access_tokens(service):
     assert made.sid.startswith("YK"), made.sid
     equal((made.entity_identity, made.factor_type, made.ttl), (IDENTITY, "push", 120))
     equal(made.factor_friendly_name, "Python's phone")
+    near(made.date_created)
+    equal(service.access_tokens.create(identity=IDENTITY, factor_type="push").ttl, 60)
+    refused(400, 60306, lambda: service.access_tokens.create(identity=IDENTITY, factor_type="push", ttl=301))
+    ok("access_tokens.create")
     fetched = service.access_tokens(made.sid).fetch()
     equal(fetched.token, made.token)
     equal(fetched.url, f"{BASE_URL}/v2/Services/{made.service_sid}/AccessTokens/{made.sid}")
     refused(404, 20404, service.access_tokens("YK" + "0" * 32).fetch)
+    ok("access_tokens.fetch")
+
+    # What a phone does with it.
+    phone = client_of("token", made.token).verify.v2.services(made.service_sid).entities(IDENTITY)
+    refused(403, 20403, phone.fetch)
+    enrolled = new_factor(phone, Phone(), friendly_name="Enrolled")
+    equal((enrolled.friendly_name, enrolled.status), ("Enrolled", "unverified"))
+    refused(404, 20404, service.access_tokens(made.sid).fetch)
+    ok("access_tokens as the login of a phone")
+    entity = service.entities(IDENTITY)
+    equal([factor.sid for factor in entity.factors.list()], [enrolled.sid])
+    equal(entity.factors(enrolled.sid).delete(), True)
 
 
-def factors(entity):
+def new_factor(entity, phone, **more):
+    form = {
+        "friendly_name": "Phone",
+        "factor_type": "push",
+        "binding_alg": "ES256",
+        "binding_public_key": phone.public_key(),
+        "config_app_id": "com.example.app",
+        "config_notification_platform": "none",
+        "config_sdk_version": "1.0",
+    }
+    return entity.new_factors.create(**{**form, **more})
+
+
+def factors(entity, backend):
     phones = [Phone() for _ in range(5)]
-
-    def create(number, **more):
-        return entity.new_factors.create(
-            friendly_name=f"Phone {number}",
-            factor_type="push",
-            binding_alg="ES256",
-            binding_public_key=phones[number].public_key(),
-            config_app_id="com.example.app",
-            config_sdk_version="1.0",
-            **more,
-        )
-
     push = {"config_notification_platform": "fcm", "config_notification_token": "t" * 64}
-    first = create(0, metadata={"os": "Python"}, **push)
-    made = [first] + [create(number, config_notification_platform="none") for number in range(1, 5)]
+    first = new_factor(entity, phones[0], friendly_name="Phone 0", metadata={"os": "Python"}, **push)
     assert first.sid.startswith("YF"), first.sid
     equal((first.status, first.factor_type, first.identity), ("unverified", "push", IDENTITY))
     equal(first.binding, {"alg": "ES256", "public_key": phones[0].public_key()})
-    equal(first.metadata, {"os": "Python"})
+    equal((first.friendly_name, first.metadata), ("Phone 0", {"os": "Python"}))
     equal(first.config["notification_token"], "t" * 64)
+    near(first.date_created)
+    made = [first] + [new_factor(entity, phone) for phone in phones[1:]]
+    refused(409, 60317, lambda: new_factor(entity, phones[0]))
+    refused(400, 60314, lambda: new_factor(entity, phones[0], binding_public_key="bm8="))
+    refused(400, 60369, lambda: entity.new_factors.create(friendly_name="Codes", factor_type="totp"))
+    event = backend.heard("/hook?owl=%7e", type="factor.created", factor_sid=first.sid)
+    equal((event["account_sid"], event["service_sid"]), (ACCOUNT_SID, first.service_sid))
+    equal((event["entity_identity"], event["factor_type"]), (IDENTITY, "push"))
+    ok("new_factors.create")
     sids = [factor.sid for factor in made]
-    equal([factor.sid for factor in entity.factors.list(page_size=2)], sids)
-    refused(409, 60317, lambda: create(0, config_notification_platform="none"))
+    paged("factors", entity.factors, sids)
 
     refused(403, 60318, lambda: entity.challenges.create(factor_sid=first.sid, details_message="Too early?"))
     refused(403, 60311, lambda: entity.factors(first.sid).update(auth_payload=phones[1].proof(first.sid)))
     verified = entity.factors(first.sid).update(auth_payload=phones[0].proof(first.sid))
     equal((verified.sid, verified.status), (first.sid, "verified"))
+    backend.heard("/hook?owl=%7e", type="factor.verified", factor_sid=first.sid)
+    ok("factors.update, which verifies")
     updated = entity.factors(first.sid).update(
         friendly_name="My phone", config_notification_token="u" * 64, config_sdk_version="2.0"
     )
     equal((updated.friendly_name, updated.config["notification_token"]), ("My phone", "u" * 64))
+    ok("factors.update")
     fetched = entity.factors(first.sid).fetch()
     equal((fetched.status, fetched.friendly_name), ("verified", "My phone"))
-    equal(fetched.config["sdk_version"], "2.0")
+    equal((fetched.config["sdk_version"], fetched.metadata), ("2.0", {"os": "Python"}))
+    ok("factors.fetch")
 
     for sid in sids[2:]:
         equal(entity.factors(sid).delete(), True)
         refused(404, 20404, entity.factors(sid).fetch)
+        backend.heard("/hook?owl=%7e", type="factor.deleted", factor_sid=sid)
+    ok("factors.delete")
     other = entity.factors(sids[1]).update(auth_payload=phones[1].proof(sids[1]))
     equal(other.status, "verified")
     return first.sid, phones[0], other.sid
 
 
-def challenges(client, entity, factor_sid, phone, other_sid):
+def challenges(client, entity, factor_sid, phone, other_sid, backend):
     expires = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(minutes=10)
     first = entity.challenges.create(
         factor_sid=factor_sid,
@@ -200,21 +438,29 @@ def challenges(client, entity, factor_sid, phone, other_sid):
     equal((first.expiration_date, first.date_responded), (expires, None))
     equal(first.details["message"], "Sign in to Owl Bank/Python?")
     equal([field["value"] for field in first.details["fields"]], ["203.0.113.9", "ü & 🦉"])
-    equal(first.hidden_details, {"txn": "a/b"})
+    equal((first.hidden_details, first.responded_reason), ({"txn": "a/b"}, "none"))
+    equal(first.links["notifications"], f"{first.url}/Notifications")
+    near(first.date_created)
 
-    def ask(sid):
-        return entity.challenges.create(factor_sid=sid, details_message="Well?").sid
+    def ask(sid, **more):
+        return entity.challenges.create(factor_sid=sid, details_message="Well?", **more).sid
 
-    sids = [first.sid] + [ask(factor_sid) for _ in range(4)]
+    sids = [first.sid] + [ask(factor_sid) for _ in range(6)]
     elsewhere = ask(other_sid)
+    ok("challenges.create")
 
     def listed(**filters):
         return [challenge.sid for challenge in entity.challenges.list(page_size=2, **filters)]
 
-    equal(listed(), sids + [elsewhere])
+    paged("challenges", entity.challenges, sids + [elsewhere])
     equal(listed(factor_sid=factor_sid), sids)
+    equal(listed(factor_sid=other_sid), [elsewhere])
+    ok("challenges.list by factor_sid")
+    equal(listed(order="asc"), sids + [elsewhere])
+    equal(listed(order="desc"), [elsewhere] + sids[::-1])
     equal(listed(factor_sid=factor_sid, order="desc"), sids[::-1])
-    equal(listed(factor_sid=factor_sid, order="desc", limit=3), sids[:1:-1])
+    equal(listed(factor_sid=factor_sid, order="desc", limit=3), sids[:3:-1])
+    ok("challenges.list by order")
 
     for sid, answer in [(sids[0], "approved"), (sids[1], "denied")]:
         fetched = entity.challenges(sid).fetch_with_http_info()
@@ -225,39 +471,230 @@ def challenges(client, entity, factor_sid, phone, other_sid):
         refused(403, 60324, lambda: entity.challenges(sid).update(auth_payload=forged))
         answered = entity.challenges(sid).update(auth_payload=phone.answer(body, fields, answer))
         equal((answered.sid, answered.status), (sid, answer))
-        assert answered.date_responded is not None
+        near(answered.date_responded)
         again = phone.answer(body, fields, "approved")
         refused(403, 60322, lambda: entity.challenges(sid).update(auth_payload=again))
         equal(entity.challenges(sid).fetch().status, answer)
         equal(listed(status=answer), [sid])
+        event = backend.heard("/hook?owl=%7e", type=f"challenge.{answer}", challenge_sid=sid)
+        equal((event["factor_sid"], event["entity_identity"]), (factor_sid, IDENTITY))
+    ok("challenges.fetch", "challenges.update, which approves", "challenges.update, which denies")
+    noted = entity.challenges(sids[2]).update(metadata={"seen": "yes"})
+    equal((noted.status, noted.metadata), ("pending", {"seen": "yes"}))
+    ok("challenges.update")
+
+    # Five are pending, and are three pages.
+    filters = {"factor_sid": factor_sid, "status": "pending", "order": "desc"}
+    paged("challenges, filtered", entity.challenges, sids[:1:-1], **filters)
     equal(listed(status="pending"), sids[2:] + [elsewhere])
     equal(listed(status="pending", factor_sid=other_sid), [elsewhere])
     equal(listed(status="expired"), [])
-
-    noted = entity.challenges(sids[2]).update(metadata={"seen": "yes"})
-    equal((noted.status, noted.metadata), ("pending", {"seen": "yes"}))
+    soon = datetime.now(timezone.utc) + timedelta(seconds=2)
+    short = ask(factor_sid, expiration_date=soon)
+    wait("the end of a challenge", lambda: entity.challenges(short).fetch().status == "expired")
+    equal(listed(status="expired"), [short])
+    ok("challenges.list by status")
+    notifications(entity, sids[2], short, elsewhere)
+    # Nobody can answer any more what a deleted factor was asked.
     entity.factors(other_sid).delete()
-    equal(listed(status="expired"), [elsewhere])
+    equal(listed(status="expired"), [elsewhere, short])
+
+
+def notifications(entity, pending, expired, silent):
+    challenge = entity.challenges(pending)
+    made = challenge.notifications.create(ttl=150)
+    assert made.sid.startswith("NT"), made.sid
+    equal((made.challenge_sid, made.identity, made.ttl), (pending, IDENTITY, 150))
+    equal((made.priority, made.account_sid), ("high", ACCOUNT_SID))
+    near(made.date_created)
+    equal(challenge.notifications.create().ttl, 300)
+    refused(400, 60306, lambda: challenge.notifications.create(ttl=301))
+    challenge.notifications.create(ttl=0)
+    refused(429, 60309, challenge.notifications.create)
+    refused(403, 60323, entity.challenges(expired).notifications.create)
+    refused(400, 60307, entity.challenges(silent).notifications.create)
+    ok("notifications.create")
+
+
+def webhooks(service, backend):
+    """Leaves one webhook for everything, and one that hears the old version of a single event."""
+    hooks = service.webhooks
+    made = [
+        hooks.create(
+            friendly_name=f"Hook {number}",
+            event_types=["factor.deleted", "challenge.denied"],
+            webhook_url=f"https://backend.example/{number}?a=b",
+        )
+        for number in range(5)
+    ]
+    first = made[0]
+    assert first.sid.startswith("YW"), first.sid
+    equal((first.friendly_name, first.event_types), ("Hook 0", ["factor.deleted", "challenge.denied"]))
+    equal((first.status, first.version, first.webhook_method), ("enabled", "v2", "POST"))
+    equal((first.webhook_url, first.account_sid), ("https://backend.example/0?a=b", ACCOUNT_SID))
+    near(first.date_created)
+    off = hooks.create(
+        friendly_name="Off",
+        event_types=["*"],
+        webhook_url=backend.at("/never"),
+        status="disabled",
+        resource_version="v1",
+    )
+    equal((off.status, off.version, off.event_types), ("disabled", "v1", ["*"]))
+    ok("webhooks.create")
+    paged("webhooks", hooks, [hook.sid for hook in made] + [off.sid])
+    fetched = hooks(first.sid).fetch()
+    equal((fetched.sid, fetched.url), (first.sid, first.url))
+    refused(404, 20404, hooks("YW" + "0" * 32).fetch)
+    ok("webhooks.fetch")
+    changed = hooks(first.sid).update(
+        friendly_name="All of it", event_types=["*"], webhook_url=backend.at("/hook?owl=%7e")
+    )
+    equal((changed.friendly_name, changed.event_types), ("All of it", ["*"]))
+    equal(changed.webhook_url, backend.at("/hook?owl=%7e"))
+    changed = hooks(made[1].sid).update(
+        event_types=["factor.created"], webhook_url=backend.at("/old"), status="disabled", resource_version="v1"
+    )
+    equal((changed.friendly_name, changed.status, changed.version), ("Hook 1", "disabled", "v1"))
+    equal(made[1].update(status="enabled").status, "enabled")
+    ok("webhooks.update")
+    for hook in made[2:]:
+        equal(hook.delete(), True)
+        refused(404, 20404, hook.fetch)
+    ok("webhooks.delete")
+
+
+def deliveries(backend):
+    """What was heard in the course of all that went before."""
+    event = backend.heard("/old", type="factor.created", entity_identity=IDENTITY)
+    names = ["account_sid", "entity_identity", "factor_sid", "service_sid", "type", "uuid"]
+    equal(sorted(event), names)
+    equal({path for path, _ in backend.events}, {"/old", "/hook?owl=%7e"})
+    everything = {event["type"] for path, event in backend.events if path.startswith("/hook")}
+    expected = {"factor.created", "factor.verified", "factor.deleted", "challenge.approved", "challenge.denied"}
+    equal(everything, expected)
+    equal(backend.unsigned, [])
+    ok(*(f"webhook {name}, validated" for name in sorted(expected)))
+
+
+def service_account(key):
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return json.dumps(
+        {
+            "type": "service_account",
+            "project_id": "owl-bank",
+            "private_key_id": "0123456789abcdef",
+            "private_key": pem.decode(),
+            "client_email": "push@owl-bank.iam.gserviceaccount.com",
+            "token_uri": "https://oauth2.googleapis.com/token",
+        }
+    )
+
+
+def push_certificate(key, bundle):
+    """A certificate as Apple makes them for an app, signed by itself."""
+    name = x509.Name(
+        [
+            x509.NameAttribute(NameOID.USER_ID, bundle),
+            x509.NameAttribute(NameOID.COMMON_NAME, f"Apple Push Services: {bundle}"),
+        ]
+    )
+    now = datetime.now(timezone.utc)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=300))
+    # Apple's marks for the sandbox and for production; their content is NULL.
+    for number in [1, 2]:
+        mark = x509.ObjectIdentifier(f"1.2.840.113635.100.6.3.{number}")
+        builder = builder.add_extension(x509.UnrecognizedExtension(mark, b"\x05\x00"), critical=False)
+    certificate = builder.sign(key, hashes.SHA256())
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def credentials(client, service):
+    credentials = client.notify.v1.credentials
+    key = rsa.generate_private_key(65537, 2048)
+    # As `openssl rsa` writes it, and as Twilio's page shows it.
+    pkcs1 = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    ).decode()
+    certificate = push_certificate(key, "com.example.app")
+    apn = credentials.create(
+        type="apn", friendly_name="Owls on iOS", certificate=certificate, private_key=pkcs1, sandbox=False
+    )
+    assert apn.sid.startswith("CR"), apn.sid
+    equal((apn.type, apn.friendly_name, apn.sandbox), ("apn", "Owls on iOS", "False"))
+    equal((apn.account_sid, apn.url), (ACCOUNT_SID, f"{BASE_URL}/v1/Credentials/{apn.sid}"))
+    near(apn.date_created)
+    other = rsa.generate_private_key(65537, 2048)
+    foreign = push_certificate(other, "com.example.app")
+    refused(400, 60306, lambda: credentials.create(type="apn", certificate=foreign, private_key=pkcs1))
+    ok("credentials.create for APNs")
+    account = service_account(key)
+    fcm = credentials.create(type="fcm", friendly_name="Owls on Android", secret=account)
+    equal((fcm.type, fcm.friendly_name, fcm.sandbox), ("fcm", "Owls on Android", None))
+    refused(400, 60306, lambda: credentials.create(type="fcm", secret="AAAA-legacy-server-key"))
+    refused(400, 60306, lambda: credentials.create(type="gcm", api_key="AAAA-legacy-server-key"))
+    ok("credentials.create for FCM")
+    made = [apn, fcm] + [credentials.create(type="fcm", secret=account) for _ in range(3)]
+    paged("credentials", credentials, [credential.sid for credential in made])
+    fetched = credentials(apn.sid).fetch()
+    equal((fetched.sid, fetched.friendly_name), (apn.sid, "Owls on iOS"))
+    ok("credentials.fetch")
+    equal(credentials(apn.sid).update(friendly_name="Barn owls").friendly_name, "Barn owls")
+    equal(credentials(apn.sid).update(sandbox=True).sandbox, "True")
+    renewed = push_certificate(key, "com.example.app")
+    equal(apn.update(certificate=renewed, private_key=pkcs1, sandbox=False).sandbox, "False")
+    equal(fcm.update(secret=service_account(other)).friendly_name, "Owls on Android")
+    ok("credentials.update")
+
+    named = service.update(push_apn_credential_sid=apn.sid, push_fcm_credential_sid=fcm.sid)
+    equal((named.push["apn_credential_sid"], named.push["fcm_credential_sid"]), (apn.sid, fcm.sid))
+    equal(service.fetch().push, named.push)
+    # Without one again: nothing that follows is to be sent to Google.
+    named = service.update(push_apn_credential_sid="", push_fcm_credential_sid="")
+    equal((named.push["apn_credential_sid"], named.push["fcm_credential_sid"]), (None, None))
+    ok("services.update with credentials")
+    for credential in made:
+        equal(credentials(credential.sid).delete(), True)
+        refused(404, 20404, credential.fetch)
+    equal(credentials.list(), [])
+    ok("credentials.delete")
 
 
 def errors(client, service_sid):
     missing = "VA" + "0" * 32
     error = refused(404, 20404, client.verify.v2.services(missing).fetch)
     assert f"/Services/{missing} was not found" in error.msg, error.msg
+    equal((error.method, str(error)), ("GET", f"HTTP 404 error: {error.msg}"))
     # The library's exception has no place for the address of the documentation; the answer has.
     status, body = get(client, f"{BASE_URL}/v2/Services/{missing}")
     equal((status, body["more_info"]), (404, "https://www.twilio.com/docs/errors/20404"))
     equal(sorted(body), ["code", "message", "more_info", "status"])
+    refused(404, 20404, client.verify.v2.services(missing).delete)
+    refused(404, 20404, lambda: client.verify.v2.services(missing).update(friendly_name="Nobody's"))
+    ok("error 404")
     refused(400, 20002, lambda: client.verify.v2.services.create(friendly_name="x" * 65))
+    refused(400, 20001, lambda: client.verify.v2.services.create(friendly_name=""))
+    ok("error 400")
     try:
         client.verify.v2.services.list(page_size=1001)
         raise AssertionError("not refused")
     except TwilioException as error:
         # Of a list that is refused the library gives no more than the answer itself.
         equal(json.loads(error.args[1].text)["code"], 20007)
+    ok("error of a list")
     wrong = client_of(ACCOUNT_SID, "f" * 32)
     refused(401, 20003, wrong.verify.v2.services(service_sid).fetch)
     refused(401, 20003, lambda: wrong.verify.v2.services.create(friendly_name="Nobody's"))
+    refused(401, 20003, wrong.notify.v1.credentials("CR" + "0" * 32).fetch)
+    refused(401, 20003, wrong.monitor.v1.alerts("NO" + "0" * 32).fetch)
+    ok("error 401")
+    service = client.verify.v2.services(service_sid)
+    refused(501, 20501, lambda: service.verifications.create(to="+15555550100", channel="sms"))
+    refused(501, 20501, client.verify.v2.forms("form-push").fetch)
+    ok("error 501")
 
 
 def api_key(service_sid):
@@ -265,27 +702,50 @@ def api_key(service_sid):
     equal(client.verify.v2.services(service_sid).fetch().account_sid, ACCOUNT_SID)
     entity = client.verify.v2.services(service_sid).entities.create(identity="made-with-a-key")
     equal(entity.account_sid, ACCOUNT_SID)
+    equal(entity.delete(), True)
+    equal(client.notify.v1.credentials.list(), [])
+    assert client.monitor.v1.alerts.list(limit=1)
     wrong = client_of(os.environ["API_KEY_SID"], "f" * 32)
     refused(401, 20003, wrong.verify.v2.services(service_sid).fetch)
+    ok("API key")
+
+
+async def with_asyncio(service_sid):
+    """The other half of the library, which has its own connection."""
+    async with AsyncTwilioHttpClient() as http:
+        client = client_of(ACCOUNT_SID, AUTH_TOKEN, http_client=http)
+        entities = client.verify.v2.services(service_sid).entities
+        made = [(await entities.create_async(identity=f"python-async-{n}")).identity for n in range(5)]
+        listed = [entity.identity for entity in await entities.list_async(page_size=2)]
+        assert listed[-5:] == made, listed
+        for identity in made:
+            equal((await entities(identity).fetch_async()).identity, identity)
+            equal(await entities(identity).delete_async(), True)
+        try:
+            await entities(made[0]).fetch_async()
+            raise AssertionError("not refused")
+        except TwilioRestException as error:
+            equal((error.status, error.code), (404, 20404))
+    ok("asyncio")
 
 
 def main():
-    client = client_of(ACCOUNT_SID, os.environ["AUTH_TOKEN"])
+    print("client twilio-python", twilio.__version__)
+    client = client_of(ACCOUNT_SID, AUTH_TOKEN)
     service = services(client)
-    print("services")
-    entity = entities(service)
-    print("entities")
-    access_tokens(service)
-    print("access tokens")
-    factor_sid, phone, other_sid = factors(entity)
-    print("factors")
-    challenges(client, entity, factor_sid, phone, other_sid)
-    print("challenges")
     service_sid = service.fetch().sid
+    with listening() as backend:
+        entity = entities(service)
+        alerts(client, service, backend)
+        credentials(client, service)
+        access_tokens(service)
+        webhooks(service, backend)
+        factor_sid, phone, other_sid = factors(entity, backend)
+        challenges(client, entity, factor_sid, phone, other_sid, backend)
+        deliveries(backend)
     errors(client, service_sid)
-    print("errors")
     api_key(service_sid)
-    print("API key")
+    asyncio.run(with_asyncio(service_sid))
     equal(entity.delete(), True)
     refused(404, 20404, entity.fetch)
     equal(service.delete(), True)
