@@ -46,6 +46,14 @@ pub(crate) struct Serve {
     #[arg(long, env = "COUNTERSIGN_PUBLIC_URL")]
     pub(crate) public_url: Option<String>,
 
+    /// Certificate to speak TLS with, in PEM, the server's own first; read again on SIGHUP
+    #[arg(long, env = "COUNTERSIGN_TLS_CERT", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// Key of the certificate, in PEM
+    #[arg(long, env = "COUNTERSIGN_TLS_KEY", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+
     /// Keep everything in memory; gone when the server stops
     #[arg(long, env = "COUNTERSIGN_EPHEMERAL", value_parser = FalseyValueParser::new(), conflicts_with_all = ["database_url", "database_url_file"])]
     pub(crate) ephemeral: bool,

@@ -51,7 +51,7 @@ async fn with_server(app: &Arc<App>, narrator: &Arc<Narrator>) -> Result<(), Fai
     let public_url = PublicUrl::new(None).map_err(|expected| Failure::new(expected.to_string()))?;
     let outside = Outside::open().await?;
     let courier = Courier::start(Arc::clone(app), deliveries(&outside))?;
-    let server = Running::start(Arc::clone(app), ([127, 0, 0, 1], 0).into(), public_url)?;
+    let server = Running::start(Arc::clone(app), ([127, 0, 0, 1], 0).into(), public_url, None)?;
     let url = format!("http://{}", server.address);
     let outcome = async {
         let backend = Backend::new(&url, account, Arc::clone(narrator))?;

@@ -16,6 +16,7 @@ mod failure;
 mod migrate;
 mod serve;
 mod storage;
+mod tls;
 mod webhooks;
 
 use std::process::ExitCode;

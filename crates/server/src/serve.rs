@@ -21,6 +21,7 @@ use tracing_subscriber::EnvFilter;
 use crate::cli::{Deliveries, Serve};
 use crate::failure::Failure;
 use crate::storage::{secret, start};
+use crate::tls::{Certificate, Files};
 
 /// How long requests that are under way may take to end when the server stops.
 const DRAIN: u64 = 30;
@@ -46,14 +47,18 @@ pub(crate) async fn run(options: Box<Serve>) -> Result<(), Failure> {
     first_account(&app, account).await?;
     // Before anybody is told that the server is ready, and may tell it to stop.
     let stop_signal = stop_signal()?;
+    let certificate = certificate(&options)?;
+    let renewing = renew_on_hangup(certificate.clone())?;
     let deliveries = deliveries(&options.deliveries)?;
     // The address first: a server that can't have it should not take deliveries from one that has.
-    let running = Running::start(Arc::clone(&app), options.listen, public_url)?;
+    let running = Running::start(Arc::clone(&app), options.listen, public_url, certificate.as_ref())?;
     let mut courier = Courier::start(Arc::clone(&app), deliveries)?;
     // Whoever started the server may have closed its standard output, which is no reason to stop.
-    let _ = writeln!(std::io::stdout(), "countersign listening on http://{}", running.address);
+    let scheme = if certificate.is_some() { "https" } else { "http" };
+    let _ = writeln!(std::io::stdout(), "countersign listening on {scheme}://{}", running.address);
     let result = tokio::select! {
         () = stop_signal => Ok(()),
+        () = renewing => Ok(()),
         () = courier.ended() => Err(Failure::new("the thread that delivers has ended; see the log")),
     };
     running.stop().await;
@@ -101,7 +106,12 @@ impl Running {
     ///
     /// # Errors
     /// When the address can't be listened on.
-    pub(crate) fn start(app: Arc<App>, listen: SocketAddr, public_url: PublicUrl) -> Result<Self, Failure> {
+    pub(crate) fn start(
+        app: Arc<App>,
+        listen: SocketAddr,
+        public_url: PublicUrl,
+        certificate: Option<&Arc<Certificate>>,
+    ) -> Result<Self, Failure> {
         let listener =
             TcpListener::bind(listen).map_err(|error| Failure::new(format!("{listen}: {error}")))?;
         let address = listener.local_addr()?;
@@ -112,9 +122,13 @@ impl Running {
             .keep_alive(Duration::from_secs(75))
             .client_request_timeout(Duration::from_secs(10))
             .shutdown_timeout(DRAIN)
-            .disable_signals()
-            .listen(listener)?
-            .run();
+            .tls_handshake_timeout(Duration::from_secs(10))
+            .disable_signals();
+        let server = match certificate {
+            Some(certificate) => server.listen_rustls_0_23(listener, certificate.config()?)?,
+            None => server.listen(listener)?,
+        };
+        let server = server.run();
         Ok(Self { address, handle: server.handle(), draining, server: tokio::spawn(server) })
     }
 
@@ -135,6 +149,27 @@ fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+    })
+}
+
+/// The certificate that the options name.
+fn certificate(options: &Serve) -> Result<Option<Arc<Certificate>>, Failure> {
+    let files = options.tls_cert.clone().zip(options.tls_key.clone());
+    files.map(|(certificate, key)| Certificate::read(Files { certificate, key })).transpose()
+}
+
+/// Reads the certificate again whenever SIGHUP asks for it, for ever. Without one the signal is ignored.
+fn renew_on_hangup(certificate: Option<Arc<Certificate>>) -> Result<impl Future<Output = ()>, Failure> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(async move {
+        while hangup.recv().await.is_some() {
+            match certificate.as_ref().map(|certificate| certificate.read_again()) {
+                None => {}
+                Some(Ok(())) => tracing::info!("the certificate was read again"),
+                Some(Err(failure)) => tracing::error!("the certificate stays as it was: {failure}"),
+            }
+        }
+        std::future::pending().await
     })
 }
 

@@ -50,6 +50,18 @@ impl Authority {
         self.certificate.pem()
     }
 
+    /// A certificate for a server on this machine, and its key, both in PEM.
+    pub fn server_pem(&self) -> (String, String) {
+        let (certificate, key) = self.identity();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    fn identity(&self) -> (rcgen::Certificate, KeyPair) {
+        let key = KeyPair::generate().unwrap();
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        (CertificateParams::new(names).unwrap().signed_by(&key, &self.issuer).unwrap(), key)
+    }
+
     /// TLS for a server on this machine. It asks for client certificates, takes those of `clients`, and
     /// does without.
     pub fn server(
@@ -57,9 +69,7 @@ impl Authority {
         clients: &Self,
         versions: &[&'static rustls::SupportedProtocolVersion],
     ) -> rustls::ServerConfig {
-        let key = KeyPair::generate().unwrap();
-        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.issuer).unwrap();
+        let (certificate, key) = self.identity();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut roots = RootCertStore::empty();
         roots.add(clients.certificate.der().clone()).unwrap();
