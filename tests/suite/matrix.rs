@@ -31,6 +31,7 @@ type Row = (&'static str, &'static str, Who, u16);
 const TABLE: &[Row] = &[
     ("GET", "/healthz", Who::Anyone, 200),
     ("GET", "/readyz", Who::Anyone, 200),
+    ("GET", "/openapi.json", Who::Anyone, 200),
     ("POST", "/v2/Services", Who::Backend, 201),
     ("GET", "/v2/Services", Who::Backend, 200),
     ("GET", "/v2/Services/{ServiceSid}", Who::Backend, 200),

@@ -19,6 +19,7 @@ mod health;
 mod incoming;
 mod list;
 mod notifications;
+mod openapi;
 mod services;
 mod unserved;
 mod webhooks;
@@ -84,6 +85,9 @@ routes! {
     }
     "/readyz" {
         GET health::ready, Anyone;
+    }
+    "/openapi.json" {
+        GET openapi::document, Anyone;
     }
     "/v2/Services" {
         POST services::create, Backend;

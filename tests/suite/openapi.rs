@@ -1,0 +1,454 @@
+//! The contract: `openapi/countersign.json` against the routes, the answers, and the official documents.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use harness::{Http, Reply};
+use serde_json::{Map, Value, json};
+
+use crate::matrix::Stage;
+use crate::world::World;
+
+/// Every difference from the official documents, by reason, as patterns that hold so many of them.
+const DIFFERENCES: &str = include_str!("../../openapi/differences.json");
+
+/// What people read of it.
+const PAGE: &str = "docs/openapi-differences.md";
+
+/// The official documents of what we serve.
+const OFFICIAL: [&str; 3] = ["twilio_verify_v2.json", "twilio_notify_v1.json", "twilio_monitor_v1.json"];
+
+/// The mark of what Twilio does not have.
+const EXTENSION: &str = "x-countersign-extension";
+
+fn kept(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn document() -> Value {
+    serde_json::from_str(&kept("openapi/countersign.json")).unwrap()
+}
+
+/// Follows a `$ref`.
+fn resolved<'d>(document: &'d Value, value: &'d Value) -> &'d Value {
+    match value["$ref"].as_str() {
+        Some(link) => {
+            let target = link.strip_prefix('#').and_then(|pointer| document.pointer(pointer));
+            target.unwrap_or_else(|| panic!("{link} leads nowhere"))
+        }
+        None => value,
+    }
+}
+
+fn members(value: &Value) -> impl Iterator<Item = (&str, &Value)> {
+    value.as_object().into_iter().flatten().map(|(name, value)| (name.as_str(), value))
+}
+
+fn items(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+/// Every operation: method in capitals, path, and the operation itself.
+fn operations(document: &Value) -> impl Iterator<Item = (String, &str, &Value)> {
+    members(&document["paths"]).flat_map(|(path, methods)| {
+        let methods = members(methods).filter(|(name, _)| ["get", "post", "delete"].contains(name));
+        methods.map(move |(method, operation)| (method.to_uppercase(), path, operation))
+    })
+}
+
+#[tokio::test]
+async fn is_served_with_the_address_of_the_server() {
+    let world = World::ephemeral();
+    let reply = Http::new(world.server.url()).get("/openapi.json", &[]).await;
+    assert_eq!((reply.status, reply.header("content-type")), (200, Some("application/json")));
+    let mut served = reply.json();
+    assert_eq!(served["servers"], json!([{ "url": world.server.url() }]));
+    served["servers"] = json!([{ "url": "/" }]);
+    assert_eq!(served, document());
+    assert_eq!(served["info"]["version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[tokio::test]
+async fn describes_every_route_and_nothing_else() {
+    let world = World::ephemeral();
+    let served = world.backend().get("/openapi.json", &[]).await.json();
+    let who = |operation: &Value| {
+        let schemes: Vec<_> = items(&operation["security"]).flat_map(members).map(|(name, _)| name).collect();
+        match *schemes {
+            [] => "Anyone",
+            ["accountSid_authToken"] => "Backend",
+            ["accountSid_authToken", "accessToken"] => "BackendOrEnrollee",
+            ["accountSid_authToken", "deviceToken"] => "BackendOrDevice",
+            _ => panic!("{schemes:?}"),
+        }
+    };
+    let described: BTreeSet<_> = operations(&served)
+        .map(|(method, path, operation)| (path.to_owned(), method, who(operation).to_owned()))
+        .collect();
+    let routes: BTreeSet<_> = api::ROUTES
+        .iter()
+        .map(|route| (route.path.to_owned(), route.method.to_owned(), format!("{:?}", route.admits)))
+        .collect();
+    assert_eq!(described, routes, "the document on the left, the route table on the right");
+}
+
+#[test]
+fn is_whole() {
+    let document = document();
+    let mut names = BTreeSet::new();
+    for (method, path, operation) in operations(&document) {
+        assert!(names.insert(operation["operationId"].as_str()), "{}", operation["operationId"]);
+        let parameters: Vec<_> =
+            items(&operation["parameters"]).map(|one| resolved(&document, one)).collect();
+        let in_path = parameters.iter().filter(|parameter| parameter["in"] == "path");
+        let in_path: Vec<_> = in_path.map(|parameter| parameter["name"].as_str().unwrap()).collect();
+        let placeholders = path.split(['{', '}']).skip(1).step_by(2);
+        assert_eq!(in_path, placeholders.collect::<Vec<_>>(), "{method} {path}");
+        assert_eq!(operation["requestBody"].is_object(), method == "POST", "{method} {path}");
+    }
+    let mut links = BTreeSet::new();
+    collect_links(&document, &mut links);
+    let components = members(&document["components"]).filter(|(kind, _)| *kind != "securitySchemes");
+    let components = components.flat_map(|(kind, components)| {
+        members(components).map(move |(name, _)| format!("#/components/{kind}/{name}"))
+    });
+    assert_eq!(
+        components.collect::<BTreeSet<_>>(),
+        links,
+        "what there is on the left, what is used on the right"
+    );
+}
+
+fn collect_links(value: &Value, links: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(members) => {
+            links.extend(value["$ref"].as_str().map(str::to_owned));
+            members.values().for_each(|value| collect_links(value, links));
+        }
+        Value::Array(items) => items.iter().for_each(|value| collect_links(value, links)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn answers_are_as_described() {
+    let world = World::sqlite();
+    let stage = Stage::set(&world).await;
+    let (backend, document) = (world.backend(), document());
+    for (method, path, operation) in operations(&document) {
+        // What is gone has no body.
+        if method == "DELETE" {
+            continue;
+        }
+        let address = stage.path(path);
+        let form = if method == "POST" { stage.form(path) } else { Vec::new() };
+        let form: Vec<_> = form.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let wrong = match method.as_str() {
+            "POST" => vec![("FriendlyName", "\u{7f}"), ("Ttl", "x"), ("Metadata", "x")],
+            _ => vec![("PageSize", "0"), ("PageSize", "0")],
+        };
+        let nobody = Http::new(world.server.url());
+        let good = send(&backend, &method, &address, &form).await;
+        let bad = send(&backend, &method, &address, &wrong).await;
+        let nobodys = send(&nobody, &method, &address, &form).await;
+        assert!(good.status < 300, "{method} {path}: {good:?}");
+        for reply in [&good, &bad, &nobodys] {
+            let response = resolved(&document, &operation["responses"][reply.status.to_string()]);
+            let schema = &response["content"]["application/json"]["schema"];
+            assert!(schema.is_object(), "{method} {path}: {} is not described", reply.status);
+            for (name, header) in members(&response["headers"]) {
+                let header = resolved(&document, header);
+                assert!(
+                    header["required"] == false || reply.header(name).is_some(),
+                    "{method} {path}: no {name}"
+                );
+            }
+            assert_fits(&document, schema, &reply.json(), &format!("{method} {path} {}", reply.status));
+        }
+    }
+}
+
+async fn send(client: &Http, method: &str, address: &str, form: &[(&str, &str)]) -> Reply {
+    match method {
+        "POST" => client.post(address, form).await,
+        _ => client.get(address, form).await,
+    }
+}
+
+/// Checks a body, which may have no member that the schema does not name.
+#[track_caller]
+fn assert_fits(document: &Value, schema: &Value, value: &Value, place: &str) {
+    let schema = resolved(document, schema);
+    if value.is_null() {
+        assert_eq!(schema["nullable"], true, "{place} is null");
+        return;
+    }
+    if let Some(words) = schema["enum"].as_array() {
+        assert!(words.contains(value), "{place} is {value}");
+    }
+    match schema["type"].as_str().unwrap_or_default() {
+        "object" => {
+            assert!(value.is_object(), "{place} is {value}");
+            for name in items(&schema["required"]) {
+                assert!(value.get(name.as_str().unwrap()).is_some(), "{place} lacks {name}");
+            }
+            for (name, member) in members(value) {
+                let place = format!("{place} {name}");
+                match (schema["properties"].get(name), &schema["additionalProperties"]) {
+                    (Some(schema), _) => assert_fits(document, schema, member, &place),
+                    (None, rest @ Value::Object(_)) => assert_fits(document, rest, member, &place),
+                    (None, rest) => {
+                        assert!(*rest == true || schema["properties"].is_null(), "{place} is not described")
+                    }
+                }
+            }
+        }
+        "array" => {
+            assert!(value.is_array(), "{place} is {value}");
+            items(value).for_each(|item| assert_fits(document, &schema["items"], item, place));
+        }
+        "string" => assert!(value.is_string(), "{place} is {value}"),
+        "integer" => assert!(value.is_u64(), "{place} is {value}"),
+        "boolean" => assert!(value.is_boolean(), "{place} is {value}"),
+        kind => panic!("{place} has the type {kind:?}"),
+    }
+}
+
+/// The official documents, in the order of [`OFFICIAL`]; `None`, said aloud, where nobody told where they
+/// are. They are Twilio's, and not to be had with this repository.
+fn official_or_skip(test: &str) -> Option<Vec<Value>> {
+    let Some(folder) = std::env::var_os("COUNTERSIGN_TEST_SPECS").map(PathBuf::from) else {
+        let why = format!("COUNTERSIGN_TEST_SPECS names no folder with {}", OFFICIAL.join(", "));
+        // `eprintln!` would be captured, and shown only if the test failed.
+        let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
+        return None;
+    };
+    let read = |name: &&str| {
+        let path = folder.join(name);
+        let text =
+            std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    };
+    Some(OFFICIAL.iter().map(read).collect())
+}
+
+/// All that can be told apart about a document: for each operation a tree whose leaves are texts.
+fn facts(document: &Value) -> BTreeMap<String, Value> {
+    let operation_facts = |operation: &Value| {
+        let mut facts = Map::new();
+        for parameter in items(&operation["parameters"]).map(|parameter| resolved(document, parameter)) {
+            let [place, name] = ["in", "name"].map(|key| parameter[key].as_str().unwrap());
+            let is_required = parameter["required"] == true;
+            facts
+                .insert(format!("{place} {name}"), schema_facts(document, &parameter["schema"], is_required));
+        }
+        for (kind, content) in members(&operation["requestBody"]["content"]) {
+            let schema = schema_facts(document, &content["schema"], false);
+            let place = if kind == "application/x-www-form-urlencoded" { "form" } else { kind };
+            for (name, schema) in members(&schema["members"]) {
+                facts.insert(format!("{place} {name}"), schema.clone());
+            }
+        }
+        for (status, response) in members(&operation["responses"]) {
+            let response = resolved(document, response);
+            let headers =
+                members(&response["headers"]).map(|(name, _)| (format!("header {name}"), json!("there")));
+            let mut answer: Map<_, _> = headers.collect();
+            for (kind, content) in members(&response["content"]) {
+                answer.insert(kind.to_owned(), schema_facts(document, &content["schema"], true));
+            }
+            facts.insert(format!("answer {status}"), answer.into());
+        }
+        let schemes = operation.get("security").unwrap_or(&document["security"]);
+        let schemes = items(schemes).flat_map(members).map(|(name, _)| (name.to_owned(), json!("admitted")));
+        facts.insert("security".to_owned(), schemes.collect::<Map<_, _>>().into());
+        facts.insert("operationId".to_owned(), operation["operationId"].clone());
+        Value::Object(facts)
+    };
+    let facts = operations(document)
+        .map(|(method, path, operation)| (format!("{method} {path}"), operation_facts(operation)));
+    facts.collect()
+}
+
+/// What a schema says, without what is only for people.
+fn schema_facts(document: &Value, schema: &Value, is_required: bool) -> Value {
+    let schema = resolved(document, schema);
+    let mut facts = Map::new();
+    for (keyword, value) in members(schema) {
+        let value = match (keyword, value) {
+            ("title" | "description" | "example" | "examples" | "required", _) => continue,
+            (keyword, _) if keyword.starts_with("x-") => continue,
+            ("properties", properties) => {
+                let is_required = |name| items(&schema["required"]).any(|required| required == name);
+                let properties = members(properties).map(|(name, schema)| {
+                    (name.to_owned(), schema_facts(document, schema, is_required(name)))
+                });
+                facts.insert("members".to_owned(), properties.collect::<Map<_, _>>().into());
+                continue;
+            }
+            ("items", items) => schema_facts(document, items, true),
+            ("additionalProperties", Value::Object(_)) => schema_facts(document, value, true),
+            // That null is one of the words is what `nullable` says.
+            ("enum", words) => {
+                let words: Vec<_> = items(words).filter_map(Value::as_str).collect();
+                words.join("|").into()
+            }
+            (_, Value::String(text)) => text.as_str().into(),
+            (_, other) => other.to_string().into(),
+        };
+        facts.insert(keyword.to_owned(), value);
+    }
+    facts.insert("required".to_owned(), if is_required { "yes" } else { "no" }.into());
+    facts.into()
+}
+
+/// How two trees differ, one line each. What a whole branch lacks is one difference.
+fn differences(place: &str, here: Option<&Value>, there: Option<&Value>, lines: &mut Vec<String>) {
+    match (here, there) {
+        (Some(Value::Object(here)), Some(Value::Object(there))) => {
+            for name in here.keys().chain(there.keys()).collect::<BTreeSet<_>>() {
+                let (here, there) = (here.get(name), there.get(name));
+                let place = match name.as_str() {
+                    // Where both sides have these two, they are steps on the way and no names.
+                    "members" | "application/json" if here.is_some() && there.is_some() => place.to_owned(),
+                    name => format!("{place}, {name}"),
+                };
+                differences(&place, here, there, lines);
+            }
+        }
+        (here, there) if here == there => {}
+        (here, there) => {
+            let shown = |side: Option<&Value>| match side {
+                None => "absent".to_owned(),
+                Some(Value::String(text)) => text.clone(),
+                Some(_) => "there".to_owned(),
+            };
+            lines.push(format!("{place}: {} here, {} at Twilio", shown(here), shown(there)));
+        }
+    }
+}
+
+/// The path with nothing in its braces, since names there change nothing on the wire.
+fn shape(operation: &str) -> String {
+    let parts = operation.split(['{', '}']).enumerate();
+    parts.map(|(index, part)| if index % 2 == 0 { part } else { "{}" }).collect()
+}
+
+/// Ours and the official facts, by the shape of the path.
+fn both(official: &[Value]) -> BTreeMap<String, [Option<(String, Value)>; 2]> {
+    let mut both: BTreeMap<String, [Option<(String, Value)>; 2]> = BTreeMap::new();
+    let ours = facts(&document()).into_iter().map(|fact| (0, fact));
+    let theirs = official.iter().flat_map(facts).map(|fact| (1, fact));
+    for (side, (operation, facts)) in ours.chain(theirs) {
+        let shape = shape(&operation);
+        both.entry(shape).or_default()[side] = Some((operation, facts));
+    }
+    both
+}
+
+/// Whether the text is what the pattern describes: `*` stands for anything.
+fn matches(pattern: &str, text: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == text,
+        Some((start, rest)) => text.strip_prefix(start).is_some_and(|text| {
+            let ends = text.char_indices().map(|(at, _)| at).chain([text.len()]);
+            ends.into_iter().any(|at| matches(rest, &text[at..]))
+        }),
+    }
+}
+
+#[test]
+fn every_difference_from_the_official_documents_has_a_reason() {
+    let Some(official) =
+        official_or_skip("openapi::every_difference_from_the_official_documents_has_a_reason")
+    else {
+        return;
+    };
+    let mut lines = Vec::new();
+    for [here, there] in both(&official).into_values() {
+        let operation = here.as_ref().or(there.as_ref()).map(|(name, _)| name.clone()).unwrap();
+        let [here, there] = [&here, &there].map(|side| side.as_ref().map(|(_, facts)| facts));
+        differences(&operation, here, there, &mut lines);
+    }
+    let table: Value = serde_json::from_str(DIFFERENCES).unwrap();
+    let patterns: Vec<_> = items(&table).flat_map(|group| members(&group["differences"])).collect();
+    let mut counts = BTreeMap::new();
+    let mut complaints = Vec::new();
+    for line in &lines {
+        match patterns.iter().find(|(pattern, _)| matches(pattern, line)) {
+            Some((pattern, _)) => *counts.entry(*pattern).or_insert(0) += 1,
+            None => complaints.push(format!("no reason: {line}")),
+        }
+    }
+    for (pattern, expected) in patterns {
+        let found: u64 = counts.get(pattern).copied().unwrap_or_default();
+        if expected.as_u64() != Some(found) || found == 0 {
+            complaints.push(format!("{found} differences instead of {expected}: {pattern}"));
+        }
+    }
+    assert!(
+        complaints.is_empty(),
+        "{} of {} differences:\n{}",
+        complaints.len(),
+        lines.len(),
+        complaints.join("\n")
+    );
+}
+
+#[test]
+fn what_goes_beyond_twilio_is_marked_and_nothing_else() {
+    let Some(official) = official_or_skip("openapi::what_goes_beyond_twilio_is_marked_and_nothing_else")
+    else {
+        return;
+    };
+    let (both, document) = (both(&official), document());
+    for (method, path, operation) in operations(&document) {
+        let name = format!("{method} {path}");
+        let there = both[&shape(&name)][1].as_ref().map(|(_, facts)| facts);
+        assert_eq!(operation[EXTENSION] == true, there.is_none(), "{name}");
+        let form = &operation["requestBody"]["content"]["application/x-www-form-urlencoded"]["schema"];
+        for (parameter, schema) in members(&resolved(&document, form)["properties"]) {
+            let is_theirs = there.is_some_and(|there| there.get(format!("form {parameter}")).is_some());
+            assert_eq!(schema[EXTENSION] == true, !is_theirs, "{name}, {parameter}");
+        }
+    }
+}
+
+#[test]
+fn the_page_about_the_differences_is_in_step() {
+    let table: Value = serde_json::from_str(DIFFERENCES).unwrap();
+    let mut total = 0;
+    let mut groups = String::new();
+    for group in items(&table) {
+        let [title, reason] = ["title", "reason"].map(|key| group[key].as_str().unwrap());
+        assert!(!title.is_empty() && reason.len() > 20, "{group}");
+        let _ =
+            write!(groups, "\n## {title}\n\n{reason}\n\n| Differences | Where, and what |\n| ---: | --- |\n");
+        for (pattern, count) in members(&group["differences"]) {
+            let count = count.as_u64().unwrap();
+            total += count;
+            let _ = writeln!(groups, "| {count} | `{}` |", pattern.replace('|', "\\|"));
+        }
+    }
+    let page = format!("{HEAD}\nThere are {total}.\n{groups}");
+    if std::env::var_os("COUNTERSIGN_TEST_BLESS").is_some() {
+        std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(PAGE), &page).unwrap();
+    }
+    assert!(kept(PAGE) == page, "{PAGE} is out of step: run this test with COUNTERSIGN_TEST_BLESS=1");
+}
+
+const HEAD: &str = "\
+# Differences from the official OpenAPI documents
+
+[`openapi/countersign.json`](../openapi/countersign.json), which a server shows at `/openapi.json`, describes what is served and
+nothing else. Twilio publishes documents of its own. This page lists every difference between the two, with its reason: each path,
+method, parameter, limit, status, header, and member of an answer. `*` stands for anything. What only one side has is one
+difference, whatever lies in it.
+
+The page is made out of [`openapi/differences.json`](../openapi/differences.json). A test compares the documents when
+`COUNTERSIGN_TEST_SPECS` names a folder with `twilio_verify_v2.json`, `twilio_notify_v1.json` and `twilio_monitor_v1.json`; it
+fails on a difference without a reason, on a reason without a difference, and on any other number of them.
+";
