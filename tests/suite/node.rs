@@ -1,11 +1,11 @@
-//! Twilio's own Node library, for what only a receiver does with it.
+//! Twilio's own Node library against the real server.
 
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
 
-use crate::python::skip;
+use crate::python::{every_operation, skip};
 
 /// What the scripts need; see `tests/sdks/node`.
 const PACKAGE: &str = include_str!("../sdks/node/package.json");
@@ -13,7 +13,13 @@ const PACKAGE: &str = include_str!("../sdks/node/package.json");
 const SET_UP: &str = "copy tests/sdks/node/package*.json to a folder, run npm ci in it, \
                       then set COUNTERSIGN_TEST_NODE to the path of the folder";
 
-/// Node with just the version of the library that we require; `None`, said aloud, where there is none.
+#[test]
+fn helper_library() {
+    let Some(node) = node_or_skip("node::helper_library") else { return };
+    every_operation(node, "node/operations.js");
+}
+
+/// Node with just the versions that we require; `None`, said aloud, where there is none.
 pub(crate) fn node_or_skip(test: &str) -> Option<Command> {
     match node() {
         Ok(node) => Some(node),
@@ -24,17 +30,17 @@ pub(crate) fn node_or_skip(test: &str) -> Option<Command> {
 fn node() -> Result<Command, String> {
     let folder = std::env::var_os("COUNTERSIGN_TEST_NODE").ok_or("COUNTERSIGN_TEST_NODE is not set")?;
     let package: Value = serde_json::from_str(PACKAGE).unwrap();
-    let required = package["dependencies"]["twilio"].as_str().unwrap();
-    let script = "console.log(require('twilio/package.json').version)";
-    let output = command(Path::new(&folder)).args(["-e", script]).output();
-    let output = output.map_err(|error| format!("node: {error}"))?;
-    let found = String::from_utf8_lossy(&output.stdout);
-    if found.trim() == required {
-        Ok(command(Path::new(&folder)))
-    } else {
-        let said = String::from_utf8_lossy(&output.stderr);
-        Err(format!("{} lacks twilio {required}: {found}{said}", folder.display()))
+    for (name, required) in package["dependencies"].as_object().unwrap() {
+        let script = format!("console.log(require('{name}/package.json').version)");
+        let output = command(Path::new(&folder)).args(["-e", &script]).output();
+        let output = output.map_err(|error| format!("node: {error}"))?;
+        let found = String::from_utf8_lossy(&output.stdout);
+        if Some(found.trim()) != required.as_str() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            return Err(format!("{} lacks {name} {required}: {found}{said}", folder.display()));
+        }
     }
+    Ok(command(Path::new(&folder)))
 }
 
 /// Node with the folder's modules, and nothing in its environment that would lead it elsewhere.

@@ -15,12 +15,17 @@ const SET_UP: &str = "python3 -m venv .venv && .venv/bin/pip install -r tests/sd
 
 #[test]
 fn helper_library() {
-    let Some(mut python) = python_or_skip("python::helper_library") else { return };
+    let Some(python) = python_or_skip("python::helper_library") else { return };
+    every_operation(python, "python/operations.py");
+}
+
+/// Runs a script that makes every call that is served, on a server of its own.
+pub(crate) fn every_operation(mut interpreter: Command, script: &str) {
     let world = World::sqlite_with(ALLOWED);
     let key = world.command(&["api-key", "create", world.server.account_sid()]);
     let key: Vec<_> = key.lines().map(|line| line.split_whitespace().last().unwrap()).collect();
-    let output = python
-        .arg(sdks("python/operations.py"))
+    let output = interpreter
+        .arg(sdks(script))
         .env("BASE_URL", world.server.url())
         .env("ACCOUNT_SID", world.server.account_sid())
         .env("AUTH_TOKEN", world.server.auth_token())

@@ -1,0 +1,783 @@
+// Every operation that the server serves, through Twilio's own Node library.
+//
+// A backend uses nothing but the library; the phone's key and its signatures are made here. It takes from
+// the environment: BASE_URL, ACCOUNT_SID, AUTH_TOKEN, API_KEY_SID, API_KEY_SECRET. The server has to be new, and
+// webhooks may lead to 127.0.0.1. For each operation that was checked it prints a line "ok OPERATION", and it
+// ends with "all operations work".
+//
+// Things that were created or listed have methods of their own, but in 6.2.0 these don't know their SID; only
+// those that were fetched do. So everything is reached by its SID here.
+"use strict";
+
+const assert = require("node:assert/strict");
+const crypto = require("node:crypto");
+const { setTimeout: sleep } = require("node:timers/promises");
+const express = require("express");
+const twilio = require("twilio");
+
+const { BASE_URL, ACCOUNT_SID, AUTH_TOKEN, API_KEY_SID, API_KEY_SECRET } = process.env;
+const IDENTITY = "node-user-0001";
+const EVERYTHING = "/hook?owl=%7e";
+// For what the server does in its own time.
+const PATIENCE = 60_000;
+const ZEROS = "0".repeat(32);
+
+const equal = assert.deepEqual;
+const { RestException } = twilio;
+
+function clientOf(user, password) {
+  const client = twilio(user, password, { accountSid: ACCOUNT_SID });
+  for (const domain of [client.verify, client.notify, client.monitor]) domain.baseUrl = BASE_URL;
+  return client;
+}
+
+function ok(...operations) {
+  for (const operation of operations) console.log(`ok ${operation}`);
+}
+
+/** Checks that a date is one, and that it is about now. */
+function near(moment) {
+  assert(moment instanceof Date && Math.abs(moment - new Date()) < 300_000, String(moment));
+}
+
+/** Checks that a call ends in the library's exception, with all that it holds, and returns that. */
+async function refused(status, code, call) {
+  let result;
+  try {
+    result = await call();
+  } catch (error) {
+    assert(error instanceof RestException, String(error.stack));
+    equal([error.status, error.code], [status, code], error.message);
+    equal(error.moreInfo, `https://www.twilio.com/docs/errors/${code}`);
+    return error;
+  }
+  throw new Error(`not refused: ${JSON.stringify(result)}`);
+}
+
+/** What `look` finds, as soon as that is something. */
+async function wait(what, look) {
+  const end = Date.now() + PATIENCE;
+  for (;;) {
+    const found = await look();
+    if (found) return found;
+    assert(Date.now() < end, `${what} did not happen`);
+    await sleep(50);
+  }
+}
+
+/** Checks all the ways in which the library goes through a list, in at least three pages of two. */
+async function paged(name, resource, expected, { key = "sid", ...filters } = {}) {
+  assert(expected.length >= 5, String(expected));
+  const keys = (items) => items.map((item) => item[key]);
+  const list = async (more) => keys(await resource.list({ ...more, ...filters }));
+
+  equal(await list({}), expected);
+  equal(await list({ pageSize: 2 }), expected);
+  equal(await list({ pageSize: 2, limit: 3 }), expected.slice(0, 3));
+  equal(await list({ limit: 1 }), expected.slice(0, 1));
+  const called = await new Promise((resolve, reject) => {
+    resource.list({ pageSize: 2, ...filters }, (error, items) => (error ? reject(error) : resolve(items)));
+  });
+  equal(keys(called), expected);
+  ok(`${name}.list`);
+
+  const each = async (more) => {
+    const found = [];
+    await resource.each({ ...more, ...filters }, (item) => void found.push(item[key]));
+    return found;
+  };
+  equal(await each({ pageSize: 2 }), expected);
+  equal(await each({ pageSize: 2, limit: 5 }), expected.slice(0, 5));
+  const some = [];
+  await resource.each({ pageSize: 2, ...filters }, (item, done) => {
+    some.push(item[key]);
+    if (some.length === 3) done();
+  });
+  equal(some, expected.slice(0, 3));
+  ok(`${name}.each`);
+
+  let page = await resource.page({ pageSize: 2, ...filters });
+  equal(page.previousPage(), undefined);
+  const second = page.nextPageUrl;
+  const pages = [];
+  let last;
+  for (; page; page = await page.nextPage()) {
+    pages.push(keys(page.instances));
+    last = page;
+  }
+  equal(pages.flat(), expected);
+  equal(pages.length, Math.ceil(expected.length / 2));
+  equal(last.nextPageUrl, undefined);
+  equal(keys((await last.previousPage()).instances), pages.at(-2));
+  ok(`${name}.page`);
+  equal(keys((await resource.getPage(second)).instances), pages[1]);
+  // The token by itself is enough, together with what was asked for.
+  const pageToken = new URL(second).searchParams.get("PageToken");
+  page = await resource.page({ pageToken, pageNumber: 1, pageSize: 2, ...filters });
+  equal(keys(page.instances), pages[1]);
+  ok(`${name}.getPage`);
+}
+
+/** A P-256 key, and what a phone signs with it. */
+class Phone {
+  #keys = crypto.generateKeyPairSync("ec", { namedCurve: "P-256" });
+
+  publicKey() {
+    return this.#keys.publicKey.export({ type: "spki", format: "der" }).toString("base64");
+  }
+
+  /** The DER signature that verifies a factor. */
+  proof(factorSid) {
+    return crypto.sign("sha256", Buffer.from(factorSid), this.#keys.privateKey).toString("base64");
+  }
+
+  /** The signed JWT that answers a challenge: the fields that the server named, and the answer. */
+  answer(body, fields, status) {
+    const named = fields.split(",").map((name) => [name, body[name]]);
+    const claims = { ...Object.fromEntries(named), status };
+    const parts = [{ typ: "JWT", alg: "ES256" }, claims];
+    const signed = parts.map((part) => Buffer.from(JSON.stringify(part)).toString("base64url")).join(".");
+    const key = { key: this.#keys.privateKey, dsaEncoding: "ieee-p1363" };
+    return `${signed}.${crypto.sign("sha256", Buffer.from(signed), key).toString("base64url")}`;
+  }
+}
+
+/** A plain GET with the library's own connection, for what its classes don't show. */
+async function get(client, uri) {
+  assert(uri.startsWith(BASE_URL), uri);
+  const { statusCode, body } = await client.request({ method: "get", uri });
+  return [statusCode, typeof body === "string" ? JSON.parse(body) : body];
+}
+
+/** Hears webhooks, and only those that the library's middleware lets through. Nothing is behind `/gone`. */
+class Backend {
+  events = [];
+  unsigned = [];
+
+  static async start() {
+    const backend = new Backend();
+    const app = express();
+    app.use(express.urlencoded({ extended: false }));
+    app.use((request, response, next) => {
+      response.on("finish", () => {
+        if ([400, 403].includes(response.statusCode)) backend.unsigned.push(response.statusCode);
+      });
+      next();
+    });
+    app.use(twilio.webhook(AUTH_TOKEN));
+    app.post("/gone", (request, response) => response.sendStatus(404));
+    app.use((request, response) => {
+      const { originalUrl: path, body, headers } = request;
+      const [signature, url] = [headers["x-twilio-signature"], `http://${headers.host}${path}`];
+      // What a receiver without Express calls; and another token or address is noticed.
+      assert(twilio.validateRequest(AUTH_TOKEN, signature, url, body));
+      assert(!twilio.validateRequest(ZEROS, signature, url, body));
+      assert(!twilio.validateRequest(AUTH_TOKEN, signature, `${url}x`, body));
+      backend.events.push([path, { ...body }]);
+      response.sendStatus(200);
+    });
+    backend.server = await new Promise((resolve, reject) => {
+      const server = app.listen(0, "127.0.0.1", (error) => (error ? reject(error) : resolve(server)));
+    });
+    // The middleware does look.
+    const form = { method: "POST", body: new URLSearchParams({ type: "factor.created" }) };
+    equal((await fetch(backend.at("/hook"), form)).status, 400);
+    const forged = { ...form, headers: { "X-Twilio-Signature": "AAAAAAAAAAAAAAAAAAAAAAAAAAA=" } };
+    equal((await fetch(backend.at("/hook"), forged)).status, 403);
+    await wait("both refusals", () => backend.unsigned.length === 2);
+    backend.unsigned.length = 0;
+    return backend;
+  }
+
+  at(path) {
+    return `http://127.0.0.1:${this.server.address().port}${path}`;
+  }
+
+  /** The first event that came here and has these parameters. */
+  async heard(where, expected) {
+    const fits = ([path, event]) =>
+      path === where && Object.entries(expected).every(([name, value]) => event[name] === value);
+    const [, event] = await wait(`an event with ${JSON.stringify(expected)}`, () => this.events.find(fits));
+    return event;
+  }
+
+  stop() {
+    this.server.closeAllConnections();
+    this.server.close();
+  }
+}
+
+async function services(client) {
+  const { services } = client.verify.v2;
+  const made = [];
+  for (let n = 0; n < 5; n++) made.push(await services.create({ friendlyName: `Owl Bank ${n}` }));
+  const [first] = made;
+  assert(first.sid.startsWith("VA"), first.sid);
+  equal([first.accountSid, first.friendlyName], [ACCOUNT_SID, "Owl Bank 0"]);
+  equal(first.url, `${BASE_URL}/v2/Services/${first.sid}`);
+  equal(first.links.entities, `${first.url}/Entities`);
+  equal([first.push.include_date, first.codeLength], [false, 6]);
+  near(first.dateCreated);
+  const other = await services.create({
+    friendlyName: "Everything",
+    codeLength: 4,
+    lookupEnabled: true,
+    ttsName: "Owl",
+    "push.includeDate": true,
+    "totp.issuer": "Owls",
+    "totp.timeStep": 40,
+    "totp.codeLength": 8,
+    "totp.skew": 2,
+  });
+  equal([other.codeLength, other.lookupEnabled, other.ttsName], [4, true, "Owl"]);
+  equal(other.totp, { issuer: "Owls", time_step: 40, code_length: 8, skew: 2 });
+  equal(other.push.include_date, true);
+  ok("services.create");
+  equal(await services(other.sid).remove(), true);
+  await refused(404, 20404, () => services(other.sid).fetch());
+
+  await paged("services", services, made.map(({ sid }) => sid));
+  for (const { sid } of made.slice(1)) {
+    equal(await services(sid).remove(), true);
+    await refused(404, 20404, () => services(sid).fetch());
+  }
+  ok("services.remove");
+  const service = services(first.sid);
+  const updated = await service.update({ friendlyName: "Barn Owl Bank", "push.includeDate": true });
+  equal([updated.friendlyName, updated.push.include_date], ["Barn Owl Bank", true]);
+  assert(updated.dateUpdated >= updated.dateCreated);
+  equal((await service.update({ "push.includeDate": false })).friendlyName, "Barn Owl Bank");
+  const fetched = await service.fetch();
+  equal((await fetched.update({ codeLength: 5 })).codeLength, 5);
+  ok("services.update");
+  equal([fetched.sid, fetched.friendlyName], [first.sid, "Barn Owl Bank"]);
+  const answer = await service.fetchWithHttpInfo();
+  equal([answer.statusCode, answer.body.friendlyName], [200, "Barn Owl Bank"]);
+  ok("services.fetch");
+  equal((await services.list()).map(({ sid }) => sid), [first.sid]);
+  return service;
+}
+
+async function entities(service) {
+  const made = [];
+  for (let n = 1; n <= 5; n++) made.push(await service.entities.create({ identity: `node-user-000${n}` }));
+  const [first] = made;
+  assert(first.sid.startsWith("YE"), first.sid);
+  equal([first.identity, first.accountSid], [IDENTITY, ACCOUNT_SID]);
+  equal(first.links.challenges, `${first.url}/Challenges`);
+  near(first.dateCreated);
+  await refused(409, 60301, () => service.entities.create({ identity: IDENTITY }));
+  await refused(400, 60306, () => service.entities.create({ identity: "short" }));
+  ok("entities.create");
+  await paged("entities", service.entities, made.map(({ identity }) => identity), { key: "identity" });
+  for (const entity of made.slice(1)) {
+    equal(await service.entities(entity.identity).remove(), true);
+    await refused(404, 20404, () => service.entities(entity.identity).fetch());
+  }
+  ok("entities.remove");
+  const fetched = await service.entities(IDENTITY).fetch();
+  equal([fetched.sid, fetched.url], [first.sid, first.url]);
+  ok("entities.fetch");
+  return service.entities(IDENTITY);
+}
+
+/** Goes before all pushes, whose alerts would be among these. */
+async function alerts(client, service, backend) {
+  const hooks = [];
+  for (let n = 0; n < 5; n++) {
+    const form = { friendlyName: `Nobody ${n}`, eventTypes: ["factor.created"], webhookUrl: backend.at("/gone") };
+    hooks.push(await service.webhooks.create(form));
+  }
+  const entity = service.entities("node-alerts");
+  await newFactor(entity, new Phone());
+  const { alerts } = client.monitor.v1;
+  await wait("five alerts", async () => (await alerts.list()).length >= 5);
+  const found = await alerts.list();
+  equal(new Set(found.map((alert) => alert.resourceSid)), new Set(hooks.map((hook) => hook.sid)));
+  for (const alert of found) {
+    assert(alert.sid.startsWith("NO"), alert.sid);
+    equal([alert.accountSid, alert.errorCode, alert.logLevel], [ACCOUNT_SID, "11200", "error"]);
+    equal([alert.requestMethod, alert.requestUrl], ["POST", backend.at("/gone")]);
+    equal(alert.moreInfo, "https://www.twilio.com/docs/errors/11200");
+    near(alert.dateCreated);
+    near(alert.dateGenerated);
+  }
+  const sids = found.map(({ sid }) => sid);
+  await paged("alerts", alerts, sids);
+  const [newest, oldest] = [found[0].dateCreated, found.at(-1).dateCreated];
+  const moved = (date, seconds) => new Date(date.getTime() + seconds * 1000);
+  for (const [filters, expected] of [
+    [{ logLevel: "error" }, sids],
+    [{ logLevel: "warning" }, []],
+    [{ startDate: oldest, endDate: newest }, sids],
+    [{ startDate: moved(newest, 1) }, []],
+    [{ endDate: moved(oldest, -1) }, []],
+    [{ startDate: moved(oldest, -86_400), logLevel: "error" }, sids],
+  ]) {
+    const listed = await alerts.list({ pageSize: 2, ...filters });
+    equal(listed.map(({ sid }) => sid), expected, JSON.stringify(filters));
+  }
+  ok("alerts.list by logLevel", "alerts.list by startDate and endDate");
+  const alone = await alerts(sids[0]).fetch();
+  equal([alone.sid, alone.resourceSid], [sids[0], found[0].resourceSid]);
+  equal(new URLSearchParams(alone.requestVariables).get("type"), "factor.created");
+  equal((await alone.fetch()).responseBody, alone.responseBody);
+  await refused(404, 20404, () => alerts(`NO${ZEROS}`).fetch());
+  ok("alerts.fetch");
+  for (const { sid } of hooks) equal(await service.webhooks(sid).remove(), true);
+  equal(await entity.remove(), true);
+}
+
+async function accessTokens(service) {
+  const { accessTokens } = service;
+  const form = { identity: IDENTITY, factorType: "push" };
+  const made = await accessTokens.create({ ...form, factorFriendlyName: "Node's phone", ttl: 120 });
+  assert(made.sid.startsWith("YK"), made.sid);
+  equal([made.entityIdentity, made.factorType, made.ttl], [IDENTITY, "push", 120]);
+  equal(made.factorFriendlyName, "Node's phone");
+  near(made.dateCreated);
+  equal((await accessTokens.create(form)).ttl, 60);
+  await refused(400, 60306, () => accessTokens.create({ ...form, ttl: 301 }));
+  ok("accessTokens.create");
+  const fetched = await accessTokens(made.sid).fetch();
+  equal(fetched.token, made.token);
+  equal(fetched.url, `${BASE_URL}/v2/Services/${made.serviceSid}/AccessTokens/${made.sid}`);
+  await refused(404, 20404, () => accessTokens(`YK${ZEROS}`).fetch());
+  ok("accessTokens.fetch");
+
+  // What a phone does with it.
+  const phone = clientOf("token", made.token).verify.v2.services(made.serviceSid).entities(IDENTITY);
+  await refused(403, 20403, () => phone.fetch());
+  const enrolled = await newFactor(phone, new Phone(), { friendlyName: "Enrolled" });
+  equal([enrolled.friendlyName, enrolled.status], ["Enrolled", "unverified"]);
+  await refused(404, 20404, () => accessTokens(made.sid).fetch());
+  ok("accessTokens as the login of a phone");
+  const entity = service.entities(IDENTITY);
+  equal((await entity.factors.list()).map(({ sid }) => sid), [enrolled.sid]);
+  equal(await entity.factors(enrolled.sid).remove(), true);
+}
+
+function newFactor(entity, phone, more = {}) {
+  return entity.newFactors.create({
+    friendlyName: "Phone",
+    factorType: "push",
+    "binding.alg": "ES256",
+    "binding.publicKey": phone.publicKey(),
+    "config.appId": "com.example.app",
+    "config.notificationPlatform": "none",
+    "config.sdkVersion": "1.0",
+    ...more,
+  });
+}
+
+async function factors(entity, backend) {
+  const phones = Array.from({ length: 5 }, () => new Phone());
+  const push = { "config.notificationPlatform": "fcm", "config.notificationToken": "t".repeat(64) };
+  const first = await newFactor(entity, phones[0], {
+    friendlyName: "Phone 0",
+    metadata: { os: "Node" },
+    ...push,
+  });
+  assert(first.sid.startsWith("YF"), first.sid);
+  equal([first.status, first.factorType, first.identity], ["unverified", "push", IDENTITY]);
+  equal(first.binding, { alg: "ES256", public_key: phones[0].publicKey() });
+  equal([first.friendlyName, first.metadata], ["Phone 0", { os: "Node" }]);
+  equal(first.config.notification_token, "t".repeat(64));
+  near(first.dateCreated);
+  const made = [first];
+  for (const phone of phones.slice(1)) made.push(await newFactor(entity, phone));
+  await refused(409, 60317, () => newFactor(entity, phones[0]));
+  await refused(400, 60314, () => newFactor(entity, phones[0], { "binding.publicKey": "bm8=" }));
+  await refused(400, 60369, () => entity.newFactors.create({ friendlyName: "Codes", factorType: "totp" }));
+  const event = await backend.heard(EVERYTHING, { type: "factor.created", factor_sid: first.sid });
+  equal([event.account_sid, event.service_sid], [ACCOUNT_SID, first.serviceSid]);
+  equal([event.entity_identity, event.factor_type], [IDENTITY, "push"]);
+  ok("newFactors.create");
+  const sids = made.map(({ sid }) => sid);
+  await paged("factors", entity.factors, sids);
+
+  const early = { factorSid: first.sid, "details.message": "Too early?" };
+  await refused(403, 60318, () => entity.challenges.create(early));
+  const factor = entity.factors(first.sid);
+  await refused(403, 60311, () => factor.update({ authPayload: phones[1].proof(first.sid) }));
+  const verified = await factor.update({ authPayload: phones[0].proof(first.sid) });
+  equal([verified.sid, verified.status], [first.sid, "verified"]);
+  await backend.heard(EVERYTHING, { type: "factor.verified", factor_sid: first.sid });
+  ok("factors.update, which verifies");
+  const updated = await factor.update({
+    friendlyName: "My phone",
+    "config.notificationToken": "u".repeat(64),
+    "config.sdkVersion": "2.0",
+  });
+  equal([updated.friendlyName, updated.config.notification_token], ["My phone", "u".repeat(64)]);
+  ok("factors.update");
+  const fetched = await factor.fetch();
+  equal([fetched.status, fetched.friendlyName], ["verified", "My phone"]);
+  equal([fetched.config.sdk_version, fetched.metadata], ["2.0", { os: "Node" }]);
+  ok("factors.fetch");
+
+  for (const sid of sids.slice(2)) {
+    equal(await entity.factors(sid).remove(), true);
+    await refused(404, 20404, () => entity.factors(sid).fetch());
+    await backend.heard(EVERYTHING, { type: "factor.deleted", factor_sid: sid });
+  }
+  ok("factors.remove");
+  const other = await entity.factors(sids[1]).update({ authPayload: phones[1].proof(sids[1]) });
+  equal(other.status, "verified");
+  return { factorSid: first.sid, phone: phones[0], otherSid: other.sid };
+}
+
+async function challenges(client, entity, { factorSid, phone, otherSid }, backend) {
+  const expires = new Date((Math.floor(Date.now() / 1000) + 600) * 1000);
+  const first = await entity.challenges.create({
+    factorSid,
+    expirationDate: expires,
+    "details.message": "Sign in to Owl Bank/Node?",
+    "details.fields": [
+      { label: "IP", value: "203.0.113.9" },
+      { label: "Owl", value: "ü & 🦉" },
+    ],
+    hiddenDetails: { txn: "a/b" },
+  });
+  assert(first.sid.startsWith("YC"), first.sid);
+  equal([first.status, first.factorSid, first.identity], ["pending", factorSid, IDENTITY]);
+  equal(first.expirationDate, expires);
+  equal(first.details.message, "Sign in to Owl Bank/Node?");
+  equal(first.details.fields.map(({ value }) => value), ["203.0.113.9", "ü & 🦉"]);
+  equal([first.hiddenDetails, first.respondedReason], [{ txn: "a/b" }, "none"]);
+  equal(first.links.notifications, `${first.url}/Notifications`);
+  near(first.dateCreated);
+
+  const ask = async (sid, more = {}) => {
+    const asked = await entity.challenges.create({ factorSid: sid, "details.message": "Well?", ...more });
+    return asked.sid;
+  };
+  const sids = [first.sid];
+  for (let n = 0; n < 6; n++) sids.push(await ask(factorSid));
+  const elsewhere = await ask(otherSid);
+  ok("challenges.create");
+
+  const listed = async (filters) => {
+    const found = await entity.challenges.list({ pageSize: 2, ...filters });
+    return found.map(({ sid }) => sid);
+  };
+  await paged("challenges", entity.challenges, [...sids, elsewhere]);
+  equal(await listed({ factorSid }), sids);
+  equal(await listed({ factorSid: otherSid }), [elsewhere]);
+  ok("challenges.list by factorSid");
+  const backwards = sids.toReversed();
+  equal(await listed({ order: "asc" }), [...sids, elsewhere]);
+  equal(await listed({ order: "desc" }), [elsewhere, ...backwards]);
+  equal(await listed({ factorSid, order: "desc" }), backwards);
+  equal(await listed({ factorSid, order: "desc", limit: 3 }), backwards.slice(0, 3));
+  ok("challenges.list by order");
+
+  for (const [sid, answer] of [
+    [sids[0], "approved"],
+    [sids[1], "denied"],
+  ]) {
+    const challenge = entity.challenges(sid);
+    const { headers, body: shown } = await challenge.fetchWithHttpInfo();
+    const fields = headers["twilio-verify-signature-fields"];
+    const [, body] = await get(client, shown.url);
+    const forged = new Phone().answer(body, fields, answer);
+    await refused(403, 60324, () => challenge.update({ authPayload: forged }));
+    const answered = await challenge.update({ authPayload: phone.answer(body, fields, answer) });
+    equal([answered.sid, answered.status], [sid, answer]);
+    near(answered.dateResponded);
+    const again = phone.answer(body, fields, "approved");
+    await refused(403, 60322, () => challenge.update({ authPayload: again }));
+    equal((await challenge.fetch()).status, answer);
+    equal(await listed({ status: answer }), [sid]);
+    const event = await backend.heard(EVERYTHING, { type: `challenge.${answer}`, challenge_sid: sid });
+    equal([event.factor_sid, event.entity_identity], [factorSid, IDENTITY]);
+  }
+  ok("challenges.fetch", "challenges.update, which approves", "challenges.update, which denies");
+  const noted = await entity.challenges(sids[2]).update({ metadata: { seen: "yes" } });
+  equal([noted.status, noted.metadata], ["pending", { seen: "yes" }]);
+  ok("challenges.update");
+
+  // Five are pending, and are three pages.
+  const filters = { factorSid, status: "pending", order: "desc" };
+  await paged("challenges, filtered", entity.challenges, backwards.slice(0, 5), filters);
+  equal(await listed({ status: "pending" }), [...sids.slice(2), elsewhere]);
+  equal(await listed({ status: "pending", factorSid: otherSid }), [elsewhere]);
+  equal(await listed({ status: "expired" }), []);
+  const short = await ask(factorSid, { expirationDate: new Date(Date.now() + 2000) });
+  await wait("the end of a challenge", async () => (await entity.challenges(short).fetch()).status === "expired");
+  equal(await listed({ status: "expired" }), [short]);
+  ok("challenges.list by status");
+  await notifications(entity, { pending: sids[2], expired: short, silent: elsewhere });
+  // Nobody can answer any more what a deleted factor was asked.
+  await entity.factors(otherSid).remove();
+  equal(await listed({ status: "expired" }), [elsewhere, short]);
+}
+
+async function notifications(entity, { pending, expired, silent }) {
+  const { notifications } = entity.challenges(pending);
+  const made = await notifications.create({ ttl: 150 });
+  assert(made.sid.startsWith("NT"), made.sid);
+  equal([made.challengeSid, made.identity, made.ttl], [pending, IDENTITY, 150]);
+  equal([made.priority, made.accountSid], ["high", ACCOUNT_SID]);
+  near(made.dateCreated);
+  equal((await notifications.create()).ttl, 300);
+  await refused(400, 60306, () => notifications.create({ ttl: 301 }));
+  await notifications.create({ ttl: 0 });
+  await refused(429, 60309, () => notifications.create());
+  await refused(403, 60323, () => entity.challenges(expired).notifications.create());
+  await refused(400, 60307, () => entity.challenges(silent).notifications.create());
+  ok("notifications.create");
+}
+
+/** Leaves one webhook for everything, and one that hears the old version of a single event. */
+async function webhooks(service, backend) {
+  const { webhooks } = service;
+  const made = [];
+  for (let n = 0; n < 5; n++) {
+    const hook = await webhooks.create({
+      friendlyName: `Hook ${n}`,
+      eventTypes: ["factor.deleted", "challenge.denied"],
+      webhookUrl: `https://backend.example/${n}?a=b`,
+    });
+    made.push(hook);
+  }
+  const [first, second] = made;
+  assert(first.sid.startsWith("YW"), first.sid);
+  equal([first.friendlyName, first.eventTypes], ["Hook 0", ["factor.deleted", "challenge.denied"]]);
+  equal([first.status, first.version, first.webhookMethod], ["enabled", "v2", "POST"]);
+  equal([first.webhookUrl, first.accountSid], ["https://backend.example/0?a=b", ACCOUNT_SID]);
+  near(first.dateCreated);
+  const off = await webhooks.create({
+    friendlyName: "Off",
+    eventTypes: ["*"],
+    webhookUrl: backend.at("/never"),
+    status: "disabled",
+    versionParam: "v1",
+  });
+  equal([off.status, off.version, off.eventTypes], ["disabled", "v1", ["*"]]);
+  ok("webhooks.create");
+  await paged("webhooks", webhooks, [...made, off].map(({ sid }) => sid));
+  const fetched = await webhooks(first.sid).fetch();
+  equal([fetched.sid, fetched.url], [first.sid, first.url]);
+  await refused(404, 20404, () => webhooks(`YW${ZEROS}`).fetch());
+  ok("webhooks.fetch");
+  const all = { friendlyName: "All of it", eventTypes: ["*"], webhookUrl: backend.at(EVERYTHING) };
+  const changed = await webhooks(first.sid).update(all);
+  equal([changed.friendlyName, changed.eventTypes], ["All of it", ["*"]]);
+  equal(changed.webhookUrl, backend.at(EVERYTHING));
+  const old = await webhooks(second.sid).update({
+    eventTypes: ["factor.created"],
+    webhookUrl: backend.at("/old"),
+    status: "disabled",
+    versionParam: "v1",
+  });
+  equal([old.friendlyName, old.status, old.version], ["Hook 1", "disabled", "v1"]);
+  equal((await webhooks(second.sid).update({ status: "enabled" })).status, "enabled");
+  ok("webhooks.update");
+  for (const { sid } of made.slice(2)) {
+    equal(await webhooks(sid).remove(), true);
+    await refused(404, 20404, () => webhooks(sid).fetch());
+  }
+  ok("webhooks.remove");
+}
+
+/** What was heard in the course of all that went before. */
+async function deliveries(backend) {
+  const event = await backend.heard("/old", { type: "factor.created", entity_identity: IDENTITY });
+  const names = ["account_sid", "entity_identity", "factor_sid", "service_sid", "type", "uuid"];
+  equal(Object.keys(event).sort(), names);
+  equal(new Set(backend.events.map(([path]) => path)), new Set(["/old", EVERYTHING]));
+  const heard = backend.events.filter(([path]) => path === EVERYTHING).map(([, { type }]) => type);
+  const expected = ["challenge.approved", "challenge.denied", "factor.created", "factor.deleted", "factor.verified"];
+  equal([...new Set(heard)].sort(), expected);
+  equal(backend.unsigned, []);
+  ok(...expected.map((name) => `webhook ${name}, validated`));
+}
+
+function newRsa() {
+  return crypto.generateKeyPairSync("rsa", { modulusLength: 2048 });
+}
+
+function serviceAccount({ privateKey }) {
+  return JSON.stringify({
+    type: "service_account",
+    project_id: "owl-bank",
+    private_key_id: "0123456789abcdef",
+    private_key: privateKey.export({ type: "pkcs8", format: "pem" }),
+    client_email: "push@owl-bank.iam.gserviceaccount.com",
+    token_uri: "https://oauth2.googleapis.com/token",
+  });
+}
+
+/** A value in DER. */
+function der(tag, ...contents) {
+  const body = Buffer.concat(contents.map((content) => Buffer.from(content)));
+  if (body.length < 128) return Buffer.concat([Buffer.from([tag, body.length]), body]);
+  const length = body.length < 256 ? [0x81, body.length] : [0x82, body.length >> 8, body.length & 255];
+  return Buffer.concat([Buffer.from([tag, ...length]), body]);
+}
+
+/** A certificate as Apple makes them for an app, signed by itself; Node can read them, but not make them. */
+function pushCertificate({ privateKey, publicKey }, bundle) {
+  const sequence = (...parts) => der(0x30, ...parts);
+  const oid = (hex) => der(0x06, Buffer.from(hex, "hex"));
+  const text = (value) => der(0x0c, value);
+  // UTCTime has two digits of the year.
+  const time = (days) => {
+    const date = new Date(Date.now() + days * 86_400_000).toISOString();
+    return der(0x17, `${date.replace(/\D/g, "").slice(2, 14)}Z`);
+  };
+  const named = (type, value) => der(0x31, sequence(oid(type), text(value)));
+  const name = sequence(
+    named("0992268993f22c640101", bundle), // user id
+    named("550403", `Apple Push Services: ${bundle}`), // common name
+  );
+  const sha256WithRsa = sequence(oid("2a864886f70d01010b"), der(0x05));
+  // Apple's marks for the sandbox and for production; their content is NULL.
+  const marks = ["2a864886f763640603" + "01", "2a864886f763640603" + "02"];
+  const extensions = sequence(...marks.map((mark) => sequence(oid(mark), der(0x04, der(0x05)))));
+  const body = sequence(
+    der(0xa0, der(0x02, [2])),
+    der(0x02, [1, ...crypto.randomBytes(8)]),
+    sha256WithRsa,
+    name,
+    sequence(time(-1), time(300)),
+    name,
+    publicKey.export({ type: "spki", format: "der" }),
+    der(0xa3, extensions),
+  );
+  const signature = crypto.sign("sha256", body, privateKey);
+  return new crypto.X509Certificate(sequence(body, sha256WithRsa, der(0x03, [0], signature))).toString();
+}
+
+async function credentials(client, service) {
+  const { credentials } = client.notify.v1;
+  const [keys, others] = [newRsa(), newRsa()];
+  // As `openssl rsa` writes it, and as Twilio's page shows it.
+  const privateKey = keys.privateKey.export({ type: "pkcs1", format: "pem" });
+  const apn = await credentials.create({
+    type: "apn",
+    friendlyName: "Owls on iOS",
+    certificate: pushCertificate(keys, "com.example.app"),
+    privateKey,
+    sandbox: false,
+  });
+  assert(apn.sid.startsWith("CR"), apn.sid);
+  equal([apn.type, apn.friendlyName, apn.sandbox], ["apn", "Owls on iOS", "False"]);
+  equal([apn.accountSid, apn.url], [ACCOUNT_SID, `${BASE_URL}/v1/Credentials/${apn.sid}`]);
+  near(apn.dateCreated);
+  const foreign = pushCertificate(others, "com.example.app");
+  await refused(400, 60306, () => credentials.create({ type: "apn", certificate: foreign, privateKey }));
+  ok("credentials.create for APNs");
+  const secret = serviceAccount(keys);
+  const fcm = await credentials.create({ type: "fcm", friendlyName: "Owls on Android", secret });
+  equal([fcm.type, fcm.friendlyName, fcm.sandbox], ["fcm", "Owls on Android", null]);
+  await refused(400, 60306, () => credentials.create({ type: "fcm", secret: "AAAA-legacy-server-key" }));
+  await refused(400, 60306, () => credentials.create({ type: "gcm", apiKey: "AAAA-legacy-server-key" }));
+  ok("credentials.create for FCM");
+  const made = [apn, fcm];
+  for (let n = 0; n < 3; n++) made.push(await credentials.create({ type: "fcm", secret }));
+  await paged("credentials", credentials, made.map(({ sid }) => sid));
+  const fetched = await credentials(apn.sid).fetch();
+  equal([fetched.sid, fetched.friendlyName], [apn.sid, "Owls on iOS"]);
+  ok("credentials.fetch");
+  equal((await credentials(apn.sid).update({ friendlyName: "Barn owls" })).friendlyName, "Barn owls");
+  equal((await credentials(apn.sid).update({ sandbox: true })).sandbox, "True");
+  const certificate = pushCertificate(keys, "com.example.app");
+  equal((await credentials(apn.sid).update({ certificate, privateKey, sandbox: false })).sandbox, "False");
+  equal((await credentials(fcm.sid).update({ secret: serviceAccount(others) })).friendlyName, "Owls on Android");
+  ok("credentials.update");
+
+  const named = await service.update({ "push.apnCredentialSid": apn.sid, "push.fcmCredentialSid": fcm.sid });
+  equal([named.push.apn_credential_sid, named.push.fcm_credential_sid], [apn.sid, fcm.sid]);
+  equal((await service.fetch()).push, named.push);
+  // Without one again: nothing that follows is to be sent to Google.
+  const without = await service.update({ "push.apnCredentialSid": "", "push.fcmCredentialSid": "" });
+  equal([without.push.apn_credential_sid, without.push.fcm_credential_sid], [null, null]);
+  ok("services.update with credentials");
+  for (const { sid } of made) {
+    equal(await credentials(sid).remove(), true);
+    await refused(404, 20404, () => credentials(sid).fetch());
+  }
+  equal(await credentials.list(), []);
+  ok("credentials.remove");
+}
+
+async function errors(client, serviceSid) {
+  const { services } = client.verify.v2;
+  const missing = services(`VA${ZEROS}`);
+  const error = await refused(404, 20404, () => missing.fetch());
+  assert(error.message.includes(`/Services/VA${ZEROS} was not found`), error.message);
+  await refused(404, 20404, () => missing.remove());
+  await refused(404, 20404, () => missing.update({ friendlyName: "Nobody's" }));
+  ok("error 404");
+  await refused(400, 20002, () => services.create({ friendlyName: "x".repeat(65) }));
+  await refused(400, 20001, () => services.create({ friendlyName: "" }));
+  ok("error 400");
+  await refused(400, 20007, () => services.list({ pageSize: 1001 }));
+  await refused(404, 20404, () => missing.entities.list());
+  await refused(404, 20404, () => missing.entities.each(() => assert.fail("there is none")));
+  ok("error of a list");
+  const wrong = clientOf(ACCOUNT_SID, "f".repeat(32));
+  await refused(401, 20003, () => wrong.verify.v2.services(serviceSid).fetch());
+  await refused(401, 20003, () => wrong.verify.v2.services.create({ friendlyName: "Nobody's" }));
+  await refused(401, 20003, () => wrong.notify.v1.credentials.list());
+  await refused(401, 20003, () => wrong.monitor.v1.alerts.list());
+  ok("error 401");
+  const sms = { to: "+15555550100", channel: "sms" };
+  await refused(501, 20501, () => services(serviceSid).verifications.create(sms));
+  await refused(501, 20501, () => client.verify.v2.forms("form-push").fetch());
+  ok("error 501");
+}
+
+async function apiKey(serviceSid) {
+  const client = clientOf(API_KEY_SID, API_KEY_SECRET);
+  const service = client.verify.v2.services(serviceSid);
+  equal((await service.fetch()).accountSid, ACCOUNT_SID);
+  const entity = await service.entities.create({ identity: "made-with-a-key" });
+  equal(entity.accountSid, ACCOUNT_SID);
+  equal(await service.entities("made-with-a-key").remove(), true);
+  equal(await client.notify.v1.credentials.list(), []);
+  equal((await client.monitor.v1.alerts.list({ limit: 1 })).length, 1);
+  const wrong = clientOf(API_KEY_SID, "f".repeat(32));
+  await refused(401, 20003, () => wrong.verify.v2.services(serviceSid).fetch());
+  ok("API key");
+}
+
+async function main() {
+  console.log(`client twilio-node ${require("twilio/package.json").version}`);
+  const client = clientOf(ACCOUNT_SID, AUTH_TOKEN);
+  const service = await services(client);
+  const { sid } = await service.fetch();
+  const backend = await Backend.start();
+  let entity;
+  try {
+    entity = await entities(service);
+    await alerts(client, service, backend);
+    await credentials(client, service);
+    await accessTokens(service);
+    await webhooks(service, backend);
+    const phones = await factors(entity, backend);
+    await challenges(client, entity, phones, backend);
+    await deliveries(backend);
+  } finally {
+    backend.stop();
+  }
+  await errors(client, sid);
+  await apiKey(sid);
+  equal(await entity.remove(), true);
+  await refused(404, 20404, () => entity.fetch());
+  equal(await service.remove(), true);
+  await refused(404, 20404, () => service.fetch());
+  equal(await client.verify.v2.services.list(), []);
+  console.log("all operations work");
+}
+
+main().then(
+  // The library keeps its connections open.
+  () => process.exit(0),
+  (error) => {
+    console.error(error);
+    process.exit(1);
+  },
+);
