@@ -70,14 +70,14 @@ pub(crate) async fn run(accounts: Accounts) -> Result<(), Failure> {
             app.stop().await;
         }
         Command::List { storage } => {
-            let app = storage.open(OldSchema::Refuse).await?;
+            let app = storage.open_existing().await?;
             for account in app.accounts().await? {
                 println!("{}  {}  {}", account.sid, account.created_at, account.friendly_name);
             }
             app.stop().await;
         }
         Command::Show { sid, reveal, storage } => {
-            let app = storage.open(OldSchema::Refuse).await?;
+            let app = storage.open_existing().await?;
             let sid = match sid {
                 Some(sid) => Some(sid),
                 None => app.accounts().await?.first().map(|account| account.sid),
@@ -97,13 +97,13 @@ pub(crate) async fn run(accounts: Accounts) -> Result<(), Failure> {
             let url = (!debugger_webhook.is_empty()).then(|| CallbackUrl::from_parameter(&debugger_webhook));
             let url =
                 url.transpose().map_err(|expected| Failure::new(format!("--debugger-webhook {expected}")))?;
-            let app = storage.open(OldSchema::Refuse).await?;
+            let app = storage.open_existing().await?;
             app.set_debugger_webhook(sid, url.clone()).await.map_err(|error| missing(sid, error))?;
             println!("debugger      {}", url.as_ref().map_or("none", |url| url.as_str()));
             app.stop().await;
         }
         Command::RotateToken { sid, storage } => {
-            let app = storage.open(OldSchema::Refuse).await?;
+            let app = storage.open_existing().await?;
             let auth_token = app.rotate_auth_token(sid).await.map_err(|error| missing(sid, error))?;
             println!("auth token    {}", auth_token.expose());
             app.stop().await;

@@ -2,7 +2,6 @@
 
 use clap::{Args, Subcommand};
 use domain::{AccountSid, ApiKeySid, FriendlyName, Parameter as _};
-use store::OldSchema;
 
 use crate::account::missing;
 use crate::cli::Storage;
@@ -47,7 +46,7 @@ pub(crate) async fn run(keys: ApiKeys) -> Result<(), Failure> {
         Command::Create { account_sid, name, storage } => {
             let name = FriendlyName::from_parameter(&name)
                 .map_err(|expected| Failure::new(format!("--name {expected}")))?;
-            let app = storage.open(OldSchema::Refuse).await?;
+            let app = storage.open_existing().await?;
             let made =
                 app.create_api_key(account_sid, name).await.map_err(|error| missing(account_sid, error))?;
             println!("api key sid   {}", made.key.sid);
@@ -55,14 +54,15 @@ pub(crate) async fn run(keys: ApiKeys) -> Result<(), Failure> {
             app.stop().await;
         }
         Command::List { account_sid, storage } => {
-            let app = storage.open(OldSchema::Refuse).await?;
+            let app = storage.open_existing().await?;
+            app.account(account_sid).await.map_err(|error| missing(account_sid, error))?;
             for key in app.api_keys(account_sid).await? {
                 println!("{}  {}  {}", key.sid, key.created_at, key.friendly_name);
             }
             app.stop().await;
         }
         Command::Revoke { sid, storage } => {
-            let app = storage.open(OldSchema::Refuse).await?;
+            let app = storage.open_existing().await?;
             app.revoke_api_key(sid).await.map_err(|error| missing(sid, error))?;
             println!("revoked {sid}");
             app.stop().await;

@@ -6,7 +6,6 @@ use app::App;
 use app::credentials::{NewCredential, Upload};
 use clap::{Args, Subcommand};
 use domain::{AccountSid, CredentialSid, FriendlyName, Parameter as _};
-use store::OldSchema;
 
 use crate::account::missing;
 use crate::cli::Storage;
@@ -112,7 +111,7 @@ pub(crate) async fn run(credentials: Credentials) -> Result<(), Failure> {
             let friendly_name = name.as_deref().map(FriendlyName::from_parameter).transpose();
             let friendly_name =
                 friendly_name.map_err(|expected| Failure::new(format!("--name {expected}")))?;
-            let app = storage.open(OldSchema::Refuse).await?;
+            let app = storage.open_existing().await?;
             let oldest = app.accounts().await?.first().map(|account| account.sid);
             let account = account.or(oldest).ok_or_else(|| Failure::new("there is no account"))?;
             let credential = app.create_credential(account, NewCredential { friendly_name, upload }).await?;
@@ -121,7 +120,7 @@ pub(crate) async fn run(credentials: Credentials) -> Result<(), Failure> {
             app.stop().await;
         }
         Command::List { storage } => {
-            let app = storage.open(OldSchema::Refuse).await?;
+            let app = storage.open_existing().await?;
             for credential in app.all_credentials().await? {
                 let name = credential.friendly_name.map(|name| name.to_string()).unwrap_or_default();
                 println!("{}  {}  {}", credential.sid, credential.credential_type.as_str(), name);
@@ -129,12 +128,12 @@ pub(crate) async fn run(credentials: Credentials) -> Result<(), Failure> {
             app.stop().await;
         }
         Command::Check { sid, storage } => {
-            let app = storage.open(OldSchema::Refuse).await?;
+            let app = storage.open_existing().await?;
             check(&app, sid).await?;
             app.stop().await;
         }
         Command::Delete { sid, storage } => {
-            let app = storage.open(OldSchema::Refuse).await?;
+            let app = storage.open_existing().await?;
             let credential = find(&app, sid).await?;
             app.delete_credential(credential.account_sid, sid).await.map_err(|error| missing(sid, error))?;
             println!("deleted {sid}");

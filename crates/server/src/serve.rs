@@ -32,7 +32,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// Runs the server until it is told to stop.
 pub(crate) async fn run(options: Box<Serve>) -> Result<(), Failure> {
     log_to_stderr(&options.log)?;
-    let public_url = PublicUrl::new(options.public_url.as_deref())
+    let public_url = PublicUrl::new(options.public_url.as_deref().filter(|url| !url.is_empty()))
         .map_err(|expected| Failure::new(format!("--public-url: {expected}")))?;
     let account = given_account(&options)?;
     let mut app = if options.ephemeral {

@@ -70,6 +70,22 @@ impl Storage {
         start(store, master_key).await
     }
 
+    /// Opens a database that must be there: who looks for something should not be shown a new, empty one.
+    ///
+    /// # Errors
+    /// When there is none, and as [`open`](Self::open).
+    pub(crate) async fn open_existing(&self) -> Result<App, Failure> {
+        let on_postgres = self.database_url.is_some() || self.database_url_file.is_some();
+        if !on_postgres && !self.database().exists() {
+            let database = self.database();
+            return Err(Failure::new(format!(
+                "there is no database {}: name its folder with --data-dir, or start a server first",
+                database.display()
+            )));
+        }
+        self.open(OldSchema::Refuse).await
+    }
+
     fn database(&self) -> PathBuf {
         self.data_dir.join("countersign.db")
     }

@@ -6,7 +6,6 @@ use app::{App, DeliveryFilter};
 use clap::{Args, Subcommand};
 use domain::WebhookSid;
 use domain::deliveries::{DeliveryId, Work};
-use store::OldSchema;
 
 use crate::account::missing;
 use crate::cli::Storage;
@@ -60,7 +59,7 @@ enum Command {
 pub(crate) async fn run(webhooks: Webhooks) -> Result<(), Failure> {
     match webhooks.command {
         Command::List { storage } => {
-            let app = storage.open(OldSchema::Refuse).await?;
+            let app = storage.open_existing().await?;
             for webhook in app.all_webhooks().await? {
                 let types: Vec<&str> =
                     webhook.event_types.iter().map(|subscription| subscription.as_str()).collect();
@@ -70,7 +69,7 @@ pub(crate) async fn run(webhooks: Webhooks) -> Result<(), Failure> {
             app.stop().await;
         }
         Command::Attempts { sid, state, all, limit, storage } => {
-            let app = storage.open(OldSchema::Refuse).await?;
+            let app = storage.open_existing().await?;
             let kind = (!all && sid.is_none()).then(|| "webhook".to_owned());
             let filter = DeliveryFilter { subject: sid.map(|sid| sid.to_string()), kind, state };
             for status in app.deliveries(filter, i64::from(limit)).await? {
@@ -81,7 +80,7 @@ pub(crate) async fn run(webhooks: Webhooks) -> Result<(), Failure> {
         Command::Redeliver { id, storage } => {
             let parsed: DeliveryId =
                 id.parse().map_err(|_| Failure::new("expected the id of a delivery, a UUID"))?;
-            let app = storage.open(OldSchema::Refuse).await?;
+            let app = storage.open_existing().await?;
             let refused = |error| match error {
                 app::Error::Problem(_) => {
                     Failure::new(format!("there is no delivery {id} to a webhook that has ended"))
@@ -93,7 +92,7 @@ pub(crate) async fn run(webhooks: Webhooks) -> Result<(), Failure> {
             app.stop().await;
         }
         Command::Test { sid, storage } => {
-            let app = storage.open(OldSchema::Refuse).await?;
+            let app = storage.open_existing().await?;
             let id = app.test_webhook(sid).await.map_err(|error| missing(sid, error))?;
             wait_for_attempt(&app, id).await?;
             print(&app, id).await?;

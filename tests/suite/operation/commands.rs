@@ -233,3 +233,21 @@ fn mistakes_on_the_command_line_exit_with_2_and_say_what_is_wrong() {
     }
     assert_eq!(std::fs::read_dir(&place.folder).unwrap().count(), 0);
 }
+
+#[test]
+fn a_folder_without_a_database_is_named_and_not_made() {
+    let place = Place::new();
+    let account_sid = "AC0123456789abcdef0123456789abcdef";
+    for arguments in [
+        &["account", "list"][..],
+        &["account", "show"],
+        &["api-key", "list", account_sid],
+        &["webhooks", "list"],
+        &["credential", "list"],
+    ] {
+        let said = run(&mut countersign(&place.folder, &[arguments, &["--data-dir", "elsewhere"]].concat()));
+        assert_eq!(said.code, Some(1), "{said:?}");
+        assert!(said.stderr.contains("there is no database elsewhere/countersign.db"), "{said:?}");
+        assert!(!place.path("elsewhere").exists());
+    }
+}
