@@ -613,8 +613,8 @@ async fn limits_of_lists() {
     let mut rows = vec![
         ("PageSize=1001", too_large.clone()),
         ("PageSize=99999999999999999999999", too_large),
-        ("PageSize=10&PageSize=20", invalid("PageSize")),
-        ("PageSize=10&pagesize=20", invalid("PageSize")),
+        ("PageSize=10&PageSize=x", invalid("PageSize")),
+        ("Page=1&Page=2", invalid("Page")),
         ("PageSize=%zz", invalid("PageSize")),
         ("Page=%ff", invalid("Page")),
         ("Page=abc", invalid("Page")),

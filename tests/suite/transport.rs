@@ -737,3 +737,19 @@ async fn health_is_told_to_anyone() {
         }
     }
 }
+
+/// As Java's own client does on each connection: the offer is declined, and the connection ends, aloud.
+#[tokio::test]
+async fn an_offer_to_upgrade_is_declined_and_the_end_announced() {
+    let world = World::ephemeral();
+    let mut line = Line::to(&world).await;
+    line.say(
+        "GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
+         HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\n\r\n",
+    )
+    .await;
+    let answer = line.hear().await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("connection"), ["close"], "{answer:?}");
+    assert!(line.answer(false).await.is_none());
+}

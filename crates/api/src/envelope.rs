@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
-use actix_web::http::{Method, StatusCode, header};
+use actix_web::http::{ConnectionType, Method, StatusCode, header};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage as _, HttpResponse, ResponseError, web};
 use app::App;
@@ -82,6 +82,7 @@ pub(crate) async fn envelope(
         None => RequestSid::generate(domain::Timestamp::from_micros(0), &crypto::SystemEntropy),
     };
     let refused = refusal(&request);
+    let upgrades = request.headers().contains_key(header::UPGRADE);
     let body = incoming::read(request.take_payload()).await;
     let is_whole = body.is_ok();
     request.extensions_mut().insert(body);
@@ -109,6 +110,11 @@ pub(crate) async fn envelope(
     };
     if !is_whole || request_is_last(&response) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    if upgrades {
+        // The offer, such as that of HTTP/2 by Java's client, is declined; but the library ends the connection
+        // after such a request, which the client has to know before it sends the next one.
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
     }
     seal(response.headers_mut(), id);
     // On the wire as documented, for clients that look a header up by its exact name.

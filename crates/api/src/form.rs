@@ -64,6 +64,15 @@ impl Form {
         }
     }
 
+    /// A parameter of which the last one counts, however often it was given; an empty one counts as absent.
+    ///
+    /// # Errors
+    /// 60306 when it can't be parsed.
+    pub fn last<T: Parameter>(&self, name: &str) -> Result<Option<T>, Problem> {
+        let text = self.values(name).last().filter(|text| !text.is_empty());
+        text.map(T::from_parameter).transpose().map_err(|expected| Problem::invalid(name, &expected))
+    }
+
     /// A parameter that may be absent; an empty one counts as absent.
     ///
     /// # Errors

@@ -72,7 +72,8 @@ impl Listing {
 }
 
 fn size(query: &Form) -> Result<usize, Problem> {
-    let size = query.optional::<Number>("PageSize")?.map_or(Ok(DEFAULT_SIZE), |size| usize::try_from(size.0));
+    // Twilio's Java library sends one of its own beside the caller's when a reader has a limit too.
+    let size = query.last::<Number>("PageSize")?.map_or(Ok(DEFAULT_SIZE), |size| usize::try_from(size.0));
     match size {
         Ok(0) => Err(Problem::invalid("PageSize", &Expected::new("must be a whole number from 1 to 1000"))),
         Ok(size) if size <= MAX_SIZE => Ok(size),

@@ -56,6 +56,8 @@ final class Resources {
         Checks.equal(Checks.among(listed, made), made);
         Checks.equal(Checks.texts(client, Service.reader().pageSize(2).limit(3), Service::getSid).size(), 3);
         Checks.equal(Checks.texts(client, Service.reader().limit(3), Service::getSid).size(), 3);
+        // The reader then sends a page size of its own too.
+        Checks.equal(Checks.texts(client, Service.reader().setPageSize(2L).limit(3), Service::getSid).size(), 3);
         Checks.ok("services list");
         TwilioRestClient foreign = Main.clientWithTwiliosHost();
         listed = Checks.texts(foreign, Service.reader().setPageSize(2L), Service::getSid);
