@@ -76,7 +76,11 @@ impl Http {
 
     /// A server's own links (`next_page_url`) are absolute; they are followed as they stand.
     fn url(&self, path: &str) -> String {
-        if path.starts_with("http://") || path.starts_with("https://") { path.to_owned() } else { format!("{}{path}", self.base) }
+        if path.starts_with("http://") || path.starts_with("https://") {
+            path.to_owned()
+        } else {
+            format!("{}{path}", self.base)
+        }
     }
 
     async fn send(&self, request: RequestBuilder) -> Reply {
