@@ -1,0 +1,120 @@
+"""Makes requests that find something out of most of those that Schemathesis makes up.
+
+What it makes up fits the document and names nothing that there is, which would only ever be 404. The
+others go out as they are. Which is which depends on the request itself, so that a seed repeats a run.
+"""
+
+import json
+import os
+import re
+import zlib
+
+import schemathesis
+from hypothesis import strategies as st
+from stage import IDENTITY, Stage, new_key, private_key, public_key
+
+with open(os.environ["STAGE"]) as file:
+    SEEN = json.load(file)
+STAGE = Stage(os.environ["STAGE_URL"], os.environ["STAGE_USER"], os.environ["STAGE_PASSWORD"], SEEN)
+SERVICE = SEEN["VA"][0]
+KEPT = {IDENTITY}.union(*SEEN.values())
+STATUSES = open(os.environ["STATUSES"], "a", buffering=1)
+
+# What stands in front of the SID in a path says what it is of.
+KINDS = {"Factors": "YF", "Challenges": "YC", "AccessTokens": "YK", "Webhooks": "YW", "Credentials": "CR", "Alerts": "NO"}
+
+schemathesis.openapi.format(
+    "json-string-map", st.dictionaries(st.text(max_size=8), st.text(max_size=8), max_size=4).map(json.dumps)
+)
+schemathesis.openapi.format(
+    "json-field",
+    st.fixed_dictionaries({"label": st.text(min_size=1, max_size=36), "value": st.text(max_size=128)}).map(json.dumps),
+)
+
+
+def chosen(case):
+    parts = [case.operation.label, case.path_parameters, case.query, case.body]
+    return zlib.crc32(repr([str(part) for part in parts]).encode())
+
+
+def to_delete(path):
+    """Path parameters that name something new of the last kind in this path."""
+    parameters = {"ServiceSid": SERVICE, "Identity": IDENTITY}
+    if path.endswith("/Factors/{Sid}"):
+        identity = STAGE.new_entity(SERVICE)
+        return parameters | {"Identity": identity, "Sid": STAGE.new_factor(SERVICE, identity)}
+    if path.endswith("/Webhooks/{Sid}"):
+        service = STAGE.new_service()
+        return parameters | {"ServiceSid": service, "Sid": STAGE.new_webhook(service)}
+    if path.endswith("/Credentials/{Sid}"):
+        return {"Sid": STAGE.new_credential()}
+    if path.endswith("/{Identity}"):
+        return parameters | {"Identity": STAGE.new_entity(SERVICE)}
+    service = STAGE.new_service()
+    return {"ServiceSid": service, "Sid": service}
+
+
+def to_find(path, choice):
+    """Path parameters that name what is on the stage."""
+    parameters = {"ServiceSid": SERVICE, "Identity": IDENTITY}
+    for kind, name in re.findall(r"/(\w+)/{(\w*Sid)}", path):
+        sids = SEEN.get(KINDS.get(kind), [SERVICE])
+        parameters[name] = sids[choice % len(sids)]
+    if path.endswith("/Factors/{Sid}"):
+        parameters["Sid"] = SEEN["YF"][0]
+    # Each has room for three only.
+    if path.endswith("/Notifications"):
+        parameters["ChallengeSid"] = STAGE.new_challenge(SERVICE, SEEN["YF"][1])["sid"]
+    return parameters
+
+
+def improve(form, operation_id, choice):
+    """What no generator can know: SIDs that there are, and keys that are keys."""
+    if operation_id == "CreateChallenge":
+        form["FactorSid"] = SEEN["YF"][1]
+        form["Details.Message"] = "Sign in?"
+        form.pop("ExpirationDate", None)
+    elif operation_id == "UpdateChallenge":
+        form["Metadata"] = json.dumps({"choice": str(choice)})
+        form.pop("AuthPayload", None)
+    elif operation_id == "CreateNotification":
+        form["Ttl"] = choice % 301
+    elif operation_id == "CreateEntity":
+        form["Identity"] = f"user-{choice:08x}"
+    elif operation_id == "CreateNewFactor":
+        form["FactorType"] = "push"
+        form["Binding.PublicKey"] = public_key(new_key())
+        form["Binding.Alg"] = "ES256"
+        form.setdefault("Config.AppId", "com.example.app")
+        form["Config.NotificationPlatform"] = ["none", "fcm", "apn"][choice % 3]
+        form.setdefault("Config.NotificationToken", "registration-token")
+        form.pop("Metadata", None)
+    elif operation_id == "CreateCredential":
+        form |= {"Type": "apn", "PrivateKey": private_key(new_key()), "KeyId": "ABC123DEFG", "TeamId": "TEAM123456"}
+        form.pop("FriendlyName", None)
+
+
+@schemathesis.hook
+def before_call(context, case, kwargs):
+    choice, path = chosen(case), case.operation.path
+    deletes = case.method.upper() == "DELETE"
+    # The rest goes out as it was made, but what is on the stage stays: SIDs of answers are used again.
+    is_kept = deletes and not KEPT.isdisjoint(map(str, case.path_parameters.values()))
+    if choice % 4 == 0 and not is_kept:
+        return
+    if case.path_parameters:
+        find = to_delete(path) if deletes else to_find(path, choice >> 4)
+        for name in case.path_parameters:
+            # A factor needs an entity with room for it.
+            if name == "Identity" and path.endswith("/Factors") and case.method.upper() == "POST":
+                case.path_parameters[name] = f"user-{choice:08x}"
+            elif name in find:
+                case.path_parameters[name] = find[name]
+    if isinstance(case.body, dict) and choice % 2 == 1:
+        improve(case.body, case.operation.definition.raw["operationId"], choice >> 4)
+
+
+@schemathesis.hook
+def after_call(context, case, response):
+    if case.method.lower() == case.operation.method.lower():
+        STATUSES.write(f"{case.operation.label} {response.status_code}\n")

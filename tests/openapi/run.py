@@ -1,0 +1,165 @@
+"""Starts a server, sets its stage, and lets Schemathesis loose on it, once from each document.
+
+Takes COUNTERSIGN_BIN from the environment, and COUNTERSIGN_TEST_SPECS if the official documents are to be
+had. The only argument is a seed; without one it is the same each time, so that a change is to blame for
+what is found.
+"""
+
+import json
+import os
+import re
+import secrets
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from stage import Stage
+
+HERE = Path(__file__).parent
+OFFICIAL = ["twilio_verify_v2.json", "twilio_notify_v1.json", "twilio_monitor_v1.json"]
+METHODS = ["get", "post", "delete"]
+CHECKS = [
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+]
+# For each operation, besides those that its schemas call for.
+EXAMPLES = 20
+
+
+def environment(**more):
+    """Ours, without what would steer the server or lead requests elsewhere."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("COUNTERSIGN_") and not name.upper().endswith("_PROXY")
+    }
+    return kept | more
+
+
+class Server:
+    """A server on a SQLite database in this folder, for as long as the block lasts."""
+
+    def __init__(self, folder):
+        self.user, self.password = "AC" + secrets.token_hex(16), secrets.token_hex(16)
+        command = [os.environ["COUNTERSIGN_BIN"], "serve", "--listen", "127.0.0.1:0"]
+        command += ["--data-dir", str(folder / "data"), "--log", "error,actix_http=off"]
+        variables = {"COUNTERSIGN_ACCOUNT_SID": self.user, "COUNTERSIGN_AUTH_TOKEN": self.password}
+        self.log = open(folder / "log", "w+")
+        self.process = subprocess.Popen(
+            command, env=environment(**variables), stdout=subprocess.PIPE, stderr=self.log, text=True
+        )
+
+    def __enter__(self):
+        line = self.process.stdout.readline()
+        if not line.startswith("countersign listening on "):
+            self.__exit__()
+            sys.exit(f"the server said {line!r} instead of where it listens")
+        self.url = line.split()[-1]
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait()
+        # Whatever the server has to say is a finding, or explains one.
+        self.log.seek(0)
+        sys.stderr.write(self.log.read())
+
+
+def official(ours):
+    """One document out of the official ones, of what we serve; None where there are none.
+
+    They say nothing of errors, so that these are taken from us.
+    """
+    folder = os.environ.get("COUNTERSIGN_TEST_SPECS")
+    if folder is None:
+        wanted = ", ".join(OFFICIAL)
+        print(f"SKIPPED the official documents: COUNTERSIGN_TEST_SPECS names no folder with {wanted}")
+        return None
+    shape = lambda path: re.sub("{[^}]*}", "{}", path)
+    served = {
+        (shape(path), method): operation
+        for path, operations in ours["paths"].items()
+        for method, operation in operations.items()
+    }
+    paths, components = {}, {"schemas": {"error": ours["components"]["schemas"]["error"]}, "securitySchemes": {}}
+    for name in OFFICIAL:
+        document = json.loads((Path(folder) / name).read_text())
+        for kind in components:
+            components[kind] |= document["components"].get(kind, {})
+        for path, item in document["paths"].items():
+            operations = {
+                method: item[method] for method in METHODS if method in item and (shape(path), method) in served
+            }
+            for method, operation in operations.items():
+                for status in served[shape(path), method]["responses"]:
+                    content = {"application/json": {"schema": {"$ref": "#/components/schemas/error"}}}
+                    if status >= "400":
+                        operation["responses"][status] = {"description": "An error", "content": content}
+            if operations:
+                paths[path] = operations
+    return {"openapi": "3.0.3", "info": {"title": "Official", "version": "1"}, "paths": paths, "components": components}
+
+
+def examine(name, document, location, server, folder, seed):
+    """Runs Schemathesis from one document on a stage of its own, and says whether all is well."""
+    print(f"\n== {name}", flush=True)
+    stage = Stage(server.url, server.user, server.password)
+    stage.set()
+    (folder / "stage.json").write_text(json.dumps(stage.seen))
+    seen = folder / f"{name}.statuses"
+    command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(HERE / "schemathesis.toml")]
+    command += ["run", str(location), "--url", server.url]
+    command += ["--auth", f"{server.user}:{server.password}", "--checks", ",".join(CHECKS), "--continue-on-failure"]
+    command += ["--phases", "examples,coverage,fuzzing", "--max-examples", str(EXAMPLES)]
+    command += ["--seed", seed, "--generation-database", "none", "--suppress-health-check", "all", "--warnings", "off"]
+    variables = {
+        "PYTHONPATH": str(HERE),
+        "SCHEMATHESIS_HOOKS": "hooks",
+        "STAGE": str(folder / "stage.json"),
+        "STAGE_URL": server.url,
+        "STAGE_USER": server.user,
+        "STAGE_PASSWORD": server.password,
+        "STATUSES": str(seen),
+    }
+    is_clean = subprocess.run(command, env=environment(**variables), cwd=folder).returncode == 0
+    return every_operation_worked(document, seen) and is_clean
+
+
+def every_operation_worked(document, seen):
+    """Prints which statuses each operation answered. One that never succeeded was not really looked at."""
+    counts = {f"{method.upper()} {path}": {} for path, item in document["paths"].items() for method in item}
+    for line in seen.read_text().splitlines():
+        operation, status = line.rsplit(" ", 1)
+        counts[operation][status] = counts[operation].get(status, 0) + 1
+    for operation, statuses in sorted(counts.items()):
+        print(operation, *(f"{status}×{count}" for status, count in sorted(statuses.items())))
+    succeeded = lambda statuses: any(status < "300" for status in statuses)
+    failed = [operation for operation, statuses in counts.items() if not succeeded(statuses)]
+    for operation in failed:
+        print(f"NEVER SUCCEEDED {operation}")
+    return not failed
+
+
+def main():
+    seed = sys.argv[1] if len(sys.argv) > 1 else "1"
+    with tempfile.TemporaryDirectory() as folder, Server(Path(folder)) as server:
+        folder = Path(folder)
+        ours = Stage(server.url, server.user, server.password).request("GET", "/openapi.json")
+        documents = {"ours": ours, "official": official(ours)}
+        is_clean = True
+        for name, document in documents.items():
+            if document is not None:
+                # From a file: what is loaded from its own address is left out of what is looked at.
+                location = folder / f"{name}.json"
+                location.write_text(json.dumps(document))
+                is_clean &= examine(name, document, location, server, folder, seed)
+        is_clean &= server.process.poll() is None
+    print("\nnothing found" if is_clean else "\nsomething was found")
+    sys.exit(0 if is_clean else 1)
+
+
+main()
