@@ -14,6 +14,7 @@ use harness::stand_in::{Answer, Apple, Authority, Google, Reply};
 use harness::{Receiver, wait_until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::webhooks::attempts;
@@ -816,4 +817,78 @@ async fn no_secret_of_a_push_is_in_the_log_or_lies_in_the_open() {
         assert!(!found(secret.as_bytes()), "a private key lies in the open");
     }
     assert!(!found(b"PRIVATE KEY") && !found(b"gserviceaccount"), "a credential lies in the open");
+}
+
+on_every_database! {
+    /// Twenty times: killed with challenges in flight, as soon as some are acknowledged.
+    async fn what_was_acknowledged_is_pushed_after_kill_9(world: World) {
+        const ROUNDS: usize = 20;
+        const AT_ONCE: usize = 8;
+        let mut world = world;
+        let restarted = move |arguments: &[&str]| {
+            world.server.restart_with(arguments);
+            world
+        };
+        let mut stage = Stage::start(&["--delivery-lease", "1"], restarted).await.with_credentials().await;
+        let (_, enrolment) = stage.phone("zoe-0001", Platform::Fcm, ANDROID).await;
+        let pushed = |google: &Google| -> BTreeSet<String> {
+            google.pushes().iter().map(|push| text_of(&push.message["data"]["challenge_sid"])).collect()
+        };
+        let (mut acknowledged, mut unsent) = (BTreeSet::new(), 0);
+        for round in 0..ROUNDS {
+            let (acknowledge, mut acknowledgements) = mpsc::unbounded_channel();
+            for _ in 0..AT_ONCE {
+                let (asked, acknowledge) = (stage.asked(&enrolment), acknowledge.clone());
+                tokio::spawn(async move {
+                    if let Some(sid) = asked.await {
+                        let _ = acknowledge.send(sid);
+                    }
+                });
+            }
+            drop(acknowledge);
+            // One more each time, and then anew.
+            let mut new = BTreeSet::new();
+            for _ in 0..=round % AT_ONCE {
+                new.insert(acknowledgements.recv().await.unwrap());
+            }
+            stage.world.server.kill9();
+            let before = pushed(&stage.google);
+            while let Some(sid) = acknowledgements.recv().await {
+                new.insert(sid);
+            }
+            unsent += new.difference(&before).count();
+            acknowledged.append(&mut new);
+            stage.world.server.restart();
+        }
+        println!("{} acknowledged, {unsent} of them not pushed before the server was killed", acknowledged.len());
+        assert!(unsent > 0, "the killer came too late for a test");
+        wait_until("all that was acknowledged is pushed", PATIENCE, async || {
+            acknowledged.is_subset(&pushed(&stage.google)).then_some(())
+        })
+        .await;
+    }
+}
+
+impl Stage {
+    /// Asks a phone; the challenge's SID if that is acknowledged, `None` if the server is gone.
+    fn asked(&self, enrolment: &Enrolment) -> impl Future<Output = Option<String>> + Send + use<> {
+        let path = format!("{}/Challenges", entity(&self.service, &enrolment.identity));
+        let form = [("FactorSid", enrolment.factor_sid.as_str()), ("Details.Message", "Sign in?")];
+        let form = reqwest::Url::parse_with_params("form:", form).unwrap().query().unwrap().to_owned();
+        let server = &self.world.server;
+        let http =
+            reqwest::Client::builder().no_proxy().tls_danger_accept_invalid_certs(true).build().unwrap();
+        let request = http.post(format!("{}{path}", server.url()));
+        let request = request.basic_auth(server.account_sid(), Some(server.auth_token()));
+        let request = request.header("Content-Type", "application/x-www-form-urlencoded").body(form);
+        async move {
+            let reply = request.send().await.ok().filter(|reply| reply.status() == 201)?;
+            let body: Value = serde_json::from_str(&reply.text().await.ok()?).ok()?;
+            Some(text_of(&body["sid"]))
+        }
+    }
+}
+
+fn text_of(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
 }
