@@ -1,10 +1,15 @@
 //! Push credentials: made, read, changed and deleted over HTTP and with the command line, and what is said
 //! of those that are of no use.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
+use app::SystemClock;
+use domain::Clock as _;
 use harness::stand_in::Authority;
 use harness::stand_in::pki::{Key, PRODUCTION, PushCertificate, Pushing, SANDBOX};
+use harness::wait_until;
 use serde_json::{Value, json};
 
 use crate::pushes::{KEY_ID, TEAM};
@@ -358,5 +363,45 @@ on_every_database! {
             assert!(why.contains(words), "{arguments:?}: {why}");
         }
         assert_eq!(world.command(&["credential", "list"]).lines().count(), 2);
+    }
+}
+
+on_every_database! {
+    /// The first look is at the start; the next ones find that it was said.
+    async fn a_certificate_that_ends_soon_is_warned_of_once(world: World) {
+        let mut world = world;
+        let made = async |world: &World, days: i64| {
+            let end = SystemClock.now().plus_seconds(days * 86_400).to_string();
+            let mut date = end[..10].split('-').map(|part| part.parse::<i32>().unwrap());
+            let mut next = || date.next().unwrap();
+            let not_after = (next(), u8::try_from(next()).unwrap(), u8::try_from(next()).unwrap());
+            let made = certificate(PushCertificate { not_after, ..PushCertificate::default() });
+            let (certificate, key) = (made.pem(), made.key.pkcs8());
+            let form = [("Type", "apn"), ("Certificate", certificate.as_str()), ("PrivateKey", &key)];
+            created(&world.backend().post(CREDENTIALS, &form).await)["sid"].as_str().unwrap().to_owned()
+        };
+        let mut ending = BTreeSet::new();
+        // One that is new shows that it was looked once more.
+        for days in [&[5, 20, 40][..], &[3]] {
+            for days in days {
+                let sid = made(&world, *days).await;
+                if *days < 30 {
+                    ending.insert(sid);
+                }
+            }
+            world.server.restart();
+            let backend = world.backend();
+            let alerts = wait_until("the ends are warned of", Duration::from_secs(30), async || {
+                let alerts = backend.get("/v1/Alerts", &[("LogLevel", "warning")]).await.json()["alerts"].clone();
+                (alerts.as_array().unwrap().len() >= ending.len()).then_some(alerts)
+            })
+            .await;
+            let text = |alert: &Value, key: &str| alert[key].as_str().unwrap().to_owned();
+            let alerts = alerts.as_array().unwrap();
+            assert_eq!(alerts.len(), ending.len(), "{alerts:?}");
+            assert!(alerts.iter().all(|alert| text(alert, "error_code") == "52131"), "{alerts:?}");
+            let about: BTreeSet<_> = alerts.iter().map(|alert| text(alert, "resource_sid")).collect();
+            assert_eq!(about, ending);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Deliveries, as operators look at them from the command line.
 
-use domain::deliveries::{Delivery, DeliveryId, Work};
+use domain::deliveries::{DeliveryId, Work};
 use domain::{Webhook, WebhookSid};
 pub use store::{AttemptRecord, DeliveryFilter, DeliveryStatus};
 use store::{Read, Write};
@@ -66,21 +66,9 @@ impl App {
             ("service_sid", webhook.service_sid.to_string()),
         ];
         let parameters = parameters.map(|(name, value)| (name.to_owned(), value)).to_vec();
-        let delivery = Delivery {
-            id,
-            account_sid: webhook.account_sid,
-            work: Work::Webhook {
-                webhook_sid: sid,
-                service_sid: webhook.service_sid,
-                parameters,
-                once: true,
-            },
-            destination: webhook.url.destination(),
-            attempts: 0,
-            created_at: now,
-            due_at: now,
-            give_up_at: self.outbox.webhook_end(now),
-        };
+        let work =
+            Work::Webhook { webhook_sid: sid, service_sid: webhook.service_sid, parameters, once: true };
+        let delivery = self.outbox.to_webhook(id, webhook.account_sid, work, &webhook.url, now);
         self.store.write(async move |tx: &mut Write| Ok::<_, Error>(tx.owe(&delivery).await?)).await?;
         self.store.announce().await?;
         Ok(id)

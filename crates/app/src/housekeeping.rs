@@ -36,19 +36,23 @@ pub(crate) async fn keep(app: Arc<App>, retention: i64) {
 async fn round(app: &App, retention: i64) -> Result<(), Error> {
     let now = app.now();
     let before = now.plus_seconds(-retention);
-    while app
-        .store
-        .write(async move |tx: &mut Write| Ok::<_, Error>(tx.delete_old_deliveries(before, BATCH).await?))
-        .await?
-        > 0
-    {}
-    while app
-        .store
-        .write(async move |tx: &mut Write| Ok::<_, Error>(tx.delete_old_alerts(before, BATCH).await?))
-        .await?
-        > 0
-    {}
+    in_batches(app, async move |tx: &mut Write| tx.delete_old_deliveries(before, BATCH).await).await?;
+    in_batches(app, async move |tx: &mut Write| tx.delete_old_alerts(before, BATCH).await).await?;
     warn_of_ending_credentials(app, now).await
+}
+
+/// Deletes until there is nothing left, a transaction for each batch.
+async fn in_batches<F>(app: &App, delete: F) -> Result<(), Error>
+where
+    F: AsyncFn(&mut Write) -> Result<usize, store::Error> + Clone + Send + 'static,
+{
+    loop {
+        let delete = delete.clone();
+        let batch = async move |tx: &mut Write| Ok::<_, Error>(delete(tx).await?);
+        if app.store.write(batch).await? == 0 {
+            return Ok(());
+        }
+    }
 }
 
 async fn warn_of_ending_credentials(app: &App, now: Timestamp) -> Result<(), Error> {

@@ -8,7 +8,7 @@ use domain::deliveries::{AskedPush, Delivery, DeliveryId, Work};
 use domain::events::Event;
 use domain::factors::Platform;
 use domain::webhooks::EventType;
-use domain::{Challenge, Entropy, Factor, NotificationSid, Timestamp};
+use domain::{AccountSid, CallbackUrl, Challenge, Entropy, Factor, NotificationSid, Timestamp};
 use serde_json::json;
 use store::Write;
 use tokio::sync::Notify;
@@ -81,6 +81,18 @@ impl Outbox {
         DeliveryId::generate(now, self.entropy.as_ref())
     }
 
+    /// A delivery to a webhook of either kind.
+    pub(crate) fn to_webhook(
+        &self,
+        id: DeliveryId,
+        account_sid: AccountSid,
+        work: Work,
+        url: &CallbackUrl,
+        now: Timestamp,
+    ) -> Delivery {
+        Delivery::new(id, account_sid, work, url.destination(), now, self.webhook_end(now))
+    }
+
     /// Owes every webhook that wants to hear of it what happened just now.
     pub(crate) async fn owe_webhooks(
         &self,
@@ -99,17 +111,8 @@ impl Outbox {
                 parameters: event.parameters(webhook.version),
                 once: false,
             };
-            tx.owe(&Delivery {
-                id: self.delivery_id(now),
-                account_sid: webhook.account_sid,
-                work,
-                destination: webhook.url.destination(),
-                attempts: 0,
-                created_at: now,
-                due_at: now,
-                give_up_at: self.webhook_end(now),
-            })
-            .await?;
+            let id = self.delivery_id(now);
+            tx.owe(&self.to_webhook(id, webhook.account_sid, work, &webhook.url, now)).await?;
         }
         Ok(())
     }
@@ -130,25 +133,18 @@ impl Outbox {
         }
         // Even a push that may not wait may have to stand in line for its one attempt.
         let patience = now.plus_seconds(if ttl == 0 { QUEUE } else { i64::from(ttl) });
-        tx.owe(&Delivery {
-            id: self.delivery_id(now),
-            account_sid: challenge.account_sid,
-            work: Work::Push(AskedPush {
-                challenge_sid: challenge.sid,
-                factor_sid: factor.sid,
-                service_sid: factor.service_sid,
-                identity: factor.identity.to_string(),
-                notification_sid,
-                ttl,
-            }),
-            destination: format!("{} {}", factor.notification.platform().as_str(), factor.service_sid),
-            attempts: 0,
-            created_at: now,
-            due_at: now,
-            give_up_at: patience.min(challenge.expires_at),
-        })
-        .await?;
-        Ok(())
+        let work = Work::Push(AskedPush {
+            challenge_sid: challenge.sid,
+            factor_sid: factor.sid,
+            service_sid: factor.service_sid,
+            identity: factor.identity.to_string(),
+            notification_sid,
+            ttl,
+        });
+        let destination = format!("{} {}", factor.notification.platform().as_str(), factor.service_sid);
+        let give_up_at = patience.min(challenge.expires_at);
+        let id = self.delivery_id(now);
+        Ok(tx.owe(&Delivery::new(id, challenge.account_sid, work, destination, now, give_up_at)).await?)
     }
 
     /// Stores an alert, and owes it to the account's debugger webhook if there is one.
@@ -156,18 +152,9 @@ impl Outbox {
         tx.insert_alert(alert).await?;
         let account = tx.account(alert.account_sid).await?;
         let Some(url) = account.and_then(|account| account.debugger_webhook) else { return Ok(()) };
-        tx.owe(&Delivery {
-            id: self.delivery_id(now),
-            account_sid: alert.account_sid,
-            work: Work::Debugger { alert_sid: alert.sid, parameters: debugger_parameters(alert) },
-            destination: url.destination(),
-            attempts: 0,
-            created_at: now,
-            due_at: now,
-            give_up_at: self.webhook_end(now),
-        })
-        .await?;
-        Ok(())
+        let work = Work::Debugger { alert_sid: alert.sid, parameters: debugger_parameters(alert) };
+        let id = self.delivery_id(now);
+        Ok(tx.owe(&self.to_webhook(id, alert.account_sid, work, &url, now)).await?)
     }
 }
 

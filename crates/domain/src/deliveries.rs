@@ -81,6 +81,20 @@ pub struct Delivery {
     pub give_up_at: Timestamp,
 }
 
+impl Delivery {
+    /// One that is owed from `now` on, and due at once.
+    pub const fn new(
+        id: DeliveryId,
+        account_sid: AccountSid,
+        work: Work,
+        destination: String,
+        now: Timestamp,
+        give_up_at: Timestamp,
+    ) -> Self {
+        Self { id, account_sid, work, destination, attempts: 0, created_at: now, due_at: now, give_up_at }
+    }
+}
+
 /// What is to be done. Kept as JSON.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]

@@ -249,7 +249,7 @@ pub struct Factor {
     /// How it hears of challenges.
     pub notification: Notification,
     /// Whether the provider said that its token leads nowhere. Nothing is pushed to it then, until the
-    /// device sends its token anew; it can still poll.
+    /// device sends its token anew or the credential changes; it can still poll.
     pub unreachable: bool,
     /// What the app wanted to be remembered.
     pub metadata: Option<StringMap>,

@@ -231,7 +231,9 @@ impl CallbackUrl {
         let after_scheme = self.text.find("://").map_or(0, |at| at + 3);
         let authority = self.text[after_scheme..].split(['/', '?', '#']).next().unwrap_or_default();
         // What follows the last colon, unless that is one inside an IPv6 address.
-        let port = authority.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.ends_with(']'));
+        let written = authority.rsplit_once(':').map(|(_, port)| port);
+        let is_written = written.is_some_and(|port| !port.is_empty() && !port.ends_with(']'));
+        let port = self.url.port_or_known_default().filter(|_| is_written);
         let port = port.map(|port| format!(":{port}")).unwrap_or_default();
         let (scheme, rest) =
             (self.url.scheme(), &self.url[url::Position::BeforePath..url::Position::AfterQuery]);
@@ -263,7 +265,9 @@ impl Parameter for CallbackUrl {
             None => false,
         };
         // The parser forgives a missing slash and turned ones; what is signed must be what was meant.
-        let plain = text.get(..url.scheme().len() + 3).is_some_and(|start| start.ends_with("://"));
+        let plain = text
+            .split_at_checked(url.scheme().len() + 3)
+            .is_some_and(|(start, rest)| start.ends_with("://") && !rest.starts_with('/'));
         if !matches!(url.scheme(), "http" | "https") || !has_host || !plain || text.contains('\\') {
             return Err(Expected::new(EXPECTED));
         }
@@ -369,8 +373,19 @@ mod tests {
         // As it stands in the request line and in Host.
         assert_eq!(url("https://h.example/ü?ü").signed(), "https://h.example/%C3%BC?%C3%BC");
         assert_eq!(url("HTTPS://H.Example:8443/a/../b").signed(), "https://h.example:8443/b");
+        assert_eq!(url("http://h.example:/x").signed(), "http://h.example/x");
+        assert_eq!(url("https://h.example:0443/x").signed(), "https://h.example:443/x");
         assert_eq!(url("http://[::1]/x").signed(), "http://[::1]/x");
         assert_eq!(url("http://[::1]:8080?q").signed(), "http://[::1]:8080/?q");
+    }
+
+    #[test]
+    fn an_address_is_what_it_seems_to_be() {
+        for bad in
+            ["http:///x", "http:x", "http:/h/x", "https:\\\\h/x", "http://u@h/", "ftp://h/", "//h/", ""]
+        {
+            assert!(CallbackUrl::from_parameter(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]
