@@ -32,6 +32,7 @@ impl PublicUrl {
             |name: header::HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
         let host = header(header::HOST).filter(|host| is_host(host)).map(str::to_owned);
         let host = host.unwrap_or_else(|| request.app_config().local_addr().to_string());
+        // Anybody's word is taken: like `Host`, it only makes the addresses in the caller's own answer.
         let forwarded = header(header::HeaderName::from_static("x-forwarded-proto"));
         let scheme = match forwarded.map(|scheme| scheme.split(',').next().unwrap_or_default().trim()) {
             Some(scheme @ ("http" | "https")) => scheme,

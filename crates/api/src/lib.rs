@@ -5,6 +5,7 @@
 //! shows what came of it. It holds no rules. Every response passes through `envelope.rs`.
 
 mod access_tokens;
+mod address;
 mod alerts;
 mod base;
 mod call;
@@ -31,6 +32,7 @@ use actix_web::{HttpRequest, HttpResponse, guard, middleware};
 use app::App;
 use domain::Code;
 
+pub use crate::address::TrustedProxies;
 pub use crate::base::PublicUrl;
 pub use crate::envelope::Draining;
 pub use crate::form::Form;
@@ -158,10 +160,19 @@ routes! {
     }
 }
 
+/// What the operator decides about the way in.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// How the server is reached.
+    pub public_url: PublicUrl,
+    /// Who is believed about where a request comes from.
+    pub trusted_proxies: TrustedProxies,
+}
+
 /// The whole application, to be mounted on a server. `Data` is shared by all workers.
 pub fn application(
     app: Arc<App>,
-    public_url: PublicUrl,
+    settings: Settings,
     draining: Arc<Draining>,
 ) -> actix_web::App<
     impl actix_web::dev::ServiceFactory<
@@ -175,7 +186,8 @@ pub fn application(
     actix_web::App::new()
         .app_data(Data::from(app))
         .app_data(Data::from(draining))
-        .app_data(Data::new(public_url))
+        .app_data(Data::new(settings.public_url))
+        .app_data(Data::new(settings.trusted_proxies))
         .wrap(middleware::from_fn(envelope::envelope))
         .configure(routes)
         .default_service(web::to(unknown))

@@ -46,6 +46,11 @@ pub(crate) struct Serve {
     #[arg(long, env = "COUNTERSIGN_PUBLIC_URL")]
     pub(crate) public_url: Option<String>,
 
+    /// Network of a proxy that is believed about where a request comes from (`X-Forwarded-For`), such as
+    /// 10.0.0.0/8; can be repeated
+    #[arg(long, env = "COUNTERSIGN_TRUSTED_PROXIES", value_delimiter = ',')]
+    pub(crate) trusted_proxies: Vec<ipnet::IpNet>,
+
     /// Certificate to speak TLS with, in PEM, the server's own first; read again on SIGHUP
     #[arg(long, env = "COUNTERSIGN_TLS_CERT", requires = "tls_key")]
     pub(crate) tls_cert: Option<PathBuf>,

@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use api::PublicUrl;
+use api::Settings;
 use app::{App, Courier, DeliverySettings};
 use crypto::{MasterKey, SystemEntropy};
 use domain::{FriendlyName, Parameter as _};
@@ -48,10 +48,9 @@ async fn with_server(app: &Arc<App>, narrator: &Arc<Narrator>) -> Result<(), Fai
     let name = FriendlyName::from_parameter("Demo").map_err(|expected| Failure::new(expected.to_string()))?;
     let account = app.create_account(None, None, name).await?;
     let account = account.ok_or_else(|| Failure::new("the new account exists already"))?;
-    let public_url = PublicUrl::new(None).map_err(|expected| Failure::new(expected.to_string()))?;
     let outside = Outside::open().await?;
     let courier = Courier::start(Arc::clone(app), deliveries(&outside))?;
-    let server = Running::start(Arc::clone(app), ([127, 0, 0, 1], 0).into(), public_url, None)?;
+    let server = Running::start(Arc::clone(app), ([127, 0, 0, 1], 0).into(), Settings::default(), None)?;
     let url = format!("http://{}", server.address);
     let outcome = async {
         let backend = Backend::new(&url, account, Arc::clone(narrator))?;

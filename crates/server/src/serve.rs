@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use actix_web::HttpServer;
 use actix_web::dev::ServerHandle;
-use api::{Draining, PublicUrl};
+use api::{Draining, PublicUrl, Settings, TrustedProxies};
 use app::{App, Courier, DeliverySettings};
 use crypto::{MasterKey, SystemEntropy};
 use domain::accounts::AuthToken;
@@ -32,8 +32,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// Runs the server until it is told to stop.
 pub(crate) async fn run(options: Box<Serve>) -> Result<(), Failure> {
     log_to_stderr(&options.log)?;
-    let public_url = PublicUrl::new(options.public_url.as_deref().filter(|url| !url.is_empty()))
-        .map_err(|expected| Failure::new(format!("--public-url: {expected}")))?;
+    let settings = settings(&options)?;
     let account = given_account(&options)?;
     let mut app = if options.ephemeral {
         let (store, _) = Store::open(&Location::Memory, OldSchema::Migrate).await?;
@@ -51,7 +50,7 @@ pub(crate) async fn run(options: Box<Serve>) -> Result<(), Failure> {
     let renewing = renew_on_hangup(certificate.clone())?;
     let deliveries = deliveries(&options.deliveries)?;
     // The address first: a server that can't have it should not take deliveries from one that has.
-    let running = Running::start(Arc::clone(&app), options.listen, public_url, certificate.as_ref())?;
+    let running = Running::start(Arc::clone(&app), options.listen, settings, certificate.as_ref())?;
     let mut courier = Courier::start(Arc::clone(&app), deliveries)?;
     // Whoever started the server may have closed its standard output, which is no reason to stop.
     let scheme = if certificate.is_some() { "https" } else { "http" };
@@ -65,6 +64,13 @@ pub(crate) async fn run(options: Box<Serve>) -> Result<(), Failure> {
     courier.stop(FAREWELL).await;
     app.stop().await;
     result
+}
+
+/// What the options say about the way in.
+fn settings(options: &Serve) -> Result<Settings, Failure> {
+    let public_url = PublicUrl::new(options.public_url.as_deref().filter(|url| !url.is_empty()))
+        .map_err(|expected| Failure::new(format!("--public-url: {expected}")))?;
+    Ok(Settings { public_url, trusted_proxies: TrustedProxies::new(options.trusted_proxies.clone()) })
 }
 
 /// What the options say about deliveries.
@@ -109,7 +115,7 @@ impl Running {
     pub(crate) fn start(
         app: Arc<App>,
         listen: SocketAddr,
-        public_url: PublicUrl,
+        settings: Settings,
         certificate: Option<&Arc<Certificate>>,
     ) -> Result<Self, Failure> {
         let listener =
@@ -117,7 +123,7 @@ impl Running {
         let address = listener.local_addr()?;
         let draining = Arc::new(Draining::default());
         let shared = Arc::clone(&draining);
-        let factory = move || api::application(Arc::clone(&app), public_url.clone(), Arc::clone(&shared));
+        let factory = move || api::application(Arc::clone(&app), settings.clone(), Arc::clone(&shared));
         let server = HttpServer::new(factory)
             .keep_alive(Duration::from_secs(75))
             .client_request_timeout(Duration::from_secs(10))
