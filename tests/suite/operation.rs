@@ -1,6 +1,7 @@
 //! What an operator does: start, stop, manage, and get through an outage.
 
 mod commands;
+mod configuration;
 mod outage;
 mod phone;
 mod starting;

@@ -1,15 +1,20 @@
-//! The command line. Every option of the server is a flag and an environment variable of the same name.
+//! The command line. Every option of the server is a flag, an environment variable and a key of
+//! `countersign.toml`, all of the same name (`config.rs`).
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::builder::FalseyValueParser;
+use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand};
 
 /// Self-hosted server that speaks Twilio's Verify Push API.
 #[derive(Debug, Parser)]
 #[command(name = "countersign", version, about, max_term_width = 100)]
 pub(crate) struct Cli {
+    /// File of options; `countersign.toml` in this folder if it is there
+    #[arg(long, env = "COUNTERSIGN_CONFIG", global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -22,6 +27,10 @@ pub(crate) enum Command {
     Demo,
     /// Be a phone: enrol, look at challenges, approve or deny them
     Device(Box<crate::device::Device>),
+    /// Ask the server of this configuration whether it is well: exit code 0 if it is
+    Health(crate::health::Health),
+    /// Look at the configuration: what counts, where it comes from, whether it is right
+    Config(crate::config::show::Config),
     /// Bring the database up to date
     Migrate(Storage),
     /// Manage accounts
@@ -52,19 +61,19 @@ pub(crate) struct Serve {
     pub(crate) trusted_proxies: Vec<ipnet::IpNet>,
 
     /// Certificate to speak TLS with, in PEM, the server's own first; read again on SIGHUP
-    #[arg(long, env = "COUNTERSIGN_TLS_CERT", requires = "tls_key")]
+    #[arg(long, env = "COUNTERSIGN_TLS_CERT")]
     pub(crate) tls_cert: Option<PathBuf>,
 
     /// Key of the certificate, in PEM
-    #[arg(long, env = "COUNTERSIGN_TLS_KEY", requires = "tls_cert")]
+    #[arg(long, env = "COUNTERSIGN_TLS_KEY")]
     pub(crate) tls_key: Option<PathBuf>,
 
     /// Keep everything in memory; gone when the server stops
-    #[arg(long, env = "COUNTERSIGN_EPHEMERAL", value_parser = FalseyValueParser::new(), conflicts_with_all = ["database_url", "database_url_file"])]
+    #[arg(long, env = "COUNTERSIGN_EPHEMERAL", value_parser = BoolishValueParser::new(), num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
     pub(crate) ephemeral: bool,
 
     /// Migrate a PostgreSQL database whose schema is old, instead of refusing to start
-    #[arg(long, env = "COUNTERSIGN_MIGRATE", value_parser = FalseyValueParser::new())]
+    #[arg(long, env = "COUNTERSIGN_MIGRATE", value_parser = BoolishValueParser::new(), num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
     pub(crate) migrate: bool,
 
     /// SID of the first account; made when not given
@@ -92,6 +101,7 @@ pub(crate) struct Serve {
 
 /// How webhooks and pushes leave the house.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Webhooks and pushes")]
 pub(crate) struct Deliveries {
     /// Network that webhooks may call though it is not public, such as 10.0.0.0/8; can be repeated
     #[arg(long, env = "COUNTERSIGN_WEBHOOK_ALLOW", value_delimiter = ',')]
@@ -144,6 +154,7 @@ pub(crate) struct Deliveries {
 
 /// Where the data and its key are.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Storage")]
 pub(crate) struct Storage {
     /// Folder of the SQLite database and the master key
     #[arg(long, env = "COUNTERSIGN_DATA_DIR", default_value = "data")]

@@ -9,10 +9,12 @@
 mod account;
 mod api_key;
 mod cli;
+mod config;
 mod credential;
 mod demo;
 mod device;
 mod failure;
+mod health;
 mod migrate;
 mod serve;
 mod storage;
@@ -21,19 +23,30 @@ mod webhooks;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
-use crate::cli::{Cli, Command};
+use crate::cli::Command;
+use crate::failure::Failure;
 
 fn main() -> ExitCode {
     // One provider for everything that speaks TLS; there is no other in the graph to fall back to.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let cli = Cli::parse();
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("countersign: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Failure> {
+    let (cli, settings) = config::read()?;
     let run = async move {
         match cli.command {
             Command::Serve(options) => serve::run(options).await,
             Command::Demo => demo::run().await,
             Command::Device(command) => device::run(command).await,
+            Command::Health(command) => health::run(command).await,
+            Command::Config(command) => config::show::run(&command, &settings),
             Command::Migrate(storage) => migrate::run(&storage).await,
             Command::Account(command) => account::run(command).await,
             Command::ApiKey(command) => api_key::run(command).await,
@@ -41,16 +54,5 @@ fn main() -> ExitCode {
             Command::Credential(command) => credential::run(command).await,
         }
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(run),
-        Err(error) => Err(error.into()),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("countersign: {failure}");
-            ExitCode::FAILURE
-        }
-    }
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run)
 }

@@ -32,8 +32,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// Runs the server until it is told to stop.
 pub(crate) async fn run(options: Box<Serve>) -> Result<(), Failure> {
     log_to_stderr(&options.log)?;
-    let settings = settings(&options)?;
-    let account = given_account(&options)?;
+    let Prepared { settings, account, certificate, deliveries } = prepare(&options)?;
     let mut app = if options.ephemeral {
         let (store, _) = Store::open(&Location::Memory, OldSchema::Migrate).await?;
         start(store, MasterKey::generate(&SystemEntropy)).await?
@@ -46,9 +45,7 @@ pub(crate) async fn run(options: Box<Serve>) -> Result<(), Failure> {
     first_account(&app, account).await?;
     // Before anybody is told that the server is ready, and may tell it to stop.
     let stop_signal = stop_signal()?;
-    let certificate = certificate(&options)?;
     let renewing = renew_on_hangup(certificate.clone())?;
-    let deliveries = deliveries(&options.deliveries)?;
     // The address first: a server that can't have it should not take deliveries from one that has.
     let running = Running::start(Arc::clone(&app), options.listen, settings, certificate.as_ref())?;
     let mut courier = Courier::start(Arc::clone(&app), deliveries)?;
@@ -66,9 +63,30 @@ pub(crate) async fn run(options: Box<Serve>) -> Result<(), Failure> {
     result
 }
 
+/// What the options say, read and found right, before anything is opened.
+pub(crate) struct Prepared {
+    settings: Settings,
+    account: GivenAccount,
+    certificate: Option<Arc<Certificate>>,
+    deliveries: DeliverySettings,
+}
+
+/// Reads what the options name, and makes nothing.
+///
+/// # Errors
+/// For what can't be read or is wrong.
+pub(crate) fn prepare(options: &Serve) -> Result<Prepared, Failure> {
+    Ok(Prepared {
+        settings: settings(options)?,
+        account: given_account(options)?,
+        certificate: certificate(options)?,
+        deliveries: deliveries(&options.deliveries)?,
+    })
+}
+
 /// What the options say about the way in.
 fn settings(options: &Serve) -> Result<Settings, Failure> {
-    let public_url = PublicUrl::new(options.public_url.as_deref().filter(|url| !url.is_empty()))
+    let public_url = PublicUrl::new(options.public_url.as_deref())
         .map_err(|expected| Failure::new(format!("--public-url: {expected}")))?;
     Ok(Settings { public_url, trusted_proxies: TrustedProxies::new(options.trusted_proxies.clone()) })
 }

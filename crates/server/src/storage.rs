@@ -12,6 +12,7 @@ use domain::Secret;
 use store::{Location, OldSchema, Store};
 
 use crate::cli::Storage;
+use crate::config::{NOT_POSTGRES, is_postgres};
 use crate::failure::Failure;
 
 /// A secret that is given by value, or in a file.
@@ -42,11 +43,7 @@ impl Storage {
     /// # Errors
     /// When the folder can't be made, or a file not read.
     pub(crate) fn location(&self) -> Result<Location, Failure> {
-        if let Some(url) = secret(self.database_url.as_ref(), self.database_url_file.as_ref())? {
-            let scheme = url.expose().split("://").next().unwrap_or_default();
-            if scheme != "postgres" && scheme != "postgresql" {
-                return Err(Failure::new("--database-url must begin with postgres:// or postgresql://"));
-            }
+        if let Some(url) = self.given_database()? {
             return Ok(Location::Postgres(url));
         }
         self.make_data_dir()?;
@@ -86,6 +83,31 @@ impl Storage {
         self.open(OldSchema::Refuse).await
     }
 
+    /// Reads the secrets that the options name, if they name any, and makes nothing.
+    ///
+    /// # Errors
+    /// When one can't be read, or is not what it should be.
+    pub(crate) fn given_secrets(&self) -> Result<(), Failure> {
+        self.given_database()?;
+        self.given_master_key().map(drop)
+    }
+
+    fn given_database(&self) -> Result<Option<Secret<String>>, Failure> {
+        match secret(self.database_url.as_ref(), self.database_url_file.as_ref())? {
+            Some(url) if !is_postgres(url.expose()) => {
+                Err(Failure::new(format!("--database-url {NOT_POSTGRES}")))
+            }
+            url => Ok(url),
+        }
+    }
+
+    fn given_master_key(&self) -> Result<Option<MasterKey>, Failure> {
+        let expected = "the master key must be 32 bytes in base64 or hexadecimal";
+        secret(self.master_key.as_ref(), self.master_key_file.as_ref())?
+            .map(|text| MasterKey::from_base64(text.expose()).ok_or_else(|| Failure::new(expected)))
+            .transpose()
+    }
+
     fn database(&self) -> PathBuf {
         self.data_dir.join("countersign.db")
     }
@@ -111,9 +133,8 @@ impl Storage {
     /// # Errors
     /// When it is no key, can't be read or made, or is lost.
     pub(crate) fn master_key(&self) -> Result<MasterKey, Failure> {
-        if let Some(text) = secret(self.master_key.as_ref(), self.master_key_file.as_ref())? {
-            let expected = "the master key must be 32 bytes in base64 or hexadecimal";
-            return MasterKey::from_base64(text.expose()).ok_or_else(|| Failure::new(expected));
+        if let Some(key) = self.given_master_key()? {
+            return Ok(key);
         }
         self.make_data_dir()?;
         let path = self.data_dir.join("master.key");

@@ -209,18 +209,16 @@ fn the_version_is_told() {
 fn mistakes_on_the_command_line_exit_with_2_and_say_what_is_wrong() {
     let place = Place::new();
     for (arguments, words) in [
-        (&[][..], "Usage: countersign <COMMAND>"),
+        (&[][..], "Usage: countersign [OPTIONS] <COMMAND>"),
         (&["surf"], "unrecognized subcommand 'surf'"),
         (&["serve", "--surf"], "unexpected argument '--surf'"),
         (&["serve", "surf"], "unexpected argument 'surf'"),
         (&["serve", "--listen", "8080"], "invalid value '8080' for '--listen"),
         (&["serve", "--listen", "127.0.0.1:99999"], "invalid value '127.0.0.1:99999' for '--listen"),
-        (&["serve", "--ephemeral", "--database-url", "postgres://x"], "cannot be used with"),
-        (&["serve", "--ephemeral", "--database-url-file", "url"], "cannot be used with"),
         (&["serve", "--auth-token", "x", "--auth-token-file", "y"], "cannot be used with"),
         (&["migrate", "--master-key", "x", "--master-key-file", "y"], "cannot be used with"),
         (&["migrate", "--database-url", "x", "--database-url-file", "y"], "cannot be used with"),
-        (&["account"], "Usage: countersign account <COMMAND>"),
+        (&["account"], "Usage: countersign account [OPTIONS] <COMMAND>"),
         (&["account", "show", "owl"], "invalid value 'owl'"),
         (&["account", "rotate-token"], "required"),
         (&["api-key", "create"], "required"),

@@ -1,0 +1,347 @@
+//! What counts as the configuration: defaults < `countersign.toml` < environment < flags.
+//!
+//! The command line (`cli.rs`) knows every option, its type and its default. What the file says becomes the
+//! default of that option before the command line is read: so it is read by the same parser, and what stands
+//! above it wins without a rule of ours. Values that are wrong are told with the place that they came from.
+
+mod file;
+pub(crate) mod show;
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use api::PublicUrl;
+use clap::builder::Resettable;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
+use crypto::MasterKey;
+use domain::AccountSid;
+use domain::accounts::AuthToken;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::Cli;
+use crate::config::file::File;
+use crate::failure::Failure;
+
+/// The file that is read when none is named, if it is there.
+const FILE: &str = "countersign.toml";
+
+/// What an option's variable begins with.
+const PREFIX: &str = "COUNTERSIGN_";
+
+/// Options whose value is never shown. Each has a twin of the same name and `_file` that names a file with it.
+const SECRETS: [&str; 3] = ["auth_token", "database_url", "master_key"];
+
+/// Every option of the server, with what it is set to.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// The file that was read.
+    pub(crate) file: Option<PathBuf>,
+    options: Vec<Setting>,
+}
+
+/// An option and what it is set to.
+#[derive(Debug)]
+struct Setting {
+    /// The argument that it is on the command line.
+    arg: Arg,
+    values: Vec<String>,
+    source: Source,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Debug)]
+enum Source {
+    Default,
+    File(PathBuf, usize),
+    Environment(String),
+    Flag(String),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path, line) => write!(f, "{}:{line}", path.display()),
+            Self::Environment(name) => f.write_str(name),
+            Self::Flag(name) => f.write_str(name),
+        }
+    }
+}
+
+/// Reads the command line, and what stands behind it.
+///
+/// # Errors
+/// For a file that can't be read, a key that is no option, and a value that is wrong: with the place, and what
+/// was expected. A command line that can't be understood ends the process, as does a question for help.
+pub(crate) fn read() -> Result<(Cli, Settings), Failure> {
+    let options = options();
+    check_environment(&options)?;
+    // Whoever composes an environment often can't leave a variable out, and leaves it empty.
+    let command = each(Cli::command(), &|command| command.mut_args(without_empty_variable));
+    // Once without the file, to learn which one, and what is asked for.
+    let matches = command.clone().get_matches();
+    let (names, leaf) = leaf(&matches);
+    // Whoever wants a new file may have a bad one.
+    let wants_none = names == ["config", "defaults"];
+    let file = if wants_none { None } else { the_file(matches.get_one::<PathBuf>("config"))? };
+    let Some(file) = file else { return finish(matches, options, None) };
+    file.check(&options)?;
+    let command = at(command, &names, &|command| file.under(command, leaf, &options));
+    finish(command.get_matches(), options, Some(&file))
+}
+
+fn finish(
+    mut matches: ArgMatches,
+    options: Vec<Arg>,
+    file: Option<&File>,
+) -> Result<(Cli, Settings), Failure> {
+    let settings = Settings::of(options, leaf(&matches).1, file);
+    for setting in &settings.options {
+        for value in &setting.values {
+            parsable(&setting.name(), value).map_err(|why| setting.wrong(&why))?;
+        }
+    }
+    let cli = Cli::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.exit());
+    settings.check_together()?;
+    Ok((cli, settings))
+}
+
+/// The options of `serve`, which are those of every command, and what the file may set.
+fn options() -> Vec<Arg> {
+    let serve = Cli::command().find_subcommand("serve").cloned().unwrap_or_default();
+    serve.get_arguments().filter(|arg| arg.get_env().is_some()).cloned().collect()
+}
+
+/// An option's name: that of its variable without what all of them begin with.
+fn name(arg: &Arg) -> String {
+    let variable = arg.get_env().unwrap_or_default().to_string_lossy();
+    variable.trim_start_matches(PREFIX).to_lowercase()
+}
+
+/// The other option that gives the same secret.
+fn twin(name: &str) -> Option<String> {
+    match name.strip_suffix("_file") {
+        Some(secret) => SECRETS.contains(&secret).then(|| secret.to_owned()),
+        None => SECRETS.contains(&name).then(|| format!("{name}_file")),
+    }
+}
+
+/// Whether the option says who may do what, or where that is written.
+fn matters(name: &str) -> bool {
+    name == "account_sid" || is_secret(name) || twin(name).is_some()
+}
+
+fn is_secret(name: &str) -> bool {
+    SECRETS.contains(&name)
+}
+
+/// The command that was asked for: the names on the way, and what was said to it.
+fn leaf(matches: &ArgMatches) -> (Vec<String>, &ArgMatches) {
+    let (mut names, mut leaf) = (Vec::new(), matches);
+    while let Some((name, below)) = leaf.subcommand() {
+        names.push(name.to_owned());
+        leaf = below;
+    }
+    (names, leaf)
+}
+
+/// Changes the command of these names.
+fn at(command: Command, names: &[String], change: &dyn Fn(Command) -> Command) -> Command {
+    match names.split_first() {
+        None => change(command),
+        Some((first, rest)) => command.mut_subcommand(first, |command| at(command, rest, change)),
+    }
+}
+
+/// Changes every command below.
+fn each(command: Command, change: &dyn Fn(Command) -> Command) -> Command {
+    let names: Vec<_> = command.get_subcommands().map(|below| below.get_name().to_owned()).collect();
+    names
+        .iter()
+        .fold(change(command), |command, name| command.mut_subcommand(name, |below| each(below, change)))
+}
+
+fn without_empty_variable(arg: Arg) -> Arg {
+    let is_empty =
+        arg.get_env().is_some_and(|name| std::env::var_os(name).is_some_and(|value| value.is_empty()));
+    if is_empty { arg.env(Resettable::Reset) } else { arg }
+}
+
+/// Whether what the environment says of options can be read.
+fn check_environment(options: &[Arg]) -> Result<(), Failure> {
+    for option in options {
+        let Some(variable) = option.get_env() else { continue };
+        match std::env::var(variable) {
+            Ok(value) if !value.is_empty() => check_alone(option, &[value])
+                .map_err(|why| Failure::new(format!("{}: {why}", variable.display())))?,
+            // An empty one counts as none, but for what must not be made up: there it is all that is left of a
+            // reference that led nowhere.
+            Ok(_) if matters(&name(option)) => parsable(name(option).trim_end_matches("_file"), "")
+                .map_err(|why| Failure::new(format!("{}: {why}", variable.display())))?,
+            Ok(_) | Err(std::env::VarError::NotPresent) => {}
+            Err(std::env::VarError::NotUnicode(_)) => {
+                return Err(Failure::new(format!("{}: expected UTF-8", variable.display())));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether an option takes these values, by themselves; else why not, and what it is.
+fn check_alone(option: &Arg, values: &[String]) -> Result<(), String> {
+    if is_secret(&name(option)) {
+        // What clap refuses, it repeats. Whether a secret can be one is looked at later, in silence.
+        return Ok(());
+    }
+    let alone = option.clone().env(Resettable::Reset).conflicts_with(Resettable::Reset);
+    let alone = Command::new("option").no_binary_name(true).arg(alone);
+    let flag = format!("--{}={}", option.get_long().unwrap_or_default(), values.join(","));
+    match alone.try_get_matches_from([flag]) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let words = error.to_string();
+            let why: Vec<_> = words.lines().take_while(|line| !line.starts_with("For more")).collect();
+            let why = why.join(" ");
+            let why =
+                why.trim().trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ");
+            let help = option.get_help().map(ToString::to_string).unwrap_or_default();
+            Err(format!("{why}; expected: {help}"))
+        }
+    }
+}
+
+/// What the command line takes for any text, and is not. A secret is never repeated.
+fn parsable(name: &str, value: &str) -> Result<(), String> {
+    match name {
+        "public_url" => PublicUrl::new(Some(value)).map(drop),
+        "log" => EnvFilter::try_new(value).map(drop).map_err(|error| error.to_string()),
+        "account_sid" => {
+            let sid = value.parse::<AccountSid>();
+            sid.map(drop).map_err(|expected| format!("{expected}, the letters AC"))
+        }
+        "auth_token" => {
+            let expected = "expected 16 to 128 letters and digits";
+            AuthToken::parse(value).map(drop).ok_or_else(|| expected.to_owned())
+        }
+        "master_key" => {
+            let expected = "the master key must be 32 bytes in base64 or hexadecimal";
+            MasterKey::from_base64(value).map(drop).ok_or_else(|| expected.to_owned())
+        }
+        "database_url" => is_postgres(value).then_some(()).ok_or_else(|| NOT_POSTGRES.to_owned()),
+        _ => Ok(()),
+    }
+}
+
+/// What is said of an URL that is not [`is_postgres`].
+pub(crate) const NOT_POSTGRES: &str = "must begin with postgres:// or postgresql://";
+
+/// Whether this is an URL of the one kind of database that has URLs here.
+pub(crate) fn is_postgres(url: &str) -> bool {
+    url.starts_with("postgres://") || url.starts_with("postgresql://")
+}
+
+/// The file that is named, or the one of this folder.
+fn the_file(named: Option<&PathBuf>) -> Result<Option<File>, Failure> {
+    match named {
+        Some(path) => File::read(path).map(Some),
+        None if Path::new(FILE).exists() => File::read(Path::new(FILE)).map(Some),
+        None => Ok(None),
+    }
+}
+
+impl Settings {
+    /// What the command that was asked for has; a command that lacks an option is shown its default.
+    fn of(options: Vec<Arg>, matches: &ArgMatches, file: Option<&File>) -> Self {
+        let setting = |arg: Arg| {
+            let id = arg.get_id().as_str();
+            let source = matches.try_contains_id(id).ok().and_then(|_| matches.value_source(id));
+            let source = match source {
+                Some(ValueSource::CommandLine) => {
+                    Source::Flag(format!("--{}", arg.get_long().unwrap_or_default()))
+                }
+                Some(ValueSource::EnvVariable) => {
+                    Source::Environment(arg.get_env().unwrap_or_default().to_string_lossy().into_owned())
+                }
+                Some(_) => file.and_then(|file| file.source(&name(&arg))).unwrap_or(Source::Default),
+                None => Source::Default,
+            };
+            let raw = matches.try_get_raw(id).ok().flatten().unwrap_or_default();
+            let values = raw.map(|value| value.to_string_lossy().into_owned()).collect();
+            Setting { arg, values, source }
+        };
+        let file = file.map(|file| file.path().to_owned());
+        Self { file, options: options.into_iter().map(setting).collect() }
+    }
+
+    fn get(&self, name: &str) -> Option<&Setting> {
+        self.options.iter().find(|setting| setting.name() == name && setting.is_set())
+    }
+
+    /// What is right by itself and not together.
+    fn check_together(&self) -> Result<(), Failure> {
+        if let Some(ephemeral) = self.get("ephemeral").filter(|setting| setting.values == ["true"])
+            && let Some(database) = self.get("database_url").or_else(|| self.get("database_url_file"))
+        {
+            let why = format!("cannot be used with {}", database.shown());
+            return Err(ephemeral.wrong(&why));
+        }
+        match (self.get("tls_cert"), self.get("tls_key")) {
+            (Some(only), None) => Err(only.wrong("needs its key too: tls_key, --tls-key")),
+            (None, Some(only)) => Err(only.wrong("needs its certificate too: tls_cert, --tls-cert")),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Setting {
+    fn name(&self) -> String {
+        name(&self.arg)
+    }
+
+    fn is_set(&self) -> bool {
+        !self.values.is_empty()
+    }
+
+    /// The option as it was named where it was set.
+    fn shown(&self) -> String {
+        match &self.source {
+            Source::File(..) => format!("{} ({})", self.name(), self.source),
+            Source::Default => self.name(),
+            other => other.to_string(),
+        }
+    }
+
+    fn wrong(&self, why: &str) -> Failure {
+        match &self.source {
+            Source::File(..) => Failure::new(format!("{}: {}: {why}", self.source, self.name())),
+            _ => Failure::new(format!("{}: {why}", self.shown())),
+        }
+    }
+}
+
+/// The text of a value, if it is text.
+fn text(value: &OsStr) -> String {
+    value.to_string_lossy().into_owned()
+}
+
+/// The variables that look like options and are none: mistyped, or of another version.
+fn unknown_variables() -> Vec<String> {
+    let known = variables(&Cli::command());
+    let mut unknown: Vec<_> = std::env::vars_os()
+        .map(|(variable, _)| text(&variable))
+        .filter(|variable| variable.starts_with(PREFIX) && !known.contains(variable))
+        // What Kubernetes sets for a service of our name, and what tests are told.
+        .filter(|variable| !variable.contains("_PORT") && !variable.contains("_SERVICE_"))
+        .filter(|variable| !variable.starts_with("COUNTERSIGN_TEST_"))
+        .collect();
+    unknown.sort();
+    unknown
+}
+
+/// The variables of a command and all below it.
+fn variables(command: &Command) -> Vec<String> {
+    let below = command.get_subcommands().flat_map(variables);
+    command.get_arguments().filter_map(Arg::get_env).map(text).chain(below).collect()
+}

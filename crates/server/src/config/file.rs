@@ -1,0 +1,141 @@
+//! `countersign.toml`: `key = value`, one for each option that is not to have its default.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::{Arg, ArgMatches, Command};
+use toml::de::{DeTable, DeValue};
+
+use crate::config::{Source, check_alone, name, twin};
+use crate::failure::Failure;
+
+/// Largest file, in bytes.
+const MAX: u64 = 1024 * 1024;
+
+/// A file of options, as it was read.
+#[derive(Debug)]
+pub(super) struct File {
+    path: PathBuf,
+    entries: BTreeMap<String, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    line: usize,
+    values: Vec<String>,
+}
+
+impl File {
+    /// Reads a file. What it says is not looked at yet.
+    ///
+    /// # Errors
+    /// When it can't be read, or is no TOML, with the line.
+    pub(super) fn read(path: &Path) -> Result<Self, Failure> {
+        let at = |why: &dyn std::fmt::Display| Failure::new(format!("{}: {why}", path.display()));
+        let length = std::fs::metadata(path).map_err(|error| at(&error))?.len();
+        if length > MAX {
+            return Err(at(&"expected a file of options, of at most 1 MiB"));
+        }
+        let text = std::fs::read_to_string(path).map_err(|error| at(&error))?;
+        let line = |offset: usize| 1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count();
+        let here = |line: usize, why: &str| Failure::new(format!("{}:{line}: {why}", path.display()));
+        let table = DeTable::parse(&text).map_err(|error| {
+            let line = line(error.span().map_or(0, |span| span.start));
+            here(line, &format!("expected `name = value`: {}", error.message()))
+        })?;
+        let mut entries = BTreeMap::new();
+        for (key, value) in table.get_ref() {
+            let line = line(key.span().start);
+            let values = values(value.get_ref()).ok_or_else(|| {
+                let expected = "expected text, a number, true or false, or a list of texts";
+                here(line, &format!("{}: {expected}", key.get_ref()))
+            })?;
+            entries.insert(key.get_ref().to_string(), Entry { line, values });
+        }
+        Ok(Self { path: path.to_owned(), entries })
+    }
+
+    /// Whether every key is an option, and takes its value.
+    ///
+    /// # Errors
+    /// With the line, and what was expected.
+    pub(super) fn check(&self, options: &[Arg]) -> Result<(), Failure> {
+        for (key, entry) in &self.entries {
+            let here = |why: &str| {
+                Err(Failure::new(format!("{}:{}: {key}: {why}", self.path.display(), entry.line)))
+            };
+            let Some(option) = options.iter().find(|option| name(option) == *key) else {
+                return here("there is no such option; `countersign config defaults` prints them all");
+            };
+            if twin(key).is_some_and(|twin| self.is_set(&twin)) && self.is_set(key) {
+                return here("cannot be used with its twin, which the file sets too");
+            }
+            if entry.values.len() > 1 && option.get_value_delimiter().is_none() {
+                return here("expected one value, not a list");
+            }
+            if self.is_set(key)
+                && let Err(why) = check_alone(option, &entry.values)
+            {
+                return here(&why);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_set(&self, key: &str) -> bool {
+        self.entries.get(key).is_some_and(|entry| !entry.values.is_empty())
+    }
+
+    /// Puts what the file says under what the environment and the command line said.
+    pub(super) fn under(&self, mut command: Command, said: &ArgMatches, options: &[Arg]) -> Command {
+        let is_said = |option: &Arg| said.value_source(option.get_id().as_str()).is_some();
+        for option in options {
+            let name = name(option);
+            let is_twin = |other: &&Arg| twin(&name).is_some_and(|twin| super::name(other) == twin);
+            // Not every command has every option; and a secret that was given above in a file, or by value, is
+            // not given here in the other way.
+            let is_here = said.try_contains_id(option.get_id().as_str()).is_ok();
+            if !is_here || options.iter().filter(is_twin).any(is_said) {
+                continue;
+            }
+            if let Some(entry) = self.entries.get(&name).filter(|entry| !entry.values.is_empty()) {
+                let values = entry.values.clone();
+                command = command.mut_arg(option.get_id(), |arg| arg.default_values(values));
+            }
+        }
+        command
+    }
+
+    /// The place of a key.
+    pub(super) fn source(&self, key: &str) -> Option<Source> {
+        let entry = self.entries.get(key).filter(|entry| !entry.values.is_empty())?;
+        Some(Source::File(self.path.clone(), entry.line))
+    }
+
+    /// Where the file is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// The texts of a value, as the command line would have them; none of an empty one, which sets nothing.
+fn values(value: &DeValue<'_>) -> Option<Vec<String>> {
+    match value {
+        DeValue::Array(values) => {
+            let texts: Option<Vec<_>> = values.iter().map(|value| scalar(value.get_ref())).collect();
+            Some(texts?.into_iter().filter(|text| !text.is_empty()).collect())
+        }
+        scalar_value => scalar(scalar_value).map(|text| if text.is_empty() { vec![] } else { vec![text] }),
+    }
+}
+
+fn scalar(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Boolean(value) => Some(value.to_string()),
+        DeValue::Integer(number) => {
+            i64::from_str_radix(&number.as_str().replace('_', ""), number.radix()).ok().map(|n| n.to_string())
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,226 @@
+//! Defaults, `countersign.toml`, the environment, flags: what counts, and what is refused.
+
+use std::collections::BTreeMap;
+
+use harness::stand_in::Authority;
+use harness::{Server, Storage};
+
+use super::*;
+use crate::world::World;
+
+/// The file in the tree, which documents every option.
+const ANNOTATED: &str = include_str!("../../../deploy/countersign.toml");
+
+/// What `config show` prints: every option's line, and where it comes from.
+fn shown(command: &mut Command) -> BTreeMap<String, (String, String)> {
+    let line = |line: &str| {
+        let (setting, source) = line.rsplit_once('#').unwrap();
+        let (name, value) = setting.split_once(" = ").unwrap();
+        (name.trim_start_matches('#').to_owned(), (value.trim().to_owned(), source.trim().to_owned()))
+    };
+    succeed(command).lines().map(line).collect()
+}
+
+#[track_caller]
+fn assert_shown(shown: &BTreeMap<String, (String, String)>, name: &str, value: &str, source: &str) {
+    assert_eq!(shown[name], (value.to_owned(), source.to_owned()), "{name}");
+}
+
+#[test]
+fn the_annotated_file_has_every_option_at_its_default() {
+    let place = Place::new();
+    let printed = succeed(&mut countersign(&place.folder, &["config", "defaults"]));
+    assert!(
+        printed == ANNOTATED,
+        "`countersign config defaults` should be written to deploy/countersign.toml"
+    );
+
+    // With every line taken for what it says, nothing is other than without the file.
+    let setting =
+        |line: &str| line.strip_prefix('#').filter(|rest| !rest.starts_with([' ', '#'])).map(str::to_owned);
+    let lines = ANNOTATED.lines().map(|line| setting(line).unwrap_or_else(|| line.to_owned()));
+    let file = place.file("all.toml", &lines.collect::<Vec<_>>().join("\n"));
+    let without = shown(&mut countersign(&place.folder, &["config", "show"]));
+    let with = shown(&mut countersign(&place.folder, &["config", "show", "--config", &file]));
+    assert_eq!(with.len(), without.len());
+    for (name, (value, source)) in &with {
+        assert_eq!(value, &without[name].0, "{name}");
+        let place = ANNOTATED.lines().position(|line| line.starts_with(&format!("#{name} = "))).unwrap() + 1;
+        let expected =
+            if without[name].1 == "default" { format!("{file}:{place}") } else { "not set".to_owned() };
+        assert_eq!(source, &expected, "{name}");
+    }
+
+    // And the flags of `serve` are these options and no more.
+    let help = succeed(&mut countersign(&place.folder, &["serve", "--help"]));
+    let flags = help.split_whitespace().filter_map(|word| word.strip_prefix("--"));
+    let flags = flags.map(|flag| flag.split(['[', '=']).next().unwrap().replace('-', "_"));
+    let mut flags: Vec<_> = flags.filter(|flag| !["config", "help"].contains(&flag.as_str())).collect();
+    flags.sort();
+    assert_eq!(flags, without.keys().cloned().collect::<Vec<_>>());
+}
+
+#[test]
+fn a_flag_goes_before_the_environment_before_the_file_before_the_default() {
+    let place = Place::new();
+    place.file(
+        "countersign.toml",
+        "listen = \"127.0.0.1:1\"\npush_concurrency = 1\nwebhook_concurrency = 1\nephemeral = true\n\
+         webhook_allow = [\"10.0.0.0/8\", \"192.168.0.0/16\"]\n",
+    );
+    let mut command =
+        countersign(&place.folder, &["config", "show", "--webhook-concurrency", "3", "--ephemeral=no"]);
+    command.env("COUNTERSIGN_PUSH_CONCURRENCY", "2").env("COUNTERSIGN_WEBHOOK_CONCURRENCY", "2");
+    // Empty counts as not set.
+    let shown = shown(command.env("COUNTERSIGN_LISTEN", ""));
+    assert_shown(&shown, "delivery_concurrency", "512", "default");
+    assert_shown(&shown, "listen", "\"127.0.0.1:1\"", "countersign.toml:1");
+    assert_shown(&shown, "push_concurrency", "2", "COUNTERSIGN_PUSH_CONCURRENCY");
+    assert_shown(&shown, "webhook_concurrency", "3", "--webhook-concurrency");
+    assert_shown(&shown, "ephemeral", "\"no\"", "--ephemeral");
+    assert_shown(&shown, "webhook_allow", "[\"10.0.0.0/8\", \"192.168.0.0/16\"]", "countersign.toml:5");
+    assert_shown(&shown, "public_url", "\"\"", "not set");
+}
+
+#[tokio::test]
+async fn every_command_works_on_what_the_file_says() {
+    let place = Place::new();
+    place.file("token", "0a1b2c3d4e5f60718293a4b5c6d7e8f9\n");
+    let sid = "AC0123456789abcdef0123456789abcdef";
+    let file = format!(
+        "listen = \"127.0.0.1:0\"\ndata_dir = \"owls\"\naccount_sid = \"{sid}\"\nauth_token_file = \"token\"\n"
+    );
+    let file = place.file("elsewhere.toml", &file);
+    // Without a flag: the port is the file's.
+    let mut command = countersign(&place.folder, &["serve"]);
+    command.env("COUNTERSIGN_CONFIG", &file);
+    let server = Serving::launch(&place.folder, command).await;
+    let backend = server.backend(sid, "0a1b2c3d4e5f60718293a4b5c6d7e8f9");
+    assert_eq!(backend.get("/v2/Services", &[]).await.status, 200);
+    assert!(place.path("owls/countersign.db").exists() && !place.path("data").exists());
+
+    let listed = succeed(&mut countersign(&place.folder, &["account", "list", "--config", &file]));
+    assert!(listed.starts_with(sid), "{listed}");
+    server.stop().await;
+}
+
+#[test]
+fn a_secret_above_goes_before_one_below_however_it_is_given() {
+    let place = Place::new();
+    place.file("countersign.toml", "auth_token = \"0a1b2c3d4e5f60718293a4b5c6d7e8f9\"\n");
+    place.file("token", "f9e8d7c6b5a4938271605f4e3d2c1b0a\n");
+    let mut command = countersign(&place.folder, &["config", "show"]);
+    let shown = shown(command.env("COUNTERSIGN_AUTH_TOKEN_FILE", "token"));
+    assert_shown(&shown, "auth_token_file", "\"token\"", "COUNTERSIGN_AUTH_TOKEN_FILE");
+    assert_shown(&shown, "auth_token", "\"\"", "not set");
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let place = Place::new();
+    place.file("countersign.toml", "database_url = \"postgres://owl:hoot@127.0.0.1/owls\"\n");
+    let mut command = countersign(&place.folder, &["config", "show", "--auth-token", "hoothoothoothoothoot"]);
+    command.env("COUNTERSIGN_MASTER_KEY", "aG9vdGhvb3Rob290aG9vdGhvb3Rob290aG9vdGhvb3Q=");
+    let printed = succeed(&mut command);
+    assert!(!printed.contains("hoot") && !printed.contains("aG9vd"), "{printed}");
+    assert_eq!(printed.matches("\"(secret)\"").count(), 3, "{printed}");
+}
+
+#[test]
+fn what_is_wrong_is_told_with_its_place_and_what_was_expected() {
+    let place = Place::new();
+    for (text, words) in [
+        ("listn = \"127.0.0.1:1\"", &["bad.toml:2: listn", "no such option"][..]),
+        ("LISTEN = \"127.0.0.1:1\"", &["bad.toml:2: LISTEN", "no such option"]),
+        ("[server]\nlisten = \"127.0.0.1:1\"", &["bad.toml:2: server", "expected text, a number"]),
+        (
+            "listen = \"8080\"",
+            &["bad.toml:2: listen", "invalid socket address", "expected: Address to listen on"],
+        ),
+        ("listen = [\"127.0.0.1:1\", \"127.0.0.1:2\"]", &["bad.toml:2: listen", "expected one value"]),
+        ("listen = ", &["bad.toml:2: expected `name = value`"]),
+        (
+            "listen = \"127.0.0.1:1\"\nlisten = \"127.0.0.1:1\"",
+            &["bad.toml:3: expected `name = value`", "duplicate"],
+        ),
+        ("webhook_patience = 0", &["bad.toml:2: webhook_patience", "0 is not in 1.."]),
+        ("webhook_patience = 1.5", &["bad.toml:2: webhook_patience", "expected text, a number"]),
+        ("webhook_patience = \"a day\"", &["bad.toml:2: webhook_patience", "invalid digit"]),
+        (
+            "webhook_allow = [\"10.0.0.0/8\", \"owls\"]",
+            &["bad.toml:2: webhook_allow", "'owls'", "such as 10.0.0.0/8"],
+        ),
+        ("ephemeral = \"perhaps\"", &["bad.toml:2: ephemeral", "not a boolean"]),
+        (
+            "ephemeral = true\ndatabase_url = \"postgres://owl:hoot@x/y\"",
+            &["bad.toml:2: ephemeral", "bad.toml:3"],
+        ),
+        ("database_url = \"mysql://owl:hoot@x/y\"", &["bad.toml:2: database_url", "postgres://"]),
+        ("master_key = \"hoot\"", &["bad.toml:2: master_key", "32 bytes in base64"]),
+        ("auth_token = \"hoot\"", &["bad.toml:2: auth_token", "16 to 128"]),
+        ("auth_token = \"hoot\"\nauth_token_file = \"x\"", &["bad.toml:2: auth_token", "twin"]),
+        ("account_sid = \"SK0\"", &["bad.toml:2: account_sid", "the letters AC"]),
+        ("public_url = \"owls\"", &["bad.toml:2: public_url", "expected an origin"]),
+        ("log = \"api=loud\"", &["bad.toml:2: log"]),
+        ("tls_cert = \"cert.pem\"", &["bad.toml:2: tls_cert", "tls_key"]),
+        ("auth_token_file = \"missing/token\"", &["missing/token"]),
+    ] {
+        place.file("bad.toml", &format!("# Owls\n{text}\n"));
+        for command in [&["serve"][..], &["config", "check"]] {
+            let said = refuse(countersign(&place.folder, command).args(["--config", "bad.toml"]), words);
+            assert!(!said.stderr.contains("hoot"), "{said:?}");
+        }
+    }
+    for (variable, value, words) in [
+        ("COUNTERSIGN_LISTEN", "8080", "invalid socket address"),
+        ("COUNTERSIGN_WEBHOOK_ALLOW", "10.0.0.0/8,owls", "'owls'"),
+        ("COUNTERSIGN_EPHEMERAL", "perhaps", "not a boolean"),
+        ("COUNTERSIGN_PUBLIC_URL", "owls", "expected an origin"),
+        ("COUNTERSIGN_CONFIG", "missing.toml", "missing.toml"),
+    ] {
+        let mut command = countersign(&place.folder, &["serve"]);
+        let place = if variable == "COUNTERSIGN_CONFIG" { value } else { variable };
+        refuse(command.env(variable, value), &[place, words]);
+    }
+    for arguments in [["--database-url", "postgres://x"], ["--database-url-file", "url"]] {
+        let mut command = countersign(&place.folder, &["serve", "--ephemeral"]);
+        refuse(command.args(arguments), &["--ephemeral", "cannot be used with", arguments[0]]);
+    }
+    assert_eq!(fs::read_dir(&place.folder).unwrap().count(), 1, "nothing but the bad file itself");
+}
+
+#[test]
+fn a_check_makes_nothing_and_warns_of_what_looks_wrong() {
+    let place = Place::new();
+    place.file("countersign.toml", "master_key = \"aG9vdGhvb3Rob290aG9vdGhvb3Rob290aG9vdGhvb3Q=\"\n");
+    let mut command = countersign(&place.folder, &["config", "check"]);
+    command.env("COUNTERSIGN_LISTN", "127.0.0.1:1").env("COUNTERSIGN_SERVICE_HOST", "10.0.0.1");
+    let printed = succeed(&mut command);
+    assert!(printed.contains("warning: COUNTERSIGN_LISTN is not"), "{printed}");
+    assert!(printed.contains("countersign.toml holds a secret, master_key"), "{printed}");
+    assert_eq!(printed.matches("warning").count(), 2, "{printed}");
+    assert_eq!(fs::read_dir(&place.folder).unwrap().count(), 1);
+}
+
+#[test]
+fn health_is_told_by_the_exit_code() {
+    let place = Place::new();
+    let world = World::ephemeral();
+    let address = |server: &Server| server.url().split_once("://").unwrap().1.to_owned();
+    let listen = address(&world.server);
+    for arguments in [&["health"][..], &["health", "--ready"]] {
+        assert_eq!(succeed(countersign(&place.folder, arguments).args(["--listen", &listen])), "");
+    }
+    // An address that stands for all is called on this machine.
+    let all = listen.replace("127.0.0.1", "0.0.0.0");
+    succeed(&mut countersign(&place.folder, &["health", "--listen", &all]));
+    drop(world);
+    refuse(&mut countersign(&place.folder, &["health", "--listen", &listen]), &["/healthz"]);
+
+    let (certificate, key) = Authority::new().server_pem();
+    let (certificate, key) = (place.file("cert.pem", &certificate), place.file("key.pem", &key));
+    let tls = ["--tls-cert", &certificate, "--tls-key", &key];
+    let server = Server::start(BINARY, Storage::Ephemeral, &tls);
+    let listen = address(&server);
+    succeed(countersign(&place.folder, &["health", "--ready", "--listen", &listen]).args(tls));
+}
