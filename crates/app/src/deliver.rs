@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use domain::Entropy;
 use domain::deliveries::{Delivery, DeliveryId, Next, Schedule, Work};
+use domain::housekeeping::Retention;
 use store::{Read, Write};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinSet, LocalSet};
@@ -54,8 +55,8 @@ pub struct DeliverySettings {
     pub concurrency_per_credential: usize,
     /// Longest time without looking.
     pub poll: Duration,
-    /// Seconds for which finished deliveries and alerts are kept.
-    pub retention: i64,
+    /// How long what is done with is kept.
+    pub retention: Retention,
     /// How webhooks are sent.
     pub webhooks: ::webhooks::Settings,
     /// How pushes are sent.
@@ -71,7 +72,7 @@ impl Default for DeliverySettings {
             concurrency_per_host: 16,
             concurrency_per_credential: 256,
             poll: Duration::from_secs(1),
-            retention: 30 * 86_400,
+            retention: Retention::default(),
             webhooks: ::webhooks::Settings::default(),
             push: push::Settings::default(),
         }
@@ -211,7 +212,8 @@ impl Round {
         let mut tasks = JoinSet::new();
         tasks.spawn_local(announce(Arc::clone(&self.app)));
         tasks.spawn_local(listen(Arc::clone(&self.app)));
-        tasks.spawn_local(housekeeping::keep(Arc::clone(&self.app), self.settings.retention));
+        let name = self.attempts.leases.name().to_owned();
+        tasks.spawn_local(housekeeping::keep(Arc::clone(&self.app), name, self.settings.retention));
         tasks.spawn_local(Leases::keep(Rc::clone(&self.attempts.leases), Arc::clone(&self.app)));
         if let Some(ended) = self.ended.take() {
             let lease = self.attempts.leases.name().to_owned();

@@ -1,14 +1,20 @@
 //! Housekeeping: what is done with goes after its retention, and whoever has a certificate that ends soon
 //! is told.
+//!
+//! One node keeps house, the one with the lease; should it die, another does once that has run out. It
+//! removes little at a time and rests in between, so that nobody waits long for the writer
+//! ([`Pace`]).
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use domain::alerts::{Alert, Level};
+use domain::housekeeping::{Pace, Retention};
+use domain::webhooks::EventType;
 use domain::{AlertSid, Timestamp};
 use serde_json::json;
 use store::Write;
-use tracing::error;
+use tracing::{debug, error, info};
 
 use crate::App;
 use crate::error::Error;
@@ -16,42 +22,121 @@ use crate::error::Error;
 /// How often it is looked.
 const EVERY: Duration = Duration::from_secs(60);
 
-/// Rows that go in one transaction: few, so that nobody waits long for the writer.
-const BATCH: i64 = 200;
+/// Seconds for which a node that says nothing any more keeps the others from taking over.
+const LEASE: i64 = 180;
 
 /// Days before its end at which a certificate is warned of; the nearest first, so that one that is
 /// uploaded late is warned of once.
 const WARN_AT: [i64; 2] = [7, 30];
 
-/// Keeps house, for ever.
-pub(crate) async fn keep(app: Arc<App>, retention: i64) {
+/// Keeps house, for ever. `name` tells this node from others.
+pub(crate) async fn keep(app: Arc<App>, name: String, retention: Retention) {
+    let house = House { app, name };
     loop {
-        if let Err(fault) = round(&app, retention).await {
-            error!("housekeeping failed: {}", fault.chain());
+        match house.round(retention).await {
+            Ok(()) => {}
+            Err(Interrupted::Elsewhere) => debug!("another node keeps house"),
+            Err(Interrupted::Failed(fault)) => error!("housekeeping failed: {}", fault.chain()),
         }
         tokio::time::sleep(EVERY).await;
     }
 }
 
-async fn round(app: &App, retention: i64) -> Result<(), Error> {
-    let now = app.now();
-    let before = now.plus_seconds(-retention);
-    in_batches(app, async move |tx: &mut Write| tx.delete_old_deliveries(before, BATCH).await).await?;
-    in_batches(app, async move |tx: &mut Write| tx.delete_old_alerts(before, BATCH).await).await?;
-    warn_of_ending_credentials(app, now).await
+/// Why a round ended before its end.
+#[derive(Debug)]
+enum Interrupted {
+    /// Another node has the lease.
+    Elsewhere,
+    /// The database failed.
+    Failed(Error),
 }
 
-/// Deletes until there is nothing left, a transaction for each batch.
-async fn in_batches<F>(app: &App, delete: F) -> Result<(), Error>
-where
-    F: AsyncFn(&mut Write) -> Result<usize, store::Error> + Clone + Send + 'static,
-{
-    loop {
-        let delete = delete.clone();
-        let batch = async move |tx: &mut Write| Ok::<_, Error>(delete(tx).await?);
-        if app.store.write(batch).await? == 0 {
-            return Ok(());
+impl From<Error> for Interrupted {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+struct House {
+    app: Arc<App>,
+    /// Who has the lease.
+    name: String,
+}
+
+impl House {
+    async fn round(&self, retention: Retention) -> Result<(), Interrupted> {
+        let now = self.app.now();
+        let ended = |seconds: i64| now.plus_seconds(-seconds);
+        let outbox = self.app.outbox.clone();
+        let before = ended(retention.unverified_factors);
+        let unverified = async move |tx: &mut Write, limit| {
+            let deleted = tx.delete_unverified_factors(before, limit).await?;
+            for factor in &deleted {
+                outbox.owe_webhooks(tx, EventType::FactorDeleted, factor, None, now).await?;
+            }
+            Ok(deleted.len())
+        };
+        if self.remove("unverified factors", unverified).await? > 0 {
+            self.app.wake.ring();
         }
+        let before = ended(retention.challenges);
+        let challenges =
+            async move |tx: &mut Write, limit| Ok(tx.delete_old_challenges(before, limit).await?);
+        self.remove("challenges", challenges).await?;
+        let before = ended(retention.access_tokens);
+        let tokens =
+            async move |tx: &mut Write, limit| Ok(tx.delete_old_access_tokens(before, limit).await?);
+        self.remove("access tokens", tokens).await?;
+        let before = ended(retention.deliveries);
+        let deliveries =
+            async move |tx: &mut Write, limit| Ok(tx.delete_old_deliveries(before, limit).await?);
+        self.remove("deliveries", deliveries).await?;
+        let alerts = async move |tx: &mut Write, limit| Ok(tx.delete_old_alerts(before, limit).await?);
+        self.remove("alerts", alerts).await?;
+        Ok(warn_of_ending_credentials(&self.app, now).await?)
+    }
+
+    /// Removes until there is nothing left, a transaction for each batch; returns how many rows. `delete`
+    /// removes at most as many as it is told.
+    async fn remove<F>(&self, what: &str, delete: F) -> Result<usize, Interrupted>
+    where
+        F: AsyncFn(&mut Write, i64) -> Result<usize, Error> + Clone + Send + 'static,
+    {
+        let (mut pace, mut removed) = (Pace::default(), 0);
+        let mut longest = Duration::ZERO;
+        loop {
+            let (rows, took) = self.batch(pace.rows(), delete.clone()).await?;
+            removed += rows;
+            longest = longest.max(took);
+            if rows < pace.rows() as usize {
+                break;
+            }
+            pace = pace.after(took);
+            tokio::time::sleep(Pace::rest(took)).await;
+        }
+        if removed > 0 {
+            let longest_batch = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+            info!(removed, longest_batch, "housekeeping: {what}");
+        }
+        Ok(removed)
+    }
+
+    /// One transaction; returns how many rows went, and for how long it had the writer, the commit included.
+    async fn batch<F>(&self, limit: u32, delete: F) -> Result<(usize, Duration), Interrupted>
+    where
+        F: AsyncFn(&mut Write, i64) -> Result<usize, Error> + Send + 'static,
+    {
+        let (now, name) = (self.app.now(), self.name.clone());
+        let write = async move |tx: &mut Write| {
+            // Here, since the time that it waits for its turn harms nobody.
+            let began = Instant::now();
+            if !tx.take_lease("housekeeping", &name, now, now.plus_seconds(LEASE)).await? {
+                return Ok(None);
+            }
+            Ok::<_, Error>(Some((delete(tx, i64::from(limit)).await?, began)))
+        };
+        let (rows, began) = self.app.store.write(write).await?.ok_or(Interrupted::Elsewhere)?;
+        Ok((rows, began.elapsed()))
     }
 }
 
@@ -88,4 +173,176 @@ async fn warn_of_ending_credentials(app: &App, now: Timestamp) -> Result<(), Err
         app.wake.ring();
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+
+    use crypto::{MasterKey, SystemEntropy};
+    use domain::access_tokens::Ttl;
+    use domain::deliveries::Work;
+    use domain::factors::{AppId, Notification, PublicKey};
+    use domain::services::Settings;
+    use domain::webhooks::Subscription;
+    use domain::{
+        AccessTokenSid, Clock, Code, EntityPath, FactorSid, FactorType, FriendlyName, Identity, Order,
+        PageRequest, Parameter as _,
+    };
+    use store::{DeliveryFilter, Location, OldSchema, Read, Store};
+
+    use super::*;
+    use crate::NewAccessToken;
+    use crate::caller::Caller;
+    use crate::factors::NewFactor;
+    use crate::webhooks::NewWebhook;
+
+    /// A clock that only the test moves.
+    struct Held(Mutex<Timestamp>);
+
+    impl Clock for Held {
+        fn now(&self) -> Timestamp {
+            *self.0.lock().unwrap()
+        }
+    }
+
+    impl Held {
+        fn pass(&self, seconds: i64) {
+            let mut now = self.0.lock().unwrap();
+            *now = now.plus_seconds(seconds);
+        }
+    }
+
+    /// A house with an entity in it.
+    struct Stage {
+        house: House,
+        clock: Arc<Held>,
+        caller: Caller,
+        path: EntityPath,
+    }
+
+    impl Stage {
+        async fn set() -> Self {
+            let (store, _) = Store::open(&Location::Memory, OldSchema::Migrate).await.unwrap();
+            let clock = Arc::new(Held(Mutex::new(Timestamp::from_seconds(1_767_225_600))));
+            let key = MasterKey::generate(&SystemEntropy);
+            let held: Arc<dyn Clock> = Arc::<Held>::clone(&clock);
+            let app = App::start(store, held, Arc::new(SystemEntropy), key).await.unwrap();
+            let name = |text| FriendlyName::from_parameter(text).unwrap();
+            let account = app.create_account(None, None, name("Owl Bank")).await.unwrap().unwrap().account;
+            let service = app.create_service(account.sid, Settings::named(name("App"))).await.unwrap();
+            let webhook = NewWebhook {
+                friendly_name: name("All"),
+                event_types: vec![Subscription::from_parameter("*").unwrap()],
+                url: domain::CallbackUrl::from_parameter("https://receiver.example.com/").unwrap(),
+                status: Default::default(),
+                version: Default::default(),
+            };
+            app.create_webhook(account.sid, service.sid, webhook).await.unwrap();
+            let identity = Identity::from_parameter("user-0001").unwrap();
+            Self {
+                house: House { app: Arc::new(app), name: "one".to_owned() },
+                clock,
+                caller: Caller::Account(account.sid),
+                path: EntityPath { account_sid: account.sid, service_sid: service.sid, identity },
+            }
+        }
+
+        async fn factor(&self, key: u8) -> FactorSid {
+            let new = NewFactor {
+                friendly_name: FriendlyName::from_parameter("Telephone").unwrap(),
+                public_key: PublicKey::from_checked_der(vec![key; 91]),
+                app_id: AppId::from_parameter("com.example.owl").unwrap(),
+                notification: Notification::None,
+                sdk_version: None,
+                metadata: None,
+            };
+            self.house.app.create_factor(&self.caller, self.path.clone(), new).await.unwrap().sid
+        }
+
+        async fn factors(&self) -> Vec<FactorSid> {
+            let page = PageRequest { size: 50, order: Order::Ascending, cursor: None };
+            let page = self.house.app.factors(self.path.clone(), page).await.unwrap();
+            page.items.iter().map(|factor| factor.sid).collect()
+        }
+
+        async fn token(&self) -> AccessTokenSid {
+            let new = NewAccessToken {
+                identity: self.path.identity.clone(),
+                factor_type: FactorType::Push,
+                factor_friendly_name: None,
+                ttl: Ttl::new(60).unwrap(),
+            };
+            let made = self.house.app.create_access_token(self.path.account_sid, self.path.service_sid, new);
+            made.await.unwrap().0.grant.sid
+        }
+
+        /// Whether the database still has it, good or not.
+        async fn has(&self, token: AccessTokenSid) -> bool {
+            let (account_sid, service_sid) = (self.path.account_sid, self.path.service_sid);
+            let read = async move |db: &mut Read| {
+                Ok::<_, Error>(db.access_token(account_sid, service_sid, token).await?)
+            };
+            self.house.app.store.read(read).await.unwrap().is_some()
+        }
+
+        /// Of which factors the webhook will hear that they were deleted.
+        async fn owed(&self) -> Vec<String> {
+            let read =
+                async |db: &mut Read| Ok::<_, Error>(db.deliveries(&DeliveryFilter::default(), 99).await?);
+            let deliveries = self.house.app.store.read(read).await.unwrap();
+            let told = deliveries.into_iter().filter_map(|status| match status.delivery.work {
+                Work::Webhook { parameters, .. } => Some(BTreeMap::from_iter(parameters)),
+                _ => None,
+            });
+            let deleted = told.filter(|parameters| parameters["type"] == "factor.deleted");
+            deleted.map(|parameters| parameters["factor_sid"].clone()).collect()
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_never_verified_vanishes_and_webhooks_hear_of_it() {
+        let stage = Stage::set().await;
+        let retention = Retention { unverified_factors: 2 * 3600, ..Retention::default() };
+        let old = stage.factor(1).await;
+        stage.clock.pass(3600);
+        let young = stage.factor(2).await;
+        stage.clock.pass(3600);
+        stage.house.round(retention).await.unwrap();
+        assert_eq!(stage.factors().await, [old, young], "exactly two hours are not more");
+        stage.clock.pass(1);
+        stage.house.round(retention).await.unwrap();
+        assert_eq!(stage.factors().await, [young]);
+        assert_eq!(stage.owed().await, [old.to_string()]);
+    }
+
+    #[tokio::test]
+    async fn an_access_token_goes_an_hour_after_its_end() {
+        let stage = Stage::set().await;
+        let token = stage.token().await;
+        for (seconds, is_left) in [(60 + 3600, true), (1, false)] {
+            stage.clock.pass(seconds);
+            stage.house.round(Retention::default()).await.unwrap();
+            assert_eq!(stage.has(token).await, is_left);
+        }
+        let gone = stage.house.app.access_token(stage.path.account_sid, stage.path.service_sid, token);
+        assert!(matches!(gone.await, Err(Error::Problem(problem)) if problem.code() == Code::NotFound));
+    }
+
+    #[tokio::test]
+    async fn one_node_keeps_house_and_another_when_it_has_died() {
+        let stage = Stage::set().await;
+        let other = House { app: Arc::clone(&stage.house.app), name: "two".to_owned() };
+        let retention = Retention { unverified_factors: 1, ..Retention::default() };
+        stage.house.round(retention).await.unwrap();
+        stage.factor(1).await;
+        stage.clock.pass(LEASE - 1);
+        assert!(matches!(other.round(retention).await, Err(Interrupted::Elsewhere)));
+        assert_eq!(stage.factors().await.len(), 1);
+        stage.clock.pass(1);
+        other.round(retention).await.unwrap();
+        assert_eq!(stage.factors().await.len(), 0);
+        assert!(matches!(stage.house.round(retention).await, Err(Interrupted::Elsewhere)));
+    }
 }

@@ -16,6 +16,7 @@ pub mod entities;
 pub mod entropy;
 pub mod events;
 pub mod factors;
+pub mod housekeeping;
 pub mod notifications;
 pub mod paging;
 pub mod parameter;

@@ -96,6 +96,9 @@ pub(crate) struct Serve {
     pub(crate) deliveries: Deliveries,
 
     #[command(flatten)]
+    pub(crate) kept: Kept,
+
+    #[command(flatten)]
     pub(crate) storage: Storage,
 }
 
@@ -135,10 +138,6 @@ pub(crate) struct Deliveries {
     #[arg(long, env = "COUNTERSIGN_DELIVERY_LEASE", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) delivery_lease: u32,
 
-    /// Days for which finished deliveries and alerts are kept
-    #[arg(long, env = "COUNTERSIGN_DELIVERY_RETENTION_DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) delivery_retention_days: u32,
-
     /// Address of APNs, or of a relay to it, instead of Apple's
     #[arg(long, env = "COUNTERSIGN_PUSH_APNS_ENDPOINT")]
     pub(crate) push_apns_endpoint: Option<String>,
@@ -150,6 +149,23 @@ pub(crate) struct Deliveries {
     /// Certificate authorities, in PEM, that push providers are trusted by besides the system's
     #[arg(long, env = "COUNTERSIGN_PUSH_CA")]
     pub(crate) push_ca: Option<PathBuf>,
+}
+
+/// How long what is done with is kept.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Housekeeping")]
+pub(crate) struct Kept {
+    /// Hours after which a factor that was not verified is deleted
+    #[arg(long, env = "COUNTERSIGN_UNVERIFIED_FACTOR_HOURS", default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) unverified_factor_hours: u32,
+
+    /// Days for which challenges are kept after their expiry, answered or not
+    #[arg(long, env = "COUNTERSIGN_CHALLENGE_RETENTION_DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) challenge_retention_days: u32,
+
+    /// Days for which finished deliveries and alerts are kept
+    #[arg(long, env = "COUNTERSIGN_DELIVERY_RETENTION_DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) delivery_retention_days: u32,
 }
 
 /// Where the data and its key are.

@@ -13,12 +13,13 @@ use app::{App, Courier, DeliverySettings};
 use crypto::{MasterKey, SystemEntropy};
 use domain::accounts::AuthToken;
 use domain::deliveries::Schedule;
+use domain::housekeeping::Retention;
 use domain::{AccountSid, FriendlyName, Parameter as _};
 use store::{Location, OldSchema, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{Deliveries, Serve};
+use crate::cli::{Deliveries, Kept, Serve};
 use crate::failure::Failure;
 use crate::storage::{secret, start};
 use crate::tls::{Certificate, Files};
@@ -80,7 +81,7 @@ pub(crate) fn prepare(options: &Serve) -> Result<Prepared, Failure> {
         settings: settings(options)?,
         account: given_account(options)?,
         certificate: certificate(options)?,
-        deliveries: deliveries(&options.deliveries)?,
+        deliveries: deliveries(&options.deliveries, &options.kept)?,
     })
 }
 
@@ -92,7 +93,7 @@ fn settings(options: &Serve) -> Result<Settings, Failure> {
 }
 
 /// What the options say about deliveries.
-fn deliveries(options: &Deliveries) -> Result<DeliverySettings, Failure> {
+fn deliveries(options: &Deliveries, kept: &Kept) -> Result<DeliverySettings, Failure> {
     let read = |path: &Option<PathBuf>| match path {
         Some(path) => std::fs::read(path)
             .map(Some)
@@ -105,7 +106,12 @@ fn deliveries(options: &Deliveries) -> Result<DeliverySettings, Failure> {
         concurrency: usize::from(options.delivery_concurrency),
         concurrency_per_host: usize::from(options.webhook_concurrency),
         concurrency_per_credential: usize::from(options.push_concurrency),
-        retention: i64::from(options.delivery_retention_days) * 86_400,
+        retention: Retention {
+            unverified_factors: i64::from(kept.unverified_factor_hours) * 3600,
+            challenges: i64::from(kept.challenge_retention_days) * 86_400,
+            deliveries: i64::from(kept.delivery_retention_days) * 86_400,
+            ..Retention::default()
+        },
         ..DeliverySettings::default()
     };
     settings.webhooks.allow.clone_from(&options.webhook_allow);

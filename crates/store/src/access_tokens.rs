@@ -3,6 +3,7 @@
 use domain::access_tokens::{Grant, Ttl};
 use domain::{
     AccessToken, AccessTokenSid, AccountSid, FactorSid, FactorType, FriendlyName, Identity, ServiceSid,
+    Timestamp,
 };
 
 use crate::error::Error;
@@ -83,5 +84,15 @@ impl Write {
     pub async fn spend_access_token(&mut self, sid: AccessTokenSid, on: FactorSid) -> Result<bool, Error> {
         let sql = "UPDATE access_tokens SET spent_on = $2 WHERE sid = $1 AND spent_on IS NULL RETURNING sid";
         Ok(self.one(sql, bind![sid, on]).await?.is_some())
+    }
+
+    /// Removes at most `limit` access tokens that expired before an instant, spent or not; returns how many.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn delete_old_access_tokens(&mut self, before: Timestamp, limit: i64) -> Result<usize, Error> {
+        let sql = "DELETE FROM access_tokens WHERE sid IN \
+                   (SELECT sid FROM access_tokens WHERE expires_at < $1 ORDER BY expires_at LIMIT $2) RETURNING sid";
+        Ok(self.all(sql, bind![before, limit]).await?.len())
     }
 }

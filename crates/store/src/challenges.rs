@@ -161,4 +161,15 @@ impl Write {
             bind![sid, path.service_sid, path.identity.as_str(), path.account_sid, to_json(metadata), now];
         self.one(sql, values).await?.as_ref().map(challenge).transpose()
     }
+
+    /// Removes at most `limit` challenges that expired before an instant, answered or not, with their
+    /// notifications; returns how many.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn delete_old_challenges(&mut self, before: Timestamp, limit: i64) -> Result<usize, Error> {
+        let sql = "DELETE FROM challenges WHERE sid IN \
+                   (SELECT sid FROM challenges WHERE expires_at < $1 ORDER BY expires_at LIMIT $2) RETURNING sid";
+        Ok(self.all(sql, bind![before, limit]).await?.len())
+    }
 }

@@ -182,4 +182,23 @@ impl Write {
         self.all(void, bind![sid, now]).await?;
         factor(&row).map(Some)
     }
+
+    /// Removes at most `limit` factors that were made before an instant and are not verified. Returns what
+    /// was removed. One that is verified at the same time stays.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn delete_unverified_factors(
+        &mut self,
+        before: Timestamp,
+        limit: i64,
+    ) -> Result<Vec<Factor>, Error> {
+        // The status is asked for twice, since the one outside is looked at again when the row has changed.
+        let sql = format!(
+            "DELETE FROM factors WHERE status = 'unverified' AND sid IN \
+             (SELECT sid FROM factors WHERE status = 'unverified' AND created_at < $1 \
+              ORDER BY created_at LIMIT $2) RETURNING {COLUMNS}"
+        );
+        self.all(sql, bind![before, limit]).await?.iter().map(factor).collect()
+    }
 }

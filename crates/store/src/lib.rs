@@ -33,6 +33,7 @@ mod deliveries;
 mod entities;
 mod error;
 mod factors;
+mod leases;
 mod listing;
 mod notifications;
 mod schema;

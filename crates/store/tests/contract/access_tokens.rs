@@ -16,6 +16,7 @@ contract! {
     an_access_token_is_spent_once_among_many_at_once,
     an_unknown_access_token_is_not_spent,
     a_spent_access_token_remembers_a_factor_that_is_gone,
+    expired_access_tokens_are_deleted_in_batches_oldest_first,
 }
 
 async fn an_access_token_comes_back_as_it_was_added(store: Store) {
@@ -116,4 +117,30 @@ async fn a_spent_access_token_remembers_a_factor_that_is_gone(store: Store) {
     transact!(store, |tx| tx.delete_factor(path, factor.sid, NOW)).unwrap().unwrap();
     let found = read!(store, |db| db.access_token(account.sid, service.sid, token.grant.sid)).unwrap();
     assert_eq!(found.unwrap().spent_on, Some(factor.sid));
+}
+
+async fn expired_access_tokens_are_deleted_in_batches_oldest_first(store: Store) {
+    let Family { account, service, factor, .. } = family(&store).await;
+    let expiring = |second| {
+        changed(access_token(service, "user-0001"), |token| {
+            token.grant.expires_at = NOW.plus_seconds(second);
+        })
+    };
+    let [c, a, d, e, b] = [-2, -5, -1, 0, -4].map(expiring);
+    add(&store, [c, a, d, e, b]).await;
+    for spent in [a, e] {
+        assert!(transact!(store, |tx| tx.spend_access_token(spent.grant.sid, factor.sid)).unwrap());
+    }
+    let delete = async || transact!(store, |tx| tx.delete_old_access_tokens(NOW, 3)).unwrap();
+    let is_left = async |token: &'static AccessToken| {
+        let sid = token.grant.sid;
+        read!(store, |db| db.access_token(account.sid, service.sid, sid)).unwrap().is_some()
+    };
+    for (deleted, left) in [(3, [false, false, false, true, true]), (1, [false, false, false, false, true])] {
+        assert_eq!(delete().await, deleted);
+        for (token, expected) in [a, b, c, d, e].into_iter().zip(left) {
+            assert_eq!(is_left(token).await, expected, "{}", token.grant.expires_at);
+        }
+    }
+    assert_eq!(delete().await, 0);
 }

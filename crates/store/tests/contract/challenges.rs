@@ -27,6 +27,8 @@ contract! {
     a_list_has_the_challenges_to_one_factor,
     a_list_has_the_challenges_that_have_a_status_now,
     extreme_times_are_compared_as_any_other,
+    old_challenges_are_deleted_in_batches_oldest_first,
+    notifications_go_with_their_challenge,
 }
 
 async fn a_challenge_comes_back_as_it_was_added(store: Store) {
@@ -311,4 +313,35 @@ async fn extreme_times_are_compared_as_any_other(store: Store) {
     assert_same!(answer(never, FIRST).await, None::<Challenge>);
     let answered = answer(for_ever, FIRST).await.unwrap();
     assert_eq!(answered.responded_at(), Some(FIRST));
+}
+
+async fn old_challenges_are_deleted_in_batches_oldest_first(store: Store) {
+    let Family { entity, path, factor, .. } = family(&store).await;
+    let expiring = |second| changed(challenge(factor), |it| it.expires_at = NOW.plus_seconds(second));
+    let [c, a, d, e, b] = [-2, -5, -1, 0, -4].map(expiring);
+    add(&store, [c, a, d, e, b]).await;
+    let before = NOW.plus_seconds(-10);
+    assert!(transact!(store, |tx| tx.answer_challenge(a.sid, Answer::Approved, before)).unwrap().is_some());
+    assert!(transact!(store, |tx| tx.delete_factor(path, factor.sid, before)).unwrap().is_some());
+    let delete = async || transact!(store, |tx| tx.delete_old_challenges(NOW, 3)).unwrap();
+    let left = async || {
+        let page = read!(store, |db| db.challenges(entity.sid, Filter::default(), &ALL, NOW)).unwrap();
+        page.items.iter().map(|challenge| challenge.sid).collect::<Vec<_>>()
+    };
+    assert_eq!(delete().await, 3, "whatever became of them");
+    assert_eq!(left().await, [d.sid, e.sid]);
+    assert_eq!(delete().await, 1);
+    assert_eq!(delete().await, 0);
+    assert_eq!(left().await, [e.sid]);
+}
+
+async fn notifications_go_with_their_challenge(store: Store) {
+    let Family { factor, .. } = family(&store).await;
+    let challenge = challenge(factor);
+    add(&store, [challenge]).await;
+    let notification = notification(challenge);
+    transact!(store, |tx| tx.insert_notification(notification)).unwrap();
+    assert_eq!(transact!(store, |tx| tx.count_notifications(challenge.sid)).unwrap(), 1);
+    assert_eq!(transact!(store, |tx| tx.delete_old_challenges(LAST, 9)).unwrap(), 1);
+    assert_eq!(transact!(store, |tx| tx.count_notifications(challenge.sid)).unwrap(), 0);
 }

@@ -1,5 +1,7 @@
 //! Factors.
 
+use std::collections::BTreeSet;
+
 use domain::challenges::{Answer, State};
 use domain::factors::{self, MAX_PUSH_FACTORS, Notification, RegistrationToken, Status};
 use domain::text::Text;
@@ -36,6 +38,8 @@ contract! {
     a_factor_voids_its_pending_challenges_when_it_goes,
     no_challenge_is_pending_after_its_factor_is_deleted,
     a_challenge_is_answered_or_voided_but_never_both,
+    old_factors_that_are_not_verified_are_deleted_in_batches_and_handed_back,
+    a_factor_is_verified_or_deleted_for_not_being_so,
 }
 
 /// A factor of which no field is empty.
@@ -465,5 +469,53 @@ async fn a_challenge_is_answered_or_voided_but_never_both(store: Store) {
         let expected =
             if answered { State::Answered { answer: Answer::Approved, at: NOW } } else { State::Voided };
         assert_eq!(found.state, expected);
+    }
+}
+
+async fn old_factors_that_are_not_verified_are_deleted_in_batches_and_handed_back(store: Store) {
+    let Family { entity, factor: verified, .. } = family(&store).await;
+    let made = |second| {
+        changed(factor(entity), |factor| {
+            (factor.status, factor.created_at) = (Status::Unverified, NOW.plus_seconds(second));
+        })
+    };
+    let [c, a, d, e, b] = [-2, -5, -1, 0, -4].map(made);
+    let old = changed(factor(entity), |factor| factor.created_at = FIRST);
+    add(&store, [c, a, d, e, b, old]).await;
+    let delete = async || {
+        let mut deleted = transact!(store, |tx| tx.delete_unverified_factors(NOW, 3)).unwrap();
+        deleted.sort_by_key(|factor| factor.created_at);
+        deleted
+    };
+    assert_same!(delete().await, [a, b, c]);
+    assert_same!(delete().await, [d]);
+    assert_same!(delete().await, Vec::<Factor>::new());
+    let mut left = read!(store, |db| db.factors(entity.sid, &ALL)).unwrap().items;
+    left.sort_by_key(|factor| factor.created_at);
+    assert_eq!(left.iter().map(|it| it.sid).collect::<BTreeSet<_>>(), [old.sid, verified.sid, e.sid].into());
+}
+
+async fn a_factor_is_verified_or_deleted_for_not_being_so(store: Store) {
+    let Family { entity, path, .. } = family(&store).await;
+    for _ in 0..20 {
+        let slow = changed(factor(entity), |factor| factor.status = Status::Unverified);
+        add(&store, [slow]).await;
+        let at_once = at_once(2, |number| {
+            let store = store.clone();
+            let verify = async move |tx: &mut Write| {
+                let Some(mut locked) = tx.lock_factor(path, slow.sid).await? else { return Ok(false) };
+                locked.status = Status::Verified;
+                tx.update_factor(&locked).await?;
+                Ok::<_, Error>(true)
+            };
+            let delete = async move |tx: &mut Write| {
+                Ok::<_, Error>(tx.delete_unverified_factors(LAST, 9).await?.is_empty())
+            };
+            async move { if number == 0 { store.write(verify).await } else { store.write(delete).await } }
+        });
+        let happened: Vec<_> = at_once.await.into_iter().map(Result::unwrap).collect();
+        assert_eq!(happened[0], happened[1], "verified, and not deleted");
+        let left = read!(store, |db| db.factor(path, slow.sid)).unwrap();
+        assert_eq!(left.map(|factor| factor.status), happened[0].then_some(Status::Verified));
     }
 }

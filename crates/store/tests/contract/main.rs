@@ -20,6 +20,7 @@ mod credentials;
 mod deliveries;
 mod entities;
 mod factors;
+mod leases;
 mod notifications;
 mod schema;
 mod services;

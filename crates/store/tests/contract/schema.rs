@@ -194,6 +194,10 @@ async fn a_store_goes_on_while_the_schema_grows(place: Place) {
                 tx.record_attempt("lease", &leased, attempt, Next::Failed, NOW).await?;
             }
             tx.delete_old_deliveries(LAST, 1).await?;
+            tx.take_lease("lease", "holder", NOW, LAST).await?;
+            tx.delete_unverified_factors(FIRST, 1).await?;
+            tx.delete_old_challenges(FIRST, 1).await?;
+            tx.delete_old_access_tokens(FIRST, 1).await?;
             tx.delete_factor(path, factor.sid, NOW).await?;
             tx.delete_entity(path).await?;
             tx.delete_service(account.sid, service.sid).await?;
@@ -222,6 +226,7 @@ async fn a_store_goes_on_while_the_schema_grows(place: Place) {
         "deliveries",
         "delivery_attempts",
         "alerts",
+        "leases",
     ];
     for table in tables {
         place.sql(&format!("ALTER TABLE {table} ADD COLUMN of_a_newer_program TEXT")).await;
