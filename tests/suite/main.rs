@@ -12,6 +12,7 @@ mod credentials;
 mod durability;
 mod input;
 mod matrix;
+mod metrics;
 mod node;
 mod openapi;
 mod operation;

@@ -28,21 +28,21 @@ pub(crate) const KEY_ID: &str = "ABC123DEFG";
 const PROJECT: &str = "owl-bank";
 
 /// Device tokens as Apple gives them out.
-const IPHONE: &str = "00fc13adff785122b4ad28809a3420982341241421348097878e577c991de8f0";
+pub(crate) const IPHONE: &str = "00fc13adff785122b4ad28809a3420982341241421348097878e577c991de8f0";
 const NEW_IPHONE: &str = "11fc13adff785122b4ad28809a3420982341241421348097878e577c991de8f1";
 
 /// Registration tokens as Google gives them out.
-const ANDROID: &str = "dQw4w9WgXcQ:APA91bHun4MxP5egoKMwt2KZFBaFUH-1RYqx";
+pub(crate) const ANDROID: &str = "dQw4w9WgXcQ:APA91bHun4MxP5egoKMwt2KZFBaFUH-1RYqx";
 const NEW_ANDROID: &str = "eRx5x0XhYdR:APA91bIvo5NyQ6fhpLNxu3LAGCbGVI-2SZry";
 
 /// A server that takes the stand-ins for Apple and Google, and never waits for more than a second before
 /// it tries again unless it is asked to.
-struct Stage {
-    world: World,
+pub(crate) struct Stage {
+    pub(crate) world: World,
     apple: Apple,
-    google: Google,
+    pub(crate) google: Google,
     authority: Authority,
-    service: String,
+    pub(crate) service: String,
     _folder: TempDir,
 }
 
@@ -61,7 +61,7 @@ impl Stage {
         Self::start(&[], restarted).await
     }
 
-    async fn start(more: &[&str], start: impl FnOnce(&[&str]) -> World) -> Self {
+    pub(crate) async fn start(more: &[&str], start: impl FnOnce(&[&str]) -> World) -> Self {
         let (authority, clock) = (Authority::new(), Arc::new(SystemClock));
         let apple = Apple::start(&authority, clock.clone()).await;
         let google = Google::start(&authority, clock).await;
@@ -88,7 +88,7 @@ impl Stage {
     }
 
     /// Makes a credential that both providers know for each of them, and gives them to the service.
-    async fn with_credentials(self) -> Self {
+    pub(crate) async fn with_credentials(self) -> Self {
         let (apn, fcm) = (self.token().await, self.service_account().await);
         self.set(&[("Push.ApnCredentialSid", &apn), ("Push.FcmCredentialSid", &fcm)]).await;
         self
@@ -135,7 +135,12 @@ impl Stage {
     }
 
     /// A phone that wants pushes and is verified.
-    async fn phone(&self, identity: &str, platform: Platform, token: &str) -> (Arc<Phone>, Enrolment) {
+    pub(crate) async fn phone(
+        &self,
+        identity: &str,
+        platform: Platform,
+        token: &str,
+    ) -> (Arc<Phone>, Enrolment) {
         let phone = self.world.phone(if platform == Platform::Apn { Style::Ios } else { Style::Android });
         let enrolment = phone.enroll(&self.new_factor(identity, platform, token).await).await.unwrap();
         (phone, enrolment)
@@ -147,7 +152,7 @@ impl Stage {
     }
 
     /// Asks a phone, and returns the SID of the challenge.
-    async fn ask(&self, enrolment: &Enrolment) -> String {
+    pub(crate) async fn ask(&self, enrolment: &Enrolment) -> String {
         sid(&self.world.challenge(enrolment, &[]).await)
     }
 
@@ -158,7 +163,7 @@ impl Stage {
     }
 
     /// Waits until Apple and Google have taken so many pushes.
-    async fn taken(&self, apple: usize, google: usize) {
+    pub(crate) async fn taken(&self, apple: usize, google: usize) {
         let what = format!("Apple took {apple} and Google {google} pushes");
         let enough = async || (self.apple.taken() >= apple && self.google.taken() >= google).then_some(());
         wait_until(&what, PATIENCE, enough).await;

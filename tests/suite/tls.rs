@@ -9,6 +9,7 @@ use harness::{Server, Storage, wait_until};
 use reqwest::{Certificate, Client};
 use tempfile::TempDir;
 
+use crate::metrics;
 use crate::world::BINARY;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -24,7 +25,11 @@ impl Stage {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), authority.server_pem());
         let (cert, key) = paths(folder.path());
-        let arguments = ["--tls-cert", cert.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
+        let arguments = [
+            &["--tls-cert", cert.to_str().unwrap(), "--tls-key", key.to_str().unwrap()][..],
+            &metrics::LISTEN,
+        ]
+        .concat();
         Self { server: Server::start(BINARY, Storage::Ephemeral, &arguments), folder }
     }
 
@@ -35,6 +40,12 @@ impl Stage {
             reply.basic_auth(self.server.account_sid(), Some(self.server.auth_token())).send().await?;
         assert_eq!(reply.status(), 200);
         reply.json().await
+    }
+
+    /// When the certificate ends, as the metrics say.
+    async fn end(&self) -> f64 {
+        let address = metrics::address(|| self.server.log()).await;
+        metrics::read(&address).await.sum("countersign_tls_certificate_expiry_timestamp_seconds", &[])
     }
 
     fn hang_up(&self) {
@@ -76,6 +87,8 @@ async fn everything_is_answered_over_tls_and_nothing_without() {
     assert!(stage.services(&Authority::new()).await.is_err(), "a certificate that nobody vouches for");
     let plain = client(&authority).get(url.replace("https:", "http:")).send().await;
     assert!(plain.is_err(), "{plain:?}");
+    // The first day of the year 4096.
+    assert_eq!(stage.end().await, 67_090_118_400.0);
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use domain::parameter::Parameter;
 use domain::{AccountSid, Code, EntityPath, Identity, Problem, Secret, ServiceSid};
 use futures_util::future::LocalBoxFuture;
+use metrics::{Claimant, METRICS, Refused};
 
 use crate::base::PublicUrl;
 use crate::error::Error;
@@ -118,7 +119,10 @@ fn app_error(problem: Problem) -> Error {
 
 /// Who calls, if the route table lets them.
 async fn authenticate(app: &App, request: &HttpRequest) -> Result<Caller, Error> {
-    let credentials = credentials(request).ok_or(Problem::new(Code::Authenticate))?;
+    let credentials = credentials(request).ok_or_else(|| {
+        METRICS.authentication_failures.get_or_create(&Refused { caller: Claimant::Nobody }).inc();
+        Problem::new(Code::Authenticate)
+    })?;
     let caller = app.authenticate(&credentials).await?;
     let pattern = request.match_pattern().unwrap_or_default();
     let method = if request.method() == Method::HEAD { "GET" } else { request.method().as_str() };

@@ -16,8 +16,10 @@ use actix_web::{HttpMessage as _, HttpResponse, ResponseError, web};
 use app::App;
 use domain::{Code, Problem, RequestSid};
 use futures_util::FutureExt as _;
+use metrics::{Asked, Broken, Fault, METRICS, Ongoing, Request};
 use tracing::{error, info, warn};
 
+use crate::ROUTES;
 use crate::error::{self, Error};
 use crate::incoming;
 
@@ -76,7 +78,9 @@ pub(crate) async fn envelope(
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let began = Instant::now();
-    let method = request.method().clone();
+    let _ongoing = Ongoing::in_gauge(&METRICS.http_requests_in_flight);
+    let method = loggable(request.method());
+    let route = route(&request);
     let id = match request.app_data::<web::Data<App>>() {
         Some(app) => RequestSid::generate(app.now(), app.entropy()),
         None => RequestSid::generate(domain::Timestamp::from_micros(0), &crypto::SystemEntropy),
@@ -89,22 +93,28 @@ pub(crate) async fn envelope(
     let outcome = if let Some(code) = refused {
         let response = error::body(&code.into(), None);
         Ok(request.into_response(response))
-    } else if method == Method::OPTIONS {
+    } else if *request.method() == Method::OPTIONS {
         Ok(request.into_response(HttpResponse::NoContent().finish()))
     } else {
         let handled = AssertUnwindSafe(tokio::time::timeout(DEADLINE, next.call(request))).catch_unwind();
         match handled.await {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Err(Unanswered { code: Code::Unavailable, id }.into()),
-            Err(_) => Err(Unanswered { code: Code::Internal, id }.into()),
+            Ok(Err(_)) => {
+                broken(Fault::Timeout);
+                Err(Unanswered { code: Code::Unavailable, id }.into())
+            }
+            Err(_) => {
+                broken(Fault::Panic);
+                Err(Unanswered { code: Code::Internal, id }.into())
+            }
         }
     };
     let mut response = match outcome {
         Ok(response) => explained(response, id),
         Err(failure) => {
             let status = failure.as_response_error().status_code().as_u16();
-            let method = loggable(&method);
-            error!(request_id = %id, method, status, "request failed: {failure}");
+            count(route, method, status, began);
+            error!(request_id = %id, method, route, status, "request failed: {failure}");
             return Err(failure);
         }
     };
@@ -119,20 +129,36 @@ pub(crate) async fn envelope(
     seal(response.headers_mut(), id);
     // On the wire as documented, for clients that look a header up by its exact name.
     response.response_mut().head_mut().set_camel_case_headers(true);
-    let route = response.request().match_pattern().unwrap_or_else(|| "-".to_owned());
     let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let (method, status) = (loggable(&method), response.status().as_u16());
+    let status = response.status().as_u16();
+    count(route, method, status, began);
     info!(request_id = %id, method, route, status, milliseconds, "request");
     Ok(response)
 }
 
 /// Methods that mean something; any other word is a stranger's own.
-const METHODS: [Method; 7] =
-    [Method::GET, Method::HEAD, Method::POST, Method::DELETE, Method::OPTIONS, Method::PUT, Method::PATCH];
+const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "DELETE", "OPTIONS", "PUT", "PATCH"];
 
-/// The method for the log, which repeats nothing that a stranger makes up.
-fn loggable(method: &Method) -> &str {
-    if METHODS.contains(method) { method.as_str() } else { "-" }
+/// The method for the log and the metrics, which repeat nothing that a stranger makes up.
+fn loggable(method: &Method) -> &'static str {
+    METHODS.into_iter().find(|known| method.as_str() == *known).unwrap_or("-")
+}
+
+/// The pattern of the route, likewise.
+fn route(request: &ServiceRequest) -> &'static str {
+    let pattern = request.match_pattern();
+    let route = ROUTES.iter().find(|route| Some(route.path) == pattern.as_deref());
+    route.map_or("-", |route| route.path)
+}
+
+fn count(route: &'static str, method: &'static str, status: u16, began: Instant) {
+    METRICS.http_requests.get_or_create(&Request { route, method, status }).inc();
+    let duration = METRICS.http_request_duration.get_or_create(&Asked { route, method });
+    duration.observe(began.elapsed().as_secs_f64());
+}
+
+fn broken(kind: Fault) {
+    METRICS.faults.get_or_create(&Broken { kind }).inc();
 }
 
 /// Why a request is not even looked at.
@@ -141,7 +167,7 @@ fn refusal(request: &ServiceRequest) -> Option<Code> {
         || request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();
     if draining(request.app_data()) && request.path() != "/healthz" {
         Some(Code::Unavailable)
-    } else if !METHODS.contains(request.method()) {
+    } else if loggable(request.method()) == "-" {
         Some(Code::NotImplemented)
     } else if request.uri().to_string().len() > MAX_URI {
         Some(Code::UriTooLong)
@@ -184,6 +210,11 @@ fn explained(response: ServiceResponse<BoxBody>, id: RequestSid) -> ServiceRespo
 
 /// The chain of causes, which names tables and files and never what is in them.
 fn log_fault(fault: &app::Fault, id: RequestSid) {
+    broken(match fault {
+        app::Fault::Unavailable(_) => Fault::Unavailable,
+        app::Fault::Store(_) => Fault::Database,
+        app::Fault::Crypto(_) => Fault::Crypto,
+    });
     let mut causes = fault.to_string();
     let mut source = std::error::Error::source(fault);
     while let Some(cause) = source {

@@ -9,6 +9,7 @@ use domain::access_tokens::Grant;
 use domain::{
     AccountSid, ApiKeySid, EntityPath, Factor, FactorSid, Identity, Problem, Secret, ServiceSid, Timestamp,
 };
+use metrics::{Claimant, METRICS, Refused};
 
 use crate::App;
 use crate::error::Error;
@@ -84,25 +85,35 @@ impl App {
     /// # Errors
     /// 20003 for credentials that do not hold, whatever is wrong with them.
     pub async fn authenticate(&self, credentials: &Credentials) -> Result<Caller, Error> {
+        let (claimant, caller) = self.caller(credentials).await;
+        if let Err(Error::Problem(_)) = caller {
+            METRICS.authentication_failures.get_or_create(&Refused { caller: claimant }).inc();
+        }
+        caller
+    }
+
+    /// Who it would be, and whether it is.
+    async fn caller(&self, credentials: &Credentials) -> (Claimant, Result<Caller, Error>) {
         let Credentials { user, password } = credentials;
         let password = password.expose();
         if user == DEVICE_USER {
             let now = self.clock.now();
-            return match password.bytes().filter(|byte| *byte == b'.').count() {
-                2 => self.device(password, now).await,
-                _ => match self.open_access_token(password, now).await? {
-                    Some(grant) => Ok(Caller::Enrollee(Box::new(grant))),
-                    None => Err(Error::unauthenticated()),
-                },
-            };
-        }
-        if let Ok(sid) = user.parse::<AccountSid>() {
-            self.account_caller(sid, password).await
+            match password.bytes().filter(|byte| *byte == b'.').count() {
+                2 => (Claimant::Device, self.device(password, now).await),
+                _ => (Claimant::Enrollee, self.enrollee(password, now).await),
+            }
+        } else if let Ok(sid) = user.parse::<AccountSid>() {
+            (Claimant::Account, self.account_caller(sid, password).await)
         } else if let Ok(sid) = user.parse::<ApiKeySid>() {
-            self.api_key_caller(sid, password).await
+            (Claimant::ApiKey, self.api_key_caller(sid, password).await)
         } else {
-            Err(Error::unauthenticated())
+            (Claimant::Unknown, Err(Error::unauthenticated()))
         }
+    }
+
+    async fn enrollee(&self, text: &str, now: Timestamp) -> Result<Caller, Error> {
+        let grant = self.open_access_token(text, now).await?.ok_or_else(Error::unauthenticated)?;
+        Ok(Caller::Enrollee(Box::new(grant)))
     }
 
     async fn account_caller(&self, sid: AccountSid, password: &str) -> Result<Caller, Error> {

@@ -8,6 +8,7 @@ use domain::webhooks::EventType;
 use domain::{
     Challenge, ChallengeSid, Code, EntityPath, FactorSid, FactorType, Page, PageRequest, Problem, Timestamp,
 };
+use metrics::{Answered, METRICS};
 pub use store::Filter;
 use store::{Read, Write};
 
@@ -74,6 +75,7 @@ impl App {
                 Ok::<_, Error>(challenge)
             })
             .await?;
+        METRICS.challenges_created.inc();
         self.wake.ring();
         Ok(challenge)
     }
@@ -176,6 +178,12 @@ impl App {
                 Ok::<_, Error>(answered)
             })
             .await?;
+        let word = match answer {
+            Answer::Approved => metrics::Answer::Approved,
+            Answer::Denied => metrics::Answer::Denied,
+        };
+        METRICS.challenges_answered.get_or_create(&Answered { answer: word }).inc();
+        METRICS.challenge_answer_time.observe(answered.created_at.until(now).as_secs_f64());
         self.wake.ring();
         Ok(answered)
     }

@@ -15,9 +15,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::Entropy;
 use domain::deliveries::{Delivery, DeliveryId, Next, Schedule, Work};
+use domain::factors::Platform;
 use domain::housekeeping::Retention;
+use domain::{Entropy, Timestamp};
+use metrics::METRICS;
 use store::{Read, Write};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinSet, LocalSet};
@@ -29,7 +31,7 @@ use crate::error::Error;
 use crate::leases::Leases;
 use crate::record::{Ended, Recorder, Waiting};
 use crate::turns::{Ticket, Turns};
-use crate::{housekeeping, record};
+use crate::{housekeeping, outbox, record};
 
 /// Shortest time between two announcements.
 const ANNOUNCE_EVERY: Duration = Duration::from_millis(50);
@@ -318,7 +320,30 @@ impl Attempts {
             Next::At(at) => info!(delivery = %delivery.id, kind, code, again_at = %at, "not delivered"),
             Next::Failed => info!(delivery = %delivery.id, kind, code, "given up"),
         }
+        count(delivery, &next, now);
         Ended { delivery: delivery.clone(), attempted, next, began_at, ended_at: now }
+    }
+}
+
+fn count(delivery: &Delivery, next: &Next, now: Timestamp) {
+    let kind = match delivery.work {
+        Work::Webhook { .. } => metrics::Kind::Webhook,
+        Work::Debugger { .. } => metrics::Kind::Debugger,
+        Work::Push(_) => match outbox::platform(delivery) {
+            Platform::Fcm => metrics::Kind::PushFcm,
+            Platform::Apn | Platform::None => metrics::Kind::PushApns,
+        },
+    };
+    let outcome = match next {
+        Next::Delivered => metrics::Outcome::Delivered,
+        Next::Skipped => metrics::Outcome::Skipped,
+        Next::At(_) => metrics::Outcome::Again,
+        Next::Failed => metrics::Outcome::Failed,
+    };
+    METRICS.delivery_attempts.get_or_create(&metrics::Attempted { kind, outcome }).inc();
+    if *next == Next::Delivered {
+        let took = delivery.created_at.until(now).as_secs_f64();
+        METRICS.delivery_time.get_or_create(&metrics::Delivered { kind }).observe(took);
     }
 }
 

@@ -7,6 +7,7 @@ use domain::webhooks::EventType;
 use domain::{
     Code, CredentialSid, EntityPath, Factor, FactorSid, FactorType, FriendlyName, Page, PageRequest,
 };
+use metrics::METRICS;
 use store::{Read, Write};
 
 use crate::App;
@@ -107,6 +108,10 @@ impl App {
                 Ok::<_, Error>(factor)
             })
             .await?;
+        // A phone that repeated itself got the factor that it had made before.
+        if factor.sid == sid {
+            METRICS.factors_created.inc();
+        }
         self.wake.ring();
         Ok(factor)
     }
@@ -156,7 +161,7 @@ impl App {
             None => false,
         };
         let outbox = self.outbox.clone();
-        let factor = self
+        let (factor, became_verified) = self
             .store
             .write(async move |tx: &mut Write| {
                 let mut factor = tx.lock_factor(&path, sid).await?.ok_or_else(Error::not_found)?;
@@ -174,9 +179,12 @@ impl App {
                 if becomes_verified {
                     outbox.owe_webhooks(tx, EventType::FactorVerified, &factor, None, now).await?;
                 }
-                Ok::<_, Error>(factor)
+                Ok::<_, Error>((factor, becomes_verified))
             })
             .await?;
+        if became_verified {
+            METRICS.factors_verified.inc();
+        }
         self.wake.ring();
         Ok(factor)
     }

@@ -12,6 +12,7 @@ use domain::alerts::{Alert, Level};
 use domain::housekeeping::{Pace, Retention};
 use domain::webhooks::EventType;
 use domain::{AlertSid, Timestamp};
+use metrics::{METRICS, Remains, Removed, Round};
 use serde_json::json;
 use store::Write;
 use tracing::{debug, error, info};
@@ -33,11 +34,23 @@ const WARN_AT: [i64; 2] = [7, 30];
 pub(crate) async fn keep(app: Arc<App>, name: String, retention: Retention) {
     let house = House { app, name };
     loop {
-        match house.round(retention).await {
-            Ok(()) => {}
-            Err(Interrupted::Elsewhere) => debug!("another node keeps house"),
-            Err(Interrupted::Failed(fault)) => error!("housekeeping failed: {}", fault.chain()),
-        }
+        let began = Instant::now();
+        let outcome = match house.round(retention).await {
+            Ok(()) => {
+                METRICS.housekeeping_last_success_timestamp.set(house.app.now().seconds());
+                metrics::Housekeeping::Done
+            }
+            Err(Interrupted::Elsewhere) => {
+                debug!("another node keeps house");
+                metrics::Housekeeping::Elsewhere
+            }
+            Err(Interrupted::Failed(fault)) => {
+                error!("housekeeping failed: {}", fault.chain());
+                metrics::Housekeeping::Failed
+            }
+        };
+        METRICS.housekeeping_rounds.get_or_create(&Round { outcome }).inc();
+        METRICS.housekeeping_duration.observe(began.elapsed().as_secs_f64());
         tokio::time::sleep(EVERY).await;
     }
 }
@@ -76,29 +89,29 @@ impl House {
             }
             Ok(deleted.len())
         };
-        if self.remove("unverified factors", unverified).await? > 0 {
+        if self.remove(Remains::Factors, unverified).await? > 0 {
             self.app.wake.ring();
         }
         let before = ended(retention.challenges);
         let challenges =
             async move |tx: &mut Write, limit| Ok(tx.delete_old_challenges(before, limit).await?);
-        self.remove("challenges", challenges).await?;
+        self.remove(Remains::Challenges, challenges).await?;
         let before = ended(retention.access_tokens);
         let tokens =
             async move |tx: &mut Write, limit| Ok(tx.delete_old_access_tokens(before, limit).await?);
-        self.remove("access tokens", tokens).await?;
+        self.remove(Remains::AccessTokens, tokens).await?;
         let before = ended(retention.deliveries);
         let deliveries =
             async move |tx: &mut Write, limit| Ok(tx.delete_old_deliveries(before, limit).await?);
-        self.remove("deliveries", deliveries).await?;
+        self.remove(Remains::Deliveries, deliveries).await?;
         let alerts = async move |tx: &mut Write, limit| Ok(tx.delete_old_alerts(before, limit).await?);
-        self.remove("alerts", alerts).await?;
+        self.remove(Remains::Alerts, alerts).await?;
         Ok(warn_of_ending_credentials(&self.app, now).await?)
     }
 
     /// Removes until there is nothing left, a transaction for each batch; returns how many rows. `delete`
     /// removes at most as many as it is told.
-    async fn remove<F>(&self, what: &str, delete: F) -> Result<usize, Interrupted>
+    async fn remove<F>(&self, kind: Remains, delete: F) -> Result<usize, Interrupted>
     where
         F: AsyncFn(&mut Write, i64) -> Result<usize, Error> + Clone + Send + 'static,
     {
@@ -107,6 +120,9 @@ impl House {
         loop {
             let (rows, took) = self.batch(pace.rows(), delete.clone()).await?;
             removed += rows;
+            let counted = METRICS.housekeeping_removed.get_or_create(&Removed { kind });
+            counted.inc_by(u64::try_from(rows).unwrap_or(u64::MAX));
+            drop(counted);
             longest = longest.max(took);
             if rows < pace.rows() as usize {
                 break;
@@ -116,7 +132,7 @@ impl House {
         }
         if removed > 0 {
             let longest_batch = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
-            info!(removed, longest_batch, "housekeeping: {what}");
+            info!(kind = kind.as_str(), removed, longest_batch, "housekeeping");
         }
         Ok(removed)
     }

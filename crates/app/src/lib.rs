@@ -21,6 +21,7 @@ pub mod factors;
 mod housekeeping;
 mod keys;
 mod leases;
+mod measure;
 mod notifications;
 mod outbox;
 mod record;
@@ -33,6 +34,7 @@ use std::sync::{Arc, RwLock};
 use crypto::MasterKey;
 use domain::{Clock, Entropy, Timestamp};
 use store::Store;
+use tokio::sync::Mutex;
 
 pub use crate::access_tokens::NewAccessToken;
 pub use crate::accounts::{MadeAccount, MadeApiKey};
@@ -54,6 +56,8 @@ pub struct App {
     outbox: outbox::Outbox,
     /// Rings when something is owed.
     wake: outbox::Wake,
+    /// Until when challenges that expired are counted.
+    counted_until: Mutex<Timestamp>,
 }
 
 impl App {
@@ -71,7 +75,8 @@ impl App {
         let ring = keys::open_ring(&store, &master_key, &entropy, clock.now()).await?;
         let outbox = outbox::Outbox::new(Arc::clone(&entropy));
         let (ring, wake) = (RwLock::new(ring), outbox::Wake::default());
-        Ok(Self { store, clock, entropy, master_key, ring, outbox, wake })
+        let counted_until = Mutex::new(clock.now());
+        Ok(Self { store, clock, entropy, master_key, ring, outbox, wake, counted_until })
     }
 
     /// Sets the seconds for which webhooks are tried that are owed from now on; a day if nobody does.

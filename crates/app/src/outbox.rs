@@ -158,6 +158,13 @@ impl Outbox {
     }
 }
 
+/// The platform of a push: its destination begins with it.
+pub(crate) fn platform(push: &Delivery) -> Platform {
+    let word = push.destination.split(' ').next().unwrap_or_default();
+    let is_it = |platform: &Platform| platform.as_str() == word;
+    [Platform::Apn, Platform::Fcm].into_iter().find(is_it).unwrap_or(Platform::None)
+}
+
 /// The form that a debugger webhook gets (protocol 06 section 3).
 fn debugger_parameters(alert: &Alert) -> Vec<(String, String)> {
     let mut payload = json!({

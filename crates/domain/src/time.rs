@@ -1,6 +1,7 @@
 //! Time as a parameter: an instant, and the clock that hands it out.
 
 use std::fmt;
+use std::time::Duration;
 
 use chrono::{DateTime, NaiveDateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
@@ -46,6 +47,12 @@ impl Timestamp {
     /// `seconds` later; earlier when negative.
     pub const fn plus_seconds(self, seconds: i64) -> Self {
         Self(self.0.saturating_add(seconds.saturating_mul(MICROS_PER_SECOND)))
+    }
+
+    /// The time from here to a later instant; none if it is the earlier one.
+    pub const fn until(self, later: Self) -> Duration {
+        let micros = later.0.saturating_sub(self.0);
+        Duration::from_micros(if micros > 0 { micros.unsigned_abs() } else { 0 })
     }
 
     fn datetime(self) -> DateTime<Utc> {

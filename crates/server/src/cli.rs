@@ -88,6 +88,11 @@ pub(crate) struct Serve {
     #[arg(long, env = "COUNTERSIGN_AUTH_TOKEN_FILE", conflicts_with = "auth_token")]
     pub(crate) auth_token_file: Option<PathBuf>,
 
+    /// Address at which Prometheus reads /metrics, and probes /healthz and /readyz; none when not given. Not for
+    /// the public: it asks for no credentials
+    #[arg(long, env = "COUNTERSIGN_METRICS_LISTEN")]
+    pub(crate) metrics_listen: Option<SocketAddr>,
+
     /// What to log, such as info, warn or api=debug
     #[arg(long, env = "COUNTERSIGN_LOG", default_value = "info,actix_server=warn,actix_http=off,sqlx=warn")]
     pub(crate) log: String,

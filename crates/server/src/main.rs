@@ -15,6 +15,7 @@ mod demo;
 mod device;
 mod failure;
 mod health;
+mod metrics;
 mod migrate;
 mod serve;
 mod storage;

@@ -21,6 +21,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Deliveries, Kept, Serve};
 use crate::failure::Failure;
+use crate::metrics;
 use crate::storage::{secret, start};
 use crate::tls::{Certificate, Files};
 
@@ -34,6 +35,10 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub(crate) async fn run(options: Box<Serve>) -> Result<(), Failure> {
     log_to_stderr(&options.log)?;
     let Prepared { settings, account, certificate, deliveries } = prepare(&options)?;
+    let for_metrics = match options.metrics_listen {
+        Some(listen) => Some(metrics::bind(listen).await?),
+        None => None,
+    };
     let mut app = if options.ephemeral {
         let (store, _) = Store::open(&Location::Memory, OldSchema::Migrate).await?;
         start(store, MasterKey::generate(&SystemEntropy)).await?
@@ -50,6 +55,9 @@ pub(crate) async fn run(options: Box<Serve>) -> Result<(), Failure> {
     // The address first: a server that can't have it should not take deliveries from one that has.
     let running = Running::start(Arc::clone(&app), options.listen, settings, certificate.as_ref())?;
     let mut courier = Courier::start(Arc::clone(&app), deliveries)?;
+    let _readable = for_metrics
+        .map(|listener| metrics::answer(listener, Arc::clone(&app), Arc::clone(&running.draining)))
+        .transpose()?;
     // Whoever started the server may have closed its standard output, which is no reason to stop.
     let scheme = if certificate.is_some() { "https" } else { "http" };
     let _ = writeln!(std::io::stdout(), "countersign listening on {scheme}://{}", running.address);

@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use ::metrics::METRICS;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
@@ -13,6 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, ServerConfig};
+use x509_cert::der::Decode as _;
 
 use crate::failure::Failure;
 
@@ -47,7 +49,9 @@ impl Certificate {
     /// # Errors
     /// When one can't be read, or the key is not the certificate's; which one, and why.
     pub(crate) fn read(files: Files) -> Result<Arc<Self>, Failure> {
-        let current = RwLock::new(load(&files)?);
+        let current = load(&files)?;
+        tell_end(&current);
+        let current = RwLock::new(current);
         Ok(Arc::new(Self { files, current }))
     }
 
@@ -57,6 +61,7 @@ impl Certificate {
     /// As [`read`](Self::read); what was shown before goes on being shown then.
     pub(crate) fn read_again(&self) -> Result<(), Failure> {
         let new = load(&self.files)?;
+        tell_end(&new);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
     }
@@ -71,6 +76,14 @@ impl Certificate {
             .map_err(|error| Failure::new(format!("TLS: {error}")))?;
         Ok(config.with_no_client_auth().with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>))
     }
+}
+
+/// Tells whoever reads the metrics when the certificate ends.
+fn tell_end(certified: &CertifiedKey) {
+    let leaf = certified.cert.first().and_then(|leaf| x509_cert::Certificate::from_der(leaf).ok());
+    let end = leaf.map(|leaf| leaf.tbs_certificate().validity().not_after.to_unix_duration().as_secs());
+    let end = end.and_then(|end| i64::try_from(end).ok()).unwrap_or_default();
+    METRICS.tls_certificate_expiry_timestamp.set(end);
 }
 
 /// The one that `main` has installed.

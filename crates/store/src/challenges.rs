@@ -51,6 +51,18 @@ pub struct Filter {
 }
 
 impl Read {
+    /// How many challenges of all entities expired unanswered after one instant and no later than another.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn count_expired(&mut self, after: Timestamp, until: Timestamp) -> Result<u64, Error> {
+        let sql = "SELECT COUNT(*) AS expired FROM challenges \
+                   WHERE status = 'pending' AND expires_at > $1 AND expires_at <= $2";
+        let row = self.one(sql, bind![after, until]).await?;
+        let expired = row.map_or(Ok(0), |row| row.int("expired"))?;
+        u64::try_from(expired).map_err(|_| Error::Corrupt("expired".into()))
+    }
+
     /// A challenge of this entity.
     ///
     /// # Errors

@@ -60,6 +60,17 @@ pub struct AttemptRecord {
     pub detail: Option<String>,
 }
 
+/// What is owed of one kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owed {
+    /// `webhook`, `push` or `debugger`.
+    pub kind: String,
+    /// How many there are.
+    pub deliveries: i64,
+    /// When the oldest of them was owed.
+    pub oldest: Timestamp,
+}
+
 /// Which deliveries an operator looks at.
 #[derive(Clone, Debug, Default)]
 pub struct DeliveryFilter {
@@ -112,6 +123,20 @@ impl Read {
                    FROM delivery_attempts WHERE delivery_id = $1 ORDER BY number";
         let attempts = self.all(sql, bind![id.to_string()]).await?;
         Ok(Some((delivery_status(&row)?, attempts.iter().map(attempt).collect::<Result<_, _>>()?)))
+    }
+
+    /// What is owed: for each kind how many, and when the oldest was owed. As quick as there are few.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn owed(&mut self) -> Result<Vec<Owed>, Error> {
+        let sql = "SELECT kind, COUNT(*) AS deliveries, MIN(created_at) AS oldest FROM deliveries \
+                   WHERE state = 'owed' GROUP BY kind";
+        let owed = |row: &Row| {
+            let (kind, deliveries) = (row.text("kind")?, row.int("deliveries")?);
+            Ok(Owed { kind, deliveries, oldest: row.timestamp("oldest")? })
+        };
+        self.all(sql, bind![]).await?.iter().map(owed).collect()
     }
 
     /// When the next delivery is due.

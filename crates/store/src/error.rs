@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use metrics::{DatabaseFailed, DatabaseFault, METRICS};
+
 /// A failure of the store.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
@@ -78,6 +80,19 @@ impl From<sqlx::migrate::MigrateError> for Error {
 }
 
 impl Error {
+    /// The same, counted where it is a failure of the database and no answer.
+    pub(crate) fn counted(self) -> Self {
+        let kind = match &self {
+            Self::Conflict(_) | Self::ParentGone | Self::Panicked => return self,
+            Self::Unavailable(_) => DatabaseFault::Unavailable,
+            Self::OutcomeUnknown(_) => DatabaseFault::OutcomeUnknown,
+            Self::Corrupt(_) => DatabaseFault::Corrupt,
+            Self::OldSchema(_) | Self::Migration(_) | Self::Database(_) => DatabaseFault::Failed,
+        };
+        METRICS.database_failures.get_or_create(&DatabaseFailed { kind }).inc();
+        self
+    }
+
     /// Whether the transaction can be run again from its beginning: nothing of it was committed, and
     /// what stood in its way has passed.
     pub(crate) fn is_worth_repeating(&self) -> bool {

@@ -48,6 +48,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use domain::Secret;
+use metrics::{METRICS, Ongoing};
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection as _, PgPool, SqliteConnection, SqlitePool};
@@ -57,7 +58,7 @@ use tokio::task::JoinSet;
 pub use crate::accounts::EnrollmentKeyRow;
 pub use crate::alerts::AlertFilter;
 pub use crate::challenges::Filter;
-pub use crate::deliveries::{AttemptRecord, DeliveryFilter, DeliveryStatus};
+pub use crate::deliveries::{AttemptRecord, DeliveryFilter, DeliveryStatus, Owed};
 pub use crate::error::{Conflict, Error};
 pub use crate::schema::OldSchema;
 
@@ -181,6 +182,7 @@ impl Store {
     {
         let mut tries = 0;
         loop {
+            let waiting = Ongoing::in_gauge(&METRICS.database_connections_waiting);
             let connection = match &self.readers {
                 Readers::Memory => {
                     return self.writer.write(async move |tx: &mut Write| work(tx).await).await;
@@ -188,7 +190,8 @@ impl Store {
                 Readers::Sqlite(pool) => pool.acquire().await.map(Connection::SqliteReader),
                 Readers::Postgres(pool) => self.writer.connection(pool).await.map(Connection::PostgresReader),
             };
-            let mut read = Read::on(connection.map_err(Error::from)?);
+            drop(waiting);
+            let mut read = Read::on(connection.map_err(|error| Error::from(error).counted())?);
             let result = work(&mut read).await;
             tries += 1;
             // After a restart of the database every pooled connection may be stale, one after the other.
@@ -252,6 +255,18 @@ impl Store {
         Ok(Some(announcements))
     }
 
+    /// Measures how busy the database's connections are.
+    pub fn measure(&self) {
+        let (open, idle) = match &self.readers {
+            Readers::Memory => (0, 0),
+            Readers::Sqlite(pool) => (pool.size(), pool.num_idle()),
+            Readers::Postgres(pool) => (pool.size(), pool.num_idle()),
+        };
+        METRICS.database_connections.set(i64::from(open));
+        METRICS.database_connections_idle.set(i64::try_from(idle).unwrap_or(i64::MAX));
+        METRICS.database_writes_waiting.set(self.writer.waiting());
+    }
+
     /// Finishes the writes that were asked for and closes the connections.
     pub async fn close(self) {
         if let Readers::Sqlite(readers) = self.readers {
@@ -309,7 +324,7 @@ impl Read {
         sql: impl Into<Cow<'static, str>>,
         values: Vec<Value>,
     ) -> Result<Vec<Row>, Error> {
-        let result = self.connection.rows(sql, values).await.map_err(Error::from);
+        let result = self.connection.rows(sql, values).await.map_err(|error| Error::from(error).counted());
         if let Err(error) = &result {
             self.failure.get_or_insert_with(|| error.clone());
         }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
+use metrics::{METRICS, Ongoing};
 use sqlx::pool::PoolConnection;
 use sqlx::{Connection as _, PgPool, Postgres, SqliteConnection, Transaction};
 use tokio::runtime::Handle;
@@ -36,8 +37,8 @@ const TURN: Duration = Duration::from_millis(PATIENCE.as_millis() as u64 * 9 / 1
 
 /// A write that waits for its turn: the closure, its result, and who waits for it.
 trait Job: Send {
-    /// Whether it has waited for as long as anybody should: while the database is away, each of those
-    /// ahead of it may have taken that long. It is not begun any more.
+    /// Ends its waiting. `true` if it has waited for as long as anybody should: while the database is away,
+    /// each of those ahead of it may have taken that long. It is not begun any more then.
     fn is_overdue(&self) -> bool;
 
     /// Runs the closure; tells whether its transaction is to be kept.
@@ -62,7 +63,9 @@ where
     E: From<Error> + Send,
 {
     fn is_overdue(&self) -> bool {
-        self.since.elapsed() >= TURN
+        let waited = self.since.elapsed();
+        METRICS.database_write_wait.observe(waited.as_secs_f64());
+        waited >= TURN
     }
 
     fn run<'a>(&'a mut self, tx: &'a mut Write) -> LocalBoxFuture<'a, bool> {
@@ -162,8 +165,13 @@ impl Writer {
         let (reply, result) = oneshot::channel();
         let job = Message::Write(Box::new(Waiting { since: Instant::now(), work, result: None, reply }));
         // Full: too many wait already. Closed: the server is stopping.
-        self.queue.try_send(job).map_err(|_| Error::Unavailable(None))?;
+        self.queue.try_send(job).map_err(|_| Error::Unavailable(None).counted())?;
         result.await.unwrap_or_else(|_| Err(Error::Unavailable(None).into()))
+    }
+
+    /// How many writes wait for their turn.
+    pub(crate) fn waiting(&self) -> i64 {
+        i64::try_from(self.queue.max_capacity() - self.queue.capacity()).unwrap_or(i64::MAX)
     }
 
     pub(crate) async fn close(&self) {
@@ -179,7 +187,7 @@ async fn write_in_batches(tx: &mut Write, mut queue: mpsc::Receiver<Message>) ->
     let mut closed = Vec::new();
     while let Some(message) = queue.recv().await {
         match message {
-            Message::Write(job) if job.is_overdue() => job.finish(Err(Error::Unavailable(None))),
+            Message::Write(job) if job.is_overdue() => job.finish(Err(Error::Unavailable(None).counted())),
             Message::Write(job) => write_batch(tx, job, &mut queue, &mut closed).await,
             Message::Close(reply) => closed.push(reply),
         }
@@ -220,7 +228,9 @@ async fn write_batch(
         // Counted with those that are refused: the others wait for them too.
         while next.is_none() && begun < BATCH {
             match queue.try_recv() {
-                Ok(Message::Write(job)) if job.is_overdue() => job.finish(Err(Error::Unavailable(None))),
+                Ok(Message::Write(job)) if job.is_overdue() => {
+                    job.finish(Err(Error::Unavailable(None).counted()));
+                }
                 Ok(Message::Write(job)) => next = Some(job),
                 Ok(Message::Close(reply)) => closed.push(reply),
                 Err(_) => break,
@@ -228,7 +238,10 @@ async fn write_batch(
         }
     }
     let committed = match broken {
-        None => tx.all("COMMIT", Vec::new()).await.map(drop),
+        None => {
+            METRICS.database_batch.observe(kept.len() as f64);
+            timed(tx.all("COMMIT", Vec::new())).await.map(drop)
+        }
         Some(error) => Err(error),
     };
     if committed.is_err() {
@@ -264,7 +277,7 @@ async fn write_side_by_side(pool: &PgPool, mut queue: mpsc::Receiver<Message>) {
             Message::Write(mut job) => {
                 let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
                 if job.is_overdue() {
-                    job.finish(Err(Error::Unavailable(None)));
+                    job.finish(Err(Error::Unavailable(None).counted()));
                     continue;
                 }
                 let pool = pool.clone();
@@ -300,10 +313,11 @@ async fn transact(pool: &PgPool, job: &mut dyn Job) -> Result<(), Error> {
         };
         match failure {
             None if keep => {
-                return transaction.commit().await.map_err(|error| match error {
+                let committed = timed(transaction.commit()).await.map_err(|error| match error {
                     error @ sqlx::Error::Database(_) => error.into(),
                     lost => Error::OutcomeUnknown(Arc::new(lost)),
                 });
+                return committed.map_err(Error::counted);
             }
             Some(failure) if failure.is_worth_repeating() && tries < TRIES => drop(transaction),
             failure => {
@@ -320,9 +334,20 @@ async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, Error> {
     let mut tries = 0;
     loop {
         tries += 1;
-        match pool.begin().await.map_err(Error::from) {
+        let waiting = Ongoing::in_gauge(&METRICS.database_connections_waiting);
+        let begun = pool.begin().await.map_err(|error| Error::from(error).counted());
+        drop(waiting);
+        match begun {
             Err(error) if error.is_worth_repeating() && tries <= POSTGRES_CONNECTIONS => {}
             result => return result,
         }
     }
+}
+
+/// A commit, and how long it takes.
+async fn timed<T>(commit: impl Future<Output = T>) -> T {
+    let began = Instant::now();
+    let committed = commit.await;
+    METRICS.database_commit.observe(began.elapsed().as_secs_f64());
+    committed
 }

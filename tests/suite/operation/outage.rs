@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle as Task, spawn_blocking};
 
 use super::*;
+use crate::metrics;
 use crate::world::{assert_error, created, entity};
 
 const ACCOUNT: [(&str, &str); 2] = [
@@ -36,7 +37,8 @@ impl Stage {
         let database = harness::postgres_or_skip(test)?;
         let place = Place::new();
         let (line, url) = Line::to(&database.url).await;
-        let server = Serving::start(&place.folder, &["--database-url", &url, "--migrate"], &ACCOUNT).await;
+        let arguments = ["--database-url", &url, "--migrate", metrics::LISTEN[0], metrics::LISTEN[1]];
+        let server = Serving::start(&place.folder, &arguments, &ACCOUNT).await;
         let backend = server.backend(ACCOUNT[0].1, ACCOUNT[1].1);
         let service = created(&backend.post("/v2/Services", &[("FriendlyName", "Owl Bank")]).await);
         let service = service["sid"].as_str().unwrap().to_owned();
@@ -144,9 +146,18 @@ async fn while_the_database_is_away_everybody_is_told_to_try_again() {
         assert!(reply.header("retry-after").is_some(), "{reply:?}");
     }
     assert!(matches!(device, Err(device::Error::Api { status: 503, code: 20503, .. })), "{device:?}");
+    let address = metrics::address(|| stage.server.stderr()).await;
+    let told = metrics::read(&address).await;
+    assert_eq!(told.sum("countersign_ready", &[]), 0.0);
+    assert!(told.sum("countersign_database_failures", &[("kind", "unavailable")]) > 0.0);
+    assert_eq!(told.sum("countersign_faults", &[("kind", "unavailable")]), 5.0);
+    let probes = Http::new(&address);
+    assert_eq!(probes.get("/healthz", &[]).await.status, 200);
+    assert_eq!(probes.get("/readyz", &[]).await.status, 503);
 
     stage.line.is(State::Open);
     stage.is_ready_again().await;
+    assert_eq!(metrics::read(&address).await.sum("countersign_ready", &[]), 1.0);
     let path = format!("{entities}/meanwhile-0001");
     assert_error(&backend.get(&path, &[]).await, 404, 20404);
     let answered = stage.phone.answer(&stage.enrolment, &sid, Answer::Denied).await.unwrap();

@@ -204,6 +204,9 @@ async fn a_port_that_is_taken_is_refused_in_words() {
     let mut command = countersign(&place.folder, &["serve", "--ephemeral", "--listen", &address]);
     command.env("COUNTERSIGN_ACCOUNT_SID", ACCOUNT_SID).env("COUNTERSIGN_AUTH_TOKEN", AUTH_TOKEN);
     refuse(&mut command, &[&address, "in use"]);
+    let mut command = countersign(&place.folder, &["serve", "--listen", "127.0.0.1:0"]);
+    refuse(command.args(["--metrics-listen", &address]), &["--metrics-listen", &address, "in use"]);
+    assert_eq!(fs::read_dir(&place.folder).unwrap().count(), 0, "it was refused too late");
 }
 
 #[tokio::test]

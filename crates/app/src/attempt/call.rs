@@ -7,6 +7,7 @@ use domain::alerts::{Alert, FailedCall, FailedResponse};
 use domain::deliveries::{Delivery, Ending};
 use domain::webhooks::{CallbackUrl, Condition, Status};
 use domain::{AlertSid, ServiceSid, Timestamp, WebhookSid};
+use metrics::METRICS;
 use serde_json::json;
 use store::Read;
 
@@ -85,6 +86,7 @@ impl Couriers {
         let request =
             ::webhooks::Request { url, parameters, auth_token, idempotency_token: &idempotency_token };
         let attempt = self.webhooks.send(&request, now).await;
+        METRICS.webhook_duration.observe(attempt.duration.as_secs_f64());
         let (outcome, response) = (attempt.outcome, attempt.response.as_ref());
         let ending = if outcome.is_delivered() {
             Ending::Delivered

@@ -4,12 +4,14 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use domain::alerts::Alert;
 use domain::credentials::{Credential, CredentialType};
 use domain::deliveries::{AskedPush, Delivery, Ending};
 use domain::factors::{Factor, Notification, Platform};
 use domain::{Challenge, CredentialSid, EntityPath, Identity, Timestamp};
+use metrics::{METRICS, Provider, Pushed, PushedBy, Verdict};
 use push::{Message, Outcome};
 use serde_json::json;
 use store::Read;
@@ -68,10 +70,16 @@ impl Couriers {
                         ttl: asked.ttl.min(left),
                         id: delivery.id.to_string(),
                     };
-                    self.pusher.send(&key, &credential, &message).await
+                    let began = Instant::now();
+                    let outcome = self.pusher.send(&key, &credential, &message).await;
+                    let provider = provider(&facts);
+                    let duration = METRICS.push_duration.get_or_create(&PushedBy { provider });
+                    duration.observe(began.elapsed().as_secs_f64());
+                    outcome
                 }
             }
         };
+        count(&facts, &outcome);
         let (ending, code, reason, dead_token) = match outcome {
             Outcome::Delivered { provider_id } => (Ending::Delivered, None, provider_id, None),
             Outcome::RetryAfter { after, code, reason } => {
@@ -92,6 +100,23 @@ impl Couriers {
         });
         Ok(Attempted { ending, error_code: code, status: None, detail: reason, alert, dead_token })
     }
+}
+
+fn provider(facts: &Facts) -> Provider {
+    match facts.factor.notification.platform() {
+        Platform::Fcm => Provider::Fcm,
+        Platform::Apn | Platform::None => Provider::Apns,
+    }
+}
+
+fn count(facts: &Facts, outcome: &Outcome) {
+    let verdict = match outcome {
+        Outcome::Delivered { .. } => Verdict::Delivered,
+        Outcome::RetryAfter { .. } => Verdict::Retry,
+        Outcome::Gone { .. } => Verdict::Gone,
+        _ => Verdict::Refused,
+    };
+    METRICS.pushes.get_or_create(&Pushed { provider: provider(facts), outcome: verdict }).inc();
 }
 
 async fn facts(app: &App, delivery: &Delivery, asked: &AskedPush) -> Result<Option<Facts>, Error> {

@@ -286,6 +286,13 @@ async fn a_list_has_the_challenges_that_have_a_status_now(store: Store) {
         assert_eq!(having(status, Some(doomed.sid), at(9)).await, listed, "{status:?}");
     }
 
+    // What was voided, or answered, did not expire.
+    let count = async |after, until| read!(store, |db| db.count_expired(after, until)).unwrap();
+    assert_eq!(count(FIRST, LAST).await, 3);
+    assert_eq!((count(at(-11), at(-10)).await, count(at(-10), at(9)).await), (1, 0));
+    assert_eq!((count(at(9), at(10)).await, count(at(10), at(19)).await), (1, 0));
+    assert_eq!((count(at(9), at(20)).await, count(at(20), LAST).await), (2, 0));
+
     // The database says what the domain says, of every challenge at every instant.
     let challenges =
         read!(store, |db| db.challenges(entity.sid, Filter::default(), &ALL, NOW)).unwrap().items;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use domain::Timestamp;
 use domain::deliveries::{AskedPush, Delivery, DeliveryId, Next, Work};
-use store::{AttemptRecord, Conflict, DeliveryFilter, DeliveryStatus, Error, Store, Write};
+use store::{AttemptRecord, Conflict, DeliveryFilter, DeliveryStatus, Error, Owed, Store, Write};
 use tokio::sync::Barrier;
 use tokio::time::timeout;
 
@@ -21,6 +21,7 @@ contract! {
     a_delivery_is_owed_once,
     what_is_owed_in_a_write_that_is_undone_is_not_owed,
     deliveries_are_listed_newest_first_and_filtered,
+    what_is_owed_is_counted_by_kind,
     the_next_delivery_is_the_first_that_is_owed,
     what_is_due_is_leased_in_order,
     what_is_leased_is_counted_and_due_when_its_lease_ends,
@@ -267,6 +268,29 @@ async fn deliveries_are_listed_newest_first_and_filtered(store: Store) {
             "{wanted}"
         );
     }
+}
+
+async fn what_is_owed_is_counted_by_kind(store: Store) {
+    let counted = async || {
+        let mut owed = read!(store, |db| db.owed()).unwrap();
+        owed.sort_by(|a, b| a.kind.cmp(&b.kind));
+        owed
+    };
+    assert_eq!(counted().await, []);
+    let family = family(&store).await;
+    let plain = changed(delivery(webhook(family.service)), |delivery| delivery.created_at = NOW);
+    let [webhook, push, debugger] = one_of_each(family);
+    add(&store, [plain, webhook, push, debugger]).await;
+    let of = |kind: &str, deliveries, oldest| Owed { kind: kind.to_owned(), deliveries, oldest };
+    let each = [of("debugger", 1, FIRST), of("push", 1, FIRST), of("webhook", 2, FIRST)];
+    assert_eq!(counted().await, each);
+    // What is leased is owed still, what is done with is not.
+    let leased = keep(lease(&store, "worker", 9).await);
+    assert_eq!(counted().await, each);
+    for delivery in leased.iter().filter(|delivery| delivery.id != plain.id) {
+        assert!(record(&store, "worker", delivery, Next::Delivered).await);
+    }
+    assert_eq!(counted().await, [of("webhook", 1, NOW)]);
 }
 
 async fn the_next_delivery_is_the_first_that_is_owed(store: Store) {

@@ -1,0 +1,52 @@
+//! What is measured when somebody reads the metrics, since nothing happens when it changes.
+
+use std::time::Duration;
+
+use domain::Timestamp;
+use metrics::{Gauges, METRICS, Owed, Owing};
+use store::Read;
+
+use crate::App;
+use crate::error::Error;
+
+/// How long the database may take. Whoever asks for metrics wants them above all when it takes longer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+impl App {
+    /// Measures what is owed, what has expired since the last time, how busy the database is, and whether it
+    /// answers. What can't be measured stays as it was.
+    pub async fn measure(&self) {
+        self.store.measure();
+        // One at a time: each counts on from where the last one ended.
+        let Ok(mut counted_until) = self.counted_until.try_lock() else { return };
+        let now = self.clock.now();
+        let measured = tokio::time::timeout(PATIENCE, self.look(*counted_until, now)).await;
+        METRICS.ready.set(i64::from(matches!(measured, Ok(Ok(())))));
+        if let Ok(Ok(())) = measured {
+            *counted_until = now;
+        }
+    }
+
+    async fn look(&self, after: Timestamp, now: Timestamp) -> Result<(), Error> {
+        let (owed, next_due, expired) = self
+            .store
+            .read(async move |db: &mut Read| {
+                Ok::<_, Error>((db.owed().await?, db.next_due().await?, db.count_expired(after, now).await?))
+            })
+            .await?;
+        for (kind, word) in [(Owed::Push, "push"), (Owed::Webhook, "webhook"), (Owed::Debugger, "debugger")] {
+            let owed = owed.iter().find(|owed| owed.kind == word);
+            let set = |gauges: &Gauges<Owing>, value| gauges.get_or_create(&Owing { kind }).set(value);
+            set(&METRICS.deliveries_owed, owed.map_or(0, |owed| owed.deliveries));
+            set(&METRICS.deliveries_oldest_owed_age, owed.map_or(0, |owed| seconds(owed.oldest, now)));
+        }
+        METRICS.deliveries_overdue.set(next_due.map_or(0, |due| seconds(due, now)));
+        METRICS.challenges_expired.inc_by(expired);
+        Ok(())
+    }
+}
+
+/// The whole seconds from one instant to another.
+fn seconds(from: Timestamp, to: Timestamp) -> i64 {
+    i64::try_from(from.until(to).as_secs()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,278 @@
+//! What speaks of metrics speaks of those that there are: the documentation, the dashboard and the alerts.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "this is test code: a panic is how a test says what went wrong"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use metrics::{Metric, TABLE};
+use serde::Deserialize;
+use serde_json::Value;
+
+fn file(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The name under which a metric is listed, and asked for if it has only one.
+fn listed(metric: &Metric) -> String {
+    let end = if metric.kind == "counter" { "_total" } else { "" };
+    format!("{}{end}", metric.name)
+}
+
+#[test]
+fn a_name_is_one_that_everybody_expects() {
+    let mut names = BTreeSet::new();
+    for Metric { name, kind, unit, help, .. } in TABLE {
+        assert!(names.insert(name), "{name} is there twice");
+        assert!(name.starts_with("countersign_") || name.starts_with("process_"), "{name}");
+        assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
+        assert!(unit.is_none_or(|unit| name.ends_with(&format!("_{unit}"))), "{name}");
+        for end in ["_total", "_bucket", "_count", "_sum"] {
+            assert!(!name.ends_with(end), "{name} ends as only a part of a {kind} may");
+        }
+        assert!(help.starts_with(char::is_uppercase) && !help.ends_with('.'), "{name}: {help}");
+    }
+}
+
+#[test]
+fn the_documentation_lists_every_metric() {
+    let row = |metric: &Metric| {
+        let labels: Vec<_> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        format!("| `{}` | {} | {} | {} |", listed(metric), metric.kind, labels.join(", "), metric.help)
+    };
+    let expected: Vec<_> = TABLE.iter().map(row).collect();
+    let text = file("docs/metrics.md");
+    let found: Vec<_> = text.lines().filter(|line| line.starts_with("| `")).collect();
+    assert_eq!(found, expected, "docs/metrics.md should have\n{}\n", expected.join("\n"));
+}
+
+/// A word of a query.
+#[derive(Clone, Debug, PartialEq)]
+enum Token {
+    /// A metric, a function, a keyword or a label.
+    Word(String),
+    /// A label with what it is compared with.
+    Match(String),
+    Sign(char),
+}
+
+/// Takes a query apart; what is in braces becomes [`Token::Match`].
+#[track_caller]
+fn tokens(query: &str) -> Vec<Token> {
+    let (mut tokens, mut rest) = (Vec::new(), query.trim_start());
+    let mut in_braces = false;
+    while let Some(first) = rest.chars().next() {
+        let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '$' | '.');
+        let mut length = rest.chars().take_while(|c| is_part(*c)).count();
+        match first {
+            '"' => {
+                length =
+                    2 + rest[1..].find('"').unwrap_or_else(|| panic!("a string without an end: {query}"));
+            }
+            '[' => length = 1 + rest.find(']').unwrap_or_else(|| panic!("a range without an end: {query}")),
+            _ if length > 0 && first.is_ascii_digit() => {}
+            _ if length > 0 => {
+                let word = rest[..length].to_owned();
+                tokens.push(if in_braces { Token::Match(word) } else { Token::Word(word) });
+            }
+            sign => {
+                in_braces = if matches!(sign, '{' | '}') { sign == '{' } else { in_braces };
+                length = 1;
+                tokens.push(Token::Sign(sign));
+            }
+        }
+        rest = rest[length..].trim_start();
+    }
+    for (open, close) in [('(', ')'), ('{', '}')] {
+        let count = |sign| tokens.iter().filter(|token| **token == Token::Sign(sign)).count();
+        assert_eq!(count(open), count(close), "{query}");
+    }
+    tokens
+}
+
+const FUNCTIONS: [&str; 9] =
+    ["sum", "max", "min", "rate", "increase", "time", "histogram_quantile", "by", "label_values"];
+
+/// Labels that Prometheus adds.
+const ADDED: [&str; 2] = ["job", "instance"];
+
+/// Checks that a query asks only for metrics, and labels of these, that there are; returns the metrics.
+#[track_caller]
+fn asked(query: &str) -> BTreeSet<&'static str> {
+    let mut samples = BTreeMap::new();
+    for metric in TABLE {
+        let ends: &[&str] = match metric.kind {
+            "counter" => &["_total"],
+            "histogram" => &["_bucket", "_count", "_sum"],
+            _ => &[""],
+        };
+        for end in ends {
+            samples.insert(format!("{}{end}", metric.name), (metric, *end == "_bucket"));
+        }
+    }
+    let (mut metrics, mut labels, mut matched) = (BTreeSet::new(), BTreeSet::from(ADDED), Vec::new());
+    let tokens = tokens(query);
+    let mut tokens = tokens.iter().peekable();
+    while let Some(token) = tokens.next() {
+        match token {
+            Token::Match(label) => matched.push(label.as_str()),
+            Token::Word(word) if word == "by" => {
+                assert_eq!(tokens.next(), Some(&Token::Sign('(')), "{query}");
+                while let Some(Token::Word(label)) = tokens.next_if(|token| **token != Token::Sign(')')) {
+                    matched.push(label);
+                    tokens.next_if(|token| **token == Token::Sign(','));
+                }
+            }
+            Token::Word(word) if tokens.peek() == Some(&&Token::Sign('(')) => {
+                assert!(FUNCTIONS.contains(&word.as_str()), "no function {word}: {query}");
+            }
+            // `sum by (…) (…)`
+            Token::Word(word) if FUNCTIONS.contains(&word.as_str()) => {}
+            Token::Word(word) if word == "up" => {}
+            Token::Word(word) => {
+                let (metric, is_bucket) =
+                    samples.get(word).unwrap_or_else(|| panic!("there is no {word}: {query}"));
+                metrics.insert(metric.name);
+                labels.extend(metric.labels);
+                labels.extend(is_bucket.then_some("le"));
+            }
+            Token::Sign(_) => {}
+        }
+    }
+    for label in matched {
+        assert!(labels.contains(label), "no metric of these has a label {label}: {query}");
+    }
+    metrics
+}
+
+#[test]
+fn a_query_is_taken_apart_as_prometheus_does() {
+    let metrics =
+        asked(r#"sum by (le) (rate(countersign_push_duration_seconds_bucket{provider="fcm"}[5m])) > 1"#);
+    assert_eq!(metrics, BTreeSet::from(["countersign_push_duration_seconds"]));
+    for wrong in [
+        "countersign_push_duration_seconds",
+        "countersign_push_duration_seconds_total",
+        "countersign_challenges_created",
+        "countersign_ready_total",
+        "countersign_nothing",
+        "nothing(countersign_ready)",
+        r#"countersign_ready{provider="fcm"}"#,
+        "sum by (route) (countersign_ready)",
+        "sum(countersign_ready",
+    ] {
+        assert!(std::panic::catch_unwind(|| asked(wrong)).is_err(), "{wrong}");
+    }
+}
+
+/// All values under this key, however deep.
+fn under<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
+    match value {
+        Value::Object(members) => {
+            found.extend(members.get(key));
+            members.values().for_each(|member| under(member, key, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| under(item, key, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_dashboard_shows_every_metric_that_there_is_and_no_other() {
+    let dashboard: Value = serde_json::from_str(&file("deploy/grafana-dashboard.json")).unwrap();
+    let mut queries = Vec::new();
+    under(&dashboard["panels"], "expr", &mut queries);
+    assert!(queries.len() > 30);
+    let shown: BTreeSet<_> = queries.iter().flat_map(|query| asked(query.as_str().unwrap())).collect();
+    assert_eq!(shown, TABLE.iter().map(|metric| metric.name).collect());
+
+    let variables = dashboard["templating"]["list"].as_array().unwrap();
+    let names: BTreeSet<_> = variables.iter().map(|variable| variable["name"].as_str().unwrap()).collect();
+    assert_eq!(names, BTreeSet::from(["datasource", "instance", "job"]));
+    for variable in variables.iter().filter(|variable| variable["type"] == "query") {
+        // `label_values(metric, label)`
+        let query = variable["definition"].as_str().unwrap().rsplit_once(", ").unwrap().0;
+        assert_eq!(asked(&format!("{query})")).len(), 1);
+    }
+    let mut sources = Vec::new();
+    under(&dashboard, "datasource", &mut sources);
+    assert!(sources.iter().all(|source| source["uid"] == "${datasource}"), "{sources:?}");
+
+    // No panel lies on another, and each has a place.
+    let mut places = BTreeSet::new();
+    let mut ids = BTreeSet::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "{panel}");
+        let at = |key: &str| panel["gridPos"][key].as_u64().unwrap();
+        assert!(at("x") + at("w") <= 24, "{panel}");
+        for x in at("x")..at("x") + at("w") {
+            for y in at("y")..at("y") + at("h") {
+                assert!(places.insert((x, y)), "{panel}");
+            }
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rules {
+    groups: Vec<Group>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Group {
+    name: String,
+    rules: Vec<Rule>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rule {
+    alert: String,
+    expr: String,
+    #[serde(rename = "for")]
+    lasting: Option<String>,
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+}
+
+#[test]
+fn every_alert_asks_for_what_there_is_and_says_what_to_do() {
+    let rules: Rules = serde_saphyr::from_str(&file("deploy/alerts.yaml")).unwrap();
+    let [Group { name, rules }] = &rules.groups[..] else { panic!("{rules:?}") };
+    assert_eq!(name, "countersign");
+    let runbook = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/operations.md");
+    let runbook = fs::read_to_string(runbook).unwrap_or_default();
+    // As GitHub makes anchors of headings.
+    let anchor = |heading: &str| {
+        let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-'));
+        kept.collect::<String>().to_lowercase().replace(' ', "-")
+    };
+    let headings = runbook.lines().filter(|line| line.starts_with('#'));
+    let anchors: BTreeSet<_> = headings.map(|line| anchor(line.trim_start_matches('#').trim())).collect();
+    let mut alerts = BTreeSet::new();
+    for Rule { alert, expr, lasting, labels, annotations } in rules {
+        assert!(alerts.insert(alert) && alert.starts_with("Countersign"), "{alert}");
+        assert!(!asked(expr).is_empty() || expr.starts_with("up{"), "{alert}");
+        let is_duration =
+            |text: &String| text.ends_with('m') && text.trim_end_matches('m').parse::<u8>().is_ok();
+        assert!(lasting.as_ref().is_none_or(is_duration), "{alert}: {lasting:?}");
+        assert_eq!(labels.keys().collect::<Vec<_>>(), ["severity"], "{alert}");
+        assert!(matches!(labels["severity"].as_str(), "page" | "ticket"), "{alert}");
+        assert_eq!(annotations.keys().collect::<Vec<_>>(), ["description", "runbook", "summary"], "{alert}");
+        assert!(
+            annotations["description"].len() > 40 && annotations["description"].ends_with('.'),
+            "{alert}"
+        );
+        let (page, section) = annotations["runbook"].split_once('#').unwrap();
+        assert_eq!(page, "docs/operations.md", "{alert}");
+        assert!(anchors.is_empty() || anchors.contains(section), "{alert}: no section {section}");
+    }
+    assert!(alerts.len() > 15, "{alerts:?}");
+}

@@ -1,0 +1,347 @@
+//! Metrics: that all of them are told, in a form that Prometheus reads, with values that mean something.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use ::metrics::TABLE;
+use app::SystemClock;
+use device::{Answer as Word, Platform};
+use domain::Clock as _;
+use harness::{Answer, Auth, Http, Receiver, wait_until};
+
+use crate::pushes;
+use crate::webhooks::webhook;
+use crate::world::{World, assert_error, entity};
+
+/// Where the metrics are, on any free port.
+pub(crate) const LISTEN: [&str; 2] = ["--metrics-listen", "127.0.0.1:0"];
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The address of the metrics, which the server logs: the last one, if it was started several times.
+pub(crate) async fn address(log: impl Fn() -> String) -> String {
+    wait_until("the server logs where its metrics are", PATIENCE, async || {
+        let log = log();
+        let (_, address) = log.rsplit_once("metrics are at ")?;
+        Some(address.split_once("/metrics")?.0.to_owned())
+    })
+    .await
+}
+
+/// The metrics as they are now.
+pub(crate) async fn read(address: &str) -> Told {
+    let reply = Http::new(address).get("/metrics", &[]).await;
+    assert_eq!(
+        (reply.status, reply.header("content-type")),
+        (200, Some(::metrics::CONTENT_TYPE)),
+        "{reply:?}"
+    );
+    Told::parse(&reply.text)
+}
+
+/// One metric, with all that was told of it.
+#[derive(Clone, Debug, Default)]
+struct Family {
+    kind: String,
+    help: String,
+    unit: Option<String>,
+    samples: Vec<Sample>,
+}
+
+#[derive(Clone, Debug)]
+struct Sample {
+    /// What comes after the family's name.
+    suffix: String,
+    labels: BTreeMap<String, String>,
+    value: f64,
+}
+
+/// Everything that was told.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Told(BTreeMap<String, Family>);
+
+impl Told {
+    /// Reads the text form of OpenMetrics, and nothing else.
+    #[track_caller]
+    fn parse(text: &str) -> Self {
+        let body = text.strip_suffix("# EOF\n").expect("an end");
+        let (mut told, mut current) = (Self::default(), String::new());
+        for line in body.lines() {
+            if let Some(about) = line.strip_prefix("# ") {
+                let (word, rest) = about.split_once(' ').unwrap();
+                let (name, what) = rest.split_once(' ').unwrap();
+                if word == "HELP" {
+                    assert!(is_name(name), "{line}");
+                    assert!(!told.0.contains_key(name), "told twice: {line}");
+                    current = name.to_owned();
+                    told.0.insert(current.clone(), Family { help: what.to_owned(), ..Family::default() });
+                }
+                let family = told.0.get_mut(name).unwrap();
+                assert!(name == current && family.samples.is_empty(), "out of place: {line}");
+                match word {
+                    "HELP" => {}
+                    "TYPE" => assert!(std::mem::replace(&mut family.kind, what.to_owned()).is_empty()),
+                    "UNIT" => {
+                        assert!(name.ends_with(&format!("_{what}")), "{line}");
+                        assert_eq!(family.unit.replace(what.to_owned()), None);
+                    }
+                    _ => panic!("{line}"),
+                }
+            } else {
+                let family = told.0.get_mut(&current).expect("a family before its samples");
+                let rest = line.strip_prefix(&current).unwrap_or_else(|| panic!("a stranger: {line}"));
+                family.samples.push(Sample::parse(rest));
+            }
+        }
+        for (name, family) in &told.0 {
+            family.check(name);
+        }
+        told
+    }
+
+    /// The sum of a metric's samples that have these labels; of a histogram, how many were observed.
+    #[track_caller]
+    pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let family = self.0.get(name).unwrap_or_else(|| panic!("no {name}"));
+        let has = |sample: &&Sample| {
+            labels.iter().all(|(name, value)| sample.labels.get(*name).is_some_and(|it| it == value))
+                && matches!(sample.suffix.as_str(), "" | "_total" | "_count")
+        };
+        family.samples.iter().filter(has).map(|sample| sample.value).sum()
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit();
+    name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(is_part)
+}
+
+impl Sample {
+    /// `_total{name="value"} 1`
+    #[track_caller]
+    fn parse(text: &str) -> Self {
+        let (head, value) = text.rsplit_once(' ').unwrap();
+        let (suffix, labels) = match head.split_once('{') {
+            Some((suffix, labels)) => (suffix, labels.strip_suffix('}').unwrap()),
+            None => (head, ""),
+        };
+        let mut found = BTreeMap::new();
+        for label in labels.split_terminator("\",") {
+            let (name, value) = label.split_once("=\"").unwrap_or_else(|| panic!("{text}"));
+            let value = value.strip_suffix('"').unwrap_or(value);
+            assert!(is_name(name) && !value.contains(['"', '\\', '\n']), "{text}");
+            assert_eq!(found.insert(name.to_owned(), value.to_owned()), None, "{text}");
+        }
+        let value: f64 = value.parse().unwrap();
+        assert!(value.is_finite() && value >= 0.0, "{text}");
+        Self { suffix: suffix.to_owned(), labels: found, value }
+    }
+
+    /// What it has in common with the others of one histogram.
+    fn series(&self) -> BTreeMap<String, String> {
+        self.labels.iter().filter(|(name, _)| *name != "le").map(|(n, v)| (n.clone(), v.clone())).collect()
+    }
+}
+
+impl Family {
+    #[track_caller]
+    fn check(&self, name: &str) {
+        let suffixes: &[&str] = match self.kind.as_str() {
+            "counter" => &["_total"],
+            "gauge" => &[""],
+            "histogram" => &["_bucket", "_count", "_sum"],
+            kind => panic!("{name} is a {kind}"),
+        };
+        let mut seen = BTreeSet::new();
+        for sample in &self.samples {
+            assert!(suffixes.contains(&sample.suffix.as_str()), "{name}: {sample:?}");
+            assert!(seen.insert((&sample.suffix, &sample.labels)), "{name} twice: {sample:?}");
+            assert_eq!(sample.labels.contains_key("le"), sample.suffix == "_bucket", "{name}: {sample:?}");
+        }
+        if self.kind == "histogram" {
+            let series: BTreeSet<_> = self.samples.iter().map(Sample::series).collect();
+            for series in series {
+                let of = |suffix: &str| {
+                    let of = |sample: &&Sample| sample.suffix == suffix && sample.series() == series;
+                    self.samples.iter().filter(of).collect::<Vec<_>>()
+                };
+                let (buckets, count) = (of("_bucket"), of("_count"));
+                assert_eq!((count.len(), of("_sum").len()), (1, 1), "{name}");
+                let bound = |sample: &Sample| sample.labels["le"].parse::<f64>().unwrap();
+                assert!(buckets.is_sorted_by(|a, b| bound(a) < bound(b) && a.value <= b.value), "{name}");
+                let last = buckets.last().unwrap();
+                assert_eq!((last.labels["le"].as_str(), last.value), ("+Inf", count[0].value), "{name}");
+            }
+        }
+    }
+}
+
+/// Checks what was told against the table: the same metrics, of the same kinds, with the same labels, none of
+/// which holds anything of which there is no end.
+#[track_caller]
+fn is_the_table(told: &Told) {
+    let names: BTreeSet<_> = told.0.keys().map(String::as_str).collect();
+    assert_eq!(names, TABLE.iter().map(|metric| metric.name).collect());
+    let routes: BTreeSet<_> = api::ROUTES.iter().map(|route| route.path).chain(["-"]).collect();
+    for metric in TABLE {
+        let family = &told.0[metric.name];
+        assert_eq!((family.kind.as_str(), family.unit.as_deref()), (metric.kind, metric.unit));
+        assert_eq!(family.help, format!("{}.", metric.help));
+        assert!(!family.samples.is_empty(), "{metric:?}");
+        for sample in &family.samples {
+            let labels: BTreeSet<_> = sample.labels.keys().map(String::as_str).collect();
+            let extra = if sample.suffix == "_bucket" { &["le"][..] } else { &[] };
+            assert_eq!(labels, metric.labels.iter().chain(extra).copied().collect(), "{metric:?}");
+            for (name, value) in &sample.labels {
+                let is_word = value.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+                let is_fine = match name.as_str() {
+                    "route" => routes.contains(value.as_str()),
+                    "method" => value == "-" || value.bytes().all(|byte| byte.is_ascii_uppercase()),
+                    "status" => (200..600).contains(&value.parse::<u16>().unwrap()),
+                    "version" => value == env!("CARGO_PKG_VERSION"),
+                    "le" => true,
+                    _ => is_word,
+                };
+                assert!(is_fine, "{metric:?}: {name}={value}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_metric_is_told_after_a_whole_story() {
+    let stage = pushes::Stage::start(&LISTEN, World::sqlite_with).await.with_credentials().await;
+    let world = &stage.world;
+    let metrics = address(|| world.server.log()).await;
+
+    // A backend that hears everything, and one that hears nothing and of which the account is told.
+    let (good, bad, debugger) = (
+        Receiver::start([Answer::ok()]),
+        Receiver::start([Answer::of("404 Not Found", "", "")]),
+        Receiver::start([Answer::ok()]),
+    );
+    webhook(world, &stage.service, &good.at("/"), &[]).await;
+    webhook(world, &stage.service, &bad.at("/"), &[("EventTypes", "factor.verified")]).await;
+    let account = world.server.account_sid();
+    world.command(&["account", "set", account, "--debugger-webhook", &debugger.at("/")]);
+
+    // Two phones, one of which loses its app; an answer of either kind, and none.
+    let (phone, android) = stage.phone("user-0001", Platform::Fcm, pushes::ANDROID).await;
+    let (_, iphone) = stage.phone("user-0002", Platform::Apn, pushes::IPHONE).await;
+    let (yes, no) = (stage.ask(&android).await, stage.ask(&android).await);
+    stage.ask(&iphone).await;
+    stage.taken(1, 2).await;
+    phone.answer(&android, &yes, Word::Approved).await.unwrap();
+    phone.answer(&android, &no, Word::Denied).await.unwrap();
+    stage.google.unregister(pushes::ANDROID);
+    let soon = SystemClock.now().plus_seconds(2).to_string();
+    world.challenge(&android, &[("ExpirationDate", &soon)]).await;
+
+    // Strangers of every kind.
+    let services = format!("/v2/Services/{}", stage.service);
+    for (user, password) in [
+        (account.to_owned(), "wrong"),
+        (format!("SK{}", "0".repeat(32)), "wrong"),
+        ("token".to_owned(), "wrong"),
+        ("token".to_owned(), "a.b.c"),
+        ("somebody".to_owned(), "wrong"),
+    ] {
+        let stranger = Http::new(world.server.url()).auth(Auth::Basic(user, password.to_owned()));
+        assert_error(&stranger.get(&services, &[]).await, 401, 20003);
+    }
+    assert_error(&Http::new(world.server.url()).get(&services, &[]).await, 401, 20003);
+    assert_error(&world.backend().get(&entity(&stage.service, "nobody-0001"), &[]).await, 404, 20404);
+    assert_error(&world.backend().get("/v2/nothing/user-0001", &[]).await, 404, 20404);
+
+    let services = [("route", "/v2/Services/{ServiceSid}"), ("method", "GET")];
+    let expected = [
+        ("countersign_ready", &[][..], 1.0),
+        ("countersign_build_info", &[], 1.0),
+        ("countersign_http_requests", &[services[0], services[1], ("status", "401")], 6.0),
+        ("countersign_http_request_duration_seconds", &services, 6.0),
+        ("countersign_http_requests", &[("route", "-"), ("status", "404")], 1.0),
+        ("countersign_http_requests_in_flight", &[], 0.0),
+        ("countersign_authentication_failures", &[("caller", "account")], 1.0),
+        ("countersign_authentication_failures", &[("caller", "api_key")], 1.0),
+        ("countersign_authentication_failures", &[("caller", "enrollee")], 1.0),
+        ("countersign_authentication_failures", &[("caller", "device")], 1.0),
+        ("countersign_authentication_failures", &[("caller", "unknown")], 1.0),
+        ("countersign_authentication_failures", &[("caller", "none")], 1.0),
+        ("countersign_faults", &[], 0.0),
+        ("countersign_challenges_created", &[], 4.0),
+        ("countersign_challenges_answered", &[("answer", "approved")], 1.0),
+        ("countersign_challenges_answered", &[("answer", "denied")], 1.0),
+        ("countersign_challenges_expired", &[], 1.0),
+        ("countersign_challenge_answer_time_seconds", &[], 2.0),
+        ("countersign_factors_created", &[], 2.0),
+        ("countersign_factors_verified", &[], 2.0),
+        // Two factors created and two verified, two answers.
+        ("countersign_delivery_attempts", &[("kind", "webhook"), ("outcome", "delivered")], 6.0),
+        ("countersign_delivery_attempts", &[("kind", "webhook"), ("outcome", "failed")], 2.0),
+        // Two webhooks that failed, and a push.
+        ("countersign_delivery_attempts", &[("kind", "debugger"), ("outcome", "delivered")], 3.0),
+        ("countersign_delivery_attempts", &[("kind", "push_fcm"), ("outcome", "delivered")], 2.0),
+        ("countersign_delivery_attempts", &[("kind", "push_fcm"), ("outcome", "failed")], 1.0),
+        ("countersign_delivery_attempts", &[("kind", "push_apns"), ("outcome", "delivered")], 1.0),
+        ("countersign_delivery_time_seconds", &[("kind", "webhook")], 6.0),
+        ("countersign_deliveries_owed", &[], 0.0),
+        ("countersign_deliveries_oldest_owed_age_seconds", &[], 0.0),
+        ("countersign_deliveries_overdue_seconds", &[], 0.0),
+        ("countersign_pushes", &[("provider", "fcm"), ("outcome", "delivered")], 2.0),
+        ("countersign_pushes", &[("provider", "fcm"), ("outcome", "gone")], 1.0),
+        ("countersign_pushes", &[("provider", "apns"), ("outcome", "delivered")], 1.0),
+        ("countersign_push_duration_seconds", &[("provider", "fcm")], 3.0),
+        ("countersign_webhook_duration_seconds", &[], 11.0),
+        ("countersign_database_connections_waiting", &[], 0.0),
+        ("countersign_database_writes_waiting", &[], 0.0),
+        ("countersign_database_failures", &[], 0.0),
+        ("countersign_housekeeping_rounds", &[("outcome", "done")], 1.0),
+        ("countersign_housekeeping_rounds", &[("outcome", "failed")], 0.0),
+        ("countersign_housekeeping_duration_seconds", &[], 1.0),
+        ("countersign_tls_certificate_expiry_timestamp_seconds", &[], 0.0),
+    ];
+    let mut wrong = Vec::new();
+    let told = wait_until("the metrics tell the story", PATIENCE, async || {
+        let told = read(&metrics).await;
+        let is_wrong =
+            |(name, labels, value): &&(&str, &[(&str, &str)], f64)| told.sum(name, labels) != *value;
+        let now_wrong: Vec<_> = expected.iter().filter(is_wrong).copied().collect();
+        if wrong != now_wrong {
+            println!("not yet: {now_wrong:?}");
+            wrong = now_wrong;
+        }
+        wrong.is_empty().then_some(told)
+    })
+    .await;
+    is_the_table(&told);
+    let sum = |name: &str| told.sum(name, &[]);
+    let commits = sum("countersign_database_commit_seconds");
+    assert!(commits >= 12.0 && sum("countersign_database_write_wait_seconds") >= commits);
+    assert!(sum("countersign_database_batch_transactions") >= commits);
+    let connections = sum("countersign_database_connections");
+    assert!((1.0..=4.0).contains(&connections), "{connections}");
+    assert!(sum("countersign_database_connections_idle") <= connections);
+    let now = SystemClock.now().seconds() as f64;
+    for name in ["process_start_time_seconds", "countersign_housekeeping_last_success_timestamp_seconds"] {
+        assert!((now - 600.0..=now).contains(&sum(name)), "{name}");
+    }
+    assert!((1e6..1e9).contains(&sum("process_resident_memory_bytes")));
+    assert!(sum("process_open_fds") >= 10.0 && sum("process_open_fds") < sum("process_max_fds"));
+}
+
+#[tokio::test]
+async fn silent_readers_keep_nobody_from_reading_for_long() {
+    let world = World::ephemeral_with(&LISTEN);
+    let metrics = address(|| world.server.log()).await;
+    let silent: Vec<_> =
+        (0..20).map(|_| TcpStream::connect(metrics.strip_prefix("http://").unwrap()).unwrap()).collect();
+    read(&metrics).await;
+    drop(silent);
+    let reader = Http::new(&metrics);
+    for (path, status) in [("/healthz", 200), ("/readyz", 200), ("/", 404), ("/v2/Services", 404)] {
+        assert_eq!(reader.get(path, &[]).await.status, status, "{path}");
+    }
+    let refused = reader.post("/metrics", &[]).await;
+    assert_eq!((refused.status, refused.header("allow")), (405, Some("GET, HEAD")));
+}
