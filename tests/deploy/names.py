@@ -1,6 +1,7 @@
 """Whether deploy/ and docs/operations.md name only what the binary has: names.py BINARY COMPOSE.json KUBERNETES.yaml
 
-Commands, flags, variables and keys are looked up in the help texts; a server is started and asked what the probes will ask.
+Commands, flags, variables and keys are looked up in the help texts; a server is started and asked what the probes will ask. Also, whether the
+links of the documentation lead somewhere.
 """
 
 import json
@@ -99,9 +100,9 @@ def command_lines(compose, documents):
     if OPERATIONS.exists():
         for block in re.findall(r"^```sh\n(.*?)^```", OPERATIONS.read_text(), re.MULTILINE | re.DOTALL):
             for line in block.replace("\\\n", " ").splitlines():
-                found = re.search(r"(?:^|[|;&(] *|sudo (?:-u \S+ )?)countersign ([a-z-].*)", line)
+                found = re.search(r"(?:^\s*|/usr/local/bin/)countersign ([a-z].*)|countersign:[0-9.]+ ([a-z].*)", line)
                 if found:
-                    yield "operations.md", re.split(r"[|>;#)&]", found[1])[0].split()
+                    yield "operations.md", re.split(r"[|>;#)&]", found[1] or found[2])[0].split()
 
 
 def files():
@@ -197,6 +198,27 @@ def check_probes(binary, documents):
             mistake("probes", "countersign health finds a server that has stopped")
 
 
+def check_links():
+    """That what the documentation points to is there, with its heading; and what the alerts point to."""
+    pages = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())]
+    alerts = DEPLOY / "alerts.yaml"
+    if alerts.exists():
+        links += [(ROOT / "alerts.yaml", link) for link in re.findall(r"runbook: (\S+)", alerts.read_text())]
+    for page, link in links:
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists():
+            mistake(page.name, f"{link} leads nowhere")
+        elif anchor:
+            headings = re.findall(r"^#+ (.*)", target.read_text(), re.MULTILINE)
+            # As GitHub and others make anchors out of headings.
+            if anchor not in {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}:
+                mistake(page.name, f"{link} leads to no heading")
+
+
 def main():
     binary = Binary(os.path.abspath(sys.argv[1]))
     compose = json.loads(pathlib.Path(sys.argv[2]).read_text())
@@ -204,6 +226,7 @@ def main():
     lines = list(command_lines(compose, documents))
     for where, arguments in lines:
         binary.check(where, arguments)
+    check_links()
     check_variables(binary)
     check_keys(binary)
     check_ports(documents)
