@@ -2,6 +2,7 @@
 
 mod commands;
 mod configuration;
+mod disk;
 mod outage;
 mod phone;
 mod starting;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use device::Style;
-use harness::Auth;
+use harness::{Auth, wait_until};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -506,6 +506,54 @@ async fn a_body_that_does_not_come_is_given_up_after_a_while() {
         "{answer:?}"
     );
     assert_eq!(world.everything().await, serde_json::json!([]));
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_come_is_given_up_after_a_while() {
+    let world = World::ephemeral();
+    let mut silent = Line::to(&world).await;
+    silent.say("").await;
+    let mut slow = Line::to(&world).await;
+    slow.say("GET /v2/Services HTTP/1.1\r\nHost: verify.test\r\nX-Owl: ").await;
+    // The library's own answer, for which there is no request yet.
+    let answer = slow.hear().await;
+    assert_eq!(answer.status, 408, "{answer:?}");
+    assert!(slow.ends().await);
+    let _ = silent.answer(false).await;
+    assert!(silent.ends().await);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_client_that_reads_nothing_is_given_up_after_a_while() {
+    let world = World::ephemeral();
+    assert_serves(&world).await;
+    let address: std::net::SocketAddr = world.server.url().strip_prefix("http://").unwrap().parse().unwrap();
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(address).await.unwrap();
+    let client = stream.local_addr().unwrap().port();
+    // More than any buffer between the two holds.
+    let ask = "GET /openapi.json HTTP/1.1\r\nHost: verify.test\r\n\r\n".repeat(400);
+    stream.write_all(ask.as_bytes()).await.unwrap();
+    let server_has_it = || has_connection(world.server.pid(), address.port(), client);
+    assert!(server_has_it());
+    wait_until("the server ends the connection", Duration::from_secs(120), async || {
+        (!server_has_it()).then_some(())
+    })
+    .await;
+    assert_serves(&world).await;
+}
+
+/// Whether a process of this machine holds the connection between these two ports at the first one's end.
+#[cfg(target_os = "linux")]
+fn has_connection(pid: u32, near: u16, far: u16) -> bool {
+    let table = std::fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap();
+    let ends = format!("0100007F:{near:04X} 0100007F:{far:04X}");
+    // One that nobody owns any more is on its way out.
+    let inode =
+        table.lines().find(|line| line.contains(&ends)).and_then(|line| line.split_whitespace().nth(9));
+    inode.is_some_and(|inode| inode != "0")
 }
 
 #[tokio::test]

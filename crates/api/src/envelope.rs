@@ -22,6 +22,7 @@ use tracing::{error, info, warn};
 use crate::ROUTES;
 use crate::error::{self, Error};
 use crate::incoming;
+use crate::under_way::{Turn, UnderWay};
 
 /// How long a request may take, waiting and working.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -90,7 +91,9 @@ pub(crate) async fn envelope(
     let body = incoming::read(request.take_payload()).await;
     let is_whole = body.is_ok();
     request.extensions_mut().insert(body);
-    let outcome = if let Some(code) = refused {
+    // Not before the body is there: a client that takes its time must not take others' turn.
+    let turn = turn(&request);
+    let outcome = if let Some(code) = refused.or(turn.as_ref().err().copied()) {
         let response = error::body(&code.into(), None);
         Ok(request.into_response(response))
     } else if *request.method() == Method::OPTIONS {
@@ -109,6 +112,7 @@ pub(crate) async fn envelope(
             }
         }
     };
+    drop(turn);
     let mut response = match outcome {
         Ok(response) => explained(response, id),
         Err(failure) => {
@@ -176,6 +180,14 @@ fn refusal(request: &ServiceRequest) -> Option<Code> {
     } else {
         None
     }
+}
+
+/// The request's turn to be worked on. Who asks for the server's health needs none.
+fn turn(request: &ServiceRequest) -> Result<Option<Turn>, Code> {
+    let under_way = request.app_data::<web::Data<UnderWay>>();
+    let is_probe = matches!(request.path(), "/healthz" | "/readyz");
+    let Some(under_way) = under_way.filter(|_| !is_probe) else { return Ok(None) };
+    under_way.begin().map(Some).ok_or(Code::Unavailable)
 }
 
 fn draining(draining: Option<&web::Data<Draining>>) -> bool {

@@ -22,6 +22,7 @@ mod list;
 mod notifications;
 mod openapi;
 mod services;
+mod under_way;
 mod unserved;
 mod webhooks;
 
@@ -36,6 +37,7 @@ pub use crate::address::TrustedProxies;
 pub use crate::base::PublicUrl;
 pub use crate::envelope::Draining;
 pub use crate::form::Form;
+pub use crate::under_way::UnderWay;
 
 /// Who may call a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,6 +169,8 @@ pub struct Settings {
     pub public_url: PublicUrl,
     /// Who is believed about where a request comes from.
     pub trusted_proxies: TrustedProxies,
+    /// What is worked on, counted over all workers.
+    pub under_way: Arc<UnderWay>,
 }
 
 /// The whole application, to be mounted on a server. `Data` is shared by all workers.
@@ -186,6 +190,7 @@ pub fn application(
     actix_web::App::new()
         .app_data(Data::from(app))
         .app_data(Data::from(draining))
+        .app_data(Data::from(settings.under_way))
         .app_data(Data::new(settings.public_url))
         .app_data(Data::new(settings.trusted_proxies))
         .wrap(middleware::from_fn(envelope::envelope))

@@ -68,6 +68,14 @@ pub(crate) struct Serve {
     #[arg(long, env = "COUNTERSIGN_TLS_KEY")]
     pub(crate) tls_key: Option<PathBuf>,
 
+    /// Requests that are worked on at one time; more are told at once to come again, with 503
+    #[arg(long, env = "COUNTERSIGN_MAX_REQUESTS", default_value_t = 1024, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) max_requests: u16,
+
+    /// Connections that are open at one time; more wait to be accepted
+    #[arg(long, env = "COUNTERSIGN_MAX_CONNECTIONS", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(16..))]
+    pub(crate) max_connections: u32,
+
     /// Keep everything in memory; gone when the server stops
     #[arg(long, env = "COUNTERSIGN_EPHEMERAL", value_parser = BoolishValueParser::new(), num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
     pub(crate) ephemeral: bool,

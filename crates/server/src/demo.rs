@@ -27,7 +27,7 @@ use crate::demo::narrator::Narrator;
 use crate::demo::outside::Outside;
 use crate::demo::story::Stage;
 use crate::failure::Failure;
-use crate::serve::Running;
+use crate::serve::{Door, Running};
 use crate::storage::start;
 
 /// How long the last deliveries may take.
@@ -50,7 +50,8 @@ async fn with_server(app: &Arc<App>, narrator: &Arc<Narrator>) -> Result<(), Fai
     let account = account.ok_or_else(|| Failure::new("the new account exists already"))?;
     let outside = Outside::open().await?;
     let courier = Courier::start(Arc::clone(app), deliveries(&outside))?;
-    let server = Running::start(Arc::clone(app), ([127, 0, 0, 1], 0).into(), Settings::default(), None)?;
+    let door = Door { address: ([127, 0, 0, 1], 0).into(), connections: 64, certificate: None };
+    let server = Running::start(Arc::clone(app), Settings::default(), &door)?;
     let url = format!("http://{}", server.address);
     let outcome = async {
         let backend = Backend::new(&url, account, Arc::clone(narrator))?;

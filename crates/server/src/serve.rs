@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use actix_web::HttpServer;
 use actix_web::dev::ServerHandle;
-use api::{Draining, PublicUrl, Settings, TrustedProxies};
+use api::{Draining, PublicUrl, Settings, TrustedProxies, UnderWay};
 use app::{App, Courier, DeliverySettings};
 use crypto::{MasterKey, SystemEntropy};
 use domain::accounts::AuthToken;
 use domain::deliveries::Schedule;
 use domain::housekeeping::Retention;
 use domain::{AccountSid, FriendlyName, Parameter as _};
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
 use store::{Location, OldSchema, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -27,6 +29,10 @@ use crate::tls::{Certificate, Files};
 
 /// How long requests that are under way may take to end when the server stops.
 const DRAIN: u64 = 30;
+
+/// How long a client may leave unread, or unacknowledged, what it was sent.
+#[cfg(target_os = "linux")]
+const UNREAD: Duration = Duration::from_secs(20);
 
 /// How long deliveries that are under way may take to end after that.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -53,13 +59,14 @@ pub(crate) async fn run(options: Box<Serve>) -> Result<(), Failure> {
     let stop_signal = stop_signal()?;
     let renewing = renew_on_hangup(certificate.clone())?;
     // The address first: a server that can't have it should not take deliveries from one that has.
-    let running = Running::start(Arc::clone(&app), options.listen, settings, certificate.as_ref())?;
+    let scheme = if certificate.is_some() { "https" } else { "http" };
+    let door = Door { address: options.listen, connections: options.max_connections as usize, certificate };
+    let running = Running::start(Arc::clone(&app), settings, &door)?;
     let mut courier = Courier::start(Arc::clone(&app), deliveries)?;
     let _readable = for_metrics
         .map(|listener| metrics::answer(listener, Arc::clone(&app), Arc::clone(&running.draining)))
         .transpose()?;
     // Whoever started the server may have closed its standard output, which is no reason to stop.
-    let scheme = if certificate.is_some() { "https" } else { "http" };
     let _ = writeln!(std::io::stdout(), "countersign listening on {scheme}://{}", running.address);
     let result = tokio::select! {
         () = stop_signal => Ok(()),
@@ -97,7 +104,11 @@ pub(crate) fn prepare(options: &Serve) -> Result<Prepared, Failure> {
 fn settings(options: &Serve) -> Result<Settings, Failure> {
     let public_url = PublicUrl::new(options.public_url.as_deref())
         .map_err(|expected| Failure::new(format!("--public-url: {expected}")))?;
-    Ok(Settings { public_url, trusted_proxies: TrustedProxies::new(options.trusted_proxies.clone()) })
+    Ok(Settings {
+        public_url,
+        trusted_proxies: TrustedProxies::new(options.trusted_proxies.clone()),
+        under_way: Arc::new(UnderWay::at_most(usize::from(options.max_requests))),
+    })
 }
 
 /// What the options say about deliveries.
@@ -130,6 +141,14 @@ fn deliveries(options: &Deliveries, kept: &Kept) -> Result<DeliverySettings, Fai
     Ok(settings)
 }
 
+/// Where the server listens, and how.
+pub(crate) struct Door {
+    pub(crate) address: SocketAddr,
+    /// Connections that are open at one time; more wait to be accepted.
+    pub(crate) connections: usize,
+    pub(crate) certificate: Option<Arc<Certificate>>,
+}
+
 /// A server that answers.
 pub(crate) struct Running {
     /// Where it listens.
@@ -144,25 +163,27 @@ impl Running {
     ///
     /// # Errors
     /// When the address can't be listened on.
-    pub(crate) fn start(
-        app: Arc<App>,
-        listen: SocketAddr,
-        settings: Settings,
-        certificate: Option<&Arc<Certificate>>,
-    ) -> Result<Self, Failure> {
+    pub(crate) fn start(app: Arc<App>, settings: Settings, door: &Door) -> Result<Self, Failure> {
+        let listen = door.address;
         let listener =
             TcpListener::bind(listen).map_err(|error| Failure::new(format!("{listen}: {error}")))?;
+        // Connections inherit it. Without it a client that reads no more holds what it was to read for ever.
+        #[cfg(target_os = "linux")]
+        SockRef::from(&listener).set_tcp_user_timeout(Some(UNREAD))?;
         let address = listener.local_addr()?;
         let draining = Arc::new(Draining::default());
         let shared = Arc::clone(&draining);
         let factory = move || api::application(Arc::clone(&app), settings.clone(), Arc::clone(&shared));
+        let workers = std::thread::available_parallelism()?.get();
         let server = HttpServer::new(factory)
+            .workers(workers)
+            .max_connections(door.connections.div_ceil(workers))
             .keep_alive(Duration::from_secs(75))
             .client_request_timeout(Duration::from_secs(10))
             .shutdown_timeout(DRAIN)
             .tls_handshake_timeout(Duration::from_secs(10))
             .disable_signals();
-        let server = match certificate {
+        let server = match &door.certificate {
             Some(certificate) => server.listen_rustls_0_23(listener, certificate.config()?)?,
             None => server.listen(listener)?,
         };

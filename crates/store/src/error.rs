@@ -99,7 +99,12 @@ impl Error {
         match self {
             Self::Unavailable(Some(error)) => match error.as_ref() {
                 sqlx::Error::Io(_) => true,
-                sqlx::Error::Database(refusal) => is_passing(refusal.as_ref()),
+                sqlx::Error::Database(refusal) => {
+                    let is_lasting = refusal.code().is_some_and(|code| {
+                        TOOK_TOO_LONG.contains(&code.as_ref()) || NO_ROOM.contains(&code.as_ref())
+                    });
+                    is_passing(refusal.as_ref()) && !is_lasting
+                }
                 _ => false,
             },
             _ => false,
@@ -107,15 +112,23 @@ impl Error {
     }
 }
 
+/// A lock, or a statement, that took PostgreSQL too long: who asked has waited long enough.
+const TOOK_TOO_LONG: [&str; 2] = ["55P03", "57014"];
+
+/// No room: on PostgreSQL (53100), on SQLite (full; what cannot be written, synced, truncated or grown).
+const NO_ROOM: [&str; 6] = ["53100", "13", "778", "1034", "1546", "4874"];
+
 /// Refusals that pass by themselves: serialization failures and deadlocks, an administrator's or a
 /// starting server's shutdown, too many connections, a connection that a proxy gave up (class 08), a
-/// server that was degraded to a replica, a lock or a statement that took too long; on SQLite, a file that
-/// another process locks.
+/// server that was degraded to a replica, a lock or a statement that took too long, a disk that is full; on
+/// SQLite, a file that another process locks.
 fn is_passing(refusal: &dyn sqlx::error::DatabaseError) -> bool {
     refusal.code().is_some_and(|code| {
-        let postgres = ["40001", "40P01", "57P01", "57P02", "57P03", "53300", "25006", "55P03", "57014"];
+        let postgres = ["40001", "40P01", "57P01", "57P02", "57P03", "53300", "25006"];
         let sqlite = ["5", "261", "517", "6"];
-        postgres.contains(&code.as_ref())
+        TOOK_TOO_LONG.contains(&code.as_ref())
+            || NO_ROOM.contains(&code.as_ref())
+            || postgres.contains(&code.as_ref())
             || sqlite.contains(&code.as_ref())
             || code.len() == 5 && code.starts_with("08")
     })

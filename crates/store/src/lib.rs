@@ -51,7 +51,7 @@ use domain::Secret;
 use metrics::{METRICS, Ongoing};
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection as _, PgPool, SqliteConnection, SqlitePool};
+use sqlx::{Connection as _, Executor as _, PgConnection, PgPool, SqliteConnection, SqlitePool};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -62,7 +62,7 @@ pub use crate::deliveries::{AttemptRecord, DeliveryFilter, DeliveryStatus, Owed}
 pub use crate::error::{Conflict, Error};
 pub use crate::schema::OldSchema;
 
-use crate::sql::{Connection, Row, Value};
+use crate::sql::{Connection, Pooled, Row, Value};
 use crate::writer::Writer;
 
 /// Seconds to wait for a connection, for another process's lock, or for a turn to write, before a caller
@@ -75,6 +75,11 @@ const POSTGRES_CONNECTIONS: u32 = 8;
 /// Writes at one time: fewer than there are connections, of which one listens, so that writes that wait for a
 /// lock leave some for those who read.
 const POSTGRES_WRITES: u32 = 5;
+
+/// What every connection to PostgreSQL begins with, in milliseconds: a statement or a lock that takes too long
+/// fails, and what a server that died or lies behind a broken line has locked is free again soon.
+const POSTGRES_SESSION: &str = "SET statement_timeout = 8000; SET lock_timeout = 4000; \
+     SET idle_in_transaction_session_timeout = 15000; SET tcp_user_timeout = 15000";
 
 /// Where processes on one PostgreSQL tell each other that something is owed.
 const CHANNEL: &str = "countersign_deliveries";
@@ -157,14 +162,21 @@ impl Store {
             }
             Location::Postgres(url) => {
                 let options: PgConnectOptions = url.expose().parse()?;
+                let options = options.application_name("countersign");
+                // On a connection of its own, since a migration may take its time.
+                let mut connection = PgConnection::connect_with(&options).await?;
+                let applied = schema::bring_up_postgres(&mut connection, old).await?;
+                connection.close().await?;
                 let pool = PgPoolOptions::new()
                     .max_connections(POSTGRES_CONNECTIONS)
                     .acquire_timeout(PATIENCE)
                     // A ping before every use costs 40 %; a stale connection is met by trying again.
                     .test_before_acquire(false)
-                    .connect_lazy_with(options.application_name("countersign"));
+                    .after_connect(|connection, _| {
+                        Box::pin(async move { connection.execute(POSTGRES_SESSION).await.map(drop) })
+                    })
+                    .connect_lazy_with(options);
                 let writer = Writer::postgres(pool.clone())?;
-                let applied = schema::bring_up_postgres(&mut *writer.connection(&pool).await?, old).await?;
                 Ok((Self { readers: Readers::Postgres(pool), writer }, applied))
             }
         }
@@ -188,7 +200,9 @@ impl Store {
                     return self.writer.write(async move |tx: &mut Write| work(tx).await).await;
                 }
                 Readers::Sqlite(pool) => pool.acquire().await.map(Connection::SqliteReader),
-                Readers::Postgres(pool) => self.writer.connection(pool).await.map(Connection::PostgresReader),
+                Readers::Postgres(pool) => {
+                    self.writer.connection(pool).await.map(Pooled::new).map(Connection::Postgres)
+                }
             };
             drop(waiting);
             let mut read = Read::on(connection.map_err(|error| Error::from(error).counted())?);

@@ -5,6 +5,7 @@
 //! words, next to the rows it makes.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use domain::parameter::Parameter;
 use domain::time::Timestamp;
@@ -15,9 +16,16 @@ use domain::{
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{AssertSqlSafe, Postgres, Row as _, SqlSafeStr, Sqlite, Transaction};
+use sqlx::{AssertSqlSafe, Postgres, Row as _, SqlSafeStr, Sqlite};
+use tokio::time::timeout;
 
 use crate::error::Error;
+
+/// How long PostgreSQL may take over a statement. It is told to give up sooner itself ([`Session`]): this is
+/// for when nothing comes back at all.
+///
+/// [`Session`]: crate::POSTGRES_SESSION
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// A bound parameter. Nulls have a type, since PostgreSQL asks for one.
 #[derive(Debug)]
@@ -157,10 +165,23 @@ pub(crate) enum Connection {
     Sqlite(Box<SqliteConnection>),
     /// A reader.
     SqliteReader(PoolConnection<Sqlite>),
-    /// A reader.
-    PostgresReader(PoolConnection<Postgres>),
-    /// A transaction.
-    Postgres(Transaction<'static, Postgres>),
+    /// A reader, or one in a transaction.
+    Postgres(Pooled),
+}
+
+/// A connection to PostgreSQL that goes back into the pool, unless it is of no more use: one over which no
+/// answer comes, or which is left in the midst of a transaction, is dropped.
+pub(crate) struct Pooled(Option<PoolConnection<Postgres>>);
+
+impl Pooled {
+    pub(crate) const fn new(connection: PoolConnection<Postgres>) -> Self {
+        Self(Some(connection))
+    }
+
+    /// Drops the connection, and makes room for another one in the pool.
+    pub(crate) fn give_up(&mut self) {
+        drop(self.0.take().map(PoolConnection::detach));
+    }
 }
 
 macro_rules! bound {
@@ -180,7 +201,7 @@ macro_rules! bound {
 impl Connection {
     /// Whether the text may be PostgreSQL's where the two must differ.
     pub(crate) const fn is_postgres(&self) -> bool {
-        matches!(self, Self::Postgres(_) | Self::PostgresReader(_))
+        matches!(self, Self::Postgres(_))
     }
 
     /// Runs a statement and returns all its rows. The text is a constant of this crate, or put
@@ -199,17 +220,30 @@ impl Connection {
         };
         macro_rules! fetch {
             ($database:ident, $connection:expr) => {
-                bound!($database, sql, values)
-                    .fetch_all($connection)
-                    .await
-                    .map(|rows| rows.into_iter().map(Row::$database).collect())
+                async {
+                    let rows = bound!($database, sql, values).fetch_all($connection).await?;
+                    Ok(rows.into_iter().map(Row::$database).collect())
+                }
             };
         }
         match self {
-            Self::Sqlite(connection) => fetch!(Sqlite, &mut **connection),
-            Self::SqliteReader(connection) => fetch!(Sqlite, &mut **connection),
-            Self::PostgresReader(connection) => fetch!(Postgres, &mut **connection),
-            Self::Postgres(transaction) => fetch!(Postgres, &mut **transaction),
+            Self::Sqlite(connection) => fetch!(Sqlite, &mut **connection).await,
+            Self::SqliteReader(connection) => fetch!(Sqlite, &mut **connection).await,
+            Self::Postgres(pooled) => {
+                let Some(connection) = &mut pooled.0 else { return Err(lost("the connection was given up")) };
+                match timeout(ANSWER, fetch!(Postgres, &mut **connection)).await {
+                    Ok(result) => result,
+                    Err(_) => {
+                        pooled.give_up();
+                        Err(lost("no answer came in time"))
+                    }
+                }
+            }
         }
     }
+}
+
+/// The connection is lost, and with it whatever it was to tell.
+fn lost(why: &str) -> sqlx::Error {
+    sqlx::Error::Protocol(why.to_owned())
 }

@@ -12,13 +12,13 @@ use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 use metrics::{METRICS, Ongoing};
 use sqlx::pool::PoolConnection;
-use sqlx::{Connection as _, PgPool, Postgres, SqliteConnection, Transaction};
+use sqlx::{Connection as _, PgPool, Postgres, SqliteConnection};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::error::Error;
-use crate::sql::Connection;
+use crate::sql::{Connection, Pooled};
 use crate::{PATIENCE, POSTGRES_CONNECTIONS, POSTGRES_WRITES, Read, Write};
 
 /// Writes that may wait. Whoever comes when so many do is told at once that the database is busy.
@@ -34,6 +34,9 @@ const TRIES: u32 = 5;
 /// How long a write may wait for its turn. Shorter than the wait for a connection: whoever stands behind
 /// those who waited for one in vain is told at once, and not after as long again.
 const TURN: Duration = Duration::from_millis(PATIENCE.as_millis() as u64 * 9 / 10);
+
+/// How long connections to PostgreSQL may take to be closed.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// A write that waits for its turn: the closure, its result, and who waits for it.
 trait Job: Send {
@@ -295,7 +298,8 @@ async fn write_side_by_side(pool: &PgPool, mut queue: mpsc::Receiver<Message>) {
     }
     // All permits at once means that no transaction is under way.
     let _ = permits.acquire_many(POSTGRES_WRITES).await;
-    pool.close().await;
+    // A connection that was lost without a word says no farewell.
+    let _ = tokio::time::timeout(FAREWELL, pool.close()).await;
     for reply in closed {
         let _ = reply.send(());
     }
@@ -306,40 +310,42 @@ async fn transact(pool: &PgPool, job: &mut dyn Job) -> Result<(), Error> {
     let mut tries = 0;
     loop {
         tries += 1;
-        let mut tx = Write(Read::on(Connection::Postgres(begin(pool).await?)));
+        let mut tx = begin(pool).await?;
         let keep = job.run(&mut tx).await;
-        let Read { connection: Connection::Postgres(transaction), failure } = tx.0 else {
-            return Err(Error::Panicked);
-        };
+        let failure = tx.failure.take();
+        if keep && failure.is_none() {
+            let committed = timed(tx.connection.rows("COMMIT", Vec::new())).await;
+            return committed.map(drop).map_err(|error| match error {
+                error @ sqlx::Error::Database(_) => Error::from(error).counted(),
+                lost => Error::OutcomeUnknown(Arc::new(lost)).counted(),
+            });
+        }
+        // Undone by the server too if the connection is lost; one that can't be told so must not be used again.
+        if tx.connection.rows("ROLLBACK", Vec::new()).await.is_err()
+            && let Connection::Postgres(pooled) = &mut tx.connection
+        {
+            pooled.give_up();
+        }
         match failure {
-            None if keep => {
-                let committed = timed(transaction.commit()).await.map_err(|error| match error {
-                    error @ sqlx::Error::Database(_) => error.into(),
-                    lost => Error::OutcomeUnknown(Arc::new(lost)),
-                });
-                return committed.map_err(Error::counted);
-            }
-            Some(failure) if failure.is_worth_repeating() && tries < TRIES => drop(transaction),
-            failure => {
-                // Undone by the server too if the connection is lost.
-                let _ = transaction.rollback().await;
-                return failure.map_or(Ok(()), Err);
-            }
+            Some(failure) if failure.is_worth_repeating() && tries < TRIES => {}
+            failure => return failure.map_or(Ok(()), Err),
         }
     }
 }
 
 /// Begins a transaction, passing over pooled connections that turn out to be lost.
-async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, Error> {
+async fn begin(pool: &PgPool) -> Result<Write, Error> {
     let mut tries = 0;
     loop {
         tries += 1;
         let waiting = Ongoing::in_gauge(&METRICS.database_connections_waiting);
-        let begun = pool.begin().await.map_err(|error| Error::from(error).counted());
+        let acquired = pool.acquire().await.map_err(|error| Error::from(error).counted());
         drop(waiting);
-        match begun {
+        let mut tx = Write(Read::on(Connection::Postgres(Pooled::new(acquired?))));
+        match tx.all("BEGIN", Vec::new()).await {
+            Ok(_) => return Ok(tx),
             Err(error) if error.is_worth_repeating() && tries <= POSTGRES_CONNECTIONS => {}
-            result => return result,
+            Err(error) => return Err(error),
         }
     }
 }

@@ -34,10 +34,15 @@ struct Stage {
 
 impl Stage {
     async fn set(test: &str) -> Option<Self> {
+        Self::set_with(test, &[]).await
+    }
+
+    async fn set_with(test: &str, arguments: &[&str]) -> Option<Self> {
         let database = harness::postgres_or_skip(test)?;
         let place = Place::new();
         let (line, url) = Line::to(&database.url).await;
-        let arguments = ["--database-url", &url, "--migrate", metrics::LISTEN[0], metrics::LISTEN[1]];
+        let always = ["--database-url", &url, "--migrate", metrics::LISTEN[0], metrics::LISTEN[1]];
+        let arguments = [&always, arguments].concat();
         let server = Serving::start(&place.folder, &arguments, &ACCOUNT).await;
         let backend = server.backend(ACCOUNT[0].1, ACCOUNT[1].1);
         let service = created(&backend.post("/v2/Services", &[("FriendlyName", "Owl Bank")]).await);
@@ -214,6 +219,74 @@ async fn a_database_that_hangs_does_not_hang_the_server() {
     stage.server.stop().await;
 }
 
+#[tokio::test]
+async fn connections_that_are_lost_without_a_word_are_replaced() {
+    let test = "operation::outage::connections_that_are_lost_without_a_word_are_replaced";
+    let Some(stage) = Stage::set(test).await else { return };
+    // As many as there can be.
+    stage.all_is_well().await;
+    stage.line.loses_connections();
+
+    // Until each was tried once, requests are told to come again; no restart is needed.
+    stage.is_ready_again().await;
+    let path = format!("{}/Challenges", entity(&stage.service, "outage-0001"));
+    wait_until("challenges are made again", PATIENCE, async || {
+        let form = [("FactorSid", stage.enrolment.factor_sid.as_str()), ("Details.Message", "Still there?")];
+        let requests = (0..20).map(|_| {
+            let (backend, path) = (stage.backend(), path.clone());
+            let form = form.map(|(name, value)| (name, value.to_owned()));
+            tokio::spawn(async move {
+                let form = form.each_ref().map(|(name, value)| (*name, value.as_str()));
+                backend.post(&path, &form).await
+            })
+        });
+        let mut all_are_made = true;
+        for request in requests.collect::<Vec<_>>() {
+            let reply = request.await.unwrap();
+            assert!([201, 503].contains(&reply.status), "{reply:?}");
+            all_are_made &= reply.status == 201;
+        }
+        all_are_made.then_some(())
+    })
+    .await;
+    stage.all_is_well().await;
+    stage.server.stop().await;
+}
+
+#[tokio::test]
+async fn more_requests_than_may_be_under_way_are_told_at_once_to_come_again() {
+    let test = "operation::outage::more_requests_than_may_be_under_way_are_told_at_once_to_come_again";
+    let Some(stage) = Stage::set_with(test, &["--max-requests", "4"]).await else { return };
+    stage.line.is(State::Stalled);
+    let path = format!("/v2/Services/{}", stage.service);
+    let under_way: Vec<_> = (0..4)
+        .map(|_| {
+            let (backend, path) = (stage.backend(), path.clone());
+            tokio::spawn(async move { backend.get(&path, &[]).await })
+        })
+        .collect();
+    // As long as those wait for the database, the next one does not.
+    let refused = wait_until("a request too many is refused", PATIENCE, async || {
+        let reply =
+            tokio::time::timeout(Duration::from_secs(2), stage.backend().get("/v2/Services", &[])).await;
+        assert!(under_way.iter().any(|request| !request.is_finished()), "nobody was told at once");
+        reply.ok()
+    })
+    .await;
+    assert_error(&refused, 503, 20503);
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    // Whoever asks how the server is, is no load.
+    assert_eq!(stage.backend().get("/healthz", &[]).await.status, 200);
+    stage.line.is(State::Open);
+    for request in under_way {
+        let reply = request.await.unwrap();
+        assert!([200, 503].contains(&reply.status), "{reply:?}");
+    }
+    stage.is_ready_again().await;
+    assert_eq!(stage.backend().get(&path, &[]).await.status, 200);
+    stage.server.stop().await;
+}
+
 /// Clients that go on and on. Every answer they get is a success or a 503 that says when to come again.
 struct Load {
     clients: Vec<Task<Kept>>,
@@ -374,7 +447,11 @@ enum State {
 }
 
 /// The way from the server to its database.
-struct Line(watch::Sender<State>);
+struct Line {
+    state: watch::Sender<State>,
+    /// How often whatever was connected was lost without a word.
+    lost: watch::Sender<u32>,
+}
 
 impl Line {
     /// A line to the database of this URL, and the URL at its near end.
@@ -386,6 +463,7 @@ impl Line {
         url.set_host(Some("127.0.0.1")).unwrap();
         url.set_port(Some(near.port())).unwrap();
         let (sender, mut state) = watch::channel(State::Open);
+        let (lose, lost) = watch::channel(0);
         tokio::spawn(async move {
             let mut listener = Some(listener);
             while state.wait_for(|state| *state != State::Cut).await.is_ok() {
@@ -397,7 +475,7 @@ impl Line {
                 let accept = async {
                     loop {
                         let (stream, _) = listener.accept().await.unwrap();
-                        tokio::spawn(connect(stream, far.clone(), state.clone()));
+                        tokio::spawn(connect(stream, far.clone(), state.clone(), lost.clone()));
                     }
                 };
                 tokio::select! {
@@ -406,22 +484,33 @@ impl Line {
                 }
             }
         });
-        (Self(sender), url.into())
+        (Self { state: sender, lost: lose }, url.into())
     }
 
     fn is(&self, state: State) {
-        self.0.send_replace(state);
+        self.state.send_replace(state);
+    }
+
+    /// From now on nothing comes through the connections that there are, and neither end is told.
+    fn loses_connections(&self) {
+        self.lost.send_modify(|times| *times += 1);
     }
 }
 
 /// Carries a connection until one side ends it or the line is cut.
-async fn connect(near: TcpStream, far: (String, u16), mut state: watch::Receiver<State>) {
+async fn connect(
+    near: TcpStream,
+    far: (String, u16),
+    mut state: watch::Receiver<State>,
+    mut lost: watch::Receiver<u32>,
+) {
+    lost.mark_unchanged();
     let Ok(far) = TcpStream::connect(far).await else { return };
     let ((from_near, to_near), (from_far, to_far)) = (near.into_split(), far.into_split());
     let (there, back) = (state.clone(), state.clone());
     tokio::select! {
-        () = carry(from_near, to_far, there) => {}
-        () = carry(from_far, to_near, back) => {}
+        () = carry(from_near, to_far, there, lost.clone()) => {}
+        () = carry(from_far, to_near, back, lost) => {}
         _ = state.wait_for(|state| *state == State::Cut) => {}
     }
 }
@@ -430,9 +519,15 @@ async fn carry(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     mut state: watch::Receiver<State>,
+    mut lost: watch::Receiver<u32>,
 ) {
     let mut bytes = [0; 4096];
-    while let Ok(length @ 1..) = from.read(&mut bytes).await {
+    loop {
+        let read = tokio::select! {
+            read = from.read(&mut bytes) => read,
+            _ = lost.changed() => std::future::pending().await,
+        };
+        let Ok(length @ 1..) = read else { return };
         let is_open = state.wait_for(|state| *state != State::Stalled).await.is_ok();
         if !is_open || to.write_all(&bytes[..length]).await.is_err() {
             return;
