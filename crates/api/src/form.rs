@@ -5,8 +5,8 @@
 //! split at its *first* `=`, since iOS leaves the padding of base64 as it is; `;` separates nothing;
 //! parameters that nobody asks for are ignored, since an `&` inside an iOS friendly name makes one.
 
+use domain::Problem;
 use domain::parameter::{Expected, Parameter};
-use domain::{Code, Problem};
 
 /// The parameters of one request, decoded.
 #[derive(Debug, Default)]
@@ -166,11 +166,9 @@ fn decode(text: &[u8]) -> Result<String, Expected> {
     Ok(text)
 }
 
-/// Page size over the limit has a code of its own (protocol 07 section 1).
-pub(crate) const PAGE_SIZE_TOO_LARGE: Problem = Problem::new(Code::PageSizeTooLarge);
-
 #[cfg(test)]
 mod tests {
+    use domain::Code;
     use proptest::prelude::*;
 
     use super::*;

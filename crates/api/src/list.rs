@@ -3,11 +3,11 @@
 use actix_web::HttpResponse;
 use domain::paging::Cursor;
 use domain::parameter::{Expected, Parameter};
-use domain::{Order, Page, PageRequest, Problem};
+use domain::{Code, Order, Page, PageRequest, Problem};
 use serde_json::{Value, json};
 
 use crate::call::Call;
-use crate::form::{Form, PAGE_SIZE_TOO_LARGE};
+use crate::form::Form;
 
 const DEFAULT_SIZE: usize = 50;
 const MAX_SIZE: usize = 1000;
@@ -77,7 +77,8 @@ fn size(query: &Form) -> Result<usize, Problem> {
     match size {
         Ok(0) => Err(Problem::invalid("PageSize", &Expected::new("must be a whole number from 1 to 1000"))),
         Ok(size) if size <= MAX_SIZE => Ok(size),
-        _ => Err(PAGE_SIZE_TOO_LARGE),
+        // Over the limit has a code of its own (protocol 07 section 1).
+        _ => Err(Code::PageSizeTooLarge.into()),
     }
 }
 

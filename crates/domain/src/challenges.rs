@@ -183,7 +183,10 @@ impl Parameter for Field {
     fn from_parameter(text: &str) -> Result<Self, Expected> {
         let expected = "must be JSON such as {\"label\":\"…\",\"value\":\"…\"}, \
                         the label with 1 to 36 and the value with at most 128 characters";
-        let field: Self = serde_json::from_str(text).map_err(|_| Expected::new(expected))?;
+        // By way of an object: serde would also take the members of an array in their order.
+        let members = serde_json::from_str::<Map<String, Value>>(text);
+        let field = members.and_then(|members| serde_json::from_value::<Self>(members.into()));
+        let field = field.map_err(|_| Expected::new(expected))?;
         let label = field.label.chars().count();
         if label == 0 || label > 36 || field.value.chars().count() > 128 {
             return Err(Expected::new(expected));
@@ -437,8 +440,14 @@ mod tests {
 
     #[test]
     fn fields_have_bounds() {
-        for bad in ["", "{}", r#"{"label":"x"}"#, r#"{"label":1,"value":"x"}"#, r#"{"label":"","value":"x"}"#]
-        {
+        for bad in [
+            "",
+            "{}",
+            r#"{"label":"x"}"#,
+            r#"{"label":1,"value":"x"}"#,
+            r#"{"label":"","value":"x"}"#,
+            r#"["x","y"]"#,
+        ] {
             assert!(Field::from_parameter(bad).is_err(), "{bad}");
         }
         let field = |label: usize, value: usize| {

@@ -228,10 +228,8 @@ impl CallbackUrl {
     /// frameworks, so that there is always one.
     pub fn signed(&self) -> String {
         let host = self.url.host_str().unwrap_or_default();
-        let after_scheme = self.text.find("://").map_or(0, |at| at + 3);
-        let authority = self.text[after_scheme..].split(['/', '?', '#']).next().unwrap_or_default();
         // What follows the last colon, unless that is one inside an IPv6 address.
-        let written = authority.rsplit_once(':').map(|(_, port)| port);
+        let written = authority(&self.text).rsplit_once(':').map(|(_, port)| port);
         let is_written = written.is_some_and(|port| !port.is_empty() && !port.ends_with(']'));
         let port = self.url.port_or_known_default().filter(|_| is_written);
         let port = port.map(|port| format!(":{port}")).unwrap_or_default();
@@ -250,6 +248,12 @@ impl CallbackUrl {
     pub const fn overrides(&self) -> &Overrides {
         &self.overrides
     }
+}
+
+/// What stands between the scheme and the path, as it was written.
+fn authority(text: &str) -> &str {
+    let after_scheme = text.split_once("://").map_or(text, |(_, rest)| rest);
+    after_scheme.split(['/', '?', '#']).next().unwrap_or_default()
 }
 
 impl Parameter for CallbackUrl {
@@ -271,7 +275,8 @@ impl Parameter for CallbackUrl {
         if !matches!(url.scheme(), "http" | "https") || !has_host || !plain || text.contains('\\') {
             return Err(Expected::new(EXPECTED));
         }
-        if !url.username().is_empty() || url.password().is_some() {
+        // Also where both are empty, of which the parser keeps nothing: `https://:@host/`.
+        if authority(text).contains('@') {
             return Err(Expected::new("must not contain a user name or a password"));
         }
         let overrides = url.fragment().map(Overrides::parse).transpose()?.unwrap_or_default();
@@ -323,7 +328,9 @@ impl Overrides {
         let mut overrides = Self::default();
         for (name, value) in fragment.split('&').filter_map(|pair| pair.split_once('=')) {
             let number = |min: u64, max: u64| {
-                let number = value.parse().ok().filter(|number| (min..=max).contains(number));
+                // The standard library would take a sign.
+                let digits = value.bytes().all(|byte| byte.is_ascii_digit());
+                let number = value.parse().ok().filter(|number| digits && (min..=max).contains(number));
                 number
                     .ok_or_else(|| Expected::new(format!("must have an override {name} from {min} to {max}")))
             };
@@ -397,7 +404,7 @@ mod tests {
         assert_eq!(overrides.policy, Some(vec![Condition::ServerError, Condition::Connect]));
         assert!(overrides.decide_on_retries());
         assert_eq!(url("https://h.example/#top").overrides(), &Overrides::default());
-        for bad in ["ct=99", "ct=10001", "rt=x", "tt=20000", "rc=6", "rp=often", "rp="] {
+        for bad in ["ct=99", "ct=10001", "rt=x", "tt=20000", "tt=+200", "rc=6", "rp=often", "rp="] {
             assert!(CallbackUrl::from_parameter(&format!("https://h.example/#{bad}")).is_err(), "{bad}");
         }
     }
@@ -415,6 +422,8 @@ mod tests {
             "file:///etc/passwd",
             "https://user@h.example/",
             "https://user:pass@h.example/",
+            "https://@h.example/",
+            "https://:@h.example/",
             "https:h.example",
             "https:/h.example",
             "https://",

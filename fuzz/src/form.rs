@@ -1,0 +1,126 @@
+//! Forms and queries, against a slow splitter that keeps to the words of the specification, and against the
+//! one of the `url` crate, which lets more pass but must read what we let pass in the same way.
+
+use std::collections::BTreeSet;
+
+use domain::{Code, Problem};
+use url::form_urlencoded;
+
+/// The module of `countersign-api` itself, without the HTTP server that comes along with that crate.
+#[path = "../../crates/api/src/form.rs"]
+mod subject;
+
+use subject::Form;
+
+type Pairs = Vec<(String, String)>;
+
+/// Holds what is read from `data` against the references.
+pub fn check(data: &[u8]) {
+    let expected = slowly(data);
+    match (Form::parse(data), &expected) {
+        (Ok(form), Some(pairs)) => agree(&form, pairs),
+        (Err(problem), None) => reasonable(&problem),
+        (form, pairs) => panic!("{form:?} instead of {pairs:?}"),
+    }
+    if let Some(pairs) = &expected {
+        assert_eq!(form_urlencoded::parse(data).into_owned().collect::<Pairs>(), *pairs);
+        let encoded = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+        // A pair without a name or a value is written as `=`, so none gets lost.
+        agree(&Form::parse(encoded.as_bytes()).unwrap(), pairs);
+    }
+    if let Ok(text) = str::from_utf8(data) {
+        match Form::parse_query(text) {
+            Ok(query) => in_any_case(&query, &expected.unwrap()),
+            Err(problem) => reasonable(&problem),
+        }
+    }
+}
+
+/// Every accessor says what the pairs say.
+fn agree(form: &Form, pairs: &Pairs) {
+    for name in names(pairs) {
+        let values: Vec<&str> =
+            pairs.iter().filter(|(other, _)| other == name).map(|(_, value)| value.as_str()).collect();
+        assert_eq!(form.all::<String>(name).unwrap(), values);
+        let last = values.last().filter(|value| !value.is_empty());
+        assert_eq!(form.last::<String>(name).unwrap().as_deref(), last.copied());
+        match values[..] {
+            [value] => {
+                assert_eq!(form.text(name).unwrap(), Some(value));
+                assert_eq!(form.optional::<String>(name).unwrap().is_none(), value.is_empty());
+                match form.required::<String>(name) {
+                    Ok(text) => assert_eq!(text, value),
+                    Err(problem) => assert!(problem.code() == Code::MissingParameter && value.is_empty()),
+                }
+                let mut field = Some("before".to_owned());
+                form.set_or_clear(name, &mut field).unwrap();
+                assert_eq!(field.unwrap_or_default(), value);
+                let mut field = "before".to_owned();
+                form.set(name, &mut field).unwrap();
+                assert_eq!(field, if value.is_empty() { "before" } else { value });
+            }
+            _ => {
+                assert!(form.text(name).is_err());
+                assert!(form.optional::<String>(name).is_err() && form.required::<String>(name).is_err());
+            }
+        }
+    }
+    let absent = pairs.iter().map(|(name, _)| name.as_str()).collect::<String>() + "x";
+    assert_eq!(form.text(&absent), Ok(None));
+}
+
+fn in_any_case(query: &Form, pairs: &Pairs) {
+    for name in names(pairs) {
+        let values = pairs.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name));
+        let values: Vec<&str> = values.map(|(_, value)| value.as_str()).collect();
+        assert_eq!(query.all::<String>(name).unwrap(), values);
+        assert_eq!(query.all::<String>(&name.to_ascii_uppercase()).unwrap(), values);
+    }
+}
+
+/// The first different names; a look goes through all pairs, so that more would only be slow.
+fn names(pairs: &Pairs) -> impl Iterator<Item = &str> {
+    pairs.iter().map(|(name, _)| name.as_str()).collect::<BTreeSet<_>>().into_iter().take(32)
+}
+
+/// What comes back to the caller of their own words is short and can't break a line of a log.
+fn reasonable(problem: &Problem) {
+    assert_eq!(problem.code(), Code::InvalidRequest);
+    let message = problem.message();
+    assert!(message.starts_with(Code::InvalidRequest.title()) && message.chars().count() < 200);
+    assert!(!message.contains(char::is_control));
+}
+
+/// The decoded pairs, or `None` where something is wrong with any of them.
+fn slowly(data: &[u8]) -> Option<Pairs> {
+    let mut pairs = Pairs::new();
+    for pair in data.split(|byte| *byte == b'&') {
+        if pair.is_empty() {
+            continue;
+        }
+        let mut halves = pair.splitn(2, |byte| *byte == b'=');
+        let name = halves.next().unwrap_or_default();
+        let value = halves.next().unwrap_or_default();
+        pairs.push((decoded(name)?, decoded(value)?));
+    }
+    Some(pairs)
+}
+
+fn decoded(mut text: &[u8]) -> Option<String> {
+    let mut bytes = Vec::new();
+    while !text.is_empty() {
+        if text[0] == b'%' {
+            let digits = str::from_utf8(text.get(1..3)?).ok()?;
+            // The standard library would take a sign here.
+            if !digits.chars().all(|digit| digit.is_ascii_hexdigit()) {
+                return None;
+            }
+            bytes.push(u8::from_str_radix(digits, 16).ok()?);
+            text = &text[3..];
+        } else {
+            bytes.push(if text[0] == b'+' { b' ' } else { text[0] });
+            text = &text[1..];
+        }
+    }
+    if bytes.contains(&0) { None } else { String::from_utf8(bytes).ok() }
+}

@@ -1,0 +1,91 @@
+//! What Countersign reads from strangers, held against what must be true of it.
+//!
+//! Each module is one target: `check` takes whatever the fuzzer thinks of, and panics where something does
+//! not hold. Where input has several parts they are lines, so that seeds can be read and written by people.
+
+pub mod access_token;
+pub mod answer;
+pub mod callback_url;
+pub mod device_token;
+pub mod form;
+pub mod page_token;
+pub mod parameter;
+pub mod public_key;
+pub mod sid;
+pub mod signature;
+
+use std::sync::LazyLock;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use crypto::SigningKey;
+
+/// Every target, by its name.
+pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+    ("access_token", access_token::check),
+    ("answer", answer::check),
+    ("callback_url", callback_url::check),
+    ("device_token", device_token::check),
+    ("form", form::check),
+    ("page_token", page_token::check),
+    ("parameter", parameter::check),
+    ("public_key", public_key::check),
+    ("sid", sid::check),
+    ("signature", signature::check),
+];
+
+/// The moment of the test vectors, in seconds: 2026-01-01T00:00:00Z.
+const NOW: i64 = 1_767_225_600;
+
+/// The key of the test vectors in `crates/crypto/src/vectors.rs`, of which nobody here has the private half.
+const VECTOR_KEY: &str = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEGrFny9YPM/iRZzoukU8sWZbj/3KHjMMVSqQGpb8xpBKavf37cNWfrURpmblSIEjq8juJAekll1MundswaFrQ8w==";
+
+/// A phone that signs what the fuzzer writes. The key is a throw-away.
+static PHONE: LazyLock<SigningKey> = LazyLock::new(|| {
+    SigningKey::from_pkcs8_base64(
+        "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQga5hd8zFOpZl9GRATHh9sBwdzEhhlY+Ptcd0QzaJDq6ihRANCAAQn4KknXkOxrjXiyCgjwkYHjD9pfnF9jMxo55fuCO2/pm50lMTKGIiKFTW5LALNDSji4TvHwLNDZY9stqAF+mQJ",
+    )
+    .unwrap()
+});
+
+/// As many lines as are asked for; the last one is all that is left.
+fn lines<const N: usize>(data: &[u8]) -> Option<[&[u8]; N]> {
+    let lines: Vec<&[u8]> = data.splitn(N, |byte| *byte == b'\n').collect();
+    lines.try_into().ok()
+}
+
+/// The number that a line says, or zero.
+fn number(line: &[u8]) -> i64 {
+    str::from_utf8(line).ok().and_then(|line| line.parse().ok()).unwrap_or_default()
+}
+
+/// A compact JWS over these very bytes, whatever they are, signed by [`PHONE`].
+fn signed(header: &[u8], claims: &[u8]) -> String {
+    let text = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
+    let signature = URL_SAFE_NO_PAD.encode(PHONE.sign_fixed(text.as_bytes()));
+    format!("{text}.{signature}")
+}
+
+/// `text` with one character replaced, put in or taken out. Which one, each byte of `data` has a say in.
+fn altered(text: &str, data: &[u8]) -> String {
+    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.=";
+    // FNV-1a: as good as any, and the same everywhere.
+    let sum = data
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    let mut rest = sum >> 8;
+    let mut draw = |below: usize| {
+        let drawn = rest % below as u64;
+        rest /= below as u64;
+        drawn as usize
+    };
+    let (place, letter) = (draw(text.len()), char::from(ALPHABET[draw(ALPHABET.len())]));
+    let (front, back) = text.split_at(place);
+    let mut back = back.chars();
+    let old = back.next().unwrap();
+    match draw(3) {
+        0 if old != letter => format!("{front}{letter}{}", back.as_str()),
+        1 => format!("{front}{letter}{old}{}", back.as_str()),
+        _ => format!("{front}{}", back.as_str()),
+    }
+}

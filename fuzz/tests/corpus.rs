@@ -1,0 +1,19 @@
+//! The corpus without a fuzzer.
+
+use std::fs;
+use std::path::Path;
+
+/// Every seed through its target.
+#[test]
+fn holds() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+    for (name, check) in fuzz::TARGETS {
+        let seeds = fs::read_dir(corpus.join(name)).unwrap().map(|seed| seed.unwrap().path());
+        let seeds: Vec<_> = seeds.collect();
+        assert!(!seeds.is_empty(), "{name}");
+        for seed in seeds {
+            println!("{}", seed.display());
+            check(&fs::read(seed).unwrap());
+        }
+    }
+}
