@@ -3,6 +3,7 @@
 mod commands;
 mod configuration;
 mod disk;
+pub(crate) mod logs;
 mod outage;
 mod phone;
 mod starting;

@@ -13,8 +13,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use device::{Answer, Enrolment, Exchange, NewFactor, Phone, Platform, Style};
 use domain::Secret;
-use harness::{Auth, Database, Http, Server, Storage};
+use harness::stand_in::pki::Key;
+use harness::stand_in::{Authority, Google};
+use harness::{Auth, Database, Http, Receiver, Server, Storage, wait_until};
 
+use crate::operation::logs;
 use crate::world::{BINARY, assert_error, created, entity};
 
 /// What must not be found, with what it is.
@@ -65,39 +68,52 @@ impl Secrets {
 struct Scene {
     server: Server,
     secrets: Secrets,
+    /// Takes pushes.
+    google: Google,
+    /// Takes webhooks, and refuses them.
+    receivers: [Receiver; 2],
     data_dir: std::path::PathBuf,
     database: Option<Database>,
     _folder: tempfile::TempDir,
 }
 
 impl Scene {
-    fn sqlite(log: &str) -> Self {
+    async fn sqlite(log: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let data_dir = folder.path().join("data");
-        Self::set(Storage::Sqlite(data_dir.clone()), log, data_dir, None, folder)
+        Self::set(Storage::Sqlite(data_dir.clone()), log, data_dir, None, folder).await
     }
 
-    fn postgres(test: &str, log: &str) -> Option<Self> {
+    async fn postgres(test: &str, log: &[&str]) -> Option<Self> {
         let database = harness::postgres_or_skip(test)?;
         let folder = tempfile::tempdir().unwrap();
         let data_dir = folder.path().join("data");
         let storage = Storage::Postgres { url: database.url.clone(), data_dir: data_dir.clone() };
-        Some(Self::set(storage, log, data_dir, Some(database), folder))
+        Some(Self::set(storage, log, data_dir, Some(database), folder).await)
     }
 
-    fn set(
+    async fn set(
         storage: Storage,
-        log: &str,
+        log: &[&str],
         data_dir: std::path::PathBuf,
         database: Option<Database>,
         folder: tempfile::TempDir,
     ) -> Self {
         let secrets = Secrets::default();
-        let server = Server::start(BINARY, storage, &["--log", log]);
+        let authority = Authority::new();
+        let google = Google::start(&authority, Arc::new(SystemClock)).await;
+        let refusal = secrets.word("refusal");
+        let refusal = harness::Answer::of("404 Not Found", &format!("X-Why: {refusal}\r\n"), &refusal);
+        let receivers = [Receiver::start([harness::Answer::ok()]), Receiver::start([refusal])];
+        let ca = folder.path().join("ca.pem");
+        fs::write(&ca, authority.pem()).unwrap();
+        let (fcm, ca) = (google.server().url(), ca.to_str().unwrap());
+        let outside = ["--push-fcm-endpoint", &fcm, "--push-ca", ca, "--webhook-allow", "127.0.0.0/8"];
+        let server = Server::start(BINARY, storage, &[log, &outside].concat());
         secrets.auth("auth token", server.account_sid(), server.auth_token());
         let master_key = fs::read_to_string(data_dir.join("master.key")).unwrap();
         secrets.keep("master key", master_key.trim());
-        Self { server, secrets, data_dir, database, _folder: folder }
+        Self { server, secrets, google, receivers, data_dir, database, _folder: folder }
     }
 
     /// Runs `countersign` beside the server, and returns what it printed.
@@ -148,6 +164,7 @@ impl Scene {
         let name = secrets.word("service");
         assert_eq!(backend.post(&services, &[("FriendlyName", &name)]).await.status, 200);
         assert_eq!(backend.get("/v2/Services", &[]).await.status, 200);
+        self.with_outside(&services).await;
 
         let identity = secrets.word("identity");
         let form = [("Identity", identity.as_str())];
@@ -214,6 +231,56 @@ impl Scene {
         let rotated = self.command(&["account", "rotate-token", &value(0, &account)]);
         secrets.keep("auth token", &value(0, &rotated));
         (service, enrolment.unwrap())
+    }
+
+    /// Makes a push credential and webhooks, whose addresses are secrets too.
+    async fn with_outside(&self, service: &str) {
+        let (backend, secrets) = (self.server.http(), &self.secrets);
+        let key = Key::rsa();
+        let file = self.google.service_account("owl-bank", &key);
+        for line in key.pkcs8().lines().filter(|line| !line.starts_with("-----")) {
+            secrets.keep("push credential", line);
+        }
+        let made = created(&backend.post("/v1/Credentials", &[("Type", "fcm"), ("Secret", &file)]).await);
+        let form = [("Push.FcmCredentialSid", made["sid"].as_str().unwrap())];
+        assert_eq!(backend.post(service, &form).await.status, 200);
+        for receiver in &self.receivers {
+            let url = receiver.at(&format!("/{}?{}", secrets.word("hook"), secrets.word("hook")));
+            let name = secrets.word("webhook");
+            let form = [("FriendlyName", name.as_str()), ("WebhookUrl", &url), ("EventTypes", "*")];
+            created(&backend.post(&format!("{service}/Webhooks"), &form).await);
+        }
+    }
+
+    /// Waits until pushes and webhooks have been delivered, refused and skipped, and keeps what they were
+    /// signed with.
+    async fn delivered(&self) {
+        let log = || self.server.log();
+        wait_until(
+            "all kinds of deliveries have been made",
+            std::time::Duration::from_secs(60),
+            async || {
+                let log = log();
+                let has = |kind: &str, what: &str| {
+                    log.lines().any(|line| {
+                        line.contains(what)
+                            && line.contains("app::deliver")
+                            && line.contains(&format!("\"{kind}\""))
+                    })
+                };
+                let is_done =
+                    has("webhook", "delivered") && has("webhook", "given up") && has("push", "delivered");
+                is_done.then_some(())
+            },
+        )
+        .await;
+        assert!(self.google.taken() > 0);
+        for token in self.google.tokens() {
+            self.secrets.keep("access token of Google", &token);
+        }
+        for call in self.receivers.iter().flat_map(Receiver::calls) {
+            self.secrets.keep("signature of a webhook", call.header("X-Twilio-Signature"));
+        }
     }
 
     /// Asks, with everything that a question can hold; the SID of the challenge.
@@ -378,37 +445,54 @@ impl Scene {
         assert_eq!(backend.delete(&entity(service, identity), &[]).await.status, 204);
     }
 
-    async fn told(mut self) {
+    async fn told(mut self, is_json: bool) {
         let (service, enrolment) = self.good_story().await;
+        self.delivered().await;
         self.bad_story(&service, &enrolment).await;
         assert!(self.server.terminate().success());
         let log = self.server.log();
-        let requests = log.lines().filter(|line| line.contains("api::envelope: request ")).count();
-        let tells_everything = ["TRACE actix_http", "DEBUG sqlx"].iter().all(|words| log.contains(words));
+        let (requests, tells_everything) = if is_json {
+            let lines = logs::objects(&log);
+            let of = |target: &str, level: &str| {
+                let is_it = |line: &&serde_json::Value| {
+                    line["target"].as_str().unwrap().starts_with(target) && line["level"] == level
+                };
+                lines.iter().filter(is_it).count()
+            };
+            assert!(of("app::deliver", "DEBUG") > 0);
+            (of("api::envelope", "INFO"), of("actix_http", "TRACE") > 0 && of("sqlx", "DEBUG") > 0)
+        } else {
+            let requests = log.lines().filter(|line| line.contains("api::envelope: request ")).count();
+            (requests, ["TRACE actix_http", "DEBUG sqlx"].iter().all(|words| log.contains(words)))
+        };
         assert!(requests > 100 && tells_everything, "the log is not what it should be:\n{log}");
         self.secrets.are_not_in(&log);
     }
 }
 
 /// Our own words, and those of everything that we are made of.
-const EVERYTHING: &str = "trace";
+const EVERYTHING: [&str; 2] = ["--log", "trace"];
+
+/// As little as usual.
+const USUAL: [&str; 2] = ["--log", "info"];
 
 #[tokio::test]
 async fn the_log_tells_nothing_even_when_it_tells_everything() {
-    Scene::sqlite(EVERYTHING).told().await;
+    Scene::sqlite(&EVERYTHING).await.told(false).await;
 }
 
 #[tokio::test]
-async fn the_log_tells_nothing_on_postgres_either() {
-    let test = "secrecy::the_log_tells_nothing_on_postgres_either";
-    if let Some(scene) = Scene::postgres(test, EVERYTHING) {
-        scene.told().await;
+async fn the_log_tells_nothing_on_postgres_and_in_json_either() {
+    let test = "secrecy::the_log_tells_nothing_on_postgres_and_in_json_either";
+    let arguments = [&EVERYTHING[..], &["--log-format", "json"]].concat();
+    if let Some(scene) = Scene::postgres(test, &arguments).await {
+        scene.told(true).await;
     }
 }
 
 #[tokio::test]
 async fn the_sqlite_file_holds_no_secret_in_the_open() {
-    let mut scene = Scene::sqlite("info");
+    let mut scene = Scene::sqlite(&USUAL).await;
     let (service, _) = scene.good_story().await;
     // As a thief would find it: with whatever is still in the write-ahead log.
     scene.server.kill9();
@@ -424,7 +508,7 @@ async fn the_sqlite_file_holds_no_secret_in_the_open() {
 #[tokio::test]
 async fn postgres_holds_no_secret_in_the_open() {
     let test = "secrecy::postgres_holds_no_secret_in_the_open";
-    let Some(scene) = Scene::postgres(test, "info") else { return };
+    let Some(scene) = Scene::postgres(test, &USUAL).await else { return };
     let (service, _) = scene.good_story().await;
     let database = scene.database.as_ref().unwrap();
     let tables = database.psql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'");
@@ -444,7 +528,7 @@ impl Scene {
     /// The secrets that the server has to keep, in every form in which they could lie about.
     fn each_stored_secret(&self, check: impl Fn(&str, &[u8])) {
         let secrets = &self.secrets;
-        for what in ["auth token", "access token", "API key's secret", "master key"] {
+        for what in ["auth token", "access token", "API key's secret", "master key", "push credential"] {
             let known = secrets.of(what);
             assert!(!known.is_empty(), "{what}");
             for secret in known {

@@ -17,7 +17,7 @@ use app::App;
 use domain::{Code, Problem, RequestSid};
 use futures_util::FutureExt as _;
 use metrics::{Asked, Broken, Fault, METRICS, Ongoing, Request};
-use tracing::{error, info, warn};
+use tracing::{Instrument as _, error, error_span, info, warn};
 
 use crate::ROUTES;
 use crate::error::{self, Error};
@@ -75,17 +75,27 @@ impl ResponseError for Unanswered {
 
 /// Wraps every request.
 pub(crate) async fn envelope(
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let id = match request.app_data::<web::Data<App>>() {
+        Some(app) => RequestSid::generate(app.now(), app.entropy()),
+        None => RequestSid::generate(domain::Timestamp::from_micros(0), &crypto::SystemEntropy),
+    };
+    // Whatever is logged on the way, in whichever crate, has the id.
+    let span = error_span!(target: "request", "request", request_id = %id);
+    answer(request, next, id).instrument(span).await
+}
+
+async fn answer(
     mut request: ServiceRequest,
     next: Next<BoxBody>,
+    id: RequestSid,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let began = Instant::now();
     let _ongoing = Ongoing::in_gauge(&METRICS.http_requests_in_flight);
     let method = loggable(request.method());
     let route = route(&request);
-    let id = match request.app_data::<web::Data<App>>() {
-        Some(app) => RequestSid::generate(app.now(), app.entropy()),
-        None => RequestSid::generate(domain::Timestamp::from_micros(0), &crypto::SystemEntropy),
-    };
     let refused = refusal(&request);
     let upgrades = request.headers().contains_key(header::UPGRADE);
     let body = incoming::read(request.take_payload()).await;
@@ -114,11 +124,11 @@ pub(crate) async fn envelope(
     };
     drop(turn);
     let mut response = match outcome {
-        Ok(response) => explained(response, id),
+        Ok(response) => explained(response),
         Err(failure) => {
             let status = failure.as_response_error().status_code().as_u16();
             count(route, method, status, began);
-            error!(request_id = %id, method, route, status, "request failed: {failure}");
+            error!(method, route, status, "request failed: {failure}");
             return Err(failure);
         }
     };
@@ -136,7 +146,7 @@ pub(crate) async fn envelope(
     let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let status = response.status().as_u16();
     count(route, method, status, began);
-    info!(request_id = %id, method, route, status, milliseconds, "request");
+    info!(method, route, status, milliseconds, "request");
     Ok(response)
 }
 
@@ -199,17 +209,17 @@ fn request_is_last(response: &ServiceResponse<BoxBody>) -> bool {
 }
 
 /// Gives a response that is an error its body, and logs its cause if it is ours.
-fn explained(response: ServiceResponse<BoxBody>, id: RequestSid) -> ServiceResponse<BoxBody> {
+fn explained(response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
     let Some(failure) = response.response().error() else { return response };
     let problem = match failure.as_error::<Error>() {
         Some(failure) => {
             if let app::Error::Fault(fault) = &failure.0 {
-                log_fault(fault, id);
+                log_fault(fault);
             }
             failure.problem()
         }
         None => {
-            warn!(request_id = %id, "unexpected error: {failure}");
+            warn!("unexpected error: {failure}");
             Problem::new(match failure.as_response_error().status_code() {
                 status if status.is_server_error() => Code::Internal,
                 _ => Code::InvalidRequest,
@@ -221,7 +231,7 @@ fn explained(response: ServiceResponse<BoxBody>, id: RequestSid) -> ServiceRespo
 }
 
 /// The chain of causes, which names tables and files and never what is in them.
-fn log_fault(fault: &app::Fault, id: RequestSid) {
+fn log_fault(fault: &app::Fault) {
     broken(match fault {
         app::Fault::Unavailable(_) => Fault::Unavailable,
         app::Fault::Store(_) => Fault::Database,
@@ -234,7 +244,7 @@ fn log_fault(fault: &app::Fault, id: RequestSid) {
         causes.push_str(&cause.to_string());
         source = cause.source();
     }
-    error!(request_id = %id, "fault: {causes}");
+    error!("fault: {causes}");
 }
 
 /// The headers of every response (protocol 01 section 4).

@@ -44,7 +44,7 @@ impl Attempted {
     /// Something of ours is in the way, which may pass.
     fn put_off(error: &Error, app: &App, delivery: &Delivery, now: Timestamp) -> Self {
         let detail = error.chain();
-        warn!(delivery = %delivery.id, "not attempted: {detail}");
+        warn!("not attempted: {detail}");
         Self { ending: Ending::Again { after: None }, ..Self::given_up(&detail, app, delivery, now) }
     }
 

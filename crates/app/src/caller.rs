@@ -10,6 +10,7 @@ use domain::{
     AccountSid, ApiKeySid, EntityPath, Factor, FactorSid, Identity, Problem, Secret, ServiceSid, Timestamp,
 };
 use metrics::{Claimant, METRICS, Refused};
+use tracing::debug;
 
 use crate::App;
 use crate::error::Error;
@@ -86,6 +87,7 @@ impl App {
     /// 20003 for credentials that do not hold, whatever is wrong with them.
     pub async fn authenticate(&self, credentials: &Credentials) -> Result<Caller, Error> {
         let (claimant, caller) = self.caller(credentials).await;
+        debug!(claimant = claimant.as_str(), holds = caller.is_ok(), "credentials");
         if let Err(Error::Problem(_)) = caller {
             METRICS.authentication_failures.get_or_create(&Refused { caller: claimant }).inc();
         }

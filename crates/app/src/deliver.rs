@@ -23,7 +23,7 @@ use metrics::METRICS;
 use store::{Read, Write};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinSet, LocalSet};
-use tracing::{debug, error, info, warn};
+use tracing::{Instrument as _, debug, error, error_span, info, warn};
 
 use crate::App;
 use crate::attempt::Couriers;
@@ -275,7 +275,12 @@ impl Round {
             Work::Webhook { .. } | Work::Debugger { .. } => self.settings.concurrency_per_host,
         };
         match self.turns.ticket(&delivery.destination, limit) {
-            Some(ticket) => drop(tokio::task::spawn_local(Rc::clone(&self.attempts).make(delivery, ticket))),
+            Some(ticket) => {
+                // Whatever is logged on the way, in whichever crate, has the id.
+                let span = error_span!(target: "delivery", "delivery", delivery = %delivery.id);
+                let make = Rc::clone(&self.attempts).make(delivery, ticket);
+                drop(tokio::task::spawn_local(make.instrument(span)));
+            }
             None => self.attempts.unattempted.borrow_mut().push(delivery.id),
         }
     }
@@ -315,10 +320,10 @@ impl Attempts {
         let milliseconds = now.micros().saturating_sub(began_at.micros()) / 1000;
         let (kind, code) = (delivery.work.kind().as_str(), attempted.error_code);
         match next {
-            Next::Delivered => debug!(delivery = %delivery.id, kind, milliseconds, "delivered"),
-            Next::Skipped => debug!(delivery = %delivery.id, kind, "skipped"),
-            Next::At(at) => info!(delivery = %delivery.id, kind, code, again_at = %at, "not delivered"),
-            Next::Failed => info!(delivery = %delivery.id, kind, code, "given up"),
+            Next::Delivered => debug!(kind, milliseconds, "delivered"),
+            Next::Skipped => debug!(kind, "skipped"),
+            Next::At(at) => info!(kind, code, again_at = %at, "not delivered"),
+            Next::Failed => info!(kind, code, "given up"),
         }
         count(delivery, &next, now);
         Ended { delivery: delivery.clone(), attempted, next, began_at, ended_at: now }

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand};
 
+use crate::log::Format;
+
 /// Self-hosted server that speaks Twilio's Verify Push API.
 #[derive(Debug, Parser)]
 #[command(name = "countersign", version, about, max_term_width = 100)]
@@ -101,9 +103,13 @@ pub(crate) struct Serve {
     #[arg(long, env = "COUNTERSIGN_METRICS_LISTEN")]
     pub(crate) metrics_listen: Option<SocketAddr>,
 
-    /// What to log, such as info, warn or api=debug
+    /// What to log, such as info, warn or api=debug; read again from the file on SIGHUP
     #[arg(long, env = "COUNTERSIGN_LOG", default_value = "info,actix_server=warn,actix_http=off,sqlx=warn")]
     pub(crate) log: String,
+
+    /// What a line of the log looks like
+    #[arg(long, env = "COUNTERSIGN_LOG_FORMAT", value_enum, default_value_t = Format::Human)]
+    pub(crate) log_format: Format,
 
     #[command(flatten)]
     pub(crate) deliveries: Deliveries,

@@ -275,6 +275,23 @@ impl Settings {
         Self { file, options: options.into_iter().map(setting).collect() }
     }
 
+    /// What the file says of `log` at this moment, or its default; `None` where something above the file says it.
+    ///
+    /// # Errors
+    /// When the file can't be read any more, or is wrong.
+    pub(crate) fn log_in_file(&self) -> Result<Option<String>, Failure> {
+        let log = self.options.iter().find(|setting| setting.name() == "log");
+        let (Some(log), Some(path)) = (log, &self.file) else { return Ok(None) };
+        if matches!(log.source, Source::Environment(_) | Source::Flag(_)) {
+            return Ok(None);
+        }
+        let file = File::read(path)?;
+        let options: Vec<_> = self.options.iter().map(|setting| setting.arg.clone()).collect();
+        file.check(&options)?;
+        let default = || log.arg.get_default_values().first().map(|value| text(value));
+        Ok(file.value("log").or_else(default))
+    }
+
     fn get(&self, name: &str) -> Option<&Setting> {
         self.options.iter().find(|setting| setting.name() == name && setting.is_set())
     }

@@ -15,6 +15,7 @@ mod demo;
 mod device;
 mod failure;
 mod health;
+mod log;
 mod metrics;
 mod migrate;
 mod serve;
@@ -22,6 +23,7 @@ mod storage;
 mod tls;
 mod webhooks;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use crate::cli::Command;
@@ -33,7 +35,8 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("countersign: {failure}");
+            // Nobody may be there to hear it.
+            let _ = writeln!(std::io::stderr(), "countersign: {failure}");
             ExitCode::FAILURE
         }
     }
@@ -43,7 +46,7 @@ fn run() -> Result<(), Failure> {
     let (cli, settings) = config::read()?;
     let run = async move {
         match cli.command {
-            Command::Serve(options) => serve::run(options).await,
+            Command::Serve(options) => serve::run(options, settings).await,
             Command::Demo => demo::run().await,
             Command::Device(command) => device::run(command).await,
             Command::Health(command) => health::run(command).await,

@@ -1,6 +1,6 @@
 //! `countersign serve`.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,10 +19,11 @@ use domain::{AccountSid, FriendlyName, Parameter as _};
 use socket2::SockRef;
 use store::{Location, OldSchema, Store};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Deliveries, Kept, Serve};
+use crate::config;
 use crate::failure::Failure;
+use crate::log::Log;
 use crate::metrics;
 use crate::storage::{secret, start};
 use crate::tls::{Certificate, Files};
@@ -38,8 +39,9 @@ const UNREAD: Duration = Duration::from_secs(20);
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Runs the server until it is told to stop.
-pub(crate) async fn run(options: Box<Serve>) -> Result<(), Failure> {
-    log_to_stderr(&options.log)?;
+pub(crate) async fn run(options: Box<Serve>, given: config::Settings) -> Result<(), Failure> {
+    let log = Log::start(&options.log, options.log_format)?;
+    let levels = log.follow_signals(given)?;
     let Prepared { settings, account, certificate, deliveries } = prepare(&options)?;
     let for_metrics = match options.metrics_listen {
         Some(listen) => Some(metrics::bind(listen).await?),
@@ -71,6 +73,7 @@ pub(crate) async fn run(options: Box<Serve>) -> Result<(), Failure> {
     let result = tokio::select! {
         () = stop_signal => Ok(()),
         () = renewing => Ok(()),
+        () = levels => Ok(()),
         () = courier.ended() => Err(Failure::new("the thread that delivers has ended; see the log")),
     };
     running.stop().await;
@@ -232,13 +235,6 @@ fn renew_on_hangup(certificate: Option<Arc<Certificate>>) -> Result<impl Future<
     })
 }
 
-fn log_to_stderr(filter: &str) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| Failure::new(format!("--log: {error}")))?;
-    let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
-    Ok(())
-}
-
 /// The account that the options name, or what they name of it.
 type GivenAccount = (Option<AccountSid>, Option<AuthToken>);
 
@@ -265,7 +261,9 @@ async fn first_account(app: &App, (sid, auth_token): GivenAccount) -> Result<(),
     };
     match made {
         Some(made) if !is_known => {
-            eprintln!(
+            // Whoever started the server may have closed its standard error, which is no reason to stop.
+            let _ = writeln!(
+                std::io::stderr(),
                 "\nAn account was made. Its auth token is shown this once:\n\n  \
                  export COUNTERSIGN_ACCOUNT_SID={}\n  export COUNTERSIGN_AUTH_TOKEN={}\n",
                 made.account.sid,

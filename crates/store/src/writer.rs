@@ -16,6 +16,7 @@ use sqlx::{Connection as _, PgPool, Postgres, SqliteConnection};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinSet, LocalSet};
+use tracing::{Instrument as _, Span};
 
 use crate::error::Error;
 use crate::sql::{Connection, Pooled};
@@ -54,6 +55,8 @@ trait Job: Send {
 
 struct Waiting<F, T, E> {
     since: Instant,
+    /// Of whoever asked, for the log.
+    span: Span,
     work: F,
     result: Option<Result<T, E>>,
     reply: oneshot::Sender<Result<T, E>>,
@@ -75,7 +78,8 @@ where
         Box::pin(async move {
             // The thread must outlive a closure that panics, or one bug would end all writes. Called inside,
             // since one that is not `async` itself runs before there is anything to await.
-            let result = AssertUnwindSafe(async { (self.work)(tx).await }).catch_unwind().await;
+            let work = async { (self.work)(tx).await }.instrument(self.span.clone());
+            let result = AssertUnwindSafe(work).catch_unwind().await;
             let result = result.unwrap_or_else(|_| Err(Error::Panicked.into()));
             self.result.insert(result).is_ok()
         })
@@ -166,7 +170,8 @@ impl Writer {
         E: From<Error> + Send + 'static,
     {
         let (reply, result) = oneshot::channel();
-        let job = Message::Write(Box::new(Waiting { since: Instant::now(), work, result: None, reply }));
+        let (since, span) = (Instant::now(), Span::current());
+        let job = Message::Write(Box::new(Waiting { since, span, work, result: None, reply }));
         // Full: too many wait already. Closed: the server is stopping.
         self.queue.try_send(job).map_err(|_| Error::Unavailable(None).counted())?;
         result.await.unwrap_or_else(|_| Err(Error::Unavailable(None).into()))

@@ -106,6 +106,11 @@ impl File {
         command
     }
 
+    /// What the file says of an option that has one value.
+    pub(super) fn value(&self, key: &str) -> Option<String> {
+        self.entries.get(key)?.values.first().cloned()
+    }
+
     /// The place of a key.
     pub(super) fn source(&self, key: &str) -> Option<Source> {
         let entry = self.entries.get(key).filter(|entry| !entry.values.is_empty())?;

@@ -101,6 +101,11 @@ impl Google {
         self.state(|state| state.next_send.push_back(reply));
     }
 
+    /// The access tokens that were given out.
+    pub fn tokens(&self) -> Vec<String> {
+        self.state(|state| state.tokens.keys().cloned().collect())
+    }
+
     /// All access tokens end.
     pub fn revoke_tokens(&self) {
         self.state(|state| state.tokens.clear());
@@ -212,7 +217,7 @@ impl Known {
         }
         let project = account.project.clone();
         state.given_out += 1;
-        let token = format!("ya29.{}", state.given_out);
+        let token = format!("ya29.access-token-{:04}", state.given_out);
         state.tokens.insert(token.clone(), (project, now + 3599));
         let body = json!({"access_token": token, "expires_in": 3599, "token_type": "Bearer"});
         Answer::new(200, body.to_string()).header("content-type", "application/json")

@@ -1,0 +1,178 @@
+//! The log: its two forms, what belongs together, and levels that change while the server runs.
+
+use std::collections::BTreeSet;
+use std::io::BufRead as _;
+
+use serde_json::Value;
+
+use super::*;
+use crate::webhooks;
+use crate::world::{World, created};
+
+const ACCOUNT: [(&str, &str); 2] = [
+    ("COUNTERSIGN_ACCOUNT_SID", "AC0123456789abcdef0123456789abcdef"),
+    ("COUNTERSIGN_AUTH_TOKEN", "0a1b2c3d4e5f60718293a4b5c6d7e8f9"),
+];
+
+/// The lines of a log, each of which must be one object of the form that is promised.
+#[track_caller]
+pub(crate) fn objects(log: &str) -> Vec<Value> {
+    let object = |line: &str| {
+        let object: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let text = |key: &str| object[key].as_str().unwrap_or_else(|| panic!("no {key}: {line}")).to_owned();
+        let time = text("timestamp");
+        assert!(time.len() == 27 && time.ends_with('Z') && time.as_bytes()[10] == b'T', "{line}");
+        assert!(["ERROR", "WARN", "INFO", "DEBUG", "TRACE"].contains(&text("level").as_str()), "{line}");
+        assert!(!text("target").is_empty() && object.get("message").is_some(), "{line}");
+        let known = ["timestamp", "level", "target", "message", "fields", "request_id", "delivery"];
+        assert!(object.as_object().unwrap().keys().all(|key| known.contains(&key.as_str())), "{line}");
+        object
+    };
+    // The last one may just be on its way.
+    let whole = log.rfind('\n').map_or("", |end| &log[..end]);
+    whole.lines().map(object).collect()
+}
+
+#[tokio::test]
+async fn a_line_of_json_is_one_object_and_knows_its_request() {
+    let place = Place::new();
+    let server = Serving::start(
+        &place.folder,
+        &["--ephemeral", "--log-format", "json", "--log", "info,app=debug"],
+        &ACCOUNT,
+    )
+    .await;
+    let backend = server.backend(ACCOUNT[0].1, ACCOUNT[1].1);
+    let reply = backend.get("/v2/Services", &[]).await;
+    let request_id = reply.header("twilio-request-id").unwrap().to_owned();
+    let of_the_request = async || {
+        let lines: Vec<_> =
+            objects(&server.stderr()).into_iter().filter(|line| line["request_id"] == *request_id).collect();
+        Some(lines).filter(|lines| lines.len() == 2)
+    };
+    let lines = wait_until("the request is logged", PATIENCE, of_the_request).await;
+    assert_eq!(
+        (&lines[0]["target"], &lines[0]["fields"]["claimant"]),
+        (&"app::caller".into(), &"account".into())
+    );
+    assert_eq!((&lines[1]["target"], &lines[1]["message"]), (&"api::envelope".into(), &"request".into()));
+    let fields = &lines[1]["fields"];
+    assert_eq!((&fields["route"], &fields["status"]), (&"/v2/Services".into(), &200.into()));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_database_is_asked_for_a_request_has_its_id() {
+    let test = "operation::logs::what_the_database_is_asked_for_a_request_has_its_id";
+    let arguments = ["--log-format", "json", "--log", "warn,sqlx=debug", "--webhook-allow", "127.0.0.0/8"];
+    let Some(world) = World::postgres_with(test, &arguments) else { return };
+    let reply = world.backend().post("/v2/Services", &[("FriendlyName", "Owl Bank")]).await;
+    let request_id = reply.header("twilio-request-id").unwrap().to_owned();
+    let service = created(&reply)["sid"].as_str().unwrap().to_owned();
+    // Below `info` the request itself is not logged, and what it does has its id all the same.
+    let asked = |key: &str, id: &str| {
+        let lines = objects(&world.server.log()).into_iter().filter(|line| line[key] == *id);
+        lines
+            .map(|line| line["fields"]["summary"].as_str().unwrap_or_default().to_owned())
+            .collect::<Vec<_>>()
+    };
+    wait_until("the statements are logged", PATIENCE, async || {
+        let summaries = asked("request_id", &request_id);
+        let has = |words: &str| summaries.iter().any(|summary| summary.starts_with(words));
+        (has("SELECT") && has("INSERT INTO services")).then_some(())
+    })
+    .await;
+
+    // Likewise what is asked for a delivery.
+    let receiver = harness::Receiver::start([harness::Answer::ok()]);
+    let webhook = webhooks::webhook(&world, &service, &receiver.at("/"), &[]).await;
+    webhooks::event(&world, &service, "user-0001").await;
+    let shown = wait_until("it is delivered", PATIENCE, async || {
+        let calls = receiver.calls();
+        calls.first().map(|call| call.header("I-Twilio-Idempotency-Token").to_owned())
+    })
+    .await;
+    wait_until("the statements are logged", PATIENCE, async || {
+        asked("delivery", &shown).iter().any(|summary| summary.starts_with("SELECT")).then_some(())
+    })
+    .await;
+    assert!(!webhook.is_empty());
+}
+
+#[tokio::test]
+async fn levels_change_while_the_server_runs() {
+    let place = Place::new();
+    place.file("countersign.toml", "log = \"warn\"");
+    let server = Serving::start(&place.folder, &["--ephemeral"], &ACCOUNT).await;
+    let backend = server.backend(ACCOUNT[0].1, ACCOUNT[1].1);
+    let said = async |words: &str, times: usize| {
+        let often = async || (server.stderr().matches(words).count() == times).then_some(());
+        wait_until(&format!("{words} was said {times} times"), PATIENCE, often).await;
+    };
+    // How many lines a request leaves.
+    let lines = async || {
+        let before = server.stderr().lines().count();
+        assert_eq!(backend.get("/v2/Services", &[]).await.status, 200);
+        // They are written before the answer is sent.
+        server.stderr().lines().count() - before
+    };
+    assert_eq!(lines().await, 0);
+
+    server.signal("USR1");
+    said("the log tells more", 1).await;
+    assert_eq!(lines().await, 2);
+    server.signal("USR1");
+    said("the log tells as much as before", 1).await;
+    assert_eq!(lines().await, 0);
+
+    place.file("countersign.toml", "log = \"warn,api=info\"");
+    server.signal("HUP");
+    said("the levels of the log were read again", 1).await;
+    assert_eq!(lines().await, 1);
+
+    for wrong in ["log = \"api=much\"", "log = ", "lag = \"info\""] {
+        let before = server.stderr().matches("stay as they were").count();
+        place.file("countersign.toml", wrong);
+        server.signal("HUP");
+        said("stay as they were", before + 1).await;
+        assert_eq!(lines().await, 1, "{wrong}");
+    }
+    server.stop().await;
+
+    // What stands above the file stays.
+    place.file("countersign.toml", "log = \"info\"");
+    let server = Serving::start(&place.folder, &["--ephemeral", "--log", "warn"], &ACCOUNT).await;
+    server.signal("HUP");
+    server.signal("USR1");
+    wait_until("it was heard", PATIENCE, async || server.stderr().contains("tells more").then_some(())).await;
+    assert!(!server.stderr().contains("read again"));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_any_more_takes_nothing_down() {
+    for format in ["human", "json"] {
+        let place = Place::new();
+        let arguments =
+            ["serve", "--listen", "127.0.0.1:0", "--ephemeral", "--log", "debug", "--log-format", format];
+        let mut command = countersign(&place.folder, &arguments);
+        let mut child = command.envs(ACCOUNT).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        std::io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let url = line.trim().strip_prefix("countersign listening on ").unwrap().to_owned();
+        drop(child.stderr.take());
+        let backend = Http::new(&url).auth(Auth::Basic(ACCOUNT[0].1.to_owned(), ACCOUNT[1].1.to_owned()));
+        let statuses: BTreeSet<_> = [
+            backend.post("/v2/Services", &[("FriendlyName", "Owl Bank")]).await.status,
+            backend.get("/v2/Services", &[]).await.status,
+            backend.get("/nothing", &[]).await.status,
+            backend.get("/readyz", &[]).await.status,
+        ]
+        .into();
+        assert_eq!(statuses, BTreeSet::from([200, 201, 404]), "{format}");
+        let pid = child.id().to_string();
+        assert!(Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status().unwrap().success());
+        let status = wait_until("the server ends", PATIENCE, async || child.try_wait().unwrap()).await;
+        assert_eq!(status.code(), Some(0), "{format}");
+    }
+}
