@@ -1,4 +1,4 @@
-"""Whether deploy/ and docs/operations.md name only what the binary has: names.py BINARY COMPOSE.json KUBERNETES.yaml
+"""Whether deploy/ and the documentation name only what the binary has: names.py BINARY COMPOSE.json KUBERNETES.yaml
 
 Commands, flags, variables and keys are looked up in the help texts; a server is started and asked what the probes will ask. Also, whether the
 links of the documentation lead somewhere.
@@ -103,6 +103,9 @@ def command_lines(compose, documents):
                 found = re.search(r"(?:^\s*|/usr/local/bin/)countersign ([a-z].*)|countersign:[0-9.]+ ([a-z].*)", line)
                 if found:
                     yield "operations.md", re.split(r"[|>;#)&]", found[1] or found[2])[0].split()
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for line in re.findall(r"`countersign ((?!listening )[a-z][^`]*)`", page.read_text()):
+            yield page.name, re.split(r"[|>;#)&]", line)[0].split()
 
 
 def files():
