@@ -197,7 +197,10 @@ fn turn(request: &ServiceRequest) -> Result<Option<Turn>, Code> {
     let under_way = request.app_data::<web::Data<UnderWay>>();
     let is_probe = matches!(request.path(), "/healthz" | "/readyz");
     let Some(under_way) = under_way.filter(|_| !is_probe) else { return Ok(None) };
-    under_way.begin().map(Some).ok_or(Code::Unavailable)
+    under_way.begin().map(Some).ok_or_else(|| {
+        broken(Fault::Overload);
+        Code::Unavailable
+    })
 }
 
 fn draining(draining: Option<&web::Data<Draining>>) -> bool {

@@ -206,6 +206,8 @@ values! {
         Database = "database",
         /// A secret can't be opened: the wrong master key, or an altered row.
         Crypto = "crypto",
+        /// There was too much to do: more requests than may be under way.
+        Overload = "overload",
         /// The request took too long.
         Timeout = "timeout",
         /// The request panicked.

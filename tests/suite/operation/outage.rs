@@ -275,6 +275,8 @@ async fn more_requests_than_may_be_under_way_are_told_at_once_to_come_again() {
     .await;
     assert_error(&refused, 503, 20503);
     assert_eq!(refused.header("retry-after"), Some("1"));
+    let told = metrics::read(&metrics::address(|| stage.server.stderr()).await).await;
+    assert!(told.sum("countersign_faults", &[("kind", "overload")]) >= 1.0);
     // Whoever asks how the server is, is no load.
     assert_eq!(stage.backend().get("/healthz", &[]).await.status, 200);
     stage.line.is(State::Open);
