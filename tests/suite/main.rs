@@ -11,6 +11,7 @@ mod alerts;
 mod credentials;
 mod durability;
 mod input;
+mod limits;
 mod matrix;
 mod metrics;
 mod node;

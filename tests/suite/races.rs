@@ -243,7 +243,7 @@ async fn two_servers_share_a_database() {
 }
 
 /// Two identities: one whose first factors race for making its entity too, and one that is there already.
-async fn newcomer_and_regular(world: &World, service: &str) -> [&'static str; 2] {
+pub(crate) async fn newcomer_and_regular(world: &World, service: &str) -> [&'static str; 2] {
     let regular = [("Identity", "regular-0001")];
     created(&world.backend().post(&format!("/v2/Services/{service}/Entities"), &regular).await);
     ["newcomer-0001", "regular-0001"]
@@ -291,24 +291,24 @@ async fn answers(
 }
 
 /// The first request of a phone that enrols.
-fn enrolment(server: &Server, new: &NewFactor, key: &SigningKey) -> Request {
+pub(crate) fn enrolment(server: &Server, new: &NewFactor, key: &SigningKey) -> Request {
     Request::of_phone(server.url(), wire::create_factor(Style::Android, new, &key.public_key_base64()))
 }
 
 /// A request, ready to be sent over a connection of its own.
-struct Request {
+pub(crate) struct Request {
     host: String,
     bytes: Vec<u8>,
 }
 
 impl Request {
-    fn of_phone(url: &str, request: WireRequest) -> Self {
+    pub(crate) fn of_phone(url: &str, request: WireRequest) -> Self {
         let body = request.body.unwrap_or_default();
         let (method, path) = (request.method.as_str(), &request.path_and_query);
         Self::new(url, method, path, request.authorization.expose(), &body)
     }
 
-    fn of_backend(server: &Server, method: &str, path: &str, form: &[(&str, &str)]) -> Self {
+    pub(crate) fn of_backend(server: &Server, method: &str, path: &str, form: &[(&str, &str)]) -> Self {
         let account = STANDARD.encode(format!("{}:{}", server.account_sid(), server.auth_token()));
         // A query string is encoded just as a form is.
         let form = Url::parse_with_params("form:", form).unwrap();
@@ -329,10 +329,10 @@ impl Request {
 }
 
 /// The body of a success, `Null` where it is empty; else status and code of the refusal.
-type Outcome = Result<Value, (u16, i64)>;
+pub(crate) type Outcome = Result<Value, (u16, i64)>;
 
 /// Sends all of these at the same time, and returns what came of each, in their order.
-async fn at_once(requests: Vec<Request>) -> Vec<Outcome> {
+pub(crate) async fn at_once(requests: Vec<Request>) -> Vec<Outcome> {
     let mut waiting = Vec::new();
     for request in requests {
         let mut stream = TcpStream::connect(&request.host).await.unwrap();
@@ -360,14 +360,14 @@ fn outcome(answer: &str) -> Outcome {
     if status < 300 { Ok(body) } else { Err((status, body["code"].as_i64().unwrap())) }
 }
 
-fn divided(outcomes: &[Outcome]) -> (Vec<Value>, Vec<(u16, i64)>) {
+pub(crate) fn divided(outcomes: &[Outcome]) -> (Vec<Value>, Vec<(u16, i64)>) {
     let made = outcomes.iter().filter_map(|outcome| outcome.clone().ok()).collect();
     let refused = outcomes.iter().filter_map(|outcome| outcome.clone().err()).collect();
     (made, refused)
 }
 
 /// The SIDs of an entity's factors.
-async fn factors(backend: &Http, service: &str, identity: &str) -> Vec<String> {
+pub(crate) async fn factors(backend: &Http, service: &str, identity: &str) -> Vec<String> {
     sids(&backend.get(&format!("{}/Factors", entity(service, identity)), &[]).await.json()["factors"])
 }
 
@@ -375,7 +375,7 @@ fn sids(list: &Value) -> Vec<String> {
     list.as_array().unwrap().iter().map(sid_of).collect()
 }
 
-fn sid_of(body: &Value) -> String {
+pub(crate) fn sid_of(body: &Value) -> String {
     body["sid"].as_str().unwrap().to_owned()
 }
 

@@ -46,7 +46,6 @@ fn address(text: &str) -> Option<IpAddr> {
 
 /// The address of the client: that of the peer, or, where a trusted proxy is the peer, the right-most one of
 /// `X-Forwarded-For` that is not a trusted proxy's too. IPv4 in IPv6 is IPv4. `None` when the peer has gone.
-#[allow(dead_code, reason = "asked for by the audit log and the limits")]
 pub(crate) fn client(request: &HttpRequest) -> Option<IpAddr> {
     let peer = request.peer_addr()?.ip();
     let Some(trusted) = request.app_data::<Data<TrustedProxies>>() else { return Some(peer.to_canonical()) };

@@ -1,7 +1,7 @@
 //! One authorised request, as a handler gets it.
 //!
 //! The only extractor. It works in this order, and stops at the first thing that is wrong: is the
-//! caller who they say (401), may such a caller come here at all (403, by the route table), and only
+//! caller who they say (401, or 429 where too many were not), may such a caller come here at all (403, by the route table), and only
 //! then what they sent (4xx). So nobody learns anything of parameters without credentials.
 
 use std::str::FromStr;
@@ -23,7 +23,8 @@ use crate::base::PublicUrl;
 use crate::error::Error;
 use crate::form::Form;
 use crate::incoming::Body;
-use crate::{Admits, ROUTES};
+use crate::limits::{Begun, Limits};
+use crate::{Admits, ROUTES, address};
 
 /// An authorised request: who calls, what they sent, and what it takes to answer.
 pub(crate) struct Call {
@@ -38,6 +39,8 @@ pub(crate) struct Call {
     /// The public address of the API's version 2, without a slash at its end.
     pub(crate) base: String,
     request: HttpRequest,
+    /// Counts the request among those of its account.
+    _begun: Option<Begun>,
 }
 
 impl Call {
@@ -99,7 +102,10 @@ impl FromRequest for Call {
         Box::pin(async move {
             let app = request.app_data::<web::Data<App>>().ok_or(Code::Internal.into()).map_err(app_error)?;
             let app = Arc::clone(app);
-            let caller = authenticate(&app, &request).await?;
+            let limits = request.app_data::<web::Data<Limits>>().map(|limits| Arc::clone(limits));
+            let limits = limits.unwrap_or_default();
+            let caller = authenticate(&app, &request, &limits).await?;
+            let begun = limits.begin(caller.account_sid(), app.now())?;
             let form = match *request.method() {
                 Method::POST => body(&request)?,
                 _ => Form::default(),
@@ -108,7 +114,7 @@ impl FromRequest for Call {
             let public =
                 request.app_data::<web::Data<PublicUrl>>().map(|public| public.for_request(&request));
             let base = format!("{}/v2", public.unwrap_or_default());
-            Ok(Self { app, caller, form, query, base, request })
+            Ok(Self { app, caller, form, query, base, request, _begun: begun })
         })
     }
 }
@@ -118,12 +124,18 @@ fn app_error(problem: Problem) -> Error {
 }
 
 /// Who calls, if the route table lets them.
-async fn authenticate(app: &App, request: &HttpRequest) -> Result<Caller, Error> {
+async fn authenticate(app: &App, request: &HttpRequest, limits: &Limits) -> Result<Caller, Error> {
     let credentials = credentials(request).ok_or_else(|| {
         METRICS.authentication_failures.get_or_create(&Refused { caller: Claimant::Nobody }).inc();
         Problem::new(Code::Authenticate)
     })?;
-    let caller = app.authenticate(&credentials).await?;
+    let address = address::client(request);
+    limits.may_try(address, app.now())?;
+    let caller = app.authenticate(&credentials).await.inspect_err(|error| {
+        if matches!(error, app::Error::Problem(problem) if problem.code() == Code::Authenticate) {
+            limits.failed(address, app.now());
+        }
+    })?;
     let pattern = request.match_pattern().unwrap_or_default();
     let method = if request.method() == Method::HEAD { "GET" } else { request.method().as_str() };
     let route = ROUTES.iter().find(|route| route.path == pattern && route.method == method);

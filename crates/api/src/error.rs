@@ -70,7 +70,11 @@ pub(crate) const fn status(code: Code) -> StatusCode {
         Code::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::UriTooLong => StatusCode::URI_TOO_LONG,
         Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        Code::TooManyRequests | Code::TooManyNotifications => StatusCode::TOO_MANY_REQUESTS,
+        Code::TooManyRequests
+        | Code::TooManyNotifications
+        | Code::TooManyChallenges
+        | Code::TooManyFactorCreations
+        | Code::TooManyEntityCreations => StatusCode::TOO_MANY_REQUESTS,
         Code::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         Code::NotImplemented => StatusCode::NOT_IMPLEMENTED,
@@ -96,10 +100,13 @@ pub(crate) fn body(problem: &Problem, path: Option<&str>) -> HttpResponse {
         Code::Authenticate => {
             response.insert_header((header::WWW_AUTHENTICATE, "Basic realm=\"Twilio API\""));
         }
-        Code::Unavailable | Code::TooManyRequests => {
+        Code::Unavailable => {
             response.insert_header((header::RETRY_AFTER, HeaderValue::from_static("1")));
         }
         _ => {}
+    }
+    if let Some(seconds) = problem.retry_after() {
+        response.insert_header((header::RETRY_AFTER, HeaderValue::from(seconds)));
     }
     response.json(json!({
         "code": code.number(),

@@ -18,6 +18,7 @@ mod factors;
 mod form;
 mod health;
 mod incoming;
+mod limits;
 mod list;
 mod notifications;
 mod openapi;
@@ -37,6 +38,7 @@ pub use crate::address::TrustedProxies;
 pub use crate::base::PublicUrl;
 pub use crate::envelope::Draining;
 pub use crate::form::Form;
+pub use crate::limits::{Limits, RequestLimits};
 pub use crate::under_way::UnderWay;
 
 /// Who may call a route.
@@ -171,6 +173,8 @@ pub struct Settings {
     pub trusted_proxies: TrustedProxies,
     /// What is worked on, counted over all workers.
     pub under_way: Arc<UnderWay>,
+    /// How much may come in.
+    pub limits: Arc<Limits>,
 }
 
 /// The whole application, to be mounted on a server. `Data` is shared by all workers.
@@ -193,6 +197,7 @@ pub fn application(
         .app_data(Data::from(settings.under_way))
         .app_data(Data::new(settings.public_url))
         .app_data(Data::new(settings.trusted_proxies))
+        .app_data(Data::from(settings.limits))
         .wrap(middleware::from_fn(envelope::envelope))
         .configure(routes)
         .default_service(web::to(unknown))

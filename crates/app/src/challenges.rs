@@ -2,6 +2,7 @@
 
 use crypto::Jws;
 use domain::challenges::{Answer, Details, Field, Message, State, expiry};
+use domain::limits::{ChallengeLimits, Window};
 use domain::parameter::Expected;
 use domain::text::StringMap;
 use domain::webhooks::EventType;
@@ -36,20 +37,27 @@ impl App {
     /// Asks a verified factor.
     ///
     /// # Errors
-    /// 60306 for an expiry that can't be and for details that leave no room for an answer, 20404 without the factor, 60318 while it is unverified; when
-    /// the database fails.
+    /// 60306 for an expiry that can't be and for details that leave no room for an answer, 20404 without the factor, 60318 while it is unverified, 60312
+    /// when it has as many as it may; when the database fails.
     pub async fn create_challenge(&self, path: EntityPath, new: NewChallenge) -> Result<Challenge, Error> {
         let now = self.clock.now();
         let expires_at = expiry(new.expires_at, now)?;
         let sid = ChallengeSid::generate(FactorType::Push, now, self.entropy.as_ref());
-        let outbox = self.outbox.clone();
+        let (outbox, server_limits) = (self.outbox.clone(), self.limits.challenges);
         let challenge = self
             .store
             .write(async move |tx: &mut Write| {
-                let factor = tx.hold_factor(&path, new.factor_sid).await?.ok_or_else(Error::not_found)?;
-                factor.challengeable()?;
                 let service =
                     tx.service(path.account_sid, path.service_sid).await?.ok_or_else(Error::not_found)?;
+                let limits = service.limits.over(server_limits);
+                let factor = match limits.is_none() {
+                    true => tx.hold_factor(&path, new.factor_sid).await?,
+                    // Held alone, so that those who ask at once are counted one after the other.
+                    false => tx.lock_factor(&path, new.factor_sid).await?,
+                };
+                let factor = factor.ok_or_else(Error::not_found)?;
+                factor.challengeable()?;
+                limit_challenges(tx, factor.sid, limits, now).await?;
                 let challenge = Challenge {
                     sid,
                     account_sid: factor.account_sid,
@@ -213,4 +221,24 @@ fn not_a_jws() -> Problem {
     let expected =
         Expected::new("must be a compact JWS of at most 5456 characters with JSON in its first two parts");
     Problem::invalid("AuthPayload", &expected)
+}
+
+/// Refuses one more challenge to a factor, which is locked if there is a limit at all, when it has as many as it may.
+async fn limit_challenges(
+    tx: &mut Write,
+    factor_sid: FactorSid,
+    limits: ChallengeLimits,
+    now: Timestamp,
+) -> Result<(), Error> {
+    if let Some(most) = limits.pending
+        && let Some(end) = tx.pending_until(factor_sid, most, now).await?
+    {
+        let advice = format_args!("{most} are pending; wait until one is answered or expires");
+        return Err(Problem::with(Code::TooManyChallenges, advice).until(end, now).into());
+    }
+    if let Some(window) = limits.per_minute.map(|most| Window::new(most, 60)) {
+        let back = tx.challenge_back(factor_sid, window.begin(now), window.most()).await?;
+        window.admits(back, now, Code::TooManyChallenges)?;
+    }
+    Ok(())
 }

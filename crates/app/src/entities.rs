@@ -1,5 +1,8 @@
 //! Entities.
 
+use std::num::NonZeroU32;
+
+use domain::limits::Window;
 use domain::{AccountSid, Code, Entity, EntityPath, EntitySid, Page, PageRequest, ServiceSid, Timestamp};
 use store::{Read, Write};
 
@@ -22,12 +25,14 @@ impl App {
     /// Makes an entity.
     ///
     /// # Errors
-    /// 20404 without the service, 60301 when it exists; when the database fails.
+    /// 20404 without the service, 60301 when it exists, 60328 when too many are made; when the database fails.
     pub async fn create_entity(&self, path: EntityPath) -> Result<Entity, Error> {
         let entity = self.new_entity(&path, self.clock.now());
+        let most = self.limits.entities_per_service_and_second;
         self.store
             .write(async move |tx: &mut Write| {
                 tx.service(path.account_sid, path.service_sid).await?.ok_or_else(Error::not_found)?;
+                limit_entities(tx, &path, most, entity.created_at).await?;
                 match tx.insert_entity(&entity).await? {
                     true => Ok(entity.clone()),
                     false => Err(Code::EntityExists.into()),
@@ -74,4 +79,21 @@ impl App {
             })
             .await
     }
+}
+
+/// Refuses an entity that is not there yet when its service has had as many within a second as it may. Its service is
+/// held from then on, so that those who ask at once are counted one after the other.
+pub(crate) async fn limit_entities(
+    tx: &mut Write,
+    path: &EntityPath,
+    most: Option<NonZeroU32>,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let Some(window) = most.map(|most| Window::new(most, 1)) else { return Ok(()) };
+    if tx.entity(path).await?.is_some() {
+        return Ok(());
+    }
+    tx.lock_service(path.account_sid, path.service_sid).await?.ok_or_else(Error::not_found)?;
+    let back = tx.entity_back(path.service_sid, window.begin(now), window.most()).await?;
+    Ok(window.admits(back, now, Code::TooManyEntityCreations)?)
 }

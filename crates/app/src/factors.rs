@@ -2,6 +2,7 @@
 
 use domain::access_tokens::Grant;
 use domain::factors::{AppId, Changes, MAX_PUSH_FACTORS, Notification, PublicKey, SdkVersion, Status};
+use domain::limits::Window;
 use domain::text::StringMap;
 use domain::webhooks::EventType;
 use domain::{
@@ -12,6 +13,7 @@ use store::{Read, Write};
 
 use crate::App;
 use crate::caller::Caller;
+use crate::entities::limit_entities;
 use crate::error::Error;
 
 /// A push factor as it is asked for.
@@ -47,7 +49,8 @@ impl App {
     ///
     /// # Errors
     /// 20404 without the service, 60313 for an access token that was made for something else, 20003 for
-    /// one that is spent, 60315 for the twenty-first, 60317 for a key that the entity has; when the
+    /// one that is spent, 60315 for the twenty-first, 60326 and 60328 for too many in a day or a second, 60317 for a key that the
+    /// entity has; when the
     /// database fails.
     pub async fn create_factor(
         &self,
@@ -66,11 +69,12 @@ impl App {
         let entity = self.new_entity(&path, now);
         let sid = FactorSid::generate(FactorType::Push, now, self.entropy.as_ref());
         let credential_sid = CredentialSid::generate(now, self.entropy.as_ref());
-        let outbox = self.outbox.clone();
+        let (outbox, limits) = (self.outbox.clone(), self.limits);
         let factor = self
             .store
             .write(async move |tx: &mut Write| {
                 tx.service(path.account_sid, path.service_sid).await?.ok_or_else(Error::not_found)?;
+                limit_entities(tx, &path, limits.entities_per_service_and_second, now).await?;
                 let entity = tx.ensure_entity(&entity).await?;
                 if let Some(grant) = &grant
                     && let Some(factor) = enrolled_before(tx, grant, &path, &new.public_key).await?
@@ -79,6 +83,11 @@ impl App {
                 }
                 if tx.count_factors(entity.sid).await? >= MAX_PUSH_FACTORS {
                     return Err(Code::TooManyFactors.into());
+                }
+                let a_day = limits.factors_per_entity_and_day.map(|most| Window::new(most, 86_400));
+                if let Some(window) = a_day {
+                    let back = tx.factor_creation_back(entity.sid, window.begin(now), window.most()).await?;
+                    window.admits(back, now, Code::TooManyFactorCreations)?;
                 }
                 let factor = Factor {
                     sid,
@@ -99,6 +108,9 @@ impl App {
                     updated_at: now,
                 };
                 tx.insert_factor(&factor).await?;
+                if a_day.is_some() {
+                    tx.note_factor_creation(&factor).await?;
+                }
                 if let Some(grant) = &grant
                     && !tx.spend_access_token(grant.sid, factor.sid).await?
                 {

@@ -26,6 +26,9 @@ const EVERY: Duration = Duration::from_secs(60);
 /// Seconds for which a node that says nothing any more keeps the others from taking over.
 const LEASE: i64 = 180;
 
+/// Seconds after which it does not count any more that a factor was made: a day, and an hour for clocks that differ.
+const FACTOR_CREATIONS: i64 = 25 * 3600;
+
 /// Days before its end at which a certificate is warned of; the nearest first, so that one that is
 /// uploaded late is warned of once.
 const WARN_AT: [i64; 2] = [7, 30];
@@ -100,6 +103,10 @@ impl House {
         let tokens =
             async move |tx: &mut Write, limit| Ok(tx.delete_old_access_tokens(before, limit).await?);
         self.remove(Remains::AccessTokens, tokens).await?;
+        let before = ended(FACTOR_CREATIONS);
+        let notes =
+            async move |tx: &mut Write, limit| Ok(tx.delete_old_factor_creations(before, limit).await?);
+        self.remove(Remains::FactorCreations, notes).await?;
         let before = ended(retention.deliveries);
         let deliveries =
             async move |tx: &mut Write, limit| Ok(tx.delete_old_deliveries(before, limit).await?);
@@ -124,6 +131,7 @@ impl House {
             counted.inc_by(u64::try_from(rows).unwrap_or(u64::MAX));
             drop(counted);
             longest = longest.max(took);
+            debug!(kind = kind.as_str(), rows, took = took.as_micros(), "batch");
             if rows < pace.rows() as usize {
                 break;
             }

@@ -32,6 +32,7 @@ pub mod webhooks;
 use std::sync::{Arc, RwLock};
 
 use crypto::MasterKey;
+use domain::limits::Limits;
 use domain::{Clock, Entropy, Timestamp};
 use store::Store;
 use tokio::sync::Mutex;
@@ -58,6 +59,8 @@ pub struct App {
     wake: outbox::Wake,
     /// Until when challenges that expired are counted.
     counted_until: Mutex<Timestamp>,
+    /// What may be created.
+    limits: Limits,
 }
 
 impl App {
@@ -75,13 +78,18 @@ impl App {
         let ring = keys::open_ring(&store, &master_key, &entropy, clock.now()).await?;
         let outbox = outbox::Outbox::new(Arc::clone(&entropy));
         let (ring, wake) = (RwLock::new(ring), outbox::Wake::default());
-        let counted_until = Mutex::new(clock.now());
-        Ok(Self { store, clock, entropy, master_key, ring, outbox, wake, counted_until })
+        let (counted_until, limits) = (Mutex::new(clock.now()), Limits::default());
+        Ok(Self { store, clock, entropy, master_key, ring, outbox, wake, counted_until, limits })
     }
 
     /// Sets the seconds for which webhooks are tried that are owed from now on; a day if nobody does.
     pub const fn set_webhook_patience(&mut self, seconds: i64) {
         self.outbox.set_webhook_patience(seconds);
+    }
+
+    /// Limits what is created from now on; nothing is limited if nobody does.
+    pub const fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 
     /// The instant that it is now.

@@ -1,5 +1,6 @@
 //! Services.
 
+use domain::limits::{OwnLimit, ServiceLimits};
 use domain::services::{Push, Settings};
 use domain::{AccountSid, Page, PageRequest, Problem, Service, ServiceSid};
 use store::{Read, Write};
@@ -19,7 +20,8 @@ impl App {
     ) -> Result<Service, Error> {
         let now = self.clock.now();
         let sid = ServiceSid::generate(now, self.entropy.as_ref());
-        let service = Service { sid, account_sid, settings, created_at: now, updated_at: now };
+        let limits = ServiceLimits::default();
+        let service = Service { sid, account_sid, settings, limits, created_at: now, updated_at: now };
         let row = service.clone();
         self.store.write(async move |tx: &mut Write| Ok::<_, Error>(tx.insert_service(&row).await?)).await?;
         Ok(service)
@@ -66,6 +68,24 @@ impl App {
                     tx.forget_unreachable(account_sid, Some(sid)).await?;
                 }
                 Ok(service)
+            })
+            .await
+    }
+
+    /// Says how many challenges a factor of a service may be sent, where something is said, and returns what counts
+    /// for the service then. The operator's affair: no account can.
+    ///
+    /// # Errors
+    /// 20404; when the database fails.
+    pub async fn limit_service(
+        &self,
+        sid: ServiceSid,
+        pending: Option<OwnLimit>,
+        per_minute: Option<OwnLimit>,
+    ) -> Result<Service, Error> {
+        self.store
+            .write(async move |tx: &mut Write| {
+                tx.limit_service(sid, pending, per_minute).await?.ok_or_else(Error::not_found)
             })
             .await
     }

@@ -17,6 +17,7 @@ pub mod entropy;
 pub mod events;
 pub mod factors;
 pub mod housekeeping;
+pub mod limits;
 pub mod notifications;
 pub mod paging;
 pub mod parameter;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use crate::parameter::Expected;
+use crate::time::Timestamp;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $title:literal;)*) => {
@@ -76,6 +77,8 @@ codes! {
     TooManyNotifications = 60309, "Push notifications limit reached for a Challenge";
     /// The signature of the factor's own sid does not hold.
     FactorVerificationFailed = 60311, "Factor verification failed";
+    /// More challenges to a factor than its limits allow.
+    TooManyChallenges = 60312, "Challenge creation limit reached";
     /// An access token that was made for another identity, service or factor type.
     UnauthorizedFactorCreation = 60313, "Unauthorized factor creation";
     /// `Binding.PublicKey` or `Binding.Alg` can't be used.
@@ -92,6 +95,10 @@ codes! {
     ChallengeExpired = 60323, "Challenge expired";
     /// The signed answer does not hold.
     ChallengeVerificationFailed = 60324, "Challenge verification failed";
+    /// More factors of an entity in a day than its limit allows.
+    TooManyFactorCreations = 60326, "Too many requests to create factors for the entity";
+    /// More entities of a service in a second than its limit allows.
+    TooManyEntityCreations = 60328, "Too many requests to create entities in the service";
     /// A factor type that this server does not serve.
     FactorTypeNotServed = 60369, "Factor type invalid or not provided";
 }
@@ -108,23 +115,24 @@ impl Code {
 pub struct Problem {
     code: Code,
     message: Cow<'static, str>,
+    retry_after: Option<u32>,
 }
 
 impl Problem {
     /// A problem that its title explains.
     pub const fn new(code: Code) -> Self {
-        Self { code, message: Cow::Borrowed(code.title()) }
+        Self { code, message: Cow::Borrowed(code.title()), retry_after: None }
     }
 
     /// A problem whose title is followed by what to do about it.
     pub fn with(code: Code, advice: impl fmt::Display) -> Self {
-        Self { code, message: format!("{}: {advice}", code.title()).into() }
+        Self { code, message: format!("{}: {advice}", code.title()).into(), retry_after: None }
     }
 
     /// `parameter` was not sent.
     pub fn missing(parameter: &str) -> Self {
         let message = format!("Missing required parameter {parameter} in the post body").into();
-        Self { code: Code::MissingParameter, message }
+        Self { code: Code::MissingParameter, message, retry_after: None }
     }
 
     /// `parameter` was sent with a value that it can't have.
@@ -135,6 +143,18 @@ impl Problem {
     /// There is nothing here that the caller may see. The HTTP layer puts the path into the message.
     pub const fn not_found() -> Self {
         Self::new(Code::NotFound)
+    }
+
+    /// The same problem, which passes at that instant.
+    #[must_use]
+    pub fn until(self, end: Timestamp, now: Timestamp) -> Self {
+        let seconds = (end.micros().saturating_sub(now.micros()).max(1) - 1) / 1_000_000 + 1;
+        Self { retry_after: Some(u32::try_from(seconds).unwrap_or(u32::MAX)), ..self }
+    }
+
+    /// Seconds after which the same request may succeed, if that is known; at least 1.
+    pub const fn retry_after(&self) -> Option<u32> {
+        self.retry_after
     }
 
     /// Which problem it is.

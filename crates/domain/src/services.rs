@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::ServiceLimits;
 use crate::paging::{Listed, Position, position};
 use crate::parameter::{Bounded, Expected, Parameter};
 use crate::sids::{AccountSid, CredentialSid, MessagingServiceSid, ServiceSid, TemplateSid};
@@ -17,6 +18,8 @@ pub struct Service {
     pub account_sid: AccountSid,
     /// Everything a caller can set.
     pub settings: Settings,
+    /// What the operator says about the challenges of its factors. No caller sees it.
+    pub limits: ServiceLimits,
     /// When it was made.
     pub created_at: Timestamp,
     /// When a setting last changed.

@@ -180,6 +180,8 @@ values! {
         Challenges = "challenges",
         /// Access tokens.
         AccessTokens = "access_tokens",
+        /// Notes that a factor was made.
+        FactorCreations = "factor_creations",
         /// Deliveries that are done with.
         Deliveries = "deliveries",
         /// Alerts.

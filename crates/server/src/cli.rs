@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Account(crate::account::Accounts),
     /// Manage API keys
     ApiKey(crate::api_key::ApiKeys),
+    /// Set how many challenges the phones of a service may be sent
+    Service(crate::service::Services),
     /// Look at webhooks and what they were sent, send it again
     Webhooks(crate::webhooks::Webhooks),
     /// Manage push credentials
@@ -112,6 +114,9 @@ pub(crate) struct Serve {
     pub(crate) log_format: Format,
 
     #[command(flatten)]
+    pub(crate) limits: Limits,
+
+    #[command(flatten)]
     pub(crate) deliveries: Deliveries,
 
     #[command(flatten)]
@@ -119,6 +124,42 @@ pub(crate) struct Serve {
 
     #[command(flatten)]
     pub(crate) storage: Storage,
+}
+
+/// How much may come in, and how much may be made.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits against abuse")]
+pub(crate) struct Limits {
+    /// Requests a second of one account, its devices included; 0 is no limit
+    #[arg(long, env = "COUNTERSIGN_ACCOUNT_REQUESTS_PER_SECOND", default_value_t = 0)]
+    pub(crate) account_requests_per_second: u32,
+
+    /// Requests of one account at one time, its devices included; 0 is no limit
+    #[arg(long, env = "COUNTERSIGN_ACCOUNT_CONCURRENCY", default_value_t = 0)]
+    pub(crate) account_concurrency: u32,
+
+    /// Credentials that may fail from one address (of IPv6: from one /64) in a minute, before no more from there are
+    /// looked at; 0 is no limit
+    #[arg(long, env = "COUNTERSIGN_FAILED_AUTHENTICATIONS_PER_MINUTE", default_value_t = 300)]
+    pub(crate) failed_authentications_per_minute: u32,
+
+    /// Factors of one entity that may be made within a day; 0 is no limit
+    #[arg(long, env = "COUNTERSIGN_FACTORS_PER_ENTITY_AND_DAY", default_value_t = 0)]
+    pub(crate) factors_per_entity_and_day: u32,
+
+    /// Entities of one service that may be made within a second; 0 is no limit
+    #[arg(long, env = "COUNTERSIGN_ENTITIES_PER_SERVICE_AND_SECOND", default_value_t = 0)]
+    pub(crate) entities_per_service_and_second: u32,
+
+    /// Challenges to one factor that may be pending at one time; 0 is no limit. `countersign service limit` sets
+    /// another one for a service
+    #[arg(long, env = "COUNTERSIGN_MAX_PENDING_CHALLENGES_PER_FACTOR", default_value_t = 0)]
+    pub(crate) max_pending_challenges_per_factor: u32,
+
+    /// Challenges to one factor that may be made within a minute; 0 is no limit. `countersign service limit` sets
+    /// another one for a service
+    #[arg(long, env = "COUNTERSIGN_CHALLENGES_PER_FACTOR_AND_MINUTE", default_value_t = 0)]
+    pub(crate) challenges_per_factor_and_minute: u32,
 }
 
 /// How webhooks and pushes leave the house.

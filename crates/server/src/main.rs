@@ -19,6 +19,7 @@ mod log;
 mod metrics;
 mod migrate;
 mod serve;
+mod service;
 mod storage;
 mod tls;
 mod webhooks;
@@ -54,6 +55,7 @@ fn run() -> Result<(), Failure> {
             Command::Migrate(storage) => migrate::run(&storage).await,
             Command::Account(command) => account::run(command).await,
             Command::ApiKey(command) => api_key::run(command).await,
+            Command::Service(command) => service::run(command).await,
             Command::Webhooks(command) => webhooks::run(command).await,
             Command::Credential(command) => credential::run(command).await,
         }

@@ -2,25 +2,27 @@
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::HttpServer;
 use actix_web::dev::ServerHandle;
-use api::{Draining, PublicUrl, Settings, TrustedProxies, UnderWay};
+use api::{Draining, PublicUrl, RequestLimits, Settings, TrustedProxies, UnderWay};
 use app::{App, Courier, DeliverySettings};
 use crypto::{MasterKey, SystemEntropy};
 use domain::accounts::AuthToken;
 use domain::deliveries::Schedule;
 use domain::housekeeping::Retention;
+use domain::limits::{ChallengeLimits, Limits};
 use domain::{AccountSid, FriendlyName, Parameter as _};
 #[cfg(target_os = "linux")]
 use socket2::SockRef;
 use store::{Location, OldSchema, Store};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::{Deliveries, Kept, Serve};
+use crate::cli::{self, Deliveries, Kept, Serve};
 use crate::config;
 use crate::failure::Failure;
 use crate::log::Log;
@@ -55,6 +57,7 @@ pub(crate) async fn run(options: Box<Serve>, given: config::Settings) -> Result<
         options.storage.open(old).await?
     };
     app.set_webhook_patience(i64::from(options.deliveries.webhook_patience));
+    app.set_limits(limits(&options.limits));
     let app = Arc::new(app);
     first_account(&app, account).await?;
     // Before anybody is told that the server is ready, and may tell it to stop.
@@ -107,11 +110,29 @@ pub(crate) fn prepare(options: &Serve) -> Result<Prepared, Failure> {
 fn settings(options: &Serve) -> Result<Settings, Failure> {
     let public_url = PublicUrl::new(options.public_url.as_deref())
         .map_err(|expected| Failure::new(format!("--public-url: {expected}")))?;
+    let limits = RequestLimits {
+        account_requests_per_second: NonZeroU32::new(options.limits.account_requests_per_second),
+        account_concurrency: NonZeroU32::new(options.limits.account_concurrency),
+        failed_authentications_per_minute: NonZeroU32::new(options.limits.failed_authentications_per_minute),
+    };
     Ok(Settings {
         public_url,
         trusted_proxies: TrustedProxies::new(options.trusted_proxies.clone()),
         under_way: Arc::new(UnderWay::at_most(usize::from(options.max_requests))),
+        limits: Arc::new(api::Limits::new(limits)),
     })
+}
+
+/// What the options say about what may be created.
+fn limits(options: &cli::Limits) -> Limits {
+    Limits {
+        factors_per_entity_and_day: NonZeroU32::new(options.factors_per_entity_and_day),
+        entities_per_service_and_second: NonZeroU32::new(options.entities_per_service_and_second),
+        challenges: ChallengeLimits {
+            pending: NonZeroU32::new(options.max_pending_challenges_per_factor),
+            per_minute: NonZeroU32::new(options.challenges_per_factor_and_minute),
+        },
+    }
 }
 
 /// What the options say about deliveries.

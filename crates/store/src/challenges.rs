@@ -1,6 +1,8 @@
 //! Challenges.
 
-use domain::challenges::{Answer, Details, Message, State, Status};
+use std::num::NonZeroU32;
+
+use domain::challenges::{Answer, Details, MAX_LIFETIME, Message, State, Status};
 use domain::paging::{Page, PageRequest};
 use domain::{Challenge, ChallengeSid, EntityPath, EntitySid, FactorSid, Identity, Timestamp};
 
@@ -105,6 +107,45 @@ impl Read {
             Some(Status::Denied) => list.only("status = 'denied'", bind![]),
         };
         list.page::<ChallengeSid, _>(self, request, challenge).await
+    }
+}
+
+impl Read {
+    /// When the challenge to a factor was made that is the `most`-th of the latest, if there were so many since
+    /// `begin`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn challenge_back(
+        &mut self,
+        factor_sid: FactorSid,
+        begin: Timestamp,
+        most: NonZeroU32,
+    ) -> Result<Option<Timestamp>, Error> {
+        let sql = "SELECT created_at FROM challenges WHERE factor_sid = $1 AND created_at > $2 \
+                   ORDER BY created_at DESC, sid DESC LIMIT 1 OFFSET $3";
+        let row = self.one(sql, bind![factor_sid, begin, i64::from(most.get()) - 1]).await?;
+        row.map(|row| row.timestamp("created_at")).transpose()
+    }
+
+    /// When so many of a factor's pending challenges have expired that fewer than `most` are left, if there are as
+    /// many.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn pending_until(
+        &mut self,
+        factor_sid: FactorSid,
+        most: NonZeroU32,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, Error> {
+        // None lives longer than that, so those that expired long ago are not looked through.
+        let sql = "SELECT expires_at FROM challenges \
+                   WHERE factor_sid = $1 AND status = 'pending' AND created_at >= $2 AND expires_at > $3 \
+                   ORDER BY expires_at DESC LIMIT 1 OFFSET $4";
+        let begin = now.plus_seconds(-MAX_LIFETIME);
+        let row = self.one(sql, bind![factor_sid, begin, now, i64::from(most.get()) - 1]).await?;
+        row.map(|row| row.timestamp("expires_at")).transpose()
     }
 }
 

@@ -1,7 +1,9 @@
 //! Entities.
 
+use std::num::NonZeroU32;
+
 use domain::paging::{Page, PageRequest};
-use domain::{AccountSid, Entity, EntityPath, EntitySid, Identity, ServiceSid};
+use domain::{AccountSid, Entity, EntityPath, EntitySid, Identity, ServiceSid, Timestamp};
 
 use crate::error::Error;
 use crate::listing::List;
@@ -47,6 +49,25 @@ impl Read {
         let list = List::of(COLUMNS, "entities")
             .only("service_sid = ? AND account_sid = ?", bind![service_sid, account_sid]);
         list.page::<EntitySid, _>(self, request, entity).await
+    }
+}
+
+impl Read {
+    /// When the entity of a service was made that is the `most`-th of the latest, if there were so many since
+    /// `begin`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn entity_back(
+        &mut self,
+        service_sid: ServiceSid,
+        begin: Timestamp,
+        most: NonZeroU32,
+    ) -> Result<Option<Timestamp>, Error> {
+        let sql = "SELECT created_at FROM entities WHERE service_sid = $1 AND created_at > $2 \
+                   ORDER BY created_at DESC, sid DESC LIMIT 1 OFFSET $3";
+        let row = self.one(sql, bind![service_sid, begin, i64::from(most.get()) - 1]).await?;
+        row.map(|row| row.timestamp("created_at")).transpose()
     }
 }
 

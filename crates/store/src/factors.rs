@@ -1,5 +1,7 @@
 //! Factors.
 
+use std::num::NonZeroU32;
+
 use domain::factors::{Notification, Platform, PublicKey, RegistrationToken, Status};
 use domain::paging::{Page, PageRequest};
 use domain::{CredentialSid, EntityPath, EntitySid, Factor, FactorSid, FriendlyName, Identity, Timestamp};
@@ -87,6 +89,25 @@ impl Read {
     pub async fn count_factors(&mut self, entity_sid: EntitySid) -> Result<i64, Error> {
         let sql = "SELECT COUNT(*) AS number FROM factors WHERE entity_sid = $1";
         self.one(sql, bind![entity_sid]).await?.map_or(Ok(0), |row| row.int("number"))
+    }
+}
+
+impl Read {
+    /// When the factor of an entity was made that is the `most`-th of the latest, if so many were noted since
+    /// `begin`, those that were deleted included.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn factor_creation_back(
+        &mut self,
+        entity_sid: EntitySid,
+        begin: Timestamp,
+        most: NonZeroU32,
+    ) -> Result<Option<Timestamp>, Error> {
+        let sql = "SELECT created_at FROM factor_creations WHERE entity_sid = $1 AND created_at > $2 \
+                   ORDER BY created_at DESC LIMIT 1 OFFSET $3";
+        let row = self.one(sql, bind![entity_sid, begin, i64::from(most.get()) - 1]).await?;
+        row.map(|row| row.timestamp("created_at")).transpose()
     }
 }
 
@@ -200,5 +221,29 @@ impl Write {
               ORDER BY created_at LIMIT $2) RETURNING {COLUMNS}"
         );
         self.all(sql, bind![before, limit]).await?.iter().map(factor).collect()
+    }
+
+    /// Notes that a factor is made, so that it counts even when it is deleted.
+    ///
+    /// # Errors
+    /// [`Error::ParentGone`] when there is no such entity.
+    pub async fn note_factor_creation(&mut self, factor: &Factor) -> Result<(), Error> {
+        let sql = "INSERT INTO factor_creations (factor_sid, entity_sid, created_at) VALUES ($1, $2, $3)";
+        self.all(sql, bind![factor.sid, factor.entity_sid, factor.created_at]).await.map(drop)
+    }
+
+    /// Removes at most `limit` notes of factors that were made before an instant; returns how many.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn delete_old_factor_creations(
+        &mut self,
+        before: Timestamp,
+        limit: i64,
+    ) -> Result<usize, Error> {
+        let sql = "DELETE FROM factor_creations WHERE factor_sid IN \
+                   (SELECT factor_sid FROM factor_creations WHERE created_at < $1 ORDER BY created_at LIMIT $2) \
+                   RETURNING factor_sid";
+        Ok(self.all(sql, bind![before, limit]).await?.len())
     }
 }

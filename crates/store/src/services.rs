@@ -1,5 +1,6 @@
 //! Services.
 
+use domain::limits::{OwnLimit, ServiceLimits};
 use domain::paging::{Page, PageRequest};
 use domain::{AccountSid, Service, ServiceSid};
 
@@ -8,13 +9,21 @@ use crate::listing::List;
 use crate::sql::{Row, bind, to_json};
 use crate::{Read, Write};
 
-const COLUMNS: &str = "sid, account_sid, settings, created_at, updated_at";
+const COLUMNS: &str =
+    "sid, account_sid, settings, max_pending_challenges, challenges_per_minute, created_at, updated_at";
 
 fn service(row: &Row) -> Result<Service, Error> {
+    let limit = |column: &str| {
+        OwnLimit::from_stored(row.optional_int(column)?).ok_or_else(|| Error::Corrupt(column.to_owned()))
+    };
     Ok(Service {
         sid: row.sid("sid")?,
         account_sid: row.sid("account_sid")?,
         settings: row.json("settings")?,
+        limits: ServiceLimits {
+            pending: limit("max_pending_challenges")?,
+            per_minute: limit("challenges_per_minute")?,
+        },
         created_at: row.timestamp("created_at")?,
         updated_at: row.timestamp("updated_at")?,
     })
@@ -87,6 +96,29 @@ impl Write {
         let sql = "UPDATE services SET settings = $2, updated_at = $3 WHERE sid = $1";
         let values = bind![service.sid, to_json(&service.settings), service.updated_at];
         self.all(sql, values).await.map(drop)
+    }
+
+    /// Changes what is said about the challenges of a service's factors, where something is said; `None` when
+    /// there is no such service. Its settings, and when they changed, stay as they are.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn limit_service(
+        &mut self,
+        sid: ServiceSid,
+        pending: Option<OwnLimit>,
+        per_minute: Option<OwnLimit>,
+    ) -> Result<Option<Service>, Error> {
+        let sql = format!(
+            "UPDATE services SET \
+             max_pending_challenges = CASE WHEN $2 = 1 THEN $3 ELSE max_pending_challenges END, \
+             challenges_per_minute = CASE WHEN $4 = 1 THEN $5 ELSE challenges_per_minute END \
+             WHERE sid = $1 RETURNING {COLUMNS}"
+        );
+        let given = |limit: Option<OwnLimit>| i64::from(limit.is_some());
+        let stored = |limit: Option<OwnLimit>| limit.and_then(OwnLimit::stored);
+        let values = bind![sid, given(pending), stored(pending), given(per_minute), stored(per_minute)];
+        self.one(sql, values).await?.as_ref().map(service).transpose()
     }
 
     /// Removes a service and everything under it; `false` when there was none.

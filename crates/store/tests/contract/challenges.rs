@@ -1,5 +1,7 @@
 //! Challenges.
 
+use std::num::NonZeroU32;
+
 use domain::challenges::{Answer, Details, Message, State, Status};
 use domain::{Challenge, ChallengeSid, EntitySid, FactorSid, Sid as _, Timestamp};
 use store::{Conflict, Error, Filter, Store};
@@ -29,6 +31,8 @@ contract! {
     extreme_times_are_compared_as_any_other,
     old_challenges_are_deleted_in_batches_oldest_first,
     notifications_go_with_their_challenge,
+    a_challenge_is_found_by_how_far_back_it_is,
+    pending_challenges_are_found_by_when_they_expire,
 }
 
 async fn a_challenge_comes_back_as_it_was_added(store: Store) {
@@ -351,4 +355,48 @@ async fn notifications_go_with_their_challenge(store: Store) {
     assert_eq!(transact!(store, |tx| tx.count_notifications(challenge.sid)).unwrap(), 1);
     assert_eq!(transact!(store, |tx| tx.delete_old_challenges(LAST, 9)).unwrap(), 1);
     assert_eq!(transact!(store, |tx| tx.count_notifications(challenge.sid)).unwrap(), 0);
+}
+
+async fn a_challenge_is_found_by_how_far_back_it_is(store: Store) {
+    let Family { entity, factor: asked, .. } = family(&store).await;
+    let made = |second| changed(challenge(asked), |it| it.created_at = NOW.plus_seconds(second));
+    let anothers = challenge(factor(entity));
+    add(&store, [-9, -60, -30, -30].map(made)).await;
+    add(&store, [anothers]).await;
+    for (begin, most, expected) in [
+        (-60, 1, Some(-9)),
+        (-60, 2, Some(-30)),
+        (-60, 3, Some(-30)),
+        (-60, 4, None),
+        (-61, 4, Some(-60)),
+        (-30, 2, None),
+        (-9, 1, None),
+    ] {
+        let most = NonZeroU32::new(most).unwrap();
+        let back = read!(store, |db| db.challenge_back(asked.sid, NOW.plus_seconds(begin), most)).unwrap();
+        assert_eq!(back, expected.map(|second| NOW.plus_seconds(second)), "{most} since {begin}");
+    }
+}
+
+async fn pending_challenges_are_found_by_when_they_expire(store: Store) {
+    let Family { entity, factor: asked, .. } = family(&store).await;
+    let expiring = |second| changed(challenge(asked), |it| it.expires_at = NOW.plus_seconds(second));
+    let [a, b, c, answered] = [10, 300, 20, 400].map(expiring);
+    add(&store, [a, b, c, answered]).await;
+    add(&store, [challenge(factor(entity))]).await;
+    assert!(transact!(store, |tx| tx.answer_challenge(answered.sid, Answer::Denied, NOW)).unwrap().is_some());
+    for (now, most, expected) in [
+        (0, 1, Some(300)),
+        (0, 2, Some(20)),
+        (0, 3, Some(10)),
+        (0, 4, None),
+        (10, 3, None),
+        (9, 3, Some(10)),
+        (299, 1, Some(300)),
+        (300, 1, None),
+    ] {
+        let most = NonZeroU32::new(most).unwrap();
+        let until = read!(store, |db| db.pending_until(asked.sid, most, NOW.plus_seconds(now))).unwrap();
+        assert_eq!(until, expected.map(|second| NOW.plus_seconds(second)), "{most} at {now}");
+    }
 }

@@ -1,6 +1,8 @@
 //! Entities.
 
-use domain::{Entity, EntitySid};
+use std::num::NonZeroU32;
+
+use domain::{Entity, EntitySid, Timestamp};
 use store::{Conflict, Error, Store};
 
 use crate::fixtures::*;
@@ -20,6 +22,7 @@ contract! {
     an_entity_goes_with_its_factors_and_challenges,
     an_entity_is_only_deleted_on_its_path,
     a_deleted_identity_can_come_again,
+    an_entity_is_found_by_how_far_back_it_is,
 }
 
 async fn an_entity_comes_back_as_it_was_added(store: Store) {
@@ -151,4 +154,21 @@ async fn a_deleted_identity_can_come_again(store: Store) {
     assert!(transact!(store, |tx| tx.delete_entity(path)).unwrap());
     assert_same!(transact!(store, |tx| tx.ensure_entity(new)).unwrap(), new);
     assert_same!(read!(store, |db| db.factors(new.sid, &ALL)).unwrap(), Vec::<domain::Factor>::new());
+}
+
+async fn an_entity_is_found_by_how_far_back_it_is(store: Store) {
+    let Family { account, service: mine, .. } = family(&store).await;
+    let made = |number: i64, milliseconds: i64| {
+        changed(entity(mine, &format!("back-{number:04}")), |entity| {
+            entity.created_at = Timestamp::from_micros(NOW.micros() + milliseconds * 1000);
+        })
+    };
+    let other = service(account);
+    add(&store, [other]).await;
+    add(&store, [made(1, 100), made(2, 300), made(3, 200), entity(other, "back-0001")]).await;
+    for (most, expected) in [(1, Some(300)), (2, Some(200)), (3, Some(100)), (4, None)] {
+        let most = NonZeroU32::new(most).unwrap();
+        let back = read!(store, |db| db.entity_back(mine.sid, NOW, most)).unwrap();
+        assert_eq!(back, expected.map(|it| Timestamp::from_micros(NOW.micros() + it * 1000)), "{most}");
+    }
 }

@@ -1,6 +1,7 @@
 //! Factors.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 
 use domain::challenges::{Answer, State};
 use domain::factors::{self, MAX_PUSH_FACTORS, Notification, RegistrationToken, Status};
@@ -40,6 +41,7 @@ contract! {
     a_challenge_is_answered_or_voided_but_never_both,
     old_factors_that_are_not_verified_are_deleted_in_batches_and_handed_back,
     a_factor_is_verified_or_deleted_for_not_being_so,
+    a_factor_that_was_made_counts_when_it_is_deleted_too,
 }
 
 /// A factor of which no field is empty.
@@ -518,4 +520,31 @@ async fn a_factor_is_verified_or_deleted_for_not_being_so(store: Store) {
         let left = read!(store, |db| db.factor(path, slow.sid)).unwrap();
         assert_eq!(left.map(|factor| factor.status), happened[0].then_some(Status::Verified));
     }
+}
+
+async fn a_factor_that_was_made_counts_when_it_is_deleted_too(store: Store) {
+    let Family { service, entity: mine, path, .. } = family(&store).await;
+    let other = entity(service, "user-0002");
+    add(&store, [other]).await;
+    let made = |entity, second| changed(factor(entity), |it| it.created_at = NOW.plus_seconds(second));
+    for factor in [made(mine, 30), made(mine, 10), made(mine, 20), made(other, 40)] {
+        add(&store, [factor]).await;
+        transact!(store, |tx| tx.note_factor_creation(factor)).unwrap();
+        transact!(store, |tx| tx.delete_factor(path, factor.sid, NOW)).unwrap();
+    }
+    let orphan = factor(entity(service, "user-0003"));
+    assert_refused!(transact!(store, |tx| tx.note_factor_creation(orphan)), Error::ParentGone);
+    let back = async |begin, most| {
+        let (begin, most) = (NOW.plus_seconds(begin), NonZeroU32::new(most).unwrap());
+        let back = read!(store, |db| db.factor_creation_back(mine.sid, begin, most)).unwrap();
+        back.map(|at| at.seconds() - NOW.seconds())
+    };
+    assert_eq!((back(0, 1).await, back(0, 3).await, back(0, 4).await), (Some(30), Some(10), None));
+    assert_eq!((back(10, 2).await, back(10, 3).await), (Some(20), None));
+    let delete =
+        async || transact!(store, |tx| tx.delete_old_factor_creations(NOW.plus_seconds(30), 1)).unwrap();
+    assert_eq!((delete().await, delete().await, delete().await), (1, 1, 0));
+    assert_eq!((back(0, 1).await, back(0, 2).await), (Some(30), None));
+    transact!(store, |tx| tx.delete_entity(path)).unwrap();
+    assert_eq!(back(0, 1).await, None);
 }

@@ -12,6 +12,7 @@ use domain::challenges::{Details, Field, Message, State};
 use domain::credentials::{Credential, CredentialType};
 use domain::deliveries::{Delivery, DeliveryId, Work};
 use domain::factors::{self, Notification, PublicKey};
+use domain::limits::ServiceLimits;
 use domain::notifications;
 use domain::services::Settings;
 use domain::text::StringMap;
@@ -156,6 +157,7 @@ pub(crate) fn service(account: &Account) -> &'static Service {
         sid: sid(),
         account_sid: account.sid,
         settings: Settings::named(name("Owl Bank app")),
+        limits: ServiceLimits::default(),
         created_at: NOW,
         updated_at: NOW,
     })
@@ -560,11 +562,12 @@ impl<K> Contents for EnrollmentKeyRow<K> {
 
 impl Contents for Service {
     fn contents(&self) -> Value {
-        let Self { sid, account_sid, settings, created_at, updated_at } = self;
+        let Self { sid, account_sid, settings, limits, created_at, updated_at } = self;
         json!({
             "sid": sid,
             "account_sid": account_sid,
             "settings": settings,
+            "limits": [limits.pending.to_string(), limits.per_minute.to_string()],
             "created_at": time(*created_at),
             "updated_at": time(*updated_at),
         })

@@ -1,6 +1,7 @@
 //! The schema: how it comes about, and that there is only one.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::path::Path;
 
 use domain::Secret;
@@ -179,6 +180,10 @@ async fn a_store_goes_on_while_the_schema_grows(place: Place) {
             db.alerts(account.sid, AlertFilter::default(), &ALL).await?;
             db.deliveries(&DeliveryFilter::default(), 10).await?;
             db.next_due().await?;
+            db.entity_back(service.sid, NOW, NonZeroU32::MIN).await?;
+            db.factor_creation_back(entity.sid, NOW, NonZeroU32::MIN).await?;
+            db.challenge_back(factor.sid, NOW, NonZeroU32::MIN).await?;
+            db.pending_until(factor.sid, NonZeroU32::MIN, NOW).await?;
             Ok::<_, Error>(())
         };
         store.read(read).await.unwrap();
@@ -196,6 +201,9 @@ async fn a_store_goes_on_while_the_schema_grows(place: Place) {
             tx.delete_old_deliveries(LAST, 1).await?;
             tx.take_lease("lease", "holder", NOW, LAST).await?;
             tx.delete_unverified_factors(FIRST, 1).await?;
+            tx.note_factor_creation(factor).await?;
+            tx.delete_old_factor_creations(FIRST, 1).await?;
+            tx.limit_service(service.sid, None, None).await?;
             tx.delete_old_challenges(FIRST, 1).await?;
             tx.delete_old_access_tokens(FIRST, 1).await?;
             tx.delete_factor(path, factor.sid, NOW).await?;
@@ -227,6 +235,7 @@ async fn a_store_goes_on_while_the_schema_grows(place: Place) {
         "delivery_attempts",
         "alerts",
         "leases",
+        "factor_creations",
     ];
     for table in tables {
         place.sql(&format!("ALTER TABLE {table} ADD COLUMN of_a_newer_program TEXT")).await;

@@ -1,5 +1,8 @@
 //! Services.
 
+use std::num::NonZeroU32;
+
+use domain::limits::{OwnLimit, ServiceLimits};
 use domain::parameter::Bounded;
 use domain::services::{Attachment, Passkeys, Push, RelyingParty, Requirement, Settings, Totp, Whatsapp};
 use domain::text::Text;
@@ -24,6 +27,7 @@ contract! {
     a_page_stays_where_it_is_while_services_come_and_go,
     a_service_goes_with_everything_under_it,
     a_service_is_only_deleted_by_its_account,
+    limits_of_a_service_change_where_something_is_said,
 }
 
 contract! {
@@ -77,6 +81,7 @@ async fn a_service_comes_back_as_it_was_added(store: Store) {
         sid: sid(),
         account_sid: account.sid,
         settings: all_settings(),
+        limits: ServiceLimits::default(),
         created_at: FIRST,
         updated_at: LAST,
     });
@@ -232,4 +237,26 @@ async fn what_no_service_can_hold_is_reported(place: Place) {
     place.sql("UPDATE services SET settings = '{}'").await;
     let found = read!(store, |db| db.service(account.sid, service.sid));
     assert_refused!(found, Error::Corrupt(column) if column == "settings");
+}
+
+async fn limits_of_a_service_change_where_something_is_said(store: Store) {
+    let Family { account, service, .. } = family(&store).await;
+    let five = OwnLimit::Most(NonZeroU32::new(5).unwrap());
+    for (pending, per_minute, expected) in [
+        (None, None, (OwnLimit::Default, OwnLimit::Default)),
+        (Some(five), None, (five, OwnLimit::Default)),
+        (None, Some(OwnLimit::Off), (five, OwnLimit::Off)),
+        (Some(OwnLimit::Default), Some(five), (OwnLimit::Default, five)),
+    ] {
+        let limits = ServiceLimits { pending: expected.0, per_minute: expected.1 };
+        let limited = changed(service, |service| service.limits = limits);
+        let found = transact!(store, |tx| tx.limit_service(service.sid, pending, per_minute)).unwrap();
+        assert_eq!(found.unwrap().limits, limits);
+        // Settings are changed without them.
+        transact!(store, |tx| tx.update_service(service)).unwrap();
+        let found = read!(store, |db| db.service(account.sid, service.sid)).unwrap().unwrap();
+        assert_eq!(found.limits, limited.limits);
+        assert_same!(Some(found), Some(limited));
+    }
+    assert!(transact!(store, |tx| tx.limit_service(sid(), None, None)).unwrap().is_none());
 }
