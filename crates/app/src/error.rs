@@ -20,7 +20,7 @@ pub enum Fault {
     /// The database is out of reach or overloaded: trying again may help.
     #[error("unavailable")]
     Unavailable(#[source] store::Error),
-    /// A bug, a broken file, a full disk.
+    /// A bug, a broken file.
     #[error("the database failed")]
     Store(#[source] store::Error),
     /// A secret can't be opened: the wrong master key, or an altered row.

@@ -192,9 +192,11 @@ values! {
     DatabaseFault {
         /// It is out of reach, or has too much to do.
         Unavailable = "unavailable",
+        /// Its disk is full, or takes nothing.
+        NoRoom = "no_room",
         /// It was interrupted while it committed.
         OutcomeUnknown = "outcome_unknown",
-        /// It refuses: a full disk, a broken file, a bug.
+        /// It refuses: a broken file, a bug.
         Failed = "failed",
         /// A row holds what it can't hold.
         Corrupt = "corrupt",

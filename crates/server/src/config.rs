@@ -33,8 +33,7 @@ const PREFIX: &str = "COUNTERSIGN_";
 /// Options whose value is never shown. Each has a twin of the same name and `_file` that names a file with it.
 const SECRETS: [&str; 3] = ["auth_token", "database_url", "master_key"];
 
-/// Every option of the server, with what it is set to.
-#[derive(Debug)]
+/// Every option of the server, with what it is set to. There are secrets among them, so it does not print.
 pub(crate) struct Settings {
     /// The file that was read.
     pub(crate) file: Option<PathBuf>,
@@ -42,7 +41,6 @@ pub(crate) struct Settings {
 }
 
 /// An option and what it is set to.
-#[derive(Debug)]
 struct Setting {
     /// The argument that it is on the command line.
     arg: Arg,
@@ -77,15 +75,24 @@ impl fmt::Display for Source {
 /// was expected. A command line that can't be understood ends the process, as does a question for help.
 pub(crate) fn read() -> Result<(Cli, Settings), Failure> {
     let options = options();
-    check_environment(&options)?;
     // Whoever composes an environment often can't leave a variable out, and leaves it empty.
     let command = each(Cli::command(), &|command| command.mut_args(without_empty_variable));
     // Once without the file, to learn which one, and what is asked for.
-    let matches = command.clone().get_matches();
+    let matches = command.clone().try_get_matches().or_else(|error| -> Result<_, Failure> {
+        if error.use_stderr() {
+            // What the environment got wrong is told with the name that it has there.
+            check_environment(&options)?;
+        }
+        error.exit()
+    })?;
     let (names, leaf) = leaf(&matches);
-    // Whoever wants a new file may have a bad one.
-    let wants_none = names == ["config", "defaults"];
-    let file = if wants_none { None } else { the_file(matches.get_one::<PathBuf>("config"))? };
+    check_environment(options.iter().filter(|option| {
+        leaf.try_contains_id(option.get_id().as_str()).is_ok()
+            && leaf.value_source(option.get_id().as_str()) != Some(ValueSource::CommandLine)
+    }))?;
+    // A command that has no options of the server's is none of the file's business.
+    let has_options = options.iter().any(|option| leaf.try_contains_id(option.get_id().as_str()).is_ok());
+    let file = if has_options { the_file(matches.get_one::<PathBuf>("config"))? } else { None };
     let Some(file) = file else { return finish(matches, options, None) };
     file.check(&options)?;
     let command = at(command, &names, &|command| file.under(command, leaf, &options));
@@ -97,14 +104,16 @@ fn finish(
     options: Vec<Arg>,
     file: Option<&File>,
 ) -> Result<(Cli, Settings), Failure> {
-    let settings = Settings::of(options, leaf(&matches).1, file);
+    let leaf = leaf(&matches).1;
+    let is_ephemeral = leaf.try_get_one::<bool>("ephemeral").ok().flatten().copied().unwrap_or_default();
+    let settings = Settings::of(options, leaf, file);
     for setting in &settings.options {
         for value in &setting.values {
             parsable(&setting.name(), value).map_err(|why| setting.wrong(&why))?;
         }
     }
     let cli = Cli::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.exit());
-    settings.check_together()?;
+    settings.check_together(is_ephemeral)?;
     Ok((cli, settings))
 }
 
@@ -170,7 +179,7 @@ fn without_empty_variable(arg: Arg) -> Arg {
 }
 
 /// Whether what the environment says of options can be read.
-fn check_environment(options: &[Arg]) -> Result<(), Failure> {
+fn check_environment<'a>(options: impl IntoIterator<Item = &'a Arg>) -> Result<(), Failure> {
     for option in options {
         let Some(variable) = option.get_env() else { continue };
         match std::env::var(variable) {
@@ -229,17 +238,57 @@ fn parsable(name: &str, value: &str) -> Result<(), String> {
             let expected = "the master key must be 32 bytes in base64 or hexadecimal";
             MasterKey::from_base64(value).map(drop).ok_or_else(|| expected.to_owned())
         }
-        "database_url" => is_postgres(value).then_some(()).ok_or_else(|| NOT_POSTGRES.to_owned()),
+        "database_url" => check_database_url(value),
         _ => Ok(()),
     }
 }
 
-/// What is said of an URL that is not [`is_postgres`].
-pub(crate) const NOT_POSTGRES: &str = "must begin with postgres:// or postgresql://";
+/// What an URL of PostgreSQL may say behind its question mark.
+const DATABASE_PARAMETERS: [&str; 19] = [
+    "application_name",
+    "dbname",
+    "host",
+    "hostaddr",
+    "options",
+    "password",
+    "port",
+    "ssl-ca",
+    "ssl-cert",
+    "ssl-key",
+    "ssl-mode",
+    "ssl-root-cert",
+    "sslca",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+    "statement-cache-capacity",
+    "user",
+];
 
-/// Whether this is an URL of the one kind of database that has URLs here.
-pub(crate) fn is_postgres(url: &str) -> bool {
-    url.starts_with("postgres://") || url.starts_with("postgresql://")
+/// Whether this is an URL of the one kind of database that has URLs here. What it says is never repeated, since
+/// the library would repeat a parameter that it does not know in the log, with its value.
+///
+/// # Errors
+/// With what is expected.
+pub(crate) fn check_database_url(url: &str) -> Result<(), String> {
+    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+        return Err("must begin with postgres:// or postgresql://".to_owned());
+    }
+    let parsed = url::Url::parse(url)
+        .map_err(|_| "must be an URL; characters such as @ in a password are written as %40")?;
+    for (name, value) in parsed.query_pairs() {
+        let is_option = name.starts_with("options[");
+        if !is_option && !DATABASE_PARAMETERS.contains(&name.as_ref()) {
+            let known = DATABASE_PARAMETERS.join(", ");
+            return Err(format!("has a parameter that is none of {known}"));
+        }
+        let modes = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
+        if ["sslmode", "ssl-mode"].contains(&name.as_ref()) && !modes.contains(&value.as_ref()) {
+            return Err(format!("expected sslmode to be one of {}", modes.join(", ")));
+        }
+    }
+    Ok(())
 }
 
 /// The file that is named, or the one of this folder.
@@ -297,8 +346,9 @@ impl Settings {
     }
 
     /// What is right by itself and not together.
-    fn check_together(&self) -> Result<(), Failure> {
-        if let Some(ephemeral) = self.get("ephemeral").filter(|setting| setting.values == ["true"])
+    fn check_together(&self, is_ephemeral: bool) -> Result<(), Failure> {
+        if is_ephemeral
+            && let Some(ephemeral) = self.get("ephemeral")
             && let Some(database) = self.get("database_url").or_else(|| self.get("database_url_file"))
         {
             let why = format!("cannot be used with {}", database.shown());

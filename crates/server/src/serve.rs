@@ -43,6 +43,9 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// Runs the server until it is told to stop.
 pub(crate) async fn run(options: Box<Serve>, given: config::Settings) -> Result<(), Failure> {
     let log = Log::start(&options.log, options.log_format)?;
+    for warning in given.warnings() {
+        tracing::warn!("{warning}");
+    }
     let levels = log.follow_signals(given)?;
     let Prepared { settings, account, certificate, deliveries } = prepare(&options)?;
     let for_metrics = match options.metrics_listen {

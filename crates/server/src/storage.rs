@@ -12,7 +12,7 @@ use domain::Secret;
 use store::{Location, OldSchema, Store};
 
 use crate::cli::Storage;
-use crate::config::{NOT_POSTGRES, is_postgres};
+use crate::config::check_database_url;
 use crate::failure::Failure;
 
 /// A secret that is given by value, or in a file.
@@ -93,12 +93,11 @@ impl Storage {
     }
 
     fn given_database(&self) -> Result<Option<Secret<String>>, Failure> {
-        match secret(self.database_url.as_ref(), self.database_url_file.as_ref())? {
-            Some(url) if !is_postgres(url.expose()) => {
-                Err(Failure::new(format!("--database-url {NOT_POSTGRES}")))
-            }
-            url => Ok(url),
+        let url = secret(self.database_url.as_ref(), self.database_url_file.as_ref())?;
+        if let Some(url) = &url {
+            check_database_url(url.expose()).map_err(|why| Failure::new(format!("--database-url {why}")))?;
         }
+        Ok(url)
     }
 
     fn given_master_key(&self) -> Result<Option<MasterKey>, Failure> {

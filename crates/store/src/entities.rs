@@ -103,6 +103,7 @@ impl Write {
     /// # Errors
     /// When the database fails.
     pub async fn delete_entity(&mut self, path: &EntityPath) -> Result<bool, Error> {
+        self.take_time().await?;
         let sql = "DELETE FROM entities WHERE service_sid = $1 AND identity = $2 AND account_sid = $3 RETURNING sid";
         let values = bind![path.service_sid, path.identity.as_str(), path.account_sid];
         Ok(self.one(sql, values).await?.is_some())

@@ -13,7 +13,7 @@ pub enum Error {
     /// The row that this one hangs on is gone.
     #[error("the row that this one belongs to is gone")]
     ParentGone,
-    /// The database is out of reach, or too busy to take more: worth trying again later.
+    /// The database is out of reach, too busy to take more, or has no room: worth trying again later.
     #[error("the database is unavailable")]
     Unavailable(#[source] Option<Arc<sqlx::Error>>),
     /// The database was interrupted while it committed: the write may or may not have happened.
@@ -28,7 +28,7 @@ pub enum Error {
     /// A migration failed, or differs from the one that was applied.
     #[error("a migration failed")]
     Migration(#[source] Arc<sqlx::migrate::MigrateError>),
-    /// Anything else that the database refuses: a bug, a full disk, a broken file.
+    /// Anything else that the database refuses: a bug, a broken file.
     #[error("the database failed")]
     Database(#[source] Arc<sqlx::Error>),
     /// A transaction's code panicked; nothing of it was written.
@@ -84,6 +84,7 @@ impl Error {
     pub(crate) fn counted(self) -> Self {
         let kind = match &self {
             Self::Conflict(_) | Self::ParentGone | Self::Panicked => return self,
+            Self::Unavailable(Some(error)) if has_code(error, &NO_ROOM) => DatabaseFault::NoRoom,
             Self::Unavailable(_) => DatabaseFault::Unavailable,
             Self::OutcomeUnknown(_) => DatabaseFault::OutcomeUnknown,
             Self::Corrupt(_) => DatabaseFault::Corrupt,
@@ -100,9 +101,7 @@ impl Error {
             Self::Unavailable(Some(error)) => match error.as_ref() {
                 sqlx::Error::Io(_) => true,
                 sqlx::Error::Database(refusal) => {
-                    let is_lasting = refusal.code().is_some_and(|code| {
-                        TOOK_TOO_LONG.contains(&code.as_ref()) || NO_ROOM.contains(&code.as_ref())
-                    });
+                    let is_lasting = has_code(error, &TOOK_TOO_LONG) || has_code(error, &NO_ROOM);
                     is_passing(refusal.as_ref()) && !is_lasting
                 }
                 _ => false,
@@ -117,6 +116,18 @@ const TOOK_TOO_LONG: [&str; 2] = ["55P03", "57014"];
 
 /// No room: on PostgreSQL (53100), on SQLite (full; what cannot be written, synced, truncated or grown).
 const NO_ROOM: [&str; 6] = ["53100", "13", "778", "1034", "1546", "4874"];
+
+/// Whether a COMMIT that failed like this has certainly undone all: serialization failures, constraints, no room,
+/// a statement that was cancelled. Anything else may have come after it.
+pub(crate) fn is_undone(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|refusal| refusal.code());
+    code.is_some_and(|code| ["40", "23", "53"].iter().any(|class| code.starts_with(class)) || code == "57014")
+}
+
+fn has_code(error: &sqlx::Error, codes: &[&str]) -> bool {
+    let code = error.as_database_error().and_then(|refusal| refusal.code());
+    code.is_some_and(|code| codes.contains(&code.as_ref()))
+}
 
 /// Refusals that pass by themselves: serialization failures and deadlocks, an administrator's or a
 /// starting server's shutdown, too many connections, a connection that a proxy gave up (class 08), a

@@ -54,6 +54,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{Connection as _, Executor as _, PgConnection, PgPool, SqliteConnection, SqlitePool};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 pub use crate::accounts::EnrollmentKeyRow;
 pub use crate::alerts::AlertFilter;
@@ -72,8 +73,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Connections to PostgreSQL per process: more than about two per core only add waiting.
 const POSTGRES_CONNECTIONS: u32 = 8;
 
-/// Writes at one time: fewer than there are connections, of which one listens, so that writes that wait for a
-/// lock leave some for those who read.
+/// Writes at one time: fewer than there are connections, so that writes that wait for a lock leave some for
+/// those who read.
 const POSTGRES_WRITES: u32 = 5;
 
 /// What every connection to PostgreSQL begins with, in milliseconds: a statement or a lock that takes too long
@@ -83,6 +84,12 @@ const POSTGRES_SESSION: &str = "SET statement_timeout = 8000; SET lock_timeout =
 
 /// Where processes on one PostgreSQL tell each other that something is owed.
 const CHANNEL: &str = "countersign_deliveries";
+
+/// How long the removal of a service, with all that is under it, may take.
+const REMOVAL: Duration = Duration::from_secs(600);
+
+/// How long nothing may be heard before it is looked whether the line still stands.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// Connections that read a SQLite file.
 const SQLITE_READERS: u32 = 4;
@@ -317,13 +324,25 @@ impl Announcements {
 /// Listens until the connection is lost, and tells at first that it does: something may have been missed.
 async fn listen(pool: &PgPool, tell: &mpsc::Sender<()>, tries: &mut u32) -> Result<Infallible, sqlx::Error> {
     *tries += 1;
-    let mut listener = PgListener::connect_with(pool).await?;
+    // A connection of its own: one that is lost must take no other's place.
+    let own = PgPoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
+    let own = own.acquire_timeout(PATIENCE).connect_lazy_with(pool.connect_options().as_ref().clone());
+    let mut listener = PgListener::connect_with(&own).await?;
     listener.listen(CHANNEL).await?;
     *tries = 0;
     loop {
         // One that nobody has taken yet stands for this one too.
         let _ = tell.try_send(());
-        listener.try_recv().await?;
+        loop {
+            match timeout(SILENCE, listener.try_recv()).await {
+                Ok(received) => break drop(received?),
+                // Nothing to hear, or nobody to hear it from?
+                Err(_) => match timeout(PATIENCE, listener.execute("SELECT 1")).await {
+                    Ok(answered) => answered.map(|_| ())?,
+                    Err(_) => return Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
+                },
+            }
+        }
     }
 }
 
@@ -356,6 +375,15 @@ impl Read {
 
     async fn announce(&mut self) -> Result<(), Error> {
         self.all("SELECT pg_notify($1, '')", sql::bind![CHANNEL]).await.map(drop)
+    }
+
+    /// Lets the statements of this transaction take their time: those that remove much at once.
+    pub(crate) async fn take_time(&mut self) -> Result<(), Error> {
+        if let Connection::Postgres(pooled) = &mut self.connection {
+            pooled.wait_for(REMOVAL);
+            self.all("SET LOCAL statement_timeout = 0", Vec::new()).await?;
+        }
+        Ok(())
     }
 
     /// Whether the database answers.

@@ -126,6 +126,7 @@ impl Write {
     /// # Errors
     /// When the database fails.
     pub async fn delete_service(&mut self, account_sid: AccountSid, sid: ServiceSid) -> Result<bool, Error> {
+        self.take_time().await?;
         let sql = "DELETE FROM services WHERE sid = $1 AND account_sid = $2 RETURNING sid";
         Ok(self.one(sql, bind![sid, account_sid]).await?.is_some())
     }

@@ -159,31 +159,6 @@ pub(crate) fn to_json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-/// A connection of either database, in or out of a transaction.
-pub(crate) enum Connection {
-    /// The writer's own, or the only one of a database in memory.
-    Sqlite(Box<SqliteConnection>),
-    /// A reader.
-    SqliteReader(PoolConnection<Sqlite>),
-    /// A reader, or one in a transaction.
-    Postgres(Pooled),
-}
-
-/// A connection to PostgreSQL that goes back into the pool, unless it is of no more use: one over which no
-/// answer comes, or which is left in the midst of a transaction, is dropped.
-pub(crate) struct Pooled(Option<PoolConnection<Postgres>>);
-
-impl Pooled {
-    pub(crate) const fn new(connection: PoolConnection<Postgres>) -> Self {
-        Self(Some(connection))
-    }
-
-    /// Drops the connection, and makes room for another one in the pool.
-    pub(crate) fn give_up(&mut self) {
-        drop(self.0.take().map(PoolConnection::detach));
-    }
-}
-
 macro_rules! bound {
     ($database:ty, $sql:expr, $values:expr) => {{
         let mut query = sqlx::query::<$database>($sql);
@@ -196,6 +171,79 @@ macro_rules! bound {
         }
         query
     }};
+}
+
+/// A connection of either database, in or out of a transaction.
+pub(crate) enum Connection {
+    /// The writer's own, or the only one of a database in memory.
+    Sqlite(Box<SqliteConnection>),
+    /// A reader.
+    SqliteReader(PoolConnection<Sqlite>),
+    /// A reader, or one in a transaction.
+    Postgres(Pooled),
+}
+
+/// A connection to PostgreSQL that goes back into the pool, unless it is of no more use: one over which no
+/// answer came, that was left while one was awaited, or in the midst of a transaction, is dropped. The pool
+/// itself would ask it for a sign of life, without end, before another one takes its place.
+pub(crate) struct Pooled {
+    connection: Option<PoolConnection<Postgres>>,
+    /// Whether a statement is under way, or was left to itself, to which the next one would wait.
+    is_busy: bool,
+    /// Whether an answer did not come in time.
+    is_lost: bool,
+    in_transaction: bool,
+    /// How long an answer may take.
+    patience: Duration,
+}
+
+impl Pooled {
+    pub(crate) const fn new(connection: PoolConnection<Postgres>) -> Self {
+        Self {
+            connection: Some(connection),
+            is_busy: false,
+            is_lost: false,
+            in_transaction: false,
+            patience: ANSWER,
+        }
+    }
+
+    /// From here to [`ended`](Self::ended) it must not go back into the pool.
+    pub(crate) const fn begun(&mut self) {
+        self.in_transaction = true;
+    }
+
+    /// The transaction has ended, one way or the other.
+    pub(crate) const fn ended(&mut self) {
+        self.in_transaction = false;
+    }
+
+    /// How long answers may take from now on.
+    pub(crate) const fn wait_for(&mut self, patience: Duration) {
+        self.patience = patience;
+    }
+
+    async fn rows(&mut self, sql: sqlx::SqlStr, values: Vec<Value>) -> Result<Vec<Row>, sqlx::Error> {
+        let Some(connection) = self.connection.as_mut().filter(|_| !self.is_lost) else {
+            return Err(lost("an answer is missing"));
+        };
+        self.is_busy = true;
+        let rows = bound!(Postgres, sql, values).fetch_all(&mut **connection);
+        let Ok(rows) = timeout(self.patience, rows).await else {
+            self.is_lost = true;
+            return Err(lost("no answer came in time"));
+        };
+        self.is_busy = false;
+        Ok(rows?.into_iter().map(Row::Postgres).collect())
+    }
+}
+
+impl Drop for Pooled {
+    fn drop(&mut self) {
+        if self.is_busy || self.in_transaction {
+            drop(self.connection.take().map(PoolConnection::detach));
+        }
+    }
 }
 
 impl Connection {
@@ -229,16 +277,7 @@ impl Connection {
         match self {
             Self::Sqlite(connection) => fetch!(Sqlite, &mut **connection).await,
             Self::SqliteReader(connection) => fetch!(Sqlite, &mut **connection).await,
-            Self::Postgres(pooled) => {
-                let Some(connection) = &mut pooled.0 else { return Err(lost("the connection was given up")) };
-                match timeout(ANSWER, fetch!(Postgres, &mut **connection)).await {
-                    Ok(result) => result,
-                    Err(_) => {
-                        pooled.give_up();
-                        Err(lost("no answer came in time"))
-                    }
-                }
-            }
+            Self::Postgres(pooled) => pooled.rows(sql, values).await,
         }
     }
 }

@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinSet, LocalSet};
 use tracing::{Instrument as _, Span};
 
-use crate::error::Error;
+use crate::error::{Error, is_undone};
 use crate::sql::{Connection, Pooled};
 use crate::{PATIENCE, POSTGRES_CONNECTIONS, POSTGRES_WRITES, Read, Write};
 
@@ -35,6 +35,9 @@ const TRIES: u32 = 5;
 /// How long a write may wait for its turn. Shorter than the wait for a connection: whoever stands behind
 /// those who waited for one in vain is told at once, and not after as long again.
 const TURN: Duration = Duration::from_millis(PATIENCE.as_millis() as u64 * 9 / 10);
+
+/// How long PostgreSQL may take to commit.
+const COMMIT: Duration = Duration::from_secs(60);
 
 /// How long connections to PostgreSQL may take to be closed.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -254,7 +257,7 @@ async fn write_batch(
     };
     if committed.is_err() {
         // It may be gone already, which is as well.
-        let _ = tx.all("ROLLBACK", Vec::new()).await;
+        let _ = tx.connection.rows("ROLLBACK", Vec::new()).await;
     }
     tx.failure = None;
     for job in kept {
@@ -272,7 +275,8 @@ async fn in_savepoint(tx: &mut Write, job: &mut dyn Job) -> Result<Result<(), Re
         tx.all("RELEASE job", Vec::new()).await?;
         return Ok(Ok(()));
     }
-    tx.all("ROLLBACK TO job", Vec::new()).await?;
+    // After a full disk the whole transaction may be gone with it, which that failure has told already.
+    tx.connection.rows("ROLLBACK TO job", Vec::new()).await?;
     tx.all("RELEASE job", Vec::new()).await?;
     Ok(Err(failure.map_or(Ok(()), Err)))
 }
@@ -319,23 +323,36 @@ async fn transact(pool: &PgPool, job: &mut dyn Job) -> Result<(), Error> {
         let keep = job.run(&mut tx).await;
         let failure = tx.failure.take();
         if keep && failure.is_none() {
-            let committed = timed(tx.connection.rows("COMMIT", Vec::new())).await;
-            return committed.map(drop).map_err(|error| match error {
-                error @ sqlx::Error::Database(_) => Error::from(error).counted(),
-                lost => Error::OutcomeUnknown(Arc::new(lost)).counted(),
-            });
+            return commit(tx).await.map_err(Error::counted);
         }
-        // Undone by the server too if the connection is lost; one that can't be told so must not be used again.
-        if tx.connection.rows("ROLLBACK", Vec::new()).await.is_err()
+        // Undone by the server too if the connection is lost, which is not used again then.
+        if tx.connection.rows("ROLLBACK", Vec::new()).await.is_ok()
             && let Connection::Postgres(pooled) = &mut tx.connection
         {
-            pooled.give_up();
+            pooled.ended();
         }
         match failure {
             Some(failure) if failure.is_worth_repeating() && tries < TRIES => {}
             failure => return failure.map_or(Ok(()), Err),
         }
     }
+}
+
+/// Commits. It may take longer than a statement, where a standby has to confirm: whoever gives up early leaves
+/// a transaction behind that goes on, and makes a new connection for the next.
+async fn commit(mut tx: Write) -> Result<(), Error> {
+    let Connection::Postgres(pooled) = &mut tx.connection else { return Err(Error::Panicked) };
+    pooled.wait_for(COMMIT);
+    let committed = timed(tx.connection.rows("COMMIT", Vec::new())).await;
+    let ended = match committed {
+        Ok(_) => Ok(()),
+        Err(error) if is_undone(&error) => Err(error.into()),
+        Err(error) => return Err(Error::OutcomeUnknown(Arc::new(error))),
+    };
+    if let Connection::Postgres(pooled) = &mut tx.connection {
+        pooled.ended();
+    }
+    ended
 }
 
 /// Begins a transaction, passing over pooled connections that turn out to be lost.
@@ -347,7 +364,11 @@ async fn begin(pool: &PgPool) -> Result<Write, Error> {
         let acquired = pool.acquire().await.map_err(|error| Error::from(error).counted());
         drop(waiting);
         let mut tx = Write(Read::on(Connection::Postgres(Pooled::new(acquired?))));
-        match tx.all("BEGIN", Vec::new()).await {
+        let begun = tx.all("BEGIN", Vec::new()).await;
+        if let Connection::Postgres(pooled) = &mut tx.connection {
+            pooled.begun();
+        }
+        match begun {
             Ok(_) => return Ok(tx),
             Err(error) if error.is_worth_repeating() && tries <= POSTGRES_CONNECTIONS => {}
             Err(error) => return Err(error),

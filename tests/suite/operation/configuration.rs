@@ -190,6 +190,25 @@ fn what_is_wrong_is_told_with_its_place_and_what_was_expected() {
 }
 
 #[test]
+fn what_is_wrong_stops_no_command_that_does_not_need_it() {
+    let place = Place::new();
+    place.file("countersign.toml", "owls\n");
+    for arguments in [&["--help"][..], &["--version"], &["serve", "--help"], &["config", "defaults"]] {
+        succeed(countersign(&place.folder, arguments).env("COUNTERSIGN_LISTEN", "8080"));
+    }
+    let words = ["no phone is enrolled"];
+    refuse(&mut countersign(&place.folder, &["device", "list"]), &words);
+    // Nor one that is told better.
+    let mut command = countersign(&place.folder, &["config", "show", "--listen", "127.0.0.1:1"]);
+    command.env("COUNTERSIGN_CONFIG", place.file("empty.toml", "")).env("COUNTERSIGN_LISTEN", "8080");
+    assert_shown(&shown(&mut command), "listen", "\"127.0.0.1:1\"", "--listen");
+    refuse(
+        &mut countersign(&place.folder, &["config", "show", "--config", "/dev/zero"]),
+        &["/dev/zero", "1 MiB"],
+    );
+}
+
+#[test]
 fn a_check_makes_nothing_and_warns_of_what_looks_wrong() {
     let place = Place::new();
     place.file("countersign.toml", "master_key = \"aG9vdGhvb3Rob290aG9vdGhvb3Rob290aG9vdGhvb3Q=\"\n");

@@ -226,6 +226,12 @@ async fn connections_that_are_lost_without_a_word_are_replaced() {
     // As many as there can be.
     stage.all_is_well().await;
     stage.line.loses_connections();
+    // Who asks how the server is waits for two seconds only, and must not use the connections up by that.
+    let address = metrics::address(|| stage.server.stderr()).await;
+    wait_until("the server says that it is ready", PATIENCE, async || {
+        (Http::new(&address).get("/readyz", &[]).await.status == 200).then_some(())
+    })
+    .await;
 
     // Until each was tried once, requests are told to come again; no restart is needed.
     stage.is_ready_again().await;

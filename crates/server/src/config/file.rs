@@ -6,22 +6,22 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, ArgMatches, Command};
 use toml::de::{DeTable, DeValue};
 
-use crate::config::{Source, check_alone, name, twin};
+use crate::config::{Source, check_alone, is_secret, name, twin};
 use crate::failure::Failure;
 
 /// Largest file, in bytes.
 const MAX: u64 = 1024 * 1024;
 
 /// A file of options, as it was read.
-#[derive(Debug)]
 pub(super) struct File {
     path: PathBuf,
     entries: BTreeMap<String, Entry>,
 }
 
-#[derive(Debug)]
 struct Entry {
     line: usize,
+    /// Whether it is written as text, and not as a number, which could be read in another way than it is meant.
+    is_text: bool,
     values: Vec<String>,
 }
 
@@ -32,8 +32,8 @@ impl File {
     /// When it can't be read, or is no TOML, with the line.
     pub(super) fn read(path: &Path) -> Result<Self, Failure> {
         let at = |why: &dyn std::fmt::Display| Failure::new(format!("{}: {why}", path.display()));
-        let length = std::fs::metadata(path).map_err(|error| at(&error))?.len();
-        if length > MAX {
+        let metadata = std::fs::metadata(path).map_err(|error| at(&error))?;
+        if !metadata.is_file() || metadata.len() > MAX {
             return Err(at(&"expected a file of options, of at most 1 MiB"));
         }
         let text = std::fs::read_to_string(path).map_err(|error| at(&error))?;
@@ -50,7 +50,8 @@ impl File {
                 let expected = "expected text, a number, true or false, or a list of texts";
                 here(line, &format!("{}: {expected}", key.get_ref()))
             })?;
-            entries.insert(key.get_ref().to_string(), Entry { line, values });
+            let is_text = value.get_ref().is_str();
+            entries.insert(key.get_ref().to_string(), Entry { line, is_text, values });
         }
         Ok(Self { path: path.to_owned(), entries })
     }
@@ -72,6 +73,9 @@ impl File {
             }
             if entry.values.len() > 1 && option.get_value_delimiter().is_none() {
                 return here("expected one value, not a list");
+            }
+            if is_secret(key) && !entry.is_text {
+                return here("expected a secret between quotation marks");
             }
             if self.is_set(key)
                 && let Err(why) = check_alone(option, &entry.values)

@@ -23,7 +23,8 @@ const PREFACE: &str = "\
 # not set. `countersign config show` tells what counts, and why.
 #
 # The file is read from the folder in which the server starts, or from where --config or
-# COUNTERSIGN_CONFIG says. One that holds a secret should be readable to the server alone.
+# COUNTERSIGN_CONFIG says. One that holds a secret should be readable to the server alone. Paths in it lead
+# from the folder in which the server starts.
 ";
 
 #[derive(Debug, Args)]
@@ -114,7 +115,8 @@ fn nothing(arg: &Arg) -> &'static str {
 
 /// Values as TOML.
 fn toml(arg: &Arg, values: &[String]) -> String {
-    let quoted = |value: &String| format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""));
+    // A text in JSON is one in TOML.
+    let quoted = |value: &String| serde_json::to_string(value).unwrap_or_default();
     match values {
         _ if arg.get_value_delimiter().is_some() => {
             format!("[{}]", values.iter().map(quoted).collect::<Vec<_>>().join(", "))
