@@ -33,17 +33,35 @@ const MAX_HEADERS: usize = 32 * 1024;
 
 /// Whether the server takes new requests.
 #[derive(Debug, Default)]
-pub struct Draining(AtomicBool);
+pub struct Draining {
+    announced: AtomicBool,
+    begun: AtomicBool,
+}
 
 impl Draining {
+    /// Yes, but not for long: from now on it is not ready, so that whoever sends requests sends them elsewhere.
+    pub fn announce(&self) {
+        self.announced.store(true, Ordering::Release);
+    }
+
     /// From now on, no.
     pub fn begin(&self) {
-        self.0.store(true, Ordering::Release);
+        self.announce();
+        self.begun.store(true, Ordering::Release);
     }
 
     /// Whether it has begun.
     pub fn has_begun(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.begun.load(Ordering::Acquire)
+    }
+
+    /// Whether a request for this path comes too late.
+    fn refuses(&self, path: &str) -> bool {
+        match path {
+            "/healthz" => false,
+            "/readyz" => self.announced.load(Ordering::Acquire),
+            _ => self.has_begun(),
+        }
     }
 }
 
@@ -179,7 +197,7 @@ fn broken(kind: Fault) {
 fn refusal(request: &ServiceRequest) -> Option<Code> {
     let headers =
         || request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();
-    if draining(request.app_data()) && request.path() != "/healthz" {
+    if request.app_data::<web::Data<Draining>>().is_some_and(|draining| draining.refuses(request.path())) {
         Some(Code::Unavailable)
     } else if loggable(request.method()) == "-" {
         Some(Code::NotImplemented)

@@ -88,6 +88,11 @@ pub(crate) struct Serve {
     #[arg(long, env = "COUNTERSIGN_MIGRATE", value_parser = BoolishValueParser::new(), num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
     pub(crate) migrate: bool,
 
+    /// Seconds for which a server that is told to stop goes on, but for /readyz, which says that it will: long
+    /// enough for a proxy that asks that to send requests elsewhere
+    #[arg(long, env = "COUNTERSIGN_DRAIN_DELAY", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=3600))]
+    pub(crate) drain_delay: u32,
+
     /// SID of the first account; made when not given
     #[arg(long, env = "COUNTERSIGN_ACCOUNT_SID")]
     pub(crate) account_sid: Option<String>,

@@ -63,6 +63,7 @@ pub(crate) async fn run(options: Box<Serve>, given: config::Settings) -> Result<
     app.set_limits(limits(&options.limits));
     let app = Arc::new(app);
     first_account(&app, account).await?;
+    let drain_delay = Duration::from_secs(options.drain_delay.into());
     // Before anybody is told that the server is ready, and may tell it to stop.
     let stop_signal = stop_signal()?;
     let renewing = renew_on_hangup(certificate.clone())?;
@@ -82,6 +83,11 @@ pub(crate) async fn run(options: Box<Serve>, given: config::Settings) -> Result<
         () = levels => Ok(()),
         () = courier.ended() => Err(Failure::new("the thread that delivers has ended; see the log")),
     };
+    if result.is_ok() && !drain_delay.is_zero() {
+        running.announce();
+        tracing::info!(seconds = drain_delay.as_secs(), "not ready any more; stops soon");
+        tokio::time::sleep(drain_delay).await;
+    }
     running.stop().await;
     courier.stop(FAREWELL).await;
     app.stop().await;
@@ -216,6 +222,11 @@ impl Running {
         };
         let server = server.run();
         Ok(Self { address, handle: server.handle(), draining, server: tokio::spawn(server) })
+    }
+
+    /// Says that it is not ready, and goes on.
+    fn announce(&self) {
+        self.draining.announce();
     }
 
     /// Answers what is under way, refuses what comes now, and ends.

@@ -72,6 +72,31 @@ async fn sigint_waits_for_the_request_under_way() {
     stops_after_answering("INT").await;
 }
 
+/// Between the word and the deed: a proxy that asks whether it is ready sends its requests elsewhere meanwhile.
+#[tokio::test]
+async fn with_a_delay_it_says_that_it_stops_and_goes_on_until_then() {
+    let place = Place::new();
+    let mut server = Serving::start(&place.folder, &["--ephemeral", "--drain-delay", "5"], &ACCOUNT).await;
+    let backend = server.backend(ACCOUNT[0].1, ACCOUNT[1].1);
+    assert_eq!(backend.get("/readyz", &[]).await.status, 200);
+
+    let told = Instant::now();
+    server.signal("TERM");
+    wait_until("it says that it is not ready", PATIENCE, async || {
+        (backend.get("/readyz", &[]).await.status == 503).then_some(())
+    })
+    .await;
+    // By a new connection, too.
+    let mut stream = begin_a_request(&server, "FriendlyName=In+Time").await;
+    stream.write_all(b"FriendlyName=In+Time").await.unwrap();
+    let mut answer = [0; 20];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 201 Created");
+    assert_eq!(backend.get("/healthz", &[]).await.status, 200);
+    assert_eq!(server.ended().await.code(), Some(0), "{}", server.stderr());
+    assert!(told.elapsed() >= Duration::from_secs(5), "{:?}", told.elapsed());
+}
+
 #[tokio::test]
 async fn idle_connections_do_not_hold_it_up() {
     let place = Place::new();
