@@ -537,7 +537,10 @@ async fn a_client_that_reads_nothing_is_given_up_after_a_while() {
     let ask = "GET /openapi.json HTTP/1.1\r\nHost: verify.test\r\n\r\n".repeat(400);
     stream.write_all(ask.as_bytes()).await.unwrap();
     let server_has_it = || has_connection(world.server.pid(), address.port(), client);
-    assert!(server_has_it());
+    wait_until("the server has the connection", Duration::from_secs(20), async || {
+        server_has_it().then_some(())
+    })
+    .await;
     wait_until("the server ends the connection", Duration::from_secs(120), async || {
         (!server_has_it()).then_some(())
     })

@@ -55,11 +55,16 @@ impl Draining {
         self.begun.load(Ordering::Acquire)
     }
 
+    /// Whether requests should be sent elsewhere.
+    pub fn is_announced(&self) -> bool {
+        self.announced.load(Ordering::Acquire)
+    }
+
     /// Whether a request for this path comes too late.
     fn refuses(&self, path: &str) -> bool {
         match path {
             "/healthz" => false,
-            "/readyz" => self.announced.load(Ordering::Acquire),
+            "/readyz" => self.is_announced(),
             _ => self.has_begun(),
         }
     }

@@ -113,7 +113,7 @@ async fn respond(request: &Request<Incoming>, app: &App, draining: &Draining) ->
             with_type(::metrics::CONTENT_TYPE, StatusCode::OK, ::metrics::exposition())
         }
         "/healthz" => plain(StatusCode::OK, "alive\n"),
-        "/readyz" if draining.has_begun() => plain(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
+        "/readyz" if draining.is_announced() => plain(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
         "/readyz" => match tokio::time::timeout(PATIENCE, app.ready()).await {
             Ok(Ok(())) => plain(StatusCode::OK, "ready\n"),
             _ => plain(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n"),
