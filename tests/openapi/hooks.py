@@ -21,7 +21,8 @@ KEPT = {IDENTITY}.union(*SEEN.values())
 STATUSES = open(os.environ["STATUSES"], "a", buffering=1)
 
 # What stands in front of the SID in a path says what it is of.
-KINDS = {"Factors": "YF", "Challenges": "YC", "AccessTokens": "YK", "Webhooks": "YW", "Credentials": "CR", "Alerts": "NO"}
+KINDS = {"Factors": "YF", "Challenges": "YC", "AccessTokens": "YK", "Webhooks": "YW", "Credentials": "CR"}
+KINDS |= {"Alerts": "NO", "Events": "AE"}
 
 schemathesis.openapi.format(
     "json-string-map", st.dictionaries(st.text(max_size=8), st.text(max_size=8), max_size=4).map(json.dumps)

@@ -136,4 +136,5 @@ class Stage:
             "YW": [self.new_webhook(service)],
             "CR": [self.new_credential()],
             "NO": [alert["sid"] for alert in alerts],
+            "AE": [event["sid"] for event in self.request("GET", "/v1/Events")["events"]],
         }

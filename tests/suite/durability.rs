@@ -65,6 +65,20 @@ on_every_database! {
         let answers: usize = sum(Diary::answers);
         println!("{entities} entities, {challenges} challenges, {answers} answers are all there");
         assert!(entities > 100 && challenges > 100 && answers > 30, "too little was done to be a test");
+
+        // Each has its line in the audit log, and the chain was never torn.
+        let lines = crate::audit::exported(&world).await;
+        let of = |event_type: &str| {
+            let lines = lines.iter().filter(|line| line["event_type"] == event_type);
+            lines.map(|line| line["resource_sid"].as_str().unwrap()).collect::<Vec<_>>()
+        };
+        let mut asked: Vec<_> =
+            clients.iter().flat_map(|client| client.diary.challenges.keys().map(String::as_str)).collect();
+        let mut noted = of("challenge.created");
+        asked.sort_unstable();
+        noted.sort_unstable();
+        assert_eq!(noted, asked, "those of the audit log on the left");
+        assert_eq!(of("challenge.approved").len() + of("challenge.denied").len(), answers);
     }
 }
 

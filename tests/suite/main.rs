@@ -8,6 +8,7 @@
 )]
 
 mod alerts;
+mod audit;
 mod credentials;
 mod durability;
 mod input;

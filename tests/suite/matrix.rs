@@ -65,6 +65,8 @@ const TABLE: &[Row] = &[
     ("DELETE", "/v1/Credentials/{Sid}", Who::Backend, 204),
     ("GET", ALERTS, Who::Backend, 200),
     ("GET", "/v1/Alerts/{Sid}", Who::Backend, 200),
+    ("GET", EVENTS, Who::Backend, 200),
+    ("GET", "/v1/Events/{Sid}", Who::Backend, 200),
 ];
 
 const SERVICES: &str = "/v2/Services";
@@ -73,6 +75,7 @@ const NOTIFICATIONS: &str =
     "/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges/{ChallengeSid}/Notifications";
 const CREDENTIALS: &str = "/v1/Credentials";
 const ALERTS: &str = "/v1/Alerts";
+const EVENTS: &str = "/v1/Events";
 
 /// One of everything that a path can name.
 pub(crate) struct Stage {
@@ -84,6 +87,8 @@ pub(crate) struct Stage {
     pub(crate) credential: Value,
     /// That the challenge could not be pushed: the service names no credential.
     pub(crate) alert: Value,
+    /// That the service was made.
+    pub(crate) event: Value,
 }
 
 /// A webhook that is never called.
@@ -115,7 +120,9 @@ impl Stage {
             let mut alerts = alerts["alerts"].as_array().unwrap().iter();
             alerts.find(|alert| alert["resource_sid"] == challenge["sid"]).cloned()
         });
-        Self { alert: alert.await, token, service, device, webhook, credential, challenge }
+        let made = [("ResourceSid", service.as_str())];
+        let event = world.backend().get(EVENTS, &made).await.json()["events"][0].clone();
+        Self { alert: alert.await, event, token, service, device, webhook, credential, challenge }
     }
 
     /// The path of this route for what is on the stage.
@@ -127,6 +134,7 @@ impl Stage {
             _ if pattern.contains("/Webhooks/") => self.webhook["sid"].as_str().unwrap(),
             _ if pattern.contains("/Credentials/") => self.credential["sid"].as_str().unwrap(),
             _ if pattern.contains("/Alerts/") => self.alert["sid"].as_str().unwrap(),
+            _ if pattern.contains("/Events/") => self.event["sid"].as_str().unwrap(),
             _ => "",
         };
         let path = pattern.replace("{ServiceSid}", &self.service).replace("{Identity}", IDENTITY);
@@ -437,7 +445,7 @@ async fn somebody_elses(
     // None is a success.
     let of_another_account = |(_, pattern, who, _): Row| match who {
         Who::Anyone => None,
-        _ if [SERVICES, CREDENTIALS, ALERTS].contains(&pattern) => None,
+        _ if [SERVICES, CREDENTIALS, ALERTS, EVENTS].contains(&pattern) => None,
         _ => Some((404, 20404)),
     };
     let enrollee = |(_, _, who, _): Row| match who {

@@ -467,6 +467,9 @@ impl Scene {
         };
         assert!(requests > 100 && tells_everything, "the log is not what it should be:\n{log}");
         self.secrets.are_not_in(&log);
+        let audit = self.command(&["audit", "export"]) + &self.command(&["audit", "list", "--limit", "1000"]);
+        assert!(audit.contains("challenge.approved") && audit.contains("api-key.created"), "{audit}");
+        self.secrets.are_not_in(&audit);
     }
 }
 

@@ -21,7 +21,8 @@ pub(crate) struct World {
     phones: Mutex<Vec<(Style, String, Arc<Phone>)>>,
     // After the server, so that it is gone before its data.
     _folder: TempDir,
-    _database: Option<Database>,
+    /// PostgreSQL's, if it is one.
+    pub(crate) database: Option<Database>,
 }
 
 impl World {
@@ -58,7 +59,7 @@ impl World {
 
     fn on(storage: Storage, arguments: &[&str], folder: TempDir, database: Option<Database>) -> Self {
         let server = Server::start(BINARY, storage.clone(), arguments);
-        Self { server, storage, phones: Mutex::default(), _folder: folder, _database: database }
+        Self { server, storage, phones: Mutex::default(), _folder: folder, database }
     }
 
     /// Runs `countersign` with these arguments on this world's database while the server runs, and

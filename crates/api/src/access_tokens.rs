@@ -23,7 +23,7 @@ pub(crate) async fn create(call: Call) -> Result<HttpResponse, Error> {
         ttl: call.form.optional("Ttl")?.unwrap_or(DEFAULT_TTL),
     };
     let (token, text) =
-        call.app.create_access_token(call.account_sid(), call.sid("ServiceSid")?, new).await?;
+        call.app.create_access_token(&call.origin, call.account_sid(), call.sid("ServiceSid")?, new).await?;
     Ok(HttpResponse::Created().json(view(&token, &text, &call.base)))
 }
 

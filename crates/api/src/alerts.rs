@@ -13,7 +13,7 @@ use crate::list::Listing;
 
 pub(crate) async fn fetch(call: Call) -> Result<HttpResponse, Error> {
     let alert = call.app.alert(call.account_sid(), call.sid("Sid")?).await?;
-    let mut body = view(&alert, &call.origin());
+    let mut body = view(&alert, &call.root());
     let failed = alert.call.as_ref();
     let response = failed.and_then(|failed| failed.response.as_ref());
     body["request_variables"] = json!(failed.map(|failed| encoded(&failed.variables)));
@@ -40,18 +40,18 @@ pub(crate) async fn list(call: Call) -> Result<HttpResponse, Error> {
         },
     };
     let page = call.app.alerts(call.account_sid(), filter, listing.page).await?;
-    Ok(listing.body("alerts", &page, |alert| view(alert, &call.origin())))
+    Ok(listing.body("alerts", &page, |alert| view(alert, &call.root())))
 }
 
 /// A second, or a whole day.
-struct Day {
-    begin: Timestamp,
+pub(crate) struct Day {
+    pub(crate) begin: Timestamp,
     seconds: i64,
 }
 
 impl Day {
     /// Its end, which lies in the next one.
-    const fn end(&self) -> Timestamp {
+    pub(crate) const fn end(&self) -> Timestamp {
         self.begin.plus_seconds(self.seconds)
     }
 }

@@ -11,11 +11,11 @@ use actix_web::dev::Payload;
 use actix_web::http::{Method, header};
 use actix_web::web::{self, Bytes};
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
-use app::{App, Caller, Credentials};
+use app::{App, Caller, Credentials, Origin};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use domain::parameter::Parameter;
-use domain::{AccountSid, Code, EntityPath, Identity, Problem, Secret, ServiceSid};
+use domain::{AccountSid, Code, EntityPath, Identity, Problem, RequestSid, Secret, ServiceSid};
 use futures_util::future::LocalBoxFuture;
 use metrics::{Claimant, METRICS, Refused};
 
@@ -32,6 +32,8 @@ pub(crate) struct Call {
     pub(crate) app: Arc<App>,
     /// Who calls.
     pub(crate) caller: Caller,
+    /// Who calls and from where, for the audit log.
+    pub(crate) origin: Origin,
     /// The parameters of the body.
     pub(crate) form: Form,
     /// The parameters of the address.
@@ -80,11 +82,11 @@ impl Call {
 
     /// The path of the request itself, for the address of the page that it asks for.
     pub(crate) fn address(&self) -> String {
-        format!("{}{}", self.origin(), self.request.path())
+        format!("{}{}", self.root(), self.request.path())
     }
 
     /// The public address without a version, for what is not in version 2.
-    pub(crate) fn origin(&self) -> String {
+    pub(crate) fn root(&self) -> String {
         self.base.trim_end_matches("/v2").to_owned()
     }
 
@@ -114,7 +116,9 @@ impl FromRequest for Call {
             let public =
                 request.app_data::<web::Data<PublicUrl>>().map(|public| public.for_request(&request));
             let base = format!("{}/v2", public.unwrap_or_default());
-            Ok(Self { app, caller, form, query, base, request, _begun: begun })
+            let request_sid = request.extensions().get::<RequestSid>().copied();
+            let origin = Origin::request(&caller, address::client(&request), request_sid);
+            Ok(Self { app, caller, origin, form, query, base, request, _begun: begun })
         })
     }
 }

@@ -24,7 +24,7 @@ pub(crate) async fn create(call: Call) -> Result<HttpResponse, Error> {
         hidden_details: call.form.optional("HiddenDetails")?,
         expires_at: call.form.optional("ExpirationDate")?,
     };
-    let challenge = call.app.create_challenge(path, new).await?;
+    let challenge = call.app.create_challenge(&call.origin, path, new).await?;
     Ok(HttpResponse::Created().json(view(&challenge, challenge.created_at, &call.base)))
 }
 
@@ -53,9 +53,11 @@ pub(crate) async fn update(call: Call) -> Result<HttpResponse, Error> {
     let payload = call.form.text("AuthPayload")?.filter(|payload| !payload.is_empty());
     let challenge = match (payload, metadata) {
         (Some(payload), metadata) => {
-            call.app.answer_challenge(&call.caller, path, sid, payload, metadata).await?
+            call.app.answer_challenge(&call.origin, &call.caller, path, sid, payload, metadata).await?
         }
-        (None, Some(metadata)) => call.app.set_challenge_metadata(&call.caller, path, sid, metadata).await?,
+        (None, Some(metadata)) => {
+            call.app.set_challenge_metadata(&call.origin, &call.caller, path, sid, metadata).await?
+        }
         (None, None) => return Err(Problem::missing("AuthPayload").into()),
     };
     Ok(HttpResponse::Ok().json(view(&challenge, call.app.now(), &call.base)))

@@ -17,19 +17,19 @@ pub(crate) async fn create(call: Call) -> Result<HttpResponse, Error> {
         friendly_name: call.form.optional("FriendlyName")?,
         upload: upload(&call.form, call.form.required("Type")?, sandbox)?,
     };
-    let credential = call.app.create_credential(call.account_sid(), new).await?;
-    Ok(HttpResponse::Created().json(view(&credential, &call.origin())))
+    let credential = call.app.create_credential(&call.origin, call.account_sid(), new).await?;
+    Ok(HttpResponse::Created().json(view(&credential, &call.root())))
 }
 
 pub(crate) async fn fetch(call: Call) -> Result<HttpResponse, Error> {
     let credential = call.app.credential(call.account_sid(), call.sid("Sid")?).await?;
-    Ok(HttpResponse::Ok().json(view(&credential, &call.origin())))
+    Ok(HttpResponse::Ok().json(view(&credential, &call.root())))
 }
 
 pub(crate) async fn list(call: Call) -> Result<HttpResponse, Error> {
     let listing = Listing::of(&call, Order::Ascending, &[])?;
     let page = call.app.credentials(call.account_sid(), listing.page).await?;
-    Ok(listing.body("credentials", &page, |credential| view(credential, &call.origin())))
+    Ok(listing.body("credentials", &page, |credential| view(credential, &call.root())))
 }
 
 pub(crate) async fn update(call: Call) -> Result<HttpResponse, Error> {
@@ -51,12 +51,12 @@ pub(crate) async fn update(call: Call) -> Result<HttpResponse, Error> {
         upload: upload.transpose()?,
         sandbox: sandbox.filter(|_| current.credential_type == CredentialType::Apn),
     };
-    let credential = call.app.update_credential(account_sid, sid, change).await?;
-    Ok(HttpResponse::Ok().json(view(&credential, &call.origin())))
+    let credential = call.app.update_credential(&call.origin, account_sid, sid, change).await?;
+    Ok(HttpResponse::Ok().json(view(&credential, &call.root())))
 }
 
 pub(crate) async fn delete(call: Call) -> Result<HttpResponse, Error> {
-    call.app.delete_credential(call.account_sid(), call.sid("Sid")?).await?;
+    call.app.delete_credential(&call.origin, call.account_sid(), call.sid("Sid")?).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

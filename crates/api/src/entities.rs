@@ -10,7 +10,7 @@ use crate::list::Listing;
 
 pub(crate) async fn create(call: Call) -> Result<HttpResponse, Error> {
     let path = call.caller.path(call.sid("ServiceSid")?, call.form.required("Identity")?)?;
-    let entity = call.app.create_entity(path).await?;
+    let entity = call.app.create_entity(&call.origin, path).await?;
     Ok(HttpResponse::Created().json(view(&entity, &call.base)))
 }
 
@@ -26,7 +26,7 @@ pub(crate) async fn list(call: Call) -> Result<HttpResponse, Error> {
 }
 
 pub(crate) async fn delete(call: Call) -> Result<HttpResponse, Error> {
-    call.app.delete_entity(call.path()?).await?;
+    call.app.delete_entity(&call.origin, call.path()?).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

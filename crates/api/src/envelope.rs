@@ -124,6 +124,7 @@ async fn answer(
     let body = incoming::read(request.take_payload()).await;
     let is_whole = body.is_ok();
     request.extensions_mut().insert(body);
+    request.extensions_mut().insert(id);
     // Not before the body is there: a client that takes its time must not take others' turn.
     let turn = turn(&request);
     let outcome = if let Some(code) = refused.or(turn.as_ref().err().copied()) {
@@ -261,7 +262,7 @@ fn log_fault(fault: &app::Fault) {
     broken(match fault {
         app::Fault::Unavailable(_) => Fault::Unavailable,
         app::Fault::Store(_) => Fault::Database,
-        app::Fault::Crypto(_) => Fault::Crypto,
+        app::Fault::Crypto(_) | app::Fault::BrokenChain => Fault::Crypto,
     });
     let mut causes = fault.to_string();
     let mut source = std::error::Error::source(fault);

@@ -28,7 +28,7 @@ pub(crate) async fn create(call: Call) -> Result<HttpResponse, Error> {
         sdk_version: call.form.optional("Config.SdkVersion")?,
         metadata: call.form.optional("Metadata")?,
     };
-    let factor = call.app.create_factor(&call.caller, path, new).await?;
+    let factor = call.app.create_factor(&call.origin, &call.caller, path, new).await?;
     // Only the answer to its creation shows what the factor is bound to.
     let mut body = view(&factor, &call.base);
     body["binding"] = json!({ "alg": "ES256", "public_key": STANDARD.encode(factor.public_key.as_der()) });
@@ -58,12 +58,13 @@ pub(crate) async fn update(call: Call) -> Result<HttpResponse, Error> {
             sdk_version: call.form.optional("Config.SdkVersion")?,
         },
     };
-    let factor = call.app.update_factor(&call.caller, call.path()?, call.sid("Sid")?, update).await?;
+    let factor =
+        call.app.update_factor(&call.origin, &call.caller, call.path()?, call.sid("Sid")?, update).await?;
     Ok(HttpResponse::Ok().json(view(&factor, &call.base)))
 }
 
 pub(crate) async fn delete(call: Call) -> Result<HttpResponse, Error> {
-    call.app.delete_factor(&call.caller, call.path()?, call.sid("Sid")?).await?;
+    call.app.delete_factor(&call.origin, &call.caller, call.path()?, call.sid("Sid")?).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

@@ -7,6 +7,7 @@
 mod access_tokens;
 mod address;
 mod alerts;
+mod audit;
 mod base;
 mod call;
 mod challenges;
@@ -161,6 +162,12 @@ routes! {
     }
     "/v1/Alerts/{Sid}" {
         GET alerts::fetch, Backend;
+    }
+    "/v1/Events" {
+        GET audit::list, Backend;
+    }
+    "/v1/Events/{Sid}" {
+        GET audit::fetch, Backend;
     }
 }
 

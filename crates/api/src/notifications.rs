@@ -13,7 +13,8 @@ pub(crate) async fn create(call: Call) -> Result<HttpResponse, Error> {
         None => unreachable!(),
     };
     let ttl = call.form.optional("Ttl")?.unwrap_or(DEFAULT_TTL);
-    let (notification, challenge) = call.app.notify(call.path()?, call.sid("ChallengeSid")?, ttl).await?;
+    let (notification, challenge) =
+        call.app.notify(&call.origin, call.path()?, call.sid("ChallengeSid")?, ttl).await?;
     Ok(HttpResponse::Created().json(json!({
         "sid": notification.sid,
         "account_sid": challenge.account_sid,

@@ -15,7 +15,7 @@ pub(crate) async fn create(call: Call) -> Result<HttpResponse, Error> {
     let friendly_name = friendly_name(&call.form)?.ok_or_else(|| Problem::missing("FriendlyName"))?;
     let mut settings = Settings::named(friendly_name);
     fill(&call.form, &mut settings)?;
-    let service = call.app.create_service(call.account_sid(), settings).await?;
+    let service = call.app.create_service(&call.origin, call.account_sid(), settings).await?;
     Ok(HttpResponse::Created().json(view(&service, &call.base)))
 }
 
@@ -33,12 +33,12 @@ pub(crate) async fn list(call: Call) -> Result<HttpResponse, Error> {
 pub(crate) async fn update(call: Call) -> Result<HttpResponse, Error> {
     let (account_sid, sid, form) = (call.caller.account_sid(), call.sid("ServiceSid")?, call.form);
     let change = move |settings: &mut Settings| fill(&form, settings);
-    let service = call.app.update_service(account_sid, sid, change).await?;
+    let service = call.app.update_service(&call.origin, account_sid, sid, change).await?;
     Ok(HttpResponse::Ok().json(view(&service, &call.base)))
 }
 
 pub(crate) async fn delete(call: Call) -> Result<HttpResponse, Error> {
-    call.app.delete_service(call.account_sid(), call.sid("ServiceSid")?).await?;
+    call.app.delete_service(&call.origin, call.account_sid(), call.sid("ServiceSid")?).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

@@ -19,7 +19,8 @@ pub(crate) async fn create(call: Call) -> Result<HttpResponse, Error> {
         status: call.form.optional("Status")?.unwrap_or_default(),
         version: call.form.optional("Version")?.unwrap_or_default(),
     };
-    let webhook = call.app.create_webhook(call.account_sid(), call.sid("ServiceSid")?, new).await?;
+    let webhook =
+        call.app.create_webhook(&call.origin, call.account_sid(), call.sid("ServiceSid")?, new).await?;
     Ok(HttpResponse::Created().json(view(&webhook, &call.base)))
 }
 
@@ -47,12 +48,14 @@ pub(crate) async fn update(call: Call) -> Result<HttpResponse, Error> {
         }
         Ok(())
     };
-    let webhook = call.app.update_webhook(account_sid, service_sid, sid, change).await?;
+    let webhook = call.app.update_webhook(&call.origin, account_sid, service_sid, sid, change).await?;
     Ok(HttpResponse::Ok().json(view(&webhook, &call.base)))
 }
 
 pub(crate) async fn delete(call: Call) -> Result<HttpResponse, Error> {
-    call.app.delete_webhook(call.account_sid(), call.sid("ServiceSid")?, call.sid("Sid")?).await?;
+    call.app
+        .delete_webhook(&call.origin, call.account_sid(), call.sid("ServiceSid")?, call.sid("Sid")?)
+        .await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

@@ -1,10 +1,12 @@
 //! Access tokens.
 
 use domain::access_tokens::{Grant, TokenText, Ttl};
+use domain::audit::{Act, Change};
 use domain::{AccessToken, AccessTokenSid, AccountSid, FactorType, FriendlyName, Identity, ServiceSid};
 use store::{Read, Write};
 
 use crate::App;
+use crate::audit::Origin;
 use crate::error::Error;
 
 /// What a backend asks for.
@@ -27,6 +29,7 @@ impl App {
     /// 20404 without the service, 60369 for a type that is not served; when the database fails.
     pub async fn create_access_token(
         &self,
+        origin: &Origin,
         account_sid: AccountSid,
         service_sid: ServiceSid,
         new: NewAccessToken,
@@ -49,11 +52,13 @@ impl App {
             spent_on: None,
             created_at: now,
         };
-        let row = token.clone();
+        let (row, audit) = (token.clone(), self.audit(origin, now));
         self.store
             .write(async move |tx: &mut Write| {
                 tx.service(account_sid, service_sid).await?.ok_or_else(Error::not_found)?;
-                Ok::<_, Error>(tx.insert_access_token(&row).await?)
+                tx.insert_access_token(&row).await?;
+                let change = Change::new(Act::AccessTokenCreated, account_sid, row.grant.sid);
+                audit.note(tx, change.with("service_sid", service_sid)).await
             })
             .await?;
         Ok((token, text))

@@ -1,10 +1,12 @@
 //! Accounts and API keys, as operators manage them from the command line.
 
 use domain::accounts::{ApiKeySecret, AuthToken};
+use domain::audit::{Act, Change};
 use domain::{Account, AccountSid, ApiKey, ApiKeySid, FriendlyName};
 use store::{Read, Write};
 
 use crate::App;
+use crate::audit::{Audit, Origin};
 use crate::error::Error;
 
 /// An account and its auth token, which is shown when it is made and on request.
@@ -33,15 +35,15 @@ impl App {
     /// When the database fails.
     pub async fn create_account(
         &self,
+        origin: &Origin,
         sid: Option<AccountSid>,
         auth_token: Option<AuthToken>,
         friendly_name: FriendlyName,
     ) -> Result<Option<MadeAccount>, Error> {
         let made = self.new_account(sid, auth_token, friendly_name);
-        let row = made.account.clone();
-        let write =
-            self.store.write(async move |tx: &mut Write| Ok::<_, Error>(tx.insert_account(&row).await?));
-        Ok(write.await?.then_some(made))
+        let (row, audit) = (made.account.clone(), self.audit(origin, made.account.created_at));
+        let is_new = self.store.write(async move |tx: &mut Write| insert(tx, &row, &audit).await).await?;
+        Ok(is_new.then_some(made))
     }
 
     /// Makes an account if there is none at all; with this auth token, if it is given. However many
@@ -51,16 +53,17 @@ impl App {
     /// When the database fails.
     pub async fn create_first_account(
         &self,
+        origin: &Origin,
         auth_token: Option<AuthToken>,
         friendly_name: FriendlyName,
     ) -> Result<Option<MadeAccount>, Error> {
         let made = self.new_account(None, auth_token, friendly_name);
-        let row = made.account.clone();
+        let (row, audit) = (made.account.clone(), self.audit(origin, made.account.created_at));
         let is_first = self
             .store
             .write(async move |tx: &mut Write| {
                 tx.lock_enrollment_keys().await?;
-                Ok::<_, Error>(tx.accounts().await?.is_empty() && tx.insert_account(&row).await?)
+                Ok::<_, Error>(tx.accounts().await?.is_empty() && insert(tx, &row, &audit).await?)
             })
             .await?;
         Ok(is_first.then_some(made))
@@ -112,14 +115,18 @@ impl App {
     ///
     /// # Errors
     /// 20404 when there is no such account; when the database fails.
-    pub async fn rotate_auth_token(&self, sid: AccountSid) -> Result<AuthToken, Error> {
+    pub async fn rotate_auth_token(&self, origin: &Origin, sid: AccountSid) -> Result<AuthToken, Error> {
         let (now, entropy) = (self.clock.now(), self.entropy.as_ref());
         let auth_token = AuthToken::generate(entropy);
         let sealed = self.master_key.seal(&auth_token, &sid.to_string(), entropy);
-        let write = self.store.write(async move |tx: &mut Write| {
-            Ok::<_, Error>(tx.update_auth_token(sid, &sealed, now).await?)
-        });
-        if write.await? { Ok(auth_token) } else { Err(Error::not_found()) }
+        let audit = self.audit(origin, now);
+        self.store
+            .write(async move |tx: &mut Write| match tx.update_auth_token(sid, &sealed, now).await? {
+                true => audit.note(tx, Change::new(Act::AuthTokenRotated, sid, sid)).await,
+                false => Err(Error::not_found()),
+            })
+            .await?;
+        Ok(auth_token)
     }
 
     /// Makes an API key for an account.
@@ -128,6 +135,7 @@ impl App {
     /// 20404 when there is no such account; when the database fails.
     pub async fn create_api_key(
         &self,
+        origin: &Origin,
         account_sid: AccountSid,
         friendly_name: FriendlyName,
     ) -> Result<MadeApiKey, Error> {
@@ -136,8 +144,13 @@ impl App {
         let secret = ApiKeySecret::generate(entropy);
         let secret_hash = self.master_key.hash_secret(sid, secret.expose());
         let key = ApiKey { sid, account_sid, friendly_name, secret_hash, created_at: now };
-        let row = key.clone();
-        self.store.write(async move |tx: &mut Write| Ok::<_, Error>(tx.insert_api_key(&row).await?)).await?;
+        let (row, audit) = (key.clone(), self.audit(origin, now));
+        self.store
+            .write(async move |tx: &mut Write| {
+                tx.insert_api_key(&row).await?;
+                audit.note(tx, Change::new(Act::ApiKeyCreated, account_sid, sid)).await
+            })
+            .await?;
         Ok(MadeApiKey { key, secret })
     }
 
@@ -153,9 +166,22 @@ impl App {
     ///
     /// # Errors
     /// 20404 when there is none; when the database fails.
-    pub async fn revoke_api_key(&self, sid: ApiKeySid) -> Result<(), Error> {
-        let write =
-            self.store.write(async move |tx: &mut Write| Ok::<_, Error>(tx.delete_api_key(sid).await?));
-        if write.await? { Ok(()) } else { Err(Error::not_found()) }
+    pub async fn revoke_api_key(&self, origin: &Origin, sid: ApiKeySid) -> Result<(), Error> {
+        let audit = self.audit(origin, self.clock.now());
+        self.store
+            .write(async move |tx: &mut Write| {
+                let account_sid = tx.delete_api_key(sid).await?.ok_or_else(Error::not_found)?;
+                audit.note(tx, Change::new(Act::ApiKeyRevoked, account_sid, sid)).await
+            })
+            .await
     }
+}
+
+/// Adds an account; `false` when one with that SID exists.
+async fn insert(tx: &mut Write, account: &Account, audit: &Audit) -> Result<bool, Error> {
+    let is_new = tx.insert_account(account).await?;
+    if is_new {
+        audit.note(tx, Change::new(Act::AccountCreated, account.sid, account.sid)).await?;
+    }
+    Ok(is_new)
 }

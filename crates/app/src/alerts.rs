@@ -1,11 +1,13 @@
 //! Alerts.
 
 use domain::alerts::Alert;
+use domain::audit::{Act, Change};
 use domain::{AccountSid, AlertSid, CallbackUrl, Page, PageRequest};
 pub use store::AlertFilter;
 use store::{Read, Write};
 
 use crate::App;
+use crate::audit::Origin;
 use crate::error::Error;
 
 impl App {
@@ -36,14 +38,21 @@ impl App {
     ///
     /// # Errors
     /// 20404; when the database fails.
-    pub async fn set_debugger_webhook(&self, sid: AccountSid, url: Option<CallbackUrl>) -> Result<(), Error> {
+    pub async fn set_debugger_webhook(
+        &self,
+        origin: &Origin,
+        sid: AccountSid,
+        url: Option<CallbackUrl>,
+    ) -> Result<(), Error> {
         let now = self.clock.now();
+        let audit = self.audit(origin, now);
         self.store
             .write(async move |tx: &mut Write| {
-                match tx.set_debugger_webhook(sid, url.as_ref(), now).await? {
-                    true => Ok(()),
-                    false => Err(Error::not_found()),
+                if !tx.set_debugger_webhook(sid, url.as_ref(), now).await? {
+                    return Err(Error::not_found());
                 }
+                let change = Change::new(Act::AccountUpdated, sid, sid);
+                audit.note(tx, change.with("changed", ["debugger_webhook"])).await
             })
             .await
     }

@@ -1,6 +1,7 @@
 //! Challenges: the question, and the one answer.
 
 use crypto::Jws;
+use domain::audit::{Act, Change};
 use domain::challenges::{Answer, Details, Field, Message, State, expiry};
 use domain::limits::{ChallengeLimits, Window};
 use domain::parameter::Expected;
@@ -14,6 +15,7 @@ pub use store::Filter;
 use store::{Read, Write};
 
 use crate::App;
+use crate::audit::Origin;
 use crate::caller::Caller;
 use crate::error::Error;
 use crate::outbox::PUSH_TTL;
@@ -39,11 +41,17 @@ impl App {
     /// # Errors
     /// 60306 for an expiry that can't be and for details that leave no room for an answer, 20404 without the factor, 60318 while it is unverified, 60312
     /// when it has as many as it may; when the database fails.
-    pub async fn create_challenge(&self, path: EntityPath, new: NewChallenge) -> Result<Challenge, Error> {
+    pub async fn create_challenge(
+        &self,
+        origin: &Origin,
+        path: EntityPath,
+        new: NewChallenge,
+    ) -> Result<Challenge, Error> {
         let now = self.clock.now();
         let expires_at = expiry(new.expires_at, now)?;
         let sid = ChallengeSid::generate(FactorType::Push, now, self.entropy.as_ref());
         let (outbox, server_limits) = (self.outbox.clone(), self.limits.challenges);
+        let audit = self.audit(origin, now);
         let challenge = self
             .store
             .write(async move |tx: &mut Write| {
@@ -79,6 +87,7 @@ impl App {
                 };
                 challenge.fits_into_an_answer()?;
                 tx.insert_challenge(&challenge).await?;
+                audit.note(tx, about(Act::ChallengeCreated, &challenge)).await?;
                 outbox.owe_push(tx, &challenge, &factor, None, PUSH_TTL, now).await?;
                 Ok::<_, Error>(challenge)
             })
@@ -140,6 +149,7 @@ impl App {
     /// 60324 for a payload that does not hold; when the database fails. Nothing has changed then.
     pub async fn answer_challenge(
         &self,
+        origin: &Origin,
         caller: &Caller,
         path: EntityPath,
         sid: ChallengeSid,
@@ -161,7 +171,7 @@ impl App {
             return Err(Problem::with(Code::ChallengeVerificationFailed, advice).into());
         }
         let answer = challenge.answer_in(jws.claims(), now)?;
-        let outbox = self.outbox.clone();
+        let (outbox, audit) = (self.outbox.clone(), self.audit(origin, now));
         let answered = self
             .store
             .write(async move |tx: &mut Write| {
@@ -178,10 +188,11 @@ impl App {
                     }
                     None => answered,
                 };
-                let event_type = match answer {
-                    Answer::Approved => EventType::ChallengeApproved,
-                    Answer::Denied => EventType::ChallengeDenied,
+                let (act, event_type) = match answer {
+                    Answer::Approved => (Act::ChallengeApproved, EventType::ChallengeApproved),
+                    Answer::Denied => (Act::ChallengeDenied, EventType::ChallengeDenied),
                 };
+                audit.note(tx, about(act, &answered)).await?;
                 outbox.owe_webhooks(tx, event_type, &factor, Some(&answered), now).await?;
                 Ok::<_, Error>(answered)
             })
@@ -202,19 +213,31 @@ impl App {
     /// 20404; when the database fails.
     pub async fn set_challenge_metadata(
         &self,
+        origin: &Origin,
         caller: &Caller,
         path: EntityPath,
         sid: ChallengeSid,
         metadata: StringMap,
     ) -> Result<Challenge, Error> {
         let now = self.clock.now();
+        let audit = self.audit(origin, now);
         self.challenge(caller, path.clone(), sid).await?;
         self.store
             .write(async move |tx: &mut Write| {
-                tx.set_challenge_metadata(&path, sid, &metadata, now).await?.ok_or_else(Error::not_found)
+                let written = tx.set_challenge_metadata(&path, sid, &metadata, now).await?;
+                let written = written.ok_or_else(Error::not_found)?;
+                let change = about(Act::ChallengeUpdated, &written).with("changed", ["metadata"]);
+                audit.note(tx, change).await?;
+                Ok(written)
             })
             .await
     }
+}
+
+/// What was done to a challenge.
+fn about(act: Act, challenge: &Challenge) -> Change {
+    let change = Change::new(act, challenge.account_sid, challenge.sid);
+    change.with("service_sid", challenge.service_sid).with("factor_sid", challenge.factor_sid)
 }
 
 fn not_a_jws() -> Problem {

@@ -1,11 +1,13 @@
 //! Push credentials.
 
+use domain::audit::{Act, Change};
 use domain::credentials::{Content, Credential};
 use domain::parameter::Expected;
 use domain::{AccountSid, CredentialSid, FriendlyName, Page, PageRequest, Problem, Sealed, Timestamp};
 use store::{Read, Write};
 
 use crate::App;
+use crate::audit::Origin;
 use crate::error::Error;
 
 /// A push credential as it is uploaded.
@@ -91,6 +93,24 @@ pub struct CredentialChange {
     pub sandbox: Option<bool>,
 }
 
+impl CredentialChange {
+    /// What is to change; the secrets go by that name.
+    fn names(&self) -> Vec<&'static str> {
+        let names = [
+            ("friendly_name", self.friendly_name.is_some()),
+            ("secrets", self.upload.is_some()),
+            ("sandbox", self.sandbox.is_some()),
+        ];
+        names.into_iter().filter(|(_, is_named)| *is_named).map(|(name, _)| name).collect()
+    }
+}
+
+/// What was done to a push credential.
+fn about(act: Act, credential: &Credential) -> Change {
+    let change = Change::new(act, credential.account_sid, credential.sid);
+    change.with("type", credential.credential_type.as_str())
+}
+
 impl App {
     /// Makes a push credential.
     ///
@@ -98,6 +118,7 @@ impl App {
     /// 60306 for secrets that can't be used; when the database fails.
     pub async fn create_credential(
         &self,
+        origin: &Origin,
         account_sid: AccountSid,
         new: NewCredential,
     ) -> Result<Credential, Error> {
@@ -115,9 +136,12 @@ impl App {
             created_at: now,
             updated_at: now,
         };
-        let row = credential.clone();
+        let (row, audit) = (credential.clone(), self.audit(origin, now));
         self.store
-            .write(async move |tx: &mut Write| Ok::<_, Error>(tx.insert_credential(&row).await?))
+            .write(async move |tx: &mut Write| {
+                tx.insert_credential(&row).await?;
+                audit.note(tx, about(Act::CredentialCreated, &row)).await
+            })
             .await?;
         Ok(credential)
     }
@@ -160,11 +184,14 @@ impl App {
     /// 20404; 60306 for secrets that can't be used, or are of another type; when the database fails.
     pub async fn update_credential(
         &self,
+        origin: &Origin,
         account_sid: AccountSid,
         sid: CredentialSid,
         change: CredentialChange,
     ) -> Result<Credential, Error> {
         let now = self.clock.now();
+        let audit = self.audit(origin, now);
+        let changed = change.names();
         let mut credential = self.credential(account_sid, sid).await?;
         let secrets = match (&change.upload, change.sandbox) {
             (Some(upload), _) => Some(upload.check(now)?),
@@ -196,6 +223,8 @@ impl App {
                 if are_other_secrets {
                     tx.forget_unreachable(account_sid, None).await?;
                 }
+                let change = about(Act::CredentialUpdated, &credential);
+                audit.note(tx, change.with("changed", &changed)).await?;
                 Ok(credential.clone())
             })
             .await
@@ -205,10 +234,16 @@ impl App {
     ///
     /// # Errors
     /// 20404; when the database fails.
-    pub async fn delete_credential(&self, account_sid: AccountSid, sid: CredentialSid) -> Result<(), Error> {
+    pub async fn delete_credential(
+        &self,
+        origin: &Origin,
+        account_sid: AccountSid,
+        sid: CredentialSid,
+    ) -> Result<(), Error> {
+        let audit = self.audit(origin, self.clock.now());
         self.store
             .write(async move |tx: &mut Write| match tx.delete_credential(account_sid, sid).await? {
-                true => Ok(()),
+                true => audit.note(tx, Change::new(Act::CredentialDeleted, account_sid, sid)).await,
                 false => Err(Error::not_found()),
             })
             .await

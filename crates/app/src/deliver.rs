@@ -31,7 +31,7 @@ use crate::error::Error;
 use crate::leases::Leases;
 use crate::record::{Ended, Recorder, Waiting};
 use crate::turns::{Ticket, Turns};
-use crate::{housekeeping, outbox, record};
+use crate::{chain, housekeeping, outbox, record};
 
 /// Shortest time between two announcements.
 const ANNOUNCE_EVERY: Duration = Duration::from_millis(50);
@@ -216,6 +216,7 @@ impl Round {
         tasks.spawn_local(listen(Arc::clone(&self.app)));
         let name = self.attempts.leases.name().to_owned();
         tasks.spawn_local(housekeeping::keep(Arc::clone(&self.app), name, self.settings.retention));
+        tasks.spawn_local(chain::keep(Arc::clone(&self.app)));
         tasks.spawn_local(Leases::keep(Rc::clone(&self.attempts.leases), Arc::clone(&self.app)));
         if let Some(ended) = self.ended.take() {
             let lease = self.attempts.leases.name().to_owned();

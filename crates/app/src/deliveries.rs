@@ -1,12 +1,15 @@
 //! Deliveries, as operators look at them from the command line.
 
+use domain::audit::{Act, Change};
 use domain::deliveries::{DeliveryId, Work};
 use domain::{Webhook, WebhookSid};
 pub use store::{AttemptRecord, DeliveryFilter, DeliveryStatus};
 use store::{Read, Write};
 
 use crate::App;
+use crate::audit::Origin;
 use crate::error::Error;
+use crate::webhooks;
 
 impl App {
     /// The newest deliveries, newest first.
@@ -29,13 +32,23 @@ impl App {
     ///
     /// # Errors
     /// 20404 when there is none, it is still owed, or it is a push; when the database fails.
-    pub async fn redeliver(&self, id: DeliveryId) -> Result<(), Error> {
+    pub async fn redeliver(&self, origin: &Origin, id: DeliveryId) -> Result<(), Error> {
         let now = self.clock.now();
         let end = self.outbox.webhook_end(now);
+        let audit = self.audit(origin, now);
         self.store
-            .write(async move |tx: &mut Write| match tx.owe_again(id, now, end).await? {
-                true => Ok(()),
-                false => Err(Error::not_found()),
+            .write(async move |tx: &mut Write| {
+                let owed = tx.owe_again(id, now, end).await?.ok_or_else(Error::not_found)?;
+                let change = match owed.work {
+                    Work::Webhook { webhook_sid, .. } => {
+                        Change::new(Act::DeliveryRepeated, owed.account_sid, webhook_sid)
+                    }
+                    Work::Debugger { alert_sid, .. } => {
+                        Change::new(Act::DeliveryRepeated, owed.account_sid, alert_sid)
+                    }
+                    Work::Push(_) => return Err(Error::not_found()),
+                };
+                audit.note(tx, change.with("delivery", id.to_string())).await
             })
             .await?;
         Ok(self.store.announce().await?)
@@ -54,7 +67,7 @@ impl App {
     ///
     /// # Errors
     /// 20404 when there is no such webhook; when the database fails.
-    pub async fn test_webhook(&self, sid: WebhookSid) -> Result<DeliveryId, Error> {
+    pub async fn test_webhook(&self, origin: &Origin, sid: WebhookSid) -> Result<DeliveryId, Error> {
         let now = self.clock.now();
         let webhooks = self.all_webhooks().await?;
         let webhook = webhooks.into_iter().find(|webhook| webhook.sid == sid).ok_or_else(Error::not_found)?;
@@ -69,7 +82,13 @@ impl App {
         let work =
             Work::Webhook { webhook_sid: sid, service_sid: webhook.service_sid, parameters, once: true };
         let delivery = self.outbox.to_webhook(id, webhook.account_sid, work, &webhook.url, now);
-        self.store.write(async move |tx: &mut Write| Ok::<_, Error>(tx.owe(&delivery).await?)).await?;
+        let audit = self.audit(origin, now);
+        self.store
+            .write(async move |tx: &mut Write| {
+                tx.owe(&delivery).await?;
+                audit.note(tx, webhooks::about(Act::WebhookTested, &webhook)).await
+            })
+            .await?;
         self.store.announce().await?;
         Ok(id)
     }

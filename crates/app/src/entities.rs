@@ -2,11 +2,13 @@
 
 use std::num::NonZeroU32;
 
+use domain::audit::{Act, Change};
 use domain::limits::Window;
 use domain::{AccountSid, Code, Entity, EntityPath, EntitySid, Page, PageRequest, ServiceSid, Timestamp};
 use store::{Read, Write};
 
 use crate::App;
+use crate::audit::Origin;
 use crate::error::Error;
 
 impl App {
@@ -26,17 +28,19 @@ impl App {
     ///
     /// # Errors
     /// 20404 without the service, 60301 when it exists, 60328 when too many are made; when the database fails.
-    pub async fn create_entity(&self, path: EntityPath) -> Result<Entity, Error> {
-        let entity = self.new_entity(&path, self.clock.now());
+    pub async fn create_entity(&self, origin: &Origin, path: EntityPath) -> Result<Entity, Error> {
+        let now = self.clock.now();
+        let (entity, audit) = (self.new_entity(&path, now), self.audit(origin, now));
         let most = self.limits.entities_per_service_and_second;
         self.store
             .write(async move |tx: &mut Write| {
                 tx.service(path.account_sid, path.service_sid).await?.ok_or_else(Error::not_found)?;
                 limit_entities(tx, &path, most, entity.created_at).await?;
                 match tx.insert_entity(&entity).await? {
-                    true => Ok(entity.clone()),
-                    false => Err(Code::EntityExists.into()),
+                    true => audit.note(tx, created(&entity)).await?,
+                    false => return Err(Code::EntityExists.into()),
                 }
+                Ok(entity.clone())
             })
             .await
     }
@@ -71,11 +75,13 @@ impl App {
     ///
     /// # Errors
     /// 20404; when the database fails.
-    pub async fn delete_entity(&self, path: EntityPath) -> Result<(), Error> {
+    pub async fn delete_entity(&self, origin: &Origin, path: EntityPath) -> Result<(), Error> {
+        let audit = self.audit(origin, self.clock.now());
         self.store
-            .write(async move |tx: &mut Write| match tx.delete_entity(&path).await? {
-                true => Ok(()),
-                false => Err(Error::not_found()),
+            .write(async move |tx: &mut Write| {
+                let sid = tx.delete_entity(&path).await?.ok_or_else(Error::not_found)?;
+                let change = Change::new(Act::EntityDeleted, path.account_sid, sid);
+                audit.note(tx, change.with("service_sid", path.service_sid)).await
             })
             .await
     }
@@ -96,4 +102,10 @@ pub(crate) async fn limit_entities(
     tx.lock_service(path.account_sid, path.service_sid).await?.ok_or_else(Error::not_found)?;
     let back = tx.entity_back(path.service_sid, window.begin(now), window.most()).await?;
     Ok(window.admits(back, now, Code::TooManyEntityCreations)?)
+}
+
+/// That this entity has come to be.
+pub(crate) fn created(entity: &Entity) -> Change {
+    let change = Change::new(Act::EntityCreated, entity.account_sid, entity.sid);
+    change.with("service_sid", entity.service_sid)
 }

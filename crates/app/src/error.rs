@@ -26,6 +26,9 @@ pub enum Fault {
     /// A secret can't be opened: the wrong master key, or an altered row.
     #[error("a key or a sealed secret is not usable")]
     Crypto(#[source] std::sync::Arc<crypto::Error>),
+    /// Somebody altered what is remembered of the audit log's chain.
+    #[error("the ends of the audit log's chain were changed; see `countersign audit verify`")]
+    BrokenChain,
 }
 
 impl Error {

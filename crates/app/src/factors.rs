@@ -1,6 +1,7 @@
 //! Factors: enrolment, verification, and what a device keeps up to date.
 
 use domain::access_tokens::Grant;
+use domain::audit::{Act, Change};
 use domain::factors::{AppId, Changes, MAX_PUSH_FACTORS, Notification, PublicKey, SdkVersion, Status};
 use domain::limits::Window;
 use domain::text::StringMap;
@@ -12,8 +13,9 @@ use metrics::METRICS;
 use store::{Read, Write};
 
 use crate::App;
+use crate::audit::Origin;
 use crate::caller::Caller;
-use crate::entities::limit_entities;
+use crate::entities::{self, limit_entities};
 use crate::error::Error;
 
 /// A push factor as it is asked for.
@@ -54,6 +56,7 @@ impl App {
     /// database fails.
     pub async fn create_factor(
         &self,
+        origin: &Origin,
         caller: &Caller,
         path: EntityPath,
         new: NewFactor,
@@ -66,16 +69,20 @@ impl App {
             }
             _ => None,
         };
-        let entity = self.new_entity(&path, now);
+        let new_entity = self.new_entity(&path, now);
         let sid = FactorSid::generate(FactorType::Push, now, self.entropy.as_ref());
         let credential_sid = CredentialSid::generate(now, self.entropy.as_ref());
         let (outbox, limits) = (self.outbox.clone(), self.limits);
+        let audit = self.audit(origin, now);
         let factor = self
             .store
             .write(async move |tx: &mut Write| {
                 tx.service(path.account_sid, path.service_sid).await?.ok_or_else(Error::not_found)?;
                 limit_entities(tx, &path, limits.entities_per_service_and_second, now).await?;
-                let entity = tx.ensure_entity(&entity).await?;
+                let entity = tx.ensure_entity(&new_entity).await?;
+                if entity.sid == new_entity.sid {
+                    audit.note(tx, entities::created(&entity)).await?;
+                }
                 if let Some(grant) = &grant
                     && let Some(factor) = enrolled_before(tx, grant, &path, &new.public_key).await?
                 {
@@ -116,6 +123,7 @@ impl App {
                 {
                     return Err(Error::unauthenticated());
                 }
+                audit.note(tx, about(Act::FactorCreated, &factor)).await?;
                 outbox.owe_webhooks(tx, EventType::FactorCreated, &factor, None, now).await?;
                 Ok::<_, Error>(factor)
             })
@@ -159,6 +167,7 @@ impl App {
     /// [`Changes::apply`]; when the database fails.
     pub async fn update_factor(
         &self,
+        origin: &Origin,
         caller: &Caller,
         path: EntityPath,
         sid: FactorSid,
@@ -172,7 +181,7 @@ impl App {
             Some(_) => return Err(Code::FactorVerificationFailed.into()),
             None => false,
         };
-        let outbox = self.outbox.clone();
+        let (outbox, audit) = (self.outbox.clone(), self.audit(origin, now));
         let (factor, became_verified) = self
             .store
             .write(async move |tx: &mut Write| {
@@ -184,11 +193,14 @@ impl App {
                 }
                 if !update.changes.is_empty() {
                     update.changes.clone().apply(&mut factor, now)?;
+                    let change = about(Act::FactorUpdated, &factor);
+                    audit.note(tx, change.with("changed", update.changes.names())).await?;
                 }
                 if factor.updated_at == now {
                     tx.update_factor(&factor).await?;
                 }
                 if becomes_verified {
+                    audit.note(tx, about(Act::FactorVerified, &factor)).await?;
                     outbox.owe_webhooks(tx, EventType::FactorVerified, &factor, None, now).await?;
                 }
                 Ok::<_, Error>((factor, becomes_verified))
@@ -208,22 +220,31 @@ impl App {
     /// 20404; when the database fails.
     pub async fn delete_factor(
         &self,
+        origin: &Origin,
         caller: &Caller,
         path: EntityPath,
         sid: FactorSid,
     ) -> Result<(), Error> {
         caller.concerns(sid)?;
         let now = self.clock.now();
-        let outbox = self.outbox.clone();
+        let (outbox, audit) = (self.outbox.clone(), self.audit(origin, now));
         self.store
             .write(async move |tx: &mut Write| {
                 let factor = tx.delete_factor(&path, sid, now).await?.ok_or_else(Error::not_found)?;
+                audit.note(tx, about(Act::FactorDeleted, &factor)).await?;
                 outbox.owe_webhooks(tx, EventType::FactorDeleted, &factor, None, now).await
             })
             .await?;
         self.wake.ring();
         Ok(())
     }
+}
+
+/// What was done to a factor.
+pub(crate) fn about(act: Act, factor: &Factor) -> Change {
+    let change = Change::new(act, factor.account_sid, factor.sid);
+    let change = change.with("service_sid", factor.service_sid).with("entity_sid", factor.entity_sid);
+    change.with("status", factor.status.as_str())
 }
 
 /// The factor that a phone made with this access token before, if it asks for the same once more.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use domain::alerts::{Alert, Level};
+use domain::audit::{Act, Change};
 use domain::housekeeping::{Pace, Retention};
 use domain::webhooks::EventType;
 use domain::{AlertSid, Timestamp};
@@ -18,7 +19,9 @@ use store::Write;
 use tracing::{debug, error, info};
 
 use crate::App;
+use crate::audit::Origin;
 use crate::error::Error;
+use crate::{chain, factors};
 
 /// How often it is looked.
 const EVERY: Duration = Duration::from_secs(60);
@@ -84,10 +87,12 @@ impl House {
         let now = self.app.now();
         let ended = |seconds: i64| now.plus_seconds(-seconds);
         let outbox = self.app.outbox.clone();
+        let audit = Arc::new(self.app.audit(&Origin::housekeeping(), now));
         let before = ended(retention.unverified_factors);
         let unverified = async move |tx: &mut Write, limit| {
             let deleted = tx.delete_unverified_factors(before, limit).await?;
             for factor in &deleted {
+                audit.note(tx, factors::about(Act::FactorDeleted, factor)).await?;
                 outbox.owe_webhooks(tx, EventType::FactorDeleted, factor, None, now).await?;
             }
             Ok(deleted.len())
@@ -113,7 +118,15 @@ impl House {
         self.remove(Remains::Deliveries, deliveries).await?;
         let alerts = async move |tx: &mut Write, limit| Ok(tx.delete_old_alerts(before, limit).await?);
         self.remove(Remains::Alerts, alerts).await?;
-        Ok(warn_of_ending_credentials(&self.app, now).await?)
+        warn_of_ending_credentials(&self.app, now).await?;
+        if let Some(seconds) = retention.audit_log {
+            let (key, before) = (Arc::clone(&self.app.audit_key), ended(seconds));
+            let audit = Arc::new(self.app.audit(&Origin::housekeeping(), now));
+            let lines =
+                async move |tx: &mut Write, limit| chain::remove_old(tx, &key, &audit, before, limit).await;
+            self.remove(Remains::AuditLines, lines).await?;
+        }
+        Ok(())
     }
 
     /// Removes until there is nothing left, a transaction for each batch; returns how many rows. `delete`
@@ -125,7 +138,7 @@ impl House {
         let (mut pace, mut removed) = (Pace::default(), 0);
         let mut longest = Duration::ZERO;
         loop {
-            let (rows, took) = self.batch(pace.rows(), delete.clone()).await?;
+            let (rows, took) = self.batch(pace.rows(), act(kind), delete.clone()).await?;
             removed += rows;
             let counted = METRICS.housekeeping_removed.get_or_create(&Removed { kind });
             counted.inc_by(u64::try_from(rows).unwrap_or(u64::MAX));
@@ -146,21 +159,42 @@ impl House {
     }
 
     /// One transaction; returns how many rows went, and for how long it had the writer, the commit included.
-    async fn batch<F>(&self, limit: u32, delete: F) -> Result<(usize, Duration), Interrupted>
+    async fn batch<F>(
+        &self,
+        limit: u32,
+        act: Option<Act>,
+        delete: F,
+    ) -> Result<(usize, Duration), Interrupted>
     where
         F: AsyncFn(&mut Write, i64) -> Result<usize, Error> + Send + 'static,
     {
         let (now, name) = (self.app.now(), self.name.clone());
+        let audit = self.app.audit(&Origin::housekeeping(), now);
         let write = async move |tx: &mut Write| {
             // Here, since the time that it waits for its turn harms nobody.
             let began = Instant::now();
             if !tx.take_lease("housekeeping", &name, now, now.plus_seconds(LEASE)).await? {
                 return Ok(None);
             }
-            Ok::<_, Error>(Some((delete(tx, i64::from(limit)).await?, began)))
+            let rows = delete(tx, i64::from(limit)).await?;
+            if let Some(act) = act.filter(|_| rows > 0) {
+                audit.note(tx, Change::of_server(act).with("count", rows)).await?;
+            }
+            Ok::<_, Error>(Some((rows, began)))
         };
         let (rows, began) = self.app.store.write(write).await?.ok_or(Interrupted::Elsewhere)?;
         Ok((rows, began.elapsed()))
+    }
+}
+
+/// What a batch is in the audit log; `None` of what is noted one by one, or in a way of its own.
+const fn act(kind: Remains) -> Option<Act> {
+    match kind {
+        Remains::Factors | Remains::FactorCreations | Remains::AuditLines => None,
+        Remains::Challenges => Some(Act::ChallengesRemoved),
+        Remains::AccessTokens => Some(Act::AccessTokensRemoved),
+        Remains::Deliveries => Some(Act::DeliveriesRemoved),
+        Remains::Alerts => Some(Act::AlertsRemoved),
     }
 }
 
@@ -218,6 +252,7 @@ mod tests {
 
     use super::*;
     use crate::NewAccessToken;
+    use crate::audit::AuditFilter;
     use crate::caller::Caller;
     use crate::factors::NewFactor;
     use crate::webhooks::NewWebhook;
@@ -253,9 +288,12 @@ mod tests {
             let key = MasterKey::generate(&SystemEntropy);
             let held: Arc<dyn Clock> = Arc::<Held>::clone(&clock);
             let app = App::start(store, held, Arc::new(SystemEntropy), key).await.unwrap();
+            let origin = Origin::operator("ann");
             let name = |text| FriendlyName::from_parameter(text).unwrap();
-            let account = app.create_account(None, None, name("Owl Bank")).await.unwrap().unwrap().account;
-            let service = app.create_service(account.sid, Settings::named(name("App"))).await.unwrap();
+            let account =
+                app.create_account(&origin, None, None, name("Owl Bank")).await.unwrap().unwrap().account;
+            let service =
+                app.create_service(&origin, account.sid, Settings::named(name("App"))).await.unwrap();
             let webhook = NewWebhook {
                 friendly_name: name("All"),
                 event_types: vec![Subscription::from_parameter("*").unwrap()],
@@ -263,7 +301,7 @@ mod tests {
                 status: Default::default(),
                 version: Default::default(),
             };
-            app.create_webhook(account.sid, service.sid, webhook).await.unwrap();
+            app.create_webhook(&origin, account.sid, service.sid, webhook).await.unwrap();
             let identity = Identity::from_parameter("user-0001").unwrap();
             Self {
                 house: House { app: Arc::new(app), name: "one".to_owned() },
@@ -271,6 +309,18 @@ mod tests {
                 caller: Caller::Account(account.sid),
                 path: EntityPath { account_sid: account.sid, service_sid: service.sid, identity },
             }
+        }
+
+        fn origin(&self) -> Origin {
+            Origin::request(&self.caller, None, None)
+        }
+
+        /// What housekeeping has noted, oldest first.
+        async fn noted(&self) -> Vec<(String, Option<String>)> {
+            let filter = AuditFilter::default();
+            let lines = self.house.app.audit_lines(filter, 99).await.unwrap().into_iter().rev();
+            let noted = lines.map(|found| found.line).filter(|line| line.actor_type == "housekeeping");
+            noted.map(|line| (line.event_type, line.resource_sid)).collect()
         }
 
         async fn factor(&self, key: u8) -> FactorSid {
@@ -282,7 +332,12 @@ mod tests {
                 sdk_version: None,
                 metadata: None,
             };
-            self.house.app.create_factor(&self.caller, self.path.clone(), new).await.unwrap().sid
+            self.house
+                .app
+                .create_factor(&self.origin(), &self.caller, self.path.clone(), new)
+                .await
+                .unwrap()
+                .sid
         }
 
         async fn factors(&self) -> Vec<FactorSid> {
@@ -298,7 +353,9 @@ mod tests {
                 factor_friendly_name: None,
                 ttl: Ttl::new(60).unwrap(),
             };
-            let made = self.house.app.create_access_token(self.path.account_sid, self.path.service_sid, new);
+            let (account_sid, service_sid) = (self.path.account_sid, self.path.service_sid);
+            let origin = self.origin();
+            let made = self.house.app.create_access_token(&origin, account_sid, service_sid, new);
             made.await.unwrap().0.grant.sid
         }
 
@@ -339,6 +396,7 @@ mod tests {
         stage.house.round(retention).await.unwrap();
         assert_eq!(stage.factors().await, [young]);
         assert_eq!(stage.owed().await, [old.to_string()]);
+        assert_eq!(stage.noted().await, [("factor.deleted".to_owned(), Some(old.to_string()))]);
     }
 
     #[tokio::test]
@@ -350,6 +408,7 @@ mod tests {
             stage.house.round(Retention::default()).await.unwrap();
             assert_eq!(stage.has(token).await, is_left);
         }
+        assert_eq!(stage.noted().await, [("access-tokens.removed".to_owned(), None)]);
         let gone = stage.house.app.access_token(stage.path.account_sid, stage.path.service_sid, token);
         assert!(matches!(gone.await, Err(Error::Problem(problem)) if problem.code() == Code::NotFound));
     }

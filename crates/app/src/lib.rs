@@ -9,7 +9,9 @@ mod access_tokens;
 mod accounts;
 pub mod alerts;
 mod attempt;
+pub mod audit;
 pub mod caller;
+mod chain;
 pub mod challenges;
 pub mod clock;
 pub mod credentials;
@@ -39,7 +41,9 @@ use tokio::sync::Mutex;
 
 pub use crate::access_tokens::NewAccessToken;
 pub use crate::accounts::{MadeAccount, MadeApiKey};
+pub use crate::audit::Origin;
 pub use crate::caller::{Caller, Credentials};
+pub use crate::chain::{Break, ChainedLine, Holds};
 pub use crate::clock::SystemClock;
 pub use crate::deliver::{Courier, CourierError, DeliverySettings};
 pub use crate::deliveries::{AttemptRecord, DeliveryFilter, DeliveryStatus};
@@ -53,6 +57,8 @@ pub struct App {
     master_key: Arc<MasterKey>,
     /// The keys of access tokens.
     ring: RwLock<keys::Ring>,
+    /// The key of the audit log's chain.
+    audit_key: Arc<crypto::AuditKey>,
     /// Where what is owed goes.
     outbox: outbox::Outbox,
     /// Rings when something is owed.
@@ -64,7 +70,8 @@ pub struct App {
 }
 
 impl App {
-    /// Takes an open database into service: reads its enrollment keys, or makes the first one.
+    /// Takes an open database into service: reads its enrollment keys and the key of its audit log, or makes
+    /// the first ones.
     ///
     /// # Errors
     /// When the database fails, and when its secrets were sealed under another master key.
@@ -76,10 +83,11 @@ impl App {
     ) -> Result<Self, Error> {
         let master_key = Arc::new(master_key);
         let ring = keys::open_ring(&store, &master_key, &entropy, clock.now()).await?;
+        let audit_key = Arc::new(chain::open_key(&store, &master_key, &entropy).await?);
         let outbox = outbox::Outbox::new(Arc::clone(&entropy));
         let (ring, wake) = (RwLock::new(ring), outbox::Wake::default());
         let (counted_until, limits) = (Mutex::new(clock.now()), Limits::default());
-        Ok(Self { store, clock, entropy, master_key, ring, outbox, wake, counted_until, limits })
+        Ok(Self { store, clock, entropy, master_key, ring, audit_key, outbox, wake, counted_until, limits })
     }
 
     /// Sets the seconds for which webhooks are tried that are owed from now on; a day if nobody does.
@@ -110,8 +118,9 @@ impl App {
         self.store.read(async |db: &mut store::Read| Ok(db.ping().await?)).await
     }
 
-    /// Finishes the writes that were asked for and closes the database.
+    /// Finishes the writes that were asked for, chains the last lines of the audit log and closes the database.
     pub async fn stop(&self) {
+        chain::finish(self).await;
         self.store.clone().close().await;
     }
 }

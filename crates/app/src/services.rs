@@ -1,11 +1,13 @@
 //! Services.
 
+use domain::audit::{Act, Change};
 use domain::limits::{OwnLimit, ServiceLimits};
 use domain::services::{Push, Settings};
 use domain::{AccountSid, Page, PageRequest, Problem, Service, ServiceSid};
 use store::{Read, Write};
 
 use crate::App;
+use crate::audit::Origin;
 use crate::error::Error;
 
 impl App {
@@ -15,6 +17,7 @@ impl App {
     /// When the database fails.
     pub async fn create_service(
         &self,
+        origin: &Origin,
         account_sid: AccountSid,
         settings: Settings,
     ) -> Result<Service, Error> {
@@ -22,8 +25,13 @@ impl App {
         let sid = ServiceSid::generate(now, self.entropy.as_ref());
         let limits = ServiceLimits::default();
         let service = Service { sid, account_sid, settings, limits, created_at: now, updated_at: now };
-        let row = service.clone();
-        self.store.write(async move |tx: &mut Write| Ok::<_, Error>(tx.insert_service(&row).await?)).await?;
+        let (row, audit) = (service.clone(), self.audit(origin, now));
+        self.store
+            .write(async move |tx: &mut Write| {
+                tx.insert_service(&row).await?;
+                audit.note(tx, Change::new(Act::ServiceCreated, account_sid, sid)).await
+            })
+            .await?;
         Ok(service)
     }
 
@@ -51,22 +59,26 @@ impl App {
     /// 20404; those of `change`; when the database fails.
     pub async fn update_service(
         &self,
+        origin: &Origin,
         account_sid: AccountSid,
         sid: ServiceSid,
         change: impl Fn(&mut Settings) -> Result<(), Problem> + Send + 'static,
     ) -> Result<Service, Error> {
         let now = self.clock.now();
+        let audit = self.audit(origin, now);
         self.store
             .write(async move |tx: &mut Write| {
                 let mut service = tx.lock_service(account_sid, sid).await?.ok_or_else(Error::not_found)?;
                 let credentials = |push: &Push| (push.apn_credential_sid, push.fcm_credential_sid);
-                let before = credentials(&service.settings.push);
+                let before = service.settings.clone();
                 change(&mut service.settings)?;
                 service.updated_at = now;
                 tx.update_service(&service).await?;
-                if credentials(&service.settings.push) != before {
+                if credentials(&service.settings.push) != credentials(&before.push) {
                     tx.forget_unreachable(account_sid, Some(sid)).await?;
                 }
+                let change = Change::new(Act::ServiceUpdated, account_sid, sid);
+                audit.note(tx, change.with("changed", service.settings.changed(&before))).await?;
                 Ok(service)
             })
             .await
@@ -79,13 +91,19 @@ impl App {
     /// 20404; when the database fails.
     pub async fn limit_service(
         &self,
+        origin: &Origin,
         sid: ServiceSid,
         pending: Option<OwnLimit>,
         per_minute: Option<OwnLimit>,
     ) -> Result<Service, Error> {
+        let audit = self.audit(origin, self.clock.now());
         self.store
             .write(async move |tx: &mut Write| {
-                tx.limit_service(sid, pending, per_minute).await?.ok_or_else(Error::not_found)
+                let service =
+                    tx.limit_service(sid, pending, per_minute).await?.ok_or_else(Error::not_found)?;
+                let change = Change::new(Act::ServiceUpdated, service.account_sid, sid);
+                audit.note(tx, change.with("changed", ["limits"])).await?;
+                Ok(service)
             })
             .await
     }
@@ -94,10 +112,16 @@ impl App {
     ///
     /// # Errors
     /// 20404; when the database fails.
-    pub async fn delete_service(&self, account_sid: AccountSid, sid: ServiceSid) -> Result<(), Error> {
+    pub async fn delete_service(
+        &self,
+        origin: &Origin,
+        account_sid: AccountSid,
+        sid: ServiceSid,
+    ) -> Result<(), Error> {
+        let audit = self.audit(origin, self.clock.now());
         self.store
             .write(async move |tx: &mut Write| match tx.delete_service(account_sid, sid).await? {
-                true => Ok(()),
+                true => audit.note(tx, Change::new(Act::ServiceDeleted, account_sid, sid)).await,
                 false => Err(Error::not_found()),
             })
             .await

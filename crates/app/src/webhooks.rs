@@ -1,10 +1,12 @@
 //! Webhooks.
 
+use domain::audit::{Act, Change};
 use domain::webhooks::{Status, Subscription, Version, Webhook, may_be_one_more};
 use domain::{AccountSid, CallbackUrl, FriendlyName, Page, PageRequest, Problem, ServiceSid, WebhookSid};
 use store::{Read, Write};
 
 use crate::App;
+use crate::audit::Origin;
 use crate::error::Error;
 
 /// A webhook as it is asked for.
@@ -29,6 +31,7 @@ impl App {
     /// 20404 without the service, 60306 when it has as many webhooks as it can; when the database fails.
     pub async fn create_webhook(
         &self,
+        origin: &Origin,
         account_sid: AccountSid,
         service_sid: ServiceSid,
         new: NewWebhook,
@@ -46,12 +49,14 @@ impl App {
             created_at: now,
             updated_at: now,
         };
+        let audit = self.audit(origin, now);
         self.store
             .write(async move |tx: &mut Write| {
                 // Held, so that those who create at once are counted one after the other.
                 tx.lock_service(account_sid, service_sid).await?.ok_or_else(Error::not_found)?;
                 may_be_one_more(tx.count_webhooks(service_sid).await?)?;
                 tx.insert_webhook(&webhook).await?;
+                audit.note(tx, about(Act::WebhookCreated, &webhook)).await?;
                 Ok(webhook.clone())
             })
             .await
@@ -99,19 +104,24 @@ impl App {
     /// 20404; those of `change`; when the database fails.
     pub async fn update_webhook(
         &self,
+        origin: &Origin,
         account_sid: AccountSid,
         service_sid: ServiceSid,
         sid: WebhookSid,
         change: impl Fn(&mut Webhook) -> Result<(), Problem> + Send + 'static,
     ) -> Result<Webhook, Error> {
         let now = self.clock.now();
+        let audit = self.audit(origin, now);
         self.store
             .write(async move |tx: &mut Write| {
                 let webhook = tx.lock_webhook(account_sid, service_sid, sid).await?;
-                let mut webhook = webhook.ok_or_else(Error::not_found)?;
+                let before = webhook.ok_or_else(Error::not_found)?;
+                let mut webhook = before.clone();
                 change(&mut webhook)?;
                 webhook.updated_at = now;
                 tx.update_webhook(&webhook).await?;
+                let changed = about(Act::WebhookUpdated, &webhook).with("changed", webhook.changed(&before));
+                audit.note(tx, changed).await?;
                 Ok(webhook)
             })
             .await
@@ -123,17 +133,26 @@ impl App {
     /// 20404; when the database fails.
     pub async fn delete_webhook(
         &self,
+        origin: &Origin,
         account_sid: AccountSid,
         service_sid: ServiceSid,
         sid: WebhookSid,
     ) -> Result<(), Error> {
+        let audit = self.audit(origin, self.clock.now());
         self.store
             .write(async move |tx: &mut Write| {
-                match tx.delete_webhook(account_sid, service_sid, sid).await? {
-                    true => Ok(()),
-                    false => Err(Error::not_found()),
+                if !tx.delete_webhook(account_sid, service_sid, sid).await? {
+                    return Err(Error::not_found());
                 }
+                let change = Change::new(Act::WebhookDeleted, account_sid, sid);
+                audit.note(tx, change.with("service_sid", service_sid)).await
             })
             .await
     }
+}
+
+/// What was done to a webhook.
+pub(crate) fn about(act: Act, webhook: &Webhook) -> Change {
+    let change = Change::new(act, webhook.account_sid, webhook.sid);
+    change.with("service_sid", webhook.service_sid).with("status", webhook.status.as_str())
 }

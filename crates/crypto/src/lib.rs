@@ -9,6 +9,7 @@
 //! | What lets a phone enrol, and who can make that? | [`enrollment`] |
 //! | How is a secret stored that must be readable again? | [`seal`] |
 //! | How is an API key's secret stored, and compared? | [`api_keys`] |
+//! | What shows that a line of the audit log was changed, or is missing? | [`audit`] |
 //! | How are two secrets compared? | [`constant_time`] |
 //! | How does a software phone sign? | [`signing`] |
 //!
@@ -16,6 +17,7 @@
 //! | --- | --- | --- |
 //! | Master key ([`MasterKey`]), 256 bits | the operator, outside the database | nothing itself: HKDF-SHA256 makes of it a sealing key (AES-256-GCM), a key for the hashes of API key secrets (HMAC-SHA256) and an id that may be seen |
 //! | Enrollment keys ([`EnrollmentKey`]), 256 bits each | the database, sealed | encrypt and authenticate the access tokens with which phones enrol (JWE, A256GCM) |
+//! | Audit key ([`AuditKey`]), 256 bits | the database, sealed | chains the lines of the audit log (HMAC-SHA256) |
 //! | Device keys, P-256 | each phone; the server has only [`domain::factors::PublicKey`] | sign device tokens and answers (ES256) |
 //! | Account auth tokens, API key secrets | the customer's backend; here sealed, or hashed | sign a backend in, and sign webhooks |
 //!
@@ -27,6 +29,7 @@
 //! secret prints.
 
 pub mod api_keys;
+pub mod audit;
 mod compact;
 pub mod constant_time;
 pub mod device_token;
@@ -41,6 +44,7 @@ pub mod signing;
 #[cfg(test)]
 mod vectors;
 
+pub use audit::AuditKey;
 pub use constant_time::equal;
 pub use device_token::DeviceToken;
 pub use enrollment::{EnrollmentKey, KeyRing};

@@ -300,6 +300,17 @@ impl Changes {
             && self.sdk_version.is_none()
     }
 
+    /// What is to change, as the API's answers name it.
+    pub fn names(&self) -> Vec<&'static str> {
+        let names = [
+            ("friendly_name", self.friendly_name.is_some()),
+            ("config.notification_token", self.notification_token.is_some()),
+            ("config.notification_platform", self.notification_platform.is_some()),
+            ("config.sdk_version", self.sdk_version.is_some()),
+        ];
+        names.into_iter().filter(|(_, is_named)| *is_named).map(|(name, _)| name).collect()
+    }
+
     /// Changes the factor.
     ///
     /// # Errors

@@ -11,6 +11,8 @@ pub struct Retention {
     pub challenges: i64,
     /// Finished deliveries, and alerts.
     pub deliveries: i64,
+    /// A line of the audit log; for ever when `None`.
+    pub audit_log: Option<i64>,
     /// An access token, from its expiry. Until then a spent one gives a phone that lost the answer its factor
     /// again; after it, it is of no use to anybody.
     pub access_tokens: i64,
@@ -24,6 +26,7 @@ impl Default for Retention {
             unverified_factors: DAY,
             challenges: 30 * DAY,
             deliveries: 30 * DAY,
+            audit_log: Some(365 * DAY),
             // For clocks that differ.
             access_tokens: HOUR,
         }

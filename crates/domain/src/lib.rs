@@ -9,6 +9,7 @@
 pub mod access_tokens;
 pub mod accounts;
 pub mod alerts;
+pub mod audit;
 pub mod challenges;
 pub mod credentials;
 pub mod deliveries;
@@ -41,8 +42,8 @@ pub use problem::{Code, Problem};
 pub use secret::{Sealed, Secret};
 pub use services::Service;
 pub use sids::{
-    AccessTokenSid, AccountSid, AlertSid, ApiKeySid, ChallengeSid, CredentialSid, EntitySid, FactorSid,
-    NotificationSid, RequestSid, ServiceSid, Sid, WebhookSid,
+    AccessTokenSid, AccountSid, AlertSid, ApiKeySid, ChallengeSid, CredentialSid, EntitySid, EventSid,
+    FactorSid, NotificationSid, RequestSid, ServiceSid, Sid, WebhookSid,
 };
 pub use text::{FriendlyName, Identity};
 pub use time::{Clock, Timestamp};

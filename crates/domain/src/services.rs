@@ -1,6 +1,7 @@
 //! Services: an application's settings, under which its users are kept apart from all others.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::limits::ServiceLimits;
 use crate::paging::{Listed, Position, position};
@@ -196,5 +197,48 @@ impl Settings {
             whatsapp: Whatsapp::default(),
             passkeys: Passkeys::default(),
         }
+    }
+
+    /// What differs from what they were before, as the API's answers name it: those of a group behind its own
+    /// name and a dot.
+    pub fn changed(&self, before: &Self) -> Vec<String> {
+        let value = |settings| serde_json::to_value(settings).unwrap_or_default();
+        let mut names = Vec::new();
+        differing("", &value(before), &value(self), &mut names);
+        names.sort_unstable();
+        names
+    }
+}
+
+/// Names what differs in two JSON texts of one form.
+fn differing(path: &str, before: &Value, after: &Value, names: &mut Vec<String>) {
+    match (before.as_object(), after.as_object()) {
+        _ if before == after => {}
+        (Some(before), Some(after)) => {
+            for (name, value) in after {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                differing(&path, before.get(name).unwrap_or(&Value::Null), value, names);
+            }
+        }
+        _ => names.push(path.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_differs_is_named() {
+        let name = |name: &str| FriendlyName::from_parameter(name).unwrap();
+        let before = Settings::named(name("Shop"));
+        assert_eq!(before.changed(&before), [""; 0]);
+        let mut after = Settings::named(name("Store"));
+        after.push.include_date = !before.push.include_date;
+        after.passkeys.relying_party.name = Some(Text::from_parameter("Shop").unwrap());
+        assert_eq!(
+            after.changed(&before),
+            ["friendly_name", "passkeys.relying_party.name", "push.include_date"]
+        );
     }
 }

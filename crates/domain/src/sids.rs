@@ -178,6 +178,8 @@ registry! {
     NotificationSid "NT" timed;
     /// An alert: a debugger event.
     AlertSid "NO" timed;
+    /// An event: a line of the audit log.
+    EventSid "AE" timed;
     /// A verification template, stored and echoed only.
     TemplateSid "HJ" timed;
     /// A messaging service, stored and echoed only.

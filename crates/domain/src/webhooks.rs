@@ -60,6 +60,18 @@ impl Listed for Webhook {
 }
 
 impl Webhook {
+    /// What differs from what it was before, as the API's answers name it.
+    pub fn changed(&self, before: &Self) -> Vec<&'static str> {
+        let names = [
+            ("friendly_name", self.friendly_name != before.friendly_name),
+            ("event_types", self.event_types != before.event_types),
+            ("webhook_url", self.url != before.url),
+            ("status", self.status != before.status),
+            ("version", self.version != before.version),
+        ];
+        names.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+    }
+
     /// Whether an event of this type is to be sent to it.
     pub fn wants(&self, event_type: EventType) -> bool {
         let asked_for = |subscription: &Subscription| {

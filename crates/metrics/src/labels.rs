@@ -186,6 +186,8 @@ values! {
         Deliveries = "deliveries",
         /// Alerts.
         Alerts = "alerts",
+        /// Lines of the audit log.
+        AuditLines = "audit_lines",
     }
 
     /// What is wrong with the database.

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use domain::{Account, AccountSid, CallbackUrl, FriendlyName, Parameter as _};
 use store::OldSchema;
 
+use crate::audit::operator;
 use crate::cli::Storage;
 use crate::failure::Failure;
 
@@ -63,7 +64,7 @@ pub(crate) async fn run(accounts: Accounts) -> Result<(), Failure> {
             let name = FriendlyName::from_parameter(&name)
                 .map_err(|expected| Failure::new(format!("--name {expected}")))?;
             let app = storage.open(OldSchema::Refuse).await?;
-            let made = app.create_account(None, None, name).await?;
+            let made = app.create_account(&operator(), None, None, name).await?;
             let made = made.ok_or_else(|| Failure::new("an account with the new SID exists; try again"))?;
             print(&made.account);
             println!("auth token    {}", made.auth_token.expose());
@@ -98,13 +99,16 @@ pub(crate) async fn run(accounts: Accounts) -> Result<(), Failure> {
             let url =
                 url.transpose().map_err(|expected| Failure::new(format!("--debugger-webhook {expected}")))?;
             let app = storage.open_existing().await?;
-            app.set_debugger_webhook(sid, url.clone()).await.map_err(|error| missing(sid, error))?;
+            app.set_debugger_webhook(&operator(), sid, url.clone())
+                .await
+                .map_err(|error| missing(sid, error))?;
             println!("debugger      {}", url.as_ref().map_or("none", |url| url.as_str()));
             app.stop().await;
         }
         Command::RotateToken { sid, storage } => {
             let app = storage.open_existing().await?;
-            let auth_token = app.rotate_auth_token(sid).await.map_err(|error| missing(sid, error))?;
+            let auth_token =
+                app.rotate_auth_token(&operator(), sid).await.map_err(|error| missing(sid, error))?;
             println!("auth token    {}", auth_token.expose());
             app.stop().await;
         }

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use domain::{AccountSid, ApiKeySid, FriendlyName, Parameter as _};
 
 use crate::account::missing;
+use crate::audit::operator;
 use crate::cli::Storage;
 use crate::failure::Failure;
 
@@ -47,8 +48,10 @@ pub(crate) async fn run(keys: ApiKeys) -> Result<(), Failure> {
             let name = FriendlyName::from_parameter(&name)
                 .map_err(|expected| Failure::new(format!("--name {expected}")))?;
             let app = storage.open_existing().await?;
-            let made =
-                app.create_api_key(account_sid, name).await.map_err(|error| missing(account_sid, error))?;
+            let made = app
+                .create_api_key(&operator(), account_sid, name)
+                .await
+                .map_err(|error| missing(account_sid, error))?;
             println!("api key sid   {}", made.key.sid);
             println!("secret        {}", made.secret.expose());
             app.stop().await;
@@ -63,7 +66,7 @@ pub(crate) async fn run(keys: ApiKeys) -> Result<(), Failure> {
         }
         Command::Revoke { sid, storage } => {
             let app = storage.open_existing().await?;
-            app.revoke_api_key(sid).await.map_err(|error| missing(sid, error))?;
+            app.revoke_api_key(&operator(), sid).await.map_err(|error| missing(sid, error))?;
             println!("revoked {sid}");
             app.stop().await;
         }

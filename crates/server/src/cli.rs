@@ -45,6 +45,8 @@ pub(crate) enum Command {
     Webhooks(crate::webhooks::Webhooks),
     /// Manage push credentials
     Credential(crate::credential::Credentials),
+    /// Look at the audit log: who changed what, and whether it is all there
+    Audit(crate::audit::Audit),
 }
 
 /// Options of `serve`.
@@ -231,6 +233,10 @@ pub(crate) struct Kept {
     /// Days for which finished deliveries and alerts are kept
     #[arg(long, env = "COUNTERSIGN_DELIVERY_RETENTION_DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) delivery_retention_days: u32,
+
+    /// Days for which the audit log is kept; 0 for ever
+    #[arg(long, env = "COUNTERSIGN_AUDIT_RETENTION_DAYS", default_value_t = 365)]
+    pub(crate) audit_retention_days: u32,
 }
 
 /// Where the data and its key are.

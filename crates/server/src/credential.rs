@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use domain::{AccountSid, CredentialSid, FriendlyName, Parameter as _};
 
 use crate::account::missing;
+use crate::audit::operator;
 use crate::cli::Storage;
 use crate::failure::Failure;
 
@@ -114,7 +115,8 @@ pub(crate) async fn run(credentials: Credentials) -> Result<(), Failure> {
             let app = storage.open_existing().await?;
             let oldest = app.accounts().await?.first().map(|account| account.sid);
             let account = account.or(oldest).ok_or_else(|| Failure::new("there is no account"))?;
-            let credential = app.create_credential(account, NewCredential { friendly_name, upload }).await?;
+            let credential =
+                app.create_credential(&operator(), account, NewCredential { friendly_name, upload }).await?;
             println!("credential sid  {}", credential.sid);
             check(&app, credential.sid).await?;
             app.stop().await;
@@ -135,7 +137,9 @@ pub(crate) async fn run(credentials: Credentials) -> Result<(), Failure> {
         Command::Delete { sid, storage } => {
             let app = storage.open_existing().await?;
             let credential = find(&app, sid).await?;
-            app.delete_credential(credential.account_sid, sid).await.map_err(|error| missing(sid, error))?;
+            app.delete_credential(&operator(), credential.account_sid, sid)
+                .await
+                .map_err(|error| missing(sid, error))?;
             println!("deleted {sid}");
             app.stop().await;
         }

@@ -22,6 +22,7 @@ use crypto::{MasterKey, SystemEntropy};
 use domain::{FriendlyName, Parameter as _};
 use store::{Location, OldSchema, Store};
 
+use crate::audit::operator;
 use crate::demo::backend::Backend;
 use crate::demo::narrator::Narrator;
 use crate::demo::outside::Outside;
@@ -46,7 +47,7 @@ pub(crate) async fn run() -> Result<(), Failure> {
 
 async fn with_server(app: &Arc<App>, narrator: &Arc<Narrator>) -> Result<(), Failure> {
     let name = FriendlyName::from_parameter("Demo").map_err(|expected| Failure::new(expected.to_string()))?;
-    let account = app.create_account(None, None, name).await?;
+    let account = app.create_account(&operator(), None, None, name).await?;
     let account = account.ok_or_else(|| Failure::new("the new account exists already"))?;
     let outside = Outside::open().await?;
     let courier = Courier::start(Arc::clone(app), deliveries(&outside))?;

@@ -8,6 +8,7 @@
 
 mod account;
 mod api_key;
+mod audit;
 mod cli;
 mod config;
 mod credential;
@@ -58,6 +59,7 @@ fn run() -> Result<(), Failure> {
             Command::Service(command) => service::run(command).await,
             Command::Webhooks(command) => webhooks::run(command).await,
             Command::Credential(command) => credential::run(command).await,
+            Command::Audit(command) => audit::run(command).await,
         }
     };
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run)

@@ -22,6 +22,7 @@ use socket2::SockRef;
 use store::{Location, OldSchema, Store};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::audit::operator;
 use crate::cli::{self, Deliveries, Kept, Serve};
 use crate::config;
 use crate::failure::Failure;
@@ -162,6 +163,8 @@ fn deliveries(options: &Deliveries, kept: &Kept) -> Result<DeliverySettings, Fai
             unverified_factors: i64::from(kept.unverified_factor_hours) * 3600,
             challenges: i64::from(kept.challenge_retention_days) * 86_400,
             deliveries: i64::from(kept.delivery_retention_days) * 86_400,
+            audit_log: (kept.audit_retention_days > 0)
+                .then_some(i64::from(kept.audit_retention_days) * 86_400),
             ..Retention::default()
         },
         ..DeliverySettings::default()
@@ -291,8 +294,8 @@ async fn first_account(app: &App, (sid, auth_token): GivenAccount) -> Result<(),
     let name = FriendlyName::from_parameter("First account")
         .map_err(|expected| Failure::new(expected.to_string()))?;
     let made = match sid {
-        Some(sid) => app.create_account(Some(sid), auth_token.clone(), name).await?,
-        None => app.create_first_account(auth_token.clone(), name).await?,
+        Some(sid) => app.create_account(&operator(), Some(sid), auth_token.clone(), name).await?,
+        None => app.create_first_account(&operator(), auth_token.clone(), name).await?,
     };
     match made {
         Some(made) if !is_known => {

@@ -5,6 +5,7 @@ use domain::ServiceSid;
 use domain::limits::OwnLimit;
 
 use crate::account::missing;
+use crate::audit::operator;
 use crate::cli::Storage;
 use crate::failure::Failure;
 
@@ -35,7 +36,8 @@ pub(crate) async fn run(services: Services) -> Result<(), Failure> {
     match services.command {
         Command::Limit { sid, max_pending_challenges, challenges_per_minute, storage } => {
             let app = storage.open_existing().await?;
-            let limited = app.limit_service(sid, max_pending_challenges, challenges_per_minute).await;
+            let limited =
+                app.limit_service(&operator(), sid, max_pending_challenges, challenges_per_minute).await;
             let service = limited.map_err(|error| missing(sid, error))?;
             println!("service sid             {}", service.sid);
             println!("max pending challenges  {}", service.limits.pending);

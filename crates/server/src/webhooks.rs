@@ -8,6 +8,7 @@ use domain::WebhookSid;
 use domain::deliveries::{DeliveryId, Work};
 
 use crate::account::missing;
+use crate::audit::operator;
 use crate::cli::Storage;
 use crate::failure::Failure;
 
@@ -87,13 +88,13 @@ pub(crate) async fn run(webhooks: Webhooks) -> Result<(), Failure> {
                 }
                 fault => fault.into(),
             };
-            app.redeliver(parsed).await.map_err(refused)?;
+            app.redeliver(&operator(), parsed).await.map_err(refused)?;
             println!("owed again: {id}");
             app.stop().await;
         }
         Command::Test { sid, storage } => {
             let app = storage.open_existing().await?;
-            let id = app.test_webhook(sid).await.map_err(|error| missing(sid, error))?;
+            let id = app.test_webhook(&operator(), sid).await.map_err(|error| missing(sid, error))?;
             wait_for_attempt(&app, id).await?;
             print(&app, id).await?;
             let delivered = app.delivery(id).await?.0.state == "delivered";

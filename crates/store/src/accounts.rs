@@ -159,12 +159,13 @@ impl Write {
         self.all(sql, values).await.map(drop)
     }
 
-    /// Removes an API key; `false` when there was none.
+    /// Removes an API key; returns whose it was, `None` when there was none.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn delete_api_key(&mut self, sid: ApiKeySid) -> Result<bool, Error> {
-        Ok(self.one("DELETE FROM api_keys WHERE sid = $1 RETURNING sid", bind![sid]).await?.is_some())
+    pub async fn delete_api_key(&mut self, sid: ApiKeySid) -> Result<Option<AccountSid>, Error> {
+        let row = self.one("DELETE FROM api_keys WHERE sid = $1 RETURNING account_sid", bind![sid]).await?;
+        row.map(|row| row.sid("account_sid")).transpose()
     }
 
     /// Adds a key to the enrollment ring.

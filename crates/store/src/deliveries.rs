@@ -378,7 +378,7 @@ impl Write {
         self.all(insert, bind![to_json(&rows)]).await.map(drop)
     }
 
-    /// Owes a finished delivery once more, as if it were new, until `give_up_at`; `false` when there is
+    /// Owes a finished delivery once more, as if it were new, until `give_up_at`; returns it, `None` when there is
     /// none, it is owed, or it is a push, which has its time.
     ///
     /// # Errors
@@ -388,10 +388,13 @@ impl Write {
         id: DeliveryId,
         now: Timestamp,
         give_up_at: Timestamp,
-    ) -> Result<bool, Error> {
-        let sql = "UPDATE deliveries SET state = 'owed', due_at = $2, give_up_at = $3, finished_at = NULL, \
-                   attempts = 0 WHERE id = $1 AND state <> 'owed' AND kind <> 'push' RETURNING id";
-        Ok(self.one(sql, bind![id.to_string(), now, give_up_at]).await?.is_some())
+    ) -> Result<Option<Delivery>, Error> {
+        let sql = format!(
+            "UPDATE deliveries SET state = 'owed', due_at = $2, give_up_at = $3, finished_at = NULL, attempts = 0 \
+             WHERE id = $1 AND state <> 'owed' AND kind <> 'push' RETURNING {COLUMNS}"
+        );
+        let row = self.one(sql, bind![id.to_string(), now, give_up_at]).await?;
+        row.as_ref().map(delivery).transpose()
     }
 
     /// Remembers that the provider said a factor's token leads nowhere; `false` when that was known, or

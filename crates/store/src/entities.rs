@@ -98,15 +98,15 @@ impl Write {
         row.as_ref().map_or(Err(Error::ParentGone), entity)
     }
 
-    /// Removes an entity with its factors and challenges; `false` when there was none.
+    /// Removes an entity with its factors and challenges; returns its SID, `None` when there was none.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn delete_entity(&mut self, path: &EntityPath) -> Result<bool, Error> {
+    pub async fn delete_entity(&mut self, path: &EntityPath) -> Result<Option<EntitySid>, Error> {
         self.take_time().await?;
         let sql = "DELETE FROM entities WHERE service_sid = $1 AND identity = $2 AND account_sid = $3 RETURNING sid";
         let values = bind![path.service_sid, path.identity.as_str(), path.account_sid];
-        Ok(self.one(sql, values).await?.is_some())
+        self.one(sql, values).await?.map(|row| row.sid("sid")).transpose()
     }
 }
 

@@ -27,6 +27,7 @@
 mod access_tokens;
 mod accounts;
 mod alerts;
+mod audit;
 mod challenges;
 mod credentials;
 mod deliveries;
@@ -58,6 +59,7 @@ use tokio::time::timeout;
 
 pub use crate::accounts::EnrollmentKeyRow;
 pub use crate::alerts::AlertFilter;
+pub use crate::audit::{AuditChain, AuditFilter, AuditLine, AuditTail, ChainedLine};
 pub use crate::challenges::Filter;
 pub use crate::deliveries::{AttemptRecord, DeliveryFilter, DeliveryStatus, Owed};
 pub use crate::error::{Conflict, Error};

@@ -23,6 +23,7 @@ macro_rules! migrations {
 migrations! {
     1 "0001_verify_push";
     2 "0002_deliveries";
+    3 "0003_audit";
     4 "0004_limits";
 }
 

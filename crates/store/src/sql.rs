@@ -10,8 +10,8 @@ use std::time::Duration;
 use domain::parameter::Parameter;
 use domain::time::Timestamp;
 use domain::{
-    AccessTokenSid, AccountSid, AlertSid, ApiKeySid, ChallengeSid, CredentialSid, EntitySid, FactorSid,
-    NotificationSid, Sealed, ServiceSid, Sid, WebhookSid,
+    AccessTokenSid, AccountSid, AlertSid, ApiKeySid, ChallengeSid, CredentialSid, EntitySid, EventSid,
+    FactorSid, NotificationSid, Sealed, ServiceSid, Sid, WebhookSid,
 };
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgRow;
@@ -75,6 +75,7 @@ sid_values!(
     ChallengeSid,
     CredentialSid,
     EntitySid,
+    EventSid,
     FactorSid,
     NotificationSid,
     ServiceSid,

@@ -102,7 +102,8 @@ fn storage_of(world: &World) -> Vec<String> {
 }
 
 /// What is said of a new database.
-const APPLIED: &str = "applied 0001_verify_push\napplied 0002_deliveries\napplied 0004_limits\n";
+const APPLIED: &str =
+    "applied 0001_verify_push\napplied 0002_deliveries\napplied 0003_audit\napplied 0004_limits\n";
 
 #[tokio::test]
 async fn migrate_makes_a_sqlite_database_that_can_be_served() {
@@ -127,7 +128,7 @@ async fn an_old_postgres_schema_is_refused_until_it_is_migrated() {
     for arguments in [&["serve", "--listen", "127.0.0.1:0"][..], &["account", "list"], &["account", "create"]]
     {
         let words = [
-            "the database lacks the migrations 0001_verify_push, 0002_deliveries, 0004_limits",
+            "the database lacks the migrations 0001_verify_push, 0002_deliveries, 0003_audit, 0004_limits",
             "run `countersign migrate`",
         ];
         refuse(&mut on_it(arguments), &words);

@@ -176,8 +176,8 @@ async fn an_api_key_is_deleted_once_and_alone(store: Store) {
     let (key, bystander) = (api_key(account), api_key(account));
     add(&store, [account]).await;
     add(&store, [key, bystander]).await;
-    assert!(transact!(store, |tx| tx.delete_api_key(key.sid)).unwrap());
-    assert!(!transact!(store, |tx| tx.delete_api_key(key.sid)).unwrap());
+    assert_eq!(transact!(store, |tx| tx.delete_api_key(key.sid)).unwrap(), Some(key.account_sid));
+    assert_eq!(transact!(store, |tx| tx.delete_api_key(key.sid)).unwrap(), None);
     assert_same!(read!(store, |db| db.api_keys(account.sid)).unwrap(), [bystander]);
 }
 

@@ -132,8 +132,8 @@ async fn a_list_has_the_entities_of_one_service_and_its_account(store: Store) {
 async fn an_entity_goes_with_its_factors_and_challenges(store: Store) {
     let (gone, bystander) = (Clan::settle(&store).await, Clan::settle(&store).await);
     let path = gone.family.path;
-    assert!(transact!(store, |tx| tx.delete_entity(path)).unwrap());
-    assert!(!transact!(store, |tx| tx.delete_entity(path)).unwrap());
+    assert!(transact!(store, |tx| tx.delete_entity(path)).unwrap().is_some());
+    assert!(transact!(store, |tx| tx.delete_entity(path)).unwrap().is_none());
     // The token is the service's: it was made when there may have been no entity yet.
     let rest = ["account", "credential", "alert", "service", "webhook", "access token", "delivery"];
     assert_eq!(gone.remains(&store).await, rest);
@@ -143,7 +143,7 @@ async fn an_entity_goes_with_its_factors_and_challenges(store: Store) {
 async fn an_entity_is_only_deleted_on_its_path(store: Store) {
     let clan = Clan::settle(&store).await;
     for path in wrong_paths(clan.family.path) {
-        assert!(!transact!(store, |tx| tx.delete_entity(path)).unwrap());
+        assert!(transact!(store, |tx| tx.delete_entity(path)).unwrap().is_none());
     }
     assert_eq!(clan.remains(&store).await, Clan::ALL);
 }
@@ -151,7 +151,7 @@ async fn an_entity_is_only_deleted_on_its_path(store: Store) {
 async fn a_deleted_identity_can_come_again(store: Store) {
     let Family { service, entity: old, path, .. } = family(&store).await;
     let new = entity(service, old.identity.as_str());
-    assert!(transact!(store, |tx| tx.delete_entity(path)).unwrap());
+    assert!(transact!(store, |tx| tx.delete_entity(path)).unwrap().is_some());
     assert_same!(transact!(store, |tx| tx.ensure_entity(new)).unwrap(), new);
     assert_same!(read!(store, |db| db.factors(new.sid, &ALL)).unwrap(), Vec::<domain::Factor>::new());
 }

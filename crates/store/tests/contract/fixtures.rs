@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use domain::access_tokens::{Grant, Ttl};
 use domain::alerts::{Alert, Level};
+use domain::audit::Line;
 use domain::challenges::{Details, Field, Message, State};
 use domain::credentials::{Credential, CredentialType};
 use domain::deliveries::{Delivery, DeliveryId, Work};
@@ -377,6 +378,7 @@ add! {
     notifications::Notification: insert_notification;
     Alert: insert_alert;
     Delivery: owe;
+    Line: insert_audit_line;
 }
 
 /// Adds rows.

@@ -14,6 +14,7 @@ mod together;
 mod access_tokens;
 mod accounts;
 mod alerts;
+mod audit;
 mod challenges;
 mod connections;
 mod credentials;

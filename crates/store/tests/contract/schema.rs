@@ -7,7 +7,7 @@ use std::path::Path;
 use domain::Secret;
 use domain::challenges::Answer;
 use domain::deliveries::Next;
-use store::{AlertFilter, DeliveryFilter, Error, Filter, Location, OldSchema, Store, Write};
+use store::{AlertFilter, AuditFilter, DeliveryFilter, Error, Filter, Location, OldSchema, Store, Write};
 
 use crate::fixtures::*;
 use crate::pages::ALL;
@@ -179,6 +179,8 @@ async fn a_store_goes_on_while_the_schema_grows(place: Place) {
             db.all_credentials().await?;
             db.alerts(account.sid, AlertFilter::default(), &ALL).await?;
             db.deliveries(&DeliveryFilter::default(), 10).await?;
+            db.audit_lines(&AuditFilter::default(), 10).await?;
+            db.audit_chain::<RingKey>().await?;
             db.next_due().await?;
             db.entity_back(service.sid, NOW, NonZeroU32::MIN).await?;
             db.factor_creation_back(entity.sid, NOW, NonZeroU32::MIN).await?;
@@ -188,7 +190,7 @@ async fn a_store_goes_on_while_the_schema_grows(place: Place) {
         };
         store.read(read).await.unwrap();
         let delete = async move |tx: &mut Write| {
-            assert!(tx.owe_again(delivery.id, NOW, LAST).await?);
+            assert!(tx.owe_again(delivery.id, NOW, LAST).await?.is_some());
             let arrived = attempt(delivery, "delivered").clone();
             tx.record_delivered("nobody", &[(delivery.id, arrived, NOW)]).await?;
             tx.delete_webhook(account.sid, service.sid, webhook.sid).await?;
@@ -236,6 +238,8 @@ async fn a_store_goes_on_while_the_schema_grows(place: Place) {
         "alerts",
         "leases",
         "factor_creations",
+        "audit_log",
+        "audit_chain",
     ];
     for table in tables {
         place.sql(&format!("ALTER TABLE {table} ADD COLUMN of_a_newer_program TEXT")).await;

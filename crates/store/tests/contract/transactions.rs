@@ -336,7 +336,7 @@ async fn nothing_hangs_on_an_entity_that_is_deleted_meanwhile(store: Store) {
                 tx.insert_challenge(challenge(&held)).await?;
                 Ok::<_, Error>(true)
             };
-            let delete = async move |tx: &mut Write| tx.delete_entity(path).await;
+            let delete = async move |tx: &mut Write| tx.delete_entity(path).await.map(|sid| sid.is_some());
             async move { if number == 4 { store.write(delete).await } else { store.write(open).await } }
         });
         for outcome in outcomes.await {

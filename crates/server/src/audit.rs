@@ -1,0 +1,150 @@
+//! `countersign audit`: works on the database, also while the server runs. And who the operator is.
+
+use std::io::Write as _;
+
+use app::audit::AuditFilter;
+use app::{ChainedLine, Origin};
+use clap::{Args, Subcommand};
+use domain::audit::{Line, Mark};
+use domain::{Parameter as _, Timestamp};
+use serde_json::{Value, json};
+
+use crate::cli::Storage;
+use crate::failure::Failure;
+
+#[derive(Debug, Args)]
+pub(crate) struct Audit {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show who changed what, newest first
+    List {
+        /// Only from this instant on, such as 2026-01-01 or 2026-01-01T12:00:00Z
+        #[arg(long, value_parser = instant)]
+        since: Option<Timestamp>,
+        /// Only what this actor did: a SID, or an operator's name
+        #[arg(long)]
+        actor: Option<String>,
+        /// Only what was done to this SID
+        #[arg(long)]
+        resource: Option<String>,
+        /// How many lines
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+        #[command(flatten)]
+        storage: Storage,
+    },
+    /// Check that no line was changed, taken out or added; prints the number and MAC of the newest
+    Verify {
+        /// NUMBER:MAC, as an earlier check printed it and you kept it elsewhere: shows whether the end was cut off
+        #[arg(long)]
+        since: Option<Mark>,
+        #[command(flatten)]
+        storage: Storage,
+    },
+    /// Write all chained lines as JSON, one on a line, oldest first
+    Export {
+        /// Only those behind this number
+        #[arg(long, default_value_t = 0)]
+        after: i64,
+        #[command(flatten)]
+        storage: Storage,
+    },
+}
+
+/// The operator who runs this command.
+pub(crate) fn operator() -> Origin {
+    let names = ["USER", "LOGNAME"].map(std::env::var);
+    let name = names.into_iter().flatten().find(|name| !name.is_empty());
+    Origin::operator(&name.unwrap_or_default())
+}
+
+fn instant(text: &str) -> Result<Timestamp, String> {
+    let midnight = || Timestamp::from_parameter(&format!("{text}T00:00:00Z"));
+    Timestamp::from_parameter(text).or_else(|_| midnight()).map_err(|expected| expected.to_string())
+}
+
+pub(crate) async fn run(audit: Audit) -> Result<(), Failure> {
+    match audit.command {
+        Command::List { since, actor, resource, limit, storage } => {
+            let app = storage.open_existing().await?;
+            let filter = AuditFilter { from: since, actor, resource_sid: resource, ..AuditFilter::default() };
+            for found in app.audit_lines(filter, i64::from(limit)).await? {
+                let number = found.mark.map_or_else(|| "-".to_owned(), |mark| mark.number.to_string());
+                println!("{number:>8}  {}", words(&found.line));
+            }
+            app.stop().await;
+        }
+        Command::Verify { since, storage } => {
+            let app = storage.open_existing().await?;
+            let holds = app.verify_audit(since).await?;
+            app.stop().await;
+            let holds = holds?;
+            println!("lines         {}, all as they were written", holds.checked);
+            if holds.removed.number > 0 {
+                println!("begins after  {}, up to which they went after their time", holds.removed.number);
+            }
+            if holds.waiting > 0 {
+                println!("not chained   {} yet", holds.waiting);
+            }
+            println!("head          {}", holds.head);
+        }
+        Command::Export { after, storage } => {
+            let app = storage.open_existing().await?;
+            let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+            let mut number = after;
+            loop {
+                let lines = app.audit_after(number).await?;
+                let Some(last) = lines.last() else { break };
+                number = last.number;
+                for line in &lines {
+                    writeln!(out, "{}", json(line)?)?;
+                }
+            }
+            out.flush()?;
+            app.stop().await;
+        }
+    }
+    Ok(())
+}
+
+/// A line for people.
+fn words(line: &Line) -> String {
+    let about = line.resource_sid.as_deref().unwrap_or("-");
+    let mut words = format!("{}  {}  {about}  by {}", line.created_at, line.event_type, line.actor_type);
+    for (before, said) in [(" ", &line.actor), ("  from ", &line.address), ("  request ", &line.request_sid)]
+    {
+        if let Some(said) = said {
+            words.push_str(before);
+            words.push_str(said);
+        }
+    }
+    if line.data != "{}" {
+        words.push_str("  ");
+        words.push_str(&line.data);
+    }
+    words
+}
+
+/// A line for programs; the time with all its digits.
+fn json(found: &ChainedLine) -> Result<Value, Failure> {
+    let unreadable = || Failure::new(format!("line {} can't be read; see `audit verify`", found.number));
+    let (mac, line) = found.contents.as_ref().ok_or_else(unreadable)?;
+    Ok(json!({
+        "number": found.number,
+        "mac": mac.to_string(),
+        "sid": line.sid,
+        "date": format!("{:?}", line.created_at),
+        "actor_type": line.actor_type,
+        "actor": line.actor,
+        "event_type": line.event_type,
+        "account_sid": line.account_sid,
+        "resource_sid": line.resource_sid,
+        "data": line.data(),
+        "address": line.address,
+        "request_sid": line.request_sid,
+    }))
+}

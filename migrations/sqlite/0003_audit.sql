@@ -1,0 +1,46 @@
+-- The audit log: who changed what, when, and from where.
+
+-- A line is written in the transaction of its change, and chained a moment later: number and mac are set once.
+-- It refers to nothing, since it outlives what it is about.
+CREATE TABLE audit_log (
+    sid           TEXT    NOT NULL PRIMARY KEY,
+    number        INTEGER,                      -- from 1, without a gap
+    mac           TEXT,                         -- over the line, its number, and the mac before; hexadecimal
+    actor_type    TEXT    NOT NULL,
+    actor         TEXT,
+    event_type    TEXT    NOT NULL,
+    account_sid   TEXT,                         -- null: concerns the whole server
+    resource_sid  TEXT,
+    data          TEXT    NOT NULL,             -- JSON object
+    address       TEXT,
+    request_sid   TEXT,
+    created_at    INTEGER NOT NULL,
+    CHECK ((number IS NULL) = (mac IS NULL))
+) STRICT;
+CREATE UNIQUE INDEX audit_log_chained ON audit_log (number) WHERE number IS NOT NULL;
+-- What is still to be chained; small.
+CREATE INDEX audit_log_waiting ON audit_log (created_at, sid) WHERE number IS NULL;
+CREATE INDEX audit_log_of_account ON audit_log (account_sid, created_at, sid);
+CREATE INDEX audit_log_of_resource ON audit_log (resource_sid);
+
+-- The two ends of the chain. Whoever chains holds this one row.
+CREATE TABLE audit_chain (
+    name           TEXT    NOT NULL PRIMARY KEY CHECK (name = 'audit'),
+    key            BLOB    NOT NULL,            -- sealed
+    removed_number INTEGER NOT NULL,            -- the last line that went after its time; 0: none
+    removed_mac    TEXT    NOT NULL,
+    head_number    INTEGER NOT NULL,            -- the last line that was chained; 0: none
+    head_mac       TEXT    NOT NULL,
+    seal           TEXT    NOT NULL             -- over both ends; hexadecimal
+) STRICT;
+
+-- Against mistakes, not against somebody who may change the schema: that is what the chain is for.
+CREATE TRIGGER audit_log_stays BEFORE UPDATE ON audit_log WHEN OLD.number IS NOT NULL
+BEGIN
+    SELECT RAISE(ABORT, 'a chained line of the audit log does not change');
+END;
+CREATE TRIGGER audit_log_is_kept BEFORE DELETE ON audit_log
+WHEN OLD.number IS NULL OR OLD.number > COALESCE((SELECT removed_number FROM audit_chain), 0)
+BEGIN
+    SELECT RAISE(ABORT, 'a line of the audit log goes only after its time');
+END;
