@@ -13,7 +13,7 @@ pub(crate) async fn alive() -> HttpResponse {
     HttpResponse::Ok().json(json!({ "status": "alive" }))
 }
 
-/// `GET /readyz`: the database answers. While the server drains, 503 comes from the envelope.
+/// `GET /readyz`: the database answers and has every migration that this program knows. While the server drains, 503 comes from the envelope.
 pub(crate) async fn ready(app: Data<App>) -> Result<HttpResponse, Error> {
     app.ready().await?;
     Ok(HttpResponse::Ok().json(json!({ "status": "ready" })))

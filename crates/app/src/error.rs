@@ -68,7 +68,8 @@ impl From<store::Error> for Error {
         match error {
             store::Error::Conflict(Conflict::FactorKey) => Code::FactorExists.into(),
             store::Error::ParentGone => Self::not_found(),
-            store::Error::Unavailable(_) | store::Error::OutcomeUnknown(_) => {
+            // An old schema too: somebody migrates it, and then it is there.
+            store::Error::Unavailable(_) | store::Error::OutcomeUnknown(_) | store::Error::OldSchema(_) => {
                 Fault::Unavailable(error).into()
             }
             _ => Fault::Store(error).into(),

@@ -110,12 +110,12 @@ impl App {
         self.entropy.as_ref()
     }
 
-    /// Whether the database answers.
+    /// Whether the database answers and is migrated.
     ///
     /// # Errors
-    /// [`Fault::Unavailable`] when it does not.
+    /// [`Fault::Unavailable`] when it does or is not.
     pub async fn ready(&self) -> Result<(), Error> {
-        self.store.read(async |db: &mut store::Read| Ok(db.ping().await?)).await
+        self.store.read(async |db: &mut store::Read| Ok(db.ready().await?)).await
     }
 
     /// Finishes the writes that were asked for, chains the last lines of the audit log and closes the database.

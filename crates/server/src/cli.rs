@@ -33,8 +33,8 @@ pub(crate) enum Command {
     Health(crate::health::Health),
     /// Look at the configuration: what counts, where it comes from, whether it is right
     Config(crate::config::show::Config),
-    /// Bring the database up to date
-    Migrate(Storage),
+    /// Bring the database up to date; a SQLite database is copied before
+    Migrate(crate::migrate::Migrate),
     /// Manage accounts
     Account(crate::account::Accounts),
     /// Manage API keys

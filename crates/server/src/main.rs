@@ -53,7 +53,7 @@ fn run() -> Result<(), Failure> {
             Command::Device(command) => device::run(command).await,
             Command::Health(command) => health::run(command).await,
             Command::Config(command) => config::show::run(&command, &settings),
-            Command::Migrate(storage) => migrate::run(&storage).await,
+            Command::Migrate(options) => migrate::run(&options).await,
             Command::Account(command) => account::run(command).await,
             Command::ApiKey(command) => api_key::run(command).await,
             Command::Service(command) => service::run(command).await,

@@ -1,24 +1,66 @@
 //! `countersign migrate`.
 
-use store::{Location, OldSchema, Store};
+use clap::Args;
+use store::{Error, Location, OldSchema, Store};
 
 use crate::cli::Storage;
 use crate::failure::Failure;
 
-/// Applies the migrations that the database lacks, and names them.
-pub(crate) async fn run(storage: &Storage) -> Result<(), Failure> {
-    let location = storage.location()?;
+#[derive(Debug, Args)]
+pub(crate) struct Migrate {
+    /// Only say whether migrations are missing, and which; exits with 1 if some are
+    #[arg(long)]
+    check: bool,
+    /// Only say what would be applied
+    #[arg(long, conflicts_with = "check")]
+    dry_run: bool,
+    /// With --dry-run: the SQL too
+    #[arg(long, short, requires = "dry_run")]
+    verbose: bool,
+    #[command(flatten)]
+    storage: Storage,
+}
+
+/// What is said when there is nothing to do.
+const UP_TO_DATE: &str = "the database is up to date";
+
+/// Applies the migrations that the database lacks, and names them; or says which these are.
+pub(crate) async fn run(options: &Migrate) -> Result<(), Failure> {
+    let location = options.storage.location()?;
+    if options.check || options.dry_run {
+        let missing = Store::missing(&location).await?;
+        if missing.is_empty() {
+            println!("{UP_TO_DATE}");
+        } else if options.check {
+            let names = missing.iter().map(|migration| migration.name.to_owned());
+            return Err(Error::OldSchema(names.collect()).into());
+        }
+        for migration in missing {
+            println!("would apply {}", migration.name);
+            if options.verbose {
+                println!("\n{}", migration.sql);
+            }
+        }
+        return Ok(());
+    }
+    apply(&options.storage, &location).await
+}
+
+async fn apply(storage: &Storage, location: &Location) -> Result<(), Failure> {
     // A file that is made here gets its master key with it: later, one without would pass for lost.
-    if matches!(&location, Location::Sqlite(path) if !path.exists()) {
+    if matches!(location, Location::Sqlite(path) if !path.exists()) {
         storage.master_key()?;
     }
-    storage.make_private(&location)?;
-    let (store, applied) = Store::open(&location, OldSchema::Migrate).await?;
+    storage.make_private(location)?;
+    let (store, migrated) = Store::open(location, OldSchema::Migrate).await?;
     store.close().await;
-    if applied.is_empty() {
-        println!("the database is up to date");
+    if let Some(copy) = migrated.copy {
+        println!("copied the database to {}", copy.display());
     }
-    for name in applied {
+    if migrated.applied.is_empty() {
+        println!("{UP_TO_DATE}");
+    }
+    for name in migrated.applied {
         println!("applied {name}");
     }
     Ok(())

@@ -38,15 +38,14 @@ fn at(path: &Path, error: &std::io::Error) -> Failure {
 }
 
 impl Storage {
-    /// Where the database is; makes the data folder if that is where.
+    /// Where the database is, or will be.
     ///
     /// # Errors
-    /// When the folder can't be made, or a file not read.
+    /// When a file can't be read, or the URL is none of PostgreSQL's.
     pub(crate) fn location(&self) -> Result<Location, Failure> {
         if let Some(url) = self.given_database()? {
             return Ok(Location::Postgres(url));
         }
-        self.make_data_dir()?;
         Ok(Location::Sqlite(self.database()))
     }
 
@@ -60,8 +59,11 @@ impl Storage {
         self.make_private(&location)?;
         // A file of our own is migrated without being asked; a shared database only when told to.
         let old = if matches!(location, Location::Sqlite(_)) { OldSchema::Migrate } else { old };
-        let (store, applied) = Store::open(&location, old).await?;
-        for name in applied {
+        let (store, migrated) = Store::open(&location, old).await?;
+        if let Some(copy) = migrated.copy {
+            tracing::info!(copy = %copy.display(), "copied before migrating");
+        }
+        for name in migrated.applied {
             tracing::info!(migration = name, "migrated");
         }
         start(store, master_key).await
@@ -111,13 +113,14 @@ impl Storage {
         self.data_dir.join("countersign.db")
     }
 
-    /// Makes the database's file, so that only its owner can read it whatever the folder allows; what
-    /// SQLite puts beside it gets the same rights.
+    /// Makes the data folder, and the database's file, so that only its owner can read it whatever the folder
+    /// allows; what SQLite puts beside it gets the same rights.
     ///
     /// # Errors
-    /// When the file can't be made.
+    /// When they can't be made.
     pub(crate) fn make_private(&self, location: &Location) -> Result<(), Failure> {
         let Location::Sqlite(path) = location else { return Ok(()) };
+        self.make_data_dir()?;
         let made = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
         made.map(drop).map_err(|error| at(path, &error))
     }

@@ -1,5 +1,6 @@
 //! What can go wrong with a database, and one reading of it for both kinds.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use metrics::{DatabaseFailed, DatabaseFault, METRICS};
@@ -25,6 +26,15 @@ pub enum Error {
     /// The schema is older than this program.
     #[error("the database lacks the migrations {}; run `countersign migrate`", .0.join(", "))]
     OldSchema(Vec<String>),
+    /// A database was not migrated, since no copy of it could be made before.
+    #[error("the database was not migrated, since no copy of it could be made before")]
+    NotCopied(#[source] Box<Error>),
+    /// A file can't be read or written.
+    #[error("{}", .0.display())]
+    File(PathBuf, #[source] Arc<std::io::Error>),
+    /// A file is not a whole SQLite database.
+    #[error("{} is not a whole database: {}", .0.display(), .1)]
+    Damaged(PathBuf, String),
     /// A migration failed, or differs from the one that was applied.
     #[error("a migration failed")]
     Migration(#[source] Arc<sqlx::migrate::MigrateError>),
@@ -88,7 +98,12 @@ impl Error {
             Self::Unavailable(_) => DatabaseFault::Unavailable,
             Self::OutcomeUnknown(_) => DatabaseFault::OutcomeUnknown,
             Self::Corrupt(_) => DatabaseFault::Corrupt,
-            Self::OldSchema(_) | Self::Migration(_) | Self::Database(_) => DatabaseFault::Failed,
+            Self::OldSchema(_)
+            | Self::Migration(_)
+            | Self::NotCopied(_)
+            | Self::File(..)
+            | Self::Damaged(..)
+            | Self::Database(_) => DatabaseFault::Failed,
         };
         METRICS.database_failures.get_or_create(&DatabaseFailed { kind }).inc();
         self

@@ -34,6 +34,7 @@ mod deliveries;
 mod entities;
 mod error;
 mod factors;
+mod files;
 mod leases;
 mod listing;
 mod notifications;
@@ -45,7 +46,7 @@ mod writer;
 
 use std::borrow::Cow;
 use std::convert::Infallible;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use domain::Secret;
@@ -63,7 +64,7 @@ pub use crate::audit::{AuditChain, AuditFilter, AuditLine, AuditTail, ChainedLin
 pub use crate::challenges::Filter;
 pub use crate::deliveries::{AttemptRecord, DeliveryFilter, DeliveryStatus, Owed};
 pub use crate::error::{Conflict, Error};
-pub use crate::schema::OldSchema;
+pub use crate::schema::{Migrated, Migration, OldSchema};
 
 use crate::sql::{Connection, Pooled, Row, Value};
 use crate::writer::Writer;
@@ -148,33 +149,36 @@ impl std::ops::DerefMut for Write {
 
 impl Store {
     /// Opens the database and brings its schema up to date, or refuses to, as `old` says. Returns the
-    /// store and the names of the migrations that were applied.
+    /// store and what was done. A SQLite file is copied before it is migrated.
     ///
     /// # Errors
-    /// When the database can't be reached or opened, and [`Error::OldSchema`].
-    pub async fn open(location: &Location, old: OldSchema) -> Result<(Self, Vec<String>), Error> {
+    /// When the database can't be reached or opened, [`Error::OldSchema`], and [`Error::NotCopied`].
+    pub async fn open(location: &Location, old: OldSchema) -> Result<(Self, Migrated), Error> {
         match location {
             Location::Memory => {
                 let mut connection = SqliteConnection::connect_with(&sqlite(None)).await?;
-                let applied = schema::bring_up_sqlite(&mut connection, OldSchema::Migrate).await?;
-                Ok((Self { readers: Readers::Memory, writer: Writer::sqlite(connection)? }, applied))
+                let migrated = schema::bring_up_sqlite(&mut connection, None, OldSchema::Migrate).await?;
+                Ok((Self { readers: Readers::Memory, writer: Writer::sqlite(connection)? }, migrated))
             }
             Location::Sqlite(path) => {
                 let mut connection = SqliteConnection::connect_with(&sqlite(Some(path))).await?;
-                let applied = schema::bring_up_sqlite(&mut connection, old).await?;
+                let migrated = schema::bring_up_sqlite(&mut connection, Some(path), old).await?;
                 let readers = SqlitePoolOptions::new()
                     .max_connections(SQLITE_READERS)
                     .acquire_timeout(PATIENCE)
                     .test_before_acquire(false)
                     .connect_lazy_with(sqlite(Some(path)).read_only(true).create_if_missing(false));
-                Ok((Self { readers: Readers::Sqlite(readers), writer: Writer::sqlite(connection)? }, applied))
+                Ok((
+                    Self { readers: Readers::Sqlite(readers), writer: Writer::sqlite(connection)? },
+                    migrated,
+                ))
             }
             Location::Postgres(url) => {
                 let options: PgConnectOptions = url.expose().parse()?;
                 let options = options.application_name("countersign");
                 // On a connection of its own, since a migration may take its time.
                 let mut connection = PgConnection::connect_with(&options).await?;
-                let applied = schema::bring_up_postgres(&mut connection, old).await?;
+                let migrated = schema::bring_up_postgres(&mut connection, old).await?;
                 connection.close().await?;
                 let pool = PgPoolOptions::new()
                     .max_connections(POSTGRES_CONNECTIONS)
@@ -186,7 +190,24 @@ impl Store {
                     })
                     .connect_lazy_with(options);
                 let writer = Writer::postgres(pool.clone())?;
-                Ok((Self { readers: Readers::Postgres(pool), writer }, applied))
+                Ok((Self { readers: Readers::Postgres(pool), writer }, migrated))
+            }
+        }
+    }
+
+    /// What the database lacks. Changes nothing, and makes no file.
+    ///
+    /// # Errors
+    /// When the database can't be reached or read.
+    pub async fn missing(location: &Location) -> Result<Vec<Migration>, Error> {
+        match location {
+            Location::Sqlite(path) if path.exists() => {
+                schema::missing_on_sqlite(&mut files::look_at(path).await?).await
+            }
+            Location::Memory | Location::Sqlite(_) => Ok(schema::missing_on_empty_sqlite()),
+            Location::Postgres(url) => {
+                let options: PgConnectOptions = url.expose().parse()?;
+                schema::missing_on_postgres(&mut PgConnection::connect_with(&options).await?).await
             }
         }
     }
@@ -387,19 +408,11 @@ impl Read {
         }
         Ok(())
     }
-
-    /// Whether the database answers.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when it does not.
-    pub async fn ping(&mut self) -> Result<(), Error> {
-        self.all("SELECT 1", Vec::new()).await.map(drop)
-    }
 }
 
 /// Options for a SQLite file, or for memory. `FULL` and WAL always: what was acknowledged survives
 /// power loss.
-fn sqlite(path: Option<&PathBuf>) -> SqliteConnectOptions {
+fn sqlite(path: Option<&Path>) -> SqliteConnectOptions {
     let options = SqliteConnectOptions::new()
         .foreign_keys(true)
         .busy_timeout(PATIENCE)

@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
-use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::migrate::{MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqlSafeStr};
 
 use crate::error::Error;
+use crate::{Read, files};
 
 macro_rules! migrations {
     ($($version:literal $name:literal;)*) => {
@@ -36,13 +38,47 @@ pub enum OldSchema {
     Refuse,
 }
 
-type Entry = (i64, &'static str, &'static str, &'static str);
+/// A migration that a database lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Migration {
+    /// Its name, which begins with its version.
+    pub name: &'static str,
+    /// What it does.
+    pub sql: &'static str,
+}
 
-fn migrator(text: fn(&Entry) -> &'static str) -> Migrator {
+/// What was done to the schema when the database was opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Migrated {
+    /// The names of the migrations that were applied.
+    pub applied: Vec<String>,
+    /// Where the database is as it was before; none of one that was empty, and none of PostgreSQL.
+    pub copy: Option<PathBuf>,
+}
+
+type Entry = (i64, &'static str, &'static str, &'static str);
+type Text = fn(&Entry) -> &'static str;
+
+/// The text for each database.
+const FOR_SQLITE: Text = |&(_, _, sqlite, _)| sqlite;
+const FOR_POSTGRES: Text = |&(_, _, _, postgres)| postgres;
+
+/// Whether the table of what was applied is there, which it is not in a database that is empty.
+const TABLE_ON_SQLITE: &str =
+    "SELECT count(*) AS tables FROM sqlite_schema WHERE type = 'table' AND name = '_sqlx_migrations'";
+const TABLE_ON_POSTGRES: &str = "SELECT count(to_regclass('_sqlx_migrations')) AS tables";
+
+/// What was applied, as a version each.
+const APPLIED: &str = "SELECT version, checksum FROM _sqlx_migrations WHERE success";
+
+/// Checksums of what was applied, by version.
+type Applied = HashMap<i64, Vec<u8>>;
+
+fn migrator(text: Text) -> Migrator {
     let migration = |entry: &Entry| {
         let &(version, name, ..) = entry;
         let sql = AssertSqlSafe(text(entry)).into_sql_str();
-        Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sql, false)
+        sqlx::migrate::Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sql, false)
     };
     let mut migrator = Migrator::with_migrations(MIGRATIONS.iter().map(migration).collect());
     // During a rolling upgrade an older program works on a newer schema: migrations only ever expand.
@@ -50,54 +86,124 @@ fn migrator(text: fn(&Entry) -> &'static str) -> Migrator {
     migrator
 }
 
-macro_rules! brought_up {
-    ($connection:expr, $text:expr, $old:expr) => {{
+/// What a database lacks that has these versions.
+fn missing(text: Text, is_there: impl Fn(i64) -> bool) -> Vec<Migration> {
+    let lacking = MIGRATIONS.iter().filter(|&&(version, ..)| !is_there(version));
+    lacking.map(|entry| Migration { name: entry.1, sql: text(entry) }).collect()
+}
+
+fn names(migrations: &[Migration]) -> Vec<String> {
+    migrations.iter().map(|migration| migration.name.to_owned()).collect()
+}
+
+macro_rules! applied {
+    ($connection:expr, $table:expr) => {{
+        let mut applied = Applied::new();
+        let tables: i64 = sqlx::query_scalar($table).fetch_one(&mut *$connection).await?;
+        if tables > 0 {
+            for row in sqlx::query(APPLIED).fetch_all(&mut *$connection).await? {
+                applied.insert(row.try_get("version")?, row.try_get("checksum")?);
+            }
+        }
+        applied
+    }};
+}
+
+macro_rules! run {
+    ($connection:expr, $text:expr, $applied:expr) => {{
         let migrator = migrator($text);
-        // Where the table does not exist yet, nothing was applied.
-        let rows = sqlx::query("SELECT version, checksum FROM _sqlx_migrations WHERE success")
-            .fetch_all(&mut *$connection)
-            .await
-            .or_else(|error| match error {
-                sqlx::Error::Database(_) => Ok(Vec::new()),
-                other => Err(other),
-            })?;
-        let mut applied: HashMap<i64, Vec<u8>> = HashMap::new();
-        for row in &rows {
-            applied.insert(row.try_get("version")?, row.try_get("checksum")?);
-        }
-        let is_missing = |migration: &&Migration| !applied.contains_key(&migration.version);
-        let names = migrator.iter().filter(is_missing).map(|migration| migration.description.to_string());
-        let missing: Vec<String> = names.collect();
-        if $old == OldSchema::Refuse && !missing.is_empty() {
-            return Err(Error::OldSchema(missing));
-        }
         // A role that may not make tables can serve all the same, once somebody else has migrated.
-        let is_as_applied = |migration: &Migration| {
-            applied.get(&migration.version).is_some_and(|checksum| *checksum == *migration.checksum)
+        let is_as_applied = |migration: &sqlx::migrate::Migration| {
+            $applied.get(&migration.version).is_some_and(|checksum| *checksum == *migration.checksum)
         };
         if !migrator.iter().all(is_as_applied) {
             migrator.run_direct(None, &mut *$connection, false).await?;
         }
-        missing
     }};
 }
 
-/// Brings a SQLite database up to date; returns the names of the migrations that it lacked.
-pub(crate) async fn bring_up_sqlite(
+/// What this SQLite database lacks.
+pub(crate) async fn missing_on_sqlite(
     connection: &mut sqlx::SqliteConnection,
-    old: OldSchema,
-) -> Result<Vec<String>, Error> {
-    // Other processes wait: on PostgreSQL `sqlx` sees to that with a lock, on SQLite it doesn't.
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let missing = brought_up!(transaction, |(_, _, sqlite, _)| sqlite, old);
-    transaction.commit().await?;
-    Ok(missing)
+) -> Result<Vec<Migration>, Error> {
+    let applied = applied!(connection, TABLE_ON_SQLITE);
+    Ok(missing(FOR_SQLITE, |version| applied.contains_key(&version)))
 }
 
-/// Brings a PostgreSQL database up to date; returns the names of the migrations that it lacked.
+/// What this PostgreSQL database lacks.
+pub(crate) async fn missing_on_postgres(
+    connection: &mut sqlx::PgConnection,
+) -> Result<Vec<Migration>, Error> {
+    let applied = applied!(connection, TABLE_ON_POSTGRES);
+    Ok(missing(FOR_POSTGRES, |version| applied.contains_key(&version)))
+}
+
+/// What an empty SQLite database lacks.
+pub(crate) fn missing_on_empty_sqlite() -> Vec<Migration> {
+    missing(FOR_SQLITE, |_| false)
+}
+
+/// Brings a SQLite database up to date. One in a file that has anything in it is copied before.
+pub(crate) async fn bring_up_sqlite(
+    connection: &mut sqlx::SqliteConnection,
+    file: Option<&Path>,
+    old: OldSchema,
+) -> Result<Migrated, Error> {
+    // Other processes wait: on PostgreSQL `sqlx` sees to that with a lock, on SQLite it doesn't.
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let applied = applied!(transaction, TABLE_ON_SQLITE);
+    let missing = missing(FOR_SQLITE, |version| applied.contains_key(&version));
+    let mut migrated = Migrated { applied: names(&missing), copy: None };
+    if let Some(first) = missing.first() {
+        if old == OldSchema::Refuse {
+            return Err(Error::OldSchema(migrated.applied));
+        }
+        if let Some(file) = file.filter(|_| !applied.is_empty()) {
+            // Inside the transaction: nobody writes what would be in the database and not in the copy.
+            let copy = files::copy_before(file, first.name).await;
+            migrated.copy = Some(copy.map_err(|error| Error::NotCopied(Box::new(error)))?);
+        }
+    }
+    run!(transaction, FOR_SQLITE, applied);
+    transaction.commit().await?;
+    Ok(migrated)
+}
+
+/// Brings a PostgreSQL database up to date.
 pub(crate) async fn bring_up_postgres(
     connection: &mut sqlx::PgConnection,
     old: OldSchema,
-) -> Result<Vec<String>, Error> {
-    Ok(brought_up!(connection, |(_, _, _, postgres)| postgres, old))
+) -> Result<Migrated, Error> {
+    let applied = applied!(connection, TABLE_ON_POSTGRES);
+    let missing = missing(FOR_POSTGRES, |version| applied.contains_key(&version));
+    let migrated = Migrated { applied: names(&missing), copy: None };
+    if old == OldSchema::Refuse && !missing.is_empty() {
+        return Err(Error::OldSchema(migrated.applied));
+    }
+    run!(connection, FOR_POSTGRES, applied);
+    Ok(migrated)
+}
+
+impl Read {
+    /// Whether the database answers, and has all that this program needs.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when it does not answer, [`Error::OldSchema`] when it lacks migrations.
+    pub async fn ready(&mut self) -> Result<(), Error> {
+        let (table, text) = if self.connection.is_postgres() {
+            (TABLE_ON_POSTGRES, FOR_POSTGRES)
+        } else {
+            (TABLE_ON_SQLITE, FOR_SQLITE)
+        };
+        let mut applied = Vec::new();
+        if self.one(table, Vec::new()).await?.map(|row| row.int("tables")).transpose()? > Some(0) {
+            for row in self.all(APPLIED, Vec::new()).await? {
+                applied.push(row.int("version")?);
+            }
+        }
+        match missing(text, |version| applied.contains(&version)) {
+            missing if missing.is_empty() => Ok(()),
+            missing => Err(Error::OldSchema(names(&missing))),
+        }
+    }
 }

@@ -116,6 +116,27 @@ async fn migrate_makes_a_sqlite_database_that_can_be_served() {
 }
 
 #[tokio::test]
+async fn what_would_be_applied_is_told_and_nothing_made() {
+    let place = Place::new();
+    let migrate = |arguments: &[&str]| countersign(&place.folder, &[&["migrate"], arguments].concat());
+    let would_apply = APPLIED.replace("applied", "would apply");
+    assert_eq!(succeed(&mut migrate(&["--dry-run"])), would_apply);
+    let with_text = succeed(&mut migrate(&["--dry-run", "-v"]));
+    assert!(with_text.contains("CREATE TABLE accounts") && with_text.starts_with("would apply 0001"));
+    refuse(
+        &mut migrate(&["--check"]),
+        &["lacks the migrations 0001_verify_push", "run `countersign migrate`"],
+    );
+    assert_eq!(std::fs::read_dir(&place.folder).unwrap().count(), 0);
+
+    assert_eq!(succeed(&mut migrate(&[])), APPLIED);
+    let _beside = Serving::start(&place.folder, &[], &[]).await;
+    for look in ["--check", "--dry-run"] {
+        assert_eq!(succeed(&mut migrate(&[look])), "the database is up to date\n");
+    }
+}
+
+#[tokio::test]
 async fn an_old_postgres_schema_is_refused_until_it_is_migrated() {
     let test = "operation::commands::an_old_postgres_schema_is_refused_until_it_is_migrated";
     let Some(database) = harness::postgres_or_skip(test) else { return };
@@ -133,16 +154,26 @@ async fn an_old_postgres_schema_is_refused_until_it_is_migrated() {
         ];
         refuse(&mut on_it(arguments), &words);
     }
+    refuse(&mut on_it(&["migrate", "--check"]), &["lacks the migrations 0001_verify_push"]);
+    assert_eq!(succeed(&mut on_it(&["migrate", "--dry-run"])), APPLIED.replace("applied", "would apply"));
     assert_eq!(database.psql("SELECT count(*) FROM pg_tables WHERE tablename = 'accounts'"), "0");
 
     assert_eq!(succeed(&mut on_it(&["migrate"])), APPLIED);
     assert_eq!(succeed(&mut on_it(&["migrate"])), "the database is up to date\n");
+    assert_eq!(succeed(&mut on_it(&["migrate", "--check"])), "the database is up to date\n");
     let server = Serving::start(&place.folder, &["--database-url", &database.url], &[]).await;
     // An older program gets along with a newer schema, as during a rolling upgrade.
     database.psql(
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
          VALUES (9999, 'from the future', true, '\\x00', 0)",
     );
+    let ready = async || Http::new(&server.url).get("/readyz", &[]).await.status;
+    assert_eq!(ready().await, 200);
+    // A schema that lacks something, such as one that was restored beneath the server, is not ready.
+    database.psql("UPDATE _sqlx_migrations SET version = 9998 WHERE version = 2");
+    assert_eq!(ready().await, 503);
+    database.psql("UPDATE _sqlx_migrations SET version = 2 WHERE version = 9998");
+    assert_eq!(ready().await, 200);
     server.stop().await;
     Serving::start(&place.folder, &["--database-url", &database.url], &[]).await.stop().await;
 }
@@ -219,6 +250,7 @@ fn mistakes_on_the_command_line_exit_with_2_and_say_what_is_wrong() {
         (&["serve", "--auth-token", "x", "--auth-token-file", "y"], "cannot be used with"),
         (&["migrate", "--master-key", "x", "--master-key-file", "y"], "cannot be used with"),
         (&["migrate", "--database-url", "x", "--database-url-file", "y"], "cannot be used with"),
+        (&["migrate", "--check", "--dry-run"], "cannot be used with"),
         (&["account"], "Usage: countersign account [OPTIONS] <COMMAND>"),
         (&["account", "show", "owl"], "invalid value 'owl'"),
         (&["account", "rotate-token"], "required"),

@@ -48,7 +48,7 @@ async fn warm_up(store: &Store, connections: usize) {
     let reads = (0..connections).map(|_| {
         let all_there = Arc::clone(&all_there);
         store.read(async move |db: &mut Read| {
-            db.ping().await?;
+            db.ready().await?;
             all_there.wait().await;
             Ok::<_, Error>(())
         })
@@ -247,7 +247,7 @@ async fn a_connection_that_is_lost_during_a_read_is_met_by_running_again(place: 
     let runs = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&runs);
     let read = store.read(async move |db: &mut Read| {
-        db.ping().await?;
+        db.ready().await?;
         if counted.fetch_add(1, Ordering::Relaxed) == 0 {
             proxy.cut().await;
         }
@@ -277,12 +277,12 @@ async fn a_database_that_hangs_up_is_unavailable_until_it_is_back(place: Place) 
     warm_up(&store, 8).await;
     proxy.hang_up().await;
     assert_refused!(transact!(store, |tx| tx.insert_account(account)), Error::Unavailable(_));
-    assert_refused!(read!(store, |db| db.ping()), Error::Unavailable(_));
+    assert_refused!(read!(store, |db| db.ready()), Error::Unavailable(_));
     let opened = Store::open(&proxy.location, OldSchema::Migrate).await.map(|_| ());
     assert_refused!(opened, Error::Unavailable(_));
 
     proxy.resume().await;
-    read!(store, |db| db.ping()).unwrap();
+    read!(store, |db| db.ready()).unwrap();
     assert!(transact!(store, |tx| tx.insert_account(account)).unwrap());
     assert!(has(&store, account).await);
 }
@@ -297,7 +297,7 @@ async fn nobody_waits_long_for_a_database_that_is_away(place: Place) {
         let account = account();
         assert_refused!(transact!(store, |tx| tx.insert_account(account)), Error::Unavailable(_));
     });
-    let reads = (0..20).map(async |_| assert_refused!(read!(store, |db| db.ping()), Error::Unavailable(_)));
+    let reads = (0..20).map(async |_| assert_refused!(read!(store, |db| db.ready()), Error::Unavailable(_)));
     tokio::join!(join_all(writes), join_all(reads));
     assert!(begun.elapsed() < PATIENCE, "the last was refused after {:?}", begun.elapsed());
 

@@ -888,7 +888,7 @@ const KILL: &str = "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_a
 async fn an_announcement_is_met_by_trying_again(place: Place) {
     let (one, other) = (place.open().await, place.open().await);
     for _ in 0..3 {
-        read!(one, |db| db.ping()).unwrap();
+        read!(one, |db| db.ready()).unwrap();
         place.sql(KILL).await;
         let mut heard = other.announcements().await.unwrap().unwrap();
         one.announce().await.unwrap();
@@ -923,7 +923,7 @@ async fn whoever_listens_may_leave_anywhere(place: Place) {
         };
         thread::scope(|scope| scope.spawn(listen).join()).unwrap();
     }
-    transact!(store, |tx| tx.ping()).unwrap();
+    transact!(store, |tx| tx.ready()).unwrap();
 }
 
 async fn announcements_are_made_and_heard_in_runtimes_that_come_and_go(place: Place) {

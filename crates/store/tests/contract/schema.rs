@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use domain::Secret;
 use domain::challenges::Answer;
 use domain::deliveries::Next;
-use store::{AlertFilter, AuditFilter, DeliveryFilter, Error, Filter, Location, OldSchema, Store, Write};
+use store::{
+    AlertFilter, AuditFilter, DeliveryFilter, Error, Filter, Location, Migrated, OldSchema, Store, Write,
+};
 
 use crate::fixtures::*;
 use crate::pages::ALL;
@@ -20,6 +23,9 @@ contract! {
     each_migration_is_applied_once_and_named,
     servers_that_start_together_migrate_once,
     an_altered_migration_is_refused,
+    what_is_missing_is_told_and_left,
+    a_schema_that_can_not_be_read_is_not_taken_for_an_empty_one,
+    a_schema_that_became_old_is_not_ready,
     a_schema_that_is_newer_is_good_enough,
     a_store_goes_on_while_the_schema_grows,
 }
@@ -38,6 +44,9 @@ contract! {
 contract! {
     on sqlite:
     what_is_no_database_is_not_opened,
+    a_file_is_copied_before_it_is_migrated,
+    the_last_copies_are_kept,
+    a_file_that_can_not_be_copied_is_not_migrated,
     tables_are_strict_and_the_log_is_written_ahead,
 }
 
@@ -60,14 +69,14 @@ async fn a_schema_that_is_too_old_is_refused_by_name(place: Place) {
 }
 
 async fn each_migration_is_applied_once_and_named(place: Place) {
-    let (store, applied) = Store::open(&place.location, OldSchema::Migrate).await.unwrap();
-    assert_eq!(applied, migrations("sqlite"));
+    let (store, migrated) = Store::open(&place.location, OldSchema::Migrate).await.unwrap();
+    assert_eq!(migrated, Migrated { applied: migrations("sqlite"), copy: None });
     let account = account();
     add(&store, [account]).await;
     store.close().await;
     for old in [OldSchema::Migrate, OldSchema::Refuse] {
-        let (store, applied) = Store::open(&place.location, old).await.unwrap();
-        assert_eq!(applied, [""; 0]);
+        let (store, migrated) = Store::open(&place.location, old).await.unwrap();
+        assert_eq!(migrated, Migrated::default());
         assert_same!(read!(store, |db| db.account(account.sid)).unwrap(), Some(account));
         store.close().await;
     }
@@ -96,6 +105,58 @@ async fn an_altered_migration_is_refused(place: Place) {
     }
 }
 
+async fn what_is_missing_is_told_and_left(place: Place) {
+    let missing = async || {
+        let missing = Store::missing(&place.location).await.unwrap();
+        for migration in &missing {
+            assert!(migration.sql.contains("CREATE") || migration.sql.contains("ALTER"), "{migration:?}");
+        }
+        missing.iter().map(|migration| migration.name.to_owned()).collect::<Vec<_>>()
+    };
+    // Twice: being asked changes nothing.
+    for _ in 0..2 {
+        assert_eq!(missing().await, migrations("sqlite"));
+    }
+    if let Location::Sqlite(file) = &place.location {
+        assert_eq!(neighbours(file), [""; 0]);
+    }
+    let store = place.open().await;
+    assert_eq!(missing().await, [""; 0]);
+    store.close().await;
+    if let Location::Sqlite(file) = &place.location {
+        let before = neighbours(file);
+        assert_eq!(missing().await, [""; 0]);
+        assert_eq!(neighbours(file), before);
+    }
+}
+
+async fn a_schema_that_can_not_be_read_is_not_taken_for_an_empty_one(place: Place) {
+    place.open().await.close().await;
+    place.sql("ALTER TABLE _sqlx_migrations RENAME COLUMN checksum TO sum").await;
+    for old in [OldSchema::Migrate, OldSchema::Refuse] {
+        assert_refused!(Store::open(&place.location, old).await.map(|_| ()), Error::Database(_));
+    }
+    assert_refused!(Store::missing(&place.location).await, Error::Database(_));
+}
+
+async fn a_schema_that_became_old_is_not_ready(place: Place) {
+    let store = place.open().await;
+    read!(store, |db| db.ready()).unwrap();
+    let last = migrations("sqlite").pop().unwrap();
+    place.sql("CREATE TABLE kept AS SELECT * FROM _sqlx_migrations").await;
+    place.sql("DELETE FROM _sqlx_migrations WHERE version = (SELECT max(version) FROM kept)").await;
+    assert_refused!(read!(store, |db| db.ready()), Error::OldSchema(missing) if missing == [last.clone()]);
+    place
+        .sql(
+            "INSERT INTO _sqlx_migrations SELECT * FROM kept WHERE version = (SELECT max(version) FROM kept)",
+        )
+        .await;
+    read!(store, |db| db.ready()).unwrap();
+    place.sql("DROP TABLE _sqlx_migrations").await;
+    let all = migrations("sqlite");
+    assert_refused!(read!(store, |db| db.ready()), Error::OldSchema(missing) if missing == all);
+}
+
 async fn a_schema_that_is_newer_is_good_enough(place: Place) {
     let store = place.open().await;
     place
@@ -107,8 +168,8 @@ async fn a_schema_that_is_newer_is_good_enough(place: Place) {
     place.sql("ALTER TABLE accounts ADD COLUMN of_a_newer_program TEXT").await;
     let (account, later) = (account(), account());
     add(&store, [account]).await;
-    let (store, applied) = Store::open(&place.location, OldSchema::Refuse).await.unwrap();
-    assert_eq!(applied, [""; 0]);
+    let (store, migrated) = Store::open(&place.location, OldSchema::Refuse).await.unwrap();
+    assert_eq!(migrated, Migrated::default());
     add(&store, [later]).await;
     assert_same!(read!(store, |db| db.accounts()).unwrap(), [account, later]);
 }
@@ -261,8 +322,8 @@ async fn a_role_that_may_not_make_tables_can_serve(place: Place) {
     let url = format!("{}{separator}user={role}&password=secret", place.url());
     for old in [OldSchema::Refuse, OldSchema::Migrate] {
         let opened = Store::open(&Location::Postgres(Secret::new(url.clone())), old).await;
-        let (store, applied) = opened.unwrap();
-        assert_eq!(applied, [""; 0]);
+        let (store, migrated) = opened.unwrap();
+        assert_eq!(migrated, Migrated::default());
         assert_eq!(Clan::settle(&store).await.remains(&store).await, Clan::ALL);
         store.close().await;
     }
@@ -272,8 +333,8 @@ async fn a_role_that_may_not_make_tables_can_serve(place: Place) {
 
 async fn a_memory_is_migrated_in_any_case(place: Place) {
     for old in [OldSchema::Refuse, OldSchema::Migrate] {
-        let (store, applied) = Store::open(&place.location, old).await.unwrap();
-        assert_eq!(applied, migrations("sqlite"));
+        let (store, migrated) = Store::open(&place.location, old).await.unwrap();
+        assert_eq!(migrated.applied, migrations("sqlite"));
         family(&store).await;
     }
 }
@@ -282,6 +343,79 @@ async fn each_memory_is_another(place: Place) {
     let (one, other) = (place.open().await, place.open().await);
     family(&one).await;
     assert_same!(read!(other, |db| db.accounts()).unwrap(), Vec::<domain::Account>::new());
+}
+
+/// The names of the files in the folder of this one.
+fn neighbours(file: &Path) -> Vec<String> {
+    let files = file.parent().unwrap().read_dir().unwrap();
+    let mut names: Vec<_> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Makes the database of a program that knew no more than the first migration, with one account in it.
+async fn make_old(place: &Place) {
+    let newest = Place::sqlite("").unwrap();
+    newest.open().await.close().await;
+    let first = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations/sqlite/0001_verify_push.sql");
+    let newest = newest.file();
+    std::fs::write(place.file(), "").unwrap();
+    place
+        .sql(&format!(
+            "PRAGMA journal_mode = WAL; {}; ATTACH '{}' AS newest; \
+             CREATE TABLE _sqlx_migrations (version BIGINT PRIMARY KEY, description TEXT NOT NULL, \
+               installed_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, success BOOLEAN NOT NULL, checksum BLOB NOT NULL, \
+               execution_time BIGINT NOT NULL); \
+             INSERT INTO _sqlx_migrations SELECT * FROM newest._sqlx_migrations WHERE version = 1; \
+             INSERT INTO accounts VALUES ('AC1', 'Owl Bank', X'00', 1, 1)",
+            std::fs::read_to_string(first).unwrap(),
+            newest.display(),
+        ))
+        .await;
+}
+
+async fn a_file_is_copied_before_it_is_migrated(place: Place) {
+    make_old(&place).await;
+    let (store, migrated) = Store::open(&place.location, OldSchema::Migrate).await.unwrap();
+    let second = &migrations("sqlite")[1];
+    assert_eq!(migrated.applied, migrations("sqlite")[1..]);
+    let copy = migrated.copy.unwrap();
+    assert_eq!(copy, place.file().with_file_name(format!("countersign.db.before-{second}")));
+    assert_eq!(std::fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
+    store.close().await;
+
+    // The copy is what was there: once it is put in its place, the same can be done again.
+    std::fs::rename(&copy, place.file()).unwrap();
+    assert_eq!(place.sql("SELECT version FROM _sqlx_migrations").await, "1");
+    assert_eq!(place.sql("SELECT friendly_name FROM accounts").await, "Owl Bank");
+    let (_, migrated) = Store::open(&place.location, OldSchema::Migrate).await.unwrap();
+    assert_eq!(migrated.copy, Some(copy));
+}
+
+async fn the_last_copies_are_kept(place: Place) {
+    make_old(&place).await;
+    let name = |migration: &str| format!("countersign.db.before-{migration}");
+    let second = migrations("sqlite")[1].clone();
+    let others = ["0000_a", "0000_b", "0000_c", "restore"].map(name);
+    for other in &others {
+        std::fs::write(place.file().with_file_name(other), "").unwrap();
+    }
+    place.open().await.close().await;
+    let mut left = neighbours(&place.file());
+    left.retain(|file| file.contains("before"));
+    assert_eq!(left, [name("0000_b"), name("0000_c"), name(&second), name("restore")]);
+}
+
+async fn a_file_that_can_not_be_copied_is_not_migrated(place: Place) {
+    make_old(&place).await;
+    let copy = place.file().with_file_name(format!("countersign.db.before-{}", migrations("sqlite")[1]));
+    std::fs::create_dir(&copy).unwrap();
+    let error = Store::open(&place.location, OldSchema::Migrate).await.map(|_| ()).unwrap_err();
+    assert_refused!(Err::<(), _>(error), Error::NotCopied(_));
+    assert_eq!(place.sql("SELECT version FROM _sqlx_migrations").await, "1");
+    assert!(!copy.with_file_name(format!("{}.draft", copy.file_name().unwrap().display())).exists());
+    std::fs::remove_dir(&copy).unwrap();
+    place.open().await;
 }
 
 async fn what_is_no_database_is_not_opened(place: Place) {

@@ -119,8 +119,8 @@ async fn a_read_hands_back_its_closures_error(store: Store) {
 }
 
 async fn the_database_answers(store: Store) {
-    read!(store, |db| db.ping()).unwrap();
-    transact!(store, |tx| tx.ping()).unwrap();
+    read!(store, |db| db.ready()).unwrap();
+    transact!(store, |tx| tx.ready()).unwrap();
 }
 
 async fn an_error_undoes_everything(store: Store) {
@@ -369,7 +369,7 @@ async fn closing_finishes_what_was_asked_for_and_refuses_the_rest(store: Store) 
     }
     assert_refused!(transact!(store, |tx| tx.insert_account(after)), Error::Unavailable(_));
     assert_refused!(read!(store, |db| db.account(before.sid)), Error::Unavailable(_));
-    assert_refused!(read!(store, |db| db.ping()), Error::Unavailable(_));
+    assert_refused!(read!(store, |db| db.ready()), Error::Unavailable(_));
 }
 
 async fn a_store_can_be_closed_twice(store: Store) {
