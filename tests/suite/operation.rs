@@ -1,5 +1,6 @@
 //! What an operator does: start, stop, manage, and get through an outage.
 
+mod backup;
 mod commands;
 mod configuration;
 mod disk;

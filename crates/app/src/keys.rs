@@ -46,6 +46,17 @@ pub(crate) async fn open_ring(
     unseal(&rows, master_key, now)
 }
 
+/// Whether this master key opens the secrets of a database, whose schema may be old.
+///
+/// # Errors
+/// When the database fails, and when its secrets were sealed under another master key.
+pub async fn check_master_key(db: &mut Read, master_key: &MasterKey) -> Result<(), Error> {
+    for row in db.enrollment_keys::<EnrollmentKey>().await? {
+        master_key.open(&row.secret, &row.kid)?;
+    }
+    Ok(())
+}
+
 fn unseal(
     rows: &[EnrollmentKeyRow<EnrollmentKey>],
     master_key: &MasterKey,

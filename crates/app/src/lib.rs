@@ -48,6 +48,7 @@ pub use crate::clock::SystemClock;
 pub use crate::deliver::{Courier, CourierError, DeliverySettings};
 pub use crate::deliveries::{AttemptRecord, DeliveryFilter, DeliveryStatus};
 pub use crate::error::{Error, Fault};
+pub use crate::keys::check_master_key;
 
 /// Everything that a use case needs: the database, the time, randomness, and the keys.
 pub struct App {

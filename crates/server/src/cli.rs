@@ -35,6 +35,10 @@ pub(crate) enum Command {
     Config(crate::config::show::Config),
     /// Bring the database up to date; a SQLite database is copied before
     Migrate(crate::migrate::Migrate),
+    /// Copy the SQLite database to a file, also while the server runs; the master key is not in it
+    Backup(crate::backup::Backup),
+    /// Put a backup in the place of the SQLite database, which is kept; not while a server runs
+    Restore(crate::restore::Restore),
     /// Manage accounts
     Account(crate::account::Accounts),
     /// Manage API keys

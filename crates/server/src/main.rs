@@ -9,6 +9,7 @@
 mod account;
 mod api_key;
 mod audit;
+mod backup;
 mod cli;
 mod config;
 mod credential;
@@ -19,6 +20,7 @@ mod health;
 mod log;
 mod metrics;
 mod migrate;
+mod restore;
 mod serve;
 mod service;
 mod storage;
@@ -54,6 +56,8 @@ fn run() -> Result<(), Failure> {
             Command::Health(command) => health::run(command).await,
             Command::Config(command) => config::show::run(&command, &settings),
             Command::Migrate(options) => migrate::run(&options).await,
+            Command::Backup(options) => backup::run(options).await,
+            Command::Restore(options) => restore::run(options).await,
             Command::Account(command) => account::run(command).await,
             Command::ApiKey(command) => api_key::run(command).await,
             Command::Service(command) => service::run(command).await,

@@ -74,6 +74,15 @@ impl Storage {
     /// # Errors
     /// When there is none, and as [`open`](Self::open).
     pub(crate) async fn open_existing(&self) -> Result<App, Failure> {
+        self.existing_database()?;
+        self.open(OldSchema::Refuse).await
+    }
+
+    /// That there is a database, as far as can be seen from here.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(crate) fn existing_database(&self) -> Result<(), Failure> {
         let on_postgres = self.database_url.is_some() || self.database_url_file.is_some();
         if !on_postgres && !self.database().exists() {
             let database = self.database();
@@ -82,7 +91,7 @@ impl Storage {
                 database.display()
             )));
         }
-        self.open(OldSchema::Refuse).await
+        Ok(())
     }
 
     /// Reads the secrets that the options name, if they name any, and makes nothing.
@@ -125,7 +134,7 @@ impl Storage {
         made.map(drop).map_err(|error| at(path, &error))
     }
 
-    fn make_data_dir(&self) -> Result<(), Failure> {
+    pub(crate) fn make_data_dir(&self) -> Result<(), Failure> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.data_dir);
         made.map_err(|error| at(&self.data_dir, &error))
     }
@@ -139,19 +148,41 @@ impl Storage {
             return Ok(key);
         }
         self.make_data_dir()?;
-        let path = self.data_dir.join("master.key");
-        match fs::read_to_string(&path) {
-            Ok(text) => MasterKey::from_base64(&text)
-                .ok_or_else(|| Failure::new(format!("{}: expected 32 bytes in base64", path.display()))),
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(at(&path, &error)),
-            Err(_) if self.database().exists() => Err(Failure::new(format!(
+        if let Some(key) = self.given_or_kept_master_key()? {
+            return Ok(key);
+        }
+        if self.database().exists() {
+            return Err(Failure::new(format!(
                 "{} is there, but not its master key {}; restore it from where you keep it, or give it with \
                  COUNTERSIGN_MASTER_KEY",
                 self.database().display(),
-                path.display()
-            ))),
-            Err(_) => make_master_key(&path),
+                self.key_file().display()
+            )));
         }
+        make_master_key(&self.key_file())
+    }
+
+    /// The master key that the options give, or else the one in the data folder; `None` when there is none.
+    ///
+    /// # Errors
+    /// When it is no key, or can't be read.
+    pub(crate) fn given_or_kept_master_key(&self) -> Result<Option<MasterKey>, Failure> {
+        if let Some(key) = self.given_master_key()? {
+            return Ok(Some(key));
+        }
+        let path = self.key_file();
+        match fs::read_to_string(&path) {
+            Ok(text) => MasterKey::from_base64(&text)
+                .map(Some)
+                .ok_or_else(|| Failure::new(format!("{}: expected 32 bytes in base64", path.display()))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(at(&path, &error)),
+        }
+    }
+
+    /// Where the master key is that nobody gave.
+    pub(crate) fn key_file(&self) -> PathBuf {
+        self.data_dir.join("master.key")
     }
 }
 

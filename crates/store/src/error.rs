@@ -32,9 +32,12 @@ pub enum Error {
     /// A file can't be read or written.
     #[error("{}", .0.display())]
     File(PathBuf, #[source] Arc<std::io::Error>),
-    /// A file is not a whole SQLite database.
-    #[error("{} is not a whole database: {}", .0.display(), .1)]
+    /// A file is not a whole database of Countersign.
+    #[error("{} is not a whole database of Countersign: {}", .0.display(), .1)]
     Damaged(PathBuf, String),
+    /// Somebody uses the database who must not while this is done.
+    #[error("{0}")]
+    InUse(String),
     /// A migration failed, or differs from the one that was applied.
     #[error("a migration failed")]
     Migration(#[source] Arc<sqlx::migrate::MigrateError>),
@@ -103,6 +106,7 @@ impl Error {
             | Self::NotCopied(_)
             | Self::File(..)
             | Self::Damaged(..)
+            | Self::InUse(_)
             | Self::Database(_) => DatabaseFault::Failed,
         };
         METRICS.database_failures.get_or_create(&DatabaseFailed { kind }).inc();

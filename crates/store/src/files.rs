@@ -1,6 +1,9 @@
-//! The files of SQLite databases: copies, also of one that is in use.
+//! The files of SQLite databases: copies, also of one that is in use, and what is put in a database's place.
+//!
+//! Whoever has a database open holds its folder, together with others (`flock`, which ends with the
+//! process however that does). Whoever puts another file in its place holds it alone.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -9,13 +12,156 @@ use std::sync::Arc;
 use sqlx::{Connection as _, SqliteConnection};
 
 use crate::error::Error;
-use crate::sqlite;
+use crate::sql::Connection;
+use crate::{Read, schema, sqlite};
 
 /// Copies from before a migration that are kept.
 const COPIES: usize = 3;
 
 /// What stands between a database's name and that of the migration before which it was copied.
 const BEFORE: &str = ".before-";
+
+/// Holds the folder of a database together with all others who have it open.
+///
+/// # Errors
+/// [`Error::InUse`] while somebody replaces the database.
+pub(crate) fn share(database: &Path) -> Result<File, Error> {
+    let folder = folder_of(database);
+    let hold = File::open(folder).map_err(|error| at(folder, error))?;
+    match hold.try_lock_shared() {
+        Ok(()) => Ok(hold),
+        Err(TryLockError::WouldBlock) => Err(Error::InUse(format!(
+            "a backup is being restored to {}; try again when that is done",
+            database.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(at(folder, error)),
+    }
+}
+
+/// Holds it alone.
+fn claim(database: &Path) -> Result<File, Error> {
+    let folder = folder_of(database);
+    let hold = File::open(folder).map_err(|error| at(folder, error))?;
+    match hold.try_lock() {
+        Ok(()) => Ok(hold),
+        Err(TryLockError::WouldBlock) => Err(Error::InUse(format!(
+            "a server or another command uses {}; stop it first",
+            database.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(at(folder, error)),
+    }
+}
+
+/// Copies a database as it is at one moment to `file`, also while a server writes to it. The copy appears
+/// when it was checked and is durable, in place of whatever had its name; only its owner can read it.
+/// Returns its size in bytes.
+///
+/// # Errors
+/// When the database can't be read or the copy not be written, and [`Error::Damaged`].
+pub async fn back_up(database: &Path, file: &Path) -> Result<u64, Error> {
+    let _hold = share(database)?;
+    copy(database, file).await?;
+    Ok(fs::metadata(file).map_err(|error| at(file, error))?.len())
+}
+
+/// A database that is to be put in the place of another, whose folder is held alone meanwhile. Dropped, it
+/// leaves everything as it was.
+#[derive(Debug)]
+pub struct Replacement {
+    draft: PathBuf,
+    database: PathBuf,
+    newer: Vec<String>,
+    _hold: File,
+}
+
+impl Replacement {
+    /// Copies `backup` beside `database`, and checks the copy.
+    ///
+    /// # Errors
+    /// [`Error::InUse`]; [`Error::Damaged`] when it is no database of Countersign, or not whole; and when a
+    /// file can't be read or written.
+    pub async fn prepare(backup: &Path, database: &Path) -> Result<Self, Error> {
+        let hold = claim(database)?;
+        File::open(backup).map_err(|error| at(backup, error))?;
+        let draft = beside(database, ".restoring");
+        let mut replacement = Self { draft, database: database.to_owned(), newer: Vec::new(), _hold: hold };
+        replacement.newer = match replacement.fill(backup).await {
+            // What SQLite says of a file that it can't make sense of.
+            Err(Error::Database(error)) => return Err(Error::Damaged(backup.to_owned(), error.to_string())),
+            Err(Error::Damaged(_, why)) => return Err(Error::Damaged(backup.to_owned(), why)),
+            filled => filled?,
+        };
+        Ok(replacement)
+    }
+
+    async fn fill(&self, backup: &Path) -> Result<Vec<String>, Error> {
+        write(look_at(backup).await?, &self.draft).await?;
+        let mut connection = look_at(&self.draft).await?;
+        let newer = schema::newer_on_sqlite(&mut connection).await?;
+        connection.close().await?;
+        Ok(newer)
+    }
+
+    /// The migrations in it that this program doesn't know.
+    pub fn newer(&self) -> &[String] {
+        &self.newer
+    }
+
+    /// Reads what is in it, whose schema may be old.
+    ///
+    /// # Errors
+    /// When it can't be opened.
+    pub async fn look(&self) -> Result<Read, Error> {
+        Ok(Read::on(Connection::Sqlite(Box::new(look_at(&self.draft).await?))))
+    }
+
+    /// Puts it in place. What was there before has the name `kept` from then on, if anything was. At each
+    /// moment the one or the other is in place, whole, also when the power fails.
+    ///
+    /// # Errors
+    /// When a file can't be written; either is in place then.
+    pub async fn put_in_place(self, kept: &Path) -> Result<bool, Error> {
+        let was_there = self.database.exists();
+        if was_there {
+            // With its log merged into it a file is whole under any name. One that is damaged may refuse
+            // that; it keeps its log.
+            let _ = merge_log(&self.database).await;
+            for end in ["", "-wal"] {
+                let (from, to) = (beside(&self.database, end), beside(kept, end));
+                if from.exists() {
+                    fs::hard_link(&from, &to).map_err(|error| at(&to, error))?;
+                }
+            }
+            sync_folder(&self.database)?;
+        }
+        // A log that belongs to another file would be taken for the new one's.
+        for end in ["-wal", "-shm"] {
+            let file = beside(&self.database, end);
+            match fs::remove_file(&file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&file, error)),
+                _ => {}
+            }
+        }
+        sync_folder(&self.database)?;
+        put_in_place(&self.draft, &self.database)?;
+        Ok(was_there)
+    }
+}
+
+impl Drop for Replacement {
+    fn drop(&mut self) {
+        // Gone if it was put in place.
+        let _ = fs::remove_file(&self.draft);
+    }
+}
+
+/// Merges the log of a database that nobody else uses into its file.
+async fn merge_log(database: &Path) -> Result<(), Error> {
+    let options = sqlite(Some(database)).create_if_missing(false);
+    let mut connection = SqliteConnection::connect_with(&options).await?;
+    sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await?;
+    Ok(connection.close().await?)
+}
 
 /// Copies a database before it is migrated, and removes all but the last few such copies.
 pub(crate) async fn copy_before(database: &Path, migration: &str) -> Result<PathBuf, Error> {
@@ -45,27 +191,23 @@ fn remove_old_copies(database: &Path) -> io::Result<()> {
     copies.iter().try_for_each(|name| fs::remove_file(folder_of(database).join(name)))
 }
 
-/// Copies a database as it is at one moment, also while others write to it. The copy appears when it is
-/// whole and durable, in place of whatever had its name; only its owner can read it.
-///
-/// # Errors
-/// When the database can't be read, or the copy not be written; [`Error::Damaged`] when it is not whole.
+/// Copies a database as it is at one moment, also while others write to it.
 pub(crate) async fn copy(database: &Path, copy: &Path) -> Result<(), Error> {
     let draft = beside(copy, ".draft");
-    let written = write(database, &draft).await.and_then(|()| put_in_place(&draft, copy));
+    let options = sqlite(Some(database)).read_only(true).create_if_missing(false);
+    let source = SqliteConnection::connect_with(&options).await?;
+    let written = write(source, &draft).await.and_then(|()| put_in_place(&draft, copy));
     if written.is_err() {
         let _ = fs::remove_file(&draft);
     }
     written
 }
 
-async fn write(database: &Path, draft: &Path) -> Result<(), Error> {
+async fn write(mut source: SqliteConnection, draft: &Path) -> Result<(), Error> {
     // SQLite writes into a file that is there as long as it is empty, and leaves its mode alone.
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(draft);
     let file = file.map_err(|error| at(draft, error))?;
     let name = draft.to_str().ok_or_else(|| at(draft, io::ErrorKind::InvalidFilename.into()))?;
-    let options = sqlite(Some(database)).read_only(true).create_if_missing(false);
-    let mut source = SqliteConnection::connect_with(&options).await?;
     sqlx::query("VACUUM INTO $1").bind(name).execute(&mut source).await?;
     source.close().await?;
     check(draft).await?;
@@ -74,18 +216,29 @@ async fn write(database: &Path, draft: &Path) -> Result<(), Error> {
 
 /// Gives a file another name, durably.
 fn put_in_place(draft: &Path, name: &Path) -> Result<(), Error> {
-    let folder = folder_of(name);
     fs::rename(draft, name).map_err(|error| at(name, error))?;
+    sync_folder(name)
+}
+
+fn sync_folder(file: &Path) -> Result<(), Error> {
+    let folder = folder_of(file);
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| at(folder, error))
 }
 
-/// Checks that a file that nobody uses is a database, and whole.
+/// Checks that a file that nobody uses is a database of ours, and whole.
 async fn check(file: &Path) -> Result<(), Error> {
     let mut connection = look_at(file).await?;
     let found: Vec<String> =
         sqlx::query_scalar("PRAGMA integrity_check(3)").fetch_all(&mut connection).await?;
+    let missing = schema::missing_on_sqlite(&mut connection).await?;
     connection.close().await?;
-    if found == ["ok"] { Ok(()) } else { Err(Error::Damaged(file.to_owned(), found.join("; "))) }
+    if found != ["ok"] {
+        return Err(Error::Damaged(file.to_owned(), found.join("; ")));
+    }
+    if missing.len() == schema::missing_on_empty_sqlite().len() {
+        return Err(Error::Damaged(file.to_owned(), "it has none of the tables".to_owned()));
+    }
+    Ok(())
 }
 
 /// A connection that changes nothing, and makes no file.

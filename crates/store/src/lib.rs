@@ -64,6 +64,7 @@ pub use crate::audit::{AuditChain, AuditFilter, AuditLine, AuditTail, ChainedLin
 pub use crate::challenges::Filter;
 pub use crate::deliveries::{AttemptRecord, DeliveryFilter, DeliveryStatus, Owed};
 pub use crate::error::{Conflict, Error};
+pub use crate::files::{Replacement, back_up};
 pub use crate::schema::{Migrated, Migration, OldSchema};
 
 use crate::sql::{Connection, Pooled, Row, Value};
@@ -158,9 +159,10 @@ impl Store {
             Location::Memory => {
                 let mut connection = SqliteConnection::connect_with(&sqlite(None)).await?;
                 let migrated = schema::bring_up_sqlite(&mut connection, None, OldSchema::Migrate).await?;
-                Ok((Self { readers: Readers::Memory, writer: Writer::sqlite(connection)? }, migrated))
+                Ok((Self { readers: Readers::Memory, writer: Writer::sqlite(connection, None)? }, migrated))
             }
             Location::Sqlite(path) => {
+                let hold = files::share(path)?;
                 let mut connection = SqliteConnection::connect_with(&sqlite(Some(path))).await?;
                 let migrated = schema::bring_up_sqlite(&mut connection, Some(path), old).await?;
                 let readers = SqlitePoolOptions::new()
@@ -168,10 +170,8 @@ impl Store {
                     .acquire_timeout(PATIENCE)
                     .test_before_acquire(false)
                     .connect_lazy_with(sqlite(Some(path)).read_only(true).create_if_missing(false));
-                Ok((
-                    Self { readers: Readers::Sqlite(readers), writer: Writer::sqlite(connection)? },
-                    migrated,
-                ))
+                let writer = Writer::sqlite(connection, Some(hold))?;
+                Ok((Self { readers: Readers::Sqlite(readers), writer }, migrated))
             }
             Location::Postgres(url) => {
                 let options: PgConnectOptions = url.expose().parse()?;
@@ -313,7 +313,7 @@ impl Store {
 
     /// Finishes the writes that were asked for and closes the connections.
     pub async fn close(self) {
-        if let Readers::Sqlite(readers) = self.readers {
+        if let Readers::Sqlite(readers) = &self.readers {
             // The last connection to a file merges its log into it, which a reader's can't.
             readers.close().await;
         }

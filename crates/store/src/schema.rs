@@ -138,6 +138,19 @@ pub(crate) async fn missing_on_postgres(
     Ok(missing(FOR_POSTGRES, |version| applied.contains_key(&version)))
 }
 
+/// What was applied to this SQLite database that this program doesn't know.
+pub(crate) async fn newer_on_sqlite(connection: &mut sqlx::SqliteConnection) -> Result<Vec<String>, Error> {
+    let sql = "SELECT version, description FROM _sqlx_migrations ORDER BY version";
+    let mut newer = Vec::new();
+    for row in sqlx::query(sql).fetch_all(connection).await? {
+        let version: i64 = row.try_get("version")?;
+        if MIGRATIONS.iter().all(|&(known, ..)| known != version) {
+            newer.push(row.try_get("description")?);
+        }
+    }
+    Ok(newer)
+}
+
 /// What an empty SQLite database lacks.
 pub(crate) fn missing_on_empty_sqlite() -> Vec<Migration> {
     missing(FOR_SQLITE, |_| false)

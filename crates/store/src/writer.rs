@@ -4,6 +4,7 @@
 //! handler that is dropped, never leaves half a use case behind. On SQLite it also is what makes
 //! commits cheap: the closures that wait share one transaction, and its one `fsync`.
 
+use std::fs::File;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -112,8 +113,9 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread on the one connection that writes to a SQLite database.
-    pub(crate) fn sqlite(connection: SqliteConnection) -> Result<Self, Error> {
+    /// Starts the thread on the one connection that writes to a SQLite database. It keeps the hold on the
+    /// database's folder until that is closed.
+    pub(crate) fn sqlite(connection: SqliteConnection, hold: Option<File>) -> Result<Self, Error> {
         Self::start(async move |queue| {
             let mut tx = Write(Read::on(Connection::Sqlite(Box::new(connection))));
             let closed = write_in_batches(&mut tx, queue).await;
@@ -121,6 +123,7 @@ impl Writer {
                 // It has all been committed; what fails here is tidied up by whoever opens the file next.
                 let _ = connection.close().await;
             }
+            drop(hold);
             for reply in closed {
                 let _ = reply.send(());
             }

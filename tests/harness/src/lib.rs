@@ -48,6 +48,8 @@ mod transcript;
 
 pub use client::{Auth, Http, Reply};
 pub use poll::wait_until;
-pub use postgres::{Database, fresh_postgres_database, postgres_available, postgres_or_skip};
+pub use postgres::{
+    Database, fresh_postgres_database, postgres_available, postgres_or_skip, postgres_program,
+};
 pub use receiver::{Answer, Call, Receiver};
 pub use server::{Server, Storage};

@@ -32,6 +32,12 @@ impl Database {
     }
 }
 
+/// One of PostgreSQL's programs, such as `pg_dump`: next to those of the newest server, else on the PATH.
+pub fn postgres_program(name: &str) -> Option<std::path::PathBuf> {
+    let neighbour = installation::server_folder().map(|folder| folder.join(name));
+    neighbour.filter(|program| program.is_file()).or_else(|| installation::find_program(name))
+}
+
 impl Drop for Database {
     fn drop(&mut self) {
         // `force`: the server under test may well still be connected. If it fails nevertheless, there

@@ -129,6 +129,16 @@ impl Server {
         self.recipe.extra = extra.iter().map(|&argument| argument.to_owned()).collect();
         self.restart();
     }
+
+    /// Starts the server again with the same account and arguments, on another storage.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start) does.
+    pub fn restart_on(&mut self, storage: Storage) {
+        self.recipe.storage = storage;
+        self.restart();
+    }
 }
 
 /// What a restart must repeat.

@@ -21,6 +21,7 @@ mod credentials;
 mod deliveries;
 mod entities;
 mod factors;
+mod files;
 mod leases;
 mod notifications;
 mod schema;

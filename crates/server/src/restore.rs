@@ -1,0 +1,59 @@
+//! `countersign restore`: puts a backup in the place of the SQLite database, when no server runs.
+
+use std::path::PathBuf;
+
+use app::SystemClock;
+use clap::Args;
+use domain::Clock as _;
+use store::{Location, Replacement};
+
+use crate::backup::POSTGRES;
+use crate::cli::Storage;
+use crate::failure::Failure;
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// What `backup` wrote
+    file: PathBuf,
+    /// Take it even if a newer version of Countersign has written it
+    #[arg(long)]
+    allow_newer: bool,
+    #[command(flatten)]
+    storage: Storage,
+}
+
+pub(crate) async fn run(options: Restore) -> Result<(), Failure> {
+    let storage = options.storage;
+    let Location::Sqlite(database) = storage.location()? else {
+        return Err(Failure::new(POSTGRES));
+    };
+    let file = options.file.display();
+    let key = storage.given_or_kept_master_key()?.ok_or_else(|| {
+        Failure::new(format!(
+            "there is no master key, without which {file} is of no use: put it where it was, {}, or give it with \
+             COUNTERSIGN_MASTER_KEY",
+            storage.key_file().display()
+        ))
+    })?;
+    storage.make_data_dir()?;
+    let replacement = Replacement::prepare(&options.file, &database).await?;
+    if !options.allow_newer && !replacement.newer().is_empty() {
+        return Err(Failure::new(format!(
+            "{file} was written by a newer version of Countersign, with {}; restore it with that, or with \
+             --allow-newer",
+            replacement.newer().join(", ")
+        )));
+    }
+    app::check_master_key(&mut replacement.look().await?, &key).await.map_err(|error| {
+        Failure::new(format!("{file} needs another master key: {}", Failure::from(error)))
+    })?;
+    let now: String = SystemClock.now().to_string().chars().filter(char::is_ascii_alphanumeric).collect();
+    let mut kept = database.clone().into_os_string();
+    kept.push(format!(".before-restore-{now}"));
+    let kept = PathBuf::from(kept);
+    if replacement.put_in_place(&kept).await? {
+        println!("kept what was there as {}", kept.display());
+    }
+    println!("restored {} from {file}", database.display());
+    Ok(())
+}

@@ -1,0 +1,181 @@
+//! Copies of a SQLite file, and what is put in its place.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use store::{Error, Location, OldSchema, Replacement, Store, back_up};
+
+use crate::fixtures::*;
+use crate::places::Place;
+
+contract! {
+    on sqlite:
+    a_backup_is_what_was_there_at_one_moment,
+    a_backup_that_fails_leaves_nothing,
+    what_is_put_in_place_is_there_and_what_was_is_kept,
+    nobody_uses_what_is_replaced,
+    a_replacement_that_is_dropped_leaves_everything,
+    what_is_no_whole_database_of_ours_is_not_put_in_place,
+    what_a_newer_program_wrote_is_told,
+}
+
+async fn a_backup_is_what_was_there_at_one_moment(place: Place) {
+    let store = place.open().await;
+    let busy = Arc::new(AtomicBool::new(true));
+    let writer = tokio::spawn({
+        let (store, busy) = (store.clone(), Arc::clone(&busy));
+        async move {
+            // Pairs: a copy that has one of two was not taken at one moment.
+            while busy.load(Ordering::Relaxed) {
+                let (one, other) = (account(), account());
+                store
+                    .write(async move |tx: &mut store::Write| {
+                        tx.insert_account(one).await?;
+                        tx.insert_account(other).await.map(drop)
+                    })
+                    .await
+                    .map_err(|error: Error| error)
+                    .unwrap();
+            }
+        }
+    });
+    let backup = place.file().with_file_name("backup");
+    for _ in 0..5 {
+        let before = read!(store, |db| db.accounts()).unwrap().len();
+        let bytes = back_up(&place.file(), &backup).await.unwrap();
+        let after = read!(store, |db| db.accounts()).unwrap().len();
+        assert_eq!(fs::metadata(&backup).unwrap().len(), bytes);
+        assert_eq!(fs::metadata(&backup).unwrap().permissions().mode() & 0o777, 0o600);
+
+        let elsewhere = Place::sqlite("").unwrap();
+        fs::copy(&backup, elsewhere.file()).unwrap();
+        let copy = elsewhere.open().await;
+        let found = read!(copy, |db| db.accounts()).unwrap().len();
+        assert!(before <= found && found <= after && found % 2 == 0, "{before} {found} {after}");
+    }
+    busy.store(false, Ordering::Relaxed);
+    writer.await.unwrap();
+}
+
+async fn a_backup_that_fails_leaves_nothing(place: Place) {
+    let folder = place.file().with_file_name("folder");
+    fs::create_dir(&folder).unwrap();
+    let backup = folder.join("backup");
+    // There is no database yet; there is one that is none; the backup can't be put where it belongs.
+    assert!(back_up(&place.file(), &backup).await.is_err());
+    fs::write(place.file(), "Dear diary, ".repeat(1000)).unwrap();
+    assert!(back_up(&place.file(), &backup).await.is_err());
+    fs::write(place.file(), "").unwrap();
+    assert!(back_up(&place.file(), &backup).await.is_err());
+    place.open().await;
+    fs::create_dir(&backup).unwrap();
+    assert_refused!(back_up(&place.file(), &backup).await, Error::File(..));
+    fs::remove_dir(&backup).unwrap();
+    assert_eq!(folder.read_dir().unwrap().count(), 0);
+}
+
+async fn what_is_put_in_place_is_there_and_what_was_is_kept(place: Place) {
+    let (early, late) = (account(), account());
+    let store = place.open().await;
+    add(&store, [early]).await;
+    let backup = place.file().with_file_name("backup");
+    back_up(&place.file(), &backup).await.unwrap();
+    add(&store, [late]).await;
+    store.close().await;
+
+    // First over what was there, then where nothing is.
+    let kept = place.file().with_file_name("kept");
+    for was_there in [true, false] {
+        let replacement = Replacement::prepare(&backup, &place.file()).await.unwrap();
+        assert_eq!(replacement.newer(), [""; 0]);
+        assert_eq!(replacement.put_in_place(&kept).await.unwrap(), was_there);
+        let store = place.open().await;
+        assert_same!(read!(store, |db| db.accounts()).unwrap(), [early]);
+        store.close().await;
+        fs::remove_file(place.file()).unwrap();
+    }
+    // What was kept can be put in place in turn.
+    Replacement::prepare(&kept, &place.file()).await.unwrap().put_in_place(&backup).await.unwrap();
+    let store = place.open().await;
+    assert_same!(read!(store, |db| db.accounts()).unwrap(), [early, late]);
+}
+
+async fn nobody_uses_what_is_replaced(place: Place) {
+    let store = place.open().await;
+    let backup = place.file().with_file_name("backup");
+    back_up(&place.file(), &backup).await.unwrap();
+    let prepare = async || Replacement::prepare(&backup, &place.file()).await;
+    assert_refused!(prepare().await, Error::InUse(_));
+    let other = place.open().await;
+    store.close().await;
+    assert_refused!(prepare().await, Error::InUse(_));
+    other.close().await;
+
+    let replacement = prepare().await.unwrap();
+    assert_refused!(prepare().await, Error::InUse(_));
+    assert_refused!(back_up(&place.file(), &backup).await, Error::InUse(_));
+    assert_refused!(Store::open(&place.location, OldSchema::Migrate).await.map(|_| ()), Error::InUse(_));
+    drop(replacement);
+    place.open().await;
+}
+
+async fn a_replacement_that_is_dropped_leaves_everything(place: Place) {
+    let store = place.open().await;
+    let backup = place.file().with_file_name("backup");
+    back_up(&place.file(), &backup).await.unwrap();
+    let (account, folder) = (account(), place.file().parent().unwrap().to_owned());
+    add(&store, [account]).await;
+    store.close().await;
+    let before = folder.read_dir().unwrap().count();
+    drop(Replacement::prepare(&backup, &place.file()).await.unwrap());
+    assert_eq!(folder.read_dir().unwrap().count(), before);
+    let store = place.open().await;
+    assert_same!(read!(store, |db| db.accounts()).unwrap(), [account]);
+}
+
+async fn what_is_no_whole_database_of_ours_is_not_put_in_place(place: Place) {
+    let store = place.open().await;
+    family(&store).await;
+    let file = |name: &str| place.file().with_file_name(name);
+    let good = file("good");
+    back_up(&place.file(), &good).await.unwrap();
+    store.close().await;
+
+    let whole = fs::read(&good).unwrap();
+    let mut damaged = whole.clone();
+    // The root page of a table: it says that it has cells that it doesn't have.
+    let page = 4096 * 3;
+    damaged[page..page + 2048].fill(0xff);
+    let bad = [
+        ("text", b"Dear diary, ".repeat(1000)),
+        ("short", whole[..whole.len() / 2].to_vec()),
+        ("damaged", damaged),
+        ("empty", Vec::new()),
+    ];
+    for (name, bytes) in bad {
+        fs::write(file(name), bytes).unwrap();
+        let prepared = Replacement::prepare(&file(name), &place.file()).await;
+        assert_refused!(prepared, Error::Damaged(named, _) if named == file(name));
+    }
+    assert_refused!(Replacement::prepare(&file("missing"), &place.file()).await, Error::File(..));
+    // Another program's.
+    let Location::Sqlite(other) = Place::sqlite("").unwrap().location else { unreachable!() };
+    drop(Replacement::prepare(&good, &place.file()).await.unwrap());
+    assert!(!other.exists());
+}
+
+async fn what_a_newer_program_wrote_is_told(place: Place) {
+    place.open().await.close().await;
+    place
+        .sql(
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+             SELECT 9999, '9999_of_a_newer_program', success, checksum, 0 FROM _sqlx_migrations WHERE version = 1",
+        )
+        .await;
+    let backup = place.file().with_file_name("backup");
+    back_up(&place.file(), &backup).await.unwrap();
+    let replacement = Replacement::prepare(&backup, &place.file()).await.unwrap();
+    assert_eq!(replacement.newer(), ["9999_of_a_newer_program"]);
+}
