@@ -60,7 +60,7 @@ fn own(now: Timestamp, expires_at: Timestamp, identity: Identity, place: i64, pa
         factor_type: FactorType::Push,
         expires_at,
     };
-    let token = RING.issue(&grant).unwrap();
+    let token = RING.issue(&grant, now).unwrap();
     let token = token.expose();
     assert!(looks_like_ours(token) && RING.knows(token) && token.len() < 700);
     assert_eq!(RING.open(token, now), Some(grant.clone()).filter(|_| now < expires_at));

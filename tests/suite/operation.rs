@@ -4,6 +4,7 @@ mod backup;
 mod commands;
 mod configuration;
 mod disk;
+mod keys;
 pub(crate) mod logs;
 mod outage;
 mod phone;

@@ -43,9 +43,9 @@ impl App {
             factor_type: new.factor_type.served()?,
             expires_at: now.plus_seconds(new.ttl.get()),
         };
-        let text = self.ring().issue(&grant)?;
+        let text = self.ring(now).await?.issue(&grant, now)?;
         let token = AccessToken {
-            token: self.master_key.seal(&text, &grant.sid.to_string(), entropy),
+            token: self.master_keys.seal(&text, &grant.sid.to_string(), entropy),
             grant,
             factor_friendly_name: new.factor_friendly_name,
             ttl: new.ttl,
@@ -84,7 +84,7 @@ impl App {
         if !token.is_usable(now) {
             return Err(Error::not_found());
         }
-        let text = self.master_key.open(&token.token, &sid.to_string())?;
+        let text = self.master_keys.open(&token.token, &sid.to_string())?;
         Ok((token, text))
     }
 }

@@ -79,7 +79,7 @@ impl App {
         let (now, entropy) = (self.clock.now(), self.entropy.as_ref());
         let sid = sid.unwrap_or_else(|| AccountSid::generate(now, entropy));
         let auth_token = auth_token.unwrap_or_else(|| AuthToken::generate(entropy));
-        let sealed = self.master_key.seal(&auth_token, &sid.to_string(), entropy);
+        let sealed = self.master_keys.seal(&auth_token, &sid.to_string(), entropy);
         let account = Account {
             sid,
             friendly_name,
@@ -107,7 +107,7 @@ impl App {
         let account =
             self.store.read(async move |db: &mut Read| Ok::<_, Error>(db.account(sid).await?)).await?;
         let account = account.ok_or_else(Error::not_found)?;
-        let auth_token = self.master_key.open(&account.auth_token, &sid.to_string())?;
+        let auth_token = self.master_keys.open(&account.auth_token, &sid.to_string())?;
         Ok(MadeAccount { account, auth_token })
     }
 
@@ -118,7 +118,7 @@ impl App {
     pub async fn rotate_auth_token(&self, origin: &Origin, sid: AccountSid) -> Result<AuthToken, Error> {
         let (now, entropy) = (self.clock.now(), self.entropy.as_ref());
         let auth_token = AuthToken::generate(entropy);
-        let sealed = self.master_key.seal(&auth_token, &sid.to_string(), entropy);
+        let sealed = self.master_keys.seal(&auth_token, &sid.to_string(), entropy);
         let audit = self.audit(origin, now);
         self.store
             .write(async move |tx: &mut Write| match tx.update_auth_token(sid, &sealed, now).await? {
@@ -142,7 +142,7 @@ impl App {
         let (now, entropy) = (self.clock.now(), self.entropy.as_ref());
         let sid = ApiKeySid::generate(now, entropy);
         let secret = ApiKeySecret::generate(entropy);
-        let secret_hash = self.master_key.hash_secret(sid, secret.expose());
+        let secret_hash = self.hashing.hash_secret(sid, secret.expose());
         let key = ApiKey { sid, account_sid, friendly_name, secret_hash, created_at: now };
         let (row, audit) = (key.clone(), self.audit(origin, now));
         self.store

@@ -122,7 +122,7 @@ impl App {
         let account =
             self.store.read(async move |db: &mut store::Read| Ok::<_, Error>(db.account(sid).await?));
         let account = account.await?.ok_or_else(Error::unauthenticated)?;
-        let auth_token = self.master_key.open(&account.auth_token, &sid.to_string())?;
+        let auth_token = self.master_keys.open(&account.auth_token, &sid.to_string())?;
         if crypto::equal(auth_token.expose().as_bytes(), password.as_bytes()) {
             Ok(Caller::Account(sid))
         } else {
@@ -133,7 +133,7 @@ impl App {
     async fn api_key_caller(&self, sid: ApiKeySid, password: &str) -> Result<Caller, Error> {
         let key = self.store.read(async move |db: &mut store::Read| Ok::<_, Error>(db.api_key(sid).await?));
         let key = key.await?.ok_or_else(Error::unauthenticated)?;
-        if self.master_key.verify_secret(sid, password, &key.secret_hash) {
+        if self.hashing.verify_secret(sid, password, &key.secret_hash) {
             Ok(Caller::ApiKey { sid, account_sid: key.account_sid })
         } else {
             Err(Error::unauthenticated())

@@ -8,8 +8,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crypto::AuditKey;
 use crypto::audit::same;
-use crypto::{AuditKey, MasterKey};
 use domain::audit::{Act, Change, Mark};
 use domain::{Entropy, Timestamp};
 pub use store::ChainedLine;
@@ -19,6 +19,7 @@ use tracing::{error, info};
 use crate::App;
 use crate::audit::Audit;
 use crate::error::{Error, Fault};
+use crate::master_keys::MasterKeySource;
 
 /// How often it is looked for lines that wait.
 const EVERY: Duration = Duration::from_secs(1);
@@ -38,7 +39,7 @@ const OWNER: &str = "audit";
 /// The key of the chain; makes it, and the chain, when there is none yet.
 pub(crate) async fn open_key(
     store: &Store,
-    master_key: &Arc<MasterKey>,
+    master_keys: &MasterKeySource,
     entropy: &Arc<dyn Entropy>,
 ) -> Result<AuditKey, Error> {
     let found = async |db: &mut Read| Ok::<_, Error>(db.audit_chain::<AuditKey>().await?);
@@ -48,7 +49,7 @@ pub(crate) async fn open_key(
             let key = AuditKey::generate(entropy.as_ref());
             let new = AuditChain {
                 seal: key.ends(&Mark::START, &Mark::START),
-                key: master_key.seal(&key, OWNER, entropy.as_ref()),
+                key: master_keys.seal(&key, OWNER, entropy.as_ref()),
                 removed: Mark::START,
                 head: Mark::START,
             };
@@ -60,7 +61,7 @@ pub(crate) async fn open_key(
             store.write::<_, _, Error>(make).await?
         }
     };
-    Ok(master_key.open(&chain.key, OWNER)?)
+    master_keys.open(&chain.key, OWNER)
 }
 
 /// Chains what waits, for ever.

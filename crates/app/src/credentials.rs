@@ -252,7 +252,7 @@ impl App {
     /// The content of a credential as it is stored.
     fn sealed(&self, sid: CredentialSid, secrets: &push::Credential) -> Sealed<Content> {
         let content = Content::new(secrets.to_bytes());
-        self.master_key.seal(&content, &sid.to_string(), self.entropy.as_ref())
+        self.master_keys.seal(&content, &sid.to_string(), self.entropy.as_ref())
     }
 
     /// The content of a credential, in the open.
@@ -260,7 +260,7 @@ impl App {
     /// # Errors
     /// When it can't be unsealed or read.
     pub fn open_credential(&self, credential: &Credential) -> Result<push::Credential, Error> {
-        let content = self.master_key.open(&credential.content, &credential.sid.to_string())?;
+        let content = self.master_keys.open(&credential.content, &credential.sid.to_string())?;
         push::Credential::from_bytes(content.expose())
             .ok_or_else(|| Problem::new(domain::Code::Internal).into())
     }

@@ -21,6 +21,7 @@ use tracing::{debug, error, info};
 use crate::App;
 use crate::audit::Origin;
 use crate::error::Error;
+use crate::keys::OVERLAP;
 use crate::{chain, factors};
 
 /// How often it is looked.
@@ -118,6 +119,9 @@ impl House {
         self.remove(Remains::Deliveries, deliveries).await?;
         let alerts = async move |tx: &mut Write, limit| Ok(tx.delete_old_alerts(before, limit).await?);
         self.remove(Remains::Alerts, alerts).await?;
+        let before = ended(OVERLAP);
+        let keys = async move |tx: &mut Write, _| Ok(tx.delete_replaced_enrollment_keys(before).await?);
+        self.remove(Remains::EnrollmentKeys, keys).await?;
         warn_of_ending_credentials(&self.app, now).await?;
         if let Some(seconds) = retention.audit_log {
             let (key, before) = (Arc::clone(&self.app.audit_key), ended(seconds));
@@ -238,7 +242,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::Mutex;
 
-    use crypto::{MasterKey, SystemEntropy};
+    use crypto::{MasterKey, MasterKeys, SystemEntropy};
     use domain::access_tokens::Ttl;
     use domain::deliveries::Work;
     use domain::factors::{AppId, Notification, PublicKey};
@@ -285,9 +289,10 @@ mod tests {
         async fn set() -> Self {
             let (store, _) = Store::open(&Location::Memory, OldSchema::Migrate).await.unwrap();
             let clock = Arc::new(Held(Mutex::new(Timestamp::from_seconds(1_767_225_600))));
-            let key = MasterKey::generate(&SystemEntropy);
+            let keys = MasterKeys::new(MasterKey::generate(&SystemEntropy), Vec::new());
+            let keys = crate::MasterKeySource::fixed(keys);
             let held: Arc<dyn Clock> = Arc::<Held>::clone(&clock);
-            let app = App::start(store, held, Arc::new(SystemEntropy), key).await.unwrap();
+            let app = App::start(store, held, Arc::new(SystemEntropy), keys).await.unwrap();
             let origin = Origin::operator("ann");
             let name = |text| FriendlyName::from_parameter(text).unwrap();
             let account =

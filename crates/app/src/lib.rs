@@ -23,6 +23,7 @@ pub mod factors;
 mod housekeeping;
 mod keys;
 mod leases;
+mod master_keys;
 mod measure;
 mod notifications;
 mod outbox;
@@ -33,7 +34,7 @@ pub mod webhooks;
 
 use std::sync::{Arc, RwLock};
 
-use crypto::MasterKey;
+use crypto::HashingKey;
 use domain::limits::Limits;
 use domain::{Clock, Entropy, Timestamp};
 use store::Store;
@@ -48,14 +49,17 @@ pub use crate::clock::SystemClock;
 pub use crate::deliver::{Courier, CourierError, DeliverySettings};
 pub use crate::deliveries::{AttemptRecord, DeliveryFilter, DeliveryStatus};
 pub use crate::error::{Error, Fault};
-pub use crate::keys::check_master_key;
+pub use crate::keys::{RingEntry, check_master_keys};
+pub use crate::master_keys::{MasterKeySource, ReadMasterKeys, Resealed, SealedUnder, seals};
 
 /// Everything that a use case needs: the database, the time, randomness, and the keys.
 pub struct App {
     store: Store,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
-    master_key: Arc<MasterKey>,
+    master_keys: MasterKeySource,
+    /// Hashes the secrets of API keys.
+    hashing: HashingKey,
     /// The keys of access tokens.
     ring: RwLock<keys::Ring>,
     /// The key of the audit log's chain.
@@ -71,8 +75,7 @@ pub struct App {
 }
 
 impl App {
-    /// Takes an open database into service: reads its enrollment keys and the key of its audit log, or makes
-    /// the first ones.
+    /// Takes an open database into service: reads its keys, or makes the first ones.
     ///
     /// # Errors
     /// When the database fails, and when its secrets were sealed under another master key.
@@ -80,15 +83,26 @@ impl App {
         store: Store,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
-        master_key: MasterKey,
+        master_keys: MasterKeySource,
     ) -> Result<Self, Error> {
-        let master_key = Arc::new(master_key);
-        let ring = keys::open_ring(&store, &master_key, &entropy, clock.now()).await?;
-        let audit_key = Arc::new(chain::open_key(&store, &master_key, &entropy).await?);
+        let (ring, hashing) = keys::open_keys(&store, &master_keys, &entropy, clock.now()).await?;
+        let audit_key = Arc::new(chain::open_key(&store, &master_keys, &entropy).await?);
         let outbox = outbox::Outbox::new(Arc::clone(&entropy));
         let (ring, wake) = (RwLock::new(ring), outbox::Wake::default());
         let (counted_until, limits) = (Mutex::new(clock.now()), Limits::default());
-        Ok(Self { store, clock, entropy, master_key, ring, audit_key, outbox, wake, counted_until, limits })
+        Ok(Self {
+            store,
+            clock,
+            entropy,
+            master_keys,
+            hashing,
+            ring,
+            audit_key,
+            outbox,
+            wake,
+            counted_until,
+            limits,
+        })
     }
 
     /// Sets the seconds for which webhooks are tried that are owed from now on; a day if nobody does.

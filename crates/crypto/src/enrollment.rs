@@ -43,6 +43,9 @@ const TAG_BYTES: usize = 16;
 
 const SECRET_BYTES: usize = 32;
 
+/// Seconds before a new key makes tokens: until then, all servers have read it.
+const SETTLES_AFTER: i64 = 5;
+
 /// A key for enrollment tokens: 256 bits under a name. It does not print, and is wiped when dropped;
 /// `josekit` makes a copy for each token that it does not wipe.
 ///
@@ -62,6 +65,13 @@ impl EnrollmentKey {
         let mut secret = Zeroizing::new([0; SECRET_BYTES]);
         entropy.fill(&mut *secret);
         Self { kid, secret }
+    }
+
+    /// When the key was made, which its name tells.
+    pub fn made_at(&self) -> Timestamp {
+        let stamp = Uuid::try_parse(&self.kid).ok().and_then(|kid| kid.get_timestamp());
+        let seconds = stamp.map_or(0, |stamp| stamp.to_unix().0);
+        Timestamp::from_seconds(i64::try_from(seconds).unwrap_or(i64::MAX))
     }
 
     /// The key's name: a UUID of version 7 (RFC 9562) as text, so that names sort by age.
@@ -91,11 +101,12 @@ impl Sealable for EnrollmentKey {
     }
 }
 
-/// The keys whose tokens are accepted. The newest makes new ones; the others are there until the
-/// last of their tokens has expired.
+/// The keys whose tokens are accepted. The newest makes new ones, unless it is only a moment old and there
+/// is another; the others are there until the last of their tokens has expired.
 #[derive(Debug)]
 pub struct KeyRing {
     newest: EnrollmentKey,
+    /// The oldest first.
     older: Vec<EnrollmentKey>,
 }
 
@@ -107,18 +118,26 @@ impl KeyRing {
         Some(Self { newest, older: keys })
     }
 
+    /// The key that makes tokens at `now`.
+    fn issuer(&self, now: Timestamp) -> &EnrollmentKey {
+        let has_settled = |key: &&EnrollmentKey| key.made_at().plus_seconds(SETTLES_AFTER) <= now;
+        let settled = std::iter::once(&self.newest).chain(self.older.iter().rev()).find(has_settled);
+        settled.or(self.older.first()).unwrap_or(&self.newest)
+    }
+
     /// A token that grants this.
     ///
     /// # Errors
     /// [`Error::Issue`], which no grant is known to cause.
-    pub fn issue(&self, grant: &Grant) -> Result<TokenText, Error> {
+    pub fn issue(&self, grant: &Grant, now: Timestamp) -> Result<TokenText, Error> {
+        let key = self.issuer(now);
         let mut header = JweHeader::new();
         header.set_content_encryption(ENCRYPTION);
         header.set_compression(COMPRESSION);
         header.set_content_type(CONTENT_TYPE);
-        header.set_key_id(self.newest.kid());
+        header.set_key_id(key.kid());
         let claims = serde_json::to_vec(&Claims::from(grant)).map_err(|error| Error::Issue(error.into()))?;
-        Dir.encrypter_from_bytes(*self.newest.secret)
+        Dir.encrypter_from_bytes(*key.secret)
             .and_then(|encrypter| jwe::serialize_compact(&claims, &header, &encrypter))
             .map(TokenText::new)
             .map_err(|error| Error::Issue(error.into()))
@@ -273,7 +292,7 @@ mod tests {
     #[test]
     fn opens_what_it_issued_until_it_expires() {
         let ring = ring();
-        let token = ring.issue(&grant()).unwrap();
+        let token = ring.issue(&grant(), NOW).unwrap();
         assert!(ring.knows(token.expose()));
         assert_eq!(ring.open(token.expose(), NOW), Some(grant()));
         let end = grant().expires_at.micros();
@@ -285,7 +304,7 @@ mod tests {
     #[test]
     fn josekit_can_open_it_and_its_header_is_the_promised_one() {
         let ring = ring();
-        let token = ring.issue(&grant()).unwrap();
+        let token = ring.issue(&grant(), NOW).unwrap();
         let decrypter = Dir.decrypter_from_bytes(*ring.newest.secret).unwrap();
         let (claims, _) = jwe::deserialize_compact(token.expose(), &decrypter).unwrap();
         assert_eq!(
@@ -316,7 +335,7 @@ mod tests {
     #[test]
     fn a_change_of_any_character_is_noticed() {
         let ring = ring();
-        let token = ring.issue(&grant()).unwrap();
+        let token = ring.issue(&grant(), NOW).unwrap();
         for place in 0..token.expose().len() {
             let mut text = token.expose().as_bytes().to_vec();
             text[place] = if text[place] == b'A' { b'B' } else { b'A' };
@@ -332,7 +351,8 @@ mod tests {
         assert!(old.kid() < new.kid());
         let before = KeyRing::new(vec![copy(&old)]).unwrap();
         let after = KeyRing::new(vec![copy(&new), copy(&old)]).unwrap();
-        let (first, second) = (before.issue(&grant()).unwrap(), after.issue(&grant()).unwrap());
+        let later = NOW.plus_seconds(1 + SETTLES_AFTER);
+        let (first, second) = (before.issue(&grant(), NOW).unwrap(), after.issue(&grant(), later).unwrap());
 
         assert_eq!(after.newest.kid(), new.kid());
         assert_eq!(after.open(first.expose(), NOW), Some(grant()));
@@ -347,7 +367,7 @@ mod tests {
         let ours = ring();
         let mut other = key(NOW);
         other.kid = ours.newest.kid.clone();
-        let token = KeyRing::new(vec![other]).unwrap().issue(&grant()).unwrap();
+        let token = KeyRing::new(vec![other]).unwrap().issue(&grant(), NOW).unwrap();
         assert!(ours.knows(token.expose()));
         assert_eq!(ours.open(token.expose(), NOW), None);
     }
@@ -382,7 +402,7 @@ mod tests {
         assert!(!set("typ", Some(json!("JWT"))));
 
         // The same, for members that josekit would not let us write.
-        let token = ring.issue(&grant()).unwrap();
+        let token = ring.issue(&grant(), NOW).unwrap();
         let header = |name: &str, value: Value| {
             let [header, ..] = compact::parts::<5>(token.expose()).unwrap();
             let mut header = compact::json::<Value>(header).unwrap();
@@ -400,7 +420,7 @@ mod tests {
     #[test]
     fn only_whole_nonces_and_tags_pass_the_gate() {
         let ring = ring();
-        let token = ring.issue(&grant()).unwrap();
+        let token = ring.issue(&grant(), NOW).unwrap();
         let [.., nonce, _, tag] = compact::parts::<5>(token.expose()).unwrap();
         let (nonce, tag) = (compact::decode(nonce).unwrap(), compact::decode(tag).unwrap());
         for length in 0..TAG_BYTES {
@@ -488,7 +508,7 @@ mod tests {
     #[test]
     fn a_long_text_is_not_looked_at() {
         let ring = ring();
-        let token = ring.issue(&grant()).unwrap();
+        let token = ring.issue(&grant(), NOW).unwrap();
         let [_, _, _, ciphertext, _] = compact::parts::<5>(token.expose()).unwrap();
         let text = |length: usize| {
             let more = length - token.expose().len();
@@ -526,7 +546,7 @@ mod tests {
         #[test]
         fn opening_with_our_header_never_panics(parts: [Vec<u8>; 3], nonce: [u8; 12], tag: [u8; 16]) {
             let ring = ring();
-            let token = ring.issue(&grant()).unwrap();
+            let token = ring.issue(&grant(), NOW).unwrap();
             for (place, part) in [(2, &parts[0][..]), (2, &nonce), (3, &parts[1]), (4, &parts[2]), (4, &tag)] {
                 let text = with_part(token.expose(), place, &compact::encode(part));
                 prop_assert!(ring.open(&text, NOW).is_none());

@@ -15,7 +15,8 @@
 //!
 //! | Key | Kept by | What it does |
 //! | --- | --- | --- |
-//! | Master key ([`MasterKey`]), 256 bits | the operator, outside the database | nothing itself: HKDF-SHA256 makes of it a sealing key (AES-256-GCM), a key for the hashes of API key secrets (HMAC-SHA256) and an id that may be seen |
+//! | Master key ([`MasterKey`]), 256 bits | the operator, outside the database | nothing itself: HKDF-SHA256 makes of it a sealing key (AES-256-GCM), the first key for the hashes of API key secrets and an id that may be seen |
+//! | Key of API key secrets ([`HashingKey`]), 256 bits | the database, sealed | hashes them (HMAC-SHA256) |
 //! | Enrollment keys ([`EnrollmentKey`]), 256 bits each | the database, sealed | encrypt and authenticate the access tokens with which phones enrol (JWE, A256GCM) |
 //! | Audit key ([`AuditKey`]), 256 bits | the database, sealed | chains the lines of the audit log (HMAC-SHA256) |
 //! | Device keys, P-256 | each phone; the server has only [`domain::factors::PublicKey`] | sign device tokens and answers (ES256) |
@@ -44,6 +45,7 @@ pub mod signing;
 #[cfg(test)]
 mod vectors;
 
+pub use api_keys::HashingKey;
 pub use audit::AuditKey;
 pub use constant_time::equal;
 pub use device_token::DeviceToken;
@@ -51,6 +53,7 @@ pub use enrollment::{EnrollmentKey, KeyRing};
 pub use entropy::SystemEntropy;
 pub use error::Error;
 pub use jws::Jws;
+pub use master_key::{KeyId, MasterKeys};
 pub use seal::{MasterKey, Sealable};
 pub use signatures::{parse_public_key, verify_der, verify_fixed};
 pub use signing::SigningKey;

@@ -4,12 +4,14 @@ use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM, LessSafeKey, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Okm, Prk, Salt};
-use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use base64::alphabet;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use base64::engine::{DecodePaddingMode, Engine};
-use domain::{Entropy, Secret};
+use domain::{Entropy, Sealed, Secret};
 use zeroize::Zeroizing;
+
+use crate::api_keys::HashingKey;
+use crate::{Error, Sealable};
 
 /// The labels under which HKDF makes each key. They never change: what was sealed stays readable.
 const SEALING: &[&[u8]] = &[b"countersign 1 sealing"];
@@ -26,8 +28,7 @@ pub struct MasterKey {
     id: KeyId,
     /// Seals and opens what must be readable again; see [`crate::seal`].
     pub(crate) sealing: LessSafeKey,
-    /// Hashes the secrets of API keys; see [`crate::api_keys`].
-    pub(crate) hashing: hmac::Key,
+    hashing: Zeroizing<[u8; 32]>,
 }
 
 impl MasterKey {
@@ -57,18 +58,25 @@ impl MasterKey {
         self.id.to_string()
     }
 
-    pub(crate) const fn key_id(&self) -> KeyId {
+    /// The same, as it stands in a sealed value.
+    pub const fn key_id(&self) -> KeyId {
         self.id
     }
 
-    #[expect(clippy::expect_used, reason = "the id is filled with as many bytes as it is long")]
+    /// The key for the secrets of API keys with which a database begins; see [`crate::api_keys`].
+    pub fn hashing_key(&self) -> HashingKey {
+        HashingKey::new(self.hashing.clone())
+    }
+
+    #[expect(clippy::expect_used, reason = "each is filled with as many bytes as it is long")]
     fn new(bytes: Zeroizing<[u8; 32]>) -> Self {
         // Without a salt: the key is random through and through (RFC 5869 section 3.1).
         let root = Salt::none(HKDF_SHA256).extract(&*bytes);
         let mut id = [0; KeyId::BYTES];
         derive(&root, ID, IdLength).fill(&mut id).expect("the length that was asked for");
         let sealing = UnboundKey::from(derive(&root, SEALING, &AES_256_GCM));
-        let hashing = hmac::Key::from(derive(&root, HASHING, HMAC_SHA256));
+        let mut hashing = Zeroizing::new([0; 32]);
+        derive(&root, HASHING, HashingLength).fill(&mut *hashing).expect("the length that was asked for");
         Self { bytes, id: KeyId(id), sealing: LessSafeKey::new(sealing), hashing }
     }
 }
@@ -79,17 +87,90 @@ impl fmt::Debug for MasterKey {
     }
 }
 
+/// The master key, and other keys that may open what they sealed but never seal: those before it, and for a
+/// while the one to come.
+#[derive(Debug)]
+pub struct MasterKeys {
+    current: MasterKey,
+    others: Vec<MasterKey>,
+}
+
+impl MasterKeys {
+    /// The key that seals, and others. One that is given twice counts once.
+    pub fn new(current: MasterKey, others: Vec<MasterKey>) -> Self {
+        let mut keys = Self { current, others: Vec::new() };
+        for other in others {
+            if keys.get(other.id).is_none() {
+                keys.others.push(other);
+            }
+        }
+        keys
+    }
+
+    /// The key that seals.
+    pub const fn current(&self) -> &MasterKey {
+        &self.current
+    }
+
+    /// The key of this name.
+    pub fn get(&self, id: KeyId) -> Option<&MasterKey> {
+        std::iter::once(&self.current).chain(&self.others).find(|key| key.id == id)
+    }
+
+    /// The names of all, that of the one that seals first.
+    pub fn ids(&self) -> Vec<KeyId> {
+        std::iter::once(&self.current).chain(&self.others).map(|key| key.id).collect()
+    }
+
+    /// Encrypts `value` for `owner`, as [`MasterKey::seal`] does.
+    pub fn seal<T: Sealable>(&self, value: &T, owner: &str, entropy: &dyn Entropy) -> Sealed<T> {
+        self.current.seal(value, owner, entropy)
+    }
+
+    /// Decrypts what one of the keys sealed for `owner`.
+    ///
+    /// # Errors
+    /// [`Error::OtherMasterKey`] when it was none of them, and [`Error::Altered`].
+    pub fn open<T: Sealable>(&self, sealed: &Sealed<T>, owner: &str) -> Result<T, Error> {
+        let key = KeyId::of(sealed).and_then(|id| self.get(id));
+        key.unwrap_or(&self.current).open(sealed, owner)
+    }
+}
+
 /// The name of a master key.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct KeyId(pub(crate) [u8; Self::BYTES]);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyId(pub(crate) [u8; Self::BYTES]);
 
 impl KeyId {
     pub(crate) const BYTES: usize = 8;
+
+    /// The key that sealed a value.
+    pub fn of<T>(sealed: &Sealed<T>) -> Option<Self> {
+        Self::from_bytes(sealed.as_bytes().get(1..)?.first_chunk::<{ Self::BYTES }>()?)
+    }
+
+    /// A name as it stands in a sealed value.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// The name as it stands in a sealed value, after one byte.
+    pub const fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+struct HashingLength;
+
+impl KeyType for HashingLength {
+    fn len(&self) -> usize {
+        32
     }
 }
 
@@ -176,6 +257,23 @@ mod tests {
         assert_ne!(one.id(), other.id());
         assert_ne!(one.to_base64().expose(), other.to_base64().expose());
         assert_eq!(MasterKey::from_base64(one.to_base64().expose()).unwrap().id(), one.id());
+    }
+
+    #[test]
+    fn what_any_of_several_keys_sealed_is_opened_and_only_one_seals() {
+        let key = |byte: &str| MasterKey::from_base64(&byte.repeat(32)).unwrap();
+        let keys = MasterKeys::new(key("07"), vec![key("08"), key("07"), key("08")]);
+        assert_eq!(keys.ids(), [key("07").key_id(), key("08").key_id()]);
+        let token = domain::accounts::AuthToken::generate(&SystemEntropy);
+        let seal = |key: &MasterKey| key.seal(&token, "AC1", &SystemEntropy);
+        for byte in ["07", "08"] {
+            assert_eq!(keys.open(&seal(&key(byte)), "AC1").unwrap().expose(), token.expose());
+            assert!(matches!(keys.open(&seal(&key(byte)), "AC2"), Err(Error::Altered)));
+        }
+        assert!(matches!(keys.open(&seal(&key("09")), "AC1"), Err(Error::OtherMasterKey { .. })));
+        let sealed = keys.seal(&token, "AC1", &SystemEntropy);
+        assert_eq!(KeyId::of(&sealed), Some(key("07").key_id()));
+        assert!(key("08").open(&sealed, "AC1").is_err());
     }
 
     #[test]

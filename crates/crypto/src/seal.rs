@@ -11,7 +11,7 @@
 //! AES-256-GCM with random nonces, which NIST SP 800-38D section 8.3 permits for 2³² values under one
 //! key. Purpose and owner are authenticated along with the secret: whoever can write to the database
 //! but has no key can't move a sealed value to another row or column. The id in front tells which
-//! master key it takes, so that a later version can open with several.
+//! master key it takes: while that is changed there are several ([`crate::MasterKeys`]).
 
 use aws_lc_rs::aead::{Aad, NONCE_LEN, Nonce};
 use domain::access_tokens::TokenText;

@@ -182,6 +182,8 @@ values! {
         AccessTokens = "access_tokens",
         /// Notes that a factor was made.
         FactorCreations = "factor_creations",
+        /// Enrollment keys that were replaced.
+        EnrollmentKeys = "enrollment_keys",
         /// Deliveries that are done with.
         Deliveries = "deliveries",
         /// Alerts.

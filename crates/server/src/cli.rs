@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Migrate(crate::migrate::Migrate),
     /// Copy the SQLite database to a file, also while the server runs; the master key is not in it
     Backup(crate::backup::Backup),
+    /// Look at the keys, or change them while servers run
+    Keys(crate::keys::Keys),
     /// Put a backup in the place of the SQLite database, which is kept; not while a server runs
     Restore(crate::restore::Restore),
     /// Manage accounts
@@ -244,7 +246,7 @@ pub(crate) struct Kept {
 }
 
 /// Where the data and its key are.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Storage")]
 pub(crate) struct Storage {
     /// Folder of the SQLite database and the master key
@@ -267,4 +269,13 @@ pub(crate) struct Storage {
     /// File that holds the master key
     #[arg(long, env = "COUNTERSIGN_MASTER_KEY_FILE", conflicts_with = "master_key")]
     pub(crate) master_key_file: Option<PathBuf>,
+
+    /// Master keys that open what they sealed but never seal, separated by commas: those of before while it is
+    /// changed, or the one to come
+    #[arg(long, env = "COUNTERSIGN_MASTER_KEY_OLD", hide_env_values = true)]
+    pub(crate) master_key_old: Option<String>,
+
+    /// File that holds these master keys
+    #[arg(long, env = "COUNTERSIGN_MASTER_KEY_OLD_FILE", conflicts_with = "master_key_old")]
+    pub(crate) master_key_old_file: Option<PathBuf>,
 }

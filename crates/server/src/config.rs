@@ -15,7 +15,6 @@ use api::PublicUrl;
 use clap::builder::Resettable;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
-use crypto::MasterKey;
 use domain::AccountSid;
 use domain::accounts::AuthToken;
 use tracing_subscriber::EnvFilter;
@@ -23,6 +22,7 @@ use tracing_subscriber::EnvFilter;
 use crate::cli::Cli;
 use crate::config::file::File;
 use crate::failure::Failure;
+use crate::storage::{NOT_A_MASTER_KEY, master_keys_in};
 
 /// The file that is read when none is named, if it is there.
 const FILE: &str = "countersign.toml";
@@ -31,7 +31,7 @@ const FILE: &str = "countersign.toml";
 const PREFIX: &str = "COUNTERSIGN_";
 
 /// Options whose value is never shown. Each has a twin of the same name and `_file` that names a file with it.
-const SECRETS: [&str; 3] = ["auth_token", "database_url", "master_key"];
+const SECRETS: [&str; 4] = ["auth_token", "database_url", "master_key", "master_key_old"];
 
 /// Every option of the server, with what it is set to. There are secrets among them, so it does not print.
 pub(crate) struct Settings {
@@ -234,9 +234,8 @@ fn parsable(name: &str, value: &str) -> Result<(), String> {
             let expected = "expected 16 to 128 letters and digits";
             AuthToken::parse(value).map(drop).ok_or_else(|| expected.to_owned())
         }
-        "master_key" => {
-            let expected = "the master key must be 32 bytes in base64 or hexadecimal";
-            MasterKey::from_base64(value).map(drop).ok_or_else(|| expected.to_owned())
+        "master_key" | "master_key_old" => {
+            master_keys_in(value).map(drop).ok_or_else(|| NOT_A_MASTER_KEY.to_owned())
         }
         "database_url" => check_database_url(value),
         _ => Ok(()),

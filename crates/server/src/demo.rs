@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 
 use api::Settings;
 use app::{App, Courier, DeliverySettings};
-use crypto::{MasterKey, SystemEntropy};
 use domain::{FriendlyName, Parameter as _};
 use store::{Location, OldSchema, Store};
 
@@ -29,7 +28,7 @@ use crate::demo::outside::Outside;
 use crate::demo::story::Stage;
 use crate::failure::Failure;
 use crate::serve::{Door, Running};
-use crate::storage::start;
+use crate::storage::{passing_master_key, start};
 
 /// How long the last deliveries may take.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -39,7 +38,7 @@ pub(crate) async fn run() -> Result<(), Failure> {
     let began = Instant::now();
     let narrator = Arc::new(Narrator::new());
     let (store, _) = Store::open(&Location::Memory, OldSchema::Migrate).await?;
-    let app = Arc::new(start(store, MasterKey::generate(&SystemEntropy)).await?);
+    let app = Arc::new(start(store, passing_master_key()).await?);
     let outcome = with_server(&app, &narrator).await;
     app.stop().await;
     narrator.end(outcome, began.elapsed())

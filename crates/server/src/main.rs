@@ -17,6 +17,7 @@ mod demo;
 mod device;
 mod failure;
 mod health;
+mod keys;
 mod log;
 mod metrics;
 mod migrate;
@@ -56,6 +57,7 @@ fn run() -> Result<(), Failure> {
             Command::Health(command) => health::run(command).await,
             Command::Config(command) => config::show::run(&command, &settings),
             Command::Migrate(options) => migrate::run(&options).await,
+            Command::Keys(command) => keys::run(command).await,
             Command::Backup(options) => backup::run(options).await,
             Command::Restore(options) => restore::run(options).await,
             Command::Account(command) => account::run(command).await,

@@ -49,7 +49,7 @@ pub(crate) async fn run(options: &Migrate) -> Result<(), Failure> {
 async fn apply(storage: &Storage, location: &Location) -> Result<(), Failure> {
     // A file that is made here gets its master key with it: later, one without would pass for lost.
     if matches!(location, Location::Sqlite(path) if !path.exists()) {
-        storage.master_key()?;
+        storage.master_keys()?;
     }
     storage.make_private(location)?;
     let (store, migrated) = Store::open(location, OldSchema::Migrate).await?;

@@ -28,7 +28,7 @@ pub(crate) async fn run(options: Restore) -> Result<(), Failure> {
         return Err(Failure::new(POSTGRES));
     };
     let file = options.file.display();
-    let key = storage.given_or_kept_master_key()?.ok_or_else(|| {
+    let keys = storage.present_master_keys()?.ok_or_else(|| {
         Failure::new(format!(
             "there is no master key, without which {file} is of no use: put it where it was, {}, or give it with \
              COUNTERSIGN_MASTER_KEY",
@@ -44,7 +44,7 @@ pub(crate) async fn run(options: Restore) -> Result<(), Failure> {
             replacement.newer().join(", ")
         )));
     }
-    app::check_master_key(&mut replacement.look().await?, &key).await.map_err(|error| {
+    app::check_master_keys(&mut replacement.look().await?, &keys).await.map_err(|error| {
         Failure::new(format!("{file} needs another master key: {}", Failure::from(error)))
     })?;
     let now: String = SystemClock.now().to_string().chars().filter(char::is_ascii_alphanumeric).collect();

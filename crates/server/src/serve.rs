@@ -11,7 +11,6 @@ use actix_web::HttpServer;
 use actix_web::dev::ServerHandle;
 use api::{Draining, PublicUrl, RequestLimits, Settings, TrustedProxies, UnderWay};
 use app::{App, Courier, DeliverySettings};
-use crypto::{MasterKey, SystemEntropy};
 use domain::accounts::AuthToken;
 use domain::deliveries::Schedule;
 use domain::housekeeping::Retention;
@@ -28,7 +27,7 @@ use crate::config;
 use crate::failure::Failure;
 use crate::log::Log;
 use crate::metrics;
-use crate::storage::{secret, start};
+use crate::storage::{passing_master_key, secret, start};
 use crate::tls::{Certificate, Files};
 
 /// How long requests that are under way may take to end when the server stops.
@@ -55,7 +54,7 @@ pub(crate) async fn run(options: Box<Serve>, given: config::Settings) -> Result<
     };
     let mut app = if options.ephemeral {
         let (store, _) = Store::open(&Location::Memory, OldSchema::Migrate).await?;
-        start(store, MasterKey::generate(&SystemEntropy)).await?
+        start(store, passing_master_key()).await?
     } else {
         let old = if options.migrate { OldSchema::Migrate } else { OldSchema::Refuse };
         options.storage.open(old).await?
@@ -82,6 +81,7 @@ pub(crate) async fn run(options: Box<Serve>, given: config::Settings) -> Result<
         () = stop_signal => Ok(()),
         () = renewing => Ok(()),
         () = levels => Ok(()),
+        () = take_up_master_keys(&app) => Ok(()),
         () = courier.ended() => Err(Failure::new("the thread that delivers has ended; see the log")),
     };
     if result.is_ok() && !drain_delay.is_zero() {
@@ -271,6 +271,14 @@ fn renew_on_hangup(certificate: Option<Arc<Certificate>>) -> Result<impl Future<
         }
         std::future::pending().await
     })
+}
+
+/// Takes up the master keys as the operator changes them, for ever.
+async fn take_up_master_keys(app: &App) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        app.read_master_keys_again();
+    }
 }
 
 /// The account that the options name, or what they name of it.

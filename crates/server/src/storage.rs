@@ -6,8 +6,8 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use app::{App, SystemClock};
-use crypto::{MasterKey, SystemEntropy};
+use app::{App, MasterKeySource, SystemClock};
+use crypto::{MasterKey, MasterKeys, SystemEntropy};
 use domain::Secret;
 use store::{Location, OldSchema, Store};
 
@@ -33,6 +33,15 @@ pub(crate) fn secret(
     }
 }
 
+/// What is said of a text that is no master key.
+pub(crate) const NOT_A_MASTER_KEY: &str = "the master key must be 32 bytes in base64 or hexadecimal";
+
+/// The master keys in a text, separated by commas or new lines.
+pub(crate) fn master_keys_in(text: &str) -> Option<Vec<MasterKey>> {
+    let texts = text.split([',', '\n']).map(str::trim).filter(|text| !text.is_empty());
+    texts.map(MasterKey::from_base64).collect()
+}
+
 fn at(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(format!("{}: {error}", path.display()))
 }
@@ -55,7 +64,7 @@ impl Storage {
     /// When it can't be opened, is too old, or was sealed under another master key.
     pub(crate) async fn open(&self, old: OldSchema) -> Result<App, Failure> {
         let location = self.location()?;
-        let master_key = self.master_key()?;
+        let master_keys = self.master_keys()?;
         self.make_private(&location)?;
         // A file of our own is migrated without being asked; a shared database only when told to.
         let old = if matches!(location, Location::Sqlite(_)) { OldSchema::Migrate } else { old };
@@ -66,7 +75,13 @@ impl Storage {
         for name in migrated.applied {
             tracing::info!(migration = name, "migrated");
         }
-        start(store, master_key).await
+        let again = self.clone();
+        let read = move || match again.present_master_keys() {
+            Ok(Some(keys)) => Ok(keys),
+            Ok(None) => Err(format!("{} is gone", again.key_file().display())),
+            Err(failure) => Err(failure.to_string()),
+        };
+        start(store, MasterKeySource::changing(master_keys, Box::new(read))).await
     }
 
     /// Opens a database that must be there: who looks for something should not be shown a new, empty one.
@@ -100,7 +115,8 @@ impl Storage {
     /// When one can't be read, or is not what it should be.
     pub(crate) fn given_secrets(&self) -> Result<(), Failure> {
         self.given_database()?;
-        self.given_master_key().map(drop)
+        self.given_master_key()?;
+        self.given_old_master_keys().map(drop)
     }
 
     fn given_database(&self) -> Result<Option<Secret<String>>, Failure> {
@@ -112,10 +128,24 @@ impl Storage {
     }
 
     fn given_master_key(&self) -> Result<Option<MasterKey>, Failure> {
-        let expected = "the master key must be 32 bytes in base64 or hexadecimal";
         secret(self.master_key.as_ref(), self.master_key_file.as_ref())?
-            .map(|text| MasterKey::from_base64(text.expose()).ok_or_else(|| Failure::new(expected)))
+            .map(|text| MasterKey::from_base64(text.expose()).ok_or_else(|| Failure::new(NOT_A_MASTER_KEY)))
             .transpose()
+    }
+
+    fn given_old_master_keys(&self) -> Result<Vec<MasterKey>, Failure> {
+        match secret(self.master_key_old.as_ref(), self.master_key_old_file.as_ref())? {
+            Some(text) => {
+                let expected = "each of the old master keys must be 32 bytes in base64 or hexadecimal";
+                master_keys_in(text.expose()).ok_or_else(|| Failure::new(expected))
+            }
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Whether the options give the master key, which is in the data folder otherwise.
+    pub(crate) const fn is_master_key_given(&self) -> bool {
+        self.master_key.is_some() || self.master_key_file.is_some()
     }
 
     fn database(&self) -> PathBuf {
@@ -139,17 +169,16 @@ impl Storage {
         made.map_err(|error| at(&self.data_dir, &error))
     }
 
-    /// The master key; makes one in the data folder if there is neither one nor a database.
+    /// The master keys; makes one in the data folder if there is neither one nor a database.
     ///
     /// # Errors
-    /// When it is no key, can't be read or made, or is lost.
-    pub(crate) fn master_key(&self) -> Result<MasterKey, Failure> {
-        if let Some(key) = self.given_master_key()? {
-            return Ok(key);
+    /// When one is no key, can't be read or made, or is lost.
+    pub(crate) fn master_keys(&self) -> Result<MasterKeys, Failure> {
+        if !self.is_master_key_given() {
+            self.make_data_dir()?;
         }
-        self.make_data_dir()?;
-        if let Some(key) = self.given_or_kept_master_key()? {
-            return Ok(key);
+        if let Some(keys) = self.present_master_keys()? {
+            return Ok(keys);
         }
         if self.database().exists() {
             return Err(Failure::new(format!(
@@ -159,30 +188,85 @@ impl Storage {
                 self.key_file().display()
             )));
         }
-        make_master_key(&self.key_file())
+        Ok(MasterKeys::new(make_master_key(&self.key_file())?, self.given_old_master_keys()?))
     }
 
-    /// The master key that the options give, or else the one in the data folder; `None` when there is none.
+    /// The master keys that the options give, or else those in the data folder; `None` when there is none.
     ///
     /// # Errors
-    /// When it is no key, or can't be read.
-    pub(crate) fn given_or_kept_master_key(&self) -> Result<Option<MasterKey>, Failure> {
-        if let Some(key) = self.given_master_key()? {
-            return Ok(Some(key));
-        }
-        let path = self.key_file();
-        match fs::read_to_string(&path) {
-            Ok(text) => MasterKey::from_base64(&text)
-                .map(Some)
-                .ok_or_else(|| Failure::new(format!("{}: expected 32 bytes in base64", path.display()))),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(at(&path, &error)),
-        }
+    /// When one is no key, or can't be read.
+    pub(crate) fn present_master_keys(&self) -> Result<Option<MasterKeys>, Failure> {
+        let mut old = self.given_old_master_keys()?;
+        let current = match self.given_master_key()? {
+            Some(key) => Some(key),
+            None => {
+                // In this order: while the key is changed, the one is moved to the place of the other.
+                let key = read_key(&self.key_file())?;
+                old.extend(read_key(&self.old_key_file())?);
+                key
+            }
+        };
+        Ok(current.map(|current| MasterKeys::new(current, old)))
     }
 
     /// Where the master key is that nobody gave.
     pub(crate) fn key_file(&self) -> PathBuf {
         self.data_dir.join("master.key")
+    }
+
+    /// Where the one before it is, while it is changed.
+    fn old_key_file(&self) -> PathBuf {
+        self.data_dir.join("master.key.old")
+    }
+
+    /// Puts a new master key in the place of the one in the data folder, which is kept beside it. If that was
+    /// begun before and not finished, nothing is done. Returns the name of the one of before.
+    ///
+    /// Whenever this ends, both keys are there under one name or the other.
+    ///
+    /// # Errors
+    /// When a file can't be read or written.
+    pub(crate) fn change_kept_master_key(&self) -> Result<String, Failure> {
+        let (key_file, old_key_file) = (self.key_file(), self.old_key_file());
+        let lost = || Failure::new(format!("there is no master key {}", key_file.display()));
+        let current = read_key(&key_file)?.ok_or_else(lost)?.id();
+        match read_key(&old_key_file)? {
+            Some(old) if old.id() != current => return Ok(old.id()),
+            Some(_) => {}
+            None => fs::hard_link(&key_file, &old_key_file).map_err(|error| at(&old_key_file, &error))?,
+        }
+        self.sync_data_dir()?;
+        let draft = draft_of(&key_file, &MasterKey::generate(&SystemEntropy))?;
+        fs::rename(&draft, &key_file).map_err(|error| at(&key_file, &error))?;
+        self.sync_data_dir()?;
+        Ok(current)
+    }
+
+    /// Puts the master key of before aside, since nothing is sealed under it any more. Returns where it is now.
+    ///
+    /// # Errors
+    /// When the file can't be renamed.
+    pub(crate) fn retire_old_master_key(&self, id: &str) -> Result<PathBuf, Failure> {
+        let retired = self.data_dir.join(format!("master.key.retired-{id}"));
+        fs::rename(self.old_key_file(), &retired).map_err(|error| at(&retired, &error))?;
+        self.sync_data_dir()?;
+        Ok(retired)
+    }
+
+    /// So that names survive a power failure too.
+    fn sync_data_dir(&self) -> Result<(), Failure> {
+        let synced = fs::File::open(&self.data_dir).and_then(|folder| folder.sync_all());
+        synced.map_err(|error| at(&self.data_dir, &error))
+    }
+}
+
+fn read_key(path: &Path) -> Result<Option<MasterKey>, Failure> {
+    match fs::read_to_string(path) {
+        Ok(text) => MasterKey::from_base64(&text)
+            .map(Some)
+            .ok_or_else(|| Failure::new(format!("{}: expected 32 bytes in base64", path.display()))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(at(path, &error)),
     }
 }
 
@@ -190,14 +274,18 @@ impl Storage {
 ///
 /// # Errors
 /// When the database fails, or was sealed under another master key.
-pub(crate) async fn start(store: Store, master_key: MasterKey) -> Result<App, Failure> {
-    Ok(App::start(store, Arc::new(SystemClock), Arc::new(SystemEntropy), master_key).await?)
+pub(crate) async fn start(store: Store, master_keys: MasterKeySource) -> Result<App, Failure> {
+    Ok(App::start(store, Arc::new(SystemClock), Arc::new(SystemEntropy), master_keys).await?)
 }
 
-/// Makes a key that only the owner can read. If another process is faster, its key is taken.
-fn make_master_key(path: &Path) -> Result<MasterKey, Failure> {
-    let key = MasterKey::generate(&SystemEntropy);
-    // Written whole under another name first: nobody ever reads half a key, and a crash leaves none.
+/// A master key that nobody else has, for what is gone with the process.
+pub(crate) fn passing_master_key() -> MasterKeySource {
+    MasterKeySource::fixed(MasterKeys::new(MasterKey::generate(&SystemEntropy), Vec::new()))
+}
+
+/// Writes a key that only the owner can read, whole, under a name beside `path`: nobody ever reads half a key,
+/// and a crash leaves none.
+fn draft_of(path: &Path, key: &MasterKey) -> Result<PathBuf, Failure> {
     let draft = path.with_extension(format!("key.{}", std::process::id()));
     let mut file = OpenOptions::new()
         .write(true)
@@ -209,6 +297,13 @@ fn make_master_key(path: &Path) -> Result<MasterKey, Failure> {
     writeln!(file, "{}", key.to_base64().expose())
         .and_then(|()| file.sync_all())
         .map_err(|error| at(&draft, &error))?;
+    Ok(draft)
+}
+
+/// Makes a key that only the owner can read. If another process is faster, its key is taken.
+fn make_master_key(path: &Path) -> Result<MasterKey, Failure> {
+    let key = MasterKey::generate(&SystemEntropy);
+    let draft = draft_of(path, &key)?;
     let linked = fs::hard_link(&draft, path);
     fs::remove_file(&draft).map_err(|error| at(&draft, &error))?;
     match linked {

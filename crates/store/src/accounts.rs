@@ -96,7 +96,42 @@ impl Read {
     }
 }
 
+impl Read {
+    /// A key of the server's own.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn server_key<K>(&mut self, name: &str) -> Result<Option<Sealed<K>>, Error> {
+        let row = self.one("SELECT secret FROM server_keys WHERE name = $1", bind![name]).await?;
+        row.map(|row| row.sealed("secret")).transpose()
+    }
+}
+
 impl Write {
+    /// Adds a key of the server's own.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn insert_server_key<K>(
+        &mut self,
+        name: &str,
+        secret: &Sealed<K>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let sql = "INSERT INTO server_keys (name, secret, created_at) VALUES ($1, $2, $3)";
+        self.all(sql, bind![name, secret, now]).await.map(drop)
+    }
+
+    /// Removes enrollment keys whose successor was made before this; returns how many.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn delete_replaced_enrollment_keys(&mut self, before: Timestamp) -> Result<usize, Error> {
+        let sql = "DELETE FROM enrollment_keys WHERE kid < \
+                   (SELECT max(kid) FROM enrollment_keys WHERE created_at < $1) RETURNING kid";
+        Ok(self.all(sql, bind![before]).await?.len())
+    }
+
     /// Adds an account; `false` when one with that SID exists.
     ///
     /// # Errors

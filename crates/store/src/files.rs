@@ -38,6 +38,18 @@ pub(crate) fn share(database: &Path) -> Result<File, Error> {
     }
 }
 
+/// Whether anybody has a database open.
+///
+/// # Errors
+/// When its folder can't be read.
+pub fn is_in_use(database: &Path) -> Result<bool, Error> {
+    match claim(database) {
+        Ok(_) => Ok(false),
+        Err(Error::InUse(_)) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
 /// Holds it alone.
 fn claim(database: &Path) -> Result<File, Error> {
     let folder = folder_of(database);

@@ -39,6 +39,7 @@ mod leases;
 mod listing;
 mod notifications;
 mod schema;
+mod seals;
 mod services;
 mod sql;
 mod webhooks;
@@ -64,8 +65,9 @@ pub use crate::audit::{AuditChain, AuditFilter, AuditLine, AuditTail, ChainedLin
 pub use crate::challenges::Filter;
 pub use crate::deliveries::{AttemptRecord, DeliveryFilter, DeliveryStatus, Owed};
 pub use crate::error::{Conflict, Error};
-pub use crate::files::{Replacement, back_up};
+pub use crate::files::{Replacement, back_up, is_in_use};
 pub use crate::schema::{Migrated, Migration, OldSchema};
+pub use crate::seals::Kind;
 
 use crate::sql::{Connection, Pooled, Row, Value};
 use crate::writer::Writer;

@@ -27,6 +27,7 @@ migrations! {
     2 "0002_deliveries";
     3 "0003_audit";
     4 "0004_limits";
+    5 "0005_keys";
 }
 
 /// What to do when the schema is older than this program.

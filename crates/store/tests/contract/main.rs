@@ -25,6 +25,7 @@ mod files;
 mod leases;
 mod notifications;
 mod schema;
+mod seals;
 mod services;
 mod transactions;
 mod webhooks;

@@ -188,6 +188,10 @@ async fn a_store_goes_on_while_the_schema_grows(place: Place) {
             tx.update_auth_token(account.sid, &account.auth_token, NOW).await?;
             tx.lock_enrollment_keys().await?;
             tx.insert_enrollment_key(ring_key, NOW).await?;
+            let secret = domain::Sealed::<RingKey>::from_bytes(b"sealed server key".to_vec());
+            tx.insert_server_key(&ring_key.kid, &secret, NOW).await?;
+            tx.reseal(store::Kind::ServerKeys, &ring_key.kid, &secret, &secret).await?;
+            tx.delete_replaced_enrollment_keys(FIRST).await?;
             tx.lock_service(account.sid, service.sid).await?;
             tx.update_service(service).await?;
             tx.ensure_entity(entity).await?;
@@ -227,6 +231,11 @@ async fn a_store_goes_on_while_the_schema_grows(place: Place) {
             db.api_key(key.sid).await?;
             db.api_keys(account.sid).await?;
             db.enrollment_keys::<RingKey>().await?;
+            db.server_key::<RingKey>(&ring_key.kid).await?;
+            for kind in store::Kind::ALL {
+                db.seals(kind).await?;
+                db.sealed_otherwise::<RingKey>(kind, b"12345678", "", 10).await?;
+            }
             db.services(account.sid, &ALL).await?;
             db.entities(account.sid, service.sid, &ALL).await?;
             db.factor_by_credential(factor.credential_sid).await?;
@@ -286,6 +295,7 @@ async fn a_store_goes_on_while_the_schema_grows(place: Place) {
         "accounts",
         "api_keys",
         "enrollment_keys",
+        "server_keys",
         "services",
         "entities",
         "factors",

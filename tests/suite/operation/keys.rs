@@ -1,0 +1,198 @@
+//! Changing keys while servers run.
+
+use std::fs;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use device::{Answer, Enrolment, Style};
+use harness::{Auth, Storage};
+
+use super::*;
+use crate::world::{World, assert_error, created, on_every_database};
+
+const OLD: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+const NEW: &str = "ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100";
+
+/// Something of everything that is sealed, or hashed.
+struct Secrets {
+    enrolment: Enrolment,
+    api_key: (String, String),
+    /// Of somebody who has not enrolled yet.
+    access_token: String,
+    access_token_path: String,
+}
+
+impl Secrets {
+    /// Makes them; commands take these options too.
+    async fn make(world: &World, options: &[&str]) -> Self {
+        let service = world.service().await;
+        let (_, enrolment) = world.enrolled(Style::Android, &service, "user-0001").await;
+        let made = world.command(&[&["api-key", "create", world.server.account_sid()], options].concat());
+        let path = format!("/v2/Services/{service}/AccessTokens");
+        let form = [("Identity", "user-0002"), ("FactorType", "push"), ("Ttl", "300")];
+        let token = created(&world.backend().post(&path, &form).await);
+        Self {
+            enrolment,
+            api_key: (value_of("api key sid", &made), value_of("secret", &made)),
+            access_token: token["token"].as_str().unwrap().to_owned(),
+            access_token_path: format!("{path}/{}", token["sid"].as_str().unwrap()),
+        }
+    }
+
+    /// That each of them is still good.
+    async fn assert_good(&self, world: &World) {
+        let challenge = world.challenge(&self.enrolment, &[]).await;
+        let phone = world.phone(Style::Android);
+        phone.answer(&self.enrolment, challenge["sid"].as_str().unwrap(), Answer::Approved).await.unwrap();
+        let (sid, secret) = self.api_key.clone();
+        let with_key = Http::new(world.server.url()).auth(Auth::Basic(sid.clone(), secret));
+        assert_eq!(with_key.get("/v2/Services", &[]).await.status, 200);
+        let without = Http::new(world.server.url()).auth(Auth::Basic(sid, "0".repeat(32)));
+        assert_error(&without.get("/v2/Services", &[]).await, 401, 20003);
+        let fetched = world.backend().get(&self.access_token_path, &[]).await;
+        assert_eq!(fetched.json()["token"], self.access_token.as_str(), "{fetched:?}");
+        // What is new is good too.
+        world.access_token(&self.enrolment.service_sid, "user-0003").await;
+    }
+
+    /// That the access token of before still makes a factor.
+    async fn enrol(&self, world: &World) {
+        let mut new = world.new_factor(&self.enrolment.service_sid, "user-0002").await;
+        new.access_token = domain::Secret::new(self.access_token.clone());
+        world.phone(Style::Android).enroll(&new).await.unwrap();
+    }
+}
+
+on_every_database! {
+    serving &["--master-key", OLD];
+    async fn a_master_key_that_is_given_is_changed(world: World) {
+        let mut world = world;
+        let secrets = Secrets::make(&world, &["--master-key", OLD]).await;
+        let both = ["--master-key", NEW, "--master-key-old", OLD];
+        let keys = |arguments: &[&str]| world.command(&[&["keys"], arguments].concat());
+
+        // While the server still has the old one alone, nothing happens without being told how.
+        let said = keys(&["rotate", "--master-key", OLD]);
+        assert!(said.contains("to change it, give servers and this command the new key"), "{said}");
+        let listed = keys(&["list", "--master-key", OLD]);
+        assert!(listed.contains("1 auth token, 1 enrollment key, 1 server key, 1 audit key, 2 access tokens"), "{listed}");
+        assert!(!listed.contains(OLD), "{listed}");
+
+        world.server.restart_with(&both);
+        secrets.assert_good(&world).await;
+        let said = world.command(&[&["keys", "rotate"], &both[..]].concat());
+        assert!(said.starts_with("sealed 6 values anew under master key "), "{said}");
+        let said = world.command(&[&["keys", "rotate"], &both[..]].concat());
+        assert!(said.starts_with("everything is sealed under master key "), "{said}");
+        secrets.assert_good(&world).await;
+
+        // From now on the new one will do, and the old one opens nothing.
+        world.server.restart_with(&["--master-key", NEW]);
+        secrets.assert_good(&world).await;
+        secrets.enrol(&world).await;
+        let listed = world.command(&["keys", "list", "--master-key", NEW]);
+        assert!(listed.lines().filter(|line| line.starts_with("master key ")).count() == 1, "{listed}");
+        let refused = world.refusal(&["account", "list", "--master-key", OLD]);
+        assert!(refused.contains("sealed under master key"), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_master_key_in_the_data_folder_is_changed_while_the_server_works() {
+    let mut world = World::sqlite();
+    let secrets = Secrets::make(&world, &[]).await;
+    let Storage::Sqlite(data_dir) = world.storage.clone() else { unreachable!() };
+    let file = |name: &str| data_dir.join(name);
+    let old = fs::read_to_string(file("master.key")).unwrap();
+
+    // Killed in the midst, at several places, and begun again.
+    let rotate = || {
+        let mut command = countersign(&data_dir, &["keys", "rotate", "--data-dir"]);
+        command.arg(&data_dir).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    for milliseconds in [3, 10, 20, 40, 80, 160] {
+        let mut child = rotate();
+        thread::sleep(Duration::from_millis(milliseconds));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        secrets.assert_good(&world).await;
+    }
+    let finished = tokio::task::spawn_blocking({
+        let child = rotate();
+        move || wait(child)
+    });
+    // What is made meanwhile, under whatever key, is good afterwards.
+    let mut made = Vec::new();
+    while !finished.is_finished() {
+        let key = world.command(&["api-key", "create", world.server.account_sid()]);
+        made.push((value_of("api key sid", &key), value_of("secret", &key)));
+        world.access_token(&secrets.enrolment.service_sid, "user-0004").await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let said = finished.await.unwrap();
+    assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""), "{said:?}");
+    let new = fs::read_to_string(file("master.key")).unwrap();
+    assert_ne!(new, old);
+    assert!(!file("master.key.old").exists());
+    let retired = fs::read_dir(&data_dir).unwrap().map(|file| file.unwrap().path());
+    let retired: Vec<_> = retired.filter(|file| file.to_string_lossy().contains("retired")).collect();
+    assert_eq!(retired.len(), 1, "{retired:?}");
+    assert_eq!(fs::read_to_string(&retired[0]).unwrap(), old);
+
+    let all_under_one =
+        |listed: &str| listed.lines().filter(|line| line.starts_with("master key ")).count() == 1;
+    let listed = world.command(&["keys", "list"]);
+    assert!(all_under_one(&listed), "{listed}");
+    secrets.assert_good(&world).await;
+    let listed = world.command(&["keys", "list"]);
+    assert!(all_under_one(&listed), "the server still seals under the old key: {listed}");
+    world.server.restart();
+    secrets.assert_good(&world).await;
+    secrets.enrol(&world).await;
+    for (sid, secret) in made {
+        let with_key = Http::new(world.server.url()).auth(Auth::Basic(sid, secret));
+        assert_eq!(with_key.get("/v2/Services", &[]).await.status, 200);
+    }
+    let refused = world.refusal(&["account", "list", "--master-key", old.trim()]);
+    assert!(refused.contains("sealed under master key"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_kept_master_key_is_not_changed_where_others_may_have_it() {
+    let test = "operation::keys::a_kept_master_key_is_not_changed_where_others_may_have_it";
+    let Some(world) = World::postgres_with(test, &[]) else { return };
+    let refused = world.refusal(&["keys", "rotate"]);
+    assert!(refused.contains("other servers may have the master key too"), "{refused}");
+}
+
+on_every_database! {
+    async fn access_tokens_stay_good_while_their_key_is_changed(world: World) {
+        let secrets = Secrets::make(&world, &[]).await;
+        let service = &secrets.enrolment.service_sid;
+        let kid = |token: &str| {
+            let header = URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap();
+            let header: serde_json::Value = serde_json::from_slice(&header).unwrap();
+            header["kid"].as_str().unwrap().to_owned()
+        };
+        let before = kid(&secrets.access_token);
+        let said = world.command(&["keys", "rotate", "--enrollment"]);
+        let new = value_of("made enrollment key", &said);
+        assert_ne!(new, before);
+        let mut phones = 0;
+        wait_until("the new key makes tokens", PATIENCE, async || {
+            phones += 1;
+            let identity = format!("user-1{phones:03}");
+            let token = world.access_token(service, &identity).await;
+            // At each moment a token is good, whichever key made it.
+            let mut factor = world.new_factor(service, &identity).await;
+            factor.access_token = domain::Secret::new(token.clone());
+            world.phone(Style::Android).enroll(&factor).await.unwrap();
+            (kid(&token) == new).then_some(())
+        })
+        .await;
+        secrets.assert_good(&world).await;
+        secrets.enrol(&world).await;
+        let listed = world.command(&["keys", "list"]);
+        assert_eq!(listed.lines().filter(|line| line.starts_with("enrollment key ")).count(), 2, "{listed}");
+    }
+}
