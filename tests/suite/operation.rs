@@ -4,6 +4,7 @@ mod backup;
 mod commands;
 mod configuration;
 mod disk;
+mod doctor;
 mod keys;
 pub(crate) mod logs;
 mod outage;

@@ -33,6 +33,9 @@ pub(crate) enum Command {
     Health(crate::health::Health),
     /// Look at the configuration: what counts, where it comes from, whether it is right
     Config(crate::config::show::Config),
+    /// Look for what is wrong or will be, and say what to do about it; changes nothing. Exit code 0 if there
+    /// is no problem
+    Doctor(crate::doctor::Doctor),
     /// Bring the database up to date; a SQLite database is copied before
     Migrate(crate::migrate::Migrate),
     /// Copy the SQLite database to a file, also while the server runs; the master key is not in it

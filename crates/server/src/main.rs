@@ -15,6 +15,7 @@ mod config;
 mod credential;
 mod demo;
 mod device;
+mod doctor;
 mod failure;
 mod health;
 mod keys;
@@ -56,6 +57,7 @@ fn run() -> Result<(), Failure> {
             Command::Device(command) => device::run(command).await,
             Command::Health(command) => health::run(command).await,
             Command::Config(command) => config::show::run(&command, &settings),
+            Command::Doctor(command) => doctor::run(&command, &settings).await,
             Command::Migrate(options) => migrate::run(&options).await,
             Command::Keys(command) => keys::run(command).await,
             Command::Backup(options) => backup::run(options).await,

@@ -253,7 +253,7 @@ fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
 }
 
 /// The certificate that the options name.
-fn certificate(options: &Serve) -> Result<Option<Arc<Certificate>>, Failure> {
+pub(crate) fn certificate(options: &Serve) -> Result<Option<Arc<Certificate>>, Failure> {
     let files = options.tls_cert.clone().zip(options.tls_key.clone());
     files.map(|(certificate, key)| Certificate::read(Files { certificate, key })).transpose()
 }

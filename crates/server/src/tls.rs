@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use ::metrics::METRICS;
+use domain::Timestamp;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
@@ -55,6 +56,11 @@ impl Certificate {
         Ok(Arc::new(Self { files, current }))
     }
 
+    /// The instant from which on nobody trusts it; `None` if it can't be read.
+    pub(crate) fn ends_at(&self) -> Option<Timestamp> {
+        end_of(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Reads the files again. Connections that are open keep what they were shown.
     ///
     /// # Errors
@@ -78,11 +84,15 @@ impl Certificate {
     }
 }
 
+fn end_of(certified: &CertifiedKey) -> Option<Timestamp> {
+    let leaf = x509_cert::Certificate::from_der(certified.cert.first()?).ok()?;
+    let end = leaf.tbs_certificate().validity().not_after.to_unix_duration().as_secs();
+    i64::try_from(end).ok().map(Timestamp::from_seconds)
+}
+
 /// Tells whoever reads the metrics when the certificate ends.
 fn tell_end(certified: &CertifiedKey) {
-    let leaf = certified.cert.first().and_then(|leaf| x509_cert::Certificate::from_der(leaf).ok());
-    let end = leaf.map(|leaf| leaf.tbs_certificate().validity().not_after.to_unix_duration().as_secs());
-    let end = end.and_then(|end| i64::try_from(end).ok()).unwrap_or_default();
+    let end = end_of(certified).map_or(0, Timestamp::seconds);
     METRICS.tls_certificate_expiry_timestamp.set(end);
 }
 

@@ -37,6 +37,7 @@ mod factors;
 mod files;
 mod leases;
 mod listing;
+mod look;
 mod notifications;
 mod schema;
 mod seals;
@@ -66,6 +67,7 @@ pub use crate::challenges::Filter;
 pub use crate::deliveries::{AttemptRecord, DeliveryFilter, DeliveryStatus, Owed};
 pub use crate::error::{Conflict, Error};
 pub use crate::files::{Replacement, back_up, is_in_use};
+pub use crate::look::{Condition, look, writes_ahead};
 pub use crate::schema::{Migrated, Migration, OldSchema};
 pub use crate::seals::Kind;
 
@@ -77,7 +79,7 @@ use crate::writer::Writer;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Connections to PostgreSQL per process: more than about two per core only add waiting.
-const POSTGRES_CONNECTIONS: u32 = 8;
+pub const POSTGRES_CONNECTIONS: u32 = 8;
 
 /// Writes at one time: fewer than there are connections, so that writes that wait for a lock leave some for
 /// those who read.

@@ -56,10 +56,21 @@ impl Authority {
         (certificate.pem(), key.serialize_pem())
     }
 
+    /// The same, whose last day is this year, month and day.
+    pub fn server_pem_until(&self, (year, month, day): (i32, u8, u8)) -> (String, String) {
+        let (mut params, key) = Self::for_this_machine();
+        params.not_after = rcgen::date_time_ymd(year, month, day);
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+
     fn identity(&self) -> (rcgen::Certificate, KeyPair) {
-        let key = KeyPair::generate().unwrap();
+        let (params, key) = Self::for_this_machine();
+        (params.signed_by(&key, &self.issuer).unwrap(), key)
+    }
+
+    fn for_this_machine() -> (CertificateParams, KeyPair) {
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-        (CertificateParams::new(names).unwrap().signed_by(&key, &self.issuer).unwrap(), key)
+        (CertificateParams::new(names).unwrap(), KeyPair::generate().unwrap())
     }
 
     /// TLS for a server on this machine. It asks for client certificates, takes those of `clients`, and

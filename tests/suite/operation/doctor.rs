@@ -1,0 +1,151 @@
+//! What the doctor finds, and that it changes nothing.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use domain::Clock as _;
+use harness::Storage;
+use harness::stand_in::Authority;
+use serde_json::Value;
+
+use super::*;
+use crate::world::{World, created, on_every_database};
+
+/// What it says of each subject, as level and words.
+fn findings(command: &mut Command) -> Vec<(String, String, String)> {
+    let said = run(command.args(["--json"]));
+    let report: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|_| panic!("{said:?}"));
+    let problems = report["problems"].as_u64().unwrap();
+    assert_eq!(said.code, Some(i32::from(problems > 0)), "{said:?}");
+    let text = |finding: &Value, name: &str| finding[name].as_str().unwrap().to_owned();
+    let findings = report["findings"].as_array().unwrap();
+    for finding in findings {
+        // Whatever is not right comes with advice.
+        assert_eq!(finding["advice"].is_string(), finding["level"] != "ok", "{finding}");
+    }
+    findings.iter().map(|one| (text(one, "level"), text(one, "subject"), text(one, "found"))).collect()
+}
+
+#[track_caller]
+fn assert_found(findings: &[(String, String, String)], level: &str, subject: &str, words: &str) {
+    let found = findings.iter().any(|(l, s, found)| l == level && s == subject && found.contains(words));
+    assert!(found, "{level} {subject} {words}: {findings:#?}");
+}
+
+/// The doctor, of this world's database.
+fn doctor(world: &World, arguments: &[&str]) -> Command {
+    let mut command = countersign(Path::new("/"), &["doctor"]);
+    match &world.storage {
+        Storage::Ephemeral => {}
+        Storage::Sqlite(data_dir) => {
+            command.arg("--data-dir").arg(data_dir);
+        }
+        Storage::Postgres { url, data_dir } => {
+            command.args(["--database-url", url, "--data-dir"]).arg(data_dir);
+        }
+    }
+    command.args(arguments);
+    command
+}
+
+on_every_database! {
+    async fn a_server_that_is_well_has_no_problem(world: World) {
+        let service = world.service().await;
+        let webhook = [("FriendlyName", "x"), ("EventTypes", "challenge.approved"), ("WebhookUrl", "http://127.0.0.1:9/x")];
+        created(&world.backend().post(&format!("/v2/Services/{service}/Webhooks"), &webhook).await);
+        let mut world = world;
+        for beside in [true, false] {
+            if !beside {
+                assert!(world.server.terminate().success());
+            }
+            let well = findings(&mut doctor(&world, &["--webhook-allow", "127.0.0.0/8"]));
+            // A cluster of our own does without, for speed.
+            let harmless = |found: &str| found == "fsync is off";
+            assert!(well.iter().all(|(level, _, found)| level != "problem" || harmless(found)), "{well:#?}");
+            for subject in ["configuration", "data folder", "database", "migrations", "master key", "deliveries", "webhook host"] {
+                assert_found(&well, "ok", subject, "");
+            }
+            let ill = findings(&mut doctor(&world, &["--master-key", &"07".repeat(32)]));
+            assert_found(&ill, "problem", "master key", "1 auth token sealed under key");
+            assert_found(&ill, "warning", "webhook host", "127.0.0.1 leads to an address that is not public");
+            let ill = findings(&mut doctor(&world, &["--webhook-allow", "127.0.0.0/8", "--online"]));
+            assert_found(&ill, "warning", "webhook host", "nobody takes a connection");
+        }
+        let said = run(&mut doctor(&world, &[]));
+        assert!(said.stdout.contains("OK       migrations: all applied\n"), "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn settings_of_postgres_that_lose_data_are_found() {
+    let test = "operation::doctor::settings_of_postgres_that_lose_data_are_found";
+    let Some(database) = harness::postgres_or_skip(test) else { return };
+    let place = Place::new();
+    let doctor = || {
+        let mut command = countersign(&place.folder, &["doctor", "--database-url", &database.url]);
+        findings(&mut command)
+    };
+    assert_found(&doctor(), "problem", "migrations", "lacks 0001_verify_push");
+    assert_eq!(database.psql("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"), "0");
+    let name = database.psql("SELECT current_database()");
+    for setting in ["synchronous_commit TO off", "default_transaction_isolation TO 'serializable'"] {
+        database.psql(&format!("ALTER DATABASE \"{name}\" SET {setting}"));
+    }
+    let ill = doctor();
+    assert_found(&ill, "problem", "setting of PostgreSQL", "synchronous_commit is off");
+    assert_found(&ill, "warning", "setting of PostgreSQL", "default_transaction_isolation is serializable");
+    assert_found(&ill, "ok", "setting of PostgreSQL", "full_page_writes is on");
+    assert_found(&ill, "ok", "clock", "");
+    assert_eq!(fs::read_dir(&place.folder).unwrap().count(), 0);
+
+    let url = "postgres://owl:hoot@127.0.0.1:1/x";
+    let away = run(&mut countersign(&place.folder, &["doctor", "--database-url", url]));
+    assert!(away.stdout.contains("PROBLEM  database: the database is unavailable"), "{away:?}");
+    assert!(!format!("{away:?}").contains("hoot"), "{away:?}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_around_the_database_is_found() {
+    let place = Place::new();
+    let doctor =
+        |arguments: &[&str]| findings(&mut countersign(&place.folder, &[&["doctor"], arguments].concat()));
+    // Before there is anything.
+    let new = doctor(&[]);
+    assert_found(&new, "warning", "database", "there is none");
+    assert_eq!(fs::read_dir(&place.folder).unwrap().count(), 0);
+
+    Serving::start(&place.folder, &[], &[]).await.stop().await;
+    let (folder, key) = (place.path("data"), place.path("data/master.key"));
+    for (path, mode) in [(&folder, 0o755), (&key, 0o644)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let lax = doctor(&["--public-url", "http://verify.example.com"]);
+    assert_found(&lax, "warning", "data folder", "every user of this machine (mode 755)");
+    assert_found(&lax, "warning", "secret file", "data/master.key can be used by every user");
+    assert_found(&lax, "warning", "public url", "is not https");
+    assert_found(&lax, "ok", "speed of the disk", "ms");
+
+    // A certificate that is good for long, one that is not, and one whose key is another's.
+    let authority = Authority::new();
+    let good = authority.server_pem();
+    let soon = app::SystemClock.now().plus_seconds(10 * 86_400).to_string();
+    let mut soon = soon.split(['-', 'T']).map(|part| part.parse::<i32>().unwrap_or(0));
+    let mut next = || soon.next().unwrap();
+    let ending = authority.server_pem_until((next(), next() as u8, next() as u8));
+    for (name, text) in
+        [("good.pem", &good.0), ("good.key", &good.1), ("ending.pem", &ending.0), ("ending.key", &ending.1)]
+    {
+        place.file(name, text);
+    }
+    let with = |certificate: &str, key: &str| doctor(&["--tls-cert", certificate, "--tls-key", key]);
+    assert_found(&with("good.pem", "good.key"), "ok", "tls certificate", "it ends at");
+    assert_found(&with("ending.pem", "ending.key"), "warning", "tls certificate", "9 days from now");
+    assert_found(&with("good.pem", "ending.key"), "problem", "tls certificate", "not the certificate's key");
+
+    // A damaged file.
+    let database = place.path("data/countersign.db");
+    let mut bytes = fs::read(&database).unwrap();
+    bytes[4096 * 3..4096 * 3 + 2048].fill(0xff);
+    fs::write(&database, bytes).unwrap();
+    assert_found(&doctor(&[]), "problem", "database", "");
+}
