@@ -61,7 +61,7 @@ pub(crate) async fn open_key(
             store.write::<_, _, Error>(make).await?
         }
     };
-    master_keys.open(&chain.key, OWNER)
+    Ok(master_keys.open(&chain.key, OWNER)?)
 }
 
 /// Chains what waits, for ever.

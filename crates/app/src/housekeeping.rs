@@ -199,6 +199,7 @@ const fn act(kind: Remains) -> Option<Act> {
         Remains::AccessTokens => Some(Act::AccessTokensRemoved),
         Remains::Deliveries => Some(Act::DeliveriesRemoved),
         Remains::Alerts => Some(Act::AlertsRemoved),
+        Remains::EnrollmentKeys => Some(Act::EnrollmentKeysRemoved),
     }
 }
 

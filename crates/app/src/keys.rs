@@ -4,10 +4,12 @@ use std::sync::{Arc, PoisonError};
 
 use crypto::{EnrollmentKey, HashingKey, KeyId, KeyRing, MasterKeys};
 use domain::access_tokens::Grant;
+use domain::audit::{Act, Change};
 use domain::{Code, Entropy, Timestamp};
 use store::{EnrollmentKeyRow, Read, Store, Write};
 
 use crate::App;
+use crate::audit::Origin;
 use crate::error::Error;
 use crate::master_keys::MasterKeySource;
 
@@ -147,14 +149,15 @@ impl App {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn rotate_enrollment_keys(&self) -> Result<RingEntry, Error> {
+    pub async fn rotate_enrollment_keys(&self, origin: &Origin) -> Result<RingEntry, Error> {
         let now = self.clock.now();
         let row = new_key(&self.master_keys(), self.entropy.as_ref(), now);
-        let kid = row.kid.clone();
+        let (kid, audit) = (row.kid.clone(), self.audit(origin, now));
         self.store
             .write(async move |tx: &mut Write| {
                 tx.lock_enrollment_keys().await?;
-                Ok::<_, Error>(tx.insert_enrollment_key(&row, now).await?)
+                tx.insert_enrollment_key(&row, now).await?;
+                audit.note(tx, Change::of_server(Act::EnrollmentKeyRotated)).await
             })
             .await?;
         Ok(RingEntry { kid, made_at: now })

@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use crypto::{AuditKey, EnrollmentKey, HashingKey, KeyId, MasterKeys, Sealable};
 use domain::access_tokens::TokenText;
 use domain::accounts::AuthToken;
+use domain::audit::{Act, Change};
 use domain::credentials::Content;
 use domain::{Entropy, Sealed};
 use store::{Kind, Read, Write};
 use tracing::{error, info};
 
 use crate::App;
+use crate::audit::Origin;
 use crate::error::Error;
 
 /// Values that are sealed anew in one transaction: few, so that nobody waits long for the writer.
@@ -127,7 +129,7 @@ impl App {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn reseal(&self) -> Result<Resealed, Error> {
+    pub async fn reseal(&self, origin: &Origin) -> Result<Resealed, Error> {
         let mut done = Resealed::default();
         for kind in Kind::ALL {
             let of_kind = match kind {
@@ -140,6 +142,11 @@ impl App {
             };
             done.resealed += of_kind.resealed;
             done.unopened += of_kind.unopened;
+        }
+        if done.resealed > 0 {
+            let audit = self.audit(origin, self.clock.now());
+            let change = move || Change::of_server(Act::MasterKeyRotated).with("count", done.resealed);
+            self.store.write(async move |tx: &mut Write| audit.note(tx, change()).await).await?;
         }
         Ok(done)
     }

@@ -133,6 +133,9 @@ acts! {
     AccessTokensRemoved "access-tokens.removed";
     DeliveriesRemoved "deliveries.removed";
     AlertsRemoved "alerts.removed";
+    EnrollmentKeysRemoved "enrollment-keys.removed";
+    EnrollmentKeyRotated "enrollment-key.rotated";
+    MasterKeyRotated "master-key.rotated";
     EventsRemoved "events.removed";
 }
 

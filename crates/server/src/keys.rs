@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use crypto::MasterKeys;
 use store::{Kind, Location};
 
+use crate::audit::operator;
 use crate::cli::Storage;
 use crate::failure::Failure;
 
@@ -52,7 +53,7 @@ pub(crate) async fn run(keys: Keys) -> Result<(), Failure> {
         }
         Command::Rotate { enrollment: true, storage } => {
             let app = storage.open_existing().await?;
-            let made = app.rotate_enrollment_keys().await?;
+            let made = app.rotate_enrollment_keys(&operator()).await?;
             println!("made enrollment key {}", made.kid);
             app.stop().await;
         }
@@ -92,14 +93,14 @@ async fn rotate(storage: &Storage) -> Result<(), Failure> {
         }
     };
     let app = storage.open_existing().await?;
-    let mut done = app.reseal().await?;
+    let mut done = app.reseal(&operator()).await?;
     if let Some((_, true)) = old {
         println!("waiting {} s for the server to take up the new key", TAKE_UP.as_secs());
         tokio::time::sleep(TAKE_UP).await;
     }
     // What servers sealed meanwhile.
     loop {
-        let again = app.reseal().await?;
+        let again = app.reseal(&operator()).await?;
         done.resealed += again.resealed;
         done.unopened = again.unopened;
         if again.resealed == 0 {
