@@ -61,7 +61,7 @@ pub(crate) async fn open_key(
             store.write::<_, _, Error>(make).await?
         }
     };
-    Ok(master_keys.open(&chain.key, OWNER)?)
+    master_keys.open(&chain.key, OWNER)
 }
 
 /// Chains what waits, for ever.
@@ -300,7 +300,7 @@ impl App {
 mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
 
-    use crypto::SystemEntropy;
+    use crypto::{MasterKey, MasterKeys, SystemEntropy};
     use domain::{Clock, FriendlyName, Parameter as _};
     use store::{Location, OldSchema};
 
@@ -322,9 +322,9 @@ mod tests {
     async fn app(clock: &Hands) -> App {
         let (store, _) = Store::open(&Location::Memory, OldSchema::Migrate).await.unwrap();
         let entropy = Arc::new(SystemEntropy);
-        App::start(store, Arc::new(clock.clone()), entropy, MasterKey::generate(&SystemEntropy))
-            .await
-            .unwrap()
+        let keys = MasterKeys::new(MasterKey::generate(&SystemEntropy), Vec::new());
+        let keys = MasterKeySource::fixed(keys);
+        App::start(store, Arc::new(clock.clone()), entropy, keys).await.unwrap()
     }
 
     /// Makes so many accounts, and chains their lines.
