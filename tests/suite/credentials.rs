@@ -389,6 +389,8 @@ on_every_database! {
                     ending.insert(sid);
                 }
             }
+            // In order, so that the next one keeps house at once.
+            assert!(world.server.terminate().success());
             world.server.restart();
             let backend = world.backend();
             let alerts = wait_until("the ends are warned of", Duration::from_secs(30), async || {

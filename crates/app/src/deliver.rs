@@ -204,6 +204,7 @@ impl Round {
         self.turns.close().await;
         // Connections end on the runtime that they began on.
         tasks.shutdown().await;
+        housekeeping::hand_over(&self.app, self.attempts.leases.name().to_owned()).await;
         if let Err(fault) = self.hand_back().await {
             debug!("unattempted deliveries stay leased: {}", fault.chain());
         }

@@ -27,6 +27,9 @@ use crate::{chain, factors};
 /// How often it is looked.
 const EVERY: Duration = Duration::from_secs(60);
 
+/// The name of the lease.
+const HOUSE: &str = "housekeeping";
+
 /// Seconds for which a node that says nothing any more keeps the others from taking over.
 const LEASE: i64 = 180;
 
@@ -59,6 +62,14 @@ pub(crate) async fn keep(app: Arc<App>, name: String, retention: Retention) {
         METRICS.housekeeping_rounds.get_or_create(&Round { outcome }).inc();
         METRICS.housekeeping_duration.observe(began.elapsed().as_secs_f64());
         tokio::time::sleep(EVERY).await;
+    }
+}
+
+/// Lets another node keep house at once, since this one stops.
+pub(crate) async fn hand_over(app: &App, name: String) {
+    let give_back = async move |tx: &mut Write| Ok::<_, Error>(tx.give_back_lease(HOUSE, &name).await?);
+    if let Err(fault) = app.store.write(give_back).await {
+        debug!("housekeeping stays with a node that has stopped, for a while: {}", fault.chain());
     }
 }
 
@@ -177,7 +188,7 @@ impl House {
         let write = async move |tx: &mut Write| {
             // Here, since the time that it waits for its turn harms nobody.
             let began = Instant::now();
-            if !tx.take_lease("housekeeping", &name, now, now.plus_seconds(LEASE)).await? {
+            if !tx.take_lease(HOUSE, &name, now, now.plus_seconds(LEASE)).await? {
                 return Ok(None);
             }
             let rows = delete(tx, i64::from(limit)).await?;

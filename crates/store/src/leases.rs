@@ -27,4 +27,13 @@ impl Write {
         let never = Timestamp::from_micros(until.micros().saturating_add(length));
         Ok(self.one(sql, bind![name, holder, until, now, never]).await?.is_some())
     }
+
+    /// Gives a lease back before its end, if the holder has it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn give_back_lease(&mut self, name: &str, holder: &str) -> Result<(), Error> {
+        let sql = "DELETE FROM leases WHERE name = $1 AND holder = $2";
+        self.all(sql, bind![name, holder]).await.map(drop)
+    }
 }

@@ -9,6 +9,7 @@ use crate::together::at_once;
 contract! {
     a_lease_is_its_holders_until_it_ends,
     a_lease_is_renewed_by_its_holder,
+    a_lease_can_be_given_back_by_its_holder_alone,
     leases_of_different_names_are_different,
     a_lease_from_a_wrong_clock_holds_nobody_up,
     a_lease_is_taken_once_among_many_at_once,
@@ -34,6 +35,14 @@ async fn a_lease_is_renewed_by_its_holder(store: Store) {
         assert!(take(&store, "house", "one", NOW.plus_seconds(60 * minute)).await);
     }
     assert!(!take(&store, "house", "two", NOW.plus_seconds(60 * 8 + LENGTH - 1)).await);
+}
+
+async fn a_lease_can_be_given_back_by_its_holder_alone(store: Store) {
+    assert!(take(&store, "house", "one", NOW).await);
+    transact!(store, |tx| tx.give_back_lease("house", "two")).unwrap();
+    assert!(!take(&store, "house", "two", NOW).await);
+    transact!(store, |tx| tx.give_back_lease("house", "one")).unwrap();
+    assert!(take(&store, "house", "two", NOW).await);
 }
 
 async fn leases_of_different_names_are_different(store: Store) {
