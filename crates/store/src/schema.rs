@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use sqlx::migrate::{MigrationType, Migrator};
+use sqlx::migrate::{MigrateError, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqlSafeStr};
 
 use crate::error::Error;
@@ -29,6 +30,10 @@ migrations! {
     4 "0004_limits";
     5 "0005_keys";
 }
+
+/// How often a migration of PostgreSQL is begun that running servers stand in the way of, and the pause between.
+const TRIES: u32 = 240;
+const BREATHER: Duration = Duration::from_millis(250);
 
 /// What to do when the schema is older than this program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,8 +199,34 @@ pub(crate) async fn bring_up_postgres(
     if old == OldSchema::Refuse && !missing.is_empty() {
         return Err(Error::OldSchema(migrated.applied));
     }
+    // Servers of the former version go on meanwhile. A migration that waits for their locks keeps everybody behind
+    // it waiting too, and can stand against them in a deadlock: so it soon gives up, and begins anew.
+    sqlx::raw_sql("SET lock_timeout = 2000").execute(&mut *connection).await?;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match migrate_postgres(connection, &applied).await {
+            Err(Error::Migration(error)) if stood_in_the_way(&error) && tries < TRIES => {
+                tracing::info!("a migration waited in vain for running servers, and begins anew");
+                tokio::time::sleep(BREATHER).await;
+            }
+            ended => return ended.map(|()| migrated),
+        }
+    }
+}
+
+async fn migrate_postgres(connection: &mut sqlx::PgConnection, applied: &Applied) -> Result<(), Error> {
     run!(connection, FOR_POSTGRES, applied);
-    Ok(migrated)
+    Ok(())
+}
+
+/// Whether a migration failed over locks: a deadlock, or a wait that took too long.
+fn stood_in_the_way(error: &MigrateError) -> bool {
+    let (MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) = error else {
+        return false;
+    };
+    let code = error.as_database_error().and_then(|refusal| refusal.code());
+    code.is_some_and(|code| ["40P01", "55P03"].contains(&code.as_ref()))
 }
 
 impl Read {
