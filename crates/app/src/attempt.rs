@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use domain::alerts::{Alert, Level};
 use domain::deliveries::{Delivery, DeliveryId, Ending, Work};
-use domain::{AlertSid, FactorSid, ServiceSid, Timestamp};
+use domain::{AlertSid, Clock, FactorSid, ServiceSid, Timestamp};
 use serde_json::json;
 use tracing::warn;
 
@@ -94,17 +94,21 @@ fn sid_like(prefix: &str, id: DeliveryId) -> String {
 }
 
 /// Those who send.
-pub(crate) struct Couriers {
+pub struct Couriers {
     webhooks: ::webhooks::Sender,
     pusher: ::push::Pusher,
     credentials: Credentials,
 }
 
 impl Couriers {
-    pub(crate) fn new(app: &App, settings: &DeliverySettings) -> Result<Self, CourierError> {
+    /// Makes them, and reads what the settings name for them.
+    ///
+    /// # Errors
+    /// When the settings can't be used.
+    pub fn new(settings: &DeliverySettings, clock: Arc<dyn Clock>) -> Result<Self, CourierError> {
         Ok(Self {
             webhooks: ::webhooks::Sender::new(settings.webhooks.clone())?,
-            pusher: ::push::Pusher::new(settings.push.clone(), Arc::clone(&app.clock))?,
+            pusher: ::push::Pusher::new(settings.push.clone(), clock)?,
             credentials: Credentials::default(),
         })
     }

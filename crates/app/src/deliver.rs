@@ -91,9 +91,12 @@ impl Courier {
     /// Starts to deliver.
     ///
     /// # Errors
-    /// When the settings can't be used.
-    pub fn start(app: Arc<App>, settings: DeliverySettings) -> Result<Self, CourierError> {
-        let couriers = Couriers::new(&app, &settings)?;
+    /// When the system has no thread to spare.
+    pub fn start(
+        app: Arc<App>,
+        settings: DeliverySettings,
+        couriers: Couriers,
+    ) -> Result<Self, CourierError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = watch::channel(false);
         let (ends, ended) = oneshot::channel::<()>();

@@ -42,6 +42,7 @@ use tokio::sync::Mutex;
 
 pub use crate::access_tokens::NewAccessToken;
 pub use crate::accounts::{MadeAccount, MadeApiKey};
+pub use crate::attempt::Couriers;
 pub use crate::audit::Origin;
 pub use crate::caller::{Caller, Credentials};
 pub use crate::chain::{Break, ChainedLine, Holds};

@@ -1,6 +1,6 @@
 //! `countersign credential`: works on the database, also while the server runs.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use app::App;
 use app::credentials::{NewCredential, Upload};
@@ -11,6 +11,7 @@ use crate::account::missing;
 use crate::audit::operator;
 use crate::cli::Storage;
 use crate::failure::Failure;
+use crate::file::read_text;
 
 #[derive(Debug, Args)]
 pub(crate) struct Credentials {
@@ -85,24 +86,20 @@ impl Files {
         let sandbox = self.sandbox;
         match (self.certificate, self.private_key, self.p8, self.service_account) {
             (Some(certificate), Some(private_key), None, None) => Ok(Upload::Certificate {
-                certificate: read(&certificate)?,
-                private_key: read(&private_key)?,
+                certificate: read_text(&certificate)?,
+                private_key: read_text(&private_key)?,
                 sandbox,
             }),
             (None, None, Some(p8), None) => Ok(Upload::Token {
-                private_key: read(&p8)?,
+                private_key: read_text(&p8)?,
                 key_id: self.key_id.unwrap_or_default(),
                 team_id: self.team_id.unwrap_or_default(),
                 sandbox,
             }),
-            (None, None, None, Some(path)) => Ok(Upload::ServiceAccount(read(&path)?)),
+            (None, None, None, Some(path)) => Ok(Upload::ServiceAccount(read_text(&path)?)),
             _ => Err(Failure::new("give --certificate and --private-key, or --p8, or --service-account")),
         }
     }
-}
-
-fn read(path: &Path) -> Result<String, Failure> {
-    std::fs::read_to_string(path).map_err(|error| Failure::new(format!("{}: {error}", path.display())))
 }
 
 pub(crate) async fn run(credentials: Credentials) -> Result<(), Failure> {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::Settings;
-use app::{App, Courier, DeliverySettings};
+use app::{App, Courier, Couriers, DeliverySettings, SystemClock};
 use domain::{FriendlyName, Parameter as _};
 use store::{Location, OldSchema, Store};
 
@@ -49,7 +49,9 @@ async fn with_server(app: &Arc<App>, narrator: &Arc<Narrator>) -> Result<(), Fai
     let account = app.create_account(&operator(), None, None, name).await?;
     let account = account.ok_or_else(|| Failure::new("the new account exists already"))?;
     let outside = Outside::open().await?;
-    let courier = Courier::start(Arc::clone(app), deliveries(&outside))?;
+    let deliveries = deliveries(&outside);
+    let couriers = Couriers::new(&deliveries, Arc::new(SystemClock))?;
+    let courier = Courier::start(Arc::clone(app), deliveries, couriers)?;
     let door = Door { address: ([127, 0, 0, 1], 0).into(), connections: 64, certificate: None };
     let server = Running::start(Arc::clone(app), Settings::default(), &door)?;
     let url = format!("http://{}", server.address);

@@ -17,6 +17,7 @@ mod demo;
 mod device;
 mod doctor;
 mod failure;
+mod file;
 mod health;
 mod keys;
 mod log;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use actix_web::HttpServer;
 use actix_web::dev::ServerHandle;
 use api::{Draining, PublicUrl, RequestLimits, Settings, TrustedProxies, UnderWay};
-use app::{App, Courier, DeliverySettings};
+use app::{App, Courier, Couriers, DeliverySettings, SystemClock};
 use domain::accounts::AuthToken;
 use domain::deliveries::Schedule;
 use domain::housekeeping::Retention;
@@ -25,6 +25,7 @@ use crate::audit::operator;
 use crate::cli::{self, Deliveries, Kept, Serve};
 use crate::config;
 use crate::failure::Failure;
+use crate::file;
 use crate::log::Log;
 use crate::metrics;
 use crate::storage::{passing_master_key, secret, start};
@@ -47,7 +48,7 @@ pub(crate) async fn run(options: Box<Serve>, given: config::Settings) -> Result<
         tracing::warn!("{warning}");
     }
     let levels = log.follow_signals(given)?;
-    let Prepared { settings, account, certificate, deliveries } = prepare(&options)?;
+    let Prepared { settings, account, certificate, deliveries, couriers } = prepare(&options)?;
     let for_metrics = match options.metrics_listen {
         Some(listen) => Some(metrics::bind(listen).await?),
         None => None,
@@ -71,7 +72,7 @@ pub(crate) async fn run(options: Box<Serve>, given: config::Settings) -> Result<
     let scheme = if certificate.is_some() { "https" } else { "http" };
     let door = Door { address: options.listen, connections: options.max_connections as usize, certificate };
     let running = Running::start(Arc::clone(&app), settings, &door)?;
-    let mut courier = Courier::start(Arc::clone(&app), deliveries)?;
+    let mut courier = Courier::start(Arc::clone(&app), deliveries, couriers)?;
     let _readable = for_metrics
         .map(|listener| metrics::answer(listener, Arc::clone(&app), Arc::clone(&running.draining)))
         .transpose()?;
@@ -101,6 +102,7 @@ pub(crate) struct Prepared {
     account: GivenAccount,
     certificate: Option<Arc<Certificate>>,
     deliveries: DeliverySettings,
+    couriers: Couriers,
 }
 
 /// Reads what the options name, and makes nothing.
@@ -108,11 +110,13 @@ pub(crate) struct Prepared {
 /// # Errors
 /// For what can't be read or is wrong.
 pub(crate) fn prepare(options: &Serve) -> Result<Prepared, Failure> {
+    let deliveries = deliveries(&options.deliveries, &options.kept)?;
     Ok(Prepared {
         settings: settings(options)?,
         account: given_account(options)?,
         certificate: certificate(options)?,
-        deliveries: deliveries(&options.deliveries, &options.kept)?,
+        couriers: Couriers::new(&deliveries, Arc::new(SystemClock))?,
+        deliveries,
     })
 }
 
@@ -147,12 +151,7 @@ fn limits(options: &cli::Limits) -> Limits {
 
 /// What the options say about deliveries.
 fn deliveries(options: &Deliveries, kept: &Kept) -> Result<DeliverySettings, Failure> {
-    let read = |path: &Option<PathBuf>| match path {
-        Some(path) => std::fs::read(path)
-            .map(Some)
-            .map_err(|error| Failure::new(format!("{}: {error}", path.display()))),
-        None => Ok(None),
-    };
+    let read = |path: &Option<PathBuf>| path.as_deref().map(file::read).transpose();
     let mut settings = DeliverySettings {
         lease: i64::from(options.delivery_lease),
         schedule: Schedule { longest: i64::from(options.delivery_longest_wait) },

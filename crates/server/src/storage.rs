@@ -14,6 +14,7 @@ use store::{Location, OldSchema, Store};
 use crate::cli::Storage;
 use crate::config::check_database_url;
 use crate::failure::Failure;
+use crate::file;
 
 /// A secret that is given by value, or in a file.
 ///
@@ -25,10 +26,7 @@ pub(crate) fn secret(
 ) -> Result<Option<Secret<String>>, Failure> {
     match (value, file) {
         (Some(value), _) => Ok(Some(Secret::new(value.clone()))),
-        (None, Some(path)) => {
-            let text = fs::read_to_string(path).map_err(|error| at(path, &error))?;
-            Ok(Some(Secret::new(text.trim().to_owned())))
-        }
+        (None, Some(path)) => Ok(Some(Secret::new(file::read_text(path)?.trim().to_owned()))),
         (None, None) => Ok(None),
     }
 }

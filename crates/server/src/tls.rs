@@ -18,6 +18,7 @@ use rustls::{InconsistentKeys, ServerConfig};
 use x509_cert::der::Decode as _;
 
 use crate::failure::Failure;
+use crate::file;
 
 /// Where the certificate and its key are.
 #[derive(Clone, Debug)]
@@ -102,17 +103,14 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 fn load(files: &Files) -> Result<Arc<CertifiedKey>, Failure> {
-    let read = |path: &Path| {
-        std::fs::read(path).map_err(|error| Failure::new(format!("{}: {error}", path.display())))
-    };
     let unusable = |path: &Path, why: &dyn fmt::Display| Failure::new(format!("{}: {why}", path.display()));
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&read(&files.certificate)?)
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&file::read(&files.certificate)?)
         .collect::<Result<_, _>>()
         .map_err(|error| unusable(&files.certificate, &error))?;
     if chain.is_empty() {
         return Err(unusable(&files.certificate, &"expected certificates in PEM, the server's own first"));
     }
-    let key = PrivateKeyDer::from_pem_slice(&read(&files.key)?)
+    let key = PrivateKeyDer::from_pem_slice(&file::read(&files.key)?)
         .map_err(|_| unusable(&files.key, &"expected a private key in PEM"))?;
     let key = provider().key_provider.load_private_key(key);
     let key = key.map_err(|_| unusable(&files.key, &"expected an RSA, ECDSA or Ed25519 key"))?;

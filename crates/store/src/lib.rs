@@ -181,7 +181,7 @@ impl Store {
                 let options: PgConnectOptions = url.expose().parse()?;
                 let options = options.application_name("countersign");
                 // On a connection of its own, since a migration may take its time.
-                let mut connection = PgConnection::connect_with(&options).await?;
+                let mut connection = connect(&options).await?;
                 let migrated = schema::bring_up_postgres(&mut connection, old).await?;
                 connection.close().await?;
                 let pool = PgPoolOptions::new()
@@ -211,7 +211,7 @@ impl Store {
             Location::Memory | Location::Sqlite(_) => Ok(schema::missing_on_empty_sqlite()),
             Location::Postgres(url) => {
                 let options: PgConnectOptions = url.expose().parse()?;
-                schema::missing_on_postgres(&mut PgConnection::connect_with(&options).await?).await
+                schema::missing_on_postgres(&mut connect(&options).await?).await
             }
         }
     }
@@ -323,6 +323,12 @@ impl Store {
         }
         self.writer.close().await;
     }
+}
+
+/// A connection to PostgreSQL that is nobody else's, if it can be made in time.
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Error> {
+    let connected = timeout(PATIENCE, PgConnection::connect_with(options)).await;
+    Ok(connected.map_err(|_| sqlx::Error::PoolTimedOut)??)
 }
 
 /// Announcements of other processes, as they come.

@@ -164,6 +164,10 @@ fn what_is_wrong_is_told_with_its_place_and_what_was_expected() {
         ("log = \"api=loud\"", &["bad.toml:2: log"]),
         ("tls_cert = \"cert.pem\"", &["bad.toml:2: tls_cert", "tls_key"]),
         ("auth_token_file = \"missing/token\"", &["missing/token"]),
+        ("auth_token_file = \"/dev/zero\"", &["/dev/zero", "1 MiB"]),
+        ("webhook_ca = \"/dev/zero\"", &["/dev/zero", "1 MiB"]),
+        ("webhook_ca = \"bad.toml\"", &["webhooks"]),
+        ("push_apns_endpoint = \"owls\"", &["push"]),
     ] {
         place.file("bad.toml", &format!("# Owls\n{text}\n"));
         for command in [&["serve"][..], &["config", "check"]] {

@@ -8,9 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::config::{Source, check_alone, is_secret, name, twin};
 use crate::failure::Failure;
-
-/// Largest file, in bytes.
-const MAX: u64 = 1024 * 1024;
+use crate::file;
 
 /// A file of options, as it was read.
 pub(super) struct File {
@@ -31,12 +29,7 @@ impl File {
     /// # Errors
     /// When it can't be read, or is no TOML, with the line.
     pub(super) fn read(path: &Path) -> Result<Self, Failure> {
-        let at = |why: &dyn std::fmt::Display| Failure::new(format!("{}: {why}", path.display()));
-        let metadata = std::fs::metadata(path).map_err(|error| at(&error))?;
-        if !metadata.is_file() || metadata.len() > MAX {
-            return Err(at(&"expected a file of options, of at most 1 MiB"));
-        }
-        let text = std::fs::read_to_string(path).map_err(|error| at(&error))?;
+        let text = file::read_text(path)?;
         let line = |offset: usize| 1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count();
         let here = |line: usize, why: &str| Failure::new(format!("{}:{line}: {why}", path.display()));
         let table = DeTable::parse(&text).map_err(|error| {

@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use domain::Secret;
 use domain::challenges::Answer;
 use domain::deliveries::Next;
+use sqlx::ConnectOptions as _;
+use sqlx::postgres::PgConnectOptions;
 use store::{
     AlertFilter, AuditFilter, DeliveryFilter, Error, Filter, Location, Migrated, OldSchema, Store, Write,
 };
@@ -39,6 +42,7 @@ contract! {
 contract! {
     on postgres:
     a_role_that_may_not_make_tables_can_serve,
+    a_migration_gives_way_to_servers_that_run,
 }
 
 contract! {
@@ -339,6 +343,38 @@ async fn a_role_that_may_not_make_tables_can_serve(place: Place) {
     }
     place.sql(&format!("DROP OWNED BY {role}")).await;
     place.sql(&format!("DROP ROLE {role}")).await;
+}
+
+async fn a_migration_gives_way_to_servers_that_run(place: Place) {
+    place.open().await.close().await;
+    let is_before_the_limits = "DROP INDEX challenges_by_expiry, access_tokens_by_expiry, factors_unverified; \
+         DROP TABLE leases, factor_creations; ALTER TABLE services DROP COLUMN max_pending_challenges, \
+         DROP COLUMN challenges_per_minute; DELETE FROM _sqlx_migrations WHERE version = 4";
+    place.sql(is_before_the_limits).await;
+
+    // A server in the midst of a transaction: it holds what the migration comes to last, and wants what that has
+    // taken first.
+    let options: PgConnectOptions = place.url().parse().unwrap();
+    let (mut server, mut next) = (options.connect().await.unwrap(), options.connect().await.unwrap());
+    sqlx::raw_sql("BEGIN; LOCK TABLE services IN ROW EXCLUSIVE MODE").execute(&mut server).await.unwrap();
+    let location = place.location.clone();
+    let migration = tokio::spawn(async move { Store::open(&location, OldSchema::Migrate).await });
+    for expected in ["taken", "free"] {
+        loop {
+            let wants = "BEGIN; LOCK TABLE challenges IN ROW EXCLUSIVE MODE NOWAIT";
+            let gets = sqlx::raw_sql(wants).execute(&mut next).await.is_ok();
+            sqlx::raw_sql("ROLLBACK").execute(&mut next).await.unwrap();
+            if gets == (expected == "free") {
+                break;
+            }
+            assert!(!migration.is_finished());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    sqlx::raw_sql("ROLLBACK").execute(&mut server).await.unwrap();
+    let (store, migrated) = migration.await.unwrap().unwrap();
+    assert_eq!(migrated.applied, ["0004_limits"]);
+    store.close().await;
 }
 
 async fn a_memory_is_migrated_in_any_case(place: Place) {
