@@ -184,6 +184,13 @@ impl Round {
 
     async fn run(mut self, mut stopped: watch::Receiver<bool>) {
         let mut tasks = self.tasks();
+        let mut house = JoinSet::new();
+        house.spawn_local(housekeeping::keep(
+            Arc::clone(&self.app),
+            self.attempts.leases.name().to_owned(),
+            self.settings.retention,
+            stopped.clone(),
+        ));
         let mut failing = false;
         while !*stopped.borrow() {
             let result = self.deliver_what_is_due().await;
@@ -198,16 +205,17 @@ impl Round {
                 _ = stopped.changed() => {}
                 () = self.app.wake.rung() => {}
                 () = tokio::time::sleep(wait) => {}
-                _ = tasks.join_next() => {
-                    error!("a task of the deliveries has ended, which none should");
-                    break;
-                }
+                _ = tasks.join_next() => break,
+                _ = house.join_next() => break,
             }
         }
+        if !*stopped.borrow() {
+            error!("a task of the deliveries has ended, which none should");
+        }
         self.turns.close().await;
+        house.join_next().await;
         // Connections end on the runtime that they began on.
         tasks.shutdown().await;
-        housekeeping::hand_over(&self.app, self.attempts.leases.name().to_owned()).await;
         if let Err(fault) = self.hand_back().await {
             debug!("unattempted deliveries stay leased: {}", fault.chain());
         }
@@ -218,8 +226,6 @@ impl Round {
         let mut tasks = JoinSet::new();
         tasks.spawn_local(announce(Arc::clone(&self.app)));
         tasks.spawn_local(listen(Arc::clone(&self.app)));
-        let name = self.attempts.leases.name().to_owned();
-        tasks.spawn_local(housekeeping::keep(Arc::clone(&self.app), name, self.settings.retention));
         tasks.spawn_local(chain::keep(Arc::clone(&self.app)));
         tasks.spawn_local(Leases::keep(Rc::clone(&self.attempts.leases), Arc::clone(&self.app)));
         if let Some(ended) = self.ended.take() {

@@ -16,6 +16,7 @@ use domain::{AlertSid, Timestamp};
 use metrics::{METRICS, Remains, Removed, Round};
 use serde_json::json;
 use store::Write;
+use tokio::sync::watch;
 use tracing::{debug, error, info};
 
 use crate::App;
@@ -40,37 +41,38 @@ const FACTOR_CREATIONS: i64 = 25 * 3600;
 /// uploaded late is warned of once.
 const WARN_AT: [i64; 2] = [7, 30];
 
-/// Keeps house, for ever. `name` tells this node from others.
-pub(crate) async fn keep(app: Arc<App>, name: String, retention: Retention) {
-    let house = House { app, name };
+/// Keeps house until it is stopped, and lets another node do so then. `name` tells this node from others.
+pub(crate) async fn keep(
+    app: Arc<App>,
+    name: String,
+    retention: Retention,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let house = House { app, name, stopped: stopped.clone() };
     loop {
         let began = Instant::now();
         let outcome = match house.round(retention).await {
             Ok(()) => {
                 METRICS.housekeeping_last_success_timestamp.set(house.app.now().seconds());
+                METRICS.housekeeping_duration.observe(began.elapsed().as_secs_f64());
                 metrics::Housekeeping::Done
             }
             Err(Interrupted::Elsewhere) => {
                 debug!("another node keeps house");
                 metrics::Housekeeping::Elsewhere
             }
+            Err(Interrupted::Stopped) => break,
             Err(Interrupted::Failed(fault)) => {
                 error!("housekeeping failed: {}", fault.chain());
                 metrics::Housekeeping::Failed
             }
         };
         METRICS.housekeeping_rounds.get_or_create(&Round { outcome }).inc();
-        METRICS.housekeeping_duration.observe(began.elapsed().as_secs_f64());
-        tokio::time::sleep(EVERY).await;
+        if tokio::time::timeout(EVERY, stopped.wait_for(|stopped| *stopped)).await.is_ok() {
+            break;
+        }
     }
-}
-
-/// Lets another node keep house at once, since this one stops.
-pub(crate) async fn hand_over(app: &App, name: String) {
-    let give_back = async move |tx: &mut Write| Ok::<_, Error>(tx.give_back_lease(HOUSE, &name).await?);
-    if let Err(fault) = app.store.write(give_back).await {
-        debug!("housekeeping stays with a node that has stopped, for a while: {}", fault.chain());
-    }
+    house.hand_over().await;
 }
 
 /// Why a round ended before its end.
@@ -78,6 +80,8 @@ pub(crate) async fn hand_over(app: &App, name: String) {
 enum Interrupted {
     /// Another node has the lease.
     Elsewhere,
+    /// This node stops.
+    Stopped,
     /// The database failed.
     Failed(Error),
 }
@@ -92,16 +96,51 @@ struct House {
     app: Arc<App>,
     /// Who has the lease.
     name: String,
+    /// Whether it stops. It is looked between transactions alone: one that were left alone would take the lease
+    /// once more after it was given back.
+    stopped: watch::Receiver<bool>,
 }
 
 impl House {
     async fn round(&self, retention: Retention) -> Result<(), Interrupted> {
-        let now = self.app.now();
-        let ended = |seconds: i64| now.plus_seconds(-seconds);
-        let outbox = self.app.outbox.clone();
+        let ended = |seconds: i64| self.app.now().plus_seconds(-seconds);
+        self.warn_of_ending_credentials().await?;
+        let before = ended(retention.challenges);
+        let challenges =
+            async move |tx: &mut Write, limit| Ok(tx.delete_old_challenges(before, limit).await?);
+        let before = ended(retention.access_tokens);
+        let tokens =
+            async move |tx: &mut Write, limit| Ok(tx.delete_old_access_tokens(before, limit).await?);
+        let before = ended(FACTOR_CREATIONS);
+        let notes =
+            async move |tx: &mut Write, limit| Ok(tx.delete_old_factor_creations(before, limit).await?);
+        let before = ended(retention.deliveries);
+        let deliveries =
+            async move |tx: &mut Write, limit| Ok(tx.delete_old_deliveries(before, limit).await?);
+        let alerts = async move |tx: &mut Write, limit| Ok(tx.delete_old_alerts(before, limit).await?);
+        let before = ended(OVERLAP);
+        let keys = async move |tx: &mut Write, _| Ok(tx.delete_replaced_enrollment_keys(before).await?);
+        // Whatever keeps one kind from going does not keep the others.
+        let outcomes = [
+            self.remove_unverified_factors(ended(retention.unverified_factors)).await,
+            self.remove(Remains::Challenges, challenges).await,
+            self.remove(Remains::AccessTokens, tokens).await,
+            self.remove(Remains::FactorCreations, notes).await,
+            self.remove(Remains::Deliveries, deliveries).await,
+            self.remove(Remains::Alerts, alerts).await,
+            self.remove(Remains::EnrollmentKeys, keys).await,
+            match retention.audit_log {
+                Some(seconds) => self.remove_audit_lines(ended(seconds)).await,
+                None => Ok(0),
+            },
+        ];
+        outcomes.into_iter().try_for_each(|outcome| outcome.map(drop))
+    }
+
+    async fn remove_unverified_factors(&self, before: Timestamp) -> Result<usize, Interrupted> {
+        let (now, outbox) = (self.app.now(), self.app.outbox.clone());
         let audit = Arc::new(self.app.audit(&Origin::housekeeping(), now));
-        let before = ended(retention.unverified_factors);
-        let unverified = async move |tx: &mut Write, limit| {
+        let delete = async move |tx: &mut Write, limit| {
             let deleted = tx.delete_unverified_factors(before, limit).await?;
             for factor in &deleted {
                 audit.note(tx, factors::about(Act::FactorDeleted, factor)).await?;
@@ -109,39 +148,19 @@ impl House {
             }
             Ok(deleted.len())
         };
-        if self.remove(Remains::Factors, unverified).await? > 0 {
+        let removed = self.remove(Remains::Factors, delete).await?;
+        if removed > 0 {
             self.app.wake.ring();
         }
-        let before = ended(retention.challenges);
-        let challenges =
-            async move |tx: &mut Write, limit| Ok(tx.delete_old_challenges(before, limit).await?);
-        self.remove(Remains::Challenges, challenges).await?;
-        let before = ended(retention.access_tokens);
-        let tokens =
-            async move |tx: &mut Write, limit| Ok(tx.delete_old_access_tokens(before, limit).await?);
-        self.remove(Remains::AccessTokens, tokens).await?;
-        let before = ended(FACTOR_CREATIONS);
-        let notes =
-            async move |tx: &mut Write, limit| Ok(tx.delete_old_factor_creations(before, limit).await?);
-        self.remove(Remains::FactorCreations, notes).await?;
-        let before = ended(retention.deliveries);
-        let deliveries =
-            async move |tx: &mut Write, limit| Ok(tx.delete_old_deliveries(before, limit).await?);
-        self.remove(Remains::Deliveries, deliveries).await?;
-        let alerts = async move |tx: &mut Write, limit| Ok(tx.delete_old_alerts(before, limit).await?);
-        self.remove(Remains::Alerts, alerts).await?;
-        let before = ended(OVERLAP);
-        let keys = async move |tx: &mut Write, _| Ok(tx.delete_replaced_enrollment_keys(before).await?);
-        self.remove(Remains::EnrollmentKeys, keys).await?;
-        warn_of_ending_credentials(&self.app, now).await?;
-        if let Some(seconds) = retention.audit_log {
-            let (key, before) = (Arc::clone(&self.app.audit_key), ended(seconds));
-            let audit = Arc::new(self.app.audit(&Origin::housekeeping(), now));
-            let lines =
-                async move |tx: &mut Write, limit| chain::remove_old(tx, &key, &audit, before, limit).await;
-            self.remove(Remains::AuditLines, lines).await?;
-        }
-        Ok(())
+        Ok(removed)
+    }
+
+    async fn remove_audit_lines(&self, before: Timestamp) -> Result<usize, Interrupted> {
+        let key = Arc::clone(&self.app.audit_key);
+        let audit = Arc::new(self.app.audit(&Origin::housekeeping(), self.app.now()));
+        let remove =
+            async move |tx: &mut Write, limit| chain::remove_old(tx, &key, &audit, before, limit).await;
+        self.remove(Remains::AuditLines, remove).await
     }
 
     /// Removes until there is nothing left, a transaction for each batch; returns how many rows. `delete`
@@ -183,42 +202,51 @@ impl House {
     where
         F: AsyncFn(&mut Write, i64) -> Result<usize, Error> + Send + 'static,
     {
-        let (now, name) = (self.app.now(), self.name.clone());
-        let audit = self.app.audit(&Origin::housekeeping(), now);
+        let audit = self.app.audit(&Origin::housekeeping(), self.app.now());
         let write = async move |tx: &mut Write| {
             // Here, since the time that it waits for its turn harms nobody.
             let began = Instant::now();
-            if !tx.take_lease(HOUSE, &name, now, now.plus_seconds(LEASE)).await? {
-                return Ok(None);
-            }
             let rows = delete(tx, i64::from(limit)).await?;
             if let Some(act) = act.filter(|_| rows > 0) {
                 audit.note(tx, Change::of_server(act).with("count", rows)).await?;
             }
-            Ok::<_, Error>(Some((rows, began)))
+            Ok::<_, Error>((rows, began))
         };
-        let (rows, began) = self.app.store.write(write).await?.ok_or(Interrupted::Elsewhere)?;
+        let (rows, began) = self.leased(write).await?;
         Ok((rows, began.elapsed()))
     }
-}
 
-/// What a batch is in the audit log; `None` of what is noted one by one, or in a way of its own.
-const fn act(kind: Remains) -> Option<Act> {
-    match kind {
-        Remains::Factors | Remains::FactorCreations | Remains::AuditLines => None,
-        Remains::Challenges => Some(Act::ChallengesRemoved),
-        Remains::AccessTokens => Some(Act::AccessTokensRemoved),
-        Remains::Deliveries => Some(Act::DeliveriesRemoved),
-        Remains::Alerts => Some(Act::AlertsRemoved),
-        Remains::EnrollmentKeys => Some(Act::EnrollmentKeysRemoved),
+    /// Makes a transaction that renews the lease.
+    async fn leased<T, F>(&self, work: F) -> Result<T, Interrupted>
+    where
+        T: Send + 'static,
+        F: AsyncFn(&mut Write) -> Result<T, Error> + Send + 'static,
+    {
+        if *self.stopped.borrow() {
+            return Err(Interrupted::Stopped);
+        }
+        let (now, name) = (self.app.now(), self.name.clone());
+        let write = async move |tx: &mut Write| {
+            Ok::<_, Error>(match tx.take_lease(HOUSE, &name, now, now.plus_seconds(LEASE)).await? {
+                true => Some(work(tx).await?),
+                false => None,
+            })
+        };
+        self.app.store.write(write).await?.ok_or(Interrupted::Elsewhere)
     }
-}
 
-async fn warn_of_ending_credentials(app: &App, now: Timestamp) -> Result<(), Error> {
-    let (outbox, entropy) = (app.outbox.clone(), Arc::clone(&app.entropy));
-    let warned = app
-        .store
-        .write(async move |tx: &mut Write| {
+    /// Lets another node keep house at once.
+    async fn hand_over(self) {
+        let name = self.name;
+        let give_back = async move |tx: &mut Write| Ok::<_, Error>(tx.give_back_lease(HOUSE, &name).await?);
+        if let Err(fault) = self.app.store.write(give_back).await {
+            debug!("housekeeping stays with a node that has stopped, for a while: {}", fault.chain());
+        }
+    }
+
+    async fn warn_of_ending_credentials(&self) -> Result<(), Interrupted> {
+        let (now, outbox, entropy) = (self.app.now(), self.app.outbox.clone(), Arc::clone(&self.app.entropy));
+        let warn = async move |tx: &mut Write| {
             let mut warned = false;
             for days in WARN_AT {
                 for credential in tx.ending_credentials(days, now).await? {
@@ -240,13 +268,25 @@ async fn warn_of_ending_credentials(app: &App, now: Timestamp) -> Result<(), Err
                     warned = true;
                 }
             }
-            Ok::<_, Error>(warned)
-        })
-        .await?;
-    if warned {
-        app.wake.ring();
+            Ok(warned)
+        };
+        if self.leased(warn).await? {
+            self.app.wake.ring();
+        }
+        Ok(())
     }
-    Ok(())
+}
+
+/// What a batch is in the audit log; `None` of what is noted one by one, or in a way of its own.
+const fn act(kind: Remains) -> Option<Act> {
+    match kind {
+        Remains::Factors | Remains::FactorCreations | Remains::AuditLines => None,
+        Remains::Challenges => Some(Act::ChallengesRemoved),
+        Remains::AccessTokens => Some(Act::AccessTokensRemoved),
+        Remains::Deliveries => Some(Act::DeliveriesRemoved),
+        Remains::Alerts => Some(Act::AlertsRemoved),
+        Remains::EnrollmentKeys => Some(Act::EnrollmentKeysRemoved),
+    }
 }
 
 #[cfg(test)]
@@ -321,7 +361,7 @@ mod tests {
             app.create_webhook(&origin, account.sid, service.sid, webhook).await.unwrap();
             let identity = Identity::from_parameter("user-0001").unwrap();
             Self {
-                house: House { app: Arc::new(app), name: "one".to_owned() },
+                house: House { app: Arc::new(app), name: "one".to_owned(), stopped: watch::channel(false).1 },
                 clock,
                 caller: Caller::Account(account.sid),
                 path: EntityPath { account_sid: account.sid, service_sid: service.sid, identity },
@@ -433,7 +473,11 @@ mod tests {
     #[tokio::test]
     async fn one_node_keeps_house_and_another_when_it_has_died() {
         let stage = Stage::set().await;
-        let other = House { app: Arc::clone(&stage.house.app), name: "two".to_owned() };
+        let other = House {
+            app: Arc::clone(&stage.house.app),
+            name: "two".to_owned(),
+            stopped: watch::channel(false).1,
+        };
         let retention = Retention { unverified_factors: 1, ..Retention::default() };
         stage.house.round(retention).await.unwrap();
         stage.factor(1).await;
