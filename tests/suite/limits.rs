@@ -81,6 +81,23 @@ on_every_database! {
 }
 
 on_every_database! {
+    serving &["--max-pending-challenges-per-factor", "1", "--challenges-per-factor-and-minute", "1"];
+    async fn where_two_limits_are_met_the_later_room_is_told(world: World) {
+        let service = world.service().await;
+        let (_, enrolled) = world.enrolled(Style::Android, &service, "weary-0001").await;
+        let soon = SystemClock.now().plus_seconds(20).to_string();
+        let began = Instant::now();
+        world.challenge(&enrolled, &[("ExpirationDate", &soon)]).await;
+        let path = format!("{}/Challenges", entity(&service, "weary-0001"));
+        let form = [("FactorSid", enrolled.factor_sid.as_str()), ("Details.Message", "Yes?")];
+        let refused = world.backend().post(&path, &form).await;
+        assert_error(&refused, 429, 60312);
+        let waited = u32::try_from(began.elapsed().as_secs()).unwrap();
+        assert!(retry_after(&refused) >= 59 - waited, "a minute, and not until the first expires: {refused:?}");
+    }
+}
+
+on_every_database! {
     serving &["--challenges-per-factor-and-minute", "4"];
     async fn so_many_challenges_to_a_factor_are_made_in_a_minute(world: World) {
         let service = world.service().await;
@@ -200,7 +217,7 @@ on_every_database! {
 }
 
 #[tokio::test]
-async fn an_account_makes_so_many_requests_a_second_its_devices_included() {
+async fn an_account_makes_so_many_requests_a_second_and_so_many_do_its_devices() {
     let mut world = World::sqlite();
     let service = world.service().await;
     let device = world.device(&service, "busy-0001").await;
@@ -211,9 +228,13 @@ async fn an_account_makes_so_many_requests_a_second_its_devices_included() {
     for _ in 0..20 {
         for reply in [
             device_at_work.get(&device.challenges(), &[]).await,
-            world.backend().get("/v2/Services", &[]).await,
+            // What it may not do counts too.
+            device_at_work.get("/v2/Services", &[]).await,
         ] {
-            if reply.status == 200 { taken += 1 } else { refused.push(reply) }
+            match reply.status {
+                200 | 403 => taken += 1,
+                _ => refused.push(reply),
+            }
         }
     }
     let most = 2.0 + 2.0 * began.elapsed().as_secs_f64();
@@ -221,6 +242,15 @@ async fn an_account_makes_so_many_requests_a_second_its_devices_included() {
     let last = refused.last().unwrap();
     assert_error(last, 429, 20429);
     assert_eq!(retry_after(last), 1);
+    // The devices have not used up what the backends have.
+    for _ in 0..2 {
+        assert_eq!(world.backend().get("/v2/Services", &[]).await.status, 200);
+    }
+    let mut replies = Vec::new();
+    for _ in 0..20 {
+        replies.push(world.backend().get("/v2/Services", &[]).await.status);
+    }
+    assert!(replies.contains(&429), "{replies:?}");
     let again = world.backend().get("/v2/Services", &[]).await;
     if again.status == 429 {
         passes(&again, async || world.backend().get("/v2/Services", &[]).await).await;
@@ -309,6 +339,20 @@ async fn an_address_from_which_too_much_failed_is_not_heard_for_a_while() {
         (status == 200).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_access_token_that_is_spent_is_a_credential_that_failed() {
+    let world = World::ephemeral_with(&["--failed-authentications-per-minute", "5"]);
+    let service = world.service().await;
+    let new = world.new_factor(&service, "newcomer-0001").await;
+    world.phone(Style::Android).create_factor(&new).await.unwrap();
+    let again =
+        async || divided(&at_once(vec![enrolment(&world.server, &new, &SigningKey::generate())]).await).1;
+    for _ in 0..5 {
+        assert_eq!(again().await, [(401, 20003)]);
+    }
+    assert_eq!(again().await, [(429, 20429)]);
 }
 
 #[tokio::test]

@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use actix_web::HttpRequest;
 use actix_web::http::header::HeaderName;
 use actix_web::web::Data;
+use actix_web::{HttpMessage as _, HttpRequest};
 use ipnet::IpNet;
 
 /// Networks of the proxies that are believed when they say whom they speak for. None by default: whoever
@@ -44,9 +44,24 @@ fn address(text: &str) -> Option<IpAddr> {
     address.ok().map(|address| address.to_canonical())
 }
 
+/// A client, as the envelope notes it of each request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Client(Option<IpAddr>);
+
+/// The client that was noted of a request. `None` when the peer had gone.
+pub(crate) fn noted(request: &HttpRequest) -> Option<IpAddr> {
+    request.extensions().get::<Client>().and_then(|client| client.0)
+}
+
+/// Notes the client of a request.
+pub(crate) fn note(request: &HttpRequest) {
+    let client = Client(client(request));
+    request.extensions_mut().insert(client);
+}
+
 /// The address of the client: that of the peer, or, where a trusted proxy is the peer, the right-most one of
 /// `X-Forwarded-For` that is not a trusted proxy's too. IPv4 in IPv6 is IPv4. `None` when the peer has gone.
-pub(crate) fn client(request: &HttpRequest) -> Option<IpAddr> {
+fn client(request: &HttpRequest) -> Option<IpAddr> {
     let peer = request.peer_addr()?.ip();
     let Some(trusted) = request.app_data::<Data<TrustedProxies>>() else { return Some(peer.to_canonical()) };
     // Several lines are one list (RFC 9110, section 5.3). A line that can't be read holds no address.

@@ -1,8 +1,8 @@
 //! One authorised request, as a handler gets it.
 //!
 //! The only extractor. It works in this order, and stops at the first thing that is wrong: is the
-//! caller who they say (401, or 429 where too many were not), may such a caller come here at all (403, by the route table), and only
-//! then what they sent (4xx). So nobody learns anything of parameters without credentials.
+//! caller who they say (401, or 429 where too many were not), is it not too much (429), may such a caller come here at
+//! all (403, by the route table), and only then what they sent (4xx). So nobody learns anything of parameters without credentials.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -17,7 +17,6 @@ use base64::engine::general_purpose::STANDARD;
 use domain::parameter::Parameter;
 use domain::{AccountSid, Code, EntityPath, Identity, Problem, RequestSid, Secret, ServiceSid};
 use futures_util::future::LocalBoxFuture;
-use metrics::{Claimant, METRICS, Refused};
 
 use crate::base::PublicUrl;
 use crate::error::Error;
@@ -102,12 +101,12 @@ impl FromRequest for Call {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
         Box::pin(async move {
-            let app = request.app_data::<web::Data<App>>().ok_or(Code::Internal.into()).map_err(app_error)?;
-            let app = Arc::clone(app);
-            let limits = request.app_data::<web::Data<Limits>>().map(|limits| Arc::clone(limits));
-            let limits = limits.unwrap_or_default();
+            let shared = request.app_data::<web::Data<App>>().zip(request.app_data::<web::Data<Limits>>());
+            let (app, limits) = shared.ok_or(Code::Internal)?;
+            let (app, limits) = (Arc::clone(app), Arc::clone(limits));
             let caller = authenticate(&app, &request, &limits).await?;
-            let begun = limits.begin(caller.account_sid(), app.now())?;
+            let begun = limits.begin(&caller, app.now())?;
+            admit(&request, &caller)?;
             let form = match *request.method() {
                 Method::POST => body(&request)?,
                 _ => Form::default(),
@@ -117,42 +116,34 @@ impl FromRequest for Call {
                 request.app_data::<web::Data<PublicUrl>>().map(|public| public.for_request(&request));
             let base = format!("{}/v2", public.unwrap_or_default());
             let request_sid = request.extensions().get::<RequestSid>().copied();
-            let origin = Origin::request(&caller, address::client(&request), request_sid);
+            let origin = Origin::request(&caller, address::noted(&request), request_sid);
             Ok(Self { app, caller, origin, form, query, base, request, _begun: begun })
         })
     }
 }
 
-fn app_error(problem: Problem) -> Error {
-    problem.into()
+/// Who calls. The envelope counts credentials that do not hold.
+async fn authenticate(app: &App, request: &HttpRequest, limits: &Limits) -> Result<Caller, Error> {
+    let credentials = credentials(request).ok_or(Code::Authenticate)?;
+    limits.may_try(address::noted(request), app.now())?;
+    Ok(app.authenticate(&credentials).await?)
 }
 
-/// Who calls, if the route table lets them.
-async fn authenticate(app: &App, request: &HttpRequest, limits: &Limits) -> Result<Caller, Error> {
-    let credentials = credentials(request).ok_or_else(|| {
-        METRICS.authentication_failures.get_or_create(&Refused { caller: Claimant::Nobody }).inc();
-        Problem::new(Code::Authenticate)
-    })?;
-    let address = address::client(request);
-    limits.may_try(address, app.now())?;
-    let caller = app.authenticate(&credentials).await.inspect_err(|error| {
-        if matches!(error, app::Error::Problem(problem) if problem.code() == Code::Authenticate) {
-            limits.failed(address, app.now());
-        }
-    })?;
+/// Whether the route table lets such a caller come here.
+fn admit(request: &HttpRequest, caller: &Caller) -> Result<(), Problem> {
     let pattern = request.match_pattern().unwrap_or_default();
     let method = if request.method() == Method::HEAD { "GET" } else { request.method().as_str() };
     let route = ROUTES.iter().find(|route| route.path == pattern && route.method == method);
-    match (route.map(|route| route.admits), &caller) {
+    match (route.map(|route| route.admits), caller) {
         (Some(_), Caller::Account(_) | Caller::ApiKey { .. })
         | (Some(Admits::BackendOrEnrollee), Caller::Enrollee(_))
-        | (Some(Admits::BackendOrDevice), Caller::Device(_)) => Ok(caller),
+        | (Some(Admits::BackendOrDevice), Caller::Device(_)) => Ok(()),
         _ => Err(Code::Forbidden.into()),
     }
 }
 
 /// `Authorization: Basic`, undone. The scheme's name has no case (RFC 7617).
-fn credentials(request: &HttpRequest) -> Option<Credentials> {
+pub(crate) fn credentials(request: &HttpRequest) -> Option<Credentials> {
     let header = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, encoded) = header.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {

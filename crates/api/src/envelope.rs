@@ -4,6 +4,7 @@
 //! The line carries the route's pattern and never the path, which holds identities.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,17 +13,17 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{ConnectionType, Method, StatusCode, header};
 use actix_web::middleware::Next;
-use actix_web::{HttpMessage as _, HttpResponse, ResponseError, web};
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, ResponseError, web};
 use app::App;
 use domain::{Code, Problem, RequestSid};
 use futures_util::FutureExt as _;
-use metrics::{Asked, Broken, Fault, METRICS, Ongoing, Request};
+use metrics::{Asked, Broken, Claimant, Fault, METRICS, Ongoing, Refused, Request};
 use tracing::{Instrument as _, error, error_span, info, warn};
 
-use crate::ROUTES;
 use crate::error::{self, Error};
-use crate::incoming;
+use crate::limits::Limits;
 use crate::under_way::{Turn, UnderWay};
+use crate::{ROUTES, address, call, incoming};
 
 /// How long a request may take, waiting and working.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -121,12 +122,18 @@ async fn answer(
     let route = route(&request);
     let refused = refusal(&request);
     let upgrades = request.headers().contains_key(header::UPGRADE);
-    let body = incoming::read(request.take_payload()).await;
+    let under_way = request.app_data::<web::Data<UnderWay>>().map(|under_way| Arc::clone(under_way));
+    let under_way = under_way.unwrap_or_default();
+    let (body, _room) = incoming::read(request.take_payload(), &under_way).await;
+    if body == Err(Code::Unavailable) {
+        broken(Fault::Overload);
+    }
     let is_whole = body.is_ok();
+    address::note(request.request());
     request.extensions_mut().insert(body);
     request.extensions_mut().insert(id);
     // Not before the body is there: a client that takes its time must not take others' turn.
-    let turn = turn(&request);
+    let turn = turn(&request, &under_way);
     let outcome = if let Some(code) = refused.or(turn.as_ref().err().copied()) {
         let response = error::body(&code.into(), None);
         Ok(request.into_response(response))
@@ -217,10 +224,10 @@ fn refusal(request: &ServiceRequest) -> Option<Code> {
 }
 
 /// The request's turn to be worked on. Who asks for the server's health needs none.
-fn turn(request: &ServiceRequest) -> Result<Option<Turn>, Code> {
-    let under_way = request.app_data::<web::Data<UnderWay>>();
-    let is_probe = matches!(request.path(), "/healthz" | "/readyz");
-    let Some(under_way) = under_way.filter(|_| !is_probe) else { return Ok(None) };
+fn turn(request: &ServiceRequest, under_way: &Arc<UnderWay>) -> Result<Option<Turn>, Code> {
+    if matches!(request.path(), "/healthz" | "/readyz") {
+        return Ok(None);
+    }
     under_way.begin().map(Some).ok_or_else(|| {
         broken(Fault::Overload);
         Code::Unavailable
@@ -243,7 +250,11 @@ fn explained(response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
             if let app::Error::Fault(fault) = &failure.0 {
                 log_fault(fault);
             }
-            failure.problem()
+            let problem = failure.problem();
+            if problem.code() == Code::Authenticate {
+                note_failed_credentials(response.request());
+            }
+            problem
         }
         None => {
             warn!("unexpected error: {failure}");
@@ -255,6 +266,22 @@ fn explained(response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
     };
     let body = error::body(&problem, Some(response.request().path()));
     response.into_response(body)
+}
+
+/// Counts that credentials did not hold, whoever found out: at the door, or where an access token turned out to be
+/// spent.
+fn note_failed_credentials(request: &HttpRequest) {
+    let caller = call::credentials(request).map_or(Claimant::Nobody, |credentials| credentials.claimant());
+    METRICS.authentication_failures.get_or_create(&Refused { caller }).inc();
+    // Many clients ask without any at first, and mean no harm.
+    if !request.headers().contains_key(header::AUTHORIZATION) {
+        return;
+    }
+    if let (Some(limits), Some(app)) =
+        (request.app_data::<web::Data<Limits>>(), request.app_data::<web::Data<App>>())
+    {
+        limits.failed(address::noted(request), app.now());
+    }
 }
 
 /// The chain of causes, which names tables and files and never what is in them.

@@ -96,14 +96,8 @@ pub(crate) fn body(problem: &Problem, path: Option<&str>) -> HttpResponse {
         _ => problem.message().to_owned(),
     };
     let mut response = HttpResponse::build(status);
-    match code {
-        Code::Authenticate => {
-            response.insert_header((header::WWW_AUTHENTICATE, "Basic realm=\"Twilio API\""));
-        }
-        Code::Unavailable => {
-            response.insert_header((header::RETRY_AFTER, HeaderValue::from_static("1")));
-        }
-        _ => {}
+    if code == Code::Authenticate {
+        response.insert_header((header::WWW_AUTHENTICATE, "Basic realm=\"Twilio API\""));
     }
     if let Some(seconds) = problem.retry_after() {
         response.insert_header((header::RETRY_AFTER, HeaderValue::from(seconds)));

@@ -6,8 +6,10 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use app::Caller;
 use domain::limits::{Bucket, Rate};
 use domain::{AccountSid, Code, Problem, Timestamp};
+use metrics::{Limit, Limited, METRICS};
 
 /// Networks of which failures are remembered, in each of two generations.
 const NETWORKS: usize = 32_768;
@@ -15,9 +17,9 @@ const NETWORKS: usize = 32_768;
 /// What an operator allows, each without a limit when `None`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestLimits {
-    /// Requests a second of one account, its devices' included; as many at once after a pause.
+    /// Requests a second of one account's backends, and as many of its devices; as many at once after a pause.
     pub account_requests_per_second: Option<NonZeroU32>,
-    /// Requests of one account at one time, its devices' included.
+    /// Requests of one account's backends at one time, and as many of its devices.
     pub account_concurrency: Option<NonZeroU32>,
     /// Credentials that may fail from one address in a minute; as many at once after a pause.
     pub failed_authentications_per_minute: Option<NonZeroU32>,
@@ -27,11 +29,27 @@ pub struct RequestLimits {
 #[derive(Debug, Default)]
 pub struct Limits {
     settings: RequestLimits,
-    accounts: Mutex<HashMap<AccountSid, Activity>>,
+    accounts: Mutex<HashMap<Side, Activity>>,
     failures: Mutex<Failures>,
 }
 
-/// What an account is doing. There are no more of these than accounts, since only who is signed in gets one.
+/// An account's backends, or its devices: these can't use up what the backends have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Side {
+    Backends(AccountSid),
+    Devices(AccountSid),
+}
+
+impl Side {
+    fn of(caller: &Caller) -> Self {
+        match caller {
+            Caller::Account(_) | Caller::ApiKey { .. } => Self::Backends(caller.account_sid()),
+            Caller::Enrollee(_) | Caller::Device(_) => Self::Devices(caller.account_sid()),
+        }
+    }
+}
+
+/// What a side is doing. There are no more of these than sides, since only who is signed in gets one.
 #[derive(Debug, Default)]
 struct Activity {
     requests: Bucket,
@@ -63,12 +81,12 @@ impl Failures {
 #[derive(Debug)]
 pub(crate) struct Begun {
     limits: Arc<Limits>,
-    account_sid: AccountSid,
+    side: Side,
 }
 
 impl Drop for Begun {
     fn drop(&mut self) {
-        if let Some(activity) = held(&self.limits.accounts).get_mut(&self.account_sid) {
+        if let Some(activity) = held(&self.limits.accounts).get_mut(&self.side) {
             activity.under_way = activity.under_way.saturating_sub(1);
         }
     }
@@ -88,6 +106,7 @@ impl Limits {
         let Some((address, rate)) = address.zip(self.failure_rate()) else { return Ok(()) };
         let failures = held(&self.failures).of(network(address));
         failures.has_one(rate, now).map_err(|room_at| {
+            limited(Limit::Address);
             let advice = "too many credentials from this address were not good";
             Problem::with(Code::TooManyRequests, advice).until(room_at, now)
         })
@@ -103,40 +122,45 @@ impl Limits {
         table.set(network, failures);
     }
 
-    /// Begins a request of an account.
+    /// Begins a request of a caller.
     ///
     /// # Errors
-    /// 20429 when it has made too many, or has too many under way.
-    pub(crate) fn begin(
-        self: &Arc<Self>,
-        account_sid: AccountSid,
-        now: Timestamp,
-    ) -> Result<Option<Begun>, Problem> {
+    /// 20429 when its account has made too many, or has too many under way.
+    pub(crate) fn begin(self: &Arc<Self>, caller: &Caller, now: Timestamp) -> Result<Option<Begun>, Problem> {
         let RequestLimits { account_requests_per_second: rate, account_concurrency: most, .. } =
             self.settings;
         if rate.is_none() && most.is_none() {
             return Ok(None);
         }
+        let side = Side::of(caller);
         let mut accounts = held(&self.accounts);
-        let activity = accounts.entry(account_sid).or_default();
+        let activity = accounts.entry(side).or_default();
         if let Some(most) = most
             && activity.under_way >= most.get()
         {
+            limited(Limit::AccountConcurrency);
             let advice = format_args!("{most} of this account are under way");
             return Err(Problem::with(Code::TooManyRequests, advice).until(now, now));
         }
         if let Some(rate) = rate.map(Rate::per_second) {
-            let refused = |room_at| Problem::new(Code::TooManyRequests).until(room_at, now);
+            let refused = |room_at| {
+                limited(Limit::AccountRequests);
+                Problem::new(Code::TooManyRequests).until(room_at, now)
+            };
             activity.requests.has_one(rate, now).map_err(refused)?;
             activity.requests.take(rate, now);
         }
         activity.under_way += 1;
-        Ok(Some(Begun { limits: Arc::clone(self), account_sid }))
+        Ok(Some(Begun { limits: Arc::clone(self), side }))
     }
 
     fn failure_rate(&self) -> Option<Rate> {
         self.settings.failed_authentications_per_minute.map(Rate::per_minute)
     }
+}
+
+fn limited(limit: Limit) {
+    METRICS.requests_limited.get_or_create(&Limited { limit }).inc();
 }
 
 /// What one customer of a provider has: an address of IPv4, 64 bits of IPv6.
@@ -170,8 +194,8 @@ mod tests {
         Some(text.parse().unwrap())
     }
 
-    fn account(number: u8) -> AccountSid {
-        AccountSid::from_bytes([number; 16])
+    fn account(number: u8) -> Caller {
+        Caller::Account(AccountSid::from_bytes([number; 16]))
     }
 
     #[test]
@@ -227,24 +251,24 @@ mod tests {
     #[test]
     fn an_account_has_so_many_requests_under_way() {
         let limits = limits(|it| it.account_concurrency = NonZeroU32::new(2));
-        let first = limits.begin(account(1), NOW).unwrap();
-        let _second = limits.begin(account(1), NOW).unwrap();
-        let refused = limits.begin(account(1), NOW).unwrap_err();
+        let first = limits.begin(&account(1), NOW).unwrap();
+        let _second = limits.begin(&account(1), NOW).unwrap();
+        let refused = limits.begin(&account(1), NOW).unwrap_err();
         assert_eq!((refused.code(), refused.retry_after()), (Code::TooManyRequests, Some(1)));
-        assert!(limits.begin(account(2), NOW).is_ok(), "another account");
+        assert!(limits.begin(&account(2), NOW).is_ok(), "another account");
         drop(first);
-        assert!(limits.begin(account(1), NOW).is_ok());
+        assert!(limits.begin(&account(1), NOW).is_ok());
     }
 
     #[test]
     fn an_account_has_so_many_requests_a_second() {
         let limits = limits(|it| it.account_requests_per_second = NonZeroU32::new(2));
         for _ in 0..2 {
-            assert!(limits.begin(account(1), NOW).is_ok());
+            assert!(limits.begin(&account(1), NOW).is_ok());
         }
-        let refused = limits.begin(account(1), NOW).unwrap_err();
+        let refused = limits.begin(&account(1), NOW).unwrap_err();
         assert_eq!((refused.code(), refused.retry_after()), (Code::TooManyRequests, Some(1)));
-        assert!(limits.begin(account(2), NOW).is_ok(), "another account");
-        assert!(limits.begin(account(1), NOW.plus_seconds(1)).is_ok());
+        assert!(limits.begin(&account(2), NOW).is_ok(), "another account");
+        assert!(limits.begin(&account(1), NOW.plus_seconds(1)).is_ok());
     }
 }

@@ -4,26 +4,33 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Requests that are worked on at one time, unless the operator says otherwise.
-const LIMIT: usize = 1024;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The requests that are worked on, in this process.
+/// Memory for large bodies, in bytes: for 500 of the largest at one time.
+const LARGE_BODIES: usize = 32 * 1024 * 1024;
+
+/// The requests that are worked on, and the bodies that have come in, in this process.
 #[derive(Debug)]
 pub struct UnderWay {
     requests: AtomicUsize,
     limit: usize,
+    large_bodies: Arc<Semaphore>,
 }
 
 impl Default for UnderWay {
     fn default() -> Self {
-        Self::at_most(LIMIT)
+        Self::at_most(Self::LIMIT)
     }
 }
 
 impl UnderWay {
+    /// Requests that are worked on at one time, unless the operator says otherwise.
+    pub const LIMIT: u16 = 1024;
+
     /// None yet, and never more than `limit`.
-    pub const fn at_most(limit: usize) -> Self {
-        Self { requests: AtomicUsize::new(0), limit }
+    pub fn at_most(limit: u16) -> Self {
+        let limit = usize::from(limit);
+        Self { requests: AtomicUsize::new(0), limit, large_bodies: Arc::new(Semaphore::new(LARGE_BODIES)) }
     }
 
     /// Begins one more, until the turn is dropped; `None` when there are as many as there may be.
@@ -32,7 +39,16 @@ impl UnderWay {
         let begun = self.requests.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
         begun.is_ok().then(|| Turn(Arc::clone(self)))
     }
+
+    /// So many bytes of memory for a large body, until the room is dropped; `None` when others have it.
+    pub(crate) fn room(&self, bytes: usize) -> Option<Room> {
+        let bytes = u32::try_from(bytes).ok()?;
+        Arc::clone(&self.large_bodies).try_acquire_many_owned(bytes).ok()
+    }
 }
+
+/// Memory that a body has.
+pub(crate) type Room = OwnedSemaphorePermit;
 
 /// A request that is worked on.
 pub(crate) struct Turn(Arc<UnderWay>);
@@ -56,5 +72,15 @@ mod tests {
         drop(first);
         assert!(under_way.begin().is_some());
         drop(second);
+    }
+
+    #[test]
+    fn large_bodies_have_so_much_memory_and_no_more() {
+        let under_way = UnderWay::default();
+        let half = under_way.room(LARGE_BODIES / 2);
+        let rest = under_way.room(LARGE_BODIES - LARGE_BODIES / 2);
+        assert!(half.is_some() && rest.is_some() && under_way.room(1).is_none());
+        drop(half);
+        assert!(under_way.room(1).is_some());
     }
 }

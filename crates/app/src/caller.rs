@@ -9,7 +9,7 @@ use domain::access_tokens::Grant;
 use domain::{
     AccountSid, ApiKeySid, EntityPath, Factor, FactorSid, Identity, Problem, Secret, ServiceSid, Timestamp,
 };
-use metrics::{Claimant, METRICS, Refused};
+use metrics::Claimant;
 use tracing::debug;
 
 use crate::App;
@@ -25,6 +25,24 @@ pub struct Credentials {
     pub user: String,
     /// Auth token, key secret, access token or device token.
     pub password: Secret<String>,
+}
+
+impl Credentials {
+    /// Who it would be, if they hold.
+    pub fn claimant(&self) -> Claimant {
+        if self.user == DEVICE_USER {
+            match self.password.expose().bytes().filter(|byte| *byte == b'.').count() {
+                2 => Claimant::Device,
+                _ => Claimant::Enrollee,
+            }
+        } else if self.user.parse::<AccountSid>().is_ok() {
+            Claimant::Account
+        } else if self.user.parse::<ApiKeySid>().is_ok() {
+            Claimant::ApiKey
+        } else {
+            Claimant::Unknown
+        }
+    }
 }
 
 /// Who speaks, beyond doubt.
@@ -86,31 +104,17 @@ impl App {
     /// # Errors
     /// 20003 for credentials that do not hold, whatever is wrong with them.
     pub async fn authenticate(&self, credentials: &Credentials) -> Result<Caller, Error> {
-        let (claimant, caller) = self.caller(credentials).await;
+        let (claimant, password) = (credentials.claimant(), credentials.password.expose());
+        let user = credentials.user.as_str();
+        let caller = match claimant {
+            Claimant::Device => self.device(password, self.clock.now()).await,
+            Claimant::Enrollee => self.enrollee(password, self.clock.now()).await,
+            Claimant::Account => self.account_caller(user, password).await,
+            Claimant::ApiKey => self.api_key_caller(user, password).await,
+            Claimant::Unknown | Claimant::Nobody => Err(Error::unauthenticated()),
+        };
         debug!(claimant = claimant.as_str(), holds = caller.is_ok(), "credentials");
-        if let Err(Error::Problem(_)) = caller {
-            METRICS.authentication_failures.get_or_create(&Refused { caller: claimant }).inc();
-        }
         caller
-    }
-
-    /// Who it would be, and whether it is.
-    async fn caller(&self, credentials: &Credentials) -> (Claimant, Result<Caller, Error>) {
-        let Credentials { user, password } = credentials;
-        let password = password.expose();
-        if user == DEVICE_USER {
-            let now = self.clock.now();
-            match password.bytes().filter(|byte| *byte == b'.').count() {
-                2 => (Claimant::Device, self.device(password, now).await),
-                _ => (Claimant::Enrollee, self.enrollee(password, now).await),
-            }
-        } else if let Ok(sid) = user.parse::<AccountSid>() {
-            (Claimant::Account, self.account_caller(sid, password).await)
-        } else if let Ok(sid) = user.parse::<ApiKeySid>() {
-            (Claimant::ApiKey, self.api_key_caller(sid, password).await)
-        } else {
-            (Claimant::Unknown, Err(Error::unauthenticated()))
-        }
     }
 
     async fn enrollee(&self, text: &str, now: Timestamp) -> Result<Caller, Error> {
@@ -118,7 +122,8 @@ impl App {
         Ok(Caller::Enrollee(Box::new(grant)))
     }
 
-    async fn account_caller(&self, sid: AccountSid, password: &str) -> Result<Caller, Error> {
+    async fn account_caller(&self, user: &str, password: &str) -> Result<Caller, Error> {
+        let sid: AccountSid = user.parse().map_err(|_| Error::unauthenticated())?;
         let account =
             self.store.read(async move |db: &mut store::Read| Ok::<_, Error>(db.account(sid).await?));
         let account = account.await?.ok_or_else(Error::unauthenticated)?;
@@ -130,7 +135,8 @@ impl App {
         }
     }
 
-    async fn api_key_caller(&self, sid: ApiKeySid, password: &str) -> Result<Caller, Error> {
+    async fn api_key_caller(&self, user: &str, password: &str) -> Result<Caller, Error> {
+        let sid: ApiKeySid = user.parse().map_err(|_| Error::unauthenticated())?;
         let key = self.store.read(async move |db: &mut store::Read| Ok::<_, Error>(db.api_key(sid).await?));
         let key = key.await?.ok_or_else(Error::unauthenticated)?;
         if self.hashing.verify_secret(sid, password, &key.secret_hash) {

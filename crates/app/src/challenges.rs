@@ -253,15 +253,28 @@ async fn limit_challenges(
     limits: ChallengeLimits,
     now: Timestamp,
 ) -> Result<(), Error> {
-    if let Some(most) = limits.pending
-        && let Some(end) = tx.pending_until(factor_sid, most, now).await?
-    {
+    let too_many = async |tx: &mut Write, most| {
+        let Some(end) = tx.pending_until(factor_sid, most, now).await? else { return Ok::<_, Error>(None) };
         let advice = format_args!("{most} are pending; wait until one is answered or expires");
-        return Err(Problem::with(Code::TooManyChallenges, advice).until(end, now).into());
-    }
-    if let Some(window) = limits.per_minute.map(|most| Window::new(most, 60)) {
+        Ok(Some(Problem::with(Code::TooManyChallenges, advice).until(end, now)))
+    };
+    let too_often = async |tx: &mut Write, window: Window| {
         let back = tx.challenge_back(factor_sid, window.begin(now), window.most()).await?;
-        window.admits(back, now, Code::TooManyChallenges)?;
+        Ok::<_, Error>(window.admits(back, now, Code::TooManyChallenges).err())
+    };
+    let refused = [
+        match limits.pending {
+            Some(most) => too_many(tx, most).await?,
+            None => None,
+        },
+        match limits.per_minute {
+            Some(most) => too_often(tx, Window::new(most, 60)).await?,
+            None => None,
+        },
+    ];
+    // Whoever comes back when he was told to should find room under both.
+    match refused.into_iter().flatten().max_by_key(Problem::retry_after) {
+        Some(problem) => Err(problem.into()),
+        None => Ok(()),
     }
-    Ok(())
 }

@@ -84,7 +84,8 @@ impl Default for DeliverySettings {
 /// Runs on a thread of its own until it is stopped.
 pub struct Courier {
     stop: watch::Sender<bool>,
-    ended: oneshot::Receiver<()>,
+    /// Until it was heard.
+    ended: Option<oneshot::Receiver<()>>,
 }
 
 impl Courier {
@@ -106,12 +107,15 @@ impl Courier {
             LocalSet::new().block_on(&runtime, Round::new(app, settings, couriers).run(stopped));
         };
         std::thread::Builder::new().name("courier".into()).spawn(run)?;
-        Ok(Self { stop, ended })
+        Ok(Self { stop, ended: Some(ended) })
     }
 
-    /// Waits for its end, which nobody asked for: a server that does not deliver should not go on.
+    /// Waits for its end. Where nobody asked for it, a server that does not deliver should not go on.
     pub async fn ended(&mut self) {
-        let _ = (&mut self.ended).await;
+        if let Some(ended) = &mut self.ended {
+            let _ = ended.await;
+            self.ended = None;
+        }
     }
 
     /// Takes no more deliveries, and waits for the attempts that are under way, but not for longer than

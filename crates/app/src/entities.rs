@@ -100,6 +100,10 @@ pub(crate) async fn limit_entities(
         return Ok(());
     }
     tx.lock_service(path.account_sid, path.service_sid).await?.ok_or_else(Error::not_found)?;
+    // Somebody may have made it while this waited.
+    if tx.entity(path).await?.is_some() {
+        return Ok(());
+    }
     let back = tx.entity_back(path.service_sid, window.begin(now), window.most()).await?;
     Ok(window.admits(back, now, Code::TooManyEntityCreations)?)
 }

@@ -154,7 +154,10 @@ impl Problem {
 
     /// Seconds after which the same request may succeed, if that is known; at least 1.
     pub const fn retry_after(&self) -> Option<u32> {
-        self.retry_after
+        match self.code {
+            Code::Unavailable if self.retry_after.is_none() => Some(1),
+            _ => self.retry_after,
+        }
     }
 
     /// Which problem it is.

@@ -100,6 +100,16 @@ values! {
         Nobody = "none",
     }
 
+    /// What there is too much of.
+    Limit {
+        /// Credentials that failed, from one address.
+        Address = "address",
+        /// Requests of one account in a second.
+        AccountRequests = "account_requests",
+        /// Requests of one account at one time.
+        AccountConcurrency = "account_concurrency",
+    }
+
     /// What a device makes of a challenge.
     Answer {
         /// Yes.
@@ -252,6 +262,12 @@ label_sets! {
     Refused {
         /// Who they would have been.
         caller: Claimant,
+    }
+
+    /// A request that was one too many.
+    Limited {
+        /// By which limit.
+        limit: Limit,
     }
 
     /// Something broke.

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use api::UnderWay;
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand};
 
@@ -84,7 +85,7 @@ pub(crate) struct Serve {
     pub(crate) tls_key: Option<PathBuf>,
 
     /// Requests that are worked on at one time; more are told at once to come again, with 503
-    #[arg(long, env = "COUNTERSIGN_MAX_REQUESTS", default_value_t = 1024, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, env = "COUNTERSIGN_MAX_REQUESTS", default_value_t = UnderWay::LIMIT, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) max_requests: u16,
 
     /// Connections that are open at one time; more wait to be accepted
@@ -146,11 +147,11 @@ pub(crate) struct Serve {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits against abuse")]
 pub(crate) struct Limits {
-    /// Requests a second of one account, its devices included; 0 is no limit
+    /// Requests a second of one account's backends, and as many of its devices; 0 is no limit
     #[arg(long, env = "COUNTERSIGN_ACCOUNT_REQUESTS_PER_SECOND", default_value_t = 0)]
     pub(crate) account_requests_per_second: u32,
 
-    /// Requests of one account at one time, its devices included; 0 is no limit
+    /// Requests of one account's backends at one time, and as many of its devices; 0 is no limit
     #[arg(long, env = "COUNTERSIGN_ACCOUNT_CONCURRENCY", default_value_t = 0)]
     pub(crate) account_concurrency: u32,
 

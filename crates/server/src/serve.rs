@@ -19,7 +19,7 @@ use domain::{AccountSid, FriendlyName, Parameter as _};
 #[cfg(target_os = "linux")]
 use socket2::SockRef;
 use store::{Location, OldSchema, Store};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::audit::operator;
 use crate::cli::{self, Deliveries, Kept, Serve};
@@ -66,7 +66,7 @@ pub(crate) async fn run(options: Box<Serve>, given: config::Settings) -> Result<
     first_account(&app, account).await?;
     let drain_delay = Duration::from_secs(options.drain_delay.into());
     // Before anybody is told that the server is ready, and may tell it to stop.
-    let stop_signal = stop_signal()?;
+    let mut stop_signal = StopSignal::expect()?;
     let renewing = renew_on_hangup(certificate.clone())?;
     // The address first: a server that can't have it should not take deliveries from one that has.
     let scheme = if certificate.is_some() { "https" } else { "http" };
@@ -79,7 +79,7 @@ pub(crate) async fn run(options: Box<Serve>, given: config::Settings) -> Result<
     // Whoever started the server may have closed its standard output, which is no reason to stop.
     let _ = writeln!(std::io::stdout(), "countersign listening on {scheme}://{}", running.address);
     let result = tokio::select! {
-        () = stop_signal => Ok(()),
+        () = stop_signal.given() => Ok(()),
         () = renewing => Ok(()),
         () = levels => Ok(()),
         () = take_up_master_keys(&app) => Ok(()),
@@ -88,7 +88,11 @@ pub(crate) async fn run(options: Box<Serve>, given: config::Settings) -> Result<
     if result.is_ok() && !drain_delay.is_zero() {
         running.announce();
         tracing::info!(seconds = drain_delay.as_secs(), "not ready any more; stops soon");
-        tokio::time::sleep(drain_delay).await;
+        tokio::select! {
+            () = tokio::time::sleep(drain_delay) => {}
+            () = stop_signal.given() => tracing::info!("told again: stops now"),
+            () = courier.ended() => {}
+        }
     }
     running.stop().await;
     courier.stop(FAREWELL).await;
@@ -132,7 +136,7 @@ fn settings(options: &Serve) -> Result<Settings, Failure> {
     Ok(Settings {
         public_url,
         trusted_proxies: TrustedProxies::new(options.trusted_proxies.clone()),
-        under_way: Arc::new(UnderWay::at_most(usize::from(options.max_requests))),
+        under_way: Arc::new(UnderWay::at_most(options.max_requests)),
         limits: Arc::new(api::Limits::new(limits)),
     })
 }
@@ -239,16 +243,25 @@ impl Running {
     }
 }
 
-/// Ends when somebody wants the server to stop. From now on such a signal does not kill the process.
-fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
+/// SIGTERM or SIGINT: somebody wants the server to stop.
+struct StopSignal {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignal {
+    /// From now on such a signal does not kill the process.
+    fn expect() -> Result<Self, Failure> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits until it is given, once more if it was before.
+    async fn given(&mut self) {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-    })
+    }
 }
 
 /// The certificate that the options name.

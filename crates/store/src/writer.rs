@@ -45,9 +45,9 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// A write that waits for its turn: the closure, its result, and who waits for it.
 trait Job: Send {
-    /// Ends its waiting. `true` if it has waited for as long as anybody should: while the database is away,
+    /// Ends its waiting. `false` if it has waited for as long as anybody should: while the database is away,
     /// each of those ahead of it may have taken that long. It is not begun any more then.
-    fn is_overdue(&self) -> bool;
+    fn end_waiting(&self) -> bool;
 
     /// Runs the closure; tells whether its transaction is to be kept.
     fn run<'a>(&'a mut self, tx: &'a mut Write) -> LocalBoxFuture<'a, bool>;
@@ -72,10 +72,10 @@ where
     T: Send,
     E: From<Error> + Send,
 {
-    fn is_overdue(&self) -> bool {
+    fn end_waiting(&self) -> bool {
         let waited = self.since.elapsed();
         METRICS.database_write_wait.observe(waited.as_secs_f64());
-        waited >= TURN
+        waited < TURN
     }
 
     fn run<'a>(&'a mut self, tx: &'a mut Write) -> LocalBoxFuture<'a, bool> {
@@ -201,7 +201,7 @@ async fn write_in_batches(tx: &mut Write, mut queue: mpsc::Receiver<Message>) ->
     let mut closed = Vec::new();
     while let Some(message) = queue.recv().await {
         match message {
-            Message::Write(job) if job.is_overdue() => job.finish(Err(Error::Unavailable(None).counted())),
+            Message::Write(job) if !job.end_waiting() => job.finish(Err(Error::Unavailable(None).counted())),
             Message::Write(job) => write_batch(tx, job, &mut queue, &mut closed).await,
             Message::Close(reply) => closed.push(reply),
         }
@@ -242,7 +242,7 @@ async fn write_batch(
         // Counted with those that are refused: the others wait for them too.
         while next.is_none() && begun < BATCH {
             match queue.try_recv() {
-                Ok(Message::Write(job)) if job.is_overdue() => {
+                Ok(Message::Write(job)) if !job.end_waiting() => {
                     job.finish(Err(Error::Unavailable(None).counted()));
                 }
                 Ok(Message::Write(job)) => next = Some(job),
@@ -291,7 +291,7 @@ async fn write_side_by_side(pool: &PgPool, mut queue: mpsc::Receiver<Message>) {
         match message {
             Message::Write(mut job) => {
                 let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
-                if job.is_overdue() {
+                if !job.end_waiting() {
                     job.finish(Err(Error::Unavailable(None).counted()));
                     continue;
                 }

@@ -98,6 +98,20 @@ async fn with_a_delay_it_says_that_it_stops_and_goes_on_until_then() {
 }
 
 #[tokio::test]
+async fn who_tells_it_twice_waits_for_no_delay() {
+    let place = Place::new();
+    let mut server = Serving::start(&place.folder, &["--ephemeral", "--drain-delay", "300"], &ACCOUNT).await;
+    let backend = server.backend(ACCOUNT[0].1, ACCOUNT[1].1);
+    server.signal("TERM");
+    wait_until("it says that it is not ready", PATIENCE, async || {
+        (backend.get("/readyz", &[]).await.status == 503).then_some(())
+    })
+    .await;
+    server.signal("TERM");
+    assert_eq!(server.ended().await.code(), Some(0), "{}", server.stderr());
+}
+
+#[tokio::test]
 async fn idle_connections_do_not_hold_it_up() {
     let place = Place::new();
     let mut server = Serving::start(&place.folder, &["--ephemeral"], &ACCOUNT).await;
