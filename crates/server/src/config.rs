@@ -33,6 +33,9 @@ const PREFIX: &str = "COUNTERSIGN_";
 /// Options whose value is never shown. Each has a twin of the same name and `_file` that names a file with it.
 const SECRETS: [&str; 4] = ["auth_token", "database_url", "master_key", "master_key_old"];
 
+/// What is said of an option that [`matters`] and is empty.
+const EMPTY: &str = "is empty; give it a value, or leave it out";
+
 /// Every option of the server, with what it is set to. There are secrets among them, so it does not print.
 pub(crate) struct Settings {
     /// The file that was read.
@@ -137,7 +140,8 @@ fn twin(name: &str) -> Option<String> {
     }
 }
 
-/// Whether the option says who may do what, or where that is written.
+/// Whether the option says who may do what, or where that is written: what must not be made up. An empty one
+/// counts as none otherwise, but here it is all that is left of a reference that led nowhere.
 fn matters(name: &str) -> bool {
     name == "account_sid" || is_secret(name) || twin(name).is_some()
 }
@@ -185,10 +189,9 @@ fn check_environment<'a>(options: impl IntoIterator<Item = &'a Arg>) -> Result<(
         match std::env::var(variable) {
             Ok(value) if !value.is_empty() => check_alone(option, &[value])
                 .map_err(|why| Failure::new(format!("{}: {why}", variable.display())))?,
-            // An empty one counts as none, but for what must not be made up: there it is all that is left of a
-            // reference that led nowhere.
-            Ok(_) if matters(&name(option)) => parsable(name(option).trim_end_matches("_file"), "")
-                .map_err(|why| Failure::new(format!("{}: {why}", variable.display())))?,
+            Ok(_) if matters(&name(option)) => {
+                return Err(Failure::new(format!("{}: {EMPTY}", variable.display())));
+            }
             Ok(_) | Err(std::env::VarError::NotPresent) => {}
             Err(std::env::VarError::NotUnicode(_)) => {
                 return Err(Failure::new(format!("{}: expected UTF-8", variable.display())));

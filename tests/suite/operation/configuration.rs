@@ -11,6 +11,19 @@ use crate::world::World;
 /// The file in the tree, which documents every option.
 const ANNOTATED: &str = include_str!("../../../deploy/countersign.toml");
 
+/// What must not be made up: an empty one is what is left of a reference that led nowhere.
+const NEVER_EMPTY: [&str; 9] = [
+    "account_sid",
+    "auth_token",
+    "auth_token_file",
+    "database_url",
+    "database_url_file",
+    "master_key",
+    "master_key_file",
+    "master_key_old",
+    "master_key_old_file",
+];
+
 /// What `config show` prints: every option's line, and where it comes from.
 fn shown(command: &mut Command) -> BTreeMap<String, (String, String)> {
     let line = |line: &str| {
@@ -35,9 +48,12 @@ fn the_annotated_file_has_every_option_at_its_default() {
         "`countersign config defaults` should be written to deploy/countersign.toml"
     );
 
-    // With every line taken for what it says, nothing is other than without the file.
-    let setting =
-        |line: &str| line.strip_prefix('#').filter(|rest| !rest.starts_with([' ', '#'])).map(str::to_owned);
+    // With every line taken for what it says, if it may say it, nothing is other than without the file.
+    let setting = |line: &str| {
+        let (name, _) = line.strip_prefix('#')?.split_once(" = ")?;
+        let may_be = !name.contains(' ') && !NEVER_EMPTY.contains(&name);
+        may_be.then(|| line[1..].to_owned())
+    };
     let lines = ANNOTATED.lines().map(|line| setting(line).unwrap_or_else(|| line.to_owned()));
     let file = place.file("all.toml", &lines.collect::<Vec<_>>().join("\n"));
     let without = shown(&mut countersign(&place.folder, &["config", "show"]));
@@ -191,6 +207,22 @@ fn what_is_wrong_is_told_with_its_place_and_what_was_expected() {
         refuse(command.args(arguments), &["--ephemeral", "cannot be used with", arguments[0]]);
     }
     assert_eq!(fs::read_dir(&place.folder).unwrap().count(), 1, "nothing but the bad file itself");
+}
+
+#[test]
+fn what_must_not_be_made_up_is_not_empty() {
+    let place = Place::new();
+    for name in NEVER_EMPTY {
+        let variable = format!("COUNTERSIGN_{}", name.to_uppercase());
+        for command in [&["serve"][..], &["config", "check"]] {
+            let words = [variable.as_str(), "is empty", "leave it out"];
+            refuse(countersign(&place.folder, command).env(&variable, ""), &words);
+            let file = place.file("empty.toml", &format!("{name} = \"\"\n"));
+            let words = ["empty.toml:1", name, "is empty"];
+            refuse(countersign(&place.folder, command).args(["--config", &file]), &words);
+        }
+    }
+    assert_eq!(fs::read_dir(&place.folder).unwrap().count(), 1, "it was refused too late");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, ArgMatches, Command};
 use toml::de::{DeTable, DeValue};
 
-use crate::config::{Source, check_alone, is_secret, name, twin};
+use crate::config::{EMPTY, Source, check_alone, is_secret, matters, name, twin};
 use crate::failure::Failure;
 use crate::file;
 
@@ -63,6 +63,9 @@ impl File {
             };
             if twin(key).is_some_and(|twin| self.is_set(&twin)) && self.is_set(key) {
                 return here("cannot be used with its twin, which the file sets too");
+            }
+            if matters(key) && !self.is_set(key) {
+                return here(EMPTY);
             }
             if entry.values.len() > 1 && option.get_value_delimiter().is_none() {
                 return here("expected one value, not a list");

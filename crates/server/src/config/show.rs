@@ -20,7 +20,8 @@ const PREFACE: &str = "\
 #
 # A variable of the environment goes before this file, and a flag before both, all of the same name:
 # data_dir here, COUNTERSIGN_DATA_DIR there, --data-dir on the command line. What is empty counts as
-# not set. `countersign config show` tells what counts, and why.
+# not set; but account_sid, secrets and the files that hold these must not be empty, here or there.
+# `countersign config show` tells what counts, and why.
 #
 # The file is read from the folder in which the server starts, or from where --config or
 # COUNTERSIGN_CONFIG says. One that holds a secret should be readable to the server alone. Paths in it lead
