@@ -13,15 +13,14 @@ use crate::error::Error;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 impl App {
-    /// Measures what is owed, what has expired since the last time, how busy the database is, and whether it
-    /// answers. What can't be measured stays as it was.
+    /// Measures what is owed, what has expired since the last time, and how busy the database is. What can't be
+    /// measured stays as it was.
     pub async fn measure(&self) {
         self.store.measure();
         // One at a time: each counts on from where the last one ended.
         let Ok(mut counted_until) = self.counted_until.try_lock() else { return };
         let now = self.clock.now();
         let measured = tokio::time::timeout(PATIENCE, self.look(*counted_until, now)).await;
-        METRICS.ready.set(i64::from(matches!(measured, Ok(Ok(())))));
         if let Ok(Ok(())) = measured {
             *counted_until = now;
         }

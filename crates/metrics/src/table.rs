@@ -178,7 +178,7 @@ macro_rules! table {
 table! {
     "countersign_" {
         build_info: Gauges<Build>, "Always 1; the label says which version runs";
-        ready: Gauge, "Whether the database answered within two seconds when this was read: 1 if it did";
+        ready: Gauge, "Whether the server was ready when this was read, as /readyz tells: 1 if it was";
 
         http_requests: Counts<Request>, "Requests that were answered";
         http_request_duration: Histograms<Asked>, in seconds, by WORK,

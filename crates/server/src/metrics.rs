@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use ::metrics::{Build, METRICS};
 use api::Draining;
-use app::App;
+use app::{App, Error, Fault};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE};
@@ -108,17 +108,31 @@ async fn respond(request: &Request<Incoming>, app: &App, draining: &Draining) ->
     }
     match request.uri().path() {
         "/metrics" => {
-            app.measure().await;
+            let (unready, ()) = tokio::join!(unready(app, draining), app.measure());
+            METRICS.ready.set(i64::from(unready.is_none()));
             measure_process();
             with_type(::metrics::CONTENT_TYPE, StatusCode::OK, ::metrics::exposition())
         }
         "/healthz" => plain(StatusCode::OK, "alive\n"),
-        "/readyz" if draining.is_announced() => plain(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
-        "/readyz" => match tokio::time::timeout(PATIENCE, app.ready()).await {
-            Ok(Ok(())) => plain(StatusCode::OK, "ready\n"),
-            _ => plain(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n"),
+        "/readyz" => match unready(app, draining).await {
+            None => plain(StatusCode::OK, "ready\n"),
+            Some(why) => plain(StatusCode::SERVICE_UNAVAILABLE, why),
         },
         _ => plain(StatusCode::NOT_FOUND, "there is /metrics, /healthz and /readyz\n"),
+    }
+}
+
+/// Why requests should be sent elsewhere, if there is a reason.
+async fn unready(app: &App, draining: &Draining) -> Option<&'static str> {
+    if draining.is_announced() {
+        return Some("stopping\n");
+    }
+    match tokio::time::timeout(PATIENCE, app.ready()).await {
+        Ok(Ok(())) => None,
+        Ok(Err(Error::Fault(Fault::Unavailable(store::Error::OldSchema(_))))) => {
+            Some("the database lacks migrations\n")
+        }
+        _ => Some("the database does not answer\n"),
     }
 }
 

@@ -3,6 +3,7 @@
 use harness::{Auth, Storage};
 
 use super::*;
+use crate::metrics;
 use crate::world::{World, assert_error, on_every_database};
 
 on_every_database! {
@@ -167,17 +168,28 @@ async fn an_old_postgres_schema_is_refused_until_it_is_migrated() {
     assert_eq!(succeed(&mut on_it(&["migrate"])), each_migration("applied"));
     assert_eq!(succeed(&mut on_it(&["migrate"])), "the database is up to date\n");
     assert_eq!(succeed(&mut on_it(&["migrate", "--check"])), "the database is up to date\n");
-    let server = Serving::start(&place.folder, &["--database-url", &database.url], &[]).await;
+    let mut arguments = vec!["--database-url", &database.url];
+    arguments.extend(metrics::LISTEN);
+    let server = Serving::start(&place.folder, &arguments, &[]).await;
     // An older program gets along with a newer schema, as during a rolling upgrade.
     database.psql(
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
          VALUES (9999, 'from the future', true, '\\x00', 0)",
     );
-    let ready = async || Http::new(&server.url).get("/readyz", &[]).await.status;
+    let metrics = metrics::address(|| server.stderr()).await;
+    // What the metrics tell of it is the same.
+    let ready = async || {
+        let status = Http::new(&server.url).get("/readyz", &[]).await.status;
+        let told = metrics::read(&metrics).await.sum("countersign_ready", &[]);
+        assert_eq!(told, f64::from(u8::from(status == 200)));
+        status
+    };
     assert_eq!(ready().await, 200);
     // A schema that lacks something, such as one that was restored beneath the server, is not ready.
     database.psql("UPDATE _sqlx_migrations SET version = 9998 WHERE version = 2");
     assert_eq!(ready().await, 503);
+    let why = Http::new(&metrics).get("/readyz", &[]).await;
+    assert_eq!((why.status, why.text.as_str()), (503, "the database lacks migrations\n"));
     database.psql("UPDATE _sqlx_migrations SET version = 2 WHERE version = 9998");
     assert_eq!(ready().await, 200);
     server.stop().await;

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::*;
+use crate::metrics;
 
 const ACCOUNT: [(&str, &str); 2] = [
     ("COUNTERSIGN_ACCOUNT_SID", "AC0123456789abcdef0123456789abcdef"),
@@ -76,7 +77,9 @@ async fn sigint_waits_for_the_request_under_way() {
 #[tokio::test]
 async fn with_a_delay_it_says_that_it_stops_and_goes_on_until_then() {
     let place = Place::new();
-    let mut server = Serving::start(&place.folder, &["--ephemeral", "--drain-delay", "5"], &ACCOUNT).await;
+    let arguments = [&["--ephemeral", "--drain-delay", "5"], &metrics::LISTEN[..]].concat();
+    let mut server = Serving::start(&place.folder, &arguments, &ACCOUNT).await;
+    let metrics = metrics::address(|| server.stderr()).await;
     let backend = server.backend(ACCOUNT[0].1, ACCOUNT[1].1);
     assert_eq!(backend.get("/readyz", &[]).await.status, 200);
 
@@ -86,6 +89,7 @@ async fn with_a_delay_it_says_that_it_stops_and_goes_on_until_then() {
         (backend.get("/readyz", &[]).await.status == 503).then_some(())
     })
     .await;
+    assert_eq!(metrics::read(&metrics).await.sum("countersign_ready", &[]), 0.0);
     // By a new connection, too.
     let mut stream = begin_a_request(&server, "FriendlyName=In+Time").await;
     stream.write_all(b"FriendlyName=In+Time").await.unwrap();
