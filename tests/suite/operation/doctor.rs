@@ -123,6 +123,10 @@ async fn what_is_wrong_around_the_database_is_found() {
     assert_found(&lax, "warning", "data folder", "every user of this machine (mode 755)");
     assert_found(&lax, "warning", "secret file", "data/master.key can be used by every user");
     assert_found(&lax, "warning", "public url", "is not https");
+    let behind = ["--public-url", "https://verify.example.com"];
+    assert_found(&doctor(&behind), "warning", "trusted proxies", "the address of the proxy");
+    let told = doctor(&[&behind, &["--trusted-proxies", "10.0.0.0/8"][..]].concat());
+    assert!(told.iter().all(|(_, subject, _)| subject != "trusted proxies"), "{told:?}");
     assert_found(&lax, "ok", "speed of the disk", "ms");
 
     // A certificate that is good for long, one that is not, and one whose key is another's.

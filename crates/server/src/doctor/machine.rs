@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::fs::StatVfsMountFlags;
 use store::Location;
 
 use super::Report;
@@ -64,14 +65,23 @@ fn secrets(options: &Serve) -> Vec<PathBuf> {
 fn permissions(report: &mut Report, subject: &'static str, path: &Path) {
     let name = path.display();
     match path.metadata().map(|metadata| metadata.permissions().mode() & 0o777) {
+        // What an engine mounts into a container is another's there, and others' rights are those by which it is read.
+        Ok(mode) if mode & 0o007 != 0 && is_read_only(path) => {
+            report.ok(subject, format!("{name} (mode {mode:o}, mounted read-only)"));
+        }
         Ok(mode) if mode & 0o007 != 0 => report.warning(
             subject,
             format!("{name} can be used by every user of this machine (mode {mode:o})"),
-            format!("chmod o-rwx {name}"),
+            format!("see that it belongs to the server's user, then chmod o-rwx {name}"),
         ),
         Ok(mode) => report.ok(subject, format!("{name} (mode {mode:o})")),
         Err(error) => report.problem(subject, format!("{name}: {error}"), "make it readable to the server"),
     }
+}
+
+/// Whether it lies where nothing can be written.
+fn is_read_only(path: &Path) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|place| place.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
 fn room(report: &mut Report, subject: &'static str, folder: &Path) {

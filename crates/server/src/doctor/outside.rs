@@ -23,6 +23,7 @@ const HOSTS: usize = 100;
 
 pub(super) fn way_in(report: &mut Report, options: &Serve, now: Timestamp) {
     certificate(report, options, now);
+    proxies(report, options);
     let subject = "public url";
     match options.public_url.as_deref() {
         Some(url) if url.starts_with("https://") => report.ok(subject, url),
@@ -40,6 +41,20 @@ pub(super) fn way_in(report: &mut Report, options: &Serve, now: Timestamp) {
             "not set: addresses in answers are taken from each request, which is not https here",
             "set --public-url to the address of the proxy that speaks TLS, or give --tls-cert",
         ),
+    }
+}
+
+/// Whoever speaks TLS for the server is the one who connects.
+fn proxies(report: &mut Report, options: &Serve) {
+    let is_behind_one = options.tls_cert.is_none()
+        && options.public_url.as_deref().is_some_and(|url| url.starts_with("https://"));
+    if is_behind_one && options.trusted_proxies.is_empty() {
+        report.warning(
+            "trusted proxies",
+            "none, so that all clients seem to have the address of the proxy",
+            "name its network with --trusted-proxies: one client with a wrong token may keep all others from being \
+             heard",
+        );
     }
 }
 
