@@ -78,8 +78,11 @@ use crate::writer::Writer;
 /// hears 503.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Connections to PostgreSQL per process: more than about two per core only add waiting.
-pub const POSTGRES_CONNECTIONS: u32 = 8;
+/// Connections to PostgreSQL per process: those that work, and the one that hears what others announce.
+pub const POSTGRES_CONNECTIONS: u32 = POSTGRES_POOL + 1;
+
+/// Connections that work: more than about two per core only add waiting.
+const POSTGRES_POOL: u32 = 8;
 
 /// Writes at one time: fewer than there are connections, so that writes that wait for a lock leave some for
 /// those who read.
@@ -185,7 +188,7 @@ impl Store {
                 let migrated = schema::bring_up_postgres(&mut connection, old).await?;
                 connection.close().await?;
                 let pool = PgPoolOptions::new()
-                    .max_connections(POSTGRES_CONNECTIONS)
+                    .max_connections(POSTGRES_POOL)
                     .acquire_timeout(PATIENCE)
                     // A ping before every use costs 40 %; a stale connection is met by trying again.
                     .test_before_acquire(false)
@@ -244,7 +247,7 @@ impl Store {
             tries += 1;
             // After a restart of the database every pooled connection may be stale, one after the other.
             match read.failure {
-                Some(failure) if failure.is_worth_repeating() && tries <= POSTGRES_CONNECTIONS => {}
+                Some(failure) if failure.is_worth_repeating() && tries <= POSTGRES_POOL => {}
                 _ => return result,
             }
         }
@@ -292,7 +295,7 @@ impl Store {
             loop {
                 // After a restart of the database every pooled connection may be stale, one after the other.
                 match listen(&pool, &tell, &mut tries).await.map_err(Error::from) {
-                    Err(error) if error.is_worth_repeating() && tries <= POSTGRES_CONNECTIONS => {}
+                    Err(error) if error.is_worth_repeating() && tries <= POSTGRES_POOL => {}
                     ended => return ended,
                 }
             }

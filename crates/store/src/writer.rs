@@ -21,7 +21,7 @@ use tracing::{Instrument as _, Span};
 
 use crate::error::{Error, is_undone};
 use crate::sql::{Connection, Pooled};
-use crate::{PATIENCE, POSTGRES_CONNECTIONS, POSTGRES_WRITES, Read, Write};
+use crate::{PATIENCE, POSTGRES_POOL, POSTGRES_WRITES, Read, Write};
 
 /// Writes that may wait. Whoever comes when so many do is told at once that the database is busy.
 const QUEUE: usize = 1024;
@@ -373,7 +373,7 @@ async fn begin(pool: &PgPool) -> Result<Write, Error> {
         }
         match begun {
             Ok(_) => return Ok(tx),
-            Err(error) if error.is_worth_repeating() && tries <= POSTGRES_CONNECTIONS => {}
+            Err(error) if error.is_worth_repeating() && tries <= POSTGRES_POOL => {}
             Err(error) => return Err(error),
         }
     }

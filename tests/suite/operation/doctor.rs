@@ -95,6 +95,7 @@ async fn settings_of_postgres_that_lose_data_are_found() {
     assert_found(&ill, "problem", "setting of PostgreSQL", "synchronous_commit is off");
     assert_found(&ill, "warning", "setting of PostgreSQL", "default_transaction_isolation is serializable");
     assert_found(&ill, "ok", "setting of PostgreSQL", "full_page_writes is on");
+    assert_found(&ill, "ok", "setting of PostgreSQL", "with 9 each");
     assert_found(&ill, "ok", "clock", "");
     assert_eq!(fs::read_dir(&place.folder).unwrap().count(), 0);
 
