@@ -51,6 +51,43 @@ fn the_documentation_lists_every_metric() {
     assert_eq!(found, expected, "docs/metrics.md should have\n{}\n", expected.join("\n"));
 }
 
+/// What stands between backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn the_documentation_says_what_each_label_can_be() {
+    // All series that can be listed are there from the start.
+    let (mut told, text) = (BTreeMap::<_, BTreeSet<_>>::new(), metrics::exposition());
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let Some((name, labels)) = line.split_once('{') else { continue };
+        let metric = TABLE.iter().find(|metric| name.starts_with(metric.name)).unwrap();
+        for label in labels.split('}').next().unwrap().split(',') {
+            let (label, value) = label.split_once('=').unwrap();
+            if label != "le" {
+                let values = told.entry((label.to_owned(), listed(metric))).or_default();
+                values.insert(value.trim_matches('"').to_owned());
+            }
+        }
+    }
+    let document = file("docs/metrics.md");
+    let (_, section) = document.split_once("## What the labels say").unwrap();
+    let mut said = BTreeMap::<_, BTreeSet<_>>::new();
+    for (label, rest) in section.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" of ")) {
+        let (of, values) = rest.split_once(" | ").unwrap();
+        for metric in quoted(of) {
+            let values = quoted(values).map(str::to_owned).collect();
+            assert_eq!(
+                said.insert((label.to_owned(), metric.to_owned()), values),
+                None,
+                "{label} of {metric}"
+            );
+        }
+    }
+    assert_eq!(said, told);
+}
+
 /// A word of a query.
 #[derive(Clone, Debug, PartialEq)]
 enum Token {
