@@ -335,7 +335,10 @@ fn sql(world: &World, text: &str) {
     match (&world.storage, &world.database) {
         (Storage::Sqlite(data_dir), _) => {
             let file = data_dir.join("countersign.db");
-            let output = Command::new("sqlite3").arg(file).arg(text).output().unwrap();
+            // A server may be writing.
+            let output =
+                Command::new("sqlite3").args(["-cmd", ".timeout 10000"]).arg(file).arg(text).output();
+            let output = output.unwrap();
             assert!(output.status.success() && output.stderr.is_empty(), "{text}: {output:?}");
         }
         (_, Some(database)) => drop(database.psql(text)),
@@ -417,16 +420,37 @@ on_every_database! {
         try_to(begun_later, ends);
         try_to("UPDATE audit_chain SET seal = head_mac", ends);
 
+        try_to(&line.replace(", 7, mac", ", 0, mac"), "line 0 was added");
+
         // Nor does a server go on as if nothing had happened.
-        sql(&world, "UPDATE audit_chain SET head_number = 4");
-        world.server.restart();
-        world.service().await;
-        wait_until("the server complains", PATIENCE, async || {
-            world.server.log().contains("the audit log is not chained").then_some(())
-        })
-        .await;
-        world.server.terminate();
-        undo(&world);
+        for change in ["UPDATE audit_chain SET head_number = 4", "DELETE FROM audit_chain"] {
+            let complaints = |world: &World| world.server.log().matches("the audit log is not chained for now").count();
+            let before = complaints(&world);
+            world.server.restart();
+            sql(&world, change);
+            world.service().await;
+            wait_until("the server complains", PATIENCE, async || (complaints(&world) > before).then_some(())).await;
+            world.server.terminate();
+            undo(&world);
+        }
+        // Nor is what was altered taken away by housekeeping, so that nothing would show it, because it says that it is old.
+        for (change, words) in [
+            ("UPDATE audit_log SET created_at = 0 WHERE number <= 3", "line 1 was changed"),
+            (
+                "DELETE FROM audit_log WHERE number < 3; UPDATE audit_log SET created_at = 0 WHERE number = 3",
+                "lines are missing from 1 to 2",
+            ),
+        ] {
+            let rounds = |world: &World| world.server.log().matches("housekeeping failed").count();
+            let before = rounds(&world);
+            sql(&world, change);
+            world.server.restart();
+            wait_until("housekeeping fails", PATIENCE, async || (rounds(&world) > before).then_some(())).await;
+            world.server.terminate();
+            let refusal = world.refusal(&["audit", "verify"]);
+            assert!(refusal.contains(words), "{change}: {refusal}");
+            undo(&world);
+        }
 
         // Who kept the ends of an earlier day can put these back: that is what a mark is noted for.
         assert!(world.command(&["audit", "verify", "--since", &noted]).contains("lines         6,"));

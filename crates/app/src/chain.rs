@@ -118,7 +118,13 @@ async fn chain(app: &App) -> Result<(), Error> {
 
 /// The chain, held until the transaction ends, unless somebody else holds it.
 async fn hold(tx: &mut Write, key: &AuditKey) -> Result<Option<AuditChain<AuditKey>>, Error> {
-    let Some(chain) = tx.hold_audit_chain::<AuditKey>().await? else { return Ok(None) };
+    let Some(chain) = tx.hold_audit_chain::<AuditKey>().await? else {
+        return if tx.audit_chain::<AuditKey>().await?.is_some() {
+            Ok(None)
+        } else {
+            Err(Fault::BrokenChain.into())
+        };
+    };
     // Who went on here would give false ends a true seal.
     match same(&key.ends(&chain.removed, &chain.head), &chain.seal) {
         true => Ok(Some(chain)),
@@ -127,7 +133,8 @@ async fn hold(tx: &mut Write, key: &AuditKey) -> Result<Option<AuditChain<AuditK
 }
 
 /// Removes at most `limit` of the oldest lines of the chain, as far as they were written before an instant; returns
-/// how many. The chain remembers where they ended, and the log that they went.
+/// how many. The chain remembers where they ended, and the log that they went. A line that does not follow the one
+/// before stays, with all behind it: once it were gone, nothing would show that it was altered.
 pub(crate) async fn remove_old(
     tx: &mut Write,
     key: &AuditKey,
@@ -137,11 +144,21 @@ pub(crate) async fn remove_old(
 ) -> Result<usize, Error> {
     let Some(chain) = hold(tx, key).await? else { return Ok(0) };
     let lines = tx.chained_lines(chain.removed.number, chain.head.number, limit).await?;
-    let old = lines.iter().map_while(|found| {
-        let (mac, _) = found.contents.as_ref().filter(|(_, line)| line.created_at < before)?;
-        Some(Mark { number: found.number, mac: *mac })
-    });
-    let Some(removed) = old.last() else { return Ok(0) };
+    let mut removed = chain.removed;
+    for found in &lines {
+        let (mac, line) = found.contents.as_ref().ok_or(Fault::BrokenChain)?;
+        let next = key.next(&removed, line);
+        if found.number != next.number || !same(mac, &next.mac) {
+            return Err(Fault::BrokenChain.into());
+        }
+        if line.created_at >= before {
+            break;
+        }
+        removed = next;
+    }
+    if removed == chain.removed {
+        return Ok(0);
+    }
     tx.move_audit_ends(&removed, &chain.head, &key.ends(&removed, &chain.head)).await?;
     let count = tx.delete_removed_lines().await?;
     let change = Change::of_server(Act::EventsRemoved).with("count", count);
@@ -177,8 +194,8 @@ pub enum Break {
     /// A line stands in another place.
     #[error("out of order: line {0} now stands as line {1}")]
     OutOfOrder(i64, i64),
-    /// A line has a number that was never given.
-    #[error("line {0} was added behind the end of the chain")]
+    /// A line has a number that was never given, or that went after its time.
+    #[error("line {0} was added outside of the chain")]
     Added(i64),
     /// The chain ends before the mark that was noted.
     #[error("the chain was cut off: it ends with line {end}, and line {noted} was noted")]
@@ -249,7 +266,7 @@ impl App {
         }
         let tail = self.store.read(async |db: &mut Read| Ok::<_, Error>(db.audit_tail().await?)).await?;
         let Some(tail) = tail else { return Ok(Err(Break::Ends)) };
-        if let Some(added) = tail.highest.filter(|highest| *highest > tail.head) {
+        if let Some(added) = tail.added {
             return Ok(Err(Break::Added(added)));
         }
         Ok(Ok(Holds { checked, removed, head, waiting: tail.waiting }))

@@ -26,8 +26,8 @@ pub enum Fault {
     /// A secret can't be opened: the wrong master key, or an altered row.
     #[error("a key or a sealed secret is not usable")]
     Crypto(#[source] std::sync::Arc<crypto::Error>),
-    /// Somebody altered what is remembered of the audit log's chain.
-    #[error("the ends of the audit log's chain were changed; see `countersign audit verify`")]
+    /// Somebody altered the audit log's chain, or what is remembered of it.
+    #[error("the chain of the audit log was changed; see `countersign audit verify`")]
     BrokenChain,
 }
 

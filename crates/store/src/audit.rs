@@ -59,13 +59,11 @@ fn chained_line(row: &Row) -> Result<ChainedLine, Error> {
     Ok(ChainedLine { number: row.int("number")?, contents: mac.zip(line(row).ok()) })
 }
 
-/// What stands behind the chain.
+/// What there is beside the chain.
 #[derive(Clone, Copy, Debug)]
 pub struct AuditTail {
-    /// Number of the last line that was chained.
-    pub head: i64,
-    /// The highest number that a line has.
-    pub highest: Option<i64>,
+    /// Number of a line outside of the chain's ends, where none is.
+    pub added: Option<i64>,
     /// Lines that are not chained yet.
     pub waiting: i64,
 }
@@ -212,19 +210,17 @@ impl Read {
         self.one(CHAIN, bind![]).await?.as_ref().map(audit_chain).transpose()
     }
 
-    /// What stands behind the chain; `None` while there is none.
+    /// What there is beside the chain; `None` while there is none.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn audit_tail(&mut self) -> Result<Option<AuditTail>, Error> {
         // One statement, so that it is all of one moment.
-        let sql = "SELECT head_number, \
-                   (SELECT number FROM audit_log WHERE number IS NOT NULL ORDER BY number DESC LIMIT 1) AS highest, \
-                   (SELECT COUNT(*) FROM audit_log WHERE number IS NULL) AS waiting FROM audit_chain";
-        let tail = |row: Row| {
-            let (head, highest) = (row.int("head_number")?, row.optional_int("highest")?);
-            Ok(AuditTail { head, highest, waiting: row.int("waiting")? })
-        };
+        let sql = "SELECT (SELECT COUNT(*) FROM audit_log WHERE number IS NULL) AS waiting, COALESCE(\
+                   (SELECT MIN(number) FROM audit_log WHERE number <= removed_number), \
+                   (SELECT MAX(number) FROM audit_log WHERE number > head_number)) AS added FROM audit_chain";
+        let tail =
+            |row: Row| Ok(AuditTail { added: row.optional_int("added")?, waiting: row.int("waiting")? });
         self.one(sql, bind![]).await?.map(tail).transpose()
     }
 }
