@@ -17,6 +17,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::pushes::{KEY_ID, TEAM};
 use crate::world::{BINARY, World, created, entity, on_every_database};
 
 on_every_database! {
@@ -187,6 +188,25 @@ on_every_database! {
                 }
                 Err(refusal) => panic!("{refusal:?}"),
             }
+        }
+    }
+}
+
+on_every_database! {
+    async fn changes_of_a_credential_at_once_all_stay(world: World) {
+        let key = harness::stand_in::pki::Key::p256().pkcs8();
+        let form = [("Type", "apn"), ("PrivateKey", &*key), ("KeyId", KEY_ID), ("TeamId", TEAM)];
+        let path = format!("/v1/Credentials/{}", sid_of(&created(&world.backend().post("/v1/Credentials", &form).await)));
+        for round in 0..10 {
+            let (name, sandbox) = (format!("Owl {round}"), if round % 2 == 0 { "true" } else { "false" });
+            let secrets = [form[1], form[2], form[3], ("Sandbox", sandbox)];
+            let change = |form: &[(&str, &str)]| Request::of_backend(&world.server, "POST", &path, form);
+            let outcomes = at_once(vec![change(&[("FriendlyName", &name)]), change(&secrets)]).await;
+
+            assert_eq!(divided(&outcomes).1, []);
+            let now = world.backend().get(&path, &[]).await.json();
+            let expected = if round % 2 == 0 { "True" } else { "False" };
+            assert_eq!((now["friendly_name"].as_str(), now["sandbox"].as_str()), (Some(&*name), Some(expected)));
         }
     }
 }

@@ -1,14 +1,19 @@
 //! Push credentials.
 
+use std::sync::Arc;
+
 use domain::audit::{Act, Change};
 use domain::credentials::{Content, Credential};
 use domain::parameter::Expected;
-use domain::{AccountSid, CredentialSid, FriendlyName, Page, PageRequest, Problem, Sealed, Timestamp};
+use domain::{
+    AccountSid, Code, CredentialSid, Entropy, FriendlyName, Page, PageRequest, Problem, Sealed, Timestamp,
+};
 use store::{Read, Write};
 
 use crate::App;
 use crate::audit::Origin;
 use crate::error::Error;
+use crate::master_keys::MasterKeySource;
 
 /// A push credential as it is uploaded.
 #[derive(Debug)]
@@ -131,7 +136,7 @@ impl App {
             friendly_name: new.friendly_name,
             credential_type: secrets.summary().kind,
             sandbox: is_sandbox(&secrets),
-            content: self.sealed(sid, &secrets),
+            content: seal(&self.master_keys, sid, &secrets, self.entropy.as_ref()),
             expires_at: secrets.summary().not_after,
             created_at: now,
             updated_at: now,
@@ -192,40 +197,41 @@ impl App {
         let now = self.clock.now();
         let audit = self.audit(origin, now);
         let changed = change.names();
-        let mut credential = self.credential(account_sid, sid).await?;
-        let secrets = match (&change.upload, change.sandbox) {
-            (Some(upload), _) => Some(upload.check(now)?),
-            (None, Some(sandbox)) => {
-                let secrets = self.open_credential(&credential)?;
-                let environment = push::Environment::of(sandbox);
-                Some(secrets.in_environment(environment).map_err(|invalid| unusable(&invalid))?)
-            }
-            (None, None) => None,
-        };
-        let are_other_secrets = secrets.is_some();
-        if let Some(secrets) = secrets {
-            let summary = secrets.summary();
-            if summary.kind != credential.credential_type {
-                return Err(Problem::invalid("Type", &Expected::new("can't be changed")).into());
-            }
-            credential.sandbox = is_sandbox(&secrets);
-            credential.content = self.sealed(sid, &secrets);
-            credential.expires_at = summary.not_after;
-        }
-        if change.friendly_name.is_some() {
-            credential.friendly_name = change.friendly_name;
-        }
-        credential.updated_at = now;
+        // What is not there is said before what is wrong with the secrets.
+        self.credential(account_sid, sid).await?;
+        let uploaded = change.upload.as_ref().map(|upload| upload.check(now)).transpose()?;
+        let (master_keys, entropy) = (Arc::clone(&self.master_keys), Arc::clone(&self.entropy));
         self.store
             .write(async move |tx: &mut Write| {
-                tx.credential(account_sid, sid).await?.ok_or_else(Error::not_found)?;
-                tx.update_credential(&credential).await?;
-                if are_other_secrets {
+                let found = tx.lock_credential(account_sid, sid).await?;
+                let mut credential = found.ok_or_else(Error::not_found)?;
+                let secrets = match (&uploaded, change.sandbox) {
+                    (Some(uploaded), _) => Some(uploaded.clone()),
+                    (None, Some(sandbox)) => {
+                        let environment = push::Environment::of(sandbox);
+                        let moved = open(&master_keys, &credential)?.in_environment(environment);
+                        Some(moved.map_err(|invalid| unusable(&invalid))?)
+                    }
+                    (None, None) => None,
+                };
+                if let Some(secrets) = secrets {
+                    let summary = secrets.summary();
+                    if summary.kind != credential.credential_type {
+                        return Err(Problem::invalid("Type", &Expected::new("can't be changed")).into());
+                    }
+                    credential.sandbox = is_sandbox(&secrets);
+                    credential.content = seal(&master_keys, sid, &secrets, entropy.as_ref());
+                    credential.expires_at = summary.not_after;
                     tx.forget_unreachable(account_sid, None).await?;
                 }
+                if let Some(name) = &change.friendly_name {
+                    credential.friendly_name = Some(name.clone());
+                }
+                credential.updated_at = now;
+                tx.update_credential(&credential).await?;
                 let change = about(Act::CredentialUpdated, &credential);
                 audit.note(tx, change.with("changed", &changed)).await?;
-                Ok(credential.clone())
+                Ok(credential)
             })
             .await
     }
@@ -249,21 +255,29 @@ impl App {
             .await
     }
 
-    /// The content of a credential as it is stored.
-    fn sealed(&self, sid: CredentialSid, secrets: &push::Credential) -> Sealed<Content> {
-        let content = Content::new(secrets.to_bytes());
-        self.master_keys.seal(&content, &sid.to_string(), self.entropy.as_ref())
-    }
-
     /// The content of a credential, in the open.
     ///
     /// # Errors
     /// When it can't be unsealed or read.
     pub fn open_credential(&self, credential: &Credential) -> Result<push::Credential, Error> {
-        let content = self.master_keys.open(&credential.content, &credential.sid.to_string())?;
-        push::Credential::from_bytes(content.expose())
-            .ok_or_else(|| Problem::new(domain::Code::Internal).into())
+        open(&self.master_keys, credential)
     }
+}
+
+/// The content of a credential as it is stored.
+fn seal(
+    master_keys: &MasterKeySource,
+    sid: CredentialSid,
+    secrets: &push::Credential,
+    entropy: &dyn Entropy,
+) -> Sealed<Content> {
+    master_keys.seal(&Content::new(secrets.to_bytes()), &sid.to_string(), entropy)
+}
+
+/// The content of a credential, in the open.
+fn open(master_keys: &MasterKeySource, credential: &Credential) -> Result<push::Credential, Error> {
+    let content = master_keys.open(&credential.content, &credential.sid.to_string())?;
+    push::Credential::from_bytes(content.expose()).ok_or_else(|| Code::Internal.into())
 }
 
 /// Whether its pushes go to Apple's sandbox.

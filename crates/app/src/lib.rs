@@ -58,7 +58,7 @@ pub struct App {
     store: Store,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
-    master_keys: MasterKeySource,
+    master_keys: Arc<MasterKeySource>,
     /// Hashes the secrets of API keys.
     hashing: HashingKey,
     /// The keys of access tokens.
@@ -88,6 +88,7 @@ impl App {
     ) -> Result<Self, Error> {
         let (ring, hashing) = keys::open_keys(&store, &master_keys, &entropy, clock.now()).await?;
         let audit_key = Arc::new(chain::open_key(&store, &master_keys, &entropy).await?);
+        let master_keys = Arc::new(master_keys);
         let outbox = outbox::Outbox::new(Arc::clone(&entropy));
         let (ring, wake) = (RwLock::new(ring), outbox::Wake::default());
         let (counted_until, limits) = (Mutex::new(clock.now()), Limits::default());

@@ -26,6 +26,11 @@ fn credential(row: &Row) -> Result<Credential, Error> {
     })
 }
 
+/// Of this account; `lock` is how it is held.
+fn by_sid(lock: &str) -> String {
+    format!("SELECT {COLUMNS} FROM credentials WHERE sid = $1 AND account_sid = $2{lock}")
+}
+
 impl Read {
     /// A push credential of this account.
     ///
@@ -36,8 +41,7 @@ impl Read {
         account_sid: AccountSid,
         sid: CredentialSid,
     ) -> Result<Option<Credential>, Error> {
-        let sql = format!("SELECT {COLUMNS} FROM credentials WHERE sid = $1 AND account_sid = $2");
-        self.one(sql, bind![sid, account_sid]).await?.as_ref().map(credential).transpose()
+        self.one(by_sid(""), bind![sid, account_sid]).await?.as_ref().map(credential).transpose()
     }
 
     /// The push credentials of an account.
@@ -84,6 +88,19 @@ impl Write {
             credential.updated_at
         ];
         self.all(sql, values).await.map(drop)
+    }
+
+    /// A push credential of this account, held until the transaction ends, so that what is changed is what was read.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn lock_credential(
+        &mut self,
+        account_sid: AccountSid,
+        sid: CredentialSid,
+    ) -> Result<Option<Credential>, Error> {
+        let lock = if self.connection.is_postgres() { " FOR NO KEY UPDATE" } else { "" };
+        self.one(by_sid(lock), bind![sid, account_sid]).await?.as_ref().map(credential).transpose()
     }
 
     /// Writes what can change of a push credential; whoever was warned of its end is warned of a new one.
