@@ -495,16 +495,47 @@ async fn bodies_have_a_largest_size_however_they_are_sent() {
 #[tokio::test]
 async fn a_body_that_does_not_come_is_given_up_after_a_while() {
     let world = World::ephemeral();
-    let mut line = Line::to(&world).await;
-    let headers = "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n";
-    line.say(head(&world, "POST /v2/Services", headers)).await;
-    line.say("FriendlyName=Ow").await;
-    let answer = line.hear().await;
-    answer.assert_error(408, 20408);
-    assert!(
-        !answer.header("date").is_empty() && !answer.header("twilio-request-id").is_empty(),
-        "{answer:?}"
-    );
+    let (known, unknown) = (authorization(&world), "");
+    let (length, chunks) = ("Content-Length: 100\r\n", "Transfer-Encoding: chunked\r\n");
+    let mut lines = Vec::new();
+    for (request, authorization, framing, begun, expected) in [
+        ("POST /v2/Services", known.as_str(), length, "FriendlyName=Ow", (408, 20408)),
+        ("POST /v2/Services", &known, chunks, "f\r\nFriendlyName=Ow\r\n", (408, 20408)),
+        ("POST /v2/Services", &known, chunks, "f\r\nFriend", (408, 20408)),
+        ("GET /v2/Services", &known, chunks, "", (408, 20408)),
+        ("POST /v2/Services", unknown, chunks, "", (401, 20003)),
+        ("OPTIONS /v2/Services", unknown, chunks, "", (408, 20408)),
+        ("GET /nowhere", unknown, chunks, "", (404, 20404)),
+    ] {
+        let mut line = Line::to(&world).await;
+        let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+        line.say(format!(
+            "{request} HTTP/1.1\r\nHost: verify.test\r\n{authorization}{form}{framing}\r\n{begun}"
+        ))
+        .await;
+        lines.push((line, expected));
+    }
+    // Nobody else waits for that, also where a client would rather speak something else.
+    for offer in ["Connection: Upgrade\r\nUpgrade: websocket\r\n", ""] {
+        let mut line = Line::to(&world).await;
+        line.say(head(&world, "GET /v2/Services", offer)).await;
+        let (slow, _) = &mut lines[0];
+        tokio::select! {
+            biased;
+            answer = slow.hear() => panic!("{answer:?} came first"),
+            answer = line.hear() => assert_eq!(answer.status, 200, "{answer:?}"),
+        }
+    }
+    for (mut line, (status, code)) in lines {
+        let answer = line.hear().await;
+        answer.assert_error(status, code);
+        assert!(
+            !answer.header("date").is_empty() && !answer.header("twilio-request-id").is_empty(),
+            "{answer:?}"
+        );
+        assert_eq!(answer.header("connection"), ["close"], "{answer:?}");
+        assert!(line.ends().await);
+    }
     assert_eq!(world.everything().await, serde_json::json!([]));
 }
 

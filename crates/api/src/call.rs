@@ -107,8 +107,9 @@ impl FromRequest for Call {
             let caller = authenticate(&app, &request, &limits).await?;
             let begun = limits.begin(&caller, app.now())?;
             admit(&request, &caller)?;
+            let body = request.extensions_mut().remove::<Body>().unwrap_or(Ok(Bytes::new()))?;
             let form = match *request.method() {
-                Method::POST => body(&request)?,
+                Method::POST => parameters(&request, &body)?,
                 _ => Form::default(),
             };
             let query = Form::parse_query(request.query_string())?;
@@ -155,8 +156,7 @@ pub(crate) fn credentials(request: &HttpRequest) -> Option<Credentials> {
 }
 
 /// The parameters of the body, which `envelope.rs` has read.
-fn body(request: &HttpRequest) -> Result<Form, Problem> {
-    let bytes = request.extensions_mut().remove::<Body>().unwrap_or(Ok(Bytes::new()))?;
+fn parameters(request: &HttpRequest, body: &Bytes) -> Result<Form, Problem> {
     let is_form = match request.headers().get(header::CONTENT_TYPE).map(|value| value.to_str()) {
         None => true,
         Some(Ok(text)) => {
@@ -165,8 +165,8 @@ fn body(request: &HttpRequest) -> Result<Form, Problem> {
         }
         Some(Err(_)) => false,
     };
-    if !bytes.is_empty() && !is_form {
+    if !body.is_empty() && !is_form {
         return Err(Code::UnsupportedMediaType.into());
     }
-    Form::parse(&bytes)
+    Form::parse(body)
 }

@@ -21,6 +21,7 @@ use metrics::{Asked, Broken, Claimant, Fault, METRICS, Ongoing, Refused, Request
 use tracing::{Instrument as _, error, error_span, info, warn};
 
 use crate::error::{self, Error};
+use crate::incoming::Unread;
 use crate::limits::Limits;
 use crate::under_way::{Turn, UnderWay};
 use crate::{ROUTES, address, call, incoming};
@@ -124,11 +125,18 @@ async fn answer(
     let upgrades = request.headers().contains_key(header::UPGRADE);
     let under_way = request.app_data::<web::Data<UnderWay>>().map(|under_way| Arc::clone(under_way));
     let under_way = under_way.unwrap_or_default();
-    let (body, _room) = incoming::read(request.take_payload(), &under_way).await;
+    let mut payload = request.take_payload();
+    // What has neither is no body, but what comes after an offer to speak something else, which is declined.
+    let has_body =
+        [header::CONTENT_LENGTH, header::TRANSFER_ENCODING].map(|name| request.headers().contains_key(name));
+    let (body, _room) = match has_body.contains(&true) {
+        true => incoming::read(&mut payload, &under_way).await,
+        false => (Ok(web::Bytes::new()), None),
+    };
     if body == Err(Code::Unavailable) {
         broken(Fault::Overload);
     }
-    let is_whole = body.is_ok();
+    let failed = body.as_ref().err().copied();
     address::note(request.request());
     request.extensions_mut().insert(body);
     request.extensions_mut().insert(id);
@@ -137,6 +145,8 @@ async fn answer(
     let outcome = if let Some(code) = refused.or(turn.as_ref().err().copied()) {
         let response = error::body(&code.into(), None);
         Ok(request.into_response(response))
+    } else if let Some(code) = failed.filter(|_| *request.method() == Method::OPTIONS) {
+        Ok(request.into_response(error::body(&code.into(), None)))
     } else if *request.method() == Method::OPTIONS {
         Ok(request.into_response(HttpResponse::NoContent().finish()))
     } else {
@@ -163,8 +173,11 @@ async fn answer(
             return Err(failure);
         }
     };
-    if !is_whole || request_is_last(&response) {
+    if failed.is_some() || request_is_last(&response) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    if failed.is_some() {
+        response = response.map_body(|_, body| Unread::after(body, payload));
     }
     if upgrades {
         // The offer, such as that of HTTP/2 by Java's client, is declined; but the library ends the connection

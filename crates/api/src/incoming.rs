@@ -3,8 +3,11 @@
 //! A body is read before anybody looks at the request, wanted or not: one that is left unread ends the
 //! connection, and with it the next request of a client that was only told that something is wrong.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::Payload;
 use actix_web::web::{Bytes, BytesMut};
 use domain::Code;
@@ -33,14 +36,40 @@ const SMALL: usize = 4 * 1024;
 pub(crate) type Body = Result<Bytes, Code>;
 
 /// Reads a body to its end. It has its room until that is dropped.
-pub(crate) async fn read(mut payload: Payload, under_way: &UnderWay) -> (Body, Option<Room>) {
+pub(crate) async fn read(payload: &mut Payload, under_way: &UnderWay) -> (Body, Option<Room>) {
     let mut room = None;
-    let whole = tokio::time::timeout(PATIENCE, whole(&mut payload, under_way, &mut room));
+    let whole = tokio::time::timeout(PATIENCE, whole(payload, under_way, &mut room));
     let body = whole.await.unwrap_or(Err(Code::RequestTimeout));
     if matches!(body, Err(Code::PayloadTooLarge | Code::Unavailable)) {
-        let _ = tokio::time::timeout(DROPPING, drop_some(&mut payload)).await;
+        let _ = tokio::time::timeout(DROPPING, drop_some(payload)).await;
     }
     (body, room)
+}
+
+/// The body of an answer to a request whose own has not come to its end. The library ends the connection after the
+/// answer if what is left is still held then; else it would wait for the rest of a chunked one, for ever.
+pub(crate) struct Unread {
+    body: BoxBody,
+    _left: Payload,
+}
+
+impl Unread {
+    /// Holds what is left until the answer is sent.
+    pub(crate) fn after(body: BoxBody, left: Payload) -> BoxBody {
+        Self { body, _left: left }.boxed()
+    }
+}
+
+impl MessageBody for Unread {
+    type Error = Box<dyn std::error::Error>;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_next(cx)
+    }
 }
 
 async fn whole(payload: &mut Payload, under_way: &UnderWay, room: &mut Option<Room>) -> Body {
@@ -74,14 +103,16 @@ async fn drop_some(payload: &mut Payload) {
 #[cfg(test)]
 mod tests {
     use actix_web::error::PayloadError;
-    use futures_util::stream;
+    use futures_util::{Stream, stream};
 
     use super::*;
 
     async fn received(chunks: &[usize], under_way: &UnderWay) -> (Result<usize, Code>, Option<Room>) {
         let chunks: Vec<_> =
             chunks.iter().map(|length| Ok::<_, PayloadError>(Bytes::from(vec![b'a'; *length]))).collect();
-        let (body, room) = read(Payload::Stream { payload: Box::pin(stream::iter(chunks)) }, under_way).await;
+        let chunks: Pin<Box<dyn Stream<Item = _>>> = Box::pin(stream::iter(chunks));
+        let mut payload = Payload::Stream { payload: chunks };
+        let (body, room) = read(&mut payload, under_way).await;
         (body.map(|body| body.len()), room)
     }
 

@@ -104,8 +104,11 @@ impl Limits {
     /// 20429 when too many have failed.
     pub(crate) fn may_try(&self, address: Option<IpAddr>, now: Timestamp) -> Result<(), Problem> {
         let Some((address, rate)) = address.zip(self.failure_rate()) else { return Ok(()) };
-        let failures = held(&self.failures).of(network(address));
+        let mut table = held(&self.failures);
+        let mut failures = table.of(network(address));
         failures.has_one(rate, now).map_err(|room_at| {
+            // It was set right if a clock was wrong.
+            table.set(network(address), failures);
             limited(Limit::Address);
             let advice = "too many credentials from this address were not good";
             Problem::with(Code::TooManyRequests, advice).until(room_at, now)

@@ -259,7 +259,7 @@ async fn limit_challenges(
         Ok(Some(Problem::with(Code::TooManyChallenges, advice).until(end, now)))
     };
     let too_often = async |tx: &mut Write, window: Window| {
-        let back = tx.challenge_back(factor_sid, window.begin(now), window.most()).await?;
+        let back = tx.challenge_back(factor_sid, window.span(now), window.most()).await?;
         Ok::<_, Error>(window.admits(back, now, Code::TooManyChallenges).err())
     };
     let refused = [

@@ -104,7 +104,7 @@ pub(crate) async fn limit_entities(
     if tx.entity(path).await?.is_some() {
         return Ok(());
     }
-    let back = tx.entity_back(path.service_sid, window.begin(now), window.most()).await?;
+    let back = tx.entity_back(path.service_sid, window.span(now), window.most()).await?;
     Ok(window.admits(back, now, Code::TooManyEntityCreations)?)
 }
 

@@ -93,7 +93,7 @@ impl App {
                 }
                 let a_day = limits.factors_per_entity_and_day.map(|most| Window::new(most, 86_400));
                 if let Some(window) = a_day {
-                    let back = tx.factor_creation_back(entity.sid, window.begin(now), window.most()).await?;
+                    let back = tx.factor_creation_back(entity.sid, window.span(now), window.most()).await?;
                     window.admits(back, now, Code::TooManyFactorCreations)?;
                 }
                 let factor = Factor {

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
+use std::ops::Range;
 use std::str::FromStr;
 
 use crate::problem::{Code, Problem};
@@ -134,13 +135,14 @@ impl Window {
         self.most
     }
 
-    /// What happened after this instant counts.
-    pub const fn begin(self, now: Timestamp) -> Timestamp {
-        now.plus_seconds(-self.seconds)
+    /// What happened after the first of these instants counts, up to the second: what is later still is a clock's that
+    /// has been set back, while a little later may be another node's.
+    pub const fn span(self, now: Timestamp) -> Range<Timestamp> {
+        now.plus_seconds(-self.seconds)..now.plus_seconds(self.seconds)
     }
 
     /// Whether one more may be, when the one that is [`most`](Self::most) back happened then; `None` when there are
-    /// not so many since [`begin`](Self::begin).
+    /// not so many in its [`span`](Self::span).
     ///
     /// # Errors
     /// `code`, with the seconds after which there is room again.
@@ -194,25 +196,32 @@ impl Default for Bucket {
 }
 
 impl Bucket {
-    /// When it would be full after one more was taken. A clock that was set back costs at most one filling.
+    /// When it would be full after one more was taken.
     fn full_after_one(self, rate: Rate, now: Timestamp) -> Timestamp {
-        let latest = now.micros().saturating_add(rate.all());
-        Timestamp::from_micros(self.full_at.micros().clamp(now.micros(), latest).saturating_add(rate.one()))
+        Timestamp::from_micros(self.full_at.max(now).micros().saturating_add(rate.one()))
+    }
+
+    /// A bucket takes no longer than that to be full. One that would was filled by a clock that has been set back, and
+    /// has to wait for one filling at most.
+    fn forget_the_future(&mut self, rate: Rate, now: Timestamp) {
+        self.full_at = self.full_at.min(Timestamp::from_micros(now.micros().saturating_add(rate.all())));
     }
 
     /// Whether there is one to take.
     ///
     /// # Errors
     /// When there will be.
-    pub fn has_one(self, rate: Rate, now: Timestamp) -> Result<(), Timestamp> {
+    pub fn has_one(&mut self, rate: Rate, now: Timestamp) -> Result<(), Timestamp> {
+        self.forget_the_future(rate, now);
         let room_at = self.full_after_one(rate, now).micros().saturating_sub(rate.all());
         if room_at <= now.micros() { Ok(()) } else { Err(Timestamp::from_micros(room_at)) }
     }
 
     /// Takes one, and takes none from nothing.
     pub fn take(&mut self, rate: Rate, now: Timestamp) {
-        let latest = Timestamp::from_micros(now.micros().saturating_add(rate.all()));
-        self.full_at = self.full_after_one(rate, now).min(latest);
+        self.forget_the_future(rate, now);
+        self.full_at = self.full_after_one(rate, now);
+        self.forget_the_future(rate, now);
     }
 }
 
@@ -233,7 +242,7 @@ mod tests {
     #[test]
     fn a_window_has_room_when_the_one_that_far_back_has_left_it() {
         let window = Window::new(most(3), 60);
-        assert_eq!(window.begin(NOW), NOW.plus_seconds(-60));
+        assert_eq!(window.span(NOW), NOW.plus_seconds(-60)..NOW.plus_seconds(60));
         let admits = |back| window.admits(back, NOW, Code::TooManyChallenges);
         assert_eq!(admits(None), Ok(()));
         assert_eq!(admits(Some(NOW.plus_seconds(-60))), Ok(()));
@@ -286,6 +295,8 @@ mod tests {
         let mut bucket = Bucket::default();
         bucket.take(rate, NOW.plus_seconds(1_000_000));
         assert_eq!(bucket.has_one(rate, NOW), Err(NOW.plus_seconds(30)));
+        assert_eq!(bucket.has_one(rate, NOW.plus_seconds(10)), Err(NOW.plus_seconds(30)));
+        assert_eq!(bucket.has_one(rate, NOW.plus_seconds(30)), Ok(()));
         assert_eq!(Bucket::default().has_one(rate, Timestamp::from_micros(i64::MAX)), Ok(()));
     }
 

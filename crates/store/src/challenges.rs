@@ -1,6 +1,7 @@
 //! Challenges.
 
 use std::num::NonZeroU32;
+use std::ops::Range;
 
 use domain::challenges::{Answer, Details, MAX_LIFETIME, Message, State, Status};
 use domain::paging::{Page, PageRequest};
@@ -111,20 +112,20 @@ impl Read {
 }
 
 impl Read {
-    /// When the challenge to a factor was made that is the `most`-th of the latest, if there were so many since
-    /// `begin`.
+    /// When the challenge to a factor was made that is the `most`-th of the latest, if there were so many in
+    /// `span`, its end included.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn challenge_back(
         &mut self,
         factor_sid: FactorSid,
-        begin: Timestamp,
+        span: Range<Timestamp>,
         most: NonZeroU32,
     ) -> Result<Option<Timestamp>, Error> {
-        let sql = "SELECT created_at FROM challenges WHERE factor_sid = $1 AND created_at > $2 \
-                   ORDER BY created_at DESC, sid DESC LIMIT 1 OFFSET $3";
-        let row = self.one(sql, bind![factor_sid, begin, i64::from(most.get()) - 1]).await?;
+        let sql = "SELECT created_at FROM challenges WHERE factor_sid = $1 AND created_at > $2 AND created_at <= $3 \
+                   ORDER BY created_at DESC, sid DESC LIMIT 1 OFFSET $4";
+        let row = self.one(sql, bind![factor_sid, span.start, span.end, i64::from(most.get()) - 1]).await?;
         row.map(|row| row.timestamp("created_at")).transpose()
     }
 

@@ -1,6 +1,7 @@
 //! Entities.
 
 use std::num::NonZeroU32;
+use std::ops::Range;
 
 use domain::paging::{Page, PageRequest};
 use domain::{AccountSid, Entity, EntityPath, EntitySid, Identity, ServiceSid, Timestamp};
@@ -53,20 +54,20 @@ impl Read {
 }
 
 impl Read {
-    /// When the entity of a service was made that is the `most`-th of the latest, if there were so many since
-    /// `begin`.
+    /// When the entity of a service was made that is the `most`-th of the latest, if there were so many in
+    /// `span`, its end included.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn entity_back(
         &mut self,
         service_sid: ServiceSid,
-        begin: Timestamp,
+        span: Range<Timestamp>,
         most: NonZeroU32,
     ) -> Result<Option<Timestamp>, Error> {
-        let sql = "SELECT created_at FROM entities WHERE service_sid = $1 AND created_at > $2 \
-                   ORDER BY created_at DESC, sid DESC LIMIT 1 OFFSET $3";
-        let row = self.one(sql, bind![service_sid, begin, i64::from(most.get()) - 1]).await?;
+        let sql = "SELECT created_at FROM entities WHERE service_sid = $1 AND created_at > $2 AND created_at <= $3 \
+                   ORDER BY created_at DESC, sid DESC LIMIT 1 OFFSET $4";
+        let row = self.one(sql, bind![service_sid, span.start, span.end, i64::from(most.get()) - 1]).await?;
         row.map(|row| row.timestamp("created_at")).transpose()
     }
 }

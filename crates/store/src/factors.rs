@@ -1,6 +1,7 @@
 //! Factors.
 
 use std::num::NonZeroU32;
+use std::ops::Range;
 
 use domain::factors::{Notification, Platform, PublicKey, RegistrationToken, Status};
 use domain::paging::{Page, PageRequest};
@@ -93,20 +94,20 @@ impl Read {
 }
 
 impl Read {
-    /// When the factor of an entity was made that is the `most`-th of the latest, if so many were noted since
-    /// `begin`, those that were deleted included.
+    /// When the factor of an entity was made that is the `most`-th of the latest, if so many were noted in
+    /// `span`, its end included; those that were deleted included.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn factor_creation_back(
         &mut self,
         entity_sid: EntitySid,
-        begin: Timestamp,
+        span: Range<Timestamp>,
         most: NonZeroU32,
     ) -> Result<Option<Timestamp>, Error> {
-        let sql = "SELECT created_at FROM factor_creations WHERE entity_sid = $1 AND created_at > $2 \
-                   ORDER BY created_at DESC LIMIT 1 OFFSET $3";
-        let row = self.one(sql, bind![entity_sid, begin, i64::from(most.get()) - 1]).await?;
+        let sql = "SELECT created_at FROM factor_creations WHERE entity_sid = $1 AND created_at > $2 AND created_at <= $3 \
+                   ORDER BY created_at DESC LIMIT 1 OFFSET $4";
+        let row = self.one(sql, bind![entity_sid, span.start, span.end, i64::from(most.get()) - 1]).await?;
         row.map(|row| row.timestamp("created_at")).transpose()
     }
 }

@@ -165,10 +165,11 @@ async fn an_entity_is_found_by_how_far_back_it_is(store: Store) {
     };
     let other = service(account);
     add(&store, [other]).await;
-    add(&store, [made(1, 100), made(2, 300), made(3, 200), entity(other, "back-0001")]).await;
+    add(&store, [made(1, 100), made(2, 300), made(3, 200), made(4, 60_001), entity(other, "back-0001")])
+        .await;
     for (most, expected) in [(1, Some(300)), (2, Some(200)), (3, Some(100)), (4, None)] {
         let most = NonZeroU32::new(most).unwrap();
-        let back = read!(store, |db| db.entity_back(mine.sid, NOW, most)).unwrap();
+        let back = read!(store, |db| db.entity_back(mine.sid, NOW..NOW.plus_seconds(60), most)).unwrap();
         assert_eq!(back, expected.map(|it| Timestamp::from_micros(NOW.micros() + it * 1000)), "{most}");
     }
 }

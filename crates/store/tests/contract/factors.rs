@@ -527,7 +527,7 @@ async fn a_factor_that_was_made_counts_when_it_is_deleted_too(store: Store) {
     let other = entity(service, "user-0002");
     add(&store, [other]).await;
     let made = |entity, second| changed(factor(entity), |it| it.created_at = NOW.plus_seconds(second));
-    for factor in [made(mine, 30), made(mine, 10), made(mine, 20), made(other, 40)] {
+    for factor in [made(mine, 30), made(mine, 10), made(mine, 61), made(mine, 20), made(other, 40)] {
         add(&store, [factor]).await;
         transact!(store, |tx| tx.note_factor_creation(factor)).unwrap();
         transact!(store, |tx| tx.delete_factor(path, factor.sid, NOW)).unwrap();
@@ -536,7 +536,8 @@ async fn a_factor_that_was_made_counts_when_it_is_deleted_too(store: Store) {
     assert_refused!(transact!(store, |tx| tx.note_factor_creation(orphan)), Error::ParentGone);
     let back = async |begin, most| {
         let (begin, most) = (NOW.plus_seconds(begin), NonZeroU32::new(most).unwrap());
-        let back = read!(store, |db| db.factor_creation_back(mine.sid, begin, most)).unwrap();
+        let back =
+            read!(store, |db| db.factor_creation_back(mine.sid, begin..NOW.plus_seconds(60), most)).unwrap();
         back.map(|at| at.seconds() - NOW.seconds())
     };
     assert_eq!((back(0, 1).await, back(0, 3).await, back(0, 4).await), (Some(30), Some(10), None));

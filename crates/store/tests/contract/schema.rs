@@ -256,9 +256,9 @@ async fn a_store_goes_on_while_the_schema_grows(place: Place) {
             db.audit_lines(&AuditFilter::default(), 10).await?;
             db.audit_chain::<RingKey>().await?;
             db.next_due().await?;
-            db.entity_back(service.sid, NOW, NonZeroU32::MIN).await?;
-            db.factor_creation_back(entity.sid, NOW, NonZeroU32::MIN).await?;
-            db.challenge_back(factor.sid, NOW, NonZeroU32::MIN).await?;
+            db.entity_back(service.sid, NOW..NOW, NonZeroU32::MIN).await?;
+            db.factor_creation_back(entity.sid, NOW..NOW, NonZeroU32::MIN).await?;
+            db.challenge_back(factor.sid, NOW..NOW, NonZeroU32::MIN).await?;
             db.pending_until(factor.sid, NonZeroU32::MIN, NOW).await?;
             Ok::<_, Error>(())
         };
