@@ -3,13 +3,16 @@
 //! Whoever has a database open holds its folder, together with others (`flock`, which ends with the
 //! process however that does). Whoever puts another file in its place holds it alone.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::ffi::OsString;
+use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::{Connection as _, SqliteConnection};
+use tempfile::NamedTempFile;
 
 use crate::error::Error;
 use crate::sql::Connection;
@@ -20,6 +23,9 @@ const COPIES: usize = 3;
 
 /// What stands between a database's name and that of the migration before which it was copied.
 const BEFORE: &str = ".before-";
+
+/// What stands between a file's name and what tells its draft from all others.
+const DRAFT: &str = ".draft-";
 
 /// Holds the folder of a database together with all others who have it open.
 ///
@@ -80,7 +86,7 @@ pub async fn back_up(database: &Path, file: &Path) -> Result<u64, Error> {
 /// leaves everything as it was.
 #[derive(Debug)]
 pub struct Replacement {
-    draft: PathBuf,
+    draft: NamedTempFile,
     database: PathBuf,
     newer: Vec<String>,
     _hold: File,
@@ -95,23 +101,23 @@ impl Replacement {
     pub async fn prepare(backup: &Path, database: &Path) -> Result<Self, Error> {
         let hold = claim(database)?;
         File::open(backup).map_err(|error| at(backup, error))?;
-        let draft = beside(database, ".restoring");
-        let mut replacement = Self { draft, database: database.to_owned(), newer: Vec::new(), _hold: hold };
-        replacement.newer = match replacement.fill(backup).await {
+        let filled = match Self::fill(backup, database).await {
             // What SQLite says of a file that it can't make sense of.
-            Err(Error::Database(error)) => return Err(Error::Damaged(backup.to_owned(), error.to_string())),
-            Err(Error::Damaged(_, why)) => return Err(Error::Damaged(backup.to_owned(), why)),
-            filled => filled?,
+            Err(Error::Database(error)) => Err(Error::Damaged(backup.to_owned(), error.to_string())),
+            Err(Error::Damaged(_, why)) => Err(Error::Damaged(backup.to_owned(), why)),
+            filled => filled,
         };
-        Ok(replacement)
+        let (draft, newer) = filled?;
+        Ok(Self { draft, database: database.to_owned(), newer, _hold: hold })
     }
 
-    async fn fill(&self, backup: &Path) -> Result<Vec<String>, Error> {
-        write(look_at(backup).await?, &self.draft).await?;
-        let mut connection = look_at(&self.draft).await?;
+    async fn fill(backup: &Path, database: &Path) -> Result<(NamedTempFile, Vec<String>), Error> {
+        let draft = write(look_at(backup).await?, database).await?;
+        give_to_owner_of(draft.as_file(), database).map_err(|error| at(draft.path(), error))?;
+        let mut connection = look_at(draft.path()).await?;
         let newer = schema::newer_on_sqlite(&mut connection).await?;
         connection.close().await?;
-        Ok(newer)
+        Ok((draft, newer))
     }
 
     /// The migrations in it that this program doesn't know.
@@ -124,20 +130,23 @@ impl Replacement {
     /// # Errors
     /// When it can't be opened.
     pub async fn look(&self) -> Result<Read, Error> {
-        Ok(Read::on(Connection::Sqlite(Box::new(look_at(&self.draft).await?))))
+        Ok(Read::on(Connection::Sqlite(Box::new(look_at(self.draft.path()).await?))))
     }
 
     /// Puts it in place. What was there before has the name `kept` from then on, if anything was. At each
     /// moment the one or the other is in place, whole, also when the power fails.
     ///
     /// # Errors
-    /// When a file can't be written; either is in place then.
+    /// [`Error::InUse`], with nothing changed, while another program reads or writes what is there; when a file
+    /// can't be written, and either is in place then.
     pub async fn put_in_place(self, kept: &Path) -> Result<bool, Error> {
         let was_there = self.database.exists();
         if was_there {
             // With its log merged into it a file is whole under any name. One that is damaged may refuse
             // that; it keeps its log.
-            let _ = merge_log(&self.database).await;
+            if let Err(in_use @ Error::InUse(_)) = merge_log(&self.database).await {
+                return Err(in_use);
+            }
             for end in ["", "-wal"] {
                 let (from, to) = (beside(&self.database, end), beside(kept, end));
                 if from.exists() {
@@ -155,24 +164,22 @@ impl Replacement {
             }
         }
         sync_folder(&self.database)?;
-        put_in_place(&self.draft, &self.database)?;
+        put_in_place(self.draft, &self.database)?;
         Ok(was_there)
     }
 }
 
-impl Drop for Replacement {
-    fn drop(&mut self) {
-        // Gone if it was put in place.
-        let _ = fs::remove_file(&self.draft);
-    }
-}
-
-/// Merges the log of a database that nobody else uses into its file.
+/// Merges the log of a database that none of us uses into its file.
 async fn merge_log(database: &Path) -> Result<(), Error> {
-    let options = sqlite(Some(database)).create_if_missing(false);
+    let options = sqlite(Some(database)).create_if_missing(false).busy_timeout(Duration::from_secs(1));
     let mut connection = SqliteConnection::connect_with(&options).await?;
-    sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await?;
-    Ok(connection.close().await?)
+    // The first column tells whether somebody stood in the way.
+    let busy: i64 = sqlx::query_scalar("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut connection).await?;
+    connection.close().await?;
+    match busy {
+        0 => Ok(()),
+        _ => Err(Error::InUse(format!("another program works with {}; end it first", database.display()))),
+    }
 }
 
 /// Copies a database before it is migrated, and removes all but the last few such copies.
@@ -191,10 +198,9 @@ fn remove_old_copies(database: &Path) -> io::Result<()> {
     for file in folder_of(database).read_dir()? {
         let name = file?.file_name().to_string_lossy().into_owned();
         // Names of migrations begin with their number, so they sort by age.
-        if name
-            .strip_prefix(&*start)
-            .is_some_and(|name| name.starts_with(|first: char| first.is_ascii_digit()))
-        {
+        if name.strip_prefix(&*start).is_some_and(|name| {
+            name.starts_with(|first: char| first.is_ascii_digit()) && !name.contains(DRAFT)
+        }) {
             copies.push(name);
         }
     }
@@ -205,31 +211,46 @@ fn remove_old_copies(database: &Path) -> io::Result<()> {
 
 /// Copies a database as it is at one moment, also while others write to it.
 pub(crate) async fn copy(database: &Path, copy: &Path) -> Result<(), Error> {
-    let draft = beside(copy, ".draft");
     let options = sqlite(Some(database)).read_only(true).create_if_missing(false);
     let source = SqliteConnection::connect_with(&options).await?;
-    let written = write(source, &draft).await.and_then(|()| put_in_place(&draft, copy));
-    if written.is_err() {
-        let _ = fs::remove_file(&draft);
-    }
-    written
+    put_in_place(write(source, copy).await?, copy)
 }
 
-async fn write(mut source: SqliteConnection, draft: &Path) -> Result<(), Error> {
+/// Writes what is in a database into a file beside `name`, under one that nobody else has; only its owner can read
+/// it. Dropped before it is put in place, it goes.
+async fn write(mut source: SqliteConnection, name: &Path) -> Result<NamedTempFile, Error> {
+    let mut beginning = name.file_name().map(OsString::from).unwrap_or_default();
+    beginning.push(DRAFT);
+    let folder = folder_of(name);
+    let draft = tempfile::Builder::new().prefix(&beginning).tempfile_in(folder);
+    let draft = draft.map_err(|error| at(folder, error))?;
+    let path = draft.path();
+    let text = path.to_str().ok_or_else(|| at(path, io::ErrorKind::InvalidFilename.into()))?;
     // SQLite writes into a file that is there as long as it is empty, and leaves its mode alone.
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(draft);
-    let file = file.map_err(|error| at(draft, error))?;
-    let name = draft.to_str().ok_or_else(|| at(draft, io::ErrorKind::InvalidFilename.into()))?;
-    sqlx::query("VACUUM INTO $1").bind(name).execute(&mut source).await?;
+    sqlx::query("VACUUM INTO $1").bind(text).execute(&mut source).await?;
     source.close().await?;
-    check(draft).await?;
-    file.sync_all().map_err(|error| at(draft, error))
+    check(path).await?;
+    draft.as_file().sync_all().map_err(|error| at(path, error))?;
+    Ok(draft)
 }
 
-/// Gives a file another name, durably.
-fn put_in_place(draft: &Path, name: &Path) -> Result<(), Error> {
-    fs::rename(draft, name).map_err(|error| at(name, error))?;
+/// Gives a file its name, durably.
+fn put_in_place(draft: NamedTempFile, name: &Path) -> Result<(), Error> {
+    draft.persist(name).map_err(|error| at(name, error.error))?;
     sync_folder(name)
+}
+
+/// Gives a file that root makes in place of another to whom that belongs, or else its folder: the server may run as
+/// somebody who could not read it otherwise.
+///
+/// # Errors
+/// When that can't be seen or done.
+pub fn give_to_owner_of(file: &File, other: &Path) -> io::Result<()> {
+    let owner = fs::metadata(other).or_else(|_| fs::metadata(folder_of(other)))?;
+    if file.metadata()?.uid() == 0 && owner.uid() != 0 {
+        fchown(file, Some(owner.uid()), Some(owner.gid()))?;
+    }
+    Ok(())
 }
 
 fn sync_folder(file: &Path) -> Result<(), Error> {

@@ -66,7 +66,7 @@ pub use crate::audit::{AuditChain, AuditFilter, AuditLine, AuditTail, ChainedLin
 pub use crate::challenges::Filter;
 pub use crate::deliveries::{AttemptRecord, DeliveryFilter, DeliveryStatus, Owed};
 pub use crate::error::{Conflict, Error};
-pub use crate::files::{Replacement, back_up, is_in_use};
+pub use crate::files::{Replacement, back_up, give_to_owner_of, is_in_use};
 pub use crate::look::{Condition, look, writes_ahead};
 pub use crate::schema::{Migrated, Migration, OldSchema};
 pub use crate::seals::Kind;

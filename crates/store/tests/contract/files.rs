@@ -5,17 +5,21 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use sqlx::Connection as _;
 use store::{Error, Location, OldSchema, Replacement, Store, back_up};
 
 use crate::fixtures::*;
 use crate::places::Place;
+use crate::together::at_once;
 
 contract! {
     on sqlite:
     a_backup_is_what_was_there_at_one_moment,
     a_backup_that_fails_leaves_nothing,
+    backups_to_one_file_at_once_do_not_meet,
     what_is_put_in_place_is_there_and_what_was_is_kept,
     nobody_uses_what_is_replaced,
+    what_another_program_reads_is_not_replaced,
     a_replacement_that_is_dropped_leaves_everything,
     what_is_no_whole_database_of_ours_is_not_put_in_place,
     what_a_newer_program_wrote_is_told,
@@ -76,6 +80,29 @@ async fn a_backup_that_fails_leaves_nothing(place: Place) {
     assert_eq!(folder.read_dir().unwrap().count(), 0);
 }
 
+async fn backups_to_one_file_at_once_do_not_meet(place: Place) {
+    let store = place.open().await;
+    let account = account();
+    add(&store, [account]).await;
+    let (folder, backup) =
+        (place.file().with_file_name("folder"), place.file().with_file_name("folder/backup"));
+    fs::create_dir(&folder).unwrap();
+    // Left by one that was killed, of a time when whoever liked could read it.
+    fs::write(folder.join("backup.draft"), "").unwrap();
+    let made = at_once(8, |_| {
+        let (database, backup) = (place.file(), backup.clone());
+        async move { back_up(&database, &backup).await.map(drop) }
+    });
+    made.await.into_iter().for_each(|made| made.unwrap());
+    assert_eq!(fs::metadata(&backup).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(folder.read_dir().unwrap().count(), 2);
+    drop(store);
+    let elsewhere = Place::sqlite("").unwrap();
+    fs::copy(&backup, elsewhere.file()).unwrap();
+    let copy = elsewhere.open().await;
+    assert_same!(read!(copy, |db| db.accounts()).unwrap(), [account]);
+}
+
 async fn what_is_put_in_place_is_there_and_what_was_is_kept(place: Place) {
     let (early, late) = (account(), account());
     let store = place.open().await;
@@ -119,6 +146,29 @@ async fn nobody_uses_what_is_replaced(place: Place) {
     assert_refused!(Store::open(&place.location, OldSchema::Migrate).await.map(|_| ()), Error::InUse(_));
     drop(replacement);
     place.open().await;
+}
+
+async fn what_another_program_reads_is_not_replaced(place: Place) {
+    let store = place.open().await;
+    let file = |name: &str| place.file().with_file_name(name);
+    back_up(&place.file(), &file("backup")).await.unwrap();
+    let mut reader = place.stranger().await;
+    sqlx::raw_sql("BEGIN; SELECT count(*) FROM accounts").execute(&mut reader).await.unwrap();
+    let account = account();
+    add(&store, [account]).await;
+    store.close().await;
+
+    let put = async || {
+        let replacement = Replacement::prepare(&file("backup"), &place.file()).await.unwrap();
+        replacement.put_in_place(&file("kept")).await
+    };
+    assert_refused!(put().await, Error::InUse(_));
+    assert!(!file("kept").exists());
+    reader.close().await.unwrap();
+    assert!(put().await.unwrap());
+    fs::rename(file("kept"), place.file()).unwrap();
+    let store = place.open().await;
+    assert_same!(read!(store, |db| db.accounts()).unwrap(), [account]);
 }
 
 async fn a_replacement_that_is_dropped_leaves_everything(place: Place) {
