@@ -10,6 +10,7 @@ use store::{Location, Replacement};
 use crate::backup::POSTGRES;
 use crate::cli::Storage;
 use crate::failure::Failure;
+use crate::keys;
 
 #[derive(Debug, Args)]
 pub(crate) struct Restore {
@@ -28,7 +29,7 @@ pub(crate) async fn run(options: Restore) -> Result<(), Failure> {
         return Err(Failure::new(POSTGRES));
     };
     let file = options.file.display();
-    let keys = storage.present_master_keys()?.ok_or_else(|| {
+    let master_keys = storage.present_master_keys()?.ok_or_else(|| {
         Failure::new(format!(
             "there is no master key, without which {file} is of no use: put it where it was, {}, or give it with \
              COUNTERSIGN_MASTER_KEY",
@@ -44,9 +45,18 @@ pub(crate) async fn run(options: Restore) -> Result<(), Failure> {
             replacement.newer().join(", ")
         )));
     }
-    app::check_master_keys(&mut replacement.look().await?, &keys).await.map_err(|error| {
-        Failure::new(format!("{file} needs another master key: {}", Failure::from(error)))
+    let mut db = replacement.look().await?;
+    let seals = app::seals(&mut db).await?;
+    if let Some(sealed) = keys::missing(&master_keys, &seals).next() {
+        let (what, key) = (keys::words(sealed), keys::name(sealed));
+        return Err(Failure::new(format!(
+            "{file} needs another master key: {what} sealed under master key {key}"
+        )));
+    }
+    app::check_master_keys(&mut db, &master_keys).await.map_err(|error| {
+        Failure::new(format!("{file} can't be opened with the master key: {}", Failure::from(error)))
     })?;
+    drop(db);
     let now: String = SystemClock.now().to_string().chars().filter(char::is_ascii_alphanumeric).collect();
     let mut kept = database.clone().into_os_string();
     kept.push(format!(".before-restore-{now}"));

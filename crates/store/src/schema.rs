@@ -9,6 +9,7 @@ use sqlx::migrate::{MigrateError, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqlSafeStr};
 
 use crate::error::Error;
+use crate::sql::bind;
 use crate::{Read, files};
 
 macro_rules! migrations {
@@ -230,6 +231,17 @@ fn stood_in_the_way(error: &MigrateError) -> bool {
 }
 
 impl Read {
+    /// Whether the schema has this table, which an old one may lack.
+    pub(crate) async fn has_table(&mut self, name: &str) -> Result<bool, Error> {
+        let sql = if self.connection.is_postgres() {
+            "SELECT count(to_regclass($1)) AS tables"
+        } else {
+            "SELECT count(*) AS tables FROM sqlite_schema WHERE type = 'table' AND name = $1"
+        };
+        let tables = self.one(sql, bind![name]).await?.map(|row| row.int("tables")).transpose()?;
+        Ok(tables > Some(0))
+    }
+
     /// Whether the database answers, and has all that this program needs.
     ///
     /// # Errors

@@ -48,12 +48,16 @@ impl Kind {
 }
 
 impl Read {
-    /// How many values of a kind are sealed under each master key, by the eight bytes of its name.
+    /// How many values of a kind are sealed under each master key, by the eight bytes of its name; none where an old
+    /// schema lacks their table.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn seals(&mut self, kind: Kind) -> Result<Vec<(Vec<u8>, i64)>, Error> {
         let (table, _, column) = kind.place();
+        if !self.has_table(table).await? {
+            return Ok(Vec::new());
+        }
         // The name of the key begins at the second byte.
         let sql = format!(
             "SELECT substr({column}, 2, 8) AS key_id, count(*) AS sealed FROM {table} \

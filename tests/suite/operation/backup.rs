@@ -118,6 +118,23 @@ async fn what_can_not_be_restored_is_refused_and_nothing_changed() {
     }
 }
 
+#[tokio::test]
+async fn a_backup_from_the_midst_of_a_change_of_the_master_key_needs_both() {
+    const OLD: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+    const NEW: &str = "ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100";
+    let place = Place::new();
+    Serving::start(&place.folder, &["--master-key", OLD], &[]).await.stop().await;
+    let with = |arguments: &[&str], keys: &[&str]| countersign(&place.folder, &[arguments, keys].concat());
+    let both = ["--master-key", NEW, "--master-key-old", OLD];
+    succeed(&mut with(&["account", "create", "--name", "Barn owls"], &both));
+    succeed(&mut with(&["backup", "backup.db"], &[]));
+    let restore = ["restore", "backup.db"];
+    for key in [OLD, NEW] {
+        refuse(&mut with(&restore, &["--master-key", key]), &["backup.db needs another master key"]);
+    }
+    succeed(&mut with(&restore, &both));
+}
+
 /// PostgreSQL's own tools do what is asked of them: dumped while serving, restored into a new database.
 #[tokio::test]
 async fn a_dump_of_postgres_is_restored_into_a_new_database() {

@@ -4,6 +4,7 @@ use domain::{Account, Sealed};
 use store::{EnrollmentKeyRow, Kind, Store};
 
 use crate::fixtures::*;
+use crate::places::Place;
 
 contract! {
     what_is_sealed_is_counted_by_key,
@@ -11,6 +12,10 @@ contract! {
     what_changed_meanwhile_stays,
     a_key_of_the_server_comes_back,
     a_replaced_enrollment_key_goes_after_its_time,
+}
+
+contract! { on disk:
+    what_an_old_schema_lacks_has_nothing_sealed,
 }
 
 const OLD: &[u8] = b"old key.";
@@ -37,6 +42,15 @@ async fn what_is_sealed_is_counted_by_key(store: Store) {
     let seals = read!(store, |db| db.seals(Kind::EnrollmentKeys)).unwrap();
     assert_eq!(seals, [(NEW.to_vec(), 1)]);
     assert_eq!(read!(store, |db| db.seals(Kind::PushCredentials)).unwrap(), []);
+}
+
+async fn what_an_old_schema_lacks_has_nothing_sealed(place: Place) {
+    let store = place.open().await;
+    add(&store, [account_under(OLD)]).await;
+    place.sql("DROP TABLE server_keys").await;
+    let seals = async |kind| read!(store, |db| db.seals(kind)).unwrap();
+    assert_eq!(seals(Kind::ServerKeys).await, []);
+    assert_eq!(seals(Kind::AuthTokens).await, [(OLD.to_vec(), 1)]);
 }
 
 async fn what_is_sealed_otherwise_is_found_piece_by_piece(store: Store) {
