@@ -12,7 +12,7 @@ use store::{Kind, Read, Write};
 use tracing::{error, info};
 
 use crate::App;
-use crate::audit::Origin;
+use crate::audit::{Audit, Origin};
 use crate::error::Error;
 
 /// Values that are sealed anew in one transaction: few, so that nobody waits long for the writer.
@@ -23,16 +23,34 @@ pub type ReadMasterKeys = Box<dyn Fn() -> Result<MasterKeys, String> + Send + Sy
 
 /// The master keys of this moment. The operator changes them in the files from which they come.
 pub struct MasterKeySource {
-    keys: RwLock<Arc<MasterKeys>>,
+    held: RwLock<Held>,
     read: Option<ReadMasterKeys>,
     /// What was last complained of, so that it is not every second.
     complaint: Mutex<String>,
 }
 
+/// What was read so far.
+struct Held {
+    /// The keys of this moment.
+    keys: Arc<MasterKeys>,
+    /// Those of before, as far as they had a key that was taken away since. They go on opening for as long as the
+    /// process lives: what one of them sealed is not lost because its file was.
+    former: Vec<Arc<MasterKeys>>,
+}
+
+impl Held {
+    fn open<T: Sealable>(&self, sealed: &Sealed<T>, owner: &str) -> Result<T, crypto::Error> {
+        let now = self.keys.open(sealed, owner);
+        let Err(crypto::Error::OtherMasterKey { .. }) = now else { return now };
+        self.former.iter().find_map(|keys| keys.open(sealed, owner).ok()).map_or(now, Ok)
+    }
+}
+
 impl MasterKeySource {
     /// Keys that don't change.
     pub fn fixed(keys: MasterKeys) -> Self {
-        Self { keys: RwLock::new(Arc::new(keys)), read: None, complaint: Mutex::default() }
+        let held = Held { keys: Arc::new(keys), former: Vec::new() };
+        Self { held: RwLock::new(held), read: None, complaint: Mutex::default() }
     }
 
     /// Keys that can be read again.
@@ -42,26 +60,54 @@ impl MasterKeySource {
 
     /// The keys of this moment.
     pub fn keys(&self) -> Arc<MasterKeys> {
-        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.held.read().unwrap_or_else(PoisonError::into_inner).keys)
     }
 
-    /// Reads the keys again. Those of before stay if that fails.
+    /// Reads the keys again. Those of before stay if that fails, and if the one that seals is not among them: they
+    /// are those of another installation then, which must not seal anything here.
     pub fn read_again(&self) {
+        self.read_again_if(|_| false);
+    }
+
+    /// Reads the keys again; `is_ours` says of some that lack the one that seals whether they are taken up all the
+    /// same.
+    fn read_again_if(&self, is_ours: impl Fn(&MasterKeys) -> bool) {
         let Some(read) = &self.read else { return };
-        match read() {
-            Ok(keys) if keys.ids() == self.keys().ids() => {}
-            Ok(keys) => {
+        let present = self.keys();
+        let sealing = present.current().key_id();
+        let complaint = match read() {
+            Ok(keys) if keys.ids() == present.ids() => String::new(),
+            Ok(keys) if keys.get(sealing).is_some() || is_ours(&keys) => {
                 info!(master_key = keys.current().id(), "the master keys were read again");
-                *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+                self.take_up(keys);
+                String::new()
             }
-            Err(complaint) => {
-                let mut last = self.complaint.lock().unwrap_or_else(PoisonError::into_inner);
-                if *last != complaint {
-                    error!("the master keys stay as they were: {complaint}");
-                    *last = complaint;
-                }
+            Ok(keys) => {
+                let new = keys.current().id();
+                format!(
+                    "{new} is there instead of {sealing}, which sealed until now; to change it, keep the one of \
+                     before beside it as COUNTERSIGN_MASTER_KEY_OLD"
+                )
             }
+            Err(complaint) => complaint,
+        };
+        let mut last = self.complaint.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last != complaint && !complaint.is_empty() {
+            error!("the master keys stay as they were: {complaint}");
         }
+        *last = complaint;
+    }
+
+    fn take_up(&self, keys: MasterKeys) {
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut held.keys, Arc::new(keys));
+        if before.ids().into_iter().any(|id| held.keys.get(id).is_none()) {
+            held.former.push(before);
+        }
+    }
+
+    fn open_held<T: Sealable>(&self, sealed: &Sealed<T>, owner: &str) -> Result<T, crypto::Error> {
+        self.held.read().unwrap_or_else(PoisonError::into_inner).open(sealed, owner)
     }
 
     /// Decrypts what was sealed for `owner`; with new keys, if it takes one that was not there before.
@@ -69,10 +115,11 @@ impl MasterKeySource {
     /// # Errors
     /// When none of the keys opens it.
     pub fn open<T: Sealable>(&self, sealed: &Sealed<T>, owner: &str) -> Result<T, Error> {
-        match self.keys().open(sealed, owner) {
+        match self.open_held(sealed, owner) {
             Err(crypto::Error::OtherMasterKey { .. }) => {
-                self.read_again();
-                Ok(self.keys().open(sealed, owner)?)
+                // Keys that open what is in the database are those of this installation.
+                self.read_again_if(|keys| keys.open(sealed, owner).is_ok());
+                Ok(self.open_held(sealed, owner)?)
             }
             opened => Ok(opened?),
         }
@@ -130,28 +177,28 @@ impl App {
     /// # Errors
     /// When the database fails.
     pub async fn reseal(&self, origin: &Origin) -> Result<Resealed, Error> {
+        let audit = Arc::new(self.audit(origin, self.clock.now()));
         let mut done = Resealed::default();
         for kind in Kind::ALL {
             let of_kind = match kind {
-                Kind::AuthTokens => self.reseal_kind::<AuthToken>(kind).await?,
-                Kind::EnrollmentKeys => self.reseal_kind::<EnrollmentKey>(kind).await?,
-                Kind::ServerKeys => self.reseal_kind::<HashingKey>(kind).await?,
-                Kind::AuditKey => self.reseal_kind::<AuditKey>(kind).await?,
-                Kind::PushCredentials => self.reseal_kind::<Content>(kind).await?,
-                Kind::AccessTokens => self.reseal_kind::<TokenText>(kind).await?,
+                Kind::AuthTokens => self.reseal_kind::<AuthToken>(kind, &audit).await?,
+                Kind::EnrollmentKeys => self.reseal_kind::<EnrollmentKey>(kind, &audit).await?,
+                Kind::ServerKeys => self.reseal_kind::<HashingKey>(kind, &audit).await?,
+                Kind::AuditKey => self.reseal_kind::<AuditKey>(kind, &audit).await?,
+                Kind::PushCredentials => self.reseal_kind::<Content>(kind, &audit).await?,
+                Kind::AccessTokens => self.reseal_kind::<TokenText>(kind, &audit).await?,
             };
             done.resealed += of_kind.resealed;
             done.unopened += of_kind.unopened;
         }
-        if done.resealed > 0 {
-            let audit = self.audit(origin, self.clock.now());
-            let change = move || Change::of_server(Act::MasterKeyRotated).with("count", done.resealed);
-            self.store.write(async move |tx: &mut Write| audit.note(tx, change()).await).await?;
-        }
         Ok(done)
     }
 
-    async fn reseal_kind<T: Sealable + 'static>(&self, kind: Kind) -> Result<Resealed, Error> {
+    async fn reseal_kind<T: Sealable + 'static>(
+        &self,
+        kind: Kind,
+        audit: &Arc<Audit>,
+    ) -> Result<Resealed, Error> {
         let keys = self.master_keys();
         let (key_id, mut after, mut done) = (keys.current().key_id(), String::new(), Resealed::default());
         loop {
@@ -172,10 +219,15 @@ impl App {
                     Err(_) => done.unopened += 1,
                 }
             }
+            let audit = Arc::clone(audit);
             let write = async move |tx: &mut Write| {
                 let mut resealed = 0;
                 for (owner, old, new) in &changes {
                     resealed += u64::from(tx.reseal(kind, owner, old, new).await?);
+                }
+                if resealed > 0 {
+                    let change = Change::of_server(Act::MasterKeyRotated).with("count", resealed);
+                    audit.note(tx, change).await?;
                 }
                 Ok::<_, Error>(resealed)
             };
@@ -196,4 +248,75 @@ pub async fn seals(db: &mut Read) -> Result<Vec<SealedUnder>, Error> {
         }
     }
     Ok(seals)
+}
+
+#[cfg(test)]
+mod tests {
+    use crypto::{MasterKey, SystemEntropy};
+
+    use super::*;
+
+    /// Keys by the bytes that they are made of, the one that seals first.
+    fn keys(bytes: &[u8]) -> MasterKeys {
+        let mut keys =
+            bytes.iter().map(|byte| MasterKey::from_base64(&format!("{byte:02x}").repeat(32)).unwrap());
+        MasterKeys::new(keys.next().unwrap(), keys.collect())
+    }
+
+    /// Something that the first of these keys has sealed.
+    fn sealed(bytes: &[u8]) -> Sealed<AuditKey> {
+        keys(bytes).seal(&AuditKey::generate(&SystemEntropy), "owner", &SystemEntropy)
+    }
+
+    /// A source with the first of these keys, and what puts others in their place.
+    fn source(first: &[u8]) -> (MasterKeySource, impl Fn(&[u8])) {
+        let there = Arc::new(Mutex::new(first.to_vec()));
+        let read = Arc::clone(&there);
+        let read = move || Ok(keys(&read.lock().unwrap()));
+        let source = MasterKeySource::changing(keys(first), Box::new(read));
+        (source, move |bytes: &[u8]| *there.lock().unwrap() = bytes.to_vec())
+    }
+
+    fn opens(source: &MasterKeySource, bytes: &[u8]) -> bool {
+        source.open(&sealed(bytes), "owner").is_ok()
+    }
+
+    #[test]
+    fn the_key_that_seals_is_followed_by_one_that_comes_with_it() {
+        let (source, put) = source(&[1]);
+        put(&[2, 1]);
+        source.read_again();
+        assert_eq!(source.keys().ids(), keys(&[2, 1]).ids());
+        put(&[2]);
+        source.read_again();
+        assert_eq!(source.keys().ids(), keys(&[2]).ids());
+        // What the one of before sealed is opened all the same.
+        assert!(opens(&source, &[1]) && opens(&source, &[2]) && !opens(&source, &[3]));
+        assert_eq!(source.keys().ids(), keys(&[2]).ids());
+    }
+
+    #[test]
+    fn a_key_of_somewhere_else_seals_nothing() {
+        let (source, put) = source(&[1]);
+        put(&[9]);
+        for _ in 0..2 {
+            source.read_again();
+            assert_eq!(source.keys().ids(), keys(&[1]).ids());
+            assert!(opens(&source, &[1]) && !opens(&source, &[2]));
+            assert!(source.complaint.lock().unwrap().contains("is there instead of"));
+        }
+        put(&[1]);
+        source.read_again();
+        assert!(source.complaint.lock().unwrap().is_empty());
+    }
+
+    /// As when a server was stopped for the whole time of the change.
+    #[test]
+    fn a_key_that_opens_what_is_in_the_database_is_ours() {
+        let (source, put) = source(&[1]);
+        put(&[2]);
+        assert!(opens(&source, &[2]));
+        assert_eq!(source.keys().ids(), keys(&[2]).ids());
+        assert!(opens(&source, &[1]));
+    }
 }
