@@ -39,6 +39,9 @@ enum Command {
 /// there is another, and what it sealed before that is written within a few.
 const TAKE_UP: Duration = Duration::from_secs(10);
 
+/// How often it is looked again for what servers have sealed meanwhile.
+const PASSES: u32 = 5;
+
 /// How the master key is changed that the operator keeps.
 const HOW: &str = "give servers and this command the new key as COUNTERSIGN_MASTER_KEY and the present one as \
                    COUNTERSIGN_MASTER_KEY_OLD (or both in files); of several servers, give all of them the new \
@@ -84,9 +87,10 @@ async fn rotate(storage: &Storage) -> Result<(), Failure> {
     let old = match storage.location()? {
         _ if storage.is_master_key_given() => None,
         Location::Sqlite(database) => {
+            let hold = storage.hold_kept_master_key()?;
             let old = storage.change_kept_master_key()?;
             // Who is there now may have the old key in memory; who comes later reads the new one.
-            Some((old, store::is_in_use(&database)?))
+            Some((old, store::is_in_use(&database)?, hold))
         }
         Location::Postgres(_) | Location::Memory => {
             return Err(Failure::new(format!("other servers may have the master key too: {HOW}")));
@@ -94,16 +98,18 @@ async fn rotate(storage: &Storage) -> Result<(), Failure> {
     };
     let app = storage.open_existing().await?;
     let mut done = app.reseal(&operator()).await?;
-    if let Some((_, true)) = old {
+    if let Some((_, true, _)) = old {
         println!("waiting {} s for the server to take up the new key", TAKE_UP.as_secs());
         tokio::time::sleep(TAKE_UP).await;
     }
     // What servers sealed meanwhile.
-    loop {
+    let mut is_settled = false;
+    for _ in 0..PASSES {
         let again = app.reseal(&operator()).await?;
         done.resealed += again.resealed;
         done.unopened = again.unopened;
-        if again.resealed == 0 {
+        is_settled = again.resealed == 0;
+        if is_settled {
             break;
         }
     }
@@ -111,7 +117,14 @@ async fn rotate(storage: &Storage) -> Result<(), Failure> {
     app.stop().await;
     let id = keys.current().id();
     match (old, done.resealed) {
-        (Some((old, _)), resealed) => {
+        (Some(_), _) if !is_settled => {
+            return Err(Failure::new(format!(
+                "a server still seals under the key of before: see in its log why it does not take up {}, and run \
+                 this again",
+                storage.key_file().display()
+            )));
+        }
+        (Some((old, _, _hold)), resealed) => {
             println!("sealed {resealed} values anew under master key {id}");
             let retired = storage.retire_old_master_key(&old)?;
             println!(

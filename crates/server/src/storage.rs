@@ -1,6 +1,6 @@
 //! The data folder, the master key in it, and the database.
 
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use app::{App, MasterKeySource, SystemClock};
 use crypto::{MasterKey, MasterKeys, SystemEntropy};
 use domain::Secret;
 use store::{Location, OldSchema, Store};
+use tempfile::NamedTempFile;
 
 use crate::cli::Storage;
 use crate::config::check_database_url;
@@ -30,6 +31,9 @@ pub(crate) fn secret(
         (None, None) => Ok(None),
     }
 }
+
+/// How the name of a master key begins that is not in its place yet.
+const DRAFT: &str = "master.key.draft-";
 
 /// What is said of a text that is no master key.
 pub(crate) const NOT_A_MASTER_KEY: &str = "the master key must be 32 bytes in base64 or hexadecimal";
@@ -186,7 +190,7 @@ impl Storage {
                 self.key_file().display()
             )));
         }
-        Ok(MasterKeys::new(make_master_key(&self.key_file())?, self.given_old_master_keys()?))
+        Ok(MasterKeys::new(self.make_master_key()?, self.given_old_master_keys()?))
     }
 
     /// The master keys that the options give, or else those in the data folder; `None` when there is none.
@@ -217,10 +221,37 @@ impl Storage {
         self.data_dir.join("master.key.old")
     }
 
+    /// Keeps everybody else from changing the master key in the data folder, for as long as what this returns is
+    /// there (`flock`, which ends with the process), and takes away what one who was killed has left.
+    ///
+    /// # Errors
+    /// When somebody else is at it, or a file can't be made or removed.
+    pub(crate) fn hold_kept_master_key(&self) -> Result<File, Failure> {
+        let path = self.data_dir.join("master.key.lock");
+        let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
+        let hold = opened.map_err(|error| at(&path, &error))?;
+        store::give_to_owner_of(&hold, &self.key_file()).map_err(|error| at(&path, &error))?;
+        match hold.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Failure::new("another `countersign keys rotate` is under way; let it end"));
+            }
+            Err(TryLockError::Error(error)) => return Err(at(&path, &error)),
+        }
+        for file in self.data_dir.read_dir().map_err(|error| at(&self.data_dir, &error))? {
+            let file = file.map_err(|error| at(&self.data_dir, &error))?;
+            if file.file_name().to_string_lossy().starts_with(DRAFT) {
+                fs::remove_file(file.path()).map_err(|error| at(&file.path(), &error))?;
+            }
+        }
+        Ok(hold)
+    }
+
     /// Puts a new master key in the place of the one in the data folder, which is kept beside it. If that was
     /// begun before and not finished, nothing is done. Returns the name of the one of before.
     ///
-    /// Whenever this ends, both keys are there under one name or the other.
+    /// Whenever this ends, both keys are there under one name or the other. Two at once would lose one: see
+    /// [`hold_kept_master_key`](Self::hold_kept_master_key).
     ///
     /// # Errors
     /// When a file can't be read or written.
@@ -234,8 +265,8 @@ impl Storage {
             None => fs::hard_link(&key_file, &old_key_file).map_err(|error| at(&old_key_file, &error))?,
         }
         self.sync_data_dir()?;
-        let draft = draft_of(&key_file, &MasterKey::generate(&SystemEntropy))?;
-        fs::rename(&draft, &key_file).map_err(|error| at(&key_file, &error))?;
+        let draft = self.draft_of(&MasterKey::generate(&SystemEntropy))?;
+        draft.persist(&key_file).map_err(|error| at(&key_file, &error.error))?;
         self.sync_data_dir()?;
         Ok(current)
     }
@@ -251,9 +282,33 @@ impl Storage {
         Ok(retired)
     }
 
+    /// Makes a key that only the owner can read. If another process is faster, its key is taken.
+    fn make_master_key(&self) -> Result<MasterKey, Failure> {
+        let key_file = self.key_file();
+        match self.draft_of(&MasterKey::generate(&SystemEntropy))?.persist_noclobber(&key_file) {
+            Err(error) if error.error.kind() != ErrorKind::AlreadyExists => {
+                return Err(at(&key_file, &error.error));
+            }
+            _ => self.sync_data_dir()?,
+        }
+        read_key(&key_file)?.ok_or_else(|| at(&key_file, &ErrorKind::NotFound.into()))
+    }
+
+    /// Writes a key that only the owner can read, whole, under a name that nobody else has: nobody ever reads half a
+    /// key. It goes when it is dropped.
+    fn draft_of(&self, key: &MasterKey) -> Result<NamedTempFile, Failure> {
+        let draft = tempfile::Builder::new().prefix(DRAFT).tempfile_in(&self.data_dir);
+        let mut draft = draft.map_err(|error| at(&self.data_dir, &error))?;
+        writeln!(draft, "{}", key.to_base64().expose())
+            .and_then(|()| store::give_to_owner_of(draft.as_file(), &self.key_file()))
+            .and_then(|()| draft.as_file().sync_all())
+            .map_err(|error| at(draft.path(), &error))?;
+        Ok(draft)
+    }
+
     /// So that names survive a power failure too.
     fn sync_data_dir(&self) -> Result<(), Failure> {
-        let synced = fs::File::open(&self.data_dir).and_then(|folder| folder.sync_all());
+        let synced = File::open(&self.data_dir).and_then(|folder| folder.sync_all());
         synced.map_err(|error| at(&self.data_dir, &error))
     }
 }
@@ -279,44 +334,4 @@ pub(crate) async fn start(store: Store, master_keys: MasterKeySource) -> Result<
 /// A master key that nobody else has, for what is gone with the process.
 pub(crate) fn passing_master_key() -> MasterKeySource {
     MasterKeySource::fixed(MasterKeys::new(MasterKey::generate(&SystemEntropy), Vec::new()))
-}
-
-/// Writes a key that only the owner can read, whole, under a name beside `path`: nobody ever reads half a key,
-/// and a crash leaves none.
-fn draft_of(path: &Path, key: &MasterKey) -> Result<PathBuf, Failure> {
-    let draft = path.with_extension(format!("key.{}", std::process::id()));
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&draft)
-        .map_err(|error| at(&draft, &error))?;
-    writeln!(file, "{}", key.to_base64().expose())
-        .and_then(|()| file.sync_all())
-        .map_err(|error| at(&draft, &error))?;
-    Ok(draft)
-}
-
-/// Makes a key that only the owner can read. If another process is faster, its key is taken.
-fn make_master_key(path: &Path) -> Result<MasterKey, Failure> {
-    let key = MasterKey::generate(&SystemEntropy);
-    let draft = draft_of(path, &key)?;
-    let linked = fs::hard_link(&draft, path);
-    fs::remove_file(&draft).map_err(|error| at(&draft, &error))?;
-    match linked {
-        Ok(()) => {
-            // The name survives a power failure too.
-            let folder = path.parent().unwrap_or(Path::new("."));
-            fs::File::open(folder)
-                .and_then(|folder| folder.sync_all())
-                .map_err(|error| at(folder, &error))?;
-            Ok(key)
-        }
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            let text = fs::read_to_string(path).map_err(|error| at(path, &error))?;
-            MasterKey::from_base64(&text).ok_or_else(|| Failure::new("expected 32 bytes in base64"))
-        }
-        Err(error) => Err(at(path, &error)),
-    }
 }

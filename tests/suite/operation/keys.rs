@@ -1,6 +1,7 @@
 //! Changing keys while servers run.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt as _, chown};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,6 +9,7 @@ use device::{Answer, Enrolment, Style};
 use harness::{Auth, Storage};
 
 use super::*;
+use crate::audit::exported;
 use crate::world::{World, assert_error, created, on_every_database};
 
 const OLD: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
@@ -105,6 +107,15 @@ async fn a_master_key_in_the_data_folder_is_changed_while_the_server_works() {
     let file = |name: &str| data_dir.join(name);
     let old = fs::read_to_string(file("master.key")).unwrap();
 
+    // While another is at it, nothing happens.
+    let another = fs::File::create(file("master.key.lock")).unwrap();
+    another.lock().unwrap();
+    assert!(world.refusal(&["keys", "rotate"]).contains("another `countersign keys rotate` is under way"));
+    assert_eq!(fs::read_to_string(file("master.key")).unwrap(), old);
+    drop(another);
+    // What one left that was killed while it wrote a key.
+    fs::write(file("master.key.draft-left"), "half a k").unwrap();
+
     // Killed in the midst, at several places, and begun again.
     let rotate = || {
         let mut command = countersign(&data_dir, &["keys", "rotate", "--data-dir"]);
@@ -133,7 +144,12 @@ async fn a_master_key_in_the_data_folder_is_changed_while_the_server_works() {
     assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""), "{said:?}");
     let new = fs::read_to_string(file("master.key")).unwrap();
     assert_ne!(new, old);
-    assert!(!file("master.key.old").exists());
+    assert!(!file("master.key.old").exists() && !file("master.key.draft-left").exists());
+    // Those who were killed left a line too about what they had sealed anew.
+    let lines = exported(&world).await;
+    let lines = lines.iter().filter(|line| line["event_type"] == "master-key.rotated");
+    let counts: Vec<_> = lines.map(|line| line["data"]["count"].as_u64().unwrap()).collect();
+    assert!(counts.len() > 1 && counts.iter().sum::<u64>() >= 6, "{counts:?}");
     let retired = fs::read_dir(&data_dir).unwrap().map(|file| file.unwrap().path());
     let retired: Vec<_> = retired.filter(|file| file.to_string_lossy().contains("retired")).collect();
     assert_eq!(retired.len(), 1, "{retired:?}");
@@ -155,6 +171,28 @@ async fn a_master_key_in_the_data_folder_is_changed_while_the_server_works() {
     }
     let refused = world.refusal(&["account", "list", "--master-key", old.trim()]);
     assert!(refused.contains("sealed under master key"), "{refused}");
+}
+
+/// Root changes the key and the database of a server that runs as somebody else, who could not read root's files.
+#[tokio::test]
+async fn what_root_puts_in_place_belongs_to_whom_it_belonged() {
+    const SOMEBODY: u32 = 65_534;
+    let place = Place::new();
+    if fs::metadata(&place.folder).unwrap().uid() != 0 {
+        eprintln!("SKIPPED what_root_puts_in_place_belongs_to_whom_it_belonged: only root gives files away");
+        return;
+    }
+    Serving::start(&place.folder, &[], &[]).await.stop().await;
+    let files = || fs::read_dir(place.path("data")).unwrap().map(|file| file.unwrap().path());
+    for file in files().chain([place.path("data")]) {
+        chown(file, Some(SOMEBODY), Some(SOMEBODY)).unwrap();
+    }
+    succeed(&mut countersign(&place.folder, &["backup", "backup.db"]));
+    succeed(&mut countersign(&place.folder, &["restore", "backup.db"]));
+    succeed(&mut countersign(&place.folder, &["keys", "rotate"]));
+    for file in files() {
+        assert_eq!(fs::metadata(&file).unwrap().uid(), SOMEBODY, "{}", file.display());
+    }
 }
 
 #[tokio::test]
