@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use app::SealedUnder;
+use app::{SealedUnder, SystemClock};
 use crypto::MasterKeys;
-use domain::Timestamp;
+use domain::{Clock as _, Timestamp};
 use store::{Condition, Error, Location, POSTGRES_CONNECTIONS, Read, Store};
 
 use super::{Report, outside};
@@ -65,7 +65,10 @@ async fn inside(
     online: bool,
 ) -> Result<(), Failure> {
     let mut db = store::look(location).await?;
-    condition(report, db.condition().await?, now);
+    // Between these the database looks at its clock.
+    let before = SystemClock.now();
+    let found = db.condition().await?;
+    condition(report, found, before, SystemClock.now());
     let missing = Store::missing(location).await?;
     if !missing.is_empty() {
         let names: Vec<_> = missing.iter().map(|migration| migration.name).collect();
@@ -86,7 +89,7 @@ async fn inside(
     Ok(())
 }
 
-fn condition(report: &mut Report, condition: Condition, now: Timestamp) {
+fn condition(report: &mut Report, condition: Condition, before: Timestamp, after: Timestamp) {
     match condition {
         Condition::Sqlite { version, damage } => {
             if damage.is_empty() {
@@ -104,7 +107,7 @@ fn condition(report: &mut Report, condition: Condition, now: Timestamp) {
                 report.ok("database", format!("PostgreSQL {version}"));
             }
             postgres_settings(report, &settings);
-            let apart = (now.seconds() - theirs.seconds()).abs();
+            let apart = (before.seconds() - theirs.seconds()).max(theirs.seconds() - after.seconds());
             if apart > APART {
                 report.warning(
                     "clock",
@@ -189,7 +192,7 @@ async fn master_key(
         let old = |sealed: &&SealedUnder| sealed.key != Some(current);
         let left: Vec<_> = seals.iter().filter(old).map(keys::words).collect();
         if left.is_empty() {
-            report.ok(subject, format!("{current} opens all that is sealed"));
+            report.ok(subject, format!("all that is sealed is sealed under {current}"));
         } else {
             let found = format!("{} still sealed under an old key", left.join(", "));
             report.warning(subject, found, "finish the change with `countersign keys rotate`");
