@@ -21,7 +21,8 @@ CREATE UNIQUE INDEX audit_log_chained ON audit_log (number) WHERE number IS NOT 
 -- What is still to be chained; small.
 CREATE INDEX audit_log_waiting ON audit_log (created_at, sid) WHERE number IS NULL;
 CREATE INDEX audit_log_of_account ON audit_log (account_sid, created_at, sid);
-CREATE INDEX audit_log_of_resource ON audit_log (resource_sid);
+-- With the account and the order of lists: otherwise SQLite takes the index before this one, and walks the account's lines.
+CREATE INDEX audit_log_of_resource ON audit_log (resource_sid, account_sid, created_at, sid);
 
 -- The two ends of the chain. Whoever chains holds this one row.
 CREATE TABLE audit_chain (

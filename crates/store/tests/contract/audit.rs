@@ -34,6 +34,10 @@ contract! { on disk:
     no_line_goes_by_hand,
 }
 
+contract! { on sqlite:
+    the_lines_of_a_thing_are_found_without_walking_all,
+}
+
 fn line(account: &Account) -> &'static Line {
     keep(Line::new(
         sid(),
@@ -314,4 +318,21 @@ async fn no_line_goes_by_hand(place: Place) {
     }
     let left = place.sql("SELECT count(*), count(number), min(event_type) FROM audit_log").await;
     assert_eq!(left, "3|2|service.created");
+}
+
+/// SQLite knows nothing of how many lines there are, so the index has to promise more than any other.
+async fn the_lines_of_a_thing_are_found_without_walking_all(place: Place) {
+    place.open().await;
+    for beyond in
+        ["", "AND (created_at, sid) < (1, 'AE')", "AND created_at >= 1 AND event_type = 'service.created'"]
+    {
+        let found = place
+            .sql(&format!(
+                "EXPLAIN QUERY PLAN SELECT data FROM audit_log WHERE account_sid = 'AC' AND resource_sid = 'VA' \
+                 {beyond} ORDER BY created_at DESC, sid DESC LIMIT 51"
+            ))
+            .await;
+        assert!(found.contains("INDEX audit_log_of_resource (resource_sid=? AND account_sid=?"), "{found}");
+        assert!(!found.contains("ORDER BY"), "{found}");
+    }
 }
