@@ -217,6 +217,36 @@ on_every_database! {
 }
 
 #[tokio::test]
+async fn what_is_stored_is_counted_over_all_servers() {
+    let limits = ["--max-pending-challenges-per-factor", "3", "--factors-per-entity-and-day", "4"];
+    let test = "limits::what_is_stored_is_counted_over_all_servers";
+    let Some(world) = World::postgres_with(test, &limits) else { return };
+    let other = world.another_server(&limits);
+    let here_and_there = |requests: Vec<Request>| {
+        let place =
+            |(number, request): (usize, Request)| if number % 2 == 0 { request } else { request.at(&other) };
+        at_once(requests.into_iter().enumerate().map(place).collect())
+    };
+    let service = world.service().await;
+    for round in 0..3 {
+        let (_, enrolled) = world.enrolled(Style::Android, &service, &format!("weary-{round:04}")).await;
+        let path = format!("{}/Challenges", entity(&service, &enrolled.identity));
+        let form = [("FactorSid", enrolled.factor_sid.as_str()), ("Details.Message", "Yes?")];
+        let requests = (0..20).map(|_| Request::of_backend(&world.server, "POST", &path, &form));
+        let (made, refused) = divided(&here_and_there(requests.collect()).await);
+        assert_eq!((made.len(), refused), (3, vec![(429, 60312); 17]));
+
+        let mut requests = Vec::new();
+        for _ in 0..10 {
+            let new = world.new_factor(&service, &format!("newcomer-{round:04}")).await;
+            requests.push(enrolment(&world.server, &new, &SigningKey::generate()));
+        }
+        let (made, refused) = divided(&here_and_there(requests).await);
+        assert_eq!((made.len(), refused), (4, vec![(429, 60326); 6]));
+    }
+}
+
+#[tokio::test]
 async fn an_account_makes_so_many_requests_a_second_and_so_many_do_its_devices() {
     let mut world = World::sqlite();
     let service = world.service().await;

@@ -336,6 +336,11 @@ impl Request {
         Self::new(server.url(), method, path, &format!("Basic {account}"), body)
     }
 
+    /// The same, sent to another server.
+    pub(crate) fn at(self, other: &Server) -> Self {
+        Self { host: other.url().strip_prefix("http://").unwrap().to_owned(), ..self }
+    }
+
     fn new(url: &str, method: &str, path: &str, authorization: &str, body: &str) -> Self {
         let host = url.strip_prefix("http://").unwrap().to_owned();
         let text = format!(

@@ -62,6 +62,11 @@ impl World {
         Self { server, storage, phones: Mutex::default(), _folder: folder, database }
     }
 
+    /// One more server on the same database, with these arguments after `serve`.
+    pub(crate) fn another_server(&self, arguments: &[&str]) -> Server {
+        Server::start(BINARY, self.storage.clone(), arguments)
+    }
+
     /// Runs `countersign` with these arguments on this world's database while the server runs, and
     /// returns what it printed. Nothing can be done beside an ephemeral server.
     pub(crate) fn command(&self, arguments: &[&str]) -> String {
