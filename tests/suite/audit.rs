@@ -443,7 +443,7 @@ on_every_database! {
         ] {
             let rounds = |world: &World| world.server.log().matches("housekeeping failed").count();
             let before = rounds(&world);
-            sql(&world, change);
+            sql(&world, &format!("DELETE FROM leases; {change}"));
             world.server.restart();
             wait_until("housekeeping fails", PATIENCE, async || (rounds(&world) > before).then_some(())).await;
             world.server.terminate();

@@ -296,9 +296,7 @@ async fn every_metric_is_told_after_a_whole_story() {
         ("countersign_database_connections_waiting", &[], 0.0),
         ("countersign_database_writes_waiting", &[], 0.0),
         ("countersign_database_failures", &[], 0.0),
-        ("countersign_housekeeping_rounds", &[("outcome", "done")], 1.0),
         ("countersign_housekeeping_rounds", &[("outcome", "failed")], 0.0),
-        ("countersign_housekeeping_duration_seconds", &[], 1.0),
         ("countersign_tls_certificate_expiry_timestamp_seconds", &[], 0.0),
     ];
     let mut wrong = Vec::new();
@@ -322,6 +320,9 @@ async fn every_metric_is_told_after_a_whole_story() {
     let connections = sum("countersign_database_connections");
     assert!((1.0..=4.0).contains(&connections), "{connections}");
     assert!(sum("countersign_database_connections_idle") <= connections);
+    // One a minute.
+    assert!(told.sum("countersign_housekeeping_rounds", &[("outcome", "done")]) >= 1.0);
+    assert!(sum("countersign_housekeeping_duration_seconds") >= 1.0);
     let now = SystemClock.now().seconds() as f64;
     for name in ["process_start_time_seconds", "countersign_housekeeping_last_success_timestamp_seconds"] {
         assert!((now - 600.0..=now).contains(&sum(name)), "{name}");

@@ -262,7 +262,8 @@ async fn retries_of_overrides_come_at_once() {
         assert_eq!(delivery.endings().len(), 6, "{delivery:?}");
     }
     assert_eq!((deliveries.len(), receiver.calls().len()), (40, 240));
-    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    // The schedule would take 31 seconds at least, a lease 30 each time.
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
 }
 
 /// What signs is the token of the moment.

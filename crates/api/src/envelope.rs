@@ -127,9 +127,10 @@ async fn answer(
     let under_way = under_way.unwrap_or_default();
     let mut payload = request.take_payload();
     // What has neither is no body, but what comes after an offer to speak something else, which is declined.
-    let has_body =
-        [header::CONTENT_LENGTH, header::TRANSFER_ENCODING].map(|name| request.headers().contains_key(name));
-    let (body, _room) = match has_body.contains(&true) {
+    let has_body = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING]
+        .iter()
+        .any(|name| request.headers().contains_key(name));
+    let (body, _room) = match has_body {
         true => incoming::read(&mut payload, &under_way).await,
         false => (Ok(web::Bytes::new()), None),
     };
@@ -287,7 +288,7 @@ fn note_failed_credentials(request: &HttpRequest) {
     let caller = call::credentials(request).map_or(Claimant::Nobody, |credentials| credentials.claimant());
     METRICS.authentication_failures.get_or_create(&Refused { caller }).inc();
     // Many clients ask without any at first, and mean no harm.
-    if !request.headers().contains_key(header::AUTHORIZATION) {
+    if caller == Claimant::Nobody {
         return;
     }
     if let (Some(limits), Some(app)) =

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Memory for large bodies, in bytes: for 500 of the largest at one time.
+/// Memory for large bodies, in bytes: for 512 of the largest at one time.
 const LARGE_BODIES: usize = 32 * 1024 * 1024;
 
 /// The requests that are worked on, and the bodies that have come in, in this process.

@@ -34,7 +34,7 @@ const BATCH: i64 = 200;
 const STRIDE: i64 = 1000;
 
 /// What the key is sealed for.
-const OWNER: &str = "audit";
+pub(crate) const OWNER: &str = "audit";
 
 /// The key of the chain; makes it, and the chain, when there is none yet.
 pub(crate) async fn open_key(
@@ -160,7 +160,7 @@ pub(crate) async fn remove_old(
         return Ok(0);
     }
     tx.move_audit_ends(&removed, &chain.head, &key.ends(&removed, &chain.head)).await?;
-    let count = tx.delete_removed_lines().await?;
+    let count = tx.delete_removed_lines(chain.removed.number).await?;
     let change = Change::of_server(Act::EventsRemoved).with("count", count);
     audit.note(tx, change.with("up_to", removed.number)).await?;
     Ok(count)

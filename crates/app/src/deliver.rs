@@ -215,6 +215,8 @@ impl Round {
         }
         if !*stopped.borrow() {
             error!("a task of the deliveries has ended, which none should");
+            // It was not told to stop, and nothing may keep this thread from ending.
+            house.abort_all();
         }
         self.turns.close().await;
         house.join_next().await;

@@ -82,7 +82,7 @@ enum Interrupted {
     Elsewhere,
     /// This node stops.
     Stopped,
-    /// The database failed.
+    /// The database failed, or the chain of the audit log was changed.
     Failed(Error),
 }
 
@@ -104,7 +104,10 @@ struct House {
 impl House {
     async fn round(&self, retention: Retention) -> Result<(), Interrupted> {
         let ended = |seconds: i64| self.app.now().plus_seconds(-seconds);
-        self.warn_of_ending_credentials().await?;
+        let warned = self.warn_of_ending_credentials().await;
+        if let Err(Interrupted::Elsewhere | Interrupted::Stopped) = warned {
+            return warned;
+        }
         let before = ended(retention.challenges);
         let challenges =
             async move |tx: &mut Write, limit| Ok(tx.delete_old_challenges(before, limit).await?);
@@ -122,6 +125,7 @@ impl House {
         let keys = async move |tx: &mut Write, _| Ok(tx.delete_replaced_enrollment_keys(before).await?);
         // Whatever keeps one kind from going does not keep the others.
         let outcomes = [
+            warned.map(|()| 0),
             self.remove_unverified_factors(ended(retention.unverified_factors)).await,
             self.remove(Remains::Challenges, challenges).await,
             self.remove(Remains::AccessTokens, tokens).await,
@@ -134,7 +138,14 @@ impl House {
                 None => Ok(0),
             },
         ];
-        outcomes.into_iter().try_for_each(|outcome| outcome.map(drop))
+        let mut interrupted = outcomes.into_iter().filter_map(Result::err);
+        let first = interrupted.next();
+        for other in interrupted {
+            if let Interrupted::Failed(fault) = other {
+                error!("housekeeping failed: {}", fault.chain());
+            }
+        }
+        first.map_or(Ok(()), Err)
     }
 
     async fn remove_unverified_factors(&self, before: Timestamp) -> Result<usize, Interrupted> {

@@ -11,9 +11,9 @@ use domain::{Entropy, Sealed};
 use store::{Kind, Read, Write};
 use tracing::{error, info};
 
-use crate::App;
 use crate::audit::{Audit, Origin};
 use crate::error::Error;
+use crate::{App, chain};
 
 /// Values that are sealed anew in one transaction: few, so that nobody waits long for the writer.
 const BATCH: i64 = 100;
@@ -63,16 +63,17 @@ impl MasterKeySource {
         Arc::clone(&self.held.read().unwrap_or_else(PoisonError::into_inner).keys)
     }
 
-    /// Reads the keys again. Those of before stay if that fails, and if the one that seals is not among them: they
-    /// are those of another installation then, which must not seal anything here.
-    pub fn read_again(&self) {
-        self.read_again_if(|_| false);
+    /// Reads the keys again; `false` if those of before stay. That is so if they can't be read, and if the one that
+    /// seals is not among them: for all that is known they are those of another installation then, which must not
+    /// seal anything here.
+    pub fn read_again(&self) -> bool {
+        self.read_again_if(|_| false)
     }
 
     /// Reads the keys again; `is_ours` says of some that lack the one that seals whether they are taken up all the
     /// same.
-    fn read_again_if(&self, is_ours: impl Fn(&MasterKeys) -> bool) {
-        let Some(read) = &self.read else { return };
+    fn read_again_if(&self, is_ours: impl Fn(&MasterKeys) -> bool) -> bool {
+        let Some(read) = &self.read else { return true };
         let present = self.keys();
         let sealing = present.current().key_id();
         let complaint = match read() {
@@ -96,6 +97,7 @@ impl MasterKeySource {
             error!("the master keys stay as they were: {complaint}");
         }
         *last = complaint;
+        last.is_empty()
     }
 
     fn take_up(&self, keys: MasterKeys) {
@@ -158,8 +160,15 @@ impl App {
     }
 
     /// Reads the master keys again where they may have changed.
-    pub fn read_master_keys_again(&self) {
-        self.master_keys.read_again();
+    pub async fn read_master_keys_again(&self) {
+        if self.master_keys.read_again() {
+            return;
+        }
+        // They are not refused if they open what has been sealed anew, such as while this process did not run.
+        let sealed = async |db: &mut Read| Ok::<_, Error>(db.audit_chain::<AuditKey>().await?);
+        if let Ok(Some(chain)) = self.store.read(sealed).await {
+            let _ = self.master_keys.open(&chain.key, chain::OWNER);
+        }
     }
 
     /// How much is sealed under which master key.

@@ -218,7 +218,7 @@ table! {
         database_failures: Counts<DatabaseFailed>, "Statements, commits and waits for a connection or a turn that failed";
 
         housekeeping_rounds: Counts<Round>, "Rounds of housekeeping";
-        housekeeping_duration: Histogram, in seconds, by WORK, "Time that a round of housekeeping took";
+        housekeeping_duration: Histogram, in seconds, by WORK, "Time that a round of housekeeping took that did all";
         housekeeping_removed: Counts<Removed>, "Rows that housekeeping removed";
         housekeeping_last_success_timestamp: Gauge, in seconds, "When housekeeping last succeeded, since 1970; 0 before that";
 

@@ -289,7 +289,7 @@ fn renew_on_hangup(certificate: Option<Arc<Certificate>>) -> Result<impl Future<
 async fn take_up_master_keys(app: &App) {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        app.read_master_keys_again();
+        app.read_master_keys_again().await;
     }
 }
 

@@ -228,9 +228,14 @@ impl Storage {
     /// When somebody else is at it, or a file can't be made or removed.
     pub(crate) fn hold_kept_master_key(&self) -> Result<File, Failure> {
         let path = self.data_dir.join("master.key.lock");
-        let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
+        // Given away only where it is made just now: root must not be led to give away another file under this name.
+        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        let made = made.and_then(|file| store::give_to_owner_of(&file, &self.key_file()).map(|()| file));
+        let opened = made.or_else(|error| match error.kind() {
+            ErrorKind::AlreadyExists => File::open(&path),
+            _ => Err(error),
+        });
         let hold = opened.map_err(|error| at(&path, &error))?;
-        store::give_to_owner_of(&hold, &self.key_file()).map_err(|error| at(&path, &error))?;
         match hold.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

@@ -314,13 +314,14 @@ impl Write {
         self.all(sql, values).await.map(drop)
     }
 
-    /// Removes the lines in front of the chain's first end; returns how many.
+    /// Removes the lines in front of the chain's first end that come after one, where that end was before; returns how
+    /// many. What somebody has put in front of that stays, to be found.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn delete_removed_lines(&mut self) -> Result<usize, Error> {
-        let sql =
-            "DELETE FROM audit_log WHERE number <= (SELECT removed_number FROM audit_chain) RETURNING sid";
-        Ok(self.all(sql, bind![]).await?.len())
+    pub async fn delete_removed_lines(&mut self, after: i64) -> Result<usize, Error> {
+        let sql = "DELETE FROM audit_log \
+                   WHERE number > $1 AND number <= (SELECT removed_number FROM audit_chain) RETURNING sid";
+        Ok(self.all(sql, bind![after]).await?.len())
     }
 }

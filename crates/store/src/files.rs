@@ -144,8 +144,8 @@ impl Replacement {
         if was_there {
             // With its log merged into it a file is whole under any name. One that is damaged may refuse
             // that; it keeps its log.
-            if let Err(in_use @ Error::InUse(_)) = merge_log(&self.database).await {
-                return Err(in_use);
+            if let Err(Error::InUse(_) | Error::Unavailable(_)) = merge_log(&self.database).await {
+                return Err(another_program(&self.database));
             }
             for end in ["", "-wal"] {
                 let (from, to) = (beside(&self.database, end), beside(kept, end));
@@ -178,8 +178,12 @@ async fn merge_log(database: &Path) -> Result<(), Error> {
     connection.close().await?;
     match busy {
         0 => Ok(()),
-        _ => Err(Error::InUse(format!("another program works with {}; end it first", database.display()))),
+        _ => Err(another_program(database)),
     }
+}
+
+fn another_program(database: &Path) -> Error {
+    Error::InUse(format!("another program works with {}; end it first", database.display()))
 }
 
 /// Copies a database before it is migrated, and removes all but the last few such copies.

@@ -128,7 +128,10 @@ async fn what_is_wrong_around_the_database_is_found() {
     assert_found(&doctor(&behind), "warning", "trusted proxies", "the address of the proxy");
     let told = doctor(&[&behind, &["--trusted-proxies", "10.0.0.0/8"][..]].concat());
     assert!(told.iter().all(|(_, subject, _)| subject != "trusted proxies"), "{told:?}");
-    assert_found(&lax, "ok", "speed of the disk", "ms");
+    // Fast or slow, as the machine is.
+    let speed = lax.iter().find(|(_, subject, _)| subject == "speed of the disk").unwrap();
+    assert!(speed.0 == "ok" || speed.0 == "warning", "{speed:?}");
+    assert!(speed.2.contains("ms"), "{speed:?}");
 
     // A certificate that is good for long, one that is not, and one whose key is another's.
     let authority = Authority::new();

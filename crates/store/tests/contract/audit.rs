@@ -217,10 +217,10 @@ async fn a_chained_line_does_not_change(store: Store) {
 async fn only_what_was_removed_goes(store: Store) {
     let lines = chained(&store, account(), 4).await;
     add(&store, [line(account())]).await;
-    assert_eq!(transact!(store, |tx| tx.delete_removed_lines()).unwrap(), 0);
+    assert_eq!(transact!(store, |tx| tx.delete_removed_lines(0)).unwrap(), 0);
     let write = async move |tx: &mut Write| {
         tx.move_audit_ends(&mark(3), &mark(4), &Mac([3; 32])).await?;
-        tx.delete_removed_lines().await
+        tx.delete_removed_lines(0).await
     };
     assert_eq!(store.write(write).await.unwrap(), 3);
     let left = read!(store, |db| db.audit_lines(&AuditFilter::default(), 9)).unwrap();
@@ -265,7 +265,7 @@ async fn the_tail_tells_what_waits_and_what_was_added(store: Store) {
     // In front of the chain too.
     transact!(store, |tx| tx.move_audit_ends(&mark(1), &mark(9), &Mac([2; 32]))).unwrap();
     assert_eq!(tail().await, (Some(1), 1));
-    transact!(store, |tx| tx.delete_removed_lines()).unwrap();
+    transact!(store, |tx| tx.delete_removed_lines(0)).unwrap();
     assert_eq!(tail().await, (None, 1));
 }
 
