@@ -1,6 +1,6 @@
 //! `countersign restore`: puts a backup in the place of the SQLite database, when no server runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use app::SystemClock;
 use clap::Args;
@@ -57,13 +57,27 @@ pub(crate) async fn run(options: Restore) -> Result<(), Failure> {
         Failure::new(format!("{file} can't be opened with the master key: {}", Failure::from(error)))
     })?;
     drop(db);
-    let now: String = SystemClock.now().to_string().chars().filter(char::is_ascii_alphanumeric).collect();
-    let mut kept = database.clone().into_os_string();
-    kept.push(format!(".before-restore-{now}"));
-    let kept = PathBuf::from(kept);
+    let kept = name_for_what_was_there(&database);
     if replacement.put_in_place(&kept).await? {
         println!("kept what was there as {}", kept.display());
     }
     println!("restored {} from {file}", database.display());
     Ok(())
+}
+
+/// A name that nothing has, however many restores there are in a second. Nobody else makes one meanwhile, since the
+/// folder is held.
+fn name_for_what_was_there(database: &Path) -> PathBuf {
+    let now: String = SystemClock.now().to_string().chars().filter(char::is_ascii_alphanumeric).collect();
+    let with = |end: &str| {
+        let mut name = database.as_os_str().to_owned();
+        name.push(format!(".before-restore-{now}{end}"));
+        PathBuf::from(name)
+    };
+    let (mut end, mut number) = (String::new(), 1);
+    while with(&end).exists() || with(&format!("{end}-wal")).exists() {
+        number += 1;
+        end = format!("-{number}");
+    }
+    with(&end)
 }

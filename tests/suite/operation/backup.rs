@@ -1,5 +1,6 @@
 //! Copies of the database, taken while the server works, and put back.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use device::{Answer, Style};
@@ -67,7 +68,14 @@ async fn a_backup_of_a_server_that_works_is_restored() {
 
     // What was there can be put back, and has what came after the backup. Killed, so that there is a log.
     world.server.kill9();
-    world.command(&["restore", &kept]);
+    // As often as one likes, also within a second.
+    let kept_later: BTreeSet<_> =
+        (0..3).map(|_| value_of("kept what was there as", &world.command(&["restore", &kept]))).collect();
+    assert_eq!(kept_later.len(), 3, "{kept_later:?}");
+    assert!(
+        !kept_later.contains(&kept) && kept_later.iter().all(|kept| Path::new(kept).exists()),
+        "{kept_later:?}"
+    );
     world.server.restart();
     let path = format!("/v2/Services/{}", lost["sid"].as_str().unwrap());
     assert_eq!(world.backend().get(&path, &[]).await.status, 200);
