@@ -12,6 +12,7 @@ use crate::error::Error;
 pub(crate) async fn create(call: Call) -> Result<HttpResponse, Error> {
     const DEFAULT_TTL: Ttl = match Ttl::new(60) {
         Some(ttl) => ttl,
+        // A constant: the build would fail here, and no server.
         None => unreachable!(),
     };
     // What is missing has a code of its own here (protocol 00, row 2).

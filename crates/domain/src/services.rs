@@ -178,6 +178,7 @@ impl Settings {
     pub fn named(friendly_name: FriendlyName) -> Self {
         const SIX_DIGITS: Bounded<4, 10> = match Bounded::new(6) {
             Some(length) => length,
+            // A constant: the build would fail here, and no server.
             None => unreachable!(),
         };
         Self {
