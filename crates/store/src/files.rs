@@ -27,21 +27,41 @@ const BEFORE: &str = ".before-";
 /// What stands between a file's name and what tells its draft from all others.
 const DRAFT: &str = ".draft-";
 
+/// The folder of a database, held until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Hold(File);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // To close the file is not enough: a process that this one is just starting has it too, until it
+        // runs its own program.
+        let _ = self.0.unlock();
+    }
+}
+
+/// How often somebody who finds a folder held alone looks again, and how long after: who only asked
+/// [whether it is in use](is_in_use) has let it go by then.
+const LOOKS: u32 = 25;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+
 /// Holds the folder of a database together with all others who have it open.
 ///
 /// # Errors
 /// [`Error::InUse`] while somebody replaces the database.
-pub(crate) fn share(database: &Path) -> Result<File, Error> {
+pub(crate) async fn share(database: &Path) -> Result<Hold, Error> {
     let folder = folder_of(database);
-    let hold = File::open(folder).map_err(|error| at(folder, error))?;
-    match hold.try_lock_shared() {
-        Ok(()) => Ok(hold),
-        Err(TryLockError::WouldBlock) => Err(Error::InUse(format!(
-            "a backup is being restored to {}; try again when that is done",
-            database.display()
-        ))),
-        Err(TryLockError::Error(error)) => Err(at(folder, error)),
+    let held = File::open(folder).map_err(|error| at(folder, error))?;
+    for _ in 0..LOOKS {
+        match held.try_lock_shared() {
+            Ok(()) => return Ok(Hold(held)),
+            Err(TryLockError::WouldBlock) => tokio::time::sleep(BETWEEN_LOOKS).await,
+            Err(TryLockError::Error(error)) => return Err(at(folder, error)),
+        }
     }
+    Err(Error::InUse(format!(
+        "a backup is being restored to {}; try again when that is done",
+        database.display()
+    )))
 }
 
 /// Whether anybody has a database open.
@@ -57,11 +77,11 @@ pub fn is_in_use(database: &Path) -> Result<bool, Error> {
 }
 
 /// Holds it alone.
-fn claim(database: &Path) -> Result<File, Error> {
+fn claim(database: &Path) -> Result<Hold, Error> {
     let folder = folder_of(database);
-    let hold = File::open(folder).map_err(|error| at(folder, error))?;
-    match hold.try_lock() {
-        Ok(()) => Ok(hold),
+    let held = File::open(folder).map_err(|error| at(folder, error))?;
+    match held.try_lock() {
+        Ok(()) => Ok(Hold(held)),
         Err(TryLockError::WouldBlock) => Err(Error::InUse(format!(
             "a server or another command uses {}; stop it first",
             database.display()
@@ -77,7 +97,7 @@ fn claim(database: &Path) -> Result<File, Error> {
 /// # Errors
 /// When the database can't be read or the copy not be written, and [`Error::Damaged`].
 pub async fn back_up(database: &Path, file: &Path) -> Result<u64, Error> {
-    let _hold = share(database)?;
+    let _hold = share(database).await?;
     copy(database, file).await?;
     Ok(fs::metadata(file).map_err(|error| at(file, error))?.len())
 }
@@ -89,7 +109,7 @@ pub struct Replacement {
     draft: NamedTempFile,
     database: PathBuf,
     newer: Vec<String>,
-    _hold: File,
+    _hold: Hold,
 }
 
 impl Replacement {

@@ -169,7 +169,7 @@ impl Store {
                 Ok((Self { readers: Readers::Memory, writer: Writer::sqlite(connection, None)? }, migrated))
             }
             Location::Sqlite(path) => {
-                let hold = files::share(path)?;
+                let hold = files::share(path).await?;
                 let mut connection = SqliteConnection::connect_with(&sqlite(Some(path))).await?;
                 let migrated = schema::bring_up_sqlite(&mut connection, Some(path), old).await?;
                 let readers = SqlitePoolOptions::new()

@@ -4,7 +4,6 @@
 //! handler that is dropped, never leaves half a use case behind. On SQLite it also is what makes
 //! commits cheap: the closures that wait share one transaction, and its one `fsync`.
 
-use std::fs::File;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +19,7 @@ use tokio::task::{JoinSet, LocalSet};
 use tracing::{Instrument as _, Span};
 
 use crate::error::{Error, is_undone};
+use crate::files::Hold;
 use crate::sql::{Connection, Pooled};
 use crate::{PATIENCE, POSTGRES_POOL, POSTGRES_WRITES, Read, Write};
 
@@ -115,7 +115,7 @@ pub(crate) struct Writer {
 impl Writer {
     /// Starts the thread on the one connection that writes to a SQLite database. It keeps the hold on the
     /// database's folder until that is closed.
-    pub(crate) fn sqlite(connection: SqliteConnection, hold: Option<File>) -> Result<Self, Error> {
+    pub(crate) fn sqlite(connection: SqliteConnection, hold: Option<Hold>) -> Result<Self, Error> {
         Self::start(async move |queue| {
             let mut tx = Write(Read::on(Connection::Sqlite(Box::new(connection))));
             let closed = write_in_batches(&mut tx, queue).await;

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use sqlx::Connection as _;
-use store::{Error, Location, OldSchema, Replacement, Store, back_up};
+use store::{Error, Location, OldSchema, Replacement, Store, back_up, is_in_use};
 
 use crate::fixtures::*;
 use crate::places::Place;
@@ -19,6 +21,8 @@ contract! {
     backups_to_one_file_at_once_do_not_meet,
     what_is_put_in_place_is_there_and_what_was_is_kept,
     nobody_uses_what_is_replaced,
+    a_process_that_starts_keeps_nobody_out,
+    who_asks_whether_it_is_in_use_keeps_nobody_out,
     what_another_program_reads_is_not_replaced,
     a_replacement_that_is_dropped_leaves_everything,
     what_is_no_whole_database_of_ours_is_not_put_in_place,
@@ -146,6 +150,44 @@ async fn nobody_uses_what_is_replaced(place: Place) {
     assert_refused!(Store::open(&place.location, OldSchema::Migrate).await.map(|_| ()), Error::InUse(_));
     drop(replacement);
     place.open().await;
+}
+
+async fn a_process_that_starts_keeps_nobody_out(place: Place) {
+    place.open().await.close().await;
+    let busy = Arc::new(AtomicBool::new(true));
+    let starters = [(); 2].map(|()| {
+        let busy = Arc::clone(&busy);
+        std::thread::spawn(move || {
+            while busy.load(Ordering::Relaxed) {
+                assert!(Command::new("true").status().unwrap().success());
+            }
+        })
+    });
+    // Each lets go of the folder, which the next one finds free.
+    for _ in 0..1000 {
+        assert!(!is_in_use(&place.file()).unwrap());
+    }
+    busy.store(false, Ordering::Relaxed);
+    starters.into_iter().for_each(|starter| starter.join().unwrap());
+}
+
+async fn who_asks_whether_it_is_in_use_keeps_nobody_out(place: Place) {
+    place.open().await.close().await;
+    let busy = Arc::new(AtomicBool::new(true));
+    let asker = std::thread::spawn({
+        let (busy, file) = (Arc::clone(&busy), place.file());
+        move || {
+            while busy.load(Ordering::Relaxed) {
+                is_in_use(&file).unwrap();
+                std::thread::sleep(Duration::from_micros(100));
+            }
+        }
+    });
+    for number in 0..200 {
+        back_up(&place.file(), &place.file().with_file_name(format!("backup-{}", number % 2))).await.unwrap();
+    }
+    busy.store(false, Ordering::Relaxed);
+    asker.join().unwrap();
 }
 
 async fn what_another_program_reads_is_not_replaced(place: Place) {
