@@ -45,10 +45,19 @@ fn factor(row: &Row) -> Result<Factor, Error> {
 
 const ON_PATH: &str = "sid = $1 AND service_sid = $2 AND identity = $3 AND account_sid = $4";
 
-/// The query for one factor. `lock` is PostgreSQL's; SQLite has one writer.
-fn by_path(lock: &str, connection: &Connection) -> String {
-    let lock = if connection.is_postgres() { lock } else { "" };
-    format!("SELECT {COLUMNS} FROM factors WHERE {ON_PATH} {lock}")
+/// The query for one factor that is to be held. `lock` is PostgreSQL's; SQLite has one writer.
+///
+/// The entity is held first, since who deletes it begins there too: two who take the same in different orders wait for
+/// each other.
+fn held_by_path(lock: &str, connection: &Connection) -> String {
+    if !connection.is_postgres() {
+        return format!("SELECT {COLUMNS} FROM factors WHERE {ON_PATH}");
+    }
+    format!(
+        "WITH held AS (SELECT sid AS held_sid FROM entities \
+         WHERE service_sid = $2 AND identity = $3 AND account_sid = $4 FOR KEY SHARE) \
+         SELECT {COLUMNS} FROM factors, held WHERE {ON_PATH} AND entity_sid = held_sid {lock} OF factors"
+    )
 }
 
 impl Read {
@@ -58,7 +67,8 @@ impl Read {
     /// When the database fails.
     pub async fn factor(&mut self, path: &EntityPath, sid: FactorSid) -> Result<Option<Factor>, Error> {
         let values = bind![sid, path.service_sid, path.identity.as_str(), path.account_sid];
-        self.one(by_path("", &self.connection), values).await?.as_ref().map(factor).transpose()
+        let sql = format!("SELECT {COLUMNS} FROM factors WHERE {ON_PATH}");
+        self.one(sql, values).await?.as_ref().map(factor).transpose()
     }
 
     /// The factor whose device signs with this `kid`.
@@ -149,7 +159,7 @@ impl Write {
     /// # Errors
     /// When the database fails.
     pub async fn lock_factor(&mut self, path: &EntityPath, sid: FactorSid) -> Result<Option<Factor>, Error> {
-        let sql = by_path("FOR NO KEY UPDATE", &self.connection);
+        let sql = held_by_path("FOR NO KEY UPDATE", &self.connection);
         let values = bind![sid, path.service_sid, path.identity.as_str(), path.account_sid];
         self.one(sql, values).await?.as_ref().map(factor).transpose()
     }
@@ -160,7 +170,7 @@ impl Write {
     /// # Errors
     /// When the database fails.
     pub async fn hold_factor(&mut self, path: &EntityPath, sid: FactorSid) -> Result<Option<Factor>, Error> {
-        let sql = by_path("FOR KEY SHARE", &self.connection);
+        let sql = held_by_path("FOR KEY SHARE", &self.connection);
         let values = bind![sid, path.service_sid, path.identity.as_str(), path.account_sid];
         self.one(sql, values).await?.as_ref().map(factor).transpose()
     }
