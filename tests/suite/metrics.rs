@@ -235,7 +235,7 @@ async fn every_metric_is_told_after_a_whole_story() {
     phone.answer(&android, &yes, Word::Approved).await.unwrap();
     phone.answer(&android, &no, Word::Denied).await.unwrap();
     stage.google.unregister(pushes::ANDROID);
-    let soon = SystemClock.now().plus_seconds(2).to_string();
+    let soon = SystemClock.now().plus_seconds(15).to_string();
     world.challenge(&android, &[("ExpirationDate", &soon)]).await;
 
     // Strangers of every kind.

@@ -57,7 +57,7 @@ async fn whatever_a_receiver_does_it_is_told_in_the_end() {
     let world = World::sqlite_with(IMPATIENT);
     let service = world.service().await;
     // In milliseconds for an answer, and for all of it.
-    let hasty = "/#rt=300&tt=1000";
+    let hasty = "/#rt=2000&tt=15000";
     let mut receivers = Vec::new();
     for (what, path, answer, code) in [
         ("hangs", hasty, Answer::silence(), 11200),
@@ -111,7 +111,7 @@ async fn what_a_receiver_has_said_is_final() {
         (Answer::HangUp("SSH-2.0-OpenSSH_9.9\r\n".into()), "failed", Some(11206)),
     ] {
         let receiver = Receiver::start([answer]);
-        let sid = webhook(&world, &service, &receiver.at("/#rt=500"), &[]).await;
+        let sid = webhook(&world, &service, &receiver.at("/#rt=5000"), &[]).await;
         receivers.push((receiver, sid, state, code));
     }
     event(&world, &service, "zoe-0001").await;
@@ -208,7 +208,7 @@ async fn overrides_decide_on_retries() {
         // A redirect is final whatever the address says.
         ("rc=2&rp=all", &Answer::of("302 Found", "Location: /x\r\n", ""), 1),
         // All of it within this time.
-        ("rc=5&rp=all&rt=1000&tt=1800", &Answer::silence(), 2),
+        ("rc=5&rp=all&rt=5000&tt=9000", &Answer::silence(), 2),
     ] {
         let receiver = Receiver::start([answer.clone()]);
         let sid = webhook(&world, &service, &receiver.at(&format!("/hook?a=b#{fragment}")), &[]).await;
@@ -252,7 +252,7 @@ async fn retries_of_overrides_come_at_once() {
     let world = World::sqlite_with(ALLOWED);
     let receiver = Receiver::start([Answer::of("500 Oh", "", "")]);
     let service = world.service().await;
-    for number in 0..40 {
+    for number in 0..20 {
         webhook(&world, &service, &receiver.at(&format!("/{number}#rc=5&rp=5xx")), &[]).await;
     }
     event(&world, &service, "zoe-0001").await;
@@ -261,7 +261,7 @@ async fn retries_of_overrides_come_at_once() {
     for delivery in &deliveries {
         assert_eq!(delivery.endings().len(), 6, "{delivery:?}");
     }
-    assert_eq!((deliveries.len(), receiver.calls().len()), (40, 240));
+    assert_eq!((deliveries.len(), receiver.calls().len()), (20, 120));
     // The schedule would take 31 seconds at least, a lease 30 each time.
     assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
 }
@@ -308,10 +308,9 @@ on_every_database! {
             // Nobody there has been given up: an attempt takes 15 seconds.
             assert_eq!(hanging.ends_left(), 0, "{taken:?}");
         }
-        println!("delivered after {taken:?}");
-        assert!(taken.iter().all(|time| *time < Duration::from_secs(10)), "{taken:?}");
+        let all = calls(&hanging, 16).await.len();
+        assert_eq!((all, hanging.ends_left()), (16, 0), "at one time, and no more: {taken:?}");
         assert_eq!(settled(&world, &[&sid]).await.len(), 4);
-        assert_eq!(hanging.calls().len(), 16, "at one time, and no more");
         assert_eq!(attempts(&world, &["--state", "owed"]).len(), 160);
     }
 }
@@ -320,15 +319,18 @@ on_every_database! {
     serving &["--webhook-allow", "127.0.0.0/8", "--webhook-concurrency", "3", "--delivery-longest-wait", "1"];
     async fn so_many_at_one_time_and_no_more(world: World) {
         let now = std::sync::Arc::new(std::sync::Mutex::new((0_usize, 0_usize)));
+        // Nobody is answered before there are three.
+        let three = std::sync::Arc::new(tokio::sync::Barrier::new(3));
         let count = now.clone();
         let receiver = Receiver::reacting(move |_| {
-            let count = count.clone();
+            let (count, three) = (count.clone(), three.clone());
             async move {
                 {
                     let mut count = count.lock().unwrap();
                     count.0 += 1;
                     count.1 = count.1.max(count.0);
                 }
+                three.wait().await;
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 count.lock().unwrap().0 -= 1;
                 Answer::ok()
@@ -349,12 +351,12 @@ on_every_database! {
 /// However short a lease is, it lasts as long as the attempt: two servers don't do the same twice.
 #[tokio::test]
 async fn a_long_attempt_is_made_once() {
-    let serving = &["--webhook-allow", "127.0.0.0/8", "--delivery-lease", "1"];
+    let serving = &["--webhook-allow", "127.0.0.0/8", "--delivery-lease", "3"];
     let test = "outbox::a_long_attempt_is_made_once";
     let Some(world) = World::postgres_with(test, serving) else { return };
     let other = Server::start(crate::world::BINARY, world.storage.clone(), serving);
     let receiver = Receiver::reacting(|_| async {
-        tokio::time::sleep(Duration::from_secs(5)).await;
+        tokio::time::sleep(Duration::from_secs(8)).await;
         Answer::ok()
     });
     let service = world.service().await;
@@ -377,7 +379,7 @@ async fn a_long_attempt_is_made_once() {
 }
 
 on_every_database! {
-    serving &["--webhook-allow", "127.0.0.0/8", "--delivery-longest-wait", "1", "--webhook-patience", "4"];
+    serving &["--webhook-allow", "127.0.0.0/8", "--delivery-longest-wait", "1", "--webhook-patience", "12"];
     async fn what_never_succeeds_is_given_up(world: World) {
         let receiver = Receiver::start([Answer::of("500 Oh", "", "never")]);
         let service = world.service().await;

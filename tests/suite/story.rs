@@ -164,14 +164,14 @@ on_every_database! {
     async fn a_challenge_that_nobody_answers_expires(world: World) {
         let service = world.service().await;
         let (phone, enrolment) = world.enrolled(Style::Ios, &service, "user-0001").await;
-        let until = SystemClock.now().plus_seconds(5).to_string();
+        let until = SystemClock.now().plus_seconds(20).to_string();
         let challenge = world.challenge(&enrolment, &[("ExpirationDate", &until)]).await;
         assert_eq!(challenge["expiration_date"], until);
         let lasting = world.challenge(&enrolment, &[]).await;
         let fetched = phone.challenge(&enrolment, sid(&challenge)).await.unwrap();
         assert_eq!(fetched.status, Status::Pending);
 
-        let expired = wait_until("the challenge expires", Duration::from_secs(30), async || {
+        let expired = wait_until("the challenge expires", Duration::from_secs(90), async || {
             let challenge = seen(&world, &enrolment, sid(&challenge)).await;
             (challenge["status"] == "expired").then_some(challenge)
         })

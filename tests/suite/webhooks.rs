@@ -559,11 +559,11 @@ on_every_database! {
         assert_eq!(elsewhere.status, 200);
         assert_eq!(backend.post(&path(&disabled), &[("Status", "disabled")]).await.status, 200);
         assert_eq!(backend.delete(&path(&deleted), &[]).await.status, 204);
-        closed.up();
 
         assert_eq!(only(&world, &moved).await.state, "delivered");
         assert_eq!(only(&world, &disabled).await.state, "skipped");
         assert_eq!(only(&world, &deleted).await.state, "skipped");
+        closed.up();
         assert_eq!(calls(&open, 1).await[0].line, "POST /new HTTP/1.1");
 
         // From now on it is told again, but not of what it has missed.
@@ -828,7 +828,7 @@ on_every_database! {
         let path = format!("{}/{second}", webhooks(&service));
         assert_eq!(world.backend().post(&path, &[("Status", "enabled")]).await.status, 200);
         event(&world, &service, "zoe-0002").await;
-        let owed = || attempts(&world, &["--state", "owed"]);
+        let owed = || attempts(&world, &[&second, "--state", "owed"]);
         let owed = wait_until("one is owed", PATIENCE, async || owed().into_iter().next()).await;
         let refusal = world.refusal(&["webhooks", "redeliver", &owed.id]);
         let words = format!("there is no delivery {} ", owed.id);

@@ -503,7 +503,7 @@ async function challenges(client, entity, { factorSid, phone, otherSid }, backen
   equal(await listed({ status: "pending" }), [...sids.slice(2), elsewhere]);
   equal(await listed({ status: "pending", factorSid: otherSid }), [elsewhere]);
   equal(await listed({ status: "expired" }), []);
-  const short = await ask(factorSid, { expirationDate: new Date(Date.now() + 2000) });
+  const short = await ask(factorSid, { expirationDate: new Date(Date.now() + 10000) });
   await wait("the end of a challenge", async () => (await entity.challenges(short).fetch()).status === "expired");
   equal(await listed({ status: "expired" }), [short]);
   ok("challenges.list by status");

@@ -40,7 +40,7 @@ contract! {
 
 /// Kills all connections to this database, and waits until they are gone.
 const KILL: &str = "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity \
-                    WHERE datname = current_database() AND pid <> pg_backend_pid()";
+                    WHERE datname = current_database() AND application_name = 'countersign'";
 
 /// Has as many connections made, all in use at the same time.
 async fn warm_up(store: &Store, connections: usize) {

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use crate::fixtures::keep;
 
 /// The five seconds for which the store itself waits, and a slow machine on top.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5 + 4);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5 + 20);
 
 /// Runs as many tasks at once and returns what each returned.
 pub(crate) async fn at_once<T, F>(count: usize, task: impl Fn(usize) -> F) -> Vec<T>

@@ -5,7 +5,7 @@ use std::panic::resume_unwind;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use domain::{Account, AccountSid, Challenge};
 use futures_util::FutureExt as _;
@@ -490,7 +490,11 @@ async fn nobody_waits_long_for_another_process(place: Place) {
     });
     let reads = async {
         assert_eq!(sids(&store).await, [known.sid]);
-        assert!(begun.elapsed() < PATIENCE * 2 / 3, "a read has nothing to wait for: {:?}", begun.elapsed());
+        assert!(
+            begun.elapsed() < Duration::from_secs(6),
+            "a read has nothing to wait for: {:?}",
+            begun.elapsed()
+        );
     };
     tokio::join!(join_all(writes), reads);
     assert!(begun.elapsed() < PATIENCE, "the last was refused after {:?}", begun.elapsed());
