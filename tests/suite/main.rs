@@ -27,6 +27,7 @@ mod resources;
 mod secrecy;
 mod story;
 mod tls;
+mod traces;
 mod transport;
 mod webhooks;
 mod world;

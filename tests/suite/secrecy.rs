@@ -15,7 +15,7 @@ use device::{Answer, Enrolment, Exchange, NewFactor, Phone, Platform, Style};
 use domain::Secret;
 use harness::stand_in::pki::Key;
 use harness::stand_in::{Authority, Google};
-use harness::{Auth, Database, Http, Receiver, Server, Storage, wait_until};
+use harness::{Auth, Collector, Database, Http, Receiver, Server, Storage, wait_until};
 
 use crate::operation::logs;
 use crate::world::{BINARY, assert_error, created, entity};
@@ -70,6 +70,8 @@ struct Scene {
     secrets: Secrets,
     /// Takes pushes.
     google: Google,
+    /// Takes spans.
+    collector: Collector,
     /// Takes webhooks, and refuses them.
     receivers: [Receiver; 2],
     data_dir: std::path::PathBuf,
@@ -108,12 +110,16 @@ impl Scene {
         let ca = folder.path().join("ca.pem");
         fs::write(&ca, authority.pem()).unwrap();
         let (fcm, ca) = (google.server().url(), ca.to_str().unwrap());
+        let collector = Collector::start();
+        let key = secrets.word("collectorkey");
+        let headers = format!("x-key={key}");
+        let traces = ["--otlp-endpoint", &collector.url(), "--otlp-headers", &headers];
         let outside = ["--push-fcm-endpoint", &fcm, "--push-ca", ca, "--webhook-allow", "127.0.0.0/8"];
-        let server = Server::start(BINARY, storage, &[log, &outside].concat());
+        let server = Server::start(BINARY, storage, &[log, &outside, &traces].concat());
         secrets.auth("auth token", server.account_sid(), server.auth_token());
         let master_key = fs::read_to_string(data_dir.join("master.key")).unwrap();
         secrets.keep("master key", master_key.trim());
-        Self { server, secrets, google, receivers, data_dir, database, _folder: folder }
+        Self { server, secrets, google, collector, receivers, data_dir, database, _folder: folder }
     }
 
     /// Runs `countersign` beside the server, and returns what it printed.
@@ -467,6 +473,10 @@ impl Scene {
         };
         assert!(requests > 100 && tells_everything, "the log is not what it should be:\n{log}");
         self.secrets.are_not_in(&log);
+        let spans = self.collector.spans();
+        assert!(spans.iter().filter(|span| span.kind == "server").count() > 100, "{spans:?}");
+        assert!(spans.iter().any(|span| span.name == "deliver webhook"), "{spans:?}");
+        self.secrets.are_not_in(&self.collector.text());
         let audit = self.command(&["audit", "export"]) + &self.command(&["audit", "list", "--limit", "1000"]);
         assert!(audit.contains("challenge.approved") && audit.contains("api-key.created"), "{audit}");
         self.secrets.are_not_in(&audit);

@@ -109,13 +109,19 @@ pub(crate) async fn envelope(
     };
     // Whatever is logged on the way, in whichever crate, has the id.
     let span = error_span!(target: "request", "request", request_id = %id);
-    answer(request, next, id).instrument(span).await
+    let parent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
+    let trace = match is_about_health(&request) {
+        true => traces::Span::default(),
+        false => traces::request(loggable(request.method()), route(&request), id, parent),
+    };
+    trace.clone().around(answer(request, next, id, trace)).instrument(span).await
 }
 
 async fn answer(
     mut request: ServiceRequest,
     next: Next<BoxBody>,
     id: RequestSid,
+    trace: traces::Span,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let began = Instant::now();
     let _ongoing = Ongoing::in_gauge(&METRICS.http_requests_in_flight);
@@ -169,6 +175,7 @@ async fn answer(
         Ok(response) => explained(response),
         Err(failure) => {
             let status = failure.as_response_error().status_code().as_u16();
+            trace.answered(status);
             count(route, method, status, began);
             error!(method, route, status, "request failed: {failure}");
             return Err(failure);
@@ -190,6 +197,7 @@ async fn answer(
     response.response_mut().head_mut().set_camel_case_headers(true);
     let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let status = response.status().as_u16();
+    trace.answered(status);
     count(route, method, status, began);
     info!(method, route, status, milliseconds, "request");
     Ok(response)
@@ -237,9 +245,14 @@ fn refusal(request: &ServiceRequest) -> Option<Code> {
     }
 }
 
+/// Whether it is one of those that a machine sends every few seconds.
+fn is_about_health(request: &ServiceRequest) -> bool {
+    matches!(request.path(), "/healthz" | "/readyz")
+}
+
 /// The request's turn to be worked on. Who asks for the server's health needs none.
 fn turn(request: &ServiceRequest, under_way: &Arc<UnderWay>) -> Result<Option<Turn>, Code> {
-    if matches!(request.path(), "/healthz" | "/readyz") {
+    if is_about_health(request) {
         return Ok(None);
     }
     under_way.begin().map(Some).ok_or_else(|| {

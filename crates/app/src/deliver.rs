@@ -330,7 +330,9 @@ impl Attempts {
     async fn attempt(&self, delivery: &Delivery) -> Ended {
         let app = &self.app;
         let began_at = app.now();
-        let attempted = self.couriers.attempt(app, delivery, began_at).await;
+        let label = kind_of(delivery);
+        let span = traces::attempt(delivery.id, label.as_str(), delivery.attempts, delivery.trace);
+        let attempted = span.clone().within(self.couriers.attempt(app, delivery, began_at)).await;
         let now = app.now();
         let (attempts, chance) = (delivery.attempts, chance(app.entropy()));
         let next = self.schedule.next(&attempted.ending, attempts, delivery.give_up_at, now, chance);
@@ -342,28 +344,38 @@ impl Attempts {
             Next::At(at) => info!(kind, code, again_at = %at, "not delivered"),
             Next::Failed => info!(kind, code, "given up"),
         }
-        count(delivery, &next, now);
+        let outcome = outcome(&next);
+        span.attempted(outcome.as_str(), code, attempted.status);
+        count(delivery, label, outcome, now);
         Ended { delivery: delivery.clone(), attempted, next, began_at, ended_at: now }
     }
 }
 
-fn count(delivery: &Delivery, next: &Next, now: Timestamp) {
-    let kind = match delivery.work {
+/// What kind it is, in the metrics and in traces.
+fn kind_of(delivery: &Delivery) -> metrics::Kind {
+    match delivery.work {
         Work::Webhook { .. } => metrics::Kind::Webhook,
         Work::Debugger { .. } => metrics::Kind::Debugger,
         Work::Push(_) => match outbox::platform(delivery) {
             Platform::Fcm => metrics::Kind::PushFcm,
             Platform::Apn | Platform::None => metrics::Kind::PushApns,
         },
-    };
-    let outcome = match next {
+    }
+}
+
+/// What becomes of the delivery, likewise.
+fn outcome(next: &Next) -> metrics::Outcome {
+    match next {
         Next::Delivered => metrics::Outcome::Delivered,
         Next::Skipped => metrics::Outcome::Skipped,
         Next::At(_) => metrics::Outcome::Again,
         Next::Failed => metrics::Outcome::Failed,
-    };
+    }
+}
+
+fn count(delivery: &Delivery, kind: metrics::Kind, outcome: metrics::Outcome, now: Timestamp) {
     METRICS.delivery_attempts.get_or_create(&metrics::Attempted { kind, outcome }).inc();
-    if *next == Next::Delivered {
+    if outcome == metrics::Outcome::Delivered {
         let took = delivery.created_at.until(now).as_secs_f64();
         METRICS.delivery_time.get_or_create(&metrics::Delivered { kind }).observe(took);
     }

@@ -90,7 +90,7 @@ impl Outbox {
         url: &CallbackUrl,
         now: Timestamp,
     ) -> Delivery {
-        Delivery::new(id, account_sid, work, url.destination(), now, self.webhook_end(now))
+        Delivery::new(id, account_sid, work, url.destination(), now, self.webhook_end(now), traces::here())
     }
 
     /// Owes every webhook that wants to hear of it what happened just now.
@@ -144,7 +144,8 @@ impl Outbox {
         let destination = format!("{} {}", factor.notification.platform().as_str(), factor.service_sid);
         let give_up_at = patience.min(challenge.expires_at);
         let id = self.delivery_id(now);
-        Ok(tx.owe(&Delivery::new(id, challenge.account_sid, work, destination, now, give_up_at)).await?)
+        let (account_sid, trace) = (challenge.account_sid, traces::here());
+        Ok(tx.owe(&Delivery::new(id, account_sid, work, destination, now, give_up_at, trace)).await?)
     }
 
     /// Stores an alert, and owes it to the account's debugger webhook if there is one.

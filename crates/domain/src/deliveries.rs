@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::entropy::Entropy;
 use crate::sids::{AccountSid, AlertSid, ChallengeSid, FactorSid, NotificationSid, ServiceSid, WebhookSid};
 use crate::time::Timestamp;
+use crate::traces::TraceParent;
 
 /// Names a delivery; also its idempotency token, the same on every attempt. A UUID, time first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,6 +80,8 @@ pub struct Delivery {
     pub due_at: Timestamp,
     /// Not after.
     pub give_up_at: Timestamp,
+    /// What it came to be owed in, if somebody traces that.
+    pub trace: Option<TraceParent>,
 }
 
 impl Delivery {
@@ -90,8 +93,19 @@ impl Delivery {
         destination: String,
         now: Timestamp,
         give_up_at: Timestamp,
+        trace: Option<TraceParent>,
     ) -> Self {
-        Self { id, account_sid, work, destination, attempts: 0, created_at: now, due_at: now, give_up_at }
+        Self {
+            id,
+            account_sid,
+            work,
+            destination,
+            attempts: 0,
+            created_at: now,
+            due_at: now,
+            give_up_at,
+            trace,
+        }
     }
 }
 
@@ -261,6 +275,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::factors::FactorType;
 
     const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
 
@@ -282,6 +297,32 @@ mod tests {
         assert_eq!(next(Some(0)), Next::At(NOW.plus_seconds(1)));
         assert_eq!(next(Some(120)), Next::At(NOW.plus_seconds(120)));
         assert_eq!(next(Some(i64::MAX)), Next::Failed);
+    }
+
+    /// Several versions share a database while servers are replaced.
+    #[test]
+    fn what_a_later_version_keeps_beside_the_work_is_passed_over() {
+        let (service_sid, challenge_sid) =
+            (ServiceSid::generate(NOW, &Ones), ChallengeSid::generate(FactorType::Push, NOW, &Ones));
+        let parameters = vec![("type".to_owned(), "challenge.approved".to_owned())];
+        let asked = AskedPush {
+            challenge_sid,
+            factor_sid: FactorSid::generate(FactorType::Push, NOW, &Ones),
+            service_sid,
+            identity: "user-0001".to_owned(),
+            notification_sid: None,
+            ttl: 300,
+        };
+        let webhook_sid = WebhookSid::generate(NOW, &Ones);
+        for work in [
+            Work::Push(asked),
+            Work::Webhook { webhook_sid, service_sid, parameters: parameters.clone(), once: false },
+            Work::Debugger { alert_sid: AlertSid::generate(NOW, &Ones), parameters },
+        ] {
+            let mut kept = serde_json::to_value(&work).unwrap();
+            kept["trace"] = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into();
+            assert_eq!(serde_json::from_value::<Work>(kept).unwrap(), work);
+        }
     }
 
     struct Ones;

@@ -28,6 +28,7 @@ pub mod services;
 pub mod sids;
 pub mod text;
 pub mod time;
+pub mod traces;
 pub mod webhooks;
 
 pub use access_tokens::AccessToken;
@@ -47,4 +48,5 @@ pub use sids::{
 };
 pub use text::{FriendlyName, Identity};
 pub use time::{Clock, Timestamp};
+pub use traces::TraceParent;
 pub use webhooks::{CallbackUrl, Webhook};

@@ -110,6 +110,14 @@ values! {
         AccountConcurrency = "account_concurrency",
     }
 
+    /// What a collector makes of spans.
+    Taken {
+        /// It takes them.
+        Taken = "taken",
+        /// It does not, or is not there.
+        Refused = "refused",
+    }
+
     /// What a device makes of a challenge.
     Answer {
         /// Yes.
@@ -326,6 +334,12 @@ label_sets! {
     Round {
         /// How it ended.
         outcome: Housekeeping,
+    }
+
+    /// Spans that were sent.
+    Exported {
+        /// What the collector made of them.
+        outcome: Taken,
     }
 
     /// Rows that were removed.

@@ -222,6 +222,8 @@ table! {
         housekeeping_removed: Counts<Removed>, "Rows that housekeeping removed";
         housekeeping_last_success_timestamp: Gauge, in seconds, "When housekeeping last succeeded, since 1970; 0 before that";
 
+        trace_exports: Counts<Exported>, "Requests with spans that were sent to the collector, one sent again included";
+
         tls_certificate_expiry_timestamp: Gauge, in seconds, "When the certificate ends, since 1970; 0 without one";
     }
     // Everybody's names for these.

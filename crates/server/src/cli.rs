@@ -131,6 +131,9 @@ pub(crate) struct Serve {
     pub(crate) log_format: Format,
 
     #[command(flatten)]
+    pub(crate) traces: Traces,
+
+    #[command(flatten)]
     pub(crate) limits: Limits,
 
     #[command(flatten)]
@@ -141,6 +144,32 @@ pub(crate) struct Serve {
 
     #[command(flatten)]
     pub(crate) storage: Storage,
+}
+
+/// Who is told what each request took.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Traces")]
+pub(crate) struct Traces {
+    /// Collector that is sent a trace of each request and of what it owed, over OTLP/HTTP, such as
+    /// `http://127.0.0.1:4318`; none when not given
+    #[arg(long, env = "COUNTERSIGN_OTLP_ENDPOINT")]
+    pub(crate) otlp_endpoint: Option<String>,
+
+    /// Headers that the collector asks for: name=value, separated by commas
+    #[arg(long, env = "COUNTERSIGN_OTLP_HEADERS", hide_env_values = true)]
+    pub(crate) otlp_headers: Option<String>,
+
+    /// File that holds these headers
+    #[arg(long, env = "COUNTERSIGN_OTLP_HEADERS_FILE", conflicts_with = "otlp_headers")]
+    pub(crate) otlp_headers_file: Option<PathBuf>,
+
+    /// Certificate authorities, in PEM, that the collector is trusted by besides the system's
+    #[arg(long, env = "COUNTERSIGN_OTLP_CA")]
+    pub(crate) otlp_ca: Option<PathBuf>,
+
+    /// Share of the traces that is sent, from 0 to 1; one that a backend began is sent if the backend sends it
+    #[arg(long, env = "COUNTERSIGN_OTLP_SHARE", default_value_t = traces::Share::ALL)]
+    pub(crate) otlp_share: traces::Share,
 }
 
 /// How much may come in, and how much may be made.

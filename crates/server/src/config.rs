@@ -31,7 +31,7 @@ const FILE: &str = "countersign.toml";
 const PREFIX: &str = "COUNTERSIGN_";
 
 /// Options whose value is never shown. Each has a twin of the same name and `_file` that names a file with it.
-const SECRETS: [&str; 4] = ["auth_token", "database_url", "master_key", "master_key_old"];
+const SECRETS: [&str; 5] = ["auth_token", "database_url", "master_key", "master_key_old", "otlp_headers"];
 
 /// What is said of an option that [`matters`] and is empty.
 const EMPTY: &str = "is empty; give it a value, or leave it out";
@@ -241,6 +241,9 @@ fn parsable(name: &str, value: &str) -> Result<(), String> {
             master_keys_in(value).map(drop).ok_or_else(|| NOT_A_MASTER_KEY.to_owned())
         }
         "database_url" => check_database_url(value),
+        // Not by the command line, which would repeat a password in it.
+        "otlp_endpoint" => value.parse::<traces::Endpoint>().map(drop).map_err(|error| error.to_string()),
+        "otlp_headers" => traces::Headers::parse(value).map(drop).map_err(|error| error.to_string()),
         _ => Ok(()),
     }
 }

@@ -39,8 +39,15 @@ pub(crate) enum Format {
 const SPANS: [&str; 2] = ["request", "delivery"];
 
 /// Our own crates, whose every word SIGUSR1 asks for.
-const OURS: [&str; 6] =
-    ["api=debug", "app=debug", "store=debug", "push=debug", "webhooks=debug", "countersign=debug"];
+const OURS: [&str; 7] = [
+    "api=debug",
+    "app=debug",
+    "store=debug",
+    "push=debug",
+    "webhooks=debug",
+    "traces=debug",
+    "countersign=debug",
+];
 
 /// The log of this process.
 pub(crate) struct Log {

@@ -48,7 +48,7 @@ pub(crate) async fn run(options: Box<Serve>, given: config::Settings) -> Result<
         tracing::warn!("{warning}");
     }
     let levels = log.follow_signals(given)?;
-    let Prepared { settings, account, certificate, deliveries, couriers } = prepare(&options)?;
+    let Prepared { settings, account, certificate, deliveries, couriers, traces } = prepare(&options)?;
     let for_metrics = match options.metrics_listen {
         Some(listen) => Some(metrics::bind(listen).await?),
         None => None,
@@ -68,6 +68,8 @@ pub(crate) async fn run(options: Box<Serve>, given: config::Settings) -> Result<
     // Before anybody is told that the server is ready, and may tell it to stop.
     let mut stop_signal = StopSignal::expect()?;
     let renewing = renew_on_hangup(certificate.clone())?;
+    let exporter =
+        traces.map(|traces| traces::Exporter::start(traces, env!("CARGO_PKG_VERSION"))).transpose()?;
     // The address first: a server that can't have it should not take deliveries from one that has.
     let scheme = if certificate.is_some() { "https" } else { "http" };
     let door = Door { address: options.listen, connections: options.max_connections as usize, certificate };
@@ -97,6 +99,9 @@ pub(crate) async fn run(options: Box<Serve>, given: config::Settings) -> Result<
     running.stop().await;
     courier.stop(FAREWELL).await;
     app.stop().await;
+    if let Some(exporter) = exporter {
+        exporter.stop().await;
+    }
     result
 }
 
@@ -107,6 +112,7 @@ pub(crate) struct Prepared {
     certificate: Option<Arc<Certificate>>,
     deliveries: DeliverySettings,
     couriers: Couriers,
+    traces: Option<traces::Settings>,
 }
 
 /// Reads what the options name, and makes nothing.
@@ -121,7 +127,30 @@ pub(crate) fn prepare(options: &Serve) -> Result<Prepared, Failure> {
         certificate: certificate(options)?,
         couriers: Couriers::new(&deliveries, Arc::new(SystemClock))?,
         deliveries,
+        traces: traces(&options.traces)?,
     })
+}
+
+/// The file that an option names, if it names one.
+fn read(path: Option<&PathBuf>) -> Result<Option<Vec<u8>>, Failure> {
+    path.map(|path| file::read(path)).transpose()
+}
+
+/// What the options say about traces.
+fn traces(options: &cli::Traces) -> Result<Option<traces::Settings>, Failure> {
+    let Some(endpoint) = &options.otlp_endpoint else { return Ok(None) };
+    let endpoint = endpoint.parse().map_err(|error| Failure::new(format!("--otlp-endpoint: {error}")))?;
+    let headers = secret(options.otlp_headers.as_ref(), options.otlp_headers_file.as_ref())?;
+    let headers = headers.map(|headers| traces::Headers::parse(headers.expose())).transpose();
+    let headers = headers.map_err(|error| Failure::new(format!("--otlp-headers: {error}")))?;
+    let extra_ca = read(options.otlp_ca.as_ref())?.map(|pem| traces::Authorities::parse(&pem)).transpose();
+    let extra_ca = extra_ca.map_err(|error| Failure::new(format!("--otlp-ca: {error}")))?;
+    Ok(Some(traces::Settings {
+        endpoint,
+        headers: headers.unwrap_or_default(),
+        extra_ca: extra_ca.unwrap_or_default(),
+        share: options.otlp_share,
+    }))
 }
 
 /// What the options say about the way in.
@@ -155,7 +184,6 @@ fn limits(options: &cli::Limits) -> Limits {
 
 /// What the options say about deliveries.
 fn deliveries(options: &Deliveries, kept: &Kept) -> Result<DeliverySettings, Failure> {
-    let read = |path: &Option<PathBuf>| path.as_deref().map(file::read).transpose();
     let mut settings = DeliverySettings {
         lease: i64::from(options.delivery_lease),
         schedule: Schedule { longest: i64::from(options.delivery_longest_wait) },
@@ -173,10 +201,10 @@ fn deliveries(options: &Deliveries, kept: &Kept) -> Result<DeliverySettings, Fai
         ..DeliverySettings::default()
     };
     settings.webhooks.allow.clone_from(&options.webhook_allow);
-    settings.webhooks.extra_ca = read(&options.webhook_ca)?;
+    settings.webhooks.extra_ca = read(options.webhook_ca.as_ref())?;
     settings.push.apns_endpoint.clone_from(&options.push_apns_endpoint);
     settings.push.fcm_endpoint.clone_from(&options.push_fcm_endpoint);
-    settings.push.extra_ca = read(&options.push_ca)?;
+    settings.push.extra_ca = read(options.push_ca.as_ref())?;
     Ok(settings)
 }
 

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use domain::deliveries::{Delivery, DeliveryId, Next, Work};
-use domain::{AccountSid, ServiceSid, Timestamp};
+use domain::{AccountSid, ServiceSid, Timestamp, TraceParent};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::error::Error;
@@ -13,11 +14,24 @@ use crate::{Read, Write};
 const COLUMNS: &str = "id, account_sid, kind, subject, work, destination, state, attempts, lease, due_at, \
     give_up_at, created_at, finished_at";
 
+/// What is in the column `work`.
+#[derive(Serialize, Deserialize)]
+struct Kept<W> {
+    #[serde(flatten)]
+    work: W,
+    /// As text: one of a later version that this one can't read must not keep the delivery from being made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trace: Option<String>,
+}
+
 fn delivery(row: &Row) -> Result<Delivery, Error> {
+    let Kept { work, trace } = row.json("work")?;
+    let trace = trace.and_then(|trace: String| trace.parse().ok());
     Ok(Delivery {
         id: id(row, "id")?,
         account_sid: row.sid("account_sid")?,
-        work: row.json("work")?,
+        work,
+        trace,
         destination: row.text("destination")?,
         attempts: u32::try_from(row.int("attempts")?).map_err(|_| Error::Corrupt("attempts".into()))?,
         created_at: row.timestamp("created_at")?,
@@ -203,7 +217,10 @@ impl Write {
             delivery.account_sid,
             delivery.work.kind().as_str(),
             subject(&delivery.work),
-            to_json(&delivery.work),
+            to_json(&Kept {
+                work: &delivery.work,
+                trace: delivery.trace.as_ref().map(TraceParent::to_string)
+            }),
             delivery.destination.as_str(),
             delivery.due_at,
             delivery.give_up_at,

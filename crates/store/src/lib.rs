@@ -49,7 +49,7 @@ mod writer;
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use domain::Secret;
 use metrics::{METRICS, Ongoing};
@@ -170,7 +170,7 @@ impl Store {
             }
             Location::Sqlite(path) => {
                 let hold = files::share(path).await?;
-                let mut connection = SqliteConnection::connect_with(&sqlite(Some(path))).await?;
+                let mut connection = connect_to_file(path).await?;
                 let migrated = schema::bring_up_sqlite(&mut connection, Some(path), old).await?;
                 let readers = SqlitePoolOptions::new()
                     .max_connections(SQLITE_READERS)
@@ -229,6 +229,15 @@ impl Store {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
+        traces::database("read").around(self.read_on_a_connection(work)).await
+    }
+
+    async fn read_on_a_connection<F, T, E>(&self, work: F) -> Result<T, E>
+    where
+        F: AsyncFn(&mut Read) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
         let mut tries = 0;
         loop {
             let waiting = Ongoing::in_gauge(&METRICS.database_connections_waiting);
@@ -264,7 +273,7 @@ impl Store {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        self.writer.write(work).await
+        traces::database("write").around(self.writer.write(work)).await
     }
 
     /// Tells other processes on the same database that something is owed. Never part of a transaction,
@@ -325,6 +334,20 @@ impl Store {
             readers.close().await;
         }
         self.writer.close().await;
+    }
+}
+
+/// A connection to a file, if it can be made in time. While several are the first to write it ahead, SQLite does not
+/// wait as it does for every other lock.
+async fn connect_to_file(path: &Path) -> Result<SqliteConnection, Error> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match SqliteConnection::connect_with(&sqlite(Some(path))).await.map_err(Error::from) {
+            Err(error) if error.is_worth_repeating() && Instant::now() < until => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            connected => return connected,
+        }
     }
 }
 

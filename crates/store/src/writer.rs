@@ -61,6 +61,7 @@ struct Waiting<F, T, E> {
     since: Instant,
     /// Of whoever asked, for the log.
     span: Span,
+    trace: traces::Span,
     work: F,
     result: Option<Result<T, E>>,
     reply: oneshot::Sender<Result<T, E>>,
@@ -82,7 +83,8 @@ where
         Box::pin(async move {
             // The thread must outlive a closure that panics, or one bug would end all writes. Called inside,
             // since one that is not `async` itself runs before there is anything to await.
-            let work = async { (self.work)(tx).await }.instrument(self.span.clone());
+            let work =
+                self.trace.clone().within(async { (self.work)(tx).await }).instrument(self.span.clone());
             let result = AssertUnwindSafe(work).catch_unwind().await;
             let result = result.unwrap_or_else(|_| Err(Error::Panicked.into()));
             self.result.insert(result).is_ok()
@@ -176,8 +178,8 @@ impl Writer {
         E: From<Error> + Send + 'static,
     {
         let (reply, result) = oneshot::channel();
-        let (since, span) = (Instant::now(), Span::current());
-        let job = Message::Write(Box::new(Waiting { since, span, work, result: None, reply }));
+        let (since, span, trace) = (Instant::now(), Span::current(), traces::Span::current());
+        let job = Message::Write(Box::new(Waiting { since, span, trace, work, result: None, reply }));
         // Full: too many wait already. Closed: the server is stopping.
         self.queue.try_send(job).map_err(|_| Error::Unavailable(None).counted())?;
         result.await.unwrap_or_else(|_| Err(Error::Unavailable(None).into()))

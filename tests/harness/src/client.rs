@@ -21,6 +21,7 @@ pub enum Auth {
 pub struct Http {
     base: String,
     auth: Auth,
+    headers: Vec<(String, String)>,
     client: Client,
 }
 
@@ -36,12 +37,18 @@ impl Http {
             .tls_danger_accept_invalid_certs(true)
             .build()
             .expect("an HTTP client");
-        Self { base: base.trim_end_matches('/').to_owned(), auth: Auth::None, client }
+        Self { base: base.trim_end_matches('/').to_owned(), auth: Auth::None, headers: Vec::new(), client }
     }
 
     /// The same client, signing in as `auth` from now on.
     pub fn auth(self, auth: Auth) -> Self {
         Self { auth, ..self }
+    }
+
+    /// The same client, with one more header from now on.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// GETs `path`, with `form` in the query string.
@@ -89,6 +96,7 @@ impl Http {
             Auth::Basic(user, password) => request.basic_auth(user, Some(password)),
             Auth::Raw(header) => request.header(AUTHORIZATION, header),
         };
+        let request = self.headers.iter().fold(request, |request, (name, value)| request.header(name, value));
         let response = request.send().await.expect("a response");
         Reply {
             status: response.status().as_u16(),

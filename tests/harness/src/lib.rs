@@ -37,6 +37,7 @@
 )]
 
 mod client;
+mod collector;
 mod environment;
 mod poll;
 mod postgres;
@@ -47,6 +48,7 @@ pub mod stand_in;
 mod transcript;
 
 pub use client::{Auth, Http, Reply};
+pub use collector::{Collector, Span};
 pub use poll::wait_until;
 pub use postgres::{
     Database, fresh_postgres_database, postgres_available, postgres_or_skip, postgres_program,

@@ -59,11 +59,16 @@ pub struct Call {
     pub line: String,
     /// Names and values, as they were written.
     pub headers: Vec<(String, String)>,
-    /// What came after the headers.
+    /// What came after the headers, each byte as the character of that number.
     pub body: String,
 }
 
 impl Call {
+    /// What came after the headers, as it came.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.body.chars().map(|byte| u8::try_from(byte).unwrap()).collect()
+    }
+
     /// The value of a header that must be there once, in these very letters.
     #[track_caller]
     pub fn header(&self, name: &str) -> &str {
@@ -325,8 +330,7 @@ async fn read_until<S: AsyncRead + Unpin>(stream: &mut S, enough: impl Fn(&str) 
     while !enough(&text) {
         let mut part = vec![0; 1 << 16];
         let length = stream.read(&mut part).await.ok().filter(|length| *length > 0)?;
-        // A form is ASCII.
-        text += std::str::from_utf8(&part[..length]).unwrap();
+        text.extend(part[..length].iter().copied().map(char::from));
     }
     Some(text)
 }
@@ -340,7 +344,7 @@ async fn read_call<S: AsyncRead + Unpin>(stream: &mut S, connection: usize) -> O
         let headers = headers.collect();
         let call = Call { connection, at: Instant::now(), line, headers, body: body.into() };
         let length: usize = call.find("Content-Length").map_or(0, |length| length.parse().unwrap());
-        (body.len() == length).then_some(call)
+        (body.chars().count() == length).then_some(call)
     };
     let text = read_until(stream, |text| parse(text).is_some()).await?;
     parse(&text)

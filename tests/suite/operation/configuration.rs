@@ -12,7 +12,7 @@ use crate::world::World;
 const ANNOTATED: &str = include_str!("../../../deploy/countersign.toml");
 
 /// What must not be made up: an empty one is what is left of a reference that led nowhere.
-const NEVER_EMPTY: [&str; 9] = [
+const NEVER_EMPTY: [&str; 11] = [
     "account_sid",
     "auth_token",
     "auth_token_file",
@@ -22,6 +22,8 @@ const NEVER_EMPTY: [&str; 9] = [
     "master_key_file",
     "master_key_old",
     "master_key_old_file",
+    "otlp_headers",
+    "otlp_headers_file",
 ];
 
 /// What `config show` prints: every option's line, and where it comes from.
@@ -137,9 +139,10 @@ fn secrets_are_not_shown() {
     place.file("countersign.toml", "database_url = \"postgres://owl:hoot@127.0.0.1/owls\"\n");
     let mut command = countersign(&place.folder, &["config", "show", "--auth-token", "hoothoothoothoothoot"]);
     command.env("COUNTERSIGN_MASTER_KEY", "aG9vdGhvb3Rob290aG9vdGhvb3Rob290aG9vdGhvb3Q=");
+    command.env("COUNTERSIGN_OTLP_HEADERS", "authorization=Bearer hoot");
     let printed = succeed(&mut command);
     assert!(!printed.contains("hoot") && !printed.contains("aG9vd"), "{printed}");
-    assert_eq!(printed.matches("\"(secret)\"").count(), 3, "{printed}");
+    assert_eq!(printed.matches("\"(secret)\"").count(), 4, "{printed}");
 }
 
 #[test]
@@ -160,7 +163,8 @@ fn what_is_wrong_is_told_with_its_place_and_what_was_expected() {
             &["bad.toml:3: expected `name = value`", "duplicate"],
         ),
         ("webhook_patience = 0", &["bad.toml:2: webhook_patience", "0 is not in 1.."]),
-        ("webhook_patience = 1.5", &["bad.toml:2: webhook_patience", "expected text, a number"]),
+        ("webhook_patience = 1.5", &["bad.toml:2: webhook_patience", "invalid digit"]),
+        ("webhook_patience = 1979-05-27", &["bad.toml:2: webhook_patience", "expected text, a number"]),
         ("webhook_patience = \"a day\"", &["bad.toml:2: webhook_patience", "invalid digit"]),
         (
             "webhook_allow = [\"10.0.0.0/8\", \"owls\"]",
@@ -178,12 +182,18 @@ fn what_is_wrong_is_told_with_its_place_and_what_was_expected() {
         ("account_sid = \"SK0\"", &["bad.toml:2: account_sid", "the letters AC"]),
         ("public_url = \"owls\"", &["bad.toml:2: public_url", "expected an origin"]),
         ("log = \"api=loud\"", &["bad.toml:2: log"]),
+        ("otlp_endpoint = \"owls:4318\"", &["bad.toml:2: otlp_endpoint", "address of a collector"]),
+        ("otlp_endpoint = \"http://owl:hoot@x\"", &["bad.toml:2: otlp_endpoint", "without user"]),
+        ("otlp_headers = \"hoot\"", &["bad.toml:2: otlp_headers", "name=value"]),
+        ("otlp_share = 1.01", &["bad.toml:2: otlp_share", "a number from 0 to 1"]),
+        ("otlp_share = \"NaN\"", &["bad.toml:2: otlp_share", "a number from 0 to 1"]),
         ("tls_cert = \"cert.pem\"", &["bad.toml:2: tls_cert", "tls_key"]),
         ("auth_token_file = \"missing/token\"", &["missing/token"]),
         ("auth_token_file = \"/dev/zero\"", &["/dev/zero", "1 MiB"]),
         ("webhook_ca = \"/dev/zero\"", &["/dev/zero", "1 MiB"]),
         ("webhook_ca = \"bad.toml\"", &["webhooks"]),
         ("push_apns_endpoint = \"owls\"", &["push"]),
+        ("otlp_endpoint = \"http://x\"\notlp_ca = \"bad.toml\"", &["--otlp-ca", "certificates in PEM"]),
     ] {
         place.file("bad.toml", &format!("# Owls\n{text}\n"));
         for command in [&["serve"][..], &["config", "check"]] {

@@ -141,6 +141,7 @@ fn scalar(value: &DeValue<'_>) -> Option<String> {
         DeValue::Integer(number) => {
             i64::from_str_radix(&number.as_str().replace('_', ""), number.radix()).ok().map(|n| n.to_string())
         }
+        DeValue::Float(number) => number.as_str().replace('_', "").parse().ok().map(|n: f64| n.to_string()),
         _ => None,
     }
 }

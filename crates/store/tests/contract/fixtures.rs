@@ -20,7 +20,7 @@ use domain::text::StringMap;
 use domain::webhooks::{self, Subscription, Version};
 use domain::{
     AccessToken, Account, ApiKey, CallbackUrl, Challenge, Entity, EntityPath, Factor, FactorType,
-    FriendlyName, Identity, Page, Parameter as _, Sealed, Service, Sid, Timestamp, Webhook,
+    FriendlyName, Identity, Page, Parameter as _, Sealed, Service, Sid, Timestamp, TraceParent, Webhook,
 };
 use serde_json::{Value, json};
 use store::{AttemptRecord, DeliveryStatus, EnrollmentKeyRow, Error, Store, Write};
@@ -334,6 +334,7 @@ pub(crate) fn delivery(webhook: &Webhook) -> &'static Delivery {
         created_at: NOW,
         due_at: NOW,
         give_up_at: NOW.plus_seconds(86_400),
+        trace: Some(TraceParent { trace_id: u128::MAX, span_id: next() + 1, flags: 1 }),
     })
 }
 
@@ -787,7 +788,8 @@ impl Contents for Alert {
 
 impl Contents for Delivery {
     fn contents(&self) -> Value {
-        let Self { id, account_sid, work, destination, attempts, created_at, due_at, give_up_at } = self;
+        let Self { id, account_sid, work, destination, attempts, created_at, due_at, give_up_at, trace } =
+            self;
         json!({
             "id": id.to_string(),
             "account_sid": account_sid,
@@ -797,6 +799,7 @@ impl Contents for Delivery {
             "created_at": time(*created_at),
             "due_at": time(*due_at),
             "give_up_at": time(*give_up_at),
+            "trace": trace.as_ref().map(TraceParent::to_string),
         })
     }
 }
