@@ -1,4 +1,4 @@
-//! SIDs: one text, one kind, one identifier.
+//! SIDs: one text, one kind, one identifier. And the identifiers of a trace.
 
 use std::fmt::Debug;
 
@@ -7,7 +7,7 @@ use domain::sids::{
     AccessTokenSid, AccountSid, AlertSid, ApiKeySid, ChallengeSid, CredentialSid, EntitySid, FactorSid,
     MessagingServiceSid, NotificationSid, RequestSid, ServiceSid, Sid, TemplateSid, WebhookSid,
 };
-use domain::{Entropy, FactorType, Timestamp};
+use domain::{Entropy, FactorType, Timestamp, TraceParent};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -35,6 +35,10 @@ pub fn check(data: &[u8]) {
         ];
         let found = kinds.iter().filter(|found| **found).count();
         assert!(found <= 1, "{one} is of {found} kinds");
+        if let Ok(parent) = one.parse::<TraceParent>() {
+            assert!(found == 0 && parent.trace_id != 0 && parent.span_id != 0, "{one}");
+            assert_eq!(parent.to_string(), one);
+        }
     }
     generated(Timestamp::from_micros(number(one)), other);
 }
