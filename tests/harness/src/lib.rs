@@ -40,6 +40,7 @@ mod client;
 mod collector;
 mod environment;
 mod poll;
+mod port;
 mod postgres;
 mod random;
 mod receiver;
@@ -50,6 +51,7 @@ mod transcript;
 pub use client::{Auth, Http, Reply};
 pub use collector::{Collector, Span};
 pub use poll::wait_until;
+pub use port::Port;
 pub use postgres::{
     Database, fresh_postgres_database, postgres_available, postgres_or_skip, postgres_program,
 };

@@ -1,19 +1,21 @@
 //! A receiver of webhooks that answers as the test wants it to, badly for the most part.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use url::form_urlencoded;
+
+use crate::Port;
 
 /// What happens after a request.
 #[derive(Clone, Debug)]
@@ -107,9 +109,7 @@ type Reaction = dyn Fn(Call) -> Pin<Box<dyn Future<Output = Answer> + Send>> + S
 pub struct Receiver {
     /// Where it listens.
     pub port: u16,
-    address: SocketAddr,
-    /// Keeps the port for this receiver while it does not listen: whoever knocks then is refused.
-    _reserved: TcpSocket,
+    reserved: Port,
     tls: Option<TlsAcceptor>,
     state: State,
     ends: UnboundedReceiver<usize>,
@@ -165,14 +165,12 @@ impl Receiver {
     fn open(ip: IpAddr, tls: Option<ServerConfig>, reaction: Arc<Reaction>) -> Self {
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
-        let reserved = bound(SocketAddr::new(ip, 0));
-        let address = reserved.local_addr().unwrap();
+        let reserved = Port::at(ip);
         let (ended, ends) = unbounded_channel();
         let state = State { reaction, calls: Arc::default(), connections: Arc::default(), ends: ended };
         let mut receiver = Self {
-            port: address.port(),
-            address,
-            _reserved: reserved,
+            port: reserved.address.port(),
+            reserved,
             tls: tls.map(|config| TlsAcceptor::from(Arc::new(config))),
             state,
             ends,
@@ -188,7 +186,7 @@ impl Receiver {
     pub fn up(&mut self) {
         let runtime = self.runtime.as_ref().unwrap();
         let _inside = runtime.enter();
-        let listener = bound(self.address).listen(1024).unwrap();
+        let listener = self.reserved.listen();
         self.listening = Some(runtime.spawn(accept(listener, self.tls.clone(), self.state.clone())));
     }
 
@@ -202,7 +200,7 @@ impl Receiver {
 
     /// The address of this path here.
     pub fn at(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("http://{}{path}", self.reserved.address)
     }
 
     /// All that have come so far.
@@ -244,14 +242,6 @@ impl Drop for Receiver {
         // A test's thread may not wait for it.
         self.runtime.take().unwrap().shutdown_background();
     }
-}
-
-/// Several sockets may be bound to one port as long as one of them listens.
-fn bound(address: SocketAddr) -> TcpSocket {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.unwrap();
-    socket.set_reuseaddr(true).unwrap();
-    socket.bind(address).unwrap();
-    socket
 }
 
 async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, state: State) {

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use app::SystemClock;
 use device::{Answer, Enrolment, NewFactor, Phone, Style};
-use harness::{Database, Reply};
+use harness::{Database, Port, Reply};
 use reqwest::Url;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle as Task, spawn_blocking};
 
@@ -466,19 +466,16 @@ impl Line {
     async fn to(url: &str) -> (Self, String) {
         let mut url: Url = url.parse().unwrap();
         let far = (url.host_str().unwrap().to_owned(), url.port().unwrap_or(5432));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let near = listener.local_addr().unwrap();
+        let near = Port::new();
+        let listener = near.listen();
         url.set_host(Some("127.0.0.1")).unwrap();
-        url.set_port(Some(near.port())).unwrap();
+        url.set_port(Some(near.address.port())).unwrap();
         let (sender, mut state) = watch::channel(State::Open);
         let (lose, lost) = watch::channel(0);
         tokio::spawn(async move {
             let mut listener = Some(listener);
             while state.wait_for(|state| *state != State::Cut).await.is_ok() {
-                let listener = match listener.take() {
-                    Some(listener) => listener,
-                    None => TcpListener::bind(near).await.unwrap(),
-                };
+                let listener = listener.take().unwrap_or_else(|| near.listen());
                 let mut cut = state.clone();
                 let accept = async {
                     loop {

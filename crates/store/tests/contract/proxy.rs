@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use domain::Secret;
+use harness::Port;
 use sqlx::postgres::PgConnectOptions;
 use store::Location;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -17,7 +18,7 @@ pub(crate) struct Proxy {
     pub(crate) location: Location,
     lines: Arc<Mutex<JoinSet<()>>>,
     hangs_up: Arc<AtomicBool>,
-    port: u16,
+    port: Port,
     listening: Mutex<JoinHandle<()>>,
     server: (String, u16),
 }
@@ -25,22 +26,25 @@ pub(crate) struct Proxy {
 impl Proxy {
     pub(crate) async fn to(url: &str) -> Self {
         let options: PgConnectOptions = url.parse().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let port = Port::new();
+        let number = port.address.port();
         let separator = if url.contains('?') { '&' } else { '?' };
         let proxy = Self {
-            location: Location::Postgres(Secret::new(format!("{url}{separator}host=127.0.0.1&port={port}"))),
+            location: Location::Postgres(Secret::new(format!(
+                "{url}{separator}host=127.0.0.1&port={number}"
+            ))),
             lines: Arc::default(),
             hangs_up: Arc::default(),
             port,
             listening: Mutex::new(tokio::spawn(async {})),
             server: (options.get_host().to_owned(), options.get_port()),
         };
-        proxy.listen(listener).await;
+        proxy.listen().await;
         proxy
     }
 
-    async fn listen(&self, listener: TcpListener) {
+    async fn listen(&self) {
+        let listener = self.port.listen();
         let (lines, hangs_up) = (Arc::clone(&self.lines), Arc::clone(&self.hangs_up));
         let server = self.server.clone();
         let listen = async move {
@@ -85,6 +89,6 @@ impl Proxy {
         if self.hangs_up.swap(false, Ordering::Relaxed) {
             return;
         }
-        self.listen(TcpListener::bind(("127.0.0.1", self.port)).await.unwrap()).await;
+        self.listen().await;
     }
 }
