@@ -318,14 +318,7 @@ fn log_fault(fault: &app::Fault) {
         app::Fault::Store(_) => Fault::Database,
         app::Fault::Crypto(_) | app::Fault::BrokenChain => Fault::Crypto,
     });
-    let mut causes = fault.to_string();
-    let mut source = std::error::Error::source(fault);
-    while let Some(cause) = source {
-        causes.push_str(": ");
-        causes.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    error!("fault: {causes}");
+    error!("fault: {}", domain::causes(fault));
 }
 
 /// The headers of every response (protocol 01 section 4).

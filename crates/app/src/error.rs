@@ -39,16 +39,7 @@ impl Error {
 
     /// The error and its causes, for the log.
     pub(crate) fn chain(&self) -> String {
-        let mut chain = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            let words = error.to_string();
-            if !chain.ends_with(&words) {
-                chain = format!("{chain}: {words}");
-            }
-            cause = error.source();
-        }
-        chain
+        domain::causes(self)
     }
 
     /// No credentials, or bad ones.

@@ -10,6 +10,7 @@ pub mod access_tokens;
 pub mod accounts;
 pub mod alerts;
 pub mod audit;
+pub mod causes;
 pub mod challenges;
 pub mod credentials;
 pub mod deliveries;
@@ -33,6 +34,7 @@ pub mod webhooks;
 
 pub use access_tokens::AccessToken;
 pub use accounts::{Account, ApiKey};
+pub use causes::causes;
 pub use challenges::Challenge;
 pub use entities::{Entity, EntityPath};
 pub use entropy::Entropy;

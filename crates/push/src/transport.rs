@@ -153,13 +153,7 @@ impl From<reqwest::Error> for Failure {
             return Self { reason: "no answer in time".to_owned(), certificate_refused: false };
         }
         // The address may hold a device's token.
-        let error = error.without_url();
-        let mut reason = error.to_string();
-        let mut source = std::error::Error::source(&error);
-        while let Some(cause) = source {
-            reason = format!("{reason}: {cause}");
-            source = cause.source();
-        }
+        let reason = domain::causes(&error.without_url());
         Self { certificate_refused: certificate_refused(&reason), reason: excerpt(&reason) }
     }
 }

@@ -21,16 +21,6 @@ impl fmt::Display for Failure {
 
 impl<E: std::error::Error> From<E> for Failure {
     fn from(error: E) -> Self {
-        let mut words = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            let cause_words = cause.to_string();
-            if !words.ends_with(&cause_words) {
-                words.push_str(": ");
-                words.push_str(&cause_words);
-            }
-            source = cause.source();
-        }
-        Self(words)
+        Self(domain::causes(&error))
     }
 }

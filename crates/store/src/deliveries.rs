@@ -26,7 +26,7 @@ struct Kept<W> {
 
 fn delivery(row: &Row) -> Result<Delivery, Error> {
     let Kept { work, trace } = row.json("work")?;
-    let trace = trace.and_then(|trace: String| trace.parse().ok());
+    let trace = trace.as_deref().and_then(TraceParent::parse);
     Ok(Delivery {
         id: id(row, "id")?,
         account_sid: row.sid("account_sid")?,

@@ -264,7 +264,7 @@ impl Collector {
         let why = match taken {
             Ok(response) if response.status().is_success() => None,
             Ok(response) => Some(response.status().to_string()),
-            Err(error) => Some(causes(error)),
+            Err(error) => Some(domain::causes(error)),
         };
         let outcome = if why.is_none() { Taken::Taken } else { Taken::Refused };
         METRICS.trace_exports.get_or_create(&Exported { outcome }).inc();
@@ -274,16 +274,4 @@ impl Collector {
             _ => {}
         }
     }
-}
-
-/// An error with all that led to it.
-fn causes(error: &reqwest::Error) -> String {
-    let mut causes = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        causes.push_str(": ");
-        causes.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    causes
 }

@@ -34,7 +34,7 @@ pub struct Span(Option<Context>);
 /// A request. `method` and `route` are words of ours; `parent` is the header `traceparent`, which is passed over if
 /// it is none.
 pub fn request(method: &'static str, route: &'static str, id: impl Display, parent: Option<&str>) -> Span {
-    let parent = parent.and_then(|parent| parent.parse().ok());
+    let parent = parent.and_then(TraceParent::parse);
     Span::begin(SpanKind::Server, &part_of(parent), || {
         let said = [
             KeyValue::new("http.request.method", method),
