@@ -89,3 +89,67 @@ impl AccessToken {
         self.spent_on.is_none() && now < self.grant.expires_at
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use crate::parameter::Parameter as _;
+    use crate::sids::Sid as _;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
+
+    fn token() -> AccessToken {
+        AccessToken {
+            grant: Grant {
+                sid: AccessTokenSid::from_bytes([1; 16]),
+                account_sid: AccountSid::from_bytes([2; 16]),
+                service_sid: ServiceSid::from_bytes([3; 16]),
+                identity: Identity::from_parameter("user-0001").unwrap(),
+                factor_type: FactorType::Push,
+                expires_at: NOW.plus_seconds(60),
+            },
+            factor_friendly_name: None,
+            ttl: Ttl::new(60).unwrap(),
+            token: Sealed::from_bytes(Vec::new()),
+            spent_on: None,
+            created_at: NOW,
+        }
+    }
+
+    #[test]
+    fn a_grant_permits_its_service_identity_and_type_and_no_other() {
+        let grant = token().grant;
+        let (service, identity) = (grant.service_sid, grant.identity.clone());
+        let (other_service, other) =
+            (ServiceSid::from_bytes([4; 16]), Identity::from_parameter("user-0002").unwrap());
+        assert_eq!(grant.permits(service, &identity, FactorType::Push), Ok(()));
+        for (service, identity, factor_type) in [
+            (other_service, &identity, FactorType::Push),
+            (service, &other, FactorType::Push),
+            (service, &identity, FactorType::Totp),
+            (other_service, &other, FactorType::Totp),
+        ] {
+            let problem = grant.permits(service, identity, factor_type).unwrap_err();
+            assert_eq!(problem.code(), Code::UnauthorizedFactorCreation);
+        }
+    }
+
+    #[test]
+    fn a_token_is_usable_until_it_expires_or_is_spent() {
+        let mut token = token();
+        let expiry = token.grant.expires_at;
+        assert!(token.is_usable(NOW));
+        assert!(token.is_usable(Timestamp::from_micros(expiry.micros() - 1)));
+        assert!(!token.is_usable(expiry));
+        assert!(!token.is_usable(expiry.plus_seconds(1)));
+        token.spent_on = Some(FactorSid::from_bytes([5; 16]));
+        assert!(!token.is_usable(NOW));
+    }
+
+    #[test]
+    fn a_token_lives_one_to_five_minutes() {
+        let lifetimes = [59, 60, 300, 301].map(|seconds| Ttl::new(seconds).map(Ttl::get));
+        assert_eq!(lifetimes, [None, Some(60), Some(300), None]);
+    }
+}

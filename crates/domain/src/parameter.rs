@@ -72,3 +72,41 @@ impl<const MIN: i64, const MAX: i64> Parameter for Bounded<MIN, MAX> {
             .ok_or_else(|| Expected::new(format!("must be a whole number from {MIN} to {MAX}")))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Small = Bounded<-2, 3>;
+
+    #[test]
+    fn a_bounded_number_lies_between_its_bounds_both_included() {
+        for (text, number) in [
+            ("-3", None),
+            ("-2", Some(-2)),
+            ("0", Some(0)),
+            ("3", Some(3)),
+            ("4", None),
+            ("", None),
+            ("1.0", None),
+            ("x", None),
+        ] {
+            let read = Small::from_parameter(text);
+            assert_eq!(read.as_ref().ok().copied().map(Small::get), number, "{text}");
+            if let Err(expected) = read {
+                assert_eq!(expected.to_string(), "must be a whole number from -2 to 3");
+            }
+        }
+    }
+
+    #[test]
+    fn true_and_false_are_read_in_any_case() {
+        for (text, value) in [("true", true), ("True", true), ("false", false), ("FALSE", false)] {
+            assert_eq!(bool::from_parameter(text), Ok(value), "{text}");
+        }
+        for bad in ["", "1", "yes"] {
+            assert!(bool::from_parameter(bad).is_err(), "{bad}");
+        }
+        assert_eq!(String::from_parameter("a b"), Ok("a b".to_owned()));
+    }
+}
