@@ -5,6 +5,7 @@ use std::time::Duration;
 use domain::Timestamp;
 use metrics::{Gauges, METRICS, Owed, Owing};
 use store::Read;
+use tracing::debug;
 
 use crate::App;
 use crate::error::Error;
@@ -26,6 +27,18 @@ impl App {
         }
     }
 
+    /// Measures how much room the database takes. This may take seconds, so it is not done for each request for
+    /// metrics. What can't be measured stays as it was.
+    pub async fn measure_size(&self) {
+        match self.store.size().await {
+            Ok(size) => {
+                METRICS.database_size.set(saturating(size.database));
+                METRICS.database_wal_size.set(saturating(size.write_ahead_log));
+            }
+            Err(error) => debug!("the size of the database was not measured: {}", Error::from(error).chain()),
+        }
+    }
+
     async fn look(&self, after: Timestamp, now: Timestamp) -> Result<(), Error> {
         let (owed, next_due, expired) = self
             .store
@@ -43,6 +56,11 @@ impl App {
         METRICS.challenges_expired.inc_by(expired);
         Ok(())
     }
+}
+
+/// A number of bytes as a gauge holds it.
+fn saturating(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 /// The whole seconds from one instant to another.

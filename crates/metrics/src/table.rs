@@ -215,6 +215,9 @@ table! {
         database_write_wait: Histogram, in seconds, by DISK, "Time that a transaction waited for its turn";
         database_commit: Histogram, in seconds, by DISK, "Time that a commit took";
         database_batch: Histogram, in transactions, by NUMBERS, "Transactions that shared one commit; on PostgreSQL none do";
+        database_size: Gauge, in bytes, "Size of the database, measured twice a minute; 0 for one in memory";
+        database_wal_size: Gauge, in bytes,
+            "Size of the write-ahead log of a SQLite database, measured twice a minute; 0 for others";
         database_failures: Counts<DatabaseFailed>, "Statements, commits and waits for a connection or a turn that failed";
 
         housekeeping_rounds: Counts<Round>, "Rounds of housekeeping";
@@ -223,6 +226,12 @@ table! {
         housekeeping_last_success_timestamp: Gauge, in seconds, "When housekeeping last succeeded, since 1970; 0 before that";
 
         trace_exports: Counts<Exported>, "Requests with spans that were sent to the collector, one sent again included";
+
+        disk_size: Gauge, in bytes, "Size of the disk with the SQLite database; 0 with any other database";
+        disk_free: Gauge, in bytes,
+            "Bytes that the server may still write to the disk with the SQLite database, measured twice a minute";
+        last_backup_timestamp: Gauge, in seconds,
+            "When the last backup was begun that the data folder knows of, since 1970; 0 if it knows of none";
 
         tls_certificate_expiry_timestamp: Gauge, in seconds, "When the certificate ends, since 1970; 0 without one";
     }

@@ -251,4 +251,18 @@ mod tests {
         assert_eq!(excerpt("a\r\nb\u{1b}[31m"), "a  b [31m");
         assert_eq!(excerpt(&"ü".repeat(1000)).chars().count(), LONGEST_EXCERPT);
     }
+
+    #[test]
+    fn nobody_can_ask_for_more_than_a_day() {
+        for (asked, waited) in [("86399", 86_399), ("86400", 86_400), ("86401", 86_400)] {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(asked))]);
+            let reply = Reply { status: 503, headers, body: Vec::new() };
+            assert_eq!(reply.retry_after(NOW), Some(Duration::from_secs(waited)), "{asked}");
+        }
+        let late =
+            HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static("Thu, 01 Jan 2026 00:00:00 GMT"))]);
+        let reply = Reply { status: 503, headers: late, body: Vec::new() };
+        assert_eq!(reply.retry_after(NOW), Some(Duration::ZERO));
+        assert_eq!(excerpt(&"x".repeat(201)), "x".repeat(200));
+    }
 }

@@ -1,13 +1,17 @@
 //! `countersign backup`: a copy of the SQLite database, also while the server runs.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use app::SystemClock;
 use clap::Args;
+use domain::Clock as _;
 use store::Location;
 
 use crate::cli::Storage;
 use crate::failure::Failure;
+use crate::last_backup;
 
 #[derive(Debug, Args)]
 pub(crate) struct Backup {
@@ -37,12 +41,19 @@ pub(crate) async fn run(options: Backup) -> Result<(), Failure> {
     if !options.force && file.exists() {
         return Err(Failure::new(format!("{} is there already; --force replaces it", file.display())));
     }
-    let begun = Instant::now();
+    let (begun, begun_at) = (Instant::now(), SystemClock.now());
     let bytes = store::back_up(&database, &file).await?;
     println!("wrote {}, {bytes} bytes, in {:.2} s", file.display(), begun.elapsed().as_secs_f64());
     println!(
         "the master key is not in it, and without that it is of no use: keep the key too, in another place"
     );
+    // The backup is made all the same.
+    if let Err(failure) = last_backup::record(&options.storage.data_dir, begun_at) {
+        let _ = writeln!(
+            std::io::stderr(),
+            "countersign: the time of this backup was not recorded, so the server's metrics do not show it: {failure}"
+        );
+    }
     Ok(())
 }
 
@@ -51,6 +62,7 @@ fn is_ours(file: &Path, database: &Path) -> bool {
     let folder =
         |file: &Path| file.parent().and_then(|folder| Path::new(".").join(folder).canonicalize().ok());
     let name = file.file_name().unwrap_or_default().to_string_lossy();
-    let ours = ["countersign.db", "countersign.db-wal", "countersign.db-shm", "master.key"];
+    let ours =
+        ["countersign.db", "countersign.db-wal", "countersign.db-shm", "master.key", last_backup::NAME];
     ours.contains(&name.as_ref()) && folder(file) == folder(database)
 }

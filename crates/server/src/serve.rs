@@ -28,6 +28,7 @@ use crate::failure::Failure;
 use crate::file;
 use crate::log::Log;
 use crate::metrics;
+use crate::sampling::{Folders, Sampling};
 use crate::storage::{passing_master_key, secret, start};
 use crate::tls::{Certificate, Files};
 
@@ -78,6 +79,10 @@ pub(crate) async fn run(options: Box<Serve>, given: config::Settings) -> Result<
     let _readable = for_metrics
         .map(|listener| metrics::answer(listener, Arc::clone(&app), Arc::clone(&running.draining)))
         .transpose()?;
+    let _sampling = match options.metrics_listen {
+        Some(_) => Some(Sampling::start(Arc::clone(&app), sampled_folders(&options)?)),
+        None => None,
+    };
     // Whoever started the server may have closed its standard output, which is no reason to stop.
     let _ = writeln!(std::io::stdout(), "countersign listening on {scheme}://{}", running.address);
     let result = tokio::select! {
@@ -103,6 +108,16 @@ pub(crate) async fn run(options: Box<Serve>, given: config::Settings) -> Result<
         exporter.stop().await;
     }
     result
+}
+
+/// Returns the folders whose disk and backups the metrics report.
+fn sampled_folders(options: &Serve) -> Result<Folders, Failure> {
+    if options.ephemeral {
+        return Ok(Folders::default());
+    }
+    let data = options.storage.data_dir.clone();
+    let is_in_folder = matches!(options.storage.location()?, Location::Sqlite(_));
+    Ok(Folders { database: is_in_folder.then(|| data.clone()), data: Some(data) })
 }
 
 /// What the options say, read and found right, before anything is opened.

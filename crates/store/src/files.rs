@@ -16,7 +16,7 @@ use tempfile::NamedTempFile;
 
 use crate::error::Error;
 use crate::sql::Connection;
-use crate::{Read, schema, sqlite};
+use crate::{Read, Size, schema, sqlite};
 
 /// Copies from before a migration that are kept.
 const COPIES: usize = 3;
@@ -275,6 +275,17 @@ pub fn give_to_owner_of(file: &File, other: &Path) -> io::Result<()> {
         fchown(file, Some(owner.uid()), Some(owner.gid()))?;
     }
     Ok(())
+}
+
+/// Returns the size of a database and of its log, which need not be there.
+pub(crate) fn size(database: &Path) -> Result<Size, Error> {
+    let log = beside(database, "-wal");
+    let bytes = |file: &Path| match fs::metadata(file) {
+        Ok(found) => Ok(found.len()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(at(file, error)),
+    };
+    Ok(Size { database: bytes(database)?, write_ahead_log: bytes(&log)? })
 }
 
 fn sync_folder(file: &Path) -> Result<(), Error> {

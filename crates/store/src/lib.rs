@@ -116,6 +116,15 @@ pub enum Location {
     Postgres(Secret<String>),
 }
 
+/// How much room a database takes, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// The database itself; 0 for one in memory.
+    pub database: u64,
+    /// The write-ahead log of a SQLite file; 0 for all others.
+    pub write_ahead_log: u64,
+}
+
 /// The open database. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
@@ -327,6 +336,26 @@ impl Store {
         METRICS.database_writes_waiting.set(self.writer.waiting());
     }
 
+    /// Returns the size of the database.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], and when a file can't be looked at.
+    pub async fn size(&self) -> Result<Size, Error> {
+        match &self.readers {
+            Readers::Memory => Ok(Size::default()),
+            Readers::Sqlite(pool) => {
+                let database = pool.connect_options().get_filename().to_owned();
+                // On a thread of its own, since a network file system may take long.
+                let looked = tokio::task::spawn_blocking(move || files::size(&database)).await;
+                looked.unwrap_or(Err(Error::Panicked))
+            }
+            Readers::Postgres(_) => {
+                let bytes = self.read(async |db: &mut Read| db.postgres_size().await).await?;
+                Ok(Size { database: bytes, write_ahead_log: 0 })
+            }
+        }
+    }
+
     /// Finishes the writes that were asked for and closes the connections.
     pub async fn close(self) {
         if let Readers::Sqlite(readers) = &self.readers {
@@ -434,6 +463,12 @@ impl Read {
 
     async fn announce(&mut self) -> Result<(), Error> {
         self.all("SELECT pg_notify($1, '')", sql::bind![CHANNEL]).await.map(drop)
+    }
+
+    /// Returns the size of the PostgreSQL database that this is connected to, in bytes.
+    async fn postgres_size(&mut self) -> Result<u64, Error> {
+        let row = self.one("SELECT pg_database_size(current_database()) AS bytes", Vec::new()).await?;
+        row.map_or(Ok(0), |row| Ok(row.int("bytes")?.unsigned_abs()))
     }
 
     /// Lets the statements of this transaction take their time: those that remove much at once.

@@ -145,3 +145,31 @@ fn is_legacy_key(text: &str) -> bool {
     let key = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_:".contains(&byte));
     key(text) && (text.starts_with("AAAA") && text.contains(':') || text.starts_with("AIza"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_project_id_is_1_to_100_letters_digits_and_marks() {
+        for (length, is_id) in [(0, false), (1, true), (100, true), (101, false)] {
+            assert_eq!(is_project_id(&"a".repeat(length)), is_id, "{length}");
+        }
+        for good in ["owl-bank", "example.com:owl-bank", "7", "a.", ".a"] {
+            assert!(is_project_id(good), "{good}");
+        }
+        for bad in [".", "..", "a/b", "a_b", "a b", "ä", "a?b", "a#b"] {
+            assert!(!is_project_id(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_legacy_key_is_known_by_its_beginning() {
+        for key in ["AAAA1234:a_-B", "AIzaSy-_x", "AAAA:"] {
+            assert!(is_legacy_key(key), "{key}");
+        }
+        for other in ["", "AAAA1234", "xAAAA:", "a:b", "AAAA:ä", "AAAA:{}", "AIza {}", "Sy-_x"] {
+            assert!(!is_legacy_key(other), "{other}");
+        }
+    }
+}

@@ -166,3 +166,64 @@ fn refusal(reply: &Reply, now: Timestamp) -> Outcome {
         _ => Verdict::Refused.outcome(codes::FCM_CREDENTIAL, reason, None),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::time::Duration;
+
+    use reqwest::header::HeaderMap;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
+
+    fn reply(status: u16, body: &str) -> Reply {
+        Reply { status, headers: HeaderMap::new(), body: body.as_bytes().to_vec() }
+    }
+
+    #[test]
+    fn a_token_is_renewed_five_minutes_before_its_end_or_after_half_of_a_short_life() {
+        for (lifetime, renew, end) in [
+            (r#","expires_in":3600"#, 3300, 3600),
+            (r#","expires_in":3599"#, 3299, 3599),
+            (r#","expires_in":601"#, 301, 601),
+            (r#","expires_in":600"#, 300, 600),
+            (r#","expires_in":100"#, 50, 100),
+            (r#","expires_in":0"#, 0, 0),
+            (r#","expires_in":-1"#, 0, 0),
+            (r#","expires_in":7200"#, 3300, 3600),
+            ("", 3300, 3600),
+        ] {
+            let token = read(&reply(200, &format!(r#"{{"access_token":"t"{lifetime}}}"#)), NOW).unwrap();
+            let after = |instant| NOW.until(instant);
+            assert_eq!(after(token.renew_at), Duration::from_secs(renew), "{lifetime}");
+            assert_eq!(after(token.ends_at), Duration::from_secs(end), "{lifetime}");
+            assert_eq!((token.made_at, token.header.to_str().unwrap()), (NOW, "Bearer t"));
+        }
+        for bad in ["{}", r#"{"access_token":7}"#, r#"{"access_token":"a\nb"}"#, ""] {
+            assert!(read(&reply(200, bad), NOW).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_passes_or_is_for_people_to_mend() {
+        for (status, passes) in [
+            (400, false),
+            (401, false),
+            (407, false),
+            (408, true),
+            (409, false),
+            (429, true),
+            (499, false),
+            (500, true),
+        ] {
+            let outcome = refusal(&reply(status, r#"{"error":"no","error_description":"why"}"#), NOW);
+            let words = format!("{status} no why");
+            let expected = match passes {
+                true => Verdict::Retry.outcome(codes::FCM_UNREACHABLE, words, None),
+                false => Verdict::Refused.outcome(codes::FCM_CREDENTIAL, words, None),
+            };
+            assert_eq!(outcome, expected);
+        }
+    }
+}

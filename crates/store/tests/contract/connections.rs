@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use domain::Account;
 use futures_util::future::join_all;
-use store::{Error, OldSchema, Read, Store, Write};
+use store::{Error, Location, OldSchema, Read, Store, Write};
 use tokio::sync::Barrier;
 
 use crate::fixtures::*;
@@ -21,8 +21,14 @@ contract! {
 
 contract! {
     on disk:
+    a_database_on_disk_has_a_size,
     a_store_outlives_the_runtime_that_opened_it,
     a_store_is_shared_by_runtimes_that_come_and_go,
+}
+
+contract! {
+    on memory:
+    a_database_in_memory_has_none,
 }
 
 contract! {
@@ -60,6 +66,19 @@ async fn warm_up(store: &Store, connections: usize) {
 
 async fn has(store: &Store, account: &'static Account) -> bool {
     read!(store, |db| db.account(account.sid)).unwrap().is_some()
+}
+
+async fn a_database_on_disk_has_a_size(place: Place) {
+    let store = place.open().await;
+    let size = store.size().await.unwrap();
+    // With the schema alone.
+    assert!((100_000..100_000_000).contains(&size.database), "{size:?}");
+    let is_sqlite = matches!(place.location, Location::Sqlite(_));
+    assert_eq!(size.write_ahead_log > 0, is_sqlite, "{size:?}");
+}
+
+async fn a_database_in_memory_has_none(place: Place) {
+    assert_eq!(place.open().await.size().await.unwrap(), store::Size::default());
 }
 
 /// That an account is there if its insertion was answered with yes, and isn't if that was refused.
