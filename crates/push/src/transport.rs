@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_can_ask_for_more_than_a_day() {
+    fn a_wait_is_capped_at_a_day() {
         for (asked, waited) in [("86399", 86_399), ("86400", 86_400), ("86401", 86_400)] {
             let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(asked))]);
             let reply = Reply { status: 503, headers, body: Vec::new() };

@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_passes_or_is_for_people_to_mend() {
+    fn a_refusal_is_retried_or_final_by_its_status() {
         for (status, passes) in [
             (400, false),
             (401, false),
