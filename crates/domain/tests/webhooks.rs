@@ -1,5 +1,7 @@
 //! The rules of webhooks at their borders.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::time::Duration;
 
 use domain::webhooks::{Condition, EventType, Status, Subscription, Version, Webhook, may_be_one_more};
