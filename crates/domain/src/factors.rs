@@ -417,6 +417,11 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_public_key_keeps_its_bytes() {
+        assert_eq!(PublicKey::from_checked_der(vec![4, 5, 6]).as_der(), [4, 5, 6]);
+    }
+
+    #[test]
     fn a_factor_is_challengeable_once_it_is_verified() {
         let mut factor = factor(Notification::None);
         assert_eq!(factor.challengeable(), Ok(()));

@@ -1,8 +1,8 @@
-//! The names of deliveries, and what their kinds are called.
+//! The rules of deliveries at their borders: names, kinds, and the instant at which one is given up.
 
 use domain::Entropy;
 use domain::Timestamp;
-use domain::deliveries::{DeliveryId, Kind};
+use domain::deliveries::{DeliveryId, Ending, Kind, Next, Schedule};
 
 const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
 
@@ -41,4 +41,12 @@ fn an_id_is_read_in_the_form_of_a_uuid_alone() {
 fn kinds_have_the_words_of_the_database() {
     let words = [Kind::Webhook, Kind::Push, Kind::Debugger].map(Kind::as_str);
     assert_eq!(words, ["webhook", "push", "debugger"]);
+}
+
+#[test]
+fn nothing_is_tried_at_the_instant_at_which_it_is_given_up() {
+    let next = |give_up_at| Schedule::default().next(&Ending::AtOnce, 1, give_up_at, NOW, 0.0);
+    assert_eq!(next(Timestamp::from_micros(NOW.micros() + 1)), Next::At(NOW));
+    assert_eq!(next(NOW), Next::Failed);
+    assert_eq!(next(NOW.plus_seconds(-1)), Next::Failed);
 }
