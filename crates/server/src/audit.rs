@@ -1,7 +1,5 @@
 //! `countersign audit`: works on the database, also while the server runs. And who the operator is.
 
-use std::io::Write as _;
-
 use app::audit::AuditFilter;
 use app::{ChainedLine, Origin};
 use clap::{Args, Subcommand};
@@ -11,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::cli::Storage;
 use crate::failure::Failure;
+use crate::terminal::{plain_json, say, write};
 
 #[derive(Debug, Args)]
 pub(crate) struct Audit {
@@ -74,7 +73,7 @@ pub(crate) async fn run(audit: Audit) -> Result<(), Failure> {
             let filter = AuditFilter { from: since, actor, resource_sid: resource, ..AuditFilter::default() };
             for found in app.audit_lines(filter, i64::from(limit)).await? {
                 let number = found.mark.map_or_else(|| "-".to_owned(), |mark| mark.number.to_string());
-                println!("{number:>8}  {}", words(&found.line));
+                say(format_args!("{number:>8}  {}", words(&found.line)))?;
             }
             app.stop().await;
         }
@@ -83,28 +82,32 @@ pub(crate) async fn run(audit: Audit) -> Result<(), Failure> {
             let holds = app.verify_audit(since).await?;
             app.stop().await;
             let holds = holds?;
-            println!("lines         {}, all as they were written", holds.checked);
+            say(format_args!("lines         {}, all as they were written", holds.checked))?;
             if holds.removed.number > 0 {
-                println!("begins after  {}, up to which they went after their time", holds.removed.number);
+                say(format_args!(
+                    "begins after  {}, up to which they went after their time",
+                    holds.removed.number
+                ))?;
             }
             if holds.waiting > 0 {
-                println!("not chained   {} yet", holds.waiting);
+                say(format_args!("not chained   {} yet", holds.waiting))?;
             }
-            println!("head          {}", holds.head);
+            say(format_args!("head          {}", holds.head))?;
         }
         Command::Export { after, storage } => {
             let app = storage.open_existing().await?;
-            let mut out = std::io::BufWriter::new(std::io::stdout().lock());
             let mut number = after;
             loop {
                 let lines = app.audit_after(number).await?;
                 let Some(last) = lines.last() else { break };
                 number = last.number;
+                let mut page = String::new();
                 for line in &lines {
-                    writeln!(out, "{}", json(line)?)?;
+                    page.push_str(&plain_json(&json(line)?));
+                    page.push('\n');
                 }
+                write(page.as_bytes())?;
             }
-            out.flush()?;
             app.stop().await;
         }
     }

@@ -8,6 +8,7 @@ use store::Location;
 
 use crate::cli::Storage;
 use crate::failure::Failure;
+use crate::terminal::say;
 
 #[derive(Debug, Args)]
 pub(crate) struct Backup {
@@ -39,11 +40,8 @@ pub(crate) async fn run(options: Backup) -> Result<(), Failure> {
     }
     let begun = Instant::now();
     let bytes = store::back_up(&database, &file).await?;
-    println!("wrote {}, {bytes} bytes, in {:.2} s", file.display(), begun.elapsed().as_secs_f64());
-    println!(
-        "the master key is not in it, and without that it is of no use: keep the key too, in another place"
-    );
-    Ok(())
+    say(format_args!("wrote {}, {bytes} bytes, in {:.2} s", file.display(), begun.elapsed().as_secs_f64()))?;
+    say("the master key is not in it, and without that it is of no use: keep the key too, in another place")
 }
 
 /// Whether this is a file that the server works with.

@@ -1,7 +1,7 @@
 //! The command line. Every option of the server is a flag, an environment variable and a key of
 //! `countersign.toml`, all of the same name (`config.rs`).
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 
 use api::UnderWay;
@@ -27,8 +27,8 @@ pub(crate) enum Command {
     /// Run the server
     Serve(Box<Serve>),
     /// Watch the whole story once: server, backend and phone in one process, every exchange explained
-    Demo,
-    /// Be a phone: enrol, look at challenges, approve or deny them
+    Demo(crate::demo::Demo),
+    /// Be a phone: enroll, look at challenges, approve or deny them
     Device(Box<crate::device::Device>),
     /// Ask the server of this configuration whether it is well: exit code 0 if it is
     Health(crate::health::Health),
@@ -57,13 +57,18 @@ pub(crate) enum Command {
     Credential(crate::credential::Credentials),
     /// Look at the audit log: who changed what, and whether it is all there
     Audit(crate::audit::Audit),
+    /// Print the completions for a shell
+    Completions(crate::completions::Completions),
+    /// Print the manual page, or write the pages of all commands to a folder
+    Man(crate::man::Man),
 }
 
 /// Options of `serve`.
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// Address to listen on; port 0 picks a free one
-    #[arg(long, env = "COUNTERSIGN_LISTEN", default_value = "127.0.0.1:8080")]
+    /// Address to listen on, such as 0.0.0.0:8080 or localhost:8080, or only a port, on 127.0.0.1; port 0 picks a
+    /// free one
+    #[arg(long, env = "COUNTERSIGN_LISTEN", default_value = "127.0.0.1:8080", value_parser = address)]
     pub(crate) listen: SocketAddr,
 
     /// Address under which clients reach the server, such as `https://verify.example.com`; taken from each
@@ -119,7 +124,7 @@ pub(crate) struct Serve {
 
     /// Address at which Prometheus reads /metrics, and probes /healthz and /readyz; none when not given. Not for
     /// the public: it asks for no credentials
-    #[arg(long, env = "COUNTERSIGN_METRICS_LISTEN")]
+    #[arg(long, env = "COUNTERSIGN_METRICS_LISTEN", value_parser = address)]
     pub(crate) metrics_listen: Option<SocketAddr>,
 
     /// What to log, such as info, warn or api=debug; read again from the file on SIGHUP
@@ -311,4 +316,67 @@ pub(crate) struct Storage {
     /// File that holds these master keys
     #[arg(long, env = "COUNTERSIGN_MASTER_KEY_OLD_FILE", conflicts_with = "master_key_old")]
     pub(crate) master_key_old_file: Option<PathBuf>,
+}
+
+/// Reads an address to listen on: `IP:PORT`, `NAME:PORT`, or a port of 127.0.0.1 alone.
+///
+/// # Errors
+/// With what is expected. A name is resolved, which can fail too.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    const EXPECTED: &str = "expected an address and a port, such as 127.0.0.1:8080, [::1]:8080 or \
+                            localhost:8080, or only a port, such as 8080";
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    if let Ok(port) = text.parse::<u16>() {
+        return Ok((Ipv4Addr::LOCALHOST, port).into());
+    }
+    let (name, port) = text.rsplit_once(':').ok_or(EXPECTED)?;
+    let port: u16 = port.parse().map_err(|_| EXPECTED)?;
+    let is_name = |character: char| character.is_ascii_alphanumeric() || ".-_".contains(character);
+    if name.is_empty() || !name.chars().all(is_name) {
+        return Err(EXPECTED.to_owned());
+    }
+    let found: Vec<_> = (name, port)
+        .to_socket_addrs()
+        .map_err(|error| format!("{name} can't be resolved: {error}; {EXPECTED}"))?
+        .collect();
+    // A name such as localhost has an address of each family; the documentation uses those of IPv4.
+    let address = found.iter().find(|address| address.is_ipv4()).or(found.first());
+    address.copied().ok_or_else(|| format!("{name} has no address; {EXPECTED}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_as_they_are_meant() {
+        for (text, expected) in [
+            ("8080", "127.0.0.1:8080"),
+            ("0", "127.0.0.1:0"),
+            ("localhost:8080", "127.0.0.1:8080"),
+            ("0.0.0.0:80", "0.0.0.0:80"),
+            ("[::1]:8080", "[::1]:8080"),
+        ] {
+            assert_eq!(address(text).map(|address| address.to_string()).as_deref(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn text_that_is_no_address_is_told_what_is_expected() {
+        for text in [
+            "",
+            ":8080",
+            "localhost",
+            "65536",
+            "localhost:http",
+            "::1:8080",
+            "a b:1",
+            "http://localhost:8080",
+        ] {
+            let refused = address(text).unwrap_err();
+            assert!(refused.contains("such as 127.0.0.1:8080"), "{text}: {refused}");
+        }
+    }
 }

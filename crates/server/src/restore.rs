@@ -11,6 +11,7 @@ use crate::backup::POSTGRES;
 use crate::cli::Storage;
 use crate::failure::Failure;
 use crate::keys;
+use crate::terminal::say;
 
 #[derive(Debug, Args)]
 pub(crate) struct Restore {
@@ -59,9 +60,9 @@ pub(crate) async fn run(options: Restore) -> Result<(), Failure> {
     drop(db);
     let kept = name_for_what_was_there(&database);
     if replacement.put_in_place(&kept).await? {
-        println!("kept what was there as {}", kept.display());
+        say(format_args!("kept what was there as {}", kept.display()))?;
     }
-    println!("restored {} from {file}", database.display());
+    say(format_args!("restored {} from {file}", database.display()))?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! `countersign serve`.
 
-use std::io::Write as _;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -16,8 +16,7 @@ use domain::deliveries::Schedule;
 use domain::housekeeping::Retention;
 use domain::limits::{ChallengeLimits, Limits};
 use domain::{AccountSid, FriendlyName, Parameter as _};
-#[cfg(target_os = "linux")]
-use socket2::SockRef;
+use socket2::{Domain, Protocol, Socket, Type};
 use store::{Location, OldSchema, Store};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -26,13 +25,18 @@ use crate::cli::{self, Deliveries, Kept, Serve};
 use crate::config;
 use crate::failure::Failure;
 use crate::file;
+use crate::hangup::Hangup;
 use crate::log::Log;
 use crate::metrics;
 use crate::storage::{passing_master_key, secret, start};
+use crate::terminal::{say, warn_text};
 use crate::tls::{Certificate, Files};
 
 /// How long requests that are under way may take to end when the server stops.
 const DRAIN: u64 = 30;
+
+/// Connections that wait to be accepted, as many as with the listeners of the standard library.
+const BACKLOG: i32 = 128;
 
 /// How long a client may leave unread, or unacknowledged, what it was sent.
 #[cfg(target_os = "linux")]
@@ -43,12 +47,16 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Runs the server until it is told to stop.
 pub(crate) async fn run(options: Box<Serve>, given: config::Settings) -> Result<(), Failure> {
+    // First, since it looks at how the signal was handled until now.
+    let hangup = Hangup::expect()?;
     let log = Log::start(&options.log, options.log_format)?;
     for warning in given.warnings() {
         tracing::warn!("{warning}");
     }
     let levels = log.follow_signals(given)?;
     let Prepared { settings, account, certificate, deliveries, couriers, traces } = prepare(&options)?;
+    // The addresses first: a server that can't have them makes nothing, and takes no deliveries from another one.
+    let socket = bind(options.listen)?;
     let for_metrics = match options.metrics_listen {
         Some(listen) => Some(metrics::bind(listen).await?),
         None => None,
@@ -65,24 +73,23 @@ pub(crate) async fn run(options: Box<Serve>, given: config::Settings) -> Result<
     let app = Arc::new(app);
     first_account(&app, account).await?;
     let drain_delay = Duration::from_secs(options.drain_delay.into());
-    // Before anybody is told that the server is ready, and may tell it to stop.
+    // Before the server says that it is ready, after which it may be told to stop.
     let mut stop_signal = StopSignal::expect()?;
-    let renewing = renew_on_hangup(certificate.clone())?;
+    let hung_up = follow_hangups(hangup, certificate.clone());
     let exporter =
         traces.map(|traces| traces::Exporter::start(traces, env!("CARGO_PKG_VERSION"))).transpose()?;
-    // The address first: a server that can't have it should not take deliveries from one that has.
     let scheme = if certificate.is_some() { "https" } else { "http" };
-    let door = Door { address: options.listen, connections: options.max_connections as usize, certificate };
-    let running = Running::start(Arc::clone(&app), settings, &door)?;
+    let door = Door { socket, connections: options.max_connections as usize, certificate };
+    let running = Running::start(Arc::clone(&app), settings, door)?;
     let mut courier = Courier::start(Arc::clone(&app), deliveries, couriers)?;
     let _readable = for_metrics
         .map(|listener| metrics::answer(listener, Arc::clone(&app), Arc::clone(&running.draining)))
         .transpose()?;
-    // Whoever started the server may have closed its standard output, which is no reason to stop.
-    let _ = writeln!(std::io::stdout(), "countersign listening on {scheme}://{}", running.address);
+    // A standard output that is closed is no reason to stop.
+    let _ = say(format_args!("countersign listening on {scheme}://{}", running.address));
     let result = tokio::select! {
         () = stop_signal.given() => Ok(()),
-        () = renewing => Ok(()),
+        () = hung_up => Ok(()),
         () = levels => Ok(()),
         () = take_up_master_keys(&app) => Ok(()),
         () = courier.ended() => Err(Failure::new("the thread that delivers has ended; see the log")),
@@ -210,10 +217,47 @@ fn deliveries(options: &Deliveries, kept: &Kept) -> Result<DeliverySettings, Fai
 
 /// Where the server listens, and how.
 pub(crate) struct Door {
-    pub(crate) address: SocketAddr,
+    /// As [`bind`] made it.
+    pub(crate) socket: Socket,
     /// Connections that are open at one time; more wait to be accepted.
     pub(crate) connections: usize,
     pub(crate) certificate: Option<Arc<Certificate>>,
+}
+
+/// Takes an address, on which connections are still refused.
+///
+/// # Errors
+/// When another program listens on it, or it is none of this machine's.
+pub(crate) fn bind(address: SocketAddr) -> Result<Socket, Failure> {
+    let bound =
+        Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).and_then(|socket| {
+            // As the standard library does: a restart need not wait for connections of the process before.
+            socket.set_reuse_address(true)?;
+            socket.bind(&address.into())?;
+            Ok(socket)
+        });
+    bound.map_err(|error| not_listening(address, &error))
+}
+
+/// Begins to take connections.
+fn listen(socket: Socket) -> Result<TcpListener, Failure> {
+    let address = socket.local_addr()?.as_socket().ok_or_else(|| Failure::new("expected an IP address"))?;
+    // Another server may have been bound to it at the same moment.
+    socket.listen(BACKLOG).map_err(|error| not_listening(address, &error))?;
+    Ok(socket.into())
+}
+
+fn not_listening(address: SocketAddr, error: &std::io::Error) -> Failure {
+    let advice = match error.kind() {
+        ErrorKind::AddrInUse => {
+            "; stop the program that listens there, or choose another address with --listen"
+        }
+        ErrorKind::PermissionDenied => {
+            "; ports below 1024 are for root and for processes with CAP_NET_BIND_SERVICE"
+        }
+        _ => "",
+    };
+    Failure::new(format!("can't listen on {address}: {error}{advice}"))
 }
 
 /// A server that answers.
@@ -230,13 +274,11 @@ impl Running {
     ///
     /// # Errors
     /// When the address can't be listened on.
-    pub(crate) fn start(app: Arc<App>, settings: Settings, door: &Door) -> Result<Self, Failure> {
-        let listen = door.address;
-        let listener =
-            TcpListener::bind(listen).map_err(|error| Failure::new(format!("{listen}: {error}")))?;
-        // Connections inherit it. Without it a client that reads no more holds what it was to read for ever.
+    pub(crate) fn start(app: Arc<App>, settings: Settings, door: Door) -> Result<Self, Failure> {
+        // Connections inherit it. Without it a client that stops reading keeps its buffers forever.
         #[cfg(target_os = "linux")]
-        SockRef::from(&listener).set_tcp_user_timeout(Some(UNREAD))?;
+        door.socket.set_tcp_user_timeout(Some(UNREAD))?;
+        let listener = listen(door.socket)?;
         let address = listener.local_addr()?;
         let draining = Arc::new(Draining::default());
         let shared = Arc::clone(&draining);
@@ -298,19 +340,17 @@ pub(crate) fn certificate(options: &Serve) -> Result<Option<Arc<Certificate>>, F
     files.map(|(certificate, key)| Certificate::read(Files { certificate, key })).transpose()
 }
 
-/// Reads the certificate again whenever SIGHUP asks for it, for ever. Without one the signal is ignored.
-fn renew_on_hangup(certificate: Option<Arc<Certificate>>) -> Result<impl Future<Output = ()>, Failure> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    Ok(async move {
-        while hangup.recv().await.is_some() {
-            match certificate.as_ref().map(|certificate| certificate.read_again()) {
-                None => {}
-                Some(Ok(())) => tracing::info!("the certificate was read again"),
-                Some(Err(failure)) => tracing::error!("the certificate stays as it was: {failure}"),
-            }
+/// Reads the certificate again at each SIGHUP, if there is one. Returns when the terminal that the server was
+/// started at has gone.
+async fn follow_hangups(mut hangup: Hangup, certificate: Option<Arc<Certificate>>) {
+    while hangup.is_request().await {
+        match certificate.as_ref().map(|certificate| certificate.read_again()) {
+            None => {}
+            Some(Ok(())) => tracing::info!("the certificate was read again"),
+            Some(Err(failure)) => tracing::error!("the certificate stays as it was: {failure}"),
         }
-        std::future::pending().await
-    })
+    }
+    tracing::warn!("the terminal has gone; stops");
 }
 
 /// Takes up the master keys as the operator changes them, for ever.
@@ -347,14 +387,12 @@ async fn first_account(app: &App, (sid, auth_token): GivenAccount) -> Result<(),
     };
     match made {
         Some(made) if !is_known => {
-            // Whoever started the server may have closed its standard error, which is no reason to stop.
-            let _ = writeln!(
-                std::io::stderr(),
+            warn_text(format_args!(
                 "\nAn account was made. Its auth token is shown this once:\n\n  \
                  export COUNTERSIGN_ACCOUNT_SID={}\n  export COUNTERSIGN_AUTH_TOKEN={}\n",
                 made.account.sid,
                 made.auth_token.expose()
-            );
+            ));
         }
         Some(_) => {}
         None => warn_of_another_token(app, sid, auth_token).await?,

@@ -153,8 +153,8 @@ fn what_is_wrong_is_told_with_its_place_and_what_was_expected() {
         ("LISTEN = \"127.0.0.1:1\"", &["bad.toml:2: LISTEN", "no such option"]),
         ("[server]\nlisten = \"127.0.0.1:1\"", &["bad.toml:2: server", "expected text, a number"]),
         (
-            "listen = \"8080\"",
-            &["bad.toml:2: listen", "invalid socket address", "expected: Address to listen on"],
+            "listen = \"owls\"",
+            &["bad.toml:2: listen", "such as 127.0.0.1:8080", "expected: Address to listen on"],
         ),
         ("listen = [\"127.0.0.1:1\", \"127.0.0.1:2\"]", &["bad.toml:2: listen", "expected one value"]),
         ("listen = ", &["bad.toml:2: expected `name = value`"]),
@@ -202,7 +202,7 @@ fn what_is_wrong_is_told_with_its_place_and_what_was_expected() {
         }
     }
     for (variable, value, words) in [
-        ("COUNTERSIGN_LISTEN", "8080", "invalid socket address"),
+        ("COUNTERSIGN_LISTEN", "owls", "such as 127.0.0.1:8080"),
         ("COUNTERSIGN_WEBHOOK_ALLOW", "10.0.0.0/8,owls", "'owls'"),
         ("COUNTERSIGN_EPHEMERAL", "perhaps", "not a boolean"),
         ("COUNTERSIGN_PUBLIC_URL", "owls", "expected an origin"),
@@ -240,13 +240,13 @@ fn what_is_wrong_stops_no_command_that_does_not_need_it() {
     let place = Place::new();
     place.file("countersign.toml", "owls\n");
     for arguments in [&["--help"][..], &["--version"], &["serve", "--help"], &["config", "defaults"]] {
-        succeed(countersign(&place.folder, arguments).env("COUNTERSIGN_LISTEN", "8080"));
+        succeed(countersign(&place.folder, arguments).env("COUNTERSIGN_LISTEN", "owls"));
     }
     let words = ["no phone is enrolled"];
     refuse(&mut countersign(&place.folder, &["device", "list"]), &words);
     // Nor one that is told better.
     let mut command = countersign(&place.folder, &["config", "show", "--listen", "127.0.0.1:1"]);
-    command.env("COUNTERSIGN_CONFIG", place.file("empty.toml", "")).env("COUNTERSIGN_LISTEN", "8080");
+    command.env("COUNTERSIGN_CONFIG", place.file("empty.toml", "")).env("COUNTERSIGN_LISTEN", "owls");
     assert_shown(&shown(&mut command), "listen", "\"127.0.0.1:1\"", "--listen");
     refuse(
         &mut countersign(&place.folder, &["config", "show", "--config", "/dev/zero"]),
