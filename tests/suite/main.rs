@@ -18,6 +18,7 @@ mod metrics;
 mod node;
 mod openapi;
 mod operation;
+mod order;
 mod outbox;
 mod paging;
 mod pushes;

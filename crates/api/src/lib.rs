@@ -1,7 +1,7 @@
 //! The HTTP face: routes, forms, JSON views, error bodies.
 //!
 //! [`ROUTES`] is the whole API: every method and path, its handler, and who may call it. A handler gets
-//! one authorised request (`call.rs`), reads its parameters (`form.rs`), runs a use case of `app`, and
+//! one authorized request (`call.rs`), reads its parameters (`form.rs`), runs a use case of `app`, and
 //! shows what came of it. It holds no rules. Every response passes through `envelope.rs`.
 
 mod access_tokens;
@@ -23,6 +23,7 @@ mod limits;
 mod list;
 mod notifications;
 mod openapi;
+mod reach;
 mod services;
 mod under_way;
 mod unserved;

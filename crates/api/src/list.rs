@@ -23,7 +23,7 @@ pub(crate) struct Listing {
 
 impl Listing {
     /// Reads `PageSize`, `Page` and `PageToken`; `filters` are the parameters that choose the items.
-    pub(crate) fn of(call: &Call, order: Order, filters: &[&'static str]) -> Result<Self, Problem> {
+    pub(crate) fn of<R>(call: &Call<R>, order: Order, filters: &[&'static str]) -> Result<Self, Problem> {
         let mut given = Vec::new();
         for name in filters {
             if let Some(value) = call.query.text(name)? {

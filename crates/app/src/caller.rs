@@ -7,7 +7,8 @@
 use crypto::DeviceToken;
 use domain::access_tokens::Grant;
 use domain::{
-    AccountSid, ApiKeySid, EntityPath, Factor, FactorSid, Identity, Problem, Secret, ServiceSid, Timestamp,
+    AccountSid, ApiKeySid, EntityPath, Factor, FactorSid, FactorType, Identity, Problem, Secret, ServiceSid,
+    Timestamp,
 };
 use metrics::Claimant;
 use tracing::debug;
@@ -84,6 +85,32 @@ impl Caller {
             return Err(Problem::not_found());
         }
         Ok(EntityPath { account_sid: self.account_sid(), service_sid, identity })
+    }
+
+    /// Checks that the caller may make factors of this entity. `None` is a SID or an identity that can't be.
+    ///
+    /// # Errors
+    /// 60313 for an access token that was made for another entity.
+    pub fn may_enroll(
+        &self,
+        service_sid: Option<ServiceSid>,
+        identity: Option<&Identity>,
+    ) -> Result<(), Problem> {
+        match self {
+            Self::Enrollee(grant) => grant.permits_entity(service_sid, identity),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks that the caller may make factors of this type.
+    ///
+    /// # Errors
+    /// 60313 for an access token that was made for another type.
+    pub fn may_create(&self, factor_type: FactorType) -> Result<(), Problem> {
+        match self {
+            Self::Enrollee(grant) => grant.permits_type(factor_type),
+            _ => Ok(()),
+        }
     }
 
     /// Whether what concerns this factor concerns the caller.

@@ -62,11 +62,10 @@ impl App {
         new: NewFactor,
     ) -> Result<Factor, Error> {
         let now = self.clock.now();
+        caller.may_enroll(Some(path.service_sid), Some(&path.identity))?;
+        caller.may_create(FactorType::Push)?;
         let grant = match caller {
-            Caller::Enrollee(grant) => {
-                grant.permits(path.service_sid, &path.identity, FactorType::Push)?;
-                Some(grant.as_ref().clone())
-            }
+            Caller::Enrollee(grant) => Some(grant.as_ref().clone()),
             _ => None,
         };
         let new_entity = self.new_entity(&path, now);

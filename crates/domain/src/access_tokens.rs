@@ -29,24 +29,33 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// Whether a factor of this type may be made here with it.
+    /// Checks that factors of this entity may be made with it. `None` is a SID or an identity that can't be, and so
+    /// not the token's.
     ///
     /// # Errors
-    /// 60313 when the token was made for another identity, service or factor type (protocol 00, row 8).
-    pub fn permits(
+    /// 60313 when the token was made for another identity or service (protocol 00, row 8).
+    pub fn permits_entity(
         &self,
-        service_sid: ServiceSid,
-        identity: &Identity,
-        factor_type: FactorType,
+        service_sid: Option<ServiceSid>,
+        identity: Option<&Identity>,
     ) -> Result<(), Problem> {
-        if self.service_sid == service_sid && self.identity == *identity && self.factor_type == factor_type {
-            Ok(())
-        } else {
-            Err(Problem::with(
-                Code::UnauthorizedFactorCreation,
-                "the access token was made for another service, identity or factor type",
-            ))
+        Self::permits_if(service_sid == Some(self.service_sid) && identity == Some(&self.identity))
+    }
+
+    /// Checks that factors of this type may be made with it.
+    ///
+    /// # Errors
+    /// 60313 when the token was made for another type (protocol 00, row 8).
+    pub fn permits_type(&self, factor_type: FactorType) -> Result<(), Problem> {
+        Self::permits_if(factor_type == self.factor_type)
+    }
+
+    fn permits_if(is_made_for_it: bool) -> Result<(), Problem> {
+        if is_made_for_it {
+            return Ok(());
         }
+        let advice = "the access token was made for another service, identity or factor type";
+        Err(Problem::with(Code::UnauthorizedFactorCreation, advice))
     }
 }
 

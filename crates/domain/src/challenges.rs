@@ -11,6 +11,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::entities::EntityPath;
 use crate::paging::{Listed, Position, position};
 use crate::parameter::{Expected, Parameter};
 use crate::problem::{Code, Problem};
@@ -260,6 +261,15 @@ const HEADER: usize = 36;
 const SIGNATURE: usize = 86;
 
 impl Challenge {
+    /// Where its entity is to be found.
+    pub fn path(&self) -> EntityPath {
+        EntityPath {
+            account_sid: self.account_sid,
+            service_sid: self.service_sid,
+            identity: self.identity.clone(),
+        }
+    }
+
     /// What a caller sees of its state at `now`.
     pub fn status(&self, now: Timestamp) -> Status {
         match self.state {

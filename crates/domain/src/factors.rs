@@ -7,6 +7,7 @@
 
 use std::fmt;
 
+use crate::entities::EntityPath;
 use crate::paging::{Listed, Position, position};
 use crate::parameter::{Expected, Parameter};
 use crate::problem::{Code, Problem};
@@ -266,6 +267,15 @@ impl Listed for Factor {
 }
 
 impl Factor {
+    /// Where its entity is to be found.
+    pub fn path(&self) -> EntityPath {
+        EntityPath {
+            account_sid: self.account_sid,
+            service_sid: self.service_sid,
+            identity: self.identity.clone(),
+        }
+    }
+
     /// Whether it may be challenged.
     ///
     /// # Errors
