@@ -24,6 +24,7 @@ mod paging;
 mod pushes;
 mod python;
 mod races;
+mod repeated;
 mod resources;
 mod secrecy;
 mod story;

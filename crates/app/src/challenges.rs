@@ -140,7 +140,9 @@ impl App {
             .await
     }
 
-    /// Answers a challenge with the device's signed payload. However many answers race, one is taken.
+    /// Answers a challenge with the device's signed payload. However many answers race, one is taken. The payload
+    /// that was taken may come again, since HTTP clients repeat a request whose connection died: it is answered with
+    /// the challenge, and nothing changes (protocol 00, row 30).
     ///
     /// `challenge` is as the caller found it; what has become of it meanwhile is found out again.
     ///
@@ -156,7 +158,12 @@ impl App {
     ) -> Result<Challenge, Error> {
         let now = self.clock.now();
         let jws = Jws::parse(payload).ok_or_else(not_a_jws)?;
+        let digest = crypto::answer_digest(payload);
         let (sid, factor_sid, path) = (challenge.sid, challenge.factor_sid, challenge.path());
+        let is_answered_by = async move |db: &mut Read| Ok::<_, Error>(db.is_answered_by(sid, digest).await?);
+        if challenge.responded_at().is_some() && self.store.read(is_answered_by).await? {
+            return Ok(challenge);
+        }
         challenge.answerable(now)?;
         let place = path.clone();
         let factor = self
@@ -171,12 +178,15 @@ impl App {
         }
         let answer = challenge.answer_in(jws.claims(), now)?;
         let (outbox, audit) = (self.outbox.clone(), self.audit(origin, now));
-        let answered = self
+        let (answered, is_taken) = self
             .store
             .write(async move |tx: &mut Write| {
-                let Some(answered) = tx.answer_challenge(sid, answer, now).await? else {
+                let Some(answered) = tx.answer_challenge(sid, answer, digest, now).await? else {
                     // Another request changed the challenge first; its current state determines the outcome.
                     let current = tx.challenge(&path, sid).await?.ok_or_else(Error::not_found)?;
+                    if tx.is_answered_by(sid, digest).await? {
+                        return Ok((current, false));
+                    }
                     current.answerable(now)?;
                     return Err(Code::ChallengeExpired.into());
                 };
@@ -193,9 +203,12 @@ impl App {
                 };
                 audit.note(tx, about(act, &answered)).await?;
                 outbox.owe_webhooks(tx, event_type, &factor, Some(&answered), now).await?;
-                Ok::<_, Error>(answered)
+                Ok::<_, Error>((answered, true))
             })
             .await?;
+        if !is_taken {
+            return Ok(answered);
+        }
         let word = match answer {
             Answer::Approved => metrics::Answer::Approved,
             Answer::Denied => metrics::Answer::Denied,

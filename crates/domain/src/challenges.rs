@@ -53,6 +53,11 @@ impl Answer {
     }
 }
 
+/// The SHA-256 digest of the payload that answered a challenge, by which the same payload is recognized when it comes
+/// again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnswerDigest(pub [u8; 32]);
+
 /// What has happened to a challenge. That time passed is not something that happens to it: see
 /// [`Challenge::status`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::ops::Range;
 
-use domain::challenges::{Answer, Details, MAX_LIFETIME, Message, State, Status};
+use domain::challenges::{Answer, AnswerDigest, Details, MAX_LIFETIME, Message, State, Status};
 use domain::paging::{Page, PageRequest};
 use domain::{Challenge, ChallengeSid, EntityPath, EntitySid, FactorSid, Identity, Timestamp};
 
@@ -81,6 +81,15 @@ impl Read {
         );
         let values = bind![sid, path.service_sid, path.identity.as_str(), path.account_sid];
         self.one(sql, values).await?.as_ref().map(challenge).transpose()
+    }
+
+    /// Whether the payload with this digest answered the challenge.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn is_answered_by(&mut self, sid: ChallengeSid, digest: AnswerDigest) -> Result<bool, Error> {
+        let sql = "SELECT sid FROM challenges WHERE sid = $1 AND answer_digest = $2";
+        Ok(self.one(sql, bind![sid, &digest.0[..]]).await?.is_some())
     }
 
     /// The challenges of an entity.
@@ -179,7 +188,7 @@ impl Write {
     }
 
     /// Answers a challenge, if it is pending at `now`: the one place where a challenge leaves that state
-    /// by an answer. `None` when it is not, or not any more.
+    /// by an answer. `None` when it is not, or not any more. `digest` is that of the payload with the answer.
     ///
     /// # Errors
     /// When the database fails.
@@ -187,13 +196,18 @@ impl Write {
         &mut self,
         sid: ChallengeSid,
         answer: Answer,
+        digest: AnswerDigest,
         now: Timestamp,
     ) -> Result<Option<Challenge>, Error> {
         let sql = format!(
-            "UPDATE challenges SET status = $2, responded_at = $3, updated_at = $3 \
-             WHERE sid = $1 AND status = 'pending' AND expires_at > $3 RETURNING {COLUMNS}"
+            "UPDATE challenges SET status = $2, answer_digest = $3, responded_at = $4, updated_at = $4 \
+             WHERE sid = $1 AND status = 'pending' AND expires_at > $4 RETURNING {COLUMNS}"
         );
-        self.one(sql, bind![sid, answer.as_str(), now]).await?.as_ref().map(challenge).transpose()
+        self.one(sql, bind![sid, answer.as_str(), &digest.0[..], now])
+            .await?
+            .as_ref()
+            .map(challenge)
+            .transpose()
     }
 
     /// Replaces what the device wanted to be remembered; `None` when there is no such challenge.

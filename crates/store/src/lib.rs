@@ -4,7 +4,7 @@
 //!
 //! ```ignore
 //! let challenge = store.read(async move |db| db.challenge(&path, sid).await).await?;
-//! store.write(async move |tx| tx.answer_challenge(sid, answer, now).await).await?;
+//! store.write(async move |tx| tx.answer_challenge(sid, answer, digest, now).await).await?;
 //! ```
 //!
 //! **A write is a transaction.** It commits when the closure returns `Ok` and is undone when it

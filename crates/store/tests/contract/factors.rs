@@ -389,7 +389,7 @@ async fn a_factor_voids_its_pending_challenges_when_it_goes(store: Store) {
     add(&store, [pending, last_second, just_expired, long_expired, approved, denied, anothers]).await;
     let answered = [(approved, Answer::Approved), (denied, Answer::Denied)];
     for (challenge, answer) in answered {
-        transact!(store, |tx| tx.answer_challenge(challenge.sid, answer, NOW)).unwrap().unwrap();
+        transact!(store, |tx| tx.answer_challenge(challenge.sid, answer, DIGEST, NOW)).unwrap().unwrap();
     }
 
     transact!(store, |tx| tx.delete_factor(path, doomed.sid, deleted_at)).unwrap().unwrap();
@@ -411,7 +411,8 @@ async fn a_factor_voids_its_pending_challenges_when_it_goes(store: Store) {
     let found = read!(store, |db| db.challenges(entity.sid, Filter::default(), &ALL, deleted_at)).unwrap();
     assert_same!(found, expected);
     for challenge in [pending, last_second] {
-        let late = transact!(store, |tx| tx.answer_challenge(challenge.sid, Answer::Approved, NOW)).unwrap();
+        let late =
+            transact!(store, |tx| tx.answer_challenge(challenge.sid, Answer::Approved, DIGEST, NOW)).unwrap();
         assert_same!(late, None::<Challenge>);
     }
 }
@@ -456,7 +457,7 @@ async fn a_challenge_is_answered_or_voided_but_never_both(store: Store) {
         let answered = at_once(2, |number| {
             let store = store.clone();
             let answer = async move |tx: &mut Write| {
-                let answered = tx.answer_challenge(challenge.sid, Answer::Approved, NOW).await?;
+                let answered = tx.answer_challenge(challenge.sid, Answer::Approved, DIGEST, NOW).await?;
                 Ok::<_, Error>(answered.is_some())
             };
             let delete = async move |tx: &mut Write| {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use domain::access_tokens::{Grant, Ttl};
 use domain::alerts::{Alert, Level};
 use domain::audit::Line;
-use domain::challenges::{Details, Field, Message, State};
+use domain::challenges::{AnswerDigest, Details, Field, Message, State};
 use domain::credentials::{Credential, CredentialType};
 use domain::deliveries::{Delivery, DeliveryId, Work};
 use domain::factors::{self, Notification, PublicKey};
@@ -27,6 +27,9 @@ use store::{AttemptRecord, DeliveryStatus, EnrollmentKeyRow, Error, Store, Write
 
 /// When the tests take place.
 pub(crate) const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
+
+/// The digest of a payload that answers a challenge.
+pub(crate) const DIGEST: AnswerDigest = AnswerDigest([0xd1; 32]);
 
 /// Long before [`NOW`], and long after it: the ends of time.
 pub(crate) const FIRST: Timestamp = Timestamp::from_micros(i64::MIN);

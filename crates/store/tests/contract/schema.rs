@@ -203,7 +203,7 @@ async fn a_store_goes_on_while_the_schema_grows(place: Place) {
             tx.hold_factor(path, factor.sid).await?;
             tx.update_factor(factor).await?;
             tx.set_challenge_metadata(path, challenge_sid, metadata, NOW).await?;
-            tx.answer_challenge(challenge_sid, Answer::Approved, NOW).await?;
+            tx.answer_challenge(challenge_sid, Answer::Approved, DIGEST, NOW).await?;
             tx.spend_access_token(token_sid, factor.sid).await?;
             tx.set_debugger_webhook(account.sid, Some(&webhook.url), NOW).await?;
             tx.lock_webhook(account.sid, service.sid, webhook.sid).await?;
