@@ -7,6 +7,7 @@
     reason = "this is test code: a panic is how a test says what went wrong"
 )]
 
+mod absent;
 mod alerts;
 mod audit;
 mod credentials;

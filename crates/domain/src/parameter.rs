@@ -10,6 +10,12 @@ pub trait Parameter: Sized {
     /// # Errors
     /// [`Expected`] says what would have been accepted, in words that follow the parameter's name.
     fn from_parameter(text: &str) -> Result<Self, Expected>;
+
+    /// Whether a parameter of this type that is sent with this text counts as not sent. An empty one does: some of
+    /// Twilio's libraries send a null so.
+    fn is_absent(text: &str) -> bool {
+        text.is_empty()
+    }
 }
 
 /// What a parameter should have been, worded to follow its name: `must be true or false`.

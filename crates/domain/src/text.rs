@@ -118,6 +118,11 @@ impl Parameter for StringMap {
         }
         Ok(Self(map))
     }
+
+    /// twilio-node sends an object that is null as its JSON text.
+    fn is_absent(text: &str) -> bool {
+        matches!(text.trim(), "" | "null")
+    }
 }
 
 impl fmt::Debug for StringMap {
