@@ -135,6 +135,12 @@ impl Problem {
         Self { code: Code::MissingParameter, message, retry_after: None }
     }
 
+    /// A page other than the first was asked for without the token that leads there.
+    pub const fn missing_page_token() -> Self {
+        let message = Cow::Borrowed("PageToken is required for paging.");
+        Self { code: Code::MissingParameter, message, retry_after: None }
+    }
+
     /// `parameter` was sent with a value that it can't have.
     pub fn invalid(parameter: &str, expected: &Expected) -> Self {
         Self::with(Code::InvalidRequest, format_args!("{parameter} {expected}"))
