@@ -6,11 +6,12 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use device::Style;
-use harness::{Auth, wait_until};
+use harness::{Auth, Http, wait_until};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::matrix::{Stage, TABLE, Who};
 use crate::world::{World, assert_error, entity};
 
 /// A connection on which a test says, byte for byte, what it wants.
@@ -313,7 +314,7 @@ async fn head_is_get_without_the_body() {
 }
 
 /// The headers of every response, under their names in small letters.
-const CORS: [(&str, &str); 5] = [
+const ALWAYS: [(&str, &str); 6] = [
     ("access-control-allow-origin", "*"),
     ("access-control-allow-methods", "GET, POST, DELETE, OPTIONS"),
     (
@@ -322,7 +323,11 @@ const CORS: [(&str, &str); 5] = [
          If-Unmodified-Since, Idempotency-Key",
     ),
     ("access-control-allow-credentials", "true"),
-    ("access-control-expose-headers", "ETag, Twilio-Request-Id, Twilio-Verify-Signature-Fields"),
+    (
+        "access-control-expose-headers",
+        "Date, ETag, Retry-After, Twilio-Request-Id, Twilio-Verify-Signature-Fields",
+    ),
+    ("cache-control", "no-store"),
 ];
 
 #[tokio::test]
@@ -336,7 +341,7 @@ async fn options_are_answered_for_browsers_without_credentials() {
         );
         let answer = ask(&world, request).await;
         assert_eq!((answer.status, answer.body.as_str()), (204, ""), "{path}: {answer:?}");
-        for (name, value) in CORS {
+        for (name, value) in ALWAYS {
             assert_eq!(answer.header(name), [value], "{path}: {name}");
         }
     }
@@ -380,7 +385,7 @@ async fn every_response_has_a_request_id_of_its_own_a_date_and_what_browsers_nee
         assert!(seen.insert(digits.to_owned()), "{} came twice", ids[0]);
         let dates = answer.header("date");
         assert!(matches!(dates[..], [date] if date.ends_with(" GMT") && date.len() == 29), "{answer:?}");
-        for (name, value) in CORS {
+        for (name, value) in ALWAYS {
             assert_eq!(answer.header(name), [value], "{status}: {name}");
         }
         if status == 204 {
@@ -391,6 +396,48 @@ async fn every_response_has_a_request_id_of_its_own_a_date_and_what_browsers_nee
         }
         assert!(!(300..400).contains(&answer.status), "no SDK can be redirected");
     }
+}
+
+#[tokio::test]
+async fn every_path_of_twilio_may_end_in_json_which_no_answer_repeats() {
+    let world = World::sqlite();
+    let stage = Stage::set(&world).await;
+    let device = world.server.http().auth(stage.device.auth());
+    let backend = world.backend();
+    for (method, pattern, who, _) in TABLE {
+        if *method != "GET" || *who == Who::Anyone {
+            continue;
+        }
+        let path = stage.path(pattern);
+        for client in [&backend, &device] {
+            let (plain, suffixed) =
+                (client.get(&path, &[]).await, client.get(&format!("{path}.json"), &[]).await);
+            assert_eq!((suffixed.status, suffixed.json()), (plain.status, plain.json()), "{pattern}");
+            assert!(!suffixed.text.contains(".json"), "{suffixed:?}");
+        }
+    }
+    let list = backend.get("/v2/Services.json?PageSize=1", &[]).await;
+    assert_eq!(list.json()["services"][0]["sid"], stage.service.as_str());
+    let services = backend.post("/v2/Services.json", &[("FriendlyName", "Second")]).await;
+    assert_eq!(services.status, 201, "{services:?}");
+    let next = backend.get("/v2/Services.json?PageSize=1", &[]).await.json()["meta"]["next_page_url"].clone();
+    assert!(next.as_str().unwrap().contains("/v2/Services?PageSize=1&Page=1&PageToken="), "{next}");
+    for path in [
+        &stage.path("/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges/{Sid}"),
+        stage.device.path().as_str(),
+    ] {
+        let changed =
+            backend.post(&format!("{path}.json"), &[("Metadata", "{}"), ("FriendlyName", "Owl")]).await;
+        assert_eq!(changed.status, 200, "{changed:?}");
+    }
+    assert_error(&Http::new(world.server.url()).get("/v2/Services.json", &[]).await, 401, 20003);
+    assert_error(&backend.get("/v2/Services/nothing.json", &[]).await, 404, 20404);
+    assert_error(&backend.get("/v2/Services/.json", &[]).await, 404, 20404);
+    assert_error(&backend.get("/v2/Attempts/Summary.json", &[]).await, 501, 20501);
+    assert_error(&backend.get("/healthz.json", &[]).await, 404, 20404);
+    assert_error(&backend.delete("/v2/Services.json", &[]).await, 405, 20004);
+    assert_eq!(backend.get("/openapi.json", &[]).await.status, 200);
+    assert_eq!(backend.delete(&format!("{}.json", stage.device.path()), &[]).await.status, 204);
 }
 
 #[tokio::test]

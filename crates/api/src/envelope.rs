@@ -323,7 +323,7 @@ fn log_fault(fault: &app::Fault) {
 
 /// The headers of every response (protocol 01 section 4).
 fn seal(headers: &mut HeaderMap, id: RequestSid) {
-    const ALWAYS: [(&str, &str); 5] = [
+    const ALWAYS: [(&str, &str); 6] = [
         ("access-control-allow-origin", "*"),
         (
             "access-control-allow-headers",
@@ -331,8 +331,13 @@ fn seal(headers: &mut HeaderMap, id: RequestSid) {
              If-Unmodified-Since, Idempotency-Key",
         ),
         ("access-control-allow-methods", "GET, POST, DELETE, OPTIONS"),
-        ("access-control-expose-headers", "ETag, Twilio-Request-Id, Twilio-Verify-Signature-Fields"),
+        (
+            "access-control-expose-headers",
+            "Date, ETag, Retry-After, Twilio-Request-Id, Twilio-Verify-Signature-Fields",
+        ),
         ("access-control-allow-credentials", "true"),
+        // Answers hold tokens and personal data, and change from one request to the next.
+        ("cache-control", "no-store"),
     ];
     for (name, value) in ALWAYS {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));

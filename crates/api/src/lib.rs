@@ -23,6 +23,7 @@ mod limits;
 mod list;
 mod notifications;
 mod openapi;
+mod path;
 mod reach;
 mod services;
 mod under_way;
@@ -207,6 +208,8 @@ pub fn application(
         .app_data(Data::new(settings.trusted_proxies))
         .app_data(Data::from(settings.limits))
         .wrap(middleware::from_fn(envelope::envelope))
+        // The last one is the first to see a request.
+        .wrap(middleware::from_fn(path::normalize))
         .configure(routes)
         .default_service(web::to(unknown))
 }
