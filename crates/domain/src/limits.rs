@@ -172,6 +172,11 @@ impl Rate {
         Self { most, seconds: 60 }
     }
 
+    /// So many in so many seconds.
+    pub const fn over(most: NonZeroU32, seconds: u32) -> Self {
+        Self { most, seconds }
+    }
+
     /// Microseconds for one, rounded up.
     fn one(self) -> i64 {
         (i64::from(self.seconds) * 1_000_000 - 1) / i64::from(self.most.get()) + 1

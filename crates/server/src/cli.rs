@@ -176,7 +176,8 @@ pub(crate) struct Traces {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits against abuse")]
 pub(crate) struct Limits {
-    /// Requests a second of one account's backends, and as many of its devices; 0 is no limit
+    /// Requests a second of one account's backends, and as many of its devices, each of which has six more for an
+    /// answer; 0 is no limit
     #[arg(long, env = "COUNTERSIGN_ACCOUNT_REQUESTS_PER_SECOND", default_value_t = 0)]
     pub(crate) account_requests_per_second: u32,
 
