@@ -30,7 +30,7 @@ impl Origin {
         let actor = match caller {
             Caller::Account(sid) => Actor::Account(*sid),
             Caller::ApiKey { sid, .. } => Actor::ApiKey(*sid),
-            Caller::Enrollee(grant) => Actor::Enrollee(grant.sid),
+            Caller::Enrollee(enrollee) => Actor::Enrollee(enrollee.grant.sid),
             Caller::Device(factor) => Actor::Device(factor.sid),
         };
         Self { actor, address, request_sid }

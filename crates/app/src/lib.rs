@@ -44,7 +44,7 @@ pub use crate::access_tokens::NewAccessToken;
 pub use crate::accounts::{MadeAccount, MadeApiKey};
 pub use crate::attempt::Couriers;
 pub use crate::audit::Origin;
-pub use crate::caller::{Caller, Credentials};
+pub use crate::caller::{Caller, Credentials, Enrollee};
 pub use crate::chain::{Break, ChainedLine, Holds};
 pub use crate::clock::SystemClock;
 pub use crate::deliver::{Courier, CourierError, DeliverySettings};
