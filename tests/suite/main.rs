@@ -26,6 +26,7 @@ mod races;
 mod resources;
 mod secrecy;
 mod story;
+mod strangers;
 mod tls;
 mod traces;
 mod transport;

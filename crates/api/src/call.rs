@@ -19,7 +19,7 @@ use domain::{AccountSid, Code, EntityPath, Identity, Problem, RequestSid, Secret
 use futures_util::future::LocalBoxFuture;
 
 use crate::base::PublicUrl;
-use crate::error::Error;
+use crate::error::{self, Error};
 use crate::form::Form;
 use crate::incoming::Body;
 use crate::limits::{Begun, Limits};
@@ -123,11 +123,46 @@ impl FromRequest for Call {
     }
 }
 
+/// The outcome of checking the credentials of a request before its body was read.
+struct Checked(Result<Caller, Error>);
+
+/// Marks a request whose credentials permit nothing but the repeated creation of one factor.
+struct MayOnlyRepeat;
+
+/// Checks the credentials of a request before its body is read, and keeps the outcome for the handler. Returns the
+/// caller, or `None` if the credentials are refused or cannot be checked.
+pub(crate) async fn authenticate_early(request: &HttpRequest) -> Option<Caller> {
+    let shared = request.app_data::<web::Data<App>>().zip(request.app_data::<web::Data<Limits>>());
+    let (app, limits) = shared?;
+    let outcome = authenticate(app, request, limits).await;
+    let caller = outcome.as_ref().ok().cloned();
+    request.extensions_mut().insert(Checked(outcome));
+    caller
+}
+
+/// The problem as the caller gets it. A spent access token is good for one repetition; where that does not succeed, the
+/// token is as bad as any other (protocol 00, row 8), and the caller learns nothing about parameters.
+pub(crate) fn as_told(request: &HttpRequest, problem: Problem) -> Problem {
+    let passes = |code| error::status(code).is_server_error() || code == Code::TooManyRequests;
+    if request.extensions().contains::<MayOnlyRepeat>() && !passes(problem.code()) {
+        return Code::Authenticate.into();
+    }
+    problem
+}
+
 /// Who calls. The envelope counts credentials that do not hold.
 async fn authenticate(app: &App, request: &HttpRequest, limits: &Limits) -> Result<Caller, Error> {
+    let checked = request.extensions_mut().remove::<Checked>();
+    if let Some(Checked(outcome)) = checked {
+        return outcome;
+    }
     let credentials = credentials(request).ok_or(Code::Authenticate)?;
     limits.may_try(address::noted(request), app.now())?;
-    Ok(app.authenticate(&credentials).await?)
+    let caller = app.authenticate(&credentials).await?;
+    if caller.may_only_repeat() {
+        request.extensions_mut().insert(MayOnlyRepeat);
+    }
+    Ok(caller)
 }
 
 /// Whether the route table lets such a caller come here.

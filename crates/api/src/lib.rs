@@ -4,13 +4,16 @@
 //! one authorised request (`call.rs`), reads its parameters (`form.rs`), runs a use case of `app`, and
 //! shows what came of it. It holds no rules. Every response passes through `envelope.rs`.
 
+mod acceptor;
 mod access_tokens;
 mod address;
+mod admission;
 mod alerts;
 mod audit;
 mod base;
 mod call;
 mod challenges;
+mod connection;
 mod credentials;
 mod entities;
 mod envelope;
@@ -35,7 +38,9 @@ use actix_web::{HttpRequest, HttpResponse, guard, middleware};
 use app::App;
 use domain::Code;
 
+pub use crate::acceptor::Acceptor;
 pub use crate::address::TrustedProxies;
+pub use crate::admission::{Admission, ConnectionLimits, REFUSED_CONNECTIONS};
 pub use crate::base::PublicUrl;
 pub use crate::envelope::Draining;
 pub use crate::form::Form;
@@ -184,8 +189,8 @@ pub struct Settings {
     pub limits: Arc<Limits>,
 }
 
-/// The whole application, to be mounted on a server. `Data` is shared by all workers.
-pub fn application(
+/// The whole application. `Data` is shared by all workers.
+fn application(
     app: Arc<App>,
     settings: Settings,
     draining: Arc<Draining>,

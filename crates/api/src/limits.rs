@@ -2,7 +2,7 @@
 //! in memory, each node for itself.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,6 +10,8 @@ use app::Caller;
 use domain::limits::{Bucket, Rate};
 use domain::{AccountSid, Code, Problem, Timestamp};
 use metrics::{Limit, Limited, METRICS};
+
+use crate::address::network;
 
 /// Networks of which failures are remembered, in each of two generations.
 const NETWORKS: usize = 32_768;
@@ -164,14 +166,6 @@ impl Limits {
 
 fn limited(limit: Limit) {
     METRICS.requests_limited.get_or_create(&Limited { limit }).inc();
-}
-
-/// What one customer of a provider has: an address of IPv4, 64 bits of IPv6.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
-    }
 }
 
 /// The lock; nothing panics that holds it, and if it did the numbers would still be numbers.

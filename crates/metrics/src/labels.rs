@@ -108,6 +108,10 @@ values! {
         AccountRequests = "account_requests",
         /// Requests of one account at one time.
         AccountConcurrency = "account_concurrency",
+        /// Connections of one address at one time; counts the connections that were refused.
+        AddressConnections = "address_connections",
+        /// Connections at one time; counts the connections that were refused.
+        Connections = "connections",
     }
 
     /// What a collector makes of spans.

@@ -185,7 +185,7 @@ table! {
             "Time from the head of a request to its answer";
         http_requests_in_flight: Gauge, "Requests that are being answered";
         authentication_failures: Counts<Refused>, "Requests with credentials that do not hold, or without any";
-        requests_limited: Counts<Limited>, "Requests that a limit of an account or of an address refused";
+        requests_limited: Counts<Limited>, "Requests and connections that a limit refused";
         faults: Counts<Broken>, "Requests that failed for a reason of ours";
 
         challenges_created: Count, "Challenges that were created here";

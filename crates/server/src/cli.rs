@@ -88,9 +88,15 @@ pub(crate) struct Serve {
     #[arg(long, env = "COUNTERSIGN_MAX_REQUESTS", default_value_t = UnderWay::LIMIT, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) max_requests: u16,
 
-    /// Connections that are open at one time; more wait to be accepted
+    /// Connections that are open at one time; requests on more are refused with 503. The limit of open files may
+    /// permit fewer
     #[arg(long, env = "COUNTERSIGN_MAX_CONNECTIONS", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(16..))]
     pub(crate) max_connections: u32,
+
+    /// Connections that one client address may have open (of IPv6: one /64 network), and never more than half of all;
+    /// requests on more are refused with 429. Trusted proxies are exempt; 0 is no limit
+    #[arg(long, env = "COUNTERSIGN_MAX_CONNECTIONS_PER_ADDRESS", default_value_t = 1000)]
+    pub(crate) max_connections_per_address: u32,
 
     /// Keep everything in memory; gone when the server stops
     #[arg(long, env = "COUNTERSIGN_EPHEMERAL", value_parser = BoolishValueParser::new(), num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]

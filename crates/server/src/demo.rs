@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use api::Settings;
+use api::{ConnectionLimits, Settings};
 use app::{App, Courier, Couriers, DeliverySettings, SystemClock};
 use domain::{FriendlyName, Parameter as _};
 use store::{Location, OldSchema, Store};
@@ -52,7 +52,8 @@ async fn with_server(app: &Arc<App>, narrator: &Arc<Narrator>) -> Result<(), Fai
     let deliveries = deliveries(&outside);
     let couriers = Couriers::new(&deliveries, Arc::new(SystemClock))?;
     let courier = Courier::start(Arc::clone(app), deliveries, couriers)?;
-    let door = Door { address: ([127, 0, 0, 1], 0).into(), connections: 64, certificate: None };
+    let limits = ConnectionLimits { total: 64, per_address: None };
+    let door = Door { address: ([127, 0, 0, 1], 0).into(), limits, certificate: None };
     let server = Running::start(Arc::clone(app), Settings::default(), &door)?;
     let url = format!("http://{}", server.address);
     let outcome = async {

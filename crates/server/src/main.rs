@@ -23,6 +23,7 @@ mod keys;
 mod log;
 mod metrics;
 mod migrate;
+mod open_files;
 mod restore;
 mod serve;
 mod service;

@@ -7,9 +7,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::HttpServer;
-use actix_web::dev::ServerHandle;
-use api::{Draining, PublicUrl, RequestLimits, Settings, TrustedProxies, UnderWay};
+use actix_web::dev::{Server, ServerHandle};
+use api::{
+    Acceptor, Admission, ConnectionLimits, Draining, PublicUrl, REFUSED_CONNECTIONS, RequestLimits, Settings,
+    TrustedProxies, UnderWay,
+};
 use app::{App, Courier, Couriers, DeliverySettings, SystemClock};
 use domain::accounts::AuthToken;
 use domain::deliveries::Schedule;
@@ -28,6 +30,7 @@ use crate::failure::Failure;
 use crate::file;
 use crate::log::Log;
 use crate::metrics;
+use crate::open_files::{self, Capacity};
 use crate::storage::{passing_master_key, secret, start};
 use crate::tls::{Certificate, Files};
 
@@ -72,7 +75,7 @@ pub(crate) async fn run(options: Box<Serve>, given: config::Settings) -> Result<
         traces.map(|traces| traces::Exporter::start(traces, env!("CARGO_PKG_VERSION"))).transpose()?;
     // The address first: a server that can't have it should not take deliveries from one that has.
     let scheme = if certificate.is_some() { "https" } else { "http" };
-    let door = Door { address: options.listen, connections: options.max_connections as usize, certificate };
+    let door = Door { address: options.listen, limits: connection_limits(&options), certificate };
     let running = Running::start(Arc::clone(&app), settings, &door)?;
     let mut courier = Courier::start(Arc::clone(&app), deliveries, couriers)?;
     let _readable = for_metrics
@@ -170,6 +173,19 @@ fn settings(options: &Serve) -> Result<Settings, Failure> {
     })
 }
 
+/// The connections that the options and the limit of open files permit.
+fn connection_limits(options: &Serve) -> ConnectionLimits {
+    let capacity = Capacity::of(options, open_files::raise_limit());
+    if let Some(shortage) = capacity.shortage() {
+        tracing::warn!("{shortage}; {}", open_files::ADVICE);
+    }
+    // One address must not be able to take every place.
+    let half =
+        u32::try_from(capacity.connections / 2).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
+    let per_address = NonZeroU32::new(options.max_connections_per_address).map(|most| most.min(half));
+    ConnectionLimits { total: capacity.connections, per_address }
+}
+
 /// What the options say about what may be created.
 fn limits(options: &cli::Limits) -> Limits {
     Limits {
@@ -211,8 +227,8 @@ fn deliveries(options: &Deliveries, kept: &Kept) -> Result<DeliverySettings, Fai
 /// Where the server listens, and how.
 pub(crate) struct Door {
     pub(crate) address: SocketAddr,
-    /// Connections that are open at one time; more wait to be accepted.
-    pub(crate) connections: usize,
+    /// Connections that are open at one time; more are refused.
+    pub(crate) limits: ConnectionLimits,
     pub(crate) certificate: Option<Arc<Certificate>>,
 }
 
@@ -239,22 +255,29 @@ impl Running {
         SockRef::from(&listener).set_tcp_user_timeout(Some(UNREAD))?;
         let address = listener.local_addr()?;
         let draining = Arc::new(Draining::default());
-        let shared = Arc::clone(&draining);
-        let factory = move || api::application(Arc::clone(&app), settings.clone(), Arc::clone(&shared));
-        let workers = std::thread::available_parallelism()?.get();
-        let server = HttpServer::new(factory)
-            .workers(workers)
-            .max_connections(door.connections.div_ceil(workers))
-            .keep_alive(Duration::from_secs(75))
-            .client_request_timeout(Duration::from_secs(10))
-            .shutdown_timeout(DRAIN)
-            .tls_handshake_timeout(Duration::from_secs(10))
-            .disable_signals();
-        let server = match &door.certificate {
-            Some(certificate) => server.listen_rustls_0_23(listener, certificate.config()?)?,
-            None => server.listen(listener)?,
+        let acceptor = Acceptor {
+            admission: Arc::new(Admission::new(door.limits, settings.trusted_proxies.clone())),
+            tls: door.certificate.as_ref().map(|certificate| certificate.config()).transpose()?.map(Arc::new),
+            app,
+            settings,
+            draining: Arc::clone(&draining),
         };
-        let server = server.run();
+        let workers = std::thread::available_parallelism()?.get();
+        let server = Server::build()
+            .workers(workers)
+            // Of each worker. `Admission` counts over all of them.
+            .max_concurrent_connections(door.limits.total + REFUSED_CONNECTIONS)
+            .shutdown_timeout(DRAIN)
+            .disable_signals();
+        let stopping = server.graceful_shutdown_signal();
+        let service = move || {
+            let stopping = stopping.clone();
+            acceptor.clone().service(move || {
+                let stopping = stopping.clone();
+                async move { stopping.notified().await }
+            })
+        };
+        let server = server.listen("http", listener, service)?.run();
         Ok(Self { address, handle: server.handle(), draining, server: tokio::spawn(server) })
     }
 
