@@ -6,6 +6,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
@@ -16,6 +17,7 @@ use sqlx::{Connection as _, PgPool, Postgres, SqliteConnection};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinSet, LocalSet};
+use tokio::time::timeout;
 use tracing::{Instrument as _, Span};
 
 use crate::error::{Error, is_undone};
@@ -43,10 +45,22 @@ const COMMIT: Duration = Duration::from_secs(60);
 /// How long connections to PostgreSQL may take to be closed.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// The right to decide on a waiting write: the writer takes it to begin the write, or its caller takes it to withdraw the
+/// write. One of them gets it.
+#[derive(Clone, Default)]
+struct Decision(Arc<AtomicBool>);
+
+impl Decision {
+    /// Takes the right; `false` when it was taken before.
+    fn take(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
+}
+
 /// A write that waits for its turn: the closure, its result, and who waits for it.
 trait Job: Send {
-    /// Ends its waiting. `false` if it has waited for as long as anybody should: while the database is away,
-    /// each of those ahead of it may have taken that long. It is not begun any more then.
+    /// Ends the waiting. `false` when the write must not be begun: its caller has withdrawn it, or it has waited for
+    /// [`TURN`], since each write ahead of it may have taken long.
     fn end_waiting(&self) -> bool;
 
     /// Runs the closure; tells whether its transaction is to be kept.
@@ -59,6 +73,7 @@ trait Job: Send {
 
 struct Waiting<F, T, E> {
     since: Instant,
+    decision: Decision,
     /// Of whoever asked, for the log.
     span: Span,
     trace: traces::Span,
@@ -76,7 +91,7 @@ where
     fn end_waiting(&self) -> bool {
         let waited = self.since.elapsed();
         METRICS.database_write_wait.observe(waited.as_secs_f64());
-        waited < TURN
+        self.decision.take() && waited < TURN
     }
 
     fn run<'a>(&'a mut self, tx: &'a mut Write) -> LocalBoxFuture<'a, bool> {
@@ -177,12 +192,21 @@ impl Writer {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        let (reply, result) = oneshot::channel();
+        let (reply, mut result) = oneshot::channel();
         let (since, span, trace) = (Instant::now(), Span::current(), traces::Span::current());
-        let job = Message::Write(Box::new(Waiting { since, span, trace, work, result: None, reply }));
+        let decision = Decision::default();
+        let waiting = Waiting { since, decision: decision.clone(), span, trace, work, result: None, reply };
+        let job = Message::Write(Box::new(waiting));
         // Full: too many wait already. Closed: the server is stopping.
         self.queue.try_send(job).map_err(|_| Error::Unavailable(None).counted())?;
-        result.await.unwrap_or_else(|_| Err(Error::Unavailable(None).into()))
+        let result = match timeout(TURN, &mut result).await {
+            Ok(result) => result,
+            // Still in the queue, where the writer counts it as failed when its turn comes.
+            Err(_) if decision.take() => return Err(Error::Unavailable(None).into()),
+            // Begun: it may be committed, so that only its result can be told.
+            Err(_) => result.await,
+        };
+        result.unwrap_or_else(|_| Err(Error::Unavailable(None).into()))
     }
 
     /// How many writes wait for their turn.

@@ -59,6 +59,7 @@ contract! {
     a_closed_store_leaves_nothing_but_its_file,
     nobody_waits_long_for_another_process,
     a_write_waits_for_another_process_that_ends_in_time,
+    a_write_that_waits_too_long_is_refused_in_time_and_never_run,
 }
 
 /// A caller's own error.
@@ -320,6 +321,20 @@ async fn too_many_waiting_writes_are_refused_at_once(store: Store) {
     let landed: Vec<_> = landed.map(|(account, _)| account.sid).collect();
     assert_eq!(landed.len(), accounts.len() - refused);
     assert_eq!(sids(&store).await, landed);
+}
+
+async fn a_write_that_waits_too_long_is_refused_in_time_and_never_run(place: Place) {
+    let store = place.open().await;
+    let (late, next) = (account(), account());
+    let pause = Pause::begin(&store).await;
+    let began = Instant::now();
+    // The pause does not end by itself: what refuses the write is not the write ahead of it.
+    let refused = transact!(store, |tx| tx.insert_account(late));
+    assert_refused!(refused, Error::Unavailable(_));
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    pause.end().await;
+    assert!(transact!(store, |tx| tx.insert_account(next)).unwrap());
+    assert_same!(read!(store, |db| db.account(late.sid)).unwrap(), None::<Account>);
 }
 
 async fn nothing_hangs_on_an_entity_that_is_deleted_meanwhile(store: Store) {
