@@ -48,10 +48,11 @@ pub(crate) async fn run(options: &Migrate) -> Result<(), Failure> {
 
 async fn apply(storage: &Storage, location: &Location) -> Result<(), Failure> {
     // A file that is made here gets its master key with it: later, one without would pass for lost.
-    if matches!(location, Location::Sqlite(path) if !path.exists()) {
+    storage.require_no_lost_database(location)?;
+    if matches!(location, Location::Sqlite(_)) && !storage.has_data() {
         storage.master_keys()?;
     }
-    storage.make_private(location)?;
+    storage.make_private(location).await?;
     let (store, migrated) = Store::open(location, OldSchema::Migrate).await?;
     store.close().await;
     if let Some(copy) = migrated.copy {

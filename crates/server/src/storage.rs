@@ -32,6 +32,9 @@ pub(crate) fn secret(
     }
 }
 
+/// Bytes of the header of a SQLite database.
+const SQLITE_HEADER: u64 = 100;
+
 /// How the name of a master key begins that is not in its place yet.
 const DRAFT: &str = "master.key.draft-";
 
@@ -57,7 +60,11 @@ impl Storage {
         if let Some(url) = self.given_database()? {
             return Ok(Location::Postgres(url));
         }
-        Ok(Location::Sqlite(self.database()))
+        let database = self.database();
+        if database.exists() {
+            store::require_regular(&database)?;
+        }
+        Ok(Location::Sqlite(database))
     }
 
     /// Opens the database and takes it into service.
@@ -66,8 +73,9 @@ impl Storage {
     /// When it can't be opened, is too old, or was sealed under another master key.
     pub(crate) async fn open(&self, old: OldSchema) -> Result<App, Failure> {
         let location = self.location()?;
+        self.require_no_lost_database(&location)?;
         let master_keys = self.master_keys()?;
-        self.make_private(&location)?;
+        self.make_private(&location).await?;
         // A file of our own is migrated without being asked; a shared database only when told to.
         let old = if matches!(location, Location::Sqlite(_)) { OldSchema::Migrate } else { old };
         let (store, migrated) = Store::open(&location, old).await?;
@@ -76,6 +84,12 @@ impl Storage {
         }
         for name in migrated.applied {
             tracing::info!(migration = name, "migrated");
+        }
+        for difference in migrated.differences {
+            tracing::warn!(
+                difference,
+                "the schema is not as the migrations make it; see `countersign doctor`"
+            );
         }
         let again = self.clone();
         let read = move || match again.present_master_keys() {
@@ -159,11 +173,48 @@ impl Storage {
     ///
     /// # Errors
     /// When they can't be made.
-    pub(crate) fn make_private(&self, location: &Location) -> Result<(), Failure> {
+    pub(crate) async fn make_private(&self, location: &Location) -> Result<(), Failure> {
         let Location::Sqlite(path) = location else { return Ok(()) };
         self.make_data_dir()?;
-        let made = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
-        made.map(drop).map_err(|error| at(path, &error))
+        if !path.exists() {
+            store::make(path).await?;
+        }
+        Ok(())
+    }
+
+    /// Refuses to begin anew where a SQLite database was lost: its file is empty beside a master key, cut off within
+    /// its header, or gone while its log is there. SQLite would take each for a new database, and delete the log.
+    ///
+    /// # Errors
+    /// When a database was lost, or a master key can't be read.
+    pub(crate) fn require_no_lost_database(&self, location: &Location) -> Result<(), Failure> {
+        let Location::Sqlite(path) = location else { return Ok(()) };
+        let log_file = self.log_file();
+        let (size, log) = (size(path), size(&log_file).unwrap_or(0));
+        let found = match size {
+            None | Some(0) if log > 0 => {
+                format!("{} is empty or gone, but its log {} is there", path.display(), log_file.display())
+            }
+            Some(0) if self.present_master_keys()?.is_some() => {
+                format!("{} is empty, but there is a master key", path.display())
+            }
+            Some(1..SQLITE_HEADER) => format!("{} is cut off within its header", path.display()),
+            _ => return Ok(()),
+        };
+        Err(Failure::new(format!(
+            "{found}: the database was lost; restore a backup with `countersign restore`, or remove {} and its log if \
+             this is a new installation",
+            path.display()
+        )))
+    }
+
+    /// Whether the database has anything in it.
+    pub(crate) fn has_data(&self) -> bool {
+        size(&self.database()).unwrap_or(0) > 0
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.data_dir.join("countersign.db-wal")
     }
 
     pub(crate) fn make_data_dir(&self) -> Result<(), Failure> {
@@ -182,7 +233,7 @@ impl Storage {
         if let Some(keys) = self.present_master_keys()? {
             return Ok(keys);
         }
-        if self.database().exists() {
+        if self.has_data() {
             return Err(Failure::new(format!(
                 "{} is there, but not its master key {}; restore it from where you keep it, or give it with \
                  COUNTERSIGN_MASTER_KEY",
@@ -316,6 +367,11 @@ impl Storage {
         let synced = File::open(&self.data_dir).and_then(|folder| folder.sync_all());
         synced.map_err(|error| at(&self.data_dir, &error))
     }
+}
+
+/// The size of a file in bytes; `None` when there is none.
+fn size(path: &Path) -> Option<u64> {
+    fs::metadata(path).ok().map(|file| file.len())
 }
 
 fn read_key(path: &Path) -> Result<Option<MasterKey>, Failure> {

@@ -66,8 +66,10 @@ pub use crate::audit::{AuditChain, AuditFilter, AuditLine, AuditTail, ChainedLin
 pub use crate::challenges::Filter;
 pub use crate::deliveries::{AttemptRecord, DeliveryFilter, DeliveryStatus, Owed};
 pub use crate::error::{Conflict, Error};
-pub use crate::files::{Replacement, back_up, give_to_owner_of, is_in_use};
-pub use crate::look::{Condition, look, writes_ahead};
+pub use crate::files::{
+    Origin, Replacement, back_up, give_to_owner_of, inspect, is_in_use, make, require_regular,
+};
+pub use crate::look::{Condition, differences, look, writes_ahead};
 pub use crate::schema::{Migrated, Migration, OldSchema};
 pub use crate::seals::Kind;
 
@@ -104,6 +106,10 @@ const SILENCE: Duration = Duration::from_secs(30);
 
 /// Connections that read a SQLite file.
 const SQLITE_READERS: u32 = 4;
+
+/// Bytes to which the write-ahead log shrinks once it is written back. It grows beyond that while a long read, such as
+/// a backup, keeps SQLite from beginning it anew.
+const WAL_SIZE_LIMIT: &str = "67108864";
 
 /// Where the data is.
 #[derive(Clone, Debug)]
@@ -456,6 +462,10 @@ fn sqlite(path: Option<&Path>) -> SqliteConnectOptions {
         .pragma("cache_size", "-8000");
     match path {
         None => options.in_memory(true),
-        Some(path) => options.filename(path).create_if_missing(true).journal_mode(SqliteJournalMode::Wal),
+        Some(path) => options
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .pragma("journal_size_limit", WAL_SIZE_LIMIT),
     }
 }

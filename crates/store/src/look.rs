@@ -11,7 +11,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::error::Error;
 use crate::sql::{Connection, Pooled, bind};
-use crate::{Location, PATIENCE, Read, files, sqlite};
+use crate::{Location, PATIENCE, Read, files, schema, sqlite};
 
 /// What a database is, and how it is set up.
 #[derive(Clone, Debug)]
@@ -69,6 +69,18 @@ pub fn writes_ahead(file: &Path) -> std::io::Result<bool> {
     let mut head = [0; 20];
     File::open(file)?.read_exact(&mut head)?;
     Ok(head[18..] == [2, 2])
+}
+
+/// How the schema of a SQLite file differs from what its migrations make; empty where a newer program has migrated it.
+///
+/// # Errors
+/// When it can't be read.
+pub async fn differences(file: &Path) -> Result<Vec<String>, Error> {
+    let mut connection = files::look_at(file).await?;
+    if schema::newer_on_sqlite(&mut connection).await?.is_empty() {
+        return schema::differences_on_sqlite(&mut connection).await;
+    }
+    Ok(Vec::new())
 }
 
 impl Read {

@@ -1,7 +1,7 @@
 //! The migrations: embedded, forward only, the same names on both sides.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqlSafeStr};
 
 use crate::error::Error;
 use crate::sql::bind;
-use crate::{Read, files};
+use crate::{Read, files, sqlite};
 
 macro_rules! migrations {
     ($($version:literal $name:literal;)*) => {
@@ -61,6 +61,9 @@ pub struct Migrated {
     pub applied: Vec<String>,
     /// Where the database is as it was before; none of one that was empty, and none of PostgreSQL.
     pub copy: Option<PathBuf>,
+    /// How the schema of a SQLite file differs from what its migrations make; empty where a newer program has migrated
+    /// it, and of PostgreSQL.
+    pub differences: Vec<String>,
 }
 
 type Entry = (i64, &'static str, &'static str, &'static str);
@@ -158,6 +161,45 @@ pub(crate) async fn newer_on_sqlite(connection: &mut sqlx::SqliteConnection) -> 
     Ok(newer)
 }
 
+/// The objects of a SQLite schema by name: kind, table, and text without white space.
+type Objects = BTreeMap<String, (String, String, String)>;
+
+/// Reads the objects of a schema, without SQLite's own tables and that of the migrations.
+async fn objects(connection: &mut sqlx::SqliteConnection) -> Result<Objects, Error> {
+    let sql = "SELECT name, type, tbl_name, COALESCE(sql, '') AS sql FROM sqlite_schema \
+               WHERE NOT (type = 'table' \
+                 AND name IN ('_sqlx_migrations', 'sqlite_sequence', 'sqlite_stat1', 'sqlite_stat4')) \
+               AND NOT (name = 'sqlite_autoindex__sqlx_migrations_1' AND sql IS NULL)";
+    let mut objects = Objects::new();
+    for row in sqlx::query(sql).fetch_all(connection).await? {
+        let text: String = row.try_get("sql")?;
+        let object = (row.try_get("type")?, row.try_get("tbl_name")?, text.split_whitespace().collect());
+        objects.insert(row.try_get("name")?, object);
+    }
+    Ok(objects)
+}
+
+/// How the schema of a SQLite database differs from what those of our migrations make that it has: a phrase for each
+/// object, such as `trigger approve_all is foreign`.
+pub(crate) async fn differences_on_sqlite(
+    connection: &mut sqlx::SqliteConnection,
+) -> Result<Vec<String>, Error> {
+    let applied = applied!(connection, TABLE_ON_SQLITE);
+    let mut model = sqlx::SqliteConnection::connect_with(&sqlite(None)).await?;
+    for entry in MIGRATIONS.iter().filter(|(version, ..)| applied.contains_key(version)) {
+        sqlx::raw_sql(AssertSqlSafe(FOR_SQLITE(entry))).execute(&mut model).await?;
+    }
+    let (found, expected) = (objects(connection).await?, objects(&mut model).await?);
+    let foreign = found.iter().filter_map(|(name, object)| match expected.get(name) {
+        Some(ours) if ours == object => None,
+        Some(_) => Some(format!("{} {name} was changed", object.0)),
+        None => Some(format!("{} {name} is foreign", object.0)),
+    });
+    let missing = expected.iter().filter(|(name, _)| !found.contains_key(*name));
+    let missing = missing.map(|(name, object)| format!("{} {name} is missing", object.0));
+    Ok(foreign.chain(missing).collect())
+}
+
 /// What an empty SQLite database lacks.
 pub(crate) fn missing_on_empty_sqlite() -> Vec<Migration> {
     missing(FOR_SQLITE, |_| false)
@@ -173,7 +215,7 @@ pub(crate) async fn bring_up_sqlite(
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     let applied = applied!(transaction, TABLE_ON_SQLITE);
     let missing = missing(FOR_SQLITE, |version| applied.contains_key(&version));
-    let mut migrated = Migrated { applied: names(&missing), copy: None };
+    let mut migrated = Migrated { applied: names(&missing), copy: None, differences: Vec::new() };
     if let Some(first) = missing.first() {
         if old == OldSchema::Refuse {
             return Err(Error::OldSchema(migrated.applied));
@@ -186,6 +228,9 @@ pub(crate) async fn bring_up_sqlite(
     }
     run!(transaction, FOR_SQLITE, applied);
     transaction.commit().await?;
+    if newer_on_sqlite(connection).await?.is_empty() {
+        migrated.differences = differences_on_sqlite(connection).await?;
+    }
     Ok(migrated)
 }
 
@@ -196,7 +241,7 @@ pub(crate) async fn bring_up_postgres(
 ) -> Result<Migrated, Error> {
     let applied = applied!(connection, TABLE_ON_POSTGRES);
     let missing = missing(FOR_POSTGRES, |version| applied.contains_key(&version));
-    let migrated = Migrated { applied: names(&missing), copy: None };
+    let migrated = Migrated { applied: names(&missing), copy: None, differences: Vec::new() };
     if old == OldSchema::Refuse && !missing.is_empty() {
         return Err(Error::OldSchema(migrated.applied));
     }

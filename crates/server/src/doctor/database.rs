@@ -82,11 +82,24 @@ async fn inside(
         return Ok(());
     }
     report.ok("migrations", "all applied");
+    if let Location::Sqlite(path) = location {
+        schema(report, &store::differences(path).await?);
+    }
     master_key(report, options.storage.present_master_keys(), &mut db).await?;
     outside::credentials(report, &db.all_credentials().await?, now);
     outside::webhooks(report, &db.all_webhooks().await?, options, online).await;
     late(report, &mut db, now).await?;
     Ok(())
+}
+
+fn schema(report: &mut Report, differences: &[String]) {
+    if differences.is_empty() {
+        report.ok("schema", "as the migrations make it");
+    } else {
+        let advice = "find out who changed it: a trigger or a view can change what the server decides; \
+                      drop what is foreign, or restore a backup from before";
+        report.problem("schema", differences.join("; "), advice);
+    }
 }
 
 fn condition(report: &mut Report, condition: Condition, before: Timestamp, after: Timestamp) {

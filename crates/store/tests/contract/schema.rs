@@ -74,7 +74,7 @@ async fn a_schema_that_is_too_old_is_refused_by_name(place: Place) {
 
 async fn each_migration_is_applied_once_and_named(place: Place) {
     let (store, migrated) = Store::open(&place.location, OldSchema::Migrate).await.unwrap();
-    assert_eq!(migrated, Migrated { applied: migrations("sqlite"), copy: None });
+    assert_eq!(migrated, Migrated { applied: migrations("sqlite"), ..Migrated::default() });
     let account = account();
     add(&store, [account]).await;
     store.close().await;
