@@ -10,6 +10,7 @@
 mod alerts;
 mod audit;
 mod credentials;
+mod deletion;
 mod durability;
 mod input;
 mod limits;

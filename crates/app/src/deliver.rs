@@ -195,6 +195,11 @@ impl Round {
             self.settings.retention,
             stopped.clone(),
         ));
+        house.spawn_local(housekeeping::remove_deleted(
+            Arc::clone(&self.app),
+            self.attempts.leases.name().to_owned(),
+            stopped.clone(),
+        ));
         let mut failing = false;
         while !*stopped.borrow() {
             let result = self.deliver_what_is_due().await;
@@ -219,7 +224,7 @@ impl Round {
             house.abort_all();
         }
         self.turns.close().await;
-        house.join_next().await;
+        while house.join_next().await.is_some() {}
         // Connections end on the runtime that they began on.
         tasks.shutdown().await;
         if let Err(fault) = self.hand_back().await {

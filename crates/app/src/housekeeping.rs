@@ -15,7 +15,7 @@ use domain::webhooks::EventType;
 use domain::{AlertSid, Timestamp};
 use metrics::{METRICS, Remains, Removed, Round};
 use serde_json::json;
-use store::Write;
+use store::{Read, Write};
 use tokio::sync::watch;
 use tracing::{debug, error, info};
 
@@ -28,11 +28,41 @@ use crate::{chain, factors};
 /// How often it is looked.
 const EVERY: Duration = Duration::from_secs(60);
 
-/// The name of the lease.
-const HOUSE: &str = "housekeeping";
+/// What one node does for all, by the name of its lease.
+#[derive(Clone, Copy)]
+enum Duty {
+    /// Rounds of retention.
+    Rounds,
+    /// The removal of what was deleted.
+    Removal,
+}
+
+impl Duty {
+    const fn lease(self) -> &'static str {
+        match self {
+            Self::Rounds => "housekeeping",
+            Self::Removal => "removal",
+        }
+    }
+
+    /// Seconds for which a node that has died keeps the others from taking over.
+    const fn lease_seconds(self) -> i64 {
+        match self {
+            Self::Rounds => LEASE,
+            // It is renewed several times a second.
+            Self::Removal => 30,
+        }
+    }
+}
 
 /// Seconds for which a node that says nothing any more keeps the others from taking over.
 const LEASE: i64 = 180;
+
+/// Seconds after which a node looks again whether another node that removes what was deleted has ended.
+const WHILE_ANOTHER_REMOVES: Duration = Duration::from_secs(5);
+
+/// Time between two log lines about a long removal.
+const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 
 /// Seconds after which it does not count any more that a factor was made: a day, and an hour for clocks that differ.
 const FACTOR_CREATIONS: i64 = 25 * 3600;
@@ -48,7 +78,7 @@ pub(crate) async fn keep(
     retention: Retention,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let house = House { app, name, stopped: stopped.clone() };
+    let house = House { app, name, duty: Duty::Rounds, stopped: stopped.clone() };
     loop {
         let began = Instant::now();
         let outcome = match house.round(retention).await {
@@ -75,6 +105,29 @@ pub(crate) async fn keep(
     house.hand_over().await;
 }
 
+/// Removes the rows of what was deleted, as soon as it is, until it is stopped. A node that begins looks whether another
+/// one has left some. `name` tells this node from others.
+pub(crate) async fn remove_deleted(app: Arc<App>, name: String, mut stopped: watch::Receiver<bool>) {
+    let house = House { app, name, duty: Duty::Removal, stopped: stopped.clone() };
+    loop {
+        let wait = match house.remove_deleted().await {
+            Ok(()) => EVERY,
+            Err(Interrupted::Elsewhere) => WHILE_ANOTHER_REMOVES,
+            Err(Interrupted::Stopped) => break,
+            Err(Interrupted::Failed(fault)) => {
+                error!("removal of deleted services and entities failed, will retry: {}", fault.chain());
+                EVERY
+            }
+        };
+        tokio::select! {
+            _ = stopped.wait_for(|stopped| *stopped) => break,
+            () = house.app.deleted.notified() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+    house.hand_over().await;
+}
+
 /// Why a round ended before its end.
 #[derive(Debug)]
 enum Interrupted {
@@ -96,6 +149,7 @@ struct House {
     app: Arc<App>,
     /// Who has the lease.
     name: String,
+    duty: Duty,
     /// Whether it stops. It is looked between transactions alone: one that were left alone would take the lease
     /// once more after it was given back.
     stopped: watch::Receiver<bool>,
@@ -203,6 +257,41 @@ impl House {
         Ok(removed)
     }
 
+    /// Removes the rows of deleted services and entities, until there are none; then the lease is handed back.
+    async fn remove_deleted(&self) -> Result<(), Interrupted> {
+        let count = async || {
+            let left = async |db: &mut Read| Ok::<_, Error>(db.count_deleted().await?);
+            self.app.store.read(left).await
+        };
+        if count().await? == 0 {
+            return Ok(());
+        }
+        let remove = async move |tx: &mut Write, limit| Ok(tx.remove_deleted(limit).await?);
+        let counted = METRICS.housekeeping_removed.get_or_create_owned(&Removed { kind: Remains::Deleted });
+        let (began, mut told) = (Instant::now(), Instant::now());
+        let (mut pace, mut removed, mut longest) = (Pace::default(), 0, Duration::ZERO);
+        loop {
+            let (rows, took) = self.batch(pace.rows(), None, remove).await?;
+            if rows == 0 {
+                break;
+            }
+            removed += rows;
+            counted.inc_by(u64::try_from(rows).unwrap_or(u64::MAX));
+            longest = longest.max(took);
+            if told.elapsed() >= PROGRESS_EVERY {
+                told = Instant::now();
+                info!(removed, left = count().await?, "removing deleted services and entities");
+            }
+            pace = pace.after(took);
+            tokio::time::sleep(Pace::rest(took)).await;
+        }
+        self.give_back_lease().await?;
+        let longest_batch = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+        let seconds = began.elapsed().as_secs();
+        info!(removed, longest_batch, seconds, "removed deleted services and entities");
+        Ok(())
+    }
+
     /// One transaction; returns how many rows went, and for how long it had the writer, the commit included.
     async fn batch<F>(
         &self,
@@ -236,9 +325,10 @@ impl House {
         if *self.stopped.borrow() {
             return Err(Interrupted::Stopped);
         }
-        let (now, name) = (self.app.now(), self.name.clone());
+        let (now, name, duty) = (self.app.now(), self.name.clone(), self.duty);
         let write = async move |tx: &mut Write| {
-            Ok::<_, Error>(match tx.take_lease(HOUSE, &name, now, now.plus_seconds(LEASE)).await? {
+            let until = now.plus_seconds(duty.lease_seconds());
+            Ok::<_, Error>(match tx.take_lease(duty.lease(), &name, now, until).await? {
                 true => Some(work(tx).await?),
                 false => None,
             })
@@ -246,11 +336,14 @@ impl House {
         self.app.store.write(write).await?.ok_or(Interrupted::Elsewhere)
     }
 
+    async fn give_back_lease(&self) -> Result<(), Error> {
+        let (name, lease) = (self.name.clone(), self.duty.lease());
+        self.app.store.write(async move |tx: &mut Write| Ok(tx.give_back_lease(lease, &name).await?)).await
+    }
+
     /// Lets another node keep house at once.
     async fn hand_over(self) {
-        let name = self.name;
-        let give_back = async move |tx: &mut Write| Ok::<_, Error>(tx.give_back_lease(HOUSE, &name).await?);
-        if let Err(fault) = self.app.store.write(give_back).await {
+        if let Err(fault) = self.give_back_lease().await {
             debug!("housekeeping stays with a node that has stopped, for a while: {}", fault.chain());
         }
     }
@@ -291,7 +384,7 @@ impl House {
 /// What a batch is in the audit log; `None` of what is noted one by one, or in a way of its own.
 const fn act(kind: Remains) -> Option<Act> {
     match kind {
-        Remains::Factors | Remains::FactorCreations | Remains::AuditLines => None,
+        Remains::Factors | Remains::FactorCreations | Remains::AuditLines | Remains::Deleted => None,
         Remains::Challenges => Some(Act::ChallengesRemoved),
         Remains::AccessTokens => Some(Act::AccessTokensRemoved),
         Remains::Deliveries => Some(Act::DeliveriesRemoved),
@@ -315,7 +408,7 @@ mod tests {
         AccessTokenSid, Clock, Code, EntityPath, FactorSid, FactorType, FriendlyName, Identity, Order,
         PageRequest, Parameter as _,
     };
-    use store::{DeliveryFilter, Location, OldSchema, Read, Store};
+    use store::{DeliveryFilter, Location, OldSchema, Store};
 
     use super::*;
     use crate::NewAccessToken;
@@ -372,7 +465,12 @@ mod tests {
             app.create_webhook(&origin, account.sid, service.sid, webhook).await.unwrap();
             let identity = Identity::from_parameter("user-0001").unwrap();
             Self {
-                house: House { app: Arc::new(app), name: "one".to_owned(), stopped: watch::channel(false).1 },
+                house: House {
+                    app: Arc::new(app),
+                    name: "one".to_owned(),
+                    duty: Duty::Rounds,
+                    stopped: watch::channel(false).1,
+                },
                 clock,
                 caller: Caller::Account(account.sid),
                 path: EntityPath { account_sid: account.sid, service_sid: service.sid, identity },
@@ -487,6 +585,7 @@ mod tests {
         let other = House {
             app: Arc::clone(&stage.house.app),
             name: "two".to_owned(),
+            duty: Duty::Rounds,
             stopped: watch::channel(false).1,
         };
         let retention = Retention { unverified_factors: 1, ..Retention::default() };

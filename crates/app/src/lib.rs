@@ -38,7 +38,7 @@ use crypto::HashingKey;
 use domain::limits::Limits;
 use domain::{Clock, Entropy, Timestamp};
 use store::Store;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 
 pub use crate::access_tokens::NewAccessToken;
 pub use crate::accounts::{MadeAccount, MadeApiKey};
@@ -69,6 +69,8 @@ pub struct App {
     outbox: outbox::Outbox,
     /// Rings when something is owed.
     wake: outbox::Wake,
+    /// Notified when a service or an entity is deleted, whose rows are to be removed.
+    deleted: Notify,
     /// Until when challenges that expired are counted.
     counted_until: Mutex<Timestamp>,
     /// What may be created.
@@ -102,6 +104,7 @@ impl App {
             audit_key,
             outbox,
             wake,
+            deleted: Notify::new(),
             counted_until,
             limits,
         })

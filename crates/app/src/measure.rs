@@ -27,10 +27,12 @@ impl App {
     }
 
     async fn look(&self, after: Timestamp, now: Timestamp) -> Result<(), Error> {
-        let (owed, next_due, expired) = self
+        let (owed, next_due, expired, deleted) = self
             .store
             .read(async move |db: &mut Read| {
-                Ok::<_, Error>((db.owed().await?, db.next_due().await?, db.count_expired(after, now).await?))
+                let (owed, next_due) = (db.owed().await?, db.next_due().await?);
+                let expired = db.count_expired(after, now).await?;
+                Ok::<_, Error>((owed, next_due, expired, db.count_deleted().await?))
             })
             .await?;
         for (kind, word) in [(Owed::Push, "push"), (Owed::Webhook, "webhook"), (Owed::Debugger, "debugger")] {
@@ -41,6 +43,7 @@ impl App {
         }
         METRICS.deliveries_overdue.set(next_due.map_or(0, |due| seconds(due, now)));
         METRICS.challenges_expired.inc_by(expired);
+        METRICS.deletions_pending.set(deleted);
         Ok(())
     }
 }

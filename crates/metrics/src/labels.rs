@@ -208,6 +208,8 @@ values! {
         Alerts = "alerts",
         /// Lines of the audit log.
         AuditLines = "audit_lines",
+        /// Rows of deleted services and entities.
+        Deleted = "deleted",
     }
 
     /// What is wrong with the database.

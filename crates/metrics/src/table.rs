@@ -220,6 +220,8 @@ table! {
         housekeeping_rounds: Counts<Round>, "Rounds of housekeeping";
         housekeeping_duration: Histogram, in seconds, by WORK, "Time that a round of housekeeping took that did all";
         housekeeping_removed: Counts<Removed>, "Rows that housekeeping removed";
+        deletions_pending: Gauge,
+            "Deleted services and entities in the whole database whose rows are still to be removed";
         housekeeping_last_success_timestamp: Gauge, in seconds, "When housekeeping last succeeded, since 1970; 0 before that";
 
         trace_exports: Counts<Exported>, "Requests with spans that were sent to the collector, one sent again included";

@@ -39,6 +39,7 @@ mod leases;
 mod listing;
 mod look;
 mod notifications;
+mod removal;
 mod schema;
 mod seals;
 mod services;
@@ -97,9 +98,6 @@ const POSTGRES_SESSION: &str = "SET statement_timeout = 8000; SET lock_timeout =
 
 /// Where processes on one PostgreSQL tell each other that something is owed.
 const CHANNEL: &str = "countersign_deliveries";
-
-/// How long the removal of a service, with all that is under it, may take.
-const REMOVAL: Duration = Duration::from_secs(600);
 
 /// How long nothing may be heard before it is looked whether the line still stands.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -440,15 +438,6 @@ impl Read {
 
     async fn announce(&mut self) -> Result<(), Error> {
         self.all("SELECT pg_notify($1, '')", sql::bind![CHANNEL]).await.map(drop)
-    }
-
-    /// Lets the statements of this transaction take their time: those that remove much at once.
-    pub(crate) async fn take_time(&mut self) -> Result<(), Error> {
-        if let Connection::Postgres(pooled) = &mut self.connection {
-            pooled.wait_for(REMOVAL);
-            self.all("SET LOCAL statement_timeout = 0", Vec::new()).await?;
-        }
-        Ok(())
     }
 }
 

@@ -39,6 +39,7 @@ contract! {
     a_factor_voids_its_pending_challenges_when_it_goes,
     no_challenge_is_pending_after_its_factor_is_deleted,
     a_challenge_is_answered_or_voided_but_never_both,
+    every_challenge_of_a_flooded_factor_is_void_when_it_goes,
     old_factors_that_are_not_verified_are_deleted_in_batches_and_handed_back,
     a_factor_is_verified_or_deleted_for_not_being_so,
     a_factor_that_was_made_counts_when_it_is_deleted_too,
@@ -397,13 +398,14 @@ async fn a_factor_voids_its_pending_challenges_when_it_goes(store: Store) {
     let voided = |challenge: &'static Challenge| {
         changed(challenge, |it| (it.state, it.updated_at) = (State::Voided, deleted_at))
     };
+    let void = |challenge: &'static Challenge| changed(challenge, |it| it.state = State::Voided);
     let answered = answered
         .map(|(challenge, answer)| changed(challenge, |it| it.state = State::Answered { answer, at: NOW }));
     let expected = [
         voided(pending),
         voided(last_second),
-        just_expired,
-        long_expired,
+        void(just_expired),
+        void(long_expired),
         answered[0],
         answered[1],
         anothers,
@@ -411,6 +413,25 @@ async fn a_factor_voids_its_pending_challenges_when_it_goes(store: Store) {
     let found = read!(store, |db| db.challenges(entity.sid, Filter::default(), &ALL, deleted_at)).unwrap();
     assert_same!(found, expected);
     for challenge in [pending, last_second] {
+        let late = transact!(store, |tx| tx.answer_challenge(challenge.sid, Answer::Approved, NOW)).unwrap();
+        assert_same!(late, None::<Challenge>);
+    }
+}
+
+async fn every_challenge_of_a_flooded_factor_is_void_when_it_goes(store: Store) {
+    let Family { entity, path, factor: doomed, .. } = family(&store).await;
+    let flood: Vec<_> = (0..500).map(|_| challenge(doomed)).collect();
+    add(&store, flood.clone()).await;
+    transact!(store, |tx| tx.delete_factor(path, doomed.sid, NOW)).unwrap().unwrap();
+
+    let listed = async |status| {
+        let filter = Filter { factor_sid: None, status };
+        read!(store, |db| db.challenges(entity.sid, filter, &ALL, NOW)).unwrap().items
+    };
+    assert_eq!(listed(Some(domain::challenges::Status::Pending)).await.len(), 0);
+    assert_eq!(listed(Some(domain::challenges::Status::Expired)).await.len(), flood.len());
+    assert!(listed(None).await.iter().all(|challenge| challenge.state == State::Voided));
+    for challenge in flood {
         let late = transact!(store, |tx| tx.answer_challenge(challenge.sid, Answer::Approved, NOW)).unwrap();
         assert_same!(late, None::<Challenge>);
     }
@@ -546,6 +567,7 @@ async fn a_factor_that_was_made_counts_when_it_is_deleted_too(store: Store) {
         async || transact!(store, |tx| tx.delete_old_factor_creations(NOW.plus_seconds(30), 1)).unwrap();
     assert_eq!((delete().await, delete().await, delete().await), (1, 1, 0));
     assert_eq!((back(0, 1).await, back(0, 2).await), (Some(30), None));
-    transact!(store, |tx| tx.delete_entity(path)).unwrap();
+    transact!(store, |tx| tx.delete_entity(path, NOW)).unwrap();
+    while transact!(store, |tx| tx.remove_deleted(100)).unwrap() > 0 {}
     assert_eq!(back(0, 1).await, None);
 }

@@ -489,6 +489,19 @@ impl Clan {
     }
 }
 
+/// Removes the rows of all that is deleted, at most `limit` in each transaction; returns how many.
+pub(crate) async fn remove_all(store: &Store, limit: i64) -> usize {
+    let mut removed = 0;
+    loop {
+        let rows = transact!(store, |tx| tx.remove_deleted(limit)).unwrap();
+        assert!(rows <= usize::try_from(limit).unwrap(), "{rows}");
+        removed += rows;
+        if rows == 0 {
+            return removed;
+        }
+    }
+}
+
 /// All that a row holds. The domain's types can't be compared, and show of some fields only that they
 /// are there.
 pub(crate) trait Contents {

@@ -283,8 +283,10 @@ async fn a_store_goes_on_while_the_schema_grows(place: Place) {
             tx.delete_old_challenges(FIRST, 1).await?;
             tx.delete_old_access_tokens(FIRST, 1).await?;
             tx.delete_factor(path, factor.sid, NOW).await?;
-            tx.delete_entity(path).await?;
-            tx.delete_service(account.sid, service.sid).await?;
+            tx.delete_entity(path, NOW).await?;
+            tx.delete_service(account.sid, service.sid, NOW).await?;
+            while tx.remove_deleted(100).await? > 0 {}
+            tx.count_deleted().await?;
             tx.delete_api_key(key.sid).await
         };
         store.write(delete).await.unwrap();

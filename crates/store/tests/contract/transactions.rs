@@ -128,7 +128,7 @@ async fn an_error_undoes_everything(store: Store) {
     let stays = family(&store).await;
     let refused = store.write(async move |tx: &mut Write| {
         tx.insert_account(account()).await?;
-        tx.delete_service(stays.account.sid, stays.service.sid).await?;
+        tx.delete_service(stays.account.sid, stays.service.sid, NOW).await?;
         Err::<(), _>(Refusal::Unwanted)
     });
     assert_refused!(refused.await, Refusal::Unwanted);
@@ -351,13 +351,15 @@ async fn nothing_hangs_on_an_entity_that_is_deleted_meanwhile(store: Store) {
                 tx.insert_challenge(challenge(&held)).await?;
                 Ok::<_, Error>(true)
             };
-            let delete = async move |tx: &mut Write| tx.delete_entity(path).await.map(|sid| sid.is_some());
+            let delete =
+                async move |tx: &mut Write| tx.delete_entity(path, NOW).await.map(|sid| sid.is_some());
             async move { if number == 4 { store.write(delete).await } else { store.write(open).await } }
         });
         for outcome in outcomes.await {
             // One that found the factor may find that the entity has gone since.
             assert!(matches!(outcome, Ok(_) | Err(Error::ParentGone)), "{outcome:?}");
         }
+        while transact!(store, |tx| tx.remove_deleted(100)).unwrap() > 0 {}
         let left = read!(store, |db| db.challenges(entity.sid, Filter::default(), &ALL, NOW)).unwrap();
         assert_same!(left, Vec::<Challenge>::new());
     }
