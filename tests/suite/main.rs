@@ -9,6 +9,8 @@
 
 mod alerts;
 mod audit;
+mod chain;
+mod clock;
 mod credentials;
 mod durability;
 mod input;

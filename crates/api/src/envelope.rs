@@ -316,7 +316,10 @@ fn log_fault(fault: &app::Fault) {
     broken(match fault {
         app::Fault::Unavailable(_) => Fault::Unavailable,
         app::Fault::Store(_) => Fault::Database,
-        app::Fault::Crypto(_) | app::Fault::BrokenChain => Fault::Crypto,
+        app::Fault::Crypto(_)
+        | app::Fault::BrokenChain
+        | app::Fault::RewoundChain { .. }
+        | app::Fault::CheckpointFile(_) => Fault::Crypto,
     });
     error!("fault: {}", domain::causes(fault));
 }

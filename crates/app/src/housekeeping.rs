@@ -5,11 +5,13 @@
 //! removes little at a time and rests in between, so that nobody waits long for the writer
 //! ([`Pace`]).
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use domain::alerts::{Alert, Level};
 use domain::audit::{Act, Change};
+use domain::clock_trust::ClockRecord;
 use domain::housekeeping::{Pace, Retention};
 use domain::webhooks::EventType;
 use domain::{AlertSid, Timestamp};
@@ -48,7 +50,7 @@ pub(crate) async fn keep(
     retention: Retention,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let house = House { app, name, stopped: stopped.clone() };
+    let house = House { app, name, stopped: stopped.clone(), clock: Cell::default() };
     loop {
         let began = Instant::now();
         let outcome = match house.round(retention).await {
@@ -62,6 +64,7 @@ pub(crate) async fn keep(
                 metrics::Housekeeping::Elsewhere
             }
             Err(Interrupted::Stopped) => break,
+            Err(Interrupted::ClockDoubted) => metrics::Housekeeping::ClockDoubted,
             Err(Interrupted::Failed(fault)) => {
                 error!("housekeeping failed: {}", fault.chain());
                 metrics::Housekeeping::Failed
@@ -82,6 +85,8 @@ enum Interrupted {
     Elsewhere,
     /// This node stops.
     Stopped,
+    /// The clock jumped, so that nothing can be known to be old.
+    ClockDoubted,
     /// The database failed, or the chain of the audit log was changed.
     Failed(Error),
 }
@@ -99,11 +104,14 @@ struct House {
     /// Whether it stops. It is looked between transactions alone: one that were left alone would take the lease
     /// once more after it was given back.
     stopped: watch::Receiver<bool>,
+    /// What is known of the clock as this node wrote it last, and when that was on the monotonic clock.
+    clock: Cell<Option<(ClockRecord, Duration)>>,
 }
 
 impl House {
     async fn round(&self, retention: Retention) -> Result<(), Interrupted> {
-        let ended = |seconds: i64| self.app.now().plus_seconds(-seconds);
+        let now = self.trusted_now().await?;
+        let ended = |seconds: i64| now.plus_seconds(-seconds);
         let warned = self.warn_of_ending_credentials().await;
         if let Err(Interrupted::Elsewhere | Interrupted::Stopped) = warned {
             return warned;
@@ -148,6 +156,42 @@ impl House {
         first.map_or(Ok(()), Err)
     }
 
+    /// The time, if the clock can be trusted with removing what is old. All that a round removes is old by this
+    /// reading: a jump of the clock meanwhile changes nothing.
+    async fn trusted_now(&self) -> Result<Timestamp, Interrupted> {
+        let (now, monotonic) = (self.app.now(), self.app.clock.monotonic());
+        let written = self.clock.get();
+        let read = async move |tx: &mut Write| {
+            let known = match tx.clock_record().await? {
+                Some(known) => known,
+                // The newest line of the audit log shows a time up to which servers have run.
+                None => ClockRecord::trusting(tx.newest_audit_line_at().await?.unwrap_or(now)),
+            };
+            let own = written.filter(|(record, _)| *record == known);
+            // In whole microseconds, as the record is kept.
+            let ran =
+                own.map(|(_, at)| Duration::from_micros(monotonic.saturating_sub(at).as_micros() as u64));
+            let record = known.after(now, ran);
+            tx.set_clock_record(&record).await?;
+            Ok(record)
+        };
+        let record = self.leased(read).await?;
+        let before = self.clock.replace(Some((record, monotonic)));
+        METRICS.clock_doubted.set(i64::from(record.doubted.is_some()));
+        let was_doubted = before.is_some_and(|(record, _)| record.doubted.is_some());
+        match (record.doubted.is_some(), was_doubted) {
+            (true, false) => error!(
+                clock = %now,
+                expected = %record.expected_at(),
+                "housekeeping removes nothing: the clock jumped, or no server ran for more than an hour; it goes on \
+                 when the clock is right again, after six even hours, or after `countersign clock trust`"
+            ),
+            (false, true) => info!(clock = %now, "housekeeping trusts the clock again"),
+            _ => {}
+        }
+        if record.doubted.is_some() { Err(Interrupted::ClockDoubted) } else { Ok(now) }
+    }
+
     async fn remove_unverified_factors(&self, before: Timestamp) -> Result<usize, Interrupted> {
         let (now, outbox) = (self.app.now(), self.app.outbox.clone());
         let audit = Arc::new(self.app.audit(&Origin::housekeeping(), now));
@@ -167,10 +211,10 @@ impl House {
     }
 
     async fn remove_audit_lines(&self, before: Timestamp) -> Result<usize, Interrupted> {
-        let key = Arc::clone(&self.app.audit_key);
+        let known = Arc::clone(&self.app.chain);
         let audit = Arc::new(self.app.audit(&Origin::housekeeping(), self.app.now()));
         let remove =
-            async move |tx: &mut Write, limit| chain::remove_old(tx, &key, &audit, before, limit).await;
+            async move |tx: &mut Write, limit| chain::remove_old(tx, &known, &audit, before, limit).await;
         self.remove(Remains::AuditLines, remove).await
     }
 
@@ -324,19 +368,29 @@ mod tests {
     use crate::factors::NewFactor;
     use crate::webhooks::NewWebhook;
 
-    /// A clock that only the test moves.
-    struct Held(Mutex<Timestamp>);
+    /// A clock that only the test moves, and the monotonic clock.
+    struct Held(Mutex<(Timestamp, Duration)>);
 
     impl Clock for Held {
         fn now(&self) -> Timestamp {
-            *self.0.lock().unwrap()
+            self.0.lock().unwrap().0
+        }
+
+        fn monotonic(&self) -> Duration {
+            self.0.lock().unwrap().1
         }
     }
 
     impl Held {
         fn pass(&self, seconds: i64) {
-            let mut now = self.0.lock().unwrap();
-            *now = now.plus_seconds(seconds);
+            self.jump(seconds);
+            self.0.lock().unwrap().1 += Duration::from_secs(seconds.unsigned_abs());
+        }
+
+        /// Sets the clock to another time.
+        fn jump(&self, seconds: i64) {
+            let mut held = self.0.lock().unwrap();
+            held.0 = held.0.plus_seconds(seconds);
         }
     }
 
@@ -351,7 +405,7 @@ mod tests {
     impl Stage {
         async fn set() -> Self {
             let (store, _) = Store::open(&Location::Memory, OldSchema::Migrate).await.unwrap();
-            let clock = Arc::new(Held(Mutex::new(Timestamp::from_seconds(1_767_225_600))));
+            let clock = Arc::new(Held(Mutex::new((Timestamp::from_seconds(1_767_225_600), Duration::ZERO))));
             let keys = MasterKeys::new(MasterKey::generate(&SystemEntropy), Vec::new());
             let keys = crate::MasterKeySource::fixed(keys);
             let held: Arc<dyn Clock> = Arc::<Held>::clone(&clock);
@@ -372,7 +426,12 @@ mod tests {
             app.create_webhook(&origin, account.sid, service.sid, webhook).await.unwrap();
             let identity = Identity::from_parameter("user-0001").unwrap();
             Self {
-                house: House { app: Arc::new(app), name: "one".to_owned(), stopped: watch::channel(false).1 },
+                house: House {
+                    app: Arc::new(app),
+                    name: "one".to_owned(),
+                    stopped: watch::channel(false).1,
+                    clock: Cell::default(),
+                },
                 clock,
                 caller: Caller::Account(account.sid),
                 path: EntityPath { account_sid: account.sid, service_sid: service.sid, identity },
@@ -455,6 +514,7 @@ mod tests {
         let stage = Stage::set().await;
         let retention = Retention { unverified_factors: 2 * 3600, ..Retention::default() };
         let old = stage.factor(1).await;
+        stage.house.round(retention).await.unwrap();
         stage.clock.pass(3600);
         let young = stage.factor(2).await;
         stage.clock.pass(3600);
@@ -471,6 +531,7 @@ mod tests {
     async fn an_access_token_goes_an_hour_after_its_end() {
         let stage = Stage::set().await;
         let token = stage.token().await;
+        stage.house.round(Retention::default()).await.unwrap();
         for (seconds, is_left) in [(60 + 3600, true), (1, false)] {
             stage.clock.pass(seconds);
             stage.house.round(Retention::default()).await.unwrap();
@@ -488,6 +549,7 @@ mod tests {
             app: Arc::clone(&stage.house.app),
             name: "two".to_owned(),
             stopped: watch::channel(false).1,
+            clock: Cell::default(),
         };
         let retention = Retention { unverified_factors: 1, ..Retention::default() };
         stage.house.round(retention).await.unwrap();
@@ -499,5 +561,98 @@ mod tests {
         other.round(retention).await.unwrap();
         assert_eq!(stage.factors().await.len(), 0);
         assert!(matches!(stage.house.round(retention).await, Err(Interrupted::Elsewhere)));
+    }
+
+    const DAY: i64 = 24 * 3600;
+
+    impl Stage {
+        /// Another process on the same database.
+        fn restart(&mut self) {
+            let (app, name) = (Arc::clone(&self.house.app), self.house.name.clone());
+            self.house = House { app, name, stopped: watch::channel(false).1, clock: Cell::default() };
+        }
+
+        /// Whether a round removes anything at all when everything of the past is to be removed.
+        async fn round(&self) -> Result<(), Interrupted> {
+            let retention = Retention {
+                unverified_factors: DAY,
+                challenges: DAY,
+                deliveries: DAY,
+                audit_log: Some(DAY),
+                access_tokens: DAY,
+            };
+            self.house.round(retention).await
+        }
+
+        /// How many rows there are of all that retention removes.
+        async fn rows(&self) -> (usize, usize) {
+            let lines = self.house.app.audit_lines(AuditFilter::default(), 99).await.unwrap();
+            let old = lines.iter().filter(|found| found.line.actor_type != "housekeeping").count();
+            (self.factors().await.len(), old)
+        }
+    }
+
+    #[tokio::test]
+    async fn clock_that_runs_ahead_for_a_while_removes_nothing() {
+        for jump in [400 * DAY, 2 * DAY, -400 * DAY] {
+            for restarts in [false, true] {
+                let mut stage = Stage::set().await;
+                stage.factor(1).await;
+                let token = stage.token().await;
+                chain::finish(&stage.house.app).await;
+                stage.round().await.unwrap();
+                let rows = stage.rows().await;
+                stage.clock.jump(jump);
+                for _ in 0..3 {
+                    if restarts {
+                        stage.restart();
+                    }
+                    let doubted = stage.round().await;
+                    assert!(
+                        matches!(doubted, Err(Interrupted::ClockDoubted)),
+                        "{jump} {restarts} {doubted:?}"
+                    );
+                    stage.clock.pass(100);
+                }
+                assert_eq!(stage.rows().await, rows, "{jump} {restarts}");
+                assert!(stage.has(token).await);
+                assert!(stage.noted().await.is_empty());
+                // Right again, it is trusted at once.
+                stage.clock.jump(-jump);
+                stage.round().await.unwrap();
+                assert_eq!(stage.rows().await, rows);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn clock_that_jumped_is_trusted_after_six_hours_or_on_command() {
+        for on_command in [false, true] {
+            let stage = Stage::set().await;
+            stage.factor(1).await;
+            stage.round().await.unwrap();
+            stage.clock.jump(400 * DAY);
+            for _ in 0..=359 {
+                assert!(matches!(stage.round().await, Err(Interrupted::ClockDoubted)));
+                stage.clock.pass(60);
+                if on_command {
+                    stage.house.app.trust_clock(&Origin::operator("ann")).await.unwrap();
+                    break;
+                }
+            }
+            assert_eq!(stage.rows().await.0, 1);
+            stage.round().await.unwrap();
+            assert_eq!(stage.rows().await.0, 0, "{on_command}");
+        }
+    }
+
+    /// A database of an older version has no record of the clock.
+    #[tokio::test]
+    async fn first_reading_is_compared_with_the_newest_line_of_the_audit_log() {
+        let stage = Stage::set().await;
+        stage.factor(1).await;
+        stage.clock.pass(2 * DAY);
+        assert!(matches!(stage.round().await, Err(Interrupted::ClockDoubted)));
+        assert_eq!(stage.rows().await.0, 1);
     }
 }

@@ -13,6 +13,7 @@ pub mod audit;
 pub mod caller;
 mod chain;
 pub mod challenges;
+mod checkpoints;
 pub mod clock;
 pub mod credentials;
 mod deliver;
@@ -35,6 +36,8 @@ pub mod webhooks;
 use std::sync::{Arc, RwLock};
 
 use crypto::HashingKey;
+use domain::audit::{Act, Change};
+use domain::clock_trust::ClockRecord;
 use domain::limits::Limits;
 use domain::{Clock, Entropy, Timestamp};
 use store::Store;
@@ -63,8 +66,8 @@ pub struct App {
     hashing: HashingKey,
     /// The keys of access tokens.
     ring: RwLock<keys::Ring>,
-    /// The key of the audit log's chain.
-    audit_key: Arc<crypto::AuditKey>,
+    /// The chain of the audit log.
+    chain: Arc<chain::Chain>,
     /// Where what is owed goes.
     outbox: outbox::Outbox,
     /// Rings when something is owed.
@@ -87,7 +90,8 @@ impl App {
         master_keys: MasterKeySource,
     ) -> Result<Self, Error> {
         let (ring, hashing) = keys::open_keys(&store, &master_keys, &entropy, clock.now()).await?;
-        let audit_key = Arc::new(chain::open_key(&store, &master_keys, &entropy).await?);
+        let audit_key = chain::open_key(&store, &master_keys, &entropy).await?;
+        let chain = Arc::new(chain::Chain::new(audit_key));
         let master_keys = Arc::new(master_keys);
         let outbox = outbox::Outbox::new(Arc::clone(&entropy));
         let (ring, wake) = (RwLock::new(ring), outbox::Wake::default());
@@ -99,7 +103,7 @@ impl App {
             master_keys,
             hashing,
             ring,
-            audit_key,
+            chain,
             outbox,
             wake,
             counted_until,
@@ -120,6 +124,21 @@ impl App {
     /// The instant that it is now.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// Lets housekeeping act on the clock as it is now, after a jump.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn trust_clock(&self, origin: &Origin) -> Result<Timestamp, Error> {
+        let now = self.now();
+        let audit = self.audit(origin, now);
+        let trust = async move |tx: &mut store::Write| {
+            tx.set_clock_record(&ClockRecord::trusting(now)).await?;
+            audit.note(tx, Change::of_server(Act::ClockTrusted)).await
+        };
+        self.store.write(trust).await?;
+        Ok(now)
     }
 
     /// Where new request ids get their randomness.

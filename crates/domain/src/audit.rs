@@ -137,6 +137,8 @@ acts! {
     EnrollmentKeyRotated "enrollment-key.rotated";
     MasterKeyRotated "master-key.rotated";
     EventsRemoved "events.removed";
+    EventsAccepted "events.accepted";
+    ClockTrusted "clock.trusted";
 }
 
 /// What was done, to what, and what else is to be known of it.

@@ -107,6 +107,11 @@ impl Parameter for Timestamp {
 pub trait Clock: Send + Sync {
     /// The instant that it is now.
     fn now(&self) -> Timestamp;
+
+    /// The time since a fixed instant, on a clock that is never set. By default the clock itself counts as such.
+    fn monotonic(&self) -> Duration {
+        Timestamp::from_micros(0).until(self.now())
+    }
 }
 
 #[cfg(test)]

@@ -186,6 +186,8 @@ values! {
         Done = "done",
         /// Another server does it.
         Elsewhere = "elsewhere",
+        /// Nothing was removed, because the clock jumped.
+        ClockDoubted = "clock_doubted",
         /// It failed.
         Failed = "failed",
     }

@@ -221,6 +221,11 @@ table! {
         housekeeping_duration: Histogram, in seconds, by WORK, "Time that a round of housekeeping took that did all";
         housekeeping_removed: Counts<Removed>, "Rows that housekeeping removed";
         housekeeping_last_success_timestamp: Gauge, in seconds, "When housekeeping last succeeded, since 1970; 0 before that";
+        clock_doubted: Gauge, "Whether housekeeping removes nothing because the clock jumped: 1 if so; 0 on servers that leave housekeeping to another";
+
+        audit_chain_head: Gauge, "Number of the newest chained line of the audit log that this server has seen";
+        audit_chain_refusals: Count, "Looks at the audit log, one a second, at which its chain was found altered or put back";
+        audit_lines_unauthenticated: Gauge, "Lines of the audit log that wait to be chained and carry no valid MAC";
 
         trace_exports: Counts<Exported>, "Requests with spans that were sent to the collector, one sent again included";
 

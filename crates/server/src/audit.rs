@@ -9,7 +9,7 @@ use domain::audit::{Line, Mark};
 use domain::{Parameter as _, Timestamp};
 use serde_json::{Value, json};
 
-use crate::cli::Storage;
+use crate::cli::{Checkpoints, Storage};
 use crate::failure::Failure;
 
 #[derive(Debug, Args)]
@@ -39,9 +39,19 @@ enum Command {
     },
     /// Check that no line was changed, taken out or added; prints the number and MAC of the newest
     Verify {
-        /// NUMBER:MAC, as an earlier check printed it and you kept it elsewhere: shows whether the end was cut off
+        /// NUMBER:MAC, as an earlier check or the server's log printed it: shows whether the end was cut off
         #[arg(long)]
         since: Option<Mark>,
+        #[command(flatten)]
+        checkpoints: Checkpoints,
+        #[command(flatten)]
+        storage: Storage,
+    },
+    /// Accept the audit log as it is: lines without a valid MAC, and an end behind the checkpoint file, as after the
+    /// restore of a backup. Leaves a line that says so; stop the servers before
+    Accept {
+        #[command(flatten)]
+        checkpoints: Checkpoints,
         #[command(flatten)]
         storage: Storage,
     },
@@ -78,12 +88,18 @@ pub(crate) async fn run(audit: Audit) -> Result<(), Failure> {
             }
             app.stop().await;
         }
-        Command::Verify { since, storage } => {
+        Command::Verify { since, checkpoints, storage } => {
             let app = storage.open_existing().await?;
-            let holds = app.verify_audit(since).await?;
+            let file = checkpoints.audit_checkpoint_file.as_deref();
+            let checkpoints = file.map(|file| app.checkpoints_in(file)).transpose()?.unwrap_or_default();
+            let noted: Vec<_> = checkpoints.iter().map(|checkpoint| checkpoint.mark).chain(since).collect();
+            let holds = app.verify_audit(&noted).await?;
             app.stop().await;
             let holds = holds?;
             println!("lines         {}, all as they were written", holds.checked);
+            if !checkpoints.is_empty() {
+                println!("checkpoints   {}, none contradicts them", checkpoints.len());
+            }
             if holds.removed.number > 0 {
                 println!("begins after  {}, up to which they went after their time", holds.removed.number);
             }
@@ -91,6 +107,15 @@ pub(crate) async fn run(audit: Audit) -> Result<(), Failure> {
                 println!("not chained   {} yet", holds.waiting);
             }
             println!("head          {}", holds.head);
+        }
+        Command::Accept { checkpoints, storage } => {
+            let app = storage.open_existing().await?;
+            let accepted = app.accept_audit_lines(&operator()).await?;
+            println!("accepted      {accepted} lines");
+            if let Some(file) = &checkpoints.audit_checkpoint_file {
+                println!("accepted      head {}", app.accept_audit_chain(&operator(), file).await?);
+            }
+            app.stop().await;
         }
         Command::Export { after, storage } => {
             let app = storage.open_existing().await?;

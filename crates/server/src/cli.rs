@@ -57,6 +57,8 @@ pub(crate) enum Command {
     Credential(crate::credential::Credentials),
     /// Look at the audit log: who changed what, and whether it is all there
     Audit(crate::audit::Audit),
+    /// Let housekeeping go on after a jump of the clock
+    Clock(crate::clock::Clock),
 }
 
 /// Options of `serve`.
@@ -141,6 +143,9 @@ pub(crate) struct Serve {
 
     #[command(flatten)]
     pub(crate) kept: Kept,
+
+    #[command(flatten)]
+    pub(crate) checkpoints: Checkpoints,
 
     #[command(flatten)]
     pub(crate) storage: Storage,
@@ -276,6 +281,16 @@ pub(crate) struct Kept {
     /// Days for which the audit log is kept; 0 for ever
     #[arg(long, env = "COUNTERSIGN_AUDIT_RETENTION_DAYS", default_value_t = 365)]
     pub(crate) audit_retention_days: u32,
+}
+
+/// Where the end of the audit log is written down.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Audit log")]
+pub(crate) struct Checkpoints {
+    /// File that each checkpoint of the audit log is appended to, one for each server, on another disk than the
+    /// database; a server does not start with an audit log that is behind it
+    #[arg(long, env = "COUNTERSIGN_AUDIT_CHECKPOINT_FILE", value_name = "FILE")]
+    pub(crate) audit_checkpoint_file: Option<PathBuf>,
 }
 
 /// Where the data and its key are.

@@ -11,6 +11,7 @@ mod api_key;
 mod audit;
 mod backup;
 mod cli;
+mod clock;
 mod config;
 mod credential;
 mod demo;
@@ -69,6 +70,7 @@ fn run() -> Result<(), Failure> {
             Command::Webhooks(command) => webhooks::run(command).await,
             Command::Credential(command) => credential::run(command).await,
             Command::Audit(command) => audit::run(command).await,
+            Command::Clock(command) => clock::run(command).await,
         }
     };
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run)

@@ -63,6 +63,9 @@ pub(crate) async fn run(options: Box<Serve>, given: config::Settings) -> Result<
     app.set_webhook_patience(i64::from(options.deliveries.webhook_patience));
     app.set_limits(limits(&options.limits));
     let app = Arc::new(app);
+    // What is in memory begins anew with each process.
+    let checkpoint_file = options.checkpoints.audit_checkpoint_file.as_deref().filter(|_| !options.ephemeral);
+    app.publish_checkpoints(checkpoint_file).await?;
     first_account(&app, account).await?;
     let drain_delay = Duration::from_secs(options.drain_delay.into());
     // Before anybody is told that the server is ready, and may tell it to stop.

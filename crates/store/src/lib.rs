@@ -29,6 +29,7 @@ mod accounts;
 mod alerts;
 mod audit;
 mod challenges;
+mod clock_record;
 mod credentials;
 mod deliveries;
 mod entities;
@@ -62,7 +63,9 @@ use tokio::time::timeout;
 
 pub use crate::accounts::EnrollmentKeyRow;
 pub use crate::alerts::AlertFilter;
-pub use crate::audit::{AuditChain, AuditFilter, AuditLine, AuditTail, ChainedLine};
+pub use crate::audit::{
+    AuditChain, AuditFilter, AuditLine, AuditTail, ChainedLine, WaitingLine, WaitingPlace,
+};
 pub use crate::challenges::Filter;
 pub use crate::deliveries::{AttemptRecord, DeliveryFilter, DeliveryStatus, Owed};
 pub use crate::error::{Conflict, Error};

@@ -30,6 +30,7 @@ migrations! {
     3 "0003_audit";
     4 "0004_limits";
     5 "0005_keys";
+    6 "0006_audit_and_clock";
 }
 
 /// How often a migration of PostgreSQL is begun that running servers stand in the way of, and the pause between.

@@ -86,6 +86,28 @@ async fn inside(
     outside::credentials(report, &db.all_credentials().await?, now);
     outside::webhooks(report, &db.all_webhooks().await?, options, online).await;
     late(report, &mut db, now).await?;
+    clock_trust(report, &mut db, now).await?;
+    Ok(())
+}
+
+/// Whether housekeeping trusts the clock, or will when a server starts now.
+async fn clock_trust(report: &mut Report, db: &mut Read, now: Timestamp) -> Result<(), Error> {
+    let Some(record) = db.clock_record().await? else { return Ok(()) };
+    let subject = "clock and housekeeping";
+    let advice =
+        "set the clock right; if it is right, `countersign clock trust` lets housekeeping go on at once";
+    if record.doubted.is_some() {
+        let found = format!("nothing is removed: the clock jumped after {}", record.trusted_at);
+        report.warning(subject, found, advice);
+    } else if record.after(now, None).doubted.is_some() {
+        let found = format!(
+            "it is {now}, and housekeeping last ran at {}: a server that starts now removes nothing for six hours",
+            record.trusted_at
+        );
+        report.warning(subject, found, advice);
+    } else {
+        report.ok(subject, format!("as when housekeeping last ran, at {}", record.trusted_at));
+    }
     Ok(())
 }
 

@@ -16,6 +16,7 @@ mod accounts;
 mod alerts;
 mod audit;
 mod challenges;
+mod clock_record;
 mod connections;
 mod credentials;
 mod deliveries;
