@@ -29,5 +29,6 @@ mod story;
 mod tls;
 mod traces;
 mod transport;
+mod webhook_urls;
 mod webhooks;
 mod world;
