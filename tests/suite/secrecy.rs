@@ -274,8 +274,9 @@ impl Scene {
                             && line.contains(&format!("\"{kind}\""))
                     })
                 };
-                let is_done =
-                    has("webhook", "delivered") && has("webhook", "given up") && has("push", "delivered");
+                let is_done = has("webhook", "delivered")
+                    && has("webhook", "delivery failed, given up")
+                    && has("push", "delivered");
                 is_done.then_some(())
             },
         )

@@ -110,6 +110,7 @@ impl App {
                     sdk_version: new.sdk_version.clone(),
                     notification: new.notification.clone(),
                     unreachable: false,
+                    token_registered_at: now,
                     metadata: new.metadata.clone(),
                     created_at: now,
                     updated_at: now,

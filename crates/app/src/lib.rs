@@ -34,6 +34,7 @@ pub mod webhooks;
 
 use std::sync::{Arc, RwLock};
 
+use ::webhooks::Guard;
 use crypto::HashingKey;
 use domain::limits::Limits;
 use domain::{Clock, Entropy, Timestamp};
@@ -73,6 +74,8 @@ pub struct App {
     counted_until: Mutex<Timestamp>,
     /// What may be created.
     limits: Limits,
+    /// Which addresses webhooks may lead to.
+    webhook_guard: Guard,
 }
 
 impl App {
@@ -104,12 +107,18 @@ impl App {
             wake,
             counted_until,
             limits,
+            webhook_guard: Guard::default(),
         })
     }
 
     /// Sets the seconds for which webhooks are tried that are owed from now on; a day if nobody does.
     pub const fn set_webhook_patience(&mut self, seconds: i64) {
         self.outbox.set_webhook_patience(seconds);
+    }
+
+    /// Sets which addresses webhooks may lead to, for warnings when a webhook is made; public ones if nothing is set.
+    pub fn set_webhook_guard(&mut self, guard: Guard) {
+        self.webhook_guard = guard;
     }
 
     /// Limits what is created from now on; nothing is limited if nobody does.

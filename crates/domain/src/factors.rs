@@ -251,6 +251,9 @@ pub struct Factor {
     /// Whether the provider said that its token leads nowhere. Nothing is pushed to it then, until the
     /// device sends its token anew or the credential changes; it can still poll.
     pub unreachable: bool,
+    /// When the device last sent its notification token, be it the same one; without a token, when the factor
+    /// was made.
+    pub token_registered_at: Timestamp,
     /// What the app wanted to be remembered.
     pub metadata: Option<StringMap>,
     /// When it was made.
@@ -321,6 +324,9 @@ impl Changes {
         factor.notification =
             factor.notification.updated(self.notification_platform, self.notification_token)?;
         factor.unreachable = unreachable;
+        if names_an_address {
+            factor.token_registered_at = now;
+        }
         if let Some(friendly_name) = self.friendly_name {
             factor.friendly_name = friendly_name;
         }

@@ -13,8 +13,8 @@ use crate::sql::{Connection, Row, bind, to_json};
 use crate::{Read, Write};
 
 const COLUMNS: &str = "sid, account_sid, service_sid, entity_sid, identity, friendly_name, public_key, \
-    credential_sid, status, app_id, sdk_version, notification_platform, notification_token, unreachable, metadata, \
-    created_at, updated_at";
+    credential_sid, status, app_id, sdk_version, notification_platform, notification_token, unreachable, \
+    token_registered_at, metadata, created_at, updated_at";
 
 fn factor(row: &Row) -> Result<Factor, Error> {
     let token = row.optional_text("notification_token")?.map(RegistrationToken::from_stored);
@@ -37,6 +37,10 @@ fn factor(row: &Row) -> Result<Factor, Error> {
         notification: Notification::new(row.word::<Platform>("notification_platform")?, token)
             .map_err(|_| Error::Corrupt("notification_token".into()))?,
         unreachable: row.int("unreachable")? != 0,
+        token_registered_at: match row.optional_timestamp("token_registered_at")? {
+            Some(at) => at,
+            None => row.timestamp("created_at")?,
+        },
         metadata: row.optional_json("metadata")?,
         created_at: row.timestamp("created_at")?,
         updated_at: row.timestamp("updated_at")?,
@@ -131,8 +135,8 @@ impl Write {
     pub async fn insert_factor(&mut self, factor: &Factor) -> Result<(), Error> {
         let sql = "INSERT INTO factors (sid, account_sid, service_sid, entity_sid, identity, friendly_name, \
                    public_key, credential_sid, status, app_id, sdk_version, notification_platform, \
-                   notification_token, metadata, created_at, updated_at) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
+                   notification_token, token_registered_at, metadata, created_at, updated_at) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
         let values = bind![
             factor.sid,
             factor.account_sid,
@@ -147,6 +151,7 @@ impl Write {
             factor.sdk_version.as_ref().map(|version| version.as_str()),
             factor.notification.platform().as_str(),
             factor.notification.token().map(|token| token.as_str()),
+            factor.token_registered_at,
             factor.metadata.as_ref().map(to_json),
             factor.created_at,
             factor.updated_at
@@ -181,7 +186,8 @@ impl Write {
     /// When the database fails.
     pub async fn update_factor(&mut self, factor: &Factor) -> Result<(), Error> {
         let sql = "UPDATE factors SET friendly_name = $2, status = $3, sdk_version = $4, \
-                   notification_platform = $5, notification_token = $6, unreachable = $7, updated_at = $8 \
+                   notification_platform = $5, notification_token = $6, unreachable = $7, \
+                   token_registered_at = $8, updated_at = $9 \
                    WHERE sid = $1";
         let values = bind![
             factor.sid,
@@ -191,6 +197,7 @@ impl Write {
             factor.notification.platform().as_str(),
             factor.notification.token().map(|token| token.as_str()),
             i64::from(factor.unreachable),
+            factor.token_registered_at,
             factor.updated_at
         ];
         self.all(sql, values).await.map(drop)

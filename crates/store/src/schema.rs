@@ -30,6 +30,7 @@ migrations! {
     3 "0003_audit";
     4 "0004_limits";
     5 "0005_keys";
+    8 "0008_deliveries";
 }
 
 /// How often a migration of PostgreSQL is begun that running servers stand in the way of, and the pause between.

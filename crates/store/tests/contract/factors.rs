@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use domain::challenges::{Answer, State};
 use domain::factors::{self, MAX_PUSH_FACTORS, Notification, RegistrationToken, Status};
 use domain::text::Text;
-use domain::{Challenge, Factor, FactorSid};
+use domain::{Challenge, Factor, FactorSid, Timestamp};
 use store::{Conflict, Error, Filter, Store, Write};
 
 use crate::fixtures::*;
@@ -26,6 +26,7 @@ contract! {
     a_factor_is_unreachable_when_its_very_token_leads_nowhere,
     a_factor_is_told_to_be_unreachable_once,
     a_factor_is_reachable_again_with_a_new_token,
+    token_that_was_sent_again_meanwhile_stays_alive,
     a_new_token_does_not_inherit_that_the_old_one_led_nowhere,
     factors_of_an_account_or_a_service_are_tried_again,
     changes_of_a_locked_factor_follow_each_other,
@@ -57,7 +58,7 @@ fn full(like: &Factor, notification: Notification) -> &'static Factor {
         factor.sdk_version = Some(Text::from_stored(AWKWARD.to_owned()));
         factor.notification = notification;
         factor.metadata = Some(string_map(&[("", ""), (AWKWARD, AWKWARD), ("lines", "\r\n\t\u{1}")]));
-        (factor.created_at, factor.updated_at) = (FIRST, LAST);
+        (factor.created_at, factor.token_registered_at, factor.updated_at) = (FIRST, NOW, LAST);
     })
 }
 
@@ -141,6 +142,7 @@ async fn an_update_changes_what_can_change_and_nothing_else(store: Store) {
             factor.sdk_version = Some(Text::from_stored(AWKWARD.to_owned()));
             factor.notification = notification;
             factor.unreachable = !factor.unreachable;
+            factor.token_registered_at = FIRST;
             factor.updated_at = LAST;
         });
         let update = changed(after, |factor| {
@@ -181,14 +183,14 @@ async fn a_factor_is_unreachable_when_its_very_token_leads_nowhere(store: Store)
     // Neither another factor, nor another token, nor one that has none.
     for (sid, token) in [(sid(), AWKWARD), (pushed.sid, "another"), (pushed.sid, ""), (family.factor.sid, "")]
     {
-        assert!(!transact!(store, |tx| tx.mark_unreachable(sid, token)).unwrap());
+        assert!(!transact!(store, |tx| tx.mark_unreachable(sid, token, NOW)).unwrap());
     }
     assert_same!(
         read!(store, |db| db.factors(family.entity.sid, &ALL)).unwrap(),
         [family.factor, pushed, same_token]
     );
 
-    assert!(transact!(store, |tx| tx.mark_unreachable(pushed.sid, AWKWARD)).unwrap());
+    assert!(transact!(store, |tx| tx.mark_unreachable(pushed.sid, AWKWARD, NOW)).unwrap());
     let unreachable = changed(pushed, |factor| factor.unreachable = true);
     assert_same!(
         read!(store, |db| db.factors(family.entity.sid, &ALL)).unwrap(),
@@ -200,15 +202,15 @@ async fn a_factor_is_told_to_be_unreachable_once(store: Store) {
     let (_, pushed) = pushed(&store, "token").await;
     let told = at_once(20, |_| {
         let store = store.clone();
-        async move { transact!(store, |tx| tx.mark_unreachable(pushed.sid, "token")).unwrap() }
+        async move { transact!(store, |tx| tx.mark_unreachable(pushed.sid, "token", NOW)).unwrap() }
     });
     assert_eq!(told.await.into_iter().filter(|told| *told).count(), 1);
-    assert!(!transact!(store, |tx| tx.mark_unreachable(pushed.sid, "token")).unwrap());
+    assert!(!transact!(store, |tx| tx.mark_unreachable(pushed.sid, "token", NOW)).unwrap());
 }
 
 async fn a_factor_is_reachable_again_with_a_new_token(store: Store) {
     let (Family { path, .. }, pushed) = pushed(&store, "old").await;
-    assert!(transact!(store, |tx| tx.mark_unreachable(pushed.sid, "old")).unwrap());
+    assert!(transact!(store, |tx| tx.mark_unreachable(pushed.sid, "old", NOW)).unwrap());
     // What is not about its address leaves it as it is.
     let renamed = changed(pushed, |factor| (factor.friendly_name, factor.unreachable) = (name("New"), true));
     let readdressed = changed(renamed, |factor| {
@@ -220,9 +222,20 @@ async fn a_factor_is_reachable_again_with_a_new_token(store: Store) {
     }
 
     // The end of an attempt with the old token comes late.
-    assert!(!transact!(store, |tx| tx.mark_unreachable(pushed.sid, "old")).unwrap());
+    assert!(!transact!(store, |tx| tx.mark_unreachable(pushed.sid, "old", NOW)).unwrap());
     assert_same!(read!(store, |db| db.factor(path, pushed.sid)).unwrap(), Some(readdressed));
-    assert!(transact!(store, |tx| tx.mark_unreachable(pushed.sid, "new")).unwrap());
+    assert!(transact!(store, |tx| tx.mark_unreachable(pushed.sid, "new", NOW)).unwrap());
+}
+
+async fn token_that_was_sent_again_meanwhile_stays_alive(store: Store) {
+    let (_, pushed) = pushed(&store, "token").await;
+    let pushed_at = pushed.token_registered_at;
+    let sent_again =
+        changed(pushed, |factor| factor.token_registered_at = Timestamp::from_micros(NOW.micros() + 1));
+    transact!(store, |tx| tx.update_factor(sent_again)).unwrap();
+    assert!(!transact!(store, |tx| tx.mark_unreachable(pushed.sid, "token", pushed_at)).unwrap());
+    let later = sent_again.token_registered_at;
+    assert!(transact!(store, |tx| tx.mark_unreachable(pushed.sid, "token", later)).unwrap());
 }
 
 async fn a_new_token_does_not_inherit_that_the_old_one_led_nowhere(store: Store) {
@@ -237,7 +250,7 @@ async fn a_new_token_does_not_inherit_that_the_old_one_led_nowhere(store: Store)
             let store = store.clone();
             async move {
                 match number {
-                    0 => drop(transact!(store, |tx| tx.mark_unreachable(pushed.sid, "old")).unwrap()),
+                    0 => drop(transact!(store, |tx| tx.mark_unreachable(pushed.sid, "old", NOW)).unwrap()),
                     _ => store.write(update).await.unwrap(),
                 }
             }
@@ -266,7 +279,7 @@ async fn factors_of_an_account_or_a_service_are_tried_again(store: Store) {
         (sid(), None, [false, false, false]),
     ] {
         for factor in all {
-            transact!(store, |tx| tx.mark_unreachable(factor.sid, "token")).unwrap();
+            transact!(store, |tx| tx.mark_unreachable(factor.sid, "token", NOW)).unwrap();
         }
         transact!(store, |tx| tx.forget_unreachable(account_sid, service_sid)).unwrap();
         for (before, forgotten) in all.into_iter().zip(forgotten) {

@@ -210,7 +210,7 @@ async fn a_store_goes_on_while_the_schema_grows(place: Place) {
             tx.update_webhook(webhook).await?;
             tx.update_credential(credential).await?;
             tx.ending_credentials(7, NOW).await?;
-            tx.mark_unreachable(factor.sid, "token").await?;
+            tx.mark_unreachable(factor.sid, "token", NOW).await?;
             for service_sid in [None, Some(service.sid)] {
                 tx.forget_unreachable(account.sid, service_sid).await?;
             }
