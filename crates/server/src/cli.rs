@@ -248,9 +248,18 @@ pub(crate) struct Deliveries {
     #[arg(long, env = "COUNTERSIGN_PUSH_APNS_ENDPOINT")]
     pub(crate) push_apns_endpoint: Option<String>,
 
-    /// Address of FCM, or of a relay to it, instead of Google's
+    /// Address of FCM, or of a relay to it, instead of Google's; it also gives out access tokens, at /token
     #[arg(long, env = "COUNTERSIGN_PUSH_FCM_ENDPOINT")]
     pub(crate) push_fcm_endpoint: Option<String>,
+
+    /// HTTP proxy through which APNs and FCM are reached, such as `http://proxy.example:3128`, or `none`; the one of
+    /// HTTPS_PROXY, except for hosts in NO_PROXY, when not given
+    #[arg(long, env = "COUNTERSIGN_PUSH_PROXY", hide_env_values = true)]
+    pub(crate) push_proxy: Option<String>,
+
+    /// File that holds the proxy's address, such as one with a password
+    #[arg(long, env = "COUNTERSIGN_PUSH_PROXY_FILE", conflicts_with = "push_proxy")]
+    pub(crate) push_proxy_file: Option<PathBuf>,
 
     /// Certificate authorities, in PEM, that push providers are trusted by besides the system's
     #[arg(long, env = "COUNTERSIGN_PUSH_CA")]

@@ -31,7 +31,8 @@ const FILE: &str = "countersign.toml";
 const PREFIX: &str = "COUNTERSIGN_";
 
 /// Options whose value is never shown. Each has a twin of the same name and `_file` that names a file with it.
-const SECRETS: [&str; 5] = ["auth_token", "database_url", "master_key", "master_key_old", "otlp_headers"];
+const SECRETS: [&str; 6] =
+    ["auth_token", "database_url", "master_key", "master_key_old", "otlp_headers", "push_proxy"];
 
 /// What is said of an option that [`matters`] and is empty.
 const EMPTY: &str = "is empty; give it a value, or leave it out";

@@ -16,10 +16,12 @@ use domain::deliveries::Schedule;
 use domain::housekeeping::Retention;
 use domain::limits::{ChallengeLimits, Limits};
 use domain::{AccountSid, FriendlyName, Parameter as _};
+use push::Proxy;
 #[cfg(target_os = "linux")]
 use socket2::SockRef;
 use store::{Location, OldSchema, Store};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use webhooks::Guard;
 
 use crate::audit::operator;
 use crate::cli::{self, Deliveries, Kept, Serve};
@@ -61,6 +63,7 @@ pub(crate) async fn run(options: Box<Serve>, given: config::Settings) -> Result<
         options.storage.open(old).await?
     };
     app.set_webhook_patience(i64::from(options.deliveries.webhook_patience));
+    app.set_webhook_guard(Guard::new(options.deliveries.webhook_allow.clone()));
     app.set_limits(limits(&options.limits));
     let app = Arc::new(app);
     first_account(&app, account).await?;
@@ -205,7 +208,33 @@ fn deliveries(options: &Deliveries, kept: &Kept) -> Result<DeliverySettings, Fai
     settings.push.apns_endpoint.clone_from(&options.push_apns_endpoint);
     settings.push.fcm_endpoint.clone_from(&options.push_fcm_endpoint);
     settings.push.extra_ca = read(options.push_ca.as_ref())?;
+    settings.push.proxy = push_proxy(options)?;
     Ok(settings)
+}
+
+/// The proxy on the way to the push providers: the one of the options, else that of the environment.
+fn push_proxy(options: &Deliveries) -> Result<Option<Proxy>, Failure> {
+    let given = secret(options.push_proxy.as_ref(), options.push_proxy_file.as_ref())?;
+    match given.as_ref().map(|given| given.expose().as_str()) {
+        Some("none") => Ok(None),
+        Some(address) => {
+            let proxy = Proxy::new(address, "");
+            proxy.map(Some).map_err(|error| Failure::new(format!("--push-proxy: {error}")))
+        }
+        None => Ok(environment_proxy(|name| std::env::var(name).ok())),
+    }
+}
+
+/// The proxy that the variables `HTTPS_PROXY` and `NO_PROXY` name, in capitals or not. They are there for other
+/// programs too, so that one of no use here is no reason not to start.
+fn environment_proxy(variable: impl Fn(&str) -> Option<String>) -> Option<Proxy> {
+    let either = |small: &str, capital: &str| {
+        variable(small).or_else(|| variable(capital)).filter(|value| !value.is_empty())
+    };
+    let address = either("https_proxy", "HTTPS_PROXY")?;
+    let except = either("no_proxy", "NO_PROXY").unwrap_or_default();
+    let proxy = Proxy::new(&address, &except);
+    proxy.inspect_err(|error| tracing::warn!("HTTPS_PROXY is not used for pushes: {error}")).ok()
 }
 
 /// Where the server listens, and how.

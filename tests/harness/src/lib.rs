@@ -47,6 +47,7 @@ mod receiver;
 mod server;
 pub mod stand_in;
 mod transcript;
+mod tunnel;
 
 pub use client::{Auth, Http, Reply};
 pub use collector::{Collector, Span};
@@ -57,3 +58,4 @@ pub use postgres::{
 };
 pub use receiver::{Answer, Call, Receiver};
 pub use server::{Server, Storage};
+pub use tunnel::TunnelProxy;

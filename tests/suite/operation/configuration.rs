@@ -140,9 +140,10 @@ fn secrets_are_not_shown() {
     let mut command = countersign(&place.folder, &["config", "show", "--auth-token", "hoothoothoothoothoot"]);
     command.env("COUNTERSIGN_MASTER_KEY", "aG9vdGhvb3Rob290aG9vdGhvb3Rob290aG9vdGhvb3Q=");
     command.env("COUNTERSIGN_OTLP_HEADERS", "authorization=Bearer hoot");
+    command.env("COUNTERSIGN_PUSH_PROXY", "http://owl:hoot@proxy.example:3128");
     let printed = succeed(&mut command);
     assert!(!printed.contains("hoot") && !printed.contains("aG9vd"), "{printed}");
-    assert_eq!(printed.matches("\"(secret)\"").count(), 4, "{printed}");
+    assert_eq!(printed.matches("\"(secret)\"").count(), 5, "{printed}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use rustls::pki_types::PrivateKeyDer;
 use serde_json::{Map, Value};
 
 use super::private_key::PrivateKey;
-use super::{Fault, Field, Invalid, Summary};
+use super::{Fault, Field, Invalid, Summary, without_bom};
 
 /// Where Google gives out access tokens, if the file does not say.
 const TOKEN_URI: &str = "https://oauth2.googleapis.com/token";
@@ -33,7 +33,7 @@ pub struct ServiceAccount {
 
 impl ServiceAccount {
     pub(super) fn parse(json: &str) -> Result<Self, Invalid> {
-        Self::read(json.trim()).map_err(|fault| Field::ServiceAccount.fault(fault))
+        Self::read(without_bom(json).trim()).map_err(|fault| Field::ServiceAccount.fault(fault))
     }
 
     fn read(json: &str) -> Result<Self, Fault> {
@@ -113,7 +113,7 @@ impl ServiceAccount {
         &self.client_email
     }
 
-    /// Where its access tokens come from.
+    /// Where its access tokens come from, as the file says. It names an audience, and no address to call.
     pub(crate) const fn token_uri(&self) -> &Url {
         &self.token_uri
     }

@@ -8,6 +8,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
+use super::Destination;
 use crate::credential::ServiceAccount;
 use crate::outcome::{Outcome, Verdict};
 use crate::transport::{Reply, excerpt, exchange};
@@ -30,6 +31,9 @@ const LIFETIME: i64 = 3600;
 pub(super) struct AccessTokens {
     account: ServiceAccount,
     http: reqwest::Client,
+    /// Where they are asked for, and the `aud` of the request.
+    address: String,
+    audience: String,
     /// Held by the one who asks for a token, so that the others wait for what comes of it.
     state: Mutex<State>,
     /// How often Google was asked, to the end.
@@ -51,8 +55,10 @@ struct AccessToken {
 }
 
 impl AccessTokens {
-    pub(super) fn new(http: reqwest::Client, account: ServiceAccount) -> Self {
-        Self { account, http, state: Mutex::default(), asked: AtomicU64::new(0) }
+    pub(super) fn new(http: reqwest::Client, destination: &Destination, account: ServiceAccount) -> Self {
+        let address = destination.token_address.clone();
+        let audience = destination.audience(&account).to_owned();
+        Self { account, http, address, audience, state: Mutex::default(), asked: AtomicU64::new(0) }
     }
 
     /// The value of `authorization` now.
@@ -106,7 +112,7 @@ impl AccessTokens {
         let grant = "urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer";
         let request = self
             .http
-            .post(self.account.token_uri().clone())
+            .post(&self.address)
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(format!("grant_type={grant}&assertion={assertion}"));
         let reply = exchange(request).await.map_err(|failure| unavailable(&failure.reason))?;
@@ -127,7 +133,7 @@ impl AccessTokens {
         let claims = json!({
             "iss": self.account.client_email(),
             "scope": SCOPE,
-            "aud": self.account.token_uri().as_str(),
+            "aud": self.audience,
             "iat": now.seconds(),
             "exp": now.seconds().saturating_add(LIFETIME),
         });
