@@ -29,7 +29,7 @@ for (const call of calls) {
   const said = JSON.stringify(call);
   assert(holds(call), said);
   assert(!holds(call, token.replace(/./g, "0")), `another token: ${said}`);
-  const elsewhere = { ...call, target: `${call.target}x`, url: call.url && `${call.url}x` };
+  const elsewhere = { ...call, target: `${call.target}x`, url: call.url && `${call.url}/x` };
   assert(!holds(elsewhere), `another address: ${said}`);
   assert(!holds({ ...call, form: { ...call.form, type: "x" } }), `another value: ${said}`);
 }

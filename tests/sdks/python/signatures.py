@@ -22,7 +22,7 @@ calls = json.load(sys.stdin)
 for call in calls:
     assert holds(call), call
     assert not holds(call, "0" * len(TOKEN)), f"another token: {call}"
-    elsewhere = {**call, "target": call["target"] + "x", "url": call["url"] and call["url"] + "x"}
+    elsewhere = {**call, "target": call["target"] + "x", "url": call["url"] and call["url"] + "/x"}
     assert not holds(elsewhere), f"another address: {call}"
     assert not holds({**call, "form": {**call["form"], "type": "x"}}), f"another value: {call}"
 print(len(calls), "signatures hold")
