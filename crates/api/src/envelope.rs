@@ -318,7 +318,9 @@ fn log_fault(fault: &app::Fault) {
         app::Fault::Store(_) => Fault::Database,
         app::Fault::Crypto(_) | app::Fault::BrokenChain => Fault::Crypto,
     });
-    error!("fault: {}", domain::causes(fault));
+    if !fault.is_logged() {
+        error!("fault: {}", domain::causes(fault));
+    }
 }
 
 /// The headers of every response (protocol 01 section 4).

@@ -31,6 +31,13 @@ pub enum Fault {
     BrokenChain,
 }
 
+impl Fault {
+    /// Whether the log has the cause already, once for all requests that it concerns.
+    pub const fn is_logged(&self) -> bool {
+        matches!(self, Self::Unavailable(store::Error::Unreachable { .. }))
+    }
+}
+
 impl Error {
     /// The request names nothing that the caller may see.
     pub(crate) const fn not_found() -> Self {
@@ -60,9 +67,10 @@ impl From<store::Error> for Error {
             store::Error::Conflict(Conflict::FactorKey) => Code::FactorExists.into(),
             store::Error::ParentGone => Self::not_found(),
             // An old schema too: somebody migrates it, and then it is there.
-            store::Error::Unavailable(_) | store::Error::OutcomeUnknown(_) | store::Error::OldSchema(_) => {
-                Fault::Unavailable(error).into()
-            }
+            store::Error::Unavailable(_)
+            | store::Error::Unreachable { .. }
+            | store::Error::OutcomeUnknown(_)
+            | store::Error::OldSchema(_) => Fault::Unavailable(error).into(),
             _ => Fault::Store(error).into(),
         }
     }

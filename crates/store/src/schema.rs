@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::migrate::{MigrateError, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqlSafeStr};
@@ -75,6 +75,16 @@ const TABLE_ON_SQLITE: &str =
     "SELECT count(*) AS tables FROM sqlite_schema WHERE type = 'table' AND name = '_sqlx_migrations'";
 const TABLE_ON_POSTGRES: &str = "SELECT count(to_regclass('_sqlx_migrations')) AS tables";
 
+/// Before each migration of PostgreSQL, in its transaction. Servers of the former version go on meanwhile. A
+/// migration that waits for their locks keeps everyone behind it waiting too, and can stand against them in a
+/// deadlock: so it soon gives up, and begins anew. The lock (of a number that stands for nothing else) lets one
+/// process migrate at a time.
+const BEFORE_ON_POSTGRES: &str = "SET LOCAL lock_timeout = 2000; \
+     SELECT pg_advisory_xact_lock(4850237514068492163); \
+     CREATE TABLE IF NOT EXISTS _sqlx_migrations (version BIGINT PRIMARY KEY, description TEXT NOT NULL, \
+     installed_on TIMESTAMPTZ NOT NULL DEFAULT now(), success BOOLEAN NOT NULL, checksum BYTEA NOT NULL, \
+     execution_time BIGINT NOT NULL)";
+
 /// What was applied, as a version each.
 const APPLIED: &str = "SELECT version, checksum FROM _sqlx_migrations WHERE success";
 
@@ -106,9 +116,9 @@ fn names(migrations: &[Migration]) -> Vec<String> {
 macro_rules! applied {
     ($connection:expr, $table:expr) => {{
         let mut applied = Applied::new();
-        let tables: i64 = sqlx::query_scalar($table).fetch_one(&mut *$connection).await?;
+        let tables: i64 = sqlx::query_scalar($table).persistent(false).fetch_one(&mut *$connection).await?;
         if tables > 0 {
-            for row in sqlx::query(APPLIED).fetch_all(&mut *$connection).await? {
+            for row in sqlx::query(APPLIED).persistent(false).fetch_all(&mut *$connection).await? {
                 applied.insert(row.try_get("version")?, row.try_get("checksum")?);
             }
         }
@@ -141,8 +151,17 @@ pub(crate) async fn missing_on_sqlite(
 pub(crate) async fn missing_on_postgres(
     connection: &mut sqlx::PgConnection,
 ) -> Result<Vec<Migration>, Error> {
-    let applied = applied!(connection, TABLE_ON_POSTGRES);
+    let applied = applied_on_postgres(connection).await?;
     Ok(missing(FOR_POSTGRES, |version| applied.contains_key(&version)))
+}
+
+/// What was applied to this PostgreSQL database. In one transaction, since behind a pooler the next one may be in
+/// another session, which lacks what was prepared in this one.
+async fn applied_on_postgres(connection: &mut sqlx::PgConnection) -> Result<Applied, Error> {
+    let mut transaction = connection.begin().await?;
+    let applied = applied!(transaction, TABLE_ON_POSTGRES);
+    transaction.commit().await?;
+    Ok(applied)
 }
 
 /// What was applied to this SQLite database that this program doesn't know.
@@ -194,31 +213,64 @@ pub(crate) async fn bring_up_postgres(
     connection: &mut sqlx::PgConnection,
     old: OldSchema,
 ) -> Result<Migrated, Error> {
-    let applied = applied!(connection, TABLE_ON_POSTGRES);
+    let applied = applied_on_postgres(connection).await?;
     let missing = missing(FOR_POSTGRES, |version| applied.contains_key(&version));
     let migrated = Migrated { applied: names(&missing), copy: None };
     if old == OldSchema::Refuse && !missing.is_empty() {
         return Err(Error::OldSchema(migrated.applied));
     }
-    // Servers of the former version go on meanwhile. A migration that waits for their locks keeps everybody behind
-    // it waiting too, and can stand against them in a deadlock: so it soon gives up, and begins anew.
-    sqlx::raw_sql("SET lock_timeout = 2000").execute(&mut *connection).await?;
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        match migrate_postgres(connection, &applied).await {
-            Err(Error::Migration(error)) if stood_in_the_way(&error) && tries < TRIES => {
-                tracing::info!("a migration waited in vain for running servers, and begins anew");
-                tokio::time::sleep(BREATHER).await;
+    for migration in migrator(FOR_POSTGRES).iter() {
+        let mut tries = 0;
+        while let Err(error) = apply_on_postgres(connection, migration, &applied).await {
+            tries += 1;
+            match error {
+                Error::Migration(error) if stood_in_the_way(&error) && tries < TRIES => {
+                    tracing::info!("a migration waited in vain for running servers, and begins anew");
+                    tokio::time::sleep(BREATHER).await;
+                }
+                error => return Err(error),
             }
-            ended => return ended.map(|()| migrated),
         }
     }
+    Ok(migrated)
 }
 
-async fn migrate_postgres(connection: &mut sqlx::PgConnection, applied: &Applied) -> Result<(), Error> {
-    run!(connection, FOR_POSTGRES, applied);
-    Ok(())
+/// Applies one migration, unless it is or another process does it meanwhile.
+///
+/// Not with `sqlx`, which keeps its lock and its statements in the session: a pooler in transaction mode may give
+/// each transaction another one.
+async fn apply_on_postgres(
+    connection: &mut sqlx::PgConnection,
+    migration: &sqlx::migrate::Migration,
+    applied: &Applied,
+) -> Result<(), Error> {
+    // A role that may not make tables can serve all the same, once another one has migrated.
+    if let Some(checksum) = applied.get(&migration.version) {
+        let is_the_same = *checksum == *migration.checksum;
+        return is_the_same.then_some(()).ok_or(MigrateError::VersionMismatch(migration.version).into());
+    }
+    let failed = |error| MigrateError::ExecuteMigration(error, migration.version);
+    let began = Instant::now();
+    let mut transaction = connection.begin().await?;
+    sqlx::raw_sql(BEFORE_ON_POSTGRES).execute(&mut *transaction).await.map_err(failed)?;
+    let is_there = sqlx::query("SELECT version FROM _sqlx_migrations WHERE version = $1").persistent(false);
+    if is_there.bind(migration.version).fetch_optional(&mut *transaction).await?.is_some() {
+        return Ok(transaction.commit().await?);
+    }
+    sqlx::raw_sql(migration.sql.clone()).execute(&mut *transaction).await.map_err(failed)?;
+    sqlx::query(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+         VALUES ($1, $2, TRUE, $3, $4)",
+    )
+    .persistent(false)
+    .bind(migration.version)
+    .bind(&*migration.description)
+    .bind(&*migration.checksum)
+    .bind(i64::try_from(began.elapsed().as_nanos()).unwrap_or(i64::MAX))
+    .execute(&mut *transaction)
+    .await
+    .map_err(failed)?;
+    Ok(transaction.commit().await?)
 }
 
 /// Whether a migration failed over locks: a deadlock, or a wait that took too long.
