@@ -20,6 +20,7 @@ mod openapi;
 mod operation;
 mod outbox;
 mod paging;
+mod pooler;
 mod pushes;
 mod python;
 mod races;

@@ -52,6 +52,15 @@ impl World {
         Some(Self::on(storage, arguments, folder, Some(database)))
     }
 
+    /// A server on PostgreSQL through PgBouncer in transaction mode, with these arguments after `serve`; `None`,
+    /// said aloud, where one of them is missing.
+    pub(crate) fn pooled_with(test: &str, arguments: &[&str]) -> Option<Self> {
+        let pooled = harness::pooled_postgres_or_skip(test)?;
+        let folder = tempfile::tempdir().unwrap();
+        let storage = Storage::Postgres { url: pooled.url, data_dir: folder.path().join("data") };
+        Some(Self::on(storage, arguments, folder, Some(pooled.database)))
+    }
+
     /// A server that keeps everything in memory, with these arguments after `serve`.
     pub(crate) fn ephemeral_with(arguments: &[&str]) -> Self {
         Self::on(Storage::Ephemeral, arguments, tempfile::tempdir().unwrap(), None)
@@ -82,7 +91,7 @@ impl World {
         String::from_utf8(output.stderr).unwrap()
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(BINARY);
         command.args(arguments);
         match &self.storage {

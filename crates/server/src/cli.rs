@@ -100,6 +100,10 @@ pub(crate) struct Serve {
     #[arg(long, env = "COUNTERSIGN_MIGRATE", value_parser = BoolishValueParser::new(), num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
     pub(crate) migrate: bool,
 
+    /// Seconds to wait at the start for a PostgreSQL database that is not up yet; 0 for not at all
+    #[arg(long, env = "COUNTERSIGN_DATABASE_WAIT", default_value_t = 60, value_parser = clap::value_parser!(u32).range(..=86_400))]
+    pub(crate) database_wait: u32,
+
     /// Seconds for which a server that is told to stop goes on, but for /readyz, which says that it will: long
     /// enough for a proxy that asks that to send requests elsewhere
     #[arg(long, env = "COUNTERSIGN_DRAIN_DELAY", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=3600))]
@@ -293,6 +297,15 @@ pub(crate) struct Storage {
     /// File that holds the database URL
     #[arg(long, env = "COUNTERSIGN_DATABASE_URL_FILE", conflicts_with = "database_url")]
     pub(crate) database_url_file: Option<PathBuf>,
+
+    /// URL of PostgreSQL itself where `database_url` leads to a pooler in transaction mode: over it a server learns at
+    /// once what other servers enqueue, and not only by looking every second
+    #[arg(long, env = "COUNTERSIGN_DATABASE_DIRECT_URL", hide_env_values = true)]
+    pub(crate) database_direct_url: Option<String>,
+
+    /// File that holds this URL
+    #[arg(long, env = "COUNTERSIGN_DATABASE_DIRECT_URL_FILE", conflicts_with = "database_direct_url")]
+    pub(crate) database_direct_url_file: Option<PathBuf>,
 
     /// Master key: 32 bytes in base64 or hexadecimal; made in the data folder when not given. Servers that
     /// share a database need the same one

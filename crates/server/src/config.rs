@@ -31,7 +31,8 @@ const FILE: &str = "countersign.toml";
 const PREFIX: &str = "COUNTERSIGN_";
 
 /// Options whose value is never shown. Each has a twin of the same name and `_file` that names a file with it.
-const SECRETS: [&str; 5] = ["auth_token", "database_url", "master_key", "master_key_old", "otlp_headers"];
+const SECRETS: [&str; 6] =
+    ["auth_token", "database_direct_url", "database_url", "master_key", "master_key_old", "otlp_headers"];
 
 /// What is said of an option that [`matters`] and is empty.
 const EMPTY: &str = "is empty; give it a value, or leave it out";
@@ -240,7 +241,7 @@ fn parsable(name: &str, value: &str) -> Result<(), String> {
         "master_key" | "master_key_old" => {
             master_keys_in(value).map(drop).ok_or_else(|| NOT_A_MASTER_KEY.to_owned())
         }
-        "database_url" => check_database_url(value),
+        "database_url" | "database_direct_url" => check_database_url(value),
         // Not by the command line, which would repeat a password in it.
         "otlp_endpoint" => value.parse::<traces::Endpoint>().map(drop).map_err(|error| error.to_string()),
         "otlp_headers" => traces::Headers::parse(value).map(drop).map_err(|error| error.to_string()),
@@ -249,8 +250,9 @@ fn parsable(name: &str, value: &str) -> Result<(), String> {
 }
 
 /// What an URL of PostgreSQL may say behind its question mark.
-const DATABASE_PARAMETERS: [&str; 19] = [
+const DATABASE_PARAMETERS: [&str; 20] = [
     "application_name",
+    "connect_timeout",
     "dbname",
     "host",
     "hostaddr",
@@ -271,6 +273,14 @@ const DATABASE_PARAMETERS: [&str; 19] = [
     "user",
 ];
 
+/// What a URL with several hosts is told.
+const ONE_HOST: &str = "names several hosts, which is not supported; give one address that always leads to the \
+     primary: a proxy, a pooler or a DNS name that follows it";
+
+/// What it is told that asks for a kind of server.
+const ONE_ADDRESS: &str = "give an address that always leads to the primary: a proxy, a pooler or a DNS name that \
+     follows it";
+
 /// Whether this is an URL of the one kind of database that has URLs here. What it says is never repeated, since
 /// the library would repeat a parameter that it does not know in the log, with its value.
 ///
@@ -280,9 +290,24 @@ pub(crate) fn check_database_url(url: &str) -> Result<(), String> {
     if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
         return Err("must begin with postgres:// or postgresql://".to_owned());
     }
+    // Before it is parsed: two hosts with a port each are no URL to a parser.
+    let authority = url.split("://").nth(1).and_then(|rest| rest.split(['/', '?', '#']).next());
+    let hosts = authority.map(|authority| authority.rsplit('@').next().unwrap_or(authority));
+    if hosts.is_some_and(|hosts| hosts.contains(',')) {
+        return Err(ONE_HOST.to_owned());
+    }
     let parsed = url::Url::parse(url)
         .map_err(|_| "must be an URL; characters such as @ in a password are written as %40")?;
     for (name, value) in parsed.query_pairs() {
+        if ["host", "hostaddr", "port"].contains(&name.as_ref()) && value.contains(',') {
+            return Err(ONE_HOST.to_owned());
+        }
+        if name == "target_session_attrs" {
+            return Err(format!("has target_session_attrs, which is not supported; {ONE_ADDRESS}"));
+        }
+        if name == "connect_timeout" && value.parse::<u16>().is_err() {
+            return Err("expected connect_timeout to be a number of seconds, up to 65535".to_owned());
+        }
         let is_option = name.starts_with("options[");
         if !is_option && !DATABASE_PARAMETERS.contains(&name.as_ref()) {
             let known = DATABASE_PARAMETERS.join(", ");

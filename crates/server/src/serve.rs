@@ -53,20 +53,17 @@ pub(crate) async fn run(options: Box<Serve>, given: config::Settings) -> Result<
         Some(listen) => Some(metrics::bind(listen).await?),
         None => None,
     };
-    let mut app = if options.ephemeral {
-        let (store, _) = Store::open(&Location::Memory, OldSchema::Migrate).await?;
-        start(store, passing_master_key()).await?
-    } else {
-        let old = if options.migrate { OldSchema::Migrate } else { OldSchema::Refuse };
-        options.storage.open(old).await?
+    // Before the first wait: for the database.
+    let mut stop_signal = StopSignal::expect()?;
+    let mut app = tokio::select! {
+        opened = open(&options) => opened?,
+        () = stop_signal.given() => return Ok(()),
     };
     app.set_webhook_patience(i64::from(options.deliveries.webhook_patience));
     app.set_limits(limits(&options.limits));
     let app = Arc::new(app);
     first_account(&app, account).await?;
     let drain_delay = Duration::from_secs(options.drain_delay.into());
-    // Before anybody is told that the server is ready, and may tell it to stop.
-    let mut stop_signal = StopSignal::expect()?;
     let renewing = renew_on_hangup(certificate.clone())?;
     let exporter =
         traces.map(|traces| traces::Exporter::start(traces, env!("CARGO_PKG_VERSION"))).transpose()?;
@@ -103,6 +100,16 @@ pub(crate) async fn run(options: Box<Serve>, given: config::Settings) -> Result<
         exporter.stop().await;
     }
     result
+}
+
+/// Opens the database that the options name.
+async fn open(options: &Serve) -> Result<App, Failure> {
+    if options.ephemeral {
+        let (store, _) = Store::open(&Location::Memory, OldSchema::Migrate).await?;
+        return start(store, passing_master_key()).await;
+    }
+    let old = if options.migrate { OldSchema::Migrate } else { OldSchema::Refuse };
+    options.storage.open_within(old, Duration::from_secs(options.database_wait.into())).await
 }
 
 /// What the options say, read and found right, before anything is opened.

@@ -5,11 +5,12 @@ use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use app::{App, MasterKeySource, SystemClock};
 use crypto::{MasterKey, MasterKeys, SystemEntropy};
 use domain::Secret;
-use store::{Location, OldSchema, Store};
+use store::{Location, Migrated, OldSchema, Store};
 use tempfile::NamedTempFile;
 
 use crate::cli::Storage;
@@ -31,6 +32,9 @@ pub(crate) fn secret(
         (None, None) => Ok(None),
     }
 }
+
+/// The pause between two looks at a database that is not up yet.
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// How the name of a master key begins that is not in its place yet.
 const DRAFT: &str = "master.key.draft-";
@@ -65,12 +69,25 @@ impl Storage {
     /// # Errors
     /// When it can't be opened, is too old, or was sealed under another master key.
     pub(crate) async fn open(&self, old: OldSchema) -> Result<App, Failure> {
+        self.open_within(old, Duration::ZERO).await
+    }
+
+    /// The same, and waits for as long as `patience` for a PostgreSQL database that is not up yet.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and when the database is not up in time. What waiting can't mend, such as a wrong
+    /// password, is refused at once.
+    pub(crate) async fn open_within(&self, old: OldSchema, patience: Duration) -> Result<App, Failure> {
         let location = self.location()?;
         let master_keys = self.master_keys()?;
         self.make_private(&location)?;
         // A file of our own is migrated without being asked; a shared database only when told to.
         let old = if matches!(location, Location::Sqlite(_)) { OldSchema::Migrate } else { old };
-        let (store, migrated) = Store::open(&location, old).await?;
+        let direct = self.given_direct_database()?;
+        let (mut store, migrated) = open_store(&location, old, patience).await?;
+        if let (Location::Postgres(_), Some(direct)) = (&location, &direct) {
+            store.listen_at(direct)?;
+        }
         if let Some(copy) = migrated.copy {
             tracing::info!(copy = %copy.display(), "copied before migrating");
         }
@@ -117,16 +134,19 @@ impl Storage {
     /// When one can't be read, or is not what it should be.
     pub(crate) fn given_secrets(&self) -> Result<(), Failure> {
         self.given_database()?;
+        self.given_direct_database()?;
         self.given_master_key()?;
         self.given_old_master_keys().map(drop)
     }
 
     fn given_database(&self) -> Result<Option<Secret<String>>, Failure> {
         let url = secret(self.database_url.as_ref(), self.database_url_file.as_ref())?;
-        if let Some(url) = &url {
-            check_database_url(url.expose()).map_err(|why| Failure::new(format!("--database-url {why}")))?;
-        }
-        Ok(url)
+        checked(url, "--database-url")
+    }
+
+    fn given_direct_database(&self) -> Result<Option<Secret<String>>, Failure> {
+        let url = secret(self.database_direct_url.as_ref(), self.database_direct_url_file.as_ref())?;
+        checked(url, "--database-direct-url")
     }
 
     fn given_master_key(&self) -> Result<Option<MasterKey>, Failure> {
@@ -315,6 +335,38 @@ impl Storage {
     fn sync_data_dir(&self) -> Result<(), Failure> {
         let synced = File::open(&self.data_dir).and_then(|folder| folder.sync_all());
         synced.map_err(|error| at(&self.data_dir, &error))
+    }
+}
+
+/// A database URL that an option gives, if it is one.
+fn checked(url: Option<Secret<String>>, option: &str) -> Result<Option<Secret<String>>, Failure> {
+    if let Some(url) = &url {
+        check_database_url(url.expose()).map_err(|why| Failure::new(format!("{option} {why}")))?;
+    }
+    Ok(url)
+}
+
+/// Opens the store, and waits for a PostgreSQL database that is not up yet.
+async fn open_store(
+    location: &Location,
+    old: OldSchema,
+    patience: Duration,
+) -> Result<(Store, Migrated), store::Error> {
+    let is_shared = matches!(location, Location::Postgres(_));
+    let give_up = Instant::now() + patience;
+    let mut is_waiting = false;
+    loop {
+        match Store::open(location, old).await {
+            Err(error) if is_shared && error.may_pass() && Instant::now() < give_up => {
+                if !is_waiting {
+                    let seconds = patience.as_secs();
+                    tracing::warn!(seconds, "waiting for the database: {}", domain::causes(&error));
+                }
+                is_waiting = true;
+                tokio::time::sleep(TRY_AGAIN_AFTER).await;
+            }
+            opened => return opened,
+        }
     }
 }
 

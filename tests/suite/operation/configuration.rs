@@ -12,10 +12,12 @@ use crate::world::World;
 const ANNOTATED: &str = include_str!("../../../deploy/countersign.toml");
 
 /// What must not be made up: an empty one is what is left of a reference that led nowhere.
-const NEVER_EMPTY: [&str; 11] = [
+const NEVER_EMPTY: [&str; 13] = [
     "account_sid",
     "auth_token",
     "auth_token_file",
+    "database_direct_url",
+    "database_direct_url_file",
     "database_url",
     "database_url_file",
     "master_key",
@@ -176,6 +178,15 @@ fn what_is_wrong_is_told_with_its_place_and_what_was_expected() {
             &["bad.toml:2: ephemeral", "bad.toml:3"],
         ),
         ("database_url = \"mysql://owl:hoot@x/y\"", &["bad.toml:2: database_url", "postgres://"]),
+        ("database_direct_url = \"hoot\"", &["bad.toml:2: database_direct_url", "postgres://"]),
+        ("database_url = \"postgres://owl:hoot@a:1,b:2/y\"", &["bad.toml:2: database_url", "several hosts"]),
+        ("database_url = \"postgres://owl:hoot@a,b/y\"", &["several hosts", "primary"]),
+        ("database_url = \"postgres://owl:hoot@a/y?host=b,c\"", &["several hosts", "primary"]),
+        (
+            "database_url = \"postgres://owl:hoot@a/y?target_session_attrs=read-write\"",
+            &["bad.toml:2: database_url", "target_session_attrs", "primary"],
+        ),
+        ("database_url = \"postgres://owl:hoot@a/y?connect_timeout=soon\"", &["connect_timeout", "seconds"]),
         ("master_key = \"hoot\"", &["bad.toml:2: master_key", "32 bytes in base64"]),
         ("auth_token = \"hoot\"", &["bad.toml:2: auth_token", "16 to 128"]),
         ("auth_token = \"hoot\"\nauth_token_file = \"x\"", &["bad.toml:2: auth_token", "twin"]),

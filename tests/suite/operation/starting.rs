@@ -242,10 +242,10 @@ fn a_database_that_is_out_of_reach_is_refused_in_words_without_its_password() {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let url = format!("postgres://owl:hoot-hoot-hoot@{}/countersign", socket.local_addr().unwrap());
-    for arguments in [&["serve", "--listen", "127.0.0.1:0"][..], &["migrate"]] {
+    for arguments in [&["serve", "--listen", "127.0.0.1:0", "--database-wait", "0"][..], &["migrate"]] {
         let said = refuse(
             countersign(&place.folder, arguments).args(["--database-url", &url]),
-            &["the database is unavailable"],
+            &["cannot connect to PostgreSQL at 127.0.0.1:", "database countersign", "refused"],
         );
         assert!(!said.stderr.contains("hoot"), "{said:?}");
     }
