@@ -92,7 +92,8 @@ impl Stage {
             "--log",
             "warn",
         ];
-        let server = Server::start(env!("CARGO_BIN_EXE_countersign"), storage, &arguments);
+        let server =
+            Server::start(harness::binary_under_test(env!("CARGO_BIN_EXE_countersign")), storage, &arguments);
         let backend = server.http();
 
         let account = google.service_account("bench", &Key::rsa());

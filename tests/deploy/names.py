@@ -222,6 +222,13 @@ def check_links():
                 mistake(page.name, f"{link} leads to no heading")
 
 
+def check_curl():
+    """That each `curl` of the README which is meant to succeed says so when it does not."""
+    for line in (ROOT / "README.md").read_text().splitlines():
+        if re.search(r"(^|\()curl ", line) and not re.search(r"curl (--fail-with-body -sS|-fsS)", line):
+            mistake("README.md", f"this fails in silence: {line}")
+
+
 def main():
     binary = Binary(os.path.abspath(sys.argv[1]))
     compose = json.loads(pathlib.Path(sys.argv[2]).read_text())
@@ -230,6 +237,7 @@ def main():
     for where, arguments in lines:
         binary.check(where, arguments)
     check_links()
+    check_curl()
     check_variables(binary)
     check_keys(binary)
     check_ports(documents)

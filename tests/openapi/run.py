@@ -1,6 +1,6 @@
 """Starts a server, sets its stage, and lets Schemathesis loose on it, once from each document.
 
-Takes COUNTERSIGN_BIN from the environment, and COUNTERSIGN_TEST_SPECS if the official documents are to be
+Takes COUNTERSIGN_TEST_BINARY from the environment, and COUNTERSIGN_TEST_SPECS if the official documents are to be
 had. The only argument is a seed; without one it is the same each time, so that a change is to blame for
 what is found.
 """
@@ -45,7 +45,7 @@ class Server:
 
     def __init__(self, folder):
         self.user, self.password = "AC" + secrets.token_hex(16), secrets.token_hex(16)
-        command = [os.environ["COUNTERSIGN_BIN"], "serve", "--listen", "127.0.0.1:0"]
+        command = [os.environ["COUNTERSIGN_TEST_BINARY"], "serve", "--listen", "127.0.0.1:0"]
         command += ["--data-dir", str(folder / "data"), "--log", "error,actix_http=off"]
         variables = {"COUNTERSIGN_ACCOUNT_SID": self.user, "COUNTERSIGN_AUTH_TOKEN": self.password}
         self.log = open(folder / "log", "w+")

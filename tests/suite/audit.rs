@@ -25,7 +25,7 @@ pub(crate) async fn exported(world: &World) -> Vec<Value> {
 }
 
 /// The mark of the newest line.
-fn head(world: &World) -> String {
+pub(crate) fn head(world: &World) -> String {
     let said = world.command(&["audit", "verify"]);
     said.lines().find_map(|line| line.strip_prefix("head")).unwrap().trim().to_owned()
 }
@@ -330,8 +330,8 @@ on_every_database! {
     }
 }
 
-/// Runs SQL past the server, as somebody does who may write into the database.
-fn sql(world: &World, text: &str) {
+/// Runs SQL past the server, as an attacker does who may write into the database.
+pub(crate) fn sql(world: &World, text: &str) {
     match (&world.storage, &world.database) {
         (Storage::Sqlite(data_dir), _) => {
             let file = data_dir.join("countersign.db");
@@ -421,12 +421,27 @@ on_every_database! {
         try_to("UPDATE audit_chain SET seal = head_mac", ends);
 
         try_to(&line.replace(", 7, mac", ", 0, mac"), "line 0 was added");
+        // An attacker who may change the schema can drop what keeps numbers apart, and number and MAC together.
+        sql(&world, "DROP INDEX audit_log_chained");
+        try_to(&line.replace(", 7, mac", ", 3, mac"), "line 3 ");
+        let copy = line.replace("number = 6", "number = 3").replace(", 7, mac", ", 3, mac");
+        // One of both is found to be another line than that which was chained, or both are found.
+        try_to(&copy, "line 3 ");
+        let unchecked = if world.database.is_some() {
+            "ALTER TABLE audit_log DROP CONSTRAINT audit_log_check"
+        } else {
+            "PRAGMA ignore_check_constraints = ON"
+        };
+        let half = line.replace(", 7, mac", ", NULL, mac");
+        try_to(&format!("{unchecked}; {half}"), "has only one of a number and a MAC");
+        // What was not written by a server does not become part of the chain.
+        try_to(&half.replace("number, mac,", "").replace("NULL, mac,", ""), "carry no valid MAC");
 
         // Nor does a server go on as if nothing had happened.
         for change in ["UPDATE audit_chain SET head_number = 4", "DELETE FROM audit_chain"] {
             let complaints = |world: &World| world.server.log().matches("the audit log is not chained for now").count();
-            let before = complaints(&world);
             world.server.restart();
+            let before = complaints(&world);
             sql(&world, change);
             world.service().await;
             wait_until("the server complains", PATIENCE, async || (complaints(&world) > before).then_some(())).await;

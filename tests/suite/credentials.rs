@@ -366,6 +366,36 @@ on_every_database! {
     }
 }
 
+/// As editors and PowerShell leave them, and with the issuer of the certificate first.
+#[tokio::test]
+async fn files_with_a_byte_order_mark_and_chains_in_any_order_are_read() {
+    let (world, folder) = (World::sqlite(), tempfile::tempdir().unwrap());
+    let made = certificate(PushCertificate::default());
+    let chain = format!("\u{feff}{}{}", Authority::new().pem(), made.pem());
+    let (chain, key) = (
+        file(folder.path(), "chain.pem", &chain),
+        file(folder.path(), "k.pem", &format!("\u{feff}{}", made.key.pkcs8())),
+    );
+    let account = file(folder.path(), "account.json", &format!("\u{feff}{}", service_account("owl-bank")));
+    let printed = world.command(&["credential", "create", "--certificate", &chain, "--private-key", &key]);
+    assert_eq!(value_of("app", &printed).as_deref(), Some("com.example.app"), "{printed}");
+    let printed = world.command(&["credential", "create", "--service-account", &account]);
+    assert_eq!(value_of("project", &printed).as_deref(), Some("owl-bank"), "{printed}");
+
+    // Over HTTP too.
+    let secret = format!("\u{feff}{}", service_account("owl-bank"));
+    created(&world.backend().post(CREDENTIALS, &[("Type", "fcm"), ("Secret", &secret)]).await);
+
+    let path = folder.path().join("utf-16.json");
+    let units = format!("\u{feff}{}", service_account("owl-bank"))
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect::<Vec<_>>();
+    std::fs::write(&path, units).unwrap();
+    let why = world.refusal(&["credential", "create", "--service-account", path.to_str().unwrap()]);
+    assert!(why.contains("utf-16.json: expected UTF-8, found UTF-16; save it as UTF-8"), "{why}");
+}
+
 on_every_database! {
     /// The first look is at the start; the next ones find that it was said.
     async fn a_certificate_that_ends_soon_is_warned_of_once(world: World) {

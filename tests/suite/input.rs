@@ -126,7 +126,7 @@ const BAD_MAPS: [&str; 10] = [
     "text",
     "{",
     "[]",
-    "null",
+    "nul",
     "\"text\"",
     r#"{"n":1}"#,
     r#"{"n":null}"#,
@@ -549,7 +549,6 @@ async fn limits_of_a_challenge() {
         long_label.as_str(),
         &long_value,
         &no_label,
-        "",
         "text",
         "{}",
         "[]",
@@ -587,7 +586,8 @@ async fn limits_of_a_challenge() {
             &[("Details.Fields", &longest)],
             &[("Details.Fields", r#"{"label":"a","value":"","more":"ignored"}"#)],
             &[("ExpirationDate", &latest)],
-            &[("ExpirationDate", ""), ("HiddenDetails", "")],
+            &[("ExpirationDate", ""), ("HiddenDetails", ""), ("Details.Fields", "")],
+            &[("HiddenDetails", "null")],
             &[("HiddenDetails", "{}")],
         ],
     )
@@ -600,6 +600,7 @@ async fn limits_of_an_update_of_a_challenge() {
     let mut rows = vec![(vec![("Metadata", map.as_str())], invalid("Metadata"))];
     rows.extend(BAD_MAPS.map(|map| (vec![("Metadata", map)], invalid("Metadata"))));
     rows.push((vec![("Metadata", "")], missing("AuthPayload")));
+    rows.push((vec![("Metadata", "null")], missing("AuthPayload")));
     rows.push((vec![("Metadata", ""), ("AuthPayload", "")], missing("AuthPayload")));
     rows.push((vec![("Status", "approved"), ("Metadata", "")], missing("AuthPayload")));
     assert_refuses(CHALLENGE, &rows).await;
@@ -848,7 +849,7 @@ async fn what_does_not_exist_is_not_found_whatever_is_asked_of_it() {
                 sid.to_lowercase(),
                 format!("{sid}0"),
                 "nothing".to_owned(),
-                format!("{sid}.json"),
+                format!("{sid}.xml"),
             ] {
                 paths.push(path.replace(sid, &unknown));
             }

@@ -7,9 +7,13 @@
     reason = "this is test code: a panic is how a test says what went wrong"
 )]
 
+mod absent;
 mod alerts;
 mod audit;
+mod chain;
+mod clock;
 mod credentials;
+mod deletion;
 mod durability;
 mod input;
 mod limits;
@@ -18,16 +22,21 @@ mod metrics;
 mod node;
 mod openapi;
 mod operation;
+mod order;
 mod outbox;
 mod paging;
+mod pooler;
 mod pushes;
 mod python;
 mod races;
+mod repeated;
 mod resources;
 mod secrecy;
 mod story;
+mod strangers;
 mod tls;
 mod traces;
 mod transport;
+mod webhook_urls;
 mod webhooks;
 mod world;

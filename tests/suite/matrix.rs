@@ -18,7 +18,7 @@ use crate::world::{Device, World, assert_error, created, entity, on_every_databa
 
 /// Who may use a route.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Who {
+pub(crate) enum Who {
     Anyone,
     Backend,
     BackendOrEnrollee,
@@ -26,9 +26,9 @@ enum Who {
 }
 
 /// Method, path, who may use it, and what a success is.
-type Row = (&'static str, &'static str, Who, u16);
+pub(crate) type Row = (&'static str, &'static str, Who, u16);
 
-const TABLE: &[Row] = &[
+pub(crate) const TABLE: &[Row] = &[
     ("GET", "/healthz", Who::Anyone, 200),
     ("GET", "/readyz", Who::Anyone, 200),
     ("GET", "/openapi.json", Who::Anyone, 200),
@@ -184,7 +184,7 @@ impl Stage {
     }
 
     /// All that can be seen of the stage, and of everything else.
-    async fn state(&self, world: &World) -> Value {
+    pub(crate) async fn state(&self, world: &World) -> Value {
         let token =
             format!("/v2/Services/{}/AccessTokens/{}", self.service, self.token["sid"].as_str().unwrap());
         let token = world.backend().get(&token, &[]).await;
@@ -207,7 +207,7 @@ async fn request(client: &Http, (method, pattern, ..): Row, stage: &Stage) -> Re
     }
 }
 
-fn client(world: &World, auth: &Auth) -> Http {
+pub(crate) fn client(world: &World, auth: &Auth) -> Http {
     Http::new(world.server.url()).auth(auth.clone())
 }
 
@@ -222,14 +222,14 @@ fn credentials(printed: &str) -> (String, String) {
 }
 
 /// A second account, an API key, and one that was revoked, made with the command line.
-struct Backends {
+pub(crate) struct Backends {
     other: (String, String),
-    key: (String, String),
+    pub(crate) key: (String, String),
     revoked: (String, String),
 }
 
 impl Backends {
-    fn make(world: &World) -> Self {
+    pub(crate) fn make(world: &World) -> Self {
         let key = || credentials(&world.command(&["api-key", "create", world.server.account_sid()]));
         let other = credentials(&world.command(&["account", "create", "--name", "Other"]));
         let (key, revoked) = (key(), key());
@@ -281,7 +281,7 @@ fn with_hmac(device: &Device, secret: &[u8]) -> String {
 }
 
 /// Everybody whom the server must not know, by what is wrong with them.
-async fn nobodies(world: &World, stage: &Stage, backends: &Backends) -> Vec<(&'static str, Auth)> {
+pub(crate) async fn nobodies(world: &World, stage: &Stage, backends: &Backends) -> Vec<(&'static str, Auth)> {
     let (account, password) = (world.server.account_sid(), world.server.auth_token());
     let device = &stage.device;
     let other_key = SigningKey::generate();
@@ -406,7 +406,7 @@ async fn nobodies(world: &World, stage: &Stage, backends: &Backends) -> Vec<(&'s
 }
 
 /// Good credentials that are good for something else, and what comes back to them from each row.
-async fn somebody_elses(
+pub(crate) async fn somebody_elses(
     world: &World,
     stage: &Stage,
     backends: &Backends,
@@ -459,8 +459,7 @@ async fn somebody_elses(
     };
     let spent_enrollee = |(_, _, who, _): Row| match who {
         Who::Anyone => None,
-        Who::BackendOrEnrollee => Some((401, 20003)),
-        _ => Some((403, 20403)),
+        _ => Some((401, 20003)),
     };
     let other_device = |(_, _, who, _): Row| match who {
         Who::Anyone => None,
@@ -499,7 +498,7 @@ async fn somebody_elses(
         ),
         ("access token of another account", signed_in(unspent_abroad), enrollee),
         ("spent access token of the entity", access_token(own_spent), spent_enrollee),
-        ("spent access token of another entity", access_token(spent), enrollee),
+        ("spent access token of another entity", access_token(spent), spent_enrollee),
         ("own device", stage.device.auth(), own_device),
         ("device of the same entity", sibling.auth(), sibling_device),
         ("device of another entity", other_entity.auth(), other_device),

@@ -8,7 +8,7 @@ use ::metrics::TABLE;
 use app::SystemClock;
 use device::{Answer as Word, Platform};
 use domain::Clock as _;
-use harness::{Answer, Auth, Http, Receiver, wait_until};
+use harness::{Answer, Auth, Http, Receiver, Storage, wait_until};
 
 use crate::pushes;
 use crate::webhooks::webhook;
@@ -329,6 +329,69 @@ async fn every_metric_is_told_after_a_whole_story() {
     }
     assert!((1e6..1e9).contains(&sum("process_resident_memory_bytes")));
     assert!(sum("process_open_fds") >= 10.0 && sum("process_open_fds") < sum("process_max_fds"));
+}
+
+#[tokio::test]
+async fn sizes_of_a_sqlite_database_and_its_disk_are_sampled() {
+    let world = World::sqlite_with(&LISTEN);
+    let Storage::Sqlite(data_dir) = world.storage.clone() else { unreachable!() };
+    world.service().await;
+    let metrics = address(|| world.server.log()).await;
+    let told = wait_until("the disk is sampled", PATIENCE, async || {
+        let told = read(&metrics).await;
+        (told.sum("countersign_disk_size_bytes", &[]) > 0.0).then_some(told)
+    })
+    .await;
+    let sum = |name: &str| told.sum(name, &[]);
+    let length = std::fs::metadata(data_dir.join("countersign.db")).unwrap().len() as f64;
+    assert!((1.0..=length).contains(&sum("countersign_database_size_bytes")));
+    assert!((1.0..1e9).contains(&sum("countersign_database_wal_size_bytes")));
+    let (free, size) = (sum("countersign_disk_free_bytes"), sum("countersign_disk_size_bytes"));
+    assert!(1e6 < free && free < size, "{free} of {size}");
+    assert_eq!(sum("countersign_last_backup_timestamp_seconds"), 0.0);
+}
+
+#[tokio::test]
+async fn the_last_backup_is_in_the_metrics() {
+    let mut world = World::sqlite_with(&LISTEN);
+    let Storage::Sqlite(data_dir) = world.storage.clone() else { unreachable!() };
+    let backup = data_dir.with_file_name("backup.db");
+    let before = SystemClock.now().seconds() as f64;
+    world.command(&["backup", backup.to_str().unwrap()]);
+    let after = SystemClock.now().seconds() as f64;
+    let is_that = |told: &Told| {
+        let time = told.sum("countersign_last_backup_timestamp_seconds", &[]);
+        (before..=after).contains(&time)
+    };
+    // The log before the restart names the address of a process that is gone.
+    let former = world.server.log().len();
+    world.server.restart();
+    let metrics = address(|| world.server.log()[former..].to_owned()).await;
+    wait_until("the backup is known", PATIENCE, async || is_that(&read(&metrics).await).then_some(())).await;
+
+    let ours = data_dir.join("last-backup");
+    assert!(world.refusal(&["backup", "--force", ours.to_str().unwrap()]).contains("belongs to the server"));
+    // One that can't record its time is still a backup.
+    std::fs::remove_file(&ours).unwrap();
+    std::fs::create_dir(&ours).unwrap();
+    world.command(&["backup", "--force", backup.to_str().unwrap()]);
+}
+
+#[tokio::test]
+async fn the_size_of_a_postgresql_database_is_sampled() {
+    let test = "the_size_of_a_postgresql_database_is_sampled";
+    let Some(world) = World::postgres_with(test, &LISTEN) else { return };
+    let metrics = address(|| world.server.log()).await;
+    let told = wait_until("the size of the database is sampled", PATIENCE, async || {
+        let told = read(&metrics).await;
+        (told.sum("countersign_database_size_bytes", &[]) > 1e6).then_some(told)
+    })
+    .await;
+    for name in
+        ["database_wal_size_bytes", "disk_size_bytes", "disk_free_bytes", "last_backup_timestamp_seconds"]
+    {
+        assert_eq!(told.sum(&format!("countersign_{name}"), &[]), 0.0, "{name}");
+    }
 }
 
 #[tokio::test]

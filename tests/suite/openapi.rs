@@ -28,12 +28,12 @@ fn kept(path: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn document() -> Value {
+pub(crate) fn document() -> Value {
     serde_json::from_str(&kept("openapi/countersign.json")).unwrap()
 }
 
 /// Follows a `$ref`.
-fn resolved<'d>(document: &'d Value, value: &'d Value) -> &'d Value {
+pub(crate) fn resolved<'d>(document: &'d Value, value: &'d Value) -> &'d Value {
     match value["$ref"].as_str() {
         Some(link) => {
             let target = link.strip_prefix('#').and_then(|pointer| document.pointer(pointer));
@@ -43,16 +43,16 @@ fn resolved<'d>(document: &'d Value, value: &'d Value) -> &'d Value {
     }
 }
 
-fn members(value: &Value) -> impl Iterator<Item = (&str, &Value)> {
+pub(crate) fn members(value: &Value) -> impl Iterator<Item = (&str, &Value)> {
     value.as_object().into_iter().flatten().map(|(name, value)| (name.as_str(), value))
 }
 
-fn items(value: &Value) -> impl Iterator<Item = &Value> {
+pub(crate) fn items(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
 /// Every operation: method in capitals, path, and the operation itself.
-fn operations(document: &Value) -> impl Iterator<Item = (String, &str, &Value)> {
+pub(crate) fn operations(document: &Value) -> impl Iterator<Item = (String, &str, &Value)> {
     members(&document["paths"]).flat_map(|(path, methods)| {
         let methods = members(methods).filter(|(name, _)| ["get", "post", "delete"].contains(name));
         methods.map(move |(method, operation)| (method.to_uppercase(), path, operation))

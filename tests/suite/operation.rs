@@ -5,12 +5,14 @@ mod commands;
 mod configuration;
 mod disk;
 mod doctor;
+mod every_command;
 mod keys;
 pub(crate) mod logs;
 mod outage;
 mod phone;
 mod starting;
 mod stopping;
+mod terminal;
 
 use std::fs::{self, File};
 use std::io::Read;

@@ -130,7 +130,7 @@ async fn what_a_receiver_has_said_is_final() {
 
 #[tokio::test]
 async fn a_receiver_can_ask_for_time() {
-    let world = World::sqlite_with(IMPATIENT);
+    let world = World::sqlite_with(&["--webhook-allow", "127.0.0.0/8", "--delivery-longest-wait", "5"]);
     let service = world.service().await;
     let wait = Duration::from_secs(3);
     let mut receivers = Vec::new();
@@ -147,6 +147,89 @@ async fn a_receiver_can_ask_for_time() {
         let waited = calls[1].at - calls[0].at;
         assert!(waited >= wait, "{waited:?}");
         assert_eq!(only(&world, &sid).await.endings(), ["again", "delivered"]);
+    }
+}
+
+/// In seconds, in milliseconds by mistake, or as a date: the longest wait caps it, and the end of the delivery is no
+/// nearer.
+#[tokio::test]
+async fn receiver_that_asks_for_too_much_time_is_told_in_the_end() {
+    let world = World::sqlite_with(IMPATIENT);
+    let service = world.service().await;
+    let wishes =
+        ["86400", "120000", "99999999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT", "2147483648"];
+    let mut receivers = Vec::new();
+    for wish in wishes {
+        let busy = Answer::of("503 Busy", &format!("Retry-After: {wish}\r\n"), "");
+        let receiver = Receiver::start([busy.clone(), busy, Answer::ok()]);
+        let sid = webhook(&world, &service, &receiver.at("/"), &[]).await;
+        receivers.push((wish, receiver, sid));
+    }
+    event(&world, &service, "zoe-0001").await;
+    for (wish, receiver, sid) in receivers {
+        calls(&receiver, 3).await;
+        assert_eq!(only(&world, &sid).await.endings(), ["again", "again", "delivered"], "{wish}");
+    }
+    assert_eq!(alerts(&world).await, []);
+}
+
+on_every_database! {
+    serving &["--webhook-allow", "127.0.0.0/8", "--delivery-lease", "1", "--webhook-patience", "1"];
+    /// Killed in the middle of its first attempt, and started again when its time is over.
+    async fn delivery_whose_time_is_over_after_a_restart_is_attempted_once_more(world: World) {
+        let mut world = world;
+        let receiver = Receiver::start([Answer::silence(), Answer::ok()]);
+        let service = world.service().await;
+        let sid = webhook(&world, &service, &receiver.at("/"), &[]).await;
+        event(&world, &service, "zoe-0001").await;
+        let first = calls(&receiver, 1).await[0].at;
+        world.server.kill9();
+        tokio::time::sleep(Duration::from_secs(2).saturating_sub(first.elapsed())).await;
+        world.server.restart();
+        calls(&receiver, 2).await;
+        let delivery = only(&world, &sid).await;
+        assert_eq!((delivery.state.as_str(), delivery.endings()), ("delivered", vec!["delivered"]), "{delivery:?}");
+    }
+}
+
+/// The log says what was given up and why, and that a webhook leads nowhere when it is made.
+#[tokio::test]
+async fn delivery_that_is_given_up_is_a_warning_with_the_reason() {
+    let world = World::sqlite_with(&["--delivery-longest-wait", "1"]);
+    let service = world.service().await;
+    let warnings = |id: &str| -> Vec<String> {
+        let log = world.server.log();
+        log.lines().filter(|line| line.contains("WARN") && line.contains(id)).map(str::to_owned).collect()
+    };
+    // The log is read while it is written.
+    let warned = async |id: &str| {
+        let some = async || Some(warnings(id)).filter(|lines| !lines.is_empty());
+        let lines = wait_until("there is a warning", PATIENCE, some).await;
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        lines.into_iter().next().unwrap()
+    };
+    for host in ["127.0.0.1", "localhost", "[::1]", "10.1.2.3", "169.254.169.254"] {
+        let sid = webhook(&world, &service, &format!("http://{host}:9/hook?key=hoot"), &[]).await;
+        let made = warned(&sid).await;
+        for words in ["leads to an address that is not public", "--webhook-allow", &format!("{host}:9")] {
+            assert!(made.contains(words), "{made}");
+        }
+    }
+    // A name may lead anywhere; a new address is looked at too.
+    let sid = webhook(&world, &service, "https://receiver.invalid/#rc=0", &[("Status", "disabled")]).await;
+    let path = format!("{}/{sid}", crate::webhooks::webhooks(&service));
+    world.backend().post(&path, &[("WebhookUrl", "http://127.0.0.1:9/")]).await;
+    assert!(warned(&sid).await.contains("127.0.0.1:9"));
+
+    event(&world, &service, "zoe-0001").await;
+    let deliveries = settled(&world, &[]).await;
+    assert_eq!(deliveries.len(), 5);
+    for delivery in deliveries {
+        let given_up = warned(&delivery.id).await;
+        for words in ["delivery failed, given up", "11210", "address is not public", "--webhook-allow"] {
+            assert!(given_up.contains(words), "{given_up}");
+        }
+        assert!(!given_up.contains("hoot"), "{given_up}");
     }
 }
 

@@ -7,7 +7,7 @@ use harness::{Http, Reply};
 use serde_json::{Value, json};
 
 use crate::matrix::{IDENTITY, Stage};
-use crate::world::{World, created, entity, on_every_database};
+use crate::world::{World, assert_error, created, entity, on_every_database};
 
 /// A list with items in it, in the order in which they were made.
 struct List {
@@ -237,9 +237,24 @@ async fn the_page_token_has_two_spellings() {
             assert_eq!(found[key], expected[key], "{spelling}");
             assert_eq!(found["meta"]["page"], 0);
         }
-        let numbered = page(&client.get(&path, &[("PageSize", "2"), ("Page", "3")]).await);
-        assert_eq!(numbered[key], first[key], "the number alone leads nowhere");
-        assert_eq!(numbered["meta"]["page"], 3);
+        let numbered =
+            page(&client.get(&path, &[("PageSize", "2"), ("Page", "3"), ("PageToken", token)]).await);
+        assert_eq!((&numbered[key], &numbered["meta"]["page"]), (&expected[key], &json!(3)));
+        for form in [&[("Page", "0")][..], &[("Page", "0"), ("PageToken", "")]] {
+            let form = [&[("PageSize", "2")], form].concat();
+            assert_eq!(page(&client.get(&path, &form).await), first);
+        }
+        for form in
+            [&[("Page", "1")][..], &[("Page", "7"), ("PageToken", "")], &[("Page", "18446744073709551616")]]
+        {
+            let reply = client.get(&path, form).await;
+            assert_error(&reply, 400, 20001);
+            assert_eq!(
+                reply.json()["message"],
+                "PageToken is required for paging.",
+                "the number alone leads nowhere"
+            );
+        }
         // A token fits a page of any size.
         let larger = page(&client.get(&path, &[("PageSize", "1000"), ("PageToken", token)]).await);
         assert_eq!(larger[key], expected[key]);

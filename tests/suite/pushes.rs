@@ -11,7 +11,7 @@ use domain::{Clock, Timestamp};
 use harness::stand_in::google::{self, error};
 use harness::stand_in::pki::{Key, PushCertificate};
 use harness::stand_in::{Answer, Apple, Authority, Google, Reply};
-use harness::{Receiver, wait_until};
+use harness::{Receiver, TunnelProxy, wait_until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -896,4 +896,94 @@ impl Stage {
 
 fn text_of(value: &Value) -> String {
     value.as_str().unwrap().to_owned()
+}
+
+/// Apple was told that the app is gone before the device registered: the token is alive, and the push is tried
+/// again.
+#[tokio::test]
+async fn outdated_word_of_a_dead_token_stops_no_pushes() {
+    let stage = Stage::ephemeral().await.with_credentials().await;
+    let (phone, mut iphone) = stage.phone("user-0001", Platform::Apn, IPHONE).await;
+    let gone_at = |seconds: i64| {
+        let body = json!({ "reason": "Unregistered", "timestamp": seconds * 1000 });
+        Reply::Answer(Answer::new(410, body.to_string()))
+    };
+    let before = SystemClock.now().seconds() - 3600;
+    stage.apple.next(gone_at(before));
+    stage.apple.next(gone_at(before));
+    stage.ask(&iphone).await;
+    stage.taken(1, 0).await;
+    assert_eq!(stage.apple.requests(), 3);
+    assert!(stage.alerts().await.is_empty());
+
+    // After it registered it is dead, until the device sends it again, be it the same one.
+    stage.apple.next(gone_at(SystemClock.now().seconds() + 60));
+    stage.ask(&iphone).await;
+    assert_eq!(stage.alerted(1).await[0].0, "52141");
+    stage.ask(&iphone).await;
+    stage.settle("user-0002").await;
+    assert_eq!(stage.apple.requests(), 4);
+    phone.update_factor(&mut iphone, Some((Platform::Apn, IPHONE.to_owned()))).await.unwrap();
+    stage.ask(&iphone).await;
+    stage.taken(2, 1).await;
+}
+
+/// What Apple asks for is granted up to the longest wait, and the push arrives.
+#[tokio::test]
+async fn provider_that_asks_for_too_much_time_is_tried_again() {
+    let stage = Stage::ephemeral().await.with_credentials().await;
+    let (_, android) = stage.phone("user-0001", Platform::Fcm, ANDROID).await;
+    let (_, iphone) = stage.phone("user-0002", Platform::Apn, IPHONE).await;
+    for wish in ["86400", "120000", "99999999999999999999999"] {
+        let busy = Answer::new(503, r#"{"reason":"ServiceUnavailable"}"#);
+        stage.apple.next(Reply::Answer(busy.header("retry-after", wish)));
+        let busy = error(503, "UNAVAILABLE", Some("UNAVAILABLE"), "busy");
+        stage.google.next_send(Reply::Answer(busy.header("retry-after", wish)));
+        let busy = Answer::new(503, r#"{"error":"unavailable"}"#);
+        stage.google.next_token(Reply::Answer(busy.header("retry-after", wish)));
+    }
+    stage.ask(&android).await;
+    stage.ask(&iphone).await;
+    stage.taken(1, 1).await;
+    assert!(stage.alerts().await.is_empty());
+}
+
+/// In a network without direct egress, by option and by environment. Webhooks do not take the proxy.
+#[tokio::test]
+async fn pushes_go_through_a_proxy_and_webhooks_do_not() {
+    let proxy = TunnelProxy::start().await;
+    let receiver = Receiver::start([harness::Answer::ok()]);
+    let through = format!("http://{}", proxy.authority());
+    let given =
+        Stage::start(&["--push-proxy", &through], World::ephemeral_with).await.with_credentials().await;
+    crate::webhooks::webhook(&given.world, &given.service, &receiver.at("/"), &[]).await;
+    let (_, android) = given.phone("user-0001", Platform::Fcm, ANDROID).await;
+    let (_, iphone) = given.phone("user-0002", Platform::Apn, IPHONE).await;
+    given.ask(&android).await;
+    given.ask(&iphone).await;
+    given.taken(1, 1).await;
+    let target = |url: &str| url.trim_start_matches("https://").to_owned();
+    let (apple, google) = (target(&given.apple.server().url()), target(&given.google.server().url()));
+    assert_eq!(BTreeSet::from_iter(proxy.targets()), BTreeSet::from([apple, google]));
+    crate::webhooks::calls(&receiver, 1).await;
+
+    for (environment, arguments, tunnels) in [
+        (&[("HTTPS_PROXY", through.as_str())][..], &[][..], 1),
+        (&[("https_proxy", through.trim_start_matches("http://"))], &[], 1),
+        (&[("HTTPS_PROXY", &through), ("NO_PROXY", "example.com,localhost")], &[], 0),
+        (&[("HTTPS_PROXY", &through)], &["--push-proxy", "none"], 0),
+        (&[("HTTPS_PROXY", "socks5://127.0.0.1:1")], &[], 0),
+    ] {
+        let before = proxy.targets().len();
+        let start = |arguments: &[&str]| {
+            let mut world = World::ephemeral_with(arguments);
+            world.server.restart_in(environment);
+            world
+        };
+        let stage = Stage::start(arguments, start).await.with_credentials().await;
+        let (_, android) = stage.phone("user-0001", Platform::Fcm, ANDROID).await;
+        stage.ask(&android).await;
+        stage.taken(0, 1).await;
+        assert_eq!(proxy.targets().len() - before, tunnels, "{environment:?} {arguments:?}");
+    }
 }

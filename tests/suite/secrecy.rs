@@ -210,12 +210,12 @@ impl Scene {
             let push_token = format!("{}{}", secrets.word("pushtoken"), "0".repeat(32));
             phone.update_factor(&mut enrolled, Some((Platform::Fcm, push_token))).await.unwrap();
 
-            for answer in [Answer::Approved, Answer::Denied] {
+            for (answer, other) in [(Answer::Approved, Answer::Denied), (Answer::Denied, Answer::Approved)] {
                 let sid = self.challenge(&enrolled).await;
                 assert_eq!(phone.pending(&enrolled).await.unwrap().challenges.len(), 1);
                 let shown = phone.challenge(&enrolled, &sid).await.unwrap();
                 phone.answer(&enrolled, &sid, answer).await.unwrap();
-                assert!(phone.respond(&enrolled, &shown, answer).await.is_err(), "it is answered");
+                assert!(phone.respond(&enrolled, &shown, other).await.is_err(), "it is answered");
                 let metadata = format!("{{\"note\":\"{}\"}}", secrets.word("metadata"));
                 let path = format!("{}/Challenges/{sid}", entity(&service, &identity));
                 assert_eq!(backend.post(&path, &[("Metadata", &metadata)]).await.status, 200);
@@ -274,8 +274,9 @@ impl Scene {
                             && line.contains(&format!("\"{kind}\""))
                     })
                 };
-                let is_done =
-                    has("webhook", "delivered") && has("webhook", "given up") && has("push", "delivered");
+                let is_done = has("webhook", "delivered")
+                    && has("webhook", "delivery failed, given up")
+                    && has("push", "delivered");
                 is_done.then_some(())
             },
         )

@@ -141,3 +141,16 @@ async fn a_certificate_that_cannot_be_used_stops_the_start() {
         refused(&both, words);
     }
 }
+
+#[tokio::test]
+async fn clients_that_never_finish_the_handshake_keep_no_other_out() {
+    let authority = Authority::new();
+    let stage = Stage::set(&authority);
+    let address = stage.server.url().strip_prefix("https://").unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..800 {
+        silent.push(tokio::net::TcpStream::connect(address).await.unwrap());
+    }
+    let served = tokio::time::timeout(Duration::from_secs(6), stage.services(&authority)).await;
+    assert!(served.expect("an answer before the handshakes time out").is_ok());
+}

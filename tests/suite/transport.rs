@@ -1,16 +1,18 @@
 //! What HTTP itself demands: methods, limits, headers, and clients that misbehave.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use device::Style;
-use harness::{Auth, wait_until};
+use harness::{Auth, Http, wait_until};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
+use crate::matrix::{Stage, TABLE, Who};
 use crate::world::{World, assert_error, entity};
 
 /// A connection on which a test says, byte for byte, what it wants.
@@ -42,15 +44,28 @@ impl Answer {
 
     /// Checks that this is an error as every client expects it.
     #[track_caller]
-    fn assert_error(&self, status: u16, code: i64) {
+    pub(crate) fn assert_error(&self, status: u16, code: i64) {
         assert_eq!((self.status, self.json()["code"].as_i64()), (status, Some(code)), "{self:?}");
     }
 }
 
 impl Line {
     pub(crate) async fn to(world: &World) -> Self {
-        let address = world.server.url().strip_prefix("http://").unwrap();
+        Self::at(world.server.url()).await
+    }
+
+    /// A connection to the server at this URL.
+    pub(crate) async fn at(url: &str) -> Self {
+        let address = url.strip_prefix("http://").unwrap();
         Self { stream: TcpStream::connect(address).await.unwrap(), rest: Vec::new() }
+    }
+
+    /// A connection to the server at this URL, from this address of this machine.
+    pub(crate) async fn from(address: &str, url: &str) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(address.parse().unwrap(), 0)).unwrap();
+        let stream = socket.connect(url.strip_prefix("http://").unwrap().parse().unwrap()).await.unwrap();
+        Self { stream, rest: Vec::new() }
     }
 
     pub(crate) async fn say(&mut self, bytes: impl AsRef<[u8]>) {
@@ -68,7 +83,7 @@ impl Line {
     }
 
     /// The next answer; `None` if the server hangs up instead.
-    async fn answer(&mut self, to_head: bool) -> Option<Answer> {
+    pub(crate) async fn answer(&mut self, to_head: bool) -> Option<Answer> {
         let end = loop {
             match self.rest.windows(4).position(|window| window == b"\r\n\r\n") {
                 Some(end) => break end,
@@ -97,7 +112,7 @@ impl Line {
     }
 
     /// Whether the server has nothing more to say and hangs up.
-    async fn ends(mut self) -> bool {
+    pub(crate) async fn ends(mut self) -> bool {
         self.rest.is_empty() && self.more().await.is_none()
     }
 }
@@ -109,12 +124,12 @@ pub(crate) fn authorization(world: &World) -> String {
 }
 
 /// A request head of the backend; `headers` are whole lines.
-fn head(world: &World, request_line: &str, headers: &str) -> String {
+pub(crate) fn head(world: &World, request_line: &str, headers: &str) -> String {
     format!("{request_line} HTTP/1.1\r\nHost: verify.test\r\n{}{headers}\r\n", authorization(world))
 }
 
 /// A form, posted by the backend.
-fn post(world: &World, path: &str, form: &str) -> String {
+pub(crate) fn post(world: &World, path: &str, form: &str) -> String {
     let headers =
         format!("Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n", form.len());
     format!("{}{form}", head(world, &format!("POST {path}"), &headers))
@@ -313,7 +328,7 @@ async fn head_is_get_without_the_body() {
 }
 
 /// The headers of every response, under their names in small letters.
-const CORS: [(&str, &str); 5] = [
+const ALWAYS: [(&str, &str); 6] = [
     ("access-control-allow-origin", "*"),
     ("access-control-allow-methods", "GET, POST, DELETE, OPTIONS"),
     (
@@ -322,7 +337,11 @@ const CORS: [(&str, &str); 5] = [
          If-Unmodified-Since, Idempotency-Key",
     ),
     ("access-control-allow-credentials", "true"),
-    ("access-control-expose-headers", "ETag, Twilio-Request-Id, Twilio-Verify-Signature-Fields"),
+    (
+        "access-control-expose-headers",
+        "Date, ETag, Retry-After, Twilio-Request-Id, Twilio-Verify-Signature-Fields",
+    ),
+    ("cache-control", "no-store"),
 ];
 
 #[tokio::test]
@@ -336,7 +355,7 @@ async fn options_are_answered_for_browsers_without_credentials() {
         );
         let answer = ask(&world, request).await;
         assert_eq!((answer.status, answer.body.as_str()), (204, ""), "{path}: {answer:?}");
-        for (name, value) in CORS {
+        for (name, value) in ALWAYS {
             assert_eq!(answer.header(name), [value], "{path}: {name}");
         }
     }
@@ -380,7 +399,7 @@ async fn every_response_has_a_request_id_of_its_own_a_date_and_what_browsers_nee
         assert!(seen.insert(digits.to_owned()), "{} came twice", ids[0]);
         let dates = answer.header("date");
         assert!(matches!(dates[..], [date] if date.ends_with(" GMT") && date.len() == 29), "{answer:?}");
-        for (name, value) in CORS {
+        for (name, value) in ALWAYS {
             assert_eq!(answer.header(name), [value], "{status}: {name}");
         }
         if status == 204 {
@@ -391,6 +410,48 @@ async fn every_response_has_a_request_id_of_its_own_a_date_and_what_browsers_nee
         }
         assert!(!(300..400).contains(&answer.status), "no SDK can be redirected");
     }
+}
+
+#[tokio::test]
+async fn every_path_of_twilio_may_end_in_json_which_no_answer_repeats() {
+    let world = World::sqlite();
+    let stage = Stage::set(&world).await;
+    let device = world.server.http().auth(stage.device.auth());
+    let backend = world.backend();
+    for (method, pattern, who, _) in TABLE {
+        if *method != "GET" || *who == Who::Anyone {
+            continue;
+        }
+        let path = stage.path(pattern);
+        for client in [&backend, &device] {
+            let (plain, suffixed) =
+                (client.get(&path, &[]).await, client.get(&format!("{path}.json"), &[]).await);
+            assert_eq!((suffixed.status, suffixed.json()), (plain.status, plain.json()), "{pattern}");
+            assert!(!suffixed.text.contains(".json"), "{suffixed:?}");
+        }
+    }
+    let list = backend.get("/v2/Services.json?PageSize=1", &[]).await;
+    assert_eq!(list.json()["services"][0]["sid"], stage.service.as_str());
+    let services = backend.post("/v2/Services.json", &[("FriendlyName", "Second")]).await;
+    assert_eq!(services.status, 201, "{services:?}");
+    let next = backend.get("/v2/Services.json?PageSize=1", &[]).await.json()["meta"]["next_page_url"].clone();
+    assert!(next.as_str().unwrap().contains("/v2/Services?PageSize=1&Page=1&PageToken="), "{next}");
+    for path in [
+        &stage.path("/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges/{Sid}"),
+        stage.device.path().as_str(),
+    ] {
+        let changed =
+            backend.post(&format!("{path}.json"), &[("Metadata", "{}"), ("FriendlyName", "Owl")]).await;
+        assert_eq!(changed.status, 200, "{changed:?}");
+    }
+    assert_error(&Http::new(world.server.url()).get("/v2/Services.json", &[]).await, 401, 20003);
+    assert_error(&backend.get("/v2/Services/nothing.json", &[]).await, 404, 20404);
+    assert_error(&backend.get("/v2/Services/.json", &[]).await, 404, 20404);
+    assert_error(&backend.get("/v2/Attempts/Summary.json", &[]).await, 501, 20501);
+    assert_error(&backend.get("/healthz.json", &[]).await, 404, 20404);
+    assert_error(&backend.delete("/v2/Services.json", &[]).await, 405, 20004);
+    assert_eq!(backend.get("/openapi.json", &[]).await.status, 200);
+    assert_eq!(backend.delete(&format!("{}.json", stage.device.path()), &[]).await.status, 204);
 }
 
 #[tokio::test]
@@ -559,8 +620,8 @@ async fn a_head_that_does_not_come_is_given_up_after_a_while() {
 async fn a_client_that_reads_nothing_is_given_up_after_a_while() {
     let world = World::ephemeral();
     assert_serves(&world).await;
-    let address: std::net::SocketAddr = world.server.url().strip_prefix("http://").unwrap().parse().unwrap();
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    let address: SocketAddr = world.server.url().strip_prefix("http://").unwrap().parse().unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let mut stream = socket.connect(address).await.unwrap();
     let client = stream.local_addr().unwrap().port();
@@ -677,13 +738,6 @@ async fn garbage_instead_of_http_does_no_harm() {
             assert!(matches!(answer.status, 400..=499 | 501 | 505), "{garbage:?}: {answer:?}");
         }
         assert_serves(&world).await;
-    }
-    // Chunks that are none, from somebody who may sign in.
-    let headers = "Transfer-Encoding: chunked\r\n";
-    let mut line = Line::to(&world).await;
-    line.say(format!("{}zz\r\nnothing\r\n", head(&world, "POST /v2/Services", headers))).await;
-    if let Some(answer) = line.answer(false).await {
-        assert!((400..500).contains(&answer.status), "{answer:?}");
     }
     assert_eq!(world.everything().await, serde_json::json!([]));
 }
@@ -834,4 +888,66 @@ async fn an_offer_to_upgrade_is_declined_and_the_end_announced() {
     assert_eq!(answer.status, 200);
     assert_eq!(answer.header("connection"), ["close"], "{answer:?}");
     assert!(line.answer(false).await.is_none());
+}
+
+#[tokio::test]
+async fn malformed_chunks_are_answered_whatever_follows_them() {
+    let world = World::ephemeral();
+    let headers = "Content-Type: application/x-www-form-urlencoded\r\nTransfer-Encoding: chunked\r\n";
+    let head = head(&world, "POST /v2/Services", headers);
+    for chunks in
+        ["zz\r\nnothing\r\n", "3\r\nA=1zz", "d\r\nFriendlyName=\r\n-1\r\nx", "\r\n", "ffffffffffffffffff\r\n"]
+    {
+        for more in [0, 100, 300_000] {
+            for _ in 0..5 {
+                let mut line = Line::to(&world).await;
+                // The server may end the connection while this is still being sent.
+                let _ = line.stream.write_all(format!("{head}{chunks}{}", "x".repeat(more)).as_bytes()).await;
+                let answer = line.answer(false).await;
+                let answer = answer.unwrap_or_else(|| panic!("no answer to {chunks:?} and {more} bytes"));
+                answer.assert_error(400, 60306);
+                assert_eq!(answer.header("connection"), ["close"], "{answer:?}");
+            }
+        }
+    }
+    assert_eq!(world.everything().await, serde_json::json!([]));
+}
+
+#[tokio::test]
+async fn requests_behind_one_that_ends_the_connection_are_not_processed() {
+    let world = World::ephemeral();
+    let form = |name: &str, more: &str| {
+        let form = format!("FriendlyName={name}");
+        let headers = format!(
+            "Content-Type: application/x-www-form-urlencoded\r\n{more}Content-Length: {}\r\n",
+            form.len()
+        );
+        format!("{}{form}", head(&world, "POST /v2/Services", &headers))
+    };
+    let mut line = Line::to(&world).await;
+    line.say([form("First", "Connection: close\r\n"), form("Second", ""), form("Third", "")].concat()).await;
+    let first = line.hear().await;
+    assert_eq!((first.status, first.header("connection")), (201, vec!["close"]), "{first:?}");
+    while let Some(answer) = line.answer(false).await {
+        answer.assert_error(503, 20503);
+        assert_eq!(answer.header("connection"), ["close"], "{answer:?}");
+    }
+    let services = world.everything().await;
+    assert_eq!(services.as_array().unwrap().len(), 1, "{services}");
+}
+
+#[tokio::test]
+async fn an_offer_of_websocket_with_a_body_is_answered_at_once() {
+    let world = World::ephemeral();
+    let offer = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+    for headers in ["", "Content-Type: application/x-www-form-urlencoded\r\n"] {
+        let headers = format!("{offer}{headers}Content-Length: 16\r\n");
+        let mut line = Line::to(&world).await;
+        let began = Instant::now();
+        line.say(format!("{}FriendlyName=Owl", head(&world, "POST /v2/Services", &headers))).await;
+        let answer = line.hear().await;
+        assert_eq!((answer.status, answer.header("connection")), (201, vec!["close"]), "{answer:?}");
+        assert!(line.ends().await);
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    }
 }

@@ -518,7 +518,8 @@ async fn nothing_is_told_twice() {
     let shown = phone.challenge(&enrolment, sid).await.unwrap();
     phone.respond(&enrolment, &shown, Word::Approved).await.unwrap();
     assert!(phone.respond(&enrolment, &shown, Word::Denied).await.is_err());
-    assert!(phone.respond(&enrolment, &shown, Word::Approved).await.is_err());
+    // A software phone signs deterministically, so this repeats the answer byte for byte.
+    phone.respond(&enrolment, &shown, Word::Approved).await.unwrap();
 
     assert_eq!(backend.delete(&path, &[]).await.status, 204);
     assert_error(&backend.delete(&path, &[]).await, 404, 20404);
@@ -651,7 +652,7 @@ async fn addresses_inside_are_called_only_if_allowed() {
         assert_eq!((delivery.state.as_str(), delivery.endings()), ("failed", vec!["failed"]), "{delivery:?}");
         let attempt = &delivery.attempts[0];
         assert_eq!(attempt.code, Some(11210), "{delivery:?}");
-        assert!(attempt.detail.contains("may not be called"), "{delivery:?}");
+        assert!(attempt.detail.contains("--webhook-allow permits its network: "), "{delivery:?}");
     }
     assert_eq!(receiver.calls().len(), 0);
 
@@ -703,13 +704,12 @@ async fn requests(world: &World) -> Vec<Call> {
     let debugger = receiver.at("/debugger?who=%C3%BC");
     world.command(&["account", "set", world.server.account_sid(), "--debugger-webhook", &debugger]);
     let paths = [
-        "",
-        "?a=b",
         "/",
         "/hook",
         "/hook?tenant=7&x=%7e&y=a+b&z=%C3%BC&&=",
         "/a%20b/c;d=e?f#rt=3000",
         "/x?a='b'",
+        "/o'hare/{id}|[7]/a/../b?f={a|b}",
     ];
     for path in paths {
         for version in ["v1", "v2"] {
@@ -731,21 +731,27 @@ async fn requests(world: &World) -> Vec<Call> {
     calls
 }
 
-/// Lets a script check the signatures of such requests.
-async fn judge(mut script: Command) {
+/// A call as the scripts take it; `url` is the address as it was configured, `null` where the receiver puts it
+/// together from the request.
+pub(crate) fn to_be_judged(call: &Call, url: Option<&str>) -> Value {
+    json!({
+        "host": call.header("Host"),
+        "target": call.line.split(' ').nth(1).unwrap(),
+        "url": url,
+        "form": call.form().into_iter().collect::<BTreeMap<_, _>>(),
+        "signature": call.header("X-Twilio-Signature"),
+    })
+}
+
+/// Lets a script check the signatures of requests of all kinds.
+async fn judge_all_kinds(script: Command) {
     let world = World::sqlite_with(&["--webhook-allow", "127.0.0.0/8,::1/128"]);
     let calls = requests(&world).await;
-    let calls: Vec<_> = calls
-        .iter()
-        .map(|call| {
-            json!({
-                "host": call.header("Host"),
-                "target": call.line.split(' ').nth(1).unwrap(),
-                "form": call.form().into_iter().collect::<BTreeMap<_, _>>(),
-                "signature": call.header("X-Twilio-Signature"),
-            })
-        })
-        .collect();
+    judge(script, &world, &calls.iter().map(|call| to_be_judged(call, None)).collect::<Vec<_>>());
+}
+
+/// Lets a script check the signatures of these calls.
+pub(crate) fn judge(mut script: Command, world: &World, calls: &[Value]) {
     script.env("AUTH_TOKEN", world.server.auth_token());
     script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = script.spawn().unwrap();
@@ -759,14 +765,14 @@ async fn judge(mut script: Command) {
 async fn signatures_hold_for_the_python_library() {
     let Some(mut python) = python_or_skip("webhooks::signatures_hold_for_the_python_library") else { return };
     python.arg(sdks("python/signatures.py"));
-    judge(python).await;
+    judge_all_kinds(python).await;
 }
 
 #[tokio::test]
 async fn signatures_hold_for_the_node_library() {
     let Some(mut node) = node_or_skip("webhooks::signatures_hold_for_the_node_library") else { return };
     node.arg(sdks("node/signatures.js"));
-    judge(node).await;
+    judge_all_kinds(node).await;
 }
 
 on_every_database! {

@@ -1,7 +1,9 @@
 //! The stage: a server of the test's own, the backend that calls it, and phones.
 
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use app::SystemClock;
 use device::{Enrolment, NewFactor, Phone, Platform, SigningKey, Style};
@@ -10,8 +12,27 @@ use harness::{Auth, Database, Http, Reply, Server, Storage};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// The binary under test.
-pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_countersign");
+/// The binary under test: the one that `COUNTERSIGN_TEST_BINARY` names, or the one that Cargo has built.
+pub(crate) const BINARY: Binary = Binary;
+
+/// The path of the binary under test, wherever a path or the name of a program is expected.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Binary;
+
+impl AsRef<Path> for Binary {
+    fn as_ref(&self) -> &Path {
+        static PATH: LazyLock<PathBuf> =
+            LazyLock::new(|| harness::binary_under_test(env!("CARGO_BIN_EXE_countersign")));
+        &PATH
+    }
+}
+
+impl AsRef<OsStr> for Binary {
+    fn as_ref(&self) -> &OsStr {
+        let path: &Path = self.as_ref();
+        path.as_os_str()
+    }
+}
 
 /// One server on a database of its own, and what has to live as long.
 pub(crate) struct World {
@@ -52,6 +73,15 @@ impl World {
         Some(Self::on(storage, arguments, folder, Some(database)))
     }
 
+    /// A server on PostgreSQL through PgBouncer in transaction mode, with these arguments after `serve`; `None`,
+    /// said aloud, where one of them is missing.
+    pub(crate) fn pooled_with(test: &str, arguments: &[&str]) -> Option<Self> {
+        let pooled = harness::pooled_postgres_or_skip(test)?;
+        let folder = tempfile::tempdir().unwrap();
+        let storage = Storage::Postgres { url: pooled.url, data_dir: folder.path().join("data") };
+        Some(Self::on(storage, arguments, folder, Some(pooled.database)))
+    }
+
     /// A server that keeps everything in memory, with these arguments after `serve`.
     pub(crate) fn ephemeral_with(arguments: &[&str]) -> Self {
         Self::on(Storage::Ephemeral, arguments, tempfile::tempdir().unwrap(), None)
@@ -82,7 +112,7 @@ impl World {
         String::from_utf8(output.stderr).unwrap()
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(BINARY);
         command.args(arguments);
         match &self.storage {

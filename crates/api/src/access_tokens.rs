@@ -3,13 +3,14 @@
 use actix_web::HttpResponse;
 use app::NewAccessToken;
 use domain::access_tokens::{TokenText, Ttl};
-use domain::{AccessToken, Code, Problem};
+use domain::{AccessToken, Code, Problem, Service};
 use serde_json::{Value, json};
 
 use crate::call::Call;
 use crate::error::Error;
+use crate::reach::UsableToken;
 
-pub(crate) async fn create(call: Call) -> Result<HttpResponse, Error> {
+pub(crate) async fn create(call: Call<Service>) -> Result<HttpResponse, Error> {
     const DEFAULT_TTL: Ttl = match Ttl::new(60) {
         Some(ttl) => ttl,
         // A constant: the build would fail here, and no server.
@@ -23,15 +24,15 @@ pub(crate) async fn create(call: Call) -> Result<HttpResponse, Error> {
         factor_friendly_name: call.form.optional("FactorFriendlyName")?,
         ttl: call.form.optional("Ttl")?.unwrap_or(DEFAULT_TTL),
     };
+    let service = &call.resource;
     let (token, text) =
-        call.app.create_access_token(&call.origin, call.account_sid(), call.sid("ServiceSid")?, new).await?;
+        call.app.create_access_token(&call.origin, service.account_sid, service.sid, new).await?;
     Ok(HttpResponse::Created().json(view(&token, &text, &call.base)))
 }
 
-pub(crate) async fn fetch(call: Call) -> Result<HttpResponse, Error> {
-    let (token, text) =
-        call.app.access_token(call.account_sid(), call.sid("ServiceSid")?, call.sid("Sid")?).await?;
-    Ok(HttpResponse::Ok().json(view(&token, &text, &call.base)))
+pub(crate) async fn fetch(call: Call<UsableToken>) -> Result<HttpResponse, Error> {
+    let UsableToken { token, text } = &call.resource;
+    Ok(HttpResponse::Ok().json(view(token, text, &call.base)))
 }
 
 fn view(token: &AccessToken, text: &TokenText, base: &str) -> Value {

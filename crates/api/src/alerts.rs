@@ -4,16 +4,16 @@ use actix_web::HttpResponse;
 use app::alerts::AlertFilter;
 use domain::alerts::{Alert, LevelFilter};
 use domain::parameter::{Expected, Parameter};
-use domain::{Order, Timestamp};
+use domain::{AccountSid, Order, Timestamp};
 use serde_json::{Value, json};
 
 use crate::call::Call;
 use crate::error::Error;
 use crate::list::Listing;
 
-pub(crate) async fn fetch(call: Call) -> Result<HttpResponse, Error> {
-    let alert = call.app.alert(call.account_sid(), call.sid("Sid")?).await?;
-    let mut body = view(&alert, &call.root());
+pub(crate) async fn fetch(call: Call<Alert>) -> Result<HttpResponse, Error> {
+    let alert = &call.resource;
+    let mut body = view(alert, &call.root());
     let failed = alert.call.as_ref();
     let response = failed.and_then(|failed| failed.response.as_ref());
     body["request_variables"] = json!(failed.map(|failed| encoded(&failed.variables)));
@@ -23,7 +23,7 @@ pub(crate) async fn fetch(call: Call) -> Result<HttpResponse, Error> {
     Ok(HttpResponse::Ok().json(body))
 }
 
-pub(crate) async fn list(call: Call) -> Result<HttpResponse, Error> {
+pub(crate) async fn list(call: Call<AccountSid>) -> Result<HttpResponse, Error> {
     let listing = Listing::of(&call, Order::Descending, &["LogLevel", "StartDate", "EndDate"])?;
     let level = call.query.optional::<LevelFilter>("LogLevel")?;
     let end = call.query.optional::<Day>("EndDate")?;
@@ -39,7 +39,7 @@ pub(crate) async fn list(call: Call) -> Result<HttpResponse, Error> {
             _ => end.map(|day| day.end()),
         },
     };
-    let page = call.app.alerts(call.account_sid(), filter, listing.page).await?;
+    let page = call.app.alerts(call.resource, filter, listing.page).await?;
     Ok(listing.body("alerts", &page, |alert| view(alert, &call.root())))
 }
 

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use actix_web::HttpResponse;
 use app::audit::AuditFilter;
-use domain::Order;
 use domain::audit::Line;
 use domain::parameter::{Expected, Parameter};
+use domain::{AccountSid, Order};
 use serde_json::{Value, json};
 
 use crate::alerts::Day;
@@ -18,12 +18,11 @@ use crate::list::Listing;
 const FILTERS: [&str; 6] =
     ["ActorSid", "EventType", "ResourceSid", "SourceIpAddress", "StartDate", "EndDate"];
 
-pub(crate) async fn fetch(call: Call) -> Result<HttpResponse, Error> {
-    let line = call.app.event(call.account_sid(), call.sid("Sid")?).await?;
-    Ok(HttpResponse::Ok().json(view(&line, &call.root())))
+pub(crate) async fn fetch(call: Call<Line>) -> Result<HttpResponse, Error> {
+    Ok(HttpResponse::Ok().json(view(&call.resource, &call.root())))
 }
 
-pub(crate) async fn list(call: Call) -> Result<HttpResponse, Error> {
+pub(crate) async fn list(call: Call<AccountSid>) -> Result<HttpResponse, Error> {
     let listing = Listing::of(&call, Order::Descending, &FILTERS)?;
     let query = &call.query;
     let filter = AuditFilter {
@@ -34,7 +33,7 @@ pub(crate) async fn list(call: Call) -> Result<HttpResponse, Error> {
         from: query.optional::<Day>("StartDate")?.map(|day| day.begin),
         to: query.optional::<Day>("EndDate")?.map(|day| day.end()),
     };
-    let page = call.app.events(call.account_sid(), filter, listing.page).await?;
+    let page = call.app.events(call.resource, filter, listing.page).await?;
     Ok(listing.body("events", &page, |line| view(line, &call.root())))
 }
 

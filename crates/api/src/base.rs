@@ -3,6 +3,8 @@
 use actix_web::HttpRequest;
 use actix_web::http::header;
 
+use crate::connection::Connection;
+
 /// How the server is reached from outside: configured, else taken from each request.
 #[derive(Clone, Debug, Default)]
 pub struct PublicUrl(Option<String>);
@@ -31,12 +33,14 @@ impl PublicUrl {
         let header =
             |name: header::HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
         let host = header(header::HOST).filter(|host| is_host(host)).map(str::to_owned);
-        let host = host.unwrap_or_else(|| request.app_config().local_addr().to_string());
+        let connection = request.conn_data::<Connection>();
+        let local = || connection.map_or(request.app_config().local_addr(), Connection::local);
+        let host = host.unwrap_or_else(|| local().to_string());
         // Anybody's word is taken: like `Host`, it only makes the addresses in the caller's own answer.
         let forwarded = header(header::HeaderName::from_static("x-forwarded-proto"));
         let scheme = match forwarded.map(|scheme| scheme.split(',').next().unwrap_or_default().trim()) {
             Some(scheme @ ("http" | "https")) => scheme,
-            _ if request.app_config().secure() => "https",
+            _ if connection.is_some_and(Connection::is_secure) => "https",
             _ => "http",
         };
         format!("{scheme}://{host}")

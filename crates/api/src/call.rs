@@ -1,10 +1,16 @@
-//! One authorised request, as a handler gets it.
+//! One authorized request, as a handler gets it.
 //!
-//! The only extractor. It works in this order, and stops at the first thing that is wrong: is the
-//! caller who they say (401, or 429 where too many were not), is it not too much (429), may such a caller come here at
-//! all (403, by the route table), and only then what they sent (4xx). So nobody learns anything of parameters without credentials.
+//! The only extractor. It works in this order and stops at the first fault:
+//!
+//! 1. The credentials hold (401, or 429 from an address with too many failures).
+//! 2. The caller's account has not made too many requests (429).
+//! 3. The route table admits this kind of caller (403).
+//! 4. What the path names is within the caller's reach (404, or 403 for an access token that was made for something
+//!    else; `reach.rs`).
+//! 5. The body arrived and is a form, and its encoding and that of the query hold (4xx).
+//!
+//! So a caller who may not use what the path names is refused in the same way whatever it sent.
 
-use std::str::FromStr;
 use std::sync::Arc;
 
 use actix_web::dev::Payload;
@@ -14,25 +20,27 @@ use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 use app::{App, Caller, Credentials, Origin};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use domain::parameter::Parameter;
-use domain::{AccountSid, Code, EntityPath, Identity, Problem, RequestSid, Secret, ServiceSid};
+use domain::{Code, Problem, RequestSid, Secret};
 use futures_util::future::LocalBoxFuture;
 
 use crate::base::PublicUrl;
-use crate::error::Error;
+use crate::error::{self, Error};
 use crate::form::Form;
 use crate::incoming::Body;
 use crate::limits::{Begun, Limits};
+use crate::reach::{Lookup, Resource};
 use crate::{Admits, ROUTES, address};
 
-/// An authorised request: who calls, what they sent, and what it takes to answer.
-pub(crate) struct Call {
+/// An authorized request: the caller, what the path names, what was sent, and what it takes to answer.
+pub(crate) struct Call<R> {
     /// The use cases.
     pub(crate) app: Arc<App>,
     /// Who calls.
     pub(crate) caller: Caller,
     /// Who calls and from where, for the audit log.
     pub(crate) origin: Origin,
+    /// What the path names.
+    pub(crate) resource: R,
     /// The parameters of the body.
     pub(crate) form: Form,
     /// The parameters of the address.
@@ -44,41 +52,7 @@ pub(crate) struct Call {
     _begun: Option<Begun>,
 }
 
-impl Call {
-    /// The account that the caller speaks for.
-    pub(crate) fn account_sid(&self) -> AccountSid {
-        self.caller.account_sid()
-    }
-
-    /// A SID out of the path. What is no SID names nothing.
-    ///
-    /// # Errors
-    /// 20404.
-    pub(crate) fn sid<S: FromStr>(&self, name: &str) -> Result<S, Problem> {
-        self.segment(name).parse().map_err(|_| Problem::not_found())
-    }
-
-    /// The entity of the path, as the caller may see it.
-    ///
-    /// # Errors
-    /// 20404 when it can't exist, or is not a device's own.
-    pub(crate) fn path(&self) -> Result<EntityPath, Problem> {
-        let identity =
-            Identity::from_parameter(self.segment("Identity")).map_err(|_| Problem::not_found())?;
-        self.caller.path(self.sid("ServiceSid")?, identity)
-    }
-
-    /// The entity of the path, which need not exist yet.
-    ///
-    /// # Errors
-    /// 60306 for an identity that can't be one; 20404 when it is not a device's own.
-    pub(crate) fn new_path(&self) -> Result<EntityPath, Problem> {
-        let service_sid: ServiceSid = self.sid("ServiceSid")?;
-        let identity = Identity::from_parameter(self.segment("Identity"))
-            .map_err(|expected| Problem::invalid("Identity", &expected))?;
-        self.caller.path(service_sid, identity)
-    }
-
+impl<R> Call<R> {
     /// The path of the request itself, for the address of the page that it asks for.
     pub(crate) fn address(&self) -> String {
         format!("{}{}", self.root(), self.request.path())
@@ -88,13 +62,9 @@ impl Call {
     pub(crate) fn root(&self) -> String {
         self.base.trim_end_matches("/v2").to_owned()
     }
-
-    fn segment(&self, name: &str) -> &str {
-        self.request.match_info().get(name).unwrap_or_default()
-    }
 }
 
-impl FromRequest for Call {
+impl<R: Resource + 'static> FromRequest for Call<R> {
     type Error = Error;
     type Future = LocalBoxFuture<'static, Result<Self, Error>>;
 
@@ -107,6 +77,7 @@ impl FromRequest for Call {
             let caller = authenticate(&app, &request, &limits).await?;
             let begun = limits.begin(&caller, app.now())?;
             admit(&request, &caller)?;
+            let resource = R::find(&Lookup::new(&app, &caller, request.match_info())).await?;
             let body = request.extensions_mut().remove::<Body>().unwrap_or(Ok(Bytes::new()))?;
             let form = match *request.method() {
                 Method::POST => parameters(&request, &body)?,
@@ -118,16 +89,51 @@ impl FromRequest for Call {
             let base = format!("{}/v2", public.unwrap_or_default());
             let request_sid = request.extensions().get::<RequestSid>().copied();
             let origin = Origin::request(&caller, address::noted(&request), request_sid);
-            Ok(Self { app, caller, origin, form, query, base, request, _begun: begun })
+            Ok(Self { app, caller, origin, resource, form, query, base, request, _begun: begun })
         })
     }
 }
 
+/// The outcome of checking the credentials of a request before its body was read.
+struct Checked(Result<Caller, Error>);
+
+/// Marks a request whose credentials permit nothing but the repeated creation of one factor.
+struct MayOnlyRepeat;
+
+/// Checks the credentials of a request before its body is read, and keeps the outcome for the handler. Returns the
+/// caller, or `None` if the credentials are refused or cannot be checked.
+pub(crate) async fn authenticate_early(request: &HttpRequest) -> Option<Caller> {
+    let shared = request.app_data::<web::Data<App>>().zip(request.app_data::<web::Data<Limits>>());
+    let (app, limits) = shared?;
+    let outcome = authenticate(app, request, limits).await;
+    let caller = outcome.as_ref().ok().cloned();
+    request.extensions_mut().insert(Checked(outcome));
+    caller
+}
+
+/// The problem as the caller gets it. A spent access token is good for one repetition; where that does not succeed, the
+/// token is as bad as any other (protocol 00, row 8), and the caller learns nothing about parameters.
+pub(crate) fn as_told(request: &HttpRequest, problem: Problem) -> Problem {
+    let passes = |code| error::status(code).is_server_error() || code == Code::TooManyRequests;
+    if request.extensions().contains::<MayOnlyRepeat>() && !passes(problem.code()) {
+        return Code::Authenticate.into();
+    }
+    problem
+}
+
 /// Who calls. The envelope counts credentials that do not hold.
 async fn authenticate(app: &App, request: &HttpRequest, limits: &Limits) -> Result<Caller, Error> {
+    let checked = request.extensions_mut().remove::<Checked>();
+    if let Some(Checked(outcome)) = checked {
+        return outcome;
+    }
     let credentials = credentials(request).ok_or(Code::Authenticate)?;
     limits.may_try(address::noted(request), app.now())?;
-    Ok(app.authenticate(&credentials).await?)
+    let caller = app.authenticate(&credentials).await?;
+    if caller.may_only_repeat() {
+        request.extensions_mut().insert(MayOnlyRepeat);
+    }
+    Ok(caller)
 }
 
 /// Whether the route table lets such a caller come here.

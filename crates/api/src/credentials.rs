@@ -3,7 +3,7 @@
 use actix_web::HttpResponse;
 use app::credentials::{CredentialChange, NewCredential, Upload};
 use domain::credentials::{Credential, CredentialType};
-use domain::{Order, Problem};
+use domain::{AccountSid, Order, Problem};
 use serde_json::{Value, json};
 
 use crate::call::Call;
@@ -11,30 +11,28 @@ use crate::error::Error;
 use crate::form::Form;
 use crate::list::Listing;
 
-pub(crate) async fn create(call: Call) -> Result<HttpResponse, Error> {
+pub(crate) async fn create(call: Call<AccountSid>) -> Result<HttpResponse, Error> {
     let sandbox = call.form.optional("Sandbox")?.unwrap_or(false);
     let new = NewCredential {
         friendly_name: call.form.optional("FriendlyName")?,
         upload: upload(&call.form, call.form.required("Type")?, sandbox)?,
     };
-    let credential = call.app.create_credential(&call.origin, call.account_sid(), new).await?;
+    let credential = call.app.create_credential(&call.origin, call.resource, new).await?;
     Ok(HttpResponse::Created().json(view(&credential, &call.root())))
 }
 
-pub(crate) async fn fetch(call: Call) -> Result<HttpResponse, Error> {
-    let credential = call.app.credential(call.account_sid(), call.sid("Sid")?).await?;
-    Ok(HttpResponse::Ok().json(view(&credential, &call.root())))
+pub(crate) async fn fetch(call: Call<Credential>) -> Result<HttpResponse, Error> {
+    Ok(HttpResponse::Ok().json(view(&call.resource, &call.root())))
 }
 
-pub(crate) async fn list(call: Call) -> Result<HttpResponse, Error> {
+pub(crate) async fn list(call: Call<AccountSid>) -> Result<HttpResponse, Error> {
     let listing = Listing::of(&call, Order::Ascending, &[])?;
-    let page = call.app.credentials(call.account_sid(), listing.page).await?;
+    let page = call.app.credentials(call.resource, listing.page).await?;
     Ok(listing.body("credentials", &page, |credential| view(credential, &call.root())))
 }
 
-pub(crate) async fn update(call: Call) -> Result<HttpResponse, Error> {
-    let (account_sid, sid) = (call.account_sid(), call.sid("Sid")?);
-    let current = call.app.credential(account_sid, sid).await?;
+pub(crate) async fn update(call: Call<Credential>) -> Result<HttpResponse, Error> {
+    let current = &call.resource;
     let sandbox = call.form.optional("Sandbox")?;
     let secrets: &[&str] = match current.credential_type {
         CredentialType::Apn => &["Certificate", "PrivateKey", "KeyId", "TeamId"],
@@ -51,12 +49,13 @@ pub(crate) async fn update(call: Call) -> Result<HttpResponse, Error> {
         upload: upload.transpose()?,
         sandbox: sandbox.filter(|_| current.credential_type == CredentialType::Apn),
     };
-    let credential = call.app.update_credential(&call.origin, account_sid, sid, change).await?;
+    let credential =
+        call.app.update_credential(&call.origin, current.account_sid, current.sid, change).await?;
     Ok(HttpResponse::Ok().json(view(&credential, &call.root())))
 }
 
-pub(crate) async fn delete(call: Call) -> Result<HttpResponse, Error> {
-    call.app.delete_credential(&call.origin, call.account_sid(), call.sid("Sid")?).await?;
+pub(crate) async fn delete(call: Call<Credential>) -> Result<HttpResponse, Error> {
+    call.app.delete_credential(&call.origin, call.resource.account_sid, call.resource.sid).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

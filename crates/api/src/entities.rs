@@ -1,32 +1,32 @@
 //! `/v2/Services/{ServiceSid}/Entities` (protocol 02 section 2).
 
 use actix_web::HttpResponse;
-use domain::{Entity, Order};
+use domain::{Entity, Order, Service};
 use serde_json::{Value, json};
 
 use crate::call::Call;
 use crate::error::Error;
 use crate::list::Listing;
 
-pub(crate) async fn create(call: Call) -> Result<HttpResponse, Error> {
-    let path = call.caller.path(call.sid("ServiceSid")?, call.form.required("Identity")?)?;
+pub(crate) async fn create(call: Call<Service>) -> Result<HttpResponse, Error> {
+    let path = call.caller.path(call.resource.sid, call.form.required("Identity")?)?;
     let entity = call.app.create_entity(&call.origin, path).await?;
     Ok(HttpResponse::Created().json(view(&entity, &call.base)))
 }
 
-pub(crate) async fn fetch(call: Call) -> Result<HttpResponse, Error> {
-    let entity = call.app.entity(call.path()?).await?;
-    Ok(HttpResponse::Ok().json(view(&entity, &call.base)))
+pub(crate) async fn fetch(call: Call<Entity>) -> Result<HttpResponse, Error> {
+    Ok(HttpResponse::Ok().json(view(&call.resource, &call.base)))
 }
 
-pub(crate) async fn list(call: Call) -> Result<HttpResponse, Error> {
+pub(crate) async fn list(call: Call<Service>) -> Result<HttpResponse, Error> {
     let listing = Listing::of(&call, Order::Ascending, &[])?;
-    let page = call.app.entities(call.account_sid(), call.sid("ServiceSid")?, listing.page).await?;
+    let service = &call.resource;
+    let page = call.app.entities(service.account_sid, service.sid, listing.page).await?;
     Ok(listing.body("entities", &page, |entity| view(entity, &call.base)))
 }
 
-pub(crate) async fn delete(call: Call) -> Result<HttpResponse, Error> {
-    call.app.delete_entity(&call.origin, call.path()?).await?;
+pub(crate) async fn delete(call: Call<Entity>) -> Result<HttpResponse, Error> {
+    call.app.delete_entity(&call.origin, call.resource.path()).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

@@ -15,16 +15,17 @@ use actix_web::http::{ConnectionType, Method, StatusCode, header};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, ResponseError, web};
 use app::App;
-use domain::{Code, Problem, RequestSid};
+use domain::{Code, Problem, RequestSid, Timestamp};
 use futures_util::FutureExt as _;
 use metrics::{Asked, Broken, Claimant, Fault, METRICS, Ongoing, Refused, Request};
 use tracing::{Instrument as _, error, error_span, info, warn};
 
+use crate::connection::Connection;
 use crate::error::{self, Error};
-use crate::incoming::Unread;
+use crate::incoming::{Large, Received, Unread};
 use crate::limits::Limits;
 use crate::under_way::{Turn, UnderWay};
-use crate::{ROUTES, address, call, incoming};
+use crate::{Admits, ROUTES, Route, address, call, incoming};
 
 /// How long a request may take, waiting and working.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -77,6 +78,7 @@ impl Draining {
 struct Unanswered {
     code: Code,
     id: RequestSid,
+    is_last: bool,
 }
 
 impl std::fmt::Display for Unanswered {
@@ -94,6 +96,9 @@ impl ResponseError for Unanswered {
         let mut response = error::body(&self.code.into(), None);
         seal(response.headers_mut(), self.id);
         response.head_mut().set_camel_case_headers(true);
+        if self.is_last {
+            response.head_mut().set_connection_type(ConnectionType::Close);
+        }
         response
     }
 }
@@ -127,7 +132,11 @@ async fn answer(
     let _ongoing = Ongoing::in_gauge(&METRICS.http_requests_in_flight);
     let method = loggable(request.method());
     let route = route(&request);
-    let refused = refusal(&request);
+    address::note(request.request());
+    let connection = request.request().conn_data::<Connection>().cloned();
+    let _begun = connection.as_ref().map(Connection::begin);
+    let refused = connection.as_ref().and_then(|connection| refused_connection(&request, connection));
+    let refused = refused.or_else(|| refusal(&request).map(Problem::from));
     let upgrades = request.headers().contains_key(header::UPGRADE);
     let under_way = request.app_data::<web::Data<UnderWay>>().map(|under_way| Arc::clone(under_way));
     let under_way = under_way.unwrap_or_default();
@@ -136,24 +145,35 @@ async fn answer(
     let has_body = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING]
         .iter()
         .any(|name| request.headers().contains_key(name));
-    let (body, _room) = match has_body {
-        true => incoming::read(&mut payload, &under_way).await,
-        false => (Ok(web::Bytes::new()), None),
+    let length = if upgrades { content_length(&request) } else { None };
+    let Received { body, is_whole, _room } = match has_body {
+        true => {
+            let admit = async || match refused {
+                Some(_) => Ok(Large::Drop),
+                None => admit_large(&request, &under_way).await,
+            };
+            incoming::read(&mut payload, length, admit).await
+        }
+        false => Received::nothing(),
     };
-    if body == Err(Code::Unavailable) {
-        broken(Fault::Overload);
-    }
-    let failed = body.as_ref().err().copied();
-    address::note(request.request());
+    // The library gives up a connection with malformed chunks in the same moment: an answer that waits for anything,
+    // such as for the credentials to be checked, would be lost.
+    let is_urgent =
+        |problem: &Problem| *request.method() == Method::OPTIONS || problem.code() == Code::InvalidRequest;
+    let broken_off = body.as_ref().err().filter(|&problem| !is_whole && is_urgent(problem)).cloned();
     request.extensions_mut().insert(body);
     request.extensions_mut().insert(id);
+    // The library ends the connection after an offer to upgrade, such as that of HTTP/2 by Java's client.
+    let is_last = !is_whole || upgrades || ends_connection(&request, connection.as_ref());
+    if let Some(connection) = connection.filter(|_| is_last) {
+        connection.end();
+    }
     // Not before the body is there: a client that takes its time must not take others' turn.
     let turn = turn(&request, &under_way);
-    let outcome = if let Some(code) = refused.or(turn.as_ref().err().copied()) {
-        let response = error::body(&code.into(), None);
-        Ok(request.into_response(response))
-    } else if let Some(code) = failed.filter(|_| *request.method() == Method::OPTIONS) {
-        Ok(request.into_response(error::body(&code.into(), None)))
+    let outcome = if let Some(problem) = refused.or(turn.as_ref().err().copied().map(Problem::from)) {
+        Ok(request.into_response(error::body(&problem, None)))
+    } else if let Some(problem) = broken_off {
+        Ok(request.into_response(error::body(&problem, None)))
     } else if *request.method() == Method::OPTIONS {
         Ok(request.into_response(HttpResponse::NoContent().finish()))
     } else {
@@ -162,11 +182,11 @@ async fn answer(
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => {
                 broken(Fault::Timeout);
-                Err(Unanswered { code: Code::Unavailable, id }.into())
+                Err(Unanswered { code: Code::Unavailable, id, is_last }.into())
             }
             Err(_) => {
                 broken(Fault::Panic);
-                Err(Unanswered { code: Code::Internal, id }.into())
+                Err(Unanswered { code: Code::Internal, id, is_last }.into())
             }
         }
     };
@@ -181,15 +201,11 @@ async fn answer(
             return Err(failure);
         }
     };
-    if failed.is_some() || request_is_last(&response) {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    if failed.is_some() {
+    if !is_whole {
         response = response.map_body(|_, body| Unread::after(body, payload));
     }
-    if upgrades {
-        // The offer, such as that of HTTP/2 by Java's client, is declined; but the library ends the connection
-        // after such a request, which the client has to know before it sends the next one.
+    if is_last || draining(response.request().app_data()) {
+        // The client has to know before it sends the next request.
         response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
     }
     seal(response.headers_mut(), id);
@@ -245,6 +261,54 @@ fn refusal(request: &ServiceRequest) -> Option<Code> {
     }
 }
 
+/// Why no request of this connection is processed, if that is so: it was one too many, or an earlier request was to be
+/// its last one.
+fn refused_connection(request: &ServiceRequest, connection: &Connection) -> Option<Problem> {
+    let now = Timestamp::from_micros(0);
+    match connection.refusal() {
+        _ if connection.has_ended() => Some(Code::Unavailable.into()),
+        Some(Code::TooManyRequests) => {
+            let advice = "too many connections from this address are open";
+            Some(Problem::with(Code::TooManyRequests, advice).until(now, now))
+        }
+        Some(code) if !is_about_health(request) => Some(code.into()),
+        _ => None,
+    }
+}
+
+/// Whether the connection ends with this request: the client says so, or it was admitted only to be refused.
+fn ends_connection(request: &ServiceRequest, connection: Option<&Connection>) -> bool {
+    let is_over = |connection: &Connection| connection.has_ended() || connection.refusal().is_some();
+    request.head().connection_type() == ConnectionType::Close || connection.is_some_and(is_over)
+}
+
+/// The length of the body as the client gives it. Behind an offer to upgrade to WebSocket the library takes all that
+/// follows for the body, until the connection ends.
+fn content_length(request: &ServiceRequest) -> Option<usize> {
+    request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Decides about a large body: memory is for callers with good credentials, of requests that take a body.
+async fn admit_large(request: &ServiceRequest, under_way: &Arc<UnderWay>) -> Result<Large, Code> {
+    let overload = || {
+        broken(Fault::Overload);
+        Code::Unavailable
+    };
+    let path = route(request);
+    let takes_body = |route: &Route| {
+        route.path == path && route.admits != Admits::Anyone && route.method == request.method().as_str()
+    };
+    if *request.method() != Method::POST || !ROUTES.iter().any(takes_body) {
+        return Ok(Large::Drop);
+    }
+    let _turn = under_way.begin().ok_or_else(overload)?;
+    let caller = tokio::time::timeout(DEADLINE, call::authenticate_early(request.request())).await;
+    match caller.map_err(|_| Code::Unavailable)? {
+        Some(caller) => under_way.room(&caller, incoming::MAX).map(Large::Keep).ok_or_else(overload),
+        None => Ok(Large::Drop),
+    }
+}
+
 /// Whether it is one of those that a machine sends every few seconds.
 fn is_about_health(request: &ServiceRequest) -> bool {
     matches!(request.path(), "/healthz" | "/readyz")
@@ -265,10 +329,6 @@ fn draining(draining: Option<&web::Data<Draining>>) -> bool {
     draining.is_some_and(|draining| draining.has_begun())
 }
 
-fn request_is_last(response: &ServiceResponse<BoxBody>) -> bool {
-    draining(response.request().app_data())
-}
-
 /// Gives a response that is an error its body, and logs its cause if it is ours.
 fn explained(response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
     let Some(failure) = response.response().error() else { return response };
@@ -277,7 +337,7 @@ fn explained(response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
             if let app::Error::Fault(fault) = &failure.0 {
                 log_fault(fault);
             }
-            let problem = failure.problem();
+            let problem = call::as_told(response.request(), failure.problem());
             if problem.code() == Code::Authenticate {
                 note_failed_credentials(response.request());
             }
@@ -316,14 +376,19 @@ fn log_fault(fault: &app::Fault) {
     broken(match fault {
         app::Fault::Unavailable(_) => Fault::Unavailable,
         app::Fault::Store(_) => Fault::Database,
-        app::Fault::Crypto(_) | app::Fault::BrokenChain => Fault::Crypto,
+        app::Fault::Crypto(_)
+        | app::Fault::BrokenChain
+        | app::Fault::RewoundChain { .. }
+        | app::Fault::CheckpointFile(_) => Fault::Crypto,
     });
-    error!("fault: {}", domain::causes(fault));
+    if !fault.is_logged() {
+        error!("fault: {}", domain::causes(fault));
+    }
 }
 
 /// The headers of every response (protocol 01 section 4).
 fn seal(headers: &mut HeaderMap, id: RequestSid) {
-    const ALWAYS: [(&str, &str); 5] = [
+    const ALWAYS: [(&str, &str); 6] = [
         ("access-control-allow-origin", "*"),
         (
             "access-control-allow-headers",
@@ -331,8 +396,13 @@ fn seal(headers: &mut HeaderMap, id: RequestSid) {
              If-Unmodified-Since, Idempotency-Key",
         ),
         ("access-control-allow-methods", "GET, POST, DELETE, OPTIONS"),
-        ("access-control-expose-headers", "ETag, Twilio-Request-Id, Twilio-Verify-Signature-Fields"),
+        (
+            "access-control-expose-headers",
+            "Date, ETag, Retry-After, Twilio-Request-Id, Twilio-Verify-Signature-Fields",
+        ),
         ("access-control-allow-credentials", "true"),
+        // Answers hold tokens and personal data, and change from one request to the next.
+        ("cache-control", "no-store"),
     ];
     for (name, value) in ALWAYS {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));

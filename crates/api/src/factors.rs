@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use domain::factors::{Changes, Notification, Platform, PublicKey};
 use domain::parameter::Expected;
-use domain::{Code, Factor, FactorType, Order, Problem};
+use domain::{Code, Entity, EntityPath, Factor, FactorType, Order, Problem};
 use serde_json::{Value, json};
 
 use crate::call::Call;
@@ -14,9 +14,10 @@ use crate::error::Error;
 use crate::form::Form;
 use crate::list::Listing;
 
-pub(crate) async fn create(call: Call) -> Result<HttpResponse, Error> {
-    let path = call.new_path()?;
-    call.form.required::<FactorType>("FactorType")?.served()?;
+pub(crate) async fn create(call: Call<EntityPath>) -> Result<HttpResponse, Error> {
+    let factor_type: FactorType = call.form.required("FactorType")?;
+    call.caller.may_create(factor_type)?;
+    factor_type.served()?;
     let new = NewFactor {
         friendly_name: call.form.required("FriendlyName")?,
         public_key: public_key(&call.form)?,
@@ -28,7 +29,7 @@ pub(crate) async fn create(call: Call) -> Result<HttpResponse, Error> {
         sdk_version: call.form.optional("Config.SdkVersion")?,
         metadata: call.form.optional("Metadata")?,
     };
-    let factor = call.app.create_factor(&call.origin, &call.caller, path, new).await?;
+    let factor = call.app.create_factor(&call.origin, &call.caller, call.resource, new).await?;
     // Only the answer to its creation shows what the factor is bound to.
     let mut body = view(&factor, &call.base);
     body["binding"] = json!({ "alg": "ES256", "public_key": STANDARD.encode(factor.public_key.as_der()) });
@@ -36,19 +37,18 @@ pub(crate) async fn create(call: Call) -> Result<HttpResponse, Error> {
     Ok(HttpResponse::Created().json(body))
 }
 
-pub(crate) async fn fetch(call: Call) -> Result<HttpResponse, Error> {
-    let factor = call.app.factor(&call.caller, call.path()?, call.sid("Sid")?).await?;
-    Ok(HttpResponse::Ok().json(view(&factor, &call.base)))
+pub(crate) async fn fetch(call: Call<Factor>) -> Result<HttpResponse, Error> {
+    Ok(HttpResponse::Ok().json(view(&call.resource, &call.base)))
 }
 
-pub(crate) async fn list(call: Call) -> Result<HttpResponse, Error> {
+pub(crate) async fn list(call: Call<Entity>) -> Result<HttpResponse, Error> {
     let listing = Listing::of(&call, Order::Ascending, &[])?;
-    let page = call.app.factors(call.path()?, listing.page).await?;
+    let page = call.app.factors(call.resource.path(), listing.page).await?;
     Ok(listing.body("factors", &page, |factor| view(factor, &call.base)))
 }
 
 /// Verifies the factor with `AuthPayload`, updates it, or both.
-pub(crate) async fn update(call: Call) -> Result<HttpResponse, Error> {
+pub(crate) async fn update(call: Call<Factor>) -> Result<HttpResponse, Error> {
     let update = FactorUpdate {
         proof: proof(&call.form)?,
         changes: Changes {
@@ -58,20 +58,21 @@ pub(crate) async fn update(call: Call) -> Result<HttpResponse, Error> {
             sdk_version: call.form.optional("Config.SdkVersion")?,
         },
     };
-    let factor =
-        call.app.update_factor(&call.origin, &call.caller, call.path()?, call.sid("Sid")?, update).await?;
+    let (path, sid) = (call.resource.path(), call.resource.sid);
+    let factor = call.app.update_factor(&call.origin, &call.caller, path, sid, update).await?;
     Ok(HttpResponse::Ok().json(view(&factor, &call.base)))
 }
 
-pub(crate) async fn delete(call: Call) -> Result<HttpResponse, Error> {
-    call.app.delete_factor(&call.origin, &call.caller, call.path()?, call.sid("Sid")?).await?;
+pub(crate) async fn delete(call: Call<Factor>) -> Result<HttpResponse, Error> {
+    let (path, sid) = (call.resource.path(), call.resource.sid);
+    call.app.delete_factor(&call.origin, &call.caller, path, sid).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
 /// `Binding.PublicKey` and `Binding.Alg`, which have an error code of their own.
 fn public_key(form: &Form) -> Result<PublicKey, Problem> {
     let invalid = |advice| Problem::with(Code::InvalidBinding, advice);
-    if form.text("Binding.Alg")?.is_some_and(|alg| alg != "ES256") {
+    if form.optional::<String>("Binding.Alg")?.is_some_and(|alg| alg != "ES256") {
         return Err(invalid("Binding.Alg must be ES256"));
     }
     let text: String = form.required("Binding.PublicKey")?;
@@ -82,7 +83,7 @@ fn public_key(form: &Form) -> Result<PublicKey, Problem> {
 
 /// `AuthPayload` of a push factor: a DER signature in base64 (protocol 03 section 5).
 fn proof(form: &Form) -> Result<Option<Vec<u8>>, Problem> {
-    let Some(text) = form.text("AuthPayload")?.filter(|text| !text.is_empty()) else { return Ok(None) };
+    let Some(text) = form.optional::<String>("AuthPayload")? else { return Ok(None) };
     let expected = Expected::new("must be the base64 of a DER signature of the factor's SID");
     STANDARD.decode(text).map(Some).map_err(|_| Problem::invalid("AuthPayload", &expected))
 }

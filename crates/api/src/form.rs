@@ -64,16 +64,16 @@ impl Form {
         }
     }
 
-    /// A parameter of which the last one counts, however often it was given; an empty one counts as absent.
+    /// A parameter of which the last one counts, however often it was given. Those that count as absent don't.
     ///
     /// # Errors
     /// 60306 when it can't be parsed.
     pub fn last<T: Parameter>(&self, name: &str) -> Result<Option<T>, Problem> {
-        let text = self.values(name).last().filter(|text| !text.is_empty());
+        let text = self.values(name).filter(|text| !T::is_absent(text)).last();
         text.map(T::from_parameter).transpose().map_err(|expected| Problem::invalid(name, &expected))
     }
 
-    /// A parameter that may be absent; an empty one counts as absent.
+    /// A parameter that may be absent, or sent with a text that counts as absent ([`Parameter::is_absent`]).
     ///
     /// # Errors
     /// 60306 when it can't be parsed.
@@ -90,7 +90,7 @@ impl Form {
         name: &str,
         problem: impl Fn(&Expected) -> Problem,
     ) -> Result<Option<T>, Problem> {
-        let text = self.text(name)?.filter(|text| !text.is_empty());
+        let text = self.text(name)?.filter(|text| !T::is_absent(text));
         text.map(T::from_parameter).transpose().map_err(|expected| problem(&expected))
     }
 
@@ -102,12 +102,14 @@ impl Form {
         self.optional(name)?.ok_or_else(|| Problem::missing(name))
     }
 
-    /// A parameter that can be given several times, in order.
+    /// A parameter that can be given several times, in order. Those that count as absent are left out: an empty list
+    /// is sent as one empty value by twilio-node.
     ///
     /// # Errors
     /// 60306 when one can't be parsed.
     pub fn all<T: Parameter>(&self, name: &str) -> Result<Vec<T>, Problem> {
         self.values(name)
+            .filter(|text| !T::is_absent(text))
             .map(|text| T::from_parameter(text).map_err(|expected| Problem::invalid(name, &expected)))
             .collect()
     }

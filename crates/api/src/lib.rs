@@ -1,16 +1,19 @@
 //! The HTTP face: routes, forms, JSON views, error bodies.
 //!
 //! [`ROUTES`] is the whole API: every method and path, its handler, and who may call it. A handler gets
-//! one authorised request (`call.rs`), reads its parameters (`form.rs`), runs a use case of `app`, and
+//! one authorized request (`call.rs`), reads its parameters (`form.rs`), runs a use case of `app`, and
 //! shows what came of it. It holds no rules. Every response passes through `envelope.rs`.
 
+mod acceptor;
 mod access_tokens;
 mod address;
+mod admission;
 mod alerts;
 mod audit;
 mod base;
 mod call;
 mod challenges;
+mod connection;
 mod credentials;
 mod entities;
 mod envelope;
@@ -23,6 +26,8 @@ mod limits;
 mod list;
 mod notifications;
 mod openapi;
+mod path;
+mod reach;
 mod services;
 mod under_way;
 mod unserved;
@@ -35,7 +40,9 @@ use actix_web::{HttpRequest, HttpResponse, guard, middleware};
 use app::App;
 use domain::Code;
 
+pub use crate::acceptor::Acceptor;
 pub use crate::address::TrustedProxies;
+pub use crate::admission::{Admission, ConnectionLimits, REFUSED_CONNECTIONS};
 pub use crate::base::PublicUrl;
 pub use crate::envelope::Draining;
 pub use crate::form::Form;
@@ -184,8 +191,8 @@ pub struct Settings {
     pub limits: Arc<Limits>,
 }
 
-/// The whole application, to be mounted on a server. `Data` is shared by all workers.
-pub fn application(
+/// The whole application. `Data` is shared by all workers.
+fn application(
     app: Arc<App>,
     settings: Settings,
     draining: Arc<Draining>,
@@ -206,6 +213,8 @@ pub fn application(
         .app_data(Data::new(settings.trusted_proxies))
         .app_data(Data::from(settings.limits))
         .wrap(middleware::from_fn(envelope::envelope))
+        // The last one is the first to see a request.
+        .wrap(middleware::from_fn(path::normalize))
         .configure(routes)
         .default_service(web::to(unknown))
 }

@@ -2,22 +2,34 @@
 //! in memory, each node for itself.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::hash::Hash;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use app::Caller;
 use domain::limits::{Bucket, Rate};
-use domain::{AccountSid, Code, Problem, Timestamp};
+use domain::{AccountSid, Code, FactorSid, Problem, Timestamp};
 use metrics::{Limit, Limited, METRICS};
 
-/// Networks of which failures are remembered, in each of two generations.
-const NETWORKS: usize = 32_768;
+use crate::address::network;
+
+/// Networks of which failures are remembered, and devices of which requests are, in each of two generations.
+const REMEMBERED: usize = 32_768;
+
+/// Requests that a device may always make, whatever the other devices of its account do: to look at what it is asked
+/// (a list and a challenge), and to answer as the SDKs do (GET, POST, GET). One comes back every second.
+const ONE_ANSWER: Rate = match NonZeroU32::new(6) {
+    Some(requests) => Rate::over(requests, 6),
+    // A constant: the build would fail here, and no server.
+    None => unreachable!(),
+};
 
 /// What an operator allows, each without a limit when `None`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestLimits {
-    /// Requests a second of one account's backends, and as many of its devices; as many at once after a pause.
+    /// Requests a second of one account's backends, and as many of its devices; as many at once after a pause. Each
+    /// device may make six more, which come back one a second: enough to look at a challenge and answer it.
     pub account_requests_per_second: Option<NonZeroU32>,
     /// Requests of one account's backends at one time, and as many of its devices.
     pub account_concurrency: Option<NonZeroU32>,
@@ -30,7 +42,8 @@ pub struct RequestLimits {
 pub struct Limits {
     settings: RequestLimits,
     accounts: Mutex<HashMap<Side, Activity>>,
-    failures: Mutex<Failures>,
+    devices: Mutex<Buckets<FactorSid>>,
+    failures: Mutex<Buckets<IpAddr>>,
 }
 
 /// An account's backends, or its devices: these can't use up what the backends have.
@@ -56,24 +69,30 @@ struct Activity {
     under_way: u32,
 }
 
-/// The networks from which credentials failed, in two generations: when the young one is full it becomes the old one,
-/// and what was the old one is forgotten.
-#[derive(Debug, Default)]
-struct Failures {
-    young: HashMap<IpAddr, Bucket>,
-    old: HashMap<IpAddr, Bucket>,
+/// Buckets of keys of which there may be any number, in two generations: when the young one is full it becomes the old
+/// one, and the previous old one is dropped.
+#[derive(Debug)]
+struct Buckets<K> {
+    young: HashMap<K, Bucket>,
+    old: HashMap<K, Bucket>,
 }
 
-impl Failures {
-    fn of(&self, network: IpAddr) -> Bucket {
-        self.young.get(&network).or_else(|| self.old.get(&network)).copied().unwrap_or_default()
+impl<K> Default for Buckets<K> {
+    fn default() -> Self {
+        Self { young: HashMap::new(), old: HashMap::new() }
+    }
+}
+
+impl<K: Copy + Eq + Hash> Buckets<K> {
+    fn of(&self, key: K) -> Bucket {
+        self.young.get(&key).or_else(|| self.old.get(&key)).copied().unwrap_or_default()
     }
 
-    fn set(&mut self, network: IpAddr, failures: Bucket) {
-        if self.young.len() >= NETWORKS && !self.young.contains_key(&network) {
+    fn set(&mut self, key: K, bucket: Bucket) {
+        if self.young.len() >= REMEMBERED && !self.young.contains_key(&key) {
             self.old = std::mem::take(&mut self.young);
         }
-        self.young.insert(network, failures);
+        self.young.insert(key, bucket);
     }
 }
 
@@ -146,15 +165,30 @@ impl Limits {
             return Err(Problem::with(Code::TooManyRequests, advice).until(now, now));
         }
         if let Some(rate) = rate.map(Rate::per_second) {
-            let refused = |room_at| {
-                limited(Limit::AccountRequests);
-                Problem::new(Code::TooManyRequests).until(room_at, now)
-            };
-            activity.requests.has_one(rate, now).map_err(refused)?;
-            activity.requests.take(rate, now);
+            match activity.requests.has_one(rate, now) {
+                Ok(()) => activity.requests.take(rate, now),
+                Err(_) if self.device_may(caller, now) => {}
+                Err(room_at) => {
+                    limited(Limit::AccountRequests);
+                    return Err(Problem::new(Code::TooManyRequests).until(room_at, now));
+                }
+            }
         }
         activity.under_way += 1;
         Ok(Some(Begun { limits: Arc::clone(self), side }))
+    }
+
+    /// Takes a request out of the device's own bucket, if the caller is a device and has one there.
+    fn device_may(&self, caller: &Caller, now: Timestamp) -> bool {
+        let Caller::Device(factor) = caller else { return false };
+        let mut devices = held(&self.devices);
+        let mut requests = devices.of(factor.sid);
+        let has_one = requests.has_one(ONE_ANSWER, now).is_ok();
+        if has_one {
+            requests.take(ONE_ANSWER, now);
+        }
+        devices.set(factor.sid, requests);
+        has_one
     }
 
     fn failure_rate(&self) -> Option<Rate> {
@@ -166,14 +200,6 @@ fn limited(limit: Limit) {
     METRICS.requests_limited.get_or_create(&Limited { limit }).inc();
 }
 
-/// What one customer of a provider has: an address of IPv4, 64 bits of IPv6.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
-    }
-}
-
 /// The lock; nothing panics that holds it, and if it did the numbers would still be numbers.
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -181,7 +207,8 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use domain::Sid as _;
+    use domain::factors::{AppId, Notification, PublicKey, Status};
+    use domain::{CredentialSid, EntitySid, Factor, FriendlyName, Identity, ServiceSid, Sid as _};
 
     use super::*;
 
@@ -195,6 +222,28 @@ mod tests {
 
     fn address(text: &str) -> Option<IpAddr> {
         Some(text.parse().unwrap())
+    }
+
+    fn factor(number: u8) -> Factor {
+        Factor {
+            sid: FactorSid::from_bytes([number; 16]),
+            account_sid: AccountSid::from_bytes([1; 16]),
+            service_sid: ServiceSid::from_bytes([1; 16]),
+            entity_sid: EntitySid::from_bytes([1; 16]),
+            identity: Identity::from_stored("user-0001".into()),
+            friendly_name: FriendlyName::from_stored("Phone".into()),
+            public_key: PublicKey::from_checked_der(Vec::new()),
+            credential_sid: CredentialSid::from_bytes([number; 16]),
+            status: Status::Verified,
+            app_id: AppId::from_stored("com.example.app".into()),
+            sdk_version: None,
+            notification: Notification::None,
+            unreachable: false,
+            metadata: None,
+            token_registered_at: NOW,
+            created_at: NOW,
+            updated_at: NOW,
+        }
     }
 
     fn account(number: u8) -> Caller {
@@ -229,22 +278,22 @@ mod tests {
     fn no_more_addresses_are_remembered_than_there_is_room_for_and_the_latest_are() {
         let limits = limits(|it| it.failed_authentications_per_minute = NonZeroU32::new(1));
         let nth = |number: u32| Some(IpAddr::from(std::net::Ipv4Addr::from_bits(number)));
-        let last = 5 * NETWORKS as u32;
+        let last = 5 * REMEMBERED as u32;
         for number in 0..=last {
             limits.failed(nth(number), NOW);
         }
         let failures = held(&limits.failures);
-        assert!(failures.young.len() <= NETWORKS && failures.old.len() <= NETWORKS);
+        assert!(failures.young.len() <= REMEMBERED && failures.old.len() <= REMEMBERED);
         drop(failures);
         assert!(limits.may_try(nth(last), NOW).is_err());
-        assert!(limits.may_try(nth(last - NETWORKS as u32), NOW).is_err());
+        assert!(limits.may_try(nth(last - REMEMBERED as u32), NOW).is_err());
         assert!(limits.may_try(nth(0), NOW).is_ok(), "forgotten");
     }
 
     #[test]
     fn who_fails_again_and_again_is_not_forgotten_for_the_others() {
         let limits = limits(|it| it.failed_authentications_per_minute = NonZeroU32::new(1));
-        for number in 0..3 * NETWORKS as u32 {
+        for number in 0..3 * REMEMBERED as u32 {
             limits.failed(address("2001:db8::1"), NOW);
             limits.failed(Some(IpAddr::from(std::net::Ipv4Addr::from_bits(number))), NOW);
         }
@@ -261,6 +310,24 @@ mod tests {
         assert!(limits.begin(&account(2), NOW).is_ok(), "another account");
         drop(first);
         assert!(limits.begin(&account(1), NOW).is_ok());
+    }
+
+    #[test]
+    fn a_device_has_room_for_an_answer_when_its_account_has_none() {
+        let limits = limits(|it| it.account_requests_per_second = NonZeroU32::new(1));
+        let device = Caller::Device(Box::new(factor(1)));
+        let may = |caller: &Caller, now| limits.begin(caller, now).is_ok();
+        assert!(may(&Caller::Device(Box::new(factor(2))), NOW));
+        for _ in 0..6 {
+            assert!(may(&device, NOW));
+        }
+        assert!(!may(&device, NOW));
+        assert!(may(&Caller::Device(Box::new(factor(3))), NOW), "another device");
+        assert!(may(&account(1), NOW), "a backend");
+        assert!(!may(&account(1), NOW), "which has nothing of the kind");
+        // One that all devices share, and one of its own.
+        let later = NOW.plus_seconds(1);
+        assert_eq!([may(&device, later), may(&device, later), may(&device, later)], [true, true, false]);
     }
 
     #[test]

@@ -23,19 +23,23 @@ pub(crate) struct Listing {
 
 impl Listing {
     /// Reads `PageSize`, `Page` and `PageToken`; `filters` are the parameters that choose the items.
-    pub(crate) fn of(call: &Call, order: Order, filters: &[&'static str]) -> Result<Self, Problem> {
+    ///
+    /// # Errors
+    /// 60306 for a value that can't be, 20007 for a page that is too large, 20001 for a `Page` but the first without
+    /// `PageToken`: the number alone leads nowhere.
+    pub(crate) fn of<R>(call: &Call<R>, order: Order, filters: &[&'static str]) -> Result<Self, Problem> {
         let mut given = Vec::new();
         for name in filters {
-            if let Some(value) = call.query.text(name)? {
-                given.push((*name, value.to_owned()));
+            if let Some(value) = call.query.optional::<String>(name)? {
+                given.push((*name, value));
             }
         }
-        Ok(Self {
-            page: PageRequest { size: size(&call.query)?, order, cursor: call.query.optional("PageToken")? },
-            address: call.address(),
-            filters: given,
-            number: call.query.optional::<Number>("Page")?.map_or(0, |number| number.0),
-        })
+        let page = PageRequest { size: size(&call.query)?, order, cursor: call.query.optional("PageToken")? };
+        let number = call.query.optional::<Number>("Page")?.map_or(0, |number| number.0);
+        if number > 0 && page.cursor.is_none() {
+            return Err(Problem::missing_page_token());
+        }
+        Ok(Self { page, address: call.address(), filters: given, number })
     }
 
     /// The body: the items under `key`, and where the other pages are. `next_page_url` is null exactly

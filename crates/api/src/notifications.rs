@@ -1,21 +1,22 @@
 //! `…/Challenges/{ChallengeSid}/Notifications` (protocol 02 section 5).
 
 use actix_web::HttpResponse;
+use domain::Challenge;
 use domain::notifications::Ttl;
 use serde_json::json;
 
 use crate::call::Call;
 use crate::error::Error;
 
-pub(crate) async fn create(call: Call) -> Result<HttpResponse, Error> {
+pub(crate) async fn create(call: Call<Challenge>) -> Result<HttpResponse, Error> {
     const DEFAULT_TTL: Ttl = match Ttl::new(300) {
         Some(ttl) => ttl,
         // A constant: the build would fail here, and no server.
         None => unreachable!(),
     };
     let ttl = call.form.optional("Ttl")?.unwrap_or(DEFAULT_TTL);
-    let (notification, challenge) =
-        call.app.notify(&call.origin, call.path()?, call.sid("ChallengeSid")?, ttl).await?;
+    let (path, sid) = (call.resource.path(), call.resource.sid);
+    let (notification, challenge) = call.app.notify(&call.origin, path, sid, ttl).await?;
     Ok(HttpResponse::Created().json(json!({
         "sid": notification.sid,
         "account_sid": challenge.account_sid,

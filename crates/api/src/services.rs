@@ -3,7 +3,7 @@
 use actix_web::HttpResponse;
 use domain::services::Settings;
 use domain::text::Text;
-use domain::{Code, FriendlyName, Order, Problem, Service};
+use domain::{AccountSid, Code, FriendlyName, Order, Problem, Service};
 use serde_json::{Value, json};
 
 use crate::call::Call;
@@ -11,34 +11,34 @@ use crate::error::Error;
 use crate::form::Form;
 use crate::list::Listing;
 
-pub(crate) async fn create(call: Call) -> Result<HttpResponse, Error> {
+pub(crate) async fn create(call: Call<AccountSid>) -> Result<HttpResponse, Error> {
     let friendly_name = friendly_name(&call.form)?.ok_or_else(|| Problem::missing("FriendlyName"))?;
     let mut settings = Settings::named(friendly_name);
     fill(&call.form, &mut settings)?;
-    let service = call.app.create_service(&call.origin, call.account_sid(), settings).await?;
+    let service = call.app.create_service(&call.origin, call.resource, settings).await?;
     Ok(HttpResponse::Created().json(view(&service, &call.base)))
 }
 
-pub(crate) async fn fetch(call: Call) -> Result<HttpResponse, Error> {
-    let service = call.app.service(call.account_sid(), call.sid("ServiceSid")?).await?;
-    Ok(HttpResponse::Ok().json(view(&service, &call.base)))
+pub(crate) async fn fetch(call: Call<Service>) -> Result<HttpResponse, Error> {
+    Ok(HttpResponse::Ok().json(view(&call.resource, &call.base)))
 }
 
-pub(crate) async fn list(call: Call) -> Result<HttpResponse, Error> {
+pub(crate) async fn list(call: Call<AccountSid>) -> Result<HttpResponse, Error> {
     let listing = Listing::of(&call, Order::Ascending, &[])?;
-    let page = call.app.services(call.account_sid(), listing.page).await?;
+    let page = call.app.services(call.resource, listing.page).await?;
     Ok(listing.body("services", &page, |service| view(service, &call.base)))
 }
 
-pub(crate) async fn update(call: Call) -> Result<HttpResponse, Error> {
-    let (account_sid, sid, form) = (call.caller.account_sid(), call.sid("ServiceSid")?, call.form);
+pub(crate) async fn update(call: Call<Service>) -> Result<HttpResponse, Error> {
+    let (service, form) = (call.resource, call.form);
     let change = move |settings: &mut Settings| fill(&form, settings);
-    let service = call.app.update_service(&call.origin, account_sid, sid, change).await?;
+    let service = call.app.update_service(&call.origin, service.account_sid, service.sid, change).await?;
     Ok(HttpResponse::Ok().json(view(&service, &call.base)))
 }
 
-pub(crate) async fn delete(call: Call) -> Result<HttpResponse, Error> {
-    call.app.delete_service(&call.origin, call.account_sid(), call.sid("ServiceSid")?).await?;
+pub(crate) async fn delete(call: Call<Service>) -> Result<HttpResponse, Error> {
+    let service = call.resource;
+    call.app.delete_service(&call.origin, service.account_sid, service.sid).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

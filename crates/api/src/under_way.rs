@@ -4,17 +4,22 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use app::Caller;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Memory for large bodies, in bytes: for 512 of the largest at one time.
-const LARGE_BODIES: usize = 32 * 1024 * 1024;
+/// Memory for large bodies of backends, in bytes: for 512 of the largest at one time.
+const LARGE_BODIES_OF_BACKENDS: usize = 32 * 1024 * 1024;
+
+/// The same for phones, which are many and trusted less: for 128 of the largest.
+const LARGE_BODIES_OF_PHONES: usize = 8 * 1024 * 1024;
 
 /// The requests that are worked on, and the bodies that have come in, in this process.
 #[derive(Debug)]
 pub struct UnderWay {
     requests: AtomicUsize,
     limit: usize,
-    large_bodies: Arc<Semaphore>,
+    large_bodies_of_backends: Arc<Semaphore>,
+    large_bodies_of_phones: Arc<Semaphore>,
 }
 
 impl Default for UnderWay {
@@ -30,7 +35,12 @@ impl UnderWay {
     /// None yet, and never more than `limit`.
     pub fn at_most(limit: u16) -> Self {
         let limit = usize::from(limit);
-        Self { requests: AtomicUsize::new(0), limit, large_bodies: Arc::new(Semaphore::new(LARGE_BODIES)) }
+        Self {
+            requests: AtomicUsize::new(0),
+            limit,
+            large_bodies_of_backends: Arc::new(Semaphore::new(LARGE_BODIES_OF_BACKENDS)),
+            large_bodies_of_phones: Arc::new(Semaphore::new(LARGE_BODIES_OF_PHONES)),
+        }
     }
 
     /// Begins one more, until the turn is dropped; `None` when there are as many as there may be.
@@ -40,10 +50,13 @@ impl UnderWay {
         begun.is_ok().then(|| Turn(Arc::clone(self)))
     }
 
-    /// So many bytes of memory for a large body, until the room is dropped; `None` when others have it.
-    pub(crate) fn room(&self, bytes: usize) -> Option<Room> {
-        let bytes = u32::try_from(bytes).ok()?;
-        Arc::clone(&self.large_bodies).try_acquire_many_owned(bytes).ok()
+    /// Reserves memory for a large body of `caller` until the room is dropped; `None` when there is too little left.
+    pub(crate) fn room(&self, caller: &Caller, bytes: usize) -> Option<Room> {
+        let memory = match caller {
+            Caller::Account(_) | Caller::ApiKey { .. } => &self.large_bodies_of_backends,
+            Caller::Enrollee(_) | Caller::Device(_) => &self.large_bodies_of_phones,
+        };
+        Arc::clone(memory).try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()
     }
 }
 
@@ -61,6 +74,8 @@ impl Drop for Turn {
 
 #[cfg(test)]
 mod tests {
+    use domain::{AccountSid, Sid as _};
+
     use super::*;
 
     #[test]
@@ -77,10 +92,11 @@ mod tests {
     #[test]
     fn large_bodies_have_so_much_memory_and_no_more() {
         let under_way = UnderWay::default();
-        let half = under_way.room(LARGE_BODIES / 2);
-        let rest = under_way.room(LARGE_BODIES - LARGE_BODIES / 2);
-        assert!(half.is_some() && rest.is_some() && under_way.room(1).is_none());
+        let account = Caller::Account(AccountSid::from_bytes([1; 16]));
+        let half = under_way.room(&account, LARGE_BODIES_OF_BACKENDS / 2);
+        let rest = under_way.room(&account, LARGE_BODIES_OF_BACKENDS / 2);
+        assert!(half.is_some() && rest.is_some() && under_way.room(&account, 1).is_none());
         drop(half);
-        assert!(under_way.room(1).is_some());
+        assert!(under_way.room(&account, 1).is_some());
     }
 }

@@ -3,7 +3,7 @@
 use actix_web::HttpResponse;
 use app::webhooks::NewWebhook;
 use domain::webhooks::{Subscription, Webhook};
-use domain::{Order, Problem};
+use domain::{Order, Problem, Service};
 use serde_json::{Value, json};
 
 use crate::call::Call;
@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::form::Form;
 use crate::list::Listing;
 
-pub(crate) async fn create(call: Call) -> Result<HttpResponse, Error> {
+pub(crate) async fn create(call: Call<Service>) -> Result<HttpResponse, Error> {
     let new = NewWebhook {
         friendly_name: call.form.required("FriendlyName")?,
         event_types: event_types(&call.form)?.ok_or_else(|| Problem::missing("EventTypes"))?,
@@ -19,24 +19,24 @@ pub(crate) async fn create(call: Call) -> Result<HttpResponse, Error> {
         status: call.form.optional("Status")?.unwrap_or_default(),
         version: call.form.optional("Version")?.unwrap_or_default(),
     };
-    let webhook =
-        call.app.create_webhook(&call.origin, call.account_sid(), call.sid("ServiceSid")?, new).await?;
+    let service = &call.resource;
+    let webhook = call.app.create_webhook(&call.origin, service.account_sid, service.sid, new).await?;
     Ok(HttpResponse::Created().json(view(&webhook, &call.base)))
 }
 
-pub(crate) async fn fetch(call: Call) -> Result<HttpResponse, Error> {
-    let webhook = call.app.webhook(call.account_sid(), call.sid("ServiceSid")?, call.sid("Sid")?).await?;
-    Ok(HttpResponse::Ok().json(view(&webhook, &call.base)))
+pub(crate) async fn fetch(call: Call<Webhook>) -> Result<HttpResponse, Error> {
+    Ok(HttpResponse::Ok().json(view(&call.resource, &call.base)))
 }
 
-pub(crate) async fn list(call: Call) -> Result<HttpResponse, Error> {
+pub(crate) async fn list(call: Call<Service>) -> Result<HttpResponse, Error> {
     let listing = Listing::of(&call, Order::Ascending, &[])?;
-    let page = call.app.webhooks(call.account_sid(), call.sid("ServiceSid")?, listing.page).await?;
+    let service = &call.resource;
+    let page = call.app.webhooks(service.account_sid, service.sid, listing.page).await?;
     Ok(listing.body("webhooks", &page, |webhook| view(webhook, &call.base)))
 }
 
-pub(crate) async fn update(call: Call) -> Result<HttpResponse, Error> {
-    let (account_sid, service_sid, sid) = (call.account_sid(), call.sid("ServiceSid")?, call.sid("Sid")?);
+pub(crate) async fn update(call: Call<Webhook>) -> Result<HttpResponse, Error> {
+    let Webhook { account_sid, service_sid, sid, .. } = call.resource;
     let form = call.form;
     let change = move |webhook: &mut Webhook| {
         form.set("FriendlyName", &mut webhook.friendly_name)?;
@@ -52,10 +52,9 @@ pub(crate) async fn update(call: Call) -> Result<HttpResponse, Error> {
     Ok(HttpResponse::Ok().json(view(&webhook, &call.base)))
 }
 
-pub(crate) async fn delete(call: Call) -> Result<HttpResponse, Error> {
-    call.app
-        .delete_webhook(&call.origin, call.account_sid(), call.sid("ServiceSid")?, call.sid("Sid")?)
-        .await?;
+pub(crate) async fn delete(call: Call<Webhook>) -> Result<HttpResponse, Error> {
+    let webhook = &call.resource;
+    call.app.delete_webhook(&call.origin, webhook.account_sid, webhook.service_sid, webhook.sid).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

@@ -25,8 +25,17 @@ pub(crate) struct Attempted {
     pub(crate) detail: Option<String>,
     /// To be raised if nobody tries again.
     pub(crate) alert: Option<Alert>,
-    /// The factor whose token the provider calls dead, and the token.
-    pub(crate) dead_token: Option<(FactorSid, String)>,
+    /// The token that the provider calls dead.
+    pub(crate) dead_token: Option<DeadToken>,
+}
+
+/// A notification token that leads nowhere.
+#[derive(Clone)]
+pub(crate) struct DeadToken {
+    pub(crate) factor_sid: FactorSid,
+    pub(crate) token: String,
+    /// When the device sent it.
+    pub(crate) registered_at: Timestamp,
 }
 
 impl Attempted {
@@ -41,15 +50,10 @@ impl Attempted {
         }
     }
 
-    /// Something of ours is in the way, which may pass.
+    /// An attempt that could not begin because of a fault of this server, which may pass.
     fn put_off(error: &Error, app: &App, delivery: &Delivery, now: Timestamp) -> Self {
         let detail = error.chain();
         warn!("not attempted: {detail}");
-        Self { ending: Ending::Again { after: None }, ..Self::given_up(&detail, app, delivery, now) }
-    }
-
-    /// There is nothing more to be attempted.
-    fn given_up(why: &str, app: &App, delivery: &Delivery, now: Timestamp) -> Self {
         let (service_sid, resource_sid, code) = match &delivery.work {
             Work::Webhook { webhook_sid, service_sid, .. } => {
                 (Some(*service_sid), webhook_sid.to_string(), call::UNDELIVERED)
@@ -63,7 +67,8 @@ impl Attempted {
             more_info: json!({ "description": text, "deliverySid": sid_like("DA", delivery.id) }),
             ..alert(app, delivery, about, code, text, now)
         };
-        Self { ending: Ending::Failed, error_code: Some(code), alert: Some(alert), ..Self::skipped(why) }
+        let ending = Ending::Again { after: None };
+        Self { ending, error_code: Some(code), alert: Some(alert), ..Self::skipped(&detail) }
     }
 }
 
@@ -115,12 +120,7 @@ impl Couriers {
 
     pub(crate) async fn attempt(&self, app: &App, delivery: &Delivery, now: Timestamp) -> Attempted {
         let attempted = match &delivery.work {
-            // One that was never attempted, since no server ran, is attempted once, however late.
-            Work::Webhook { .. } | Work::Debugger { .. }
-                if delivery.attempts > 1 && delivery.give_up_at <= now =>
-            {
-                Ok(Attempted::given_up("the time for it is over", app, delivery, now))
-            }
+            // However late, since no server ran, it is attempted once more: the last time.
             Work::Webhook { webhook_sid, service_sid, parameters, once } => {
                 let to = (*service_sid, *webhook_sid);
                 self.webhook(app, delivery, to, parameters, *once, now).await

@@ -11,6 +11,7 @@ use store::{Read, Write};
 
 use crate::App;
 use crate::caller::Caller;
+use crate::chain::Chain;
 use crate::error::Error;
 
 /// Who asks for a change, and from where.
@@ -30,7 +31,7 @@ impl Origin {
         let actor = match caller {
             Caller::Account(sid) => Actor::Account(*sid),
             Caller::ApiKey { sid, .. } => Actor::ApiKey(*sid),
-            Caller::Enrollee(grant) => Actor::Enrollee(grant.sid),
+            Caller::Enrollee(enrollee) => Actor::Enrollee(enrollee.grant.sid),
             Caller::Device(factor) => Actor::Device(factor.sid),
         };
         Self { actor, address, request_sid }
@@ -51,6 +52,7 @@ impl Origin {
 pub(crate) struct Audit {
     origin: Origin,
     entropy: Arc<dyn Entropy>,
+    chain: Arc<Chain>,
     now: Timestamp,
     /// Lines that were written: each is a microsecond later, so that they stay in their order.
     written: AtomicI64,
@@ -64,15 +66,15 @@ impl Audit {
         let sid = EventSid::generate(now, self.entropy.as_ref());
         let Origin { actor, address, request_sid } = &self.origin;
         let line = Line::new(sid, actor, change, *address, *request_sid, now);
-        Ok(tx.insert_audit_line(&line).await?)
+        Ok(tx.insert_audit_line(&line, &self.chain.key.waiting(&line)).await?)
     }
 }
 
 impl App {
     /// What writes the lines about the changes that somebody makes now.
     pub(crate) fn audit(&self, origin: &Origin, now: Timestamp) -> Audit {
-        let (origin, entropy) = (origin.clone(), Arc::clone(&self.entropy));
-        Audit { origin, entropy, now, written: AtomicI64::new(0) }
+        let (origin, entropy, chain) = (origin.clone(), Arc::clone(&self.entropy), Arc::clone(&self.chain));
+        Audit { origin, entropy, chain, now, written: AtomicI64::new(0) }
     }
 
     /// A line that concerns this account.

@@ -6,8 +6,10 @@
 
 use crypto::DeviceToken;
 use domain::access_tokens::Grant;
+use domain::factors::Status;
 use domain::{
-    AccountSid, ApiKeySid, EntityPath, Factor, FactorSid, Identity, Problem, Secret, ServiceSid, Timestamp,
+    AccountSid, ApiKeySid, EntityPath, Factor, FactorSid, FactorType, Identity, Problem, Secret, ServiceSid,
+    Timestamp,
 };
 use metrics::Claimant;
 use tracing::debug;
@@ -57,18 +59,33 @@ pub enum Caller {
         /// Whose it is.
         account_sid: AccountSid,
     },
-    /// A phone that holds an access token and may make one factor.
-    Enrollee(Box<Grant>),
+    /// A phone that holds an access token and may create one factor.
+    Enrollee(Box<Enrollee>),
     /// A registered device.
     Device(Box<Factor>),
 }
 
+/// The holder of an access token.
+#[derive(Clone, Debug)]
+pub struct Enrollee {
+    /// What the token permits.
+    pub grant: Grant,
+    /// Whether the token is spent on a factor that is still unverified. Such a token is good for the same creation
+    /// once more, and for nothing else (protocol 00, row 8: a phone that lost the answer repeats itself).
+    pub is_spent: bool,
+}
+
 impl Caller {
+    /// Whether the only request that these credentials permit is the repeated creation of one factor.
+    pub fn may_only_repeat(&self) -> bool {
+        matches!(self, Self::Enrollee(enrollee) if enrollee.is_spent)
+    }
+
     /// The account that the caller speaks for.
     pub fn account_sid(&self) -> AccountSid {
         match self {
             Self::Account(sid) | Self::ApiKey { account_sid: sid, .. } => *sid,
-            Self::Enrollee(grant) => grant.account_sid,
+            Self::Enrollee(enrollee) => enrollee.grant.account_sid,
             Self::Device(factor) => factor.account_sid,
         }
     }
@@ -84,6 +101,32 @@ impl Caller {
             return Err(Problem::not_found());
         }
         Ok(EntityPath { account_sid: self.account_sid(), service_sid, identity })
+    }
+
+    /// Checks that the caller may make factors of this entity. `None` is a SID or an identity that can't be.
+    ///
+    /// # Errors
+    /// 60313 for an access token that was made for another entity.
+    pub fn may_enroll(
+        &self,
+        service_sid: Option<ServiceSid>,
+        identity: Option<&Identity>,
+    ) -> Result<(), Problem> {
+        match self {
+            Self::Enrollee(enrollee) => enrollee.grant.permits_entity(service_sid, identity),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks that the caller may make factors of this type.
+    ///
+    /// # Errors
+    /// 60313 for an access token that was made for another type.
+    pub fn may_create(&self, factor_type: FactorType) -> Result<(), Problem> {
+        match self {
+            Self::Enrollee(enrollee) => enrollee.grant.permits_type(factor_type),
+            _ => Ok(()),
+        }
     }
 
     /// Whether what concerns this factor concerns the caller.
@@ -117,9 +160,27 @@ impl App {
         caller
     }
 
+    /// The token must still be in the database, which it leaves with its service. A spent one counts as long as its
+    /// factor is unverified.
     async fn enrollee(&self, text: &str, now: Timestamp) -> Result<Caller, Error> {
         let grant = self.open_access_token(text, now).await?.ok_or_else(Error::unauthenticated)?;
-        Ok(Caller::Enrollee(Box::new(grant)))
+        let enrollee = self.store.read(async move |db: &mut store::Read| {
+            let token = db.access_token(grant.account_sid, grant.service_sid, grant.sid).await?;
+            let token = token.ok_or_else(Error::unauthenticated)?;
+            if let Some(spent_on) = token.spent_on {
+                let path = EntityPath {
+                    account_sid: grant.account_sid,
+                    service_sid: grant.service_sid,
+                    identity: grant.identity.clone(),
+                };
+                let factor = db.factor(&path, spent_on).await?;
+                if factor.is_none_or(|factor| factor.status != Status::Unverified) {
+                    return Err(Error::unauthenticated());
+                }
+            }
+            Ok::<_, Error>(Enrollee { grant: grant.clone(), is_spent: token.spent_on.is_some() })
+        });
+        Ok(Caller::Enrollee(Box::new(enrollee.await?)))
     }
 
     async fn account_caller(&self, user: &str, password: &str) -> Result<Caller, Error> {

@@ -8,7 +8,8 @@ use domain::parameter::Expected;
 use domain::text::StringMap;
 use domain::webhooks::EventType;
 use domain::{
-    Challenge, ChallengeSid, Code, EntityPath, FactorSid, FactorType, Page, PageRequest, Problem, Timestamp,
+    Challenge, ChallengeSid, Code, EntityPath, EntitySid, FactorSid, FactorType, Page, PageRequest, Problem,
+    Timestamp,
 };
 use metrics::{Answered, METRICS};
 pub use store::Filter;
@@ -119,11 +120,11 @@ impl App {
     /// which their status was computed.
     ///
     /// # Errors
-    /// 20404 without the entity, or when a device asks for another factor's; when the database fails.
+    /// 20404 when a device asks for another factor's; when the database fails.
     pub async fn challenges(
         &self,
         caller: &Caller,
-        path: EntityPath,
+        entity_sid: EntitySid,
         mut filter: Filter,
         page: PageRequest,
     ) -> Result<(Page<Challenge>, Timestamp), Error> {
@@ -135,49 +136,57 @@ impl App {
             filter.factor_sid = Some(factor.sid);
         }
         self.store
-            .read(async move |db: &mut Read| {
-                let entity = db.entity(&path).await?.ok_or_else(Error::not_found)?;
-                Ok((db.challenges(entity.sid, filter, &page, now).await?, now))
-            })
+            .read(async move |db: &mut Read| Ok((db.challenges(entity_sid, filter, &page, now).await?, now)))
             .await
     }
 
-    /// Answers a challenge with the device's signed payload. However many answers race, one is taken.
+    /// Answers a challenge with the device's signed payload. However many answers race, one is taken. The payload
+    /// that was taken may come again, since HTTP clients repeat a request whose connection died: it is answered with
+    /// the challenge, and nothing changes (protocol 00, row 30).
+    ///
+    /// `challenge` is as the caller found it; what has become of it meanwhile is found out again.
     ///
     /// # Errors
-    /// 60306 for a payload that is no JWS, 20404, 60322 and 60323 when it can't be answered any more,
+    /// 60306 for a payload that is no JWS, 60322 and 60323 when the challenge can't be answered any more,
     /// 60324 for a payload that does not hold; when the database fails. Nothing has changed then.
     pub async fn answer_challenge(
         &self,
         origin: &Origin,
-        caller: &Caller,
-        path: EntityPath,
-        sid: ChallengeSid,
+        challenge: Challenge,
         payload: &str,
         metadata: Option<StringMap>,
     ) -> Result<Challenge, Error> {
         let now = self.clock.now();
         let jws = Jws::parse(payload).ok_or_else(not_a_jws)?;
-        let challenge = self.challenge(caller, path.clone(), sid).await?;
+        let digest = crypto::answer_digest(payload);
+        let (sid, factor_sid, path) = (challenge.sid, challenge.factor_sid, challenge.path());
+        let is_answered_by = async move |db: &mut Read| Ok::<_, Error>(db.is_answered_by(sid, digest).await?);
+        if challenge.responded_at().is_some() && self.store.read(is_answered_by).await? {
+            return Ok(challenge);
+        }
         challenge.answerable(now)?;
-        // A pending challenge whose factor is gone was voided with it, in this very moment.
-        let factor =
-            self.factor(caller, path.clone(), challenge.factor_sid).await.map_err(|error| match error {
-                Error::Problem(problem) if problem.code() == Code::NotFound => Code::ChallengeExpired.into(),
-                other => other,
-            })?;
+        let place = path.clone();
+        let factor = self
+            .store
+            .read(async move |db: &mut Read| Ok::<_, Error>(db.factor(&place, factor_sid).await?))
+            .await?
+            // A pending challenge whose factor is gone was voided with it, in this very moment.
+            .ok_or(Code::ChallengeExpired)?;
         if !jws.verify(&factor.public_key) {
             let advice = "AuthPayload must be an ES256 JWS that the challenged factor's key signed";
             return Err(Problem::with(Code::ChallengeVerificationFailed, advice).into());
         }
         let answer = challenge.answer_in(jws.claims(), now)?;
         let (outbox, audit) = (self.outbox.clone(), self.audit(origin, now));
-        let answered = self
+        let (answered, is_taken) = self
             .store
             .write(async move |tx: &mut Write| {
-                let Some(answered) = tx.answer_challenge(sid, answer, now).await? else {
-                    // Somebody was faster; what they made of it says why.
+                let Some(answered) = tx.answer_challenge(sid, answer, digest, now).await? else {
+                    // Another request changed the challenge first; its current state determines the outcome.
                     let current = tx.challenge(&path, sid).await?.ok_or_else(Error::not_found)?;
+                    if tx.is_answered_by(sid, digest).await? {
+                        return Ok((current, false));
+                    }
                     current.answerable(now)?;
                     return Err(Code::ChallengeExpired.into());
                 };
@@ -194,9 +203,12 @@ impl App {
                 };
                 audit.note(tx, about(act, &answered)).await?;
                 outbox.owe_webhooks(tx, event_type, &factor, Some(&answered), now).await?;
-                Ok::<_, Error>(answered)
+                Ok::<_, Error>((answered, true))
             })
             .await?;
+        if !is_taken {
+            return Ok(answered);
+        }
         let word = match answer {
             Answer::Approved => metrics::Answer::Approved,
             Answer::Denied => metrics::Answer::Denied,
@@ -210,18 +222,16 @@ impl App {
     /// Replaces a challenge's metadata and nothing else.
     ///
     /// # Errors
-    /// 20404; when the database fails.
+    /// 20404 when it was deleted meanwhile; when the database fails.
     pub async fn set_challenge_metadata(
         &self,
         origin: &Origin,
-        caller: &Caller,
-        path: EntityPath,
-        sid: ChallengeSid,
+        challenge: &Challenge,
         metadata: StringMap,
     ) -> Result<Challenge, Error> {
         let now = self.clock.now();
         let audit = self.audit(origin, now);
-        self.challenge(caller, path.clone(), sid).await?;
+        let (path, sid) = (challenge.path(), challenge.sid);
         self.store
             .write(async move |tx: &mut Write| {
                 let written = tx.set_challenge_metadata(&path, sid, &metadata, now).await?;

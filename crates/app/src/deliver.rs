@@ -13,9 +13,9 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use domain::deliveries::{Delivery, DeliveryId, Next, Schedule, Work};
+use domain::deliveries::{Delivery, DeliveryId, Next, Schedule, Stranded, Work};
 use domain::factors::Platform;
 use domain::housekeeping::Retention;
 use domain::{Entropy, Timestamp};
@@ -26,7 +26,7 @@ use tokio::task::{JoinSet, LocalSet};
 use tracing::{Instrument as _, debug, error, error_span, info, warn};
 
 use crate::App;
-use crate::attempt::Couriers;
+use crate::attempt::{Attempted, Couriers};
 use crate::error::Error;
 use crate::leases::Leases;
 use crate::record::{Ended, Recorder, Waiting};
@@ -41,6 +41,9 @@ const RECONNECT_AFTER: Duration = Duration::from_secs(1);
 
 /// Deliveries that are leased in one transaction.
 const BATCH: usize = 100;
+
+/// Longest time between two searches for stranded deliveries: another node's clock may have been wrong.
+const STRANDED_EVERY: Duration = Duration::from_secs(60);
 
 /// Everything an operator may set about deliveries.
 #[derive(Clone, Debug)]
@@ -148,8 +151,11 @@ struct Round {
     settings: DeliverySettings,
     turns: Turns,
     attempts: Rc<Attempts>,
-    /// Those who wait to be recorded, until somebody does that.
+    /// Attempts that wait to be recorded, until the task that records them takes this.
     ended: Option<Waiting>,
+    /// The latest instant that the clock has shown, and when stranded deliveries were last looked for.
+    latest: Timestamp,
+    searched: Option<Instant>,
 }
 
 /// What all attempts have in common.
@@ -183,6 +189,8 @@ impl Round {
             settings,
             attempts: Rc::new(attempts),
             ended: Some(ended),
+            latest: Timestamp::from_micros(i64::MIN),
+            searched: None,
         }
     }
 
@@ -193,6 +201,11 @@ impl Round {
             Arc::clone(&self.app),
             self.attempts.leases.name().to_owned(),
             self.settings.retention,
+            stopped.clone(),
+        ));
+        house.spawn_local(housekeeping::remove_deleted(
+            Arc::clone(&self.app),
+            self.attempts.leases.name().to_owned(),
             stopped.clone(),
         ));
         let mut failing = false;
@@ -219,7 +232,7 @@ impl Round {
             house.abort_all();
         }
         self.turns.close().await;
-        house.join_next().await;
+        while house.join_next().await.is_some() {}
         // Connections end on the runtime that they began on.
         tasks.shutdown().await;
         if let Err(fault) = self.hand_back().await {
@@ -244,6 +257,7 @@ impl Round {
     /// Begins an attempt of everything that is due and finds room; returns how long there will be nothing
     /// else to begin, unless it rings.
     async fn deliver_what_is_due(&mut self) -> Result<Duration, Error> {
+        self.reschedule_stranded().await?;
         loop {
             let next =
                 self.app.store.read(async |db: &mut Read| Ok::<_, Error>(db.next_due().await?)).await?;
@@ -265,6 +279,42 @@ impl Round {
             }
             self.hand_back().await?;
         }
+    }
+
+    /// Makes stranded deliveries due: at the start, when the clock was set back, and once in a while.
+    async fn reschedule_stranded(&mut self) -> Result<(), Error> {
+        let now = self.app.now();
+        let was_set_back = now < self.latest;
+        self.latest = now;
+        let is_time = self.searched.is_none_or(|searched| searched.elapsed() >= STRANDED_EVERY);
+        if !was_set_back && !is_time {
+            return Ok(());
+        }
+        let lease = self.attempts.leases.name();
+        let stranded = Stranded::at(now, self.settings.lease, self.settings.schedule);
+        let mut count = 0;
+        loop {
+            let (reader, writer) = (lease.to_owned(), lease.to_owned());
+            let is_any = async move |db: &mut Read| {
+                Ok::<_, Error>(db.has_stranded_deliveries(&reader, stranded).await?)
+            };
+            if !self.app.store.read(is_any).await? {
+                break;
+            }
+            let reschedule = async move |tx: &mut Write| {
+                Ok::<_, Error>(tx.reschedule_stranded_deliveries(&writer, stranded, BATCH, now).await?)
+            };
+            match self.app.store.write(reschedule).await? {
+                // Another node has them.
+                0 => break,
+                rescheduled => count += rescheduled,
+            }
+        }
+        self.searched = Some(Instant::now());
+        if count > 0 {
+            warn!(deliveries = count, "the clock was set back; deliveries that waited for it are due now");
+        }
+        Ok(())
     }
 
     /// Leases what is due and finds room.
@@ -336,18 +386,26 @@ impl Attempts {
         let now = app.now();
         let (attempts, chance) = (delivery.attempts, chance(app.entropy()));
         let next = self.schedule.next(&attempted.ending, attempts, delivery.give_up_at, now, chance);
-        let milliseconds = now.micros().saturating_sub(began_at.micros()) / 1000;
-        let (kind, code) = (delivery.work.kind().as_str(), attempted.error_code);
-        match next {
-            Next::Delivered => debug!(kind, milliseconds, "delivered"),
-            Next::Skipped => debug!(kind, "skipped"),
-            Next::At(at) => info!(kind, code, again_at = %at, "not delivered"),
-            Next::Failed => info!(kind, code, "given up"),
-        }
+        log(delivery, &attempted, next, record::milliseconds(began_at.until(now)));
         let outcome = outcome(&next);
-        span.attempted(outcome.as_str(), code, attempted.status);
+        span.attempted(outcome.as_str(), attempted.error_code, attempted.status);
         count(delivery, label, outcome, now);
         Ended { delivery: delivery.clone(), attempted, next, began_at, ended_at: now }
+    }
+}
+
+/// Logs what became of an attempt. That nothing more is attempted is a warning, with the reason in words.
+fn log(delivery: &Delivery, attempted: &Attempted, next: Next, milliseconds: i64) {
+    let kind = delivery.work.kind().as_str();
+    let (attempt, code) = (delivery.attempts, attempted.error_code);
+    let (destination, reason) = (delivery.destination.as_str(), attempted.detail.as_deref());
+    match next {
+        Next::Delivered => debug!(kind, milliseconds, "delivered"),
+        Next::Skipped => debug!(kind, reason, "delivery skipped"),
+        Next::At(at) => {
+            info!(kind, destination, attempt, code, reason, again_at = %at, "delivery failed, will retry");
+        }
+        Next::Failed => warn!(kind, destination, attempt, code, reason, "delivery failed, given up"),
     }
 }
 
@@ -413,4 +471,142 @@ fn chance(entropy: &dyn Entropy) -> f64 {
     let mut byte = [0; 2];
     entropy.fill(&mut byte);
     f64::from(u16::from_be_bytes(byte)) / f64::from(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use crypto::{MasterKey, MasterKeys, SystemEntropy};
+    use domain::factors::{AppId, Notification, PublicKey};
+    use domain::services::Settings;
+    use domain::webhooks::Subscription;
+    use domain::{Clock, EntityPath, FriendlyName, Identity, Parameter as _};
+    use store::{Location, OldSchema, Store};
+
+    use super::*;
+    use crate::audit::Origin;
+    use crate::caller::Caller;
+    use crate::factors::NewFactor;
+    use crate::webhooks::NewWebhook;
+
+    /// A clock that the test moves.
+    struct ManualClock(Mutex<Timestamp>);
+
+    impl Clock for ManualClock {
+        fn now(&self) -> Timestamp {
+            *self.0.lock().unwrap()
+        }
+    }
+
+    impl ManualClock {
+        fn advance(&self, seconds: i64) {
+            let mut now = self.0.lock().unwrap();
+            *now = now.plus_seconds(seconds);
+        }
+    }
+
+    /// A worker that attempts nothing, and an entity whose factors are told to a webhook.
+    struct Stage {
+        round: Round,
+        clock: Arc<ManualClock>,
+        path: EntityPath,
+    }
+
+    impl Stage {
+        async fn new() -> Self {
+            let (store, _) = Store::open(&Location::Memory, OldSchema::Migrate).await.unwrap();
+            let clock = Arc::new(ManualClock(Mutex::new(Timestamp::from_seconds(1_767_225_600))));
+            let shown: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
+            let keys = MasterKeys::new(MasterKey::generate(&SystemEntropy), Vec::new());
+            let keys = crate::MasterKeySource::fixed(keys);
+            let app = App::start(store, Arc::clone(&shown), Arc::new(SystemEntropy), keys).await.unwrap();
+            let origin = Origin::operator("ann");
+            let name = |text| FriendlyName::from_parameter(text).unwrap();
+            let made = app.create_account(&origin, None, None, name("Owl Bank")).await.unwrap().unwrap();
+            let account_sid = made.account.sid;
+            let settings = Settings::named(name("App"));
+            let service_sid = app.create_service(&origin, account_sid, settings).await.unwrap().sid;
+            let webhook = NewWebhook {
+                friendly_name: name("All"),
+                event_types: vec![Subscription::All],
+                url: domain::CallbackUrl::from_parameter("https://receiver.example.com/").unwrap(),
+                status: Default::default(),
+                version: Default::default(),
+            };
+            app.create_webhook(&origin, account_sid, service_sid, webhook).await.unwrap();
+            let settings = DeliverySettings::default();
+            let couriers = Couriers::new(&settings, shown).unwrap();
+            let identity = Identity::from_parameter("user-0001").unwrap();
+            Self {
+                round: Round::new(Arc::new(app), settings, couriers),
+                clock,
+                path: EntityPath { account_sid, service_sid, identity },
+            }
+        }
+
+        /// Makes a factor, of which the webhook is to be told.
+        async fn event(&self, key: u8) {
+            let new = NewFactor {
+                friendly_name: FriendlyName::from_parameter("Telephone").unwrap(),
+                public_key: PublicKey::from_checked_der(vec![key; 91]),
+                app_id: AppId::from_parameter("com.example.owl").unwrap(),
+                notification: Notification::None,
+                sdk_version: None,
+                metadata: None,
+            };
+            let caller = Caller::Account(self.path.account_sid);
+            let origin = Origin::request(&caller, None, None);
+            self.round.app.create_factor(&origin, &caller, self.path.clone(), new).await.unwrap();
+        }
+
+        /// How many deliveries this worker leases when it looks now.
+        async fn leased(&mut self) -> usize {
+            self.round.reschedule_stranded().await.unwrap();
+            self.round.take().await.unwrap().len()
+        }
+    }
+
+    #[tokio::test]
+    async fn clock_that_is_set_back_an_hour_delays_no_delivery() {
+        let mut stage = Stage::new().await;
+        assert_eq!(stage.leased().await, 0);
+        stage.event(1).await;
+        stage.clock.advance(-3600);
+        stage.event(2).await;
+        assert_eq!(stage.round.take().await.unwrap().len(), 1, "only the new one");
+        assert_eq!(stage.leased().await, 1, "the other is noticed to be stranded");
+    }
+
+    #[tokio::test]
+    async fn server_that_starts_after_the_clock_was_set_back_delivers_at_once() {
+        let mut stage = Stage::new().await;
+        stage.event(1).await;
+        stage.clock.advance(-86_400);
+        assert_eq!(stage.leased().await, 1);
+    }
+
+    #[tokio::test]
+    async fn small_step_back_delays_no_delivery_by_more_than_the_step() {
+        let mut stage = Stage::new().await;
+        stage.event(1).await;
+        stage.clock.advance(-20);
+        assert_eq!(stage.leased().await, 0);
+        stage.clock.advance(20);
+        assert_eq!(stage.leased().await, 1);
+    }
+
+    #[tokio::test]
+    async fn lease_of_a_dead_worker_does_not_outlive_a_clock_that_was_set_back() {
+        let mut stage = Stage::new().await;
+        stage.event(1).await;
+        assert_eq!(stage.leased().await, 1);
+        // Its own lease it keeps.
+        stage.clock.advance(-3600);
+        assert_eq!(stage.leased().await, 0);
+        let settings = DeliverySettings::default();
+        let couriers = Couriers::new(&settings, Arc::<ManualClock>::clone(&stage.clock)).unwrap();
+        stage.round = Round::new(Arc::clone(&stage.round.app), settings, couriers);
+        assert_eq!(stage.leased().await, 1);
+    }
 }

@@ -71,19 +71,23 @@ impl App {
             .await
     }
 
-    /// Deletes an entity with its factors and challenges.
+    /// Deletes an entity with its factors and challenges. Nothing of it is found from here on; housekeeping removes the
+    /// rows.
     ///
     /// # Errors
     /// 20404; when the database fails.
     pub async fn delete_entity(&self, origin: &Origin, path: EntityPath) -> Result<(), Error> {
-        let audit = self.audit(origin, self.clock.now());
+        let now = self.clock.now();
+        let audit = self.audit(origin, now);
         self.store
             .write(async move |tx: &mut Write| {
-                let sid = tx.delete_entity(&path).await?.ok_or_else(Error::not_found)?;
+                let sid = tx.delete_entity(&path, now).await?.ok_or_else(Error::not_found)?;
                 let change = Change::new(Act::EntityDeleted, path.account_sid, sid);
                 audit.note(tx, change.with("service_sid", path.service_sid)).await
             })
-            .await
+            .await?;
+        self.deleted.notify_one();
+        Ok(())
     }
 }
 

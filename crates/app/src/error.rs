@@ -1,5 +1,6 @@
 //! How a use case ends when it does not succeed: the caller's problem, or our fault.
 
+use domain::audit::Mark;
 use domain::{Code, Problem};
 use store::Conflict;
 
@@ -29,6 +30,27 @@ pub enum Fault {
     /// Somebody altered the audit log's chain, or what is remembered of it.
     #[error("the chain of the audit log was changed; see `countersign audit verify`")]
     BrokenChain,
+    /// The audit log's chain does not go on from the end that this process has seen.
+    #[error(
+        "the audit log was put back or rewritten: it ends with line {end}, and {seen} was its end before; see \
+         `countersign audit verify --since {seen}`"
+    )]
+    RewoundChain {
+        /// The end that was seen.
+        seen: Mark,
+        /// The number of the last line now.
+        end: i64,
+    },
+    /// The file of checkpoints can't be used.
+    #[error("{0}")]
+    CheckpointFile(String),
+}
+
+impl Fault {
+    /// Whether the log has the cause already, once for all requests that it concerns.
+    pub const fn is_logged(&self) -> bool {
+        matches!(self, Self::Unavailable(store::Error::Unreachable { .. }))
+    }
 }
 
 impl Error {
@@ -60,9 +82,10 @@ impl From<store::Error> for Error {
             store::Error::Conflict(Conflict::FactorKey) => Code::FactorExists.into(),
             store::Error::ParentGone => Self::not_found(),
             // An old schema too: somebody migrates it, and then it is there.
-            store::Error::Unavailable(_) | store::Error::OutcomeUnknown(_) | store::Error::OldSchema(_) => {
-                Fault::Unavailable(error).into()
-            }
+            store::Error::Unavailable(_)
+            | store::Error::Unreachable { .. }
+            | store::Error::OutcomeUnknown(_)
+            | store::Error::OldSchema(_) => Fault::Unavailable(error).into(),
             _ => Fault::Store(error).into(),
         }
     }

@@ -51,7 +51,7 @@ impl App {
     ///
     /// # Errors
     /// 20404 without the service, 60313 for an access token that was made for something else, 20003 for
-    /// one that is spent, 60315 for the twenty-first, 60326 and 60328 for too many in a day or a second, 60317 for a key that the
+    /// one that is spent or whose service is gone, 60315 for the twenty-first, 60326 and 60328 for too many in a day or a second, 60317 for a key that the
     /// entity has; when the
     /// database fails.
     pub async fn create_factor(
@@ -62,11 +62,10 @@ impl App {
         new: NewFactor,
     ) -> Result<Factor, Error> {
         let now = self.clock.now();
+        caller.may_enroll(Some(path.service_sid), Some(&path.identity))?;
+        caller.may_create(FactorType::Push)?;
         let grant = match caller {
-            Caller::Enrollee(grant) => {
-                grant.permits(path.service_sid, &path.identity, FactorType::Push)?;
-                Some(grant.as_ref().clone())
-            }
+            Caller::Enrollee(enrollee) => Some(enrollee.grant.clone()),
             _ => None,
         };
         let new_entity = self.new_entity(&path, now);
@@ -77,7 +76,13 @@ impl App {
         let factor = self
             .store
             .write(async move |tx: &mut Write| {
-                tx.service(path.account_sid, path.service_sid).await?.ok_or_else(Error::not_found)?;
+                let service = tx.service(path.account_sid, path.service_sid).await?;
+                // The access token of a service that is gone has gone with it.
+                service.ok_or_else(if grant.is_some() {
+                    Error::unauthenticated
+                } else {
+                    Error::not_found
+                })?;
                 limit_entities(tx, &path, limits.entities_per_service_and_second, now).await?;
                 let entity = tx.ensure_entity(&new_entity).await?;
                 if entity.sid == new_entity.sid {
@@ -110,6 +115,7 @@ impl App {
                     sdk_version: new.sdk_version.clone(),
                     notification: new.notification.clone(),
                     unreachable: false,
+                    token_registered_at: now,
                     metadata: new.metadata.clone(),
                     created_at: now,
                     updated_at: now,

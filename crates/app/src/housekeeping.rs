@@ -5,17 +5,19 @@
 //! removes little at a time and rests in between, so that nobody waits long for the writer
 //! ([`Pace`]).
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use domain::alerts::{Alert, Level};
 use domain::audit::{Act, Change};
+use domain::clock_trust::ClockRecord;
 use domain::housekeeping::{Pace, Retention};
 use domain::webhooks::EventType;
 use domain::{AlertSid, Timestamp};
 use metrics::{METRICS, Remains, Removed, Round};
 use serde_json::json;
-use store::Write;
+use store::{Read, Write};
 use tokio::sync::watch;
 use tracing::{debug, error, info};
 
@@ -28,11 +30,41 @@ use crate::{chain, factors};
 /// How often it is looked.
 const EVERY: Duration = Duration::from_secs(60);
 
-/// The name of the lease.
-const HOUSE: &str = "housekeeping";
+/// What one node does for all, by the name of its lease.
+#[derive(Clone, Copy)]
+enum Duty {
+    /// Rounds of retention.
+    Rounds,
+    /// The removal of what was deleted.
+    Removal,
+}
+
+impl Duty {
+    const fn lease(self) -> &'static str {
+        match self {
+            Self::Rounds => "housekeeping",
+            Self::Removal => "removal",
+        }
+    }
+
+    /// Seconds for which a node that has died keeps the others from taking over.
+    const fn lease_seconds(self) -> i64 {
+        match self {
+            Self::Rounds => LEASE,
+            // It is renewed several times a second.
+            Self::Removal => 30,
+        }
+    }
+}
 
 /// Seconds for which a node that says nothing any more keeps the others from taking over.
 const LEASE: i64 = 180;
+
+/// Seconds after which a node looks again whether another node that removes what was deleted has ended.
+const WHILE_ANOTHER_REMOVES: Duration = Duration::from_secs(5);
+
+/// Time between two log lines about a long removal.
+const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 
 /// Seconds after which it does not count any more that a factor was made: a day, and an hour for clocks that differ.
 const FACTOR_CREATIONS: i64 = 25 * 3600;
@@ -48,7 +80,7 @@ pub(crate) async fn keep(
     retention: Retention,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let house = House { app, name, stopped: stopped.clone() };
+    let house = House { app, name, duty: Duty::Rounds, stopped: stopped.clone(), clock: Cell::default() };
     loop {
         let began = Instant::now();
         let outcome = match house.round(retention).await {
@@ -62,6 +94,7 @@ pub(crate) async fn keep(
                 metrics::Housekeeping::Elsewhere
             }
             Err(Interrupted::Stopped) => break,
+            Err(Interrupted::ClockDoubted) => metrics::Housekeeping::ClockDoubted,
             Err(Interrupted::Failed(fault)) => {
                 error!("housekeeping failed: {}", fault.chain());
                 metrics::Housekeeping::Failed
@@ -75,6 +108,30 @@ pub(crate) async fn keep(
     house.hand_over().await;
 }
 
+/// Removes the rows of what was deleted, as soon as it is, until it is stopped. A node that begins looks whether another
+/// one has left some. `name` tells this node from others.
+pub(crate) async fn remove_deleted(app: Arc<App>, name: String, mut stopped: watch::Receiver<bool>) {
+    let house = House { app, name, duty: Duty::Removal, stopped: stopped.clone(), clock: Cell::default() };
+    loop {
+        let wait = match house.remove_deleted().await {
+            // A deleted row goes whatever the time is, so no removal asks for the clock.
+            Ok(()) | Err(Interrupted::ClockDoubted) => EVERY,
+            Err(Interrupted::Elsewhere) => WHILE_ANOTHER_REMOVES,
+            Err(Interrupted::Stopped) => break,
+            Err(Interrupted::Failed(fault)) => {
+                error!("removal of deleted services and entities failed, will retry: {}", fault.chain());
+                EVERY
+            }
+        };
+        tokio::select! {
+            _ = stopped.wait_for(|stopped| *stopped) => break,
+            () = house.app.deleted.notified() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+    house.hand_over().await;
+}
+
 /// Why a round ended before its end.
 #[derive(Debug)]
 enum Interrupted {
@@ -82,6 +139,8 @@ enum Interrupted {
     Elsewhere,
     /// This node stops.
     Stopped,
+    /// The clock jumped, so that nothing can be known to be old.
+    ClockDoubted,
     /// The database failed, or the chain of the audit log was changed.
     Failed(Error),
 }
@@ -96,14 +155,18 @@ struct House {
     app: Arc<App>,
     /// Who has the lease.
     name: String,
+    duty: Duty,
     /// Whether it stops. It is looked between transactions alone: one that were left alone would take the lease
     /// once more after it was given back.
     stopped: watch::Receiver<bool>,
+    /// What is known of the clock as this node wrote it last, and when that was on the monotonic clock.
+    clock: Cell<Option<(ClockRecord, Duration)>>,
 }
 
 impl House {
     async fn round(&self, retention: Retention) -> Result<(), Interrupted> {
-        let ended = |seconds: i64| self.app.now().plus_seconds(-seconds);
+        let now = self.trusted_now().await?;
+        let ended = |seconds: i64| now.plus_seconds(-seconds);
         let warned = self.warn_of_ending_credentials().await;
         if let Err(Interrupted::Elsewhere | Interrupted::Stopped) = warned {
             return warned;
@@ -148,6 +211,42 @@ impl House {
         first.map_or(Ok(()), Err)
     }
 
+    /// The time, if the clock can be trusted with removing what is old. All that a round removes is old by this
+    /// reading: a jump of the clock meanwhile changes nothing.
+    async fn trusted_now(&self) -> Result<Timestamp, Interrupted> {
+        let (now, monotonic) = (self.app.now(), self.app.clock.monotonic());
+        let written = self.clock.get();
+        let read = async move |tx: &mut Write| {
+            let known = match tx.clock_record().await? {
+                Some(known) => known,
+                // The newest line of the audit log shows a time up to which servers have run.
+                None => ClockRecord::trusting(tx.newest_audit_line_at().await?.unwrap_or(now)),
+            };
+            let own = written.filter(|(record, _)| *record == known);
+            // In whole microseconds, as the record is kept.
+            let ran =
+                own.map(|(_, at)| Duration::from_micros(monotonic.saturating_sub(at).as_micros() as u64));
+            let record = known.after(now, ran);
+            tx.set_clock_record(&record).await?;
+            Ok(record)
+        };
+        let record = self.leased(read).await?;
+        let before = self.clock.replace(Some((record, monotonic)));
+        METRICS.clock_doubted.set(i64::from(record.doubted.is_some()));
+        let was_doubted = before.is_some_and(|(record, _)| record.doubted.is_some());
+        match (record.doubted.is_some(), was_doubted) {
+            (true, false) => error!(
+                clock = %now,
+                expected = %record.expected_at(),
+                "housekeeping removes nothing: the clock jumped, or no server ran for more than an hour; it goes on \
+                 when the clock is right again, after six even hours, or after `countersign clock trust`"
+            ),
+            (false, true) => info!(clock = %now, "housekeeping trusts the clock again"),
+            _ => {}
+        }
+        if record.doubted.is_some() { Err(Interrupted::ClockDoubted) } else { Ok(now) }
+    }
+
     async fn remove_unverified_factors(&self, before: Timestamp) -> Result<usize, Interrupted> {
         let (now, outbox) = (self.app.now(), self.app.outbox.clone());
         let audit = Arc::new(self.app.audit(&Origin::housekeeping(), now));
@@ -167,10 +266,10 @@ impl House {
     }
 
     async fn remove_audit_lines(&self, before: Timestamp) -> Result<usize, Interrupted> {
-        let key = Arc::clone(&self.app.audit_key);
+        let known = Arc::clone(&self.app.chain);
         let audit = Arc::new(self.app.audit(&Origin::housekeeping(), self.app.now()));
         let remove =
-            async move |tx: &mut Write, limit| chain::remove_old(tx, &key, &audit, before, limit).await;
+            async move |tx: &mut Write, limit| chain::remove_old(tx, &known, &audit, before, limit).await;
         self.remove(Remains::AuditLines, remove).await
     }
 
@@ -201,6 +300,41 @@ impl House {
             info!(kind = kind.as_str(), removed, longest_batch, "housekeeping");
         }
         Ok(removed)
+    }
+
+    /// Removes the rows of deleted services and entities, until there are none; then the lease is handed back.
+    async fn remove_deleted(&self) -> Result<(), Interrupted> {
+        let count = async || {
+            let left = async |db: &mut Read| Ok::<_, Error>(db.count_deleted().await?);
+            self.app.store.read(left).await
+        };
+        if count().await? == 0 {
+            return Ok(());
+        }
+        let remove = async move |tx: &mut Write, limit| Ok(tx.remove_deleted(limit).await?);
+        let counted = METRICS.housekeeping_removed.get_or_create_owned(&Removed { kind: Remains::Deleted });
+        let (began, mut told) = (Instant::now(), Instant::now());
+        let (mut pace, mut removed, mut longest) = (Pace::default(), 0, Duration::ZERO);
+        loop {
+            let (rows, took) = self.batch(pace.rows(), None, remove).await?;
+            if rows == 0 {
+                break;
+            }
+            removed += rows;
+            counted.inc_by(u64::try_from(rows).unwrap_or(u64::MAX));
+            longest = longest.max(took);
+            if told.elapsed() >= PROGRESS_EVERY {
+                told = Instant::now();
+                info!(removed, left = count().await?, "removing deleted services and entities");
+            }
+            pace = pace.after(took);
+            tokio::time::sleep(Pace::rest(took)).await;
+        }
+        self.give_back_lease().await?;
+        let longest_batch = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+        let seconds = began.elapsed().as_secs();
+        info!(removed, longest_batch, seconds, "removed deleted services and entities");
+        Ok(())
     }
 
     /// One transaction; returns how many rows went, and for how long it had the writer, the commit included.
@@ -236,9 +370,10 @@ impl House {
         if *self.stopped.borrow() {
             return Err(Interrupted::Stopped);
         }
-        let (now, name) = (self.app.now(), self.name.clone());
+        let (now, name, duty) = (self.app.now(), self.name.clone(), self.duty);
         let write = async move |tx: &mut Write| {
-            Ok::<_, Error>(match tx.take_lease(HOUSE, &name, now, now.plus_seconds(LEASE)).await? {
+            let until = now.plus_seconds(duty.lease_seconds());
+            Ok::<_, Error>(match tx.take_lease(duty.lease(), &name, now, until).await? {
                 true => Some(work(tx).await?),
                 false => None,
             })
@@ -246,11 +381,14 @@ impl House {
         self.app.store.write(write).await?.ok_or(Interrupted::Elsewhere)
     }
 
+    async fn give_back_lease(&self) -> Result<(), Error> {
+        let (name, lease) = (self.name.clone(), self.duty.lease());
+        self.app.store.write(async move |tx: &mut Write| Ok(tx.give_back_lease(lease, &name).await?)).await
+    }
+
     /// Lets another node keep house at once.
     async fn hand_over(self) {
-        let name = self.name;
-        let give_back = async move |tx: &mut Write| Ok::<_, Error>(tx.give_back_lease(HOUSE, &name).await?);
-        if let Err(fault) = self.app.store.write(give_back).await {
+        if let Err(fault) = self.give_back_lease().await {
             debug!("housekeeping stays with a node that has stopped, for a while: {}", fault.chain());
         }
     }
@@ -291,7 +429,7 @@ impl House {
 /// What a batch is in the audit log; `None` of what is noted one by one, or in a way of its own.
 const fn act(kind: Remains) -> Option<Act> {
     match kind {
-        Remains::Factors | Remains::FactorCreations | Remains::AuditLines => None,
+        Remains::Factors | Remains::FactorCreations | Remains::AuditLines | Remains::Deleted => None,
         Remains::Challenges => Some(Act::ChallengesRemoved),
         Remains::AccessTokens => Some(Act::AccessTokensRemoved),
         Remains::Deliveries => Some(Act::DeliveriesRemoved),
@@ -315,7 +453,7 @@ mod tests {
         AccessTokenSid, Clock, Code, EntityPath, FactorSid, FactorType, FriendlyName, Identity, Order,
         PageRequest, Parameter as _,
     };
-    use store::{DeliveryFilter, Location, OldSchema, Read, Store};
+    use store::{DeliveryFilter, Location, OldSchema, Store};
 
     use super::*;
     use crate::NewAccessToken;
@@ -324,19 +462,29 @@ mod tests {
     use crate::factors::NewFactor;
     use crate::webhooks::NewWebhook;
 
-    /// A clock that only the test moves.
-    struct Held(Mutex<Timestamp>);
+    /// A clock that only the test moves, and the monotonic clock.
+    struct Held(Mutex<(Timestamp, Duration)>);
 
     impl Clock for Held {
         fn now(&self) -> Timestamp {
-            *self.0.lock().unwrap()
+            self.0.lock().unwrap().0
+        }
+
+        fn monotonic(&self) -> Duration {
+            self.0.lock().unwrap().1
         }
     }
 
     impl Held {
         fn pass(&self, seconds: i64) {
-            let mut now = self.0.lock().unwrap();
-            *now = now.plus_seconds(seconds);
+            self.jump(seconds);
+            self.0.lock().unwrap().1 += Duration::from_secs(seconds.unsigned_abs());
+        }
+
+        /// Sets the clock to another time.
+        fn jump(&self, seconds: i64) {
+            let mut held = self.0.lock().unwrap();
+            held.0 = held.0.plus_seconds(seconds);
         }
     }
 
@@ -351,7 +499,7 @@ mod tests {
     impl Stage {
         async fn set() -> Self {
             let (store, _) = Store::open(&Location::Memory, OldSchema::Migrate).await.unwrap();
-            let clock = Arc::new(Held(Mutex::new(Timestamp::from_seconds(1_767_225_600))));
+            let clock = Arc::new(Held(Mutex::new((Timestamp::from_seconds(1_767_225_600), Duration::ZERO))));
             let keys = MasterKeys::new(MasterKey::generate(&SystemEntropy), Vec::new());
             let keys = crate::MasterKeySource::fixed(keys);
             let held: Arc<dyn Clock> = Arc::<Held>::clone(&clock);
@@ -372,7 +520,13 @@ mod tests {
             app.create_webhook(&origin, account.sid, service.sid, webhook).await.unwrap();
             let identity = Identity::from_parameter("user-0001").unwrap();
             Self {
-                house: House { app: Arc::new(app), name: "one".to_owned(), stopped: watch::channel(false).1 },
+                house: House {
+                    app: Arc::new(app),
+                    name: "one".to_owned(),
+                    duty: Duty::Rounds,
+                    stopped: watch::channel(false).1,
+                    clock: Cell::default(),
+                },
                 clock,
                 caller: Caller::Account(account.sid),
                 path: EntityPath { account_sid: account.sid, service_sid: service.sid, identity },
@@ -455,6 +609,7 @@ mod tests {
         let stage = Stage::set().await;
         let retention = Retention { unverified_factors: 2 * 3600, ..Retention::default() };
         let old = stage.factor(1).await;
+        stage.house.round(retention).await.unwrap();
         stage.clock.pass(3600);
         let young = stage.factor(2).await;
         stage.clock.pass(3600);
@@ -471,6 +626,7 @@ mod tests {
     async fn an_access_token_goes_an_hour_after_its_end() {
         let stage = Stage::set().await;
         let token = stage.token().await;
+        stage.house.round(Retention::default()).await.unwrap();
         for (seconds, is_left) in [(60 + 3600, true), (1, false)] {
             stage.clock.pass(seconds);
             stage.house.round(Retention::default()).await.unwrap();
@@ -487,7 +643,9 @@ mod tests {
         let other = House {
             app: Arc::clone(&stage.house.app),
             name: "two".to_owned(),
+            duty: Duty::Rounds,
             stopped: watch::channel(false).1,
+            clock: Cell::default(),
         };
         let retention = Retention { unverified_factors: 1, ..Retention::default() };
         stage.house.round(retention).await.unwrap();
@@ -499,5 +657,104 @@ mod tests {
         other.round(retention).await.unwrap();
         assert_eq!(stage.factors().await.len(), 0);
         assert!(matches!(stage.house.round(retention).await, Err(Interrupted::Elsewhere)));
+    }
+
+    const DAY: i64 = 24 * 3600;
+
+    impl Stage {
+        /// Another process on the same database.
+        fn restart(&mut self) {
+            let (app, name) = (Arc::clone(&self.house.app), self.house.name.clone());
+            self.house = House {
+                app,
+                name,
+                duty: Duty::Rounds,
+                stopped: watch::channel(false).1,
+                clock: Cell::default(),
+            };
+        }
+
+        /// Whether a round removes anything at all when everything of the past is to be removed.
+        async fn round(&self) -> Result<(), Interrupted> {
+            let retention = Retention {
+                unverified_factors: DAY,
+                challenges: DAY,
+                deliveries: DAY,
+                audit_log: Some(DAY),
+                access_tokens: DAY,
+            };
+            self.house.round(retention).await
+        }
+
+        /// How many rows there are of all that retention removes.
+        async fn rows(&self) -> (usize, usize) {
+            let lines = self.house.app.audit_lines(AuditFilter::default(), 99).await.unwrap();
+            let old = lines.iter().filter(|found| found.line.actor_type != "housekeeping").count();
+            (self.factors().await.len(), old)
+        }
+    }
+
+    #[tokio::test]
+    async fn clock_that_runs_ahead_for_a_while_removes_nothing() {
+        for jump in [400 * DAY, 2 * DAY, -400 * DAY] {
+            for restarts in [false, true] {
+                let mut stage = Stage::set().await;
+                stage.factor(1).await;
+                let token = stage.token().await;
+                chain::finish(&stage.house.app).await;
+                stage.round().await.unwrap();
+                let rows = stage.rows().await;
+                stage.clock.jump(jump);
+                for _ in 0..3 {
+                    if restarts {
+                        stage.restart();
+                    }
+                    let doubted = stage.round().await;
+                    assert!(
+                        matches!(doubted, Err(Interrupted::ClockDoubted)),
+                        "{jump} {restarts} {doubted:?}"
+                    );
+                    stage.clock.pass(100);
+                }
+                assert_eq!(stage.rows().await, rows, "{jump} {restarts}");
+                assert!(stage.has(token).await);
+                assert!(stage.noted().await.is_empty());
+                // Right again, it is trusted at once.
+                stage.clock.jump(-jump);
+                stage.round().await.unwrap();
+                assert_eq!(stage.rows().await, rows);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn clock_that_jumped_is_trusted_after_six_hours_or_on_command() {
+        for on_command in [false, true] {
+            let stage = Stage::set().await;
+            stage.factor(1).await;
+            stage.round().await.unwrap();
+            stage.clock.jump(400 * DAY);
+            for _ in 0..=359 {
+                assert!(matches!(stage.round().await, Err(Interrupted::ClockDoubted)));
+                stage.clock.pass(60);
+                if on_command {
+                    stage.house.app.trust_clock(&Origin::operator("ann")).await.unwrap();
+                    break;
+                }
+            }
+            assert_eq!(stage.rows().await.0, 1);
+            stage.round().await.unwrap();
+            assert_eq!(stage.rows().await.0, 0, "{on_command}");
+        }
+    }
+
+    /// A database of an older version has no record of the clock.
+    #[tokio::test]
+    async fn first_reading_is_compared_with_the_newest_line_of_the_audit_log() {
+        let stage = Stage::set().await;
+        stage.factor(1).await;
+        stage.clock.pass(2 * DAY);
+        assert!(matches!(stage.round().await, Err(Interrupted::ClockDoubted)));
+        assert_eq!(stage.rows().await.0, 1);
     }
 }

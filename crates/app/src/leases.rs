@@ -91,14 +91,15 @@ impl Leases {
         }
     }
 
-    /// Renews those of which less than two thirds are left; a third is given in microseconds.
+    /// Renews the leases of which less than two thirds are left, and those that end too late because the clock was
+    /// set back; a third is given in microseconds.
     async fn renew(&self, app: &App, third: i64) -> Result<(), Error> {
         let now = app.now();
         let until = self.end(now);
         let soon = Timestamp::from_micros(until.micros().saturating_sub(third));
         let ending: Vec<DeliveryId> = {
             let held = self.until.borrow();
-            held.iter().filter(|(_, until)| **until <= soon).map(|(id, _)| *id).collect()
+            held.iter().filter(|(_, end)| **end <= soon || **end > until).map(|(id, _)| *id).collect()
         };
         for ids in ending.chunks(BATCH) {
             let (name, renewed) = (self.name.clone(), ids.to_vec());

@@ -13,6 +13,7 @@ pub mod audit;
 pub mod caller;
 mod chain;
 pub mod challenges;
+mod checkpoints;
 pub mod clock;
 pub mod credentials;
 mod deliver;
@@ -34,17 +35,20 @@ pub mod webhooks;
 
 use std::sync::{Arc, RwLock};
 
+use ::webhooks::Guard;
 use crypto::HashingKey;
+use domain::audit::{Act, Change};
+use domain::clock_trust::ClockRecord;
 use domain::limits::Limits;
 use domain::{Clock, Entropy, Timestamp};
 use store::Store;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 
 pub use crate::access_tokens::NewAccessToken;
 pub use crate::accounts::{MadeAccount, MadeApiKey};
 pub use crate::attempt::Couriers;
 pub use crate::audit::Origin;
-pub use crate::caller::{Caller, Credentials};
+pub use crate::caller::{Caller, Credentials, Enrollee};
 pub use crate::chain::{Break, ChainedLine, Holds};
 pub use crate::clock::SystemClock;
 pub use crate::deliver::{Courier, CourierError, DeliverySettings};
@@ -63,16 +67,20 @@ pub struct App {
     hashing: HashingKey,
     /// The keys of access tokens.
     ring: RwLock<keys::Ring>,
-    /// The key of the audit log's chain.
-    audit_key: Arc<crypto::AuditKey>,
+    /// The chain of the audit log.
+    chain: Arc<chain::Chain>,
     /// Where what is owed goes.
     outbox: outbox::Outbox,
     /// Rings when something is owed.
     wake: outbox::Wake,
+    /// Notified when a service or an entity is deleted, whose rows are to be removed.
+    deleted: Notify,
     /// Until when challenges that expired are counted.
     counted_until: Mutex<Timestamp>,
     /// What may be created.
     limits: Limits,
+    /// Which addresses webhooks may lead to.
+    webhook_guard: Guard,
 }
 
 impl App {
@@ -87,7 +95,8 @@ impl App {
         master_keys: MasterKeySource,
     ) -> Result<Self, Error> {
         let (ring, hashing) = keys::open_keys(&store, &master_keys, &entropy, clock.now()).await?;
-        let audit_key = Arc::new(chain::open_key(&store, &master_keys, &entropy).await?);
+        let audit_key = chain::open_key(&store, &master_keys, &entropy).await?;
+        let chain = Arc::new(chain::Chain::new(audit_key));
         let master_keys = Arc::new(master_keys);
         let outbox = outbox::Outbox::new(Arc::clone(&entropy));
         let (ring, wake) = (RwLock::new(ring), outbox::Wake::default());
@@ -99,17 +108,24 @@ impl App {
             master_keys,
             hashing,
             ring,
-            audit_key,
+            chain,
             outbox,
             wake,
+            deleted: Notify::new(),
             counted_until,
             limits,
+            webhook_guard: Guard::default(),
         })
     }
 
     /// Sets the seconds for which webhooks are tried that are owed from now on; a day if nobody does.
     pub const fn set_webhook_patience(&mut self, seconds: i64) {
         self.outbox.set_webhook_patience(seconds);
+    }
+
+    /// Sets which addresses webhooks may lead to, for warnings when a webhook is made; public ones if nothing is set.
+    pub fn set_webhook_guard(&mut self, guard: Guard) {
+        self.webhook_guard = guard;
     }
 
     /// Limits what is created from now on; nothing is limited if nobody does.
@@ -120,6 +136,21 @@ impl App {
     /// The instant that it is now.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// Lets housekeeping act on the clock as it is now, after a jump.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn trust_clock(&self, origin: &Origin) -> Result<Timestamp, Error> {
+        let now = self.now();
+        let audit = self.audit(origin, now);
+        let trust = async move |tx: &mut store::Write| {
+            tx.set_clock_record(&ClockRecord::trusting(now)).await?;
+            audit.note(tx, Change::of_server(Act::ClockTrusted)).await
+        };
+        self.store.write(trust).await?;
+        Ok(now)
     }
 
     /// Where new request ids get their randomness.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use domain::Timestamp;
 use metrics::{Gauges, METRICS, Owed, Owing};
 use store::Read;
+use tracing::debug;
 
 use crate::App;
 use crate::error::Error;
@@ -26,11 +27,25 @@ impl App {
         }
     }
 
+    /// Measures how much room the database takes. This may take seconds, so it is not done for each request for
+    /// metrics. What can't be measured stays as it was.
+    pub async fn measure_size(&self) {
+        match self.store.size().await {
+            Ok(size) => {
+                METRICS.database_size.set(saturating(size.database));
+                METRICS.database_wal_size.set(saturating(size.write_ahead_log));
+            }
+            Err(error) => debug!("the size of the database was not measured: {}", Error::from(error).chain()),
+        }
+    }
+
     async fn look(&self, after: Timestamp, now: Timestamp) -> Result<(), Error> {
-        let (owed, next_due, expired) = self
+        let (owed, next_due, expired, deleted) = self
             .store
             .read(async move |db: &mut Read| {
-                Ok::<_, Error>((db.owed().await?, db.next_due().await?, db.count_expired(after, now).await?))
+                let (owed, next_due) = (db.owed().await?, db.next_due().await?);
+                let expired = db.count_expired(after, now).await?;
+                Ok::<_, Error>((owed, next_due, expired, db.count_deleted().await?))
             })
             .await?;
         for (kind, word) in [(Owed::Push, "push"), (Owed::Webhook, "webhook"), (Owed::Debugger, "debugger")] {
@@ -41,8 +56,14 @@ impl App {
         }
         METRICS.deliveries_overdue.set(next_due.map_or(0, |due| seconds(due, now)));
         METRICS.challenges_expired.inc_by(expired);
+        METRICS.deletions_pending.set(deleted);
         Ok(())
     }
+}
+
+/// A number of bytes as a gauge holds it.
+fn saturating(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 /// The whole seconds from one instant to another.

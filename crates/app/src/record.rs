@@ -1,6 +1,7 @@
 //! What is remembered of attempts, those that end together in one transaction.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use domain::Timestamp;
 use domain::deliveries::{Delivery, Next, Work};
@@ -9,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
 use crate::App;
-use crate::attempt::Attempted;
+use crate::attempt::{Attempted, DeadToken};
 use crate::error::Error;
 use crate::outbox::Outbox;
 
@@ -41,13 +42,18 @@ impl Ended {
         AttemptRecord {
             number: self.delivery.attempts,
             began_at: self.began_at,
-            milliseconds: self.ended_at.micros().saturating_sub(self.began_at.micros()) / 1000,
+            milliseconds: milliseconds(self.began_at.until(self.ended_at)),
             ending: ending.to_owned(),
             error_code: self.attempted.error_code,
             status: self.attempted.status,
             detail: detail.map(|detail| detail.chars().take(LONGEST_DETAIL).collect()),
         }
     }
+}
+
+/// A length of time for a record or a log.
+pub(crate) fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// The way to whoever records.
@@ -124,7 +130,9 @@ async fn settle(tx: &mut Write, lease: &str, outbox: &Outbox, ended: &Ended) -> 
     }
     // A dead token is an event the first time it is heard of, and never again.
     let is_news = match &attempted.dead_token {
-        Some((factor_sid, token)) => tx.mark_unreachable(*factor_sid, token).await?,
+        Some(DeadToken { factor_sid, token, registered_at }) => {
+            tx.mark_unreachable(*factor_sid, token, *registered_at).await?
+        }
         None => true,
     };
     match &attempted.alert {

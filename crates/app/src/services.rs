@@ -108,7 +108,7 @@ impl App {
             .await
     }
 
-    /// Deletes a service and everything under it.
+    /// Deletes a service and everything under it. Nothing of it is found from here on; housekeeping removes the rows.
     ///
     /// # Errors
     /// 20404; when the database fails.
@@ -118,12 +118,15 @@ impl App {
         account_sid: AccountSid,
         sid: ServiceSid,
     ) -> Result<(), Error> {
-        let audit = self.audit(origin, self.clock.now());
+        let now = self.clock.now();
+        let audit = self.audit(origin, now);
         self.store
-            .write(async move |tx: &mut Write| match tx.delete_service(account_sid, sid).await? {
+            .write(async move |tx: &mut Write| match tx.delete_service(account_sid, sid, now).await? {
                 true => audit.note(tx, Change::new(Act::ServiceDeleted, account_sid, sid)).await,
                 false => Err(Error::not_found()),
             })
-            .await
+            .await?;
+        self.deleted.notify_one();
+        Ok(())
     }
 }

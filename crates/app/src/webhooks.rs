@@ -4,6 +4,7 @@ use domain::audit::{Act, Change};
 use domain::webhooks::{Status, Subscription, Version, Webhook, may_be_one_more};
 use domain::{AccountSid, CallbackUrl, FriendlyName, Page, PageRequest, Problem, ServiceSid, WebhookSid};
 use store::{Read, Write};
+use tracing::warn;
 
 use crate::App;
 use crate::audit::Origin;
@@ -50,16 +51,32 @@ impl App {
             updated_at: now,
         };
         let audit = self.audit(origin, now);
-        self.store
+        let created = self
+            .store
             .write(async move |tx: &mut Write| {
                 // Held, so that those who create at once are counted one after the other.
                 tx.lock_service(account_sid, service_sid).await?.ok_or_else(Error::not_found)?;
                 may_be_one_more(tx.count_webhooks(service_sid).await?)?;
                 tx.insert_webhook(&webhook).await?;
                 audit.note(tx, about(Act::WebhookCreated, &webhook)).await?;
-                Ok(webhook.clone())
+                Ok::<_, Error>(webhook.clone())
             })
-            .await
+            .await?;
+        self.warn_of(&created);
+        Ok(created)
+    }
+
+    /// Logs what will keep the webhook's events from arriving, as far as its address shows it.
+    fn warn_of(&self, webhook: &Webhook) {
+        let (sid, host) = (webhook.sid, webhook.url.destination());
+        if self.webhook_guard.refuses_host_of(webhook.url.url()) {
+            warn!(webhook = %sid, host, "webhook leads to an address that is not public, so nothing will be delivered; \
+                   permit its network with --webhook-allow");
+        }
+        if !webhook.url.is_sent_as_signed() {
+            warn!(webhook = %sid, host, "webhook URL can't be sent as it is written; a receiver must validate signatures \
+                   with the URL as it was configured");
+        }
     }
 
     /// A webhook.
@@ -112,7 +129,8 @@ impl App {
     ) -> Result<Webhook, Error> {
         let now = self.clock.now();
         let audit = self.audit(origin, now);
-        self.store
+        let (updated, has_new_url) = self
+            .store
             .write(async move |tx: &mut Write| {
                 let webhook = tx.lock_webhook(account_sid, service_sid, sid).await?;
                 let before = webhook.ok_or_else(Error::not_found)?;
@@ -122,9 +140,14 @@ impl App {
                 tx.update_webhook(&webhook).await?;
                 let changed = about(Act::WebhookUpdated, &webhook).with("changed", webhook.changed(&before));
                 audit.note(tx, changed).await?;
-                Ok(webhook)
+                let has_new_url = webhook.url != before.url;
+                Ok::<_, Error>((webhook, has_new_url))
             })
-            .await
+            .await?;
+        if has_new_url {
+            self.warn_of(&updated);
+        }
+        Ok(updated)
     }
 
     /// Deletes a webhook; what it is still owed is skipped.

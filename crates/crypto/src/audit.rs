@@ -1,15 +1,19 @@
 //! The chain of the audit log: each line's MAC covers the line, its number and the MAC before, so that whoever
 //! has the database but not the key can neither change a line, nor take one out, nor add one.
 //!
-//! The ends of the chain have a MAC too: otherwise whoever takes lines off an end could say that it has always
-//! been there. Only somebody who kept the ends of an earlier day can put these back; against that an operator
-//! notes the newest mark elsewhere.
+//! The ends of the chain have a MAC too: otherwise an attacker who takes lines off an end could move the end with
+//! them. An attacker who kept the ends of an earlier day can put these back. Servers that run remember the newest
+//! ends, and checkpoints outside of the database show it after a restart.
+//!
+//! A line that is not chained yet has a MAC of its own, made with it, so that it can't be forged or altered while it
+//! waits.
 
 use std::fmt;
 
 use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use domain::Entropy;
 use domain::audit::{Line, Mac, Mark};
+use domain::checkpoints::Checkpoint;
 use zeroize::Zeroizing;
 
 use crate::{Sealable, equal};
@@ -17,6 +21,8 @@ use crate::{Sealable, equal};
 /// What stands in front of what is signed. No two are the beginning of one another, and they never change.
 const LINE: &[u8] = b"countersign 1 audit line\0";
 const ENDS: &[u8] = b"countersign 1 audit ends\0";
+const WAITING: &[u8] = b"countersign 1 audit waiting\0";
+const CHECKPOINT: &[u8] = b"countersign 1 audit checkpoint\0";
 
 /// The key of the chain, 256 bits. It does not print, and is wiped when dropped; the library makes a copy of it
 /// for each MAC.
@@ -42,6 +48,16 @@ impl AuditKey {
     pub fn ends(&self, removed: &Mark, head: &Mark) -> Mac {
         let [removed_number, head_number] = [removed, head].map(|mark| mark.number.to_be_bytes());
         self.mac(&[ENDS, &removed_number, &removed.mac.0, &head_number, &head.mac.0])
+    }
+
+    /// The MAC over a line that is not chained yet.
+    pub fn waiting(&self, line: &Line) -> Mac {
+        self.mac(&[WAITING, line.canonical().as_bytes()])
+    }
+
+    /// The MAC over a checkpoint.
+    pub fn checkpoint(&self, checkpoint: &Checkpoint) -> Mac {
+        self.mac(&[CHECKPOINT, checkpoint.to_string().as_bytes()])
     }
 
     fn mac(&self, parts: &[&[u8]]) -> Mac {
@@ -81,6 +97,7 @@ impl Sealable for AuditKey {
 #[cfg(test)]
 mod tests {
     use domain::audit::{Act, Actor, Change};
+    use domain::checkpoints::CheckpointKind;
     use domain::{AccountSid, EventSid, Sid, Timestamp};
 
     use super::*;
@@ -163,6 +180,25 @@ mod tests {
         let (one, other) = (Mark { number: 1, mac: Mac([1; 32]) }, Mark { number: 2, mac: Mac([2; 32]) });
         assert!(!same(&key.ends(&one, &other), &key.ends(&other, &one)));
         assert!(same(&key.ends(&one, &other), &key.ends(&one, &other)));
+    }
+
+    #[test]
+    fn each_mac_is_good_for_its_purpose_alone() {
+        let key = AuditKey::generate(&Sevens);
+        let mark = key.next(&Mark::START, &line());
+        let at = Timestamp::from_seconds(1_767_225_600);
+        let checkpoint = Checkpoint { at, kind: CheckpointKind::Reached, mark };
+        let macs = [
+            mark.mac,
+            key.ends(&Mark::START, &mark),
+            key.waiting(&line()),
+            key.checkpoint(&checkpoint),
+            key.checkpoint(&Checkpoint { kind: CheckpointKind::Accepted, ..checkpoint }),
+            key.waiting(&Line { data: "{ }".to_owned(), ..line() }),
+        ];
+        for (place, mac) in macs.iter().enumerate() {
+            assert!(!macs[..place].iter().any(|other| same(mac, other)), "{place}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Signed JSON in the compact form of RFC 7515: device tokens and signed answers.
 
+use domain::challenges::AnswerDigest;
 use domain::factors::PublicKey;
 use serde_json::{Map, Value};
 
@@ -53,6 +54,14 @@ impl<'t> Jws<'t> {
     }
 }
 
+/// The digest by which the text of a signed answer is recognized when it comes again.
+pub fn answer_digest(payload: &str) -> AnswerDigest {
+    let mut digest = [0; 32];
+    digest
+        .copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, payload.as_bytes()).as_ref());
+    AnswerDigest(digest)
+}
+
 /// A compact JWS as a phone makes it. The header is the caller's, `alg` included.
 pub fn sign(header: &Map<String, Value>, claims: &Map<String, Value>, key: &SigningKey) -> String {
     let mut text = [header, claims].map(part).join(".");
@@ -87,6 +96,17 @@ mod tests {
 
     fn encoded(text: &str) -> String {
         compact::encode(text.as_bytes())
+    }
+
+    #[test]
+    fn answers_with_the_same_bytes_have_the_same_digest() {
+        let payload = "header.claims.signature";
+        assert_eq!(answer_digest(payload), answer_digest(payload));
+        for other in ["header.claims.signaturE", "header.claims.signature=", "header.claims", ""] {
+            assert_ne!(answer_digest(payload), answer_digest(other), "{other}");
+        }
+        // FIPS 180-4, the message "abc".
+        assert_eq!(answer_digest("abc").0[..4], [0xba, 0x78, 0x16, 0xbf]);
     }
 
     /// RFC 7515 appendix A.3, its key from the members x and y of the JWK.

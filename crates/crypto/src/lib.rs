@@ -52,7 +52,7 @@ pub use device_token::DeviceToken;
 pub use enrollment::{EnrollmentKey, KeyRing};
 pub use entropy::SystemEntropy;
 pub use error::Error;
-pub use jws::Jws;
+pub use jws::{Jws, answer_digest};
 pub use master_key::{KeyId, MasterKeys};
 pub use seal::{MasterKey, Sealable};
 pub use signatures::{parse_public_key, verify_der, verify_fixed};

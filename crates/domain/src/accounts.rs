@@ -96,3 +96,58 @@ impl crate::paging::Listed for Account {
         crate::paging::position(self.sid, self.created_at)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::sync::atomic::{AtomicU8, Ordering};
+
+    /// Every byte in turn, from 0.
+    #[derive(Default)]
+    struct Counting(AtomicU8);
+
+    impl Entropy for Counting {
+        fn fill(&self, bytes: &mut [u8]) {
+            bytes.fill_with(|| self.0.fetch_add(1, Ordering::Relaxed));
+        }
+    }
+
+    #[test]
+    fn a_generated_auth_token_is_32_hexadecimal_digits() {
+        let token = AuthToken::generate(&Counting::default());
+        assert_eq!(token.expose(), "000102030405060708090a0b0c0d0e0f");
+    }
+
+    #[test]
+    fn an_operators_auth_token_has_16_to_128_letters_and_digits() {
+        for (length, is_token) in [(15, false), (16, true), (128, true), (129, false)] {
+            let text = "aB3".repeat(43)[..length].to_owned();
+            assert_eq!(
+                AuthToken::parse(&text).map(|token| token.expose().to_owned()),
+                is_token.then_some(text)
+            );
+        }
+        for bad in ["", "with-a-dash-in-the-midst", "with a space in the midst", "ünïcödeünïcödeünïcöde"]
+        {
+            assert!(AuthToken::parse(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_letter_and_digit_of_an_api_key_secret_is_equally_likely() {
+        let entropy = Counting::default();
+        // 31 secrets are 992 characters: 4 times all bytes from 0 to 247, each of the 62 characters 16 times.
+        let secrets: Vec<_> = (0..31).map(|_| ApiKeySecret::generate(&entropy)).collect();
+        let mut counts = std::collections::BTreeMap::new();
+        for secret in &secrets {
+            assert_eq!(secret.expose().len(), 32);
+            for character in secret.expose().chars() {
+                assert!(character.is_ascii_alphanumeric());
+                *counts.entry(character).or_insert(0) += 1;
+            }
+        }
+        assert_eq!(counts.len(), 62);
+        assert!(counts.values().all(|count| *count == 16), "{counts:?}");
+    }
+}

@@ -98,3 +98,23 @@ impl Listed for Alert {
         position(self.sid, self.created_at)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_filtered_by_the_levels_of_the_api() {
+        for level in [Level::Error, Level::Warning] {
+            assert_eq!(LevelFilter::from_parameter(level.as_str()), Ok(LevelFilter::Is(level)));
+        }
+        let word = |text| LevelFilter::from_parameter(text);
+        assert_eq!(word("error"), Ok(LevelFilter::Is(Level::Error)));
+        assert_eq!(word("warning"), Ok(LevelFilter::Is(Level::Warning)));
+        assert_eq!(word("notice"), Ok(LevelFilter::Never));
+        assert_eq!(word("debug"), Ok(LevelFilter::Never));
+        for bad in ["", "Error", "info"] {
+            assert!(word(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -137,6 +137,8 @@ acts! {
     EnrollmentKeyRotated "enrollment-key.rotated";
     MasterKeyRotated "master-key.rotated";
     EventsRemoved "events.removed";
+    EventsAccepted "events.accepted";
+    ClockTrusted "clock.trusted";
 }
 
 /// What was done, to what, and what else is to be known of it.
@@ -398,5 +400,33 @@ mod tests {
         fn parsing_never_panics(text in ".*") {
             let _ = text.parse::<Mark>();
         }
+    }
+
+    #[test]
+    fn actors_are_named_by_their_sids() {
+        let bytes = [7; 16];
+        let digits = "07".repeat(16);
+        for (actor, kind, name) in [
+            (Actor::Account(AccountSid::from_bytes(bytes)), "account", Some(format!("AC{digits}"))),
+            (Actor::ApiKey(ApiKeySid::from_bytes(bytes)), "api-key", Some(format!("SK{digits}"))),
+            (Actor::Enrollee(AccessTokenSid::from_bytes(bytes)), "enrollee", Some(format!("YK{digits}"))),
+            (Actor::Device(FactorSid::from_bytes(bytes)), "device", Some(format!("YF{digits}"))),
+            (Actor::Operator(OperatorName::new("ann")), "operator", Some("ann".to_owned())),
+            (Actor::Housekeeping, "housekeeping", None),
+        ] {
+            assert_eq!((actor.kind(), actor.name()), (kind, name));
+        }
+    }
+
+    #[test]
+    fn a_mark_may_stand_before_the_first_line() {
+        assert_eq!(Mark::START.to_string().parse(), Ok(Mark::START));
+        let upper = format!("1:{}", "A0".repeat(32));
+        assert_eq!(upper.parse(), Ok(Mark { number: 1, mac: Mac([0xa0; 32]) }));
+        for digits in [62, 63, 65, 66] {
+            assert_eq!("a".repeat(digits).parse::<Mac>(), Err(NotAMark), "{digits} digits");
+        }
+        assert_eq!("g".repeat(64).parse::<Mac>(), Err(NotAMark));
+        assert!(NotAMark.to_string().contains("NUMBER:MAC"));
     }
 }

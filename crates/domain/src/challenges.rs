@@ -11,6 +11,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::entities::EntityPath;
 use crate::paging::{Listed, Position, position};
 use crate::parameter::{Expected, Parameter};
 use crate::problem::{Code, Problem};
@@ -51,6 +52,11 @@ impl Answer {
         [Self::Approved, Self::Denied].into_iter().find(|answer| answer.as_str() == word)
     }
 }
+
+/// The SHA-256 digest of the payload that answered a challenge, by which the same payload is recognized when it comes
+/// again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnswerDigest(pub [u8; 32]);
 
 /// What has happened to a challenge. That time passed is not something that happens to it: see
 /// [`Challenge::status`].
@@ -255,11 +261,19 @@ pub fn expiry(requested: Option<Timestamp>, now: Timestamp) -> Result<Timestamp,
 /// Most characters of a device's signed answer (protocol 00, row 11).
 pub const LONGEST_ANSWER: usize = 5456;
 
-/// Characters of the header and of the signature in a device's answer (protocol 03 section 10).
-const HEADER: usize = 36;
-const SIGNATURE: usize = 86;
+/// Characters of a device's answer beside its claims: the header, the signature (protocol 03 section 10) and two dots.
+const AROUND_CLAIMS: usize = 36 + 86 + 2;
 
 impl Challenge {
+    /// Where its entity is to be found.
+    pub fn path(&self) -> EntityPath {
+        EntityPath {
+            account_sid: self.account_sid,
+            service_sid: self.service_sid,
+            identity: self.identity.clone(),
+        }
+    }
+
     /// What a caller sees of its state at `now`.
     pub fn status(&self, now: Timestamp) -> Status {
         match self.state {
@@ -320,7 +334,7 @@ impl Challenge {
         let claims = serde_json::to_string(&self.signed_fields(self.created_at)).unwrap_or_default();
         // Both SDKs escape slashes, and `approved` is a letter longer than `pending`.
         let claims = claims.len() + claims.matches('/').count() + 1;
-        if HEADER + 1 + (claims * 4).div_ceil(3) + 1 + SIGNATURE <= LONGEST_ANSWER {
+        if AROUND_CLAIMS + (claims * 4).div_ceil(3) <= LONGEST_ANSWER {
             return Ok(());
         }
         let expected = "must be short enough, together with HiddenDetails, for a device's signed answer, which \
@@ -348,14 +362,14 @@ impl Challenge {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
     const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
 
-    fn challenge(state: State, expires_at: Timestamp) -> Challenge {
+    pub(crate) fn challenge(state: State, expires_at: Timestamp) -> Challenge {
         let sid = |prefix: &str, digit: &str| format!("{prefix}{}", digit.repeat(32));
         Challenge {
             sid: sid("YC", "4").parse().unwrap(),
@@ -484,5 +498,93 @@ mod tests {
             }
             prop_assert_eq!(challenge.responded_at().is_some(), matches!(state, State::Answered { .. }));
         }
+    }
+
+    #[test]
+    fn a_challenge_can_be_answered_until_its_expiry_and_not_at_it() {
+        let pending = challenge(State::Pending, NOW.plus_seconds(300));
+        let expiry = pending.expires_at;
+        let last = Timestamp::from_micros(expiry.micros() - 1);
+        assert_eq!((pending.status(last), pending.answerable(last)), (Status::Pending, Ok(())));
+        for late in [expiry, expiry.plus_seconds(1)] {
+            assert_eq!(pending.status(late), Status::Expired);
+            assert_eq!(pending.answerable(late).unwrap_err().code(), Code::ChallengeExpired);
+        }
+    }
+
+    #[test]
+    fn an_answer_stays_after_the_expiry_and_a_voided_challenge_shows_as_expired() {
+        let (expiry, at) = (NOW.plus_seconds(300), NOW.plus_seconds(7));
+        for (answer, status) in [(Answer::Approved, Status::Approved), (Answer::Denied, Status::Denied)] {
+            let answered = challenge(State::Answered { answer, at }, expiry);
+            for now in [NOW, expiry] {
+                assert_eq!(answered.status(now), status);
+                assert_eq!(answered.answerable(now).unwrap_err().code(), Code::ChallengeResponded);
+            }
+            assert_eq!(answered.responded_at(), Some(at));
+        }
+        let voided = challenge(State::Voided, expiry);
+        assert_eq!((voided.status(NOW), voided.responded_at()), (Status::Expired, None));
+        assert_eq!(voided.answerable(NOW).unwrap_err().code(), Code::ChallengeExpired);
+    }
+
+    #[test]
+    fn states_and_answers_have_the_words_of_the_api() {
+        let words = ["pending", "expired", "approved", "denied"];
+        let statuses = [Status::Pending, Status::Expired, Status::Approved, Status::Denied];
+        for (word, status) in words.into_iter().zip(statuses) {
+            assert_eq!((status.as_str(), Status::from_parameter(word)), (word, Ok(status)));
+        }
+        assert!(Status::from_parameter("Pending").is_err());
+        for (word, answer) in [("approved", Answer::Approved), ("denied", Answer::Denied)] {
+            assert_eq!((answer.as_str(), Answer::from_word(word)), (word, Some(answer)));
+        }
+        assert_eq!(Answer::from_word("pending"), None);
+    }
+
+    #[test]
+    fn a_message_has_1_to_256_characters() {
+        for (length, is_message) in [(0, false), (1, true), (256, true), (257, false)] {
+            assert_eq!(Message::from_parameter(&"ü".repeat(length)).is_ok(), is_message, "{length}");
+        }
+        assert_eq!(Message::from_parameter("a\nb").unwrap().as_str(), "a\nb");
+    }
+
+    #[test]
+    fn a_field_contains_no_nul_in_its_label_or_its_value() {
+        for bad in [r#"{"label":"a\u0000","value":"b"}"#, r#"{"label":"a","value":"b\u0000"}"#] {
+            assert!(Field::from_parameter(bad).is_err(), "{bad}");
+        }
+        let shortest = Field::from_parameter(r#"{"label":"l","value":""}"#).unwrap();
+        assert_eq!(serde_json::to_string(&shortest).unwrap(), r#"{"label":"l","value":""}"#);
+    }
+
+    /// A JWS of 5456 characters has 3999 bytes of claims: 36 and 86 characters, two dots, and 4 for each 3 bytes.
+    #[test]
+    fn an_answer_that_is_exactly_as_long_as_it_may_be_fits() {
+        let mut long = challenge(State::Pending, NOW.plus_seconds(300));
+        // As the SDKs write it when the person says yes.
+        let claims = |challenge: &Challenge| {
+            let mut claims = challenge.signed_fields(NOW);
+            claims.insert("status".into(), "approved".into());
+            serde_json::to_string(&claims).unwrap().replace('/', r"\/").len()
+        };
+        let message = |length| Message::from_stored("m".repeat(length));
+        long.details.message = message(0);
+        let rest = 3999 - claims(&long);
+        long.details.message = message(rest);
+        assert_eq!((claims(&long), long.fits_into_an_answer()), (3999, Ok(())));
+        long.details.message = message(rest + 1);
+        let refused = long.fits_into_an_answer().unwrap_err();
+        assert_eq!((claims(&long), refused.code()), (4000, Code::InvalidRequest));
+    }
+
+    #[test]
+    fn the_default_lifetime_ends_on_a_whole_second() {
+        let odd = Timestamp::from_micros(NOW.micros() + 999_999);
+        assert_eq!(expiry(None, odd), Ok(NOW.plus_seconds(300)));
+        assert_eq!(expiry(Some(NOW.plus_seconds(1)), odd), Ok(NOW.plus_seconds(1)));
+        // Without its fraction it has passed.
+        assert!(expiry(Some(odd), NOW).is_err());
     }
 }

@@ -87,3 +87,23 @@ impl Listed for Credential {
         position(self.sid, self.created_at)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credential_types_have_the_words_of_the_api() {
+        for (word, kind) in [("apn", CredentialType::Apn), ("fcm", CredentialType::Fcm)] {
+            assert_eq!((kind.as_str(), CredentialType::from_parameter(word)), (word, Ok(kind)));
+        }
+        let why = |word| CredentialType::from_parameter(word).unwrap_err().to_string();
+        assert_eq!(why("gcm"), "must be apn or fcm: GCM was shut down in 2019");
+        assert_eq!(why("APN"), "must be apn or fcm");
+    }
+
+    #[test]
+    fn the_content_is_what_was_given() {
+        assert_eq!(Content::new(b"-----BEGIN".to_vec()).expose(), b"-----BEGIN");
+    }
+}

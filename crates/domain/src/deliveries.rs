@@ -238,7 +238,7 @@ impl Default for Schedule {
 }
 
 impl Schedule {
-    /// Microseconds to wait after this many attempts. `chance` spreads those who failed together: any
+    /// Microseconds to wait after this many attempts. `chance` spreads deliveries that failed together: any
     /// number of 0 to 1, the first wait is `1 + 4 × chance` seconds.
     fn wait(self, attempts: u32, chance: f64) -> i64 {
         let doublings = attempts.saturating_sub(1).min(30);
@@ -246,8 +246,14 @@ impl Schedule {
         (seconds.min(self.longest as f64) * 1e6) as i64
     }
 
+    /// Microseconds to wait because the other side asks for `seconds`: never more than the longest wait, and
+    /// never more than half of the time that is `left`. What a receiver says can't end a delivery.
+    fn granted(self, seconds: i64, left: i64) -> i64 {
+        seconds.clamp(0, self.longest).saturating_mul(1_000_000).min(left / 2)
+    }
+
     /// What comes after an attempt that ended at `now`, when `attempts` were made, this one included
-    /// (protocol 00, row 13).
+    /// (protocol 00, rows 13 and 35).
     pub fn next(
         self,
         ending: &Ending,
@@ -256,17 +262,44 @@ impl Schedule {
         now: Timestamp,
         chance: f64,
     ) -> Next {
-        let at = match ending {
+        let wait = match ending {
             Ending::Delivered => return Next::Delivered,
             Ending::Skipped => return Next::Skipped,
             Ending::Failed => return Next::Failed,
-            Ending::AtOnce => now,
+            Ending::AtOnce => 0,
             Ending::Again { after } => {
-                let wait = Timestamp::from_micros(now.micros().saturating_add(self.wait(attempts, chance)));
-                after.map_or(wait, |seconds| wait.max(now.plus_seconds(seconds)))
+                let left = give_up_at.micros().saturating_sub(now.micros());
+                let granted = after.map_or(0, |seconds| self.granted(seconds, left));
+                self.wait(attempts, chance).max(granted)
             }
         };
+        let at = Timestamp::from_micros(now.micros().saturating_add(wait));
         if at < give_up_at { Next::At(at) } else { Next::Failed }
+    }
+}
+
+/// Seconds by which a delivery may be scheduled in the future of a node, since the clocks of nodes differ.
+const CLOCK_SKEW: i64 = 30;
+
+/// Which deliveries wait only because a clock was set back: they were scheduled at an instant that is still
+/// to come, or wait for longer than any delivery does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stranded {
+    /// Scheduled later than this.
+    pub scheduled_after: Timestamp,
+    /// Or due later than this.
+    pub due_after: Timestamp,
+}
+
+impl Stranded {
+    /// The deliveries that are stranded at `now`, where leases last for `lease` seconds. A lease is never
+    /// taken for stranded by a node whose clock is behind by less than a lease.
+    pub fn at(now: Timestamp, lease: i64, schedule: Schedule) -> Self {
+        let skew = lease.max(CLOCK_SKEW);
+        Self {
+            scheduled_after: now.plus_seconds(skew),
+            due_after: now.plus_seconds(schedule.longest.max(lease).saturating_add(skew)),
+        }
     }
 }
 
@@ -295,8 +328,44 @@ mod tests {
             |after| Schedule::default().next(&Ending::Again { after }, 1, NOW.plus_seconds(86_400), NOW, 0.0);
         assert_eq!(next(None), Next::At(NOW.plus_seconds(1)));
         assert_eq!(next(Some(0)), Next::At(NOW.plus_seconds(1)));
+        assert_eq!(next(Some(-5)), Next::At(NOW.plus_seconds(1)));
         assert_eq!(next(Some(120)), Next::At(NOW.plus_seconds(120)));
-        assert_eq!(next(Some(i64::MAX)), Next::Failed);
+        assert_eq!(next(Some(3600)), Next::At(NOW.plus_seconds(3600)));
+    }
+
+    /// Such as `120000`, by a receiver that counts in milliseconds.
+    #[test]
+    fn wish_beyond_the_longest_wait_is_capped_by_it() {
+        let next =
+            |after| Schedule::default().next(&Ending::Again { after }, 1, NOW.plus_seconds(86_400), NOW, 0.0);
+        for wish in [3601, 86_400, 120_000, i64::MAX] {
+            assert_eq!(next(Some(wish)), Next::At(NOW.plus_seconds(3600)), "{wish}");
+        }
+    }
+
+    #[test]
+    fn wish_beyond_the_end_is_halved_and_ends_nothing() {
+        let next = |left, after| {
+            Schedule::default().next(&Ending::Again { after }, 1, NOW.plus_seconds(left), NOW, 0.0)
+        };
+        assert_eq!(next(300, Some(3600)), Next::At(NOW.plus_seconds(150)));
+        assert_eq!(next(300, Some(200)), Next::At(NOW.plus_seconds(150)));
+        assert_eq!(next(300, Some(150)), Next::At(NOW.plus_seconds(150)));
+        assert_eq!(next(300, Some(149)), Next::At(NOW.plus_seconds(149)));
+        // The server's own wait ends it, with a wish as without one.
+        assert_eq!((next(1, Some(3600)), next(1, None)), (Next::Failed, Next::Failed));
+    }
+
+    #[test]
+    fn delivery_is_stranded_only_by_more_than_clocks_differ() {
+        let schedule = Schedule { longest: 600 };
+        assert_eq!(
+            Stranded::at(NOW, 45, schedule),
+            Stranded { scheduled_after: NOW.plus_seconds(45), due_after: NOW.plus_seconds(645) }
+        );
+        // However short a lease is, clocks differ by more; and a lease may be the longest of all waits.
+        assert_eq!(Stranded::at(NOW, 1, schedule).scheduled_after, NOW.plus_seconds(30));
+        assert_eq!(Stranded::at(NOW, 900, schedule).due_after, NOW.plus_seconds(1800));
     }
 
     /// Several versions share a database while servers are replaced.
@@ -352,6 +421,16 @@ mod tests {
                 Next::At(at) => prop_assert!(at > NOW && at < give_up_at),
                 next => prop_assert_eq!(next, Next::Failed),
             }
+        }
+
+        /// Whatever the other side asks for, there is another attempt exactly where there would be without.
+        #[test]
+        fn wish_ends_no_delivery(attempts in 1_u32..1000, left in -10_i64..100_000, chance in 0.0..1.0, after: i64) {
+            let next = |after| {
+                let ending = Ending::Again { after };
+                Schedule::default().next(&ending, attempts, NOW.plus_seconds(left), NOW, chance)
+            };
+            prop_assert_eq!(next(Some(after)) == Next::Failed, next(None) == Next::Failed);
         }
     }
 }

@@ -22,6 +22,17 @@ pub struct Entity {
     pub updated_at: Timestamp,
 }
 
+impl Entity {
+    /// Where it is to be found.
+    pub fn path(&self) -> EntityPath {
+        EntityPath {
+            account_sid: self.account_sid,
+            service_sid: self.service_sid,
+            identity: self.identity.clone(),
+        }
+    }
+}
+
 impl Listed for Entity {
     fn position(&self) -> Position {
         position(self.sid, self.created_at)

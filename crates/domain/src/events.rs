@@ -75,3 +75,73 @@ fn uuid(entropy: &dyn Entropy) -> String {
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::challenges::State;
+    use crate::challenges::tests::challenge;
+    use crate::factors::Notification;
+    use crate::factors::tests::factor;
+    use crate::text::FriendlyName;
+    use crate::time::Timestamp;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
+
+    /// The same byte again and again.
+    struct Same(u8);
+
+    impl Entropy for Same {
+        fn fill(&self, bytes: &mut [u8]) {
+            bytes.fill(self.0);
+        }
+    }
+
+    fn names(parameters: &[(String, String)]) -> Vec<&str> {
+        parameters.iter().map(|(name, _)| name.as_str()).collect()
+    }
+
+    #[test]
+    fn the_uuid_is_a_random_one() {
+        let uuid =
+            |byte| Event::new(EventType::FactorCreated, &factor(Notification::None), None, &Same(byte)).uuid;
+        assert_eq!(uuid(0x00), "00000000-0000-4000-8000-000000000000");
+        assert_eq!(uuid(0xff), "ffffffff-ffff-4fff-bfff-ffffffffffff");
+    }
+
+    #[test]
+    fn version_1_tells_sids_and_version_2_also_details() {
+        let (mut factor, challenge) = (factor(Notification::None), challenge(State::Pending, NOW));
+        let event = Event::new(EventType::FactorCreated, &factor, None, &Same(0));
+        let v1 = ["uuid", "type", "account_sid", "service_sid", "entity_identity", "factor_sid"];
+        let parameters = event.parameters(Version::V1);
+        assert_eq!(names(&parameters), v1);
+        assert_eq!(parameters[1].1, "factor.created");
+        assert_eq!(names(&event.parameters(Version::V2))[6..], ["factor_type", "factor_friendly_name"]);
+
+        let event = Event::new(EventType::ChallengeApproved, &factor, Some(&challenge), &Same(0));
+        assert_eq!(names(&event.parameters(Version::V1))[6..], ["challenge_sid"]);
+        let parameters = event.parameters(Version::V2);
+        assert_eq!(
+            names(&parameters)[6..],
+            [
+                "challenge_sid",
+                "factor_type",
+                "factor_friendly_name",
+                "challenge_details",
+                "challenge_hidden_details"
+            ]
+        );
+        assert_eq!(parameters[8].1, "Telephone");
+        assert_eq!(parameters[10].1, r#"{"txn":"a/b"}"#);
+
+        // A name of white space alone is none, and one beside white space is sent without it.
+        for (name, told) in [("  ", None), (" A ", Some("A"))] {
+            factor.friendly_name = FriendlyName::from_stored(name.into());
+            let parameters =
+                Event::new(EventType::FactorCreated, &factor, None, &Same(0)).parameters(Version::V2);
+            let found = parameters.iter().find(|(name, _)| name == "factor_friendly_name");
+            assert_eq!(found.map(|(_, value)| value.as_str()), told);
+        }
+    }
+}

@@ -7,6 +7,7 @@
 
 use std::fmt;
 
+use crate::entities::EntityPath;
 use crate::paging::{Listed, Position, position};
 use crate::parameter::{Expected, Parameter};
 use crate::problem::{Code, Problem};
@@ -251,6 +252,9 @@ pub struct Factor {
     /// Whether the provider said that its token leads nowhere. Nothing is pushed to it then, until the
     /// device sends its token anew or the credential changes; it can still poll.
     pub unreachable: bool,
+    /// When the device last sent its notification token, be it the same one; without a token, when the factor
+    /// was made.
+    pub token_registered_at: Timestamp,
     /// What the app wanted to be remembered.
     pub metadata: Option<StringMap>,
     /// When it was made.
@@ -266,6 +270,15 @@ impl Listed for Factor {
 }
 
 impl Factor {
+    /// Where its entity is to be found.
+    pub fn path(&self) -> EntityPath {
+        EntityPath {
+            account_sid: self.account_sid,
+            service_sid: self.service_sid,
+            identity: self.identity.clone(),
+        }
+    }
+
     /// Whether it may be challenged.
     ///
     /// # Errors
@@ -321,6 +334,9 @@ impl Changes {
         factor.notification =
             factor.notification.updated(self.notification_platform, self.notification_token)?;
         factor.unreachable = unreachable;
+        if names_an_address {
+            factor.token_registered_at = now;
+        }
         if let Some(friendly_name) = self.friendly_name {
             factor.friendly_name = friendly_name;
         }
@@ -333,8 +349,33 @@ impl Changes {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
+
+    pub(crate) fn factor(notification: Notification) -> Factor {
+        let sid = |prefix: &str, digit: &str| format!("{prefix}{}", digit.repeat(32));
+        Factor {
+            sid: sid("YF", "3").parse().unwrap(),
+            account_sid: sid("AC", "1").parse().unwrap(),
+            service_sid: sid("VA", "2").parse().unwrap(),
+            entity_sid: sid("YE", "5").parse().unwrap(),
+            identity: Identity::from_stored("user-0001-abcd".into()),
+            friendly_name: FriendlyName::from_stored("Telephone".into()),
+            public_key: PublicKey::from_checked_der(vec![1; 91]),
+            credential_sid: sid("CR", "6").parse().unwrap(),
+            status: Status::Verified,
+            app_id: AppId::from_stored("com.example.owl".into()),
+            sdk_version: None,
+            notification,
+            unreachable: false,
+            metadata: None,
+            token_registered_at: NOW,
+            created_at: NOW,
+            updated_at: NOW,
+        }
+    }
 
     fn token(text: &str) -> Option<RegistrationToken> {
         Some(RegistrationToken::from_stored(text.to_owned()))
@@ -354,5 +395,124 @@ mod tests {
             Notification::None.updated(Some(Platform::Apn), token("b")),
             Notification::new(Platform::Apn, token("b"))
         );
+    }
+
+    #[test]
+    fn a_platform_that_stays_none_takes_no_token() {
+        let none = Notification::None;
+        assert_eq!(none.updated(None, None), Ok(Notification::None));
+        assert_eq!(none.updated(Some(Platform::None), token("b")), Ok(Notification::None));
+        assert_eq!(none.updated(None, token("b")).unwrap_err().code(), Code::InvalidRequest);
+        let missing = none.updated(Some(Platform::Fcm), None).unwrap_err();
+        assert_eq!(missing.code(), Code::MissingParameter);
+    }
+
+    #[test]
+    fn platforms_types_and_states_have_the_words_of_the_api() {
+        let given = |platform| match platform {
+            Platform::None => Notification::None,
+            Platform::Apn => Notification::Apn(token("a").unwrap()),
+            Platform::Fcm => Notification::Fcm(token("a").unwrap()),
+        };
+        for (word, platform) in [("none", Platform::None), ("apn", Platform::Apn), ("fcm", Platform::Fcm)] {
+            assert_eq!((platform.as_str(), Platform::from_parameter(word)), (word, Ok(platform)));
+            assert_eq!(given(platform).platform(), platform);
+            assert_eq!(given(platform).token().cloned(), token("a").filter(|_| platform != Platform::None));
+        }
+        assert!(Platform::from_parameter("gcm").is_err());
+        let types = [
+            ("push", 3, FactorType::Push),
+            ("totp", 2, FactorType::Totp),
+            ("passkeys", 4, FactorType::Passkeys),
+        ];
+        for (word, digits, factor_type) in types {
+            assert_eq!((factor_type.as_str(), FactorType::from_parameter(word)), (word, Ok(factor_type)));
+            assert_eq!(factor_type.digits(), digits);
+        }
+        assert!(FactorType::from_parameter("sms").is_err());
+        assert_eq!((Status::Unverified.as_str(), Status::Verified.as_str()), ("unverified", "verified"));
+    }
+
+    #[test]
+    fn a_public_key_keeps_its_bytes() {
+        assert_eq!(PublicKey::from_checked_der(vec![4, 5, 6]).as_der(), [4, 5, 6]);
+    }
+
+    #[test]
+    fn a_factor_is_challengeable_once_it_is_verified() {
+        let mut factor = factor(Notification::None);
+        assert_eq!(factor.challengeable(), Ok(()));
+        factor.status = Status::Unverified;
+        assert_eq!(factor.challengeable().unwrap_err().code(), Code::FactorUnverified);
+    }
+
+    #[test]
+    fn each_change_alone_is_a_change_and_is_named() {
+        let each = [
+            (
+                Changes { friendly_name: Some(FriendlyName::from_stored("A".into())), ..Changes::default() },
+                "friendly_name",
+            ),
+            (Changes { notification_token: token("b"), ..Changes::default() }, "config.notification_token"),
+            (
+                Changes { notification_platform: Some(Platform::None), ..Changes::default() },
+                "config.notification_platform",
+            ),
+            (
+                Changes { sdk_version: Some(SdkVersion::from_stored("1.0".into())), ..Changes::default() },
+                "config.sdk_version",
+            ),
+        ];
+        for (changes, name) in each {
+            assert!(!changes.is_empty(), "{name}");
+            assert_eq!(changes.names(), [name]);
+        }
+        assert!(Changes::default().is_empty());
+        assert_eq!(Changes::default().names(), [""; 0]);
+    }
+
+    #[test]
+    fn a_change_applies_to_what_it_names_and_to_nothing_else() {
+        let later = NOW.plus_seconds(9);
+        let mut factor = factor(Notification::Fcm(token("a").unwrap()));
+        let changes = Changes {
+            friendly_name: Some(FriendlyName::from_stored("Tablet".into())),
+            sdk_version: Some(SdkVersion::from_stored("1.2".into())),
+            ..Changes::default()
+        };
+        changes.apply(&mut factor, later).unwrap();
+        assert_eq!((factor.friendly_name.as_str(), factor.updated_at), ("Tablet", later));
+        assert_eq!(factor.sdk_version, Some(SdkVersion::from_stored("1.2".into())));
+        assert_eq!(factor.notification.token().cloned(), token("a"));
+
+        // Nothing changes when a part of it is refused.
+        let refused = Changes {
+            friendly_name: Some(FriendlyName::from_stored("Phone".into())),
+            notification_platform: Some(Platform::Apn),
+            ..Changes::default()
+        };
+        refused.apply(&mut factor, later.plus_seconds(1)).unwrap_err();
+        assert_eq!((factor.friendly_name.as_str(), factor.updated_at), ("Tablet", later));
+        assert_eq!(factor.notification.platform(), Platform::Fcm);
+    }
+
+    #[test]
+    fn an_unreachable_factor_stays_so_until_an_update_names_its_address() {
+        let unreachable = || Factor { unreachable: true, ..factor(Notification::Fcm(token("a").unwrap())) };
+        for (changes, stays) in [
+            (
+                Changes { friendly_name: Some(FriendlyName::from_stored("A".into())), ..Changes::default() },
+                true,
+            ),
+            (Changes { notification_token: token("b"), ..Changes::default() }, false),
+            (Changes { notification_platform: Some(Platform::Fcm), ..Changes::default() }, false),
+        ] {
+            let (named, mut factor) = (changes.names(), unreachable());
+            changes.apply(&mut factor, NOW).unwrap();
+            assert_eq!(factor.unreachable, stays, "{named:?}");
+        }
+        let mut reachable = factor(Notification::Fcm(token("a").unwrap()));
+        Changes::default().apply(&mut reachable, NOW).unwrap();
+        assert!(!reachable.unreachable);
     }
 }

@@ -12,6 +12,8 @@ pub mod alerts;
 pub mod audit;
 pub mod causes;
 pub mod challenges;
+pub mod checkpoints;
+pub mod clock_trust;
 pub mod credentials;
 pub mod deliveries;
 pub mod entities;

@@ -172,6 +172,11 @@ impl Rate {
         Self { most, seconds: 60 }
     }
 
+    /// So many in so many seconds.
+    pub const fn over(most: NonZeroU32, seconds: u32) -> Self {
+        Self { most, seconds }
+    }
+
     /// Microseconds for one, rounded up.
     fn one(self) -> i64 {
         (i64::from(self.seconds) * 1_000_000 - 1) / i64::from(self.most.get()) + 1
@@ -315,5 +320,34 @@ mod tests {
             assert!(text.parse::<OwnLimit>().is_err(), "{text}");
         }
         assert_eq!(OwnLimit::from_stored(Some(-1)), None);
+    }
+
+    #[test]
+    fn there_is_something_to_count_with_either_limit() {
+        let limits = |pending: Option<u32>, per_minute: Option<u32>| ChallengeLimits {
+            pending: pending.map(most),
+            per_minute: per_minute.map(most),
+        };
+        assert!(limits(None, None).is_none());
+        for limits in [limits(Some(1), None), limits(None, Some(1)), limits(Some(1), Some(1))] {
+            assert!(!limits.is_none(), "{limits:?}");
+        }
+        assert_eq!((Window::new(most(3), 60).most(), OwnLimit::Most(most(3)).stored()), (most(3), Some(3)));
+        assert_eq!((OwnLimit::Off.stored(), OwnLimit::Default.stored()), (Some(0), None));
+        assert_eq!(OwnLimit::from_stored(Some(1 << 32)), None);
+    }
+
+    #[test]
+    fn a_rate_that_does_not_divide_a_second_is_rounded_down_to_the_microsecond() {
+        let mut bucket = Bucket::default();
+        let rate = Rate::per_second(most(3));
+        for _ in 0..3 {
+            bucket.take(rate, NOW);
+        }
+        assert_eq!(bucket.has_one(rate, NOW), Err(later(333_334)));
+        // At more than a million a second each still takes a microsecond.
+        let (rate, mut bucket) = (Rate::per_second(most(2_000_000)), Bucket::default());
+        bucket.take(rate, NOW);
+        assert_eq!(bucket.has_one(rate, NOW), Ok(()));
     }
 }

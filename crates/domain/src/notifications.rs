@@ -48,3 +48,37 @@ pub fn may_notify(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use crate::challenges::State;
+    use crate::challenges::tests::challenge;
+    use crate::factors::RegistrationToken;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
+
+    #[test]
+    fn a_pending_challenge_can_be_pushed_three_more_times() {
+        let pending = challenge(State::Pending, NOW.plus_seconds(300));
+        let voided = challenge(State::Voided, NOW.plus_seconds(300));
+        let address = Address::Apn(RegistrationToken::from_stored("token".into()));
+        let may = |challenge, address, asked, now| {
+            may_notify(challenge, address, asked, now).map_err(|no| no.code())
+        };
+        assert_eq!(may(&pending, &address, 0, NOW), Ok(()));
+        assert_eq!(may(&pending, &address, 2, NOW), Ok(()));
+        assert_eq!(may(&pending, &address, 3, NOW), Err(Code::TooManyNotifications));
+        assert_eq!(may(&pending, &address, 4, NOW), Err(Code::TooManyNotifications));
+        assert_eq!(may(&pending, &Address::None, 0, NOW), Err(Code::NothingToNotify));
+        assert_eq!(may(&pending, &address, 0, pending.expires_at), Err(Code::ChallengeExpired));
+        assert_eq!(may(&voided, &address, 0, NOW), Err(Code::ChallengeExpired));
+    }
+
+    #[test]
+    fn a_provider_may_keep_a_push_for_none_to_five_minutes() {
+        let times = [-1, 0, 300, 301].map(|seconds| Ttl::new(seconds).map(Ttl::get));
+        assert_eq!(times, [None, Some(0), Some(300), None]);
+    }
+}

@@ -231,4 +231,67 @@ mod tests {
             let _ = Cursor::from_parameter(&text);
         }
     }
+
+    #[test]
+    fn a_list_is_ascending_or_descending() {
+        assert_eq!(Order::from_parameter("asc"), Ok(Order::Ascending));
+        assert_eq!(Order::from_parameter("desc"), Ok(Order::Descending));
+        assert!(Order::from_parameter("ASC").is_err());
+    }
+
+    #[test]
+    fn a_token_is_pa_or_pb_and_48_hexadecimal_digits() {
+        let place = Position { created_at: Timestamp::from_micros(1), sid: [2; 16] };
+        let digits = format!("{:016x}{}", 1, "02".repeat(16));
+        let read = |text: String| Cursor::from_parameter(&text);
+        assert_eq!(read(format!("PA{digits}")), Ok(Cursor::After(place)));
+        assert_eq!(read(format!("PB{digits}")), Ok(Cursor::Before(place)));
+        for bad in [
+            String::new(),
+            "P".to_owned(),
+            "PA".to_owned(),
+            format!("PC{digits}"),
+            format!("pa{digits}"),
+            format!("PA{}", &digits[1..]),
+            format!("PA{digits}0"),
+            format!("PA+{}", &digits[1..]),
+            format!("PA{}+{}", &digits[..16], &digits[17..]),
+            format!("PA{}g", &digits[1..]),
+        ] {
+            assert!(read(bad.clone()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_page_is_full_with_as_many_rows_as_it_has_and_goes_on_with_one_more() {
+        let request = PageRequest { size: 2, order: Order::Ascending, cursor: None };
+        let items = |count: i64| (0..count).map(Item).collect::<Vec<_>>();
+        for (rows, has_next) in [(1, false), (2, false), (3, true)] {
+            let page = request.page(items(rows));
+            assert_eq!((page.items, page.next.is_some()), (items(rows.min(2)), has_next), "{rows}");
+        }
+    }
+
+    #[test]
+    fn a_page_whose_items_are_gone_leads_back_into_the_list() {
+        let place = Position { created_at: Timestamp::from_micros(20), sid: [0; 16] };
+        let all: Vec<_> = (0..5).map(Item).collect();
+        for order in [Order::Ascending, Order::Descending] {
+            // Beyond the end of the list in the page's direction.
+            let micros = if order == Order::Ascending { 20 } else { -20 };
+            let after = Cursor::After(Position { created_at: Timestamp::from_micros(micros), ..place });
+            let mut request = PageRequest { size: 9, order, cursor: Some(after) };
+            let page = read(&request, &all);
+            assert_eq!((page.items.len(), page.next), (0, None), "{order:?}");
+            request.cursor = page.previous;
+            assert_eq!(read(&request, &all).items.len(), 5, "{order:?}");
+
+            let before = Cursor::Before(Position { created_at: Timestamp::from_micros(-micros), ..place });
+            request.cursor = Some(before);
+            let page = read(&request, &all);
+            assert_eq!((page.items.len(), page.previous), (0, None), "{order:?}");
+            request.cursor = page.next;
+            assert_eq!(read(&request, &all).items.len(), 5, "{order:?}");
+        }
+    }
 }

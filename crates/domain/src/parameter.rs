@@ -10,6 +10,12 @@ pub trait Parameter: Sized {
     /// # Errors
     /// [`Expected`] says what would have been accepted, in words that follow the parameter's name.
     fn from_parameter(text: &str) -> Result<Self, Expected>;
+
+    /// Whether a parameter of this type that is sent with this text counts as not sent. An empty one does: some of
+    /// Twilio's libraries send a null so.
+    fn is_absent(text: &str) -> bool {
+        text.is_empty()
+    }
 }
 
 /// What a parameter should have been, worded to follow its name: `must be true or false`.
@@ -70,5 +76,43 @@ impl<const MIN: i64, const MAX: i64> Parameter for Bounded<MIN, MAX> {
             .ok()
             .and_then(Self::new)
             .ok_or_else(|| Expected::new(format!("must be a whole number from {MIN} to {MAX}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Small = Bounded<-2, 3>;
+
+    #[test]
+    fn a_bounded_number_lies_between_its_bounds_both_included() {
+        for (text, number) in [
+            ("-3", None),
+            ("-2", Some(-2)),
+            ("0", Some(0)),
+            ("3", Some(3)),
+            ("4", None),
+            ("", None),
+            ("1.0", None),
+            ("x", None),
+        ] {
+            let read = Small::from_parameter(text);
+            assert_eq!(read.as_ref().ok().copied().map(Small::get), number, "{text}");
+            if let Err(expected) = read {
+                assert_eq!(expected.to_string(), "must be a whole number from -2 to 3");
+            }
+        }
+    }
+
+    #[test]
+    fn true_and_false_are_read_in_any_case() {
+        for (text, value) in [("true", true), ("True", true), ("false", false), ("FALSE", false)] {
+            assert_eq!(bool::from_parameter(text), Ok(value), "{text}");
+        }
+        for bad in ["", "1", "yes"] {
+            assert!(bool::from_parameter(bad).is_err(), "{bad}");
+        }
+        assert_eq!(String::from_parameter("a b"), Ok("a b".to_owned()));
     }
 }

@@ -135,6 +135,12 @@ impl Problem {
         Self { code: Code::MissingParameter, message, retry_after: None }
     }
 
+    /// A page other than the first was asked for without the token that leads there.
+    pub const fn missing_page_token() -> Self {
+        let message = Cow::Borrowed("PageToken is required for paging.");
+        Self { code: Code::MissingParameter, message, retry_after: None }
+    }
+
     /// `parameter` was sent with a value that it can't have.
     pub fn invalid(parameter: &str, expected: &Expected) -> Self {
         Self::with(Code::InvalidRequest, format_args!("{parameter} {expected}"))
@@ -184,3 +190,57 @@ impl fmt::Display for Problem {
 }
 
 impl std::error::Error for Problem {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
+
+    #[test]
+    fn the_time_to_wait_is_rounded_up_to_whole_seconds_and_at_least_one() {
+        let wait = |micros: i64| {
+            let end = Timestamp::from_micros(NOW.micros() + micros);
+            Problem::new(Code::TooManyRequests).until(end, NOW).retry_after()
+        };
+        let second = 1_000_000;
+        for (micros, seconds) in [
+            (-second, 1),
+            (0, 1),
+            (1, 1),
+            (second, 1),
+            (second + 1, 2),
+            (60 * second, 60),
+            (60 * second + 1, 61),
+        ] {
+            assert_eq!(wait(micros), Some(seconds), "{micros}");
+        }
+        let never = Timestamp::from_micros(i64::MAX);
+        assert_eq!(
+            Problem::new(Code::TooManyRequests).until(never, Timestamp::from_seconds(0)).retry_after(),
+            Some(u32::MAX)
+        );
+    }
+
+    #[test]
+    fn only_an_unavailable_server_is_asked_again_without_a_known_time() {
+        assert_eq!(Problem::new(Code::Unavailable).retry_after(), Some(1));
+        assert_eq!(Problem::new(Code::Unavailable).until(NOW.plus_seconds(9), NOW).retry_after(), Some(9));
+        for code in [Code::Internal, Code::TooManyNotifications, Code::NotFound] {
+            assert_eq!(Problem::new(code).retry_after(), None, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn a_problem_says_what_to_do() {
+        let expected = Expected::new("must be true or false");
+        let problem = Problem::invalid("Sandbox", &expected);
+        assert_eq!(problem.code(), Code::InvalidRequest);
+        assert_eq!(problem.message(), "Invalid Request: Sandbox must be true or false");
+        assert_eq!(problem.to_string(), "60306 Invalid Request: Sandbox must be true or false");
+        let missing = Problem::missing("Identity");
+        assert_eq!(missing.message(), "Missing required parameter Identity in the post body");
+        assert_eq!(Problem::from(Code::NotFound), Problem::not_found());
+        assert_eq!(Code::NotFound.more_info(), "https://www.twilio.com/docs/errors/20404");
+    }
+}

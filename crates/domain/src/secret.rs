@@ -55,3 +55,16 @@ impl<T> fmt::Debug for Sealed<T> {
         f.write_str("[sealed]")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_and_sealed_values_do_not_print() {
+        let secret = Secret::new("auth-token".to_owned());
+        assert_eq!((secret.expose().as_str(), format!("{secret:?}").as_str()), ("auth-token", "[secret]"));
+        let sealed = Sealed::<String>::from_bytes(vec![1, 2, 3]);
+        assert_eq!((sealed.clone().as_bytes(), format!("{sealed:?}").as_str()), (&[1, 2, 3][..], "[sealed]"));
+    }
+}

@@ -242,4 +242,35 @@ mod tests {
             ["friendly_name", "passkeys.relying_party.name", "push.include_date"]
         );
     }
+
+    #[test]
+    fn settings_of_passkeys_have_the_words_of_the_api() {
+        let attachments = [
+            ("platform", Attachment::Platform),
+            ("cross-platform", Attachment::CrossPlatform),
+            ("any", Attachment::Any),
+        ];
+        for (word, attachment) in attachments {
+            assert_eq!(Attachment::from_parameter(word), Ok(attachment));
+            assert_eq!(serde_json::to_value(attachment).unwrap(), word);
+        }
+        let requirements = [
+            ("required", Requirement::Required),
+            ("preferred", Requirement::Preferred),
+            ("discouraged", Requirement::Discouraged),
+        ];
+        for (word, requirement) in requirements {
+            assert_eq!(Requirement::from_parameter(word), Ok(requirement));
+            assert_eq!(serde_json::to_value(requirement).unwrap(), word);
+        }
+        assert!(Attachment::from_parameter("required").is_err());
+        assert!(Requirement::from_parameter("any").is_err());
+    }
+
+    #[test]
+    fn codes_have_4_to_10_digits() {
+        let length = |digits| Bounded::<4, 10>::new(digits).is_some();
+        assert_eq!([3, 4, 10, 11].map(length), [false, true, true, false]);
+        assert_eq!(Settings::named(FriendlyName::from_parameter("Shop").unwrap()).code_length.get(), 6);
+    }
 }

@@ -118,6 +118,11 @@ impl Parameter for StringMap {
         }
         Ok(Self(map))
     }
+
+    /// twilio-node sends an object that is null as its JSON text.
+    fn is_absent(text: &str) -> bool {
+        matches!(text.trim(), "" | "null")
+    }
 }
 
 impl fmt::Debug for StringMap {
@@ -168,5 +173,48 @@ mod tests {
         ] {
             assert!(StringMap::from_parameter(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn lengths_are_counted_up_to_both_bounds() {
+        for (length, is_text) in [(1, false), (2, true), (3, true), (4, false)] {
+            let text = "ü".repeat(length);
+            assert_eq!(Text::<2, 3>::from_parameter(&text).is_ok(), is_text, "{length}");
+        }
+        for (length, is_identity) in [(7, false), (8, true), (64, true), (65, false)] {
+            let text = "a".repeat(length);
+            let read = Identity::from_parameter(&text);
+            assert_eq!(
+                read.ok().map(|identity| identity.to_string()),
+                is_identity.then_some(text),
+                "{length}"
+            );
+        }
+        for (value, is_map) in [(1018, true), (1019, false)] {
+            // `{"k":""}` is 8 characters.
+            let text = format!(r#"{{"k":"{}"}}"#, "ü".repeat(value - 2));
+            assert_eq!(StringMap::from_parameter(&text).is_ok(), is_map, "{}", text.chars().count());
+        }
+    }
+
+    #[test]
+    fn a_map_contains_no_nul_in_its_keys_or_values() {
+        for bad in [r#"{"a\u0000":"b"}"#, r#"{"a":"b\u0000"}"#] {
+            assert!(StringMap::from_parameter(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_text_shows_and_its_debug_form_does_not() {
+        let name = FriendlyName::from_parameter("Ann").unwrap();
+        assert_eq!((name.to_string().as_str(), name.as_str()), ("Ann", "Ann"));
+        let identity = Identity::from_stored("user-0001".to_owned());
+        assert_eq!(identity.as_str(), "user-0001");
+        let map = StringMap::from_parameter(r#"{"secret":"value"}"#).unwrap();
+        let debug = format!("{name:?} {identity:?} {map:?}");
+        assert!(
+            !debug.contains("Ann") && !debug.contains("user-0001") && !debug.contains("secret"),
+            "{debug}"
+        );
     }
 }

@@ -107,6 +107,11 @@ impl Parameter for Timestamp {
 pub trait Clock: Send + Sync {
     /// The instant that it is now.
     fn now(&self) -> Timestamp;
+
+    /// The time since a fixed instant, on a clock that is never set. By default the clock itself counts as such.
+    fn monotonic(&self) -> Duration {
+        Timestamp::from_micros(0).until(self.now())
+    }
 }
 
 #[cfg(test)]
@@ -145,5 +150,33 @@ mod tests {
             let _ = format!("{far} {far:?}");
             let _ = far.plus_seconds(i64::MAX).plus_seconds(i64::MIN);
         }
+    }
+
+    #[test]
+    fn the_time_until_an_earlier_instant_is_none() {
+        let (early, late) = (Timestamp::from_micros(1_500_000), Timestamp::from_micros(4_000_000));
+        assert_eq!(early.until(late), Duration::from_micros(2_500_000));
+        assert_eq!((late.until(early), late.until(late)), (Duration::ZERO, Duration::ZERO));
+    }
+
+    #[test]
+    fn seconds_are_rounded_down() {
+        for (micros, seconds) in [(1_999_999, 1), (0, 0), (-1, -1), (-1_000_000, -1), (-1_000_001, -2)] {
+            let instant = Timestamp::from_micros(micros);
+            assert_eq!((instant.micros(), instant.seconds()), (micros, seconds));
+            assert_eq!(instant.whole_second(), Timestamp::from_seconds(seconds));
+        }
+        assert_eq!(Timestamp::from_seconds(3).plus_seconds(-5), Timestamp::from_micros(-2_000_000));
+    }
+
+    #[test]
+    fn instants_beyond_the_calendar_print_its_ends() {
+        assert!(Timestamp::from_micros(i64::MIN).to_string().starts_with('-'));
+        assert!(Timestamp::from_micros(i64::MAX).to_string().starts_with('+'));
+        let json = serde_json::to_string(&Timestamp::from_micros(1_500_000)).unwrap();
+        assert_eq!(
+            (json.as_str(), format!("{:?}", Timestamp::from_micros(1_500_000)).as_str()),
+            (r#""1970-01-01T00:00:01Z""#, "1970-01-01T00:00:01.500000Z")
+        );
     }
 }

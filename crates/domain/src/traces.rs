@@ -67,4 +67,13 @@ mod tests {
             assert_eq!(TraceParent::parse(text), None, "{text}");
         }
     }
+
+    #[test]
+    fn each_part_must_be_of_its_length_and_not_zero() {
+        let header = |trace: usize, span: usize| format!("00-{}-{}-00", "1".repeat(trace), "2".repeat(span));
+        assert!(TraceParent::parse(&header(32, 16)).is_some());
+        for (trace, span) in [(31, 16), (33, 16), (32, 15), (32, 17), (31, 17)] {
+            assert_eq!(TraceParent::parse(&header(trace, span)), None, "{trace} {span}");
+        }
+    }
 }

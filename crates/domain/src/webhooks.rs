@@ -1,8 +1,10 @@
 //! Webhooks: where a backend wants to hear of what happens to factors and challenges.
 
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::{Serialize, Serializer};
 use url::{Host, Url};
 
@@ -235,19 +237,45 @@ impl CallbackUrl {
         &self.url
     }
 
-    /// What is signed: the address as the receiver sees it in the request, without the fragment, but with
-    /// a port exactly when one was written (protocol 05 section 4). Receivers are handed a path by their
-    /// frameworks, so that there is always one.
-    pub fn signed(&self) -> String {
-        let host = self.url.host_str().unwrap_or_default();
-        // What follows the last colon, unless that is one inside an IPv6 address.
-        let written = authority(&self.text).rsplit_once(':').map(|(_, port)| port);
-        let is_written = written.is_some_and(|port| !port.is_empty() && !port.ends_with(']'));
-        let port = self.url.port_or_known_default().filter(|_| is_written);
-        let port = port.map(|port| format!(":{port}")).unwrap_or_default();
-        let (scheme, rest) =
-            (self.url.scheme(), &self.url[url::Position::BeforePath..url::Position::AfterQuery]);
-        format!("{scheme}://{host}{port}{rest}")
+    /// What is signed: the text as it was given, byte for byte, without the fragment (protocol 00, row 34).
+    pub fn signed(&self) -> &str {
+        without_fragment(&self.text)
+    }
+
+    /// The target of the request: path and query in the spelling that was given. What HTTP does not let
+    /// through is percent-encoded, and an empty path is a slash.
+    pub fn request_target(&self) -> String {
+        let signed = self.signed();
+        let path_and_query = &signed[authority_range(signed).end..];
+        let (path, query) = match path_and_query.find('?') {
+            Some(at) => path_and_query.split_at(at),
+            None => (path_and_query, ""),
+        };
+        let path = if path.is_empty() { "/" } else { path };
+        format!("{}{}", utf8_percent_encode(path, NOT_IN_A_PATH), utf8_percent_encode(query, NOT_IN_A_QUERY))
+    }
+
+    /// The value of `Host`: the name in the spelling that was given unless that is not ASCII, and the port
+    /// unless it is the scheme's own, which every validator tries with and without it.
+    pub fn host_header(&self) -> String {
+        let authority = &self.text[authority_range(&self.text)];
+        let normalized = self.url.host_str().unwrap_or_default();
+        let written = authority.get(..normalized.len()).unwrap_or_default();
+        let host = if written.eq_ignore_ascii_case(normalized) { written } else { normalized };
+        self.url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    }
+
+    /// Whether a receiver that puts the address together from the request gets the text that is signed,
+    /// give or take the scheme's own port.
+    pub fn is_sent_as_signed(&self) -> bool {
+        let scheme = self.url.scheme();
+        let sent = |host: &str| format!("{scheme}://{host}{}", self.request_target());
+        let own_port = match scheme {
+            "https" => 443,
+            _ => 80,
+        };
+        let host = self.host_header();
+        self.signed() == sent(&host) || self.signed() == sent(&format!("{host}:{own_port}"))
     }
 
     /// The host and port, by which deliveries that go to the same place are told from others.
@@ -262,10 +290,22 @@ impl CallbackUrl {
     }
 }
 
-/// What stands between the scheme and the path, as it was written.
-fn authority(text: &str) -> &str {
-    let after_scheme = text.split_once("://").map_or(text, |(_, rest)| rest);
-    after_scheme.split(['/', '?', '#']).next().unwrap_or_default()
+/// The ASCII characters that the HTTP library does not let through in a query. It lets through braces, bars and
+/// apostrophes.
+const NOT_IN_A_QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>');
+
+/// The same in a path.
+const NOT_IN_A_PATH: &AsciiSet = &NOT_IN_A_QUERY.add(b'`');
+
+fn without_fragment(text: &str) -> &str {
+    text.split_once('#').map_or(text, |(address, _)| address)
+}
+
+/// Where the authority is, between the scheme and the path.
+fn authority_range(text: &str) -> Range<usize> {
+    let start = text.find("://").map_or(0, |at| at + 3);
+    let length = text[start..].find(['/', '?', '#']).unwrap_or(text.len() - start);
+    start..start + length
 }
 
 impl Parameter for CallbackUrl {
@@ -288,7 +328,7 @@ impl Parameter for CallbackUrl {
             return Err(Expected::new(EXPECTED));
         }
         // Also where both are empty, of which the parser keeps nothing: `https://:@host/`.
-        if authority(text).contains('@') {
+        if text[authority_range(text)].contains('@') {
             return Err(Expected::new("must not contain a user name or a password"));
         }
         let overrides = url.fragment().map(Overrides::parse).transpose()?.unwrap_or_default();
@@ -385,17 +425,54 @@ mod tests {
     }
 
     #[test]
-    fn what_is_signed_is_what_the_receiver_sees() {
-        assert_eq!(url("https://h.example").signed(), "https://h.example/");
-        assert_eq!(url("https://h.example?a=b").signed(), "https://h.example/?a=b");
-        assert_eq!(url("https://h.example:443/x?a=%7e#rc=2").signed(), "https://h.example:443/x?a=%7e");
-        // As it stands in the request line and in Host.
-        assert_eq!(url("https://h.example/ü?ü").signed(), "https://h.example/%C3%BC?%C3%BC");
-        assert_eq!(url("HTTPS://H.Example:8443/a/../b").signed(), "https://h.example:8443/b");
-        assert_eq!(url("http://h.example:/x").signed(), "http://h.example/x");
-        assert_eq!(url("https://h.example:0443/x").signed(), "https://h.example:443/x");
-        assert_eq!(url("http://[::1]/x").signed(), "http://[::1]/x");
-        assert_eq!(url("http://[::1]:8080?q").signed(), "http://[::1]:8080/?q");
+    fn configured_text_is_signed_and_sent_in_the_same_spelling() {
+        for (text, target, host) in [
+            ("https://h.example/x?a=b", "/x?a=b", "h.example"),
+            ("https://h.example/o'hare?n=d'arc", "/o'hare?n=d'arc", "h.example"),
+            ("https://h.example/{id}|[7]?f={a|b}&c=^", "/{id}|[7]?f={a|b}&c=^", "h.example"),
+            ("https://h.example/%7e%2F/a%27?b=%7E+%20", "/%7e%2F/a%27?b=%7E+%20", "h.example"),
+            ("https://h.example/a/../b//c/.", "/a/../b//c/.", "h.example"),
+            ("https://h.example/x?", "/x?", "h.example"),
+            ("https://H.Example:8443/x", "/x", "H.Example:8443"),
+            ("https://h.example:443/x", "/x", "h.example"),
+            ("http://h.example:80/x", "/x", "h.example"),
+            ("http://h.example:443/x", "/x", "h.example:443"),
+            ("http://[::1]/x", "/x", "[::1]"),
+            ("http://[::1]:8080/?q", "/?q", "[::1]:8080"),
+        ] {
+            for fragment in ["", "#rc=2", "#"] {
+                let configured = url(&format!("{text}{fragment}"));
+                assert_eq!(configured.signed(), text);
+                assert_eq!(
+                    (configured.request_target().as_str(), configured.host_header().as_str()),
+                    (target, host)
+                );
+                assert!(configured.is_sent_as_signed(), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_http_does_not_let_through_is_sent_encoded_and_signed_as_it_is() {
+        for (text, target, host) in [
+            ("https://h.example", "/", "h.example"),
+            ("https://h.example?a='", "/?a='", "h.example"),
+            ("https://h.example/ü?ü=日", "/%C3%BC?%C3%BC=%E6%97%A5", "h.example"),
+            ("https://h.example/a<b>`?\"`", "/a%3Cb%3E%60?%22`", "h.example"),
+            ("https://bücher.example/x", "/x", "xn--bcher-kva.example"),
+            ("HTTPS://h.example/x", "/x", "h.example"),
+            ("http://h.example:/x", "/x", "h.example"),
+            ("https://h.example:08443/x", "/x", "h.example:8443"),
+            ("http://0x7f.1/x", "/x", "127.0.0.1"),
+        ] {
+            let configured = url(&format!("{text}#ct=2000"));
+            assert_eq!(configured.signed(), text);
+            assert_eq!(
+                (configured.request_target().as_str(), configured.host_header().as_str()),
+                (target, host)
+            );
+            assert!(!configured.is_sent_as_signed(), "{text}");
+        }
     }
 
     #[test]

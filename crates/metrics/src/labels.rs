@@ -108,6 +108,10 @@ values! {
         AccountRequests = "account_requests",
         /// Requests of one account at one time.
         AccountConcurrency = "account_concurrency",
+        /// Connections of one address at one time; counts the connections that were refused.
+        AddressConnections = "address_connections",
+        /// Connections at one time; counts the connections that were refused.
+        Connections = "connections",
     }
 
     /// What a collector makes of spans.
@@ -186,6 +190,8 @@ values! {
         Done = "done",
         /// Another server does it.
         Elsewhere = "elsewhere",
+        /// Nothing was removed, because the clock jumped.
+        ClockDoubted = "clock_doubted",
         /// It failed.
         Failed = "failed",
     }
@@ -208,6 +214,8 @@ values! {
         Alerts = "alerts",
         /// Lines of the audit log.
         AuditLines = "audit_lines",
+        /// Rows of deleted services and entities.
+        Deleted = "deleted",
     }
 
     /// What is wrong with the database.

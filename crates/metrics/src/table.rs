@@ -185,7 +185,7 @@ table! {
             "Time from the head of a request to its answer";
         http_requests_in_flight: Gauge, "Requests that are being answered";
         authentication_failures: Counts<Refused>, "Requests with credentials that do not hold, or without any";
-        requests_limited: Counts<Limited>, "Requests that a limit of an account or of an address refused";
+        requests_limited: Counts<Limited>, "Requests and connections that a limit refused";
         faults: Counts<Broken>, "Requests that failed for a reason of ours";
 
         challenges_created: Count, "Challenges that were created here";
@@ -215,14 +215,30 @@ table! {
         database_write_wait: Histogram, in seconds, by DISK, "Time that a transaction waited for its turn";
         database_commit: Histogram, in seconds, by DISK, "Time that a commit took";
         database_batch: Histogram, in transactions, by NUMBERS, "Transactions that shared one commit; on PostgreSQL none do";
+        database_size: Gauge, in bytes, "Size of the database, measured twice a minute; 0 for one in memory";
+        database_wal_size: Gauge, in bytes,
+            "Size of the write-ahead log of a SQLite database, measured twice a minute; 0 for others";
         database_failures: Counts<DatabaseFailed>, "Statements, commits and waits for a connection or a turn that failed";
 
         housekeeping_rounds: Counts<Round>, "Rounds of housekeeping";
         housekeeping_duration: Histogram, in seconds, by WORK, "Time that a round of housekeeping took that did all";
         housekeeping_removed: Counts<Removed>, "Rows that housekeeping removed";
+        deletions_pending: Gauge,
+            "Deleted services and entities in the whole database whose rows are still to be removed";
         housekeeping_last_success_timestamp: Gauge, in seconds, "When housekeeping last succeeded, since 1970; 0 before that";
+        clock_doubted: Gauge, "Whether housekeeping removes nothing because the clock jumped: 1 if so; 0 on servers that leave housekeeping to another";
+
+        audit_chain_head: Gauge, "Number of the newest chained line of the audit log that this server has seen";
+        audit_chain_refusals: Count, "Looks at the audit log, one a second, at which its chain was found altered or put back";
+        audit_lines_unauthenticated: Gauge, "Lines of the audit log that wait to be chained and carry no valid MAC";
 
         trace_exports: Counts<Exported>, "Requests with spans that were sent to the collector, one sent again included";
+
+        disk_size: Gauge, in bytes, "Size of the disk with the SQLite database; 0 with any other database";
+        disk_free: Gauge, in bytes,
+            "Bytes that the server may still write to the disk with the SQLite database, measured twice a minute";
+        last_backup_timestamp: Gauge, in seconds,
+            "When the last backup was begun that the data folder knows of, since 1970; 0 if it knows of none";
 
         tls_certificate_expiry_timestamp: Gauge, in seconds, "When the certificate ends, since 1970; 0 without one";
     }

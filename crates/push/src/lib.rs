@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | What is sent? | [`Message`], then `payload.rs` of each provider |
 //! | With what right? | [`credential`] |
-//! | How is it sent? | `client.rs` of each provider; `transport.rs` has what they share |
+//! | How is it sent? | `client.rs` of each provider; `transport.rs` has what they share, `proxy.rs` a proxy on the way |
 //! | What does the answer mean? | [`apns::Reason`] and [`fcm::ErrorCode`], one table each; [`Outcome`] |
 //! | What is kept between two pushes? | `pool.rs`, `apns/provider_token.rs`, `fcm/access_token.rs` |
 //!
@@ -20,6 +20,7 @@ mod jwt;
 mod message;
 mod outcome;
 mod pool;
+mod proxy;
 #[cfg(test)]
 mod samples;
 mod transport;
@@ -32,9 +33,10 @@ use domain::Clock;
 pub use credential::{Credential, Environment, Fault, Field, Invalid, Summary};
 pub use message::Message;
 pub use outcome::{Outcome, Verdict};
+pub use proxy::Proxy;
 
 use crate::apns::{Access, Apns};
-use crate::fcm::Fcm;
+use crate::fcm::{Destination, Fcm};
 use crate::transport::{Transport, endpoint};
 
 /// What an operator may set.
@@ -42,17 +44,25 @@ use crate::transport::{Transport, endpoint};
 pub struct Settings {
     /// Where Apple is, if not at its own two addresses: a relay or a stand-in.
     pub apns_endpoint: Option<String>,
-    /// Where Google is, if not at its own address. Access tokens may then come from this host, too.
+    /// Where Google is, if not at its own two addresses: a relay or a stand-in, which gives out access tokens, too.
     pub fcm_endpoint: Option<String>,
     /// Certificate authorities in PEM that are trusted along with the system's.
     pub extra_ca: Option<Vec<u8>>,
+    /// The proxy through which providers are reached.
+    pub proxy: Option<Proxy>,
     /// How long one request may take, waiting for a connection included.
     pub timeout: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { apns_endpoint: None, fcm_endpoint: None, extra_ca: None, timeout: Duration::from_secs(10) }
+        Self {
+            apns_endpoint: None,
+            fcm_endpoint: None,
+            extra_ca: None,
+            proxy: None,
+            timeout: Duration::from_secs(10),
+        }
     }
 }
 
@@ -62,6 +72,9 @@ pub enum Error {
     /// An endpoint is no address.
     #[error("{0} is not the address of a server: write it as https://host or https://host:port")]
     Endpoint(String),
+    /// What is given for a proxy is none; it may hold a password, so it is not repeated.
+    #[error("expected the address of an HTTP proxy, such as http://proxy.example:3128")]
+    Proxy,
     /// The certificate authorities can't be read.
     #[error("the additional certificate authorities are not certificates in PEM")]
     ExtraCa,
@@ -82,13 +95,14 @@ impl Pusher {
     /// # Errors
     /// [`Error`] when the settings are of no use.
     pub fn new(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, Error> {
-        let transport = Arc::new(Transport::new(settings.extra_ca.as_deref(), settings.timeout)?);
+        let transport = Arc::new(Transport::new(&settings)?);
         let apns_endpoint = settings.apns_endpoint.as_deref().map(endpoint).transpose()?;
-        let fcm_endpoint = endpoint(settings.fcm_endpoint.as_deref().unwrap_or(fcm::ENDPOINT))?;
+        let fcm_relay = settings.fcm_endpoint.as_deref().map(endpoint).transpose()?;
+        let fcm_destination = fcm_relay.map_or_else(Destination::google, Destination::relay);
         let http = transport.client(None)?;
         Ok(Self {
             apns: Apns::new(apns_endpoint, transport, clock.clone()),
-            fcm: Fcm::new(fcm_endpoint, http, clock),
+            fcm: Fcm::new(fcm_destination, http, clock),
         })
     }
 

@@ -19,6 +19,8 @@ pub struct Message {
     pub text: String,
     /// The provider's address of the app on the device.
     pub token: RegistrationToken,
+    /// When the device sent that address: what Apple says of it from before then is outdated.
+    pub token_registered_at: Timestamp,
     /// The app: for Apple the bundle id, and with it the topic.
     pub app_id: AppId,
     /// Until when Apple may keep it; `None` is a time to live of 0: now or never.

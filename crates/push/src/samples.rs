@@ -4,7 +4,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use domain::factors::{AppId, RegistrationToken};
-use domain::{ChallengeSid, FactorSid, Sid};
+use domain::{ChallengeSid, FactorSid, Sid, Timestamp};
 
 use crate::Message;
 
@@ -19,6 +19,7 @@ pub(crate) fn message() -> Message {
         factor_sid: FactorSid::from_bytes(sid(0x33)),
         text: "Log in?".to_owned(),
         token: RegistrationToken::from_stored("0123456789abcdef".to_owned()),
+        token_registered_at: Timestamp::from_seconds(0),
         app_id: AppId::from_stored("com.example.app".to_owned()),
         expires_at: None,
         ttl: 300,

@@ -22,7 +22,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::Error;
+use crate::{Error, Proxy, Settings};
 
 /// How long a connection may be silent before it is pinged, and how long an answer may take.
 const PING_AFTER: Duration = Duration::from_secs(30);
@@ -31,7 +31,7 @@ const PONG_WITHIN: Duration = Duration::from_secs(10);
 /// Answers are some hundred bytes. What is longer is not from a provider, and is not read to its end.
 const LONGEST_BODY: usize = 16 * 1024;
 
-/// Longest wait that a server can ask for, in seconds: no push is of use for so long.
+/// Longest wait, in seconds, that is read out of an answer. How much of it is granted is the caller's decision.
 const LONGEST_WAIT: u64 = 24 * 60 * 60;
 
 /// Longest piece of a provider's words that is passed on.
@@ -41,6 +41,7 @@ const LONGEST_EXCERPT: usize = 200;
 pub(crate) struct Transport {
     provider: Arc<CryptoProvider>,
     roots: Arc<RootCertStore>,
+    proxy: Option<reqwest::Proxy>,
     timeout: Duration,
 }
 
@@ -48,12 +49,12 @@ pub(crate) struct Transport {
 pub(crate) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 impl Transport {
-    /// Trusts the system's certificate authorities and those of `extra_ca`, which is PEM.
-    pub(crate) fn new(extra_ca: Option<&[u8]>, timeout: Duration) -> Result<Self, Error> {
+    /// Trusts the system's certificate authorities and those of the settings.
+    pub(crate) fn new(settings: &Settings) -> Result<Self, Error> {
         let mut roots = RootCertStore::empty();
         // What can't be read or used of the system's is left out, as browsers do.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if let Some(pem) = extra_ca {
+        if let Some(pem) = &settings.extra_ca {
             let extra = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
             let extra = extra.ok().filter(|extra| !extra.is_empty()).ok_or(Error::ExtraCa)?;
             extra.into_iter().try_for_each(|root| roots.add(root)).map_err(|_| Error::ExtraCa)?;
@@ -62,13 +63,24 @@ impl Transport {
         if roots.is_empty() {
             tracing::warn!("there are no certificate authorities, so that nothing can be pushed over TLS");
         }
-        Ok(Self { provider: Arc::new(aws_lc_rs::default_provider()), roots: Arc::new(roots), timeout })
+        Ok(Self {
+            provider: Arc::new(aws_lc_rs::default_provider()),
+            roots: Arc::new(roots),
+            proxy: settings.proxy.as_ref().map(Proxy::for_client).transpose()?,
+            timeout: settings.timeout,
+        })
     }
 
     /// A client of its own connections, which show `identity` to the server.
     pub(crate) fn client(&self, identity: Option<Identity>) -> Result<Client, Error> {
         let tls = self.tls(identity).map_err(|error| Error::Tls(Box::new(error)))?;
-        Client::builder()
+        // No proxy of the environment; the settings name one.
+        let builder = Client::builder().no_proxy();
+        let builder = match &self.proxy {
+            Some(proxy) => builder.proxy(proxy.clone()),
+            None => builder,
+        };
+        builder
             .tls_backend_preconfigured(tls)
             .user_agent(concat!("countersign/", env!("CARGO_PKG_VERSION")))
             .http2_prior_knowledge()
@@ -79,7 +91,6 @@ impl Transport {
             .tcp_nodelay(true)
             .timeout(self.timeout)
             .connect_timeout(self.timeout)
-            .no_proxy()
             .redirect(Policy::none())
             .referer(false)
             .build()
@@ -124,12 +135,15 @@ pub(crate) struct Reply {
 impl Reply {
     /// What `Retry-After` asks for: seconds, or a date (RFC 9110 section 10.2.3).
     pub(crate) fn retry_after(&self, now: Timestamp) -> Option<Duration> {
-        let text = self.headers.get(RETRY_AFTER)?.to_str().ok()?;
-        let seconds = text.parse().ok().or_else(|| {
+        let text = self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+        let seconds = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+            // More than fit are very many.
+            text.parse().unwrap_or(u64::MAX)
+        } else {
             let date = NaiveDateTime::parse_from_str(text, "%a, %d %b %Y %H:%M:%S GMT").ok()?;
-            u64::try_from(date.and_utc().timestamp().saturating_sub(now.seconds())).ok()
-        });
-        seconds.map(|seconds| Duration::from_secs(seconds.min(LONGEST_WAIT)))
+            u64::try_from(date.and_utc().timestamp().saturating_sub(now.seconds())).unwrap_or_default()
+        };
+        Some(Duration::from_secs(seconds.min(LONGEST_WAIT)))
     }
 
     /// The body as JSON; `null` if it is none.
@@ -231,7 +245,10 @@ mod tests {
         assert_eq!(reply("120"), Some(120));
         assert_eq!(reply("18446744073709551615"), Some(LONGEST_WAIT));
         assert_eq!(reply("Thu, 01 Jan 2026 00:00:10 GMT"), Some(10));
-        for useless in ["", "-1", "soon", "1.5", "Wed, 31 Dec 2025 23:59:59 GMT", "99999999999999999999"] {
+        assert_eq!(reply("99999999999999999999"), Some(LONGEST_WAIT));
+        assert_eq!(reply("Wed, 31 Dec 2025 23:59:59 GMT"), Some(0));
+        assert_eq!(reply("Fri, 31 Dec 9999 23:59:59 GMT"), Some(LONGEST_WAIT));
+        for useless in ["", "-1", "+1", "soon", "1.5", "Thu, 01 Jan 2026 00:00:10 CET"] {
             assert_eq!(reply(useless), None, "{useless}");
         }
     }
@@ -250,5 +267,19 @@ mod tests {
     fn an_excerpt_is_short_and_plain() {
         assert_eq!(excerpt("a\r\nb\u{1b}[31m"), "a  b [31m");
         assert_eq!(excerpt(&"ü".repeat(1000)).chars().count(), LONGEST_EXCERPT);
+    }
+
+    #[test]
+    fn a_wait_is_capped_at_a_day() {
+        for (asked, waited) in [("86399", 86_399), ("86400", 86_400), ("86401", 86_400)] {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(asked))]);
+            let reply = Reply { status: 503, headers, body: Vec::new() };
+            assert_eq!(reply.retry_after(NOW), Some(Duration::from_secs(waited)), "{asked}");
+        }
+        let late =
+            HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static("Thu, 01 Jan 2026 00:00:00 GMT"))]);
+        let reply = Reply { status: 503, headers: late, body: Vec::new() };
+        assert_eq!(reply.retry_after(NOW), Some(Duration::ZERO));
+        assert_eq!(excerpt(&"x".repeat(201)), "x".repeat(200));
     }
 }

@@ -192,11 +192,11 @@ async fn what_apple_says_besides_is_passed_on() {
             reason: "503 ServiceUnavailable".to_owned()
         }
     );
-    let gone = r#"{"reason":"Unregistered","timestamp":1767222000000}"#;
+    let gone = r#"{"reason":"Unregistered","timestamp":1767229200000}"#;
     world.apple.next(Reply::Answer(Answer::new(410, gone)));
     assert_eq!(
         world.send(&credential).await,
-        Outcome::Gone { code: 52141, reason: "410 Unregistered since 2025-12-31T23:00:00Z".to_owned() }
+        Outcome::Gone { code: 52141, reason: "410 Unregistered since 2026-01-01T01:00:00Z".to_owned() }
     );
     world.apple.refuse_next(400, "SomethingNew");
     assert_eq!(
@@ -460,4 +460,25 @@ fn a_message_prints_neither_its_text_nor_its_token() {
     let printed = format!("{:?}", message());
     assert!(printed.contains("YC03444444444444444444444444444444"));
     assert!(!printed.contains("Owl Bank") && !printed.contains(message().token.as_str()), "{printed}");
+}
+
+/// The device has registered anew since Apple was told that the app is gone (protocol 00, row 36).
+#[tokio::test]
+async fn outdated_word_of_a_dead_token_is_tried_again() {
+    let world = World::new().await;
+    let credential = world.token_credential();
+    let registered = world.clock.now().seconds() * 1000;
+    for (timestamp, expected) in [
+        (registered - 1, ("retry", 52141)),
+        (registered - 86_400_000, ("retry", 52141)),
+        (registered, ("gone", 52141)),
+        (registered + 1, ("gone", 52141)),
+    ] {
+        let body = json!({ "reason": "Unregistered", "timestamp": timestamp });
+        world.apple.next(Reply::Answer(Answer::new(410, body.to_string())));
+        let outcome = world.send(&credential).await;
+        assert_eq!(verdict(&outcome), expected, "{outcome:?}");
+    }
+    world.apple.refuse_next(410, "Unregistered");
+    assert_eq!(verdict(&world.send(&credential).await), ("gone", 52141), "without a timestamp");
 }

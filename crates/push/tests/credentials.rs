@@ -130,6 +130,14 @@ fn what_people_paste_is_understood() {
         (pem.clone(), pushing.key.sec1()),
         (both.clone(), both.clone()),
         (format!("{both}{}", Authority::new().pem()), key.clone()),
+        // The issuer first, as some tools write it.
+        (format!("{}{pem}", Authority::new().pem()), key.clone()),
+        (
+            format!("{}{}{pem}{}", Authority::new().pem(), Authority::new().pem(), Authority::new().pem()),
+            key.clone(),
+        ),
+        (format!("\u{feff}{pem}"), format!("\u{feff}{key}")),
+        (format!("\u{feff}{}", bare(&pem)), format!("\u{feff}{}", bare(&key))),
     ] {
         let credential = Credential::apns_certificate(&certificate, &key, false, now());
         assert_eq!(credential.unwrap().summary().topics, ["com.example.app"], "{certificate}");
@@ -211,6 +219,7 @@ fn service_account() -> Value {
 #[test]
 fn a_service_account_is_a_file_of_googles() {
     let file = service_account();
+    assert!(Credential::fcm(&format!("\u{feff}{file:#}\r\n")).is_ok(), "with a byte-order mark");
     let summary = Credential::fcm(&format!("\n{file:#}\n")).unwrap().summary();
     assert_eq!((summary.kind, summary.project.as_deref()), (CredentialType::Fcm, Some("owl-bank")));
     assert_eq!((summary.environment, summary.team, summary.topics.len()), (None, None, 0));

@@ -277,18 +277,24 @@ async fn a_connection_that_breaks_is_made_again_for_the_next_push() {
     assert_eq!(world.google.server().connections(), 3);
 }
 
+/// Not even to another port or path of the relay's host: tokens come from where pushes go.
 #[tokio::test]
-async fn a_file_does_not_send_the_server_anywhere() {
+async fn token_uri_of_a_file_is_no_address_to_call() {
     let world = World::new().await;
     let file = world.google.service_account("owl-bank", &Key::rsa());
-    for uri in ["https://169.254.169.254/token", "http://localhost/token", "https://example.com/token"] {
+    let inside = Google::start(&Authority::new(), world.clock.clone()).await;
+    let other_port = format!("{}/token", inside.server().url());
+    let other_path = format!("{}/v1/projects/owl-bank/messages:send", world.google.server().url());
+    let uris = ["https://169.254.169.254/token", "http://localhost/token", &other_port, &other_path];
+    for (number, uri) in uris.iter().enumerate() {
         let mut file: serde_json::Value = serde_json::from_str(&file).unwrap();
-        file["token_uri"] = uri.into();
+        file["token_uri"] = (*uri).into();
         let credential = Credential::fcm(&file.to_string()).unwrap();
         let outcome = world.pusher.send(uri, &credential, &message()).await;
-        assert_eq!(verdict(&outcome), ("refused", 52101), "{outcome:?}");
+        let refused = Outcome::Refused { code: 52101, reason: "400 invalid_grant audience".to_owned() };
+        assert_eq!((outcome, world.google.token_requests()), (refused, number + 1), "{uri}");
     }
-    assert_eq!(world.google.server().connections(), 0);
+    assert_eq!((inside.server().connections(), world.google.send_requests()), (0, 0));
 }
 
 #[tokio::test]

@@ -5,4 +5,5 @@
 mod apns;
 mod credentials;
 mod fcm;
+mod proxy;
 mod pushing;

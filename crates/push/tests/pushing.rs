@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::factors::{AppId, RegistrationToken};
-use domain::{ChallengeSid, Clock, FactorSid};
+use domain::{ChallengeSid, Clock, FactorSid, Timestamp};
 use harness::stand_in::Authority;
 use push::{Credential, Message, Outcome, Pusher, Settings};
 use tokio::task::JoinSet;
@@ -23,6 +23,7 @@ pub(crate) fn message() -> Message {
         token: RegistrationToken::from_stored(
             "00fc13adff785122b4ad28809a3420982341241421348097878e577c991de8f0".to_owned(),
         ),
+        token_registered_at: Timestamp::from_seconds(1_767_225_600),
         app_id: AppId::from_stored("com.example.app".to_owned()),
         expires_at: None,
         ttl: 300,
@@ -41,6 +42,7 @@ pub(crate) fn pusher(
         apns_endpoint: Some(endpoint.clone()),
         fcm_endpoint: Some(endpoint),
         extra_ca: Some(authority.pem().into_bytes()),
+        proxy: None,
         timeout,
     };
     Arc::new(Pusher::new(settings, clock).unwrap())

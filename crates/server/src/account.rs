@@ -7,6 +7,7 @@ use store::OldSchema;
 use crate::audit::operator;
 use crate::cli::Storage;
 use crate::failure::Failure;
+use crate::terminal::say;
 
 #[derive(Debug, Args)]
 pub(crate) struct Accounts {
@@ -66,14 +67,14 @@ pub(crate) async fn run(accounts: Accounts) -> Result<(), Failure> {
             let app = storage.open(OldSchema::Refuse).await?;
             let made = app.create_account(&operator(), None, None, name).await?;
             let made = made.ok_or_else(|| Failure::new("an account with the new SID exists; try again"))?;
-            print(&made.account);
-            println!("auth token    {}", made.auth_token.expose());
+            print(&made.account)?;
+            say(format_args!("auth token    {}", made.auth_token.expose()))?;
             app.stop().await;
         }
         Command::List { storage } => {
             let app = storage.open_existing().await?;
             for account in app.accounts().await? {
-                println!("{}  {}  {}", account.sid, account.created_at, account.friendly_name);
+                say(format_args!("{}  {}  {}", account.sid, account.created_at, account.friendly_name))?;
             }
             app.stop().await;
         }
@@ -85,12 +86,12 @@ pub(crate) async fn run(accounts: Accounts) -> Result<(), Failure> {
             };
             let sid = sid.ok_or_else(|| Failure::new("there is no account"))?;
             let made = app.account(sid).await.map_err(|error| missing(sid, error))?;
-            print(&made.account);
+            print(&made.account)?;
             if let Some(url) = &made.account.debugger_webhook {
-                println!("debugger      {}", url.as_str());
+                say(format_args!("debugger      {}", url.as_str()))?;
             }
             if reveal {
-                println!("auth token    {}", made.auth_token.expose());
+                say(format_args!("auth token    {}", made.auth_token.expose()))?;
             }
             app.stop().await;
         }
@@ -102,14 +103,14 @@ pub(crate) async fn run(accounts: Accounts) -> Result<(), Failure> {
             app.set_debugger_webhook(&operator(), sid, url.clone())
                 .await
                 .map_err(|error| missing(sid, error))?;
-            println!("debugger      {}", url.as_ref().map_or("none", |url| url.as_str()));
+            say(format_args!("debugger      {}", url.as_ref().map_or("none", |url| url.as_str())))?;
             app.stop().await;
         }
         Command::RotateToken { sid, storage } => {
             let app = storage.open_existing().await?;
             let auth_token =
                 app.rotate_auth_token(&operator(), sid).await.map_err(|error| missing(sid, error))?;
-            println!("auth token    {}", auth_token.expose());
+            say(format_args!("auth token    {}", auth_token.expose()))?;
             app.stop().await;
         }
     }
@@ -124,8 +125,8 @@ pub(crate) fn missing(sid: impl std::fmt::Display, error: app::Error) -> Failure
     }
 }
 
-fn print(account: &Account) {
-    println!("account sid   {}", account.sid);
-    println!("name          {}", account.friendly_name);
-    println!("created       {}", account.created_at);
+fn print(account: &Account) -> Result<(), Failure> {
+    say(format_args!("account sid   {}", account.sid))?;
+    say(format_args!("name          {}", account.friendly_name))?;
+    say(format_args!("created       {}", account.created_at))
 }

@@ -7,6 +7,7 @@ use crate::account::missing;
 use crate::audit::operator;
 use crate::cli::Storage;
 use crate::failure::Failure;
+use crate::terminal::say;
 
 #[derive(Debug, Args)]
 pub(crate) struct ApiKeys {
@@ -52,22 +53,22 @@ pub(crate) async fn run(keys: ApiKeys) -> Result<(), Failure> {
                 .create_api_key(&operator(), account_sid, name)
                 .await
                 .map_err(|error| missing(account_sid, error))?;
-            println!("api key sid   {}", made.key.sid);
-            println!("secret        {}", made.secret.expose());
+            say(format_args!("api key sid   {}", made.key.sid))?;
+            say(format_args!("secret        {}", made.secret.expose()))?;
             app.stop().await;
         }
         Command::List { account_sid, storage } => {
             let app = storage.open_existing().await?;
             app.account(account_sid).await.map_err(|error| missing(account_sid, error))?;
             for key in app.api_keys(account_sid).await? {
-                println!("{}  {}  {}", key.sid, key.created_at, key.friendly_name);
+                say(format_args!("{}  {}  {}", key.sid, key.created_at, key.friendly_name))?;
             }
             app.stop().await;
         }
         Command::Revoke { sid, storage } => {
             let app = storage.open_existing().await?;
             app.revoke_api_key(&operator(), sid).await.map_err(|error| missing(sid, error))?;
-            println!("revoked {sid}");
+            say(format_args!("revoked {sid}"))?;
             app.stop().await;
         }
     }

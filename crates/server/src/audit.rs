@@ -1,7 +1,5 @@
 //! `countersign audit`: works on the database, also while the server runs. And who the operator is.
 
-use std::io::Write as _;
-
 use app::audit::AuditFilter;
 use app::{ChainedLine, Origin};
 use clap::{Args, Subcommand};
@@ -9,8 +7,9 @@ use domain::audit::{Line, Mark};
 use domain::{Parameter as _, Timestamp};
 use serde_json::{Value, json};
 
-use crate::cli::Storage;
+use crate::cli::{Checkpoints, Storage};
 use crate::failure::Failure;
+use crate::terminal::{plain_json, say, write};
 
 #[derive(Debug, Args)]
 pub(crate) struct Audit {
@@ -39,9 +38,19 @@ enum Command {
     },
     /// Check that no line was changed, taken out or added; prints the number and MAC of the newest
     Verify {
-        /// NUMBER:MAC, as an earlier check printed it and you kept it elsewhere: shows whether the end was cut off
+        /// NUMBER:MAC, as an earlier check or the server's log printed it: shows whether the end was cut off
         #[arg(long)]
         since: Option<Mark>,
+        #[command(flatten)]
+        checkpoints: Checkpoints,
+        #[command(flatten)]
+        storage: Storage,
+    },
+    /// Accept the audit log as it is: lines without a valid MAC, and an end behind the checkpoint file, as after the
+    /// restore of a backup. Leaves a line that says so; stop the servers before
+    Accept {
+        #[command(flatten)]
+        checkpoints: Checkpoints,
         #[command(flatten)]
         storage: Storage,
     },
@@ -74,37 +83,56 @@ pub(crate) async fn run(audit: Audit) -> Result<(), Failure> {
             let filter = AuditFilter { from: since, actor, resource_sid: resource, ..AuditFilter::default() };
             for found in app.audit_lines(filter, i64::from(limit)).await? {
                 let number = found.mark.map_or_else(|| "-".to_owned(), |mark| mark.number.to_string());
-                println!("{number:>8}  {}", words(&found.line));
+                say(format_args!("{number:>8}  {}", words(&found.line)))?;
             }
             app.stop().await;
         }
-        Command::Verify { since, storage } => {
+        Command::Verify { since, checkpoints, storage } => {
             let app = storage.open_existing().await?;
-            let holds = app.verify_audit(since).await?;
+            let file = checkpoints.audit_checkpoint_file.as_deref();
+            let checkpoints = file.map(|file| app.checkpoints_in(file)).transpose()?.unwrap_or_default();
+            let noted: Vec<_> = checkpoints.iter().map(|checkpoint| checkpoint.mark).chain(since).collect();
+            let holds = app.verify_audit(&noted).await?;
             app.stop().await;
             let holds = holds?;
-            println!("lines         {}, all as they were written", holds.checked);
+            say(format_args!("lines         {}, all as they were written", holds.checked))?;
+            if !checkpoints.is_empty() {
+                say(format_args!("checkpoints   {}, none contradicts them", checkpoints.len()))?;
+            }
             if holds.removed.number > 0 {
-                println!("begins after  {}, up to which they went after their time", holds.removed.number);
+                say(format_args!(
+                    "begins after  {}, up to which they went after their time",
+                    holds.removed.number
+                ))?;
             }
             if holds.waiting > 0 {
-                println!("not chained   {} yet", holds.waiting);
+                say(format_args!("not chained   {} yet", holds.waiting))?;
             }
-            println!("head          {}", holds.head);
+            say(format_args!("head          {}", holds.head))?;
+        }
+        Command::Accept { checkpoints, storage } => {
+            let app = storage.open_existing().await?;
+            let accepted = app.accept_audit_lines(&operator()).await?;
+            say(format_args!("accepted      {accepted} lines"))?;
+            if let Some(file) = &checkpoints.audit_checkpoint_file {
+                say(format_args!("accepted      head {}", app.accept_audit_chain(&operator(), file).await?))?;
+            }
+            app.stop().await;
         }
         Command::Export { after, storage } => {
             let app = storage.open_existing().await?;
-            let mut out = std::io::BufWriter::new(std::io::stdout().lock());
             let mut number = after;
             loop {
                 let lines = app.audit_after(number).await?;
                 let Some(last) = lines.last() else { break };
                 number = last.number;
+                let mut page = String::new();
                 for line in &lines {
-                    writeln!(out, "{}", json(line)?)?;
+                    page.push_str(&plain_json(&json(line)?));
+                    page.push('\n');
                 }
+                write(page.as_bytes())?;
             }
-            out.flush()?;
             app.stop().await;
         }
     }

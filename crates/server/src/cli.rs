@@ -1,7 +1,7 @@
 //! The command line. Every option of the server is a flag, an environment variable and a key of
 //! `countersign.toml`, all of the same name (`config.rs`).
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 
 use api::UnderWay;
@@ -27,8 +27,8 @@ pub(crate) enum Command {
     /// Run the server
     Serve(Box<Serve>),
     /// Watch the whole story once: server, backend and phone in one process, every exchange explained
-    Demo,
-    /// Be a phone: enrol, look at challenges, approve or deny them
+    Demo(crate::demo::Demo),
+    /// Be a phone: enroll, look at challenges, approve or deny them
     Device(Box<crate::device::Device>),
     /// Ask the server of this configuration whether it is well: exit code 0 if it is
     Health(crate::health::Health),
@@ -57,13 +57,20 @@ pub(crate) enum Command {
     Credential(crate::credential::Credentials),
     /// Look at the audit log: who changed what, and whether it is all there
     Audit(crate::audit::Audit),
+    /// Print the completions for a shell
+    Completions(crate::completions::Completions),
+    /// Print the manual page, or write the pages of all commands to a folder
+    Man(crate::man::Man),
+    /// Let housekeeping go on after a jump of the clock
+    Clock(crate::clock::Clock),
 }
 
 /// Options of `serve`.
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// Address to listen on; port 0 picks a free one
-    #[arg(long, env = "COUNTERSIGN_LISTEN", default_value = "127.0.0.1:8080")]
+    /// Address to listen on, such as 0.0.0.0:8080 or localhost:8080, or only a port, on 127.0.0.1; port 0 picks a
+    /// free one
+    #[arg(long, env = "COUNTERSIGN_LISTEN", default_value = "127.0.0.1:8080", value_parser = address)]
     pub(crate) listen: SocketAddr,
 
     /// Address under which clients reach the server, such as `https://verify.example.com`; taken from each
@@ -88,9 +95,15 @@ pub(crate) struct Serve {
     #[arg(long, env = "COUNTERSIGN_MAX_REQUESTS", default_value_t = UnderWay::LIMIT, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) max_requests: u16,
 
-    /// Connections that are open at one time; more wait to be accepted
+    /// Connections that are open at one time; requests on more are refused with 503. The limit of open files may
+    /// permit fewer
     #[arg(long, env = "COUNTERSIGN_MAX_CONNECTIONS", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(16..))]
     pub(crate) max_connections: u32,
+
+    /// Connections that one client address may have open (of IPv6: one /64 network), and never more than half of all;
+    /// requests on more are refused with 429. Trusted proxies are exempt; 0 is no limit
+    #[arg(long, env = "COUNTERSIGN_MAX_CONNECTIONS_PER_ADDRESS", default_value_t = 1000)]
+    pub(crate) max_connections_per_address: u32,
 
     /// Keep everything in memory; gone when the server stops
     #[arg(long, env = "COUNTERSIGN_EPHEMERAL", value_parser = BoolishValueParser::new(), num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
@@ -99,6 +112,10 @@ pub(crate) struct Serve {
     /// Migrate a PostgreSQL database whose schema is old, instead of refusing to start
     #[arg(long, env = "COUNTERSIGN_MIGRATE", value_parser = BoolishValueParser::new(), num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
     pub(crate) migrate: bool,
+
+    /// Seconds to wait at the start for a PostgreSQL database that is not up yet; 0 for not at all
+    #[arg(long, env = "COUNTERSIGN_DATABASE_WAIT", default_value_t = 60, value_parser = clap::value_parser!(u32).range(..=86_400))]
+    pub(crate) database_wait: u32,
 
     /// Seconds for which a server that is told to stop goes on, but for /readyz, which says that it will: long
     /// enough for a proxy that asks that to send requests elsewhere
@@ -119,7 +136,7 @@ pub(crate) struct Serve {
 
     /// Address at which Prometheus reads /metrics, and probes /healthz and /readyz; none when not given. Not for
     /// the public: it asks for no credentials
-    #[arg(long, env = "COUNTERSIGN_METRICS_LISTEN")]
+    #[arg(long, env = "COUNTERSIGN_METRICS_LISTEN", value_parser = address)]
     pub(crate) metrics_listen: Option<SocketAddr>,
 
     /// What to log, such as info, warn or api=debug; read again from the file on SIGHUP
@@ -141,6 +158,9 @@ pub(crate) struct Serve {
 
     #[command(flatten)]
     pub(crate) kept: Kept,
+
+    #[command(flatten)]
+    pub(crate) checkpoints: Checkpoints,
 
     #[command(flatten)]
     pub(crate) storage: Storage,
@@ -176,7 +196,8 @@ pub(crate) struct Traces {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits against abuse")]
 pub(crate) struct Limits {
-    /// Requests a second of one account's backends, and as many of its devices; 0 is no limit
+    /// Requests a second of one account's backends, and as many of its devices, each of which has six more for an
+    /// answer; 0 is no limit
     #[arg(long, env = "COUNTERSIGN_ACCOUNT_REQUESTS_PER_SECOND", default_value_t = 0)]
     pub(crate) account_requests_per_second: u32,
 
@@ -248,9 +269,18 @@ pub(crate) struct Deliveries {
     #[arg(long, env = "COUNTERSIGN_PUSH_APNS_ENDPOINT")]
     pub(crate) push_apns_endpoint: Option<String>,
 
-    /// Address of FCM, or of a relay to it, instead of Google's
+    /// Address of FCM, or of a relay to it, instead of Google's; it also gives out access tokens, at /token
     #[arg(long, env = "COUNTERSIGN_PUSH_FCM_ENDPOINT")]
     pub(crate) push_fcm_endpoint: Option<String>,
+
+    /// HTTP proxy through which APNs and FCM are reached, such as `http://proxy.example:3128`, or `none`; the one of
+    /// HTTPS_PROXY, except for hosts in NO_PROXY, when not given
+    #[arg(long, env = "COUNTERSIGN_PUSH_PROXY", hide_env_values = true)]
+    pub(crate) push_proxy: Option<String>,
+
+    /// File that holds the proxy's address, such as one with a password
+    #[arg(long, env = "COUNTERSIGN_PUSH_PROXY_FILE", conflicts_with = "push_proxy")]
+    pub(crate) push_proxy_file: Option<PathBuf>,
 
     /// Certificate authorities, in PEM, that push providers are trusted by besides the system's
     #[arg(long, env = "COUNTERSIGN_PUSH_CA")]
@@ -278,6 +308,16 @@ pub(crate) struct Kept {
     pub(crate) audit_retention_days: u32,
 }
 
+/// Where the end of the audit log is written down.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Audit log")]
+pub(crate) struct Checkpoints {
+    /// File that each checkpoint of the audit log is appended to, one for each server, on another disk than the
+    /// database; a server does not start with an audit log that is behind it
+    #[arg(long, env = "COUNTERSIGN_AUDIT_CHECKPOINT_FILE", value_name = "FILE")]
+    pub(crate) audit_checkpoint_file: Option<PathBuf>,
+}
+
 /// Where the data and its key are.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Storage")]
@@ -293,6 +333,15 @@ pub(crate) struct Storage {
     /// File that holds the database URL
     #[arg(long, env = "COUNTERSIGN_DATABASE_URL_FILE", conflicts_with = "database_url")]
     pub(crate) database_url_file: Option<PathBuf>,
+
+    /// URL of PostgreSQL itself where `database_url` leads to a pooler in transaction mode: over it a server learns at
+    /// once what other servers enqueue, and not only by looking every second
+    #[arg(long, env = "COUNTERSIGN_DATABASE_DIRECT_URL", hide_env_values = true)]
+    pub(crate) database_direct_url: Option<String>,
+
+    /// File that holds this URL
+    #[arg(long, env = "COUNTERSIGN_DATABASE_DIRECT_URL_FILE", conflicts_with = "database_direct_url")]
+    pub(crate) database_direct_url_file: Option<PathBuf>,
 
     /// Master key: 32 bytes in base64 or hexadecimal; made in the data folder when not given. Servers that
     /// share a database need the same one
@@ -311,4 +360,67 @@ pub(crate) struct Storage {
     /// File that holds these master keys
     #[arg(long, env = "COUNTERSIGN_MASTER_KEY_OLD_FILE", conflicts_with = "master_key_old")]
     pub(crate) master_key_old_file: Option<PathBuf>,
+}
+
+/// Reads an address to listen on: `IP:PORT`, `NAME:PORT`, or a port of 127.0.0.1 alone.
+///
+/// # Errors
+/// With what is expected. A name is resolved, which can fail too.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    const EXPECTED: &str = "expected an address and a port, such as 127.0.0.1:8080, [::1]:8080 or \
+                            localhost:8080, or only a port, such as 8080";
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    if let Ok(port) = text.parse::<u16>() {
+        return Ok((Ipv4Addr::LOCALHOST, port).into());
+    }
+    let (name, port) = text.rsplit_once(':').ok_or(EXPECTED)?;
+    let port: u16 = port.parse().map_err(|_| EXPECTED)?;
+    let is_name = |character: char| character.is_ascii_alphanumeric() || ".-_".contains(character);
+    if name.is_empty() || !name.chars().all(is_name) {
+        return Err(EXPECTED.to_owned());
+    }
+    let found: Vec<_> = (name, port)
+        .to_socket_addrs()
+        .map_err(|error| format!("{name} can't be resolved: {error}; {EXPECTED}"))?
+        .collect();
+    // A name such as localhost has an address of each family; the documentation uses those of IPv4.
+    let address = found.iter().find(|address| address.is_ipv4()).or(found.first());
+    address.copied().ok_or_else(|| format!("{name} has no address; {EXPECTED}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_as_they_are_meant() {
+        for (text, expected) in [
+            ("8080", "127.0.0.1:8080"),
+            ("0", "127.0.0.1:0"),
+            ("localhost:8080", "127.0.0.1:8080"),
+            ("0.0.0.0:80", "0.0.0.0:80"),
+            ("[::1]:8080", "[::1]:8080"),
+        ] {
+            assert_eq!(address(text).map(|address| address.to_string()).as_deref(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn text_that_is_no_address_is_told_what_is_expected() {
+        for text in [
+            "",
+            ":8080",
+            "localhost",
+            "65536",
+            "localhost:http",
+            "::1:8080",
+            "a b:1",
+            "http://localhost:8080",
+        ] {
+            let refused = address(text).unwrap_err();
+            assert!(refused.contains("such as 127.0.0.1:8080"), "{text}: {refused}");
+        }
+    }
 }

@@ -12,7 +12,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use api::PublicUrl;
-use clap::builder::Resettable;
+use clap::builder::{Resettable, Styles};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
 use domain::AccountSid;
@@ -23,6 +23,7 @@ use crate::cli::Cli;
 use crate::config::file::File;
 use crate::failure::Failure;
 use crate::storage::{NOT_A_MASTER_KEY, master_keys_in};
+use crate::terminal::{acts, say_text, warn_text};
 
 /// The file that is read when none is named, if it is there.
 const FILE: &str = "countersign.toml";
@@ -31,7 +32,15 @@ const FILE: &str = "countersign.toml";
 const PREFIX: &str = "COUNTERSIGN_";
 
 /// Options whose value is never shown. Each has a twin of the same name and `_file` that names a file with it.
-const SECRETS: [&str; 5] = ["auth_token", "database_url", "master_key", "master_key_old", "otlp_headers"];
+const SECRETS: [&str; 7] = [
+    "auth_token",
+    "database_direct_url",
+    "database_url",
+    "master_key",
+    "master_key_old",
+    "otlp_headers",
+    "push_proxy",
+];
 
 /// What is said of an option that [`matters`] and is empty.
 const EMPTY: &str = "is empty; give it a value, or leave it out";
@@ -80,42 +89,45 @@ pub(crate) fn read() -> Result<(Cli, Settings), Failure> {
     let options = options();
     // Whoever composes an environment often can't leave a variable out, and leaves it empty.
     let command = each(Cli::command(), &|command| command.mut_args(without_empty_variable));
+    let command = if is_input_acting() { command.styles(Styles::plain()) } else { command };
     // Once without the file, to learn which one, and what is asked for.
     let matches = command.clone().try_get_matches().or_else(|error| -> Result<_, Failure> {
         if error.use_stderr() {
             // What the environment got wrong is told with the name that it has there.
             check_environment(&options)?;
         }
-        error.exit()
+        refuse(&error)
     })?;
-    let (names, leaf) = leaf(&matches);
-    check_environment(options.iter().filter(|option| {
-        leaf.try_contains_id(option.get_id().as_str()).is_ok()
-            && leaf.value_source(option.get_id().as_str()) != Some(ValueSource::CommandLine)
-    }))?;
-    // A command that has no options of the server's is none of the file's business.
-    let has_options = options.iter().any(|option| leaf.try_contains_id(option.get_id().as_str()).is_ok());
+    let asked = Asked::new(&command, &matches);
+    check_environment(
+        options
+            .iter()
+            .filter(|option| asked.has(option) && asked.source(option) != Some(ValueSource::CommandLine)),
+    )?;
+    // The file is not read for a command without options of the server.
+    let has_options = options.iter().any(|option| asked.has(option));
     let file = if has_options { the_file(matches.get_one::<PathBuf>("config"))? } else { None };
-    let Some(file) = file else { return finish(matches, options, None) };
+    let Some(file) = file else { return finish(&command, matches, options, None) };
     file.check(&options)?;
-    let command = at(command, &names, &|command| file.under(command, leaf, &options));
-    finish(command.get_matches(), options, Some(&file))
+    let with_file = at(command.clone(), &asked.names, &|command| file.under(command, &asked, &options));
+    finish(&command, with_file.try_get_matches().unwrap_or_else(|error| refuse(&error)), options, Some(&file))
 }
 
 fn finish(
+    command: &Command,
     mut matches: ArgMatches,
     options: Vec<Arg>,
     file: Option<&File>,
 ) -> Result<(Cli, Settings), Failure> {
-    let leaf = leaf(&matches).1;
-    let is_ephemeral = leaf.try_get_one::<bool>("ephemeral").ok().flatten().copied().unwrap_or_default();
-    let settings = Settings::of(options, leaf, file);
+    let asked = Asked::new(command, &matches);
+    let is_ephemeral = asked.has_id("ephemeral") && asked.matches.get_flag("ephemeral");
+    let settings = Settings::of(options, &asked, file);
     for setting in &settings.options {
         for value in &setting.values {
             parsable(&setting.name(), value).map_err(|why| setting.wrong(&why))?;
         }
     }
-    let cli = Cli::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.exit());
+    let cli = Cli::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| refuse(&error));
     settings.check_together(is_ephemeral)?;
     Ok((cli, settings))
 }
@@ -150,14 +162,70 @@ fn is_secret(name: &str) -> bool {
     SECRETS.contains(&name)
 }
 
-/// The command that was asked for: the names on the way, and what was said to it.
-fn leaf(matches: &ArgMatches) -> (Vec<String>, &ArgMatches) {
-    let (mut names, mut leaf) = (Vec::new(), matches);
-    while let Some((name, below)) = leaf.subcommand() {
-        names.push(name.to_owned());
-        leaf = below;
+/// The command that was asked for, with the values that were given to it.
+///
+/// Every look-up of an option goes through here, since most commands lack most options of the server. Whether a
+/// command has an option is read from its definition: what clap matched does not say it in a release build.
+struct Asked<'a> {
+    /// The names from the program to the command.
+    names: Vec<String>,
+    command: &'a Command,
+    matches: &'a ArgMatches,
+}
+
+impl<'a> Asked<'a> {
+    fn new(mut command: &'a Command, mut matches: &'a ArgMatches) -> Self {
+        let mut names = Vec::new();
+        while let Some((name, matches_below)) = matches.subcommand() {
+            let Some(below) = command.find_subcommand(name) else { break };
+            names.push(name.to_owned());
+            (command, matches) = (below, matches_below);
+        }
+        Self { names, command, matches }
     }
-    (names, leaf)
+
+    /// Whether the command has this option.
+    fn has(&self, option: &Arg) -> bool {
+        self.has_id(option.get_id().as_str())
+    }
+
+    fn has_id(&self, id: &str) -> bool {
+        self.command.get_arguments().any(|argument| argument.get_id().as_str() == id)
+    }
+
+    /// Where the value of this option comes from; `None` when it has none, or the command lacks it.
+    fn source(&self, option: &Arg) -> Option<ValueSource> {
+        if self.has(option) { self.matches.value_source(option.get_id().as_str()) } else { None }
+    }
+
+    /// The values of this option as they were written; none when it has none, or the command lacks it.
+    fn values(&self, option: &Arg) -> Vec<String> {
+        let raw = if self.has(option) { self.matches.get_raw(option.get_id().as_str()) } else { None };
+        raw.unwrap_or_default().map(text).collect()
+    }
+}
+
+/// Whether arguments or variables, which help and errors repeat, hold characters that a terminal acts on. They may
+/// come from the data of a user.
+fn is_input_acting() -> bool {
+    let variables = std::env::vars_os().filter(|(name, _)| text(name).starts_with(PREFIX));
+    let mut values = variables.map(|(_, value)| value).chain(std::env::args_os());
+    values.any(|value| text(&value).chars().any(acts))
+}
+
+/// Prints help, the version, or what is wrong with the command line, and ends the process.
+fn refuse(error: &clap::Error) -> ! {
+    if !is_input_acting() {
+        error.exit();
+    }
+    // The command has no styles then, so that marks replace only what the input holds.
+    let words = error.render().ansi().to_string();
+    if error.use_stderr() {
+        warn_text(words.trim_end());
+    } else {
+        let _ = say_text(words.trim_end());
+    }
+    std::process::exit(error.exit_code())
 }
 
 /// Changes the command of these names.
@@ -240,7 +308,7 @@ fn parsable(name: &str, value: &str) -> Result<(), String> {
         "master_key" | "master_key_old" => {
             master_keys_in(value).map(drop).ok_or_else(|| NOT_A_MASTER_KEY.to_owned())
         }
-        "database_url" => check_database_url(value),
+        "database_url" | "database_direct_url" => check_database_url(value),
         // Not by the command line, which would repeat a password in it.
         "otlp_endpoint" => value.parse::<traces::Endpoint>().map(drop).map_err(|error| error.to_string()),
         "otlp_headers" => traces::Headers::parse(value).map(drop).map_err(|error| error.to_string()),
@@ -249,8 +317,9 @@ fn parsable(name: &str, value: &str) -> Result<(), String> {
 }
 
 /// What an URL of PostgreSQL may say behind its question mark.
-const DATABASE_PARAMETERS: [&str; 19] = [
+const DATABASE_PARAMETERS: [&str; 20] = [
     "application_name",
+    "connect_timeout",
     "dbname",
     "host",
     "hostaddr",
@@ -271,6 +340,14 @@ const DATABASE_PARAMETERS: [&str; 19] = [
     "user",
 ];
 
+/// What a URL with several hosts is told.
+const ONE_HOST: &str = "names several hosts, which is not supported; give one address that always leads to the \
+     primary: a proxy, a pooler or a DNS name that follows it";
+
+/// What it is told that asks for a kind of server.
+const ONE_ADDRESS: &str = "give an address that always leads to the primary: a proxy, a pooler or a DNS name that \
+     follows it";
+
 /// Whether this is an URL of the one kind of database that has URLs here. What it says is never repeated, since
 /// the library would repeat a parameter that it does not know in the log, with its value.
 ///
@@ -280,9 +357,24 @@ pub(crate) fn check_database_url(url: &str) -> Result<(), String> {
     if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
         return Err("must begin with postgres:// or postgresql://".to_owned());
     }
+    // Before it is parsed: two hosts with a port each are no URL to a parser.
+    let authority = url.split("://").nth(1).and_then(|rest| rest.split(['/', '?', '#']).next());
+    let hosts = authority.map(|authority| authority.rsplit('@').next().unwrap_or(authority));
+    if hosts.is_some_and(|hosts| hosts.contains(',')) {
+        return Err(ONE_HOST.to_owned());
+    }
     let parsed = url::Url::parse(url)
         .map_err(|_| "must be an URL; characters such as @ in a password are written as %40")?;
     for (name, value) in parsed.query_pairs() {
+        if ["host", "hostaddr", "port"].contains(&name.as_ref()) && value.contains(',') {
+            return Err(ONE_HOST.to_owned());
+        }
+        if name == "target_session_attrs" {
+            return Err(format!("has target_session_attrs, which is not supported; {ONE_ADDRESS}"));
+        }
+        if name == "connect_timeout" && value.parse::<u16>().is_err() {
+            return Err("expected connect_timeout to be a number of seconds, up to 65535".to_owned());
+        }
         let is_option = name.starts_with("options[");
         if !is_option && !DATABASE_PARAMETERS.contains(&name.as_ref()) {
             let known = DATABASE_PARAMETERS.join(", ");
@@ -306,12 +398,10 @@ fn the_file(named: Option<&PathBuf>) -> Result<Option<File>, Failure> {
 }
 
 impl Settings {
-    /// What the command that was asked for has; a command that lacks an option is shown its default.
-    fn of(options: Vec<Arg>, matches: &ArgMatches, file: Option<&File>) -> Self {
+    /// The options, with the values that the command which was asked for has; none for an option that it lacks.
+    fn of(options: Vec<Arg>, asked: &Asked<'_>, file: Option<&File>) -> Self {
         let setting = |arg: Arg| {
-            let id = arg.get_id().as_str();
-            let source = matches.try_contains_id(id).ok().and_then(|_| matches.value_source(id));
-            let source = match source {
+            let source = match asked.source(&arg) {
                 Some(ValueSource::CommandLine) => {
                     Source::Flag(format!("--{}", arg.get_long().unwrap_or_default()))
                 }
@@ -321,9 +411,7 @@ impl Settings {
                 Some(_) => file.and_then(|file| file.source(&name(&arg))).unwrap_or(Source::Default),
                 None => Source::Default,
             };
-            let raw = matches.try_get_raw(id).ok().flatten().unwrap_or_default();
-            let values = raw.map(|value| value.to_string_lossy().into_owned()).collect();
-            Setting { arg, values, source }
+            Setting { values: asked.values(&arg), arg, source }
         };
         let file = file.map(|file| file.path().to_owned());
         Self { file, options: options.into_iter().map(setting).collect() }

@@ -12,6 +12,7 @@ use crate::audit::operator;
 use crate::cli::Storage;
 use crate::failure::Failure;
 use crate::file::read_text;
+use crate::terminal::say;
 
 #[derive(Debug, Args)]
 pub(crate) struct Credentials {
@@ -114,7 +115,7 @@ pub(crate) async fn run(credentials: Credentials) -> Result<(), Failure> {
             let account = account.or(oldest).ok_or_else(|| Failure::new("there is no account"))?;
             let credential =
                 app.create_credential(&operator(), account, NewCredential { friendly_name, upload }).await?;
-            println!("credential sid  {}", credential.sid);
+            say(format_args!("credential sid  {}", credential.sid))?;
             check(&app, credential.sid).await?;
             app.stop().await;
         }
@@ -122,7 +123,7 @@ pub(crate) async fn run(credentials: Credentials) -> Result<(), Failure> {
             let app = storage.open_existing().await?;
             for credential in app.all_credentials().await? {
                 let name = credential.friendly_name.map(|name| name.to_string()).unwrap_or_default();
-                println!("{}  {}  {}", credential.sid, credential.credential_type.as_str(), name);
+                say(format_args!("{}  {}  {}", credential.sid, credential.credential_type.as_str(), name))?;
             }
             app.stop().await;
         }
@@ -137,7 +138,7 @@ pub(crate) async fn run(credentials: Credentials) -> Result<(), Failure> {
             app.delete_credential(&operator(), credential.account_sid, sid)
                 .await
                 .map_err(|error| missing(sid, error))?;
-            println!("deleted {sid}");
+            say(format_args!("deleted {sid}"))?;
             app.stop().await;
         }
     }
@@ -152,19 +153,18 @@ async fn find(app: &App, sid: CredentialSid) -> Result<domain::credentials::Cred
 async fn check(app: &App, sid: CredentialSid) -> Result<(), Failure> {
     let credential = find(app, sid).await?;
     let summary = app.open_credential(&credential)?.summary();
-    let line = |what: &str, value: Option<String>| {
-        if let Some(value) = value {
-            println!("{what:14}  {value}");
-        }
+    let line = |what: &str, value: Option<String>| match value {
+        Some(value) => say(format_args!("{what:14}  {value}")),
+        None => Ok(()),
     };
-    line("provider", Some(summary.kind.as_str().to_owned()));
-    line("app", (!summary.topics.is_empty()).then(|| summary.topics.join(", ")));
-    line("team", summary.team);
-    line("project", summary.project);
-    line("environment", summary.environment.map(|environment| environment.as_str().to_owned()));
+    line("provider", Some(summary.kind.as_str().to_owned()))?;
+    line("app", (!summary.topics.is_empty()).then(|| summary.topics.join(", ")))?;
+    line("team", summary.team)?;
+    line("project", summary.project)?;
+    line("environment", summary.environment.map(|environment| environment.as_str().to_owned()))?;
     if let Some(end) = summary.not_after {
         let days = (end.seconds() - app.now().seconds()).div_euclid(86_400);
-        line("ends", Some(format!("{end}, {days} days from now")));
+        line("ends", Some(format!("{end}, {days} days from now")))?;
     }
     Ok(())
 }

@@ -1,8 +1,7 @@
 //! `countersign device`: a software phone for the terminal.
 //!
 //! It does what an app with one of Twilio's SDKs does, by means of the crate `device`, and keeps its
-//! enrolments in a keyring file. What a server sends is shown through [`screen`], which leaves nothing in it
-//! that a terminal would obey.
+//! enrollments in a keyring file. What a server sends is shown by [`screen`].
 
 mod answer;
 mod enroll;
@@ -28,7 +27,7 @@ pub(crate) struct Device {
     #[arg(
         long,
         env = "COUNTERSIGN_DEVICE_KEYRING",
-        default_value = "countersign-device.json",
+        default_value = phones::KEYRING,
         value_name = "FILE",
         global = true
     )]
@@ -103,15 +102,15 @@ pub(crate) async fn run(device: Box<Device>) -> Result<(), Failure> {
         Command::Enroll(options) => enroll::run(&mut phones, *options).await,
         Command::List { offline: true } => look::list_offline(&phones),
         Command::List { offline: false } => look::list(&mut phones).await,
-        Command::Show { challenge: None, which } => look::pending(&phones.take(which.factor).await?).await,
+        Command::Show { challenge: None, which } => look::pending(&mut phones, which.factor).await,
         Command::Show { challenge: Some(sid), which } => {
-            look::challenge(phones.take(which.factor).await?, sid).await
+            look::challenge(&mut phones, which.factor, sid).await
         }
         Command::Approve { challenge, which } => {
-            answer::run(phones.take(which.factor).await?, challenge, Answer::Approved).await
+            answer::run(&mut phones, which.factor, challenge, Answer::Approved).await
         }
         Command::Deny { challenge, which } => {
-            answer::run(phones.take(which.factor).await?, challenge, Answer::Denied).await
+            answer::run(&mut phones, which.factor, challenge, Answer::Denied).await
         }
         Command::Watch { which, interval } => watch::run(phones.take(which.factor).await?, interval).await,
         Command::Forget { factor, local } => phones.forget(&factor, local).await,

@@ -17,6 +17,7 @@ use crate::cli::Serve;
 use crate::config::Settings;
 use crate::failure::Failure;
 use crate::serve;
+use crate::terminal::{plain_json, say};
 
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
@@ -87,13 +88,14 @@ impl Report {
         self.findings.iter().filter(|finding| finding.level == Level::Problem).count()
     }
 
-    fn print(&self) {
+    fn print(&self) -> Result<(), Failure> {
         for Finding { subject, level, found, advice } in &self.findings {
-            println!("{level:8} {subject}: {found}");
+            say(format_args!("{level:8} {subject}: {found}"))?;
             if let Some(advice) = advice {
-                println!("         {advice}");
+                say(format_args!("         {advice}"))?;
             }
         }
+        Ok(())
     }
 }
 
@@ -106,13 +108,14 @@ pub(crate) async fn run(doctor: &Doctor, settings: &Settings) -> Result<(), Fail
     machine::look(&mut report, options);
     database::look(&mut report, options, now, doctor.online).await;
     let problems = report.problems();
-    if doctor.json {
-        println!("{}", serde_json::json!({ "problems": problems, "findings": report.findings }));
+    let printed = if doctor.json {
+        let json = serde_json::json!({ "problems": problems, "findings": report.findings });
+        say(plain_json(&json))
     } else {
-        report.print();
-    }
+        report.print()
+    };
     match problems {
-        0 => Ok(()),
+        0 => printed,
         1 => Err(Failure::new("there is a problem")),
         many => Err(Failure::new(format!("there are {many} problems"))),
     }

@@ -10,6 +10,7 @@ use store::{Kind, Location};
 use crate::audit::operator;
 use crate::cli::Storage;
 use crate::failure::Failure;
+use crate::terminal::say;
 
 #[derive(Debug, Args)]
 pub(crate) struct Keys {
@@ -57,7 +58,7 @@ pub(crate) async fn run(keys: Keys) -> Result<(), Failure> {
         Command::Rotate { enrollment: true, storage } => {
             let app = storage.open_existing().await?;
             let made = app.rotate_enrollment_keys(&operator()).await?;
-            println!("made enrollment key {}", made.kid);
+            say(format_args!("made enrollment key {}", made.kid))?;
             app.stop().await;
         }
         Command::Rotate { enrollment: false, storage } => rotate(&storage).await?,
@@ -71,13 +72,13 @@ async fn list(app: &App) -> Result<(), Failure> {
         let does = if id == keys.current().key_id() { "seals" } else { "opens" };
         let under: Vec<_> = seals.iter().filter(|sealed| sealed.key == Some(id)).map(words).collect();
         let under = if under.is_empty() { "nothing".to_owned() } else { under.join(", ") };
-        println!("master key {id}  {does}    {under}");
+        say(format_args!("master key {id}  {does}    {under}"))?;
     }
     for sealed in missing(&keys, &seals) {
-        println!("master key {}  is missing  {}", name(sealed), words(sealed));
+        say(format_args!("master key {}  is missing  {}", name(sealed), words(sealed)))?;
     }
     for key in app.enrollment_keys().await? {
-        println!("enrollment key {}  made {}", key.kid, key.made_at);
+        say(format_args!("enrollment key {}  made {}", key.kid, key.made_at))?;
     }
     Ok(())
 }
@@ -99,7 +100,8 @@ async fn rotate(storage: &Storage) -> Result<(), Failure> {
     let app = storage.open_existing().await?;
     let mut done = app.reseal(&operator()).await?;
     if let Some((_, true, _)) = old {
-        println!("waiting {} s for the server to take up the new key", TAKE_UP.as_secs());
+        // The change goes on, whether or not this is read.
+        let _ = say(format_args!("waiting {} s for the server to take up the new key", TAKE_UP.as_secs()));
         tokio::time::sleep(TAKE_UP).await;
     }
     // What servers sealed meanwhile.
@@ -125,20 +127,20 @@ async fn rotate(storage: &Storage) -> Result<(), Failure> {
             )));
         }
         (Some((old, _, _hold)), resealed) => {
-            println!("sealed {resealed} values anew under master key {id}");
             let retired = storage.retire_old_master_key(&old)?;
-            println!(
+            say(format_args!("sealed {resealed} values anew under master key {id}"))?;
+            say(format_args!(
                 "the key of before is {} now: keep it with the backups that were made before, and keep {} anew",
                 retired.display(),
                 storage.key_file().display()
-            );
+            ))?;
         }
-        (None, 0) => println!("everything is sealed under master key {id}; to change it, {HOW}"),
-        (None, resealed) => println!(
+        (None, 0) => say(format_args!("everything is sealed under master key {id}; to change it, {HOW}"))?,
+        (None, resealed) => say(format_args!(
             "sealed {resealed} values anew under master key {id}; once every server has it as \
              COUNTERSIGN_MASTER_KEY, run this again, and take the old one away when `countersign keys list` \
              shows nothing under it"
-        ),
+        ))?,
     }
     if done.unopened > 0 {
         let left: Vec<_> =

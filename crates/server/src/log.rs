@@ -4,7 +4,6 @@
 //! `request_id`; likewise `delivery`, opened in `app/src/deliver.rs`.
 
 use std::fmt;
-use std::io::IsTerminal as _;
 use std::sync::{Mutex, PoisonError};
 
 use app::SystemClock;
@@ -24,6 +23,7 @@ use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use crate::config::Settings;
 use crate::failure::Failure;
+use crate::terminal::{LogLine, is_colored, plain_json};
 
 /// What a line of the log looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -85,10 +85,12 @@ impl Log {
         let (filter, handle) = reload::Layer::new(state.filter()?);
         // Nobody is told that standard error is broken: there is nowhere to tell it, and to try would end a
         // thread.
-        let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
+        let layer = tracing_subscriber::fmt::layer()
+            .with_writer(|| LogLine(std::io::stderr()))
+            .log_internal_errors(false);
         let registry = tracing_subscriber::registry().with(filter);
         match format {
-            Format::Human => registry.with(layer.with_ansi(std::io::stderr().is_terminal())).try_init()?,
+            Format::Human => registry.with(layer.with_ansi(is_colored(&std::io::stderr()))).try_init()?,
             Format::Json => {
                 registry.with(layer.fmt_fields(JsonFields::new()).event_format(Json)).try_init()?
             }
@@ -207,7 +209,8 @@ where
             spans,
             fields,
         };
-        writeln!(writer, "{}", serde_json::to_string(&line).map_err(|_| fmt::Error)?)
+        let line = serde_json::to_string(&line).map_err(|_| fmt::Error)?;
+        writeln!(writer, "{}", plain_json(&line))
     }
 }
 

@@ -6,11 +6,16 @@
 //! `store/src/challenges.rs`. The device's signed answer takes the same path, with `crypto` deciding
 //! whether the signature holds.
 
+// Everything that is printed passes through `terminal.rs`.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod account;
 mod api_key;
 mod audit;
 mod backup;
 mod cli;
+mod clock;
+mod completions;
 mod config;
 mod credential;
 mod demo;
@@ -18,19 +23,24 @@ mod device;
 mod doctor;
 mod failure;
 mod file;
+mod hangup;
 mod health;
 mod keys;
+mod last_backup;
 mod log;
+mod man;
 mod metrics;
 mod migrate;
+mod open_files;
 mod restore;
+mod sampling;
 mod serve;
 mod service;
 mod storage;
+mod terminal;
 mod tls;
 mod webhooks;
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use crate::cli::Command;
@@ -41,9 +51,10 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match run() {
         Ok(()) => ExitCode::SUCCESS,
+        // As after `| head`.
+        Err(failure) if failure.is_unread() => ExitCode::SUCCESS,
         Err(failure) => {
-            // Nobody may be there to hear it.
-            let _ = writeln!(std::io::stderr(), "countersign: {failure}");
+            terminal::warn(format_args!("countersign: {failure}"));
             ExitCode::FAILURE
         }
     }
@@ -54,7 +65,7 @@ fn run() -> Result<(), Failure> {
     let run = async move {
         match cli.command {
             Command::Serve(options) => serve::run(options, settings).await,
-            Command::Demo => demo::run().await,
+            Command::Demo(options) => demo::run(&options).await,
             Command::Device(command) => device::run(command).await,
             Command::Health(command) => health::run(command).await,
             Command::Config(command) => config::show::run(&command, &settings),
@@ -69,6 +80,9 @@ fn run() -> Result<(), Failure> {
             Command::Webhooks(command) => webhooks::run(command).await,
             Command::Credential(command) => credential::run(command).await,
             Command::Audit(command) => audit::run(command).await,
+            Command::Completions(options) => completions::run(&options),
+            Command::Man(options) => man::run(&options),
+            Command::Clock(command) => clock::run(command).await,
         }
     };
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run)

@@ -21,7 +21,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::failure::Failure;
 
@@ -36,6 +36,33 @@ const LIFE: Duration = Duration::from_secs(15);
 
 /// How long the database may take to say that it is there.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long an answer with metrics waits for what the database says. Without that it shows the values of before:
+/// an outage is when metrics are needed most.
+const FRESHNESS: Duration = Duration::from_millis(200);
+
+/// Asks the database for what metrics show of it, once at a time.
+#[derive(Clone)]
+struct Measurement {
+    app: Arc<App>,
+    draining: Arc<Draining>,
+    turn: Arc<Mutex<()>>,
+}
+
+impl Measurement {
+    /// Begins to measure, unless that is under way, and waits for a moment only. What comes later is in the next
+    /// answer.
+    async fn refresh(&self) {
+        let Ok(turn) = Arc::clone(&self.turn).try_lock_owned() else { return };
+        let (app, draining) = (Arc::clone(&self.app), Arc::clone(&self.draining));
+        let measured = tokio::spawn(async move {
+            let (unready, ()) = tokio::join!(unready(&app, &draining), app.measure());
+            METRICS.ready.set(i64::from(unready.is_none()));
+            drop(turn);
+        });
+        let _ = tokio::time::timeout(FRESHNESS, measured).await;
+    }
+}
 
 /// The address at which metrics can be read, until it is dropped.
 pub(crate) struct Readable(tokio::task::JoinHandle<()>);
@@ -71,6 +98,7 @@ pub(crate) fn answer(
 }
 
 async fn listen(listener: TcpListener, app: Arc<App>, draining: Arc<Draining>) {
+    let measurement = Measurement { app, draining, turn: Arc::default() };
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     // Nobody closes it.
     while let Ok(place) = Arc::clone(&room).acquire_owned().await {
@@ -79,18 +107,18 @@ async fn listen(listener: TcpListener, app: Arc<App>, draining: Arc<Draining>) {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let (app, draining) = (Arc::clone(&app), Arc::clone(&draining));
+        let measurement = measurement.clone();
         tokio::spawn(async move {
-            let _ = tokio::time::timeout(LIFE, serve(stream, app, draining)).await;
+            let _ = tokio::time::timeout(LIFE, serve(stream, measurement)).await;
             drop(place);
         });
     }
 }
 
-async fn serve(stream: TcpStream, app: Arc<App>, draining: Arc<Draining>) {
+async fn serve(stream: TcpStream, measurement: Measurement) {
     let service = service_fn(|request: Request<Incoming>| {
-        let (app, draining) = (Arc::clone(&app), Arc::clone(&draining));
-        async move { Ok::<_, Infallible>(respond(&request, &app, &draining).await) }
+        let measurement = measurement.clone();
+        async move { Ok::<_, Infallible>(respond(&request, &measurement).await) }
     });
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -100,7 +128,7 @@ async fn serve(stream: TcpStream, app: Arc<App>, draining: Arc<Draining>) {
         .await;
 }
 
-async fn respond(request: &Request<Incoming>, app: &App, draining: &Draining) -> Response<Full<Bytes>> {
+async fn respond(request: &Request<Incoming>, measurement: &Measurement) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
         response.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
@@ -108,13 +136,12 @@ async fn respond(request: &Request<Incoming>, app: &App, draining: &Draining) ->
     }
     match request.uri().path() {
         "/metrics" => {
-            let (unready, ()) = tokio::join!(unready(app, draining), app.measure());
-            METRICS.ready.set(i64::from(unready.is_none()));
+            measurement.refresh().await;
             measure_process();
             with_type(::metrics::CONTENT_TYPE, StatusCode::OK, ::metrics::exposition())
         }
         "/healthz" => plain(StatusCode::OK, "alive\n"),
-        "/readyz" => match unready(app, draining).await {
+        "/readyz" => match unready(&measurement.app, &measurement.draining).await {
             None => plain(StatusCode::OK, "ready\n"),
             Some(why) => plain(StatusCode::SERVICE_UNAVAILABLE, why),
         },

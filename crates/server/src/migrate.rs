@@ -5,6 +5,7 @@ use store::{Error, Location, OldSchema, Store};
 
 use crate::cli::Storage;
 use crate::failure::Failure;
+use crate::terminal::{say, say_text};
 
 #[derive(Debug, Args)]
 pub(crate) struct Migrate {
@@ -30,15 +31,15 @@ pub(crate) async fn run(options: &Migrate) -> Result<(), Failure> {
     if options.check || options.dry_run {
         let missing = Store::missing(&location).await?;
         if missing.is_empty() {
-            println!("{UP_TO_DATE}");
+            say(UP_TO_DATE)?;
         } else if options.check {
             let names = missing.iter().map(|migration| migration.name.to_owned());
             return Err(Error::OldSchema(names.collect()).into());
         }
         for migration in missing {
-            println!("would apply {}", migration.name);
+            say(format_args!("would apply {}", migration.name))?;
             if options.verbose {
-                println!("\n{}", migration.sql);
+                say_text(format_args!("\n{}", migration.sql))?;
             }
         }
         return Ok(());
@@ -48,20 +49,21 @@ pub(crate) async fn run(options: &Migrate) -> Result<(), Failure> {
 
 async fn apply(storage: &Storage, location: &Location) -> Result<(), Failure> {
     // A file that is made here gets its master key with it: later, one without would pass for lost.
-    if matches!(location, Location::Sqlite(path) if !path.exists()) {
+    storage.require_no_lost_database(location)?;
+    if matches!(location, Location::Sqlite(_)) && !storage.has_data() {
         storage.master_keys()?;
     }
-    storage.make_private(location)?;
+    storage.make_private(location).await?;
     let (store, migrated) = Store::open(location, OldSchema::Migrate).await?;
     store.close().await;
     if let Some(copy) = migrated.copy {
-        println!("copied the database to {}", copy.display());
+        say(format_args!("copied the database to {}", copy.display()))?;
     }
     if migrated.applied.is_empty() {
-        println!("{UP_TO_DATE}");
+        say(UP_TO_DATE)?;
     }
     for name in migrated.applied {
-        println!("applied {name}");
+        say(format_args!("applied {name}"))?;
     }
     Ok(())
 }

@@ -4,19 +4,21 @@ use std::path::{Path, PathBuf};
 
 use app::SystemClock;
 use clap::Args;
+use crypto::MasterKeys;
 use domain::Clock as _;
-use store::{Location, Replacement};
+use store::{Location, Origin, Read, Replacement};
 
 use crate::backup::POSTGRES;
 use crate::cli::Storage;
 use crate::failure::Failure;
 use crate::keys;
+use crate::terminal::say;
 
 #[derive(Debug, Args)]
 pub(crate) struct Restore {
     /// What `backup` wrote
     file: PathBuf,
-    /// Take it even if a newer version of Countersign has written it
+    /// Take it even if a newer version of Countersign has written it; its schema is not checked then
     #[arg(long)]
     allow_newer: bool,
     #[command(flatten)]
@@ -36,33 +38,66 @@ pub(crate) async fn run(options: Restore) -> Result<(), Failure> {
             storage.key_file().display()
         ))
     })?;
+    let admission = Admission { file: &options.file, allow_newer: options.allow_newer, master_keys };
+    // Before the copy, which takes its time.
+    admission.check(store::inspect(&options.file).await?).await?;
     storage.make_data_dir()?;
     let replacement = Replacement::prepare(&options.file, &database).await?;
-    if !options.allow_newer && !replacement.newer().is_empty() {
-        return Err(Failure::new(format!(
-            "{file} was written by a newer version of Countersign, with {}; restore it with that, or with \
-             --allow-newer",
-            replacement.newer().join(", ")
-        )));
-    }
-    let mut db = replacement.look().await?;
-    let seals = app::seals(&mut db).await?;
-    if let Some(sealed) = keys::missing(&master_keys, &seals).next() {
-        let (what, key) = (keys::words(sealed), keys::name(sealed));
-        return Err(Failure::new(format!(
-            "{file} needs another master key: {what} sealed under master key {key}"
-        )));
-    }
-    app::check_master_keys(&mut db, &master_keys).await.map_err(|error| {
-        Failure::new(format!("{file} can't be opened with the master key: {}", Failure::from(error)))
-    })?;
-    drop(db);
+    admission.check(replacement.inspect().await?).await?;
     let kept = name_for_what_was_there(&database);
     if replacement.put_in_place(&kept).await? {
-        println!("kept what was there as {}", kept.display());
+        say(format_args!("kept what was there as {}", kept.display()))?;
     }
-    println!("restored {} from {file}", database.display());
+    say(format_args!("restored {} from {file}", database.display()))?;
     Ok(())
+}
+
+/// What a file must fulfil to be restored.
+struct Admission<'a> {
+    file: &'a Path,
+    allow_newer: bool,
+    master_keys: MasterKeys,
+}
+
+impl Admission<'_> {
+    async fn check(&self, (mut db, origin): (Read, Origin)) -> Result<(), Failure> {
+        let file = self.file.display();
+        self.check_schema(&origin)?;
+        let seals = app::seals(&mut db).await?;
+        if let Some(sealed) = keys::missing(&self.master_keys, &seals).next() {
+            let (what, key) = (keys::words(sealed), keys::name(sealed));
+            return Err(Failure::new(format!(
+                "{file} needs another master key: {what} sealed under master key {key}"
+            )));
+        }
+        app::check_master_keys(&mut db, &self.master_keys).await.map_err(|error| {
+            Failure::new(format!("{file} can't be opened with the master key: {}", Failure::from(error)))
+        })
+    }
+
+    fn check_schema(&self, Origin { newer, differences }: &Origin) -> Result<(), Failure> {
+        let file = self.file.display();
+        if !newer.is_empty() {
+            // What a newer migration makes can't be told from what is foreign.
+            return if self.allow_newer {
+                Ok(())
+            } else {
+                Err(Failure::new(format!(
+                    "{file} was written by a newer version of Countersign, with {}; restore it with that, or with \
+                     --allow-newer, which does not check its schema",
+                    newer.join(", ")
+                )))
+            };
+        }
+        if !differences.is_empty() {
+            return Err(Failure::new(format!(
+                "{file} has another schema than Countersign makes: {}; a trigger or a view can change what the server \
+                 decides, so restore another backup, or mend this one with sqlite3",
+                differences.join("; ")
+            )));
+        }
+        Ok(())
+    }
 }
 
 /// A name that nothing has, however many restores there are in a second. Nobody else makes one meanwhile, since the

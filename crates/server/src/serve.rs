@@ -1,38 +1,48 @@
 //! `countersign serve`.
 
-use std::io::Write as _;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::HttpServer;
-use actix_web::dev::ServerHandle;
-use api::{Draining, PublicUrl, RequestLimits, Settings, TrustedProxies, UnderWay};
+use actix_web::dev::{Server, ServerHandle};
+use api::{
+    Acceptor, Admission, ConnectionLimits, Draining, PublicUrl, REFUSED_CONNECTIONS, RequestLimits, Settings,
+    TrustedProxies, UnderWay,
+};
 use app::{App, Courier, Couriers, DeliverySettings, SystemClock};
 use domain::accounts::AuthToken;
 use domain::deliveries::Schedule;
 use domain::housekeeping::Retention;
 use domain::limits::{ChallengeLimits, Limits};
 use domain::{AccountSid, FriendlyName, Parameter as _};
-#[cfg(target_os = "linux")]
-use socket2::SockRef;
+use push::Proxy;
+use socket2::{Domain, Protocol, Socket, Type};
 use store::{Location, OldSchema, Store};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use webhooks::Guard;
 
 use crate::audit::operator;
 use crate::cli::{self, Deliveries, Kept, Serve};
 use crate::config;
 use crate::failure::Failure;
 use crate::file;
+use crate::hangup::Hangup;
 use crate::log::Log;
 use crate::metrics;
+use crate::open_files::{self, Capacity};
+use crate::sampling::{Folders, Sampling};
 use crate::storage::{passing_master_key, secret, start};
+use crate::terminal::{say, warn_text};
 use crate::tls::{Certificate, Files};
 
 /// How long requests that are under way may take to end when the server stops.
 const DRAIN: u64 = 30;
+
+/// Connections that wait to be accepted, as many as with the listeners of the standard library.
+const BACKLOG: i32 = 128;
 
 /// How long a client may leave unread, or unacknowledged, what it was sent.
 #[cfg(target_os = "linux")]
@@ -43,46 +53,55 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Runs the server until it is told to stop.
 pub(crate) async fn run(options: Box<Serve>, given: config::Settings) -> Result<(), Failure> {
+    // First, since it looks at how the signal was handled until now.
+    let hangup = Hangup::expect()?;
     let log = Log::start(&options.log, options.log_format)?;
     for warning in given.warnings() {
         tracing::warn!("{warning}");
     }
     let levels = log.follow_signals(given)?;
     let Prepared { settings, account, certificate, deliveries, couriers, traces } = prepare(&options)?;
+    // The addresses first: a server that can't have them makes nothing, and takes no deliveries from another one.
+    let socket = bind(options.listen)?;
     let for_metrics = match options.metrics_listen {
         Some(listen) => Some(metrics::bind(listen).await?),
         None => None,
     };
-    let mut app = if options.ephemeral {
-        let (store, _) = Store::open(&Location::Memory, OldSchema::Migrate).await?;
-        start(store, passing_master_key()).await?
-    } else {
-        let old = if options.migrate { OldSchema::Migrate } else { OldSchema::Refuse };
-        options.storage.open(old).await?
+    // Before the first wait: for the database.
+    let mut stop_signal = StopSignal::expect()?;
+    let mut hung_up = std::pin::pin!(follow_hangups(hangup, certificate.clone()));
+    let mut app = tokio::select! {
+        opened = open(&options) => opened?,
+        () = stop_signal.given() => return Ok(()),
+        () = &mut hung_up => return Ok(()),
     };
     app.set_webhook_patience(i64::from(options.deliveries.webhook_patience));
+    app.set_webhook_guard(Guard::new(options.deliveries.webhook_allow.clone()));
     app.set_limits(limits(&options.limits));
     let app = Arc::new(app);
+    // What is in memory begins anew with each process.
+    let checkpoint_file = options.checkpoints.audit_checkpoint_file.as_deref().filter(|_| !options.ephemeral);
+    app.publish_checkpoints(checkpoint_file).await?;
     first_account(&app, account).await?;
     let drain_delay = Duration::from_secs(options.drain_delay.into());
-    // Before anybody is told that the server is ready, and may tell it to stop.
-    let mut stop_signal = StopSignal::expect()?;
-    let renewing = renew_on_hangup(certificate.clone())?;
     let exporter =
         traces.map(|traces| traces::Exporter::start(traces, env!("CARGO_PKG_VERSION"))).transpose()?;
-    // The address first: a server that can't have it should not take deliveries from one that has.
     let scheme = if certificate.is_some() { "https" } else { "http" };
-    let door = Door { address: options.listen, connections: options.max_connections as usize, certificate };
-    let running = Running::start(Arc::clone(&app), settings, &door)?;
+    let door = Door { socket, limits: connection_limits(&options), certificate };
+    let running = Running::start(Arc::clone(&app), settings, door)?;
     let mut courier = Courier::start(Arc::clone(&app), deliveries, couriers)?;
     let _readable = for_metrics
         .map(|listener| metrics::answer(listener, Arc::clone(&app), Arc::clone(&running.draining)))
         .transpose()?;
-    // Whoever started the server may have closed its standard output, which is no reason to stop.
-    let _ = writeln!(std::io::stdout(), "countersign listening on {scheme}://{}", running.address);
+    let _sampling = match options.metrics_listen {
+        Some(_) => Some(Sampling::start(Arc::clone(&app), sampled_folders(&options)?)),
+        None => None,
+    };
+    // A standard output that is closed is no reason to stop.
+    let _ = say(format_args!("countersign listening on {scheme}://{}", running.address));
     let result = tokio::select! {
         () = stop_signal.given() => Ok(()),
-        () = renewing => Ok(()),
+        () = &mut hung_up => Ok(()),
         () = levels => Ok(()),
         () = take_up_master_keys(&app) => Ok(()),
         () = courier.ended() => Err(Failure::new("the thread that delivers has ended; see the log")),
@@ -103,6 +122,26 @@ pub(crate) async fn run(options: Box<Serve>, given: config::Settings) -> Result<
         exporter.stop().await;
     }
     result
+}
+
+/// Returns the folders whose disk and backups the metrics report.
+fn sampled_folders(options: &Serve) -> Result<Folders, Failure> {
+    if options.ephemeral {
+        return Ok(Folders::default());
+    }
+    let data = options.storage.data_dir.clone();
+    let is_in_folder = matches!(options.storage.location()?, Location::Sqlite(_));
+    Ok(Folders { database: is_in_folder.then(|| data.clone()), data: Some(data) })
+}
+
+/// Opens the database that the options name.
+async fn open(options: &Serve) -> Result<App, Failure> {
+    if options.ephemeral {
+        let (store, _) = Store::open(&Location::Memory, OldSchema::Migrate).await?;
+        return start(store, passing_master_key()).await;
+    }
+    let old = if options.migrate { OldSchema::Migrate } else { OldSchema::Refuse };
+    options.storage.open_within(old, Duration::from_secs(options.database_wait.into())).await
 }
 
 /// What the options say, read and found right, before anything is opened.
@@ -170,6 +209,19 @@ fn settings(options: &Serve) -> Result<Settings, Failure> {
     })
 }
 
+/// The connections that the options and the limit of open files permit.
+fn connection_limits(options: &Serve) -> ConnectionLimits {
+    let capacity = Capacity::of(options, open_files::raise_limit());
+    if let Some(shortage) = capacity.shortage() {
+        tracing::warn!("{shortage}; {}", open_files::ADVICE);
+    }
+    // One address must not be able to take every place.
+    let half =
+        u32::try_from(capacity.connections / 2).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
+    let per_address = NonZeroU32::new(options.max_connections_per_address).map(|most| most.min(half));
+    ConnectionLimits { total: capacity.connections, per_address }
+}
+
 /// What the options say about what may be created.
 fn limits(options: &cli::Limits) -> Limits {
     Limits {
@@ -205,15 +257,78 @@ fn deliveries(options: &Deliveries, kept: &Kept) -> Result<DeliverySettings, Fai
     settings.push.apns_endpoint.clone_from(&options.push_apns_endpoint);
     settings.push.fcm_endpoint.clone_from(&options.push_fcm_endpoint);
     settings.push.extra_ca = read(options.push_ca.as_ref())?;
+    settings.push.proxy = push_proxy(options)?;
     Ok(settings)
+}
+
+/// The proxy on the way to the push providers: the one of the options, else that of the environment.
+fn push_proxy(options: &Deliveries) -> Result<Option<Proxy>, Failure> {
+    let given = secret(options.push_proxy.as_ref(), options.push_proxy_file.as_ref())?;
+    match given.as_ref().map(|given| given.expose().as_str()) {
+        Some("none") => Ok(None),
+        Some(address) => {
+            let proxy = Proxy::new(address, "");
+            proxy.map(Some).map_err(|error| Failure::new(format!("--push-proxy: {error}")))
+        }
+        None => Ok(environment_proxy(|name| std::env::var(name).ok())),
+    }
+}
+
+/// The proxy that the variables `HTTPS_PROXY` and `NO_PROXY` name, in capitals or not. They are there for other
+/// programs too, so that one of no use here is no reason not to start.
+fn environment_proxy(variable: impl Fn(&str) -> Option<String>) -> Option<Proxy> {
+    let either = |small: &str, capital: &str| {
+        variable(small).or_else(|| variable(capital)).filter(|value| !value.is_empty())
+    };
+    let address = either("https_proxy", "HTTPS_PROXY")?;
+    let except = either("no_proxy", "NO_PROXY").unwrap_or_default();
+    let proxy = Proxy::new(&address, &except);
+    proxy.inspect_err(|error| tracing::warn!("HTTPS_PROXY is not used for pushes: {error}")).ok()
 }
 
 /// Where the server listens, and how.
 pub(crate) struct Door {
-    pub(crate) address: SocketAddr,
-    /// Connections that are open at one time; more wait to be accepted.
-    pub(crate) connections: usize,
+    /// As [`bind`] made it.
+    pub(crate) socket: Socket,
+    /// Connections that are open at one time; more are refused.
+    pub(crate) limits: ConnectionLimits,
     pub(crate) certificate: Option<Arc<Certificate>>,
+}
+
+/// Takes an address, on which connections are still refused.
+///
+/// # Errors
+/// When another program listens on it, or it is none of this machine's.
+pub(crate) fn bind(address: SocketAddr) -> Result<Socket, Failure> {
+    let bound =
+        Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).and_then(|socket| {
+            // As the standard library does: a restart need not wait for connections of the process before.
+            socket.set_reuse_address(true)?;
+            socket.bind(&address.into())?;
+            Ok(socket)
+        });
+    bound.map_err(|error| not_listening(address, &error))
+}
+
+/// Begins to take connections.
+fn listen(socket: Socket) -> Result<TcpListener, Failure> {
+    let address = socket.local_addr()?.as_socket().ok_or_else(|| Failure::new("expected an IP address"))?;
+    // Another server may have been bound to it at the same moment.
+    socket.listen(BACKLOG).map_err(|error| not_listening(address, &error))?;
+    Ok(socket.into())
+}
+
+fn not_listening(address: SocketAddr, error: &std::io::Error) -> Failure {
+    let advice = match error.kind() {
+        ErrorKind::AddrInUse => {
+            "; stop the program that listens there, or choose another address with --listen"
+        }
+        ErrorKind::PermissionDenied => {
+            "; ports below 1024 are for root and for processes with CAP_NET_BIND_SERVICE"
+        }
+        _ => "",
+    };
+    Failure::new(format!("can't listen on {address}: {error}{advice}"))
 }
 
 /// A server that answers.
@@ -230,31 +345,36 @@ impl Running {
     ///
     /// # Errors
     /// When the address can't be listened on.
-    pub(crate) fn start(app: Arc<App>, settings: Settings, door: &Door) -> Result<Self, Failure> {
-        let listen = door.address;
-        let listener =
-            TcpListener::bind(listen).map_err(|error| Failure::new(format!("{listen}: {error}")))?;
-        // Connections inherit it. Without it a client that reads no more holds what it was to read for ever.
+    pub(crate) fn start(app: Arc<App>, settings: Settings, door: Door) -> Result<Self, Failure> {
+        // Connections inherit it. Without it a client that stops reading keeps its buffers forever.
         #[cfg(target_os = "linux")]
-        SockRef::from(&listener).set_tcp_user_timeout(Some(UNREAD))?;
+        door.socket.set_tcp_user_timeout(Some(UNREAD))?;
+        let listener = listen(door.socket)?;
         let address = listener.local_addr()?;
         let draining = Arc::new(Draining::default());
-        let shared = Arc::clone(&draining);
-        let factory = move || api::application(Arc::clone(&app), settings.clone(), Arc::clone(&shared));
-        let workers = std::thread::available_parallelism()?.get();
-        let server = HttpServer::new(factory)
-            .workers(workers)
-            .max_connections(door.connections.div_ceil(workers))
-            .keep_alive(Duration::from_secs(75))
-            .client_request_timeout(Duration::from_secs(10))
-            .shutdown_timeout(DRAIN)
-            .tls_handshake_timeout(Duration::from_secs(10))
-            .disable_signals();
-        let server = match &door.certificate {
-            Some(certificate) => server.listen_rustls_0_23(listener, certificate.config()?)?,
-            None => server.listen(listener)?,
+        let acceptor = Acceptor {
+            admission: Arc::new(Admission::new(door.limits, settings.trusted_proxies.clone())),
+            tls: door.certificate.as_ref().map(|certificate| certificate.config()).transpose()?.map(Arc::new),
+            app,
+            settings,
+            draining: Arc::clone(&draining),
         };
-        let server = server.run();
+        let workers = std::thread::available_parallelism()?.get();
+        let server = Server::build()
+            .workers(workers)
+            // Of each worker. `Admission` counts over all of them.
+            .max_concurrent_connections(door.limits.total + REFUSED_CONNECTIONS)
+            .shutdown_timeout(DRAIN)
+            .disable_signals();
+        let stopping = server.graceful_shutdown_signal();
+        let service = move || {
+            let stopping = stopping.clone();
+            acceptor.clone().service(move || {
+                let stopping = stopping.clone();
+                async move { stopping.notified().await }
+            })
+        };
+        let server = server.listen("http", listener, service)?.run();
         Ok(Self { address, handle: server.handle(), draining, server: tokio::spawn(server) })
     }
 
@@ -298,19 +418,17 @@ pub(crate) fn certificate(options: &Serve) -> Result<Option<Arc<Certificate>>, F
     files.map(|(certificate, key)| Certificate::read(Files { certificate, key })).transpose()
 }
 
-/// Reads the certificate again whenever SIGHUP asks for it, for ever. Without one the signal is ignored.
-fn renew_on_hangup(certificate: Option<Arc<Certificate>>) -> Result<impl Future<Output = ()>, Failure> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    Ok(async move {
-        while hangup.recv().await.is_some() {
-            match certificate.as_ref().map(|certificate| certificate.read_again()) {
-                None => {}
-                Some(Ok(())) => tracing::info!("the certificate was read again"),
-                Some(Err(failure)) => tracing::error!("the certificate stays as it was: {failure}"),
-            }
+/// Reads the certificate again at each SIGHUP, if there is one. Returns when the terminal that the server was
+/// started at has gone.
+async fn follow_hangups(mut hangup: Hangup, certificate: Option<Arc<Certificate>>) {
+    while hangup.is_request().await {
+        match certificate.as_ref().map(|certificate| certificate.read_again()) {
+            None => {}
+            Some(Ok(())) => tracing::info!("the certificate was read again"),
+            Some(Err(failure)) => tracing::error!("the certificate stays as it was: {failure}"),
         }
-        std::future::pending().await
-    })
+    }
+    tracing::warn!("the terminal has gone; stops");
 }
 
 /// Takes up the master keys as the operator changes them, for ever.
@@ -347,14 +465,12 @@ async fn first_account(app: &App, (sid, auth_token): GivenAccount) -> Result<(),
     };
     match made {
         Some(made) if !is_known => {
-            // Whoever started the server may have closed its standard error, which is no reason to stop.
-            let _ = writeln!(
-                std::io::stderr(),
+            warn_text(format_args!(
                 "\nAn account was made. Its auth token is shown this once:\n\n  \
                  export COUNTERSIGN_ACCOUNT_SID={}\n  export COUNTERSIGN_AUTH_TOKEN={}\n",
                 made.account.sid,
                 made.auth_token.expose()
-            );
+            ));
         }
         Some(_) => {}
         None => warn_of_another_token(app, sid, auth_token).await?,

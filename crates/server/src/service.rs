@@ -8,6 +8,7 @@ use crate::account::missing;
 use crate::audit::operator;
 use crate::cli::Storage;
 use crate::failure::Failure;
+use crate::terminal::say;
 
 #[derive(Debug, Args)]
 pub(crate) struct Services {
@@ -39,9 +40,9 @@ pub(crate) async fn run(services: Services) -> Result<(), Failure> {
             let limited =
                 app.limit_service(&operator(), sid, max_pending_challenges, challenges_per_minute).await;
             let service = limited.map_err(|error| missing(sid, error))?;
-            println!("service sid             {}", service.sid);
-            println!("max pending challenges  {}", service.limits.pending);
-            println!("challenges per minute   {}", service.limits.per_minute);
+            say(format_args!("service sid             {}", service.sid))?;
+            say(format_args!("max pending challenges  {}", service.limits.pending))?;
+            say(format_args!("challenges per minute   {}", service.limits.per_minute))?;
             app.stop().await;
         }
     }

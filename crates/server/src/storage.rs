@@ -5,11 +5,12 @@ use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use app::{App, MasterKeySource, SystemClock};
 use crypto::{MasterKey, MasterKeys, SystemEntropy};
 use domain::Secret;
-use store::{Location, OldSchema, Store};
+use store::{Location, Migrated, OldSchema, Store};
 use tempfile::NamedTempFile;
 
 use crate::cli::Storage;
@@ -31,6 +32,11 @@ pub(crate) fn secret(
         (None, None) => Ok(None),
     }
 }
+
+/// Bytes of the header of a SQLite database.
+const SQLITE_HEADER: u64 = 100;
+/// The pause between two looks at a database that is not up yet.
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// How the name of a master key begins that is not in its place yet.
 const DRAFT: &str = "master.key.draft-";
@@ -57,7 +63,11 @@ impl Storage {
         if let Some(url) = self.given_database()? {
             return Ok(Location::Postgres(url));
         }
-        Ok(Location::Sqlite(self.database()))
+        let database = self.database();
+        if database.exists() {
+            store::require_regular(&database)?;
+        }
+        Ok(Location::Sqlite(database))
     }
 
     /// Opens the database and takes it into service.
@@ -65,17 +75,37 @@ impl Storage {
     /// # Errors
     /// When it can't be opened, is too old, or was sealed under another master key.
     pub(crate) async fn open(&self, old: OldSchema) -> Result<App, Failure> {
+        self.open_within(old, Duration::ZERO).await
+    }
+
+    /// The same, and waits for as long as `patience` for a PostgreSQL database that is not up yet.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and when the database is not up in time. What waiting can't mend, such as a wrong
+    /// password, is refused at once.
+    pub(crate) async fn open_within(&self, old: OldSchema, patience: Duration) -> Result<App, Failure> {
         let location = self.location()?;
+        self.require_no_lost_database(&location)?;
         let master_keys = self.master_keys()?;
-        self.make_private(&location)?;
+        self.make_private(&location).await?;
         // A file of our own is migrated without being asked; a shared database only when told to.
         let old = if matches!(location, Location::Sqlite(_)) { OldSchema::Migrate } else { old };
-        let (store, migrated) = Store::open(&location, old).await?;
+        let direct = self.given_direct_database()?;
+        let (mut store, migrated) = open_store(&location, old, patience).await?;
+        if let (Location::Postgres(_), Some(direct)) = (&location, &direct) {
+            store.listen_at(direct)?;
+        }
         if let Some(copy) = migrated.copy {
             tracing::info!(copy = %copy.display(), "copied before migrating");
         }
         for name in migrated.applied {
             tracing::info!(migration = name, "migrated");
+        }
+        for difference in migrated.differences {
+            tracing::warn!(
+                difference,
+                "the schema is not as the migrations make it; see `countersign doctor`"
+            );
         }
         let again = self.clone();
         let read = move || match again.present_master_keys() {
@@ -117,16 +147,19 @@ impl Storage {
     /// When one can't be read, or is not what it should be.
     pub(crate) fn given_secrets(&self) -> Result<(), Failure> {
         self.given_database()?;
+        self.given_direct_database()?;
         self.given_master_key()?;
         self.given_old_master_keys().map(drop)
     }
 
     fn given_database(&self) -> Result<Option<Secret<String>>, Failure> {
         let url = secret(self.database_url.as_ref(), self.database_url_file.as_ref())?;
-        if let Some(url) = &url {
-            check_database_url(url.expose()).map_err(|why| Failure::new(format!("--database-url {why}")))?;
-        }
-        Ok(url)
+        checked(url, "--database-url")
+    }
+
+    fn given_direct_database(&self) -> Result<Option<Secret<String>>, Failure> {
+        let url = secret(self.database_direct_url.as_ref(), self.database_direct_url_file.as_ref())?;
+        checked(url, "--database-direct-url")
     }
 
     fn given_master_key(&self) -> Result<Option<MasterKey>, Failure> {
@@ -159,11 +192,48 @@ impl Storage {
     ///
     /// # Errors
     /// When they can't be made.
-    pub(crate) fn make_private(&self, location: &Location) -> Result<(), Failure> {
+    pub(crate) async fn make_private(&self, location: &Location) -> Result<(), Failure> {
         let Location::Sqlite(path) = location else { return Ok(()) };
         self.make_data_dir()?;
-        let made = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
-        made.map(drop).map_err(|error| at(path, &error))
+        if !path.exists() {
+            store::make(path).await?;
+        }
+        Ok(())
+    }
+
+    /// Refuses to begin anew where a SQLite database was lost: its file is empty beside a master key, cut off within
+    /// its header, or gone while its log is there. SQLite would take each for a new database, and delete the log.
+    ///
+    /// # Errors
+    /// When a database was lost, or a master key can't be read.
+    pub(crate) fn require_no_lost_database(&self, location: &Location) -> Result<(), Failure> {
+        let Location::Sqlite(path) = location else { return Ok(()) };
+        let log_file = self.log_file();
+        let (size, log) = (size(path), size(&log_file).unwrap_or(0));
+        let found = match size {
+            None | Some(0) if log > 0 => {
+                format!("{} is empty or gone, but its log {} is there", path.display(), log_file.display())
+            }
+            Some(0) if self.present_master_keys()?.is_some() => {
+                format!("{} is empty, but there is a master key", path.display())
+            }
+            Some(1..SQLITE_HEADER) => format!("{} is cut off within its header", path.display()),
+            _ => return Ok(()),
+        };
+        Err(Failure::new(format!(
+            "{found}: the database was lost; restore a backup with `countersign restore`, or remove {} and its log if \
+             this is a new installation",
+            path.display()
+        )))
+    }
+
+    /// Whether the database has anything in it.
+    pub(crate) fn has_data(&self) -> bool {
+        size(&self.database()).unwrap_or(0) > 0
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.data_dir.join("countersign.db-wal")
     }
 
     pub(crate) fn make_data_dir(&self) -> Result<(), Failure> {
@@ -182,7 +252,7 @@ impl Storage {
         if let Some(keys) = self.present_master_keys()? {
             return Ok(keys);
         }
-        if self.database().exists() {
+        if self.has_data() {
             return Err(Failure::new(format!(
                 "{} is there, but not its master key {}; restore it from where you keep it, or give it with \
                  COUNTERSIGN_MASTER_KEY",
@@ -315,6 +385,43 @@ impl Storage {
     fn sync_data_dir(&self) -> Result<(), Failure> {
         let synced = File::open(&self.data_dir).and_then(|folder| folder.sync_all());
         synced.map_err(|error| at(&self.data_dir, &error))
+    }
+}
+
+/// The size of a file in bytes; `None` when there is none.
+fn size(path: &Path) -> Option<u64> {
+    fs::metadata(path).ok().map(|file| file.len())
+}
+
+/// A database URL that an option gives, if it is one.
+fn checked(url: Option<Secret<String>>, option: &str) -> Result<Option<Secret<String>>, Failure> {
+    if let Some(url) = &url {
+        check_database_url(url.expose()).map_err(|why| Failure::new(format!("{option} {why}")))?;
+    }
+    Ok(url)
+}
+
+/// Opens the store, and waits for a PostgreSQL database that is not up yet.
+async fn open_store(
+    location: &Location,
+    old: OldSchema,
+    patience: Duration,
+) -> Result<(Store, Migrated), store::Error> {
+    let is_shared = matches!(location, Location::Postgres(_));
+    let give_up = Instant::now() + patience;
+    let mut is_waiting = false;
+    loop {
+        match Store::open(location, old).await {
+            Err(error) if is_shared && error.may_pass() && Instant::now() < give_up => {
+                if !is_waiting {
+                    let seconds = patience.as_secs();
+                    tracing::warn!(seconds, "waiting for the database: {}", domain::causes(&error));
+                }
+                is_waiting = true;
+                tokio::time::sleep(TRY_AGAIN_AFTER).await;
+            }
+            opened => return opened,
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use crate::account::missing;
 use crate::audit::operator;
 use crate::cli::Storage;
 use crate::failure::Failure;
+use crate::terminal::say;
 
 #[derive(Debug, Args)]
 pub(crate) struct Webhooks {
@@ -65,7 +66,7 @@ pub(crate) async fn run(webhooks: Webhooks) -> Result<(), Failure> {
                 let types: Vec<&str> =
                     webhook.event_types.iter().map(|subscription| subscription.as_str()).collect();
                 let (sid, status, url) = (webhook.sid, webhook.status.as_str(), webhook.url.as_str());
-                println!("{sid}  {status:8}  {url}  {}", types.join(","));
+                say(format_args!("{sid}  {status:8}  {url}  {}", types.join(",")))?;
             }
             app.stop().await;
         }
@@ -89,19 +90,20 @@ pub(crate) async fn run(webhooks: Webhooks) -> Result<(), Failure> {
                 fault => fault.into(),
             };
             app.redeliver(&operator(), parsed).await.map_err(refused)?;
-            println!("owed again: {id}");
+            say(format_args!("owed again: {id}"))?;
             app.stop().await;
         }
         Command::Test { sid, storage } => {
             let app = storage.open_existing().await?;
             let id = app.test_webhook(&operator(), sid).await.map_err(|error| missing(sid, error))?;
             wait_for_attempt(&app, id).await?;
-            print(&app, id).await?;
+            let printed = print(&app, id).await;
             let delivered = app.delivery(id).await?.0.state == "delivered";
             app.stop().await;
             if !delivered {
                 return Err(Failure::new("the webhook did not take it"));
             }
+            printed?;
         }
     }
     Ok(())
@@ -123,14 +125,17 @@ async fn print(app: &App, id: DeliveryId) -> Result<(), Failure> {
     let (status, attempts) = app.delivery(id).await?;
     let delivery = &status.delivery;
     let (created_at, state) = (delivery.created_at, &status.state);
-    println!("{id}  {created_at}  {state}  {} to {}", about(&delivery.work), delivery.destination);
+    say(format_args!("{id}  {created_at}  {state}  {} to {}", about(&delivery.work), delivery.destination))?;
     for attempt in attempts {
         let detail = attempt.detail.unwrap_or_default();
         let code = attempt.error_code.map(|code| format!("  error {code}")).unwrap_or_default();
-        println!("  {}  attempt {}  {}{code}  {detail}", attempt.began_at, attempt.number, attempt.ending);
+        say(format_args!(
+            "  {}  attempt {}  {}{code}  {detail}",
+            attempt.began_at, attempt.number, attempt.ending
+        ))?;
     }
     if state == "owed" {
-        println!("  {}  next, if nobody is at it", delivery.due_at);
+        say(format_args!("  {}  next, if nobody is at it", delivery.due_at))?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use domain::{
 };
 
 use crate::error::Error;
+use crate::services::IN_A_LIVE_SERVICE;
 use crate::sql::{Row, bind};
 use crate::{Read, Write};
 
@@ -46,7 +47,8 @@ impl Read {
         sid: AccessTokenSid,
     ) -> Result<Option<AccessToken>, Error> {
         let sql = format!(
-            "SELECT {COLUMNS} FROM access_tokens WHERE sid = $1 AND service_sid = $2 AND account_sid = $3"
+            "SELECT {COLUMNS} FROM access_tokens \
+             WHERE sid = $1 AND service_sid = $2 AND account_sid = $3 AND {IN_A_LIVE_SERVICE}"
         );
         self.one(sql, bind![sid, service_sid, account_sid]).await?.as_ref().map(access_token).transpose()
     }

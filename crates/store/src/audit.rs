@@ -59,11 +59,49 @@ fn chained_line(row: &Row) -> Result<ChainedLine, Error> {
     Ok(ChainedLine { number: row.int("number")?, contents: mac.zip(line(row).ok()) })
 }
 
-/// What there is beside the chain.
-#[derive(Clone, Copy, Debug)]
+/// A line that is not chained yet, as it was found: it may have been written or altered past the server.
+#[derive(Clone, Debug)]
+pub struct WaitingLine {
+    /// Its place among the lines that wait.
+    pub place: WaitingPlace,
+    /// What it says; `None` when that can't be read.
+    pub line: Option<Line>,
+    /// The MAC that was made with it; `None` when there is none.
+    pub mac: Option<Mac>,
+}
+
+/// A place among the lines that wait, oldest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitingPlace {
+    created_at: i64,
+    /// The line's SID, which may be none in a line that was altered.
+    pub sid: String,
+}
+
+impl WaitingPlace {
+    /// Before the first line.
+    pub const START: Self = Self { created_at: i64::MIN, sid: String::new() };
+}
+
+fn waiting_line(row: &Row) -> Result<WaitingLine, Error> {
+    let mac = row.optional_text("waiting_mac")?.and_then(|mac| mac.parse().ok());
+    let place = WaitingPlace { created_at: row.int("created_at")?, sid: row.text("sid")? };
+    Ok(WaitingLine { place, line: line(row).ok(), mac })
+}
+
+/// What there is beside the chain, and what can't be there unless the schema was changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditTail {
     /// Number of a line outside of the chain's ends, where none is.
     pub added: Option<i64>,
+    /// A number that more than one line has.
+    pub repeated_number: Option<i64>,
+    /// A SID that more than one line has.
+    pub repeated_sid: Option<String>,
+    /// SID of a line with a number and no MAC, or with a MAC and no number.
+    pub half_chained: Option<String>,
+    /// How many rows say where the chain ends.
+    pub ends: i64,
     /// Lines that are not chained yet.
     pub waiting: i64,
 }
@@ -176,14 +214,21 @@ impl Read {
         Ok(lines)
     }
 
-    /// The lines that are not chained yet, oldest first.
+    /// At most `limit` lines that are not chained yet, from behind a place, oldest first.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn waiting_lines(&mut self, limit: i64) -> Result<Vec<Line>, Error> {
-        let sql =
-            format!("SELECT {COLUMNS} FROM audit_log WHERE number IS NULL ORDER BY created_at, sid LIMIT $1");
-        self.all(sql, bind![limit]).await?.iter().map(line).collect()
+    pub async fn waiting_lines(
+        &mut self,
+        after: &WaitingPlace,
+        limit: i64,
+    ) -> Result<Vec<WaitingLine>, Error> {
+        let sql = format!(
+            "SELECT {COLUMNS}, waiting_mac FROM audit_log WHERE number IS NULL AND (created_at, sid) > ($1, $2) \
+             ORDER BY created_at, sid LIMIT $3"
+        );
+        let values = bind![after.created_at, after.sid.as_str(), limit];
+        self.all(sql, values).await?.iter().map(waiting_line).collect()
     }
 
     /// At most `limit` lines of the chain, from the one after `after` up to `up_to`, in its order.
@@ -215,24 +260,50 @@ impl Read {
     /// # Errors
     /// When the database fails.
     pub async fn audit_tail(&mut self) -> Result<Option<AuditTail>, Error> {
-        // One statement, so that it is all of one moment.
+        // One statement, so that it is all of one moment. What an index or a constraint rules out is counted all the
+        // same: an attacker who may change the schema can have dropped both.
         let sql = "SELECT (SELECT COUNT(*) FROM audit_log WHERE number IS NULL) AS waiting, COALESCE(\
                    (SELECT MIN(number) FROM audit_log WHERE number <= removed_number), \
-                   (SELECT MAX(number) FROM audit_log WHERE number > head_number)) AS added FROM audit_chain";
-        let tail =
-            |row: Row| Ok(AuditTail { added: row.optional_int("added")?, waiting: row.int("waiting")? });
+                   (SELECT MAX(number) FROM audit_log WHERE number > head_number)) AS added, \
+                   (SELECT MIN(number) FROM (SELECT number FROM audit_log WHERE number IS NOT NULL \
+                   GROUP BY number HAVING COUNT(*) > 1) AS numbers) AS repeated_number, \
+                   (SELECT MIN(sid) FROM (SELECT sid FROM audit_log GROUP BY sid HAVING COUNT(*) > 1) AS sids) \
+                   AS repeated_sid, \
+                   (SELECT MIN(sid) FROM audit_log WHERE (number IS NULL) <> (mac IS NULL)) AS half_chained, \
+                   (SELECT COUNT(*) FROM audit_chain) AS ends FROM audit_chain";
+        let tail = |row: Row| {
+            Ok(AuditTail {
+                added: row.optional_int("added")?,
+                repeated_number: row.optional_int("repeated_number")?,
+                repeated_sid: row.optional_text("repeated_sid")?,
+                half_chained: row.optional_text("half_chained")?,
+                ends: row.int("ends")?,
+                waiting: row.int("waiting")?,
+            })
+        };
         self.one(sql, bind![]).await?.map(tail).transpose()
+    }
+
+    /// When the newest line was written; `None` when there is none.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn newest_audit_line_at(&mut self) -> Result<Option<Timestamp>, Error> {
+        // The SIDs begin with the time.
+        let sql = "SELECT created_at FROM audit_log ORDER BY sid DESC LIMIT 1";
+        self.one(sql, bind![]).await?.map(|row| row.timestamp("created_at")).transpose()
     }
 }
 
 impl Write {
-    /// Adds a line, which is not chained yet.
+    /// Adds a line, which is not chained yet, with its MAC.
     ///
     /// # Errors
-    /// When the database fails.
-    pub async fn insert_audit_line(&mut self, line: &Line) -> Result<(), Error> {
+    /// When the database fails, or does not keep the line.
+    pub async fn insert_audit_line(&mut self, line: &Line, mac: &Mac) -> Result<(), Error> {
         let sql = "INSERT INTO audit_log (sid, actor_type, actor, event_type, account_sid, resource_sid, data, \
-                   address, request_sid, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+                   address, request_sid, created_at, waiting_mac) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING sid";
         let values = bind![
             line.sid,
             line.actor_type.as_str(),
@@ -243,10 +314,22 @@ impl Write {
             line.data.as_str(),
             line.address.clone(),
             line.request_sid.clone(),
-            line.created_at
+            line.created_at,
+            mac.to_string()
         ];
-        self.all(sql, values).await.map(drop)
+        // A trigger that was added to the schema can take a line away without an error.
+        self.one(sql, values).await?.map(drop).ok_or_else(|| Error::Corrupt("audit_log".to_owned()))
     }
+
+    /// Gives a line that waits a MAC.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn set_waiting_mac(&mut self, sid: EventSid, mac: &Mac) -> Result<(), Error> {
+        let sql = "UPDATE audit_log SET waiting_mac = $2 WHERE sid = $1 AND number IS NULL";
+        self.all(sql, bind![sid, mac.to_string()]).await.map(drop)
+    }
+
     /// Makes the chain, if there is none yet.
     ///
     /// # Errors
@@ -276,10 +359,10 @@ impl Write {
         self.one(format!("{CHAIN}{lock}"), bind![]).await?.as_ref().map(audit_chain).transpose()
     }
 
-    /// Gives lines their places in the chain, for good.
+    /// Gives lines that wait their places in the chain, for good.
     ///
     /// # Errors
-    /// When the database fails.
+    /// When the database fails, or one of the lines does not wait, or is there twice.
     pub async fn chain_lines(&mut self, marks: &[(EventSid, Mark)]) -> Result<(), Error> {
         let rows = marks
             .iter()
@@ -292,9 +375,13 @@ impl Write {
             "(SELECT value->>'sid' AS sid, value->>'number' AS number, value->>'mac' AS mac FROM json_each($1)) AS v"
         };
         let sql = format!(
-            "UPDATE audit_log SET number = v.number, mac = v.mac FROM {table} WHERE audit_log.sid = v.sid"
+            "UPDATE audit_log SET number = v.number, mac = v.mac, waiting_mac = NULL FROM {table} \
+             WHERE audit_log.sid = v.sid AND audit_log.number IS NULL RETURNING audit_log.sid"
         );
-        self.all(sql, bind![rows]).await.map(drop)
+        match self.all(sql, bind![rows]).await?.len() == marks.len() {
+            true => Ok(()),
+            false => Err(Error::Corrupt("audit_log.sid".to_owned())),
+        }
     }
 
     /// Moves the two ends of the chain.

@@ -3,17 +3,32 @@
 use std::num::NonZeroU32;
 use std::ops::Range;
 
-use domain::challenges::{Answer, Details, MAX_LIFETIME, Message, State, Status};
+use domain::challenges::{Answer, AnswerDigest, Details, MAX_LIFETIME, Message, State, Status};
 use domain::paging::{Page, PageRequest};
 use domain::{Challenge, ChallengeSid, EntityPath, EntitySid, FactorSid, Identity, Timestamp};
 
 use crate::error::Error;
 use crate::listing::List;
+use crate::services::IN_A_LIVE_SERVICE;
 use crate::sql::{Row, bind, to_json};
 use crate::{Read, Write};
 
-const COLUMNS: &str = "sid, account_sid, service_sid, entity_sid, identity, factor_sid, status, responded_at, \
-    message, fields, details_date, hidden_details, metadata, expires_at, created_at, updated_at";
+/// A pending challenge whose factor is gone is void, although not each is written as such.
+const COLUMNS: &str = "sid, account_sid, service_sid, entity_sid, identity, factor_sid, \
+    CASE WHEN status = 'pending' \
+    AND NOT EXISTS (SELECT 1 FROM factors WHERE factors.sid = factor_sid) THEN 'voided' ELSE status END AS status, \
+    responded_at, message, fields, details_date, hidden_details, metadata, expires_at, created_at, updated_at";
+
+/// A condition on a challenge: its factor, and so its entity, is not deleted.
+const HAS_ITS_FACTOR: &str = "EXISTS (SELECT 1 FROM factors WHERE factors.sid = factor_sid)";
+
+/// The condition on one challenge. Its path must lead to its own entity, not to a later one of the same identity.
+fn on_path() -> String {
+    format!(
+        "sid = $1 AND service_sid = $2 AND identity = $3 AND account_sid = $4 AND {IN_A_LIVE_SERVICE} \
+         AND entity_sid = (SELECT entities.sid FROM entities WHERE entities.service_sid = $2 AND entities.identity = $3)"
+    )
+}
 
 fn challenge(row: &Row) -> Result<Challenge, Error> {
     let at = row.optional_timestamp("responded_at")?;
@@ -75,12 +90,18 @@ impl Read {
         path: &EntityPath,
         sid: ChallengeSid,
     ) -> Result<Option<Challenge>, Error> {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM challenges \
-             WHERE sid = $1 AND service_sid = $2 AND identity = $3 AND account_sid = $4"
-        );
+        let sql = format!("SELECT {COLUMNS} FROM challenges WHERE {}", on_path());
         let values = bind![sid, path.service_sid, path.identity.as_str(), path.account_sid];
         self.one(sql, values).await?.as_ref().map(challenge).transpose()
+    }
+
+    /// Whether the payload with this digest answered the challenge.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn is_answered_by(&mut self, sid: ChallengeSid, digest: AnswerDigest) -> Result<bool, Error> {
+        let sql = "SELECT sid FROM challenges WHERE sid = $1 AND answer_digest = $2";
+        Ok(self.one(sql, bind![sid, &digest.0[..]]).await?.is_some())
     }
 
     /// The challenges of an entity.
@@ -100,10 +121,16 @@ impl Read {
         }
         list = match filter.status {
             None => list,
-            Some(Status::Pending) => list.only("status = 'pending' AND expires_at > ?", bind![now]),
-            Some(Status::Expired) => {
-                list.only("(status = 'voided' OR (status = 'pending' AND expires_at <= ?))", bind![now])
-            }
+            Some(Status::Pending) => list.only(
+                "status = 'pending' AND expires_at > ? \
+                 AND EXISTS (SELECT 1 FROM factors WHERE factors.sid = factor_sid)",
+                bind![now],
+            ),
+            Some(Status::Expired) => list.only(
+                "(status = 'voided' OR (status = 'pending' AND (expires_at <= ? \
+                 OR NOT EXISTS (SELECT 1 FROM factors WHERE factors.sid = factor_sid))))",
+                bind![now],
+            ),
             Some(Status::Approved) => list.only("status = 'approved'", bind![]),
             Some(Status::Denied) => list.only("status = 'denied'", bind![]),
         };
@@ -179,7 +206,7 @@ impl Write {
     }
 
     /// Answers a challenge, if it is pending at `now`: the one place where a challenge leaves that state
-    /// by an answer. `None` when it is not, or not any more.
+    /// by an answer. `None` when it is not, or not any more. `digest` is that of the payload with the answer.
     ///
     /// # Errors
     /// When the database fails.
@@ -187,13 +214,19 @@ impl Write {
         &mut self,
         sid: ChallengeSid,
         answer: Answer,
+        digest: AnswerDigest,
         now: Timestamp,
     ) -> Result<Option<Challenge>, Error> {
         let sql = format!(
-            "UPDATE challenges SET status = $2, responded_at = $3, updated_at = $3 \
-             WHERE sid = $1 AND status = 'pending' AND expires_at > $3 RETURNING {COLUMNS}"
+            "UPDATE challenges SET status = $2, answer_digest = $3, responded_at = $4, updated_at = $4 \
+             WHERE sid = $1 AND status = 'pending' AND expires_at > $4 \
+             AND {HAS_ITS_FACTOR} AND {IN_A_LIVE_SERVICE} RETURNING {COLUMNS}"
         );
-        self.one(sql, bind![sid, answer.as_str(), now]).await?.as_ref().map(challenge).transpose()
+        self.one(sql, bind![sid, answer.as_str(), &digest.0[..], now])
+            .await?
+            .as_ref()
+            .map(challenge)
+            .transpose()
     }
 
     /// Replaces what the device wanted to be remembered; `None` when there is no such challenge.
@@ -208,8 +241,8 @@ impl Write {
         now: Timestamp,
     ) -> Result<Option<Challenge>, Error> {
         let sql = format!(
-            "UPDATE challenges SET metadata = $5, updated_at = $6 \
-             WHERE sid = $1 AND service_sid = $2 AND identity = $3 AND account_sid = $4 RETURNING {COLUMNS}"
+            "UPDATE challenges SET metadata = $5, updated_at = $6 WHERE {} RETURNING {COLUMNS}",
+            on_path()
         );
         let values =
             bind![sid, path.service_sid, path.identity.as_str(), path.account_sid, to_json(metadata), now];

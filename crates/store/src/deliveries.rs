@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use domain::deliveries::{Delivery, DeliveryId, Next, Work};
+use domain::deliveries::{Delivery, DeliveryId, Next, Stranded, Work};
 use domain::{AccountSid, ServiceSid, Timestamp, TraceParent};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -13,6 +13,11 @@ use crate::{Read, Write};
 
 const COLUMNS: &str = "id, account_sid, kind, subject, work, destination, state, attempts, lease, due_at, \
     give_up_at, created_at, finished_at";
+
+/// The condition for a delivery that is stranded, and not held by the lease `$1`. A delivery is due no earlier
+/// than it was scheduled, so the index of what is owed finds both kinds.
+const STRANDED: &str = "state = 'owed' AND due_at > $2 AND (lease IS NULL OR lease <> $1) \
+    AND (due_at > $3 OR COALESCE(scheduled_at, created_at) > $2)";
 
 /// What is in the column `work`.
 #[derive(Serialize, Deserialize)]
@@ -153,6 +158,16 @@ impl Read {
         self.all(sql, bind![]).await?.iter().map(owed).collect()
     }
 
+    /// Whether there is a stranded delivery that `lease` does not hold.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn has_stranded_deliveries(&mut self, lease: &str, stranded: Stranded) -> Result<bool, Error> {
+        let sql = format!("SELECT id FROM deliveries WHERE {STRANDED} LIMIT 1");
+        let values = bind![lease, stranded.scheduled_after, stranded.due_after];
+        Ok(self.one(sql, values).await?.is_some())
+    }
+
     /// When the next delivery is due.
     ///
     /// # Errors
@@ -211,7 +226,8 @@ impl Write {
     /// When the database fails.
     pub async fn owe(&mut self, delivery: &Delivery) -> Result<(), Error> {
         let sql = "INSERT INTO deliveries (id, account_sid, kind, subject, work, destination, state, attempts, \
-                   due_at, give_up_at, created_at) VALUES ($1, $2, $3, $4, $5, $6, 'owed', 0, $7, $8, $9)";
+                   due_at, give_up_at, created_at, scheduled_at) \
+                   VALUES ($1, $2, $3, $4, $5, $6, 'owed', 0, $7, $8, $9, $9)";
         let values = bind![
             delivery.id.to_string(),
             delivery.account_sid,
@@ -254,7 +270,7 @@ impl Write {
         let sql = format!(
             "WITH due AS MATERIALIZED (SELECT id FROM deliveries WHERE state = 'owed' AND due_at <= $2{elsewhere} \
              ORDER BY due_at LIMIT $4{sharing}) \
-             UPDATE deliveries SET lease = $1, due_at = $3, attempts = attempts + 1 \
+             UPDATE deliveries SET lease = $1, due_at = $3, scheduled_at = $2, attempts = attempts + 1 \
              WHERE id IN (SELECT id FROM due) RETURNING {COLUMNS}"
         );
         // What this version can't read belongs to a newer one, which gets it when the lease runs out.
@@ -280,11 +296,33 @@ impl Write {
     ) -> Result<(), Error> {
         let mut values = bind![lease, now];
         let sql = format!(
-            "UPDATE deliveries SET lease = NULL, due_at = $2, attempts = attempts - 1 \
+            "UPDATE deliveries SET lease = NULL, due_at = $2, scheduled_at = $2, attempts = attempts - 1 \
              WHERE id IN ({}) AND lease = $1 AND state = 'owed'",
             one_of(&mut values, ids)
         );
         self.all(sql, values).await.map(drop)
+    }
+
+    /// Makes at most `limit` stranded deliveries due now, but none that `lease` holds; returns how many.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn reschedule_stranded_deliveries(
+        &mut self,
+        lease: &str,
+        stranded: Stranded,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<usize, Error> {
+        let sharing = if self.connection.is_postgres() { " FOR UPDATE SKIP LOCKED" } else { "" };
+        let sql = format!(
+            "WITH stranded AS MATERIALIZED (SELECT id FROM deliveries WHERE {STRANDED} \
+             ORDER BY due_at DESC LIMIT $5{sharing}) \
+             UPDATE deliveries SET due_at = $4, scheduled_at = $4 WHERE id IN (SELECT id FROM stranded) RETURNING id"
+        );
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let values = bind![lease, stranded.scheduled_after, stranded.due_after, now, limit];
+        Ok(self.all(sql, values).await?.len())
     }
 
     /// Extends the leases of these deliveries, as far as they are still this worker's.
@@ -324,9 +362,9 @@ impl Write {
             Next::Skipped => ("skipped", delivery.due_at, Some(now)),
             Next::Failed => ("failed", delivery.due_at, Some(now)),
         };
-        let finish = "UPDATE deliveries SET state = $3, due_at = $4, finished_at = $5, lease = NULL \
+        let finish = "UPDATE deliveries SET state = $3, due_at = $4, finished_at = $5, scheduled_at = $6, lease = NULL \
                       WHERE id = $1 AND lease = $2 AND state = 'owed' RETURNING id";
-        let values = bind![delivery.id.to_string(), lease, state, due_at, finished_at];
+        let values = bind![delivery.id.to_string(), lease, state, due_at, finished_at, now];
         if self.one(finish, values).await?.is_none() {
             return Ok(false);
         }
@@ -407,15 +445,16 @@ impl Write {
         give_up_at: Timestamp,
     ) -> Result<Option<Delivery>, Error> {
         let sql = format!(
-            "UPDATE deliveries SET state = 'owed', due_at = $2, give_up_at = $3, finished_at = NULL, attempts = 0 \
+            "UPDATE deliveries SET state = 'owed', due_at = $2, scheduled_at = $2, give_up_at = $3, finished_at = NULL, \
+             attempts = 0 \
              WHERE id = $1 AND state <> 'owed' AND kind <> 'push' RETURNING {COLUMNS}"
         );
         let row = self.one(sql, bind![id.to_string(), now, give_up_at]).await?;
         row.as_ref().map(delivery).transpose()
     }
 
-    /// Remembers that the provider said a factor's token leads nowhere; `false` when that was known, or
-    /// when the token has been replaced since.
+    /// Remembers that the provider said a factor's token leads nowhere; `false` when that was known, or when
+    /// the device has sent a token since `registered_at`, be it the same one.
     ///
     /// # Errors
     /// When the database fails.
@@ -423,10 +462,12 @@ impl Write {
         &mut self,
         factor_sid: domain::FactorSid,
         token: &str,
+        registered_at: Timestamp,
     ) -> Result<bool, Error> {
         let sql = "UPDATE factors SET unreachable = 1 \
-                   WHERE sid = $1 AND notification_token = $2 AND unreachable = 0 RETURNING sid";
-        Ok(self.one(sql, bind![factor_sid, token]).await?.is_some())
+                   WHERE sid = $1 AND notification_token = $2 AND unreachable = 0 \
+                   AND COALESCE(token_registered_at, created_at) <= $3 RETURNING sid";
+        Ok(self.one(sql, bind![factor_sid, token, registered_at]).await?.is_some())
     }
 
     /// Tries the factors of an account, or of one of its services, again that could not be reached: the

@@ -8,6 +8,7 @@ use domain::{AccountSid, Entity, EntityPath, EntitySid, Identity, ServiceSid, Ti
 
 use crate::error::Error;
 use crate::listing::List;
+use crate::services::IN_A_LIVE_SERVICE;
 use crate::sql::{Row, bind};
 use crate::{Read, Write};
 
@@ -31,7 +32,8 @@ impl Read {
     /// When the database fails.
     pub async fn entity(&mut self, path: &EntityPath) -> Result<Option<Entity>, Error> {
         let sql = format!(
-            "SELECT {COLUMNS} FROM entities WHERE service_sid = $1 AND identity = $2 AND account_sid = $3"
+            "SELECT {COLUMNS} FROM entities \
+             WHERE service_sid = $1 AND identity = $2 AND account_sid = $3 AND {IN_A_LIVE_SERVICE}"
         );
         let values = bind![path.service_sid, path.identity.as_str(), path.account_sid];
         self.one(sql, values).await?.as_ref().map(entity).transpose()
@@ -47,8 +49,10 @@ impl Read {
         service_sid: ServiceSid,
         request: &PageRequest,
     ) -> Result<Page<Entity>, Error> {
-        let list = List::of(COLUMNS, "entities")
-            .only("service_sid = ? AND account_sid = ?", bind![service_sid, account_sid]);
+        let list = List::of(COLUMNS, "entities").only(
+            "deleted_at IS NULL AND service_sid = ? AND account_sid = ?",
+            bind![service_sid, account_sid],
+        );
         list.page::<EntitySid, _>(self, request, entity).await
     }
 }
@@ -66,7 +70,7 @@ impl Read {
         most: NonZeroU32,
     ) -> Result<Option<Timestamp>, Error> {
         let sql = "SELECT created_at FROM entities WHERE service_sid = $1 AND created_at > $2 AND created_at <= $3 \
-                   ORDER BY created_at DESC, sid DESC LIMIT 1 OFFSET $4";
+                   AND deleted_at IS NULL ORDER BY created_at DESC, sid DESC LIMIT 1 OFFSET $4";
         let row = self.one(sql, bind![service_sid, span.start, span.end, i64::from(most.get()) - 1]).await?;
         row.map(|row| row.timestamp("created_at")).transpose()
     }
@@ -99,15 +103,29 @@ impl Write {
         row.as_ref().map_or(Err(Error::ParentGone), entity)
     }
 
-    /// Removes an entity with its factors and challenges; returns its SID, `None` when there was none.
+    /// Marks an entity as deleted and removes its factors; returns its SID, `None` when there is no such entity.
+    /// From here on nothing under it is found. [`remove_deleted`](Self::remove_deleted) removes the rows.
+    ///
+    /// The mark replaces the identity by a text that no identity can be (see [`Identity`]), so that a new entity can
+    /// have that at once, and paths no longer lead to this one.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn delete_entity(&mut self, path: &EntityPath) -> Result<Option<EntitySid>, Error> {
-        self.take_time().await?;
-        let sql = "DELETE FROM entities WHERE service_sid = $1 AND identity = $2 AND account_sid = $3 RETURNING sid";
-        let values = bind![path.service_sid, path.identity.as_str(), path.account_sid];
-        self.one(sql, values).await?.map(|row| row.sid("sid")).transpose()
+    pub async fn delete_entity(
+        &mut self,
+        path: &EntityPath,
+        now: Timestamp,
+    ) -> Result<Option<EntitySid>, Error> {
+        let mark = format!(
+            "UPDATE entities SET deleted_at = $4, identity = '~' || sid \
+             WHERE service_sid = $1 AND identity = $2 AND account_sid = $3 AND {IN_A_LIVE_SERVICE} RETURNING sid"
+        );
+        let values = bind![path.service_sid, path.identity.as_str(), path.account_sid, now];
+        let Some(row) = self.one(mark, values).await? else { return Ok(None) };
+        let sid: EntitySid = row.sid("sid")?;
+        // An entity has few of them, and without one no device signs in.
+        self.all("DELETE FROM factors WHERE entity_sid = $1", bind![sid]).await?;
+        Ok(Some(sid))
     }
 }
 

@@ -17,6 +17,26 @@ pub enum Error {
     /// The database is out of reach, too busy to take more, or has no room: worth trying again later.
     #[error("the database is unavailable")]
     Unavailable(#[source] Option<Arc<sqlx::Error>>),
+    /// PostgreSQL can't be reached, or refuses the connection.
+    #[error("cannot connect to {place}")]
+    Unreachable {
+        /// Host, port and database.
+        place: Arc<str>,
+        /// Why.
+        #[source]
+        reason: Arc<sqlx::Error>,
+    },
+    /// The database can't hold every character.
+    #[error(
+        "{place} has the encoding {encoding}, which can't hold every text; make another one with CREATE DATABASE … \
+         ENCODING 'UTF8' TEMPLATE template0, and move what is in this one there with pg_dump and pg_restore"
+    )]
+    Encoding {
+        /// Host, port and database.
+        place: Arc<str>,
+        /// The encoding that it has.
+        encoding: String,
+    },
     /// The database was interrupted while it committed: the write may or may not have happened.
     #[error("the outcome of the write is unknown")]
     OutcomeUnknown(#[source] Arc<sqlx::Error>),
@@ -98,7 +118,7 @@ impl Error {
         let kind = match &self {
             Self::Conflict(_) | Self::ParentGone | Self::Panicked => return self,
             Self::Unavailable(Some(error)) if has_code(error, &NO_ROOM) => DatabaseFault::NoRoom,
-            Self::Unavailable(_) => DatabaseFault::Unavailable,
+            Self::Unavailable(_) | Self::Unreachable { .. } => DatabaseFault::Unavailable,
             Self::OutcomeUnknown(_) => DatabaseFault::OutcomeUnknown,
             Self::Corrupt(_) => DatabaseFault::Corrupt,
             Self::OldSchema(_)
@@ -107,10 +127,25 @@ impl Error {
             | Self::File(..)
             | Self::Damaged(..)
             | Self::InUse(_)
+            | Self::Encoding { .. }
             | Self::Database(_) => DatabaseFault::Failed,
         };
         METRICS.database_failures.get_or_create(&DatabaseFailed { kind }).inc();
         self
+    }
+
+    /// Whether the database may become usable by itself: it is not up yet, or too busy. A wrong password or a
+    /// database that does not exist has to be mended first.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Unavailable(_) => true,
+            Self::Unreachable { reason, .. } => match reason.as_ref() {
+                sqlx::Error::Database(refusal) => is_passing(refusal.as_ref()),
+                sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => true,
+                _ => false,
+            },
+            _ => false,
+        }
     }
 
     /// Whether the transaction can be run again from its beginning: nothing of it was committed, and
@@ -120,7 +155,9 @@ impl Error {
             Self::Unavailable(Some(error)) => match error.as_ref() {
                 sqlx::Error::Io(_) => true,
                 sqlx::Error::Database(refusal) => {
-                    let is_lasting = has_code(error, &TOOK_TOO_LONG) || has_code(error, &NO_ROOM);
+                    let is_lasting = has_code(error, &TOOK_TOO_LONG)
+                        || has_code(error, &NO_ROOM)
+                        || is_of_class(error, &["53", "58"]);
                     is_passing(refusal.as_ref()) && !is_lasting
                 }
                 _ => false,
@@ -130,7 +167,7 @@ impl Error {
     }
 }
 
-/// A lock, or a statement, that took PostgreSQL too long: who asked has waited long enough.
+/// A lock, or a statement, that took PostgreSQL too long: the caller has waited long enough.
 const TOOK_TOO_LONG: [&str; 2] = ["55P03", "57014"];
 
 /// No room: on PostgreSQL (53100), on SQLite (full; what cannot be written, synced, truncated or grown).
@@ -148,18 +185,41 @@ fn has_code(error: &sqlx::Error, codes: &[&str]) -> bool {
     code.is_some_and(|code| codes.contains(&code.as_ref()))
 }
 
-/// Refusals that pass by themselves: serialization failures and deadlocks, an administrator's or a
-/// starting server's shutdown, too many connections, a connection that a proxy gave up (class 08), a
-/// server that was degraded to a replica, a lock or a statement that took too long, a disk that is full; on
-/// SQLite, a file that another process locks.
+/// Whether PostgreSQL refused something with a code of one of these classes.
+fn is_of_class(error: &sqlx::Error, classes: &[&str]) -> bool {
+    let code = error.as_database_error().and_then(|refusal| refusal.code());
+    code.is_some_and(|code| code.len() == 5 && classes.iter().any(|class| code.starts_with(class)))
+}
+
+/// Whether no later statement on the same connection can succeed: PostgreSQL or a proxy closes it, it is out of
+/// step, or it leads to a server that has become a replica.
+pub(crate) fn ends_connection(error: &sqlx::Error) -> bool {
+    let codes = ["25006", "25P03", "25P04", "57P01", "57P02", "57P03", "57P04", "57P05"];
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => true,
+        error => has_code(error, &codes) || is_of_class(error, &["08"]),
+    }
+}
+
+/// Classes of PostgreSQL's errors that pass by themselves: the connection (08), transactions that stand in each
+/// other's way (40), resources such as connections and disk (53), an operator's intervention such as a shutdown or
+/// a timeout (57), the system below (58).
+const PASSING_CLASSES: [&str; 5] = ["08", "40", "53", "57", "58"];
+
+/// Refusals of other classes that pass too: a server that is a replica for now, a transaction that idled or lasted
+/// too long, an object or a lock in use; on SQLite, a file that another process locks.
+const PASSING: [&str; 9] = ["25006", "25P03", "25P04", "55006", "55P03", "5", "261", "517", "6"];
+
+/// In these classes, what does not pass: a database that was dropped, a constraint that a commit finds violated.
+const LASTING: [&str; 2] = ["57P04", "40002"];
+
+/// Whether trying again later may help.
 fn is_passing(refusal: &dyn sqlx::error::DatabaseError) -> bool {
     refusal.code().is_some_and(|code| {
-        let postgres = ["40001", "40P01", "57P01", "57P02", "57P03", "53300", "25006"];
-        let sqlite = ["5", "261", "517", "6"];
-        TOOK_TOO_LONG.contains(&code.as_ref())
-            || NO_ROOM.contains(&code.as_ref())
-            || postgres.contains(&code.as_ref())
-            || sqlite.contains(&code.as_ref())
-            || code.len() == 5 && code.starts_with("08")
+        let code = code.as_ref();
+        let is_of_class = code.len() == 5
+            && PASSING_CLASSES.iter().any(|class| code.starts_with(class))
+            && !LASTING.contains(&code);
+        is_of_class || PASSING.contains(&code) || NO_ROOM.contains(&code)
     })
 }

@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, fchown};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tempfile::NamedTempFile;
 
 use crate::error::Error;
 use crate::sql::Connection;
-use crate::{Read, schema, sqlite};
+use crate::{Read, Size, schema, sqlite};
 
 /// Copies from before a migration that are kept.
 const COPIES: usize = 3;
@@ -97,6 +97,9 @@ fn claim(database: &Path) -> Result<Hold, Error> {
 /// # Errors
 /// When the database can't be read or the copy not be written, and [`Error::Damaged`].
 pub async fn back_up(database: &Path, file: &Path) -> Result<u64, Error> {
+    if file.exists() {
+        require_regular(file)?;
+    }
     let _hold = share(database).await?;
     copy(database, file).await?;
     Ok(fs::metadata(file).map_err(|error| at(file, error))?.len())
@@ -108,8 +111,76 @@ pub async fn back_up(database: &Path, file: &Path) -> Result<u64, Error> {
 pub struct Replacement {
     draft: NamedTempFile,
     database: PathBuf,
-    newer: Vec<String>,
     _hold: Hold,
+}
+
+/// What a database says of itself, before anything is done with it.
+#[derive(Debug)]
+pub struct Origin {
+    /// The migrations in it that this program doesn't know.
+    pub newer: Vec<String>,
+    /// How its schema differs from what its migrations make, a phrase for each object. It says nothing where there are
+    /// newer migrations.
+    pub differences: Vec<String>,
+}
+
+/// Opens a file that is to be restored, and inspects it. Changes nothing, and runs nothing that its schema says.
+///
+/// # Errors
+/// [`Error::Damaged`] when it is no database of Countersign; [`Error::File`] when it can't be read, or is no regular file.
+pub async fn inspect(file: &Path) -> Result<(Read, Origin), Error> {
+    require_regular(file)?;
+    let inspected = async {
+        let mut connection = look_at(file).await?;
+        let missing = schema::missing_on_sqlite(&mut connection).await?;
+        if missing.len() == schema::missing_on_empty_sqlite().len() {
+            return Err(Error::Damaged(file.to_owned(), "it has none of the tables".to_owned()));
+        }
+        let newer = schema::newer_on_sqlite(&mut connection).await?;
+        let differences = schema::differences_on_sqlite(&mut connection).await?;
+        Ok((Read::on(Connection::Sqlite(Box::new(connection))), Origin { newer, differences }))
+    };
+    inspected.await.map_err(|error| damaged(file, error))
+}
+
+/// What SQLite says of a file that it can't make sense of.
+fn damaged(file: &Path, error: Error) -> Error {
+    match error {
+        Error::Database(error) => Error::Damaged(file.to_owned(), error.to_string()),
+        Error::Damaged(_, why) => Error::Damaged(file.to_owned(), why),
+        error => error,
+    }
+}
+
+/// Requires a regular file, or a link to one: to open a pipe could take as long as its other end likes.
+///
+/// # Errors
+/// [`Error::File`] when it is none, or can't be seen.
+pub fn require_regular(file: &Path) -> Result<(), Error> {
+    let kind = fs::metadata(file).map_err(|error| at(file, error))?.file_type();
+    let found = match () {
+        () if kind.is_file() => return Ok(()),
+        () if kind.is_dir() => "a directory",
+        () if kind.is_fifo() => "a pipe",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
+    };
+    Err(at(file, io::Error::other(format!("expected a regular file, found {found}"))))
+}
+
+/// Makes a database that has no tables yet; does nothing where there is one. The file appears when it has its header:
+/// one of 0 bytes is never a new database, but what is left of another. Only its owner can read it.
+///
+/// # Errors
+/// When it can't be written.
+pub async fn make(database: &Path) -> Result<(), Error> {
+    let draft = draft_beside(database)?;
+    SqliteConnection::connect_with(&sqlite(Some(draft.path()))).await?.close().await?;
+    draft.as_file().sync_all().map_err(|error| at(draft.path(), error))?;
+    match draft.persist_noclobber(database) {
+        Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => Err(at(database, error.error)),
+        _ => sync_folder(database),
+    }
 }
 
 impl Replacement {
@@ -120,37 +191,23 @@ impl Replacement {
     /// file can't be read or written.
     pub async fn prepare(backup: &Path, database: &Path) -> Result<Self, Error> {
         let hold = claim(database)?;
-        File::open(backup).map_err(|error| at(backup, error))?;
-        let filled = match Self::fill(backup, database).await {
-            // What SQLite says of a file that it can't make sense of.
-            Err(Error::Database(error)) => Err(Error::Damaged(backup.to_owned(), error.to_string())),
-            Err(Error::Damaged(_, why)) => Err(Error::Damaged(backup.to_owned(), why)),
-            filled => filled,
-        };
-        let (draft, newer) = filled?;
-        Ok(Self { draft, database: database.to_owned(), newer, _hold: hold })
+        require_regular(backup)?;
+        let draft = Self::fill(backup, database).await.map_err(|error| damaged(backup, error))?;
+        Ok(Self { draft, database: database.to_owned(), _hold: hold })
     }
 
-    async fn fill(backup: &Path, database: &Path) -> Result<(NamedTempFile, Vec<String>), Error> {
+    async fn fill(backup: &Path, database: &Path) -> Result<NamedTempFile, Error> {
         let draft = write(look_at(backup).await?, database).await?;
         give_to_owner_of(draft.as_file(), database).map_err(|error| at(draft.path(), error))?;
-        let mut connection = look_at(draft.path()).await?;
-        let newer = schema::newer_on_sqlite(&mut connection).await?;
-        connection.close().await?;
-        Ok((draft, newer))
+        Ok(draft)
     }
 
-    /// The migrations in it that this program doesn't know.
-    pub fn newer(&self) -> &[String] {
-        &self.newer
-    }
-
-    /// Reads what is in it, whose schema may be old.
+    /// [Inspects](inspect) the copy: what was copied may have changed since it was inspected itself.
     ///
     /// # Errors
-    /// When it can't be opened.
-    pub async fn look(&self) -> Result<Read, Error> {
-        Ok(Read::on(Connection::Sqlite(Box::new(look_at(self.draft.path()).await?))))
+    /// As [`inspect`].
+    pub async fn inspect(&self) -> Result<(Read, Origin), Error> {
+        inspect(self.draft.path()).await
     }
 
     /// Puts it in place. What was there before has the name `kept` from then on, if anything was. At each
@@ -243,11 +300,7 @@ pub(crate) async fn copy(database: &Path, copy: &Path) -> Result<(), Error> {
 /// Writes what is in a database into a file beside `name`, under one that nobody else has; only its owner can read
 /// it. Dropped before it is put in place, it goes.
 async fn write(mut source: SqliteConnection, name: &Path) -> Result<NamedTempFile, Error> {
-    let mut beginning = name.file_name().map(OsString::from).unwrap_or_default();
-    beginning.push(DRAFT);
-    let folder = folder_of(name);
-    let draft = tempfile::Builder::new().prefix(&beginning).tempfile_in(folder);
-    let draft = draft.map_err(|error| at(folder, error))?;
+    let draft = draft_beside(name)?;
     let path = draft.path();
     let text = path.to_str().ok_or_else(|| at(path, io::ErrorKind::InvalidFilename.into()))?;
     // SQLite writes into a file that is there as long as it is empty, and leaves its mode alone.
@@ -256,6 +309,14 @@ async fn write(mut source: SqliteConnection, name: &Path) -> Result<NamedTempFil
     check(path).await?;
     draft.as_file().sync_all().map_err(|error| at(path, error))?;
     Ok(draft)
+}
+
+/// Makes an empty file beside `name`, under a name that nobody else has.
+fn draft_beside(name: &Path) -> Result<NamedTempFile, Error> {
+    let mut beginning = name.file_name().map(OsString::from).unwrap_or_default();
+    beginning.push(DRAFT);
+    let folder = folder_of(name);
+    tempfile::Builder::new().prefix(&beginning).tempfile_in(folder).map_err(|error| at(folder, error))
 }
 
 /// Gives a file its name, durably.
@@ -275,6 +336,17 @@ pub fn give_to_owner_of(file: &File, other: &Path) -> io::Result<()> {
         fchown(file, Some(owner.uid()), Some(owner.gid()))?;
     }
     Ok(())
+}
+
+/// Returns the size of a database and of its log, which need not be there.
+pub(crate) fn size(database: &Path) -> Result<Size, Error> {
+    let log = beside(database, "-wal");
+    let bytes = |file: &Path| match fs::metadata(file) {
+        Ok(found) => Ok(found.len()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(at(file, error)),
+    };
+    Ok(Size { database: bytes(database)?, write_ahead_log: bytes(&log)? })
 }
 
 fn sync_folder(file: &Path) -> Result<(), Error> {
@@ -303,7 +375,7 @@ pub(crate) async fn look_at(file: &Path) -> Result<SqliteConnection, Error> {
     let options = sqlite(Some(file)).read_only(true).create_if_missing(false);
     // A reader makes the files that belong to a log that is written ahead, unless it is told that nobody
     // writes; where there is no log, nobody does.
-    let options = options.immutable(!beside(file, "-wal").exists());
+    let options = options.immutable(!beside(file, "-wal").exists()).pragma("trusted_schema", "OFF");
     Ok(SqliteConnection::connect_with(&options).await?)
 }
 

@@ -4,7 +4,7 @@
 //!
 //! ```ignore
 //! let challenge = store.read(async move |db| db.challenge(&path, sid).await).await?;
-//! store.write(async move |tx| tx.answer_challenge(sid, answer, now).await).await?;
+//! store.write(async move |tx| tx.answer_challenge(sid, answer, digest, now).await).await?;
 //! ```
 //!
 //! **A write is a transaction.** It commits when the closure returns `Ok` and is undone when it
@@ -29,6 +29,7 @@ mod accounts;
 mod alerts;
 mod audit;
 mod challenges;
+mod clock_record;
 mod credentials;
 mod deliveries;
 mod entities;
@@ -39,6 +40,9 @@ mod leases;
 mod listing;
 mod look;
 mod notifications;
+mod pool;
+mod postgres;
+mod removal;
 mod schema;
 mod seals;
 mod services;
@@ -53,25 +57,31 @@ use std::time::{Duration, Instant};
 
 use domain::Secret;
 use metrics::{METRICS, Ongoing};
-use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use sqlx::postgres::{PgListener, PgPool};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection as _, Executor as _, PgConnection, PgPool, SqliteConnection, SqlitePool};
+use sqlx::{Connection as _, Executor as _, SqliteConnection, SqlitePool};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 pub use crate::accounts::EnrollmentKeyRow;
 pub use crate::alerts::AlertFilter;
-pub use crate::audit::{AuditChain, AuditFilter, AuditLine, AuditTail, ChainedLine};
+pub use crate::audit::{
+    AuditChain, AuditFilter, AuditLine, AuditTail, ChainedLine, WaitingLine, WaitingPlace,
+};
 pub use crate::challenges::Filter;
 pub use crate::deliveries::{AttemptRecord, DeliveryFilter, DeliveryStatus, Owed};
 pub use crate::error::{Conflict, Error};
-pub use crate::files::{Replacement, back_up, give_to_owner_of, is_in_use};
-pub use crate::look::{Condition, look, writes_ahead};
+pub use crate::files::{
+    Origin, Replacement, back_up, give_to_owner_of, inspect, is_in_use, make, require_regular,
+};
+pub use crate::look::{Condition, differences, look, writes_ahead};
 pub use crate::schema::{Migrated, Migration, OldSchema};
 pub use crate::seals::Kind;
 
-use crate::sql::{Connection, Pooled, Row, Value};
+use crate::pool::Pool;
+use crate::postgres::{Server, Sessions};
+use crate::sql::{Connection, Row, Value};
 use crate::writer::Writer;
 
 /// Seconds to wait for a connection, for another process's lock, or for a turn to write, before a caller
@@ -88,22 +98,18 @@ const POSTGRES_POOL: u32 = 8;
 /// those who read.
 const POSTGRES_WRITES: u32 = 5;
 
-/// What every connection to PostgreSQL begins with, in milliseconds: a statement or a lock that takes too long
-/// fails, and what a server that died or lies behind a broken line has locked is free again soon.
-const POSTGRES_SESSION: &str = "SET statement_timeout = 8000; SET lock_timeout = 4000; \
-     SET idle_in_transaction_session_timeout = 15000; SET tcp_user_timeout = 15000";
-
 /// Where processes on one PostgreSQL tell each other that something is owed.
 const CHANNEL: &str = "countersign_deliveries";
-
-/// How long the removal of a service, with all that is under it, may take.
-const REMOVAL: Duration = Duration::from_secs(600);
 
 /// How long nothing may be heard before it is looked whether the line still stands.
 const SILENCE: Duration = Duration::from_secs(30);
 
 /// Connections that read a SQLite file.
 const SQLITE_READERS: u32 = 4;
+
+/// Bytes to which the write-ahead log shrinks once it is written back. It grows beyond that while a long read, such as
+/// a backup, keeps SQLite from beginning it anew.
+const WAL_SIZE_LIMIT: &str = "67108864";
 
 /// Where the data is.
 #[derive(Clone, Debug)]
@@ -116,11 +122,22 @@ pub enum Location {
     Postgres(Secret<String>),
 }
 
+/// How much room a database takes, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// The database itself; 0 for one in memory.
+    pub database: u64,
+    /// The write-ahead log of a SQLite file; 0 for all others.
+    pub write_ahead_log: u64,
+}
+
 /// The open database. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     readers: Readers,
     writer: Writer,
+    /// Where other processes' announcements can be received.
+    announcer: Option<Server>,
 }
 
 #[derive(Clone)]
@@ -128,7 +145,7 @@ enum Readers {
     /// Reads take their turn among the writes.
     Memory,
     Sqlite(SqlitePool),
-    Postgres(PgPool),
+    Postgres(Pool),
 }
 
 /// What can be read. The methods are in the file of the resource that they read.
@@ -166,7 +183,8 @@ impl Store {
             Location::Memory => {
                 let mut connection = SqliteConnection::connect_with(&sqlite(None)).await?;
                 let migrated = schema::bring_up_sqlite(&mut connection, None, OldSchema::Migrate).await?;
-                Ok((Self { readers: Readers::Memory, writer: Writer::sqlite(connection, None)? }, migrated))
+                let writer = Writer::sqlite(connection, None)?;
+                Ok((Self { readers: Readers::Memory, writer, announcer: None }, migrated))
             }
             Location::Sqlite(path) => {
                 let hold = files::share(path).await?;
@@ -178,26 +196,23 @@ impl Store {
                     .test_before_acquire(false)
                     .connect_lazy_with(sqlite(Some(path)).read_only(true).create_if_missing(false));
                 let writer = Writer::sqlite(connection, Some(hold))?;
-                Ok((Self { readers: Readers::Sqlite(readers), writer }, migrated))
+                Ok((Self { readers: Readers::Sqlite(readers), writer, announcer: None }, migrated))
             }
             Location::Postgres(url) => {
-                let options: PgConnectOptions = url.expose().parse()?;
-                let options = options.application_name("countersign");
+                let server = Server::parse(url)?;
                 // On a connection of its own, since a migration may take its time.
-                let mut connection = connect(&options).await?;
+                let mut connection = server.connect().await?;
+                server.check_encoding(&mut connection).await?;
                 let migrated = schema::bring_up_postgres(&mut connection, old).await?;
+                let sessions = server.sessions(&mut connection).await?;
                 connection.close().await?;
-                let pool = PgPoolOptions::new()
-                    .max_connections(POSTGRES_POOL)
-                    .acquire_timeout(PATIENCE)
-                    // A ping before every use costs 40 %; a stale connection is met by trying again.
-                    .test_before_acquire(false)
-                    .after_connect(|connection, _| {
-                        Box::pin(async move { connection.execute(POSTGRES_SESSION).await.map(drop) })
-                    })
-                    .connect_lazy_with(options);
+                if sessions == Sessions::Shared {
+                    tracing::info!("a pooler in transaction mode is in front of {}", server.place());
+                }
+                let announcer = (sessions == Sessions::Own).then(|| server.clone());
+                let pool = Pool::new(server, sessions);
                 let writer = Writer::postgres(pool.clone())?;
-                Ok((Self { readers: Readers::Postgres(pool), writer }, migrated))
+                Ok((Self { readers: Readers::Postgres(pool), writer, announcer }, migrated))
             }
         }
     }
@@ -213,8 +228,10 @@ impl Store {
             }
             Location::Memory | Location::Sqlite(_) => Ok(schema::missing_on_empty_sqlite()),
             Location::Postgres(url) => {
-                let options: PgConnectOptions = url.expose().parse()?;
-                schema::missing_on_postgres(&mut connect(&options).await?).await
+                let server = Server::parse(url)?;
+                let mut connection = server.connect().await?;
+                server.check_encoding(&mut connection).await?;
+                schema::missing_on_postgres(&mut connection).await
             }
         }
     }
@@ -245,13 +262,13 @@ impl Store {
                 Readers::Memory => {
                     return self.writer.write(async move |tx: &mut Write| work(tx).await).await;
                 }
-                Readers::Sqlite(pool) => pool.acquire().await.map(Connection::SqliteReader),
-                Readers::Postgres(pool) => {
-                    self.writer.connection(pool).await.map(Pooled::new).map(Connection::Postgres)
+                Readers::Sqlite(pool) => {
+                    pool.acquire().await.map(Connection::SqliteReader).map_err(Error::from)
                 }
+                Readers::Postgres(pool) => self.writer.connection(pool).await.map(Connection::Postgres),
             };
             drop(waiting);
-            let mut read = Read::on(connection.map_err(|error| Error::from(error).counted())?);
+            let mut read = Read::on(connection.map_err(Error::counted)?);
             let result = work(&mut read).await;
             tries += 1;
             // After a restart of the database every pooled connection may be stale, one after the other.
@@ -289,13 +306,22 @@ impl Store {
         }
     }
 
-    /// Hears the announcements of others; `None` where there are no others.
+    /// Receives announcements over a connection to this URL, which leads past a pooler to PostgreSQL itself.
+    ///
+    /// # Errors
+    /// When it is no URL of PostgreSQL.
+    pub fn listen_at(&mut self, url: &Secret<String>) -> Result<(), Error> {
+        self.announcer = Some(Server::parse(url)?);
+        Ok(())
+    }
+
+    /// Receives the announcements of other processes; `None` where there are none: on SQLite, and on sessions that
+    /// are shared.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn announcements(&self) -> Result<Option<Announcements>, Error> {
-        let Readers::Postgres(pool) = &self.readers else { return Ok(None) };
-        let pool = pool.clone();
+        let Some(server) = self.announcer.clone() else { return Ok(None) };
         let (tell, told) = mpsc::channel(1);
         // On the store's own thread, like all connections: one that is given back to the pool must work for
         // others too, and it can only be given back inside a runtime.
@@ -303,7 +329,7 @@ impl Store {
             let mut tries = 0;
             loop {
                 // After a restart of the database every pooled connection may be stale, one after the other.
-                match listen(&pool, &tell, &mut tries).await.map_err(Error::from) {
+                match listen(&server.pool_of_one(), &tell, &mut tries).await.map_err(Error::from) {
                     Err(error) if error.is_worth_repeating() && tries <= POSTGRES_POOL => {}
                     ended => return ended,
                 }
@@ -319,12 +345,32 @@ impl Store {
     pub fn measure(&self) {
         let (open, idle) = match &self.readers {
             Readers::Memory => (0, 0),
-            Readers::Sqlite(pool) => (pool.size(), pool.num_idle()),
-            Readers::Postgres(pool) => (pool.size(), pool.num_idle()),
+            Readers::Sqlite(pool) => (pool.size() as usize, pool.num_idle()),
+            Readers::Postgres(pool) => pool.count(),
         };
-        METRICS.database_connections.set(i64::from(open));
+        METRICS.database_connections.set(i64::try_from(open).unwrap_or(i64::MAX));
         METRICS.database_connections_idle.set(i64::try_from(idle).unwrap_or(i64::MAX));
         METRICS.database_writes_waiting.set(self.writer.waiting());
+    }
+
+    /// Returns the size of the database.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], and when a file can't be looked at.
+    pub async fn size(&self) -> Result<Size, Error> {
+        match &self.readers {
+            Readers::Memory => Ok(Size::default()),
+            Readers::Sqlite(pool) => {
+                let database = pool.connect_options().get_filename().to_owned();
+                // On a thread of its own, since a network file system may take long.
+                let looked = tokio::task::spawn_blocking(move || files::size(&database)).await;
+                looked.unwrap_or(Err(Error::Panicked))
+            }
+            Readers::Postgres(_) => {
+                let bytes = self.read(async |db: &mut Read| db.postgres_size().await).await?;
+                Ok(Size { database: bytes, write_ahead_log: 0 })
+            }
+        }
     }
 
     /// Finishes the writes that were asked for and closes the connections.
@@ -351,12 +397,6 @@ async fn connect_to_file(path: &Path) -> Result<SqliteConnection, Error> {
     }
 }
 
-/// A connection to PostgreSQL that is nobody else's, if it can be made in time.
-async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Error> {
-    let connected = timeout(PATIENCE, PgConnection::connect_with(options)).await;
-    Ok(connected.map_err(|_| sqlx::Error::PoolTimedOut)??)
-}
-
 /// Announcements of other processes, as they come.
 pub struct Announcements {
     told: mpsc::Receiver<()>,
@@ -381,12 +421,10 @@ impl Announcements {
 }
 
 /// Listens until the connection is lost, and tells at first that it does: something may have been missed.
-async fn listen(pool: &PgPool, tell: &mpsc::Sender<()>, tries: &mut u32) -> Result<Infallible, sqlx::Error> {
+async fn listen(own: &PgPool, tell: &mpsc::Sender<()>, tries: &mut u32) -> Result<Infallible, sqlx::Error> {
     *tries += 1;
-    // A connection of its own: one that is lost must take no other's place.
-    let own = PgPoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
-    let own = own.acquire_timeout(PATIENCE).connect_lazy_with(pool.connect_options().as_ref().clone());
-    let mut listener = PgListener::connect_with(&own).await?;
+    // On a connection of its own: one that is lost must take no other's place.
+    let mut listener = PgListener::connect_with(own).await?;
     listener.listen(CHANNEL).await?;
     *tries = 0;
     loop {
@@ -436,13 +474,10 @@ impl Read {
         self.all("SELECT pg_notify($1, '')", sql::bind![CHANNEL]).await.map(drop)
     }
 
-    /// Lets the statements of this transaction take their time: those that remove much at once.
-    pub(crate) async fn take_time(&mut self) -> Result<(), Error> {
-        if let Connection::Postgres(pooled) = &mut self.connection {
-            pooled.wait_for(REMOVAL);
-            self.all("SET LOCAL statement_timeout = 0", Vec::new()).await?;
-        }
-        Ok(())
+    /// Returns the size of the PostgreSQL database that this is connected to, in bytes.
+    async fn postgres_size(&mut self) -> Result<u64, Error> {
+        let row = self.one("SELECT pg_database_size(current_database()) AS bytes", Vec::new()).await?;
+        row.map_or(Ok(0), |row| Ok(row.int("bytes")?.unsigned_abs()))
     }
 }
 
@@ -456,6 +491,10 @@ fn sqlite(path: Option<&Path>) -> SqliteConnectOptions {
         .pragma("cache_size", "-8000");
     match path {
         None => options.in_memory(true),
-        Some(path) => options.filename(path).create_if_missing(true).journal_mode(SqliteJournalMode::Wal),
+        Some(path) => options
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .pragma("journal_size_limit", WAL_SIZE_LIMIT),
     }
 }

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
-use std::str::FromStr as _;
 
 use domain::Timestamp;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::error::Error;
-use crate::sql::{Connection, Pooled, bind};
-use crate::{Location, PATIENCE, Read, files, sqlite};
+use crate::pool::Pooled;
+use crate::postgres::{Server, Sessions};
+use crate::sql::{Connection, bind};
+use crate::{Location, Read, files, schema, sqlite};
 
 /// What a database is, and how it is set up.
 #[derive(Clone, Debug)]
@@ -39,7 +39,7 @@ pub enum Condition {
 /// The settings of PostgreSQL that matter.
 const SETTINGS: &str = "SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', \
      'synchronous_commit', 'default_transaction_isolation', 'max_connections', \
-     'superuser_reserved_connections', 'server_version_num')";
+     'superuser_reserved_connections', 'server_version_num', 'server_encoding')";
 
 /// A look at a database, whatever its schema.
 ///
@@ -53,10 +53,9 @@ pub async fn look(location: &Location) -> Result<Read, Error> {
             Connection::Sqlite(Box::new(sqlx::SqliteConnection::connect_with(&sqlite(None)).await?))
         }
         Location::Postgres(url) => {
-            let options = PgConnectOptions::from_str(url.expose())?;
-            let options = options.options([("default_transaction_read_only", "on")]);
-            let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(PATIENCE);
-            Connection::Postgres(Pooled::new(pool.connect_with(options).await?.acquire().await?))
+            let connection = Server::parse(url)?.connect().await?;
+            // As on a pooler, where that alone keeps every statement from changing something.
+            Connection::Postgres(Pooled::alone(connection, Sessions::Shared, "BEGIN READ ONLY"))
         }
     }))
 }
@@ -69,6 +68,18 @@ pub fn writes_ahead(file: &Path) -> std::io::Result<bool> {
     let mut head = [0; 20];
     File::open(file)?.read_exact(&mut head)?;
     Ok(head[18..] == [2, 2])
+}
+
+/// How the schema of a SQLite file differs from what its migrations make; empty where a newer program has migrated it.
+///
+/// # Errors
+/// When it can't be read.
+pub async fn differences(file: &Path) -> Result<Vec<String>, Error> {
+    let mut connection = files::look_at(file).await?;
+    if schema::newer_on_sqlite(&mut connection).await?.is_empty() {
+        return schema::differences_on_sqlite(&mut connection).await;
+    }
+    Ok(Vec::new())
 }
 
 impl Read {

@@ -2,7 +2,7 @@
 
 use domain::limits::{OwnLimit, ServiceLimits};
 use domain::paging::{Page, PageRequest};
-use domain::{AccountSid, Service, ServiceSid};
+use domain::{AccountSid, Service, ServiceSid, Timestamp};
 
 use crate::error::Error;
 use crate::listing::List;
@@ -11,6 +11,14 @@ use crate::{Read, Write};
 
 const COLUMNS: &str =
     "sid, account_sid, settings, max_pending_challenges, challenges_per_minute, created_at, updated_at";
+
+/// A condition on a row with a `service_sid`: its service exists and is not deleted.
+pub(crate) const IN_A_LIVE_SERVICE: &str = "EXISTS (SELECT 1 FROM services \
+     WHERE services.sid = service_sid AND services.deleted_at IS NULL)";
+
+fn by_sid(lock: &str) -> String {
+    format!("SELECT {COLUMNS} FROM services WHERE sid = $1 AND account_sid = $2 AND deleted_at IS NULL{lock}")
+}
 
 fn service(row: &Row) -> Result<Service, Error> {
     let limit = |column: &str| {
@@ -39,8 +47,7 @@ impl Read {
         account_sid: AccountSid,
         sid: ServiceSid,
     ) -> Result<Option<Service>, Error> {
-        let sql = format!("SELECT {COLUMNS} FROM services WHERE sid = $1 AND account_sid = $2");
-        self.one(sql, bind![sid, account_sid]).await?.as_ref().map(service).transpose()
+        self.one(by_sid(""), bind![sid, account_sid]).await?.as_ref().map(service).transpose()
     }
 
     /// The services of an account.
@@ -52,7 +59,8 @@ impl Read {
         account_sid: AccountSid,
         request: &PageRequest,
     ) -> Result<Page<Service>, Error> {
-        let list = List::of(COLUMNS, "services").only("account_sid = ?", bind![account_sid]);
+        let list =
+            List::of(COLUMNS, "services").only("deleted_at IS NULL AND account_sid = ?", bind![account_sid]);
         list.page::<ServiceSid, _>(self, request, service).await
     }
 }
@@ -80,12 +88,8 @@ impl Write {
         account_sid: AccountSid,
         sid: ServiceSid,
     ) -> Result<Option<Service>, Error> {
-        let sql = if self.connection.is_postgres() {
-            format!("SELECT {COLUMNS} FROM services WHERE sid = $1 AND account_sid = $2 FOR NO KEY UPDATE")
-        } else {
-            format!("SELECT {COLUMNS} FROM services WHERE sid = $1 AND account_sid = $2")
-        };
-        self.one(sql, bind![sid, account_sid]).await?.as_ref().map(service).transpose()
+        let lock = if self.connection.is_postgres() { " FOR NO KEY UPDATE" } else { "" };
+        self.one(by_sid(lock), bind![sid, account_sid]).await?.as_ref().map(service).transpose()
     }
 
     /// Replaces a service's settings.
@@ -93,7 +97,7 @@ impl Write {
     /// # Errors
     /// When the database fails.
     pub async fn update_service(&mut self, service: &Service) -> Result<(), Error> {
-        let sql = "UPDATE services SET settings = $2, updated_at = $3 WHERE sid = $1";
+        let sql = "UPDATE services SET settings = $2, updated_at = $3 WHERE sid = $1 AND deleted_at IS NULL";
         let values = bind![service.sid, to_json(&service.settings), service.updated_at];
         self.all(sql, values).await.map(drop)
     }
@@ -113,7 +117,7 @@ impl Write {
             "UPDATE services SET \
              max_pending_challenges = CASE WHEN $2 = 1 THEN $3 ELSE max_pending_challenges END, \
              challenges_per_minute = CASE WHEN $4 = 1 THEN $5 ELSE challenges_per_minute END \
-             WHERE sid = $1 RETURNING {COLUMNS}"
+             WHERE sid = $1 AND deleted_at IS NULL RETURNING {COLUMNS}"
         );
         let given = |limit: Option<OwnLimit>| i64::from(limit.is_some());
         let stored = |limit: Option<OwnLimit>| limit.and_then(OwnLimit::stored);
@@ -121,13 +125,23 @@ impl Write {
         self.one(sql, values).await?.as_ref().map(service).transpose()
     }
 
-    /// Removes a service and everything under it; `false` when there was none.
+    /// Marks a service as deleted and removes its webhooks; `false` when there is no such service. From here on
+    /// nothing under it is found. [`remove_deleted`](Self::remove_deleted) removes the rows.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn delete_service(&mut self, account_sid: AccountSid, sid: ServiceSid) -> Result<bool, Error> {
-        self.take_time().await?;
-        let sql = "DELETE FROM services WHERE sid = $1 AND account_sid = $2 RETURNING sid";
-        Ok(self.one(sql, bind![sid, account_sid]).await?.is_some())
+    pub async fn delete_service(
+        &mut self,
+        account_sid: AccountSid,
+        sid: ServiceSid,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
+        let mark = "UPDATE services SET deleted_at = $3 \
+                    WHERE sid = $1 AND account_sid = $2 AND deleted_at IS NULL RETURNING sid";
+        if self.one(mark, bind![sid, account_sid, now]).await?.is_none() {
+            return Ok(false);
+        }
+        // A service has few of them, and without one nothing is sent.
+        self.all("DELETE FROM webhooks WHERE service_sid = $1", bind![sid]).await.map(|_| true)
     }
 }

@@ -5,7 +5,6 @@
 //! words, next to the rows it makes.
 
 use std::borrow::Cow;
-use std::time::Duration;
 
 use domain::parameter::Parameter;
 use domain::time::Timestamp;
@@ -16,16 +15,10 @@ use domain::{
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{AssertSqlSafe, Postgres, Row as _, SqlSafeStr, Sqlite};
-use tokio::time::timeout;
+use sqlx::{AssertSqlSafe, Row as _, SqlSafeStr, Sqlite};
 
 use crate::error::Error;
-
-/// How long PostgreSQL may take over a statement. It is told to give up sooner itself ([`Session`]): this is
-/// for when nothing comes back at all.
-///
-/// [`Session`]: crate::POSTGRES_SESSION
-const ANSWER: Duration = Duration::from_secs(10);
+use crate::pool::Pooled;
 
 /// A bound parameter. Nulls have a type, since PostgreSQL asks for one.
 #[derive(Debug)]
@@ -165,14 +158,15 @@ macro_rules! bound {
         let mut query = sqlx::query::<$database>($sql);
         for value in $values {
             query = match value {
-                Value::Int(value) => query.bind(value),
-                Value::Text(value) => query.bind(value),
-                Value::Bytes(value) => query.bind(value),
+                $crate::sql::Value::Int(value) => query.bind(value),
+                $crate::sql::Value::Text(value) => query.bind(value),
+                $crate::sql::Value::Bytes(value) => query.bind(value),
             };
         }
         query
     }};
 }
+pub(crate) use bound;
 
 /// A connection of either database, in or out of a transaction.
 pub(crate) enum Connection {
@@ -182,69 +176,6 @@ pub(crate) enum Connection {
     SqliteReader(PoolConnection<Sqlite>),
     /// A reader, or one in a transaction.
     Postgres(Pooled),
-}
-
-/// A connection to PostgreSQL that goes back into the pool, unless it is of no more use: one over which no
-/// answer came, that was left while one was awaited, or in the midst of a transaction, is dropped. The pool
-/// itself would ask it for a sign of life, without end, before another one takes its place.
-pub(crate) struct Pooled {
-    connection: Option<PoolConnection<Postgres>>,
-    /// Whether a statement is under way, or was left to itself, to which the next one would wait.
-    is_busy: bool,
-    /// Whether an answer did not come in time.
-    is_lost: bool,
-    in_transaction: bool,
-    /// How long an answer may take.
-    patience: Duration,
-}
-
-impl Pooled {
-    pub(crate) const fn new(connection: PoolConnection<Postgres>) -> Self {
-        Self {
-            connection: Some(connection),
-            is_busy: false,
-            is_lost: false,
-            in_transaction: false,
-            patience: ANSWER,
-        }
-    }
-
-    /// From here to [`ended`](Self::ended) it must not go back into the pool.
-    pub(crate) const fn begun(&mut self) {
-        self.in_transaction = true;
-    }
-
-    /// The transaction has ended, one way or the other.
-    pub(crate) const fn ended(&mut self) {
-        self.in_transaction = false;
-    }
-
-    /// How long answers may take from now on.
-    pub(crate) const fn wait_for(&mut self, patience: Duration) {
-        self.patience = patience;
-    }
-
-    async fn rows(&mut self, sql: sqlx::SqlStr, values: Vec<Value>) -> Result<Vec<Row>, sqlx::Error> {
-        let Some(connection) = self.connection.as_mut().filter(|_| !self.is_lost) else {
-            return Err(lost("an answer is missing"));
-        };
-        self.is_busy = true;
-        let rows = bound!(Postgres, sql, values).fetch_all(&mut **connection);
-        let Ok(rows) = timeout(self.patience, rows).await else {
-            self.is_lost = true;
-            return Err(lost("no answer came in time"));
-        };
-        self.is_busy = false;
-        Ok(rows?.into_iter().map(Row::Postgres).collect())
-    }
-}
-
-impl Drop for Pooled {
-    fn drop(&mut self) {
-        if self.is_busy || self.in_transaction {
-            drop(self.connection.take().map(PoolConnection::detach));
-        }
-    }
 }
 
 impl Connection {
@@ -281,9 +212,4 @@ impl Connection {
             Self::Postgres(pooled) => pooled.rows(sql, values).await,
         }
     }
-}
-
-/// The connection is lost, and with it whatever it was to tell.
-fn lost(why: &str) -> sqlx::Error {
-    sqlx::Error::Protocol(why.to_owned())
 }

@@ -6,21 +6,23 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 use metrics::{METRICS, Ongoing};
-use sqlx::pool::PoolConnection;
-use sqlx::{Connection as _, PgPool, Postgres, SqliteConnection};
+use sqlx::{Connection as _, SqliteConnection};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinSet, LocalSet};
+use tokio::time::timeout;
 use tracing::{Instrument as _, Span};
 
 use crate::error::{Error, is_undone};
 use crate::files::Hold;
-use crate::sql::{Connection, Pooled};
+use crate::pool::{Pool, Pooled};
+use crate::sql::Connection;
 use crate::{PATIENCE, POSTGRES_POOL, POSTGRES_WRITES, Read, Write};
 
 /// Writes that may wait. Whoever comes when so many do is told at once that the database is busy.
@@ -37,16 +39,25 @@ const TRIES: u32 = 5;
 /// those who waited for one in vain is told at once, and not after as long again.
 const TURN: Duration = Duration::from_millis(PATIENCE.as_millis() as u64 * 9 / 10);
 
-/// How long PostgreSQL may take to commit.
-const COMMIT: Duration = Duration::from_secs(60);
-
 /// How long connections to PostgreSQL may take to be closed.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// The right to decide on a waiting write: the writer takes it to begin the write, or its caller takes it to withdraw the
+/// write. One of them gets it.
+#[derive(Clone, Default)]
+struct Decision(Arc<AtomicBool>);
+
+impl Decision {
+    /// Takes the right; `false` when it was taken before.
+    fn take(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
+}
+
 /// A write that waits for its turn: the closure, its result, and who waits for it.
 trait Job: Send {
-    /// Ends its waiting. `false` if it has waited for as long as anybody should: while the database is away,
-    /// each of those ahead of it may have taken that long. It is not begun any more then.
+    /// Ends the waiting. `false` when the write must not be begun: its caller has withdrawn it, or it has waited for
+    /// [`TURN`], since each write ahead of it may have taken long.
     fn end_waiting(&self) -> bool;
 
     /// Runs the closure; tells whether its transaction is to be kept.
@@ -59,6 +70,7 @@ trait Job: Send {
 
 struct Waiting<F, T, E> {
     since: Instant,
+    decision: Decision,
     /// Of whoever asked, for the log.
     span: Span,
     trace: traces::Span,
@@ -76,7 +88,7 @@ where
     fn end_waiting(&self) -> bool {
         let waited = self.since.elapsed();
         METRICS.database_write_wait.observe(waited.as_secs_f64());
-        waited < TURN
+        self.decision.take() && waited < TURN
     }
 
     fn run<'a>(&'a mut self, tx: &'a mut Write) -> LocalBoxFuture<'a, bool> {
@@ -133,7 +145,7 @@ impl Writer {
     }
 
     /// Starts the thread on which PostgreSQL transactions run side by side.
-    pub(crate) fn postgres(pool: PgPool) -> Result<Self, Error> {
+    pub(crate) fn postgres(pool: Pool) -> Result<Self, Error> {
         Self::start(async move |queue| write_side_by_side(&pool, queue).await)
     }
 
@@ -150,14 +162,14 @@ impl Writer {
     /// A connection to PostgreSQL, for a reader. If it takes a new one, that is made on the thread: a
     /// socket belongs to the runtime in which it was opened, stands still when that does and dies with
     /// it, and the callers' runtimes come and go.
-    pub(crate) async fn connection(&self, pool: &PgPool) -> Result<PoolConnection<Postgres>, sqlx::Error> {
-        if let Some(idle) = pool.try_acquire() {
+    pub(crate) async fn connection(&self, pool: &Pool) -> Result<Pooled, Error> {
+        if let Some(idle) = pool.take_idle() {
             return Ok(idle);
         }
         let pool = pool.clone();
         match self.spawn(async move { pool.acquire().await }).join_next().await {
             Some(Ok(acquired)) => acquired,
-            Some(Err(_)) | None => Err(sqlx::Error::PoolClosed),
+            Some(Err(_)) | None => Err(sqlx::Error::PoolClosed.into()),
         }
     }
 
@@ -177,12 +189,21 @@ impl Writer {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        let (reply, result) = oneshot::channel();
+        let (reply, mut result) = oneshot::channel();
         let (since, span, trace) = (Instant::now(), Span::current(), traces::Span::current());
-        let job = Message::Write(Box::new(Waiting { since, span, trace, work, result: None, reply }));
+        let decision = Decision::default();
+        let waiting = Waiting { since, decision: decision.clone(), span, trace, work, result: None, reply };
+        let job = Message::Write(Box::new(waiting));
         // Full: too many wait already. Closed: the server is stopping.
         self.queue.try_send(job).map_err(|_| Error::Unavailable(None).counted())?;
-        result.await.unwrap_or_else(|_| Err(Error::Unavailable(None).into()))
+        let result = match timeout(TURN, &mut result).await {
+            Ok(result) => result,
+            // Still in the queue, where the writer counts it as failed when its turn comes.
+            Err(_) if decision.take() => return Err(Error::Unavailable(None).into()),
+            // Begun: it may be committed, so that only its result can be told.
+            Err(_) => result.await,
+        };
+        result.unwrap_or_else(|_| Err(Error::Unavailable(None).into()))
     }
 
     /// How many writes wait for their turn.
@@ -286,7 +307,7 @@ async fn in_savepoint(tx: &mut Write, job: &mut dyn Job) -> Result<Result<(), Re
     Ok(Err(failure.map_or(Ok(()), Err)))
 }
 
-async fn write_side_by_side(pool: &PgPool, mut queue: mpsc::Receiver<Message>) {
+async fn write_side_by_side(pool: &Pool, mut queue: mpsc::Receiver<Message>) {
     let permits = Arc::new(Semaphore::new(POSTGRES_WRITES as usize));
     let mut closed = Vec::new();
     while let Some(message) = queue.recv().await {
@@ -320,22 +341,18 @@ async fn write_side_by_side(pool: &PgPool, mut queue: mpsc::Receiver<Message>) {
 }
 
 /// Runs a closure in a transaction of its own, again if PostgreSQL asks for that.
-async fn transact(pool: &PgPool, job: &mut dyn Job) -> Result<(), Error> {
+async fn transact(pool: &Pool, job: &mut dyn Job) -> Result<(), Error> {
     let mut tries = 0;
     loop {
         tries += 1;
         let mut tx = begin(pool).await?;
         let keep = job.run(&mut tx).await;
         let failure = tx.failure.take();
+        let Connection::Postgres(pooled) = &mut tx.connection else { return Err(Error::Panicked) };
         if keep && failure.is_none() {
-            return commit(tx).await.map_err(Error::counted);
+            return commit(pooled).await.map_err(Error::counted);
         }
-        // Undone by the server too if the connection is lost, which is not used again then.
-        if tx.connection.rows("ROLLBACK", Vec::new()).await.is_ok()
-            && let Connection::Postgres(pooled) = &mut tx.connection
-        {
-            pooled.ended();
-        }
+        pooled.roll_back().await;
         match failure {
             Some(failure) if failure.is_worth_repeating() && tries < TRIES => {}
             failure => return failure.map_or(Ok(()), Err),
@@ -343,38 +360,25 @@ async fn transact(pool: &PgPool, job: &mut dyn Job) -> Result<(), Error> {
     }
 }
 
-/// Commits. It may take longer than a statement, where a standby has to confirm: whoever gives up early leaves
-/// a transaction behind that goes on, and makes a new connection for the next.
-async fn commit(mut tx: Write) -> Result<(), Error> {
-    let Connection::Postgres(pooled) = &mut tx.connection else { return Err(Error::Panicked) };
-    pooled.wait_for(COMMIT);
-    let committed = timed(tx.connection.rows("COMMIT", Vec::new())).await;
-    let ended = match committed {
-        Ok(_) => Ok(()),
+async fn commit(pooled: &mut Pooled) -> Result<(), Error> {
+    match timed(pooled.commit()).await {
+        Ok(()) => Ok(()),
         Err(error) if is_undone(&error) => Err(error.into()),
-        Err(error) => return Err(Error::OutcomeUnknown(Arc::new(error))),
-    };
-    if let Connection::Postgres(pooled) = &mut tx.connection {
-        pooled.ended();
+        Err(error) => Err(Error::OutcomeUnknown(Arc::new(error))),
     }
-    ended
 }
 
 /// Begins a transaction, passing over pooled connections that turn out to be lost.
-async fn begin(pool: &PgPool) -> Result<Write, Error> {
+async fn begin(pool: &Pool) -> Result<Write, Error> {
     let mut tries = 0;
     loop {
         tries += 1;
         let waiting = Ongoing::in_gauge(&METRICS.database_connections_waiting);
-        let acquired = pool.acquire().await.map_err(|error| Error::from(error).counted());
+        let acquired = pool.acquire().await.map_err(Error::counted);
         drop(waiting);
-        let mut tx = Write(Read::on(Connection::Postgres(Pooled::new(acquired?))));
-        let begun = tx.all("BEGIN", Vec::new()).await;
-        if let Connection::Postgres(pooled) = &mut tx.connection {
-            pooled.begun();
-        }
-        match begun {
-            Ok(_) => return Ok(tx),
+        let mut pooled = acquired?;
+        match pooled.begin().await.map_err(|error| Error::from(error).counted()) {
+            Ok(()) => return Ok(Write(Read::on(Connection::Postgres(pooled)))),
             Err(error) if error.is_worth_repeating() && tries <= POSTGRES_POOL => {}
             Err(error) => return Err(error),
         }

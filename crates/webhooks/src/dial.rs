@@ -71,11 +71,12 @@ impl Dialer {
             return Err(Outcome::NameUnresolved.into());
         }
         let port = url.port_or_known_default().unwrap_or_default();
-        let permitted = addresses.into_iter().filter(|address| self.guard.permits(*address));
+        let permitted = addresses.iter().filter(|address| self.guard.permits(**address));
         let permitted: Vec<_> =
-            permitted.take(MAX_ADDRESSES).map(|address| SocketAddr::new(address, port)).collect();
+            permitted.take(MAX_ADDRESSES).map(|address| SocketAddr::new(*address, port)).collect();
         if permitted.is_empty() {
-            return Err(Outcome::AddressForbidden.into());
+            let cause = addresses.first().map(ToString::to_string);
+            return Err(Failure { outcome: Outcome::AddressForbidden, cause });
         }
         let socket =
             race(permitted).await.map_err(|error| Failure::because(Outcome::ConnectFailed, &error))?;

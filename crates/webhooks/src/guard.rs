@@ -23,6 +23,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use url::{Host, Url};
 
 /// Decides which addresses may be called (protocol 00, row 15).
 #[derive(Clone, Debug, Default)]
@@ -52,6 +53,24 @@ impl Guard {
                     }
                 },
             }
+    }
+}
+
+impl Guard {
+    /// Whether the host of `url` alone shows that it may not be called: an address that is not permitted, or a
+    /// name of this machine (RFC 6761 section 6.3). What any other name leads to is known when it is called.
+    pub fn refuses_host_of(&self, url: &Url) -> bool {
+        match url.host() {
+            Some(Host::Ipv4(address)) => !self.permits(address.into()),
+            Some(Host::Ipv6(address)) => !self.permits(address.into()),
+            Some(Host::Domain(name)) => {
+                let name = name.trim_end_matches('.');
+                (name == "localhost" || name.ends_with(".localhost"))
+                    && !self.permits(Ipv4Addr::LOCALHOST.into())
+                    && !self.permits(Ipv6Addr::LOCALHOST.into())
+            }
+            None => false,
+        }
     }
 }
 
@@ -223,6 +242,32 @@ mod tests {
         assert!(permits(&allowing(&["::/0"]), "::1"));
         assert!(!permits(&allowing(&["::/0"]), "127.0.0.1"));
         assert!(permits(&allowing(&["0.0.0.0/0"]), "::ffff:127.0.0.1"));
+    }
+
+    #[test]
+    fn host_that_shows_a_forbidden_address_is_refused_at_sight() {
+        let refused = |guard: &Guard, url: &str| guard.refuses_host_of(&url.parse().unwrap());
+        let hosts = [
+            "127.0.0.1",
+            "127.1",
+            "2130706433",
+            "[::ffff:127.0.0.1]",
+            "localhost",
+            "LOCALHOST.",
+            "a.localhost",
+        ];
+        for host in hosts {
+            let url = format!("http://{host}:8080/hook");
+            assert!(refused(&Guard::default(), &url), "{host}");
+            assert!(!refused(&allowing(&["127.0.0.0/8"]), &url), "{host}");
+        }
+        assert!(refused(&allowing(&["127.0.0.0/8"]), "http://[::1]/"));
+        assert!(!refused(&allowing(&["::1/128"]), "http://localhost/"));
+        for host in
+            ["1.1.1.1", "receiver.example.com", "localhost.example.com", "notlocalhost", "[2606:4700::1]"]
+        {
+            assert!(!refused(&Guard::default(), &format!("https://{host}/")), "{host}");
+        }
     }
 
     proptest::proptest! {

@@ -165,7 +165,7 @@ impl fmt::Display for Outcome {
             Self::Refused => "the receiver refused the request",
             Self::Busy => "the receiver can't take the request now",
             Self::Failed => "the receiver failed",
-            Self::AddressForbidden => "the host's address may not be called; its network can be allowed",
+            Self::AddressForbidden => "the host's address is not public; --webhook-allow permits its network",
             Self::NameUnresolved => "the host's name could not be resolved",
             Self::ConnectFailed => "the connection could not be made",
             Self::ConnectTimedOut => "the connection took too long",

@@ -13,8 +13,8 @@ use crate::limits::Limits;
 /// How much of a body is kept.
 pub const MAX_BODY: usize = 64 * 1024;
 
-/// The longest wait that a receiver can ask for. After a day a delivery is given up anyway
-/// (protocol 00, row 13).
+/// The longest wait that is read out of an answer. How much of it is granted is the caller's decision
+/// (protocol 00, row 35).
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What a receiver answered.

@@ -9,7 +9,7 @@ use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
 use ipnet::IpNet;
-use url::{Position, form_urlencoded};
+use url::form_urlencoded;
 
 use crate::connection::Connection;
 use crate::dial::Dialer;
@@ -144,14 +144,13 @@ impl Sender {
 
     /// The request as protocol 05 sections 3 and 4 want it.
     fn post(&self, request: &Request<'_>) -> Result<hyper::Request<Full<Bytes>>, Failure> {
-        let url = request.url.url();
         let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(request.parameters).finish();
-        hyper::Request::post(&url[Position::BeforePath..Position::AfterQuery])
-            .header(HOST, &url[Position::BeforeHost..Position::AfterPort])
+        hyper::Request::post(request.url.request_target())
+            .header(HOST, request.url.host_header())
             .header(USER_AGENT, &self.user_agent)
             .header(ACCEPT, "*/*")
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .header("X-Twilio-Signature", sign(request.auth_token, &request.url.signed(), request.parameters))
+            .header("X-Twilio-Signature", sign(request.auth_token, request.url.signed(), request.parameters))
             .header("I-Twilio-Idempotency-Token", request.idempotency_token)
             .body(Full::from(form))
             .map_err(|error| Failure::because(Outcome::Unsendable, &error))

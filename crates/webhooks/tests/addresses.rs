@@ -92,7 +92,7 @@ async fn one_address_allowed_is_one_address() {
 async fn the_host_header_is_the_one_that_was_written() {
     let mut receiver = Receiver::start([ok()]);
     send(&sender(), &url(&format!("http://LocalHost:{}/", receiver.port))).await;
-    assert_eq!(receiver.call().await.header("Host"), format!("localhost:{}", receiver.port));
+    assert_eq!(receiver.call().await.header("Host"), format!("LocalHost:{}", receiver.port));
 }
 
 /// `http://public.example@127.0.0.1/` has the host 127.0.0.1. Such URLs never become webhooks.

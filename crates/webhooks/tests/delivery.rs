@@ -52,12 +52,12 @@ async fn a_receiver_gets_what_was_signed() {
 }
 
 #[tokio::test]
-async fn a_url_without_a_path_is_signed_with_one() {
+async fn a_url_without_a_path_is_signed_as_it_is() {
     let mut receiver = Receiver::start([ok()]);
     send(&sender(), &receiver.url("?a=b")).await;
     let call = receiver.call().await;
     assert_eq!(call.line, "POST /?a=b HTTP/1.1");
-    let signed = format!("http://127.0.0.1:{}/?a=b", receiver.port);
+    let signed = format!("http://127.0.0.1:{}?a=b", receiver.port);
     assert_eq!(call.header("X-Twilio-Signature"), sign(&auth_token(), &signed, &call.form()));
 }
 

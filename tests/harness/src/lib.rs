@@ -5,8 +5,9 @@
 //! # async fn example() {
 //! use harness::{Auth, Server, Storage};
 //!
-//! # let binary = "countersign";
-//! // `binary` is env!("CARGO_BIN_EXE_countersign"), which Cargo sets for the tests of that package.
+//! # let built = "countersign";
+//! // `built` is env!("CARGO_BIN_EXE_countersign"), which Cargo sets for the tests of that package.
+//! let binary = harness::binary_under_test(built);
 //! let mut server = Server::start(binary, Storage::Ephemeral, &[]);
 //! let service = server.http().post("/v2/Services", &[("FriendlyName", "Owl Bank")]).await;
 //! assert_eq!(service.status, 201, "{}", service.text);
@@ -36,6 +37,7 @@
     reason = "this is test code: a panic is how a test says what went wrong"
 )]
 
+mod binary;
 mod client;
 mod collector;
 mod environment;
@@ -47,13 +49,17 @@ mod receiver;
 mod server;
 pub mod stand_in;
 mod transcript;
+mod tunnel;
 
+pub use binary::binary_under_test;
 pub use client::{Auth, Http, Reply};
 pub use collector::{Collector, Span};
 pub use poll::wait_until;
 pub use port::Port;
 pub use postgres::{
-    Database, fresh_postgres_database, postgres_available, postgres_or_skip, postgres_program,
+    Database, PooledDatabase, fresh_postgres_database, pooled_postgres_or_skip, postgres_available,
+    postgres_in_encoding_or_skip, postgres_or_skip, postgres_program,
 };
 pub use receiver::{Answer, Call, Receiver};
 pub use server::{Server, Storage};
+pub use tunnel::TunnelProxy;

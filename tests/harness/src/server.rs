@@ -54,6 +54,7 @@ impl Server {
             binary: binary.as_ref().to_owned(),
             storage,
             extra: extra.iter().map(|&argument| argument.to_owned()).collect(),
+            environment: Vec::new(),
             account_sid: format!("AC{}", random_hex(32)),
             auth_token: random_hex(32),
         };
@@ -130,6 +131,17 @@ impl Server {
         self.restart();
     }
 
+    /// Starts the server again with these variables in its environment.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start) does.
+    pub fn restart_in(&mut self, environment: &[(&str, &str)]) {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        self.recipe.environment = environment.iter().map(owned).collect();
+        self.restart();
+    }
+
     /// Starts the server again with the same account and arguments, on another storage.
     ///
     /// # Panics
@@ -146,6 +158,7 @@ struct Recipe {
     binary: PathBuf,
     storage: Storage,
     extra: Vec<String>,
+    environment: Vec<(String, String)>,
     account_sid: String,
     auth_token: String,
 }
@@ -163,6 +176,10 @@ impl Recipe {
         };
         command.args(&self.extra);
         forget_environment(&mut command, "COUNTERSIGN_");
+        for variable in ["HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"] {
+            command.env_remove(variable);
+        }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.env("COUNTERSIGN_ACCOUNT_SID", &self.account_sid);
         command.env("COUNTERSIGN_AUTH_TOKEN", &self.auth_token);
         // Tests fail to sign in more often than anybody else; those of the limit set it by its flag.

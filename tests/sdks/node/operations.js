@@ -447,13 +447,21 @@ async function challenges(client, entity, { factorSid, phone, otherSid }, backen
   equal([first.hiddenDetails, first.respondedReason], [{ txn: "a/b" }, "none"]);
   equal(first.links.notifications, `${first.url}/Notifications`);
   near(first.dateCreated);
+  // Null is sent as an empty list, and as the JSON text of null.
+  const bare = await entity.challenges.create({
+    factorSid,
+    "details.message": "And now?",
+    "details.fields": null,
+    hiddenDetails: null,
+  });
+  equal([bare.details.fields, bare.hiddenDetails], [[], null]);
 
   const ask = async (sid, more = {}) => {
     const asked = await entity.challenges.create({ factorSid: sid, "details.message": "Well?", ...more });
     return asked.sid;
   };
-  const sids = [first.sid];
-  for (let n = 0; n < 6; n++) sids.push(await ask(factorSid));
+  const sids = [first.sid, bare.sid];
+  for (let n = 0; n < 5; n++) sids.push(await ask(factorSid));
   const elsewhere = await ask(otherSid);
   ok("challenges.create");
 

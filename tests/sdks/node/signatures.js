@@ -1,7 +1,7 @@
 // The signatures of webhooks, checked by Twilio's own Node library, as its middleware does.
 //
-// Standard input is a JSON list of requests as they came: host, target, form, signature. The environment
-// has AUTH_TOKEN. It ends with "… signatures hold".
+// Standard input is a JSON list of requests as they came: host, target, form, signature, and url if the
+// receiver knows its address as it was configured. The environment has AUTH_TOKEN. It ends with "… signatures hold".
 "use strict";
 
 const assert = require("node:assert");
@@ -11,7 +11,7 @@ const twilio = require("twilio");
 const token = process.env.AUTH_TOKEN;
 const calls = JSON.parse(fs.readFileSync(0, "utf8"));
 
-function holds({ host, target, form, signature }, key = token) {
+function holds({ host, target, url: configured, form, signature }, key = token) {
   const request = {
     protocol: "http",
     originalUrl: target,
@@ -19,9 +19,9 @@ function holds({ host, target, form, signature }, key = token) {
     header: (name) => (name === "X-Twilio-Signature" ? signature : undefined),
     body: form,
   };
-  const url = `http://${host}${target}`;
+  const url = configured ?? `http://${host}${target}`;
   const verdict = twilio.validateRequest(key, signature, url, form);
-  assert.strictEqual(twilio.validateExpressRequest(request, key), verdict, url);
+  assert.strictEqual(twilio.validateExpressRequest(request, key, configured ? { url } : {}), verdict, url);
   return verdict;
 }
 
@@ -29,7 +29,8 @@ for (const call of calls) {
   const said = JSON.stringify(call);
   assert(holds(call), said);
   assert(!holds(call, token.replace(/./g, "0")), `another token: ${said}`);
-  assert(!holds({ ...call, target: `${call.target}x` }), `another address: ${said}`);
+  const elsewhere = { ...call, target: `${call.target}x`, url: call.url && `${call.url}/x` };
+  assert(!holds(elsewhere), `another address: ${said}`);
   assert(!holds({ ...call, form: { ...call.form, type: "x" } }), `another value: ${said}`);
 }
 console.log(`${calls.length} signatures hold`);

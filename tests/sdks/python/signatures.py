@@ -1,7 +1,7 @@
 """The signatures of webhooks, checked by Twilio's own Python library.
 
-Standard input is a JSON list of requests as they came: host, target, form, signature. The environment
-has AUTH_TOKEN. It ends with "… signatures hold".
+Standard input is a JSON list of requests as they came: host, target, form, signature, and url if the
+receiver knows its address as it was configured. The environment has AUTH_TOKEN. It ends with "… signatures hold".
 """
 
 import json
@@ -14,7 +14,7 @@ TOKEN = os.environ["AUTH_TOKEN"]
 
 
 def holds(call, token=TOKEN):
-    url = f"http://{call['host']}{call['target']}"
+    url = call["url"] or f"http://{call['host']}{call['target']}"
     return RequestValidator(token).validate(url, call["form"], call["signature"])
 
 
@@ -22,6 +22,7 @@ calls = json.load(sys.stdin)
 for call in calls:
     assert holds(call), call
     assert not holds(call, "0" * len(TOKEN)), f"another token: {call}"
-    assert not holds({**call, "target": call["target"] + "x"}), f"another address: {call}"
+    elsewhere = {**call, "target": call["target"] + "x", "url": call["url"] and call["url"] + "/x"}
+    assert not holds(elsewhere), f"another address: {call}"
     assert not holds({**call, "form": {**call["form"], "type": "x"}}), f"another value: {call}"
 print(len(calls), "signatures hold")

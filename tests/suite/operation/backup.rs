@@ -45,10 +45,31 @@ async fn a_backup_of_a_server_that_works_is_restored() {
     );
     assert!(world.refusal(&["backup", backup]).contains("--force"));
     let replaced = fs::read(backup).unwrap();
-    fs::write(backup, "old").unwrap();
-    world.command(&["backup", "--force", backup]);
-    assert_eq!(fs::read(backup).unwrap().len(), replaced.len());
-    for ours in ["countersign.db", "master.key"] {
+    // A backup and an empty file are replaced, and nothing else.
+    for _ in 0..2 {
+        world.command(&["backup", "--force", backup]);
+        assert_eq!(fs::read(backup).unwrap().len(), replaced.len());
+        fs::write(backup, "").unwrap();
+    }
+    fs::write(backup, "a diary, or another master key").unwrap();
+    assert!(world.refusal(&["backup", "--force", backup]).contains("is not replaced, since it is no backup"));
+    assert_eq!(fs::read(backup).unwrap(), b"a diary, or another master key");
+    fs::remove_file(backup).unwrap();
+    world.command(&["backup", backup]);
+    fs::hard_link(data_dir.join("master.key"), data_dir.with_file_name("hard-link")).unwrap();
+    std::os::unix::fs::symlink(data_dir.join("countersign.db"), data_dir.with_file_name("soft-link"))
+        .unwrap();
+    for ours in [
+        "countersign.db",
+        "countersign.db-wal",
+        "countersign.db-journal",
+        "countersign.db.before-0002_deliveries",
+        "master.key",
+        "master.key.old",
+        "master.key.retired-0123456789abcdef",
+        "../hard-link",
+        "../soft-link",
+    ] {
         let ours = data_dir.join(ours);
         assert!(
             world.refusal(&["backup", "--force", ours.to_str().unwrap()]).contains("belongs to the server")
@@ -124,6 +145,112 @@ async fn what_can_not_be_restored_is_refused_and_nothing_changed() {
         let said = refuse(&mut command, &["pg_dump --format=custom", "pg_restore", "master key"]);
         assert!(!said.stderr.contains("hoot"), "{said:?}");
     }
+}
+
+#[tokio::test]
+async fn a_backup_with_a_foreign_trigger_is_refused_by_name() {
+    let place = Place::new();
+    Serving::start(&place.folder, &[], &[]).await.stop().await;
+    succeed(&mut countersign(&place.folder, &["backup", "backup.db"]));
+    if !sqlite3(&place.path("backup.db"), APPROVE_ALL) {
+        return;
+    }
+    let restore = || countersign(&place.folder, &["restore", "backup.db"]);
+    refuse(&mut restore(), &["backup.db has another schema", "trigger approve_all is foreign"]);
+
+    // Where it is in use all the same, the log and the doctor say so.
+    sqlite3(&place.path("data/countersign.db"), APPROVE_ALL);
+    let serving = Serving::start(&place.folder, &[], &[]).await;
+    let log = serving.stderr();
+    let line = log.lines().find(|line| line.contains("approve_all")).unwrap_or_else(|| panic!("{log}"));
+    assert!(line.contains("WARN") && line.contains("the schema is not as the migrations make it"), "{line}");
+    let said = run(&mut countersign(&place.folder, &["doctor"]));
+    assert!(said.stdout.contains("PROBLEM  schema: trigger approve_all is foreign"), "{said:?}");
+    serving.stop().await;
+}
+
+/// A trigger that gives every question its answer.
+const APPROVE_ALL: &str = "CREATE TRIGGER approve_all AFTER INSERT ON challenges BEGIN \
+     UPDATE challenges SET status = 'approved', responded_at = 1 WHERE sid = NEW.sid; END";
+
+/// Runs SQL on a file; `false`, said aloud, where there is no sqlite3.
+fn sqlite3(file: &Path, sql: &str) -> bool {
+    let Ok(output) = Command::new("sqlite3").arg(file).arg(sql).output() else {
+        eprintln!("SKIPPED: there is no sqlite3");
+        return false;
+    };
+    assert!(output.status.success(), "{sql}: {output:?}");
+    true
+}
+
+#[tokio::test]
+async fn a_pipe_a_folder_and_a_device_are_refused_at_once() {
+    let place = Place::new();
+    Serving::start(&place.folder, &[], &[]).await.stop().await;
+    assert!(Command::new("mkfifo").arg(place.path("pipe")).status().unwrap().success());
+    for (odd, found) in [("pipe", "a pipe"), ("data", "a directory"), ("/dev/zero", "a device")] {
+        for arguments in [["restore", odd].as_slice(), &["backup", "--force", odd]] {
+            let expected = format!("expected a regular file, found {found}");
+            refuse(&mut countersign(&place.folder, arguments), &[odd, &expected]);
+        }
+        refuse(&mut countersign(&place.folder, &["backup", odd]), &["is there already"]);
+    }
+    // In the place of the database too.
+    fs::create_dir(place.path("piped")).unwrap();
+    assert!(Command::new("mkfifo").arg(place.path("piped/countersign.db")).status().unwrap().success());
+    for command in ["serve", "backup", "migrate"] {
+        let target = (command == "backup").then_some("copy");
+        let arguments: Vec<_> = [command].into_iter().chain(target).chain(["--data-dir", "piped"]).collect();
+        refuse(&mut countersign(&place.folder, &arguments), &["countersign.db", "found a pipe"]);
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_was_lost_is_not_begun_anew() {
+    let place = Place::new();
+    Serving::start(&place.folder, &[], &[]).await.stop().await;
+    succeed(&mut countersign(&place.folder, &["backup", "backup.db"]));
+    let (database, log) = (place.path("data/countersign.db"), place.path("data/countersign.db-wal"));
+    let whole = fs::read(&database).unwrap();
+    let serve = || countersign(&place.folder, &["serve", "--listen", "127.0.0.1:0"]);
+    let advice = "the database was lost; restore a backup with `countersign restore`, or remove";
+    for (bytes, found) in [(0, "is empty, but there is a master key"), (99, "is cut off within its header")] {
+        fs::write(&database, &whole[..bytes]).unwrap();
+        refuse(&mut serve(), &[found, advice]);
+        refuse(&mut countersign(&place.folder, &["migrate"]), &[found, advice]);
+        refuse(&mut countersign(&place.folder, &["account", "list"]), &[found, advice]);
+        assert_eq!(fs::read(&database).unwrap(), whole[..bytes]);
+    }
+    fs::write(&log, "newest writes").unwrap();
+    for is_there in [true, false] {
+        match is_there {
+            true => fs::write(&database, "").unwrap(),
+            false => fs::remove_file(&database).unwrap(),
+        }
+        refuse(&mut serve(), &["is empty or gone, but its log", advice]);
+        assert_eq!(fs::read(&log).unwrap(), b"newest writes");
+    }
+    // What is said helps.
+    fs::remove_file(&log).unwrap();
+    succeed(&mut countersign(&place.folder, &["restore", "backup.db"]));
+    Serving::start(&place.folder, &[], &[]).await.stop().await;
+
+    // Without a key and without data, it is a new installation.
+    fs::create_dir(place.path("new")).unwrap();
+    fs::write(place.path("new/countersign.db"), "").unwrap();
+    Serving::start(&place.folder, &["--data-dir", "new"], &[]).await.stop().await;
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_told_before_anything_is_copied() {
+    const OTHER_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+    let place = Place::new();
+    Serving::start(&place.folder, &[], &[]).await.stop().await;
+    succeed(&mut countersign(&place.folder, &["backup", "backup.db"]));
+    // To copy into this folder would fail with another error, and the folder is not even made.
+    let mut restore = countersign(&place.folder, &["restore", "backup.db", "--data-dir", "elsewhere"]);
+    refuse(restore.env("COUNTERSIGN_MASTER_KEY", OTHER_KEY), &["backup.db needs another master key"]);
+    assert!(!place.path("elsewhere").exists());
 }
 
 #[tokio::test]

@@ -263,7 +263,7 @@ fn mistakes_on_the_command_line_exit_with_2_and_say_what_is_wrong() {
         (&["surf"], "unrecognized subcommand 'surf'"),
         (&["serve", "--surf"], "unexpected argument '--surf'"),
         (&["serve", "surf"], "unexpected argument 'surf'"),
-        (&["serve", "--listen", "8080"], "invalid value '8080' for '--listen"),
+        (&["serve", "--listen", "owls"], "invalid value 'owls' for '--listen"),
         (&["serve", "--listen", "127.0.0.1:99999"], "invalid value '127.0.0.1:99999' for '--listen"),
         (&["serve", "--auth-token", "x", "--auth-token-file", "y"], "cannot be used with"),
         (&["migrate", "--master-key", "x", "--master-key-file", "y"], "cannot be used with"),

@@ -12,10 +12,12 @@ use crate::world::World;
 const ANNOTATED: &str = include_str!("../../../deploy/countersign.toml");
 
 /// What must not be made up: an empty one is what is left of a reference that led nowhere.
-const NEVER_EMPTY: [&str; 11] = [
+const NEVER_EMPTY: [&str; 15] = [
     "account_sid",
     "auth_token",
     "auth_token_file",
+    "database_direct_url",
+    "database_direct_url_file",
     "database_url",
     "database_url_file",
     "master_key",
@@ -24,6 +26,8 @@ const NEVER_EMPTY: [&str; 11] = [
     "master_key_old_file",
     "otlp_headers",
     "otlp_headers_file",
+    "push_proxy",
+    "push_proxy_file",
 ];
 
 /// What `config show` prints: every option's line, and where it comes from.
@@ -140,9 +144,10 @@ fn secrets_are_not_shown() {
     let mut command = countersign(&place.folder, &["config", "show", "--auth-token", "hoothoothoothoothoot"]);
     command.env("COUNTERSIGN_MASTER_KEY", "aG9vdGhvb3Rob290aG9vdGhvb3Rob290aG9vdGhvb3Q=");
     command.env("COUNTERSIGN_OTLP_HEADERS", "authorization=Bearer hoot");
+    command.env("COUNTERSIGN_PUSH_PROXY", "http://owl:hoot@proxy.example:3128");
     let printed = succeed(&mut command);
     assert!(!printed.contains("hoot") && !printed.contains("aG9vd"), "{printed}");
-    assert_eq!(printed.matches("\"(secret)\"").count(), 4, "{printed}");
+    assert_eq!(printed.matches("\"(secret)\"").count(), 5, "{printed}");
 }
 
 #[test]
@@ -153,8 +158,8 @@ fn what_is_wrong_is_told_with_its_place_and_what_was_expected() {
         ("LISTEN = \"127.0.0.1:1\"", &["bad.toml:2: LISTEN", "no such option"]),
         ("[server]\nlisten = \"127.0.0.1:1\"", &["bad.toml:2: server", "expected text, a number"]),
         (
-            "listen = \"8080\"",
-            &["bad.toml:2: listen", "invalid socket address", "expected: Address to listen on"],
+            "listen = \"owls\"",
+            &["bad.toml:2: listen", "such as 127.0.0.1:8080", "expected: Address to listen on"],
         ),
         ("listen = [\"127.0.0.1:1\", \"127.0.0.1:2\"]", &["bad.toml:2: listen", "expected one value"]),
         ("listen = ", &["bad.toml:2: expected `name = value`"]),
@@ -176,6 +181,15 @@ fn what_is_wrong_is_told_with_its_place_and_what_was_expected() {
             &["bad.toml:2: ephemeral", "bad.toml:3"],
         ),
         ("database_url = \"mysql://owl:hoot@x/y\"", &["bad.toml:2: database_url", "postgres://"]),
+        ("database_direct_url = \"hoot\"", &["bad.toml:2: database_direct_url", "postgres://"]),
+        ("database_url = \"postgres://owl:hoot@a:1,b:2/y\"", &["bad.toml:2: database_url", "several hosts"]),
+        ("database_url = \"postgres://owl:hoot@a,b/y\"", &["several hosts", "primary"]),
+        ("database_url = \"postgres://owl:hoot@a/y?host=b,c\"", &["several hosts", "primary"]),
+        (
+            "database_url = \"postgres://owl:hoot@a/y?target_session_attrs=read-write\"",
+            &["bad.toml:2: database_url", "target_session_attrs", "primary"],
+        ),
+        ("database_url = \"postgres://owl:hoot@a/y?connect_timeout=soon\"", &["connect_timeout", "seconds"]),
         ("master_key = \"hoot\"", &["bad.toml:2: master_key", "32 bytes in base64"]),
         ("auth_token = \"hoot\"", &["bad.toml:2: auth_token", "16 to 128"]),
         ("auth_token = \"hoot\"\nauth_token_file = \"x\"", &["bad.toml:2: auth_token", "twin"]),
@@ -202,7 +216,7 @@ fn what_is_wrong_is_told_with_its_place_and_what_was_expected() {
         }
     }
     for (variable, value, words) in [
-        ("COUNTERSIGN_LISTEN", "8080", "invalid socket address"),
+        ("COUNTERSIGN_LISTEN", "owls", "such as 127.0.0.1:8080"),
         ("COUNTERSIGN_WEBHOOK_ALLOW", "10.0.0.0/8,owls", "'owls'"),
         ("COUNTERSIGN_EPHEMERAL", "perhaps", "not a boolean"),
         ("COUNTERSIGN_PUBLIC_URL", "owls", "expected an origin"),
@@ -240,13 +254,13 @@ fn what_is_wrong_stops_no_command_that_does_not_need_it() {
     let place = Place::new();
     place.file("countersign.toml", "owls\n");
     for arguments in [&["--help"][..], &["--version"], &["serve", "--help"], &["config", "defaults"]] {
-        succeed(countersign(&place.folder, arguments).env("COUNTERSIGN_LISTEN", "8080"));
+        succeed(countersign(&place.folder, arguments).env("COUNTERSIGN_LISTEN", "owls"));
     }
     let words = ["no phone is enrolled"];
     refuse(&mut countersign(&place.folder, &["device", "list"]), &words);
     // Nor one that is told better.
     let mut command = countersign(&place.folder, &["config", "show", "--listen", "127.0.0.1:1"]);
-    command.env("COUNTERSIGN_CONFIG", place.file("empty.toml", "")).env("COUNTERSIGN_LISTEN", "8080");
+    command.env("COUNTERSIGN_CONFIG", place.file("empty.toml", "")).env("COUNTERSIGN_LISTEN", "owls");
     assert_shown(&shown(&mut command), "listen", "\"127.0.0.1:1\"", "--listen");
     refuse(
         &mut countersign(&place.folder, &["config", "show", "--config", "/dev/zero"]),

@@ -35,7 +35,7 @@ async fn a_full_disk_refuses_writes_and_not_reads_until_there_is_room() {
     let place = Place::new();
     fs::create_dir(place.path("data")).unwrap();
     let mut command = Command::new("unshare");
-    command.args(["--mount", "--map-root-user", "sh", "-c", ON_A_SMALL_DISK, BINARY]);
+    command.args(["--mount", "--map-root-user", "sh", "-c", ON_A_SMALL_DISK]).arg(BINARY);
     command.current_dir(&place.folder).envs(ACCOUNT);
     let server = Serving::launch(&place.folder, command).await;
     let backend = server.backend(ACCOUNT[0].1, ACCOUNT[1].1);

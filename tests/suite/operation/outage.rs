@@ -25,6 +25,8 @@ const ACCOUNT: [(&str, &str); 2] = [
 struct Stage {
     server: Serving,
     line: Line,
+    /// The database, over the line.
+    url: String,
     service: String,
     phone: Phone,
     enrolment: Enrolment,
@@ -61,7 +63,7 @@ impl Stage {
         let phone = Phone::new(Style::Android, &server.url, Arc::new(SystemClock)).unwrap();
         let enrolment = phone.enroll(&new).await.unwrap();
         let database = Arc::new(database);
-        Some(Self { server, line, service, phone, enrolment, database, _place: place })
+        Some(Self { server, line, url, service, phone, enrolment, database, _place: place })
     }
 
     fn backend(&self) -> Http {
@@ -133,6 +135,7 @@ async fn while_the_database_is_away_everybody_is_told_to_try_again() {
     let shown = stage.phone.challenge(&stage.enrolment, &sid).await.unwrap();
     stage.line.is(State::Cut);
 
+    let began = Instant::now();
     let backend = stage.backend();
     let entities = format!("/v2/Services/{}/Entities", stage.service);
     let stranger = stage.server.backend(ACCOUNT[0].1, "wrong");
@@ -151,6 +154,8 @@ async fn while_the_database_is_away_everybody_is_told_to_try_again() {
         assert!(reply.header("retry-after").is_some(), "{reply:?}");
     }
     assert!(matches!(device, Err(device::Error::Api { status: 503, code: 20503, .. })), "{device:?}");
+    // Within one second, and another for a slow machine.
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     let address = metrics::address(|| stage.server.stderr()).await;
     let told = metrics::read(&address).await;
     assert_eq!(told.sum("countersign_ready", &[]), 0.0);
@@ -168,7 +173,134 @@ async fn while_the_database_is_away_everybody_is_told_to_try_again() {
     let answered = stage.phone.answer(&stage.enrolment, &sid, Answer::Denied).await.unwrap();
     assert_eq!(answered.status.as_str(), "denied");
     stage.all_is_well().await;
+
+    // The log names the place and the reason, once, and not with each request.
+    let log = stage.server.stderr();
+    let url = stage.url.parse::<Url>().unwrap();
+    let (port, name) = (url.port().unwrap(), url.path().trim_start_matches('/'));
+    let lost = format!("cannot connect to PostgreSQL at 127.0.0.1:{port}, database {name}: ");
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("database lost")).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    assert!(lines[0].contains(&lost) && lines[0].contains("Connection refused"), "{log}");
+    assert_eq!(log.matches("database is back: PostgreSQL at 127.0.0.1").count(), 1, "{log}");
+    assert!(!log.contains("fault: "), "{log}");
     stage.server.stop().await;
+}
+
+#[tokio::test]
+async fn metrics_do_not_wait_for_a_database_that_hangs() {
+    let test = "operation::outage::metrics_do_not_wait_for_a_database_that_hangs";
+    let Some(stage) = Stage::set(test).await else { return };
+    let address = metrics::address(|| stage.server.stderr()).await;
+    assert_eq!(metrics::read(&address).await.sum("countersign_ready", &[]), 1.0);
+    stage.line.is(State::Stalled);
+    for _ in 0..5 {
+        let began = Instant::now();
+        metrics::read(&address).await;
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    }
+    // What is measured meanwhile is in a later answer.
+    wait_until("the metrics say that it is not ready", PATIENCE, async || {
+        (metrics::read(&address).await.sum("countersign_ready", &[]) == 0.0).then_some(())
+    })
+    .await;
+    stage.line.is(State::Open);
+    stage.is_ready_again().await;
+    wait_until("the metrics say that it is ready", PATIENCE, async || {
+        (metrics::read(&address).await.sum("countersign_ready", &[]) == 1.0).then_some(())
+    })
+    .await;
+    stage.server.stop().await;
+}
+
+/// `countersign serve` on the database of this URL, its log in a file.
+fn waiting(place: &Place, url: &str, arguments: &[&str]) -> (Child, PathBuf) {
+    let log = place.folder.with_extension("log");
+    let arguments = [&["serve", "--listen", "127.0.0.1:0", "--migrate", "--database-url", url], arguments];
+    let mut command = countersign(&place.folder, &arguments.concat());
+    command.stdout(Stdio::piped()).stderr(File::create(&log).unwrap());
+    (command.spawn().unwrap(), log)
+}
+
+async fn says(log: &Path, words: &str) -> String {
+    wait_until("the server says why it waits", PATIENCE, async || {
+        fs::read_to_string(log).ok().filter(|log| log.contains(words))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_server_waits_for_a_database_that_is_not_up_yet() {
+    let test = "operation::outage::a_server_waits_for_a_database_that_is_not_up_yet";
+    let Some(database) = harness::postgres_or_skip(test) else { return };
+    let place = Place::new();
+    let (line, url) = Line::to(&database.url).await;
+    line.is(State::Cut);
+    let (mut child, log) = waiting(&place, &url, &[]);
+    let said = says(&log, "waiting for the database").await;
+    // The line takes connections and says nothing on them.
+    assert!(
+        said.contains("cannot connect to PostgreSQL at 127.0.0.1:") && said.contains("no answer within"),
+        "{said}"
+    );
+    assert_eq!(child.try_wait().unwrap(), None);
+    line.is(State::Open);
+    let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+    let first = spawn_blocking(move || {
+        let mut first = String::new();
+        std::io::BufRead::read_line(&mut stdout, &mut first).map(|_| first)
+    });
+    assert!(first.await.unwrap().unwrap().starts_with("countersign listening on "));
+    assert_eq!(fs::read_to_string(&log).unwrap().matches("waiting for the database").count(), 1);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_waits_for_its_database_can_be_stopped() {
+    let place = Place::new();
+    let (mut child, log) = waiting(&place, "postgres://owl:hoot@127.0.0.1:1/x", &[]);
+    let said = says(&log, "waiting for the database").await;
+    assert!(said.contains("refused") && !said.contains("hoot"), "{said}");
+    let pid = child.id().to_string();
+    assert!(Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status().unwrap().success());
+    let status = wait_until("the server ends", PATIENCE, async || child.try_wait().unwrap()).await;
+    assert_eq!(status.code(), Some(0), "{}", fs::read_to_string(&log).unwrap());
+}
+
+#[tokio::test]
+async fn what_waiting_can_not_mend_is_refused_at_once() {
+    let test = "operation::outage::what_waiting_can_not_mend_is_refused_at_once";
+    let Some(database) = harness::postgres_or_skip(test) else { return };
+    let place = Place::new();
+    let another = format!("{}_x", database.url);
+    for (url, wait, words) in [
+        (another.as_str(), "3600", "does not exist"),
+        ("postgres://owl:hoot@127.0.0.1:1/x", "0", "cannot connect to PostgreSQL at 127.0.0.1:1, database x"),
+    ] {
+        let serve = ["serve", "--listen", "127.0.0.1:0", "--database-url", url, "--database-wait", wait];
+        let said = refuse(&mut countersign(&place.folder, &serve), &[words]);
+        assert!(!said.stderr.contains("hoot"), "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_utf8_is_refused_by_name() {
+    let test = "operation::outage::a_database_that_is_not_utf8_is_refused_by_name";
+    for encoding in ["SQL_ASCII", "LATIN1"] {
+        let Some(database) = harness::postgres_in_encoding_or_skip(test, encoding) else { return };
+        let place = Place::new();
+        let serve = ["serve", "--listen", "127.0.0.1:0", "--migrate"];
+        for arguments in [&serve[..], &["migrate"], &["migrate", "--check"], &["account", "list"]] {
+            let mut command = countersign(&place.folder, arguments);
+            command.args(["--database-url", &database.url]);
+            refuse(&mut command, &[encoding, "ENCODING 'UTF8'", "pg_dump"]);
+        }
+        let mut doctor = countersign(&place.folder, &["doctor", "--database-url", &database.url]);
+        let said = run(&mut doctor).stdout;
+        assert!(said.contains(&format!("its encoding is {encoding}, not UTF8")), "{said}");
+        assert!(said.contains("ENCODING 'UTF8'"), "{said}");
+    }
 }
 
 #[tokio::test]

@@ -12,6 +12,12 @@ use crate::world::{World, created, entity};
 fn the_demo_shows_every_step_and_leaves_nothing_behind() {
     let place = Place::new();
     let shown = succeed(&mut countersign(&place.folder, &["demo"]));
+    // The story first, and what is around it after.
+    let places: Vec<_> =
+        ["registers the public key", "asks the phone", "signs that", "too late", "push credential"]
+            .map(|words| shown.find(words).unwrap_or_else(|| panic!("{words}: {shown}")))
+            .into();
+    assert!(places.is_sorted(), "{shown}");
     let titles: Vec<_> =
         shown.lines().filter_map(|line| line.strip_prefix("── ")?.split_once(". ")).collect();
     let numbers: Vec<_> = titles.iter().map(|(number, _)| number.parse::<usize>().unwrap()).collect();
@@ -122,6 +128,53 @@ async fn a_terminal_enrols_looks_answers_and_leaves() {
         refuse(&mut desk.device(&[command]), &["no phone is enrolled in phone.json", "device enroll"]);
     }
     assert!(!fs::read_to_string(&keyring).unwrap().contains(&factor));
+}
+
+#[tokio::test]
+async fn the_commands_that_a_terminal_is_shown_can_be_run() {
+    let desk = Desk::new().await;
+    let mut shown = vec![run(&mut desk.device(&["list"])).stderr];
+    let token = desk.world.access_token(&desk.service, "user-0001").await;
+    let options = ["--url", desk.world.server.url(), "--service", &desk.service, "--identity", "user-0001"];
+    let enrolled = succeed(desk.device(&["enroll", "--token", &token]).args(options));
+    let factor = value_of("factor", &enrolled);
+    shown.push(enrolled);
+    let pending = desk.challenge("user-0001", &factor).await;
+    shown.push(succeed(&mut desk.device(&["show"])));
+    let challenge = format!("YC03{}", "0".repeat(30));
+    shown.push(run(&mut desk.device(&["approve", &challenge])).stderr);
+    let factor_path = format!("{}/Factors/{factor}", entity(&desk.service, "user-0001"));
+    assert_eq!(desk.world.backend().delete(&factor_path, &[]).await.status, 204);
+    shown.push(run(&mut desk.device(&["show"])).stderr);
+
+    let commands = |text: &str| -> Vec<String> {
+        let parts = text.split(['"', '\n']).map(str::trim).filter(|part| !part.starts_with("countersign: "));
+        parts
+            .filter(|part| part.contains(" device ") && part.starts_with(binary()))
+            .map(str::to_owned)
+            .collect()
+    };
+    for (text, expected) in shown.iter().zip([1, 1, 2, 1, 1]) {
+        let commands = commands(text);
+        assert_eq!(commands.len(), expected, "{text}");
+        for command in commands {
+            let command = command.replace("CHALLENGE", &pending);
+            let help = Command::new("sh").args(["-c", &format!("{command} --help")]).output().unwrap();
+            assert!(help.status.success(), "{command}: {help:?}");
+        }
+    }
+    // What deletes the key of a factor that the server has deleted.
+    let forget = commands(&shown[4]).remove(0);
+    let mut forget =
+        Command::new("sh").args(["-c", &forget]).current_dir(&desk.place.folder).spawn().unwrap();
+    assert!(forget.wait().unwrap().success());
+    assert!(!fs::read_to_string(desk.place.path("phone.json")).unwrap().contains(&factor));
+}
+
+/// The program that the tests start, as it shows itself.
+fn binary() -> &'static str {
+    let path: &Path = BINARY.as_ref();
+    path.to_str().unwrap()
 }
 
 #[tokio::test]

@@ -107,7 +107,7 @@ impl Couriers {
             Alert {
                 more_info: json!({ "Msg": text, "deliverySid": sid_like("DA", delivery.id) }),
                 call: Some(FailedCall {
-                    url: url.url().to_string(),
+                    url: url.signed().to_owned(),
                     variables: impersonal(parameters),
                     response: response.map(remembered),
                 }),

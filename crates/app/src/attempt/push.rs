@@ -16,7 +16,7 @@ use push::{Message, Outcome};
 use serde_json::json;
 use store::Read;
 
-use super::{About, Attempted, Couriers, alert, sid_like};
+use super::{About, Attempted, Couriers, DeadToken, alert, sid_like};
 use crate::App;
 use crate::error::Error;
 
@@ -65,6 +65,7 @@ impl Couriers {
                         factor_sid: asked.factor_sid,
                         text: facts.challenge.details.message.as_str().to_owned(),
                         token: token.clone(),
+                        token_registered_at: facts.factor.token_registered_at,
                         app_id: facts.factor.app_id.clone(),
                         expires_at: (asked.ttl > 0).then_some(delivery.give_up_at),
                         ttl: asked.ttl.min(left),
@@ -88,7 +89,11 @@ impl Couriers {
                 (ending, Some(code), Some(reason), None)
             }
             Outcome::Gone { code, reason } => {
-                let dead_token = (asked.factor_sid, token.as_str().to_owned());
+                let dead_token = DeadToken {
+                    factor_sid: asked.factor_sid,
+                    token: token.as_str().to_owned(),
+                    registered_at: facts.factor.token_registered_at,
+                };
                 (Ending::Failed, Some(code), Some(reason), Some(dead_token))
             }
             Outcome::Refused { code, reason } => (Ending::Failed, Some(code), Some(reason), None),

@@ -15,6 +15,7 @@ use crate::transport::{Failure, excerpt, exchange};
 /// A push, ready to be sent and sent again.
 pub(super) struct Request {
     token: String,
+    token_registered_at: Timestamp,
     topic: HeaderValue,
     expiration: i64,
     id: Option<HeaderValue>,
@@ -42,6 +43,7 @@ impl Request {
         }
         Ok(Self {
             token: token.to_owned(),
+            token_registered_at: message.token_registered_at,
             topic,
             expiration: message.expires_at.map_or(0, Timestamp::seconds),
             id: apns_id(&message.id),
@@ -133,7 +135,7 @@ impl Client {
                 let id = reply.headers.get("apns-id").and_then(|id| id.to_str().ok());
                 Answer::Accepted(id.map(excerpt))
             }
-            Ok(reply) => Answer::Rejected(Rejection::read(&reply, clock.now())),
+            Ok(reply) => Answer::Rejected(Rejection::read(&reply, request.token_registered_at, clock.now())),
             Err(failure) => Answer::Failed(failure),
         }
     }

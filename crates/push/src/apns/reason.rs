@@ -141,28 +141,43 @@ pub(super) struct Rejection {
     pub(super) reason: Reason,
     /// Since when the device's token has been dead, which Apple says with 410.
     pub(super) since: Option<Timestamp>,
+    /// When the device sent this token.
+    registered_at: Timestamp,
     pub(super) after: Option<std::time::Duration>,
 }
 
 impl Rejection {
-    pub(super) fn read(reply: &Reply, now: Timestamp) -> Self {
+    pub(super) fn read(reply: &Reply, registered_at: Timestamp, now: Timestamp) -> Self {
         let body = reply.json();
         let milliseconds = body.get("timestamp").and_then(Value::as_i64);
         Self {
             status: reply.status,
             reason: Reason::of(body.get("reason").and_then(Value::as_str).unwrap_or_default()),
             since: milliseconds.map(|since| Timestamp::from_micros(since.saturating_mul(1000))),
+            registered_at,
             after: reply.retry_after(now),
         }
+    }
+
+    /// Whether Apple speaks of a time before the device sent this token, so that the token may be alive
+    /// (protocol 00, row 36).
+    fn is_outdated(&self) -> bool {
+        self.since.is_some_and(|since| since < self.registered_at)
     }
 }
 
 impl From<Rejection> for Outcome {
     fn from(rejection: Rejection) -> Self {
-        let (verdict, code) = rejection.reason.verdict(rejection.status);
+        let (verdict, code) = match rejection.reason.verdict(rejection.status) {
+            (Verdict::Gone, code) if rejection.is_outdated() => (Verdict::Retry, code),
+            entry => entry,
+        };
         let mut words = format!("{} {}", rejection.status, rejection.reason.name());
         if let Some(since) = rejection.since {
             words.push_str(&format!(" since {since}"));
+        }
+        if rejection.is_outdated() {
+            words.push_str(&format!(", but the device sent its token at {}", rejection.registered_at));
         }
         verdict.outcome(code, words.trim_end(), rejection.after)
     }
@@ -179,8 +194,11 @@ mod tests {
     fn outcome(status: u16, body: &str) -> Outcome {
         let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static("7"))]);
         let reply = Reply { status, headers, body: body.as_bytes().to_vec() };
-        Rejection::read(&reply, Timestamp::from_seconds(0)).into()
+        Rejection::read(&reply, REGISTERED, Timestamp::from_seconds(0)).into()
     }
+
+    /// The first second of 2026.
+    const REGISTERED: Timestamp = Timestamp::from_seconds(1_767_225_600);
 
     /// Written out once more, so that nobody changes an entry by accident.
     #[test]
@@ -276,5 +294,22 @@ mod tests {
         assert_eq!(reason("1767225600000"), "410 Unregistered since 2026-01-01T00:00:00Z");
         assert_eq!(reason("\"x\""), "410 Unregistered");
         assert!(reason("9223372036854775807").starts_with("410 Unregistered since "));
+    }
+
+    #[test]
+    fn token_that_was_sent_after_apples_timestamp_is_not_dead() {
+        for reason in ["Unregistered", "ExpiredToken", "News"] {
+            let told =
+                |timestamp| outcome(410, &format!(r#"{{"reason":"{reason}","timestamp":{timestamp}}}"#));
+            assert!(matches!(told(1_767_225_600_000_i64), Outcome::Gone { code: 52141, .. }), "{reason}");
+            let words = format!(
+                "410 {reason} since 2025-12-31T23:59:59Z, but the device sent its token at 2026-01-01T00:00:00Z"
+            );
+            let after = Some(Duration::from_secs(7));
+            let retry = Outcome::RetryAfter { after, code: 52141, reason: words };
+            assert_eq!(told(1_767_225_599_999), retry);
+            // Seconds by mistake, as some relays have them, are long ago too.
+            assert!(matches!(told(1_767_225_600), Outcome::RetryAfter { .. }), "{reason}");
+        }
     }
 }

@@ -48,20 +48,21 @@ impl ApnsCertificate {
         Self::new(chain.iter().map(|der| der.to_vec()).collect(), key, environment)
     }
 
-    /// The certificate, whatever stands above it, and its key, in DER. Whether it is still good is for the
+    /// The certificate, its issuers in any order, and its key, in DER. Whether it is still good is for the
     /// caller to see, since a stored one may have expired meanwhile.
     pub(super) fn new(
-        chain: Vec<Vec<u8>>,
+        mut chain: Vec<Vec<u8>>,
         key: PrivateKey,
         environment: Environment,
     ) -> Result<Self, Invalid> {
         let fault = |fault| Field::Certificate.fault(fault);
         let parsed = chain.iter().map(|der| Certificate::from_der(der)).collect::<Result<Vec<_>, _>>();
-        let parsed = parsed.map_err(|_| fault(Fault::NotACertificate))?;
-        let leaf = parsed.first().ok_or_else(|| fault(Fault::NotACertificate))?.tbs_certificate();
-
-        let public_key = leaf.subject_public_key_info().subject_public_key.raw_bytes();
-        belongs(&key, public_key).map_err(|fault| Field::PrivateKey.fault(fault))?;
+        let mut parsed = parsed.map_err(|_| fault(Fault::NotACertificate))?;
+        let of_key = position_of(&key, &parsed).map_err(|fault| Field::PrivateKey.fault(fault))?;
+        // Some tools write the issuer first. TLS wants the certificate of the key first.
+        parsed[..=of_key].rotate_right(1);
+        chain[..=of_key].rotate_right(1);
+        let leaf = parsed[0].tbs_certificate();
 
         if let Some(only) = only_good_in(leaf).filter(|only| *only != environment) {
             return Err(fault(Fault::OtherEnvironment(only)));
@@ -118,13 +119,18 @@ impl ApnsCertificate {
     }
 }
 
-/// Whether the key is the other half of `public_key`, the bits of a certificate. It is read by the library
-/// that signs with it later, so what is accepted here works there.
-fn belongs(key: &PrivateKey, public_key: &[u8]) -> Result<(), Fault> {
+/// The position of the certificate that the key belongs to. The key is read by the library that signs with it
+/// later, so what is accepted here works there.
+fn position_of(key: &PrivateKey, certificates: &[Certificate]) -> Result<usize, Fault> {
     let key = any_supported_type(key.typed()).map_err(|_| Fault::UnsupportedKey(KEYS))?;
     let info = key.public_key().ok_or(Fault::UnsupportedKey(KEYS))?;
     let info = SubjectPublicKeyInfoRef::try_from(info.as_ref()).map_err(|_| Fault::UnsupportedKey(KEYS))?;
-    if info.subject_public_key.raw_bytes() == public_key { Ok(()) } else { Err(Fault::OtherKey) }
+    let public_key = info.subject_public_key.raw_bytes();
+    let is_of_key = |certificate: &Certificate| {
+        let info = certificate.tbs_certificate().subject_public_key_info();
+        info.subject_public_key.raw_bytes() == public_key
+    };
+    certificates.iter().position(is_of_key).ok_or(Fault::OtherKey)
 }
 
 /// The only environment that the certificate is good in, if it says so. Today's certificates name both,

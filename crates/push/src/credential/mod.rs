@@ -144,6 +144,11 @@ impl Credential {
     }
 }
 
+/// A text without the byte-order mark that some editors put in front of it.
+fn without_bom(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Credential").field(&self.summary()).finish()

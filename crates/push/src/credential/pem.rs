@@ -6,7 +6,7 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
-use super::Fault;
+use super::{Fault, without_bom};
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
@@ -20,7 +20,7 @@ pub(super) fn sections(
     name: &'static str,
     wanted: impl Fn(&str) -> bool,
 ) -> Result<Vec<Zeroizing<Vec<u8>>>, Fault> {
-    let text = Zeroizing::new(text.replace("\\r", "\r").replace("\\n", "\n"));
+    let text = Zeroizing::new(without_bom(text).replace("\\r", "\r").replace("\\n", "\n"));
     if !text.contains("-----BEGIN ") {
         return decode(&text).map(|bytes| vec![bytes]);
     }
@@ -75,6 +75,8 @@ mod tests {
             "MDEyMzQ1Njc4OQ",
             " MDEyMzQ1\n  Njc4OQ==\n",
             r"MDEyMzQ1\nNjc4OQ==\n",
+            "\u{feff}MDEyMzQ1Njc4OQ==",
+            "\u{feff}-----BEGIN PRIVATE KEY-----\nMDEyMzQ1Njc4OQ==\n-----END PRIVATE KEY-----\n",
         ] {
             assert_eq!(keys(text), der(), "{text}");
         }

@@ -12,7 +12,7 @@ use rustls::pki_types::PrivateKeyDer;
 use serde_json::{Map, Value};
 
 use super::private_key::PrivateKey;
-use super::{Fault, Field, Invalid, Summary};
+use super::{Fault, Field, Invalid, Summary, without_bom};
 
 /// Where Google gives out access tokens, if the file does not say.
 const TOKEN_URI: &str = "https://oauth2.googleapis.com/token";
@@ -33,7 +33,7 @@ pub struct ServiceAccount {
 
 impl ServiceAccount {
     pub(super) fn parse(json: &str) -> Result<Self, Invalid> {
-        Self::read(json.trim()).map_err(|fault| Field::ServiceAccount.fault(fault))
+        Self::read(without_bom(json).trim()).map_err(|fault| Field::ServiceAccount.fault(fault))
     }
 
     fn read(json: &str) -> Result<Self, Fault> {
@@ -113,7 +113,7 @@ impl ServiceAccount {
         &self.client_email
     }
 
-    /// Where its access tokens come from.
+    /// Where its access tokens come from, as the file says. It names an audience, and no address to call.
     pub(crate) const fn token_uri(&self) -> &Url {
         &self.token_uri
     }
@@ -144,4 +144,32 @@ fn is_project_id(text: &str) -> bool {
 fn is_legacy_key(text: &str) -> bool {
     let key = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_:".contains(&byte));
     key(text) && (text.starts_with("AAAA") && text.contains(':') || text.starts_with("AIza"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_project_id_is_1_to_100_letters_digits_and_marks() {
+        for (length, is_id) in [(0, false), (1, true), (100, true), (101, false)] {
+            assert_eq!(is_project_id(&"a".repeat(length)), is_id, "{length}");
+        }
+        for good in ["owl-bank", "example.com:owl-bank", "7", "a.", ".a"] {
+            assert!(is_project_id(good), "{good}");
+        }
+        for bad in [".", "..", "a/b", "a_b", "a b", "ä", "a?b", "a#b"] {
+            assert!(!is_project_id(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_legacy_key_is_known_by_its_beginning() {
+        for key in ["AAAA1234:a_-B", "AIzaSy-_x", "AAAA:"] {
+            assert!(is_legacy_key(key), "{key}");
+        }
+        for other in ["", "AAAA1234", "xAAAA:", "a:b", "AAAA:ä", "AAAA:{}", "AIza {}", "Sy-_x"] {
+            assert!(!is_legacy_key(other), "{other}");
+        }
+    }
 }

@@ -8,6 +8,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
+use super::Destination;
 use crate::credential::ServiceAccount;
 use crate::outcome::{Outcome, Verdict};
 use crate::transport::{Reply, excerpt, exchange};
@@ -30,6 +31,9 @@ const LIFETIME: i64 = 3600;
 pub(super) struct AccessTokens {
     account: ServiceAccount,
     http: reqwest::Client,
+    /// Where they are asked for, and the `aud` of the request.
+    address: String,
+    audience: String,
     /// Held by the one who asks for a token, so that the others wait for what comes of it.
     state: Mutex<State>,
     /// How often Google was asked, to the end.
@@ -51,8 +55,10 @@ struct AccessToken {
 }
 
 impl AccessTokens {
-    pub(super) fn new(http: reqwest::Client, account: ServiceAccount) -> Self {
-        Self { account, http, state: Mutex::default(), asked: AtomicU64::new(0) }
+    pub(super) fn new(http: reqwest::Client, destination: &Destination, account: ServiceAccount) -> Self {
+        let address = destination.token_address.clone();
+        let audience = destination.audience(&account).to_owned();
+        Self { account, http, address, audience, state: Mutex::default(), asked: AtomicU64::new(0) }
     }
 
     /// The value of `authorization` now.
@@ -106,7 +112,7 @@ impl AccessTokens {
         let grant = "urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer";
         let request = self
             .http
-            .post(self.account.token_uri().clone())
+            .post(&self.address)
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(format!("grant_type={grant}&assertion={assertion}"));
         let reply = exchange(request).await.map_err(|failure| unavailable(&failure.reason))?;
@@ -127,7 +133,7 @@ impl AccessTokens {
         let claims = json!({
             "iss": self.account.client_email(),
             "scope": SCOPE,
-            "aud": self.account.token_uri().as_str(),
+            "aud": self.audience,
             "iat": now.seconds(),
             "exp": now.seconds().saturating_add(LIFETIME),
         });
@@ -164,5 +170,66 @@ fn refusal(reply: &Reply, now: Timestamp) -> Outcome {
     match reply.status {
         408 | 429 | 500.. => Verdict::Retry.outcome(codes::FCM_UNREACHABLE, reason, reply.retry_after(now)),
         _ => Verdict::Refused.outcome(codes::FCM_CREDENTIAL, reason, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::time::Duration;
+
+    use reqwest::header::HeaderMap;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
+
+    fn reply(status: u16, body: &str) -> Reply {
+        Reply { status, headers: HeaderMap::new(), body: body.as_bytes().to_vec() }
+    }
+
+    #[test]
+    fn a_token_is_renewed_five_minutes_before_its_end_or_after_half_of_a_short_life() {
+        for (lifetime, renew, end) in [
+            (r#","expires_in":3600"#, 3300, 3600),
+            (r#","expires_in":3599"#, 3299, 3599),
+            (r#","expires_in":601"#, 301, 601),
+            (r#","expires_in":600"#, 300, 600),
+            (r#","expires_in":100"#, 50, 100),
+            (r#","expires_in":0"#, 0, 0),
+            (r#","expires_in":-1"#, 0, 0),
+            (r#","expires_in":7200"#, 3300, 3600),
+            ("", 3300, 3600),
+        ] {
+            let token = read(&reply(200, &format!(r#"{{"access_token":"t"{lifetime}}}"#)), NOW).unwrap();
+            let after = |instant| NOW.until(instant);
+            assert_eq!(after(token.renew_at), Duration::from_secs(renew), "{lifetime}");
+            assert_eq!(after(token.ends_at), Duration::from_secs(end), "{lifetime}");
+            assert_eq!((token.made_at, token.header.to_str().unwrap()), (NOW, "Bearer t"));
+        }
+        for bad in ["{}", r#"{"access_token":7}"#, r#"{"access_token":"a\nb"}"#, ""] {
+            assert!(read(&reply(200, bad), NOW).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_retried_or_final_by_its_status() {
+        for (status, passes) in [
+            (400, false),
+            (401, false),
+            (407, false),
+            (408, true),
+            (409, false),
+            (429, true),
+            (499, false),
+            (500, true),
+        ] {
+            let outcome = refusal(&reply(status, r#"{"error":"no","error_description":"why"}"#), NOW);
+            let words = format!("{status} no why");
+            let expected = match passes {
+                true => Verdict::Retry.outcome(codes::FCM_UNREACHABLE, words, None),
+                false => Verdict::Refused.outcome(codes::FCM_CREDENTIAL, words, None),
+            };
+            assert_eq!(outcome, expected);
+        }
     }
 }

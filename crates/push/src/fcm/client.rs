@@ -4,6 +4,7 @@ use domain::Clock;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use serde_json::Value;
 
+use super::Destination;
 use super::access_token::AccessTokens;
 use super::error::{ErrorCode, Rejection};
 use super::payload::{self, Payload};
@@ -58,9 +59,9 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(http: reqwest::Client, base: &str, account: ServiceAccount) -> Self {
-        let address = format!("{base}/v1/projects/{}/messages:send", account.project_id());
-        Self { http: http.clone(), address, tokens: AccessTokens::new(http, account) }
+    pub(super) fn new(http: reqwest::Client, destination: &Destination, account: ServiceAccount) -> Self {
+        let address = format!("{}/v1/projects/{}/messages:send", destination.push_base, account.project_id());
+        Self { http: http.clone(), address, tokens: AccessTokens::new(http, destination, account) }
     }
 
     /// Sends the push; a second time if all that Google found wrong was the access token. The error is

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, Command};
 use toml::de::{DeTable, DeValue};
 
-use crate::config::{EMPTY, Source, check_alone, is_secret, matters, name, twin};
+use crate::config::{Asked, EMPTY, Source, check_alone, is_secret, matters, name, twin};
 use crate::failure::Failure;
 use crate::file;
 
@@ -86,16 +86,15 @@ impl File {
         self.entries.get(key).is_some_and(|entry| !entry.values.is_empty())
     }
 
-    /// Puts what the file says under what the environment and the command line said.
-    pub(super) fn under(&self, mut command: Command, said: &ArgMatches, options: &[Arg]) -> Command {
-        let is_said = |option: &Arg| said.value_source(option.get_id().as_str()).is_some();
+    /// Makes the values of the file the defaults of the command that was asked for.
+    pub(super) fn under(&self, mut command: Command, asked: &Asked<'_>, options: &[Arg]) -> Command {
+        let is_given = |option: &Arg| asked.source(option).is_some();
         for option in options {
             let name = name(option);
             let is_twin = |other: &&Arg| twin(&name).is_some_and(|twin| super::name(other) == twin);
-            // Not every command has every option; and a secret that was given above in a file, or by value, is
-            // not given here in the other way.
-            let is_here = said.try_contains_id(option.get_id().as_str()).is_ok();
-            if !is_here || options.iter().filter(is_twin).any(is_said) {
+            // A secret that the environment or a flag gives, by value or as a file, is not taken from here in the
+            // other way.
+            if !asked.has(option) || options.iter().filter(is_twin).any(is_given) {
                 continue;
             }
             if let Some(entry) = self.entries.get(&name).filter(|entry| !entry.values.is_empty()) {

@@ -1,7 +1,6 @@
 //! `countersign config`: what counts, where it comes from, and whether it is right.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 
 use clap::{Arg, Args, Subcommand};
@@ -10,6 +9,7 @@ use crate::cli::Serve;
 use crate::config::{Setting, Settings, Source, is_secret, name, unknown_variables};
 use crate::failure::Failure;
 use crate::serve;
+use crate::terminal::{plain_json, say, say_text};
 
 /// What is shown in place of a secret.
 const HIDDEN: &str = "(secret)";
@@ -47,20 +47,9 @@ enum Command {
 pub(crate) fn run(config: &Config, settings: &Settings) -> Result<(), Failure> {
     match &config.command {
         Command::Check(options) => check(options, settings),
-        Command::Show(_) => {
-            print(&show(settings));
-            Ok(())
-        }
-        Command::Defaults => {
-            print(&defaults(settings));
-            Ok(())
-        }
+        Command::Show(_) => say_text(show(settings).trim_end()),
+        Command::Defaults => say_text(defaults(settings).trim_end()),
     }
-}
-
-/// Prints a text of which the reader may have seen enough before its end.
-fn print(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 /// Looks at all that `serve` looks at before it opens the database.
@@ -68,13 +57,12 @@ fn check(options: &Serve, settings: &Settings) -> Result<(), Failure> {
     serve::prepare(options)?;
     options.storage.given_secrets()?;
     for warning in settings.warnings() {
-        println!("warning: {warning}");
+        say(format_args!("warning: {warning}"))?;
     }
     match &settings.file {
-        Some(path) => println!("the configuration is right, with {}", path.display()),
-        None => println!("the configuration is right, without a file"),
+        Some(path) => say(format_args!("the configuration is right, with {}", path.display())),
+        None => say("the configuration is right, without a file"),
     }
-    Ok(())
 }
 
 fn show(settings: &Settings) -> String {
@@ -117,7 +105,7 @@ fn nothing(arg: &Arg) -> &'static str {
 /// Values as TOML.
 fn toml(arg: &Arg, values: &[String]) -> String {
     // A text in JSON is one in TOML.
-    let quoted = |value: &String| serde_json::to_string(value).unwrap_or_default();
+    let quoted = |value: &String| plain_json(&serde_json::Value::from(value.as_str()));
     match values {
         _ if arg.get_value_delimiter().is_some() => {
             format!("[{}]", values.iter().map(quoted).collect::<Vec<_>>().join(", "))

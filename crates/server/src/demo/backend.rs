@@ -48,6 +48,20 @@ impl Backend {
         form: &[(&str, &str)],
         retold: Retold,
     ) -> Result<Value, Failure> {
+        self.post(path, form, retold).await?.expect(201)
+    }
+
+    /// Updates something, aloud, and returns it.
+    pub(super) async fn update(
+        &self,
+        path: &str,
+        form: &[(&str, &str)],
+        retold: Retold,
+    ) -> Result<Value, Failure> {
+        self.post(path, form, retold).await?.expect(200)
+    }
+
+    async fn post(&self, path: &str, form: &[(&str, &str)], retold: Retold) -> Result<Reply, Failure> {
         let form = encoded(form)?;
         let request = self
             .http
@@ -56,7 +70,7 @@ impl Backend {
             .body(form.clone());
         let reply = self.send(request).await?;
         self.tell(Method::POST, path, &form, &reply, retold);
-        reply.expect(201)
+        Ok(reply)
     }
 
     /// Reads something, aloud.

@@ -3,7 +3,10 @@
 use reqwest::{StatusCode, Url};
 use serde_json::Value;
 
-use crate::demo::text::{WIDTH, pick, pretty, short, short_path, wrap};
+use crate::demo::text::{pick, pretty, short, short_path, wrap};
+
+/// Narrowest column of words behind a label.
+const MIN_WIDTH: usize = 20;
 
 /// One request and its answer.
 pub(super) struct Exchange<'e> {
@@ -28,20 +31,20 @@ pub(super) struct Exchange<'e> {
 }
 
 impl Exchange<'_> {
-    /// All of it, line by line.
-    pub(super) fn lines(&self) -> Vec<String> {
+    /// All of it, line by line, with paragraphs of this width.
+    pub(super) fn lines(&self, width: usize) -> Vec<String> {
         let (path, query) = self.path_and_query.split_once('?').unwrap_or((self.path_and_query, ""));
         let mut lines = vec![format!("  {:<7} → server   {} {}", self.who, self.method, short_path(path))];
         lines.extend(self.authorization.iter().map(|line| format!("    {line}")));
         lines.extend(table(&pairs(query), "?"));
         lines.extend(table(&pairs(self.form), ""));
         lines.extend(self.signed.iter().map(|line| format!("    {line}")));
-        paragraph(&mut lines, "  server checks: ", self.checks);
+        paragraph(&mut lines, width, "  server checks: ", self.checks);
         let reason = StatusCode::from_u16(self.status).ok().and_then(|status| status.canonical_reason());
         lines.push(format!("  {:<7} ← server   {} {}", self.who, self.status, reason.unwrap_or_default()));
         if let Some((name, value)) = &self.header {
             // Without spaces on the wire; they are here so that it can be broken.
-            paragraph(&mut lines, &format!("    {name}: "), &value.replace(',', ", "));
+            paragraph(&mut lines, width, &format!("    {name}: "), &value.replace(',', ", "));
         }
         lines.extend(self.body().into_iter().map(|line| format!("    {line}")));
         lines
@@ -93,9 +96,9 @@ fn table(pairs: &[(String, String)], mark: &str) -> Vec<String> {
 }
 
 /// Words behind a label, the following lines below the first one.
-fn paragraph(lines: &mut Vec<String>, label: &str, text: &str) {
+fn paragraph(lines: &mut Vec<String>, width: usize, label: &str, text: &str) {
     let indent = label.chars().count();
-    for (index, line) in wrap(text, WIDTH - indent).into_iter().enumerate() {
+    for (index, line) in wrap(text, width.saturating_sub(indent).max(MIN_WIDTH)).into_iter().enumerate() {
         lines.push(if index == 0 { format!("{label}{line}") } else { format!("{:indent$}{line}", "") });
     }
 }

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use app::SystemClock;
 use device::{Answer, Enrolment, Error, NewFactor, Phone, Platform, ShownChallenge, Style};
 use domain::{Clock as _, Secret};
 use serde_json::Value;
 
 use crate::demo::backend::{Backend, Retold};
+use crate::demo::clock::StoryClock;
 use crate::demo::exchange::{Notice, pairs};
 use crate::demo::listener::Listener;
 use crate::demo::narrator::Narrator;
@@ -28,6 +28,7 @@ pub(super) struct Stage {
     phone: Phone,
     listener: Arc<Listener>,
     outside: Outside,
+    clock: Arc<StoryClock>,
     narrator: Arc<Narrator>,
 }
 
@@ -36,13 +37,14 @@ impl Stage {
         url: &str,
         backend: Backend,
         outside: Outside,
+        clock: Arc<StoryClock>,
         narrator: Arc<Narrator>,
     ) -> Result<Self, Failure> {
         let listener = Arc::new(Listener::new(Arc::clone(&narrator)));
         let observer = Arc::clone(&listener);
-        let phone = Phone::new(Style::Android, url, Arc::new(SystemClock))?
+        let phone = Phone::new(Style::Android, url, Arc::clone(&clock) as _)?
             .observed_by(Arc::new(move |exchange| observer.hear(exchange)));
-        Ok(Self { url: url.to_owned(), backend, phone, listener, outside, narrator })
+        Ok(Self { url: url.to_owned(), backend, phone, listener, outside, clock, narrator })
     }
 }
 
@@ -52,32 +54,38 @@ impl Stage {
 /// At the first step that does not hold.
 pub(super) async fn tell(mut stage: Stage) -> Result<(), Failure> {
     stage.narrator.introduce(&stage.url);
-    let credential = stage.hand_over_the_push_credential().await?;
-    let service = stage.create_a_service(&credential).await?;
-    stage.create_a_webhook(&service).await?;
+    let service = stage.create_a_service().await?;
     let access_token = stage.permit_a_phone(&service).await?;
     let mut phone = stage.register_the_phone(&service, access_token).await?;
     stage.prove_the_key(&mut phone).await?;
     let sign_in = stage.ask(&phone).await?;
-    stage.push(&sign_in).await?;
     stage.list_what_waits(&phone, &sign_in).await?;
     let shown = stage.fetch(&phone, &sign_in).await?;
     stage.approve(&phone, &shown).await?;
-    stage.hear_the_answer(&sign_in).await?;
     stage.read_the_answer(&phone, &sign_in).await?;
     stage.answer_again(&phone, &shown).await?;
     stage.deny_another(&phone).await?;
     let late = stage.let_one_expire(&phone).await?;
-    stage.answer_too_late(&phone, &late).await
+    stage.answer_too_late(&phone, &late).await?;
+    // What a real application adds.
+    let credential = stage.hand_over_the_push_credential().await?;
+    stage.use_the_push_credential(&service, &credential).await?;
+    stage.create_a_webhook(&service).await?;
+    let payment = stage.ask_about_a_payment(&phone).await?;
+    stage.push(&payment).await?;
+    stage.approve_the_payment(&phone, &payment).await?;
+    stage.receive_the_answer(&payment).await
 }
 
 impl Stage {
     async fn hand_over_the_push_credential(&self) -> Result<String, Failure> {
-        self.narrator.step(
+        self.step(
             "The backend hands over its push credential",
-            "With it the server may push to the app in the backend's name: for Android the JSON of a service \
-             account at Google, for iOS a certificate or key of Apple's. It is kept encrypted.",
-        );
+            "So far the phone had to look for challenges. With this credential the server may push to the \
+             app in the backend's name: for Android the JSON of a service account at Google, for iOS a \
+             certificate or key of Apple's. It is kept encrypted.",
+        )
+        .await;
         let account = self.outside.service_account()?;
         let form = [("Type", "fcm"), ("FriendlyName", "Owl Bank on Android"), ("Secret", account.as_str())];
         let retold = Retold {
@@ -92,11 +100,28 @@ impl Stage {
         text(&credential, "sid")
     }
 
+    async fn use_the_push_credential(&self, service: &str, credential: &str) -> Result<(), Failure> {
+        self.step(
+            "The backend names the credential in its service",
+            "From now on each challenge is followed by a push to the phone.",
+        )
+        .await;
+        let form = [("Push.FcmCredentialSid", credential)];
+        let retold = Retold {
+            checks: "the auth token; that the credential is this account's, and of Google's kind",
+            interesting: &["sid", "friendly_name", "push"],
+        };
+        let service = self.backend.update(&format!("/v2/Services/{service}"), &form, retold).await?;
+        let named = &service["push"]["fcm_credential_sid"];
+        self.narrator.check(*named == credential, "The service has the credential.")
+    }
+
     async fn create_a_webhook(&self, service: &str) -> Result<(), Failure> {
-        self.narrator.step(
+        self.step(
             "The backend says where it wants to be called",
-            "A webhook saves it from asking again and again whether the user has answered.",
-        );
+            "With a webhook it need not ask again and again whether the user has answered.",
+        )
+        .await;
         let url = format!("{}{HOOK}", self.outside.url());
         let form = [
             ("FriendlyName", "Answers"),
@@ -114,11 +139,12 @@ impl Stage {
     }
 
     async fn push(&mut self, sid: &str) -> Result<(), Failure> {
-        self.narrator.step(
+        self.step(
             "A push wakes the phone",
             "It was stored together with the challenge, so that it is not lost even if the server dies in \
-             this moment; now it goes to Google, or here to somebody in its place, and from there to the app.",
-        );
+             this moment; now it goes to Google, or here to a stand-in, and from there to the app.",
+        )
+        .await;
         let is_it = |body: &str| serde_json::from_str::<Value>(body).unwrap_or_default();
         let data = |body: &str| is_it(body)["message"]["data"].clone();
         let call = self.outside.wait("the push", |call| data(&call.body)["challenge_sid"] == sid).await?;
@@ -135,12 +161,13 @@ impl Stage {
         )
     }
 
-    async fn hear_the_answer(&mut self, sid: &str) -> Result<(), Failure> {
-        self.narrator.step(
+    async fn receive_the_answer(&mut self, sid: &str) -> Result<(), Failure> {
+        self.step(
             "The server calls the backend's webhook",
             "The call was stored together with the answer; while the backend can't be reached, the server \
              tries again for a day. The signature shows that it is the server that calls.",
-        );
+        )
+        .await;
         let says = |body: &str, name: &str, value: &str| {
             pairs(body).iter().any(|(found, said)| found == name && said == value)
         };
@@ -167,12 +194,13 @@ impl Stage {
         )
     }
 
-    async fn create_a_service(&self, credential: &str) -> Result<String, Failure> {
-        self.narrator.step(
+    async fn create_a_service(&self) -> Result<String, Failure> {
+        self.step(
             "The backend creates a service",
             "A service keeps the users of one application, and what they are asked, apart from all others.",
-        );
-        let form = [("FriendlyName", "Owl Bank"), ("Push.FcmCredentialSid", credential)];
+        )
+        .await;
+        let form = [("FriendlyName", "Owl Bank")];
         let retold = Retold {
             checks: "the auth token: it must be this account's",
             interesting: &["sid", "friendly_name", "date_created", "url"],
@@ -185,11 +213,12 @@ impl Stage {
     }
 
     async fn permit_a_phone(&self, service: &str) -> Result<String, Failure> {
-        self.narrator.step(
+        self.step(
             "The backend gives a phone permission to enrol",
             "An access token lets one phone enrol, for this user only, within 60 seconds; the backend hands \
              it to the app once it is sure, by other means, who the user is.",
-        );
+        )
+        .await;
         let form = [("Identity", USER), ("FactorType", "push")];
         let retold = Retold {
             checks: "the auth token; that the service is this account's",
@@ -202,11 +231,12 @@ impl Stage {
     }
 
     async fn register_the_phone(&self, service: &str, access_token: String) -> Result<Enrolment, Failure> {
-        self.narrator.step(
+        self.step(
             "The phone makes a key pair and registers the public key",
             "The private key stays where it was made; the server keeps the public one, in what is called a \
              factor: this phone of this user.",
-        );
+        )
+        .await;
         let new = NewFactor {
             service_sid: service.to_owned(),
             identity: USER.to_owned(),
@@ -225,11 +255,12 @@ impl Stage {
     }
 
     async fn prove_the_key(&self, phone: &mut Enrolment) -> Result<(), Failure> {
-        self.narrator.step(
+        self.step(
             "The phone proves that it holds the private key",
             "It signs the SID that its factor was just given; and from here on it identifies itself with \
              tokens that it makes and signs on its own, a new one for each request.",
-        );
+        )
+        .await;
         self.phone.verify_factor(phone).await?;
         self.narrator.check(
             self.listener.signatures_fit(),
@@ -242,11 +273,12 @@ impl Stage {
     }
 
     async fn ask(&self, phone: &Enrolment) -> Result<String, Failure> {
-        self.narrator.step(
-            "Somebody signs in, and the backend asks the phone",
+        self.step(
+            "The user signs in, and the backend asks the phone",
             "A challenge is one question to one phone, with the facts that the user needs to decide; left \
              alone, it expires after five minutes.",
-        );
+        )
+        .await;
         let more = [
             ("Details.Fields", r#"{"label":"Place","value":"Vienna, Austria"}"#),
             ("Details.Fields", r#"{"label":"Device","value":"Firefox on Linux"}"#),
@@ -256,21 +288,23 @@ impl Stage {
     }
 
     async fn list_what_waits(&self, phone: &Enrolment, sid: &str) -> Result<(), Failure> {
-        self.narrator.step(
+        self.step(
             "The phone asks what waits for an answer",
-            "The push has woken the app; but it needs none: whenever it is opened, it can ask.",
-        );
+            "Whenever the app is opened, it can ask. A push only saves time, and comes later in this demo.",
+        )
+        .await;
         let list = self.phone.pending(phone).await?;
         let found = matches!(list.challenges.as_slice(), [only] if only.sid == sid);
         self.narrator.check(found, "The phone finds the challenge, and no other.")
     }
 
     async fn fetch(&self, phone: &Enrolment, sid: &str) -> Result<ShownChallenge, Failure> {
-        self.narrator.step(
+        self.step(
             "The phone fetches the challenge",
             "A header of the server's answer lists the values that have to be signed, so that the user's \
              decision is bound to the very question that was on the screen.",
-        );
+        )
+        .await;
         let challenge = self.phone.challenge(phone, sid).await?;
         self.narrator.check(
             challenge.status == device::Status::Pending && challenge.fields.len() == 2,
@@ -280,11 +314,12 @@ impl Stage {
     }
 
     async fn approve(&self, phone: &Enrolment, challenge: &ShownChallenge) -> Result<(), Failure> {
-        self.narrator.step(
+        self.step(
             "The user says yes, and the phone signs that",
             "It copies the listed values, writes the decision into status, and signs the whole: nobody can \
              change the question or the answer on the way.",
-        );
+        )
+        .await;
         self.phone.respond(phone, challenge, Answer::Approved).await?;
         self.narrator.check(
             self.listener.signatures_fit(),
@@ -293,19 +328,22 @@ impl Stage {
     }
 
     async fn read_the_answer(&self, phone: &Enrolment, sid: &str) -> Result<(), Failure> {
-        self.narrator.step(
+        self.step(
             "The backend reads the answer",
-            "Who would rather ask than be called, asks; then the user is let in.",
-        );
+            "It asks until the challenge is no longer pending; then the user is let in. Later in this demo \
+             the server calls it instead.",
+        )
+        .await;
         let challenge = self.read(phone, sid).await?;
         self.narrator.check(challenge["status"] == "approved", "The challenge is approved.")
     }
 
     async fn answer_again(&self, phone: &Enrolment, challenge: &ShownChallenge) -> Result<(), Failure> {
-        self.narrator.step(
+        self.step(
             "A second answer is refused",
             "The phone now signs a no to the question that it has just said yes to; but an answer is final.",
-        );
+        )
+        .await;
         let outcome = self.phone.respond(phone, challenge, Answer::Denied).await;
         self.refused(
             outcome,
@@ -315,11 +353,12 @@ impl Stage {
     }
 
     async fn deny_another(&self, phone: &Enrolment) -> Result<(), Failure> {
-        self.narrator.step(
+        self.step(
             "Another challenge is denied",
-            "This time somebody else tries to sign in; the user's no tells the backend that the password is \
+            "This time another person tries to sign in; the user's no tells the backend that the password is \
              in the wrong hands.",
-        );
+        )
+        .await;
         let sid = self.challenge(phone, "Is it you who signs in to Owl Bank?", &[]).await?;
         let challenge = self.phone.challenge(phone, &sid).await?;
         self.phone.respond(phone, &challenge, Answer::Denied).await?;
@@ -328,13 +367,14 @@ impl Stage {
     }
 
     async fn let_one_expire(&self, phone: &Enrolment) -> Result<ShownChallenge, Failure> {
-        self.narrator.step(
+        self.step(
             "A third challenge expires",
             "The backend gives the user only five or six seconds; the phone fetches the challenge in time, \
              but nobody answers.",
-        );
+        )
+        .await;
         // An expiry is a whole second: this is five to six seconds ahead.
-        let expires_at = SystemClock.now().plus_seconds(6).whole_second().to_string();
+        let expires_at = self.clock.now().plus_seconds(6).whole_second().to_string();
         let sid =
             self.challenge(phone, "Is it still you?", &[("ExpirationDate", expires_at.as_str())]).await?;
         let challenge = self.phone.challenge(phone, &sid).await?;
@@ -348,16 +388,45 @@ impl Stage {
     }
 
     async fn answer_too_late(&self, phone: &Enrolment, challenge: &ShownChallenge) -> Result<(), Failure> {
-        self.narrator.step(
+        self.step(
             "An answer that comes too late is refused",
             "The phone still holds the challenge, and its signed yes is as good as the first one; but time \
              is up.",
-        );
+        )
+        .await;
         let outcome = self.phone.respond(phone, challenge, Answer::Approved).await;
         self.refused(
             outcome,
             60323,
             "The signature is good, and yet the server refuses, with code 60323: it has expired.",
+        )
+    }
+
+    /// Begins a step.
+    async fn step(&self, title: &'static str, why: &str) {
+        self.narrator.step(title, why).await;
+    }
+
+    async fn ask_about_a_payment(&self, phone: &Enrolment) -> Result<String, Failure> {
+        self.step(
+            "The user pays, and the backend asks the phone",
+            "As before; but now the server wakes the phone, and calls the backend when there is an answer.",
+        )
+        .await;
+        let more = [
+            ("Details.Fields", r#"{"label":"Amount","value":"12 €"}"#),
+            ("Details.Fields", r#"{"label":"To","value":"Owl Books"}"#),
+        ];
+        self.challenge(phone, "Do you pay Owl Books?", &more).await
+    }
+
+    async fn approve_the_payment(&self, phone: &Enrolment, sid: &str) -> Result<(), Failure> {
+        self.step("The user says yes again", "The phone fetches the challenge and signs, as before.").await;
+        let challenge = self.phone.challenge(phone, sid).await?;
+        self.phone.respond(phone, &challenge, Answer::Approved).await?;
+        self.narrator.check(
+            self.listener.signatures_fit(),
+            "The signature fits the phone's public key, and the server took the answer.",
         )
     }
 

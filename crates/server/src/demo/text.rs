@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-/// Columns that a line should not exceed.
+/// Most columns of a line, where the terminal has that many.
 pub(super) const WIDTH: usize = 100;
 
 /// Widest JSON value that stays on one line.
@@ -152,6 +152,25 @@ pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// A line in lines of at most this width, broken at spaces where there are some; the second one and those after it
+/// are indented further than the first one.
+pub(super) fn fold(line: &str, width: usize) -> Vec<String> {
+    let mut rest: Vec<char> = line.chars().collect();
+    let spaces = rest.iter().take_while(|character| **character == ' ').count();
+    let indent = (spaces + 4).min(width / 2);
+    let mut folded = Vec::new();
+    while rest.len() > width {
+        let begins = rest.iter().position(|character| *character != ' ').unwrap_or_default();
+        let space = rest[..=width].iter().rposition(|character| *character == ' ').filter(|at| *at > begins);
+        let end = space.unwrap_or(width);
+        folded.push(rest[..end].iter().collect::<String>().trim_end().to_owned());
+        let next = rest[end..].iter().skip_while(|character| **character == ' ');
+        rest = std::iter::repeat_n(&' ', indent).chain(next).copied().collect();
+    }
+    folded.push(rest.into_iter().collect());
+    folded
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -189,5 +208,16 @@ mod tests {
         assert_eq!(pretty(json!({ "a": [1], "b": {} })), ["{", r#"  "a": [1],"#, r#"  "b": {}"#, "}"]);
         assert_eq!(wrap("one two three", 7), ["one two", "three"]);
         assert!(wrap("", 7).is_empty());
+    }
+
+    #[test]
+    fn a_line_is_folded_at_spaces_or_else_where_it_must() {
+        assert_eq!(fold("  short", 20), ["  short"]);
+        assert_eq!(fold("  one two three four", 12), ["  one two", "      three", "      four"]);
+        let long = format!("    {}", "x".repeat(30));
+        let folded = fold(&long, 20);
+        assert!(folded.iter().all(|line| line.chars().count() <= 20), "{folded:?}");
+        assert_eq!(folded.concat().matches('x').count(), 30);
+        assert_eq!(fold("", 20), [""]);
     }
 }

@@ -12,8 +12,8 @@ use domain::{FriendlyName, Identity, Secret, ServiceSid};
 
 use crate::device::parameter;
 use crate::device::phones::{Phones, explain};
-use crate::device::screen::{plain, say, table};
 use crate::failure::Failure;
+use crate::terminal::{ask, plain, quoted, say_text, table};
 
 /// What the phone needs in order to enrol.
 #[derive(Debug, Args)]
@@ -87,7 +87,8 @@ pub(super) async fn run(phones: &mut Phones, options: Enroll) -> Result<(), Fail
         let why = explain(error, &options.url);
         let sid = plain(&enrolment.factor_sid);
         Failure::new(format!(
-            "{why}. The factor {sid} is made, but not verified yet; \"countersign device list\" tries that again"
+            "{why}. The factor {sid} is made, but not verified yet; \"{}\" tries that again",
+            phones.command("list")
         ))
     })?;
     phones.keep(&enrolment)?;
@@ -101,7 +102,7 @@ fn given(token: Secret<String>) -> Result<Secret<String>, Failure> {
     }
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
-        eprint!("Access token: ");
+        ask("Access token:");
     }
     let mut line = String::new();
     stdin.read_line(&mut line)?;
@@ -128,22 +129,24 @@ fn refused(error: Error, url: &str) -> Failure {
 
 fn report(phones: &Phones, enrolment: &Enrolment) -> Result<(), Failure> {
     let sid = plain(&enrolment.factor_sid);
-    say("The phone is enrolled.\n")?;
-    say(table(&[
+    say_text("The phone is enrolled.\n")?;
+    say_text(table(&[
         ("factor", sid.clone()),
         ("user", enrolment.identity.clone()),
         ("service", enrolment.service_sid.clone()),
         ("keyring", format!("{}, with the private key: keep it to yourself", phones.path().display())),
     ]))?;
-    say(format!(
+    // Quoted, since the server has chosen it and a shell will read it.
+    let factor = quoted(&format!("FactorSid={sid}"));
+    say_text(format!(
         "\nNext, let your backend ask:\n\n  \
-         curl -u \"$COUNTERSIGN_ACCOUNT_SID:$COUNTERSIGN_AUTH_TOKEN\" \\\n    \
+         curl --fail-with-body -sSu \"$COUNTERSIGN_ACCOUNT_SID:$COUNTERSIGN_AUTH_TOKEN\" \\\n    \
          {}/v2/Services/{}/Entities/{}/Challenges \\\n    \
-         -d FactorSid={sid} -d 'Details.Message=Is it you who signs in?'\n\n\
-         and answer:\n\n  countersign device --keyring {} watch",
+         -d {factor} -d 'Details.Message=Is it you who signs in?'\n\n\
+         and answer:\n\n  {}",
         plain(&enrolment.base_url),
         enrolment.service_sid,
         enrolment.identity,
-        phones.path().display()
+        phones.command("watch")
     ))
 }

@@ -4,8 +4,9 @@ use device::{ChallengeList, Enrolment, Error, ShownChallenge};
 use domain::ChallengeSid;
 
 use crate::device::phones::{Handset, Phones};
-use crate::device::screen::{plain, question, say, table, time_left, waiting};
+use crate::device::screen::{question, time_left, waiting};
 use crate::failure::Failure;
+use crate::terminal::{plain, say, say_text, table};
 
 /// The enrolments, as the keyring has them.
 pub(super) fn list_offline(phones: &Phones) -> Result<(), Failure> {
@@ -36,23 +37,24 @@ fn count(list: &ChallengeList) -> String {
 }
 
 fn entry(enrolment: &Enrolment, pending: Option<String>) -> Result<(), Failure> {
-    say(format!("{}  {}", plain(&enrolment.factor_sid), plain(&enrolment.friendly_name)))?;
+    say(format_args!("{}  {}", enrolment.factor_sid, enrolment.friendly_name))?;
     let mut rows = vec![
-        ("user", plain(&enrolment.identity)),
-        ("service", plain(&enrolment.service_sid)),
-        ("server", plain(&enrolment.base_url)),
+        ("user", enrolment.identity.clone()),
+        ("service", enrolment.service_sid.clone()),
+        ("server", enrolment.base_url.clone()),
         ("style", enrolment.style.to_string()),
         ("enrolled", format!("{}, {}", enrolment.created_at, enrolment.status.as_str())),
     ];
     rows.extend(pending.map(|pending| ("pending", pending)));
-    say(table(&rows) + "\n")
+    say_text(table(&rows) + "\n")
 }
 
 /// The challenges that wait for an answer.
-pub(super) async fn pending(handsets: &[Handset]) -> Result<(), Failure> {
+pub(super) async fn pending(phones: &mut Phones, factor: Option<String>) -> Result<(), Failure> {
+    let handsets = phones.take(factor).await?;
     let mut first_failure = None;
     let mut waits = false;
-    for handset in handsets {
+    for handset in &handsets {
         let list = match handset.pending().await {
             Ok(list) => list,
             // The other phones may have something to show.
@@ -65,22 +67,30 @@ pub(super) async fn pending(handsets: &[Handset]) -> Result<(), Failure> {
             if handsets.len() > 1 {
                 say(handset.title())?;
             }
-            say(waiting(challenge, handset.now()))?;
+            say_text(waiting(challenge, handset.now()))?;
             waits = true;
         }
     }
     match first_failure {
         Some(failure) => Err(failure),
-        None if waits => say("Answer with: countersign device approve|deny CHALLENGE"),
+        None if waits => say(format_args!(
+            "Answer with \"{}\" or \"{}\".",
+            phones.command("approve CHALLENGE"),
+            phones.command("deny CHALLENGE")
+        )),
         None => say("Nothing waits for an answer."),
     }
 }
 
 /// One challenge with everything that the server says of it.
-pub(super) async fn challenge(handsets: Vec<Handset>, sid: ChallengeSid) -> Result<(), Failure> {
-    let (handset, challenge) = find(handsets, sid).await?;
-    say(format!("{}\n{}", plain(&challenge.sid), question(&challenge)))?;
-    say(table(&facts(&handset, &challenge)))
+pub(super) async fn challenge(
+    phones: &mut Phones,
+    factor: Option<String>,
+    sid: ChallengeSid,
+) -> Result<(), Failure> {
+    let (handset, challenge) = find(phones, factor, sid).await?;
+    say_text(format!("{}\n{}", plain(&challenge.sid), question(&challenge)))?;
+    say_text(table(&facts(&handset, &challenge)))
 }
 
 fn facts(handset: &Handset, challenge: &ShownChallenge) -> Vec<(&'static str, String)> {
@@ -92,18 +102,19 @@ fn facts(handset: &Handset, challenge: &ShownChallenge) -> Vec<(&'static str, St
     facts.extend(challenge.date.map(|date| ("date", date.to_string())));
     // Signed along with the rest, and not meant for the person who is asked.
     for (name, value) in challenge.hidden_details.iter().flatten() {
-        facts.push(("hidden", format!("{}: {}", plain(name), plain(value))));
+        facts.push(("hidden", format!("{name}: {value}")));
     }
     facts
 }
 
 /// The phone that is asked, and the challenge as the server shows it.
 pub(super) async fn find(
-    handsets: Vec<Handset>,
+    phones: &mut Phones,
+    factor: Option<String>,
     sid: ChallengeSid,
 ) -> Result<(Handset, ShownChallenge), Failure> {
     let mut first_failure = None;
-    for handset in handsets {
+    for handset in phones.take(factor).await? {
         match handset.phone.challenge(&handset.enrolment, &sid.to_string()).await {
             Ok(challenge) => return Ok((handset, challenge)),
             // Another phone's, or nobody's.
@@ -115,7 +126,8 @@ pub(super) async fn find(
     }
     Err(first_failure.unwrap_or_else(|| {
         Failure::new(format!(
-            "there is no challenge {sid} for this phone; see what waits with \"countersign device show\""
+            "there is no challenge {sid} for this phone; see what waits with \"{}\"",
+            phones.command("show")
         ))
     }))
 }

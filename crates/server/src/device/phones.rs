@@ -8,8 +8,11 @@ use device::{ChallengeList, Enrolment, Error, Keyring, ListRequest, Order, Phone
 use domain::factors::Status as FactorStatus;
 use domain::{Clock as _, Timestamp};
 
-use crate::device::screen::{plain, say};
 use crate::failure::Failure;
+use crate::terminal::{plain, program, quoted, say};
+
+/// The keyring when none is named.
+pub(super) const KEYRING: &str = "countersign-device.json";
 
 /// Most pending challenges that are looked at; nobody could answer more before they expire.
 const MANY: u32 = 100;
@@ -24,6 +27,8 @@ pub(super) struct Phones {
 pub(super) struct Handset {
     pub(super) enrolment: Enrolment,
     pub(super) phone: Phone,
+    /// What deletes its key, as a command line.
+    forget: String,
 }
 
 impl Phones {
@@ -38,6 +43,23 @@ impl Phones {
         &self.path
     }
 
+    /// The command line that runs a command of `device` on this keyring, as it can be copied.
+    pub(super) fn command(&self, command: &str) -> String {
+        let program = program();
+        if self.path == Path::new(KEYRING) {
+            format!("{program} device {command}")
+        } else {
+            format!("{program} device --keyring {} {command}", quoted(&self.path.to_string_lossy()))
+        }
+    }
+
+    fn handset(&self, enrolment: Enrolment) -> Result<Handset, Failure> {
+        let phone = Phone::new(enrolment.style, &enrolment.base_url, Arc::new(SystemClock));
+        let phone = phone.map_err(|error| explain(error, &enrolment.base_url))?;
+        let forget = self.command(&format!("forget {}", quoted(&enrolment.factor_sid)));
+        Ok(Handset { enrolment, phone, forget })
+    }
+
     /// The enrolments, oldest first.
     ///
     /// # Errors
@@ -45,9 +67,10 @@ impl Phones {
     pub(super) fn enrolments(&self) -> Result<&[Enrolment], Failure> {
         match self.keyring.enrolments() {
             [] => Err(Failure::new(format!(
-                "no phone is enrolled in {}; run \"countersign device enroll --help\" to see how, or name \
+                "no phone is enrolled in {}; run \"{} device enroll --help\" to see how, or name \
                  another keyring with --keyring",
-                self.path.display()
+                self.path.display(),
+                program()
             ))),
             enrolments => Ok(enrolments),
         }
@@ -61,7 +84,7 @@ impl Phones {
         };
         let mut handsets = Vec::with_capacity(enrolments.len());
         for enrolment in enrolments {
-            let mut handset = Handset::new(enrolment)?;
+            let mut handset = self.handset(enrolment)?;
             if handset.enrolment.status == FactorStatus::Unverified {
                 self.verify(&mut handset).await?;
             }
@@ -94,7 +117,7 @@ impl Phones {
 
     /// Deletes a factor, and then its key.
     pub(super) async fn forget(&mut self, beginning: &str, local: bool) -> Result<(), Failure> {
-        let handset = Handset::new(self.keyring.find(beginning)?.clone())?;
+        let handset = self.handset(self.keyring.find(beginning)?.clone())?;
         let sid = &handset.enrolment.factor_sid;
         if !local {
             handset.phone.delete_factor(&handset.enrolment).await.map_err(|error| {
@@ -104,8 +127,8 @@ impl Phones {
         }
         self.change(|keyring| keyring.remove(sid).map(drop))?;
         say(match local {
-            false => format!("Deleted the factor {} on the server, and its key here.", plain(sid)),
-            true => format!("Deleted the key of {} here. The server still has the factor.", plain(sid)),
+            false => format!("Deleted the factor {sid} on the server, and its key here."),
+            true => format!("Deleted the key of {sid} here. The server still has the factor."),
         })
     }
 
@@ -119,14 +142,6 @@ impl Phones {
 }
 
 impl Handset {
-    pub(super) fn new(enrolment: Enrolment) -> Result<Self, Failure> {
-        let phone = Phone::new(enrolment.style, &enrolment.base_url, Arc::new(SystemClock));
-        match phone {
-            Ok(phone) => Ok(Self { enrolment, phone }),
-            Err(error) => Err(explain(error, &enrolment.base_url)),
-        }
-    }
-
     /// What waits for an answer, newest first.
     pub(super) async fn pending(&self) -> Result<ChallengeList, Error> {
         let list = ListRequest {
@@ -153,9 +168,9 @@ impl Handset {
         match error {
             // Refused twice, with the clock repaired: it is the factor that is not known.
             Error::Api { status: 401, .. } => Failure::new(format!(
-                "the server does not know the factor {sid} any more; \"countersign device forget {sid}\" \
-                 deletes its key here",
-                sid = plain(&self.enrolment.factor_sid)
+                "the server does not know the factor {} any more; \"{} --local\" deletes its key here",
+                plain(&self.enrolment.factor_sid),
+                self.forget
             )),
             error => explain(error, &self.enrolment.base_url),
         }

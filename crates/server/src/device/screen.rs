@@ -1,47 +1,12 @@
-//! What the person sees. Everything that comes from a server passes through [`plain`] on its way to the
-//! terminal: a challenge must not be able to move the cursor, colour over its own text, or write backwards.
+//! How a challenge is shown to the person who is asked. All that comes from a server passes through [`plain`], so
+//! that a challenge can't move the cursor, color its own text or reverse its direction.
 
-use std::fmt::{Display, Write as _};
-use std::io::Write as _;
+use std::fmt::Write as _;
 
 use device::ShownChallenge;
 use domain::Timestamp;
 
-use crate::failure::Failure;
-
-/// Prints a line. A reader that has gone away ends the command, and is no reason to panic.
-pub(super) fn say(line: impl Display) -> Result<(), Failure> {
-    Ok(writeln!(std::io::stdout(), "{line}")?)
-}
-
-/// Prints a question and stays on its line.
-pub(super) fn prompt(question: &str) -> Result<(), Failure> {
-    let mut out = std::io::stdout();
-    write!(out, "{question} ")?;
-    Ok(out.flush()?)
-}
-
-/// A stranger's text on one line, with everything escaped that acts instead of being seen.
-pub(super) fn plain(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut plain, character| {
-        if acts(character) {
-            plain.extend(character.escape_default());
-        } else {
-            plain.push(character);
-        }
-        plain
-    })
-}
-
-/// Control characters, and those that are invisible or turn the direction of writing.
-fn acts(character: char) -> bool {
-    let invisible = matches!(
-        character,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
-    );
-    character.is_control() || invisible
-}
+use crate::terminal::plain;
 
 /// The question and the facts beside it. A bar runs along it, so that nothing in it passes for this
 /// program's own words.
@@ -79,23 +44,9 @@ pub(super) fn time_left(expires_at: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// Names and values below one another.
-pub(super) fn table(rows: &[(&str, String)]) -> String {
-    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
-    let lines: Vec<_> = rows.iter().map(|(name, value)| format!("  {name:width$}  {value}")).collect();
-    lines.join("\n")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn nothing_that_a_terminal_obeys_is_left() {
-        assert_eq!(plain("Käse für 3 €? 👨‍👩‍👧"), "Käse für 3 €? 👨‍👩‍👧");
-        assert_eq!(plain("a\x1b[2Jb\x07\r\n\u{9b}31m\x7f"), r"a\u{1b}[2Jb\u{7}\r\n\u{9b}31m\u{7f}");
-        assert_eq!(plain("pay \u{202e}01 ot\u{202c}\u{200b}"), r"pay \u{202e}01 ot\u{202c}\u{200b}");
-    }
 
     #[test]
     fn time_left_is_in_minutes_and_seconds() {

@@ -7,8 +7,9 @@ use device::{Answer, Enrolment, Error, ShownChallenge};
 
 use crate::device::input::Input;
 use crate::device::phones::Handset;
-use crate::device::screen::{plain, prompt, say, waiting};
+use crate::device::screen::waiting;
 use crate::failure::Failure;
+use crate::terminal::{prompt, say, say_text};
 
 /// Whether to go on.
 enum Flow {
@@ -33,9 +34,9 @@ struct Watch {
 /// Looks, asks and looks again until Ctrl-C or the end of input.
 pub(super) async fn run(handsets: Vec<Handset>, interval: Duration) -> Result<(), Failure> {
     for handset in &handsets {
-        say(format!("Watching {} at {}", handset.title(), plain(&handset.enrolment.base_url)))?;
+        say(format_args!("Watching {} at {}", handset.title(), handset.enrolment.base_url))?;
     }
-    say("Press Ctrl-C to end.\n")?;
+    say_text("Press Ctrl-C to end.\n")?;
     let mut watch = Watch { input: Input::standard(), asked: HashSet::new(), troubles: HashSet::new() };
     tokio::select! {
         outcome = watch.go(&handsets, interval) => outcome,
@@ -73,7 +74,7 @@ impl Watch {
         };
         let Enrolment { base_url, factor_sid, .. } = &handset.enrolment;
         if self.troubles.remove(base_url) | self.troubles.remove(factor_sid) {
-            say(format!("{}: the server answers again.\n", handset.title()))?;
+            say_text(format!("{}: the server answers again.\n", handset.title()))?;
         }
         for challenge in list.challenges.iter().rev() {
             if self.asked.insert(challenge.sid.clone())
@@ -89,7 +90,7 @@ impl Watch {
         let Enrolment { base_url, factor_sid, .. } = &handset.enrolment;
         let whose = if matches!(error, Error::Transport(_)) { base_url } else { factor_sid };
         if self.troubles.insert(whose.clone()) {
-            say(format!("{}: {}. Trying again.\n", handset.title(), handset.explain(error)))?;
+            say_text(format!("{}: {}. Trying again.\n", handset.title(), handset.explain(error)))?;
         }
         Ok(())
     }
@@ -100,10 +101,10 @@ impl Watch {
         }
         self.input.forget_what_was_typed();
         say(handset.title())?;
-        say(waiting(challenge, handset.now()).trim_end())?;
+        say_text(waiting(challenge, handset.now()).trim_end())?;
         match self.wish().await? {
             None => return Ok(Flow::End),
-            Some(Wish::Skip) => say("Skipped.\n")?,
+            Some(Wish::Skip) => say_text("Skipped.\n")?,
             Some(Wish::Answer(answer)) => self.answer(handset, challenge, answer).await?,
         }
         Ok(Flow::Continue)
@@ -118,7 +119,7 @@ impl Watch {
                 return Ok(None);
             };
             if !self.input.is_terminal() {
-                say(plain(&line))?;
+                say(&line)?;
             }
             match line.trim().to_ascii_lowercase().as_str() {
                 "y" | "yes" => return Ok(Some(Wish::Answer(Answer::Approved))),
@@ -136,13 +137,13 @@ impl Watch {
         answer: Answer,
     ) -> Result<(), Failure> {
         match handset.phone.answer(&handset.enrolment, &challenge.sid, answer).await {
-            Ok(answered) => say(format!("It is {}.\n", answered.status.as_str())),
+            Ok(answered) => say_text(format!("It is {}.\n", answered.status.as_str())),
             // Nobody knows whether it arrived. If it did, the challenge is not pending any more.
             Err(error @ Error::Transport(_)) => {
                 self.asked.remove(&challenge.sid);
-                say(format!("{}. You will be asked again.\n", handset.explain(error)))
+                say_text(format!("{}. You will be asked again.\n", handset.explain(error)))
             }
-            Err(error) => say(format!("{}.\n", handset.explain(error))),
+            Err(error) => say_text(format!("{}.\n", handset.explain(error))),
         }
     }
 }

@@ -52,7 +52,7 @@ pub(super) async fn look(report: &mut Report, options: &Serve, now: Timestamp, o
         report.problem(
             "database",
             failure.to_string(),
-            "see whether it runs, and whether its address is right",
+            "see whether it runs, and whether its address, user and password are right",
         );
     }
 }
@@ -68,7 +68,11 @@ async fn inside(
     // Between these the database looks at its clock.
     let before = SystemClock.now();
     let found = db.condition().await?;
-    condition(report, found, before, SystemClock.now());
+    condition(report, &found, before, SystemClock.now());
+    if matches!(&found, Condition::Postgres { settings, .. } if !is_utf8(settings)) {
+        // No server would start, and no command work.
+        return Ok(());
+    }
     let missing = Store::missing(location).await?;
     if !missing.is_empty() {
         let names: Vec<_> = missing.iter().map(|migration| migration.name).collect();
@@ -82,14 +86,54 @@ async fn inside(
         return Ok(());
     }
     report.ok("migrations", "all applied");
+    if let Location::Sqlite(path) = location {
+        schema(report, &store::differences(path).await?);
+    }
     master_key(report, options.storage.present_master_keys(), &mut db).await?;
     outside::credentials(report, &db.all_credentials().await?, now);
     outside::webhooks(report, &db.all_webhooks().await?, options, online).await;
     late(report, &mut db, now).await?;
+    clock_trust(report, &mut db, now).await?;
     Ok(())
 }
 
-fn condition(report: &mut Report, condition: Condition, before: Timestamp, after: Timestamp) {
+/// Whether housekeeping trusts the clock, or will when a server starts now.
+async fn clock_trust(report: &mut Report, db: &mut Read, now: Timestamp) -> Result<(), Error> {
+    let Some(record) = db.clock_record().await? else { return Ok(()) };
+    let subject = "clock and housekeeping";
+    let advice =
+        "set the clock right; if it is right, `countersign clock trust` lets housekeeping go on at once";
+    if record.doubted.is_some() {
+        let found = format!("nothing is removed: the clock jumped after {}", record.trusted_at);
+        report.warning(subject, found, advice);
+    } else if record.after(now, None).doubted.is_some() {
+        let found = format!(
+            "it is {now}, and housekeeping last ran at {}: a server that starts now removes nothing for six hours",
+            record.trusted_at
+        );
+        report.warning(subject, found, advice);
+    } else {
+        report.ok(subject, format!("as when housekeeping last ran, at {}", record.trusted_at));
+    }
+    Ok(())
+}
+
+fn schema(report: &mut Report, differences: &[String]) {
+    if differences.is_empty() {
+        report.ok("schema", "as the migrations make it");
+    } else {
+        let advice = "find out who changed it: a trigger or a view can change what the server decides; \
+                      drop what is foreign, or restore a backup from before";
+        report.problem("schema", differences.join("; "), advice);
+    }
+}
+
+/// Whether a PostgreSQL database can hold every text.
+fn is_utf8(settings: &BTreeMap<String, String>) -> bool {
+    settings.get("server_encoding").is_none_or(|encoding| encoding == "UTF8")
+}
+
+fn condition(report: &mut Report, condition: &Condition, before: Timestamp, after: Timestamp) {
     match condition {
         Condition::Sqlite { version, damage } => {
             if damage.is_empty() {
@@ -100,13 +144,19 @@ fn condition(report: &mut Report, condition: Condition, before: Timestamp, after
             }
         }
         Condition::Postgres { version, version_number, settings, now: theirs } => {
-            if version_number < OLDEST {
+            if *version_number < OLDEST {
                 let advice = "upgrade to a version that is still supported, 13 at least";
                 report.problem("database", format!("PostgreSQL {version} is too old"), advice);
             } else {
                 report.ok("database", format!("PostgreSQL {version}"));
             }
-            postgres_settings(report, &settings);
+            if !is_utf8(settings) {
+                let encoding = &settings["server_encoding"];
+                let advice = "make another one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0, and move \
+                              what is in this one there with pg_dump and pg_restore";
+                report.problem("database", format!("its encoding is {encoding}, not UTF8"), advice);
+            }
+            postgres_settings(report, settings);
             let apart = (before.seconds() - theirs.seconds()).max(theirs.seconds() - after.seconds());
             if apart > APART {
                 report.warning(

@@ -10,6 +10,7 @@ use store::Location;
 
 use super::Report;
 use crate::cli::Serve;
+use crate::open_files::{self, Capacity};
 
 /// Free bytes below which there is a warning, and a problem.
 const LITTLE: u64 = 1 << 30;
@@ -22,6 +23,7 @@ const SYNCS: usize = 9;
 const SLOW: Duration = Duration::from_millis(20);
 
 pub(super) fn look(report: &mut Report, options: &Serve) {
+    open_files(report, options);
     if options.ephemeral {
         report.ok("data folder", "none: everything is kept in memory");
         return;
@@ -45,6 +47,20 @@ pub(super) fn look(report: &mut Report, options: &Serve) {
     room(report, "room for temporary files", &std::env::temp_dir());
     for file in secrets(options) {
         permissions(report, "secret file", &file);
+    }
+}
+
+/// Whether as many files may be open as `max_connections` needs. A unit or a container may have another limit.
+fn open_files(report: &mut Report, options: &Serve) {
+    let subject = "open files";
+    let limit = open_files::reachable_limit();
+    let capacity = Capacity::of(options, limit);
+    match (capacity.shortage(), limit) {
+        (Some(shortage), _) => report.warning(subject, format!("here {shortage}"), open_files::ADVICE),
+        (None, Some(limit)) => {
+            report.ok(subject, format!("{limit} are permitted here, {} needed", capacity.needed))
+        }
+        (None, None) => report.ok(subject, "no limit here"),
     }
 }
 

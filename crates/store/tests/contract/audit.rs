@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use domain::audit::{Act, Actor, Change, Line, Mac, Mark};
 use domain::{Account, EventSid, RequestSid, Sealed};
-use store::{AuditChain, AuditFilter, Error, Location, Read, Store, Write};
+use store::{AuditChain, AuditFilter, Error, Location, Read, Store, WaitingPlace, Write};
 
 use crate::fixtures::*;
 use crate::pages::{ALL, assert_list, scattered};
@@ -23,6 +23,8 @@ contract! {
     only_what_was_removed_goes,
     there_is_one_chain,
     the_tail_tells_what_waits_and_what_was_added,
+    waiting_line_has_its_mac_until_it_is_chained,
+    waiting_lines_are_read_in_pieces,
 }
 
 contract! { on postgres:
@@ -32,6 +34,9 @@ contract! { on postgres:
 contract! { on disk:
     what_was_altered_is_still_found,
     no_line_goes_by_hand,
+    repeated_and_half_chained_lines_are_found,
+    altered_waiting_line_can_be_read,
+    line_that_the_database_drops_is_an_error,
 }
 
 contract! { on sqlite:
@@ -74,7 +79,8 @@ async fn chained(store: &Store, account: &Account, count: i64) -> Vec<&'static L
 }
 
 async fn waiting(store: &Store) -> Vec<Line> {
-    read!(store, |db| db.waiting_lines(1000)).unwrap()
+    let found = read!(store, |db| db.waiting_lines(&WaitingPlace::START, 1000)).unwrap();
+    found.into_iter().map(|waiting| waiting.line.unwrap()).collect()
 }
 
 async fn a_line_comes_back_as_it_was_written(store: Store) {
@@ -267,6 +273,98 @@ async fn the_tail_tells_what_waits_and_what_was_added(store: Store) {
     assert_eq!(tail().await, (Some(1), 1));
     transact!(store, |tx| tx.delete_removed_lines(0)).unwrap();
     assert_eq!(tail().await, (None, 1));
+}
+
+async fn waiting_line_has_its_mac_until_it_is_chained(store: Store) {
+    let late = line(account());
+    add(&store, [late]).await;
+    let found = async || read!(store, |db| db.waiting_lines(&WaitingPlace::START, 9)).unwrap();
+    assert_eq!(found().await[0].mac, Some(Mac([5; 32])));
+    transact!(store, |tx| tx.set_waiting_mac(late.sid, &Mac([6; 32]))).unwrap();
+    assert_eq!(found().await[0].mac, Some(Mac([6; 32])));
+    transact!(store, |tx| tx.chain_lines(&[(late.sid, mark(1))])).unwrap();
+    assert!(found().await.is_empty());
+    assert_eq!(read!(store, |db| db.newest_audit_line_at()).unwrap(), Some(late.created_at));
+}
+
+async fn waiting_lines_are_read_in_pieces(store: Store) {
+    let lines: Vec<_> = (0..5)
+        .map(|second| changed(line(account()), |line| line.created_at = NOW.plus_seconds(second)))
+        .collect();
+    add(&store, lines.iter().rev().copied()).await;
+    let (mut after, mut found) = (WaitingPlace::START, Vec::new());
+    loop {
+        let place = after.clone();
+        let piece = read!(store, |db| db.waiting_lines(&place, 2)).unwrap();
+        let Some(last) = piece.last() else { break };
+        after = last.place.clone();
+        found.extend(piece.into_iter().filter_map(|waiting| waiting.line));
+    }
+    assert_eq!(found, lines.into_iter().cloned().collect::<Vec<_>>());
+}
+
+async fn repeated_and_half_chained_lines_are_found(place: Place) {
+    let store = place.open().await;
+    chained(&store, account(), 3).await;
+    let tail = async || read!(store, |db| db.audit_tail()).unwrap().unwrap();
+    let sound = tail().await;
+    assert_eq!(
+        (sound.repeated_number, sound.repeated_sid, sound.half_chained, sound.ends),
+        (None, None, None, 1)
+    );
+    let is_postgres = matches!(place.location, Location::Postgres(_));
+    place.sql("DROP INDEX audit_log_chained").await;
+    let columns = "actor_type, event_type, data, created_at";
+    let copy = |sid: &str, number: &str, mac: &str| {
+        format!(
+            "INSERT INTO audit_log (sid, number, mac, {columns}) SELECT {sid}, {number}, {mac}, {columns} \
+             FROM audit_log WHERE number = 2 LIMIT 1"
+        )
+    };
+    place.sql(&copy("'AE00000000000000000000000000000002'", "2", "mac")).await;
+    assert_eq!(tail().await.repeated_number, Some(2));
+    let half = "AE00000000000000000000000000000003";
+    let unchecked = if is_postgres {
+        "ALTER TABLE audit_log DROP CONSTRAINT audit_log_check"
+    } else {
+        "PRAGMA ignore_check_constraints = ON"
+    };
+    place.sql(&format!("{unchecked}; {}", copy(&format!("'{half}'"), "NULL", "mac"))).await;
+    assert_eq!(tail().await.half_chained.as_deref(), Some(half));
+    if is_postgres {
+        place.sql("ALTER TABLE audit_log DROP CONSTRAINT audit_log_pkey").await;
+        place.sql(&copy(&format!("'{half}'"), "9", "mac")).await;
+        assert_eq!(tail().await.repeated_sid.as_deref(), Some(half));
+        place.sql("ALTER TABLE audit_chain DROP CONSTRAINT audit_chain_pkey").await;
+        place.sql("INSERT INTO audit_chain SELECT * FROM audit_chain").await;
+        assert_eq!(tail().await.ends, 2);
+    }
+}
+
+async fn altered_waiting_line_can_be_read(place: Place) {
+    let store = place.open().await;
+    add(&store, [line(account()), line(account())]).await;
+    place.sql("UPDATE audit_log SET waiting_mac = 'none'").await;
+    place.sql("UPDATE audit_log SET sid = 'none' WHERE sid = (SELECT MIN(sid) FROM audit_log)").await;
+    let found = read!(store, |db| db.waiting_lines(&WaitingPlace::START, 9)).unwrap();
+    assert!(found.iter().all(|waiting| waiting.mac.is_none()));
+    let readable: Vec<_> =
+        found.iter().map(|waiting| (waiting.place.sid == "none", waiting.line.is_some())).collect();
+    assert!(readable.contains(&(true, false)) && readable.contains(&(false, true)), "{readable:?}");
+}
+
+async fn line_that_the_database_drops_is_an_error(place: Place) {
+    let store = place.open().await;
+    let trigger = match place.location {
+        Location::Postgres(_) => {
+            "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; \
+             CREATE TRIGGER swallow BEFORE INSERT ON audit_log FOR EACH ROW EXECUTE FUNCTION swallow()"
+        }
+        _ => "CREATE TRIGGER swallow BEFORE INSERT ON audit_log BEGIN SELECT RAISE(IGNORE); END",
+    };
+    place.sql(trigger).await;
+    let line = line(account());
+    assert!(transact!(store, |tx| tx.insert_audit_line(line, &Mac([5; 32]))).is_err());
 }
 
 async fn whoever_chains_keeps_others_from_it(place: Place) {

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use domain::challenges::{Answer, Details, Message, State, Status};
+use domain::challenges::{Answer, AnswerDigest, Details, Message, State, Status};
 use domain::{Challenge, ChallengeSid, EntitySid, FactorSid, Sid as _, Timestamp};
 use store::{Conflict, Error, Filter, Store};
 
@@ -18,6 +18,7 @@ contract! {
     a_challenge_is_added_once,
     an_answer_is_recorded,
     an_answer_is_given_once,
+    the_payload_that_answered_is_recognized,
     an_answer_is_given_once_among_many_at_once,
     an_answer_is_given_before_the_expiry,
     an_unknown_challenge_is_not_answered,
@@ -100,7 +101,7 @@ async fn an_answer_is_recorded(store: Store) {
             challenge.state = State::Answered { answer, at };
             challenge.updated_at = at;
         });
-        let returned = transact!(store, |tx| tx.answer_challenge(challenge.sid, answer, at)).unwrap();
+        let returned = transact!(store, |tx| tx.answer_challenge(challenge.sid, answer, DIGEST, at)).unwrap();
         assert_same!(returned, Some(answered));
         expected.extend([answered, bystander]);
     }
@@ -110,8 +111,9 @@ async fn an_answer_is_recorded(store: Store) {
 
 async fn an_answer_is_given_once(store: Store) {
     let Clan { family: Family { path, .. }, challenge, .. } = Clan::settle(&store).await;
-    let answer =
-        async |answer, at| transact!(store, |tx| tx.answer_challenge(challenge.sid, answer, at)).unwrap();
+    let answer = async |answer, at| {
+        transact!(store, |tx| tx.answer_challenge(challenge.sid, answer, DIGEST, at)).unwrap()
+    };
     let first = answer(Answer::Denied, NOW).await;
     assert!(first.is_some());
     for again in [Answer::Approved, Answer::Denied] {
@@ -120,12 +122,30 @@ async fn an_answer_is_given_once(store: Store) {
     assert_same!(read!(store, |db| db.challenge(path, challenge.sid)).unwrap(), first);
 }
 
+async fn the_payload_that_answered_is_recognized(store: Store) {
+    let Family { factor, .. } = family(&store).await;
+    let (answered, pending) = (challenge(factor), challenge(factor));
+    add(&store, [answered, pending]).await;
+    let is_answered_by = async |sid, digest| read!(store, |db| db.is_answered_by(sid, digest)).unwrap();
+    let other = AnswerDigest([0xd2; 32]);
+    assert!(!is_answered_by(answered.sid, DIGEST).await);
+    for (digest, is_taken) in [(DIGEST, true), (other, false)] {
+        let taken = transact!(store, |tx| tx.answer_challenge(answered.sid, Answer::Approved, digest, NOW));
+        assert_eq!(taken.unwrap().is_some(), is_taken);
+    }
+    for (sid, digest, is) in
+        [(answered.sid, DIGEST, true), (answered.sid, other, false), (pending.sid, DIGEST, false)]
+    {
+        assert_eq!(is_answered_by(sid, digest).await, is);
+    }
+}
+
 async fn an_answer_is_given_once_among_many_at_once(store: Store) {
     let Clan { family: Family { path, .. }, challenge, .. } = Clan::settle(&store).await;
     let answers = at_once(100, |number| {
         let store = store.clone();
         let answer = if number % 2 == 0 { Answer::Approved } else { Answer::Denied };
-        async move { transact!(store, |tx| tx.answer_challenge(challenge.sid, answer, NOW)).unwrap() }
+        async move { transact!(store, |tx| tx.answer_challenge(challenge.sid, answer, DIGEST, NOW)).unwrap() }
     });
     let given: Vec<_> = answers.await.into_iter().flatten().collect();
     assert_eq!(given.len(), 1, "{given:?}");
@@ -134,8 +154,9 @@ async fn an_answer_is_given_once_among_many_at_once(store: Store) {
 
 async fn an_answer_is_given_before_the_expiry(store: Store) {
     let Clan { challenge, .. } = Clan::settle(&store).await;
-    let answer =
-        async |at| transact!(store, |tx| tx.answer_challenge(challenge.sid, Answer::Approved, at)).unwrap();
+    let answer = async |at| {
+        transact!(store, |tx| tx.answer_challenge(challenge.sid, Answer::Approved, DIGEST, at)).unwrap()
+    };
     let just_before = Timestamp::from_micros(challenge.expires_at.micros() - 1);
     for late in [LAST, challenge.expires_at.plus_seconds(1), challenge.expires_at] {
         assert_same!(answer(late).await, None::<Challenge>);
@@ -145,7 +166,7 @@ async fn an_answer_is_given_before_the_expiry(store: Store) {
 
 async fn an_unknown_challenge_is_not_answered(store: Store) {
     let Clan { family: Family { path, .. }, challenge, .. } = Clan::settle(&store).await;
-    let answered = transact!(store, |tx| tx.answer_challenge(sid(), Answer::Approved, NOW)).unwrap();
+    let answered = transact!(store, |tx| tx.answer_challenge(sid(), Answer::Approved, DIGEST, NOW)).unwrap();
     assert_same!(answered, None::<Challenge>);
     assert_same!(read!(store, |db| db.challenge(path, challenge.sid)).unwrap(), Some(challenge));
 }
@@ -155,7 +176,8 @@ async fn metadata_are_replaced_whatever_became_of_the_challenge(store: Store) {
     let (pending, answered, bystander) = (challenge(factor), challenge(factor), challenge(factor));
     let expired = changed(challenge(factor), |challenge| challenge.expires_at = FIRST);
     add(&store, [pending, answered, bystander, expired]).await;
-    let answered = transact!(store, |tx| tx.answer_challenge(answered.sid, Answer::Approved, NOW)).unwrap();
+    let answered =
+        transact!(store, |tx| tx.answer_challenge(answered.sid, Answer::Approved, DIGEST, NOW)).unwrap();
     let mut expected = vec![pending, keep(answered.unwrap()), expired];
 
     for metadata in [string_map(&[(AWKWARD, AWKWARD)]), string_map(&[])].map(keep) {
@@ -212,7 +234,9 @@ async fn filtered_challenges_are_listed_in_pages(store: Store) {
     add(&store, [other]).await;
     add(&store, [wanted.clone(), answered.clone(), others].concat()).await;
     for challenge in answered {
-        transact!(store, |tx| tx.answer_challenge(challenge.sid, Answer::Denied, NOW)).unwrap().unwrap();
+        transact!(store, |tx| tx.answer_challenge(challenge.sid, Answer::Denied, DIGEST, NOW))
+            .unwrap()
+            .unwrap();
     }
     let filter = Filter { factor_sid: Some(one.sid), status: Some(Status::Pending) };
     let page = async |request| read!(store, |db| db.challenges(entity.sid, filter, &request, NOW)).unwrap();
@@ -263,7 +287,7 @@ async fn a_list_has_the_challenges_that_have_a_status_now(store: Store) {
     let (voided, forgotten) = (ending(doomed, 10), ending(doomed, -10));
     add(&store, [short, long, approved, denied, voided, forgotten]).await;
     for (challenge, answer) in [(approved, Answer::Approved), (denied, Answer::Denied)] {
-        transact!(store, |tx| tx.answer_challenge(challenge.sid, answer, NOW)).unwrap().unwrap();
+        transact!(store, |tx| tx.answer_challenge(challenge.sid, answer, DIGEST, NOW)).unwrap().unwrap();
     }
     transact!(store, |tx| tx.delete_factor(path, doomed.sid, NOW)).unwrap().unwrap();
 
@@ -319,7 +343,7 @@ async fn extreme_times_are_compared_as_any_other(store: Store) {
     assert_eq!(list(&store, entity.sid, pending, LAST).await, []);
     let answer = async |challenge: &Challenge, at| {
         let challenge_sid = challenge.sid;
-        transact!(store, |tx| tx.answer_challenge(challenge_sid, Answer::Approved, at)).unwrap()
+        transact!(store, |tx| tx.answer_challenge(challenge_sid, Answer::Approved, DIGEST, at)).unwrap()
     };
     assert_same!(answer(never, FIRST).await, None::<Challenge>);
     let answered = answer(for_ever, FIRST).await.unwrap();
@@ -332,7 +356,11 @@ async fn old_challenges_are_deleted_in_batches_oldest_first(store: Store) {
     let [c, a, d, e, b] = [-2, -5, -1, 0, -4].map(expiring);
     add(&store, [c, a, d, e, b]).await;
     let before = NOW.plus_seconds(-10);
-    assert!(transact!(store, |tx| tx.answer_challenge(a.sid, Answer::Approved, before)).unwrap().is_some());
+    assert!(
+        transact!(store, |tx| tx.answer_challenge(a.sid, Answer::Approved, DIGEST, before))
+            .unwrap()
+            .is_some()
+    );
     assert!(transact!(store, |tx| tx.delete_factor(path, factor.sid, before)).unwrap().is_some());
     let delete = async || transact!(store, |tx| tx.delete_old_challenges(NOW, 3)).unwrap();
     let left = async || {
@@ -390,7 +418,11 @@ async fn pending_challenges_are_found_by_when_they_expire(store: Store) {
     let [a, b, c, answered] = [10, 300, 20, 400].map(expiring);
     add(&store, [a, b, c, answered]).await;
     add(&store, [challenge(factor(entity))]).await;
-    assert!(transact!(store, |tx| tx.answer_challenge(answered.sid, Answer::Denied, NOW)).unwrap().is_some());
+    assert!(
+        transact!(store, |tx| tx.answer_challenge(answered.sid, Answer::Denied, DIGEST, NOW))
+            .unwrap()
+            .is_some()
+    );
     for (now, most, expected) in [
         (0, 1, Some(300)),
         (0, 2, Some(20)),

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use domain::Account;
+use domain::{Account, Secret};
 use futures_util::future::join_all;
-use store::{Error, OldSchema, Read, Store, Write};
+use harness::wait_until;
+use sqlx::postgres::PgConnectOptions;
+use store::{Error, Location, OldSchema, Read, Store, Write};
 use tokio::sync::Barrier;
 
 use crate::fixtures::*;
@@ -21,8 +23,14 @@ contract! {
 
 contract! {
     on disk:
+    a_database_on_disk_has_a_size,
     a_store_outlives_the_runtime_that_opened_it,
     a_store_is_shared_by_runtimes_that_come_and_go,
+}
+
+contract! {
+    on memory:
+    a_database_in_memory_has_none,
 }
 
 contract! {
@@ -35,12 +43,21 @@ contract! {
     a_connection_that_is_lost_during_a_read_is_met_by_running_again,
     a_connection_that_is_lost_at_the_commit_leaves_the_outcome_unknown,
     a_database_that_hangs_up_is_unavailable_until_it_is_back,
-    nobody_waits_long_for_a_database_that_is_away,
+    a_database_that_is_away_is_named_at_once,
+    a_failure_that_passes_is_unavailable,
+    connections_that_postgres_ends_for_idling_are_replaced,
+    a_connection_to_a_replica_is_not_used_again,
+    a_database_in_another_encoding_is_refused,
+    what_waiting_can_not_mend_is_told_apart,
 }
 
 /// Kills all connections to this database, and waits until they are gone.
 const KILL: &str = "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity \
                     WHERE datname = current_database() AND application_name = 'countersign'";
+
+/// The store's connections to this database.
+const CONNECTIONS: &str = "SELECT count(*) FROM pg_stat_activity \
+                           WHERE datname = current_database() AND application_name = 'countersign'";
 
 /// Has as many connections made, all in use at the same time.
 async fn warm_up(store: &Store, connections: usize) {
@@ -62,11 +79,28 @@ async fn has(store: &Store, account: &'static Account) -> bool {
     read!(store, |db| db.account(account.sid)).unwrap().is_some()
 }
 
+async fn a_database_on_disk_has_a_size(place: Place) {
+    let store = place.open().await;
+    let size = store.size().await.unwrap();
+    // With the schema alone, which on SQLite is still in the write-ahead log.
+    assert!(size.database > 0, "{size:?}");
+    let all = size.database + size.write_ahead_log;
+    assert!((100_000..100_000_000).contains(&all), "{size:?}");
+    let is_sqlite = matches!(place.location, Location::Sqlite(_));
+    assert_eq!(size.write_ahead_log > 0, is_sqlite, "{size:?}");
+}
+
+async fn a_database_in_memory_has_none(place: Place) {
+    assert_eq!(place.open().await.size().await.unwrap(), store::Size::default());
+}
+
 /// That an account is there if its insertion was answered with yes, and isn't if that was refused.
 async fn assert_holds(store: &Store, account: &'static Account, outcome: &Result<bool, Error>) {
     match outcome {
         Ok(true) => assert!(has(store, account).await, "it was promised"),
-        Err(Error::Unavailable(_)) => assert!(!has(store, account).await, "it was refused"),
+        Err(Error::Unavailable(_) | Error::Unreachable { .. }) => {
+            assert!(!has(store, account).await, "it was refused")
+        }
         Err(Error::OutcomeUnknown(_)) => {}
         other => panic!("{other:?}"),
     }
@@ -163,6 +197,11 @@ async fn killed_connections_are_replaced_unnoticed(place: Place) {
     let store = &place.open().await;
     let kill = async || {
         warm_up(store, 8).await;
+        // Those that found out how PostgreSQL is reached may be on their way out.
+        wait_until("only the pool's are left", PATIENCE, async || {
+            (place.sql(CONNECTIONS).await == "8").then_some(())
+        })
+        .await;
         assert_eq!(place.sql(KILL).await, "8");
     };
     for _ in 0..3 {
@@ -276,10 +315,10 @@ async fn a_database_that_hangs_up_is_unavailable_until_it_is_back(place: Place) 
     let account = account();
     warm_up(&store, 8).await;
     proxy.hang_up().await;
-    assert_refused!(transact!(store, |tx| tx.insert_account(account)), Error::Unavailable(_));
-    assert_refused!(read!(store, |db| db.ready()), Error::Unavailable(_));
+    assert_refused!(transact!(store, |tx| tx.insert_account(account)), Error::Unreachable { .. });
+    assert_refused!(read!(store, |db| db.ready()), Error::Unreachable { .. });
     let opened = Store::open(&proxy.location, OldSchema::Migrate).await.map(|_| ());
-    assert_refused!(opened, Error::Unavailable(_));
+    assert_refused!(opened, Error::Unreachable { .. });
 
     proxy.resume().await;
     read!(store, |db| db.ready()).unwrap();
@@ -287,7 +326,7 @@ async fn a_database_that_hangs_up_is_unavailable_until_it_is_back(place: Place) 
     assert!(has(&store, account).await);
 }
 
-async fn nobody_waits_long_for_a_database_that_is_away(place: Place) {
+async fn a_database_that_is_away_is_named_at_once(place: Place) {
     let proxy = keep(Proxy::to(place.url()).await);
     let (store, _) = Store::open(&proxy.location, OldSchema::Migrate).await.unwrap();
     warm_up(&store, 8).await;
@@ -295,15 +334,126 @@ async fn nobody_waits_long_for_a_database_that_is_away(place: Place) {
     let begun = Instant::now();
     let writes = (0..20).map(async |_| {
         let account = account();
-        assert_refused!(transact!(store, |tx| tx.insert_account(account)), Error::Unavailable(_));
+        transact!(store, |tx| tx.insert_account(account)).map(drop).unwrap_err()
     });
-    let reads = (0..20).map(async |_| assert_refused!(read!(store, |db| db.ready()), Error::Unavailable(_)));
-    tokio::join!(join_all(writes), join_all(reads));
-    assert!(begun.elapsed() < PATIENCE, "the last was refused after {:?}", begun.elapsed());
+    let reads = (0..20).map(async |_| read!(store, |db| db.ready()).unwrap_err());
+    let (writes, reads) = tokio::join!(join_all(writes), join_all(reads));
+    // One second, and another for a slow machine.
+    assert!(begun.elapsed() < Duration::from_secs(2), "the last was refused after {:?}", begun.elapsed());
+    let Location::Postgres(url) = &proxy.location else { unreachable!() };
+    let options: PgConnectOptions = url.expose().parse().unwrap();
+    let (port, database) = (options.get_port(), options.get_database().unwrap());
+    for error in writes.into_iter().chain(reads) {
+        let words = domain::causes(&error);
+        let named = format!("cannot connect to PostgreSQL at 127.0.0.1:{port}, database {database}: ");
+        assert!(words.starts_with(&named) && words.contains("Connection refused"), "{words}");
+    }
 
     // Being refused, they haven't happened, and will not.
     proxy.resume().await;
     let later = account();
     add(&store, [later]).await;
     assert_same!(read!(store, |db| db.accounts()).unwrap(), [later]);
+}
+
+async fn a_failure_that_passes_is_unavailable(place: Place) {
+    let store = place.open().await;
+    let refuse_with = async |code: &str| {
+        let sql = format!(
+            "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN RAISE EXCEPTION 'refused' USING ERRCODE = '{code}'; END $$; \
+             CREATE OR REPLACE TRIGGER refuse BEFORE INSERT ON accounts FOR EACH ROW EXECUTE FUNCTION refuse()"
+        );
+        place.sql(&sql).await;
+        let account = account();
+        transact!(store, |tx| tx.insert_account(account))
+    };
+    let passing = [
+        "08000", "08003", "08006", "08P01", "25006", "25P03", "25P04", "40001", "40P01", "53000", "53100",
+        "53200", "53300", "53400", "55006", "55P03", "57014", "57P01", "57P02", "57P03", "57P05", "58000",
+        "58030",
+    ];
+    for code in passing {
+        match refuse_with(code).await {
+            Err(Error::Unavailable(_)) => {}
+            other => panic!("{code}: {other:?}"),
+        }
+    }
+    for code in ["22P05", "22023", "42501", "42P01", "57P04", "XX000", "P0001"] {
+        match refuse_with(code).await {
+            Err(Error::Database(_)) => {}
+            other => panic!("{code}: {other:?}"),
+        }
+    }
+}
+
+async fn connections_that_postgres_ends_for_idling_are_replaced(place: Place) {
+    place.open().await.close().await;
+    set(&place, "idle_session_timeout = '300ms'").await;
+    let store = place.open().await;
+    for _ in 0..3 {
+        warm_up(&store, 8).await;
+        wait_until("PostgreSQL ends the connections", PATIENCE, async || {
+            (place.sql(CONNECTIONS).await == "0").then_some(())
+        })
+        .await;
+        let account = account();
+        assert!(transact!(store, |tx| tx.insert_account(account)).unwrap());
+        let all = (0..20).map(async |_| assert!(has(&store, account).await));
+        join_all(all).await;
+    }
+}
+
+async fn a_connection_to_a_replica_is_not_used_again(place: Place) {
+    place.open().await.close().await;
+    // As on a server that was demoted: each new session can only read.
+    set(&place, "default_transaction_read_only = on").await;
+    let store = place.open().await;
+    warm_up(&store, 8).await;
+    let (refused, later) = (account(), account());
+    assert_refused!(transact!(store, |tx| tx.insert_account(refused)), Error::Unavailable(_));
+    set(&place, "default_transaction_read_only = off").await;
+    assert!(transact!(store, |tx| tx.insert_account(later)).unwrap());
+    assert_same!(read!(store, |db| db.accounts()).unwrap(), [later]);
+}
+
+/// Changes a setting of this database, for new sessions.
+async fn set(place: &Place, setting: &str) {
+    let name = place.sql("SELECT current_database()").await;
+    // In a transaction that may write, whatever the setting.
+    let alter = format!("BEGIN READ WRITE; ALTER DATABASE \"{name}\" SET {setting}; COMMIT");
+    place.sql(&alter).await;
+}
+
+async fn a_database_in_another_encoding_is_refused(_: Place) {
+    for encoding in ["SQL_ASCII", "LATIN1"] {
+        let test = "a_database_in_another_encoding_is_refused";
+        let Some(database) = harness::postgres_in_encoding_or_skip(test, encoding) else { return };
+        let location = Location::Postgres(Secret::new(database.url.clone()));
+        let looked = [
+            Store::open(&location, OldSchema::Migrate).await.map(drop),
+            Store::open(&location, OldSchema::Refuse).await.map(drop),
+            Store::missing(&location).await.map(drop),
+        ];
+        for looked in looked {
+            let error = looked.unwrap_err();
+            let words = error.to_string();
+            assert!(words.contains(encoding) && words.contains("ENCODING 'UTF8'"), "{words}");
+            assert!(matches!(error, Error::Encoding { .. }) && !error.may_pass(), "{error:?}");
+        }
+        assert_eq!(database.psql("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"), "0");
+    }
+}
+
+async fn what_waiting_can_not_mend_is_told_apart(place: Place) {
+    let open = async |location: &Location| Store::open(location, OldSchema::Migrate).await.map(drop);
+    let elsewhere = Location::Postgres(Secret::new(format!("{}_of_another_name", place.url())));
+    let error = open(&elsewhere).await.unwrap_err();
+    assert!(!error.may_pass(), "{error:?}");
+    assert!(domain::causes(&error).contains("does not exist"), "{error:?}");
+
+    let proxy = Proxy::to(place.url()).await;
+    proxy.stop().await;
+    let error = open(&proxy.location).await.unwrap_err();
+    assert!(error.may_pass(), "{error:?}");
 }

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use domain::Timestamp;
-use domain::deliveries::{AskedPush, Delivery, DeliveryId, Next, Work};
+use domain::deliveries::{AskedPush, Delivery, DeliveryId, Next, Schedule, Stranded, Work};
 use store::{AttemptRecord, Conflict, DeliveryFilter, DeliveryStatus, Error, Owed, Store, Write};
 use tokio::sync::Barrier;
 use tokio::time::timeout;
@@ -44,6 +44,9 @@ contract! {
     what_is_handed_back_while_it_is_recorded_is_one_of_the_two,
     a_lease_is_renewed_by_its_holder_alone,
     a_renewed_lease_is_not_taken_over_before_its_new_end,
+    delivery_scheduled_in_the_future_is_stranded_and_made_due,
+    delivery_due_later_than_any_wait_is_stranded,
+    delivery_held_by_the_worker_or_due_soon_is_not_stranded,
     old_deliveries_are_deleted_in_batches_with_their_attempts,
     what_is_owed_is_never_too_old,
 }
@@ -51,6 +54,7 @@ contract! {
 contract! {
     on disk:
     each_due_delivery_is_leased_by_one_of_many_servers,
+    delivery_of_an_older_server_is_stranded_by_when_it_was_made,
     what_no_delivery_can_hold_stands_in_nobodys_way,
 }
 
@@ -730,6 +734,78 @@ async fn only_the_holder_of_a_lease_hands_back(store: Store) {
     release("second").await;
     let free = changed(owed, |delivery| (delivery.attempts, delivery.due_at) = (1, NOW));
     assert_same!(look(&store, owed.id).await.0, status(free, "owed", None));
+}
+
+/// What is stranded at an instant, where a lease lasts for 30 seconds and no wait is longer than 600.
+fn stranded_at(now: Timestamp) -> Stranded {
+    Stranded::at(now, 30, Schedule { longest: 600 })
+}
+
+/// How many deliveries are stranded at an instant and made due then, by a worker that has no lease.
+async fn reschedule_at(store: &Store, now: Timestamp) -> usize {
+    let stranded = stranded_at(now);
+    let is_any = read!(store, |db| db.has_stranded_deliveries("new", stranded)).unwrap();
+    let count = transact!(store, |tx| tx.reschedule_stranded_deliveries("new", stranded, 100, now)).unwrap();
+    assert_eq!(is_any, count > 0);
+    assert!(!read!(store, |db| db.has_stranded_deliveries("new", stranded)).unwrap(), "not twice");
+    count
+}
+
+/// The clock is set back: what was new, leased, waiting, handed back and owed again waits no longer.
+async fn delivery_scheduled_in_the_future_is_stranded_and_made_due(store: Store) {
+    // All but the last are due a second before.
+    let [leased, waiting, released, again, new] = owed(&store).await;
+    let all = [leased, waiting, released, again, new].map(|delivery| delivery.id);
+    let ids: &[_] = keep([released.id]);
+    let before = NOW.plus_seconds(-1);
+    lease_at(&store, "worker", 4, before, END).await;
+    transact!(store, |tx| tx.release_deliveries("worker", ids, before)).unwrap();
+    for (delivery, next) in [(waiting, Next::At(END)), (again, Next::Failed)] {
+        let attempt = attempt(delivery, "again");
+        let recorded = transact!(store, |tx| tx.record_attempt("worker", delivery, attempt, next, before));
+        assert!(recorded.unwrap());
+    }
+    assert!(transact!(store, |tx| tx.owe_again(again.id, before, LAST)).unwrap().is_some());
+
+    // Clocks of nodes differ by less than a lease.
+    assert_eq!(reschedule_at(&store, NOW.plus_seconds(-30)).await, 0);
+    let back = NOW.plus_seconds(-3600);
+    assert_eq!(reschedule_at(&store, back).await, 5);
+    let due = lease_at(&store, "new", 9, back, back.plus_seconds(30)).await;
+    assert_eq!(BTreeSet::from_iter(due.iter().map(|delivery| delivery.id)), BTreeSet::from(all));
+}
+
+/// As an older server left it, or one whose longest wait was longer.
+async fn delivery_due_later_than_any_wait_is_stranded(store: Store) {
+    let [waiting] = owed(&store).await;
+    let leased = lease_one(&store, "worker").await;
+    let (attempt, next) = (attempt(leased, "again"), Next::At(NOW.plus_seconds(631)));
+    assert!(transact!(store, |tx| tx.record_attempt("worker", leased, attempt, next, NOW)).unwrap());
+    assert_eq!(reschedule_at(&store, NOW.plus_seconds(1)).await, 0);
+    assert_eq!(reschedule_at(&store, NOW).await, 1);
+    assert_eq!(lease(&store, "new", 9).await[0].id, waiting.id);
+}
+
+async fn delivery_held_by_the_worker_or_due_soon_is_not_stranded(store: Store) {
+    let [_] = owed(&store).await;
+    lease_one(&store, "worker").await;
+    let back = stranded_at(NOW.plus_seconds(-3600));
+    assert!(!read!(store, |db| db.has_stranded_deliveries("worker", back)).unwrap());
+    assert!(read!(store, |db| db.has_stranded_deliveries("another", back)).unwrap());
+    let none = transact!(store, |tx| tx.reschedule_stranded_deliveries("worker", back, 100, NOW)).unwrap();
+    assert_eq!(none, 0);
+    // Its lease ends as planned.
+    assert_eq!(reschedule_at(&store, NOW).await, 0);
+    assert!(lease_at(&store, "another", 9, NOW, END).await.is_empty());
+}
+
+async fn delivery_of_an_older_server_is_stranded_by_when_it_was_made(place: Place) {
+    let store = place.open().await;
+    let [_] = owed(&store).await;
+    place.sql("UPDATE deliveries SET scheduled_at = NULL").await;
+    assert_eq!(reschedule_at(&store, NOW).await, 0);
+    assert_eq!(reschedule_at(&store, NOW.plus_seconds(-31)).await, 1);
+    store.close().await;
 }
 
 async fn what_is_handed_back_while_it_is_recorded_is_one_of_the_two(store: Store) {

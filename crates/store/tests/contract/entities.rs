@@ -2,7 +2,8 @@
 
 use std::num::NonZeroU32;
 
-use domain::{Entity, EntitySid, Timestamp};
+use domain::challenges::Answer;
+use domain::{Challenge, Entity, EntitySid, Timestamp};
 use store::{Conflict, Error, Store};
 
 use crate::fixtures::*;
@@ -22,6 +23,7 @@ contract! {
     an_entity_goes_with_its_factors_and_challenges,
     an_entity_is_only_deleted_on_its_path,
     a_deleted_identity_can_come_again,
+    nothing_of_a_deleted_entity_is_found_by_its_path_while_its_rows_go,
     an_entity_is_found_by_how_far_back_it_is,
 }
 
@@ -132,10 +134,20 @@ async fn a_list_has_the_entities_of_one_service_and_its_account(store: Store) {
 async fn an_entity_goes_with_its_factors_and_challenges(store: Store) {
     let (gone, bystander) = (Clan::settle(&store).await, Clan::settle(&store).await);
     let path = gone.family.path;
-    assert!(transact!(store, |tx| tx.delete_entity(path)).unwrap().is_some());
-    assert!(transact!(store, |tx| tx.delete_entity(path)).unwrap().is_none());
+    assert!(transact!(store, |tx| tx.delete_entity(path, NOW)).unwrap().is_some());
+    assert!(transact!(store, |tx| tx.delete_entity(path, NOW)).unwrap().is_none());
     // The token is the service's: it was made when there may have been no entity yet.
     let rest = ["account", "credential", "alert", "service", "webhook", "access token", "delivery"];
+    let found = async || {
+        let mut found = gone.remains(&store).await;
+        // No path leads to one: this looks at the rows.
+        found.retain(|what| *what != "notification");
+        found
+    };
+    assert_eq!(found().await, rest);
+    assert_eq!(read!(store, |db| db.count_deleted()).unwrap(), 1);
+    // Entity, challenge and notification, which goes with the challenge; the factor went at once.
+    assert_eq!(remove_all(&store, 100).await, 2);
     assert_eq!(gone.remains(&store).await, rest);
     assert_eq!(bystander.remains(&store).await, Clan::ALL);
 }
@@ -143,7 +155,7 @@ async fn an_entity_goes_with_its_factors_and_challenges(store: Store) {
 async fn an_entity_is_only_deleted_on_its_path(store: Store) {
     let clan = Clan::settle(&store).await;
     for path in wrong_paths(clan.family.path) {
-        assert!(transact!(store, |tx| tx.delete_entity(path)).unwrap().is_none());
+        assert!(transact!(store, |tx| tx.delete_entity(path, NOW)).unwrap().is_none());
     }
     assert_eq!(clan.remains(&store).await, Clan::ALL);
 }
@@ -151,9 +163,39 @@ async fn an_entity_is_only_deleted_on_its_path(store: Store) {
 async fn a_deleted_identity_can_come_again(store: Store) {
     let Family { service, entity: old, path, .. } = family(&store).await;
     let new = entity(service, old.identity.as_str());
-    assert!(transact!(store, |tx| tx.delete_entity(path)).unwrap().is_some());
+    assert!(transact!(store, |tx| tx.delete_entity(path, NOW)).unwrap().is_some());
     assert_same!(transact!(store, |tx| tx.ensure_entity(new)).unwrap(), new);
     assert_same!(read!(store, |db| db.factors(new.sid, &ALL)).unwrap(), Vec::<domain::Factor>::new());
+}
+
+async fn nothing_of_a_deleted_entity_is_found_by_its_path_while_its_rows_go(store: Store) {
+    let clan = Clan::settle(&store).await;
+    let Family { account, service, entity: old, path, factor } = clan.family;
+    let new = entity(service, old.identity.as_str());
+    transact!(store, |tx| tx.delete_entity(path, NOW)).unwrap().unwrap();
+    let list = async || read!(store, |db| db.entities(account.sid, service.sid, &ALL)).unwrap();
+    assert_same!(list().await, Vec::<Entity>::new());
+    let window = NOW.plus_seconds(-1)..NOW;
+    let back = read!(store, |db| db.entity_back(service.sid, window.clone(), NonZeroU32::MIN)).unwrap();
+    assert_eq!(back, None);
+    let signer = read!(store, |db| db.factor_by_credential(factor.credential_sid)).unwrap();
+    assert!(signer.is_none());
+
+    // The same identity again: what belonged to the old entity does not belong to the new one.
+    assert!(transact!(store, |tx| tx.insert_entity(new)).unwrap());
+    assert_same!(list().await, [new]);
+    assert_same!(read!(store, |db| db.entity(path)).unwrap(), Some(new));
+    assert_same!(read!(store, |db| db.challenge(path, clan.challenge.sid)).unwrap(), None::<Challenge>);
+    let metadata = keep(string_map(&[("a", "b")]));
+    let written =
+        transact!(store, |tx| tx.set_challenge_metadata(path, clan.challenge.sid, metadata, NOW)).unwrap();
+    assert_same!(written, None::<Challenge>);
+    let answered =
+        transact!(store, |tx| tx.answer_challenge(clan.challenge.sid, Answer::Approved, DIGEST, NOW))
+            .unwrap();
+    assert_same!(answered, None::<Challenge>);
+    remove_all(&store, 1).await;
+    assert_same!(list().await, [new]);
 }
 
 async fn an_entity_is_found_by_how_far_back_it_is(store: Store) {

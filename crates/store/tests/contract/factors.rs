@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use domain::challenges::{Answer, State};
 use domain::factors::{self, MAX_PUSH_FACTORS, Notification, RegistrationToken, Status};
 use domain::text::Text;
-use domain::{Challenge, Factor, FactorSid};
+use domain::{Challenge, Factor, FactorSid, Timestamp};
 use store::{Conflict, Error, Filter, Store, Write};
 
 use crate::fixtures::*;
@@ -26,6 +26,7 @@ contract! {
     a_factor_is_unreachable_when_its_very_token_leads_nowhere,
     a_factor_is_told_to_be_unreachable_once,
     a_factor_is_reachable_again_with_a_new_token,
+    token_that_was_sent_again_meanwhile_stays_alive,
     a_new_token_does_not_inherit_that_the_old_one_led_nowhere,
     factors_of_an_account_or_a_service_are_tried_again,
     changes_of_a_locked_factor_follow_each_other,
@@ -39,6 +40,7 @@ contract! {
     a_factor_voids_its_pending_challenges_when_it_goes,
     no_challenge_is_pending_after_its_factor_is_deleted,
     a_challenge_is_answered_or_voided_but_never_both,
+    every_challenge_of_a_flooded_factor_is_void_when_it_goes,
     old_factors_that_are_not_verified_are_deleted_in_batches_and_handed_back,
     a_factor_is_verified_or_deleted_for_not_being_so,
     a_factor_that_was_made_counts_when_it_is_deleted_too,
@@ -57,7 +59,7 @@ fn full(like: &Factor, notification: Notification) -> &'static Factor {
         factor.sdk_version = Some(Text::from_stored(AWKWARD.to_owned()));
         factor.notification = notification;
         factor.metadata = Some(string_map(&[("", ""), (AWKWARD, AWKWARD), ("lines", "\r\n\t\u{1}")]));
-        (factor.created_at, factor.updated_at) = (FIRST, LAST);
+        (factor.created_at, factor.token_registered_at, factor.updated_at) = (FIRST, NOW, LAST);
     })
 }
 
@@ -141,6 +143,7 @@ async fn an_update_changes_what_can_change_and_nothing_else(store: Store) {
             factor.sdk_version = Some(Text::from_stored(AWKWARD.to_owned()));
             factor.notification = notification;
             factor.unreachable = !factor.unreachable;
+            factor.token_registered_at = FIRST;
             factor.updated_at = LAST;
         });
         let update = changed(after, |factor| {
@@ -181,14 +184,14 @@ async fn a_factor_is_unreachable_when_its_very_token_leads_nowhere(store: Store)
     // Neither another factor, nor another token, nor one that has none.
     for (sid, token) in [(sid(), AWKWARD), (pushed.sid, "another"), (pushed.sid, ""), (family.factor.sid, "")]
     {
-        assert!(!transact!(store, |tx| tx.mark_unreachable(sid, token)).unwrap());
+        assert!(!transact!(store, |tx| tx.mark_unreachable(sid, token, NOW)).unwrap());
     }
     assert_same!(
         read!(store, |db| db.factors(family.entity.sid, &ALL)).unwrap(),
         [family.factor, pushed, same_token]
     );
 
-    assert!(transact!(store, |tx| tx.mark_unreachable(pushed.sid, AWKWARD)).unwrap());
+    assert!(transact!(store, |tx| tx.mark_unreachable(pushed.sid, AWKWARD, NOW)).unwrap());
     let unreachable = changed(pushed, |factor| factor.unreachable = true);
     assert_same!(
         read!(store, |db| db.factors(family.entity.sid, &ALL)).unwrap(),
@@ -200,15 +203,15 @@ async fn a_factor_is_told_to_be_unreachable_once(store: Store) {
     let (_, pushed) = pushed(&store, "token").await;
     let told = at_once(20, |_| {
         let store = store.clone();
-        async move { transact!(store, |tx| tx.mark_unreachable(pushed.sid, "token")).unwrap() }
+        async move { transact!(store, |tx| tx.mark_unreachable(pushed.sid, "token", NOW)).unwrap() }
     });
     assert_eq!(told.await.into_iter().filter(|told| *told).count(), 1);
-    assert!(!transact!(store, |tx| tx.mark_unreachable(pushed.sid, "token")).unwrap());
+    assert!(!transact!(store, |tx| tx.mark_unreachable(pushed.sid, "token", NOW)).unwrap());
 }
 
 async fn a_factor_is_reachable_again_with_a_new_token(store: Store) {
     let (Family { path, .. }, pushed) = pushed(&store, "old").await;
-    assert!(transact!(store, |tx| tx.mark_unreachable(pushed.sid, "old")).unwrap());
+    assert!(transact!(store, |tx| tx.mark_unreachable(pushed.sid, "old", NOW)).unwrap());
     // What is not about its address leaves it as it is.
     let renamed = changed(pushed, |factor| (factor.friendly_name, factor.unreachable) = (name("New"), true));
     let readdressed = changed(renamed, |factor| {
@@ -220,9 +223,20 @@ async fn a_factor_is_reachable_again_with_a_new_token(store: Store) {
     }
 
     // The end of an attempt with the old token comes late.
-    assert!(!transact!(store, |tx| tx.mark_unreachable(pushed.sid, "old")).unwrap());
+    assert!(!transact!(store, |tx| tx.mark_unreachable(pushed.sid, "old", NOW)).unwrap());
     assert_same!(read!(store, |db| db.factor(path, pushed.sid)).unwrap(), Some(readdressed));
-    assert!(transact!(store, |tx| tx.mark_unreachable(pushed.sid, "new")).unwrap());
+    assert!(transact!(store, |tx| tx.mark_unreachable(pushed.sid, "new", NOW)).unwrap());
+}
+
+async fn token_that_was_sent_again_meanwhile_stays_alive(store: Store) {
+    let (_, pushed) = pushed(&store, "token").await;
+    let pushed_at = pushed.token_registered_at;
+    let sent_again =
+        changed(pushed, |factor| factor.token_registered_at = Timestamp::from_micros(NOW.micros() + 1));
+    transact!(store, |tx| tx.update_factor(sent_again)).unwrap();
+    assert!(!transact!(store, |tx| tx.mark_unreachable(pushed.sid, "token", pushed_at)).unwrap());
+    let later = sent_again.token_registered_at;
+    assert!(transact!(store, |tx| tx.mark_unreachable(pushed.sid, "token", later)).unwrap());
 }
 
 async fn a_new_token_does_not_inherit_that_the_old_one_led_nowhere(store: Store) {
@@ -237,7 +251,7 @@ async fn a_new_token_does_not_inherit_that_the_old_one_led_nowhere(store: Store)
             let store = store.clone();
             async move {
                 match number {
-                    0 => drop(transact!(store, |tx| tx.mark_unreachable(pushed.sid, "old")).unwrap()),
+                    0 => drop(transact!(store, |tx| tx.mark_unreachable(pushed.sid, "old", NOW)).unwrap()),
                     _ => store.write(update).await.unwrap(),
                 }
             }
@@ -266,7 +280,7 @@ async fn factors_of_an_account_or_a_service_are_tried_again(store: Store) {
         (sid(), None, [false, false, false]),
     ] {
         for factor in all {
-            transact!(store, |tx| tx.mark_unreachable(factor.sid, "token")).unwrap();
+            transact!(store, |tx| tx.mark_unreachable(factor.sid, "token", NOW)).unwrap();
         }
         transact!(store, |tx| tx.forget_unreachable(account_sid, service_sid)).unwrap();
         for (before, forgotten) in all.into_iter().zip(forgotten) {
@@ -389,7 +403,7 @@ async fn a_factor_voids_its_pending_challenges_when_it_goes(store: Store) {
     add(&store, [pending, last_second, just_expired, long_expired, approved, denied, anothers]).await;
     let answered = [(approved, Answer::Approved), (denied, Answer::Denied)];
     for (challenge, answer) in answered {
-        transact!(store, |tx| tx.answer_challenge(challenge.sid, answer, NOW)).unwrap().unwrap();
+        transact!(store, |tx| tx.answer_challenge(challenge.sid, answer, DIGEST, NOW)).unwrap().unwrap();
     }
 
     transact!(store, |tx| tx.delete_factor(path, doomed.sid, deleted_at)).unwrap().unwrap();
@@ -397,13 +411,14 @@ async fn a_factor_voids_its_pending_challenges_when_it_goes(store: Store) {
     let voided = |challenge: &'static Challenge| {
         changed(challenge, |it| (it.state, it.updated_at) = (State::Voided, deleted_at))
     };
+    let void = |challenge: &'static Challenge| changed(challenge, |it| it.state = State::Voided);
     let answered = answered
         .map(|(challenge, answer)| changed(challenge, |it| it.state = State::Answered { answer, at: NOW }));
     let expected = [
         voided(pending),
         voided(last_second),
-        just_expired,
-        long_expired,
+        void(just_expired),
+        void(long_expired),
         answered[0],
         answered[1],
         anothers,
@@ -411,7 +426,28 @@ async fn a_factor_voids_its_pending_challenges_when_it_goes(store: Store) {
     let found = read!(store, |db| db.challenges(entity.sid, Filter::default(), &ALL, deleted_at)).unwrap();
     assert_same!(found, expected);
     for challenge in [pending, last_second] {
-        let late = transact!(store, |tx| tx.answer_challenge(challenge.sid, Answer::Approved, NOW)).unwrap();
+        let late =
+            transact!(store, |tx| tx.answer_challenge(challenge.sid, Answer::Approved, DIGEST, NOW)).unwrap();
+        assert_same!(late, None::<Challenge>);
+    }
+}
+
+async fn every_challenge_of_a_flooded_factor_is_void_when_it_goes(store: Store) {
+    let Family { entity, path, factor: doomed, .. } = family(&store).await;
+    let flood: Vec<_> = (0..500).map(|_| challenge(doomed)).collect();
+    add(&store, flood.clone()).await;
+    transact!(store, |tx| tx.delete_factor(path, doomed.sid, NOW)).unwrap().unwrap();
+
+    let listed = async |status| {
+        let filter = Filter { factor_sid: None, status };
+        read!(store, |db| db.challenges(entity.sid, filter, &ALL, NOW)).unwrap().items
+    };
+    assert_eq!(listed(Some(domain::challenges::Status::Pending)).await.len(), 0);
+    assert_eq!(listed(Some(domain::challenges::Status::Expired)).await.len(), flood.len());
+    assert!(listed(None).await.iter().all(|challenge| challenge.state == State::Voided));
+    for challenge in flood {
+        let late =
+            transact!(store, |tx| tx.answer_challenge(challenge.sid, Answer::Approved, DIGEST, NOW)).unwrap();
         assert_same!(late, None::<Challenge>);
     }
 }
@@ -456,7 +492,7 @@ async fn a_challenge_is_answered_or_voided_but_never_both(store: Store) {
         let answered = at_once(2, |number| {
             let store = store.clone();
             let answer = async move |tx: &mut Write| {
-                let answered = tx.answer_challenge(challenge.sid, Answer::Approved, NOW).await?;
+                let answered = tx.answer_challenge(challenge.sid, Answer::Approved, DIGEST, NOW).await?;
                 Ok::<_, Error>(answered.is_some())
             };
             let delete = async move |tx: &mut Write| {
@@ -546,6 +582,7 @@ async fn a_factor_that_was_made_counts_when_it_is_deleted_too(store: Store) {
         async || transact!(store, |tx| tx.delete_old_factor_creations(NOW.plus_seconds(30), 1)).unwrap();
     assert_eq!((delete().await, delete().await, delete().await), (1, 1, 0));
     assert_eq!((back(0, 1).await, back(0, 2).await), (Some(30), None));
-    transact!(store, |tx| tx.delete_entity(path)).unwrap();
+    transact!(store, |tx| tx.delete_entity(path, NOW)).unwrap();
+    while transact!(store, |tx| tx.remove_deleted(100)).unwrap() > 0 {}
     assert_eq!(back(0, 1).await, None);
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sqlx::Connection as _;
-use store::{Error, Location, OldSchema, Replacement, Store, back_up, is_in_use};
+use store::{Error, Location, OldSchema, Replacement, Store, back_up, inspect, is_in_use};
 
 use crate::fixtures::*;
 use crate::places::Place;
@@ -27,6 +27,10 @@ contract! {
     a_replacement_that_is_dropped_leaves_everything,
     what_is_no_whole_database_of_ours_is_not_put_in_place,
     what_a_newer_program_wrote_is_told,
+    a_foreign_schema_is_told_by_name,
+    what_is_no_regular_file_is_refused_without_waiting_for_it,
+    a_new_database_is_never_an_empty_file,
+    the_log_shrinks_after_a_large_transaction,
 }
 
 async fn a_backup_is_what_was_there_at_one_moment(place: Place) {
@@ -120,7 +124,8 @@ async fn what_is_put_in_place_is_there_and_what_was_is_kept(place: Place) {
     let kept = place.file().with_file_name("kept");
     for was_there in [true, false] {
         let replacement = Replacement::prepare(&backup, &place.file()).await.unwrap();
-        assert_eq!(replacement.newer(), [""; 0]);
+        let (_, origin) = replacement.inspect().await.unwrap();
+        assert_eq!((origin.newer, origin.differences), (Vec::<String>::new(), Vec::<String>::new()));
         assert_eq!(replacement.put_in_place(&kept).await.unwrap(), was_there);
         let store = place.open().await;
         assert_same!(read!(store, |db| db.accounts()).unwrap(), [early]);
@@ -269,5 +274,86 @@ async fn what_a_newer_program_wrote_is_told(place: Place) {
     let backup = place.file().with_file_name("backup");
     back_up(&place.file(), &backup).await.unwrap();
     let replacement = Replacement::prepare(&backup, &place.file()).await.unwrap();
-    assert_eq!(replacement.newer(), ["9999_of_a_newer_program"]);
+    assert_eq!(replacement.inspect().await.unwrap().1.newer, ["9999_of_a_newer_program"]);
+}
+
+async fn a_foreign_schema_is_told_by_name(place: Place) {
+    let (store, migrated) = Store::open(&place.location, OldSchema::Migrate).await.unwrap();
+    assert_eq!(migrated.differences, [""; 0]);
+    store.close().await;
+    place
+        .sql(
+            "CREATE TRIGGER approve_all AFTER INSERT ON challenges \
+             BEGIN UPDATE challenges SET status = 'approved', responded_at = 1 WHERE sid = NEW.sid; END; \
+             CREATE VIEW everybody AS SELECT * FROM entities; CREATE TABLE diary (day TEXT); \
+             DROP INDEX challenges_pending; \
+             DROP TRIGGER audit_log_stays; CREATE TRIGGER audit_log_stays BEFORE UPDATE ON audit_log BEGIN SELECT 1; END",
+        )
+        .await;
+    let expected = [
+        "trigger approve_all is foreign",
+        "trigger audit_log_stays was changed",
+        "table diary is foreign",
+        "view everybody is foreign",
+        "index challenges_pending is missing",
+    ];
+    let backup = place.file().with_file_name("backup");
+    back_up(&place.file(), &backup).await.unwrap();
+    assert_eq!(inspect(&backup).await.unwrap().1.differences, expected);
+    let replacement = Replacement::prepare(&backup, &place.file()).await.unwrap();
+    assert_eq!(replacement.inspect().await.unwrap().1.differences, expected);
+    drop(replacement);
+    assert_eq!(store::differences(&place.file()).await.unwrap(), expected);
+    // A server works all the same, and says so.
+    let (_, migrated) = Store::open(&place.location, OldSchema::Migrate).await.unwrap();
+    assert_eq!(migrated.differences, expected);
+}
+
+async fn what_is_no_regular_file_is_refused_without_waiting_for_it(place: Place) {
+    place.open().await.close().await;
+    let file = |name: &str| place.file().with_file_name(name);
+    fs::create_dir(file("folder")).unwrap();
+    assert!(Command::new("mkfifo").arg(file("pipe")).status().unwrap().success());
+    for odd in [file("folder"), file("pipe"), "/dev/null".into()] {
+        assert_refused!(inspect(&odd).await.map(drop), Error::File(named, _) if named == odd);
+        assert_refused!(Replacement::prepare(&odd, &place.file()).await, Error::File(named, _) if named == odd);
+        assert_refused!(back_up(&place.file(), &odd).await, Error::File(named, _) if named == odd);
+        assert!(odd.exists());
+    }
+}
+
+async fn a_new_database_is_never_an_empty_file(place: Place) {
+    for _ in 0..2 {
+        store::make(&place.file()).await.unwrap();
+        let header = fs::read(place.file()).unwrap();
+        assert!(header.starts_with(b"SQLite format 3\0") && store::writes_ahead(&place.file()).unwrap());
+        assert_eq!(fs::metadata(place.file()).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    assert_eq!(place.file().parent().unwrap().read_dir().unwrap().count(), 1);
+    let store = place.open().await;
+    let account = account();
+    add(&store, [account]).await;
+    store::make(&place.file()).await.unwrap();
+    assert_same!(read!(store, |db| db.accounts()).unwrap(), [account]);
+}
+
+async fn the_log_shrinks_after_a_large_transaction(place: Place) {
+    let store = place.open().await;
+    let large = async |tx: &mut store::Write| {
+        for _ in 0..100 {
+            let mut account = account().clone();
+            account.auth_token = domain::Sealed::from_bytes(vec![1; 1024 * 1024]);
+            tx.insert_account(&account).await?;
+        }
+        Ok::<_, Error>(())
+    };
+    store.write(large).await.unwrap();
+    let log = place.file().with_file_name("countersign.db-wal");
+    let size = || fs::metadata(&log).unwrap().len();
+    assert!(size() > 100 << 20, "{}", size());
+    // The log is begun anew, and cut, by the first write after all of it is in the database.
+    for _ in 0..3 {
+        add(&store, [account()]).await;
+    }
+    assert!(size() <= 64 << 20, "{}", size());
 }

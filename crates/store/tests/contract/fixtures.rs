@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use domain::access_tokens::{Grant, Ttl};
 use domain::alerts::{Alert, Level};
-use domain::audit::Line;
-use domain::challenges::{Details, Field, Message, State};
+use domain::audit::{Line, Mac};
+use domain::challenges::{AnswerDigest, Details, Field, Message, State};
 use domain::credentials::{Credential, CredentialType};
 use domain::deliveries::{Delivery, DeliveryId, Work};
 use domain::factors::{self, Notification, PublicKey};
@@ -27,6 +27,9 @@ use store::{AttemptRecord, DeliveryStatus, EnrollmentKeyRow, Error, Store, Write
 
 /// When the tests take place.
 pub(crate) const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
+
+/// The digest of a payload that answers a challenge.
+pub(crate) const DIGEST: AnswerDigest = AnswerDigest([0xd1; 32]);
 
 /// Long before [`NOW`], and long after it: the ends of time.
 pub(crate) const FIRST: Timestamp = Timestamp::from_micros(i64::MIN);
@@ -208,6 +211,7 @@ pub(crate) fn factor(entity: &Entity) -> &'static Factor {
         sdk_version: None,
         notification: Notification::None,
         unreachable: false,
+        token_registered_at: NOW,
         metadata: None,
         created_at: NOW,
         updated_at: NOW,
@@ -379,7 +383,12 @@ add! {
     notifications::Notification: insert_notification;
     Alert: insert_alert;
     Delivery: owe;
-    Line: insert_audit_line;
+}
+
+impl Add for Line {
+    async fn add(&self, tx: &mut Write) -> Result<(), Error> {
+        tx.insert_audit_line(self, &Mac([5; 32])).await
+    }
 }
 
 /// Adds rows.
@@ -486,6 +495,19 @@ impl Clan {
         };
         let found = store.write(look).await.unwrap();
         Self::ALL.into_iter().zip(found).filter_map(|(what, found)| found.then_some(what)).collect()
+    }
+}
+
+/// Removes the rows of all that is deleted, at most `limit` in each transaction; returns how many.
+pub(crate) async fn remove_all(store: &Store, limit: i64) -> usize {
+    let mut removed = 0;
+    loop {
+        let rows = transact!(store, |tx| tx.remove_deleted(limit)).unwrap();
+        assert!(rows <= usize::try_from(limit).unwrap(), "{rows}");
+        removed += rows;
+        if rows == 0 {
+            return removed;
+        }
     }
 }
 
@@ -607,6 +629,7 @@ impl Contents for Factor {
             sdk_version,
             notification,
             unreachable,
+            token_registered_at,
             metadata,
             created_at,
             updated_at,
@@ -626,6 +649,7 @@ impl Contents for Factor {
             "notification_platform": notification.platform().as_str(),
             "notification_token": notification.token(),
             "unreachable": unreachable,
+            "token_registered_at": time(*token_registered_at),
             "metadata": metadata,
             "created_at": time(*created_at),
             "updated_at": time(*updated_at),

@@ -1,5 +1,5 @@
 //! What the store promises, whichever database is behind it. Each behaviour is written once and run as
-//! `…::sqlite` (a file), `…::memory` and `…::postgres`; the list at the head of each file says where one
+//! `…::sqlite` (a file), `…::memory`, `…::postgres` and `…::pgbouncer`; the list at the head of each file says where one
 //! of them can't have it.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code")]
 
@@ -16,6 +16,7 @@ mod accounts;
 mod alerts;
 mod audit;
 mod challenges;
+mod clock_record;
 mod connections;
 mod credentials;
 mod deliveries;

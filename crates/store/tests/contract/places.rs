@@ -18,6 +18,7 @@ macro_rules! contract {
         mod $behaviour {
             contract!(@test sqlite, $behaviour, crate::places::run);
             contract!(@test postgres, $behaviour, crate::places::run);
+            contract!(@test pgbouncer, $behaviour, crate::places::run);
         }
     )+};
     (on $database:ident: $($behaviour:ident),+ $(,)?) => {$(
@@ -39,6 +40,7 @@ macro_rules! contract {
             contract!(@test sqlite, $behaviour, crate::places::run_with_store);
             contract!(@test memory, $behaviour, crate::places::run_with_store);
             contract!(@test postgres, $behaviour, crate::places::run_with_store);
+            contract!(@test pgbouncer, $behaviour, crate::places::run_with_store);
         }
     )+};
 }
@@ -88,6 +90,13 @@ impl Place {
         let database = harness::postgres_or_skip(test)?;
         let location = Location::Postgres(Secret::new(database.url.clone()));
         Some(Self { location, ground: Ground::Postgres(database) })
+    }
+
+    /// PostgreSQL through PgBouncer in transaction mode; `None` where there is none, which has been said then.
+    pub(crate) fn pgbouncer(test: &str) -> Option<Self> {
+        let pooled = harness::pooled_postgres_or_skip(test)?;
+        let location = Location::Postgres(Secret::new(pooled.url));
+        Some(Self { location, ground: Ground::Postgres(pooled.database) })
     }
 
     /// Opens the store, migrating it if need be.

@@ -74,7 +74,7 @@ async fn a_schema_that_is_too_old_is_refused_by_name(place: Place) {
 
 async fn each_migration_is_applied_once_and_named(place: Place) {
     let (store, migrated) = Store::open(&place.location, OldSchema::Migrate).await.unwrap();
-    assert_eq!(migrated, Migrated { applied: migrations("sqlite"), copy: None });
+    assert_eq!(migrated, Migrated { applied: migrations("sqlite"), ..Migrated::default() });
     let account = account();
     add(&store, [account]).await;
     store.close().await;
@@ -203,14 +203,14 @@ async fn a_store_goes_on_while_the_schema_grows(place: Place) {
             tx.hold_factor(path, factor.sid).await?;
             tx.update_factor(factor).await?;
             tx.set_challenge_metadata(path, challenge_sid, metadata, NOW).await?;
-            tx.answer_challenge(challenge_sid, Answer::Approved, NOW).await?;
+            tx.answer_challenge(challenge_sid, Answer::Approved, DIGEST, NOW).await?;
             tx.spend_access_token(token_sid, factor.sid).await?;
             tx.set_debugger_webhook(account.sid, Some(&webhook.url), NOW).await?;
             tx.lock_webhook(account.sid, service.sid, webhook.sid).await?;
             tx.update_webhook(webhook).await?;
             tx.update_credential(credential).await?;
             tx.ending_credentials(7, NOW).await?;
-            tx.mark_unreachable(factor.sid, "token").await?;
+            tx.mark_unreachable(factor.sid, "token", NOW).await?;
             for service_sid in [None, Some(service.sid)] {
                 tx.forget_unreachable(account.sid, service_sid).await?;
             }
@@ -283,8 +283,10 @@ async fn a_store_goes_on_while_the_schema_grows(place: Place) {
             tx.delete_old_challenges(FIRST, 1).await?;
             tx.delete_old_access_tokens(FIRST, 1).await?;
             tx.delete_factor(path, factor.sid, NOW).await?;
-            tx.delete_entity(path).await?;
-            tx.delete_service(account.sid, service.sid).await?;
+            tx.delete_entity(path, NOW).await?;
+            tx.delete_service(account.sid, service.sid, NOW).await?;
+            while tx.remove_deleted(100).await? > 0 {}
+            tx.count_deleted().await?;
             tx.delete_api_key(key.sid).await
         };
         store.write(delete).await.unwrap();
@@ -315,6 +317,7 @@ async fn a_store_goes_on_while_the_schema_grows(place: Place) {
         "factor_creations",
         "audit_log",
         "audit_chain",
+        "clock_record",
     ];
     for table in tables {
         place.sql(&format!("ALTER TABLE {table} ADD COLUMN of_a_newer_program TEXT")).await;

@@ -2,11 +2,13 @@
 
 use std::num::NonZeroU32;
 
+use domain::challenges::Answer;
+use domain::factors::Status;
 use domain::limits::{OwnLimit, ServiceLimits};
 use domain::parameter::Bounded;
 use domain::services::{Attachment, Passkeys, Push, RelyingParty, Requirement, Settings, Totp, Whatsapp};
 use domain::text::Text;
-use domain::{Order, PageRequest, Service, ServiceSid};
+use domain::{Order, PageRequest, Service, ServiceSid, Webhook};
 use store::{Conflict, Error, Store, Write};
 
 use crate::fixtures::*;
@@ -26,6 +28,8 @@ contract! {
     a_list_has_the_services_of_one_account,
     a_page_stays_where_it_is_while_services_come_and_go,
     a_service_goes_with_everything_under_it,
+    nothing_of_a_deleted_service_is_found_while_its_rows_go,
+    a_large_service_goes_in_batches_of_any_size,
     a_service_is_only_deleted_by_its_account,
     limits_of_a_service_change_where_something_is_said,
 }
@@ -197,7 +201,7 @@ async fn a_page_stays_where_it_is_while_services_come_and_go(store: Store) {
     // One before, one on the page that was seen, one on the next; and the row where the page ended goes.
     let [before, within, after] = [5, 15, 25].map(made);
     add(&store, [before, within, after]).await;
-    assert!(transact!(store, |tx| tx.delete_service(account.sid, b.sid)).unwrap());
+    assert!(transact!(store, |tx| tx.delete_service(account.sid, b.sid, NOW)).unwrap());
 
     request.cursor = first.next;
     let second = page(request).await;
@@ -214,10 +218,75 @@ async fn a_page_stays_where_it_is_while_services_come_and_go(store: Store) {
 async fn a_service_goes_with_everything_under_it(store: Store) {
     let (gone, bystander) = (Clan::settle(&store).await, Clan::settle(&store).await);
     let Family { account, service, .. } = gone.family;
-    assert!(transact!(store, |tx| tx.delete_service(account.sid, service.sid)).unwrap());
-    assert!(!transact!(store, |tx| tx.delete_service(account.sid, service.sid)).unwrap());
+    assert!(transact!(store, |tx| tx.delete_service(account.sid, service.sid, NOW)).unwrap());
+    assert!(!transact!(store, |tx| tx.delete_service(account.sid, service.sid, NOW)).unwrap());
     // What is still owed is skipped when its turn comes.
-    assert_eq!(gone.remains(&store).await, ["account", "credential", "alert", "delivery"]);
+    let rest = ["account", "credential", "alert", "delivery"];
+    let found = async || {
+        let mut found = gone.remains(&store).await;
+        // No path leads to one: this looks at the rows.
+        found.retain(|what| *what != "notification");
+        found
+    };
+    assert_eq!(found().await, rest);
+    assert_eq!(read!(store, |db| db.count_deleted()).unwrap(), 1);
+    remove_all(&store, 100).await;
+    assert_eq!(gone.remains(&store).await, rest);
+    assert_eq!(bystander.remains(&store).await, Clan::ALL);
+}
+
+async fn nothing_of_a_deleted_service_is_found_while_its_rows_go(store: Store) {
+    let clan = Clan::settle(&store).await;
+    let Family { account, service, path, factor, .. } = clan.family;
+    assert!(transact!(store, |tx| tx.delete_service(account.sid, service.sid, NOW)).unwrap());
+    assert_same!(read!(store, |db| db.services(account.sid, &ALL)).unwrap(), Vec::<Service>::new());
+    assert!(transact!(store, |tx| tx.lock_service(account.sid, service.sid)).unwrap().is_none());
+    assert!(transact!(store, |tx| tx.limit_service(service.sid, None, None)).unwrap().is_none());
+    assert!(read!(store, |db| db.factor_by_credential(factor.credential_sid)).unwrap().is_none());
+    assert!(transact!(store, |tx| tx.hold_factor(path, factor.sid)).unwrap().is_none());
+    assert!(transact!(store, |tx| tx.lock_factor(path, factor.sid)).unwrap().is_none());
+    assert!(transact!(store, |tx| tx.delete_factor(path, factor.sid, NOW)).unwrap().is_none());
+    assert!(transact!(store, |tx| tx.delete_entity(path, NOW)).unwrap().is_none());
+    assert_same!(read!(store, |db| db.all_webhooks()).unwrap(), Vec::<Webhook>::new());
+    // Retention leaves them alone, since it would note each and tell webhooks of it.
+    let unverified = changed(factor, |factor| {
+        (factor.sid, factor.credential_sid) = (sid(), sid());
+        (factor.public_key, factor.status) = (public_key(), Status::Unverified);
+    });
+    add(&store, [unverified]).await;
+    assert!(transact!(store, |tx| tx.delete_unverified_factors(LAST, 9)).unwrap().is_empty());
+    let answered =
+        transact!(store, |tx| tx.answer_challenge(clan.challenge.sid, Answer::Approved, DIGEST, NOW))
+            .unwrap();
+    assert!(answered.is_none());
+    assert!(read!(store, |db| db.count_deleted()).unwrap() > 0);
+}
+
+async fn a_large_service_goes_in_batches_of_any_size(store: Store) {
+    let bystander = Clan::settle(&store).await;
+    for limit in [1, 7, 1000] {
+        let Family { account, service, .. } = family(&store).await;
+        // The service, and the entity and factor of the family.
+        let mut rows = 3;
+        for number in 0..5 {
+            let entity = entity(service, &format!("crowd-{number:04}"));
+            let factors = [factor(entity), factor(entity)];
+            let challenges = [challenge(factors[0]), challenge(factors[0]), challenge(factors[1])];
+            add(&store, [entity]).await;
+            add(&store, factors).await;
+            add(&store, challenges).await;
+            add(&store, [access_token(service, "crowd-0001")]).await;
+            transact!(store, |tx| tx.note_factor_creation(factors[0])).unwrap();
+            rows += 1 + 2 + 3 + 1 + 1;
+        }
+        // Deleted one by one too, of which some rows are left when the service is deleted.
+        let path = path_of(entity(service, "crowd-0001"));
+        transact!(store, |tx| tx.delete_entity(path, NOW)).unwrap().unwrap();
+        assert!(transact!(store, |tx| tx.delete_service(account.sid, service.sid, NOW)).unwrap());
+        // The factors of that entity went at once.
+        assert_eq!(remove_all(&store, limit).await, rows - 2);
+        assert_eq!(read!(store, |db| db.count_deleted()).unwrap(), 0);
+    }
     assert_eq!(bystander.remains(&store).await, Clan::ALL);
 }
 
@@ -226,7 +295,7 @@ async fn a_service_is_only_deleted_by_its_account(store: Store) {
     let Family { account, service, .. } = clan.family;
     add(&store, [other]).await;
     for (account_sid, service_sid) in [(other.sid, service.sid), (sid(), service.sid), (account.sid, sid())] {
-        assert!(!transact!(store, |tx| tx.delete_service(account_sid, service_sid)).unwrap());
+        assert!(!transact!(store, |tx| tx.delete_service(account_sid, service_sid, NOW)).unwrap());
     }
     assert_eq!(clan.remains(&store).await, Clan::ALL);
 }

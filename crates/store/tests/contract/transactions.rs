@@ -59,6 +59,7 @@ contract! {
     a_closed_store_leaves_nothing_but_its_file,
     nobody_waits_long_for_another_process,
     a_write_waits_for_another_process_that_ends_in_time,
+    a_write_that_waits_too_long_is_refused_in_time_and_never_run,
 }
 
 /// A caller's own error.
@@ -127,7 +128,7 @@ async fn an_error_undoes_everything(store: Store) {
     let stays = family(&store).await;
     let refused = store.write(async move |tx: &mut Write| {
         tx.insert_account(account()).await?;
-        tx.delete_service(stays.account.sid, stays.service.sid).await?;
+        tx.delete_service(stays.account.sid, stays.service.sid, NOW).await?;
         Err::<(), _>(Refusal::Unwanted)
     });
     assert_refused!(refused.await, Refusal::Unwanted);
@@ -322,6 +323,20 @@ async fn too_many_waiting_writes_are_refused_at_once(store: Store) {
     assert_eq!(sids(&store).await, landed);
 }
 
+async fn a_write_that_waits_too_long_is_refused_in_time_and_never_run(place: Place) {
+    let store = place.open().await;
+    let (late, next) = (account(), account());
+    let pause = Pause::begin(&store).await;
+    let began = Instant::now();
+    // The pause does not end by itself: what refuses the write is not the write ahead of it.
+    let refused = transact!(store, |tx| tx.insert_account(late));
+    assert_refused!(refused, Error::Unavailable(_));
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    pause.end().await;
+    assert!(transact!(store, |tx| tx.insert_account(next)).unwrap());
+    assert_same!(read!(store, |db| db.account(late.sid)).unwrap(), None::<Account>);
+}
+
 async fn nothing_hangs_on_an_entity_that_is_deleted_meanwhile(store: Store) {
     let Family { service, .. } = family(&store).await;
     for number in 0..5 {
@@ -336,13 +351,15 @@ async fn nothing_hangs_on_an_entity_that_is_deleted_meanwhile(store: Store) {
                 tx.insert_challenge(challenge(&held)).await?;
                 Ok::<_, Error>(true)
             };
-            let delete = async move |tx: &mut Write| tx.delete_entity(path).await.map(|sid| sid.is_some());
+            let delete =
+                async move |tx: &mut Write| tx.delete_entity(path, NOW).await.map(|sid| sid.is_some());
             async move { if number == 4 { store.write(delete).await } else { store.write(open).await } }
         });
         for outcome in outcomes.await {
             // One that found the factor may find that the entity has gone since.
             assert!(matches!(outcome, Ok(_) | Err(Error::ParentGone)), "{outcome:?}");
         }
+        while transact!(store, |tx| tx.remove_deleted(100)).unwrap() > 0 {}
         let left = read!(store, |db| db.challenges(entity.sid, Filter::default(), &ALL, NOW)).unwrap();
         assert_same!(left, Vec::<Challenge>::new());
     }

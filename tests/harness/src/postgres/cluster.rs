@@ -80,6 +80,11 @@ impl Cluster {
         url.into()
     }
 
+    /// The URL of any of its databases.
+    pub(super) const fn url(&self) -> &Url {
+        &self.url
+    }
+
     /// Runs `sql` in the database at `url`.
     pub(super) fn psql(&self, url: &str, sql: &str) -> Result<String, String> {
         self.psql.run(url, sql)
@@ -149,7 +154,7 @@ fn is_ready(folder: &Path) -> bool {
 }
 
 /// The user and group that PostgreSQL is to run as where we are root, which it refuses to run as.
-fn instead_of_root() -> Result<Option<(u32, u32)>, String> {
+pub(super) fn instead_of_root() -> Result<Option<(u32, u32)>, String> {
     if id(&["-u"]) != Some(0) {
         return Ok(None);
     }

@@ -1,0 +1,52 @@
+//! The rules of deliveries at their borders: names, kinds, and the instant at which one is given up.
+
+use domain::Entropy;
+use domain::Timestamp;
+use domain::deliveries::{DeliveryId, Ending, Kind, Next, Schedule};
+
+const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
+
+/// The same byte again and again.
+struct Same(u8);
+
+impl Entropy for Same {
+    fn fill(&self, bytes: &mut [u8]) {
+        bytes.fill(self.0);
+    }
+}
+
+#[test]
+fn an_id_has_the_time_the_version_the_variant_and_74_random_bits() {
+    let id = |byte| DeliveryId::generate(NOW, &Same(byte)).to_string();
+    assert_eq!(id(0x00), "019b76da-a800-7000-8000-000000000000");
+    assert_eq!(id(0xff), "019b76da-a800-7fff-bfff-ffffffffffff");
+    assert_eq!(id(0x5a), "019b76da-a800-7a5a-9a5a-5a5a5a5a5a5a");
+    let early = DeliveryId::generate(NOW, &Same(0xff));
+    assert!(early < DeliveryId::generate(NOW.plus_seconds(1), &Same(0x00)));
+}
+
+#[test]
+fn an_id_is_read_in_the_form_of_a_uuid_alone() {
+    let id = DeliveryId::generate(NOW, &Same(0x5a));
+    let text = id.to_string();
+    assert_eq!(text.parse(), Ok(id));
+    assert_eq!(text.to_ascii_uppercase().parse(), Ok(id));
+    assert_eq!(format!("{id:?}"), text);
+    for bad in [text.replace('-', ""), text[1..].to_owned(), format!("{text}0"), text.replace('5', "g")] {
+        assert!(bad.parse::<DeliveryId>().is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn kinds_have_the_words_of_the_database() {
+    let words = [Kind::Webhook, Kind::Push, Kind::Debugger].map(Kind::as_str);
+    assert_eq!(words, ["webhook", "push", "debugger"]);
+}
+
+#[test]
+fn nothing_is_tried_at_the_instant_at_which_it_is_given_up() {
+    let next = |give_up_at| Schedule::default().next(&Ending::AtOnce, 1, give_up_at, NOW, 0.0);
+    assert_eq!(next(Timestamp::from_micros(NOW.micros() + 1)), Next::At(NOW));
+    assert_eq!(next(NOW), Next::Failed);
+    assert_eq!(next(NOW.plus_seconds(-1)), Next::Failed);
+}

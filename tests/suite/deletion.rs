@@ -1,0 +1,189 @@
+//! Deletion of what is large: it is answered at once, and others go on while the rows are removed.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use device::{Answer, Style};
+use harness::{Storage, wait_until};
+
+use crate::world::{World, assert_error, created, entity, on_every_database};
+
+/// Entities that are put into a service past the server, each with three challenges.
+const CROWD: u32 = 4000;
+
+/// How long it may take until the rows are gone.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Runs SQL past the server, and returns what it prints. `None`, said aloud, where there is nothing to run it with.
+fn sql(world: &World, text: &str) -> Option<String> {
+    let Storage::Sqlite(data_dir) = &world.storage else {
+        return Some(world.database.as_ref().unwrap().psql(text));
+    };
+    let file = data_dir.join("countersign.db");
+    let Ok(output) = Command::new("sqlite3").args(["-cmd", ".timeout 10000"]).arg(file).arg(text).output()
+    else {
+        eprintln!("SKIPPED: there is no sqlite3");
+        return None;
+    };
+    assert!(output.status.success() && output.stderr.is_empty(), "{text}: {output:?}");
+    Some(String::from_utf8(output.stdout).unwrap().trim().to_owned())
+}
+
+/// The numbers from 1, in the words of both databases.
+fn numbers(count: u32) -> String {
+    format!("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})")
+}
+
+/// A SID of 32 digits, of which the last are the number `i`.
+fn sid(world: &World, begin: &str) -> String {
+    match world.storage {
+        Storage::Postgres { .. } => format!("'{begin}' || lpad(CAST(i AS TEXT), {}, '0')", 34 - begin.len()),
+        _ => format!("'{begin}' || printf('%0{}d', i)", 34 - begin.len()),
+    }
+}
+
+/// The columns of a challenge behind its keys: pending, until long after the test.
+const CHALLENGE: &str = "'YF03000000000000000000000000000000', 'pending', 'Sign in?', '[]', \
+     4102444800000000, 1, 1 FROM";
+
+/// Fills a service with a crowd. `None` where that can't be done.
+fn fill(world: &World, account: &str, service: &str) -> Option<()> {
+    let numbers = numbers(CROWD);
+    let (entity, challenge) = (sid(world, "YE"), |kind| sid(world, &format!("YC03{kind}")));
+    sql(
+        world,
+        &format!(
+            "{numbers} INSERT INTO entities (sid, account_sid, service_sid, identity, created_at, updated_at) \
+             SELECT {entity}, '{account}', '{service}', 'crowd-' || i, i, i FROM n"
+        ),
+    )?;
+    for kind in ["a", "b", "c"] {
+        sql(
+            world,
+            &format!(
+                "{numbers} INSERT INTO challenges (sid, account_sid, service_sid, entity_sid, identity, factor_sid, \
+                 status, message, fields, expires_at, created_at, updated_at) \
+                 SELECT {}, '{account}', '{service}', {entity}, 'crowd-' || i, {CHALLENGE} n",
+                challenge(kind)
+            ),
+        )?;
+    }
+    Some(())
+}
+
+/// How many rows a table has of this service.
+fn rows(world: &World, table: &str, service: &str) -> u32 {
+    let count = format!("SELECT count(*) FROM {table} WHERE service_sid = '{service}'");
+    sql(world, &count).unwrap().parse().unwrap()
+}
+
+on_every_database! {
+    async fn others_write_while_a_large_service_is_removed(world: World) {
+        let mut world = world;
+        let backend = world.backend();
+        let (doomed, other) = (world.service().await, world.service().await);
+        let (phone, enrolment) = world.enrolled(Style::Android, &doomed, "user-0001").await;
+        let challenge = world.challenge(&enrolment, &[]).await;
+        let challenge = challenge["sid"].as_str().unwrap();
+        let path = format!("/v2/Services/{doomed}");
+        let account = backend.get(&path, &[]).await.json()["account_sid"].as_str().unwrap().to_owned();
+        if fill(&world, &account, &doomed).is_none() {
+            return;
+        }
+
+        assert_eq!(backend.delete(&path, &[]).await.status, 204);
+
+        // Most rows are still there, and nothing is found.
+        assert!(rows(&world, "challenges", &doomed) > CROWD);
+        let gone = entity(&doomed, "user-0001");
+        let factor = format!("{gone}/Factors/{}", enrolment.factor_sid);
+        for gone in [
+            path.clone(),
+            gone.clone(),
+            factor,
+            format!("{gone}/Factors"),
+            format!("{gone}/Challenges"),
+            format!("{gone}/Challenges/{challenge}"),
+            format!("{path}/Entities"),
+            format!("{path}/Webhooks"),
+            entity(&doomed, "crowd-4000"),
+        ] {
+            assert_error(&backend.get(&gone, &[]).await, 404, 20404);
+        }
+        assert_error(&backend.delete(&path, &[]).await, 404, 20404);
+        assert_error(&backend.post(&format!("{path}/Entities"), &[("Identity", "user-0002")]).await, 404, 20404);
+        assert!(phone.answer(&enrolment, challenge, Answer::Approved).await.is_err());
+        assert!(backend.get("/v2/Services", &[]).await.json().to_string().contains(&other));
+        assert!(!backend.get("/v2/Services", &[]).await.json().to_string().contains(&doomed));
+
+        // Killed in the middle of it, the server goes on when it is back.
+        world.server.kill9();
+        world.server.restart();
+        let backend = world.backend();
+        let (mut longest, mut written) = (Duration::ZERO, 0);
+        wait_until("all rows are gone", PATIENCE, async || {
+            let began = Instant::now();
+            let identity = format!("user-{written:04}");
+            let path = format!("/v2/Services/{other}/Entities");
+            created(&backend.post(&path, &[("Identity", identity.as_str())]).await);
+            longest = longest.max(began.elapsed());
+            written += 1;
+            (written % 10 == 0 && rows(&world, "entities", &doomed) == 0).then_some(())
+        })
+        .await;
+        assert!(longest < Duration::from_secs(4), "a write took {longest:?}");
+        wait_until("the service is gone", PATIENCE, async || {
+            let count = format!("SELECT count(*) FROM services WHERE sid = '{doomed}'");
+            (sql(&world, &count).unwrap() == "0").then_some(())
+        })
+        .await;
+        for table in ["challenges", "factors", "access_tokens", "webhooks"] {
+            assert_eq!(rows(&world, table, &doomed), 0, "{table}");
+        }
+        assert_eq!(rows(&world, "entities", &other), written);
+    }
+}
+
+on_every_database! {
+    async fn an_identity_comes_again_while_its_many_challenges_are_removed(world: World) {
+        let backend = world.backend();
+        let service = world.service().await;
+        let (phone, enrolment) = world.enrolled(Style::Android, &service, "user-0001").await;
+        let challenge = world.challenge(&enrolment, &[]).await;
+        let challenge = challenge["sid"].as_str().unwrap();
+        let path = entity(&service, "user-0001");
+        let old = backend.get(&path, &[]).await.json();
+        let many = format!(
+            "{} INSERT INTO challenges (sid, account_sid, service_sid, entity_sid, identity, factor_sid, status, message, \
+             fields, expires_at, created_at, updated_at) SELECT {}, '{}', '{service}', '{}', 'user-0001', {CHALLENGE} n",
+            numbers(10_000),
+            sid(&world, "YC03d"),
+            old["account_sid"].as_str().unwrap(),
+            old["sid"].as_str().unwrap(),
+        );
+        if sql(&world, &many).is_none() {
+            return;
+        }
+
+        assert_eq!(backend.delete(&path, &[]).await.status, 204);
+        let entities = format!("/v2/Services/{service}/Entities");
+        let new = created(&backend.post(&entities, &[("Identity", "user-0001")]).await);
+
+        assert!(rows(&world, "challenges", &service) > 0, "they are removed afterwards");
+        assert_ne!(new["sid"], old["sid"]);
+        let listed = backend.get(&entities, &[]).await.json();
+        assert_eq!(listed["entities"].as_array().unwrap().len(), 1, "{listed}");
+        for list in ["Factors", "Challenges"] {
+            let listed = backend.get(&format!("{path}/{list}"), &[]).await.json();
+            assert_eq!(listed[list.to_lowercase()].as_array().unwrap().len(), 0, "{listed}");
+        }
+        assert_error(&backend.get(&format!("{path}/Challenges/{challenge}"), &[]).await, 404, 20404);
+        assert!(phone.answer(&enrolment, challenge, Answer::Approved).await.is_err());
+        wait_until("its rows are gone", PATIENCE, async || {
+            let is_gone = rows(&world, "challenges", &service) == 0 && rows(&world, "entities", &service) == 1;
+            is_gone.then_some(())
+        })
+        .await;
+        assert_eq!(backend.get(&path, &[]).await.json()["sid"], new["sid"]);
+    }
+}

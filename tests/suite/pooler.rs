@@ -1,0 +1,78 @@
+//! Servers on PostgreSQL through PgBouncer in transaction mode, with its default settings.
+
+use std::time::Duration;
+
+use device::{Answer, Status, Style};
+use harness::{Auth, Receiver, wait_until};
+
+use crate::webhooks::{ALLOWED, calls, webhook};
+use crate::world::{BINARY, World, entity};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn the_whole_story_goes_through_a_pooler() {
+    let test = "pooler::the_whole_story_goes_through_a_pooler";
+    let Some(world) = World::pooled_with(test, ALLOWED) else { return };
+    assert!(world.server.log().contains("a pooler in transaction mode"), "{}", world.server.log());
+    let receiver = Receiver::start([harness::Answer::ok(), harness::Answer::ok()]);
+    let service = world.service().await;
+    webhook(&world, &service, &receiver.at("/hook"), &[]).await;
+    let story = async |number: u32| {
+        let style = if number.is_multiple_of(2) { Style::Android } else { Style::Ios };
+        let (phone, enrolment) = world.enrolled(style, &service, &format!("pooled-{number:04}")).await;
+        let fields = [("Details.Fields", r#"{"label":"a","value":"🦉"}"#)];
+        for (answer, expected) in [(Answer::Approved, Status::Approved), (Answer::Denied, Status::Denied)] {
+            let challenge = world.challenge(&enrolment, &fields).await;
+            assert_eq!(phone.pending(&enrolment).await.unwrap().challenges.len(), 1);
+            let sid = challenge["sid"].as_str().unwrap();
+            assert_eq!(phone.answer(&enrolment, sid, answer).await.unwrap().status, expected);
+        }
+    };
+    // Several at once, so that the pooler mixes their transactions over its connections.
+    for round in 0..4 {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|number| story(round * 4 + number));
+        tokio::join!(a, b, c, d);
+    }
+    assert!(!calls(&receiver, 2).await.is_empty());
+
+    // Commands, beside the server.
+    world.command(&["account", "create", "--name", "Another"]);
+    assert!(world.command(&["account", "list"]).contains("Another"));
+    assert!(world.command(&["migrate", "--check"]).contains("up to date"));
+    world.command(&["audit", "verify"]);
+    let doctor = String::from_utf8(world.run(&["doctor"]).stdout).unwrap();
+    assert!(doctor.contains("OK       migrations: all applied"), "{doctor}");
+    let everything = world.everything().await;
+
+    // A second server, which sees the same, and the removal of it all.
+    let mut world = world;
+    let another = world.another_server(ALLOWED);
+    let (sid, token) = (world.server.account_sid().to_owned(), world.server.auth_token().to_owned());
+    let backend = another.http().auth(Auth::Basic(sid, token));
+    let path = entity(&service, "pooled-0003");
+    assert_eq!(backend.get(&path, &[]).await.status, 200);
+    assert_eq!(world.everything().await, everything);
+    assert_eq!(backend.delete(&format!("/v2/Services/{service}"), &[]).await.status, 204);
+    assert_eq!(world.backend().get(&path, &[]).await.status, 404);
+    assert!(!world.server.log().contains("ERROR"), "{}", world.server.log());
+    assert!(world.server.terminate().success());
+}
+
+#[tokio::test]
+async fn announcements_come_over_the_direct_url() {
+    let test = "pooler::announcements_come_over_the_direct_url";
+    let Some(pooled) = harness::pooled_postgres_or_skip(test) else { return };
+    let listening = || {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                   AND query = 'LISTEN \"countersign_deliveries\"'";
+        pooled.database.psql(sql) == "1"
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let storage =
+        harness::Storage::Postgres { url: pooled.url.clone(), data_dir: folder.path().join("data") };
+    let direct = ["--database-direct-url", &pooled.database.url];
+    let server = harness::Server::start(BINARY, storage, &direct);
+    wait_until("it listens past the pooler", PATIENCE, async || listening().then_some(())).await;
+    drop(server);
+}

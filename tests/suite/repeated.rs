@@ -1,0 +1,125 @@
+//! Answers that an HTTP client sends twice, since the connection died before it read the response.
+
+use app::SystemClock;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use device::{Answer, ShownChallenge, Style, signing, wire};
+use domain::Clock as _;
+use harness::{Answer as Received, Receiver};
+use serde_json::{Map, Value, json};
+
+use crate::races::{Request, at_once, divided};
+use crate::webhooks::{ALLOWED, calls, settled, webhook};
+use crate::world::{Device, World, assert_error, on_every_database};
+
+/// A challenge to a phone, as the phone fetched it before it answers.
+struct Asked {
+    device: Device,
+    sid: String,
+    path: String,
+    shown: ShownChallenge,
+}
+
+impl Asked {
+    async fn of(world: &World, service: &str, identity: &str) -> Self {
+        let device = world.device(service, identity).await;
+        let sid = world.challenge(&device.enrolment, &[]).await["sid"].as_str().unwrap().to_owned();
+        let shown = device.phone.challenge(&device.enrolment, &sid).await.unwrap();
+        let path = format!("{}/{sid}", device.challenges());
+        Self { device, sid, path, shown }
+    }
+
+    /// What the phone signs that answers the challenge.
+    fn payload(&self, answer: Answer) -> String {
+        signing::answer(Style::Android, &self.device.enrolment, &self.shown, answer).unwrap()
+    }
+
+    /// The same answer in other bytes: it may hold more than what must be signed.
+    fn written_differently(&self, answer: Answer) -> String {
+        let payload = self.payload(answer);
+        let claims = URL_SAFE_NO_PAD.decode(payload.split('.').nth(1).unwrap()).unwrap();
+        let mut claims: Map<String, Value> = serde_json::from_slice(&claims).unwrap();
+        claims.insert("more".into(), "text".into());
+        let header = json!({ "typ": "JWT", "alg": "ES256" });
+        crypto::jws::sign(header.as_object().unwrap(), &claims, &self.device.key)
+    }
+}
+
+/// The audit lines about a challenge, newest first.
+async fn lines(world: &World, sid: &str) -> Vec<Value> {
+    let list = world.backend().get("/v1/Events", &[("ResourceSid", sid)]).await.json();
+    list["events"].as_array().unwrap().clone()
+}
+
+on_every_database! {
+    serving ALLOWED;
+    async fn an_identical_answer_is_taken_again_and_changes_nothing(world: World) {
+        let receiver = Receiver::start([Received::ok()]);
+        let service = world.service().await;
+        let only = [("EventTypes", "challenge.approved"), ("EventTypes", "challenge.denied")];
+        webhook(&world, &service, &receiver.at("/"), &only).await;
+        for (number, answer) in [Answer::Approved, Answer::Denied].into_iter().enumerate() {
+            let asked = Asked::of(&world, &service, &format!("user-{number:04}")).await;
+            let (device, payload) = (world.server.http().auth(asked.device.auth()), asked.payload(answer));
+            let form = [("AuthPayload", payload.as_str())];
+            let first = device.post(&asked.path, &form).await;
+            assert_eq!((first.status, &first.json()["status"]), (200, &answer.as_str().into()), "{first:?}");
+            let (before, audited) = (world.everything().await, lines(&world, &asked.sid).await);
+            assert_eq!(audited.len(), 2, "made and answered: {audited:?}");
+
+            for client in [&device, &world.backend(), &device] {
+                let again = client.post(&asked.path, &form).await;
+                assert_eq!((again.status, again.json()), (200, first.json()), "{again:?}");
+            }
+            for other in [Answer::Approved, Answer::Denied] {
+                let other = asked.written_differently(other);
+                let refused = device.post(&asked.path, &[("AuthPayload", &other)]).await;
+                assert_error(&refused, 403, 60322);
+            }
+            // It goes on being no answer to another challenge.
+            let next = world.challenge(&asked.device.enrolment, &[]).await;
+            let path = format!("{}/{}", asked.device.challenges(), next["sid"].as_str().unwrap());
+            assert_error(&device.post(&path, &form).await, 403, 60324);
+            let mut after = world.everything().await;
+            for entity in after[0]["entities"].as_array_mut().unwrap() {
+                entity["challenges"].as_array_mut().unwrap().retain(|challenge| *challenge != next);
+            }
+            assert_eq!(after, before);
+            assert_eq!(lines(&world, &asked.sid).await, audited);
+
+            // A phone that is gone can't repeat itself; its backend can.
+            asked.device.phone.delete_factor(&asked.device.enrolment).await.unwrap();
+            assert_error(&device.post(&asked.path, &form).await, 401, 20003);
+            assert_eq!(world.backend().post(&asked.path, &form).await.status, 200);
+        }
+        calls(&receiver, 2).await;
+        assert_eq!(settled(&world, &[]).await.len(), 2, "one delivery for each answer");
+    }
+}
+
+on_every_database! {
+    serving ALLOWED;
+    async fn of_identical_answers_at_once_one_is_taken_and_the_others_are_told_so(world: World) {
+        let receiver = Receiver::start([Received::ok()]);
+        let service = world.service().await;
+        webhook(&world, &service, &receiver.at("/"), &[("EventTypes", "challenge.approved")]).await;
+        let asked = Asked::of(&world, &service, "racer-0001").await;
+        let payload = asked.payload(Answer::Approved);
+        let now = SystemClock.now();
+        let request = || {
+            let request =
+                wire::answer_challenge(Style::Android, &asked.device.enrolment, &asked.sid, &payload, now);
+            Request::of_phone(world.server.url(), request)
+        };
+        let outcomes = at_once((0..50).map(|_| request()).collect()).await;
+        let (taken, refused) = divided(&outcomes);
+        assert_eq!(refused, []);
+        for challenge in &taken {
+            assert_eq!(*challenge, taken[0]);
+            assert_eq!(challenge["status"], "approved");
+        }
+        assert_eq!(lines(&world, &asked.sid).await.len(), 2, "made and answered");
+        calls(&receiver, 1).await;
+        assert_eq!(settled(&world, &[]).await.len(), 1);
+    }
+}
