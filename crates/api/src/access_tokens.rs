@@ -1,4 +1,4 @@
-//! `/v2/Services/{ServiceSid}/AccessTokens` (protocol 02 section 6).
+//! `/v2/Services/{ServiceSid}/AccessTokens` (docs/protocol/resources.md, section 6).
 
 use actix_web::HttpResponse;
 use app::NewAccessToken;
@@ -16,7 +16,7 @@ pub(crate) async fn create(call: Call<Service>) -> Result<HttpResponse, Error> {
         // A constant: the build would fail here, and no server.
         None => unreachable!(),
     };
-    // What is missing has a code of its own here (protocol 00, row 2).
+    // What is missing has a code of its own here (docs/protocol/decisions.md, No. 2).
     let missing = |name| Problem::with(Code::AccessTokenParameters, format_args!("{name} is required"));
     let new = NewAccessToken {
         identity: call.form.optional("Identity")?.ok_or_else(|| missing("Identity"))?,

@@ -1,4 +1,4 @@
-//! `/v1/Alerts`: what was not delivered, as Monitor has it (protocol 06 section 4).
+//! `/v1/Alerts`: what was not delivered, as Monitor has it (docs/protocol/push.md, section 4).
 
 use actix_web::HttpResponse;
 use app::alerts::AlertFilter;

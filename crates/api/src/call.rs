@@ -112,7 +112,7 @@ pub(crate) async fn authenticate_early(request: &HttpRequest) -> Option<Caller> 
 }
 
 /// The problem as the caller gets it. A spent access token is good for one repetition; where that does not succeed, the
-/// token is as bad as any other (protocol 00, row 8), and the caller learns nothing about parameters.
+/// token is as bad as any other (docs/protocol/decisions.md, No. 8), and the caller learns nothing about parameters.
 pub(crate) fn as_told(request: &HttpRequest, problem: Problem) -> Problem {
     let passes = |code| error::status(code).is_server_error() || code == Code::TooManyRequests;
     if request.extensions().contains::<MayOnlyRepeat>() && !passes(problem.code()) {

@@ -1,4 +1,4 @@
-//! `/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges` (protocol 02 section 4).
+//! `/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges` (docs/protocol/resources.md, section 4).
 
 use actix_web::HttpResponse;
 use app::challenges::{Filter, NewChallenge};
@@ -13,7 +13,7 @@ use crate::form::Form;
 use crate::list::Listing;
 
 /// The header that tells a device what to sign. The spelling matters: an app's own network provider may
-/// look it up by this key (protocol 03 section 5).
+/// look it up by this key (docs/protocol/device.md, section 5).
 const SIGNATURE_FIELDS_HEADER: &str = "Twilio-Verify-Signature-Fields";
 
 pub(crate) async fn create(call: Call<Entity>) -> Result<HttpResponse, Error> {

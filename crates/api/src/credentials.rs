@@ -1,4 +1,4 @@
-//! `/v1/Credentials`: push credentials, as Notify has them (protocol 06 section 2).
+//! `/v1/Credentials`: push credentials, as Notify has them (docs/protocol/push.md, section 2).
 
 use actix_web::HttpResponse;
 use app::credentials::{CredentialChange, NewCredential, Upload};

@@ -386,7 +386,7 @@ fn log_fault(fault: &app::Fault) {
     }
 }
 
-/// The headers of every response (protocol 01 section 4).
+/// The headers of every response (docs/protocol/authentication.md, section 4).
 fn seal(headers: &mut HeaderMap, id: RequestSid) {
     const ALWAYS: [(&str, &str); 6] = [
         ("access-control-allow-origin", "*"),

@@ -1,4 +1,4 @@
-//! How errors look on the wire (protocol 04 section 1), and which HTTP status each code has.
+//! How errors look on the wire (docs/protocol/errors.md, section 1), and which HTTP status each code has.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
@@ -82,7 +82,7 @@ pub(crate) const fn status(code: Code) -> StatusCode {
     }
 }
 
-/// The response that says so. A 404 names the path, without its version (protocol 04 section 2).
+/// The response that says so. A 404 names the path, without its version (docs/protocol/errors.md, section 2).
 pub(crate) fn body(problem: &Problem, path: Option<&str>) -> HttpResponse {
     let code = problem.code();
     let status = status(code);

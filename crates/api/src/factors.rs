@@ -1,4 +1,4 @@
-//! `/v2/Services/{ServiceSid}/Entities/{Identity}/Factors` (protocol 02 section 3).
+//! `/v2/Services/{ServiceSid}/Entities/{Identity}/Factors` (docs/protocol/resources.md, section 3).
 
 use actix_web::HttpResponse;
 use app::factors::{FactorUpdate, NewFactor};
@@ -81,7 +81,7 @@ fn public_key(form: &Form) -> Result<PublicKey, Problem> {
     crypto::signatures::parse_public_key(&text).ok_or_else(|| invalid(expected))
 }
 
-/// `AuthPayload` of a push factor: a DER signature in base64 (protocol 03 section 5).
+/// `AuthPayload` of a push factor: a DER signature in base64 (docs/protocol/device.md, section 5).
 fn proof(form: &Form) -> Result<Option<Vec<u8>>, Problem> {
     let Some(text) = form.optional::<String>("AuthPayload")? else { return Ok(None) };
     let expected = Expected::new("must be the base64 of a DER signature of the factor's SID");

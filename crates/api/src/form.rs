@@ -1,7 +1,7 @@
 //! Parameters, as forms and queries carry them.
 //!
 //! Parsed strictly and by hand rather than with a form deserializer: those let broken percent-encoding
-//! and UTF-8 pass, and can't name the parameter in their errors. What the SDKs send in their own ways is accepted (protocol 03 section 3): a pair is
+//! and UTF-8 pass, and can't name the parameter in their errors. What the SDKs send in their own ways is accepted (docs/protocol/device.md, section 3): a pair is
 //! split at its *first* `=`, since iOS leaves the padding of base64 as it is; `;` separates nothing;
 //! parameters that nobody asks for are ignored, since an `&` inside an iOS friendly name makes one.
 
@@ -12,7 +12,7 @@ use domain::parameter::{Expected, Parameter};
 #[derive(Debug, Default)]
 pub struct Form {
     pairs: Vec<(String, String)>,
-    /// Whether `pageToken` finds `PageToken`: in queries, for the iOS SDK (protocol 03 section 6).
+    /// Whether `pageToken` finds `PageToken`: in queries, for the iOS SDK (docs/protocol/device.md, section 6).
     any_case: bool,
 }
 

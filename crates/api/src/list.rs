@@ -1,4 +1,4 @@
-//! Lists in pages, as clients see them (protocol 07 section 1).
+//! Lists in pages, as clients see them (docs/protocol/paging.md, section 1).
 
 use actix_web::HttpResponse;
 use domain::paging::Cursor;
@@ -81,7 +81,7 @@ fn size(query: &Form) -> Result<usize, Problem> {
     match size {
         Ok(0) => Err(Problem::invalid("PageSize", &Expected::new("must be a whole number from 1 to 1000"))),
         Ok(size) if size <= MAX_SIZE => Ok(size),
-        // Over the limit has a code of its own (protocol 07 section 1).
+        // Over the limit has a code of its own (docs/protocol/paging.md, section 1).
         _ => Err(Code::PageSizeTooLarge.into()),
     }
 }

@@ -1,4 +1,4 @@
-//! `…/Challenges/{ChallengeSid}/Notifications` (protocol 02 section 5).
+//! `…/Challenges/{ChallengeSid}/Notifications` (docs/protocol/resources.md, section 5).
 
 use actix_web::HttpResponse;
 use domain::Challenge;

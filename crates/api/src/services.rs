@@ -1,4 +1,4 @@
-//! `/v2/Services` (protocol 02 section 1).
+//! `/v2/Services` (docs/protocol/resources.md, section 1).
 
 use actix_web::HttpResponse;
 use domain::services::Settings;
@@ -42,7 +42,7 @@ pub(crate) async fn delete(call: Call<Service>) -> Result<HttpResponse, Error> {
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// A service's name has an error code of its own (protocol 00, row 3).
+/// A service's name has an error code of its own (docs/protocol/decisions.md, No. 3).
 fn friendly_name(form: &Form) -> Result<Option<FriendlyName>, Problem> {
     form.optional_or("FriendlyName", |expected| {
         Problem::with(Code::InvalidFriendlyName, format_args!("it {expected}"))

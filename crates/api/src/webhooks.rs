@@ -1,4 +1,4 @@
-//! `/v2/Services/{ServiceSid}/Webhooks` (protocol 02 section 7).
+//! `/v2/Services/{ServiceSid}/Webhooks` (docs/protocol/resources.md, section 7).
 
 use actix_web::HttpResponse;
 use app::webhooks::NewWebhook;

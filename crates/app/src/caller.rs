@@ -17,7 +17,7 @@ use tracing::debug;
 use crate::App;
 use crate::error::Error;
 
-/// The user name of devices, in front of an access token or a device token (protocol 01 section 1).
+/// The user name of devices, in front of an access token or a device token (docs/protocol/authentication.md, section 1).
 const DEVICE_USER: &str = "token";
 
 /// What came in the `Authorization` header, `Basic` undone.
@@ -71,7 +71,7 @@ pub struct Enrollee {
     /// What the token permits.
     pub grant: Grant,
     /// Whether the token is spent on a factor that is still unverified. Such a token is good for the same creation
-    /// once more, and for nothing else (protocol 00, row 8: a phone that lost the answer repeats itself).
+    /// once more, and for nothing else (docs/protocol/decisions.md, No. 8: a phone that lost the answer repeats itself).
     pub is_spent: bool,
 }
 

@@ -142,7 +142,7 @@ impl App {
 
     /// Answers a challenge with the device's signed payload. However many answers race, one is taken. The payload
     /// that was taken may come again, since HTTP clients repeat a request whose connection died: it is answered with
-    /// the challenge, and nothing changes (protocol 00, row 30).
+    /// the challenge, and nothing changes (docs/protocol/decisions.md, No. 30).
     ///
     /// `challenge` is as the caller found it; what has become of it meanwhile is found out again.
     ///

@@ -47,7 +47,7 @@ pub struct FactorUpdate {
 impl App {
     /// Makes a push factor, and its entity if it isn't there. A phone does so with an access token,
     /// which is spent on it; if the phone repeats itself because it lost the answer, it gets the factor
-    /// that it made, while that is unverified (protocol 00, row 8).
+    /// that it made, while that is unverified (docs/protocol/decisions.md, No. 8).
     ///
     /// # Errors
     /// 20404 without the service, 60313 for an access token that was made for something else, 20003 for
@@ -220,7 +220,7 @@ impl App {
     }
 
     /// Deletes a factor. Its challenges stay to be read, its pending ones can't be answered any more
-    /// (protocol 00, row 17).
+    /// (docs/protocol/decisions.md, No. 17).
     ///
     /// # Errors
     /// 20404; when the database fails.

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use crate::error::Error;
 
-/// Seconds for which a webhook is tried, unless the operator says otherwise (protocol 00, row 13).
+/// Seconds for which a webhook is tried, unless the operator says otherwise (docs/protocol/decisions.md, No. 13).
 const WEBHOOK_PATIENCE: i64 = 24 * 3600;
 
 /// Seconds that a push may stand in line that may not wait.
@@ -166,7 +166,7 @@ pub(crate) fn platform(push: &Delivery) -> Platform {
     [Platform::Apn, Platform::Fcm].into_iter().find(is_it).unwrap_or(Platform::None)
 }
 
-/// The form that a debugger webhook gets (protocol 06 section 3).
+/// The form that a debugger webhook gets (docs/protocol/push.md, section 3).
 fn debugger_parameters(alert: &Alert) -> Vec<(String, String)> {
     let mut payload = json!({
         "resource_sid": alert.resource_sid,

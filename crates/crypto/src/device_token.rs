@@ -1,4 +1,4 @@
-//! The token with which a device signs in: a JWT that it makes anew for every request (protocol 03
+//! The token with which a device signs in: a JWT that it makes anew for every request (docs/protocol/device.md
 //! section 4).
 
 use domain::factors::PublicKey;
@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use crate::Jws;
 
-/// Seconds by which a device's clock may be off (protocol 00, row 19).
+/// Seconds by which a device's clock may be off (docs/protocol/decisions.md, No. 19).
 const LEEWAY: i64 = 60;
 
-/// Seconds that a device token may live; the SDKs give it 600 (protocol 00, row 19).
+/// Seconds that a device token may live; the SDKs give it 600 (docs/protocol/decisions.md, No. 19).
 const MAX_LIFETIME: i64 = 3600;
 
 /// A device token, taken apart and not yet believed: [`DeviceToken::kid`] tells whose key to ask.
@@ -57,7 +57,7 @@ impl<'t> DeviceToken<'t> {
     }
 
     /// Whether the device that holds `key` made this token, and it is good at `now`: with a leeway of
-    /// 60 seconds at both ends, and a lifetime of at most an hour (protocol 00, row 19).
+    /// 60 seconds at both ends, and a lifetime of at most an hour (docs/protocol/decisions.md, No. 19).
     pub fn verify(&self, key: &PublicKey, now: Timestamp) -> bool {
         self.is_timely(now) && self.jws.verify(key)
     }

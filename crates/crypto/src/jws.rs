@@ -17,7 +17,7 @@ pub struct Jws<'t> {
 }
 
 impl<'t> Jws<'t> {
-    /// Longest accepted text: the limit of `AuthPayload` (protocol 03 section 5).
+    /// Longest accepted text: the limit of `AuthPayload` (docs/protocol/device.md, section 5).
     pub const MAX_CHARACTERS: usize = domain::challenges::LONGEST_ANSWER;
 
     /// Takes `text` apart. `None` unless it is three base64url parts without padding, of which the

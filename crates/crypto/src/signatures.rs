@@ -18,7 +18,7 @@ const HALF: usize = 32;
 /// Most bytes that the iOS SDK may leave out of a signature; see [`verify_fixed`].
 const MAX_MISSING: usize = 2;
 
-/// A device's key, from `Binding.PublicKey` (protocol 03 section 3): standard base64, padded and
+/// A device's key, from `Binding.PublicKey` (docs/protocol/device.md, section 3): standard base64, padded and
 /// unbroken, of a DER SubjectPublicKeyInfo (RFC 5480) of 91 bytes with an uncompressed point on
 /// P-256. `None` for everything else.
 pub fn parse_public_key(base64: &str) -> Option<PublicKey> {
@@ -32,7 +32,7 @@ pub fn parse_public_key(base64: &str) -> Option<PublicKey> {
 
 /// Whether `signature` is `key`'s over `message`, as r‖s of 32 bytes each (RFC 7518 section 3.4).
 ///
-/// It may also be 63 or 62 bytes long. The iOS SDK (`JwtSigner.swift`, protocol 03 section 4) makes
+/// It may also be 63 or 62 bytes long. The iOS SDK (`JwtSigner.swift`, docs/protocol/device.md, section 4) makes
 /// r‖s out of DER, whose integers have no leading zeros, and puts one zero byte in front of a short
 /// integer however many are missing. An integer of 30 bytes, one signature in 65 000, comes out as 31
 /// and leaves the signature a byte short; an integer of 29 bytes, or two of 30, leaves it two bytes

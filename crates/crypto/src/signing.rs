@@ -53,7 +53,7 @@ impl SigningKey {
         PublicKey::from_checked_der(der.into_vec())
     }
 
-    /// The public half as `Binding.PublicKey` carries it (protocol 03 section 3): standard, padded
+    /// The public half as `Binding.PublicKey` carries it (docs/protocol/device.md, section 3): standard, padded
     /// base64 of the 91 bytes.
     pub fn public_key_base64(&self) -> String {
         STANDARD.encode(self.public_key().as_der())

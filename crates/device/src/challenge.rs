@@ -1,4 +1,4 @@
-//! Challenges and lists of them, as an SDK reads them out of an answer (protocol 03 sections 5, 6, 8).
+//! Challenges and lists of them, as an SDK reads them out of an answer (docs/protocol/device.md, sections 5, 6, 8).
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! How a phone with a wrong clock finds the right time (protocol 03 section 7).
+//! How a phone with a wrong clock finds the right time (docs/protocol/device.md, section 7).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -1,4 +1,4 @@
-//! Forms and queries, percent-encoded as each platform does it (protocol 03 section 3).
+//! Forms and queries, percent-encoded as each platform does it (docs/protocol/device.md, section 3).
 
 use std::fmt::Write;
 

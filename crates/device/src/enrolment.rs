@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::style::Style;
 use crate::{factor, reading};
 
-/// What an app gives to the SDK to enrol (protocol 03 section 3).
+/// What an app gives to the SDK to enrol (docs/protocol/device.md, section 3).
 #[derive(Clone)]
 pub struct NewFactor {
     /// `VA…`
@@ -128,7 +128,7 @@ impl TryFrom<Record> for Enrolment {
     }
 }
 
-/// An enrolment for tests, with the SIDs of protocol 03 section 10 and a new key.
+/// An enrolment for tests, with the SIDs of docs/protocol/device.md, section 10 and a new key.
 #[cfg(test)]
 pub(crate) fn sample(style: Style) -> Enrolment {
     let sid = |prefix: &str, digit: &str| format!("{prefix}{}", digit.repeat(32));

@@ -22,7 +22,7 @@ pub enum Error {
     /// No answer came.
     #[error("the server did not answer")]
     Transport(#[source] reqwest::Error),
-    /// An answer came that one of the SDKs could not have read (protocol 03 section 8).
+    /// An answer came that one of the SDKs could not have read (docs/protocol/device.md, section 8).
     #[error("a shipped SDK can't read the answer to \"{call}\": {field} should be {expected}")]
     Unreadable {
         /// What had been asked.
@@ -36,7 +36,7 @@ pub enum Error {
     /// was sent.
     #[error("there is nothing to answer: the challenge is {}, or came out of a list", .0.status.as_str())]
     NotPending(Box<ShownChallenge>),
-    /// The server took the answer, and yet shows another status (protocol 03 section 1).
+    /// The server took the answer, and yet shows another status (docs/protocol/device.md, section 1).
     #[error("the answer was sent, but the challenge shows {}", .0.status.as_str())]
     NotUpdated(Box<ShownChallenge>),
     /// The address of the server is none.

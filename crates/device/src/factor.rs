@@ -1,4 +1,4 @@
-//! The factor, as an SDK reads it out of an answer (protocol 03 section 8).
+//! The factor, as an SDK reads it out of an answer (docs/protocol/device.md, section 8).
 
 use domain::Timestamp;
 use domain::factors::Status;

@@ -71,7 +71,7 @@ impl Phone {
     }
 
     /// Seconds by which the phone takes the server to be ahead of its own clock: zero until a `401`
-    /// has told it otherwise (protocol 03 section 7).
+    /// has told it otherwise (docs/protocol/device.md, section 7).
     pub fn clock_offset(&self) -> i64 {
         self.clock.offset()
     }
@@ -149,7 +149,7 @@ impl Phone {
     }
 
     /// Deletes the factor. That there is none any more is a success, and so is a token that is
-    /// refused twice, for the same reason (protocol 03 section 7).
+    /// refused twice, for the same reason (docs/protocol/device.md, section 7).
     ///
     /// # Errors
     /// [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
@@ -200,7 +200,7 @@ impl Phone {
         ShownChallenge::read(&body, &fields, &enrolment.factor_sid).map_err(|flaw| flaw.in_answer_to(call))
     }
 
-    /// Answers a challenge in the three calls of the SDK: fetch, answer, fetch (protocol 03 section 1).
+    /// Answers a challenge in the three calls of the SDK: fetch, answer, fetch (docs/protocol/device.md, section 1).
     /// Gives the challenge as the last fetch showed it.
     ///
     /// # Errors
@@ -244,7 +244,7 @@ impl Phone {
     }
 
     /// Sends what `request` makes for the time that it is. A `401` that says what time it really is
-    /// repairs the clock and earns one more try (protocol 03 section 7).
+    /// repairs the clock and earns one more try (docs/protocol/device.md, section 7).
     async fn call(&self, request: impl Fn(Timestamp) -> WireRequest) -> Result<Reply, Error> {
         let response = self.send(request(self.clock.now())).await?;
         let repaired = response.status == 401 && response.header("date").any(|date| self.clock.repair(date));
@@ -305,7 +305,7 @@ fn accepted(call: Call, response: &Response) -> Result<(), Error> {
     Err(refusal(response).unwrap_or_else(|flaw| flaw.in_answer_to(call)))
 }
 
-/// The error body (protocol 03 section 7): the code has to be a number for iOS.
+/// The error body (docs/protocol/device.md, section 7): the code has to be a number for iOS.
 fn refusal(response: &Response) -> Result<Error, Flaw> {
     let body = json(response)?;
     let body = Node::root(&body).object()?;

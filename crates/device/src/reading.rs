@@ -70,7 +70,7 @@ impl<'a> Node<'a> {
         self.value.and_then(Value::as_i64).ok_or_else(|| self.flaw("an integer"))
     }
 
-    /// A date in the only form that both SDKs can read (protocol 03 section 8).
+    /// A date in the only form that both SDKs can read (docs/protocol/device.md, section 8).
     pub(crate) fn date(&self) -> Result<Timestamp, Flaw> {
         let text = self.value.and_then(Value::as_str);
         text.and_then(date).ok_or_else(|| self.flaw("a date such as 2026-01-01T00:00:00Z"))

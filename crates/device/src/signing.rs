@@ -1,5 +1,5 @@
 //! What a phone signs: its tokens, the proof that it holds its key, and its answers
-//! (protocol 03 sections 4 and 5).
+//! (docs/protocol/device.md, sections 4 and 5).
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};

@@ -23,7 +23,7 @@ impl Style {
         }
     }
 
-    /// `Config.SdkVersion` (protocol 03 section 3).
+    /// `Config.SdkVersion` (docs/protocol/device.md, section 3).
     pub const fn sdk_version(self) -> &'static str {
         match self {
             Self::Android => "0.9.0",
@@ -31,7 +31,7 @@ impl Style {
         }
     }
 
-    /// The header `User-Agent` (protocol 03 section 2): app, platform, the app's version and build,
+    /// The header `User-Agent` (docs/protocol/device.md, section 2): app, platform, the app's version and build,
     /// system, device, SDK, its version and build.
     pub fn user_agent(self) -> String {
         let version = env!("CARGO_PKG_VERSION");
@@ -42,7 +42,7 @@ impl Style {
         ["Countersign", platform, version, "1", system, device, sdk, self.sdk_version(), build].join("; ")
     }
 
-    /// How the query spells the page token (protocol 03 section 6).
+    /// How the query spells the page token (docs/protocol/device.md, section 6).
     pub const fn page_token_name(self) -> &'static str {
         match self {
             Self::Android => "PageToken",

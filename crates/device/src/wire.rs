@@ -1,5 +1,5 @@
 //! What the phone puts on the wire: seven requests, as each SDK writes them
-//! (protocol 03 sections 1 to 3 and 6). Nothing here does I/O.
+//! (docs/protocol/device.md, sections 1 to 3 and 6). Nothing here does I/O.
 
 use std::fmt;
 
@@ -191,7 +191,7 @@ fn config(style: Style, app_id: &str, notification: Option<&(Platform, String)>)
         Style::Android => vec![sdk, app],
         Style::Ios => vec![app, sdk],
     };
-    // An empty address makes a phone without push (protocol 03 section 3).
+    // An empty address makes a phone without push (docs/protocol/device.md, section 3).
     let address = notification.filter(|(_, token)| !token.is_empty());
     let platform = address.map_or(Platform::None, |(platform, _)| *platform);
     config.push(("Config.NotificationPlatform", platform.as_str().to_owned()));
@@ -245,7 +245,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
     const STYLES: [Style; 2] = [Style::Android, Style::Ios];
 
-    /// Of protocol 03 section 10.
+    /// Of docs/protocol/device.md, section 10.
     const PUBLIC_KEY: &str = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEGrFny9YPM/iRZzoukU8sWZbj/3KHjMMVSqQGpb8xpBKavf37cNWfrURpmblSIEjq8juJAekll1MundswaFrQ8w==";
 
     fn new_factor(friendly_name: &str, os: &str) -> NewFactor {

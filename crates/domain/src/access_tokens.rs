@@ -8,7 +8,7 @@ use crate::sids::{AccessTokenSid, AccountSid, FactorSid, ServiceSid};
 use crate::text::{FriendlyName, Identity};
 use crate::time::Timestamp;
 
-/// Seconds an access token lives: 60 to 300 (protocol 02 section 6).
+/// Seconds an access token lives: 60 to 300 (docs/protocol/resources.md, section 6).
 pub type Ttl = Bounded<60, 300>;
 
 /// What an access token permits. The token itself carries these claims, encrypted.
@@ -33,7 +33,7 @@ impl Grant {
     /// not the token's.
     ///
     /// # Errors
-    /// 60313 when the token was made for another identity or service (protocol 00, row 8).
+    /// 60313 when the token was made for another identity or service (docs/protocol/decisions.md, No. 8).
     pub fn permits_entity(
         &self,
         service_sid: Option<ServiceSid>,
@@ -45,7 +45,7 @@ impl Grant {
     /// Checks that factors of this type may be made with it.
     ///
     /// # Errors
-    /// 60313 when the token was made for another type (protocol 00, row 8).
+    /// 60313 when the token was made for another type (docs/protocol/decisions.md, No. 8).
     pub fn permits_type(&self, factor_type: FactorType) -> Result<(), Problem> {
         Self::permits_if(factor_type == self.factor_type)
     }
@@ -93,7 +93,7 @@ pub struct AccessToken {
 }
 
 impl AccessToken {
-    /// Whether it can still be used, and so is still to be seen (protocol 00, row 8).
+    /// Whether it can still be used, and so is still to be seen (docs/protocol/decisions.md, No. 8).
     pub fn is_usable(&self, now: Timestamp) -> bool {
         self.spent_on.is_none() && now < self.grant.expires_at
     }

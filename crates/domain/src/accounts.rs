@@ -26,7 +26,7 @@ pub struct Account {
 
 /// An account's auth token, in the open. Ours are 32 lower-case hexadecimal digits; one that an
 /// operator brings may be any 16 to 128 letters and digits, since the Go helper library takes
-/// nothing else (protocol 01 section 6).
+/// nothing else (docs/protocol/authentication.md, section 6).
 #[derive(Clone, Debug)]
 pub struct AuthToken(Secret<String>);
 

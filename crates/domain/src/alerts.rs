@@ -1,4 +1,4 @@
-//! Alerts: what went wrong on the way out, for the people who run the backend (protocol 06 sections 3 and 4).
+//! Alerts: what went wrong on the way out, for the people who run the backend (docs/protocol/push.md, sections 3 and 4).
 
 use serde_json::Value;
 
@@ -79,7 +79,7 @@ pub struct Alert {
     pub service_sid: Option<ServiceSid>,
     /// What it is about: a challenge, a factor, a webhook, a credential.
     pub resource_sid: String,
-    /// One of the codes of protocol 04 section 6.
+    /// One of the codes of docs/protocol/errors.md, section 6.
     pub error_code: u32,
     /// How bad it is.
     pub level: Level,

@@ -26,7 +26,7 @@ pub const DEFAULT_LIFETIME: i64 = 5 * 60;
 pub const MAX_LIFETIME: i64 = 60 * 60;
 
 /// Names of the body's keys whose values the device signs, for the header
-/// `Twilio-Verify-Signature-Fields`. Without spaces: the SDKs don't trim (protocol 03 section 5).
+/// `Twilio-Verify-Signature-Fields`. Without spaces: the SDKs don't trim (docs/protocol/device.md, section 5).
 pub const SIGNATURE_FIELDS: &str = "hidden_details,account_sid,sid,expiration_date,date_created,status,factor_sid,details,service_sid,identity";
 
 /// What the person said.
@@ -258,10 +258,10 @@ pub fn expiry(requested: Option<Timestamp>, now: Timestamp) -> Result<Timestamp,
     }
 }
 
-/// Most characters of a device's signed answer (protocol 00, row 11).
+/// Most characters of a device's signed answer (docs/protocol/decisions.md, No. 11).
 pub const LONGEST_ANSWER: usize = 5456;
 
-/// Characters of a device's answer beside its claims: the header, the signature (protocol 03 section 10) and two dots.
+/// Characters of a device's answer beside its claims: the header, the signature (docs/protocol/device.md, section 10) and two dots.
 const AROUND_CLAIMS: usize = 36 + 86 + 2;
 
 impl Challenge {
@@ -344,7 +344,7 @@ impl Challenge {
 
     /// Reads the answer out of claims whose signature holds: every signed field must be there with
     /// the value that the device was shown, compared as JSON values since the SDKs write them anew
-    /// (protocol 03 section 5), and `status` must be an answer.
+    /// (docs/protocol/device.md, section 5), and `status` must be an answer.
     ///
     /// # Errors
     /// 60324, with the name of the field that does not fit.

@@ -1,5 +1,5 @@
 //! Push credentials: what lets this server push through Apple and Google in an app's name
-//! (protocol 06 section 2).
+//! (docs/protocol/push.md, section 2).
 
 use crate::paging::{Listed, Position, position};
 use crate::parameter::{Expected, Parameter};

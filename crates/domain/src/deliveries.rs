@@ -253,7 +253,7 @@ impl Schedule {
     }
 
     /// What comes after an attempt that ended at `now`, when `attempts` were made, this one included
-    /// (protocol 00, rows 13 and 35).
+    /// (docs/protocol/decisions.md, No. 13 and 35).
     pub fn next(
         self,
         ending: &Ending,

@@ -14,7 +14,7 @@ pub struct Event<'e> {
     pub factor: &'e Factor,
     /// To which challenge.
     pub challenge: Option<&'e Challenge>,
-    /// Names the event; all webhooks that hear of it get the same (protocol 00, row 16).
+    /// Names the event; all webhooks that hear of it get the same (docs/protocol/decisions.md, No. 16).
     pub uuid: String,
 }
 
@@ -29,7 +29,7 @@ impl<'e> Event<'e> {
         Self { event_type, factor, challenge, uuid: uuid(entropy) }
     }
 
-    /// What a webhook of this version is told (protocol 05 section 2). Values that are null are left out.
+    /// What a webhook of this version is told (docs/protocol/webhooks.md, section 2). Values that are null are left out.
     pub fn parameters(&self, version: Version) -> Vec<(String, String)> {
         let factor = self.factor;
         let mut parameters = vec![

@@ -15,7 +15,7 @@ use crate::sids::{AccountSid, CredentialSid, EntitySid, FactorSid, ServiceSid};
 use crate::text::{FriendlyName, Identity, StringMap, Text};
 use crate::time::Timestamp;
 
-/// Push factors that an entity may have, verified or not (protocol 00, row 7).
+/// Push factors that an entity may have, verified or not (docs/protocol/decisions.md, No. 7).
 pub const MAX_PUSH_FACTORS: i64 = 20;
 
 /// How a factor proves itself.
@@ -39,7 +39,7 @@ impl FactorType {
         }
     }
 
-    /// The first two digits of the SIDs of its factors and challenges (protocol 01 section 5).
+    /// The first two digits of the SIDs of its factors and challenges (docs/protocol/authentication.md, section 5).
     pub const fn digits(self) -> u8 {
         match self {
             Self::Totp => 0x02,
@@ -124,7 +124,7 @@ pub type SdkVersion = Text<1, 64>;
 
 /// The push provider's address of an app on a device. Any 1–4096 characters: a token that the
 /// provider refuses is a matter of delivery and must not keep a device from enrolling
-/// (protocol 10, twilio-verify-ios issue 238), and the documented 255 are less than FCM may send.
+/// (<https://github.com/twilio/twilio-verify-ios/issues/238>), and the documented 255 are less than FCM may send.
 pub type RegistrationToken = Text<1, 4096>;
 
 /// How a device hears of a new challenge.
@@ -239,7 +239,7 @@ pub struct Factor {
     /// The device's key.
     pub public_key: PublicKey,
     /// `kid` of the device's tokens: unique per factor, stored on the device for ever, never changed
-    /// (protocol 01 section 1).
+    /// (docs/protocol/authentication.md, section 1).
     pub credential_sid: CredentialSid,
     /// Whether the device has shown that it holds the key.
     pub status: Status,

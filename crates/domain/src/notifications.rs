@@ -1,4 +1,4 @@
-//! Notifications: pushes that a backend asks for once more (protocol 02 section 5).
+//! Notifications: pushes that a backend asks for once more (docs/protocol/resources.md, section 5).
 
 use crate::challenges::{Challenge, Status};
 use crate::factors::{Notification as Address, Platform};

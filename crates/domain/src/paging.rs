@@ -1,4 +1,4 @@
-//! Lists in pages (protocol 07): keyset paging on creation time and SID, so that a page boundary
+//! Lists in pages (docs/protocol/paging.md): keyset paging on creation time and SID, so that a page boundary
 //! stays where it is while new items arrive.
 
 use std::fmt;

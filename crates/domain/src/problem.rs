@@ -8,7 +8,7 @@ use crate::time::Timestamp;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $title:literal;)*) => {
-        /// The error codes that this server answers (protocol 04). Their HTTP status is in `api::error`,
+        /// The error codes that this server answers (docs/protocol/errors.md). Their HTTP status is in `api::error`,
         /// their causes and remedies in `docs/errors.md`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Code {

@@ -33,7 +33,7 @@ impl Listed for Service {
     }
 }
 
-/// What a caller can set on a service (protocol 02 section 1). Only [`Push`] changes what this server
+/// What a caller can set on a service (docs/protocol/resources.md, section 1). Only [`Push`] changes what this server
 /// does; the rest belongs to channels that it does not serve, and is kept and echoed so that a
 /// program that manages services finds what it wrote.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,5 +1,5 @@
 //! The registry of string identifiers: two capital letters and 32 hexadecimal digits
-//! (protocol 01 section 5).
+//! (docs/protocol/authentication.md, section 5).
 //!
 //! Inside, a SID is sixteen bytes: six of the creation time in milliseconds, then random ones, so
 //! that SIDs sort by creation and inserts stay local. SIDs of factors and challenges carry the

@@ -50,10 +50,10 @@ impl<const MIN: usize, const MAX: usize> fmt::Debug for Text<MIN, MAX> {
     }
 }
 
-/// The friendly name of a service, factor, webhook or credential: 1–64 characters (protocol 00, row 3).
+/// The friendly name of a service, factor, webhook or credential: 1–64 characters (docs/protocol/decisions.md, No. 3).
 pub type FriendlyName = Text<1, 64>;
 
-/// The customer's own name for a user: 8–64 of `A–Z a–z 0–9 _ -`, compared exactly (protocol 00, row 10).
+/// The customer's own name for a user: 8–64 of `A–Z a–z 0–9 _ -`, compared exactly (docs/protocol/decisions.md, No. 10).
 #[derive(Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Identity(String);
@@ -94,7 +94,7 @@ impl fmt::Debug for Identity {
 }
 
 /// A JSON object whose values are all strings, of at most 1024 characters as text: `Metadata` and
-/// `HiddenDetails`. Only strings, because the iOS SDK fails on anything else (protocol 03 section 8).
+/// `HiddenDetails`. Only strings, because the iOS SDK fails on anything else (docs/protocol/device.md, section 8).
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct StringMap(BTreeMap<String, String>);

@@ -13,7 +13,7 @@ const MICROS_PER_SECOND: i64 = 1_000_000;
 /// An instant in UTC, in microseconds since the Unix epoch.
 ///
 /// It prints, in JSON too, as `2026-01-01T00:00:00Z`: whole seconds and a literal `Z`, the only
-/// form that both device SDKs can parse (protocol 03 section 8). What is finer than a second is
+/// form that both device SDKs can parse (docs/protocol/device.md, section 8). What is finer than a second is
 /// kept for ordering and is never shown.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
@@ -83,7 +83,7 @@ impl Serialize for Timestamp {
 }
 
 impl Parameter for Timestamp {
-    /// Accepts what the helper libraries send (protocol 01 section 3): ISO 8601 with `Z` or an
+    /// Accepts what the helper libraries send (docs/protocol/authentication.md, section 3): ISO 8601 with `Z` or an
     /// offset, with or without a fraction; Java adds a zone name in brackets, which is dropped.
     /// A text without any offset is read as UTC.
     fn from_parameter(text: &str) -> Result<Self, Expected> {

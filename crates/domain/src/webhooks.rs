@@ -15,7 +15,7 @@ use crate::sids::{AccountSid, ServiceSid, WebhookSid};
 use crate::text::FriendlyName;
 use crate::time::Timestamp;
 
-/// A webhook of a service (protocol 02 section 7).
+/// A webhook of a service (docs/protocol/resources.md, section 7).
 #[derive(Clone, Debug)]
 pub struct Webhook {
     /// `YW…`
@@ -83,7 +83,7 @@ impl Webhook {
     }
 }
 
-/// What can happen that a backend hears of (protocol 05 section 1).
+/// What can happen that a backend hears of (docs/protocol/webhooks.md, section 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventType {
     /// A factor was made; it can't be challenged yet.
@@ -186,7 +186,7 @@ impl Parameter for Status {
     }
 }
 
-/// How much a webhook is told: the seven keys of `v1`, or those and more (protocol 00, row 16).
+/// How much a webhook is told: the seven keys of `v1`, or those and more (docs/protocol/decisions.md, No. 16).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Version {
     /// Who and what.
@@ -218,7 +218,7 @@ impl Parameter for Version {
 
 /// The address that a backend wants to be called at: absolute, `http` or `https`, without user info, at
 /// most 2048 characters. Its fragment may hold connection overrides, which are never sent or signed
-/// (protocol 05 section 3). Where the host leads is checked when something is sent.
+/// (docs/protocol/webhooks.md, section 3). Where the host leads is checked when something is sent.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CallbackUrl {
     text: String,
@@ -237,7 +237,7 @@ impl CallbackUrl {
         &self.url
     }
 
-    /// What is signed: the text as it was given, byte for byte, without the fragment (protocol 00, row 34).
+    /// What is signed: the text as it was given, byte for byte, without the fragment (docs/protocol/decisions.md, No. 34).
     pub fn signed(&self) -> &str {
         without_fragment(&self.text)
     }

@@ -1,4 +1,4 @@
-//! Codes of the debugger that belong to no single answer of a provider (protocol 04 section 6).
+//! Codes of the debugger that belong to no single answer of a provider (docs/protocol/errors.md, section 6).
 
 /// Something on this side is broken.
 pub(crate) const INTERNAL: u32 = 52000;

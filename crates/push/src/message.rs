@@ -5,7 +5,7 @@ use std::fmt;
 use domain::factors::{AppId, RegistrationToken};
 use domain::{ChallengeSid, FactorSid, Timestamp};
 
-/// The `type` of every push, by which an app knows it from others of its own (protocol 06 section 1).
+/// The `type` of every push, by which an app knows it from others of its own (docs/protocol/push.md, section 1).
 pub(crate) const TYPE: &str = "verify_push_challenge";
 
 /// A push to one device. What becomes of it on the wire is in `payload.rs` of each provider.

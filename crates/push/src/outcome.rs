@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What became of an attempt. The codes are those of protocol 04 section 6, for the debugger; the
+/// What became of an attempt. The codes are those of docs/protocol/errors.md, section 6, for the debugger; the
 /// reasons are the provider's own words, and name neither the device's token nor a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

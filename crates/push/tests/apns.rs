@@ -462,7 +462,7 @@ fn a_message_prints_neither_its_text_nor_its_token() {
     assert!(!printed.contains("Owl Bank") && !printed.contains(message().token.as_str()), "{printed}");
 }
 
-/// The device has registered anew since Apple was told that the app is gone (protocol 00, row 36).
+/// The device has registered anew since Apple was told that the app is gone (docs/protocol/decisions.md, No. 36).
 #[tokio::test]
 async fn outdated_word_of_a_dead_token_is_tried_again() {
     let world = World::new().await;

@@ -71,7 +71,7 @@ pub struct AttemptRecord {
     pub milliseconds: i64,
     /// `delivered`, `skipped`, `again` or `failed`.
     pub ending: String,
-    /// One of the codes of protocol 04 section 6.
+    /// One of the codes of docs/protocol/errors.md, section 6.
     pub error_code: Option<u32>,
     /// Status of the HTTP response.
     pub status: Option<u16>,

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use crate::outcome::{Failure, Outcome};
 use crate::sender::Settings;
 
-/// The limits of one attempt, which begins when they are made (protocol 05 section 3).
+/// The limits of one attempt, which begins when they are made (docs/protocol/webhooks.md, section 3).
 pub(crate) struct Limits {
     began: Instant,
     connect: Duration,

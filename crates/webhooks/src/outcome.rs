@@ -35,13 +35,13 @@ impl fmt::Display for Attempt {
     }
 }
 
-/// What became of an attempt. Which words decide on another one is protocol 00, row 13.
+/// What became of an attempt. Which words decide on another one is docs/protocol/decisions.md, No. 13.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
     /// 2xx.
     Delivered,
-    /// 3xx: not followed, and final (protocol 00, row 14).
+    /// 3xx: not followed, and final (docs/protocol/decisions.md, No. 14).
     Redirected,
     /// 4xx, except for the two of [`Self::Busy`].
     Refused,
@@ -49,7 +49,7 @@ pub enum Outcome {
     Busy,
     /// 5xx.
     Failed,
-    /// The URL leads to an address that may not be called, and to no other: final (protocol 00, row 15).
+    /// The URL leads to an address that may not be called, and to no other: final (docs/protocol/decisions.md, No. 15).
     AddressForbidden,
     /// The name leads nowhere, or nobody could say where to.
     NameUnresolved,
@@ -95,7 +95,7 @@ impl Outcome {
     }
 
     /// Whether another attempt may fare better: what the server's own schedule tries again, as long as
-    /// no connection override decides on retries (protocol 00, row 13).
+    /// no connection override decides on retries (docs/protocol/decisions.md, No. 13).
     pub const fn is_transient(self) -> bool {
         match self {
             Self::Busy
@@ -119,7 +119,7 @@ impl Outcome {
     }
 
     /// Which condition of a retry policy (`rp`) this failure is; `None` if no policy, not even `all`,
-    /// brings another attempt (protocol 05 section 3).
+    /// brings another attempt (docs/protocol/webhooks.md, section 3).
     pub const fn condition(self) -> Option<Condition> {
         match self {
             Self::Refused | Self::Busy => Some(Condition::ClientError),
@@ -140,7 +140,7 @@ impl Outcome {
         }
     }
 
-    /// The code of the debugger event (protocol 04 section 6); 0 for no error.
+    /// The code of the debugger event (docs/protocol/errors.md, section 6); 0 for no error.
     pub const fn error_code(self) -> u32 {
         match self {
             Self::Delivered => 0,

@@ -14,7 +14,7 @@ use crate::limits::Limits;
 pub const MAX_BODY: usize = 64 * 1024;
 
 /// The longest wait that is read out of an answer. How much of it is granted is the caller's decision
-/// (protocol 00, row 35).
+/// (docs/protocol/decisions.md, No. 35).
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What a receiver answered.

@@ -22,7 +22,7 @@ use crate::response::Response;
 use crate::signature::sign;
 use crate::tls;
 
-/// What an operator may settle. The defaults are Twilio's (protocol 05 section 3).
+/// What an operator may settle. The defaults are Twilio's (docs/protocol/webhooks.md, section 3).
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Networks that may be called though they are not public; see [`Guard`].
@@ -142,7 +142,7 @@ impl Sender {
         Ok(response)
     }
 
-    /// The request as protocol 05 sections 3 and 4 want it.
+    /// The request as docs/protocol/webhooks.md, sections 3 and 4 want it.
     fn post(&self, request: &Request<'_>) -> Result<hyper::Request<Full<Bytes>>, Failure> {
         let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(request.parameters).finish();
         hyper::Request::post(request.url.request_target())

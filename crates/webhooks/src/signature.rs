@@ -1,4 +1,4 @@
-//! `X-Twilio-Signature`: how a receiver knows that a request is ours and whole (protocol 05 section 4).
+//! `X-Twilio-Signature`: how a receiver knows that a request is ours and whole (docs/protocol/webhooks.md, section 4).
 
 use std::collections::{BTreeMap, BTreeSet};
 

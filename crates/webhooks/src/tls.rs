@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::outcome::Outcome;
 
 /// Trusts what the system trusts, and the authorities in `extra_ca`, a PEM text. Self-signed
-/// certificates are refused (protocol 05 section 3). Where there is nobody to trust, as in a bare
+/// certificates are refused (docs/protocol/webhooks.md, section 3). Where there is nobody to trust, as in a bare
 /// container, no HTTPS webhook can be called, and everything else can go on.
 pub(crate) fn connector(extra_ca: Option<&[u8]>) -> Result<TlsConnector, Error> {
     let mut roots = RootCertStore::empty();

@@ -125,7 +125,7 @@ impl Couriers {
     }
 }
 
-/// What the receiver's own overrides make of a failure (protocol 00, row 13): `rc` tries on the conditions
+/// What the receiver's own overrides make of a failure (docs/protocol/decisions.md, No. 13): `rc` tries on the conditions
 /// in `rp`, by default on `ct`, within `tt`.
 fn overridden(
     delivery: &Delivery,

@@ -155,7 +155,7 @@ pub(super) struct Credentials(RefCell<HashMap<String, Arc<push::Credential>>>);
 
 impl Credentials {
     /// The credential with which to push, and the key of its connections; else the code and the words of
-    /// what is wrong with it (protocol 04 section 6).
+    /// what is wrong with it (docs/protocol/errors.md, section 6).
     fn usable(
         &self,
         app: &App,
@@ -191,7 +191,7 @@ impl Credentials {
     }
 }
 
-/// The alert of a push that failed, with the facts that the managed service gives (protocol 06 section 3).
+/// The alert of a push that failed, with the facts that the managed service gives (docs/protocol/push.md, section 3).
 fn push_alert(
     app: &App,
     delivery: &Delivery,

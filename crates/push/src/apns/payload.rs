@@ -7,7 +7,7 @@ use crate::message::{Message, TYPE};
 /// Apple's limit for alerts.
 pub(super) const MAX_BYTES: usize = 4096;
 
-/// The payload of protocol 06 section 1. It asks for no sound, no badge and no content extension.
+/// The payload of docs/protocol/push.md, section 1. It asks for no sound, no badge and no content extension.
 #[derive(Serialize)]
 struct Payload<'m> {
     aps: Aps<'m>,

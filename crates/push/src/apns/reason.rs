@@ -160,7 +160,7 @@ impl Rejection {
     }
 
     /// Whether Apple speaks of a time before the device sent this token, so that the token may be alive
-    /// (protocol 00, row 36).
+    /// (docs/protocol/decisions.md, No. 36).
     fn is_outdated(&self) -> bool {
         self.since.is_some_and(|since| since < self.registered_at)
     }

@@ -7,7 +7,7 @@ use crate::message::{Message, TYPE};
 /// Google's limit for the data of a message, keys and values together.
 pub(super) const MAX_BYTES: usize = 4096;
 
-/// The request of protocol 06 section 1: a data message. With a `notification` in it the app would not be
+/// The request of docs/protocol/push.md, section 1: a data message. With a `notification` in it the app would not be
 /// woken while it is in the background.
 #[derive(Serialize)]
 pub(super) struct Payload<'m> {
