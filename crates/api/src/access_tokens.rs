@@ -13,7 +13,7 @@ use crate::reach::UsableToken;
 pub(crate) async fn create(call: Call<Service>) -> Result<HttpResponse, Error> {
     const DEFAULT_TTL: Ttl = match Ttl::new(60) {
         Some(ttl) => ttl,
-        // A constant: the build would fail here, and no server.
+        // Evaluated at compile time, so `unreachable!` can only fail the build.
         None => unreachable!(),
     };
     // What is missing has a code of its own here (docs/protocol/decisions.md, No. 2).

@@ -141,7 +141,7 @@ async fn answer(
     let under_way = request.app_data::<web::Data<UnderWay>>().map(|under_way| Arc::clone(under_way));
     let under_way = under_way.unwrap_or_default();
     let mut payload = request.take_payload();
-    // What has neither is no body, but what comes after an offer to speak something else, which is declined.
+    // Without `Content-Length` or `Transfer-Encoding` there is no body; bytes that follow belong to a declined `Upgrade`.
     let has_body = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING]
         .iter()
         .any(|name| request.headers().contains_key(name));
@@ -371,7 +371,7 @@ fn note_failed_credentials(request: &HttpRequest) {
     }
 }
 
-/// The chain of causes, which names tables and files and never what is in them.
+/// Logs a fault with its full chain of causes. The chain names tables and files, never their contents.
 fn log_fault(fault: &app::Fault) {
     broken(match fault {
         app::Fault::Unavailable(_) => Fault::Unavailable,

@@ -21,7 +21,7 @@ const REMEMBERED: usize = 32_768;
 /// (a list and a challenge), and to answer as the SDKs do (GET, POST, GET). One comes back every second.
 const ONE_ANSWER: Rate = match NonZeroU32::new(6) {
     Some(requests) => Rate::over(requests, 6),
-    // A constant: the build would fail here, and no server.
+    // Evaluated at compile time, so `unreachable!` can only fail the build.
     None => unreachable!(),
 };
 
@@ -126,7 +126,7 @@ impl Limits {
         let mut table = held(&self.failures);
         let mut failures = table.of(network(address));
         failures.has_one(rate, now).map_err(|room_at| {
-            // It was set right if a clock was wrong.
+            // `has_one` may have corrected a bucket that a wrong clock filled in the future, so store it back.
             table.set(network(address), failures);
             limited(Limit::Address);
             let advice = "too many credentials from this address were not good";
@@ -134,7 +134,7 @@ impl Limits {
         })
     }
 
-    /// Credentials from this address were not good.
+    /// Records a failed authentication attempt from `address`.
     pub(crate) fn failed(&self, address: Option<IpAddr>, now: Timestamp) {
         let Some((address, rate)) = address.zip(self.failure_rate()) else { return };
         let network = network(address);

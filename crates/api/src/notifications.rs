@@ -11,7 +11,7 @@ use crate::error::Error;
 pub(crate) async fn create(call: Call<Challenge>) -> Result<HttpResponse, Error> {
     const DEFAULT_TTL: Ttl = match Ttl::new(300) {
         Some(ttl) => ttl,
-        // A constant: the build would fail here, and no server.
+        // Evaluated at compile time, so `unreachable!` can only fail the build.
         None => unreachable!(),
     };
     let ttl = call.form.optional("Ttl")?.unwrap_or(DEFAULT_TTL);

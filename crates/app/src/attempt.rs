@@ -98,7 +98,7 @@ fn sid_like(prefix: &str, id: DeliveryId) -> String {
     format!("{prefix}{}", id.to_string().replace('-', ""))
 }
 
-/// Those who send.
+/// The webhook and push clients that the delivery worker uses.
 pub struct Couriers {
     webhooks: ::webhooks::Sender,
     pusher: ::push::Pusher,

@@ -282,7 +282,7 @@ async fn limit_challenges(
             None => None,
         },
     ];
-    // Whoever comes back when he was told to should find room under both.
+    // Report the longer of the two waits, so that a retry after `Retry-After` passes both limits.
     match refused.into_iter().flatten().max_by_key(Problem::retry_after) {
         Some(problem) => Err(problem.into()),
         None => Ok(()),

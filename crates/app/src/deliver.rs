@@ -466,7 +466,7 @@ async fn listen(app: Arc<App>) {
     }
 }
 
-/// Spreads those who wait.
+/// Returns random jitter in `0.0..=1.0` for the backoff of retries.
 fn chance(entropy: &dyn Entropy) -> f64 {
     let mut byte = [0; 2];
     entropy.fill(&mut byte);

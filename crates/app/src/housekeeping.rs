@@ -69,11 +69,11 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 /// Seconds after which it does not count any more that a factor was made: a day, and an hour for clocks that differ.
 const FACTOR_CREATIONS: i64 = 25 * 3600;
 
-/// Days before its end at which a certificate is warned of; the nearest first, so that one that is
-/// uploaded late is warned of once.
+/// Days before expiry at which to warn of a certificate. Ascending, so that a certificate that is uploaded late
+/// triggers only the nearest warning.
 const WARN_AT: [i64; 2] = [7, 30];
 
-/// Keeps house until it is stopped, and lets another node do so then. `name` tells this node from others.
+/// Runs housekeeping until shutdown, then releases the lease. `name` identifies this node as its holder.
 pub(crate) async fn keep(
     app: Arc<App>,
     name: String,
@@ -349,7 +349,7 @@ impl House {
     {
         let audit = self.app.audit(&Origin::housekeeping(), self.app.now());
         let write = async move |tx: &mut Write| {
-            // Here, since the time that it waits for its turn harms nobody.
+            // Start timing inside the transaction: time spent in the writer's queue does not block other writes.
             let began = Instant::now();
             let rows = delete(tx, i64::from(limit)).await?;
             if let Some(act) = act.filter(|_| rows > 0) {

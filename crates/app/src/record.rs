@@ -137,7 +137,7 @@ async fn settle(tx: &mut Write, lease: &str, outbox: &Outbox, ended: &Ended) -> 
     };
     match &attempted.alert {
         Some(alert) if *next == Next::Failed && is_news => match delivery.work {
-            // That the debugger webhook could not be told can't be told to it.
+            // A failed debugger webhook must not trigger another debugger webhook.
             Work::Debugger { .. } => tx.insert_alert(alert).await.map(|()| false).map_err(Error::from),
             Work::Webhook { .. } | Work::Push(_) => outbox.raise(tx, alert, *ended_at).await.map(|()| true),
         },

@@ -79,7 +79,7 @@ impl Turns {
 }
 
 impl Place {
-    /// The map itself holds one of the counted.
+    /// The map owns one reference of its own, which is not a ticket.
     fn is_full(self: &Rc<Self>) -> bool {
         Rc::strong_count(self) > 2 * self.limit
     }
@@ -88,7 +88,7 @@ impl Place {
 impl Ticket {
     /// Waits for its turn; `None` when there will be no more.
     pub(crate) async fn turn(&self) -> Option<Turn<'_>> {
-        // The place first: who waits for a place that hangs keeps nobody else from going.
+        // Acquire the permit of the destination first, so that waiting for one that hangs does not hold a global permit.
         let of_place = self.place.turns.acquire().await.ok()?;
         let of_all = self.all.acquire().await.ok()?;
         Some(Turn { _of_place: of_place, _of_all: of_all })

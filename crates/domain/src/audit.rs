@@ -65,7 +65,7 @@ impl Actor {
 pub struct OperatorName(String);
 
 impl OperatorName {
-    /// The name, without what no name has; `operator` if nothing is left of it.
+    /// Strips characters that are not allowed in a name; returns `operator` if nothing remains.
     pub fn new(name: &str) -> Self {
         let is_usual =
             |letter: &char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | '_' | '@');

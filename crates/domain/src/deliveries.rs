@@ -122,7 +122,7 @@ pub enum Work {
         service_sid: ServiceSid,
         /// What it is told.
         parameters: Vec<(String, String)>,
-        /// Whether somebody waits for what comes of it, and nobody else cares.
+        /// Set for test deliveries: one attempt, no retry, no alert.
         #[serde(default)]
         once: bool,
     },

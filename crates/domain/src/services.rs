@@ -178,7 +178,7 @@ impl Settings {
     pub fn named(friendly_name: FriendlyName) -> Self {
         const SIX_DIGITS: Bounded<4, 10> = match Bounded::new(6) {
             Some(length) => length,
-            // A constant: the build would fail here, and no server.
+            // Evaluated at compile time, so `unreachable!` can only fail the build.
             None => unreachable!(),
         };
         Self {

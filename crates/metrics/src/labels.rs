@@ -84,7 +84,7 @@ macro_rules! label_sets {
 }
 
 values! {
-    /// Who says to be who they are not.
+    /// Kind of credentials in a failed authentication.
     Claimant {
         /// An account, by its auth token.
         Account = "account",

@@ -18,9 +18,9 @@ pub type Counts<L> = Family<L, Count>;
 pub type Gauge = gauge::Gauge;
 /// How much there is of something, by labels.
 pub type Gauges<L> = Family<L, Gauge>;
-/// How often something was how large or took how long.
+/// Distribution of sizes or durations.
 pub type Histogram = histogram::Histogram;
-/// How often something was how large or took how long, by labels.
+/// Distribution of sizes or durations, by labels.
 pub type Histograms<L> = Family<L, Histogram, Buckets>;
 
 /// One line of the table, as it looks from outside.

@@ -292,7 +292,7 @@ fn check_alone(option: &Arg, values: &[String]) -> Result<(), String> {
     }
 }
 
-/// What the command line takes for any text, and is not. A secret is never repeated.
+/// Validates options that clap treats as plain strings. Messages never repeat a secret.
 fn parsable(name: &str, value: &str) -> Result<(), String> {
     match name {
         "public_url" => PublicUrl::new(Some(value)).map(drop),
@@ -492,7 +492,7 @@ fn unknown_variables() -> Vec<String> {
     let mut unknown: Vec<_> = std::env::vars_os()
         .map(|(variable, _)| text(&variable))
         .filter(|variable| variable.starts_with(PREFIX) && !known.contains(variable))
-        // What Kubernetes sets for a service of our name, and what tests are told.
+        // Skip the variables that Kubernetes sets for a Service named `countersign`, and those of the test suite.
         .filter(|variable| !variable.contains("_PORT") && !variable.contains("_SERVICE_"))
         .filter(|variable| !variable.starts_with("COUNTERSIGN_TEST_"))
         .collect();

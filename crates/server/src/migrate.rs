@@ -48,7 +48,7 @@ pub(crate) async fn run(options: &Migrate) -> Result<(), Failure> {
 }
 
 async fn apply(storage: &Storage, location: &Location) -> Result<(), Failure> {
-    // A file that is made here gets its master key with it: later, one without would pass for lost.
+    // Create the master key together with a new database; a database without one would later be reported as having lost it.
     storage.require_no_lost_database(location)?;
     if matches!(location, Location::Sqlite(_)) && !storage.has_data() {
         storage.master_keys()?;

@@ -38,7 +38,7 @@ const SQLITE_HEADER: u64 = 100;
 /// The pause between two looks at a database that is not up yet.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
-/// How the name of a master key begins that is not in its place yet.
+/// File name prefix of a master key that is still being written.
 const DRAFT: &str = "master.key.draft-";
 
 /// What is said of a text that is no master key.
@@ -281,7 +281,7 @@ impl Storage {
         Ok(current.map(|current| MasterKeys::new(current, old)))
     }
 
-    /// Where the master key is that nobody gave.
+    /// Returns the path of the generated master key.
     pub(crate) fn key_file(&self) -> PathBuf {
         self.data_dir.join("master.key")
     }

@@ -222,7 +222,7 @@ impl Write {
     /// # Errors
     /// When the database fails.
     pub async fn lock_enrollment_keys(&mut self) -> Result<(), Error> {
-        // SQLite has one writer, who is us.
+        // SQLite needs no lock: this is the only write connection.
         if self.connection.is_postgres() {
             self.all("LOCK TABLE enrollment_keys IN SHARE ROW EXCLUSIVE MODE", bind![]).await?;
         }

@@ -354,7 +354,7 @@ impl Write {
     /// # Errors
     /// When the database fails.
     pub async fn hold_audit_chain<K>(&mut self) -> Result<Option<AuditChain<K>>, Error> {
-        // SQLite has one writer, who is us.
+        // SQLite needs no lock: this is the only write connection.
         let lock = if self.connection.is_postgres() { " FOR NO KEY UPDATE SKIP LOCKED" } else { "" };
         self.one(format!("{CHAIN}{lock}"), bind![]).await?.as_ref().map(audit_chain).transpose()
     }
@@ -367,7 +367,7 @@ impl Write {
         let rows = marks
             .iter()
             .map(|(sid, mark)| json!({ "sid": sid, "number": mark.number, "mac": mark.mac.to_string() }));
-        // Many in one parameter: however many there are, the statement is the same one.
+        // Pass the rows as one JSON parameter, so that the prepared statement does not depend on their number.
         let rows = to_json(&rows.collect::<Vec<_>>());
         let table = if self.connection.is_postgres() {
             "jsonb_to_recordset(CAST($1 AS JSONB)) AS v (sid TEXT, number BIGINT, mac TEXT)"

@@ -394,7 +394,7 @@ impl Write {
         attempts: &[(DeliveryId, AttemptRecord, Timestamp)],
     ) -> Result<(), Error> {
         let Some((.., now)) = attempts.last() else { return Ok(()) };
-        // Many in one parameter: however many there are, the statement is the same one.
+        // Pass the rows as one JSON parameter, so that the prepared statement does not depend on their number.
         let ids: Vec<String> = attempts.iter().map(|(id, ..)| id.to_string()).collect();
         let among = if self.connection.is_postgres() {
             "= ANY (ARRAY(SELECT jsonb_array_elements_text(CAST($3 AS JSONB))))"

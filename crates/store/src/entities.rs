@@ -58,8 +58,8 @@ impl Read {
 }
 
 impl Read {
-    /// When the entity of a service was made that is the `most`-th of the latest, if there were so many in
-    /// `span`, its end included.
+    /// Returns the creation time of the `most`-th newest entity of a service within `span`, its end included; `None` if
+    /// there are fewer.
     ///
     /// # Errors
     /// When the database fails.

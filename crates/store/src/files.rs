@@ -21,7 +21,7 @@ use crate::{Read, Size, schema, sqlite};
 /// Copies from before a migration that are kept.
 const COPIES: usize = 3;
 
-/// What stands between a database's name and that of the migration before which it was copied.
+/// Infix of the copies made before a migration: `countersign.db.before-<migration>`.
 const BEFORE: &str = ".before-";
 
 /// What stands between a file's name and what tells its draft from all others.

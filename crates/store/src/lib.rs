@@ -428,7 +428,7 @@ async fn listen(own: &PgPool, tell: &mpsc::Sender<()>, tries: &mut u32) -> Resul
     listener.listen(CHANNEL).await?;
     *tries = 0;
     loop {
-        // One that nobody has taken yet stands for this one too.
+        // Announcements coalesce: a full channel already holds an unread one.
         let _ = tell.try_send(());
         loop {
             match timeout(SILENCE, listener.try_recv()).await {

@@ -333,7 +333,7 @@ async fn write_side_by_side(pool: &Pool, mut queue: mpsc::Receiver<Message>) {
     }
     // All permits at once means that no transaction is under way.
     let _ = permits.acquire_many(POSTGRES_WRITES).await;
-    // A connection that was lost without a word says no farewell.
+    // Closing a connection whose peer has vanished can block, so bound the wait.
     let _ = tokio::time::timeout(FAREWELL, pool.close()).await;
     for reply in closed {
         let _ = reply.send(());

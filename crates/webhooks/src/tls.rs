@@ -26,7 +26,7 @@ pub(crate) fn connector(extra_ca: Option<&[u8]>) -> Result<TlsConnector, Error> 
     if roots.is_empty() {
         warn!("there are no certificate authorities, so that no webhook can be called over HTTPS");
     }
-    // The one that main has installed, if it has.
+    // Use the process-wide crypto provider if `main` has installed one.
     let provider =
         CryptoProvider::get_default().map_or_else(|| Arc::new(aws_lc_rs::default_provider()), Arc::clone);
     let mut config = ClientConfig::builder_with_provider(provider)

@@ -58,7 +58,7 @@ impl Couriers {
             match self.credentials.usable(app, &facts) {
                 Err((code, reason)) => Outcome::Refused { code, reason: reason.to_owned() },
                 Ok((key, credential)) => {
-                    // What begins is counted whole, so that nothing is asked for zero seconds by mistake.
+                    // Round up: a time to live of 0 means "now or never" to the providers.
                     let left = u32::try_from(left.saturating_add(999_999) / 1_000_000).unwrap_or(asked.ttl);
                     let message = Message {
                         challenge_sid: asked.challenge_sid,

@@ -56,7 +56,7 @@ impl ProviderTokens {
         }
     }
 
-    /// Another one than `expired`, which Apple no longer takes.
+    /// Replaces `expired`, which APNs refused, by a newly signed provider token.
     pub(super) fn instead_of(&self, expired: &HeaderValue, now: Timestamp) -> Result<HeaderValue, NoToken> {
         let mut current = self.lock();
         match &*current {

@@ -66,7 +66,7 @@ impl AccessTokens {
         self.token(clock, |token, now| (token.made_at..token.renew_at).contains(&now)).await
     }
 
-    /// Another one than `refused`, which Google does not take.
+    /// Replaces `refused`, which FCM did not accept, by a newly requested access token.
     pub(super) async fn instead_of(
         &self,
         refused: &HeaderValue,

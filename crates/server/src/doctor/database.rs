@@ -25,7 +25,7 @@ pub(super) async fn look(report: &mut Report, options: &Serve, now: Timestamp, o
     if options.ephemeral {
         return;
     }
-    // What is wrong with it was said of the configuration.
+    // The configuration check has already reported what is wrong with it.
     let Ok(location) = options.storage.location() else { return };
     if let Location::Sqlite(path) = &location
         && !path.exists()
