@@ -258,7 +258,7 @@ async fn chain(app: &App) -> Result<Unauthenticated, Error> {
     }
 }
 
-/// Chains the first lines behind a place; `false` if another server holds the chain.
+/// Chains the first lines after a position; returns `false` if another server holds the chain.
 async fn chain_batch(app: &App, after: WaitingPlace) -> Result<bool, Error> {
     let known = Arc::clone(&app.chain);
     let chained = app.store.write(async move |tx: &mut Write| {

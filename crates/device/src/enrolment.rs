@@ -128,7 +128,7 @@ impl TryFrom<Record> for Enrolment {
     }
 }
 
-/// An enrolment for tests, with the SIDs of docs/protocol/device.md, section 10 and a new key.
+/// An enrollment for tests, with the SIDs of docs/protocol/device.md, section 10 and a new key.
 #[cfg(test)]
 pub(crate) fn sample(style: Style) -> Enrolment {
     let sid = |prefix: &str, digit: &str| format!("{prefix}{}", digit.repeat(32));
