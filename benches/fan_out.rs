@@ -117,8 +117,8 @@ impl Stage {
                 metadata: None,
                 app_id: "com.example.bench".to_owned(),
             };
-            let enrolment = phone.enroll(&new).await.unwrap();
-            devices.push((format!("{path}/Entities/{identity}/Challenges"), enrolment.factor_sid));
+            let enrollment = phone.enroll(&new).await.unwrap();
+            devices.push((format!("{path}/Entities/{identity}/Challenges"), enrollment.factor_sid));
         }
         let stage = Self { google, backend, devices, _server: server, _database: database, _folder: folder };
         let stage = Arc::new(stage);

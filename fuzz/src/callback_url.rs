@@ -10,8 +10,8 @@ use domain::parameter::Parameter;
 use domain::webhooks::{Condition, Overrides};
 use url::{Host, Url};
 
-/// The module of `countersign-webhooks` itself, without the HTTP client that comes along with that crate.
-#[path = "../../crates/webhooks/src/guard.rs"]
+/// The module of `countersign-webhook-client` itself, without the HTTP client that comes along with that crate.
+#[path = "../../crates/webhook-client/src/guard.rs"]
 #[allow(dead_code, reason = "the target exercises the addresses alone")]
 mod guard;
 

@@ -1,4 +1,4 @@
-//! Public keys: `p256`, which checks them when a device enrols, against `aws-lc-rs`, which works with them.
+//! Public keys: `p256`, which checks them when a device enrolls, against `aws-lc-rs`, which works with them.
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ParsedPublicKey};
 use base64::Engine;

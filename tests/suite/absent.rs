@@ -86,7 +86,7 @@ async fn empty_members_of_a_list_are_left_out_and_a_required_list_stays_required
     let field = ("Details.Fields", r#"{"label":"IP","value":"203.0.113.9"}"#);
     let nothing = ("Details.Fields", "");
     for (more, expected) in [(&[nothing][..], 0), (&[nothing, field, nothing], 1)] {
-        let challenge = world.challenge(&stage.device.enrolment, more).await;
+        let challenge = world.challenge(&stage.device.enrollment, more).await;
         assert_eq!(challenge["details"]["fields"].as_array().unwrap().len(), expected, "{challenge}");
     }
     let webhooks = format!("/v2/Services/{}/Webhooks", stage.service);

@@ -111,20 +111,20 @@ on_every_database! {
 
         // The rest is done by a device that can sign in at any time.
         let device = world.device(&service, "ann-0001").await;
-        let (enrolment, by_device) = (&device.enrolment, ("device", device.enrolment.factor_sid.as_str()));
+        let (enrollment, by_device) = (&device.enrollment, ("device", device.enrollment.factor_sid.as_str()));
         let ann = backend.get(&entity(&service, "ann-0001"), &[]).await.json();
         let list = backend.get("/v1/Events", &[("EventType", "access-token.created")]).await.json();
         let token = text(&list["events"][0], "resource_sid").to_owned();
         assert_ne!(token, enrollee);
         expect(by_account, "access-token.created", &token, None);
         expect(("enrollee", &token), "entity.created", text(&ann, "sid"), None);
-        expect(("enrollee", &token), "factor.created", &enrolment.factor_sid, None);
-        expect(by_device, "factor.verified", &enrolment.factor_sid, None);
+        expect(("enrollee", &token), "factor.created", &enrollment.factor_sid, None);
+        expect(by_device, "factor.verified", &enrollment.factor_sid, None);
         let own = Http::new(world.server.url()).auth(device.auth());
         let reply = own.post(&device.path(), &[("FriendlyName", "Ann's phone")]).await;
-        expect(by_device, "factor.updated", &enrolment.factor_sid, Some(&reply));
+        expect(by_device, "factor.updated", &enrollment.factor_sid, Some(&reply));
 
-        let form = [("FactorSid", enrolment.factor_sid.as_str()), ("Details.Message", "Sign in to Owl Bank?")];
+        let form = [("FactorSid", enrollment.factor_sid.as_str()), ("Details.Message", "Sign in to Owl Bank?")];
         let ask = async || keyed.post(&device.challenges(), &form).await;
         for (answer, event_type) in [
             (device::Answer::Approved, "challenge.approved"),
@@ -133,7 +133,7 @@ on_every_database! {
             let reply = ask().await;
             let challenge = sid_of(&reply);
             expect(by_key, "challenge.created", &challenge, Some(&reply));
-            device.phone.answer(enrolment, &challenge, answer).await.unwrap();
+            device.phone.answer(enrollment, &challenge, answer).await.unwrap();
             expect(by_device, event_type, &challenge, None);
             let path = format!("{}/{challenge}", device.challenges());
             let reply = own.post(&path, &[("Metadata", r#"{"what":"secret"}"#)]).await;
@@ -165,7 +165,7 @@ on_every_database! {
         expect(by_account, "credential.deleted", &credential, Some(&backend.delete(&path, &[]).await));
 
         let reply = own.delete(&device.path(), &[]).await;
-        expect(by_device, "factor.deleted", &enrolment.factor_sid, Some(&reply));
+        expect(by_device, "factor.deleted", &enrollment.factor_sid, Some(&reply));
         let reply = backend.delete(&entity(&service, "ann-0001"), &[]).await;
         expect(by_account, "entity.deleted", text(&ann, "sid"), Some(&reply));
         let form = [("Identity", "bob-0001")];
@@ -231,7 +231,7 @@ on_every_database! {
             listed.lines().map(str::to_owned).collect::<Vec<_>>()
         };
         assert_eq!(list(&["--actor", &key_sid]).len(), 3);
-        let of_factor = list(&["--resource", &enrolment.factor_sid]);
+        let of_factor = list(&["--resource", &enrollment.factor_sid]);
         assert_eq!(of_factor.len(), 4);
         assert!(of_factor[0].contains("factor.deleted") && of_factor[3].contains("factor.created"), "{of_factor:?}");
         assert_eq!(list(&["--since", "2026-01-01", "--limit", "2"]).len(), 2);

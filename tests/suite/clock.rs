@@ -45,8 +45,8 @@ on_every_database! {
         }
         let mut world = world;
         let service = world.service().await;
-        let (_, enrolment) = world.enrolled(device::Style::Ios, &service, "zoe-00001").await;
-        world.challenge(&enrolment, &[]).await;
+        let (_, enrollment) = world.enrolled(device::Style::Ios, &service, "zoe-00001").await;
+        world.challenge(&enrollment, &[]).await;
         let address = metrics::address(|| world.server.log()).await;
         wait_until("housekeeping has made a round", PATIENCE, async || {
             let succeeded = metrics::read(&address).await.sum("countersign_housekeeping_rounds", &[("outcome", "done")]);

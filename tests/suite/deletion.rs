@@ -82,8 +82,8 @@ on_every_database! {
         let mut world = world;
         let backend = world.backend();
         let (doomed, other) = (world.service().await, world.service().await);
-        let (phone, enrolment) = world.enrolled(Style::Android, &doomed, "user-0001").await;
-        let challenge = world.challenge(&enrolment, &[]).await;
+        let (phone, enrollment) = world.enrolled(Style::Android, &doomed, "user-0001").await;
+        let challenge = world.challenge(&enrollment, &[]).await;
         let challenge = challenge["sid"].as_str().unwrap();
         let path = format!("/v2/Services/{doomed}");
         let account = backend.get(&path, &[]).await.json()["account_sid"].as_str().unwrap().to_owned();
@@ -96,7 +96,7 @@ on_every_database! {
         // Most rows are still there, and nothing is found.
         assert!(rows(&world, "challenges", &doomed) > CROWD);
         let gone = entity(&doomed, "user-0001");
-        let factor = format!("{gone}/Factors/{}", enrolment.factor_sid);
+        let factor = format!("{gone}/Factors/{}", enrollment.factor_sid);
         for gone in [
             path.clone(),
             gone.clone(),
@@ -112,7 +112,7 @@ on_every_database! {
         }
         assert_error(&backend.delete(&path, &[]).await, 404, 20404);
         assert_error(&backend.post(&format!("{path}/Entities"), &[("Identity", "user-0002")]).await, 404, 20404);
-        assert!(phone.answer(&enrolment, challenge, Answer::Approved).await.is_err());
+        assert!(phone.answer(&enrollment, challenge, Answer::Approved).await.is_err());
         assert!(backend.get("/v2/Services", &[]).await.json().to_string().contains(&other));
         assert!(!backend.get("/v2/Services", &[]).await.json().to_string().contains(&doomed));
 
@@ -148,8 +148,8 @@ on_every_database! {
     async fn an_identity_comes_again_while_its_many_challenges_are_removed(world: World) {
         let backend = world.backend();
         let service = world.service().await;
-        let (phone, enrolment) = world.enrolled(Style::Android, &service, "user-0001").await;
-        let challenge = world.challenge(&enrolment, &[]).await;
+        let (phone, enrollment) = world.enrolled(Style::Android, &service, "user-0001").await;
+        let challenge = world.challenge(&enrollment, &[]).await;
         let challenge = challenge["sid"].as_str().unwrap();
         let path = entity(&service, "user-0001");
         let old = backend.get(&path, &[]).await.json();
@@ -178,7 +178,7 @@ on_every_database! {
             assert_eq!(listed[list.to_lowercase()].as_array().unwrap().len(), 0, "{listed}");
         }
         assert_error(&backend.get(&format!("{path}/Challenges/{challenge}"), &[]).await, 404, 20404);
-        assert!(phone.answer(&enrolment, challenge, Answer::Approved).await.is_err());
+        assert!(phone.answer(&enrollment, challenge, Answer::Approved).await.is_err());
         wait_until("its rows are gone", PATIENCE, async || {
             let is_gone = rows(&world, "challenges", &service) == 0 && rows(&world, "entities", &service) == 1;
             is_gone.then_some(())

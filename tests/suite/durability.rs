@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use app::SystemClock;
-use device::{Answer, Enrolment, Phone, Style, signing};
+use device::{Answer, Enrollment, Phone, Style, signing};
 use domain::Clock as _;
 use harness::{Http, wait_until};
 use reqwest::Url;
@@ -34,8 +34,8 @@ on_every_database! {
         let mut clients = Vec::new();
         for number in 0..CLIENTS {
             let identity = format!("client-{number:04}");
-            let (_, enrolment) = world.enrolled(Style::Android, &service, &identity).await;
-            clients.push(Client { enrolment, turn: 0, diary: Diary::default() });
+            let (_, enrollment) = world.enrolled(Style::Android, &service, &identity).await;
+            clients.push(Client { enrollment, turn: 0, diary: Diary::default() });
         }
 
         for round in 0..ROUNDS {
@@ -84,7 +84,7 @@ on_every_database! {
 
 /// A backend and a phone that work until the server is gone.
 struct Client {
-    enrolment: Enrolment,
+    enrollment: Enrollment,
     /// How often they have gone round, over all rounds.
     turn: usize,
     diary: Diary,
@@ -100,21 +100,21 @@ impl Client {
     /// is gone.
     async fn go_round(&mut self, line: &Line) -> Option<()> {
         self.turn += 1;
-        let Self { enrolment, turn, diary } = self;
-        let service = &enrolment.service_sid;
+        let Self { enrollment, turn, diary } = self;
+        let service = &enrollment.service_sid;
 
-        let identity = format!("{}-{turn}", enrolment.identity);
+        let identity = format!("{}-{turn}", enrollment.identity);
         diary.begun.push(Begun::Entity(identity.clone()));
         let path = format!("/v2/Services/{service}/Entities");
         let made = line.post(&path, &[("Identity", &identity)], &line.account).await?;
         diary.entities.insert(identity, essence(made));
         diary.begun.pop();
 
-        let message = format!("Question {turn} of {}", enrolment.identity);
+        let message = format!("Question {turn} of {}", enrollment.identity);
         diary.begun.push(Begun::Challenge(message.clone()));
-        let path = format!("{}/Challenges", entity(service, &enrolment.identity));
+        let path = format!("{}/Challenges", entity(service, &enrollment.identity));
         let form = [
-            ("FactorSid", enrolment.factor_sid.as_str()),
+            ("FactorSid", enrollment.factor_sid.as_str()),
             ("Details.Message", &message),
             ("Details.Fields", &json!({ "label": "Turn", "value": turn.to_string() }).to_string()),
             ("HiddenDetails", &json!({ "turn": turn.to_string() }).to_string()),
@@ -128,12 +128,12 @@ impl Client {
 
         let answer = [None, Some(Answer::Approved), Some(Answer::Denied)][*turn % 3];
         if let Some(answer) = answer {
-            let shown = match line.phone.challenge(enrolment, &sid).await {
+            let shown = match line.phone.challenge(enrollment, &sid).await {
                 Err(device::Error::Transport(_)) => return None,
                 shown => shown.unwrap(),
             };
-            let payload = signing::answer(enrolment.style, enrolment, &shown, answer).unwrap();
-            let token = signing::device_token(enrolment.style, enrolment, SystemClock.now());
+            let payload = signing::answer(enrollment.style, enrollment, &shown, answer).unwrap();
+            let token = signing::device_token(enrollment.style, enrollment, SystemClock.now());
             diary.begun.push(Begun::Answer(sid.clone(), answer.as_str()));
             let path = format!("{path}/{sid}");
             let device = ("token".to_owned(), token);
@@ -146,7 +146,7 @@ impl Client {
 
     /// Compares what was acknowledged with what is there.
     async fn compare(&mut self, backend: &Http, entities: &[Value]) {
-        let Enrolment { service_sid: service, identity, .. } = &self.enrolment;
+        let Enrollment { service_sid: service, identity, .. } = &self.enrollment;
         let mine = format!("{identity}-");
         let mine = |body: &&Value| body["identity"].as_str().unwrap().starts_with(&mine);
         let entities = entities.iter().filter(mine).cloned().collect();

@@ -915,8 +915,8 @@ async fn forged_answers_leave_the_challenge_as_it_was() {
     let stage = Stage::set(&world).await;
     let device = &stage.device;
     let hidden = ("HiddenDetails", r#"{"txn":"1"}"#);
-    let challenge = world.challenge(&device.enrolment, &[FIELDS[0], FIELDS[1], hidden]).await;
-    let another = world.challenge(&device.enrolment, &[FIELDS[0], FIELDS[1], hidden]).await;
+    let challenge = world.challenge(&device.enrollment, &[FIELDS[0], FIELDS[1], hidden]).await;
+    let another = world.challenge(&device.enrollment, &[FIELDS[0], FIELDS[1], hidden]).await;
     let good = approval(&challenge);
     let header = json!({ "typ": "JWT", "alg": "ES256" });
     let payload = jws(&header, &good, &device.key);
@@ -1116,7 +1116,7 @@ async fn answers_may_be_written_in_more_than_one_way() {
         ("with kid and cty", json!({ "alg": "ES256", "kid": "x", "cty": "y", "typ": "jwt" }), json!({})),
         ("as long as can be", header, json!({ "padding": "x".repeat(3100) })),
     ] {
-        let challenge = world.challenge(&device.enrolment, &FIELDS).await;
+        let challenge = world.challenge(&device.enrollment, &FIELDS).await;
         let mut claims = approval(&challenge);
         claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let mut payload = jws(&header, &claims, &device.key);
@@ -1145,7 +1145,7 @@ async fn answered_challenges_take_no_answer_however_good() {
     let device = &stage.device;
     let header = json!({ "typ": "JWT", "alg": "ES256" });
     let sid = stage.challenge["sid"].as_str().unwrap();
-    device.phone.answer(&device.enrolment, sid, Answer::Denied).await.unwrap();
+    device.phone.answer(&device.enrollment, sid, Answer::Denied).await.unwrap();
     let before = world.everything().await;
     let path = stage.path(CHALLENGE);
     let good = jws(&header, &approval(&stage.challenge), &device.key);
@@ -1166,8 +1166,8 @@ async fn forged_proofs_leave_the_factor_unverified() {
     let key = SigningKey::generate();
     let phone = world.phone(Style::Ios);
     let new = world.new_factor(&service, IDENTITY).await;
-    let mut enrolment = phone.create_factor_with(&new, key.clone()).await.unwrap();
-    let sid = enrolment.factor_sid.clone();
+    let mut enrollment = phone.create_factor_with(&new, key.clone()).await.unwrap();
+    let sid = enrollment.factor_sid.clone();
     let path = format!("{}/Factors/{sid}", entity(&service, IDENTITY));
     let good = key.sign_der(sid.as_bytes());
     let with_length = |der: &[u8], length: u8| {
@@ -1184,7 +1184,7 @@ async fn forged_proofs_leave_the_factor_unverified() {
         ("another text", key.sign_der(b"YF03")),
         ("the SID in small letters", key.sign_der(sid.to_lowercase().as_bytes())),
         ("the SID and a line break", key.sign_der(format!("{sid}\n").as_bytes())),
-        ("the credential", key.sign_der(enrolment.credential_sid.as_bytes())),
+        ("the credential", key.sign_der(enrollment.credential_sid.as_bytes())),
         ("the entity", key.sign_der(IDENTITY.as_bytes())),
         ("nothing", key.sign_der(b"")),
         ("r and s side by side", key.sign_fixed(sid.as_bytes()).to_vec()),
@@ -1215,7 +1215,7 @@ async fn forged_proofs_leave_the_factor_unverified() {
         invalid("AuthPayload").assert(&world.backend().post(&path, &[("AuthPayload", &text)]).await, what);
     }
     assert_eq!(world.everything().await, before);
-    phone.verify_factor(&mut enrolment).await.unwrap();
+    phone.verify_factor(&mut enrollment).await.unwrap();
     let reply = world.backend().post(&path, &[("AuthPayload", &good)]).await;
     assert_eq!((reply.status, &reply.json()["status"]), (200, &json!("verified")));
     // Even then a bad one is bad.
@@ -1253,7 +1253,7 @@ on_every_database! {
             let sid = made["sid"].as_str().unwrap();
             let path = format!("{}/{sid}", device.challenges());
             assert_eq!(backend.get(&path, &[]).await.json(), made);
-            device.phone.answer(&device.enrolment, sid, Answer::Approved).await.unwrap();
+            device.phone.answer(&device.enrollment, sid, Answer::Approved).await.unwrap();
             assert_eq!(backend.get(&path, &[]).await.json()["details"], made["details"]);
 
             let shown: String = text.chars().filter(|c| !c.is_control()).collect();

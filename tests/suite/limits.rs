@@ -9,7 +9,7 @@ use domain::Clock as _;
 use harness::{Reply, wait_until};
 use serde_json::Value;
 
-use crate::races::{Request, at_once, divided, enrolment, factors, newcomer_and_regular, sid_of};
+use crate::races::{Request, at_once, divided, enrollment, factors, newcomer_and_regular, sid_of};
 use crate::world::{World, assert_error, created, entity, on_every_database};
 
 /// For what happens within seconds, and a slow machine on top.
@@ -144,7 +144,7 @@ on_every_database! {
             for _ in 0..12 {
                 phones.push((world.new_factor(&service, identity).await, SigningKey::generate()));
             }
-            let requests = phones.iter().map(|(new, key)| enrolment(&world.server, new, key));
+            let requests = phones.iter().map(|(new, key)| enrollment(&world.server, new, key));
             let outcomes = at_once(requests.collect()).await;
             let (made, refused) = divided(&outcomes);
             assert_eq!((made.len(), refused), (4, vec![(429, 60326); 8]));
@@ -152,7 +152,7 @@ on_every_database! {
             // Who repeats himself makes no other one.
             let winner = outcomes.iter().position(Result::is_ok).unwrap();
             let (new, key) = &phones[winner];
-            let (again, _) = divided(&at_once(vec![enrolment(&world.server, new, key)]).await);
+            let (again, _) = divided(&at_once(vec![enrollment(&world.server, new, key)]).await);
             assert_eq!(sid_of(&again[0]), sid_of(outcomes[winner].as_ref().unwrap()));
 
             let path = format!("{}/Factors", entity(&service, identity));
@@ -185,7 +185,7 @@ on_every_database! {
         for number in 0..6 {
             // A phone makes an entity too.
             let new = world.new_factor(&service, &format!("newcomer-{number:04}")).await;
-            requests.insert(3 * number, enrolment(&world.server, &new, &SigningKey::generate()));
+            requests.insert(3 * number, enrollment(&world.server, &new, &SigningKey::generate()));
         }
         let (made, refused) = divided(&at_once(requests).await);
         assert!(made.len() >= 3 && !refused.is_empty(), "{made:?}");
@@ -239,7 +239,7 @@ async fn what_is_stored_is_counted_over_all_servers() {
         let mut requests = Vec::new();
         for _ in 0..10 {
             let new = world.new_factor(&service, &format!("newcomer-{round:04}")).await;
-            requests.push(enrolment(&world.server, &new, &SigningKey::generate()));
+            requests.push(enrollment(&world.server, &new, &SigningKey::generate()));
         }
         let (made, refused) = divided(&here_and_there(requests).await);
         assert_eq!((made.len(), refused), (4, vec![(429, 60326); 6]));
@@ -292,9 +292,9 @@ async fn an_account_makes_so_many_requests_a_second_and_so_many_do_its_devices()
 async fn a_phones_answer_fits_whatever_the_other_devices_of_its_account_do() {
     let mut world = World::sqlite();
     let service = world.service().await;
-    let (phone, enrolment) = world.enrolled(Style::Android, &service, "calm-00001").await;
+    let (phone, enrollment) = world.enrolled(Style::Android, &service, "calm-00001").await;
     let busy = world.device(&service, "busy-00001").await;
-    let challenges = [world.challenge(&enrolment, &[]).await, world.challenge(&enrolment, &[]).await];
+    let challenges = [world.challenge(&enrollment, &[]).await, world.challenge(&enrollment, &[]).await];
     world.server.restart_with(&["--account-requests-per-second", "1"]);
     let phone = {
         drop(phone);
@@ -309,14 +309,14 @@ async fn a_phones_answer_fits_whatever_the_other_devices_of_its_account_do() {
     };
     exhaust().await;
     // The SDKs look, answer, and look again; none of it is refused.
-    phone.pending(&enrolment).await.unwrap();
-    let answered = phone.answer(&enrolment, &sid_of(&challenges[0]), Answer::Approved).await.unwrap();
+    phone.pending(&enrollment).await.unwrap();
+    let answered = phone.answer(&enrollment, &sid_of(&challenges[0]), Answer::Approved).await.unwrap();
     assert_eq!(answered.status.as_str(), "approved");
     // What a device has of its own ends too.
     exhaust().await;
     let calm = world.server.http().auth(crate::world::signed_in(device::signing::device_token(
         Style::Android,
-        &enrolment,
+        &enrollment,
         SystemClock.now(),
     )));
     let path = format!("{}/Challenges", entity(&service, "calm-00001"));
@@ -420,7 +420,7 @@ async fn an_access_token_that_is_spent_is_a_credential_that_failed() {
     let new = world.new_factor(&service, "newcomer-0001").await;
     world.phone(Style::Android).create_factor(&new).await.unwrap();
     let again =
-        async || divided(&at_once(vec![enrolment(&world.server, &new, &SigningKey::generate())]).await).1;
+        async || divided(&at_once(vec![enrollment(&world.server, &new, &SigningKey::generate())]).await).1;
     assert_eq!(again().await, [(401, 20003)]);
     let refused = wait_until("too much has failed", PATIENCE, async || {
         let refused = again().await;

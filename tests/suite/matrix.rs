@@ -107,7 +107,7 @@ impl Stage {
         let service = world.service().await;
         let address = Some((Platform::Fcm, "registration-token".to_owned()));
         let device = world.device_at(&service, IDENTITY, address).await;
-        let challenge = world.challenge(&device.enrolment, &[]).await;
+        let challenge = world.challenge(&device.enrollment, &[]).await;
         let post = async |path: &str, form: &[(&str, &str)]| created(&world.backend().post(path, form).await);
         let form = [("Identity", IDENTITY), ("FactorType", "push"), ("Ttl", "300")];
         let token = post(&format!("/v2/Services/{service}/AccessTokens"), &form).await;
@@ -129,7 +129,7 @@ impl Stage {
     pub(crate) fn path(&self, pattern: &str) -> String {
         let sid = match pattern {
             _ if pattern.contains("/AccessTokens/") => self.token["sid"].as_str().unwrap(),
-            _ if pattern.contains("/Factors/") => &self.device.enrolment.factor_sid,
+            _ if pattern.contains("/Factors/") => &self.device.enrollment.factor_sid,
             _ if pattern.contains("/Challenges/") => self.challenge["sid"].as_str().unwrap(),
             _ if pattern.contains("/Webhooks/") => self.webhook["sid"].as_str().unwrap(),
             _ if pattern.contains("/Credentials/") => self.credential["sid"].as_str().unwrap(),
@@ -162,7 +162,7 @@ impl Stage {
             }
             "/{ServiceSid}/Entities/{Identity}/Factors/{Sid}" => &[("FriendlyName", "New")],
             "/{ServiceSid}/Entities/{Identity}/Challenges" => {
-                let factor = self.device.enrolment.factor_sid.clone();
+                let factor = self.device.enrollment.factor_sid.clone();
                 return vec![("FactorSid", factor), ("Details.Message", "New?".to_owned())];
             }
             "/{ServiceSid}/Entities/{Identity}/Challenges/{Sid}" => &[("Metadata", r#"{"new":"yes"}"#)],
@@ -248,12 +248,12 @@ fn object(value: Value) -> Map<String, Value> {
 /// A device token with these members in place of the usual ones; null removes one.
 fn token(device: &Device, key: &SigningKey, header: Value, claims: Value) -> String {
     let now = SystemClock.now().seconds();
-    let enrolment = &device.enrolment;
+    let enrollment = &device.enrollment;
     let mut usual = [
         object(
-            json!({ "cty": "twilio-pba;v=1", "kid": enrolment.credential_sid, "typ": "JWT", "alg": "ES256" }),
+            json!({ "cty": "twilio-pba;v=1", "kid": enrollment.credential_sid, "typ": "JWT", "alg": "ES256" }),
         ),
-        object(json!({ "sub": enrolment.account_sid, "exp": now + 600, "nbf": now })),
+        object(json!({ "sub": enrollment.account_sid, "exp": now + 600, "nbf": now })),
     ];
     for (usual, changed) in usual.iter_mut().zip([object(header), object(claims)]) {
         for (name, value) in changed {
@@ -344,7 +344,7 @@ pub(crate) async fn nobodies(world: &World, stage: &Stage, backends: &Backends) 
         ("device token of another key", signed_in(token(device, &other_key, json!({}), json!({})))),
         (
             "device token with another factor's kid",
-            forged(json!({ "kid": sibling.enrolment.credential_sid }), json!({})),
+            forged(json!({ "kid": sibling.enrollment.credential_sid }), json!({})),
         ),
         (
             "device token with an unknown kid",
@@ -352,7 +352,7 @@ pub(crate) async fn nobodies(world: &World, stage: &Stage, backends: &Backends) 
         ),
         (
             "device token with the factor's SID as kid",
-            forged(json!({ "kid": device.enrolment.factor_sid }), json!({})),
+            forged(json!({ "kid": device.enrollment.factor_sid }), json!({})),
         ),
         ("device token without kid", forged(json!({ "kid": null }), json!({}))),
         ("device token of another account", forged(json!({}), json!({ "sub": backends.other.0 }))),
@@ -438,9 +438,9 @@ pub(crate) async fn somebody_elses(
     };
     let key = SigningKey::generate();
     let phone = Arc::clone(&stage.device.phone);
-    let mut enrolment = phone.create_factor_with(&new, key.clone()).await.unwrap();
-    phone.verify_factor(&mut enrolment).await.unwrap();
-    let from_abroad = Device { phone, enrolment, key };
+    let mut enrollment = phone.create_factor_with(&new, key.clone()).await.unwrap();
+    phone.verify_factor(&mut enrollment).await.unwrap();
+    let from_abroad = Device { phone, enrollment, key };
 
     // None is a success.
     let of_another_account = |(_, pattern, who, _): Row| match who {
@@ -642,17 +642,17 @@ on_every_database! {
     async fn a_device_lists_only_what_it_is_asked(world: World) {
         let stage = Stage::set(&world).await;
         let sibling = world.device(&stage.service, IDENTITY).await;
-        let asked = world.challenge(&sibling.enrolment, &[]).await;
+        let asked = world.challenge(&sibling.enrollment, &[]).await;
         let path = stage.device.challenges();
         for (device, own) in [(&stage.device, &stage.challenge), (&sibling, &asked)] {
             let client = client(&world, &device.auth());
-            for form in [&[][..], &[("FactorSid", device.enrolment.factor_sid.as_str())][..]] {
+            for form in [&[][..], &[("FactorSid", device.enrollment.factor_sid.as_str())][..]] {
                 let list = client.get(&path, form).await;
                 assert_eq!((list.status, &list.json()["challenges"]), (200, &json!([own])));
             }
         }
         let client = client(&world, &sibling.auth());
-        for factor in [stage.device.enrolment.factor_sid.clone(), format!("YF03{}", "0".repeat(30))] {
+        for factor in [stage.device.enrollment.factor_sid.clone(), format!("YF03{}", "0".repeat(30))] {
             assert_error(&client.get(&path, &[("FactorSid", &factor)]).await, 404, 20404);
         }
     }

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use ::metrics::TABLE;
 use app::SystemClock;
 use device::{Answer as Word, Platform};
 use domain::Clock as _;
 use harness::{Answer, Auth, Http, Receiver, Storage, wait_until};
+use telemetry::metrics::TABLE;
 
 use crate::pushes;
 use crate::webhooks::webhook;
@@ -34,7 +34,7 @@ pub(crate) async fn read(address: &str) -> Told {
     let reply = Http::new(address).get("/metrics", &[]).await;
     assert_eq!(
         (reply.status, reply.header("content-type")),
-        (200, Some(::metrics::CONTENT_TYPE)),
+        (200, Some(telemetry::metrics::CONTENT_TYPE)),
         "{reply:?}"
     );
     Told::parse(&reply.text)

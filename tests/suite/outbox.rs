@@ -364,7 +364,7 @@ async fn a_rotated_token_signs_what_is_still_owed() {
     let rotated = printed.split_whitespace().last().unwrap();
     let last = calls(&receiver, 3).await.remove(2);
     let rotated = domain::accounts::AuthToken::parse(rotated).unwrap();
-    assert_eq!(last.header("X-Twilio-Signature"), ::webhooks::sign(&rotated, &last.url(), &last.form()));
+    assert_eq!(last.header("X-Twilio-Signature"), webhook_client::sign(&rotated, &last.url(), &last.form()));
     assert_ne!(last.header("X-Twilio-Signature"), first.header("X-Twilio-Signature"));
 }
 

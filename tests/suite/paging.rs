@@ -26,7 +26,7 @@ async fn lists(world: &World, count: usize) -> Vec<List> {
         (
             format!("{}/Factors", entity(&stage.service, IDENTITY)),
             "factors",
-            vec![stage.device.enrolment.factor_sid.clone()],
+            vec![stage.device.enrollment.factor_sid.clone()],
         ),
         (
             format!("/v2/Services/{}/Webhooks", stage.service),
@@ -265,21 +265,21 @@ on_every_database! {
     async fn filters_stay_in_the_addresses(world: World) {
         let backend = world.backend();
         let service = world.service().await;
-        let (phone, enrolment) = world.enrolled(Style::Android, &service, IDENTITY).await;
+        let (phone, enrollment) = world.enrolled(Style::Android, &service, IDENTITY).await;
         let (_, other) = world.enrolled(Style::Ios, &service, IDENTITY).await;
         let path = format!("{}/Challenges", entity(&service, IDENTITY));
         let mut wanted = Vec::new();
         for index in 0..5 {
-            wanted.push(world.challenge(&enrolment, &[]).await["sid"].as_str().unwrap().to_owned());
+            wanted.push(world.challenge(&enrollment, &[]).await["sid"].as_str().unwrap().to_owned());
             world.challenge(&other, &[]).await;
             if index % 2 == 0 {
-                let answered = world.challenge(&enrolment, &[]).await;
+                let answered = world.challenge(&enrollment, &[]).await;
                 let sid = answered["sid"].as_str().unwrap();
-                phone.answer(&enrolment, sid, device::Answer::Denied).await.unwrap();
+                phone.answer(&enrollment, sid, device::Answer::Denied).await.unwrap();
             }
         }
         wanted.reverse();
-        let filters = format!("FactorSid={}&Status=pending&Order=desc&PageSize=2", enrolment.factor_sid);
+        let filters = format!("FactorSid={}&Status=pending&Order=desc&PageSize=2", enrollment.factor_sid);
         let found = pages(&backend, &format!("{path}?{filters}")).await;
         assert_eq!(found.iter().flat_map(|page| sids(page, "challenges")).collect::<Vec<_>>(), wanted);
         assert_eq!(found.len(), 3);
@@ -300,7 +300,7 @@ on_every_database! {
             let all = list["challenges"].as_array().unwrap();
             assert!(all.iter().all(|challenge| challenge["status"] == status));
         }
-        for (factor, count) in [(&enrolment, 8), (&other, 5)] {
+        for (factor, count) in [(&enrollment, 8), (&other, 5)] {
             let list = page(&backend.get(&path, &[("FactorSid", &factor.factor_sid)]).await);
             assert_eq!(list["challenges"].as_array().unwrap().len(), count);
         }
@@ -345,14 +345,14 @@ on_every_database! {
         let client = world.backend();
         let mut items = vec![stage.challenge["sid"].as_str().unwrap().to_owned()];
         for _ in 0..4 {
-            let made = world.challenge(&stage.device.enrolment, &[]).await;
+            let made = world.challenge(&stage.device.enrollment, &[]).await;
             items.push(made["sid"].as_str().unwrap().to_owned());
         }
         items.reverse();
         let form = [("PageSize", "2"), ("Order", "desc")];
         let first = page(&client.get(&stage.device.challenges(), &form).await);
         assert_eq!(sids(&first, "challenges"), items[..2]);
-        let newer = world.challenge(&stage.device.enrolment, &[]).await;
+        let newer = world.challenge(&stage.device.enrollment, &[]).await;
         let second = turn(&client, &first, "next_page_url").await.unwrap();
         assert_eq!(sids(&second, "challenges"), items[2..4]);
         let third = turn(&client, &second, "next_page_url").await.unwrap();
@@ -375,12 +375,12 @@ on_every_database! {
             // Answered challenges are no longer among the pending ones.
             let mut items = Vec::new();
             for _ in 0..4 {
-                let made = world.challenge(&stage.device.enrolment, &[]).await;
+                let made = world.challenge(&stage.device.enrollment, &[]).await;
                 items.push(made["sid"].as_str().unwrap().to_owned());
             }
             let answer = async |sid: &str| {
                 let answer = device::Answer::Approved;
-                stage.device.phone.answer(&stage.device.enrolment, sid, answer).await.unwrap();
+                stage.device.phone.answer(&stage.device.enrollment, sid, answer).await.unwrap();
             };
             if order == "asc" {
                 answer(stage.challenge["sid"].as_str().unwrap()).await;

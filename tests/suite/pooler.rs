@@ -20,13 +20,13 @@ async fn the_whole_story_goes_through_a_pooler() {
     webhook(&world, &service, &receiver.at("/hook"), &[]).await;
     let story = async |number: u32| {
         let style = if number.is_multiple_of(2) { Style::Android } else { Style::Ios };
-        let (phone, enrolment) = world.enrolled(style, &service, &format!("pooled-{number:04}")).await;
+        let (phone, enrollment) = world.enrolled(style, &service, &format!("pooled-{number:04}")).await;
         let fields = [("Details.Fields", r#"{"label":"a","value":"🦉"}"#)];
         for (answer, expected) in [(Answer::Approved, Status::Approved), (Answer::Denied, Status::Denied)] {
-            let challenge = world.challenge(&enrolment, &fields).await;
-            assert_eq!(phone.pending(&enrolment).await.unwrap().challenges.len(), 1);
+            let challenge = world.challenge(&enrollment, &fields).await;
+            assert_eq!(phone.pending(&enrollment).await.unwrap().challenges.len(), 1);
             let sid = challenge["sid"].as_str().unwrap();
-            assert_eq!(phone.answer(&enrolment, sid, answer).await.unwrap().status, expected);
+            assert_eq!(phone.answer(&enrollment, sid, answer).await.unwrap().status, expected);
         }
     };
     // Several at once, so that the pooler mixes their transactions over its connections.

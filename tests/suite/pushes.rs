@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use app::SystemClock;
-use device::{Answer as Word, Enrolment, NewFactor, Phone, Platform, Style};
+use device::{Answer as Word, Enrollment, NewFactor, Phone, Platform, Style};
 use domain::{Clock, Timestamp};
 use harness::stand_in::google::{self, error};
 use harness::stand_in::pki::{Key, PushCertificate};
@@ -140,10 +140,10 @@ impl Stage {
         identity: &str,
         platform: Platform,
         token: &str,
-    ) -> (Arc<Phone>, Enrolment) {
+    ) -> (Arc<Phone>, Enrollment) {
         let phone = self.world.phone(if platform == Platform::Apn { Style::Ios } else { Style::Android });
-        let enrolment = phone.enroll(&self.new_factor(identity, platform, token).await).await.unwrap();
-        (phone, enrolment)
+        let enrollment = phone.enroll(&self.new_factor(identity, platform, token).await).await.unwrap();
+        (phone, enrollment)
     }
 
     async fn new_factor(&self, identity: &str, platform: Platform, token: &str) -> NewFactor {
@@ -152,13 +152,18 @@ impl Stage {
     }
 
     /// Asks a phone, and returns the SID of the challenge.
-    pub(crate) async fn ask(&self, enrolment: &Enrolment) -> String {
-        sid(&self.world.challenge(enrolment, &[]).await)
+    pub(crate) async fn ask(&self, enrollment: &Enrollment) -> String {
+        sid(&self.world.challenge(enrollment, &[]).await)
     }
 
     /// Asks for a push once more.
-    async fn notify(&self, enrolment: &Enrolment, challenge: &str, form: &[(&str, &str)]) -> harness::Reply {
-        let path = format!("{}/Challenges/{challenge}", entity(&self.service, &enrolment.identity));
+    async fn notify(
+        &self,
+        enrollment: &Enrollment,
+        challenge: &str,
+        form: &[(&str, &str)],
+    ) -> harness::Reply {
+        let path = format!("{}/Challenges/{challenge}", entity(&self.service, &enrollment.identity));
         self.world.backend().post(&format!("{path}/Notifications"), form).await
     }
 
@@ -173,8 +178,8 @@ impl Stage {
     /// Waits until another phone's push has come through: what was owed before it has been attempted.
     async fn settle(&self, identity: &str) {
         let marker = format!("marker-of-{identity}");
-        let (_, enrolment) = self.phone(identity, Platform::Fcm, &marker).await;
-        self.ask(&enrolment).await;
+        let (_, enrollment) = self.phone(identity, Platform::Fcm, &marker).await;
+        self.ask(&enrollment).await;
         wait_until("the marker's push has come", PATIENCE, async || {
             self.google.pushes().iter().any(|push| push.message["token"] == marker).then_some(())
         })
@@ -224,11 +229,11 @@ fn busy(status: u16) -> Reply {
 }
 
 /// What both providers are told of a challenge.
-fn facts(enrolment: &Enrolment, challenge: &str) -> Value {
+fn facts(enrollment: &Enrollment, challenge: &str) -> Value {
     json!({
         "type": "verify_push_challenge",
         "challenge_sid": challenge,
-        "factor_sid": enrolment.factor_sid,
+        "factor_sid": enrollment.factor_sid,
         "message": "Sign in to Owl Bank?",
     })
 }
@@ -273,8 +278,8 @@ async fn a_push_is_kept_no_longer_than_the_challenge_lives() {
     let (_, android) = stage.phone("user-0001", Platform::Fcm, ANDROID).await;
     let (_, iphone) = stage.phone("user-0002", Platform::Apn, IPHONE).await;
     let soon = SystemClock.now().plus_seconds(60);
-    for enrolment in [&android, &iphone] {
-        stage.world.challenge(enrolment, &[("ExpirationDate", &soon.to_string())]).await;
+    for enrollment in [&android, &iphone] {
+        stage.world.challenge(enrollment, &[("ExpirationDate", &soon.to_string())]).await;
     }
     stage.taken(1, 1).await;
     assert_eq!(stage.apple.pushes()[0].expiration, soon.seconds());
@@ -424,10 +429,10 @@ async fn a_notification_is_refused_when_it_would_be_of_no_use() {
         assert!(reply.json()["message"].as_str().unwrap().starts_with("Invalid Request: Ttl must "), "{ttl}");
     }
     assert_error(&stage.notify(&quiet, &unheard, &[]).await, 400, 60307);
-    for (enrolment, challenge) in
+    for (enrollment, challenge) in
         [(&quiet, asked.as_str()), (&android, "YC0300000000000000000000000000000000"), (&android, "YC03")]
     {
-        assert_error(&stage.notify(enrolment, challenge, &[]).await, 404, 20404);
+        assert_error(&stage.notify(enrollment, challenge, &[]).await, 404, 20404);
     }
 
     phone.answer(&android, &asked, Word::Denied).await.unwrap();
@@ -538,10 +543,10 @@ on_every_database! {
         stage.settle("user-0003").await;
         assert_eq!((stage.apple.requests(), stage.google.send_requests()), (1, 2));
         assert_eq!(stage.alerts().await.len(), 2, "told once");
-        for (phone, enrolment) in [(&android, &on_android), (&iphone, &on_iphone)] {
-            let pending = phone.pending(enrolment).await.unwrap().challenges;
+        for (phone, enrollment) in [(&android, &on_android), (&iphone, &on_iphone)] {
+            let pending = phone.pending(enrollment).await.unwrap().challenges;
             assert_eq!(pending.len(), 2);
-            phone.answer(enrolment, &pending[0].sid, Word::Approved).await.unwrap();
+            phone.answer(enrollment, &pending[0].sid, Word::Approved).await.unwrap();
         }
 
         // The app was installed again, and has another token.
@@ -565,23 +570,23 @@ on_every_database! {
 #[tokio::test]
 async fn a_dead_token_that_dies_again_is_told_again() {
     let stage = Stage::ephemeral().await.with_credentials().await;
-    let (phone, mut enrolment) = stage.phone("user-0001", Platform::Fcm, ANDROID).await;
+    let (phone, mut enrollment) = stage.phone("user-0001", Platform::Fcm, ANDROID).await;
     for token in [ANDROID, NEW_ANDROID] {
         stage.google.unregister(token);
     }
     // Several at once are one piece of news.
     for _ in 0..5 {
-        stage.ask(&enrolment).await;
+        stage.ask(&enrollment).await;
     }
     stage.alerted(1).await;
     stage.settle("user-0002").await;
     stage.alerted(1).await;
-    phone.update_factor(&mut enrolment, Some((Platform::Fcm, NEW_ANDROID.to_owned()))).await.unwrap();
-    let asked = stage.ask(&enrolment).await;
+    phone.update_factor(&mut enrollment, Some((Platform::Fcm, NEW_ANDROID.to_owned()))).await.unwrap();
+    let asked = stage.ask(&enrollment).await;
     assert_eq!(stage.alerted(2).await[1], ("52103".to_owned(), asked));
     // Whoever wants no pushes any more can't be unreachable.
-    phone.update_factor(&mut enrolment, None).await.unwrap();
-    stage.ask(&enrolment).await;
+    phone.update_factor(&mut enrollment, None).await.unwrap();
+    stage.ask(&enrollment).await;
     stage.settle("user-0003").await;
     stage.alerted(2).await;
 }
@@ -626,9 +631,9 @@ on_every_database! {
         let (_, android) = stage.phone("user-0001", Platform::Fcm, ANDROID).await;
         let (_, iphone) = stage.phone("user-0002", Platform::Apn, IPHONE).await;
         let mut asking = JoinSet::new();
-        for enrolment in [&android, &iphone].repeat(15) {
-            let (backend, factor) = (stage.world.backend(), enrolment.factor_sid.clone());
-            let path = format!("{}/Challenges", entity(&stage.service, &enrolment.identity));
+        for enrollment in [&android, &iphone].repeat(15) {
+            let (backend, factor) = (stage.world.backend(), enrollment.factor_sid.clone());
+            let path = format!("{}/Challenges", entity(&stage.service, &enrollment.identity));
             asking.spawn(async move {
                 let form = [("FactorSid", factor.as_str()), ("Details.Message", "Sign in to Owl Bank?")];
                 sid(&created(&backend.post(&path, &form).await))
@@ -686,9 +691,9 @@ async fn what_is_wrong_with_a_credential_is_told_by_its_code() {
         (&iphone, apn, &unknown_key, "52149"),
         (&iphone, apn, &unknown_certificate, "52145"),
     ];
-    for (number, (enrolment, parameter, credential, code)) in rows.into_iter().enumerate() {
+    for (number, (enrollment, parameter, credential, code)) in rows.into_iter().enumerate() {
         stage.set(&[(parameter, credential)]).await;
-        let challenge = stage.ask(enrolment).await;
+        let challenge = stage.ask(enrollment).await;
         let alerts = stage.alerted(number + 1).await;
         assert_eq!(alerts[number], (code.to_owned(), challenge.clone()), "{parameter}={credential}");
         let alert = stage.alerts().await.swap_remove(number);
@@ -709,7 +714,7 @@ async fn what_is_wrong_with_a_credential_is_told_by_its_code() {
         let more = &payload["more_info"];
         assert_eq!(
             more["correlationIds"],
-            format!("[{}, {}, {}, {challenge}]", stage.service, enrolment.identity, enrolment.factor_sid)
+            format!("[{}, {}, {}, {challenge}]", stage.service, enrollment.identity, enrollment.factor_sid)
         );
         let is_fcm = parameter == fcm;
         assert_eq!(more["bindingType"], if is_fcm { "fcm" } else { "apn" });
@@ -835,7 +840,7 @@ on_every_database! {
             world
         };
         let mut stage = Stage::start(&["--delivery-lease", "1"], restarted).await.with_credentials().await;
-        let (_, enrolment) = stage.phone("zoe-0001", Platform::Fcm, ANDROID).await;
+        let (_, enrollment) = stage.phone("zoe-0001", Platform::Fcm, ANDROID).await;
         let pushed = |google: &Google| -> BTreeSet<String> {
             google.pushes().iter().map(|push| text_of(&push.message["data"]["challenge_sid"])).collect()
         };
@@ -843,7 +848,7 @@ on_every_database! {
         for round in 0..ROUNDS {
             let (acknowledge, mut acknowledgements) = mpsc::unbounded_channel();
             for _ in 0..AT_ONCE {
-                let (asked, acknowledge) = (stage.asked(&enrolment), acknowledge.clone());
+                let (asked, acknowledge) = (stage.asked(&enrollment), acknowledge.clone());
                 tokio::spawn(async move {
                     if let Some(sid) = asked.await {
                         let _ = acknowledge.send(sid);
@@ -876,9 +881,9 @@ on_every_database! {
 
 impl Stage {
     /// Asks a phone; the challenge's SID if that is acknowledged, `None` if the server is gone.
-    fn asked(&self, enrolment: &Enrolment) -> impl Future<Output = Option<String>> + Send + use<> {
-        let path = format!("{}/Challenges", entity(&self.service, &enrolment.identity));
-        let form = [("FactorSid", enrolment.factor_sid.as_str()), ("Details.Message", "Sign in?")];
+    fn asked(&self, enrollment: &Enrollment) -> impl Future<Output = Option<String>> + Send + use<> {
+        let path = format!("{}/Challenges", entity(&self.service, &enrollment.identity));
+        let form = [("FactorSid", enrollment.factor_sid.as_str()), ("Details.Message", "Sign in?")];
         let form = reqwest::Url::parse_with_params("form:", form).unwrap().query().unwrap().to_owned();
         let server = &self.world.server;
         let http =

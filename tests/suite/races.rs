@@ -9,7 +9,7 @@ use std::thread;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use device::wire::{self, WireRequest};
-use device::{Answer, Enrolment, NewFactor, Phone, SigningKey, Style, signing};
+use device::{Answer, Enrollment, NewFactor, Phone, SigningKey, Style, signing};
 use domain::Clock as _;
 use harness::{Auth, Http, Server, Storage};
 use reqwest::Url;
@@ -23,12 +23,12 @@ use crate::world::{BINARY, World, created, entity, on_every_database};
 on_every_database! {
     async fn one_of_a_hundred_answers_to_a_challenge_is_taken(world: World) {
         let service = world.service().await;
-        let (phone, enrolment) = world.enrolled(Style::Android, &service, "racer-0001").await;
-        let sid = sid_of(&world.challenge(&enrolment, &[]).await);
+        let (phone, enrollment) = world.enrolled(Style::Android, &service, "racer-0001").await;
+        let sid = sid_of(&world.challenge(&enrollment, &[]).await);
 
-        let winner = race_answers(&[(&phone, world.server.url())], &enrolment, &sid, 100).await;
+        let winner = race_answers(&[(&phone, world.server.url())], &enrollment, &sid, 100).await;
 
-        assert_eq!(phone.challenge(&enrolment, &sid).await.unwrap().status.as_str(), winner.as_str());
+        assert_eq!(phone.challenge(&enrollment, &sid).await.unwrap().status.as_str(), winner.as_str());
         let path = format!("{}/Challenges/{sid}", entity(&service, "racer-0001"));
         let stored = world.backend().get(&path, &[]).await.json();
         assert_eq!(stored["status"], winner.as_str());
@@ -45,7 +45,7 @@ on_every_database! {
                 newcomers.push(world.new_factor(&service, identity).await);
             }
 
-            let with_new_key = |new| enrolment(&world.server, new, &SigningKey::generate());
+            let with_new_key = |new| enrollment(&world.server, new, &SigningKey::generate());
             let outcomes = at_once(newcomers.iter().map(with_new_key).collect()).await;
 
             let (made, refused) = divided(&outcomes);
@@ -70,7 +70,7 @@ on_every_database! {
             let key = SigningKey::generate();
             let mut requests = Vec::new();
             for _ in 0..15 {
-                requests.push(enrolment(&world.server, &world.new_factor(&service, identity).await, &key));
+                requests.push(enrollment(&world.server, &world.new_factor(&service, identity).await, &key));
             }
 
             let (made, refused) = divided(&at_once(requests).await);
@@ -88,7 +88,7 @@ on_every_database! {
             let new = world.new_factor(&service, identity).await;
             let key = SigningKey::generate();
 
-            let requests = (0..15).map(|_| enrolment(&world.server, &new, &key));
+            let requests = (0..15).map(|_| enrollment(&world.server, &new, &key));
             let (made, refused) = divided(&at_once(requests.collect()).await);
 
             assert_eq!(refused, []);
@@ -101,12 +101,12 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn an_access_token_enrols_one_of_many_keys(world: World) {
+    async fn an_access_token_enrolls_one_of_many_keys(world: World) {
         let service = world.service().await;
         for identity in newcomer_and_regular(&world, &service).await {
             let new = world.new_factor(&service, identity).await;
 
-            let requests = (0..15).map(|_| enrolment(&world.server, &new, &SigningKey::generate()));
+            let requests = (0..15).map(|_| enrollment(&world.server, &new, &SigningKey::generate()));
             let (made, refused) = divided(&at_once(requests.collect()).await);
 
             assert_eq!(refused, vec![(401, 20003); 14]);
@@ -135,11 +135,11 @@ on_every_database! {
         let service = world.service().await;
         for round in 0..6 {
             let identity = format!("leaver-{round:04}");
-            let (_, enrolment) = world.enrolled(Style::Android, &service, &identity).await;
+            let (_, enrollment) = world.enrolled(Style::Android, &service, &identity).await;
             let challenges = format!("{}/Challenges", entity(&service, &identity));
-            let factor = format!("{}/Factors/{}", entity(&service, &identity), enrolment.factor_sid);
+            let factor = format!("{}/Factors/{}", entity(&service, &identity), enrollment.factor_sid);
 
-            let form = [("FactorSid", enrolment.factor_sid.as_str()), ("Details.Message", "Still there?")];
+            let form = [("FactorSid", enrollment.factor_sid.as_str()), ("Details.Message", "Still there?")];
             let ask = || Request::of_backend(&world.server, "POST", &challenges, &form);
             let mut requests: Vec<Request> = (0..20).map(|_| ask()).collect();
             // In the midst of the challenges, in each round elsewhere.
@@ -166,11 +166,11 @@ on_every_database! {
         let service = world.service().await;
         for round in 0..10 {
             let identity = format!("parting-{round:04}");
-            let (phone, enrolment) = world.enrolled(Style::Android, &service, &identity).await;
-            let sid = sid_of(&world.challenge(&enrolment, &[]).await);
-            let factor = format!("{}/Factors/{}", entity(&service, &identity), enrolment.factor_sid);
+            let (phone, enrollment) = world.enrolled(Style::Android, &service, &identity).await;
+            let sid = sid_of(&world.challenge(&enrollment, &[]).await);
+            let factor = format!("{}/Factors/{}", entity(&service, &identity), enrollment.factor_sid);
 
-            let answer = answers(&phone, world.server.url(), &enrolment, &sid, &[Answer::Approved]).await;
+            let answer = answers(&phone, world.server.url(), &enrollment, &sid, &[Answer::Approved]).await;
             let mut requests = answer;
             // Who is first changes from round to round.
             requests.insert(round % 2, Request::of_backend(&world.server, "DELETE", &factor, &[]));
@@ -244,18 +244,18 @@ async fn two_servers_share_a_database() {
             metadata: None,
             app_id: "com.example.app".to_owned(),
         };
-        let enrolment = phones[taker].enroll(&new).await.unwrap();
+        let enrollment = phones[taker].enroll(&new).await.unwrap();
         // Spent here is spent there.
         let again = phones[issuer].create_factor(&new).await.unwrap_err();
         assert!(matches!(again, device::Error::Api { status: 401, code: 20003, .. }), "{again:?}");
 
-        let form = [("FactorSid", enrolment.factor_sid.as_str()), ("Details.Message", "Which one?")];
+        let form = [("FactorSid", enrollment.factor_sid.as_str()), ("Details.Message", "Which one?")];
         let path = format!("{}/Challenges", entity(&service, &identity));
         for _ in 0..3 {
             let sid = sid_of(&created(&backends[issuer].post(&path, &form).await));
-            let winner = race_answers(&places, &enrolment, &sid, 60).await;
+            let winner = race_answers(&places, &enrollment, &sid, 60).await;
             for phone in &phones {
-                let shown = phone.challenge(&enrolment, &sid).await.unwrap();
+                let shown = phone.challenge(&enrollment, &sid).await.unwrap();
                 assert_eq!(shown.status.as_str(), winner.as_str());
             }
         }
@@ -275,11 +275,11 @@ fn phone_of(url: &str) -> Phone {
 
 /// Answers a pending challenge `times` times at once, with both answers and at all of these places, where
 /// phones play the same device. Checks that one answer is taken, and returns which.
-async fn race_answers(places: &[(&Phone, &str)], enrolment: &Enrolment, sid: &str, times: usize) -> Answer {
+async fn race_answers(places: &[(&Phone, &str)], enrollment: &Enrollment, sid: &str, times: usize) -> Answer {
     let given = [Answer::Approved, Answer::Denied].repeat(times / 2 / places.len());
     let mut requests = Vec::new();
     for (phone, url) in places {
-        requests.push(answers(phone, url, enrolment, sid, &given).await);
+        requests.push(answers(phone, url, enrollment, sid, &given).await);
     }
     // One here, one there.
     let mut here_and_there = Vec::new();
@@ -301,22 +301,22 @@ async fn race_answers(places: &[(&Phone, &str)], enrolment: &Enrolment, sid: &st
 async fn answers(
     phone: &Phone,
     url: &str,
-    enrolment: &Enrolment,
+    enrollment: &Enrollment,
     sid: &str,
     given: &[Answer],
 ) -> Vec<Request> {
-    let shown = phone.challenge(enrolment, sid).await.unwrap();
-    let style = enrolment.style;
+    let shown = phone.challenge(enrollment, sid).await.unwrap();
+    let style = enrollment.style;
     let request = |answer: &Answer| {
-        let payload = signing::answer(style, enrolment, &shown, *answer).unwrap();
+        let payload = signing::answer(style, enrollment, &shown, *answer).unwrap();
         let now = app::SystemClock.now();
-        Request::of_phone(url, wire::answer_challenge(style, enrolment, sid, &payload, now))
+        Request::of_phone(url, wire::answer_challenge(style, enrollment, sid, &payload, now))
     };
     given.iter().map(request).collect()
 }
 
-/// The first request of a phone that enrols.
-pub(crate) fn enrolment(server: &Server, new: &NewFactor, key: &SigningKey) -> Request {
+/// The first request of a phone that enrolls.
+pub(crate) fn enrollment(server: &Server, new: &NewFactor, key: &SigningKey) -> Request {
     Request::of_phone(server.url(), wire::create_factor(Style::Android, new, &key.public_key_base64()))
 }
 

@@ -23,15 +23,15 @@ struct Asked {
 impl Asked {
     async fn of(world: &World, service: &str, identity: &str) -> Self {
         let device = world.device(service, identity).await;
-        let sid = world.challenge(&device.enrolment, &[]).await["sid"].as_str().unwrap().to_owned();
-        let shown = device.phone.challenge(&device.enrolment, &sid).await.unwrap();
+        let sid = world.challenge(&device.enrollment, &[]).await["sid"].as_str().unwrap().to_owned();
+        let shown = device.phone.challenge(&device.enrollment, &sid).await.unwrap();
         let path = format!("{}/{sid}", device.challenges());
         Self { device, sid, path, shown }
     }
 
     /// What the phone signs that answers the challenge.
     fn payload(&self, answer: Answer) -> String {
-        signing::answer(Style::Android, &self.device.enrolment, &self.shown, answer).unwrap()
+        signing::answer(Style::Android, &self.device.enrollment, &self.shown, answer).unwrap()
     }
 
     /// The same answer in other bytes: it may hold more than what must be signed.
@@ -77,7 +77,7 @@ on_every_database! {
                 assert_error(&refused, 403, 60322);
             }
             // It goes on being no answer to another challenge.
-            let next = world.challenge(&asked.device.enrolment, &[]).await;
+            let next = world.challenge(&asked.device.enrollment, &[]).await;
             let path = format!("{}/{}", asked.device.challenges(), next["sid"].as_str().unwrap());
             assert_error(&device.post(&path, &form).await, 403, 60324);
             let mut after = world.everything().await;
@@ -88,7 +88,7 @@ on_every_database! {
             assert_eq!(lines(&world, &asked.sid).await, audited);
 
             // A phone that is gone can't repeat itself; its backend can.
-            asked.device.phone.delete_factor(&asked.device.enrolment).await.unwrap();
+            asked.device.phone.delete_factor(&asked.device.enrollment).await.unwrap();
             assert_error(&device.post(&asked.path, &form).await, 401, 20003);
             assert_eq!(world.backend().post(&asked.path, &form).await.status, 200);
         }
@@ -108,7 +108,7 @@ on_every_database! {
         let now = SystemClock.now();
         let request = || {
             let request =
-                wire::answer_challenge(Style::Android, &asked.device.enrolment, &asked.sid, &payload, now);
+                wire::answer_challenge(Style::Android, &asked.device.enrollment, &asked.sid, &payload, now);
             Request::of_phone(world.server.url(), request)
         };
         let outcomes = at_once((0..50).map(|_| request()).collect()).await;

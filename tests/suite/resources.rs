@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use device::{Answer, Enrolment, SigningKey, Style};
+use device::{Answer, Enrollment, SigningKey, Style};
 use harness::{Reply, wait_until};
 use serde_json::{Value, json};
 
@@ -483,16 +483,16 @@ async fn an_update_of_a_factor_changes_only_what_is_sent() {
 }
 
 /// A challenge as it is right after it was made, in all but what the server chooses.
-fn pending_challenge(world: &World, enrolment: &Enrolment, body: &Value) -> Value {
-    let entity = entity(&enrolment.service_sid, &enrolment.identity);
+fn pending_challenge(world: &World, enrollment: &Enrollment, body: &Value) -> Value {
+    let entity = entity(&enrollment.service_sid, &enrollment.identity);
     let url = format!("{}{entity}/Challenges/{}", world.server.url(), body["sid"].as_str().unwrap());
     json!({
         "sid": body["sid"],
         "account_sid": world.server.account_sid(),
-        "service_sid": enrolment.service_sid,
+        "service_sid": enrollment.service_sid,
         "entity_sid": body["entity_sid"],
-        "identity": enrolment.identity,
-        "factor_sid": enrolment.factor_sid,
+        "identity": enrollment.identity,
+        "factor_sid": enrollment.factor_sid,
         "date_created": body["date_created"],
         "date_updated": body["date_created"],
         "date_responded": null,
@@ -512,11 +512,11 @@ on_every_database! {
     async fn a_challenge_has_these_keys_before_and_after_it_is_answered(world: World) {
         let backend = world.backend();
         let service = world.service().await;
-        let (phone, enrolment) = world.enrolled(Style::Android, &service, "user-0001").await;
+        let (phone, enrollment) = world.enrolled(Style::Android, &service, "user-0001").await;
         let owner = ok(&backend.get(&entity(&service, "user-0001"), &[]).await);
 
-        let bare = world.challenge(&enrolment, &[]).await;
-        assert_eq!(bare, pending_challenge(&world, &enrolment, &bare));
+        let bare = world.challenge(&enrollment, &[]).await;
+        assert_eq!(bare, pending_challenge(&world, &enrollment, &bare));
         assert_sid(&bare["sid"], "YC03");
         assert_eq!(bare["entity_sid"], owner["sid"]);
         assert_date(&bare["date_created"]);
@@ -527,8 +527,8 @@ on_every_database! {
             ("Details.Fields", r#"{"label": "Wo?", "value": ""}"#),
             ("HiddenDetails", r#"{"txn":"a\/b","amount":"7"}"#),
         ];
-        let full = world.challenge(&enrolment, &full).await;
-        let mut expected = pending_challenge(&world, &enrolment, &full);
+        let full = world.challenge(&enrollment, &full).await;
+        let mut expected = pending_challenge(&world, &enrollment, &full);
         expected["details"]["fields"] =
             json!([{ "label": "IP", "value": "203.0.113.9" }, { "label": "Wo?", "value": "" }]);
         expected["hidden_details"] = json!({ "txn": "a/b", "amount": "7" });
@@ -543,7 +543,7 @@ on_every_database! {
         assert_eq!(ok(&backend.get(&list, &[]).await)["challenges"], json!([bare, full]));
 
         let sid = full["sid"].as_str().unwrap();
-        phone.answer(&enrolment, sid, Answer::Approved).await.unwrap();
+        phone.answer(&enrollment, sid, Answer::Approved).await.unwrap();
         let answered = ok(&backend.get(&format!("{list}/{sid}"), &[]).await);
         assert_date(&answered["date_responded"]);
         assert_eq!(answered["date_updated"], answered["date_responded"]);
@@ -564,12 +564,12 @@ on_every_database! {
 async fn a_challenge_lives_for_five_minutes_unless_told_otherwise() {
     let world = World::ephemeral();
     let service = world.service().await;
-    let (_, enrolment) = world.enrolled(Style::Ios, &service, "user-0001").await;
+    let (_, enrollment) = world.enrolled(Style::Ios, &service, "user-0001").await;
     let instant = |value: &Value| {
         let text = value.as_str().unwrap();
         <domain::Timestamp as domain::Parameter>::from_parameter(text).unwrap()
     };
-    let challenge = world.challenge(&enrolment, &[]).await;
+    let challenge = world.challenge(&enrollment, &[]).await;
     let expected = instant(&challenge["date_created"]).plus_seconds(300);
     assert_eq!(instant(&challenge["expiration_date"]), expected);
 
@@ -584,11 +584,11 @@ async fn a_challenge_lives_for_five_minutes_unless_told_otherwise() {
         second.to_owned(),
         format!("{at}[UTC]"),
     ] {
-        let challenge = world.challenge(&enrolment, &[("ExpirationDate", &text)]).await;
+        let challenge = world.challenge(&enrollment, &[("ExpirationDate", &text)]).await;
         assert_eq!(challenge["expiration_date"], at, "{text}");
     }
     let abroad = expected.plus_seconds(600 + 2 * 3600).to_string().replace('Z', "+02:00");
-    let challenge = world.challenge(&enrolment, &[("ExpirationDate", &abroad)]).await;
+    let challenge = world.challenge(&enrollment, &[("ExpirationDate", &abroad)]).await;
     assert_eq!(challenge["expiration_date"], at, "{abroad}");
 }
 
@@ -636,12 +636,12 @@ async fn date_updated_moves_with_every_change() {
     let world = World::ephemeral();
     let backend = world.backend();
     let service = world.service().await;
-    let (_, enrolment) = world.enrolled(Style::Ios, &service, "user-0001").await;
-    let challenge = world.challenge(&enrolment, &[]).await;
+    let (_, enrollment) = world.enrolled(Style::Ios, &service, "user-0001").await;
+    let challenge = world.challenge(&enrollment, &[]).await;
     let entity = entity(&service, "user-0001");
     let paths = [
         (format!("/v2/Services/{service}"), [("TtsName", "owl")]),
-        (format!("{entity}/Factors/{}", enrolment.factor_sid), [("FriendlyName", "Renamed")]),
+        (format!("{entity}/Factors/{}", enrollment.factor_sid), [("FriendlyName", "Renamed")]),
         (format!("{entity}/Challenges/{}", challenge["sid"].as_str().unwrap()), [("Metadata", "{}")]),
     ];
     for (path, form) in paths {
@@ -669,8 +669,8 @@ async fn seen_under(world: &World, path: &str, headers: &str) -> Value {
 /// The paths of one of everything, lists included.
 async fn one_of_everything(world: &World) -> Vec<String> {
     let service = world.service().await;
-    let (_, enrolment) = world.enrolled(Style::Android, &service, "user-0001").await;
-    let challenges = [world.challenge(&enrolment, &[]).await, world.challenge(&enrolment, &[]).await];
+    let (_, enrollment) = world.enrolled(Style::Android, &service, "user-0001").await;
+    let challenges = [world.challenge(&enrollment, &[]).await, world.challenge(&enrollment, &[]).await];
     let form = [("Identity", "user-0002"), ("FactorType", "push")];
     let tokens = format!("/v2/Services/{service}/AccessTokens");
     let token = created(&world.backend().post(&tokens, &form).await);
@@ -682,9 +682,9 @@ async fn one_of_everything(world: &World) -> Vec<String> {
         format!("/v2/Services/{service}/Entities"),
         entity.clone(),
         format!("{entity}/Factors"),
-        format!("{entity}/Factors/{}", enrolment.factor_sid),
+        format!("{entity}/Factors/{}", enrollment.factor_sid),
         // More than one page, so that every address of a list is there.
-        format!("{entity}/Challenges?PageSize=1&FactorSid={}", enrolment.factor_sid),
+        format!("{entity}/Challenges?PageSize=1&FactorSid={}", enrollment.factor_sid),
         format!("{entity}/Challenges/{}", challenges[0]["sid"].as_str().unwrap()),
     ]
 }

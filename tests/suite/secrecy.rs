@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use app::SystemClock;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use device::{Answer, Enrolment, Exchange, NewFactor, Phone, Platform, Style};
+use device::{Answer, Enrollment, Exchange, NewFactor, Phone, Platform, Style};
 use domain::Secret;
 use harness::stand_in::pki::Key;
 use harness::stand_in::{Authority, Google};
@@ -161,7 +161,7 @@ impl Scene {
     }
 
     /// All that goes well.
-    async fn good_story(&self) -> (String, Enrolment) {
+    async fn good_story(&self) -> (String, Enrollment) {
         let (backend, secrets) = (self.server.http(), &self.secrets);
         let name = secrets.word("service");
         let service = created(&backend.post("/v2/Services", &[("FriendlyName", &name)]).await);
@@ -177,7 +177,7 @@ impl Scene {
         created(&backend.post(&format!("{services}/Entities"), &form).await);
         assert_eq!(backend.get(&format!("{services}/Entities"), &[]).await.status, 200);
 
-        let mut enrolment = None;
+        let mut enrollment = None;
         for style in [Style::Android, Style::Ios] {
             let name = secrets.word("factor");
             let form = [
@@ -220,7 +220,7 @@ impl Scene {
                 let path = format!("{}/Challenges/{sid}", entity(&service, &identity));
                 assert_eq!(backend.post(&path, &[("Metadata", &metadata)]).await.status, 200);
             }
-            enrolment = Some(enrolled);
+            enrollment = Some(enrolled);
         }
         assert_eq!(backend.get(&format!("{}/Factors", entity(&service, &identity)), &[]).await.status, 200);
 
@@ -236,7 +236,7 @@ impl Scene {
         secrets.keep("auth token", &value(3, &account));
         let rotated = self.command(&["account", "rotate-token", &value(0, &account)]);
         secrets.keep("auth token", &value(0, &rotated));
-        (service, enrolment.unwrap())
+        (service, enrollment.unwrap())
     }
 
     /// Makes a push credential and webhooks, whose addresses are secrets too.
@@ -291,7 +291,7 @@ impl Scene {
     }
 
     /// Asks, with everything that a question can hold; the SID of the challenge.
-    async fn challenge(&self, enrolment: &Enrolment) -> String {
+    async fn challenge(&self, enrollment: &Enrollment) -> String {
         let secrets = &self.secrets;
         let object = |what: &str| format!("{{\"{}\":\"{}\"}}", secrets.word(what), secrets.word(what));
         let field = format!(
@@ -301,18 +301,18 @@ impl Scene {
         );
         let (message, hidden) = (secrets.word("details"), object("hidden"));
         let form = [
-            ("FactorSid", enrolment.factor_sid.as_str()),
+            ("FactorSid", enrollment.factor_sid.as_str()),
             ("Details.Message", &message),
             ("Details.Fields", &field),
             ("HiddenDetails", &hidden),
         ];
-        let path = format!("{}/Challenges", entity(&enrolment.service_sid, &enrolment.identity));
+        let path = format!("{}/Challenges", entity(&enrollment.service_sid, &enrollment.identity));
         let made = created(&self.server.http().post(&path, &form).await);
         made["sid"].as_str().unwrap().to_owned()
     }
 
     /// All that goes wrong.
-    async fn bad_story(&self, service: &str, enrolment: &Enrolment) {
+    async fn bad_story(&self, service: &str, enrollment: &Enrollment) {
         let (backend, secrets) = (self.server.http(), &self.secrets);
         let services = format!("/v2/Services/{service}");
         let word = |what: &str| secrets.word(what);
@@ -337,7 +337,7 @@ impl Scene {
         }
 
         // What is not there, by identities.
-        let identity = enrolment.identity.as_str();
+        let identity = enrollment.identity.as_str();
         for path in [
             entity(service, &word("missing")),
             format!("{}/Challenges/{}", entity(service, identity), word("missing")),
@@ -356,7 +356,7 @@ impl Scene {
         let long = |what: &str| format!("{}{}", word(what), "y".repeat(5000));
         let factor = format!("{}/Factors", entity(service, identity));
         let challenges = format!("{}/Challenges", entity(service, identity));
-        let sid = enrolment.factor_sid.as_str();
+        let sid = enrollment.factor_sid.as_str();
         for (path, form) in [
             ("/v2/Services".to_owned(), vec![("FriendlyName", long("bad"))]),
             (services.clone(), vec![("FriendlyName", format!("{}\u{7}", word("bad")))]),
@@ -399,16 +399,16 @@ impl Scene {
             let reply = backend.post(&path, &form).await;
             assert!((400..500).contains(&reply.status), "{path}: {reply:?}");
         }
-        let open = self.challenge(enrolment).await;
+        let open = self.challenge(enrollment).await;
         for payload in [word("bad"), format!("{}.{}.{}", word("bad"), word("bad"), word("bad"))] {
             let reply = backend.post(&format!("{challenges}/{open}"), &[("AuthPayload", &payload)]).await;
             assert!((400..500).contains(&reply.status), "{reply:?}");
         }
         // Signed by the right key, for another challenge.
         let phone = self.phone(Style::Android);
-        let mut other = phone.challenge(enrolment, &open).await.unwrap();
-        other.sid = self.challenge(enrolment).await;
-        assert!(phone.respond(enrolment, &other, Answer::Approved).await.is_err());
+        let mut other = phone.challenge(enrollment, &open).await.unwrap();
+        other.sid = self.challenge(enrollment).await;
+        assert!(phone.respond(enrollment, &other, Answer::Approved).await.is_err());
         for (name, value) in [("PageToken", word("bad")), ("PageSize", word("bad")), ("Status", word("bad"))]
         {
             let reply = backend.get(&challenges, &[(name, &value)]).await;
@@ -447,15 +447,15 @@ impl Scene {
         }
 
         // The end of it.
-        phone.delete_factor(enrolment).await.unwrap();
-        assert!(phone.pending(enrolment).await.is_err(), "it is not known any more");
+        phone.delete_factor(enrollment).await.unwrap();
+        assert!(phone.pending(enrollment).await.is_err(), "it is not known any more");
         assert_eq!(backend.delete(&entity(service, identity), &[]).await.status, 204);
     }
 
     async fn told(mut self, is_json: bool) {
-        let (service, enrolment) = self.good_story().await;
+        let (service, enrollment) = self.good_story().await;
         self.delivered().await;
-        self.bad_story(&service, &enrolment).await;
+        self.bad_story(&service, &enrollment).await;
         assert!(self.server.terminate().success());
         let log = self.server.log();
         let (requests, tells_everything) = if is_json {

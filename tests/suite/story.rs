@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use app::SystemClock;
-use device::{Answer, Enrolment, Error, ListRequest, NewFactor, Phone, Platform, SigningKey, Status, Style};
+use device::{Answer, Enrollment, Error, ListRequest, NewFactor, Phone, Platform, SigningKey, Status, Style};
 use domain::{Clock, Timestamp};
 use harness::{Auth, Http, Reply, wait_until};
 use serde_json::{Value, json};
@@ -16,18 +16,18 @@ use crate::world::{World, assert_error, created, entity, on_every_database, sign
 const STYLES: [Style; 2] = [Style::Android, Style::Ios];
 
 /// What the backend sees of a challenge.
-async fn seen(world: &World, enrolment: &Enrolment, sid: &str) -> Value {
-    let reply = world.backend().get(&challenge_path(enrolment, sid), &[]).await;
+async fn seen(world: &World, enrollment: &Enrollment, sid: &str) -> Value {
+    let reply = world.backend().get(&challenge_path(enrollment, sid), &[]).await;
     assert_eq!(reply.status, 200, "{reply:?}");
     reply.json()
 }
 
-fn challenge_path(enrolment: &Enrolment, sid: &str) -> String {
-    format!("{}/Challenges/{sid}", entity(&enrolment.service_sid, &enrolment.identity))
+fn challenge_path(enrollment: &Enrollment, sid: &str) -> String {
+    format!("{}/Challenges/{sid}", entity(&enrollment.service_sid, &enrollment.identity))
 }
 
-fn factor_path(enrolment: &Enrolment) -> String {
-    format!("{}/Factors/{}", entity(&enrolment.service_sid, &enrolment.identity), enrolment.factor_sid)
+fn factor_path(enrollment: &Enrollment) -> String {
+    format!("{}/Factors/{}", entity(&enrollment.service_sid, &enrollment.identity), enrollment.factor_sid)
 }
 
 fn sid(challenge: &Value) -> &str {
@@ -35,21 +35,21 @@ fn sid(challenge: &Value) -> &str {
 }
 
 /// The SIDs of what waits for the phone's answer.
-async fn pending(phone: &Phone, enrolment: &Enrolment) -> Vec<String> {
-    let list = phone.pending(enrolment).await.unwrap();
+async fn pending(phone: &Phone, enrollment: &Enrollment) -> Vec<String> {
+    let list = phone.pending(enrollment).await.unwrap();
     list.challenges.into_iter().map(|challenge| challenge.sid).collect()
 }
 
 /// The SIDs of the entity's challenges with this status, as the backend lists them.
-async fn listed(world: &World, enrolment: &Enrolment, status: &str) -> Vec<String> {
-    let path = format!("{}/Challenges", entity(&enrolment.service_sid, &enrolment.identity));
+async fn listed(world: &World, enrollment: &Enrollment, status: &str) -> Vec<String> {
+    let path = format!("{}/Challenges", entity(&enrollment.service_sid, &enrollment.identity));
     let list = world.backend().get(&path, &[("Status", status)]).await.json();
     list["challenges"].as_array().unwrap().iter().map(|challenge| sid(challenge).to_owned()).collect()
 }
 
 /// How the phone signs in at this moment.
-fn as_device(style: Style, enrolment: &Enrolment) -> Auth {
-    signed_in(device::signing::device_token(style, enrolment, SystemClock.now()))
+fn as_device(style: Style, enrollment: &Enrollment) -> Auth {
+    signed_in(device::signing::device_token(style, enrollment, SystemClock.now()))
 }
 
 /// Checks that the phone was refused with this status and code.
@@ -62,7 +62,7 @@ fn assert_refused<T: std::fmt::Debug>(outcome: Result<T, Error>, status: u16, co
 }
 
 on_every_database! {
-    async fn a_phone_enrols_and_approves(world: World) {
+    async fn a_phone_enrolls_and_approves(world: World) {
         let backend = world.backend();
         let service = world.service().await;
         for (style, identity) in STYLES.into_iter().zip(["user-0001", "user-0002"]) {
@@ -70,31 +70,31 @@ on_every_database! {
             let new = world.new_factor(&service, identity).await;
             assert_error(&backend.get(&entity(&service, identity), &[]).await, 404, 20404);
 
-            let mut enrolment = phone.create_factor(&new).await.unwrap();
-            let factor = backend.get(&factor_path(&enrolment), &[]).await.json();
+            let mut enrollment = phone.create_factor(&new).await.unwrap();
+            let factor = backend.get(&factor_path(&enrollment), &[]).await.json();
             assert_eq!(factor["status"], "unverified");
             assert_eq!(factor["config"]["sdk_version"], style.sdk_version());
             assert_eq!(factor["config"]["app_id"], "com.example.app");
             assert_eq!(backend.get(&entity(&service, identity), &[]).await.status, 200, "made with it");
-            let form = [("FactorSid", enrolment.factor_sid.as_str()), ("Details.Message", "Too early")];
+            let form = [("FactorSid", enrollment.factor_sid.as_str()), ("Details.Message", "Too early")];
             let list = format!("{}/Challenges", entity(&service, identity));
             assert_error(&backend.post(&list, &form).await, 403, 60318);
 
-            phone.verify_factor(&mut enrolment).await.unwrap();
-            let factor = backend.get(&factor_path(&enrolment), &[]).await.json();
+            phone.verify_factor(&mut enrollment).await.unwrap();
+            let factor = backend.get(&factor_path(&enrollment), &[]).await.json();
             assert_eq!(factor["status"], "verified");
-            phone.verify_factor(&mut enrolment).await.unwrap();
-            assert_eq!(backend.get(&factor_path(&enrolment), &[]).await.json(), factor, "nothing new");
+            phone.verify_factor(&mut enrollment).await.unwrap();
+            assert_eq!(backend.get(&factor_path(&enrollment), &[]).await.json(), factor, "nothing new");
 
             let question = [
                 ("Details.Message", "Pay 7 € to “Owls / Söhne”?\nReally?"),
-                ("FactorSid", enrolment.factor_sid.as_str()),
+                ("FactorSid", enrollment.factor_sid.as_str()),
                 ("Details.Fields", r#"{"label":"IBAN","value":"DE00 0000/1"}"#),
                 ("Details.Fields", r#"{"label":"Größe","value":"a\"b\\c 🦉"}"#),
                 ("HiddenDetails", r#"{"txn":"https://owl.test/7?a=b&c=d"}"#),
             ];
             let challenge = created(&backend.post(&list, &question).await);
-            let waiting = phone.pending(&enrolment).await.unwrap().challenges;
+            let waiting = phone.pending(&enrollment).await.unwrap().challenges;
             assert_eq!(waiting.len(), 1);
             assert_eq!((waiting[0].sid.as_str(), waiting[0].status), (sid(&challenge), Status::Pending));
             assert_eq!(waiting[0].message, "Pay 7 € to “Owls / Söhne”?\nReally?");
@@ -103,17 +103,17 @@ on_every_database! {
             let hidden = BTreeMap::from([("txn".to_owned(), "https://owl.test/7?a=b&c=d".to_owned())]);
             assert_eq!(waiting[0].hidden_details, Some(hidden));
 
-            let answered = phone.answer(&enrolment, sid(&challenge), Answer::Approved).await.unwrap();
+            let answered = phone.answer(&enrollment, sid(&challenge), Answer::Approved).await.unwrap();
             assert_eq!(answered.status, Status::Approved);
-            assert!(pending(&phone, &enrolment).await.is_empty());
-            let approved = seen(&world, &enrolment, sid(&challenge)).await;
+            assert!(pending(&phone, &enrollment).await.is_empty());
+            let approved = seen(&world, &enrollment, sid(&challenge)).await;
             assert_eq!(approved["status"], "approved");
             assert_eq!(approved["responded_reason"], "none");
             assert!(approved["date_responded"].is_string());
             for key in ["details", "hidden_details", "expiration_date", "date_created"] {
                 assert_eq!(approved[key], challenge[key], "{key}");
             }
-            assert_eq!(listed(&world, &enrolment, "approved").await, [sid(&challenge)]);
+            assert_eq!(listed(&world, &enrollment, "approved").await, [sid(&challenge)]);
         }
     }
 }
@@ -122,15 +122,15 @@ on_every_database! {
     async fn a_phone_denies(world: World) {
         let service = world.service().await;
         for (style, identity) in STYLES.into_iter().zip(["user-0001", "user-0002"]) {
-            let (phone, enrolment) = world.enrolled(style, &service, identity).await;
-            let challenge = world.challenge(&enrolment, &[]).await;
-            let answered = phone.answer(&enrolment, sid(&challenge), Answer::Denied).await.unwrap();
+            let (phone, enrollment) = world.enrolled(style, &service, identity).await;
+            let challenge = world.challenge(&enrollment, &[]).await;
+            let answered = phone.answer(&enrollment, sid(&challenge), Answer::Denied).await.unwrap();
             assert_eq!(answered.status, Status::Denied);
-            let denied = seen(&world, &enrolment, sid(&challenge)).await;
+            let denied = seen(&world, &enrollment, sid(&challenge)).await;
             assert_eq!((&denied["status"], &denied["responded_reason"]), (&json!("denied"), &json!("none")));
             assert!(denied["date_responded"].is_string());
-            assert_eq!(listed(&world, &enrolment, "denied").await, [sid(&challenge)]);
-            assert!(listed(&world, &enrolment, "approved").await.is_empty());
+            assert_eq!(listed(&world, &enrollment, "denied").await, [sid(&challenge)]);
+            assert!(listed(&world, &enrollment, "approved").await.is_empty());
         }
     }
 }
@@ -140,16 +140,16 @@ on_every_database! {
         let service = world.service().await;
         for (first, then) in [(Answer::Approved, Answer::Denied), (Answer::Denied, Answer::Approved)] {
             let identity = format!("user-{}-{}", first.as_str(), then.as_str());
-            let (phone, enrolment) = world.enrolled(Style::Android, &service, &identity).await;
-            let challenge = world.challenge(&enrolment, &[]).await;
-            let fetched = phone.challenge(&enrolment, sid(&challenge)).await.unwrap();
-            phone.respond(&enrolment, &fetched, first).await.unwrap();
-            let after = seen(&world, &enrolment, sid(&challenge)).await;
+            let (phone, enrollment) = world.enrolled(Style::Android, &service, &identity).await;
+            let challenge = world.challenge(&enrollment, &[]).await;
+            let fetched = phone.challenge(&enrollment, sid(&challenge)).await.unwrap();
+            phone.respond(&enrollment, &fetched, first).await.unwrap();
+            let after = seen(&world, &enrollment, sid(&challenge)).await;
             assert_eq!(after["status"], first.as_str());
-            assert_refused(phone.respond(&enrolment, &fetched, then).await, 403, 60322);
-            assert_eq!(seen(&world, &enrolment, sid(&challenge)).await, after);
+            assert_refused(phone.respond(&enrollment, &fetched, then).await, 403, 60322);
+            assert_eq!(seen(&world, &enrollment, sid(&challenge)).await, after);
             assert!(matches!(
-                phone.answer(&enrolment, sid(&challenge), then).await,
+                phone.answer(&enrollment, sid(&challenge), then).await,
                 Err(Error::NotPending(_))
             ));
         }
@@ -159,51 +159,51 @@ on_every_database! {
 on_every_database! {
     async fn a_challenge_that_nobody_answers_expires(world: World) {
         let service = world.service().await;
-        let (phone, enrolment) = world.enrolled(Style::Ios, &service, "user-0001").await;
+        let (phone, enrollment) = world.enrolled(Style::Ios, &service, "user-0001").await;
         let until = SystemClock.now().plus_seconds(20).to_string();
-        let challenge = world.challenge(&enrolment, &[("ExpirationDate", &until)]).await;
+        let challenge = world.challenge(&enrollment, &[("ExpirationDate", &until)]).await;
         assert_eq!(challenge["expiration_date"], until);
-        let lasting = world.challenge(&enrolment, &[]).await;
-        let fetched = phone.challenge(&enrolment, sid(&challenge)).await.unwrap();
+        let lasting = world.challenge(&enrollment, &[]).await;
+        let fetched = phone.challenge(&enrollment, sid(&challenge)).await.unwrap();
         assert_eq!(fetched.status, Status::Pending);
 
         let expired = wait_until("the challenge expires", Duration::from_secs(90), async || {
-            let challenge = seen(&world, &enrolment, sid(&challenge)).await;
+            let challenge = seen(&world, &enrollment, sid(&challenge)).await;
             (challenge["status"] == "expired").then_some(challenge)
         })
         .await;
         assert!(SystemClock.now().to_string() >= until, "not a second too early");
         assert_eq!(expired["date_responded"], Value::Null);
         assert_eq!(expired["expiration_date"], challenge["expiration_date"]);
-        assert_eq!(pending(&phone, &enrolment).await, [sid(&lasting)]);
-        assert_eq!(listed(&world, &enrolment, "pending").await, [sid(&lasting)]);
-        assert_eq!(listed(&world, &enrolment, "expired").await, [sid(&challenge)]);
+        assert_eq!(pending(&phone, &enrollment).await, [sid(&lasting)]);
+        assert_eq!(listed(&world, &enrollment, "pending").await, [sid(&lasting)]);
+        assert_eq!(listed(&world, &enrollment, "expired").await, [sid(&challenge)]);
 
-        assert_refused(phone.respond(&enrolment, &fetched, Answer::Approved).await, 403, 60323);
-        assert_eq!(seen(&world, &enrolment, sid(&challenge)).await["status"], "expired");
-        let shown = phone.challenge(&enrolment, sid(&challenge)).await.unwrap();
+        assert_refused(phone.respond(&enrollment, &fetched, Answer::Approved).await, 403, 60323);
+        assert_eq!(seen(&world, &enrollment, sid(&challenge)).await["status"], "expired");
+        let shown = phone.challenge(&enrollment, sid(&challenge)).await.unwrap();
         assert_eq!(shown.status, Status::Expired);
-        phone.answer(&enrolment, sid(&lasting), Answer::Approved).await.unwrap();
+        phone.answer(&enrollment, sid(&lasting), Answer::Approved).await.unwrap();
     }
 }
 
 on_every_database! {
     async fn challenges_that_wait_side_by_side_are_answered_each_for_itself(world: World) {
         let service = world.service().await;
-        let (phone, enrolment) = world.enrolled(Style::Android, &service, "user-0001").await;
+        let (phone, enrollment) = world.enrolled(Style::Android, &service, "user-0001").await;
         let mut made = Vec::new();
         for _ in 0..3 {
-            made.push(sid(&world.challenge(&enrolment, &[]).await).to_owned());
+            made.push(sid(&world.challenge(&enrollment, &[]).await).to_owned());
         }
         let newest_first: Vec<_> = made.iter().rev().cloned().collect();
-        assert_eq!(pending(&phone, &enrolment).await, newest_first);
+        assert_eq!(pending(&phone, &enrollment).await, newest_first);
 
-        phone.answer(&enrolment, &made[1], Answer::Approved).await.unwrap();
-        assert_eq!(pending(&phone, &enrolment).await, [made[2].clone(), made[0].clone()]);
-        phone.answer(&enrolment, &made[0], Answer::Denied).await.unwrap();
-        assert_eq!(pending(&phone, &enrolment).await, [made[2].clone()]);
+        phone.answer(&enrollment, &made[1], Answer::Approved).await.unwrap();
+        assert_eq!(pending(&phone, &enrollment).await, [made[2].clone(), made[0].clone()]);
+        phone.answer(&enrollment, &made[0], Answer::Denied).await.unwrap();
+        assert_eq!(pending(&phone, &enrollment).await, [made[2].clone()]);
         for (sid, status) in made.iter().zip(["denied", "approved", "pending"]) {
-            assert_eq!(seen(&world, &enrolment, sid).await["status"], status);
+            assert_eq!(seen(&world, &enrollment, sid).await["status"], status);
         }
     }
 }
@@ -237,18 +237,18 @@ on_every_database! {
                 ..world.new_factor(&service, identity).await
             };
             let phone = world.phone(style);
-            let enrolment = phone.enroll(&new).await.unwrap();
-            let factor = backend.get(&factor_path(&enrolment), &[]).await.json();
+            let enrollment = phone.enroll(&new).await.unwrap();
+            let factor = backend.get(&factor_path(&enrollment), &[]).await.json();
             assert_eq!(factor["metadata"], json!(metadata));
 
-            let challenge = world.challenge(&enrolment, &[]).await;
-            let path = challenge_path(&enrolment, sid(&challenge));
-            let device = Http::new(world.server.url()).auth(as_device(style, &enrolment));
+            let challenge = world.challenge(&enrollment, &[]).await;
+            let path = challenge_path(&enrollment, sid(&challenge));
+            let device = Http::new(world.server.url()).auth(as_device(style, &enrollment));
             let noted = device.post(&path, &[("Metadata", r#"{"seen":"at home"}"#)]).await;
             assert_eq!((noted.status, &noted.json()["metadata"]), (200, &json!({ "seen": "at home" })));
             assert_eq!(noted.json()["status"], "pending");
-            phone.answer(&enrolment, sid(&challenge), Answer::Approved).await.unwrap();
-            let answered = seen(&world, &enrolment, sid(&challenge)).await;
+            phone.answer(&enrollment, sid(&challenge), Answer::Approved).await.unwrap();
+            let answered = seen(&world, &enrollment, sid(&challenge)).await;
             assert_eq!(answered["metadata"], json!({ "seen": "at home" }), "kept by the answer");
         }
     }
@@ -263,20 +263,20 @@ on_every_database! {
             assert_eq!(backend.post(&format!("/v2/Services/{service}"), &form).await.status, 200);
         };
         for (style, identity) in STYLES.into_iter().zip(["user-0001", "user-0002"]) {
-            let (phone, enrolment) = world.enrolled(style, &service, identity).await;
+            let (phone, enrollment) = world.enrolled(style, &service, identity).await;
             include("true").await;
-            let dated = world.challenge(&enrolment, &[]).await;
+            let dated = world.challenge(&enrollment, &[]).await;
             assert_eq!(dated["details"]["date"], dated["date_created"]);
             include("false").await;
-            let undated = world.challenge(&enrolment, &[]).await;
+            let undated = world.challenge(&enrollment, &[]).await;
             assert!(undated["details"].get("date").is_none(), "left out, since Android can't read a null");
 
             for (challenge, has_date) in [(&dated, true), (&undated, false)] {
-                let shown = phone.challenge(&enrolment, sid(challenge)).await.unwrap();
+                let shown = phone.challenge(&enrollment, sid(challenge)).await.unwrap();
                 assert_eq!(shown.date.is_some(), has_date);
                 // The date is among what is signed, whatever the service wants by now.
-                phone.answer(&enrolment, sid(challenge), Answer::Approved).await.unwrap();
-                assert_eq!(seen(&world, &enrolment, sid(challenge)).await["details"], challenge["details"]);
+                phone.answer(&enrollment, sid(challenge), Answer::Approved).await.unwrap();
+                assert_eq!(seen(&world, &enrollment, sid(challenge)).await["details"], challenge["details"]);
             }
         }
     }
@@ -288,8 +288,8 @@ on_every_database! {
         let service = world.service().await;
         for (style, platform) in [(Style::Android, Platform::Fcm), (Style::Ios, Platform::Apn)] {
             let identity = format!("user-{style}");
-            let (phone, mut enrolment) = world.enrolled(style, &service, &identity).await;
-            let before = backend.get(&factor_path(&enrolment), &[]).await.json();
+            let (phone, mut enrollment) = world.enrolled(style, &service, &identity).await;
+            let before = backend.get(&factor_path(&enrollment), &[]).await.json();
             assert_eq!(before["config"]["notification_platform"], "none");
             for (name, notification, shown) in [
                 ("Phone", Some("token one"), (platform.as_str(), json!("token one"))),
@@ -297,10 +297,10 @@ on_every_database! {
                 ("Jöś 🦉", Some(""), ("none", Value::Null)),
                 ("Jo", None, ("none", Value::Null)),
             ] {
-                enrolment.friendly_name = name.to_owned();
+                enrollment.friendly_name = name.to_owned();
                 let notification = notification.map(|token| (platform, token.to_owned()));
-                phone.update_factor(&mut enrolment, notification).await.unwrap();
-                let after = backend.get(&factor_path(&enrolment), &[]).await.json();
+                phone.update_factor(&mut enrollment, notification).await.unwrap();
+                let after = backend.get(&factor_path(&enrollment), &[]).await.json();
                 // iOS leaves an ampersand as it is, and so loses what follows it.
                 let arrived = if style == Style::Ios { name.split('&').next().unwrap() } else { name };
                 let mut expected = before.clone();
@@ -314,8 +314,8 @@ on_every_database! {
                     assert_eq!(after["friendly_name"], arrived);
                 }
             }
-            let challenge = world.challenge(&enrolment, &[]).await;
-            phone.answer(&enrolment, sid(&challenge), Answer::Approved).await.unwrap();
+            let challenge = world.challenge(&enrollment, &[]).await;
+            phone.answer(&enrollment, sid(&challenge), Answer::Approved).await.unwrap();
         }
     }
 }
@@ -326,53 +326,53 @@ on_every_database! {
         let service = world.service().await;
         for (style, by_phone) in [(Style::Android, true), (Style::Ios, true), (Style::Android, false)] {
             let identity = format!("user-{style}-{by_phone}");
-            let (phone, enrolment) = world.enrolled(style, &service, &identity).await;
+            let (phone, enrollment) = world.enrolled(style, &service, &identity).await;
             let (other, staying) = world.enrolled(style, &service, &identity).await;
-            let approved = world.challenge(&enrolment, &[]).await;
-            phone.answer(&enrolment, sid(&approved), Answer::Approved).await.unwrap();
-            let approved = seen(&world, &enrolment, sid(&approved)).await;
-            let open = world.challenge(&enrolment, &[]).await;
-            let fetched = phone.challenge(&enrolment, sid(&open)).await.unwrap();
-            let payload = device::signing::answer(style, &enrolment, &fetched, Answer::Approved).unwrap();
+            let approved = world.challenge(&enrollment, &[]).await;
+            phone.answer(&enrollment, sid(&approved), Answer::Approved).await.unwrap();
+            let approved = seen(&world, &enrollment, sid(&approved)).await;
+            let open = world.challenge(&enrollment, &[]).await;
+            let fetched = phone.challenge(&enrollment, sid(&open)).await.unwrap();
+            let payload = device::signing::answer(style, &enrollment, &fetched, Answer::Approved).unwrap();
             let others = world.challenge(&staying, &[]).await;
 
             if by_phone {
-                phone.delete_factor(&enrolment).await.unwrap();
+                phone.delete_factor(&enrollment).await.unwrap();
             } else {
-                assert_eq!(backend.delete(&factor_path(&enrolment), &[]).await.status, 204);
+                assert_eq!(backend.delete(&factor_path(&enrollment), &[]).await.status, 204);
             }
-            assert_error(&backend.get(&factor_path(&enrolment), &[]).await, 404, 20404);
+            assert_error(&backend.get(&factor_path(&enrollment), &[]).await, 404, 20404);
 
             // The phone is nobody any more, whatever it asks for.
-            let device = Http::new(world.server.url()).auth(as_device(style, &enrolment));
-            let path = challenge_path(&enrolment, sid(&open));
+            let device = Http::new(world.server.url()).auth(as_device(style, &enrollment));
+            let path = challenge_path(&enrollment, sid(&open));
             for reply in [
-                device.get(&factor_path(&enrolment), &[]).await,
+                device.get(&factor_path(&enrollment), &[]).await,
                 device.get(&path, &[]).await,
                 device.get(&format!("{}/Challenges", entity(&service, &identity)), &[]).await,
                 device.post(&path, &[("AuthPayload", &payload)]).await,
-                device.post(&factor_path(&enrolment), &[("FriendlyName", "Back")]).await,
+                device.post(&factor_path(&enrollment), &[("FriendlyName", "Back")]).await,
             ] {
                 assert_error(&reply, 401, 20003);
             }
-            phone.delete_factor(&enrolment).await.unwrap();
+            phone.delete_factor(&enrollment).await.unwrap();
 
             // The open challenge is over, and its answer comes too late, whoever carries it.
-            let expired = seen(&world, &enrolment, sid(&open)).await;
+            let expired = seen(&world, &enrollment, sid(&open)).await;
             assert_eq!(expired["status"], "expired");
             assert_eq!(expired["date_responded"], Value::Null);
             for key in ["details", "expiration_date", "factor_sid", "date_created"] {
                 assert_eq!(expired[key], open[key], "{key}");
             }
             assert_error(&backend.post(&path, &[("AuthPayload", &payload)]).await, 403, 60323);
-            assert_eq!(seen(&world, &enrolment, sid(&open)).await, expired);
-            assert_eq!(listed(&world, &enrolment, "expired").await, [sid(&open)]);
-            assert_eq!(listed(&world, &enrolment, "pending").await, [sid(&others)]);
+            assert_eq!(seen(&world, &enrollment, sid(&open)).await, expired);
+            assert_eq!(listed(&world, &enrollment, "expired").await, [sid(&open)]);
+            assert_eq!(listed(&world, &enrollment, "pending").await, [sid(&others)]);
 
             // What was answered stays answered, and others are asked on.
-            assert_eq!(seen(&world, &enrolment, sid(&approved)).await, approved);
+            assert_eq!(seen(&world, &enrollment, sid(&approved)).await, approved);
             other.answer(&staying, sid(&others), Answer::Denied).await.unwrap();
-            let form = [("FactorSid", enrolment.factor_sid.as_str()), ("Details.Message", "Still there?")];
+            let form = [("FactorSid", enrollment.factor_sid.as_str()), ("Details.Message", "Still there?")];
             let list = format!("{}/Challenges", entity(&service, &identity));
             assert_error(&backend.post(&list, &form).await, 404, 20404);
         }
@@ -383,9 +383,9 @@ on_every_database! {
     async fn an_entity_takes_everything_with_it(world: World) {
         let backend = world.backend();
         let service = world.service().await;
-        let (phone, enrolment) = world.enrolled(Style::Android, &service, "user-0001").await;
+        let (phone, enrollment) = world.enrolled(Style::Android, &service, "user-0001").await;
         let (neighbour, staying) = world.enrolled(Style::Ios, &service, "user-0002").await;
-        let challenge = world.challenge(&enrolment, &[]).await;
+        let challenge = world.challenge(&enrollment, &[]).await;
         let others = world.challenge(&staying, &[]).await;
         let path = entity(&service, "user-0001");
         let before = backend.get(&path, &[]).await.json();
@@ -395,13 +395,13 @@ on_every_database! {
             path.clone(),
             format!("{path}/Factors"),
             format!("{path}/Challenges"),
-            factor_path(&enrolment),
-            challenge_path(&enrolment, sid(&challenge)),
+            factor_path(&enrollment),
+            challenge_path(&enrollment, sid(&challenge)),
         ];
         for path in &gone {
             assert_error(&backend.get(path, &[]).await, 404, 20404);
         }
-        assert_refused(phone.pending(&enrolment).await, 401, 20003);
+        assert_refused(phone.pending(&enrollment).await, 401, 20003);
 
         // Somebody of the same name is somebody else.
         let list = format!("/v2/Services/{service}/Entities");
@@ -412,7 +412,7 @@ on_every_database! {
         for path in &gone[3..] {
             assert_error(&backend.get(path, &[]).await, 404, 20404);
         }
-        assert_refused(phone.pending(&enrolment).await, 401, 20003);
+        assert_refused(phone.pending(&enrollment).await, 401, 20003);
         neighbour.answer(&staying, sid(&others), Answer::Approved).await.unwrap();
     }
 }
@@ -421,9 +421,9 @@ on_every_database! {
     async fn a_service_takes_everything_with_it(world: World) {
         let backend = world.backend();
         let (service, other) = (world.service().await, world.service().await);
-        let (phone, enrolment) = world.enrolled(Style::Android, &service, "user-0001").await;
+        let (phone, enrollment) = world.enrolled(Style::Android, &service, "user-0001").await;
         let (neighbour, staying) = world.enrolled(Style::Ios, &other, "user-0001").await;
-        let challenge = world.challenge(&enrolment, &[]).await;
+        let challenge = world.challenge(&enrollment, &[]).await;
         let others = world.challenge(&staying, &[]).await;
         let tokens = format!("/v2/Services/{service}/AccessTokens");
         let form = [("Identity", "user-0001"), ("FactorType", "push")];
@@ -439,15 +439,15 @@ on_every_database! {
             path.clone(),
             format!("{path}/Factors"),
             format!("{path}/Challenges"),
-            factor_path(&enrolment),
-            challenge_path(&enrolment, sid(&challenge)),
+            factor_path(&enrollment),
+            challenge_path(&enrollment, sid(&challenge)),
         ] {
             assert_error(&backend.get(&path, &[]).await, 404, 20404);
         }
         for path in [tokens, format!("/v2/Services/{service}/Entities")] {
             assert_error(&backend.post(&path, &form).await, 404, 20404);
         }
-        assert_refused(phone.pending(&enrolment).await, 401, 20003);
+        assert_refused(phone.pending(&enrollment).await, 401, 20003);
         assert_refused(phone.create_factor(&unspent).await, 401, 20003);
         neighbour.answer(&staying, sid(&others), Answer::Approved).await.unwrap();
         let services = backend.get("/v2/Services", &[]).await.json();
@@ -455,8 +455,8 @@ on_every_database! {
     }
 }
 
-/// POSTs what a phone does that enrols with this key, and returns the reply.
-async fn enrol(world: &World, new: &NewFactor, key: &SigningKey, name: &str) -> Reply {
+/// POSTs what a phone does that enrolls with this key, and returns the reply.
+async fn enroll(world: &World, new: &NewFactor, key: &SigningKey, name: &str) -> Reply {
     let public_key = key.public_key_base64();
     let form = [
         ("FriendlyName", name),
@@ -471,43 +471,43 @@ async fn enrol(world: &World, new: &NewFactor, key: &SigningKey, name: &str) -> 
 }
 
 on_every_database! {
-    async fn an_access_token_enrols_one_phone_which_may_repeat_itself_until_it_is_verified(world: World) {
+    async fn an_access_token_enrolls_one_phone_which_may_repeat_itself_until_it_is_verified(world: World) {
         let backend = world.backend();
         let service = world.service().await;
         let new = world.new_factor(&service, "user-0001").await;
         let (key, other_key) = (SigningKey::generate(), SigningKey::generate());
-        let made = enrol(&world, &new, &key, "Phone").await;
+        let made = enroll(&world, &new, &key, "Phone").await;
         let body = created(&made);
 
         // The phone lost the answer: it asks again and gets the same one.
         for name in ["Phone", "Phone", "Another name"] {
-            assert_eq!(created(&enrol(&world, &new, &key, name).await), body);
+            assert_eq!(created(&enroll(&world, &new, &key, name).await), body);
         }
-        assert_error(&enrol(&world, &new, &other_key, "Phone").await, 401, 20003);
+        assert_error(&enroll(&world, &new, &other_key, "Phone").await, 401, 20003);
         let factors = backend.get(&format!("{}/Factors", entity(&service, "user-0001")), &[]).await.json();
         assert_eq!(factors["factors"].as_array().unwrap().len(), 1);
 
         // Now the phone that repeated itself goes on, and with that the token is of no use to anybody.
         let phone = world.phone(Style::Android);
-        let mut enrolment = phone.create_factor_with(&new, key.clone()).await.unwrap();
-        assert_eq!(enrolment.factor_sid, body["sid"].as_str().unwrap());
-        phone.verify_factor(&mut enrolment).await.unwrap();
+        let mut enrollment = phone.create_factor_with(&new, key.clone()).await.unwrap();
+        assert_eq!(enrollment.factor_sid, body["sid"].as_str().unwrap());
+        phone.verify_factor(&mut enrollment).await.unwrap();
         let before = world.everything().await;
         for key in [&key, &other_key] {
-            assert_error(&enrol(&world, &new, key, "Phone").await, 401, 20003);
+            assert_error(&enroll(&world, &new, key, "Phone").await, 401, 20003);
         }
 
         // Nor does it come back to life when its factor, or all there was, is gone.
         assert_eq!(world.everything().await, before);
-        assert_eq!(backend.delete(&factor_path(&enrolment), &[]).await.status, 204);
+        assert_eq!(backend.delete(&factor_path(&enrollment), &[]).await.status, 204);
         let before = world.everything().await;
         for key in [&key, &other_key] {
-            assert_error(&enrol(&world, &new, key, "Phone").await, 401, 20003);
+            assert_error(&enroll(&world, &new, key, "Phone").await, 401, 20003);
         }
         assert_eq!(world.everything().await, before);
         assert_eq!(backend.delete(&entity(&service, "user-0001"), &[]).await.status, 204);
         let before = world.everything().await;
-        assert_error(&enrol(&world, &new, &key, "Phone").await, 401, 20003);
+        assert_error(&enroll(&world, &new, &key, "Phone").await, 401, 20003);
         assert_eq!(world.everything().await, before, "not even an entity was made by that");
     }
 }
@@ -528,7 +528,7 @@ on_every_database! {
             ..world.new_factor(&service, "user-0001").await
         };
         // What is refused does not spend it.
-        assert_error(&enrol(&world, &new, &SigningKey::generate(), &"x".repeat(65)).await, 400, 60306);
+        assert_error(&enroll(&world, &new, &SigningKey::generate(), &"x".repeat(65)).await, 400, 60306);
         assert_eq!(backend.get(&path, &[]).await.json(), made);
         world.phone(Style::Ios).enroll(&new).await.unwrap();
         assert_error(&backend.get(&path, &[]).await, 404, 20404);
@@ -554,7 +554,7 @@ async fn an_access_token_is_of_no_use_once_it_has_expired() {
     })
     .await;
     assert_error(&gone, 404, 20404);
-    assert_error(&enrol(&world, &new, &SigningKey::generate(), "Phone").await, 401, 20003);
+    assert_error(&enroll(&world, &new, &SigningKey::generate(), "Phone").await, 401, 20003);
     assert_error(&backend.get(&entity(&service, "user-0001"), &[]).await, 404, 20404);
 }
 
@@ -580,12 +580,12 @@ on_every_database! {
                         seen.lock().unwrap().push(exchange.response.status);
                     }));
                 let new = world.new_factor(&service, &format!("user-{style}-{minutes}")).await;
-                let enrolment = phone.enroll(&new).await.unwrap();
+                let enrollment = phone.enroll(&new).await.unwrap();
                 let off = phone.clock_offset() + minutes * 60;
                 assert!((-10..=10).contains(&off), "still wrong by {off} seconds");
-                let challenge = world.challenge(&enrolment, &[]).await;
-                assert_eq!(pending(&phone, &enrolment).await, [sid(&challenge)]);
-                phone.answer(&enrolment, sid(&challenge), Answer::Approved).await.unwrap();
+                let challenge = world.challenge(&enrollment, &[]).await;
+                assert_eq!(pending(&phone, &enrollment).await, [sid(&challenge)]);
+                phone.answer(&enrollment, sid(&challenge), Answer::Approved).await.unwrap();
                 let statuses = statuses.lock().unwrap().clone();
                 assert_eq!(statuses, [201, 401, 200, 200, 200, 200, 200], "told once, at its first token");
             }
@@ -610,16 +610,16 @@ async fn a_phone_turns_the_pages_of_its_challenges() {
     let world = World::ephemeral();
     let service = world.service().await;
     for style in STYLES {
-        let (phone, enrolment) = world.enrolled(style, &service, &format!("user-{style}")).await;
+        let (phone, enrollment) = world.enrolled(style, &service, &format!("user-{style}")).await;
         let mut made = Vec::new();
         for _ in 0..5 {
-            made.push(sid(&world.challenge(&enrolment, &[]).await).to_owned());
+            made.push(sid(&world.challenge(&enrollment, &[]).await).to_owned());
         }
         let mut request =
             ListRequest { status: Some(Status::Pending), page_size: 2, ..ListRequest::default() };
         let (mut found, mut pages) = (Vec::new(), 0);
         loop {
-            let list = phone.challenges(&enrolment, &request).await.unwrap();
+            let list = phone.challenges(&enrollment, &request).await.unwrap();
             assert_eq!(list.page_size, 2);
             assert_eq!(list.previous_page_token.is_some(), pages > 0);
             found.extend(list.challenges.into_iter().map(|challenge| challenge.sid));

@@ -7,7 +7,7 @@ use device::{SigningKey, Style};
 use harness::{Http, Server, Storage, wait_until};
 use tokio::time::sleep;
 
-use crate::races::{at_once, divided, enrolment};
+use crate::races::{at_once, divided, enrollment};
 use crate::transport::{Line, head, post};
 use crate::world::{BINARY, World, assert_error, created, entity, on_every_database, signed_in};
 
@@ -355,7 +355,7 @@ on_every_database! {
         for request in &requests {
             assert_error(&send(&holder, request).await, 401, 20003);
         }
-        let again = async || divided(&at_once(vec![enrolment(&world.server, &new, &key)]).await);
+        let again = async || divided(&at_once(vec![enrollment(&world.server, &new, &key)]).await);
         assert_eq!(again().await.0.len(), 1, "the same once more");
 
         world.phone(Style::Android).verify_factor(&mut enrolled).await.unwrap();
@@ -383,7 +383,7 @@ on_every_database! {
             for request in &other_requests(&service, &other, &key.public_key_base64()) {
                 assert_error(&send(&holder, request).await, 401, 20003);
             }
-            assert_eq!(divided(&at_once(vec![enrolment(&world.server, &new, &key)]).await).1, [(401, 20003)]);
+            assert_eq!(divided(&at_once(vec![enrollment(&world.server, &new, &key)]).await).1, [(401, 20003)]);
         }
     }
 }

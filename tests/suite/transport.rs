@@ -293,8 +293,8 @@ async fn official_endpoints_that_are_not_served_say_so() {
 async fn head_is_get_without_the_body() {
     let world = World::ephemeral();
     let service = world.service().await;
-    let (_, enrolment) = world.enrolled(Style::Android, &service, "user-0001").await;
-    let challenge = world.challenge(&enrolment, &[]).await;
+    let (_, enrollment) = world.enrolled(Style::Android, &service, "user-0001").await;
+    let challenge = world.challenge(&enrollment, &[]).await;
     let entity = entity(&service, "user-0001");
     for path in [
         "/healthz".to_owned(),
@@ -304,7 +304,7 @@ async fn head_is_get_without_the_body() {
         format!("/v2/Services/{service}/Entities"),
         entity.clone(),
         format!("{entity}/Factors"),
-        format!("{entity}/Factors/{}", enrolment.factor_sid),
+        format!("{entity}/Factors/{}", enrollment.factor_sid),
         format!("{entity}/Challenges"),
         format!("{entity}/Challenges/{}", challenge["sid"].as_str().unwrap()),
         format!("/v2/Services/VA{}", "0".repeat(32)),
@@ -365,14 +365,14 @@ async fn options_are_answered_for_browsers_without_credentials() {
 async fn every_response_has_a_request_id_of_its_own_a_date_and_what_browsers_need() {
     let world = World::ephemeral();
     let service = world.service().await;
-    let (_, enrolment) = world.enrolled(Style::Ios, &service, "user-0001").await;
+    let (_, enrollment) = world.enrolled(Style::Ios, &service, "user-0001").await;
     let entity = entity(&service, "user-0001");
     let mut seen = HashSet::new();
     for (status, request) in [
         (200, head(&world, "GET /v2/Services", "")),
         (200, head(&world, "GET /healthz", "")),
         (201, post(&world, "/v2/Services", "FriendlyName=Owl")),
-        (204, head(&world, &format!("DELETE {entity}/Factors/{}", enrolment.factor_sid), "")),
+        (204, head(&world, &format!("DELETE {entity}/Factors/{}", enrollment.factor_sid), "")),
         (204, head(&world, "OPTIONS /v2/Services", "")),
         (400, post(&world, "/v2/Services", "")),
         (400, head(&world, "GET /v2/Services?PageSize=%zz", "")),
@@ -458,8 +458,8 @@ async fn every_path_of_twilio_may_end_in_json_which_no_answer_repeats() {
 async fn the_signature_fields_are_on_the_wire_once_in_their_exact_spelling() {
     let world = World::ephemeral();
     let service = world.service().await;
-    let (phone, enrolment) = world.enrolled(Style::Android, &service, "user-0001").await;
-    let challenge = world.challenge(&enrolment, &[]).await;
+    let (phone, enrollment) = world.enrolled(Style::Android, &service, "user-0001").await;
+    let challenge = world.challenge(&enrollment, &[]).await;
     let sid = challenge["sid"].as_str().unwrap();
     let list = format!("{}/Challenges", entity(&service, "user-0001"));
     let line = "Twilio-Verify-Signature-Fields: hidden_details,account_sid,sid,expiration_date,date_created,\
@@ -476,7 +476,7 @@ async fn the_signature_fields_are_on_the_wire_once_in_their_exact_spelling() {
     }
     assert_eq!(of(&ask(&world, head(&world, &format!("GET {list}"), "")).await), Vec::<String>::new());
 
-    phone.answer(&enrolment, sid, device::Answer::Denied).await.unwrap();
+    phone.answer(&enrollment, sid, device::Answer::Denied).await.unwrap();
     let answered = ask(&world, head(&world, &format!("GET {list}/{sid}"), "")).await;
     assert_eq!(of(&answered), [line], "on every fetch, answered or not");
 }

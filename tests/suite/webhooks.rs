@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use app::SystemClock;
-use device::{Answer as Word, Enrolment, NewFactor, Style, signing};
+use device::{Answer as Word, Enrollment, NewFactor, Style, signing};
 use domain::Clock as _;
 use harness::{Answer, Call, Http, Receiver, wait_until};
 use serde_json::{Value, json};
@@ -51,7 +51,7 @@ pub(crate) async fn webhook(world: &World, service: &str, url: &str, more: &[(&s
 }
 
 /// Makes a factor that nobody verifies: the cheapest event that there is.
-pub(crate) async fn event(world: &World, service: &str, identity: &str) -> Enrolment {
+pub(crate) async fn event(world: &World, service: &str, identity: &str) -> Enrollment {
     let new = world.new_factor(service, identity).await;
     world.phone(Style::Android).create_factor(&new).await.unwrap()
 }
@@ -338,39 +338,39 @@ async fn each_bad_parameter_has_its_code() {
 
 /// What happened in a story.
 struct Story {
-    enrolment: Enrolment,
+    enrollment: Enrollment,
     approved: Value,
     denied: Value,
 }
 
-/// All five events, in words that are not plain ASCII: a phone enrols, says yes, says no, and goes.
+/// All five events, in words that are not plain ASCII: a phone enrolls, says yes, says no, and goes.
 async fn story(world: &World, service: &str, identity: &str) -> Story {
     let (phone, backend) = (world.phone(Style::Android), world.backend());
     let new = NewFactor { friendly_name: NAME.to_owned(), ..world.new_factor(service, identity).await };
-    let mut enrolment = phone.create_factor(&new).await.unwrap();
-    phone.verify_factor(&mut enrolment).await.unwrap();
+    let mut enrollment = phone.create_factor(&new).await.unwrap();
+    phone.verify_factor(&mut enrollment).await.unwrap();
 
     let challenges = format!("{}/Challenges", entity(service, identity));
     let form = [
-        ("FactorSid", enrolment.factor_sid.as_str()),
+        ("FactorSid", enrollment.factor_sid.as_str()),
         ("Details.Message", MESSAGE),
         ("Details.Fields", FIELDS),
         ("HiddenDetails", HIDDEN),
     ];
     let approved = created(&backend.post(&challenges, &form).await);
     let path = format!("{challenges}/{}", approved["sid"].as_str().unwrap());
-    let shown = phone.challenge(&enrolment, approved["sid"].as_str().unwrap()).await.unwrap();
-    let payload = signing::answer(Style::Android, &enrolment, &shown, Word::Approved).unwrap();
-    let token = signing::device_token(Style::Android, &enrolment, SystemClock.now());
+    let shown = phone.challenge(&enrollment, approved["sid"].as_str().unwrap()).await.unwrap();
+    let payload = signing::answer(Style::Android, &enrollment, &shown, Word::Approved).unwrap();
+    let token = signing::device_token(Style::Android, &enrollment, SystemClock.now());
     let device = world.backend().auth(signed_in(token));
     let answered = device.post(&path, &[("AuthPayload", &payload), ("Metadata", METADATA)]).await;
     assert_eq!((answered.status, &answered.json()["status"]), (200, &json!("approved")), "{answered:?}");
     let approved = backend.get(&path, &[]).await.json();
 
-    let denied = world.challenge(&enrolment, &[]).await;
-    phone.answer(&enrolment, denied["sid"].as_str().unwrap(), Word::Denied).await.unwrap();
-    phone.delete_factor(&enrolment).await.unwrap();
-    Story { enrolment, approved, denied }
+    let denied = world.challenge(&enrollment, &[]).await;
+    phone.answer(&enrollment, denied["sid"].as_str().unwrap(), Word::Denied).await.unwrap();
+    phone.delete_factor(&enrollment).await.unwrap();
+    Story { enrollment, approved, denied }
 }
 
 on_every_database! {
@@ -381,7 +381,7 @@ on_every_database! {
         for version in ["v1", "v2"] {
             webhook(&world, &service, &receiver.at(&format!("/{version}")), &[("Version", version)]).await;
         }
-        let Story { enrolment, approved, denied } = story(&world, &service, "zoe-0001").await;
+        let Story { enrollment, approved, denied } = story(&world, &service, "zoe-0001").await;
         calls(&receiver, 10).await;
 
         // Each was delivered at once, and there are no others.
@@ -423,7 +423,7 @@ on_every_database! {
                 ("account_sid", world.server.account_sid()),
                 ("service_sid", &service),
                 ("entity_identity", "zoe-0001"),
-                ("factor_sid", &enrolment.factor_sid),
+                ("factor_sid", &enrollment.factor_sid),
             ]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into();
@@ -459,7 +459,7 @@ on_every_database! {
 /// The signature that the account's auth token gives.
 pub(crate) fn signed(world: &World, url: &str, form: &[(String, String)]) -> String {
     let auth_token = domain::accounts::AuthToken::parse(world.server.auth_token()).unwrap();
-    ::webhooks::sign(&auth_token, url, form)
+    webhook_client::sign(&auth_token, url, form)
 }
 
 #[tokio::test]
@@ -504,22 +504,22 @@ async fn nothing_is_told_twice() {
     let (phone, key) = (world.phone(Style::Android), device::SigningKey::generate());
     let new = world.new_factor(&service, "zoe-0001").await;
     let first = phone.create_factor_with(&new, key.clone()).await.unwrap();
-    let mut enrolment = phone.create_factor_with(&new, key).await.unwrap();
-    assert_eq!(first.factor_sid, enrolment.factor_sid);
+    let mut enrollment = phone.create_factor_with(&new, key).await.unwrap();
+    assert_eq!(first.factor_sid, enrollment.factor_sid);
     for _ in 0..2 {
-        phone.verify_factor(&mut enrolment).await.unwrap();
+        phone.verify_factor(&mut enrollment).await.unwrap();
     }
-    let path = format!("{}/Factors/{}", entity(&service, "zoe-0001"), enrolment.factor_sid);
+    let path = format!("{}/Factors/{}", entity(&service, "zoe-0001"), enrollment.factor_sid);
     let renamed = backend.post(&path, &[("FriendlyName", "Renamed")]).await;
     assert_eq!(renamed.status, 200, "{renamed:?}");
 
-    let challenge = world.challenge(&enrolment, &[]).await;
+    let challenge = world.challenge(&enrollment, &[]).await;
     let sid = challenge["sid"].as_str().unwrap();
-    let shown = phone.challenge(&enrolment, sid).await.unwrap();
-    phone.respond(&enrolment, &shown, Word::Approved).await.unwrap();
-    assert!(phone.respond(&enrolment, &shown, Word::Denied).await.is_err());
+    let shown = phone.challenge(&enrollment, sid).await.unwrap();
+    phone.respond(&enrollment, &shown, Word::Approved).await.unwrap();
+    assert!(phone.respond(&enrollment, &shown, Word::Denied).await.is_err());
     // A software phone signs deterministically, so this repeats the answer byte for byte.
-    phone.respond(&enrolment, &shown, Word::Approved).await.unwrap();
+    phone.respond(&enrollment, &shown, Word::Approved).await.unwrap();
 
     assert_eq!(backend.delete(&path, &[]).await.status, 204);
     assert_error(&backend.delete(&path, &[]).await, 404, 20404);
@@ -610,23 +610,23 @@ on_every_database! {
             expected.insert((event_type.to_owned(), sid.to_owned()), status.to_owned());
         };
 
-        let mut enrolment = event(&world, &service, "zoe-0001").await;
+        let mut enrollment = event(&world, &service, "zoe-0001").await;
         // Else it may be verified before the receiver looks.
         wait_until("it looked", PATIENCE, async || (seen.lock().unwrap().len() == 1).then_some(())).await;
-        expect("factor.created", &enrolment.factor_sid, "unverified");
-        phone.verify_factor(&mut enrolment).await.unwrap();
+        expect("factor.created", &enrollment.factor_sid, "unverified");
+        phone.verify_factor(&mut enrollment).await.unwrap();
         wait_until("it looked", PATIENCE, async || (seen.lock().unwrap().len() == 2).then_some(())).await;
-        expect("factor.verified", &enrolment.factor_sid, "verified");
+        expect("factor.verified", &enrollment.factor_sid, "verified");
         for (answer, count) in [(Word::Approved, 10), (Word::Denied, 10)] {
             for _ in 0..count {
-                let challenge = world.challenge(&enrolment, &[]).await;
+                let challenge = world.challenge(&enrollment, &[]).await;
                 let sid = challenge["sid"].as_str().unwrap();
-                phone.answer(&enrolment, sid, answer).await.unwrap();
+                phone.answer(&enrollment, sid, answer).await.unwrap();
                 expect(&format!("challenge.{}", answer.as_str()), sid, answer.as_str());
             }
         }
-        phone.delete_factor(&enrolment).await.unwrap();
-        expect("factor.deleted", &enrolment.factor_sid, "404");
+        phone.delete_factor(&enrollment).await.unwrap();
+        expect("factor.deleted", &enrollment.factor_sid, "404");
         let all = async || Some(seen.lock().unwrap().clone()).filter(|seen| seen.len() == expected.len());
         assert_eq!(wait_until("it looked at everything", PATIENCE, all).await, expected);
     }

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use std::sync::{Arc, LazyLock, Mutex};
 
 use app::SystemClock;
-use device::{Enrolment, NewFactor, Phone, Platform, SigningKey, Style};
+use device::{Enrollment, NewFactor, Phone, Platform, SigningKey, Style};
 use domain::{Clock as _, Secret};
 use harness::{Auth, Database, Http, Reply, Server, Storage};
 use serde_json::{Value, json};
@@ -187,7 +187,7 @@ impl World {
         phone
     }
 
-    /// What a phone asks for when it enrols for this identity.
+    /// What a phone asks for when it enrolls for this identity.
     pub(crate) async fn new_factor(&self, service: &str, identity: &str) -> NewFactor {
         NewFactor {
             service_sid: service.to_owned(),
@@ -206,10 +206,10 @@ impl World {
         style: Style,
         service: &str,
         identity: &str,
-    ) -> (Arc<Phone>, Enrolment) {
+    ) -> (Arc<Phone>, Enrollment) {
         let phone = self.phone(style);
-        let enrolment = phone.enroll(&self.new_factor(service, identity).await).await.unwrap();
-        (phone, enrolment)
+        let enrollment = phone.enroll(&self.new_factor(service, identity).await).await.unwrap();
+        (phone, enrollment)
     }
 
     /// A phone that is enrolled and verified for this identity, with a key that the test has too.
@@ -226,17 +226,17 @@ impl World {
     ) -> Device {
         let (phone, key) = (self.phone(Style::Android), SigningKey::generate());
         let new = NewFactor { notification, ..self.new_factor(service, identity).await };
-        let mut enrolment = phone.create_factor_with(&new, key.clone()).await.unwrap();
-        phone.verify_factor(&mut enrolment).await.unwrap();
-        Device { phone, enrolment, key }
+        let mut enrollment = phone.create_factor_with(&new, key.clone()).await.unwrap();
+        phone.verify_factor(&mut enrollment).await.unwrap();
+        Device { phone, enrollment, key }
     }
 
     /// Asks the enrolled phone, and returns the challenge.
-    pub(crate) async fn challenge(&self, enrolment: &Enrolment, more: &[(&str, &str)]) -> Value {
+    pub(crate) async fn challenge(&self, enrollment: &Enrollment, more: &[(&str, &str)]) -> Value {
         let mut form =
-            vec![("FactorSid", enrolment.factor_sid.as_str()), ("Details.Message", "Sign in to Owl Bank?")];
+            vec![("FactorSid", enrollment.factor_sid.as_str()), ("Details.Message", "Sign in to Owl Bank?")];
         form.extend_from_slice(more);
-        let path = format!("{}/Challenges", entity(&enrolment.service_sid, &enrolment.identity));
+        let path = format!("{}/Challenges", entity(&enrollment.service_sid, &enrollment.identity));
         created(&self.backend().post(&path, &form).await)
     }
 }
@@ -244,26 +244,26 @@ impl World {
 /// A phone whose key the test has too, so that it can sign what no phone would.
 pub(crate) struct Device {
     pub(crate) phone: Arc<Phone>,
-    pub(crate) enrolment: Enrolment,
+    pub(crate) enrollment: Enrollment,
     pub(crate) key: SigningKey,
 }
 
 impl Device {
     /// How the phone signs in at this moment.
     pub(crate) fn auth(&self) -> Auth {
-        signed_in(device::signing::device_token(Style::Android, &self.enrolment, SystemClock.now()))
+        signed_in(device::signing::device_token(Style::Android, &self.enrollment, SystemClock.now()))
     }
 
     /// The path of its factor.
     pub(crate) fn path(&self) -> String {
-        let enrolment = &self.enrolment;
-        let entity = entity(&enrolment.service_sid, &enrolment.identity);
-        format!("{entity}/Factors/{}", enrolment.factor_sid)
+        let enrollment = &self.enrollment;
+        let entity = entity(&enrollment.service_sid, &enrollment.identity);
+        format!("{entity}/Factors/{}", enrollment.factor_sid)
     }
 
     /// The path of its entity's challenges.
     pub(crate) fn challenges(&self) -> String {
-        format!("{}/Challenges", entity(&self.enrolment.service_sid, &self.enrolment.identity))
+        format!("{}/Challenges", entity(&self.enrollment.service_sid, &self.enrollment.identity))
     }
 }
 

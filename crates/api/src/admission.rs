@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use domain::Code;
-use metrics::{Limit, Limited, METRICS};
+use telemetry::metrics::{Limit, Limited, METRICS};
 
 use crate::address::{self, TrustedProxies};
 

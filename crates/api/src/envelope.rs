@@ -17,7 +17,7 @@ use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, ResponseError, web}
 use app::App;
 use domain::{Code, Problem, RequestSid, Timestamp};
 use futures_util::FutureExt as _;
-use metrics::{Asked, Broken, Claimant, Fault, METRICS, Ongoing, Refused, Request};
+use telemetry::metrics::{Asked, Broken, Claimant, Fault, METRICS, Ongoing, Refused, Request};
 use tracing::{Instrument as _, error, error_span, info, warn};
 
 use crate::connection::Connection;
@@ -116,8 +116,8 @@ pub(crate) async fn envelope(
     let span = error_span!(target: "request", "request", request_id = %id);
     let parent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
     let trace = match is_about_health(&request) {
-        true => traces::Span::default(),
-        false => traces::request(loggable(request.method()), route(&request), id, parent),
+        true => telemetry::traces::Span::default(),
+        false => telemetry::traces::request(loggable(request.method()), route(&request), id, parent),
     };
     trace.clone().around(answer(request, next, id, trace)).instrument(span).await
 }
@@ -126,7 +126,7 @@ async fn answer(
     mut request: ServiceRequest,
     next: Next<BoxBody>,
     id: RequestSid,
-    trace: traces::Span,
+    trace: telemetry::traces::Span,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let began = Instant::now();
     let _ongoing = Ongoing::in_gauge(&METRICS.http_requests_in_flight);

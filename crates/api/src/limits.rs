@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use app::Caller;
 use domain::limits::{Bucket, Rate};
 use domain::{AccountSid, Code, FactorSid, Problem, Timestamp};
-use metrics::{Limit, Limited, METRICS};
+use telemetry::metrics::{Limit, Limited, METRICS};
 
 use crate::address::network;
 

@@ -12,7 +12,7 @@ use crate::error::Error;
 /// What a backend asks for.
 #[derive(Clone, Debug)]
 pub struct NewAccessToken {
-    /// Who may enrol.
+    /// Who may enroll.
     pub identity: Identity,
     /// What kind of factor.
     pub factor_type: FactorType,

@@ -100,8 +100,8 @@ fn sid_like(prefix: &str, id: DeliveryId) -> String {
 
 /// The webhook and push clients that the delivery worker uses.
 pub struct Couriers {
-    webhooks: ::webhooks::Sender,
-    pusher: ::push::Pusher,
+    webhooks: webhook_client::Sender,
+    pusher: push_client::Pusher,
     credentials: Credentials,
 }
 
@@ -112,8 +112,8 @@ impl Couriers {
     /// When the settings can't be used.
     pub fn new(settings: &DeliverySettings, clock: Arc<dyn Clock>) -> Result<Self, CourierError> {
         Ok(Self {
-            webhooks: ::webhooks::Sender::new(settings.webhooks.clone())?,
-            pusher: ::push::Pusher::new(settings.push.clone(), clock)?,
+            webhooks: webhook_client::Sender::new(settings.webhooks.clone())?,
+            pusher: push_client::Pusher::new(settings.push.clone(), clock)?,
             credentials: Credentials::default(),
         })
     }

@@ -1,4 +1,4 @@
-//! Who speaks: an account, one of its API keys, a phone that enrols, a device.
+//! Who speaks: an account, one of its API keys, a phone that enrolls, a device.
 //!
 //! What each kind may do at all is in the route table of `api`; what it may do *here* is decided by
 //! [`Caller::path`] and [`Caller::concerns`]: a backend acts for its account, a device for its own factor
@@ -11,7 +11,7 @@ use domain::{
     AccountSid, ApiKeySid, EntityPath, Factor, FactorSid, FactorType, Identity, Problem, Secret, ServiceSid,
     Timestamp,
 };
-use metrics::Claimant;
+use telemetry::metrics::Claimant;
 use tracing::debug;
 
 use crate::App;

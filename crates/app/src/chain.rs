@@ -16,9 +16,9 @@ use crypto::AuditKey;
 use crypto::audit::same;
 use domain::audit::{Act, Change, Line, Mark};
 use domain::{Entropy, EventSid, Timestamp};
-use metrics::METRICS;
 pub use store::ChainedLine;
 use store::{AuditChain, Read, Store, WaitingLine, WaitingPlace, Write};
+use telemetry::metrics::METRICS;
 use tracing::{error, info};
 
 use crate::App;

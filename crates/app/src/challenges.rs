@@ -11,9 +11,9 @@ use domain::{
     Challenge, ChallengeSid, Code, EntityPath, EntitySid, FactorSid, FactorType, Page, PageRequest, Problem,
     Timestamp,
 };
-use metrics::{Answered, METRICS};
 pub use store::Filter;
 use store::{Read, Write};
+use telemetry::metrics::{Answered, METRICS};
 
 use crate::App;
 use crate::audit::Origin;
@@ -210,8 +210,8 @@ impl App {
             return Ok(answered);
         }
         let word = match answer {
-            Answer::Approved => metrics::Answer::Approved,
-            Answer::Denied => metrics::Answer::Denied,
+            Answer::Approved => telemetry::metrics::Answer::Approved,
+            Answer::Denied => telemetry::metrics::Answer::Denied,
         };
         METRICS.challenges_answered.get_or_create(&Answered { answer: word }).inc();
         METRICS.challenge_answer_time.observe(answered.created_at.until(now).as_secs_f64());

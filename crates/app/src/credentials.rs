@@ -61,28 +61,28 @@ impl Upload {
     ///
     /// # Errors
     /// 60306, naming the parameter that holds them and what is wrong with them.
-    fn check(&self, now: Timestamp) -> Result<push::Credential, Problem> {
+    fn check(&self, now: Timestamp) -> Result<push_client::Credential, Problem> {
         let made = match self {
             Self::Certificate { certificate, private_key, sandbox } => {
-                push::Credential::apns_certificate(certificate, private_key, *sandbox, now)
+                push_client::Credential::apns_certificate(certificate, private_key, *sandbox, now)
             }
             Self::Token { private_key, key_id, team_id, sandbox } => {
-                push::Credential::apns_token(private_key, key_id, team_id, *sandbox)
+                push_client::Credential::apns_token(private_key, key_id, team_id, *sandbox)
             }
-            Self::ServiceAccount(json) => push::Credential::fcm(json),
+            Self::ServiceAccount(json) => push_client::Credential::fcm(json),
         };
         made.map_err(|invalid| unusable(&invalid))
     }
 }
 
 /// What is wrong, said of the parameter that brought it.
-fn unusable(invalid: &push::Invalid) -> Problem {
+fn unusable(invalid: &push_client::Invalid) -> Problem {
     let parameter = match invalid.field {
-        push::Field::Certificate => "Certificate",
-        push::Field::PrivateKey => "PrivateKey",
-        push::Field::KeyId => "KeyId",
-        push::Field::TeamId => "TeamId",
-        push::Field::ServiceAccount => "Secret",
+        push_client::Field::Certificate => "Certificate",
+        push_client::Field::PrivateKey => "PrivateKey",
+        push_client::Field::KeyId => "KeyId",
+        push_client::Field::TeamId => "TeamId",
+        push_client::Field::ServiceAccount => "Secret",
     };
     Problem::invalid(parameter, &Expected::new(invalid.fault.to_string()))
 }
@@ -208,7 +208,7 @@ impl App {
                 let secrets = match (&uploaded, change.sandbox) {
                     (Some(uploaded), _) => Some(uploaded.clone()),
                     (None, Some(sandbox)) => {
-                        let environment = push::Environment::of(sandbox);
+                        let environment = push_client::Environment::of(sandbox);
                         let moved = open(&master_keys, &credential)?.in_environment(environment);
                         Some(moved.map_err(|invalid| unusable(&invalid))?)
                     }
@@ -259,7 +259,7 @@ impl App {
     ///
     /// # Errors
     /// When it can't be unsealed or read.
-    pub fn open_credential(&self, credential: &Credential) -> Result<push::Credential, Error> {
+    pub fn open_credential(&self, credential: &Credential) -> Result<push_client::Credential, Error> {
         open(&self.master_keys, credential)
     }
 }
@@ -268,19 +268,19 @@ impl App {
 fn seal(
     master_keys: &MasterKeySource,
     sid: CredentialSid,
-    secrets: &push::Credential,
+    secrets: &push_client::Credential,
     entropy: &dyn Entropy,
 ) -> Sealed<Content> {
     master_keys.seal(&Content::new(secrets.to_bytes()), &sid.to_string(), entropy)
 }
 
 /// The content of a credential, in the open.
-fn open(master_keys: &MasterKeySource, credential: &Credential) -> Result<push::Credential, Error> {
+fn open(master_keys: &MasterKeySource, credential: &Credential) -> Result<push_client::Credential, Error> {
     let content = master_keys.open(&credential.content, &credential.sid.to_string())?;
-    push::Credential::from_bytes(content.expose()).ok_or_else(|| Code::Internal.into())
+    push_client::Credential::from_bytes(content.expose()).ok_or_else(|| Code::Internal.into())
 }
 
 /// Whether its pushes go to Apple's sandbox.
-fn is_sandbox(secrets: &push::Credential) -> bool {
-    secrets.summary().environment == Some(push::Environment::Sandbox)
+fn is_sandbox(secrets: &push_client::Credential) -> bool {
+    secrets.summary().environment == Some(push_client::Environment::Sandbox)
 }

@@ -19,8 +19,8 @@ use domain::deliveries::{Delivery, DeliveryId, Next, Schedule, Stranded, Work};
 use domain::factors::Platform;
 use domain::housekeeping::Retention;
 use domain::{Entropy, Timestamp};
-use metrics::METRICS;
 use store::{Read, Write};
+use telemetry::metrics::METRICS;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinSet, LocalSet};
 use tracing::{Instrument as _, debug, error, error_span, info, warn};
@@ -63,9 +63,9 @@ pub struct DeliverySettings {
     /// How long what is done with is kept.
     pub retention: Retention,
     /// How webhooks are sent.
-    pub webhooks: ::webhooks::Settings,
+    pub webhooks: webhook_client::Settings,
     /// How pushes are sent.
-    pub push: push::Settings,
+    pub push: push_client::Settings,
 }
 
 impl Default for DeliverySettings {
@@ -78,8 +78,8 @@ impl Default for DeliverySettings {
             concurrency_per_credential: 256,
             poll: Duration::from_secs(1),
             retention: Retention::default(),
-            webhooks: ::webhooks::Settings::default(),
-            push: push::Settings::default(),
+            webhooks: webhook_client::Settings::default(),
+            push: push_client::Settings::default(),
         }
     }
 }
@@ -136,10 +136,10 @@ impl Courier {
 pub enum CourierError {
     /// The settings of webhooks.
     #[error("webhooks")]
-    Webhooks(#[from] ::webhooks::Error),
+    Webhooks(#[from] webhook_client::Error),
     /// The settings of pushes.
     #[error("push")]
-    Push(#[from] push::Error),
+    Push(#[from] push_client::Error),
     /// The system has no thread to spare.
     #[error("the system")]
     System(#[from] std::io::Error),
@@ -381,7 +381,7 @@ impl Attempts {
         let app = &self.app;
         let began_at = app.now();
         let label = kind_of(delivery);
-        let span = traces::attempt(delivery.id, label.as_str(), delivery.attempts, delivery.trace);
+        let span = telemetry::traces::attempt(delivery.id, label.as_str(), delivery.attempts, delivery.trace);
         let attempted = span.clone().within(self.couriers.attempt(app, delivery, began_at)).await;
         let now = app.now();
         let (attempts, chance) = (delivery.attempts, chance(app.entropy()));
@@ -410,32 +410,37 @@ fn log(delivery: &Delivery, attempted: &Attempted, next: Next, milliseconds: i64
 }
 
 /// What kind it is, in the metrics and in traces.
-fn kind_of(delivery: &Delivery) -> metrics::Kind {
+fn kind_of(delivery: &Delivery) -> telemetry::metrics::Kind {
     match delivery.work {
-        Work::Webhook { .. } => metrics::Kind::Webhook,
-        Work::Debugger { .. } => metrics::Kind::Debugger,
+        Work::Webhook { .. } => telemetry::metrics::Kind::Webhook,
+        Work::Debugger { .. } => telemetry::metrics::Kind::Debugger,
         Work::Push(_) => match outbox::platform(delivery) {
-            Platform::Fcm => metrics::Kind::PushFcm,
-            Platform::Apn | Platform::None => metrics::Kind::PushApns,
+            Platform::Fcm => telemetry::metrics::Kind::PushFcm,
+            Platform::Apn | Platform::None => telemetry::metrics::Kind::PushApns,
         },
     }
 }
 
 /// What becomes of the delivery, likewise.
-fn outcome(next: &Next) -> metrics::Outcome {
+fn outcome(next: &Next) -> telemetry::metrics::Outcome {
     match next {
-        Next::Delivered => metrics::Outcome::Delivered,
-        Next::Skipped => metrics::Outcome::Skipped,
-        Next::At(_) => metrics::Outcome::Again,
-        Next::Failed => metrics::Outcome::Failed,
+        Next::Delivered => telemetry::metrics::Outcome::Delivered,
+        Next::Skipped => telemetry::metrics::Outcome::Skipped,
+        Next::At(_) => telemetry::metrics::Outcome::Again,
+        Next::Failed => telemetry::metrics::Outcome::Failed,
     }
 }
 
-fn count(delivery: &Delivery, kind: metrics::Kind, outcome: metrics::Outcome, now: Timestamp) {
-    METRICS.delivery_attempts.get_or_create(&metrics::Attempted { kind, outcome }).inc();
-    if outcome == metrics::Outcome::Delivered {
+fn count(
+    delivery: &Delivery,
+    kind: telemetry::metrics::Kind,
+    outcome: telemetry::metrics::Outcome,
+    now: Timestamp,
+) {
+    METRICS.delivery_attempts.get_or_create(&telemetry::metrics::Attempted { kind, outcome }).inc();
+    if outcome == telemetry::metrics::Outcome::Delivered {
         let took = delivery.created_at.until(now).as_secs_f64();
-        METRICS.delivery_time.get_or_create(&metrics::Delivered { kind }).observe(took);
+        METRICS.delivery_time.get_or_create(&telemetry::metrics::Delivered { kind }).observe(took);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Factors: enrolment, verification, and what a device keeps up to date.
+//! Factors: enrollment, verification, and what a device keeps up to date.
 
 use domain::access_tokens::Grant;
 use domain::audit::{Act, Change};
@@ -9,8 +9,8 @@ use domain::webhooks::EventType;
 use domain::{
     Code, CredentialSid, EntityPath, Factor, FactorSid, FactorType, FriendlyName, Page, PageRequest,
 };
-use metrics::METRICS;
 use store::{Read, Write};
+use telemetry::metrics::METRICS;
 
 use crate::App;
 use crate::audit::Origin;

@@ -15,9 +15,9 @@ use domain::clock_trust::ClockRecord;
 use domain::housekeeping::{Pace, Retention};
 use domain::webhooks::EventType;
 use domain::{AlertSid, Timestamp};
-use metrics::{METRICS, Remains, Removed, Round};
 use serde_json::json;
 use store::{Read, Write};
+use telemetry::metrics::{METRICS, Remains, Removed, Round};
 use tokio::sync::watch;
 use tracing::{debug, error, info};
 
@@ -87,17 +87,17 @@ pub(crate) async fn keep(
             Ok(()) => {
                 METRICS.housekeeping_last_success_timestamp.set(house.app.now().seconds());
                 METRICS.housekeeping_duration.observe(began.elapsed().as_secs_f64());
-                metrics::Housekeeping::Done
+                telemetry::metrics::Housekeeping::Done
             }
             Err(Interrupted::Elsewhere) => {
                 debug!("another node keeps house");
-                metrics::Housekeeping::Elsewhere
+                telemetry::metrics::Housekeeping::Elsewhere
             }
             Err(Interrupted::Stopped) => break,
-            Err(Interrupted::ClockDoubted) => metrics::Housekeeping::ClockDoubted,
+            Err(Interrupted::ClockDoubted) => telemetry::metrics::Housekeeping::ClockDoubted,
             Err(Interrupted::Failed(fault)) => {
                 error!("housekeeping failed: {}", fault.chain());
-                metrics::Housekeeping::Failed
+                telemetry::metrics::Housekeeping::Failed
             }
         };
         METRICS.housekeeping_rounds.get_or_create(&Round { outcome }).inc();

@@ -35,7 +35,6 @@ pub mod webhooks;
 
 use std::sync::{Arc, RwLock};
 
-use ::webhooks::Guard;
 use crypto::HashingKey;
 use domain::audit::{Act, Change};
 use domain::clock_trust::ClockRecord;
@@ -43,6 +42,7 @@ use domain::limits::Limits;
 use domain::{Clock, Entropy, Timestamp};
 use store::Store;
 use tokio::sync::{Mutex, Notify};
+use webhook_client::Guard;
 
 pub use crate::access_tokens::NewAccessToken;
 pub use crate::accounts::{MadeAccount, MadeApiKey};

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use domain::Timestamp;
-use metrics::{Gauges, METRICS, Owed, Owing};
 use store::Read;
+use telemetry::metrics::{Gauges, METRICS, Owed, Owing};
 use tracing::debug;
 
 use crate::App;

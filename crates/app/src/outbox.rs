@@ -90,7 +90,15 @@ impl Outbox {
         url: &CallbackUrl,
         now: Timestamp,
     ) -> Delivery {
-        Delivery::new(id, account_sid, work, url.destination(), now, self.webhook_end(now), traces::here())
+        Delivery::new(
+            id,
+            account_sid,
+            work,
+            url.destination(),
+            now,
+            self.webhook_end(now),
+            telemetry::traces::here(),
+        )
     }
 
     /// Owes every webhook that wants to hear of it what happened just now.
@@ -144,7 +152,7 @@ impl Outbox {
         let destination = format!("{} {}", factor.notification.platform().as_str(), factor.service_sid);
         let give_up_at = patience.min(challenge.expires_at);
         let id = self.delivery_id(now);
-        let (account_sid, trace) = (challenge.account_sid, traces::here());
+        let (account_sid, trace) = (challenge.account_sid, telemetry::traces::here());
         Ok(tx.owe(&Delivery::new(id, account_sid, work, destination, now, give_up_at, trace)).await?)
     }
 

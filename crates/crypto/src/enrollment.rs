@@ -1,4 +1,4 @@
-//! Enrollment tokens: what a backend fetches for a phone, and the phone enrols with. A compact JWE
+//! Enrollment tokens: what a backend fetches for a phone, and the phone enrolls with. A compact JWE
 //! (RFC 7516) that the phone takes as opaque: direct encryption with a key of ours, A256GCM, DEFLATE,
 //! `cty` `twilio-fpa;v=1`.
 //!

@@ -6,7 +6,7 @@
 //! | How is a device's key checked, and its signature? | [`signatures`] |
 //! | How is a signed answer, or any compact JWS, taken apart? | [`jws`] |
 //! | When is a device signed in? | [`device_token`] |
-//! | What lets a phone enrol, and who can make that? | [`enrollment`] |
+//! | What lets a phone enroll, and who can make that? | [`enrollment`] |
 //! | How is a secret stored that must be readable again? | [`seal`] |
 //! | How is an API key's secret stored, and compared? | [`api_keys`] |
 //! | What shows that a line of the audit log was changed, or is missing? | [`audit`] |
@@ -17,7 +17,7 @@
 //! | --- | --- | --- |
 //! | Master key ([`MasterKey`]), 256 bits | the operator, outside the database | nothing itself: HKDF-SHA256 makes of it a sealing key (AES-256-GCM), the first key for the hashes of API key secrets and an id that may be seen |
 //! | Key of API key secrets ([`HashingKey`]), 256 bits | the database, sealed | hashes them (HMAC-SHA256) |
-//! | Enrollment keys ([`EnrollmentKey`]), 256 bits each | the database, sealed | encrypt and authenticate the access tokens with which phones enrol (JWE, A256GCM) |
+//! | Enrollment keys ([`EnrollmentKey`]), 256 bits each | the database, sealed | encrypt and authenticate the access tokens with which phones enroll (JWE, A256GCM) |
 //! | Audit key ([`AuditKey`]), 256 bits | the database, sealed | chains the lines of the audit log (HMAC-SHA256) |
 //! | Device keys, P-256 | each phone; the server has only [`domain::factors::PublicKey`] | sign device tokens and answers (ES256) |
 //! | Account auth tokens, API key secrets | the customer's backend; here sealed, or hashed | sign a backend in, and sign webhooks |

@@ -1,7 +1,7 @@
 //! The keys that devices bring, and the signatures that they make: ECDSA on P-256 with SHA-256
 //! (FIPS 186-5; `ES256` of RFC 7518 section 3.4).
 //!
-//! A key is checked once, with `p256`, when a device enrols. Signatures are checked on every request,
+//! A key is checked once, with `p256`, when a device enrolls. Signatures are checked on every request,
 //! with `aws-lc-rs`, which takes a third of the time; a test holds the two against each other.
 
 use aws_lc_rs::signature::{

@@ -1,4 +1,4 @@
-//! The file in which a terminal that plays a phone keeps its enrolments.
+//! The file in which a terminal that plays a phone keeps its enrollments.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
@@ -7,25 +7,25 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
-use crate::enrolment::Enrolment;
+use crate::enrollment::Enrollment;
 use crate::error::Error;
 
-/// The enrolments of one phone, and the file that holds them with their private keys. Only the owner
+/// The enrollments of one phone, and the file that holds them with their private keys. Only the owner
 /// may open that file. Two processes that save at the same time don't mix: the later one wins.
 #[derive(Debug)]
 pub struct Keyring {
     path: PathBuf,
-    enrolments: Vec<Enrolment>,
+    enrollments: Vec<Enrollment>,
 }
 
 #[derive(Deserialize)]
 struct Contents {
-    enrolments: Vec<Enrolment>,
+    enrollments: Vec<Enrollment>,
 }
 
 #[derive(Serialize)]
 struct ContentsRef<'a> {
-    enrolments: &'a [Enrolment],
+    enrollments: &'a [Enrollment],
 }
 
 impl Keyring {
@@ -38,7 +38,7 @@ impl Keyring {
         let failed = |source| Error::Keyring { path: path.clone(), source };
         let mut file = match File::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Self { path, enrolments: Vec::new() });
+                return Ok(Self { path, enrollments: Vec::new() });
             }
             opened => opened.map_err(failed)?,
         };
@@ -53,7 +53,7 @@ impl Keyring {
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(failed)?;
         match serde_json::from_str::<Contents>(&text) {
-            Ok(Contents { enrolments }) => Ok(Self { path, enrolments }),
+            Ok(Contents { enrollments }) => Ok(Self { path, enrollments }),
             Err(error) => Err(Error::KeyringMalformed { path, line: error.line(), column: error.column() }),
         }
     }
@@ -71,45 +71,45 @@ impl Keyring {
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
         // Created with mode 0600, under a name that was free.
         let mut file = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
-        serde_json::to_writer_pretty(&mut file, &ContentsRef { enrolments: &self.enrolments })?;
+        serde_json::to_writer_pretty(&mut file, &ContentsRef { enrollments: &self.enrollments })?;
         file.write_all(b"\n")?;
         file.as_file().sync_all()?;
         file.persist(&self.path)?;
         Ok(())
     }
 
-    /// All enrolments, oldest first.
-    pub fn enrolments(&self) -> &[Enrolment] {
-        &self.enrolments
+    /// All enrollments, oldest first.
+    pub fn enrollments(&self) -> &[Enrollment] {
+        &self.enrollments
     }
 
-    /// Adds an enrolment, or replaces the one of the same factor.
-    pub fn put(&mut self, enrolment: Enrolment) {
-        match self.enrolments.iter_mut().find(|known| known.factor_sid == enrolment.factor_sid) {
-            Some(known) => *known = enrolment,
-            None => self.enrolments.push(enrolment),
+    /// Adds an enrollment, or replaces the one of the same factor.
+    pub fn put(&mut self, enrollment: Enrollment) {
+        match self.enrollments.iter_mut().find(|known| known.factor_sid == enrollment.factor_sid) {
+            Some(known) => *known = enrollment,
+            None => self.enrollments.push(enrollment),
         }
     }
 
-    /// The enrolment whose factor SID begins like this: the only one, or the one with just this SID.
-    /// An empty beginning finds the only enrolment there is.
+    /// The enrollment whose factor SID begins like this: the only one, or the one with just this SID.
+    /// An empty beginning finds the only enrollment there is.
     ///
     /// # Errors
     /// [`Error::NoSuchFactor`] or [`Error::AmbiguousFactor`].
-    pub fn find(&self, beginning: &str) -> Result<&Enrolment, Error> {
-        self.position(beginning).map(|index| &self.enrolments[index])
+    pub fn find(&self, beginning: &str) -> Result<&Enrollment, Error> {
+        self.position(beginning).map(|index| &self.enrollments[index])
     }
 
     /// Takes out what [`find`](Self::find) finds.
     ///
     /// # Errors
     /// [`Error::NoSuchFactor`] or [`Error::AmbiguousFactor`].
-    pub fn remove(&mut self, beginning: &str) -> Result<Enrolment, Error> {
-        self.position(beginning).map(|index| self.enrolments.remove(index))
+    pub fn remove(&mut self, beginning: &str) -> Result<Enrollment, Error> {
+        self.position(beginning).map(|index| self.enrollments.remove(index))
     }
 
     fn position(&self, beginning: &str) -> Result<usize, Error> {
-        let known = || self.enrolments.iter().map(|known| known.factor_sid.as_str());
+        let known = || self.enrollments.iter().map(|known| known.factor_sid.as_str());
         if let Some(index) = known().position(|sid| sid == beginning) {
             return Ok(index);
         }
@@ -139,15 +139,15 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::enrolment::sample;
+    use crate::enrollment::sample;
     use crate::style::Style;
 
-    fn enrolment(factor_sid: &str) -> Enrolment {
-        Enrolment { factor_sid: factor_sid.into(), ..sample(Style::Android) }
+    fn enrollment(factor_sid: &str) -> Enrollment {
+        Enrollment { factor_sid: factor_sid.into(), ..sample(Style::Android) }
     }
 
     fn sids(keyring: &Keyring) -> Vec<&str> {
-        keyring.enrolments().iter().map(|enrolment| enrolment.factor_sid.as_str()).collect()
+        keyring.enrollments().iter().map(|enrollment| enrollment.factor_sid.as_str()).collect()
     }
 
     #[test]
@@ -155,16 +155,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("phone.json");
         let mut keyring = Keyring::load(&path).unwrap();
-        assert!(keyring.enrolments().is_empty());
-        keyring.put(enrolment("YF0301"));
-        keyring.put(enrolment("YF0302"));
+        assert!(keyring.enrollments().is_empty());
+        keyring.put(enrollment("YF0301"));
+        keyring.put(enrollment("YF0302"));
         keyring.save().unwrap();
         keyring.save().unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
         let again = Keyring::load(&path).unwrap();
         assert_eq!(sids(&again), ["YF0301", "YF0302"]);
-        let key = |keyring: &Keyring| keyring.enrolments()[1].key.public_key_base64();
+        let key = |keyring: &Keyring| keyring.enrollments()[1].key.public_key_base64();
         assert_eq!(key(&again), key(&keyring));
     }
 
@@ -188,7 +188,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("phone.json");
         Keyring::load(&path).unwrap().save().unwrap();
-        fs::write(&path, "{\n\"enrolments\": \"MIGHAgEA\"}").unwrap();
+        fs::write(&path, "{\n\"enrollments\": \"MIGHAgEA\"}").unwrap();
         let error = Keyring::load(&path).unwrap_err();
         assert!(matches!(error, Error::KeyringMalformed { line: 2, .. }), "{error}");
         assert!(!format!("{error} {error:?}").contains("MIGH"));
@@ -205,17 +205,17 @@ mod tests {
 
     #[test]
     fn finds_by_a_beginning_that_fits_one() {
-        let mut keyring = Keyring { path: PathBuf::new(), enrolments: Vec::new() };
+        let mut keyring = Keyring { path: PathBuf::new(), enrollments: Vec::new() };
         assert!(matches!(keyring.find(""), Err(Error::NoSuchFactor(_))));
-        keyring.put(enrolment("YF0301"));
+        keyring.put(enrollment("YF0301"));
         assert_eq!(keyring.find("").unwrap().factor_sid, "YF0301");
-        keyring.put(enrolment("YF0302"));
+        keyring.put(enrollment("YF0302"));
         assert_eq!(keyring.find("YF0302").unwrap().factor_sid, "YF0302");
         assert!(matches!(keyring.find("YF03"), Err(Error::AmbiguousFactor(_))));
         assert!(matches!(keyring.find("YF04"), Err(Error::NoSuchFactor(_))));
-        let renamed = Enrolment { friendly_name: "New".into(), ..keyring.find("YF0301").unwrap().clone() };
+        let renamed = Enrollment { friendly_name: "New".into(), ..keyring.find("YF0301").unwrap().clone() };
         keyring.put(renamed);
-        keyring.put(enrolment("YF030"));
+        keyring.put(enrollment("YF030"));
         assert_eq!(keyring.remove("YF0301").unwrap().friendly_name, "New");
         assert_eq!(keyring.find("YF030").unwrap().factor_sid, "YF030", "a whole SID is never ambiguous");
         assert_eq!(sids(&keyring), ["YF0302", "YF030"]);

@@ -4,7 +4,7 @@
 //!
 //! A phone takes part with a key of its own, which it makes itself and which never leaves it.
 //!
-//! 1. **Enrol.** The app gets an access token from its backend and sends, with it, the public half
+//! 1. **Enroll.** The app gets an access token from its backend and sends, with it, the public half
 //!    of a new key: `POST …/Factors`. The answer names the *factor*, which is what the server calls
 //!    this phone for this user, and the *credential*, the name of the key from now on. To show that
 //!    it holds the private half the phone signs the factor's SID and sends that: `POST
@@ -24,7 +24,7 @@
 //! use device::{Answer, NewFactor, Phone, Style};
 //!
 //! let phone = Phone::new(Style::Android, "http://127.0.0.1:8080", clock)?;
-//! let enrolment = phone
+//! let enrollment = phone
 //!     .enroll(&NewFactor {
 //!         service_sid: "VA00000000000000000000000000000000".into(),
 //!         identity: "user-0001-abcd".into(),
@@ -35,9 +35,9 @@
 //!         app_id: "com.example.app".into(),
 //!     })
 //!     .await?;
-//! for challenge in phone.pending(&enrolment).await?.challenges {
+//! for challenge in phone.pending(&enrollment).await?.challenges {
 //!     println!("{}", challenge.message);
-//!     phone.answer(&enrolment, &challenge.sid, Answer::Approved).await?;
+//!     phone.answer(&enrollment, &challenge.sid, Answer::Approved).await?;
 //! }
 //! # Ok(())
 //! # }
@@ -56,7 +56,7 @@
 //! | [`wire`] | the requests, as bytes; no I/O |
 //! | [`signing`] | the signatures in them |
 //! | [`Phone`] | sends them, keeps the clock right, reads the answers |
-//! | [`Enrolment`], [`Keyring`] | what a phone keeps, and the file in which a terminal keeps it |
+//! | [`Enrollment`], [`Keyring`] | what a phone keeps, and the file in which a terminal keeps it |
 //! | [`Exchange`] | one request and its answer, for who wants to watch |
 //!
 //! A phone takes SIDs, identities and tokens as opaque text and echoes them; so does this crate,
@@ -65,7 +65,7 @@
 mod challenge;
 mod clock;
 mod encoding;
-mod enrolment;
+mod enrollment;
 mod error;
 mod exchange;
 mod factor;
@@ -81,7 +81,7 @@ pub use crypto::SigningKey;
 pub use domain::challenges::{Answer, Status};
 pub use domain::factors::Platform;
 pub use domain::paging::Order;
-pub use enrolment::{Enrolment, NewFactor};
+pub use enrollment::{Enrollment, NewFactor};
 pub use error::Error;
 pub use exchange::{Exchange, Observer, Response};
 pub use keyring::Keyring;

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::challenge::{ChallengeList, FIELDS_HEADER, ListRequest, ShownChallenge};
 use crate::clock::RepairedClock;
-use crate::enrolment::{Enrolment, NewFactor};
+use crate::enrollment::{Enrollment, NewFactor};
 use crate::error::Error;
 use crate::exchange::{Exchange, Observer, Response};
 use crate::factor::ShownFactor;
@@ -26,7 +26,7 @@ use crate::wire::{self, Call, WireRequest};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A phone with one of the SDKs in its app. It holds no keys: these are in the [`Enrolment`]s.
+/// A phone with one of the SDKs in its app. It holds no keys: these are in the [`Enrollment`]s.
 pub struct Phone {
     style: Style,
     base_url: String,
@@ -76,15 +76,15 @@ impl Phone {
         self.clock.offset()
     }
 
-    /// Makes a key and enrols with it, in the two calls of the SDK. Who wants to survive a failure
+    /// Makes a key and enrolls with it, in the two calls of the SDK. Who wants to survive a failure
     /// between the two makes them apart, and keeps what the first one gives.
     ///
     /// # Errors
     /// [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
-    pub async fn enroll(&self, new: &NewFactor) -> Result<Enrolment, Error> {
-        let mut enrolment = self.create_factor(new).await?;
-        self.verify_factor(&mut enrolment).await?;
-        Ok(enrolment)
+    pub async fn enroll(&self, new: &NewFactor) -> Result<Enrollment, Error> {
+        let mut enrollment = self.create_factor(new).await?;
+        self.verify_factor(&mut enrollment).await?;
+        Ok(enrollment)
     }
 
     /// Makes a key and an unverified factor. Unlike the other calls it is never repeated, not even
@@ -92,7 +92,7 @@ impl Phone {
     ///
     /// # Errors
     /// [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
-    pub async fn create_factor(&self, new: &NewFactor) -> Result<Enrolment, Error> {
+    pub async fn create_factor(&self, new: &NewFactor) -> Result<Enrollment, Error> {
         self.create_factor_with(new, SigningKey::generate()).await
     }
 
@@ -101,10 +101,10 @@ impl Phone {
     ///
     /// # Errors
     /// [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
-    pub async fn create_factor_with(&self, new: &NewFactor, key: SigningKey) -> Result<Enrolment, Error> {
+    pub async fn create_factor_with(&self, new: &NewFactor, key: SigningKey) -> Result<Enrollment, Error> {
         let request = wire::create_factor(self.style, new, &key.public_key_base64());
         let factor = read_factor(Call::CreateFactor, &self.send(request).await?)?;
-        Ok(Enrolment {
+        Ok(Enrollment {
             style: self.style,
             base_url: self.base_url.clone(),
             account_sid: factor.account_sid,
@@ -124,27 +124,27 @@ impl Phone {
     ///
     /// # Errors
     /// [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
-    pub async fn verify_factor(&self, enrolment: &mut Enrolment) -> Result<(), Error> {
-        let reply = self.call(|now| wire::verify_factor(self.style, enrolment, now)).await?;
-        enrolment.status = read_factor(Call::VerifyFactor, &reply.response)?.status;
+    pub async fn verify_factor(&self, enrollment: &mut Enrollment) -> Result<(), Error> {
+        let reply = self.call(|now| wire::verify_factor(self.style, enrollment, now)).await?;
+        enrollment.status = read_factor(Call::VerifyFactor, &reply.response)?.status;
         Ok(())
     }
 
-    /// Tells the server the push address anew, and the name as the enrolment has it: change it there
+    /// Tells the server the push address anew, and the name as the enrollment has it: change it there
     /// first to rename the factor.
     ///
     /// # Errors
     /// [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
     pub async fn update_factor(
         &self,
-        enrolment: &mut Enrolment,
+        enrollment: &mut Enrollment,
         notification: Option<(Platform, String)>,
     ) -> Result<(), Error> {
         let notification = notification.as_ref();
-        let reply = self.call(|now| wire::update_factor(self.style, enrolment, notification, now)).await?;
+        let reply = self.call(|now| wire::update_factor(self.style, enrollment, notification, now)).await?;
         let factor = read_factor(Call::UpdateFactor, &reply.response)?;
-        enrolment.friendly_name = factor.friendly_name;
-        enrolment.status = factor.status;
+        enrollment.friendly_name = factor.friendly_name;
+        enrollment.status = factor.status;
         Ok(())
     }
 
@@ -153,8 +153,8 @@ impl Phone {
     ///
     /// # Errors
     /// [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
-    pub async fn delete_factor(&self, enrolment: &Enrolment) -> Result<(), Error> {
-        let reply = self.call(|now| wire::delete_factor(self.style, enrolment, now)).await?;
+    pub async fn delete_factor(&self, enrollment: &Enrollment) -> Result<(), Error> {
+        let reply = self.call(|now| wire::delete_factor(self.style, enrollment, now)).await?;
         match reply.response.status {
             404 => Ok(()),
             401 if reply.repeated => Ok(()),
@@ -166,10 +166,10 @@ impl Phone {
     ///
     /// # Errors
     /// [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
-    pub async fn pending(&self, enrolment: &Enrolment) -> Result<ChallengeList, Error> {
+    pub async fn pending(&self, enrollment: &Enrollment) -> Result<ChallengeList, Error> {
         let pending =
             ListRequest { status: Some(Status::Pending), order: Order::Descending, ..ListRequest::default() };
-        self.challenges(enrolment, &pending).await
+        self.challenges(enrollment, &pending).await
     }
 
     /// A page of the factor's challenges.
@@ -178,26 +178,26 @@ impl Phone {
     /// [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
     pub async fn challenges(
         &self,
-        enrolment: &Enrolment,
+        enrollment: &Enrollment,
         list: &ListRequest,
     ) -> Result<ChallengeList, Error> {
         let call = Call::ListChallenges;
-        let reply = self.call(|now| wire::list_challenges(self.style, enrolment, list, now)).await?;
+        let reply = self.call(|now| wire::list_challenges(self.style, enrollment, list, now)).await?;
         let body = success(call, &reply.response)?;
-        ChallengeList::read(&body, &enrolment.factor_sid).map_err(|flaw| flaw.in_answer_to(call))
+        ChallengeList::read(&body, &enrollment.factor_sid).map_err(|flaw| flaw.in_answer_to(call))
     }
 
     /// One challenge, with what is needed to answer it if it is pending.
     ///
     /// # Errors
     /// [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
-    pub async fn challenge(&self, enrolment: &Enrolment, sid: &str) -> Result<ShownChallenge, Error> {
+    pub async fn challenge(&self, enrollment: &Enrollment, sid: &str) -> Result<ShownChallenge, Error> {
         let call = Call::GetChallenge;
-        let reply = self.call(|now| wire::get_challenge(self.style, enrolment, sid, now)).await?;
+        let reply = self.call(|now| wire::get_challenge(self.style, enrollment, sid, now)).await?;
         let body = success(call, &reply.response)?;
         let name = FIELDS_HEADER.to_ascii_lowercase();
         let fields: Vec<&str> = reply.response.header(&name).collect();
-        ShownChallenge::read(&body, &fields, &enrolment.factor_sid).map_err(|flaw| flaw.in_answer_to(call))
+        ShownChallenge::read(&body, &fields, &enrollment.factor_sid).map_err(|flaw| flaw.in_answer_to(call))
     }
 
     /// Answers a challenge in the three calls of the SDK: fetch, answer, fetch (docs/protocol/device.md, section 1).
@@ -208,13 +208,13 @@ impl Phone {
     /// fetch shows another status, else [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
     pub async fn answer(
         &self,
-        enrolment: &Enrolment,
+        enrollment: &Enrollment,
         sid: &str,
         answer: Answer,
     ) -> Result<ShownChallenge, Error> {
-        let challenge = self.challenge(enrolment, sid).await?;
-        self.respond(enrolment, &challenge, answer).await?;
-        let challenge = self.challenge(enrolment, sid).await?;
+        let challenge = self.challenge(enrollment, sid).await?;
+        self.respond(enrollment, &challenge, answer).await?;
+        let challenge = self.challenge(enrollment, sid).await?;
         if challenge.status.as_str() == answer.as_str() {
             Ok(challenge)
         } else {
@@ -230,14 +230,14 @@ impl Phone {
     /// [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
     pub async fn respond(
         &self,
-        enrolment: &Enrolment,
+        enrollment: &Enrollment,
         challenge: &ShownChallenge,
         answer: Answer,
     ) -> Result<(), Error> {
-        let payload = signing::answer(self.style, enrolment, challenge, answer)
+        let payload = signing::answer(self.style, enrollment, challenge, answer)
             .ok_or_else(|| Error::NotPending(Box::new(challenge.clone())))?;
         let reply = self
-            .call(|now| wire::answer_challenge(self.style, enrolment, &challenge.sid, &payload, now))
+            .call(|now| wire::answer_challenge(self.style, enrollment, &challenge.sid, &payload, now))
             .await?;
         // No SDK reads the body of this one.
         accepted(Call::AnswerChallenge, &reply.response)

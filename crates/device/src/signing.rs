@@ -9,28 +9,28 @@ use domain::challenges::Answer;
 use serde_json::{Value, json};
 
 use crate::challenge::ShownChallenge;
-use crate::enrolment::Enrolment;
+use crate::enrollment::Enrollment;
 use crate::style::Style;
 
 /// Seconds for which a token is good.
 const TOKEN_LIFETIME: i64 = 600;
 
 /// The token that authenticates one request, made at `now`.
-pub fn device_token(style: Style, enrolment: &Enrolment, now: Timestamp) -> String {
-    let (header, claims) = device_token_parts(enrolment, now);
-    compact(style, header, claims, &enrolment.key)
+pub fn device_token(style: Style, enrollment: &Enrollment, now: Timestamp) -> String {
+    let (header, claims) = device_token_parts(enrollment, now);
+    compact(style, header, claims, &enrollment.key)
 }
 
-fn device_token_parts(enrolment: &Enrolment, now: Timestamp) -> (Value, Value) {
+fn device_token_parts(enrollment: &Enrollment, now: Timestamp) -> (Value, Value) {
     let header = json!({
         "cty": "twilio-pba;v=1",
-        "kid": enrolment.credential_sid,
+        "kid": enrollment.credential_sid,
         "typ": "JWT",
         "alg": "ES256",
     });
     let nbf = now.seconds();
     let claims = json!({
-        "sub": enrolment.account_sid,
+        "sub": enrollment.account_sid,
         "exp": nbf.saturating_add(TOKEN_LIFETIME),
         "nbf": nbf,
     });
@@ -39,22 +39,22 @@ fn device_token_parts(enrolment: &Enrolment, now: Timestamp) -> (Value, Value) {
 
 /// The `AuthPayload` that verifies a factor: its SID, signed. Unlike everything else not a JWT, and
 /// the only signature in DER.
-pub fn possession_proof(enrolment: &Enrolment) -> String {
-    STANDARD.encode(enrolment.key.sign_der(enrolment.factor_sid.as_bytes()))
+pub fn possession_proof(enrollment: &Enrollment) -> String {
+    STANDARD.encode(enrollment.key.sign_der(enrollment.factor_sid.as_bytes()))
 }
 
 /// The `AuthPayload` that answers a challenge: the fields that the server named, and the answer as
 /// their `status`. `None` unless the challenge was pending when it was fetched by itself.
 pub fn answer(
     style: Style,
-    enrolment: &Enrolment,
+    enrollment: &Enrollment,
     challenge: &ShownChallenge,
     answer: Answer,
 ) -> Option<String> {
     let mut claims = challenge.to_sign.clone()?;
     claims.insert("status".into(), answer.as_str().into());
     let header = json!({ "typ": "JWT", "alg": "ES256" });
-    Some(compact(style, header, Value::Object(claims), &enrolment.key))
+    Some(compact(style, header, Value::Object(claims), &enrollment.key))
 }
 
 /// A compact JWS. Made here and not by `crypto::jws`, because the signature goes over the very bytes
@@ -83,10 +83,10 @@ mod tests {
     use domain::factors::PublicKey;
 
     use super::*;
-    use crate::enrolment::sample;
+    use crate::enrollment::sample;
 
-    fn public_key(enrolment: &Enrolment) -> PublicKey {
-        parse_public_key(&enrolment.key.public_key_base64()).unwrap()
+    fn public_key(enrollment: &Enrollment) -> PublicKey {
+        parse_public_key(&enrollment.key.public_key_base64()).unwrap()
     }
 
     const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
@@ -95,13 +95,13 @@ mod tests {
     const DEVICE_TOKEN: &str = "eyJjdHkiOiJ0d2lsaW8tcGJhO3Y9MSIsImtpZCI6IkNSNTU1NTU1NTU1NTU1NTU1NTU1NTU1NTU1NTU1NTU1NTUiLCJ0eXAiOiJKV1QiLCJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJBQzExMTExMTExMTExMTExMTExMTExMTExMTExMTExMTExIiwiZXhwIjoxNzY3MjI2MjAwLCJuYmYiOjE3NjcyMjU2MDB9";
     const ANSWER: &str = "eyJ0eXAiOiJKV1QiLCJhbGciOiJFUzI1NiJ9.eyJoaWRkZW5fZGV0YWlscyI6eyJ0eG4iOiJhXC9iIn0sImFjY291bnRfc2lkIjoiQUMxMTExMTExMTExMTExMTExMTExMTExMTExMTExMTExMSIsInNpZCI6IllDMDM0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0NDQiLCJleHBpcmF0aW9uX2RhdGUiOiIyMDI2LTAxLTAxVDAwOjA1OjAwWiIsImRhdGVfY3JlYXRlZCI6IjIwMjYtMDEtMDFUMDA6MDA6MDBaIiwic3RhdHVzIjoiYXBwcm92ZWQiLCJmYWN0b3Jfc2lkIjoiWUYwMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMyIsImRldGFpbHMiOnsibWVzc2FnZSI6IkxvZ2luIHRvIGh0dHBzOlwvXC9leGFtcGxlLmNvbVwvPyIsImZpZWxkcyI6W3sibGFiZWwiOiJJUCIsInZhbHVlIjoiMjAzLjAuMTEzLjkifV19LCJzZXJ2aWNlX3NpZCI6IlZBMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIiLCJpZGVudGl0eSI6InVzZXItMDAwMS1hYmNkIn0";
 
-    fn challenge(enrolment: &Enrolment) -> ShownChallenge {
+    fn challenge(enrollment: &Enrollment) -> ShownChallenge {
         let body = json!({
             "sid": "YC03444444444444444444444444444444",
-            "account_sid": enrolment.account_sid,
-            "service_sid": enrolment.service_sid,
-            "identity": enrolment.identity,
-            "factor_sid": enrolment.factor_sid,
+            "account_sid": enrollment.account_sid,
+            "service_sid": enrollment.service_sid,
+            "identity": enrollment.identity,
+            "factor_sid": enrollment.factor_sid,
             "status": "pending",
             "details": {
                 "message": "Login to https://example.com/?",
@@ -113,7 +113,7 @@ mod tests {
             "expiration_date": "2026-01-01T00:05:00Z",
         });
         let fields = domain::challenges::SIGNATURE_FIELDS;
-        ShownChallenge::read(&body, &[fields], &enrolment.factor_sid).unwrap()
+        ShownChallenge::read(&body, &[fields], &enrollment.factor_sid).unwrap()
     }
 
     fn decoded(part: &str) -> String {
@@ -122,40 +122,40 @@ mod tests {
 
     #[test]
     fn the_device_token_is_that_of_the_vector() {
-        let enrolment = sample(Style::Android);
-        let token = device_token(Style::Android, &enrolment, NOW);
+        let enrollment = sample(Style::Android);
+        let token = device_token(Style::Android, &enrollment, NOW);
         assert_eq!(token.rsplit_once('.').unwrap().0, DEVICE_TOKEN);
-        assert!(DeviceToken::parse(&token).unwrap().verify(&public_key(&enrolment), NOW));
+        assert!(DeviceToken::parse(&token).unwrap().verify(&public_key(&enrollment), NOW));
     }
 
     #[test]
     fn the_answer_is_that_of_the_vector() {
-        let enrolment = sample(Style::Android);
-        let payload = answer(Style::Android, &enrolment, &challenge(&enrolment), Answer::Approved).unwrap();
+        let enrollment = sample(Style::Android);
+        let payload = answer(Style::Android, &enrollment, &challenge(&enrollment), Answer::Approved).unwrap();
         assert_eq!(payload.rsplit_once('.').unwrap().0, ANSWER);
-        assert!(Jws::parse(&payload).unwrap().verify(&public_key(&enrolment)));
+        assert!(Jws::parse(&payload).unwrap().verify(&public_key(&enrollment)));
     }
 
     #[test]
     fn ios_says_the_same_in_another_order() {
-        let enrolment = sample(Style::Ios);
-        let payload = answer(Style::Ios, &enrolment, &challenge(&enrolment), Answer::Approved).unwrap();
+        let enrollment = sample(Style::Ios);
+        let payload = answer(Style::Ios, &enrollment, &challenge(&enrollment), Answer::Approved).unwrap();
         let claims = decoded(payload.split('.').nth(1).unwrap());
         let vector = decoded(ANSWER.split('.').nth(1).unwrap());
         assert!(claims.starts_with(r#"{"account_sid":"#), "{claims}");
         assert!(claims.contains(r"Login to https:\/\/example.com\/?"));
         let value = |text: &str| serde_json::from_str::<Value>(text).unwrap();
         assert_eq!(value(&claims), value(&vector));
-        assert!(Jws::parse(&payload).unwrap().verify(&public_key(&enrolment)));
-        let token = device_token(Style::Ios, &enrolment, NOW);
+        assert!(Jws::parse(&payload).unwrap().verify(&public_key(&enrollment)));
+        let token = device_token(Style::Ios, &enrollment, NOW);
         assert!(decoded(token.split('.').next().unwrap()).starts_with(r#"{"alg":"ES256","cty":"#));
     }
 
     #[test]
     fn there_is_nothing_to_sign_in_a_challenge_from_a_list() {
-        let enrolment = sample(Style::Android);
-        let listed = ShownChallenge { to_sign: None, ..challenge(&enrolment) };
-        assert_eq!(answer(Style::Android, &enrolment, &listed, Answer::Denied), None);
+        let enrollment = sample(Style::Android);
+        let listed = ShownChallenge { to_sign: None, ..challenge(&enrollment) };
+        assert_eq!(answer(Style::Android, &enrollment, &listed, Answer::Denied), None);
     }
 
     #[test]
@@ -172,8 +172,8 @@ mod tests {
 
     #[test]
     fn the_proof_is_a_der_signature_in_padded_base64() {
-        let enrolment = sample(Style::Ios);
-        let proof = STANDARD.decode(possession_proof(&enrolment)).unwrap();
-        assert!(verify_der(&public_key(&enrolment), enrolment.factor_sid.as_bytes(), &proof));
+        let enrollment = sample(Style::Ios);
+        let proof = STANDARD.decode(possession_proof(&enrollment)).unwrap();
+        assert!(verify_der(&public_key(&enrollment), enrollment.factor_sid.as_bytes(), &proof));
     }
 }

@@ -13,14 +13,14 @@ use serde_json::json;
 
 use crate::challenge::ListRequest;
 use crate::encoding;
-use crate::enrolment::{Enrolment, NewFactor};
+use crate::enrollment::{Enrollment, NewFactor};
 use crate::signing;
 use crate::style::Style;
 
 /// Which of the seven calls a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Call {
-    /// Enrol, with an access token.
+    /// Enroll, with an access token.
     CreateFactor,
     /// Show that the phone holds the key.
     VerifyFactor,
@@ -87,7 +87,7 @@ impl fmt::Debug for WireRequest {
     }
 }
 
-/// Enrols: the only request that carries the access token.
+/// Enrolls: the only request that carries the access token.
 pub fn create_factor(style: Style, new: &NewFactor, public_key: &str) -> WireRequest {
     let mut form = vec![
         ("FriendlyName", new.friendly_name.clone()),
@@ -104,42 +104,42 @@ pub fn create_factor(style: Style, new: &NewFactor, public_key: &str) -> WireReq
 }
 
 /// Shows that the phone holds the key.
-pub fn verify_factor(style: Style, enrolment: &Enrolment, now: Timestamp) -> WireRequest {
-    let form = [("AuthPayload", signing::possession_proof(enrolment))];
-    by_device(style, Call::VerifyFactor, factor(enrolment), Some(&form), enrolment, now)
+pub fn verify_factor(style: Style, enrollment: &Enrollment, now: Timestamp) -> WireRequest {
+    let form = [("AuthPayload", signing::possession_proof(enrollment))];
+    by_device(style, Call::VerifyFactor, factor(enrollment), Some(&form), enrollment, now)
 }
 
-/// Tells the server the name, as the enrolment has it, and the push address anew.
+/// Tells the server the name, as the enrollment has it, and the push address anew.
 pub fn update_factor(
     style: Style,
-    enrolment: &Enrolment,
+    enrollment: &Enrollment,
     notification: Option<&(Platform, String)>,
     now: Timestamp,
 ) -> WireRequest {
-    let mut form = vec![("FriendlyName", enrolment.friendly_name.clone())];
-    form.extend(config(style, &enrolment.app_id, notification));
-    by_device(style, Call::UpdateFactor, factor(enrolment), Some(&form), enrolment, now)
+    let mut form = vec![("FriendlyName", enrollment.friendly_name.clone())];
+    form.extend(config(style, &enrollment.app_id, notification));
+    by_device(style, Call::UpdateFactor, factor(enrollment), Some(&form), enrollment, now)
 }
 
 /// Leaves.
-pub fn delete_factor(style: Style, enrolment: &Enrolment, now: Timestamp) -> WireRequest {
-    by_device(style, Call::DeleteFactor, factor(enrolment), None, enrolment, now)
+pub fn delete_factor(style: Style, enrollment: &Enrollment, now: Timestamp) -> WireRequest {
+    by_device(style, Call::DeleteFactor, factor(enrollment), None, enrollment, now)
 }
 
 /// Fetches a challenge.
-pub fn get_challenge(style: Style, enrolment: &Enrolment, sid: &str, now: Timestamp) -> WireRequest {
-    by_device(style, Call::GetChallenge, challenge(enrolment, sid), None, enrolment, now)
+pub fn get_challenge(style: Style, enrollment: &Enrollment, sid: &str, now: Timestamp) -> WireRequest {
+    by_device(style, Call::GetChallenge, challenge(enrollment, sid), None, enrollment, now)
 }
 
 /// Lists the factor's challenges.
 pub fn list_challenges(
     style: Style,
-    enrolment: &Enrolment,
+    enrollment: &Enrollment,
     list: &ListRequest,
     now: Timestamp,
 ) -> WireRequest {
     let size = ("PageSize", list.page_size.to_string());
-    let factor = ("FactorSid", enrolment.factor_sid.clone());
+    let factor = ("FactorSid", enrollment.factor_sid.clone());
     let mut query = match style {
         Style::Android => vec![size, factor],
         Style::Ios => vec![factor, size],
@@ -151,21 +151,21 @@ pub fn list_challenges(
     query.push(("Order", order.to_owned()));
     query.extend(list.status.map(|status| ("Status", status.as_str().to_owned())));
     query.extend(list.page_token.clone().map(|token| (style.page_token_name(), token)));
-    let entity = entity(&enrolment.service_sid, &enrolment.identity);
+    let entity = entity(&enrollment.service_sid, &enrollment.identity);
     let path = format!("{entity}/Challenges?{}", encoding::pairs(style, &query));
-    by_device(style, Call::ListChallenges, path, None, enrolment, now)
+    by_device(style, Call::ListChallenges, path, None, enrollment, now)
 }
 
 /// Answers a challenge with a payload out of [`signing::answer`].
 pub fn answer_challenge(
     style: Style,
-    enrolment: &Enrolment,
+    enrollment: &Enrollment,
     sid: &str,
     auth_payload: &str,
     now: Timestamp,
 ) -> WireRequest {
     let form = [("AuthPayload", auth_payload.to_owned())];
-    by_device(style, Call::AnswerChallenge, challenge(enrolment, sid), Some(&form), enrolment, now)
+    by_device(style, Call::AnswerChallenge, challenge(enrollment, sid), Some(&form), enrollment, now)
 }
 
 /// The identity goes into the path as it is, which both SDKs do.
@@ -173,12 +173,12 @@ fn entity(service_sid: &str, identity: &str) -> String {
     format!("/v2/Services/{service_sid}/Entities/{identity}")
 }
 
-fn factor(enrolment: &Enrolment) -> String {
-    format!("{}/Factors/{}", entity(&enrolment.service_sid, &enrolment.identity), enrolment.factor_sid)
+fn factor(enrollment: &Enrollment) -> String {
+    format!("{}/Factors/{}", entity(&enrollment.service_sid, &enrollment.identity), enrollment.factor_sid)
 }
 
-fn challenge(enrolment: &Enrolment, sid: &str) -> String {
-    format!("{}/Challenges/{sid}", entity(&enrolment.service_sid, &enrolment.identity))
+fn challenge(enrollment: &Enrollment, sid: &str) -> String {
+    format!("{}/Challenges/{sid}", entity(&enrollment.service_sid, &enrollment.identity))
 }
 
 type Field = (&'static str, String);
@@ -204,10 +204,10 @@ fn by_device(
     what: Call,
     path: String,
     form: Option<&[Field]>,
-    enrolment: &Enrolment,
+    enrollment: &Enrollment,
     now: Timestamp,
 ) -> WireRequest {
-    request(style, what, path, &signing::device_token(style, enrolment, now), form)
+    request(style, what, path, &signing::device_token(style, enrollment, now), form)
 }
 
 fn request(
@@ -240,7 +240,7 @@ mod tests {
     use domain::challenges::Status;
 
     use super::*;
-    use crate::enrolment::sample;
+    use crate::enrollment::sample;
 
     const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
     const STYLES: [Style; 2] = [Style::Android, Style::Ios];
@@ -249,15 +249,15 @@ mod tests {
     const PUBLIC_KEY: &str = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEGrFny9YPM/iRZzoukU8sWZbj/3KHjMMVSqQGpb8xpBKavf37cNWfrURpmblSIEjq8juJAekll1MundswaFrQ8w==";
 
     fn new_factor(friendly_name: &str, os: &str) -> NewFactor {
-        let enrolment = sample(Style::Android);
+        let enrollment = sample(Style::Android);
         NewFactor {
-            service_sid: enrolment.service_sid,
-            identity: enrolment.identity,
+            service_sid: enrollment.service_sid,
+            identity: enrollment.identity,
             access_token: Secret::new("eyJ.a-token".into()),
             friendly_name: friendly_name.into(),
             notification: None,
             metadata: Some([("os".to_owned(), os.to_owned())].into()),
-            app_id: enrolment.app_id,
+            app_id: enrollment.app_id,
         }
     }
 
@@ -328,16 +328,16 @@ mod tests {
     fn headers_are_those_of_the_sdks() {
         let form = "application/x-www-form-urlencoded";
         for style in STYLES {
-            let enrolment = sample(style);
+            let enrollment = sample(style);
             let list = ListRequest::default();
             for request in [
                 create_factor(style, &new_factor("x", "y"), PUBLIC_KEY),
-                verify_factor(style, &enrolment, NOW),
-                update_factor(style, &enrolment, None, NOW),
-                delete_factor(style, &enrolment, NOW),
-                get_challenge(style, &enrolment, "YC", NOW),
-                list_challenges(style, &enrolment, &list, NOW),
-                answer_challenge(style, &enrolment, "YC", "a.b.c", NOW),
+                verify_factor(style, &enrollment, NOW),
+                update_factor(style, &enrollment, None, NOW),
+                delete_factor(style, &enrollment, NOW),
+                get_challenge(style, &enrollment, "YC", NOW),
+                list_challenges(style, &enrollment, &list, NOW),
+                answer_challenge(style, &enrollment, "YC", "a.b.c", NOW),
             ] {
                 let accept = if request.method == Method::GET { form } else { "application/json" };
                 assert_eq!(header(&request, "Accept"), accept, "{}", request.what);
@@ -351,9 +351,9 @@ mod tests {
 
     #[test]
     fn a_device_signs_every_request_anew() {
-        let enrolment = sample(Style::Android);
+        let enrollment = sample(Style::Android);
         let token = |now| {
-            let request = get_challenge(Style::Android, &enrolment, "YC", now);
+            let request = get_challenge(Style::Android, &enrollment, "YC", now);
             let basic = request.authorization.expose().strip_prefix("Basic ").unwrap().to_owned();
             String::from_utf8(STANDARD.decode(basic).unwrap()).unwrap()
         };
@@ -381,32 +381,32 @@ mod tests {
                 "FactorSid=YF03333333333333333333333333333333&PageSize=2&Order=desc&Status=pending&pageToken=PA/1",
             ),
         ] {
-            let enrolment = sample(style);
-            assert_eq!(verify_factor(style, &enrolment, NOW).path_and_query, factor);
-            assert_eq!(update_factor(style, &enrolment, None, NOW).path_and_query, factor);
-            assert_eq!(delete_factor(style, &enrolment, NOW).path_and_query, factor);
+            let enrollment = sample(style);
+            assert_eq!(verify_factor(style, &enrollment, NOW).path_and_query, factor);
+            assert_eq!(update_factor(style, &enrollment, None, NOW).path_and_query, factor);
+            assert_eq!(delete_factor(style, &enrollment, NOW).path_and_query, factor);
             let challenge = format!("{entity}/Challenges/YC1");
-            assert_eq!(get_challenge(style, &enrolment, "YC1", NOW).path_and_query, challenge);
-            assert_eq!(answer_challenge(style, &enrolment, "YC1", "a.b.c", NOW).path_and_query, challenge);
-            let listed = list_challenges(style, &enrolment, &list, NOW).path_and_query;
+            assert_eq!(get_challenge(style, &enrollment, "YC1", NOW).path_and_query, challenge);
+            assert_eq!(answer_challenge(style, &enrollment, "YC1", "a.b.c", NOW).path_and_query, challenge);
+            let listed = list_challenges(style, &enrollment, &list, NOW).path_and_query;
             assert_eq!(listed, format!("{entity}/Challenges?{query}"));
-            let all = list_challenges(style, &enrolment, &ListRequest::default(), NOW).path_and_query;
+            let all = list_challenges(style, &enrollment, &ListRequest::default(), NOW).path_and_query;
             assert!(all.ends_with("&Order=asc") && all.contains("PageSize=20"), "{all}");
         }
     }
 
     #[test]
     fn bodies_of_a_device() {
-        let enrolment = sample(Style::Ios);
-        let verify = verify_factor(Style::Ios, &enrolment, NOW).body.unwrap();
+        let enrollment = sample(Style::Ios);
+        let verify = verify_factor(Style::Ios, &enrollment, NOW).body.unwrap();
         assert!(verify.starts_with("AuthPayload=ME"), "{verify}");
-        let update = update_factor(Style::Ios, &enrolment, Some(&(Platform::Apn, "ff".into())), NOW);
+        let update = update_factor(Style::Ios, &enrollment, Some(&(Platform::Apn, "ff".into())), NOW);
         assert_eq!(
             update.body.unwrap(),
             "FriendlyName=My%20phone&Config.AppId=com.example.app&Config.SdkVersion=3.0.2\
              &Config.NotificationPlatform=apn&Config.NotificationToken=ff"
         );
-        let answer = answer_challenge(Style::Ios, &enrolment, "YC", "a.b-_.c", NOW);
+        let answer = answer_challenge(Style::Ios, &enrollment, "YC", "a.b-_.c", NOW);
         assert_eq!(answer.body.unwrap(), "AuthPayload=a.b-_.c");
     }
 }

@@ -1,4 +1,4 @@
-//! Access tokens: the permission, given by a backend to a phone, to enrol one factor.
+//! Access tokens: the permission, given by a backend to a phone, to enroll one factor.
 
 use crate::factors::FactorType;
 use crate::parameter::Bounded;

@@ -168,7 +168,7 @@ registry! {
     FactorSid "YF" typed;
     /// A challenge: one question to one factor.
     ChallengeSid "YC" typed;
-    /// An access token: the permission to enrol one factor.
+    /// An access token: the permission to enroll one factor.
     AccessTokenSid "YK" timed;
     /// A push credential; also the `kid` of a factor's device tokens.
     CredentialSid "CR" timed;

@@ -188,8 +188,8 @@ pub(crate) struct Traces {
     pub(crate) otlp_ca: Option<PathBuf>,
 
     /// Share of the traces that is sent, from 0 to 1; one that a backend began is sent if the backend sends it
-    #[arg(long, env = "COUNTERSIGN_OTLP_SHARE", default_value_t = traces::Share::ALL)]
-    pub(crate) otlp_share: traces::Share,
+    #[arg(long, env = "COUNTERSIGN_OTLP_SHARE", default_value_t = telemetry::traces::Share::ALL)]
+    pub(crate) otlp_share: telemetry::traces::Share,
 }
 
 /// How much may come in, and how much may be made.

@@ -310,8 +310,12 @@ fn parsable(name: &str, value: &str) -> Result<(), String> {
         }
         "database_url" | "database_direct_url" => check_database_url(value),
         // Not by the command line, which would repeat a password in it.
-        "otlp_endpoint" => value.parse::<traces::Endpoint>().map(drop).map_err(|error| error.to_string()),
-        "otlp_headers" => traces::Headers::parse(value).map(drop).map_err(|error| error.to_string()),
+        "otlp_endpoint" => {
+            value.parse::<telemetry::traces::Endpoint>().map(drop).map_err(|error| error.to_string())
+        }
+        "otlp_headers" => {
+            telemetry::traces::Headers::parse(value).map(drop).map_err(|error| error.to_string())
+        }
         _ => Ok(()),
     }
 }

@@ -23,7 +23,7 @@ use crate::failure::Failure;
 
 #[derive(Debug, Args)]
 pub(crate) struct Device {
-    /// File that keeps the enrolments and their private keys; made on first use, for you alone
+    /// File that keeps the enrollments and their private keys; made on first use, for you alone
     #[arg(
         long,
         env = "COUNTERSIGN_DEVICE_KEYRING",
@@ -38,9 +38,9 @@ pub(crate) struct Device {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Enrol this phone for a user, with an access token from your backend
+    /// Enroll this phone for a user, with an access token from your backend
     Enroll(Box<enroll::Enroll>),
-    /// List the enrolments, and how many challenges wait for an answer
+    /// List the enrollments, and how many challenges wait for an answer
     List {
         /// Show only what the keyring knows
         #[arg(long)]

@@ -10,7 +10,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::metrics::{Build, METRICS};
 use api::Draining;
 use app::{App, Error, Fault};
 use http_body_util::Full;
@@ -20,6 +19,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use telemetry::metrics::{Build, METRICS};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, Semaphore};
 
@@ -138,7 +138,7 @@ async fn respond(request: &Request<Incoming>, measurement: &Measurement) -> Resp
         "/metrics" => {
             measurement.refresh().await;
             measure_process();
-            with_type(::metrics::CONTENT_TYPE, StatusCode::OK, ::metrics::exposition())
+            with_type(telemetry::metrics::CONTENT_TYPE, StatusCode::OK, telemetry::metrics::exposition())
         }
         "/healthz" => plain(StatusCode::OK, "alive\n"),
         "/readyz" => match unready(&measurement.app, &measurement.draining).await {

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::metrics::METRICS;
 use app::App;
+use telemetry::metrics::METRICS;
 
 use crate::last_backup;
 

@@ -18,11 +18,11 @@ use domain::deliveries::Schedule;
 use domain::housekeeping::Retention;
 use domain::limits::{ChallengeLimits, Limits};
 use domain::{AccountSid, FriendlyName, Parameter as _};
-use push::Proxy;
+use push_client::Proxy;
 use socket2::{Domain, Protocol, Socket, Type};
 use store::{Location, OldSchema, Store};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use webhooks::Guard;
+use webhook_client::Guard;
 
 use crate::audit::operator;
 use crate::cli::{self, Deliveries, Kept, Serve};
@@ -84,8 +84,9 @@ pub(crate) async fn run(options: Box<Serve>, given: config::Settings) -> Result<
     app.publish_checkpoints(checkpoint_file).await?;
     first_account(&app, account).await?;
     let drain_delay = Duration::from_secs(options.drain_delay.into());
-    let exporter =
-        traces.map(|traces| traces::Exporter::start(traces, env!("CARGO_PKG_VERSION"))).transpose()?;
+    let exporter = traces
+        .map(|traces| telemetry::traces::Exporter::start(traces, env!("CARGO_PKG_VERSION")))
+        .transpose()?;
     let scheme = if certificate.is_some() { "https" } else { "http" };
     let door = Door { socket, limits: connection_limits(&options), certificate };
     let running = Running::start(Arc::clone(&app), settings, door)?;
@@ -151,7 +152,7 @@ pub(crate) struct Prepared {
     certificate: Option<Arc<Certificate>>,
     deliveries: DeliverySettings,
     couriers: Couriers,
-    traces: Option<traces::Settings>,
+    traces: Option<telemetry::traces::Settings>,
 }
 
 /// Reads what the options name, and makes nothing.
@@ -176,15 +177,16 @@ fn read(path: Option<&PathBuf>) -> Result<Option<Vec<u8>>, Failure> {
 }
 
 /// What the options say about traces.
-fn traces(options: &cli::Traces) -> Result<Option<traces::Settings>, Failure> {
+fn traces(options: &cli::Traces) -> Result<Option<telemetry::traces::Settings>, Failure> {
     let Some(endpoint) = &options.otlp_endpoint else { return Ok(None) };
     let endpoint = endpoint.parse().map_err(|error| Failure::new(format!("--otlp-endpoint: {error}")))?;
     let headers = secret(options.otlp_headers.as_ref(), options.otlp_headers_file.as_ref())?;
-    let headers = headers.map(|headers| traces::Headers::parse(headers.expose())).transpose();
+    let headers = headers.map(|headers| telemetry::traces::Headers::parse(headers.expose())).transpose();
     let headers = headers.map_err(|error| Failure::new(format!("--otlp-headers: {error}")))?;
-    let extra_ca = read(options.otlp_ca.as_ref())?.map(|pem| traces::Authorities::parse(&pem)).transpose();
+    let extra_ca =
+        read(options.otlp_ca.as_ref())?.map(|pem| telemetry::traces::Authorities::parse(&pem)).transpose();
     let extra_ca = extra_ca.map_err(|error| Failure::new(format!("--otlp-ca: {error}")))?;
-    Ok(Some(traces::Settings {
+    Ok(Some(telemetry::traces::Settings {
         endpoint,
         headers: headers.unwrap_or_default(),
         extra_ca: extra_ca.unwrap_or_default(),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use metrics::{DatabaseFailed, DatabaseFault, METRICS};
+use telemetry::metrics::{DatabaseFailed, DatabaseFault, METRICS};
 
 /// A failure of the store.
 #[derive(Clone, Debug, thiserror::Error)]

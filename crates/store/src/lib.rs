@@ -56,10 +56,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use domain::Secret;
-use metrics::{METRICS, Ongoing};
 use sqlx::postgres::{PgListener, PgPool};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection as _, Executor as _, SqliteConnection, SqlitePool};
+use telemetry::metrics::{METRICS, Ongoing};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -246,7 +246,7 @@ impl Store {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        traces::database("read").around(self.read_on_a_connection(work)).await
+        telemetry::traces::database("read").around(self.read_on_a_connection(work)).await
     }
 
     async fn read_on_a_connection<F, T, E>(&self, work: F) -> Result<T, E>
@@ -290,7 +290,7 @@ impl Store {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        traces::database("write").around(self.writer.write(work)).await
+        telemetry::traces::database("write").around(self.writer.write(work)).await
     }
 
     /// Tells other processes on the same database that something is owed. Never part of a transaction,

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
-use metrics::{METRICS, Ongoing};
 use sqlx::{Connection as _, SqliteConnection};
+use telemetry::metrics::{METRICS, Ongoing};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinSet, LocalSet};
@@ -73,7 +73,7 @@ struct Waiting<F, T, E> {
     decision: Decision,
     /// Of whoever asked, for the log.
     span: Span,
-    trace: traces::Span,
+    trace: telemetry::traces::Span,
     work: F,
     result: Option<Result<T, E>>,
     reply: oneshot::Sender<Result<T, E>>,
@@ -190,7 +190,7 @@ impl Writer {
         E: From<Error> + Send + 'static,
     {
         let (reply, mut result) = oneshot::channel();
-        let (since, span, trace) = (Instant::now(), Span::current(), traces::Span::current());
+        let (since, span, trace) = (Instant::now(), Span::current(), telemetry::traces::Span::current());
         let decision = Decision::default();
         let waiting = Waiting { since, decision: decision.clone(), span, trace, work, result: None, reply };
         let job = Message::Write(Box::new(waiting));

@@ -16,23 +16,23 @@ async fn everything(world: &World) -> String {
 
 /// Has the phone answer a new challenge, which takes the account's token, the service, the entity, the factor
 /// and its public key.
-async fn assert_works(world: &World, enrolment: &device::Enrolment) {
-    let challenge = world.challenge(enrolment, &[]).await;
+async fn assert_works(world: &World, enrollment: &device::Enrollment) {
+    let challenge = world.challenge(enrollment, &[]).await;
     let sid = challenge["sid"].as_str().unwrap();
     let phone = world.phone(Style::Android);
-    phone.answer(enrolment, sid, Answer::Approved).await.unwrap();
-    let path = format!("{}/Challenges/{sid}", entity(&enrolment.service_sid, &enrolment.identity));
+    phone.answer(enrollment, sid, Answer::Approved).await.unwrap();
+    let path = format!("{}/Challenges/{sid}", entity(&enrollment.service_sid, &enrollment.identity));
     assert_eq!(world.backend().get(&path, &[]).await.json()["status"], "approved");
     // That the ring of enrollment keys can be opened.
-    world.access_token(&enrolment.service_sid, "somebody-else").await;
+    world.access_token(&enrollment.service_sid, "somebody-else").await;
 }
 
 #[tokio::test]
 async fn a_backup_of_a_server_that_works_is_restored() {
     let mut world = World::sqlite();
     let service = world.service().await;
-    let (_, enrolment) = world.enrolled(Style::Android, &service, "user-0001").await;
-    world.challenge(&enrolment, &[]).await;
+    let (_, enrollment) = world.enrolled(Style::Android, &service, "user-0001").await;
+    world.challenge(&enrollment, &[]).await;
     let early = everything(&world).await;
     let Storage::Sqlite(data_dir) = world.storage.clone() else { unreachable!() };
     let backup = data_dir.with_file_name("backup.db");
@@ -85,7 +85,7 @@ async fn a_backup_of_a_server_that_works_is_restored() {
     let kept = value_of("kept what was there as", &restored);
     world.server.restart();
     assert_eq!(everything(&world).await, early);
-    assert_works(&world, &enrolment).await;
+    assert_works(&world, &enrollment).await;
 
     // What was there can be put back, and has what came after the backup. Killed, so that there is a log.
     world.server.kill9();
@@ -100,7 +100,7 @@ async fn a_backup_of_a_server_that_works_is_restored() {
     world.server.restart();
     let path = format!("/v2/Services/{}", lost["sid"].as_str().unwrap());
     assert_eq!(world.backend().get(&path, &[]).await.status, 200);
-    assert_works(&world, &enrolment).await;
+    assert_works(&world, &enrollment).await;
 }
 
 #[tokio::test]
@@ -277,8 +277,8 @@ async fn a_dump_of_postgres_is_restored_into_a_new_database() {
     let Some(mut world) = World::postgres_with(test, &[]) else { return };
     let new = harness::fresh_postgres_database(test);
     let service = world.service().await;
-    let (_, enrolment) = world.enrolled(Style::Android, &service, "user-0001").await;
-    world.challenge(&enrolment, &[]).await;
+    let (_, enrollment) = world.enrolled(Style::Android, &service, "user-0001").await;
+    world.challenge(&enrollment, &[]).await;
     let early = everything(&world).await;
     let Storage::Postgres { url, data_dir } = world.storage.clone() else { unreachable!() };
 
@@ -293,5 +293,5 @@ async fn a_dump_of_postgres_is_restored_into_a_new_database() {
     world.storage = Storage::Postgres { url: new.url.clone(), data_dir };
     world.server.restart_on(world.storage.clone());
     assert_eq!(everything(&world).await, early);
-    assert_works(&world, &enrolment).await;
+    assert_works(&world, &enrollment).await;
 }

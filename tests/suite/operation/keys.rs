@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, chown};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use device::{Answer, Enrolment, Style};
+use device::{Answer, Enrollment, Style};
 use harness::{Auth, Storage};
 
 use super::*;
@@ -17,7 +17,7 @@ const NEW: &str = "ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221
 
 /// Something of everything that is sealed, or hashed.
 struct Secrets {
-    enrolment: Enrolment,
+    enrollment: Enrollment,
     api_key: (String, String),
     /// Of somebody who has not enrolled yet.
     access_token: String,
@@ -28,13 +28,13 @@ impl Secrets {
     /// Makes them; commands take these options too.
     async fn make(world: &World, options: &[&str]) -> Self {
         let service = world.service().await;
-        let (_, enrolment) = world.enrolled(Style::Android, &service, "user-0001").await;
+        let (_, enrollment) = world.enrolled(Style::Android, &service, "user-0001").await;
         let made = world.command(&[&["api-key", "create", world.server.account_sid()], options].concat());
         let path = format!("/v2/Services/{service}/AccessTokens");
         let form = [("Identity", "user-0002"), ("FactorType", "push"), ("Ttl", "300")];
         let token = created(&world.backend().post(&path, &form).await);
         Self {
-            enrolment,
+            enrollment,
             api_key: (value_of("api key sid", &made), value_of("secret", &made)),
             access_token: token["token"].as_str().unwrap().to_owned(),
             access_token_path: format!("{path}/{}", token["sid"].as_str().unwrap()),
@@ -43,9 +43,9 @@ impl Secrets {
 
     /// That each of them is still good.
     async fn assert_good(&self, world: &World) {
-        let challenge = world.challenge(&self.enrolment, &[]).await;
+        let challenge = world.challenge(&self.enrollment, &[]).await;
         let phone = world.phone(Style::Android);
-        phone.answer(&self.enrolment, challenge["sid"].as_str().unwrap(), Answer::Approved).await.unwrap();
+        phone.answer(&self.enrollment, challenge["sid"].as_str().unwrap(), Answer::Approved).await.unwrap();
         let (sid, secret) = self.api_key.clone();
         let with_key = Http::new(world.server.url()).auth(Auth::Basic(sid.clone(), secret));
         assert_eq!(with_key.get("/v2/Services", &[]).await.status, 200);
@@ -54,12 +54,12 @@ impl Secrets {
         let fetched = world.backend().get(&self.access_token_path, &[]).await;
         assert_eq!(fetched.json()["token"], self.access_token.as_str(), "{fetched:?}");
         // What is new is good too.
-        world.access_token(&self.enrolment.service_sid, "user-0003").await;
+        world.access_token(&self.enrollment.service_sid, "user-0003").await;
     }
 
     /// That the access token of before still makes a factor.
-    async fn enrol(&self, world: &World) {
-        let mut new = world.new_factor(&self.enrolment.service_sid, "user-0002").await;
+    async fn enroll(&self, world: &World) {
+        let mut new = world.new_factor(&self.enrollment.service_sid, "user-0002").await;
         new.access_token = domain::Secret::new(self.access_token.clone());
         world.phone(Style::Android).enroll(&new).await.unwrap();
     }
@@ -91,7 +91,7 @@ on_every_database! {
         // From now on the new one will do, and the old one opens nothing.
         world.server.restart_with(&["--master-key", NEW]);
         secrets.assert_good(&world).await;
-        secrets.enrol(&world).await;
+        secrets.enroll(&world).await;
         let listed = world.command(&["keys", "list", "--master-key", NEW]);
         assert!(listed.lines().filter(|line| line.starts_with("master key ")).count() == 1, "{listed}");
         let refused = world.refusal(&["account", "list", "--master-key", OLD]);
@@ -137,7 +137,7 @@ async fn a_master_key_in_the_data_folder_is_changed_while_the_server_works() {
     while !finished.is_finished() {
         let key = world.command(&["api-key", "create", world.server.account_sid()]);
         made.push((value_of("api key sid", &key), value_of("secret", &key)));
-        world.access_token(&secrets.enrolment.service_sid, "user-0004").await;
+        world.access_token(&secrets.enrollment.service_sid, "user-0004").await;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let said = finished.await.unwrap();
@@ -164,7 +164,7 @@ async fn a_master_key_in_the_data_folder_is_changed_while_the_server_works() {
     assert!(all_under_one(&listed), "the server still seals under the old key: {listed}");
     world.server.restart();
     secrets.assert_good(&world).await;
-    secrets.enrol(&world).await;
+    secrets.enroll(&world).await;
     for (sid, secret) in made {
         let with_key = Http::new(world.server.url()).auth(Auth::Basic(sid, secret));
         assert_eq!(with_key.get("/v2/Services", &[]).await.status, 200);
@@ -206,7 +206,7 @@ async fn a_kept_master_key_is_not_changed_where_others_may_have_it() {
 on_every_database! {
     async fn access_tokens_stay_good_while_their_key_is_changed(world: World) {
         let secrets = Secrets::make(&world, &[]).await;
-        let service = &secrets.enrolment.service_sid;
+        let service = &secrets.enrollment.service_sid;
         let kid = |token: &str| {
             let header = URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap();
             let header: serde_json::Value = serde_json::from_slice(&header).unwrap();
@@ -229,7 +229,7 @@ on_every_database! {
         })
         .await;
         secrets.assert_good(&world).await;
-        secrets.enrol(&world).await;
+        secrets.enroll(&world).await;
         let listed = world.command(&["keys", "list"]);
         assert_eq!(listed.lines().filter(|line| line.starts_with("enrollment key ")).count(), 2, "{listed}");
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use app::SystemClock;
-use device::{Answer, Enrolment, NewFactor, Phone, Style};
+use device::{Answer, Enrollment, NewFactor, Phone, Style};
 use harness::{Database, Port, Reply};
 use reqwest::Url;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -29,7 +29,7 @@ struct Stage {
     url: String,
     service: String,
     phone: Phone,
-    enrolment: Enrolment,
+    enrollment: Enrollment,
     database: Arc<Database>,
     _place: Place,
 }
@@ -61,9 +61,9 @@ impl Stage {
             app_id: "com.example.app".to_owned(),
         };
         let phone = Phone::new(Style::Android, &server.url, Arc::new(SystemClock)).unwrap();
-        let enrolment = phone.enroll(&new).await.unwrap();
+        let enrollment = phone.enroll(&new).await.unwrap();
         let database = Arc::new(database);
-        Some(Self { server, line, url, service, phone, enrolment, database, _place: place })
+        Some(Self { server, line, url, service, phone, enrollment, database, _place: place })
     }
 
     fn backend(&self) -> Http {
@@ -72,7 +72,7 @@ impl Stage {
 
     /// Asks the phone; the SID of the challenge.
     async fn challenge(&self) -> String {
-        let form = [("FactorSid", self.enrolment.factor_sid.as_str()), ("Details.Message", "Still there?")];
+        let form = [("FactorSid", self.enrollment.factor_sid.as_str()), ("Details.Message", "Still there?")];
         let path = format!("{}/Challenges", entity(&self.service, "outage-0001"));
         created(&self.backend().post(&path, &form).await)["sid"].as_str().unwrap().to_owned()
     }
@@ -99,7 +99,7 @@ impl Stage {
             }
             for answer in [Answer::Approved, Answer::Denied] {
                 let sid = self.challenge().await;
-                self.phone.answer(&self.enrolment, &sid, answer).await.unwrap();
+                self.phone.answer(&self.enrollment, &sid, answer).await.unwrap();
             }
         }
     }
@@ -132,7 +132,7 @@ async fn while_the_database_is_away_everybody_is_told_to_try_again() {
     let test = "operation::outage::while_the_database_is_away_everybody_is_told_to_try_again";
     let Some(stage) = Stage::set(test).await else { return };
     let sid = stage.challenge().await;
-    let shown = stage.phone.challenge(&stage.enrolment, &sid).await.unwrap();
+    let shown = stage.phone.challenge(&stage.enrollment, &sid).await.unwrap();
     stage.line.is(State::Cut);
 
     let began = Instant::now();
@@ -146,7 +146,7 @@ async fn while_the_database_is_away_everybody_is_told_to_try_again() {
         backend.post(&entities, &[("Identity", "meanwhile-0001")]),
         // Who can't be checked is not turned away: a phone takes a 401 for the end of its factor.
         stranger.get(&entities, &[]),
-        stage.phone.respond(&stage.enrolment, &shown, Answer::Approved),
+        stage.phone.respond(&stage.enrollment, &shown, Answer::Approved),
     );
     assert_eq!(alive.status, 200);
     for reply in [&ready, &read, &write, &stranger] {
@@ -170,7 +170,7 @@ async fn while_the_database_is_away_everybody_is_told_to_try_again() {
     assert_eq!(metrics::read(&address).await.sum("countersign_ready", &[]), 1.0);
     let path = format!("{entities}/meanwhile-0001");
     assert_error(&backend.get(&path, &[]).await, 404, 20404);
-    let answered = stage.phone.answer(&stage.enrolment, &sid, Answer::Denied).await.unwrap();
+    let answered = stage.phone.answer(&stage.enrollment, &sid, Answer::Denied).await.unwrap();
     assert_eq!(answered.status.as_str(), "denied");
     stage.all_is_well().await;
 
@@ -369,7 +369,7 @@ async fn connections_that_are_lost_without_a_word_are_replaced() {
     stage.is_ready_again().await;
     let path = format!("{}/Challenges", entity(&stage.service, "outage-0001"));
     wait_until("challenges are made again", PATIENCE, async || {
-        let form = [("FactorSid", stage.enrolment.factor_sid.as_str()), ("Details.Message", "Still there?")];
+        let form = [("FactorSid", stage.enrollment.factor_sid.as_str()), ("Details.Message", "Still there?")];
         let requests = (0..20).map(|_| {
             let (backend, path) = (stage.backend(), path.clone());
             let form = form.map(|(name, value)| (name, value.to_owned()));
@@ -456,7 +456,7 @@ impl Load {
                 number,
                 backend: stage.backend(),
                 phone,
-                enrolment: stage.enrolment.clone(),
+                enrollment: stage.enrollment.clone(),
                 done: Arc::clone(&done),
                 refused: Arc::clone(&refused),
             };
@@ -510,14 +510,14 @@ struct Client {
     number: usize,
     backend: Http,
     phone: Phone,
-    enrolment: Enrolment,
+    enrollment: Enrollment,
     done: Arc<AtomicUsize>,
     refused: Arc<AtomicUsize>,
 }
 
 impl Client {
     async fn work(self, stop: Arc<AtomicBool>) -> Kept {
-        let service = &self.enrolment.service_sid;
+        let service = &self.enrollment.service_sid;
         let mut kept = Kept::default();
         for turn in 0.. {
             if stop.load(Ordering::Relaxed) {
@@ -529,17 +529,17 @@ impl Client {
                 kept.entities.push(identity);
             }
 
-            let path = format!("{}/Challenges", entity(service, &self.enrolment.identity));
-            let form = [("FactorSid", self.enrolment.factor_sid.as_str()), ("Details.Message", "Hello?")];
+            let path = format!("{}/Challenges", entity(service, &self.enrollment.identity));
+            let form = [("FactorSid", self.enrollment.factor_sid.as_str()), ("Details.Message", "Hello?")];
             let Some(sid) = self.made(&self.backend.post(&path, &form).await) else { continue };
             let answer = if turn % 2 == 0 { Answer::Approved } else { Answer::Denied };
-            let shown = self.phone.challenge(&self.enrolment, &sid).await;
+            let shown = self.phone.challenge(&self.enrollment, &sid).await;
             kept.challenges.push((
                 sid,
                 match self.heard(shown) {
                     None => None,
                     Some(shown) => {
-                        let answered = self.phone.respond(&self.enrolment, &shown, answer).await;
+                        let answered = self.phone.respond(&self.enrollment, &shown, answer).await;
                         Some((answer, self.heard(answered).is_some()))
                     }
                 },

@@ -57,7 +57,7 @@ impl Desk {
         command
     }
 
-    /// Enrols a phone, and returns its factor's SID.
+    /// Enrolls a phone, and returns its factor's SID.
     async fn enroll(&self, identity: &str, name: &str) -> String {
         let token = self.world.access_token(&self.service, identity).await;
         let options = ["--service", &self.service, "--identity", identity, "--name", name];
@@ -85,7 +85,7 @@ impl Desk {
 }
 
 #[tokio::test]
-async fn a_terminal_enrols_looks_answers_and_leaves() {
+async fn a_terminal_enrolls_looks_answers_and_leaves() {
     let desk = Desk::new().await;
     let factor = desk.enroll("user-0001", "Ada's phone").await;
     let path = format!("{}/Factors/{factor}", entity(&desk.service, "user-0001"));
@@ -250,7 +250,7 @@ async fn what_a_terminal_can_not_do_it_says_in_words() {
     refuse(&mut desk.device(&["forget", &factor]), &["The key is still here"]);
     let said = succeed(&mut desk.device(&["forget", "--local", &factor]));
     assert!(said.contains(&factor), "{said}");
-    fs::write(&keyring, "{ \"enrolments\": \"MIGHAgEA\" }").unwrap();
+    fs::write(&keyring, "{ \"enrollments\": \"MIGHAgEA\" }").unwrap();
     let said = refuse(&mut desk.device(&["list"]), &["phone.json is not a keyring"]);
     assert!(!said.stderr.contains("MIGHAgEA"));
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use app::SystemClock;
-use device::{Answer as Word, Enrolment, Phone, Style, signing};
+use device::{Answer as Word, Enrollment, Phone, Style, signing};
 use domain::Clock as _;
 use harness::{Answer, Call, Http, Receiver, Server, wait_until};
 use reqwest::Url;
@@ -166,7 +166,7 @@ struct Question {
 struct Stage {
     service: String,
     webhook: String,
-    enrolment: Enrolment,
+    enrollment: Enrollment,
     questions: Vec<Question>,
     http: reqwest::Client,
 }
@@ -174,25 +174,25 @@ struct Stage {
 impl Stage {
     async fn set(world: &World, receiver: &Receiver, count: usize) -> Self {
         let service = world.service().await;
-        let (phone, enrolment) = world.enrolled(Style::Android, &service, "zoe-0001").await;
-        let ask = async |backend: Http, phone: Arc<Phone>, enrolment: Enrolment, word: Word| {
+        let (phone, enrollment) = world.enrolled(Style::Android, &service, "zoe-0001").await;
+        let ask = async |backend: Http, phone: Arc<Phone>, enrollment: Enrollment, word: Word| {
             let expiry = SystemClock.now().plus_seconds(3000).to_string();
             let form = [
-                ("FactorSid", enrolment.factor_sid.as_str()),
+                ("FactorSid", enrollment.factor_sid.as_str()),
                 ("Details.Message", "Sign in to Owl Bank?"),
                 ("ExpirationDate", &expiry),
             ];
-            let path = format!("{}/Challenges", entity(&enrolment.service_sid, &enrolment.identity));
+            let path = format!("{}/Challenges", entity(&enrollment.service_sid, &enrollment.identity));
             let sid = created(&backend.post(&path, &form).await)["sid"].as_str().unwrap().to_owned();
-            let shown = phone.challenge(&enrolment, &sid).await.unwrap();
-            let payload = signing::answer(Style::Android, &enrolment, &shown, word).unwrap();
+            let shown = phone.challenge(&enrollment, &sid).await.unwrap();
+            let payload = signing::answer(Style::Android, &enrollment, &shown, word).unwrap();
             Question { sid, word, payload }
         };
         let mut questions = Vec::new();
         while questions.len() < count {
             let mut asking = JoinSet::new();
             for word in [Word::Approved, Word::Denied].into_iter().cycle().take(20) {
-                asking.spawn(ask(world.backend(), phone.clone(), enrolment.clone(), word));
+                asking.spawn(ask(world.backend(), phone.clone(), enrollment.clone(), word));
             }
             questions.append(&mut asking.join_all().await);
         }
@@ -200,7 +200,7 @@ impl Stage {
         // An answer that does not come is waited for no longer than this, in milliseconds.
         let webhook = webhook(world, &service, &receiver.at("/#rt=1500"), &types).await;
         let http = reqwest::Client::builder().no_proxy().tls_danger_accept_invalid_certs(true);
-        Self { service, webhook, enrolment, questions, http: http.build().unwrap() }
+        Self { service, webhook, enrollment, questions, http: http.build().unwrap() }
     }
 
     /// Sends an answer to this server; the challenge's SID if it is acknowledged, `None` if the server is
@@ -211,7 +211,7 @@ impl Stage {
         question: &Question,
     ) -> impl Future<Output = Option<String>> + Send + use<> {
         let path = format!("{}/Challenges/{}", entity(&self.service, "zoe-0001"), question.sid);
-        let token = signing::device_token(Style::Android, &self.enrolment, SystemClock.now());
+        let token = signing::device_token(Style::Android, &self.enrollment, SystemClock.now());
         let form = Url::parse_with_params("form:", [("AuthPayload", &question.payload)]).unwrap();
         let request = self.http.post(format!("{}{path}", server.url())).basic_auth("token", Some(token));
         let request = request.header("Content-Type", "application/x-www-form-urlencoded");

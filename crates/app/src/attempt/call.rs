@@ -7,9 +7,9 @@ use domain::alerts::{Alert, FailedCall, FailedResponse};
 use domain::deliveries::{Delivery, Ending};
 use domain::webhooks::{CallbackUrl, Condition, Status};
 use domain::{AlertSid, ServiceSid, Timestamp, WebhookSid};
-use metrics::METRICS;
 use serde_json::json;
 use store::Read;
+use telemetry::metrics::METRICS;
 
 use super::{About, Attempted, Couriers, alert, sid_like};
 use crate::App;
@@ -84,7 +84,7 @@ impl Couriers {
     ) -> Attempted {
         let idempotency_token = delivery.id.to_string();
         let request =
-            ::webhooks::Request { url, parameters, auth_token, idempotency_token: &idempotency_token };
+            webhook_client::Request { url, parameters, auth_token, idempotency_token: &idempotency_token };
         let attempt = self.webhooks.send(&request, now).await;
         METRICS.webhook_duration.observe(attempt.duration.as_secs_f64());
         let (outcome, response) = (attempt.outcome, attempt.response.as_ref());
@@ -154,7 +154,7 @@ fn impersonal(parameters: &[(String, String)]) -> Vec<(String, String)> {
     parameters.iter().filter(keep).cloned().collect()
 }
 
-fn remembered(response: &::webhooks::Response) -> FailedResponse {
+fn remembered(response: &webhook_client::Response) -> FailedResponse {
     let mut headers = BTreeMap::<String, String>::new();
     let mut room = LONGEST_HEAD;
     for (name, value) in response.headers.iter().take(MOST_HEADERS) {

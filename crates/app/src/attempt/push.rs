@@ -11,10 +11,10 @@ use domain::credentials::{Credential, CredentialType};
 use domain::deliveries::{AskedPush, Delivery, Ending};
 use domain::factors::{Factor, Notification, Platform};
 use domain::{Challenge, CredentialSid, EntityPath, Identity, Timestamp};
-use metrics::{METRICS, Provider, Pushed, PushedBy, Verdict};
-use push::{Message, Outcome};
+use push_client::{Message, Outcome};
 use serde_json::json;
 use store::Read;
+use telemetry::metrics::{METRICS, Provider, Pushed, PushedBy, Verdict};
 
 use super::{About, Attempted, Couriers, DeadToken, alert, sid_like};
 use crate::App;
@@ -151,7 +151,7 @@ async fn facts(app: &App, delivery: &Delivery, asked: &AskedPush) -> Result<Opti
 
 /// Credentials in the open, since to unseal and parse one takes longer than to send a push with it.
 #[derive(Default)]
-pub(super) struct Credentials(RefCell<HashMap<String, Arc<push::Credential>>>);
+pub(super) struct Credentials(RefCell<HashMap<String, Arc<push_client::Credential>>>);
 
 impl Credentials {
     /// The credential with which to push, and the key of its connections; else the code and the words of
@@ -160,7 +160,7 @@ impl Credentials {
         &self,
         app: &App,
         facts: &Facts,
-    ) -> Result<(String, Arc<push::Credential>), (u32, &'static str)> {
+    ) -> Result<(String, Arc<push_client::Credential>), (u32, &'static str)> {
         if facts.credential_sid.is_none() {
             return Err((52004, "the service names no push credential for this platform"));
         }

@@ -87,7 +87,7 @@ impl Backend {
 
     /// What the signature of a webhook has to be.
     pub(super) fn webhook_signature(&self, url: &str, form: &[(String, String)]) -> String {
-        webhooks::sign(&self.account.auth_token, url, form)
+        webhook_client::sign(&self.account.auth_token, url, form)
     }
 
     async fn get(&self, path: &str) -> Result<Reply, Failure> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use device::{Answer, Enrolment, Error, NewFactor, Phone, Platform, ShownChallenge, Style};
+use device::{Answer, Enrollment, Error, NewFactor, Phone, Platform, ShownChallenge, Style};
 use domain::{Clock as _, Secret};
 use serde_json::Value;
 
@@ -214,8 +214,8 @@ impl Stage {
 
     async fn permit_a_phone(&self, service: &str) -> Result<String, Failure> {
         self.step(
-            "The backend gives a phone permission to enrol",
-            "An access token lets one phone enrol, for this user only, within 60 seconds; the backend hands \
+            "The backend gives a phone permission to enroll",
+            "An access token lets one phone enroll, for this user only, within 60 seconds; the backend hands \
              it to the app once it is sure, by other means, who the user is.",
         )
         .await;
@@ -230,7 +230,7 @@ impl Stage {
         text(&token, "token")
     }
 
-    async fn register_the_phone(&self, service: &str, access_token: String) -> Result<Enrolment, Failure> {
+    async fn register_the_phone(&self, service: &str, access_token: String) -> Result<Enrollment, Failure> {
         self.step(
             "The phone makes a key pair and registers the public key",
             "The private key stays where it was made; the server keeps the public one, in what is called a \
@@ -246,15 +246,15 @@ impl Stage {
             metadata: None,
             app_id: "com.example.owlbank".to_owned(),
         };
-        let enrolment = self.phone.create_factor(&new).await?;
+        let enrollment = self.phone.create_factor(&new).await?;
         self.narrator.check(
-            enrolment.status == domain::factors::Status::Unverified,
+            enrollment.status == domain::factors::Status::Unverified,
             "The factor is unverified: the phone has not shown yet that it holds the private key.",
         )?;
-        Ok(enrolment)
+        Ok(enrollment)
     }
 
-    async fn prove_the_key(&self, phone: &mut Enrolment) -> Result<(), Failure> {
+    async fn prove_the_key(&self, phone: &mut Enrollment) -> Result<(), Failure> {
         self.step(
             "The phone proves that it holds the private key",
             "It signs the SID that its factor was just given; and from here on it identifies itself with \
@@ -272,7 +272,7 @@ impl Stage {
         )
     }
 
-    async fn ask(&self, phone: &Enrolment) -> Result<String, Failure> {
+    async fn ask(&self, phone: &Enrollment) -> Result<String, Failure> {
         self.step(
             "The user signs in, and the backend asks the phone",
             "A challenge is one question to one phone, with the facts that the user needs to decide; left \
@@ -287,7 +287,7 @@ impl Stage {
         self.challenge(phone, "Is it you who signs in to Owl Bank?", &more).await
     }
 
-    async fn list_what_waits(&self, phone: &Enrolment, sid: &str) -> Result<(), Failure> {
+    async fn list_what_waits(&self, phone: &Enrollment, sid: &str) -> Result<(), Failure> {
         self.step(
             "The phone asks what waits for an answer",
             "Whenever the app is opened, it can ask. A push only saves time, and comes later in this demo.",
@@ -298,7 +298,7 @@ impl Stage {
         self.narrator.check(found, "The phone finds the challenge, and no other.")
     }
 
-    async fn fetch(&self, phone: &Enrolment, sid: &str) -> Result<ShownChallenge, Failure> {
+    async fn fetch(&self, phone: &Enrollment, sid: &str) -> Result<ShownChallenge, Failure> {
         self.step(
             "The phone fetches the challenge",
             "A header of the server's answer lists the values that have to be signed, so that the user's \
@@ -313,7 +313,7 @@ impl Stage {
         Ok(challenge)
     }
 
-    async fn approve(&self, phone: &Enrolment, challenge: &ShownChallenge) -> Result<(), Failure> {
+    async fn approve(&self, phone: &Enrollment, challenge: &ShownChallenge) -> Result<(), Failure> {
         self.step(
             "The user says yes, and the phone signs that",
             "It copies the listed values, writes the decision into status, and signs the whole: nobody can \
@@ -327,7 +327,7 @@ impl Stage {
         )
     }
 
-    async fn read_the_answer(&self, phone: &Enrolment, sid: &str) -> Result<(), Failure> {
+    async fn read_the_answer(&self, phone: &Enrollment, sid: &str) -> Result<(), Failure> {
         self.step(
             "The backend reads the answer",
             "It asks until the challenge is no longer pending; then the user is let in. Later in this demo \
@@ -338,7 +338,7 @@ impl Stage {
         self.narrator.check(challenge["status"] == "approved", "The challenge is approved.")
     }
 
-    async fn answer_again(&self, phone: &Enrolment, challenge: &ShownChallenge) -> Result<(), Failure> {
+    async fn answer_again(&self, phone: &Enrollment, challenge: &ShownChallenge) -> Result<(), Failure> {
         self.step(
             "A second answer is refused",
             "The phone now signs a no to the question that it has just said yes to; but an answer is final.",
@@ -352,7 +352,7 @@ impl Stage {
         )
     }
 
-    async fn deny_another(&self, phone: &Enrolment) -> Result<(), Failure> {
+    async fn deny_another(&self, phone: &Enrollment) -> Result<(), Failure> {
         self.step(
             "Another challenge is denied",
             "This time another person tries to sign in; the user's no tells the backend that the password is \
@@ -366,7 +366,7 @@ impl Stage {
         self.narrator.check(challenge["status"] == "denied", "The challenge is denied.")
     }
 
-    async fn let_one_expire(&self, phone: &Enrolment) -> Result<ShownChallenge, Failure> {
+    async fn let_one_expire(&self, phone: &Enrollment) -> Result<ShownChallenge, Failure> {
         self.step(
             "A third challenge expires",
             "The backend gives the user only five or six seconds; the phone fetches the challenge in time, \
@@ -387,7 +387,7 @@ impl Stage {
         Ok(challenge)
     }
 
-    async fn answer_too_late(&self, phone: &Enrolment, challenge: &ShownChallenge) -> Result<(), Failure> {
+    async fn answer_too_late(&self, phone: &Enrollment, challenge: &ShownChallenge) -> Result<(), Failure> {
         self.step(
             "An answer that comes too late is refused",
             "The phone still holds the challenge, and its signed yes is as good as the first one; but time \
@@ -407,7 +407,7 @@ impl Stage {
         self.narrator.step(title, why).await;
     }
 
-    async fn ask_about_a_payment(&self, phone: &Enrolment) -> Result<String, Failure> {
+    async fn ask_about_a_payment(&self, phone: &Enrollment) -> Result<String, Failure> {
         self.step(
             "The user pays, and the backend asks the phone",
             "As before; but now the server wakes the phone, and calls the backend when there is an answer.",
@@ -420,7 +420,7 @@ impl Stage {
         self.challenge(phone, "Do you pay Owl Books?", &more).await
     }
 
-    async fn approve_the_payment(&self, phone: &Enrolment, sid: &str) -> Result<(), Failure> {
+    async fn approve_the_payment(&self, phone: &Enrollment, sid: &str) -> Result<(), Failure> {
         self.step("The user says yes again", "The phone fetches the challenge and signs, as before.").await;
         let challenge = self.phone.challenge(phone, sid).await?;
         self.phone.respond(phone, &challenge, Answer::Approved).await?;
@@ -433,7 +433,7 @@ impl Stage {
     /// Creates a challenge, aloud, and returns its SID.
     async fn challenge(
         &self,
-        phone: &Enrolment,
+        phone: &Enrollment,
         message: &str,
         more: &[(&str, &str)],
     ) -> Result<String, Failure> {
@@ -450,7 +450,7 @@ impl Stage {
     }
 
     /// The challenge as the backend sees it, aloud.
-    async fn read(&self, phone: &Enrolment, sid: &str) -> Result<Value, Failure> {
+    async fn read(&self, phone: &Enrollment, sid: &str) -> Result<Value, Failure> {
         let retold = Retold {
             checks: "the auth token; that the challenge is this account's",
             interesting: &["sid", "status", "date_responded"],
@@ -484,11 +484,11 @@ impl Stage {
     }
 }
 
-fn challenges_path(phone: &Enrolment) -> String {
+fn challenges_path(phone: &Enrollment) -> String {
     format!("/v2/Services/{}/Entities/{}/Challenges", phone.service_sid, phone.identity)
 }
 
-fn challenge_path(phone: &Enrolment, sid: &str) -> String {
+fn challenge_path(phone: &Enrollment, sid: &str) -> String {
     format!("{}/{sid}", challenges_path(phone))
 }
 

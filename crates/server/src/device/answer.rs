@@ -17,7 +17,7 @@ pub(super) async fn run(
     answer: Answer,
 ) -> Result<(), Failure> {
     let (handset, _) = find(phones, factor, sid).await?;
-    let answered = handset.phone.answer(&handset.enrolment, &sid.to_string(), answer).await;
+    let answered = handset.phone.answer(&handset.enrollment, &sid.to_string(), answer).await;
     let challenge = answered.map_err(|error| {
         let lost = matches!(error, Error::Transport(_));
         match (handset.explain(error), lost) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use app::SystemClock;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
-use device::{Enrolment, Error, NewFactor, Phone, Platform, Style};
+use device::{Enrollment, Error, NewFactor, Phone, Platform, Style};
 use domain::factors::{AppId, RegistrationToken};
 use domain::{FriendlyName, Identity, Secret, ServiceSid};
 
@@ -15,7 +15,7 @@ use crate::device::phones::{Phones, explain};
 use crate::failure::Failure;
 use crate::terminal::{ask, plain, quoted, say_text, table};
 
-/// What the phone needs in order to enrol.
+/// What the phone needs in order to enroll.
 #[derive(Debug, Args)]
 pub(super) struct Enroll {
     /// Address of the server
@@ -45,7 +45,7 @@ pub(super) struct Enroll {
         .try_map(|text| parameter::<Style>(&text)))]
     style: Style,
 
-    /// Android package or iOS bundle id to enrol as
+    /// Android package or iOS bundle id to enroll as
     #[arg(long, default_value = "com.example.app", value_name = "ID", value_parser = parameter::<AppId>)]
     app_id: AppId,
 
@@ -80,19 +80,19 @@ pub(super) async fn run(phones: &mut Phones, options: Enroll) -> Result<(), Fail
         app_id: options.app_id.to_string(),
     };
     let created = phone.create_factor(&new).await;
-    let mut enrolment = created.map_err(|error| refused(error, &options.url))?;
+    let mut enrollment = created.map_err(|error| refused(error, &options.url))?;
     // Kept before the second call: whatever becomes of that one, the key is not lost.
-    phones.keep(&enrolment)?;
-    phone.verify_factor(&mut enrolment).await.map_err(|error| {
+    phones.keep(&enrollment)?;
+    phone.verify_factor(&mut enrollment).await.map_err(|error| {
         let why = explain(error, &options.url);
-        let sid = plain(&enrolment.factor_sid);
+        let sid = plain(&enrollment.factor_sid);
         Failure::new(format!(
             "{why}. The factor {sid} is made, but not verified yet; \"{}\" tries that again",
             phones.command("list")
         ))
     })?;
-    phones.keep(&enrolment)?;
-    report(phones, &enrolment)
+    phones.keep(&enrollment)?;
+    report(phones, &enrollment)
 }
 
 /// The token itself, or what standard input says.
@@ -127,13 +127,13 @@ fn refused(error: Error, url: &str) -> Failure {
     }
 }
 
-fn report(phones: &Phones, enrolment: &Enrolment) -> Result<(), Failure> {
-    let sid = plain(&enrolment.factor_sid);
+fn report(phones: &Phones, enrollment: &Enrollment) -> Result<(), Failure> {
+    let sid = plain(&enrollment.factor_sid);
     say_text("The phone is enrolled.\n")?;
     say_text(table(&[
         ("factor", sid.clone()),
-        ("user", enrolment.identity.clone()),
-        ("service", enrolment.service_sid.clone()),
+        ("user", enrollment.identity.clone()),
+        ("service", enrollment.service_sid.clone()),
         ("keyring", format!("{}, with the private key: keep it to yourself", phones.path().display())),
     ]))?;
     // Quoted, since the server has chosen it and a shell will read it.
@@ -144,9 +144,9 @@ fn report(phones: &Phones, enrolment: &Enrolment) -> Result<(), Failure> {
          {}/v2/Services/{}/Entities/{}/Challenges \\\n    \
          -d {factor} -d 'Details.Message=Is it you who signs in?'\n\n\
          and answer:\n\n  {}",
-        plain(&enrolment.base_url),
-        enrolment.service_sid,
-        enrolment.identity,
+        plain(&enrollment.base_url),
+        enrollment.service_sid,
+        enrollment.identity,
         phones.command("watch")
     ))
 }

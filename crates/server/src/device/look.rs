@@ -1,6 +1,6 @@
 //! `countersign device list` and `show`: what there is, without changing it.
 
-use device::{ChallengeList, Enrolment, Error, ShownChallenge};
+use device::{ChallengeList, Enrollment, Error, ShownChallenge};
 use domain::ChallengeSid;
 
 use crate::device::phones::{Handset, Phones};
@@ -8,22 +8,22 @@ use crate::device::screen::{question, time_left, waiting};
 use crate::failure::Failure;
 use crate::terminal::{plain, say, say_text, table};
 
-/// The enrolments, as the keyring has them.
+/// The enrollments, as the keyring has them.
 pub(super) fn list_offline(phones: &Phones) -> Result<(), Failure> {
-    for enrolment in phones.enrolments()? {
-        entry(enrolment, None)?;
+    for enrollment in phones.enrollments()? {
+        entry(enrollment, None)?;
     }
     Ok(())
 }
 
-/// The enrolments, and what waits at the server. A server that does not answer is no failure here.
+/// The enrollments, and what waits at the server. A server that does not answer is no failure here.
 pub(super) async fn list(phones: &mut Phones) -> Result<(), Failure> {
     for handset in phones.take(None).await? {
         let pending = match handset.pending().await {
             Ok(list) => count(&list),
             Err(error) => format!("unknown: {}", handset.explain(error)),
         };
-        entry(&handset.enrolment, Some(pending))?;
+        entry(&handset.enrollment, Some(pending))?;
     }
     Ok(())
 }
@@ -36,14 +36,14 @@ fn count(list: &ChallengeList) -> String {
     }
 }
 
-fn entry(enrolment: &Enrolment, pending: Option<String>) -> Result<(), Failure> {
-    say(format_args!("{}  {}", enrolment.factor_sid, enrolment.friendly_name))?;
+fn entry(enrollment: &Enrollment, pending: Option<String>) -> Result<(), Failure> {
+    say(format_args!("{}  {}", enrollment.factor_sid, enrollment.friendly_name))?;
     let mut rows = vec![
-        ("user", enrolment.identity.clone()),
-        ("service", enrolment.service_sid.clone()),
-        ("server", enrolment.base_url.clone()),
-        ("style", enrolment.style.to_string()),
-        ("enrolled", format!("{}, {}", enrolment.created_at, enrolment.status.as_str())),
+        ("user", enrollment.identity.clone()),
+        ("service", enrollment.service_sid.clone()),
+        ("server", enrollment.base_url.clone()),
+        ("style", enrollment.style.to_string()),
+        ("enrolled", format!("{}, {}", enrollment.created_at, enrollment.status.as_str())),
     ];
     rows.extend(pending.map(|pending| ("pending", pending)));
     say_text(table(&rows) + "\n")
@@ -115,7 +115,7 @@ pub(super) async fn find(
 ) -> Result<(Handset, ShownChallenge), Failure> {
     let mut first_failure = None;
     for handset in phones.take(factor).await? {
-        match handset.phone.challenge(&handset.enrolment, &sid.to_string()).await {
+        match handset.phone.challenge(&handset.enrollment, &sid.to_string()).await {
             Ok(challenge) => return Ok((handset, challenge)),
             // Another phone's, or nobody's.
             Err(Error::Api { status: 404, .. }) => {}

@@ -1,10 +1,10 @@
-//! The keyring, and a phone for each enrolment in it.
+//! The keyring, and a phone for each enrollment in it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use app::SystemClock;
-use device::{ChallengeList, Enrolment, Error, Keyring, ListRequest, Order, Phone, Status};
+use device::{ChallengeList, Enrollment, Error, Keyring, ListRequest, Order, Phone, Status};
 use domain::factors::Status as FactorStatus;
 use domain::{Clock as _, Timestamp};
 
@@ -17,15 +17,15 @@ pub(super) const KEYRING: &str = "countersign-device.json";
 /// Most pending challenges that are looked at; nobody could answer more before they expire.
 const MANY: u32 = 100;
 
-/// All enrolments of a keyring.
+/// All enrollments of a keyring.
 pub(super) struct Phones {
     path: PathBuf,
     keyring: Keyring,
 }
 
-/// One enrolment, and the phone that speaks for it.
+/// One enrollment, and the phone that speaks for it.
 pub(super) struct Handset {
-    pub(super) enrolment: Enrolment,
+    pub(super) enrollment: Enrollment,
     pub(super) phone: Phone,
     /// What deletes its key, as a command line.
     forget: String,
@@ -53,39 +53,39 @@ impl Phones {
         }
     }
 
-    fn handset(&self, enrolment: Enrolment) -> Result<Handset, Failure> {
-        let phone = Phone::new(enrolment.style, &enrolment.base_url, Arc::new(SystemClock));
-        let phone = phone.map_err(|error| explain(error, &enrolment.base_url))?;
-        let forget = self.command(&format!("forget {}", quoted(&enrolment.factor_sid)));
-        Ok(Handset { enrolment, phone, forget })
+    fn handset(&self, enrollment: Enrollment) -> Result<Handset, Failure> {
+        let phone = Phone::new(enrollment.style, &enrollment.base_url, Arc::new(SystemClock));
+        let phone = phone.map_err(|error| explain(error, &enrollment.base_url))?;
+        let forget = self.command(&format!("forget {}", quoted(&enrollment.factor_sid)));
+        Ok(Handset { enrollment, phone, forget })
     }
 
-    /// The enrolments, oldest first.
+    /// The enrollments, oldest first.
     ///
     /// # Errors
     /// When there is none, with what to do about it.
-    pub(super) fn enrolments(&self) -> Result<&[Enrolment], Failure> {
-        match self.keyring.enrolments() {
+    pub(super) fn enrollments(&self) -> Result<&[Enrollment], Failure> {
+        match self.keyring.enrollments() {
             [] => Err(Failure::new(format!(
                 "no phone is enrolled in {}; run \"{} device enroll --help\" to see how, or name \
                  another keyring with --keyring",
                 self.path.display(),
                 program()
             ))),
-            enrolments => Ok(enrolments),
+            enrollments => Ok(enrollments),
         }
     }
 
-    /// The phones of all factors, or of the one whose SID begins so. Ends enrolments that were cut short.
+    /// The phones of all factors, or of the one whose SID begins so. Ends enrollments that were cut short.
     pub(super) async fn take(&mut self, factor: Option<String>) -> Result<Vec<Handset>, Failure> {
-        let enrolments = match factor {
+        let enrollments = match factor {
             Some(beginning) => vec![self.keyring.find(&beginning)?.clone()],
-            None => self.enrolments()?.to_vec(),
+            None => self.enrollments()?.to_vec(),
         };
-        let mut handsets = Vec::with_capacity(enrolments.len());
-        for enrolment in enrolments {
-            let mut handset = self.handset(enrolment)?;
-            if handset.enrolment.status == FactorStatus::Unverified {
+        let mut handsets = Vec::with_capacity(enrollments.len());
+        for enrollment in enrollments {
+            let mut handset = self.handset(enrollment)?;
+            if handset.enrollment.status == FactorStatus::Unverified {
                 self.verify(&mut handset).await?;
             }
             handsets.push(handset);
@@ -93,11 +93,11 @@ impl Phones {
         Ok(handsets)
     }
 
-    /// Does the second half of an enrolment of which only the first half is done. That it can't be done
+    /// Does the second half of an enrollment of which only the first half is done. That it can't be done
     /// now hinders nothing: whatever comes next will say why.
     async fn verify(&mut self, handset: &mut Handset) -> Result<(), Failure> {
-        match handset.phone.verify_factor(&mut handset.enrolment).await {
-            Ok(()) => self.keep(&handset.enrolment),
+        match handset.phone.verify_factor(&mut handset.enrollment).await {
+            Ok(()) => self.keep(&handset.enrollment),
             Err(_) => Ok(()),
         }
     }
@@ -107,10 +107,10 @@ impl Phones {
         self.change(|_| Ok(()))
     }
 
-    /// Puts an enrolment into the keyring.
-    pub(super) fn keep(&mut self, enrolment: &Enrolment) -> Result<(), Failure> {
+    /// Puts an enrollment into the keyring.
+    pub(super) fn keep(&mut self, enrollment: &Enrollment) -> Result<(), Failure> {
         self.change(|keyring| {
-            keyring.put(enrolment.clone());
+            keyring.put(enrollment.clone());
             Ok(())
         })
     }
@@ -118,9 +118,9 @@ impl Phones {
     /// Deletes a factor, and then its key.
     pub(super) async fn forget(&mut self, beginning: &str, local: bool) -> Result<(), Failure> {
         let handset = self.handset(self.keyring.find(beginning)?.clone())?;
-        let sid = &handset.enrolment.factor_sid;
+        let sid = &handset.enrollment.factor_sid;
         if !local {
-            handset.phone.delete_factor(&handset.enrolment).await.map_err(|error| {
+            handset.phone.delete_factor(&handset.enrollment).await.map_err(|error| {
                 let why = handset.explain(error);
                 Failure::new(format!("{why}. The key is still here; --local deletes it all the same"))
             })?;
@@ -150,7 +150,7 @@ impl Handset {
             page_size: MANY,
             page_token: None,
         };
-        self.phone.challenges(&self.enrolment, &list).await
+        self.phone.challenges(&self.enrollment, &list).await
     }
 
     /// The time, as far as the phone knows the server's.
@@ -160,7 +160,7 @@ impl Handset {
 
     /// The phone's name and its factor, in one line.
     pub(super) fn title(&self) -> String {
-        format!("{} ({})", plain(&self.enrolment.friendly_name), plain(&self.enrolment.factor_sid))
+        format!("{} ({})", plain(&self.enrollment.friendly_name), plain(&self.enrollment.factor_sid))
     }
 
     /// What went wrong for this phone, in words for a terminal.
@@ -169,10 +169,10 @@ impl Handset {
             // Refused twice, with the clock repaired: it is the factor that is not known.
             Error::Api { status: 401, .. } => Failure::new(format!(
                 "the server does not know the factor {} any more; \"{} --local\" deletes its key here",
-                plain(&self.enrolment.factor_sid),
+                plain(&self.enrollment.factor_sid),
                 self.forget
             )),
-            error => explain(error, &self.enrolment.base_url),
+            error => explain(error, &self.enrollment.base_url),
         }
     }
 }

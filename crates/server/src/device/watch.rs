@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use device::{Answer, Enrolment, Error, ShownChallenge};
+use device::{Answer, Enrollment, Error, ShownChallenge};
 
 use crate::device::input::Input;
 use crate::device::phones::Handset;
@@ -34,7 +34,7 @@ struct Watch {
 /// Looks, asks and looks again until Ctrl-C or the end of input.
 pub(super) async fn run(handsets: Vec<Handset>, interval: Duration) -> Result<(), Failure> {
     for handset in &handsets {
-        say(format_args!("Watching {} at {}", handset.title(), handset.enrolment.base_url))?;
+        say(format_args!("Watching {} at {}", handset.title(), handset.enrollment.base_url))?;
     }
     say_text("Press Ctrl-C to end.\n")?;
     let mut watch = Watch { input: Input::standard(), asked: HashSet::new(), troubles: HashSet::new() };
@@ -72,7 +72,7 @@ impl Watch {
                 return Ok(Flow::Continue);
             }
         };
-        let Enrolment { base_url, factor_sid, .. } = &handset.enrolment;
+        let Enrollment { base_url, factor_sid, .. } = &handset.enrollment;
         if self.troubles.remove(base_url) | self.troubles.remove(factor_sid) {
             say_text(format!("{}: the server answers again.\n", handset.title()))?;
         }
@@ -87,7 +87,7 @@ impl Watch {
     }
 
     fn trouble(&mut self, handset: &Handset, error: Error) -> Result<(), Failure> {
-        let Enrolment { base_url, factor_sid, .. } = &handset.enrolment;
+        let Enrollment { base_url, factor_sid, .. } = &handset.enrollment;
         let whose = if matches!(error, Error::Transport(_)) { base_url } else { factor_sid };
         if self.troubles.insert(whose.clone()) {
             say_text(format!("{}: {}. Trying again.\n", handset.title(), handset.explain(error)))?;
@@ -136,7 +136,7 @@ impl Watch {
         challenge: &ShownChallenge,
         answer: Answer,
     ) -> Result<(), Failure> {
-        match handset.phone.answer(&handset.enrolment, &challenge.sid, answer).await {
+        match handset.phone.answer(&handset.enrollment, &challenge.sid, answer).await {
             Ok(answered) => say_text(format!("It is {}.\n", answered.status.as_str())),
             // Nobody knows whether it arrived. If it did, the challenge is not pending any more.
             Err(error @ Error::Transport(_)) => {

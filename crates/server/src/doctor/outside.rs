@@ -9,7 +9,7 @@ use domain::{Timestamp, Webhook};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use url::Url;
-use webhooks::Guard;
+use webhook_client::Guard;
 
 use super::{DAYS, Report};
 use crate::cli::Serve;

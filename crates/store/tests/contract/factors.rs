@@ -325,7 +325,7 @@ async fn an_entity_never_has_more_factors_than_were_counted(store: Store) {
     let enrolled = at_once(2 * MAX_PUSH_FACTORS as usize, |_| {
         let store = store.clone();
         let new = entity(service, "user-0002");
-        let enrol = async move |tx: &mut Write| {
+        let enroll = async move |tx: &mut Write| {
             let entity = tx.ensure_entity(new).await?;
             let fits = tx.count_factors(entity.sid).await? < MAX_PUSH_FACTORS;
             if fits {
@@ -333,7 +333,7 @@ async fn an_entity_never_has_more_factors_than_were_counted(store: Store) {
             }
             Ok::<_, Error>(fits)
         };
-        async move { store.write(enrol).await.unwrap() }
+        async move { store.write(enroll).await.unwrap() }
     });
     assert_eq!(enrolled.await.into_iter().filter(|enrolled| *enrolled).count(), MAX_PUSH_FACTORS as usize);
 

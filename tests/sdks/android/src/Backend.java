@@ -25,7 +25,7 @@ final class Backend {
         return service;
     }
 
-    /** A token with which one phone may enrol. */
+    /** A token with which one phone may enroll. */
     String accessToken(String identity) throws Exception {
         return post(path("AccessTokens"), "Identity", identity, "FactorType", "push").getString("token");
     }

@@ -2,7 +2,7 @@
 //! process, since there is one such provider for each.
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use webhooks::{Sender, Settings};
+use webhook_client::{Sender, Settings};
 
 #[test]
 fn with_and_without_a_provider() {

@@ -8,7 +8,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair,
 use receiver::{Answer, Receiver, ok, send, sender, settings, url};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
-use webhooks::{Error, Outcome, Sender, Settings};
+use webhook_client::{Error, Outcome, Sender, Settings};
 
 /// An authority that no system knows.
 struct Authority(CertifiedIssuer<'static, KeyPair>);

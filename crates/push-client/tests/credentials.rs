@@ -4,7 +4,7 @@ use domain::credentials::CredentialType;
 use domain::{Clock, Timestamp};
 use harness::stand_in::ManualClock;
 use harness::stand_in::pki::{Authority, Key, PRODUCTION, PushCertificate, Pushing, SANDBOX, TOPICS};
-use push::{Credential, Environment, Summary};
+use push_client::{Credential, Environment, Summary};
 use rcgen::{PKCS_ECDSA_P384_SHA384, PKCS_ED25519};
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ fn accepted(certificate: &Pushing) -> Credential {
     Credential::apns_certificate(&certificate.pem(), &certificate.key.pkcs8(), false, now()).unwrap()
 }
 
-fn words<T: std::fmt::Debug>(result: Result<T, push::Invalid>) -> String {
+fn words<T: std::fmt::Debug>(result: Result<T, push_client::Invalid>) -> String {
     result.unwrap_err().to_string()
 }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::metrics::{Exported, METRICS, Taken};
 use async_trait::async_trait;
-use metrics::{Exported, METRICS, Taken};
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
@@ -23,7 +23,7 @@ use tokio::runtime::Handle;
 use tracing::{info, warn};
 use url::Url;
 
-use crate::TRACER;
+use crate::traces::TRACER;
 
 /// How long the collector may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);

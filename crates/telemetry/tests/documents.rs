@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use metrics::{Metric, TABLE};
 use serde::Deserialize;
 use serde_json::Value;
+use telemetry::metrics::{Metric, TABLE};
 
 fn file(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
@@ -59,7 +59,7 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn the_documentation_says_what_each_label_can_be() {
     // All series that can be listed are there from the start.
-    let (mut told, text) = (BTreeMap::<_, BTreeSet<_>>::new(), metrics::exposition());
+    let (mut told, text) = (BTreeMap::<_, BTreeSet<_>>::new(), telemetry::metrics::exposition());
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let Some((name, labels)) = line.split_once('{') else { continue };
         let metric = TABLE.iter().find(|metric| name.starts_with(metric.name)).unwrap();

@@ -6,8 +6,8 @@ use std::time::Duration;
 use harness::stand_in::google::error;
 use harness::stand_in::pki::Key;
 use harness::stand_in::{Answer, Authority, Google, ManualClock, Reply};
-use push::fcm::ErrorCode;
-use push::{Credential, Message, Outcome, Pusher, Verdict};
+use push_client::fcm::ErrorCode;
+use push_client::{Credential, Message, Outcome, Pusher, Verdict};
 use serde_json::json;
 
 use crate::pushing::{HASTY, PATIENT, burst, is_delivered, message, pusher, verdict};

@@ -15,8 +15,8 @@ use std::sync::LazyLock;
 
 use prometheus_client::registry::Registry;
 
-pub use crate::labels::*;
-pub use crate::table::*;
+pub use crate::metrics::labels::*;
+pub use crate::metrics::table::*;
 
 static ALL: LazyLock<(Metrics, Registry)> = LazyLock::new(|| {
     let mut registry = Registry::default();

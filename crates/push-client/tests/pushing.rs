@@ -6,7 +6,7 @@ use std::time::Duration;
 use domain::factors::{AppId, RegistrationToken};
 use domain::{ChallengeSid, Clock, FactorSid, Timestamp};
 use harness::stand_in::Authority;
-use push::{Credential, Message, Outcome, Pusher, Settings};
+use push_client::{Credential, Message, Outcome, Pusher, Settings};
 use tokio::task::JoinSet;
 
 /// Long enough for a busy machine, where nothing is expected to take long.

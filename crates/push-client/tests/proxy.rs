@@ -6,7 +6,7 @@ use domain::Clock;
 use harness::TunnelProxy;
 use harness::stand_in::pki::{Key, PushCertificate};
 use harness::stand_in::{Apple, Authority, Google, ManualClock};
-use push::{Credential, Outcome, Proxy, Pusher, Settings};
+use push_client::{Credential, Outcome, Proxy, Pusher, Settings};
 
 use crate::pushing::{PATIENT, burst, is_delivered, message, verdict};
 

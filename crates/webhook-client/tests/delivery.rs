@@ -10,7 +10,7 @@ use domain::webhooks::Condition;
 use receiver::{Answer, Receiver, answer, auth_token, now, ok, send, sender, settings};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
-use webhooks::{Outcome, Request, Sender, sign};
+use webhook_client::{Outcome, Request, Sender, sign};
 
 /// Far less than the default timeouts, far more than anything here should take.
 const SOON: Duration = Duration::from_secs(12);
@@ -148,12 +148,14 @@ async fn the_total_limits_what_the_others_do_not() {
 async fn the_settings_hold_where_the_url_is_silent() {
     let receiver = Receiver::start([Answer::Stall(String::new())]);
     let hasty =
-        Sender::new(webhooks::Settings { read_timeout: Duration::from_millis(50), ..settings() }).unwrap();
+        Sender::new(webhook_client::Settings { read_timeout: Duration::from_millis(50), ..settings() })
+            .unwrap();
     assert_eq!(send(&hasty, &receiver.url("/")).await.outcome, Outcome::ReadTimedOut);
     let hasty =
-        Sender::new(webhooks::Settings { total_timeout: Duration::from_millis(300), ..settings() }).unwrap();
+        Sender::new(webhook_client::Settings { total_timeout: Duration::from_millis(300), ..settings() })
+            .unwrap();
     assert_eq!(send(&hasty, &receiver.url("/")).await.outcome, Outcome::ReadTimedOut);
-    let forever = webhooks::Settings {
+    let forever = webhook_client::Settings {
         connect_timeout: Duration::MAX,
         read_timeout: Duration::MAX,
         total_timeout: Duration::MAX,

@@ -6,7 +6,7 @@ mod receiver;
 
 use domain::{CallbackUrl, Parameter};
 use receiver::{Receiver, ok, send, sender, url};
-use webhooks::{Outcome, Sender, Settings};
+use webhook_client::{Outcome, Sender, Settings};
 
 fn guarded() -> Sender {
     Sender::new(Settings::default()).unwrap()

@@ -7,8 +7,8 @@ use domain::Clock;
 use domain::factors::{AppId, RegistrationToken};
 use harness::stand_in::pki::{Key, PushCertificate};
 use harness::stand_in::{Answer, Apple, Authority, ManualClock, Reply, jws};
-use push::apns::Reason;
-use push::{Credential, Message, Outcome, Pusher, Settings, Verdict};
+use push_client::apns::Reason;
+use push_client::{Credential, Message, Outcome, Pusher, Settings, Verdict};
 use serde_json::json;
 
 use crate::pushing::{HASTY, PATIENT, burst, is_delivered, message, pusher, verdict};

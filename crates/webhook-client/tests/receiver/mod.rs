@@ -9,7 +9,7 @@ use domain::accounts::AuthToken;
 use domain::{CallbackUrl, Parameter, Timestamp};
 pub use harness::Answer;
 use rustls::ServerConfig;
-use webhooks::{Attempt, Request, Sender, Settings};
+use webhook_client::{Attempt, Request, Sender, Settings};
 
 pub fn answer(status: &str, headers: &str, body: &str) -> Answer {
     Answer::of(status, headers, body)

@@ -8,7 +8,7 @@ use prometheus_client::metrics::gauge;
 use prometheus_client::metrics::histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::labels::*;
+use crate::metrics::labels::*;
 
 /// How often something happened.
 pub type Count = Counter<u64, AtomicU64>;

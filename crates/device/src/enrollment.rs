@@ -1,4 +1,4 @@
-//! What a phone needs in order to enrol, and what it keeps afterwards.
+//! What a phone needs in order to enroll, and what it keeps afterwards.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::style::Style;
 use crate::{factor, reading};
 
-/// What an app gives to the SDK to enrol (docs/protocol/device.md, section 3).
+/// What an app gives to the SDK to enroll (docs/protocol/device.md, section 3).
 #[derive(Clone)]
 pub struct NewFactor {
     /// `VA…`
@@ -34,7 +34,7 @@ pub struct NewFactor {
 /// into something as well guarded as a [`Keyring`](crate::Keyring).
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(into = "Record", try_from = "Record")]
-pub struct Enrolment {
+pub struct Enrollment {
     /// Whose manners the phone has.
     pub style: Style,
     /// The server.
@@ -60,16 +60,16 @@ pub struct Enrolment {
     pub(crate) key: SigningKey,
 }
 
-impl fmt::Debug for Enrolment {
+impl fmt::Debug for Enrollment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Enrolment")
+        f.debug_struct("Enrollment")
             .field("factor_sid", &self.factor_sid)
             .field("status", &self.status)
             .finish_non_exhaustive()
     }
 }
 
-/// An enrolment as it is written down.
+/// An enrollment as it is written down.
 #[derive(Serialize, Deserialize)]
 struct Record {
     style: String,
@@ -87,26 +87,26 @@ struct Record {
     private_key: String,
 }
 
-impl From<Enrolment> for Record {
-    fn from(enrolment: Enrolment) -> Self {
+impl From<Enrollment> for Record {
+    fn from(enrollment: Enrollment) -> Self {
         Self {
-            style: enrolment.style.to_string(),
-            base_url: enrolment.base_url,
-            account_sid: enrolment.account_sid,
-            service_sid: enrolment.service_sid,
-            identity: enrolment.identity,
-            factor_sid: enrolment.factor_sid,
-            credential_sid: enrolment.credential_sid,
-            friendly_name: enrolment.friendly_name,
-            app_id: enrolment.app_id,
-            date_created: enrolment.created_at.to_string(),
-            status: enrolment.status.as_str().to_owned(),
-            private_key: enrolment.key.to_pkcs8_base64().expose().clone(),
+            style: enrollment.style.to_string(),
+            base_url: enrollment.base_url,
+            account_sid: enrollment.account_sid,
+            service_sid: enrollment.service_sid,
+            identity: enrollment.identity,
+            factor_sid: enrollment.factor_sid,
+            credential_sid: enrollment.credential_sid,
+            friendly_name: enrollment.friendly_name,
+            app_id: enrollment.app_id,
+            date_created: enrollment.created_at.to_string(),
+            status: enrollment.status.as_str().to_owned(),
+            private_key: enrollment.key.to_pkcs8_base64().expose().clone(),
         }
     }
 }
 
-impl TryFrom<Record> for Enrolment {
+impl TryFrom<Record> for Enrollment {
     type Error = &'static str;
 
     fn try_from(record: Record) -> Result<Self, Self::Error> {
@@ -130,9 +130,9 @@ impl TryFrom<Record> for Enrolment {
 
 /// An enrollment for tests, with the SIDs of docs/protocol/device.md, section 10 and a new key.
 #[cfg(test)]
-pub(crate) fn sample(style: Style) -> Enrolment {
+pub(crate) fn sample(style: Style) -> Enrollment {
     let sid = |prefix: &str, digit: &str| format!("{prefix}{}", digit.repeat(32));
-    Enrolment {
+    Enrollment {
         style,
         base_url: "http://127.0.0.1:8080".into(),
         account_sid: sid("AC", "1"),
@@ -154,19 +154,19 @@ mod tests {
 
     #[test]
     fn survives_being_written_down() {
-        let enrolment = sample(Style::Ios);
-        let text = serde_json::to_string(&enrolment).unwrap();
-        let again: Enrolment = serde_json::from_str(&text).unwrap();
+        let enrollment = sample(Style::Ios);
+        let text = serde_json::to_string(&enrollment).unwrap();
+        let again: Enrollment = serde_json::from_str(&text).unwrap();
         assert_eq!(serde_json::to_string(&again).unwrap(), text);
-        assert_eq!(again.key.public_key_base64(), enrolment.key.public_key_base64());
+        assert_eq!(again.key.public_key_base64(), enrollment.key.public_key_base64());
     }
 
     #[test]
     fn never_shows_the_key() {
-        let enrolment = sample(Style::Android);
-        let shown = format!("{enrolment:?} {enrolment:#?}");
-        assert!(shown.contains(&enrolment.factor_sid));
-        assert!(!shown.contains(enrolment.key.to_pkcs8_base64().expose().as_str()));
+        let enrollment = sample(Style::Android);
+        let shown = format!("{enrollment:?} {enrollment:#?}");
+        assert!(shown.contains(&enrollment.factor_sid));
+        assert!(!shown.contains(enrollment.key.to_pkcs8_base64().expose().as_str()));
         assert!(!shown.to_lowercase().contains("key"));
     }
 
@@ -176,7 +176,7 @@ mod tests {
         for field in ["style", "date_created", "status", "private_key"] {
             let mut bad = good.clone();
             bad[field] = "x".into();
-            assert!(serde_json::from_value::<Enrolment>(bad).is_err(), "{field}");
+            assert!(serde_json::from_value::<Enrollment>(bad).is_err(), "{field}");
         }
     }
 }
