@@ -43,9 +43,9 @@ const OURS: [&str; 7] = [
     "api=debug",
     "app=debug",
     "store=debug",
-    "push=debug",
-    "webhooks=debug",
-    "traces=debug",
+    "push_client=debug",
+    "webhook_client=debug",
+    "telemetry=debug",
     "countersign=debug",
 ];
 
