@@ -1,0 +1,60 @@
+"""Checks Markdown: every relative link leads to a file and a heading, and no line of prose is longer than 120 columns."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+MAX_COLUMNS = 120
+LISTED = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"]
+
+
+def slug(heading):
+    """Returns the anchor that GitHub gives to a heading."""
+    heading = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading.strip().lower())
+    return re.sub(r"[^\w\- ]", "", re.sub(r"[`*]", "", heading)).replace(" ", "-")
+
+
+def without_code(text):
+    """Blanks fenced code, so that line numbers stay as they are."""
+    return re.sub(r"^( *)```.*?^\1```", lambda match: "\n" * match.group().count("\n"), text, flags=re.S | re.M)
+
+
+def anchors(path):
+    return {slug(heading) for heading in re.findall(r"^#+ (.*)$", without_code(path.read_text()), flags=re.M)}
+
+
+def broken_links(path, text):
+    for match in re.finditer(r"\]\(([^)\s]+)\)", text):
+        link = match.group(1)
+        if re.match(r"[a-z]+:", link):
+            continue
+        file, _, anchor = link.partition("#")
+        found = (path.parent / file) if file else path
+        if not found.exists():
+            yield text.count("\n", 0, match.start()) + 1, f"no such file: {link}"
+        elif anchor and found.suffix == ".md" and anchor not in anchors(found):
+            yield text.count("\n", 0, match.start()) + 1, f"no such heading: {link}"
+
+
+def long_lines(text):
+    """Tables and lines without a blank to break at, such as addresses, may be longer."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if len(line) > MAX_COLUMNS and not line.lstrip().startswith("|") and " " in line.strip()[:MAX_COLUMNS]:
+            yield number, f"{len(line)} columns, wrap at {MAX_COLUMNS}"
+
+
+def main():
+    found = False
+    for name in subprocess.run(LISTED, capture_output=True, text=True, check=True).stdout.split():
+        path = pathlib.Path(name)
+        if not path.exists():
+            continue
+        text = without_code(path.read_text())
+        for line, message in [*broken_links(path, text), *long_lines(text)]:
+            print(f"{name}:{line}: {message}")
+            found = True
+    return found
+
+
+sys.exit(main())
