@@ -40,9 +40,11 @@ def broken_links(path, text):
 
 
 def missing_sources(text):
-    """Paths in backticks, from the root of the project or below `crates`."""
+    """Paths in backticks that begin with a folder of the project or of `crates`. Shorter ones are relative to their context."""
+    roots = [pathlib.Path(), pathlib.Path("crates")]
     for match in re.finditer(r"`((?:[\w.-]+/)+[\w.-]+\.(?:rs|toml|json|py|yaml|sql|conf))`", text):
-        if not any((folder / match.group(1)).exists() for folder in [pathlib.Path(), pathlib.Path("crates")]):
+        begin = match.group(1).split("/")[0]
+        if any((root / begin).exists() for root in roots) and not any((root / match.group(1)).exists() for root in roots):
             yield text.count("\n", 0, match.start()) + 1, f"no such file: {match.group(1)}"
 
 
