@@ -1,9 +1,8 @@
-//! How fast a challenge becomes a push: the real server on a SQLite file, a backend that creates
-//! challenges, and a stand-in for FCM that takes the pushes, all on this machine.
+//! Measures how fast a challenge becomes a push: the real server on a SQLite file, a backend that creates
+//! challenges, and a stand-in for FCM that accepts the pushes, all on this machine.
 //!
-//! `cargo bench --bench fan_out`, or with `-- SECONDS` of load per part (10 if not said), `-- SECONDS
-//! postgres` on PostgreSQL. It prints figures and judges none of them: what a shared machine does in ten
-//! seconds is no test.
+//! `cargo bench --bench fan_out`, or `-- SECONDS` of load for each part (default 10), or `-- SECONDS postgres`
+//! on PostgreSQL. It prints figures without judging them: ten seconds on a shared machine are no test.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -23,14 +22,14 @@ use harness::stand_in::{Authority, Google};
 use harness::{Database, Http, Server, Storage, wait_until};
 use tokio::task::JoinSet;
 
-/// Challenges a second for which the time until the push is measured.
-const STEADY: u32 = 200;
+/// The rate of challenges at which the time until the push is measured.
+const CHALLENGES_PER_SECOND: u32 = 200;
 
-/// Backends that create challenges one after the other, as fast as they can.
-const BACKENDS: usize = 32;
+/// The number of backends that each create challenges one after the other without a pause.
+const BACKEND_COUNT: usize = 32;
 
-/// Devices that are asked in turn.
-const DEVICES: usize = 64;
+/// The number of devices, which are challenged in turn.
+const DEVICE_COUNT: usize = 64;
 
 #[tokio::main]
 async fn main() {
@@ -39,39 +38,39 @@ async fn main() {
     let on_postgres = words.iter().any(|word| word == "postgres");
     let load = Duration::from_secs(seconds);
 
-    let with_push = Stage::set(Some(Platform::Fcm), on_postgres).await;
-    println!("\n{STEADY} challenges a second, for {seconds} s:");
-    let asked = with_push.steadily(load).await;
+    let with_push = Fixture::set(Some(Platform::Fcm), on_postgres).await;
+    println!("\n{CHALLENGES_PER_SECOND} challenges a second, for {seconds} s:");
+    let asked = with_push.at_steady_rate(load).await;
     with_push.report_times(&asked);
 
-    println!("\nas many as {BACKENDS} backends can create, for {seconds} s:");
-    let (created, rate) = with_push.as_fast_as_can_be(load).await;
+    println!("\nas many as {BACKEND_COUNT} backends can create, for {seconds} s:");
+    let (created, rate) = with_push.at_full_rate(load).await;
     println!("  challenges created, each with a push     {rate:7.0} a second");
     with_push.pushes_received(1 + asked.len() + created.len()).await;
     let pushed = with_push.push_rate(&created);
     println!("  pushes received, until the last          {pushed:7.0} a second");
 
-    let without = Stage::set(None, on_postgres).await;
-    let (_, bare) = without.as_fast_as_can_be(load).await;
+    let without = Fixture::set(None, on_postgres).await;
+    let (_, bare) = without.at_full_rate(load).await;
     println!("  challenges created for devices without push {bare:4.0} a second");
     println!("  a challenge with its push costs {:.2} times one without", bare / pushed);
 }
 
-/// Everybody who takes part.
-struct Stage {
+/// A server with its backend, devices and push provider.
+struct Fixture {
     google: Google,
     backend: Http,
-    /// Path of the challenges, and factor.
+    /// The path of the challenges, and the factor SID, of each device.
     devices: Vec<(String, String)>,
     _server: Server,
     _database: Option<Database>,
     _folder: tempfile::TempDir,
 }
 
-/// When which challenge was asked for, and when its creation was answered, by SID.
+/// The times of the request and of the response for each challenge SID.
 type Asked = HashMap<String, (Instant, Instant)>;
 
-impl Stage {
+impl Fixture {
     async fn set(platform: Option<Platform>, on_postgres: bool) -> Arc<Self> {
         let authority = Authority::new();
         let google = Google::start(&authority, Arc::new(SystemClock)).await;
@@ -102,7 +101,7 @@ impl Stage {
         let service = made(&backend, "/v2/Services", &service).await;
         let phone = Phone::new(Style::Android, server.url(), Arc::new(SystemClock)).unwrap();
         let mut devices = Vec::new();
-        for number in 0..DEVICES {
+        for number in 0..DEVICE_COUNT {
             let identity = format!("device-{number:04}");
             let path = format!("/v2/Services/{service}");
             let form = [("Identity", identity.as_str()), ("FactorType", "push")];
@@ -120,17 +119,18 @@ impl Stage {
             let enrollment = phone.enroll(&new).await.unwrap();
             devices.push((format!("{path}/Entities/{identity}/Challenges"), enrollment.factor_sid));
         }
-        let stage = Self { google, backend, devices, _server: server, _database: database, _folder: folder };
-        let stage = Arc::new(stage);
-        // The first push opens the connection and gets a token.
+        let fixture =
+            Self { google, backend, devices, _server: server, _database: database, _folder: folder };
+        let fixture = Arc::new(fixture);
+        // The first push opens the connection and gets an access token.
         if platform.is_some() {
-            stage.ask(0).await;
-            stage.pushes_received(1).await;
+            fixture.ask(0).await;
+            fixture.pushes_received(1).await;
         }
-        stage
+        fixture
     }
 
-    /// Creates a challenge.
+    /// Creates a challenge for the device with this number.
     async fn ask(&self, number: usize) -> (String, (Instant, Instant)) {
         let (path, factor_sid) = &self.devices[number % self.devices.len()];
         let form = [("FactorSid", factor_sid.as_str()), ("Details.Message", "Sign in to the bench?")];
@@ -139,32 +139,32 @@ impl Stage {
         (sid, (asked, Instant::now()))
     }
 
-    /// Asks at a steady rate, however long the answers take.
-    async fn steadily(self: &Arc<Self>, load: Duration) -> Asked {
+    /// Creates challenges at a steady rate, however long the responses take.
+    async fn at_steady_rate(self: &Arc<Self>, load: Duration) -> Asked {
         let before = self.google.taken();
-        let count = (load.as_secs_f64() * f64::from(STEADY)) as usize;
-        let mut clock = tokio::time::interval(Duration::from_secs(1) / STEADY);
+        let count = (load.as_secs_f64() * f64::from(CHALLENGES_PER_SECOND)) as usize;
+        let mut clock = tokio::time::interval(Duration::from_secs(1) / CHALLENGES_PER_SECOND);
         let mut asking = JoinSet::new();
         for number in 0..count {
             clock.tick().await;
-            let stage = Arc::clone(self);
-            asking.spawn(async move { stage.ask(number).await });
+            let fixture = Arc::clone(self);
+            asking.spawn(async move { fixture.ask(number).await });
         }
         let asked = asking.join_all().await.into_iter().collect();
         self.pushes_received(before + count).await;
         asked
     }
 
-    /// Asks without a pause; returns what was asked, and how many were asked a second.
-    async fn as_fast_as_can_be(self: &Arc<Self>, load: Duration) -> (Asked, f64) {
+    /// Creates challenges without a pause; returns their times and the rate per second.
+    async fn at_full_rate(self: &Arc<Self>, load: Duration) -> (Asked, f64) {
         let began = Instant::now();
         let mut backends = JoinSet::new();
-        for backend in 0..BACKENDS {
-            let stage = Arc::clone(self);
+        for backend in 0..BACKEND_COUNT {
+            let fixture = Arc::clone(self);
             backends.spawn(async move {
                 let mut asked = Vec::new();
                 while began.elapsed() < load {
-                    asked.push(stage.ask(backend + asked.len() * BACKENDS).await);
+                    asked.push(fixture.ask(backend + asked.len() * BACKEND_COUNT).await);
                 }
                 asked
             });
@@ -179,7 +179,7 @@ impl Stage {
         wait_until("all pushes are there", Duration::from_secs(60), arrived).await;
     }
 
-    /// When the pushes of these challenges came.
+    /// Returns the arrival of the push for each of these challenges.
     fn arrivals<'a>(&self, asked: &'a Asked) -> Vec<(&'a (Instant, Instant), Instant)> {
         let sid = |push: &harness::stand_in::google::Push| {
             push.message["data"]["challenge_sid"].as_str().unwrap().to_owned()
@@ -194,7 +194,7 @@ impl Stage {
     fn report_times(&self, asked: &Asked) {
         let arrivals = self.arrivals(asked);
         let mut from_request: Vec<_> = arrivals.iter().map(|((asked, _), at)| *at - *asked).collect();
-        // The answer leaves after the commit, so that this is a little less than from the commit.
+        // The response is sent after the commit, so this is slightly less than the time since the commit.
         let mut from_answer: Vec<_> =
             arrivals.iter().map(|((_, answered), at)| at.saturating_duration_since(*answered)).collect();
         for (name, times) in
@@ -211,7 +211,7 @@ impl Stage {
         }
     }
 
-    /// Pushes a second, from the first request until the last arrival.
+    /// Returns the pushes per second from the first request to the last arrival.
     fn push_rate(&self, asked: &Asked) -> f64 {
         let arrivals = self.arrivals(asked);
         let began = arrivals.iter().map(|((asked, _), _)| *asked).min().unwrap();
@@ -220,7 +220,7 @@ impl Stage {
     }
 }
 
-/// Creates something and returns its SID.
+/// Creates a resource and returns its SID.
 async fn made(backend: &Http, path: &str, form: &[(&str, &str)]) -> String {
     let reply = backend.post(path, form).await;
     assert_eq!(reply.status, 201, "{reply:?}");

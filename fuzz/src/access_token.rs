@@ -1,4 +1,4 @@
-//! Access tokens: what opens is what we issued, to the letter.
+//! Access tokens: a text opens only if it is exactly what was issued.
 
 use std::sync::LazyLock;
 
@@ -11,24 +11,24 @@ use domain::sids::{AccessTokenSid, AccountSid, ServiceSid};
 use domain::{FactorType, Identity, Sid, Timestamp};
 use serde_json::{Map, Value};
 
-use crate::{NOW, altered, lines, number};
+use crate::{NOW_SECONDS, altered, lines, number};
 
-/// Issued once with the second key of [`RING`]; the only text that opens of those that are not made on the way.
-const ISSUED: &str = include_str!("../corpus/access_token/issued");
+/// A token issued with the second key of [`KEY_RING`]: the only given text that opens.
+const ISSUED_TOKEN: &str = include_str!("../corpus/access_token/issued");
 
-/// Two keys that are always the same, so that what the corpus holds can be opened by them.
-static RING: LazyLock<KeyRing> = LazyLock::new(|| {
+/// Two fixed keys, so that tokens in the corpus can be opened.
+static KEY_RING: LazyLock<KeyRing> = LazyLock::new(|| {
     let key = |kid: &str, secret: u8| EnrollmentKey::from_bytes(&[kid.as_bytes(), &[secret; 32]].concat());
     let old = key("019b76d0-0000-7000-8000-000000000001", 1).unwrap();
     let new = key("019b76da-a800-7000-8000-000000000002", 2).unwrap();
     KeyRing::new(vec![new, old]).unwrap()
 });
 
-/// One line: a token. Five: now and the expiry in microseconds, the identity of a grant, and which part of its
-/// token is replaced by what.
+/// Takes one line as a token. Takes five lines as now and the expiry in microseconds, the identity of a grant,
+/// and which part of its token is replaced by what.
 pub fn check(data: &[u8]) {
     if let Ok(text) = str::from_utf8(data) {
-        foreign(text);
+        assert_only_issued_opens(text);
     }
     if let Some([now, expires, identity, place, part]) = lines(data) {
         let [now, expires] = [now, expires].map(|line| Timestamp::from_micros(number(line)));
@@ -40,12 +40,12 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// Who has no key can only repeat what was issued.
-fn foreign(text: &str) {
-    let opened = RING.open(text, Timestamp::from_seconds(NOW));
-    assert_eq!(opened.is_some(), text == ISSUED);
-    if RING.knows(text) {
-        assert!(looks_like_ours(text), "{text}");
+/// Checks that without a key, only an issued token opens.
+fn assert_only_issued_opens(text: &str) {
+    let opened = KEY_RING.open(text, Timestamp::from_seconds(NOW_SECONDS));
+    assert_eq!(opened.is_some(), text == ISSUED_TOKEN);
+    if KEY_RING.knows(text) {
+        assert!(has_issued_form(text), "{text}");
     } else {
         assert!(opened.is_none());
     }
@@ -60,14 +60,14 @@ fn own(now: Timestamp, expires_at: Timestamp, identity: Identity, place: i64, pa
         factor_type: FactorType::Push,
         expires_at,
     };
-    let token = RING.issue(&grant, now).unwrap();
+    let token = KEY_RING.issue(&grant, now).unwrap();
     let token = token.expose();
-    assert!(looks_like_ours(token) && RING.knows(token) && token.len() < 700);
-    assert_eq!(RING.open(token, now), Some(grant.clone()).filter(|_| now < expires_at));
+    assert!(has_issued_form(token) && KEY_RING.knows(token) && token.len() < 700);
+    assert_eq!(KEY_RING.open(token, now), Some(grant.clone()).filter(|_| now < expires_at));
     let good = Timestamp::from_micros(i64::MIN);
-    assert_eq!(RING.open(token, good).is_some(), good < expires_at);
+    assert_eq!(KEY_RING.open(token, good).is_some(), good < expires_at);
 
-    // As it stands, and as base64url of what it stands for.
+    // The data itself, and the data in base64url.
     let mut others = vec![altered(token, data)];
     let spellings = [str::from_utf8(part).map(str::to_owned), Ok(URL_SAFE_NO_PAD.encode(part))];
     for part in spellings.into_iter().flatten() {
@@ -76,13 +76,13 @@ fn own(now: Timestamp, expires_at: Timestamp, identity: Identity, place: i64, pa
         others.push(parts.join("."));
     }
     for other in others.iter().filter(|other| *other != token) {
-        assert_eq!(RING.open(other, good), None, "{other}");
-        assert!(!RING.knows(other) || looks_like_ours(other), "{other}");
+        assert_eq!(KEY_RING.open(other, good), None, "{other}");
+        assert!(!KEY_RING.knows(other) || has_issued_form(other), "{other}");
     }
 }
 
-/// Whether all that can be seen without a key is as we write it.
-fn looks_like_ours(text: &str) -> bool {
+/// Returns whether everything that is visible without a key has the issued form.
+fn has_issued_form(text: &str) -> bool {
     let parts: Vec<&str> = text.split('.').collect();
     let [header, "", nonce, ciphertext, tag] = parts[..] else { return false };
     let bytes = |part| URL_SAFE_NO_PAD.decode(part).ok();

@@ -1,4 +1,4 @@
-//! Signed answers to a challenge: which are believed, and what they say.
+//! Signed answers to a challenge: which are accepted, and what they contain.
 
 use std::sync::LazyLock;
 
@@ -10,9 +10,9 @@ use domain::text::StringMap;
 use domain::{Challenge, Code, EntitySid, Identity, Sid, Timestamp};
 use serde_json::{Map, Value};
 
-use crate::{NOW, PHONE, VECTOR_KEY, altered, lines, signed};
+use crate::{NOW_SECONDS, PHONE, VECTOR_KEY, altered, lines, signed};
 
-/// The answer of the test vectors.
+/// The signed answer of the test vectors.
 const VECTOR: &str = include_str!("../corpus/answer/vector");
 
 static VECTOR_PUBLIC_KEY: LazyLock<PublicKey> = LazyLock::new(|| parse_public_key(VECTOR_KEY).unwrap());
@@ -33,30 +33,30 @@ static CHALLENGE: LazyLock<Challenge> = LazyLock::new(|| Challenge {
     },
     hidden_details: Some(StringMap::from_parameter(r#"{"txn":"a/b"}"#).unwrap()),
     metadata: None,
-    expires_at: Timestamp::from_seconds(NOW + 300),
-    created_at: Timestamp::from_seconds(NOW),
-    updated_at: Timestamp::from_seconds(NOW),
+    expires_at: Timestamp::from_seconds(NOW_SECONDS + 300),
+    created_at: Timestamp::from_seconds(NOW_SECONDS),
+    updated_at: Timestamp::from_seconds(NOW_SECONDS),
 });
 
-/// One line: an answer. Two: the header and the claims of one that is signed.
+/// Takes one line as an answer. Takes two lines as the header and the claims of an answer to sign.
 pub fn check(data: &[u8]) {
     if let Ok(text) = str::from_utf8(data) {
-        unsigned(text);
+        assert_unsigned_is_refused(text);
     }
     if let Some([header, claims]) = lines(data) {
         genuine(header, claims, data);
     }
 }
 
-/// Who has no key can only repeat what somebody signed.
-fn unsigned(text: &str) {
+/// Checks that without a key, only a signed answer is accepted.
+fn assert_unsigned_is_refused(text: &str) {
     let jws = Jws::parse(text);
     assert!(jws.is_none() || text.len() <= Jws::MAX_CHARACTERS && text.split('.').count() == 3);
     let Some(jws) = jws else { return };
     assert!(!jws.verify(&PHONE.public_key()));
     if jws.verify(&VECTOR_PUBLIC_KEY) {
         assert_eq!(text.rsplit_once('.').unwrap().0, VECTOR.rsplit_once('.').unwrap().0);
-        assert_eq!(CHALLENGE.answer_in(jws.claims(), Timestamp::from_seconds(NOW)), Ok(Answer::Approved));
+        assert_eq!(CHALLENGE.parse_answer(jws.claims(), Timestamp::from_seconds(NOW_SECONDS)), Ok(Answer::Approved));
     }
 }
 
@@ -79,9 +79,9 @@ fn genuine(header: &[u8], claims: &[u8], data: &[u8]) {
     read(&claims);
 }
 
-/// An answer is one when all that was to be signed is there as it was shown.
+/// Checks that an answer is accepted exactly if every claim is there as the challenge shows it.
 fn read(claims: &Map<String, Value>) {
-    let now = Timestamp::from_seconds(NOW);
+    let now = Timestamp::from_seconds(NOW_SECONDS);
     let shown = CHALLENGE.signed_fields(now);
     let mut signed = SIGNATURE_FIELDS.split(',').filter(|name| *name != "status");
     let is_whole = signed.all(|name| claims.get(name) == Some(&shown[name]));
@@ -90,7 +90,7 @@ fn read(claims: &Map<String, Value>) {
         Some("denied") if is_whole => Some(Answer::Denied),
         _ => None,
     };
-    match CHALLENGE.answer_in(claims, now) {
+    match CHALLENGE.parse_answer(claims, now) {
         Ok(answer) => assert_eq!(Some(answer), expected),
         Err(problem) => {
             assert_eq!(expected, None);

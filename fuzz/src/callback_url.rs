@@ -1,5 +1,5 @@
-//! Addresses of webhooks: what is signed is what is requested, the overrides in the fragment stay within their
-//! limits, and no spelling of an address gets past the guard.
+//! Webhook URLs: the signed URL is the requested one, overrides in the fragment stay within their limits, and
+//! no spelling of an address passes the guard.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -10,14 +10,14 @@ use domain::parameter::Parameter;
 use domain::webhooks::{Condition, Overrides};
 use url::{Host, Url};
 
-/// The module of `countersign-webhook-client` itself, without the HTTP client that comes along with that crate.
+/// The guard module of `countersign-webhook-client`, without the HTTP client of that crate.
 #[path = "../../crates/webhook-client/src/guard.rs"]
 #[allow(dead_code, reason = "the target exercises the addresses alone")]
 mod guard;
 
 use guard::Guard;
 
-/// A text as an address, and as the fragment of one.
+/// Takes a text as a URL, and as the fragment of one.
 pub fn check(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
     address(text);
@@ -37,7 +37,7 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// Whether it is taken; and if so, that it is what it seems to be.
+/// Returns whether the URL is accepted; if so, checks that its parts agree.
 fn address(text: &str) -> bool {
     let Ok(taken) = CallbackUrl::from_parameter(text) else { return false };
     assert!(text.len() <= 2048);
@@ -51,15 +51,14 @@ fn address(text: &str) -> bool {
     let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
     assert!(!authority.contains('@'), "a user's name, or room for one");
 
-    // Signed is the text up to its fragment, which leads to the address that is requested.
+    // The signed text ends before the fragment, and leads to the requested address.
     let signed = taken.signed();
     assert_eq!(signed, text.split('#').next().unwrap());
     assert_eq!(Url::parse(signed).as_ref(), Ok(url));
     let host = url.host_str().unwrap();
     assert_eq!(taken.destination(), format!("{host}:{}", url.port_or_known_default().unwrap()));
 
-    // As the sender puts it together: it leads to the same address, and nothing in it would end a line of the
-    // request.
+    // As the sender assembles it: it leads to the same address, and nothing in it ends a line of the request.
     let (target, host_header) = (taken.request_target(), taken.host_header());
     let request = http::Request::post(&target).header("host", &host_header).body(()).unwrap();
     assert_eq!(request.uri().path_and_query().unwrap().as_str(), target);
@@ -77,7 +76,8 @@ fn address(text: &str) -> bool {
     true
 }
 
-/// The overrides by the words of their documentation: the last of each name counts, all must be good.
+/// Returns the overrides as documented: the last value of each name counts, and all must be valid. A reference
+/// implementation.
 fn overrides(fragment: &str) -> Option<Overrides> {
     let mut given = BTreeMap::new();
     for pair in fragment.split('&') {
@@ -123,7 +123,8 @@ fn condition(word: &str) -> Option<Condition> {
     })
 }
 
-/// However an address is written, and wherever IPv6 hides one of IPv4, the decision is the same.
+/// Checks that the decision is the same for every spelling of an address, including IPv6 forms that contain an
+/// IPv4 address.
 fn guarded(address: IpAddr) {
     let guard = Guard::default();
     let permitted = guard.permits(address);
@@ -160,7 +161,7 @@ fn guarded(address: IpAddr) {
     assert_eq!(read, address);
 }
 
-/// What the standard library knows to be no public address.
+/// Returns whether the standard library considers the address not public.
 fn is_special(address: Ipv4Addr) -> bool {
     address.is_private()
         || address.is_loopback()

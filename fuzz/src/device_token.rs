@@ -1,4 +1,4 @@
-//! Device tokens: those that a phone signed over anything, and those that nobody signed.
+//! Device tokens: tokens that a phone signed over arbitrary claims, and unsigned ones.
 
 use std::sync::LazyLock;
 
@@ -8,30 +8,31 @@ use domain::factors::PublicKey;
 use domain::sids::{AccountSid, CredentialSid};
 use serde_json::{Map, Value};
 
-use crate::{NOW, PHONE, VECTOR_KEY, altered, lines, number, signed};
+use crate::{NOW_SECONDS, PHONE, VECTOR_KEY, altered, lines, number, signed};
 
 /// The token of the test vectors.
 const VECTOR: &str = include_str!("../corpus/device_token/vector");
 
 static VECTOR_PUBLIC_KEY: LazyLock<PublicKey> = LazyLock::new(|| parse_public_key(VECTOR_KEY).unwrap());
-static STRANGER: LazyLock<PublicKey> = LazyLock::new(|| SigningKey::generate().public_key());
+static OTHER_PUBLIC_KEY: LazyLock<PublicKey> = LazyLock::new(|| SigningKey::generate().public_key());
 
-/// One line: a token. Three: the time in microseconds, the header and the claims of one that is signed.
+/// Takes one line as a token. Takes three lines as the time in microseconds, and the header and the claims of a
+/// token to sign.
 pub fn check(data: &[u8]) {
     if let Ok(text) = str::from_utf8(data) {
-        unsigned(text);
+        assert_unsigned_is_refused(text);
     }
     if let Some([now, header, claims]) = lines(data) {
         genuine(Timestamp::from_micros(number(now)), header, claims, data);
     }
 }
 
-/// Who has no key can only repeat what somebody signed.
-fn unsigned(text: &str) {
+/// Checks that without a key, only a signed token is accepted.
+fn assert_unsigned_is_refused(text: &str) {
     let Some(token) = DeviceToken::parse(text) else { return };
     assert!(text.len() <= Jws::MAX_CHARACTERS);
-    assert!(!token.verify(&PHONE.public_key(), Timestamp::from_seconds(NOW)));
-    if token.verify(&VECTOR_PUBLIC_KEY, Timestamp::from_seconds(NOW)) {
+    assert!(!token.verify(&PHONE.public_key(), Timestamp::from_seconds(NOW_SECONDS)));
+    if token.verify(&VECTOR_PUBLIC_KEY, Timestamp::from_seconds(NOW_SECONDS)) {
         assert_eq!(text.rsplit_once('.').unwrap().0, VECTOR.rsplit_once('.').unwrap().0);
     }
 }
@@ -47,16 +48,16 @@ fn genuine(now: Timestamp, header: &[u8], claims: &[u8], data: &[u8]) {
     let key = PHONE.public_key();
     assert_eq!(token.verify(&key, now), expected.is_es256 && expected.is_timely(now), "{text}");
 
-    // From here on at a time when it is good, if there is one.
+    // From here on at a time at which the token is valid, if there is one.
     let good = Timestamp::from_seconds(expected.expires);
     if token.verify(&key, good) {
-        assert!(!token.verify(&STRANGER, good));
+        assert!(!token.verify(&OTHER_PUBLIC_KEY, good));
         let altered = altered(&text, data);
         assert!(!DeviceToken::parse(&altered).is_some_and(|token| token.verify(&key, good)), "{altered}");
     }
 }
 
-/// What a token says, by the rules for it, one after the other.
+/// The contents of a token, by the documented rules one after the other. A reference implementation.
 struct Expected {
     kid: CredentialSid,
     account_sid: AccountSid,
@@ -82,7 +83,7 @@ fn slowly(header: &[u8], claims: &[u8]) -> Option<Expected> {
 }
 
 impl Expected {
-    /// In numbers that don't overflow.
+    /// Returns whether the token is valid at `now`, in numbers that do not overflow.
     fn is_timely(&self, now: Timestamp) -> bool {
         let (not_before, expires) = (i128::from(self.not_before), i128::from(self.expires));
         let now = i128::from(now.seconds());

@@ -1,12 +1,12 @@
-//! Forms and queries, against a slow splitter that keeps to the words of the specification, and against the
-//! one of the `url` crate, which lets more pass but must read what we let pass in the same way.
+//! Forms and queries, compared with a slow reference that follows the specification, and with the parser of the
+//! `url` crate, which accepts more but must read every accepted form in the same way.
 
 use std::collections::BTreeSet;
 
 use domain::{Code, Problem};
 use url::form_urlencoded;
 
-/// The module of `countersign-api` itself, without the HTTP server that comes along with that crate.
+/// The form module of `countersign-api`, without the HTTP server of that crate.
 #[path = "../../crates/api/src/form.rs"]
 mod subject;
 
@@ -14,30 +14,30 @@ use subject::Form;
 
 type Pairs = Vec<(String, String)>;
 
-/// Holds what is read from `data` against the references.
+/// Compares the parsed form of `data` with the references.
 pub fn check(data: &[u8]) {
-    let expected = slowly(data);
+    let expected = reference_pairs(data);
     match (Form::parse(data), &expected) {
-        (Ok(form), Some(pairs)) => agree(&form, pairs),
-        (Err(problem), None) => reasonable(&problem),
+        (Ok(form), Some(pairs)) => assert_agreement(&form, pairs),
+        (Err(problem), None) => assert_short_message(&problem),
         (form, pairs) => panic!("{form:?} instead of {pairs:?}"),
     }
     if let Some(pairs) = &expected {
         assert_eq!(form_urlencoded::parse(data).into_owned().collect::<Pairs>(), *pairs);
         let encoded = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
-        // A pair without a name or a value is written as `=`, so none gets lost.
-        agree(&Form::parse(encoded.as_bytes()).unwrap(), pairs);
+        // A pair without a name or a value is written as `=`, so that none is lost.
+        assert_agreement(&Form::parse(encoded.as_bytes()).unwrap(), pairs);
     }
     if let Ok(text) = str::from_utf8(data) {
         match Form::parse_query(text) {
             Ok(query) => in_any_case(&query, &expected.unwrap()),
-            Err(problem) => reasonable(&problem),
+            Err(problem) => assert_short_message(&problem),
         }
     }
 }
 
-/// Every accessor says what the pairs say.
-fn agree(form: &Form, pairs: &Pairs) {
+/// Checks that every accessor agrees with the pairs.
+fn assert_agreement(form: &Form, pairs: &Pairs) {
     for name in names(pairs) {
         let values: Vec<&str> =
             pairs.iter().filter(|(other, _)| other == name).map(|(_, value)| value.as_str()).collect();
@@ -69,7 +69,7 @@ fn agree(form: &Form, pairs: &Pairs) {
     assert_eq!(form.text(&absent), Ok(None));
 }
 
-/// The values that do not count as absent.
+/// Returns the values that do not count as absent.
 fn sent<'v>(values: &[&'v str]) -> Vec<&'v str> {
     values.iter().copied().filter(|value| !value.is_empty()).collect()
 }
@@ -83,21 +83,21 @@ fn in_any_case(query: &Form, pairs: &Pairs) {
     }
 }
 
-/// The first different names; a look goes through all pairs, so that more would only be slow.
+/// Returns the first distinct names. Each check goes through all pairs, so more names would only be slow.
 fn names(pairs: &Pairs) -> impl Iterator<Item = &str> {
     pairs.iter().map(|(name, _)| name.as_str()).collect::<BTreeSet<_>>().into_iter().take(32)
 }
 
-/// What comes back to the caller of their own words is short and can't break a line of a log.
-fn reasonable(problem: &Problem) {
+/// Checks that the caller's text in an error is short and cannot break a log line.
+fn assert_short_message(problem: &Problem) {
     assert_eq!(problem.code(), Code::InvalidRequest);
     let message = problem.message();
     assert!(message.starts_with(Code::InvalidRequest.title()) && message.chars().count() < 200);
     assert!(!message.contains(char::is_control));
 }
 
-/// The decoded pairs, or `None` where something is wrong with any of them.
-fn slowly(data: &[u8]) -> Option<Pairs> {
+/// Returns the decoded pairs, or `None` if one of them is invalid. A slow reference implementation.
+fn reference_pairs(data: &[u8]) -> Option<Pairs> {
     let mut pairs = Pairs::new();
     for pair in data.split(|byte| *byte == b'&') {
         if pair.is_empty() {
@@ -116,7 +116,7 @@ fn decoded(mut text: &[u8]) -> Option<String> {
     while !text.is_empty() {
         if text[0] == b'%' {
             let digits = str::from_utf8(text.get(1..3)?).ok()?;
-            // The standard library would take a sign here.
+            // `from_str_radix` would accept a sign.
             if !digits.chars().all(|digit| digit.is_ascii_hexdigit()) {
                 return None;
             }

@@ -1,7 +1,7 @@
-//! What Countersign reads from strangers, held against what must be true of it.
+//! Fuzz targets for the parsers of untrusted input, with the properties that must hold.
 //!
-//! Each module is one target: `check` takes whatever the fuzzer thinks of, and panics where something does
-//! not hold. Where input has several parts they are lines, so that seeds can be read and written by people.
+//! Each module is one target: `check` takes the fuzzer's input and panics if a property does not hold. Input
+//! with several parts has them in lines, so that people can read and write seeds.
 
 pub mod access_token;
 pub mod answer;
@@ -20,7 +20,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crypto::SigningKey;
 
-/// Every target, by its name.
+/// Every target with its name.
 pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("access_token", access_token::check),
     ("answer", answer::check),
@@ -34,13 +34,13 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("signature", signature::check),
 ];
 
-/// The moment of the test vectors, in seconds: 2026-01-01T00:00:00Z.
-const NOW: i64 = 1_767_225_600;
+/// The time of the test vectors, in seconds since the epoch: 2026-01-01T00:00:00Z.
+const NOW_SECONDS: i64 = 1_767_225_600;
 
-/// The key of the test vectors in `crates/crypto/src/vectors.rs`, of which nobody here has the private half.
+/// The public key of the test vectors in `crates/crypto/src/vectors.rs`. Its private key is not available here.
 const VECTOR_KEY: &str = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEGrFny9YPM/iRZzoukU8sWZbj/3KHjMMVSqQGpb8xpBKavf37cNWfrURpmblSIEjq8juJAekll1MundswaFrQ8w==";
 
-/// A phone that signs what the fuzzer writes. The key is a throw-away.
+/// A throw-away key that signs the fuzzer's input, as a phone would.
 static PHONE: LazyLock<SigningKey> = LazyLock::new(|| {
     SigningKey::from_pkcs8_base64(
         "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQga5hd8zFOpZl9GRATHh9sBwdzEhhlY+Ptcd0QzaJDq6ihRANCAAQn4KknXkOxrjXiyCgjwkYHjD9pfnF9jMxo55fuCO2/pm50lMTKGIiKFTW5LALNDSji4TvHwLNDZY9stqAF+mQJ",
@@ -48,28 +48,28 @@ static PHONE: LazyLock<SigningKey> = LazyLock::new(|| {
     .unwrap()
 });
 
-/// As many lines as are asked for; the last one is all that is left.
+/// Splits `data` into `N` lines; the last one holds the rest. Returns `None` if there are fewer.
 fn lines<const N: usize>(data: &[u8]) -> Option<[&[u8]; N]> {
     let lines: Vec<&[u8]> = data.splitn(N, |byte| *byte == b'\n').collect();
     lines.try_into().ok()
 }
 
-/// The number that a line says, or zero.
+/// Parses a decimal number; returns zero if the line is none.
 fn number(line: &[u8]) -> i64 {
     str::from_utf8(line).ok().and_then(|line| line.parse().ok()).unwrap_or_default()
 }
 
-/// A compact JWS over these very bytes, whatever they are, signed by [`PHONE`].
+/// Returns a compact JWS over these literal bytes, signed by [`PHONE`].
 fn signed(header: &[u8], claims: &[u8]) -> String {
     let text = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
     let signature = URL_SAFE_NO_PAD.encode(PHONE.sign_fixed(text.as_bytes()));
     format!("{text}.{signature}")
 }
 
-/// `text` with one character replaced, put in or taken out. Which one, each byte of `data` has a say in.
+/// Returns `text` with one character replaced, inserted or removed, chosen by a hash of `data`.
 fn altered(text: &str, data: &[u8]) -> String {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.=";
-    // FNV-1a: as good as any, and the same everywhere.
+    // FNV-1a, because it gives the same result everywhere.
     let sum = data
         .iter()
         .fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));

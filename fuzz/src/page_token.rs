@@ -4,7 +4,7 @@ use domain::paging::{Cursor, Listed, Position};
 use domain::parameter::Parameter;
 use domain::{Order, PageRequest, Timestamp};
 
-/// A text; and the same bytes as a place and as a list.
+/// Takes a text; and the same bytes as a position and as a list.
 pub fn check(data: &[u8]) {
     if let Ok(text) = str::from_utf8(data) {
         foreign(text);
@@ -24,7 +24,7 @@ fn foreign(text: &str) {
     if let Ok(cursor) = Cursor::from_parameter(text) {
         own(cursor);
         let written = cursor.to_string();
-        // Hexadecimal digits have two cases; nothing else varies.
+        // Hexadecimal digits have two cases; everything else has one spelling.
         assert_eq!(text[..2], written[..2]);
         assert_eq!(text[2..].to_ascii_lowercase(), written[2..]);
     }
@@ -50,7 +50,8 @@ fn key(position: Position) -> (Timestamp, [u8; 16]) {
     (position.created_at, position.sid)
 }
 
-/// What the database does: the rows beyond the place, in the order of reading, one more than asked for.
+/// Returns the rows that the database would: those after the position in reading order, one more than
+/// requested.
 fn rows(request: &PageRequest, all: &[Item]) -> Vec<Item> {
     let mut rows = all.to_vec();
     rows.sort_by_key(|item| key(item.0));
@@ -67,7 +68,7 @@ fn rows(request: &PageRequest, all: &[Item]) -> Vec<Item> {
     rows
 }
 
-/// Items at the times that the bytes say, with SIDs of their own.
+/// Returns items with the times in `list` and distinct SIDs.
 fn items(list: &[u8]) -> Vec<Item> {
     let mut sid = [0; 16];
     let list = list.iter().take(64).enumerate().map(|(number, time)| {
@@ -77,7 +78,7 @@ fn items(list: &[u8]) -> Vec<Item> {
     list.collect()
 }
 
-/// A place that nobody handed out is a place as any other.
+/// Checks that a position that was never issued works like any other.
 fn walk_from(cursor: Cursor, list: &[u8]) {
     let all = items(list);
     for order in [Order::Ascending, Order::Descending] {
@@ -90,7 +91,7 @@ fn walk_from(cursor: Cursor, list: &[u8]) {
     }
 }
 
-/// The pages from the first to the last are the list, and back again.
+/// Checks that the pages from first to last, and from last to first, are the whole list.
 fn whole_list(list: &[u8]) {
     let all = items(list);
     for order in [Order::Ascending, Order::Descending] {

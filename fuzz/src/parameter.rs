@@ -1,6 +1,6 @@
-//! The values of single parameters: each is as its documentation says, and comes out as it went in.
+//! Values of single parameters: each is accepted as documented, and returned unchanged.
 
-use domain::challenges::{self, Field, Message, expiry};
+use domain::challenges::{self, Field, Message, resolve_expiration};
 use domain::factors::Platform;
 use domain::parameter::{Bounded, Parameter};
 use domain::text::{StringMap, Text};
@@ -8,7 +8,7 @@ use domain::webhooks::{self, Subscription};
 use domain::{FactorType, Identity, Timestamp};
 use serde_json::Value;
 
-/// A text.
+/// Takes a text.
 pub fn check(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
     let json = serde_json::from_str::<Value>(text).ok();
@@ -29,7 +29,7 @@ fn texts(text: &str) {
         let printed = parsed.map(|parsed| format!("{parsed:?}"));
         assert!(printed.is_none_or(|printed| printed == format!("Text({} bytes)", text.len())));
     }
-    // Names of people, of apps, and the addresses that push providers give.
+    // Names of people and apps, and the tokens that push providers issue.
     one::<1, 64>(text);
     one::<1, 100>(text);
     one::<1, 4096>(text);
@@ -60,7 +60,7 @@ fn string_map(text: &str, json: Option<&Value>) {
             assert_eq!(serde_json::from_str::<Value>(&written).ok().as_ref(), json);
             assert_eq!(StringMap::from_parameter(&written).ok(), Some(map), "it never grows");
         }
-        // Of two members with one name the last counts; if the first is no string, the text is refused all the same.
+        // The last of two members with one name counts; the text is refused if the first is not a string.
         Err(_) => assert!(!good || text.matches('"').count() > 4 * members.unwrap().len(), "{text}"),
     }
 }
@@ -110,19 +110,19 @@ fn words(text: &str) {
     }
 }
 
-/// An instant is shown in whole seconds, and what is shown can be read again, within the years of four digits.
+/// Checks that an instant is shown in whole seconds and can be parsed again, for years of four digits.
 fn time(text: &str) {
     let Ok(time) = Timestamp::from_parameter(text) else { return };
     let shown = time.to_string();
     let years = Timestamp::from_seconds(-62_167_219_200)..Timestamp::from_seconds(253_402_300_800);
     if years.contains(&time) {
         assert_eq!(shown.len(), "2026-01-01T00:00:00Z".len());
-        assert_eq!(Timestamp::from_parameter(&shown), Ok(time.whole_second()));
+        assert_eq!(Timestamp::from_parameter(&shown), Ok(time.truncate_to_second()));
     }
-    // Whatever is asked for, a challenge ends within the hour, on a whole second.
-    for now in [Timestamp::from_seconds(crate::NOW), time.plus_seconds(-1), time.plus_seconds(-3600)] {
-        if let Ok(end) = expiry(Some(time), now) {
-            assert!(end > now && end <= now.plus_seconds(3600) && end == end.whole_second());
+    // A challenge expires within an hour, on a whole second, whatever was requested.
+    for now in [Timestamp::from_seconds(crate::NOW_SECONDS), time.plus_seconds(-1), time.plus_seconds(-3600)] {
+        if let Ok(end) = resolve_expiration(Some(time), now) {
+            assert!(end > now && end <= now.plus_seconds(3600) && end == end.truncate_to_second());
         }
     }
 }

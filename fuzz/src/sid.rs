@@ -1,4 +1,4 @@
-//! SIDs: one text, one kind, one identifier. And the identifiers of a trace.
+//! SIDs: one text, one kind, one identifier. Also the identifiers of a trace.
 
 use std::fmt::Debug;
 
@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{lines, number};
 
-/// Two lines: two texts. The first is also taken as the time, and the second as the randomness, of a new SID.
+/// Takes two lines as two texts. The first is also the time, and the second the randomness, of a new SID.
 pub fn check(data: &[u8]) {
     let [one, other] = lines(data).unwrap_or([data, data]);
     if let (Ok(one), Ok(other)) = (str::from_utf8(one), str::from_utf8(other)) {
@@ -52,7 +52,7 @@ where
         return false;
     };
     let text = sid.to_string();
-    // Hexadecimal digits have two cases, which are read as one and written small. Nothing else varies.
+    // Hexadecimal digits are read in either case and written in lower case. Nothing else varies.
     assert_eq!(one.len(), 34);
     assert!(one.starts_with(S::PREFIX));
     assert_eq!(text, format!("{}{}", S::PREFIX, one[2..].to_ascii_lowercase()));

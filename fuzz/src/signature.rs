@@ -1,5 +1,5 @@
-//! Signatures as bytes, DER and r‖s: `aws-lc-rs`, which verifies them, against `p256`, and against the one
-//! spelling that each may have.
+//! Signatures as bytes, in DER and as r‖s: `aws-lc-rs`, which verifies them, compared with `p256`, and with the
+//! one accepted spelling of each.
 
 use std::sync::LazyLock;
 
@@ -17,27 +17,27 @@ use p256::{AffinePoint, FieldBytes, ProjectivePoint, Scalar};
 
 use crate::VECTOR_KEY;
 
-/// What the factor of the test vectors signed.
+/// The message that the factor of the test vectors signed.
 const MESSAGE: &[u8] = b"YF03333333333333333333333333333333";
 
 static VECTOR_PUBLIC_KEY: LazyLock<PublicKey> = LazyLock::new(|| parse_public_key(VECTOR_KEY).unwrap());
 
-/// All bytes as a signature; and the same as two lengths, two numbers, and a message.
+/// Takes all bytes as a signature; and the same as two lengths, two numbers, and a message.
 pub fn check(data: &[u8]) {
-    agree(&VECTOR_PUBLIC_KEY, MESSAGE, data);
+    assert_agreement(&VECTOR_PUBLIC_KEY, MESSAGE, data);
     if let Ok(der) = STANDARD.decode(data) {
-        agree(&VECTOR_PUBLIC_KEY, MESSAGE, &der);
+        assert_agreement(&VECTOR_PUBLIC_KEY, MESSAGE, &der);
     }
     let Some(([r_length, s_length], rest)) = data.split_first_chunk() else { return };
     let Some((r, rest)) = rest.split_at_checked(usize::from(r_length % 33)) else { return };
     let Some((s, message)) = rest.split_at_checked(usize::from(s_length % 33)) else { return };
     if let Some((key, r)) = key_for(message, padded(r), padded(s)) {
-        genuine(&key, message, r, padded(s));
+        check_valid_signature(&key, message, r, padded(s));
     }
 }
 
-/// Both implementations say the same of anything, and say it of short signatures as of their full forms.
-fn agree(key: &PublicKey, message: &[u8], signature: &[u8]) {
+/// Checks that both implementations agree on any bytes, and agree on shortened signatures as on full ones.
+fn assert_agreement(key: &PublicKey, message: &[u8], signature: &[u8]) {
     let other = VerifyingKey::from_public_key_der(key.as_der()).unwrap();
     let other_says = |signature: Result<Signature, _>| {
         signature.is_ok_and(|signature| other.verify(message, &signature).is_ok())
@@ -56,18 +56,18 @@ fn agree(key: &PublicKey, message: &[u8], signature: &[u8]) {
     }
 }
 
-/// r and s under a key that makes them good: who writes it how, and what else is refused.
-fn genuine(key: &PublicKey, message: &[u8], r: [u8; 32], s: [u8; 32]) {
+/// Checks every spelling of r and s under a key for which they are valid.
+fn check_valid_signature(key: &PublicKey, message: &[u8], r: [u8; 32], s: [u8; 32]) {
     let full = [r, s].concat();
     let der = sequence(&[integer(&r), integer(&s)].concat());
     assert!(verify_fixed(key, message, &full));
     assert!(verify_der(key, message, &der));
     let other = [message, b"."].concat();
     assert!(!verify_fixed(key, &other, &full) && !verify_der(key, &other, &der));
-    // As long as two bytes are missing at most; beyond, it is refused.
+    // Accepted while at most two bytes are missing, refused beyond that.
     let ios = [as_ios_writes(r), as_ios_writes(s)].concat();
     assert_eq!(verify_fixed(key, message, &ios), ios.len() >= 62, "{ios:02x?}");
-    agree(key, message, &ios);
+    assert_agreement(key, message, &ios);
 
     let (r, s) = (integer(&r), integer(&s));
     let content = [&r[..], &s].concat();
@@ -90,15 +90,15 @@ fn genuine(key: &PublicKey, message: &[u8], r: [u8; 32], s: [u8; 32]) {
     }
 }
 
-/// A number in as many bytes as it has in a signature of full length.
+/// Returns a number in as many bytes as in a signature of full length.
 fn padded(number: &[u8]) -> [u8; 32] {
     let mut padded = [0; 32];
     padded[32 - number.len()..].copy_from_slice(number);
     padded
 }
 
-/// A key under which `s` and an `r` near the one given sign `message`, and that `r`. Whoever may choose the key
-/// last can have any signature: for a point R with the abscissa r, Q = r⁻¹(sR − zG) verifies it.
+/// Returns a key under which `s` and an `r` close to the given one sign `message`, and that `r`. With the key
+/// chosen last, any signature can be made valid: for a point R with x coordinate r, Q = r⁻¹(sR − zG).
 fn key_for(message: &[u8], r: [u8; 32], s: [u8; 32]) -> Option<(PublicKey, [u8; 32])> {
     let scalar = |number: [u8; 32]| {
         let reduced = Scalar::reduce(&FieldBytes::from(number));
@@ -107,7 +107,7 @@ fn key_for(message: &[u8], r: [u8; 32], s: [u8; 32]) -> Option<(PublicKey, [u8; 
     };
     let digest: [u8; 32] = digest(&SHA256, message).as_ref().try_into().unwrap();
     let z = Scalar::reduce(&FieldBytes::from(digest));
-    // Every second number is an abscissa.
+    // About every second number is the x coordinate of a point.
     let near = (0..8).map(|step| {
         let mut r = r;
         r[31] ^= step;
@@ -121,7 +121,7 @@ fn key_for(message: &[u8], r: [u8; 32], s: [u8; 32]) -> Option<(PublicKey, [u8; 
     Some((PublicKey::from_checked_der(key.to_public_key_der().ok()?.into_vec()), r))
 }
 
-/// A positive DER integer.
+/// Returns a positive DER integer.
 fn integer(number: &[u8; 32]) -> Vec<u8> {
     let mut digits: Vec<u8> = number.iter().copied().skip_while(|byte| *byte == 0).collect();
     if digits[0] >= 0x80 {
@@ -134,8 +134,8 @@ fn sequence(content: &[u8]) -> Vec<u8> {
     [&[0x30, content.len() as u8], content].concat()
 }
 
-/// What becomes of r or s in the iOS SDK: DER, cut to 32 bytes, or with one zero in front however many are
-/// missing.
+/// Returns r or s as the iOS SDK writes it: DER, cut to 32 bytes, or with one leading zero however many bytes
+/// are missing.
 fn as_ios_writes(number: [u8; 32]) -> Vec<u8> {
     let mut digits = integer(&number).split_off(2);
     match digits.len().checked_sub(32) {

@@ -1,11 +1,11 @@
-//! The corpus without a fuzzer.
+//! Runs the corpus without a fuzzer.
 
 use std::fs;
 use std::path::Path;
 
-/// Every seed through its target.
+/// Runs every seed through its target.
 #[test]
-fn holds() {
+fn every_seed_passes_its_target() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
     for (name, check) in fuzz::TARGETS {
         let seeds = fs::read_dir(corpus.join(name)).unwrap().map(|seed| seed.unwrap().path());

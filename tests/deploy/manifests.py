@@ -1,7 +1,7 @@
-"""Checks what kustomize renders of deploy/kubernetes: manifests.py KUSTOMIZE
+"""Checks the manifests that kustomize renders from deploy/kubernetes: manifests.py KUSTOMIZE
 
-That the NetworkPolicy lets the pods reach what they need and nothing else, that every selector selects the pods that it is meant for, and that the
-migration Job has a valid name of its own for every form of image name.
+The NetworkPolicy must allow the pods the connections that they need and no others, every selector must select its own pods,
+and the migration Job must have a valid, unique name for every form of image name.
 """
 
 import pathlib
@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 MANIFESTS = ROOT / "deploy/kubernetes"
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 
-# Each image entry of the kustomization, and the image that the containers must have.
+# Image entries of a kustomization, and the image that the containers must have.
 IMAGES = [
     ("newName: registry.example.com/countersign\nnewTag: 0.1.0", "registry.example.com/countersign:0.1.0"),
     ("newName: registry.example.com/countersign\nnewTag: 0.2.0", "registry.example.com/countersign:0.2.0"),
@@ -29,7 +29,7 @@ IMAGES = [
     ("newName: countersign\nnewTag: V1.2_Release+Candidate", "countersign:V1.2_Release+Candidate"),
 ]
 
-# Label that Kubernetes gives to every namespace.
+# The label that Kubernetes sets on every namespace.
 NAMESPACE = "kubernetes.io/metadata.name"
 
 # Other pods as (namespace, labels), and the (direction, port, protocol) that the policy must allow; everything else is refused.
@@ -69,7 +69,7 @@ def render_with_image(kustomize, image):
 
 
 def render_overlay(kustomize, image):
-    """Renders an overlay with an entry of its own in `images`, as `kustomize edit set image` writes it."""
+    """Renders an overlay with its own entry in `images`, as `kustomize edit set image` writes it."""
     with tempfile.TemporaryDirectory() as folder:
         overlay = pathlib.Path(folder)
         shutil.copytree(MANIFESTS, overlay / "base")
@@ -86,7 +86,7 @@ def only(documents, kind):
 
 
 def selects(selector, labels):
-    """Whether a label selector selects a pod with these labels; an empty one selects all."""
+    """Returns whether a label selector selects a pod with these labels; an empty one selects all."""
     unknown = set(selector) - {"matchLabels"}
     if unknown:
         sys.exit(f"kubernetes: this check can't evaluate {unknown} in a selector")
@@ -94,7 +94,7 @@ def selects(selector, labels):
 
 
 def is_peer(peer, namespace, labels):
-    """Whether one entry of `from` or `to` is about a pod of this namespace with these labels."""
+    """Returns whether an entry of `from` or `to` applies to a pod of this namespace with these labels."""
     if "ipBlock" in peer or "namespaceSelector" not in peer:
         return "podSelector" in peer and namespace == "countersign" and selects(peer["podSelector"], labels)
     in_namespace = selects(peer["namespaceSelector"], {NAMESPACE: namespace})
@@ -102,11 +102,11 @@ def is_peer(peer, namespace, labels):
 
 
 def allowed(policy, namespace, labels):
-    """Every (direction, port, protocol) that the policy allows between its pods and such a pod."""
+    """Returns every (direction, port, protocol) that the policy allows between its pods and such a pod."""
     found = set()
     for direction, side in (("ingress", "from"), ("egress", "to")):
         for rule in policy["spec"].get(direction, []):
-            # A rule without peers is about all of them.
+            # A rule without peers applies to all.
             if side not in rule or any(is_peer(peer, namespace, labels) for peer in rule[side]):
                 for port in rule["ports"]:
                     found.add((direction, port["port"], port.get("protocol", "TCP")))
@@ -131,7 +131,7 @@ def check_network_policy(documents):
 
 
 def check_selectors(documents):
-    """That the selectors for servers select the servers, and not the migration."""
+    """Checks that the selectors for servers select the servers, and not the migration."""
     deployment = only(documents, "Deployment")
     server, migration = pod_labels(deployment), pod_labels(only(documents, "Job"))
     selectors = {
@@ -144,7 +144,7 @@ def check_selectors(documents):
     for where, selector in selectors.items():
         if not selects(selector, server) or selects(selector, migration):
             mistake(where, f"{selector} must select the servers and nothing else")
-    # It can't be changed: with another one the Deployment of an older version can't be updated.
+    # The selector is immutable: with another one the Deployment of an older version could not be updated.
     expected = {"app.kubernetes.io/name": "countersign", "app.kubernetes.io/component": "server"}
     if selectors["Deployment"] != {"matchLabels": expected}:
         mistake("Deployment", f"its selector must stay {expected}")
@@ -164,9 +164,9 @@ def check_job_names(kustomize):
 
 
 def check_job_name(metadata, image, names):
-    """That the name is valid, and that each image has one of its own, always the same; `names` is what was found before."""
+    """Checks that the name is valid, unique for each image and stable; `names` has the names found before."""
     name = metadata["name"]
-    # The pods get it as a label, so it has at most 63 characters (RFC 1123).
+    # The pods get the name as a label, so it has at most 63 characters (RFC 1123).
     if not re.fullmatch(r"countersign-migrate-[a-z0-9]([a-z0-9-]*[a-z0-9])?", name) or len(name) > 63:
         mistake("Job", f"{name} is no valid name (image {image})")
     if names.setdefault(name, image) != image:

@@ -1,7 +1,7 @@
-"""Whether deploy/ and the documentation name only what the binary has: names.py BINARY COMPOSE.json KUBERNETES.yaml
+"""Checks that deploy/ and the documentation name only what the binary has: names.py BINARY COMPOSE.json KUBERNETES.yaml
 
-Commands, flags, variables and keys are looked up in the help texts; a server is started and asked what the probes will ask. Also, whether the
-links of the documentation lead somewhere.
+Commands, flags, variables and keys are looked up in the help texts; a started server gets the requests of the probes.
+Also checks the links of the documentation.
 """
 
 import json
@@ -21,7 +21,7 @@ import yaml
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 OPERATIONS = ROOT / "docs/operations.md"
-# Of the environment of whoever runs the tests nothing should count.
+# The environment of the test run must not matter.
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("COUNTERSIGN_")}
 
 mistakes = []
@@ -32,13 +32,13 @@ def mistake(where, what):
 
 
 class Binary:
-    """What the help texts say."""
+    """The commands and flags in the help texts."""
 
     def __init__(self, path):
         self.path = path
         self.helps = {}
         self.walk(())
-        # As if the lines had not been broken.
+        # Join the broken lines.
         everything = " ".join(" ".join(self.helps.values()).split())
         self.variables = set(re.findall(r"\[env: (COUNTERSIGN_[A-Z0-9_]+)", everything))
 
@@ -51,7 +51,7 @@ class Binary:
                 self.walk((*command, name))
 
     def check(self, where, arguments):
-        """That a command line names a command, and only flags that it has."""
+        """Checks that a command line names a command, and only flags that it has."""
         command, rest = (), list(arguments)
         while rest and (*command, rest[0]) in self.helps:
             command = (*command, rest.pop(0))
@@ -79,7 +79,7 @@ def containers(documents):
 
 
 def command_lines(compose, documents):
-    """Every way in which deploy/ and the documentation call the binary."""
+    """Returns every command line with which deploy/ and the documentation call the binary."""
     for document, container in containers(documents):
         yield f"kubernetes, {document['kind']}", container.get("command", [])[1:] + container["args"]
     for name, service in compose["services"].items():
@@ -136,7 +136,7 @@ def check_keys(binary):
 
 
 def check_ports(documents):
-    """That ports are named where they are used, and are those on which the servers listen."""
+    """Checks that ports are named where they are used, and are those on which the servers listen."""
     options = tomllib.loads((DEPLOY / "kubernetes/countersign.toml").read_text())
     listened = {int(options[key].rpartition(":")[2]) for key in ("listen", "metrics_listen") if key in options}
     declared = {}
@@ -164,7 +164,7 @@ def check_ports(documents):
 
 
 def check_probes(binary, documents):
-    """Asks a server what the probes will ask."""
+    """Sends the requests of the probes to a server."""
     paths = {
         container[probe]["httpGet"]["path"]
         for _, container in containers(documents)
@@ -202,7 +202,7 @@ def check_probes(binary, documents):
 
 
 def check_links():
-    """That what the documentation points to is there, with its heading; and what the alerts point to."""
+    """Checks that the links of the documentation and the alerts lead to existing files and headings."""
     pages = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
     links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())]
     alerts = DEPLOY / "alerts.yaml"
@@ -217,13 +217,13 @@ def check_links():
             mistake(page.name, f"{link} leads nowhere")
         elif anchor:
             headings = re.findall(r"^#+ (.*)", target.read_text(), re.MULTILINE)
-            # As GitHub and others make anchors out of headings.
+            # The anchors that GitHub and others derive from headings.
             if anchor not in {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}:
                 mistake(page.name, f"{link} leads to no heading")
 
 
 def check_curl():
-    """That each `curl` of the README which is meant to succeed says so when it does not."""
+    """Checks that each `curl` of the README that should succeed reports a failure."""
     for line in (ROOT / "README.md").read_text().splitlines():
         if re.search(r"(^|\()curl ", line) and not re.search(r"curl (--fail-with-body -sS|-fsS)", line):
             mistake("README.md", f"this fails in silence: {line}")

@@ -1,8 +1,8 @@
 """Checks deploy/nginx.conf with the nginx of this machine: nginx.py NGINX
 
-nginx reads the file, and runs it in front of two stand-ins for servers; only addresses and the certificate are changed. The stand-ins must get each
-request as the client sent it, with the client's address; a server that refuses connections must cost no request; and servers that were all away
-must be used as soon as one is back.
+nginx runs the file in front of two stand-ins for servers; only addresses and the certificate are changed. The stand-ins must
+get each request unchanged, with the client's address. A server that refuses connections must not fail a request, and after
+all servers were down, the first one back must be used at once.
 """
 
 import http.client
@@ -21,7 +21,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONF = ROOT / "deploy/nginx.conf"
 HOST = "verify.example.com"
 
-# A path that must arrive as it is: an encoded slash, two slashes, a dot segment that is encoded, a query.
+# A path that must arrive unchanged: an encoded slash, two slashes, an encoded dot segment, a query.
 PATH = "/v2/Services/VA0//Entities/a%2Fb%2E%2E%2Fc/Challenges?Status=pending&x=%20"
 
 MAIN = """
@@ -47,7 +47,7 @@ def free_port():
 
 
 class StandIn(http.server.ThreadingHTTPServer):
-    """A server that keeps the requests it got, and answers each with 200 and its own name."""
+    """A server that keeps its requests, and responds to each with 200 and its own name."""
 
     def __init__(self, port):
         self.requests = []
@@ -91,7 +91,7 @@ class Nginx:
         (self.folder / "nginx.conf").write_text(MAIN.format(folder=folder))
         self.command = [program, "-e", str(self.folder / "error.log"), "-p", folder, "-c", str(self.folder / "nginx.conf")]
         checked = subprocess.run([*self.command, "-t"], capture_output=True, text=True)
-        # Also when it only warns, such as of a directive that it will not have any more.
+        # Also for warnings, such as about a deprecated directive.
         if checked.returncode != 0 or "[warn]" in checked.stderr:
             sys.exit(f"nginx -t: {checked.stderr}")
         self.process = subprocess.Popen([*self.command, "-g", "daemon off;"])
@@ -113,7 +113,7 @@ class Nginx:
         return text
 
     def request(self, method="GET", path="/", body=None, headers=None, tls=True):
-        """Sends one request and returns the answer's status and headers."""
+        """Sends one request and returns status and headers of the response."""
         if tls:
             context = ssl.create_default_context(cafile=self.folder / "certificate.pem")
             connection = http.client.HTTPSConnection(HOST, self.https, timeout=10, context=context)
@@ -121,7 +121,7 @@ class Nginx:
             connection.sock = context.wrap_socket(raw, server_hostname=HOST)
         else:
             connection = http.client.HTTPConnection("127.0.0.1", self.http, timeout=10)
-        # Without the port, as clients send it for 443.
+        # Without a port, as clients send it for 443.
         connection.request(method, path, body, {"Host": HOST} | (headers or {}))
         answer = connection.getresponse()
         answer.read()
@@ -139,14 +139,14 @@ def expect(what, found, expected):
 
 
 def check_request(nginx, server):
-    """That a request arrives as it was sent."""
+    """Checks that a request arrives as it was sent."""
     status, _ = nginx.request("POST", PATH, b"Code=1", {"X-Forwarded-For": "192.0.2.7"})
     expect("the status of a POST", status, 200)
     method, path, headers, body = server.requests[-1]
     expect("the request", (method, path, body), ("POST", PATH, b"Code=1"))
     for name, value in [
         ("Host", HOST),
-        # The last address is nginx's own word; what the client claims stands before it.
+        # nginx appends the real address; the client's own claims come before it.
         ("X-Forwarded-For", "192.0.2.7, 127.0.0.1"),
         ("X-Forwarded-Proto", "https"),
         ("Connection", "close"),
@@ -157,7 +157,7 @@ def check_request(nginx, server):
 
 
 def check_failures(nginx, ports):
-    """That servers which are away cost nothing as long as one is there, and nothing once one is back."""
+    """Checks that no request fails while at least one server runs, or after one is back."""
     one = StandIn(ports[0])
     for _ in range(20):
         expect("a POST while one of two servers is away", nginx.request("POST", body=b"x")[0], 200)
@@ -186,7 +186,7 @@ def wait_for_start(nginx):
 def main():
     ports = free_port(), free_port()
     with tempfile.TemporaryDirectory() as folder:
-        # nginx started by root reads and writes as another user.
+        # nginx started by root uses another user.
         pathlib.Path(folder).chmod(0o755)
         nginx = Nginx(sys.argv[1], folder, ports)
         try:

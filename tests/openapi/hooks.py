@@ -1,7 +1,7 @@
-"""Makes requests that find something out of most of those that Schemathesis makes up.
+"""Changes most of the requests that Schemathesis generates, so that they reach existing resources.
 
-What it makes up fits the document and names nothing that there is, which would only ever be 404. The
-others go out as they are. Which is which depends on the request itself, so that a seed repeats a run.
+Generated requests fit the document but name no existing resource, which would only ever be 404. Some are
+sent unchanged. The choice depends on the request itself, so that a seed repeats a run.
 """
 
 import json
@@ -11,16 +11,16 @@ import zlib
 
 import schemathesis
 from hypothesis import strategies as st
-from stage import IDENTITY, Stage, new_key, private_key, public_key
+from resources import IDENTITY, Resources, new_key, private_key, public_key
 
-with open(os.environ["STAGE"]) as file:
+with open(os.environ["RESOURCES_FILE"]) as file:
     SEEN = json.load(file)
-STAGE = Stage(os.environ["STAGE_URL"], os.environ["STAGE_USER"], os.environ["STAGE_PASSWORD"], SEEN)
+RESOURCES = Resources(os.environ["SERVER_URL"], os.environ["SERVER_USER"], os.environ["SERVER_PASSWORD"], SEEN)
 SERVICE = SEEN["VA"][0]
 KEPT = {IDENTITY}.union(*SEEN.values())
 STATUSES = open(os.environ["STATUSES"], "a", buffering=1)
 
-# What stands in front of the SID in a path says what it is of.
+# The kind of a SID by the path segment before it.
 KINDS = {"Factors": "YF", "Challenges": "YC", "AccessTokens": "YK", "Webhooks": "YW", "Credentials": "CR"}
 KINDS |= {"Alerts": "NO", "Events": "AE"}
 
@@ -39,38 +39,38 @@ def chosen(case):
 
 
 def to_delete(path):
-    """Path parameters that name something new of the last kind in this path."""
+    """Returns path parameters of a new resource of the last kind in this path."""
     parameters = {"ServiceSid": SERVICE, "Identity": IDENTITY}
     if path.endswith("/Factors/{Sid}"):
-        identity = STAGE.new_entity(SERVICE)
-        return parameters | {"Identity": identity, "Sid": STAGE.new_factor(SERVICE, identity)}
+        identity = RESOURCES.new_entity(SERVICE)
+        return parameters | {"Identity": identity, "Sid": RESOURCES.new_factor(SERVICE, identity)}
     if path.endswith("/Webhooks/{Sid}"):
-        service = STAGE.new_service()
-        return parameters | {"ServiceSid": service, "Sid": STAGE.new_webhook(service)}
+        service = RESOURCES.new_service()
+        return parameters | {"ServiceSid": service, "Sid": RESOURCES.new_webhook(service)}
     if path.endswith("/Credentials/{Sid}"):
-        return {"Sid": STAGE.new_credential()}
+        return {"Sid": RESOURCES.new_credential()}
     if path.endswith("/{Identity}"):
-        return parameters | {"Identity": STAGE.new_entity(SERVICE)}
-    service = STAGE.new_service()
+        return parameters | {"Identity": RESOURCES.new_entity(SERVICE)}
+    service = RESOURCES.new_service()
     return {"ServiceSid": service, "Sid": service}
 
 
 def to_find(path, choice):
-    """Path parameters that name what is on the stage."""
+    """Returns path parameters of existing resources."""
     parameters = {"ServiceSid": SERVICE, "Identity": IDENTITY}
     for kind, name in re.findall(r"/(\w+)/{(\w*Sid)}", path):
         sids = SEEN.get(KINDS.get(kind), [SERVICE])
         parameters[name] = sids[choice % len(sids)]
     if path.endswith("/Factors/{Sid}"):
         parameters["Sid"] = SEEN["YF"][0]
-    # Each has room for three only.
+    # A challenge allows only three notifications.
     if path.endswith("/Notifications"):
-        parameters["ChallengeSid"] = STAGE.new_challenge(SERVICE, SEEN["YF"][1])["sid"]
+        parameters["ChallengeSid"] = RESOURCES.new_challenge(SERVICE, SEEN["YF"][1])["sid"]
     return parameters
 
 
 def improve(form, operation_id, choice):
-    """What no generator can know: SIDs that there are, and keys that are keys."""
+    """Sets values that no generator can know: existing SIDs, and valid keys."""
     if operation_id == "CreateChallenge":
         form["FactorSid"] = SEEN["YF"][1]
         form["Details.Message"] = "Sign in?"
@@ -99,19 +99,19 @@ def improve(form, operation_id, choice):
 def before_call(context, case, kwargs):
     choice, path = chosen(case), case.operation.path
     deletes = case.method.upper() == "DELETE"
-    # The rest goes out as it was made, but what is on the stage stays: SIDs of answers are used again.
+    # Send the rest unchanged, but keep the existing resources: generated requests reuse SIDs from responses.
     is_kept = deletes and not KEPT.isdisjoint(map(str, case.path_parameters.values()))
     if choice % 4 == 0 and not is_kept:
         return
     if case.path_parameters:
         find = to_delete(path) if deletes else to_find(path, choice >> 4)
         for name in case.path_parameters:
-            # A factor needs an entity with room for it.
+            # A factor needs an entity with fewer than twenty factors.
             if name == "Identity" and path.endswith("/Factors") and case.method.upper() == "POST":
                 case.path_parameters[name] = f"user-{choice:08x}"
             elif name in find:
                 case.path_parameters[name] = find[name]
-    # A number alone leads to no page.
+    # A page number without a token leads to no page.
     if isinstance(case.query, dict) and "PageToken" not in case.query:
         case.query.pop("Page", None)
     if isinstance(case.body, dict) and choice % 2 == 1:

@@ -1,8 +1,7 @@
-"""Starts a server, sets its stage, and lets Schemathesis loose on it, once from each document.
+"""Starts a server, creates resources on it, and runs Schemathesis against it, once with each document.
 
-Takes COUNTERSIGN_TEST_BINARY from the environment, and COUNTERSIGN_TEST_SPECS if the official documents are to be
-had. The only argument is a seed; without one it is the same each time, so that a change is to blame for
-what is found.
+The environment has COUNTERSIGN_TEST_BINARY, and COUNTERSIGN_TEST_SPECS if the official documents are
+available. The only argument is a seed. The default is fixed, so that a new finding is due to a change.
 """
 
 import json
@@ -14,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from stage import Stage
+from resources import Resources
 
 HERE = Path(__file__).parent
 OFFICIAL = ["twilio_verify_v2.json", "twilio_notify_v1.json", "twilio_monitor_v1.json"]
@@ -26,12 +25,12 @@ CHECKS = [
     "response_headers_conformance",
     "response_schema_conformance",
 ]
-# For each operation, besides those that its schemas call for.
+# Generated examples for each operation, besides those that its schemas require.
 EXAMPLES = 20
 
 
 def environment(**more):
-    """Ours, without what would steer the server or lead requests elsewhere."""
+    """Returns the environment without variables that would configure the server or redirect requests."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -41,7 +40,7 @@ def environment(**more):
 
 
 class Server:
-    """A server on a SQLite database in this folder, for as long as the block lasts."""
+    """A server on a SQLite database in this folder, stopped at the end of the block."""
 
     def __init__(self, folder):
         self.user, self.password = "AC" + secrets.token_hex(16), secrets.token_hex(16)
@@ -57,22 +56,22 @@ class Server:
         line = self.process.stdout.readline()
         if not line.startswith("countersign listening on "):
             self.__exit__()
-            sys.exit(f"the server said {line!r} instead of where it listens")
+            sys.exit(f"the server printed {line!r} instead of its address")
         self.url = line.split()[-1]
         return self
 
     def __exit__(self, *_):
         self.process.terminate()
         self.process.wait()
-        # Whatever the server has to say is a finding, or explains one.
+        # Every line in the server's log is a finding, or explains one.
         self.log.seek(0)
         sys.stderr.write(self.log.read())
 
 
 def official(ours):
-    """One document out of the official ones, of what we serve; None where there are none.
+    """Returns one document with the served operations of the official ones; None if they are not available.
 
-    They say nothing of errors, so that these are taken from us.
+    They do not describe errors, so those come from our document.
     """
     folder = os.environ.get("COUNTERSIGN_TEST_SPECS")
     if folder is None:
@@ -101,17 +100,17 @@ def official(ours):
                         operation["responses"][status] = {"description": "An error", "content": content}
             if operations:
                 paths[path] = operations
-    # Whoever acts here is no person at a console ("Who changes something" in openapi/differences.json).
+    # Actors here are not users of a console ("Who changes something" in openapi/differences.json).
     del components["schemas"]["monitor.v1.event"]["properties"]["actor_sid"]["pattern"]
     return {"openapi": "3.0.3", "info": {"title": "Official", "version": "1"}, "paths": paths, "components": components}
 
 
 def examine(name, document, location, server, folder, seed):
-    """Runs Schemathesis from one document on a stage of its own, and says whether all is well."""
+    """Runs Schemathesis with one document on new resources, and returns whether it found nothing."""
     print(f"\n== {name}", flush=True)
-    stage = Stage(server.url, server.user, server.password)
-    stage.set()
-    (folder / "stage.json").write_text(json.dumps(stage.seen))
+    resources = Resources(server.url, server.user, server.password)
+    resources.create_all()
+    (folder / "resources.json").write_text(json.dumps(resources.seen))
     seen = folder / f"{name}.statuses"
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(HERE / "schemathesis.toml")]
     command += ["run", str(location), "--url", server.url]
@@ -121,10 +120,10 @@ def examine(name, document, location, server, folder, seed):
     variables = {
         "PYTHONPATH": str(HERE),
         "SCHEMATHESIS_HOOKS": "hooks",
-        "STAGE": str(folder / "stage.json"),
-        "STAGE_URL": server.url,
-        "STAGE_USER": server.user,
-        "STAGE_PASSWORD": server.password,
+        "RESOURCES_FILE": str(folder / "resources.json"),
+        "SERVER_URL": server.url,
+        "SERVER_USER": server.user,
+        "SERVER_PASSWORD": server.password,
         "STATUSES": str(seen),
     }
     is_clean = subprocess.run(command, env=environment(**variables), cwd=folder).returncode == 0
@@ -132,7 +131,7 @@ def examine(name, document, location, server, folder, seed):
 
 
 def every_operation_worked(document, seen):
-    """Prints which statuses each operation answered. One that never succeeded was not really looked at."""
+    """Prints the statuses of each operation. One that never succeeded was not really tested."""
     counts = {f"{method.upper()} {path}": {} for path, item in document["paths"].items() for method in item}
     for line in seen.read_text().splitlines():
         operation, status = line.rsplit(" ", 1)
@@ -150,12 +149,12 @@ def main():
     seed = sys.argv[1] if len(sys.argv) > 1 else "1"
     with tempfile.TemporaryDirectory() as folder, Server(Path(folder)) as server:
         folder = Path(folder)
-        ours = Stage(server.url, server.user, server.password).request("GET", "/openapi.json")
+        ours = Resources(server.url, server.user, server.password).request("GET", "/openapi.json")
         documents = {"ours": ours, "official": official(ours)}
         is_clean = True
         for name, document in documents.items():
             if document is not None:
-                # From a file: what is loaded from its own address is left out of what is looked at.
+                # From a file, because Schemathesis excludes the operation from which a document is loaded.
                 location = folder / f"{name}.json"
                 location.write_text(json.dumps(document))
                 is_clean &= examine(name, document, location, server, folder, seed)

@@ -1,4 +1,4 @@
-//! Alerts: what was not delivered, in the list, by itself, and at the account's debugger webhook.
+//! Alerts about failed deliveries: in lists, as resources, and at the account's debugger webhook.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,17 +6,19 @@ use domain::{Clock as _, Parameter as _, Timestamp};
 use harness::{Answer, Auth, Http, Receiver, wait_until};
 use serde_json::{Value, json};
 
-use crate::webhooks::{ALLOWED, IMPATIENT, PATIENCE, calls, event, only, settled, signed, webhook};
+use crate::webhooks::{
+    FAST_RETRY_ARGUMENTS, LOOPBACK_ARGUMENTS, WAIT_TIMEOUT, calls, event, only, settled, signed, webhook,
+};
 use crate::world::{World, assert_error, on_every_database};
 
-/// The alerts of a list.
+/// Returns the alerts of a list.
 async fn list(backend: &Http, query: &[(&str, &str)]) -> Vec<Value> {
     let reply = backend.get("/v1/Alerts", query).await;
     assert_eq!(reply.status, 200, "{reply:?}");
     reply.json()["alerts"].as_array().unwrap().clone()
 }
 
-/// Owes an event to as many webhooks, none of which can be told, and waits until nobody tries any more.
+/// Sends an event to `count` webhooks that all fail, and waits until their deliveries are finished.
 async fn fail(world: &World, count: usize) -> Vec<String> {
     let service = world.service().await;
     let gone = Receiver::start([Answer::of("404 Not Found", "", "gone")]);
@@ -30,8 +32,8 @@ async fn fail(world: &World, count: usize) -> Vec<String> {
 }
 
 on_every_database! {
-    serving ALLOWED;
-    async fn an_alert_tells_what_was_not_delivered(world: World) {
+    serving LOOPBACK_ARGUMENTS;
+    async fn failed_delivery_creates_an_alert_with_its_details(world: World) {
         let headers = "X-Why: ünknown & gone\r\nSet-Cookie: session=secret\r\n";
         let receiver = Receiver::start([Answer::of("404 Not Found", headers, "no such hook: ü")]);
         let (service, backend) = (world.service().await, world.backend());
@@ -67,7 +69,7 @@ on_every_database! {
         });
         assert_eq!(*alert, expected);
 
-        // By itself it has more.
+        // The single alert has more keys than the list shows.
         let reply = backend.get(&format!("/v1/Alerts/{name}"), &[]).await;
         let alone = reply.json();
         assert_eq!(reply.status, 200, "{reply:?}");
@@ -84,21 +86,21 @@ on_every_database! {
         };
         let (variables, headers) = (pairs("request_variables"), pairs("response_headers"));
         assert_eq!(headers["x-why"], "ünknown & gone");
-        // Whose event it was, but nothing that people wrote, and no secret of the receiver's.
+        // The variables name the event, but hold no text that people wrote and no secret of the receiver.
         assert_eq!((variables["type"].as_str(), variables.get("factor_friendly_name")), ("factor.created", None));
         assert!(!alone.to_string().contains("secret"), "{alone}");
 
-        // Others have nothing to do with it.
-        let stranger = stranger(&world);
-        assert_eq!(list(&stranger, &[]).await, [] as [Value; 0]);
-        assert_error(&stranger.get(&format!("/v1/Alerts/{name}"), &[]).await, 404, 20404);
+        // Another account does not see the alert.
+        let other_account = other_account(&world);
+        assert_eq!(list(&other_account, &[]).await, [] as [Value; 0]);
+        assert_error(&other_account.get(&format!("/v1/Alerts/{name}"), &[]).await, 404, 20404);
         let nothing = format!("/v1/Alerts/NO{}", "0".repeat(32));
         assert_error(&backend.get(&nothing, &[]).await, 404, 20404);
     }
 }
 
-/// The backend of another account on the same server.
-fn stranger(world: &World) -> Http {
+/// Returns a client of another account on the same server.
+fn other_account(world: &World) -> Http {
     let made = world.command(&["account", "create", "--name", "Stranger"]);
     let value = |words: &str| {
         let line = made.lines().find_map(|line| line.strip_prefix(words)).unwrap();
@@ -108,8 +110,8 @@ fn stranger(world: &World) -> Http {
 }
 
 on_every_database! {
-    serving ALLOWED;
-    async fn alerts_are_chosen_by_level_and_time(world: World) {
+    serving LOOPBACK_ARGUMENTS;
+    async fn alerts_are_filtered_by_level_and_time(world: World) {
         let backend = world.backend();
         let sids: BTreeSet<_> = fail(&world, 3).await.into_iter().collect();
         let all = list(&backend, &[]).await;
@@ -117,7 +119,7 @@ on_every_database! {
             all.iter().map(|alert| alert["resource_sid"].as_str().unwrap().to_owned()).collect();
         assert_eq!(about, sids);
 
-        // They came about at about the same time.
+        // The alerts were created at about the same time.
         let dates: Vec<_> = all.iter().map(|alert| alert["date_created"].as_str().unwrap()).collect();
         let (last, first) = (dates[0], dates[2]);
         let moved = |date: &str, seconds| Timestamp::from_parameter(date).unwrap().plus_seconds(seconds).to_string();
@@ -127,13 +129,13 @@ on_every_database! {
             (&[("LogLevel", "warning")], 0),
             (&[("LogLevel", "notice")], 0),
             (&[("LogLevel", "debug")], 0),
-            // Both ends belong to it.
+            // Both bounds are inclusive.
             (&[("StartDate", first)], 3),
             (&[("EndDate", last)], 3),
             (&[("StartDate", first), ("EndDate", last)], 3),
             (&[("StartDate", &moved(last, 1))], 0),
             (&[("EndDate", &moved(first, -1))], 0),
-            // Days are whole.
+            // A date stands for the whole day.
             (&[("StartDate", &day(first))], 3),
             (&[("EndDate", &day(last))], 3),
             (&[("StartDate", &day(first)), ("EndDate", &day(last))], 3),
@@ -141,7 +143,7 @@ on_every_database! {
             (&[("EndDate", &day(&moved(first, -86_400)))], 0),
             (&[("LogLevel", "error"), ("StartDate", first), ("PageSize", "1000")], 3),
             (&[("LogLevel", "warning"), ("StartDate", first)], 0),
-            // Empty is as good as not there.
+            // An empty parameter counts as absent.
             (&[("LogLevel", ""), ("StartDate", ""), ("EndDate", "")], 3),
         ] {
             assert_eq!(list(&backend, query).await.len(), count, "{query:?}");
@@ -161,8 +163,8 @@ on_every_database! {
 }
 
 on_every_database! {
-    serving ALLOWED;
-    async fn alerts_are_listed_in_pages_newest_first(world: World) {
+    serving LOOPBACK_ARGUMENTS;
+    async fn alerts_are_paged_newest_first(world: World) {
         let backend = world.backend();
         fail(&world, 5).await;
         let all = list(&backend, &[]).await;
@@ -186,9 +188,9 @@ on_every_database! {
 }
 
 on_every_database! {
-    serving IMPATIENT;
-    async fn the_debugger_webhook_hears_of_every_alert(world: World) {
-        // It is tried again as all webhooks are.
+    serving FAST_RETRY_ARGUMENTS;
+    async fn debugger_webhook_receives_every_alert(world: World) {
+        // The debugger webhook is retried like every webhook.
         let debugger = Receiver::start([Answer::of("500 Oh", "", ""), Answer::ok()]);
         let account = world.server.account_sid();
         let url = debugger.at("/debugger?who=%C3%BC#rt=9000");
@@ -229,10 +231,10 @@ on_every_database! {
     }
 }
 
-/// That the debugger webhook can't be told is not told to it.
+/// A failed delivery to the debugger webhook is not reported to the debugger webhook.
 #[tokio::test]
-async fn a_debugger_webhook_that_fails_is_no_endless_loop() {
-    let world = World::sqlite_with(IMPATIENT);
+async fn failing_debugger_webhook_creates_no_further_alerts() {
+    let world = World::sqlite_with(FAST_RETRY_ARGUMENTS);
     let debugger = Receiver::start([Answer::of("404 Not Found", "", "")]);
     let account = world.server.account_sid();
     world.command(&["account", "set", account, "--debugger-webhook", &debugger.at("/")]);
@@ -245,8 +247,8 @@ async fn a_debugger_webhook_that_fails_is_no_endless_loop() {
 }
 
 #[tokio::test]
-async fn the_debugger_webhook_is_the_operators() {
-    let world = World::sqlite_with(IMPATIENT);
+async fn debugger_webhook_receives_alerts_only_while_set() {
+    let world = World::sqlite_with(FAST_RETRY_ARGUMENTS);
     let mut debugger = Receiver::start([Answer::ok()]);
     let account = world.server.account_sid();
     let set = |url: &str| world.command(&["account", "set", account, "--debugger-webhook", url]);
@@ -254,11 +256,11 @@ async fn the_debugger_webhook_is_the_operators() {
         let refusal = world.refusal(&["account", "set", account, "--debugger-webhook", bad]);
         assert!(refusal.contains("--debugger-webhook must"), "{refusal}");
     }
-    let nobody = format!("AC{}", "0".repeat(32));
-    let refusal = world.refusal(&["account", "set", &nobody, "--debugger-webhook", "https://h.example"]);
-    assert!(refusal.contains(&format!("there is no {nobody}")), "{refusal}");
+    let unknown_sid = format!("AC{}", "0".repeat(32));
+    let refusal = world.refusal(&["account", "set", &unknown_sid, "--debugger-webhook", "https://h.example"]);
+    assert!(refusal.contains(&format!("there is no {unknown_sid}")), "{refusal}");
 
-    // Nobody is told before it is set, nor after it was taken away; an alert there is in any case.
+    // Nothing is sent before the debugger webhook is set or after it is removed; the alert exists in any case.
     fail(&world, 1).await;
     set(&debugger.at("/"));
     fail(&world, 1).await;
@@ -266,10 +268,10 @@ async fn the_debugger_webhook_is_the_operators() {
     debugger.down().await;
     fail(&world, 1).await;
     let refused = async || {
-        let all = crate::webhooks::attempts(&world, &["--all", "--state", "owed"]);
+        let all = crate::webhooks::attempts(&world, &["--all", "--state", "pending"]);
         all.into_iter().next().filter(|delivery| !delivery.attempts.is_empty())
     };
-    wait_until("the debugger webhook was tried in vain", PATIENCE, refused).await;
+    wait_until("the delivery to the debugger webhook has failed", WAIT_TIMEOUT, refused).await;
     set("");
     assert!(!world.command(&["account", "show"]).contains("debugger"));
     debugger.up();
@@ -277,7 +279,7 @@ async fn the_debugger_webhook_is_the_operators() {
 
     let alerts = list(&world.backend(), &[]).await;
     assert_eq!(alerts.len(), 4);
-    // What was owed is of no use any more.
+    // Pending deliveries were skipped when the debugger webhook was removed.
     let all = settled(&world, &["--all"]).await;
     let states: Vec<_> = all
         .iter()

@@ -1,24 +1,21 @@
-//! A clock that jumps: retention removes nothing until the clock can be trusted.
+//! A jumping clock: retention removes nothing until the clock is trusted again.
 
 use std::process::Command;
-use std::time::Duration;
 
 use harness::{Storage, wait_until};
 
 use crate::audit::sql;
 use crate::metrics;
-use crate::world::{World, on_every_database};
+use crate::world::{WAIT_TIMEOUT, World, on_every_database};
 
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Rows of a table, as far as a command of the account can tell.
+/// Returns the number of challenges that the account can list.
 async fn challenges(world: &World, service: &str) -> usize {
     let path = format!("/v2/Services/{service}/Entities/zoe-00001/Challenges");
     let reply = world.backend().get(&path, &[]).await;
     reply.json()["challenges"].as_array().unwrap().len()
 }
 
-/// What the doctor says of the clock and housekeeping.
+/// Returns the doctor's lines about the clock and housekeeping.
 fn diagnosis(world: &World) -> String {
     let mut arguments = vec!["doctor".to_owned()];
     match &world.storage {
@@ -37,7 +34,7 @@ fn diagnosis(world: &World) -> String {
 
 on_every_database! {
     serving &metrics::LISTEN;
-    async fn server_that_starts_with_a_clock_that_jumped_removes_nothing(world: World) {
+    async fn housekeeping_removes_nothing_after_a_clock_jump_until_trusted(world: World) {
         let lacks = matches!(world.storage, Storage::Sqlite(_)) && Command::new("sqlite3").arg("-version").output().is_err();
         if lacks {
             eprintln!("SKIPPED on SQLite: there is no sqlite3");
@@ -48,7 +45,7 @@ on_every_database! {
         let (_, enrollment) = world.enrolled(device::Style::Ios, &service, "zoe-00001").await;
         world.challenge(&enrollment, &[]).await;
         let address = metrics::address(|| world.server.log()).await;
-        wait_until("housekeeping has made a round", PATIENCE, async || {
+        wait_until("housekeeping has run once", WAIT_TIMEOUT, async || {
             let succeeded = metrics::read(&address).await.sum("countersign_housekeeping_rounds", &[("outcome", "done")]);
             (succeeded >= 1.0).then_some(())
         })
@@ -56,36 +53,36 @@ on_every_database! {
         assert!(diagnosis(&world).starts_with("OK"), "{}", diagnosis(&world));
         world.server.terminate();
 
-        // Everything that the database has seen is 400 days old: to the next server its clock is 400 days ahead.
+        // Everything in the database becomes 400 days older, so the next server finds its clock 400 days ahead.
         let days = 400_i64 * 86_400 * 1_000_000;
         sql(&world, &format!("UPDATE clock_record SET trusted_at = trusted_at - {days}"));
         sql(&world, &format!("UPDATE challenges SET created_at = created_at - {days}, expires_at = expires_at - {days}"));
         let said = diagnosis(&world);
-        assert!(said.starts_with("WARNING") && said.contains("removes nothing for six hours"), "{said}");
+        assert!(said.starts_with("WARNING") && said.contains("pauses housekeeping for six hours"), "{said}");
         world.server.restart();
-        wait_until("housekeeping refuses", PATIENCE, async || {
+        wait_until("housekeeping refuses", WAIT_TIMEOUT, async || {
             world.server.log().contains("housekeeping removes nothing: the clock jumped").then_some(())
         })
         .await;
         assert_eq!(challenges(&world, &service).await, 1);
         let address = metrics::address(|| world.server.log()).await;
-        let told = metrics::read(&address).await;
-        assert_eq!(told.sum("countersign_clock_doubted", &[]), 1.0);
+        let exposition = metrics::read(&address).await;
+        assert_eq!(exposition.sum("countersign_clock_doubted", &[]), 1.0);
         let said = diagnosis(&world);
-        assert!(said.starts_with("WARNING") && said.contains("nothing is removed: the clock jumped"), "{said}");
-        // Another start changes nothing. A server that stops leaves housekeeping to the next one.
+        assert!(said.starts_with("WARNING") && said.contains("housekeeping is paused: the clock jumped"), "{said}");
+        // A restart does not change this. A stopping server releases housekeeping for the next one.
         world.server.terminate();
         world.server.restart();
         let refusals = |log: &str| log.matches("housekeeping removes nothing: the clock jumped").count();
-        wait_until("housekeeping refuses again", PATIENCE, async || (refusals(&world.server.log()) == 2).then_some(())).await;
+        wait_until("housekeeping refuses again", WAIT_TIMEOUT, async || (refusals(&world.server.log()) == 2).then_some(())).await;
         assert_eq!(challenges(&world, &service).await, 1);
 
-        // The operator knows that the clock is right.
+        // The operator confirms that the clock is right.
         assert!(world.command(&["clock", "trust"]).starts_with("trusted       "));
         assert!(world.command(&["audit", "list"]).contains("clock.trusted"));
         world.server.terminate();
         world.server.restart();
-        wait_until("housekeeping removes the challenge", PATIENCE, async || {
+        wait_until("housekeeping removes the challenge", WAIT_TIMEOUT, async || {
             (challenges(&world, &service).await == 0).then_some(())
         })
         .await;

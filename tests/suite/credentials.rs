@@ -1,5 +1,4 @@
-//! Push credentials: made, read, changed and deleted over HTTP and with the command line, and what is said
-//! of those that are of no use.
+//! Push credentials: managed over HTTP and with the command line, and the errors for unusable ones.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -21,7 +20,7 @@ fn certificate(wanted: PushCertificate<'_>) -> Pushing {
     Authority::new().push_certificate(wanted)
 }
 
-/// The JSON file of a service account.
+/// Returns the JSON file of a service account.
 fn service_account(project: &str) -> String {
     let file = json!({
         "type": "service_account",
@@ -34,13 +33,13 @@ fn service_account(project: &str) -> String {
     file.to_string()
 }
 
-/// The path of a credential.
+/// Returns the path of a credential.
 fn path(credential: &Value) -> String {
     format!("{CREDENTIALS}/{}", credential["sid"].as_str().unwrap())
 }
 
 on_every_database! {
-    async fn a_credential_is_made_read_changed_and_deleted(world: World) {
+    async fn credential_can_be_created_read_updated_and_deleted(world: World) {
         let backend = world.backend();
         let (key, made) = (Key::p256().pkcs8(), certificate(PushCertificate::default()));
         let (certificate, private_key) = (made.pem(), made.key.sec1());
@@ -80,14 +79,14 @@ on_every_database! {
         let list = backend.get(CREDENTIALS, &[]).await.json();
         assert_eq!((&list["credentials"], &list["meta"]["key"]), (&json!(all), &json!("credentials")));
 
-        // What is not sent stays as it is.
+        // Parameters that are not sent stay unchanged.
         let changed = backend.post(&path(&all[0]), &[("FriendlyName", "Barn owls")]).await;
         assert_eq!(changed.status, 200, "{changed:?}");
         let mut expected = all[0].clone();
         expected["friendly_name"] = json!("Barn owls");
         expected["date_updated"] = changed.json()["date_updated"].clone();
         assert_eq!(changed.json(), expected);
-        // Another environment, with the same secrets; other secrets, of another kind.
+        // First another environment with the same secret, then another secret of another kind.
         let changed = backend.post(&path(&all[0]), &[("Sandbox", "true")]).await;
         assert_eq!((changed.status, &changed.json()["sandbox"]), (200, &json!("True")), "{changed:?}");
         assert_eq!(changed.json()["friendly_name"], "Barn owls");
@@ -115,7 +114,7 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn credentials_are_listed_in_pages(world: World) {
+    async fn credentials_are_paged(world: World) {
         let backend = world.backend();
         let account = service_account("owl-bank");
         let mut all = Vec::new();
@@ -142,7 +141,7 @@ on_every_database! {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_an_upload_is_said() {
+async fn invalid_upload_is_refused_with_its_reason() {
     let world = World::ephemeral();
     let backend = world.backend();
     let good = certificate(PushCertificate::default());
@@ -176,23 +175,23 @@ async fn what_is_wrong_with_an_upload_is_said() {
         (apn(&expired.pem(), &expired.key.pkcs8(), ""), "Certificate expired on 2025-11-30T00:00:00Z".to_owned()),
         (apn(&pem, &other, ""), "PrivateKey does not belong to the certificate".to_owned()),
         (apn(&pem, &encrypted, ""), "PrivateKey is encrypted: export it without a passphrase".to_owned()),
-        (apn(&pem, "owl", ""), "PrivateKey is not a PEM: send the text from its BEGIN line to its END line".to_owned()),
-        (apn("owl!", &key, ""), "Certificate is not a PEM: send the text from its BEGIN line to its END line".to_owned()),
-        (apn(&key, &key, ""), "Certificate has no section BEGIN CERTIFICATE".to_owned()),
+        (apn(&pem, "owl", ""), "PrivateKey is not in PEM format: send the text from its BEGIN line to its END line".to_owned()),
+        (apn("owl!", &key, ""), "Certificate is not in PEM format: send the text from its BEGIN line to its END line".to_owned()),
+        (apn(&key, &key, ""), "Certificate has no PEM section BEGIN CERTIFICATE".to_owned()),
         (apn(&pem, &key, "perhaps"), "Sandbox must be true or false".to_owned()),
         (
             apn(&sandbox.pem(), &sandbox.key.pkcs8(), "false"),
-            "Certificate is good for sandbox only, so Sandbox must be true".to_owned(),
+            "Certificate is valid for sandbox only, so Sandbox must be true".to_owned(),
         ),
         (
             apn(&production.pem(), &production.key.pkcs8(), "true"),
-            "Certificate is good for production only, so Sandbox must be false".to_owned(),
+            "Certificate is valid for production only, so Sandbox must be false".to_owned(),
         ),
         (token(&key, "SHORT", TEAM), format!("KeyId {ten}")),
         (token(&key, KEY_ID, "much too long"), format!("TeamId {ten}")),
         (
             token(&rsa, KEY_ID, TEAM),
-            "PrivateKey is not on the curve P-256, so it is not an APNs key (.p8) of Apple's".to_owned(),
+            "PrivateKey is not on the curve P-256, so it is not an APNs key (.p8) from Apple".to_owned(),
         ),
         (
             fcm(&legacy),
@@ -236,7 +235,7 @@ async fn what_is_wrong_with_an_upload_is_said() {
 }
 
 #[tokio::test]
-async fn a_refused_change_leaves_a_credential_as_it_was() {
+async fn refused_update_leaves_the_credential_unchanged() {
     let world = World::ephemeral();
     let backend = world.backend();
     let null = [(PRODUCTION, vec![5, 0])];
@@ -264,7 +263,7 @@ async fn a_refused_change_leaves_a_credential_as_it_was() {
             &apn,
             vec![name, ("Sandbox", "true")],
             60306,
-            "Invalid Request: Certificate is good for production only, so Sandbox must be false",
+            "Invalid Request: Certificate is valid for production only, so Sandbox must be false",
         ),
         (
             &fcm,
@@ -280,21 +279,21 @@ async fn a_refused_change_leaves_a_credential_as_it_was() {
     }
 }
 
-/// Writes a file of this name and returns its path.
+/// Writes a file and returns its path.
 fn file(folder: &Path, name: &str, text: &str) -> String {
     let path = folder.join(name);
     std::fs::write(&path, text).unwrap();
     path.to_str().unwrap().to_owned()
 }
 
-/// What stands after these words in what the command line printed.
+/// Returns the value after `what` in the output of a command.
 fn value_of(what: &str, printed: &str) -> Option<String> {
     let line = printed.lines().find(|line| line.starts_with(&format!("{what} ")))?;
     Some(line[what.len()..].trim().to_owned())
 }
 
 on_every_database! {
-    async fn credentials_are_managed_while_the_server_runs(world: World) {
+    async fn operator_manages_credentials_while_the_server_runs(world: World) {
         let (backend, folder) = (world.backend(), tempfile::tempdir().unwrap());
         let made = certificate(PushCertificate::default());
         let (pem, key) = (made.pem(), made.key.pkcs8());
@@ -309,13 +308,13 @@ on_every_database! {
         for (what, value) in [&checked[..], &[("environment", "production")]].concat() {
             assert_eq!(value_of(what, &printed).as_deref(), Some(value), "{printed}");
         }
-        let end = value_of("ends", &printed).unwrap();
+        let end = value_of("expires", &printed).unwrap();
         assert!(end.starts_with("2045-12-31T00:00:00Z, ") && end.ends_with(" days from now"), "{end}");
 
         let files = ["--p8", &p8, "--key-id", KEY_ID, "--team-id", TEAM, "--sandbox"];
         let printed = world.command(&[&["credential", "create"], &files[..]].concat());
         let token = value_of("credential sid", &printed).unwrap();
-        for (what, value) in [("provider", Some("apn")), ("environment", Some("sandbox")), ("ends", None)] {
+        for (what, value) in [("provider", Some("apn")), ("environment", Some("sandbox")), ("expires", None)] {
             assert_eq!(value_of(what, &printed).as_deref(), value, "{printed}");
         }
         let own = world.server.account_sid();
@@ -347,7 +346,7 @@ on_every_database! {
             assert!(why.contains(&format!("there is no {google}")), "{why}");
         }
 
-        // What can't be used is refused in words, and what is not there too.
+        // Unusable files and unknown SIDs are refused with a reason.
         let legacy = file(folder.path(), "legacy.txt", &format!("AAAA1234567:{}", "a_-B".repeat(35)));
         let missing = folder.path().join("nothing.p8");
         for (arguments, words) in [
@@ -366,9 +365,9 @@ on_every_database! {
     }
 }
 
-/// As editors and PowerShell leave them, and with the issuer of the certificate first.
+/// Files as editors and PowerShell write them, with the issuer before the certificate.
 #[tokio::test]
-async fn files_with_a_byte_order_mark_and_chains_in_any_order_are_read() {
+async fn byte_order_marks_and_unordered_certificate_chains_are_accepted() {
     let (world, folder) = (World::sqlite(), tempfile::tempdir().unwrap());
     let made = certificate(PushCertificate::default());
     let chain = format!("\u{feff}{}{}", Authority::new().pem(), made.pem());
@@ -382,7 +381,7 @@ async fn files_with_a_byte_order_mark_and_chains_in_any_order_are_read() {
     let printed = world.command(&["credential", "create", "--service-account", &account]);
     assert_eq!(value_of("project", &printed).as_deref(), Some("owl-bank"), "{printed}");
 
-    // Over HTTP too.
+    // The same over HTTP.
     let secret = format!("\u{feff}{}", service_account("owl-bank"));
     created(&world.backend().post(CREDENTIALS, &[("Type", "fcm"), ("Secret", &secret)]).await);
 
@@ -397,8 +396,8 @@ async fn files_with_a_byte_order_mark_and_chains_in_any_order_are_read() {
 }
 
 on_every_database! {
-    /// The first look is at the start; the next ones find that it was said.
-    async fn a_certificate_that_ends_soon_is_warned_of_once(world: World) {
+    /// The first check runs at the start; later checks find that the warning was given.
+    async fn expiring_certificate_is_warned_about_once(world: World) {
         let mut world = world;
         let made = async |world: &World, days: i64| {
             let end = SystemClock.now().plus_seconds(days * 86_400).to_string();
@@ -411,7 +410,7 @@ on_every_database! {
             created(&world.backend().post(CREDENTIALS, &form).await)["sid"].as_str().unwrap().to_owned()
         };
         let mut ending = BTreeSet::new();
-        // One that is new shows that it was looked once more.
+        // A further certificate shows that another check has run.
         for days in [&[5, 20, 40][..], &[3]] {
             for days in days {
                 let sid = made(&world, *days).await;
@@ -419,11 +418,11 @@ on_every_database! {
                     ending.insert(sid);
                 }
             }
-            // In order, so that the next one keeps house at once.
+            // A clean stop, so that the next server runs housekeeping at once.
             assert!(world.server.terminate().success());
             world.server.restart();
             let backend = world.backend();
-            let alerts = wait_until("the ends are warned of", Duration::from_secs(30), async || {
+            let alerts = wait_until("the server warns about both certificates", Duration::from_secs(30), async || {
                 let alerts = backend.get("/v1/Alerts", &[("LogLevel", "warning")]).await.json()["alerts"].clone();
                 (alerts.as_array().unwrap().len() >= ending.len()).then_some(alerts)
             })

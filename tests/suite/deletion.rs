@@ -1,4 +1,5 @@
-//! Deletion of what is large: it is answered at once, and others go on while the rows are removed.
+//! Deletion of large services and entities: it returns at once, and other requests proceed while rows are
+//! removed.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -8,13 +9,14 @@ use harness::{Storage, wait_until};
 
 use crate::world::{World, assert_error, created, entity, on_every_database};
 
-/// Entities that are put into a service past the server, each with three challenges.
-const CROWD: u32 = 4000;
+/// The number of entities inserted into a service past the server, each with three challenges.
+const ENTITY_COUNT: u32 = 4000;
 
-/// How long it may take until the rows are gone.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// The longest wait until the rows are removed.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Runs SQL past the server, and returns what it prints. `None`, said aloud, where there is nothing to run it with.
+/// Runs SQL past the server and returns its output. Returns `None` and prints a notice if there is no program
+/// to run it.
 fn sql(world: &World, text: &str) -> Option<String> {
     let Storage::Sqlite(data_dir) = &world.storage else {
         return Some(world.database.as_ref().unwrap().psql(text));
@@ -29,12 +31,12 @@ fn sql(world: &World, text: &str) -> Option<String> {
     Some(String::from_utf8(output.stdout).unwrap().trim().to_owned())
 }
 
-/// The numbers from 1, in the words of both databases.
+/// Returns a table of the numbers from 1 to `count`, in the SQL of the world's database.
 fn numbers(count: u32) -> String {
     format!("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})")
 }
 
-/// A SID of 32 digits, of which the last are the number `i`.
+/// Returns an SQL expression for a SID of 32 digits that end with the number `i`.
 fn sid(world: &World, begin: &str) -> String {
     match world.storage {
         Storage::Postgres { .. } => format!("'{begin}' || lpad(CAST(i AS TEXT), {}, '0')", 34 - begin.len()),
@@ -42,13 +44,13 @@ fn sid(world: &World, begin: &str) -> String {
     }
 }
 
-/// The columns of a challenge behind its keys: pending, until long after the test.
+/// The columns of a challenge after its keys: pending until long after the test.
 const CHALLENGE: &str = "'YF03000000000000000000000000000000', 'pending', 'Sign in?', '[]', \
      4102444800000000, 1, 1 FROM";
 
-/// Fills a service with a crowd. `None` where that can't be done.
+/// Fills a service with entities and challenges. Returns `None` where SQL cannot be run.
 fn fill(world: &World, account: &str, service: &str) -> Option<()> {
-    let numbers = numbers(CROWD);
+    let numbers = numbers(ENTITY_COUNT);
     let (entity, challenge) = (sid(world, "YE"), |kind| sid(world, &format!("YC03{kind}")));
     sql(
         world,
@@ -71,14 +73,14 @@ fn fill(world: &World, account: &str, service: &str) -> Option<()> {
     Some(())
 }
 
-/// How many rows a table has of this service.
+/// Returns the number of rows of this service in a table.
 fn rows(world: &World, table: &str, service: &str) -> u32 {
     let count = format!("SELECT count(*) FROM {table} WHERE service_sid = '{service}'");
     sql(world, &count).unwrap().parse().unwrap()
 }
 
 on_every_database! {
-    async fn others_write_while_a_large_service_is_removed(world: World) {
+    async fn deleting_a_large_service_does_not_block_other_writes(world: World) {
         let mut world = world;
         let backend = world.backend();
         let (doomed, other) = (world.service().await, world.service().await);
@@ -93,8 +95,8 @@ on_every_database! {
 
         assert_eq!(backend.delete(&path, &[]).await.status, 204);
 
-        // Most rows are still there, and nothing is found.
-        assert!(rows(&world, "challenges", &doomed) > CROWD);
+        // Most rows still exist, but no request finds them.
+        assert!(rows(&world, "challenges", &doomed) > ENTITY_COUNT);
         let gone = entity(&doomed, "user-0001");
         let factor = format!("{gone}/Factors/{}", enrollment.factor_sid);
         for gone in [
@@ -116,12 +118,12 @@ on_every_database! {
         assert!(backend.get("/v2/Services", &[]).await.json().to_string().contains(&other));
         assert!(!backend.get("/v2/Services", &[]).await.json().to_string().contains(&doomed));
 
-        // Killed in the middle of it, the server goes on when it is back.
+        // After a kill in the middle, the restarted server continues.
         world.server.kill9();
         world.server.restart();
         let backend = world.backend();
         let (mut longest, mut written) = (Duration::ZERO, 0);
-        wait_until("all rows are gone", PATIENCE, async || {
+        wait_until("all rows are gone", WAIT_TIMEOUT, async || {
             let began = Instant::now();
             let identity = format!("user-{written:04}");
             let path = format!("/v2/Services/{other}/Entities");
@@ -132,7 +134,7 @@ on_every_database! {
         })
         .await;
         assert!(longest < Duration::from_secs(4), "a write took {longest:?}");
-        wait_until("the service is gone", PATIENCE, async || {
+        wait_until("the service is deleted", WAIT_TIMEOUT, async || {
             let count = format!("SELECT count(*) FROM services WHERE sid = '{doomed}'");
             (sql(&world, &count).unwrap() == "0").then_some(())
         })
@@ -145,7 +147,7 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn an_identity_comes_again_while_its_many_challenges_are_removed(world: World) {
+    async fn deleted_identity_can_be_recreated_while_its_challenges_are_removed(world: World) {
         let backend = world.backend();
         let service = world.service().await;
         let (phone, enrollment) = world.enrolled(Style::Android, &service, "user-0001").await;
@@ -179,7 +181,7 @@ on_every_database! {
         }
         assert_error(&backend.get(&format!("{path}/Challenges/{challenge}"), &[]).await, 404, 20404);
         assert!(phone.answer(&enrollment, challenge, Answer::Approved).await.is_err());
-        wait_until("its rows are gone", PATIENCE, async || {
+        wait_until("its rows are gone", WAIT_TIMEOUT, async || {
             let is_gone = rows(&world, "challenges", &service) == 0 && rows(&world, "entities", &service) == 1;
             is_gone.then_some(())
         })

@@ -1,6 +1,6 @@
-//! Promises are kept: what was acknowledged is there after `kill -9`, and nothing else has happened.
+//! Durability: acknowledged writes survive `kill -9`, and nothing else has happened.
 //!
-//! The killer strikes at random moments. Their seed is printed; `COUNTERSIGN_TEST_SEED` repeats them.
+//! The server is killed at random moments. The test prints their seed; `COUNTERSIGN_TEST_SEED` repeats them.
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
@@ -16,33 +16,32 @@ use harness::{Http, wait_until};
 use reqwest::Url;
 use serde_json::{Value, json};
 
-use crate::world::{World, entity, on_every_database};
+use crate::world::{WAIT_TIMEOUT, World, entity, on_every_database};
 
-const ROUNDS: u64 = 20;
-const CLIENTS: usize = 8;
+const ROUND_COUNT: u64 = 20;
+const CLIENT_COUNT: usize = 8;
 
-/// Acknowledged writes after which the killer lies in wait: a slow machine works as much as a quick one.
-const ENOUGH: usize = 4 * CLIENTS;
-const PATIENCE: Duration = Duration::from_secs(60);
-
+/// The number of acknowledged writes before the server may be killed, so that slow machines do as much as fast
+/// ones.
+const MIN_ACKNOWLEDGED_WRITES: usize = 4 * CLIENT_COUNT;
 on_every_database! {
-    async fn what_was_acknowledged_survives_kill_9(world: World) {
+    async fn acknowledged_writes_survive_kill_9(world: World) {
         let mut world = world;
-        let mut moments = Moments::seeded();
+        let mut moments = RandomDelays::seeded();
         let service = world.service().await;
         let entities = format!("/v2/Services/{service}/Entities");
         let mut clients = Vec::new();
-        for number in 0..CLIENTS {
+        for number in 0..CLIENT_COUNT {
             let identity = format!("client-{number:04}");
             let (_, enrollment) = world.enrolled(Style::Android, &service, &identity).await;
-            clients.push(Client { enrollment, turn: 0, diary: Diary::default() });
+            clients.push(Client { enrollment, round: 0, expected: ExpectedState::default() });
         }
 
-        for round in 0..ROUNDS {
-            let line = Arc::new(Line::to(&world));
+        for round in 0..ROUND_COUNT {
+            let line = Arc::new(ProcessClient::to(&world));
             let begin = |client: Client| tokio::spawn(client.work(Arc::clone(&line)));
             let working: Vec<_> = clients.drain(..).map(begin).collect();
-            wait_until("enough is acknowledged", PATIENCE, async || line.is_warm().then_some(())).await;
+            wait_until("enough writes are acknowledged", WAIT_TIMEOUT, async || line.has_enough_writes().then_some(())).await;
             let moment = moments.next();
             tokio::time::sleep(moment).await;
             world.server.kill9();
@@ -59,21 +58,21 @@ on_every_database! {
             }
         }
 
-        let sum = |count: fn(&Diary) -> usize| clients.iter().map(|client| count(&client.diary)).sum();
+        let sum = |count: fn(&ExpectedState) -> usize| clients.iter().map(|client| count(&client.expected)).sum();
         let (entities, challenges): (usize, usize) =
-            (sum(|diary| diary.entities.len()), sum(|diary| diary.challenges.len()));
-        let answers: usize = sum(Diary::answers);
+            (sum(|expected| expected.entities.len()), sum(|expected| expected.challenges.len()));
+        let answers: usize = sum(ExpectedState::answers);
         println!("{entities} entities, {challenges} challenges, {answers} answers are all there");
         assert!(entities > 100 && challenges > 100 && answers > 30, "too little was done to be a test");
 
-        // Each has its line in the audit log, and the chain was never torn.
+        // Each write has its audit record, and the chain is intact.
         let lines = crate::audit::exported(&world).await;
         let of = |event_type: &str| {
             let lines = lines.iter().filter(|line| line["event_type"] == event_type);
             lines.map(|line| line["resource_sid"].as_str().unwrap()).collect::<Vec<_>>()
         };
         let mut asked: Vec<_> =
-            clients.iter().flat_map(|client| client.diary.challenges.keys().map(String::as_str)).collect();
+            clients.iter().flat_map(|client| client.expected.challenges.keys().map(String::as_str)).collect();
         let mut noted = of("challenge.created");
         asked.sort_unstable();
         noted.sort_unstable();
@@ -82,69 +81,69 @@ on_every_database! {
     }
 }
 
-/// A backend and a phone that work until the server is gone.
+/// A backend and a phone that work until the server is killed.
 struct Client {
     enrollment: Enrollment,
-    /// How often they have gone round, over all rounds.
-    turn: usize,
-    diary: Diary,
+    /// The number of completed rounds, over all servers.
+    round: usize,
+    expected: ExpectedState,
 }
 
 impl Client {
-    async fn work(mut self, line: Arc<Line>) -> Self {
-        while self.go_round(&line).await.is_some() {}
+    async fn work(mut self, line: Arc<ProcessClient>) -> Self {
+        while self.run_round(&line).await.is_some() {}
         self
     }
 
-    /// Makes an entity, asks the phone, and answers in two of three cases. `None` as soon as the server
-    /// is gone.
-    async fn go_round(&mut self, line: &Line) -> Option<()> {
-        self.turn += 1;
-        let Self { enrollment, turn, diary } = self;
+    /// Creates an entity and a challenge, and answers in two of three cases. Returns `None` once the server is
+    /// gone.
+    async fn run_round(&mut self, line: &ProcessClient) -> Option<()> {
+        self.round += 1;
+        let Self { enrollment, round, expected } = self;
         let service = &enrollment.service_sid;
 
-        let identity = format!("{}-{turn}", enrollment.identity);
-        diary.begun.push(Begun::Entity(identity.clone()));
+        let identity = format!("{}-{round}", enrollment.identity);
+        expected.begun.push(UnacknowledgedWrite::Entity(identity.clone()));
         let path = format!("/v2/Services/{service}/Entities");
         let made = line.post(&path, &[("Identity", &identity)], &line.account).await?;
-        diary.entities.insert(identity, essence(made));
-        diary.begun.pop();
+        expected.entities.insert(identity, without_urls(made));
+        expected.begun.pop();
 
-        let message = format!("Question {turn} of {}", enrollment.identity);
-        diary.begun.push(Begun::Challenge(message.clone()));
+        let message = format!("Question {round} of {}", enrollment.identity);
+        expected.begun.push(UnacknowledgedWrite::Challenge(message.clone()));
         let path = format!("{}/Challenges", entity(service, &enrollment.identity));
         let form = [
             ("FactorSid", enrollment.factor_sid.as_str()),
             ("Details.Message", &message),
-            ("Details.Fields", &json!({ "label": "Turn", "value": turn.to_string() }).to_string()),
-            ("HiddenDetails", &json!({ "turn": turn.to_string() }).to_string()),
-            // Far enough ahead that none expires while the test runs.
+            ("Details.Fields", &json!({ "label": "Turn", "value": round.to_string() }).to_string()),
+            ("HiddenDetails", &json!({ "round": round.to_string() }).to_string()),
+            // Late enough that none expires during the test.
             ("ExpirationDate", &SystemClock.now().plus_seconds(3000).to_string()),
         ];
         let made = line.post(&path, &form, &line.account).await?;
         let sid = made["sid"].as_str().unwrap().to_owned();
-        diary.challenges.insert(sid.clone(), essence(made));
-        diary.begun.pop();
+        expected.challenges.insert(sid.clone(), without_urls(made));
+        expected.begun.pop();
 
-        let answer = [None, Some(Answer::Approved), Some(Answer::Denied)][*turn % 3];
+        let answer = [None, Some(Answer::Approved), Some(Answer::Denied)][*round % 3];
         if let Some(answer) = answer {
-            let shown = match line.phone.challenge(enrollment, &sid).await {
+            let shown = match line.phone.get_challenge(enrollment, &sid).await {
                 Err(device::Error::Transport(_)) => return None,
                 shown => shown.unwrap(),
             };
-            let payload = signing::answer(enrollment.style, enrollment, &shown, answer).unwrap();
-            let token = signing::device_token(enrollment.style, enrollment, SystemClock.now());
-            diary.begun.push(Begun::Answer(sid.clone(), answer.as_str()));
+            let payload = signing::sign_answer(enrollment.style, enrollment, &shown, answer).unwrap();
+            let token = signing::sign_device_token(enrollment.style, enrollment, SystemClock.now());
+            expected.begun.push(UnacknowledgedWrite::Answer(sid.clone(), answer.as_str()));
             let path = format!("{path}/{sid}");
             let device = ("token".to_owned(), token);
             let answered = line.post(&path, &[("AuthPayload", &payload)], &device).await?;
-            diary.challenges.insert(sid, essence(answered));
-            diary.begun.pop();
+            expected.challenges.insert(sid, without_urls(answered));
+            expected.begun.pop();
         }
         Some(())
     }
 
-    /// Compares what was acknowledged with what is there.
+    /// Compares the acknowledged writes with the server's data.
     async fn compare(&mut self, backend: &Http, entities: &[Value]) {
         let Enrollment { service_sid: service, identity, .. } = &self.enrollment;
         let mine = format!("{identity}-");
@@ -152,51 +151,53 @@ impl Client {
         let entities = entities.iter().filter(mine).cloned().collect();
         let challenges = format!("{}/Challenges", entity(service, identity));
         let challenges = everything(backend, &challenges, "challenges").await;
-        self.diary.compare(entities, challenges);
+        self.expected.compare(entities, challenges);
     }
 }
 
-/// What a client knows: all that was acknowledged, as it was acknowledged, and what was begun and never
-/// acknowledged.
+/// The state that a client expects: the acknowledged writes as they were acknowledged, and the writes without an
+/// acknowledgment.
 #[derive(Default)]
-struct Diary {
-    /// By identity.
+struct ExpectedState {
+    /// The acknowledged entities by identity.
     entities: BTreeMap<String, Value>,
-    /// By SID.
+    /// The acknowledged challenges by SID.
     challenges: BTreeMap<String, Value>,
-    begun: Vec<Begun>,
+    begun: Vec<UnacknowledgedWrite>,
 }
 
-/// A write whose acknowledgement is due. It may have happened or not, but not by halves; PostgreSQL may
-/// even come to it when the server is long gone.
-enum Begun {
-    /// An entity of this identity.
+/// A write without an acknowledgment. It may have happened or not, but not partially. PostgreSQL may even
+/// commit it after the server is gone.
+enum UnacknowledgedWrite {
+    /// The creation of an entity with this identity.
     Entity(String),
-    /// A challenge with this message.
+    /// The creation of a challenge with this message.
     Challenge(String),
-    /// This answer to the challenge of this SID.
+    /// This answer to the challenge with this SID.
     Answer(String, &'static str),
 }
 
-impl Diary {
-    /// Compares with what the server has: all that was acknowledged, just as it was, and nothing more than
-    /// what was begun, which counts as acknowledged from now on.
+impl ExpectedState {
+    /// Compares the server's data: all acknowledged writes unchanged, and nothing else than the writes that
+    /// were begun. Those that happened count as acknowledged from now on.
     fn compare(&mut self, entities: Vec<Value>, challenges: Vec<Value>) {
         let by = |key: &str, list: Vec<Value>| -> BTreeMap<String, Value> {
-            list.into_iter().map(|body| (body[key].as_str().unwrap().to_owned(), essence(body))).collect()
+            list.into_iter()
+                .map(|body| (body[key].as_str().unwrap().to_owned(), without_urls(body)))
+                .collect()
         };
         let (entities, challenges) = (by("identity", entities), by("sid", challenges));
         let Self { entities: known_entities, challenges: known, begun } = self;
-        // What has happened is not due any more.
+        // Forget the writes that have happened.
         begun.retain(|begun| match begun {
-            Begun::Entity(identity) => {
+            UnacknowledgedWrite::Entity(identity) => {
                 let body = entities.get(identity);
                 if let Some(body) = body {
                     known_entities.insert(identity.clone(), body.clone());
                 }
                 body.is_none()
             }
-            Begun::Challenge(message) => {
+            UnacknowledgedWrite::Challenge(message) => {
                 let challenge = challenges.iter().find(|(_, body)| body["details"]["message"] == **message);
                 if let Some((sid, body)) = challenge {
                     assert_eq!(body["status"], "pending", "{body}");
@@ -204,7 +205,7 @@ impl Diary {
                 }
                 challenge.is_none()
             }
-            Begun::Answer(sid, answer) => {
+            UnacknowledgedWrite::Answer(sid, answer) => {
                 let (before, now) = (known[sid].clone(), challenges[sid].clone());
                 let happened = now != before;
                 if happened {
@@ -236,19 +237,19 @@ fn assert_same(acknowledged: &BTreeMap<String, Value>, there: &BTreeMap<String, 
         assert_eq!(there.get(key), Some(body), "{key} was acknowledged");
     }
     for key in there.keys() {
-        assert!(acknowledged.contains_key(key), "{key} was never asked for: {}", there[key]);
+        assert!(acknowledged.contains_key(key), "{key} was never requested: {}", there[key]);
     }
 }
 
-/// A body without the addresses in it, which change with the port.
-fn essence(mut body: Value) -> Value {
+/// Returns a body without its URLs, which change with the port.
+fn without_urls(mut body: Value) -> Value {
     let object = body.as_object_mut().unwrap();
     object.remove("url");
     object.remove("links");
     body
 }
 
-/// All pages of a list.
+/// Returns the items of all pages of a list.
 async fn everything(backend: &Http, path: &str, key: &str) -> Vec<Value> {
     let mut all = Vec::new();
     let mut next = Some(format!("{path}?PageSize=500"));
@@ -262,17 +263,17 @@ async fn everything(backend: &Http, path: &str, key: &str) -> Vec<Value> {
     all
 }
 
-/// The way to one life of the server. Unlike the harness's client it survives the server's death.
-struct Line {
+/// A client for one process of the server. Unlike the harness's client it tolerates the server's death.
+struct ProcessClient {
     url: String,
     account: (String, String),
     http: reqwest::Client,
     phone: Phone,
-    /// How many writes were acknowledged.
+    /// The number of acknowledged writes.
     acknowledged: AtomicUsize,
 }
 
-impl Line {
+impl ProcessClient {
     fn to(world: &World) -> Self {
         let server = &world.server;
         Self {
@@ -288,14 +289,14 @@ impl Line {
         }
     }
 
-    /// Whether enough was done for this life to be worth ending.
-    fn is_warm(&self) -> bool {
-        self.acknowledged.load(Ordering::Relaxed) >= ENOUGH
+    /// Returns whether enough writes were acknowledged to kill the server.
+    fn has_enough_writes(&self) -> bool {
+        self.acknowledged.load(Ordering::Relaxed) >= MIN_ACKNOWLEDGED_WRITES
     }
 
-    /// The body of a success; `None` if there is no whole answer, since the server is gone.
+    /// Returns the body of a success; `None` if there is no complete response, because the server is gone.
     async fn post(&self, path: &str, form: &[(&str, &str)], who: &(String, String)) -> Option<Value> {
-        // A query string is encoded just as a form is.
+        // A query string has the same encoding as a form.
         let form = Url::parse_with_params("form:", form).unwrap();
         let request = self.http.post(format!("{}{path}", self.url)).basic_auth(&who.0, Some(&who.1));
         let request = request.header("Content-Type", "application/x-www-form-urlencoded");
@@ -308,10 +309,10 @@ impl Line {
     }
 }
 
-/// Random moments (SplitMix64).
-struct Moments(u64);
+/// A generator of random delays (SplitMix64).
+struct RandomDelays(u64);
 
-impl Moments {
+impl RandomDelays {
     fn seeded() -> Self {
         let given = std::env::var("COUNTERSIGN_TEST_SEED").ok();
         let seed = given.map_or_else(|| RandomState::new().hash_one(0), |seed| seed.parse().unwrap());
@@ -319,7 +320,7 @@ impl Moments {
         Self(seed)
     }
 
-    /// How long to lie in wait next time.
+    /// Returns the next delay before a kill.
     fn next(&mut self) -> Duration {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.0;

@@ -1,4 +1,5 @@
-//! Limits against abuse: they hold under races, say when it goes on, and are told in the form that every client expects.
+//! Limits against abuse: they hold under races, state when to retry, and use the error format that clients
+//! expect.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
@@ -9,21 +10,20 @@ use domain::Clock as _;
 use harness::{Reply, wait_until};
 use serde_json::Value;
 
-use crate::races::{Request, at_once, divided, enrollment, factors, newcomer_and_regular, sid_of};
-use crate::world::{World, assert_error, created, entity, on_every_database};
+use crate::races::{
+    Request, enrollment, factors, new_and_existing_identity, send_at_once, sid_of, split_outcomes,
+};
+use crate::world::{WAIT_TIMEOUT, World, assert_error, created, entity, on_every_database};
 
-/// For what happens within seconds, and a slow machine on top.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Seconds after which a refusal says that it passes.
+/// Returns the value of `Retry-After` in seconds.
 fn retry_after(reply: &Reply) -> u32 {
     reply.header("retry-after").unwrap().parse::<NonZeroU32>().unwrap().get()
 }
 
-/// Waits until a request is not refused any more, which must be so as soon as the refusal said.
-async fn passes(refused: &Reply, mut request: impl AsyncFnMut() -> Reply) {
+/// Repeats a refused request until it succeeds, which must be as soon as `Retry-After` states.
+async fn wait_until_accepted(refused: &Reply, mut request: impl AsyncFnMut() -> Reply) {
     let (refused_at, seconds) = (Instant::now(), retry_after(refused));
-    wait_until("the limit has room again", PATIENCE, async || {
+    wait_until("the limit has room again", WAIT_TIMEOUT, async || {
         let is_time = refused_at.elapsed() >= Duration::from_secs(seconds.into());
         let reply = request().await;
         assert!(!is_time || reply.status < 300, "{seconds} seconds were not enough: {reply:?}");
@@ -34,7 +34,7 @@ async fn passes(refused: &Reply, mut request: impl AsyncFnMut() -> Reply) {
 
 on_every_database! {
     serving &["--max-pending-challenges-per-factor", "3"];
-    async fn so_many_challenges_to_a_factor_are_pending_and_no_more(world: World) {
+    async fn pending_challenges_of_a_factor_are_limited(world: World) {
         let service = world.service().await;
         let (phone, enrolled) = world.enrolled(Style::Android, &service, "weary-0001").await;
         let path = format!("{}/Challenges", entity(&service, "weary-0001"));
@@ -42,7 +42,7 @@ on_every_database! {
         let ask = async || world.backend().post(&path, &form).await;
 
         let requests = (0..15).map(|_| Request::of_backend(&world.server, "POST", &path, &form));
-        let (made, refused) = divided(&at_once(requests.collect()).await);
+        let (made, refused) = split_outcomes(&send_at_once(requests.collect()).await);
         assert_eq!(made.len(), 3);
         assert_eq!(refused, vec![(429, 60312); 12]);
         let pending = world.backend().get(&path, &[("Status", "pending")]).await.json();
@@ -62,7 +62,7 @@ on_every_database! {
 
 on_every_database! {
     serving &["--max-pending-challenges-per-factor", "1"];
-    async fn what_expires_makes_room_when_it_was_said_to(world: World) {
+    async fn expired_challenge_frees_its_place_after_retry_after(world: World) {
         let service = world.service().await;
         let (_, enrolled) = world.enrolled(Style::Android, &service, "weary-0001").await;
         let soon = SystemClock.now().plus_seconds(10).to_string();
@@ -76,13 +76,13 @@ on_every_database! {
         }
         assert_error(&refused, 429, 60312);
         assert!(retry_after(&refused) <= 10, "{refused:?}");
-        passes(&refused, ask).await;
+        wait_until_accepted(&refused, ask).await;
     }
 }
 
 on_every_database! {
-    serving &["--max-pending-challenges-per-factor", "1", "--challenges-per-factor-and-minute", "1"];
-    async fn where_two_limits_are_met_the_later_room_is_told(world: World) {
+    serving &["--max-pending-challenges-per-factor", "1", "--max-challenges-per-factor-per-minute", "1"];
+    async fn retry_after_is_the_longer_wait_of_two_exhausted_limits(world: World) {
         let service = world.service().await;
         let (_, enrolled) = world.enrolled(Style::Android, &service, "weary-0001").await;
         let soon = SystemClock.now().plus_seconds(20).to_string();
@@ -98,8 +98,8 @@ on_every_database! {
 }
 
 on_every_database! {
-    serving &["--challenges-per-factor-and-minute", "4"];
-    async fn so_many_challenges_to_a_factor_are_made_in_a_minute(world: World) {
+    serving &["--max-challenges-per-factor-per-minute", "4"];
+    async fn challenges_per_factor_and_minute_are_limited(world: World) {
         let service = world.service().await;
         let (_, enrolled) = world.enrolled(Style::Android, &service, "weary-0001").await;
         let path = format!("{}/Challenges", entity(&service, "weary-0001"));
@@ -108,14 +108,14 @@ on_every_database! {
         let began = Instant::now();
 
         let requests = (0..15).map(|_| Request::of_backend(&world.server, "POST", &path, &form));
-        let (made, refused) = divided(&at_once(requests.collect()).await);
+        let (made, refused) = split_outcomes(&send_at_once(requests.collect()).await);
         assert_eq!((made.len(), refused), (4, vec![(429, 60312); 11]));
         let full = ask().await;
         assert_error(&full, 429, 60312);
         let waited = u32::try_from(began.elapsed().as_secs()).unwrap();
         assert!((59_u32.saturating_sub(waited)..=60).contains(&retry_after(&full)), "{full:?}");
 
-        // One service may have limits of its own, which the running server heeds.
+        // A service may have its own limits, which a running server applies.
         let limit = |limits: &[&str]| world.command(&[&["service", "limit", &service], limits].concat());
         limit(&["--challenges-per-minute", "off"]);
         created(&ask().await);
@@ -136,23 +136,23 @@ on_every_database! {
 }
 
 on_every_database! {
-    serving &["--factors-per-entity-and-day", "4"];
-    async fn an_entity_gets_so_many_factors_a_day_deleted_ones_included(world: World) {
+    serving &["--max-factors-per-entity-per-day", "4"];
+    async fn factors_per_entity_and_day_are_limited_including_deleted_ones(world: World) {
         let service = world.service().await;
-        for identity in newcomer_and_regular(&world, &service).await {
+        for identity in new_and_existing_identity(&world, &service).await {
             let mut phones = Vec::new();
             for _ in 0..12 {
                 phones.push((world.new_factor(&service, identity).await, SigningKey::generate()));
             }
             let requests = phones.iter().map(|(new, key)| enrollment(&world.server, new, key));
-            let outcomes = at_once(requests.collect()).await;
-            let (made, refused) = divided(&outcomes);
+            let outcomes = send_at_once(requests.collect()).await;
+            let (made, refused) = split_outcomes(&outcomes);
             assert_eq!((made.len(), refused), (4, vec![(429, 60326); 8]));
 
-            // Who repeats himself makes no other one.
+            // A repetition with the same parameters creates no other factor.
             let winner = outcomes.iter().position(Result::is_ok).unwrap();
             let (new, key) = &phones[winner];
-            let (again, _) = divided(&at_once(vec![enrollment(&world.server, new, key)]).await);
+            let (again, _) = split_outcomes(&send_at_once(vec![enrollment(&world.server, new, key)]).await);
             assert_eq!(sid_of(&again[0]), sid_of(outcomes[winner].as_ref().unwrap()));
 
             let path = format!("{}/Factors", entity(&service, identity));
@@ -173,8 +173,8 @@ on_every_database! {
 }
 
 on_every_database! {
-    serving &["--entities-per-service-and-second", "3"];
-    async fn a_service_gets_so_many_entities_a_second(world: World) {
+    serving &["--max-entities-per-service-per-second", "3"];
+    async fn entities_per_service_and_second_are_limited(world: World) {
         let service = world.service().await;
         let path = format!("/v2/Services/{service}/Entities");
         let mut requests = Vec::new();
@@ -183,15 +183,15 @@ on_every_database! {
             requests.push(Request::of_backend(&world.server, "POST", &path, &[("Identity", &identity)]));
         }
         for number in 0..6 {
-            // A phone makes an entity too.
+            // An enrollment creates an entity too.
             let new = world.new_factor(&service, &format!("newcomer-{number:04}")).await;
             requests.insert(3 * number, enrollment(&world.server, &new, &SigningKey::generate()));
         }
-        let (made, refused) = divided(&at_once(requests).await);
+        let (made, refused) = split_outcomes(&send_at_once(requests).await);
         assert!(made.len() >= 3 && !refused.is_empty(), "{made:?}");
         assert_eq!(refused, vec![(429, 60328); refused.len()]);
 
-        // A SID begins with the millisecond of its making.
+        // A SID begins with the millisecond of its creation.
         let sid = |made: &Value| made["entity_sid"].as_str().map_or_else(|| sid_of(made), str::to_owned);
         let mut times: Vec<_> =
             made.iter().map(|made| i64::from_str_radix(&sid(made)[2..14], 16).unwrap()).collect();
@@ -205,27 +205,27 @@ on_every_database! {
             number += 1;
             world.backend().post(&path, &[("Identity", &format!("another-{number:04}"))]).await
         };
-        let refused = wait_until("there are too many", PATIENCE, async || {
+        let refused = wait_until("the limit is reached", WAIT_TIMEOUT, async || {
             let reply = another().await;
             (reply.status != 201).then_some(reply)
         });
         let refused = refused.await;
         assert_error(&refused, 429, 60328);
         assert_eq!(retry_after(&refused), 1);
-        passes(&refused, another).await;
+        wait_until_accepted(&refused, another).await;
     }
 }
 
 #[tokio::test]
-async fn what_is_stored_is_counted_over_all_servers() {
-    let limits = ["--max-pending-challenges-per-factor", "3", "--factors-per-entity-and-day", "4"];
-    let test = "limits::what_is_stored_is_counted_over_all_servers";
+async fn limits_on_stored_resources_hold_across_servers() {
+    let limits = ["--max-pending-challenges-per-factor", "3", "--max-factors-per-entity-per-day", "4"];
+    let test = "limits::limits_on_stored_resources_hold_across_servers";
     let Some(world) = World::postgres_with(test, &limits) else { return };
     let other = world.another_server(&limits);
     let here_and_there = |requests: Vec<Request>| {
         let place =
             |(number, request): (usize, Request)| if number % 2 == 0 { request } else { request.at(&other) };
-        at_once(requests.into_iter().enumerate().map(place).collect())
+        send_at_once(requests.into_iter().enumerate().map(place).collect())
     };
     let service = world.service().await;
     for round in 0..3 {
@@ -233,7 +233,7 @@ async fn what_is_stored_is_counted_over_all_servers() {
         let path = format!("{}/Challenges", entity(&service, &enrolled.identity));
         let form = [("FactorSid", enrolled.factor_sid.as_str()), ("Details.Message", "Yes?")];
         let requests = (0..20).map(|_| Request::of_backend(&world.server, "POST", &path, &form));
-        let (made, refused) = divided(&here_and_there(requests.collect()).await);
+        let (made, refused) = split_outcomes(&here_and_there(requests.collect()).await);
         assert_eq!((made.len(), refused), (3, vec![(429, 60312); 17]));
 
         let mut requests = Vec::new();
@@ -241,13 +241,13 @@ async fn what_is_stored_is_counted_over_all_servers() {
             let new = world.new_factor(&service, &format!("newcomer-{round:04}")).await;
             requests.push(enrollment(&world.server, &new, &SigningKey::generate()));
         }
-        let (made, refused) = divided(&here_and_there(requests).await);
+        let (made, refused) = split_outcomes(&here_and_there(requests).await);
         assert_eq!((made.len(), refused), (4, vec![(429, 60326); 6]));
     }
 }
 
 #[tokio::test]
-async fn an_account_makes_so_many_requests_a_second_and_so_many_do_its_devices() {
+async fn backend_and_device_requests_per_second_are_limited_separately() {
     let mut world = World::sqlite();
     let service = world.service().await;
     let device = world.device(&service, "busy-0001").await;
@@ -258,7 +258,7 @@ async fn an_account_makes_so_many_requests_a_second_and_so_many_do_its_devices()
     for _ in 0..20 {
         for reply in [
             device_at_work.get(&device.challenges(), &[]).await,
-            // What it may not do counts too.
+            // A request that is not allowed counts too.
             device_at_work.get("/v2/Services", &[]).await,
         ] {
             match reply.status {
@@ -267,13 +267,13 @@ async fn an_account_makes_so_many_requests_a_second_and_so_many_do_its_devices()
             }
         }
     }
-    // What the devices share, and what one has for an answer of its own: six, and one a second.
+    // The shared limit of the devices, and six answers plus one a second that each device has for itself.
     let most = 2.0 + 6.0 + (2.0 + 1.0) * began.elapsed().as_secs_f64();
     assert!(f64::from(taken) <= most && taken >= 8, "{taken} in {:?}", began.elapsed());
     let last = refused.last().unwrap();
     assert_error(last, 429, 20429);
     assert_eq!(retry_after(last), 1);
-    // The devices have not used up what the backends have.
+    // The devices have not used up the backends' limit.
     for _ in 0..2 {
         assert_eq!(world.backend().get("/v2/Services", &[]).await.status, 200);
     }
@@ -284,12 +284,12 @@ async fn an_account_makes_so_many_requests_a_second_and_so_many_do_its_devices()
     assert!(replies.contains(&429), "{replies:?}");
     let again = world.backend().get("/v2/Services", &[]).await;
     if again.status == 429 {
-        passes(&again, async || world.backend().get("/v2/Services", &[]).await).await;
+        wait_until_accepted(&again, async || world.backend().get("/v2/Services", &[]).await).await;
     }
 }
 
 #[tokio::test]
-async fn a_phones_answer_fits_whatever_the_other_devices_of_its_account_do() {
+async fn answer_is_accepted_after_other_devices_used_up_the_limit() {
     let mut world = World::sqlite();
     let service = world.service().await;
     let (phone, enrollment) = world.enrolled(Style::Android, &service, "calm-00001").await;
@@ -302,25 +302,25 @@ async fn a_phones_answer_fits_whatever_the_other_devices_of_its_account_do() {
     };
     let busy_at_work = world.server.http().auth(busy.auth());
     let exhaust = async || {
-        wait_until("the devices have used up what they share", PATIENCE, async || {
+        wait_until("the devices have used up their shared limit", WAIT_TIMEOUT, async || {
             (busy_at_work.get(&busy.challenges(), &[]).await.status == 429).then_some(())
         })
         .await;
     };
     exhaust().await;
-    // The SDKs look, answer, and look again; none of it is refused.
-    phone.pending(&enrollment).await.unwrap();
+    // The SDKs list, answer, and fetch the challenge again; none of that is refused.
+    phone.list_pending(&enrollment).await.unwrap();
     let answered = phone.answer(&enrollment, &sid_of(&challenges[0]), Answer::Approved).await.unwrap();
     assert_eq!(answered.status.as_str(), "approved");
-    // What a device has of its own ends too.
+    // The device's own limit is exhausted at some point too.
     exhaust().await;
-    let calm = world.server.http().auth(crate::world::signed_in(device::signing::device_token(
+    let calm = world.server.http().auth(crate::world::signed_in(device::signing::sign_device_token(
         Style::Android,
         &enrollment,
         SystemClock.now(),
     )));
     let path = format!("{}/Challenges", entity(&service, "calm-00001"));
-    let refused = wait_until("it is refused", PATIENCE, async || {
+    let refused = wait_until("the request is refused", WAIT_TIMEOUT, async || {
         let reply = calm.get(&path, &[]).await;
         (reply.status != 200).then_some(reply)
     });
@@ -330,23 +330,23 @@ async fn a_phones_answer_fits_whatever_the_other_devices_of_its_account_do() {
 }
 
 #[tokio::test]
-async fn an_account_has_so_many_requests_under_way_and_each_ends() {
+async fn concurrent_requests_of_an_account_are_limited() {
     let world = World::ephemeral_with(&["--account-concurrency", "1"]);
     for path in ["/v2/Services", "/v2/Services/VA0", "/v1/Alerts", "/v2/Services?PageSize=0"] {
-        // However it ends, the next one may come.
+        // However a request ends, its place becomes free.
         for _ in 0..3 {
             assert_ne!(world.backend().get(path, &[]).await.status, 429, "{path}");
         }
     }
     let form = [("FriendlyName", "Owl Bank")];
     let requests = (0..50).map(|_| Request::of_backend(&world.server, "POST", "/v2/Services", &form));
-    let (made, refused) = divided(&at_once(requests.collect()).await);
+    let (made, refused) = split_outcomes(&send_at_once(requests.collect()).await);
     assert!(!made.is_empty());
     assert_eq!(refused, vec![(429, 20429); refused.len()]);
     created(&world.backend().post("/v2/Services", &form).await);
 }
 
-/// Somebody who asks for the services on behalf of others.
+/// A trusted proxy that forwards requests for services.
 struct Proxy {
     http: reqwest::Client,
     url: String,
@@ -357,7 +357,7 @@ impl Proxy {
         Self { http: reqwest::Client::new(), url: format!("{}/v2/Services", world.server.url()) }
     }
 
-    /// Asks for a client of this address; status and `Retry-After`.
+    /// Sends a request for a client with this address; returns status and `Retry-After`.
     async fn ask(&self, client: &str, signed_in: Option<(&str, &str)>) -> (u16, Option<u32>) {
         let mut request = self.http.get(&self.url).header("X-Forwarded-For", client);
         if let Some((user, password)) = signed_in {
@@ -370,7 +370,7 @@ impl Proxy {
 }
 
 #[tokio::test]
-async fn an_address_from_which_too_much_failed_is_not_heard_for_a_while() {
+async fn address_with_too_many_failed_sign_ins_is_refused_for_a_while() {
     let limit = ["--failed-authentications-per-minute", "30", "--trusted-proxies", "127.0.0.0/8"];
     let world = World::ephemeral_with(&limit);
     let proxy = Proxy::of(&world);
@@ -388,7 +388,7 @@ async fn an_address_from_which_too_much_failed_is_not_heard_for_a_while() {
         assert_eq!(proxy.ask("198.51.100.7", good).await.0, 200);
     }
     let mut failed = 0;
-    let refused = wait_until("not even good ones are looked at", PATIENCE, async || {
+    let refused = wait_until("valid credentials are refused too", WAIT_TIMEOUT, async || {
         let (status, _) = proxy.ask("198.51.100.7", Some(wrong[failed % wrong.len()])).await;
         failed += 1;
         if status == 401 {
@@ -404,7 +404,7 @@ async fn an_address_from_which_too_much_failed_is_not_heard_for_a_while() {
     for elsewhere in ["198.51.100.8", "2001:db8::7", "198.51.100.7, 198.51.100.9"] {
         assert_eq!(proxy.ask(elsewhere, good).await.0, 200, "{elsewhere}");
     }
-    wait_until("it is heard again", PATIENCE, async || {
+    wait_until("the address is admitted again", WAIT_TIMEOUT, async || {
         let is_time = refused_at.elapsed() >= Duration::from_secs(seconds.into());
         let (status, _) = proxy.ask("198.51.100.7", good).await;
         assert!(!is_time || status == 200, "{seconds} seconds were not enough");
@@ -414,15 +414,16 @@ async fn an_address_from_which_too_much_failed_is_not_heard_for_a_while() {
 }
 
 #[tokio::test]
-async fn an_access_token_that_is_spent_is_a_credential_that_failed() {
+async fn spent_access_token_counts_as_failed_sign_in() {
     let world = World::ephemeral_with(&["--failed-authentications-per-minute", "5"]);
     let service = world.service().await;
     let new = world.new_factor(&service, "newcomer-0001").await;
     world.phone(Style::Android).create_factor(&new).await.unwrap();
-    let again =
-        async || divided(&at_once(vec![enrollment(&world.server, &new, &SigningKey::generate())]).await).1;
+    let again = async || {
+        split_outcomes(&send_at_once(vec![enrollment(&world.server, &new, &SigningKey::generate())]).await).1
+    };
     assert_eq!(again().await, [(401, 20003)]);
-    let refused = wait_until("too much has failed", PATIENCE, async || {
+    let refused = wait_until("too many sign-ins have failed", WAIT_TIMEOUT, async || {
         let refused = again().await;
         (refused != [(401, 20003)]).then_some(refused)
     });
@@ -430,11 +431,11 @@ async fn an_access_token_that_is_spent_is_a_credential_that_failed() {
 }
 
 #[tokio::test]
-async fn who_is_not_trusted_cant_say_that_it_was_somebody_else() {
+async fn untrusted_proxy_cannot_set_the_client_address() {
     let world = World::ephemeral_with(&["--failed-authentications-per-minute", "30"]);
     let proxy = Proxy::of(&world);
     let mut number = 0;
-    let refused = wait_until("too much has failed", PATIENCE, async || {
+    let refused = wait_until("too many sign-ins have failed", WAIT_TIMEOUT, async || {
         number += 1;
         let client = format!("198.51.{}.{}", number / 250, number % 250);
         let (status, _) = proxy.ask(&client, Some(("nobody", "wrong"))).await;

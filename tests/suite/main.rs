@@ -1,20 +1,22 @@
 //! Black-box suites: they start the real binary and speak only HTTP and the command line with it.
 //!
-//! `world.rs` sets the stage. `on_every_database!` runs a test on SQLite and on PostgreSQL.
+//! `world.rs` starts servers and clients, `fixture.rs` creates one resource of every kind.
+//! `on_every_database!` runs a test on SQLite and on PostgreSQL.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "this is test code: a panic is how a test says what went wrong"
+    reason = "test code: a panic is how a test reports a failure"
 )]
 
-mod absent;
 mod alerts;
 mod audit;
-mod chain;
+mod check_order;
 mod clock;
 mod credentials;
 mod deletion;
 mod durability;
+mod empty_parameters;
+mod fixture;
 mod input;
 mod limits;
 mod matrix;
@@ -22,21 +24,20 @@ mod metrics;
 mod node;
 mod openapi;
 mod operation;
-mod order;
 mod outbox;
 mod paging;
 mod pooler;
 mod pushes;
 mod python;
 mod races;
-mod repeated;
+mod repeated_answers;
 mod resources;
 mod secrecy;
-mod story;
-mod strangers;
 mod tls;
 mod traces;
 mod transport;
+mod unauthenticated_clients;
+mod verify_push;
 mod webhook_urls;
 mod webhooks;
 mod world;

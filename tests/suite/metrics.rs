@@ -1,8 +1,7 @@
-//! Metrics: that all of them are told, in a form that Prometheus reads, with values that mean something.
+//! Metrics: all of them are exposed in the format that Prometheus reads, with meaningful values.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpStream;
-use std::time::Duration;
 
 use app::SystemClock;
 use device::{Answer as Word, Platform};
@@ -12,35 +11,33 @@ use telemetry::metrics::TABLE;
 
 use crate::pushes;
 use crate::webhooks::webhook;
-use crate::world::{World, assert_error, entity};
+use crate::world::{WAIT_TIMEOUT, World, assert_error, entity};
 
-/// Where the metrics are, on any free port.
+/// The arguments for a metrics listener on a free port.
 pub(crate) const LISTEN: [&str; 2] = ["--metrics-listen", "127.0.0.1:0"];
 
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// The address of the metrics, which the server logs: the last one, if it was started several times.
+/// Waits until the server logs the address of its metrics, and returns the last logged one.
 pub(crate) async fn address(log: impl Fn() -> String) -> String {
-    wait_until("the server logs where its metrics are", PATIENCE, async || {
+    wait_until("the server logs where its metrics are", WAIT_TIMEOUT, async || {
         let log = log();
-        let (_, address) = log.rsplit_once("metrics are at ")?;
+        let (_, address) = log.rsplit_once("metrics served at ")?;
         Some(address.split_once("/metrics")?.0.to_owned())
     })
     .await
 }
 
-/// The metrics as they are now.
-pub(crate) async fn read(address: &str) -> Told {
+/// Returns the current metrics.
+pub(crate) async fn read(address: &str) -> Exposition {
     let reply = Http::new(address).get("/metrics", &[]).await;
     assert_eq!(
         (reply.status, reply.header("content-type")),
         (200, Some(telemetry::metrics::CONTENT_TYPE)),
         "{reply:?}"
     );
-    Told::parse(&reply.text)
+    Exposition::parse(&reply.text)
 }
 
-/// One metric, with all that was told of it.
+/// One metric with its metadata and samples.
 #[derive(Clone, Debug, Default)]
 struct Family {
     kind: String,
@@ -51,33 +48,35 @@ struct Family {
 
 #[derive(Clone, Debug)]
 struct Sample {
-    /// What comes after the family's name.
+    /// The rest of the sample's name after that of the family.
     suffix: String,
     labels: BTreeMap<String, String>,
     value: f64,
 }
 
-/// Everything that was told.
+/// A parsed exposition: every metric with its samples.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Told(BTreeMap<String, Family>);
+pub(crate) struct Exposition(BTreeMap<String, Family>);
 
-impl Told {
-    /// Reads the text form of OpenMetrics, and nothing else.
+impl Exposition {
+    /// Parses the OpenMetrics text format strictly.
     #[track_caller]
     fn parse(text: &str) -> Self {
         let body = text.strip_suffix("# EOF\n").expect("an end");
-        let (mut told, mut current) = (Self::default(), String::new());
+        let (mut exposition, mut current) = (Self::default(), String::new());
         for line in body.lines() {
             if let Some(about) = line.strip_prefix("# ") {
                 let (word, rest) = about.split_once(' ').unwrap();
                 let (name, what) = rest.split_once(' ').unwrap();
                 if word == "HELP" {
                     assert!(is_name(name), "{line}");
-                    assert!(!told.0.contains_key(name), "told twice: {line}");
+                    assert!(!exposition.0.contains_key(name), "told twice: {line}");
                     current = name.to_owned();
-                    told.0.insert(current.clone(), Family { help: what.to_owned(), ..Family::default() });
+                    exposition
+                        .0
+                        .insert(current.clone(), Family { help: what.to_owned(), ..Family::default() });
                 }
-                let family = told.0.get_mut(name).unwrap();
+                let family = exposition.0.get_mut(name).unwrap();
                 assert!(name == current && family.samples.is_empty(), "out of place: {line}");
                 match word {
                     "HELP" => {}
@@ -89,18 +88,21 @@ impl Told {
                     _ => panic!("{line}"),
                 }
             } else {
-                let family = told.0.get_mut(&current).expect("a family before its samples");
-                let rest = line.strip_prefix(&current).unwrap_or_else(|| panic!("a stranger: {line}"));
+                let family = exposition.0.get_mut(&current).expect("a family before its samples");
+                let rest = line
+                    .strip_prefix(&current)
+                    .unwrap_or_else(|| panic!("a sample of another family: {line}"));
                 family.samples.push(Sample::parse(rest));
             }
         }
-        for (name, family) in &told.0 {
+        for (name, family) in &exposition.0 {
             family.check(name);
         }
-        told
+        exposition
     }
 
-    /// The sum of a metric's samples that have these labels; of a histogram, how many were observed.
+    /// Returns the sum of the samples of a metric that have these labels; for a histogram, the number of
+    /// observations.
     #[track_caller]
     pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let family = self.0.get(name).unwrap_or_else(|| panic!("no {name}"));
@@ -118,7 +120,7 @@ fn is_name(name: &str) -> bool {
 }
 
 impl Sample {
-    /// `_total{name="value"} 1`
+    /// Parses the rest of a sample's line, such as `_total{name="value"} 1`.
     #[track_caller]
     fn parse(text: &str) -> Self {
         let (head, value) = text.rsplit_once(' ').unwrap();
@@ -138,7 +140,7 @@ impl Sample {
         Self { suffix: suffix.to_owned(), labels: found, value }
     }
 
-    /// What it has in common with the others of one histogram.
+    /// Returns the labels that all samples of one histogram series share.
     fn series(&self) -> BTreeMap<String, String> {
         self.labels.iter().filter(|(name, _)| *name != "le").map(|(n, v)| (n.clone(), v.clone())).collect()
     }
@@ -177,15 +179,15 @@ impl Family {
     }
 }
 
-/// Checks what was told against the table: the same metrics, of the same kinds, with the same labels, none of
-/// which holds anything of which there is no end.
+/// Compares an exposition with the table: the same metrics with the same types and labels, whose values are
+/// bounded in number.
 #[track_caller]
-fn is_the_table(told: &Told) {
-    let names: BTreeSet<_> = told.0.keys().map(String::as_str).collect();
+fn assert_matches_table(exposition: &Exposition) {
+    let names: BTreeSet<_> = exposition.0.keys().map(String::as_str).collect();
     assert_eq!(names, TABLE.iter().map(|metric| metric.name).collect());
     let routes: BTreeSet<_> = api::ROUTES.iter().map(|route| route.path).chain(["-"]).collect();
     for metric in TABLE {
-        let family = &told.0[metric.name];
+        let family = &exposition.0[metric.name];
         assert_eq!((family.kind.as_str(), family.unit.as_deref()), (metric.kind, metric.unit));
         assert_eq!(family.help, format!("{}.", metric.help));
         assert!(!family.samples.is_empty(), "{metric:?}");
@@ -210,139 +212,183 @@ fn is_the_table(told: &Told) {
 }
 
 #[tokio::test]
-async fn every_metric_is_told_after_a_whole_story() {
-    let stage = pushes::Stage::start(&LISTEN, World::sqlite_with).await.with_credentials().await;
-    let world = &stage.world;
-    let metrics = address(|| world.server.log()).await;
+async fn every_metric_reports_the_activity_of_the_server() {
+    let fixture = pushes::PushFixture::start(&LISTEN, World::sqlite_with).await.with_credentials().await;
+    let metrics = address(|| fixture.world.server.log()).await;
+    let _receivers = start_receivers(&fixture).await;
+    answer_and_miss_challenges(&fixture).await;
+    send_failing_requests(&fixture).await;
 
-    // A backend that hears everything, and one that hears nothing and of which the account is told.
+    let exposition = wait_for_expected_values(&metrics).await;
+    assert_matches_table(&exposition);
+    assert_database_metrics(&exposition);
+    assert_housekeeping_metrics(&exposition);
+    assert_process_metrics(&exposition);
+}
+
+/// Starts a receiver that accepts every webhook, one that refuses them, and the debugger webhook, which is called
+/// for each failed delivery.
+async fn start_receivers(fixture: &pushes::PushFixture) -> [Receiver; 3] {
     let (good, bad, debugger) = (
         Receiver::start([Answer::ok()]),
         Receiver::start([Answer::of("404 Not Found", "", "")]),
         Receiver::start([Answer::ok()]),
     );
-    webhook(world, &stage.service, &good.at("/"), &[]).await;
-    webhook(world, &stage.service, &bad.at("/"), &[("EventTypes", "factor.verified")]).await;
+    let world = &fixture.world;
+    webhook(world, &fixture.service, &good.at("/"), &[]).await;
+    webhook(world, &fixture.service, &bad.at("/"), &[("EventTypes", "factor.verified")]).await;
     let account = world.server.account_sid();
     world.command(&["account", "set", account, "--debugger-webhook", &debugger.at("/")]);
+    [good, bad, debugger]
+}
 
-    // Two phones, one of which loses its app; an answer of either kind, and none.
-    let (phone, android) = stage.phone("user-0001", Platform::Fcm, pushes::ANDROID).await;
-    let (_, iphone) = stage.phone("user-0002", Platform::Apn, pushes::IPHONE).await;
-    let (yes, no) = (stage.ask(&android).await, stage.ask(&android).await);
-    stage.ask(&iphone).await;
-    stage.taken(1, 2).await;
-    phone.answer(&android, &yes, Word::Approved).await.unwrap();
-    phone.answer(&android, &no, Word::Denied).await.unwrap();
-    stage.google.unregister(pushes::ANDROID);
+/// Enrolls two phones, of which one loses its app; a challenge is approved, one denied, and one expires.
+async fn answer_and_miss_challenges(fixture: &pushes::PushFixture) {
+    let (phone, android) = fixture.phone("user-0001", Platform::Fcm, pushes::ANDROID).await;
+    let (_, iphone) = fixture.phone("user-0002", Platform::Apn, pushes::IPHONE).await;
+    let (approved, denied) = (fixture.challenge(&android).await, fixture.challenge(&android).await);
+    fixture.challenge(&iphone).await;
+    fixture.wait_for_pushes(1, 2).await;
+    phone.answer(&android, &approved, Word::Approved).await.unwrap();
+    phone.answer(&android, &denied, Word::Denied).await.unwrap();
+    fixture.google.unregister(pushes::ANDROID);
     let soon = SystemClock.now().plus_seconds(15).to_string();
-    world.challenge(&android, &[("ExpirationDate", &soon)]).await;
+    fixture.world.challenge(&android, &[("ExpirationDate", &soon)]).await;
+}
 
-    // Strangers of every kind.
-    let services = format!("/v2/Services/{}", stage.service);
+/// Sends requests with wrong credentials of every type, and for resources that do not exist.
+async fn send_failing_requests(fixture: &pushes::PushFixture) {
+    let world = &fixture.world;
+    let service = format!("/v2/Services/{}", fixture.service);
     for (user, password) in [
-        (account.to_owned(), "wrong"),
+        (world.server.account_sid().to_owned(), "wrong"),
         (format!("SK{}", "0".repeat(32)), "wrong"),
         ("token".to_owned(), "wrong"),
         ("token".to_owned(), "a.b.c"),
-        ("somebody".to_owned(), "wrong"),
+        ("unknown".to_owned(), "wrong"),
     ] {
-        let stranger = Http::new(world.server.url()).auth(Auth::Basic(user, password.to_owned()));
-        assert_error(&stranger.get(&services, &[]).await, 401, 20003);
+        let client = Http::new(world.server.url()).auth(Auth::Basic(user, password.to_owned()));
+        assert_error(&client.get(&service, &[]).await, 401, 20003);
     }
-    assert_error(&Http::new(world.server.url()).get(&services, &[]).await, 401, 20003);
-    assert_error(&world.backend().get(&entity(&stage.service, "nobody-0001"), &[]).await, 404, 20404);
+    assert_error(&Http::new(world.server.url()).get(&service, &[]).await, 401, 20003);
+    let unknown = entity(&fixture.service, "unknown-0001");
+    assert_error(&world.backend().get(&unknown, &[]).await, 404, 20404);
     assert_error(&world.backend().get("/v2/nothing/user-0001", &[]).await, 404, 20404);
+}
 
-    let services = [("route", "/v2/Services/{ServiceSid}"), ("method", "GET")];
-    let expected = [
-        ("countersign_ready", &[][..], 1.0),
-        ("countersign_build_info", &[], 1.0),
-        ("countersign_http_requests", &[services[0], services[1], ("status", "401")], 6.0),
-        ("countersign_http_request_duration_seconds", &services, 6.0),
-        ("countersign_http_requests", &[("route", "-"), ("status", "404")], 1.0),
-        ("countersign_http_requests_in_flight", &[], 0.0),
-        ("countersign_authentication_failures", &[("caller", "account")], 1.0),
-        ("countersign_authentication_failures", &[("caller", "api_key")], 1.0),
-        ("countersign_authentication_failures", &[("caller", "enrollee")], 1.0),
-        ("countersign_authentication_failures", &[("caller", "device")], 1.0),
-        ("countersign_authentication_failures", &[("caller", "unknown")], 1.0),
-        ("countersign_authentication_failures", &[("caller", "none")], 1.0),
-        ("countersign_faults", &[], 0.0),
-        ("countersign_challenges_created", &[], 4.0),
-        ("countersign_challenges_answered", &[("answer", "approved")], 1.0),
-        ("countersign_challenges_answered", &[("answer", "denied")], 1.0),
-        ("countersign_challenges_expired", &[], 1.0),
-        ("countersign_challenge_answer_time_seconds", &[], 2.0),
-        ("countersign_factors_created", &[], 2.0),
-        ("countersign_factors_verified", &[], 2.0),
-        // Two factors created and two verified, two answers.
-        ("countersign_delivery_attempts", &[("kind", "webhook"), ("outcome", "delivered")], 6.0),
-        ("countersign_delivery_attempts", &[("kind", "webhook"), ("outcome", "failed")], 2.0),
-        // Two webhooks that failed, and a push.
-        ("countersign_delivery_attempts", &[("kind", "debugger"), ("outcome", "delivered")], 3.0),
-        ("countersign_delivery_attempts", &[("kind", "push_fcm"), ("outcome", "delivered")], 2.0),
-        ("countersign_delivery_attempts", &[("kind", "push_fcm"), ("outcome", "failed")], 1.0),
-        ("countersign_delivery_attempts", &[("kind", "push_apns"), ("outcome", "delivered")], 1.0),
-        ("countersign_delivery_time_seconds", &[("kind", "webhook")], 6.0),
-        ("countersign_deliveries_owed", &[], 0.0),
-        ("countersign_deliveries_oldest_owed_age_seconds", &[], 0.0),
-        ("countersign_deliveries_overdue_seconds", &[], 0.0),
-        ("countersign_pushes", &[("provider", "fcm"), ("outcome", "delivered")], 2.0),
-        ("countersign_pushes", &[("provider", "fcm"), ("outcome", "gone")], 1.0),
-        ("countersign_pushes", &[("provider", "apns"), ("outcome", "delivered")], 1.0),
-        ("countersign_push_duration_seconds", &[("provider", "fcm")], 3.0),
-        ("countersign_webhook_duration_seconds", &[], 11.0),
-        ("countersign_database_connections_waiting", &[], 0.0),
-        ("countersign_database_writes_waiting", &[], 0.0),
-        ("countersign_database_failures", &[], 0.0),
-        ("countersign_housekeeping_rounds", &[("outcome", "failed")], 0.0),
-        ("countersign_tls_certificate_expiry_timestamp_seconds", &[], 0.0),
-    ];
+/// Name of a metric, labels that its samples have, and the sum of their values.
+type ExpectedValue = (&'static str, &'static [(&'static str, &'static str)], f64);
+
+const ROUTE: (&str, &str) = ("route", "/v2/Services/{ServiceSid}");
+const METHOD: (&str, &str) = ("method", "GET");
+
+/// The values after the whole test.
+const EXPECTED_VALUES: &[ExpectedValue] = &[
+    ("countersign_ready", &[], 1.0),
+    ("countersign_build_info", &[], 1.0),
+    ("countersign_http_requests", &[ROUTE, METHOD, ("status", "401")], 6.0),
+    ("countersign_http_request_duration_seconds", &[ROUTE, METHOD], 6.0),
+    ("countersign_http_requests", &[("route", "-"), ("status", "404")], 1.0),
+    ("countersign_http_requests_in_flight", &[], 0.0),
+    ("countersign_authentication_failures", &[("caller", "account")], 1.0),
+    ("countersign_authentication_failures", &[("caller", "api_key")], 1.0),
+    ("countersign_authentication_failures", &[("caller", "enrollee")], 1.0),
+    ("countersign_authentication_failures", &[("caller", "device")], 1.0),
+    ("countersign_authentication_failures", &[("caller", "unknown")], 1.0),
+    ("countersign_authentication_failures", &[("caller", "none")], 1.0),
+    ("countersign_faults", &[], 0.0),
+    ("countersign_challenges_created", &[], 4.0),
+    ("countersign_challenges_answered", &[("answer", "approved")], 1.0),
+    ("countersign_challenges_answered", &[("answer", "denied")], 1.0),
+    ("countersign_challenges_expired", &[], 1.0),
+    ("countersign_challenge_answer_time_seconds", &[], 2.0),
+    ("countersign_factors_created", &[], 2.0),
+    ("countersign_factors_verified", &[], 2.0),
+    // Two factors created and two verified, two answers.
+    ("countersign_delivery_attempts", &[("kind", "webhook"), ("outcome", "delivered")], 6.0),
+    ("countersign_delivery_attempts", &[("kind", "webhook"), ("outcome", "failed")], 2.0),
+    // Two webhooks that failed, and a push.
+    ("countersign_delivery_attempts", &[("kind", "debugger"), ("outcome", "delivered")], 3.0),
+    ("countersign_delivery_attempts", &[("kind", "push_fcm"), ("outcome", "delivered")], 2.0),
+    ("countersign_delivery_attempts", &[("kind", "push_fcm"), ("outcome", "failed")], 1.0),
+    ("countersign_delivery_attempts", &[("kind", "push_apns"), ("outcome", "delivered")], 1.0),
+    ("countersign_delivery_time_seconds", &[("kind", "webhook")], 6.0),
+    ("countersign_deliveries_owed", &[], 0.0),
+    ("countersign_deliveries_oldest_owed_age_seconds", &[], 0.0),
+    ("countersign_deliveries_overdue_seconds", &[], 0.0),
+    ("countersign_pushes", &[("provider", "fcm"), ("outcome", "delivered")], 2.0),
+    ("countersign_pushes", &[("provider", "fcm"), ("outcome", "gone")], 1.0),
+    ("countersign_pushes", &[("provider", "apns"), ("outcome", "delivered")], 1.0),
+    ("countersign_push_duration_seconds", &[("provider", "fcm")], 3.0),
+    ("countersign_webhook_duration_seconds", &[], 11.0),
+    ("countersign_database_connections_waiting", &[], 0.0),
+    ("countersign_database_writes_waiting", &[], 0.0),
+    ("countersign_database_failures", &[], 0.0),
+    ("countersign_housekeeping_rounds", &[("outcome", "failed")], 0.0),
+    ("countersign_tls_certificate_expiry_timestamp_seconds", &[], 0.0),
+];
+
+async fn wait_for_expected_values(metrics: &str) -> Exposition {
     let mut wrong = Vec::new();
-    let told = wait_until("the metrics tell the story", PATIENCE, async || {
-        let told = read(&metrics).await;
-        let is_wrong =
-            |(name, labels, value): &&(&str, &[(&str, &str)], f64)| told.sum(name, labels) != *value;
-        let now_wrong: Vec<_> = expected.iter().filter(is_wrong).copied().collect();
+    wait_until("the metrics have the expected values", WAIT_TIMEOUT, async || {
+        let exposition = read(metrics).await;
+        let is_wrong = |(name, labels, value): &&ExpectedValue| exposition.sum(name, labels) != *value;
+        let now_wrong: Vec<_> = EXPECTED_VALUES.iter().filter(is_wrong).copied().collect();
         if wrong != now_wrong {
             println!("not yet: {now_wrong:?}");
             wrong = now_wrong;
         }
-        wrong.is_empty().then_some(told)
+        wrong.is_empty().then_some(exposition)
     })
-    .await;
-    is_the_table(&told);
-    let sum = |name: &str| told.sum(name, &[]);
+    .await
+}
+
+#[track_caller]
+fn assert_database_metrics(exposition: &Exposition) {
+    let sum = |name: &str| exposition.sum(name, &[]);
     let commits = sum("countersign_database_commit_seconds");
     assert!(commits >= 12.0 && sum("countersign_database_write_wait_seconds") >= commits);
     assert!(sum("countersign_database_batch_transactions") >= commits);
     let connections = sum("countersign_database_connections");
     assert!((1.0..=4.0).contains(&connections), "{connections}");
     assert!(sum("countersign_database_connections_idle") <= connections);
-    // One a minute.
-    assert!(told.sum("countersign_housekeeping_rounds", &[("outcome", "done")]) >= 1.0);
-    assert!(sum("countersign_housekeeping_duration_seconds") >= 1.0);
-    let now = SystemClock.now().seconds() as f64;
-    for name in ["process_start_time_seconds", "countersign_housekeeping_last_success_timestamp_seconds"] {
-        assert!((now - 600.0..=now).contains(&sum(name)), "{name}");
-    }
+}
+
+#[track_caller]
+fn assert_housekeeping_metrics(exposition: &Exposition) {
+    // Housekeeping runs once a minute.
+    assert!(exposition.sum("countersign_housekeeping_rounds", &[("outcome", "done")]) >= 1.0);
+    assert!(exposition.sum("countersign_housekeeping_duration_seconds", &[]) >= 1.0);
+    assert_is_recent(exposition, "countersign_housekeeping_last_success_timestamp_seconds");
+}
+
+#[track_caller]
+fn assert_process_metrics(exposition: &Exposition) {
+    let sum = |name: &str| exposition.sum(name, &[]);
+    assert_is_recent(exposition, "process_start_time_seconds");
     assert!((1e6..1e9).contains(&sum("process_resident_memory_bytes")));
     assert!(sum("process_open_fds") >= 10.0 && sum("process_open_fds") < sum("process_max_fds"));
 }
 
+/// Checks that the time in this metric is within the last ten minutes.
+#[track_caller]
+fn assert_is_recent(exposition: &Exposition, name: &str) {
+    let now = SystemClock.now().seconds() as f64;
+    assert!((now - 600.0..=now).contains(&exposition.sum(name, &[])), "{name}");
+}
+
 #[tokio::test]
-async fn sizes_of_a_sqlite_database_and_its_disk_are_sampled() {
+async fn sqlite_database_and_disk_sizes_are_sampled() {
     let world = World::sqlite_with(&LISTEN);
     let Storage::Sqlite(data_dir) = world.storage.clone() else { unreachable!() };
     world.service().await;
     let metrics = address(|| world.server.log()).await;
-    let told = wait_until("the disk is sampled", PATIENCE, async || {
-        let told = read(&metrics).await;
-        (told.sum("countersign_disk_size_bytes", &[]) > 0.0).then_some(told)
+    let exposition = wait_until("the disk is sampled", WAIT_TIMEOUT, async || {
+        let exposition = read(&metrics).await;
+        (exposition.sum("countersign_disk_size_bytes", &[]) > 0.0).then_some(exposition)
     })
     .await;
-    let sum = |name: &str| told.sum(name, &[]);
+    let sum = |name: &str| exposition.sum(name, &[]);
     let length = std::fs::metadata(data_dir.join("countersign.db")).unwrap().len() as f64;
     assert!((1.0..=length).contains(&sum("countersign_database_size_bytes")));
     assert!((1.0..1e9).contains(&sum("countersign_database_wal_size_bytes")));
@@ -352,50 +398,55 @@ async fn sizes_of_a_sqlite_database_and_its_disk_are_sampled() {
 }
 
 #[tokio::test]
-async fn the_last_backup_is_in_the_metrics() {
+async fn time_of_the_last_backup_is_exposed() {
     let mut world = World::sqlite_with(&LISTEN);
     let Storage::Sqlite(data_dir) = world.storage.clone() else { unreachable!() };
     let backup = data_dir.with_file_name("backup.db");
     let before = SystemClock.now().seconds() as f64;
     world.command(&["backup", backup.to_str().unwrap()]);
     let after = SystemClock.now().seconds() as f64;
-    let is_that = |told: &Told| {
-        let time = told.sum("countersign_last_backup_timestamp_seconds", &[]);
+    let is_that = |exposition: &Exposition| {
+        let time = exposition.sum("countersign_last_backup_timestamp_seconds", &[]);
         (before..=after).contains(&time)
     };
-    // The log before the restart names the address of a process that is gone.
+    // The log before the restart has the address of the previous process.
     let former = world.server.log().len();
     world.server.restart();
     let metrics = address(|| world.server.log()[former..].to_owned()).await;
-    wait_until("the backup is known", PATIENCE, async || is_that(&read(&metrics).await).then_some(())).await;
+    wait_until("the time of the backup is exposed", WAIT_TIMEOUT, async || {
+        is_that(&read(&metrics).await).then_some(())
+    })
+    .await;
 
     let ours = data_dir.join("last-backup");
-    assert!(world.refusal(&["backup", "--force", ours.to_str().unwrap()]).contains("belongs to the server"));
-    // One that can't record its time is still a backup.
+    assert!(
+        world.refusal(&["backup", "--force", ours.to_str().unwrap()]).contains("is a file of the server")
+    );
+    // A backup succeeds even if its time cannot be recorded.
     std::fs::remove_file(&ours).unwrap();
     std::fs::create_dir(&ours).unwrap();
     world.command(&["backup", "--force", backup.to_str().unwrap()]);
 }
 
 #[tokio::test]
-async fn the_size_of_a_postgresql_database_is_sampled() {
-    let test = "the_size_of_a_postgresql_database_is_sampled";
+async fn postgres_database_size_is_sampled() {
+    let test = "postgres_database_size_is_sampled";
     let Some(world) = World::postgres_with(test, &LISTEN) else { return };
     let metrics = address(|| world.server.log()).await;
-    let told = wait_until("the size of the database is sampled", PATIENCE, async || {
-        let told = read(&metrics).await;
-        (told.sum("countersign_database_size_bytes", &[]) > 1e6).then_some(told)
+    let exposition = wait_until("the size of the database is sampled", WAIT_TIMEOUT, async || {
+        let exposition = read(&metrics).await;
+        (exposition.sum("countersign_database_size_bytes", &[]) > 1e6).then_some(exposition)
     })
     .await;
     for name in
         ["database_wal_size_bytes", "disk_size_bytes", "disk_free_bytes", "last_backup_timestamp_seconds"]
     {
-        assert_eq!(told.sum(&format!("countersign_{name}"), &[]), 0.0, "{name}");
+        assert_eq!(exposition.sum(&format!("countersign_{name}"), &[]), 0.0, "{name}");
     }
 }
 
 #[tokio::test]
-async fn silent_readers_keep_nobody_from_reading_for_long() {
+async fn silent_connections_do_not_block_other_readers() {
     let world = World::ephemeral_with(&LISTEN);
     let metrics = address(|| world.server.log()).await;
     let silent: Vec<_> =

@@ -1,29 +1,31 @@
-//! Twilio's own Node library against the real server.
+//! Twilio's Node library against the real server.
 
 use std::path::Path;
 use std::process::Command;
 
+use harness::remove_variables;
 use serde_json::Value;
 
 use crate::python::{every_operation, skip};
 
-/// What the scripts need; see `tests/sdks/node`.
+/// The packages that the scripts need; see `tests/sdks/node`.
 const PACKAGE: &str = include_str!("../sdks/node/package.json");
 
-const SET_UP: &str = "copy tests/sdks/node/package*.json to a folder, run npm ci in it, \
+const SETUP_INSTRUCTIONS: &str = "copy tests/sdks/node/package*.json to a folder, run npm ci in it, \
                       then set COUNTERSIGN_TEST_NODE to the path of the folder";
 
 #[test]
-fn helper_library() {
-    let Some(node) = node_or_skip("node::helper_library") else { return };
+fn every_operation_works_with_the_node_library() {
+    let Some(node) = node_or_skip("node::every_operation_works_with_the_node_library") else { return };
     every_operation(node, "node/operations.js");
 }
 
-/// Node with just the versions that we require; `None`, said aloud, where there is none.
+/// Returns a command for Node with the required package versions. Returns `None` and prints a notice if it is
+/// missing.
 pub(crate) fn node_or_skip(test: &str) -> Option<Command> {
     match node() {
         Ok(node) => Some(node),
-        Err(why) => skip(test, &format!("{why} ({SET_UP})")),
+        Err(why) => skip(test, &format!("{why} ({SETUP_INSTRUCTIONS})")),
     }
 }
 
@@ -43,15 +45,13 @@ fn node() -> Result<Command, String> {
     Ok(command(Path::new(&folder)))
 }
 
-/// Node with the folder's modules, and nothing in its environment that would lead it elsewhere.
+/// Returns Node with the folder's modules, without inherited variables that would change its behavior.
 fn command(folder: &Path) -> Command {
     let mut command = Command::new("node");
-    for (name, _) in std::env::vars_os() {
-        let text = name.to_string_lossy().to_uppercase();
-        if text.starts_with("TWILIO_") || text.starts_with("NODE_") || text.ends_with("_PROXY") {
-            command.env_remove(name);
-        }
-    }
+    remove_variables(&mut command, |name| {
+        let name = name.to_uppercase();
+        name.starts_with("TWILIO_") || name.starts_with("NODE_") || name.ends_with("_PROXY")
+    });
     command.env("NODE_PATH", folder.join("node_modules"));
     command
 }

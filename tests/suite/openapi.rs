@@ -1,4 +1,5 @@
-//! The contract: `openapi/countersign.json` against the routes, the answers, and the official documents.
+//! The OpenAPI document `openapi/countersign.json`, compared with the routes, the responses, and the official
+//! documents.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -8,19 +9,20 @@ use std::path::{Path, PathBuf};
 use harness::{Http, Reply};
 use serde_json::{Map, Value, json};
 
-use crate::matrix::Stage;
+use crate::fixture::Fixture;
 use crate::world::World;
 
-/// Every difference from the official documents, by reason, as patterns that hold so many of them.
+/// The reasons for every difference from the official documents, as patterns with the number of their matches.
 const DIFFERENCES: &str = include_str!("../../openapi/differences.json");
 
-/// What people read of it.
-const PAGE: &str = "docs/openapi-differences.md";
+/// The generated page about the differences.
+const DIFFERENCES_PAGE: &str = "docs/openapi-differences.md";
 
-/// The official documents of what we serve.
-const OFFICIAL: [&str; 3] = ["twilio_verify_v2.json", "twilio_notify_v1.json", "twilio_monitor_v1.json"];
+/// The official documents of the served APIs.
+const OFFICIAL_DOCUMENTS: [&str; 3] =
+    ["twilio_verify_v2.json", "twilio_notify_v1.json", "twilio_monitor_v1.json"];
 
-/// The mark of what Twilio does not have.
+/// The mark of an extension that Twilio does not have.
 const EXTENSION: &str = "x-countersign-extension";
 
 fn kept(path: &str) -> String {
@@ -51,7 +53,7 @@ pub(crate) fn items(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
-/// Every operation: method in capitals, path, and the operation itself.
+/// Returns every operation as method, path and operation object.
 pub(crate) fn operations(document: &Value) -> impl Iterator<Item = (String, &str, &Value)> {
     members(&document["paths"]).flat_map(|(path, methods)| {
         let methods = members(methods).filter(|(name, _)| ["get", "post", "delete"].contains(name));
@@ -60,7 +62,7 @@ pub(crate) fn operations(document: &Value) -> impl Iterator<Item = (String, &str
 }
 
 #[tokio::test]
-async fn is_served_with_the_address_of_the_server() {
+async fn document_names_the_address_of_the_server() {
     let world = World::ephemeral();
     let reply = Http::new(world.server.url()).get("/openapi.json", &[]).await;
     assert_eq!((reply.status, reply.header("content-type")), (200, Some("application/json")));
@@ -72,7 +74,7 @@ async fn is_served_with_the_address_of_the_server() {
 }
 
 #[tokio::test]
-async fn describes_every_route_and_nothing_else() {
+async fn document_describes_exactly_the_served_routes() {
     let world = World::ephemeral();
     let served = world.backend().get("/openapi.json", &[]).await.json();
     let who = |operation: &Value| {
@@ -90,13 +92,13 @@ async fn describes_every_route_and_nothing_else() {
         .collect();
     let routes: BTreeSet<_> = api::ROUTES
         .iter()
-        .map(|route| (route.path.to_owned(), route.method.to_owned(), format!("{:?}", route.admits)))
+        .map(|route| (route.path.to_owned(), route.method.to_owned(), format!("{:?}", route.callers)))
         .collect();
     assert_eq!(described, routes, "the document on the left, the route table on the right");
 }
 
 #[test]
-fn is_whole() {
+fn document_is_complete_and_consistent() {
     let document = document();
     let mut names = BTreeSet::new();
     for (method, path, operation) in operations(&document) {
@@ -118,7 +120,7 @@ fn is_whole() {
     assert_eq!(
         components.collect::<BTreeSet<_>>(),
         links,
-        "what there is on the left, what is used on the right"
+        "defined components on the left, referenced ones on the right"
     );
 }
 
@@ -134,28 +136,28 @@ fn collect_links(value: &Value, links: &mut BTreeSet<String>) {
 }
 
 #[tokio::test]
-async fn answers_are_as_described() {
+async fn responses_match_their_schemas() {
     let world = World::sqlite();
-    let stage = Stage::set(&world).await;
+    let fixture = Fixture::create(&world).await;
     let (backend, document) = (world.backend(), document());
     for (method, path, operation) in operations(&document) {
-        // What is gone has no body.
+        // A deleted resource has no body.
         if method == "DELETE" {
             continue;
         }
-        let address = stage.path(path);
-        let form = if method == "POST" { stage.form(path) } else { Vec::new() };
+        let address = fixture.path(path);
+        let form = if method == "POST" { fixture.form(path) } else { Vec::new() };
         let form: Vec<_> = form.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let wrong = match method.as_str() {
             "POST" => vec![("FriendlyName", "\u{7f}"), ("Ttl", "x"), ("Metadata", "x")],
             _ => vec![("PageSize", "0"), ("PageSize", "0")],
         };
-        let nobody = Http::new(world.server.url());
+        let unauthenticated = Http::new(world.server.url());
         let good = send(&backend, &method, &address, &form).await;
         let bad = send(&backend, &method, &address, &wrong).await;
-        let nobodys = send(&nobody, &method, &address, &form).await;
+        let unauthenticated_reply = send(&unauthenticated, &method, &address, &form).await;
         assert!(good.status < 300, "{method} {path}: {good:?}");
-        for reply in [&good, &bad, &nobodys] {
+        for reply in [&good, &bad, &unauthenticated_reply] {
             let response = resolved(&document, &operation["responses"][reply.status.to_string()]);
             let schema = &response["content"]["application/json"]["schema"];
             assert!(schema.is_object(), "{method} {path}: {} is not described", reply.status);
@@ -178,7 +180,7 @@ async fn send(client: &Http, method: &str, address: &str, form: &[(&str, &str)])
     }
 }
 
-/// Checks a body, which may have no member that the schema does not name.
+/// Checks a body against a schema; it may have no member that the schema lacks.
 #[track_caller]
 fn assert_fits(document: &Value, schema: &Value, value: &Value, place: &str) {
     let schema = resolved(document, schema);
@@ -217,12 +219,12 @@ fn assert_fits(document: &Value, schema: &Value, value: &Value, place: &str) {
     }
 }
 
-/// The official documents, in the order of [`OFFICIAL`]; `None`, said aloud, where nobody told where they
-/// are. They are Twilio's, and not to be had with this repository.
+/// Returns the official documents in the order of [`OFFICIAL_DOCUMENTS`]. Returns `None` and prints a notice if
+/// their folder is not configured: they belong to Twilio and are not part of this repository.
 fn official_or_skip(test: &str) -> Option<Vec<Value>> {
     let Some(folder) = std::env::var_os("COUNTERSIGN_TEST_SPECS").map(PathBuf::from) else {
-        let why = format!("COUNTERSIGN_TEST_SPECS names no folder with {}", OFFICIAL.join(", "));
-        // `eprintln!` would be captured, and shown only if the test failed.
+        let why = format!("COUNTERSIGN_TEST_SPECS names no folder with {}", OFFICIAL_DOCUMENTS.join(", "));
+        // The test runner captures `eprintln!`, and would show the notice only for a failed test.
         let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
         return None;
     };
@@ -232,10 +234,10 @@ fn official_or_skip(test: &str) -> Option<Vec<Value>> {
             std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     };
-    Some(OFFICIAL.iter().map(read).collect())
+    Some(OFFICIAL_DOCUMENTS.iter().map(read).collect())
 }
 
-/// All that can be told apart about a document: for each operation a tree whose leaves are texts.
+/// Returns the facts of a document to compare: for each operation a tree with texts as leaves.
 fn facts(document: &Value) -> BTreeMap<String, Value> {
     let operation_facts = |operation: &Value| {
         let mut facts = Map::new();
@@ -273,7 +275,7 @@ fn facts(document: &Value) -> BTreeMap<String, Value> {
     facts.collect()
 }
 
-/// What a schema says, without what is only for people.
+/// Returns the facts of a schema without its descriptions.
 fn schema_facts(document: &Value, schema: &Value, is_required: bool) -> Value {
     let schema = resolved(document, schema);
     let mut facts = Map::new();
@@ -291,7 +293,7 @@ fn schema_facts(document: &Value, schema: &Value, is_required: bool) -> Value {
             }
             ("items", items) => schema_facts(document, items, true),
             ("additionalProperties", Value::Object(_)) => schema_facts(document, value, true),
-            // That null is one of the words is what `nullable` says.
+            // `nullable` already states that null is among the values.
             ("enum", words) => {
                 let words: Vec<_> = items(words).filter_map(Value::as_str).collect();
                 words.join("|").into()
@@ -305,14 +307,14 @@ fn schema_facts(document: &Value, schema: &Value, is_required: bool) -> Value {
     facts.into()
 }
 
-/// How two trees differ, one line each. What a whole branch lacks is one difference.
+/// Returns the differences between two trees, one a line. A missing branch is one difference.
 fn differences(place: &str, here: Option<&Value>, there: Option<&Value>, lines: &mut Vec<String>) {
     match (here, there) {
         (Some(Value::Object(here)), Some(Value::Object(there))) => {
             for name in here.keys().chain(there.keys()).collect::<BTreeSet<_>>() {
                 let (here, there) = (here.get(name), there.get(name));
                 let place = match name.as_str() {
-                    // Where both sides have these two, they are steps on the way and no names.
+                    // Where both sides have these two, they are not part of the name.
                     "members" | "application/json" if here.is_some() && there.is_some() => place.to_owned(),
                     name => format!("{place}, {name}"),
                 };
@@ -331,13 +333,13 @@ fn differences(place: &str, here: Option<&Value>, there: Option<&Value>, lines: 
     }
 }
 
-/// The path with nothing in its braces, since names there change nothing on the wire.
+/// Returns the path with empty braces, because parameter names do not change the wire.
 fn shape(operation: &str) -> String {
     let parts = operation.split(['{', '}']).enumerate();
     parts.map(|(index, part)| if index % 2 == 0 { part } else { "{}" }).collect()
 }
 
-/// Ours and the official facts, by the shape of the path.
+/// Returns our facts and the official ones by the shape of the path.
 fn both(official: &[Value]) -> BTreeMap<String, [Option<(String, Value)>; 2]> {
     let mut both: BTreeMap<String, [Option<(String, Value)>; 2]> = BTreeMap::new();
     let ours = facts(&document()).into_iter().map(|fact| (0, fact));
@@ -349,7 +351,7 @@ fn both(official: &[Value]) -> BTreeMap<String, [Option<(String, Value)>; 2]> {
     both
 }
 
-/// Whether the text is what the pattern describes: `*` stands for anything.
+/// Returns whether the text matches the pattern, in which `*` stands for any text.
 fn matches(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
@@ -361,9 +363,9 @@ fn matches(pattern: &str, text: &str) -> bool {
 }
 
 #[test]
-fn every_difference_from_the_official_documents_has_a_reason() {
+fn every_difference_from_the_official_documents_is_explained() {
     let Some(official) =
-        official_or_skip("openapi::every_difference_from_the_official_documents_has_a_reason")
+        official_or_skip("openapi::every_difference_from_the_official_documents_is_explained")
     else {
         return;
     };
@@ -399,9 +401,8 @@ fn every_difference_from_the_official_documents_has_a_reason() {
 }
 
 #[test]
-fn what_goes_beyond_twilio_is_marked_and_nothing_else() {
-    let Some(official) = official_or_skip("openapi::what_goes_beyond_twilio_is_marked_and_nothing_else")
-    else {
+fn exactly_the_extensions_are_marked() {
+    let Some(official) = official_or_skip("openapi::exactly_the_extensions_are_marked") else {
         return;
     };
     let (both, document) = (both(&official), document());
@@ -418,7 +419,7 @@ fn what_goes_beyond_twilio_is_marked_and_nothing_else() {
 }
 
 #[test]
-fn the_page_about_the_differences_is_in_step() {
+fn page_about_the_differences_is_current() {
     let table: Value = serde_json::from_str(DIFFERENCES).unwrap();
     let mut total = 0;
     let mut groups = String::new();
@@ -433,14 +434,18 @@ fn the_page_about_the_differences_is_in_step() {
             let _ = writeln!(groups, "| {count} | `{}` |", pattern.replace('|', "\\|"));
         }
     }
-    let page = format!("{HEAD}\nThere are {total}.\n{groups}");
+    let page = format!("{PAGE_INTRODUCTION}\nThere are {total}.\n{groups}");
     if std::env::var_os("COUNTERSIGN_TEST_BLESS").is_some() {
-        std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(PAGE), &page).unwrap();
+        std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(DIFFERENCES_PAGE), &page)
+            .unwrap();
     }
-    assert!(kept(PAGE) == page, "{PAGE} is out of step: run this test with COUNTERSIGN_TEST_BLESS=1");
+    assert!(
+        kept(DIFFERENCES_PAGE) == page,
+        "{DIFFERENCES_PAGE} is outdated: run this test with COUNTERSIGN_TEST_BLESS=1"
+    );
 }
 
-const HEAD: &str = "\
+const PAGE_INTRODUCTION: &str = "\
 # Differences from the official OpenAPI documents
 
 [`openapi/countersign.json`](../openapi/countersign.json), which a server shows at `/openapi.json`, describes what is served and

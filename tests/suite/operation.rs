@@ -1,4 +1,4 @@
-//! What an operator does: start, stop, manage, and get through an outage.
+//! The work of an operator: start, stop, configure, manage, back up, and survive an outage.
 
 mod backup;
 mod commands;
@@ -21,43 +21,36 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use harness::{Auth, Http, wait_until};
+use harness::{Auth, Http, remove_server_variables, wait_until};
 
-use crate::world::BINARY;
+use crate::world::{BINARY, WAIT_TIMEOUT};
 
-/// How long a server may take to be ready, and to end.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// `countersign` with these arguments, in this folder, with nothing in its environment that would steer it.
+/// Returns `countersign` with these arguments in this folder, without inherited `COUNTERSIGN_*` variables.
 fn countersign(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(BINARY);
     command.args(arguments).current_dir(folder).stdin(Stdio::null());
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("COUNTERSIGN_") {
-            command.env_remove(name);
-        }
-    }
+    remove_server_variables(&mut command);
     command
 }
 
-/// What a command said before it ended.
+/// Exit code and output of a command.
 #[derive(Debug)]
-struct Said {
+struct CommandOutput {
     code: Option<i32>,
     stdout: String,
     stderr: String,
 }
 
-/// Runs a command to its end; kills one that has none, such as a server that should have refused to start.
+/// Runs a command to its end; kills one that does not end, such as a server that should have refused to start.
 #[track_caller]
-fn run(command: &mut Command) -> Said {
+fn run(command: &mut Command) -> CommandOutput {
     wait(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
 }
 
 #[track_caller]
-fn wait(mut child: Child) -> Said {
+fn wait(mut child: Child) -> CommandOutput {
     let [stdout, stderr] = [drained(child.stdout.take().unwrap()), drained(child.stderr.take().unwrap())];
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_TIMEOUT;
     let status = loop {
         match child.try_wait().unwrap() {
             Some(status) => break Some(status),
@@ -69,10 +62,10 @@ fn wait(mut child: Child) -> Said {
     let _ = child.wait();
     let [stdout, stderr] = [stdout, stderr].map(|text| text.join().unwrap());
     let status = status.unwrap_or_else(|| panic!("it did not end: {stdout}{stderr}"));
-    Said { code: status.code(), stdout, stderr }
+    CommandOutput { code: status.code(), stdout, stderr }
 }
 
-/// Reads to the end, beside everything else.
+/// Reads an output to its end in a thread.
 fn drained(mut output: impl Read + Send + 'static) -> JoinHandle<String> {
     thread::spawn(move || {
         let mut text = String::new();
@@ -81,7 +74,7 @@ fn drained(mut output: impl Read + Send + 'static) -> JoinHandle<String> {
     })
 }
 
-/// Runs a command that must succeed, and returns what it printed.
+/// Runs a command that must succeed, and returns its output.
 #[track_caller]
 fn succeed(command: &mut Command) -> String {
     let said = run(command);
@@ -89,9 +82,9 @@ fn succeed(command: &mut Command) -> String {
     said.stdout
 }
 
-/// Runs a command that must refuse, in one line with all of these words at the end of its log.
+/// Runs a command that must fail, with all these words in the last line of its error output.
 #[track_caller]
-fn refuse(command: &mut Command, words: &[&str]) -> Said {
+fn refuse(command: &mut Command, words: &[&str]) -> CommandOutput {
     let said = run(command);
     assert_eq!((said.code, said.stdout.as_str()), (Some(1), ""), "{said:?}");
     let (log, refusal) = said.stderr.trim_end().rsplit_once('\n').unwrap_or(("", said.stderr.trim_end()));
@@ -103,14 +96,14 @@ fn refuse(command: &mut Command, words: &[&str]) -> Said {
     said
 }
 
-/// The value behind these words in what a command printed.
+/// Returns the value after these words in the output of a command.
 #[track_caller]
 fn value_of(words: &str, printed: &str) -> String {
     let value = printed.lines().find_map(|line| line.trim().strip_prefix(words));
     value.unwrap_or_else(|| panic!("{words}: {printed}")).trim().to_owned()
 }
 
-/// A server, as an operator starts it. All that it says is kept, and it is killed when dropped.
+/// A server as an operator starts it. Its output is kept, and it is killed when dropped.
 struct Serving {
     child: Child,
     folder: PathBuf,
@@ -118,7 +111,7 @@ struct Serving {
 }
 
 impl Serving {
-    /// Starts `countersign serve` on a free port, in this folder, and waits until it is ready.
+    /// Starts `countersign serve` on a free port in this folder, and waits until it is ready.
     async fn start(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = countersign(folder, &["serve", "--listen", "127.0.0.1:0"]);
         command.args(arguments).envs(environment.iter().copied());
@@ -126,14 +119,14 @@ impl Serving {
     }
 
     async fn launch(folder: &Path, mut command: Command) -> Self {
-        // Files beside the folder, since what is in the folder is the server's.
+        // The output goes to files beside the folder, because only the server writes into the folder.
         let folder = folder.with_extension("said");
         fs::create_dir_all(&folder).unwrap();
         command.stdout(File::create(folder.join("stdout")).unwrap());
         command.stderr(File::create(folder.join("stderr")).unwrap());
         let child = command.spawn().unwrap();
         let mut serving = Self { child, folder, url: String::new() };
-        serving.url = wait_until("the server is ready", PATIENCE, async || {
+        serving.url = wait_until("the server is ready", WAIT_TIMEOUT, async || {
             let stdout = serving.stdout();
             let ended = serving.child.try_wait().unwrap();
             assert!(ended.is_none() || stdout.ends_with('\n'), "{ended:?}: {}", serving.stderr());
@@ -152,7 +145,7 @@ impl Serving {
         fs::read_to_string(self.folder.join("stderr")).unwrap()
     }
 
-    /// `127.0.0.1:PORT`.
+    /// Returns `127.0.0.1:PORT`.
     fn address(&self) -> &str {
         self.url.strip_prefix("http://").unwrap()
     }
@@ -163,18 +156,18 @@ impl Serving {
 
     /// Sends a signal, such as `TERM`.
     fn signal(&self, name: &str) {
-        // The shell's own `kill`: small images have no other.
+        // The shell's builtin `kill`: small images have no such program.
         let pid = self.child.id().to_string();
         let kill = Command::new("sh").args(["-c", "kill -\"$0\" \"$1\"", name, &pid]).status();
         assert!(kill.unwrap().success());
     }
 
-    /// Waits until the server has ended.
+    /// Waits until the server has exited.
     async fn ended(&mut self) -> ExitStatus {
-        wait_until("the server ends", PATIENCE, async || self.child.try_wait().unwrap()).await
+        wait_until("the server ends", WAIT_TIMEOUT, async || self.child.try_wait().unwrap()).await
     }
 
-    /// Ends the server as an operator does, which it must do without complaint.
+    /// Stops the server with SIGTERM, and checks that it exits with 0.
     async fn stop(mut self) {
         self.signal("TERM");
         let status = self.ended().await;
@@ -189,7 +182,7 @@ impl Drop for Serving {
     }
 }
 
-/// A folder for a server to start in, and one beside it for what the server says.
+/// A folder in which a server starts, and one beside it for the server's output.
 struct Place {
     _root: tempfile::TempDir,
     folder: PathBuf,

@@ -1,23 +1,27 @@
-//! What is owed arrives, whatever receivers do, and whoever is killed.
+//! Deliveries: each one arrives despite failing receivers and killed servers.
 
 mod killed;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use harness::{Answer, Receiver, Server, wait_until};
 use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
 use crate::webhooks::{
-    ALLOWED, IMPATIENT, PATIENCE, Shown, attempts, calls, event, only, settled, signed, webhook,
+    FAST_RETRY_ARGUMENTS, LOOPBACK_ARGUMENTS, ShownDelivery, WAIT_TIMEOUT, attempts, calls, event, only,
+    settled, signed, webhook,
 };
 use crate::world::{World, on_every_database};
 
-/// The codes of the attempts that failed.
-fn codes(delivery: &Shown) -> Vec<u32> {
+/// Returns the error codes of the failed attempts.
+fn codes(delivery: &ShownDelivery) -> Vec<u32> {
     delivery.attempts.iter().filter_map(|attempt| attempt.code).collect()
 }
 
-/// The alerts that there are, newest first: code and what they are about.
+/// Returns the alerts, newest first, as code and resource.
 async fn alerts(world: &World) -> Vec<(String, String)> {
     let reply = world.backend().get("/v1/Alerts", &[]).await.json();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -26,8 +30,8 @@ async fn alerts(world: &World) -> Vec<(String, String)> {
 }
 
 on_every_database! {
-    serving IMPATIENT;
-    async fn a_receiver_that_fails_ten_times_is_told_in_the_end(world: World) {
+    serving FAST_RETRY_ARGUMENTS;
+    async fn delivery_succeeds_after_ten_failures(world: World) {
         let failing = vec![Answer::of("500 Oh", "", "not today"); 10];
         let receiver = Receiver::start([failing, vec![Answer::ok()]].concat());
         let service = world.service().await;
@@ -39,13 +43,13 @@ on_every_database! {
         let endings = [vec!["again"; 10], vec!["delivered"]].concat();
         assert_eq!((delivery.state.as_str(), delivery.endings()), ("delivered", endings));
         assert_eq!(codes(&delivery), [11200; 10]);
-        // Each time the same, under the same name.
+        // Every attempt sends the same body with the same signature and idempotency token.
         for call in &calls {
             assert_eq!(call.header("I-Twilio-Idempotency-Token"), delivery.id);
             assert_eq!(call.form(), calls[0].form());
             assert_eq!(call.header("X-Twilio-Signature"), calls[0].header("X-Twilio-Signature"));
         }
-        // The longest wait is a second, and the first is never shorter.
+        // The longest wait is a second, and the first wait is never shorter.
         let span = calls[10].at - calls[0].at;
         assert!(span >= Duration::from_secs(9), "{span:?}");
         assert_eq!((receiver.calls().len(), alerts(&world).await), (11, vec![]));
@@ -53,10 +57,10 @@ on_every_database! {
 }
 
 #[tokio::test]
-async fn whatever_a_receiver_does_it_is_told_in_the_end() {
-    let world = World::sqlite_with(IMPATIENT);
+async fn delivery_is_retried_after_every_kind_of_failure() {
+    let world = World::sqlite_with(FAST_RETRY_ARGUMENTS);
     let service = world.service().await;
-    // In milliseconds for an answer, and for all of it.
+    // The timeouts for the response and for the whole request, in milliseconds.
     let hasty = "/#rt=2000&tt=15000";
     let mut receivers = Vec::new();
     for (what, path, answer, code) in [
@@ -71,7 +75,7 @@ async fn whatever_a_receiver_does_it_is_told_in_the_end() {
         ("closes in the middle of its headers", "/", Answer::HangUp("HTTP/1.1 200 OK\r\nCont".into()), 11205),
         ("is busy", "/", Answer::of("503 Busy", "", ""), 11200),
         ("is late", "/", Answer::of("408 Late", "", ""), 11200),
-        ("fails, and goes on about it", "/", Answer::of("500 Oh", "", &"x".repeat(10 << 20)), 11200),
+        ("fails with an endless body", "/", Answer::of("500 Oh", "", &"x".repeat(10 << 20)), 11200),
         ("fails, and never ends", hasty, Answer::Flood("HTTP/1.1 502 Oh\r\n\r\n".into()), 11200),
     ] {
         let receiver = Receiver::start([answer.clone(), answer, Answer::ok()]);
@@ -91,8 +95,8 @@ async fn whatever_a_receiver_does_it_is_told_in_the_end() {
 }
 
 #[tokio::test]
-async fn what_a_receiver_has_said_is_final() {
-    let world = World::sqlite_with(IMPATIENT);
+async fn complete_or_permanent_response_ends_the_delivery() {
+    let world = World::sqlite_with(FAST_RETRY_ARGUMENTS);
     let service = world.service().await;
     let much = "x".repeat(10 << 20);
     let mut receivers = Vec::new();
@@ -100,7 +104,7 @@ async fn what_a_receiver_has_said_is_final() {
         (Answer::of("204 No Content", "", ""), "delivered", None),
         (Answer::of("200 OK", "", &much), "delivered", None),
         (Answer::Flood("HTTP/1.1 200 OK\r\n\r\n".into()), "delivered", None),
-        // The event is theirs, however the rest of the answer fares.
+        // The status alone counts; the rest of the response may fail.
         (Answer::Stall("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n".into()), "delivered", None),
         (Answer::HangUp("HTTP/1.1 202 OK\r\nContent-Length: 9\r\n\r\n".into()), "delivered", None),
         (Answer::of("400 Bad", "", ""), "failed", Some(11200)),
@@ -129,8 +133,9 @@ async fn what_a_receiver_has_said_is_final() {
 }
 
 #[tokio::test]
-async fn a_receiver_can_ask_for_time() {
-    let world = World::sqlite_with(&["--webhook-allow", "127.0.0.0/8", "--delivery-longest-wait", "5"]);
+async fn retry_after_delays_the_next_attempt() {
+    let world =
+        World::sqlite_with(&["--webhook-allow-network", "127.0.0.0/8", "--delivery-max-backoff", "5"]);
     let service = world.service().await;
     let wait = Duration::from_secs(3);
     let mut receivers = Vec::new();
@@ -143,18 +148,18 @@ async fn a_receiver_can_ask_for_time() {
     event(&world, &service, "zoe-0001").await;
     for (receiver, sid) in receivers {
         let calls = calls(&receiver, 2).await;
-        // Without being asked it would have waited for one second.
+        // Without `Retry-After` the wait would have been one second.
         let waited = calls[1].at - calls[0].at;
         assert!(waited >= wait, "{waited:?}");
         assert_eq!(only(&world, &sid).await.endings(), ["again", "delivered"]);
     }
 }
 
-/// In seconds, in milliseconds by mistake, or as a date: the longest wait caps it, and the end of the delivery is no
-/// nearer.
+/// `Retry-After` in seconds, in milliseconds by mistake, or as a date is capped at the longest wait, and does
+/// not shorten the life of the delivery.
 #[tokio::test]
-async fn receiver_that_asks_for_too_much_time_is_told_in_the_end() {
-    let world = World::sqlite_with(IMPATIENT);
+async fn retry_after_beyond_the_maximum_wait_is_capped() {
+    let world = World::sqlite_with(FAST_RETRY_ARGUMENTS);
     let service = world.service().await;
     let wishes =
         ["86400", "120000", "99999999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT", "2147483648"];
@@ -174,9 +179,9 @@ async fn receiver_that_asks_for_too_much_time_is_told_in_the_end() {
 }
 
 on_every_database! {
-    serving &["--webhook-allow", "127.0.0.0/8", "--delivery-lease", "1", "--webhook-patience", "1"];
-    /// Killed in the middle of its first attempt, and started again when its time is over.
-    async fn delivery_whose_time_is_over_after_a_restart_is_attempted_once_more(world: World) {
+    serving &["--webhook-allow-network", "127.0.0.0/8", "--delivery-lease", "1", "--webhook-max-age", "1"];
+    /// The server is killed during the first attempt and restarted after the delivery has expired.
+    async fn delivery_expired_during_downtime_is_attempted_once_more(world: World) {
         let mut world = world;
         let receiver = Receiver::start([Answer::silence(), Answer::ok()]);
         let service = world.service().await;
@@ -192,30 +197,31 @@ on_every_database! {
     }
 }
 
-/// The log says what was given up and why, and that a webhook leads nowhere when it is made.
+/// The log names the abandoned delivery with its reason, and warns when a webhook with an unreachable address
+/// is created.
 #[tokio::test]
-async fn delivery_that_is_given_up_is_a_warning_with_the_reason() {
-    let world = World::sqlite_with(&["--delivery-longest-wait", "1"]);
+async fn abandoned_delivery_is_logged_as_warning_with_the_reason() {
+    let world = World::sqlite_with(&["--delivery-max-backoff", "1"]);
     let service = world.service().await;
     let warnings = |id: &str| -> Vec<String> {
         let log = world.server.log();
         log.lines().filter(|line| line.contains("WARN") && line.contains(id)).map(str::to_owned).collect()
     };
-    // The log is read while it is written.
+    // Poll, because the server may still be writing the log.
     let warned = async |id: &str| {
         let some = async || Some(warnings(id)).filter(|lines| !lines.is_empty());
-        let lines = wait_until("there is a warning", PATIENCE, some).await;
+        let lines = wait_until("the warning is logged", WAIT_TIMEOUT, some).await;
         assert_eq!(lines.len(), 1, "{lines:?}");
         lines.into_iter().next().unwrap()
     };
     for host in ["127.0.0.1", "localhost", "[::1]", "10.1.2.3", "169.254.169.254"] {
         let sid = webhook(&world, &service, &format!("http://{host}:9/hook?key=hoot"), &[]).await;
         let made = warned(&sid).await;
-        for words in ["leads to an address that is not public", "--webhook-allow", &format!("{host}:9")] {
+        for words in ["has an address that is not public", "--webhook-allow-network", &format!("{host}:9")] {
             assert!(made.contains(words), "{made}");
         }
     }
-    // A name may lead anywhere; a new address is looked at too.
+    // A host name is not resolved at creation; a changed URL is checked again.
     let sid = webhook(&world, &service, "https://receiver.invalid/#rc=0", &[("Status", "disabled")]).await;
     let path = format!("{}/{sid}", crate::webhooks::webhooks(&service));
     world.backend().post(&path, &[("WebhookUrl", "http://127.0.0.1:9/")]).await;
@@ -226,7 +232,9 @@ async fn delivery_that_is_given_up_is_a_warning_with_the_reason() {
     assert_eq!(deliveries.len(), 5);
     for delivery in deliveries {
         let given_up = warned(&delivery.id).await;
-        for words in ["delivery failed, given up", "11210", "address is not public", "--webhook-allow"] {
+        for words in
+            ["delivery failed, given up", "11210", "address is not public", "--webhook-allow-network"]
+        {
             assert!(given_up.contains(words), "{given_up}");
         }
         assert!(!given_up.contains("hoot"), "{given_up}");
@@ -234,23 +242,23 @@ async fn delivery_that_is_given_up_is_a_warning_with_the_reason() {
 }
 
 on_every_database! {
-    serving IMPATIENT;
-    async fn a_receiver_may_be_down_for_a_while(world: World) {
+    serving FAST_RETRY_ARGUMENTS;
+    async fn delivery_succeeds_after_the_receiver_was_down(world: World) {
         let mut receiver = Receiver::start([Answer::ok()]);
         let service = world.service().await;
         let sid = webhook(&world, &service, &receiver.at("/"), &[]).await;
         event(&world, &service, "zoe-0000").await;
         calls(&receiver, 1).await;
-        // With it goes the connection that was kept.
+        // This also closes the reused connection.
         receiver.down().await;
         for number in 1..=5 {
             event(&world, &service, &format!("zoe-000{number}")).await;
         }
         let refused = async || {
-            let owed = attempts(&world, &[&sid, "--state", "owed"]);
+            let owed = attempts(&world, &[&sid, "--state", "pending"]);
             (owed.len() == 5 && owed.iter().all(|delivery| delivery.attempts.len() >= 2)).then_some(owed)
         };
-        for delivery in wait_until("each was attempted twice", PATIENCE, refused).await {
+        for delivery in wait_until("each delivery was attempted twice", WAIT_TIMEOUT, refused).await {
             assert!(codes(&delivery).iter().all(|code| *code == 11205), "{delivery:?}");
         }
         receiver.up();
@@ -264,10 +272,10 @@ on_every_database! {
     }
 }
 
-/// An address may say how often it is to be tried, and on what: then nothing else counts.
+/// Overrides in the URL decide how often and on which failures to retry; the schedule no longer counts.
 #[tokio::test]
-async fn overrides_decide_on_retries() {
-    let world = World::sqlite_with(IMPATIENT);
+async fn url_overrides_control_retries() {
+    let world = World::sqlite_with(FAST_RETRY_ARGUMENTS);
     let service = world.service().await;
     let (oh, gone, busy) = (
         Answer::of("500 Oh", "", ""),
@@ -280,7 +288,7 @@ async fn overrides_decide_on_retries() {
         ("rc=5&rp=4xx,5xx", &oh, 6),
         ("rc=0&rp=all", &oh, 1),
         ("rp=5xx", &oh, 2),
-        // Only failures to connect are tried again, unless it says so.
+        // By default only failures to connect are retried.
         ("rc=3", &oh, 1),
         ("rc=3&rp=4xx", &oh, 1),
         ("rc=3&rp=4xx", &gone, 4),
@@ -288,9 +296,9 @@ async fn overrides_decide_on_retries() {
         ("rc=2&rp=rt", &Answer::HangUp(String::new()), 3),
         ("rc=2&rp=rt&rt=200", &Answer::silence(), 3),
         ("rc=2&rp=ct&rt=200", &Answer::silence(), 1),
-        // A redirect is final whatever the address says.
+        // A redirect is final whatever the overrides say.
         ("rc=2&rp=all", &Answer::of("302 Found", "Location: /x\r\n", ""), 1),
-        // All of it within this time.
+        // `tt` bounds the time of all attempts together.
         ("rc=5&rp=all&rt=5000&tt=9000", &Answer::silence(), 2),
     ] {
         let receiver = Receiver::start([answer.clone()]);
@@ -314,7 +322,7 @@ async fn overrides_decide_on_retries() {
         let calls = receiver.calls();
         assert_eq!(calls.len(), count, "{fragment}");
         for call in &calls {
-            // What is said about connecting is neither sent nor signed.
+            // The fragment is neither sent nor signed.
             assert_eq!(call.line, "POST /hook?a=b HTTP/1.1");
             assert_eq!(call.header("I-Twilio-Idempotency-Token"), delivery.id);
             let signature = signed(&world, &receiver.at("/hook?a=b"), &call.form());
@@ -324,15 +332,16 @@ async fn overrides_decide_on_retries() {
     let delivery = only(&world, &refused).await;
     assert_eq!(delivery.endings(), ["again", "again", "failed"], "{delivery:?}");
     assert_eq!(codes(&delivery), [11205; 3]);
-    // One alert for each, however many attempts there were, and at once rather than on the schedule.
+    // Each failed delivery has one alert, however many attempts it had, and at once rather than on the
+    // schedule.
     assert_eq!(alerts(&world).await.len(), 14);
     println!("all of it took {:?}", began.elapsed());
 }
 
-/// What is to be tried again at once does not wait for a lease to run out, nor for anything else.
+/// An immediate retry does not wait for the lease to expire.
 #[tokio::test]
-async fn retries_of_overrides_come_at_once() {
-    let world = World::sqlite_with(ALLOWED);
+async fn retries_from_url_overrides_are_immediate() {
+    let world = World::sqlite_with(LOOPBACK_ARGUMENTS);
     let receiver = Receiver::start([Answer::of("500 Oh", "", "")]);
     let service = world.service().await;
     for number in 0..20 {
@@ -345,14 +354,14 @@ async fn retries_of_overrides_come_at_once() {
         assert_eq!(delivery.endings().len(), 6, "{delivery:?}");
     }
     assert_eq!((deliveries.len(), receiver.calls().len()), (20, 120));
-    // The schedule would take 31 seconds at least, a lease 30 each time.
+    // The schedule would take at least 31 seconds, and a lease 30 seconds for each retry.
     assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
 }
 
-/// What signs is the token of the moment.
+/// Each attempt is signed with the current auth token.
 #[tokio::test]
-async fn a_rotated_token_signs_what_is_still_owed() {
-    let world = World::sqlite_with(IMPATIENT);
+async fn pending_deliveries_are_signed_with_the_rotated_token() {
+    let world = World::sqlite_with(FAST_RETRY_ARGUMENTS);
     let receiver =
         Receiver::start([Answer::of("500 Oh", "", ""), Answer::of("500 Oh", "", ""), Answer::ok()]);
     let service = world.service().await;
@@ -369,8 +378,8 @@ async fn a_rotated_token_signs_what_is_still_owed() {
 }
 
 on_every_database! {
-    serving ALLOWED;
-    async fn a_host_that_hangs_delays_nobody_else(world: World) {
+    serving LOOPBACK_ARGUMENTS;
+    async fn hanging_host_does_not_delay_other_deliveries(world: World) {
         let hanging = Receiver::start([Answer::silence()]);
         let quick = Receiver::start([Answer::ok()]);
         let service = world.service().await;
@@ -379,7 +388,7 @@ on_every_database! {
             webhook(&world, &service, &url, &[]).await;
         }
         let sid = webhook(&world, &service, &quick.at("/"), &[]).await;
-        // The first stands at the end of the line; the others come when all turns of the hanging host are taken.
+        // The first event is last in the queue; the others come when the hanging host has used up its permits.
         let identities = ["zoe-0001", "zoe-0002", "zoe-0003", "zoe-0004"];
         let mut taken = Vec::new();
         for (number, identity) in identities.iter().enumerate() {
@@ -388,21 +397,21 @@ on_every_database! {
             let calls = calls(&quick, number + 1).await;
             assert_eq!(calls[number].value("entity_identity").as_deref(), Some(*identity));
             taken.push(began.elapsed());
-            // Nobody there has been given up: an attempt takes 15 seconds.
+            // No attempt at the hanging host has ended, because one takes 15 seconds.
             assert_eq!(hanging.ends_left(), 0, "{taken:?}");
         }
         let all = calls(&hanging, 16).await.len();
         assert_eq!((all, hanging.ends_left()), (16, 0), "at one time, and no more: {taken:?}");
         assert_eq!(settled(&world, &[&sid]).await.len(), 4);
-        assert_eq!(attempts(&world, &["--state", "owed"]).len(), 160);
+        assert_eq!(attempts(&world, &["--state", "pending"]).len(), 160);
     }
 }
 
 on_every_database! {
-    serving &["--webhook-allow", "127.0.0.0/8", "--webhook-concurrency", "3", "--delivery-longest-wait", "1"];
-    async fn so_many_at_one_time_and_no_more(world: World) {
+    serving &["--webhook-allow-network", "127.0.0.0/8", "--webhook-concurrency", "3", "--delivery-max-backoff", "1"];
+    async fn concurrent_attempts_to_one_host_are_limited(world: World) {
         let now = std::sync::Arc::new(std::sync::Mutex::new((0_usize, 0_usize)));
-        // Nobody is answered before there are three.
+        // No request is answered before three have arrived.
         let three = std::sync::Arc::new(tokio::sync::Barrier::new(3));
         let count = now.clone();
         let receiver = Receiver::reacting(move |_| {
@@ -431,24 +440,42 @@ on_every_database! {
     }
 }
 
-/// However short a lease is, it lasts as long as the attempt: two servers don't do the same twice.
+/// A lease lasts as long as its attempt, however short it is: two servers do not make the same attempt twice.
 #[tokio::test]
-async fn a_long_attempt_is_made_once() {
-    let serving = &["--webhook-allow", "127.0.0.0/8", "--delivery-lease", "3"];
-    let test = "outbox::a_long_attempt_is_made_once";
+async fn attempt_longer_than_its_lease_is_made_once() {
+    let serving = &["--webhook-allow-network", "127.0.0.0/8", "--delivery-lease", "3"];
+    let test = "outbox::attempt_longer_than_its_lease_is_made_once";
     let Some(world) = World::postgres_with(test, serving) else { return };
     let other = Server::start(crate::world::BINARY, world.storage.clone(), serving);
-    let receiver = Receiver::reacting(|_| async {
-        tokio::time::sleep(Duration::from_secs(8)).await;
-        Answer::ok()
+    // Closed once the attempts have outlasted their leases.
+    let gate = Arc::new(Semaphore::new(0));
+    let held = gate.clone();
+    let receiver = Receiver::reacting(move |_| {
+        let held = held.clone();
+        async move {
+            let _ = held.acquire().await;
+            Answer::ok()
+        }
     });
     let service = world.service().await;
     let mut sids = Vec::new();
-    // More than are under way at one time: those that wait for their turn are leased too.
+    // More than the concurrent attempts: deliveries that wait for a permit are leased too.
     for _ in 0..20 {
         sids.push(webhook(&world, &service, &receiver.at("/"), &[]).await);
     }
     event(&world, &service, "zoe-0001").await;
+    calls(&receiver, 1).await;
+    // A leased delivery is due at the end of its lease, so this grows with every renewal.
+    let first_lease_end = || {
+        let sql = "SELECT coalesce(min(due_at), 0) FROM deliveries WHERE state = 'owed'";
+        world.database.as_ref().unwrap().psql(sql).trim().parse::<i64>().unwrap()
+    };
+    let two_leases = first_lease_end() + 2 * 3 * 1_000_000;
+    wait_until("every lease was renewed twice", WAIT_TIMEOUT, async || {
+        (first_lease_end() >= two_leases).then_some(())
+    })
+    .await;
+    gate.close();
     for sid in sids {
         let delivery = only(&world, &sid).await;
         assert_eq!(
@@ -462,8 +489,8 @@ async fn a_long_attempt_is_made_once() {
 }
 
 on_every_database! {
-    serving &["--webhook-allow", "127.0.0.0/8", "--delivery-longest-wait", "1", "--webhook-patience", "12"];
-    async fn what_never_succeeds_is_given_up(world: World) {
+    serving &["--webhook-allow-network", "127.0.0.0/8", "--delivery-max-backoff", "1", "--webhook-max-age", "12"];
+    async fn delivery_that_never_succeeds_is_abandoned(world: World) {
         let receiver = Receiver::start([Answer::of("500 Oh", "", "never")]);
         let service = world.service().await;
         let sid = webhook(&world, &service, &receiver.at("/"), &[]).await;
@@ -478,13 +505,20 @@ on_every_database! {
     }
 }
 
-/// A server that is asked to stop finishes what it has begun.
+/// A server that receives SIGTERM finishes the running attempts.
 #[tokio::test]
-async fn stopping_waits_for_attempts_that_are_under_way() {
-    let mut world = World::sqlite_with(ALLOWED);
-    let receiver = Receiver::reacting(|_| async {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        Answer::ok()
+async fn stop_waits_for_running_attempts() {
+    let mut world = World::sqlite_with(LOOPBACK_ARGUMENTS);
+    let address = world.server.url().strip_prefix("http://").unwrap().to_owned();
+    // The attempt ends only after the server has begun to stop, and so accepts no connection any more.
+    let receiver = Receiver::reacting(move |_| {
+        let address = address.clone();
+        async move {
+            while TcpStream::connect(&address).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            Answer::ok()
+        }
     });
     let service = world.service().await;
     let sid = webhook(&world, &service, &receiver.at("/"), &[]).await;

@@ -1,4 +1,4 @@
-//! Lists in pages: every item once, in order, however the client turns the pages.
+//! Pages of lists: every item appears once and in order, in either direction.
 
 use std::collections::BTreeSet;
 
@@ -6,50 +6,50 @@ use device::Style;
 use harness::{Http, Reply};
 use serde_json::{Value, json};
 
-use crate::matrix::{IDENTITY, Stage};
+use crate::fixture::{Fixture, IDENTITY};
 use crate::world::{World, assert_error, created, entity, on_every_database};
 
-/// A list with items in it, in the order in which they were made.
+/// A list with its items in the order of their creation.
 struct List {
     path: String,
     key: &'static str,
     items: Vec<String>,
 }
 
-/// One of each list, each with so many items.
+/// Creates lists of every kind with `count` items each.
 async fn lists(world: &World, count: usize) -> Vec<List> {
     let backend = world.backend();
-    let stage = Stage::set(world).await;
+    let fixture = Fixture::create(world).await;
     let mut made = [
-        ("/v2/Services".to_owned(), "services", vec![stage.service.clone()]),
-        (format!("/v2/Services/{}/Entities", stage.service), "entities", Vec::new()),
+        ("/v2/Services".to_owned(), "services", vec![fixture.service.clone()]),
+        (format!("/v2/Services/{}/Entities", fixture.service), "entities", Vec::new()),
         (
-            format!("{}/Factors", entity(&stage.service, IDENTITY)),
+            format!("{}/Factors", entity(&fixture.service, IDENTITY)),
             "factors",
-            vec![stage.device.enrollment.factor_sid.clone()],
+            vec![fixture.device.enrollment.factor_sid.clone()],
         ),
         (
-            format!("/v2/Services/{}/Webhooks", stage.service),
+            format!("/v2/Services/{}/Webhooks", fixture.service),
             "webhooks",
-            vec![stage.webhook["sid"].as_str().unwrap().to_owned()],
+            vec![fixture.webhook["sid"].as_str().unwrap().to_owned()],
         ),
         (
             "/v1/Credentials".to_owned(),
             "credentials",
-            vec![stage.credential["sid"].as_str().unwrap().to_owned()],
+            vec![fixture.credential["sid"].as_str().unwrap().to_owned()],
         ),
         (
-            format!("{}/Challenges", entity(&stage.service, IDENTITY)),
+            format!("{}/Challenges", entity(&fixture.service, IDENTITY)),
             "challenges",
-            vec![stage.challenge["sid"].as_str().unwrap().to_owned()],
+            vec![fixture.challenge["sid"].as_str().unwrap().to_owned()],
         ),
     ];
-    let first = backend.get(&entity(&stage.service, IDENTITY), &[]).await.json();
+    let first = backend.get(&entity(&fixture.service, IDENTITY), &[]).await.json();
     made[1].2.push(first["sid"].as_str().unwrap().to_owned());
     for (path, key, items) in &mut made {
         while items.len() < count {
             let identity = format!("user-of-list-{}", items.len());
-            let mut form = stage.form(match *key {
+            let mut form = fixture.form(match *key {
                 "services" => "/v2/Services",
                 "entities" => "/v2/Services/{ServiceSid}/Entities",
                 "factors" => "/v2/Services/{ServiceSid}/Entities/{Identity}/Factors",
@@ -67,7 +67,7 @@ async fn lists(world: &World, count: usize) -> Vec<List> {
     made.map(|(path, key, items)| List { path, key, items }).into()
 }
 
-/// The body of a page.
+/// Returns the body of a page.
 #[track_caller]
 fn page(reply: &Reply) -> Value {
     assert_eq!(reply.status, 200, "{reply:?}");
@@ -78,23 +78,23 @@ fn sids(page: &Value, key: &str) -> Vec<String> {
     page[key].as_array().unwrap().iter().map(|item| item["sid"].as_str().unwrap().to_owned()).collect()
 }
 
-/// The page at this address of `meta`, fetched verbatim; `None` where there is none.
-async fn turn(client: &Http, page_: &Value, address: &str) -> Option<Value> {
+/// Fetches the page at this URL of `meta`, unchanged; returns `None` if there is none.
+async fn follow_link(client: &Http, page_: &Value, address: &str) -> Option<Value> {
     let url = page_["meta"][address].as_str()?;
     Some(page(&client.get(url, &[]).await))
 }
 
-/// Every page from this address on, each found through the one before.
+/// Returns all pages from this path on, by following `next_page_url`.
 async fn pages(client: &Http, path: &str) -> Vec<Value> {
     let mut pages = vec![page(&client.get(path, &[]).await)];
-    while let Some(next) = turn(client, &pages[pages.len() - 1], "next_page_url").await {
+    while let Some(next) = follow_link(client, &pages[pages.len() - 1], "next_page_url").await {
         pages.push(next);
         assert!(pages.len() < 100, "the list has no end");
     }
     pages
 }
 
-/// The value of a parameter in an address.
+/// Returns the value of a parameter in a URL.
 fn parameter<'u>(url: &'u Value, name: &str) -> Option<&'u str> {
     let query = url.as_str()?.split_once('?')?.1;
     query
@@ -105,7 +105,7 @@ fn parameter<'u>(url: &'u Value, name: &str) -> Option<&'u str> {
 }
 
 on_every_database! {
-    async fn lists_are_read_forward_and_backward(world: World) {
+    async fn lists_can_be_paged_forward_and_backward(world: World) {
         let client = world.backend();
         for List { path, key, items } in lists(&world, 7).await {
             for (size, count) in [(1, 7), (2, 4), (3, 3), (6, 2), (7, 1), (8, 1), (1000, 1)] {
@@ -121,13 +121,13 @@ on_every_database! {
                     assert_eq!(sids(page, key).len() == size, full, "{key} by {size}: {meta}");
                 }
 
-                // All the way back, which shows the same pages under the same addresses.
+                // The way back shows the same pages under the same URLs.
                 let mut at = pages[count - 1].clone();
                 for index in (0..count - 1).rev() {
-                    at = turn(&client, &at, "previous_page_url").await.expect("a page before");
+                    at = follow_link(&client, &at, "previous_page_url").await.expect("a page before");
                     assert_eq!(at[key], pages[index][key], "{key} by {size}, back to {index}");
                     assert_eq!(at["meta"]["page"], index);
-                    let again = turn(&client, &at, "next_page_url").await.expect("a page behind");
+                    let again = follow_link(&client, &at, "next_page_url").await.expect("a previous page");
                     assert_eq!(again[key], pages[index + 1][key]);
                 }
                 assert_eq!(at["meta"]["previous_page_url"], Value::Null, "{key} by {size}");
@@ -137,7 +137,7 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn challenges_are_listed_oldest_first_or_newest_first(world: World) {
+    async fn challenges_are_listed_in_either_order(world: World) {
         let client = world.backend();
         let list = lists(&world, 5).await.pop().unwrap();
         let newest_first: Vec<_> = list.items.iter().rev().cloned().collect();
@@ -148,9 +148,9 @@ on_every_database! {
             let pages = pages(&client, &format!("{}?PageSize=2{order}", list.path)).await;
             let found: Vec<_> = pages.iter().flat_map(|page| sids(page, list.key)).collect();
             assert_eq!(found, *expected, "{order}");
-            let back = turn(&client, &pages[2], "previous_page_url").await.unwrap();
+            let back = follow_link(&client, &pages[2], "previous_page_url").await.unwrap();
             assert_eq!(back[list.key], pages[1][list.key], "{order}");
-            let first = turn(&client, &back, "previous_page_url").await.unwrap();
+            let first = follow_link(&client, &back, "previous_page_url").await.unwrap();
             assert_eq!(first[list.key], pages[0][list.key], "{order}");
             assert_eq!(first["meta"]["previous_page_url"], Value::Null);
         }
@@ -158,7 +158,7 @@ on_every_database! {
 }
 
 #[tokio::test]
-async fn a_page_says_all_about_itself() {
+async fn page_metadata_describes_the_page() {
     let world = World::ephemeral();
     let client = world.backend();
     for List { path, key, items } in lists(&world, 3).await {
@@ -196,16 +196,16 @@ async fn a_page_says_all_about_itself() {
         });
         assert_eq!(second["meta"], expected);
         for address in ["first_page_url", "previous_page_url"] {
-            let back = turn(&client, &second, address).await.unwrap();
+            let back = follow_link(&client, &second, address).await.unwrap();
             assert_eq!((&back[key], &back["meta"]["page"]), (&first[key], &json!(0)), "{address}");
         }
-        let itself = turn(&client, &second, "url").await.unwrap();
+        let itself = follow_link(&client, &second, "url").await.unwrap();
         assert_eq!(itself, second);
     }
 }
 
 #[tokio::test]
-async fn lists_of_nothing_are_empty_pages() {
+async fn empty_list_is_one_empty_page() {
     let world = World::ephemeral();
     let client = world.backend();
     let nothing = |page: Value, key: &str| {
@@ -223,15 +223,15 @@ async fn lists_of_nothing_are_empty_pages() {
 }
 
 #[tokio::test]
-async fn the_page_token_has_two_spellings() {
+async fn page_token_parameter_has_two_spellings() {
     let world = World::ephemeral();
     let client = world.backend();
     for List { path, key, .. } in lists(&world, 4).await {
         let first = page(&client.get(&format!("{path}?PageSize=2"), &[]).await);
         let token = parameter(&first["meta"]["next_page_url"], "PageToken").unwrap();
-        let expected = turn(&client, &first, "next_page_url").await.unwrap();
+        let expected = follow_link(&client, &first, "next_page_url").await.unwrap();
         for spelling in ["PageToken", "pageToken"] {
-            // Devices build the address anew out of the token; the number of the page is only for show.
+            // Devices build the URL from the token; the page number is only informative.
             let form = [("PageSize", "2"), (spelling, token)];
             let found = page(&client.get(&path, &form).await);
             assert_eq!(found[key], expected[key], "{spelling}");
@@ -255,14 +255,14 @@ async fn the_page_token_has_two_spellings() {
                 "the number alone leads nowhere"
             );
         }
-        // A token fits a page of any size.
+        // A token works with any page size.
         let larger = page(&client.get(&path, &[("PageSize", "1000"), ("PageToken", token)]).await);
         assert_eq!(larger[key], expected[key]);
     }
 }
 
 on_every_database! {
-    async fn filters_stay_in_the_addresses(world: World) {
+    async fn page_links_keep_the_filters(world: World) {
         let backend = world.backend();
         let service = world.service().await;
         let (phone, enrollment) = world.enrolled(Style::Android, &service, IDENTITY).await;
@@ -291,7 +291,7 @@ on_every_database! {
                 }
             }
         }
-        let back = turn(&backend, &found[2], "previous_page_url").await.unwrap();
+        let back = follow_link(&backend, &found[2], "previous_page_url").await.unwrap();
         assert_eq!(back["challenges"], found[1]["challenges"]);
 
         for (status, count) in [("pending", 10), ("denied", 3), ("approved", 0), ("expired", 0)] {
@@ -309,7 +309,7 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn pages_stay_where_they_are_while_items_come_and_go(world: World) {
+    async fn pages_are_stable_while_items_are_added_and_deleted(world: World) {
         let client = world.backend();
         let service = world.service().await;
         let path = format!("/v2/Services/{service}/Entities");
@@ -321,69 +321,69 @@ on_every_database! {
             items.push(add(&format!("user-000{index}")).await);
         }
         let first = page(&client.get(&path, &[("PageSize", "2")]).await);
-        let second = turn(&client, &first, "next_page_url").await.unwrap();
+        let second = follow_link(&client, &first, "next_page_url").await.unwrap();
 
-        // One more at the end, one less on the first page, one less at the boundary.
+        // One item is added at the end, one removed from the first page, and one removed at the boundary.
         items.push(add("user-0006").await);
         for gone in [0, 3] {
             assert_eq!(client.delete(&format!("{path}/user-000{gone}"), &[]).await.status, 204);
         }
-        let third = turn(&client, &second, "next_page_url").await.unwrap();
+        let third = follow_link(&client, &second, "next_page_url").await.unwrap();
         assert_eq!(sids(&third, "entities"), items[4..6]);
-        let fourth = turn(&client, &third, "next_page_url").await.unwrap();
+        let fourth = follow_link(&client, &third, "next_page_url").await.unwrap();
         assert_eq!(sids(&fourth, "entities"), items[6..]);
         assert_eq!(fourth["meta"]["next_page_url"], Value::Null);
-        let back = turn(&client, &third, "previous_page_url").await.unwrap();
+        let back = follow_link(&client, &third, "previous_page_url").await.unwrap();
         assert_eq!(sids(&back, "entities"), items[1..3], "the two that are left before it");
         assert_eq!(back["meta"]["previous_page_url"], Value::Null);
     }
 }
 
 on_every_database! {
-    async fn new_challenges_do_not_disturb_who_reads_the_newest_first(world: World) {
-        let stage = Stage::set(&world).await;
+    async fn new_challenges_do_not_shift_pages_in_descending_order(world: World) {
+        let fixture = Fixture::create(&world).await;
         let client = world.backend();
-        let mut items = vec![stage.challenge["sid"].as_str().unwrap().to_owned()];
+        let mut items = vec![fixture.challenge["sid"].as_str().unwrap().to_owned()];
         for _ in 0..4 {
-            let made = world.challenge(&stage.device.enrollment, &[]).await;
+            let made = world.challenge(&fixture.device.enrollment, &[]).await;
             items.push(made["sid"].as_str().unwrap().to_owned());
         }
         items.reverse();
         let form = [("PageSize", "2"), ("Order", "desc")];
-        let first = page(&client.get(&stage.device.challenges(), &form).await);
+        let first = page(&client.get(&fixture.device.challenges(), &form).await);
         assert_eq!(sids(&first, "challenges"), items[..2]);
-        let newer = world.challenge(&stage.device.enrollment, &[]).await;
-        let second = turn(&client, &first, "next_page_url").await.unwrap();
+        let newer = world.challenge(&fixture.device.enrollment, &[]).await;
+        let second = follow_link(&client, &first, "next_page_url").await.unwrap();
         assert_eq!(sids(&second, "challenges"), items[2..4]);
-        let third = turn(&client, &second, "next_page_url").await.unwrap();
+        let third = follow_link(&client, &second, "next_page_url").await.unwrap();
         assert_eq!(sids(&third, "challenges"), items[4..]);
-        // And on the way back it is found in its place.
-        let second = turn(&client, &third, "previous_page_url").await.unwrap();
-        let first = turn(&client, &second, "previous_page_url").await.unwrap();
+        // On the way back it is in its place.
+        let second = follow_link(&client, &third, "previous_page_url").await.unwrap();
+        let first = follow_link(&client, &second, "previous_page_url").await.unwrap();
         assert_eq!(sids(&first, "challenges"), items[..2]);
-        let newest = turn(&client, &first, "previous_page_url").await.expect("the new one comes before");
+        let newest = follow_link(&client, &first, "previous_page_url").await.expect("the new one comes before");
         assert_eq!(newest["challenges"], json!([newer]));
     }
 }
 
 on_every_database! {
-    async fn pages_that_became_empty_lead_back_to_what_is_left(world: World) {
+    async fn emptied_pages_link_back_to_the_remaining_items(world: World) {
         let client = world.backend();
-        let stage = Stage::set(&world).await;
-        let path = stage.device.challenges();
+        let fixture = Fixture::create(&world).await;
+        let path = fixture.device.challenges();
         for order in ["asc", "desc"] {
-            // Answered challenges are no longer among the pending ones.
+            // Answered challenges disappear from the pending ones.
             let mut items = Vec::new();
             for _ in 0..4 {
-                let made = world.challenge(&stage.device.enrollment, &[]).await;
+                let made = world.challenge(&fixture.device.enrollment, &[]).await;
                 items.push(made["sid"].as_str().unwrap().to_owned());
             }
             let answer = async |sid: &str| {
                 let answer = device::Answer::Approved;
-                stage.device.phone.answer(&stage.device.enrollment, sid, answer).await.unwrap();
+                fixture.device.phone.answer(&fixture.device.enrollment, sid, answer).await.unwrap();
             };
             if order == "asc" {
-                answer(stage.challenge["sid"].as_str().unwrap()).await;
+                answer(fixture.challenge["sid"].as_str().unwrap()).await;
             } else {
                 items.reverse();
             }
@@ -393,24 +393,24 @@ on_every_database! {
             };
             let first = by("2").await;
             assert_eq!(sids(&first, "challenges"), items[..2]);
-            let second = turn(&client, &first, "next_page_url").await.unwrap();
+            let second = follow_link(&client, &first, "next_page_url").await.unwrap();
 
-            // What came before is gone: the page before is empty, and behind it comes what is left.
+            // All earlier items are gone: the previous page is empty and links to the remaining ones.
             answer(&items[0]).await;
             answer(&items[1]).await;
-            let before = turn(&client, &second, "previous_page_url").await.unwrap();
+            let before = follow_link(&client, &second, "previous_page_url").await.unwrap();
             assert_eq!(before["challenges"], json!([]));
             assert_eq!(before["meta"]["previous_page_url"], Value::Null);
-            let behind = turn(&client, &before, "next_page_url").await.expect("a page behind");
+            let behind = follow_link(&client, &before, "next_page_url").await.expect("a previous page");
             assert_eq!(sids(&behind, "challenges"), items[2..], "{order}");
 
-            // What comes after is gone: the page after is empty, and before it comes what is left.
+            // All later items are gone: the next page is empty and links back to the remaining ones.
             let one = by("1").await;
             answer(&items[3]).await;
-            let after = turn(&client, &one, "next_page_url").await.unwrap();
+            let after = follow_link(&client, &one, "next_page_url").await.unwrap();
             assert_eq!(after["challenges"], json!([]));
             assert_eq!(after["meta"]["next_page_url"], Value::Null);
-            let before = turn(&client, &after, "previous_page_url").await.expect("a page before");
+            let before = follow_link(&client, &after, "previous_page_url").await.expect("a page before");
             assert_eq!(sids(&before, "challenges"), items[2..3], "{order}");
             answer(&items[2]).await;
         }

@@ -1,19 +1,15 @@
 //! Servers on PostgreSQL through PgBouncer in transaction mode, with its default settings.
 
-use std::time::Duration;
-
 use device::{Answer, Status, Style};
 use harness::{Auth, Receiver, wait_until};
 
-use crate::webhooks::{ALLOWED, calls, webhook};
-use crate::world::{BINARY, World, entity};
-
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::webhooks::{LOOPBACK_ARGUMENTS, calls, webhook};
+use crate::world::{BINARY, WAIT_TIMEOUT, World, entity};
 
 #[tokio::test]
-async fn the_whole_story_goes_through_a_pooler() {
-    let test = "pooler::the_whole_story_goes_through_a_pooler";
-    let Some(world) = World::pooled_with(test, ALLOWED) else { return };
+async fn enrollment_and_approval_work_through_a_pooler() {
+    let test = "pooler::enrollment_and_approval_work_through_a_pooler";
+    let Some(world) = World::pooled_with(test, LOOPBACK_ARGUMENTS) else { return };
     assert!(world.server.log().contains("a pooler in transaction mode"), "{}", world.server.log());
     let receiver = Receiver::start([harness::Answer::ok(), harness::Answer::ok()]);
     let service = world.service().await;
@@ -24,19 +20,19 @@ async fn the_whole_story_goes_through_a_pooler() {
         let fields = [("Details.Fields", r#"{"label":"a","value":"🦉"}"#)];
         for (answer, expected) in [(Answer::Approved, Status::Approved), (Answer::Denied, Status::Denied)] {
             let challenge = world.challenge(&enrollment, &fields).await;
-            assert_eq!(phone.pending(&enrollment).await.unwrap().challenges.len(), 1);
+            assert_eq!(phone.list_pending(&enrollment).await.unwrap().challenges.len(), 1);
             let sid = challenge["sid"].as_str().unwrap();
             assert_eq!(phone.answer(&enrollment, sid, answer).await.unwrap().status, expected);
         }
     };
-    // Several at once, so that the pooler mixes their transactions over its connections.
+    // Several at once, so that the pooler spreads their transactions over its connections.
     for round in 0..4 {
         let [a, b, c, d] = [0, 1, 2, 3].map(|number| story(round * 4 + number));
         tokio::join!(a, b, c, d);
     }
     assert!(!calls(&receiver, 2).await.is_empty());
 
-    // Commands, beside the server.
+    // Commands beside the server.
     world.command(&["account", "create", "--name", "Another"]);
     assert!(world.command(&["account", "list"]).contains("Another"));
     assert!(world.command(&["migrate", "--check"]).contains("up to date"));
@@ -45,9 +41,9 @@ async fn the_whole_story_goes_through_a_pooler() {
     assert!(doctor.contains("OK       migrations: all applied"), "{doctor}");
     let everything = world.everything().await;
 
-    // A second server, which sees the same, and the removal of it all.
+    // A second server sees the same data, and their deletion.
     let mut world = world;
-    let another = world.another_server(ALLOWED);
+    let another = world.another_server(LOOPBACK_ARGUMENTS);
     let (sid, token) = (world.server.account_sid().to_owned(), world.server.auth_token().to_owned());
     let backend = another.http().auth(Auth::Basic(sid, token));
     let path = entity(&service, "pooled-0003");
@@ -60,8 +56,8 @@ async fn the_whole_story_goes_through_a_pooler() {
 }
 
 #[tokio::test]
-async fn announcements_come_over_the_direct_url() {
-    let test = "pooler::announcements_come_over_the_direct_url";
+async fn notifications_arrive_over_the_direct_url() {
+    let test = "pooler::notifications_arrive_over_the_direct_url";
     let Some(pooled) = harness::pooled_postgres_or_skip(test) else { return };
     let listening = || {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
@@ -73,6 +69,7 @@ async fn announcements_come_over_the_direct_url() {
         harness::Storage::Postgres { url: pooled.url.clone(), data_dir: folder.path().join("data") };
     let direct = ["--database-direct-url", &pooled.database.url];
     let server = harness::Server::start(BINARY, storage, &direct);
-    wait_until("it listens past the pooler", PATIENCE, async || listening().then_some(())).await;
+    wait_until("the server listens over the direct URL", WAIT_TIMEOUT, async || listening().then_some(()))
+        .await;
     drop(server);
 }

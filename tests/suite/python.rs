@@ -1,27 +1,31 @@
-//! Twilio's own Python library against the real server.
+//! Twilio's Python library against the real server.
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::webhooks::ALLOWED;
+use harness::remove_variables;
+
+use crate::webhooks::LOOPBACK_ARGUMENTS;
 use crate::world::World;
 
-/// What the script needs; see `tests/sdks/python`.
+/// The packages that the script needs; see `tests/sdks/python`.
 const REQUIREMENTS: &str = include_str!("../sdks/python/requirements.txt");
 
-const SET_UP: &str = "python3 -m venv .venv && .venv/bin/pip install -r tests/sdks/python/requirements.txt, \
+const SETUP_INSTRUCTIONS: &str = "python3 -m venv .venv && .venv/bin/pip install -r tests/sdks/python/requirements.txt, \
                       then set COUNTERSIGN_TEST_PYTHON to the path of .venv/bin/python";
 
 #[test]
-fn helper_library() {
-    let Some(python) = python_or_skip("python::helper_library") else { return };
+fn every_operation_works_with_the_python_library() {
+    let Some(python) = python_or_skip("python::every_operation_works_with_the_python_library") else {
+        return;
+    };
     every_operation(python, "python/operations.py");
 }
 
-/// Runs a script that makes every call that is served, on a server of its own.
+/// Runs a script that calls every served operation, on its own server.
 pub(crate) fn every_operation(mut interpreter: Command, script: &str) {
-    let world = World::sqlite_with(ALLOWED);
+    let world = World::sqlite_with(LOOPBACK_ARGUMENTS);
     let key = world.command(&["api-key", "create", world.server.account_sid()]);
     let key: Vec<_> = key.lines().map(|line| line.split_whitespace().last().unwrap()).collect();
     let output = interpreter
@@ -37,29 +41,30 @@ pub(crate) fn every_operation(mut interpreter: Command, script: &str) {
     assert!(output.status.success() && stdout.ends_with("all operations work\n"), "{stdout}{stderr}");
 }
 
-/// Python with the libraries that we require; `None`, said aloud, where there is none.
+/// Returns a command for Python with the required library versions. Returns `None` and prints a notice if there
+/// is none.
 pub(crate) fn python_or_skip(test: &str) -> Option<Command> {
     match python() {
         Ok(python) => Some(command(&python)),
-        Err(why) => skip(test, &format!("{why} ({SET_UP})")),
+        Err(why) => skip(test, &format!("{why} ({SETUP_INSTRUCTIONS})")),
     }
 }
 
-/// Says aloud that a test is skipped, and why. Where everything should be there, that is a failure.
+/// Prints that a test is skipped, and why. With `CI` set it fails instead.
 pub(crate) fn skip<T>(test: &str, why: &str) -> Option<T> {
     let notice = format!("SKIPPED {test}: {why}");
     assert!(std::env::var_os("CI").is_none(), "{notice}");
-    // `eprintln!` would be captured, and shown only if the test failed.
+    // The test runner captures `eprintln!`, and would show the notice only for a failed test.
     let _ = writeln!(io::stderr(), "{notice}");
     None
 }
 
-/// The path of a script.
+/// Returns the path of a script.
 pub(crate) fn sdks(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/sdks").join(path)
 }
 
-/// The interpreter that has just the versions that we require, or why there is none.
+/// Returns the interpreter with exactly the required versions, or the reason why there is none.
 fn python() -> Result<PathBuf, String> {
     let python = std::env::var_os("COUNTERSIGN_TEST_PYTHON").map(PathBuf::from);
     let python = python.ok_or("COUNTERSIGN_TEST_PYTHON is not set")?;
@@ -78,15 +83,13 @@ fn python() -> Result<PathBuf, String> {
     Ok(python)
 }
 
-/// Python with nothing in its environment that would lead it elsewhere.
+/// Returns Python without inherited variables that would change its behavior.
 fn command(python: &Path) -> Command {
     let mut command = Command::new(python);
-    for (name, _) in std::env::vars_os() {
-        let text = name.to_string_lossy().to_uppercase();
-        if text.starts_with("TWILIO_") || text.ends_with("_PROXY") || text.starts_with("PYTHON") {
-            command.env_remove(name);
-        }
-    }
+    remove_variables(&mut command, |name| {
+        let name = name.to_uppercase();
+        name.starts_with("TWILIO_") || name.starts_with("PYTHON") || name.ends_with("_PROXY")
+    });
     command.env("PYTHONDONTWRITEBYTECODE", "1").env("PYTHONUTF8", "1");
     command
 }

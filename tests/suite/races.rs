@@ -1,8 +1,7 @@
-//! Many at once: of those that race for one thing one gets it, and no limit is passed.
+//! Concurrent requests: of several requests for one thing exactly one succeeds, and no limit is exceeded.
 //!
-//! A client that opens its connections one by one hardly races: the server is done with the first
-//! request before the last arrives. So here every request is sent up to its last byte, and then all the
-//! last bytes together.
+//! Requests that open their connections one after the other hardly race: the first is finished before the last
+//! arrives. So every request is sent except its last byte, and then all last bytes together.
 
 use std::thread;
 
@@ -21,14 +20,14 @@ use crate::pushes::{KEY_ID, TEAM};
 use crate::world::{BINARY, World, created, entity, on_every_database};
 
 on_every_database! {
-    async fn one_of_a_hundred_answers_to_a_challenge_is_taken(world: World) {
+    async fn one_of_a_hundred_concurrent_answers_is_accepted(world: World) {
         let service = world.service().await;
         let (phone, enrollment) = world.enrolled(Style::Android, &service, "racer-0001").await;
         let sid = sid_of(&world.challenge(&enrollment, &[]).await);
 
         let winner = race_answers(&[(&phone, world.server.url())], &enrollment, &sid, 100).await;
 
-        assert_eq!(phone.challenge(&enrollment, &sid).await.unwrap().status.as_str(), winner.as_str());
+        assert_eq!(phone.get_challenge(&enrollment, &sid).await.unwrap().status.as_str(), winner.as_str());
         let path = format!("{}/Challenges/{sid}", entity(&service, "racer-0001"));
         let stored = world.backend().get(&path, &[]).await.json();
         assert_eq!(stored["status"], winner.as_str());
@@ -37,24 +36,24 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn an_entity_never_gets_more_than_twenty_factors(world: World) {
+    async fn concurrent_enrollments_never_exceed_twenty_factors(world: World) {
         let service = world.service().await;
-        for identity in newcomer_and_regular(&world, &service).await {
+        for identity in new_and_existing_identity(&world, &service).await {
             let mut newcomers = Vec::new();
             for _ in 0..40 {
                 newcomers.push(world.new_factor(&service, identity).await);
             }
 
             let with_new_key = |new| enrollment(&world.server, new, &SigningKey::generate());
-            let outcomes = at_once(newcomers.iter().map(with_new_key).collect()).await;
+            let outcomes = send_at_once(newcomers.iter().map(with_new_key).collect()).await;
 
-            let (made, refused) = divided(&outcomes);
+            let (made, refused) = split_outcomes(&outcomes);
             assert_eq!(made.len(), 20);
             assert_eq!(refused, vec![(400, 60315); 20]);
             let sids = sorted(made.iter().map(sid_of));
             assert_eq!(sids, sorted(factors(&world.backend(), &service, identity).await));
 
-            // A refusal has not spent the access token: with room again, the same phone may come back.
+            // A refusal does not spend the access token: with room again, the same phone can enroll.
             let path = format!("{}/Factors/{}", entity(&service, identity), sids[0]);
             assert_eq!(world.backend().delete(&path, &[]).await.status, 204);
             let loser = outcomes.iter().position(Result::is_err).unwrap();
@@ -64,16 +63,16 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn one_of_many_factors_with_the_same_key_is_made(world: World) {
+    async fn concurrent_factors_with_the_same_key_create_one(world: World) {
         let service = world.service().await;
-        for identity in newcomer_and_regular(&world, &service).await {
+        for identity in new_and_existing_identity(&world, &service).await {
             let key = SigningKey::generate();
             let mut requests = Vec::new();
             for _ in 0..15 {
                 requests.push(enrollment(&world.server, &world.new_factor(&service, identity).await, &key));
             }
 
-            let (made, refused) = divided(&at_once(requests).await);
+            let (made, refused) = split_outcomes(&send_at_once(requests).await);
 
             assert_eq!(refused, vec![(409, 60317); 14]);
             assert_eq!(factors(&world.backend(), &service, identity).await, [sid_of(&made[0])]);
@@ -82,14 +81,14 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn an_access_token_that_is_repeated_with_the_same_key_gives_the_same_factor(world: World) {
+    async fn repeated_enrollment_with_the_same_key_returns_the_same_factor(world: World) {
         let service = world.service().await;
-        for identity in newcomer_and_regular(&world, &service).await {
+        for identity in new_and_existing_identity(&world, &service).await {
             let new = world.new_factor(&service, identity).await;
             let key = SigningKey::generate();
 
             let requests = (0..15).map(|_| enrollment(&world.server, &new, &key));
-            let (made, refused) = divided(&at_once(requests.collect()).await);
+            let (made, refused) = split_outcomes(&send_at_once(requests.collect()).await);
 
             assert_eq!(refused, []);
             for factor in &made {
@@ -101,13 +100,13 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn an_access_token_enrolls_one_of_many_keys(world: World) {
+    async fn access_token_enrolls_one_of_many_concurrent_keys(world: World) {
         let service = world.service().await;
-        for identity in newcomer_and_regular(&world, &service).await {
+        for identity in new_and_existing_identity(&world, &service).await {
             let new = world.new_factor(&service, identity).await;
 
             let requests = (0..15).map(|_| enrollment(&world.server, &new, &SigningKey::generate()));
-            let (made, refused) = divided(&at_once(requests.collect()).await);
+            let (made, refused) = split_outcomes(&send_at_once(requests.collect()).await);
 
             assert_eq!(refused, vec![(401, 20003); 14]);
             assert_eq!(factors(&world.backend(), &service, identity).await, [sid_of(&made[0])]);
@@ -116,13 +115,13 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn an_entity_is_made_once(world: World) {
+    async fn concurrent_creations_make_one_entity(world: World) {
         let service = world.service().await;
         let path = format!("/v2/Services/{service}/Entities");
 
         let form = [("Identity", "unique-0001")];
         let requests = (0..30).map(|_| Request::of_backend(&world.server, "POST", &path, &form));
-        let (made, refused) = divided(&at_once(requests.collect()).await);
+        let (made, refused) = split_outcomes(&send_at_once(requests.collect()).await);
 
         assert_eq!(refused, vec![(409, 60301); 29]);
         let listed = world.backend().get(&path, &[]).await.json();
@@ -131,7 +130,7 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn no_challenge_of_a_factor_that_is_deleted_meanwhile_stays_pending(world: World) {
+    async fn no_challenge_of_a_concurrently_deleted_factor_stays_pending(world: World) {
         let service = world.service().await;
         for round in 0..6 {
             let identity = format!("leaver-{round:04}");
@@ -142,13 +141,13 @@ on_every_database! {
             let form = [("FactorSid", enrollment.factor_sid.as_str()), ("Details.Message", "Still there?")];
             let ask = || Request::of_backend(&world.server, "POST", &challenges, &form);
             let mut requests: Vec<Request> = (0..20).map(|_| ask()).collect();
-            // In the midst of the challenges, in each round elsewhere.
+            // At another position among the challenges in each round.
             let turn = 2 + 3 * round;
             requests.insert(turn, Request::of_backend(&world.server, "DELETE", &factor, &[]));
-            let mut outcomes = at_once(requests).await;
+            let mut outcomes = send_at_once(requests).await;
 
             assert_eq!(outcomes.remove(turn), Ok(Value::Null));
-            let (made, refused) = divided(&outcomes);
+            let (made, refused) = split_outcomes(&outcomes);
             assert!(refused.iter().all(|refusal| *refusal == (404, 20404)), "{refused:?}");
             let listed = world.backend().get(&challenges, &[]).await.json();
             assert_eq!(sorted(made.iter().map(sid_of)), sorted(sids(&listed["challenges"])));
@@ -162,7 +161,7 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn an_answer_and_the_deletion_of_its_factor_do_not_mix(world: World) {
+    async fn concurrent_answer_and_factor_deletion_do_not_mix(world: World) {
         let service = world.service().await;
         for round in 0..10 {
             let identity = format!("parting-{round:04}");
@@ -172,16 +171,16 @@ on_every_database! {
 
             let answer = answers(&phone, world.server.url(), &enrollment, &sid, &[Answer::Approved]).await;
             let mut requests = answer;
-            // Who is first changes from round to round.
+            // The first request alternates between rounds.
             requests.insert(round % 2, Request::of_backend(&world.server, "DELETE", &factor, &[]));
-            let mut outcomes = at_once(requests).await;
+            let mut outcomes = send_at_once(requests).await;
 
             assert_eq!(outcomes.remove(round % 2), Ok(Value::Null));
             let path = format!("{}/Challenges/{sid}", entity(&service, &identity));
             let stored = world.backend().get(&path, &[]).await.json();
             match outcomes.remove(0) {
                 Ok(_) => assert_eq!(stored["status"], "approved", "{stored}"),
-                // The device is not known any more, or was let in just before.
+                // The device is unknown by now, or was authenticated just before.
                 Err((401, 20003) | (403, 60323)) => {
                     assert_eq!(stored["status"], "expired", "{stored}");
                     assert_eq!(stored["date_responded"], Value::Null, "{stored}");
@@ -193,7 +192,7 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn changes_of_a_credential_at_once_all_stay(world: World) {
+    async fn concurrent_credential_updates_are_all_kept(world: World) {
         let key = harness::stand_in::pki::Key::p256().pkcs8();
         let form = [("Type", "apn"), ("PrivateKey", &*key), ("KeyId", KEY_ID), ("TeamId", TEAM)];
         let path = format!("/v1/Credentials/{}", sid_of(&created(&world.backend().post("/v1/Credentials", &form).await)));
@@ -201,9 +200,9 @@ on_every_database! {
             let (name, sandbox) = (format!("Owl {round}"), if round % 2 == 0 { "true" } else { "false" });
             let secrets = [form[1], form[2], form[3], ("Sandbox", sandbox)];
             let change = |form: &[(&str, &str)]| Request::of_backend(&world.server, "POST", &path, form);
-            let outcomes = at_once(vec![change(&[("FriendlyName", &name)]), change(&secrets)]).await;
+            let outcomes = send_at_once(vec![change(&[("FriendlyName", &name)]), change(&secrets)]).await;
 
-            assert_eq!(divided(&outcomes).1, []);
+            assert_eq!(split_outcomes(&outcomes).1, []);
             let now = world.backend().get(&path, &[]).await.json();
             let expected = if round % 2 == 0 { "True" } else { "False" };
             assert_eq!((now["friendly_name"].as_str(), now["sandbox"].as_str()), (Some(&*name), Some(expected)));
@@ -212,11 +211,13 @@ on_every_database! {
 }
 
 #[tokio::test]
-async fn two_servers_share_a_database() {
-    let Some(database) = harness::postgres_or_skip("races::two_servers_share_a_database") else { return };
+async fn two_servers_on_one_database_agree() {
+    let Some(database) = harness::postgres_or_skip("races::two_servers_on_one_database_agree") else {
+        return;
+    };
     let folder = tempfile::tempdir().unwrap();
-    // Both start at once on a database and a data folder that are empty: they have to agree on the
-    // schema, the master key and the key of the access tokens.
+    // Both start at once on an empty database and data folder: they must agree on the schema, the master key
+    // and the key of the access tokens.
     let storage = Storage::Postgres { url: database.url.clone(), data_dir: folder.path().join("data") };
     let start = || {
         let storage = storage.clone();
@@ -230,7 +231,7 @@ async fn two_servers_share_a_database() {
     let places = [(&phones[0], servers[0].url()), (&phones[1], servers[1].url())];
 
     let service = sid_of(&created(&backends[0].post("/v2/Services", &[("FriendlyName", "Owl Bank")]).await));
-    // What one server issues the other takes, both ways round.
+    // Each server accepts the tokens that the other one issues.
     for (issuer, taker) in [(0, 1), (1, 0)] {
         let identity = format!("traveller-{issuer}");
         let form = [("Identity", identity.as_str()), ("FactorType", "push")];
@@ -245,7 +246,7 @@ async fn two_servers_share_a_database() {
             app_id: "com.example.app".to_owned(),
         };
         let enrollment = phones[taker].enroll(&new).await.unwrap();
-        // Spent here is spent there.
+        // A token spent at one server is spent at the other.
         let again = phones[issuer].create_factor(&new).await.unwrap_err();
         assert!(matches!(again, device::Error::Api { status: 401, code: 20003, .. }), "{again:?}");
 
@@ -255,15 +256,15 @@ async fn two_servers_share_a_database() {
             let sid = sid_of(&created(&backends[issuer].post(&path, &form).await));
             let winner = race_answers(&places, &enrollment, &sid, 60).await;
             for phone in &phones {
-                let shown = phone.challenge(&enrollment, &sid).await.unwrap();
+                let shown = phone.get_challenge(&enrollment, &sid).await.unwrap();
                 assert_eq!(shown.status.as_str(), winner.as_str());
             }
         }
     }
 }
 
-/// Two identities: one whose first factors race for making its entity too, and one that is there already.
-pub(crate) async fn newcomer_and_regular(world: &World, service: &str) -> [&'static str; 2] {
+/// Returns two identities: one whose first factors race to create its entity too, and one that exists.
+pub(crate) async fn new_and_existing_identity(world: &World, service: &str) -> [&'static str; 2] {
     let regular = [("Identity", "regular-0001")];
     created(&world.backend().post(&format!("/v2/Services/{service}/Entities"), &regular).await);
     ["newcomer-0001", "regular-0001"]
@@ -273,31 +274,31 @@ fn phone_of(url: &str) -> Phone {
     Phone::new(Style::Android, url, std::sync::Arc::new(app::SystemClock)).unwrap()
 }
 
-/// Answers a pending challenge `times` times at once, with both answers and at all of these places, where
-/// phones play the same device. Checks that one answer is taken, and returns which.
+/// Answers a pending challenge `times` times at once, with both answers and at all of these servers, with a
+/// phone of the same device at each. Checks that one answer is accepted, and returns which.
 async fn race_answers(places: &[(&Phone, &str)], enrollment: &Enrollment, sid: &str, times: usize) -> Answer {
     let given = [Answer::Approved, Answer::Denied].repeat(times / 2 / places.len());
     let mut requests = Vec::new();
     for (phone, url) in places {
         requests.push(answers(phone, url, enrollment, sid, &given).await);
     }
-    // One here, one there.
+    // Alternate between the servers.
     let mut here_and_there = Vec::new();
     while let Some(request) = requests[here_and_there.len() % places.len()].pop() {
         here_and_there.push(request);
     }
-    let outcomes = at_once(here_and_there).await;
-    let (taken, refused) = divided(&outcomes);
-    // Both answers were given equally often, each time with the same bytes: one of them is taken, and told to all that
-    // gave it.
+    let outcomes = send_at_once(here_and_there).await;
+    let (taken, refused) = split_outcomes(&outcomes);
+    // Both answers were sent equally often, each with the same bytes: one is accepted, and every request with
+    // it succeeds.
     assert_eq!(refused, vec![(403, 60322); times / 2], "taken: {taken:?}");
-    // The addresses in it are those of the server that was asked.
+    // The URLs in it depend on the requested server.
     let outcome = |challenge: &Value| ["sid", "status", "date_responded"].map(|name| challenge[name].clone());
     assert!(taken.iter().all(|challenge| outcome(challenge) == outcome(&taken[0])), "{taken:?}");
-    domain::challenges::Answer::from_word(taken[0]["status"].as_str().unwrap()).unwrap()
+    domain::challenges::Answer::parse(taken[0]["status"].as_str().unwrap()).unwrap()
 }
 
-/// Signed answers to a challenge that is pending.
+/// Returns signed answers to a pending challenge.
 async fn answers(
     phone: &Phone,
     url: &str,
@@ -305,22 +306,22 @@ async fn answers(
     sid: &str,
     given: &[Answer],
 ) -> Vec<Request> {
-    let shown = phone.challenge(enrollment, sid).await.unwrap();
+    let shown = phone.get_challenge(enrollment, sid).await.unwrap();
     let style = enrollment.style;
     let request = |answer: &Answer| {
-        let payload = signing::answer(style, enrollment, &shown, *answer).unwrap();
+        let payload = signing::sign_answer(style, enrollment, &shown, *answer).unwrap();
         let now = app::SystemClock.now();
         Request::of_phone(url, wire::answer_challenge(style, enrollment, sid, &payload, now))
     };
     given.iter().map(request).collect()
 }
 
-/// The first request of a phone that enrolls.
+/// Returns the first request of a phone that enrolls.
 pub(crate) fn enrollment(server: &Server, new: &NewFactor, key: &SigningKey) -> Request {
     Request::of_phone(server.url(), wire::create_factor(Style::Android, new, &key.public_key_base64()))
 }
 
-/// A request, ready to be sent over a connection of its own.
+/// A request, ready to be sent over its own connection.
 pub(crate) struct Request {
     host: String,
     bytes: Vec<u8>,
@@ -335,13 +336,13 @@ impl Request {
 
     pub(crate) fn of_backend(server: &Server, method: &str, path: &str, form: &[(&str, &str)]) -> Self {
         let account = STANDARD.encode(format!("{}:{}", server.account_sid(), server.auth_token()));
-        // A query string is encoded just as a form is.
+        // A query string has the same encoding as a form.
         let form = Url::parse_with_params("form:", form).unwrap();
         let body = form.query().unwrap_or_default();
         Self::new(server.url(), method, path, &format!("Basic {account}"), body)
     }
 
-    /// The same, sent to another server.
+    /// Returns the same request for another server.
     pub(crate) fn at(self, other: &Server) -> Self {
         Self { host: other.url().strip_prefix("http://").unwrap().to_owned(), ..self }
     }
@@ -358,11 +359,11 @@ impl Request {
     }
 }
 
-/// The body of a success, `Null` where it is empty; else status and code of the refusal.
+/// The body of a success, `Null` if it is empty; else status and code of the refusal.
 pub(crate) type Outcome = Result<Value, (u16, i64)>;
 
-/// Sends all of these at the same time, and returns what came of each, in their order.
-pub(crate) async fn at_once(requests: Vec<Request>) -> Vec<Outcome> {
+/// Sends all requests at the same time, and returns their outcomes in the same order.
+pub(crate) async fn send_at_once(requests: Vec<Request>) -> Vec<Outcome> {
     let mut waiting = Vec::new();
     for request in requests {
         let mut stream = TcpStream::connect(&request.host).await.unwrap();
@@ -390,13 +391,13 @@ fn outcome(answer: &str) -> Outcome {
     if status < 300 { Ok(body) } else { Err((status, body["code"].as_i64().unwrap())) }
 }
 
-pub(crate) fn divided(outcomes: &[Outcome]) -> (Vec<Value>, Vec<(u16, i64)>) {
+pub(crate) fn split_outcomes(outcomes: &[Outcome]) -> (Vec<Value>, Vec<(u16, i64)>) {
     let made = outcomes.iter().filter_map(|outcome| outcome.clone().ok()).collect();
     let refused = outcomes.iter().filter_map(|outcome| outcome.clone().err()).collect();
     (made, refused)
 }
 
-/// The SIDs of an entity's factors.
+/// Returns the SIDs of an entity's factors.
 pub(crate) async fn factors(backend: &Http, service: &str, identity: &str) -> Vec<String> {
     sids(&backend.get(&format!("{}/Factors", entity(service, identity)), &[]).await.json()["factors"])
 }

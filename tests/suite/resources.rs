@@ -1,6 +1,6 @@
-//! What every resource looks like: its keys, its nulls, its dates, its addresses, its status codes.
+//! The form of every resource: its keys, nulls, dates, URLs and status codes.
 //!
-//! Bodies are compared whole, so that a key too many is found like a key too few.
+//! Bodies are compared as a whole, which detects additional keys as well as missing ones.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use device::{Answer, Enrollment, SigningKey, Style};
 use harness::{Reply, wait_until};
 use serde_json::{Value, json};
 
-use crate::transport::{Line, authorization};
+use crate::transport::{RawConnection, authorization};
 use crate::world::{World, assert_error, created, entity, on_every_database};
 
-/// Checks that this is a date as both SDKs can read it: `2026-01-01T00:00:00Z`.
+/// Checks that this is a date that both SDKs can read, such as `2026-01-01T00:00:00Z`.
 #[track_caller]
 fn assert_date(value: &Value) {
     let text = value.as_str().unwrap_or_default();
@@ -19,7 +19,7 @@ fn assert_date(value: &Value) {
     assert_eq!(shape, "9999-99-99T99:99:99Z", "{value}");
 }
 
-/// Checks that this is a SID that begins so.
+/// Checks that this is a SID with this prefix.
 #[track_caller]
 fn assert_sid(value: &Value, beginning: &str) {
     let text = value.as_str().unwrap_or_default();
@@ -28,20 +28,20 @@ fn assert_sid(value: &Value, beginning: &str) {
     assert!(is_hex && text.starts_with(beginning), "{value} is no SID that begins with {beginning}");
 }
 
-/// The body of a reply that must be a 200.
+/// Returns the body of a reply, which must have status 200.
 #[track_caller]
 fn ok(reply: &Reply) -> Value {
     assert_eq!(reply.status, 200, "{reply:?}");
     reply.json()
 }
 
-/// Checks that a reply is a 204 with nothing in it.
+/// Checks that a reply has status 204 and no body.
 #[track_caller]
 fn assert_gone(reply: &Reply) {
     assert_eq!((reply.status, reply.text.as_str()), (204, ""), "{reply:?}");
 }
 
-/// Every text in the body that is an address.
+/// Returns every URL in the body.
 fn addresses(body: &Value) -> Vec<String> {
     match body {
         Value::String(text) if text.contains("://") => vec![text.clone()],
@@ -51,7 +51,7 @@ fn addresses(body: &Value) -> Vec<String> {
     }
 }
 
-/// A service that was given nothing but a name, in all but what the server chooses.
+/// Returns a service created with only a name, with the server's own values from `body`.
 fn plain_service(world: &World, body: &Value) -> Value {
     let url = format!("{}/v2/Services/{}", world.server.url(), body["sid"].as_str().unwrap());
     json!({
@@ -92,8 +92,8 @@ fn plain_service(world: &World, body: &Value) -> Value {
     })
 }
 
-/// One setting of a service: the parameter, where it stands in the body, a value with its JSON, and
-/// the JSON after the parameter was sent empty, if that clears it.
+/// A setting of a service: the parameter, its place in the body, a value with its JSON, and the JSON after the
+/// parameter was sent empty, if that clears it.
 struct Setting {
     parameter: &'static str,
     pointer: &'static str,
@@ -102,7 +102,7 @@ struct Setting {
     cleared: Option<Value>,
 }
 
-/// Every setting of a service.
+/// Returns every setting of a service.
 fn settings() -> Vec<Setting> {
     let setting = |parameter, pointer, text, value, clears: bool| {
         let cleared = clears.then_some(Value::Null);
@@ -177,7 +177,7 @@ fn settings() -> Vec<Setting> {
     ]
 }
 
-/// The same body with another `date_updated`, which an update moves.
+/// Returns the body with the `date_updated` of another one, which an update changes.
 fn updated_like(body: &Value, updated: &Value) -> Value {
     let mut body = body.clone();
     body["date_updated"] = updated["date_updated"].clone();
@@ -185,7 +185,7 @@ fn updated_like(body: &Value, updated: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_service_that_was_given_only_a_name_has_every_key() {
+async fn service_created_with_only_a_name_has_every_key() {
     let world = World::ephemeral();
     let backend = world.backend();
     let service = created(&backend.post("/v2/Services", &[("FriendlyName", "Owl Bank")]).await);
@@ -198,7 +198,7 @@ async fn a_service_that_was_given_only_a_name_has_every_key() {
     assert_eq!(ok(&backend.get(&path, &[]).await), service);
     assert_eq!(ok(&backend.get("/v2/Services", &[]).await)["services"], json!([service]));
     let same = ok(&backend.post(&path, &[]).await);
-    assert_eq!(same, updated_like(&service, &same), "an update that says nothing changes nothing");
+    assert_eq!(same, updated_like(&service, &same), "an empty update changes nothing");
 
     assert_gone(&backend.delete(&path, &[]).await);
     for reply in
@@ -209,7 +209,7 @@ async fn a_service_that_was_given_only_a_name_has_every_key() {
 }
 
 on_every_database! {
-    async fn every_setting_of_a_service_is_stored_and_shown(world: World) {
+    async fn every_service_setting_is_stored_and_returned(world: World) {
         let backend = world.backend();
         let settings = settings();
         let form: Vec<_> = settings.iter().map(|setting| (setting.parameter, setting.text)).collect();
@@ -217,7 +217,7 @@ on_every_database! {
         let mut expected = plain_service(&world, &service);
         for setting in &settings {
             let place = expected.pointer_mut(setting.pointer).unwrap();
-            assert_ne!(*place, setting.value, "{} would prove nothing", setting.parameter);
+            assert_ne!(*place, setting.value, "{} equals its default, so it would prove nothing", setting.parameter);
             *place = setting.value.clone();
         }
         assert_eq!(service, expected);
@@ -228,7 +228,7 @@ on_every_database! {
 }
 
 #[tokio::test]
-async fn an_update_of_a_service_changes_only_what_is_sent() {
+async fn service_update_changes_only_sent_parameters() {
     let world = World::ephemeral();
     let backend = world.backend();
     let path = format!("/v2/Services/{}", world.service().await);
@@ -242,7 +242,7 @@ async fn an_update_of_a_service_changes_only_what_is_sent() {
 }
 
 #[tokio::test]
-async fn an_empty_value_clears_what_can_be_empty_and_leaves_the_rest() {
+async fn empty_value_clears_optional_settings_and_keeps_the_rest() {
     let world = World::ephemeral();
     let backend = world.backend();
     let settings = settings();
@@ -259,7 +259,7 @@ async fn an_empty_value_clears_what_can_be_empty_and_leaves_the_rest() {
 }
 
 #[tokio::test]
-async fn switches_can_be_turned_off_again() {
+async fn boolean_settings_can_be_turned_off_again() {
     let world = World::ephemeral();
     let backend = world.backend();
     let path = format!("/v2/Services/{}", world.service().await);
@@ -272,7 +272,7 @@ async fn switches_can_be_turned_off_again() {
 }
 
 #[tokio::test]
-async fn an_entity_has_these_keys_and_can_not_be_changed() {
+async fn entity_has_all_keys_and_cannot_be_updated() {
     let world = World::ephemeral();
     let backend = world.backend();
     let service = world.service().await;
@@ -309,7 +309,7 @@ async fn an_entity_has_these_keys_and_can_not_be_changed() {
 }
 
 #[tokio::test]
-async fn identities_are_told_apart_by_case_and_by_service() {
+async fn identities_differ_by_case_and_by_service() {
     let world = World::ephemeral();
     let backend = world.backend();
     let (one, other) = (world.service().await, world.service().await);
@@ -329,7 +329,7 @@ async fn identities_are_told_apart_by_case_and_by_service() {
     assert_error(&backend.get(&entity(&one, "User-00a"), &[]).await, 404, 20404);
 }
 
-/// The parameters of a factor of this key; more are added behind.
+/// Returns the parameters of a factor with this key, followed by `more`.
 fn factor_form<'f>(public_key: &'f str, more: &[(&'f str, &'f str)]) -> Vec<(&'f str, &'f str)> {
     let mut form = vec![
         ("FriendlyName", "Jo's phone"),
@@ -343,7 +343,7 @@ fn factor_form<'f>(public_key: &'f str, more: &[(&'f str, &'f str)]) -> Vec<(&'f
 }
 
 on_every_database! {
-    async fn a_factor_has_these_keys_and_shows_its_binding_only_once(world: World) {
+    async fn factor_has_all_keys_and_returns_its_binding_only_once(world: World) {
         let backend = world.backend();
         let service = world.service().await;
         let path = entity(&service, "user-0001");
@@ -410,7 +410,7 @@ on_every_database! {
             members.remove("options");
             assert_eq!(ok(&backend.get(&format!("{list}/{sid}"), &[]).await), expected);
             let same = ok(&backend.post(&format!("{list}/{sid}"), &[]).await);
-            assert_eq!(same, expected, "an update that says nothing changes nothing");
+            assert_eq!(same, expected, "an empty update changes nothing");
             listed.push(expected);
         }
         assert_ne!(listed[0]["config"]["credential_sid"], listed[1]["config"]["credential_sid"]);
@@ -430,7 +430,7 @@ on_every_database! {
 }
 
 #[tokio::test]
-async fn an_update_of_a_factor_changes_only_what_is_sent() {
+async fn factor_update_changes_only_sent_parameters() {
     let world = World::ephemeral();
     let backend = world.backend();
     let list = format!("{}/Factors", entity(&world.service().await, "user-0001"));
@@ -468,7 +468,7 @@ async fn an_update_of_a_factor_changes_only_what_is_sent() {
                 ("/config/notification_token", Value::Null),
             ],
         ),
-        // What is no parameter of an update, or empty, is ignored.
+        // Parameters that an update does not have, and empty ones, are ignored.
         (&[("Metadata", "{}"), ("Config.AppId", "other"), ("Binding.PublicKey", "x")], vec![]),
         (&[("FriendlyName", ""), ("Config.SdkVersion", ""), ("AuthPayload", "")], vec![]),
     ];
@@ -482,7 +482,7 @@ async fn an_update_of_a_factor_changes_only_what_is_sent() {
     }
 }
 
-/// A challenge as it is right after it was made, in all but what the server chooses.
+/// Returns a challenge right after its creation, with the server's own values from `body`.
 fn pending_challenge(world: &World, enrollment: &Enrollment, body: &Value) -> Value {
     let entity = entity(&enrollment.service_sid, &enrollment.identity);
     let url = format!("{}{entity}/Challenges/{}", world.server.url(), body["sid"].as_str().unwrap());
@@ -509,7 +509,7 @@ fn pending_challenge(world: &World, enrollment: &Enrollment, body: &Value) -> Va
 }
 
 on_every_database! {
-    async fn a_challenge_has_these_keys_before_and_after_it_is_answered(world: World) {
+    async fn challenge_has_all_keys_before_and_after_its_answer(world: World) {
         let backend = world.backend();
         let service = world.service().await;
         let (phone, enrollment) = world.enrolled(Style::Android, &service, "user-0001").await;
@@ -555,13 +555,13 @@ on_every_database! {
         let noted = ok(&backend.post(&path, &[("Metadata", r#"{"seen":"yes"}"#)]).await);
         let mut expected = updated_like(&bare, &noted);
         expected["metadata"] = json!({ "seen": "yes" });
-        assert_eq!(noted, expected, "metadata alone answers nothing");
+        assert_eq!(noted, expected, "metadata alone is no answer");
         assert_eq!(ok(&backend.get(&path, &[]).await), noted);
     }
 }
 
 #[tokio::test]
-async fn a_challenge_lives_for_five_minutes_unless_told_otherwise() {
+async fn challenge_expires_after_five_minutes_by_default() {
     let world = World::ephemeral();
     let service = world.service().await;
     let (_, enrollment) = world.enrolled(Style::Ios, &service, "user-0001").await;
@@ -573,7 +573,7 @@ async fn a_challenge_lives_for_five_minutes_unless_told_otherwise() {
     let expected = instant(&challenge["date_created"]).plus_seconds(300);
     assert_eq!(instant(&challenge["expiration_date"]), expected);
 
-    // Every form in which a library writes a date.
+    // Every format in which a library writes a date.
     let at = expected.plus_seconds(600).to_string();
     let second = at.strip_suffix('Z').unwrap();
     for text in [
@@ -593,7 +593,7 @@ async fn a_challenge_lives_for_five_minutes_unless_told_otherwise() {
 }
 
 on_every_database! {
-    async fn an_access_token_has_these_keys(world: World) {
+    async fn access_token_has_all_keys(world: World) {
         let backend = world.backend();
         let service = world.service().await;
         let list = format!("/v2/Services/{service}/AccessTokens");
@@ -632,7 +632,7 @@ on_every_database! {
 }
 
 #[tokio::test]
-async fn date_updated_moves_with_every_change() {
+async fn every_change_updates_date_updated() {
     let world = World::ephemeral();
     let backend = world.backend();
     let service = world.service().await;
@@ -646,8 +646,8 @@ async fn date_updated_moves_with_every_change() {
     ];
     for (path, form) in paths {
         let before = ok(&backend.get(&path, &[]).await);
-        // Shown in whole seconds, so it takes up to one to be seen.
-        wait_until("the second is over", Duration::from_secs(10), async || {
+        // Dates have whole seconds, so a change may take a second to show.
+        wait_until("the current second has passed", Duration::from_secs(10), async || {
             let updated = ok(&backend.post(&path, &form).await);
             (updated["date_updated"].as_str() > before["date_updated"].as_str()).then_some(())
         })
@@ -656,17 +656,17 @@ async fn date_updated_moves_with_every_change() {
     }
 }
 
-/// The body of a reply to the backend, under these headers instead of a `Host` of its own.
-async fn seen_under(world: &World, path: &str, headers: &str) -> Value {
-    let mut line = Line::to(world).await;
+/// Returns the body of a reply to the backend, requested with these headers in place of `Host`.
+async fn body_with_headers(world: &World, path: &str, headers: &str) -> Value {
+    let mut line = RawConnection::to(world).await;
     let request = format!("GET {path} HTTP/1.1\r\n{headers}{}\r\n", authorization(world));
-    line.say(request).await;
-    let answer = line.hear().await;
+    line.send(request).await;
+    let answer = line.receive().await;
     assert_eq!(answer.status, 200, "{headers:?}: {answer:?}");
     answer.json()
 }
 
-/// The paths of one of everything, lists included.
+/// Returns the paths of one resource of every kind, and of every list.
 async fn one_of_everything(world: &World) -> Vec<String> {
     let service = world.service().await;
     let (_, enrollment) = world.enrolled(Style::Android, &service, "user-0001").await;
@@ -683,14 +683,14 @@ async fn one_of_everything(world: &World) -> Vec<String> {
         entity.clone(),
         format!("{entity}/Factors"),
         format!("{entity}/Factors/{}", enrollment.factor_sid),
-        // More than one page, so that every address of a list is there.
+        // More than one page, so that the list has every URL.
         format!("{entity}/Challenges?PageSize=1&FactorSid={}", enrollment.factor_sid),
         format!("{entity}/Challenges/{}", challenges[0]["sid"].as_str().unwrap()),
     ]
 }
 
 #[tokio::test]
-async fn every_address_begins_with_the_host_by_which_the_server_was_called() {
+async fn urls_begin_with_the_requested_host() {
     let world = World::ephemeral();
     let paths = one_of_everything(&world).await;
     for (headers, base) in [
@@ -702,7 +702,7 @@ async fn every_address_begins_with_the_host_by_which_the_server_was_called() {
         ("Host: owl.test\r\nX-Forwarded-Proto: \r\n", "http://owl.test"),
     ] {
         for path in &paths {
-            let body = seen_under(&world, path, headers).await;
+            let body = body_with_headers(&world, path, headers).await;
             let addresses = addresses(&body);
             assert!(!addresses.is_empty(), "{body}");
             for address in addresses {
@@ -713,26 +713,29 @@ async fn every_address_begins_with_the_host_by_which_the_server_was_called() {
 }
 
 #[tokio::test]
-async fn what_is_made_has_the_addresses_of_the_host_too() {
+async fn created_resources_have_urls_with_the_requested_host() {
     let world = World::ephemeral();
-    let mut line = Line::to(&world).await;
+    let mut line = RawConnection::to(&world).await;
     let headers = "Host: verify.twilio.com\r\nX-Forwarded-Proto: https\r\nContent-Length: 16\r\n";
-    line.say(format!("POST /v2/Services HTTP/1.1\r\n{headers}{}\r\nFriendlyName=Owl", authorization(&world)))
-        .await;
-    let made = line.hear().await;
+    line.send(format!(
+        "POST /v2/Services HTTP/1.1\r\n{headers}{}\r\nFriendlyName=Owl",
+        authorization(&world)
+    ))
+    .await;
+    let made = line.receive().await;
     assert_eq!(made.status, 201, "{made:?}");
     let sid = made.json()["sid"].as_str().unwrap().to_owned();
     assert_eq!(made.json()["url"], format!("https://verify.twilio.com/v2/Services/{sid}"));
 }
 
 #[tokio::test]
-async fn a_configured_address_counts_more_than_what_a_request_says() {
+async fn configured_public_url_overrides_the_request() {
     for given in ["https://verify.owl.test", "https://verify.owl.test/"] {
         let world = World::ephemeral_with(&["--public-url", given]);
         let paths = one_of_everything(&world).await;
         for headers in ["Host: verify.twilio.com\r\n", "Host: a\r\nX-Forwarded-Proto: http\r\n"] {
             for path in &paths {
-                for address in addresses(&seen_under(&world, path, headers).await) {
+                for address in addresses(&body_with_headers(&world, path, headers).await) {
                     assert!(address.starts_with("https://verify.owl.test/v2/Services"), "{address}");
                 }
             }
@@ -741,7 +744,7 @@ async fn a_configured_address_counts_more_than_what_a_request_says() {
 }
 
 #[tokio::test]
-async fn a_host_that_is_none_does_not_get_into_addresses() {
+async fn invalid_host_does_not_appear_in_urls() {
     let world = World::ephemeral();
     let paths = one_of_everything(&world).await;
     let long = format!("Host: {}\r\n", "x".repeat(5000));
@@ -759,7 +762,7 @@ async fn a_host_that_is_none_does_not_get_into_addresses() {
         &long,
     ] {
         for path in &paths {
-            for address in addresses(&seen_under(&world, path, headers).await) {
+            for address in addresses(&body_with_headers(&world, path, headers).await) {
                 assert!(address.starts_with(&format!("{}/v2/Services", world.server.url())), "{address}");
             }
         }
@@ -767,7 +770,7 @@ async fn a_host_that_is_none_does_not_get_into_addresses() {
 }
 
 #[tokio::test]
-async fn links_lead_to_what_they_name() {
+async fn links_lead_to_the_named_resources() {
     let world = World::ephemeral();
     let backend = world.backend();
     for path in one_of_everything(&world).await {

@@ -1,7 +1,7 @@
-//! Nothing that is anybody's business reaches the log, and no secret lies in the database in the open.
+//! The log contains no personal data and no secrets, and the database no plaintext secrets.
 //!
-//! A story touches every kind of personal and secret value. Each of them is a word of its own that no
-//! encoding changes, so that it is found wherever and however it is repeated.
+//! The tests use every kind of personal and secret value. Each is a unique word that no encoding changes, so
+//! that it is found however it is repeated.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -20,12 +20,12 @@ use harness::{Auth, Collector, Database, Http, Receiver, Server, Storage, wait_u
 use crate::operation::logs;
 use crate::world::{BINARY, assert_error, created, entity};
 
-/// What must not be found, with what it is.
+/// The values that must not be found, with their kind.
 #[derive(Clone, Default)]
 struct Secrets(Arc<Mutex<Vec<(String, String)>>>);
 
 impl Secrets {
-    /// A word that stands for itself, with enough of a number to be found nowhere by accident.
+    /// Returns a new secret word, with enough digits to be found nowhere by accident.
     fn word(&self, what: &str) -> String {
         let number = self.0.lock().unwrap().len();
         let word = format!("{what}x7Q4z{number:03}");
@@ -34,11 +34,11 @@ impl Secrets {
     }
 
     fn keep(&self, what: &str, secret: &str) {
-        assert!(secret.len() >= 8, "{what} would be found by accident: {secret}");
+        assert!(secret.len() >= 8, "{what} is too short to be searched for: {secret}");
         self.0.lock().unwrap().push((what.to_owned(), secret.to_owned()));
     }
 
-    /// Credentials, as they are and as a header carries them.
+    /// Records credentials, both as they are and as a header carries them.
     fn auth(&self, what: &str, user: &str, password: &str) -> Auth {
         self.keep(what, password);
         self.keep(what, &STANDARD.encode(format!("{user}:{password}")));
@@ -46,16 +46,16 @@ impl Secrets {
     }
 
     #[track_caller]
-    fn are_not_in(&self, log: &str) {
+    fn assert_absent_from(&self, log: &str) {
         let known = self.0.lock().unwrap();
-        let told: Vec<_> = known
+        let found: Vec<_> = known
             .iter()
             .filter_map(|(what, secret)| {
                 let line = log.lines().find(|line| line.contains(secret.as_str()))?;
                 Some(format!("{what}: {line}"))
             })
             .collect();
-        assert!(told.is_empty(), "{} of {} were told:\n{}", told.len(), known.len(), told.join("\n"));
+        assert!(found.is_empty(), "{} of {} were found:\n{}", found.len(), known.len(), found.join("\n"));
     }
 
     fn of(&self, what: &str) -> Vec<String> {
@@ -64,26 +64,27 @@ impl Secrets {
     }
 }
 
-/// The stage of the story.
-struct Scene {
+/// A server with stand-ins for everything that it calls, and the secrets that it was given.
+struct SecrecyFixture {
     server: Server,
+    storage: Storage,
     secrets: Secrets,
-    /// Takes pushes.
+    /// Accepts pushes.
     google: Google,
-    /// Takes spans.
+    /// Accepts spans.
     collector: Collector,
-    /// Takes webhooks, and refuses them.
+    /// The first accepts webhooks, the second refuses them.
     receivers: [Receiver; 2],
     data_dir: std::path::PathBuf,
     database: Option<Database>,
     _folder: tempfile::TempDir,
 }
 
-impl Scene {
+impl SecrecyFixture {
     async fn sqlite(log: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let data_dir = folder.path().join("data");
-        Self::set(Storage::Sqlite(data_dir.clone()), log, data_dir, None, folder).await
+        Self::start(Storage::Sqlite(data_dir.clone()), log, data_dir, None, folder).await
     }
 
     async fn postgres(test: &str, log: &[&str]) -> Option<Self> {
@@ -91,10 +92,10 @@ impl Scene {
         let folder = tempfile::tempdir().unwrap();
         let data_dir = folder.path().join("data");
         let storage = Storage::Postgres { url: database.url.clone(), data_dir: data_dir.clone() };
-        Some(Self::set(storage, log, data_dir, Some(database), folder).await)
+        Some(Self::start(storage, log, data_dir, Some(database), folder).await)
     }
 
-    async fn set(
+    async fn start(
         storage: Storage,
         log: &[&str],
         data_dir: std::path::PathBuf,
@@ -114,32 +115,23 @@ impl Scene {
         let key = secrets.word("collectorkey");
         let headers = format!("x-key={key}");
         let traces = ["--otlp-endpoint", &collector.url(), "--otlp-headers", &headers];
-        let outside = ["--push-fcm-endpoint", &fcm, "--push-ca", ca, "--webhook-allow", "127.0.0.0/8"];
-        let server = Server::start(BINARY, storage, &[log, &outside, &traces].concat());
+        let outside =
+            ["--push-fcm-endpoint", &fcm, "--push-ca", ca, "--webhook-allow-network", "127.0.0.0/8"];
+        let server = Server::start(BINARY, storage.clone(), &[log, &outside, &traces].concat());
         secrets.auth("auth token", server.account_sid(), server.auth_token());
         let master_key = fs::read_to_string(data_dir.join("master.key")).unwrap();
         secrets.keep("master key", master_key.trim());
-        Self { server, secrets, google, collector, receivers, data_dir, database, _folder: folder }
+        Self { server, storage, secrets, google, collector, receivers, data_dir, database, _folder: folder }
     }
 
-    /// Runs `countersign` beside the server, and returns what it printed.
+    /// Runs `countersign` beside the server, and returns its output.
     fn command(&self, arguments: &[&str]) -> String {
-        let mut command = std::process::Command::new(BINARY);
-        command.args(arguments).arg("--data-dir").arg(&self.data_dir);
-        if let Some(database) = &self.database {
-            command.args(["--database-url", &database.url]);
-        }
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("COUNTERSIGN_") {
-                command.env_remove(name);
-            }
-        }
-        let output = command.output().unwrap();
+        let output = self.storage.command(BINARY, arguments).output().unwrap();
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// A phone all of whose tokens, payloads and signatures are secrets.
+    /// Returns a phone whose tokens, payloads and signatures are all recorded as secrets.
     fn phone(&self, style: Style) -> Phone {
         let secrets = self.secrets.clone();
         let observer = move |exchange: &Exchange| {
@@ -150,18 +142,18 @@ impl Scene {
             secrets.keep("signature of a device's token", token.rsplit('.').next().unwrap());
             let body = exchange.request.body.as_deref().unwrap_or_default();
             if let Some(payload) = body.strip_prefix("AuthPayload=") {
-                // Percent-encoding cuts it into pieces; the longest will do.
+                // Percent-encoding cuts the payload into pieces; the longest is enough.
                 let longest = payload.split('%').max_by_key(|piece| piece.len()).unwrap();
                 secrets.keep("AuthPayload", longest);
                 secrets.keep("signature of an AuthPayload", payload.rsplit('.').next().unwrap());
             }
         };
         let phone = Phone::new(style, self.server.url(), Arc::new(SystemClock)).unwrap();
-        phone.observed_by(Arc::new(observer))
+        phone.with_observer(Arc::new(observer))
     }
 
-    /// All that goes well.
-    async fn good_story(&self) -> (String, Enrollment) {
+    /// Uses every feature with secret values, and returns the service and the last enrollment.
+    async fn use_everything(&self) -> (String, Enrollment) {
         let (backend, secrets) = (self.server.http(), &self.secrets);
         let name = secrets.word("service");
         let service = created(&backend.post("/v2/Services", &[("FriendlyName", &name)]).await);
@@ -170,7 +162,7 @@ impl Scene {
         let name = secrets.word("service");
         assert_eq!(backend.post(&services, &[("FriendlyName", &name)]).await.status, 200);
         assert_eq!(backend.get("/v2/Services", &[]).await.status, 200);
-        self.with_outside(&services).await;
+        self.create_credential_and_webhooks(&services).await;
 
         let identity = secrets.word("identity");
         let form = [("Identity", identity.as_str())];
@@ -212,10 +204,10 @@ impl Scene {
 
             for (answer, other) in [(Answer::Approved, Answer::Denied), (Answer::Denied, Answer::Approved)] {
                 let sid = self.challenge(&enrolled).await;
-                assert_eq!(phone.pending(&enrolled).await.unwrap().challenges.len(), 1);
-                let shown = phone.challenge(&enrolled, &sid).await.unwrap();
+                assert_eq!(phone.list_pending(&enrolled).await.unwrap().challenges.len(), 1);
+                let shown = phone.get_challenge(&enrolled, &sid).await.unwrap();
                 phone.answer(&enrolled, &sid, answer).await.unwrap();
-                assert!(phone.respond(&enrolled, &shown, other).await.is_err(), "it is answered");
+                assert!(phone.send_answer(&enrolled, &shown, other).await.is_err(), "it is answered already");
                 let metadata = format!("{{\"note\":\"{}\"}}", secrets.word("metadata"));
                 let path = format!("{}/Challenges/{sid}", entity(&service, &identity));
                 assert_eq!(backend.post(&path, &[("Metadata", &metadata)]).await.status, 200);
@@ -224,7 +216,7 @@ impl Scene {
         }
         assert_eq!(backend.get(&format!("{}/Factors", entity(&service, &identity)), &[]).await.status, 200);
 
-        // A key beside the account, and a new token for an account.
+        // An API key, and a rotated auth token of another account.
         let key = self.command(&["api-key", "create", self.server.account_sid(), "--name", &name]);
         let value = |line: usize, printed: &str| {
             printed.lines().nth(line).unwrap().split_whitespace().last().unwrap().to_owned()
@@ -239,8 +231,8 @@ impl Scene {
         (service, enrollment.unwrap())
     }
 
-    /// Makes a push credential and webhooks, whose addresses are secrets too.
-    async fn with_outside(&self, service: &str) {
+    /// Creates a push credential and webhooks, whose URLs are secrets too.
+    async fn create_credential_and_webhooks(&self, service: &str) {
         let (backend, secrets) = (self.server.http(), &self.secrets);
         let key = Key::rsa();
         let file = self.google.service_account("owl-bank", &key);
@@ -258,12 +250,11 @@ impl Scene {
         }
     }
 
-    /// Waits until pushes and webhooks have been delivered, refused and skipped, and keeps what they were
-    /// signed with.
-    async fn delivered(&self) {
+    /// Waits until pushes and webhooks have been delivered, refused and skipped, and records their signatures.
+    async fn wait_for_deliveries(&self) {
         let log = || self.server.log();
         wait_until(
-            "all kinds of deliveries have been made",
+            "deliveries of every kind have been attempted",
             std::time::Duration::from_secs(60),
             async || {
                 let log = log();
@@ -290,7 +281,7 @@ impl Scene {
         }
     }
 
-    /// Asks, with everything that a question can hold; the SID of the challenge.
+    /// Creates a challenge with every parameter and returns its SID.
     async fn challenge(&self, enrollment: &Enrollment) -> String {
         let secrets = &self.secrets;
         let object = |what: &str| format!("{{\"{}\":\"{}\"}}", secrets.word(what), secrets.word(what));
@@ -311,14 +302,26 @@ impl Scene {
         made["sid"].as_str().unwrap().to_owned()
     }
 
-    /// All that goes wrong.
-    async fn bad_story(&self, service: &str, enrollment: &Enrollment) {
-        let (backend, secrets) = (self.server.http(), &self.secrets);
-        let services = format!("/v2/Services/{service}");
-        let word = |what: &str| secrets.word(what);
+    /// Sends requests of every kind that fails, then deletes the factor and the entity.
+    async fn send_failing_requests(&self, service: &str, enrollment: &Enrollment) {
+        self.send_wrong_credentials(service).await;
+        self.request_unknown_resources(service, enrollment).await;
+        self.send_invalid_parameters(service, enrollment).await;
+        self.send_invalid_answers(enrollment).await;
+        self.send_invalid_bodies().await;
+        self.send_malformed_http();
 
-        // Who is not who they say.
-        let stranger = Http::new(self.server.url());
+        let phone = self.phone(Style::Android);
+        phone.delete_factor(enrollment).await.unwrap();
+        assert!(phone.list_pending(enrollment).await.is_err(), "a deleted factor signs in no more");
+        let path = entity(service, &enrollment.identity);
+        assert_eq!(self.server.http().delete(&path, &[]).await.status, 204);
+    }
+
+    async fn send_wrong_credentials(&self, service: &str) {
+        let services = format!("/v2/Services/{service}");
+        let word = |what: &str| self.secrets.word(what);
+        let unauthenticated = Http::new(self.server.url());
         for (user, password) in [
             (self.server.account_sid().to_owned(), word("wrongtoken")),
             (format!("AC{}", "0".repeat(32)), word("wrongtoken")),
@@ -327,16 +330,20 @@ impl Scene {
             ("token".to_owned(), word("wrongtoken")),
             ("token".to_owned(), format!("{}.{}.{}", word("head"), word("claims"), word("signature"))),
         ] {
-            let auth = secrets.auth("wrong credentials", &user, &password);
-            assert_error(&stranger.clone().auth(auth).get(&services, &[]).await, 401, 20003);
+            let auth = self.secrets.auth("wrong credentials", &user, &password);
+            assert_error(&unauthenticated.clone().auth(auth).get(&services, &[]).await, 401, 20003);
         }
         for header in
             [word("nonsense"), format!("Bearer {}", word("bearer")), format!("Basic {}", word("basic"))]
         {
-            assert_error(&stranger.clone().auth(Auth::Raw(header)).get(&services, &[]).await, 401, 20003);
+            let client = unauthenticated.clone().auth(Auth::Raw(header));
+            assert_error(&client.get(&services, &[]).await, 401, 20003);
         }
+    }
 
-        // What is not there, by identities.
+    async fn request_unknown_resources(&self, service: &str, enrollment: &Enrollment) {
+        let backend = self.server.http();
+        let word = |what: &str| self.secrets.word(what);
         let identity = enrollment.identity.as_str();
         for path in [
             entity(service, &word("missing")),
@@ -345,16 +352,21 @@ impl Scene {
             format!("{}/Nothing", entity(service, identity)),
             format!("/v2/{}", word("missing")),
             format!("/{}/", word("missing")),
-            format!("{services}/Webhooks/{}", word("missing")),
+            format!("/v2/Services/{service}/Webhooks/{}", word("missing")),
         ] {
             assert!(backend.get(&path, &[]).await.status >= 400, "{path}");
             assert!(backend.post(&path, &[("Identity", &word("unheard"))]).await.status >= 400, "{path}");
             assert!(backend.delete(&path, &[("Identity", &word("unheard"))]).await.status >= 400, "{path}");
         }
+    }
 
-        // What can't be.
+    async fn send_invalid_parameters(&self, service: &str, enrollment: &Enrollment) {
+        let backend = self.server.http();
+        let word = |what: &str| self.secrets.word(what);
         let long = |what: &str| format!("{}{}", word(what), "y".repeat(5000));
-        let factor = format!("{}/Factors", entity(service, identity));
+        let services = format!("/v2/Services/{service}");
+        let identity = enrollment.identity.as_str();
+        let factors = format!("{}/Factors", entity(service, identity));
         let challenges = format!("{}/Challenges", entity(service, identity));
         let sid = enrollment.factor_sid.as_str();
         for (path, form) in [
@@ -369,7 +381,7 @@ impl Scene {
             ),
             (format!("{services}/AccessTokens"), vec![("Identity", word("bad")), ("Ttl", word("bad"))]),
             (
-                factor.clone(),
+                factors.clone(),
                 vec![
                     ("FriendlyName", word("bad")),
                     ("FactorType", "push".to_owned()),
@@ -380,8 +392,8 @@ impl Scene {
                     ("Metadata", word("bad")),
                 ],
             ),
-            (format!("{factor}/{sid}"), vec![("AuthPayload", word("bad"))]),
-            (format!("{factor}/{sid}"), vec![("Config.NotificationToken", long("bad"))]),
+            (format!("{factors}/{sid}"), vec![("AuthPayload", word("bad"))]),
+            (format!("{factors}/{sid}"), vec![("Config.NotificationToken", long("bad"))]),
             (challenges.clone(), vec![("FactorSid", sid.to_owned()), ("Details.Message", long("bad"))]),
             (
                 challenges.clone(),
@@ -399,21 +411,31 @@ impl Scene {
             let reply = backend.post(&path, &form).await;
             assert!((400..500).contains(&reply.status), "{path}: {reply:?}");
         }
-        let open = self.challenge(enrollment).await;
-        for payload in [word("bad"), format!("{}.{}.{}", word("bad"), word("bad"), word("bad"))] {
-            let reply = backend.post(&format!("{challenges}/{open}"), &[("AuthPayload", &payload)]).await;
-            assert!((400..500).contains(&reply.status), "{reply:?}");
-        }
-        // Signed by the right key, for another challenge.
-        let phone = self.phone(Style::Android);
-        let mut other = phone.challenge(enrollment, &open).await.unwrap();
-        other.sid = self.challenge(enrollment).await;
-        assert!(phone.respond(enrollment, &other, Answer::Approved).await.is_err());
         for (name, value) in [("PageToken", word("bad")), ("PageSize", word("bad")), ("Status", word("bad"))]
         {
             let reply = backend.get(&challenges, &[(name, &value)]).await;
             assert!((400..500).contains(&reply.status), "{reply:?}");
         }
+    }
+
+    async fn send_invalid_answers(&self, enrollment: &Enrollment) {
+        let word = |what: &str| self.secrets.word(what);
+        let challenges = format!("{}/Challenges", entity(&enrollment.service_sid, &enrollment.identity));
+        let pending = self.challenge(enrollment).await;
+        for payload in [word("bad"), format!("{}.{}.{}", word("bad"), word("bad"), word("bad"))] {
+            let path = format!("{challenges}/{pending}");
+            let reply = self.server.http().post(&path, &[("AuthPayload", &payload)]).await;
+            assert!((400..500).contains(&reply.status), "{reply:?}");
+        }
+        // Signed by the right key, for another challenge.
+        let phone = self.phone(Style::Android);
+        let mut other = phone.get_challenge(enrollment, &pending).await.unwrap();
+        other.sid = self.challenge(enrollment).await;
+        assert!(phone.send_answer(enrollment, &other, Answer::Approved).await.is_err());
+    }
+
+    async fn send_invalid_bodies(&self) {
+        let word = |what: &str| self.secrets.word(what);
         let body = |word: String| format!("{{\"FriendlyName\":\"{word}\"}}");
         for (content_type, body) in [
             ("application/json".to_owned(), body(word("bad"))),
@@ -424,11 +446,13 @@ impl Scene {
             ),
             ("application/x-www-form-urlencoded".to_owned(), word("bad").repeat(10_000)),
         ] {
-            let reply = backend.raw_body("/v2/Services", &content_type, body).await;
+            let reply = self.server.http().raw_body("/v2/Services", &content_type, body).await;
             assert!((400..500).contains(&reply.status), "{reply:?}");
         }
+    }
 
-        // What is not even HTTP.
+    fn send_malformed_http(&self) {
+        let word = |what: &str| self.secrets.word(what);
         for text in [
             format!("GET /{} HTTP/9.9\r\n\r\n", word("raw")),
             format!("{} / HTTP/1.1\r\nHost: owl\r\n\r\n", word("raw")),
@@ -440,22 +464,17 @@ impl Scene {
             word("raw").repeat(1000),
         ] {
             let mut stream = TcpStream::connect(self.server.url().strip_prefix("http://").unwrap()).unwrap();
-            // The server may have had enough before it has heard all.
+            // The server may close the connection before it has read everything.
             let _ = stream.write_all(text.as_bytes());
             let _ = stream.shutdown(std::net::Shutdown::Write);
             let _ = stream.read_to_end(&mut Vec::new());
         }
-
-        // The end of it.
-        phone.delete_factor(enrollment).await.unwrap();
-        assert!(phone.pending(enrollment).await.is_err(), "it is not known any more");
-        assert_eq!(backend.delete(&entity(service, identity), &[]).await.status, 204);
     }
 
-    async fn told(mut self, is_json: bool) {
-        let (service, enrollment) = self.good_story().await;
-        self.delivered().await;
-        self.bad_story(&service, &enrollment).await;
+    async fn assert_reports_no_secret(mut self, is_json: bool) {
+        let (service, enrollment) = self.use_everything().await;
+        self.wait_for_deliveries().await;
+        self.send_failing_requests(&service, &enrollment).await;
         assert!(self.server.terminate().success());
         let log = self.server.log();
         let (requests, tells_everything) = if is_json {
@@ -467,79 +486,80 @@ impl Scene {
                 lines.iter().filter(is_it).count()
             };
             assert!(of("app::deliver", "DEBUG") > 0);
-            (of("api::envelope", "INFO"), of("actix_http", "TRACE") > 0 && of("sqlx", "DEBUG") > 0)
+            (of("api::middleware", "INFO"), of("actix_http", "TRACE") > 0 && of("sqlx", "DEBUG") > 0)
         } else {
-            let requests = log.lines().filter(|line| line.contains("api::envelope: request ")).count();
+            let requests =
+                log.lines().filter(|line| line.contains("api::middleware: request finished ")).count();
             (requests, ["TRACE actix_http", "DEBUG sqlx"].iter().all(|words| log.contains(words)))
         };
-        assert!(requests > 100 && tells_everything, "the log is not what it should be:\n{log}");
-        self.secrets.are_not_in(&log);
+        assert!(requests > 100 && tells_everything, "the log lacks expected lines:\n{log}");
+        self.secrets.assert_absent_from(&log);
         let spans = self.collector.spans();
         assert!(spans.iter().filter(|span| span.kind == "server").count() > 100, "{spans:?}");
         assert!(spans.iter().any(|span| span.name == "deliver webhook"), "{spans:?}");
-        self.secrets.are_not_in(&self.collector.text());
+        self.secrets.assert_absent_from(&self.collector.text());
         let audit = self.command(&["audit", "export"]) + &self.command(&["audit", "list", "--limit", "1000"]);
         assert!(audit.contains("challenge.approved") && audit.contains("api-key.created"), "{audit}");
-        self.secrets.are_not_in(&audit);
+        self.secrets.assert_absent_from(&audit);
     }
 }
 
-/// Our own words, and those of everything that we are made of.
-const EVERYTHING: [&str; 2] = ["--log", "trace"];
+/// The most detailed log, including all libraries.
+const TRACE_LOG: [&str; 2] = ["--log", "trace"];
 
-/// As little as usual.
-const USUAL: [&str; 2] = ["--log", "info"];
+/// The default log level.
+const INFO_LOG: [&str; 2] = ["--log", "info"];
 
 #[tokio::test]
-async fn the_log_tells_nothing_even_when_it_tells_everything() {
-    Scene::sqlite(&EVERYTHING).await.told(false).await;
+async fn trace_log_contains_no_secret() {
+    SecrecyFixture::sqlite(&TRACE_LOG).await.assert_reports_no_secret(false).await;
 }
 
 #[tokio::test]
-async fn the_log_tells_nothing_on_postgres_and_in_json_either() {
-    let test = "secrecy::the_log_tells_nothing_on_postgres_and_in_json_either";
-    let arguments = [&EVERYTHING[..], &["--log-format", "json"]].concat();
-    if let Some(scene) = Scene::postgres(test, &arguments).await {
-        scene.told(true).await;
+async fn json_trace_log_on_postgres_contains_no_secret() {
+    let test = "secrecy::json_trace_log_on_postgres_contains_no_secret";
+    let arguments = [&TRACE_LOG[..], &["--log-format", "json"]].concat();
+    if let Some(fixture) = SecrecyFixture::postgres(test, &arguments).await {
+        fixture.assert_reports_no_secret(true).await;
     }
 }
 
 #[tokio::test]
-async fn the_sqlite_file_holds_no_secret_in_the_open() {
-    let mut scene = Scene::sqlite(&USUAL).await;
-    let (service, _) = scene.good_story().await;
-    // As a thief would find it: with whatever is still in the write-ahead log.
-    scene.server.kill9();
+async fn sqlite_file_contains_no_plaintext_secret() {
+    let mut fixture = SecrecyFixture::sqlite(&INFO_LOG).await;
+    let (service, _) = fixture.use_everything().await;
+    // The files as they are on disk, including the write-ahead log.
+    fixture.server.kill9();
     let mut files = Vec::new();
     for name in ["countersign.db", "countersign.db-wal", "countersign.db-shm"] {
-        files.extend(fs::read(scene.data_dir.join(name)).unwrap_or_default());
+        files.extend(fs::read(fixture.data_dir.join(name)).unwrap_or_default());
     }
     let found = |secret: &[u8]| files.windows(secret.len()).any(|window| window == secret);
-    assert!(found(service.as_bytes()), "this is not where the data are");
-    scene.each_stored_secret(|what, secret| assert!(!found(secret), "{what} lies in the open"));
+    assert!(found(service.as_bytes()), "the data are stored elsewhere");
+    fixture.each_stored_secret(|what, secret| assert!(!found(secret), "{what} is stored in plaintext"));
 }
 
 #[tokio::test]
-async fn postgres_holds_no_secret_in_the_open() {
-    let test = "secrecy::postgres_holds_no_secret_in_the_open";
-    let Some(scene) = Scene::postgres(test, &USUAL).await else { return };
-    let (service, _) = scene.good_story().await;
-    let database = scene.database.as_ref().unwrap();
+async fn postgres_contains_no_plaintext_secret() {
+    let test = "secrecy::postgres_contains_no_plaintext_secret";
+    let Some(fixture) = SecrecyFixture::postgres(test, &INFO_LOG).await else { return };
+    let (service, _) = fixture.use_everything().await;
+    let database = fixture.database.as_ref().unwrap();
     let tables = database.psql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'");
     let rows: Vec<_> =
         tables.lines().map(|table| database.psql(&format!("SELECT * FROM \"{table}\""))).collect();
     let rows = rows.join("\n");
-    assert!(rows.contains(&service), "this is not where the data are");
-    scene.each_stored_secret(|what, secret| {
-        // Binary columns are shown in hexadecimal.
-        let hexadecimal: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert!(rows.contains(&service), "the data are stored elsewhere");
+    fixture.each_stored_secret(|what, secret| {
+        // Binary columns are printed in hexadecimal.
+        let hexadecimal = hex::encode(secret);
         let in_the_open = str::from_utf8(secret).is_ok_and(|secret| rows.contains(secret));
-        assert!(!in_the_open && !rows.contains(&hexadecimal), "{what} lies in the open");
+        assert!(!in_the_open && !rows.contains(&hexadecimal), "{what} is stored in plaintext");
     });
 }
 
-impl Scene {
-    /// The secrets that the server has to keep, in every form in which they could lie about.
+impl SecrecyFixture {
+    /// Passes each stored secret to `check`, in every form in which it could appear.
     fn each_stored_secret(&self, check: impl Fn(&str, &[u8])) {
         let secrets = &self.secrets;
         for what in ["auth token", "access token", "API key's secret", "master key", "push credential"] {

@@ -1,4 +1,4 @@
-//! The server's own TLS.
+//! TLS of the server itself.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,15 +12,15 @@ use tempfile::TempDir;
 use crate::metrics;
 use crate::world::BINARY;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A server that speaks TLS, and the files of its certificate.
-struct Stage {
+/// A server with TLS, and the folder with its certificate.
+struct TlsFixture {
     server: Server,
     folder: TempDir,
 }
 
-impl Stage {
+impl TlsFixture {
     fn set(authority: &Authority) -> Self {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), authority.server_pem());
@@ -33,7 +33,7 @@ impl Stage {
         Self { server: Server::start(BINARY, Storage::Ephemeral, &arguments), folder }
     }
 
-    /// Gets the list of services over a new connection, if whoever trusts this authority can.
+    /// Fetches the list of services over a new connection that trusts this authority.
     async fn services(&self, trusted: &Authority) -> Result<serde_json::Value, reqwest::Error> {
         let reply = client(trusted).get(format!("{}/v2/Services", self.server.url()));
         let reply =
@@ -42,7 +42,7 @@ impl Stage {
         reply.json().await
     }
 
-    /// When the certificate ends, as the metrics say.
+    /// Returns the expiry of the certificate according to the metrics.
     async fn end(&self) -> f64 {
         let address = metrics::address(|| self.server.log()).await;
         metrics::read(&address).await.sum("countersign_tls_certificate_expiry_timestamp_seconds", &[])
@@ -55,7 +55,7 @@ impl Stage {
 
     async fn logs(&self, words: &str) {
         let said = async || self.server.log().contains(words).then_some(());
-        wait_until(words, PATIENCE, said).await;
+        wait_until(words, WAIT_TIMEOUT, said).await;
     }
 }
 
@@ -71,52 +71,52 @@ fn write(folder: &Path, (certificate, private_key): (String, String)) {
 
 fn client(trusted: &Authority) -> Client {
     let root = Certificate::from_pem(trusted.pem().as_bytes()).unwrap();
-    Client::builder().tls_certs_only([root]).no_proxy().timeout(PATIENCE).build().unwrap()
+    Client::builder().tls_certs_only([root]).no_proxy().timeout(WAIT_TIMEOUT).build().unwrap()
 }
 
 #[tokio::test]
-async fn everything_is_answered_over_tls_and_nothing_without() {
+async fn tls_server_refuses_plain_http_and_untrusting_clients() {
     let authority = Authority::new();
-    let stage = Stage::set(&authority);
-    let url = stage.server.url();
+    let fixture = TlsFixture::set(&authority);
+    let url = fixture.server.url();
     assert!(url.starts_with("https://127.0.0.1:"), "{url}");
-    let list = stage.services(&authority).await.unwrap();
+    let list = fixture.services(&authority).await.unwrap();
     let page = list["meta"]["url"].as_str().unwrap();
     assert!(page.starts_with(&format!("{url}/v2/Services?")), "{page}");
 
-    assert!(stage.services(&Authority::new()).await.is_err(), "a certificate that nobody vouches for");
+    assert!(fixture.services(&Authority::new()).await.is_err(), "a certificate of an unknown authority");
     let plain = client(&authority).get(url.replace("https:", "http:")).send().await;
     assert!(plain.is_err(), "{plain:?}");
     // The first day of the year 4096.
-    assert_eq!(stage.end().await, 67_090_118_400.0);
+    assert_eq!(fixture.end().await, 67_090_118_400.0);
 }
 
 #[tokio::test]
-async fn sighup_has_the_certificate_read_again() {
+async fn sighup_reloads_the_certificate() {
     let (old, new) = (Authority::new(), Authority::new());
-    let stage = Stage::set(&old);
-    // Whoever has a connection keeps it.
+    let fixture = TlsFixture::set(&old);
+    // Existing connections are kept.
     let connected = client(&old);
-    let health = format!("{}/healthz", stage.server.url());
+    let health = format!("{}/healthz", fixture.server.url());
     assert_eq!(connected.get(&health).send().await.unwrap().status(), 200);
 
-    write(stage.folder.path(), new.server_pem());
-    assert!(stage.services(&old).await.is_ok(), "nobody has asked for it yet");
-    stage.hang_up();
-    stage.logs("the certificate was read again").await;
-    assert!(stage.services(&new).await.is_ok());
-    assert!(stage.services(&old).await.is_err());
+    write(fixture.folder.path(), new.server_pem());
+    assert!(fixture.services(&old).await.is_ok(), "the certificate was not reloaded yet");
+    fixture.hang_up();
+    fixture.logs("TLS certificate reloaded").await;
+    assert!(fixture.services(&new).await.is_ok());
+    assert!(fixture.services(&old).await.is_err());
     assert_eq!(connected.get(&health).send().await.unwrap().status(), 200);
 
-    // One that can't be used changes nothing.
-    write(stage.folder.path(), (old.server_pem().0, new.server_pem().1));
-    stage.hang_up();
-    stage.logs("the certificate stays as it was").await;
-    assert!(stage.services(&new).await.is_ok());
+    // An unusable certificate changes nothing.
+    write(fixture.folder.path(), (old.server_pem().0, new.server_pem().1));
+    fixture.hang_up();
+    fixture.logs("TLS certificate not reloaded").await;
+    assert!(fixture.services(&new).await.is_ok());
 }
 
 #[tokio::test]
-async fn a_certificate_that_cannot_be_used_stops_the_start() {
+async fn unusable_certificate_prevents_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let (cert, key) = paths(folder.path());
     let authority = Authority::new();
@@ -133,9 +133,9 @@ async fn a_certificate_that_cannot_be_used_stops_the_start() {
     refused(&both[..2], "--tls-key");
     refused(&both[2..], "--tls-cert");
     for (files, words) in [
-        ((String::new(), good.1.clone()), "cert.pem: expected certificates in PEM"),
+        ((String::new(), good.1.clone()), "cert.pem: expected a certificate chain in PEM"),
         ((good.0.clone(), "no key".to_owned()), "key.pem: expected a private key in PEM"),
-        ((good.0.clone(), other.1), "key.pem: not the certificate's key"),
+        ((good.0.clone(), other.1), "key.pem: private key does not belong to the certificate"),
     ] {
         write(folder.path(), files);
         refused(&both, words);
@@ -143,14 +143,14 @@ async fn a_certificate_that_cannot_be_used_stops_the_start() {
 }
 
 #[tokio::test]
-async fn clients_that_never_finish_the_handshake_keep_no_other_out() {
+async fn unfinished_handshakes_do_not_exclude_other_clients() {
     let authority = Authority::new();
-    let stage = Stage::set(&authority);
-    let address = stage.server.url().strip_prefix("https://").unwrap();
+    let fixture = TlsFixture::set(&authority);
+    let address = fixture.server.url().strip_prefix("https://").unwrap();
     let mut silent = Vec::new();
     for _ in 0..800 {
         silent.push(tokio::net::TcpStream::connect(address).await.unwrap());
     }
-    let served = tokio::time::timeout(Duration::from_secs(6), stage.services(&authority)).await;
-    assert!(served.expect("an answer before the handshakes time out").is_ok());
+    let served = tokio::time::timeout(Duration::from_secs(6), fixture.services(&authority)).await;
+    assert!(served.expect("a response before the handshakes time out").is_ok());
 }

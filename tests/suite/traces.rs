@@ -1,22 +1,18 @@
-//! Traces: what a collector of OpenTelemetry is sent, and that nobody waits for it.
-
-use std::time::Duration;
+//! Traces: the spans that an OpenTelemetry collector receives, and that no request waits for it.
 
 use device::{Answer as Word, Style};
 use harness::stand_in::Authority;
 use harness::{Answer, Collector, Receiver, Span, wait_until};
 
 use crate::webhooks::{calls, webhook};
-use crate::world::{World, created};
+use crate::world::{WAIT_TIMEOUT, World, created};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The header of a backend that traces, and has sampled this trace.
+const SAMPLED_TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+/// The header of a backend that traces, and has not sampled this trace.
+const UNSAMPLED_TRACEPARENT: &str = "00-11f92f3577b34da6a3ce929d0e0e4711-00f067aa0ba902b7-00";
 
-/// What a backend sends that traces, and keeps what it traces.
-const KEPT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-/// What it sends for what it does not keep.
-const PASSED_OVER: &str = "00-11f92f3577b34da6a3ce929d0e0e4711-00f067aa0ba902b7-00";
-
-/// The one span of this name in a trace.
+/// Returns the only span of this name in a trace.
 #[track_caller]
 fn one<'a>(spans: &'a [Span], name: &str, trace_id: &str) -> &'a Span {
     let mut found = spans.iter().filter(|span| span.name == name && span.trace_id == trace_id);
@@ -25,14 +21,14 @@ fn one<'a>(spans: &'a [Span], name: &str, trace_id: &str) -> &'a Span {
     span
 }
 
-async fn a_request_is_traced_from_its_backend_to_what_it_owed(world: Option<World>, collector: Collector) {
+async fn assert_request_is_traced_to_its_deliveries(world: Option<World>, collector: Collector) {
     let Some(mut world) = world else { return };
     let receiver = Receiver::start([Answer::of("503 Later", "", ""), Answer::ok()]);
     let service = world.service().await;
     webhook(&world, &service, &receiver.at("/"), &[("EventTypes", "challenge.approved")]).await;
     let (phone, factor) = world.enrolled(Style::Android, &service, "user-0001").await;
 
-    let backend = world.backend().header("traceparent", KEPT);
+    let backend = world.backend().header("traceparent", SAMPLED_TRACEPARENT);
     let challenges = format!("/v2/Services/{service}/Entities/user-0001/Challenges");
     let form = [("FactorSid", factor.factor_sid.as_str()), ("Details.Message", "Log in?")];
     let reply = backend.post(&challenges, &form).await;
@@ -40,11 +36,11 @@ async fn a_request_is_traced_from_its_backend_to_what_it_owed(world: Option<Worl
     phone.answer(&factor, &sid, Word::Approved).await.unwrap();
     assert_eq!(backend.get("/v2/Nothing", &[]).await.status, 404);
     calls(&receiver, 2).await;
-    // What waits is sent when the server ends.
+    // Queued spans are sent when the server stops.
     assert!(world.server.terminate().success(), "{}", world.server.log());
 
     let spans = collector.spans();
-    let (kept, parent) = (&KEPT[3..35], &KEPT[36..52]);
+    let (kept, parent) = (&SAMPLED_TRACEPARENT[3..35], &SAMPLED_TRACEPARENT[36..52]);
     let request = one(&spans, "POST /v2/Services/{ServiceSid}/Entities/{Identity}/Challenges", kept);
     assert_eq!((request.kind, request.parent.as_str(), request.is_error), ("server", parent, false));
     let said = |span: &Span, name: &str| span.attributes.get(name).cloned().unwrap_or_default();
@@ -57,14 +53,14 @@ async fn a_request_is_traced_from_its_backend_to_what_it_owed(world: Option<Worl
     let missing = one(&spans, "GET -", kept);
     assert_eq!((said(missing, "http.response.status_code").as_str(), missing.is_error), ("404", false));
 
-    // What the request asked of the database is part of it, and takes no longer.
+    // The spans of the statements belong to the request, and last no longer than it.
     let below: Vec<_> = spans.iter().filter(|span| span.parent == request.span_id).collect();
     assert!(below.iter().any(|span| span.name == "database read"), "{below:#?}");
     assert!(below.iter().any(|span| span.name == "database write"), "{below:#?}");
     assert!(below.iter().all(|span| span.kind == "client" && span.trace_id == kept), "{below:#?}");
     assert!(below.iter().all(|span| span.nanoseconds <= request.nanoseconds), "{below:#?}");
 
-    // The phone's answer is a trace of its own, to which both attempts at the webhook belong.
+    // The phone's answer is a trace of its own, which contains both attempts of the webhook.
     let route = "POST /v2/Services/{ServiceSid}/Entities/{Identity}/Challenges/{Sid}";
     let answer = spans.iter().find(|span| span.name == route).unwrap();
     assert!(answer.parent.is_empty() && answer.trace_id != kept);
@@ -83,42 +79,42 @@ async fn a_request_is_traced_from_its_backend_to_what_it_owed(world: Option<Worl
         let id = receiver.calls()[0].header("I-Twilio-Idempotency-Token").to_owned();
         assert_eq!(said(attempt, "countersign.delivery.id"), id);
     }
-    // What the server does of itself is nobody's trace.
+    // Background work creates no trace.
     let roots = spans.iter().filter(|span| span.parent.is_empty());
     assert!(roots.clone().all(|span| span.kind == "server"), "{:#?}", roots.collect::<Vec<_>>());
 }
 
-mod a_request_is_traced {
+mod request_is_traced {
     use super::*;
 
-    const ALLOW: [&str; 3] = ["--webhook-allow", "127.0.0.0/8", "--otlp-endpoint"];
+    const TRACE_ARGUMENTS: [&str; 3] = ["--webhook-allow-network", "127.0.0.0/8", "--otlp-endpoint"];
 
     #[tokio::test]
     async fn sqlite() {
         let collector = Collector::start();
         let url = collector.url();
-        let world = World::sqlite_with(&[&ALLOW[..], &[&url]].concat());
-        a_request_is_traced_from_its_backend_to_what_it_owed(Some(world), collector).await;
+        let world = World::sqlite_with(&[&TRACE_ARGUMENTS[..], &[&url]].concat());
+        assert_request_is_traced_to_its_deliveries(Some(world), collector).await;
     }
 
     #[tokio::test]
     async fn postgres() {
         let collector = Collector::start();
         let url = collector.url();
-        let arguments = [&ALLOW[..], &[&url]].concat();
+        let arguments = [&TRACE_ARGUMENTS[..], &[&url]].concat();
         let world = World::postgres_with("traces::a_request_is_traced::postgres", &arguments);
-        a_request_is_traced_from_its_backend_to_what_it_owed(world, collector).await;
+        assert_request_is_traced_to_its_deliveries(world, collector).await;
     }
 }
 
 #[tokio::test]
-async fn a_backend_decides_what_is_kept_and_the_share_decides_of_the_rest() {
+async fn backend_sampling_decision_overrides_the_sample_ratio() {
     let collector = Collector::start();
     let headers = "Authorization=Bearer key-of-the-collector, x-tenant=owl";
     let mut world = World::ephemeral_with(&[
         "--otlp-endpoint",
         &format!("{}/below/", collector.url()),
-        "--otlp-share",
+        "--otlp-sample-ratio",
         "0",
         "--otlp-headers",
         headers,
@@ -126,7 +122,7 @@ async fn a_backend_decides_what_is_kept_and_the_share_decides_of_the_rest() {
     for _ in 0..20 {
         assert_eq!(world.backend().get("/v2/Services", &[]).await.status, 200);
     }
-    for parent in [PASSED_OVER, KEPT, "nonsense", "00-0-0-0"] {
+    for parent in [UNSAMPLED_TRACEPARENT, SAMPLED_TRACEPARENT, "nonsense", "00-0-0-0"] {
         let backend = world.backend().header("traceparent", parent);
         assert_eq!(backend.get("/v2/Services", &[]).await.status, 200);
     }
@@ -145,8 +141,8 @@ async fn a_backend_decides_what_is_kept_and_the_share_decides_of_the_rest() {
 }
 
 #[tokio::test]
-async fn nobody_waits_for_a_collector() {
-    // It is silent; it refuses; it is not there.
+async fn unavailable_collector_delays_no_request() {
+    // A silent collector, one that refuses spans, and one that is down.
     let silent = Collector::answering([Answer::silence()]);
     let full = Collector::answering([Answer::of("503 Full", "", "")]);
     let mut gone = Collector::start();
@@ -154,23 +150,23 @@ async fn nobody_waits_for_a_collector() {
     for collector in [silent, full, gone] {
         let mut world = World::ephemeral_with(&["--otlp-endpoint", &collector.url()]);
         let backend = world.backend();
-        // Each is several spans, of which 2,048 may wait.
+        // Each request has several spans; the queue holds 2,048.
         for _ in 0..1000 {
             assert_eq!(backend.get("/v2/Services", &[]).await.status, 200);
         }
         assert!(world.server.terminate().success(), "{}", world.server.log());
         let log = world.server.log();
-        assert!(log.contains("the last spans were not taken"), "{log}");
+        assert!(log.contains("the last spans are lost"), "{log}");
     }
 }
 
 #[tokio::test]
-async fn a_collector_that_comes_back_is_told_of() {
+async fn collector_that_comes_back_receives_spans() {
     let answers = [Answer::of("500 Oh", "", ""), Answer::of("200 OK", "", "")];
     let collector = Collector::answering(answers);
     let world = World::ephemeral_with(&["--otlp-endpoint", &collector.url()]);
-    for words in ["the collector takes no spans: 500", "the collector takes spans again"] {
-        wait_until(words, PATIENCE, async || {
+    for words in ["span export failed, spans are dropped: 500", "span export succeeded again"] {
+        wait_until(words, WAIT_TIMEOUT, async || {
             assert_eq!(world.backend().get("/v2/Services", &[]).await.status, 200);
             world.server.log().contains(words).then_some(())
         })
@@ -179,7 +175,7 @@ async fn a_collector_that_comes_back_is_told_of() {
 }
 
 #[tokio::test]
-async fn a_collector_is_believed_only_with_a_certificate_that_is_trusted() {
+async fn collector_without_trusted_certificate_is_refused() {
     let (authority, folder) = (Authority::new(), tempfile::tempdir().unwrap());
     let ca = folder.path().join("ca.pem");
     std::fs::write(&ca, authority.pem()).unwrap();
@@ -194,7 +190,7 @@ async fn a_collector_is_believed_only_with_a_certificate_that_is_trusted() {
         assert_eq!(world.backend().get("/v2/Services", &[]).await.status, 200);
         assert!(world.server.terminate().success());
         let log = world.server.log();
-        assert_eq!(log.contains("takes no spans") && log.contains("certificate"), !is_trusted, "{log}");
+        assert_eq!(log.contains("span export failed") && log.contains("certificate"), !is_trusted, "{log}");
         assert_eq!(!collector.spans().is_empty(), is_trusted, "{log}");
     }
 }

@@ -1,4 +1,4 @@
-//! What HTTP itself demands: methods, limits, headers, and clients that misbehave.
+//! HTTP itself: methods, limits, headers, and misbehaving clients.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -12,17 +12,18 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::matrix::{Stage, TABLE, Who};
+use crate::fixture::Fixture;
+use crate::matrix::{Allowed, TABLE};
 use crate::world::{World, assert_error, entity};
 
-/// A connection on which a test says, byte for byte, what it wants.
-pub(crate) struct Line {
+/// A connection on which a test sends arbitrary bytes.
+pub(crate) struct RawConnection {
     stream: TcpStream,
-    /// What came and was not read yet.
+    /// Received bytes that were not read yet.
     rest: Vec<u8>,
 }
 
-/// An answer as it stood on the wire.
+/// A response as it was on the wire.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -32,7 +33,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// The values of the header of that name, in any spelling.
+    /// Returns the values of this header, whose name has any case.
     pub(crate) fn header(&self, name: &str) -> Vec<&str> {
         let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
         lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
@@ -42,25 +43,25 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("not JSON: {error}: {self:?}"))
     }
 
-    /// Checks that this is an error as every client expects it.
+    /// Checks that this is an error in the format that clients expect.
     #[track_caller]
     pub(crate) fn assert_error(&self, status: u16, code: i64) {
         assert_eq!((self.status, self.json()["code"].as_i64()), (status, Some(code)), "{self:?}");
     }
 }
 
-impl Line {
+impl RawConnection {
     pub(crate) async fn to(world: &World) -> Self {
         Self::at(world.server.url()).await
     }
 
-    /// A connection to the server at this URL.
+    /// Connects to the server at this URL.
     pub(crate) async fn at(url: &str) -> Self {
         let address = url.strip_prefix("http://").unwrap();
         Self { stream: TcpStream::connect(address).await.unwrap(), rest: Vec::new() }
     }
 
-    /// A connection to the server at this URL, from this address of this machine.
+    /// Connects to the server at this URL from this address of the machine.
     pub(crate) async fn from(address: &str, url: &str) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(SocketAddr::new(address.parse().unwrap(), 0)).unwrap();
@@ -68,21 +69,21 @@ impl Line {
         Self { stream, rest: Vec::new() }
     }
 
-    pub(crate) async fn say(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
     }
 
-    /// The next answer.
-    pub(crate) async fn hear(&mut self) -> Answer {
+    /// Reads the next response.
+    pub(crate) async fn receive(&mut self) -> Answer {
         self.answer(false).await.expect("an answer before the connection ends")
     }
 
-    /// The next answer, which is one to a `HEAD` request and so has no body, whatever its length says.
-    async fn hear_head(&mut self) -> Answer {
+    /// Reads the response to a `HEAD` request, which has no body whatever its `Content-Length`.
+    async fn receive_head(&mut self) -> Answer {
         self.answer(true).await.expect("an answer before the connection ends")
     }
 
-    /// The next answer; `None` if the server hangs up instead.
+    /// Reads the next response; returns `None` if the server closes the connection instead.
     pub(crate) async fn answer(&mut self, to_head: bool) -> Option<Answer> {
         let end = loop {
             match self.rest.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -104,54 +105,54 @@ impl Line {
         Some(answer)
     }
 
-    /// Waits for more bytes; `None` once there will be none.
+    /// Waits for more bytes; returns `None` at the end of the stream.
     async fn more(&mut self) -> Option<()> {
         let read = self.stream.read_buf(&mut self.rest);
         let read = tokio::time::timeout(Duration::from_secs(30), read).await.expect("an answer in time");
         read.ok().filter(|read| *read > 0).map(drop)
     }
 
-    /// Whether the server has nothing more to say and hangs up.
+    /// Returns whether the server closes the connection without sending anything more.
     pub(crate) async fn ends(mut self) -> bool {
         self.rest.is_empty() && self.more().await.is_none()
     }
 }
 
-/// The header with which the backend signs in.
+/// Returns the `Authorization` header of the backend.
 pub(crate) fn authorization(world: &World) -> String {
     let pair = format!("{}:{}", world.server.account_sid(), world.server.auth_token());
     format!("Authorization: Basic {}\r\n", STANDARD.encode(pair))
 }
 
-/// A request head of the backend; `headers` are whole lines.
+/// Returns a request head of the backend; `headers` are complete lines.
 pub(crate) fn head(world: &World, request_line: &str, headers: &str) -> String {
     format!("{request_line} HTTP/1.1\r\nHost: verify.test\r\n{}{headers}\r\n", authorization(world))
 }
 
-/// A form, posted by the backend.
+/// Returns a form request of the backend.
 pub(crate) fn post(world: &World, path: &str, form: &str) -> String {
     let headers =
         format!("Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n", form.len());
     format!("{}{form}", head(world, &format!("POST {path}"), &headers))
 }
 
-/// Asks once, on a connection of its own.
+/// Sends a request on its own connection and returns the response.
 async fn ask(world: &World, request: impl AsRef<[u8]>) -> Answer {
-    let mut line = Line::to(world).await;
-    line.say(request).await;
-    line.hear().await
+    let mut line = RawConnection::to(world).await;
+    line.send(request).await;
+    line.receive().await
 }
 
-/// Checks that the server still does its work.
+/// Checks that the server still works.
 async fn assert_serves(world: &World) {
     let answer = ask(world, head(world, "GET /v2/Services", "")).await;
     assert_eq!(answer.status, 200, "{answer:?}");
 }
 
 #[tokio::test]
-async fn unknown_routes_name_their_path_without_the_version() {
+async fn unknown_route_error_names_the_path_without_the_version() {
     let world = World::ephemeral();
-    let (backend, stranger) = (world.backend(), world.backend().auth(Auth::None));
+    let (backend, unauthenticated) = (world.backend(), world.backend().auth(Auth::None));
     for (path, named) in [
         ("/", "/"),
         ("/v2", ""),
@@ -163,7 +164,7 @@ async fn unknown_routes_name_their_path_without_the_version() {
         ("/v2/Services/VA1/Entities/user-0001/Nothing", "/Services/VA1/Entities/user-0001/Nothing"),
         ("/v2/Services/VA1/Nothing?PageSize=1", "/Services/VA1/Nothing"),
     ] {
-        for client in [&backend, &stranger] {
+        for client in [&backend, &unauthenticated] {
             for reply in
                 [client.get(path, &[]).await, client.post(path, &[]).await, client.delete(path, &[]).await]
             {
@@ -176,7 +177,7 @@ async fn unknown_routes_name_their_path_without_the_version() {
 }
 
 #[tokio::test]
-async fn unknown_resources_name_their_path_without_the_version() {
+async fn unknown_resource_error_names_the_path_without_the_version() {
     let world = World::ephemeral();
     let path = format!("/Services/VA{}/Entities/user-0001", "0".repeat(32));
     let reply = world.backend().get(&format!("/v2{path}"), &[]).await;
@@ -185,7 +186,7 @@ async fn unknown_resources_name_their_path_without_the_version() {
 }
 
 #[tokio::test]
-async fn an_empty_sid_in_the_path_is_said_to_be_empty() {
+async fn empty_sid_in_the_path_is_reported_as_empty() {
     let world = World::ephemeral();
     let service = world.service().await;
     for path in [
@@ -206,7 +207,7 @@ async fn an_empty_sid_in_the_path_is_said_to_be_empty() {
 }
 
 #[tokio::test]
-async fn a_method_that_a_path_does_not_have_is_refused_with_those_that_it_has() {
+async fn unsupported_method_is_refused_with_the_allowed_ones() {
     let world = World::ephemeral();
     let backend = world.backend();
     for path in paths() {
@@ -220,9 +221,9 @@ async fn a_method_that_a_path_does_not_have_is_refused_with_those_that_it_has() 
             if served.iter().any(|route| route.method == as_get) {
                 continue;
             }
-            let mut line = Line::to(&world).await;
-            line.say(head(&world, &format!("{method} {here}"), "Content-Length: 0\r\n")).await;
-            let answer = if method == "HEAD" { line.hear_head().await } else { line.hear().await };
+            let mut line = RawConnection::to(&world).await;
+            line.send(head(&world, &format!("{method} {here}"), "Content-Length: 0\r\n")).await;
+            let answer = if method == "HEAD" { line.receive_head().await } else { line.receive().await };
             assert_eq!(answer.status, 405, "{method} {path}: {answer:?}");
             if method != "HEAD" {
                 answer.assert_error(405, 20004);
@@ -238,11 +239,11 @@ async fn a_method_that_a_path_does_not_have_is_refused_with_those_that_it_has() 
             assert_eq!(allowed, expected, "{method} {path}");
         }
     }
-    // A collection can't be deleted, with whatever body.
+    // A collection cannot be deleted, whatever the body.
     assert_error(&backend.delete("/v2/Services", &[]).await, 405, 20004);
 }
 
-/// Every path of the API, once.
+/// Returns every path of the API once.
 fn paths() -> Vec<&'static str> {
     let mut paths: Vec<_> = api::ROUTES.iter().map(|route| route.path).collect();
     paths.dedup();
@@ -250,7 +251,7 @@ fn paths() -> Vec<&'static str> {
 }
 
 #[tokio::test]
-async fn exotic_methods_are_not_implemented() {
+async fn unknown_methods_are_not_implemented() {
     let world = World::ephemeral();
     for method in ["TRACE", "PROPFIND", "BREW", "get", "LINK"] {
         for path in ["/v2/Services", "/v2/Nothing"] {
@@ -258,14 +259,14 @@ async fn exotic_methods_are_not_implemented() {
             answer.assert_error(501, 20501);
         }
     }
-    let mut line = Line::to(&world).await;
-    line.say(head(&world, "CONNECT verify.test:443", "")).await;
-    assert_eq!(line.hear().await.status, 501);
+    let mut line = RawConnection::to(&world).await;
+    line.send(head(&world, "CONNECT verify.test:443", "")).await;
+    assert_eq!(line.receive().await.status, 501);
     assert_serves(&world).await;
 }
 
 #[tokio::test]
-async fn official_endpoints_that_are_not_served_say_so() {
+async fn unsupported_official_endpoints_are_reported_as_such() {
     let world = World::ephemeral();
     let va = format!("/v2/Services/VA{}", "0".repeat(32));
     for path in [
@@ -290,7 +291,7 @@ async fn official_endpoints_that_are_not_served_say_so() {
 }
 
 #[tokio::test]
-async fn head_is_get_without_the_body() {
+async fn head_returns_get_without_the_body() {
     let world = World::ephemeral();
     let service = world.service().await;
     let (_, enrollment) = world.enrolled(Style::Android, &service, "user-0001").await;
@@ -309,26 +310,26 @@ async fn head_is_get_without_the_body() {
         format!("{entity}/Challenges/{}", challenge["sid"].as_str().unwrap()),
         format!("/v2/Services/VA{}", "0".repeat(32)),
     ] {
-        let mut line = Line::to(&world).await;
-        line.say(head(&world, &format!("HEAD {path}"), "")).await;
-        let bare = line.hear_head().await;
-        // Would anything have followed the head, it would stand before this.
-        line.say(head(&world, &format!("GET {path}"), "")).await;
-        let full = line.hear().await;
+        let mut line = RawConnection::to(&world).await;
+        line.send(head(&world, &format!("HEAD {path}"), "")).await;
+        let bare = line.receive_head().await;
+        // A body of the previous response would appear before this response.
+        line.send(head(&world, &format!("GET {path}"), "")).await;
+        let full = line.receive().await;
         assert_eq!(bare.status, full.status, "{path}");
         for name in ["content-type", "content-length", "twilio-verify-signature-fields"] {
             assert_eq!(bare.header(name), full.header(name), "{path}: {name}");
         }
         assert!(!full.body.is_empty());
     }
-    let mut stranger = Line::to(&world).await;
-    stranger.say("HEAD /v2/Services HTTP/1.0\r\n\r\n").await;
-    assert_eq!(stranger.hear_head().await.status, 401);
-    assert!(stranger.ends().await, "nothing follows the head");
+    let mut unauthenticated = RawConnection::to(&world).await;
+    unauthenticated.send("HEAD /v2/Services HTTP/1.0\r\n\r\n").await;
+    assert_eq!(unauthenticated.receive_head().await.status, 401);
+    assert!(unauthenticated.ends().await, "nothing follows the head");
 }
 
-/// The headers of every response, under their names in small letters.
-const ALWAYS: [(&str, &str); 6] = [
+/// The headers of every response, with lower-case names.
+const COMMON_HEADERS: [(&str, &str); 6] = [
     ("access-control-allow-origin", "*"),
     ("access-control-allow-methods", "GET, POST, DELETE, OPTIONS"),
     (
@@ -345,7 +346,7 @@ const ALWAYS: [(&str, &str); 6] = [
 ];
 
 #[tokio::test]
-async fn options_are_answered_for_browsers_without_credentials() {
+async fn options_needs_no_credentials() {
     let world = World::ephemeral();
     for path in ["/v2/Services", "/v2/Services/VA0/Entities/user-0001/Challenges", "/v2/Nothing", "/healthz"]
     {
@@ -355,14 +356,14 @@ async fn options_are_answered_for_browsers_without_credentials() {
         );
         let answer = ask(&world, request).await;
         assert_eq!((answer.status, answer.body.as_str()), (204, ""), "{path}: {answer:?}");
-        for (name, value) in ALWAYS {
+        for (name, value) in COMMON_HEADERS {
             assert_eq!(answer.header(name), [value], "{path}: {name}");
         }
     }
 }
 
 #[tokio::test]
-async fn every_response_has_a_request_id_of_its_own_a_date_and_what_browsers_need() {
+async fn every_response_has_a_unique_request_id_date_and_cors_headers() {
     let world = World::ephemeral();
     let service = world.service().await;
     let (_, enrollment) = world.enrolled(Style::Ios, &service, "user-0001").await;
@@ -399,7 +400,7 @@ async fn every_response_has_a_request_id_of_its_own_a_date_and_what_browsers_nee
         assert!(seen.insert(digits.to_owned()), "{} came twice", ids[0]);
         let dates = answer.header("date");
         assert!(matches!(dates[..], [date] if date.ends_with(" GMT") && date.len() == 29), "{answer:?}");
-        for (name, value) in ALWAYS {
+        for (name, value) in COMMON_HEADERS {
             assert_eq!(answer.header(name), [value], "{status}: {name}");
         }
         if status == 204 {
@@ -413,16 +414,16 @@ async fn every_response_has_a_request_id_of_its_own_a_date_and_what_browsers_nee
 }
 
 #[tokio::test]
-async fn every_path_of_twilio_may_end_in_json_which_no_answer_repeats() {
+async fn paths_may_end_in_json_and_responses_do_not_repeat_it() {
     let world = World::sqlite();
-    let stage = Stage::set(&world).await;
-    let device = world.server.http().auth(stage.device.auth());
+    let fixture = Fixture::create(&world).await;
+    let device = world.server.http().auth(fixture.device.auth());
     let backend = world.backend();
     for (method, pattern, who, _) in TABLE {
-        if *method != "GET" || *who == Who::Anyone {
+        if *method != "GET" || *who == Allowed::Anyone {
             continue;
         }
-        let path = stage.path(pattern);
+        let path = fixture.path(pattern);
         for client in [&backend, &device] {
             let (plain, suffixed) =
                 (client.get(&path, &[]).await, client.get(&format!("{path}.json"), &[]).await);
@@ -431,14 +432,14 @@ async fn every_path_of_twilio_may_end_in_json_which_no_answer_repeats() {
         }
     }
     let list = backend.get("/v2/Services.json?PageSize=1", &[]).await;
-    assert_eq!(list.json()["services"][0]["sid"], stage.service.as_str());
+    assert_eq!(list.json()["services"][0]["sid"], fixture.service.as_str());
     let services = backend.post("/v2/Services.json", &[("FriendlyName", "Second")]).await;
     assert_eq!(services.status, 201, "{services:?}");
     let next = backend.get("/v2/Services.json?PageSize=1", &[]).await.json()["meta"]["next_page_url"].clone();
     assert!(next.as_str().unwrap().contains("/v2/Services?PageSize=1&Page=1&PageToken="), "{next}");
     for path in [
-        &stage.path("/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges/{Sid}"),
-        stage.device.path().as_str(),
+        &fixture.path("/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges/{Sid}"),
+        fixture.device.path().as_str(),
     ] {
         let changed =
             backend.post(&format!("{path}.json"), &[("Metadata", "{}"), ("FriendlyName", "Owl")]).await;
@@ -451,11 +452,11 @@ async fn every_path_of_twilio_may_end_in_json_which_no_answer_repeats() {
     assert_error(&backend.get("/healthz.json", &[]).await, 404, 20404);
     assert_error(&backend.delete("/v2/Services.json", &[]).await, 405, 20004);
     assert_eq!(backend.get("/openapi.json", &[]).await.status, 200);
-    assert_eq!(backend.delete(&format!("{}.json", stage.device.path()), &[]).await.status, 204);
+    assert_eq!(backend.delete(&format!("{}.json", fixture.device.path()), &[]).await.status, 204);
 }
 
 #[tokio::test]
-async fn the_signature_fields_are_on_the_wire_once_in_their_exact_spelling() {
+async fn signature_fields_are_sent_once_in_exact_spelling() {
     let world = World::ephemeral();
     let service = world.service().await;
     let (phone, enrollment) = world.enrolled(Style::Android, &service, "user-0001").await;
@@ -482,9 +483,9 @@ async fn the_signature_fields_are_on_the_wire_once_in_their_exact_spelling() {
 }
 
 #[tokio::test]
-async fn addresses_have_a_longest_length() {
+async fn url_length_is_limited() {
     let world = World::ephemeral();
-    // 8 KiB with all that a client can put there.
+    // 8 KiB in total, including every header of the request.
     let of_length =
         |length: usize| format!("/v2/Services?A={}", "x".repeat(length - "/v2/Services?A=".len()));
     let longest = ask(&world, head(&world, &format!("GET {}", of_length(8 * 1024)), "")).await;
@@ -495,7 +496,7 @@ async fn addresses_have_a_longest_length() {
 }
 
 #[tokio::test]
-async fn headers_have_a_largest_size() {
+async fn header_size_is_limited() {
     let world = World::ephemeral();
     for (length, status) in [(30_000, 200), (33_000, 431), (60_000, 431)] {
         let headers = format!("X-Long: {}\r\n", "x".repeat(length));
@@ -505,10 +506,10 @@ async fn headers_have_a_largest_size() {
             answer.assert_error(431, 20431);
         }
     }
-    // Too large for the server to read at all: any 4xx will do, but it must go on.
+    // Too large for the server to read at all: any 4xx is fine, but the server must keep running.
     for headers in [format!("X-Long: {}\r\n", "x".repeat(200_000)), "X-Many: 1\r\n".repeat(2_000)] {
-        let mut line = Line::to(&world).await;
-        // The server may hang up while this is still being sent.
+        let mut line = RawConnection::to(&world).await;
+        // The server may close the connection while this is being sent.
         let _ = line.stream.write_all(head(&world, "GET /v2/Services", &headers).as_bytes()).await;
         if let Some(answer) = line.answer(false).await {
             assert!((400..500).contains(&answer.status), "{answer:?}");
@@ -518,7 +519,7 @@ async fn headers_have_a_largest_size() {
 }
 
 #[tokio::test]
-async fn bodies_have_a_largest_size_however_they_are_sent() {
+async fn body_size_is_limited_for_every_transfer_encoding() {
     let world = World::ephemeral();
     let before = world.everything().await;
     let largest = 64 * 1024;
@@ -538,12 +539,12 @@ async fn bodies_have_a_largest_size_however_they_are_sent() {
     for request in [post(&world, "/v2/Services", &form(largest + 1)), chunked(&form(largest + 1))] {
         ask(&world, request).await.assert_error(413, 20413);
     }
-    // Far too large: the answer is there long before all is sent, and the connection ends.
-    let mut line = Line::to(&world).await;
-    line.say(head(&world, "POST /v2/Services", "Content-Length: 1000000000\r\n")).await;
-    // The server may hang up while this is still being sent.
+    // Far too large: the response arrives long before everything is sent, and the connection is closed.
+    let mut line = RawConnection::to(&world).await;
+    line.send(head(&world, "POST /v2/Services", "Content-Length: 1000000000\r\n")).await;
+    // The server may close the connection while this is being sent.
     let _ = line.stream.write_all(&vec![b'x'; 2 * 1024 * 1024]).await;
-    line.hear().await.assert_error(413, 20413);
+    line.receive().await.assert_error(413, 20413);
     assert!(line.ends().await);
     assert_eq!(world.everything().await, before, "nothing came of any of them");
 
@@ -554,7 +555,7 @@ async fn bodies_have_a_largest_size_however_they_are_sent() {
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_come_is_given_up_after_a_while() {
+async fn missing_body_times_out() {
     let world = World::ephemeral();
     let (known, unknown) = (authorization(&world), "");
     let (length, chunks) = ("Content-Length: 100\r\n", "Transfer-Encoding: chunked\r\n");
@@ -568,27 +569,27 @@ async fn a_body_that_does_not_come_is_given_up_after_a_while() {
         ("OPTIONS /v2/Services", unknown, chunks, "", (408, 20408)),
         ("GET /nowhere", unknown, chunks, "", (404, 20404)),
     ] {
-        let mut line = Line::to(&world).await;
+        let mut line = RawConnection::to(&world).await;
         let form = "Content-Type: application/x-www-form-urlencoded\r\n";
-        line.say(format!(
+        line.send(format!(
             "{request} HTTP/1.1\r\nHost: verify.test\r\n{authorization}{form}{framing}\r\n{begun}"
         ))
         .await;
         lines.push((line, expected));
     }
-    // Nobody else waits for that, also where a client would rather speak something else.
+    // Other clients never wait for a body, even where they offer to upgrade.
     for offer in ["Connection: Upgrade\r\nUpgrade: websocket\r\n", ""] {
-        let mut line = Line::to(&world).await;
-        line.say(head(&world, "GET /v2/Services", offer)).await;
+        let mut line = RawConnection::to(&world).await;
+        line.send(head(&world, "GET /v2/Services", offer)).await;
         let (slow, _) = &mut lines[0];
         tokio::select! {
             biased;
-            answer = slow.hear() => panic!("{answer:?} came first"),
-            answer = line.hear() => assert_eq!(answer.status, 200, "{answer:?}"),
+            answer = slow.receive() => panic!("{answer:?} came first"),
+            answer = line.receive() => assert_eq!(answer.status, 200, "{answer:?}"),
         }
     }
     for (mut line, (status, code)) in lines {
-        let answer = line.hear().await;
+        let answer = line.receive().await;
         answer.assert_error(status, code);
         assert!(
             !answer.header("date").is_empty() && !answer.header("twilio-request-id").is_empty(),
@@ -601,14 +602,14 @@ async fn a_body_that_does_not_come_is_given_up_after_a_while() {
 }
 
 #[tokio::test]
-async fn a_head_that_does_not_come_is_given_up_after_a_while() {
+async fn missing_head_times_out() {
     let world = World::ephemeral();
-    let mut silent = Line::to(&world).await;
-    silent.say("").await;
-    let mut slow = Line::to(&world).await;
-    slow.say("GET /v2/Services HTTP/1.1\r\nHost: verify.test\r\nX-Owl: ").await;
-    // The library's own answer, for which there is no request yet.
-    let answer = slow.hear().await;
+    let mut silent = RawConnection::to(&world).await;
+    silent.send("").await;
+    let mut slow = RawConnection::to(&world).await;
+    slow.send("GET /v2/Services HTTP/1.1\r\nHost: verify.test\r\nX-Owl: ").await;
+    // A response of the HTTP library, which has no request yet.
+    let answer = slow.receive().await;
     assert_eq!(answer.status, 408, "{answer:?}");
     assert!(slow.ends().await);
     let _ = silent.answer(false).await;
@@ -617,7 +618,7 @@ async fn a_head_that_does_not_come_is_given_up_after_a_while() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_client_that_reads_nothing_is_given_up_after_a_while() {
+async fn client_that_reads_nothing_times_out() {
     let world = World::ephemeral();
     assert_serves(&world).await;
     let address: SocketAddr = world.server.url().strip_prefix("http://").unwrap().parse().unwrap();
@@ -625,7 +626,7 @@ async fn a_client_that_reads_nothing_is_given_up_after_a_while() {
     socket.set_recv_buffer_size(4096).unwrap();
     let mut stream = socket.connect(address).await.unwrap();
     let client = stream.local_addr().unwrap().port();
-    // More than any buffer between the two holds.
+    // More than all buffers between client and server hold.
     let ask = "GET /openapi.json HTTP/1.1\r\nHost: verify.test\r\n\r\n".repeat(400);
     stream.write_all(ask.as_bytes()).await.unwrap();
     let server_has_it = || has_connection(world.server.pid(), address.port(), client);
@@ -640,19 +641,20 @@ async fn a_client_that_reads_nothing_is_given_up_after_a_while() {
     assert_serves(&world).await;
 }
 
-/// Whether a process of this machine holds the connection between these two ports at the first one's end.
+/// Returns whether a process of this machine holds the end at the first port of the connection between these
+/// two ports.
 #[cfg(target_os = "linux")]
 fn has_connection(pid: u32, near: u16, far: u16) -> bool {
     let table = std::fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap();
     let ends = format!("0100007F:{near:04X} 0100007F:{far:04X}");
-    // One that nobody owns any more is on its way out.
+    // Inode 0 means that no process holds the connection any more.
     let inode =
         table.lines().find(|line| line.contains(&ends)).and_then(|line| line.split_whitespace().nth(9));
     inode.is_some_and(|inode| inode != "0")
 }
 
 #[tokio::test]
-async fn chunked_bodies_and_bodies_without_a_type_are_read() {
+async fn chunked_bodies_and_bodies_without_content_type_are_read() {
     let world = World::ephemeral();
     for headers in ["", "Content-Type: application/x-www-form-urlencoded; charset=UTF-8\r\n"] {
         let chunks = "d\r\nFriendlyName=\r\n6\r\nOwl%20\r\n4\r\nBank\r\n0\r\n\r\n";
@@ -667,23 +669,23 @@ async fn chunked_bodies_and_bodies_without_a_type_are_read() {
 }
 
 #[tokio::test]
-async fn a_client_that_asks_first_is_told_to_continue() {
+async fn expect_100_continue_is_answered() {
     let world = World::ephemeral();
-    let mut line = Line::to(&world).await;
+    let mut line = RawConnection::to(&world).await;
     let headers = "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 16\r\n\
                    Expect: 100-continue\r\n";
-    line.say(head(&world, "POST /v2/Services", headers)).await;
-    let go_on = line.hear().await;
+    line.send(head(&world, "POST /v2/Services", headers)).await;
+    let go_on = line.receive().await;
     assert_eq!(go_on.status, 100, "{go_on:?}");
-    line.say("FriendlyName=Owl").await;
-    let answer = line.hear().await;
+    line.send("FriendlyName=Owl").await;
+    let answer = line.receive().await;
     assert_eq!(answer.status, 201, "{answer:?}");
 }
 
 #[tokio::test]
-async fn accept_is_ignored() {
+async fn accept_header_is_ignored() {
     let world = World::ephemeral();
-    // The SDKs say that they accept a form, and mean JSON.
+    // The SDKs send `Accept: application/x-www-form-urlencoded` but expect JSON.
     for accept in ["application/x-www-form-urlencoded", "text/html", "*/*;q=0", "nonsense", ""] {
         let answer = ask(&world, head(&world, "GET /v2/Services", &format!("Accept: {accept}\r\n"))).await;
         assert_eq!(
@@ -695,7 +697,7 @@ async fn accept_is_ignored() {
 }
 
 #[tokio::test]
-async fn user_agents_may_hold_any_bytes() {
+async fn user_agent_may_contain_any_bytes() {
     let world = World::ephemeral();
     for agent in ["Bankür; Android; 1.0".as_bytes(), b"Bank\xfcr; iOS; 1.0", b"\x80\xff", b""] {
         let request = head(&world, "GET /v2/Services", "User-Agent: @\r\n");
@@ -706,7 +708,7 @@ async fn user_agents_may_hold_any_bytes() {
 }
 
 #[tokio::test]
-async fn the_scheme_of_the_credentials_has_no_case() {
+async fn authentication_scheme_is_case_insensitive() {
     let world = World::ephemeral();
     for scheme in ["basic", "BASIC", "BaSiC"] {
         let request = head(&world, "GET /v2/Services", "")
@@ -716,7 +718,7 @@ async fn the_scheme_of_the_credentials_has_no_case() {
 }
 
 #[tokio::test]
-async fn garbage_instead_of_http_does_no_harm() {
+async fn garbage_instead_of_http_is_refused() {
     let world = World::ephemeral();
     for garbage in [
         &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03hello over TLS\r\n\r\n"[..],
@@ -731,7 +733,7 @@ async fn garbage_instead_of_http_does_no_harm() {
         b"POST /v2/Services HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, identity\r\n\r\nab",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ] {
-        let mut line = Line::to(&world).await;
+        let mut line = RawConnection::to(&world).await;
         let _ = line.stream.write_all(garbage).await;
         let _ = line.stream.shutdown().await;
         if let Some(answer) = line.answer(false).await {
@@ -743,36 +745,36 @@ async fn garbage_instead_of_http_does_no_harm() {
 }
 
 #[tokio::test]
-async fn a_body_is_never_taken_for_the_next_request() {
+async fn body_is_never_parsed_as_the_next_request() {
     let world = World::ephemeral();
-    // Each of these could be read in two ways by a proxy and a server that disagree.
+    // A proxy and a server could disagree about each of these.
     let inner = head(&world, "DELETE /v2/Services", "");
     for headers in [
         format!("Content-Length: {}\r\nTransfer-Encoding: chunked\r\n", inner.len()),
         format!("Content-Length: 0\r\nContent-Length: {}\r\n", inner.len()),
         format!("Content-Length: +{}\r\n", inner.len()),
     ] {
-        let mut line = Line::to(&world).await;
-        line.say(format!("{}{inner}", head(&world, "POST /v2/Services", &headers))).await;
+        let mut line = RawConnection::to(&world).await;
+        line.send(format!("{}{inner}", head(&world, "POST /v2/Services", &headers))).await;
         while let Some(answer) = line.answer(false).await {
             assert_ne!(answer.status, 405, "{headers}: the body was taken for a request");
         }
     }
-    // The body of a request that is refused before anybody reads it is still a body.
-    let mut line = Line::to(&world).await;
-    let stranger =
+    // The body of a request that is refused before the body is read is still a body.
+    let mut line = RawConnection::to(&world).await;
+    let unauthenticated =
         format!("POST /v2/Services HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", inner.len());
-    line.say(format!("{stranger}{inner}{}", head(&world, "GET /healthz", ""))).await;
-    assert_eq!(line.hear().await.status, 401);
+    line.send(format!("{unauthenticated}{inner}{}", head(&world, "GET /healthz", ""))).await;
+    assert_eq!(line.receive().await.status, 401);
     if let Some(answer) = line.answer(false).await {
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 }
 
 #[tokio::test]
-async fn requests_may_follow_each_other_without_waiting() {
+async fn pipelined_requests_are_served_in_order() {
     let world = World::ephemeral();
-    let mut line = Line::to(&world).await;
+    let mut line = RawConnection::to(&world).await;
     let mut requests = String::new();
     for number in 0..50 {
         requests.push_str(&post(
@@ -782,48 +784,48 @@ async fn requests_may_follow_each_other_without_waiting() {
         ));
         requests.push_str(&head(&world, "GET /v2/Services?PageSize=1", ""));
     }
-    line.say(requests).await;
+    line.send(requests).await;
     let mut last = String::new();
     for number in 0..50 {
-        let made = line.hear().await;
+        let made = line.receive().await;
         assert_eq!((made.status, &made.json()["friendly_name"]), (201, &format!("Number {number}").into()));
         last = made.json()["sid"].as_str().unwrap().to_owned();
-        assert_eq!(line.hear().await.status, 200);
+        assert_eq!(line.receive().await.status, 200);
     }
-    // The connection lives on for one that comes later.
-    line.say(head(&world, &format!("GET /v2/Services/{last}"), "Connection: close\r\n")).await;
-    assert_eq!(line.hear().await.status, 200);
+    // The connection stays open for a later request.
+    line.send(head(&world, &format!("GET /v2/Services/{last}"), "Connection: close\r\n")).await;
+    assert_eq!(line.receive().await.status, 200);
     assert!(line.ends().await, "and ends when the client says so");
 }
 
 #[tokio::test]
-async fn a_connection_survives_a_refusal_or_is_said_to_end() {
+async fn refused_request_keeps_the_connection_or_announces_its_end() {
     let world = World::ephemeral();
-    let stranger = |method: &str, body: &str| {
+    let unauthenticated = |method: &str, body: &str| {
         format!("{method} /v2/Services HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len())
     };
     for (status, request, survives) in [
-        (401, stranger("GET", ""), true),
+        (401, unauthenticated("GET", ""), true),
         (404, head(&world, "GET /v2/Nothing", ""), true),
         (405, head(&world, "DELETE /v2/Services", ""), true),
         (400, post(&world, "/v2/Services", "FriendlyName=%zz"), true),
         (404, post(&world, "/v2/Services/VA0", "FriendlyName=Owl"), true),
         (413, post(&world, "/v2/Services", &format!("A={}", "x".repeat(64 * 1024))), false),
-        // Nobody needs the body of these, so it may be left unread and end the connection.
-        (401, stranger("POST", "FriendlyName=Owl"), false),
-        (401, stranger("POST", &format!("A={}", "x".repeat(64 * 1024))), false),
+        // The body of these is not needed, so it may stay unread and end the connection.
+        (401, unauthenticated("POST", "FriendlyName=Owl"), false),
+        (401, unauthenticated("POST", &format!("A={}", "x".repeat(64 * 1024))), false),
         (404, post(&world, "/v2/Nothing", "FriendlyName=Owl"), false),
         (405, head(&world, "PUT /v2/Services", "Content-Length: 3\r\n") + "A=1", false),
     ] {
-        let mut line = Line::to(&world).await;
-        line.say(&request).await;
-        let answer = line.hear().await;
+        let mut line = RawConnection::to(&world).await;
+        line.send(&request).await;
+        let answer = line.receive().await;
         assert_eq!(answer.status, status, "{answer:?}");
         match answer.header("connection")[..] {
             ["close"] => assert!(line.ends().await, "{answer:?}"),
             _ => {
-                line.say(head(&world, "GET /v2/Services", "")).await;
-                assert_eq!(line.hear().await.status, 200, "{request}");
+                line.send(head(&world, "GET /v2/Services", "")).await;
+                assert_eq!(line.receive().await.status, 200, "{request}");
                 continue;
             }
         }
@@ -832,66 +834,67 @@ async fn a_connection_survives_a_refusal_or_is_said_to_end() {
 }
 
 #[tokio::test]
-async fn old_clients_are_answered_and_hung_up_on() {
+async fn http_1_0_client_is_served_and_disconnected() {
     let world = World::ephemeral();
-    let mut line = Line::to(&world).await;
-    line.say(format!("GET /v2/Services HTTP/1.0\r\n{}\r\n", authorization(&world))).await;
-    let answer = line.hear().await;
+    let mut line = RawConnection::to(&world).await;
+    line.send(format!("GET /v2/Services HTTP/1.0\r\n{}\r\n", authorization(&world))).await;
+    let answer = line.receive().await;
     assert_eq!(answer.status, 200, "{answer:?}");
     assert!(line.ends().await);
 }
 
 #[tokio::test]
-async fn a_client_that_vanishes_in_the_middle_breaks_nothing() {
+async fn client_that_disconnects_midway_breaks_nothing() {
     let world = World::ephemeral();
     let whole = post(&world, "/v2/Services", "FriendlyName=Half");
     for length in [1, 20, whole.len() / 2, whole.len() - 10, whole.len() - 1] {
-        let mut line = Line::to(&world).await;
-        line.say(&whole[..length]).await;
+        let mut line = RawConnection::to(&world).await;
+        line.send(&whole[..length]).await;
         drop(line);
     }
     assert_serves(&world).await;
-    assert_eq!(world.everything().await, serde_json::json!([]), "half a request is none");
+    assert_eq!(world.everything().await, serde_json::json!([]), "an incomplete request changes nothing");
 
-    // Who leaves before the answer has asked all the same.
-    let mut line = Line::to(&world).await;
-    line.say(post(&world, "/v2/Services", "FriendlyName=Whole")).await;
+    // A client that disconnects before the response has still sent its request.
+    let mut line = RawConnection::to(&world).await;
+    line.send(post(&world, "/v2/Services", "FriendlyName=Whole")).await;
     drop(line);
     assert_serves(&world).await;
 }
 
 #[tokio::test]
-async fn health_is_told_to_anyone() {
+async fn health_checks_need_no_credentials() {
     let world = World::ephemeral();
     for auth in
         [Auth::None, Auth::Basic("AC1".to_owned(), "wrong".to_owned()), Auth::Raw("Nonsense".to_owned())]
     {
-        let stranger = world.backend().auth(auth);
+        let unauthenticated = world.backend().auth(auth);
         for (path, status) in [("/healthz", "alive"), ("/readyz", "ready")] {
-            let reply = stranger.get(path, &[]).await;
+            let reply = unauthenticated.get(path, &[]).await;
             assert_eq!((reply.status, &reply.json()["status"]), (200, &status.into()), "{reply:?}");
         }
     }
 }
 
-/// As Java's own client does on each connection: the offer is declined, and the connection ends, aloud.
+/// Like Java's HTTP client on each connection: the upgrade is declined, and the response announces the end of
+/// the connection.
 #[tokio::test]
-async fn an_offer_to_upgrade_is_declined_and_the_end_announced() {
+async fn upgrade_is_declined_and_the_connection_closed() {
     let world = World::ephemeral();
-    let mut line = Line::to(&world).await;
-    line.say(
+    let mut line = RawConnection::to(&world).await;
+    line.send(
         "GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
          HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\n\r\n",
     )
     .await;
-    let answer = line.hear().await;
+    let answer = line.receive().await;
     assert_eq!(answer.status, 200);
     assert_eq!(answer.header("connection"), ["close"], "{answer:?}");
     assert!(line.answer(false).await.is_none());
 }
 
 #[tokio::test]
-async fn malformed_chunks_are_answered_whatever_follows_them() {
+async fn malformed_chunks_are_refused_whatever_follows() {
     let world = World::ephemeral();
     let headers = "Content-Type: application/x-www-form-urlencoded\r\nTransfer-Encoding: chunked\r\n";
     let head = head(&world, "POST /v2/Services", headers);
@@ -900,8 +903,8 @@ async fn malformed_chunks_are_answered_whatever_follows_them() {
     {
         for more in [0, 100, 300_000] {
             for _ in 0..5 {
-                let mut line = Line::to(&world).await;
-                // The server may end the connection while this is still being sent.
+                let mut line = RawConnection::to(&world).await;
+                // The server may close the connection while this is being sent.
                 let _ = line.stream.write_all(format!("{head}{chunks}{}", "x".repeat(more)).as_bytes()).await;
                 let answer = line.answer(false).await;
                 let answer = answer.unwrap_or_else(|| panic!("no answer to {chunks:?} and {more} bytes"));
@@ -914,7 +917,7 @@ async fn malformed_chunks_are_answered_whatever_follows_them() {
 }
 
 #[tokio::test]
-async fn requests_behind_one_that_ends_the_connection_are_not_processed() {
+async fn requests_after_connection_close_are_not_processed() {
     let world = World::ephemeral();
     let form = |name: &str, more: &str| {
         let form = format!("FriendlyName={name}");
@@ -924,9 +927,9 @@ async fn requests_behind_one_that_ends_the_connection_are_not_processed() {
         );
         format!("{}{form}", head(&world, "POST /v2/Services", &headers))
     };
-    let mut line = Line::to(&world).await;
-    line.say([form("First", "Connection: close\r\n"), form("Second", ""), form("Third", "")].concat()).await;
-    let first = line.hear().await;
+    let mut line = RawConnection::to(&world).await;
+    line.send([form("First", "Connection: close\r\n"), form("Second", ""), form("Third", "")].concat()).await;
+    let first = line.receive().await;
     assert_eq!((first.status, first.header("connection")), (201, vec!["close"]), "{first:?}");
     while let Some(answer) = line.answer(false).await {
         answer.assert_error(503, 20503);
@@ -937,15 +940,15 @@ async fn requests_behind_one_that_ends_the_connection_are_not_processed() {
 }
 
 #[tokio::test]
-async fn an_offer_of_websocket_with_a_body_is_answered_at_once() {
+async fn websocket_upgrade_with_a_body_is_answered_at_once() {
     let world = World::ephemeral();
     let offer = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
     for headers in ["", "Content-Type: application/x-www-form-urlencoded\r\n"] {
         let headers = format!("{offer}{headers}Content-Length: 16\r\n");
-        let mut line = Line::to(&world).await;
+        let mut line = RawConnection::to(&world).await;
         let began = Instant::now();
-        line.say(format!("{}FriendlyName=Owl", head(&world, "POST /v2/Services", &headers))).await;
-        let answer = line.hear().await;
+        line.send(format!("{}FriendlyName=Owl", head(&world, "POST /v2/Services", &headers))).await;
+        let answer = line.receive().await;
         assert_eq!((answer.status, answer.header("connection")), (201, vec!["close"]), "{answer:?}");
         assert!(line.ends().await);
         assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());

@@ -1,5 +1,5 @@
-//! The address of a webhook: signed as it was configured, byte for byte but for the fragment, and sent in the same
-//! spelling as far as HTTP lets it through.
+//! The URL of a webhook: signed exactly as configured except for the fragment, and requested in the same
+//! spelling as far as HTTP allows.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,13 @@ use serde_json::Value;
 
 use crate::node::node_or_skip;
 use crate::python::{python_or_skip, sdks};
-use crate::webhooks::{ALLOWED, PATIENCE, calls, event, judge, signed, to_be_judged, webhook, webhooks};
+use crate::webhooks::{
+    LOOPBACK_ARGUMENTS, WAIT_TIMEOUT, calls, check_signatures, event, script_input, signed, webhook, webhooks,
+};
 use crate::world::{World, assert_error};
 
-/// What follows host and port in an address, what is requested then, and whether a receiver can put the address
-/// together from the request.
+/// The part of a URL after host and port, the request target for it, and whether a receiver can reconstruct the
+/// URL from the request.
 const SPELLINGS: [(&str, &str, bool); 14] = [
     ("/hook?tenant=7", "/hook?tenant=7", true),
     ("/o'hare?name=d'arc", "/o'hare?name=d'arc", true),
@@ -30,7 +32,7 @@ const SPELLINGS: [(&str, &str, bool); 14] = [
     ("?query=only", "/?query=only", false),
 ];
 
-/// A call for each spelling, with the address as it was configured, fragment excluded.
+/// Returns a call for each spelling, with the configured URL without its fragment.
 async fn requests(world: &World) -> BTreeMap<String, Call> {
     let receiver = Receiver::start([Answer::ok()]);
     let service = world.service().await;
@@ -50,54 +52,54 @@ async fn requests(world: &World) -> BTreeMap<String, Call> {
 }
 
 #[tokio::test]
-async fn configured_text_is_signed_and_sent_in_the_same_spelling() {
-    let world = World::sqlite_with(ALLOWED);
+async fn url_is_signed_and_requested_in_the_configured_spelling() {
+    let world = World::sqlite_with(LOOPBACK_ARGUMENTS);
     for (configured, call) in requests(&world).await {
         let signature = signed(&world, &configured, &call.form());
         assert_eq!(call.header("X-Twilio-Signature"), signature, "{configured}");
     }
 }
 
-/// Each call with the address as it was configured, and once more without where the request tells it.
-fn to_be_judged_by_validators(requests: &BTreeMap<String, Call>) -> Vec<Value> {
+/// Returns each call with the configured URL, and a second time without it where the request contains it.
+fn validator_input(requests: &BTreeMap<String, Call>) -> Vec<Value> {
     let with = requests
         .iter()
         .filter(|(url, _)| !url.ends_with('?'))
-        .map(|(url, call)| to_be_judged(call, Some(url)));
+        .map(|(url, call)| script_input(call, Some(url)));
     let without = requests.iter().filter(|(url, call)| {
         let target = call.line.split(' ').nth(1).unwrap();
         // Python's validator drops a question mark without a query.
         url.ends_with(target) && !url.ends_with('?')
     });
-    with.chain(without.map(|(_, call)| to_be_judged(call, None))).collect()
+    with.chain(without.map(|(_, call)| script_input(call, None))).collect()
 }
 
 #[tokio::test]
-async fn signature_of_every_spelling_holds_for_the_python_library() {
-    const TEST: &str = "webhook_urls::signature_of_every_spelling_holds_for_the_python_library";
+async fn python_library_accepts_the_signature_of_every_url_spelling() {
+    const TEST: &str = "webhook_urls::python_library_accepts_the_signature_of_every_url_spelling";
     let Some(mut python) = python_or_skip(TEST) else { return };
     python.arg(sdks("python/signatures.py"));
-    let world = World::sqlite_with(ALLOWED);
-    judge(python, &world, &to_be_judged_by_validators(&requests(&world).await));
+    let world = World::sqlite_with(LOOPBACK_ARGUMENTS);
+    check_signatures(python, &world, &validator_input(&requests(&world).await));
 }
 
 #[tokio::test]
-async fn signature_of_every_spelling_holds_for_the_node_library() {
-    const TEST: &str = "webhook_urls::signature_of_every_spelling_holds_for_the_node_library";
+async fn node_library_accepts_the_signature_of_every_url_spelling() {
+    const TEST: &str = "webhook_urls::node_library_accepts_the_signature_of_every_url_spelling";
     let Some(mut node) = node_or_skip(TEST) else { return };
     node.arg(sdks("node/signatures.js"));
-    let world = World::sqlite_with(ALLOWED);
-    judge(node, &world, &to_be_judged_by_validators(&requests(&world).await));
+    let world = World::sqlite_with(LOOPBACK_ARGUMENTS);
+    check_signatures(node, &world, &validator_input(&requests(&world).await));
 }
 
 #[tokio::test]
-async fn spelling_that_is_sent_otherwise_is_logged_and_user_info_is_refused() {
-    let world = World::sqlite_with(ALLOWED);
+async fn changed_url_spelling_is_logged_and_user_info_is_refused() {
+    let world = World::sqlite_with(LOOPBACK_ARGUMENTS);
     let (service, receiver) = (world.service().await, Receiver::start([Answer::ok()]));
     let warned = |sid: &str| {
         let log = world.server.log();
         let mut lines = log.lines().filter(|line| line.contains("WARN") && line.contains(sid));
-        lines.any(|line| line.contains("can't be sent as it is written"))
+        lines.any(|line| line.contains("is not sent as it is written"))
     };
     let mut made = Vec::new();
     for (spelling, _, is_told_by_the_request) in SPELLINGS {
@@ -105,7 +107,7 @@ async fn spelling_that_is_sent_otherwise_is_logged_and_user_info_is_refused() {
         made.push((spelling, sid, is_told_by_the_request));
     }
     let last = &made.last().unwrap().1;
-    wait_until("the last is warned of", PATIENCE, async || warned(last).then_some(())).await;
+    wait_until("the last warning is logged", WAIT_TIMEOUT, async || warned(last).then_some(())).await;
     for (spelling, sid, is_told_by_the_request) in &made {
         assert_eq!(warned(sid), !is_told_by_the_request, "{spelling}");
     }

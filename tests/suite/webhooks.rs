@@ -1,4 +1,4 @@
-//! Webhooks: the resource, who is told of what in which words, and what an operator sees of it.
+//! Webhooks: the resource, the requests that receivers get, and the operator's commands for deliveries.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
@@ -13,16 +13,15 @@ use serde_json::{Value, json};
 
 use crate::node::node_or_skip;
 use crate::python::{python_or_skip, sdks};
+pub(crate) use crate::world::WAIT_TIMEOUT;
 use crate::world::{World, assert_error, created, entity, on_every_database, signed_in};
 
-/// Receivers live on this machine.
-pub(crate) const ALLOWED: &[&str] = &["--webhook-allow", "127.0.0.0/8"];
+/// Arguments that allow webhooks to this machine, where the receivers run.
+pub(crate) const LOOPBACK_ARGUMENTS: &[&str] = &["--webhook-allow-network", "127.0.0.0/8"];
 
-/// The same, and nobody waits for longer than a second between two attempts.
-pub(crate) const IMPATIENT: &[&str] = &["--webhook-allow", "127.0.0.0/8", "--delivery-longest-wait", "1"];
-
-/// How long a delivery may take on a busy machine, when nothing is in its way.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// The same arguments, with at most a second between two attempts.
+pub(crate) const FAST_RETRY_ARGUMENTS: &[&str] =
+    &["--webhook-allow-network", "127.0.0.0/8", "--delivery-max-backoff", "1"];
 
 const EVENT_TYPES: [&str; 5] =
     ["factor.created", "factor.verified", "factor.deleted", "challenge.approved", "challenge.denied"];
@@ -33,13 +32,12 @@ const FIELDS: &str = r#"{"label":"Empfänger","value":"Zoë; <b>"}"#;
 const HIDDEN: &str = r#"{"naïve":"日本"}"#;
 const METADATA: &str = r#"{"ort":"Köln + Umgebung"}"#;
 
-/// The path of a service's webhooks.
+/// Returns the path of a service's webhooks.
 pub(crate) fn webhooks(service: &str) -> String {
     format!("/v2/Services/{service}/Webhooks")
 }
 
-/// Makes a webhook at this address for everything, unless `more` has event types of its own, and returns
-/// its SID.
+/// Creates a webhook with this URL for all events, unless `more` has event types, and returns its SID.
 pub(crate) async fn webhook(world: &World, service: &str, url: &str, more: &[(&str, &str)]) -> String {
     let mut form = vec![("FriendlyName", "Backend"), ("WebhookUrl", url)];
     form.extend_from_slice(more);
@@ -50,31 +48,31 @@ pub(crate) async fn webhook(world: &World, service: &str, url: &str, more: &[(&s
     made["sid"].as_str().unwrap().to_owned()
 }
 
-/// Makes a factor that nobody verifies: the cheapest event that there is.
+/// Creates a factor without verifying it, which is the cheapest event.
 pub(crate) async fn event(world: &World, service: &str, identity: &str) -> Enrollment {
     let new = world.new_factor(service, identity).await;
     world.phone(Style::Android).create_factor(&new).await.unwrap()
 }
 
-/// The calls of a receiver as soon as there are so many.
+/// Waits until a receiver has this many calls, and returns them.
 pub(crate) async fn calls(receiver: &Receiver, count: usize) -> Vec<Call> {
     let enough = async || Some(receiver.calls()).filter(|calls| calls.len() >= count);
-    wait_until(&format!("{count} calls have come"), PATIENCE, enough).await
+    wait_until(&format!("{count} calls have come"), WAIT_TIMEOUT, enough).await
 }
 
 /// A delivery as `countersign webhooks attempts` shows it.
 #[derive(Clone, Debug)]
-pub(crate) struct Shown {
+pub(crate) struct ShownDelivery {
     pub(crate) id: String,
     pub(crate) state: String,
-    /// Kind, what it is about, and where to.
+    /// Kind, resource, and destination.
     pub(crate) way: String,
     pub(crate) attempts: Vec<Attempt>,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Attempt {
-    #[expect(dead_code, reason = "for whoever must explain a failure")]
+    #[expect(dead_code, reason = "to explain a failure")]
     began: String,
     number: usize,
     pub(crate) ending: String,
@@ -82,8 +80,8 @@ pub(crate) struct Attempt {
     pub(crate) detail: String,
 }
 
-impl Shown {
-    /// How the attempts ended, which are all that were begun.
+impl ShownDelivery {
+    /// Returns the results of the attempts, and checks that none is running.
     #[track_caller]
     pub(crate) fn endings(&self) -> Vec<&str> {
         let numbers = self.attempts.iter().map(|attempt| attempt.number);
@@ -92,16 +90,16 @@ impl Shown {
     }
 }
 
-/// What `countersign webhooks attempts` shows, newest first.
-pub(crate) fn attempts(world: &World, arguments: &[&str]) -> Vec<Shown> {
+/// Returns the deliveries that `countersign webhooks attempts` shows, newest first.
+pub(crate) fn attempts(world: &World, arguments: &[&str]) -> Vec<ShownDelivery> {
     let all = [&["webhooks", "attempts", "--limit", "10000"], arguments].concat();
-    let mut deliveries: Vec<Shown> = Vec::new();
+    let mut deliveries: Vec<ShownDelivery> = Vec::new();
     for line in world.command(&all).lines() {
         let words: Vec<&str> = line.trim_start().split("  ").collect();
         match (line.starts_with(' '), words.as_slice()) {
             (false, [id, _, state, way]) => {
                 let [id, state, way] = [id, state, way].map(|word| (*word).to_owned());
-                deliveries.push(Shown { id, state, way, attempts: Vec::new() });
+                deliveries.push(ShownDelivery { id, state, way, attempts: Vec::new() });
             }
             (true, [_, next]) if next.starts_with("next") => {}
             (true, [began, number, ending, rest @ ..]) => {
@@ -118,29 +116,29 @@ pub(crate) fn attempts(world: &World, arguments: &[&str]) -> Vec<Shown> {
     deliveries
 }
 
-/// The same, once there are deliveries and none of them is owed any more.
-pub(crate) async fn settled(world: &World, arguments: &[&str]) -> Vec<Shown> {
+/// Returns the same once there are deliveries and none is pending.
+pub(crate) async fn settled(world: &World, arguments: &[&str]) -> Vec<ShownDelivery> {
     let done = async || {
         let deliveries = attempts(world, arguments);
-        let all = !deliveries.is_empty() && deliveries.iter().all(|delivery| delivery.state != "owed");
+        let all = !deliveries.is_empty() && deliveries.iter().all(|delivery| delivery.state != "pending");
         if !all {
-            // Each look costs a process.
+            // Each check starts a process.
             tokio::time::sleep(Duration::from_millis(150)).await;
         }
         all.then_some(deliveries)
     };
-    wait_until("nothing is owed any more", PATIENCE, done).await
+    wait_until("no delivery is pending", WAIT_TIMEOUT, done).await
 }
 
-/// The one delivery that a webhook was to get, once that has ended.
-pub(crate) async fn only(world: &World, webhook: &str) -> Shown {
+/// Waits until the only delivery to a webhook is finished, and returns it.
+pub(crate) async fn only(world: &World, webhook: &str) -> ShownDelivery {
     let deliveries = settled(world, &[webhook]).await;
     assert_eq!(deliveries.len(), 1, "{deliveries:?}");
     deliveries.into_iter().next().unwrap()
 }
 
 on_every_database! {
-    async fn a_webhook_is_made_changed_and_deleted(world: World) {
+    async fn webhook_can_be_created_updated_and_deleted(world: World) {
         let service = world.service().await;
         let backend = world.backend();
         let form = [
@@ -160,7 +158,7 @@ on_every_database! {
             "account_sid": world.server.account_sid(),
             "service_sid": service,
             "friendly_name": "Zoë’s backend",
-            // Each once, in the order in which they were named.
+            // Each event type once, in the given order.
             "event_types": ["factor.deleted", "factor.verified"],
             "status": "enabled",
             "version": "v2",
@@ -181,7 +179,7 @@ on_every_database! {
             (&[("Status", "disabled")], "status", json!("disabled")),
             (&[("Version", "v1")], "version", json!("v1")),
             (&[("WebhookUrl", "http://h.example")], "webhook_url", json!("http://h.example")),
-            // Nothing at all changes nothing.
+            // An empty update changes nothing.
             (&[], "status", json!("disabled")),
         ] {
             let changed = backend.post(&path, form).await;
@@ -206,7 +204,7 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn webhooks_are_listed_in_pages(world: World) {
+    async fn webhooks_are_paged(world: World) {
         let (service, other, backend) = (world.service().await, world.service().await, world.backend());
         let mut made = Vec::new();
         for number in 0..5 {
@@ -239,7 +237,7 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn a_service_has_so_many_webhooks_and_no_more(world: World) {
+    async fn webhooks_per_service_are_limited(world: World) {
         let (service, backend) = (world.service().await, world.backend());
         let form = [("FriendlyName", "Backend"), ("EventTypes", "*"), ("WebhookUrl", "https://h.example")];
         let mut made = tokio::task::JoinSet::new();
@@ -253,7 +251,7 @@ on_every_database! {
         for reply in refused {
             assert_error(reply, 400, 60306);
         }
-        // Another makes room, and the other service has room of its own.
+        // Deleting one makes room, and the limit of the other service is separate.
         let path = format!("{}/{}", webhooks(&service), made[0].json()["sid"].as_str().unwrap());
         assert_eq!(backend.delete(&path, &[]).await.status, 204);
         webhook(&world, &service, "https://h.example/", &[]).await;
@@ -263,7 +261,7 @@ on_every_database! {
 }
 
 #[tokio::test]
-async fn each_bad_parameter_has_its_code() {
+async fn invalid_webhook_parameters_have_their_codes() {
     let world = World::ephemeral();
     let (service, backend) = (world.service().await, world.backend());
     let good = [("FriendlyName", "Backend"), ("EventTypes", "*"), ("WebhookUrl", "https://h.example/hook")];
@@ -322,7 +320,7 @@ async fn each_bad_parameter_has_its_code() {
                 backend.post(&path, &form).await,
                 backend.post(&existing, &[("Status", "disabled"), (name, value)]).await,
             ] {
-                // What is said twice is refused as such.
+                // A repeated parameter is refused as such.
                 assert_error(&reply, 400, 60306);
                 let message = reply.json()["message"].as_str().unwrap().to_owned();
                 assert!(message.starts_with(&format!("Invalid Request: {name} must")), "{message}");
@@ -331,20 +329,20 @@ async fn each_bad_parameter_has_its_code() {
     }
     let twice = [good.as_slice(), &[("WebhookUrl", "https://h.example/other")]].concat();
     assert_error(&backend.post(&path, &twice).await, 400, 60306);
-    // None was made, and none changed by halves.
+    // No webhook was created, and none partially changed.
     let listed = backend.get(&path, &[]).await.json();
     assert_eq!(listed["webhooks"], json!([before]));
 }
 
-/// What happened in a story.
-struct Story {
+/// The resources of a resources.
+struct EventResources {
     enrollment: Enrollment,
     approved: Value,
     denied: Value,
 }
 
-/// All five events, in words that are not plain ASCII: a phone enrolls, says yes, says no, and goes.
-async fn story(world: &World, service: &str, identity: &str) -> Story {
+/// Causes all five events with values beyond ASCII: a phone enrolls, approves, denies, and is deleted.
+async fn cause_every_event(world: &World, service: &str, identity: &str) -> EventResources {
     let (phone, backend) = (world.phone(Style::Android), world.backend());
     let new = NewFactor { friendly_name: NAME.to_owned(), ..world.new_factor(service, identity).await };
     let mut enrollment = phone.create_factor(&new).await.unwrap();
@@ -359,9 +357,9 @@ async fn story(world: &World, service: &str, identity: &str) -> Story {
     ];
     let approved = created(&backend.post(&challenges, &form).await);
     let path = format!("{challenges}/{}", approved["sid"].as_str().unwrap());
-    let shown = phone.challenge(&enrollment, approved["sid"].as_str().unwrap()).await.unwrap();
-    let payload = signing::answer(Style::Android, &enrollment, &shown, Word::Approved).unwrap();
-    let token = signing::device_token(Style::Android, &enrollment, SystemClock.now());
+    let shown = phone.get_challenge(&enrollment, approved["sid"].as_str().unwrap()).await.unwrap();
+    let payload = signing::sign_answer(Style::Android, &enrollment, &shown, Word::Approved).unwrap();
+    let token = signing::sign_device_token(Style::Android, &enrollment, SystemClock.now());
     let device = world.backend().auth(signed_in(token));
     let answered = device.post(&path, &[("AuthPayload", &payload), ("Metadata", METADATA)]).await;
     assert_eq!((answered.status, &answered.json()["status"]), (200, &json!("approved")), "{answered:?}");
@@ -370,21 +368,21 @@ async fn story(world: &World, service: &str, identity: &str) -> Story {
     let denied = world.challenge(&enrollment, &[]).await;
     phone.answer(&enrollment, denied["sid"].as_str().unwrap(), Word::Denied).await.unwrap();
     phone.delete_factor(&enrollment).await.unwrap();
-    Story { enrollment, approved, denied }
+    EventResources { enrollment, approved, denied }
 }
 
 on_every_database! {
-    serving ALLOWED;
-    async fn every_event_is_told_in_both_versions(world: World) {
+    serving LOOPBACK_ARGUMENTS;
+    async fn every_event_is_sent_in_both_versions(world: World) {
         let receiver = Receiver::start([Answer::ok()]);
         let service = world.service().await;
         for version in ["v1", "v2"] {
             webhook(&world, &service, &receiver.at(&format!("/{version}")), &[("Version", version)]).await;
         }
-        let Story { enrollment, approved, denied } = story(&world, &service, "zoe-0001").await;
+        let EventResources { enrollment, approved, denied } = cause_every_event(&world, &service, "zoe-0001").await;
         calls(&receiver, 10).await;
 
-        // Each was delivered at once, and there are no others.
+        // Each was delivered at the first attempt, and there are no others.
         let deliveries = settled(&world, &[]).await;
         assert_eq!(deliveries.len(), 10, "{deliveries:?}");
         for delivery in &deliveries {
@@ -397,7 +395,7 @@ on_every_database! {
         let tokens = calls.iter().map(|call| call.header("I-Twilio-Idempotency-Token"));
         assert_eq!(ids, tokens.collect(), "a token for each delivery");
 
-        let mut told = BTreeMap::new();
+        let mut received = BTreeMap::new();
         for call in &calls {
             assert_eq!(call.header("Content-Type"), "application/x-www-form-urlencoded");
             assert_eq!(call.header("User-Agent"), "TwilioProxy/1.1");
@@ -407,12 +405,12 @@ on_every_database! {
             let signature = call.header("X-Twilio-Signature");
             assert_eq!(signature, signed(&world, &call.url(), &form));
             let version = call.line.strip_prefix("POST /").unwrap().strip_suffix(" HTTP/1.1").unwrap();
-            assert!(told.insert((version.to_owned(), map["type"].clone()), map).is_none(), "{call:?}");
+            assert!(received.insert((version.to_owned(), map["type"].clone()), map).is_none(), "{call:?}");
         }
 
         let mut uuids = BTreeSet::new();
         for event_type in EVENT_TYPES {
-            let [v1, v2] = ["v1", "v2"].map(|version| &told[&(version.to_owned(), event_type.to_owned())]);
+            let [v1, v2] = ["v1", "v2"].map(|version| &received[&(version.to_owned(), event_type.to_owned())]);
             let uuid = &v1["uuid"];
             assert_eq!((uuid.len(), uuid.as_bytes()[14], uuid.matches('-').count()), (36, b'4', 4), "{uuid}");
             assert!(uuids.insert(uuid.clone()), "one event, one uuid");
@@ -440,31 +438,31 @@ on_every_database! {
             let mut v2 = v2.clone();
             if let Some(challenge) = challenge {
                 for name in ["details", "hidden_details", "metadata"] {
-                    let told = v2.remove(&format!("challenge_{name}"));
-                    let told: Value = told.map_or(Value::Null, |text| serde_json::from_str(&text).unwrap());
-                    assert_eq!(told, challenge[name], "{event_type} {name}");
+                    let received = v2.remove(&format!("challenge_{name}"));
+                    let received: Value = received.map_or(Value::Null, |text| serde_json::from_str(&text).unwrap());
+                    assert_eq!(received, challenge[name], "{event_type} {name}");
                 }
             }
             expected.insert("factor_type".to_owned(), "push".to_owned());
             expected.insert("factor_friendly_name".to_owned(), NAME.to_owned());
             assert_eq!(v2, expected, "{event_type}");
         }
-        // These were values in all their glory, and those were none.
+        // The first has every optional value, the second has none.
         assert_eq!(approved["details"]["message"], MESSAGE);
         assert!(approved["hidden_details"].is_object() && approved["metadata"].is_object(), "{approved}");
         assert!(denied["hidden_details"].is_null() && denied["metadata"].is_null(), "{denied}");
     }
 }
 
-/// The signature that the account's auth token gives.
+/// Returns the signature under the account's auth token.
 pub(crate) fn signed(world: &World, url: &str, form: &[(String, String)]) -> String {
     let auth_token = domain::accounts::AuthToken::parse(world.server.auth_token()).unwrap();
     webhook_client::sign(&auth_token, url, form)
 }
 
 #[tokio::test]
-async fn a_webhook_hears_what_it_asked_for_and_no_more() {
-    let world = World::sqlite_with(ALLOWED);
+async fn webhook_receives_only_its_event_types() {
+    let world = World::sqlite_with(LOOPBACK_ARGUMENTS);
     let receiver = Receiver::start([Answer::ok()]);
     let (service, other) = (world.service().await, world.service().await);
     for event_type in EVENT_TYPES {
@@ -479,8 +477,8 @@ async fn a_webhook_hears_what_it_asked_for_and_no_more() {
     let path = format!("{}/{deleted}", webhooks(&service));
     assert_eq!(world.backend().delete(&path, &[]).await.status, 204);
 
-    story(&world, &service, "zoe-0001").await;
-    // All that was ever owed is in this list.
+    cause_every_event(&world, &service, "zoe-0001").await;
+    // The list has all deliveries.
     assert_eq!(settled(&world, &[]).await.len(), 7);
     let heard: BTreeSet<_> = receiver
         .calls()
@@ -493,10 +491,10 @@ async fn a_webhook_hears_what_it_asked_for_and_no_more() {
     assert_eq!(receiver.calls().len(), 7);
 }
 
-/// What is said again, or refused, is no event.
+/// Repeated and refused changes are no events.
 #[tokio::test]
-async fn nothing_is_told_twice() {
-    let world = World::sqlite_with(ALLOWED);
+async fn repeated_and_refused_changes_send_no_second_webhook() {
+    let world = World::sqlite_with(LOOPBACK_ARGUMENTS);
     let receiver = Receiver::start([Answer::ok()]);
     let (service, backend) = (world.service().await, world.backend());
     webhook(&world, &service, &receiver.at("/"), &[]).await;
@@ -515,19 +513,19 @@ async fn nothing_is_told_twice() {
 
     let challenge = world.challenge(&enrollment, &[]).await;
     let sid = challenge["sid"].as_str().unwrap();
-    let shown = phone.challenge(&enrollment, sid).await.unwrap();
-    phone.respond(&enrollment, &shown, Word::Approved).await.unwrap();
-    assert!(phone.respond(&enrollment, &shown, Word::Denied).await.is_err());
+    let shown = phone.get_challenge(&enrollment, sid).await.unwrap();
+    phone.send_answer(&enrollment, &shown, Word::Approved).await.unwrap();
+    assert!(phone.send_answer(&enrollment, &shown, Word::Denied).await.is_err());
     // A software phone signs deterministically, so this repeats the answer byte for byte.
-    phone.respond(&enrollment, &shown, Word::Approved).await.unwrap();
+    phone.send_answer(&enrollment, &shown, Word::Approved).await.unwrap();
 
     assert_eq!(backend.delete(&path, &[]).await.status, 204);
     assert_error(&backend.delete(&path, &[]).await, 404, 20404);
 
     assert_eq!(settled(&world, &[]).await.len(), 4);
-    let told: BTreeSet<_> = receiver.calls().iter().map(|call| call.value("type").unwrap()).collect();
+    let received: BTreeSet<_> = receiver.calls().iter().map(|call| call.value("type").unwrap()).collect();
     let expected = ["factor.created", "factor.verified", "challenge.approved", "factor.deleted"];
-    assert_eq!(told, expected.map(str::to_owned).into());
+    assert_eq!(received, expected.map(str::to_owned).into());
     let name = receiver.calls().iter().find_map(|call| {
         (call.value("type")? == "factor.deleted").then(|| call.value("factor_friendly_name"))?
     });
@@ -535,8 +533,8 @@ async fn nothing_is_told_twice() {
 }
 
 on_every_database! {
-    serving IMPATIENT;
-    async fn what_is_still_owed_follows_the_webhook(world: World) {
+    serving FAST_RETRY_ARGUMENTS;
+    async fn pending_deliveries_follow_changes_of_the_webhook(world: World) {
         let mut closed = Receiver::start([Answer::ok()]);
         closed.down().await;
         let open = Receiver::start([Answer::ok()]);
@@ -552,8 +550,8 @@ on_every_database! {
             let deliveries = attempts(&world, &[]);
             deliveries.iter().all(|delivery| !delivery.attempts.is_empty()).then_some(deliveries)
         };
-        let failing = wait_until("each was attempted", PATIENCE, failing).await;
-        assert!(failing.len() == 3 && failing.iter().all(|delivery| delivery.state == "owed"), "{failing:?}");
+        let failing = wait_until("each delivery was attempted", WAIT_TIMEOUT, failing).await;
+        assert!(failing.len() == 3 && failing.iter().all(|delivery| delivery.state == "pending"), "{failing:?}");
 
         let path = |sid: &str| format!("{}/{sid}", webhooks(&service));
         let elsewhere = backend.post(&path(&moved), &[("WebhookUrl", &open.at("/new"))]).await;
@@ -567,7 +565,7 @@ on_every_database! {
         closed.up();
         assert_eq!(calls(&open, 1).await[0].line, "POST /new HTTP/1.1");
 
-        // From now on it is told again, but not of what it has missed.
+        // From now on it receives events again, but not the ones that it missed.
         let back = [("Status", "enabled"), ("WebhookUrl", &open.at("/back"))];
         assert_eq!(backend.post(&path(&disabled), &back).await.status, 200);
         event(&world, &service, "zoe-0002").await;
@@ -579,11 +577,11 @@ on_every_database! {
 }
 
 on_every_database! {
-    serving ALLOWED;
-    async fn whoever_is_told_can_see_it(world: World) {
+    serving LOOPBACK_ARGUMENTS;
+    async fn change_is_visible_before_its_webhook_arrives(world: World) {
         let seen = std::sync::Arc::new(std::sync::Mutex::new(BTreeMap::new()));
         let (backend, notes) = (world.backend(), seen.clone());
-        // The receiver does as backends do: it fetches what it was told of before it answers.
+        // The receiver fetches the resource before it responds, as backends do.
         let receiver = Receiver::reacting(move |call| {
             let (backend, notes): (Http, _) = (backend.clone(), notes.clone());
             async move {
@@ -611,11 +609,11 @@ on_every_database! {
         };
 
         let mut enrollment = event(&world, &service, "zoe-0001").await;
-        // Else it may be verified before the receiver looks.
-        wait_until("it looked", PATIENCE, async || (seen.lock().unwrap().len() == 1).then_some(())).await;
+        // Otherwise the factor may be verified before the receiver fetches it.
+        wait_until("the receiver fetched the resource", WAIT_TIMEOUT, async || (seen.lock().unwrap().len() == 1).then_some(())).await;
         expect("factor.created", &enrollment.factor_sid, "unverified");
         phone.verify_factor(&mut enrollment).await.unwrap();
-        wait_until("it looked", PATIENCE, async || (seen.lock().unwrap().len() == 2).then_some(())).await;
+        wait_until("the receiver fetched the resource", WAIT_TIMEOUT, async || (seen.lock().unwrap().len() == 2).then_some(())).await;
         expect("factor.verified", &enrollment.factor_sid, "verified");
         for (answer, count) in [(Word::Approved, 10), (Word::Denied, 10)] {
             for _ in 0..count {
@@ -628,12 +626,12 @@ on_every_database! {
         phone.delete_factor(&enrollment).await.unwrap();
         expect("factor.deleted", &enrollment.factor_sid, "404");
         let all = async || Some(seen.lock().unwrap().clone()).filter(|seen| seen.len() == expected.len());
-        assert_eq!(wait_until("it looked at everything", PATIENCE, all).await, expected);
+        assert_eq!(wait_until("the receiver fetched every resource", WAIT_TIMEOUT, all).await, expected);
     }
 }
 
 #[tokio::test]
-async fn addresses_inside_are_called_only_if_allowed() {
+async fn internal_addresses_are_called_only_if_allowed() {
     let world = World::sqlite();
     let receiver = Receiver::start([Answer::ok()]);
     let service = world.service().await;
@@ -652,7 +650,7 @@ async fn addresses_inside_are_called_only_if_allowed() {
         assert_eq!((delivery.state.as_str(), delivery.endings()), ("failed", vec!["failed"]), "{delivery:?}");
         let attempt = &delivery.attempts[0];
         assert_eq!(attempt.code, Some(11210), "{delivery:?}");
-        assert!(attempt.detail.contains("--webhook-allow permits its network: "), "{delivery:?}");
+        assert!(attempt.detail.contains("--webhook-allow-network permits its network: "), "{delivery:?}");
     }
     assert_eq!(receiver.calls().len(), 0);
 
@@ -662,8 +660,8 @@ async fn addresses_inside_are_called_only_if_allowed() {
     let about: BTreeSet<_> = alerts.iter().map(|alert| alert["resource_sid"].as_str().unwrap()).collect();
     assert_eq!(about, sids.iter().map(String::as_str).collect());
 
-    // One address is one address, and a network is a network.
-    let narrow = World::sqlite_with(&["--webhook-allow", "127.0.0.2/32,::1/128"]);
+    // An address allows only itself, and a network only its own addresses.
+    let narrow = World::sqlite_with(&["--webhook-allow-network", "127.0.0.2/32,::1/128"]);
     let service = narrow.service().await;
     let refused = webhook(&narrow, &service, &receiver.at("/hook"), &[]).await;
     event(&narrow, &service, "zoe-0001").await;
@@ -673,7 +671,7 @@ async fn addresses_inside_are_called_only_if_allowed() {
 
 #[tokio::test]
 async fn redirects_are_not_followed() {
-    let world = World::sqlite_with(ALLOWED);
+    let world = World::sqlite_with(LOOPBACK_ARGUMENTS);
     let elsewhere = Receiver::start([Answer::ok()]);
     let location = format!("Location: {}\r\n", elsewhere.at("/there"));
     let service = world.service().await;
@@ -696,8 +694,7 @@ async fn redirects_are_not_followed() {
     assert_eq!(elsewhere.calls().len(), 0);
 }
 
-/// Requests of all kinds, as they came: every event, both versions, and addresses with all that one can
-/// have.
+/// Returns requests of every kind: every event, both versions, and URLs with every optional part.
 async fn requests(world: &World) -> Vec<Call> {
     let receiver = Receiver::start([Answer::ok()]);
     let service = world.service().await;
@@ -718,12 +715,12 @@ async fn requests(world: &World) -> Vec<Call> {
     }
     let named = format!("http://localhost:{}/named?a=b", receiver.port);
     webhook(world, &service, &named, &[]).await;
-    // For the debugger.
+    // For the debugger webhook.
     let gone = Receiver::start([Answer::of("404 Not Found", "", "")]);
     let only = [("EventTypes", "factor.created")];
     webhook(world, &service, &gone.at("/ü?ü=ü"), &only).await;
 
-    story(world, &service, "zoe-0001").await;
+    cause_every_event(world, &service, "zoe-0001").await;
     let expected = (paths.len() * 2 + 1) * EVENT_TYPES.len() + 1;
     let calls = calls(&receiver, expected).await;
     assert_eq!(calls.len(), expected);
@@ -731,9 +728,9 @@ async fn requests(world: &World) -> Vec<Call> {
     calls
 }
 
-/// A call as the scripts take it; `url` is the address as it was configured, `null` where the receiver puts it
-/// together from the request.
-pub(crate) fn to_be_judged(call: &Call, url: Option<&str>) -> Value {
+/// Returns a call as the scripts expect it. `url` is the configured URL, or `null` where the script
+/// reconstructs it from the request.
+pub(crate) fn script_input(call: &Call, url: Option<&str>) -> Value {
     json!({
         "host": call.header("Host"),
         "target": call.line.split(' ').nth(1).unwrap(),
@@ -743,15 +740,15 @@ pub(crate) fn to_be_judged(call: &Call, url: Option<&str>) -> Value {
     })
 }
 
-/// Lets a script check the signatures of requests of all kinds.
-async fn judge_all_kinds(script: Command) {
-    let world = World::sqlite_with(&["--webhook-allow", "127.0.0.0/8,::1/128"]);
+/// Has a script check the signatures of requests of every kind.
+async fn check_signatures_of_all_kinds(script: Command) {
+    let world = World::sqlite_with(&["--webhook-allow-network", "127.0.0.0/8,::1/128"]);
     let calls = requests(&world).await;
-    judge(script, &world, &calls.iter().map(|call| to_be_judged(call, None)).collect::<Vec<_>>());
+    check_signatures(script, &world, &calls.iter().map(|call| script_input(call, None)).collect::<Vec<_>>());
 }
 
-/// Lets a script check the signatures of these calls.
-pub(crate) fn judge(mut script: Command, world: &World, calls: &[Value]) {
+/// Has a script check the signatures of these calls.
+pub(crate) fn check_signatures(mut script: Command, world: &World, calls: &[Value]) {
     script.env("AUTH_TOKEN", world.server.auth_token());
     script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = script.spawn().unwrap();
@@ -762,22 +759,24 @@ pub(crate) fn judge(mut script: Command, world: &World, calls: &[Value]) {
 }
 
 #[tokio::test]
-async fn signatures_hold_for_the_python_library() {
-    let Some(mut python) = python_or_skip("webhooks::signatures_hold_for_the_python_library") else { return };
+async fn python_library_accepts_webhook_signatures() {
+    let Some(mut python) = python_or_skip("webhooks::python_library_accepts_webhook_signatures") else {
+        return;
+    };
     python.arg(sdks("python/signatures.py"));
-    judge_all_kinds(python).await;
+    check_signatures_of_all_kinds(python).await;
 }
 
 #[tokio::test]
-async fn signatures_hold_for_the_node_library() {
-    let Some(mut node) = node_or_skip("webhooks::signatures_hold_for_the_node_library") else { return };
+async fn node_library_accepts_webhook_signatures() {
+    let Some(mut node) = node_or_skip("webhooks::node_library_accepts_webhook_signatures") else { return };
     node.arg(sdks("node/signatures.js"));
-    judge_all_kinds(node).await;
+    check_signatures_of_all_kinds(node).await;
 }
 
 on_every_database! {
-    serving IMPATIENT;
-    async fn an_operator_sees_and_repeats(world: World) {
+    serving FAST_RETRY_ARGUMENTS;
+    async fn operator_lists_and_repeats_deliveries(world: World) {
         assert_eq!(world.command(&["webhooks", "list"]), "");
         assert_eq!(world.command(&["webhooks", "attempts"]), "");
         let receiver = Receiver::start([Answer::ok()]);
@@ -801,7 +800,7 @@ on_every_database! {
         let shown = world.command(&["webhooks", "attempts"]);
         assert!(!shown.contains("zoe-0001") && shown.contains(&delivery.id), "{shown}");
 
-        // Another test event goes through the server, which tells of nothing but whose it is.
+        // A test event names only the account and the service.
         let tested = world.command(&["webhooks", "test", &first]);
         assert!(tested.contains("  delivered  ") && tested.contains("attempt 1  delivered"), "{tested}");
         let calls = receiver.calls();
@@ -810,16 +809,16 @@ on_every_database! {
         assert_eq!(form.keys().collect::<Vec<_>>(), ["account_sid", "service_sid", "type", "uuid"]);
         assert_eq!((form["type"].as_str(), &form["service_sid"]), ("webhook.test", &service));
         assert_eq!(calls[1].header("X-Twilio-Signature"), signed(&world, &calls[1].url(), &calls[1].form()));
-        // One that can't be told is tried once, disabled or not.
+        // A failing test event has one attempt, whether the webhook is enabled or not.
         let refusal = world.refusal(&["webhooks", "test", &second]);
-        assert!(refusal.contains("did not take it"), "{refusal}");
+        assert!(refusal.contains("did not accept the test event"), "{refusal}");
         let failed = only(&world, &second).await;
         assert_eq!((failed.state.as_str(), failed.endings()), ("failed", vec!["failed"]));
 
-        // What has arrived can be sent once more, the same as before.
+        // A finished delivery can be sent again with the same contents.
         assert_eq!(
             world.command(&["webhooks", "redeliver", &delivery.id]),
-            format!("owed again: {}\n", delivery.id)
+            format!("enqueued again: {}\n", delivery.id)
         );
         let again = &self::calls(&receiver, 3).await[2];
         assert_eq!(again.header("I-Twilio-Idempotency-Token"), delivery.id);
@@ -828,31 +827,31 @@ on_every_database! {
             let shown = attempts(&world, &[&first]).into_iter().find(|shown| shown.id == delivery.id).unwrap();
             (shown.endings() == ["delivered"; 2] && shown.state == "delivered").then_some(())
         };
-        wait_until("both attempts are shown", PATIENCE, twice).await;
+        wait_until("both attempts are shown", WAIT_TIMEOUT, twice).await;
 
-        // What is owed is on its way already.
+        // A pending delivery cannot be sent again.
         let path = format!("{}/{second}", webhooks(&service));
         assert_eq!(world.backend().post(&path, &[("Status", "enabled")]).await.status, 200);
         event(&world, &service, "zoe-0002").await;
-        let owed = || attempts(&world, &[&second, "--state", "owed"]);
-        let owed = wait_until("one is owed", PATIENCE, async || owed().into_iter().next()).await;
+        let owed = || attempts(&world, &[&second, "--state", "pending"]);
+        let owed = wait_until("one delivery is pending", WAIT_TIMEOUT, async || owed().into_iter().next()).await;
         let refusal = world.refusal(&["webhooks", "redeliver", &owed.id]);
-        let words = format!("there is no delivery {} ", owed.id);
-        assert!(refusal.contains(&words) && refusal.contains("that has ended"), "{refusal}");
+        let words = format!("there is no finished delivery {} ", owed.id);
+        assert!(refusal.contains(&words) && refusal.contains("it may be pending still"), "{refusal}");
         closed.up();
         settled(&world, &[]).await;
 
         let states = |state: &str| attempts(&world, &["--state", state]).len();
-        assert_eq!(["owed", "delivered", "skipped", "failed"].map(states), [0, 4, 0, 1]);
+        assert_eq!(["pending", "delivered", "skipped", "failed"].map(states), [0, 4, 0, 1]);
         assert_eq!(attempts(&world, &[&second]).len(), 2);
-        // The newest, and no other: they sort by their names.
+        // Only the newest, because delivery ids sort by time.
         let all: Vec<_> = attempts(&world, &[]).into_iter().map(|delivery| delivery.id).collect();
         assert!(all.is_sorted_by(|one, next| one > next), "{all:?}");
         let newest = world.command(&["webhooks", "attempts", "--limit", "1"]);
         assert!(newest.starts_with(&all[0]) && !newest.contains(&all[1]), "{newest}");
 
-        let nobody = format!("YW{}", "0".repeat(32));
-        assert!(world.refusal(&["webhooks", "test", &nobody]).contains(&format!("there is no {nobody}")));
+        let unknown_sid = format!("YW{}", "0".repeat(32));
+        assert!(world.refusal(&["webhooks", "test", &unknown_sid]).contains(&format!("there is no {unknown_sid}")));
         let unknown = "019b76da-a800-7fff-bfff-ffffffffffff";
         assert!(world.refusal(&["webhooks", "redeliver", unknown]).contains(unknown));
         assert!(world.refusal(&["webhooks", "redeliver", "x"]).contains("expected the id of a delivery"));

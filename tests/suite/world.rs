@@ -1,9 +1,10 @@
-//! The stage: a server of the test's own, the backend that calls it, and phones.
+//! A server for one test, with the backend and the phones that call it.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
 
 use app::SystemClock;
 use device::{Enrollment, NewFactor, Phone, Platform, SigningKey, Style};
@@ -12,10 +13,13 @@ use harness::{Auth, Database, Http, Reply, Server, Storage};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// The binary under test: the one that `COUNTERSIGN_TEST_BINARY` names, or the one that Cargo has built.
+/// The longest wait for something that takes at most a few seconds on an undisturbed machine.
+pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The binary under test: the one that `COUNTERSIGN_TEST_BINARY` names, else the one that Cargo has built.
 pub(crate) const BINARY: Binary = Binary;
 
-/// The path of the binary under test, wherever a path or the name of a program is expected.
+/// The path of the binary under test, usable as a path and as the name of a program.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Binary;
 
@@ -34,38 +38,38 @@ impl AsRef<OsStr> for Binary {
     }
 }
 
-/// One server on a database of its own, and what has to live as long.
+/// A server on its own database, with everything that must live as long as it.
 pub(crate) struct World {
     pub(crate) server: Server,
     pub(crate) storage: Storage,
-    /// The phones that were made, by style and server: to make one takes longer than all that it does.
+    /// The phones by style and server, because creating one takes longer than all its requests.
     phones: Mutex<Vec<(Style, String, Arc<Phone>)>>,
-    // After the server, so that it is gone before its data.
+    // Declared after the server, so that the server stops before its data are removed.
     _folder: TempDir,
-    /// PostgreSQL's, if it is one.
+    /// The database, if it is PostgreSQL.
     pub(crate) database: Option<Database>,
 }
 
 impl World {
-    /// A server that keeps everything in memory.
+    /// Starts a server that keeps everything in memory.
     pub(crate) fn ephemeral() -> Self {
         Self::on(Storage::Ephemeral, &[], tempfile::tempdir().unwrap(), None)
     }
 
-    /// A server on a SQLite file.
+    /// Starts a server on a SQLite file.
     pub(crate) fn sqlite() -> Self {
         Self::sqlite_with(&[])
     }
 
-    /// A server on a SQLite file, with these arguments after `serve`.
+    /// Starts a server on a SQLite file, with these arguments after `serve`.
     pub(crate) fn sqlite_with(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let storage = Storage::Sqlite(folder.path().join("data"));
         Self::on(storage, arguments, folder, None)
     }
 
-    /// A server on PostgreSQL, with these arguments after `serve`; `None`, said aloud, where there is no
-    /// PostgreSQL.
+    /// Starts a server on PostgreSQL, with these arguments after `serve`. Returns `None` and prints a notice if
+    /// there is no PostgreSQL.
     pub(crate) fn postgres_with(test: &str, arguments: &[&str]) -> Option<Self> {
         let database = harness::postgres_or_skip(test)?;
         let folder = tempfile::tempdir().unwrap();
@@ -73,8 +77,8 @@ impl World {
         Some(Self::on(storage, arguments, folder, Some(database)))
     }
 
-    /// A server on PostgreSQL through PgBouncer in transaction mode, with these arguments after `serve`; `None`,
-    /// said aloud, where one of them is missing.
+    /// Starts a server on PostgreSQL through PgBouncer in transaction mode, with these arguments after `serve`.
+    /// Returns `None` and prints a notice if one of them is missing.
     pub(crate) fn pooled_with(test: &str, arguments: &[&str]) -> Option<Self> {
         let pooled = harness::pooled_postgres_or_skip(test)?;
         let folder = tempfile::tempdir().unwrap();
@@ -82,7 +86,7 @@ impl World {
         Some(Self::on(storage, arguments, folder, Some(pooled.database)))
     }
 
-    /// A server that keeps everything in memory, with these arguments after `serve`.
+    /// Starts a server that keeps everything in memory, with these arguments after `serve`.
     pub(crate) fn ephemeral_with(arguments: &[&str]) -> Self {
         Self::on(Storage::Ephemeral, arguments, tempfile::tempdir().unwrap(), None)
     }
@@ -92,20 +96,24 @@ impl World {
         Self { server, storage, phones: Mutex::default(), _folder: folder, database }
     }
 
-    /// One more server on the same database, with these arguments after `serve`.
+    /// Starts another server on the same database, with these arguments after `serve`.
     pub(crate) fn another_server(&self, arguments: &[&str]) -> Server {
         Server::start(BINARY, self.storage.clone(), arguments)
     }
 
-    /// Runs `countersign` with these arguments on this world's database while the server runs, and
-    /// returns what it printed. Nothing can be done beside an ephemeral server.
+    /// Runs `countersign` with these arguments on this world's database, beside the server, and returns its
+    /// output.
+    ///
+    /// # Panics
+    ///
+    /// If the command fails, or if the server is ephemeral.
     pub(crate) fn command(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Runs `countersign` with these arguments, which must refuse, and returns why it does.
+    /// Runs `countersign` with these arguments, checks that it fails, and returns its error output.
     pub(crate) fn refusal(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert!(!output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stdout));
@@ -113,24 +121,10 @@ impl World {
     }
 
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(BINARY);
-        command.args(arguments);
-        match &self.storage {
-            Storage::Ephemeral => panic!("an ephemeral server has no database to share"),
-            Storage::Sqlite(data_dir) => command.arg("--data-dir").arg(data_dir),
-            Storage::Postgres { url, data_dir } => {
-                command.args(["--database-url", url, "--data-dir"]).arg(data_dir)
-            }
-        };
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("COUNTERSIGN_") {
-                command.env_remove(name);
-            }
-        }
-        command.output().unwrap()
+        self.storage.command(BINARY, arguments).output().unwrap()
     }
 
-    /// All that the account can list, to compare before with after.
+    /// Returns everything that the account can list, to compare the state before and after.
     pub(crate) async fn everything(&self) -> Value {
         let backend = self.backend();
         let list = async |path: &str, key: &str| {
@@ -157,26 +151,26 @@ impl World {
         everything.into()
     }
 
-    /// The backend, signed in with the account's auth token.
+    /// Returns a client with the account's auth token.
     pub(crate) fn backend(&self) -> Http {
         self.server.http()
     }
 
-    /// Makes a service and returns its SID.
+    /// Creates a service and returns its SID.
     pub(crate) async fn service(&self) -> String {
         let reply = self.backend().post("/v2/Services", &[("FriendlyName", "Owl Bank")]).await;
         created(&reply)["sid"].as_str().unwrap().to_owned()
     }
 
-    /// Makes an access token for a push factor of this identity and returns its text.
+    /// Creates an access token for a push factor of this identity and returns its text.
     pub(crate) async fn access_token(&self, service: &str, identity: &str) -> String {
-        // As long as can be, since a machine may be slow.
+        // The longest lifetime, because the machine may be slow.
         let form = [("Identity", identity), ("FactorType", "push"), ("Ttl", "300")];
         let reply = self.backend().post(&format!("/v2/Services/{service}/AccessTokens"), &form).await;
         created(&reply)["token"].as_str().unwrap().to_owned()
     }
 
-    /// A phone that talks to this server.
+    /// Returns a phone that calls this server.
     pub(crate) fn phone(&self, style: Style) -> Arc<Phone> {
         let (mut phones, url) = (self.phones.lock().unwrap(), self.server.url());
         if let Some((.., phone)) = phones.iter().find(|(s, u, _)| *s == style && u == url) {
@@ -187,7 +181,7 @@ impl World {
         phone
     }
 
-    /// What a phone asks for when it enrolls for this identity.
+    /// Returns the parameters with which a phone enrolls for this identity.
     pub(crate) async fn new_factor(&self, service: &str, identity: &str) -> NewFactor {
         NewFactor {
             service_sid: service.to_owned(),
@@ -200,7 +194,7 @@ impl World {
         }
     }
 
-    /// A phone that is enrolled and verified for this identity.
+    /// Returns a phone with a verified factor for this identity.
     pub(crate) async fn enrolled(
         &self,
         style: Style,
@@ -212,12 +206,12 @@ impl World {
         (phone, enrollment)
     }
 
-    /// A phone that is enrolled and verified for this identity, with a key that the test has too.
+    /// Returns a phone with a verified factor for this identity and a key that the test knows.
     pub(crate) async fn device(&self, service: &str, identity: &str) -> Device {
         self.device_at(service, identity, None).await
     }
 
-    /// The same for a phone that wants pushes at this address.
+    /// Returns the same with this platform and push token.
     pub(crate) async fn device_at(
         &self,
         service: &str,
@@ -231,7 +225,7 @@ impl World {
         Device { phone, enrollment, key }
     }
 
-    /// Asks the enrolled phone, and returns the challenge.
+    /// Creates a challenge for the enrolled phone and returns it.
     pub(crate) async fn challenge(&self, enrollment: &Enrollment, more: &[(&str, &str)]) -> Value {
         let mut form =
             vec![("FactorSid", enrollment.factor_sid.as_str()), ("Details.Message", "Sign in to Owl Bank?")];
@@ -241,7 +235,7 @@ impl World {
     }
 }
 
-/// A phone whose key the test has too, so that it can sign what no phone would.
+/// A phone with a key that the test knows, so that it can sign what no phone would.
 pub(crate) struct Device {
     pub(crate) phone: Arc<Phone>,
     pub(crate) enrollment: Enrollment,
@@ -249,41 +243,41 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    /// How the phone signs in at this moment.
+    /// Returns the phone's credentials with a newly signed device token.
     pub(crate) fn auth(&self) -> Auth {
-        signed_in(device::signing::device_token(Style::Android, &self.enrollment, SystemClock.now()))
+        signed_in(device::signing::sign_device_token(Style::Android, &self.enrollment, SystemClock.now()))
     }
 
-    /// The path of its factor.
+    /// Returns the path of its factor.
     pub(crate) fn path(&self) -> String {
         let enrollment = &self.enrollment;
         let entity = entity(&enrollment.service_sid, &enrollment.identity);
         format!("{entity}/Factors/{}", enrollment.factor_sid)
     }
 
-    /// The path of its entity's challenges.
+    /// Returns the path of the challenges of its entity.
     pub(crate) fn challenges(&self) -> String {
         format!("{}/Challenges", entity(&self.enrollment.service_sid, &self.enrollment.identity))
     }
 }
 
-/// Signs in as phones do, with an access token or a device token.
+/// Returns the credentials of a phone: an access token or a device token.
 pub(crate) fn signed_in(token: impl Into<String>) -> Auth {
     Auth::Basic("token".to_owned(), token.into())
 }
 
-/// The path of an entity.
+/// Returns the path of an entity.
 pub(crate) fn entity(service: &str, identity: &str) -> String {
     format!("/v2/Services/{service}/Entities/{identity}")
 }
 
-/// The body of a reply that must be a 201.
+/// Returns the body of a reply, which must have status 201.
 pub(crate) fn created(reply: &Reply) -> Value {
     assert_eq!(reply.status, 201, "{reply:?}");
     reply.json()
 }
 
-/// Checks that a reply is an error of this status and code, in the form that every client expects.
+/// Checks that a reply is an error with this status and code, in the format that clients expect.
 #[track_caller]
 pub(crate) fn assert_error(reply: &Reply, status: u16, code: i64) {
     let body = reply.json();
@@ -294,8 +288,8 @@ pub(crate) fn assert_error(reply: &Reply, status: u16, code: i64) {
     assert!(reply.header("date").is_some() && reply.header("twilio-request-id").is_some(), "{reply:?}");
 }
 
-/// Writes a test once and runs it on both databases, as `name::sqlite` and `name::postgres`; with
-/// `serving ARGUMENTS;` in front, the server has these arguments.
+/// Runs one test on both databases, as `name::sqlite` and `name::postgres`. With `serving ARGUMENTS;` in front,
+/// the server gets these arguments.
 macro_rules! on_every_database {
     ($(#[$meta:meta])* async fn $name:ident($world:ident: $type:ty) $body:block) => {
         crate::world::on_every_database! { serving &[]; $(#[$meta])* async fn $name($world: $type) $body }

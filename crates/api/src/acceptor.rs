@@ -1,4 +1,4 @@
-//! From an accepted socket to requests: admission, TLS, HTTP/1.1, and an orderly close.
+//! Serves an accepted socket: connection limits, TLS, HTTP/1.1, and an orderly close.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,46 +17,48 @@ use app::App;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 
-use crate::admission::Admission;
+use crate::application::application;
 use crate::connection::Connection;
-use crate::{Draining, Settings, application};
+use crate::connection_limits::ConnectionLimiter;
+use crate::draining::Draining;
+use crate::state::Settings;
 
-/// How long a TLS handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Time for a TLS handshake.
+const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the library waits for a client to take the rest of an answer whose request was not read to its end.
-const LINGER: Duration = Duration::from_secs(1);
+/// Time that actix-web gives a client to read the rest of a response whose request was not read to its end.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What every connection to a listener shares.
+/// What all connections of a listener share.
 #[derive(Clone)]
 pub struct Acceptor {
-    /// Which connections are admitted.
-    pub admission: Arc<Admission>,
-    /// The certificate, where the server itself speaks TLS.
+    /// Limits the open connections.
+    pub connection_limiter: Arc<ConnectionLimiter>,
+    /// The TLS configuration; `None` for plain HTTP.
     pub tls: Option<Arc<ServerConfig>>,
     /// The use cases.
     pub app: Arc<App>,
-    /// What the operator decides.
+    /// The operator's settings.
     pub settings: Settings,
-    /// Whether the server takes new requests.
+    /// Whether the server accepts new requests.
     pub draining: Arc<Draining>,
 }
 
 impl Acceptor {
-    /// The service of a worker: takes sockets, and is done with each when its connection is closed. Idle connections
-    /// are closed when `stopped` is ready.
+    /// Returns the service of a worker thread, which serves each socket until its connection is closed. Idle
+    /// connections are closed when `stopped` completes.
     pub fn service<F: Future<Output = ()> + 'static>(
         self,
         stopped: impl Fn() -> F + 'static,
     ) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = DispatchError, InitError = ()>
     {
-        let Self { admission, tls, app, settings, draining } = self;
+        let Self { connection_limiter, tls, app, settings, draining } = self;
         let application = application(app, settings, draining);
         let http = HttpService::build()
-            // `connection.rs` has all deadlines.
+            // All deadlines are in `connection.rs`.
             .keep_alive(KeepAlive::Os)
             .client_request_timeout(Duration::ZERO)
-            .client_disconnect_timeout(LINGER)
+            .client_disconnect_timeout(DISCONNECT_TIMEOUT)
             .graceful_shutdown_signal(stopped)
             .on_connect_ext(|connection: &Connection, data| drop(data.insert(connection.clone())))
             .finish(map_config(
@@ -72,25 +74,29 @@ impl Acceptor {
             }
         });
         let tls = tls.map(TlsAcceptor::from);
-        fn_service(move |socket| accept(socket, Arc::clone(&admission), tls.clone())).and_then(http)
+        fn_service(move |socket| accept(socket, Arc::clone(&connection_limiter), tls.clone())).and_then(http)
     }
 }
 
-/// Admits a connection and makes the TLS handshake.
+/// Applies the connection limits and performs the TLS handshake.
+///
+/// # Errors
+/// Returns an error if the connection must be closed at once, or the handshake fails or takes too long.
 async fn accept(
     socket: TcpStream,
-    admission: Arc<Admission>,
+    connection_limiter: Arc<ConnectionLimiter>,
     tls: Option<TlsAcceptor>,
 ) -> Result<(Connection, SocketAddr), DispatchError> {
     let (peer, local) = (socket.peer_addr()?, socket.local_addr()?);
-    let admitted =
-        admission.admit(peer.ip()).ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionRefused))?;
+    let permit = connection_limiter
+        .admit(peer.ip())
+        .ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionRefused))?;
     let connection = match tls {
-        None => Connection::new(socket, false, local, admitted),
+        None => Connection::new(socket, false, local, permit),
         Some(tls) => {
-            let handshake = tokio::time::timeout(HANDSHAKE, tls.accept(socket)).await;
+            let handshake = tokio::time::timeout(TLS_HANDSHAKE_TIMEOUT, tls.accept(socket)).await;
             let stream = handshake.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-            Connection::new(stream, true, local, admitted)
+            Connection::new(stream, true, local, permit)
         }
     };
     Ok((connection, peer))

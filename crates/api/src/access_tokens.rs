@@ -1,41 +1,43 @@
 //! `/v2/Services/{ServiceSid}/AccessTokens` (docs/protocol/resources.md, section 6).
 
 use actix_web::HttpResponse;
+use app::Backend;
 use app::NewAccessToken;
 use domain::access_tokens::{TokenText, Ttl};
 use domain::{AccessToken, Code, Problem, Service};
 use serde_json::{Value, json};
 
-use crate::call::Call;
 use crate::error::Error;
-use crate::reach::UsableToken;
+use crate::request::AuthorizedRequest;
+use crate::resource::UsableToken;
 
-pub(crate) async fn create(call: Call<Service>) -> Result<HttpResponse, Error> {
+pub(crate) async fn create(request: AuthorizedRequest<Service, Backend>) -> Result<HttpResponse, Error> {
     const DEFAULT_TTL: Ttl = match Ttl::new(60) {
         Some(ttl) => ttl,
         // Evaluated at compile time, so `unreachable!` can only fail the build.
         None => unreachable!(),
     };
-    // What is missing has a code of its own here (docs/protocol/decisions.md, No. 2).
-    let missing = |name| Problem::with(Code::AccessTokenParameters, format_args!("{name} is required"));
+    // A missing parameter has its own code here (docs/protocol/decisions.md, No. 2).
+    let missing =
+        |name| Problem::with_advice(Code::AccessTokenParameters, format_args!("{name} is required"));
     let new = NewAccessToken {
-        identity: call.form.optional("Identity")?.ok_or_else(|| missing("Identity"))?,
-        factor_type: call.form.optional("FactorType")?.ok_or_else(|| missing("FactorType"))?,
-        factor_friendly_name: call.form.optional("FactorFriendlyName")?,
-        ttl: call.form.optional("Ttl")?.unwrap_or(DEFAULT_TTL),
+        identity: request.form.optional("Identity")?.ok_or_else(|| missing("Identity"))?,
+        factor_type: request.form.optional("FactorType")?.ok_or_else(|| missing("FactorType"))?,
+        factor_friendly_name: request.form.optional("FactorFriendlyName")?,
+        ttl: request.form.optional("Ttl")?.unwrap_or(DEFAULT_TTL),
     };
-    let service = &call.resource;
+    let service_sid = request.resource.sid;
     let (token, text) =
-        call.app.create_access_token(&call.origin, service.account_sid, service.sid, new).await?;
-    Ok(HttpResponse::Created().json(view(&token, &text, &call.base)))
+        request.app.create_access_token(&request.origin, request.caller, service_sid, new).await?;
+    Ok(HttpResponse::Created().json(view(&token, &text, &request.public_url)))
 }
 
-pub(crate) async fn fetch(call: Call<UsableToken>) -> Result<HttpResponse, Error> {
-    let UsableToken { token, text } = &call.resource;
-    Ok(HttpResponse::Ok().json(view(token, text, &call.base)))
+pub(crate) async fn fetch(request: AuthorizedRequest<UsableToken, Backend>) -> Result<HttpResponse, Error> {
+    let UsableToken { token, text } = &request.resource;
+    Ok(HttpResponse::Ok().json(view(token, text, &request.public_url)))
 }
 
-fn view(token: &AccessToken, text: &TokenText, base: &str) -> Value {
+fn view(token: &AccessToken, text: &TokenText, public_url: &str) -> Value {
     let grant = &token.grant;
     json!({
         "sid": grant.sid,
@@ -47,6 +49,6 @@ fn view(token: &AccessToken, text: &TokenText, base: &str) -> Value {
         "token": text.expose(),
         "ttl": token.ttl,
         "date_created": token.created_at,
-        "url": format!("{base}/Services/{}/AccessTokens/{}", grant.service_sid, grant.sid),
+        "url": format!("{public_url}/v2/Services/{}/AccessTokens/{}", grant.service_sid, grant.sid),
     })
 }

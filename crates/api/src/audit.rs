@@ -1,43 +1,44 @@
-//! `/v1/Events`: the lines of the audit log that concern the account, as Monitor has them.
+//! `/v1/Events`: the audit records of the account, in the format of Twilio Monitor.
 
 use std::net::IpAddr;
 
 use actix_web::HttpResponse;
+use app::Backend;
 use app::audit::AuditFilter;
-use domain::audit::Line;
+use domain::audit::AuditRecord;
 use domain::parameter::{Expected, Parameter};
 use domain::{AccountSid, Order};
 use serde_json::{Value, json};
 
-use crate::alerts::Day;
-use crate::call::Call;
+use crate::date_range::DateRange;
 use crate::error::Error;
-use crate::list::Listing;
+use crate::paging::Listing;
+use crate::request::AuthorizedRequest;
 
-/// What chooses the events of a list.
+/// The parameters that select events.
 const FILTERS: [&str; 6] =
     ["ActorSid", "EventType", "ResourceSid", "SourceIpAddress", "StartDate", "EndDate"];
 
-pub(crate) async fn fetch(call: Call<Line>) -> Result<HttpResponse, Error> {
-    Ok(HttpResponse::Ok().json(view(&call.resource, &call.root())))
+pub(crate) async fn fetch(request: AuthorizedRequest<AuditRecord, Backend>) -> Result<HttpResponse, Error> {
+    Ok(HttpResponse::Ok().json(view(&request.resource, &request.public_url)))
 }
 
-pub(crate) async fn list(call: Call<AccountSid>) -> Result<HttpResponse, Error> {
-    let listing = Listing::of(&call, Order::Descending, &FILTERS)?;
-    let query = &call.query;
+pub(crate) async fn list(request: AuthorizedRequest<AccountSid, Backend>) -> Result<HttpResponse, Error> {
+    let listing = Listing::of(&request, Order::Descending, &FILTERS)?;
+    let query = &request.query;
     let filter = AuditFilter {
         actor: query.optional::<AnySid>("ActorSid")?.map(|sid| sid.0),
         event_type: query.optional("EventType")?,
         resource_sid: query.optional::<AnySid>("ResourceSid")?.map(|sid| sid.0),
         address: query.optional::<Address>("SourceIpAddress")?.map(|address| address.0.to_string()),
-        from: query.optional::<Day>("StartDate")?.map(|day| day.begin),
-        to: query.optional::<Day>("EndDate")?.map(|day| day.end()),
+        from: query.optional::<DateRange>("StartDate")?.map(|date| date.start),
+        to: query.optional::<DateRange>("EndDate")?.map(|date| date.end()),
     };
-    let page = call.app.events(call.resource, filter, listing.page).await?;
-    Ok(listing.body("events", &page, |line| view(line, &call.root())))
+    let page = request.app.events(request.resource, filter, listing.page).await?;
+    Ok(listing.body("events", &page, |line| view(line, &request.public_url)))
 }
 
-/// A SID of any kind; as it is stored, its digits are small letters.
+/// A SID of any kind. Its digits are in lower case, as they are stored.
 struct AnySid(String);
 
 impl Parameter for AnySid {
@@ -55,6 +56,7 @@ impl Parameter for AnySid {
     }
 }
 
+/// An IP address. IPv4 in IPv6 becomes IPv4, as addresses are stored.
 struct Address(IpAddr);
 
 impl Parameter for Address {
@@ -64,8 +66,8 @@ impl Parameter for Address {
     }
 }
 
-fn view(line: &Line, root: &str) -> Value {
-    // An operator's name is for operators.
+fn view(line: &AuditRecord, public_url: &str) -> Value {
+    // The name of an operator is only shown to operators.
     let actor_sid = line.actor.as_ref().filter(|_| line.actor_type != "operator");
     let source = match line.actor_type.as_str() {
         "operator" => "command-line",
@@ -85,21 +87,24 @@ fn view(line: &Line, root: &str) -> Value {
         "resource_type": line.resource_type(),
         "source": source,
         "source_ip_address": line.address,
-        "url": format!("{root}/v1/Events/{}", line.sid),
-        "links": { "resource": resource(line, root) },
+        "url": format!("{public_url}/v1/Events/{}", line.sid),
+        "links": { "resource": resource_url(line, public_url) },
     })
 }
 
-/// Where the thing itself is, or was. What hangs on an entity has an identity in its address, which no line knows.
-fn resource(line: &Line, root: &str) -> Option<String> {
+/// Returns the URL of the resource, which may be deleted. Returns `None` for a resource of an entity, because its URL
+/// contains an identity, and audit records contain none.
+fn resource_url(line: &AuditRecord, public_url: &str) -> Option<String> {
     let sid = line.resource_sid.as_ref()?;
     let data = line.data();
     let service = data["service_sid"].as_str();
     match (line.resource_type(), service) {
-        ("service", _) => Some(format!("{root}/v2/Services/{sid}")),
-        ("webhook", Some(service)) => Some(format!("{root}/v2/Services/{service}/Webhooks/{sid}")),
-        ("access-token", Some(service)) => Some(format!("{root}/v2/Services/{service}/AccessTokens/{sid}")),
-        ("credential", _) => Some(format!("{root}/v1/Credentials/{sid}")),
+        ("service", _) => Some(format!("{public_url}/v2/Services/{sid}")),
+        ("webhook", Some(service)) => Some(format!("{public_url}/v2/Services/{service}/Webhooks/{sid}")),
+        ("access-token", Some(service)) => {
+            Some(format!("{public_url}/v2/Services/{service}/AccessTokens/{sid}"))
+        }
+        ("credential", _) => Some(format!("{public_url}/v1/Credentials/{sid}")),
         _ => None,
     }
 }
@@ -109,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_sid_is_a_sid_of_some_kind() {
+    fn sid_of_any_kind_is_accepted() {
         let sid = |digit: &str| format!("YF{}", digit.repeat(32));
         assert_eq!(AnySid::from_parameter(&sid("A")).unwrap().0, sid("a"));
         for bad in [

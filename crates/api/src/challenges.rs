@@ -1,67 +1,72 @@
 //! `/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges` (docs/protocol/resources.md, section 4).
 
 use actix_web::HttpResponse;
-use app::challenges::{Filter, NewChallenge};
+use app::challenges::{ChallengeFilter, NewChallenge};
+use app::{Backend, BackendOrDevice};
 use domain::challenges::{Details, Field, SIGNATURE_FIELDS};
 use domain::parameter::Expected;
 use domain::{Challenge, Entity, FactorType, Problem, Timestamp};
 use serde_json::{Value, json};
 
-use crate::call::Call;
 use crate::error::Error;
 use crate::form::Form;
-use crate::list::Listing;
+use crate::paging::Listing;
+use crate::request::AuthorizedRequest;
 
-/// The header that tells a device what to sign. The spelling matters: an app's own network provider may
-/// look it up by this key (docs/protocol/device.md, section 5).
+/// The header with the names of the fields that a device signs. The spelling matters, because an app's own network
+/// provider may look it up by this key (docs/protocol/device.md, section 5).
 const SIGNATURE_FIELDS_HEADER: &str = "Twilio-Verify-Signature-Fields";
 
-pub(crate) async fn create(call: Call<Entity>) -> Result<HttpResponse, Error> {
+pub(crate) async fn create(request: AuthorizedRequest<Entity, Backend>) -> Result<HttpResponse, Error> {
     let new = NewChallenge {
-        factor_sid: call.form.required("FactorSid")?,
-        message: call.form.required("Details.Message")?,
-        fields: fields(&call.form)?,
-        hidden_details: call.form.optional("HiddenDetails")?,
-        expires_at: call.form.optional("ExpirationDate")?,
+        factor_sid: request.form.required("FactorSid")?,
+        message: request.form.required("Details.Message")?,
+        fields: fields(&request.form)?,
+        hidden_details: request.form.optional("HiddenDetails")?,
+        expires_at: request.form.optional("ExpirationDate")?,
     };
-    let challenge = call.app.create_challenge(&call.origin, call.resource.path(), new).await?;
-    Ok(HttpResponse::Created().json(view(&challenge, challenge.created_at, &call.base)))
+    let challenge =
+        request.app.create_challenge(&request.origin, request.caller, request.resource.path(), new).await?;
+    Ok(HttpResponse::Created().json(view(&challenge, challenge.created_at, &request.public_url)))
 }
 
-pub(crate) async fn fetch(call: Call<Challenge>) -> Result<HttpResponse, Error> {
+pub(crate) async fn fetch(
+    request: AuthorizedRequest<Challenge, BackendOrDevice>,
+) -> Result<HttpResponse, Error> {
     Ok(HttpResponse::Ok().insert_header((SIGNATURE_FIELDS_HEADER, SIGNATURE_FIELDS)).json(view(
-        &call.resource,
-        call.app.now(),
-        &call.base,
+        &request.resource,
+        request.app.now(),
+        &request.public_url,
     )))
 }
 
-pub(crate) async fn list(call: Call<Entity>) -> Result<HttpResponse, Error> {
-    // First, since it may name a factor that the caller may not ask about.
-    let factor_sid = call.query.optional("FactorSid")?;
-    factor_sid.map_or(Ok(()), |sid| call.caller.concerns(sid))?;
-    let order = call.query.optional("Order")?.unwrap_or_default();
-    let listing = Listing::of(&call, order, &["FactorSid", "Status", "Order"])?;
-    let filter = Filter { factor_sid, status: call.query.optional("Status")? };
-    let entity_sid = call.resource.sid;
-    let (page, now) = call.app.challenges(&call.caller, entity_sid, filter, listing.page).await?;
-    Ok(listing.body("challenges", &page, |challenge| view(challenge, now, &call.base)))
+pub(crate) async fn list(request: AuthorizedRequest<Entity, BackendOrDevice>) -> Result<HttpResponse, Error> {
+    // Checked before the other parameters, because the caller may not be allowed to use the factor.
+    let factor_sid = request.query.optional("FactorSid")?;
+    factor_sid.map_or(Ok(()), |sid| request.caller.require_factor(sid))?;
+    let order = request.query.optional("Order")?.unwrap_or_default();
+    let listing = Listing::of(&request, order, &["FactorSid", "Status", "Order"])?;
+    let filter = ChallengeFilter { factor_sid, status: request.query.optional("Status")? };
+    let entity = &request.resource;
+    let (page, now) = request.app.challenges(&request.caller, entity, filter, listing.page).await?;
+    Ok(listing.body("challenges", &page, |challenge| view(challenge, now, &request.public_url)))
 }
 
 /// Answers the challenge with `AuthPayload`, sets its `Metadata`, or both.
-pub(crate) async fn update(call: Call<Challenge>) -> Result<HttpResponse, Error> {
-    let metadata = call.form.optional("Metadata")?;
-    let payload: Option<String> = call.form.optional("AuthPayload")?;
+pub(crate) async fn update(
+    request: AuthorizedRequest<Challenge, BackendOrDevice>,
+) -> Result<HttpResponse, Error> {
+    let AuthorizedRequest { app, caller, origin, resource: challenge, form, .. } = &request;
+    let metadata = form.optional("Metadata")?;
+    let payload: Option<String> = form.optional("AuthPayload")?;
     let challenge = match (payload, metadata) {
         (Some(payload), metadata) => {
-            call.app.answer_challenge(&call.origin, call.resource, &payload, metadata).await?
+            app.answer_challenge(origin, caller, challenge.clone(), &payload, metadata).await?
         }
-        (None, Some(metadata)) => {
-            call.app.set_challenge_metadata(&call.origin, &call.resource, metadata).await?
-        }
+        (None, Some(metadata)) => app.set_challenge_metadata(origin, caller, challenge, metadata).await?,
         (None, None) => return Err(Problem::missing("AuthPayload").into()),
     };
-    Ok(HttpResponse::Ok().json(view(&challenge, call.app.now(), &call.base)))
+    Ok(HttpResponse::Ok().json(view(&challenge, request.app.now(), &request.public_url)))
 }
 
 fn fields(form: &Form) -> Result<Vec<Field>, Problem> {
@@ -72,10 +77,11 @@ fn fields(form: &Form) -> Result<Vec<Field>, Problem> {
     Ok(fields)
 }
 
-/// The body, with the values of the signed fields as the domain gives them, so that what a device is
-/// shown is what its signature is compared with.
-fn view(challenge: &Challenge, now: Timestamp, base: &str) -> Value {
-    let entity = format!("{base}/Services/{}/Entities/{}", challenge.service_sid, challenge.identity);
+/// Returns the body. The values of the signed fields come from the domain, so that a device is shown exactly what its
+/// signature is checked against.
+fn view(challenge: &Challenge, now: Timestamp, public_url: &str) -> Value {
+    let entity =
+        format!("{public_url}/v2/Services/{}/Entities/{}", challenge.service_sid, challenge.identity);
     let url = format!("{entity}/Challenges/{}", challenge.sid);
     let mut body = challenge.signed_fields(now);
     let rest = [

@@ -1,7 +1,7 @@
-//! One connection of a client, and its deadlines.
+//! A client's connection with its deadlines.
 //!
-//! The HTTP library bounds only the time for the first request head. Here every wait for the client has a deadline: for
-//! a head, for the next request, and for the client to read an answer. The deadline of a body is in `incoming.rs`.
+//! actix-web limits only the time for the first request head. Here every wait for the client has a deadline: for a
+//! request head, for the next request, and for the client to read a response. The deadline of a body is in `body.rs`.
 
 use std::cell::RefCell;
 use std::io;
@@ -15,110 +15,113 @@ use domain::Code;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
-use crate::admission::Admitted;
+use crate::connection_limits::ConnectionPermit;
 
-/// How long a request head may take to arrive, from its first byte. Also how long a new connection may stay silent.
-const HEAD: Duration = Duration::from_secs(10);
+/// Time for a request head to arrive, from its first byte. Also the time for a new connection to send that byte.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The same on a connection on which every request is refused.
-const HEAD_WHEN_REFUSED: Duration = Duration::from_secs(2);
+const REFUSED_HEAD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a connection is kept for the next request.
-const IDLE: Duration = Duration::from_secs(75);
+/// Time for which an idle connection is kept open for the next request.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// How long a client may read nothing of an answer.
-const UNREAD: Duration = Duration::from_secs(75);
+/// Time for which a client may read nothing of a response.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// Bytes a second that a client must read on average, once it has fallen behind.
-const READ_RATE: f64 = 1024.0;
+/// Average rate at which a client must read, once it has fallen behind.
+const MIN_READ_BYTES_PER_SECOND: f64 = 1024.0;
 
-/// How long to wait for the client to close its side after the last answer. A socket that is closed while input is
-/// unread resets the connection, and the client may lose the answer (RFC 9112 section 9.6).
-const CLOSING: Duration = Duration::from_secs(1);
+/// Time for the client to close its side after the last response. Closing a socket with unread input resets the
+/// connection, and the client may lose the response (RFC 9112, section 9.6).
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The answer to a request head that did not arrive in time. There is no request yet that could have an id.
-const LATE_HEAD: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+/// The response to a request head that did not arrive in time. It has no request id, because there is no request yet.
+const HEAD_TIMEOUT_RESPONSE: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
-/// A socket, with TLS or without.
+/// A socket, with or without TLS.
 pub(crate) trait Socket: AsyncRead + AsyncWrite {}
 
 impl<T: AsyncRead + AsyncWrite> Socket for T {}
 
-/// A client's connection. Clones are handles to the same one.
+/// A client's connection. Clones refer to the same connection.
 #[derive(Clone)]
 pub(crate) struct Connection(Rc<Shared>);
 
 struct Shared {
     local: SocketAddr,
     is_secure: bool,
-    admitted: Admitted,
+    permit: ConnectionPermit,
     stream: RefCell<Pin<Box<dyn Socket>>>,
-    waiting: RefCell<Waiting>,
+    deadlines: RefCell<Deadlines>,
 }
 
 /// What the server waits for, and until when.
-struct Waiting {
+struct Deadlines {
     phase: Phase,
-    head: Duration,
-    /// The instant until which the client must go on reading, while it has fallen behind.
-    unread: Option<Instant>,
-    /// Whether an answer has announced the end of the connection.
+    head_timeout: Duration,
+    /// The instant until which the client must continue to read, while it has fallen behind.
+    write: Option<Instant>,
+    /// Whether a response has announced the end of the connection.
     is_last: bool,
     timer: Pin<Box<Sleep>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Nothing of the next request has arrived.
+    /// Nothing of the next request has arrived. It must begin to arrive before the instant.
     Idle(Instant),
-    /// A part of a request head has arrived.
+    /// A part of a request head has arrived. The rest must arrive before the instant.
     Head(Instant),
-    /// The application has a request.
+    /// A request is being handled.
     Busy,
-    /// The deadline has passed.
-    Over,
+    /// A deadline has passed.
+    Expired,
 }
 
-impl Waiting {
-    fn new(head: Duration) -> Self {
-        let phase = Phase::Idle(Instant::now() + head);
-        Self { phase, head, unread: None, is_last: false, timer: Box::pin(sleep(head)) }
+impl Deadlines {
+    fn new(head_timeout: Duration) -> Self {
+        let phase = Phase::Idle(Instant::now() + head_timeout);
+        Self { phase, head_timeout, write: None, is_last: false, timer: Box::pin(sleep(head_timeout)) }
     }
 
-    /// Notes that bytes have arrived.
-    fn received(&mut self) {
+    /// Starts the deadline of the request head when its first bytes have arrived.
+    fn on_received(&mut self) {
         if matches!(self.phase, Phase::Idle(_)) {
-            self.phase = Phase::Head(Instant::now() + self.head);
+            self.phase = Phase::Head(Instant::now() + self.head_timeout);
         }
     }
 
-    /// Notes that the client has fallen behind with reading.
-    fn blocked(&mut self) {
-        self.unread.get_or_insert_with(|| Instant::now() + UNREAD);
+    /// Starts the deadline of the response when the client has fallen behind with reading.
+    fn on_blocked(&mut self) {
+        self.write.get_or_insert_with(|| Instant::now() + WRITE_TIMEOUT);
     }
 
-    /// Notes that the client has made room for `bytes` more.
-    fn sent(&mut self, bytes: usize) {
+    /// Extends the deadlines when `bytes` of a response were sent.
+    fn on_sent(&mut self, bytes: usize) {
         let now = Instant::now();
-        if let Some(until) = &mut self.unread {
-            *until = (*until + Duration::from_secs_f64(bytes as f64 / READ_RATE)).min(now + UNREAD);
+        if let Some(until) = &mut self.write {
+            let earned = Duration::from_secs_f64(bytes as f64 / MIN_READ_BYTES_PER_SECOND);
+            *until = (*until + earned).min(now + WRITE_TIMEOUT);
         }
         match &mut self.phase {
-            Phase::Idle(until) => *until = (*until).max(now + IDLE),
-            // The rest of the head may be waiting behind the answer.
-            Phase::Head(until) => *until = (*until).max(now + self.head),
-            Phase::Busy | Phase::Over => {}
+            Phase::Idle(until) => *until = (*until).max(now + KEEP_ALIVE_TIMEOUT),
+            // The rest of the head may have arrived, but it is read only after the response was sent.
+            Phase::Head(until) => *until = (*until).max(now + self.head_timeout),
+            Phase::Busy | Phase::Expired => {}
         }
     }
 
+    /// Returns the instant at which the connection expires; `None` while the server is at work.
     fn deadline(&self) -> Option<Instant> {
-        match (self.unread, self.phase) {
+        match (self.write, self.phase) {
             (Some(until), _) | (None, Phase::Idle(until) | Phase::Head(until)) => Some(until),
-            (None, Phase::Busy | Phase::Over) => None,
+            (None, Phase::Busy | Phase::Expired) => None,
         }
     }
 
-    /// Ready once the deadline has passed. Otherwise the task is woken then.
+    /// Returns `Ready` once the deadline has passed. Otherwise wakes the task at the deadline.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(deadline) = self.deadline() else { return Poll::Pending };
         if self.timer.deadline() != deadline {
@@ -128,65 +131,65 @@ impl Waiting {
     }
 }
 
-/// A request that the application has; the wait for the next one begins when this is dropped.
-pub(crate) struct Begun(Connection);
+/// Marks a request as being handled. When it is dropped, the wait for the next request begins.
+pub(crate) struct BusyGuard(Connection);
 
-impl Drop for Begun {
+impl Drop for BusyGuard {
     fn drop(&mut self) {
-        self.0.0.waiting.borrow_mut().phase = Phase::Idle(Instant::now() + IDLE);
+        self.0.0.deadlines.borrow_mut().phase = Phase::Idle(Instant::now() + KEEP_ALIVE_TIMEOUT);
     }
 }
 
 impl Connection {
-    /// The connection of this socket, of which `local` is the server's end.
+    /// Wraps a socket. `local` is the server's address of the connection.
     pub(crate) fn new(
         stream: impl Socket + 'static,
         is_secure: bool,
         local: SocketAddr,
-        admitted: Admitted,
+        permit: ConnectionPermit,
     ) -> Self {
-        let head = if admitted.refusal().is_some() { HEAD_WHEN_REFUSED } else { HEAD };
-        let waiting = RefCell::new(Waiting::new(head));
+        let head_timeout = if permit.refusal().is_some() { REFUSED_HEAD_TIMEOUT } else { HEAD_TIMEOUT };
+        let deadlines = RefCell::new(Deadlines::new(head_timeout));
         let stream: Pin<Box<dyn Socket>> = Box::pin(stream);
-        Self(Rc::new(Shared { local, is_secure, admitted, stream: RefCell::new(stream), waiting }))
+        Self(Rc::new(Shared { local, is_secure, permit, stream: RefCell::new(stream), deadlines }))
     }
 
-    /// The server's end.
-    pub(crate) fn local(&self) -> SocketAddr {
+    /// Returns the server's address of the connection.
+    pub(crate) fn local_address(&self) -> SocketAddr {
         self.0.local
     }
 
-    /// Whether the connection is encrypted by this server.
+    /// Whether this server terminates TLS for the connection.
     pub(crate) fn is_secure(&self) -> bool {
         self.0.is_secure
     }
 
-    /// Why every request of the connection is refused, if it is.
+    /// Returns the code with which every request of the connection is refused; `None` if it is served.
     pub(crate) fn refusal(&self) -> Option<Code> {
-        self.0.admitted.refusal()
+        self.0.permit.refusal()
     }
 
-    /// Notes that a request head is complete.
-    pub(crate) fn begin(&self) -> Begun {
-        self.0.waiting.borrow_mut().phase = Phase::Busy;
-        Begun(self.clone())
+    /// Suspends the deadlines for the request until the guard is dropped. Call it when the request head is complete.
+    pub(crate) fn begin_request(&self) -> BusyGuard {
+        self.0.deadlines.borrow_mut().phase = Phase::Busy;
+        BusyGuard(self.clone())
     }
 
-    /// Notes that no request after this one is answered.
-    pub(crate) fn end(&self) {
-        self.0.waiting.borrow_mut().is_last = true;
+    /// Ends the connection after the response to the current request.
+    pub(crate) fn end_after_response(&self) {
+        self.0.deadlines.borrow_mut().is_last = true;
     }
 
-    /// Whether an earlier request was the last one: requests that were sent behind it must not be processed
-    /// (RFC 9112 section 9.6).
-    pub(crate) fn has_ended(&self) -> bool {
-        self.0.waiting.borrow().is_last
+    /// Whether an earlier request was the last one. Requests that the client sent after it must not be processed
+    /// (RFC 9112, section 9.6).
+    pub(crate) fn ends_after_response(&self) -> bool {
+        self.0.deadlines.borrow().is_last
     }
 
-    /// Closes the connection, so that the client gets what was sent to it.
+    /// Closes the connection so that the client still receives the last response.
     pub(crate) async fn close(mut self) {
-        let _ = timeout(CLOSING, async {
-            self.0.waiting.borrow_mut().phase = Phase::Busy;
+        let _ = timeout(CLOSE_TIMEOUT, async {
+            self.0.deadlines.borrow_mut().phase = Phase::Busy;
             self.shutdown().await?;
             let mut dropped = [0; 4096];
             while self.read(&mut dropped).await? > 0 {}
@@ -195,37 +198,38 @@ impl Connection {
         .await;
     }
 
-    /// Pending until the client has left an answer unread for too long, and an error then.
-    fn poll_unread<T>(&self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
-        let mut waiting = self.0.waiting.borrow_mut();
-        waiting.blocked();
-        waiting.poll_deadline(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    /// Returns an error once the client has read too little of a response for too long.
+    fn poll_write_deadline<T>(&self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        let mut deadlines = self.0.deadlines.borrow_mut();
+        deadlines.on_blocked();
+        deadlines.poll_deadline(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Answers a head that did not arrive in time, if anything of it did and nothing else is being sent.
+    /// Ends the connection at its deadline. Sends a 408 if a part of a request head has arrived and no response is
+    /// being sent.
     fn expire(&self, cx: &mut Context<'_>) {
-        let mut waiting = self.0.waiting.borrow_mut();
-        if matches!(waiting.phase, Phase::Head(_)) && waiting.unread.is_none() {
-            // It fits into the buffer of any socket that nothing else is in.
-            let _ = self.0.stream.borrow_mut().as_mut().poll_write(cx, LATE_HEAD);
+        let mut deadlines = self.0.deadlines.borrow_mut();
+        if matches!(deadlines.phase, Phase::Head(_)) && deadlines.write.is_none() {
+            // It fits into the empty send buffer of any socket.
+            let _ = self.0.stream.borrow_mut().as_mut().poll_write(cx, HEAD_TIMEOUT_RESPONSE);
         }
-        waiting.phase = Phase::Over;
+        deadlines.phase = Phase::Expired;
     }
 }
 
 impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.0.waiting.borrow().phase == Phase::Over {
+        if self.0.deadlines.borrow().phase == Phase::Expired {
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
         let read = self.0.stream.borrow_mut().as_mut().poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.0.waiting.borrow_mut().received();
+            self.0.deadlines.borrow_mut().on_received();
         }
-        if read.is_pending() && self.0.waiting.borrow_mut().poll_deadline(cx).is_ready() {
+        if read.is_pending() && self.0.deadlines.borrow_mut().poll_deadline(cx).is_ready() {
             self.expire(cx);
-            // The end of the input.
+            // Reading nothing signals the end of the input.
             return Poll::Ready(Ok(()));
         }
         read
@@ -236,21 +240,21 @@ impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = self.0.stream.borrow_mut().as_mut().poll_write(cx, buf);
         if let Poll::Ready(Ok(bytes)) = written {
-            self.0.waiting.borrow_mut().sent(bytes);
+            self.0.deadlines.borrow_mut().on_sent(bytes);
         }
-        if written.is_pending() { self.poll_unread(cx) } else { written }
+        if written.is_pending() { self.poll_write_deadline(cx) } else { written }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = self.0.stream.borrow_mut().as_mut().poll_flush(cx);
         if flushed.is_pending() {
-            return self.poll_unread(cx);
+            return self.poll_write_deadline(cx);
         }
-        let mut waiting = self.0.waiting.borrow_mut();
-        waiting.unread = None;
+        let mut deadlines = self.0.deadlines.borrow_mut();
+        deadlines.write = None;
         // The phase may have changed since the last read, which alone would not wake the task.
-        if waiting.poll_deadline(cx).is_ready() {
-            drop(waiting);
+        if deadlines.poll_deadline(cx).is_ready() {
+            drop(deadlines);
             self.expire(cx);
             cx.waker().wake_by_ref();
         }
@@ -259,6 +263,6 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shut_down = self.0.stream.borrow_mut().as_mut().poll_shutdown(cx);
-        if shut_down.is_pending() { self.poll_unread(cx) } else { shut_down }
+        if shut_down.is_pending() { self.poll_write_deadline(cx) } else { shut_down }
     }
 }

@@ -1,66 +1,70 @@
-//! `/v1/Credentials`: push credentials, as Notify has them (docs/protocol/push.md, section 2).
+//! `/v1/Credentials`: push credentials, in the format of Twilio Notify (docs/protocol/push.md, section 2).
 
 use actix_web::HttpResponse;
+use app::Backend;
 use app::credentials::{CredentialChange, NewCredential, Upload};
 use domain::credentials::{Credential, CredentialType};
 use domain::{AccountSid, Order, Problem};
 use serde_json::{Value, json};
 
-use crate::call::Call;
 use crate::error::Error;
 use crate::form::Form;
-use crate::list::Listing;
+use crate::paging::Listing;
+use crate::request::AuthorizedRequest;
 
-pub(crate) async fn create(call: Call<AccountSid>) -> Result<HttpResponse, Error> {
-    let sandbox = call.form.optional("Sandbox")?.unwrap_or(false);
+pub(crate) async fn create(request: AuthorizedRequest<AccountSid, Backend>) -> Result<HttpResponse, Error> {
+    let sandbox = request.form.optional("Sandbox")?.unwrap_or(false);
     let new = NewCredential {
-        friendly_name: call.form.optional("FriendlyName")?,
-        upload: upload(&call.form, call.form.required("Type")?, sandbox)?,
+        friendly_name: request.form.optional("FriendlyName")?,
+        upload: upload(&request.form, request.form.required("Type")?, sandbox)?,
     };
-    let credential = call.app.create_credential(&call.origin, call.resource, new).await?;
-    Ok(HttpResponse::Created().json(view(&credential, &call.root())))
+    let credential = request.app.create_credential(&request.origin, request.resource, new).await?;
+    Ok(HttpResponse::Created().json(view(&credential, &request.public_url)))
 }
 
-pub(crate) async fn fetch(call: Call<Credential>) -> Result<HttpResponse, Error> {
-    Ok(HttpResponse::Ok().json(view(&call.resource, &call.root())))
+pub(crate) async fn fetch(request: AuthorizedRequest<Credential, Backend>) -> Result<HttpResponse, Error> {
+    Ok(HttpResponse::Ok().json(view(&request.resource, &request.public_url)))
 }
 
-pub(crate) async fn list(call: Call<AccountSid>) -> Result<HttpResponse, Error> {
-    let listing = Listing::of(&call, Order::Ascending, &[])?;
-    let page = call.app.credentials(call.resource, listing.page).await?;
-    Ok(listing.body("credentials", &page, |credential| view(credential, &call.root())))
+pub(crate) async fn list(request: AuthorizedRequest<AccountSid, Backend>) -> Result<HttpResponse, Error> {
+    let listing = Listing::of(&request, Order::Ascending, &[])?;
+    let page = request.app.credentials(request.resource, listing.page).await?;
+    Ok(listing.body("credentials", &page, |credential| view(credential, &request.public_url)))
 }
 
-pub(crate) async fn update(call: Call<Credential>) -> Result<HttpResponse, Error> {
-    let current = &call.resource;
-    let sandbox = call.form.optional("Sandbox")?;
+pub(crate) async fn update(request: AuthorizedRequest<Credential, Backend>) -> Result<HttpResponse, Error> {
+    let current = &request.resource;
+    let sandbox = request.form.optional("Sandbox")?;
     let secrets: &[&str] = match current.credential_type {
         CredentialType::Apn => &["Certificate", "PrivateKey", "KeyId", "TeamId"],
         CredentialType::Fcm => &["Secret"],
     };
-    let mut is_new = false;
+    let mut has_secrets = false;
     for name in secrets {
-        is_new |= call.form.optional::<String>(name)?.is_some();
+        has_secrets |= request.form.optional::<String>(name)?.is_some();
     }
-    let upload =
-        is_new.then(|| upload(&call.form, current.credential_type, sandbox.unwrap_or(current.sandbox)));
+    let upload = has_secrets
+        .then(|| upload(&request.form, current.credential_type, sandbox.unwrap_or(current.sandbox)));
     let change = CredentialChange {
-        friendly_name: call.form.optional("FriendlyName")?,
+        friendly_name: request.form.optional("FriendlyName")?,
         upload: upload.transpose()?,
         sandbox: sandbox.filter(|_| current.credential_type == CredentialType::Apn),
     };
     let credential =
-        call.app.update_credential(&call.origin, current.account_sid, current.sid, change).await?;
-    Ok(HttpResponse::Ok().json(view(&credential, &call.root())))
+        request.app.update_credential(&request.origin, current.account_sid, current.sid, change).await?;
+    Ok(HttpResponse::Ok().json(view(&credential, &request.public_url)))
 }
 
-pub(crate) async fn delete(call: Call<Credential>) -> Result<HttpResponse, Error> {
-    call.app.delete_credential(&call.origin, call.resource.account_sid, call.resource.sid).await?;
+pub(crate) async fn delete(request: AuthorizedRequest<Credential, Backend>) -> Result<HttpResponse, Error> {
+    request
+        .app
+        .delete_credential(&request.origin, request.resource.account_sid, request.resource.sid)
+        .await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// The secrets: a certificate and its key, or (beyond Twilio) a token key with `KeyId` and `TeamId`, or
-/// a service account.
+/// Parses the secrets: a certificate and its key, a token key with `KeyId` and `TeamId` (which Twilio does not have),
+/// or a service account.
 fn upload(form: &Form, credential_type: CredentialType, sandbox: bool) -> Result<Upload, Problem> {
     let has = |name| Ok::<_, Problem>(form.optional::<String>(name)?.is_some());
     match credential_type {
@@ -79,17 +83,17 @@ fn upload(form: &Form, credential_type: CredentialType, sandbox: bool) -> Result
     }
 }
 
-fn view(credential: &Credential, origin: &str) -> Value {
+fn view(credential: &Credential, public_url: &str) -> Value {
     let is_apn = credential.credential_type == CredentialType::Apn;
     json!({
         "sid": credential.sid,
         "account_sid": credential.account_sid,
         "friendly_name": credential.friendly_name,
         "type": credential.credential_type.as_str(),
-        // A text, with a capital, as Notify has it.
+        // Text with a capital letter, as in Notify.
         "sandbox": is_apn.then_some(if credential.sandbox { "True" } else { "False" }),
         "date_created": credential.created_at,
         "date_updated": credential.updated_at,
-        "url": format!("{origin}/v1/Credentials/{}", credential.sid),
+        "url": format!("{public_url}/v1/Credentials/{}", credential.sid),
     })
 }

@@ -1,37 +1,42 @@
 //! `/v2/Services/{ServiceSid}/Entities` (docs/protocol/resources.md, section 2).
 
 use actix_web::HttpResponse;
-use domain::{Entity, Order, Service};
+use app::Backend;
+use domain::{Entity, EntityPath, Order, Service};
 use serde_json::{Value, json};
 
-use crate::call::Call;
 use crate::error::Error;
-use crate::list::Listing;
+use crate::paging::Listing;
+use crate::request::AuthorizedRequest;
 
-pub(crate) async fn create(call: Call<Service>) -> Result<HttpResponse, Error> {
-    let path = call.caller.path(call.resource.sid, call.form.required("Identity")?)?;
-    let entity = call.app.create_entity(&call.origin, path).await?;
-    Ok(HttpResponse::Created().json(view(&entity, &call.base)))
+pub(crate) async fn create(request: AuthorizedRequest<Service, Backend>) -> Result<HttpResponse, Error> {
+    let service = &request.resource;
+    let path = EntityPath {
+        account_sid: service.account_sid,
+        service_sid: service.sid,
+        identity: request.form.required("Identity")?,
+    };
+    let entity = request.app.create_entity(&request.origin, request.caller, path).await?;
+    Ok(HttpResponse::Created().json(view(&entity, &request.public_url)))
 }
 
-pub(crate) async fn fetch(call: Call<Entity>) -> Result<HttpResponse, Error> {
-    Ok(HttpResponse::Ok().json(view(&call.resource, &call.base)))
+pub(crate) async fn fetch(request: AuthorizedRequest<Entity, Backend>) -> Result<HttpResponse, Error> {
+    Ok(HttpResponse::Ok().json(view(&request.resource, &request.public_url)))
 }
 
-pub(crate) async fn list(call: Call<Service>) -> Result<HttpResponse, Error> {
-    let listing = Listing::of(&call, Order::Ascending, &[])?;
-    let service = &call.resource;
-    let page = call.app.entities(service.account_sid, service.sid, listing.page).await?;
-    Ok(listing.body("entities", &page, |entity| view(entity, &call.base)))
+pub(crate) async fn list(request: AuthorizedRequest<Service, Backend>) -> Result<HttpResponse, Error> {
+    let listing = Listing::of(&request, Order::Ascending, &[])?;
+    let page = request.app.entities(request.caller, request.resource.sid, listing.page).await?;
+    Ok(listing.body("entities", &page, |entity| view(entity, &request.public_url)))
 }
 
-pub(crate) async fn delete(call: Call<Entity>) -> Result<HttpResponse, Error> {
-    call.app.delete_entity(&call.origin, call.resource.path()).await?;
+pub(crate) async fn delete(request: AuthorizedRequest<Entity, Backend>) -> Result<HttpResponse, Error> {
+    request.app.delete_entity(&request.origin, request.caller, request.resource.path()).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
-fn view(entity: &Entity, base: &str) -> Value {
-    let url = format!("{base}/Services/{}/Entities/{}", entity.service_sid, entity.identity);
+fn view(entity: &Entity, public_url: &str) -> Value {
+    let url = format!("{public_url}/v2/Services/{}/Entities/{}", entity.service_sid, entity.identity);
     json!({
         "sid": entity.sid,
         "identity": entity.identity,

@@ -1,4 +1,4 @@
-//! How errors look on the wire (docs/protocol/errors.md, section 1), and which HTTP status each code has.
+//! The HTTP status and the JSON body of each error (docs/protocol/errors.md, section 1).
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
@@ -6,9 +6,9 @@ use actix_web::{HttpResponse, ResponseError};
 use domain::{Code, Problem};
 use serde_json::json;
 
-/// What a handler answers when it does not succeed. The envelope turns it into a body.
+/// The error of a handler. The middleware renders it.
 #[derive(Debug)]
-pub(crate) struct Error(pub(crate) app::Error);
+pub struct Error(pub(crate) app::Error);
 
 impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -23,7 +23,7 @@ impl<E: Into<app::Error>> From<E> for Error {
 }
 
 impl Error {
-    /// What the caller is told: of a fault, no more than that there is one.
+    /// Returns what the caller gets. A fault of the server becomes 20500 or 20503 without details.
     pub(crate) fn problem(&self) -> Problem {
         match &self.0 {
             app::Error::Problem(problem) => problem.clone(),
@@ -43,7 +43,7 @@ impl ResponseError for Error {
     }
 }
 
-/// The HTTP status of each code.
+/// Returns the HTTP status of a code.
 pub(crate) const fn status(code: Code) -> StatusCode {
     match code {
         Code::MissingParameter
@@ -52,10 +52,10 @@ pub(crate) const fn status(code: Code) -> StatusCode {
         | Code::AccessTokenParameters
         | Code::InvalidRequest
         | Code::InvalidBinding
-        | Code::NothingToNotify
+        | Code::NoNotificationPlatform
         | Code::TooManyFactors
         | Code::FactorTypeNotServed => StatusCode::BAD_REQUEST,
-        Code::Authenticate => StatusCode::UNAUTHORIZED,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
         Code::Forbidden
         | Code::FactorVerificationFailed
         | Code::UnauthorizedFactorCreation
@@ -82,7 +82,7 @@ pub(crate) const fn status(code: Code) -> StatusCode {
     }
 }
 
-/// The response that says so. A 404 names the path, without its version (docs/protocol/errors.md, section 2).
+/// Returns the response for a problem. A 404 names the path without its version (docs/protocol/errors.md, section 2).
 pub(crate) fn body(problem: &Problem, path: Option<&str>) -> HttpResponse {
     let code = problem.code();
     let status = status(code);
@@ -96,7 +96,7 @@ pub(crate) fn body(problem: &Problem, path: Option<&str>) -> HttpResponse {
         _ => problem.message().to_owned(),
     };
     let mut response = HttpResponse::build(status);
-    if code == Code::Authenticate {
+    if code == Code::Unauthenticated {
         response.insert_header((header::WWW_AUTHENTICATE, "Basic realm=\"Twilio API\""));
     }
     if let Some(seconds) = problem.retry_after() {
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn transport_codes_are_their_status_plus_twenty_thousand() {
+    fn transport_code_is_20000_plus_http_status() {
         for code in [
             Code::RequestTimeout,
             Code::PayloadTooLarge,
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn every_code_is_an_error() {
+    fn every_code_has_an_error_status() {
         for code in Code::ALL {
             assert!(status(*code).as_u16() >= 400, "{code:?}");
         }

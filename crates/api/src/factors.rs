@@ -2,6 +2,7 @@
 
 use actix_web::HttpResponse;
 use app::factors::{FactorUpdate, NewFactor};
+use app::{Backend, BackendOrDevice, BackendOrEnrollee};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use domain::factors::{Changes, Notification, Platform, PublicKey};
@@ -9,69 +10,80 @@ use domain::parameter::Expected;
 use domain::{Code, Entity, EntityPath, Factor, FactorType, Order, Problem};
 use serde_json::{Value, json};
 
-use crate::call::Call;
 use crate::error::Error;
 use crate::form::Form;
-use crate::list::Listing;
+use crate::paging::Listing;
+use crate::request::AuthorizedRequest;
 
-pub(crate) async fn create(call: Call<EntityPath>) -> Result<HttpResponse, Error> {
-    let factor_type: FactorType = call.form.required("FactorType")?;
-    call.caller.may_create(factor_type)?;
-    factor_type.served()?;
+pub(crate) async fn create(
+    request: AuthorizedRequest<EntityPath, BackendOrEnrollee>,
+) -> Result<HttpResponse, Error> {
+    let factor_type: FactorType = request.form.required("FactorType")?;
+    request.caller.require_factor_type(factor_type)?;
+    factor_type.require_served()?;
     let new = NewFactor {
-        friendly_name: call.form.required("FriendlyName")?,
-        public_key: public_key(&call.form)?,
-        app_id: call.form.required("Config.AppId")?,
+        friendly_name: request.form.required("FriendlyName")?,
+        public_key: public_key(&request.form)?,
+        app_id: request.form.required("Config.AppId")?,
         notification: Notification::new(
-            call.form.required::<Platform>("Config.NotificationPlatform")?,
-            call.form.optional("Config.NotificationToken")?,
+            request.form.required::<Platform>("Config.NotificationPlatform")?,
+            request.form.optional("Config.NotificationToken")?,
         )?,
-        sdk_version: call.form.optional("Config.SdkVersion")?,
-        metadata: call.form.optional("Metadata")?,
+        sdk_version: request.form.optional("Config.SdkVersion")?,
+        metadata: request.form.optional("Metadata")?,
     };
-    let factor = call.app.create_factor(&call.origin, &call.caller, call.resource, new).await?;
-    // Only the answer to its creation shows what the factor is bound to.
-    let mut body = view(&factor, &call.base);
+    let factor = request.app.create_factor(&request.origin, &request.caller, request.resource, new).await?;
+    // Only the response to its creation contains the binding.
+    let mut body = view(&factor, &request.public_url);
     body["binding"] = json!({ "alg": "ES256", "public_key": STANDARD.encode(factor.public_key.as_der()) });
     body["options"] = Value::Null;
     Ok(HttpResponse::Created().json(body))
 }
 
-pub(crate) async fn fetch(call: Call<Factor>) -> Result<HttpResponse, Error> {
-    Ok(HttpResponse::Ok().json(view(&call.resource, &call.base)))
+pub(crate) async fn fetch(
+    request: AuthorizedRequest<Factor, BackendOrDevice>,
+) -> Result<HttpResponse, Error> {
+    Ok(HttpResponse::Ok().json(view(&request.resource, &request.public_url)))
 }
 
-pub(crate) async fn list(call: Call<Entity>) -> Result<HttpResponse, Error> {
-    let listing = Listing::of(&call, Order::Ascending, &[])?;
-    let page = call.app.factors(call.resource.path(), listing.page).await?;
-    Ok(listing.body("factors", &page, |factor| view(factor, &call.base)))
+pub(crate) async fn list(request: AuthorizedRequest<Entity, Backend>) -> Result<HttpResponse, Error> {
+    let listing = Listing::of(&request, Order::Ascending, &[])?;
+    let page = request.app.factors(request.caller, request.resource.path(), listing.page).await?;
+    Ok(listing.body("factors", &page, |factor| view(factor, &request.public_url)))
 }
 
 /// Verifies the factor with `AuthPayload`, updates it, or both.
-pub(crate) async fn update(call: Call<Factor>) -> Result<HttpResponse, Error> {
+pub(crate) async fn update(
+    request: AuthorizedRequest<Factor, BackendOrDevice>,
+) -> Result<HttpResponse, Error> {
     let update = FactorUpdate {
-        proof: proof(&call.form)?,
+        proof: proof(&request.form)?,
         changes: Changes {
-            friendly_name: call.form.optional("FriendlyName")?,
-            notification_token: call.form.optional("Config.NotificationToken")?,
-            notification_platform: call.form.optional("Config.NotificationPlatform")?,
-            sdk_version: call.form.optional("Config.SdkVersion")?,
+            friendly_name: request.form.optional("FriendlyName")?,
+            notification_token: request.form.optional("Config.NotificationToken")?,
+            notification_platform: request.form.optional("Config.NotificationPlatform")?,
+            sdk_version: request.form.optional("Config.SdkVersion")?,
         },
     };
-    let (path, sid) = (call.resource.path(), call.resource.sid);
-    let factor = call.app.update_factor(&call.origin, &call.caller, path, sid, update).await?;
-    Ok(HttpResponse::Ok().json(view(&factor, &call.base)))
+    let (path, sid) = (request.resource.path(), request.resource.sid);
+    let factor = request.app.update_factor(&request.origin, &request.caller, path, sid, update).await?;
+    Ok(HttpResponse::Ok().json(view(&factor, &request.public_url)))
 }
 
-pub(crate) async fn delete(call: Call<Factor>) -> Result<HttpResponse, Error> {
-    let (path, sid) = (call.resource.path(), call.resource.sid);
-    call.app.delete_factor(&call.origin, &call.caller, path, sid).await?;
+pub(crate) async fn delete(
+    request: AuthorizedRequest<Factor, BackendOrDevice>,
+) -> Result<HttpResponse, Error> {
+    let (path, sid) = (request.resource.path(), request.resource.sid);
+    request.app.delete_factor(&request.origin, &request.caller, path, sid).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// `Binding.PublicKey` and `Binding.Alg`, which have an error code of their own.
+/// Parses `Binding.PublicKey` and `Binding.Alg`.
+///
+/// # Errors
+/// 20001 if the key is missing, 60306 if a parameter was sent twice, 60314 if one is invalid.
 fn public_key(form: &Form) -> Result<PublicKey, Problem> {
-    let invalid = |advice| Problem::with(Code::InvalidBinding, advice);
+    let invalid = |advice| Problem::with_advice(Code::InvalidBinding, advice);
     if form.optional::<String>("Binding.Alg")?.is_some_and(|alg| alg != "ES256") {
         return Err(invalid("Binding.Alg must be ES256"));
     }
@@ -81,15 +93,15 @@ fn public_key(form: &Form) -> Result<PublicKey, Problem> {
     crypto::signatures::parse_public_key(&text).ok_or_else(|| invalid(expected))
 }
 
-/// `AuthPayload` of a push factor: a DER signature in base64 (docs/protocol/device.md, section 5).
+/// Parses `AuthPayload`: a DER signature in base64 (docs/protocol/device.md, section 5).
 fn proof(form: &Form) -> Result<Option<Vec<u8>>, Problem> {
     let Some(text) = form.optional::<String>("AuthPayload")? else { return Ok(None) };
     let expected = Expected::new("must be the base64 of a DER signature of the factor's SID");
     STANDARD.decode(text).map(Some).map_err(|_| Problem::invalid("AuthPayload", &expected))
 }
 
-fn view(factor: &Factor, base: &str) -> Value {
-    let entity = format!("{base}/Services/{}/Entities/{}", factor.service_sid, factor.identity);
+fn view(factor: &Factor, public_url: &str) -> Value {
+    let entity = format!("{public_url}/v2/Services/{}/Entities/{}", factor.service_sid, factor.identity);
     json!({
         "sid": factor.sid,
         "account_sid": factor.account_sid,

@@ -1,27 +1,30 @@
-//! Parameters, as forms and queries carry them.
+//! The parameters of forms and queries.
 //!
-//! Parsed strictly and by hand rather than with a form deserializer: those let broken percent-encoding
-//! and UTF-8 pass, and can't name the parameter in their errors. What the SDKs send in their own ways is accepted (docs/protocol/device.md, section 3): a pair is
-//! split at its *first* `=`, since iOS leaves the padding of base64 as it is; `;` separates nothing;
-//! parameters that nobody asks for are ignored, since an `&` inside an iOS friendly name makes one.
+//! The parser is strict and hand-written. Form deserializers accept broken percent-encoding and UTF-8, and their errors
+//! cannot name the parameter (decision 0002). The parser accepts what the SDKs send (docs/protocol/device.md, section
+//! 3):
+//!
+//! - A pair is split at its *first* `=`, because iOS does not encode the padding of base64.
+//! - `;` is not a separator.
+//! - Unknown parameters are ignored, because an `&` in a friendly name from iOS looks like one.
 
 use domain::Problem;
 use domain::parameter::{Expected, Parameter};
 
-/// The parameters of one request, decoded.
+/// The decoded parameters of a body or a query.
 #[derive(Debug, Default)]
 pub struct Form {
     pairs: Vec<(String, String)>,
-    /// Whether `pageToken` finds `PageToken`: in queries, for the iOS SDK (docs/protocol/device.md, section 6).
-    any_case: bool,
+    /// Whether names match in any case. In queries they do, for the iOS SDK, which sends `pageToken`
+    /// (docs/protocol/device.md, section 6).
+    ignores_case: bool,
 }
 
 impl Form {
     /// Decodes `application/x-www-form-urlencoded`.
     ///
     /// # Errors
-    /// 60306 for broken percent-encoding, for what is not UTF-8, and for NUL characters, with the
-    /// parameter's name.
+    /// 60306 with the parameter's name, for broken percent-encoding, invalid UTF-8, and NUL characters.
     pub fn parse(text: &[u8]) -> Result<Self, Problem> {
         let pairs = text.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty());
         let pairs = pairs.map(|pair| {
@@ -30,32 +33,32 @@ impl Form {
                 None => (pair, &pair[pair.len()..]),
             };
             let name = decode(name).map_err(|expected| Problem::invalid("parameter names", &expected))?;
-            let value = decode(value).map_err(|expected| Problem::invalid(&shown(&name), &expected))?;
+            let value = decode(value).map_err(|expected| Problem::invalid(&printable(&name), &expected))?;
             Ok((name, value))
         });
-        Ok(Self { pairs: pairs.collect::<Result<_, Problem>>()?, any_case: false })
+        Ok(Self { pairs: pairs.collect::<Result<_, Problem>>()?, ignores_case: false })
     }
 
-    /// Decodes the query of an address. Its names are found in any case.
+    /// Decodes the query of a URL. Its names match in any case.
     ///
     /// # Errors
-    /// Those of [`Form::parse`].
+    /// The errors of [`Form::parse`].
     pub fn parse_query(text: &str) -> Result<Self, Problem> {
-        Ok(Self { any_case: true, ..Self::parse(text.as_bytes())? })
+        Ok(Self { ignores_case: true, ..Self::parse(text.as_bytes())? })
     }
 
     fn values(&self, name: &str) -> impl Iterator<Item = &str> + use<'_> {
         let name = name.to_owned();
-        let is = move |candidate: &str| {
-            if self.any_case { candidate.eq_ignore_ascii_case(&name) } else { candidate == name }
+        let matches = move |candidate: &str| {
+            if self.ignores_case { candidate.eq_ignore_ascii_case(&name) } else { candidate == name }
         };
-        self.pairs.iter().filter(move |(candidate, _)| is(candidate)).map(|(_, value)| value.as_str())
+        self.pairs.iter().filter(move |(candidate, _)| matches(candidate)).map(|(_, value)| value.as_str())
     }
 
-    /// The text of a parameter that can be given once; `None` if it wasn't.
+    /// Returns the text of a parameter that may be sent once; `None` if it was not sent.
     ///
     /// # Errors
-    /// 60306 when it was given more than once.
+    /// 60306 if it was sent more than once.
     pub fn text(&self, name: &str) -> Result<Option<&str>, Problem> {
         let mut values = self.values(name);
         match (values.next(), values.next()) {
@@ -64,27 +67,28 @@ impl Form {
         }
     }
 
-    /// A parameter of which the last one counts, however often it was given. Those that count as absent don't.
+    /// Returns the last value of a parameter that may be sent several times. Values that count as absent
+    /// ([`Parameter::is_absent`]) are skipped.
     ///
     /// # Errors
-    /// 60306 when it can't be parsed.
+    /// 60306 if it cannot be parsed.
     pub fn last<T: Parameter>(&self, name: &str) -> Result<Option<T>, Problem> {
         let text = self.values(name).filter(|text| !T::is_absent(text)).last();
         text.map(T::from_parameter).transpose().map_err(|expected| Problem::invalid(name, &expected))
     }
 
-    /// A parameter that may be absent, or sent with a text that counts as absent ([`Parameter::is_absent`]).
+    /// Returns a parameter that may be absent, or sent with a text that counts as absent ([`Parameter::is_absent`]).
     ///
     /// # Errors
-    /// 60306 when it can't be parsed.
+    /// 60306 if it cannot be parsed.
     pub fn optional<T: Parameter>(&self, name: &str) -> Result<Option<T>, Problem> {
         self.optional_or(name, |expected| Problem::invalid(name, expected))
     }
 
-    /// A parameter that may be absent, with its own words for what can't be parsed.
+    /// Returns a parameter that may be absent, and reports an invalid value with a problem of the caller's choice.
     ///
     /// # Errors
-    /// What `problem` makes of it.
+    /// 60306 if it was sent more than once; the result of `problem` if it cannot be parsed.
     pub fn optional_or<T: Parameter>(
         &self,
         name: &str,
@@ -94,19 +98,19 @@ impl Form {
         text.map(T::from_parameter).transpose().map_err(|expected| problem(&expected))
     }
 
-    /// A parameter that must be there.
+    /// Returns a required parameter.
     ///
     /// # Errors
-    /// 20001 when it isn't, or is empty; 60306 when it can't be parsed.
+    /// 20001 if it is missing or empty; 60306 if it cannot be parsed.
     pub fn required<T: Parameter>(&self, name: &str) -> Result<T, Problem> {
         self.optional(name)?.ok_or_else(|| Problem::missing(name))
     }
 
-    /// A parameter that can be given several times, in order. Those that count as absent are left out: an empty list
-    /// is sent as one empty value by twilio-node.
+    /// Returns all values of a parameter that may be sent several times, in their order. Values that count as absent
+    /// are left out, because twilio-node sends an empty list as one empty value.
     ///
     /// # Errors
-    /// 60306 when one can't be parsed.
+    /// 60306 if one cannot be parsed.
     pub fn all<T: Parameter>(&self, name: &str) -> Result<Vec<T>, Problem> {
         self.values(name)
             .filter(|text| !T::is_absent(text))
@@ -114,10 +118,10 @@ impl Form {
             .collect()
     }
 
-    /// Sets `field` if the parameter was given.
+    /// Sets `field` if the parameter was sent.
     ///
     /// # Errors
-    /// 60306 when it can't be parsed.
+    /// 60306 if it cannot be parsed.
     pub fn set<T: Parameter>(&self, name: &str, field: &mut T) -> Result<(), Problem> {
         if let Some(value) = self.optional(name)? {
             *field = value;
@@ -125,10 +129,10 @@ impl Form {
         Ok(())
     }
 
-    /// Sets `field` if the parameter was given, and clears it if it was given empty.
+    /// Sets `field` if the parameter was sent, and clears it if it was sent empty.
     ///
     /// # Errors
-    /// 60306 when it can't be parsed.
+    /// 60306 if it cannot be parsed.
     pub fn set_or_clear<T: Parameter>(&self, name: &str, field: &mut Option<T>) -> Result<(), Problem> {
         match self.text(name)? {
             None => {}
@@ -139,12 +143,12 @@ impl Form {
     }
 }
 
-/// Limits what of a caller's own words comes back to them in an error.
-fn shown(name: &str) -> String {
+/// Shortens a parameter name for an error message and removes control characters.
+fn printable(name: &str) -> String {
     name.chars().filter(|c| !c.is_control()).take(64).collect()
 }
 
-/// Undoes percent-encoding, strictly. `+` is a space: no client leaves one as it is.
+/// Decodes percent-encoding strictly. `+` is a space, because every client encodes a plus sign.
 fn decode(text: &[u8]) -> Result<String, Expected> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.iter();
@@ -180,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_both_platforms_send() {
+    fn parameters_of_both_platforms_are_parsed() {
         let android = form(
             "FriendlyName=My%20phone%20%26%20co&Binding.PublicKey=a%2Fb%3D%3D&Metadata=%7B%22os%22%3A%22Android%22%7D",
         );
@@ -197,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn names_what_is_wrong() {
+    fn error_names_parameter_and_mistake() {
         let message = |text: &[u8]| Form::parse(text).unwrap_err().message().to_owned();
         assert_eq!(message(b"A=%zz"), "Invalid Request: A must be percent-encoded correctly");
         assert_eq!(message(b"A=%"), "Invalid Request: A must be percent-encoded correctly");
@@ -209,13 +213,13 @@ mod tests {
     }
 
     #[test]
-    fn names_have_case_in_bodies_only() {
+    fn names_are_case_sensitive_in_bodies_only() {
         assert_eq!(form("pageToken=x").text("PageToken"), Ok(None));
         assert_eq!(Form::parse_query("pageToken=x").unwrap().text("PageToken"), Ok(Some("x")));
     }
 
     #[test]
-    fn empty_is_absent_unless_it_clears() {
+    fn empty_value_is_absent_unless_it_clears() {
         let form = form("A=&B");
         assert_eq!(form.optional::<bool>("A"), Ok(None));
         assert_eq!(form.required::<bool>("B").unwrap_err().code(), Code::MissingParameter);
@@ -226,12 +230,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
+        fn any_bytes_are_parsed_or_refused(bytes: Vec<u8>) {
             let _ = Form::parse(&bytes);
         }
 
         #[test]
-        fn what_is_encoded_comes_back(value in "[^\0]*") {
+        fn encoded_value_is_decoded(value in "[^\0]*") {
             let encoded: String = value.bytes().map(|byte| format!("%{byte:02X}")).collect();
             let form = Form::parse(format!("A={encoded}").as_bytes()).unwrap();
             prop_assert_eq!(form.text("A"), Ok(Some(value.as_str())));

@@ -1,20 +1,21 @@
-//! Whether the process lives, and whether it should be sent requests.
+//! Liveness and readiness.
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
-use app::App;
 use serde_json::json;
 
 use crate::error::Error;
+use crate::state::ApiState;
 
-/// `GET /healthz`: the process answers. Says nothing of the database, so that an orchestrator does not
-/// kill servers because of it.
+/// `GET /healthz`: returns 200 while the process runs. It does not check the database, so that an orchestrator does not
+/// restart servers while the database is down.
 pub(crate) async fn alive() -> HttpResponse {
     HttpResponse::Ok().json(json!({ "status": "alive" }))
 }
 
-/// `GET /readyz`: the database answers and has every migration that this program knows. While the server drains, 503 comes from the envelope.
-pub(crate) async fn ready(app: Data<App>) -> Result<HttpResponse, Error> {
-    app.ready().await?;
+/// `GET /readyz`: returns 200 if the database is reachable and has every migration of this version, else 503. While the
+/// server drains, the middleware returns 503.
+pub(crate) async fn ready(state: Data<ApiState>) -> Result<HttpResponse, Error> {
+    state.app.check_ready().await?;
     Ok(HttpResponse::Ok().json(json!({ "status": "ready" })))
 }

@@ -1,242 +1,72 @@
-//! The HTTP face: routes, forms, JSON views, error bodies.
+//! The HTTP API: routes, form parameters, JSON views and error bodies.
 //!
-//! [`ROUTES`] is the whole API: every method and path, its handler, and who may call it. A handler gets
-//! one authorized request (`call.rs`), reads its parameters (`form.rs`), runs a use case of `app`, and
-//! shows what came of it. It holds no rules. Every response passes through `envelope.rs`.
+//! [`ROUTES`] is the whole API: every method and path, its handler, and the callers that it accepts. A handler takes an
+//! [`AuthorizedRequest`], reads its parameters, runs a use case of `app`, and returns a view of the result. It contains
+//! no business rules.
+//!
+//! # How a request is handled
+//!
+//! | Step | File |
+//! | --- | --- |
+//! | A socket is accepted, within the connection limits, and TLS is negotiated | `acceptor.rs`, `connection_limits.rs`, `connection.rs` |
+//! | The request gets an id, its body is read, and overload is refused | `middleware.rs`, `body.rs`, `load_shedding.rs` |
+//! | The route is found | `routes.rs`, `route.rs`, `callers.rs` |
+//! | The caller is authenticated, and the rate limits are applied | `authentication.rs`, `rate_limit.rs` |
+//! | The caller is authorized, for the route and for what the path names | `request.rs`, `resource.rs` |
+//! | The parameters are parsed | `form.rs`, `paging.rs` |
+//! | The handler runs | one file per resource, such as `challenges.rs` |
+//! | Errors get their body, and every response its headers | `middleware.rs`, `error.rs` |
 
 mod acceptor;
 mod access_tokens;
-mod address;
-mod admission;
 mod alerts;
+mod application;
 mod audit;
-mod base;
-mod call;
+mod authentication;
+mod body;
+mod callers;
 mod challenges;
+mod client_ip;
 mod connection;
+mod connection_limits;
+mod context;
 mod credentials;
+mod date_range;
+mod draining;
 mod entities;
-mod envelope;
 mod error;
 mod factors;
 mod form;
 mod health;
-mod incoming;
-mod limits;
-mod list;
+mod json_suffix;
+mod load_shedding;
+mod middleware;
 mod notifications;
 mod openapi;
-mod path;
-mod reach;
+mod paging;
+mod public_url;
+mod rate_limit;
+mod request;
+mod resource;
+mod route;
+mod routes;
 mod services;
-mod under_way;
-mod unserved;
+mod state;
+mod unsupported;
 mod webhooks;
 
-use std::sync::Arc;
-
-use actix_web::web::{self, Data, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse, guard, middleware};
-use app::App;
-use domain::Code;
-
 pub use crate::acceptor::Acceptor;
-pub use crate::address::TrustedProxies;
-pub use crate::admission::{Admission, ConnectionLimits, REFUSED_CONNECTIONS};
-pub use crate::base::PublicUrl;
-pub use crate::envelope::Draining;
+pub use crate::callers::{CallerClass, Callers};
+pub use crate::client_ip::TrustedProxies;
+pub use crate::connection_limits::{ConnectionLimiter, ConnectionLimits, MAX_REFUSED_CONNECTIONS};
+pub use crate::draining::Draining;
+pub use crate::error::Error;
 pub use crate::form::Form;
-pub use crate::limits::{Limits, RequestLimits};
-pub use crate::under_way::UnderWay;
-
-/// Who may call a route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admits {
-    /// Anyone, without credentials.
-    Anyone,
-    /// A backend: the account or one of its API keys.
-    Backend,
-    /// A backend, or a phone with an access token.
-    BackendOrEnrollee,
-    /// A backend, or a device for what is its own.
-    BackendOrDevice,
-}
-
-/// One line of the route table.
-#[derive(Clone, Copy, Debug)]
-pub struct Route {
-    /// The HTTP method. `GET` answers `HEAD` too.
-    pub method: &'static str,
-    /// The path, with the names of its segments in braces.
-    pub path: &'static str,
-    /// Who may call.
-    pub admits: Admits,
-}
-
-macro_rules! routes {
-    ($($path:literal { $($method:ident $handler:path, $admits:ident;)+ })+) => {
-        /// Every route that is served.
-        pub const ROUTES: &[Route] = &[$($(
-            Route { method: stringify!($method), path: $path, admits: Admits::$admits },
-        )+)+];
-
-        fn routes(config: &mut ServiceConfig) {
-            $(config.service(
-                web::resource($path)
-                    $(.route(routes!(@guarded $method).to($handler)))+
-                    .default_service(web::to(|| async { not_allowed(&[$(stringify!($method)),+]) })),
-            );)+
-        }
-    };
-    (@guarded GET) => { web::route().guard(guard::Any(guard::Get()).or(guard::Head())) };
-    (@guarded POST) => { web::post() };
-    (@guarded DELETE) => { web::delete() };
-}
-
-routes! {
-    "/healthz" {
-        GET health::alive, Anyone;
-    }
-    "/readyz" {
-        GET health::ready, Anyone;
-    }
-    "/openapi.json" {
-        GET openapi::document, Anyone;
-    }
-    "/v2/Services" {
-        POST services::create, Backend;
-        GET services::list, Backend;
-    }
-    "/v2/Services/{ServiceSid}" {
-        GET services::fetch, Backend;
-        POST services::update, Backend;
-        DELETE services::delete, Backend;
-    }
-    "/v2/Services/{ServiceSid}/AccessTokens" {
-        POST access_tokens::create, Backend;
-    }
-    "/v2/Services/{ServiceSid}/AccessTokens/{Sid}" {
-        GET access_tokens::fetch, Backend;
-    }
-    "/v2/Services/{ServiceSid}/Entities" {
-        POST entities::create, Backend;
-        GET entities::list, Backend;
-    }
-    "/v2/Services/{ServiceSid}/Entities/{Identity}" {
-        GET entities::fetch, Backend;
-        DELETE entities::delete, Backend;
-    }
-    "/v2/Services/{ServiceSid}/Entities/{Identity}/Factors" {
-        POST factors::create, BackendOrEnrollee;
-        GET factors::list, Backend;
-    }
-    "/v2/Services/{ServiceSid}/Entities/{Identity}/Factors/{Sid}" {
-        GET factors::fetch, BackendOrDevice;
-        POST factors::update, BackendOrDevice;
-        DELETE factors::delete, BackendOrDevice;
-    }
-    "/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges" {
-        POST challenges::create, Backend;
-        GET challenges::list, BackendOrDevice;
-    }
-    "/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges/{Sid}" {
-        GET challenges::fetch, BackendOrDevice;
-        POST challenges::update, BackendOrDevice;
-    }
-    "/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges/{ChallengeSid}/Notifications" {
-        POST notifications::create, Backend;
-    }
-    "/v2/Services/{ServiceSid}/Webhooks" {
-        POST webhooks::create, Backend;
-        GET webhooks::list, Backend;
-    }
-    "/v2/Services/{ServiceSid}/Webhooks/{Sid}" {
-        GET webhooks::fetch, Backend;
-        POST webhooks::update, Backend;
-        DELETE webhooks::delete, Backend;
-    }
-    "/v1/Credentials" {
-        POST credentials::create, Backend;
-        GET credentials::list, Backend;
-    }
-    "/v1/Credentials/{Sid}" {
-        GET credentials::fetch, Backend;
-        POST credentials::update, Backend;
-        DELETE credentials::delete, Backend;
-    }
-    "/v1/Alerts" {
-        GET alerts::list, Backend;
-    }
-    "/v1/Alerts/{Sid}" {
-        GET alerts::fetch, Backend;
-    }
-    "/v1/Events" {
-        GET audit::list, Backend;
-    }
-    "/v1/Events/{Sid}" {
-        GET audit::fetch, Backend;
-    }
-}
-
-/// What the operator decides about the way in.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    /// How the server is reached.
-    pub public_url: PublicUrl,
-    /// Who is believed about where a request comes from.
-    pub trusted_proxies: TrustedProxies,
-    /// What is worked on, counted over all workers.
-    pub under_way: Arc<UnderWay>,
-    /// How much may come in.
-    pub limits: Arc<Limits>,
-}
-
-/// The whole application. `Data` is shared by all workers.
-fn application(
-    app: Arc<App>,
-    settings: Settings,
-    draining: Arc<Draining>,
-) -> actix_web::App<
-    impl actix_web::dev::ServiceFactory<
-        actix_web::dev::ServiceRequest,
-        Config = (),
-        Response = actix_web::dev::ServiceResponse,
-        Error = actix_web::Error,
-        InitError = (),
-    >,
-> {
-    actix_web::App::new()
-        .app_data(Data::from(app))
-        .app_data(Data::from(draining))
-        .app_data(Data::from(settings.under_way))
-        .app_data(Data::new(settings.public_url))
-        .app_data(Data::new(settings.trusted_proxies))
-        .app_data(Data::from(settings.limits))
-        .wrap(middleware::from_fn(envelope::envelope))
-        // The last one is the first to see a request.
-        .wrap(middleware::from_fn(path::normalize))
-        .configure(routes)
-        .default_service(web::to(unknown))
-}
-
-/// The path exists, the method does not.
-fn not_allowed(allowed: &[&str]) -> HttpResponse {
-    let mut response = error::body(&Code::MethodNotAllowed.into(), None);
-    let mut methods = allowed.join(", ");
-    if allowed.contains(&"GET") {
-        methods.push_str(", HEAD");
-    }
-    methods.push_str(", OPTIONS");
-    if let Ok(value) = methods.parse() {
-        response.headers_mut().insert(actix_web::http::header::ALLOW, value);
-    }
-    response
-}
-
-/// No such path.
-async fn unknown(request: HttpRequest) -> HttpResponse {
-    match unserved::endpoint(request.path()) {
-        Some(problem) => error::body(&problem, None),
-        None => error::body(&Code::NotFound.into(), Some(request.path())),
-    }
-}
+pub use crate::load_shedding::LoadShedder;
+pub use crate::public_url::PublicUrl;
+pub use crate::rate_limit::{RateLimiter, RequestLimits};
+pub use crate::request::{AuthorizedRequest, authorized};
+pub use crate::resource::{Lookup, Resource};
+pub use crate::route::Route;
+pub use crate::routes::ROUTES;
+pub use crate::state::Settings;

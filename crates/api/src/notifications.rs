@@ -1,22 +1,24 @@
 //! `…/Challenges/{ChallengeSid}/Notifications` (docs/protocol/resources.md, section 5).
 
 use actix_web::HttpResponse;
+use app::Backend;
 use domain::Challenge;
 use domain::notifications::Ttl;
 use serde_json::json;
 
-use crate::call::Call;
 use crate::error::Error;
+use crate::request::AuthorizedRequest;
 
-pub(crate) async fn create(call: Call<Challenge>) -> Result<HttpResponse, Error> {
+pub(crate) async fn create(request: AuthorizedRequest<Challenge, Backend>) -> Result<HttpResponse, Error> {
     const DEFAULT_TTL: Ttl = match Ttl::new(300) {
         Some(ttl) => ttl,
         // Evaluated at compile time, so `unreachable!` can only fail the build.
         None => unreachable!(),
     };
-    let ttl = call.form.optional("Ttl")?.unwrap_or(DEFAULT_TTL);
-    let (path, sid) = (call.resource.path(), call.resource.sid);
-    let (notification, challenge) = call.app.notify(&call.origin, path, sid, ttl).await?;
+    let ttl = request.form.optional("Ttl")?.unwrap_or(DEFAULT_TTL);
+    let (path, sid) = (request.resource.path(), request.resource.sid);
+    let (notification, challenge) =
+        request.app.notify(&request.origin, request.caller, path, sid, ttl).await?;
     Ok(HttpResponse::Created().json(json!({
         "sid": notification.sid,
         "account_sid": challenge.account_sid,

@@ -1,21 +1,21 @@
-//! `GET /openapi.json`: what this server serves, for people and for tools.
+//! `GET /openapi.json`: the OpenAPI document of this server.
 
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 
-use crate::base::PublicUrl;
+use crate::state::ApiState;
 
-/// The document as it is kept. Its tests hold it against the routes, the official documents and the
-/// running server.
+/// The document. Tests compare it with the routes, the official documents and a running server.
 const DOCUMENT: &str = include_str!("../../../openapi/countersign.json");
 
-/// Where the document says that the server is. Relative, so that the file is true of every server.
-const HERE: &str = r#""servers": [{ "url": "/" }]"#;
+/// The server entry of the document. It is relative, so that the file is correct for every server.
+const RELATIVE_SERVER: &str = r#""servers": [{ "url": "/" }]"#;
 
-/// Answers the document with the address of this server in it, so that a copy still knows where from.
-pub(crate) async fn document(request: HttpRequest, public: Data<PublicUrl>) -> HttpResponse {
-    // An origin holds nothing that JSON would have to escape.
-    let servers = format!(r#""servers": [{{ "url": "{}" }}]"#, public.for_request(&request));
-    let document = DOCUMENT.replacen(HERE, &servers, 1);
+/// Returns the document with the public URL of this server, so that a saved copy names the server too.
+pub(crate) async fn document(request: HttpRequest, state: Data<ApiState>) -> HttpResponse {
+    // An origin has no character that needs escaping in JSON.
+    let public_url = state.settings.public_url.for_request(&request);
+    let servers = format!(r#""servers": [{{ "url": "{public_url}" }}]"#);
+    let document = DOCUMENT.replacen(RELATIVE_SERVER, &servers, 1);
     HttpResponse::Ok().content_type("application/json").body(document)
 }

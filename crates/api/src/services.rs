@@ -1,56 +1,59 @@
 //! `/v2/Services` (docs/protocol/resources.md, section 1).
 
 use actix_web::HttpResponse;
+use app::Backend;
+use domain::parameter::Parameter as _;
 use domain::services::Settings;
 use domain::text::Text;
 use domain::{AccountSid, Code, FriendlyName, Order, Problem, Service};
 use serde_json::{Value, json};
 
-use crate::call::Call;
 use crate::error::Error;
 use crate::form::Form;
-use crate::list::Listing;
+use crate::paging::Listing;
+use crate::request::AuthorizedRequest;
 
-pub(crate) async fn create(call: Call<AccountSid>) -> Result<HttpResponse, Error> {
-    let friendly_name = friendly_name(&call.form)?.ok_or_else(|| Problem::missing("FriendlyName"))?;
-    let mut settings = Settings::named(friendly_name);
-    fill(&call.form, &mut settings)?;
-    let service = call.app.create_service(&call.origin, call.resource, settings).await?;
-    Ok(HttpResponse::Created().json(view(&service, &call.base)))
+pub(crate) async fn create(request: AuthorizedRequest<AccountSid, Backend>) -> Result<HttpResponse, Error> {
+    let friendly_name = friendly_name(&request.form)?.ok_or_else(|| Problem::missing("FriendlyName"))?;
+    let mut settings = Settings::with_defaults(friendly_name);
+    apply(&request.form, &mut settings)?;
+    let service = request.app.create_service(&request.origin, request.resource, settings).await?;
+    Ok(HttpResponse::Created().json(view(&service, &request.public_url)))
 }
 
-pub(crate) async fn fetch(call: Call<Service>) -> Result<HttpResponse, Error> {
-    Ok(HttpResponse::Ok().json(view(&call.resource, &call.base)))
+pub(crate) async fn fetch(request: AuthorizedRequest<Service, Backend>) -> Result<HttpResponse, Error> {
+    Ok(HttpResponse::Ok().json(view(&request.resource, &request.public_url)))
 }
 
-pub(crate) async fn list(call: Call<AccountSid>) -> Result<HttpResponse, Error> {
-    let listing = Listing::of(&call, Order::Ascending, &[])?;
-    let page = call.app.services(call.resource, listing.page).await?;
-    Ok(listing.body("services", &page, |service| view(service, &call.base)))
+pub(crate) async fn list(request: AuthorizedRequest<AccountSid, Backend>) -> Result<HttpResponse, Error> {
+    let listing = Listing::of(&request, Order::Ascending, &[])?;
+    let page = request.app.services(request.resource, listing.page).await?;
+    Ok(listing.body("services", &page, |service| view(service, &request.public_url)))
 }
 
-pub(crate) async fn update(call: Call<Service>) -> Result<HttpResponse, Error> {
-    let (service, form) = (call.resource, call.form);
-    let change = move |settings: &mut Settings| fill(&form, settings);
-    let service = call.app.update_service(&call.origin, service.account_sid, service.sid, change).await?;
-    Ok(HttpResponse::Ok().json(view(&service, &call.base)))
+pub(crate) async fn update(request: AuthorizedRequest<Service, Backend>) -> Result<HttpResponse, Error> {
+    let (service, form) = (request.resource, request.form);
+    let change = move |settings: &mut Settings| apply(&form, settings);
+    let service =
+        request.app.update_service(&request.origin, service.account_sid, service.sid, change).await?;
+    Ok(HttpResponse::Ok().json(view(&service, &request.public_url)))
 }
 
-pub(crate) async fn delete(call: Call<Service>) -> Result<HttpResponse, Error> {
-    let service = call.resource;
-    call.app.delete_service(&call.origin, service.account_sid, service.sid).await?;
+pub(crate) async fn delete(request: AuthorizedRequest<Service, Backend>) -> Result<HttpResponse, Error> {
+    let service = request.resource;
+    request.app.delete_service(&request.origin, service.account_sid, service.sid).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// A service's name has an error code of its own (docs/protocol/decisions.md, No. 3).
+/// Parses the name of a service, which has its own error code (docs/protocol/decisions.md, No. 3).
 fn friendly_name(form: &Form) -> Result<Option<FriendlyName>, Problem> {
     form.optional_or("FriendlyName", |expected| {
-        Problem::with(Code::InvalidFriendlyName, format_args!("it {expected}"))
+        Problem::with_advice(Code::InvalidFriendlyName, format_args!("it {expected}"))
     })
 }
 
-/// Sets what the form names and leaves the rest; an empty value clears what can be empty.
-fn fill(form: &Form, settings: &mut Settings) -> Result<(), Problem> {
+/// Sets the fields whose parameters were sent. An empty value clears a field that can be empty.
+fn apply(form: &Form, settings: &mut Settings) -> Result<(), Problem> {
     if let Some(name) = friendly_name(form)? {
         settings.friendly_name = name;
     }
@@ -80,32 +83,32 @@ fn fill(form: &Form, settings: &mut Settings) -> Result<(), Problem> {
     let passkeys = &mut settings.passkeys;
     form.set_or_clear("Passkeys.RelyingParty.Id", &mut passkeys.relying_party.id)?;
     form.set_or_clear("Passkeys.RelyingParty.Name", &mut passkeys.relying_party.name)?;
-    if let Some(origins) = origins(form)? {
-        passkeys.relying_party.origins = origins;
-    }
+    set_origins(form, &mut passkeys.relying_party.origins)?;
     form.set_or_clear("Passkeys.AuthenticatorAttachment", &mut passkeys.authenticator_attachment)?;
     form.set_or_clear("Passkeys.DiscoverableCredentials", &mut passkeys.discoverable_credentials)?;
     form.set_or_clear("Passkeys.UserVerification", &mut passkeys.user_verification)?;
     Ok(())
 }
 
-/// `Passkeys.RelyingParty.Origins` is one text with commas; empty clears.
-fn origins(form: &Form) -> Result<Option<Option<Vec<Text<1, 256>>>>, Problem> {
+/// Sets the origins of the relying party if they were sent, and clears them if they were sent empty.
+/// `Passkeys.RelyingParty.Origins` is one text, separated by commas.
+fn set_origins(form: &Form, field: &mut Option<Vec<Text<1, 256>>>) -> Result<(), Problem> {
     const NAME: &str = "Passkeys.RelyingParty.Origins";
     match form.text(NAME)? {
-        None => Ok(None),
-        Some("") => Ok(Some(None)),
+        None => {}
+        Some("") => *field = None,
         Some(text) => {
-            let origins = text.split(',').map(|origin| domain::Parameter::from_parameter(origin.trim()));
+            let origins = text.split(',').map(|origin| Text::from_parameter(origin.trim()));
             let origins: Result<Vec<_>, _> = origins.collect();
-            Ok(Some(Some(origins.map_err(|expected| Problem::invalid(NAME, &expected))?)))
+            *field = Some(origins.map_err(|expected| Problem::invalid(NAME, &expected))?);
         }
     }
+    Ok(())
 }
 
-fn view(service: &Service, base: &str) -> Value {
+fn view(service: &Service, public_url: &str) -> Value {
     let settings = &service.settings;
-    let url = format!("{base}/Services/{}", service.sid);
+    let url = format!("{public_url}/v2/Services/{}", service.sid);
     json!({
         "sid": service.sid,
         "account_sid": service.account_sid,

@@ -1,43 +1,44 @@
 //! `/v2/Services/{ServiceSid}/Webhooks` (docs/protocol/resources.md, section 7).
 
 use actix_web::HttpResponse;
+use app::Backend;
 use app::webhooks::NewWebhook;
 use domain::webhooks::{Subscription, Webhook};
 use domain::{Order, Problem, Service};
 use serde_json::{Value, json};
 
-use crate::call::Call;
 use crate::error::Error;
 use crate::form::Form;
-use crate::list::Listing;
+use crate::paging::Listing;
+use crate::request::AuthorizedRequest;
 
-pub(crate) async fn create(call: Call<Service>) -> Result<HttpResponse, Error> {
+pub(crate) async fn create(request: AuthorizedRequest<Service, Backend>) -> Result<HttpResponse, Error> {
     let new = NewWebhook {
-        friendly_name: call.form.required("FriendlyName")?,
-        event_types: event_types(&call.form)?.ok_or_else(|| Problem::missing("EventTypes"))?,
-        url: call.form.required("WebhookUrl")?,
-        status: call.form.optional("Status")?.unwrap_or_default(),
-        version: call.form.optional("Version")?.unwrap_or_default(),
+        friendly_name: request.form.required("FriendlyName")?,
+        event_types: event_types(&request.form)?.ok_or_else(|| Problem::missing("EventTypes"))?,
+        url: request.form.required("WebhookUrl")?,
+        status: request.form.optional("Status")?.unwrap_or_default(),
+        version: request.form.optional("Version")?.unwrap_or_default(),
     };
-    let service = &call.resource;
-    let webhook = call.app.create_webhook(&call.origin, service.account_sid, service.sid, new).await?;
-    Ok(HttpResponse::Created().json(view(&webhook, &call.base)))
+    let service = &request.resource;
+    let webhook = request.app.create_webhook(&request.origin, service.account_sid, service.sid, new).await?;
+    Ok(HttpResponse::Created().json(view(&webhook, &request.public_url)))
 }
 
-pub(crate) async fn fetch(call: Call<Webhook>) -> Result<HttpResponse, Error> {
-    Ok(HttpResponse::Ok().json(view(&call.resource, &call.base)))
+pub(crate) async fn fetch(request: AuthorizedRequest<Webhook, Backend>) -> Result<HttpResponse, Error> {
+    Ok(HttpResponse::Ok().json(view(&request.resource, &request.public_url)))
 }
 
-pub(crate) async fn list(call: Call<Service>) -> Result<HttpResponse, Error> {
-    let listing = Listing::of(&call, Order::Ascending, &[])?;
-    let service = &call.resource;
-    let page = call.app.webhooks(service.account_sid, service.sid, listing.page).await?;
-    Ok(listing.body("webhooks", &page, |webhook| view(webhook, &call.base)))
+pub(crate) async fn list(request: AuthorizedRequest<Service, Backend>) -> Result<HttpResponse, Error> {
+    let listing = Listing::of(&request, Order::Ascending, &[])?;
+    let service = &request.resource;
+    let page = request.app.webhooks(service.account_sid, service.sid, listing.page).await?;
+    Ok(listing.body("webhooks", &page, |webhook| view(webhook, &request.public_url)))
 }
 
-pub(crate) async fn update(call: Call<Webhook>) -> Result<HttpResponse, Error> {
-    let Webhook { account_sid, service_sid, sid, .. } = call.resource;
-    let form = call.form;
+pub(crate) async fn update(request: AuthorizedRequest<Webhook, Backend>) -> Result<HttpResponse, Error> {
+    let Webhook { account_sid, service_sid, sid, .. } = request.resource;
+    let form = request.form;
     let change = move |webhook: &mut Webhook| {
         form.set("FriendlyName", &mut webhook.friendly_name)?;
         form.set("WebhookUrl", &mut webhook.url)?;
@@ -48,17 +49,20 @@ pub(crate) async fn update(call: Call<Webhook>) -> Result<HttpResponse, Error> {
         }
         Ok(())
     };
-    let webhook = call.app.update_webhook(&call.origin, account_sid, service_sid, sid, change).await?;
-    Ok(HttpResponse::Ok().json(view(&webhook, &call.base)))
+    let webhook = request.app.update_webhook(&request.origin, account_sid, service_sid, sid, change).await?;
+    Ok(HttpResponse::Ok().json(view(&webhook, &request.public_url)))
 }
 
-pub(crate) async fn delete(call: Call<Webhook>) -> Result<HttpResponse, Error> {
-    let webhook = &call.resource;
-    call.app.delete_webhook(&call.origin, webhook.account_sid, webhook.service_sid, webhook.sid).await?;
+pub(crate) async fn delete(request: AuthorizedRequest<Webhook, Backend>) -> Result<HttpResponse, Error> {
+    let webhook = &request.resource;
+    request
+        .app
+        .delete_webhook(&request.origin, webhook.account_sid, webhook.service_sid, webhook.sid)
+        .await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// `EventTypes`, each once; `None` when none was sent.
+/// Parses `EventTypes` without duplicates; `None` if none was sent.
 fn event_types(form: &Form) -> Result<Option<Vec<Subscription>>, Problem> {
     let mut event_types: Vec<Subscription> = Vec::new();
     for subscription in form.all("EventTypes")? {
@@ -69,7 +73,7 @@ fn event_types(form: &Form) -> Result<Option<Vec<Subscription>>, Problem> {
     Ok((!event_types.is_empty()).then_some(event_types))
 }
 
-fn view(webhook: &Webhook, base: &str) -> Value {
+fn view(webhook: &Webhook, public_url: &str) -> Value {
     json!({
         "sid": webhook.sid,
         "service_sid": webhook.service_sid,
@@ -82,6 +86,6 @@ fn view(webhook: &Webhook, base: &str) -> Value {
         "webhook_method": "POST",
         "date_created": webhook.created_at,
         "date_updated": webhook.updated_at,
-        "url": format!("{base}/Services/{}/Webhooks/{}", webhook.service_sid, webhook.sid),
+        "url": format!("{public_url}/v2/Services/{}/Webhooks/{}", webhook.service_sid, webhook.sid),
     })
 }

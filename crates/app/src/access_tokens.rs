@@ -1,46 +1,48 @@
-//! Access tokens.
+//! Access tokens: creating one, and fetching one that can still be used.
 
 use domain::access_tokens::{Grant, TokenText, Ttl};
-use domain::audit::{Act, Change};
-use domain::{AccessToken, AccessTokenSid, AccountSid, FactorType, FriendlyName, Identity, ServiceSid};
+use domain::audit::{AuditAction, Change};
+use domain::{AccessToken, AccessTokenSid, FactorType, FriendlyName, Identity, ServiceSid};
 use store::{Read, Write};
 
 use crate::App;
 use crate::audit::Origin;
+use crate::caller::Backend;
 use crate::error::Error;
 
-/// What a backend asks for.
+/// The parameters of a new access token.
 #[derive(Clone, Debug)]
 pub struct NewAccessToken {
-    /// Who may enroll.
+    /// The identity of the user who may enroll a device.
     pub identity: Identity,
-    /// What kind of factor.
+    /// The type of the factor that may be created.
     pub factor_type: FactorType,
-    /// Name for the factor.
+    /// A name for the factor.
     pub factor_friendly_name: Option<FriendlyName>,
-    /// How long.
+    /// How long the token is valid.
     pub ttl: Ttl,
 }
 
 impl App {
-    /// Makes an access token. The entity need not exist, and does not come to exist by this.
+    /// Creates an access token, and returns it with its text. The entity need not exist, and is not created.
     ///
     /// # Errors
-    /// 20404 without the service, 60369 for a type that is not served; when the database fails.
+    /// 20404 for an unknown service, 60369 for an unsupported factor type. Also fails if the database fails.
     pub async fn create_access_token(
         &self,
         origin: &Origin,
-        account_sid: AccountSid,
+        caller: Backend,
         service_sid: ServiceSid,
         new: NewAccessToken,
     ) -> Result<(AccessToken, TokenText), Error> {
+        let account_sid = caller.account_sid();
         let (now, entropy) = (self.clock.now(), self.entropy.as_ref());
         let grant = Grant {
             sid: AccessTokenSid::generate(now, entropy),
             account_sid,
             service_sid,
             identity: new.identity,
-            factor_type: new.factor_type.served()?,
+            factor_type: new.factor_type.require_served()?,
             expires_at: now.plus_seconds(new.ttl.get()),
         };
         let text = self.ring(now).await?.issue(&grant, now)?;
@@ -57,24 +59,24 @@ impl App {
             .write(async move |tx: &mut Write| {
                 tx.service(account_sid, service_sid).await?.ok_or_else(Error::not_found)?;
                 tx.insert_access_token(&row).await?;
-                let change = Change::new(Act::AccessTokenCreated, account_sid, row.grant.sid);
-                audit.note(tx, change.with("service_sid", service_sid)).await
+                let change = Change::new(AuditAction::AccessTokenCreated, account_sid, row.grant.sid);
+                audit.record(tx, change.detail("service_sid", service_sid)).await
             })
             .await?;
         Ok((token, text))
     }
 
-    /// An access token, as long as it can be used.
+    /// Returns an access token that can still be used, with its text.
     ///
     /// # Errors
-    /// 20404, also when it is spent or has expired; when the database fails.
+    /// 20404 if there is no such token, or it is spent or expired. Also fails if the database fails.
     pub async fn access_token(
         &self,
-        account_sid: AccountSid,
+        caller: Backend,
         service_sid: ServiceSid,
         sid: AccessTokenSid,
     ) -> Result<(AccessToken, TokenText), Error> {
-        let now = self.clock.now();
+        let (account_sid, now) = (caller.account_sid(), self.clock.now());
         let token = self
             .store
             .read(async move |db: &mut Read| {

@@ -1,7 +1,7 @@
-//! Alerts.
+//! Alerts, and the debugger webhook that receives them.
 
 use domain::alerts::Alert;
-use domain::audit::{Act, Change};
+use domain::audit::{AuditAction, Change};
 use domain::{AccountSid, AlertSid, CallbackUrl, Page, PageRequest};
 pub use store::AlertFilter;
 use store::{Read, Write};
@@ -11,20 +11,20 @@ use crate::audit::Origin;
 use crate::error::Error;
 
 impl App {
-    /// An alert.
+    /// Returns an alert of the account.
     ///
     /// # Errors
-    /// 20404; when the database fails.
+    /// 20404 if there is no such alert. Also fails if the database fails.
     pub async fn alert(&self, account_sid: AccountSid, sid: AlertSid) -> Result<Alert, Error> {
         self.store
             .read(async move |db: &mut Read| db.alert(account_sid, sid).await?.ok_or_else(Error::not_found))
             .await
     }
 
-    /// The alerts of an account.
+    /// Returns a page of the alerts of an account.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn alerts(
         &self,
         account_sid: AccountSid,
@@ -34,10 +34,10 @@ impl App {
         self.store.read(async move |db: &mut Read| Ok(db.alerts(account_sid, filter, &page).await?)).await
     }
 
-    /// Sets where an account hears of its alerts; nowhere when `None`.
+    /// Sets the URL that receives the alerts of an account; `None` removes it.
     ///
     /// # Errors
-    /// 20404; when the database fails.
+    /// 20404 if there is no such account. Also fails if the database fails.
     pub async fn set_debugger_webhook(
         &self,
         origin: &Origin,
@@ -51,8 +51,8 @@ impl App {
                 if !tx.set_debugger_webhook(sid, url.as_ref(), now).await? {
                     return Err(Error::not_found());
                 }
-                let change = Change::new(Act::AccountUpdated, sid, sid);
-                audit.note(tx, change.with("changed", ["debugger_webhook"])).await
+                let change = Change::new(AuditAction::AccountUpdated, sid, sid);
+                audit.record(tx, change.detail("changed", ["debugger_webhook"])).await
             })
             .await
     }

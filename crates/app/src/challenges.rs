@@ -1,55 +1,95 @@
-//! Challenges: the question, and the one answer.
+//! Challenges: creating them, listing them, and the one answer of the device.
 
 use crypto::Jws;
-use domain::audit::{Act, Change};
-use domain::challenges::{Answer, Details, Field, Message, State, expiry};
+use domain::audit::{AuditAction, Change};
+use domain::challenges::{Answer, AnswerDigest, Details, Field, Message, State, resolve_expiration};
 use domain::limits::{ChallengeLimits, Window};
 use domain::parameter::Expected;
 use domain::text::StringMap;
 use domain::webhooks::EventType;
 use domain::{
-    Challenge, ChallengeSid, Code, EntityPath, EntitySid, FactorSid, FactorType, Page, PageRequest, Problem,
-    Timestamp,
+    Challenge, ChallengeSid, Code, Entity, EntityPath, Factor, FactorSid, FactorType, Page, PageRequest,
+    Problem, Service, Timestamp,
 };
-pub use store::Filter;
+pub use store::ChallengeFilter;
 use store::{Read, Write};
-use telemetry::metrics::{Answered, METRICS};
+use telemetry::metrics::{AnswerLabels, METRICS};
 
 use crate::App;
 use crate::audit::Origin;
-use crate::caller::Caller;
+use crate::caller::{Backend, BackendOrDevice};
 use crate::error::Error;
-use crate::outbox::PUSH_TTL;
+use crate::outbox::PUSH_TTL_SECONDS;
 
-/// A push challenge as it is asked for.
+/// Length of the period in which new challenges of a factor are counted.
+const CHALLENGE_LIMIT_SECONDS: i64 = 60;
+
+/// The parameters of a new push challenge.
 #[derive(Clone, Debug)]
 pub struct NewChallenge {
-    /// Who is asked.
+    /// The factor whose device is to answer.
     pub factor_sid: FactorSid,
     /// The question.
     pub message: Message,
-    /// The facts beside it.
+    /// Details that the device shows with the question.
     pub fields: Vec<Field>,
-    /// What is signed but not shown.
+    /// Details that are signed but not shown.
     pub hidden_details: Option<StringMap>,
-    /// Until when; five minutes when `None`.
+    /// When the challenge expires; five minutes after its creation when `None`.
     pub expires_at: Option<Timestamp>,
 }
 
+impl NewChallenge {
+    /// Builds the pending challenge to `factor`.
+    fn to_challenge(
+        &self,
+        sid: ChallengeSid,
+        service: &Service,
+        factor: &Factor,
+        expires_at: Timestamp,
+        now: Timestamp,
+    ) -> Challenge {
+        Challenge {
+            sid,
+            account_sid: factor.account_sid,
+            service_sid: factor.service_sid,
+            entity_sid: factor.entity_sid,
+            identity: factor.identity.clone(),
+            factor_sid: factor.sid,
+            state: State::Pending,
+            details: Details {
+                message: self.message.clone(),
+                fields: self.fields.clone(),
+                date: service.settings.push.include_date.then_some(now),
+            },
+            hidden_details: self.hidden_details.clone(),
+            metadata: None,
+            expires_at,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+}
+
 impl App {
-    /// Asks a verified factor.
+    /// Creates a challenge to a verified factor and enqueues its push.
     ///
     /// # Errors
-    /// 60306 for an expiry that can't be and for details that leave no room for an answer, 20404 without the factor, 60318 while it is unverified, 60312
-    /// when it has as many as it may; when the database fails.
+    /// - 60306 for an expiry that is not allowed, and for details that leave no room for a signed answer.
+    /// - 20404 for an unknown factor, 60318 for one that is not verified.
+    /// - 60312 if the factor has as many challenges as its limits allow.
+    ///
+    /// Also fails if the database fails.
     pub async fn create_challenge(
         &self,
         origin: &Origin,
+        caller: Backend,
         path: EntityPath,
         new: NewChallenge,
     ) -> Result<Challenge, Error> {
+        caller.require_entity(&path)?;
         let now = self.clock.now();
-        let expires_at = expiry(new.expires_at, now)?;
+        let expires_at = resolve_expiration(new.expires_at, now)?;
         let sid = ChallengeSid::generate(FactorType::Push, now, self.entropy.as_ref());
         let (outbox, server_limits) = (self.outbox.clone(), self.limits.challenges);
         let audit = self.audit(origin, now);
@@ -58,177 +98,167 @@ impl App {
             .write(async move |tx: &mut Write| {
                 let service =
                     tx.service(path.account_sid, path.service_sid).await?.ok_or_else(Error::not_found)?;
-                let limits = service.limits.over(server_limits);
+                let limits = service.limits.resolve(server_limits);
                 let factor = match limits.is_none() {
-                    true => tx.hold_factor(&path, new.factor_sid).await?,
-                    // Held alone, so that those who ask at once are counted one after the other.
+                    true => tx.lock_factor_shared(&path, new.factor_sid).await?,
+                    // An exclusive lock, so that concurrent requests are counted one after another.
                     false => tx.lock_factor(&path, new.factor_sid).await?,
                 };
                 let factor = factor.ok_or_else(Error::not_found)?;
-                factor.challengeable()?;
+                factor.require_verified()?;
                 limit_challenges(tx, factor.sid, limits, now).await?;
-                let challenge = Challenge {
-                    sid,
-                    account_sid: factor.account_sid,
-                    service_sid: factor.service_sid,
-                    entity_sid: factor.entity_sid,
-                    identity: factor.identity.clone(),
-                    factor_sid: factor.sid,
-                    state: State::Pending,
-                    details: Details {
-                        message: new.message.clone(),
-                        fields: new.fields.clone(),
-                        date: service.settings.push.include_date.then_some(now),
-                    },
-                    hidden_details: new.hidden_details.clone(),
-                    metadata: None,
-                    expires_at,
-                    created_at: now,
-                    updated_at: now,
-                };
-                challenge.fits_into_an_answer()?;
+                let challenge = new.to_challenge(sid, &service, &factor, expires_at, now);
+                challenge.check_answer_length()?;
                 tx.insert_challenge(&challenge).await?;
-                audit.note(tx, about(Act::ChallengeCreated, &challenge)).await?;
-                outbox.owe_push(tx, &challenge, &factor, None, PUSH_TTL, now).await?;
+                audit.record(tx, about(AuditAction::ChallengeCreated, &challenge)).await?;
+                outbox.enqueue_push(tx, &challenge, &factor, None, PUSH_TTL_SECONDS, now).await?;
                 Ok::<_, Error>(challenge)
             })
             .await?;
         METRICS.challenges_created.inc();
-        self.wake.ring();
+        self.worker.notify();
         Ok(challenge)
     }
 
-    /// A challenge.
+    /// Returns the challenge `sid` of the entity at `path`.
     ///
     /// # Errors
-    /// 20404; when the database fails.
+    /// 20404 if there is none that the caller may see. Also fails if the database fails.
     pub async fn challenge(
         &self,
-        caller: &Caller,
+        caller: &BackendOrDevice,
         path: EntityPath,
         sid: ChallengeSid,
     ) -> Result<Challenge, Error> {
+        caller.require_entity(&path)?;
         let challenge = self
             .store
             .read(async move |db: &mut Read| db.challenge(&path, sid).await?.ok_or_else(Error::not_found))
             .await?;
-        caller.concerns(challenge.factor_sid)?;
+        caller.require_challenge(&challenge)?;
         Ok(challenge)
     }
 
-    /// The challenges of an entity; a device sees those to its own factor. Returned with the instant at
-    /// which their status was computed.
+    /// Returns a page of the challenges of an entity, and the instant at which their status was computed. A device gets
+    /// only the challenges to its own factor.
     ///
     /// # Errors
-    /// 20404 when a device asks for another factor's; when the database fails.
+    /// 20404 if a device filters by another factor than its own. Also fails if the database fails.
     pub async fn challenges(
         &self,
-        caller: &Caller,
-        entity_sid: EntitySid,
-        mut filter: Filter,
+        caller: &BackendOrDevice,
+        entity: &Entity,
+        mut filter: ChallengeFilter,
         page: PageRequest,
     ) -> Result<(Page<Challenge>, Timestamp), Error> {
-        let now = self.clock.now();
+        caller.require_entity(&entity.path())?;
         if let Some(factor_sid) = filter.factor_sid {
-            caller.concerns(factor_sid)?;
+            caller.require_factor(factor_sid)?;
         }
-        if let Caller::Device(factor) = caller {
+        if let BackendOrDevice::Device(factor) = caller {
             filter.factor_sid = Some(factor.sid);
         }
+        let (entity_sid, now) = (entity.sid, self.clock.now());
         self.store
             .read(async move |db: &mut Read| Ok((db.challenges(entity_sid, filter, &page, now).await?, now)))
             .await
     }
 
-    /// Answers a challenge with the device's signed payload. However many answers race, one is taken. The payload
-    /// that was taken may come again, since HTTP clients repeat a request whose connection died: it is answered with
-    /// the challenge, and nothing changes (docs/protocol/decisions.md, No. 30).
+    /// Answers a challenge with the device's signed payload, and sets its metadata if any is given. Of several
+    /// concurrent answers, one is accepted.
     ///
-    /// `challenge` is as the caller found it; what has become of it meanwhile is found out again.
+    /// The accepted payload may arrive again, because HTTP clients repeat a request whose connection failed. The
+    /// challenge is returned then, and nothing changes (docs/protocol/decisions.md, No. 30).
+    ///
+    /// `challenge` is the challenge as the caller read it; its current state is checked again when the answer is
+    /// written.
     ///
     /// # Errors
-    /// 60306 for a payload that is no JWS, 60322 and 60323 when the challenge can't be answered any more,
-    /// 60324 for a payload that does not hold; when the database fails. Nothing has changed then.
+    /// - 20404 for a challenge that the caller may not answer.
+    /// - 60306 for a payload that is not a JWS, 60324 for one that does not verify or does not match the challenge.
+    /// - 60322 if the challenge is answered, 60323 if it has expired.
+    ///
+    /// Also fails if the database fails. Nothing is changed in any of these cases.
     pub async fn answer_challenge(
         &self,
         origin: &Origin,
+        caller: &BackendOrDevice,
         challenge: Challenge,
         payload: &str,
         metadata: Option<StringMap>,
     ) -> Result<Challenge, Error> {
+        caller.require_challenge(&challenge)?;
         let now = self.clock.now();
         let jws = Jws::parse(payload).ok_or_else(not_a_jws)?;
         let digest = crypto::answer_digest(payload);
-        let (sid, factor_sid, path) = (challenge.sid, challenge.factor_sid, challenge.path());
+        let (sid, path) = (challenge.sid, challenge.path());
         let is_answered_by = async move |db: &mut Read| Ok::<_, Error>(db.is_answered_by(sid, digest).await?);
         if challenge.responded_at().is_some() && self.store.read(is_answered_by).await? {
             return Ok(challenge);
         }
-        challenge.answerable(now)?;
-        let place = path.clone();
-        let factor = self
-            .store
-            .read(async move |db: &mut Read| Ok::<_, Error>(db.factor(&place, factor_sid).await?))
-            .await?
-            // A pending challenge whose factor is gone was voided with it, in this very moment.
-            .ok_or(Code::ChallengeExpired)?;
+        challenge.require_pending(now)?;
+        let factor = self.factor_to_answer_with(&challenge).await?;
         if !jws.verify(&factor.public_key) {
             let advice = "AuthPayload must be an ES256 JWS that the challenged factor's key signed";
-            return Err(Problem::with(Code::ChallengeVerificationFailed, advice).into());
+            return Err(Problem::with_advice(Code::ChallengeVerificationFailed, advice).into());
         }
-        let answer = challenge.answer_in(jws.claims(), now)?;
+        let answer = challenge.parse_answer(jws.claims(), now)?;
         let (outbox, audit) = (self.outbox.clone(), self.audit(origin, now));
-        let (answered, is_taken) = self
+        let written = self
             .store
             .write(async move |tx: &mut Write| {
-                let Some(answered) = tx.answer_challenge(sid, answer, digest, now).await? else {
-                    // Another request changed the challenge first; its current state determines the outcome.
-                    let current = tx.challenge(&path, sid).await?.ok_or_else(Error::not_found)?;
-                    if tx.is_answered_by(sid, digest).await? {
-                        return Ok((current, false));
-                    }
-                    current.answerable(now)?;
-                    return Err(Code::ChallengeExpired.into());
+                let Some(mut answered) = tx.answer_challenge(sid, answer, digest, now).await? else {
+                    return current_state(tx, &path, sid, digest, now).await;
                 };
-                let answered = match &metadata {
-                    Some(metadata) => {
-                        let written = tx.set_challenge_metadata(&path, sid, metadata, now).await?;
-                        written.ok_or_else(Error::not_found)?
-                    }
-                    None => answered,
+                if let Some(metadata) = &metadata {
+                    let written = tx.set_challenge_metadata(&path, sid, metadata, now).await?;
+                    answered = written.ok_or_else(Error::not_found)?;
+                }
+                let (action, event_type) = match answer {
+                    Answer::Approved => (AuditAction::ChallengeApproved, EventType::ChallengeApproved),
+                    Answer::Denied => (AuditAction::ChallengeDenied, EventType::ChallengeDenied),
                 };
-                let (act, event_type) = match answer {
-                    Answer::Approved => (Act::ChallengeApproved, EventType::ChallengeApproved),
-                    Answer::Denied => (Act::ChallengeDenied, EventType::ChallengeDenied),
-                };
-                audit.note(tx, about(act, &answered)).await?;
-                outbox.owe_webhooks(tx, event_type, &factor, Some(&answered), now).await?;
-                Ok::<_, Error>((answered, true))
+                audit.record(tx, about(action, &answered)).await?;
+                outbox.enqueue_webhooks(tx, event_type, &factor, Some(&answered), now).await?;
+                Ok::<_, Error>(Written::Answered(answered))
             })
             .await?;
-        if !is_taken {
-            return Ok(answered);
+        match written {
+            Written::Repeated(challenge) => Ok(challenge),
+            Written::Answered(challenge) => {
+                count_answer(answer, &challenge, now);
+                self.worker.notify();
+                Ok(challenge)
+            }
         }
-        let word = match answer {
-            Answer::Approved => telemetry::metrics::Answer::Approved,
-            Answer::Denied => telemetry::metrics::Answer::Denied,
-        };
-        METRICS.challenges_answered.get_or_create(&Answered { answer: word }).inc();
-        METRICS.challenge_answer_time.observe(answered.created_at.until(now).as_secs_f64());
-        self.wake.ring();
-        Ok(answered)
     }
 
-    /// Replaces a challenge's metadata and nothing else.
+    /// Returns the factor whose key must have signed the answer to `challenge`.
     ///
     /// # Errors
-    /// 20404 when it was deleted meanwhile; when the database fails.
+    /// 60323 if the factor was deleted since the challenge was read, which voided the challenge.
+    async fn factor_to_answer_with(&self, challenge: &Challenge) -> Result<Factor, Error> {
+        let (path, factor_sid) = (challenge.path(), challenge.factor_sid);
+        let factor = self
+            .store
+            .read(async move |db: &mut Read| Ok::<_, Error>(db.factor(&path, factor_sid).await?))
+            .await?;
+        factor.ok_or_else(|| Code::ChallengeExpired.into())
+    }
+
+    /// Replaces the metadata of a challenge.
+    ///
+    /// # Errors
+    /// 20404 for a challenge that the caller may not use, or that was deleted meanwhile. Also fails if the database
+    /// fails.
     pub async fn set_challenge_metadata(
         &self,
         origin: &Origin,
+        caller: &BackendOrDevice,
         challenge: &Challenge,
         metadata: StringMap,
     ) -> Result<Challenge, Error> {
+        caller.require_challenge(challenge)?;
         let now = self.clock.now();
         let audit = self.audit(origin, now);
         let (path, sid) = (challenge.path(), challenge.sid);
@@ -236,18 +266,51 @@ impl App {
             .write(async move |tx: &mut Write| {
                 let written = tx.set_challenge_metadata(&path, sid, &metadata, now).await?;
                 let written = written.ok_or_else(Error::not_found)?;
-                let change = about(Act::ChallengeUpdated, &written).with("changed", ["metadata"]);
-                audit.note(tx, change).await?;
+                let change = about(AuditAction::ChallengeUpdated, &written).detail("changed", ["metadata"]);
+                audit.record(tx, change).await?;
                 Ok(written)
             })
             .await
     }
 }
 
-/// What was done to a challenge.
-fn about(act: Act, challenge: &Challenge) -> Change {
-    let change = Change::new(act, challenge.account_sid, challenge.sid);
-    change.with("service_sid", challenge.service_sid).with("factor_sid", challenge.factor_sid)
+/// The result of writing an answer.
+enum Written {
+    /// The answer was accepted.
+    Answered(Challenge),
+    /// The same payload was accepted before; nothing was changed.
+    Repeated(Challenge),
+}
+
+/// Reports why an answer was not written: another request changed the challenge first, and its current state decides.
+async fn current_state(
+    tx: &mut Write,
+    path: &EntityPath,
+    sid: ChallengeSid,
+    digest: AnswerDigest,
+    now: Timestamp,
+) -> Result<Written, Error> {
+    let current = tx.challenge(path, sid).await?.ok_or_else(Error::not_found)?;
+    if tx.is_answered_by(sid, digest).await? {
+        return Ok(Written::Repeated(current));
+    }
+    current.require_pending(now)?;
+    Err(Code::ChallengeExpired.into())
+}
+
+fn count_answer(answer: Answer, challenge: &Challenge, now: Timestamp) {
+    let answer = match answer {
+        Answer::Approved => telemetry::metrics::ChallengeAnswer::Approved,
+        Answer::Denied => telemetry::metrics::ChallengeAnswer::Denied,
+    };
+    METRICS.challenges_answered.get_or_create(&AnswerLabels { answer }).inc();
+    METRICS.challenge_answer_time.observe(challenge.created_at.until(now).as_secs_f64());
+}
+
+/// Returns the audit record for an action on a challenge.
+fn about(action: AuditAction, challenge: &Challenge) -> Change {
+    let change = Change::new(action, challenge.account_sid, challenge.sid);
+    change.detail("service_sid", challenge.service_sid).detail("factor_sid", challenge.factor_sid)
 }
 
 fn not_a_jws() -> Problem {
@@ -256,34 +319,31 @@ fn not_a_jws() -> Problem {
     Problem::invalid("AuthPayload", &expected)
 }
 
-/// Refuses one more challenge to a factor, which is locked if there is a limit at all, when it has as many as it may.
+/// Refuses one more challenge to a factor that has reached one of its limits. The caller has locked the factor if there
+/// are any limits.
+///
+/// # Errors
+/// 60312 with the longer of the waits, so that a retry after `Retry-After` passes both limits. Also fails if the
+/// database fails.
 async fn limit_challenges(
     tx: &mut Write,
     factor_sid: FactorSid,
     limits: ChallengeLimits,
     now: Timestamp,
 ) -> Result<(), Error> {
-    let too_many = async |tx: &mut Write, most| {
-        let Some(end) = tx.pending_until(factor_sid, most, now).await? else { return Ok::<_, Error>(None) };
+    let mut refusals = Vec::new();
+    if let Some(most) = limits.pending
+        && let Some(end) = tx.next_pending_slot_at(factor_sid, most, now).await?
+    {
         let advice = format_args!("{most} are pending; wait until one is answered or expires");
-        Ok(Some(Problem::with(Code::TooManyChallenges, advice).until(end, now)))
-    };
-    let too_often = async |tx: &mut Write, window: Window| {
-        let back = tx.challenge_back(factor_sid, window.span(now), window.most()).await?;
-        Ok::<_, Error>(window.admits(back, now, Code::TooManyChallenges).err())
-    };
-    let refused = [
-        match limits.pending {
-            Some(most) => too_many(tx, most).await?,
-            None => None,
-        },
-        match limits.per_minute {
-            Some(most) => too_often(tx, Window::new(most, 60)).await?,
-            None => None,
-        },
-    ];
-    // Report the longer of the two waits, so that a retry after `Retry-After` passes both limits.
-    match refused.into_iter().flatten().max_by_key(Problem::retry_after) {
+        refusals.push(Problem::with_advice(Code::TooManyChallenges, advice).retry_at(end, now));
+    }
+    if let Some(most) = limits.per_minute {
+        let window = Window::new(most, CHALLENGE_LIMIT_SECONDS);
+        let back = tx.nth_latest_challenge_created_at(factor_sid, window.span(now), window.most()).await?;
+        refusals.extend(window.check(back, now, Code::TooManyChallenges).err());
+    }
+    match refusals.into_iter().max_by_key(Problem::retry_after) {
         Some(problem) => Err(problem.into()),
         None => Ok(()),
     }

@@ -1,19 +1,19 @@
-//! The machine's clock.
+//! The clock of the machine.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use domain::{Clock, Timestamp};
 
-/// When this process read the monotonic clock first.
-static BEGAN: OnceLock<Instant> = OnceLock::new();
+/// First reading of the monotonic clock in this process.
+static MONOTONIC_START: OnceLock<Instant> = OnceLock::new();
 
-/// The only place that asks the machine for the time of day.
+/// The machine's clock. No other code reads the time of day.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is where everybody else gets it from")]
+    #[expect(clippy::disallowed_methods, reason = "all other code receives the time from here")]
     fn now(&self) -> Timestamp {
         let since_epoch =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
@@ -21,6 +21,6 @@ impl Clock for SystemClock {
     }
 
     fn monotonic(&self) -> Duration {
-        BEGAN.get_or_init(Instant::now).elapsed()
+        MONOTONIC_START.get_or_init(Instant::now).elapsed()
     }
 }

@@ -1,8 +1,8 @@
-//! Push credentials.
+//! Push credentials: create, fetch, list, update and delete.
 
 use std::sync::Arc;
 
-use domain::audit::{Act, Change};
+use domain::audit::{AuditAction, Change};
 use domain::credentials::{Content, Credential};
 use domain::parameter::Expected;
 use domain::{
@@ -15,38 +15,38 @@ use crate::audit::Origin;
 use crate::error::Error;
 use crate::master_keys::MasterKeySource;
 
-/// A push credential as it is uploaded.
+/// The parameters of a new push credential.
 #[derive(Debug)]
 pub struct NewCredential {
-    /// What people call it.
+    /// The name of the credential.
     pub friendly_name: Option<FriendlyName>,
     /// The secrets.
     pub upload: Upload,
 }
 
-/// The secrets of a push credential, as their owner has them.
+/// The secrets of a push credential, as they are uploaded.
 pub enum Upload {
-    /// A certificate and its key, in PEM.
+    /// An APNs certificate and its key, in PEM.
     Certificate {
         /// The certificate.
         certificate: String,
-        /// Its key.
+        /// Its private key.
         private_key: String,
         /// Whether it is for Apple's sandbox.
         sandbox: bool,
     },
-    /// A key that signs for all apps of a team; beyond Twilio.
+    /// An APNs token key, which signs for all apps of a team. Twilio does not have this.
     Token {
-        /// The `.p8` file.
+        /// The content of the `.p8` file.
         private_key: String,
-        /// Its id.
+        /// The id of the key.
         key_id: String,
-        /// The team's id.
+        /// The id of the team.
         team_id: String,
         /// Whether it is for Apple's sandbox.
         sandbox: bool,
     },
-    /// The JSON file of a service account.
+    /// The JSON file of an FCM service account.
     ServiceAccount(String),
 }
 
@@ -57,12 +57,12 @@ impl std::fmt::Debug for Upload {
 }
 
 impl Upload {
-    /// Checks the secrets.
+    /// Parses and checks the secrets.
     ///
     /// # Errors
-    /// 60306, naming the parameter that holds them and what is wrong with them.
-    fn check(&self, now: Timestamp) -> Result<push_client::Credential, Problem> {
-        let made = match self {
+    /// 60306 with the parameter and what is wrong with it.
+    fn parse(&self, now: Timestamp) -> Result<push_client::Credential, Problem> {
+        let parsed = match self {
             Self::Certificate { certificate, private_key, sandbox } => {
                 push_client::Credential::apns_certificate(certificate, private_key, *sandbox, now)
             }
@@ -71,56 +71,56 @@ impl Upload {
             }
             Self::ServiceAccount(json) => push_client::Credential::fcm(json),
         };
-        made.map_err(|invalid| unusable(&invalid))
+        parsed.map_err(|invalid| invalid_parameter(&invalid))
     }
 }
 
-/// What is wrong, said of the parameter that brought it.
-fn unusable(invalid: &push_client::Invalid) -> Problem {
+/// Returns the problem for invalid secrets, with the name of their parameter.
+fn invalid_parameter(invalid: &push_client::InvalidCredential) -> Problem {
     let parameter = match invalid.field {
-        push_client::Field::Certificate => "Certificate",
-        push_client::Field::PrivateKey => "PrivateKey",
-        push_client::Field::KeyId => "KeyId",
-        push_client::Field::TeamId => "TeamId",
-        push_client::Field::ServiceAccount => "Secret",
+        push_client::CredentialField::Certificate => "Certificate",
+        push_client::CredentialField::PrivateKey => "PrivateKey",
+        push_client::CredentialField::KeyId => "KeyId",
+        push_client::CredentialField::TeamId => "TeamId",
+        push_client::CredentialField::ServiceAccount => "Secret",
     };
-    Problem::invalid(parameter, &Expected::new(invalid.fault.to_string()))
+    Problem::invalid(parameter, &Expected::new(invalid.reason.to_string()))
 }
 
-/// What is to change of a push credential; its type does not.
+/// The changes to a push credential. Its type cannot be changed.
 #[derive(Debug, Default)]
 pub struct CredentialChange {
-    /// What people call it.
+    /// A new name.
     pub friendly_name: Option<FriendlyName>,
-    /// Other secrets of the same type.
+    /// New secrets of the same type.
     pub upload: Option<Upload>,
-    /// Which of Apple's environments it is for, if the secrets stay.
+    /// Whether it is for Apple's sandbox. Ignored if there are new secrets.
     pub sandbox: Option<bool>,
 }
 
 impl CredentialChange {
-    /// What is to change; the secrets go by that name.
+    /// Returns the names of the changed fields for the audit record.
     fn names(&self) -> Vec<&'static str> {
         let names = [
             ("friendly_name", self.friendly_name.is_some()),
             ("secrets", self.upload.is_some()),
             ("sandbox", self.sandbox.is_some()),
         ];
-        names.into_iter().filter(|(_, is_named)| *is_named).map(|(name, _)| name).collect()
+        names.into_iter().filter(|(_, is_changed)| *is_changed).map(|(name, _)| name).collect()
     }
 }
 
-/// What was done to a push credential.
-fn about(act: Act, credential: &Credential) -> Change {
-    let change = Change::new(act, credential.account_sid, credential.sid);
-    change.with("type", credential.credential_type.as_str())
+/// Returns the audit record for an action on a push credential.
+fn about(action: AuditAction, credential: &Credential) -> Change {
+    let change = Change::new(action, credential.account_sid, credential.sid);
+    change.detail("type", credential.credential_type.as_str())
 }
 
 impl App {
-    /// Makes a push credential.
+    /// Creates a push credential.
     ///
     /// # Errors
-    /// 60306 for secrets that can't be used; when the database fails.
+    /// 60306 for invalid secrets. Also fails if the database fails.
     pub async fn create_credential(
         &self,
         origin: &Origin,
@@ -128,7 +128,7 @@ impl App {
         new: NewCredential,
     ) -> Result<Credential, Error> {
         let now = self.clock.now();
-        let secrets = new.upload.check(now)?;
+        let secrets = new.upload.parse(now)?;
         let sid = CredentialSid::generate(now, self.entropy.as_ref());
         let credential = Credential {
             sid,
@@ -145,16 +145,16 @@ impl App {
         self.store
             .write(async move |tx: &mut Write| {
                 tx.insert_credential(&row).await?;
-                audit.note(tx, about(Act::CredentialCreated, &row)).await
+                audit.record(tx, about(AuditAction::CredentialCreated, &row)).await
             })
             .await?;
         Ok(credential)
     }
 
-    /// A push credential.
+    /// Returns a push credential of the account.
     ///
     /// # Errors
-    /// 20404; when the database fails.
+    /// 20404 if there is no such credential. Also fails if the database fails.
     pub async fn credential(&self, account_sid: AccountSid, sid: CredentialSid) -> Result<Credential, Error> {
         self.store
             .read(async move |db: &mut Read| {
@@ -163,10 +163,10 @@ impl App {
             .await
     }
 
-    /// The push credentials of an account.
+    /// Returns a page of the push credentials of an account.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn credentials(
         &self,
         account_sid: AccountSid,
@@ -175,18 +175,19 @@ impl App {
         self.store.read(async move |db: &mut Read| Ok(db.credentials(account_sid, &page).await?)).await
     }
 
-    /// The push credentials of all accounts, oldest first.
+    /// Returns the push credentials of all accounts, oldest first.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn all_credentials(&self) -> Result<Vec<Credential>, Error> {
         self.store.read(async |db: &mut Read| Ok(db.all_credentials().await?)).await
     }
 
-    /// Changes a push credential. Pushes that are still owed go out with what it is now.
+    /// Changes a push credential. Pending pushes are sent with the new content.
     ///
     /// # Errors
-    /// 20404; 60306 for secrets that can't be used, or are of another type; when the database fails.
+    /// 20404 if there is no such credential; 60306 for secrets that are invalid or of another type. Also fails if the
+    /// database fails.
     pub async fn update_credential(
         &self,
         origin: &Origin,
@@ -197,9 +198,9 @@ impl App {
         let now = self.clock.now();
         let audit = self.audit(origin, now);
         let changed = change.names();
-        // What is not there is said before what is wrong with the secrets.
+        // A missing credential is reported before invalid secrets.
         self.credential(account_sid, sid).await?;
-        let uploaded = change.upload.as_ref().map(|upload| upload.check(now)).transpose()?;
+        let uploaded = change.upload.as_ref().map(|upload| upload.parse(now)).transpose()?;
         let (master_keys, entropy) = (Arc::clone(&self.master_keys), Arc::clone(&self.entropy));
         self.store
             .write(async move |tx: &mut Write| {
@@ -207,30 +208,20 @@ impl App {
                 let mut credential = found.ok_or_else(Error::not_found)?;
                 let secrets = match (&uploaded, change.sandbox) {
                     (Some(uploaded), _) => Some(uploaded.clone()),
-                    (None, Some(sandbox)) => {
-                        let environment = push_client::Environment::of(sandbox);
-                        let moved = open(&master_keys, &credential)?.in_environment(environment);
-                        Some(moved.map_err(|invalid| unusable(&invalid))?)
-                    }
+                    (None, Some(sandbox)) => Some(open_for(&master_keys, &credential, sandbox)?),
                     (None, None) => None,
                 };
                 if let Some(secrets) = secrets {
-                    let summary = secrets.summary();
-                    if summary.kind != credential.credential_type {
-                        return Err(Problem::invalid("Type", &Expected::new("can't be changed")).into());
-                    }
-                    credential.sandbox = is_sandbox(&secrets);
-                    credential.content = seal(&master_keys, sid, &secrets, entropy.as_ref());
-                    credential.expires_at = summary.not_after;
-                    tx.forget_unreachable(account_sid, None).await?;
+                    replace_secrets(&mut credential, &secrets, &master_keys, entropy.as_ref())?;
+                    tx.clear_unreachable(account_sid, None).await?;
                 }
                 if let Some(name) = &change.friendly_name {
                     credential.friendly_name = Some(name.clone());
                 }
                 credential.updated_at = now;
                 tx.update_credential(&credential).await?;
-                let change = about(Act::CredentialUpdated, &credential);
-                audit.note(tx, change.with("changed", &changed)).await?;
+                let change = about(AuditAction::CredentialUpdated, &credential);
+                audit.record(tx, change.detail("changed", &changed)).await?;
                 Ok(credential)
             })
             .await
@@ -239,7 +230,7 @@ impl App {
     /// Deletes a push credential.
     ///
     /// # Errors
-    /// 20404; when the database fails.
+    /// 20404 if there is no such credential. Also fails if the database fails.
     pub async fn delete_credential(
         &self,
         origin: &Origin,
@@ -249,22 +240,22 @@ impl App {
         let audit = self.audit(origin, self.clock.now());
         self.store
             .write(async move |tx: &mut Write| match tx.delete_credential(account_sid, sid).await? {
-                true => audit.note(tx, Change::new(Act::CredentialDeleted, account_sid, sid)).await,
+                true => audit.record(tx, Change::new(AuditAction::CredentialDeleted, account_sid, sid)).await,
                 false => Err(Error::not_found()),
             })
             .await
     }
 
-    /// The content of a credential, in the open.
+    /// Decrypts the content of a push credential.
     ///
     /// # Errors
-    /// When it can't be unsealed or read.
+    /// Returns an error if the content cannot be unsealed or parsed.
     pub fn open_credential(&self, credential: &Credential) -> Result<push_client::Credential, Error> {
         open(&self.master_keys, credential)
     }
 }
 
-/// The content of a credential as it is stored.
+/// Seals the content of a push credential for storage.
 fn seal(
     master_keys: &MasterKeySource,
     sid: CredentialSid,
@@ -274,13 +265,44 @@ fn seal(
     master_keys.seal(&Content::new(secrets.to_bytes()), &sid.to_string(), entropy)
 }
 
-/// The content of a credential, in the open.
+/// Unseals and parses the content of a push credential.
 fn open(master_keys: &MasterKeySource, credential: &Credential) -> Result<push_client::Credential, Error> {
     let content = master_keys.open(&credential.content, &credential.sid.to_string())?;
     push_client::Credential::from_bytes(content.expose()).ok_or_else(|| Code::Internal.into())
 }
 
-/// Whether its pushes go to Apple's sandbox.
+/// Opens a push credential and moves it to Apple's sandbox, or out of it.
+fn open_for(
+    master_keys: &MasterKeySource,
+    credential: &Credential,
+    sandbox: bool,
+) -> Result<push_client::Credential, Error> {
+    let environment = push_client::Environment::from_sandbox(sandbox);
+    let moved = open(master_keys, credential)?.in_environment(environment);
+    Ok(moved.map_err(|invalid| invalid_parameter(&invalid))?)
+}
+
+/// Puts new secrets into a push credential.
+///
+/// # Errors
+/// 60306 for secrets of another type.
+fn replace_secrets(
+    credential: &mut Credential,
+    secrets: &push_client::Credential,
+    master_keys: &MasterKeySource,
+    entropy: &dyn Entropy,
+) -> Result<(), Problem> {
+    let summary = secrets.summary();
+    if summary.kind != credential.credential_type {
+        return Err(Problem::invalid("Type", &Expected::new("can't be changed")));
+    }
+    credential.sandbox = is_sandbox(secrets);
+    credential.content = seal(master_keys, credential.sid, secrets, entropy);
+    credential.expires_at = summary.not_after;
+    Ok(())
+}
+
+/// Whether pushes with these secrets are sent to Apple's sandbox.
 fn is_sandbox(secrets: &push_client::Credential) -> bool {
     secrets.summary().environment == Some(push_client::Environment::Sandbox)
 }

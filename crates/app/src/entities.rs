@@ -1,18 +1,19 @@
-//! Entities.
+//! Entities: create, fetch, list and delete.
 
 use std::num::NonZeroU32;
 
-use domain::audit::{Act, Change};
+use domain::audit::{AuditAction, Change};
 use domain::limits::Window;
-use domain::{AccountSid, Code, Entity, EntityPath, EntitySid, Page, PageRequest, ServiceSid, Timestamp};
+use domain::{Code, Entity, EntityPath, EntitySid, Page, PageRequest, ServiceSid, Timestamp};
 use store::{Read, Write};
 
 use crate::App;
 use crate::audit::Origin;
+use crate::caller::{Backend, BackendOrDevice};
 use crate::error::Error;
 
 impl App {
-    /// An entity that is not stored yet.
+    /// Returns a new entity, which is not stored yet.
     pub(crate) fn new_entity(&self, path: &EntityPath, now: Timestamp) -> Entity {
         Entity {
             sid: EntitySid::generate(now, self.entropy.as_ref()),
@@ -24,20 +25,27 @@ impl App {
         }
     }
 
-    /// Makes an entity.
+    /// Creates an entity.
     ///
     /// # Errors
-    /// 20404 without the service, 60301 when it exists, 60328 when too many are made; when the database fails.
-    pub async fn create_entity(&self, origin: &Origin, path: EntityPath) -> Result<Entity, Error> {
+    /// 20404 for an unknown service, 60301 if the entity exists, 60328 if the service creates too many. Also fails if
+    /// the database fails.
+    pub async fn create_entity(
+        &self,
+        origin: &Origin,
+        caller: Backend,
+        path: EntityPath,
+    ) -> Result<Entity, Error> {
+        caller.require_entity(&path)?;
         let now = self.clock.now();
         let (entity, audit) = (self.new_entity(&path, now), self.audit(origin, now));
-        let most = self.limits.entities_per_service_and_second;
+        let most = self.limits.max_entities_per_service_per_second;
         self.store
             .write(async move |tx: &mut Write| {
                 tx.service(path.account_sid, path.service_sid).await?.ok_or_else(Error::not_found)?;
                 limit_entities(tx, &path, most, entity.created_at).await?;
                 match tx.insert_entity(&entity).await? {
-                    true => audit.note(tx, created(&entity)).await?,
+                    true => audit.record(tx, created(&entity)).await?,
                     false => return Err(Code::EntityExists.into()),
                 }
                 Ok(entity.clone())
@@ -45,24 +53,26 @@ impl App {
             .await
     }
 
-    /// An entity.
+    /// Returns the entity at `path`.
     ///
     /// # Errors
-    /// 20404; when the database fails.
-    pub async fn entity(&self, path: EntityPath) -> Result<Entity, Error> {
+    /// 20404 if there is none that the caller may see. Also fails if the database fails.
+    pub async fn entity(&self, caller: &BackendOrDevice, path: EntityPath) -> Result<Entity, Error> {
+        caller.require_entity(&path)?;
         self.store.read(async move |db: &mut Read| db.entity(&path).await?.ok_or_else(Error::not_found)).await
     }
 
-    /// The entities of a service.
+    /// Returns a page of the entities of a service.
     ///
     /// # Errors
-    /// 20404 without the service; when the database fails.
+    /// 20404 for an unknown service. Also fails if the database fails.
     pub async fn entities(
         &self,
-        account_sid: AccountSid,
+        caller: Backend,
         service_sid: ServiceSid,
         page: PageRequest,
     ) -> Result<Page<Entity>, Error> {
+        let account_sid = caller.account_sid();
         self.store
             .read(async move |db: &mut Read| {
                 db.service(account_sid, service_sid).await?.ok_or_else(Error::not_found)?;
@@ -71,19 +81,25 @@ impl App {
             .await
     }
 
-    /// Deletes an entity with its factors and challenges. Nothing of it is found from here on; housekeeping removes the
-    /// rows.
+    /// Deletes an entity with its factors and challenges. They can no longer be read from then on; housekeeping removes
+    /// the rows later.
     ///
     /// # Errors
-    /// 20404; when the database fails.
-    pub async fn delete_entity(&self, origin: &Origin, path: EntityPath) -> Result<(), Error> {
+    /// 20404 if there is no such entity. Also fails if the database fails.
+    pub async fn delete_entity(
+        &self,
+        origin: &Origin,
+        caller: Backend,
+        path: EntityPath,
+    ) -> Result<(), Error> {
+        caller.require_entity(&path)?;
         let now = self.clock.now();
         let audit = self.audit(origin, now);
         self.store
             .write(async move |tx: &mut Write| {
                 let sid = tx.delete_entity(&path, now).await?.ok_or_else(Error::not_found)?;
-                let change = Change::new(Act::EntityDeleted, path.account_sid, sid);
-                audit.note(tx, change.with("service_sid", path.service_sid)).await
+                let change = Change::new(AuditAction::EntityDeleted, path.account_sid, sid);
+                audit.record(tx, change.detail("service_sid", path.service_sid)).await
             })
             .await?;
         self.deleted.notify_one();
@@ -91,8 +107,11 @@ impl App {
     }
 }
 
-/// Refuses an entity that is not there yet when its service has had as many within a second as it may. Its service is
-/// held from then on, so that those who ask at once are counted one after the other.
+/// Refuses a new entity if its service has created `most` of them within the last second. Locks the service, so that
+/// concurrent requests are counted one after another. An entity that exists already passes.
+///
+/// # Errors
+/// 60328 if the limit is reached, 20404 for an unknown service. Also fails if the database fails.
 pub(crate) async fn limit_entities(
     tx: &mut Write,
     path: &EntityPath,
@@ -104,16 +123,16 @@ pub(crate) async fn limit_entities(
         return Ok(());
     }
     tx.lock_service(path.account_sid, path.service_sid).await?.ok_or_else(Error::not_found)?;
-    // Somebody may have made it while this waited.
+    // Another request may have created it while this one waited for the lock.
     if tx.entity(path).await?.is_some() {
         return Ok(());
     }
-    let back = tx.entity_back(path.service_sid, window.span(now), window.most()).await?;
-    Ok(window.admits(back, now, Code::TooManyEntityCreations)?)
+    let back = tx.nth_latest_entity_created_at(path.service_sid, window.span(now), window.most()).await?;
+    Ok(window.check(back, now, Code::TooManyEntityCreations)?)
 }
 
-/// That this entity has come to be.
+/// Returns the audit record for a created entity.
 pub(crate) fn created(entity: &Entity) -> Change {
-    let change = Change::new(Act::EntityCreated, entity.account_sid, entity.sid);
-    change.with("service_sid", entity.service_sid)
+    let change = Change::new(AuditAction::EntityCreated, entity.account_sid, entity.sid);
+    change.detail("service_sid", entity.service_sid)
 }

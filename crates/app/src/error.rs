@@ -1,72 +1,72 @@
-//! How a use case ends when it does not succeed: the caller's problem, or our fault.
+//! The failures of use cases: problems that a caller can fix, and faults of the server.
 
-use domain::audit::Mark;
+use domain::audit::ChainPosition;
 use domain::{Code, Problem};
 use store::Conflict;
 
-/// Why a use case did not succeed.
+/// The reason why a use case failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// The caller can mend it.
+    /// A problem that the caller can fix.
     #[error(transparent)]
     Problem(#[from] Problem),
-    /// The caller can't.
+    /// A fault of the server, which the caller cannot fix.
     #[error(transparent)]
     Fault(#[from] Fault),
 }
 
-/// Something broke on our side. The cause is for the log, never for the caller.
+/// A fault of the server. Its causes are logged and never sent to a caller.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Fault {
-    /// The database is out of reach or overloaded: trying again may help.
-    #[error("unavailable")]
+    /// The database is unreachable or overloaded: a retry may succeed.
+    #[error("the database is unavailable")]
     Unavailable(#[source] store::Error),
-    /// A bug, a broken file.
+    /// Another failure of the database, such as a bug or a broken file.
     #[error("the database failed")]
     Store(#[source] store::Error),
-    /// A secret can't be opened: the wrong master key, or an altered row.
-    #[error("a key or a sealed secret is not usable")]
+    /// A secret that cannot be opened: the master key is a different one, or the row was altered.
+    #[error("a key or a sealed secret is unusable")]
     Crypto(#[source] std::sync::Arc<crypto::Error>),
-    /// Somebody altered the audit log's chain, or what is remembered of it.
-    #[error("the chain of the audit log was changed; see `countersign audit verify`")]
+    /// The stored audit chain was altered.
+    #[error("the audit chain was altered; run `countersign audit verify`")]
     BrokenChain,
-    /// The audit log's chain does not go on from the end that this process has seen.
+    /// The stored audit chain does not continue from the end that this process has seen.
     #[error(
-        "the audit log was put back or rewritten: it ends with line {end}, and {seen} was its end before; see \
-         `countersign audit verify --since {seen}`"
+        "the audit log was rolled back or rewritten: it ends with record {end}, but ended with {seen} before; run \
+         `countersign audit verify --checkpoint {seen}`"
     )]
-    RewoundChain {
-        /// The end that was seen.
-        seen: Mark,
-        /// The number of the last line now.
+    RolledBackChain {
+        /// The end that this process has seen.
+        seen: ChainPosition,
+        /// The number of the last record now.
         end: i64,
     },
-    /// The file of checkpoints can't be used.
+    /// The checkpoint file cannot be used.
     #[error("{0}")]
     CheckpointFile(String),
 }
 
 impl Fault {
-    /// Whether the log has the cause already, once for all requests that it concerns.
+    /// Returns whether the cause is logged already, once for all requests that it affects.
     pub const fn is_logged(&self) -> bool {
         matches!(self, Self::Unavailable(store::Error::Unreachable { .. }))
     }
 }
 
 impl Error {
-    /// The request names nothing that the caller may see.
+    /// Creates the problem of a request for a resource that does not exist for the caller.
     pub(crate) const fn not_found() -> Self {
         Self::Problem(Problem::not_found())
     }
 
-    /// The error and its causes, for the log.
-    pub(crate) fn chain(&self) -> String {
-        domain::causes(self)
+    /// Formats the error and its causes for the log.
+    pub(crate) fn report(&self) -> String {
+        domain::error_report(self)
     }
 
-    /// No credentials, or bad ones.
+    /// Creates the problem of a request with missing or wrong credentials.
     pub(crate) const fn unauthenticated() -> Self {
-        Self::Problem(Problem::new(Code::Authenticate))
+        Self::Problem(Problem::new(Code::Unauthenticated))
     }
 }
 
@@ -81,7 +81,7 @@ impl From<store::Error> for Error {
         match error {
             store::Error::Conflict(Conflict::FactorKey) => Code::FactorExists.into(),
             store::Error::ParentGone => Self::not_found(),
-            // An old schema too: somebody migrates it, and then it is there.
+            // An old schema counts as unavailable: requests succeed once it is migrated.
             store::Error::Unavailable(_)
             | store::Error::Unreachable { .. }
             | store::Error::OutcomeUnknown(_)

@@ -1,163 +1,140 @@
-//! Factors: enrollment, verification, and what a device keeps up to date.
+//! Factors: enrollment, verification, updates and deletion.
 
 use domain::access_tokens::Grant;
-use domain::audit::{Act, Change};
+use domain::audit::{AuditAction, Change};
 use domain::factors::{AppId, Changes, MAX_PUSH_FACTORS, Notification, PublicKey, SdkVersion, Status};
-use domain::limits::Window;
+use domain::limits::{CreationLimits, Window};
 use domain::text::StringMap;
 use domain::webhooks::EventType;
 use domain::{
-    Code, CredentialSid, EntityPath, Factor, FactorSid, FactorType, FriendlyName, Page, PageRequest,
+    Code, CredentialSid, Entity, EntityPath, Factor, FactorSid, FactorType, FriendlyName, Page, PageRequest,
+    Timestamp,
 };
 use store::{Read, Write};
 use telemetry::metrics::METRICS;
 
 use crate::App;
-use crate::audit::Origin;
-use crate::caller::Caller;
+use crate::audit::{AuditWriter, Origin};
+use crate::caller::{Backend, BackendOrDevice, BackendOrEnrollee};
 use crate::entities::{self, limit_entities};
 use crate::error::Error;
 
-/// A push factor as it is asked for.
+/// Length of the period in which new factors of an entity are counted.
+const FACTOR_LIMIT_SECONDS: i64 = 86_400;
+
+/// The parameters of a new push factor.
 #[derive(Clone, Debug)]
 pub struct NewFactor {
-    /// What the user calls the device.
+    /// The user's name for the device.
     pub friendly_name: FriendlyName,
-    /// The device's key.
+    /// The device's public key.
     pub public_key: PublicKey,
-    /// The app.
+    /// The app on the device.
     pub app_id: AppId,
-    /// How it hears of challenges.
+    /// How the device receives pushes.
     pub notification: Notification,
     /// Version of the SDK.
     pub sdk_version: Option<SdkVersion>,
-    /// What the app wants to be remembered.
+    /// Free data of the app.
     pub metadata: Option<StringMap>,
 }
 
-/// What an update brings: changes, a proof of the key, or both.
+/// An update of a factor: changes, a proof of the key, or both.
 #[derive(Clone, Debug, Default)]
 pub struct FactorUpdate {
     /// DER signature of the factor's own SID.
     pub proof: Option<Vec<u8>>,
-    /// The rest.
+    /// New values of the factor's fields.
     pub changes: Changes,
 }
 
 impl App {
-    /// Makes a push factor, and its entity if it isn't there. A phone does so with an access token,
-    /// which is spent on it; if the phone repeats itself because it lost the answer, it gets the factor
-    /// that it made, while that is unverified (docs/protocol/decisions.md, No. 8).
+    /// Creates a push factor, and its entity if there is none yet.
+    ///
+    /// A phone spends its access token on the factor. If it lost the response and repeats the request, it gets the same
+    /// factor again while that is unverified (docs/protocol/decisions.md, No. 8).
     ///
     /// # Errors
-    /// 20404 without the service, 60313 for an access token that was made for something else, 20003 for
-    /// one that is spent or whose service is gone, 60315 for the twenty-first, 60326 and 60328 for too many in a day or a second, 60317 for a key that the
-    /// entity has; when the
-    /// database fails.
+    /// - 20404 for an unknown service.
+    /// - 60313 for an access token of another service, identity or factor type; 20003 for one that is spent or whose
+    ///   service is deleted.
+    /// - 60315 if the entity has 20 factors, 60326 if it created too many in a day, 60328 if the service created too
+    ///   many entities in a second.
+    /// - 60317 if the entity has a factor with this key.
+    ///
+    /// Also fails if the database fails.
     pub async fn create_factor(
         &self,
         origin: &Origin,
-        caller: &Caller,
+        caller: &BackendOrEnrollee,
         path: EntityPath,
         new: NewFactor,
     ) -> Result<Factor, Error> {
+        caller.require_enrollment(&path, FactorType::Push)?;
         let now = self.clock.now();
-        caller.may_enroll(Some(path.service_sid), Some(&path.identity))?;
-        caller.may_create(FactorType::Push)?;
-        let grant = match caller {
-            Caller::Enrollee(enrollee) => Some(enrollee.grant.clone()),
-            _ => None,
-        };
-        let new_entity = self.new_entity(&path, now);
         let sid = FactorSid::generate(FactorType::Push, now, self.entropy.as_ref());
-        let credential_sid = CredentialSid::generate(now, self.entropy.as_ref());
-        let (outbox, limits) = (self.outbox.clone(), self.limits);
-        let audit = self.audit(origin, now);
+        let enrollment = Enrollment {
+            new_entity: self.new_entity(&path, now),
+            path,
+            new,
+            grant: caller.grant().cloned(),
+            sid,
+            credential_sid: CredentialSid::generate(now, self.entropy.as_ref()),
+            limits: self.limits,
+            now,
+        };
+        let (outbox, audit) = (self.outbox.clone(), self.audit(origin, now));
         let factor = self
             .store
             .write(async move |tx: &mut Write| {
-                let service = tx.service(path.account_sid, path.service_sid).await?;
-                // The access token of a service that is gone has gone with it.
-                service.ok_or_else(if grant.is_some() {
-                    Error::unauthenticated
-                } else {
-                    Error::not_found
-                })?;
-                limit_entities(tx, &path, limits.entities_per_service_and_second, now).await?;
-                let entity = tx.ensure_entity(&new_entity).await?;
-                if entity.sid == new_entity.sid {
-                    audit.note(tx, entities::created(&entity)).await?;
-                }
-                if let Some(grant) = &grant
-                    && let Some(factor) = enrolled_before(tx, grant, &path, &new.public_key).await?
-                {
+                enrollment.require_service(tx).await?;
+                let entity = enrollment.ensure_entity(tx, &audit).await?;
+                if let Some(factor) = enrollment.factor_of_spent_token(tx).await? {
                     return Ok(factor);
                 }
-                if tx.count_factors(entity.sid).await? >= MAX_PUSH_FACTORS {
-                    return Err(Code::TooManyFactors.into());
-                }
-                let a_day = limits.factors_per_entity_and_day.map(|most| Window::new(most, 86_400));
-                if let Some(window) = a_day {
-                    let back = tx.factor_creation_back(entity.sid, window.span(now), window.most()).await?;
-                    window.admits(back, now, Code::TooManyFactorCreations)?;
-                }
-                let factor = Factor {
-                    sid,
-                    account_sid: path.account_sid,
-                    service_sid: path.service_sid,
-                    entity_sid: entity.sid,
-                    identity: entity.identity,
-                    friendly_name: new.friendly_name.clone(),
-                    public_key: new.public_key.clone(),
-                    credential_sid,
-                    status: Status::Unverified,
-                    app_id: new.app_id.clone(),
-                    sdk_version: new.sdk_version.clone(),
-                    notification: new.notification.clone(),
-                    unreachable: false,
-                    token_registered_at: now,
-                    metadata: new.metadata.clone(),
-                    created_at: now,
-                    updated_at: now,
-                };
-                tx.insert_factor(&factor).await?;
-                if a_day.is_some() {
-                    tx.note_factor_creation(&factor).await?;
-                }
-                if let Some(grant) = &grant
-                    && !tx.spend_access_token(grant.sid, factor.sid).await?
-                {
-                    return Err(Error::unauthenticated());
-                }
-                audit.note(tx, about(Act::FactorCreated, &factor)).await?;
-                outbox.owe_webhooks(tx, EventType::FactorCreated, &factor, None, now).await?;
+                let factor = enrollment.insert_factor(tx, entity).await?;
+                enrollment.spend_access_token(tx).await?;
+                audit.record(tx, about(AuditAction::FactorCreated, &factor)).await?;
+                outbox.enqueue_webhooks(tx, EventType::FactorCreated, &factor, None, now).await?;
                 Ok::<_, Error>(factor)
             })
             .await?;
-        // A phone that repeated itself got the factor that it had made before.
-        if factor.sid == sid {
+        let is_repetition = factor.sid != sid;
+        if !is_repetition {
             METRICS.factors_created.inc();
         }
-        self.wake.ring();
+        self.worker.notify();
         Ok(factor)
     }
 
-    /// A factor.
+    /// Returns the factor `sid` of the entity at `path`.
     ///
     /// # Errors
-    /// 20404; when the database fails.
-    pub async fn factor(&self, caller: &Caller, path: EntityPath, sid: FactorSid) -> Result<Factor, Error> {
-        caller.concerns(sid)?;
+    /// 20404 if there is none that the caller may see. Also fails if the database fails.
+    pub async fn factor(
+        &self,
+        caller: &BackendOrDevice,
+        path: EntityPath,
+        sid: FactorSid,
+    ) -> Result<Factor, Error> {
+        caller.require_entity(&path)?;
+        caller.require_factor(sid)?;
         self.store
             .read(async move |db: &mut Read| db.factor(&path, sid).await?.ok_or_else(Error::not_found))
             .await
     }
 
-    /// The factors of an entity.
+    /// Returns a page of the factors of the entity at `path`.
     ///
     /// # Errors
-    /// 20404 without the entity; when the database fails.
-    pub async fn factors(&self, path: EntityPath, page: PageRequest) -> Result<Page<Factor>, Error> {
+    /// 20404 if there is no such entity. Also fails if the database fails.
+    pub async fn factors(
+        &self,
+        caller: Backend,
+        path: EntityPath,
+        page: PageRequest,
+    ) -> Result<Page<Factor>, Error> {
+        caller.require_entity(&path)?;
         self.store
             .read(async move |db: &mut Read| {
                 let entity = db.entity(&path).await?.ok_or_else(Error::not_found)?;
@@ -166,108 +143,191 @@ impl App {
             .await
     }
 
-    /// Verifies a factor, changes it, or both. Proving the key again changes nothing.
+    /// Verifies a factor, changes it, or both. A proof for a factor that is verified already changes nothing.
     ///
     /// # Errors
-    /// 20404; 60311 for a proof that does not hold, after which nothing has changed; those of
-    /// [`Changes::apply`]; when the database fails.
+    /// 20404 if there is no factor that the caller may use; 60311 if the proof does not verify, and nothing is changed
+    /// then; the errors of [`Changes::apply`]. Also fails if the database fails.
     pub async fn update_factor(
         &self,
         origin: &Origin,
-        caller: &Caller,
+        caller: &BackendOrDevice,
         path: EntityPath,
         sid: FactorSid,
         update: FactorUpdate,
     ) -> Result<Factor, Error> {
         let now = self.clock.now();
         let current = self.factor(caller, path.clone(), sid).await?;
-        let verified = match &update.proof {
-            // The key never changes, so the costly part is done before the transaction begins.
+        let is_proven = match &update.proof {
+            // The key never changes, so the expensive check is done before the transaction begins.
             Some(proof) if crypto::verify_der(&current.public_key, sid.to_string().as_bytes(), proof) => true,
             Some(_) => return Err(Code::FactorVerificationFailed.into()),
             None => false,
         };
         let (outbox, audit) = (self.outbox.clone(), self.audit(origin, now));
-        let (factor, became_verified) = self
+        let (factor, becomes_verified) = self
             .store
             .write(async move |tx: &mut Write| {
                 let mut factor = tx.lock_factor(&path, sid).await?.ok_or_else(Error::not_found)?;
-                let becomes_verified = verified && factor.status == Status::Unverified;
+                let becomes_verified = is_proven && factor.status == Status::Unverified;
+                let has_changes = !update.changes.is_empty();
                 if becomes_verified {
                     factor.status = Status::Verified;
                     factor.updated_at = now;
                 }
-                if !update.changes.is_empty() {
+                if has_changes {
                     update.changes.clone().apply(&mut factor, now)?;
-                    let change = about(Act::FactorUpdated, &factor);
-                    audit.note(tx, change.with("changed", update.changes.names())).await?;
+                    let change = about(AuditAction::FactorUpdated, &factor);
+                    audit.record(tx, change.detail("changed", update.changes.names())).await?;
                 }
-                if factor.updated_at == now {
+                if becomes_verified || has_changes {
                     tx.update_factor(&factor).await?;
                 }
                 if becomes_verified {
-                    audit.note(tx, about(Act::FactorVerified, &factor)).await?;
-                    outbox.owe_webhooks(tx, EventType::FactorVerified, &factor, None, now).await?;
+                    audit.record(tx, about(AuditAction::FactorVerified, &factor)).await?;
+                    outbox.enqueue_webhooks(tx, EventType::FactorVerified, &factor, None, now).await?;
                 }
                 Ok::<_, Error>((factor, becomes_verified))
             })
             .await?;
-        if became_verified {
+        if becomes_verified {
             METRICS.factors_verified.inc();
         }
-        self.wake.ring();
+        self.worker.notify();
         Ok(factor)
     }
 
-    /// Deletes a factor. Its challenges stay to be read, its pending ones can't be answered any more
+    /// Deletes a factor. Its challenges can still be read, but the pending ones can no longer be answered
     /// (docs/protocol/decisions.md, No. 17).
     ///
     /// # Errors
-    /// 20404; when the database fails.
+    /// 20404 if there is no factor that the caller may use. Also fails if the database fails.
     pub async fn delete_factor(
         &self,
         origin: &Origin,
-        caller: &Caller,
+        caller: &BackendOrDevice,
         path: EntityPath,
         sid: FactorSid,
     ) -> Result<(), Error> {
-        caller.concerns(sid)?;
+        caller.require_entity(&path)?;
+        caller.require_factor(sid)?;
         let now = self.clock.now();
         let (outbox, audit) = (self.outbox.clone(), self.audit(origin, now));
         self.store
             .write(async move |tx: &mut Write| {
                 let factor = tx.delete_factor(&path, sid, now).await?.ok_or_else(Error::not_found)?;
-                audit.note(tx, about(Act::FactorDeleted, &factor)).await?;
-                outbox.owe_webhooks(tx, EventType::FactorDeleted, &factor, None, now).await
+                audit.record(tx, about(AuditAction::FactorDeleted, &factor)).await?;
+                outbox.enqueue_webhooks(tx, EventType::FactorDeleted, &factor, None, now).await
             })
             .await?;
-        self.wake.ring();
+        self.worker.notify();
         Ok(())
     }
 }
 
-/// What was done to a factor.
-pub(crate) fn about(act: Act, factor: &Factor) -> Change {
-    let change = Change::new(act, factor.account_sid, factor.sid);
-    let change = change.with("service_sid", factor.service_sid).with("entity_sid", factor.entity_sid);
-    change.with("status", factor.status.as_str())
+/// The creation of one factor. Its methods are the steps within the transaction, in this order.
+struct Enrollment {
+    path: EntityPath,
+    new: NewFactor,
+    /// The entity that is stored if there is none at `path` yet.
+    new_entity: Entity,
+    /// What the caller's access token permits; `None` if a backend creates the factor.
+    grant: Option<Grant>,
+    sid: FactorSid,
+    credential_sid: CredentialSid,
+    limits: CreationLimits,
+    now: Timestamp,
 }
 
-/// The factor that a phone made with this access token before, if it asks for the same once more.
-/// Called while the entity is held, so that two requests with one token see each other.
-async fn enrolled_before(
-    tx: &mut Write,
-    grant: &Grant,
-    path: &EntityPath,
-    public_key: &PublicKey,
-) -> Result<Option<Factor>, Error> {
-    let token = tx.access_token(grant.account_sid, grant.service_sid, grant.sid).await?;
-    let token = token.ok_or_else(Error::unauthenticated)?;
-    let Some(spent_on) = token.spent_on else { return Ok(None) };
-    match tx.factor(path, spent_on).await? {
-        Some(factor) if factor.status == Status::Unverified && factor.public_key == *public_key => {
-            Ok(Some(factor))
+impl Enrollment {
+    /// Checks that the service exists. Deleting a service deletes its access tokens, so without the service a token is
+    /// not valid (20003); a backend gets 20404.
+    async fn require_service(&self, tx: &mut Write) -> Result<(), Error> {
+        let service = tx.service(self.path.account_sid, self.path.service_sid).await?;
+        match (service, &self.grant) {
+            (Some(_), _) => Ok(()),
+            (None, Some(_)) => Err(Error::unauthenticated()),
+            (None, None) => Err(Error::not_found()),
         }
-        _ => Err(Error::unauthenticated()),
     }
+
+    /// Returns the entity, and creates it if there is none.
+    async fn ensure_entity(&self, tx: &mut Write, audit: &AuditWriter) -> Result<Entity, Error> {
+        limit_entities(tx, &self.path, self.limits.max_entities_per_service_per_second, self.now).await?;
+        let entity = tx.ensure_entity(&self.new_entity).await?;
+        let is_new = entity.sid == self.new_entity.sid;
+        if is_new {
+            audit.record(tx, entities::created(&entity)).await?;
+        }
+        Ok(entity)
+    }
+
+    /// Returns the factor on which the access token was spent, if this request repeats its creation. The entity is
+    /// locked at this point, so concurrent requests with one token see each other's factor.
+    async fn factor_of_spent_token(&self, tx: &mut Write) -> Result<Option<Factor>, Error> {
+        let Some(grant) = &self.grant else { return Ok(None) };
+        let token = tx.access_token(grant.account_sid, grant.service_sid, grant.sid).await?;
+        let token = token.ok_or_else(Error::unauthenticated)?;
+        let Some(spent_on) = token.spent_on else { return Ok(None) };
+        let factor = tx.factor(&self.path, spent_on).await?.ok_or_else(Error::unauthenticated)?;
+        let is_repetition = factor.status == Status::Unverified && factor.public_key == self.new.public_key;
+        if is_repetition { Ok(Some(factor)) } else { Err(Error::unauthenticated()) }
+    }
+
+    /// Checks the limits of the entity, and stores the factor.
+    async fn insert_factor(&self, tx: &mut Write, entity: Entity) -> Result<Factor, Error> {
+        if tx.count_factors(entity.sid).await? >= MAX_PUSH_FACTORS {
+            return Err(Code::TooManyFactors.into());
+        }
+        let window =
+            self.limits.max_factors_per_entity_per_day.map(|most| Window::new(most, FACTOR_LIMIT_SECONDS));
+        if let Some(window) = window {
+            let back =
+                tx.nth_latest_factor_created_at(entity.sid, window.span(self.now), window.most()).await?;
+            window.check(back, self.now, Code::TooManyFactorCreations)?;
+        }
+        let factor = self.factor(entity);
+        tx.insert_factor(&factor).await?;
+        if window.is_some() {
+            tx.record_factor_creation(&factor).await?;
+        }
+        Ok(factor)
+    }
+
+    fn factor(&self, entity: Entity) -> Factor {
+        let new = self.new.clone();
+        Factor {
+            sid: self.sid,
+            account_sid: self.path.account_sid,
+            service_sid: self.path.service_sid,
+            entity_sid: entity.sid,
+            identity: entity.identity,
+            friendly_name: new.friendly_name,
+            public_key: new.public_key,
+            credential_sid: self.credential_sid,
+            status: Status::Unverified,
+            app_id: new.app_id,
+            sdk_version: new.sdk_version,
+            notification: new.notification,
+            unreachable: false,
+            token_registered_at: self.now,
+            metadata: new.metadata,
+            created_at: self.now,
+            updated_at: self.now,
+        }
+    }
+
+    /// Marks the access token as spent on the new factor. Fails if a concurrent request has spent it.
+    async fn spend_access_token(&self, tx: &mut Write) -> Result<(), Error> {
+        let Some(grant) = &self.grant else { return Ok(()) };
+        let is_spent_now = tx.spend_access_token(grant.sid, self.sid).await?;
+        if is_spent_now { Ok(()) } else { Err(Error::unauthenticated()) }
+    }
+}
+
+/// Returns the audit record for an action on a factor.
+pub(crate) fn about(action: AuditAction, factor: &Factor) -> Change {
+    let change = Change::new(action, factor.account_sid, factor.sid);
+    let change = change.detail("service_sid", factor.service_sid).detail("entity_sid", factor.entity_sid);
+    change.detail("status", factor.status.as_str())
 }

@@ -1,51 +1,57 @@
-//! Notifications: a push once more.
+//! Notifications: further pushes for a challenge.
 
-use domain::audit::{Act, Change};
-use domain::notifications::{Notification, Ttl, may_notify};
+use domain::audit::{AuditAction, Change};
+use domain::notifications::{Notification, Ttl, require_notifiable};
 use domain::{Challenge, ChallengeSid, EntityPath, NotificationSid};
 use store::Write;
 
 use crate::App;
 use crate::audit::Origin;
+use crate::caller::Backend;
 use crate::error::Error;
 
 impl App {
-    /// Asks for a push about a challenge once more.
+    /// Enqueues a further push for a challenge, and returns the notification with its challenge.
     ///
     /// # Errors
-    /// 20404; 60322 and 60323 when the challenge can't be answered any more, 60307 when its device hears of
-    /// nothing, 60309 for the fourth; when the database fails.
+    /// - 20404 for an unknown challenge.
+    /// - 60322 if the challenge is answered, 60323 if it has expired.
+    /// - 60307 if the factor has no notification platform, 60309 for the fourth notification.
+    ///
+    /// Also fails if the database fails.
     pub async fn notify(
         &self,
         origin: &Origin,
+        caller: Backend,
         path: EntityPath,
         challenge_sid: ChallengeSid,
         ttl: Ttl,
     ) -> Result<(Notification, Challenge), Error> {
+        caller.require_entity(&path)?;
         let now = self.clock.now();
         let (outbox, audit) = (self.outbox.clone(), self.audit(origin, now));
         let sid = NotificationSid::generate(now, self.entropy.as_ref());
-        let made = self
+        let created = self
             .store
             .write(async move |tx: &mut Write| {
                 let challenge = tx.challenge(&path, challenge_sid).await?.ok_or_else(Error::not_found)?;
-                challenge.answerable(now)?;
-                // Held, so that those who ask at once are counted one after the other.
+                challenge.require_pending(now)?;
+                // Lock the factor, so that concurrent requests are counted one after another.
                 let factor =
                     tx.lock_factor(&path, challenge.factor_sid).await?.ok_or_else(Error::not_found)?;
-                let asked = tx.count_notifications(challenge_sid).await?;
-                may_notify(&challenge, &factor.notification, asked, now)?;
+                let earlier = tx.count_notifications(challenge_sid).await?;
+                require_notifiable(&challenge, &factor.notification, earlier, now)?;
                 let notification = Notification { sid, challenge_sid, ttl, created_at: now };
                 tx.insert_notification(&notification).await?;
-                let change = Change::new(Act::NotificationCreated, challenge.account_sid, sid);
-                let change = change.with("service_sid", challenge.service_sid);
-                audit.note(tx, change.with("challenge_sid", challenge_sid)).await?;
+                let change = Change::new(AuditAction::NotificationCreated, challenge.account_sid, sid);
+                let change = change.detail("service_sid", challenge.service_sid);
+                audit.record(tx, change.detail("challenge_sid", challenge_sid)).await?;
                 let seconds = u32::try_from(ttl.get()).unwrap_or_default();
-                outbox.owe_push(tx, &challenge, &factor, Some(sid), seconds, now).await?;
+                outbox.enqueue_push(tx, &challenge, &factor, Some(sid), seconds, now).await?;
                 Ok::<_, Error>((notification, challenge))
             })
             .await?;
-        self.wake.ring();
-        Ok(made)
+        self.worker.notify();
+        Ok(created)
     }
 }

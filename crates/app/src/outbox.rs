@@ -1,10 +1,12 @@
-//! What a change owes to the outside, written in the change's own transaction.
+//! The outbox: deliveries are written in the transaction of the change that causes them.
+//!
+//! They exist exactly if the change is committed. After the commit, [`WorkerNotify::notify`] wakes the delivery worker.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use domain::alerts::Alert;
-use domain::deliveries::{AskedPush, Delivery, DeliveryId, Work};
+use domain::deliveries::{Delivery, DeliveryId, Destination, PushWork, Work};
 use domain::events::Event;
 use domain::factors::Platform;
 use domain::webhooks::EventType;
@@ -15,74 +17,70 @@ use tokio::sync::Notify;
 
 use crate::error::Error;
 
-/// Seconds for which a webhook is tried, unless the operator says otherwise (docs/protocol/decisions.md, No. 13).
-const WEBHOOK_PATIENCE: i64 = 24 * 3600;
+/// Seconds for which a webhook is attempted, unless the operator sets another value (docs/protocol/decisions.md, No. 13).
+pub(crate) const WEBHOOK_MAX_AGE_SECONDS: i64 = 24 * 3600;
 
-/// Seconds that a push may stand in line that may not wait.
-const QUEUE: i64 = 10;
+/// Seconds for which a push with a time to live of 0 may be queued for its only attempt.
+const MAX_QUEUE_SECONDS: i64 = 10;
 
-/// Seconds that the push of a new challenge may take, as a notification does by default.
-pub(crate) const PUSH_TTL: u32 = 300;
+/// Time to live of the push for a new challenge, in seconds. It equals the default of a notification.
+pub(crate) const PUSH_TTL_SECONDS: u32 = 300;
 
-/// Wakes whoever delivers.
+/// Wakes the delivery worker of this process, and those of other nodes.
 #[derive(Debug, Default)]
-pub(crate) struct Wake {
-    here: Notify,
-    elsewhere: Notify,
+pub(crate) struct WorkerNotify {
+    local: Notify,
+    announcement: Notify,
 }
 
-impl Wake {
-    /// Something may be owed: a commit says so.
-    pub(crate) fn ring(&self) {
-        self.here.notify_one();
-        self.elsewhere.notify_one();
+impl WorkerNotify {
+    /// Wakes the workers of all nodes after a commit that may have enqueued a delivery.
+    pub(crate) fn notify(&self) {
+        self.local.notify_one();
+        self.announcement.notify_one();
     }
 
-    /// Something may be owed, or can be attempted now; no other process need know.
-    pub(crate) fn ring_here(&self) {
-        self.here.notify_one();
+    /// Wakes only the worker of this process.
+    pub(crate) fn notify_local(&self) {
+        self.local.notify_one();
     }
 
-    /// Waits until it rings here, or has rung since the last time.
-    pub(crate) async fn rung(&self) {
-        self.here.notified().await;
+    /// Waits for the next local notification. One that came since the last wait counts.
+    pub(crate) async fn notified(&self) {
+        self.local.notified().await;
     }
 
-    /// Waits until others should be told.
-    pub(crate) async fn to_be_told(&self) {
-        self.elsewhere.notified().await;
+    /// Waits until a notification has to be announced to other nodes.
+    pub(crate) async fn announcement_needed(&self) {
+        self.announcement.notified().await;
     }
 }
 
-/// What a use case needs in order to owe something.
+/// Enqueues deliveries in the transactions of use cases.
 #[derive(Clone)]
 pub(crate) struct Outbox {
     entropy: Arc<dyn Entropy>,
-    webhook_patience: i64,
+    webhook_max_age_seconds: i64,
 }
 
 impl Outbox {
-    pub(crate) fn new(entropy: Arc<dyn Entropy>) -> Self {
-        Self { entropy, webhook_patience: WEBHOOK_PATIENCE }
+    /// Creates an outbox whose webhooks are attempted for `webhook_max_age_seconds`.
+    pub(crate) fn new(entropy: Arc<dyn Entropy>, webhook_max_age_seconds: i64) -> Self {
+        Self { entropy, webhook_max_age_seconds }
     }
 
-    /// Seconds for which webhooks are tried that are owed from now on.
-    pub(crate) const fn set_webhook_patience(&mut self, seconds: i64) {
-        self.webhook_patience = seconds;
+    /// Returns when a webhook that is enqueued at `now` expires.
+    pub(crate) const fn webhook_expires_at(&self, now: Timestamp) -> Timestamp {
+        now.plus_seconds(self.webhook_max_age_seconds)
     }
 
-    /// When a webhook that is owed now is given up.
-    pub(crate) const fn webhook_end(&self, now: Timestamp) -> Timestamp {
-        now.plus_seconds(self.webhook_patience)
-    }
-
-    /// Names a delivery.
+    /// Generates the ID of a new delivery.
     pub(crate) fn delivery_id(&self, now: Timestamp) -> DeliveryId {
         DeliveryId::generate(now, self.entropy.as_ref())
     }
 
-    /// A delivery to a webhook of either kind.
-    pub(crate) fn to_webhook(
+    /// Builds a delivery to a webhook or debugger webhook.
+    pub(crate) fn webhook_delivery(
         &self,
         id: DeliveryId,
         account_sid: AccountSid,
@@ -90,19 +88,13 @@ impl Outbox {
         url: &CallbackUrl,
         now: Timestamp,
     ) -> Delivery {
-        Delivery::new(
-            id,
-            account_sid,
-            work,
-            url.destination(),
-            now,
-            self.webhook_end(now),
-            telemetry::traces::here(),
-        )
+        let destination = Destination::Host(url.destination());
+        let (expires_at, trace) = (self.webhook_expires_at(now), telemetry::traces::current_parent());
+        Delivery::new(id, account_sid, work, destination, now, expires_at, trace)
     }
 
-    /// Owes every webhook that wants to hear of it what happened just now.
-    pub(crate) async fn owe_webhooks(
+    /// Enqueues an event for every enabled webhook of the service that subscribes to its type.
+    pub(crate) async fn enqueue_webhooks(
         &self,
         tx: &mut Write,
         event_type: EventType,
@@ -112,7 +104,7 @@ impl Outbox {
     ) -> Result<(), Error> {
         let webhooks = tx.enabled_webhooks(factor.service_sid).await?;
         let event = Event::new(event_type, factor, challenge, self.entropy.as_ref());
-        for webhook in webhooks.iter().filter(|webhook| webhook.wants(event_type)) {
+        for webhook in webhooks.iter().filter(|webhook| webhook.is_subscribed_to(event_type)) {
             let work = Work::Webhook {
                 webhook_sid: webhook.sid,
                 service_sid: webhook.service_sid,
@@ -120,14 +112,15 @@ impl Outbox {
                 once: false,
             };
             let id = self.delivery_id(now);
-            tx.owe(&self.to_webhook(id, webhook.account_sid, work, &webhook.url, now)).await?;
+            tx.insert_delivery(&self.webhook_delivery(id, webhook.account_sid, work, &webhook.url, now))
+                .await?;
         }
         Ok(())
     }
 
-    /// Owes a device a push about its challenge, if it wants any and can be reached. `ttl` is in seconds; 0
-    /// means one attempt, now.
-    pub(crate) async fn owe_push(
+    /// Enqueues a push about a challenge, unless the factor has no push provider or is unreachable. `ttl` is in
+    /// seconds; 0 means a single immediate attempt.
+    pub(crate) async fn enqueue_push(
         &self,
         tx: &mut Write,
         challenge: &Challenge,
@@ -136,45 +129,46 @@ impl Outbox {
         ttl: u32,
         now: Timestamp,
     ) -> Result<(), Error> {
-        if factor.notification.platform() == Platform::None || factor.unreachable {
+        let platform = factor.notification.platform();
+        if platform == Platform::None || factor.unreachable {
             return Ok(());
         }
-        // Even a push that may not wait may have to stand in line for its one attempt.
-        let patience = now.plus_seconds(if ttl == 0 { QUEUE } else { i64::from(ttl) });
-        let work = Work::Push(AskedPush {
+        // An immediate push may still have to be queued for its only attempt.
+        let lifetime = if ttl == 0 { MAX_QUEUE_SECONDS } else { i64::from(ttl) };
+        let expires_at = now.plus_seconds(lifetime).min(challenge.expires_at);
+        let work = Work::Push(PushWork {
             challenge_sid: challenge.sid,
             factor_sid: factor.sid,
             service_sid: factor.service_sid,
-            identity: factor.identity.to_string(),
+            identity: factor.identity.clone(),
             notification_sid,
             ttl,
         });
-        let destination = format!("{} {}", factor.notification.platform().as_str(), factor.service_sid);
-        let give_up_at = patience.min(challenge.expires_at);
+        let destination = Destination::Push { platform, service_sid: factor.service_sid };
         let id = self.delivery_id(now);
-        let (account_sid, trace) = (challenge.account_sid, telemetry::traces::here());
-        Ok(tx.owe(&Delivery::new(id, account_sid, work, destination, now, give_up_at, trace)).await?)
+        let (account_sid, trace) = (challenge.account_sid, telemetry::traces::current_parent());
+        Ok(tx
+            .insert_delivery(&Delivery::new(id, account_sid, work, destination, now, expires_at, trace))
+            .await?)
     }
 
-    /// Stores an alert, and owes it to the account's debugger webhook if there is one.
-    pub(crate) async fn raise(&self, tx: &mut Write, alert: &Alert, now: Timestamp) -> Result<(), Error> {
+    /// Stores an alert, and enqueues it for the account's debugger webhook if there is one.
+    pub(crate) async fn raise_alert(
+        &self,
+        tx: &mut Write,
+        alert: &Alert,
+        now: Timestamp,
+    ) -> Result<(), Error> {
         tx.insert_alert(alert).await?;
         let account = tx.account(alert.account_sid).await?;
         let Some(url) = account.and_then(|account| account.debugger_webhook) else { return Ok(()) };
         let work = Work::Debugger { alert_sid: alert.sid, parameters: debugger_parameters(alert) };
         let id = self.delivery_id(now);
-        Ok(tx.owe(&self.to_webhook(id, alert.account_sid, work, &url, now)).await?)
+        Ok(tx.insert_delivery(&self.webhook_delivery(id, alert.account_sid, work, &url, now)).await?)
     }
 }
 
-/// The platform of a push: its destination begins with it.
-pub(crate) fn platform(push: &Delivery) -> Platform {
-    let word = push.destination.split(' ').next().unwrap_or_default();
-    let is_it = |platform: &Platform| platform.as_str() == word;
-    [Platform::Apn, Platform::Fcm].into_iter().find(is_it).unwrap_or(Platform::None)
-}
-
-/// The form that a debugger webhook gets (docs/protocol/push.md, section 3).
+/// Builds the form that a debugger webhook receives (docs/protocol/push.md, section 3).
 fn debugger_parameters(alert: &Alert) -> Vec<(String, String)> {
     let mut payload = json!({
         "resource_sid": alert.resource_sid,
@@ -183,7 +177,7 @@ fn debugger_parameters(alert: &Alert) -> Vec<(String, String)> {
         "more_info": alert.more_info,
     });
     if let Some(call) = &alert.call {
-        // Objects, as receivers expect them, even where there was no answer.
+        // Receivers expect objects here, even if there was no response.
         let response = call.response.clone().unwrap_or_default();
         payload["webhook"] = json!({
             "type": "application/json",

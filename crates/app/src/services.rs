@@ -1,7 +1,7 @@
-//! Services.
+//! Services: create, fetch, list, update and delete.
 
-use domain::audit::{Act, Change};
-use domain::limits::{OwnLimit, ServiceLimits};
+use domain::audit::{AuditAction, Change};
+use domain::limits::{LimitOverride, ServiceLimits};
 use domain::services::{Push, Settings};
 use domain::{AccountSid, Page, PageRequest, Problem, Service, ServiceSid};
 use store::{Read, Write};
@@ -11,10 +11,10 @@ use crate::audit::Origin;
 use crate::error::Error;
 
 impl App {
-    /// Makes a service.
+    /// Creates a service.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn create_service(
         &self,
         origin: &Origin,
@@ -29,34 +29,34 @@ impl App {
         self.store
             .write(async move |tx: &mut Write| {
                 tx.insert_service(&row).await?;
-                audit.note(tx, Change::new(Act::ServiceCreated, account_sid, sid)).await
+                audit.record(tx, Change::new(AuditAction::ServiceCreated, account_sid, sid)).await
             })
             .await?;
         Ok(service)
     }
 
-    /// A service.
+    /// Returns a service of the account.
     ///
     /// # Errors
-    /// 20404; when the database fails.
+    /// 20404 if there is no such service. Also fails if the database fails.
     pub async fn service(&self, account_sid: AccountSid, sid: ServiceSid) -> Result<Service, Error> {
         self.store
             .read(async move |db: &mut Read| db.service(account_sid, sid).await?.ok_or_else(Error::not_found))
             .await
     }
 
-    /// The services of an account.
+    /// Returns a page of the services of an account.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn services(&self, account_sid: AccountSid, page: PageRequest) -> Result<Page<Service>, Error> {
         self.store.read(async move |db: &mut Read| Ok(db.services(account_sid, &page).await?)).await
     }
 
-    /// Changes a service's settings: all that `change` changes, or nothing if it refuses.
+    /// Applies `change` to the settings of a service. If it returns an error, nothing is changed.
     ///
     /// # Errors
-    /// 20404; those of `change`; when the database fails.
+    /// 20404 if there is no such service; the errors of `change`. Also fails if the database fails.
     pub async fn update_service(
         &self,
         origin: &Origin,
@@ -75,43 +75,44 @@ impl App {
                 service.updated_at = now;
                 tx.update_service(&service).await?;
                 if credentials(&service.settings.push) != credentials(&before.push) {
-                    tx.forget_unreachable(account_sid, Some(sid)).await?;
+                    tx.clear_unreachable(account_sid, Some(sid)).await?;
                 }
-                let change = Change::new(Act::ServiceUpdated, account_sid, sid);
-                audit.note(tx, change.with("changed", service.settings.changed(&before))).await?;
+                let change = Change::new(AuditAction::ServiceUpdated, account_sid, sid);
+                audit.record(tx, change.detail("changed", service.settings.changed_fields(&before))).await?;
                 Ok(service)
             })
             .await
     }
 
-    /// Says how many challenges a factor of a service may be sent, where something is said, and returns what counts
-    /// for the service then. The operator's affair: no account can.
+    /// Sets how many challenges a factor of the service may get, and returns the service. A limit that is `None` stays
+    /// as it is. Only operators may do this, so the API has no route to it.
     ///
     /// # Errors
-    /// 20404; when the database fails.
-    pub async fn limit_service(
+    /// 20404 if there is no such service. Also fails if the database fails.
+    pub async fn set_service_limits(
         &self,
         origin: &Origin,
         sid: ServiceSid,
-        pending: Option<OwnLimit>,
-        per_minute: Option<OwnLimit>,
+        pending: Option<LimitOverride>,
+        per_minute: Option<LimitOverride>,
     ) -> Result<Service, Error> {
         let audit = self.audit(origin, self.clock.now());
         self.store
             .write(async move |tx: &mut Write| {
                 let service =
-                    tx.limit_service(sid, pending, per_minute).await?.ok_or_else(Error::not_found)?;
-                let change = Change::new(Act::ServiceUpdated, service.account_sid, sid);
-                audit.note(tx, change.with("changed", ["limits"])).await?;
+                    tx.set_service_limits(sid, pending, per_minute).await?.ok_or_else(Error::not_found)?;
+                let change = Change::new(AuditAction::ServiceUpdated, service.account_sid, sid);
+                audit.record(tx, change.detail("changed", ["limits"])).await?;
                 Ok(service)
             })
             .await
     }
 
-    /// Deletes a service and everything under it. Nothing of it is found from here on; housekeeping removes the rows.
+    /// Deletes a service and everything under it. Its data can no longer be read from then on; housekeeping removes the
+    /// rows later.
     ///
     /// # Errors
-    /// 20404; when the database fails.
+    /// 20404 if there is no such service. Also fails if the database fails.
     pub async fn delete_service(
         &self,
         origin: &Origin,
@@ -122,7 +123,7 @@ impl App {
         let audit = self.audit(origin, now);
         self.store
             .write(async move |tx: &mut Write| match tx.delete_service(account_sid, sid, now).await? {
-                true => audit.note(tx, Change::new(Act::ServiceDeleted, account_sid, sid)).await,
+                true => audit.record(tx, Change::new(AuditAction::ServiceDeleted, account_sid, sid)).await,
                 false => Err(Error::not_found()),
             })
             .await?;

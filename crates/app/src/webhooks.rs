@@ -1,7 +1,7 @@
-//! Webhooks.
+//! Webhooks: create, fetch, list, update and delete.
 
-use domain::audit::{Act, Change};
-use domain::webhooks::{Status, Subscription, Version, Webhook, may_be_one_more};
+use domain::audit::{AuditAction, Change};
+use domain::webhooks::{Status, Subscription, Version, Webhook, require_webhook_capacity};
 use domain::{AccountSid, CallbackUrl, FriendlyName, Page, PageRequest, Problem, ServiceSid, WebhookSid};
 use store::{Read, Write};
 use tracing::warn;
@@ -10,26 +10,26 @@ use crate::App;
 use crate::audit::Origin;
 use crate::error::Error;
 
-/// A webhook as it is asked for.
+/// The parameters of a new webhook.
 #[derive(Clone, Debug)]
 pub struct NewWebhook {
-    /// What people call it.
+    /// The operator's or backend's name for it.
     pub friendly_name: FriendlyName,
-    /// What it wants to hear of.
+    /// The events that are sent to it.
     pub event_types: Vec<Subscription>,
-    /// Where to.
+    /// The URL that receives the events.
     pub url: CallbackUrl,
-    /// Whether anything is sent.
+    /// Whether events are sent.
     pub status: Status,
-    /// How much is told.
+    /// The version of the event format.
     pub version: Version,
 }
 
 impl App {
-    /// Makes a webhook.
+    /// Creates a webhook.
     ///
     /// # Errors
-    /// 20404 without the service, 60306 when it has as many webhooks as it can; when the database fails.
+    /// 20404 for an unknown service, 60306 if it has as many webhooks as allowed. Also fails if the database fails.
     pub async fn create_webhook(
         &self,
         origin: &Origin,
@@ -54,35 +54,35 @@ impl App {
         let created = self
             .store
             .write(async move |tx: &mut Write| {
-                // Held, so that those who create at once are counted one after the other.
+                // Lock the service, so that concurrent requests are counted one after another.
                 tx.lock_service(account_sid, service_sid).await?.ok_or_else(Error::not_found)?;
-                may_be_one_more(tx.count_webhooks(service_sid).await?)?;
+                require_webhook_capacity(tx.count_webhooks(service_sid).await?)?;
                 tx.insert_webhook(&webhook).await?;
-                audit.note(tx, about(Act::WebhookCreated, &webhook)).await?;
+                audit.record(tx, about(AuditAction::WebhookCreated, &webhook)).await?;
                 Ok::<_, Error>(webhook.clone())
             })
             .await?;
-        self.warn_of(&created);
+        self.warn_of_undeliverable_url(&created);
         Ok(created)
     }
 
-    /// Logs what will keep the webhook's events from arriving, as far as its address shows it.
-    fn warn_of(&self, webhook: &Webhook) {
+    /// Logs a warning if the webhook's URL alone shows that its events will not arrive or will not verify.
+    fn warn_of_undeliverable_url(&self, webhook: &Webhook) {
         let (sid, host) = (webhook.sid, webhook.url.destination());
         if self.webhook_guard.refuses_host_of(webhook.url.url()) {
-            warn!(webhook = %sid, host, "webhook leads to an address that is not public, so nothing will be delivered; \
-                   permit its network with --webhook-allow");
+            warn!(webhook = %sid, host, "webhook URL has an address that is not public, so nothing will be delivered; \
+                   permit its network with --webhook-allow-network");
         }
         if !webhook.url.is_sent_as_signed() {
-            warn!(webhook = %sid, host, "webhook URL can't be sent as it is written; a receiver must validate signatures \
+            warn!(webhook = %sid, host, "webhook URL is not sent as it is written; the receiver must validate signatures \
                    with the URL as it was configured");
         }
     }
 
-    /// A webhook.
+    /// Returns a webhook of the service.
     ///
     /// # Errors
-    /// 20404; when the database fails.
+    /// 20404 if there is no such webhook. Also fails if the database fails.
     pub async fn webhook(
         &self,
         account_sid: AccountSid,
@@ -96,10 +96,10 @@ impl App {
             .await
     }
 
-    /// The webhooks of a service.
+    /// Returns a page of the webhooks of a service.
     ///
     /// # Errors
-    /// 20404 without the service; when the database fails.
+    /// 20404 for an unknown service. Also fails if the database fails.
     pub async fn webhooks(
         &self,
         account_sid: AccountSid,
@@ -114,11 +114,11 @@ impl App {
             .await
     }
 
-    /// Changes a webhook: all that `change` changes, or nothing if it refuses. What the webhook is still
-    /// owed goes to its new address.
+    /// Applies `change` to a webhook. If it returns an error, nothing is changed. Pending deliveries are sent to the
+    /// new URL.
     ///
     /// # Errors
-    /// 20404; those of `change`; when the database fails.
+    /// 20404 if there is no such webhook; the errors of `change`. Also fails if the database fails.
     pub async fn update_webhook(
         &self,
         origin: &Origin,
@@ -138,22 +138,23 @@ impl App {
                 change(&mut webhook)?;
                 webhook.updated_at = now;
                 tx.update_webhook(&webhook).await?;
-                let changed = about(Act::WebhookUpdated, &webhook).with("changed", webhook.changed(&before));
-                audit.note(tx, changed).await?;
+                let changed = about(AuditAction::WebhookUpdated, &webhook)
+                    .detail("changed", webhook.changed_fields(&before));
+                audit.record(tx, changed).await?;
                 let has_new_url = webhook.url != before.url;
                 Ok::<_, Error>((webhook, has_new_url))
             })
             .await?;
         if has_new_url {
-            self.warn_of(&updated);
+            self.warn_of_undeliverable_url(&updated);
         }
         Ok(updated)
     }
 
-    /// Deletes a webhook; what it is still owed is skipped.
+    /// Deletes a webhook. Its pending deliveries are skipped.
     ///
     /// # Errors
-    /// 20404; when the database fails.
+    /// 20404 if there is no such webhook. Also fails if the database fails.
     pub async fn delete_webhook(
         &self,
         origin: &Origin,
@@ -167,15 +168,15 @@ impl App {
                 if !tx.delete_webhook(account_sid, service_sid, sid).await? {
                     return Err(Error::not_found());
                 }
-                let change = Change::new(Act::WebhookDeleted, account_sid, sid);
-                audit.note(tx, change.with("service_sid", service_sid)).await
+                let change = Change::new(AuditAction::WebhookDeleted, account_sid, sid);
+                audit.record(tx, change.detail("service_sid", service_sid)).await
             })
             .await
     }
 }
 
-/// What was done to a webhook.
-pub(crate) fn about(act: Act, webhook: &Webhook) -> Change {
-    let change = Change::new(act, webhook.account_sid, webhook.sid);
-    change.with("service_sid", webhook.service_sid).with("status", webhook.status.as_str())
+/// Returns the audit record for an action on a webhook.
+pub(crate) fn about(action: AuditAction, webhook: &Webhook) -> Change {
+    let change = Change::new(action, webhook.account_sid, webhook.sid);
+    change.detail("service_sid", webhook.service_sid).detail("status", webhook.status.as_str())
 }

@@ -1,9 +1,11 @@
-//! The secrets of API keys. They are random, with 190 bits of it, so a keyed hash protects them as
-//! well as a slow one would, and costs a microsecond on every request instead of milliseconds.
+//! Hashes of API key secrets.
 //!
-//! The key of the hash is kept in the database, sealed, so that the hashes outlive the master key: nobody has
-//! the secrets with which they could be made anew. A database begins with one that its first master key
-//! yields.
+//! A secret has 190 random bits. A keyed hash therefore protects it as well as a slow one would, and costs a
+//! microsecond a request instead of milliseconds.
+//!
+//! The key of the hash is stored in the database, sealed, and not derived from the current master key. The hashes cannot
+//! be computed again without the secrets, so they must survive a rotation of the master key. The first master key of a
+//! database yields the key.
 
 use std::fmt;
 
@@ -14,7 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::Sealable;
 
-/// The key under which secrets of API keys are hashed. It does not print, and is wiped when dropped.
+/// The key for hashes of API key secrets. It cannot be printed, and is wiped when dropped.
 pub struct HashingKey {
     bytes: Zeroizing<[u8; 32]>,
     key: hmac::Key,
@@ -26,13 +28,15 @@ impl HashingKey {
         Self { bytes, key }
     }
 
-    /// The hash to store: HMAC-SHA256 over the SID, a NUL and the secret, 32 bytes. The SID makes one
-    /// key's hash useless in another's row; the hashing key makes a stolen database useless for guessing.
+    /// Returns the hash to store: HMAC-SHA256 over the SID, a NUL and the secret, 32 bytes.
+    ///
+    /// The SID makes the hash of one API key useless in the row of another. Without the hashing key, an attacker with a
+    /// stolen database cannot test guesses.
     pub fn hash_secret(&self, sid: ApiKeySid, secret: &str) -> Vec<u8> {
         self.tag(sid, secret).as_ref().to_vec()
     }
 
-    /// Whether `hash` is that of `secret`, in a time that does not tell how much of it fits.
+    /// Returns whether `hash` belongs to `secret`. The comparison takes constant time.
     pub fn verify_secret(&self, sid: ApiKeySid, secret: &str, hash: &[u8]) -> bool {
         verify_slices_are_equal(self.tag(sid, secret).as_ref(), hash).is_ok()
     }
@@ -73,7 +77,7 @@ mod tests {
     use crate::{MasterKey, SystemEntropy};
 
     #[test]
-    fn only_the_secret_of_this_key_fits() {
+    fn hash_matches_only_its_key_sid_and_secret() {
         let (master, other_master) = (
             MasterKey::generate(&SystemEntropy).hashing_key(),
             MasterKey::generate(&SystemEntropy).hashing_key(),
@@ -93,15 +97,12 @@ mod tests {
         assert!(!other_master.verify_secret(ours, secret.expose(), &hash));
     }
 
-    /// What is stored stays good: this hash, computed with Python, may never change.
+    /// Stored hashes must stay valid. The hash was computed with Python and must never change.
     #[test]
-    fn the_hash_stands() {
-        let master = MasterKey::from_base64(&"07".repeat(32)).unwrap();
+    fn hash_never_changes() {
+        let master = MasterKey::parse(&"07".repeat(32)).unwrap();
         let key = HashingKey::from_bytes(&master.hashing_key().to_bytes()).unwrap();
         let hash = key.hash_secret(ApiKeySid::from_bytes([1; 16]), "secret");
-        assert_eq!(
-            hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
-            "c34d7b181673657177411f719ae9cc0c7e2ae9a5e8d200722f5de9de6413501e"
-        );
+        assert_eq!(hex::encode(hash), "c34d7b181673657177411f719ae9cc0c7e2ae9a5e8d200722f5de9de6413501e");
     }
 }

@@ -1,63 +1,73 @@
-//! The chain of the audit log: each line's MAC covers the line, its number and the MAC before, so that whoever
-//! has the database but not the key can neither change a line, nor take one out, nor add one.
+//! The chain of the audit log.
 //!
-//! The ends of the chain have a MAC too: otherwise an attacker who takes lines off an end could move the end with
-//! them. An attacker who kept the ends of an earlier day can put these back. Servers that run remember the newest
-//! ends, and checkpoints outside of the database show it after a restart.
+//! ```text
+//! position 41        position 42                                    position 43
+//! MAC 41 ──────────▶ MAC 42 = HMAC(MAC 41, 42, record 42) ─────────▶ MAC 43 = HMAC(MAC 42, 43, record 43)
+//! ```
 //!
-//! A line that is not chained yet has a MAC of its own, made with it, so that it can't be forged or altered while it
-//! waits.
+//! The MAC of each record covers the record, its number and the previous MAC. An attacker who has the database but not
+//! the key can therefore neither change, remove nor insert a record.
+//!
+//! The two ends of the chain have a MAC as well. Without it, an attacker who removes records at an end could move the
+//! end. An attacker who saved the ends of an earlier day can still restore them. Running servers detect that because
+//! they remember the newest ends; after a restart, checkpoints outside the database show it.
+//!
+//! A record that is not chained yet has a MAC of its own, written along with it, so that it cannot be forged or altered
+//! meanwhile.
 
 use std::fmt;
 
 use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use domain::Entropy;
-use domain::audit::{Line, Mac, Mark};
+use domain::audit::{AuditRecord, ChainPosition, Mac};
 use domain::checkpoints::Checkpoint;
 use zeroize::Zeroizing;
 
-use crate::{Sealable, equal};
+use crate::{Sealable, constant_time_eq};
 
-/// What stands in front of what is signed. No two are the beginning of one another, and they never change.
-const LINE: &[u8] = b"countersign 1 audit line\0";
-const ENDS: &[u8] = b"countersign 1 audit ends\0";
-const WAITING: &[u8] = b"countersign 1 audit waiting\0";
-const CHECKPOINT: &[u8] = b"countersign 1 audit checkpoint\0";
+/// Prefixes of the data that each kind of MAC covers. None is a prefix of another, and they must never change.
+const RECORD_PREFIX: &[u8] = b"countersign 1 audit line\0";
+const ENDS_PREFIX: &[u8] = b"countersign 1 audit ends\0";
+const UNCHAINED_PREFIX: &[u8] = b"countersign 1 audit waiting\0";
+const CHECKPOINT_PREFIX: &[u8] = b"countersign 1 audit checkpoint\0";
 
-/// The key of the chain, 256 bits. It does not print, and is wiped when dropped; the library makes a copy of it
-/// for each MAC.
+/// The key of the chain, 256 bits. It cannot be printed, and is wiped when dropped. `aws-lc-rs` makes a copy for each
+/// MAC.
 pub struct AuditKey(Zeroizing<[u8; 32]>);
 
 impl AuditKey {
-    /// A new key.
+    /// Creates a random key.
     pub fn generate(entropy: &dyn Entropy) -> Self {
         let mut bytes = Zeroizing::new([0; 32]);
         entropy.fill(&mut *bytes);
         Self(bytes)
     }
 
-    /// The mark of the line that follows `before`: HMAC-SHA256 over the MAC before, the new number as 64 bits, the
-    /// highest first, and the line's canonical form.
-    pub fn next(&self, before: &Mark, line: &Line) -> Mark {
-        let number = before.number.saturating_add(1);
-        let mac = self.mac(&[LINE, &before.mac.0, &number.to_be_bytes(), line.canonical().as_bytes()]);
-        Mark { number, mac }
+    /// Returns the chain position of a record that follows `previous`.
+    ///
+    /// Its MAC is HMAC-SHA256 over the previous MAC, the new number as a big-endian 64-bit integer, and the canonical
+    /// form of the record.
+    pub fn next_position(&self, previous: &ChainPosition, record: &AuditRecord) -> ChainPosition {
+        let number = previous.number.saturating_add(1);
+        let mac =
+            self.mac(&[RECORD_PREFIX, &previous.mac.0, &number.to_be_bytes(), record.canonical().as_bytes()]);
+        ChainPosition { number, mac }
     }
 
-    /// The MAC over both ends of the chain: the last line that was removed, and the last that was chained.
-    pub fn ends(&self, removed: &Mark, head: &Mark) -> Mac {
-        let [removed_number, head_number] = [removed, head].map(|mark| mark.number.to_be_bytes());
-        self.mac(&[ENDS, &removed_number, &removed.mac.0, &head_number, &head.mac.0])
+    /// Returns the MAC over both ends of the chain: the last removed record and the last chained one.
+    pub fn ends_mac(&self, removed: &ChainPosition, head: &ChainPosition) -> Mac {
+        let [removed_number, head_number] = [removed, head].map(|position| position.number.to_be_bytes());
+        self.mac(&[ENDS_PREFIX, &removed_number, &removed.mac.0, &head_number, &head.mac.0])
     }
 
-    /// The MAC over a line that is not chained yet.
-    pub fn waiting(&self, line: &Line) -> Mac {
-        self.mac(&[WAITING, line.canonical().as_bytes()])
+    /// Returns the MAC over a record that is not chained yet.
+    pub fn unchained_mac(&self, record: &AuditRecord) -> Mac {
+        self.mac(&[UNCHAINED_PREFIX, record.canonical().as_bytes()])
     }
 
-    /// The MAC over a checkpoint.
-    pub fn checkpoint(&self, checkpoint: &Checkpoint) -> Mac {
-        self.mac(&[CHECKPOINT, checkpoint.to_string().as_bytes()])
+    /// Returns the MAC over a checkpoint.
+    pub fn checkpoint_mac(&self, checkpoint: &Checkpoint) -> Mac {
+        self.mac(&[CHECKPOINT_PREFIX, checkpoint.to_string().as_bytes()])
     }
 
     fn mac(&self, parts: &[&[u8]]) -> Mac {
@@ -71,9 +81,9 @@ impl AuditKey {
     }
 }
 
-/// Whether two MACs are the same one, in a time that does not tell how much of it fits.
-pub fn same(one: &Mac, other: &Mac) -> bool {
-    equal(&one.0, &other.0)
+/// Returns whether two MACs are equal. The comparison takes constant time.
+pub fn macs_equal(one: &Mac, other: &Mac) -> bool {
+    constant_time_eq(&one.0, &other.0)
 }
 
 impl fmt::Debug for AuditKey {
@@ -96,7 +106,7 @@ impl Sealable for AuditKey {
 
 #[cfg(test)]
 mod tests {
-    use domain::audit::{Act, Actor, Change};
+    use domain::audit::{Actor, AuditAction, Change};
     use domain::checkpoints::CheckpointKind;
     use domain::{AccountSid, EventSid, Sid, Timestamp};
 
@@ -111,19 +121,19 @@ mod tests {
         }
     }
 
-    fn line() -> Line {
+    fn record() -> AuditRecord {
         let account_sid = AccountSid::from_bytes([1; 16]);
-        let change = Change::new(Act::ServiceCreated, account_sid, "VA02");
+        let change = Change::new(AuditAction::ServiceCreated, account_sid, "VA02");
         let now = Timestamp::from_seconds(1_767_225_600);
-        Line::new(EventSid::from_bytes([3; 16]), &Actor::Account(account_sid), change, None, None, now)
+        AuditRecord::new(EventSid::from_bytes([3; 16]), &Actor::Account(account_sid), change, None, None, now)
     }
 
-    /// What is chained stays so: these MACs, computed with Python, may never change.
+    /// Existing chains must stay valid. The MACs were computed with Python and must never change.
     #[test]
-    fn the_chain_stands() {
+    fn macs_of_the_chain_never_change() {
         let key = AuditKey::generate(&Sevens);
-        let first = key.next(&Mark::START, &line());
-        let second = key.next(&first, &line());
+        let first = key.next_position(&ChainPosition::START, &record());
+        let second = key.next_position(&first, &record());
         assert_eq!(
             first.to_string(),
             concat!("1:", "426e62026d589016c5106120d8d030631dcc5644350a5837bf99b2f5e6260646")
@@ -133,80 +143,84 @@ mod tests {
             concat!("2:", "12e6e8a400b0c8c1adc6866a16c2cc9b430fcd3ce0322c19aef4df18d724196a")
         );
         assert_eq!(
-            key.ends(&first, &second).to_string(),
+            key.ends_mac(&first, &second).to_string(),
             "1a57f6a7936b4c08983a69061da3e57321249c8d2cceed6c28b1cfbfc7b1c78d"
         );
     }
 
     #[test]
-    fn everything_in_a_line_counts() {
+    fn mac_covers_every_field_of_a_record() {
         let key = AuditKey::generate(&SystemEntropy);
-        let before = Mark { number: 41, mac: Mac([9; 32]) };
-        let mark = key.next(&before, &line());
-        assert_eq!(mark.number, 42);
+        let before = ChainPosition { number: 41, mac: Mac([9; 32]) };
+        let position = key.next_position(&before, &record());
+        assert_eq!(position.number, 42);
         let text = || Some("other".to_owned());
-        let changes: [fn(&mut Line); 10] = [
-            |line| line.sid = EventSid::from_bytes([4; 16]),
-            |line| line.actor_type = "operator".to_owned(),
-            |line| line.actor = None,
-            |line| line.event_type = "service.deleted".to_owned(),
-            |line| line.account_sid = None,
-            |line| line.resource_sid = None,
-            |line| line.data = "{ }".to_owned(),
-            |line| line.address = Some(String::new()),
-            |line| line.request_sid = Some(String::new()),
-            |line| line.created_at = Timestamp::from_micros(line.created_at.micros() + 1),
+        let changes: [fn(&mut AuditRecord); 10] = [
+            |record| record.sid = EventSid::from_bytes([4; 16]),
+            |record| record.actor_type = "operator".to_owned(),
+            |record| record.actor = None,
+            |record| record.event_type = "service.deleted".to_owned(),
+            |record| record.account_sid = None,
+            |record| record.resource_sid = None,
+            |record| record.data = "{ }".to_owned(),
+            |record| record.address = Some(String::new()),
+            |record| record.request_sid = Some(String::new()),
+            |record| record.created_at = Timestamp::from_micros(record.created_at.micros() + 1),
         ];
-        let mut macs = vec![mark.mac];
+        let mut macs = vec![position.mac];
         for change in changes {
-            let mut line = line();
-            change(&mut line);
-            macs.push(key.next(&before, &line).mac);
+            let mut record = record();
+            change(&mut record);
+            macs.push(key.next_position(&before, &record).mac);
         }
-        // A text does not count the same in another place.
-        macs.push(key.next(&before, &Line { address: text(), ..line() }).mac);
-        macs.push(key.next(&before, &Line { request_sid: text(), ..line() }).mac);
-        macs.push(key.next(&Mark { number: 40, ..before }, &line()).mac);
-        macs.push(key.next(&Mark { mac: Mac([8; 32]), ..before }, &line()).mac);
-        macs.push(AuditKey::generate(&SystemEntropy).next(&before, &line()).mac);
-        for (place, mac) in macs.iter().enumerate() {
-            assert!(!macs[..place].iter().any(|other| same(mac, other)), "{place}");
+        // The same text in another field yields another MAC.
+        macs.push(key.next_position(&before, &AuditRecord { address: text(), ..record() }).mac);
+        macs.push(key.next_position(&before, &AuditRecord { request_sid: text(), ..record() }).mac);
+        macs.push(key.next_position(&ChainPosition { number: 40, ..before }, &record()).mac);
+        macs.push(key.next_position(&ChainPosition { mac: Mac([8; 32]), ..before }, &record()).mac);
+        macs.push(AuditKey::generate(&SystemEntropy).next_position(&before, &record()).mac);
+        for (index, mac) in macs.iter().enumerate() {
+            assert!(!macs[..index].iter().any(|other| macs_equal(mac, other)), "{index}");
         }
     }
 
     #[test]
-    fn the_ends_are_not_interchangeable() {
+    fn swapped_ends_have_another_mac() {
         let key = AuditKey::generate(&SystemEntropy);
-        let (one, other) = (Mark { number: 1, mac: Mac([1; 32]) }, Mark { number: 2, mac: Mac([2; 32]) });
-        assert!(!same(&key.ends(&one, &other), &key.ends(&other, &one)));
-        assert!(same(&key.ends(&one, &other), &key.ends(&one, &other)));
+        let (one, other) =
+            (ChainPosition { number: 1, mac: Mac([1; 32]) }, ChainPosition { number: 2, mac: Mac([2; 32]) });
+        assert!(!macs_equal(&key.ends_mac(&one, &other), &key.ends_mac(&other, &one)));
+        assert!(macs_equal(&key.ends_mac(&one, &other), &key.ends_mac(&one, &other)));
     }
 
     #[test]
-    fn each_mac_is_good_for_its_purpose_alone() {
+    fn macs_of_different_purposes_differ() {
         let key = AuditKey::generate(&Sevens);
-        let mark = key.next(&Mark::START, &line());
+        let position = key.next_position(&ChainPosition::START, &record());
         let at = Timestamp::from_seconds(1_767_225_600);
-        let checkpoint = Checkpoint { at, kind: CheckpointKind::Reached, mark };
+        let checkpoint = Checkpoint { at, kind: CheckpointKind::Reached, position };
         let macs = [
-            mark.mac,
-            key.ends(&Mark::START, &mark),
-            key.waiting(&line()),
-            key.checkpoint(&checkpoint),
-            key.checkpoint(&Checkpoint { kind: CheckpointKind::Accepted, ..checkpoint }),
-            key.waiting(&Line { data: "{ }".to_owned(), ..line() }),
+            position.mac,
+            key.ends_mac(&ChainPosition::START, &position),
+            key.unchained_mac(&record()),
+            key.checkpoint_mac(&checkpoint),
+            key.checkpoint_mac(&Checkpoint { kind: CheckpointKind::Accepted, ..checkpoint }),
+            key.unchained_mac(&AuditRecord { data: "{ }".to_owned(), ..record() }),
         ];
-        for (place, mac) in macs.iter().enumerate() {
-            assert!(!macs[..place].iter().any(|other| same(mac, other)), "{place}");
+        for (index, mac) in macs.iter().enumerate() {
+            assert!(!macs[..index].iter().any(|other| macs_equal(mac, other)), "{index}");
         }
     }
 
     #[test]
-    fn a_sealed_key_is_the_same_key_and_nothing_else_is_one() {
+    fn sealed_key_survives_the_round_trip_and_other_lengths_are_refused() {
         let (master, key) = (MasterKey::generate(&SystemEntropy), AuditKey::generate(&SystemEntropy));
         let sealed = master.seal(&key, "", &SystemEntropy);
         let opened: AuditKey = master.open(&sealed, "").unwrap();
-        assert_eq!(opened.next(&Mark::START, &line()), key.next(&Mark::START, &line()));
+        assert_eq!(
+            opened.next_position(&ChainPosition::START, &record()),
+            key.next_position(&ChainPosition::START, &record())
+        );
         assert!(AuditKey::from_bytes(&[7; 31]).is_none() && AuditKey::from_bytes(&[7; 33]).is_none());
         assert_eq!(format!("{key:?}"), "AuditKey");
     }

@@ -1,12 +1,11 @@
-//! The compact serialization of RFC 7515 section 7.1 and RFC 7516 section 7.1: base64url parts
-//! between dots.
+//! The compact serialization of RFC 7515 section 7.1 and RFC 7516 section 7.1: base64url parts separated by dots.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::DeserializeOwned;
 
-/// The parts of `text`, if there are exactly `N`. They may be empty.
-pub(crate) fn parts<const N: usize>(text: &str) -> Option<[&str; N]> {
+/// Splits `text` into exactly `N` parts, which may be empty; returns `None` for another number.
+pub(crate) fn split<const N: usize>(text: &str) -> Option<[&str; N]> {
     let mut found = text.split('.');
     let mut parts = [""; N];
     for part in &mut parts {
@@ -15,20 +14,19 @@ pub(crate) fn parts<const N: usize>(text: &str) -> Option<[&str; N]> {
     found.next().is_none().then_some(parts)
 }
 
-/// The bytes of a part. Padding, white space and stray trailing bits are refused, so that a part has
-/// one spelling only.
+/// Decodes a part. Padding, white space and nonzero trailing bits are refused, so that every part has one spelling.
 pub(crate) fn decode(part: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(part).ok()
 }
 
-/// The part that stands for `bytes`.
+/// Encodes `bytes` as a part.
 pub(crate) fn encode(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// The value that a part holds as JSON. serde_json stops at a depth of 128, and of two members with
-/// the same name a map keeps the last, as RFC 7515 section 4 permits.
-pub(crate) fn json<T: DeserializeOwned>(part: &str) -> Option<T> {
+/// Decodes a part and parses it as JSON. serde_json limits the depth to 128. Of two members with the same name, a map
+/// keeps the last, as RFC 7515 section 4 permits.
+pub(crate) fn parse_json<T: DeserializeOwned>(part: &str) -> Option<T> {
     serde_json::from_slice(&decode(part)?).ok()
 }
 
@@ -37,15 +35,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_parts() {
-        assert_eq!(parts("a..c"), Some(["a", "", "c"]));
-        assert_eq!(parts::<3>("a.b"), None);
-        assert_eq!(parts::<3>("a.b.c.d"), None);
-        assert_eq!(parts(""), Some([""]));
+    fn text_with_another_number_of_parts_is_refused() {
+        assert_eq!(split("a..c"), Some(["a", "", "c"]));
+        assert_eq!(split::<3>("a.b"), None);
+        assert_eq!(split::<3>("a.b.c.d"), None);
+        assert_eq!(split(""), Some([""]));
     }
 
     #[test]
-    fn a_part_has_one_spelling() {
+    fn part_is_accepted_in_one_spelling_only() {
         assert_eq!(decode("AA"), Some(vec![0]));
         for other in ["AA==", "AB", "A", " AA", "AA\n", "+/+/"] {
             assert_eq!(decode(other), None, "{other}");

@@ -1,11 +1,11 @@
-//! Comparing secrets.
+//! Comparison of secrets.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 
-/// Whether two secrets are the same, in a time that does not tell where they differ or, since their
-/// SHA-256 digests are compared, whether their lengths do.
-pub fn equal(a: &[u8], b: &[u8]) -> bool {
+/// Returns whether two secrets are equal. The time depends neither on where they differ nor on whether their lengths do,
+/// because SHA-256 digests are compared.
+pub fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {
     verify_slices_are_equal(digest(&SHA256, a).as_ref(), digest(&SHA256, b).as_ref()).is_ok()
 }
 
@@ -14,11 +14,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn equal_means_the_same_bytes() {
-        assert!(equal(b"", b""));
-        assert!(equal(b"secret", b"secret"));
+    fn only_identical_bytes_are_equal() {
+        assert!(constant_time_eq(b"", b""));
+        assert!(constant_time_eq(b"secret", b"secret"));
         for other in [&b"secreT"[..], b"secret ", b"secre", b""] {
-            assert!(!equal(b"secret", other));
+            assert!(!constant_time_eq(b"secret", other));
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The token with which a device signs in: a JWT that it makes anew for every request (docs/protocol/device.md
-//! section 4).
+//! Device tokens: the JWT with which a device authenticates, newly created for every request
+//! (docs/protocol/device.md, section 4).
 
 use domain::factors::PublicKey;
 use domain::sids::{AccountSid, CredentialSid};
@@ -8,13 +8,13 @@ use serde_json::Value;
 
 use crate::Jws;
 
-/// Seconds by which a device's clock may be off (docs/protocol/decisions.md, No. 19).
-const LEEWAY: i64 = 60;
+/// Permitted deviation of a device's clock (docs/protocol/decisions.md, No. 19).
+const LEEWAY_SECONDS: i64 = 60;
 
-/// Seconds that a device token may live; the SDKs give it 600 (docs/protocol/decisions.md, No. 19).
-const MAX_LIFETIME: i64 = 3600;
+/// Longest lifetime of a device token; the SDKs use 600 seconds (docs/protocol/decisions.md, No. 19).
+const MAX_LIFETIME_SECONDS: i64 = 3600;
 
-/// A device token, taken apart and not yet believed: [`DeviceToken::kid`] tells whose key to ask.
+/// A device token that is parsed but not verified. [`DeviceToken::kid`] selects the key with which to verify it.
 #[derive(Clone)]
 pub struct DeviceToken<'t> {
     jws: Jws<'t>,
@@ -25,9 +25,10 @@ pub struct DeviceToken<'t> {
 }
 
 impl<'t> DeviceToken<'t> {
-    /// Takes `text` apart. `None` unless it is a JWS with `cty` `twilio-pba;v=1`, a credential SID
-    /// as `kid`, `typ` absent or `JWT`, an account SID as `sub`, and whole numbers of seconds as
-    /// `exp` and `nbf`. Other members, such as the `grants` of old SDKs, are ignored.
+    /// Parses a token; returns `None` if it is malformed.
+    ///
+    /// It must be a JWS with `cty` `twilio-pba;v=1`, a credential SID as `kid`, an absent `typ` or `JWT`, an account SID
+    /// as `sub`, and whole seconds as `exp` and `nbf`. Other members, such as the `grants` of old SDKs, are ignored.
     pub fn parse(text: &'t str) -> Option<Self> {
         let jws = Jws::parse(text)?;
         let header = |name| jws.header().get(name);
@@ -35,7 +36,7 @@ impl<'t> DeviceToken<'t> {
         if header("cty")? != "twilio-pba;v=1" {
             return None;
         }
-        // RFC 7519 section 5.1: "JWT" in any case.
+        // RFC 7519 section 5.1 permits "JWT" in any case.
         if !header("typ").is_none_or(|typ| typ.as_str().is_some_and(|typ| typ.eq_ignore_ascii_case("JWT"))) {
             return None;
         }
@@ -46,29 +47,29 @@ impl<'t> DeviceToken<'t> {
         Some(Self { kid, account_sid, not_before, expires, jws })
     }
 
-    /// The credential SID of the factor that says it made the token.
+    /// Returns the credential SID of the factor that claims to have signed the token.
     pub const fn kid(&self) -> CredentialSid {
         self.kid
     }
 
-    /// The account that the device says it belongs to. The caller compares it with the factor's.
+    /// Returns the account that the token claims. The caller must compare it with the factor's.
     pub const fn account_sid(&self) -> AccountSid {
         self.account_sid
     }
 
-    /// Whether the device that holds `key` made this token, and it is good at `now`: with a leeway of
-    /// 60 seconds at both ends, and a lifetime of at most an hour (docs/protocol/decisions.md, No. 19).
+    /// Returns whether `key` signed this token and it is valid at `now`. The clock of the device may deviate by
+    /// 60 seconds, and the lifetime may be an hour at most (docs/protocol/decisions.md, No. 19).
     pub fn verify(&self, key: &PublicKey, now: Timestamp) -> bool {
         self.is_timely(now) && self.jws.verify(key)
     }
 
-    /// The numbers are a stranger's: they may lie anywhere in `i64`.
+    /// Returns whether the token is valid at `now`. Arithmetic is checked, because the claims are not verified yet.
     fn is_timely(&self, now: Timestamp) -> bool {
         let now = now.seconds();
         let lifetime = self.expires.checked_sub(self.not_before);
-        lifetime.is_some_and(|lifetime| (1..=MAX_LIFETIME).contains(&lifetime))
-            && self.not_before <= now.saturating_add(LEEWAY)
-            && now < self.expires.saturating_add(LEEWAY)
+        lifetime.is_some_and(|lifetime| (1..=MAX_LIFETIME_SECONDS).contains(&lifetime))
+            && self.not_before <= now.saturating_add(LEEWAY_SECONDS)
+            && now < self.expires.saturating_add(LEEWAY_SECONDS)
     }
 }
 
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn verifies_the_token_of_the_protocol() {
+    fn token_of_the_protocol_is_verified() {
         let key = parse_public_key(vectors::PUBLIC_KEY).unwrap();
         let token = DeviceToken::parse(vectors::DEVICE_TOKEN).unwrap();
         assert_eq!(token.kid().to_string(), "CR55555555555555555555555555555555");
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_what_a_device_token_must_have() {
+    fn token_with_a_missing_or_wrong_member_is_refused() {
         let phone = SigningKey::generate();
         let parses = |header, claims| DeviceToken::parse(&token(&phone, header, claims)).is_some();
         for (good_header, good_claims) in [
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn algorithm_and_signature_count() {
+    fn token_with_another_algorithm_or_key_is_refused() {
         let phone = SigningKey::generate();
         let verifies = |header, key: &PublicKey| {
             DeviceToken::parse(&token(&phone, header, claims()))
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn leeway_ends_where_it_ends() {
+    fn leeway_is_sixty_seconds_at_both_ends() {
         let end = NOW + 600;
         let at = Timestamp::from_seconds;
         for (now, good) in [
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_lives_an_hour_at_most() {
+    fn lifetime_must_be_one_second_to_one_hour() {
         let now = Timestamp::from_seconds(NOW);
         for (lifetime, good) in [(-1, false), (0, false), (1, true), (3600, true), (3601, false)] {
             assert_eq!(is_good(NOW, NOW + lifetime, now), good, "{lifetime}");
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_numbers_do_not_overflow() {
+    fn extreme_claims_do_not_overflow() {
         let ends = [i64::MIN, i64::MIN + 1, -1, 0, NOW, i64::MAX - 1, i64::MAX];
         for not_before in ends {
             for expires in ends {

@@ -1,17 +1,18 @@
-//! Enrollment tokens: what a backend fetches for a phone, and the phone enrolls with. A compact JWE
-//! (RFC 7516) that the phone takes as opaque: direct encryption with a key of ours, A256GCM, DEFLATE,
-//! `cty` `twilio-fpa;v=1`.
+//! The text of access tokens: a backend requests one for a phone, and the phone enrolls with it.
 //!
-//! `josekit` makes them and opens them, behind a gate. What it leaves open, as read in its version
-//! 0.10.3, the gate closes before the text reaches it:
+//! A token is a compact JWE (RFC 7516) that the phone treats as opaque: direct encryption with a key of the server,
+//! A256GCM, DEFLATE, `cty` `twilio-fpa;v=1`.
 //!
-//! - It inflates without a limit: 4 KB may become megabytes. But it inflates only what AES-GCM has
-//!   authenticated (`JweContext::deserialize_compact_with_selector`: decrypt, then decompress), and
-//!   the key is always ours. So a bomb takes a key of the ring. A test holds it to this order.
-//! - It takes authentication tags of any length, down to one byte, which 256 tries guess: only 16 bytes
+//! `josekit` issues and opens tokens. It is lenient in several ways (version 0.10.3), so every text is checked before it
+//! reaches the library:
+//!
+//! - It inflates without a limit, so that 4 KB may become megabytes. However, it inflates only data that AES-GCM has
+//!   authenticated (`JweContext::deserialize_compact_with_selector`: decrypt, then decompress). A decompression bomb
+//!   therefore requires one of the server's keys. A test verifies this order.
+//! - It accepts authentication tags of any length. A tag of one byte could be guessed in 256 attempts, so only 16 bytes
 //!   pass.
-//! - It takes nonces of any length, and OpenSSL's binding panics where there is none: only 12 bytes pass.
-//! - It overlooks `crit` and members it does not know: only our five pass, with the values that we write.
+//! - It accepts nonces of any length, and the OpenSSL binding panics on an empty one. Only 12 bytes pass.
+//! - It ignores `crit` and unknown members. Only the five members that this server writes pass, with its values.
 
 use std::fmt;
 
@@ -34,20 +35,20 @@ const ENCRYPTION: &str = "A256GCM";
 const COMPRESSION: &str = "DEF";
 const CONTENT_TYPE: &str = "twilio-fpa;v=1";
 
-/// Longest text that is looked at, in characters. Ours have about 500.
+/// Longest text that is parsed. Issued tokens have about 500 characters.
 const MAX_CHARACTERS: usize = 4096;
 
-/// Bytes of a nonce and of a tag of A256GCM (RFC 7518 section 5.3).
+/// Lengths of the nonce and the authentication tag of A256GCM (RFC 7518 section 5.3).
 const NONCE_BYTES: usize = 12;
 const TAG_BYTES: usize = 16;
 
 const SECRET_BYTES: usize = 32;
 
-/// Seconds before a new key makes tokens: until then, all servers have read it.
-const SETTLES_AFTER: i64 = 5;
+/// Age at which a new key starts to issue tokens. By then, all servers have loaded it.
+const MIN_ISSUER_AGE_SECONDS: i64 = 5;
 
-/// A key for enrollment tokens: 256 bits under a name. It does not print, and is wiped when dropped;
-/// `josekit` makes a copy for each token that it does not wipe.
+/// A key for access tokens: 256 bits and a key ID. It cannot be printed, and is wiped when dropped. `josekit` makes a
+/// copy for each token and does not wipe it.
 ///
 /// Nonces are random, which NIST SP 800-38D section 8.3 permits for 2³² tokens under one key.
 pub struct EnrollmentKey {
@@ -56,7 +57,7 @@ pub struct EnrollmentKey {
 }
 
 impl EnrollmentKey {
-    /// A new key, named after the time at which it was made.
+    /// Creates a random key whose ID contains the time `now`.
     pub fn generate(now: Timestamp, entropy: &dyn Entropy) -> Self {
         let mut random = [0; 10];
         entropy.fill(&mut random);
@@ -67,14 +68,14 @@ impl EnrollmentKey {
         Self { kid, secret }
     }
 
-    /// When the key was made, which its name tells.
-    pub fn made_at(&self) -> Timestamp {
+    /// Returns the creation time, which the ID contains.
+    pub fn created_at(&self) -> Timestamp {
         let stamp = Uuid::try_parse(&self.kid).ok().and_then(|kid| kid.get_timestamp());
         let seconds = stamp.map_or(0, |stamp| stamp.to_unix().0);
         Timestamp::from_seconds(i64::try_from(seconds).unwrap_or(i64::MAX))
     }
 
-    /// The key's name: a UUID of version 7 (RFC 9562) as text, so that names sort by age.
+    /// Returns the key ID: a UUID of version 7 (RFC 9562) as text, so that IDs sort by age.
     pub fn kid(&self) -> &str {
         &self.kid
     }
@@ -86,7 +87,7 @@ impl fmt::Debug for EnrollmentKey {
     }
 }
 
-/// The name and, behind it, the key.
+/// The bytes are the ID, followed by the key.
 impl Sealable for EnrollmentKey {
     const PURPOSE: &'static str = "enrollment key";
 
@@ -101,34 +102,35 @@ impl Sealable for EnrollmentKey {
     }
 }
 
-/// The keys whose tokens are accepted. The newest makes new ones, unless it is only a moment old and there
-/// is another; the others are there until the last of their tokens has expired.
+/// The keys whose tokens are accepted. The newest key that is old enough for all servers to have loaded it issues tokens.
+/// Older keys are kept until the last of their tokens has expired.
 #[derive(Debug)]
 pub struct KeyRing {
     newest: EnrollmentKey,
-    /// The oldest first.
+    /// Other keys, oldest first.
     older: Vec<EnrollmentKey>,
 }
 
 impl KeyRing {
-    /// A ring of these keys, in any order; `None` of none.
+    /// Creates a ring of keys in any order; returns `None` if there are none.
     pub fn new(mut keys: Vec<EnrollmentKey>) -> Option<Self> {
         keys.sort_by(|one, other| one.kid.cmp(&other.kid));
         let newest = keys.pop()?;
         Some(Self { newest, older: keys })
     }
 
-    /// The key that makes tokens at `now`.
+    /// Returns the key that issues tokens at `now`.
     fn issuer(&self, now: Timestamp) -> &EnrollmentKey {
-        let has_settled = |key: &&EnrollmentKey| key.made_at().plus_seconds(SETTLES_AFTER) <= now;
-        let settled = std::iter::once(&self.newest).chain(self.older.iter().rev()).find(has_settled);
-        settled.or(self.older.first()).unwrap_or(&self.newest)
+        let is_old_enough =
+            |key: &&EnrollmentKey| key.created_at().plus_seconds(MIN_ISSUER_AGE_SECONDS) <= now;
+        let newest = std::iter::once(&self.newest).chain(self.older.iter().rev()).find(is_old_enough);
+        newest.or(self.older.first()).unwrap_or(&self.newest)
     }
 
-    /// A token that grants this.
+    /// Issues a token for `grant`.
     ///
     /// # Errors
-    /// [`Error::Issue`], which no grant is known to cause.
+    /// Returns [`Error::Issue`] if `josekit` fails, which no grant is known to cause.
     pub fn issue(&self, grant: &Grant, now: Timestamp) -> Result<TokenText, Error> {
         let key = self.issuer(now);
         let mut header = JweHeader::new();
@@ -143,42 +145,43 @@ impl KeyRing {
             .map_err(|error| Error::Issue(error.into()))
     }
 
-    /// What `text` grants, if a key of this ring made it and it has not expired at `now`. Whether it
-    /// was spent, only the database knows.
+    /// Returns the grant of a token, if a key of this ring issued it and it has not expired at `now`. The caller must
+    /// check in the database whether it was spent.
     pub fn open(&self, text: &str, now: Timestamp) -> Option<Grant> {
         let key = self.key_of(text)?;
         let decrypter = Dir.decrypter_from_bytes(*key.secret).ok()?;
         let (claims, _) = jwe::deserialize_compact(text, &decrypter).ok()?;
-        let grant = serde_json::from_slice::<Claims>(&claims).ok()?.grant()?;
+        let grant = serde_json::from_slice::<Claims>(&claims).ok()?.into_grant()?;
         (now < grant.expires_at).then_some(grant)
     }
 
-    /// Whether `text` has the shape of a token and names a key of this ring. If not, a replica may have
-    /// made a newer key, and the ring is worth loading again; but not more often than once in a
-    /// while, for anybody can make up a name.
+    /// Returns whether `text` is a well-formed token and names a key of this ring.
+    ///
+    /// If not, another node may have created a newer key, so the caller should load the ring again. It must limit how
+    /// often, because any client can invent a key ID.
     pub fn knows(&self, text: &str) -> bool {
         self.key_of(text).is_some()
     }
 
-    /// The gate: the key that `text` names, if `text` looks in every respect like a token of ours.
+    /// Returns the key that `text` names, if `text` has exactly the form of the tokens that this server issues.
     fn key_of(&self, text: &str) -> Option<&EnrollmentKey> {
         if text.len() > MAX_CHARACTERS {
             return None;
         }
-        let [header, encrypted_key, nonce, ciphertext, tag] = compact::parts(text)?;
+        let [header, encrypted_key, nonce, ciphertext, tag] = compact::split(text)?;
         let has_length = |part, bytes| compact::decode(part).is_some_and(|decoded| decoded.len() == bytes);
         let is_whole = encrypted_key.is_empty()
             && has_length(nonce, NONCE_BYTES)
             && compact::decode(ciphertext).is_some()
             && has_length(tag, TAG_BYTES);
-        // By way of an object: serde would also take the members of an array in their order.
-        let header = compact::json::<Map<String, Value>>(header).filter(|_| is_whole)?;
-        let header = serde_json::from_value::<Header>(header.into()).ok().filter(Header::is_ours)?;
+        // Parse a JSON object first: serde would also accept an array of the members in order.
+        let header = compact::parse_json::<Map<String, Value>>(header).filter(|_| is_whole)?;
+        let header = serde_json::from_value::<Header>(header.into()).ok().filter(Header::is_expected)?;
         std::iter::once(&self.newest).chain(&self.older).find(|key| key.kid == header.kid)
     }
 }
 
-/// The protected header, with no more members than these.
+/// The protected header. Other members are refused.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Header {
@@ -190,12 +193,12 @@ struct Header {
 }
 
 impl Header {
-    fn is_ours(&self) -> bool {
+    fn is_expected(&self) -> bool {
         self.alg == ALGORITHM && self.enc == ENCRYPTION && self.zip == COMPRESSION && self.cty == CONTENT_TYPE
     }
 }
 
-/// A grant as the token carries it.
+/// The encrypted claims of a token.
 #[derive(Serialize, Deserialize)]
 struct Claims {
     jti: AccessTokenSid,
@@ -203,7 +206,7 @@ struct Claims {
     svc: ServiceSid,
     sub: String,
     typ: String,
-    /// Microseconds since the epoch, unlike the `exp` of a JWT: a grant comes out as it went in.
+    /// Microseconds since the epoch. The seconds of a JWT's `exp` would lose precision.
     exp_us: i64,
 }
 
@@ -221,7 +224,7 @@ impl From<&Grant> for Claims {
 }
 
 impl Claims {
-    fn grant(self) -> Option<Grant> {
+    fn into_grant(self) -> Option<Grant> {
         Some(Grant {
             sid: self.jti,
             account_sid: self.iss,
@@ -272,7 +275,7 @@ mod tests {
         }
     }
 
-    /// A token of this key with another content or header, made by josekit itself.
+    /// Issues a token with any content and header, without the checks of this module.
     fn forge(key: &EnrollmentKey, content: &[u8], change: impl FnOnce(&mut JweHeader)) -> String {
         let mut header = JweHeader::new();
         header.set_content_encryption(ENCRYPTION);
@@ -290,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn opens_what_it_issued_until_it_expires() {
+    fn issued_token_opens_until_it_expires() {
         let ring = ring();
         let token = ring.issue(&grant(), NOW).unwrap();
         assert!(ring.knows(token.expose()));
@@ -302,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn josekit_can_open_it_and_its_header_is_the_promised_one() {
+    fn token_has_the_documented_header_and_claims() {
         let ring = ring();
         let token = ring.issue(&grant(), NOW).unwrap();
         let decrypter = Dir.decrypter_from_bytes(*ring.newest.secret).unwrap();
@@ -318,10 +321,10 @@ mod tests {
                 "exp_us": grant().expires_at.micros(),
             })
         );
-        let [header, encrypted_key, ..] = compact::parts::<5>(token.expose()).unwrap();
+        let [header, encrypted_key, ..] = compact::split::<5>(token.expose()).unwrap();
         assert_eq!(encrypted_key, "");
         assert_eq!(
-            compact::json::<Value>(header).unwrap(),
+            compact::parse_json::<Value>(header).unwrap(),
             json!({
                 "alg": "dir",
                 "enc": "A256GCM",
@@ -333,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_any_character_is_noticed() {
+    fn altered_token_is_refused() {
         let ring = ring();
         let token = ring.issue(&grant(), NOW).unwrap();
         for place in 0..token.expose().len() {
@@ -346,12 +349,12 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_key_issues_and_the_others_still_open() {
+    fn newest_key_issues_and_older_keys_still_open() {
         let (old, new) = (key(NOW), key(NOW.plus_seconds(1)));
         assert!(old.kid() < new.kid());
         let before = KeyRing::new(vec![copy(&old)]).unwrap();
         let after = KeyRing::new(vec![copy(&new), copy(&old)]).unwrap();
-        let later = NOW.plus_seconds(1 + SETTLES_AFTER);
+        let later = NOW.plus_seconds(1 + MIN_ISSUER_AGE_SECONDS);
         let (first, second) = (before.issue(&grant(), NOW).unwrap(), after.issue(&grant(), later).unwrap());
 
         assert_eq!(after.newest.kid(), new.kid());
@@ -363,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_with_the_same_name_is_not_the_same_key() {
+    fn token_of_another_key_with_the_same_id_is_refused() {
         let ours = ring();
         let mut other = key(NOW);
         other.kid = ours.newest.kid.clone();
@@ -373,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_uuids_of_version_7_and_of_their_time() {
+    fn key_id_is_a_uuid_of_version_7_with_the_creation_time() {
         let kid = Uuid::try_parse(key(NOW).kid()).unwrap();
         assert_eq!(kid.get_version_num(), 7);
         assert_eq!(kid.get_timestamp().unwrap().to_unix().0, 1_767_225_600);
@@ -383,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn only_our_header_passes_the_gate() {
+    fn token_with_another_header_is_refused() {
         let ring = ring();
         let claims = serde_json::to_vec(&Claims::from(&grant())).unwrap();
         let opens = |change: &dyn Fn(&mut JweHeader)| {
@@ -401,11 +404,11 @@ mod tests {
         assert!(!set("crit", Some(json!(["exp"]))));
         assert!(!set("typ", Some(json!("JWT"))));
 
-        // The same, for members that josekit would not let us write.
+        // josekit refuses to write these headers, so replace the encoded part.
         let token = ring.issue(&grant(), NOW).unwrap();
         let header = |name: &str, value: Value| {
-            let [header, ..] = compact::parts::<5>(token.expose()).unwrap();
-            let mut header = compact::json::<Value>(header).unwrap();
+            let [header, ..] = compact::split::<5>(token.expose()).unwrap();
+            let mut header = compact::parse_json::<Value>(header).unwrap();
             header[name] = value;
             with_part(token.expose(), 0, &compact::encode(header.to_string().as_bytes()))
         };
@@ -418,10 +421,10 @@ mod tests {
     }
 
     #[test]
-    fn only_whole_nonces_and_tags_pass_the_gate() {
+    fn token_with_another_nonce_or_tag_length_is_refused() {
         let ring = ring();
         let token = ring.issue(&grant(), NOW).unwrap();
-        let [.., nonce, _, tag] = compact::parts::<5>(token.expose()).unwrap();
+        let [.., nonce, _, tag] = compact::split::<5>(token.expose()).unwrap();
         let (nonce, tag) = (compact::decode(nonce).unwrap(), compact::decode(tag).unwrap());
         for length in 0..TAG_BYTES {
             let text = with_part(token.expose(), 4, &compact::encode(&tag[..length]));
@@ -437,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn contents_must_be_a_grant() {
+    fn token_without_a_valid_grant_is_refused() {
         let ring = ring();
         let claims = serde_json::to_value(Claims::from(&grant())).unwrap();
         let opens =
@@ -461,7 +464,7 @@ mod tests {
         }
     }
 
-    /// Notices when josekit inflates.
+    /// A compression that records whether josekit inflates.
     #[derive(Clone, Debug)]
     struct Tripwire(Arc<AtomicBool>);
 
@@ -485,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_inflated_that_was_not_authenticated() {
+    fn unauthenticated_data_is_not_inflated() {
         let ours = ring();
         let mut stranger = key(NOW);
         stranger.kid = ours.newest.kid.clone();
@@ -502,26 +505,26 @@ mod tests {
 
         let decrypter = Dir.decrypter_from_bytes(*stranger.secret).unwrap();
         assert!(context.deserialize_compact(&bomb, &decrypter).is_ok());
-        assert!(inflated.load(Ordering::Relaxed), "the wire is live");
+        assert!(inflated.load(Ordering::Relaxed), "the tripwire detects inflation");
     }
 
     #[test]
-    fn a_long_text_is_not_looked_at() {
+    fn text_over_the_longest_length_is_refused() {
         let ring = ring();
         let token = ring.issue(&grant(), NOW).unwrap();
-        let [_, _, _, ciphertext, _] = compact::parts::<5>(token.expose()).unwrap();
+        let [_, _, _, ciphertext, _] = compact::split::<5>(token.expose()).unwrap();
         let text = |length: usize| {
             let more = length - token.expose().len();
             with_part(token.expose(), 3, &format!("{ciphertext}{}", "A".repeat(more)))
         };
-        // Lengths that leave the ciphertext decodable.
+        // Some of these lengths leave the ciphertext decodable.
         let fits = (MAX_CHARACTERS - 3..=MAX_CHARACTERS).any(|length| ring.knows(&text(length)));
         assert!(fits);
         assert!(!(MAX_CHARACTERS + 1..MAX_CHARACTERS + 5).any(|length| ring.knows(&text(length))));
     }
 
     #[test]
-    fn a_sealed_key_is_a_name_and_32_bytes() {
+    fn sealed_key_is_an_id_and_32_bytes() {
         let bytes = key(NOW).to_bytes();
         assert_eq!(bytes.len(), 36 + 32);
         for bad in [&bytes[..67], &bytes[1..], &[], &[0; 68][..]] {
@@ -530,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn does_not_print() {
+    fn debug_output_is_the_id_only() {
         let key = key(NOW);
         assert_eq!(format!("{key:?}"), format!("EnrollmentKey({})", key.kid()));
     }

@@ -1,21 +1,20 @@
-//! The operating system's randomness.
+//! Random bytes of the operating system.
 
 use domain::Entropy;
 
-/// Random bytes out of AWS-LC's generator, which the operating system seeds. The only source of
-/// randomness outside tests.
+/// AWS-LC's random generator, which the operating system seeds. It is the only source of randomness outside tests.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemEntropy;
 
 impl Entropy for SystemEntropy {
-    /// Fills `bytes`.
+    /// Fills `bytes` with random values.
     ///
     /// # Panics
-    /// When the system has no randomness to give. A server that went on would make keys and nonces
-    /// that can be guessed, and there is nothing that a caller could do instead.
-    #[expect(clippy::expect_used, reason = "without randomness every key made from here on would be known")]
+    /// Panics if the system provides no randomness. Continuing would create keys and nonces that can be guessed, and
+    /// no caller could handle the failure.
+    #[expect(clippy::expect_used, reason = "without randomness, keys and nonces could be guessed")]
     fn fill(&self, bytes: &mut [u8]) {
-        aws_lc_rs::rand::fill(bytes).expect("the system gives random bytes");
+        aws_lc_rs::rand::fill(bytes).expect("the system provides random bytes");
     }
 }
 
@@ -24,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_draws_differ() {
+    fn consecutive_random_bytes_differ() {
         let draw = || {
             let mut bytes = [0; 32];
             SystemEntropy.fill(&mut bytes);

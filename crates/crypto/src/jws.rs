@@ -1,4 +1,4 @@
-//! Signed JSON in the compact form of RFC 7515: device tokens and signed answers.
+//! JSON Web Signatures in the compact form of RFC 7515: device tokens and signed answers.
 
 use domain::challenges::AnswerDigest;
 use domain::factors::PublicKey;
@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 
 use crate::{SigningKey, compact, signatures};
 
-/// A compact JWS, taken apart and not yet believed. Whoever reads [`Jws::claims`] before
-/// [`Jws::verify`] reads what anybody may have written.
+/// A compact JWS that is parsed but not verified. [`Jws::claims`] must not be trusted before [`Jws::verify`] has returned
+/// true.
 #[derive(Clone)]
 pub struct Jws<'t> {
     header: Map<String, Value>,
@@ -17,36 +17,42 @@ pub struct Jws<'t> {
 }
 
 impl<'t> Jws<'t> {
-    /// Longest accepted text: the limit of `AuthPayload` (docs/protocol/device.md, section 5).
-    pub const MAX_CHARACTERS: usize = domain::challenges::LONGEST_ANSWER;
+    /// Longest accepted text, the limit of `AuthPayload` (docs/protocol/device.md, section 5).
+    pub const MAX_CHARACTERS: usize = domain::challenges::MAX_ANSWER_CHARACTERS;
 
-    /// Takes `text` apart. `None` unless it is three base64url parts without padding, of which the
-    /// first two hold JSON objects and the last is not empty, in at most [`Jws::MAX_CHARACTERS`].
+    /// Parses a JWS; returns `None` if it is malformed or longer than [`Jws::MAX_CHARACTERS`].
+    ///
+    /// It must be three base64url parts without padding. The first two contain JSON objects, and the last is not empty.
     pub fn parse(text: &'t str) -> Option<Self> {
         if text.len() > Self::MAX_CHARACTERS {
             return None;
         }
-        let [header, claims, signature] = compact::parts(text)?;
+        let [header, claims, signature] = compact::split(text)?;
         let signature = compact::decode(signature).filter(|signature| !signature.is_empty())?;
         let (signed, _) = text.rsplit_once('.')?;
-        Some(Self { header: compact::json(header)?, claims: compact::json(claims)?, signed, signature })
+        Some(Self {
+            header: compact::parse_json(header)?,
+            claims: compact::parse_json(claims)?,
+            signed,
+            signature,
+        })
     }
 
-    /// The header's members.
+    /// Returns the members of the header.
     pub const fn header(&self) -> &Map<String, Value> {
         &self.header
     }
 
-    /// The payload's members.
+    /// Returns the members of the payload.
     pub const fn claims(&self) -> &Map<String, Value> {
         &self.claims
     }
 
-    /// Whether `key` signed this text, with ES256 and nothing else.
+    /// Returns whether `key` signed this text with ES256.
     ///
-    /// The header does not choose the algorithm: `none`, `HS256` (RFC 8725 section 2.1) and an absent
-    /// `alg` are refused, as is `crit`, since no extension is understood here (RFC 7515 section
-    /// 4.1.11). What counts are the bytes that were received, never a re-serialisation of them.
+    /// The header cannot select another algorithm: `none`, `HS256` (RFC 8725 section 2.1) and an absent `alg` are
+    /// refused. So is `crit`, because no extension is supported (RFC 7515 section 4.1.11). The signature is verified
+    /// over the received bytes, never over a new serialization.
     pub fn verify(&self, key: &PublicKey) -> bool {
         self.header.get("alg").and_then(Value::as_str) == Some("ES256")
             && !self.header.contains_key("crit")
@@ -54,7 +60,7 @@ impl<'t> Jws<'t> {
     }
 }
 
-/// The digest by which the text of a signed answer is recognized when it comes again.
+/// Returns the digest that identifies a repetition of the same signed answer.
 pub fn answer_digest(payload: &str) -> AnswerDigest {
     let mut digest = [0; 32];
     digest
@@ -62,18 +68,18 @@ pub fn answer_digest(payload: &str) -> AnswerDigest {
     AnswerDigest(digest)
 }
 
-/// A compact JWS as a phone makes it. The header is the caller's, `alg` included.
+/// Signs a compact JWS, as a phone does. The caller provides the whole header, including `alg`.
 pub fn sign(header: &Map<String, Value>, claims: &Map<String, Value>, key: &SigningKey) -> String {
-    let mut text = [header, claims].map(part).join(".");
+    let mut text = [header, claims].map(encode_json).join(".");
     let signature = key.sign_fixed(text.as_bytes());
     text.push('.');
     text.push_str(&compact::encode(&signature));
     text
 }
 
-#[expect(clippy::expect_used, reason = "a map from strings to JSON values has a JSON text")]
-fn part(members: &Map<String, Value>) -> String {
-    compact::encode(&serde_json::to_vec(members).expect("JSON is serialisable"))
+#[expect(clippy::expect_used, reason = "a map from strings to JSON values can be serialized")]
+fn encode_json(members: &Map<String, Value>) -> String {
+    compact::encode(&serde_json::to_vec(members).expect("JSON can be serialized"))
 }
 
 #[cfg(test)]
@@ -99,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_with_the_same_bytes_have_the_same_digest() {
+    fn digest_identifies_an_answer() {
         let payload = "header.claims.signature";
         assert_eq!(answer_digest(payload), answer_digest(payload));
         for other in ["header.claims.signaturE", "header.claims.signature=", "header.claims", ""] {
@@ -109,9 +115,9 @@ mod tests {
         assert_eq!(answer_digest("abc").0[..4], [0xba, 0x78, 0x16, 0xbf]);
     }
 
-    /// RFC 7515 appendix A.3, its key from the members x and y of the JWK.
+    /// RFC 7515 appendix A.3, with the key from the members x and y of the JWK.
     #[test]
-    fn rfc_7515_a_3() {
+    fn example_of_rfc_7515_is_verified() {
         let header = STANDARD.decode(&vectors::PUBLIC_KEY[..36]).unwrap();
         let point =
             ["f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"]
@@ -131,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn verifies_the_answer_of_the_protocol() {
+    fn answer_of_the_protocol_is_verified() {
         let jws = Jws::parse(vectors::CHALLENGE_ANSWER).unwrap();
         assert!(jws.verify(&parse_public_key(vectors::PUBLIC_KEY).unwrap()));
         assert_eq!(
@@ -155,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_any_character_is_noticed() {
+    fn altered_text_is_refused() {
         let key = parse_public_key(vectors::PUBLIC_KEY).unwrap();
         for place in 0..vectors::CHALLENGE_ANSWER.len() {
             let mut text = vectors::CHALLENGE_ANSWER.as_bytes().to_vec();
@@ -166,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn only_es256_without_extensions() {
+    fn header_other_than_es256_without_extensions_is_refused() {
         let phone = SigningKey::generate();
         let verifies = |header: Value| {
             let text = sign(&object(header), &object(json!({"sub": "x"})), &phone);
@@ -189,9 +195,9 @@ mod tests {
         }
     }
 
-    /// RFC 8725 section 2.1: the public key as the secret of an HMAC.
+    /// RFC 8725 section 2.1 describes this attack: an HMAC with the public key as its secret.
     #[test]
-    fn an_hmac_with_the_public_key_is_no_signature() {
+    fn hmac_with_the_public_key_is_refused() {
         let key = parse_public_key(vectors::PUBLIC_KEY).unwrap();
         for algorithm in ["HS256", "ES256"] {
             let signed = format!("{}.{}", encoded(&json!({"alg": algorithm}).to_string()), encoded("{}"));
@@ -203,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_nothing_but_three_parts_of_base64url_with_two_objects() {
+    fn malformed_text_is_refused() {
         let (header, claims) = (&encoded(r#"{"alg":"ES256"}"#), &encoded("{}"));
         assert!(Jws::parse(&format!("{header}.{claims}.AA")).is_some());
         let deep = &encoded(&format!("{}{}", r#"{"a":"#.repeat(1000), "[".repeat(1000)));
@@ -233,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_its_limit() {
+    fn text_over_the_longest_length_is_refused() {
         let front = format!("{}.{}.", encoded(r#"{"alg":"ES256"}"#), encoded("{}"));
         let text = |length: usize| format!("{front}{}", "A".repeat(length - front.len()));
         assert!(Jws::parse(&text(Jws::MAX_CHARACTERS)).is_some());

@@ -1,33 +1,42 @@
-//! Every key, signature, token and sealed secret of Countersign: what an auditor reads.
+//! Cryptography: keys of devices and of the database, signatures, tokens, and sealed secrets.
 //!
 //! | Question | File |
 //! | --- | --- |
 //! | Where does randomness come from? | [`entropy`] |
-//! | How is a device's key checked, and its signature? | [`signatures`] |
-//! | How is a signed answer, or any compact JWS, taken apart? | [`jws`] |
-//! | When is a device signed in? | [`device_token`] |
-//! | What lets a phone enroll, and who can make that? | [`enrollment`] |
-//! | How is a secret stored that must be readable again? | [`seal`] |
-//! | How is an API key's secret stored, and compared? | [`api_keys`] |
-//! | What shows that a line of the audit log was changed, or is missing? | [`audit`] |
-//! | How are two secrets compared? | [`constant_time`] |
+//! | How are a device's public key and its signatures verified? | [`signatures`] |
+//! | How is a compact JWS parsed and verified? | [`jws`] |
+//! | When is a device authenticated? | [`device_token`] |
+//! | What permits a phone to enroll, and who can issue it? | [`enrollment`] |
+//! | How are secrets encrypted for storage? | [`seal`] |
+//! | How are secrets of API keys hashed and compared? | [`api_keys`] |
+//! | How is it detected that an audit record was changed or removed? | [`audit`] |
+//! | How are secrets compared? | [`constant_time`] |
 //! | How does a software phone sign? | [`signing`] |
 //!
-//! | Key | Kept by | What it does |
+//! Keys that this crate holds in plaintext while it uses them:
+//!
+//! | Key | Stored by | Purpose |
 //! | --- | --- | --- |
-//! | Master key ([`MasterKey`]), 256 bits | the operator, outside the database | nothing itself: HKDF-SHA256 makes of it a sealing key (AES-256-GCM), the first key for the hashes of API key secrets and an id that may be seen |
-//! | Key of API key secrets ([`HashingKey`]), 256 bits | the database, sealed | hashes them (HMAC-SHA256) |
-//! | Enrollment keys ([`EnrollmentKey`]), 256 bits each | the database, sealed | encrypt and authenticate the access tokens with which phones enroll (JWE, A256GCM) |
-//! | Audit key ([`AuditKey`]), 256 bits | the database, sealed | chains the lines of the audit log (HMAC-SHA256) |
-//! | Device keys, P-256 | each phone; the server has only [`domain::factors::PublicKey`] | sign device tokens and answers (ES256) |
-//! | Account auth tokens, API key secrets | the customer's backend; here sealed, or hashed | sign a backend in, and sign webhooks |
+//! | Master key ([`MasterKey`]), 256 bits | the operator, outside the database | HKDF-SHA256 derives a sealing key (AES-256-GCM), the first hashing key, and a public ID |
+//! | Hashing key ([`HashingKey`]), 256 bits | the database, sealed | hashes secrets of API keys (HMAC-SHA256) |
+//! | Enrollment keys ([`EnrollmentKey`]), 256 bits each | the database, sealed | encrypt and authenticate access tokens (JWE, A256GCM) |
+//! | Audit key ([`AuditKey`]), 256 bits | the database, sealed | authenticates the records of the audit log (HMAC-SHA256) |
+//! | Private key of a software phone ([`SigningKey`]), P-256 | the software phone | signs device tokens and answers (ES256); the server has only [`domain::factors::PublicKey`] |
 //!
-//! Three libraries do the arithmetic. `aws-lc-rs` verifies, seals, hashes and draws randomness;
-//! `p256` checks the keys that devices bring and signs for software phones; `josekit` makes and opens
-//! the enrollment tokens, behind a gate of our own (see [`enrollment`]).
+//! Other crates read these keys:
 //!
-//! Nothing here does I/O or asks for the time, nothing panics on what the network sends, and no
-//! secret prints.
+//! - `server` reads the master key from its file or the environment and writes a generated one. It also reads the TLS
+//!   key of the listener.
+//! - `push-client` signs with the keys of push credentials (APNs and FCM). This crate seals them for storage.
+//! - `webhook-client` signs webhooks with the account's auth token. This crate seals it for storage.
+//! - `app` opens sealed values and caches the plaintext, and passes it to the clients.
+//! - `device` and the commands of the terminal phone store the private key of a software phone.
+//!
+//! Three libraries implement the algorithms. `aws-lc-rs` verifies, seals, hashes and generates randomness. `p256`
+//! checks public keys of devices and signs for software phones. `josekit` issues and opens access tokens, behind
+//! additional checks (see [`enrollment`]).
+//!
+//! Nothing here does I/O or reads the clock. No input from the network causes a panic, and no secret can be printed.
 
 pub mod api_keys;
 pub mod audit;
@@ -47,13 +56,13 @@ mod vectors;
 
 pub use api_keys::HashingKey;
 pub use audit::AuditKey;
-pub use constant_time::equal;
+pub use constant_time::constant_time_eq;
 pub use device_token::DeviceToken;
 pub use enrollment::{EnrollmentKey, KeyRing};
 pub use entropy::SystemEntropy;
 pub use error::Error;
 pub use jws::{Jws, answer_digest};
-pub use master_key::{KeyId, MasterKeys};
-pub use seal::{MasterKey, Sealable};
+pub use master_key::{MasterKey, MasterKeys};
+pub use seal::{KeyId, Sealable};
 pub use signatures::{parse_public_key, verify_der, verify_fixed};
 pub use signing::SigningKey;

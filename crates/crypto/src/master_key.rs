@@ -1,4 +1,4 @@
-//! The master key, and the keys that are made of it.
+//! The master key, and the keys that are derived from it.
 
 use std::fmt;
 
@@ -10,85 +10,100 @@ use base64::engine::{DecodePaddingMode, Engine};
 use domain::{Entropy, Sealed, Secret};
 use zeroize::Zeroizing;
 
+use crate::Error;
 use crate::api_keys::HashingKey;
-use crate::{Error, Sealable};
+use crate::seal::{KeyId, Sealable, SealingKey};
 
-/// The labels under which HKDF makes each key. They never change: what was sealed stays readable.
-const SEALING: &[&[u8]] = &[b"countersign 1 sealing"];
-const HASHING: &[&[u8]] = &[b"countersign 1 api key secrets"];
-const ID: &[&[u8]] = &[b"countersign 1 id"];
+const KEY_BYTES: usize = 32;
 
-/// The key above all others: 32 bytes that the operator keeps outside the database.
+/// The HKDF labels of the derived keys. They must never change, or sealed values become unreadable.
+const SEALING_LABEL: &[&[u8]] = &[b"countersign 1 sealing"];
+const HASHING_LABEL: &[&[u8]] = &[b"countersign 1 api key secrets"];
+const ID_LABEL: &[&[u8]] = &[b"countersign 1 id"];
+
+/// The master key: 32 bytes that the operator keeps outside the database.
 ///
-/// It seals and hashes nothing itself. HKDF-SHA256 (RFC 5869) makes a key of it for each purpose,
-/// under a label of its own, so that no use of one tells anything about another. It does not print,
-/// and is wiped when dropped.
+/// It is never used directly. HKDF-SHA256 (RFC 5869) derives a key for each purpose under a label of its own, so that
+/// one derived key reveals nothing about another. The master key cannot be printed, and is wiped when dropped.
 pub struct MasterKey {
-    bytes: Zeroizing<[u8; 32]>,
-    id: KeyId,
-    /// Seals and opens what must be readable again; see [`crate::seal`].
-    pub(crate) sealing: LessSafeKey,
-    hashing: Zeroizing<[u8; 32]>,
+    bytes: Zeroizing<[u8; KEY_BYTES]>,
+    sealing: SealingKey,
+    hashing: Zeroizing<[u8; KEY_BYTES]>,
 }
 
 impl MasterKey {
-    /// A new key.
+    /// Creates a random key.
     pub fn generate(entropy: &dyn Entropy) -> Self {
-        let mut bytes = Zeroizing::new([0; 32]);
+        let mut bytes = Zeroizing::new([0; KEY_BYTES]);
         entropy.fill(&mut *bytes);
         Self::new(bytes)
     }
 
-    /// A key that an operator brings: 32 bytes as base64, in either alphabet, padded or not, or as 64
-    /// hexadecimal digits. White space around it is cut off, since files end with a new line.
-    pub fn from_base64(text: &str) -> Option<Self> {
+    /// Parses a key that an operator supplies: 32 bytes as base64, in either alphabet, padded or not, or as 64
+    /// hexadecimal digits. White space around it is ignored, because files end with a newline.
+    pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
-        let bytes = from_hexadecimal(text).or_else(|| from_any_base64(text))?;
-        <[u8; 32]>::try_from(bytes.as_slice()).ok().map(|bytes| Self::new(Zeroizing::new(bytes)))
+        parse_hexadecimal(text).or_else(|| parse_base64(text)).map(Self::new)
     }
 
-    /// The key in standard, padded base64, for the operator to keep.
+    /// Returns the key in standard, padded base64, for the operator to store.
     pub fn to_base64(&self) -> Secret<String> {
         Secret::new(STANDARD.encode(*self.bytes))
     }
 
-    /// The key's name: 16 hexadecimal digits that tell nothing of the key. It stands in
-    /// front of every sealed value, so that a server notices when it was given another key.
+    /// Returns the key's ID: 16 hexadecimal digits that reveal nothing about the key. Every sealed value starts with
+    /// it, so that a server detects that it was started with another key.
     pub fn id(&self) -> String {
-        self.id.to_string()
+        self.key_id().to_string()
     }
 
-    /// The same, as it stands in a sealed value.
+    /// Returns the key's ID in the form that sealed values contain.
     pub const fn key_id(&self) -> KeyId {
-        self.id
+        self.sealing.id()
     }
 
-    /// The key for the secrets of API keys with which a database begins; see [`crate::api_keys`].
+    /// Returns the first key of a database for the hashes of API key secrets; see [`crate::api_keys`].
     pub fn hashing_key(&self) -> HashingKey {
         HashingKey::new(self.hashing.clone())
     }
 
-    #[expect(clippy::expect_used, reason = "each is filled with as many bytes as it is long")]
-    fn new(bytes: Zeroizing<[u8; 32]>) -> Self {
-        // Without a salt: the key is random through and through (RFC 5869 section 3.1).
+    /// Encrypts `value` for `owner`, which names the row that stores it, for example by a SID.
+    pub fn seal<T: Sealable>(&self, value: &T, owner: &str, entropy: &dyn Entropy) -> Sealed<T> {
+        self.sealing.seal(value, owner, entropy)
+    }
+
+    /// Decrypts a value that was sealed for `owner`.
+    ///
+    /// # Errors
+    /// Returns [`Error::OtherMasterKey`] if another key sealed it, and [`Error::Altered`] if it is not a value that was
+    /// sealed as a `T` for this owner.
+    pub fn open<T: Sealable>(&self, sealed: &Sealed<T>, owner: &str) -> Result<T, Error> {
+        self.sealing.open(sealed, owner)
+    }
+
+    #[expect(clippy::expect_used, reason = "each buffer has the length that is derived for it")]
+    fn new(bytes: Zeroizing<[u8; KEY_BYTES]>) -> Self {
+        // No salt is needed, because the key is uniformly random (RFC 5869 section 3.1).
         let root = Salt::none(HKDF_SHA256).extract(&*bytes);
         let mut id = [0; KeyId::BYTES];
-        derive(&root, ID, IdLength).fill(&mut id).expect("the length that was asked for");
-        let sealing = UnboundKey::from(derive(&root, SEALING, &AES_256_GCM));
-        let mut hashing = Zeroizing::new([0; 32]);
-        derive(&root, HASHING, HashingLength).fill(&mut *hashing).expect("the length that was asked for");
-        Self { bytes, id: KeyId(id), sealing: LessSafeKey::new(sealing), hashing }
+        derive(&root, ID_LABEL, IdLength).fill(&mut id).expect("the length that was requested");
+        let sealing = LessSafeKey::new(UnboundKey::from(derive(&root, SEALING_LABEL, &AES_256_GCM)));
+        let mut hashing = Zeroizing::new([0; KEY_BYTES]);
+        derive(&root, HASHING_LABEL, HashingLength)
+            .fill(&mut *hashing)
+            .expect("the length that was requested");
+        Self { bytes, sealing: SealingKey::new(KeyId::new(id), sealing), hashing }
     }
 }
 
 impl fmt::Debug for MasterKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MasterKey({})", self.id)
+        write!(f, "MasterKey({})", self.id())
     }
 }
 
-/// The master key, and other keys that may open what they sealed but never seal: those before it, and for a
-/// while the one to come.
+/// The current master key, which seals and opens, and others that only open: previous keys, and for a while the next
+/// one.
 #[derive(Debug)]
 pub struct MasterKeys {
     current: MasterKey,
@@ -96,73 +111,48 @@ pub struct MasterKeys {
 }
 
 impl MasterKeys {
-    /// The key that seals, and others. One that is given twice counts once.
+    /// Combines the current key with others. Duplicates are dropped.
     pub fn new(current: MasterKey, others: Vec<MasterKey>) -> Self {
         let mut keys = Self { current, others: Vec::new() };
         for other in others {
-            if keys.get(other.id).is_none() {
+            if keys.get(other.key_id()).is_none() {
                 keys.others.push(other);
             }
         }
         keys
     }
 
-    /// The key that seals.
+    /// Returns the key that seals.
     pub const fn current(&self) -> &MasterKey {
         &self.current
     }
 
-    /// The key of this name.
+    /// Returns the key with this ID.
     pub fn get(&self, id: KeyId) -> Option<&MasterKey> {
-        std::iter::once(&self.current).chain(&self.others).find(|key| key.id == id)
+        self.iter().find(|key| key.key_id() == id)
     }
 
-    /// The names of all, that of the one that seals first.
+    /// Returns the IDs of all keys, the current one first.
     pub fn ids(&self) -> Vec<KeyId> {
-        std::iter::once(&self.current).chain(&self.others).map(|key| key.id).collect()
+        self.iter().map(MasterKey::key_id).collect()
     }
 
-    /// Encrypts `value` for `owner`, as [`MasterKey::seal`] does.
+    fn iter(&self) -> impl Iterator<Item = &MasterKey> {
+        std::iter::once(&self.current).chain(&self.others)
+    }
+
+    /// Encrypts `value` for `owner` with the current key; see [`MasterKey::seal`].
     pub fn seal<T: Sealable>(&self, value: &T, owner: &str, entropy: &dyn Entropy) -> Sealed<T> {
         self.current.seal(value, owner, entropy)
     }
 
-    /// Decrypts what one of the keys sealed for `owner`.
+    /// Decrypts a value that one of the keys sealed for `owner`.
     ///
     /// # Errors
-    /// [`Error::OtherMasterKey`] when it was none of them, and [`Error::Altered`].
+    /// Returns [`Error::OtherMasterKey`] if none of them sealed it, and [`Error::Altered`] as [`MasterKey::open`] does.
     pub fn open<T: Sealable>(&self, sealed: &Sealed<T>, owner: &str) -> Result<T, Error> {
         let key = KeyId::of(sealed).and_then(|id| self.get(id));
         key.unwrap_or(&self.current).open(sealed, owner)
-    }
-}
-
-/// The name of a master key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeyId(pub(crate) [u8; Self::BYTES]);
-
-impl KeyId {
-    pub(crate) const BYTES: usize = 8;
-
-    /// The key that sealed a value.
-    pub fn of<T>(sealed: &Sealed<T>) -> Option<Self> {
-        Self::from_bytes(sealed.as_bytes().get(1..)?.first_chunk::<{ Self::BYTES }>()?)
-    }
-
-    /// A name as it stands in a sealed value.
-    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().ok().map(Self)
-    }
-
-    /// The name as it stands in a sealed value, after one byte.
-    pub const fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Display for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
@@ -170,7 +160,7 @@ struct HashingLength;
 
 impl KeyType for HashingLength {
     fn len(&self) -> usize {
-        32
+        KEY_BYTES
     }
 }
 
@@ -190,19 +180,18 @@ fn derive<'a, L: KeyType>(root: &'a Prk, label: &'a [&'a [u8]], kind: L) -> Okm<
     root.expand(label, kind).expect("a key is short")
 }
 
-fn from_hexadecimal(text: &str) -> Option<Zeroizing<Vec<u8>>> {
-    let digits =
-        text.chars().map(|digit| digit.to_digit(16)).collect::<Option<Vec<_>>>().map(Zeroizing::new)?;
-    let bytes = digits.chunks_exact(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect();
-    (digits.len() == 64).then(|| Zeroizing::new(bytes))
+fn parse_hexadecimal(text: &str) -> Option<Zeroizing<[u8; KEY_BYTES]>> {
+    let mut bytes = Zeroizing::new([0; KEY_BYTES]);
+    hex::decode_to_slice(text, &mut *bytes).ok().map(|()| bytes)
 }
 
-fn from_any_base64(text: &str) -> Option<Zeroizing<Vec<u8>>> {
+fn parse_base64(text: &str) -> Option<Zeroizing<[u8; KEY_BYTES]>> {
     let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-    [&alphabet::STANDARD, &alphabet::URL_SAFE]
+    let bytes = [&alphabet::STANDARD, &alphabet::URL_SAFE]
         .into_iter()
         .find_map(|alphabet| GeneralPurpose::new(alphabet, config).decode(text).ok())
-        .map(Zeroizing::new)
+        .map(Zeroizing::new)?;
+    bytes.as_slice().try_into().ok().map(Zeroizing::new)
 }
 
 #[cfg(test)]
@@ -215,8 +204,8 @@ mod tests {
     const BASE64: &str = "/////////////////////////////////////////z4=";
 
     #[test]
-    fn an_operator_may_write_it_in_many_ways() {
-        let key = MasterKey::from_base64(BASE64).unwrap();
+    fn key_is_accepted_as_base64_and_as_hexadecimal() {
+        let key = MasterKey::parse(BASE64).unwrap();
         assert_eq!(key.to_base64().expose(), BASE64);
         let hexadecimal = format!("{}3E", "fF".repeat(31));
         for same in [
@@ -227,12 +216,12 @@ mod tests {
             &hexadecimal,
             &format!("{hexadecimal}\n"),
         ] {
-            assert_eq!(MasterKey::from_base64(same).unwrap().id(), key.id(), "{same}");
+            assert_eq!(MasterKey::parse(same).unwrap().id(), key.id(), "{same}");
         }
     }
 
     #[test]
-    fn nothing_but_32_bytes_is_a_key() {
+    fn text_that_is_not_32_bytes_is_refused() {
         for bad in [
             "",
             "password",
@@ -247,21 +236,21 @@ mod tests {
             &format!("{BASE64}="),
             &"ä".repeat(32),
         ] {
-            assert!(MasterKey::from_base64(bad).is_none(), "{bad}");
+            assert!(MasterKey::parse(bad).is_none(), "{bad}");
         }
     }
 
     #[test]
-    fn two_keys_are_two() {
+    fn generated_keys_differ() {
         let (one, other) = (MasterKey::generate(&SystemEntropy), MasterKey::generate(&SystemEntropy));
         assert_ne!(one.id(), other.id());
         assert_ne!(one.to_base64().expose(), other.to_base64().expose());
-        assert_eq!(MasterKey::from_base64(one.to_base64().expose()).unwrap().id(), one.id());
+        assert_eq!(MasterKey::parse(one.to_base64().expose()).unwrap().id(), one.id());
     }
 
     #[test]
-    fn what_any_of_several_keys_sealed_is_opened_and_only_one_seals() {
-        let key = |byte: &str| MasterKey::from_base64(&byte.repeat(32)).unwrap();
+    fn all_keys_open_and_only_the_current_one_seals() {
+        let key = |byte: &str| MasterKey::parse(&byte.repeat(32)).unwrap();
         let keys = MasterKeys::new(key("07"), vec![key("08"), key("07"), key("08")]);
         assert_eq!(keys.ids(), [key("07").key_id(), key("08").key_id()]);
         let token = domain::accounts::AuthToken::generate(&SystemEntropy);
@@ -277,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn prints_its_name_only() {
+    fn debug_output_is_the_id_only() {
         let key = MasterKey::generate(&SystemEntropy);
         assert_eq!(format!("{key:?}"), format!("MasterKey({})", key.id()));
     }
@@ -285,7 +274,7 @@ mod tests {
     proptest! {
         #[test]
         fn parsing_never_panics(text in ".*") {
-            let _ = MasterKey::from_base64(&text);
+            let _ = MasterKey::parse(&text);
         }
     }
 }

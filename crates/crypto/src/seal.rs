@@ -1,5 +1,4 @@
-//! Secrets that must be readable again, encrypted under the master key: the database never sees
-//! them in the open.
+//! Encryption of secrets that must be readable again, so that the database never contains their plaintext.
 //!
 //! A sealed value is
 //!
@@ -8,12 +7,14 @@
 //! 1 byte    │ 8 bytes              │ 12 bytes │ as long as the secret, and 16 bytes
 //! ```
 //!
-//! AES-256-GCM with random nonces, which NIST SP 800-38D section 8.3 permits for 2³² values under one
-//! key. Purpose and owner are authenticated along with the secret: whoever can write to the database
-//! but has no key can't move a sealed value to another row or column. The id in front tells which
-//! master key it takes: while that is changed there are several ([`crate::MasterKeys`]).
+//! The cipher is AES-256-GCM with random nonces, which NIST SP 800-38D section 8.3 permits for 2³² values under one
+//! key. Purpose and owner are authenticated along with the secret. An attacker who can write to the database but has no
+//! key therefore cannot move a sealed value to another row or column. The ID selects one of several master keys during
+//! a rotation ([`crate::MasterKeys`]).
 
-use aws_lc_rs::aead::{Aad, NONCE_LEN, Nonce};
+use std::fmt;
+
+use aws_lc_rs::aead::{Aad, LessSafeKey, NONCE_LEN, Nonce};
 use domain::access_tokens::TokenText;
 use domain::accounts::AuthToken;
 use domain::credentials::Content;
@@ -21,21 +22,19 @@ use domain::{Entropy, Sealed};
 use zeroize::Zeroizing;
 
 use crate::Error;
-use crate::master_key::KeyId;
-pub use crate::master_key::MasterKey;
 
-/// The only version there is.
+/// The only version of the format.
 const VERSION: u8 = 1;
 
 /// A secret that can be sealed. It must be shorter than 2³⁶ − 32 bytes, the limit of AES-GCM.
 pub trait Sealable: Sized {
-    /// What the secret is, in words without NUL. No other type has the same, and it never changes.
+    /// Description of the secret, without NUL. It is unique to the type and must never change.
     const PURPOSE: &'static str;
 
-    /// The secret as bytes.
+    /// Returns the secret as bytes.
     fn to_bytes(&self) -> Zeroizing<Vec<u8>>;
 
-    /// The secret that [`Sealable::to_bytes`] wrote.
+    /// Parses the bytes that [`Sealable::to_bytes`] returned.
     fn from_bytes(bytes: &[u8]) -> Option<Self>;
 }
 
@@ -75,51 +74,102 @@ impl Sealable for Content {
     }
 }
 
-impl MasterKey {
-    /// Encrypts `value` for `owner`: a name of the row that it is kept in, such as a SID.
+/// The public ID of a master key, which every value sealed under it carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyId([u8; Self::BYTES]);
+
+impl KeyId {
+    pub(crate) const BYTES: usize = 8;
+
+    pub(crate) const fn new(bytes: [u8; Self::BYTES]) -> Self {
+        Self(bytes)
+    }
+
+    /// Returns the ID of the key that sealed a value; `None` if the value is too short.
+    pub fn of<T>(sealed: &Sealed<T>) -> Option<Self> {
+        Self::from_bytes(sealed.as_bytes().get(1..)?.first_chunk::<{ Self::BYTES }>()?)
+    }
+
+    /// Parses the 8 bytes of an ID.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// Returns the 8 bytes that follow the version in a sealed value.
+    pub const fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Formats the ID as 16 lower-case hexadecimal digits.
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+/// The key that seals and opens values, derived from a master key.
+pub(crate) struct SealingKey {
+    id: KeyId,
+    key: LessSafeKey,
+}
+
+impl SealingKey {
+    pub(crate) const fn new(id: KeyId, key: LessSafeKey) -> Self {
+        Self { id, key }
+    }
+
+    /// Returns the ID of the master key.
+    pub(crate) const fn id(&self) -> KeyId {
+        self.id
+    }
+
+    /// Encrypts `value` for `owner`.
     #[expect(clippy::expect_used, reason = "AES-GCM refuses only secrets of 64 GiB and more")]
-    pub fn seal<T: Sealable>(&self, value: &T, owner: &str, entropy: &dyn Entropy) -> Sealed<T> {
+    pub(crate) fn seal<T: Sealable>(&self, value: &T, owner: &str, entropy: &dyn Entropy) -> Sealed<T> {
         let mut nonce = [0; NONCE_LEN];
         entropy.fill(&mut nonce);
         let mut secret = value.to_bytes();
         let tag = self
-            .sealing
-            .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), context::<T>(owner), &mut secret)
+            .key
+            .seal_in_place_separate_tag(
+                Nonce::assume_unique_for_key(nonce),
+                associated_data::<T>(owner),
+                &mut secret,
+            )
             .expect("a secret is short");
-        let key_id = self.key_id().0;
-        Sealed::from_bytes([&[VERSION], &key_id[..], &nonce, &secret, tag.as_ref()].concat())
+        Sealed::from_bytes([&[VERSION], self.id.as_bytes(), &nonce, &secret, tag.as_ref()].concat())
     }
 
-    /// Decrypts what was sealed for `owner`.
-    ///
-    /// # Errors
-    /// [`Error::OtherMasterKey`] when another key sealed it, and [`Error::Altered`] when it is not what
-    /// was sealed as a `T` for this owner.
-    pub fn open<T: Sealable>(&self, sealed: &Sealed<T>, owner: &str) -> Result<T, Error> {
-        let (key_id, nonce, ciphertext) = fields(sealed.as_bytes()).ok_or(Error::Altered)?;
-        if key_id != self.key_id() {
-            return Err(Error::OtherMasterKey { sealed_under: key_id.to_string(), ours: self.id() });
+    /// Decrypts a value that was sealed for `owner`.
+    pub(crate) fn open<T: Sealable>(&self, sealed: &Sealed<T>, owner: &str) -> Result<T, Error> {
+        let (key_id, nonce, ciphertext) = split(sealed.as_bytes()).ok_or(Error::Altered)?;
+        if key_id != self.id {
+            return Err(Error::OtherMasterKey {
+                sealed_under: key_id.to_string(),
+                ours: self.id.to_string(),
+            });
         }
         let mut secret = Zeroizing::new(ciphertext.to_vec());
         let secret = self
-            .sealing
-            .open_in_place(Nonce::assume_unique_for_key(nonce), context::<T>(owner), &mut secret)
+            .key
+            .open_in_place(Nonce::assume_unique_for_key(nonce), associated_data::<T>(owner), &mut secret)
             .map_err(|_| Error::Altered)?;
         T::from_bytes(secret).ok_or(Error::Altered)
     }
 }
 
-/// What is authenticated along with the secret. A purpose has no NUL, so that no two pairs of purpose
-/// and owner are the same bytes.
-fn context<T: Sealable>(owner: &str) -> Aad<Vec<u8>> {
+/// Returns the data that is authenticated along with the secret. A purpose contains no NUL, so that different pairs of
+/// purpose and owner never yield the same bytes.
+fn associated_data<T: Sealable>(owner: &str) -> Aad<Vec<u8>> {
     Aad::from([T::PURPOSE.as_bytes(), &[0], owner.as_bytes()].concat())
 }
 
-fn fields(sealed: &[u8]) -> Option<(KeyId, [u8; NONCE_LEN], &[u8])> {
+fn split(sealed: &[u8]) -> Option<(KeyId, [u8; NONCE_LEN], &[u8])> {
     let (version, rest) = sealed.split_first()?;
     let (key_id, rest) = rest.split_first_chunk::<{ KeyId::BYTES }>()?;
     let (nonce, ciphertext) = rest.split_first_chunk::<NONCE_LEN>()?;
-    (*version == VERSION).then_some((KeyId(*key_id), *nonce, ciphertext))
+    (*version == VERSION).then_some((KeyId::new(*key_id), *nonce, ciphertext))
 }
 
 #[cfg(test)]
@@ -127,7 +177,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{EnrollmentKey, SystemEntropy};
+    use crate::{EnrollmentKey, MasterKey, SystemEntropy};
     use domain::Timestamp;
 
     const OWNER: &str = "AC11111111111111111111111111111111";
@@ -144,12 +194,8 @@ mod tests {
         MasterKey::generate(&SystemEntropy)
     }
 
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-
     #[test]
-    fn what_is_sealed_can_be_opened() {
+    fn sealed_value_can_be_opened() {
         let master = master();
         let token = AuthToken::generate(&SystemEntropy);
         let sealed = master.seal(&token, OWNER, &SystemEntropy);
@@ -166,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_secret_never_looks_the_same() {
+    fn sealing_the_same_secret_twice_yields_different_bytes() {
         let (master, token) = (master(), AuthToken::generate(&SystemEntropy));
         let seal = || master.seal(&token, OWNER, &SystemEntropy);
         assert_ne!(seal().as_bytes(), seal().as_bytes());
@@ -174,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_stays_with_its_owner_and_purpose() {
+    fn value_opens_only_for_its_owner_and_purpose() {
         let master = master();
         let token = AuthToken::generate(&SystemEntropy);
         let sealed = master.seal(&token, OWNER, &SystemEntropy);
@@ -185,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn names_the_master_key_that_it_takes() {
+    fn error_names_the_master_key_that_sealed_the_value() {
         let (ours, theirs) = (master(), master());
         let sealed = theirs.seal(&AuthToken::generate(&SystemEntropy), OWNER, &SystemEntropy);
         match ours.open(&sealed, OWNER) {
@@ -197,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_anywhere_is_noticed() {
+    fn altered_value_is_refused() {
         let master = master();
         let sealed = master.seal(&AuthToken::generate(&SystemEntropy), OWNER, &SystemEntropy);
         let sealed = sealed.as_bytes();
@@ -219,9 +265,9 @@ mod tests {
         assert!(matches!(master.open(&longer, OWNER), Err(Error::Altered)));
     }
 
-    /// What is stored stays readable: these bytes, computed with Python, may never change.
+    /// Stored values must stay readable. The bytes were computed with Python and must never change.
     #[test]
-    fn the_format_stands() {
+    fn format_never_changes() {
         let master = MasterKey::generate(&Sevens);
         assert_eq!(master.id(), "cb3e1fa7f50b3d91");
         let token = AuthToken::parse("0123456789abcdef0123456789abcdef").unwrap();
@@ -232,11 +278,11 @@ mod tests {
             "fe72760db626e0da3b2feb37fd5aa24006e0e0b3ace0e59ce6be3c4db182a18a",
             "0cda1b52e7eb299dc186e60a9d55188d"
         );
-        assert_eq!(hex(master.seal(&token, OWNER, &Sevens).as_bytes()), expected);
+        assert_eq!(hex::encode(master.seal(&token, OWNER, &Sevens).as_bytes()), expected);
     }
 
     #[test]
-    fn errors_name_no_secret() {
+    fn errors_contain_no_secret() {
         let (ours, theirs) = (master(), master());
         let token = AuthToken::generate(&SystemEntropy);
         let error = ours.open(&theirs.seal(&token, OWNER, &SystemEntropy), OWNER).unwrap_err();

@@ -1,8 +1,7 @@
-//! The keys that devices bring, and the signatures that they make: ECDSA on P-256 with SHA-256
-//! (FIPS 186-5; `ES256` of RFC 7518 section 3.4).
+//! Public keys and signatures of devices: ECDSA on P-256 with SHA-256 (FIPS 186-5; `ES256` of RFC 7518 section 3.4).
 //!
-//! A key is checked once, with `p256`, when a device enrolls. Signatures are checked on every request,
-//! with `aws-lc-rs`, which takes a third of the time; a test holds the two against each other.
+//! A key is checked once, with `p256`, when a device enrolls. Signatures are verified on every request with
+//! `aws-lc-rs`, which takes a third of the time. A test compares the two libraries.
 
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_FIXED, ParsedPublicKey, UnparsedPublicKey,
@@ -12,61 +11,67 @@ use base64::engine::general_purpose::STANDARD;
 use domain::factors::PublicKey;
 use p256::pkcs8::{DecodePublicKey, EncodePublicKey};
 
-/// Bytes of r, and of s.
-const HALF: usize = 32;
+/// Length of r and of s.
+const HALF_BYTES: usize = 32;
 
-/// Most bytes that the iOS SDK may leave out of a signature; see [`verify_fixed`].
-const MAX_MISSING: usize = 2;
+/// Largest number of bytes that a signature of the iOS SDK may lack; see [`verify_fixed`].
+const MAX_MISSING_BYTES: usize = 2;
 
-/// A device's key, from `Binding.PublicKey` (docs/protocol/device.md, section 3): standard base64, padded and
-/// unbroken, of a DER SubjectPublicKeyInfo (RFC 5480) of 91 bytes with an uncompressed point on
-/// P-256. `None` for everything else.
+/// Parses the public key of a device from `Binding.PublicKey` (docs/protocol/device.md, section 3).
+///
+/// It must be standard, padded base64 without line breaks of a DER SubjectPublicKeyInfo (RFC 5480): 91 bytes with an
+/// uncompressed point on P-256. Returns `None` for everything else.
 pub fn parse_public_key(base64: &str) -> Option<PublicKey> {
     let der = STANDARD.decode(base64).ok()?;
     let key = p256::PublicKey::from_public_key_der(&der).ok()?;
-    // A key has one form here: two spellings of the same point would pass as two keys. Encoding again
-    // refuses compressed points along with whatever else a parser may wink at.
+    // Accept one encoding of a key only, because two encodings of one point would count as two keys. Comparing with a
+    // new encoding refuses compressed points and everything else that a lenient parser may accept.
     let canonical = key.to_public_key_der().ok()?;
     (canonical.as_bytes() == der).then(|| PublicKey::from_checked_der(der))
 }
 
-/// Whether `signature` is `key`'s over `message`, as r‖s of 32 bytes each (RFC 7518 section 3.4).
+/// Returns whether `signature` is the signature of `key` over `message`, as r‖s of 32 bytes each (RFC 7518
+/// section 3.4).
 ///
-/// It may also be 63 or 62 bytes long. The iOS SDK (`JwtSigner.swift`, docs/protocol/device.md, section 4) makes
-/// r‖s out of DER, whose integers have no leading zeros, and puts one zero byte in front of a short
-/// integer however many are missing. An integer of 30 bytes, one signature in 65 000, comes out as 31
-/// and leaves the signature a byte short; an integer of 29 bytes, or two of 30, leaves it two bytes
-/// short, one signature in 17 million. Three bytes are as good as impossible. The length does not tell
-/// which half is short, so every cut is tried, two at most, that leaves halves as that code would
-/// have made them. Each try is a whole verification: no signature passes that would not pass in full.
+/// A signature may also have 63 or 62 bytes. The iOS SDK (`JwtSigner.swift`, docs/protocol/device.md, section 4) derives
+/// r‖s from DER, whose integers have no leading zeros. It prepends a single zero byte to a short integer, however many
+/// bytes are missing:
+///
+/// - An integer of 30 bytes becomes 31, so that the signature lacks one byte. This affects one signature in 65,000.
+/// - An integer of 29 bytes, or two of 30, leave two bytes missing. This affects one signature in 17 million.
+/// - Three missing bytes are practically impossible.
+///
+/// The length does not show which half is short. Every split is therefore tried whose halves that code could have
+/// produced, two at most. Each try is a full verification, so that no signature passes whose full form would not.
 pub fn verify_fixed(key: &PublicKey, message: &[u8], signature: &[u8]) -> bool {
     ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.as_der())
-        .is_ok_and(|key| whole(signature).any(|whole| key.verify_sig(message, &whole).is_ok()))
+        .is_ok_and(|key| full_length(signature).any(|full| key.verify_sig(message, &full).is_ok()))
 }
 
-/// Whether `der` is `key`'s signature over `message`, as a DER `ECDSA-Sig-Value` (RFC 3279 section
-/// 2.2.3) with nothing behind it and no other encoding.
+/// Returns whether `der` is the signature of `key` over `message`, as a DER `ECDSA-Sig-Value` (RFC 3279 section 2.2.3)
+/// without trailing data. Other encodings are refused.
 pub fn verify_der(key: &PublicKey, message: &[u8], der: &[u8]) -> bool {
     UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key.as_der()).verify(message, der).is_ok()
 }
 
-/// The signatures of full length that `signature` may stand for: itself, if nothing is missing.
-fn whole(signature: &[u8]) -> impl Iterator<Item = [u8; 2 * HALF]> {
-    let missing = (2 * HALF).checked_sub(signature.len()).filter(|missing| *missing <= MAX_MISSING);
-    let cuts = missing.map(|missing| HALF - missing..=HALF);
+/// Returns the full-length signatures that `signature` may be a short form of. A full-length signature yields itself.
+fn full_length(signature: &[u8]) -> impl Iterator<Item = [u8; 2 * HALF_BYTES]> {
+    let missing =
+        (2 * HALF_BYTES).checked_sub(signature.len()).filter(|missing| *missing <= MAX_MISSING_BYTES);
+    let cuts = missing.map(|missing| HALF_BYTES - missing..=HALF_BYTES);
     cuts.into_iter().flatten().filter_map(|cut| {
         let (r, s) = signature.split_at_checked(cut).filter(|(r, s)| is_half(r) && is_half(s))?;
-        let mut whole = [0; 2 * HALF];
-        whole[HALF - r.len()..HALF].copy_from_slice(r);
-        whole[2 * HALF - s.len()..].copy_from_slice(s);
-        Some(whole)
+        let mut full = [0; 2 * HALF_BYTES];
+        full[HALF_BYTES - r.len()..HALF_BYTES].copy_from_slice(r);
+        full[2 * HALF_BYTES - s.len()..].copy_from_slice(s);
+        Some(full)
     })
 }
 
-/// Whether the iOS SDK could have made this half: in full, or as one zero byte and a positive DER
-/// integer, which begins with a zero only where its first bit would otherwise be set.
+/// Returns whether the iOS SDK could have produced this half: 32 bytes, or one zero byte and a positive DER integer. Such
+/// an integer starts with a zero only if its first bit would otherwise be set.
 fn is_half(half: &[u8]) -> bool {
-    half.len() == HALF || matches!(half, [0, 0x01..=0x7f, ..] | [0, 0, 0x80..=0xff, ..])
+    half.len() == HALF_BYTES || matches!(half, [0, 0x01..=0x7f, ..] | [0, 0, 0x80..=0xff, ..])
 }
 
 #[cfg(test)]
@@ -93,14 +98,14 @@ mod tests {
     }
 
     #[test]
-    fn takes_a_key_as_both_sdks_send_it() {
+    fn key_of_both_sdks_is_accepted() {
         let key = parse_public_key(vectors::PUBLIC_KEY).unwrap();
         assert_eq!(key.as_der().len(), 91);
         assert_eq!(STANDARD.encode(key.as_der()), vectors::PUBLIC_KEY);
     }
 
     #[test]
-    fn base64_has_one_spelling() {
+    fn base64_is_accepted_in_one_spelling_only() {
         let good = vectors::PUBLIC_KEY;
         for bad in [
             good.trim_end_matches('='),
@@ -150,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn verifies_the_factor_of_the_protocol() {
+    fn factor_of_the_protocol_is_verified() {
         let key = parse_public_key(vectors::PUBLIC_KEY).unwrap();
         let message = vectors::FACTOR_SID.as_bytes();
         let der = STANDARD.decode(vectors::FACTOR_AUTH_PAYLOAD).unwrap();
@@ -161,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn der_has_one_spelling() {
+    fn der_is_accepted_in_one_encoding_only() {
         let key = parse_public_key(vectors::PUBLIC_KEY).unwrap();
         let message = vectors::FACTOR_SID.as_bytes();
         let der = STANDARD.decode(vectors::FACTOR_AUTH_PAYLOAD).unwrap();
@@ -178,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_was_never_checked_is_no_panic() {
+    fn unchecked_key_does_not_panic() {
         for der in [vec![], vec![0; 91], vec![4; 65]] {
             let key = PublicKey::from_checked_der(der);
             assert!(!verify_fixed(&key, b"", &[1; 64]));
@@ -186,7 +191,7 @@ mod tests {
         }
     }
 
-    /// What `p256`, the other implementation, thinks of r‖s.
+    /// Verifies r‖s with `p256`, the other implementation.
     fn p256_verifies(key: &PublicKey, message: &[u8], signature: &[u8]) -> bool {
         let key = VerifyingKey::from_public_key_der(key.as_der()).unwrap();
         Signature::from_slice(signature).is_ok_and(|signature| key.verify(message, &signature).is_ok())
@@ -198,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn high_and_low_s_are_both_good_and_numbers_out_of_range_are_not() {
+    fn high_and_low_s_are_accepted_and_out_of_range_numbers_refused() {
         let phone = SigningKey::generate();
         let key = phone.public_key();
         let signature = phone.sign_fixed(b"message");
@@ -241,7 +246,7 @@ mod tests {
         }
 
         #[test]
-        fn garbage_is_refused_in_silence(message: Vec<u8>, bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+        fn random_bytes_are_refused_without_panic(message: Vec<u8>, bytes in prop::collection::vec(any::<u8>(), 0..80)) {
             let key = parse_public_key(vectors::PUBLIC_KEY).unwrap();
             prop_assert!(!verify_fixed(&key, &message, &bytes));
             prop_assert!(!verify_der(&key, &message, &bytes));
@@ -254,8 +259,7 @@ mod tests {
         }
     }
 
-    /// A number of this many bytes, with this byte in front. DER puts a sign byte before a first byte of
-    /// 0x80 or more.
+    /// The length of a number in bytes, and its first byte. DER adds a sign byte before a first byte of 0x80 or more.
     type Size = (usize, u8);
 
     const FULL: Size = (32, 0x5a);
@@ -268,9 +272,8 @@ mod tests {
         number
     }
 
-    /// A key under which some (r, s) of these sizes signs `message`, and the two. Whoever may choose
-    /// the key last can have any signature: for a point R with the abscissa r, Q = r⁻¹(sR − zG)
-    /// verifies it.
+    /// Returns a key for which some (r, s) of these sizes is a signature over `message`, and r and s. If the key can be
+    /// chosen last, any signature is possible: for a point R with the abscissa r, Q = r⁻¹(sR − zG) verifies it.
     fn signature_of_size(message: &[u8], r: Size, s: Size) -> (PublicKey, [u8; 32], [u8; 32]) {
         let scalar = |number: [u8; 32]| Scalar::reduce(&FieldBytes::from(number));
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, message);
@@ -285,7 +288,7 @@ mod tests {
         (PublicKey::from_checked_der(key.to_public_key_der().unwrap().into_vec()), r, s)
     }
 
-    /// What becomes of r or s in the iOS SDK.
+    /// Encodes r or s as the iOS SDK does.
     fn as_ios_writes(half: [u8; 32]) -> Vec<u8> {
         let mut integer: Vec<u8> = half.into_iter().skip_while(|byte| *byte == 0).collect();
         if integer[0] >= 0x80 {
@@ -298,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_the_short_signatures_of_ios() {
+    fn short_signatures_of_ios_are_accepted() {
         for (r, s, length) in [
             (FULL, FULL, 64),
             ((32, 0x80), (32, 0x80), 64),
@@ -334,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_no_other_lengths() {
+    fn signature_of_another_length_is_refused() {
         let (key, r, s) = signature_of_size(b"message", (28, 0x5a), FULL);
         let sent = [as_ios_writes(r), as_ios_writes(s)].concat();
         assert_eq!(sent.len(), 61);
@@ -350,8 +353,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn tries_two_cuts_at_most(bytes in prop::collection::vec(prop::sample::select(vec![0, 7, 0x80]), 0..70)) {
-            let tries = whole(&bytes).count();
+        fn at_most_two_splits_are_tried(bytes in prop::collection::vec(prop::sample::select(vec![0, 7, 0x80]), 0..70)) {
+            let tries = full_length(&bytes).count();
             match bytes.len() {
                 64 => prop_assert_eq!(tries, 1),
                 62 | 63 => prop_assert!(tries <= 2),

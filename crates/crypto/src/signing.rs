@@ -1,5 +1,4 @@
-//! The private key of a software phone. The server itself has none: a real device's key never
-//! leaves its hardware.
+//! The private key of a software phone. The server never has one: the key of a real device does not leave its hardware.
 
 use std::fmt;
 
@@ -14,57 +13,55 @@ use zeroize::Zeroizing;
 
 use crate::SystemEntropy;
 
-/// A private key on P-256. It does not print, and is wiped when dropped.
+/// A P-256 private key. It cannot be printed, and is wiped when dropped.
 #[derive(Clone)]
 pub struct SigningKey(p256::ecdsa::SigningKey);
 
 impl SigningKey {
-    /// A new key of the system's randomness.
+    /// Creates a key from the system's randomness.
     pub fn generate() -> Self {
         let mut number = Zeroizing::new([0; 32]);
         loop {
             SystemEntropy.fill(&mut *number);
-            // All but one in four thousand million numbers lie below the order of the curve, and each
-            // of those but zero is a key.
+            // Every number below the order of the curve except 0 is a key. Only one number in 2³² is not below it.
             if let Ok(key) = p256::ecdsa::SigningKey::from_slice(&*number) {
                 return Self(key);
             }
         }
     }
 
-    /// The key in standard, padded base64 of DER PKCS#8 (RFC 5958), as
-    /// [`SigningKey::to_pkcs8_base64`] writes it.
+    /// Parses a key from standard, padded base64 of DER PKCS#8 (RFC 5958), as [`SigningKey::to_pkcs8_base64`] returns it.
     pub fn from_pkcs8_base64(base64: &str) -> Option<Self> {
         let der = Zeroizing::new(STANDARD.decode(base64).ok()?);
         p256::ecdsa::SigningKey::from_pkcs8_der(&der).ok().map(Self)
     }
 
-    /// The key as base64 of DER PKCS#8, for a phone to keep.
-    #[expect(clippy::expect_used, reason = "a key on P-256 has a DER form of 138 bytes")]
+    /// Returns the key as base64 of DER PKCS#8, for a phone to store.
+    #[expect(clippy::expect_used, reason = "every P-256 key can be encoded as DER")]
     pub fn to_pkcs8_base64(&self) -> Secret<String> {
-        let der = self.0.to_pkcs8_der().expect("a key is encodable");
+        let der = self.0.to_pkcs8_der().expect("a key can be encoded");
         Secret::new(STANDARD.encode(der.as_bytes()))
     }
 
-    /// The public half.
-    #[expect(clippy::expect_used, reason = "a key on P-256 has a DER form of 91 bytes")]
+    /// Returns the public key.
+    #[expect(clippy::expect_used, reason = "every P-256 key can be encoded as DER")]
     pub fn public_key(&self) -> PublicKey {
-        let der = self.0.verifying_key().to_public_key_der().expect("a key is encodable");
+        let der = self.0.verifying_key().to_public_key_der().expect("a key can be encoded");
         PublicKey::from_checked_der(der.into_vec())
     }
 
-    /// The public half as `Binding.PublicKey` carries it (docs/protocol/device.md, section 3): standard, padded
-    /// base64 of the 91 bytes.
+    /// Returns the public key as the value of `Binding.PublicKey` (docs/protocol/device.md, section 3): standard, padded
+    /// base64 of 91 bytes.
     pub fn public_key_base64(&self) -> String {
         STANDARD.encode(self.public_key().as_der())
     }
 
-    /// Signs `message`: a DER `ECDSA-Sig-Value`, as it verifies a factor.
+    /// Signs `message` and returns a DER `ECDSA-Sig-Value`, the form that verifies a factor.
     pub fn sign_der(&self, message: &[u8]) -> Vec<u8> {
         self.sign(message).to_der().as_bytes().to_vec()
     }
 
-    /// Signs `message`: r‖s, as it ends a JWS (RFC 7518 section 3.4).
+    /// Signs `message` and returns r‖s, the form of a JWS signature (RFC 7518 section 3.4).
     pub fn sign_fixed(&self, message: &[u8]) -> [u8; 64] {
         self.sign(message).to_bytes().into()
     }
@@ -86,7 +83,7 @@ mod tests {
     use crate::signatures::{parse_public_key, verify_der, verify_fixed};
 
     #[test]
-    fn what_it_signs_verifies() {
+    fn signatures_are_verified() {
         let phone = SigningKey::generate();
         let key = parse_public_key(&phone.public_key_base64()).unwrap();
         assert_eq!(key, phone.public_key());
@@ -96,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_phone_keeps_its_key() {
+    fn key_survives_the_round_trip() {
         let phone = SigningKey::generate();
         let kept = phone.to_pkcs8_base64();
         assert_eq!(SigningKey::from_pkcs8_base64(kept.expose()).unwrap().public_key(), phone.public_key());
@@ -106,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn does_not_print() {
+    fn debug_output_hides_the_key() {
         assert_eq!(format!("{:?}", SigningKey::generate()), "SigningKey(…)");
     }
 }

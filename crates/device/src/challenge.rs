@@ -1,4 +1,4 @@
-//! Challenges and lists of them, as an SDK reads them out of an answer (docs/protocol/device.md, sections 5, 6, 8).
+//! Challenges and pages of them as an SDK parses them from a response (docs/protocol/device.md, sections 5, 6, 8).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,108 +9,111 @@ use domain::{Parameter, Timestamp};
 use reqwest::Url;
 use serde_json::{Map, Value};
 
-use crate::reading::{Flaw, Node};
+use crate::json::{Node, UnreadableField};
 
-/// The header that lists what a device has to sign.
-pub(crate) const FIELDS_HEADER: &str = "Twilio-Verify-Signature-Fields";
+/// The response header that lists the fields a device must sign.
+pub(crate) const SIGNATURE_FIELDS_HEADER: &str = "Twilio-Verify-Signature-Fields";
 
-/// A challenge, as the app shows it to the person.
+/// A challenge as an app receives it.
 #[derive(Clone, PartialEq)]
-pub struct ShownChallenge {
+pub struct Challenge {
     /// `YC…`
     pub sid: String,
-    /// The factor that is asked; always the one that asked for it.
+    /// The factor that the challenge is for, `YF…`; always the one that fetched it.
     pub factor_sid: String,
-    /// What has become of it.
+    /// Current status.
     pub status: Status,
-    /// The question.
+    /// Text of the question.
     pub message: String,
-    /// Facts beside it: label and value.
+    /// Further details to show: label and value.
     pub fields: Vec<(String, String)>,
-    /// When it was made, if the service wants that shown.
+    /// Creation time to show to the user, if the service includes it.
     pub date: Option<Timestamp>,
-    /// What is signed but not shown.
+    /// Details that are signed but not shown.
     pub hidden_details: Option<BTreeMap<String, String>>,
-    /// When it was made.
+    /// Creation time.
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// Time of the last change.
     pub updated_at: Timestamp,
-    /// Until when it can be answered.
+    /// Time until which it can be answered.
     pub expires_at: Timestamp,
-    /// What has to be signed, if it was fetched by itself and is pending: a list does not say.
+    /// The fields to sign. Set only for a pending challenge that was fetched by its SID, not by a list.
     pub(crate) to_sign: Option<Map<String, Value>>,
 }
 
-impl fmt::Debug for ShownChallenge {
+impl fmt::Debug for Challenge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The question may be personal.
-        f.debug_struct("ShownChallenge")
+        // The message may contain personal data.
+        f.debug_struct("Challenge")
             .field("sid", &self.sid)
             .field("status", &self.status)
             .finish_non_exhaustive()
     }
 }
 
-impl ShownChallenge {
-    /// Reads the answer to a fetch, with the values of [`FIELDS_HEADER`].
-    pub(crate) fn read(body: &Value, headers: &[&str], factor_sid: &str) -> Result<Self, Flaw> {
-        let mut challenge = Self::read_node(&Node::root(body), factor_sid)?;
+impl Challenge {
+    /// Parses the response to a fetch. `headers` are the values of [`SIGNATURE_FIELDS_HEADER`].
+    pub(crate) fn parse(body: &Value, headers: &[&str], factor_sid: &str) -> Result<Self, UnreadableField> {
+        let mut challenge = Self::parse_node(&Node::root(body), factor_sid)?;
         if challenge.status == Status::Pending {
-            challenge.to_sign = Some(to_sign(body, headers)?);
+            challenge.to_sign = Some(fields_to_sign(body, headers)?);
         }
         Ok(challenge)
     }
 
-    fn read_node(node: &Node<'_>, factor_sid: &str) -> Result<Self, Flaw> {
+    fn parse_node(node: &Node<'_>, factor_sid: &str) -> Result<Self, UnreadableField> {
         let body = node.clone().object()?;
-        let details = body.get("details").object()?;
-        let field = |field: &Node<'_>| Ok((field.get("label").text()?, field.get("value").text()?));
-        let ours = |sid: &str| (sid == factor_sid).then(|| sid.to_owned());
+        let details = body.member("details").object()?;
+        let field = |field: &Node<'_>| Ok((field.member("label").text()?, field.member("value").text()?));
+        let own_sid = |sid: &str| (sid == factor_sid).then(|| sid.to_owned());
         let status = |word: &str| Status::from_parameter(word).ok();
         Ok(Self {
-            sid: body.get("sid").text()?,
-            factor_sid: body.get("factor_sid").word(ours, "the factor that asked")?,
-            status: body.get("status").word(status, "pending, expired, approved or denied")?,
-            message: details.get("message").text()?,
-            fields: details.get("fields").items_or_null()?.iter().map(field).collect::<Result<_, _>>()?,
-            date: details.get("date").date_if_present()?,
-            hidden_details: body.get("hidden_details").strings_or_null()?,
-            created_at: body.get("date_created").date()?,
-            updated_at: body.get("date_updated").date()?,
-            expires_at: body.get("expiration_date").date()?,
+            sid: body.member("sid").text()?,
+            factor_sid: body.member("factor_sid").parsed(own_sid, "the factor that fetched the challenge")?,
+            status: body.member("status").parsed(status, "pending, expired, approved or denied")?,
+            message: details.member("message").text()?,
+            fields: details.member("fields").items_or_null()?.iter().map(field).collect::<Result<_, _>>()?,
+            date: details.member("date").date_if_present()?,
+            hidden_details: body.member("hidden_details").strings_or_null()?,
+            created_at: body.member("date_created").date()?,
+            updated_at: body.member("date_updated").date()?,
+            expires_at: body.member("expiration_date").date()?,
             to_sign: None,
         })
     }
 }
 
-/// The members of the body that the header names, in its order. Names are not trimmed, so that a
-/// space after a comma makes one that the body doesn't have; a null value is a value.
-fn to_sign(body: &Value, headers: &[&str]) -> Result<Map<String, Value>, Flaw> {
+/// Returns the members of the body that the header names, in the order of the header. A member may be null.
+///
+/// Names are not trimmed, as in both SDKs: with a space after a comma the body has no such member, which is an error.
+fn fields_to_sign(body: &Value, headers: &[&str]) -> Result<Map<String, Value>, UnreadableField> {
     let [names] = headers else {
-        return Err(Flaw::new(FIELDS_HEADER, "sent once with a pending challenge"));
+        return Err(UnreadableField::new(SIGNATURE_FIELDS_HEADER, "sent once with a pending challenge"));
     };
     let value = |name: &str| {
         let value = body.get(name).cloned();
-        value.ok_or_else(|| Flaw::new(name, "in the body, since Twilio-Verify-Signature-Fields names it"))
+        value.ok_or_else(|| {
+            UnreadableField::new(name, "in the body, because Twilio-Verify-Signature-Fields names it")
+        })
     };
     names.split(',').map(|name| Ok((name.to_owned(), value(name)?))).collect()
 }
 
-/// Which challenges a phone asks for.
+/// A query for a page of challenges.
 #[derive(Clone, Debug)]
 pub struct ListRequest {
-    /// Only those with this status.
+    /// Only challenges with this status.
     pub status: Option<Status>,
-    /// By creation.
+    /// Order by creation time.
     pub order: Order,
-    /// Most challenges on a page.
+    /// Maximum number of challenges on a page.
     pub page_size: u32,
-    /// Which page: a token out of another page.
+    /// Token of the page, from another page; the first page if `None`.
     pub page_token: Option<String>,
 }
 
 impl Default for ListRequest {
-    /// The first twenty of all challenges, oldest first.
+    /// Returns a query for the first twenty of all challenges, oldest first.
     fn default() -> Self {
         Self { status: None, order: Order::Ascending, page_size: 20, page_token: None }
     }
@@ -119,39 +122,40 @@ impl Default for ListRequest {
 /// A page of challenges.
 #[derive(Clone, Debug)]
 pub struct ChallengeList {
-    /// The challenges.
-    pub challenges: Vec<ShownChallenge>,
-    /// Number of the page, as the server counts it.
+    /// The challenges, in the order of the query.
+    pub challenges: Vec<Challenge>,
+    /// Number of the page, as the server reports it.
     pub page: i64,
-    /// Most challenges on a page.
+    /// Maximum number of challenges on a page.
     pub page_size: i64,
-    /// Token of the page before.
+    /// Token of the previous page.
     pub previous_page_token: Option<String>,
-    /// Token of the page after.
+    /// Token of the next page.
     pub next_page_token: Option<String>,
 }
 
 impl ChallengeList {
-    pub(crate) fn read(body: &Value, factor_sid: &str) -> Result<Self, Flaw> {
+    /// Parses the response to a list request.
+    pub(crate) fn parse(body: &Value, factor_sid: &str) -> Result<Self, UnreadableField> {
         let body = Node::root(body).object()?;
-        let meta = body.get("meta").object()?;
-        let challenge = |node: &Node<'_>| ShownChallenge::read_node(node, factor_sid);
+        let meta = body.member("meta").object()?;
+        let challenge = |node: &Node<'_>| Challenge::parse_node(node, factor_sid);
         Ok(Self {
-            challenges: body.get("challenges").items()?.iter().map(challenge).collect::<Result<_, _>>()?,
-            page: meta.get("page").integer()?,
-            page_size: meta.get("page_size").integer()?,
-            previous_page_token: page_token(&meta.get("previous_page_url"))?,
-            next_page_token: page_token(&meta.get("next_page_url"))?,
+            challenges: body.member("challenges").items()?.iter().map(challenge).collect::<Result<_, _>>()?,
+            page: meta.member("page").integer()?,
+            page_size: meta.member("page_size").integer()?,
+            previous_page_token: page_token(&meta.member("previous_page_url"))?,
+            next_page_token: page_token(&meta.member("next_page_url"))?,
         })
     }
 }
 
-/// The query parameter `PageToken` of the URL, which is all that a device takes from it.
-fn page_token(url: &Node<'_>) -> Result<Option<String>, Flaw> {
+/// Returns the query parameter `PageToken` of a page URL. A device uses nothing else of the URL.
+fn page_token(url: &Node<'_>) -> Result<Option<String>, UnreadableField> {
     if url.text_or_null()?.is_none() {
         return Ok(None);
     }
-    let url = url.word(|text| Url::parse(text).ok(), "a URL or null")?;
+    let url = url.parsed(|text| Url::parse(text).ok(), "a URL or null")?;
     Ok(url.query_pairs().find(|(name, _)| name == "PageToken").map(|(_, token)| token.into_owned()))
 }
 
@@ -177,16 +181,16 @@ mod tests {
         })
     }
 
-    fn read(body: &Value) -> Result<ShownChallenge, Flaw> {
-        ShownChallenge::read(body, &["sid,status"], FACTOR)
+    fn parse(body: &Value) -> Result<Challenge, UnreadableField> {
+        Challenge::parse(body, &["sid,status"], FACTOR)
     }
 
-    fn flawed(change: impl FnOnce(&mut Value)) -> String {
+    fn unreadable_field(change: impl FnOnce(&mut Value)) -> String {
         let mut body = body();
         change(&mut body);
-        let alone = read(&body).unwrap_err().field;
-        // One bad challenge spoils the list.
-        let list = ChallengeList::read(&list(json!([super::tests::body(), body])), FACTOR);
+        let alone = parse(&body).unwrap_err().field;
+        // One unreadable challenge makes the whole list unreadable.
+        let list = ChallengeList::parse(&list(json!([super::tests::body(), body])), FACTOR);
         let path = if alone == "body" { String::new() } else { format!(".{alone}") };
         assert_eq!(list.unwrap_err().field, format!("challenges[1]{path}"));
         alone
@@ -208,8 +212,8 @@ mod tests {
     }
 
     #[test]
-    fn reads_a_challenge() {
-        let challenge = read(&body()).unwrap();
+    fn challenge_is_parsed() {
+        let challenge = parse(&body()).unwrap();
         assert_eq!(challenge.message, "Sign in?");
         assert_eq!(challenge.fields, [("IP".to_owned(), "203.0.113.9".to_owned())]);
         assert_eq!(challenge.hidden_details.unwrap()["txn"], "a/b");
@@ -218,77 +222,79 @@ mod tests {
     }
 
     #[test]
-    fn some_parts_may_be_missing() {
+    fn challenge_without_optional_fields_is_parsed() {
         let mut bare = body();
         for field in ["fields", "date"] {
             without(&mut bare["details"], field);
         }
         without(&mut bare, "hidden_details");
-        assert!(read(&bare).is_ok());
+        assert!(parse(&bare).is_ok());
         bare["details"]["fields"] = Value::Null;
         bare["hidden_details"] = Value::Null;
         bare["details"]["date"] = json!("2026-01-01T00:00:00Z");
-        assert!(read(&bare).unwrap().date.is_some());
+        assert!(parse(&bare).unwrap().date.is_some());
     }
 
     #[test]
-    fn every_required_field_is_missed_by_name() {
+    fn missing_or_wrong_field_is_named() {
         let required =
             ["sid", "factor_sid", "status", "details", "date_created", "date_updated", "expiration_date"];
         for field in required {
-            assert_eq!(flawed(|body| body[field] = Value::Null), field);
-            assert_eq!(flawed(|body| body[field] = json!(1)), field);
-            assert_eq!(flawed(|body| without(body, field)), field);
+            assert_eq!(unreadable_field(|body| body[field] = Value::Null), field);
+            assert_eq!(unreadable_field(|body| body[field] = json!(1)), field);
+            assert_eq!(unreadable_field(|body| without(body, field)), field);
         }
         for field in ["date_created", "date_updated", "expiration_date"] {
-            assert_eq!(flawed(|body| body[field] = json!("2026-01-01T00:00:00.5Z")), field);
+            assert_eq!(unreadable_field(|body| body[field] = json!("2026-01-01T00:00:00.5Z")), field);
         }
-        assert_eq!(flawed(|body| *body = json!("x")), "body");
+        assert_eq!(unreadable_field(|body| *body = json!("x")), "body");
     }
 
     #[test]
-    fn each_part_has_its_type() {
-        assert_eq!(flawed(|body| body["status"] = json!("answered")), "status");
-        assert_eq!(flawed(|body| body["factor_sid"] = json!("YF03")), "factor_sid");
-        assert_eq!(flawed(|body| body["hidden_details"]["n"] = json!(1)), "hidden_details.n");
-        assert_eq!(flawed(|body| body["hidden_details"] = json!("{}")), "hidden_details");
-        assert_eq!(flawed(|body| body["details"] = json!("{}")), "details");
-        assert_eq!(flawed(|body| without(&mut body["details"], "message")), "details.message");
-        assert_eq!(flawed(|body| body["details"]["fields"] = json!({})), "details.fields");
-        assert_eq!(flawed(|body| body["details"]["date"] = Value::Null), "details.date");
-        assert_eq!(flawed(|body| body["details"]["date"] = json!("today")), "details.date");
-        let label = flawed(|body| body["details"]["fields"][0]["label"] = Value::Null);
+    fn field_of_the_wrong_type_is_named() {
+        assert_eq!(unreadable_field(|body| body["status"] = json!("answered")), "status");
+        assert_eq!(unreadable_field(|body| body["factor_sid"] = json!("YF03")), "factor_sid");
+        assert_eq!(unreadable_field(|body| body["hidden_details"]["n"] = json!(1)), "hidden_details.n");
+        assert_eq!(unreadable_field(|body| body["hidden_details"] = json!("{}")), "hidden_details");
+        assert_eq!(unreadable_field(|body| body["details"] = json!("{}")), "details");
+        assert_eq!(unreadable_field(|body| without(&mut body["details"], "message")), "details.message");
+        assert_eq!(unreadable_field(|body| body["details"]["fields"] = json!({})), "details.fields");
+        assert_eq!(unreadable_field(|body| body["details"]["date"] = Value::Null), "details.date");
+        assert_eq!(unreadable_field(|body| body["details"]["date"] = json!("today")), "details.date");
+        let label = unreadable_field(|body| body["details"]["fields"][0]["label"] = Value::Null);
         assert_eq!(label, "details.fields[0].label");
         assert_eq!(
-            flawed(|body| without(&mut body["details"]["fields"][0], "value")),
+            unreadable_field(|body| without(&mut body["details"]["fields"][0], "value")),
             "details.fields[0].value"
         );
     }
 
     #[test]
-    fn a_pending_challenge_needs_the_header_once() {
+    fn pending_challenge_requires_the_signature_fields_header_once() {
         for headers in [&[][..], &["sid", "status"]] {
-            assert_eq!(ShownChallenge::read(&body(), headers, FACTOR).unwrap_err().field, FIELDS_HEADER);
+            assert_eq!(
+                Challenge::parse(&body(), headers, FACTOR).unwrap_err().field,
+                SIGNATURE_FIELDS_HEADER
+            );
         }
         for (header, missing) in [("sid, status", " status"), ("sid,identity", "identity"), ("", "")] {
-            assert_eq!(ShownChallenge::read(&body(), &[header], FACTOR).unwrap_err().field, missing);
+            assert_eq!(Challenge::parse(&body(), &[header], FACTOR).unwrap_err().field, missing);
         }
         let mut answered = body();
         answered["status"] = json!("approved");
-        assert_eq!(ShownChallenge::read(&answered, &[], FACTOR).unwrap().to_sign, None);
+        assert_eq!(Challenge::parse(&answered, &[], FACTOR).unwrap().to_sign, None);
     }
 
     #[test]
-    fn copies_what_the_header_names_in_its_order() {
-        let challenge =
-            ShownChallenge::read(&body(), &["status,metadata,hidden_details,sid"], FACTOR).unwrap();
+    fn fields_to_sign_keep_the_order_of_the_header() {
+        let challenge = Challenge::parse(&body(), &["status,metadata,hidden_details,sid"], FACTOR).unwrap();
         let keys: Vec<String> = challenge.to_sign.unwrap().keys().cloned().collect();
         assert_eq!(keys, ["status", "metadata", "hidden_details", "sid"]);
     }
 
     #[test]
-    fn reads_a_list_and_its_tokens() {
-        let page = ChallengeList::read(&list(json!([body()])), FACTOR).unwrap();
+    fn list_and_its_page_tokens_are_parsed() {
+        let page = ChallengeList::parse(&list(json!([body()])), FACTOR).unwrap();
         assert_eq!((page.page, page.page_size, page.challenges.len()), (1, 2, 1));
         assert_eq!(page.previous_page_token, None);
         assert_eq!(page.next_page_token.as_deref(), Some("PAab+1"));
@@ -296,22 +302,22 @@ mod tests {
     }
 
     #[test]
-    fn a_list_has_its_types_too() {
-        let flawed = |change: &dyn Fn(&mut Value)| {
+    fn list_field_of_the_wrong_type_is_named() {
+        let unreadable_field = |change: &dyn Fn(&mut Value)| {
             let mut list = list(json!([]));
             change(&mut list);
-            ChallengeList::read(&list, FACTOR).unwrap_err().field
+            ChallengeList::parse(&list, FACTOR).unwrap_err().field
         };
-        assert_eq!(flawed(&|list| without(list, "challenges")), "challenges");
-        assert_eq!(flawed(&|list| without(list, "meta")), "meta");
+        assert_eq!(unreadable_field(&|list| without(list, "challenges")), "challenges");
+        assert_eq!(unreadable_field(&|list| without(list, "meta")), "meta");
         for field in ["page", "page_size"] {
-            assert_eq!(flawed(&|list| list["meta"][field] = json!("0")), format!("meta.{field}"));
-            assert_eq!(flawed(&|list| list["meta"][field] = json!(0.5)), format!("meta.{field}"));
-            assert_eq!(flawed(&|list| without(&mut list["meta"], field)), format!("meta.{field}"));
+            assert_eq!(unreadable_field(&|list| list["meta"][field] = json!("0")), format!("meta.{field}"));
+            assert_eq!(unreadable_field(&|list| list["meta"][field] = json!(0.5)), format!("meta.{field}"));
+            assert_eq!(unreadable_field(&|list| without(&mut list["meta"], field)), format!("meta.{field}"));
         }
         for field in ["next_page_url", "previous_page_url"] {
-            assert_eq!(flawed(&|list| list["meta"][field] = json!(1)), format!("meta.{field}"));
-            assert_eq!(flawed(&|list| list["meta"][field] = json!("")), format!("meta.{field}"));
+            assert_eq!(unreadable_field(&|list| list["meta"][field] = json!(1)), format!("meta.{field}"));
+            assert_eq!(unreadable_field(&|list| list["meta"][field] = json!("")), format!("meta.{field}"));
         }
     }
 }

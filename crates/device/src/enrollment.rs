@@ -1,4 +1,4 @@
-//! What a phone needs in order to enroll, and what it keeps afterwards.
+//! What a phone needs for enrollment, and what it stores afterwards.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,53 +9,53 @@ use domain::{Parameter, Secret, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::style::Style;
-use crate::{factor, reading};
+use crate::{factor, json};
 
-/// What an app gives to the SDK to enroll (docs/protocol/device.md, section 3).
+/// The parameters of an enrollment, as an app passes them to the SDK (docs/protocol/device.md, section 3).
 #[derive(Clone)]
 pub struct NewFactor {
     /// `VA…`
     pub service_sid: String,
-    /// The user.
+    /// Identity of the user.
     pub identity: String,
-    /// The permission, from the app's backend.
+    /// Access token from the app's backend.
     pub access_token: Secret<String>,
-    /// What the user calls the phone.
+    /// Name of the phone, chosen by the user.
     pub friendly_name: String,
-    /// Push provider and the app's address with it; nothing, or an empty address, to be without push.
+    /// Push provider and registration token; `None`, or an empty token, for a phone without push.
     pub notification: Option<(Platform, String)>,
-    /// What the app wants to be remembered.
+    /// Arbitrary data that the server stores with the factor.
     pub metadata: Option<BTreeMap<String, String>>,
     /// Android package or iOS bundle id.
     pub app_id: String,
 }
 
-/// What a phone keeps of a factor for as long as it lives, private key included. Serialise it only
-/// into something as well guarded as a [`Keyring`](crate::Keyring).
+/// A factor as a phone stores it, including its private key. Serialize it only to storage that is protected as well
+/// as a [`Keyring`](crate::Keyring).
 #[derive(Clone, Serialize, Deserialize)]
-#[serde(into = "Record", try_from = "Record")]
+#[serde(into = "StoredEnrollment", try_from = "StoredEnrollment")]
 pub struct Enrollment {
-    /// Whose manners the phone has.
+    /// The SDK that the phone imitates.
     pub style: Style,
-    /// The server.
+    /// URL of the server.
     pub base_url: String,
-    /// `AC…`, the `sub` of the phone's tokens.
+    /// `AC…`, the `sub` of the device tokens.
     pub account_sid: String,
     /// `VA…`
     pub service_sid: String,
-    /// The user.
+    /// Identity of the user.
     pub identity: String,
     /// `YF…`
     pub factor_sid: String,
-    /// `CR…`, the `kid` of the phone's tokens.
+    /// `CR…`, the `kid` of the device tokens.
     pub credential_sid: String,
-    /// What the user calls the phone.
+    /// Name of the phone, chosen by the user.
     pub friendly_name: String,
     /// Android package or iOS bundle id.
     pub app_id: String,
-    /// When the factor was made.
+    /// Creation time of the factor.
     pub created_at: Timestamp,
-    /// Whether the server knows that the phone holds the key.
+    /// Whether the server has verified that the phone holds the key.
     pub status: Status,
     pub(crate) key: SigningKey,
 }
@@ -69,9 +69,9 @@ impl fmt::Debug for Enrollment {
     }
 }
 
-/// An enrollment as it is written down.
+/// The serialized form of an [`Enrollment`].
 #[derive(Serialize, Deserialize)]
-struct Record {
+struct StoredEnrollment {
     style: String,
     base_url: String,
     account_sid: String,
@@ -83,11 +83,11 @@ struct Record {
     app_id: String,
     date_created: String,
     status: String,
-    /// PKCS#8, base64.
+    /// PKCS#8 in base64.
     private_key: String,
 }
 
-impl From<Enrollment> for Record {
+impl From<Enrollment> for StoredEnrollment {
     fn from(enrollment: Enrollment) -> Self {
         Self {
             style: enrollment.style.to_string(),
@@ -106,10 +106,10 @@ impl From<Enrollment> for Record {
     }
 }
 
-impl TryFrom<Record> for Enrollment {
+impl TryFrom<StoredEnrollment> for Enrollment {
     type Error = &'static str;
 
-    fn try_from(record: Record) -> Result<Self, Self::Error> {
+    fn try_from(record: StoredEnrollment) -> Result<Self, Self::Error> {
         let key = SigningKey::from_pkcs8_base64(&record.private_key);
         Ok(Self {
             style: Style::from_parameter(&record.style).map_err(|_| "style is neither android nor ios")?,
@@ -121,14 +121,15 @@ impl TryFrom<Record> for Enrollment {
             credential_sid: record.credential_sid,
             friendly_name: record.friendly_name,
             app_id: record.app_id,
-            created_at: reading::date(&record.date_created).ok_or("date_created is no date")?,
-            status: factor::status(&record.status).ok_or("status is neither verified nor unverified")?,
-            key: key.ok_or("private_key is no PKCS#8 P-256 key in base64")?,
+            created_at: json::parse_date(&record.date_created).ok_or("date_created is not a date")?,
+            status: factor::parse_status(&record.status)
+                .ok_or("status is neither verified nor unverified")?,
+            key: key.ok_or("private_key is not a PKCS#8 P-256 key in base64")?,
         })
     }
 }
 
-/// An enrollment for tests, with the SIDs of docs/protocol/device.md, section 10 and a new key.
+/// Creates an enrollment with the SIDs of docs/protocol/device.md, section 10, and a new key.
 #[cfg(test)]
 pub(crate) fn sample(style: Style) -> Enrollment {
     let sid = |prefix: &str, digit: &str| format!("{prefix}{}", digit.repeat(32));
@@ -153,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn survives_being_written_down() {
+    fn serialized_enrollment_is_read_back() {
         let enrollment = sample(Style::Ios);
         let text = serde_json::to_string(&enrollment).unwrap();
         let again: Enrollment = serde_json::from_str(&text).unwrap();
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn never_shows_the_key() {
+    fn debug_output_does_not_contain_the_key() {
         let enrollment = sample(Style::Android);
         let shown = format!("{enrollment:?} {enrollment:#?}");
         assert!(shown.contains(&enrollment.factor_sid));
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_record_is_refused() {
+    fn invalid_stored_field_is_rejected() {
         let good = serde_json::to_value(sample(Style::Android)).unwrap();
         for field in ["style", "date_created", "status", "private_key"] {
             let mut bad = good.clone();

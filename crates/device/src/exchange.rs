@@ -1,27 +1,27 @@
-//! Watching what the phone says and hears.
+//! The requests and responses of a phone, for observers.
 
 use std::fmt;
 
 use crate::wire::WireRequest;
 
-/// Who watches a phone, such as a demonstration that prints or a test that counts. Called once for
-/// every answer that arrives, in order.
+/// A callback for each exchange of a phone, in order, called when the response has arrived. A demo prints the
+/// exchanges, a test counts them.
 pub type Observer = dyn Fn(&Exchange) + Send + Sync;
 
-/// One request and its answer.
+/// A request and its response.
 #[derive(Clone)]
 pub struct Exchange {
-    /// What was sent.
+    /// The request.
     pub request: WireRequest,
-    /// Where to.
+    /// Full URL of the request.
     pub url: String,
-    /// What came back.
+    /// The response.
     pub response: Response,
 }
 
 impl fmt::Debug for Exchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The URL names the user.
+        // The URL contains the identity of the user.
         f.debug_struct("Exchange")
             .field("request", &self.request)
             .field("response", &self.response)
@@ -29,19 +29,19 @@ impl fmt::Debug for Exchange {
     }
 }
 
-/// An answer, as it came.
+/// A response as it was received.
 #[derive(Clone)]
 pub struct Response {
     /// HTTP status.
     pub status: u16,
-    /// Headers, their names in lower case.
+    /// Headers, with names in lower case.
     pub headers: Vec<(String, String)>,
-    /// The body; empty when there is none.
+    /// The body; empty if there is none.
     pub body: String,
 }
 
 impl Response {
-    /// The values of the header of that name, given in lower case.
+    /// Returns the values of a header. `name` is in lower case.
     pub fn header<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.headers.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
@@ -49,7 +49,7 @@ impl Response {
 
 impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Bodies name people; the status is enough for a log.
+        // The body contains personal data; the status is enough for a log.
         f.debug_struct("Response").field("status", &self.status).finish_non_exhaustive()
     }
 }

@@ -1,14 +1,14 @@
-//! The factor, as an SDK reads it out of an answer (docs/protocol/device.md, section 8).
+//! Factors as an SDK parses them from a response (docs/protocol/device.md, section 8).
 
 use domain::Timestamp;
 use domain::factors::Status;
 use serde_json::Value;
 
-use crate::reading::{Flaw, Node};
+use crate::json::{Node, UnreadableField};
 
-/// What a device keeps of a factor.
+/// The parts of a factor that a phone stores.
 #[derive(Debug)]
-pub(crate) struct ShownFactor {
+pub(crate) struct FactorResponse {
     pub(crate) sid: String,
     pub(crate) account_sid: String,
     pub(crate) credential_sid: String,
@@ -17,24 +17,25 @@ pub(crate) struct ShownFactor {
     pub(crate) created_at: Timestamp,
 }
 
-/// The status that goes by this word.
-pub(crate) fn status(word: &str) -> Option<Status> {
+/// Returns the status with this name, or `None` if there is none.
+pub(crate) fn parse_status(word: &str) -> Option<Status> {
     [Status::Unverified, Status::Verified].into_iter().find(|status| status.as_str() == word)
 }
 
-impl ShownFactor {
-    pub(crate) fn read(body: &Value) -> Result<Self, Flaw> {
+impl FactorResponse {
+    /// Parses the body of a factor.
+    pub(crate) fn parse(body: &Value) -> Result<Self, UnreadableField> {
         let body = Node::root(body).object()?;
-        let config = body.get("config").object()?;
-        config.get("notification_platform").text_or_null()?;
-        body.get("metadata").strings_or_null()?;
+        let config = body.member("config").object()?;
+        config.member("notification_platform").text_or_null()?;
+        body.member("metadata").strings_or_null()?;
         Ok(Self {
-            sid: body.get("sid").text()?,
-            account_sid: body.get("account_sid").text()?,
-            credential_sid: config.get("credential_sid").text()?,
-            friendly_name: body.get("friendly_name").text()?,
-            status: body.get("status").word(status, "verified or unverified")?,
-            created_at: body.get("date_created").date()?,
+            sid: body.member("sid").text()?,
+            account_sid: body.member("account_sid").text()?,
+            credential_sid: config.member("credential_sid").text()?,
+            friendly_name: body.member("friendly_name").text()?,
+            status: body.member("status").parsed(parse_status, "verified or unverified")?,
+            created_at: body.member("date_created").date()?,
         })
     }
 }
@@ -57,46 +58,52 @@ mod tests {
         })
     }
 
-    fn flawed(change: impl FnOnce(&mut Value)) -> String {
+    fn unreadable_field(change: impl FnOnce(&mut Value)) -> String {
         let mut body = body();
         change(&mut body);
-        ShownFactor::read(&body).unwrap_err().field
+        FactorResponse::parse(&body).unwrap_err().field
     }
 
     #[test]
-    fn reads_what_a_device_keeps() {
-        let factor = ShownFactor::read(&body()).unwrap();
+    fn factor_is_parsed() {
+        let factor = FactorResponse::parse(&body()).unwrap();
         assert_eq!(factor.credential_sid, "CR55555555555555555555555555555555");
         assert_eq!(factor.status, Status::Unverified);
         assert_eq!(factor.created_at.to_string(), "2026-01-01T00:00:00Z");
     }
 
     #[test]
-    fn metadata_and_platform_may_be_missing() {
+    fn factor_without_metadata_and_platform_is_parsed() {
         let mut bare = body();
         bare["metadata"] = Value::Null;
         bare["config"].as_object_mut().unwrap().remove("notification_platform");
-        assert!(ShownFactor::read(&bare).is_ok());
+        assert!(FactorResponse::parse(&bare).is_ok());
         bare.as_object_mut().unwrap().remove("metadata");
-        assert!(ShownFactor::read(&bare).is_ok());
+        assert!(FactorResponse::parse(&bare).is_ok());
     }
 
     #[test]
-    fn every_required_field_is_missed_by_name() {
+    fn missing_or_wrong_field_is_named() {
         for field in ["sid", "account_sid", "friendly_name", "status", "date_created", "config"] {
-            assert_eq!(flawed(|body| body[field] = Value::Null), field);
-            assert_eq!(flawed(|body| body[field] = json!(1)), field);
-            assert_eq!(flawed(|body| drop(body.as_object_mut().unwrap().remove(field))), field);
+            assert_eq!(unreadable_field(|body| body[field] = Value::Null), field);
+            assert_eq!(unreadable_field(|body| body[field] = json!(1)), field);
+            assert_eq!(unreadable_field(|body| drop(body.as_object_mut().unwrap().remove(field))), field);
         }
-        assert_eq!(flawed(|body| body["config"]["credential_sid"] = Value::Null), "config.credential_sid");
         assert_eq!(
-            flawed(|body| body["config"]["notification_platform"] = json!(1)),
+            unreadable_field(|body| body["config"]["credential_sid"] = Value::Null),
+            "config.credential_sid"
+        );
+        assert_eq!(
+            unreadable_field(|body| body["config"]["notification_platform"] = json!(1)),
             "config.notification_platform"
         );
-        assert_eq!(flawed(|body| body["metadata"]["os"] = json!(7)), "metadata.os");
-        assert_eq!(flawed(|body| body["metadata"] = json!([])), "metadata");
-        assert_eq!(flawed(|body| body["status"] = json!("Verified")), "status");
-        assert_eq!(flawed(|body| body["date_created"] = json!("2026-01-01T00:00:00.000Z")), "date_created");
-        assert_eq!(flawed(|body| *body = json!([])), "body");
+        assert_eq!(unreadable_field(|body| body["metadata"]["os"] = json!(7)), "metadata.os");
+        assert_eq!(unreadable_field(|body| body["metadata"] = json!([])), "metadata");
+        assert_eq!(unreadable_field(|body| body["status"] = json!("Verified")), "status");
+        assert_eq!(
+            unreadable_field(|body| body["date_created"] = json!("2026-01-01T00:00:00.000Z")),
+            "date_created"
+        );
+        assert_eq!(unreadable_field(|body| *body = json!([])), "body");
     }
 }

@@ -1,4 +1,4 @@
-//! The file in which a terminal that plays a phone keeps its enrollments.
+//! The file in which a terminal phone stores its enrollments.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
@@ -10,8 +10,9 @@ use tempfile::NamedTempFile;
 use crate::enrollment::Enrollment;
 use crate::error::Error;
 
-/// The enrollments of one phone, and the file that holds them with their private keys. Only the owner
-/// may open that file. Two processes that save at the same time don't mix: the later one wins.
+/// The enrollments of one phone, and the file that contains them with their private keys.
+///
+/// Only the owner may have access to the file. If two processes save at the same time, the later one wins.
 #[derive(Debug)]
 pub struct Keyring {
     path: PathBuf,
@@ -29,10 +30,10 @@ struct ContentsRef<'a> {
 }
 
 impl Keyring {
-    /// Reads the keyring; an empty one if there is no such file.
+    /// Reads the keyring from `path`. Returns an empty keyring if the file does not exist.
     ///
     /// # Errors
-    /// [`Error::KeyringOpenToOthers`], [`Error::KeyringMalformed`] or [`Error::Keyring`].
+    /// Returns [`Error::KeyringOpenToOthers`], [`Error::KeyringMalformed`] or [`Error::Keyring`].
     pub fn load(path: impl Into<PathBuf>) -> Result<Self, Error> {
         let path = path.into();
         let failed = |source| Error::Keyring { path: path.clone(), source };
@@ -42,12 +43,12 @@ impl Keyring {
             }
             opened => opened.map_err(failed)?,
         };
-        // Asked of the open file, so that it can't be another one by the time it is read.
+        // Check the open file and not the path, which may name another file by the time it is read.
         let metadata = file.metadata().map_err(failed)?;
         if metadata.is_dir() {
             return Err(failed(io::ErrorKind::IsADirectory.into()));
         }
-        if open_to_others(&metadata) {
+        if is_open_to_others(&metadata) {
             return Err(Error::KeyringOpenToOthers { path });
         }
         let mut text = String::new();
@@ -58,18 +59,18 @@ impl Keyring {
         }
     }
 
-    /// Writes the keyring. Whoever reads it meanwhile, or after a crash, finds the old one or the new
-    /// one and never a part: it is written beside, then moved into its place.
+    /// Writes the keyring atomically: a concurrent reader, or one after a crash, sees the old or the new content and
+    /// never a part.
     ///
     /// # Errors
-    /// [`Error::Keyring`].
+    /// Returns [`Error::Keyring`] if the file cannot be written.
     pub fn save(&self) -> Result<(), Error> {
         self.write().map_err(|source| Error::Keyring { path: self.path.clone(), source })
     }
 
     fn write(&self) -> io::Result<()> {
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        // Created with mode 0600, under a name that was free.
+        // Created with mode 0600 under an unused name.
         let mut file = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
         serde_json::to_writer_pretty(&mut file, &ContentsRef { enrollments: &self.enrollments })?;
         file.write_all(b"\n")?;
@@ -78,12 +79,12 @@ impl Keyring {
         Ok(())
     }
 
-    /// All enrollments, oldest first.
+    /// Returns all enrollments, oldest first.
     pub fn enrollments(&self) -> &[Enrollment] {
         &self.enrollments
     }
 
-    /// Adds an enrollment, or replaces the one of the same factor.
+    /// Adds an enrollment, or replaces that of the same factor.
     pub fn put(&mut self, enrollment: Enrollment) {
         match self.enrollments.iter_mut().find(|known| known.factor_sid == enrollment.factor_sid) {
             Some(known) => *known = enrollment,
@@ -91,45 +92,45 @@ impl Keyring {
         }
     }
 
-    /// The enrollment whose factor SID begins like this: the only one, or the one with just this SID.
-    /// An empty beginning finds the only enrollment there is.
+    /// Returns the enrollment whose factor SID is `prefix`, or the only one whose factor SID starts with it. An empty
+    /// prefix matches every enrollment.
     ///
     /// # Errors
-    /// [`Error::NoSuchFactor`] or [`Error::AmbiguousFactor`].
-    pub fn find(&self, beginning: &str) -> Result<&Enrollment, Error> {
-        self.position(beginning).map(|index| &self.enrollments[index])
+    /// Returns [`Error::NoSuchFactor`] or [`Error::AmbiguousFactor`].
+    pub fn find(&self, prefix: &str) -> Result<&Enrollment, Error> {
+        self.position(prefix).map(|index| &self.enrollments[index])
     }
 
-    /// Takes out what [`find`](Self::find) finds.
+    /// Removes the enrollment that [`find`](Self::find) returns.
     ///
     /// # Errors
-    /// [`Error::NoSuchFactor`] or [`Error::AmbiguousFactor`].
-    pub fn remove(&mut self, beginning: &str) -> Result<Enrollment, Error> {
-        self.position(beginning).map(|index| self.enrollments.remove(index))
+    /// Returns [`Error::NoSuchFactor`] or [`Error::AmbiguousFactor`].
+    pub fn remove(&mut self, prefix: &str) -> Result<Enrollment, Error> {
+        self.position(prefix).map(|index| self.enrollments.remove(index))
     }
 
-    fn position(&self, beginning: &str) -> Result<usize, Error> {
+    fn position(&self, prefix: &str) -> Result<usize, Error> {
         let known = || self.enrollments.iter().map(|known| known.factor_sid.as_str());
-        if let Some(index) = known().position(|sid| sid == beginning) {
+        if let Some(index) = known().position(|sid| sid == prefix) {
             return Ok(index);
         }
-        let mut fitting = known().enumerate().filter(|(_, sid)| sid.starts_with(beginning));
-        match (fitting.next(), fitting.next()) {
+        let mut matching = known().enumerate().filter(|(_, sid)| sid.starts_with(prefix));
+        match (matching.next(), matching.next()) {
             (Some((index, _)), None) => Ok(index),
-            (None, _) => Err(Error::NoSuchFactor(beginning.to_owned())),
-            (Some(_), Some(_)) => Err(Error::AmbiguousFactor(beginning.to_owned())),
+            (None, _) => Err(Error::NoSuchFactor(prefix.to_owned())),
+            (Some(_), Some(_)) => Err(Error::AmbiguousFactor(prefix.to_owned())),
         }
     }
 }
 
 #[cfg(unix)]
-fn open_to_others(metadata: &Metadata) -> bool {
+fn is_open_to_others(metadata: &Metadata) -> bool {
     use std::os::unix::fs::PermissionsExt;
     metadata.permissions().mode() & 0o077 != 0
 }
 
 #[cfg(not(unix))]
-fn open_to_others(_: &Metadata) -> bool {
+fn is_open_to_others(_: &Metadata) -> bool {
     false
 }
 
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_several_factors_in_a_file_for_the_owner_alone() {
+    fn saved_keyring_is_read_back_and_readable_by_the_owner_only() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("phone.json");
         let mut keyring = Keyring::load(&path).unwrap();
@@ -161,7 +162,7 @@ mod tests {
         keyring.save().unwrap();
         keyring.save().unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
         let again = Keyring::load(&path).unwrap();
         assert_eq!(sids(&again), ["YF0301", "YF0302"]);
         let key = |keyring: &Keyring| keyring.enrollments()[1].key.public_key_base64();
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_a_file_that_others_can_open() {
+    fn keyring_with_access_for_others_is_rejected() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("phone.json");
         Keyring::load(&path).unwrap().save().unwrap();
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn says_where_a_damaged_file_is_wrong_and_not_what_it_holds() {
+    fn error_in_a_malformed_keyring_has_a_position_and_no_content() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("phone.json");
         Keyring::load(&path).unwrap().save().unwrap();
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_no_keyring_and_its_mode_is_left_alone() {
+    fn folder_is_rejected_whatever_its_mode() {
         let folder = tempfile::tempdir().unwrap();
         for mode in [0o755, 0o700] {
             fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_by_a_beginning_that_fits_one() {
+    fn factor_is_found_by_a_unique_prefix() {
         let mut keyring = Keyring { path: PathBuf::new(), enrollments: Vec::new() };
         assert!(matches!(keyring.find(""), Err(Error::NoSuchFactor(_))));
         keyring.put(enrollment("YF0301"));
@@ -217,7 +218,7 @@ mod tests {
         keyring.put(renamed);
         keyring.put(enrollment("YF030"));
         assert_eq!(keyring.remove("YF0301").unwrap().friendly_name, "New");
-        assert_eq!(keyring.find("YF030").unwrap().factor_sid, "YF030", "a whole SID is never ambiguous");
+        assert_eq!(keyring.find("YF030").unwrap().factor_sid, "YF030", "a complete SID is never ambiguous");
         assert_eq!(sids(&keyring), ["YF0302", "YF030"]);
     }
 }

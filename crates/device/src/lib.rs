@@ -1,26 +1,24 @@
-//! A software phone: the device side of Verify Push, as Twilio's Android SDK or its iOS SDK does it.
+//! A software phone: the device side of Verify Push, as Twilio's Android SDK or iOS SDK implements it.
 //!
 //! # What a phone does
 //!
-//! A phone takes part with a key of its own, which it makes itself and which never leaves it.
+//! A phone creates its own key pair. The private key never leaves the phone.
 //!
-//! 1. **Enroll.** The app gets an access token from its backend and sends, with it, the public half
-//!    of a new key: `POST …/Factors`. The answer names the *factor*, which is what the server calls
-//!    this phone for this user, and the *credential*, the name of the key from now on. To show that
-//!    it holds the private half the phone signs the factor's SID and sends that: `POST
-//!    …/Factors/{sid}`. The factor is now verified.
-//! 2. **Be asked.** The backend makes a *challenge*. The phone hears of it by push, or lists what is
-//!    pending, and fetches it: `GET …/Challenges/{sid}`. A header of that answer lists the fields
-//!    that have to be signed.
-//! 3. **Answer.** The phone copies those fields, says `approved` or `denied`, signs the whole as a
-//!    JWT and sends it: `POST …/Challenges/{sid}`. Then it fetches the challenge again, and only if
-//!    that shows the answer does the app hear of success.
+//! 1. **Enrollment.** The app receives an access token from its backend and sends it with the public key:
+//!    `POST …/Factors`. The response contains the SIDs of the *factor*, which is this phone of this user, and of the
+//!    *credential*, which identifies the key. To prove that it holds the private key, the phone signs the SID of the
+//!    factor and sends the signature: `POST …/Factors/{sid}`. The factor is now verified.
+//! 2. **Challenge.** The backend creates a *challenge*. The phone receives a push, or lists pending challenges, and
+//!    fetches the challenge: `GET …/Challenges/{sid}`. A response header lists the fields to sign.
+//! 3. **Answer.** The phone copies these fields, sets `status` to `approved` or `denied`, signs all of it as a JWT and
+//!    sends it: `POST …/Challenges/{sid}`. Then it fetches the challenge again, and reports success to the app only if
+//!    the status is the answer.
 //!
-//! All requests but the first are authenticated by a short JWT, signed by the same key and made anew
-//! each time. A phone whose clock is wrong learns the time from the server's `401` and tries once more.
+//! All requests except the first are authenticated by a short-lived JWT, signed by the same key and created for each
+//! request. A phone with a wrong clock takes the time from the `401` of the server and repeats the request once.
 //!
 //! ```no_run
-//! # async fn story(clock: std::sync::Arc<dyn domain::Clock>, token: String) -> Result<(), device::Error> {
+//! # async fn example(clock: std::sync::Arc<dyn domain::Clock>, token: String) -> Result<(), device::Error> {
 //! use device::{Answer, NewFactor, Phone, Style};
 //!
 //! let phone = Phone::new(Style::Android, "http://127.0.0.1:8080", clock)?;
@@ -35,7 +33,7 @@
 //!         app_id: "com.example.app".into(),
 //!     })
 //!     .await?;
-//! for challenge in phone.pending(&enrollment).await?.challenges {
+//! for challenge in phone.list_pending(&enrollment).await?.challenges {
 //!     println!("{}", challenge.message);
 //!     phone.answer(&enrollment, &challenge.sid, Answer::Approved).await?;
 //! }
@@ -43,24 +41,23 @@
 //! # }
 //! ```
 //!
-//! # What this one is for
+//! # Guarantees
 //!
-//! It stands in for a real phone in demonstrations and tests, so it holds two promises. What it
-//! sends is what a shipped SDK sends, byte for byte, down to the percent-encoding and the escaped
-//! slashes of the [`Style`] that it was given. And it reads answers more strictly than either SDK:
-//! what one of them could not parse is an [`Error::Unreadable`] that names the field, so a server
-//! that satisfies this phone satisfies both.
+//! The software phone replaces a real phone in demos and tests, so it guarantees two things. Its requests equal those
+//! of the published SDK of its [`Style`] byte for byte, including percent-encoding and escaped slashes. And it parses
+//! responses more strictly than either SDK: whatever one of them cannot parse is an [`Error::Unreadable`] with the
+//! name of the field. A server that satisfies this phone therefore satisfies both SDKs.
 //!
-//! | module | what it holds |
+//! | item | purpose |
 //! | --- | --- |
-//! | [`wire`] | the requests, as bytes; no I/O |
-//! | [`signing`] | the signatures in them |
-//! | [`Phone`] | sends them, keeps the clock right, reads the answers |
-//! | [`Enrollment`], [`Keyring`] | what a phone keeps, and the file in which a terminal keeps it |
-//! | [`Exchange`] | one request and its answer, for who wants to watch |
+//! | [`wire`] | builds the requests; no I/O |
+//! | [`signing`] | creates the signatures in them |
+//! | [`Phone`] | sends requests, corrects the clock, parses responses |
+//! | [`Enrollment`], [`Keyring`] | what a phone stores, and the file in which a terminal phone stores it |
+//! | [`Exchange`] | a request and its response, for observers |
 //!
-//! A phone takes SIDs, identities and tokens as opaque text and echoes them; so does this crate,
-//! which also lets a test send wrong ones.
+//! Like a real phone this crate treats SIDs, identities and tokens as opaque text, so that a test can also send wrong
+//! ones.
 
 mod challenge;
 mod clock;
@@ -69,14 +66,14 @@ mod enrollment;
 mod error;
 mod exchange;
 mod factor;
+mod json;
 mod keyring;
 mod phone;
-mod reading;
 pub mod signing;
 mod style;
 pub mod wire;
 
-pub use challenge::{ChallengeList, ListRequest, ShownChallenge};
+pub use challenge::{Challenge, ChallengeList, ListRequest};
 pub use crypto::SigningKey;
 pub use domain::challenges::{Answer, Status};
 pub use domain::factors::Platform;

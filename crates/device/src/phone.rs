@@ -1,4 +1,4 @@
-//! The phone: sends what [`wire`](crate::wire) writes, and reads the answers.
+//! The phone: sends the requests of [`wire`](crate::wire) and parses the responses.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,97 +13,99 @@ use reqwest::header::HeaderValue;
 use reqwest::{Url, redirect};
 use serde_json::Value;
 
-use crate::challenge::{ChallengeList, FIELDS_HEADER, ListRequest, ShownChallenge};
-use crate::clock::RepairedClock;
+use crate::challenge::{Challenge, ChallengeList, ListRequest, SIGNATURE_FIELDS_HEADER};
+use crate::clock::AdjustedClock;
 use crate::enrollment::{Enrollment, NewFactor};
 use crate::error::Error;
 use crate::exchange::{Exchange, Observer, Response};
-use crate::factor::ShownFactor;
-use crate::reading::{Flaw, Node};
+use crate::factor::FactorResponse;
+use crate::json::{Node, UnreadableField};
 use crate::signing;
 use crate::style::Style;
-use crate::wire::{self, Call, WireRequest};
+use crate::wire::{self, Operation, WireRequest};
 
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// Maximum time from sending a request to the end of its response.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A phone with one of the SDKs in its app. It holds no keys: these are in the [`Enrollment`]s.
+/// A phone whose app uses one of the SDKs. It stores no keys: these are in the [`Enrollment`]s.
 pub struct Phone {
     style: Style,
     base_url: String,
     http: reqwest::Client,
-    clock: RepairedClock,
+    clock: AdjustedClock,
     observer: Option<Arc<Observer>>,
 }
 
-/// What came back from a call that a device may repeat.
+/// The response to a request that a phone may repeat.
 struct Reply {
     response: Response,
-    /// Whether this is the answer to the second try.
-    repeated: bool,
+    /// Whether this is the response to the second attempt.
+    is_repeated: bool,
 }
 
 impl Phone {
-    /// A phone that talks to the server at `base_url`, such as `http://127.0.0.1:8080`.
+    /// Creates a phone for the server at `base_url`, such as `http://127.0.0.1:8080`.
     ///
     /// # Errors
-    /// [`Error::BaseUrl`] when that is no such address, [`Error::Transport`] when there is no TLS.
+    /// Returns [`Error::BaseUrl`] if `base_url` is not an `http` or `https` URL, and [`Error::Transport`] if TLS
+    /// cannot be set up.
     pub fn new(style: Style, base_url: &str, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let base_url = base_url.trim_end_matches('/').to_owned();
         let url = Url::parse(&base_url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
         let Some(url) = url else { return Err(Error::BaseUrl(base_url)) };
         let mut http = reqwest::Client::builder()
-            .timeout(TIMEOUT)
+            .timeout(REQUEST_TIMEOUT)
             .redirect(redirect::Policy::none())
             .http1_title_case_headers();
-        if is_this_machine(&url) {
-            // A proxy out of the environment would look for the server on its own machine.
+        if is_loopback(&url) {
+            // A proxy from the environment would resolve a loopback address to its own machine.
             http = http.no_proxy();
         }
         let http = http.build()?;
-        Ok(Self { style, base_url, http, clock: RepairedClock::new(clock), observer: None })
+        Ok(Self { style, base_url, http, clock: AdjustedClock::new(clock), observer: None })
     }
 
-    /// The same phone with someone watching.
+    /// Adds an observer that is called for every exchange.
     #[must_use]
-    pub fn observed_by(mut self, observer: Arc<Observer>) -> Self {
+    pub fn with_observer(mut self, observer: Arc<Observer>) -> Self {
         self.observer = Some(observer);
         self
     }
 
-    /// Seconds by which the phone takes the server to be ahead of its own clock: zero until a `401`
-    /// has told it otherwise (docs/protocol/device.md, section 7).
+    /// Returns the seconds by which the server is estimated to be ahead of the local clock. Zero until a `401`
+    /// corrects it (docs/protocol/device.md, section 7).
     pub fn clock_offset(&self) -> i64 {
         self.clock.offset()
     }
 
-    /// Makes a key and enrolls with it, in the two calls of the SDK. Who wants to survive a failure
-    /// between the two makes them apart, and keeps what the first one gives.
+    /// Creates a key and enrolls with it, in the two requests of the SDK. To survive a failure between the two, call
+    /// [`create_factor`](Self::create_factor), store its result, and call [`verify_factor`](Self::verify_factor).
     ///
     /// # Errors
-    /// [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
+    /// Returns [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
     pub async fn enroll(&self, new: &NewFactor) -> Result<Enrollment, Error> {
         let mut enrollment = self.create_factor(new).await?;
         self.verify_factor(&mut enrollment).await?;
         Ok(enrollment)
     }
 
-    /// Makes a key and an unverified factor. Unlike the other calls it is never repeated, not even
-    /// when the clock is wrong: the access token was not made by this phone.
+    /// Creates a key and an unverified factor. Unlike the other requests this one is never repeated with a corrected
+    /// clock, because the phone did not create the access token.
     ///
     /// # Errors
-    /// [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
+    /// Returns [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
     pub async fn create_factor(&self, new: &NewFactor) -> Result<Enrollment, Error> {
         self.create_factor_with(new, SigningKey::generate()).await
     }
 
-    /// As [`create_factor`](Self::create_factor), with a key that is there already: what a phone
-    /// does that has lost the answer to its first try.
+    /// Creates an unverified factor with an existing key, as a phone does that lost the response to its first
+    /// attempt.
     ///
     /// # Errors
-    /// [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
+    /// Returns [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
     pub async fn create_factor_with(&self, new: &NewFactor, key: SigningKey) -> Result<Enrollment, Error> {
         let request = wire::create_factor(self.style, new, &key.public_key_base64());
-        let factor = read_factor(Call::CreateFactor, &self.send(request).await?)?;
+        let factor = parse_factor(Operation::CreateFactor, &self.send(request).await?)?;
         Ok(Enrollment {
             style: self.style,
             base_url: self.base_url.clone(),
@@ -120,101 +122,103 @@ impl Phone {
         })
     }
 
-    /// Shows the server that the phone holds the key, and notes what the server thinks of it.
+    /// Proves to the server that the phone holds the key, and updates the status of `enrollment` from the response.
     ///
     /// # Errors
-    /// [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
+    /// Returns [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
     pub async fn verify_factor(&self, enrollment: &mut Enrollment) -> Result<(), Error> {
-        let reply = self.call(|now| wire::verify_factor(self.style, enrollment, now)).await?;
-        enrollment.status = read_factor(Call::VerifyFactor, &reply.response)?.status;
+        let reply = self.send_signed(|now| wire::verify_factor(self.style, enrollment, now)).await?;
+        enrollment.status = parse_factor(Operation::VerifyFactor, &reply.response)?.status;
         Ok(())
     }
 
-    /// Tells the server the push address anew, and the name as the enrollment has it: change it there
-    /// first to rename the factor.
+    /// Sends the push registration and the name of the enrollment to the server. To rename the factor, change
+    /// [`Enrollment::friendly_name`] first.
     ///
     /// # Errors
-    /// [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
+    /// Returns [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
     pub async fn update_factor(
         &self,
         enrollment: &mut Enrollment,
         notification: Option<(Platform, String)>,
     ) -> Result<(), Error> {
         let notification = notification.as_ref();
-        let reply = self.call(|now| wire::update_factor(self.style, enrollment, notification, now)).await?;
-        let factor = read_factor(Call::UpdateFactor, &reply.response)?;
+        let reply =
+            self.send_signed(|now| wire::update_factor(self.style, enrollment, notification, now)).await?;
+        let factor = parse_factor(Operation::UpdateFactor, &reply.response)?;
         enrollment.friendly_name = factor.friendly_name;
         enrollment.status = factor.status;
         Ok(())
     }
 
-    /// Deletes the factor. That there is none any more is a success, and so is a token that is
-    /// refused twice, for the same reason (docs/protocol/device.md, section 7).
+    /// Deletes the factor. Succeeds if the factor no longer exists, which a second `401` also indicates
+    /// (docs/protocol/device.md, section 7).
     ///
     /// # Errors
-    /// [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
+    /// Returns [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
     pub async fn delete_factor(&self, enrollment: &Enrollment) -> Result<(), Error> {
-        let reply = self.call(|now| wire::delete_factor(self.style, enrollment, now)).await?;
+        let reply = self.send_signed(|now| wire::delete_factor(self.style, enrollment, now)).await?;
         match reply.response.status {
             404 => Ok(()),
-            401 if reply.repeated => Ok(()),
-            _ => accepted(Call::DeleteFactor, &reply.response),
+            401 if reply.is_repeated => Ok(()),
+            _ => require_success(Operation::DeleteFactor, &reply.response),
         }
     }
 
-    /// What waits for an answer, newest first: the first page of twenty.
+    /// Returns the first page of pending challenges: up to twenty, newest first.
     ///
     /// # Errors
-    /// [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
-    pub async fn pending(&self, enrollment: &Enrollment) -> Result<ChallengeList, Error> {
+    /// Returns [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
+    pub async fn list_pending(&self, enrollment: &Enrollment) -> Result<ChallengeList, Error> {
         let pending =
             ListRequest { status: Some(Status::Pending), order: Order::Descending, ..ListRequest::default() };
-        self.challenges(enrollment, &pending).await
+        self.list_challenges(enrollment, &pending).await
     }
 
-    /// A page of the factor's challenges.
+    /// Returns a page of the factor's challenges.
     ///
     /// # Errors
-    /// [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
-    pub async fn challenges(
+    /// Returns [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
+    pub async fn list_challenges(
         &self,
         enrollment: &Enrollment,
         list: &ListRequest,
     ) -> Result<ChallengeList, Error> {
-        let call = Call::ListChallenges;
-        let reply = self.call(|now| wire::list_challenges(self.style, enrollment, list, now)).await?;
-        let body = success(call, &reply.response)?;
-        ChallengeList::read(&body, &enrollment.factor_sid).map_err(|flaw| flaw.in_answer_to(call))
+        let operation = Operation::ListChallenges;
+        let reply = self.send_signed(|now| wire::list_challenges(self.style, enrollment, list, now)).await?;
+        let body = parse_success(operation, &reply.response)?;
+        ChallengeList::parse(&body, &enrollment.factor_sid).map_err(|part| Error::unreadable(operation, part))
     }
 
-    /// One challenge, with what is needed to answer it if it is pending.
+    /// Returns one challenge. If it is pending, it contains what [`send_answer`](Self::send_answer) needs.
     ///
     /// # Errors
-    /// [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
-    pub async fn challenge(&self, enrollment: &Enrollment, sid: &str) -> Result<ShownChallenge, Error> {
-        let call = Call::GetChallenge;
-        let reply = self.call(|now| wire::get_challenge(self.style, enrollment, sid, now)).await?;
-        let body = success(call, &reply.response)?;
-        let name = FIELDS_HEADER.to_ascii_lowercase();
+    /// Returns [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
+    pub async fn get_challenge(&self, enrollment: &Enrollment, sid: &str) -> Result<Challenge, Error> {
+        let operation = Operation::GetChallenge;
+        let reply = self.send_signed(|now| wire::get_challenge(self.style, enrollment, sid, now)).await?;
+        let body = parse_success(operation, &reply.response)?;
+        let name = SIGNATURE_FIELDS_HEADER.to_ascii_lowercase();
         let fields: Vec<&str> = reply.response.header(&name).collect();
-        ShownChallenge::read(&body, &fields, &enrollment.factor_sid).map_err(|flaw| flaw.in_answer_to(call))
+        Challenge::parse(&body, &fields, &enrollment.factor_sid)
+            .map_err(|part| Error::unreadable(operation, part))
     }
 
-    /// Answers a challenge in the three calls of the SDK: fetch, answer, fetch (docs/protocol/device.md, section 1).
-    /// Gives the challenge as the last fetch showed it.
+    /// Answers a challenge in the three requests of the SDK: fetch, answer, fetch (docs/protocol/device.md, section
+    /// 1). Returns the challenge of the last fetch.
     ///
     /// # Errors
-    /// [`Error::NotPending`] when there is nothing to answer, [`Error::NotUpdated`] when the last
-    /// fetch shows another status, else [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
+    /// Returns [`Error::NotPending`] if the challenge cannot be answered, [`Error::NotUpdated`] if the last fetch
+    /// returns another status, and otherwise [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
     pub async fn answer(
         &self,
         enrollment: &Enrollment,
         sid: &str,
         answer: Answer,
-    ) -> Result<ShownChallenge, Error> {
-        let challenge = self.challenge(enrollment, sid).await?;
-        self.respond(enrollment, &challenge, answer).await?;
-        let challenge = self.challenge(enrollment, sid).await?;
+    ) -> Result<Challenge, Error> {
+        let challenge = self.get_challenge(enrollment, sid).await?;
+        self.send_answer(enrollment, &challenge, answer).await?;
+        let challenge = self.get_challenge(enrollment, sid).await?;
         if challenge.status.as_str() == answer.as_str() {
             Ok(challenge)
         } else {
@@ -222,37 +226,38 @@ impl Phone {
         }
     }
 
-    /// The middle one of the three calls of [`answer`](Self::answer): answers a challenge as it was
-    /// fetched before, and does not look what became of it.
+    /// Sends the answer to a challenge that was fetched before: the second of the three requests of
+    /// [`answer`](Self::answer). Does not check the resulting status.
     ///
     /// # Errors
-    /// [`Error::NotPending`] when it was not pending then, or came out of a list; else
-    /// [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
-    pub async fn respond(
+    /// Returns [`Error::NotPending`] if the challenge was not pending when it was fetched, or came from a list, and
+    /// otherwise [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
+    pub async fn send_answer(
         &self,
         enrollment: &Enrollment,
-        challenge: &ShownChallenge,
+        challenge: &Challenge,
         answer: Answer,
     ) -> Result<(), Error> {
-        let payload = signing::answer(self.style, enrollment, challenge, answer)
+        let payload = signing::sign_answer(self.style, enrollment, challenge, answer)
             .ok_or_else(|| Error::NotPending(Box::new(challenge.clone())))?;
         let reply = self
-            .call(|now| wire::answer_challenge(self.style, enrollment, &challenge.sid, &payload, now))
+            .send_signed(|now| wire::answer_challenge(self.style, enrollment, &challenge.sid, &payload, now))
             .await?;
-        // No SDK reads the body of this one.
-        accepted(Call::AnswerChallenge, &reply.response)
+        // Neither SDK reads the body of this response.
+        require_success(Operation::AnswerChallenge, &reply.response)
     }
 
-    /// Sends what `request` makes for the time that it is. A `401` that says what time it really is
-    /// repairs the clock and earns one more try (docs/protocol/device.md, section 7).
-    async fn call(&self, request: impl Fn(Timestamp) -> WireRequest) -> Result<Reply, Error> {
+    /// Sends the request that `request` creates for the current time. A `401` with a `Date` header corrects the
+    /// clock, and the request is created and sent once more (docs/protocol/device.md, section 7).
+    async fn send_signed(&self, request: impl Fn(Timestamp) -> WireRequest) -> Result<Reply, Error> {
         let response = self.send(request(self.clock.now())).await?;
-        let repaired = response.status == 401 && response.header("date").any(|date| self.clock.repair(date));
-        if repaired {
+        let is_adjusted =
+            response.status == 401 && response.header("date").any(|date| self.clock.adjust_to(date));
+        if is_adjusted {
             let response = self.send(request(self.clock.now())).await?;
-            return Ok(Reply { response, repeated: true });
+            return Ok(Reply { response, is_repeated: true });
         }
-        Ok(Reply { response, repeated: false })
+        Ok(Reply { response, is_repeated: false })
     }
 
     async fn send(&self, request: WireRequest) -> Result<Response, Error> {
@@ -267,12 +272,13 @@ impl Phone {
         if let Some(body) = &request.body {
             builder = builder.body(body.clone());
         }
-        let answer = builder.send().await?;
-        let status = answer.status().as_u16();
+        let received = builder.send().await?;
+        let status = received.status().as_u16();
         let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-        let headers = answer.headers().iter().map(|(name, value)| (name.to_string(), text(value))).collect();
-        let body = String::from_utf8(answer.bytes().await?.to_vec())
-            .map_err(|_| Flaw::new("body", "UTF-8").in_answer_to(request.what))?;
+        let headers =
+            received.headers().iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+        let body = String::from_utf8(received.bytes().await?.to_vec())
+            .map_err(|_| Error::unreadable(request.operation, UnreadableField::new("body", "UTF-8")))?;
         let response = Response { status, headers, body };
         let exchange = Exchange { request, url, response };
         if let Some(observer) = &self.observer {
@@ -282,52 +288,54 @@ impl Phone {
     }
 }
 
-fn is_this_machine(url: &Url) -> bool {
+/// Returns whether the host of `url` is `localhost` or a loopback address.
+fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
-fn read_factor(call: Call, response: &Response) -> Result<ShownFactor, Error> {
-    ShownFactor::read(&success(call, response)?).map_err(|flaw| flaw.in_answer_to(call))
+fn parse_factor(operation: Operation, response: &Response) -> Result<FactorResponse, Error> {
+    let body = parse_success(operation, response)?;
+    FactorResponse::parse(&body).map_err(|part| Error::unreadable(operation, part))
 }
 
-/// The body of a success.
-fn success(call: Call, response: &Response) -> Result<Value, Error> {
-    accepted(call, response)?;
-    json(response).map_err(|flaw| flaw.in_answer_to(call))
+/// Returns the body of a successful response, or the error that the server sent.
+fn parse_success(operation: Operation, response: &Response) -> Result<Value, Error> {
+    require_success(operation, response)?;
+    parse_json(response).map_err(|part| Error::unreadable(operation, part))
 }
 
-/// Nothing if the server agreed, else the error that it sent.
-fn accepted(call: Call, response: &Response) -> Result<(), Error> {
+/// Returns the error that the server sent, if it is one.
+fn require_success(operation: Operation, response: &Response) -> Result<(), Error> {
     if response.status < 300 {
         return Ok(());
     }
-    Err(refusal(response).unwrap_or_else(|flaw| flaw.in_answer_to(call)))
+    Err(parse_error(response).unwrap_or_else(|part| Error::unreadable(operation, part)))
 }
 
-/// The error body (docs/protocol/device.md, section 7): the code has to be a number for iOS.
-fn refusal(response: &Response) -> Result<Error, Flaw> {
-    let body = json(response)?;
+/// Parses an error body (docs/protocol/device.md, section 7). The code must be a number, because iOS requires one.
+fn parse_error(response: &Response) -> Result<Error, UnreadableField> {
+    let body = parse_json(response)?;
     let body = Node::root(&body).object()?;
-    body.get("more_info").text_or_null()?;
+    body.member("more_info").text_or_null()?;
     Ok(Error::Api {
         status: response.status,
-        code: body.get("code").integer()?,
-        message: body.get("message").text()?,
+        code: body.member("code").integer()?,
+        message: body.member("message").text()?,
     })
 }
 
-fn json(response: &Response) -> Result<Value, Flaw> {
-    serde_json::from_str(&response.body).map_err(|_| Flaw::new("body", "JSON"))
+fn parse_json(response: &Response) -> Result<Value, UnreadableField> {
+    serde_json::from_str(&response.body).map_err(|_| UnreadableField::new("body", "JSON"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    struct Stopped;
+    struct FixedClock;
 
-    impl Clock for Stopped {
+    impl Clock for FixedClock {
         fn now(&self) -> Timestamp {
             Timestamp::from_seconds(0)
         }
@@ -337,16 +345,16 @@ mod tests {
         Response { status, headers: Vec::new(), body: body.to_owned() }
     }
 
-    fn unreadable(status: u16, body: &str) -> String {
-        match accepted(Call::GetChallenge, &response(status, body)).unwrap_err() {
-            Error::Unreadable { call: Call::GetChallenge, field, .. } => field,
+    fn unreadable_field(status: u16, body: &str) -> String {
+        match require_success(Operation::GetChallenge, &response(status, body)).unwrap_err() {
+            Error::Unreadable { operation: Operation::GetChallenge, field, .. } => field,
             other => panic!("{other}"),
         }
     }
 
     #[test]
-    fn addresses_are_http() {
-        let phone = |url| Phone::new(Style::Android, url, Arc::new(Stopped));
+    fn base_url_must_be_http_or_https() {
+        let phone = |url| Phone::new(Style::Android, url, Arc::new(FixedClock));
         assert_eq!(phone("http://127.0.0.1:8080/").unwrap().base_url, "http://127.0.0.1:8080");
         assert!(phone("https://verify.example/prefix").is_ok());
         for bad in ["", "127.0.0.1:8080", "ftp://verify.example", "http://"] {
@@ -355,8 +363,8 @@ mod tests {
     }
 
     #[test]
-    fn only_loopback_is_this_machine() {
-        let local = |url| is_this_machine(&Url::parse(url).unwrap());
+    fn only_localhost_and_loopback_addresses_are_loopback() {
+        let local = |url| is_loopback(&Url::parse(url).unwrap());
         for here in ["http://127.0.0.1:8080", "http://127.1.2.3", "http://[::1]:8080", "https://localhost/v"]
         {
             assert!(local(here), "{here}");
@@ -367,16 +375,16 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_below_300_is_a_success() {
+    fn status_below_300_is_a_success() {
         for status in [200, 201, 204] {
-            assert!(accepted(Call::DeleteFactor, &response(status, "")).is_ok());
+            assert!(require_success(Operation::DeleteFactor, &response(status, "")).is_ok());
         }
     }
 
     #[test]
-    fn a_refusal_has_a_code_and_a_message() {
+    fn error_body_has_a_code_and_a_message() {
         let body = r#"{"code":20003,"message":"Authenticate","more_info":"https://x","status":401}"#;
-        match accepted(Call::GetChallenge, &response(401, body)).unwrap_err() {
+        match require_success(Operation::GetChallenge, &response(401, body)).unwrap_err() {
             Error::Api { status, code, message } => {
                 assert_eq!((status, code, message.as_str()), (401, 20003, "Authenticate"));
             }
@@ -385,19 +393,19 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_that_an_sdk_can_not_read_names_the_field() {
-        assert_eq!(unreadable(500, ""), "body");
-        assert_eq!(unreadable(302, "<html>"), "body");
-        assert_eq!(unreadable(400, "[]"), "body");
-        assert_eq!(unreadable(400, r#"{"code":"20001","message":"x"}"#), "code");
-        assert_eq!(unreadable(400, r#"{"message":"x"}"#), "code");
-        assert_eq!(unreadable(400, r#"{"code":20001,"message":null}"#), "message");
-        assert_eq!(unreadable(400, r#"{"code":20001,"message":"x","more_info":1}"#), "more_info");
+    fn unreadable_error_body_names_the_field() {
+        assert_eq!(unreadable_field(500, ""), "body");
+        assert_eq!(unreadable_field(302, "<html>"), "body");
+        assert_eq!(unreadable_field(400, "[]"), "body");
+        assert_eq!(unreadable_field(400, r#"{"code":"20001","message":"x"}"#), "code");
+        assert_eq!(unreadable_field(400, r#"{"message":"x"}"#), "code");
+        assert_eq!(unreadable_field(400, r#"{"code":20001,"message":null}"#), "message");
+        assert_eq!(unreadable_field(400, r#"{"code":20001,"message":"x","more_info":1}"#), "more_info");
     }
 
     #[test]
-    fn a_success_has_json() {
-        assert!(success(Call::GetChallenge, &response(200, "{}")).is_ok());
-        assert!(success(Call::GetChallenge, &response(200, "")).is_err());
+    fn successful_response_must_be_json() {
+        assert!(parse_success(Operation::GetChallenge, &response(200, "{}")).is_ok());
+        assert!(parse_success(Operation::GetChallenge, &response(200, "")).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! What a phone signs: its tokens, the proof that it holds its key, and its answers
+//! What a phone signs: device tokens, the proof that it holds its key, and answers
 //! (docs/protocol/device.md, sections 4 and 5).
 
 use base64::Engine;
@@ -8,17 +8,17 @@ use domain::Timestamp;
 use domain::challenges::Answer;
 use serde_json::{Value, json};
 
-use crate::challenge::ShownChallenge;
+use crate::challenge::Challenge;
 use crate::enrollment::Enrollment;
 use crate::style::Style;
 
-/// Seconds for which a token is good.
-const TOKEN_LIFETIME: i64 = 600;
+/// Validity of a device token.
+const TOKEN_LIFETIME_SECONDS: i64 = 600;
 
-/// The token that authenticates one request, made at `now`.
-pub fn device_token(style: Style, enrollment: &Enrollment, now: Timestamp) -> String {
+/// Creates the token that authenticates one request, valid from `now`.
+pub fn sign_device_token(style: Style, enrollment: &Enrollment, now: Timestamp) -> String {
     let (header, claims) = device_token_parts(enrollment, now);
-    compact(style, header, claims, &enrollment.key)
+    sign_jws(style, header, claims, &enrollment.key)
 }
 
 fn device_token_parts(enrollment: &Enrollment, now: Timestamp) -> (Value, Value) {
@@ -31,48 +31,48 @@ fn device_token_parts(enrollment: &Enrollment, now: Timestamp) -> (Value, Value)
     let nbf = now.seconds();
     let claims = json!({
         "sub": enrollment.account_sid,
-        "exp": nbf.saturating_add(TOKEN_LIFETIME),
+        "exp": nbf.saturating_add(TOKEN_LIFETIME_SECONDS),
         "nbf": nbf,
     });
     (header, claims)
 }
 
-/// The `AuthPayload` that verifies a factor: its SID, signed. Unlike everything else not a JWT, and
-/// the only signature in DER.
-pub fn possession_proof(enrollment: &Enrollment) -> String {
+/// Creates the `AuthPayload` that verifies a factor: a signature of its SID. It is the only signature in DER, and the
+/// only one outside a JWT.
+pub fn sign_factor_sid(enrollment: &Enrollment) -> String {
     STANDARD.encode(enrollment.key.sign_der(enrollment.factor_sid.as_bytes()))
 }
 
-/// The `AuthPayload` that answers a challenge: the fields that the server named, and the answer as
-/// their `status`. `None` unless the challenge was pending when it was fetched by itself.
-pub fn answer(
+/// Creates the `AuthPayload` that answers a challenge: the fields that the server listed, with the answer as
+/// `status`. Returns `None` unless the challenge was pending and was fetched by its SID.
+pub fn sign_answer(
     style: Style,
     enrollment: &Enrollment,
-    challenge: &ShownChallenge,
+    challenge: &Challenge,
     answer: Answer,
 ) -> Option<String> {
     let mut claims = challenge.to_sign.clone()?;
     claims.insert("status".into(), answer.as_str().into());
     let header = json!({ "typ": "JWT", "alg": "ES256" });
-    Some(compact(style, header, Value::Object(claims), &enrollment.key))
+    Some(sign_jws(style, header, Value::Object(claims), &enrollment.key))
 }
 
-/// A compact JWS. Made here and not by `crypto::jws`, because the signature goes over the very bytes
-/// that a platform's JSON writer makes.
-fn compact(style: Style, header: Value, claims: Value, key: &SigningKey) -> String {
+/// Creates a compact JWS. `crypto::jws` cannot do that, because the signature covers the exact bytes that the JSON
+/// writer of the platform produces.
+fn sign_jws(style: Style, header: Value, claims: Value, key: &SigningKey) -> String {
     let part = |value| URL_SAFE_NO_PAD.encode(json_text(style, value));
     let signed = format!("{}.{}", part(header), part(claims));
     let signature = URL_SAFE_NO_PAD.encode(key.sign_fixed(signed.as_bytes()));
     format!("{signed}.{signature}")
 }
 
-/// JSON text as the platform's writer makes it. Both escape slashes; Android keeps the keys' order.
-/// The order on iOS is random, for which any order will do that is not Android's: the alphabet's.
+/// Returns JSON text as the platform writes it. Both escape slashes, and Android keeps the order of the keys. The
+/// order on iOS is random; alphabetical order represents it, because it differs from that of Android.
 pub(crate) fn json_text(style: Style, mut value: Value) -> String {
     if style == Style::Ios {
         value.sort_all_objects();
     }
-    // In JSON text a slash stands only inside strings, and serde_json escapes none of them.
+    // In JSON text slashes occur only in strings, and serde_json escapes none of them.
     value.to_string().replace('/', r"\/")
 }
 
@@ -91,11 +91,12 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
 
-    /// Protocol 03 section 10, without the signature.
+    /// The token of docs/protocol/device.md, section 10, without the signature.
     const DEVICE_TOKEN: &str = "eyJjdHkiOiJ0d2lsaW8tcGJhO3Y9MSIsImtpZCI6IkNSNTU1NTU1NTU1NTU1NTU1NTU1NTU1NTU1NTU1NTU1NTUiLCJ0eXAiOiJKV1QiLCJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJBQzExMTExMTExMTExMTExMTExMTExMTExMTExMTExMTExIiwiZXhwIjoxNzY3MjI2MjAwLCJuYmYiOjE3NjcyMjU2MDB9";
+    /// The answer of docs/protocol/device.md, section 10, without the signature.
     const ANSWER: &str = "eyJ0eXAiOiJKV1QiLCJhbGciOiJFUzI1NiJ9.eyJoaWRkZW5fZGV0YWlscyI6eyJ0eG4iOiJhXC9iIn0sImFjY291bnRfc2lkIjoiQUMxMTExMTExMTExMTExMTExMTExMTExMTExMTExMTExMSIsInNpZCI6IllDMDM0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0NDQiLCJleHBpcmF0aW9uX2RhdGUiOiIyMDI2LTAxLTAxVDAwOjA1OjAwWiIsImRhdGVfY3JlYXRlZCI6IjIwMjYtMDEtMDFUMDA6MDA6MDBaIiwic3RhdHVzIjoiYXBwcm92ZWQiLCJmYWN0b3Jfc2lkIjoiWUYwMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMyIsImRldGFpbHMiOnsibWVzc2FnZSI6IkxvZ2luIHRvIGh0dHBzOlwvXC9leGFtcGxlLmNvbVwvPyIsImZpZWxkcyI6W3sibGFiZWwiOiJJUCIsInZhbHVlIjoiMjAzLjAuMTEzLjkifV19LCJzZXJ2aWNlX3NpZCI6IlZBMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIiLCJpZGVudGl0eSI6InVzZXItMDAwMS1hYmNkIn0";
 
-    fn challenge(enrollment: &Enrollment) -> ShownChallenge {
+    fn challenge(enrollment: &Enrollment) -> Challenge {
         let body = json!({
             "sid": "YC03444444444444444444444444444444",
             "account_sid": enrollment.account_sid,
@@ -113,7 +114,7 @@ mod tests {
             "expiration_date": "2026-01-01T00:05:00Z",
         });
         let fields = domain::challenges::SIGNATURE_FIELDS;
-        ShownChallenge::read(&body, &[fields], &enrollment.factor_sid).unwrap()
+        Challenge::parse(&body, &[fields], &enrollment.factor_sid).unwrap()
     }
 
     fn decoded(part: &str) -> String {
@@ -121,25 +122,27 @@ mod tests {
     }
 
     #[test]
-    fn the_device_token_is_that_of_the_vector() {
+    fn device_token_matches_the_vector() {
         let enrollment = sample(Style::Android);
-        let token = device_token(Style::Android, &enrollment, NOW);
+        let token = sign_device_token(Style::Android, &enrollment, NOW);
         assert_eq!(token.rsplit_once('.').unwrap().0, DEVICE_TOKEN);
         assert!(DeviceToken::parse(&token).unwrap().verify(&public_key(&enrollment), NOW));
     }
 
     #[test]
-    fn the_answer_is_that_of_the_vector() {
+    fn answer_matches_the_vector() {
         let enrollment = sample(Style::Android);
-        let payload = answer(Style::Android, &enrollment, &challenge(&enrollment), Answer::Approved).unwrap();
+        let payload =
+            sign_answer(Style::Android, &enrollment, &challenge(&enrollment), Answer::Approved).unwrap();
         assert_eq!(payload.rsplit_once('.').unwrap().0, ANSWER);
         assert!(Jws::parse(&payload).unwrap().verify(&public_key(&enrollment)));
     }
 
     #[test]
-    fn ios_says_the_same_in_another_order() {
+    fn ios_signs_the_same_claims_in_alphabetical_order() {
         let enrollment = sample(Style::Ios);
-        let payload = answer(Style::Ios, &enrollment, &challenge(&enrollment), Answer::Approved).unwrap();
+        let payload =
+            sign_answer(Style::Ios, &enrollment, &challenge(&enrollment), Answer::Approved).unwrap();
         let claims = decoded(payload.split('.').nth(1).unwrap());
         let vector = decoded(ANSWER.split('.').nth(1).unwrap());
         assert!(claims.starts_with(r#"{"account_sid":"#), "{claims}");
@@ -147,19 +150,19 @@ mod tests {
         let value = |text: &str| serde_json::from_str::<Value>(text).unwrap();
         assert_eq!(value(&claims), value(&vector));
         assert!(Jws::parse(&payload).unwrap().verify(&public_key(&enrollment)));
-        let token = device_token(Style::Ios, &enrollment, NOW);
+        let token = sign_device_token(Style::Ios, &enrollment, NOW);
         assert!(decoded(token.split('.').next().unwrap()).starts_with(r#"{"alg":"ES256","cty":"#));
     }
 
     #[test]
-    fn there_is_nothing_to_sign_in_a_challenge_from_a_list() {
+    fn challenge_from_a_list_cannot_be_answered() {
         let enrollment = sample(Style::Android);
-        let listed = ShownChallenge { to_sign: None, ..challenge(&enrollment) };
-        assert_eq!(answer(Style::Android, &enrollment, &listed, Answer::Denied), None);
+        let listed = Challenge { to_sign: None, ..challenge(&enrollment) };
+        assert_eq!(sign_answer(Style::Android, &enrollment, &listed, Answer::Denied), None);
     }
 
     #[test]
-    fn slashes_are_escaped_and_nothing_else_is_lost() {
+    fn json_text_escapes_slashes_and_keeps_the_value() {
         let value = json!({ "a/b": "\\/\"\n\u{1}é/", "n": null, "list": [1, { "z": true, "y": "/" }] });
         for style in [Style::Android, Style::Ios] {
             let text = json_text(style, value.clone());
@@ -171,9 +174,9 @@ mod tests {
     }
 
     #[test]
-    fn the_proof_is_a_der_signature_in_padded_base64() {
+    fn factor_sid_signature_is_der_in_padded_base64() {
         let enrollment = sample(Style::Ios);
-        let proof = STANDARD.decode(possession_proof(&enrollment)).unwrap();
+        let proof = STANDARD.decode(sign_factor_sid(&enrollment)).unwrap();
         assert!(verify_der(&public_key(&enrollment), enrollment.factor_sid.as_bytes(), &proof));
     }
 }

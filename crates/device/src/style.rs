@@ -1,11 +1,11 @@
-//! The two SDKs that a phone may carry.
+//! The two SDKs that a phone can imitate.
 
 use std::fmt;
 
 use domain::{Expected, Parameter};
 
-/// Whose manners the phone has. They differ in percent-encoding, in the order of fields and keys, in
-/// the name of one query parameter and in what they call themselves.
+/// The SDK that a phone imitates. The two differ in percent-encoding, in the order of fields and keys, in the name of
+/// one query parameter and in the `User-Agent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Style {
     /// `twilio-verify-android`, 0.9.0.
@@ -15,7 +15,7 @@ pub enum Style {
 }
 
 impl Style {
-    /// The name by which a person chooses it.
+    /// Returns the name, as on the command line.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Android => "android",
@@ -23,7 +23,7 @@ impl Style {
         }
     }
 
-    /// `Config.SdkVersion` (docs/protocol/device.md, section 3).
+    /// Returns the value of `Config.SdkVersion` (docs/protocol/device.md, section 3).
     pub const fn sdk_version(self) -> &'static str {
         match self {
             Self::Android => "0.9.0",
@@ -31,8 +31,8 @@ impl Style {
         }
     }
 
-    /// The header `User-Agent` (docs/protocol/device.md, section 2): app, platform, the app's version and build,
-    /// system, device, SDK, its version and build.
+    /// Returns the `User-Agent` header (docs/protocol/device.md, section 2): app, platform, version and build of the
+    /// app, operating system, device model, SDK, version and build of the SDK.
     pub fn user_agent(self) -> String {
         let version = env!("CARGO_PKG_VERSION");
         let (platform, system, device, sdk, build) = match self {
@@ -42,8 +42,8 @@ impl Style {
         ["Countersign", platform, version, "1", system, device, sdk, self.sdk_version(), build].join("; ")
     }
 
-    /// How the query spells the page token (docs/protocol/device.md, section 6).
-    pub const fn page_token_name(self) -> &'static str {
+    /// Returns the name of the query parameter for the page token (docs/protocol/device.md, section 6).
+    pub(crate) const fn page_token_parameter(self) -> &'static str {
         match self {
             Self::Android => "PageToken",
             Self::Ios => "pageToken",
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_read_back() {
+    fn name_of_a_style_is_parsed_back() {
         for style in [Style::Android, Style::Ios] {
             assert_eq!(Style::from_parameter(style.as_str()), Ok(style));
         }
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn user_agents_have_nine_parts() {
+    fn user_agent_has_nine_parts() {
         let version = env!("CARGO_PKG_VERSION");
         assert_eq!(
             Style::Android.user_agent(),

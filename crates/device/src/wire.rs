@@ -1,5 +1,5 @@
-//! What the phone puts on the wire: seven requests, as each SDK writes them
-//! (docs/protocol/device.md, sections 1 to 3 and 6). Nothing here does I/O.
+//! The seven requests of a phone, byte for byte as each SDK writes them (docs/protocol/device.md, sections 1 to 3 and
+//! 6). Nothing here does I/O.
 
 use std::fmt;
 
@@ -17,27 +17,27 @@ use crate::enrollment::{Enrollment, NewFactor};
 use crate::signing;
 use crate::style::Style;
 
-/// Which of the seven calls a request is.
+/// The operation of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Call {
-    /// Enroll, with an access token.
+pub enum Operation {
+    /// Creates a factor, authenticated by an access token.
     CreateFactor,
-    /// Show that the phone holds the key.
+    /// Proves that the phone holds the private key.
     VerifyFactor,
-    /// Tell the server the name and the push address anew.
+    /// Updates the name and the push registration.
     UpdateFactor,
-    /// Leave.
+    /// Deletes the factor.
     DeleteFactor,
-    /// Fetch a challenge, and learn what to sign.
+    /// Fetches a challenge and the list of fields to sign.
     GetChallenge,
-    /// List the factor's challenges.
+    /// Lists the challenges of the factor.
     ListChallenges,
-    /// Approve or deny.
+    /// Approves or denies a challenge.
     AnswerChallenge,
 }
 
-impl Call {
-    /// Its HTTP method.
+impl Operation {
+    /// Returns the HTTP method.
     pub const fn method(self) -> Method {
         match self {
             Self::CreateFactor | Self::VerifyFactor | Self::UpdateFactor | Self::AnswerChallenge => {
@@ -49,7 +49,7 @@ impl Call {
     }
 }
 
-impl fmt::Display for Call {
+impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::CreateFactor => "create factor",
@@ -63,31 +63,31 @@ impl fmt::Display for Call {
     }
 }
 
-/// A request, ready to be sent to any server.
+/// A request that can be sent to any server.
 #[derive(Clone)]
 pub struct WireRequest {
-    /// Which call it is.
-    pub what: Call,
+    /// Operation of the request.
+    pub operation: Operation,
     /// HTTP method.
     pub method: Method,
-    /// From `/v2/` on.
+    /// Path from `/v2/` on, with the query.
     pub path_and_query: String,
-    /// The header `Authorization`, which stands apart because whoever sees it can use it.
+    /// The `Authorization` header, kept apart from the others because it is a credential.
     pub authorization: Secret<String>,
     /// All other headers.
     pub headers: Vec<(&'static str, String)>,
-    /// The form.
+    /// The form, encoded; `None` for a request without a body.
     pub body: Option<String>,
 }
 
 impl fmt::Debug for WireRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Path and body name the user.
-        f.debug_struct("WireRequest").field("what", &self.what).finish_non_exhaustive()
+        // Path and body contain personal data.
+        f.debug_struct("WireRequest").field("operation", &self.operation).finish_non_exhaustive()
     }
 }
 
-/// Enrolls: the only request that carries the access token.
+/// Builds the request that creates a factor, the only one that contains the access token.
 pub fn create_factor(style: Style, new: &NewFactor, public_key: &str) -> WireRequest {
     let mut form = vec![
         ("FriendlyName", new.friendly_name.clone()),
@@ -95,21 +95,21 @@ pub fn create_factor(style: Style, new: &NewFactor, public_key: &str) -> WireReq
         ("Binding.PublicKey", public_key.to_owned()),
         ("Binding.Alg", "ES256".to_owned()),
     ];
-    form.extend(config(style, &new.app_id, new.notification.as_ref()));
+    form.extend(config_fields(style, &new.app_id, new.notification.as_ref()));
     if let Some(metadata) = &new.metadata {
         form.push(("Metadata", signing::json_text(style, json!(metadata))));
     }
-    let path = format!("{}/Factors", entity(&new.service_sid, &new.identity));
-    request(style, Call::CreateFactor, path, new.access_token.expose(), Some(&form))
+    let path = format!("{}/Factors", entity_path(&new.service_sid, &new.identity));
+    request(style, Operation::CreateFactor, path, new.access_token.expose(), Some(&form))
 }
 
-/// Shows that the phone holds the key.
+/// Builds the request that proves that the phone holds the key.
 pub fn verify_factor(style: Style, enrollment: &Enrollment, now: Timestamp) -> WireRequest {
-    let form = [("AuthPayload", signing::possession_proof(enrollment))];
-    by_device(style, Call::VerifyFactor, factor(enrollment), Some(&form), enrollment, now)
+    let form = [("AuthPayload", signing::sign_factor_sid(enrollment))];
+    device_request(style, Operation::VerifyFactor, factor_path(enrollment), Some(&form), enrollment, now)
 }
 
-/// Tells the server the name, as the enrollment has it, and the push address anew.
+/// Builds the request that updates the name, taken from the enrollment, and the push registration.
 pub fn update_factor(
     style: Style,
     enrollment: &Enrollment,
@@ -117,21 +117,21 @@ pub fn update_factor(
     now: Timestamp,
 ) -> WireRequest {
     let mut form = vec![("FriendlyName", enrollment.friendly_name.clone())];
-    form.extend(config(style, &enrollment.app_id, notification));
-    by_device(style, Call::UpdateFactor, factor(enrollment), Some(&form), enrollment, now)
+    form.extend(config_fields(style, &enrollment.app_id, notification));
+    device_request(style, Operation::UpdateFactor, factor_path(enrollment), Some(&form), enrollment, now)
 }
 
-/// Leaves.
+/// Builds the request that deletes the factor.
 pub fn delete_factor(style: Style, enrollment: &Enrollment, now: Timestamp) -> WireRequest {
-    by_device(style, Call::DeleteFactor, factor(enrollment), None, enrollment, now)
+    device_request(style, Operation::DeleteFactor, factor_path(enrollment), None, enrollment, now)
 }
 
-/// Fetches a challenge.
+/// Builds the request that fetches a challenge.
 pub fn get_challenge(style: Style, enrollment: &Enrollment, sid: &str, now: Timestamp) -> WireRequest {
-    by_device(style, Call::GetChallenge, challenge(enrollment, sid), None, enrollment, now)
+    device_request(style, Operation::GetChallenge, challenge_path(enrollment, sid), None, enrollment, now)
 }
 
-/// Lists the factor's challenges.
+/// Builds the request that lists challenges of the factor.
 pub fn list_challenges(
     style: Style,
     enrollment: &Enrollment,
@@ -150,13 +150,13 @@ pub fn list_challenges(
     };
     query.push(("Order", order.to_owned()));
     query.extend(list.status.map(|status| ("Status", status.as_str().to_owned())));
-    query.extend(list.page_token.clone().map(|token| (style.page_token_name(), token)));
-    let entity = entity(&enrollment.service_sid, &enrollment.identity);
-    let path = format!("{entity}/Challenges?{}", encoding::pairs(style, &query));
-    by_device(style, Call::ListChallenges, path, None, enrollment, now)
+    query.extend(list.page_token.clone().map(|token| (style.page_token_parameter(), token)));
+    let entity = entity_path(&enrollment.service_sid, &enrollment.identity);
+    let path = format!("{entity}/Challenges?{}", encoding::encode_pairs(style, &query));
+    device_request(style, Operation::ListChallenges, path, None, enrollment, now)
 }
 
-/// Answers a challenge with a payload out of [`signing::answer`].
+/// Builds the request that answers a challenge with a payload from [`signing::sign_answer`].
 pub fn answer_challenge(
     style: Style,
     enrollment: &Enrollment,
@@ -165,33 +165,44 @@ pub fn answer_challenge(
     now: Timestamp,
 ) -> WireRequest {
     let form = [("AuthPayload", auth_payload.to_owned())];
-    by_device(style, Call::AnswerChallenge, challenge(enrollment, sid), Some(&form), enrollment, now)
+    device_request(
+        style,
+        Operation::AnswerChallenge,
+        challenge_path(enrollment, sid),
+        Some(&form),
+        enrollment,
+        now,
+    )
 }
 
-/// The identity goes into the path as it is, which both SDKs do.
-fn entity(service_sid: &str, identity: &str) -> String {
+/// Returns the path of an entity. Like both SDKs it does not escape the identity.
+fn entity_path(service_sid: &str, identity: &str) -> String {
     format!("/v2/Services/{service_sid}/Entities/{identity}")
 }
 
-fn factor(enrollment: &Enrollment) -> String {
-    format!("{}/Factors/{}", entity(&enrollment.service_sid, &enrollment.identity), enrollment.factor_sid)
+fn factor_path(enrollment: &Enrollment) -> String {
+    format!(
+        "{}/Factors/{}",
+        entity_path(&enrollment.service_sid, &enrollment.identity),
+        enrollment.factor_sid
+    )
 }
 
-fn challenge(enrollment: &Enrollment, sid: &str) -> String {
-    format!("{}/Challenges/{sid}", entity(&enrollment.service_sid, &enrollment.identity))
+fn challenge_path(enrollment: &Enrollment, sid: &str) -> String {
+    format!("{}/Challenges/{sid}", entity_path(&enrollment.service_sid, &enrollment.identity))
 }
 
 type Field = (&'static str, String);
 
-/// The `Config.*` set. On iOS it comes out of a dictionary, so its order there is one of many.
-fn config(style: Style, app_id: &str, notification: Option<&(Platform, String)>) -> Vec<Field> {
+/// Returns the `Config.*` fields. On iOS they come from a dictionary, so their order here is one of several possible.
+fn config_fields(style: Style, app_id: &str, notification: Option<&(Platform, String)>) -> Vec<Field> {
     let sdk = ("Config.SdkVersion", style.sdk_version().to_owned());
     let app = ("Config.AppId", app_id.to_owned());
     let mut config = match style {
         Style::Android => vec![sdk, app],
         Style::Ios => vec![app, sdk],
     };
-    // An empty address makes a phone without push (docs/protocol/device.md, section 3).
+    // An empty registration token means no push (docs/protocol/device.md, section 3).
     let address = notification.filter(|(_, token)| !token.is_empty());
     let platform = address.map_or(Platform::None, |(platform, _)| *platform);
     config.push(("Config.NotificationPlatform", platform.as_str().to_owned()));
@@ -199,30 +210,30 @@ fn config(style: Style, app_id: &str, notification: Option<&(Platform, String)>)
     config
 }
 
-fn by_device(
+fn device_request(
     style: Style,
-    what: Call,
+    operation: Operation,
     path: String,
     form: Option<&[Field]>,
     enrollment: &Enrollment,
     now: Timestamp,
 ) -> WireRequest {
-    request(style, what, path, &signing::device_token(style, enrollment, now), form)
+    request(style, operation, path, &signing::sign_device_token(style, enrollment, now), form)
 }
 
 fn request(
     style: Style,
-    what: Call,
+    operation: Operation,
     path_and_query: String,
     token: &str,
     form: Option<&[Field]>,
 ) -> WireRequest {
     const FORM: &str = "application/x-www-form-urlencoded";
-    let method = what.method();
-    // A GET says that it accepts a form, and means JSON.
+    let method = operation.method();
+    // A GET accepts a form according to its header, and expects JSON.
     let accept = if method == Method::GET { FORM } else { "application/json" };
     WireRequest {
-        what,
+        operation,
         method,
         path_and_query,
         authorization: Secret::new(format!("Basic {}", STANDARD.encode(format!("token:{token}")))),
@@ -231,7 +242,7 @@ fn request(
             ("Accept", accept.to_owned()),
             ("Content-Type", FORM.to_owned()),
         ],
-        body: form.map(|form| encoding::pairs(style, form)),
+        body: form.map(|form| encoding::encode_pairs(style, form)),
     }
 }
 
@@ -245,7 +256,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
     const STYLES: [Style; 2] = [Style::Android, Style::Ios];
 
-    /// Of docs/protocol/device.md, section 10.
+    /// The public key of docs/protocol/device.md, section 10.
     const PUBLIC_KEY: &str = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEGrFny9YPM/iRZzoukU8sWZbj/3KHjMMVSqQGpb8xpBKavf37cNWfrURpmblSIEjq8juJAekll1MundswaFrQ8w==";
 
     fn new_factor(friendly_name: &str, os: &str) -> NewFactor {
@@ -266,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn android_create_body_is_that_of_the_vector() {
+    fn android_create_body_matches_the_vector() {
         let key = PUBLIC_KEY.replace('/', "%2F").replace('=', "%3D");
         let request = create_factor(Style::Android, &new_factor("My phone & co", "Android"), PUBLIC_KEY);
         assert_eq!(
@@ -280,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn ios_create_body_is_that_of_the_vector() {
+    fn ios_create_body_matches_the_vector() {
         let request = create_factor(Style::Ios, &new_factor("My phone", "iOS"), PUBLIC_KEY);
         assert_eq!(
             request.body.unwrap(),
@@ -293,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn creating_uses_the_access_token() {
+    fn create_factor_is_authenticated_by_the_access_token() {
         for style in STYLES {
             let request = create_factor(style, &new_factor("x", "y"), PUBLIC_KEY);
             let path = "/v2/Services/VA22222222222222222222222222222222/Entities/user-0001-abcd/Factors";
@@ -303,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_push_address_goes_with_its_platform_and_an_empty_one_is_none() {
+    fn registration_token_is_sent_with_its_platform_and_an_empty_one_means_none() {
         for style in STYLES {
             let body = |notification: Option<(Platform, String)>| {
                 let new = NewFactor { notification, metadata: None, ..new_factor("x", "y") };
@@ -318,14 +329,14 @@ mod tests {
     }
 
     #[test]
-    fn metadata_escapes_slashes_before_the_form_does() {
+    fn slashes_in_metadata_are_escaped_before_percent_encoding() {
         let body = |style| create_factor(style, &new_factor("x", "a/b"), PUBLIC_KEY).body.unwrap();
         assert!(body(Style::Android).ends_with("Metadata=%7B%22os%22%3A%22a%5C%2Fb%22%7D"));
         assert!(body(Style::Ios).ends_with("Metadata=%7B%22os%22:%22a%5C/b%22%7D"));
     }
 
     #[test]
-    fn headers_are_those_of_the_sdks() {
+    fn headers_match_the_sdks() {
         let form = "application/x-www-form-urlencoded";
         for style in STYLES {
             let enrollment = sample(style);
@@ -340,7 +351,7 @@ mod tests {
                 answer_challenge(style, &enrollment, "YC", "a.b.c", NOW),
             ] {
                 let accept = if request.method == Method::GET { form } else { "application/json" };
-                assert_eq!(header(&request, "Accept"), accept, "{}", request.what);
+                assert_eq!(header(&request, "Accept"), accept, "{}", request.operation);
                 assert_eq!(header(&request, "Content-Type"), form);
                 assert_eq!(header(&request, "User-Agent"), style.user_agent());
                 assert_eq!(request.body.is_some(), request.method == Method::POST);
@@ -350,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_signs_every_request_anew() {
+    fn every_request_has_a_new_device_token() {
         let enrollment = sample(Style::Android);
         let token = |now| {
             let request = get_challenge(Style::Android, &enrollment, "YC", now);
@@ -362,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_and_queries() {
+    fn paths_and_queries_match_the_sdks() {
         let entity = "/v2/Services/VA22222222222222222222222222222222/Entities/user-0001-abcd";
         let factor = format!("{entity}/Factors/YF03333333333333333333333333333333");
         let list = ListRequest {
@@ -396,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_of_a_device() {
+    fn bodies_of_device_requests_match_the_sdks() {
         let enrollment = sample(Style::Ios);
         let verify = verify_factor(Style::Ios, &enrollment, NOW).body.unwrap();
         assert!(verify.starts_with("AuthPayload=ME"), "{verify}");

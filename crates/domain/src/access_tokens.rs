@@ -1,4 +1,4 @@
-//! Access tokens: the permission, given by a backend to a phone, to enroll one factor.
+//! Access tokens: with one, a phone may enroll one factor. A backend requests it and hands it to the phone.
 
 use crate::factors::FactorType;
 use crate::parameter::Bounded;
@@ -8,92 +8,93 @@ use crate::sids::{AccessTokenSid, AccountSid, FactorSid, ServiceSid};
 use crate::text::{FriendlyName, Identity};
 use crate::time::Timestamp;
 
-/// Seconds an access token lives: 60 to 300 (docs/protocol/resources.md, section 6).
+/// Lifetime of an access token in seconds, 60 to 300 (docs/protocol/resources.md, section 6).
 pub type Ttl = Bounded<60, 300>;
 
-/// What an access token permits. The token itself carries these claims, encrypted.
+/// What an access token permits. The token carries these claims in encrypted form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// `YK…`
     pub sid: AccessTokenSid,
-    /// Account that asked.
+    /// Account that requested the token.
     pub account_sid: AccountSid,
-    /// Service in which the factor may be made.
+    /// Service in which the factor may be created.
     pub service_sid: ServiceSid,
-    /// Entity for which it may be made.
+    /// Identity of the entity that the factor will belong to.
     pub identity: Identity,
-    /// Type of factor that may be made.
+    /// Permitted type of factor.
     pub factor_type: FactorType,
-    /// Until when.
+    /// End of validity, exclusive.
     pub expires_at: Timestamp,
 }
 
 impl Grant {
-    /// Checks that factors of this entity may be made with it. `None` is a SID or an identity that can't be, and so
-    /// not the token's.
+    /// Checks that the token permits factors of this entity. `None` stands for a SID or an identity that is not valid
+    /// and therefore matches no token.
     ///
     /// # Errors
-    /// 60313 when the token was made for another identity or service (docs/protocol/decisions.md, No. 8).
-    pub fn permits_entity(
+    /// Returns 60313 if the token was issued for another identity or service (docs/protocol/decisions.md, No. 8).
+    pub fn require_entity(
         &self,
         service_sid: Option<ServiceSid>,
         identity: Option<&Identity>,
     ) -> Result<(), Problem> {
-        Self::permits_if(service_sid == Some(self.service_sid) && identity == Some(&self.identity))
+        Self::require(service_sid == Some(self.service_sid) && identity == Some(&self.identity))
     }
 
-    /// Checks that factors of this type may be made with it.
+    /// Checks that the token permits factors of this type.
     ///
     /// # Errors
-    /// 60313 when the token was made for another type (docs/protocol/decisions.md, No. 8).
-    pub fn permits_type(&self, factor_type: FactorType) -> Result<(), Problem> {
-        Self::permits_if(factor_type == self.factor_type)
+    /// Returns 60313 if the token was issued for another type (docs/protocol/decisions.md, No. 8).
+    pub fn require_factor_type(&self, factor_type: FactorType) -> Result<(), Problem> {
+        Self::require(factor_type == self.factor_type)
     }
 
-    fn permits_if(is_made_for_it: bool) -> Result<(), Problem> {
-        if is_made_for_it {
+    fn require(is_permitted: bool) -> Result<(), Problem> {
+        if is_permitted {
             return Ok(());
         }
         let advice = "the access token was made for another service, identity or factor type";
-        Err(Problem::with(Code::UnauthorizedFactorCreation, advice))
+        Err(Problem::with_advice(Code::UnauthorizedFactorCreation, advice))
     }
 }
 
-/// The text of an access token, in the open: a JWE that the device treats as opaque.
+/// The plaintext of an access token: a JWE that phones treat as opaque.
 #[derive(Clone, Debug)]
 pub struct TokenText(Secret<String>);
 
 impl TokenText {
-    /// Takes the text out of sight.
+    /// Wraps the text so that it cannot be printed by accident.
     pub const fn new(text: String) -> Self {
         Self(Secret::new(text))
     }
 
-    /// The token's text.
+    /// Returns the text.
     pub fn expose(&self) -> &str {
         self.0.expose()
     }
 }
 
-/// An access token as it is remembered.
+/// A stored access token.
 #[derive(Clone, Debug)]
 pub struct AccessToken {
-    /// What it permits.
+    /// Claims of the token.
     pub grant: Grant,
-    /// Name that the phone may show for the new factor.
+    /// Suggested name for the new factor, which the phone may display.
     pub factor_friendly_name: Option<FriendlyName>,
-    /// Its lifetime.
+    /// Requested lifetime.
     pub ttl: Ttl,
-    /// The text, sealed: the backend may fetch it again while it is good.
+    /// Sealed text. A backend may fetch it again while the token is usable.
     pub token: Sealed<TokenText>,
-    /// The factor that was made with it; a token makes one.
+    /// Factor that was created with the token; a token creates at most one.
     pub spent_on: Option<FactorSid>,
-    /// When it was made.
+    /// Creation time.
     pub created_at: Timestamp,
 }
 
 impl AccessToken {
-    /// Whether it can still be used, and so is still to be seen (docs/protocol/decisions.md, No. 8).
+    /// Returns whether the token can still create a factor. Only then does the API show it
+    /// (docs/protocol/decisions.md, No. 8).
     pub fn is_usable(&self, now: Timestamp) -> bool {
         self.spent_on.is_none() && now < self.grant.expires_at
     }
@@ -127,17 +128,19 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_permits_its_service_identity_and_type_and_no_other() {
+    fn grant_permits_only_its_service_identity_and_type() {
         let grant = token().grant;
         let (service, identity) = (grant.service_sid, grant.identity.clone());
         let (other_service, other) =
             (ServiceSid::from_bytes([4; 16]), Identity::from_parameter("user-0002").unwrap());
         let permits = |service, identity, factor_type| {
-            grant.permits_entity(Some(service), Some(identity)).and_then(|()| grant.permits_type(factor_type))
+            grant
+                .require_entity(Some(service), Some(identity))
+                .and_then(|()| grant.require_factor_type(factor_type))
         };
         assert_eq!(permits(service, &identity, FactorType::Push), Ok(()));
         for (service, identity) in [(None, Some(&identity)), (Some(service), None)] {
-            let problem = grant.permits_entity(service, identity).unwrap_err();
+            let problem = grant.require_entity(service, identity).unwrap_err();
             assert_eq!(problem.code(), Code::UnauthorizedFactorCreation);
         }
         for (service, identity, factor_type) in [
@@ -152,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_usable_until_it_expires_or_is_spent() {
+    fn token_is_usable_until_it_expires_or_is_spent() {
         let mut token = token();
         let expiry = token.grant.expires_at;
         assert!(token.is_usable(NOW));
@@ -164,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_lives_one_to_five_minutes() {
+    fn token_lifetime_is_one_to_five_minutes() {
         let lifetimes = [59, 60, 300, 301].map(|seconds| Ttl::new(seconds).map(Ttl::get));
         assert_eq!(lifetimes, [None, Some(60), Some(300), None]);
     }

@@ -1,4 +1,4 @@
-//! Accounts and their API keys: who may call as a backend.
+//! Accounts and their API keys: the credentials of a backend.
 
 use crate::entropy::Entropy;
 use crate::secret::{Sealed, Secret};
@@ -7,77 +7,78 @@ use crate::text::FriendlyName;
 use crate::time::Timestamp;
 use crate::webhooks::CallbackUrl;
 
-/// An account: the owner of services, known by its SID and auth token.
+/// The owner of services, identified by its SID and authenticated by its auth token.
 #[derive(Clone, Debug)]
 pub struct Account {
     /// `AC…`
     pub sid: AccountSid,
-    /// What operators call it.
+    /// Name for operators.
     pub friendly_name: FriendlyName,
-    /// The auth token, sealed rather than hashed: webhooks are signed with it.
+    /// Auth token, sealed instead of hashed because webhooks are signed with it.
     pub auth_token: Sealed<AuthToken>,
-    /// Where it hears of its alerts.
+    /// URL that receives the account's alerts.
     pub debugger_webhook: Option<CallbackUrl>,
-    /// When it was made.
+    /// Creation time.
     pub created_at: Timestamp,
-    /// When it, or its token, last changed.
+    /// Time of the last change to the account or its auth token.
     pub updated_at: Timestamp,
 }
 
-/// An account's auth token, in the open. Ours are 32 lower-case hexadecimal digits; one that an
-/// operator brings may be any 16 to 128 letters and digits, since the Go helper library takes
-/// nothing else (docs/protocol/authentication.md, section 6).
+/// The plaintext auth token of an account.
+///
+/// A generated one is 32 lower-case hexadecimal digits. One that an operator supplies may be any 16 to 128 ASCII
+/// letters and digits, because the Go helper library accepts nothing else (docs/protocol/authentication.md, section 6).
 #[derive(Clone, Debug)]
 pub struct AuthToken(Secret<String>);
 
 impl AuthToken {
-    /// A new token of 128 random bits.
+    /// Creates a token of 128 random bits.
     pub fn generate(entropy: &dyn Entropy) -> Self {
         let mut bytes = [0; 16];
         entropy.fill(&mut bytes);
-        Self(Secret::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
+        Self(Secret::new(hex::encode(bytes)))
     }
 
-    /// A token that an operator brings; `None` if it is not 16 to 128 ASCII letters and digits.
+    /// Parses a token that an operator supplies. Returns `None` unless it is 16 to 128 ASCII letters and digits.
     pub fn parse(text: &str) -> Option<Self> {
         let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric());
         ((16..=128).contains(&text.len()) && plain).then(|| Self(Secret::new(text.to_owned())))
     }
 
-    /// The token's text.
+    /// Returns the token's text.
     pub fn expose(&self) -> &str {
         self.0.expose()
     }
 }
 
-/// An API key: a second way to sign in as an account, which can be revoked on its own.
+/// An API key: additional credentials of an account that can be revoked separately.
 #[derive(Clone, Debug)]
 pub struct ApiKey {
-    /// `SK…`, the user name.
+    /// `SK…`, the user name of HTTP Basic authentication.
     pub sid: ApiKeySid,
-    /// The account that it stands for.
+    /// Account that the key authenticates as.
     pub account_sid: AccountSid,
-    /// What operators call it.
+    /// Name for operators.
     pub friendly_name: FriendlyName,
-    /// Keyed hash of the secret; the secret itself is shown once and kept nowhere.
+    /// Keyed hash of the secret. The secret itself is shown once and not stored.
     pub secret_hash: Vec<u8>,
-    /// When it was made.
+    /// Creation time.
     pub created_at: Timestamp,
 }
 
-/// The secret of an API key, in the open: 32 letters and digits.
+/// The plaintext secret of an API key: 32 ASCII letters and digits.
 #[derive(Clone, Debug)]
 pub struct ApiKeySecret(Secret<String>);
 
 impl ApiKeySecret {
-    /// A new secret of 190 random bits.
+    /// Creates a secret of 190 random bits.
     pub fn generate(entropy: &dyn Entropy) -> Self {
         const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
         let mut secret = String::with_capacity(32);
         while secret.len() < 32 {
             let mut byte = [0];
             entropy.fill(&mut byte);
-            // 248 = 4 × 62: what lies above would favour the first letters.
+            // 248 = 4 × 62: using larger values would favor the first letters of the alphabet.
             if byte[0] < 248 {
                 secret.push(char::from(ALPHABET[usize::from(byte[0]) % ALPHABET.len()]));
             }
@@ -85,7 +86,7 @@ impl ApiKeySecret {
         Self(Secret::new(secret))
     }
 
-    /// The secret's text.
+    /// Returns the secret's text.
     pub fn expose(&self) -> &str {
         self.0.expose()
     }
@@ -103,7 +104,7 @@ mod tests {
 
     use std::sync::atomic::{AtomicU8, Ordering};
 
-    /// Every byte in turn, from 0.
+    /// Yields the bytes 0, 1, 2, … in turn.
     #[derive(Default)]
     struct Counting(AtomicU8);
 
@@ -114,13 +115,13 @@ mod tests {
     }
 
     #[test]
-    fn a_generated_auth_token_is_32_hexadecimal_digits() {
+    fn generated_auth_token_is_32_hexadecimal_digits() {
         let token = AuthToken::generate(&Counting::default());
         assert_eq!(token.expose(), "000102030405060708090a0b0c0d0e0f");
     }
 
     #[test]
-    fn an_operators_auth_token_has_16_to_128_letters_and_digits() {
+    fn supplied_auth_token_must_be_16_to_128_letters_and_digits() {
         for (length, is_token) in [(15, false), (16, true), (128, true), (129, false)] {
             let text = "aB3".repeat(43)[..length].to_owned();
             assert_eq!(
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn every_letter_and_digit_of_an_api_key_secret_is_equally_likely() {
+    fn characters_of_an_api_key_secret_are_equally_likely() {
         let entropy = Counting::default();
         // 31 secrets are 992 characters: 4 times all bytes from 0 to 247, each of the 62 characters 16 times.
         let secrets: Vec<_> = (0..31).map(|_| ApiKeySecret::generate(&entropy)).collect();

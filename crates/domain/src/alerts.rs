@@ -1,4 +1,5 @@
-//! Alerts: what went wrong on the way out, for the people who run the backend (docs/protocol/push.md, sections 3 and 4).
+//! Alerts: records of failed deliveries and of expected failures, for the people who run a backend
+//! (docs/protocol/push.md, sections 3 and 4).
 
 use serde_json::Value;
 
@@ -7,17 +8,17 @@ use crate::parameter::{Expected, Parameter};
 use crate::sids::{AccountSid, AlertSid, ServiceSid};
 use crate::time::Timestamp;
 
-/// How bad it is.
+/// Severity of an alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// Something was not delivered.
+    /// A delivery has failed.
     Error,
-    /// Something will go wrong.
+    /// Deliveries will fail unless an operator acts.
     Warning,
 }
 
 impl Level {
-    /// The word in the API and in the database.
+    /// Returns the name in the API and in the database.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Error => "error",
@@ -26,12 +27,12 @@ impl Level {
     }
 }
 
-/// A level as a list is filtered by: there are two that this server never raises.
+/// A level by which a list of alerts is filtered. The API knows two levels that this server never raises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LevelFilter {
-    /// One that is raised.
+    /// A level that this server raises.
     Is(Level),
-    /// `notice` or `debug`: never.
+    /// `notice` or `debug`, which match no alert.
     Never,
 }
 
@@ -46,50 +47,50 @@ impl Parameter for LevelFilter {
     }
 }
 
-/// The request that failed, and what came back; only of webhooks.
+/// A webhook request that failed, with its response.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct FailedCall {
-    /// Where to.
+    /// URL of the request.
     pub url: String,
-    /// What was sent, without what is personal.
+    /// Parameters of the request, without personal data.
     pub variables: Vec<(String, String)>,
-    /// Status, headers and body, if something came back.
+    /// Response, if there was one.
     pub response: Option<FailedResponse>,
 }
 
-/// What came back.
+/// The response to a failed webhook request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct FailedResponse {
     /// HTTP status.
     pub status: u16,
-    /// Header lines.
+    /// Header names and values.
     pub headers: Vec<(String, String)>,
-    /// Its beginning, as text.
+    /// Beginning of the body, as text.
     pub body: String,
 }
 
-/// Something that went wrong.
+/// A record of something that failed, or will fail, on the way to a receiver or a push provider.
 #[derive(Clone, Debug)]
 pub struct Alert {
     /// `NO…`
     pub sid: AlertSid,
-    /// Whose it is.
+    /// Owning account.
     pub account_sid: AccountSid,
-    /// Of which service.
+    /// Service concerned, if any.
     pub service_sid: Option<ServiceSid>,
-    /// What it is about: a challenge, a factor, a webhook, a credential.
+    /// SID of the challenge, factor, webhook or credential concerned.
     pub resource_sid: String,
     /// One of the codes of docs/protocol/errors.md, section 6.
     pub error_code: u32,
-    /// How bad it is.
+    /// Severity.
     pub level: Level,
-    /// What happened, in a sentence.
+    /// Description, one sentence.
     pub text: String,
-    /// Event-specific facts, as the debugger webhook carries them.
+    /// Event-specific facts, in the form that the debugger webhook carries.
     pub more_info: Value,
-    /// The call that failed.
+    /// Request that failed; present for webhooks only.
     pub call: Option<FailedCall>,
-    /// When it happened.
+    /// Creation time.
     pub created_at: Timestamp,
 }
 
@@ -104,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_are_filtered_by_the_levels_of_the_api() {
+    fn level_filter_accepts_exactly_the_levels_of_the_api() {
         for level in [Level::Error, Level::Warning] {
             assert_eq!(LevelFilter::from_parameter(level.as_str()), Ok(LevelFilter::Is(level)));
         }

@@ -1,7 +1,7 @@
-//! The audit log: who changed what, when, and from where.
+//! The audit log: who changed what, when, and from which address.
 //!
-//! A line names SIDs, parameters and words such as a status. Never an identity, a detail, a token or anything
-//! else that is personal or secret: it is kept for long, and shown to many.
+//! A record holds SIDs, names of parameters, and words such as a status. It never holds an identity, challenge details,
+//! a token or other personal or secret data, because it is kept for a long time and many people can read it.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -14,28 +14,28 @@ use crate::paging::{Listed, Position, position};
 use crate::sids::{AccessTokenSid, AccountSid, ApiKeySid, EventSid, FactorSid, RequestSid};
 use crate::time::Timestamp;
 
-/// Most characters of an operator's name that are kept.
-const LONGEST_NAME: usize = 64;
+/// Length to which an operator's name is cut.
+const MAX_OPERATOR_NAME_CHARACTERS: usize = 64;
 
-/// Who changes something.
+/// The originator of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Actor {
-    /// A backend, with the account's auth token.
+    /// A backend that used the account's auth token.
     Account(AccountSid),
-    /// A backend, with an API key.
+    /// A backend that used an API key.
     ApiKey(ApiKeySid),
-    /// A phone, with an access token.
+    /// A phone that used an access token.
     Enrollee(AccessTokenSid),
     /// A registered device.
     Device(FactorSid),
-    /// Somebody at the command line.
+    /// A person who used the command record.
     Operator(OperatorName),
-    /// The server itself, which removes what is done with.
+    /// The server's removal of expired data.
     Housekeeping,
 }
 
 impl Actor {
-    /// What kind of actor it is: the word in the API and in the database.
+    /// Returns the kind of actor, as the API and the database name it.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Account(_) => "account",
@@ -47,7 +47,7 @@ impl Actor {
         }
     }
 
-    /// Its SID, or an operator's name.
+    /// Returns the actor's SID or the operator's name; `None` for housekeeping.
     pub fn name(&self) -> Option<String> {
         match self {
             Self::Account(sid) => Some(sid.to_string()),
@@ -60,16 +60,16 @@ impl Actor {
     }
 }
 
-/// What an operator is called on the machine: at most 64 letters, digits and `.`, `-`, `_`, `@`.
+/// The login name of an operator: at most 64 letters, digits and `.`, `-`, `_`, `@`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OperatorName(String);
 
 impl OperatorName {
     /// Strips characters that are not allowed in a name; returns `operator` if nothing remains.
     pub fn new(name: &str) -> Self {
-        let is_usual =
+        let is_allowed =
             |letter: &char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | '_' | '@');
-        let name: String = name.chars().filter(is_usual).take(LONGEST_NAME).collect();
+        let name: String = name.chars().filter(is_allowed).take(MAX_OPERATOR_NAME_CHARACTERS).collect();
         Self(if name.is_empty() { "operator".to_owned() } else { name })
     }
 }
@@ -80,19 +80,19 @@ impl fmt::Display for OperatorName {
     }
 }
 
-macro_rules! acts {
+macro_rules! audit_actions {
     ($($name:ident $word:literal;)*) => {
-        /// What was done, and to what kind of thing.
+        /// The kind of resource that was changed, and the kind of change.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Act {
+        pub enum AuditAction {
             $(#[doc = concat!("`", $word, "`")] $name,)*
         }
 
-        impl Act {
-            /// All of them.
+        impl AuditAction {
+            /// All actions.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
-            /// The event type, as Monitor has it: the kind of thing, a dot, and what became of it.
+            /// Returns the event type of Twilio's Monitor API: the kind of resource, a dot, and the kind of change.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $word,)* }
             }
@@ -100,7 +100,7 @@ macro_rules! acts {
     };
 }
 
-acts! {
+audit_actions! {
     AccountCreated "account.created";
     AccountUpdated "account.updated";
     AuthTokenRotated "account.token-rotated";
@@ -141,73 +141,74 @@ acts! {
     ClockTrusted "clock.trusted";
 }
 
-/// What was done, to what, and what else is to be known of it.
+/// A change to be recorded: the action, the resource, and details.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// What was done.
-    pub act: Act,
-    /// The account that it concerns; `None` when it concerns the whole server.
+    /// Kind of change.
+    pub action: AuditAction,
+    /// Account concerned; `None` for the whole server.
     pub account_sid: Option<AccountSid>,
-    /// SID of the thing.
+    /// SID of the changed resource.
     pub resource_sid: Option<String>,
-    /// SIDs of other things, names of parameters, words such as a status.
+    /// Further SIDs, names of parameters, and words such as a status.
     pub data: Map<String, Value>,
 }
 
 impl Change {
-    /// A change to something of an account.
-    pub fn new(act: Act, account_sid: AccountSid, resource_sid: impl fmt::Display) -> Self {
+    /// Creates a change to a resource of an account.
+    pub fn new(action: AuditAction, account_sid: AccountSid, resource_sid: impl fmt::Display) -> Self {
         let (account_sid, resource_sid) = (Some(account_sid), Some(resource_sid.to_string()));
-        Self { act, account_sid, resource_sid, data: Map::new() }
+        Self { action, account_sid, resource_sid, data: Map::new() }
     }
 
-    /// A change that concerns the whole server.
-    pub fn of_server(act: Act) -> Self {
-        Self { act, account_sid: None, resource_sid: None, data: Map::new() }
+    /// Creates a change that concerns the whole server.
+    pub fn of_server(action: AuditAction) -> Self {
+        Self { action, account_sid: None, resource_sid: None, data: Map::new() }
     }
 
-    /// Says something else of it: nothing personal, nothing secret.
+    /// Adds a detail, which must be neither personal nor secret.
     #[must_use]
-    pub fn with(mut self, name: &str, value: impl Serialize) -> Self {
+    pub fn detail(mut self, name: &str, value: impl Serialize) -> Self {
         self.data.insert(name.to_owned(), serde_json::to_value(value).unwrap_or_default());
         self
     }
 }
 
-/// A line of the log, in the words in which it is stored: a server that does not know one of them, since a newer
-/// one wrote it, can still chain it.
+/// A record of the audit log as it is stored.
+///
+/// Actor and event type are text, so that a server can chain records whose types only a newer version knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
+pub struct AuditRecord {
     /// `AE…`
     pub sid: EventSid,
-    /// What kind of actor it was; see [`Actor::kind`].
+    /// Kind of actor; see [`Actor::kind`].
     pub actor_type: String,
     /// SID of the actor, or an operator's name.
     pub actor: Option<String>,
-    /// What was done; see [`Act::as_str`].
+    /// Kind of change; see [`AuditAction::as_str`].
     pub event_type: String,
-    /// The account that it concerns; `None` when it concerns the whole server.
+    /// Account concerned; `None` for the whole server.
     pub account_sid: Option<AccountSid>,
-    /// SID of the thing.
+    /// SID of the changed resource.
     pub resource_sid: Option<String>,
-    /// What else is to be known: a JSON object.
+    /// Details, as the text of a JSON object.
     pub data: String,
-    /// Where the request came from.
+    /// IP address of the client.
     pub address: Option<String>,
     /// SID of the request.
     pub request_sid: Option<String>,
-    /// When it was done.
+    /// Time of the change.
     pub created_at: Timestamp,
 }
 
-impl Listed for Line {
+impl Listed for AuditRecord {
     fn position(&self) -> Position {
         position(self.sid, self.created_at)
     }
 }
 
-impl Line {
-    /// The line about a change.
+impl AuditRecord {
+    /// Creates the record of a change.
     pub fn new(
         sid: EventSid,
         actor: &Actor,
@@ -220,7 +221,7 @@ impl Line {
             sid,
             actor_type: actor.kind().to_owned(),
             actor: actor.name(),
-            event_type: change.act.as_str().to_owned(),
+            event_type: change.action.as_str().to_owned(),
             account_sid: change.account_sid,
             resource_sid: change.resource_sid,
             data: Value::Object(change.data).to_string(),
@@ -230,18 +231,18 @@ impl Line {
         }
     }
 
-    /// What kind of thing it is about: the event type up to its dot.
+    /// Returns the kind of the changed resource: the event type up to its dot.
     pub fn resource_type(&self) -> &str {
         self.event_type.split('.').next().unwrap_or_default()
     }
 
-    /// What else is to be known, taken apart.
+    /// Parses the details; returns null if they are not JSON.
     pub fn data(&self) -> Value {
         serde_json::from_str(&self.data).unwrap_or_default()
     }
 
-    /// All that the line says, as one text: a JSON array without white space, in this order. What is chained stays
-    /// so: the form may never change.
+    /// Returns all fields as one text, over which the MAC is computed: a JSON array without white space, in this
+    /// order. The form must never change, because that would invalidate the MACs of existing records.
     pub fn canonical(&self) -> String {
         serde_json::json!([
             self.sid,
@@ -259,71 +260,66 @@ impl Line {
     }
 }
 
-/// What makes a line part of the chain: a code over it, its number, and the code before.
+/// A message authentication code (HMAC-SHA256). The code of a chained record covers the record, its number and the
+/// previous code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mac(pub [u8; 32]);
 
-/// 64 hexadecimal digits.
+/// Formats the code as 64 lower-case hexadecimal digits.
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex::encode(self.0))
     }
 }
 
-/// A text that is not what was asked for.
+/// The error for a text that is not a [`ChainPosition`] or a [`Mac`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotAMark;
+pub struct ParseChainPositionError;
 
-impl fmt::Display for NotAMark {
+impl fmt::Display for ParseChainPositionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("expected NUMBER:MAC, as `countersign audit verify` prints it")
     }
 }
 
-impl std::error::Error for NotAMark {}
+impl std::error::Error for ParseChainPositionError {}
 
 impl FromStr for Mac {
-    type Err = NotAMark;
+    type Err = ParseChainPositionError;
 
-    fn from_str(text: &str) -> Result<Self, NotAMark> {
+    fn from_str(text: &str) -> Result<Self, ParseChainPositionError> {
         let mut bytes = [0; 32];
-        if text.len() != 64 {
-            return Err(NotAMark);
-        }
-        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-            let value = |digit: u8| char::from(digit).to_digit(16).ok_or(NotAMark);
-            *byte = (value(pair[0])? << 4 | value(pair[1])?) as u8;
-        }
+        hex::decode_to_slice(text, &mut bytes).map_err(|_| ParseChainPositionError)?;
         Ok(Self(bytes))
     }
 }
 
-/// A place in the chain, which an operator can note down: `42:` and the MAC of line 42.
+/// A position in the audit chain: the number and the MAC of a record, formatted as `42:MAC`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark {
-    /// Number of the line, from 1; 0 stands before the first.
+pub struct ChainPosition {
+    /// Number of the record, from 1; 0 is the position before the first record.
     pub number: i64,
-    /// Its MAC.
+    /// MAC of the record.
     pub mac: Mac,
 }
 
-impl Mark {
-    /// Before the first line.
+impl ChainPosition {
+    /// The position before the first record.
     pub const START: Self = Self { number: 0, mac: Mac([0; 32]) };
 }
 
-impl fmt::Display for Mark {
+impl fmt::Display for ChainPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.number, self.mac)
     }
 }
 
-impl FromStr for Mark {
-    type Err = NotAMark;
+impl FromStr for ChainPosition {
+    type Err = ParseChainPositionError;
 
-    fn from_str(text: &str) -> Result<Self, NotAMark> {
-        let (number, mac) = text.split_once(':').ok_or(NotAMark)?;
-        let number = number.parse().ok().filter(|number| *number >= 0).ok_or(NotAMark)?;
+    fn from_str(text: &str) -> Result<Self, ParseChainPositionError> {
+        let (number, mac) = text.split_once(':').ok_or(ParseChainPositionError)?;
+        let number = number.parse().ok().filter(|number| *number >= 0).ok_or(ParseChainPositionError)?;
         Ok(Self { number, mac: mac.parse()? })
     }
 }
@@ -335,75 +331,85 @@ mod tests {
     use super::*;
     use crate::sids::Sid;
 
-    /// What is chained stays so.
+    /// MACs of existing records depend on the canonical form.
     #[test]
-    fn the_canonical_form_stands() {
+    fn canonical_form_never_changes() {
         let (sid, now) = (EventSid::from_bytes([2; 16]), Timestamp::from_micros(1_767_225_600_000_001));
-        let change = Change::new(Act::FactorUpdated, AccountSid::from_bytes([1; 16]), "YF04")
-            .with("changed", ["friendly_name"])
-            .with("service_sid", "VA05");
+        let change = Change::new(AuditAction::FactorUpdated, AccountSid::from_bytes([1; 16]), "YF04")
+            .detail("changed", ["friendly_name"])
+            .detail("service_sid", "VA05");
         let device = Actor::Device(FactorSid::from_bytes([3; 16]));
         let (address, request_sid) = (IpAddr::from([192, 0, 2, 1]), RequestSid::from_bytes([6; 16]));
-        let line = Line::new(sid, &device, change, Some(address), Some(request_sid), now);
+        let record = AuditRecord::new(sid, &device, change, Some(address), Some(request_sid), now);
         let [a, b, c, d] = [1, 2, 3, 6].map(|digit| format!("0{digit}").repeat(16));
         let expected = format!(
             r#"["AE{b}","device","YF{c}","factor.updated","AC{a}","YF04",{},"192.0.2.1","RQ{d}",1767225600000001]"#,
             r#""{\"changed\":[\"friendly_name\"],\"service_sid\":\"VA05\"}""#
         );
-        assert_eq!(line.canonical(), expected);
-        assert_eq!(line.resource_type(), "factor");
-        assert_eq!(line.data()["changed"][0], "friendly_name");
+        assert_eq!(record.canonical(), expected);
+        assert_eq!(record.resource_type(), "factor");
+        assert_eq!(record.data()["changed"][0], "friendly_name");
 
-        let line =
-            Line::new(sid, &Actor::Housekeeping, Change::of_server(Act::AlertsRemoved), None, None, now);
+        let record = AuditRecord::new(
+            sid,
+            &Actor::Housekeeping,
+            Change::of_server(AuditAction::AlertsRemoved),
+            None,
+            None,
+            now,
+        );
         let expected = format!(
             r#"["AE{b}","housekeeping",null,"alerts.removed",null,null,"{{}}",null,null,1767225600000001]"#
         );
-        assert_eq!(line.canonical(), expected);
+        assert_eq!(record.canonical(), expected);
     }
 
     #[test]
-    fn event_types_are_a_kind_and_what_became_of_it() {
-        for act in Act::ALL {
-            let (kind, verb) = act.as_str().split_once('.').unwrap();
-            let plain = |word: &str| word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
-            assert!(plain(kind) && plain(verb), "{act:?}");
-            assert_eq!(Act::ALL.iter().filter(|other| other.as_str() == act.as_str()).count(), 1, "{act:?}");
+    fn event_types_are_unique_and_have_two_parts() {
+        for action in AuditAction::ALL {
+            let (kind, verb) = action.as_str().split_once('.').unwrap();
+            let is_plain = |word: &str| word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+            assert!(is_plain(kind) && is_plain(verb), "{action:?}");
+            assert_eq!(
+                AuditAction::ALL.iter().filter(|other| other.as_str() == action.as_str()).count(),
+                1,
+                "{action:?}"
+            );
         }
     }
 
     #[test]
-    fn an_operators_name_is_a_name() {
+    fn operator_name_keeps_only_allowed_characters() {
         for (given, kept) in [("ann", "ann"), ("a b\n\u{1b}c", "abc"), ("", "operator"), ("ü", "operator")] {
             assert_eq!(OperatorName::new(given).to_string(), kept);
         }
-        assert_eq!(OperatorName::new(&"a".repeat(100)).to_string().len(), LONGEST_NAME);
+        assert_eq!(OperatorName::new(&"a".repeat(100)).to_string().len(), MAX_OPERATOR_NAME_CHARACTERS);
     }
 
     #[test]
-    fn a_mark_is_a_number_and_a_mac() {
-        let mark = Mark { number: 42, mac: Mac([0xa0; 32]) };
-        assert_eq!(mark.to_string(), format!("42:{}", "a0".repeat(32)));
+    fn chain_position_must_be_a_number_and_a_mac() {
+        let position = ChainPosition { number: 42, mac: Mac([0xa0; 32]) };
+        assert_eq!(position.to_string(), format!("42:{}", "a0".repeat(32)));
         for bad in ["", "42", "42:", "42:a0", &format!("-1:{}", "a0".repeat(32)), &"ä".repeat(32)] {
-            assert_eq!(bad.parse::<Mark>(), Err(NotAMark), "{bad}");
+            assert_eq!(bad.parse::<ChainPosition>(), Err(ParseChainPositionError), "{bad}");
         }
     }
 
     proptest! {
         #[test]
-        fn a_mark_is_read_as_it_was_written(number in 0_i64.., mac: [u8; 32]) {
-            let mark = Mark { number, mac: Mac(mac) };
-            prop_assert_eq!(mark.to_string().parse(), Ok(mark));
+        fn chain_position_survives_the_round_trip(number in 0_i64.., mac: [u8; 32]) {
+            let position = ChainPosition { number, mac: Mac(mac) };
+            prop_assert_eq!(position.to_string().parse(), Ok(position));
         }
 
         #[test]
         fn parsing_never_panics(text in ".*") {
-            let _ = text.parse::<Mark>();
+            let _ = text.parse::<ChainPosition>();
         }
     }
 
     #[test]
-    fn actors_are_named_by_their_sids() {
+    fn actors_have_a_kind_and_a_name() {
         let bytes = [7; 16];
         let digits = "07".repeat(16);
         for (actor, kind, name) in [
@@ -419,14 +425,14 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_may_stand_before_the_first_line() {
-        assert_eq!(Mark::START.to_string().parse(), Ok(Mark::START));
+    fn mac_is_64_hexadecimal_digits_in_either_case() {
+        assert_eq!(ChainPosition::START.to_string().parse(), Ok(ChainPosition::START));
         let upper = format!("1:{}", "A0".repeat(32));
-        assert_eq!(upper.parse(), Ok(Mark { number: 1, mac: Mac([0xa0; 32]) }));
+        assert_eq!(upper.parse(), Ok(ChainPosition { number: 1, mac: Mac([0xa0; 32]) }));
         for digits in [62, 63, 65, 66] {
-            assert_eq!("a".repeat(digits).parse::<Mac>(), Err(NotAMark), "{digits} digits");
+            assert_eq!("a".repeat(digits).parse::<Mac>(), Err(ParseChainPositionError), "{digits} digits");
         }
-        assert_eq!("g".repeat(64).parse::<Mac>(), Err(NotAMark));
-        assert!(NotAMark.to_string().contains("NUMBER:MAC"));
+        assert_eq!("g".repeat(64).parse::<Mac>(), Err(ParseChainPositionError));
+        assert!(ParseChainPositionError.to_string().contains("NUMBER:MAC"));
     }
 }

@@ -1,4 +1,4 @@
-//! Challenges: one question to one device, answered at most once.
+//! Challenges: a question to a device that is approved or denied at most once.
 //!
 //! ```text
 //!            ┌─ signed answer ─▶ approved | denied
@@ -19,27 +19,34 @@ use crate::sids::{AccountSid, ChallengeSid, EntitySid, FactorSid, ServiceSid};
 use crate::text::{Identity, StringMap};
 use crate::time::Timestamp;
 
-/// Seconds a challenge lives when the caller does not say.
-pub const DEFAULT_LIFETIME: i64 = 5 * 60;
+/// Lifetime of a challenge for which the caller sets no expiration date.
+pub const DEFAULT_LIFETIME_SECONDS: i64 = 5 * 60;
 
-/// Seconds a challenge may live at most.
-pub const MAX_LIFETIME: i64 = 60 * 60;
+/// Longest lifetime of a challenge.
+pub const MAX_LIFETIME_SECONDS: i64 = 60 * 60;
 
-/// Names of the body's keys whose values the device signs, for the header
-/// `Twilio-Verify-Signature-Fields`. Without spaces: the SDKs don't trim (docs/protocol/device.md, section 5).
+/// Longest signed answer of a device (docs/protocol/decisions.md, No. 11).
+pub const MAX_ANSWER_CHARACTERS: usize = 5456;
+
+/// Length of a signed answer without its claims: the header, the signature (docs/protocol/device.md, section 10) and
+/// two dots.
+const ANSWER_OVERHEAD_CHARACTERS: usize = 36 + 86 + 2;
+
+/// Names of the fields that a device signs, as the header `Twilio-Verify-Signature-Fields` lists them. They are not
+/// separated by spaces, because the SDKs do not trim names (docs/protocol/device.md, section 5).
 pub const SIGNATURE_FIELDS: &str = "hidden_details,account_sid,sid,expiration_date,date_created,status,factor_sid,details,service_sid,identity";
 
-/// What the person said.
+/// The user's decision on a challenge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Yes.
+    /// The user approved.
     Approved,
-    /// No.
+    /// The user denied.
     Denied,
 }
 
 impl Answer {
-    /// The word on the wire and in the database.
+    /// Returns the name in the API and in the database.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Approved => "approved",
@@ -47,49 +54,47 @@ impl Answer {
         }
     }
 
-    /// The answer that goes by this word.
-    pub fn from_word(word: &str) -> Option<Self> {
+    /// Parses the name in the API and in the database.
+    pub fn parse(word: &str) -> Option<Self> {
         [Self::Approved, Self::Denied].into_iter().find(|answer| answer.as_str() == word)
     }
 }
 
-/// The SHA-256 digest of the payload that answered a challenge, by which the same payload is recognized when it comes
-/// again.
+/// The SHA-256 digest of the payload that answered a challenge. It identifies a repetition of the same payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AnswerDigest(pub [u8; 32]);
 
-/// What has happened to a challenge. That time passed is not something that happens to it: see
-/// [`Challenge::status`].
+/// The stored state of a challenge. Expiry is not stored but computed; see [`Challenge::status`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Nothing yet.
+    /// Not answered.
     Pending,
-    /// Its factor was deleted first.
+    /// The factor was deleted before an answer.
     Voided,
-    /// It was answered.
+    /// Answered by the device.
     Answered {
-        /// How.
+        /// Decision.
         answer: Answer,
-        /// When.
+        /// Time of the answer.
         at: Timestamp,
     },
 }
 
-/// What a caller sees of a challenge's state, at an instant.
+/// The state of a challenge at an instant, as callers see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// It can be answered.
+    /// Can be answered.
     Pending,
-    /// It can't be answered any more.
+    /// Can no longer be answered.
     Expired,
-    /// Yes.
+    /// The user approved.
     Approved,
-    /// No.
+    /// The user denied.
     Denied,
 }
 
 impl Status {
-    /// The word on the wire.
+    /// Returns the name in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -109,22 +114,22 @@ impl Parameter for Status {
     }
 }
 
-/// What the app shows to the person.
+/// What the app displays to the user.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Details {
-    /// The question.
+    /// Question.
     pub message: Message,
-    /// At most twenty facts beside it.
+    /// Facts below the question, at most [`Details::MAX_FIELDS`].
     pub fields: Vec<Field>,
-    /// When the challenge was made, if the service wants it said (`Push.IncludeDate`).
+    /// Creation time of the challenge, if the service includes it (`Push.IncludeDate`).
     pub date: Option<Timestamp>,
 }
 
 impl Details {
-    /// Most fields a challenge can have.
+    /// Largest number of fields.
     pub const MAX_FIELDS: usize = 20;
 
-    /// As the body carries it. `date` is left out rather than null, which Android can't parse.
+    /// Returns the JSON form of the API. An absent `date` is omitted, because the Android SDK cannot parse null.
     pub fn to_json(&self) -> Value {
         let mut details = json!({ "message": self.message.as_str(), "fields": self.fields });
         if let (Some(date), Some(object)) = (self.date, details.as_object_mut()) {
@@ -146,17 +151,17 @@ impl fmt::Debug for Message {
     }
 }
 
-/// The question of a push challenge: 1–256 characters, line breaks allowed.
+/// The question of a challenge: 1 to 256 characters, which may include line breaks.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Message(String);
 
 impl Message {
-    /// The text itself.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// A message that was parsed before, as it comes back from the database.
+    /// Wraps a text from the database, which was validated before it was stored.
     pub const fn from_stored(text: String) -> Self {
         Self(text)
     }
@@ -178,7 +183,7 @@ impl fmt::Debug for Field {
     }
 }
 
-/// One fact beside the question. Sent as JSON text, one parameter each.
+/// A labeled fact below the question. Each is sent as JSON text in a parameter of its own.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Field {
     label: String,
@@ -189,7 +194,7 @@ impl Parameter for Field {
     fn from_parameter(text: &str) -> Result<Self, Expected> {
         let expected = "must be JSON such as {\"label\":\"…\",\"value\":\"…\"}, \
                         the label with 1 to 36 and the value with at most 128 characters";
-        // By way of an object: serde would also take the members of an array in their order.
+        // Parse a JSON object first: serde would also accept an array of the members in order.
         let members = serde_json::from_str::<Map<String, Value>>(text);
         let field = members.and_then(|members| serde_json::from_value::<Self>(members.into()));
         let field = field.map_err(|_| Expected::new(expected))?;
@@ -197,7 +202,7 @@ impl Parameter for Field {
         if label == 0 || label > 36 || field.value.chars().count() > 128 {
             return Err(Expected::new(expected));
         }
-        // PostgreSQL stores no NUL, and no client means one.
+        // PostgreSQL cannot store NUL characters.
         if field.label.contains('\0') || field.value.contains('\0') {
             return Err(Expected::new("must not contain NUL characters"));
         }
@@ -205,34 +210,34 @@ impl Parameter for Field {
     }
 }
 
-/// A question to a device.
+/// A challenge as it is stored.
 #[derive(Clone, Debug)]
 pub struct Challenge {
     /// `YC03…`
     pub sid: ChallengeSid,
-    /// The owner.
+    /// Owning account.
     pub account_sid: AccountSid,
-    /// The service.
+    /// Service of the factor.
     pub service_sid: ServiceSid,
-    /// The entity.
+    /// Entity of the factor.
     pub entity_sid: EntitySid,
-    /// The entity's identity.
+    /// Identity of the entity.
     pub identity: Identity,
-    /// Who is asked.
+    /// Factor whose device has to answer.
     pub factor_sid: FactorSid,
-    /// What has happened to it.
+    /// Stored state.
     pub state: State,
-    /// What is shown.
+    /// Displayed details.
     pub details: Details,
-    /// What is signed but not shown.
+    /// Details that are signed but not displayed.
     pub hidden_details: Option<StringMap>,
-    /// What the device wanted to be remembered.
+    /// Data that the device has stored with the challenge.
     pub metadata: Option<StringMap>,
-    /// Until when it can be answered, on a whole second.
+    /// End of the time for an answer, exclusive and on a whole second.
     pub expires_at: Timestamp,
-    /// When it was made.
+    /// Creation time.
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// Time of the last change.
     pub updated_at: Timestamp,
 }
 
@@ -242,30 +247,25 @@ impl Listed for Challenge {
     }
 }
 
-/// When a challenge that is made at `now` expires: at the caller's date, else after five minutes.
+/// Returns the time at which a challenge that is created at `now` expires: the requested time, or by default five
+/// minutes later. The result is cut to a whole second, because clients see and sign whole seconds only.
 ///
 /// # Errors
-/// 60306 for a date that has passed or lies more than an hour ahead.
-pub fn expiry(requested: Option<Timestamp>, now: Timestamp) -> Result<Timestamp, Problem> {
-    let Some(requested) = requested.map(Timestamp::whole_second) else {
-        return Ok(now.plus_seconds(DEFAULT_LIFETIME).whole_second());
+/// Returns 60306 if the requested time is not in the future or more than an hour away.
+pub fn resolve_expiration(requested: Option<Timestamp>, now: Timestamp) -> Result<Timestamp, Problem> {
+    let Some(requested) = requested.map(Timestamp::truncate_to_second) else {
+        return Ok(now.plus_seconds(DEFAULT_LIFETIME_SECONDS).truncate_to_second());
     };
-    if requested > now && requested <= now.plus_seconds(MAX_LIFETIME) {
+    if requested > now && requested <= now.plus_seconds(MAX_LIFETIME_SECONDS) {
         Ok(requested)
     } else {
-        let expected = Expected::new("must lie ahead by at most 60 minutes");
+        let expected = Expected::new("must be in the future, by at most 60 minutes");
         Err(Problem::invalid("ExpirationDate", &expected))
     }
 }
 
-/// Most characters of a device's signed answer (docs/protocol/decisions.md, No. 11).
-pub const LONGEST_ANSWER: usize = 5456;
-
-/// Characters of a device's answer beside its claims: the header, the signature (docs/protocol/device.md, section 10) and two dots.
-const AROUND_CLAIMS: usize = 36 + 86 + 2;
-
 impl Challenge {
-    /// Where its entity is to be found.
+    /// Returns the path of the challenge's entity.
     pub fn path(&self) -> EntityPath {
         EntityPath {
             account_sid: self.account_sid,
@@ -274,7 +274,7 @@ impl Challenge {
         }
     }
 
-    /// What a caller sees of its state at `now`.
+    /// Returns the status that callers see at `now`.
     pub fn status(&self, now: Timestamp) -> Status {
         match self.state {
             State::Pending if now < self.expires_at => Status::Pending,
@@ -284,7 +284,7 @@ impl Challenge {
         }
     }
 
-    /// When it was answered.
+    /// Returns the time of the answer, if there is one.
     pub const fn responded_at(&self) -> Option<Timestamp> {
         match self.state {
             State::Answered { at, .. } => Some(at),
@@ -292,12 +292,12 @@ impl Challenge {
         }
     }
 
-    /// Whether it can be answered at `now`. The database guards the same rule again when the answer
-    /// is written, so that it holds among many who ask at once.
+    /// Checks that the challenge can be answered at `now`. The statement that stores the answer checks this again, so
+    /// that only one of several concurrent answers succeeds.
     ///
     /// # Errors
-    /// 60322 when it was answered before, 60323 when it is too late.
-    pub fn answerable(&self, now: Timestamp) -> Result<(), Problem> {
+    /// Returns 60322 if the challenge was answered, and 60323 if it has expired.
+    pub fn require_pending(&self, now: Timestamp) -> Result<(), Problem> {
         match self.status(now) {
             Status::Pending => Ok(()),
             Status::Expired => Err(Code::ChallengeExpired.into()),
@@ -305,7 +305,7 @@ impl Challenge {
         }
     }
 
-    /// The values of the fields that a device signs ([`SIGNATURE_FIELDS`]), as the body carries them.
+    /// Returns the names and values of the fields that a device signs ([`SIGNATURE_FIELDS`]), as the API shows them.
     pub fn signed_fields(&self, now: Timestamp) -> Map<String, Value> {
         let fields = json!({
             "hidden_details": self.hidden_details,
@@ -325,38 +325,41 @@ impl Challenge {
         }
     }
 
-    /// Whether the details leave room for an answer: a device repeats them in what it signs, which has a
-    /// longest length.
+    /// Checks that the signed answer to this challenge stays within [`MAX_ANSWER_CHARACTERS`]. A device repeats all
+    /// details in the answer that it signs.
     ///
     /// # Errors
-    /// 60306, when no device could answer.
-    pub fn fits_into_an_answer(&self) -> Result<(), Problem> {
+    /// Returns 60306 if the details are too long.
+    pub fn check_answer_length(&self) -> Result<(), Problem> {
         let claims = serde_json::to_string(&self.signed_fields(self.created_at)).unwrap_or_default();
         // Both SDKs escape slashes, and `approved` is a letter longer than `pending`.
         let claims = claims.len() + claims.matches('/').count() + 1;
-        if AROUND_CLAIMS + (claims * 4).div_ceil(3) <= LONGEST_ANSWER {
+        if ANSWER_OVERHEAD_CHARACTERS + (claims * 4).div_ceil(3) <= MAX_ANSWER_CHARACTERS {
             return Ok(());
         }
-        let expected = "must be short enough, together with HiddenDetails, for a device's signed answer, which \
-                        repeats them, to fit into 5456 characters";
+        let expected = "must be shorter: a device's signed answer repeats Details and HiddenDetails and has at most \
+                        5456 characters";
         Err(Problem::invalid("Details", &Expected::new(expected)))
     }
 
-    /// Reads the answer out of claims whose signature holds: every signed field must be there with
-    /// the value that the device was shown, compared as JSON values since the SDKs write them anew
-    /// (docs/protocol/device.md, section 5), and `status` must be an answer.
+    /// Reads the answer from claims whose signature was verified.
+    ///
+    /// Every signed field must have the value that the device was shown. Values are compared as JSON, because the SDKs
+    /// serialize them again (docs/protocol/device.md, section 5). `status` must be `approved` or `denied`.
     ///
     /// # Errors
-    /// 60324, with the name of the field that does not fit.
-    pub fn answer_in(&self, claims: &Map<String, Value>, now: Timestamp) -> Result<Answer, Problem> {
-        let failed = |advice: String| Problem::with(Code::ChallengeVerificationFailed, advice);
+    /// Returns 60324 with the name of the field that does not match.
+    pub fn parse_answer(&self, claims: &Map<String, Value>, now: Timestamp) -> Result<Answer, Problem> {
+        let failed = |advice: String| Problem::with_advice(Code::ChallengeVerificationFailed, advice);
         for (name, shown) in self.signed_fields(now) {
             if name != "status" && claims.get(&name) != Some(&shown) {
-                return Err(failed(format!("the signed {name} is not the challenge's")));
+                return Err(failed(format!(
+                    "the signed {name} differs from the challenge; sign what the API shows"
+                )));
             }
         }
         let word = claims.get("status").and_then(Value::as_str);
-        word.and_then(Answer::from_word)
+        word.and_then(Answer::parse)
             .ok_or_else(|| failed("the signed status must be approved or denied".to_owned()))
     }
 }
@@ -393,7 +396,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn signature_fields_are_what_is_signed() {
+    fn signature_fields_list_exactly_the_signed_fields() {
         let pending = challenge(State::Pending, NOW.plus_seconds(300));
         let mut named: Vec<&str> = SIGNATURE_FIELDS.split(',').collect();
         let fields = pending.signed_fields(NOW);
@@ -404,37 +407,37 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn every_signed_field_must_be_there_and_unchanged() {
+    fn answer_with_a_missing_or_changed_field_is_refused() {
         let pending = challenge(State::Pending, NOW.plus_seconds(300));
         let mut claims = pending.signed_fields(NOW);
         claims.insert("status".into(), "approved".into());
-        assert_eq!(pending.answer_in(&claims, NOW), Ok(Answer::Approved));
+        assert_eq!(pending.parse_answer(&claims, NOW), Ok(Answer::Approved));
         claims.insert("status".into(), "denied".into());
         claims.insert("more".into(), "is fine".into());
-        assert_eq!(pending.answer_in(&claims, NOW), Ok(Answer::Denied));
+        assert_eq!(pending.parse_answer(&claims, NOW), Ok(Answer::Denied));
         for name in SIGNATURE_FIELDS.split(',') {
             let mut missing = claims.clone();
             missing.remove(name);
             let mut changed = claims.clone();
             changed.insert(name.into(), "pending".into());
             for claims in [missing, changed] {
-                let problem = pending.answer_in(&claims, NOW).unwrap_err();
+                let problem = pending.parse_answer(&claims, NOW).unwrap_err();
                 assert_eq!(problem.code(), Code::ChallengeVerificationFailed, "{name}");
             }
         }
     }
 
     #[test]
-    fn a_challenge_that_no_device_could_answer_is_refused() {
+    fn challenge_with_too_long_details_is_refused() {
         let mut long = challenge(State::Pending, NOW.plus_seconds(300));
-        assert_eq!(long.fits_into_an_answer(), Ok(()));
+        assert_eq!(long.check_answer_length(), Ok(()));
         let field = format!(r#"{{"label":"{}","value":"{}"}}"#, "l".repeat(36), "/".repeat(128));
         long.details.fields = vec![Field::from_parameter(&field).unwrap(); 20];
-        assert_eq!(long.fits_into_an_answer().unwrap_err().code(), Code::InvalidRequest);
+        assert_eq!(long.check_answer_length().unwrap_err().code(), Code::InvalidRequest);
     }
 
     #[test]
-    fn details_date_is_absent_or_a_date() {
+    fn absent_date_is_omitted_from_details() {
         let mut details = challenge(State::Pending, NOW).details;
         assert!(details.to_json().get("date").is_none());
         details.date = Some(NOW);
@@ -444,16 +447,16 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn expiry_lies_ahead_by_at_most_an_hour() {
-        assert_eq!(expiry(None, NOW), Ok(NOW.plus_seconds(300)));
-        assert_eq!(expiry(Some(NOW.plus_seconds(3600)), NOW), Ok(NOW.plus_seconds(3600)));
+    fn expiration_must_be_at_most_an_hour_ahead() {
+        assert_eq!(resolve_expiration(None, NOW), Ok(NOW.plus_seconds(300)));
+        assert_eq!(resolve_expiration(Some(NOW.plus_seconds(3600)), NOW), Ok(NOW.plus_seconds(3600)));
         for refused in [NOW, NOW.plus_seconds(-1), NOW.plus_seconds(3601)] {
-            assert_eq!(expiry(Some(refused), NOW).unwrap_err().code(), Code::InvalidRequest);
+            assert_eq!(resolve_expiration(Some(refused), NOW).unwrap_err().code(), Code::InvalidRequest);
         }
     }
 
     #[test]
-    fn fields_have_bounds() {
+    fn field_must_be_an_object_within_its_limits() {
         for bad in [
             "",
             "{}",
@@ -484,14 +487,14 @@ pub(crate) mod tests {
     }
 
     proptest! {
-        /// Only a pending challenge before its expiry can be answered; nothing ever becomes pending
-        /// again; an answer never turns into something else.
+        /// Only a pending challenge that has not expired can be answered. No challenge becomes pending again, and no
+        /// answer changes.
         #[test]
-        fn time_only_ever_closes(state in states(), expires in -10_i64..10, early in -20_i64..20, later in 0_i64..20) {
+        fn status_never_returns_to_pending(state in states(), expires in -10_i64..10, early in -20_i64..20, later in 0_i64..20) {
             let challenge = challenge(state, NOW.plus_seconds(expires));
             let (first, then) = (NOW.plus_seconds(early), NOW.plus_seconds(early + later));
             let (before, after) = (challenge.status(first), challenge.status(then));
-            prop_assert_eq!(challenge.answerable(first).is_ok(), before == Status::Pending);
+            prop_assert_eq!(challenge.require_pending(first).is_ok(), before == Status::Pending);
             match before {
                 Status::Pending => prop_assert!(matches!(after, Status::Pending | Status::Expired)),
                 closed => prop_assert_eq!(closed, after),
@@ -501,35 +504,35 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_challenge_can_be_answered_until_its_expiry_and_not_at_it() {
+    fn challenge_can_be_answered_only_before_its_expiration() {
         let pending = challenge(State::Pending, NOW.plus_seconds(300));
         let expiry = pending.expires_at;
         let last = Timestamp::from_micros(expiry.micros() - 1);
-        assert_eq!((pending.status(last), pending.answerable(last)), (Status::Pending, Ok(())));
+        assert_eq!((pending.status(last), pending.require_pending(last)), (Status::Pending, Ok(())));
         for late in [expiry, expiry.plus_seconds(1)] {
             assert_eq!(pending.status(late), Status::Expired);
-            assert_eq!(pending.answerable(late).unwrap_err().code(), Code::ChallengeExpired);
+            assert_eq!(pending.require_pending(late).unwrap_err().code(), Code::ChallengeExpired);
         }
     }
 
     #[test]
-    fn an_answer_stays_after_the_expiry_and_a_voided_challenge_shows_as_expired() {
+    fn answer_outlives_expiration_and_voided_challenge_shows_as_expired() {
         let (expiry, at) = (NOW.plus_seconds(300), NOW.plus_seconds(7));
         for (answer, status) in [(Answer::Approved, Status::Approved), (Answer::Denied, Status::Denied)] {
             let answered = challenge(State::Answered { answer, at }, expiry);
             for now in [NOW, expiry] {
                 assert_eq!(answered.status(now), status);
-                assert_eq!(answered.answerable(now).unwrap_err().code(), Code::ChallengeResponded);
+                assert_eq!(answered.require_pending(now).unwrap_err().code(), Code::ChallengeResponded);
             }
             assert_eq!(answered.responded_at(), Some(at));
         }
         let voided = challenge(State::Voided, expiry);
         assert_eq!((voided.status(NOW), voided.responded_at()), (Status::Expired, None));
-        assert_eq!(voided.answerable(NOW).unwrap_err().code(), Code::ChallengeExpired);
+        assert_eq!(voided.require_pending(NOW).unwrap_err().code(), Code::ChallengeExpired);
     }
 
     #[test]
-    fn states_and_answers_have_the_words_of_the_api() {
+    fn statuses_and_answers_have_the_names_of_the_api() {
         let words = ["pending", "expired", "approved", "denied"];
         let statuses = [Status::Pending, Status::Expired, Status::Approved, Status::Denied];
         for (word, status) in words.into_iter().zip(statuses) {
@@ -537,13 +540,13 @@ pub(crate) mod tests {
         }
         assert!(Status::from_parameter("Pending").is_err());
         for (word, answer) in [("approved", Answer::Approved), ("denied", Answer::Denied)] {
-            assert_eq!((answer.as_str(), Answer::from_word(word)), (word, Some(answer)));
+            assert_eq!((answer.as_str(), Answer::parse(word)), (word, Some(answer)));
         }
-        assert_eq!(Answer::from_word("pending"), None);
+        assert_eq!(Answer::parse("pending"), None);
     }
 
     #[test]
-    fn a_message_has_1_to_256_characters() {
+    fn message_must_have_1_to_256_characters() {
         for (length, is_message) in [(0, false), (1, true), (256, true), (257, false)] {
             assert_eq!(Message::from_parameter(&"ü".repeat(length)).is_ok(), is_message, "{length}");
         }
@@ -551,7 +554,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_field_contains_no_nul_in_its_label_or_its_value() {
+    fn field_with_nul_is_refused() {
         for bad in [r#"{"label":"a\u0000","value":"b"}"#, r#"{"label":"a","value":"b\u0000"}"#] {
             assert!(Field::from_parameter(bad).is_err(), "{bad}");
         }
@@ -561,9 +564,9 @@ pub(crate) mod tests {
 
     /// A JWS of 5456 characters has 3999 bytes of claims: 36 and 86 characters, two dots, and 4 for each 3 bytes.
     #[test]
-    fn an_answer_that_is_exactly_as_long_as_it_may_be_fits() {
+    fn answer_of_exactly_the_longest_length_is_accepted() {
         let mut long = challenge(State::Pending, NOW.plus_seconds(300));
-        // As the SDKs write it when the person says yes.
+        // The claims as the SDKs serialize them on approval.
         let claims = |challenge: &Challenge| {
             let mut claims = challenge.signed_fields(NOW);
             claims.insert("status".into(), "approved".into());
@@ -573,18 +576,18 @@ pub(crate) mod tests {
         long.details.message = message(0);
         let rest = 3999 - claims(&long);
         long.details.message = message(rest);
-        assert_eq!((claims(&long), long.fits_into_an_answer()), (3999, Ok(())));
+        assert_eq!((claims(&long), long.check_answer_length()), (3999, Ok(())));
         long.details.message = message(rest + 1);
-        let refused = long.fits_into_an_answer().unwrap_err();
+        let refused = long.check_answer_length().unwrap_err();
         assert_eq!((claims(&long), refused.code()), (4000, Code::InvalidRequest));
     }
 
     #[test]
-    fn the_default_lifetime_ends_on_a_whole_second() {
+    fn expiration_is_cut_to_a_whole_second() {
         let odd = Timestamp::from_micros(NOW.micros() + 999_999);
-        assert_eq!(expiry(None, odd), Ok(NOW.plus_seconds(300)));
-        assert_eq!(expiry(Some(NOW.plus_seconds(1)), odd), Ok(NOW.plus_seconds(1)));
-        // Without its fraction it has passed.
-        assert!(expiry(Some(odd), NOW).is_err());
+        assert_eq!(resolve_expiration(None, odd), Ok(NOW.plus_seconds(300)));
+        assert_eq!(resolve_expiration(Some(NOW.plus_seconds(1)), odd), Ok(NOW.plus_seconds(1)));
+        // Cut to a whole second, the requested time equals `now`.
+        assert!(resolve_expiration(Some(odd), NOW).is_err());
     }
 }

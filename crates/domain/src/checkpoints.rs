@@ -1,17 +1,17 @@
-//! Checkpoints of the audit log: the end of its chain at an instant, written down outside of the database.
+//! Checkpoints of the audit log: positions of its chain that are written down outside the database.
 
 use std::fmt;
 use std::str::FromStr;
 
-use crate::audit::Mark;
+use crate::audit::ChainPosition;
 use crate::{Parameter as _, Timestamp};
 
 /// Why a checkpoint was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckpointKind {
-    /// The chain had come this far.
+    /// The chain has reached the position.
     Reached,
-    /// An operator accepted the chain as it was. Former checkpoints do not count any more.
+    /// An operator accepted the chain as it was. Earlier checkpoints no longer count.
     Accepted,
 }
 
@@ -24,50 +24,51 @@ impl CheckpointKind {
     }
 }
 
-/// The end of the chain at an instant.
+/// The end of the audit chain at an instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// When it was written, in whole seconds.
+    /// Time of writing, in whole seconds.
     pub at: Timestamp,
-    /// Why it was written.
+    /// Reason for writing.
     pub kind: CheckpointKind,
-    /// The last line of the chain.
-    pub mark: Mark,
+    /// Last record of the chain.
+    pub position: ChainPosition,
 }
 
-/// `2026-01-01T00:00:00Z reached 42:MAC`; what is signed, so the form may never change.
+/// Formats the text that is signed: `2026-01-01T00:00:00Z reached 42:MAC`. The form must never change.
 impl fmt::Display for Checkpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}", self.at, self.kind.as_str(), self.mark)
+        write!(f, "{} {} {}", self.at, self.kind.as_str(), self.position)
     }
 }
 
-/// A text that is no checkpoint.
+/// The error for a text that is not a [`Checkpoint`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotACheckpoint;
+pub struct ParseCheckpointError;
 
-impl fmt::Display for NotACheckpoint {
+impl fmt::Display for ParseCheckpointError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("expected TIME reached|accepted NUMBER:MAC")
     }
 }
 
-impl std::error::Error for NotACheckpoint {}
+impl std::error::Error for ParseCheckpointError {}
 
 impl FromStr for Checkpoint {
-    type Err = NotACheckpoint;
+    type Err = ParseCheckpointError;
 
-    fn from_str(text: &str) -> Result<Self, NotACheckpoint> {
+    fn from_str(text: &str) -> Result<Self, ParseCheckpointError> {
         let words: Vec<_> = text.split(' ').collect();
-        let [at, kind, mark] = words[..] else { return Err(NotACheckpoint) };
+        let [at, kind, position] = words[..] else { return Err(ParseCheckpointError) };
         let kind = [CheckpointKind::Reached, CheckpointKind::Accepted]
             .into_iter()
             .find(|known| known.as_str() == kind)
-            .ok_or(NotACheckpoint)?;
-        let at = Timestamp::from_parameter(at).map_err(|_| NotACheckpoint)?;
-        let checkpoint = Self { at, kind, mark: mark.parse().map_err(|_| NotACheckpoint)? };
-        // There is one spelling, which is the one that was signed.
-        (checkpoint.to_string() == text).then_some(checkpoint).ok_or(NotACheckpoint)
+            .ok_or(ParseCheckpointError)?;
+        let at = Timestamp::from_parameter(at).map_err(|_| ParseCheckpointError)?;
+        let position = position.parse().map_err(|_| ParseCheckpointError)?;
+        let checkpoint = Self { at, kind, position };
+        // Only the spelling that was signed is accepted.
+        (checkpoint.to_string() == text).then_some(checkpoint).ok_or(ParseCheckpointError)
     }
 }
 
@@ -79,11 +80,11 @@ mod tests {
     use crate::audit::Mac;
 
     #[test]
-    fn checkpoint_has_one_spelling() {
+    fn checkpoint_is_accepted_in_one_spelling_only() {
         let mac = "a0".repeat(32);
         let text = format!("2026-01-01T00:00:00Z reached 42:{mac}");
         let checkpoint: Checkpoint = text.parse().unwrap();
-        assert_eq!(checkpoint.mark, Mark { number: 42, mac: Mac([0xa0; 32]) });
+        assert_eq!(checkpoint.position, ChainPosition { number: 42, mac: Mac([0xa0; 32]) });
         assert_eq!(checkpoint.kind, CheckpointKind::Reached);
         for other in [
             text.replace("reached", "accepted"),
@@ -96,8 +97,8 @@ mod tests {
             format!("{text} "),
             String::new(),
         ] {
-            let is_right = other.contains("accepted");
-            assert_eq!(other.parse::<Checkpoint>().is_ok(), is_right, "{other}");
+            let is_accepted = other.contains("accepted");
+            assert_eq!(other.parse::<Checkpoint>().is_ok(), is_accepted, "{other}");
         }
     }
 

@@ -1,79 +1,79 @@
-//! Whether the clock can be trusted with removing what is old.
+//! Decides whether the system clock is trustworthy enough to remove expired data.
 //!
-//! A clock that ran ahead for a minute must not cost data. So housekeeping compares each reading of the clock with the
-//! last one that it trusted, which the database keeps, and with the time that a monotonic clock has counted since.
+//! A clock that runs ahead for a minute must not cost data. Housekeeping therefore compares each reading with the last
+//! trusted one, which the database stores, and with the time that a monotonic clock has counted since then.
 
 use std::time::Duration;
 
 use crate::Timestamp;
 
-/// How far the clock may stray from the monotonic clock between two readings of one process, and how far clocks of
-/// different servers may be apart.
-pub const TOLERANCE: Duration = Duration::from_secs(5 * 60);
+/// Largest deviation from the monotonic clock between two readings of one process, and between the clocks of two
+/// servers.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
-/// Longest time without any server after which the clock is trusted at once. It is short, because the usual fault of
-/// a clock is a wrong time zone, a whole number of hours.
-pub const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+/// Longest time without any running server after which a reading is trusted immediately. It is short because the
+/// usual fault of a clock is a wrong time zone, an offset of whole hours.
+const MAX_TRUSTED_PAUSE: Duration = Duration::from_secs(3600);
 
-/// How long a clock that jumped has to run evenly, in all, before it is trusted.
-pub const SETTLING: Duration = Duration::from_secs(6 * 3600);
+/// Total time for which a clock that jumped must run steadily before it is trusted.
+const SETTLING_TIME: Duration = Duration::from_secs(6 * 3600);
 
-/// Longest time without any server that does not end the even run of a clock that jumped: a server that runs for some
-/// hours a day or a week comes to trust its clock too.
-const LONGEST_REST: Duration = Duration::from_secs(8 * 24 * 3600);
+/// Longest time without any running server that does not restart [`SETTLING_TIME`]. It lets a server that runs for some
+/// hours a day or a week regain trust in its clock.
+const MAX_SETTLING_PAUSE: Duration = Duration::from_secs(8 * 24 * 3600);
 
-/// What is known of the clock: the last reading that was trusted, and what has followed.
+/// The stored state of the clock check: the last trusted reading and what followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockRecord {
-    /// The last reading that was trusted.
+    /// Last trusted reading.
     pub trusted_at: Timestamp,
-    /// How long servers have run since, at least.
+    /// Minimum time for which servers have run since the trusted reading.
     pub ran_for: Duration,
-    /// The readings since then that are not trusted.
+    /// Readings since then that are not trusted.
     pub doubted: Option<DoubtedClock>,
 }
 
-/// A clock that jumped.
+/// The state of a clock that jumped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DoubtedClock {
-    /// Its last reading.
+    /// Last reading.
     pub seen_at: Timestamp,
-    /// How long it has run evenly.
+    /// Time for which the clock has run steadily since it jumped.
     pub steady_for: Duration,
 }
 
 impl ClockRecord {
-    /// The record of a clock that is trusted at this reading.
+    /// Creates the record of a clock that is trusted at the reading `now`.
     pub const fn trusting(now: Timestamp) -> Self {
         Self { trusted_at: now, ran_for: Duration::ZERO, doubted: None }
     }
 
-    /// The record after a reading. `ran` is the time since this record on the monotonic clock of the process that
-    /// made it; `None` for another process.
+    /// Returns the record after the reading `now`. `ran` is the time since this record on the monotonic clock of the
+    /// process that wrote it; `None` if another process wrote it.
     #[must_use]
     pub fn after(&self, now: Timestamp, ran: Option<Duration>) -> Self {
         let ran_for = self.ran_for.saturating_add(ran.unwrap_or_default());
-        let pause = if ran.is_some() { TOLERANCE } else { LONGEST_PAUSE };
+        let pause = if ran.is_some() { CLOCK_TOLERANCE } else { MAX_TRUSTED_PAUSE };
         if is_within(now, later(self.trusted_at, ran_for), pause) {
             return Self::trusting(now);
         }
         let steady_for = self.doubted.map_or(Duration::ZERO, |doubted| doubted.steady_until(now, ran));
-        if steady_for >= SETTLING {
+        if steady_for >= SETTLING_TIME {
             return Self::trusting(now);
         }
         Self { ran_for, doubted: Some(DoubtedClock { seen_at: now, steady_for }), ..*self }
     }
 
-    /// What the clock should have shown at the last reading, at least.
+    /// Returns the earliest time that a correct clock would have shown at the last reading.
     pub fn expected_at(&self) -> Timestamp {
         later(self.trusted_at, self.ran_for)
     }
 }
 
 impl DoubtedClock {
-    /// How long it has run evenly when it shows `now`; nothing if it jumped again.
+    /// Returns how long the clock has run steadily at the reading `now`; zero if it jumped again.
     fn steady_until(&self, now: Timestamp, ran: Option<Duration>) -> Duration {
-        let (ran, pause) = ran.map_or((Duration::ZERO, LONGEST_REST), |ran| (ran, TOLERANCE));
+        let (ran, pause) = ran.map_or((Duration::ZERO, MAX_SETTLING_PAUSE), |ran| (ran, CLOCK_TOLERANCE));
         match is_within(now, later(self.seen_at, ran), pause) {
             true => self.steady_for.saturating_add(ran),
             false => Duration::ZERO,
@@ -81,9 +81,9 @@ impl DoubtedClock {
     }
 }
 
-/// Whether a reading is the one expected, or later by a pause at most; clocks of different servers differ a little.
+/// Returns whether a reading is at most `pause` later than expected, or at most [`CLOCK_TOLERANCE`] earlier.
 fn is_within(now: Timestamp, expected: Timestamp, pause: Duration) -> bool {
-    now <= later(expected, pause) && expected <= later(now, TOLERANCE)
+    now <= later(expected, pause) && expected <= later(now, CLOCK_TOLERANCE)
 }
 
 fn later(instant: Timestamp, by: Duration) -> Timestamp {
@@ -112,7 +112,7 @@ mod tests {
         record.doubted.is_none()
     }
 
-    /// The record after a clock has run evenly for so many minutes, from this reading on.
+    /// Returns the record after the clock has run steadily for `minutes`, starting at the reading `from`.
     fn run(mut record: ClockRecord, from: i64, minutes: i64) -> ClockRecord {
         for minute in 1..=minutes {
             record = record.after(at(from + minute * MINUTE), ran(MINUTE));
@@ -121,13 +121,13 @@ mod tests {
     }
 
     #[test]
-    fn clock_that_runs_evenly_is_trusted() {
+    fn steady_clock_is_trusted() {
         let record = run(ClockRecord::trusting(START), 0, 1000);
         assert_eq!(record, ClockRecord::trusting(at(1000 * MINUTE)));
     }
 
     #[test]
-    fn jump_within_a_process_is_doubted_beyond_five_minutes() {
+    fn jump_of_more_than_five_minutes_is_doubted() {
         let record = ClockRecord::trusting(START);
         for (jump, trusted) in [(300, true), (301, false), (-300, true), (-301, false), (400 * DAY, false)] {
             assert_eq!(is_trusted(&record.after(at(MINUTE + jump), ran(MINUTE))), trusted, "{jump}");
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn process_that_starts_is_trusted_up_to_an_hour_after_the_last_reading() {
+    fn clock_is_trusted_at_a_restart_within_an_hour() {
         let record = ClockRecord::trusting(START);
         for (passed, trusted) in
             [(HOUR, true), (HOUR + 1, false), (-300, true), (-301, false), (400 * DAY, false)]
@@ -145,32 +145,32 @@ mod tests {
     }
 
     #[test]
-    fn clock_that_comes_back_is_trusted_at_once() {
+    fn corrected_clock_is_trusted_immediately() {
         let ahead = ClockRecord::trusting(START).after(at(400 * DAY), ran(MINUTE));
         let ahead = run(ahead, 400 * DAY, 120);
         assert!(!is_trusted(&ahead));
         assert_eq!(ahead.expected_at(), at(121 * MINUTE));
         let right = at(122 * MINUTE);
         assert_eq!(ahead.after(right, ran(MINUTE)), ClockRecord::trusting(right));
-        // A process that starts then knows how long the former one ran.
+        // A process that starts now knows how long the previous one ran.
         assert_eq!(ahead.after(right, None), ClockRecord::trusting(right));
     }
 
     #[test]
-    fn clock_that_jumped_is_trusted_after_six_even_hours() {
+    fn jumped_clock_is_trusted_after_six_steady_hours() {
         for jump in [400 * DAY, -400 * DAY] {
             let jumped = ClockRecord::trusting(START).after(at(jump), ran(MINUTE));
             let almost = run(jumped, jump, 359);
             assert!(!is_trusted(&almost));
             assert!(is_trusted(&run(almost, jump + 359 * MINUTE, 1)));
-            // A second jump begins anew.
+            // A second jump restarts the settling time.
             let again = almost.after(at(jump + 2 * HOUR + 360 * MINUTE), ran(MINUTE));
             assert_eq!(again.doubted.map(|doubted| doubted.steady_for), Some(Duration::ZERO));
         }
     }
 
     #[test]
-    fn even_hours_of_several_processes_add_up() {
+    fn steady_hours_of_several_processes_add_up() {
         let mut record = ClockRecord::trusting(START).after(at(30 * DAY), None);
         for day in [30, 31] {
             record = run(record.after(at(day * DAY), None), day * DAY, 150);
@@ -178,7 +178,7 @@ mod tests {
         }
         let week = 39 * DAY;
         assert!(is_trusted(&run(record.after(at(week), None), week, 60)));
-        // But not over a longer rest, or when the clock went back.
+        // A longer pause or a clock that was set back restarts the settling time.
         for start in [40 * DAY + 3 * HOUR, 31 * DAY] {
             let record = run(record.after(at(start), None), start, 60);
             assert_eq!(record.doubted.map(|doubted| doubted.steady_for), ran(HOUR), "{start}");

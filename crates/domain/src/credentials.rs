@@ -1,4 +1,4 @@
-//! Push credentials: what lets this server push through Apple and Google in an app's name
+//! Push credentials: certificates and keys with which this server authenticates to APNs and FCM on behalf of an app
 //! (docs/protocol/push.md, section 2).
 
 use crate::paging::{Listed, Position, position};
@@ -8,17 +8,17 @@ use crate::sids::{AccountSid, CredentialSid};
 use crate::text::FriendlyName;
 use crate::time::Timestamp;
 
-/// Which provider a credential is for.
+/// Push provider of a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CredentialType {
-    /// Apple.
+    /// Apple Push Notification service.
     Apn,
-    /// Google.
+    /// Firebase Cloud Messaging.
     Fcm,
 }
 
 impl CredentialType {
-    /// The name on the wire.
+    /// Returns the name in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Apn => "apn",
@@ -38,16 +38,16 @@ impl Parameter for CredentialType {
     }
 }
 
-/// The content of a credential, in the open: whatever `push` made of what it was given.
+/// The plaintext content of a credential, in the form that the crate `push-client` serializes.
 pub struct Content(Vec<u8>);
 
 impl Content {
-    /// Takes it out of sight.
+    /// Wraps the bytes so that they cannot be printed by accident.
     pub const fn new(bytes: Vec<u8>) -> Self {
         Self(bytes)
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
@@ -59,26 +59,26 @@ impl std::fmt::Debug for Content {
     }
 }
 
-/// A push credential as it is stored.
+/// A stored push credential.
 #[derive(Clone, Debug)]
 pub struct Credential {
     /// `CR…`
     pub sid: CredentialSid,
-    /// The owner.
+    /// Owning account.
     pub account_sid: AccountSid,
-    /// What people call it.
+    /// Name for people.
     pub friendly_name: Option<FriendlyName>,
-    /// Which provider it is for.
+    /// Push provider.
     pub credential_type: CredentialType,
-    /// Whether it is for Apple's sandbox.
+    /// Whether the credential is for the APNs sandbox.
     pub sandbox: bool,
-    /// The content, sealed; never shown.
+    /// Sealed content, which the API never shows.
     pub content: Sealed<Content>,
-    /// When its certificate ends, if it is one.
+    /// Expiry of the certificate, if the credential is one.
     pub expires_at: Option<Timestamp>,
-    /// When it was made.
+    /// Creation time.
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// Time of the last change.
     pub updated_at: Timestamp,
 }
 
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn credential_types_have_the_words_of_the_api() {
+    fn credential_types_have_the_names_of_the_api() {
         for (word, kind) in [("apn", CredentialType::Apn), ("fcm", CredentialType::Fcm)] {
             assert_eq!((kind.as_str(), CredentialType::from_parameter(word)), (word, Ok(kind)));
         }
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_content_is_what_was_given() {
+    fn content_exposes_the_given_bytes() {
         assert_eq!(Content::new(b"-----BEGIN".to_vec()).expose(), b"-----BEGIN");
     }
 }

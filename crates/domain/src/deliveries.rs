@@ -1,44 +1,48 @@
-//! Deliveries: what is owed to the outside, and what comes after an attempt.
+//! Deliveries: outgoing webhooks and pushes, and the rule for what follows an attempt.
 //!
 //! ```text
-//! owed ──attempt──▶ delivered
-//!   ▲        ├────▶ skipped      (it would be of no use any more)
-//!   │        ├────▶ failed       (it can't succeed, or time is up)
-//!   └─again──┘
+//! pending ──attempt──▶ delivered
+//!   ▲           ├────▶ skipped      (no longer useful)
+//!   │           ├────▶ failed       (cannot succeed, or expired)
+//!   └───retry───┘
 //! ```
 //!
-//! A delivery is written in the transaction of the change that owes it. It is delivered at least once: a
-//! process that dies in the middle of an attempt leaves a lease that runs out, and another takes over.
+//! A delivery is written in the transaction of the change that causes it, and is made at least once. If a process
+//! dies during an attempt, its lease expires and another process takes over. The database has older words for a
+//! pending delivery and for a retry ([`DeliveryState::as_str`], [`AttemptOutcome::as_str`]).
 
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use uuid::Uuid;
 
 use crate::entropy::Entropy;
+use crate::factors::Platform;
+use crate::parameter::Parameter as _;
 use crate::sids::{AccountSid, AlertSid, ChallengeSid, FactorSid, NotificationSid, ServiceSid, WebhookSid};
+use crate::text::Identity;
 use crate::time::Timestamp;
 use crate::traces::TraceParent;
 
-/// Names a delivery; also its idempotency token, the same on every attempt. A UUID, time first.
+/// The ID of a delivery: a UUID that begins with its creation time. It is also the idempotency token, the same on
+/// every attempt.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DeliveryId(u128);
+pub struct DeliveryId(Uuid);
 
 impl DeliveryId {
-    /// A new one, made at `now` (RFC 9562, version 7).
+    /// Generates an ID for a delivery created at `now` (RFC 9562, version 7).
     pub fn generate(now: Timestamp, entropy: &dyn Entropy) -> Self {
-        let mut random = [0; 16];
+        let mut random = [0; 10];
         entropy.fill(&mut random);
-        let milliseconds = u128::from(now.micros().div_euclid(1000) as u64 & 0xffff_ffff_ffff);
-        let random = u128::from_be_bytes(random) & !(0xf << 76) & !(0x3 << 62) & ((1 << 80) - 1);
-        Self(milliseconds << 80 | random | 0x7 << 76 | 0x2 << 62)
+        let milliseconds = now.micros().div_euclid(1000) as u64;
+        Self(uuid::Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid())
     }
 }
 
 impl fmt::Display for DeliveryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hex = format!("{:032x}", self.0);
-        write!(f, "{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+        fmt::Display::fmt(&self.0.hyphenated(), f)
     }
 }
 
@@ -48,51 +52,60 @@ impl fmt::Debug for DeliveryId {
     }
 }
 
-impl FromStr for DeliveryId {
-    type Err = crate::sids::NotASid;
+/// A text that is not a delivery ID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParseDeliveryIdError;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let digits: String = text.split('-').collect();
-        let shape: Vec<usize> = text.split('-').map(str::len).collect();
-        match u128::from_str_radix(&digits, 16) {
-            Ok(id) if shape == [8, 4, 4, 4, 12] && !digits.starts_with('+') => Ok(Self(id)),
-            _ => Err(crate::sids::NotASid),
-        }
+impl fmt::Display for ParseDeliveryIdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("expected a delivery ID, a UUID such as 019b76da-a800-7a5a-9a5a-5a5a5a5a5a5a")
     }
 }
 
-/// Something owed to the outside.
+impl std::error::Error for ParseDeliveryIdError {}
+
+impl FromStr for DeliveryId {
+    type Err = ParseDeliveryIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // `try_parse` also accepts forms without hyphens, in braces or with `urn:uuid:`, which have other lengths.
+        let is_hyphenated = text.len() == uuid::fmt::Hyphenated::LENGTH;
+        Uuid::try_parse(text).ok().filter(|_| is_hyphenated).map(Self).ok_or(ParseDeliveryIdError)
+    }
+}
+
+/// An outgoing webhook or push.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    /// Its name.
+    /// Its ID.
     pub id: DeliveryId,
-    /// Whose it is.
+    /// Owning account.
     pub account_sid: AccountSid,
-    /// What is to be done.
+    /// What to send.
     pub work: Work,
-    /// Host and port, or provider and credential: deliveries to one place share a limit.
-    pub destination: String,
+    /// Where to send it. Deliveries to one destination share a concurrency limit.
+    pub destination: Destination,
     /// Attempts so far.
     pub attempts: u32,
-    /// When it came to be owed.
+    /// Creation time.
     pub created_at: Timestamp,
-    /// Not before; while it is leased, when the lease runs out.
-    pub due_at: Timestamp,
-    /// Not after.
-    pub give_up_at: Timestamp,
-    /// What it came to be owed in, if somebody traces that.
+    /// Earliest instant of the next attempt; during a lease, the instant at which the lease expires.
+    pub next_attempt_at: Timestamp,
+    /// Instant from which no attempt is made.
+    pub expires_at: Timestamp,
+    /// Trace of the request that caused the delivery, if it is traced.
     pub trace: Option<TraceParent>,
 }
 
 impl Delivery {
-    /// One that is owed from `now` on, and due at once.
+    /// Creates a pending delivery whose first attempt may start at `now`.
     pub const fn new(
         id: DeliveryId,
         account_sid: AccountSid,
         work: Work,
-        destination: String,
+        destination: Destination,
         now: Timestamp,
-        give_up_at: Timestamp,
+        expires_at: Timestamp,
         trace: Option<TraceParent>,
     ) -> Self {
         Self {
@@ -102,56 +115,96 @@ impl Delivery {
             destination,
             attempts: 0,
             created_at: now,
-            due_at: now,
-            give_up_at,
+            next_attempt_at: now,
+            expires_at,
             trace,
         }
     }
 }
 
-/// What is to be done. Kept as JSON.
+/// The receiver of a delivery, as far as concurrency limits distinguish it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Destination {
+    /// Host and port of a webhook.
+    Host(String),
+    /// A push provider, with the credential that one service has for it.
+    Push {
+        /// The provider.
+        platform: Platform,
+        /// The service that sends.
+        service_sid: ServiceSid,
+    },
+}
+
+impl Destination {
+    /// Reads the text that [`Display`](fmt::Display) writes, as the database stores it.
+    pub fn from_stored(text: String) -> Self {
+        let push = text.split_once(' ').and_then(|(platform, service_sid)| {
+            let platform = Platform::from_parameter(platform).ok()?;
+            Some(Self::Push { platform, service_sid: service_sid.parse().ok()? })
+        });
+        push.unwrap_or(Self::Host(text))
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(host) => f.write_str(host),
+            Self::Push { platform, service_sid } => write!(f, "{} {service_sid}", platform.as_str()),
+        }
+    }
+}
+
+/// The content of a delivery. Stored as JSON.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Work {
-    /// Tell a webhook. What it is told was fixed when the event happened; where it is reached, and the
-    /// key that signs, are looked up when it is sent.
+    /// An event for a webhook of a service. Its parameters are fixed when the event happens; the URL and the signing
+    /// key are looked up when it is sent.
     Webhook {
-        /// Which.
+        /// The webhook.
         webhook_sid: WebhookSid,
-        /// Of which service.
+        /// Its service.
         service_sid: ServiceSid,
-        /// What it is told.
+        /// Form parameters of the request.
         parameters: Vec<(String, String)>,
         /// Set for test deliveries: one attempt, no retry, no alert.
         #[serde(default)]
         once: bool,
     },
-    /// Push to a device. Everything is looked up when it is sent: an answered challenge is not pushed.
-    Push(AskedPush),
-    /// Tell the account's debugger webhook of an alert.
+    /// A push to a device. Everything is looked up when it is sent: an answered challenge is not pushed.
+    Push(PushWork),
+    /// An alert for the account's debugger webhook.
     Debugger {
-        /// Which alert.
+        /// The alert.
         alert_sid: AlertSid,
-        /// What it is told.
+        /// Form parameters of the request.
         parameters: Vec<(String, String)>,
     },
 }
 
-/// A push to a device.
+/// A push about a challenge.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AskedPush {
-    /// About which challenge.
+pub struct PushWork {
+    /// The challenge.
     pub challenge_sid: ChallengeSid,
-    /// To which factor.
+    /// The factor whose device receives the push.
     pub factor_sid: FactorSid,
-    /// Of which service.
+    /// The service of both.
     pub service_sid: ServiceSid,
-    /// Of which entity.
-    pub identity: String,
-    /// The notification that asked for it; none for the first push.
+    /// Identity of the entity that has the factor.
+    #[serde(deserialize_with = "stored_identity")]
+    pub identity: Identity,
+    /// The notification that requested the push; `None` for the push of a new challenge.
     pub notification_sid: Option<NotificationSid>,
-    /// Seconds that the provider may keep it; 0 means now or never.
+    /// Seconds for which the provider may keep the push; 0 means now or never.
     pub ttl: u32,
+}
+
+/// Reads an identity from the JSON of a push, where it was valid when it was written.
+fn stored_identity<'d, D: Deserializer<'d>>(deserializer: D) -> Result<Identity, D::Error> {
+    String::deserialize(deserializer).map(Identity::from_stored)
 }
 
 impl fmt::Debug for Work {
@@ -160,19 +213,19 @@ impl fmt::Debug for Work {
     }
 }
 
-/// What kind of delivery it is.
+/// The kind of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// To a webhook.
+    /// An event for a webhook of a service.
     Webhook,
-    /// To a device.
+    /// A push to a device.
     Push,
-    /// To a debugger webhook.
+    /// An alert for a debugger webhook.
     Debugger,
 }
 
 impl Kind {
-    /// The word in the database and in logs.
+    /// Returns the word for it in the database and in logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Webhook => "webhook",
@@ -183,7 +236,7 @@ impl Kind {
 }
 
 impl Work {
-    /// What kind of delivery it is.
+    /// Returns the kind of delivery.
     pub const fn kind(&self) -> Kind {
         match self {
             Self::Webhook { .. } => Kind::Webhook,
@@ -193,112 +246,200 @@ impl Work {
     }
 }
 
-/// How an attempt ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How an attempt ended. [`Schedule::next`] derives from it what happens to the delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// It arrived.
+    /// The receiver accepted it.
     Delivered,
-    /// It is of no use any more: answered, expired, disabled, deleted.
+    /// Nothing was sent, because it is no longer useful: answered, expired, disabled or deleted.
     Skipped,
-    /// It may arrive another time; the other side may have said when, in seconds.
-    Again {
-        /// Seconds that the other side asks to wait.
-        after: Option<i64>,
+    /// A later attempt may succeed.
+    RetryAfter {
+        /// Seconds to wait that the receiver asked for, if it did.
+        seconds: Option<i64>,
     },
-    /// It may be tried again at once, since the receiver's own overrides say so.
-    AtOnce,
-    /// It can't arrive.
+    /// The next attempt may start immediately, as the retry overrides of the webhook's URL demand.
+    RetryNow,
+    /// No attempt can succeed.
     Failed,
 }
 
-/// What becomes of a delivery after an attempt.
+/// What happens to a delivery after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// It arrived.
+    /// It is finished: the receiver accepted it.
     Delivered,
-    /// It was of no use any more.
+    /// It is finished: it was no longer useful.
     Skipped,
-    /// It is tried again at this instant.
-    At(Timestamp),
-    /// Nobody tries again.
+    /// It is attempted again at this instant.
+    Retry(Timestamp),
+    /// It is finished without success.
     Failed,
 }
 
-/// How long to wait between attempts: at first 1 to 5 seconds, then doubling, never more than `longest`.
+impl Next {
+    /// Returns the state of the delivery.
+    pub const fn state(self) -> DeliveryState {
+        match self {
+            Self::Delivered => DeliveryState::Delivered,
+            Self::Skipped => DeliveryState::Skipped,
+            Self::Retry(_) => DeliveryState::Pending,
+            Self::Failed => DeliveryState::Failed,
+        }
+    }
+
+    /// Returns the outcome of the attempt, without the instant of a retry.
+    pub const fn outcome(self) -> AttemptOutcome {
+        match self {
+            Self::Delivered => AttemptOutcome::Delivered,
+            Self::Skipped => AttemptOutcome::Skipped,
+            Self::Retry(_) => AttemptOutcome::Retry,
+            Self::Failed => AttemptOutcome::Failed,
+        }
+    }
+}
+
+/// The state of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryState {
+    /// An attempt will follow, or is running.
+    Pending,
+    /// The receiver accepted it.
+    Delivered,
+    /// It was no longer useful.
+    Skipped,
+    /// It is finished without success.
+    Failed,
+}
+
+impl DeliveryState {
+    /// Every state.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Delivered, Self::Skipped, Self::Failed];
+
+    /// Returns the word for it in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "owed",
+            Self::Delivered => "delivered",
+            Self::Skipped => "skipped",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Reads a word from the database; returns `None` for an unknown one.
+    pub fn from_stored(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == word)
+    }
+}
+
+/// The outcome of a recorded attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttemptOutcome {
+    /// The receiver accepted the delivery.
+    Delivered,
+    /// Nothing was sent, because the delivery was no longer useful.
+    Skipped,
+    /// The attempt failed and another one follows.
+    Retry,
+    /// The attempt failed and no other one follows.
+    Failed,
+}
+
+impl AttemptOutcome {
+    /// Every outcome.
+    pub const ALL: [Self; 4] = [Self::Delivered, Self::Skipped, Self::Retry, Self::Failed];
+
+    /// Returns the word for it in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Skipped => "skipped",
+            Self::Retry => "again",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Reads a word from the database; returns `None` for an unknown one.
+    pub fn from_stored(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.as_str() == word)
+    }
+}
+
+/// The backoff between attempts: at first 1 to 5 seconds, then doubling, at most `max_backoff_seconds`.
 #[derive(Clone, Copy, Debug)]
 pub struct Schedule {
     /// Longest wait, in seconds.
-    pub longest: i64,
+    pub max_backoff_seconds: i64,
 }
 
 impl Default for Schedule {
     fn default() -> Self {
-        Self { longest: 3600 }
+        Self { max_backoff_seconds: 3600 }
     }
 }
 
 impl Schedule {
-    /// Microseconds to wait after this many attempts. `chance` spreads deliveries that failed together: any
-    /// number of 0 to 1, the first wait is `1 + 4 × chance` seconds.
-    fn wait(self, attempts: u32, chance: f64) -> i64 {
+    /// Returns the microseconds to wait after `attempts` attempts. `jitter`, from 0 to 1, spreads deliveries that
+    /// failed together: the first wait is `1 + 4 × jitter` seconds.
+    fn backoff(self, attempts: u32, jitter: f64) -> i64 {
         let doublings = attempts.saturating_sub(1).min(30);
-        let seconds = (1.0 + 4.0 * chance.clamp(0.0, 1.0)) * f64::from(1_u32 << doublings);
-        (seconds.min(self.longest as f64) * 1e6) as i64
+        let seconds = (1.0 + 4.0 * jitter.clamp(0.0, 1.0)) * f64::from(1_u32 << doublings);
+        (seconds.min(self.max_backoff_seconds as f64) * 1e6) as i64
     }
 
-    /// Microseconds to wait because the other side asks for `seconds`: never more than the longest wait, and
-    /// never more than half of the time that is `left`. What a receiver says can't end a delivery.
-    fn granted(self, seconds: i64, left: i64) -> i64 {
-        seconds.clamp(0, self.longest).saturating_mul(1_000_000).min(left / 2)
+    /// Returns the microseconds to wait when the receiver asks for `seconds`: at most the longest backoff, and at most
+    /// half of the microseconds that `remain` until expiry. So a receiver cannot end a delivery by asking for a wait.
+    fn granted_wait(self, seconds: i64, remain: i64) -> i64 {
+        seconds.clamp(0, self.max_backoff_seconds).saturating_mul(1_000_000).min(remain / 2)
     }
 
-    /// What comes after an attempt that ended at `now`, when `attempts` were made, this one included
+    /// Decides what follows an attempt that ended at `now`, when `attempts` were made including this one
     /// (docs/protocol/decisions.md, No. 13 and 35).
     pub fn next(
         self,
-        ending: &Ending,
+        ending: Ending,
         attempts: u32,
-        give_up_at: Timestamp,
+        expires_at: Timestamp,
         now: Timestamp,
-        chance: f64,
+        jitter: f64,
     ) -> Next {
         let wait = match ending {
             Ending::Delivered => return Next::Delivered,
             Ending::Skipped => return Next::Skipped,
             Ending::Failed => return Next::Failed,
-            Ending::AtOnce => 0,
-            Ending::Again { after } => {
-                let left = give_up_at.micros().saturating_sub(now.micros());
-                let granted = after.map_or(0, |seconds| self.granted(seconds, left));
-                self.wait(attempts, chance).max(granted)
+            Ending::RetryNow => 0,
+            Ending::RetryAfter { seconds } => {
+                let remain = expires_at.micros().saturating_sub(now.micros());
+                let granted = seconds.map_or(0, |seconds| self.granted_wait(seconds, remain));
+                self.backoff(attempts, jitter).max(granted)
             }
         };
         let at = Timestamp::from_micros(now.micros().saturating_add(wait));
-        if at < give_up_at { Next::At(at) } else { Next::Failed }
+        if at < expires_at { Next::Retry(at) } else { Next::Failed }
     }
 }
 
-/// Seconds by which a delivery may be scheduled in the future of a node, since the clocks of nodes differ.
-const CLOCK_SKEW: i64 = 30;
+/// Seconds by which a node may see deliveries scheduled in its future, because the clocks of nodes differ.
+const CLOCK_SKEW_SECONDS: i64 = 30;
 
-/// Which deliveries wait only because a clock was set back: they were scheduled at an instant that is still
-/// to come, or wait for longer than any delivery does.
+/// The limits beyond which a delivery waits only because a clock was set back: it was scheduled in the future, or is
+/// due later than any backoff or lease allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stranded {
-    /// Scheduled later than this.
+    /// Scheduled later than this instant.
     pub scheduled_after: Timestamp,
-    /// Or due later than this.
+    /// Or due later than this instant.
     pub due_after: Timestamp,
 }
 
 impl Stranded {
-    /// The deliveries that are stranded at `now`, where leases last for `lease` seconds. A lease is never
-    /// taken for stranded by a node whose clock is behind by less than a lease.
-    pub fn at(now: Timestamp, lease: i64, schedule: Schedule) -> Self {
-        let skew = lease.max(CLOCK_SKEW);
+    /// Returns the limits at `now`, when leases last for `lease_seconds`. A node whose clock is behind by less than a
+    /// lease never mistakes a leased delivery for a stranded one.
+    pub fn at(now: Timestamp, lease_seconds: i64, schedule: Schedule) -> Self {
+        let skew = lease_seconds.max(CLOCK_SKEW_SECONDS);
         Self {
             scheduled_after: now.plus_seconds(skew),
-            due_after: now.plus_seconds(schedule.longest.max(lease).saturating_add(skew)),
+            due_after: now.plus_seconds(schedule.max_backoff_seconds.max(lease_seconds).saturating_add(skew)),
         }
     }
 }
@@ -312,85 +453,87 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
 
-    fn waits(chance: f64) -> Vec<i64> {
-        (1..=14).map(|attempts| Schedule::default().wait(attempts, chance) / 1_000_000).collect()
+    fn backoffs(jitter: f64) -> Vec<i64> {
+        (1..=14).map(|attempts| Schedule::default().backoff(attempts, jitter) / 1_000_000).collect()
     }
 
     #[test]
-    fn waits_double_up_to_an_hour() {
-        assert_eq!(waits(0.0), [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 3600, 3600]);
-        assert_eq!(waits(1.0), [5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600, 3600, 3600]);
+    fn backoff_doubles_up_to_an_hour() {
+        assert_eq!(backoffs(0.0), [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 3600, 3600]);
+        assert_eq!(backoffs(1.0), [5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600, 3600, 3600]);
     }
 
     #[test]
-    fn the_other_side_may_ask_for_more_time_but_not_for_less() {
-        let next =
-            |after| Schedule::default().next(&Ending::Again { after }, 1, NOW.plus_seconds(86_400), NOW, 0.0);
-        assert_eq!(next(None), Next::At(NOW.plus_seconds(1)));
-        assert_eq!(next(Some(0)), Next::At(NOW.plus_seconds(1)));
-        assert_eq!(next(Some(-5)), Next::At(NOW.plus_seconds(1)));
-        assert_eq!(next(Some(120)), Next::At(NOW.plus_seconds(120)));
-        assert_eq!(next(Some(3600)), Next::At(NOW.plus_seconds(3600)));
+    fn requested_wait_lengthens_the_backoff_but_never_shortens_it() {
+        let next = |seconds| {
+            Schedule::default().next(Ending::RetryAfter { seconds }, 1, NOW.plus_seconds(86_400), NOW, 0.0)
+        };
+        assert_eq!(next(None), Next::Retry(NOW.plus_seconds(1)));
+        assert_eq!(next(Some(0)), Next::Retry(NOW.plus_seconds(1)));
+        assert_eq!(next(Some(-5)), Next::Retry(NOW.plus_seconds(1)));
+        assert_eq!(next(Some(120)), Next::Retry(NOW.plus_seconds(120)));
+        assert_eq!(next(Some(3600)), Next::Retry(NOW.plus_seconds(3600)));
     }
 
-    /// Such as `120000`, by a receiver that counts in milliseconds.
+    /// For example `120000`, from a receiver that counts in milliseconds.
     #[test]
-    fn wish_beyond_the_longest_wait_is_capped_by_it() {
-        let next =
-            |after| Schedule::default().next(&Ending::Again { after }, 1, NOW.plus_seconds(86_400), NOW, 0.0);
-        for wish in [3601, 86_400, 120_000, i64::MAX] {
-            assert_eq!(next(Some(wish)), Next::At(NOW.plus_seconds(3600)), "{wish}");
+    fn requested_wait_is_capped_at_the_longest_backoff() {
+        let next = |seconds| {
+            Schedule::default().next(Ending::RetryAfter { seconds }, 1, NOW.plus_seconds(86_400), NOW, 0.0)
+        };
+        for seconds in [3601, 86_400, 120_000, i64::MAX] {
+            assert_eq!(next(Some(seconds)), Next::Retry(NOW.plus_seconds(3600)), "{seconds}");
         }
     }
 
     #[test]
-    fn wish_beyond_the_end_is_halved_and_ends_nothing() {
-        let next = |left, after| {
-            Schedule::default().next(&Ending::Again { after }, 1, NOW.plus_seconds(left), NOW, 0.0)
+    fn requested_wait_beyond_expiry_is_cut_to_half_of_the_remaining_time() {
+        let next = |left, seconds| {
+            Schedule::default().next(Ending::RetryAfter { seconds }, 1, NOW.plus_seconds(left), NOW, 0.0)
         };
-        assert_eq!(next(300, Some(3600)), Next::At(NOW.plus_seconds(150)));
-        assert_eq!(next(300, Some(200)), Next::At(NOW.plus_seconds(150)));
-        assert_eq!(next(300, Some(150)), Next::At(NOW.plus_seconds(150)));
-        assert_eq!(next(300, Some(149)), Next::At(NOW.plus_seconds(149)));
-        // The server's own wait ends it, with a wish as without one.
+        assert_eq!(next(300, Some(3600)), Next::Retry(NOW.plus_seconds(150)));
+        assert_eq!(next(300, Some(200)), Next::Retry(NOW.plus_seconds(150)));
+        assert_eq!(next(300, Some(150)), Next::Retry(NOW.plus_seconds(150)));
+        assert_eq!(next(300, Some(149)), Next::Retry(NOW.plus_seconds(149)));
+        // The server's own backoff reaches expiry, whatever the receiver asks for.
         assert_eq!((next(1, Some(3600)), next(1, None)), (Next::Failed, Next::Failed));
     }
 
     #[test]
-    fn delivery_is_stranded_only_by_more_than_clocks_differ() {
-        let schedule = Schedule { longest: 600 };
+    fn delivery_is_stranded_only_beyond_the_difference_of_clocks() {
+        let schedule = Schedule { max_backoff_seconds: 600 };
         assert_eq!(
             Stranded::at(NOW, 45, schedule),
             Stranded { scheduled_after: NOW.plus_seconds(45), due_after: NOW.plus_seconds(645) }
         );
-        // However short a lease is, clocks differ by more; and a lease may be the longest of all waits.
+        // A short lease does not lower the allowance for clocks; a long lease may exceed every backoff.
         assert_eq!(Stranded::at(NOW, 1, schedule).scheduled_after, NOW.plus_seconds(30));
         assert_eq!(Stranded::at(NOW, 900, schedule).due_after, NOW.plus_seconds(1800));
     }
 
-    /// Several versions share a database while servers are replaced.
+    /// Versions share a database during a rolling upgrade.
     #[test]
-    fn what_a_later_version_keeps_beside_the_work_is_passed_over() {
+    fn fields_of_a_later_version_are_ignored() {
         let (service_sid, challenge_sid) =
             (ServiceSid::generate(NOW, &Ones), ChallengeSid::generate(FactorType::Push, NOW, &Ones));
         let parameters = vec![("type".to_owned(), "challenge.approved".to_owned())];
-        let asked = AskedPush {
+        let push = PushWork {
             challenge_sid,
             factor_sid: FactorSid::generate(FactorType::Push, NOW, &Ones),
             service_sid,
-            identity: "user-0001".to_owned(),
+            identity: Identity::from_stored("user-0001".to_owned()),
             notification_sid: None,
             ttl: 300,
         };
         let webhook_sid = WebhookSid::generate(NOW, &Ones);
         for work in [
-            Work::Push(asked),
+            Work::Push(push),
             Work::Webhook { webhook_sid, service_sid, parameters: parameters.clone(), once: false },
             Work::Debugger { alert_sid: AlertSid::generate(NOW, &Ones), parameters },
         ] {
-            let mut kept = serde_json::to_value(&work).unwrap();
-            kept["trace"] = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into();
-            assert_eq!(serde_json::from_value::<Work>(kept).unwrap(), work);
+            let mut stored = serde_json::to_value(&work).unwrap();
+            stored["trace"] = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into();
+            assert_eq!(serde_json::from_value::<Work>(stored).unwrap(), work);
         }
     }
 
@@ -403,7 +546,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_uuids_of_version_7() {
+    fn id_is_a_uuid_of_version_7() {
         let id = DeliveryId::generate(NOW, &Ones);
         assert_eq!(id.to_string(), "019b76da-a800-7fff-bfff-ffffffffffff");
         assert_eq!(id.to_string().parse(), Ok(id));
@@ -412,25 +555,65 @@ mod tests {
         }
     }
 
+    #[test]
+    fn parse_error_shows_a_valid_delivery_id() {
+        let message = "x".parse::<DeliveryId>().unwrap_err().to_string();
+        let (_, example) = message.rsplit_once(' ').unwrap();
+        assert!(message.starts_with("expected a delivery ID") && example.parse::<DeliveryId>().is_ok());
+    }
+
+    #[test]
+    fn destination_survives_its_stored_text() {
+        let service_sid = ServiceSid::generate(NOW, &Ones);
+        for destination in [
+            Destination::Host("receiver.example.com:443".to_owned()),
+            Destination::Host("apn VA".to_owned()),
+            Destination::Push { platform: Platform::Apn, service_sid },
+            Destination::Push { platform: Platform::Fcm, service_sid },
+        ] {
+            assert_eq!(Destination::from_stored(destination.to_string()), destination);
+        }
+        let stored = format!("fcm {service_sid}");
+        assert_eq!(Destination::Push { platform: Platform::Fcm, service_sid }.to_string(), stored);
+    }
+
+    #[test]
+    fn state_survives_its_stored_word() {
+        for state in DeliveryState::ALL {
+            assert_eq!(DeliveryState::from_stored(state.as_str()), Some(state));
+        }
+        assert_eq!(DeliveryState::Pending.as_str(), "owed");
+        assert_eq!(Next::Retry(NOW).state(), DeliveryState::Pending);
+    }
+
+    #[test]
+    fn outcome_survives_its_stored_word() {
+        for outcome in AttemptOutcome::ALL {
+            assert_eq!(AttemptOutcome::from_stored(outcome.as_str()), Some(outcome));
+        }
+        assert_eq!(AttemptOutcome::Retry.as_str(), "again");
+        assert_eq!(AttemptOutcome::from_stored("owed"), None);
+    }
+
     proptest! {
-        /// Whatever happens, a delivery ends, is never due in the past, and never after it is given up.
+        /// A retry is never scheduled in the past, nor at or after expiry.
         #[test]
-        fn every_delivery_ends(attempts in 1_u32..1000, left in -10_i64..100_000, chance in 0.0..1.0, after: Option<i64>) {
-            let give_up_at = NOW.plus_seconds(left);
-            match Schedule::default().next(&Ending::Again { after }, attempts, give_up_at, NOW, chance) {
-                Next::At(at) => prop_assert!(at > NOW && at < give_up_at),
+        fn retry_is_scheduled_before_expiry(attempts in 1_u32..1000, left in -10_i64..100_000, jitter in 0.0..1.0, seconds: Option<i64>) {
+            let expires_at = NOW.plus_seconds(left);
+            match Schedule::default().next(Ending::RetryAfter { seconds }, attempts, expires_at, NOW, jitter) {
+                Next::Retry(at) => prop_assert!(at > NOW && at < expires_at),
                 next => prop_assert_eq!(next, Next::Failed),
             }
         }
 
-        /// Whatever the other side asks for, there is another attempt exactly where there would be without.
+        /// Whether another attempt follows does not depend on the wait that the receiver asks for.
         #[test]
-        fn wish_ends_no_delivery(attempts in 1_u32..1000, left in -10_i64..100_000, chance in 0.0..1.0, after: i64) {
-            let next = |after| {
-                let ending = Ending::Again { after };
-                Schedule::default().next(&ending, attempts, NOW.plus_seconds(left), NOW, chance)
+        fn requested_wait_ends_no_delivery(attempts in 1_u32..1000, left in -10_i64..100_000, jitter in 0.0..1.0, seconds: i64) {
+            let next = |seconds| {
+                let ending = Ending::RetryAfter { seconds };
+                Schedule::default().next(ending, attempts, NOW.plus_seconds(left), NOW, jitter)
             };
-            prop_assert_eq!(next(Some(after)) == Next::Failed, next(None) == Next::Failed);
+            prop_assert_eq!(next(Some(seconds)) == Next::Failed, next(None) == Next::Failed);
         }
     }
 }

@@ -1,29 +1,29 @@
-//! Entities: the users of a service, each known by an identity that the customer chose.
+//! Entities: the users of a service, each known by an identity that the backend chose.
 
 use crate::paging::{Listed, Position, position};
 use crate::sids::{AccountSid, EntitySid, ServiceSid};
 use crate::text::Identity;
 use crate::time::Timestamp;
 
-/// One user within one service. It has no fields to change: it exists, and its factors hang on it.
+/// A user of a service. It has no mutable fields and only groups the user's factors.
 #[derive(Clone, Debug)]
 pub struct Entity {
     /// `YE…`
     pub sid: EntitySid,
-    /// The owner.
+    /// Owning account.
     pub account_sid: AccountSid,
-    /// The service.
+    /// Service of the user.
     pub service_sid: ServiceSid,
-    /// The customer's name for the user.
+    /// The backend's name for the user.
     pub identity: Identity,
-    /// When it was made.
+    /// Creation time.
     pub created_at: Timestamp,
-    /// Equal to `created_at`, since nothing can change.
+    /// Always equal to `created_at`, because an entity cannot change.
     pub updated_at: Timestamp,
 }
 
 impl Entity {
-    /// Where it is to be found.
+    /// Returns the path of the entity.
     pub fn path(&self) -> EntityPath {
         EntityPath {
             account_sid: self.account_sid,
@@ -39,15 +39,15 @@ impl Listed for Entity {
     }
 }
 
-/// Where an entity is to be found, and with it its factors and challenges: the words of the request's
-/// path, and the account that the caller speaks for. Every query on what lies under an entity takes all
-/// three, so that nothing of another account is ever found.
+/// The path of an entity and of its factors and challenges: the segments of the URL, and the caller's account.
+///
+/// Every query for something below an entity takes all three, so that it never returns data of another account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntityPath {
-    /// The caller's account.
+    /// Account of the caller.
     pub account_sid: AccountSid,
-    /// The service.
+    /// Service of the entity.
     pub service_sid: ServiceSid,
-    /// The entity's identity.
+    /// Identity of the entity.
     pub identity: Identity,
 }

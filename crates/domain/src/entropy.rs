@@ -1,7 +1,7 @@
-//! Randomness as a parameter.
+//! Randomness as a parameter, so that tests can control it.
 
-/// A source of random bytes. The only implementation that may be used outside tests is the
-/// operating system's, in the `crypto` crate.
+/// A source of random bytes. Outside tests, only the implementation in the crate `crypto` is used, which reads the
+/// operating system's generator.
 pub trait Entropy: Send + Sync {
     /// Fills `bytes` with unpredictable values.
     fn fill(&self, bytes: &mut [u8]);

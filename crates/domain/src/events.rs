@@ -1,35 +1,36 @@
-//! Events: what a backend's webhooks are told, fixed at the moment when it happens.
+//! Events: what webhooks receive about factors and challenges. The content is fixed at the time of the event.
 
 use crate::challenges::Challenge;
 use crate::entropy::Entropy;
 use crate::factors::{Factor, FactorType};
 use crate::webhooks::{EventType, Version};
 
-/// Something that happened to a factor, or to a challenge to it.
+/// A change to a factor or to one of its challenges, about which webhooks are informed.
 #[derive(Debug)]
 pub struct Event<'e> {
-    /// What.
+    /// Type of the event.
     pub event_type: EventType,
-    /// To which factor.
+    /// Factor concerned.
     pub factor: &'e Factor,
-    /// To which challenge.
+    /// Challenge concerned, for events about challenges.
     pub challenge: Option<&'e Challenge>,
-    /// Names the event; all webhooks that hear of it get the same (docs/protocol/decisions.md, No. 16).
+    /// Identifier of the event, the same for all webhooks that receive it (docs/protocol/decisions.md, No. 16).
     pub uuid: String,
 }
 
 impl<'e> Event<'e> {
-    /// An event that happens now, with a name of its own (RFC 9562, version 4).
+    /// Creates an event with a random identifier, a UUID of version 4 (RFC 9562).
     pub fn new(
         event_type: EventType,
         factor: &'e Factor,
         challenge: Option<&'e Challenge>,
         entropy: &dyn Entropy,
     ) -> Self {
-        Self { event_type, factor, challenge, uuid: uuid(entropy) }
+        Self { event_type, factor, challenge, uuid: random_uuid(entropy) }
     }
 
-    /// What a webhook of this version is told (docs/protocol/webhooks.md, section 2). Values that are null are left out.
+    /// Returns the parameters for a webhook of this version (docs/protocol/webhooks.md, section 2). Null values are
+    /// omitted.
     pub fn parameters(&self, version: Version) -> Vec<(String, String)> {
         let factor = self.factor;
         let mut parameters = vec![
@@ -45,7 +46,7 @@ impl<'e> Event<'e> {
         }
         if version == Version::V2 {
             parameters.push(("factor_type", FactorType::Push.as_str().to_owned()));
-            // Some frameworks trim what they receive, after which a signature would not hold.
+            // Some web frameworks trim received parameters, which would invalidate the signature.
             let friendly_name = factor.friendly_name.as_str().trim();
             if !friendly_name.is_empty() {
                 parameters.push(("factor_friendly_name", friendly_name.to_owned()));
@@ -67,13 +68,11 @@ impl<'e> Event<'e> {
     }
 }
 
-fn uuid(entropy: &dyn Entropy) -> String {
+/// Generates a random UUID (RFC 9562, version 4).
+fn random_uuid(entropy: &dyn Entropy) -> String {
     let mut bytes = [0; 16];
     entropy.fill(&mut bytes);
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
 }
 
 #[cfg(test)]
@@ -88,7 +87,7 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
 
-    /// The same byte again and again.
+    /// Fills with one byte.
     struct Same(u8);
 
     impl Entropy for Same {
@@ -102,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn the_uuid_is_a_random_one() {
+    fn event_identifier_is_a_uuid_of_version_4() {
         let uuid =
             |byte| Event::new(EventType::FactorCreated, &factor(Notification::None), None, &Same(byte)).uuid;
         assert_eq!(uuid(0x00), "00000000-0000-4000-8000-000000000000");
@@ -110,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn version_1_tells_sids_and_version_2_also_details() {
+    fn version_2_adds_names_and_details_to_the_sids_of_version_1() {
         let (mut factor, challenge) = (factor(Notification::None), challenge(State::Pending, NOW));
         let event = Event::new(EventType::FactorCreated, &factor, None, &Same(0));
         let v1 = ["uuid", "type", "account_sid", "service_sid", "entity_identity", "factor_sid"];
@@ -135,13 +134,13 @@ mod tests {
         assert_eq!(parameters[8].1, "Telephone");
         assert_eq!(parameters[10].1, r#"{"txn":"a/b"}"#);
 
-        // A name of white space alone is none, and one beside white space is sent without it.
-        for (name, told) in [("  ", None), (" A ", Some("A"))] {
+        // A friendly name is trimmed, and omitted if nothing remains.
+        for (name, expected) in [("  ", None), (" A ", Some("A"))] {
             factor.friendly_name = FriendlyName::from_stored(name.into());
             let parameters =
                 Event::new(EventType::FactorCreated, &factor, None, &Same(0)).parameters(Version::V2);
             let found = parameters.iter().find(|(name, _)| name == "factor_friendly_name");
-            assert_eq!(found.map(|(_, value)| value.as_str()), told);
+            assert_eq!(found.map(|(_, value)| value.as_str()), expected);
         }
     }
 }

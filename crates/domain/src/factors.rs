@@ -1,4 +1,4 @@
-//! Factors: the devices of an entity, each with a key of its own.
+//! Factors: the registered devices of an entity, each with a key of its own.
 //!
 //! ```text
 //! (create) ─▶ unverified ──signature of its own sid──▶ verified ──delete──▶ gone
@@ -8,6 +8,7 @@
 use std::fmt;
 
 use crate::entities::EntityPath;
+pub use crate::factor_type::FactorType;
 use crate::paging::{Listed, Position, position};
 use crate::parameter::{Expected, Parameter};
 use crate::problem::{Code, Problem};
@@ -15,77 +16,21 @@ use crate::sids::{AccountSid, CredentialSid, EntitySid, FactorSid, ServiceSid};
 use crate::text::{FriendlyName, Identity, StringMap, Text};
 use crate::time::Timestamp;
 
-/// Push factors that an entity may have, verified or not (docs/protocol/decisions.md, No. 7).
+/// Largest number of push factors of an entity, verified or not (docs/protocol/decisions.md, No. 7).
 pub const MAX_PUSH_FACTORS: i64 = 20;
 
-/// How a factor proves itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FactorType {
-    /// A device key and signed answers.
-    Push,
-    /// A shared secret and codes.
-    Totp,
-    /// WebAuthn.
-    Passkeys,
-}
-
-impl FactorType {
-    /// The name on the wire.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Push => "push",
-            Self::Totp => "totp",
-            Self::Passkeys => "passkeys",
-        }
-    }
-
-    /// The first two digits of the SIDs of its factors and challenges (docs/protocol/authentication.md, section 5).
-    pub const fn digits(self) -> u8 {
-        match self {
-            Self::Totp => 0x02,
-            Self::Push => 0x03,
-            Self::Passkeys => 0x04,
-        }
-    }
-
-    /// The type, if this server serves it.
-    ///
-    /// # Errors
-    /// 60369 for the types that exist and are not served here.
-    pub fn served(self) -> Result<Self, Problem> {
-        match self {
-            Self::Push => Ok(self),
-            Self::Totp | Self::Passkeys => Err(Problem::with(
-                Code::FactorTypeNotServed,
-                format_args!("this server does not serve {} factors; use push", self.as_str()),
-            )),
-        }
-    }
-}
-
-impl Parameter for FactorType {
-    fn from_parameter(text: &str) -> Result<Self, Expected> {
-        match text {
-            "push" => Ok(Self::Push),
-            "totp" => Ok(Self::Totp),
-            "passkeys" => Ok(Self::Passkeys),
-            _ => Err(Expected::new("must be push")),
-        }
-    }
-}
-
-/// A P-256 public key as DER SubjectPublicKeyInfo, 91 bytes. `crypto::signatures` makes it out of
-/// what a device sends, after it has checked that the point lies on the curve.
+/// A P-256 public key as DER SubjectPublicKeyInfo, 91 bytes. `crypto::signatures` creates it from the key that a device
+/// sends, after checking that the point is on the curve.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PublicKey(Vec<u8>);
 
 impl PublicKey {
-    /// A key that was checked: by `crypto`, or before it was stored.
+    /// Wraps a key that `crypto` has checked, now or before it was stored.
     pub const fn from_checked_der(der: Vec<u8>) -> Self {
         Self(der)
     }
 
-    /// The DER bytes.
+    /// Returns the DER bytes.
     pub fn as_der(&self) -> &[u8] {
         &self.0
     }
@@ -97,17 +42,17 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-/// Whether the device has shown that it holds the key.
+/// Whether the device has proved that it holds the private key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// Not yet: it can't be challenged.
+    /// Not proved; the factor cannot be challenged.
     Unverified,
-    /// Yes.
+    /// Proved.
     Verified,
 }
 
 impl Status {
-    /// The name on the wire and in the database.
+    /// Returns the name in the API and in the database.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Unverified => "unverified",
@@ -116,41 +61,42 @@ impl Status {
     }
 }
 
-/// Name of an app: Android package or iOS bundle id, 1–100 characters.
+/// The identifier of an app: an Android package name or an iOS bundle ID, 1 to 100 characters.
 pub type AppId = Text<1, 100>;
 
-/// Version of the SDK, as it says.
+/// The version that the SDK in an app reports.
 pub type SdkVersion = Text<1, 64>;
 
-/// The push provider's address of an app on a device. Any 1–4096 characters: a token that the
-/// provider refuses is a matter of delivery and must not keep a device from enrolling
-/// (<https://github.com/twilio/twilio-verify-ios/issues/238>), and the documented 255 are less than FCM may send.
+/// The push provider's address of an app on a device: any 1 to 4096 characters.
+///
+/// A token that the provider refuses must not prevent enrollment
+/// (<https://github.com/twilio/twilio-verify-ios/issues/238>). FCM may send more than the documented 255 characters.
 pub type RegistrationToken = Text<1, 4096>;
 
-/// How a device hears of a new challenge.
+/// How a device is notified of a new challenge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notification {
-    /// Not at all: the app polls.
+    /// Not notified; the app polls.
     None,
-    /// Apple's service.
+    /// Apple Push Notification service.
     Apn(RegistrationToken),
-    /// Google's service.
+    /// Firebase Cloud Messaging.
     Fcm(RegistrationToken),
 }
 
-/// The name of a push provider, as `Config.NotificationPlatform` has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The push provider that `Config.NotificationPlatform` names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Platform {
-    /// No push.
+    /// No pushes.
     None,
-    /// Apple's service.
+    /// Apple Push Notification service.
     Apn,
-    /// Google's service.
+    /// Firebase Cloud Messaging.
     Fcm,
 }
 
 impl Platform {
-    /// The name on the wire and in the database.
+    /// Returns the name in the API and in the database.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -172,7 +118,7 @@ impl Parameter for Platform {
 }
 
 impl Notification {
-    /// Which provider it is.
+    /// Returns the push provider.
     pub const fn platform(&self) -> Platform {
         match self {
             Self::None => Platform::None,
@@ -181,7 +127,7 @@ impl Notification {
         }
     }
 
-    /// The device's address with the provider.
+    /// Returns the device's registration token.
     pub const fn token(&self) -> Option<&RegistrationToken> {
         match self {
             Self::None => None,
@@ -189,10 +135,10 @@ impl Notification {
         }
     }
 
-    /// What `platform` and `token` make together; a token for `none` is dropped.
+    /// Combines a platform and a token. A token for [`Platform::None`] is dropped.
     ///
     /// # Errors
-    /// 20001 when the platform needs a token and there is none.
+    /// Returns 20001 if the platform requires a token and there is none.
     pub fn new(platform: Platform, token: Option<RegistrationToken>) -> Result<Self, Problem> {
         let token = || token.ok_or_else(|| Problem::missing("Config.NotificationToken"));
         match platform {
@@ -202,10 +148,10 @@ impl Notification {
         }
     }
 
-    /// What becomes of this when an update names a platform, a token, or both.
+    /// Returns the result of an update that names a platform, a token, or both.
     ///
     /// # Errors
-    /// 20001 for a new platform without a token, 60306 for a token without any platform.
+    /// Returns 20001 for a new platform without a token, and 60306 for a token without any platform.
     pub fn updated(
         &self,
         platform: Option<Platform>,
@@ -226,40 +172,40 @@ impl Notification {
 pub struct Factor {
     /// `YF03…`
     pub sid: FactorSid,
-    /// The owner.
+    /// Owning account.
     pub account_sid: AccountSid,
-    /// The service.
+    /// Service of the entity.
     pub service_sid: ServiceSid,
-    /// The entity.
+    /// Entity to which the device belongs.
     pub entity_sid: EntitySid,
-    /// The entity's identity.
+    /// Identity of the entity.
     pub identity: Identity,
-    /// What the user calls the device.
+    /// The user's name for the device.
     pub friendly_name: FriendlyName,
-    /// The device's key.
+    /// Public key of the device.
     pub public_key: PublicKey,
-    /// `kid` of the device's tokens: unique per factor, stored on the device for ever, never changed
-    /// (docs/protocol/authentication.md, section 1).
+    /// `kid` of the device's tokens. It is unique per factor, and it never changes because the device stores it
+    /// permanently (docs/protocol/authentication.md, section 1).
     pub credential_sid: CredentialSid,
-    /// Whether the device has shown that it holds the key.
+    /// Whether the device has proved that it holds the key.
     pub status: Status,
-    /// The app.
+    /// Identifier of the app.
     pub app_id: AppId,
     /// Version of the SDK in the app.
     pub sdk_version: Option<SdkVersion>,
-    /// How it hears of challenges.
+    /// How the device is notified of challenges.
     pub notification: Notification,
-    /// Whether the provider said that its token leads nowhere. Nothing is pushed to it then, until the
-    /// device sends its token anew or the credential changes; it can still poll.
+    /// Whether the provider reported that the registration token is no longer valid. No push is sent then until the
+    /// device sends its token again or the credential changes. The device can still poll.
     pub unreachable: bool,
-    /// When the device last sent its notification token, be it the same one; without a token, when the factor
-    /// was made.
+    /// Time at which the device last sent its registration token, changed or not. Without a token, the creation time
+    /// of the factor.
     pub token_registered_at: Timestamp,
-    /// What the app wanted to be remembered.
+    /// Data that the app has stored with the factor.
     pub metadata: Option<StringMap>,
-    /// When it was made.
+    /// Creation time.
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// Time of the last change.
     pub updated_at: Timestamp,
 }
 
@@ -270,7 +216,7 @@ impl Listed for Factor {
 }
 
 impl Factor {
-    /// Where its entity is to be found.
+    /// Returns the path of the factor's entity.
     pub fn path(&self) -> EntityPath {
         EntityPath {
             account_sid: self.account_sid,
@@ -279,11 +225,11 @@ impl Factor {
         }
     }
 
-    /// Whether it may be challenged.
+    /// Checks that the factor is verified and can therefore be challenged.
     ///
     /// # Errors
-    /// 60318 while it is unverified.
-    pub fn challengeable(&self) -> Result<(), Problem> {
+    /// Returns 60318 if it is unverified.
+    pub fn require_verified(&self) -> Result<(), Problem> {
         match self.status {
             Status::Verified => Ok(()),
             Status::Unverified => Err(Code::FactorUnverified.into()),
@@ -291,21 +237,21 @@ impl Factor {
     }
 }
 
-/// What an update of a factor may change. `None` leaves a field as it is.
+/// An update of a factor. `None` leaves a field unchanged.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
     /// New name.
     pub friendly_name: Option<FriendlyName>,
-    /// New address with the provider.
+    /// New registration token.
     pub notification_token: Option<RegistrationToken>,
-    /// New provider.
+    /// New push provider.
     pub notification_platform: Option<Platform>,
     /// New version of the SDK.
     pub sdk_version: Option<SdkVersion>,
 }
 
 impl Changes {
-    /// Whether nothing at all is to change.
+    /// Returns whether no field changes.
     pub const fn is_empty(&self) -> bool {
         self.friendly_name.is_none()
             && self.notification_token.is_none()
@@ -313,7 +259,7 @@ impl Changes {
             && self.sdk_version.is_none()
     }
 
-    /// What is to change, as the API's answers name it.
+    /// Returns the names of the changed fields, as responses of the API name them.
     pub fn names(&self) -> Vec<&'static str> {
         let names = [
             ("friendly_name", self.friendly_name.is_some()),
@@ -324,10 +270,10 @@ impl Changes {
         names.into_iter().filter(|(_, is_named)| *is_named).map(|(name, _)| name).collect()
     }
 
-    /// Changes the factor.
+    /// Applies the update to `factor`.
     ///
     /// # Errors
-    /// Those of [`Notification::updated`]; the factor is then as it was.
+    /// Returns the errors of [`Notification::updated`] and leaves the factor unchanged.
     pub fn apply(self, factor: &mut Factor, now: Timestamp) -> Result<(), Problem> {
         let names_an_address = self.notification_token.is_some() || self.notification_platform.is_some();
         let unreachable = factor.unreachable && !names_an_address;
@@ -382,14 +328,14 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_platform_needs_a_token_and_none_needs_nothing() {
+    fn platform_other_than_none_requires_a_token() {
         assert_eq!(Notification::new(Platform::None, token("a")), Ok(Notification::None));
         assert!(Notification::new(Platform::Apn, None).is_err());
         let fcm = Notification::new(Platform::Fcm, token("a")).unwrap();
         assert_eq!(fcm.updated(None, token("b")), Notification::new(Platform::Fcm, token("b")));
         assert_eq!(fcm.updated(Some(Platform::Fcm), None), Ok(fcm.clone()));
         assert_eq!(fcm.updated(Some(Platform::None), None), Ok(Notification::None));
-        assert!(fcm.updated(Some(Platform::Apn), None).is_err(), "the other provider's token is of no use");
+        assert!(fcm.updated(Some(Platform::Apn), None).is_err(), "a token of the other provider is not kept");
         assert!(Notification::None.updated(None, token("b")).is_err());
         assert_eq!(
             Notification::None.updated(Some(Platform::Apn), token("b")),
@@ -398,7 +344,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_platform_that_stays_none_takes_no_token() {
+    fn token_for_the_platform_none_is_refused_or_dropped() {
         let none = Notification::None;
         assert_eq!(none.updated(None, None), Ok(Notification::None));
         assert_eq!(none.updated(Some(Platform::None), token("b")), Ok(Notification::None));
@@ -408,7 +354,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn platforms_types_and_states_have_the_words_of_the_api() {
+    fn platforms_types_and_statuses_have_the_names_of_the_api() {
         let given = |platform| match platform {
             Platform::None => Notification::None,
             Platform::Apn => Notification::Apn(token("a").unwrap()),
@@ -425,29 +371,29 @@ pub(crate) mod tests {
             ("totp", 2, FactorType::Totp),
             ("passkeys", 4, FactorType::Passkeys),
         ];
-        for (word, digits, factor_type) in types {
+        for (word, byte, factor_type) in types {
             assert_eq!((factor_type.as_str(), FactorType::from_parameter(word)), (word, Ok(factor_type)));
-            assert_eq!(factor_type.digits(), digits);
+            assert_eq!(factor_type.sid_byte(), byte);
         }
         assert!(FactorType::from_parameter("sms").is_err());
         assert_eq!((Status::Unverified.as_str(), Status::Verified.as_str()), ("unverified", "verified"));
     }
 
     #[test]
-    fn a_public_key_keeps_its_bytes() {
+    fn public_key_returns_the_given_bytes() {
         assert_eq!(PublicKey::from_checked_der(vec![4, 5, 6]).as_der(), [4, 5, 6]);
     }
 
     #[test]
-    fn a_factor_is_challengeable_once_it_is_verified() {
+    fn only_a_verified_factor_can_be_challenged() {
         let mut factor = factor(Notification::None);
-        assert_eq!(factor.challengeable(), Ok(()));
+        assert_eq!(factor.require_verified(), Ok(()));
         factor.status = Status::Unverified;
-        assert_eq!(factor.challengeable().unwrap_err().code(), Code::FactorUnverified);
+        assert_eq!(factor.require_verified().unwrap_err().code(), Code::FactorUnverified);
     }
 
     #[test]
-    fn each_change_alone_is_a_change_and_is_named() {
+    fn every_changed_field_is_named() {
         let each = [
             (
                 Changes { friendly_name: Some(FriendlyName::from_stored("A".into())), ..Changes::default() },
@@ -472,7 +418,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_change_applies_to_what_it_names_and_to_nothing_else() {
+    fn update_changes_only_the_given_fields() {
         let later = NOW.plus_seconds(9);
         let mut factor = factor(Notification::Fcm(token("a").unwrap()));
         let changes = Changes {
@@ -485,7 +431,7 @@ pub(crate) mod tests {
         assert_eq!(factor.sdk_version, Some(SdkVersion::from_stored("1.2".into())));
         assert_eq!(factor.notification.token().cloned(), token("a"));
 
-        // Nothing changes when a part of it is refused.
+        // A refused update changes nothing.
         let refused = Changes {
             friendly_name: Some(FriendlyName::from_stored("Phone".into())),
             notification_platform: Some(Platform::Apn),
@@ -497,7 +443,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_unreachable_factor_stays_so_until_an_update_names_its_address() {
+    fn factor_stays_unreachable_until_an_update_names_its_token_or_platform() {
         let unreachable = || Factor { unreachable: true, ..factor(Notification::Fcm(token("a").unwrap())) };
         for (changes, stays) in [
             (

@@ -1,20 +1,20 @@
-//! Housekeeping: how long what is done with is kept, and how gently it is removed.
+//! Housekeeping: retention times, and the pace at which expired data is removed.
 
 use std::time::Duration;
 
-/// How long things are kept, in seconds.
+/// Retention times in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// A factor that has not shown that it holds its key, from its creation.
+    /// Unverified factors, from their creation.
     pub unverified_factors: i64,
-    /// A challenge, from its expiry, answered or not.
+    /// Challenges, answered or not, from their expiry.
     pub challenges: i64,
     /// Finished deliveries, and alerts.
     pub deliveries: i64,
-    /// A line of the audit log; for ever when `None`.
+    /// Audit records; kept indefinitely if `None`.
     pub audit_log: Option<i64>,
-    /// An access token, from its expiry. Until then a spent one gives a phone that lost the answer its factor
-    /// again; after it, it is of no use to anybody.
+    /// Access tokens, from their expiry. Before it, a phone that lost the response can repeat its enrollment with the
+    /// spent token and receives the same factor. After it, the token has no use.
     pub access_tokens: i64,
 }
 
@@ -27,49 +27,50 @@ impl Default for Retention {
             challenges: 30 * DAY,
             deliveries: 30 * DAY,
             audit_log: Some(365 * DAY),
-            // For clocks that differ.
+            // An hour allows for clocks that differ between servers.
             access_tokens: HOUR,
         }
     }
 }
 
-/// How many rows are removed in one transaction. It follows what the last one took: other writes wait no
-/// longer than for one batch, whatever a row costs here.
+/// The number of rows that housekeeping removes in one transaction. It adapts to the duration of the last batch, so
+/// that other writes never wait much longer than for one short batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
     rows: u32,
 }
 
 impl Pace {
-    /// What a batch should take. Far less than the 50 ms that it may, since one row is not like another and a disk
-    /// not always as fast: on a busy machine one batch in a hundred takes five times as long as most.
-    const GOAL: Duration = Duration::from_millis(8);
+    /// Desired duration of a batch. It is far below the acceptable 50 ms, because durations vary: on a busy machine,
+    /// one batch in a hundred takes five times as long as most.
+    const TARGET_BATCH_DURATION: Duration = Duration::from_millis(8);
 
-    /// Largest batch: beyond it nothing is gained.
-    const MAX: u32 = 1000;
+    /// Largest batch. Larger ones are not measurably faster.
+    const MAX_BATCH_ROWS: u32 = 1000;
 
-    /// Rows of the next batch.
+    /// Returns the number of rows of the next batch.
     pub const fn rows(self) -> u32 {
         self.rows
     }
 
-    /// The pace after a batch that took so long: at most twice as fast, as much slower as it takes.
+    /// Returns the pace after a batch that took `took`. It at most doubles, and drops as far as necessary.
     #[must_use]
     pub fn after(self, took: Duration) -> Self {
-        let fits = u128::from(self.rows) * Self::GOAL.as_micros() / took.as_micros().max(1);
+        let target = Self::TARGET_BATCH_DURATION.as_micros();
+        let fits = u128::from(self.rows) * target / took.as_micros().max(1);
         let rows = u32::try_from(fits).unwrap_or(u32::MAX).min(self.rows.saturating_mul(2));
-        Self { rows: rows.clamp(1, Self::MAX) }
+        Self { rows: rows.clamp(1, Self::MAX_BATCH_ROWS) }
     }
 
-    /// How long to rest after a batch that took so long: three times as long, so that the writer is left to
-    /// others for most of the time, but not longer than a second.
-    pub fn rest(took: Duration) -> Duration {
+    /// Returns how long to pause after a batch that took `took`: three times as long, but at most a second. Other
+    /// writes thus have the database for three quarters of the time.
+    pub fn pause_after(took: Duration) -> Duration {
         took.saturating_mul(3).clamp(Duration::from_millis(1), Duration::from_secs(1))
     }
 }
 
 impl Default for Pace {
-    /// A careful beginning.
+    /// Starts with a small batch.
     fn default() -> Self {
         Self { rows: 16 }
     }
@@ -84,11 +85,11 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_becomes_larger_while_it_is_quick() {
-        let begin = Pace::default();
-        assert_eq!(begin.after(ms(1)).rows(), 32, "twice as many and not twenty times");
-        assert_eq!(begin.after(Duration::ZERO).rows(), 32);
-        let mut pace = begin;
+    fn fast_batches_grow_by_at_most_a_factor_of_two() {
+        let initial = Pace::default();
+        assert_eq!(initial.after(ms(1)).rows(), 32, "at most twice as many");
+        assert_eq!(initial.after(Duration::ZERO).rows(), 32);
+        let mut pace = initial;
         for _ in 0..100 {
             pace = pace.after(ms(1));
         }
@@ -96,17 +97,17 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_becomes_smaller_at_once_when_it_is_slow() {
+    fn slow_batch_shrinks_the_next_one_in_proportion() {
         let pace = Pace { rows: 1000 };
         assert_eq!(pace.after(ms(8)).rows(), 1000);
         assert_eq!(pace.after(ms(16)).rows(), 500);
         assert_eq!(pace.after(ms(800)).rows(), 10);
-        assert_eq!(pace.after(Duration::MAX).rows(), 1, "something goes in any case");
+        assert_eq!(pace.after(Duration::MAX).rows(), 1, "a batch has at least one row");
     }
 
-    /// The rows that a machine can remove in a millisecond, and what a transaction costs it on top.
+    /// Each machine is described by the rows that it removes in a millisecond and the milliseconds of a commit.
     #[test]
-    fn no_batch_takes_long_whatever_the_machine() {
+    fn no_batch_takes_50_ms_on_machines_of_any_speed() {
         for (rows_per_ms, commit) in [(1, 1), (3, 10), (20, 5), (200, 15), (1, 19)] {
             let took = |pace: Pace| ms(commit) + ms(1) * pace.rows() / rows_per_ms;
             let mut pace = Pace::default();
@@ -118,9 +119,9 @@ mod tests {
     }
 
     #[test]
-    fn others_get_most_of_the_time() {
-        assert_eq!(Pace::rest(ms(20)), ms(60));
-        assert_eq!(Pace::rest(Duration::ZERO), ms(1));
-        assert_eq!(Pace::rest(ms(5000)), ms(1000));
+    fn pause_is_three_times_the_batch_within_its_limits() {
+        assert_eq!(Pace::pause_after(ms(20)), ms(60));
+        assert_eq!(Pace::pause_after(Duration::ZERO), ms(1));
+        assert_eq!(Pace::pause_after(ms(5000)), ms(1000));
     }
 }

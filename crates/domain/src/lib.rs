@@ -1,16 +1,14 @@
-//! The nouns and rules of Verify Push: what a Service, an Entity, a Factor, a Challenge and an
-//! AccessToken are, and what may become of them.
+//! The concepts and rules of Verify Push: what a service, an entity, a factor, a challenge and an access token are, and
+//! how they may change.
 //!
-//! Nothing here does I/O, awaits, or asks the machine for the time: rules take `now` as a
-//! parameter, so a test can hold the clock still. Every value that enters from outside is parsed
-//! once into a type that can't hold anything else ([`Identity`], [`FriendlyName`],
-//! [`FactorSid`] …), and a rule that refuses says so with a [`Problem`].
+//! Nothing here does I/O, awaits, or reads the clock. Rules take `now` as a parameter, so that tests control time. Every
+//! value from outside is parsed once into a type that only holds valid values ([`Identity`], [`FriendlyName`],
+//! [`FactorSid`] …). A rule that refuses a request returns a [`Problem`].
 
 pub mod access_tokens;
 pub mod accounts;
 pub mod alerts;
 pub mod audit;
-pub mod causes;
 pub mod challenges;
 pub mod checkpoints;
 pub mod clock_trust;
@@ -18,7 +16,9 @@ pub mod credentials;
 pub mod deliveries;
 pub mod entities;
 pub mod entropy;
+pub mod error_report;
 pub mod events;
+mod factor_type;
 pub mod factors;
 pub mod housekeeping;
 pub mod limits;
@@ -36,10 +36,10 @@ pub mod webhooks;
 
 pub use access_tokens::AccessToken;
 pub use accounts::{Account, ApiKey};
-pub use causes::causes;
 pub use challenges::Challenge;
 pub use entities::{Entity, EntityPath};
 pub use entropy::Entropy;
+pub use error_report::error_report;
 pub use factors::{Factor, FactorType};
 pub use paging::{Order, Page, PageRequest};
 pub use parameter::{Expected, Parameter};

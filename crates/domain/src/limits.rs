@@ -1,7 +1,7 @@
-//! Limits against abuse: how often something may be done, and how much there may be of it.
+//! Limits against abuse, on how often something may happen and on how much may exist.
 //!
-//! Two kinds. A [`Window`] looks back at what is stored and so counts the same on all nodes. A [`Bucket`] is kept in
-//! memory and counts for one node.
+//! There are two kinds. A [`Window`] counts stored rows and therefore counts the same on all nodes. A [`Bucket`] is kept
+//! in memory and counts for one node.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -11,66 +11,66 @@ use std::str::FromStr;
 use crate::problem::{Code, Problem};
 use crate::time::Timestamp;
 
-/// What may be created, each without a limit when `None`.
+/// Limits on what may be created; `None` is unlimited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// Factors of an entity within a day, those that were deleted included.
-    pub factors_per_entity_and_day: Option<NonZeroU32>,
+pub struct CreationLimits {
+    /// Factors of an entity within a day, including deleted ones.
+    pub max_factors_per_entity_per_day: Option<NonZeroU32>,
     /// Entities of a service within a second.
-    pub entities_per_service_and_second: Option<NonZeroU32>,
-    /// Challenges to a factor, where its service does not say otherwise.
+    pub max_entities_per_service_per_second: Option<NonZeroU32>,
+    /// Challenges to a factor, unless its service overrides them.
     pub challenges: ChallengeLimits,
 }
 
-/// Limits on challenges to one factor: against tiring its user into a yes.
+/// Limits on challenges to one factor. They protect a user from approving a challenge out of fatigue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChallengeLimits {
-    /// That are pending at one time.
+    /// Challenges that are pending at the same time.
     pub pending: Option<NonZeroU32>,
-    /// That are made within a minute.
+    /// Challenges that are created within a minute.
     pub per_minute: Option<NonZeroU32>,
 }
 
 impl ChallengeLimits {
-    /// Whether there is anything to count.
+    /// Returns whether there is no limit.
     pub const fn is_none(self) -> bool {
         self.pending.is_none() && self.per_minute.is_none()
     }
 }
 
-/// What one service says about the limits on challenges.
+/// The overrides of [`ChallengeLimits`] by one service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServiceLimits {
-    /// That are pending at one time.
-    pub pending: OwnLimit,
-    /// That are made within a minute.
-    pub per_minute: OwnLimit,
+    /// Challenges that are pending at the same time.
+    pub pending: LimitOverride,
+    /// Challenges that are created within a minute.
+    pub per_minute: LimitOverride,
 }
 
 impl ServiceLimits {
-    /// The limits that count on a server with these.
-    pub fn over(self, server: ChallengeLimits) -> ChallengeLimits {
+    /// Returns the effective limits, given those of the server.
+    pub fn resolve(self, server: ChallengeLimits) -> ChallengeLimits {
         ChallengeLimits {
-            pending: self.pending.over(server.pending),
-            per_minute: self.per_minute.over(server.per_minute),
+            pending: self.pending.resolve(server.pending),
+            per_minute: self.per_minute.resolve(server.per_minute),
         }
     }
 }
 
-/// A limit of a service's own.
+/// The setting of a service for one limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OwnLimit {
-    /// The server's.
+pub enum LimitOverride {
+    /// Use the limit of the server.
     #[default]
     Default,
-    /// None, whatever the server's is.
+    /// No limit.
     Off,
-    /// This one.
+    /// Use this limit.
     Most(NonZeroU32),
 }
 
-impl OwnLimit {
-    fn over(self, server: Option<NonZeroU32>) -> Option<NonZeroU32> {
+impl LimitOverride {
+    fn resolve(self, server: Option<NonZeroU32>) -> Option<NonZeroU32> {
         match self {
             Self::Default => server,
             Self::Off => None,
@@ -78,8 +78,8 @@ impl OwnLimit {
         }
     }
 
-    /// As the database has it: null, zero, or the number.
-    pub fn stored(self) -> Option<i64> {
+    /// Returns the database value: null, zero, or the number.
+    pub fn to_stored(self) -> Option<i64> {
         match self {
             Self::Default => None,
             Self::Off => Some(0),
@@ -87,7 +87,7 @@ impl OwnLimit {
         }
     }
 
-    /// From the database; `None` for what it can't hold.
+    /// Parses the database value; returns `None` if it is not valid.
     pub fn from_stored(stored: Option<i64>) -> Option<Self> {
         let Some(number) = stored else { return Some(Self::Default) };
         let number = u32::try_from(number).ok()?;
@@ -95,7 +95,7 @@ impl OwnLimit {
     }
 }
 
-impl fmt::Display for OwnLimit {
+impl fmt::Display for LimitOverride {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
@@ -105,19 +105,21 @@ impl fmt::Display for OwnLimit {
     }
 }
 
-impl FromStr for OwnLimit {
+impl FromStr for LimitOverride {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "default" => Ok(Self::Default),
             "off" => Ok(Self::Off),
-            number => number.parse().map(Self::Most).map_err(|_| "must be a number from 1, off, or default"),
+            number => {
+                number.parse().map(Self::Most).map_err(|_| "must be off, default, or a number of at least 1")
+            }
         }
     }
 }
 
-/// At most so many within any time of this length.
+/// A sliding window: at most `most` events within any period of `seconds`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     most: NonZeroU32,
@@ -125,36 +127,38 @@ pub struct Window {
 }
 
 impl Window {
-    /// At most `most` within `seconds`.
+    /// Creates a window of at most `most` events within `seconds`.
     pub const fn new(most: NonZeroU32, seconds: i64) -> Self {
         Self { most, seconds }
     }
 
-    /// How many there may be.
+    /// Returns the permitted number of events.
     pub const fn most(self) -> NonZeroU32 {
         self.most
     }
 
-    /// What happened after the first of these instants counts, up to the second: what is later still is a clock's that
-    /// has been set back, while a little later may be another node's.
+    /// Returns the period in which events count, exclusive of its start.
+    ///
+    /// It extends into the future, because the clock of another node may be slightly ahead. Later events come from a
+    /// clock that has been set back since then.
     pub const fn span(self, now: Timestamp) -> Range<Timestamp> {
         now.plus_seconds(-self.seconds)..now.plus_seconds(self.seconds)
     }
 
-    /// Whether one more may be, when the one that is [`most`](Self::most) back happened then; `None` when there are
-    /// not so many in its [`span`](Self::span).
+    /// Checks that another event is permitted. `nth_latest` is the time of the event that is [`most`](Self::most)
+    /// events back; `None` if [`span`](Self::span) contains fewer.
     ///
     /// # Errors
-    /// `code`, with the seconds after which there is room again.
-    pub fn admits(self, back: Option<Timestamp>, now: Timestamp, code: Code) -> Result<(), Problem> {
-        match back.map(|back| back.plus_seconds(self.seconds)) {
-            Some(end) if end > now => Err(Problem::new(code).until(end, now)),
+    /// Returns `code`, with the seconds after which another event is permitted.
+    pub fn check(self, nth_latest: Option<Timestamp>, now: Timestamp, code: Code) -> Result<(), Problem> {
+        match nth_latest.map(|instant| instant.plus_seconds(self.seconds)) {
+            Some(end) if end > now => Err(Problem::new(code).retry_at(end, now)),
             _ => Ok(()),
         }
     }
 }
 
-/// So many in so long, evenly, or all of them at once after a pause.
+/// The capacity of a [`Bucket`] and the time in which it fills.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     most: NonZeroU32,
@@ -162,33 +166,33 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// So many a second.
+    /// Creates a rate of `most` a second.
     pub const fn per_second(most: NonZeroU32) -> Self {
         Self { most, seconds: 1 }
     }
 
-    /// So many a minute.
+    /// Creates a rate of `most` a minute.
     pub const fn per_minute(most: NonZeroU32) -> Self {
         Self { most, seconds: 60 }
     }
 
-    /// So many in so many seconds.
+    /// Creates a rate of `most` in `seconds`.
     pub const fn over(most: NonZeroU32, seconds: u32) -> Self {
         Self { most, seconds }
     }
 
-    /// Microseconds for one, rounded up.
-    fn one(self) -> i64 {
+    /// Returns the microseconds in which one token is added, rounded up.
+    fn micros_per_token(self) -> i64 {
         (i64::from(self.seconds) * 1_000_000 - 1) / i64::from(self.most.get()) + 1
     }
 
-    /// Microseconds for all of them.
-    fn all(self) -> i64 {
-        self.one().saturating_mul(i64::from(self.most.get()))
+    /// Returns the microseconds in which an empty bucket fills.
+    fn micros_to_fill(self) -> i64 {
+        self.micros_per_token().saturating_mul(i64::from(self.most.get()))
     }
 }
 
-/// A token bucket: full at first, fills again with time. It is no more than the instant at which it is full.
+/// A token bucket that is full at first. It stores only the instant at which it will be full again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bucket {
     full_at: Timestamp,
@@ -201,32 +205,33 @@ impl Default for Bucket {
 }
 
 impl Bucket {
-    /// When it would be full after one more was taken.
+    /// Returns when the bucket would be full if one more token were taken.
     fn full_after_one(self, rate: Rate, now: Timestamp) -> Timestamp {
-        Timestamp::from_micros(self.full_at.max(now).micros().saturating_add(rate.one()))
+        Timestamp::from_micros(self.full_at.max(now).micros().saturating_add(rate.micros_per_token()))
     }
 
-    /// A bucket takes no longer than that to be full. One that would was filled by a clock that has been set back, and
-    /// has to wait for one filling at most.
-    fn forget_the_future(&mut self, rate: Rate, now: Timestamp) {
-        self.full_at = self.full_at.min(Timestamp::from_micros(now.micros().saturating_add(rate.all())));
+    /// Limits `full_at` to the time that an empty bucket takes to fill. A later instant comes from a clock that has
+    /// been set back.
+    fn limit_full_at(&mut self, rate: Rate, now: Timestamp) {
+        let empty = Timestamp::from_micros(now.micros().saturating_add(rate.micros_to_fill()));
+        self.full_at = self.full_at.min(empty);
     }
 
-    /// Whether there is one to take.
+    /// Checks that there is a token to take. It may correct the bucket after a change of the clock.
     ///
     /// # Errors
-    /// When there will be.
-    pub fn has_one(&mut self, rate: Rate, now: Timestamp) -> Result<(), Timestamp> {
-        self.forget_the_future(rate, now);
-        let room_at = self.full_after_one(rate, now).micros().saturating_sub(rate.all());
+    /// Returns the instant at which there will be a token.
+    pub fn check(&mut self, rate: Rate, now: Timestamp) -> Result<(), Timestamp> {
+        self.limit_full_at(rate, now);
+        let room_at = self.full_after_one(rate, now).micros().saturating_sub(rate.micros_to_fill());
         if room_at <= now.micros() { Ok(()) } else { Err(Timestamp::from_micros(room_at)) }
     }
 
-    /// Takes one, and takes none from nothing.
+    /// Takes a token. An empty bucket stays empty.
     pub fn take(&mut self, rate: Rate, now: Timestamp) {
-        self.forget_the_future(rate, now);
+        self.limit_full_at(rate, now);
         self.full_at = self.full_after_one(rate, now);
-        self.forget_the_future(rate, now);
+        self.limit_full_at(rate, now);
     }
 }
 
@@ -245,14 +250,14 @@ mod tests {
     }
 
     #[test]
-    fn a_window_has_room_when_the_one_that_far_back_has_left_it() {
+    fn window_admits_an_event_once_the_nth_latest_has_left_it() {
         let window = Window::new(most(3), 60);
         assert_eq!(window.span(NOW), NOW.plus_seconds(-60)..NOW.plus_seconds(60));
-        let admits = |back| window.admits(back, NOW, Code::TooManyChallenges);
-        assert_eq!(admits(None), Ok(()));
-        assert_eq!(admits(Some(NOW.plus_seconds(-60))), Ok(()));
+        let check = |back| window.check(back, NOW, Code::TooManyChallenges);
+        assert_eq!(check(None), Ok(()));
+        assert_eq!(check(Some(NOW.plus_seconds(-60))), Ok(()));
         for (micros, seconds) in [(-60_000_000 + 1, 1), (-59_000_000, 1), (-59_000_000 + 1, 2), (0, 60)] {
-            let refused = admits(Some(later(micros))).unwrap_err();
+            let refused = check(Some(later(micros))).unwrap_err();
             assert_eq!(
                 (refused.code(), refused.retry_after()),
                 (Code::TooManyChallenges, Some(seconds)),
@@ -262,68 +267,67 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_gives_all_at_once_and_then_as_it_fills() {
+    fn full_bucket_allows_a_burst_and_then_refills_evenly() {
         let rate = Rate::per_second(most(4));
         let mut bucket = Bucket::default();
         for _ in 0..4 {
-            assert_eq!(bucket.has_one(rate, NOW), Ok(()));
+            assert_eq!(bucket.check(rate, NOW), Ok(()));
             bucket.take(rate, NOW);
         }
-        assert_eq!(bucket.has_one(rate, NOW), Err(later(250_000)));
-        assert_eq!(bucket.has_one(rate, later(249_999)), Err(later(250_000)));
-        assert_eq!(bucket.has_one(rate, later(250_000)), Ok(()));
+        assert_eq!(bucket.check(rate, NOW), Err(later(250_000)));
+        assert_eq!(bucket.check(rate, later(249_999)), Err(later(250_000)));
+        assert_eq!(bucket.check(rate, later(250_000)), Ok(()));
         bucket.take(rate, later(250_000));
-        assert_eq!(bucket.has_one(rate, later(250_000)), Err(later(500_000)));
+        assert_eq!(bucket.check(rate, later(250_000)), Err(later(500_000)));
         for _ in 0..4 {
-            assert_eq!(bucket.has_one(rate, later(9_000_000)), Ok(()));
+            assert_eq!(bucket.check(rate, later(9_000_000)), Ok(()));
             bucket.take(rate, later(9_000_000));
         }
-        assert!(
-            bucket.has_one(rate, later(9_000_000)).is_err(),
-            "no more than full, however long it was left"
-        );
+        assert!(bucket.check(rate, later(9_000_000)).is_err(), "a bucket never exceeds its capacity");
     }
 
     #[test]
-    fn who_takes_from_nothing_does_not_push_the_next_one_away() {
+    fn taking_from_an_empty_bucket_does_not_extend_the_wait() {
         let rate = Rate::per_minute(most(2));
         let mut bucket = Bucket::default();
         for _ in 0..50 {
             bucket.take(rate, NOW);
         }
-        assert_eq!(bucket.has_one(rate, NOW), Err(NOW.plus_seconds(30)));
+        assert_eq!(bucket.check(rate, NOW), Err(NOW.plus_seconds(30)));
     }
 
     #[test]
-    fn a_clock_that_was_wrong_blocks_nobody_for_long() {
+    fn clock_that_was_set_back_blocks_for_one_refill_at_most() {
         let rate = Rate::per_minute(most(2));
         let mut bucket = Bucket::default();
         bucket.take(rate, NOW.plus_seconds(1_000_000));
-        assert_eq!(bucket.has_one(rate, NOW), Err(NOW.plus_seconds(30)));
-        assert_eq!(bucket.has_one(rate, NOW.plus_seconds(10)), Err(NOW.plus_seconds(30)));
-        assert_eq!(bucket.has_one(rate, NOW.plus_seconds(30)), Ok(()));
-        assert_eq!(Bucket::default().has_one(rate, Timestamp::from_micros(i64::MAX)), Ok(()));
+        assert_eq!(bucket.check(rate, NOW), Err(NOW.plus_seconds(30)));
+        assert_eq!(bucket.check(rate, NOW.plus_seconds(10)), Err(NOW.plus_seconds(30)));
+        assert_eq!(bucket.check(rate, NOW.plus_seconds(30)), Ok(()));
+        assert_eq!(Bucket::default().check(rate, Timestamp::from_micros(i64::MAX)), Ok(()));
     }
 
     #[test]
-    fn a_service_may_have_its_own_limits() {
+    fn service_overrides_the_limits_of_the_server() {
         let server = ChallengeLimits { pending: Some(most(5)), per_minute: None };
-        for (own, pending) in
-            [(OwnLimit::Default, Some(5)), (OwnLimit::Off, None), (OwnLimit::Most(most(2)), Some(2))]
-        {
-            let limits = ServiceLimits { pending: own, per_minute: OwnLimit::Default }.over(server);
+        for (own, pending) in [
+            (LimitOverride::Default, Some(5)),
+            (LimitOverride::Off, None),
+            (LimitOverride::Most(most(2)), Some(2)),
+        ] {
+            let limits = ServiceLimits { pending: own, per_minute: LimitOverride::Default }.resolve(server);
             assert_eq!(limits, ChallengeLimits { pending: pending.map(most), per_minute: None });
-            assert_eq!(OwnLimit::from_stored(own.stored()), Some(own));
+            assert_eq!(LimitOverride::from_stored(own.to_stored()), Some(own));
             assert_eq!(own.to_string().parse(), Ok(own));
         }
         for text in ["", "0", "-1", "Off", "4294967296"] {
-            assert!(text.parse::<OwnLimit>().is_err(), "{text}");
+            assert!(text.parse::<LimitOverride>().is_err(), "{text}");
         }
-        assert_eq!(OwnLimit::from_stored(Some(-1)), None);
+        assert_eq!(LimitOverride::from_stored(Some(-1)), None);
     }
 
     #[test]
-    fn there_is_something_to_count_with_either_limit() {
+    fn challenge_limits_are_none_only_without_both_limits() {
         let limits = |pending: Option<u32>, per_minute: Option<u32>| ChallengeLimits {
             pending: pending.map(most),
             per_minute: per_minute.map(most),
@@ -332,22 +336,25 @@ mod tests {
         for limits in [limits(Some(1), None), limits(None, Some(1)), limits(Some(1), Some(1))] {
             assert!(!limits.is_none(), "{limits:?}");
         }
-        assert_eq!((Window::new(most(3), 60).most(), OwnLimit::Most(most(3)).stored()), (most(3), Some(3)));
-        assert_eq!((OwnLimit::Off.stored(), OwnLimit::Default.stored()), (Some(0), None));
-        assert_eq!(OwnLimit::from_stored(Some(1 << 32)), None);
+        assert_eq!(
+            (Window::new(most(3), 60).most(), LimitOverride::Most(most(3)).to_stored()),
+            (most(3), Some(3))
+        );
+        assert_eq!((LimitOverride::Off.to_stored(), LimitOverride::Default.to_stored()), (Some(0), None));
+        assert_eq!(LimitOverride::from_stored(Some(1 << 32)), None);
     }
 
     #[test]
-    fn a_rate_that_does_not_divide_a_second_is_rounded_down_to_the_microsecond() {
+    fn uneven_rate_is_rounded_down_to_whole_microseconds() {
         let mut bucket = Bucket::default();
         let rate = Rate::per_second(most(3));
         for _ in 0..3 {
             bucket.take(rate, NOW);
         }
-        assert_eq!(bucket.has_one(rate, NOW), Err(later(333_334)));
-        // At more than a million a second each still takes a microsecond.
+        assert_eq!(bucket.check(rate, NOW), Err(later(333_334)));
+        // Even at more than a million a second, a token takes a microsecond.
         let (rate, mut bucket) = (Rate::per_second(most(2_000_000)), Bucket::default());
         bucket.take(rate, NOW);
-        assert_eq!(bucket.has_one(rate, NOW), Ok(()));
+        assert_eq!(bucket.check(rate, NOW), Ok(()));
     }
 }

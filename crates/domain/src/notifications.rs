@@ -1,49 +1,47 @@
-//! Notifications: pushes that a backend asks for once more (docs/protocol/resources.md, section 5).
+//! Notifications: additional pushes about a challenge, which a backend requests (docs/protocol/resources.md, section 5).
 
-use crate::challenges::{Challenge, Status};
+use crate::challenges::Challenge;
 use crate::factors::{Notification as Address, Platform};
 use crate::parameter::Bounded;
 use crate::problem::{Code, Problem};
 use crate::sids::{ChallengeSid, NotificationSid};
 use crate::time::Timestamp;
 
-/// Notifications that a challenge can have.
+/// Largest number of notifications of a challenge.
 pub const MAX_PER_CHALLENGE: i64 = 3;
 
-/// Seconds that a push provider may keep a push; 0 means now or never.
+/// Seconds for which a push provider may store a push; 0 means deliver now or never.
 pub type Ttl = Bounded<0, 300>;
 
-/// A push that was asked for.
+/// A push that a backend requested.
 #[derive(Clone, Debug)]
 pub struct Notification {
     /// `NT…`
     pub sid: NotificationSid,
-    /// About which challenge.
+    /// Challenge concerned.
     pub challenge_sid: ChallengeSid,
-    /// How long it may take.
+    /// Time to live.
     pub ttl: Ttl,
-    /// When it was asked for.
+    /// Time of the request.
     pub created_at: Timestamp,
 }
 
-/// Whether a push about this challenge can be asked for once more, when `asked` have been.
+/// Checks that another push about this challenge can be requested after `previous` notifications.
 ///
 /// # Errors
-/// 60322 and 60323 when the challenge can't be answered any more, 60307 when its device hears of nothing,
-/// 60309 for the fourth.
-pub fn may_notify(
+/// Returns 60322 or 60323 if the challenge can no longer be answered, 60307 if its device receives no pushes, and 60309
+/// after [`MAX_PER_CHALLENGE`] notifications.
+pub fn require_notifiable(
     challenge: &Challenge,
     address: &Address,
-    asked: i64,
+    previous: i64,
     now: Timestamp,
 ) -> Result<(), Problem> {
-    if challenge.status(now) != Status::Pending {
-        challenge.answerable(now)?;
-    }
+    challenge.require_pending(now)?;
     if address.platform() == Platform::None {
-        return Err(Code::NothingToNotify.into());
+        return Err(Code::NoNotificationPlatform.into());
     }
-    if asked >= MAX_PER_CHALLENGE {
+    if previous >= MAX_PER_CHALLENGE {
         return Err(Code::TooManyNotifications.into());
     }
     Ok(())
@@ -60,24 +58,24 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
 
     #[test]
-    fn a_pending_challenge_can_be_pushed_three_more_times() {
+    fn pending_challenge_allows_three_notifications() {
         let pending = challenge(State::Pending, NOW.plus_seconds(300));
         let voided = challenge(State::Voided, NOW.plus_seconds(300));
         let address = Address::Apn(RegistrationToken::from_stored("token".into()));
-        let may = |challenge, address, asked, now| {
-            may_notify(challenge, address, asked, now).map_err(|no| no.code())
+        let check = |challenge, address, previous, now| {
+            require_notifiable(challenge, address, previous, now).map_err(|problem| problem.code())
         };
-        assert_eq!(may(&pending, &address, 0, NOW), Ok(()));
-        assert_eq!(may(&pending, &address, 2, NOW), Ok(()));
-        assert_eq!(may(&pending, &address, 3, NOW), Err(Code::TooManyNotifications));
-        assert_eq!(may(&pending, &address, 4, NOW), Err(Code::TooManyNotifications));
-        assert_eq!(may(&pending, &Address::None, 0, NOW), Err(Code::NothingToNotify));
-        assert_eq!(may(&pending, &address, 0, pending.expires_at), Err(Code::ChallengeExpired));
-        assert_eq!(may(&voided, &address, 0, NOW), Err(Code::ChallengeExpired));
+        assert_eq!(check(&pending, &address, 0, NOW), Ok(()));
+        assert_eq!(check(&pending, &address, 2, NOW), Ok(()));
+        assert_eq!(check(&pending, &address, 3, NOW), Err(Code::TooManyNotifications));
+        assert_eq!(check(&pending, &address, 4, NOW), Err(Code::TooManyNotifications));
+        assert_eq!(check(&pending, &Address::None, 0, NOW), Err(Code::NoNotificationPlatform));
+        assert_eq!(check(&pending, &address, 0, pending.expires_at), Err(Code::ChallengeExpired));
+        assert_eq!(check(&voided, &address, 0, NOW), Err(Code::ChallengeExpired));
     }
 
     #[test]
-    fn a_provider_may_keep_a_push_for_none_to_five_minutes() {
+    fn time_to_live_is_zero_to_five_minutes() {
         let times = [-1, 0, 300, 301].map(|seconds| Ttl::new(seconds).map(Ttl::get));
         assert_eq!(times, [None, Some(0), Some(300), None]);
     }

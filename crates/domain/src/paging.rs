@@ -1,5 +1,5 @@
-//! Lists in pages (docs/protocol/paging.md): keyset paging on creation time and SID, so that a page boundary
-//! stays where it is while new items arrive.
+//! Paged lists (docs/protocol/paging.md): keyset paging by creation time and SID, so that page boundaries do not move
+//! when items are added.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crate::parameter::{Expected, Parameter};
 use crate::sids::Sid;
 use crate::time::Timestamp;
 
-/// Order by creation.
+/// Order of a list by creation time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
     /// Oldest first.
@@ -30,39 +30,39 @@ impl Parameter for Order {
 /// A place in a list: the creation time and the SID of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
-    /// When the item was created.
+    /// Creation time of the item.
     pub created_at: Timestamp,
-    /// The bytes of its SID.
+    /// Bytes of the item's SID.
     pub sid: [u8; 16],
 }
 
 impl Position {
-    /// Where nothing is older.
+    /// The position before every item.
     const OLDEST: Self = Self { created_at: Timestamp::from_micros(i64::MIN), sid: [0; 16] };
 
-    /// Where nothing is newer.
+    /// The position after every item.
     const NEWEST: Self = Self { created_at: Timestamp::from_micros(i64::MAX), sid: [0xff; 16] };
 }
 
-/// What the caller saw last, and which way the page goes from there. As text it is the opaque
-/// `PageToken`: `PA` or `PB` and 48 hexadecimal digits, nothing that iOS would have to escape.
+/// The position from which a page starts, and the direction. As text it is the opaque `PageToken`: `PA` or `PB` and 48
+/// hexadecimal digits, none of which the iOS SDK would have to escape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cursor {
-    /// The page that follows this place in the list's order.
+    /// The page that follows this position in the list's order.
     After(Position),
-    /// The page that precedes it.
+    /// The page that precedes this position.
     Before(Position),
 }
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (way, position) = match self {
+        let (direction, position) = match self {
             Self::After(position) => ("PA", position),
             Self::Before(position) => ("PB", position),
         };
         write!(
             f,
-            "{way}{:016x}{:032x}",
+            "{direction}{:016x}{:032x}",
             position.created_at.micros() as u64,
             u128::from_be_bytes(position.sid)
         )
@@ -72,7 +72,7 @@ impl fmt::Display for Cursor {
 impl Parameter for Cursor {
     fn from_parameter(text: &str) -> Result<Self, Expected> {
         let expected = || Expected::new("must be taken from a page's next_page_url or previous_page_url");
-        let (way, digits) = text.split_at_checked(2).ok_or_else(expected)?;
+        let (direction, digits) = text.split_at_checked(2).ok_or_else(expected)?;
         if digits.len() != 48 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(expected());
         }
@@ -80,7 +80,7 @@ impl Parameter for Cursor {
         let sid = u128::from_str_radix(&digits[16..], 16).map_err(|_| expected())?;
         let position =
             Position { created_at: Timestamp::from_micros(created_at as i64), sid: sid.to_be_bytes() };
-        match way {
+        match direction {
             "PA" => Ok(Self::After(position)),
             "PB" => Ok(Self::Before(position)),
             _ => Err(expected()),
@@ -88,42 +88,42 @@ impl Parameter for Cursor {
     }
 }
 
-/// Which page of a list is wanted.
+/// A request for one page of a list.
 #[derive(Clone, Copy, Debug)]
 pub struct PageRequest {
-    /// Most items on the page, 1–1000.
+    /// Largest number of items on the page, 1 to 1000.
     pub size: usize,
     /// Order of the whole list.
     pub order: Order,
-    /// Where the page begins; from the start when `None`.
+    /// Start of the page; the start of the list if `None`.
     pub cursor: Option<Cursor>,
 }
 
-/// One page of a list, in the list's order.
+/// A page of a list, in the list's order.
 #[derive(Clone, Debug)]
 pub struct Page<T> {
-    /// The items.
+    /// Items of the page.
     pub items: Vec<T>,
-    /// Where the next page begins, if there is one.
+    /// Cursor of the next page, if there is one.
     pub next: Option<Cursor>,
-    /// Where the previous page ends, if there is one.
+    /// Cursor of the previous page, if there is one.
     pub previous: Option<Cursor>,
 }
 
-/// An item that can stand in a page.
+/// An item of a paged list.
 pub trait Listed {
-    /// Its place in the order of creation.
+    /// Returns the item's position in the order of creation.
     fn position(&self) -> Position;
 }
 
-/// The position of an item with this SID and creation time.
+/// Returns the position of an item with this SID and creation time.
 pub fn position(sid: impl Sid, created_at: Timestamp) -> Position {
     Position { created_at, sid: sid.to_bytes() }
 }
 
 impl PageRequest {
-    /// Whether the rows must be read from newest to oldest, which is so when exactly one of
-    /// "descending list" and "backward page" holds.
+    /// Returns whether rows must be read from newest to oldest. That is the case if the list is descending or the page
+    /// lies before its cursor, but not both.
     pub const fn reads_backward(&self) -> bool {
         matches!(
             (self.order, self.cursor),
@@ -131,7 +131,7 @@ impl PageRequest {
         )
     }
 
-    /// The place beyond which rows are read, exclusive.
+    /// Returns the position from which rows are read, exclusive.
     pub const fn position(&self) -> Option<Position> {
         match self.cursor {
             Some(Cursor::After(position) | Cursor::Before(position)) => Some(position),
@@ -139,8 +139,8 @@ impl PageRequest {
         }
     }
 
-    /// Makes the page out of at most `size + 1` rows, read in the direction of
-    /// [`reads_backward`](Self::reads_backward); the row too many tells that the list goes on.
+    /// Builds the page from at most `size + 1` rows, read in the direction of
+    /// [`reads_backward`](Self::reads_backward). The extra row shows that the list continues.
     pub fn page<T: Listed>(&self, mut rows: Vec<T>) -> Page<T> {
         let more = rows.len() > self.size;
         rows.truncate(self.size);
@@ -150,7 +150,7 @@ impl PageRequest {
         }
         let has_next = more || backward;
         let has_previous = if backward { more } else { self.cursor.is_some() };
-        // A page whose items are gone by now leads back from that end of the list, past nothing.
+        // An empty page links back from the end of the list that it lies at, so that no item is skipped.
         let oldest = backward == (self.order == Order::Ascending);
         let end = if oldest { Position::OLDEST } else { Position::NEWEST };
         let edge = |item: Option<&T>| item.map_or(end, Listed::position);
@@ -175,7 +175,7 @@ mod tests {
         }
     }
 
-    /// What the database does, over numbers.
+    /// Selects rows as the database does.
     fn read(request: &PageRequest, all: &[Item]) -> Page<Item> {
         let mut rows: Vec<Item> = all.to_vec();
         rows.sort_by_key(|item| item.0);
@@ -220,27 +220,27 @@ mod tests {
         }
 
         #[test]
-        fn tokens_survive_the_round_trip(micros: i64, sid: [u8; 16], after: bool) {
+        fn page_token_survives_the_round_trip(micros: i64, sid: [u8; 16], after: bool) {
             let position = Position { created_at: Timestamp::from_micros(micros), sid };
             let cursor = if after { Cursor::After(position) } else { Cursor::Before(position) };
             prop_assert_eq!(Cursor::from_parameter(&cursor.to_string()), Ok(cursor));
         }
 
         #[test]
-        fn foreign_tokens_are_refused_without_panic(text in ".*") {
+        fn parsing_a_page_token_never_panics(text in ".*") {
             let _ = Cursor::from_parameter(&text);
         }
     }
 
     #[test]
-    fn a_list_is_ascending_or_descending() {
+    fn order_must_be_asc_or_desc() {
         assert_eq!(Order::from_parameter("asc"), Ok(Order::Ascending));
         assert_eq!(Order::from_parameter("desc"), Ok(Order::Descending));
         assert!(Order::from_parameter("ASC").is_err());
     }
 
     #[test]
-    fn a_token_is_pa_or_pb_and_48_hexadecimal_digits() {
+    fn page_token_must_be_pa_or_pb_and_48_hexadecimal_digits() {
         let place = Position { created_at: Timestamp::from_micros(1), sid: [2; 16] };
         let digits = format!("{:016x}{}", 1, "02".repeat(16));
         let read = |text: String| Cursor::from_parameter(&text);
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_full_with_as_many_rows_as_it_has_and_goes_on_with_one_more() {
+    fn page_has_a_successor_only_with_an_extra_row() {
         let request = PageRequest { size: 2, order: Order::Ascending, cursor: None };
         let items = |count: i64| (0..count).map(Item).collect::<Vec<_>>();
         for (rows, has_next) in [(1, false), (2, false), (3, true)] {
@@ -273,11 +273,11 @@ mod tests {
     }
 
     #[test]
-    fn a_page_whose_items_are_gone_leads_back_into_the_list() {
+    fn empty_page_links_back_into_the_list() {
         let place = Position { created_at: Timestamp::from_micros(20), sid: [0; 16] };
         let all: Vec<_> = (0..5).map(Item).collect();
         for order in [Order::Ascending, Order::Descending] {
-            // Beyond the end of the list in the page's direction.
+            // A position beyond the end of the list in the direction of the page.
             let micros = if order == Order::Ascending { 20 } else { -20 };
             let after = Cursor::After(Position { created_at: Timestamp::from_micros(micros), ..place });
             let mut request = PageRequest { size: 9, order, cursor: Some(after) };

@@ -1,29 +1,29 @@
-//! How a request parameter becomes a value.
+//! Parsing of request parameters into values.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// A value that is parsed from the text of one request parameter, once, at the edge.
+/// A value that is parsed once from the text of a request parameter.
 pub trait Parameter: Sized {
     /// Parses the decoded text of the parameter.
     ///
     /// # Errors
-    /// [`Expected`] says what would have been accepted, in words that follow the parameter's name.
+    /// Returns an [`Expected`] that describes what is accepted.
     fn from_parameter(text: &str) -> Result<Self, Expected>;
 
-    /// Whether a parameter of this type that is sent with this text counts as not sent. An empty one does: some of
-    /// Twilio's libraries send a null so.
+    /// Returns whether a parameter with this text counts as absent. An empty text does, because some of Twilio's
+    /// libraries send null that way.
     fn is_absent(text: &str) -> bool {
         text.is_empty()
     }
 }
 
-/// What a parameter should have been, worded to follow its name: `must be true or false`.
+/// A description of the accepted values, worded to follow the parameter's name: `must be true or false`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected(Cow<'static, str>);
 
 impl Expected {
-    /// An expectation in the form `must …`.
+    /// Creates a description in the form `must …`.
     pub fn new(words: impl Into<Cow<'static, str>>) -> Self {
         Self(words.into())
     }
@@ -53,18 +53,18 @@ impl Parameter for String {
     }
 }
 
-/// A whole number between `MIN` and `MAX`, both included.
+/// An integer from `MIN` to `MAX`, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub struct Bounded<const MIN: i64, const MAX: i64>(i64);
 
 impl<const MIN: i64, const MAX: i64> Bounded<MIN, MAX> {
-    /// The number, if it lies within the bounds.
+    /// Returns the number as a bounded one, or `None` if it is out of bounds.
     pub const fn new(value: i64) -> Option<Self> {
         if value >= MIN && value <= MAX { Some(Self(value)) } else { None }
     }
 
-    /// The number itself.
+    /// Returns the number.
     pub const fn get(self) -> i64 {
         self.0
     }
@@ -86,7 +86,7 @@ mod tests {
     type Small = Bounded<-2, 3>;
 
     #[test]
-    fn a_bounded_number_lies_between_its_bounds_both_included() {
+    fn number_outside_its_bounds_is_refused() {
         for (text, number) in [
             ("-3", None),
             ("-2", Some(-2)),
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn true_and_false_are_read_in_any_case() {
+    fn booleans_are_parsed_in_any_case() {
         for (text, value) in [("true", true), ("True", true), ("false", false), ("FALSE", false)] {
             assert_eq!(bool::from_parameter(text), Ok(value), "{text}");
         }

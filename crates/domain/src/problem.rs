@@ -1,4 +1,4 @@
-//! What a caller did wrong, in the API's own numbers and words.
+//! Errors that a caller can correct, with the codes and messages of Twilio's API.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,23 +8,23 @@ use crate::time::Timestamp;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $title:literal;)*) => {
-        /// The error codes that this server answers (docs/protocol/errors.md). Their HTTP status is in `api::error`,
-        /// their causes and remedies in `docs/errors.md`.
+        /// The error codes that this server returns (docs/protocol/errors.md). `api::error` maps them to HTTP statuses;
+        /// `docs/errors.md` lists causes and remedies.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Code {
             $($(#[$doc])* $name,)*
         }
 
         impl Code {
-            /// Every code there is, in the order of the list above.
+            /// All codes, in the order of the list above.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
-            /// The number that clients see.
+            /// Returns the number in the body of the response.
             pub const fn number(self) -> u32 {
                 match self { $(Self::$name => $code,)* }
             }
 
-            /// The message when there is nothing more particular to say.
+            /// Returns the message, or its beginning if advice follows.
             pub const fn title(self) -> &'static str {
                 match self { $(Self::$name => $title,)* }
             }
@@ -33,84 +33,84 @@ macro_rules! codes {
 }
 
 codes! {
-    /// A required parameter is not there.
+    /// A required parameter is missing.
     MissingParameter = 20001, "Missing required parameter";
-    /// A service's friendly name is missing its length or has control characters.
+    /// The friendly name of a service has an invalid length or control characters.
     InvalidFriendlyName = 20002, "Invalid FriendlyName";
-    /// No credentials, or bad ones.
-    Authenticate = 20003, "Authenticate";
-    /// The path exists, the method does not.
+    /// Credentials are missing or invalid.
+    Unauthenticated = 20003, "Authenticate";
+    /// The path exists, but not with this method.
     MethodNotAllowed = 20004, "Method not allowed";
-    /// `PageSize` over 1000.
+    /// `PageSize` is above 1000.
     PageSizeTooLarge = 20007, "Page size too large: PageSize must be at most 1000";
-    /// Good credentials of a kind that may not do this.
+    /// The credentials are valid, but callers of this kind may not use this route.
     Forbidden = 20403, "These credentials do not permit this request; use the account's or an API key's";
-    /// Nothing of this name that the caller may see.
+    /// The resource does not exist, or the caller may not see it.
     NotFound = 20404, "The requested resource was not found";
-    /// The request did not arrive in time.
+    /// The body did not arrive in time.
     RequestTimeout = 20408, "The request took too long to arrive";
     /// The body is larger than 64 KiB.
     PayloadTooLarge = 20413, "The request body is larger than 64 KiB";
     /// The request line is too long.
-    UriTooLong = 20414, "The request's address is too long";
+    UriTooLong = 20414, "The request URL is too long";
     /// The body is not a form.
     UnsupportedMediaType = 20415, "Send parameters as application/x-www-form-urlencoded";
-    /// The headers are too long.
+    /// The headers are too large.
     HeadersTooLarge = 20431, "The request's headers are larger than 32 KiB";
-    /// The method, or the endpoint, is not served here.
+    /// This server does not serve the method or the endpoint.
     NotImplemented = 20501, "Not implemented by this server";
-    /// Too many requests.
+    /// The caller exceeds a rate limit.
     TooManyRequests = 20429, "Too many requests";
-    /// A bug or a broken disk: the cause is in the log, under the request id.
+    /// A bug or a broken disk. The log has the cause, with the request ID.
     Internal = 20500, "Internal server error";
-    /// The database is out of reach or the server is stopping.
+    /// The database is unavailable, or the server is overloaded or stopping.
     Unavailable = 20503, "Service unavailable: try again shortly";
-    /// An entity of that identity exists in the service.
+    /// The service already has an entity with this identity.
     EntityExists = 60301, "Entity already exists";
     /// `Identity` or `FactorType` of an access token is missing.
     AccessTokenParameters = 60305, "Access Token parameters are invalid";
-    /// A parameter has a value that it can't have.
+    /// A parameter has an invalid value.
     InvalidRequest = 60306, "Invalid Request";
-    /// A notification to a device that hears of nothing.
-    NothingToNotify = 60307, "Cannot resend push notifications to 'none' notification platform";
-    /// The fourth notification.
+    /// A notification is requested for a device that receives no pushes.
+    NoNotificationPlatform = 60307, "Cannot resend push notifications to 'none' notification platform";
+    /// The challenge already has the largest number of notifications.
     TooManyNotifications = 60309, "Push notifications limit reached for a Challenge";
-    /// The signature of the factor's own sid does not hold.
+    /// The signature over the factor's SID is invalid.
     FactorVerificationFailed = 60311, "Factor verification failed";
-    /// More challenges to a factor than its limits allow.
+    /// The factor exceeds a limit on challenges.
     TooManyChallenges = 60312, "Challenge creation limit reached";
-    /// An access token that was made for another identity, service or factor type.
+    /// The access token was issued for another identity, service or factor type.
     UnauthorizedFactorCreation = 60313, "Unauthorized factor creation";
-    /// `Binding.PublicKey` or `Binding.Alg` can't be used.
+    /// `Binding.PublicKey` or `Binding.Alg` is invalid.
     InvalidBinding = 60314, "Factors binding format is invalid";
-    /// The twenty-first push factor.
+    /// The entity already has 20 push factors.
     TooManyFactors = 60315, "Reached max limit of 20 push Factors associated per Entity";
-    /// The entity already has a factor with that public key.
+    /// The entity already has a factor with this public key.
     FactorExists = 60317, "Factor already exists";
-    /// Only verified factors can be challenged.
+    /// An unverified factor cannot be challenged.
     FactorUnverified = 60318, "Factor is unverified";
-    /// Somebody was faster.
+    /// The challenge was already answered.
     ChallengeResponded = 60322, "Challenge already responded";
-    /// Too late.
+    /// The challenge can no longer be answered.
     ChallengeExpired = 60323, "Challenge expired";
-    /// The signed answer does not hold.
+    /// The signed answer is invalid.
     ChallengeVerificationFailed = 60324, "Challenge verification failed";
-    /// More factors of an entity in a day than its limit allows.
+    /// The entity exceeds the limit on factors in a day.
     TooManyFactorCreations = 60326, "Too many requests to create factors for the entity";
-    /// More entities of a service in a second than its limit allows.
+    /// The service exceeds the limit on entities in a second.
     TooManyEntityCreations = 60328, "Too many requests to create entities in the service";
-    /// A factor type that this server does not serve.
+    /// This server does not serve factors of this type.
     FactorTypeNotServed = 60369, "Factor type invalid or not provided";
 }
 
 impl Code {
-    /// The page that explains this code, as every error body carries it.
+    /// Returns the URL of the page that explains the code, which every error body carries.
     pub fn more_info(self) -> String {
         format!("https://www.twilio.com/docs/errors/{}", self.number())
     }
 }
 
-/// A refusal that is the caller's to mend: a code, and a sentence that says what to do.
+/// An error that the caller can correct: a code, and a message that says what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     code: Code,
@@ -119,46 +119,47 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem that its title explains.
+    /// Creates a problem whose message is the title of the code.
     pub const fn new(code: Code) -> Self {
         Self { code, message: Cow::Borrowed(code.title()), retry_after: None }
     }
 
-    /// A problem whose title is followed by what to do about it.
-    pub fn with(code: Code, advice: impl fmt::Display) -> Self {
+    /// Creates a problem whose message is the title of the code, followed by advice.
+    pub fn with_advice(code: Code, advice: impl fmt::Display) -> Self {
         Self { code, message: format!("{}: {advice}", code.title()).into(), retry_after: None }
     }
 
-    /// `parameter` was not sent.
+    /// Creates the problem of a missing `parameter`.
     pub fn missing(parameter: &str) -> Self {
         let message = format!("Missing required parameter {parameter} in the post body").into();
         Self { code: Code::MissingParameter, message, retry_after: None }
     }
 
-    /// A page other than the first was asked for without the token that leads there.
+    /// Creates the problem of a request for a page other than the first without a page token.
     pub const fn missing_page_token() -> Self {
         let message = Cow::Borrowed("PageToken is required for paging.");
         Self { code: Code::MissingParameter, message, retry_after: None }
     }
 
-    /// `parameter` was sent with a value that it can't have.
+    /// Creates the problem of a `parameter` with an invalid value.
     pub fn invalid(parameter: &str, expected: &Expected) -> Self {
-        Self::with(Code::InvalidRequest, format_args!("{parameter} {expected}"))
+        Self::with_advice(Code::InvalidRequest, format_args!("{parameter} {expected}"))
     }
 
-    /// There is nothing here that the caller may see. The HTTP layer puts the path into the message.
+    /// Creates the problem of a resource that does not exist or that the caller may not see. The HTTP layer adds the
+    /// path to the message.
     pub const fn not_found() -> Self {
         Self::new(Code::NotFound)
     }
 
-    /// The same problem, which passes at that instant.
+    /// Sets the time after which the request may succeed, from `now` to `end`, rounded up to at least one second.
     #[must_use]
-    pub fn until(self, end: Timestamp, now: Timestamp) -> Self {
+    pub fn retry_at(self, end: Timestamp, now: Timestamp) -> Self {
         let seconds = (end.micros().saturating_sub(now.micros()).max(1) - 1) / 1_000_000 + 1;
         Self { retry_after: Some(u32::try_from(seconds).unwrap_or(u32::MAX)), ..self }
     }
 
-    /// Seconds after which the same request may succeed, if that is known; at least 1.
+    /// Returns the seconds after which the same request may succeed, at least 1; `None` if unknown.
     pub const fn retry_after(&self) -> Option<u32> {
         match self.code {
             Code::Unavailable if self.retry_after.is_none() => Some(1),
@@ -166,12 +167,12 @@ impl Problem {
         }
     }
 
-    /// Which problem it is.
+    /// Returns the code.
     pub const fn code(&self) -> Code {
         self.code
     }
 
-    /// What to tell the caller.
+    /// Returns the message for the caller.
     pub fn message(&self) -> &str {
         &self.message
     }
@@ -198,10 +199,10 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
 
     #[test]
-    fn the_time_to_wait_is_rounded_up_to_whole_seconds_and_at_least_one() {
+    fn retry_after_is_rounded_up_to_at_least_one_second() {
         let wait = |micros: i64| {
             let end = Timestamp::from_micros(NOW.micros() + micros);
-            Problem::new(Code::TooManyRequests).until(end, NOW).retry_after()
+            Problem::new(Code::TooManyRequests).retry_at(end, NOW).retry_after()
         };
         let second = 1_000_000;
         for (micros, seconds) in [
@@ -217,22 +218,22 @@ mod tests {
         }
         let never = Timestamp::from_micros(i64::MAX);
         assert_eq!(
-            Problem::new(Code::TooManyRequests).until(never, Timestamp::from_seconds(0)).retry_after(),
+            Problem::new(Code::TooManyRequests).retry_at(never, Timestamp::from_seconds(0)).retry_after(),
             Some(u32::MAX)
         );
     }
 
     #[test]
-    fn only_an_unavailable_server_is_asked_again_without_a_known_time() {
+    fn only_unavailable_has_a_default_retry_after() {
         assert_eq!(Problem::new(Code::Unavailable).retry_after(), Some(1));
-        assert_eq!(Problem::new(Code::Unavailable).until(NOW.plus_seconds(9), NOW).retry_after(), Some(9));
+        assert_eq!(Problem::new(Code::Unavailable).retry_at(NOW.plus_seconds(9), NOW).retry_after(), Some(9));
         for code in [Code::Internal, Code::TooManyNotifications, Code::NotFound] {
             assert_eq!(Problem::new(code).retry_after(), None, "{code:?}");
         }
     }
 
     #[test]
-    fn a_problem_says_what_to_do() {
+    fn message_is_title_parameter_and_expectation() {
         let expected = Expected::new("must be true or false");
         let problem = Problem::invalid("Sandbox", &expected);
         assert_eq!(problem.code(), Code::InvalidRequest);

@@ -1,19 +1,19 @@
-//! Values that must not be seen: open ones that don't print, and sealed ones that may be stored.
+//! Wrappers for secrets: plaintext that cannot be printed, and ciphertext that can be stored.
 
 use std::fmt;
 use std::marker::PhantomData;
 
-/// A secret in the open. It neither prints nor serialises; [`Secret::expose`] is where an auditor looks.
+/// A plaintext secret. It can be neither printed nor serialized; every access goes through [`Secret::expose`].
 #[derive(Clone)]
 pub struct Secret<T>(T);
 
 impl<T> Secret<T> {
-    /// Takes a value out of sight.
+    /// Wraps a value.
     pub const fn new(value: T) -> Self {
         Self(value)
     }
 
-    /// The value itself.
+    /// Returns the value.
     pub const fn expose(&self) -> &T {
         &self.0
     }
@@ -25,20 +25,20 @@ impl<T> fmt::Debug for Secret<T> {
     }
 }
 
-/// A `T` encrypted under the master key: the only form in which the store accepts a secret that
-/// must be readable again. Made and opened by `crypto::seal`.
+/// A `T` encrypted under the master key, the only form in which the store accepts a secret that must be readable again.
+/// `crypto::seal` creates and opens it.
 pub struct Sealed<T> {
     bytes: Vec<u8>,
-    what: PhantomData<fn() -> T>,
+    content: PhantomData<fn() -> T>,
 }
 
 impl<T> Sealed<T> {
-    /// Bytes that were sealed before, as they come back from the database.
+    /// Wraps sealed bytes from the database.
     pub const fn from_bytes(bytes: Vec<u8>) -> Self {
-        Self { bytes, what: PhantomData }
+        Self { bytes, content: PhantomData }
     }
 
-    /// The bytes to store.
+    /// Returns the bytes to store.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }

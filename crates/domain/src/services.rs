@@ -1,4 +1,4 @@
-//! Services: an application's settings, under which its users are kept apart from all others.
+//! Services: the settings of an application, whose users are separate from those of all other services.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -10,20 +10,20 @@ use crate::sids::{AccountSid, CredentialSid, MessagingServiceSid, ServiceSid, Te
 use crate::text::{FriendlyName, Text};
 use crate::time::Timestamp;
 
-/// A Verify service.
+/// A Verify service as it is stored.
 #[derive(Clone, Debug)]
 pub struct Service {
     /// `VA…`
     pub sid: ServiceSid,
-    /// The owner.
+    /// Owning account.
     pub account_sid: AccountSid,
-    /// Everything a caller can set.
+    /// Settings that callers can change.
     pub settings: Settings,
-    /// What the operator says about the challenges of its factors. No caller sees it.
+    /// The operator's limits on challenges to the service's factors. Callers cannot see them.
     pub limits: ServiceLimits,
-    /// When it was made.
+    /// Creation time.
     pub created_at: Timestamp,
-    /// When a setting last changed.
+    /// Time of the last change to a setting.
     pub updated_at: Timestamp,
 }
 
@@ -33,40 +33,41 @@ impl Listed for Service {
     }
 }
 
-/// What a caller can set on a service (docs/protocol/resources.md, section 1). Only [`Push`] changes what this server
-/// does; the rest belongs to channels that it does not serve, and is kept and echoed so that a
-/// program that manages services finds what it wrote.
+/// The settings of a service that callers can change (docs/protocol/resources.md, section 1).
+///
+/// Only [`Push`] changes the behavior of this server. The others belong to channels that it does not serve. They are
+/// stored and returned, so that programs that manage services read back what they wrote.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// Name of the service.
     pub friendly_name: FriendlyName,
-    /// Digits of a one-time code.
+    /// Number of digits of a one-time code.
     pub code_length: Bounded<4, 10>,
-    /// Look the number up first.
+    /// Look up the phone number before a verification.
     pub lookup_enabled: bool,
-    /// Strong customer authentication.
+    /// Use strong customer authentication (PSD2).
     pub psd2_enabled: bool,
-    /// No messages to landlines.
+    /// Send no SMS to landlines.
     pub skip_sms_to_landlines: bool,
-    /// Ask for a key press in a call.
+    /// Require a key press in a voice call.
     pub dtmf_input_required: bool,
-    /// Name to speak in a call.
+    /// Name that is spoken in a voice call.
     pub tts_name: Option<Text<1, 256>>,
-    /// Add a warning to messages.
+    /// Add a warning not to share the code.
     pub do_not_share_warning_enabled: bool,
-    /// The caller may choose the code.
+    /// Allow callers to choose the code.
     pub custom_code_enabled: bool,
-    /// Template of messages.
+    /// Default template of messages.
     pub default_template_sid: Option<TemplateSid>,
-    /// Events about verifications.
+    /// Send events about verifications.
     pub verify_event_subscription_enabled: bool,
-    /// Push factors.
+    /// Settings of push factors.
     pub push: Push,
-    /// TOTP factors.
+    /// Settings of TOTP factors.
     pub totp: Totp,
-    /// WhatsApp.
+    /// Settings of WhatsApp messages.
     pub whatsapp: Whatsapp,
-    /// Passkeys.
+    /// Settings of passkeys.
     pub passkeys: Passkeys,
 }
 
@@ -81,32 +82,32 @@ pub struct Push {
     pub fcm_credential_sid: Option<CredentialSid>,
 }
 
-/// Settings of TOTP factors; unset ones mean the defaults of RFC 6238.
+/// Settings of TOTP factors. Unset ones use the defaults of RFC 6238.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totp {
-    /// Who issues the code.
+    /// Issuer that authenticator apps display.
     pub issuer: Option<Text<1, 256>>,
-    /// Seconds a code lives.
+    /// Seconds for which a code is valid.
     pub time_step: Option<Bounded<20, 60>>,
-    /// Digits of a code.
+    /// Number of digits of a code.
     pub code_length: Option<Bounded<3, 8>>,
-    /// Codes accepted before and after the current one.
+    /// Number of time steps before and after the current one whose codes are accepted.
     pub skew: Option<Bounded<0, 2>>,
 }
 
 /// Settings of WhatsApp messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Whatsapp {
-    /// Messaging service that sends.
+    /// Messaging service that sends the messages.
     pub msg_service_sid: Option<MessagingServiceSid>,
-    /// Sender.
+    /// Sender of the messages.
     pub from: Option<Text<1, 256>>,
 }
 
 /// Settings of passkeys.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Passkeys {
-    /// Who relies on them.
+    /// Relying party.
     pub relying_party: RelyingParty,
     /// `platform`, `cross-platform` or `any`.
     pub authenticator_attachment: Option<Attachment>,
@@ -119,21 +120,21 @@ pub struct Passkeys {
 /// The relying party of passkeys.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RelyingParty {
-    /// Domain.
+    /// Domain name.
     pub id: Option<Text<1, 256>>,
     /// Name shown to the user.
     pub name: Option<Text<1, 256>>,
-    /// Origins that may ask.
+    /// Permitted origins of web pages.
     pub origins: Option<Vec<Text<1, 256>>>,
 }
 
-/// Where the authenticator of a passkey sits.
+/// Attachment of the authenticator that holds a passkey.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Attachment {
-    /// In the device itself.
+    /// Part of the user's device.
     Platform,
-    /// In another device.
+    /// A separate device, such as a security key.
     CrossPlatform,
     /// Either.
     Any,
@@ -150,15 +151,15 @@ impl Parameter for Attachment {
     }
 }
 
-/// How much a property of a passkey is wanted.
+/// Whether a property of a passkey is required.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Requirement {
-    /// Must have.
+    /// Required.
     Required,
-    /// Nice to have.
+    /// Preferred.
     Preferred,
-    /// Better without.
+    /// Discouraged.
     Discouraged,
 }
 
@@ -174,8 +175,8 @@ impl Parameter for Requirement {
 }
 
 impl Settings {
-    /// The settings of a new service that was given nothing but a name.
-    pub fn named(friendly_name: FriendlyName) -> Self {
+    /// Creates the settings of a new service: the given name, and defaults.
+    pub fn with_defaults(friendly_name: FriendlyName) -> Self {
         const SIX_DIGITS: Bounded<4, 10> = match Bounded::new(6) {
             Some(length) => length,
             // Evaluated at compile time, so `unreachable!` can only fail the build.
@@ -200,25 +201,25 @@ impl Settings {
         }
     }
 
-    /// What differs from what they were before, as the API's answers name it: those of a group behind its own
-    /// name and a dot.
-    pub fn changed(&self, before: &Self) -> Vec<String> {
+    /// Returns the names of the settings that differ from `before`, as responses of the API name them. Names in a
+    /// group are prefixed with the name of the group and a dot.
+    pub fn changed_fields(&self, before: &Self) -> Vec<String> {
         let value = |settings| serde_json::to_value(settings).unwrap_or_default();
         let mut names = Vec::new();
-        differing("", &value(before), &value(self), &mut names);
+        push_differences("", &value(before), &value(self), &mut names);
         names.sort_unstable();
         names
     }
 }
 
-/// Names what differs in two JSON texts of one form.
-fn differing(path: &str, before: &Value, after: &Value, names: &mut Vec<String>) {
+/// Adds the names of members that differ between two JSON values of the same structure.
+fn push_differences(path: &str, before: &Value, after: &Value, names: &mut Vec<String>) {
     match (before.as_object(), after.as_object()) {
         _ if before == after => {}
         (Some(before), Some(after)) => {
             for (name, value) in after {
                 let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                differing(&path, before.get(name).unwrap_or(&Value::Null), value, names);
+                push_differences(&path, before.get(name).unwrap_or(&Value::Null), value, names);
             }
         }
         _ => names.push(path.to_owned()),
@@ -230,21 +231,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_differs_is_named() {
+    fn changed_fields_are_named() {
         let name = |name: &str| FriendlyName::from_parameter(name).unwrap();
-        let before = Settings::named(name("Shop"));
-        assert_eq!(before.changed(&before), [""; 0]);
-        let mut after = Settings::named(name("Store"));
+        let before = Settings::with_defaults(name("Shop"));
+        assert_eq!(before.changed_fields(&before), [""; 0]);
+        let mut after = Settings::with_defaults(name("Store"));
         after.push.include_date = !before.push.include_date;
         after.passkeys.relying_party.name = Some(Text::from_parameter("Shop").unwrap());
         assert_eq!(
-            after.changed(&before),
+            after.changed_fields(&before),
             ["friendly_name", "passkeys.relying_party.name", "push.include_date"]
         );
     }
 
     #[test]
-    fn settings_of_passkeys_have_the_words_of_the_api() {
+    fn settings_of_passkeys_have_the_names_of_the_api() {
         let attachments = [
             ("platform", Attachment::Platform),
             ("cross-platform", Attachment::CrossPlatform),
@@ -268,9 +269,12 @@ mod tests {
     }
 
     #[test]
-    fn codes_have_4_to_10_digits() {
+    fn code_length_must_be_4_to_10() {
         let length = |digits| Bounded::<4, 10>::new(digits).is_some();
         assert_eq!([3, 4, 10, 11].map(length), [false, true, true, false]);
-        assert_eq!(Settings::named(FriendlyName::from_parameter("Shop").unwrap()).code_length.get(), 6);
+        assert_eq!(
+            Settings::with_defaults(FriendlyName::from_parameter("Shop").unwrap()).code_length.get(),
+            6
+        );
     }
 }

@@ -1,9 +1,8 @@
-//! The registry of string identifiers: two capital letters and 32 hexadecimal digits
-//! (docs/protocol/authentication.md, section 5).
+//! String identifiers (SIDs): two capital letters and 32 hexadecimal digits (docs/protocol/authentication.md, section 5).
 //!
-//! Inside, a SID is sixteen bytes: six of the creation time in milliseconds, then random ones, so
-//! that SIDs sort by creation and inserts stay local. SIDs of factors and challenges carry the
-//! factor type in their first two digits (`YF03…` is a push factor), then the time.
+//! A SID consists of 16 bytes: six of the creation time in milliseconds, then random ones. SIDs therefore sort by
+//! creation time, and database inserts stay local. SIDs of factors and challenges start with a byte for the factor type
+//! (`YF03…` is a push factor), followed by the time.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,34 +10,34 @@ use std::str::FromStr;
 use serde::{Serialize, Serializer};
 
 use crate::entropy::Entropy;
-use crate::factors::FactorType;
+use crate::factor_type::FactorType;
 use crate::time::Timestamp;
 
-/// What all identifiers have in common.
-pub trait Sid: Copy + fmt::Display + FromStr<Err = NotASid> {
-    /// The two letters in front.
+/// An identifier of some kind of resource.
+pub trait Sid: Copy + fmt::Display + FromStr<Err = ParseSidError> {
+    /// The two letters at the start.
     const PREFIX: &'static str;
 
-    /// The sixteen bytes behind the prefix.
+    /// Returns the 16 bytes after the prefix.
     fn to_bytes(self) -> [u8; 16];
 
-    /// The identifier with these sixteen bytes.
+    /// Creates the identifier with these 16 bytes.
     fn from_bytes(bytes: [u8; 16]) -> Self;
 }
 
-/// A text that is not the SID that was asked for.
+/// The error for a text that is not a SID of the requested kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotASid;
+pub struct ParseSidError;
 
-impl fmt::Display for NotASid {
+impl fmt::Display for ParseSidError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("expected two capital letters and 32 hexadecimal digits")
     }
 }
 
-impl std::error::Error for NotASid {}
+impl std::error::Error for ParseSidError {}
 
-/// Time first, then randomness: 48 bits of milliseconds and 80 random ones.
+/// Returns 48 bits of the time in milliseconds, then 80 random bits.
 fn time_ordered(now: Timestamp, entropy: &dyn Entropy) -> [u8; 16] {
     let mut bytes = [0; 16];
     entropy.fill(&mut bytes[6..]);
@@ -46,11 +45,11 @@ fn time_ordered(now: Timestamp, entropy: &dyn Entropy) -> [u8; 16] {
     bytes
 }
 
-/// The type's digits, then time, then 72 random bits.
+/// Returns the byte of the type, 48 bits of the time in milliseconds, then 72 random bits.
 fn typed(factor_type: FactorType, now: Timestamp, entropy: &dyn Entropy) -> [u8; 16] {
     let mut bytes = [0; 16];
     entropy.fill(&mut bytes[7..]);
-    bytes[0] = factor_type.digits();
+    bytes[0] = factor_type.sid_byte();
     bytes[1..7].copy_from_slice(&milliseconds(now));
     bytes
 }
@@ -60,24 +59,21 @@ fn milliseconds(now: Timestamp) -> [u8; 6] {
     [a, b, c, d, e, f]
 }
 
-fn parse(prefix: &str, text: &str) -> Result<[u8; 16], NotASid> {
-    let digits = text.strip_prefix(prefix).filter(|digits| digits.len() == 32).ok_or(NotASid)?;
+fn parse(prefix: &str, text: &str) -> Result<[u8; 16], ParseSidError> {
+    let digits = text.strip_prefix(prefix).ok_or(ParseSidError)?;
     let mut bytes = [0; 16];
-    for (byte, pair) in bytes.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
-        let value = |digit: u8| char::from(digit).to_digit(16).ok_or(NotASid);
-        *byte = (value(pair[0])? << 4 | value(pair[1])?) as u8;
-    }
+    hex::decode_to_slice(digits, &mut bytes).map_err(|_| ParseSidError)?;
     Ok(bytes)
 }
 
-macro_rules! registry {
+macro_rules! sids {
     ($($(#[$doc:meta])* $name:ident $prefix:literal $kind:ident;)*) => {
         $(
             $(#[$doc])*
             #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
             pub struct $name([u8; 16]);
 
-            registry!(@generate $kind $name);
+            sids!(@generate $kind $name);
 
             impl Sid for $name {
                 const PREFIX: &'static str = $prefix;
@@ -93,8 +89,7 @@ macro_rules! registry {
 
             impl fmt::Display for $name {
                 fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                    f.write_str($prefix)?;
-                    self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+                    write!(f, "{}{:032x}", $prefix, u128::from_be_bytes(self.0))
                 }
             }
 
@@ -105,9 +100,9 @@ macro_rules! registry {
             }
 
             impl FromStr for $name {
-                type Err = NotASid;
+                type Err = ParseSidError;
 
-                fn from_str(text: &str) -> Result<Self, NotASid> {
+                fn from_str(text: &str) -> Result<Self, ParseSidError> {
                     parse($prefix, text).map(Self)
                 }
             }
@@ -139,7 +134,7 @@ macro_rules! registry {
     };
     (@generate timed $name:ident) => {
         impl $name {
-            /// A new identifier, made at `now`.
+            /// Creates an identifier with the creation time `now`.
             pub fn generate(now: Timestamp, entropy: &dyn Entropy) -> Self {
                 Self(time_ordered(now, entropy))
             }
@@ -147,7 +142,7 @@ macro_rules! registry {
     };
     (@generate typed $name:ident) => {
         impl $name {
-            /// A new identifier of this factor type, made at `now`.
+            /// Creates an identifier of this factor type with the creation time `now`.
             pub fn generate(factor_type: FactorType, now: Timestamp, entropy: &dyn Entropy) -> Self {
                 Self(typed(factor_type, now, entropy))
             }
@@ -155,36 +150,36 @@ macro_rules! registry {
     };
 }
 
-registry! {
-    /// An account: who pays, who signs in with an auth token.
+sids! {
+    /// SID of an account.
     AccountSid "AC" timed;
-    /// An API key of an account.
+    /// SID of an API key.
     ApiKeySid "SK" timed;
-    /// A Verify service.
+    /// SID of a Verify service.
     ServiceSid "VA" timed;
-    /// An entity: one user within a service.
+    /// SID of an entity, a user of a service.
     EntitySid "YE" timed;
-    /// A factor: one registered device.
+    /// SID of a factor, a registered device.
     FactorSid "YF" typed;
-    /// A challenge: one question to one factor.
+    /// SID of a challenge.
     ChallengeSid "YC" typed;
-    /// An access token: the permission to enroll one factor.
+    /// SID of an access token.
     AccessTokenSid "YK" timed;
-    /// A push credential; also the `kid` of a factor's device tokens.
+    /// SID of a push credential; also used as the `kid` of a factor's device tokens.
     CredentialSid "CR" timed;
-    /// A webhook.
+    /// SID of a webhook.
     WebhookSid "YW" timed;
-    /// A notification: a push that was asked for once more.
+    /// SID of a notification, an additional push.
     NotificationSid "NT" timed;
-    /// An alert: a debugger event.
+    /// SID of an alert.
     AlertSid "NO" timed;
-    /// An event: a line of the audit log.
+    /// SID of an audit record.
     EventSid "AE" timed;
-    /// A verification template, stored and echoed only.
+    /// SID of a verification template; only stored and returned.
     TemplateSid "HJ" timed;
-    /// A messaging service, stored and echoed only.
+    /// SID of a messaging service; only stored and returned.
     MessagingServiceSid "MG" timed;
-    /// One request, as told to the caller in `Twilio-Request-Id` and to the log.
+    /// SID of a request, which appears in the header `Twilio-Request-Id` and in the log.
     RequestSid "RQ" timed;
 }
 
@@ -211,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn factor_and_challenge_sids_begin_with_the_type() {
+    fn factor_and_challenge_sids_start_with_the_type() {
         let now = Timestamp::from_seconds(1_767_225_600);
         assert_eq!(
             FactorSid::generate(FactorType::Push, now, &Ones).to_string(),
@@ -222,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_not_a_sid() {
+    fn text_that_is_not_a_sid_is_refused() {
         for bad in [
             "",
             "VA",
@@ -234,13 +229,13 @@ mod tests {
             "VAäääääääääääääääää",
             "VA+0000000000000000000000000000000",
         ] {
-            assert_eq!(bad.parse::<ServiceSid>(), Err(NotASid), "{bad}");
+            assert_eq!(bad.parse::<ServiceSid>(), Err(ParseSidError), "{bad}");
         }
     }
 
     proptest! {
         #[test]
-        fn text_and_bytes_agree(bytes: [u8; 16]) {
+        fn sid_survives_the_round_trip(bytes: [u8; 16]) {
             let sid = ServiceSid::from_bytes(bytes);
             prop_assert_eq!(sid.to_string().parse::<ServiceSid>(), Ok(sid));
             prop_assert_eq!(sid.to_string().len(), 34);

@@ -1,4 +1,4 @@
-//! Texts with rules: identities, friendly names, and JSON objects of strings.
+//! Validated texts: identities, friendly names, and JSON objects of strings.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,12 +13,12 @@ use crate::parameter::{Expected, Parameter};
 pub struct Text<const MIN: usize, const MAX: usize>(String);
 
 impl<const MIN: usize, const MAX: usize> Text<MIN, MAX> {
-    /// The text itself.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// A text that was parsed before, as it comes back from the database.
+    /// Wraps a text from the database, which was validated before it was stored.
     pub const fn from_stored(text: String) -> Self {
         Self(text)
     }
@@ -45,26 +45,27 @@ impl<const MIN: usize, const MAX: usize> fmt::Display for Text<MIN, MAX> {
 
 impl<const MIN: usize, const MAX: usize> fmt::Debug for Text<MIN, MAX> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What people type may be personal: its length is enough for a log.
+        // The text may be personal, so show only its length.
         write!(f, "Text({} bytes)", self.0.len())
     }
 }
 
-/// The friendly name of a service, factor, webhook or credential: 1–64 characters (docs/protocol/decisions.md, No. 3).
+/// The friendly name of a service, factor, webhook or credential: 1 to 64 characters
+/// (docs/protocol/decisions.md, No. 3).
 pub type FriendlyName = Text<1, 64>;
 
-/// The customer's own name for a user: 8–64 of `A–Z a–z 0–9 _ -`, compared exactly (docs/protocol/decisions.md, No. 10).
+/// The backend's name for a user: 8 to 64 of `A–Z a–z 0–9 _ -`, compared exactly (docs/protocol/decisions.md, No. 10).
 #[derive(Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Identity(String);
 
 impl Identity {
-    /// The identity as given.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// An identity that was parsed before, as it comes back from the database.
+    /// Wraps an identity from the database, which was validated before it was stored.
     pub const fn from_stored(text: String) -> Self {
         Self(text)
     }
@@ -76,7 +77,7 @@ impl Parameter for Identity {
         if (8..=64).contains(&text.len()) && text.bytes().all(allowed) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(Expected::new("must have 8 to 64 characters out of A-Z, a-z, 0-9, '_' and '-'"))
+            Err(Expected::new("must have 8 to 64 characters of A-Z, a-z, 0-9, '_' and '-'"))
         }
     }
 }
@@ -93,14 +94,15 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// A JSON object whose values are all strings, of at most 1024 characters as text: `Metadata` and
-/// `HiddenDetails`. Only strings, because the iOS SDK fails on anything else (docs/protocol/device.md, section 8).
+/// A JSON object whose values are all strings, of at most 1024 characters as text: `Metadata` and `HiddenDetails`.
+///
+/// Other values are refused, because the iOS SDK fails on them (docs/protocol/device.md, section 8).
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct StringMap(BTreeMap<String, String>);
 
 impl StringMap {
-    /// Largest accepted JSON text, in characters.
+    /// Longest accepted JSON text.
     pub const MAX_CHARACTERS: usize = 1024;
 }
 
@@ -112,14 +114,14 @@ impl Parameter for StringMap {
             return Err(expected());
         }
         let map: BTreeMap<String, String> = serde_json::from_str(text).map_err(|_| expected())?;
-        // PostgreSQL stores no NUL, and no client means one.
+        // PostgreSQL cannot store NUL characters.
         if map.iter().any(|(key, value)| key.contains('\0') || value.contains('\0')) {
             return Err(Expected::new("must not contain NUL characters"));
         }
         Ok(Self(map))
     }
 
-    /// twilio-node sends an object that is null as its JSON text.
+    /// Returns whether the text is empty or `null`, which twilio-node sends for an absent object.
     fn is_absent(text: &str) -> bool {
         matches!(text.trim(), "" | "null")
     }
@@ -136,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn identities_are_eight_to_sixty_four_plain_characters() {
+    fn identity_must_be_8_to_64_permitted_characters() {
         for good in ["user-0001-abcd", "User_UUID", &"a".repeat(64)] {
             assert!(Identity::from_parameter(good).is_ok(), "{good}");
         }
@@ -147,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn names_count_characters_and_refuse_controls() {
+    fn friendly_name_must_be_64_characters_without_controls() {
         assert!(FriendlyName::from_parameter(&"ü".repeat(64)).is_ok());
         for bad in ["", &"x".repeat(65), "line\nbreak", "bell\u{7}"] {
             assert!(FriendlyName::from_parameter(bad).is_err());
@@ -155,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn string_maps_hold_only_strings() {
+    fn string_map_must_be_an_object_of_strings() {
         assert!(StringMap::from_parameter(r#"{"ip":"172.168.1.234"}"#).is_ok());
         assert!(StringMap::from_parameter("{}").is_ok());
         let long = format!(r#"{{"k":"{}"}}"#, "x".repeat(1024));
@@ -176,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_counted_up_to_both_bounds() {
+    fn lengths_are_limited_in_characters() {
         for (length, is_text) in [(1, false), (2, true), (3, true), (4, false)] {
             let text = "ü".repeat(length);
             assert_eq!(Text::<2, 3>::from_parameter(&text).is_ok(), is_text, "{length}");
@@ -198,14 +200,14 @@ mod tests {
     }
 
     #[test]
-    fn a_map_contains_no_nul_in_its_keys_or_values() {
+    fn string_map_with_nul_is_refused() {
         for bad in [r#"{"a\u0000":"b"}"#, r#"{"a":"b\u0000"}"#] {
             assert!(StringMap::from_parameter(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
-    fn a_text_shows_and_its_debug_form_does_not() {
+    fn debug_output_hides_the_text() {
         let name = FriendlyName::from_parameter("Ann").unwrap();
         assert_eq!((name.to_string().as_str(), name.as_str()), ("Ann", "Ann"));
         let identity = Identity::from_stored("user-0001".to_owned());

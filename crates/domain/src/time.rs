@@ -1,4 +1,4 @@
-//! Time as a parameter: an instant, and the clock that hands it out.
+//! Time as a parameter: instants, and the clock that provides them.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,44 +12,43 @@ const MICROS_PER_SECOND: i64 = 1_000_000;
 
 /// An instant in UTC, in microseconds since the Unix epoch.
 ///
-/// It prints, in JSON too, as `2026-01-01T00:00:00Z`: whole seconds and a literal `Z`, the only
-/// form that both device SDKs can parse (docs/protocol/device.md, section 8). What is finer than a second is
-/// kept for ordering and is never shown.
+/// It is formatted, in JSON too, as `2026-01-01T00:00:00Z`: whole seconds and a literal `Z`. This is the only form that
+/// both device SDKs can parse (docs/protocol/device.md, section 8). Fractions of a second only serve for ordering.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The instant that lies `micros` microseconds after the epoch.
+    /// Creates the instant that is `micros` microseconds after the epoch.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
-    /// The instant that lies `seconds` seconds after the epoch; saturates at the ends.
+    /// Creates the instant that is `seconds` seconds after the epoch; saturates at the bounds.
     pub const fn from_seconds(seconds: i64) -> Self {
         Self(seconds.saturating_mul(MICROS_PER_SECOND))
     }
 
-    /// Microseconds since the epoch.
+    /// Returns the microseconds since the epoch.
     pub const fn micros(self) -> i64 {
         self.0
     }
 
-    /// Whole seconds since the epoch, rounded down.
+    /// Returns the whole seconds since the epoch, rounded down.
     pub const fn seconds(self) -> i64 {
         self.0.div_euclid(MICROS_PER_SECOND)
     }
 
-    /// This instant without its fraction of a second, which is what a client sees of it.
-    pub const fn whole_second(self) -> Self {
+    /// Returns this instant without its fraction of a second, as clients see it.
+    pub const fn truncate_to_second(self) -> Self {
         Self::from_seconds(self.seconds())
     }
 
-    /// `seconds` later; earlier when negative.
+    /// Returns the instant `seconds` later, or earlier if negative; saturates at the bounds.
     pub const fn plus_seconds(self, seconds: i64) -> Self {
         Self(self.0.saturating_add(seconds.saturating_mul(MICROS_PER_SECOND)))
     }
 
-    /// The time from here to a later instant; none if it is the earlier one.
+    /// Returns the time from this instant to a later one; zero if that is not later.
     pub const fn until(self, later: Self) -> Duration {
         let micros = later.0.saturating_sub(self.0);
         Duration::from_micros(if micros > 0 { micros.unsigned_abs() } else { 0 })
@@ -83,9 +82,9 @@ impl Serialize for Timestamp {
 }
 
 impl Parameter for Timestamp {
-    /// Accepts what the helper libraries send (docs/protocol/authentication.md, section 3): ISO 8601 with `Z` or an
-    /// offset, with or without a fraction; Java adds a zone name in brackets, which is dropped.
-    /// A text without any offset is read as UTC.
+    /// Parses the forms that the helper libraries send (docs/protocol/authentication.md, section 3): ISO 8601 with `Z`
+    /// or an offset, with or without a fraction. The zone name in brackets that Java adds is ignored. A text without an
+    /// offset is UTC.
     fn from_parameter(text: &str) -> Result<Self, Expected> {
         let text = text.split_once('[').map_or(text, |(instant, _)| instant);
         let parsed = DateTime::parse_from_rfc3339(text)
@@ -103,12 +102,13 @@ impl Parameter for Timestamp {
     }
 }
 
-/// Where time comes from. Handed to whoever needs it, so that tests can hold it still.
+/// A source of the time, passed as a parameter so that tests can control it.
 pub trait Clock: Send + Sync {
-    /// The instant that it is now.
+    /// Returns the current instant.
     fn now(&self) -> Timestamp;
 
-    /// The time since a fixed instant, on a clock that is never set. By default the clock itself counts as such.
+    /// Returns the time since a fixed instant, on a clock that is never set. The default implementation derives it from
+    /// [`now`](Self::now).
     fn monotonic(&self) -> Duration {
         Timestamp::from_micros(0).until(self.now())
     }
@@ -119,13 +119,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prints_whole_seconds_and_zulu() {
+    fn instant_is_formatted_in_whole_seconds_of_utc() {
         assert_eq!(Timestamp::from_micros(1_767_225_600_999_999).to_string(), "2026-01-01T00:00:00Z");
         assert_eq!(Timestamp::from_micros(-1).to_string(), "1969-12-31T23:59:59Z");
     }
 
     #[test]
-    fn reads_what_the_helper_libraries_send() {
+    fn dates_of_the_helper_libraries_are_parsed() {
         let expected = Timestamp::from_seconds(1_767_225_600);
         for text in [
             "2026-01-01T00:00:00Z",
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_until_an_earlier_instant_is_none() {
+    fn time_until_an_earlier_instant_is_zero() {
         let (early, late) = (Timestamp::from_micros(1_500_000), Timestamp::from_micros(4_000_000));
         assert_eq!(early.until(late), Duration::from_micros(2_500_000));
         assert_eq!((late.until(early), late.until(late)), (Duration::ZERO, Duration::ZERO));
@@ -164,13 +164,13 @@ mod tests {
         for (micros, seconds) in [(1_999_999, 1), (0, 0), (-1, -1), (-1_000_000, -1), (-1_000_001, -2)] {
             let instant = Timestamp::from_micros(micros);
             assert_eq!((instant.micros(), instant.seconds()), (micros, seconds));
-            assert_eq!(instant.whole_second(), Timestamp::from_seconds(seconds));
+            assert_eq!(instant.truncate_to_second(), Timestamp::from_seconds(seconds));
         }
         assert_eq!(Timestamp::from_seconds(3).plus_seconds(-5), Timestamp::from_micros(-2_000_000));
     }
 
     #[test]
-    fn instants_beyond_the_calendar_print_its_ends() {
+    fn instant_beyond_the_calendar_is_formatted_as_its_bound() {
         assert!(Timestamp::from_micros(i64::MIN).to_string().starts_with('-'));
         assert!(Timestamp::from_micros(i64::MAX).to_string().starts_with('+'));
         let json = serde_json::to_string(&Timestamp::from_micros(1_500_000)).unwrap();

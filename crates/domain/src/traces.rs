@@ -1,15 +1,15 @@
-//! Where in a trace something stands that somebody else began.
+//! Trace context of requests that are part of a trace that another system started.
 
 use std::fmt;
 
-/// A span of a trace, as others are told of it: the header `traceparent` (W3C Trace Context, section 3.2).
+/// The parent of a span, as the header `traceparent` carries it (W3C Trace Context, section 3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceParent {
-    /// The trace; never 0.
+    /// ID of the trace; never 0.
     pub trace_id: u128,
-    /// The span; never 0.
+    /// ID of the parent span; never 0.
     pub span_id: u64,
-    /// Flags. The lowest says that whoever began the trace keeps it.
+    /// Trace flags. The lowest bit says that the caller records the trace.
     pub flags: u8,
 }
 
@@ -20,13 +20,29 @@ impl fmt::Display for TraceParent {
 }
 
 impl TraceParent {
-    /// Reads version 00 of the header; anything else is none.
+    /// Length of the header in version 00, and of the part of later versions that has the same form.
+    const VERSION_00_CHARACTERS: usize = 55;
+
+    /// Parses the header; returns `None` if it is invalid.
+    ///
+    /// Of a version after 00, the fields of version 00 are read if the header starts with them (W3C Trace Context,
+    /// section 3.2.4). Version ff is invalid.
     pub fn parse(text: &str) -> Option<Self> {
+        let (fields, rest) = text.split_at_checked(Self::VERSION_00_CHARACTERS)?;
+        let parts: Vec<_> = fields.split('-').collect();
+        let [version, trace_id, span_id, flags] = parts[..] else { return None };
         let is_hex = |part: &str| part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        let parts: Vec<_> = text.split('-').collect();
-        let [version @ "00", trace_id, span_id, flags] = parts[..] else { return None };
-        let lengths = [version, trace_id, span_id, flags].map(str::len);
-        if lengths != [2, 32, 16, 2] || !parts.iter().all(|part| is_hex(part)) {
+        if [version, trace_id, span_id, flags].map(str::len) != [2, 32, 16, 2]
+            || !parts.iter().all(|part| is_hex(part))
+        {
+            return None;
+        }
+        let is_complete = match version {
+            "ff" => false,
+            "00" => rest.is_empty(),
+            _ => rest.is_empty() || rest.starts_with('-'),
+        };
+        if !is_complete {
             return None;
         }
         let trace_id = u128::from_str_radix(trace_id, 16).ok().filter(|id| *id != 0)?;
@@ -40,21 +56,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_example_of_the_specification_comes_back() {
+    fn example_of_the_specification_survives_the_round_trip() {
         let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let parent = TraceParent::parse(text).unwrap();
         assert_eq!((parent.span_id, parent.flags), (0x00f0_67aa_0ba9_02b7, 1));
         assert_eq!(parent.to_string(), text);
     }
 
+    /// W3C Trace Context, section 3.2.4.
     #[test]
-    fn anything_else_is_none() {
+    fn later_version_is_parsed_as_version_00() {
+        let fields = "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let parent = TraceParent::parse(&format!("00-{fields}"));
+        assert!(parent.is_some());
+        for later in
+            [format!("01-{fields}"), format!("fe-{fields}"), format!("cc-{fields}-what-the-future-brings")]
+        {
+            assert_eq!(TraceParent::parse(&later), parent, "{later}");
+        }
+    }
+
+    #[test]
+    fn invalid_header_is_refused() {
         for text in [
             "",
             "00",
             "---",
-            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01x",
+            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0",
             "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
+            "0x-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-1",
@@ -69,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn each_part_must_be_of_its_length_and_not_zero() {
+    fn part_of_another_length_is_refused() {
         let header = |trace: usize, span: usize| format!("00-{}-{}-00", "1".repeat(trace), "2".repeat(span));
         assert!(TraceParent::parse(&header(32, 16)).is_some());
         for (trace, span) in [(31, 16), (33, 16), (32, 15), (32, 17), (31, 17)] {

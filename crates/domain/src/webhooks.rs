@@ -1,4 +1,4 @@
-//! Webhooks: where a backend wants to hear of what happens to factors and challenges.
+//! Webhooks: URLs of a backend that receive events about factors and challenges.
 
 use std::fmt;
 use std::ops::Range;
@@ -20,38 +20,40 @@ use crate::time::Timestamp;
 pub struct Webhook {
     /// `YW…`
     pub sid: WebhookSid,
-    /// The owner.
+    /// Owning account.
     pub account_sid: AccountSid,
-    /// The service.
+    /// Service whose events are sent.
     pub service_sid: ServiceSid,
-    /// What the backend's people call it.
+    /// Name for people.
     pub friendly_name: FriendlyName,
-    /// What it wants to hear of.
+    /// Types of events that are sent.
     pub event_types: Vec<Subscription>,
-    /// Where to.
+    /// URL that receives the events.
     pub url: CallbackUrl,
-    /// Whether anything is sent.
+    /// Whether events are sent.
     pub status: Status,
-    /// How much is told.
+    /// Version of the event parameters.
     pub version: Version,
-    /// When it was made.
+    /// Creation time.
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// Time of the last change.
     pub updated_at: Timestamp,
 }
 
-/// Webhooks that a service can have: each event is owed to each of them in the transaction of its change.
+/// Largest number of webhooks of a service. It limits the deliveries that one transaction creates, one for each
+/// subscribed webhook.
 pub const MAX_PER_SERVICE: i64 = 50;
 
-/// Whether a service that has so many webhooks can have another.
+/// Checks that a service that has `webhooks` webhooks can have another.
 ///
 /// # Errors
-/// 60306.
-pub fn may_be_one_more(webhooks: i64) -> Result<(), Problem> {
+/// Returns 60306 if it has [`MAX_PER_SERVICE`] of them.
+pub fn require_webhook_capacity(webhooks: i64) -> Result<(), Problem> {
     if webhooks < MAX_PER_SERVICE {
         return Ok(());
     }
-    let expected = format!("can't be one more: a service has at most {MAX_PER_SERVICE} webhooks; delete one");
+    let expected =
+        format!("exceeds the limit of {MAX_PER_SERVICE} webhooks per service; delete a webhook first");
     Err(Problem::invalid("WebhookUrl", &Expected::new(expected)))
 }
 
@@ -62,8 +64,8 @@ impl Listed for Webhook {
 }
 
 impl Webhook {
-    /// What differs from what it was before, as the API's answers name it.
-    pub fn changed(&self, before: &Self) -> Vec<&'static str> {
+    /// Returns the names of the fields that differ from `before`, as responses of the API name them.
+    pub fn changed_fields(&self, before: &Self) -> Vec<&'static str> {
         let names = [
             ("friendly_name", self.friendly_name != before.friendly_name),
             ("event_types", self.event_types != before.event_types),
@@ -74,32 +76,32 @@ impl Webhook {
         names.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }
 
-    /// Whether an event of this type is to be sent to it.
-    pub fn wants(&self, event_type: EventType) -> bool {
-        let asked_for = |subscription: &Subscription| {
+    /// Returns whether events of this type are sent to the webhook.
+    pub fn is_subscribed_to(&self, event_type: EventType) -> bool {
+        let includes = |subscription: &Subscription| {
             matches!(subscription, Subscription::All) || *subscription == Subscription::Only(event_type)
         };
-        self.status == Status::Enabled && self.event_types.iter().any(asked_for)
+        self.status == Status::Enabled && self.event_types.iter().any(includes)
     }
 }
 
-/// What can happen that a backend hears of (docs/protocol/webhooks.md, section 1).
+/// The type of an event (docs/protocol/webhooks.md, section 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventType {
-    /// A factor was made; it can't be challenged yet.
+    /// A factor was created. It cannot be challenged before it is verified.
     FactorCreated,
-    /// A factor has shown that it holds its key.
+    /// A device has proved that it holds the key of its factor.
     FactorVerified,
     /// A factor was deleted.
     FactorDeleted,
-    /// The person said yes.
+    /// The user approved a challenge.
     ChallengeApproved,
-    /// The person said no.
+    /// The user denied a challenge.
     ChallengeDenied,
 }
 
 impl EventType {
-    /// All of them.
+    /// All types.
     pub const ALL: [Self; 5] = [
         Self::FactorCreated,
         Self::FactorVerified,
@@ -108,7 +110,7 @@ impl EventType {
         Self::ChallengeDenied,
     ];
 
-    /// The name on the wire.
+    /// Returns the name in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::FactorCreated => "factor.created",
@@ -120,17 +122,17 @@ impl EventType {
     }
 }
 
-/// One entry of a webhook's `EventTypes`.
+/// An entry of a webhook's `EventTypes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subscription {
-    /// `*`: everything.
+    /// `*`: events of all types.
     All,
     /// Events of one type.
     Only(EventType),
 }
 
 impl Subscription {
-    /// The name on the wire.
+    /// Returns the name in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::All => "*",
@@ -156,18 +158,18 @@ impl Serialize for Subscription {
     }
 }
 
-/// Whether a webhook is sent anything.
+/// Whether events are sent to a webhook.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Status {
-    /// Yes.
+    /// Events are sent.
     #[default]
     Enabled,
-    /// No.
+    /// No events are sent.
     Disabled,
 }
 
 impl Status {
-    /// The name on the wire.
+    /// Returns the name in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Enabled => "enabled",
@@ -186,18 +188,18 @@ impl Parameter for Status {
     }
 }
 
-/// How much a webhook is told: the seven keys of `v1`, or those and more (docs/protocol/decisions.md, No. 16).
+/// The version of the event parameters (docs/protocol/decisions.md, No. 16).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Version {
-    /// Who and what.
+    /// The seven basic parameters.
     V1,
-    /// Also the factor's type and name, and the challenge's details.
+    /// Also the factor's type and name, and the challenge's details and metadata.
     #[default]
     V2,
 }
 
 impl Version {
-    /// The name on the wire.
+    /// Returns the name in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::V1 => "v1",
@@ -216,9 +218,10 @@ impl Parameter for Version {
     }
 }
 
-/// The address that a backend wants to be called at: absolute, `http` or `https`, without user info, at
-/// most 2048 characters. Its fragment may hold connection overrides, which are never sent or signed
-/// (docs/protocol/webhooks.md, section 3). Where the host leads is checked when something is sent.
+/// The URL of a webhook: absolute, `http` or `https`, without user info, of at most 2048 characters.
+///
+/// Its fragment may contain connection overrides, which are neither sent nor signed (docs/protocol/webhooks.md,
+/// section 3). The addresses to which the host resolves are checked when a request is sent.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CallbackUrl {
     text: String,
@@ -227,23 +230,24 @@ pub struct CallbackUrl {
 }
 
 impl CallbackUrl {
-    /// The text as it was given, fragment included.
+    /// Returns the configured text, including the fragment.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// What is requested: without the fragment.
+    /// Returns the requested URL, without the fragment.
     pub const fn url(&self) -> &Url {
         &self.url
     }
 
-    /// What is signed: the text as it was given, byte for byte, without the fragment (docs/protocol/decisions.md, No. 34).
+    /// Returns the text that is signed: the configured text, byte for byte, without the fragment
+    /// (docs/protocol/decisions.md, No. 34).
     pub fn signed(&self) -> &str {
         without_fragment(&self.text)
     }
 
-    /// The target of the request: path and query in the spelling that was given. What HTTP does not let
-    /// through is percent-encoded, and an empty path is a slash.
+    /// Returns the target of the request: path and query as configured. Characters that HTTP does not permit are
+    /// percent-encoded, and an empty path becomes a slash.
     pub fn request_target(&self) -> String {
         let signed = self.signed();
         let path_and_query = &signed[authority_range(signed).end..];
@@ -255,8 +259,8 @@ impl CallbackUrl {
         format!("{}{}", utf8_percent_encode(path, NOT_IN_A_PATH), utf8_percent_encode(query, NOT_IN_A_QUERY))
     }
 
-    /// The value of `Host`: the name in the spelling that was given unless that is not ASCII, and the port
-    /// unless it is the scheme's own, which every validator tries with and without it.
+    /// Returns the value of the header `Host`: the host name as configured, or normalized if it is not ASCII. The
+    /// default port of the scheme is omitted; signature validators try both forms.
     pub fn host_header(&self) -> String {
         let authority = &self.text[authority_range(&self.text)];
         let normalized = self.url.host_str().unwrap_or_default();
@@ -265,43 +269,42 @@ impl CallbackUrl {
         self.url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
 
-    /// Whether a receiver that puts the address together from the request gets the text that is signed,
-    /// give or take the scheme's own port.
+    /// Returns whether a receiver that reconstructs the URL from the request obtains the signed text, with or without
+    /// the default port of the scheme.
     pub fn is_sent_as_signed(&self) -> bool {
         let scheme = self.url.scheme();
         let sent = |host: &str| format!("{scheme}://{host}{}", self.request_target());
-        let own_port = match scheme {
+        let default_port = match scheme {
             "https" => 443,
             _ => 80,
         };
         let host = self.host_header();
-        self.signed() == sent(&host) || self.signed() == sent(&format!("{host}:{own_port}"))
+        self.signed() == sent(&host) || self.signed() == sent(&format!("{host}:{default_port}"))
     }
 
-    /// The host and port, by which deliveries that go to the same place are told from others.
+    /// Returns the host and port. Deliveries to the same destination share a concurrency limit.
     pub fn destination(&self) -> String {
         let host = self.url.host_str().unwrap_or_default();
         format!("{host}:{}", self.url.port_or_known_default().unwrap_or_default())
     }
 
-    /// What the fragment says about connecting.
+    /// Returns the connection overrides of the fragment.
     pub const fn overrides(&self) -> &Overrides {
         &self.overrides
     }
 }
 
-/// The ASCII characters that the HTTP library does not let through in a query. It lets through braces, bars and
-/// apostrophes.
+/// The ASCII characters that the HTTP library refuses in a query. It accepts braces, bars and apostrophes.
 const NOT_IN_A_QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>');
 
-/// The same in a path.
+/// The ASCII characters that the HTTP library refuses in a path.
 const NOT_IN_A_PATH: &AsciiSet = &NOT_IN_A_QUERY.add(b'`');
 
 fn without_fragment(text: &str) -> &str {
     text.split_once('#').map_or(text, |(address, _)| address)
 }
 
-/// Where the authority is, between the scheme and the path.
+/// Returns the range of the authority, between the scheme and the path.
 fn authority_range(text: &str) -> Range<usize> {
     let start = text.find("://").map_or(0, |at| at + 3);
     let length = text[start..].find(['/', '?', '#']).unwrap_or(text.len() - start);
@@ -320,14 +323,18 @@ impl Parameter for CallbackUrl {
             Some(Host::Ipv4(_) | Host::Ipv6(_)) => true,
             None => false,
         };
-        // The parser forgives a missing slash and turned ones; what is signed must be what was meant.
-        let plain = text
+        // The parser accepts missing slashes and backslashes. Refuse them, so that the signed text is unambiguous.
+        let has_plain_authority = text
             .split_at_checked(url.scheme().len() + 3)
             .is_some_and(|(start, rest)| start.ends_with("://") && !rest.starts_with('/'));
-        if !matches!(url.scheme(), "http" | "https") || !has_host || !plain || text.contains('\\') {
+        if !matches!(url.scheme(), "http" | "https")
+            || !has_host
+            || !has_plain_authority
+            || text.contains('\\')
+        {
             return Err(Expected::new(EXPECTED));
         }
-        // Also where both are empty, of which the parser keeps nothing: `https://:@host/`.
+        // The parser drops empty user info, so look for it in the text: `https://:@host/`.
         if text[authority_range(text)].contains('@') {
             return Err(Expected::new("must not contain a user name or a password"));
         }
@@ -339,39 +346,39 @@ impl Parameter for CallbackUrl {
 
 impl fmt::Debug for CallbackUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A query may hold a secret of the receiver's.
+        // The query may contain a secret of the receiver, so show only host and port.
         write!(f, "CallbackUrl({})", self.destination())
     }
 }
 
-/// Connection overrides: `ct`, `rt` and `tt` in milliseconds, `rc` retries on the conditions `rp`.
+/// Connection overrides: the timeouts `ct`, `rt` and `tt` in milliseconds, and `rc` retries on the conditions `rp`.
 /// Unknown keys are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
-    /// To connect, 100–10000 ms.
+    /// Timeout for connecting, 100 to 10000 ms.
     pub connect: Option<Duration>,
-    /// For the first bytes of the response and between its parts, 100–15000 ms.
+    /// Timeout for the first bytes of the response and between its parts, 100 to 15000 ms.
     pub read: Option<Duration>,
-    /// For everything, retries included, 100–15000 ms.
+    /// Timeout for all attempts together, 100 to 15000 ms.
     pub total: Option<Duration>,
-    /// Retries, 0–5. If this or `policy` is given, the two alone decide on retries.
+    /// Number of retries, 0 to 5. If this or `policy` is present, they replace the server's retry schedule.
     pub retries: Option<u32>,
-    /// What is tried again.
+    /// Conditions for a retry.
     pub policy: Option<Vec<Condition>>,
 }
 
-/// A condition on which a webhook is tried again.
+/// A condition for the retry of a webhook request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// `4xx`
+    /// `4xx`: a client error status.
     ClientError,
-    /// `5xx`
+    /// `5xx`: a server error status.
     ServerError,
-    /// `ct`: the connection failed or took too long.
+    /// `ct`: a failed or timed-out connection.
     Connect,
-    /// `rt`: the response took too long.
+    /// `rt`: a timed-out response.
     Read,
-    /// `all`
+    /// `all`: any of these.
     All,
 }
 
@@ -380,7 +387,7 @@ impl Overrides {
         let mut overrides = Self::default();
         for (name, value) in fragment.split('&').filter_map(|pair| pair.split_once('=')) {
             let number = |min: u64, max: u64| {
-                // The standard library would take a sign.
+                // `u64::from_str` would also accept a sign.
                 let digits = value.bytes().all(|byte| byte.is_ascii_digit());
                 let number = value.parse().ok().filter(|number| digits && (min..=max).contains(number));
                 number
@@ -398,8 +405,8 @@ impl Overrides {
         Ok(overrides)
     }
 
-    /// Whether the fragment decides on retries, rather than the server's schedule.
-    pub const fn decide_on_retries(&self) -> bool {
+    /// Returns whether the fragment replaces the server's retry schedule.
+    pub const fn has_retry_policy(&self) -> bool {
         self.retries.is_some() || self.policy.is_some()
     }
 }
@@ -425,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn configured_text_is_signed_and_sent_in_the_same_spelling() {
+    fn permitted_text_is_sent_as_signed() {
         for (text, target, host) in [
             ("https://h.example/x?a=b", "/x?a=b", "h.example"),
             ("https://h.example/o'hare?n=d'arc", "/o'hare?n=d'arc", "h.example"),
@@ -453,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn what_http_does_not_let_through_is_sent_encoded_and_signed_as_it_is() {
+    fn other_text_is_sent_encoded_and_signed_as_configured() {
         for (text, target, host) in [
             ("https://h.example", "/", "h.example"),
             ("https://h.example?a='", "/?a='", "h.example"),
@@ -476,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_what_it_seems_to_be() {
+    fn ambiguous_url_is_refused() {
         for bad in
             ["http:///x", "http:x", "http:/h/x", "https:\\\\h/x", "http://u@h/", "ftp://h/", "//h/", ""]
         {
@@ -485,13 +492,13 @@ mod tests {
     }
 
     #[test]
-    fn fragments_override() {
+    fn fragment_contains_overrides() {
         let overrides =
             url("https://h.example/#ct=2000&rt=3000&tt=4000&rc=2&rp=5xx,ct&e=x").overrides().clone();
         assert_eq!(overrides.connect, Some(Duration::from_secs(2)));
         assert_eq!(overrides.retries, Some(2));
         assert_eq!(overrides.policy, Some(vec![Condition::ServerError, Condition::Connect]));
-        assert!(overrides.decide_on_retries());
+        assert!(overrides.has_retry_policy());
         assert_eq!(url("https://h.example/#top").overrides(), &Overrides::default());
         for bad in ["ct=99", "ct=10001", "rt=x", "tt=20000", "tt=+200", "rc=6", "rp=often", "rp="] {
             assert!(CallbackUrl::from_parameter(&format!("https://h.example/#{bad}")).is_err(), "{bad}");
@@ -499,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn only_plain_http_addresses() {
+    fn url_must_be_absolute_http_without_user_info() {
         for good in ["http://127.0.0.1:8080/hook", "https://[::1]/x", "https://h.example/a?b=c&d=e"] {
             assert!(CallbackUrl::from_parameter(good).is_ok(), "{good}");
         }
@@ -526,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disabled_webhook_wants_nothing() {
+    fn disabled_webhook_receives_no_events() {
         let mut webhook = Webhook {
             sid: "YW11111111111111111111111111111111".parse().unwrap(),
             account_sid: "AC11111111111111111111111111111111".parse().unwrap(),
@@ -539,10 +546,13 @@ mod tests {
             created_at: Timestamp::from_seconds(0),
             updated_at: Timestamp::from_seconds(0),
         };
-        assert!(webhook.wants(EventType::ChallengeApproved) && !webhook.wants(EventType::ChallengeDenied));
+        assert!(
+            webhook.is_subscribed_to(EventType::ChallengeApproved)
+                && !webhook.is_subscribed_to(EventType::ChallengeDenied)
+        );
         webhook.event_types = vec![Subscription::All];
-        assert!(webhook.wants(EventType::ChallengeDenied));
+        assert!(webhook.is_subscribed_to(EventType::ChallengeDenied));
         webhook.status = Status::Disabled;
-        assert!(!webhook.wants(EventType::ChallengeDenied));
+        assert!(!webhook.is_subscribed_to(EventType::ChallengeDenied));
     }
 }

@@ -1,4 +1,4 @@
-//! The rules of deliveries at their borders: names, kinds, and the instant at which one is given up.
+//! Identifiers, kinds and expiry of deliveries.
 
 use domain::Entropy;
 use domain::Timestamp;
@@ -6,7 +6,7 @@ use domain::deliveries::{DeliveryId, Ending, Kind, Next, Schedule};
 
 const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
 
-/// The same byte again and again.
+/// Fills with one byte.
 struct Same(u8);
 
 impl Entropy for Same {
@@ -16,7 +16,7 @@ impl Entropy for Same {
 }
 
 #[test]
-fn an_id_has_the_time_the_version_the_variant_and_74_random_bits() {
+fn id_is_a_uuid_of_version_7_with_74_random_bits() {
     let id = |byte| DeliveryId::generate(NOW, &Same(byte)).to_string();
     assert_eq!(id(0x00), "019b76da-a800-7000-8000-000000000000");
     assert_eq!(id(0xff), "019b76da-a800-7fff-bfff-ffffffffffff");
@@ -26,7 +26,7 @@ fn an_id_has_the_time_the_version_the_variant_and_74_random_bits() {
 }
 
 #[test]
-fn an_id_is_read_in_the_form_of_a_uuid_alone() {
+fn id_is_parsed_in_the_form_of_a_uuid_only() {
     let id = DeliveryId::generate(NOW, &Same(0x5a));
     let text = id.to_string();
     assert_eq!(text.parse(), Ok(id));
@@ -38,15 +38,15 @@ fn an_id_is_read_in_the_form_of_a_uuid_alone() {
 }
 
 #[test]
-fn kinds_have_the_words_of_the_database() {
+fn kinds_have_the_names_of_the_database() {
     let words = [Kind::Webhook, Kind::Push, Kind::Debugger].map(Kind::as_str);
     assert_eq!(words, ["webhook", "push", "debugger"]);
 }
 
 #[test]
-fn nothing_is_tried_at_the_instant_at_which_it_is_given_up() {
-    let next = |give_up_at| Schedule::default().next(&Ending::AtOnce, 1, give_up_at, NOW, 0.0);
-    assert_eq!(next(Timestamp::from_micros(NOW.micros() + 1)), Next::At(NOW));
+fn expired_delivery_is_not_retried() {
+    let next = |give_up_at| Schedule::default().next(Ending::RetryNow, 1, give_up_at, NOW, 0.0);
+    assert_eq!(next(Timestamp::from_micros(NOW.micros() + 1)), Next::Retry(NOW));
     assert_eq!(next(NOW), Next::Failed);
     assert_eq!(next(NOW.plus_seconds(-1)), Next::Failed);
 }

@@ -1,10 +1,12 @@
-//! The rules of webhooks at their borders.
+//! Limits and names of webhooks.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use std::time::Duration;
 
-use domain::webhooks::{Condition, EventType, Status, Subscription, Version, Webhook, may_be_one_more};
+use domain::webhooks::{
+    Condition, EventType, Status, Subscription, Version, Webhook, require_webhook_capacity,
+};
 use domain::{CallbackUrl, Code, FriendlyName, Parameter, Timestamp};
 
 fn url(text: &str) -> CallbackUrl {
@@ -31,18 +33,22 @@ fn webhook() -> Webhook {
 }
 
 #[test]
-fn a_service_has_at_most_fifty_webhooks() {
-    assert_eq!(may_be_one_more(0), Ok(()));
-    assert_eq!(may_be_one_more(49), Ok(()));
+fn webhook_beyond_the_limit_of_fifty_is_refused() {
+    assert_eq!(require_webhook_capacity(0), Ok(()));
+    assert_eq!(require_webhook_capacity(49), Ok(()));
     for webhooks in [50, 51] {
-        assert_eq!(may_be_one_more(webhooks).unwrap_err().code(), Code::InvalidRequest, "{webhooks}");
+        assert_eq!(
+            require_webhook_capacity(webhooks).unwrap_err().code(),
+            Code::InvalidRequest,
+            "{webhooks}"
+        );
     }
 }
 
 #[test]
-fn each_difference_is_named() {
+fn changed_fields_are_named() {
     let before = webhook();
-    assert_eq!(before.changed(&before), [""; 0]);
+    assert_eq!(before.changed_fields(&before), [""; 0]);
     for (name, after) in [
         ("friendly_name", Webhook { friendly_name: FriendlyName::from_stored("other".into()), ..webhook() }),
         ("event_types", Webhook { event_types: Vec::new(), ..webhook() }),
@@ -50,12 +56,12 @@ fn each_difference_is_named() {
         ("status", Webhook { status: Status::Disabled, ..webhook() }),
         ("version", Webhook { version: Version::V1, ..webhook() }),
     ] {
-        assert_eq!(after.changed(&before), [name]);
+        assert_eq!(after.changed_fields(&before), [name]);
     }
 }
 
 #[test]
-fn words_are_those_of_the_api() {
+fn statuses_versions_and_event_types_have_the_names_of_the_api() {
     for (word, status) in [("enabled", Status::Enabled), ("disabled", Status::Disabled)] {
         assert_eq!((status.as_str(), Status::from_parameter(word)), (word, Ok(status)));
     }
@@ -75,7 +81,7 @@ fn words_are_those_of_the_api() {
 }
 
 #[test]
-fn an_address_has_at_most_2048_characters() {
+fn url_must_have_at_most_2048_permitted_characters() {
     let of_length = |length: usize| format!("https://h.example/{}", "x".repeat(length - 18));
     assert!(is_url(&of_length(2047)) && is_url(&of_length(2048)));
     assert!(!is_url(&of_length(2049)));
@@ -85,7 +91,7 @@ fn an_address_has_at_most_2048_characters() {
 }
 
 #[test]
-fn a_destination_is_a_host_and_a_port() {
+fn destination_is_host_and_port() {
     assert_eq!(url("https://h.example/x").destination(), "h.example:443");
     assert_eq!(url("http://h.example/y#rc=1").destination(), "h.example:80");
     assert_eq!(url("http://[::1]:8080/").destination(), "[::1]:8080");
@@ -94,17 +100,17 @@ fn a_destination_is_a_host_and_a_port() {
 }
 
 #[test]
-fn each_override_has_its_bounds() {
+fn override_outside_its_bounds_is_refused() {
     for (name, least, most) in [("ct", 100, 10_000), ("rt", 100, 15_000), ("tt", 100, 15_000), ("rc", 0, 5)] {
         for number in [least, most] {
             let overrides = url(&format!("https://h.example/#{name}={number}")).overrides().clone();
-            let told = match name {
+            let parsed = match name {
                 "ct" => overrides.connect,
                 "rt" => overrides.read,
                 "tt" => overrides.total,
                 _ => overrides.retries.map(|retries| Duration::from_millis(retries.into())),
             };
-            assert_eq!(told, Some(Duration::from_millis(number)), "{name}={number}");
+            assert_eq!(parsed, Some(Duration::from_millis(number)), "{name}={number}");
         }
         assert!(!is_url(&format!("https://h.example/#{name}={}", most + 1)), "{name}");
         let too_few = least.checked_sub(1).map_or("-1".to_owned(), |number| number.to_string());
@@ -114,10 +120,10 @@ fn each_override_has_its_bounds() {
 }
 
 #[test]
-fn either_retries_or_a_policy_decides_on_retries() {
+fn retries_or_policy_replace_the_retry_schedule() {
     for (fragment, decides) in [("rc=0", true), ("rp=all", true), ("rc=1&rp=ct", true), ("ct=100", false)] {
         let url = url(&format!("https://h.example/#{fragment}"));
-        assert_eq!(url.overrides().decide_on_retries(), decides, "{fragment}");
+        assert_eq!(url.overrides().has_retry_policy(), decides, "{fragment}");
     }
     let policy = url("https://h.example/#rp=4xx,5xx,ct,rt,all").overrides().policy.clone();
     let all =

@@ -1,40 +1,39 @@
-//! What a device is to be told.
+//! The provider-independent content of a push.
 
 use std::fmt;
 
 use domain::factors::{AppId, RegistrationToken};
 use domain::{ChallengeSid, FactorSid, Timestamp};
 
-/// The `type` of every push, by which an app knows it from others of its own (docs/protocol/push.md, section 1).
-pub(crate) const TYPE: &str = "verify_push_challenge";
+/// The `type` field of every push, by which apps recognize it (docs/protocol/push.md, section 1).
+pub(crate) const PUSH_TYPE: &str = "verify_push_challenge";
 
-/// A push to one device. What becomes of it on the wire is in `payload.rs` of each provider.
+/// A push to one device. `payload.rs` of each provider defines its wire format.
 #[derive(Clone)]
 pub struct Message {
-    /// The challenge to be answered.
+    /// The pending challenge.
     pub challenge_sid: ChallengeSid,
-    /// The factor that is to answer.
+    /// The factor that the challenge is for.
     pub factor_sid: FactorSid,
-    /// What the user reads: `Details.Message`.
+    /// The text that is shown to the user: `Details.Message`.
     pub text: String,
-    /// The provider's address of the app on the device.
+    /// The device token: the provider's address of the app on this device.
     pub token: RegistrationToken,
-    /// When the device sent that address: what Apple says of it from before then is outdated.
+    /// When the device registered `token`. An APNs report of a dead token from before then is outdated.
     pub token_registered_at: Timestamp,
-    /// The app: for Apple the bundle id, and with it the topic.
+    /// The app. For APNs this is the bundle id and the topic.
     pub app_id: AppId,
-    /// Until when Apple may keep it; `None` is a time to live of 0: now or never.
+    /// How long APNs may store the push. `None` means a time to live of 0: deliver now or never.
     pub expires_at: Option<Timestamp>,
-    /// How many seconds Google may keep it; 0 is now or never.
+    /// How many seconds FCM may store the push. 0 means deliver now or never.
     pub ttl: u32,
-    /// The delivery's UUID, the same on every attempt. Apple takes it as `apns-id` and says it back; if
-    /// it is none, Apple makes one.
+    /// The UUID of the delivery, the same on every attempt. It becomes the `apns-id`; APNs generates one if
+    /// this is not a UUID.
     pub id: String,
 }
 
 impl fmt::Debug for Message {
-    /// Neither the text, which may be personal, nor the token, with which anybody who has a credential
-    /// could push.
+    /// Omits the text, which may be personal, and the device token, which allows pushing to the device.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Message({} about {} to {})", self.id, self.challenge_sid, self.factor_sid)
     }

@@ -1,60 +1,62 @@
-//! What became of a push, in the same words for every provider.
+//! The outcome of a push attempt, independent of the provider.
 
 use std::time::Duration;
 
-/// What became of an attempt. The codes are those of docs/protocol/errors.md, section 6, for the debugger; the
-/// reasons are the provider's own words, and name neither the device's token nor a secret.
+/// The outcome of one push attempt.
+///
+/// Codes are debugger codes (docs/protocol/errors.md, section 6). Reasons quote the provider and contain
+/// neither the device token nor a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The provider took it. Whether the device ever shows it, nobody says.
+    /// The provider accepted the push. Providers do not report whether the device showed it.
     Delivered {
-        /// The provider's name for it: Apple's `apns-id`, Google's `projects/…/messages/…`.
+        /// The provider's identifier: `apns-id` of APNs, `projects/…/messages/…` of FCM.
         provider_id: Option<String>,
     },
-    /// It may arrive another time.
-    RetryAfter {
-        /// How long the provider asks to wait.
+    /// A temporary failure: a later attempt may succeed.
+    Retry {
+        /// The delay that the provider requested, if any.
         after: Option<Duration>,
-        /// For the debugger, should there be no other time.
+        /// Debugger code to report if there is no further attempt.
         code: u32,
         /// What happened.
         reason: String,
     },
-    /// The device's token is dead, at least for this credential: another attempt would be no use.
-    Gone {
-        /// For the debugger.
+    /// The device token is dead, at least for this credential. Further attempts are pointless.
+    DeadToken {
+        /// Debugger code.
         code: u32,
-        /// What the provider said.
+        /// The provider's response.
         reason: String,
     },
-    /// The credential, the app id or the payload is wrong: people must mend something first.
+    /// The credential, the app id, or the payload is wrong and must be fixed by an operator.
     Refused {
-        /// For the debugger.
+        /// Debugger code.
         code: u32,
-        /// What the provider said.
+        /// The provider's response.
         reason: String,
     },
 }
 
-/// How a failure is to be taken: what the tables of both providers hold beside each code.
+/// How a failure is handled. The error table of each provider assigns one to every error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// See [`Outcome::RetryAfter`].
+pub enum FailureKind {
+    /// See [`Outcome::Retry`].
     Retry,
-    /// See [`Outcome::Gone`].
-    Gone,
+    /// See [`Outcome::DeadToken`].
+    DeadToken,
     /// See [`Outcome::Refused`].
     Refused,
 }
 
-impl Verdict {
-    /// The outcome that says so. Only a retry has use for `after`.
+impl FailureKind {
+    /// Builds the outcome of this kind. `after` is ignored unless the kind is [`FailureKind::Retry`].
     pub(crate) fn outcome(self, code: u32, reason: impl Into<String>, after: Option<Duration>) -> Outcome {
         let reason = reason.into();
         match self {
-            Self::Retry => Outcome::RetryAfter { after, code, reason },
-            Self::Gone => Outcome::Gone { code, reason },
+            Self::Retry => Outcome::Retry { after, code, reason },
+            Self::DeadToken => Outcome::DeadToken { code, reason },
             Self::Refused => Outcome::Refused { code, reason },
         }
     }

@@ -4,10 +4,10 @@ use std::fmt;
 
 use reqwest::{NoProxy, Url};
 
-use crate::Error;
+use crate::error::Error;
 
-/// An HTTP proxy that opens a tunnel to a provider (`CONNECT`, RFC 9110 section 9.3.6). TLS is spoken with the
-/// provider, so the proxy sees no push.
+/// An HTTP proxy that tunnels connections to a provider (`CONNECT`, RFC 9110 section 9.3.6). TLS is end to
+/// end with the provider, so the proxy cannot read pushes.
 #[derive(Clone)]
 pub struct Proxy {
     url: Url,
@@ -15,11 +15,11 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// The proxy at `http://host:port` or `http://user:password@host:port`; `http://` may be left out.
-    /// `except` lists hosts that are reached without it, in the form of `NO_PROXY`.
+    /// Parses `http://host:port` or `http://user:password@host:port`; the scheme is optional. `except` lists
+    /// hosts that bypass the proxy, in the format of `NO_PROXY`.
     ///
     /// # Errors
-    /// [`Error::Proxy`] for any other text.
+    /// Returns [`Error::Proxy`] if `address` has another form.
     pub fn new(address: &str, except: &str) -> Result<Self, Error> {
         let with_scheme = format!("http://{address}");
         let text = if address.contains("://") { address } else { &with_scheme };
@@ -33,15 +33,16 @@ impl Proxy {
         Ok(Self { url, except: except.to_owned() })
     }
 
-    /// The proxy as the HTTP client takes it. A relay without TLS is reached without it: there is no tunnel.
-    pub(crate) fn for_client(&self) -> Result<reqwest::Proxy, Error> {
+    /// Converts to the HTTP client's type. A relay without TLS bypasses the proxy, because only TLS is
+    /// tunneled.
+    pub(crate) fn to_reqwest(&self) -> Result<reqwest::Proxy, Error> {
         let proxy = reqwest::Proxy::https(self.url.as_str()).map_err(|_| Error::Proxy)?;
         Ok(proxy.no_proxy(NoProxy::from_string(&self.except)))
     }
 }
 
 impl fmt::Display for Proxy {
-    /// Host and port, without the password.
+    /// Writes host and port, without the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let host = self.url.host_str().unwrap_or_default();
         write!(f, "{host}:{}", self.url.port_or_known_default().unwrap_or_default())
@@ -59,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn proxy_is_an_http_address_and_prints_no_password() {
+    fn proxy_address_is_http_and_is_printed_without_its_password() {
         for (address, printed) in [
             ("http://proxy.example:3128", "proxy.example:3128"),
             ("http://proxy.example", "proxy.example:80"),
@@ -72,7 +73,7 @@ mod tests {
                 (proxy.to_string(), format!("{proxy:?}")),
                 (printed.to_owned(), format!("Proxy({printed})"))
             );
-            assert!(proxy.for_client().is_ok());
+            assert!(proxy.to_reqwest().is_ok());
         }
         for bad in [
             "",

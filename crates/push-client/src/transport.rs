@@ -1,13 +1,13 @@
-//! HTTP/2 to the providers: how clients are built, and how one request becomes a reply or a failure.
+//! HTTP/2 to the providers: building clients, sending a request, and reading the response.
 //!
-//! Apple wants few connections that stay open, and takes many short ones for an attack. Hence HTTP/2
-//! without asking first (`http2_prior_knowledge`): otherwise a cold burst opens a connection for each of
-//! its messages, since nobody knows yet that the first one could have carried them all. Pings while idle
-//! keep firewalls from forgetting the connection, and find out when it is dead.
+//! Apple asks for few long-lived connections and treats many short ones as an attack. Clients therefore start
+//! HTTP/2 without negotiation (`http2_prior_knowledge`). Otherwise a burst at startup would open one
+//! connection per message, because the client learns only from the first response that one connection carries
+//! them all. Pings on idle connections keep firewalls from dropping the connection and detect dead ones.
 //!
-//! The TLS configuration is made here and not by reqwest, which would read the system's certificate
-//! authorities again, some hundred files, for every client: that is, for every credential. It takes the
-//! configuration only if both mean the same version of rustls; otherwise there is no client at all.
+//! The TLS configuration is built here rather than by reqwest. reqwest would load the system's certificate
+//! authorities, about a hundred files, for every client, which means for every credential. reqwest accepts
+//! the configuration only if it uses the same version of rustls; otherwise building the client fails.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,22 +22,26 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::{Error, Proxy, Settings};
+use crate::error::Error;
+use crate::proxy::Proxy;
+use crate::settings::Settings;
 
-/// How long a connection may be silent before it is pinged, and how long an answer may take.
-const PING_AFTER: Duration = Duration::from_secs(30);
-const PONG_WITHIN: Duration = Duration::from_secs(10);
+/// Interval between pings on an idle connection.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Answers are some hundred bytes. What is longer is not from a provider, and is not read to its end.
-const LONGEST_BODY: usize = 16 * 1024;
+/// How long to wait for the answer to a ping before the connection is closed.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Longest wait, in seconds, that is read out of an answer. How much of it is granted is the caller's decision.
-const LONGEST_WAIT: u64 = 24 * 60 * 60;
+/// Maximum length of a response body that is read. Providers send a few hundred bytes.
+const MAX_BODY_BYTES: usize = 16 * 1024;
 
-/// Longest piece of a provider's words that is passed on.
-const LONGEST_EXCERPT: usize = 200;
+/// Upper limit for `Retry-After`. The caller decides how much of it to honor.
+const MAX_RETRY_AFTER_SECONDS: u64 = 24 * 60 * 60;
 
-/// What all clients have in common.
+/// Maximum length of a provider's text in a reason.
+const MAX_EXCERPT_CHARS: usize = 200;
+
+/// The configuration that all HTTP clients share.
 pub(crate) struct Transport {
     provider: Arc<CryptoProvider>,
     roots: Arc<RootCertStore>,
@@ -45,36 +49,43 @@ pub(crate) struct Transport {
     timeout: Duration,
 }
 
-/// What a client shows in the TLS handshake: certificates, its own first, and the key of that.
+/// A TLS client identity: the certificate chain, leaf first, and the private key of the leaf.
 pub(crate) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 impl Transport {
-    /// Trusts the system's certificate authorities and those of the settings.
+    /// Loads the certificate authorities of the system and of `settings`.
+    ///
+    /// # Errors
+    /// Returns an error if the extra certificate authorities or the proxy are invalid.
     pub(crate) fn new(settings: &Settings) -> Result<Self, Error> {
         let mut roots = RootCertStore::empty();
-        // What can't be read or used of the system's is left out, as browsers do.
+        // Ignore unreadable system certificates, as browsers do.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if let Some(pem) = &settings.extra_ca {
             let extra = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
             let extra = extra.ok().filter(|extra| !extra.is_empty()).ok_or(Error::ExtraCa)?;
             extra.into_iter().try_for_each(|root| roots.add(root)).map_err(|_| Error::ExtraCa)?;
         }
-        // As in a bare container, where everything else can go on.
+        // A minimal container may have none. Everything except push delivery works there, so this is no
+        // error.
         if roots.is_empty() {
-            tracing::warn!("there are no certificate authorities, so that nothing can be pushed over TLS");
+            tracing::warn!("no certificate authorities found; pushes over TLS will fail");
         }
         Ok(Self {
             provider: Arc::new(aws_lc_rs::default_provider()),
             roots: Arc::new(roots),
-            proxy: settings.proxy.as_ref().map(Proxy::for_client).transpose()?,
+            proxy: settings.proxy.as_ref().map(Proxy::to_reqwest).transpose()?,
             timeout: settings.timeout,
         })
     }
 
-    /// A client of its own connections, which show `identity` to the server.
+    /// Creates a client with its own connections. It authenticates with `identity` if one is given.
+    ///
+    /// # Errors
+    /// Returns [`Error::Tls`] if the TLS library rejects the configuration.
     pub(crate) fn client(&self, identity: Option<Identity>) -> Result<Client, Error> {
         let tls = self.tls(identity).map_err(|error| Error::Tls(Box::new(error)))?;
-        // No proxy of the environment; the settings name one.
+        // Ignore proxy variables in the environment: only the proxy of the settings applies.
         let builder = Client::builder().no_proxy();
         let builder = match &self.proxy {
             Some(proxy) => builder.proxy(proxy.clone()),
@@ -84,8 +95,8 @@ impl Transport {
             .tls_backend_preconfigured(tls)
             .user_agent(concat!("countersign/", env!("CARGO_PKG_VERSION")))
             .http2_prior_knowledge()
-            .http2_keep_alive_interval(PING_AFTER)
-            .http2_keep_alive_timeout(PONG_WITHIN)
+            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+            .http2_keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .http2_keep_alive_while_idle(true)
             .pool_idle_timeout(None)
             .tcp_nodelay(true)
@@ -110,9 +121,12 @@ impl Transport {
     }
 }
 
-/// The address of a provider, or of a stand-in or relay in its place: `https://host:port/prefix`, without
-/// a slash at its end.
-pub(crate) fn endpoint(text: &str) -> Result<String, Error> {
+/// Parses the URL of a provider, relay, or test server. Returns `https://host:port/prefix` without a trailing
+/// slash.
+///
+/// # Errors
+/// Returns [`Error::Endpoint`] if `text` is not an HTTP URL, or has credentials, a query, or a fragment.
+pub(crate) fn parse_endpoint(text: &str) -> Result<String, Error> {
     let url = Url::parse(text).ok().filter(|url| {
         matches!(url.scheme(), "https" | "http")
             && url.has_host()
@@ -125,56 +139,59 @@ pub(crate) fn endpoint(text: &str) -> Result<String, Error> {
         .ok_or_else(|| Error::Endpoint(text.to_owned()))
 }
 
-/// What a server answered, whatever it was.
-pub(crate) struct Reply {
+/// A response with any status.
+pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
 }
 
-impl Reply {
-    /// What `Retry-After` asks for: seconds, or a date (RFC 9110 section 10.2.3).
+impl Response {
+    /// Parses `Retry-After` in seconds or as a date (RFC 9110 section 10.2.3). Returns at most 24 hours.
     pub(crate) fn retry_after(&self, now: Timestamp) -> Option<Duration> {
         let text = self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
         let seconds = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-            // More than fit are very many.
+            // Only an overflow can fail here, so use the maximum.
             text.parse().unwrap_or(u64::MAX)
         } else {
             let date = NaiveDateTime::parse_from_str(text, "%a, %d %b %Y %H:%M:%S GMT").ok()?;
             u64::try_from(date.and_utc().timestamp().saturating_sub(now.seconds())).unwrap_or_default()
         };
-        Some(Duration::from_secs(seconds.min(LONGEST_WAIT)))
+        Some(Duration::from_secs(seconds.min(MAX_RETRY_AFTER_SECONDS)))
     }
 
-    /// The body as JSON; `null` if it is none.
+    /// Parses the body as JSON. Returns `null` if it is not valid JSON.
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 }
 
-/// Why there was no answer.
+/// Why a request got no response.
 #[derive(Debug)]
-pub(crate) struct Failure {
-    /// In words.
+pub(crate) struct TransportError {
+    /// Description of the failure.
     pub(crate) reason: String,
-    /// Whether the other side broke off because of the certificate that this side showed.
-    pub(crate) certificate_refused: bool,
+    /// Whether the server rejected the client certificate.
+    pub(crate) is_certificate_refused: bool,
 }
 
-impl From<reqwest::Error> for Failure {
+impl From<reqwest::Error> for TransportError {
     fn from(error: reqwest::Error) -> Self {
         if error.is_timeout() {
-            return Self { reason: "no answer in time".to_owned(), certificate_refused: false };
+            return Self {
+                reason: "timed out waiting for a response".to_owned(),
+                is_certificate_refused: false,
+            };
         }
-        // The address may hold a device's token.
-        let reason = domain::causes(&error.without_url());
-        Self { certificate_refused: certificate_refused(&reason), reason: excerpt(&reason) }
+        // The URL may contain a device token.
+        let reason = domain::error_report(&error.without_url());
+        Self { is_certificate_refused: is_certificate_refused(&reason), reason: excerpt(&reason) }
     }
 }
 
-/// Whether the other side sent one of TLS's alerts about a certificate (RFC 8446 section 6.2). Between
-/// here and there lie three libraries, and only rustls's words come through all of them.
-fn certificate_refused(reason: &str) -> bool {
+/// Returns whether the server sent a TLS alert about a certificate (RFC 8446 section 6.2). The typed error is
+/// lost on the way through three libraries, so this matches the text that rustls generates.
+fn is_certificate_refused(reason: &str) -> bool {
     reason.split_once("received fatal alert: ").is_some_and(|(_, alert)| {
         [
             "BadCertificate",
@@ -191,21 +208,24 @@ fn certificate_refused(reason: &str) -> bool {
     })
 }
 
-/// Sends a request and reads the answer.
-pub(crate) async fn exchange(request: RequestBuilder) -> Result<Reply, Failure> {
+/// Sends a request and reads the response.
+///
+/// # Errors
+/// Returns an error if there is no complete response within the timeout.
+pub(crate) async fn send(request: RequestBuilder) -> Result<Response, TransportError> {
     let mut response = request.send().await?;
     let mut body = Vec::new();
-    while body.len() < LONGEST_BODY
+    while body.len() < MAX_BODY_BYTES
         && let Some(chunk) = response.chunk().await?
     {
         body.extend_from_slice(&chunk);
     }
-    Ok(Reply { status: response.status().as_u16(), headers: response.headers().clone(), body })
+    Ok(Response { status: response.status().as_u16(), headers: response.headers().clone(), body })
 }
 
-/// Words from outside in a form that fits into a log and a debugger event.
-pub(crate) fn excerpt(words: &str) -> String {
-    words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_EXCERPT).collect()
+/// Shortens external text to one line that fits into a log or a debugger event.
+pub(crate) fn excerpt(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_EXCERPT_CHARS).collect()
 }
 
 #[cfg(test)]
@@ -217,10 +237,10 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
 
     #[test]
-    fn an_endpoint_is_where_a_server_is() {
-        assert_eq!(endpoint("https://api.push.apple.com").unwrap(), "https://api.push.apple.com");
-        assert_eq!(endpoint("https://127.0.0.1:8443/").unwrap(), "https://127.0.0.1:8443");
-        assert_eq!(endpoint("http://relay/apns/").unwrap(), "http://relay/apns");
+    fn endpoint_is_an_http_url_without_credentials_query_or_fragment() {
+        assert_eq!(parse_endpoint("https://api.push.apple.com").unwrap(), "https://api.push.apple.com");
+        assert_eq!(parse_endpoint("https://127.0.0.1:8443/").unwrap(), "https://127.0.0.1:8443");
+        assert_eq!(parse_endpoint("http://relay/apns/").unwrap(), "http://relay/apns");
         for bad in [
             "",
             "api.push.apple.com",
@@ -231,55 +251,55 @@ mod tests {
             "https://host/?a",
             "https://host/#a",
         ] {
-            assert!(endpoint(bad).is_err(), "{bad}");
+            assert!(parse_endpoint(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let reply = |text: &str| {
+    fn retry_after_accepts_seconds_and_http_dates() {
+        let retry_after = |text: &str| {
             let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_str(text).unwrap())]);
-            Reply { status: 503, headers, body: Vec::new() }.retry_after(NOW).map(|after| after.as_secs())
+            Response { status: 503, headers, body: Vec::new() }.retry_after(NOW).map(|after| after.as_secs())
         };
-        assert_eq!(reply("0"), Some(0));
-        assert_eq!(reply("120"), Some(120));
-        assert_eq!(reply("18446744073709551615"), Some(LONGEST_WAIT));
-        assert_eq!(reply("Thu, 01 Jan 2026 00:00:10 GMT"), Some(10));
-        assert_eq!(reply("99999999999999999999"), Some(LONGEST_WAIT));
-        assert_eq!(reply("Wed, 31 Dec 2025 23:59:59 GMT"), Some(0));
-        assert_eq!(reply("Fri, 31 Dec 9999 23:59:59 GMT"), Some(LONGEST_WAIT));
+        assert_eq!(retry_after("0"), Some(0));
+        assert_eq!(retry_after("120"), Some(120));
+        assert_eq!(retry_after("18446744073709551615"), Some(MAX_RETRY_AFTER_SECONDS));
+        assert_eq!(retry_after("Thu, 01 Jan 2026 00:00:10 GMT"), Some(10));
+        assert_eq!(retry_after("99999999999999999999"), Some(MAX_RETRY_AFTER_SECONDS));
+        assert_eq!(retry_after("Wed, 31 Dec 2025 23:59:59 GMT"), Some(0));
+        assert_eq!(retry_after("Fri, 31 Dec 9999 23:59:59 GMT"), Some(MAX_RETRY_AFTER_SECONDS));
         for useless in ["", "-1", "+1", "soon", "1.5", "Thu, 01 Jan 2026 00:00:10 CET"] {
-            assert_eq!(reply(useless), None, "{useless}");
+            assert_eq!(retry_after(useless), None, "{useless}");
         }
     }
 
     #[test]
-    fn knows_when_the_certificate_was_the_matter() {
+    fn certificate_alerts_are_recognized() {
         for alert in ["CertificateExpired", "CertificateRevoked", "UnknownCA"] {
-            assert!(certificate_refused(&format!("error: received fatal alert: {alert}")), "{alert}");
+            assert!(is_certificate_refused(&format!("error: received fatal alert: {alert}")), "{alert}");
         }
         for other in ["received fatal alert: InternalError", "invalid peer certificate: Expired", ""] {
-            assert!(!certificate_refused(other), "{other}");
+            assert!(!is_certificate_refused(other), "{other}");
         }
     }
 
     #[test]
-    fn an_excerpt_is_short_and_plain() {
+    fn excerpt_is_truncated_and_has_no_control_characters() {
         assert_eq!(excerpt("a\r\nb\u{1b}[31m"), "a  b [31m");
-        assert_eq!(excerpt(&"ü".repeat(1000)).chars().count(), LONGEST_EXCERPT);
+        assert_eq!(excerpt(&"ü".repeat(1000)).chars().count(), MAX_EXCERPT_CHARS);
     }
 
     #[test]
-    fn a_wait_is_capped_at_a_day() {
+    fn retry_after_is_capped_at_one_day() {
         for (asked, waited) in [("86399", 86_399), ("86400", 86_400), ("86401", 86_400)] {
             let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(asked))]);
-            let reply = Reply { status: 503, headers, body: Vec::new() };
-            assert_eq!(reply.retry_after(NOW), Some(Duration::from_secs(waited)), "{asked}");
+            let response = Response { status: 503, headers, body: Vec::new() };
+            assert_eq!(response.retry_after(NOW), Some(Duration::from_secs(waited)), "{asked}");
         }
         let late =
             HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static("Thu, 01 Jan 2026 00:00:00 GMT"))]);
-        let reply = Reply { status: 503, headers: late, body: Vec::new() };
-        assert_eq!(reply.retry_after(NOW), Some(Duration::ZERO));
+        let response = Response { status: 503, headers: late, body: Vec::new() };
+        assert_eq!(response.retry_after(NOW), Some(Duration::ZERO));
         assert_eq!(excerpt(&"x".repeat(201)), "x".repeat(200));
     }
 }

@@ -1,10 +1,10 @@
-//! What is taken for a credential, and what is said of everything else.
+//! Parsing and validation of credentials.
 
 use domain::credentials::CredentialType;
 use domain::{Clock, Timestamp};
 use harness::stand_in::ManualClock;
 use harness::stand_in::pki::{Authority, Key, PRODUCTION, PushCertificate, Pushing, SANDBOX, TOPICS};
-use push_client::{Credential, Environment, Summary};
+use push_client::{Credential, CredentialSummary, Environment};
 use rcgen::{PKCS_ECDSA_P384_SHA384, PKCS_ED25519};
 use serde_json::{Value, json};
 
@@ -20,11 +20,12 @@ fn accepted(certificate: &Pushing) -> Credential {
     Credential::apns_certificate(&certificate.pem(), &certificate.key.pkcs8(), false, now()).unwrap()
 }
 
-fn words<T: std::fmt::Debug>(result: Result<T, push_client::Invalid>) -> String {
+/// Returns the text of the validation error.
+fn error_text<T: std::fmt::Debug>(result: Result<T, push_client::InvalidCredential>) -> String {
     result.unwrap_err().to_string()
 }
 
-/// The list of topics as Apple writes it: each with its kinds.
+/// Encodes the topics extension as Apple does: each topic is followed by its kinds.
 fn topics(topics: &[(&str, &str)]) -> Vec<u8> {
     let text = |tag, text: &str| [&[tag, text.len() as u8], text.as_bytes()].concat();
     let sequence = |content: Vec<u8>| [&[0x30, content.len() as u8], content.as_slice()].concat();
@@ -37,14 +38,14 @@ fn topics(topics: &[(&str, &str)]) -> Vec<u8> {
 }
 
 #[test]
-fn a_certificate_tells_what_it_is_for() {
+fn summary_of_a_certificate_has_topics_team_environment_and_expiry() {
     let null = vec![5, 0];
     let listed = topics(&[("com.example.app", "app"), ("com.example.app.voip", "voip")]);
     let extensions = [(SANDBOX, null.clone()), (PRODUCTION, null), (TOPICS, listed)];
     let universal = certificate(PushCertificate { extensions: &extensions, ..PushCertificate::default() });
     assert_eq!(
         accepted(&universal).summary(),
-        Summary {
+        CredentialSummary {
             kind: CredentialType::Apn,
             topics: vec!["com.example.app".to_owned(), "com.example.app.voip".to_owned()],
             team: Some("TEAM123456".to_owned()),
@@ -66,7 +67,7 @@ fn a_certificate_tells_what_it_is_for() {
 }
 
 #[test]
-fn a_certificate_for_one_environment_is_not_taken_for_the_other() {
+fn certificate_limited_to_one_environment_is_refused_for_the_other() {
     let null = vec![5, 0];
     let try_both = |extensions: &[(&[u64], Vec<u8>)]| {
         let certificate = certificate(PushCertificate { extensions, ..PushCertificate::default() });
@@ -74,7 +75,7 @@ fn a_certificate_for_one_environment_is_not_taken_for_the_other() {
             let (pem, key) = (certificate.pem(), certificate.key.pkcs8());
             match Credential::apns_certificate(&pem, &key, sandbox, now()) {
                 Ok(credential) => {
-                    assert_eq!(credential.summary().environment, Some(Environment::of(sandbox)));
+                    assert_eq!(credential.summary().environment, Some(Environment::from_sandbox(sandbox)));
                     String::new()
                 }
                 Err(invalid) => invalid.to_string(),
@@ -85,36 +86,39 @@ fn a_certificate_for_one_environment_is_not_taken_for_the_other() {
     assert_eq!(try_both(&[(SANDBOX, null.clone()), (PRODUCTION, null.clone())]), ["", ""]);
     assert_eq!(
         try_both(&[(SANDBOX, null.clone())]),
-        ["the certificate is good for sandbox only, so Sandbox must be true", ""]
+        ["the certificate is valid for sandbox only, so Sandbox must be true", ""]
     );
     assert_eq!(
         try_both(&[(PRODUCTION, null)]),
-        ["", "the certificate is good for production only, so Sandbox must be false"]
+        ["", "the certificate is valid for production only, so Sandbox must be false"]
     );
 }
 
 #[test]
-fn a_credential_can_move_to_the_other_environment_unless_it_says_otherwise() {
+fn credential_moves_to_the_other_environment_unless_it_is_limited_to_one() {
     let null = [(PRODUCTION, vec![5, 0])];
     let production = certificate(PushCertificate { extensions: &null, ..PushCertificate::default() });
     let token = Credential::apns_token(&Key::p256().pkcs8(), "ABC123DEFG", "TEAM123456", false).unwrap();
     for credential in [accepted(&certificate(PushCertificate::default())), token] {
         let before = credential.summary();
         let moved = credential.clone().in_environment(Environment::Sandbox).unwrap();
-        assert_eq!(moved.summary(), Summary { environment: Some(Environment::Sandbox), ..before.clone() });
+        assert_eq!(
+            moved.summary(),
+            CredentialSummary { environment: Some(Environment::Sandbox), ..before.clone() }
+        );
         let back = moved.in_environment(Environment::Production).unwrap();
         assert_eq!((back.summary(), back.to_bytes()), (before, credential.to_bytes()));
     }
     assert_eq!(
-        words(accepted(&production).in_environment(Environment::Sandbox)),
-        "the certificate is good for production only, so Sandbox must be false"
+        error_text(accepted(&production).in_environment(Environment::Sandbox)),
+        "the certificate is valid for production only, so Sandbox must be false"
     );
     let account = Credential::fcm(&service_account().to_string()).unwrap();
     assert_eq!(account.in_environment(Environment::Sandbox).unwrap().summary().environment, None);
 }
 
 #[test]
-fn what_people_paste_is_understood() {
+fn common_variants_of_pem_are_accepted() {
     let pushing = certificate(PushCertificate::default());
     let (pem, key) = (pushing.pem(), pushing.key.pkcs8());
     let bare =
@@ -130,7 +134,7 @@ fn what_people_paste_is_understood() {
         (pem.clone(), pushing.key.sec1()),
         (both.clone(), both.clone()),
         (format!("{both}{}", Authority::new().pem()), key.clone()),
-        // The issuer first, as some tools write it.
+        // Some tools write the issuer first.
         (format!("{}{pem}", Authority::new().pem()), key.clone()),
         (
             format!("{}{}{pem}{}", Authority::new().pem(), Authority::new().pem(), Authority::new().pem()),
@@ -145,62 +149,62 @@ fn what_people_paste_is_understood() {
 }
 
 #[test]
-fn what_is_wrong_with_a_certificate_is_said() {
+fn invalid_certificate_or_key_is_refused_with_its_reason() {
     let good = certificate(PushCertificate::default());
-    let try_it =
-        |certificate: &str, key: &str| words(Credential::apns_certificate(certificate, key, false, now()));
+    let parse_error = |certificate: &str, key: &str| {
+        error_text(Credential::apns_certificate(certificate, key, false, now()))
+    };
     let (pem, key) = (good.pem(), good.key.pkcs8());
 
     let expired = certificate(PushCertificate { not_after: (2025, 11, 30), ..PushCertificate::default() });
     assert_eq!(
-        try_it(&expired.pem(), &expired.key.pkcs8()),
+        parse_error(&expired.pem(), &expired.key.pkcs8()),
         "the certificate expired on 2025-11-30T00:00:00Z"
     );
-    assert_eq!(try_it(&pem, &Key::p256().pkcs8()), "the private key does not belong to the certificate");
-    assert_eq!(try_it(&pem, &Key::rsa().pkcs1()), "the private key does not belong to the certificate");
-    let not_pem = "is not a PEM: send the text from its BEGIN line to its END line";
-    assert_eq!(try_it("hello!", &key), format!("the certificate {not_pem}"));
-    assert_eq!(try_it("", &key), format!("the certificate {not_pem}"));
-    assert_eq!(try_it(&pem[..pem.len() - 40], &key), format!("the certificate {not_pem}"));
-    assert_eq!(try_it(&pem, "hello!"), format!("the private key {not_pem}"));
-    assert_eq!(try_it(&key, &key), "the certificate has no section BEGIN CERTIFICATE");
-    assert_eq!(try_it(&pem, &pem), "the private key has no section BEGIN PRIVATE KEY");
-    assert_eq!(try_it("aGVsbG8=", &key), "the certificate is not an X.509 certificate");
-    assert_eq!(try_it(&good.key.bare(), &key), "the certificate is not an X.509 certificate");
+    assert_eq!(parse_error(&pem, &Key::p256().pkcs8()), "the private key does not belong to the certificate");
+    assert_eq!(parse_error(&pem, &Key::rsa().pkcs1()), "the private key does not belong to the certificate");
+    let not_pem = "is not in PEM format: send the text from its BEGIN line to its END line";
+    assert_eq!(parse_error("hello!", &key), format!("the certificate {not_pem}"));
+    assert_eq!(parse_error("", &key), format!("the certificate {not_pem}"));
+    assert_eq!(parse_error(&pem[..pem.len() - 40], &key), format!("the certificate {not_pem}"));
+    assert_eq!(parse_error(&pem, "hello!"), format!("the private key {not_pem}"));
+    assert_eq!(parse_error(&key, &key), "the certificate has no PEM section BEGIN CERTIFICATE");
+    assert_eq!(parse_error(&pem, &pem), "the private key has no PEM section BEGIN PRIVATE KEY");
+    assert_eq!(parse_error("aGVsbG8=", &key), "the certificate is not an X.509 certificate");
+    assert_eq!(parse_error(&good.key.bare(), &key), "the certificate is not an X.509 certificate");
     let junk = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----";
-    assert_eq!(try_it(&format!("{pem}{junk}"), &key), "the certificate is not an X.509 certificate");
-    let unusable = "the private key is not a key that can be used here: it must be RSA with 2048 to 8192 bits, or \
+    assert_eq!(parse_error(&format!("{pem}{junk}"), &key), "the certificate is not an X.509 certificate");
+    let unusable = "the private key is not supported: it must be RSA with 2048 to 8192 bits, or \
                     EC on P-256, P-384 or P-521, in PKCS#8, PKCS#1 or SEC1";
-    assert_eq!(try_it(&pem, "aGVsbG8="), unusable);
+    assert_eq!(parse_error(&pem, "aGVsbG8="), unusable);
     assert_eq!(
-        try_it(&pem, &key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY")),
+        parse_error(&pem, &key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY")),
         "the private key is encrypted: export it without a passphrase"
     );
 }
 
 #[test]
-fn a_key_for_tokens_is_ten_characters_twice_and_a_point_on_p256() {
+fn apns_token_requires_two_ten_character_ids_and_a_p256_key() {
     let key = Key::p256();
-    let take = |key: &str, key_id: &str, team_id: &str| Credential::apns_token(key, key_id, team_id, true);
+    let parse = |key: &str, key_id: &str, team_id: &str| Credential::apns_token(key, key_id, team_id, true);
     for text in [key.pkcs8(), key.bare(), key.sec1(), key.pkcs8().replace('\n', "\\n")] {
-        let credential = take(&text, " ABC123DEFG", "TEAM123456\n").unwrap();
+        let credential = parse(&text, " ABC123DEFG", "TEAM123456\n").unwrap();
         let summary = credential.summary();
         assert_eq!((summary.kind, summary.team.as_deref()), (CredentialType::Apn, Some("TEAM123456")));
         assert_eq!((summary.environment, summary.not_after), (Some(Environment::Sandbox), None));
     }
     let ten = "must be the 10 letters and digits that Apple shows";
     for bad in ["", "ABC123DEF", "ABC123DEFGH", "ABC123DEF/", "ABC123DEé"] {
-        assert_eq!(words(take(&key.pkcs8(), bad, "TEAM123456")), format!("the key id {ten}"), "{bad}");
-        assert_eq!(words(take(&key.pkcs8(), "ABC123DEFG", bad)), format!("the team id {ten}"), "{bad}");
+        assert_eq!(error_text(parse(&key.pkcs8(), bad, "TEAM123456")), format!("the key id {ten}"), "{bad}");
+        assert_eq!(error_text(parse(&key.pkcs8(), "ABC123DEFG", bad)), format!("the team id {ten}"), "{bad}");
     }
-    let other_curve = "the private key is not on the curve P-256, so it is not an APNs key (.p8) of Apple's";
+    let other_curve = "the private key is not on the curve P-256, so it is not an APNs key (.p8) from Apple";
     for other in [Key::of(&PKCS_ECDSA_P384_SHA384), Key::rsa()] {
-        assert_eq!(words(take(&other.pkcs8(), "ABC123DEFG", "TEAM123456")), other_curve);
+        assert_eq!(error_text(parse(&other.pkcs8(), "ABC123DEFG", "TEAM123456")), other_curve);
     }
-    let unusable =
-        "the private key is not a key that can be used here: it must be EC on P-256, in PKCS#8 or SEC1";
+    let unusable = "the private key is not supported: it must be EC on P-256, in PKCS#8 or SEC1";
     for other in [Key::of(&PKCS_ED25519).pkcs8(), "aGVsbG8=".to_owned()] {
-        assert_eq!(words(take(&other, "ABC123DEFG", "TEAM123456")), unusable);
+        assert_eq!(error_text(parse(&other, "ABC123DEFG", "TEAM123456")), unusable);
     }
 }
 
@@ -216,75 +220,79 @@ fn service_account() -> Value {
     })
 }
 
+/// Parses a service account file with a change.
+fn parse_changed(change: fn(&mut Value)) -> Result<Credential, push_client::InvalidCredential> {
+    let mut file = service_account();
+    change(&mut file);
+    Credential::fcm(&file.to_string())
+}
+
 #[test]
-fn a_service_account_is_a_file_of_googles() {
+fn valid_service_account_is_accepted() {
     let file = service_account();
     assert!(Credential::fcm(&format!("\u{feff}{file:#}\r\n")).is_ok(), "with a byte-order mark");
     let summary = Credential::fcm(&format!("\n{file:#}\n")).unwrap().summary();
     assert_eq!((summary.kind, summary.project.as_deref()), (CredentialType::Fcm, Some("owl-bank")));
     assert_eq!((summary.environment, summary.team, summary.topics.len()), (None, None, 0));
 
-    let with = |change: fn(&mut Value)| {
-        let mut file = service_account();
-        change(&mut file);
-        Credential::fcm(&file.to_string())
-    };
     for good in [
-        with(|file| file["private_key"] = Key::rsa().pkcs1().into()),
-        with(|file| file["private_key"] = Key::rsa().pkcs8().replace('\n', "\\n").into()),
-        with(|file| file["project_id"] = "example.com:owl-bank".into()),
-        with(|file| drop(file.as_object_mut().unwrap().remove("token_uri"))),
-        with(|file| drop(file.as_object_mut().unwrap().remove("private_key_id"))),
+        parse_changed(|file| file["private_key"] = Key::rsa().pkcs1().into()),
+        parse_changed(|file| file["private_key"] = Key::rsa().pkcs8().replace('\n', "\\n").into()),
+        parse_changed(|file| file["project_id"] = "example.com:owl-bank".into()),
+        parse_changed(|file| drop(file.as_object_mut().unwrap().remove("token_uri"))),
+        parse_changed(|file| drop(file.as_object_mut().unwrap().remove("private_key_id"))),
     ] {
         good.unwrap();
-    }
-
-    let key =
-        "the service account has a field private_key that is not an RSA key of 2048 to 8192 bits in PEM";
-    let missing = "the service account is not the JSON file of a service account: the field";
-    for (bad, expected) in [
-        (with(|file| file["private_key"] = Key::p256().pkcs8().into()), key.to_owned()),
-        (with(|file| file["private_key"] = "secret!".into()), key.to_owned()),
-        (with(|file| file["private_key"] = 7.into()), format!("{missing} private_key is missing")),
-        (with(|file| file["project_id"] = "".into()), format!("{missing} project_id is missing")),
-        (
-            with(|file| drop(file.as_object_mut().unwrap().remove("client_email"))),
-            format!("{missing} client_email is missing"),
-        ),
-        (
-            with(|file| drop(file.as_object_mut().unwrap().remove("type"))),
-            format!("{missing} type is missing"),
-        ),
-        (
-            with(|file| file["type"] = "authorized_user".into()),
-            "the service account has a field type that is not service_account".to_owned(),
-        ),
-        (
-            with(|file| file["project_id"] = "../x".into()),
-            "the service account has a field project_id that is not a project id".to_owned(),
-        ),
-        (
-            with(|file| file["token_uri"] = "file:///etc/passwd".into()),
-            "the service account has a field token_uri that is not a web address".to_owned(),
-        ),
-        (Credential::fcm(r#"{"project_info":{}}"#), format!("{missing} type is missing")),
-    ] {
-        assert_eq!(words(bad), expected);
-    }
-
-    let no_json = "the service account is not the JSON file of a service account";
-    for bad in ["", "hello", "[]", "null", "{", "\"AAAA:\""] {
-        assert_eq!(words(Credential::fcm(bad)), no_json, "{bad}");
-    }
-    let legacy = "the service account is a server key of FCM's legacy API, which was shut down in 2024: create a \
-                  service account and send its JSON";
-    for key in [format!("AAAA1234567:{}", "a_-B".repeat(35)), format!("AIza{}", "Sy-_x".repeat(7))] {
-        assert_eq!(words(Credential::fcm(&key)), legacy);
     }
 }
 
 #[test]
-fn what_is_stored_comes_back_and_nothing_else_does() {
+fn invalid_service_account_is_refused_with_its_reason() {
+    let key = "the service account has an invalid field private_key: expected an RSA key of 2048 to 8192 bits in PEM";
+    let missing = "the service account is not the JSON file of a service account: the field";
+    for (bad, expected) in [
+        (parse_changed(|file| file["private_key"] = Key::p256().pkcs8().into()), key.to_owned()),
+        (parse_changed(|file| file["private_key"] = "secret!".into()), key.to_owned()),
+        (parse_changed(|file| file["private_key"] = 7.into()), format!("{missing} private_key is missing")),
+        (parse_changed(|file| file["project_id"] = "".into()), format!("{missing} project_id is missing")),
+        (
+            parse_changed(|file| drop(file.as_object_mut().unwrap().remove("client_email"))),
+            format!("{missing} client_email is missing"),
+        ),
+        (
+            parse_changed(|file| drop(file.as_object_mut().unwrap().remove("type"))),
+            format!("{missing} type is missing"),
+        ),
+        (
+            parse_changed(|file| file["type"] = "authorized_user".into()),
+            "the service account has an invalid field type: expected service_account".to_owned(),
+        ),
+        (
+            parse_changed(|file| file["project_id"] = "../x".into()),
+            "the service account has an invalid field project_id: expected a project id".to_owned(),
+        ),
+        (
+            parse_changed(|file| file["token_uri"] = "file:///etc/passwd".into()),
+            "the service account has an invalid field token_uri: expected a web address".to_owned(),
+        ),
+        (Credential::fcm(r#"{"project_info":{}}"#), format!("{missing} type is missing")),
+    ] {
+        assert_eq!(error_text(bad), expected);
+    }
+
+    let not_json = "the service account is not the JSON file of a service account";
+    for bad in ["", "hello", "[]", "null", "{", "\"AAAA:\""] {
+        assert_eq!(error_text(Credential::fcm(bad)), not_json, "{bad}");
+    }
+    let legacy = "the service account is a server key of FCM's legacy API, which was shut down in 2024: create a \
+                  service account and send its JSON";
+    for key in [format!("AAAA1234567:{}", "a_-B".repeat(35)), format!("AIza{}", "Sy-_x".repeat(7))] {
+        assert_eq!(error_text(Credential::fcm(&key)), legacy);
+    }
+}
+
+#[test]
+fn serialized_credential_is_restored_and_malformed_bytes_are_refused() {
     let token = Credential::apns_token(&Key::p256().pkcs8(), "ABC123DEFG", "TEAM123456", true).unwrap();
     let account = Credential::fcm(&service_account().to_string()).unwrap();
     for credential in [accepted(&certificate(PushCertificate::default())), token, account] {
@@ -302,7 +310,7 @@ fn what_is_stored_comes_back_and_nothing_else_does() {
 }
 
 #[test]
-fn an_expired_certificate_can_still_be_read() {
+fn expired_certificate_can_still_be_deserialized() {
     let expiring = certificate(PushCertificate { not_after: (2026, 1, 2), ..PushCertificate::default() });
     let stored = accepted(&expiring).to_bytes();
     let not_after = Credential::from_bytes(&stored).unwrap().summary().not_after;
@@ -310,7 +318,7 @@ fn an_expired_certificate_can_still_be_read() {
 }
 
 #[test]
-fn no_key_prints() {
+fn debug_output_contains_no_key() {
     let (pushing, key) =
         (certificate(PushCertificate { key: Key::rsa(), ..PushCertificate::default() }), Key::p256());
     let rsa = pushing.key.bare();

@@ -1,4 +1,4 @@
-//! Pushing through an HTTP proxy.
+//! Pushes through an HTTP proxy.
 
 use std::sync::Arc;
 
@@ -6,19 +6,19 @@ use domain::Clock;
 use harness::TunnelProxy;
 use harness::stand_in::pki::{Key, PushCertificate};
 use harness::stand_in::{Apple, Authority, Google, ManualClock};
-use push_client::{Credential, Outcome, Proxy, Pusher, Settings};
+use push_client::{Credential, Outcome, Proxy, PushClient, Settings};
 
-use crate::pushing::{PATIENT, burst, is_delivered, message, verdict};
+use crate::fixtures::{LONG_TIMEOUT, is_delivered, kind_and_code, message, send_burst};
 
-/// Both stand-ins, and a credential for each.
-struct World {
+/// Stand-ins for both providers.
+struct Fixture {
     apple: Apple,
     google: Google,
     authority: Authority,
     clock: Arc<ManualClock>,
 }
 
-impl World {
+impl Fixture {
     async fn new() -> Self {
         let (authority, clock) = (Authority::new(), Arc::new(ManualClock::new()));
         let apple = Apple::start(&authority, clock.clone()).await;
@@ -26,16 +26,16 @@ impl World {
         Self { apple, google, authority, clock }
     }
 
-    /// A pusher that reaches both through a proxy.
-    fn pusher(&self, proxy: &str, except: &str) -> Arc<Pusher> {
+    /// Creates a client that reaches both providers through `proxy`, except for the hosts in `except`.
+    fn client(&self, proxy: &str, except: &str) -> Arc<PushClient> {
         let settings = Settings {
             apns_endpoint: Some(self.apple.server().url()),
             fcm_endpoint: Some(self.google.server().url()),
             extra_ca: Some(self.authority.pem().into_bytes()),
             proxy: Some(Proxy::new(proxy, except).unwrap()),
-            timeout: PATIENT,
+            timeout: LONG_TIMEOUT,
         };
-        Arc::new(Pusher::new(settings, self.clock.clone()).unwrap())
+        Arc::new(PushClient::new(settings, self.clock.clone()).unwrap())
     }
 
     fn fcm(&self) -> Credential {
@@ -55,49 +55,49 @@ fn target(url: &str) -> String {
 
 #[tokio::test]
 async fn pushes_and_access_tokens_go_through_one_tunnel_to_each_provider() {
-    let (world, proxy) = (World::new().await, TunnelProxy::start().await);
-    let pusher = world.pusher(&format!("http://{}", proxy.authority()), "");
+    let (fixture, proxy) = (Fixture::new().await, TunnelProxy::start().await);
+    let client = fixture.client(&format!("http://{}", proxy.authority()), "");
     for _ in 0..3 {
-        assert!(is_delivered(&pusher.send("CR1", &world.fcm(), &message()).await));
-        // The certificate is shown to Apple, through the tunnel.
-        assert!(is_delivered(&pusher.send("CR2", &world.certificate(), &message()).await));
+        assert!(is_delivered(&client.send("CR1", &fixture.fcm(), &message()).await));
+        // The client certificate reaches APNs through the tunnel.
+        assert!(is_delivered(&client.send("CR2", &fixture.certificate(), &message()).await));
     }
-    let targets = [world.google.server().url(), world.apple.server().url()].map(|url| target(&url));
+    let targets = [fixture.google.server().url(), fixture.apple.server().url()].map(|url| target(&url));
     assert_eq!(proxy.targets(), targets);
-    assert_eq!((world.google.token_requests(), world.google.server().connections()), (1, 1));
+    assert_eq!((fixture.google.token_requests(), fixture.google.server().connections()), (1, 1));
 }
 
 #[tokio::test]
-async fn cold_burst_takes_one_tunnel() {
-    let (world, proxy) = (World::new().await, TunnelProxy::start().await);
-    let pusher = world.pusher(&proxy.authority(), "");
-    assert!(burst(&pusher, &world.fcm(), 50).await.iter().all(is_delivered));
+async fn burst_without_connection_opens_one_tunnel() {
+    let (fixture, proxy) = (Fixture::new().await, TunnelProxy::start().await);
+    let client = fixture.client(&proxy.authority(), "");
+    assert!(send_burst(&client, &fixture.fcm(), 50).await.iter().all(is_delivered));
     assert_eq!(proxy.targets().len(), 1);
 }
 
 #[tokio::test]
-async fn proxy_is_given_its_password_and_says_when_it_is_wrong() {
+async fn proxy_receives_its_password_and_a_wrong_password_is_reported() {
     // owl:hoot
-    let (world, proxy) = (World::new().await, TunnelProxy::demanding("Basic b3dsOmhvb3Q=").await);
-    let pusher = world.pusher(&format!("http://owl:hoot@{}", proxy.authority()), "");
-    assert!(is_delivered(&pusher.send("CR1", &world.fcm(), &message()).await));
+    let (fixture, proxy) = (Fixture::new().await, TunnelProxy::demanding("Basic b3dsOmhvb3Q=").await);
+    let client = fixture.client(&format!("http://owl:hoot@{}", proxy.authority()), "");
+    assert!(is_delivered(&client.send("CR1", &fixture.fcm(), &message()).await));
 
     for wrong in [proxy.authority(), format!("owl:hooot@{}", proxy.authority())] {
-        let outcome = world.pusher(&wrong, "").send("CR1", &world.fcm(), &message()).await;
-        let Outcome::RetryAfter { reason, .. } = &outcome else { panic!("{outcome:?}") };
+        let outcome = fixture.client(&wrong, "").send("CR1", &fixture.fcm(), &message()).await;
+        let Outcome::Retry { reason, .. } = &outcome else { panic!("{outcome:?}") };
         assert!(reason.contains("proxy") && !reason.contains("hoo"), "{reason}");
     }
-    let nobody = format!("127.0.0.1:{}", harness::Port::at([127, 0, 0, 1].into()).address.port());
-    let outcome = world.pusher(&nobody, "").send("CR1", &world.fcm(), &message()).await;
-    assert_eq!(verdict(&outcome), ("retry", 52110));
+    let unreachable = format!("127.0.0.1:{}", harness::Port::at([127, 0, 0, 1].into()).address.port());
+    let outcome = fixture.client(&unreachable, "").send("CR1", &fixture.fcm(), &message()).await;
+    assert_eq!(kind_and_code(&outcome), ("retry", 52110));
 }
 
 #[tokio::test]
-async fn excepted_hosts_are_reached_without_the_proxy() {
-    let (world, proxy) = (World::new().await, TunnelProxy::start().await);
+async fn excepted_hosts_bypass_the_proxy() {
+    let (fixture, proxy) = (Fixture::new().await, TunnelProxy::start().await);
     for except in ["localhost", "example.com, localhost", "*"] {
-        let pusher = world.pusher(&proxy.authority(), except);
-        assert!(is_delivered(&pusher.send("CR1", &world.fcm(), &message()).await), "{except}");
+        let client = fixture.client(&proxy.authority(), except);
+        assert!(is_delivered(&client.send("CR1", &fixture.fcm(), &message()).await), "{except}");
     }
     assert_eq!(proxy.targets(), [""; 0]);
 }

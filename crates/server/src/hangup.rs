@@ -1,59 +1,59 @@
-//! SIGHUP: a request to read files again, or the end of the terminal that the server was started at.
+//! SIGHUP: either a request to reload files, or the end of the terminal from which the server was started.
 
 use std::fs::{self, File};
 use std::time::Duration;
 
+use terminal::CliError;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::failure::Failure;
+/// Longest time between the signal and the disappearance of the terminal. A shell that exits forwards SIGHUP before
+/// its terminal is closed.
+const TERMINAL_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long after the signal the terminal may go: a shell that ends passes the signal on before its terminal has
-/// gone.
-const GRACE: Duration = Duration::from_secs(1);
-
-/// The process's hang-ups.
+/// Receives SIGHUP.
 pub(crate) struct Hangup {
     signals: Signal,
-    /// Whether the end of the terminal ends the server: it was started at one, and not with `nohup`.
-    is_bound: bool,
+    /// Whether the server stops with its terminal: it was started from one, and without `nohup`.
+    stops_with_terminal: bool,
 }
 
 impl Hangup {
-    /// From now on the signal does not kill the process.
+    /// Installs the handler. From then on SIGHUP no longer kills the process.
     ///
     /// # Errors
-    /// When the signal can't be handled.
-    pub(crate) fn expect() -> Result<Self, Failure> {
-        let is_bound = has_terminal() && !is_ignored();
-        Ok(Self { signals: signal(SignalKind::hangup())?, is_bound })
+    /// Returns an error if the signal can't be handled.
+    pub(crate) fn install() -> Result<Self, CliError> {
+        // Read the previous handling before the handler below replaces it.
+        let stops_with_terminal = has_terminal() && !is_ignored();
+        Ok(Self { signals: signal(SignalKind::hangup())?, stops_with_terminal })
     }
 
-    /// Waits for the next hang-up. Whether it asks to read files again; else the terminal has gone.
-    pub(crate) async fn is_request(&mut self) -> bool {
+    /// Waits for the next SIGHUP. Returns `true` if it asks to reload files, `false` if the terminal was closed.
+    pub(crate) async fn is_reload_request(&mut self) -> bool {
         if self.signals.recv().await.is_none() {
             std::future::pending::<()>().await;
         }
-        !(self.is_bound && terminal_goes().await)
+        !(self.stops_with_terminal && is_terminal_closed().await)
     }
 }
 
-/// Whether the terminal has gone, or goes within [`GRACE`].
-async fn terminal_goes() -> bool {
-    let has_gone = async {
+/// Returns whether the terminal is closed, or is closed within [`TERMINAL_CLOSE_TIMEOUT`].
+async fn is_terminal_closed() -> bool {
+    let closed = async {
         while has_terminal() {
-            tokio::time::sleep(GRACE / 10).await;
+            tokio::time::sleep(TERMINAL_CLOSE_TIMEOUT / 10).await;
         }
     };
-    tokio::time::timeout(GRACE, has_gone).await.is_ok()
+    tokio::time::timeout(TERMINAL_CLOSE_TIMEOUT, closed).await.is_ok()
 }
 
-/// Whether this process has a controlling terminal, which a service has not.
+/// Returns whether this process has a controlling terminal. A service has none.
 fn has_terminal() -> bool {
     File::open("/dev/tty").is_ok()
 }
 
-/// Whether the process was started with SIGHUP ignored, as `nohup` does. Linux shows that as the lowest bit of
-/// `SigIgn`.
+/// Returns whether SIGHUP was ignored when the process started, as `nohup` arranges. On Linux that is the lowest bit
+/// of `SigIgn` in `/proc/self/status`.
 fn is_ignored() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

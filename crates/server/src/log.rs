@@ -1,16 +1,16 @@
-//! The log, on standard error: for people or as JSON, with levels that can be changed while the server runs.
+//! The log on standard error, as text or JSON, with levels that can be changed while the server runs.
 //!
-//! Whatever belongs to a request stands in a span of it, opened in `api/src/envelope.rs`, and has its
-//! `request_id`; likewise `delivery`, opened in `app/src/deliver.rs`.
+//! Events of a request carry its `request_id`, from the span that the API's middleware opens. Events of a delivery
+//! carry its `delivery`, from the span of the delivery worker.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use app::SystemClock;
-use clap::ValueEnum;
 use domain::Clock as _;
 use serde::Serialize;
 use serde_json::{Map, Value};
+use terminal::{CliError, LogLine, is_colored, plain_json};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber, error, warn};
@@ -22,24 +22,14 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use crate::config::Settings;
-use crate::failure::Failure;
-use crate::terminal::{LogLine, is_colored, plain_json};
+use crate::options::LogFormat;
 
-/// What a line of the log looks like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    /// Text.
-    Human,
-    /// One JSON object.
-    Json,
-}
+/// Targets of the spans whose fields are added to each event. They are enabled at every log level, so that a warning
+/// has its request id too.
+const CONTEXT_SPANS: [&str; 2] = ["request", "delivery"];
 
-/// The spans that say what a line belongs to, by target. They are opened whatever the levels are, so that a
-/// warning has its request id too.
-const SPANS: [&str; 2] = ["request", "delivery"];
-
-/// Our own crates, whose every word SIGUSR1 asks for.
-const OURS: [&str; 7] = [
+/// The levels of Countersign's own crates after SIGUSR1.
+const DEBUG_LEVELS: [&str; 7] = [
     "api=debug",
     "app=debug",
     "store=debug",
@@ -49,104 +39,103 @@ const OURS: [&str; 7] = [
     "countersign=debug",
 ];
 
-/// The log of this process.
+/// The log of this process, whose levels can be changed.
 pub(crate) struct Log {
     handle: reload::Handle<EnvFilter, Registry>,
     state: Mutex<State>,
 }
 
 struct State {
-    /// What was asked for.
+    /// The configured levels.
     levels: String,
-    /// Whether our own crates tell more than that.
-    is_detailed: bool,
+    /// Whether [`DEBUG_LEVELS`] apply too.
+    is_debug: bool,
 }
 
 impl State {
-    fn filter(&self) -> Result<EnvFilter, Failure> {
-        let wrong = |error: &dyn fmt::Display| Failure::new(format!("--log: {error}"));
-        let mut filter = EnvFilter::try_new(&self.levels).map_err(|error| wrong(&error))?;
-        let ours = if self.is_detailed { &OURS[..] } else { &[] };
-        let spans = SPANS.map(|target| format!("{target}=error"));
-        for directive in ours.iter().copied().chain(spans.iter().map(String::as_str)) {
-            filter = filter.add_directive(directive.parse().map_err(|error| wrong(&error))?);
+    fn filter(&self) -> Result<EnvFilter, CliError> {
+        let invalid = |error: &dyn fmt::Display| CliError::new(format!("--log: {error}"));
+        let mut filter = EnvFilter::try_new(&self.levels).map_err(|error| invalid(&error))?;
+        let debug = if self.is_debug { &DEBUG_LEVELS[..] } else { &[] };
+        let spans = CONTEXT_SPANS.map(|target| format!("{target}=error"));
+        for directive in debug.iter().copied().chain(spans.iter().map(String::as_str)) {
+            filter = filter.add_directive(directive.parse().map_err(|error| invalid(&error))?);
         }
         Ok(filter)
     }
 }
 
 impl Log {
-    /// Begins to log.
+    /// Starts to log.
     ///
     /// # Errors
-    /// For levels that can't be understood, and when something logs already.
-    pub(crate) fn start(levels: &str, format: Format) -> Result<Self, Failure> {
-        let state = State { levels: levels.to_owned(), is_detailed: false };
+    /// Returns an error if the levels are invalid, or another log was started in this process.
+    pub(crate) fn start(levels: &str, format: LogFormat) -> Result<Self, CliError> {
+        let state = State { levels: levels.to_owned(), is_debug: false };
         let (filter, handle) = reload::Layer::new(state.filter()?);
-        // Nobody is told that standard error is broken: there is nowhere to tell it, and to try would end a
-        // thread.
+        // A broken standard error can't be reported anywhere, and writing to it with `eprintln!` would panic.
         let layer = tracing_subscriber::fmt::layer()
             .with_writer(|| LogLine(std::io::stderr()))
             .log_internal_errors(false);
         let registry = tracing_subscriber::registry().with(filter);
         match format {
-            Format::Human => registry.with(layer.with_ansi(is_colored(&std::io::stderr()))).try_init()?,
-            Format::Json => {
-                registry.with(layer.fmt_fields(JsonFields::new()).event_format(Json)).try_init()?
+            LogFormat::Human => registry.with(layer.with_ansi(is_colored(&std::io::stderr()))).try_init()?,
+            LogFormat::Json => {
+                registry.with(layer.fmt_fields(JsonFields::new()).event_format(JsonLines)).try_init()?
             }
         }
         Ok(Self { handle, state: Mutex::new(state) })
     }
 
-    /// Changes the levels as signals ask for, for ever: SIGHUP reads what the file of options says of `log`,
-    /// SIGUSR1 has our own crates tell everything, and the next SIGUSR1 no more than before.
+    /// Returns a task that changes the levels on signals and never ends. SIGHUP reloads `log` from the configuration
+    /// file; SIGUSR1 switches [`DEBUG_LEVELS`] on and off.
     ///
     /// # Errors
-    /// When signals can't be heard.
-    pub(crate) fn follow_signals(self, settings: Settings) -> Result<impl Future<Output = ()>, Failure> {
+    /// Returns an error if the signals can't be handled.
+    pub(crate) fn follow_signals(self, settings: Settings) -> Result<impl Future<Output = ()>, CliError> {
         let (mut hangup, mut toggle) = (signal(SignalKind::hangup())?, signal(SignalKind::user_defined1())?);
         Ok(async move {
             loop {
                 let outcome = tokio::select! {
-                    _ = hangup.recv() => self.read_again(&settings),
-                    _ = toggle.recv() => self.toggle(),
+                    _ = hangup.recv() => self.reload(&settings),
+                    _ = toggle.recv() => self.toggle_debug(),
                 };
-                if let Err(failure) = outcome {
-                    error!("the levels of the log stay as they were: {failure}");
+                if let Err(error) = outcome {
+                    error!("log levels not changed, the previous ones stay in use: {error}");
                 }
             }
         })
     }
 
-    fn read_again(&self, settings: &Settings) -> Result<(), Failure> {
-        let Some(levels) = settings.log_in_file()? else { return Ok(()) };
+    fn reload(&self, settings: &Settings) -> Result<(), CliError> {
+        let Some(levels) = settings.reload_log()? else { return Ok(()) };
         let is_new = self.change(|state| {
             let is_new = state.levels != levels;
             state.levels = levels;
             is_new
         })?;
         if is_new {
-            warn!("the levels of the log were read again");
+            warn!("log levels reloaded from the configuration file");
         }
         Ok(())
     }
 
-    fn toggle(&self) -> Result<(), Failure> {
-        let is_detailed = self.change(|state| {
-            state.is_detailed = !state.is_detailed;
-            state.is_detailed
+    fn toggle_debug(&self) -> Result<(), CliError> {
+        let is_debug = self.change(|state| {
+            state.is_debug = !state.is_debug;
+            state.is_debug
         })?;
-        if is_detailed {
-            warn!("the log tells more; SIGUSR1 ends that");
+        if is_debug {
+            warn!("log level raised to debug; send SIGUSR1 again to restore it");
         } else {
-            warn!("the log tells as much as before");
+            warn!("log level restored");
         }
         Ok(())
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> Result<T, Failure> {
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> Result<T, CliError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut next = State { levels: state.levels.clone(), is_detailed: state.is_detailed };
+        let mut next = State { levels: state.levels.clone(), is_debug: state.is_debug };
         let outcome = change(&mut next);
         self.handle.reload(next.filter()?)?;
         *state = next;
@@ -154,23 +143,24 @@ impl Log {
     }
 }
 
-/// One JSON object a line.
-struct Json;
+/// Formats each event as one line of JSON.
+struct JsonLines;
 
+/// An event as it is serialized.
 #[derive(Serialize)]
 struct Line<'a> {
     timestamp: String,
     level: &'a str,
     target: &'a str,
     message: String,
-    /// `request_id`, or `delivery`.
+    /// Fields of the [`CONTEXT_SPANS`]: `request_id`, or `delivery`.
     #[serde(flatten)]
     spans: Map<String, Value>,
     #[serde(skip_serializing_if = "Map::is_empty")]
     fields: Map<String, Value>,
 }
 
-impl<S> FormatEvent<S, JsonFields> for Json
+impl<S> FormatEvent<S, JsonFields> for JsonLines
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
@@ -188,17 +178,18 @@ where
             _ => None,
         };
         let message = text("message").unwrap_or_default();
-        // What comes through the older `log` says here where it comes from.
+        // Events of the crate `log` have their target in this field.
         let target = text("log.target");
         fields.retain(|name, _| !name.starts_with("log."));
         let mut spans = Map::new();
-        // Those of libraries say things of their own.
+        // Skip the spans of libraries, whose fields could have the same names.
         let scope = context.event_scope().into_iter().flat_map(|scope| scope.from_root());
-        for span in scope.filter(|span| SPANS.contains(&span.metadata().target())) {
+        for span in scope.filter(|span| CONTEXT_SPANS.contains(&span.metadata().target())) {
             let extensions = span.extensions();
-            let said = extensions.get::<FormattedFields<JsonFields>>();
-            if let Some(Ok(said)) = said.map(|said| serde_json::from_str::<Map<_, _>>(&said.fields)) {
-                spans.extend(said);
+            let formatted = extensions.get::<FormattedFields<JsonFields>>();
+            let parsed = formatted.map(|fields| serde_json::from_str::<Map<_, _>>(&fields.fields));
+            if let Some(Ok(fields)) = parsed {
+                spans.extend(fields);
             }
         }
         let line = Line {
@@ -214,38 +205,38 @@ where
     }
 }
 
-/// The fields of an event.
+/// Collects the fields of an event.
 #[derive(Default)]
 struct Fields(Map<String, Value>);
 
 impl Fields {
-    fn put(&mut self, field: &Field, value: impl Into<Value>) {
+    fn insert(&mut self, field: &Field, value: impl Into<Value>) {
         self.0.insert(field.name().to_owned(), value.into());
     }
 }
 
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.put(field, format!("{value:?}"));
+        self.insert(field, format!("{value:?}"));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field, value);
+        self.insert(field, value);
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.put(field, value);
+        self.insert(field, value);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.put(field, value);
+        self.insert(field, value);
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.put(field, value);
+        self.insert(field, value);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.put(field, value);
+        self.insert(field, value);
     }
 }

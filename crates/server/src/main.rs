@@ -1,89 +1,67 @@
-//! `countersign`: the one binary. It wires the crates together and holds no rules of its own.
+//! `countersign`: the server and its commands in one binary. This crate connects the other crates and contains no
+//! rules of its own.
 //!
-//! Follow a challenge through the house: `POST …/Challenges` is a line of [`api::ROUTES`]; its handler in
-//! `api/src/challenges.rs` reads the form and calls the use case of the same name in
-//! `app/src/challenges.rs`, which asks `domain/src/challenges.rs` what may be and writes with
-//! `store/src/challenges.rs`. The device's signed answer takes the same path, with `crypto` deciding
-//! whether the signature holds.
+//! How a request passes through the crates: `POST …/Challenges` is a line of [`api::ROUTES`]. Its handler in
+//! `api/src/challenges.rs` reads the form and calls the use case of the same name in `app/src/challenges.rs`. The
+//! use case asks `domain/src/challenges.rs` what is allowed, and writes with `store/src/challenges.rs`. The signed
+//! response of the device takes the same path, and `crypto` verifies its signature.
+//!
+//! | Question | File |
+//! | --- | --- |
+//! | Which commands are there? | `commands/mod.rs`, with one file for each |
+//! | Which options does the server have? | `options.rs` |
+//! | Where does the value of an option come from? | `config/mod.rs` |
+//! | What happens when the server starts and stops? | `commands/serve.rs` |
+//! | Where are the database and the master key? | `data_dir.rs`, `master_key_file.rs`, `database.rs` |
 
-// Everything that is printed passes through `terminal.rs`.
+// All output passes through the crate `terminal`.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
-mod account;
-mod api_key;
-mod audit;
-mod backup;
 mod cli;
-mod clock;
-mod completions;
+mod commands;
 mod config;
-mod credential;
-mod demo;
-mod device;
-mod doctor;
-mod failure;
-mod file;
+mod data_dir;
+mod database;
+mod database_url;
+mod error;
+mod first_account;
 mod hangup;
-mod health;
-mod keys;
+mod http_server;
+mod input_file;
 mod last_backup;
 mod log;
-mod man;
-mod metrics;
-mod migrate;
+mod master_key_file;
+mod metrics_listener;
 mod open_files;
-mod restore;
+mod operator;
+mod options;
 mod sampling;
-mod serve;
-mod service;
-mod storage;
-mod terminal;
+mod serve_settings;
+mod stop_signal;
 mod tls;
-mod webhooks;
 
 use std::process::ExitCode;
 
-use crate::cli::Command;
-use crate::failure::Failure;
+use clap::CommandFactory as _;
+use terminal::CliError;
+
+use crate::cli::Cli;
 
 fn main() -> ExitCode {
-    // One provider for everything that speaks TLS; there is no other in the graph to fall back to.
+    // Every TLS client and server in the process uses this provider; no other one is linked.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match run() {
         Ok(()) => ExitCode::SUCCESS,
-        // As after `| head`.
-        Err(failure) if failure.is_unread() => ExitCode::SUCCESS,
-        Err(failure) => {
-            terminal::warn(format_args!("countersign: {failure}"));
+        Err(error) if error.is_output_closed() => ExitCode::SUCCESS,
+        Err(error) => {
+            terminal::warn(format_args!("countersign: {error}"));
             ExitCode::FAILURE
         }
     }
 }
 
-fn run() -> Result<(), Failure> {
-    let (cli, settings) = config::read()?;
-    let run = async move {
-        match cli.command {
-            Command::Serve(options) => serve::run(options, settings).await,
-            Command::Demo(options) => demo::run(&options).await,
-            Command::Device(command) => device::run(command).await,
-            Command::Health(command) => health::run(command).await,
-            Command::Config(command) => config::show::run(&command, &settings),
-            Command::Doctor(command) => doctor::run(&command, &settings).await,
-            Command::Migrate(options) => migrate::run(&options).await,
-            Command::Keys(command) => keys::run(command).await,
-            Command::Backup(options) => backup::run(options).await,
-            Command::Restore(options) => restore::run(options).await,
-            Command::Account(command) => account::run(command).await,
-            Command::ApiKey(command) => api_key::run(command).await,
-            Command::Service(command) => service::run(command).await,
-            Command::Webhooks(command) => webhooks::run(command).await,
-            Command::Credential(command) => credential::run(command).await,
-            Command::Audit(command) => audit::run(command).await,
-            Command::Completions(options) => completions::run(&options),
-            Command::Man(options) => man::run(&options),
-            Command::Clock(command) => clock::run(command).await,
-        }
-    };
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run)
+fn run() -> Result<(), CliError> {
+    let (cli, settings) = config::read::<Cli>()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(cli.command.run(settings, Cli::command()))
 }

@@ -1,14 +1,14 @@
-//! The limit of open files (`RLIMIT_NOFILE`), and how many connections it permits.
+//! The limit of open files (`RLIMIT_NOFILE`), and how many connections fit under it.
 
-use api::REFUSED_CONNECTIONS;
+use api::MAX_REFUSED_CONNECTIONS;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::cli::Serve;
+use crate::options::ServeOptions;
 
-/// Files kept for everything but clients and deliveries: databases, the log, listeners, workers, certificates.
-const OWN_FILES: u64 = 128;
+/// Files reserved for everything except clients and deliveries: databases, the log, listeners, workers, certificates.
+const RESERVED_FILES: u64 = 128;
 
-/// Raises the soft limit of open files to the hard one. Returns the limit then, or `None` without one.
+/// Raises the soft limit of open files to the hard limit. Returns the resulting limit, or `None` if there is none.
 pub(crate) fn raise_limit() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current == limit.maximum {
@@ -17,67 +17,67 @@ pub(crate) fn raise_limit() -> Option<u64> {
     match setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
         Ok(()) => limit.maximum,
         Err(error) => {
-            tracing::warn!("limit of open files not raised to the hard limit: {error}");
+            tracing::warn!("could not raise the soft limit of open files to the hard limit: {error}");
             limit.current
         }
     }
 }
 
-/// The limit that [`raise_limit`] would reach, or `None` without one.
+/// Returns the limit that [`raise_limit`] would reach, or `None` if there is none.
 pub(crate) fn reachable_limit() -> Option<u64> {
     getrlimit(Resource::Nofile).maximum
 }
 
-/// How many connections fit under a limit of open files.
+/// The number of connections that fit under a limit of open files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Capacity {
-    /// Connections that are taken at one time: `max_connections`, or fewer.
+pub(crate) struct ConnectionCapacity {
+    /// Connections that may be open at a time: `max_connections`, or fewer.
     pub(crate) connections: usize,
-    /// Open files that `max_connections` needs.
+    /// Open files that are needed for `max_connections`.
     pub(crate) needed: u64,
-    /// The limit, if it is lower than that.
+    /// The limit of open files, if it is lower than `needed`.
     pub(crate) lower_limit: Option<u64>,
 }
 
-impl Capacity {
-    /// The capacity of a server with these options under `limit`.
-    pub(crate) fn of(options: &Serve, limit: Option<u64>) -> Self {
-        Self::under(limit, options.max_connections, options.deliveries.delivery_concurrency)
+impl ConnectionCapacity {
+    /// Computes the capacity of a server with these options under `limit`.
+    pub(crate) fn new(options: &ServeOptions, limit: Option<u64>) -> Self {
+        Self::compute(limit, options.max_connections, options.deliveries.delivery_concurrency)
     }
 
-    fn under(limit: Option<u64>, max_connections: u32, deliveries: u16) -> Self {
-        let refused = u64::try_from(REFUSED_CONNECTIONS).unwrap_or(u64::MAX);
-        let reserve = OWN_FILES + u64::from(deliveries) + refused;
+    fn compute(limit: Option<u64>, max_connections: u32, deliveries: u16) -> Self {
+        let refused = u64::try_from(MAX_REFUSED_CONNECTIONS).unwrap_or(u64::MAX);
+        let reserve = RESERVED_FILES + u64::from(deliveries) + refused;
         let needed = u64::from(max_connections) + reserve;
         let lower_limit = limit.filter(|limit| *limit < needed);
         let connections = match lower_limit {
-            // At least half goes to clients, since deliveries seldom need all of theirs.
+            // Leave at least half to clients, because deliveries rarely use all of their reserve.
             Some(limit) => (limit - reserve.min(limit / 2)).min(max_connections.into()),
             None => max_connections.into(),
         };
         Self { connections: usize::try_from(connections).unwrap_or(usize::MAX), needed, lower_limit }
     }
 
-    /// What is wrong with the limit, if it is too low.
+    /// Describes a limit that is too low for `max_connections`; `None` if it is high enough.
     pub(crate) fn shortage(&self) -> Option<String> {
         let limit = self.lower_limit?;
         let Self { connections, needed, .. } = self;
         Some(format!(
-            "{limit} open files are permitted, which is enough for {connections} connections; max_connections needs {needed}"
+            "the limit of {limit} open files is enough for {connections} connections only; max_connections needs {needed}"
         ))
     }
 }
 
-/// What to do about a limit that is too low.
+/// How an operator can resolve a limit that is too low.
 pub(crate) const ADVICE: &str =
-    "raise the limit (LimitNOFILE of the unit, or `ulimit -n`), or set max_connections lower";
+    "raise the limit (LimitNOFILE of the systemd unit, or `ulimit -n`), or lower max_connections";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_low_limit_leaves_a_reserve_and_bounds_connections() {
+    fn low_file_limit_reduces_connections() {
         for (limit, connections, is_low) in [
             (None, 10_000, false),
             (Some(65_536), 10_000, false),
@@ -87,13 +87,13 @@ mod tests {
             (Some(1_024), 512, true),
             (Some(256), 128, true),
         ] {
-            let capacity = Capacity::under(limit, 10_000, 512);
+            let capacity = ConnectionCapacity::compute(limit, 10_000, 512);
             assert_eq!(
                 (capacity.connections, capacity.shortage().is_some()),
                 (connections, is_low),
                 "{limit:?}"
             );
         }
-        assert_eq!(Capacity::under(Some(1_024), 64, 512).connections, 64);
+        assert_eq!(ConnectionCapacity::compute(Some(1_024), 64, 512).connections, 64);
     }
 }

@@ -1,7 +1,7 @@
 //! Samples the sizes of the database and its disk, and the time of the last backup, for the metrics.
 //!
-//! A disk or a database may take long to answer, so this is done in the background. A request for the metrics gets
-//! the last samples at once.
+//! This happens in the background, because a slow disk or database must not delay a request for the metrics. Such a
+//! request returns the latest samples.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,29 +13,29 @@ use telemetry::metrics::METRICS;
 use crate::last_backup;
 
 /// Time between two samples.
-const INTERVAL: Duration = Duration::from_secs(30);
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The folders that are sampled.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Folders {
-    /// The folder of the SQLite database, unless there is none.
+pub(crate) struct SampledFolders {
+    /// The folder of the SQLite database; `None` with PostgreSQL or in memory.
     pub(crate) database: Option<PathBuf>,
-    /// The data folder, unless everything is in memory.
+    /// The data folder; `None` if all data is in memory.
     pub(crate) data: Option<PathBuf>,
 }
 
-/// The task that samples; stops when this is dropped.
+/// The background task; stops when it is dropped.
 pub(crate) struct Sampling(tokio::task::JoinHandle<()>);
 
 impl Sampling {
-    /// Starts to sample, the first time at once.
-    pub(crate) fn start(app: Arc<App>, folders: Folders) -> Self {
+    /// Starts the task, which takes its first sample at once.
+    pub(crate) fn start(app: Arc<App>, folders: SampledFolders) -> Self {
         Self(tokio::spawn(async move {
             loop {
-                app.measure_size().await;
+                app.refresh_size_gauges().await;
                 let folders = folders.clone();
                 let _ = tokio::task::spawn_blocking(move || folders.sample()).await;
-                tokio::time::sleep(INTERVAL).await;
+                tokio::time::sleep(SAMPLE_INTERVAL).await;
             }
         }))
     }
@@ -47,21 +47,21 @@ impl Drop for Sampling {
     }
 }
 
-impl Folders {
+impl SampledFolders {
     fn sample(&self) {
         if let Some(folder) = &self.database {
             sample_disk(folder);
         }
         let backup = self.data.as_deref().and_then(last_backup::read);
-        METRICS.last_backup_timestamp.set(backup.map_or(0, |begun| begun.seconds()));
+        METRICS.last_backup_timestamp.set(backup.map_or(0, |started_at| started_at.seconds()));
     }
 }
 
-/// Sets the gauges of the disk that has a folder. If it can't be looked at, they stay as they were.
+/// Updates the gauges of the disk on which `folder` is. If that fails, they keep their previous values.
 fn sample_disk(folder: &Path) {
     let Ok(disk) = rustix::fs::statvfs(folder) else { return };
     let bytes = |blocks: u64| i64::try_from(blocks.saturating_mul(disk.f_frsize)).unwrap_or(i64::MAX);
     METRICS.disk_size.set(bytes(disk.f_blocks));
-    // Not `f_bfree`: some blocks are reserved for root.
+    // Not `f_bfree`, which includes blocks that only root can use.
     METRICS.disk_free.set(bytes(disk.f_bavail));
 }

@@ -1,6 +1,6 @@
-//! The server's own TLS: a certificate and its key from files, read again on SIGHUP.
+//! TLS of the API's listener: a certificate and its private key from files, reloaded on SIGHUP.
 //!
-//! HTTP/1.1 only: whoever wants HTTP/2 puts a proxy in front.
+//! Only HTTP/1.1 is negotiated. For HTTP/2, put a reverse proxy in front of the server.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,21 +15,21 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, ServerConfig};
 use telemetry::metrics::METRICS;
+use terminal::CliError;
 use x509_cert::der::Decode as _;
 
-use crate::failure::Failure;
-use crate::file;
+use crate::input_file;
 
-/// Where the certificate and its key are.
+/// The files of a certificate chain and its private key.
 #[derive(Clone, Debug)]
-pub(crate) struct Files {
+pub(crate) struct CertificateFiles {
     pub(crate) certificate: PathBuf,
     pub(crate) key: PathBuf,
 }
 
-/// The certificate that is shown at this moment.
+/// The certificate that new connections receive. It can be reloaded.
 pub(crate) struct Certificate {
-    files: Files,
+    files: CertificateFiles,
     current: RwLock<Arc<CertifiedKey>>,
 }
 
@@ -46,41 +46,41 @@ impl ResolvesServerCert for Certificate {
 }
 
 impl Certificate {
-    /// Reads the files.
+    /// Reads a certificate and its private key.
     ///
     /// # Errors
-    /// When one can't be read, or the key is not the certificate's; which one, and why.
-    pub(crate) fn read(files: Files) -> Result<Arc<Self>, Failure> {
+    /// Returns an error with the file if one can't be read or parsed, or certificate and key do not match.
+    pub(crate) fn read(files: CertificateFiles) -> Result<Arc<Self>, CliError> {
         let current = load(&files)?;
-        tell_end(&current);
+        set_expiry_gauge(&current);
         let current = RwLock::new(current);
         Ok(Arc::new(Self { files, current }))
     }
 
-    /// The instant from which on nobody trusts it; `None` if it can't be read.
-    pub(crate) fn ends_at(&self) -> Option<Timestamp> {
-        end_of(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    /// Returns when the certificate expires; `None` if it can't be parsed.
+    pub(crate) fn expires_at(&self) -> Option<Timestamp> {
+        expiry(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reads the files again. Connections that are open keep what they were shown.
+    /// Reads the files again. New connections receive the new certificate; open ones are not affected.
     ///
     /// # Errors
-    /// As [`read`](Self::read); what was shown before goes on being shown then.
-    pub(crate) fn read_again(&self) -> Result<(), Failure> {
+    /// Returns an error as [`read`](Self::read) does. Then the previous certificate stays in use.
+    pub(crate) fn reload(&self) -> Result<(), CliError> {
         let new = load(&self.files)?;
-        tell_end(&new);
+        set_expiry_gauge(&new);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
     }
 
-    /// What the server needs in order to speak TLS.
+    /// Returns a TLS configuration that always uses the current certificate.
     ///
     /// # Errors
-    /// When the provider can't do TLS 1.2 and 1.3.
-    pub(crate) fn config(self: &Arc<Self>) -> Result<ServerConfig, Failure> {
+    /// Returns an error if the crypto provider does not support TLS 1.2 and 1.3.
+    pub(crate) fn tls_config(self: &Arc<Self>) -> Result<ServerConfig, CliError> {
         let config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
-            .map_err(|error| Failure::new(format!("TLS: {error}")))?;
+            .map_err(|error| CliError::new(format!("TLS: {error}")))?;
         let resolver = Arc::clone(self) as Arc<dyn ResolvesServerCert>;
         let mut config = config.with_no_client_auth().with_cert_resolver(resolver);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -88,38 +88,43 @@ impl Certificate {
     }
 }
 
-fn end_of(certified: &CertifiedKey) -> Option<Timestamp> {
+fn expiry(certified: &CertifiedKey) -> Option<Timestamp> {
     let leaf = x509_cert::Certificate::from_der(certified.cert.first()?).ok()?;
     let end = leaf.tbs_certificate().validity().not_after.to_unix_duration().as_secs();
     i64::try_from(end).ok().map(Timestamp::from_seconds)
 }
 
-/// Tells whoever reads the metrics when the certificate ends.
-fn tell_end(certified: &CertifiedKey) {
-    let end = end_of(certified).map_or(0, Timestamp::seconds);
-    METRICS.tls_certificate_expiry_timestamp.set(end);
+/// Updates the metric of the certificate's expiry.
+fn set_expiry_gauge(certified: &CertifiedKey) {
+    let expires_at = expiry(certified).map_or(0, Timestamp::seconds);
+    METRICS.tls_certificate_expiry_timestamp.set(expires_at);
 }
 
-/// The one that `main` has installed.
+/// Returns the crypto provider that `main` installed.
 fn provider() -> Arc<CryptoProvider> {
     CryptoProvider::get_default().map_or_else(|| Arc::new(aws_lc_rs::default_provider()), Arc::clone)
 }
 
-fn load(files: &Files) -> Result<Arc<CertifiedKey>, Failure> {
-    let unusable = |path: &Path, why: &dyn fmt::Display| Failure::new(format!("{}: {why}", path.display()));
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&file::read(&files.certificate)?)
+fn load(files: &CertificateFiles) -> Result<Arc<CertifiedKey>, CliError> {
+    let unusable = |path: &Path, why: &dyn fmt::Display| CliError::new(format!("{}: {why}", path.display()));
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&input_file::read(&files.certificate)?)
         .collect::<Result<_, _>>()
         .map_err(|error| unusable(&files.certificate, &error))?;
     if chain.is_empty() {
-        return Err(unusable(&files.certificate, &"expected certificates in PEM, the server's own first"));
+        return Err(unusable(
+            &files.certificate,
+            &"expected a certificate chain in PEM, the server's own certificate first",
+        ));
     }
-    let key = PrivateKeyDer::from_pem_slice(&file::read(&files.key)?)
+    let key = PrivateKeyDer::from_pem_slice(&input_file::read(&files.key)?)
         .map_err(|_| unusable(&files.key, &"expected a private key in PEM"))?;
     let key = provider().key_provider.load_private_key(key);
     let key = key.map_err(|_| unusable(&files.key, &"expected an RSA, ECDSA or Ed25519 key"))?;
     let certified = CertifiedKey::new(chain, key);
     match certified.keys_match() {
         Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(Arc::new(certified)),
-        Err(error) => Err(unusable(&files.key, &format!("not the certificate's key: {error}"))),
+        Err(error) => {
+            Err(unusable(&files.key, &format!("private key does not belong to the certificate: {error}")))
+        }
     }
 }

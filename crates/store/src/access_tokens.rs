@@ -7,14 +7,14 @@ use domain::{
 };
 
 use crate::error::Error;
-use crate::services::IN_A_LIVE_SERVICE;
-use crate::sql::{Row, bind};
-use crate::{Read, Write};
+use crate::read_write::{Read, Write};
+use crate::services::SERVICE_EXISTS;
+use crate::values::{Row, bind};
 
 const COLUMNS: &str = "sid, account_sid, service_sid, identity, factor_type, factor_friendly_name, ttl, token, \
     expires_at, spent_on, created_at";
 
-fn access_token(row: &Row) -> Result<AccessToken, Error> {
+fn parse_access_token(row: &Row) -> Result<AccessToken, Error> {
     let spent_on = row.optional_text("spent_on")?;
     Ok(AccessToken {
         grant: Grant {
@@ -22,7 +22,7 @@ fn access_token(row: &Row) -> Result<AccessToken, Error> {
             account_sid: row.sid("account_sid")?,
             service_sid: row.sid("service_sid")?,
             identity: Identity::from_stored(row.text("identity")?),
-            factor_type: row.word::<FactorType>("factor_type")?,
+            factor_type: row.keyword::<FactorType>("factor_type")?,
             expires_at: row.timestamp("expires_at")?,
         },
         factor_friendly_name: row.optional_text("factor_friendly_name")?.map(FriendlyName::from_stored),
@@ -36,10 +36,10 @@ fn access_token(row: &Row) -> Result<AccessToken, Error> {
 }
 
 impl Read {
-    /// An access token of this service, spent or expired or not.
+    /// Returns an access token of a service, even if it is spent or expired.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn access_token(
         &mut self,
         account_sid: AccountSid,
@@ -48,9 +48,9 @@ impl Read {
     ) -> Result<Option<AccessToken>, Error> {
         let sql = format!(
             "SELECT {COLUMNS} FROM access_tokens \
-             WHERE sid = $1 AND service_sid = $2 AND account_sid = $3 AND {IN_A_LIVE_SERVICE}"
+             WHERE sid = $1 AND service_sid = $2 AND account_sid = $3 AND {SERVICE_EXISTS}"
         );
-        self.one(sql, bind![sid, service_sid, account_sid]).await?.as_ref().map(access_token).transpose()
+        self.fetch_optional_as(sql, bind![sid, service_sid, account_sid], parse_access_token).await
     }
 }
 
@@ -58,7 +58,7 @@ impl Write {
     /// Adds an access token.
     ///
     /// # Errors
-    /// [`Error::ParentGone`] when there is no such service.
+    /// Returns [`Error::ParentGone`] if the service does not exist, or an error if the database fails.
     pub async fn insert_access_token(&mut self, token: &AccessToken) -> Result<(), Error> {
         let sql = "INSERT INTO access_tokens (sid, account_sid, service_sid, identity, factor_type, \
                    factor_friendly_name, ttl, token, expires_at, created_at) \
@@ -76,25 +76,25 @@ impl Write {
             grant.expires_at,
             token.created_at
         ];
-        self.all(sql, values).await.map(drop)
+        self.execute(sql, values).await
     }
 
-    /// Spends an access token on a factor; `false` when it was spent before, or is gone.
+    /// Marks an access token as spent on a factor. Returns `false` if it is spent already or does not exist.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn spend_access_token(&mut self, sid: AccessTokenSid, on: FactorSid) -> Result<bool, Error> {
         let sql = "UPDATE access_tokens SET spent_on = $2 WHERE sid = $1 AND spent_on IS NULL RETURNING sid";
-        Ok(self.one(sql, bind![sid, on]).await?.is_some())
+        Ok(self.fetch_optional(sql, bind![sid, on]).await?.is_some())
     }
 
-    /// Removes at most `limit` access tokens that expired before an instant, spent or not; returns how many.
+    /// Deletes at most `limit` access tokens that expired before an instant, spent or not; returns how many.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn delete_old_access_tokens(&mut self, before: Timestamp, limit: i64) -> Result<usize, Error> {
         let sql = "DELETE FROM access_tokens WHERE sid IN \
                    (SELECT sid FROM access_tokens WHERE expires_at < $1 ORDER BY expires_at LIMIT $2) RETURNING sid";
-        Ok(self.all(sql, bind![before, limit]).await?.len())
+        Ok(self.fetch_all(sql, bind![before, limit]).await?.len())
     }
 }

@@ -1,16 +1,16 @@
-//! Accounts, their API keys, and the ring of keys that encrypt access tokens.
+//! Accounts, their API keys, enrollment keys (which encrypt access tokens) and server keys.
 
 use domain::{
     Account, AccountSid, ApiKey, ApiKeySid, CallbackUrl, FriendlyName, Parameter, Sealed, Timestamp,
 };
 
 use crate::error::Error;
-use crate::sql::{Row, bind};
-use crate::{Read, Write};
+use crate::read_write::{Read, Write};
+use crate::values::{Row, bind};
 
 const ACCOUNT: &str = "sid, friendly_name, auth_token, debugger_webhook, created_at, updated_at";
 
-fn account(row: &Row) -> Result<Account, Error> {
+fn parse_account(row: &Row) -> Result<Account, Error> {
     Ok(Account {
         sid: row.sid("sid")?,
         friendly_name: FriendlyName::from_stored(row.text("friendly_name")?),
@@ -27,7 +27,7 @@ fn account(row: &Row) -> Result<Account, Error> {
 
 const API_KEY: &str = "sid, account_sid, friendly_name, secret_hash, created_at";
 
-fn api_key(row: &Row) -> Result<ApiKey, Error> {
+fn parse_api_key(row: &Row) -> Result<ApiKey, Error> {
     Ok(ApiKey {
         sid: row.sid("sid")?,
         account_sid: row.sid("account_sid")?,
@@ -37,81 +37,79 @@ fn api_key(row: &Row) -> Result<ApiKey, Error> {
     })
 }
 
-/// A key of the enrollment ring as it is stored: `K` is the type of the key in the open.
+/// A stored enrollment key. `K` is the type of the key once it is opened.
 #[derive(Debug)]
 pub struct EnrollmentKeyRow<K> {
-    /// The key's name in the `kid` of the tokens that it encrypts.
+    /// The key ID, which is the `kid` of the tokens that it encrypts.
     pub kid: String,
-    /// The key.
+    /// The sealed key.
     pub secret: Sealed<K>,
 }
 
 impl Read {
-    /// An account.
+    /// Returns an account.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn account(&mut self, sid: AccountSid) -> Result<Option<Account>, Error> {
-        let row = self.one(format!("SELECT {ACCOUNT} FROM accounts WHERE sid = $1"), bind![sid]).await?;
-        row.as_ref().map(account).transpose()
+        let sql = format!("SELECT {ACCOUNT} FROM accounts WHERE sid = $1");
+        self.fetch_optional_as(sql, bind![sid], parse_account).await
     }
 
-    /// All accounts, oldest first.
+    /// Returns all accounts, oldest first.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn accounts(&mut self) -> Result<Vec<Account>, Error> {
         let sql = format!("SELECT {ACCOUNT} FROM accounts ORDER BY created_at, sid");
-        let rows = self.all(sql, bind![]).await?;
-        rows.iter().map(account).collect()
+        self.fetch_all_as(sql, bind![], parse_account).await
     }
 
-    /// An API key.
+    /// Returns an API key.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn api_key(&mut self, sid: ApiKeySid) -> Result<Option<ApiKey>, Error> {
-        let row = self.one(format!("SELECT {API_KEY} FROM api_keys WHERE sid = $1"), bind![sid]).await?;
-        row.as_ref().map(api_key).transpose()
+        let sql = format!("SELECT {API_KEY} FROM api_keys WHERE sid = $1");
+        self.fetch_optional_as(sql, bind![sid], parse_api_key).await
     }
 
-    /// The API keys of an account, oldest first.
+    /// Returns the API keys of an account, oldest first.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn api_keys(&mut self, account_sid: AccountSid) -> Result<Vec<ApiKey>, Error> {
         let sql = format!("SELECT {API_KEY} FROM api_keys WHERE account_sid = $1 ORDER BY created_at, sid");
-        self.all(sql, bind![account_sid]).await?.iter().map(api_key).collect()
+        self.fetch_all_as(sql, bind![account_sid], parse_api_key).await
     }
 
-    /// The ring of enrollment keys, oldest first.
+    /// Returns the enrollment keys, oldest first.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn enrollment_keys<K>(&mut self) -> Result<Vec<EnrollmentKeyRow<K>>, Error> {
-        let rows = self.all("SELECT kid, secret FROM enrollment_keys ORDER BY kid", bind![]).await?;
-        rows.iter()
-            .map(|row| Ok(EnrollmentKeyRow { kid: row.text("kid")?, secret: row.sealed("secret")? }))
-            .collect()
+        let sql = "SELECT kid, secret FROM enrollment_keys ORDER BY kid";
+        self.fetch_all_as(sql, bind![], |row| {
+            Ok(EnrollmentKeyRow { kid: row.text("kid")?, secret: row.sealed("secret")? })
+        })
+        .await
     }
-}
 
-impl Read {
-    /// A key of the server's own.
+    /// Returns a key that only servers use.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn server_key<K>(&mut self, name: &str) -> Result<Option<Sealed<K>>, Error> {
-        let row = self.one("SELECT secret FROM server_keys WHERE name = $1", bind![name]).await?;
+        let row = self.fetch_optional("SELECT secret FROM server_keys WHERE name = $1", bind![name]).await?;
         row.map(|row| row.sealed("secret")).transpose()
     }
 }
 
 impl Write {
-    /// Adds a key of the server's own.
+    /// Adds a key that only servers use.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn insert_server_key<K>(
         &mut self,
         name: &str,
@@ -119,23 +117,23 @@ impl Write {
         now: Timestamp,
     ) -> Result<(), Error> {
         let sql = "INSERT INTO server_keys (name, secret, created_at) VALUES ($1, $2, $3)";
-        self.all(sql, bind![name, secret, now]).await.map(drop)
+        self.execute(sql, bind![name, secret, now]).await
     }
 
-    /// Removes enrollment keys whose successor was made before this; returns how many.
+    /// Deletes the enrollment keys whose successor was created before an instant; returns how many.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn delete_replaced_enrollment_keys(&mut self, before: Timestamp) -> Result<usize, Error> {
         let sql = "DELETE FROM enrollment_keys WHERE kid < \
                    (SELECT max(kid) FROM enrollment_keys WHERE created_at < $1) RETURNING kid";
-        Ok(self.all(sql, bind![before]).await?.len())
+        Ok(self.fetch_all(sql, bind![before]).await?.len())
     }
 
-    /// Adds an account; `false` when one with that SID exists.
+    /// Adds an account. Returns `false` if one with that SID exists already.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn insert_account(&mut self, account: &Account) -> Result<bool, Error> {
         let sql = "INSERT INTO accounts (sid, friendly_name, auth_token, created_at, updated_at) \
                    VALUES ($1, $2, $3, $4, $5) ON CONFLICT (sid) DO NOTHING RETURNING sid";
@@ -146,13 +144,13 @@ impl Write {
             account.created_at,
             account.updated_at
         ];
-        Ok(self.one(sql, values).await?.is_some())
+        Ok(self.fetch_optional(sql, values).await?.is_some())
     }
 
-    /// Replaces an account's auth token; `false` when there is no such account.
+    /// Replaces an account's auth token. Returns `false` if there is no such account.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn update_auth_token(
         &mut self,
         sid: AccountSid,
@@ -160,13 +158,13 @@ impl Write {
         now: Timestamp,
     ) -> Result<bool, Error> {
         let sql = "UPDATE accounts SET auth_token = $2, updated_at = $3 WHERE sid = $1 RETURNING sid";
-        Ok(self.one(sql, bind![sid, auth_token, now]).await?.is_some())
+        Ok(self.fetch_optional(sql, bind![sid, auth_token, now]).await?.is_some())
     }
 
-    /// Sets where an account hears of its alerts; `false` when there is no such account.
+    /// Sets or removes the URL that receives an account's alerts. Returns `false` if there is no such account.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn set_debugger_webhook(
         &mut self,
         sid: AccountSid,
@@ -174,13 +172,13 @@ impl Write {
         now: Timestamp,
     ) -> Result<bool, Error> {
         let sql = "UPDATE accounts SET debugger_webhook = $2, updated_at = $3 WHERE sid = $1 RETURNING sid";
-        Ok(self.one(sql, bind![sid, url.map(CallbackUrl::as_str), now]).await?.is_some())
+        Ok(self.fetch_optional(sql, bind![sid, url.map(CallbackUrl::as_str), now]).await?.is_some())
     }
 
     /// Adds an API key.
     ///
     /// # Errors
-    /// [`Error::ParentGone`] when there is no such account.
+    /// Returns [`Error::ParentGone`] if the account does not exist, or an error if the database fails.
     pub async fn insert_api_key(&mut self, key: &ApiKey) -> Result<(), Error> {
         let sql = "INSERT INTO api_keys (sid, account_sid, friendly_name, secret_hash, created_at) \
                    VALUES ($1, $2, $3, $4, $5)";
@@ -191,40 +189,42 @@ impl Write {
             key.secret_hash.as_slice(),
             key.created_at
         ];
-        self.all(sql, values).await.map(drop)
+        self.execute(sql, values).await
     }
 
-    /// Removes an API key; returns whose it was, `None` when there was none.
+    /// Deletes an API key. Returns the account that it belonged to, or `None` if there is no such key.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn delete_api_key(&mut self, sid: ApiKeySid) -> Result<Option<AccountSid>, Error> {
-        let row = self.one("DELETE FROM api_keys WHERE sid = $1 RETURNING account_sid", bind![sid]).await?;
+        let row = self
+            .fetch_optional("DELETE FROM api_keys WHERE sid = $1 RETURNING account_sid", bind![sid])
+            .await?;
         row.map(|row| row.sid("account_sid")).transpose()
     }
 
-    /// Adds a key to the enrollment ring.
+    /// Adds an enrollment key.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn insert_enrollment_key<K>(
         &mut self,
         key: &EnrollmentKeyRow<K>,
         now: Timestamp,
     ) -> Result<(), Error> {
         let sql = "INSERT INTO enrollment_keys (kid, secret, created_at) VALUES ($1, $2, $3)";
-        self.all(sql, bind![key.kid.as_str(), &key.secret, now]).await.map(drop)
+        self.execute(sql, bind![key.kid.as_str(), &key.secret, now]).await
     }
 
-    /// Holds the ring until the transaction ends, so that only one of several starting servers makes
-    /// its first key, or the first account.
+    /// Locks the enrollment keys until the transaction ends, so that only one of several servers that start at once
+    /// creates the first key or the first account.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn lock_enrollment_keys(&mut self) -> Result<(), Error> {
         // SQLite needs no lock: this is the only write connection.
         if self.connection.is_postgres() {
-            self.all("LOCK TABLE enrollment_keys IN SHARE ROW EXCLUSIVE MODE", bind![]).await?;
+            self.execute("LOCK TABLE enrollment_keys IN SHARE ROW EXCLUSIVE MODE", bind![]).await?;
         }
         Ok(())
     }

@@ -5,14 +5,14 @@ use domain::paging::{Page, PageRequest};
 use domain::{AccountSid, AlertSid, Timestamp};
 
 use crate::error::Error;
-use crate::listing::List;
-use crate::sql::{Row, bind, to_json};
-use crate::{Read, Write};
+use crate::paging::ListQuery;
+use crate::read_write::{Read, Write};
+use crate::values::{Row, bind, to_json};
 
 const COLUMNS: &str =
     "sid, account_sid, service_sid, resource_sid, error_code, level, text, more_info, call, created_at";
 
-fn alert(row: &Row) -> Result<Alert, Error> {
+fn parse_alert(row: &Row) -> Result<Alert, Error> {
     let service_sid = row.optional_text("service_sid")?.map(|sid| sid.parse());
     Ok(Alert {
         sid: row.sid("sid")?,
@@ -35,53 +35,53 @@ fn alert(row: &Row) -> Result<Alert, Error> {
 /// Which alerts of an account are listed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AlertFilter {
-    /// Only those of this level.
+    /// Only alerts of this level.
     pub level: Option<Level>,
-    /// Only those from this instant on.
+    /// Only alerts created at this instant or later.
     pub from: Option<Timestamp>,
-    /// Only those before this instant.
+    /// Only alerts created before this instant.
     pub to: Option<Timestamp>,
 }
 
 impl Read {
-    /// An alert of this account.
+    /// Returns an alert of an account.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn alert(&mut self, account_sid: AccountSid, sid: AlertSid) -> Result<Option<Alert>, Error> {
         let sql = format!("SELECT {COLUMNS} FROM alerts WHERE sid = $1 AND account_sid = $2");
-        self.one(sql, bind![sid, account_sid]).await?.as_ref().map(alert).transpose()
+        self.fetch_optional_as(sql, bind![sid, account_sid], parse_alert).await
     }
 
-    /// The alerts of an account.
+    /// Returns the alerts of an account.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn alerts(
         &mut self,
         account_sid: AccountSid,
         filter: AlertFilter,
         request: &PageRequest,
     ) -> Result<Page<Alert>, Error> {
-        let mut list = List::of(COLUMNS, "alerts").only("account_sid = ?", bind![account_sid]);
+        let mut list = ListQuery::select(COLUMNS, "alerts").filter("account_sid = ?", bind![account_sid]);
         if let Some(level) = filter.level {
-            list = list.only("level = ?", bind![level.as_str()]);
+            list = list.filter("level = ?", bind![level.as_str()]);
         }
         if let Some(from) = filter.from {
-            list = list.only("created_at >= ?", bind![from]);
+            list = list.filter("created_at >= ?", bind![from]);
         }
         if let Some(to) = filter.to {
-            list = list.only("created_at < ?", bind![to]);
+            list = list.filter("created_at < ?", bind![to]);
         }
-        list.page::<AlertSid, _>(self, request, alert).await
+        list.page::<AlertSid, _>(self, request, parse_alert).await
     }
 }
 
 impl Write {
-    /// Adds an alert. One of an account that is gone is dropped.
+    /// Adds an alert, unless its account does not exist.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn insert_alert(&mut self, alert: &Alert) -> Result<(), Error> {
         let sql = "INSERT INTO alerts (sid, account_sid, service_sid, resource_sid, error_code, level, text, \
                    more_info, call, created_at) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 \
@@ -98,16 +98,16 @@ impl Write {
             alert.call.as_ref().map(to_json),
             alert.created_at
         ];
-        self.all(sql, values).await.map(drop)
+        self.execute(sql, values).await
     }
 
-    /// Removes at most `limit` alerts that are older than `before`; returns how many.
+    /// Deletes at most `limit` alerts that were created before an instant; returns how many.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn delete_old_alerts(&mut self, before: Timestamp, limit: i64) -> Result<usize, Error> {
         let sql = "DELETE FROM alerts WHERE sid IN \
                    (SELECT sid FROM alerts WHERE created_at < $1 ORDER BY created_at LIMIT $2) RETURNING sid";
-        Ok(self.all(sql, bind![before, limit]).await?.len())
+        Ok(self.fetch_all(sql, bind![before, limit]).await?.len())
     }
 }

@@ -1,21 +1,23 @@
-//! The audit log, and its chain.
+//! The audit log and its chain.
+//!
+//! A record is *unchained* until a background task gives it a number and a MAC, which make it part of the chain.
 
-use domain::audit::{Line, Mac, Mark};
+use domain::audit::{AuditRecord, ChainPosition, Mac};
 use domain::paging::{Page, PageRequest};
 use domain::{AccountSid, EventSid, Sealed, Timestamp};
 use serde_json::json;
 
 use crate::error::Error;
-use crate::listing::List;
-use crate::sql::{Row, Value, bind, to_json};
-use crate::{Read, Write};
+use crate::paging::ListQuery;
+use crate::read_write::{Read, Write};
+use crate::values::{Row, Value, bind, to_json};
 
 const COLUMNS: &str = "sid, number, mac, actor_type, actor, event_type, account_sid, resource_sid, data, address, \
     request_sid, created_at";
 
-fn line(row: &Row) -> Result<Line, Error> {
+fn parse_record(row: &Row) -> Result<AuditRecord, Error> {
     let account_sid = row.optional_text("account_sid")?.map(|sid| sid.parse()).transpose();
-    Ok(Line {
+    Ok(AuditRecord {
         sid: row.sid("sid")?,
         actor_type: row.text("actor_type")?,
         actor: row.optional_text("actor")?,
@@ -29,127 +31,125 @@ fn line(row: &Row) -> Result<Line, Error> {
     })
 }
 
-/// A line and its place in the chain, which it gets a moment after it was written.
+/// An audit record and its position in the chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuditLine {
-    /// The line.
-    pub line: Line,
-    /// Its number and MAC.
-    pub mark: Option<Mark>,
+pub struct ListedRecord {
+    /// The record.
+    pub record: AuditRecord,
+    /// Its number and MAC; `None` until it is chained, a moment after it is written.
+    pub position: Option<ChainPosition>,
 }
 
-fn audit_line(row: &Row) -> Result<AuditLine, Error> {
+fn parse_listed_record(row: &Row) -> Result<ListedRecord, Error> {
     let mac = row.optional_text("mac")?.map(|mac| mac.parse()).transpose();
     let mac = mac.map_err(|_| Error::Corrupt("mac".into()))?;
-    let mark = row.optional_int("number")?.zip(mac).map(|(number, mac)| Mark { number, mac });
-    Ok(AuditLine { line: line(row)?, mark })
+    let position = row.optional_int("number")?.zip(mac).map(|(number, mac)| ChainPosition { number, mac });
+    Ok(ListedRecord { record: parse_record(row)?, position })
 }
 
-/// A line of the chain as it was found: somebody may have altered it.
+/// A chained record as read from the database. It may have been tampered with.
 #[derive(Clone, Debug)]
-pub struct ChainedLine {
+pub struct ChainedRecord {
     /// Its number.
     pub number: i64,
-    /// Its MAC and what it says; `None` when that can't be read.
-    pub contents: Option<(Mac, Line)>,
+    /// Its MAC and the record; `None` if one of them is unreadable.
+    pub contents: Option<(Mac, AuditRecord)>,
 }
 
-fn chained_line(row: &Row) -> Result<ChainedLine, Error> {
+fn parse_chained_record(row: &Row) -> Result<ChainedRecord, Error> {
     let mac = row.optional_text("mac")?.and_then(|mac| mac.parse().ok());
-    Ok(ChainedLine { number: row.int("number")?, contents: mac.zip(line(row).ok()) })
+    Ok(ChainedRecord { number: row.int("number")?, contents: mac.zip(parse_record(row).ok()) })
 }
 
-/// A line that is not chained yet, as it was found: it may have been written or altered past the server.
+/// An unchained record as read from the database. It may have been inserted or altered without the server.
 #[derive(Clone, Debug)]
-pub struct WaitingLine {
-    /// Its place among the lines that wait.
-    pub place: WaitingPlace,
-    /// What it says; `None` when that can't be read.
-    pub line: Option<Line>,
-    /// The MAC that was made with it; `None` when there is none.
+pub struct UnchainedRecord {
+    /// Its position among the unchained records.
+    pub position: UnchainedPosition,
+    /// The record; `None` if it is unreadable.
+    pub record: Option<AuditRecord>,
+    /// The MAC that was stored with it; `None` if there is none.
     pub mac: Option<Mac>,
 }
 
-/// A place among the lines that wait, oldest first.
+/// A position among the unchained records, oldest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WaitingPlace {
+pub struct UnchainedPosition {
     created_at: i64,
-    /// The line's SID, which may be none in a line that was altered.
+    /// The record's SID as text, because tampering may have made it invalid.
     pub sid: String,
 }
 
-impl WaitingPlace {
-    /// Before the first line.
+impl UnchainedPosition {
+    /// The position before the first record.
     pub const START: Self = Self { created_at: i64::MIN, sid: String::new() };
 }
 
-fn waiting_line(row: &Row) -> Result<WaitingLine, Error> {
+fn parse_unchained_record(row: &Row) -> Result<UnchainedRecord, Error> {
     let mac = row.optional_text("waiting_mac")?.and_then(|mac| mac.parse().ok());
-    let place = WaitingPlace { created_at: row.int("created_at")?, sid: row.text("sid")? };
-    Ok(WaitingLine { place, line: line(row).ok(), mac })
+    let position = UnchainedPosition { created_at: row.int("created_at")?, sid: row.text("sid")? };
+    Ok(UnchainedRecord { position, record: parse_record(row).ok(), mac })
 }
 
-/// What there is beside the chain, and what can't be there unless the schema was changed.
+/// The result of checking the audit log for rows that do not belong to the chain, including rows that the schema rules
+/// out unless it was tampered with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuditTail {
-    /// Number of a line outside of the chain's ends, where none is.
-    pub added: Option<i64>,
-    /// A number that more than one line has.
+pub struct AuditLogCheck {
+    /// The number of a record outside the two ends of the chain.
+    pub outside_ends: Option<i64>,
+    /// A number that several records have.
     pub repeated_number: Option<i64>,
-    /// A SID that more than one line has.
+    /// A SID that several records have.
     pub repeated_sid: Option<String>,
-    /// SID of a line with a number and no MAC, or with a MAC and no number.
+    /// The SID of a record with a number but no MAC, or with a MAC but no number.
     pub half_chained: Option<String>,
-    /// How many rows say where the chain ends.
-    pub ends: i64,
-    /// Lines that are not chained yet.
-    pub waiting: i64,
+    /// The number of rows that store the ends of the chain; 1 in an intact log.
+    pub end_rows: i64,
+    /// The number of unchained records.
+    pub unchained: i64,
 }
 
-/// The two ends of the chain: `K` is the type of its key in the open.
+/// The two ends of the audit chain.
 #[derive(Debug)]
-pub struct AuditChain<K> {
-    /// The key of all MACs.
-    pub key: Sealed<K>,
-    /// The last line that went after its time.
-    pub removed: Mark,
-    /// The last line that was chained.
-    pub head: Mark,
-    /// MAC over both.
+pub struct AuditChain {
+    /// The newest record that was removed at the end of its retention.
+    pub removed: ChainPosition,
+    /// The newest record of the chain.
+    pub head: ChainPosition,
+    /// The MAC over both.
     pub seal: Mac,
 }
 
-fn audit_chain<K>(row: &Row) -> Result<AuditChain<K>, Error> {
+fn parse_audit_chain(row: &Row) -> Result<AuditChain, Error> {
     let mac = |column: &str| row.text(column)?.parse().map_err(|_| Error::Corrupt(column.to_owned()));
     Ok(AuditChain {
-        key: row.sealed("key")?,
-        removed: Mark { number: row.int("removed_number")?, mac: mac("removed_mac")? },
-        head: Mark { number: row.int("head_number")?, mac: mac("head_mac")? },
+        removed: ChainPosition { number: row.int("removed_number")?, mac: mac("removed_mac")? },
+        head: ChainPosition { number: row.int("head_number")?, mac: mac("head_mac")? },
         seal: mac("seal")?,
     })
 }
 
-const CHAIN: &str = "SELECT key, removed_number, removed_mac, head_number, head_mac, seal FROM audit_chain";
+const CHAIN: &str = "SELECT removed_number, removed_mac, head_number, head_mac, seal FROM audit_chain";
 
-/// Which lines are listed.
+/// Which audit records are listed.
 #[derive(Clone, Debug, Default)]
 pub struct AuditFilter {
-    /// Only those of this actor: a SID, or an operator's name.
+    /// Only records of this actor: a SID or an operator's name.
     pub actor: Option<String>,
-    /// Only those of this event type.
+    /// Only records of this event type.
     pub event_type: Option<String>,
-    /// Only those about this thing.
+    /// Only records about this resource.
     pub resource_sid: Option<String>,
-    /// Only those that came from this address.
+    /// Only records of requests from this address.
     pub address: Option<String>,
-    /// Only those from this instant on.
+    /// Only records created at this instant or later.
     pub from: Option<Timestamp>,
-    /// Only those before this instant.
+    /// Only records created before this instant.
     pub to: Option<Timestamp>,
 }
 
 impl AuditFilter {
-    /// The conditions that a line must fulfil.
+    /// Returns the SQL conditions of the filter, each with its value.
     fn conditions(&self) -> Vec<(&'static str, Value)> {
         let text = |condition, value: &Option<String>| Some((condition, Value::from(value.as_deref()?)));
         let time = |condition, value: Option<Timestamp>| Some((condition, Value::from(value?)));
@@ -168,100 +168,116 @@ impl AuditFilter {
 }
 
 impl Read {
-    /// A line that concerns this account.
+    /// Returns a record about this account.
     ///
     /// # Errors
-    /// When the database fails.
-    pub async fn event(&mut self, account_sid: AccountSid, sid: EventSid) -> Result<Option<Line>, Error> {
+    /// Returns an error if the database fails.
+    pub async fn event(
+        &mut self,
+        account_sid: AccountSid,
+        sid: EventSid,
+    ) -> Result<Option<AuditRecord>, Error> {
         let sql = format!("SELECT {COLUMNS} FROM audit_log WHERE sid = $1 AND account_sid = $2");
-        self.one(sql, bind![sid, account_sid]).await?.as_ref().map(line).transpose()
+        self.fetch_optional_as(sql, bind![sid, account_sid], parse_record).await
     }
 
-    /// The lines that concern an account.
+    /// Returns the records about an account.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn events(
         &mut self,
         account_sid: AccountSid,
         filter: &AuditFilter,
         request: &PageRequest,
-    ) -> Result<Page<Line>, Error> {
-        let mut list = List::of(COLUMNS, "audit_log").only("account_sid = ?", bind![account_sid]);
+    ) -> Result<Page<AuditRecord>, Error> {
+        let mut list = ListQuery::select(COLUMNS, "audit_log").filter("account_sid = ?", bind![account_sid]);
         for (condition, value) in filter.conditions() {
-            list = list.only(condition, vec![value]);
+            list = list.filter(condition, vec![value]);
         }
-        list.page::<EventSid, _>(self, request, line).await
+        list.page::<EventSid, _>(self, request, parse_record).await
     }
 
-    /// The newest lines of all accounts and of the server, newest first.
+    /// Returns at most `limit` records of all accounts and of the server, newest first.
     ///
     /// # Errors
-    /// When the database fails.
-    pub async fn audit_lines(&mut self, filter: &AuditFilter, limit: i64) -> Result<Vec<AuditLine>, Error> {
+    /// Returns an error if the database fails.
+    pub async fn newest_audit_records(
+        &mut self,
+        filter: &AuditFilter,
+        limit: i64,
+    ) -> Result<Vec<ListedRecord>, Error> {
         let mut values = bind![limit];
         let mut conditions = String::from("true");
         for (condition, value) in filter.conditions() {
             values.push(value);
             conditions.push_str(&format!(" AND {}", condition.replace('?', &format!("${}", values.len()))));
         }
-        // The SIDs begin with the time.
+        // SIDs of records begin with their time in milliseconds.
         let sql = format!("SELECT {COLUMNS} FROM audit_log WHERE {conditions} ORDER BY sid DESC LIMIT $1");
-        let rows = self.all(sql, values).await?;
-        let mut lines = rows.iter().map(audit_line).collect::<Result<Vec<_>, _>>()?;
-        // Those of one millisecond.
-        lines.sort_by_key(|found| std::cmp::Reverse((found.line.created_at, found.line.sid)));
-        Ok(lines)
+        let mut records = self.fetch_all_as(sql, values, parse_listed_record).await?;
+        // Orders the records within one millisecond.
+        records.sort_by_key(|listed| std::cmp::Reverse((listed.record.created_at, listed.record.sid)));
+        Ok(records)
     }
 
-    /// At most `limit` lines that are not chained yet, from behind a place, oldest first.
+    /// Returns at most `limit` unchained records after a position, oldest first.
     ///
     /// # Errors
-    /// When the database fails.
-    pub async fn waiting_lines(
+    /// Returns an error if the database fails.
+    pub async fn unchained_records(
         &mut self,
-        after: &WaitingPlace,
+        after: &UnchainedPosition,
         limit: i64,
-    ) -> Result<Vec<WaitingLine>, Error> {
+    ) -> Result<Vec<UnchainedRecord>, Error> {
         let sql = format!(
             "SELECT {COLUMNS}, waiting_mac FROM audit_log WHERE number IS NULL AND (created_at, sid) > ($1, $2) \
              ORDER BY created_at, sid LIMIT $3"
         );
         let values = bind![after.created_at, after.sid.as_str(), limit];
-        self.all(sql, values).await?.iter().map(waiting_line).collect()
+        self.fetch_all_as(sql, values, parse_unchained_record).await
     }
 
-    /// At most `limit` lines of the chain, from the one after `after` up to `up_to`, in its order.
+    /// Returns at most `limit` chained records with numbers above `after` and up to `up_to`, in the order of the chain.
     ///
     /// # Errors
-    /// When the database fails.
-    pub async fn chained_lines(
+    /// Returns an error if the database fails.
+    pub async fn chained_records(
         &mut self,
         after: i64,
         up_to: i64,
         limit: i64,
-    ) -> Result<Vec<ChainedLine>, Error> {
+    ) -> Result<Vec<ChainedRecord>, Error> {
         let sql = format!(
             "SELECT {COLUMNS} FROM audit_log WHERE number > $1 AND number <= $2 ORDER BY number LIMIT $3"
         );
-        self.all(sql, bind![after, up_to, limit]).await?.iter().map(chained_line).collect()
+        self.fetch_all_as(sql, bind![after, up_to, limit], parse_chained_record).await
     }
 
-    /// The two ends of the chain; `None` while there is none.
+    /// Returns the two ends of the chain; `None` if there is no chain yet.
     ///
     /// # Errors
-    /// When the database fails.
-    pub async fn audit_chain<K>(&mut self) -> Result<Option<AuditChain<K>>, Error> {
-        self.one(CHAIN, bind![]).await?.as_ref().map(audit_chain).transpose()
+    /// Returns an error if the database fails.
+    pub async fn audit_chain(&mut self) -> Result<Option<AuditChain>, Error> {
+        self.fetch_optional_as(CHAIN, bind![], parse_audit_chain).await
     }
 
-    /// What there is beside the chain; `None` while there is none.
+    /// Returns the sealed key of the chain, of type `K` once it is opened; `None` if there is no chain yet.
     ///
     /// # Errors
-    /// When the database fails.
-    pub async fn audit_tail(&mut self) -> Result<Option<AuditTail>, Error> {
-        // One statement, so that it is all of one moment. What an index or a constraint rules out is counted all the
-        // same: an attacker who may change the schema can have dropped both.
+    /// Returns an error if the database fails.
+    pub async fn audit_key<K>(&mut self) -> Result<Option<Sealed<K>>, Error> {
+        let row = self.fetch_optional("SELECT key FROM audit_chain", bind![]).await?;
+        row.map(|row| row.sealed("key")).transpose()
+    }
+
+    /// Checks the audit log for rows that do not belong to the chain; returns `None` if there is no chain yet.
+    ///
+    /// # Errors
+    /// Returns an error if the database fails.
+    pub async fn check_audit_log(&mut self) -> Result<Option<AuditLogCheck>, Error> {
+        // A single statement reads one consistent snapshot. It also counts rows that an index or a constraint rules
+        // out, because an attacker who can change the schema may have dropped both.
         let sql = "SELECT (SELECT COUNT(*) FROM audit_log WHERE number IS NULL) AS waiting, COALESCE(\
                    (SELECT MIN(number) FROM audit_log WHERE number <= removed_number), \
                    (SELECT MAX(number) FROM audit_log WHERE number > head_number)) AS added, \
@@ -271,102 +287,105 @@ impl Read {
                    AS repeated_sid, \
                    (SELECT MIN(sid) FROM audit_log WHERE (number IS NULL) <> (mac IS NULL)) AS half_chained, \
                    (SELECT COUNT(*) FROM audit_chain) AS ends FROM audit_chain";
-        let tail = |row: Row| {
-            Ok(AuditTail {
-                added: row.optional_int("added")?,
+        let check = |row: Row| {
+            Ok(AuditLogCheck {
+                outside_ends: row.optional_int("added")?,
                 repeated_number: row.optional_int("repeated_number")?,
                 repeated_sid: row.optional_text("repeated_sid")?,
                 half_chained: row.optional_text("half_chained")?,
-                ends: row.int("ends")?,
-                waiting: row.int("waiting")?,
+                end_rows: row.int("ends")?,
+                unchained: row.int("waiting")?,
             })
         };
-        self.one(sql, bind![]).await?.map(tail).transpose()
+        self.fetch_optional(sql, bind![]).await?.map(check).transpose()
     }
 
-    /// When the newest line was written; `None` when there is none.
+    /// Returns the creation time of the newest record; `None` if there is none.
     ///
     /// # Errors
-    /// When the database fails.
-    pub async fn newest_audit_line_at(&mut self) -> Result<Option<Timestamp>, Error> {
-        // The SIDs begin with the time.
+    /// Returns an error if the database fails.
+    pub async fn newest_audit_record_at(&mut self) -> Result<Option<Timestamp>, Error> {
+        // SIDs of records begin with their time in milliseconds.
         let sql = "SELECT created_at FROM audit_log ORDER BY sid DESC LIMIT 1";
-        self.one(sql, bind![]).await?.map(|row| row.timestamp("created_at")).transpose()
+        self.fetch_optional(sql, bind![]).await?.map(|row| row.timestamp("created_at")).transpose()
     }
 }
 
 impl Write {
-    /// Adds a line, which is not chained yet, with its MAC.
+    /// Adds an unchained record with its MAC.
     ///
     /// # Errors
-    /// When the database fails, or does not keep the line.
-    pub async fn insert_audit_line(&mut self, line: &Line, mac: &Mac) -> Result<(), Error> {
+    /// Returns an error if the database fails or does not store the record.
+    pub async fn insert_audit_record(&mut self, record: &AuditRecord, mac: &Mac) -> Result<(), Error> {
         let sql = "INSERT INTO audit_log (sid, actor_type, actor, event_type, account_sid, resource_sid, data, \
                    address, request_sid, created_at, waiting_mac) \
                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING sid";
         let values = bind![
-            line.sid,
-            line.actor_type.as_str(),
-            line.actor.clone(),
-            line.event_type.as_str(),
-            line.account_sid.map(|sid| sid.to_string()),
-            line.resource_sid.clone(),
-            line.data.as_str(),
-            line.address.clone(),
-            line.request_sid.clone(),
-            line.created_at,
+            record.sid,
+            record.actor_type.as_str(),
+            record.actor.clone(),
+            record.event_type.as_str(),
+            record.account_sid.map(|sid| sid.to_string()),
+            record.resource_sid.clone(),
+            record.data.as_str(),
+            record.address.clone(),
+            record.request_sid.clone(),
+            record.created_at,
             mac.to_string()
         ];
-        // A trigger that was added to the schema can take a line away without an error.
-        self.one(sql, values).await?.map(drop).ok_or_else(|| Error::Corrupt("audit_log".to_owned()))
+        // A trigger that was added to the schema could drop the record without an error.
+        self.fetch_optional(sql, values).await?.map(drop).ok_or_else(|| Error::NotStored("audit_log"))
     }
 
-    /// Gives a line that waits a MAC.
+    /// Sets the MAC of an unchained record.
     ///
     /// # Errors
-    /// When the database fails.
-    pub async fn set_waiting_mac(&mut self, sid: EventSid, mac: &Mac) -> Result<(), Error> {
+    /// Returns an error if the database fails.
+    pub async fn set_unchained_mac(&mut self, sid: EventSid, mac: &Mac) -> Result<(), Error> {
         let sql = "UPDATE audit_log SET waiting_mac = $2 WHERE sid = $1 AND number IS NULL";
-        self.all(sql, bind![sid, mac.to_string()]).await.map(drop)
+        self.execute(sql, bind![sid, mac.to_string()]).await
     }
 
-    /// Makes the chain, if there is none yet.
+    /// Stores the ends and the sealed key of a new chain, unless there is a chain already.
     ///
     /// # Errors
-    /// When the database fails.
-    pub async fn insert_audit_chain<K>(&mut self, chain: &AuditChain<K>) -> Result<(), Error> {
+    /// Returns an error if the database fails.
+    pub async fn insert_audit_chain<K>(&mut self, chain: &AuditChain, key: &Sealed<K>) -> Result<(), Error> {
         let sql = "INSERT INTO audit_chain (name, key, removed_number, removed_mac, head_number, head_mac, seal) \
                    VALUES ('audit', $1, $2, $3, $4, $5, $6) ON CONFLICT (name) DO NOTHING";
         let values = bind![
-            &chain.key,
+            key,
             chain.removed.number,
             chain.removed.mac.to_string(),
             chain.head.number,
             chain.head.mac.to_string(),
             chain.seal.to_string()
         ];
-        self.all(sql, values).await.map(drop)
+        self.execute(sql, values).await
     }
 
-    /// The two ends of the chain, held until the transaction ends; `None` when somebody else holds them, or there
-    /// is none.
+    /// Returns the two ends of the chain, locked until the transaction ends. Returns `None` if another transaction has
+    /// locked them, or if there is no chain.
     ///
     /// # Errors
-    /// When the database fails.
-    pub async fn hold_audit_chain<K>(&mut self) -> Result<Option<AuditChain<K>>, Error> {
+    /// Returns an error if the database fails.
+    pub async fn try_lock_audit_chain(&mut self) -> Result<Option<AuditChain>, Error> {
         // SQLite needs no lock: this is the only write connection.
         let lock = if self.connection.is_postgres() { " FOR NO KEY UPDATE SKIP LOCKED" } else { "" };
-        self.one(format!("{CHAIN}{lock}"), bind![]).await?.as_ref().map(audit_chain).transpose()
+        self.fetch_optional_as(format!("{CHAIN}{lock}"), bind![], parse_audit_chain).await
     }
 
-    /// Gives lines that wait their places in the chain, for good.
+    /// Appends unchained records to the chain, each with its final number and MAC.
     ///
     /// # Errors
-    /// When the database fails, or one of the lines does not wait, or is there twice.
-    pub async fn chain_lines(&mut self, marks: &[(EventSid, Mark)]) -> Result<(), Error> {
-        let rows = marks
-            .iter()
-            .map(|(sid, mark)| json!({ "sid": sid, "number": mark.number, "mac": mark.mac.to_string() }));
+    /// Returns an error if the database fails, or if one of the records is missing, chained already or present twice.
+    pub async fn append_to_audit_chain(
+        &mut self,
+        positions: &[(EventSid, ChainPosition)],
+    ) -> Result<(), Error> {
+        let rows = positions.iter().map(|(sid, position)| {
+            json!({ "sid": sid, "number": position.number, "mac": position.mac.to_string() })
+        });
         // Pass the rows as one JSON parameter, so that the prepared statement does not depend on their number.
         let rows = to_json(&rows.collect::<Vec<_>>());
         let table = if self.connection.is_postgres() {
@@ -378,17 +397,22 @@ impl Write {
             "UPDATE audit_log SET number = v.number, mac = v.mac, waiting_mac = NULL FROM {table} \
              WHERE audit_log.sid = v.sid AND audit_log.number IS NULL RETURNING audit_log.sid"
         );
-        match self.all(sql, bind![rows]).await?.len() == marks.len() {
+        match self.fetch_all(sql, bind![rows]).await?.len() == positions.len() {
             true => Ok(()),
-            false => Err(Error::Corrupt("audit_log.sid".to_owned())),
+            false => Err(Error::NotStored("audit_log")),
         }
     }
 
-    /// Moves the two ends of the chain.
+    /// Replaces the two ends of the chain and the MAC over them.
     ///
     /// # Errors
-    /// When the database fails.
-    pub async fn move_audit_ends(&mut self, removed: &Mark, head: &Mark, seal: &Mac) -> Result<(), Error> {
+    /// Returns an error if the database fails.
+    pub async fn update_audit_chain(
+        &mut self,
+        removed: &ChainPosition,
+        head: &ChainPosition,
+        seal: &Mac,
+    ) -> Result<(), Error> {
         let sql = "UPDATE audit_chain SET removed_number = $1, removed_mac = $2, head_number = $3, head_mac = $4, \
                    seal = $5";
         let values = bind![
@@ -398,17 +422,19 @@ impl Write {
             head.mac.to_string(),
             seal.to_string()
         ];
-        self.all(sql, values).await.map(drop)
+        self.execute(sql, values).await
     }
 
-    /// Removes the lines in front of the chain's first end that come after one, where that end was before; returns how
-    /// many. What somebody has put in front of that stays, to be found.
+    /// Deletes the records that retention has removed from the chain: those with numbers above `after`, the previous
+    /// first end, and up to the current first end. Returns how many were deleted.
+    ///
+    /// Rows with lower numbers stay: they were inserted by tampering, and the check of the log must find them.
     ///
     /// # Errors
-    /// When the database fails.
-    pub async fn delete_removed_lines(&mut self, after: i64) -> Result<usize, Error> {
+    /// Returns an error if the database fails.
+    pub async fn delete_removed_records(&mut self, after: i64) -> Result<usize, Error> {
         let sql = "DELETE FROM audit_log \
                    WHERE number > $1 AND number <= (SELECT removed_number FROM audit_chain) RETURNING sid";
-        Ok(self.all(sql, bind![after]).await?.len())
+        Ok(self.fetch_all(sql, bind![after]).await?.len())
     }
 }

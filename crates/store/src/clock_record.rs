@@ -1,14 +1,14 @@
-//! What housekeeping knows of the clock.
+//! The clock record, by which housekeeping decides whether to trust the clock.
 
 use std::time::Duration;
 
 use domain::clock_trust::{ClockRecord, DoubtedClock};
 
 use crate::error::Error;
-use crate::sql::{Row, bind};
-use crate::{Read, Write};
+use crate::read_write::{Read, Write};
+use crate::values::{Row, bind};
 
-fn clock_record(row: &Row) -> Result<ClockRecord, Error> {
+fn parse_clock_record(row: &Row) -> Result<ClockRecord, Error> {
     let duration =
         |column: &str| Ok::<_, Error>(Duration::from_micros(row.int(column)?.max(0).unsigned_abs()));
     let steady_for = duration("steady_for")?;
@@ -21,21 +21,21 @@ fn micros(duration: Duration) -> i64 {
 }
 
 impl Read {
-    /// What is known of the clock; `None` before its first reading.
+    /// Returns the clock record; `None` before the first reading of the clock.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn clock_record(&mut self) -> Result<Option<ClockRecord>, Error> {
         let sql = "SELECT trusted_at, ran_for, doubted_at, steady_for FROM clock_record";
-        self.one(sql, bind![]).await?.as_ref().map(clock_record).transpose()
+        self.fetch_optional_as(sql, bind![], parse_clock_record).await
     }
 }
 
 impl Write {
-    /// Replaces what is known of the clock. Durations are kept in whole microseconds.
+    /// Replaces the clock record. Durations are stored in whole microseconds.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn set_clock_record(&mut self, record: &ClockRecord) -> Result<(), Error> {
         let sql = "INSERT INTO clock_record (name, trusted_at, ran_for, doubted_at, steady_for) \
                    VALUES ('clock', $1, $2, $3, $4) ON CONFLICT (name) DO UPDATE SET \
@@ -48,6 +48,6 @@ impl Write {
             doubted.map(|doubted| doubted.seen_at),
             doubted.map_or(0, |doubted| micros(doubted.steady_for))
         ];
-        self.all(sql, values).await.map(drop)
+        self.execute(sql, values).await
     }
 }

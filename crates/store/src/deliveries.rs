@@ -1,111 +1,113 @@
-//! The outbox.
+//! The outbox: pending and finished deliveries, and their attempts.
 
 use std::collections::HashSet;
 
-use domain::deliveries::{Delivery, DeliveryId, Next, Stranded, Work};
+use domain::deliveries::{
+    AttemptOutcome, Delivery, DeliveryId, DeliveryState, Destination, Next, Stranded, Work,
+};
 use domain::{AccountSid, ServiceSid, Timestamp, TraceParent};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::error::Error;
-use crate::sql::{Row, Value, bind, to_json};
-use crate::{Read, Write};
+use crate::read_write::{Read, Write};
+use crate::values::{Row, Value, bind, to_json};
 
 const COLUMNS: &str = "id, account_sid, kind, subject, work, destination, state, attempts, lease, due_at, \
     give_up_at, created_at, finished_at";
 
-/// The condition for a delivery that is stranded, and not held by the lease `$1`. A delivery is due no earlier
-/// than it was scheduled, so the index of what is owed finds both kinds.
+/// The condition for a stranded delivery that the lease `$1` does not hold. A delivery is due no earlier than it was
+/// scheduled, so the index on pending deliveries serves both cases.
 const STRANDED: &str = "state = 'owed' AND due_at > $2 AND (lease IS NULL OR lease <> $1) \
     AND (due_at > $3 OR COALESCE(scheduled_at, created_at) > $2)";
 
-/// What is in the column `work`.
+/// The contents of the column `work`.
 #[derive(Serialize, Deserialize)]
-struct Kept<W> {
+struct StoredWork<W> {
     #[serde(flatten)]
     work: W,
-    /// As text: one of a later version that this one can't read must not keep the delivery from being made.
+    /// As text, so that a `traceparent` in a newer format does not prevent the delivery.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     trace: Option<String>,
 }
 
-fn delivery(row: &Row) -> Result<Delivery, Error> {
-    let Kept { work, trace } = row.json("work")?;
+fn parse_delivery(row: &Row) -> Result<Delivery, Error> {
+    let StoredWork { work, trace } = row.json("work")?;
     let trace = trace.as_deref().and_then(TraceParent::parse);
     Ok(Delivery {
-        id: id(row, "id")?,
+        id: parse_id(row, "id")?,
         account_sid: row.sid("account_sid")?,
         work,
         trace,
-        destination: row.text("destination")?,
+        destination: Destination::from_stored(row.text("destination")?),
         attempts: u32::try_from(row.int("attempts")?).map_err(|_| Error::Corrupt("attempts".into()))?,
         created_at: row.timestamp("created_at")?,
-        due_at: row.timestamp("due_at")?,
-        give_up_at: row.timestamp("give_up_at")?,
+        next_attempt_at: row.timestamp("due_at")?,
+        expires_at: row.timestamp("give_up_at")?,
     })
 }
 
-fn id(row: &Row, column: &str) -> Result<DeliveryId, Error> {
+fn parse_id(row: &Row, column: &str) -> Result<DeliveryId, Error> {
     row.text(column)?.parse().map_err(|_| Error::Corrupt(column.to_owned()))
 }
 
-/// A delivery as an operator looks at it.
+/// A delivery and its state, as operators list it.
 #[derive(Clone, Debug)]
 pub struct DeliveryStatus {
     /// The delivery.
     pub delivery: Delivery,
-    /// `owed`, `delivered`, `skipped` or `failed`.
-    pub state: String,
-    /// When it was done with.
+    /// The state as stored; docs/deliveries.md lists the states.
+    pub state: DeliveryState,
+    /// When it was finished; `None` while it is pending.
     pub finished_at: Option<Timestamp>,
 }
 
-/// One attempt, as it is remembered.
+/// The stored result of one attempt.
 #[derive(Clone, Debug)]
 pub struct AttemptRecord {
-    /// Which of the recorded ones, from 1; given when it is recorded.
+    /// The position among the recorded attempts, from 1. Assigned when the attempt is recorded.
     pub number: u32,
     /// When it began.
     pub began_at: Timestamp,
-    /// How long it took.
+    /// Duration in milliseconds.
     pub milliseconds: i64,
     /// `delivered`, `skipped`, `again` or `failed`.
-    pub ending: String,
-    /// One of the codes of docs/protocol/errors.md, section 6.
+    pub outcome: AttemptOutcome,
+    /// An error code of docs/protocol/errors.md, section 6.
     pub error_code: Option<u32>,
-    /// Status of the HTTP response.
+    /// Status code of the HTTP response.
     pub status: Option<u16>,
-    /// What happened, in words; at most 1024 characters, no secrets.
+    /// A description of at most 1024 characters, without secrets.
     pub detail: Option<String>,
 }
 
-/// What is owed of one kind.
+/// The pending deliveries of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owed {
+pub struct PendingDeliveries {
     /// `webhook`, `push` or `debugger`.
     pub kind: String,
-    /// How many there are.
+    /// Their number.
     pub deliveries: i64,
-    /// When the oldest of them was owed.
+    /// When the oldest of them was created.
     pub oldest: Timestamp,
 }
 
-/// Which deliveries an operator looks at.
+/// Which deliveries are listed.
 #[derive(Clone, Debug, Default)]
 pub struct DeliveryFilter {
-    /// Only those to this webhook, factor, or about this alert.
+    /// Only deliveries to this webhook or factor, or about this alert.
     pub subject: Option<String>,
-    /// Only those of this kind: `webhook`, `push` or `debugger`.
+    /// Only deliveries of this kind: `webhook`, `push` or `debugger`.
     pub kind: Option<String>,
-    /// Only those in this state.
+    /// Only deliveries in this state.
     pub state: Option<String>,
 }
 
 impl Read {
-    /// The newest deliveries, newest first.
+    /// Returns at most `limit` deliveries, newest first.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn deliveries(
         &mut self,
         filter: &DeliveryFilter,
@@ -121,87 +123,88 @@ impl Read {
                 conditions.push_str(&format!(" AND {column} = ${}", values.len()));
             }
         }
-        // The ids begin with the time.
+        // The IDs begin with the creation time.
         let sql = format!("SELECT {COLUMNS} FROM deliveries WHERE {conditions} ORDER BY id DESC LIMIT $1");
-        self.all(sql, values).await?.iter().map(delivery_status).collect()
+        self.fetch_all_as(sql, values, parse_delivery_status).await
     }
 
-    /// A delivery, and its attempts, oldest first.
+    /// Returns a delivery and its attempts, oldest first.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn delivery(
         &mut self,
         id: DeliveryId,
     ) -> Result<Option<(DeliveryStatus, Vec<AttemptRecord>)>, Error> {
-        let row = self
-            .one(format!("SELECT {COLUMNS} FROM deliveries WHERE id = $1"), bind![id.to_string()])
-            .await?;
-        let Some(row) = row else { return Ok(None) };
+        let sql = format!("SELECT {COLUMNS} FROM deliveries WHERE id = $1");
+        let status = self.fetch_optional_as(sql, bind![id.to_string()], parse_delivery_status).await?;
+        let Some(status) = status else { return Ok(None) };
         let sql = "SELECT number, began_at, milliseconds, ending, error_code, status, detail \
                    FROM delivery_attempts WHERE delivery_id = $1 ORDER BY number";
-        let attempts = self.all(sql, bind![id.to_string()]).await?;
-        Ok(Some((delivery_status(&row)?, attempts.iter().map(attempt).collect::<Result<_, _>>()?)))
+        let attempts = self.fetch_all_as(sql, bind![id.to_string()], parse_attempt).await?;
+        Ok(Some((status, attempts)))
     }
 
-    /// What is owed: for each kind how many, and when the oldest was owed. As quick as there are few.
+    /// Counts the pending deliveries by kind. The duration grows with their number.
     ///
     /// # Errors
-    /// When the database fails.
-    pub async fn owed(&mut self) -> Result<Vec<Owed>, Error> {
+    /// Returns an error if the database fails.
+    pub async fn pending_deliveries(&mut self) -> Result<Vec<PendingDeliveries>, Error> {
         let sql = "SELECT kind, COUNT(*) AS deliveries, MIN(created_at) AS oldest FROM deliveries \
                    WHERE state = 'owed' GROUP BY kind";
-        let owed = |row: &Row| {
+        self.fetch_all_as(sql, bind![], |row| {
             let (kind, deliveries) = (row.text("kind")?, row.int("deliveries")?);
-            Ok(Owed { kind, deliveries, oldest: row.timestamp("oldest")? })
-        };
-        self.all(sql, bind![]).await?.iter().map(owed).collect()
+            Ok(PendingDeliveries { kind, deliveries, oldest: row.timestamp("oldest")? })
+        })
+        .await
     }
 
-    /// Whether there is a stranded delivery that `lease` does not hold.
+    /// Returns whether there is a stranded delivery that `lease` does not hold.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn has_stranded_deliveries(&mut self, lease: &str, stranded: Stranded) -> Result<bool, Error> {
         let sql = format!("SELECT id FROM deliveries WHERE {STRANDED} LIMIT 1");
         let values = bind![lease, stranded.scheduled_after, stranded.due_after];
-        Ok(self.one(sql, values).await?.is_some())
+        Ok(self.fetch_optional(sql, values).await?.is_some())
     }
 
-    /// When the next delivery is due.
+    /// Returns when the next pending delivery is due; `None` if none is pending.
     ///
     /// # Errors
-    /// When the database fails.
-    pub async fn next_due(&mut self) -> Result<Option<Timestamp>, Error> {
+    /// Returns an error if the database fails.
+    pub async fn next_delivery_due_at(&mut self) -> Result<Option<Timestamp>, Error> {
         let sql = "SELECT MIN(due_at) AS due_at FROM deliveries WHERE state = 'owed'";
-        self.one(sql, bind![]).await?.map_or(Ok(None), |row| row.optional_timestamp("due_at"))
+        self.fetch_optional(sql, bind![]).await?.map_or(Ok(None), |row| row.optional_timestamp("due_at"))
     }
 }
 
-fn delivery_status(row: &Row) -> Result<DeliveryStatus, Error> {
+fn parse_delivery_status(row: &Row) -> Result<DeliveryStatus, Error> {
     Ok(DeliveryStatus {
-        delivery: delivery(row)?,
-        state: row.text("state")?,
+        delivery: parse_delivery(row)?,
+        state: DeliveryState::from_stored(&row.text("state")?)
+            .ok_or_else(|| Error::Corrupt("state".into()))?,
         finished_at: row.optional_timestamp("finished_at")?,
     })
 }
 
-fn attempt(row: &Row) -> Result<AttemptRecord, Error> {
+fn parse_attempt(row: &Row) -> Result<AttemptRecord, Error> {
     let number = |value: i64| u32::try_from(value).map_err(|_| Error::Corrupt("number".into()));
     let status = row.optional_int("status")?.map(u16::try_from).transpose();
+    let outcome = AttemptOutcome::from_stored(&row.text("ending")?);
     Ok(AttemptRecord {
         number: number(row.int("number")?)?,
         began_at: row.timestamp("began_at")?,
         milliseconds: row.int("milliseconds")?,
-        ending: row.text("ending")?,
+        outcome: outcome.ok_or_else(|| Error::Corrupt("ending".into()))?,
         error_code: row.optional_int("error_code")?.map(number).transpose()?,
         status: status.map_err(|_| Error::Corrupt("status".into()))?,
         detail: row.optional_text("detail")?,
     })
 }
 
-/// Binds the ids, and returns their placeholders. SQL knows no empty list: then it is one that is nothing.
-fn one_of(values: &mut Vec<Value>, ids: &[DeliveryId]) -> String {
+/// Binds the IDs and returns their placeholders; `NULL` for none, since SQL has no empty list.
+fn bind_ids(values: &mut Vec<Value>, ids: &[DeliveryId]) -> String {
     let placeholders = ids.iter().map(|id| {
         values.push(Value::from(id.to_string()));
         format!("${}", values.len())
@@ -210,7 +213,7 @@ fn one_of(values: &mut Vec<Value>, ids: &[DeliveryId]) -> String {
     if placeholders.is_empty() { "NULL".to_owned() } else { placeholders }
 }
 
-/// What a delivery is about, for those who look for it.
+/// Returns the SID of the webhook, factor or alert that a delivery is about, by which operators find it.
 fn subject(work: &Work) -> String {
     match work {
         Work::Webhook { webhook_sid, .. } => webhook_sid.to_string(),
@@ -220,11 +223,11 @@ fn subject(work: &Work) -> String {
 }
 
 impl Write {
-    /// Owes a delivery: it is made at least once if this transaction commits.
+    /// Adds a pending delivery. It is attempted at least once if this transaction commits.
     ///
     /// # Errors
-    /// When the database fails.
-    pub async fn owe(&mut self, delivery: &Delivery) -> Result<(), Error> {
+    /// Returns an error if the database fails.
+    pub async fn insert_delivery(&mut self, delivery: &Delivery) -> Result<(), Error> {
         let sql = "INSERT INTO deliveries (id, account_sid, kind, subject, work, destination, state, attempts, \
                    due_at, give_up_at, created_at, scheduled_at) \
                    VALUES ($1, $2, $3, $4, $5, $6, 'owed', 0, $7, $8, $9, $9)";
@@ -233,27 +236,27 @@ impl Write {
             delivery.account_sid,
             delivery.work.kind().as_str(),
             subject(&delivery.work),
-            to_json(&Kept {
+            to_json(&StoredWork {
                 work: &delivery.work,
                 trace: delivery.trace.as_ref().map(TraceParent::to_string)
             }),
-            delivery.destination.as_str(),
-            delivery.due_at,
-            delivery.give_up_at,
+            delivery.destination.to_string(),
+            delivery.next_attempt_at,
+            delivery.expires_at,
             delivery.created_at
         ];
-        self.all(sql, values).await.map(drop)
+        self.execute(sql, values).await
     }
 
-    /// Leases at most `limit` deliveries that are due, but none to the destinations in `full`, to `lease`
-    /// until `until`. Each counts as an attempt from now on, whether or not the process lives to make it.
+    /// Leases at most `limit` due deliveries to `lease` until `until`, except those to the destinations in `full`. Each
+    /// counts as an attempt from now on, even if the process dies before making it.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn lease_deliveries(
         &mut self,
         lease: &str,
-        full: &[String],
+        full: &[Destination],
         limit: usize,
         now: Timestamp,
         until: Timestamp,
@@ -261,33 +264,33 @@ impl Write {
         let mut values = bind![lease, now, until, i64::try_from(limit).unwrap_or(i64::MAX)];
         let mut elsewhere = String::new();
         for destination in full {
-            values.push(Value::from(destination.as_str()));
+            values.push(Value::from(destination.to_string()));
             elsewhere.push_str(&format!(" AND destination <> ${}", values.len()));
         }
-        // Several workers share a PostgreSQL: none waits for what another is taking.
-        let sharing = if self.connection.is_postgres() { " FOR UPDATE SKIP LOCKED" } else { "" };
-        // Materialized, since PostgreSQL might otherwise choose, and lock, more than once.
+        // Several workers share a PostgreSQL database; each skips the rows that another one is leasing.
+        let lock = if self.connection.is_postgres() { " FOR UPDATE SKIP LOCKED" } else { "" };
+        // Materialized because PostgreSQL might otherwise select and lock the rows several times.
         let sql = format!(
             "WITH due AS MATERIALIZED (SELECT id FROM deliveries WHERE state = 'owed' AND due_at <= $2{elsewhere} \
-             ORDER BY due_at LIMIT $4{sharing}) \
+             ORDER BY due_at LIMIT $4{lock}) \
              UPDATE deliveries SET lease = $1, due_at = $3, scheduled_at = $2, attempts = attempts + 1 \
              WHERE id IN (SELECT id FROM due) RETURNING {COLUMNS}"
         );
-        // What this version can't read belongs to a newer one, which gets it when the lease runs out.
-        let rows = self.all(sql, values).await?;
-        let readable = rows.iter().map(delivery).inspect(|delivery| {
-            if let Err(fault) = delivery {
-                tracing::error!("a delivery can't be read: {fault}");
+        // A delivery that this version cannot read is from a newer one, which leases it when this lease expires.
+        let rows = self.fetch_all(sql, values).await?;
+        let readable = rows.iter().map(parse_delivery).inspect(|delivery| {
+            if let Err(error) = delivery {
+                tracing::error!("reading a leased delivery failed, leaving it to another node: {error}");
             }
         });
         Ok(readable.flatten().collect())
     }
 
-    /// Hands back deliveries that `lease` holds and did not attempt: they are due now, and that they were
-    /// leased does not count as an attempt.
+    /// Releases deliveries that `lease` holds and did not attempt. They are due now, and their lease does not count as
+    /// an attempt.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn release_deliveries(
         &mut self,
         lease: &str,
@@ -298,15 +301,15 @@ impl Write {
         let sql = format!(
             "UPDATE deliveries SET lease = NULL, due_at = $2, scheduled_at = $2, attempts = attempts - 1 \
              WHERE id IN ({}) AND lease = $1 AND state = 'owed'",
-            one_of(&mut values, ids)
+            bind_ids(&mut values, ids)
         );
-        self.all(sql, values).await.map(drop)
+        self.execute(sql, values).await
     }
 
-    /// Makes at most `limit` stranded deliveries due now, but none that `lease` holds; returns how many.
+    /// Makes at most `limit` stranded deliveries due now, except those that `lease` holds; returns how many.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn reschedule_stranded_deliveries(
         &mut self,
         lease: &str,
@@ -314,21 +317,21 @@ impl Write {
         limit: usize,
         now: Timestamp,
     ) -> Result<usize, Error> {
-        let sharing = if self.connection.is_postgres() { " FOR UPDATE SKIP LOCKED" } else { "" };
+        let lock = if self.connection.is_postgres() { " FOR UPDATE SKIP LOCKED" } else { "" };
         let sql = format!(
             "WITH stranded AS MATERIALIZED (SELECT id FROM deliveries WHERE {STRANDED} \
-             ORDER BY due_at DESC LIMIT $5{sharing}) \
+             ORDER BY due_at DESC LIMIT $5{lock}) \
              UPDATE deliveries SET due_at = $4, scheduled_at = $4 WHERE id IN (SELECT id FROM stranded) RETURNING id"
         );
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let values = bind![lease, stranded.scheduled_after, stranded.due_after, now, limit];
-        Ok(self.all(sql, values).await?.len())
+        Ok(self.fetch_all(sql, values).await?.len())
     }
 
-    /// Extends the leases of these deliveries, as far as they are still this worker's.
+    /// Extends the leases of these deliveries, except those that `lease` has lost.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn renew_leases(
         &mut self,
         lease: &str,
@@ -338,16 +341,16 @@ impl Write {
         let mut values = bind![lease, until];
         let sql = format!(
             "UPDATE deliveries SET due_at = $2 WHERE id IN ({}) AND lease = $1 AND state = 'owed'",
-            one_of(&mut values, ids)
+            bind_ids(&mut values, ids)
         );
-        self.all(sql, values).await.map(drop)
+        self.execute(sql, values).await
     }
 
-    /// Records an attempt and what becomes of the delivery; `false`, with nothing written, when the lease
-    /// is not this worker's any more.
+    /// Records an attempt and the new state of its delivery. Returns `false`, with nothing written, if `lease` no
+    /// longer holds the delivery.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn record_attempt(
         &mut self,
         lease: &str,
@@ -356,16 +359,15 @@ impl Write {
         next: Next,
         now: Timestamp,
     ) -> Result<bool, Error> {
-        let (state, due_at, finished_at) = match next {
-            Next::At(at) => ("owed", at, None),
-            Next::Delivered => ("delivered", delivery.due_at, Some(now)),
-            Next::Skipped => ("skipped", delivery.due_at, Some(now)),
-            Next::Failed => ("failed", delivery.due_at, Some(now)),
+        let (next_attempt_at, finished_at) = match next {
+            Next::Retry(at) => (at, None),
+            Next::Delivered | Next::Skipped | Next::Failed => (delivery.next_attempt_at, Some(now)),
         };
         let finish = "UPDATE deliveries SET state = $3, due_at = $4, finished_at = $5, scheduled_at = $6, lease = NULL \
                       WHERE id = $1 AND lease = $2 AND state = 'owed' RETURNING id";
-        let values = bind![delivery.id.to_string(), lease, state, due_at, finished_at, now];
-        if self.one(finish, values).await?.is_none() {
+        let values =
+            bind![delivery.id.to_string(), lease, next.state().as_str(), next_attempt_at, finished_at, now];
+        if self.fetch_optional(finish, values).await?.is_none() {
             return Ok(false);
         }
         let sql = "INSERT INTO delivery_attempts (delivery_id, number, began_at, milliseconds, ending, error_code, \
@@ -375,19 +377,19 @@ impl Write {
             delivery.id.to_string(),
             attempt.began_at,
             attempt.milliseconds,
-            attempt.ending.as_str(),
+            attempt.outcome.as_str(),
             attempt.error_code.map(i64::from),
             attempt.status.map(i64::from),
             attempt.detail.clone()
         ];
-        self.all(sql, values).await.map(|_| true)
+        self.fetch_all(sql, values).await.map(|_| true)
     }
 
-    /// Records attempts that succeeded, with the instant at which each did, and ends their deliveries. Those
-    /// whose lease is not this worker's any more are left alone.
+    /// Records successful attempts, each with the instant of its success, and finishes their deliveries. Skips those
+    /// that `lease` no longer holds.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn record_delivered(
         &mut self,
         lease: &str,
@@ -405,9 +407,9 @@ impl Write {
             "UPDATE deliveries SET state = 'delivered', finished_at = $2, lease = NULL \
              WHERE id {among} AND lease = $1 AND state = 'owed' RETURNING id"
         );
-        let ended = self.all(finish, bind![lease, *now, to_json(&ids)]).await?;
-        let ended = ended.iter().map(|row| id(row, "id")).collect::<Result<HashSet<_>, _>>()?;
-        let rows = attempts.iter().filter(|(id, ..)| ended.contains(id)).map(|(id, attempt, _)| {
+        let finished = self.fetch_all(finish, bind![lease, *now, to_json(&ids)]).await?;
+        let finished = finished.iter().map(|row| parse_id(row, "id")).collect::<Result<HashSet<_>, _>>()?;
+        let rows = attempts.iter().filter(|(id, ..)| finished.contains(id)).map(|(id, attempt, _)| {
             json!({
                 "id": id.to_string(),
                 "began_at": attempt.began_at.micros(),
@@ -430,15 +432,15 @@ impl Write {
              SELECT v.id, (SELECT COALESCE(MAX(number), 0) + 1 FROM delivery_attempts WHERE delivery_id = v.id), \
              v.began_at, v.milliseconds, 'delivered', v.status, v.detail FROM {table}"
         );
-        self.all(insert, bind![to_json(&rows)]).await.map(drop)
+        self.execute(insert, bind![to_json(&rows)]).await
     }
 
-    /// Owes a finished delivery once more, as if it were new, until `give_up_at`; returns it, `None` when there is
-    /// none, it is owed, or it is a push, which has its time.
+    /// Makes a finished delivery pending again until `give_up_at`, like a new one, and returns it. Returns `None` if
+    /// it does not exist, is pending, or is a push, whose content would be outdated.
     ///
     /// # Errors
-    /// When the database fails.
-    pub async fn owe_again(
+    /// Returns an error if the database fails.
+    pub async fn requeue_delivery(
         &mut self,
         id: DeliveryId,
         now: Timestamp,
@@ -449,15 +451,14 @@ impl Write {
              attempts = 0 \
              WHERE id = $1 AND state <> 'owed' AND kind <> 'push' RETURNING {COLUMNS}"
         );
-        let row = self.one(sql, bind![id.to_string(), now, give_up_at]).await?;
-        row.as_ref().map(delivery).transpose()
+        self.fetch_optional_as(sql, bind![id.to_string(), now, give_up_at], parse_delivery).await
     }
 
-    /// Remembers that the provider said a factor's token leads nowhere; `false` when that was known, or when
-    /// the device has sent a token since `registered_at`, be it the same one.
+    /// Marks a factor as unreachable because the provider rejected its token. Returns `false` if it was marked already,
+    /// or if the device has registered a token since `registered_at`, even the same one.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn mark_unreachable(
         &mut self,
         factor_sid: domain::FactorSid,
@@ -467,32 +468,31 @@ impl Write {
         let sql = "UPDATE factors SET unreachable = 1 \
                    WHERE sid = $1 AND notification_token = $2 AND unreachable = 0 \
                    AND COALESCE(token_registered_at, created_at) <= $3 RETURNING sid";
-        Ok(self.one(sql, bind![factor_sid, token, registered_at]).await?.is_some())
+        Ok(self.fetch_optional(sql, bind![factor_sid, token, registered_at]).await?.is_some())
     }
 
-    /// Tries the factors of an account, or of one of its services, again that could not be reached: the
-    /// reason may have been the credential.
+    /// Clears the unreachable mark of an account's factors, or of those of one service, because a wrong credential may
+    /// have caused it.
     ///
     /// # Errors
-    /// When the database fails.
-    pub async fn forget_unreachable(
+    /// Returns an error if the database fails.
+    pub async fn clear_unreachable(
         &mut self,
         account_sid: AccountSid,
         service_sid: Option<ServiceSid>,
     ) -> Result<(), Error> {
         let sql = "UPDATE factors SET unreachable = 0 WHERE unreachable = 1 AND account_sid = $1 \
                    AND (CAST($2 AS TEXT) IS NULL OR service_sid = $2)";
-        self.all(sql, bind![account_sid, service_sid.map(|sid| sid.to_string())]).await.map(drop)
+        self.execute(sql, bind![account_sid, service_sid.map(|sid| sid.to_string())]).await
     }
 
-    /// Removes at most `limit` deliveries that were finished before an instant, with their attempts;
-    /// returns how many.
+    /// Deletes at most `limit` deliveries that were finished before an instant, with their attempts; returns how many.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn delete_old_deliveries(&mut self, before: Timestamp, limit: i64) -> Result<usize, Error> {
         let sql = "DELETE FROM deliveries WHERE id IN \
                    (SELECT id FROM deliveries WHERE finished_at < $1 ORDER BY finished_at LIMIT $2) RETURNING id";
-        Ok(self.all(sql, bind![before, limit]).await?.len())
+        Ok(self.fetch_all(sql, bind![before, limit]).await?.len())
     }
 }

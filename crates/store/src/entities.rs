@@ -7,14 +7,14 @@ use domain::paging::{Page, PageRequest};
 use domain::{AccountSid, Entity, EntityPath, EntitySid, Identity, ServiceSid, Timestamp};
 
 use crate::error::Error;
-use crate::listing::List;
-use crate::services::IN_A_LIVE_SERVICE;
-use crate::sql::{Row, bind};
-use crate::{Read, Write};
+use crate::paging::ListQuery;
+use crate::read_write::{Read, Write};
+use crate::services::SERVICE_EXISTS;
+use crate::values::{Row, bind};
 
 const COLUMNS: &str = "sid, account_sid, service_sid, identity, created_at, updated_at";
 
-fn entity(row: &Row) -> Result<Entity, Error> {
+fn parse_entity(row: &Row) -> Result<Entity, Error> {
     Ok(Entity {
         sid: row.sid("sid")?,
         account_sid: row.sid("account_sid")?,
@@ -26,44 +26,42 @@ fn entity(row: &Row) -> Result<Entity, Error> {
 }
 
 impl Read {
-    /// An entity.
+    /// Returns an entity.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn entity(&mut self, path: &EntityPath) -> Result<Option<Entity>, Error> {
         let sql = format!(
             "SELECT {COLUMNS} FROM entities \
-             WHERE service_sid = $1 AND identity = $2 AND account_sid = $3 AND {IN_A_LIVE_SERVICE}"
+             WHERE service_sid = $1 AND identity = $2 AND account_sid = $3 AND {SERVICE_EXISTS}"
         );
         let values = bind![path.service_sid, path.identity.as_str(), path.account_sid];
-        self.one(sql, values).await?.as_ref().map(entity).transpose()
+        self.fetch_optional_as(sql, values, parse_entity).await
     }
 
-    /// The entities of a service.
+    /// Returns the entities of a service.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn entities(
         &mut self,
         account_sid: AccountSid,
         service_sid: ServiceSid,
         request: &PageRequest,
     ) -> Result<Page<Entity>, Error> {
-        let list = List::of(COLUMNS, "entities").only(
+        let list = ListQuery::select(COLUMNS, "entities").filter(
             "deleted_at IS NULL AND service_sid = ? AND account_sid = ?",
             bind![service_sid, account_sid],
         );
-        list.page::<EntitySid, _>(self, request, entity).await
+        list.page::<EntitySid, _>(self, request, parse_entity).await
     }
-}
 
-impl Read {
     /// Returns the creation time of the `most`-th newest entity of a service within `span`, its end included; `None` if
     /// there are fewer.
     ///
     /// # Errors
-    /// When the database fails.
-    pub async fn entity_back(
+    /// Returns an error if the database fails.
+    pub async fn nth_latest_entity_created_at(
         &mut self,
         service_sid: ServiceSid,
         span: Range<Timestamp>,
@@ -71,46 +69,48 @@ impl Read {
     ) -> Result<Option<Timestamp>, Error> {
         let sql = "SELECT created_at FROM entities WHERE service_sid = $1 AND created_at > $2 AND created_at <= $3 \
                    AND deleted_at IS NULL ORDER BY created_at DESC, sid DESC LIMIT 1 OFFSET $4";
-        let row = self.one(sql, bind![service_sid, span.start, span.end, i64::from(most.get()) - 1]).await?;
+        let row = self
+            .fetch_optional(sql, bind![service_sid, span.start, span.end, i64::from(most.get()) - 1])
+            .await?;
         row.map(|row| row.timestamp("created_at")).transpose()
     }
 }
 
 impl Write {
-    /// Adds an entity; `false` when one of that identity exists.
+    /// Adds an entity. Returns `false` if one with that identity exists already.
     ///
     /// # Errors
-    /// [`Error::ParentGone`] when there is no such service.
+    /// Returns [`Error::ParentGone`] if the service does not exist, or an error if the database fails.
     pub async fn insert_entity(&mut self, entity: &Entity) -> Result<bool, Error> {
         let sql = "INSERT INTO entities (sid, account_sid, service_sid, identity, created_at, updated_at) \
                    VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (service_sid, identity) DO NOTHING RETURNING sid";
-        Ok(self.one(sql, values(entity)).await?.is_some())
+        Ok(self.fetch_optional(sql, bound_values(entity)).await?.is_some())
     }
 
-    /// The entity of that identity: the one that exists, else this one, added. Either way it is held
-    /// until the transaction ends, so that its factors can be counted before one is added.
+    /// Returns the entity with the identity of `new`, after adding `new` if there is none. The entity is locked until
+    /// the transaction ends, so that its factors can be counted before one is added.
     ///
     /// # Errors
-    /// [`Error::ParentGone`] when there is no such service.
+    /// Returns [`Error::ParentGone`] if the service does not exist, or an error if the database fails.
     pub async fn ensure_entity(&mut self, new: &Entity) -> Result<Entity, Error> {
-        // Writing a column back to itself is what makes the existing row come back, locked.
+        // The update without effect makes the statement lock and return an existing row.
         let sql = format!(
             "INSERT INTO entities (sid, account_sid, service_sid, identity, created_at, updated_at) \
              VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (service_sid, identity) \
              DO UPDATE SET updated_at = entities.updated_at RETURNING {COLUMNS}"
         );
-        let row = self.one(sql, values(new)).await?;
-        row.as_ref().map_or(Err(Error::ParentGone), entity)
+        let row = self.fetch_optional(sql, bound_values(new)).await?;
+        row.as_ref().map_or(Err(Error::ParentGone), parse_entity)
     }
 
-    /// Marks an entity as deleted and removes its factors; returns its SID, `None` when there is no such entity.
-    /// From here on nothing under it is found. [`remove_deleted`](Self::remove_deleted) removes the rows.
+    /// Marks an entity as deleted and deletes its factors. Returns its SID, or `None` if there is no such entity. From
+    /// then on, queries find nothing under it; [`remove_deleted`](Self::remove_deleted) removes the rows.
     ///
-    /// The mark replaces the identity by a text that no identity can be (see [`Identity`]), so that a new entity can
-    /// have that at once, and paths no longer lead to this one.
+    /// Replaces the identity by a text that is no valid [`Identity`], so that paths no longer lead to this entity and a
+    /// new one can use the identity at once.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn delete_entity(
         &mut self,
         path: &EntityPath,
@@ -118,18 +118,18 @@ impl Write {
     ) -> Result<Option<EntitySid>, Error> {
         let mark = format!(
             "UPDATE entities SET deleted_at = $4, identity = '~' || sid \
-             WHERE service_sid = $1 AND identity = $2 AND account_sid = $3 AND {IN_A_LIVE_SERVICE} RETURNING sid"
+             WHERE service_sid = $1 AND identity = $2 AND account_sid = $3 AND {SERVICE_EXISTS} RETURNING sid"
         );
         let values = bind![path.service_sid, path.identity.as_str(), path.account_sid, now];
-        let Some(row) = self.one(mark, values).await? else { return Ok(None) };
+        let Some(row) = self.fetch_optional(mark, values).await? else { return Ok(None) };
         let sid: EntitySid = row.sid("sid")?;
-        // An entity has few of them, and without one no device signs in.
-        self.all("DELETE FROM factors WHERE entity_sid = $1", bind![sid]).await?;
+        // An entity has few factors, and no device can authenticate without one.
+        self.execute("DELETE FROM factors WHERE entity_sid = $1", bind![sid]).await?;
         Ok(Some(sid))
     }
 }
 
-fn values(entity: &Entity) -> Vec<crate::sql::Value> {
+fn bound_values(entity: &Entity) -> Vec<crate::values::Value> {
     bind![
         entity.sid,
         entity.account_sid,

@@ -3,25 +3,26 @@
 use std::num::NonZeroU32;
 use std::ops::Range;
 
-use domain::challenges::MAX_LIFETIME;
+use domain::challenges::MAX_LIFETIME_SECONDS;
 use domain::factors::{Notification, Platform, PublicKey, RegistrationToken, Status};
 use domain::paging::{Page, PageRequest};
 use domain::{CredentialSid, EntityPath, EntitySid, Factor, FactorSid, FriendlyName, Identity, Timestamp};
 
+use crate::connection::Connection;
 use crate::error::Error;
-use crate::listing::List;
-use crate::services::IN_A_LIVE_SERVICE;
-use crate::sql::{Connection, Row, bind, to_json};
-use crate::{Read, Write};
+use crate::paging::ListQuery;
+use crate::read_write::{Read, Write};
+use crate::services::SERVICE_EXISTS;
+use crate::values::{Row, bind, to_json};
 
 const COLUMNS: &str = "sid, account_sid, service_sid, entity_sid, identity, friendly_name, public_key, \
     credential_sid, status, app_id, sdk_version, notification_platform, notification_token, unreachable, \
     token_registered_at, metadata, created_at, updated_at";
 
-/// Challenges that are voided in the transaction in which their factor is deleted: a few milliseconds of work.
-const VOIDED_AT_ONCE: i64 = 200;
+/// Challenges that are voided in the transaction that deletes their factor: a few milliseconds of work.
+const MAX_VOIDED_CHALLENGES: i64 = 200;
 
-fn factor(row: &Row) -> Result<Factor, Error> {
+fn parse_factor(row: &Row) -> Result<Factor, Error> {
     let token = row.optional_text("notification_token")?.map(RegistrationToken::from_stored);
     Ok(Factor {
         sid: row.sid("sid")?,
@@ -39,7 +40,7 @@ fn factor(row: &Row) -> Result<Factor, Error> {
         },
         app_id: domain::factors::AppId::from_stored(row.text("app_id")?),
         sdk_version: row.optional_text("sdk_version")?.map(domain::factors::SdkVersion::from_stored),
-        notification: Notification::new(row.word::<Platform>("notification_platform")?, token)
+        notification: Notification::new(row.keyword::<Platform>("notification_platform")?, token)
             .map_err(|_| Error::Corrupt("notification_token".into()))?,
         unreachable: row.int("unreachable")? != 0,
         token_registered_at: match row.optional_timestamp("token_registered_at")? {
@@ -52,77 +53,76 @@ fn factor(row: &Row) -> Result<Factor, Error> {
     })
 }
 
-/// The condition on one factor. A deleted entity has no factors, so that only the service is looked at.
-fn on_path() -> String {
-    format!("sid = $1 AND service_sid = $2 AND identity = $3 AND account_sid = $4 AND {IN_A_LIVE_SERVICE}")
+/// Returns the condition that selects one factor by its path. A deleted entity has no factors, so only the service is
+/// checked for deletion.
+fn path_condition() -> String {
+    format!("sid = $1 AND service_sid = $2 AND identity = $3 AND account_sid = $4 AND {SERVICE_EXISTS}")
 }
 
-/// The query for one factor that is to be held. `lock` is PostgreSQL's; SQLite has one writer.
+/// Returns the query that selects one factor by its path and locks it. `lock` applies to PostgreSQL; SQLite needs no
+/// lock because it has only one write connection.
 ///
-/// The entity is held first, since who deletes it begins there too: two who take the same in different orders wait for
-/// each other.
-fn held_by_path(lock: &str, connection: &Connection) -> String {
-    let on_path = on_path();
+/// Locks the entity before the factor, as the deletion of an entity does, to avoid a deadlock with it.
+fn select_locked(lock: &str, connection: &Connection) -> String {
+    let path_condition = path_condition();
     if !connection.is_postgres() {
-        return format!("SELECT {COLUMNS} FROM factors WHERE {on_path}");
+        return format!("SELECT {COLUMNS} FROM factors WHERE {path_condition}");
     }
     format!(
         "WITH held AS (SELECT sid AS held_sid FROM entities \
          WHERE service_sid = $2 AND identity = $3 AND account_sid = $4 FOR KEY SHARE) \
-         SELECT {COLUMNS} FROM factors, held WHERE {on_path} AND entity_sid = held_sid {lock} OF factors"
+         SELECT {COLUMNS} FROM factors, held WHERE {path_condition} AND entity_sid = held_sid {lock} OF factors"
     )
 }
 
 impl Read {
-    /// A factor of this entity.
+    /// Returns a factor of an entity.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn factor(&mut self, path: &EntityPath, sid: FactorSid) -> Result<Option<Factor>, Error> {
         let values = bind![sid, path.service_sid, path.identity.as_str(), path.account_sid];
-        let sql = format!("SELECT {COLUMNS} FROM factors WHERE {}", on_path());
-        self.one(sql, values).await?.as_ref().map(factor).transpose()
+        let sql = format!("SELECT {COLUMNS} FROM factors WHERE {}", path_condition());
+        self.fetch_optional_as(sql, values, parse_factor).await
     }
 
-    /// The factor whose device signs with this `kid`.
+    /// Returns the factor whose device signs with this `kid`.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn factor_by_credential(&mut self, sid: CredentialSid) -> Result<Option<Factor>, Error> {
-        let sql = format!("SELECT {COLUMNS} FROM factors WHERE credential_sid = $1 AND {IN_A_LIVE_SERVICE}");
-        self.one(sql, bind![sid]).await?.as_ref().map(factor).transpose()
+        let sql = format!("SELECT {COLUMNS} FROM factors WHERE credential_sid = $1 AND {SERVICE_EXISTS}");
+        self.fetch_optional_as(sql, bind![sid], parse_factor).await
     }
 
-    /// The factors of an entity.
+    /// Returns the factors of an entity.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn factors(
         &mut self,
         entity_sid: EntitySid,
         request: &PageRequest,
     ) -> Result<Page<Factor>, Error> {
-        let list = List::of(COLUMNS, "factors").only("entity_sid = ?", bind![entity_sid]);
-        list.page::<FactorSid, _>(self, request, factor).await
+        let list = ListQuery::select(COLUMNS, "factors").filter("entity_sid = ?", bind![entity_sid]);
+        list.page::<FactorSid, _>(self, request, parse_factor).await
     }
 
-    /// How many factors an entity has.
+    /// Counts the factors of an entity.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn count_factors(&mut self, entity_sid: EntitySid) -> Result<i64, Error> {
         let sql = "SELECT COUNT(*) AS number FROM factors WHERE entity_sid = $1";
-        self.one(sql, bind![entity_sid]).await?.map_or(Ok(0), |row| row.int("number"))
+        self.fetch_optional(sql, bind![entity_sid]).await?.map_or(Ok(0), |row| row.int("number"))
     }
-}
 
-impl Read {
-    /// When the factor of an entity was made that is the `most`-th of the latest, if so many were noted in
-    /// `span`, its end included; those that were deleted included.
+    /// Returns the creation time of the `most`-th newest factor of an entity within `span`, its end included; `None` if
+    /// there are fewer. Counts deleted factors too.
     ///
     /// # Errors
-    /// When the database fails.
-    pub async fn factor_creation_back(
+    /// Returns an error if the database fails.
+    pub async fn nth_latest_factor_created_at(
         &mut self,
         entity_sid: EntitySid,
         span: Range<Timestamp>,
@@ -130,7 +130,9 @@ impl Read {
     ) -> Result<Option<Timestamp>, Error> {
         let sql = "SELECT created_at FROM factor_creations WHERE entity_sid = $1 AND created_at > $2 AND created_at <= $3 \
                    ORDER BY created_at DESC LIMIT 1 OFFSET $4";
-        let row = self.one(sql, bind![entity_sid, span.start, span.end, i64::from(most.get()) - 1]).await?;
+        let row = self
+            .fetch_optional(sql, bind![entity_sid, span.start, span.end, i64::from(most.get()) - 1])
+            .await?;
         row.map(|row| row.timestamp("created_at")).transpose()
     }
 }
@@ -139,8 +141,8 @@ impl Write {
     /// Adds a factor.
     ///
     /// # Errors
-    /// [`Conflict::FactorKey`](crate::Conflict::FactorKey) when the entity has one with that key,
-    /// [`Error::ParentGone`] when there is no such entity.
+    /// Returns [`Conflict::FactorKey`](crate::Conflict::FactorKey) if the entity has a factor with that public key,
+    /// [`Error::ParentGone`] if the entity does not exist, or an error if the database fails.
     pub async fn insert_factor(&mut self, factor: &Factor) -> Result<(), Error> {
         let sql = "INSERT INTO factors (sid, account_sid, service_sid, entity_sid, identity, friendly_name, \
                    public_key, credential_sid, status, app_id, sdk_version, notification_platform, \
@@ -165,34 +167,38 @@ impl Write {
             factor.created_at,
             factor.updated_at
         ];
-        self.all(sql, values).await.map(drop)
+        self.execute(sql, values).await
     }
 
-    /// A factor of this entity, held until the transaction ends: nobody changes or deletes it meanwhile.
+    /// Returns a factor of an entity, locked against changes and deletion until the transaction ends.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn lock_factor(&mut self, path: &EntityPath, sid: FactorSid) -> Result<Option<Factor>, Error> {
-        let sql = held_by_path("FOR NO KEY UPDATE", &self.connection);
+        let sql = select_locked("FOR NO KEY UPDATE", &self.connection);
         let values = bind![sid, path.service_sid, path.identity.as_str(), path.account_sid];
-        self.one(sql, values).await?.as_ref().map(factor).transpose()
+        self.fetch_optional_as(sql, values, parse_factor).await
     }
 
-    /// A factor of this entity, which can't be deleted until the transaction ends, so that a challenge
-    /// to it is either made before and voided with it, or not made.
+    /// Returns a factor of an entity, locked against deletion until the transaction ends. A challenge is therefore
+    /// created before the deletion and voided by it, or not created at all.
     ///
     /// # Errors
-    /// When the database fails.
-    pub async fn hold_factor(&mut self, path: &EntityPath, sid: FactorSid) -> Result<Option<Factor>, Error> {
-        let sql = held_by_path("FOR KEY SHARE", &self.connection);
+    /// Returns an error if the database fails.
+    pub async fn lock_factor_shared(
+        &mut self,
+        path: &EntityPath,
+        sid: FactorSid,
+    ) -> Result<Option<Factor>, Error> {
+        let sql = select_locked("FOR KEY SHARE", &self.connection);
         let values = bind![sid, path.service_sid, path.identity.as_str(), path.account_sid];
-        self.one(sql, values).await?.as_ref().map(factor).transpose()
+        self.fetch_optional_as(sql, values, parse_factor).await
     }
 
-    /// Writes what can change of a factor.
+    /// Updates the fields of a factor that can change.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn update_factor(&mut self, factor: &Factor) -> Result<(), Error> {
         let sql = "UPDATE factors SET friendly_name = $2, status = $3, sdk_version = $4, \
                    notification_platform = $5, notification_token = $6, unreachable = $7, \
@@ -209,67 +215,68 @@ impl Write {
             factor.token_registered_at,
             factor.updated_at
         ];
-        self.all(sql, values).await.map(drop)
+        self.execute(sql, values).await
     }
 
-    /// Removes a factor and returns it; `None` when there is no such factor. Its pending challenges are void from here
-    /// on and stay to be read. The latest 200 of them are written as such, which is all of them but for
-    /// a factor that was flooded; the others are recognized when they are read.
+    /// Deletes a factor and returns it; returns `None` if there is no such factor.
+    ///
+    /// Its pending challenges become void and stay readable. The newest 200 rows are updated, which are usually all;
+    /// the status of the others is computed when they are read.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn delete_factor(
         &mut self,
         path: &EntityPath,
         sid: FactorSid,
         now: Timestamp,
     ) -> Result<Option<Factor>, Error> {
-        let delete = format!("DELETE FROM factors WHERE {} RETURNING {COLUMNS}", on_path());
+        let delete = format!("DELETE FROM factors WHERE {} RETURNING {COLUMNS}", path_condition());
         let values = bind![sid, path.service_sid, path.identity.as_str(), path.account_sid];
-        let Some(row) = self.one(delete, values).await? else { return Ok(None) };
-        // The status is asked for twice, since the one outside is looked at again when the row has changed.
-        // None lives longer than that, so those that expired long ago are not looked through.
-        let begin = now.plus_seconds(-MAX_LIFETIME);
+        let Some(row) = self.fetch_optional(delete, values).await? else { return Ok(None) };
+        // Both conditions on the status are needed: PostgreSQL checks only the outer one again if the row has changed.
+        // The condition on `created_at` excludes challenges that expired long ago: none lives longer than that.
+        let begin = now.plus_seconds(-MAX_LIFETIME_SECONDS);
         let void = "UPDATE challenges SET status = 'voided', updated_at = $2 \
                     WHERE status = 'pending' AND sid IN \
                     (SELECT sid FROM challenges WHERE factor_sid = $1 AND status = 'pending' \
                      AND created_at >= $3 AND expires_at > $2 ORDER BY created_at DESC, sid DESC LIMIT $4)";
-        self.all(void, bind![sid, now, begin, VOIDED_AT_ONCE]).await?;
-        factor(&row).map(Some)
+        self.execute(void, bind![sid, now, begin, MAX_VOIDED_CHALLENGES]).await?;
+        parse_factor(&row).map(Some)
     }
 
-    /// Removes at most `limit` factors that were made before an instant and are not verified. Returns what
-    /// was removed. One that is verified at the same time stays.
+    /// Deletes at most `limit` unverified factors that were created before an instant, and returns them. Keeps one that
+    /// is verified at the same time.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn delete_unverified_factors(
         &mut self,
         before: Timestamp,
         limit: i64,
     ) -> Result<Vec<Factor>, Error> {
-        // The status is asked for twice, since the one outside is looked at again when the row has changed.
+        // Both conditions on the status are needed: PostgreSQL checks only the outer one again if the row has changed.
         let sql = format!(
             "DELETE FROM factors WHERE status = 'unverified' AND sid IN \
-             (SELECT sid FROM factors WHERE status = 'unverified' AND created_at < $1 AND {IN_A_LIVE_SERVICE} \
+             (SELECT sid FROM factors WHERE status = 'unverified' AND created_at < $1 AND {SERVICE_EXISTS} \
               ORDER BY created_at LIMIT $2) RETURNING {COLUMNS}"
         );
-        self.all(sql, bind![before, limit]).await?.iter().map(factor).collect()
+        self.fetch_all_as(sql, bind![before, limit], parse_factor).await
     }
 
-    /// Notes that a factor is made, so that it counts even when it is deleted.
+    /// Records the creation of a factor, so that it counts toward the limit even after its deletion.
     ///
     /// # Errors
-    /// [`Error::ParentGone`] when there is no such entity.
-    pub async fn note_factor_creation(&mut self, factor: &Factor) -> Result<(), Error> {
+    /// Returns [`Error::ParentGone`] if the entity does not exist, or an error if the database fails.
+    pub async fn record_factor_creation(&mut self, factor: &Factor) -> Result<(), Error> {
         let sql = "INSERT INTO factor_creations (factor_sid, entity_sid, created_at) VALUES ($1, $2, $3)";
-        self.all(sql, bind![factor.sid, factor.entity_sid, factor.created_at]).await.map(drop)
+        self.execute(sql, bind![factor.sid, factor.entity_sid, factor.created_at]).await
     }
 
-    /// Removes at most `limit` notes of factors that were made before an instant; returns how many.
+    /// Deletes at most `limit` records of factors that were created before an instant; returns how many.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn delete_old_factor_creations(
         &mut self,
         before: Timestamp,
@@ -278,6 +285,6 @@ impl Write {
         let sql = "DELETE FROM factor_creations WHERE factor_sid IN \
                    (SELECT factor_sid FROM factor_creations WHERE created_at < $1 ORDER BY created_at LIMIT $2) \
                    RETURNING factor_sid";
-        Ok(self.all(sql, bind![before, limit]).await?.len())
+        Ok(self.fetch_all(sql, bind![before, limit]).await?.len())
     }
 }

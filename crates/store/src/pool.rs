@@ -1,6 +1,6 @@
-//! The connections to PostgreSQL that reads and writes share.
+//! The pool of PostgreSQL connections that reads and writes share.
 //!
-//! Unlike the pool of `sqlx` it fails at once when PostgreSQL can't be reached, and says why.
+//! Unlike the pool of `sqlx`, it fails at once while PostgreSQL cannot be reached, and returns the reason.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,112 +11,118 @@ use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use crate::error::{Error, ends_connection};
+use crate::limits::{ACQUIRE_TIMEOUT, POSTGRES_POOL_SIZE};
 use crate::postgres::{Server, Sessions};
-use crate::sql::{Row, Value, bound};
-use crate::{PATIENCE, POSTGRES_POOL};
+use crate::values::{Row, Value, bound};
 
-/// How long PostgreSQL may take over a statement. The session's limits end it sooner: this is for a line over
-/// which no answer comes at all.
-const ANSWER: Duration = Duration::from_secs(10);
+/// Maximum time to wait for the response to a statement. PostgreSQL's own limits end a statement sooner, so this
+/// applies to broken connections.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long PostgreSQL may take to commit.
-const COMMIT: Duration = Duration::from_secs(60);
+/// Maximum time to wait for the response to a commit.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long a new connection is tried for before it counts as an outage, and the pause between: long enough for a
-/// proxy that changes its backend, and short enough for a request to be refused within a second.
-const RETRY_FOR: Duration = Duration::from_millis(500);
-const RETRY_AFTER: Duration = Duration::from_millis(50);
+/// How long connecting is repeated before the failure counts as an outage, and the delay between attempts. Long enough
+/// for a proxy that switches its backend; short enough to refuse a request within a second.
+const CONNECT_RETRY_TIMEOUT: Duration = Duration::from_millis(500);
+const CONNECT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// How long a connection is used, and how long it is kept without use.
-const LIFETIME: Duration = Duration::from_secs(1800);
-const IDLE_TIME: Duration = Duration::from_secs(600);
+/// Maximum age of a connection, and maximum time that it stays idle in the pool.
+const MAX_CONNECTION_AGE: Duration = Duration::from_secs(1800);
+const MAX_IDLE_TIME: Duration = Duration::from_secs(600);
 
-/// Begins a transaction, with the limits that a session of its own has from its beginning.
+/// Begins a transaction with the limits that sessions of our own get when they are opened.
 const BEGIN_ON_SHARED_SESSION: &str = "BEGIN; SET LOCAL statement_timeout = 8000; \
      SET LOCAL lock_timeout = 4000; SET LOCAL idle_in_transaction_session_timeout = 15000";
 
-/// The connections to one database. Cheap to clone.
+/// A pool of connections to one database. Clones share the connections.
 #[derive(Clone)]
 pub(crate) struct Pool(Arc<Shared>);
 
 struct Shared {
     server: Server,
     sessions: Sessions,
-    /// One for each connection that is in use, or being made.
+    /// One permit for each connection that is in use or being opened.
     permits: Arc<Semaphore>,
-    /// Connections without use; the last is the one that was used last.
-    idle: Mutex<Vec<Idle>>,
+    /// Idle connections; the most recently used one is the last.
+    idle: Mutex<Vec<IdleConnection>>,
     outage: Mutex<Option<Outage>>,
-    /// Held by the one request that tries to connect during an outage.
+    /// Locked by the one request that tries to connect during an outage.
     probe: tokio::sync::Mutex<()>,
 }
 
-struct Idle {
+struct IdleConnection {
     connection: PgConnection,
-    made: Instant,
-    since: Instant,
+    opened_at: Instant,
+    idle_since: Instant,
 }
 
-/// The time in which no connection can be made.
+/// A period in which no connection can be opened.
 struct Outage {
     began: Instant,
     error: Error,
 }
 
 impl Pool {
-    /// A pool without connections.
+    /// Creates a pool without connections.
     pub(crate) fn new(server: Server, sessions: Sessions) -> Self {
         Self(Arc::new(Shared {
             server,
             sessions,
-            permits: Arc::new(Semaphore::new(POSTGRES_POOL as usize)),
+            permits: Arc::new(Semaphore::new(POSTGRES_POOL_SIZE as usize)),
             idle: Mutex::default(),
             outage: Mutex::default(),
             probe: tokio::sync::Mutex::default(),
         }))
     }
 
-    /// How many connections there are, and how many of them are without use.
+    /// Returns the number of connections, and how many of them are idle.
     pub(crate) fn count(&self) -> (usize, usize) {
         let idle = lock(&self.0.idle).len();
-        (POSTGRES_POOL as usize - self.0.permits.available_permits() + idle, idle)
+        (POSTGRES_POOL_SIZE as usize - self.0.permits.available_permits() + idle, idle)
     }
 
-    /// Takes a connection that is without use, if there is one.
-    pub(crate) fn take_idle(&self) -> Option<Pooled> {
+    /// Takes an idle connection, if there is one.
+    pub(crate) fn take_idle(&self) -> Option<PooledConnection> {
         let permit = Arc::clone(&self.0.permits).try_acquire_owned().ok()?;
-        let (connection, made) = self.0.take_idle()?;
-        Some(self.pooled(connection, made, permit))
+        let (connection, opened_at) = self.0.take_idle()?;
+        Some(self.wrap(connection, opened_at, permit))
     }
 
-    /// Takes a connection, or makes one. To be called on the store's thread: a connection belongs to the runtime
-    /// on which it was made.
+    /// Takes an idle connection or opens one. Must be called on the store's thread, because a connection belongs to
+    /// the runtime on which it was opened.
     ///
     /// # Errors
-    /// [`Error::Unreachable`] when none can be made, [`Error::Unavailable`] when all are in use for too long.
-    pub(crate) async fn acquire(&self) -> Result<Pooled, Error> {
-        let Ok(permit) = timeout(PATIENCE, Arc::clone(&self.0.permits).acquire_owned()).await else {
+    /// Returns [`Error::Unreachable`] if none can be opened, and [`Error::Unavailable`] if all stay in use for
+    /// [`ACQUIRE_TIMEOUT`].
+    pub(crate) async fn acquire(&self) -> Result<PooledConnection, Error> {
+        let Ok(permit) = timeout(ACQUIRE_TIMEOUT, Arc::clone(&self.0.permits).acquire_owned()).await else {
             return Err(sqlx::Error::PoolTimedOut.into());
         };
         let permit = permit.map_err(|_| sqlx::Error::PoolClosed)?;
-        let (connection, made) = match self.0.take_idle() {
+        let (connection, opened_at) = match self.0.take_idle() {
             Some(taken) => taken,
             None => (self.0.connect().await?, Instant::now()),
         };
-        Ok(self.pooled(connection, made, permit))
+        Ok(self.wrap(connection, opened_at, permit))
     }
 
-    fn pooled(&self, connection: PgConnection, made: Instant, permit: OwnedSemaphorePermit) -> Pooled {
+    fn wrap(
+        &self,
+        connection: PgConnection,
+        opened_at: Instant,
+        permit: OwnedSemaphorePermit,
+    ) -> PooledConnection {
         let begin = match self.0.sessions {
             Sessions::Own => "BEGIN",
             Sessions::Shared => BEGIN_ON_SHARED_SESSION,
         };
-        let mut pooled = Pooled::alone(connection, self.0.sessions, begin);
-        pooled.home = Some(Home { pool: Arc::clone(&self.0), made, _permit: permit });
+        let mut pooled = PooledConnection::without_pool(connection, self.0.sessions, begin);
+        pooled.origin = Some(PoolOrigin { pool: Arc::clone(&self.0), opened_at, _permit: permit });
         pooled
     }
 
-    /// Closes the connections without use. Those in use are closed when they are given back.
+    /// Closes the idle connections. Those in use are closed when they are dropped.
     pub(crate) async fn close(&self) {
         self.0.permits.close();
         let idle = std::mem::take(&mut *lock(&self.0.idle));
@@ -129,31 +135,35 @@ impl Pool {
 impl Shared {
     fn take_idle(&self) -> Option<(PgConnection, Instant)> {
         let mut idle = lock(&self.idle);
-        idle.retain(|idle| idle.made.elapsed() < LIFETIME && idle.since.elapsed() < IDLE_TIME);
-        idle.pop().map(|idle| (idle.connection, idle.made))
+        idle.retain(|idle| {
+            idle.opened_at.elapsed() < MAX_CONNECTION_AGE && idle.idle_since.elapsed() < MAX_IDLE_TIME
+        });
+        idle.pop().map(|idle| (idle.connection, idle.opened_at))
     }
 
-    fn give_back(&self, connection: PgConnection, made: Instant) {
+    fn give_back(&self, connection: PgConnection, opened_at: Instant) {
         if !self.permits.is_closed() {
-            lock(&self.idle).push(Idle { connection, made, since: Instant::now() });
+            lock(&self.idle).push(IdleConnection { connection, opened_at, idle_since: Instant::now() });
         }
     }
 
-    /// Makes a connection. During an outage one request at a time tries to; the others are refused at once.
+    /// Opens a connection. During an outage, one request at a time tries to connect; the others fail at once.
     async fn connect(&self) -> Result<PgConnection, Error> {
         let probe = self.probe.try_lock();
         if let (Err(_), Some(error)) = (&probe, self.outage()) {
             return Err(error);
         }
-        let give_up = Instant::now() + RETRY_FOR;
+        let deadline = Instant::now() + CONNECT_RETRY_TIMEOUT;
         loop {
             match self.server.connect_for(self.sessions).await {
                 Ok(connection) => {
                     self.end_outage();
                     return Ok(connection);
                 }
-                Err(error) if error.may_pass() && self.outage().is_none() && Instant::now() < give_up => {
-                    tokio::time::sleep(RETRY_AFTER).await;
+                Err(error)
+                    if error.is_temporary() && self.outage().is_none() && Instant::now() < deadline =>
+                {
+                    tokio::time::sleep(CONNECT_RETRY_DELAY).await;
                 }
                 Err(error) => {
                     self.begin_outage(&error);
@@ -167,12 +177,15 @@ impl Shared {
         lock(&self.outage).as_ref().map(|outage| outage.error.clone())
     }
 
-    /// Notes that no connection can be made, and logs it once.
+    /// Records that no connection can be opened, and logs the beginning of an outage.
     fn begin_outage(&self, error: &Error) {
         let mut outage = lock(&self.outage);
         let began = outage.as_ref().map(|outage| outage.began);
         if began.is_none() {
-            tracing::error!("database lost, requests get 503 until it is back: {}", domain::causes(error));
+            tracing::error!(
+                "database lost, requests are answered with 503 until it is back: {}",
+                domain::error_report(error)
+            );
         }
         *outage = Some(Outage { began: began.unwrap_or_else(Instant::now), error: error.clone() });
     }
@@ -185,81 +198,85 @@ impl Shared {
     }
 }
 
-/// Locks what holds no half-made state, whatever panicked meanwhile.
+/// Locks a mutex even if a thread panicked while it held the lock: no critical section leaves partial changes.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Where a connection goes back to.
-struct Home {
+/// The pool to which a connection returns.
+struct PoolOrigin {
     pool: Arc<Shared>,
-    made: Instant,
-    // Released after the connection is back.
+    opened_at: Instant,
+    // Released after the connection has returned.
     _permit: OwnedSemaphorePermit,
 }
 
-/// A connection to PostgreSQL. It goes back to its pool when it is dropped, unless it is of no more use: one that
-/// was lost, that was left while an answer was awaited, or in the midst of a transaction, is closed instead.
-pub(crate) struct Pooled {
+/// A connection to PostgreSQL that returns to its pool on drop. It is closed instead if it is lost, waits for a
+/// response, or is inside a transaction.
+pub(crate) struct PooledConnection {
     connection: Option<PgConnection>,
-    home: Option<Home>,
+    origin: Option<PoolOrigin>,
     sessions: Sessions,
-    /// Begins a transaction.
+    /// The statements that begin a transaction.
     begin: &'static str,
-    /// Whether a statement is under way, or was abandoned, so that the next one would wait for it.
+    /// Whether a statement is running or was abandoned, so that the next one would wait for it.
     is_busy: bool,
     /// Whether no further statement can succeed.
     is_lost: bool,
     in_transaction: bool,
-    /// How long an answer may take.
-    patience: Duration,
+    /// Maximum time to wait for a response.
+    response_timeout: Duration,
 }
 
-impl Pooled {
-    /// A connection that is in no pool.
-    pub(crate) const fn alone(connection: PgConnection, sessions: Sessions, begin: &'static str) -> Self {
+impl PooledConnection {
+    /// Wraps a connection that belongs to no pool.
+    pub(crate) const fn without_pool(
+        connection: PgConnection,
+        sessions: Sessions,
+        begin: &'static str,
+    ) -> Self {
         Self {
             connection: Some(connection),
-            home: None,
+            origin: None,
             sessions,
             begin,
             is_busy: false,
             is_lost: false,
             in_transaction: false,
-            patience: ANSWER,
+            response_timeout: STATEMENT_TIMEOUT,
         }
     }
 
-    /// Begins a transaction. Until it has ended, the connection must not go back to the pool.
+    /// Begins a transaction. Until it has ended, the connection must not return to the pool.
     pub(crate) async fn begin(&mut self) -> Result<(), sqlx::Error> {
         self.in_transaction = true;
-        self.command(self.begin).await
+        self.execute(self.begin).await
     }
 
-    /// Commits the transaction, which may take longer than a statement, where a standby has to confirm. Giving up
-    /// early would leave a transaction behind that goes on.
+    /// Commits the transaction. Waits longer than for a statement, because a standby may have to confirm the commit
+    /// and giving up early would leave a running transaction behind.
     pub(crate) async fn commit(&mut self) -> Result<(), sqlx::Error> {
-        self.patience = COMMIT;
-        self.end().await
+        self.response_timeout = COMMIT_TIMEOUT;
+        self.end_transaction().await
     }
 
-    async fn end(&mut self) -> Result<(), sqlx::Error> {
-        let committed = self.command("COMMIT").await;
-        self.patience = ANSWER;
-        // What PostgreSQL refuses to commit is undone.
+    async fn end_transaction(&mut self) -> Result<(), sqlx::Error> {
+        let committed = self.execute("COMMIT").await;
+        self.response_timeout = STATEMENT_TIMEOUT;
+        // PostgreSQL rolls back what it refuses to commit.
         self.in_transaction = false;
         committed
     }
 
-    /// Undoes the transaction. PostgreSQL does so itself if the connection is lost.
+    /// Rolls the transaction back. PostgreSQL does so itself if the connection is lost.
     pub(crate) async fn roll_back(&mut self) {
-        if self.command("ROLLBACK").await.is_ok() {
+        if self.execute("ROLLBACK").await.is_ok() {
             self.in_transaction = false;
         }
     }
 
-    /// Runs a statement and returns all its rows. On a shared session it gets a transaction of its own if there
-    /// is none: what is prepared in one can't be executed in another.
+    /// Runs a statement and returns all its rows. On a shared session, a statement outside a transaction gets one of
+    /// its own, because it must be prepared and executed in the same session.
     pub(crate) async fn rows(&mut self, sql: SqlStr, values: Vec<Value>) -> Result<Vec<Row>, sqlx::Error> {
         if self.sessions == Sessions::Own || self.in_transaction {
             return self.rows_in_session(sql, values).await;
@@ -267,60 +284,60 @@ impl Pooled {
         self.begin().await?;
         let rows = self.rows_in_session(sql, values).await;
         match &rows {
-            Ok(_) => self.end().await?,
+            Ok(_) => self.end_transaction().await?,
             Err(_) => self.roll_back().await,
         }
         rows
     }
 
     async fn rows_in_session(&mut self, sql: SqlStr, values: Vec<Value>) -> Result<Vec<Row>, sqlx::Error> {
-        // A name of ours may be another statement in another session.
+        // In a shared session, the name of a prepared statement may belong to another client's statement.
         let keep_prepared = self.sessions == Sessions::Own;
         let query = bound!(sqlx::Postgres, sql, values).persistent(keep_prepared);
-        let patience = self.patience;
-        let rows = timeout(patience, query.fetch_all(self.ready()?)).await;
-        Ok(self.answered(rows)?.into_iter().map(Row::Postgres).collect())
+        let response_timeout = self.response_timeout;
+        let rows = timeout(response_timeout, query.fetch_all(self.ready()?)).await;
+        Ok(self.received(rows)?.into_iter().map(Row::Postgres).collect())
     }
 
-    /// Runs what has no parameters and no rows.
-    async fn command(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
-        let patience = self.patience;
-        let done = timeout(patience, sqlx::raw_sql(sql).execute(self.ready()?)).await;
-        self.answered(done).map(drop)
+    /// Runs a statement without parameters and rows.
+    async fn execute(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
+        let response_timeout = self.response_timeout;
+        let done = timeout(response_timeout, sqlx::raw_sql(sql).execute(self.ready()?)).await;
+        self.received(done).map(drop)
     }
 
-    /// The connection, which is busy from now on until it has [`answered`](Self::answered).
+    /// Returns the connection and marks it as busy until a response is [`received`](Self::received).
     fn ready(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
         if self.is_lost {
-            return Err(lost("an answer is missing"));
+            return Err(connection_lost("a previous response is missing"));
         }
         self.is_busy = true;
         self.connection.as_mut().ok_or(sqlx::Error::PoolClosed)
     }
 
-    /// Notes what an answer, or its absence, means for the connection.
-    fn answered<T>(&mut self, answer: Result<Result<T, sqlx::Error>, Elapsed>) -> Result<T, sqlx::Error> {
-        let Ok(answer) = answer else {
+    /// Updates the state of the connection after a response or a timeout, and returns the response.
+    fn received<T>(&mut self, response: Result<Result<T, sqlx::Error>, Elapsed>) -> Result<T, sqlx::Error> {
+        let Ok(response) = response else {
             self.is_lost = true;
-            return Err(lost("no answer came in time"));
+            return Err(connection_lost("no response in time"));
         };
         self.is_busy = false;
-        self.is_lost = answer.as_ref().is_err_and(ends_connection);
-        answer
+        self.is_lost = response.as_ref().is_err_and(ends_connection);
+        response
     }
 }
 
-impl Drop for Pooled {
+impl Drop for PooledConnection {
     fn drop(&mut self) {
-        if let (Some(home), Some(connection)) = (&self.home, self.connection.take())
+        if let (Some(origin), Some(connection)) = (&self.origin, self.connection.take())
             && !(self.is_busy || self.is_lost || self.in_transaction)
         {
-            home.pool.give_back(connection, home.made);
+            origin.pool.give_back(connection, origin.opened_at);
         }
     }
 }
 
-/// The connection is lost, and with it every answer that was to come.
-fn lost(why: &str) -> sqlx::Error {
-    sqlx::Error::Protocol(why.to_owned())
+/// Returns the error for a connection on which no further response can be matched to its statement.
+fn connection_lost(reason: &str) -> sqlx::Error {
+    sqlx::Error::Protocol(reason.to_owned())
 }

@@ -1,4 +1,4 @@
-//! Connecting to PostgreSQL: what a URL says, how long it may take, and whose the sessions are.
+//! Connecting to PostgreSQL: parsing the URL, opening connections, and detecting a pooler in front.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,54 +9,52 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection, Ro
 use tokio::time::timeout;
 use url::Url;
 
-use crate::PATIENCE;
 use crate::error::Error;
+use crate::limits::ACQUIRE_TIMEOUT;
 
-/// Limits of every session, in milliseconds. A statement or a lock that takes too long fails. Locks of a server
-/// that died, or whose line is broken, are free again soon.
+/// Limits of every session, in milliseconds. A statement or a wait for a lock that takes too long fails. PostgreSQL
+/// soon releases the locks of a server that has died or whose connection is broken.
 const SESSION_LIMITS: &str = "SET statement_timeout = 8000; SET lock_timeout = 4000; \
      SET idle_in_transaction_session_timeout = 15000; SET tcp_user_timeout = 15000";
 
-/// How often two connections are asked in turn which process serves them.
-const ROUNDS: usize = 4;
+/// How often two connections are queried in turn for the process that serves them.
+const PROBE_ROUNDS: usize = 4;
 
 /// The encoding that a database must have.
-const ENCODING: &str = "UTF8";
+const REQUIRED_ENCODING: &str = "UTF8";
 
-/// Which session of PostgreSQL serves a connection.
+/// Which PostgreSQL sessions serve a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sessions {
-    /// Always the same: statements stay prepared, and settings stay set.
+    /// Always the same one: prepared statements and settings persist.
     Own,
-    /// Another one in each transaction, as a pooler in transaction mode assigns them: nothing outlives a
-    /// transaction.
+    /// A different one for each transaction, assigned by a pooler in transaction mode: nothing outlives a transaction.
     Shared,
 }
 
-/// A PostgreSQL database, as a URL names it.
+/// The address of a PostgreSQL database, parsed from a URL.
 #[derive(Clone)]
 pub(crate) struct Server {
     options: PgConnectOptions,
-    /// How long connecting may take.
-    patience: Duration,
+    connect_timeout: Duration,
     /// Host, port and database, for messages.
     place: Arc<str>,
 }
 
 impl Server {
-    /// Reads a URL. `connect_timeout`, in seconds, is ours: `sqlx` does not know it.
+    /// Parses a URL. Handles its parameter `connect_timeout`, in seconds, itself because `sqlx` does not know it.
     ///
     /// # Errors
-    /// When it is none, or a parameter can't be read.
+    /// Returns an error if `url` is not a URL or has an invalid parameter.
     pub(crate) fn parse(url: &Secret<String>) -> Result<Self, Error> {
         let invalid = |error: url::ParseError| sqlx::Error::Configuration(error.into());
         let mut url = Url::parse(url.expose()).map_err(invalid)?;
-        let (mut patience, mut others) = (PATIENCE, Vec::new());
+        let (mut connect_timeout, mut others) = (ACQUIRE_TIMEOUT, Vec::new());
         for (name, value) in url.query_pairs().into_owned() {
             if name != "connect_timeout" {
                 others.push((name, value));
             } else if let Some(seconds) = value.parse().ok().filter(|&seconds: &u64| seconds > 0) {
-                patience = Duration::from_secs(seconds);
+                connect_timeout = Duration::from_secs(seconds);
             }
         }
         url.set_query(None);
@@ -65,39 +63,39 @@ impl Server {
         }
         let mut options = PgConnectOptions::from_url(&url)?
             .application_name("countersign")
-            // No column is a float, and poolers refuse parameters that they do not know.
+            // Left out because no column is a float and poolers refuse parameters that they do not know.
             .extra_float_digits(None);
-        // In a URL an IPv6 address has brackets, which are not part of it.
+        // The brackets around an IPv6 address belong to the URL, not to the address.
         let address = options.get_host().strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         if let Some(address) = address.map(str::to_owned) {
             options = options.host(&address);
         }
         let place = place(&options).into();
-        Ok(Self { options, patience, place })
+        Ok(Self { options, connect_timeout, place })
     }
 
-    /// Host, port and database, for messages.
+    /// Returns host, port and database, for messages.
     pub(crate) fn place(&self) -> &str {
         &self.place
     }
 
-    /// Makes a connection.
+    /// Opens a connection.
     ///
     /// # Errors
-    /// [`Error::Unreachable`].
+    /// Returns [`Error::Unreachable`].
     pub(crate) async fn connect(&self) -> Result<PgConnection, Error> {
-        let connected = timeout(self.patience, PgConnection::connect_with(&self.options)).await;
+        let connected = timeout(self.connect_timeout, PgConnection::connect_with(&self.options)).await;
         let connected = connected.unwrap_or_else(|_| {
-            let why = format!("no answer within {} seconds", self.patience.as_secs());
-            Err(std::io::Error::new(std::io::ErrorKind::TimedOut, why).into())
+            let reason = format!("no answer within {} seconds", self.connect_timeout.as_secs());
+            Err(std::io::Error::new(std::io::ErrorKind::TimedOut, reason).into())
         });
         connected.map_err(|reason| self.unreachable(reason))
     }
 
-    /// Makes a connection that is ready for reads and writes.
+    /// Opens a connection for reads and writes, with the limits that its session can have.
     ///
     /// # Errors
-    /// [`Error::Unreachable`].
+    /// Returns [`Error::Unreachable`].
     pub(crate) async fn connect_for(&self, sessions: Sessions) -> Result<PgConnection, Error> {
         let mut connection = self.connect().await?;
         if sessions == Sessions::Own {
@@ -106,38 +104,39 @@ impl Server {
         Ok(connection)
     }
 
-    /// A pool for what insists on one: with one connection, which is not replaced while it works.
+    /// Returns a pool with one connection that never expires, for APIs that require a pool.
     pub(crate) fn pool_of_one(&self) -> PgPool {
         let pool = PgPoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
-        pool.acquire_timeout(self.patience).connect_lazy_with(self.options.clone())
+        pool.acquire_timeout(self.connect_timeout).connect_lazy_with(self.options.clone())
     }
 
-    /// Finds out whose the sessions are. Two connections are asked in turn which process serves them: with
-    /// sessions of their own, each always names the same, and never that of the other. On a quiet pooler both are
-    /// served by the same, on a busy one the answers change.
+    /// Detects whether a pooler in transaction mode shares the sessions.
+    ///
+    /// Queries two connections in turn for the process that serves them. Without a pooler, each always returns the
+    /// same process, different from the other's. On a quiet pooler both return the same one, on a busy one the
+    /// responses change.
     ///
     /// # Errors
-    /// When PostgreSQL can't be reached or does not answer.
-    pub(crate) async fn sessions(&self, one: &mut PgConnection) -> Result<Sessions, Error> {
+    /// Returns an error if PostgreSQL cannot be reached or does not answer.
+    pub(crate) async fn detect_sessions(&self, one: &mut PgConnection) -> Result<Sessions, Error> {
         let mut other = self.connect().await?;
-        let (first, second) = (process(one).await?, process(&mut other).await?);
+        let (first, second) = (backend_pid(one).await?, backend_pid(&mut other).await?);
         let mut are_own = first != second;
-        for _ in 1..ROUNDS {
-            are_own &= process(one).await? == first && process(&mut other).await? == second;
+        for _ in 1..PROBE_ROUNDS {
+            are_own &= backend_pid(one).await? == first && backend_pid(&mut other).await? == second;
         }
-        // It has done its duty.
         let _ = other.close().await;
         Ok(if are_own { Sessions::Own } else { Sessions::Shared })
     }
 
-    /// Checks that the database can hold every character.
+    /// Checks that the database can store every character.
     ///
     /// # Errors
-    /// [`Error::Encoding`] when it can't.
+    /// Returns [`Error::Encoding`] if its encoding is not UTF-8.
     pub(crate) async fn check_encoding(&self, connection: &mut PgConnection) -> Result<(), Error> {
         let encoding = sqlx::raw_sql("SHOW server_encoding").fetch_one(connection).await?;
         match encoding.try_get::<String, _>(0)? {
-            encoding if encoding == ENCODING => Ok(()),
+            encoding if encoding == REQUIRED_ENCODING => Ok(()),
             encoding => Err(Error::Encoding { place: Arc::clone(&self.place), encoding }),
         }
     }
@@ -147,18 +146,18 @@ impl Server {
     }
 }
 
-/// Host, port and database. Not the user, and never the password.
+/// Returns host, port and database, without user and password.
 fn place(options: &PgConnectOptions) -> String {
     let socket = options.get_socket().map(|socket| socket.display().to_string());
     let host = socket.unwrap_or_else(|| options.get_host().to_owned());
     let host = if host.contains(':') { format!("[{host}]") } else { host };
-    // PostgreSQL's own default is the name of the user.
+    // PostgreSQL uses the name of the user by default.
     let database = options.get_database().unwrap_or(options.get_username());
     format!("PostgreSQL at {host}:{}, database {database}", options.get_port())
 }
 
-/// The process that serves a connection at this moment.
-async fn process(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
+/// Returns the ID of the server process that currently serves a connection.
+async fn backend_pid(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
     sqlx::raw_sql("SELECT pg_backend_pid()").fetch_one(connection).await?.try_get(0)
 }
 
@@ -171,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_names_host_port_and_database_and_no_secret() {
+    fn place_contains_host_port_and_database_but_no_secret() {
         for (url, expected) in [
             ("postgres://owl:hoot@db.example.com/bank", "PostgreSQL at db.example.com:5432, database bank"),
             ("postgres://owl:hoot@[::1]:6432", "PostgreSQL at [::1]:6432, database owl"),
@@ -186,15 +185,15 @@ mod tests {
     }
 
     #[test]
-    fn connect_timeout_is_taken_in_seconds() {
+    fn connect_timeout_of_url_is_in_seconds() {
         let url = "postgres://owl@db.example.com/bank";
         for (query, expected) in [
-            ("", PATIENCE),
+            ("", ACQUIRE_TIMEOUT),
             ("?connect_timeout=2", Duration::from_secs(2)),
             ("?sslmode=require&connect_timeout=12&options[geqo]=off", Duration::from_secs(12)),
-            ("?connect_timeout=0", PATIENCE),
+            ("?connect_timeout=0", ACQUIRE_TIMEOUT),
         ] {
-            assert_eq!(parse(&format!("{url}{query}")).patience, expected, "{query}");
+            assert_eq!(parse(&format!("{url}{query}")).connect_timeout, expected, "{query}");
         }
         assert_eq!(parse(&format!("{url}?options[geqo]=off")).options.get_options(), Some("-c geqo=off"));
     }

@@ -1,59 +1,60 @@
 //! Removal of the rows of deleted services and entities.
 //!
-//! A deletion only marks its row (`deleted_at`), so that it takes as long for a large service as for a small one.
-//! Queries find nothing under a marked row. The rows go afterwards, a few in each transaction.
+//! A deletion only marks its row (`deleted_at`), so that its duration does not depend on the size of the service.
+//! Queries find nothing under a marked row. Housekeeping removes the rows later, a few in each transaction.
 
 use crate::error::Error;
-use crate::sql::{Value, bind, to_json};
-use crate::{Read, Write};
+use crate::read_write::{Read, Write};
+use crate::values::{Value, bind, to_json};
 
-/// The tables under an entity, each with its key, in the order in which they are emptied.
-const UNDER_AN_ENTITY: [(&str, &str); 3] =
+/// The tables with rows of an entity, each with its key, in the order of their removal.
+const ENTITY_TABLES: [(&str, &str); 3] =
     [("challenges", "sid"), ("factor_creations", "factor_sid"), ("factors", "sid")];
 
 impl Read {
-    /// Counts the services and entities that are deleted and not removed yet.
+    /// Counts the services and entities that are deleted but not removed yet.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn count_deleted(&mut self) -> Result<i64, Error> {
         let sql = "SELECT (SELECT COUNT(*) FROM services WHERE deleted_at IS NOT NULL) \
                    + (SELECT COUNT(*) FROM entities WHERE deleted_at IS NOT NULL) AS deleted";
-        self.one(sql, bind![]).await?.map_or(Ok(0), |row| row.int("deleted"))
+        self.fetch_optional(sql, bind![]).await?.map_or(Ok(0), |row| row.int("deleted"))
     }
 }
 
 impl Write {
-    /// Removes at most `limit` rows of deleted services and entities, and returns how many. They are all gone when it
-    /// returns 0. A row goes before its parent, so that no statement removes more than it is told to.
+    /// Removes at most `limit` rows of deleted services and entities. Returns how many; 0 means that none are left.
+    /// Removes rows before their parents, so that no deletion cascades beyond the limit.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn remove_deleted(&mut self, limit: i64) -> Result<usize, Error> {
         let deleted = "SELECT sid FROM entities WHERE deleted_at IS NOT NULL ORDER BY deleted_at LIMIT $1";
-        let entities = self.locked(deleted, bind![limit]).await?;
+        let entities = self.select_locked(deleted, bind![limit]).await?;
         if !entities.is_empty() {
             return self.remove_entities(&entities, limit).await;
         }
         let deleted = "SELECT sid FROM services WHERE deleted_at IS NOT NULL ORDER BY deleted_at LIMIT 1";
-        let Some(service) = self.locked(deleted, bind![]).await?.pop() else { return Ok(0) };
+        let Some(service) = self.select_locked(deleted, bind![]).await?.pop() else { return Ok(0) };
         let under = "SELECT sid FROM entities WHERE service_sid = $1 ORDER BY created_at, sid LIMIT $2";
-        let entities = self.locked(under, bind![service.as_str(), limit]).await?;
+        let entities = self.select_locked(under, bind![service.as_str(), limit]).await?;
         if !entities.is_empty() {
             return self.remove_entities(&entities, limit).await;
         }
         let tokens = "DELETE FROM access_tokens WHERE sid IN \
                       (SELECT sid FROM access_tokens WHERE service_sid = $1 LIMIT $2) RETURNING sid";
-        let tokens = self.all(tokens, bind![service.as_str(), limit]).await?.len();
+        let tokens = self.fetch_all(tokens, bind![service.as_str(), limit]).await?.len();
         if tokens > 0 {
             return Ok(tokens);
         }
-        // It has nothing under it any more but what an older server adds at this moment.
-        let service = self.all("DELETE FROM services WHERE sid = $1 RETURNING sid", bind![service]).await?;
+        // Nothing is left under the service, except rows that a server of an older version is adding right now.
+        let service =
+            self.fetch_all("DELETE FROM services WHERE sid = $1 RETURNING sid", bind![service]).await?;
         Ok(service.len())
     }
 
-    /// Removes at most `limit` rows that are these entities or under them, and returns how many.
+    /// Removes at most `limit` rows of these entities, including their own rows; returns how many.
     async fn remove_entities(&mut self, entities: &[String], limit: i64) -> Result<usize, Error> {
         let sids = to_json(&entities);
         let among = if self.connection.is_postgres() {
@@ -62,12 +63,12 @@ impl Write {
             "IN (SELECT value FROM json_each($1))"
         };
         let mut left = limit;
-        for (table, key) in UNDER_AN_ENTITY {
+        for (table, key) in ENTITY_TABLES {
             let sql = format!(
                 "DELETE FROM {table} WHERE {key} IN \
                  (SELECT {key} FROM {table} WHERE entity_sid {among} LIMIT $2) RETURNING {key}"
             );
-            left -= self.count(sql, bind![sids.as_str(), left]).await?;
+            left -= self.count_rows(sql, bind![sids.as_str(), left]).await?;
             if left <= 0 {
                 break;
             }
@@ -75,21 +76,21 @@ impl Write {
         let childless = usize::try_from(left).unwrap_or(0).min(entities.len());
         if childless > 0 {
             let sql = format!("DELETE FROM entities WHERE sid {among} RETURNING sid");
-            left -= self.count(sql, bind![to_json(&&entities[..childless])]).await?;
+            left -= self.count_rows(sql, bind![to_json(&&entities[..childless])]).await?;
         }
         Ok(usize::try_from(limit - left).unwrap_or(0))
     }
 
-    /// Runs a statement and returns how many rows it returns.
-    async fn count(&mut self, sql: String, values: Vec<Value>) -> Result<i64, Error> {
-        let rows = self.all(sql, values).await?.len();
+    /// Runs a statement and counts the rows that it returns.
+    async fn count_rows(&mut self, sql: String, values: Vec<Value>) -> Result<i64, Error> {
+        let rows = self.fetch_all(sql, values).await?.len();
         Ok(i64::try_from(rows).unwrap_or(i64::MAX))
     }
 
-    /// Selects SIDs and locks their rows. Other transactions lock an entity before what is under it, and so does a
-    /// removal: otherwise each could wait for the other.
-    async fn locked(&mut self, sql: &'static str, values: Vec<Value>) -> Result<Vec<String>, Error> {
+    /// Selects SIDs and locks their rows. Locks an entity before the rows under it, as all transactions do, to avoid
+    /// deadlocks.
+    async fn select_locked(&mut self, sql: &'static str, values: Vec<Value>) -> Result<Vec<String>, Error> {
         let lock = if self.connection.is_postgres() { " FOR UPDATE" } else { "" };
-        self.all(format!("{sql}{lock}"), values).await?.iter().map(|row| row.text("sid")).collect()
+        self.fetch_all_as(format!("{sql}{lock}"), values, |row| row.text("sid")).await
     }
 }

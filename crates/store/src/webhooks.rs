@@ -5,14 +5,14 @@ use domain::webhooks::{CallbackUrl, Status, Subscription, Version, Webhook};
 use domain::{AccountSid, FriendlyName, Parameter, ServiceSid, WebhookSid};
 
 use crate::error::Error;
-use crate::listing::List;
-use crate::sql::{Row, bind, to_json};
-use crate::{Read, Write};
+use crate::paging::ListQuery;
+use crate::read_write::{Read, Write};
+use crate::values::{Row, bind, to_json};
 
 const COLUMNS: &str = "sid, account_sid, service_sid, friendly_name, event_types, url, status, version, \
     created_at, updated_at";
 
-fn webhook(row: &Row) -> Result<Webhook, Error> {
+fn parse_webhook(row: &Row) -> Result<Webhook, Error> {
     let event_types: Vec<String> = row.json("event_types")?;
     let event_types = event_types.iter().map(|text| Subscription::from_parameter(text));
     Ok(Webhook {
@@ -23,83 +23,87 @@ fn webhook(row: &Row) -> Result<Webhook, Error> {
         event_types: event_types
             .collect::<Result<_, _>>()
             .map_err(|_| Error::Corrupt("event_types".into()))?,
-        url: row.word::<CallbackUrl>("url")?,
-        status: row.word::<Status>("status")?,
-        version: row.word::<Version>("version")?,
+        url: row.keyword::<CallbackUrl>("url")?,
+        status: row.keyword::<Status>("status")?,
+        version: row.keyword::<Version>("version")?,
         created_at: row.timestamp("created_at")?,
         updated_at: row.timestamp("updated_at")?,
     })
 }
 
-fn by_path(lock: &str) -> String {
+/// Returns the query that selects one webhook. `lock` is a locking clause or empty.
+fn select_by_path(lock: &str) -> String {
     format!("SELECT {COLUMNS} FROM webhooks WHERE sid = $1 AND service_sid = $2 AND account_sid = $3{lock}")
 }
 
 impl Read {
-    /// A webhook of this service.
+    /// Returns a webhook of a service.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn webhook(
         &mut self,
         account_sid: AccountSid,
         service_sid: ServiceSid,
         sid: WebhookSid,
     ) -> Result<Option<Webhook>, Error> {
-        self.one(by_path(""), bind![sid, service_sid, account_sid]).await?.as_ref().map(webhook).transpose()
+        self.fetch_optional_as(select_by_path(""), bind![sid, service_sid, account_sid], parse_webhook).await
     }
 
-    /// The webhooks of a service.
+    /// Returns the webhooks of a service.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn webhooks(
         &mut self,
         account_sid: AccountSid,
         service_sid: ServiceSid,
         request: &PageRequest,
     ) -> Result<Page<Webhook>, Error> {
-        let list = List::of(COLUMNS, "webhooks")
-            .only("service_sid = ? AND account_sid = ?", bind![service_sid, account_sid]);
-        list.page::<WebhookSid, _>(self, request, webhook).await
+        let list = ListQuery::select(COLUMNS, "webhooks")
+            .filter("service_sid = ? AND account_sid = ?", bind![service_sid, account_sid]);
+        list.page::<WebhookSid, _>(self, request, parse_webhook).await
     }
 
-    /// All webhooks of a service that are enabled, for an event to choose from.
+    /// Returns the enabled webhooks of a service, oldest first.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn enabled_webhooks(&mut self, service_sid: ServiceSid) -> Result<Vec<Webhook>, Error> {
         let sql = format!(
             "SELECT {COLUMNS} FROM webhooks WHERE service_sid = $1 AND status = 'enabled' ORDER BY created_at, sid"
         );
-        self.all(sql, bind![service_sid]).await?.iter().map(webhook).collect()
+        self.fetch_all_as(sql, bind![service_sid], parse_webhook).await
     }
 
-    /// The webhooks of all accounts, oldest first.
+    /// Returns the webhooks of all accounts, oldest first.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn all_webhooks(&mut self) -> Result<Vec<Webhook>, Error> {
-        let rows =
-            self.all(format!("SELECT {COLUMNS} FROM webhooks ORDER BY created_at, sid"), bind![]).await?;
-        rows.iter().map(webhook).collect()
+        self.fetch_all_as(
+            format!("SELECT {COLUMNS} FROM webhooks ORDER BY created_at, sid"),
+            bind![],
+            parse_webhook,
+        )
+        .await
     }
 }
 
 impl Write {
-    /// How many webhooks a service has.
+    /// Counts the webhooks of a service.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn count_webhooks(&mut self, service_sid: ServiceSid) -> Result<i64, Error> {
         let sql = "SELECT count(*) AS count FROM webhooks WHERE service_sid = $1";
-        self.one(sql, bind![service_sid]).await?.map_or(Ok(0), |row| row.int("count"))
+        self.fetch_optional(sql, bind![service_sid]).await?.map_or(Ok(0), |row| row.int("count"))
     }
 
     /// Adds a webhook.
     ///
     /// # Errors
-    /// [`Error::ParentGone`] when there is no such service.
+    /// Returns [`Error::ParentGone`] if the service does not exist, or an error if the database fails.
     pub async fn insert_webhook(&mut self, webhook: &Webhook) -> Result<(), Error> {
         let sql = "INSERT INTO webhooks (sid, account_sid, service_sid, friendly_name, event_types, url, status, \
                    version, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
@@ -115,13 +119,13 @@ impl Write {
             webhook.created_at,
             webhook.updated_at
         ];
-        self.all(sql, values).await.map(drop)
+        self.execute(sql, values).await
     }
 
-    /// A webhook of this service, held until the transaction ends.
+    /// Returns a webhook of a service, locked until the transaction ends.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn lock_webhook(
         &mut self,
         account_sid: AccountSid,
@@ -129,13 +133,14 @@ impl Write {
         sid: WebhookSid,
     ) -> Result<Option<Webhook>, Error> {
         let lock = if self.connection.is_postgres() { " FOR NO KEY UPDATE" } else { "" };
-        self.one(by_path(lock), bind![sid, service_sid, account_sid]).await?.as_ref().map(webhook).transpose()
+        self.fetch_optional_as(select_by_path(lock), bind![sid, service_sid, account_sid], parse_webhook)
+            .await
     }
 
-    /// Writes what can change of a webhook; what it is still owed goes to its new address.
+    /// Updates the fields of a webhook that can change. Redirects its pending deliveries to the new destination.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn update_webhook(&mut self, webhook: &Webhook) -> Result<(), Error> {
         let sql = "UPDATE webhooks SET friendly_name = $2, event_types = $3, url = $4, status = $5, version = $6, \
                    updated_at = $7 WHERE sid = $1";
@@ -148,16 +153,16 @@ impl Write {
             webhook.version.as_str(),
             webhook.updated_at
         ];
-        self.all(sql, values).await?;
-        let owed = "UPDATE deliveries SET destination = $2 \
-                    WHERE subject = $1 AND state = 'owed' AND destination <> $2";
-        self.all(owed, bind![webhook.sid, webhook.url.destination()]).await.map(drop)
+        self.execute(sql, values).await?;
+        let redirect = "UPDATE deliveries SET destination = $2 \
+                        WHERE subject = $1 AND state = 'owed' AND destination <> $2";
+        self.execute(redirect, bind![webhook.sid, webhook.url.destination()]).await
     }
 
-    /// Removes a webhook; `false` when there was none.
+    /// Deletes a webhook. Returns `false` if there is no such webhook.
     ///
     /// # Errors
-    /// When the database fails.
+    /// Returns an error if the database fails.
     pub async fn delete_webhook(
         &mut self,
         account_sid: AccountSid,
@@ -166,6 +171,6 @@ impl Write {
     ) -> Result<bool, Error> {
         let sql =
             "DELETE FROM webhooks WHERE sid = $1 AND service_sid = $2 AND account_sid = $3 RETURNING sid";
-        Ok(self.one(sql, bind![sid, service_sid, account_sid]).await?.is_some())
+        Ok(self.fetch_optional(sql, bind![sid, service_sid, account_sid]).await?.is_some())
     }
 }

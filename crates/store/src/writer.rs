@@ -1,8 +1,8 @@
 //! The thread on which writes run.
 //!
-//! It exists so that a transaction does not depend on whoever asked for it: a client that hangs up, a
-//! handler that is dropped, never leaves half a use case behind. On SQLite it also is what makes
-//! commits cheap: the closures that wait share one transaction, and its one `fsync`.
+//! A transaction on this thread does not depend on its caller: a client that disconnects or a handler that is dropped
+//! never leaves half a use case behind. On SQLite the thread also makes commits cheap, because queued closures share
+//! one transaction and its `fsync`.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -12,66 +12,68 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 use sqlx::{Connection as _, SqliteConnection};
-use telemetry::metrics::{METRICS, Ongoing};
+use telemetry::metrics::{GaugeGuard, METRICS};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::timeout;
 use tracing::{Instrument as _, Span};
 
-use crate::error::{Error, is_undone};
-use crate::files::Hold;
-use crate::pool::{Pool, Pooled};
-use crate::sql::Connection;
-use crate::{PATIENCE, POSTGRES_POOL, POSTGRES_WRITES, Read, Write};
+use crate::connection::Connection;
+use crate::error::{Error, is_rolled_back};
+use crate::folder_lock::FolderLock;
+use crate::limits::{ACQUIRE_TIMEOUT, MAX_POSTGRES_WRITES, POSTGRES_POOL_SIZE};
+use crate::pool::{Pool, PooledConnection};
+use crate::read_write::{Read, Write};
+use crate::retry::{Retries, retry};
 
-/// Writes that may wait. Whoever comes when so many do is told at once that the database is busy.
-const QUEUE: usize = 1024;
+/// Writes that may be queued. Further ones are refused at once with [`Error::Unavailable`].
+const MAX_QUEUED_WRITES: usize = 1024;
 
-/// Closures that share a SQLite transaction: enough to spread the cost of a commit, few enough that
-/// none waits long for the others.
-const BATCH: usize = 128;
+/// Closures that share a SQLite transaction: enough to spread the cost of a commit, few enough that none waits long
+/// for the others.
+const MAX_BATCH_SIZE: usize = 128;
 
-/// How often a transaction is run when PostgreSQL asks to run it again.
-const TRIES: u32 = 5;
+/// How often a PostgreSQL transaction runs again after a deadlock or a lost connection.
+const MAX_TRANSACTION_RETRIES: u32 = 4;
 
-/// How long a write may wait for its turn. Shorter than the wait for a connection: whoever stands behind
-/// those who waited for one in vain is told at once, and not after as long again.
-const TURN: Duration = Duration::from_millis(PATIENCE.as_millis() as u64 * 9 / 10);
+/// Maximum time in the queue. Shorter than [`ACQUIRE_TIMEOUT`], so that writes queued behind one that timed out are
+/// refused at once instead of after another full timeout.
+const MAX_QUEUE_WAIT: Duration = Duration::from_millis(ACQUIRE_TIMEOUT.as_millis() as u64 * 9 / 10);
 
-/// How long connections to PostgreSQL may take to be closed.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// Maximum time for closing the connections to PostgreSQL.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The right to decide on a waiting write: the writer takes it to begin the write, or its caller takes it to withdraw the
-/// write. One of them gets it.
+/// The right to decide on a queued write. The writer takes it to begin the write, or the caller takes it to withdraw
+/// the write; only the first one gets it.
 #[derive(Clone, Default)]
 struct Decision(Arc<AtomicBool>);
 
 impl Decision {
-    /// Takes the right; `false` when it was taken before.
+    /// Takes the right; returns `false` if it is taken already.
     fn take(&self) -> bool {
         !self.0.swap(true, Ordering::AcqRel)
     }
 }
 
-/// A write that waits for its turn: the closure, its result, and who waits for it.
+/// A queued write: the closure, its result, and the channel to its caller.
 trait Job: Send {
-    /// Ends the waiting. `false` when the write must not be begun: its caller has withdrawn it, or it has waited for
-    /// [`TURN`], since each write ahead of it may have taken long.
-    fn end_waiting(&self) -> bool;
+    /// Takes the write from the queue. Returns `false` if it must not begin, because its caller has withdrawn it or
+    /// because it has waited for [`MAX_QUEUE_WAIT`].
+    fn start(&self) -> bool;
 
-    /// Runs the closure; tells whether its transaction is to be kept.
+    /// Runs the closure; returns whether it succeeded, so that its transaction may commit.
     fn run<'a>(&'a mut self, tx: &'a mut Write) -> LocalBoxFuture<'a, bool>;
 
-    /// Tells who waits: what the closure returned if that was an error or `committed` is `Ok`, else why
-    /// it was not committed.
-    fn finish(self: Box<Self>, committed: Result<(), Error>);
+    /// Sends the result to the caller: the error of the closure if it returned one, else `failure` if there is one,
+    /// else what the closure returned.
+    fn finish(self: Box<Self>, failure: Option<Error>);
 }
 
-struct Waiting<F, T, E> {
-    since: Instant,
+struct QueuedWrite<F, T, E> {
+    queued_at: Instant,
     decision: Decision,
-    /// Of whoever asked, for the log.
+    /// The caller's span, for the log.
     span: Span,
     trace: telemetry::traces::Span,
     work: F,
@@ -79,37 +81,36 @@ struct Waiting<F, T, E> {
     reply: oneshot::Sender<Result<T, E>>,
 }
 
-impl<F, T, E> Job for Waiting<F, T, E>
+impl<F, T, E> Job for QueuedWrite<F, T, E>
 where
     F: AsyncFn(&mut Write) -> Result<T, E> + Send,
     T: Send,
     E: From<Error> + Send,
 {
-    fn end_waiting(&self) -> bool {
-        let waited = self.since.elapsed();
+    fn start(&self) -> bool {
+        let waited = self.queued_at.elapsed();
         METRICS.database_write_wait.observe(waited.as_secs_f64());
-        self.decision.take() && waited < TURN
+        self.decision.take() && waited < MAX_QUEUE_WAIT
     }
 
     fn run<'a>(&'a mut self, tx: &'a mut Write) -> LocalBoxFuture<'a, bool> {
         Box::pin(async move {
-            // The thread must outlive a closure that panics, or one bug would end all writes. Called inside,
-            // since one that is not `async` itself runs before there is anything to await.
-            let work =
-                self.trace.clone().within(async { (self.work)(tx).await }).instrument(self.span.clone());
+            // The thread must outlive a closure that panics, or one bug would end all writes. The closure is called
+            // inside the caught future, because one that is not `async` runs before it returns a future.
+            let work = self.trace.clone().run(async { (self.work)(tx).await }).instrument(self.span.clone());
             let result = AssertUnwindSafe(work).catch_unwind().await;
             let result = result.unwrap_or_else(|_| Err(Error::Panicked.into()));
             self.result.insert(result).is_ok()
         })
     }
 
-    fn finish(self: Box<Self>, committed: Result<(), Error>) {
-        let result = match (self.result, committed) {
-            (Some(result @ Err(_)), _) | (Some(result), Ok(())) => result,
-            (_, Err(error)) => Err(error.into()),
-            (None, Ok(())) => Err(Error::Panicked.into()),
+    fn finish(self: Box<Self>, failure: Option<Error>) {
+        let result = match (self.result, failure) {
+            (Some(result @ Err(_)), _) | (Some(result), None) => result,
+            (_, Some(error)) => Err(error.into()),
+            (None, None) => Err(Error::Unavailable(None).into()),
         };
-        // Whoever asked may have gone; the write stands all the same.
+        // The caller may have been dropped; the write is valid all the same.
         let _ = self.reply.send(result);
     }
 }
@@ -119,7 +120,7 @@ enum Message {
     Close(oneshot::Sender<()>),
 }
 
-/// The way to the thread.
+/// A handle to the thread on which writes run.
 #[derive(Clone)]
 pub(crate) struct Writer {
     queue: mpsc::Sender<Message>,
@@ -127,30 +128,30 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread on the one connection that writes to a SQLite database. It keeps the hold on the
-    /// database's folder until that is closed.
-    pub(crate) fn sqlite(connection: SqliteConnection, hold: Option<Hold>) -> Result<Self, Error> {
+    /// Starts the thread with the only write connection of a SQLite database. It keeps `lock` until that connection
+    /// is closed.
+    pub(crate) fn sqlite(connection: SqliteConnection, lock: Option<FolderLock>) -> Result<Self, Error> {
         Self::start(async move |queue| {
-            let mut tx = Write(Read::on(Connection::Sqlite(Box::new(connection))));
+            let mut tx = Write(Read::new(Connection::Sqlite(Box::new(connection))));
             let closed = write_in_batches(&mut tx, queue).await;
             if let Connection::Sqlite(connection) = tx.0.connection {
-                // It has all been committed; what fails here is tidied up by whoever opens the file next.
+                // Everything is committed by now; a failure here only leaves a log for the next process to merge.
                 let _ = connection.close().await;
             }
-            drop(hold);
+            drop(lock);
             for reply in closed {
                 let _ = reply.send(());
             }
         })
     }
 
-    /// Starts the thread on which PostgreSQL transactions run side by side.
+    /// Starts the thread on which several PostgreSQL transactions run at once.
     pub(crate) fn postgres(pool: Pool) -> Result<Self, Error> {
-        Self::start(async move |queue| write_side_by_side(&pool, queue).await)
+        Self::start(async move |queue| write_concurrently(&pool, queue).await)
     }
 
     fn start(work: impl AsyncFnOnce(mpsc::Receiver<Message>) + Send + 'static) -> Result<Self, Error> {
-        let (sender, queue) = mpsc::channel(QUEUE);
+        let (sender, queue) = mpsc::channel(MAX_QUEUED_WRITES);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(sqlx::Error::Io)?;
         let writer = Self { queue: sender, runtime: runtime.handle().clone() };
@@ -159,10 +160,9 @@ impl Writer {
         Ok(writer)
     }
 
-    /// A connection to PostgreSQL, for a reader. If it takes a new one, that is made on the thread: a
-    /// socket belongs to the runtime in which it was opened, stands still when that does and dies with
-    /// it, and the callers' runtimes come and go.
-    pub(crate) async fn connection(&self, pool: &Pool) -> Result<Pooled, Error> {
+    /// Returns a PostgreSQL connection for a read. Opens new ones on this thread: a socket stops working with the
+    /// runtime in which it was opened, and callers' runtimes may be short-lived.
+    pub(crate) async fn connection(&self, pool: &Pool) -> Result<PooledConnection, Error> {
         if let Some(idle) = pool.take_idle() {
             return Ok(idle);
         }
@@ -173,7 +173,7 @@ impl Writer {
         }
     }
 
-    /// Runs a task on the thread. It is returned in a set, since it ends when that goes.
+    /// Runs a task on the thread, and aborts it when the returned set is dropped.
     pub(crate) fn spawn<T: Send + 'static>(
         &self,
         task: impl Future<Output = T> + Send + 'static,
@@ -183,6 +183,7 @@ impl Writer {
         tasks
     }
 
+    /// Queues a closure and returns its result after the commit.
     pub(crate) async fn write<F, T, E>(&self, work: F) -> Result<T, E>
     where
         F: AsyncFn(&mut Write) -> Result<T, E> + Send + 'static,
@@ -190,27 +191,29 @@ impl Writer {
         E: From<Error> + Send + 'static,
     {
         let (reply, mut result) = oneshot::channel();
-        let (since, span, trace) = (Instant::now(), Span::current(), telemetry::traces::Span::current());
+        let (queued_at, span, trace) = (Instant::now(), Span::current(), telemetry::traces::Span::current());
         let decision = Decision::default();
-        let waiting = Waiting { since, decision: decision.clone(), span, trace, work, result: None, reply };
-        let job = Message::Write(Box::new(waiting));
-        // Full: too many wait already. Closed: the server is stopping.
+        let write =
+            QueuedWrite { queued_at, decision: decision.clone(), span, trace, work, result: None, reply };
+        let job = Message::Write(Box::new(write));
+        // The queue is full, or closed because the server is stopping.
         self.queue.try_send(job).map_err(|_| Error::Unavailable(None).counted())?;
-        let result = match timeout(TURN, &mut result).await {
+        let result = match timeout(MAX_QUEUE_WAIT, &mut result).await {
             Ok(result) => result,
-            // Still in the queue, where the writer counts it as failed when its turn comes.
+            // Still queued. The writer counts the failure when it takes the write from the queue.
             Err(_) if decision.take() => return Err(Error::Unavailable(None).into()),
-            // Begun: it may be committed, so that only its result can be told.
+            // Already begun, so it may be committed: only the writer knows the result.
             Err(_) => result.await,
         };
         result.unwrap_or_else(|_| Err(Error::Unavailable(None).into()))
     }
 
-    /// How many writes wait for their turn.
-    pub(crate) fn waiting(&self) -> i64 {
+    /// Returns the number of queued writes.
+    pub(crate) fn queued(&self) -> i64 {
         i64::try_from(self.queue.max_capacity() - self.queue.capacity()).unwrap_or(i64::MAX)
     }
 
+    /// Finishes the queued writes and closes the connections.
     pub(crate) async fn close(&self) {
         let (reply, closed) = oneshot::channel();
         if self.queue.send(Message::Close(reply)).await.is_ok() {
@@ -219,13 +222,26 @@ impl Writer {
     }
 }
 
-/// Returns who waits for the end.
+/// How the savepoint of one closure ended.
+enum SavepointEnd {
+    /// The changes of the closure are part of the transaction.
+    Kept,
+    /// The changes are rolled back: by the closure, or because a statement failed with this error.
+    RolledBack(Option<Error>),
+    /// The whole transaction is lost, for example because the disk is full.
+    TransactionLost(Error),
+}
+
+/// Runs queued closures on SQLite until the queue is closed; returns the channels that wait for the close.
 async fn write_in_batches(tx: &mut Write, mut queue: mpsc::Receiver<Message>) -> Vec<oneshot::Sender<()>> {
     let mut closed = Vec::new();
     while let Some(message) = queue.recv().await {
         match message {
-            Message::Write(job) if !job.end_waiting() => job.finish(Err(Error::Unavailable(None).counted())),
-            Message::Write(job) => write_batch(tx, job, &mut queue, &mut closed).await,
+            Message::Write(job) => {
+                if let Some(job) = start_or_refuse(job) {
+                    write_batch(tx, job, &mut queue, &mut closed).await;
+                }
+            }
             Message::Close(reply) => closed.push(reply),
         }
         if !closed.is_empty() {
@@ -235,93 +251,99 @@ async fn write_in_batches(tx: &mut Write, mut queue: mpsc::Receiver<Message>) ->
     closed
 }
 
-/// Runs `first` and whatever waits behind it in one transaction, and acknowledges them after its commit.
+/// Returns the job if it may begin; reports [`Error::Unavailable`] to its caller otherwise.
+fn start_or_refuse(job: Box<dyn Job>) -> Option<Box<dyn Job>> {
+    if job.start() {
+        return Some(job);
+    }
+    job.finish(Some(Error::Unavailable(None).counted()));
+    None
+}
+
+/// Runs `first` and the jobs queued behind it in one transaction, and acknowledges them after its commit.
 async fn write_batch(
     tx: &mut Write,
     first: Box<dyn Job>,
     queue: &mut mpsc::Receiver<Message>,
     closed: &mut Vec<oneshot::Sender<()>>,
 ) {
-    if let Err(error) = tx.all("BEGIN IMMEDIATE", Vec::new()).await {
+    if let Err(error) = tx.execute("BEGIN IMMEDIATE", Vec::new()).await {
         tx.failure = None;
-        return first.finish(Err(error));
+        return first.finish(Some(error));
     }
     let mut kept = Vec::new();
     let mut next = Some(first);
-    let mut broken = None;
+    let mut failure = None;
     let mut begun = 0;
     while let Some(mut job) = next.take() {
         begun += 1;
-        match in_savepoint(tx, job.as_mut()).await {
-            Ok(Ok(())) => kept.push(job),
-            Ok(Err(refused)) => job.finish(refused),
-            // The whole transaction is gone: a full disk, a broken file.
-            Err(error) => {
-                job.finish(Err(error.clone()));
-                broken = Some(error);
+        match run_in_savepoint(tx, job.as_mut()).await {
+            SavepointEnd::Kept => kept.push(job),
+            SavepointEnd::RolledBack(error) => job.finish(error),
+            SavepointEnd::TransactionLost(error) => {
+                job.finish(Some(error.clone()));
+                failure = Some(error);
                 break;
             }
         }
-        // Counted with those that are refused: the others wait for them too.
-        while next.is_none() && begun < BATCH {
+        // Jobs that were rolled back count too, because the others wait for them as well.
+        while next.is_none() && begun < MAX_BATCH_SIZE {
             match queue.try_recv() {
-                Ok(Message::Write(job)) if !job.end_waiting() => {
-                    job.finish(Err(Error::Unavailable(None).counted()));
-                }
-                Ok(Message::Write(job)) => next = Some(job),
+                Ok(Message::Write(job)) => next = start_or_refuse(job),
                 Ok(Message::Close(reply)) => closed.push(reply),
                 Err(_) => break,
             }
         }
     }
-    let committed = match broken {
-        None => {
-            METRICS.database_batch.observe(kept.len() as f64);
-            timed(tx.all("COMMIT", Vec::new())).await.map(drop)
-        }
-        Some(error) => Err(error),
-    };
-    if committed.is_err() {
-        // It may be gone already, which is as well.
-        let _ = tx.connection.rows("ROLLBACK", Vec::new()).await;
+    if failure.is_none() {
+        METRICS.database_batch.observe(kept.len() as f64);
+        failure = time_commit(tx.connection.commit()).await.err().map(|error| Error::from(error).counted());
+    }
+    if failure.is_some() {
+        tx.connection.roll_back().await;
     }
     tx.failure = None;
     for job in kept {
-        job.finish(committed.clone());
+        job.finish(failure.clone());
     }
 }
 
-/// Runs a closure in a savepoint. The inner result is `Err` when it is not to be kept, with what is to
-/// be told if the closure itself did not say; the outer one is `Err` when the savepoint is gone.
-async fn in_savepoint(tx: &mut Write, job: &mut dyn Job) -> Result<Result<(), Result<(), Error>>, Error> {
-    tx.all("SAVEPOINT job", Vec::new()).await?;
-    let keep = job.run(tx).await;
+/// Runs a closure in a savepoint, and rolls back to it unless the closure succeeds.
+async fn run_in_savepoint(tx: &mut Write, job: &mut dyn Job) -> SavepointEnd {
+    if let Err(error) = tx.execute("SAVEPOINT job", Vec::new()).await {
+        return SavepointEnd::TransactionLost(error);
+    }
+    let succeeded = job.run(tx).await;
     let failure = tx.failure.take();
-    if keep && failure.is_none() {
-        tx.all("RELEASE job", Vec::new()).await?;
-        return Ok(Ok(()));
+    let keep = succeeded && failure.is_none();
+    match end_savepoint(tx, keep).await {
+        Err(error) => SavepointEnd::TransactionLost(error),
+        Ok(()) if keep => SavepointEnd::Kept,
+        Ok(()) => SavepointEnd::RolledBack(failure),
     }
-    // After a full disk the whole transaction may be gone with it, which that failure has told already.
-    tx.connection.rows("ROLLBACK TO job", Vec::new()).await?;
-    tx.all("RELEASE job", Vec::new()).await?;
-    Ok(Err(failure.map_or(Ok(()), Err)))
 }
 
-async fn write_side_by_side(pool: &Pool, mut queue: mpsc::Receiver<Message>) {
-    let permits = Arc::new(Semaphore::new(POSTGRES_WRITES as usize));
+async fn end_savepoint(tx: &mut Write, keep: bool) -> Result<(), Error> {
+    if !keep {
+        // Not counted in the metrics: if the whole transaction is gone, its first failure was counted already.
+        tx.connection.rows("ROLLBACK TO job", Vec::new()).await?;
+    }
+    tx.execute("RELEASE job", Vec::new()).await
+}
+
+/// Runs queued closures on PostgreSQL, several at once, until the queue is closed.
+async fn write_concurrently(pool: &Pool, mut queue: mpsc::Receiver<Message>) {
+    let permits = Arc::new(Semaphore::new(MAX_POSTGRES_WRITES as usize));
     let mut closed = Vec::new();
     while let Some(message) = queue.recv().await {
         match message {
-            Message::Write(mut job) => {
+            Message::Write(job) => {
                 let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
-                if !job.end_waiting() {
-                    job.finish(Err(Error::Unavailable(None).counted()));
-                    continue;
-                }
+                let Some(mut job) = start_or_refuse(job) else { continue };
                 let pool = pool.clone();
                 tokio::task::spawn_local(async move {
-                    let committed = transact(&pool, job.as_mut()).await;
-                    job.finish(committed);
+                    let result = transact(&pool, job.as_mut()).await;
+                    job.finish(result.err());
                     drop(permit);
                 });
             }
@@ -331,64 +353,60 @@ async fn write_side_by_side(pool: &Pool, mut queue: mpsc::Receiver<Message>) {
             }
         }
     }
-    // All permits at once means that no transaction is under way.
-    let _ = permits.acquire_many(POSTGRES_WRITES).await;
+    // With all permits in hand, no transaction is running.
+    let _ = permits.acquire_many(MAX_POSTGRES_WRITES).await;
     // Closing a connection whose peer has vanished can block, so bound the wait.
-    let _ = tokio::time::timeout(FAREWELL, pool.close()).await;
+    let _ = timeout(SHUTDOWN_TIMEOUT, pool.close()).await;
     for reply in closed {
         let _ = reply.send(());
     }
 }
 
-/// Runs a closure in a transaction of its own, again if PostgreSQL asks for that.
+/// Runs a closure in a transaction of its own; runs it again after a temporary failure such as a deadlock. Returns
+/// `Ok` if the result of the closure itself is final: it failed without a failed statement, or it is committed.
 async fn transact(pool: &Pool, job: &mut dyn Job) -> Result<(), Error> {
-    let mut tries = 0;
+    let mut retries = Retries::at_most(MAX_TRANSACTION_RETRIES);
     loop {
-        tries += 1;
         let mut tx = begin(pool).await?;
-        let keep = job.run(&mut tx).await;
+        let succeeded = job.run(&mut tx).await;
         let failure = tx.failure.take();
-        let Connection::Postgres(pooled) = &mut tx.connection else { return Err(Error::Panicked) };
-        if keep && failure.is_none() {
-            return commit(pooled).await.map_err(Error::counted);
+        if succeeded && failure.is_none() {
+            return commit(&mut tx.connection).await.map_err(Error::counted);
         }
-        pooled.roll_back().await;
+        tx.connection.roll_back().await;
         match failure {
-            Some(failure) if failure.is_worth_repeating() && tries < TRIES => {}
+            Some(failure) if retries.allow(&failure).await => {}
             failure => return failure.map_or(Ok(()), Err),
         }
     }
 }
 
-async fn commit(pooled: &mut Pooled) -> Result<(), Error> {
-    match timed(pooled.commit()).await {
+async fn commit(connection: &mut Connection) -> Result<(), Error> {
+    match time_commit(connection.commit()).await {
         Ok(()) => Ok(()),
-        Err(error) if is_undone(&error) => Err(error.into()),
+        Err(error) if is_rolled_back(&error) => Err(error.into()),
         Err(error) => Err(Error::OutcomeUnknown(Arc::new(error))),
     }
 }
 
-/// Begins a transaction, passing over pooled connections that turn out to be lost.
+/// Begins a transaction. Replaces pooled connections that turn out to be lost.
 async fn begin(pool: &Pool) -> Result<Write, Error> {
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        let waiting = Ongoing::in_gauge(&METRICS.database_connections_waiting);
-        let acquired = pool.acquire().await.map_err(Error::counted);
-        drop(waiting);
-        let mut pooled = acquired?;
-        match pooled.begin().await.map_err(|error| Error::from(error).counted()) {
-            Ok(()) => return Ok(Write(Read::on(Connection::Postgres(pooled)))),
-            Err(error) if error.is_worth_repeating() && tries <= POSTGRES_POOL => {}
-            Err(error) => return Err(error),
-        }
-    }
+    retry(Retries::at_most(POSTGRES_POOL_SIZE), || begin_once(pool)).await
 }
 
-/// A commit, and how long it takes.
-async fn timed<T>(commit: impl Future<Output = T>) -> T {
+async fn begin_once(pool: &Pool) -> Result<Write, Error> {
+    let waiting = GaugeGuard::increment(&METRICS.database_connections_waiting);
+    let acquired = pool.acquire().await.map_err(Error::counted);
+    drop(waiting);
+    let mut pooled = acquired?;
+    pooled.begin().await.map_err(|error| Error::from(error).counted())?;
+    Ok(Write(Read::new(Connection::Postgres(pooled))))
+}
+
+/// Runs a commit and records its duration.
+async fn time_commit<T>(commit: impl Future<Output = T>) -> T {
     let began = Instant::now();
-    let committed = commit.await;
+    let result = commit.await;
     METRICS.database_commit.observe(began.elapsed().as_secs_f64());
-    committed
+    result
 }

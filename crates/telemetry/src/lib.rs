@@ -1,4 +1,4 @@
-//! Metrics and traces: every metric ([`metrics`]) and every span ([`traces`]) of the server, named once.
+//! All metrics ([`metrics`]) and all trace spans ([`traces`]) of the server.
 
 pub mod metrics;
 pub mod traces;

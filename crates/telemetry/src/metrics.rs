@@ -1,12 +1,11 @@
-//! Every metric, named once.
+//! All metrics of the server.
 //!
-//! [`METRICS`] is the table: a field is a metric, and its type says what kind it is and which labels it has.
-//! Whoever has something to count touches the handle; [`exposition`] writes all of them down for Prometheus.
-//! The name on the wire is that of the field, behind the prefix and before the unit, and `_total` after a
-//! counter.
+//! [`METRICS`] has a field for each metric, whose type determines the kind of metric and its labels. Code that counts
+//! something uses these handles, and [`render`] returns all metrics for Prometheus. The exported name is the name of the
+//! field with a prefix and the unit, and with `_total` at the end for a counter.
 //!
-//! What a label can be is an enum of `labels.rs`, or a word out of our own tables, such as the pattern of a
-//! route: never a SID, an identity, an address or a host, of which there is no end.
+//! The value of a label is a variant of an enum in `labels.rs` or a constant such as the pattern of a route. It is never
+//! a SID, an identity, an address or a host, because the number of those is unlimited.
 
 mod labels;
 mod table;
@@ -26,31 +25,31 @@ static ALL: LazyLock<(Metrics, Registry)> = LazyLock::new(|| {
 /// The metrics of this process.
 pub static METRICS: LazyLock<&'static Metrics> = LazyLock::new(|| &ALL.0);
 
-/// The media type of [`exposition`].
+/// The media type of the text that [`render`] returns.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// All metrics as they are now, in the text form of OpenMetrics.
-pub fn exposition() -> String {
+/// Returns the current values of all metrics in the OpenMetrics text format.
+pub fn render() -> String {
     let mut text = String::new();
-    // To write into a string does not fail.
+    // Writing to a string cannot fail.
     let _ = prometheus_client::encoding::text::encode(&mut text, &ALL.1);
     text
 }
 
-/// Something that goes on, and is counted in a gauge for as long as this is kept.
+/// A guard that increments a gauge and decrements it when dropped.
 #[must_use]
 #[derive(Debug)]
-pub struct Ongoing(&'static Gauge);
+pub struct GaugeGuard(&'static Gauge);
 
-impl Ongoing {
-    /// One more from now on.
-    pub fn in_gauge(gauge: &'static Gauge) -> Self {
+impl GaugeGuard {
+    /// Increments `gauge` until the guard is dropped.
+    pub fn increment(gauge: &'static Gauge) -> Self {
         gauge.inc();
         Self(gauge)
     }
 }
 
-impl Drop for Ongoing {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
         self.0.dec();
     }

@@ -1,13 +1,12 @@
-//! What OpenTelemetry is told: a span for each request, for what it asks of the database, and for each attempt
-//! at what it owed to the outside.
+//! OpenTelemetry trace spans: one for each request, for each database operation in it, and for each delivery attempt.
 //!
 //! | Question | File |
 //! | --- | --- |
-//! | Which spans are there, and what do they say? | this one |
-//! | How do they get to a collector? | [`export`] |
+//! | Which spans are there, and which attributes do they have? | this one |
+//! | How are they sent to a collector? | [`export`] |
 //!
-//! They have nothing to do with the spans of the log. They carry the patterns of routes, kinds and ids; never a path,
-//! an identity, a token or a detail. Until an [`Exporter`] takes them, none is made.
+//! They are separate from the spans of the log. Attributes are patterns of routes, kinds and IDs, never a path, an
+//! identity, a token or challenge details. No span is created until an [`Exporter`] is started.
 
 pub mod export;
 
@@ -22,54 +21,60 @@ use opentelemetry::trace::{
 use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_sdk::trace::SdkTracer;
 
-pub use export::{Authorities, Endpoint, Error, Exporter, Headers, Settings, Share};
+pub use export::{CertificateAuthorities, Endpoint, Error, Exporter, Headers, SampleRatio, Settings};
 
-/// Where spans are made, once somebody takes them. One for the process, as for its log and its metrics.
+/// The tracer of the process. It is set when an [`Exporter`] starts.
 static TRACER: OnceLock<SdkTracer> = OnceLock::new();
 
-/// A span, or nothing, where none is made. It ends when all that know it are gone, at the latest.
+/// A span, or nothing if tracing is off. It ends when its last clone is dropped, if not before.
 #[derive(Clone, Debug, Default)]
 pub struct Span(Option<Context>);
 
-/// A request. `method` and `route` are words of ours; `parent` is the header `traceparent`, which is passed over if
-/// it is none.
-pub fn request(method: &'static str, route: &'static str, id: impl Display, parent: Option<&str>) -> Span {
+/// Starts the span of a request. `method` and `route` come from the route table. `parent` is the value of the header
+/// `traceparent`, which is ignored if it is invalid.
+pub fn start_request(
+    method: &'static str,
+    route: &'static str,
+    id: impl Display,
+    parent: Option<&str>,
+) -> Span {
     let parent = parent.and_then(TraceParent::parse);
-    Span::begin(SpanKind::Server, &part_of(parent), || {
-        let said = [
+    Span::start(SpanKind::Server, &remote_context(parent), || {
+        let attributes = [
             KeyValue::new("http.request.method", method),
             KeyValue::new("http.route", route),
             KeyValue::new("countersign.request_id", id.to_string()),
         ];
-        (format!("{method} {route}"), said.into())
+        (format!("{method} {route}"), attributes.into())
     })
 }
 
-/// What somebody asks of the database, waiting included; nothing where no trace is under way.
-pub fn database(operation: &'static str) -> Span {
-    let here = Context::current();
-    if !here.has_active_span() {
+/// Starts the span of a database operation, which includes waiting for a connection. Without a current span, it creates
+/// none.
+pub fn start_database(operation: &'static str) -> Span {
+    let current = Context::current();
+    if !current.has_active_span() {
         return Span::default();
     }
-    Span::begin(SpanKind::Client, &here, || {
+    Span::start(SpanKind::Client, &current, || {
         (format!("database {operation}"), [KeyValue::new("db.operation.name", operation)].into())
     })
 }
 
-/// An attempt at a delivery: which one, of which kind, the how manieth, and in what it came to be owed.
-pub fn attempt(id: impl Display, kind: &'static str, number: u32, owed_in: Option<TraceParent>) -> Span {
-    Span::begin(SpanKind::Client, &part_of(owed_in), || {
-        let said = [
+/// Starts the span of a delivery attempt. `parent` is the span in which the delivery was created.
+pub fn start_attempt(id: impl Display, kind: &'static str, number: u32, parent: Option<TraceParent>) -> Span {
+    Span::start(SpanKind::Client, &remote_context(parent), || {
+        let attributes = [
             KeyValue::new("countersign.delivery.id", id.to_string()),
             KeyValue::new("countersign.delivery.kind", kind),
             KeyValue::new("countersign.delivery.attempt", i64::from(number)),
         ];
-        (format!("deliver {kind}"), said.into())
+        (format!("deliver {kind}"), attributes.into())
     })
 }
 
-/// Where in a trace this code runs, if anywhere.
-pub fn here() -> Option<TraceParent> {
+/// Returns the current span as a parent for spans that start later or elsewhere.
+pub fn current_parent() -> Option<TraceParent> {
     let context = Context::current();
     let span = context.span().span_context().clone();
     span.is_valid().then(|| TraceParent {
@@ -80,50 +85,51 @@ pub fn here() -> Option<TraceParent> {
 }
 
 impl Span {
-    fn begin(kind: SpanKind, parent: &Context, say: impl FnOnce() -> (String, Vec<KeyValue>)) -> Self {
+    /// Starts a span. `describe` returns its name and attributes and is only called if tracing is on.
+    fn start(kind: SpanKind, parent: &Context, describe: impl FnOnce() -> (String, Vec<KeyValue>)) -> Self {
         let Some(tracer) = TRACER.get() else { return Self::default() };
-        let (name, said) = say();
-        let span = tracer.span_builder(name).with_kind(kind).with_attributes(said);
+        let (name, attributes) = describe();
+        let span = tracer.span_builder(name).with_kind(kind).with_attributes(attributes);
         Self(Some(parent.with_span(span.start_with_context(tracer, parent))))
     }
 
-    /// The span in which this code runs, for work of its own that goes on elsewhere.
+    /// Returns the current span, for work that continues in another task or thread.
     pub fn current() -> Self {
-        let here = Context::current();
-        Self(here.has_active_span().then_some(here))
+        let current = Context::current();
+        Self(current.has_active_span().then_some(current))
     }
 
-    /// Work that is part of it.
-    pub async fn within<T>(self, work: impl Future<Output = T>) -> T {
+    /// Runs `work` with this span as the current one.
+    pub async fn run<T>(self, work: impl Future<Output = T>) -> T {
         match self.0 {
             Some(context) => work.with_context(context).await,
             None => work.await,
         }
     }
 
-    /// Work that is all there is to it.
-    pub async fn around<T>(self, work: impl Future<Output = T>) -> T {
-        let done = self.clone().within(work).await;
+    /// Runs `work` with this span as the current one, then ends the span.
+    pub async fn run_and_end<T>(self, work: impl Future<Output = T>) -> T {
+        let result = self.clone().run(work).await;
         self.end();
-        done
+        result
     }
 
-    /// What a request was answered.
-    pub fn answered(&self, status: u16) {
-        self.say("http.response.status_code", i64::from(status));
+    /// Records the status of the response to a request. A status of 500 and above marks the span as failed.
+    pub fn record_status(&self, status: u16) {
+        self.set_attribute("http.response.status_code", i64::from(status));
         if status >= 500 {
             self.fail();
         }
     }
 
-    /// The end of an attempt: what came of it, in a word of ours, one of Twilio's error codes, the status of the answer.
-    pub fn attempted(self, outcome: &'static str, code: Option<u32>, status: Option<u16>) {
-        self.say("countersign.delivery.outcome", outcome);
+    /// Records the result of a delivery attempt and ends the span. An error code marks the span as failed.
+    pub fn end_attempt(self, outcome: &'static str, error_code: Option<u32>, status: Option<u16>) {
+        self.set_attribute("countersign.delivery.outcome", outcome);
         if let Some(status) = status {
-            self.say("http.response.status_code", i64::from(status));
+            self.set_attribute("http.response.status_code", i64::from(status));
         }
-        if let Some(code) = code {
-            self.say("countersign.delivery.error_code", i64::from(code));
+        if let Some(code) = error_code {
+            self.set_attribute("countersign.delivery.error_code", i64::from(code));
             self.fail();
         }
         self.end();
@@ -135,7 +141,7 @@ impl Span {
         }
     }
 
-    fn say(&self, name: &'static str, value: impl Into<Value>) {
+    fn set_attribute(&self, name: &'static str, value: impl Into<Value>) {
         if let Some(context) = &self.0 {
             context.span().set_attribute(KeyValue::new(name, value));
         }
@@ -148,8 +154,8 @@ impl Span {
     }
 }
 
-/// Where a span begins that is part of a trace that was begun elsewhere, if it is.
-fn part_of(parent: Option<TraceParent>) -> Context {
+/// Returns a context in which new spans are children of `parent`, or the root of a new trace without one.
+fn remote_context(parent: Option<TraceParent>) -> Context {
     let Some(TraceParent { trace_id, span_id, flags }) = parent else { return Context::new() };
     Context::new().with_remote_span_context(SpanContext::new(
         TraceId::from(trace_id),

@@ -1,4 +1,4 @@
-//! What speaks of metrics speaks of those that there are: the documentation, the dashboard and the alerts.
+//! Compares documentation, dashboard and alert rules with the metrics that exist.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,32 +18,38 @@ fn file(path: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The name under which a metric is listed, and asked for if it has only one.
-fn listed(metric: &Metric) -> String {
+/// Returns the name of a metric in the documentation, with `_total` for a counter.
+fn documented_name(metric: &Metric) -> String {
     let end = if metric.kind == "counter" { "_total" } else { "" };
     format!("{}{end}", metric.name)
 }
 
 #[test]
-fn a_name_is_one_that_everybody_expects() {
+fn names_and_help_texts_follow_the_conventions() {
     let mut names = BTreeSet::new();
     for Metric { name, kind, unit, help, .. } in TABLE {
-        assert!(names.insert(name), "{name} is there twice");
+        assert!(names.insert(name), "{name} is declared twice");
         assert!(name.starts_with("countersign_") || name.starts_with("process_"), "{name}");
         assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
         assert!(unit.is_none_or(|unit| name.ends_with(&format!("_{unit}"))), "{name}");
         for end in ["_total", "_bucket", "_count", "_sum"] {
-            assert!(!name.ends_with(end), "{name} ends as only a part of a {kind} may");
+            assert!(!name.ends_with(end), "{name} ends with a suffix of another kind than {kind}");
         }
         assert!(help.starts_with(char::is_uppercase) && !help.ends_with('.'), "{name}: {help}");
     }
 }
 
 #[test]
-fn the_documentation_lists_every_metric() {
+fn documentation_lists_every_metric() {
     let row = |metric: &Metric| {
         let labels: Vec<_> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
-        format!("| `{}` | {} | {} | {} |", listed(metric), metric.kind, labels.join(", "), metric.help)
+        format!(
+            "| `{}` | {} | {} | {} |",
+            documented_name(metric),
+            metric.kind,
+            labels.join(", "),
+            metric.help
+        )
     };
     let expected: Vec<_> = TABLE.iter().map(row).collect();
     let text = file("docs/metrics.md");
@@ -51,54 +57,54 @@ fn the_documentation_lists_every_metric() {
     assert_eq!(found, expected, "docs/metrics.md should have\n{}\n", expected.join("\n"));
 }
 
-/// What stands between backticks.
+/// Returns the texts between backticks.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
 #[test]
-fn the_documentation_says_what_each_label_can_be() {
-    // All series that can be listed are there from the start.
-    let (mut told, text) = (BTreeMap::<_, BTreeSet<_>>::new(), telemetry::metrics::exposition());
+fn documentation_lists_every_label_value() {
+    // Series whose label values can be listed exist from the start.
+    let (mut exported, text) = (BTreeMap::<_, BTreeSet<_>>::new(), telemetry::metrics::render());
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let Some((name, labels)) = line.split_once('{') else { continue };
         let metric = TABLE.iter().find(|metric| name.starts_with(metric.name)).unwrap();
         for label in labels.split('}').next().unwrap().split(',') {
             let (label, value) = label.split_once('=').unwrap();
             if label != "le" {
-                let values = told.entry((label.to_owned(), listed(metric))).or_default();
+                let values = exported.entry((label.to_owned(), documented_name(metric))).or_default();
                 values.insert(value.trim_matches('"').to_owned());
             }
         }
     }
     let document = file("docs/metrics.md");
     let (_, section) = document.split_once("## What the labels say").unwrap();
-    let mut said = BTreeMap::<_, BTreeSet<_>>::new();
+    let mut documented = BTreeMap::<_, BTreeSet<_>>::new();
     for (label, rest) in section.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" of ")) {
         let (of, values) = rest.split_once(" | ").unwrap();
         for metric in quoted(of) {
             let values = quoted(values).map(str::to_owned).collect();
             assert_eq!(
-                said.insert((label.to_owned(), metric.to_owned()), values),
+                documented.insert((label.to_owned(), metric.to_owned()), values),
                 None,
                 "{label} of {metric}"
             );
         }
     }
-    assert_eq!(said, told);
+    assert_eq!(documented, exported);
 }
 
-/// A word of a query.
+/// A token of a PromQL query.
 #[derive(Clone, Debug, PartialEq)]
 enum Token {
-    /// A metric, a function, a keyword or a label.
+    /// Name of a metric or function, or a keyword.
     Word(String),
-    /// A label with what it is compared with.
+    /// Name of a label in braces.
     Match(String),
     Sign(char),
 }
 
-/// Takes a query apart; what is in braces becomes [`Token::Match`].
+/// Splits a query into tokens. Names in braces become [`Token::Match`].
 #[track_caller]
 fn tokens(query: &str) -> Vec<Token> {
     let (mut tokens, mut rest) = (Vec::new(), query.trim_start());
@@ -108,10 +114,9 @@ fn tokens(query: &str) -> Vec<Token> {
         let mut length = rest.chars().take_while(|c| is_part(*c)).count();
         match first {
             '"' => {
-                length =
-                    2 + rest[1..].find('"').unwrap_or_else(|| panic!("a string without an end: {query}"));
+                length = 2 + rest[1..].find('"').unwrap_or_else(|| panic!("unterminated string: {query}"));
             }
-            '[' => length = 1 + rest.find(']').unwrap_or_else(|| panic!("a range without an end: {query}")),
+            '[' => length = 1 + rest.find(']').unwrap_or_else(|| panic!("unterminated range: {query}")),
             _ if length > 0 && first.is_ascii_digit() => {}
             _ if length > 0 => {
                 let word = rest[..length].to_owned();
@@ -132,7 +137,7 @@ fn tokens(query: &str) -> Vec<Token> {
     tokens
 }
 
-/// Functions and set operators.
+/// Permitted functions and operators.
 const FUNCTIONS: [&str; 12] = [
     "sum",
     "max",
@@ -149,11 +154,11 @@ const FUNCTIONS: [&str; 12] = [
 ];
 
 /// Labels that Prometheus adds.
-const ADDED: [&str; 2] = ["job", "instance"];
+const SCRAPE_LABELS: [&str; 2] = ["job", "instance"];
 
-/// Checks that a query asks only for metrics, and labels of these, that there are; returns the metrics.
+/// Checks that a query uses only existing metrics and their labels; returns the metrics.
 #[track_caller]
-fn asked(query: &str) -> BTreeSet<&'static str> {
+fn queried_metrics(query: &str) -> BTreeSet<&'static str> {
     let mut samples = BTreeMap::new();
     for metric in TABLE {
         let ends: &[&str] = match metric.kind {
@@ -165,7 +170,7 @@ fn asked(query: &str) -> BTreeSet<&'static str> {
             samples.insert(format!("{}{end}", metric.name), (metric, *end == "_bucket"));
         }
     }
-    let (mut metrics, mut labels, mut matched) = (BTreeSet::new(), BTreeSet::from(ADDED), Vec::new());
+    let (mut metrics, mut labels, mut matched) = (BTreeSet::new(), BTreeSet::from(SCRAPE_LABELS), Vec::new());
     let tokens = tokens(query);
     let mut tokens = tokens.iter().peekable();
     while let Some(token) = tokens.next() {
@@ -179,14 +184,14 @@ fn asked(query: &str) -> BTreeSet<&'static str> {
                 }
             }
             Token::Word(word) if tokens.peek() == Some(&&Token::Sign('(')) => {
-                assert!(FUNCTIONS.contains(&word.as_str()), "no function {word}: {query}");
+                assert!(FUNCTIONS.contains(&word.as_str()), "unknown function {word}: {query}");
             }
             // `sum by (…) (…)`
             Token::Word(word) if FUNCTIONS.contains(&word.as_str()) => {}
             Token::Word(word) if word == "up" => {}
             Token::Word(word) => {
                 let (metric, is_bucket) =
-                    samples.get(word).unwrap_or_else(|| panic!("there is no {word}: {query}"));
+                    samples.get(word).unwrap_or_else(|| panic!("unknown metric {word}: {query}"));
                 metrics.insert(metric.name);
                 labels.extend(metric.labels);
                 labels.extend(is_bucket.then_some("le"));
@@ -195,15 +200,16 @@ fn asked(query: &str) -> BTreeSet<&'static str> {
         }
     }
     for label in matched {
-        assert!(labels.contains(label), "no metric of these has a label {label}: {query}");
+        assert!(labels.contains(label), "unknown label {label}: {query}");
     }
     metrics
 }
 
 #[test]
-fn a_query_is_taken_apart_as_prometheus_does() {
-    let metrics =
-        asked(r#"sum by (le) (rate(countersign_push_duration_seconds_bucket{provider="fcm"}[5m])) > 1"#);
+fn query_with_an_unknown_metric_or_label_is_refused() {
+    let metrics = queried_metrics(
+        r#"sum by (le) (rate(countersign_push_duration_seconds_bucket{provider="fcm"}[5m])) > 1"#,
+    );
     assert_eq!(metrics, BTreeSet::from(["countersign_push_duration_seconds"]));
     for wrong in [
         "countersign_push_duration_seconds",
@@ -216,29 +222,30 @@ fn a_query_is_taken_apart_as_prometheus_does() {
         "sum by (route) (countersign_ready)",
         "sum(countersign_ready",
     ] {
-        assert!(std::panic::catch_unwind(|| asked(wrong)).is_err(), "{wrong}");
+        assert!(std::panic::catch_unwind(|| queried_metrics(wrong)).is_err(), "{wrong}");
     }
 }
 
-/// All values under this key, however deep.
-fn under<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
+/// Finds all values under `key`, at any depth.
+fn find_all<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
     match value {
         Value::Object(members) => {
             found.extend(members.get(key));
-            members.values().for_each(|member| under(member, key, found));
+            members.values().for_each(|member| find_all(member, key, found));
         }
-        Value::Array(items) => items.iter().for_each(|item| under(item, key, found)),
+        Value::Array(items) => items.iter().for_each(|item| find_all(item, key, found)),
         _ => {}
     }
 }
 
 #[test]
-fn the_dashboard_shows_every_metric_that_there_is_and_no_other() {
+fn dashboard_shows_every_metric() {
     let dashboard: Value = serde_json::from_str(&file("deploy/grafana-dashboard.json")).unwrap();
     let mut queries = Vec::new();
-    under(&dashboard["panels"], "expr", &mut queries);
+    find_all(&dashboard["panels"], "expr", &mut queries);
     assert!(queries.len() > 30);
-    let shown: BTreeSet<_> = queries.iter().flat_map(|query| asked(query.as_str().unwrap())).collect();
+    let shown: BTreeSet<_> =
+        queries.iter().flat_map(|query| queried_metrics(query.as_str().unwrap())).collect();
     assert_eq!(shown, TABLE.iter().map(|metric| metric.name).collect());
 
     let variables = dashboard["templating"]["list"].as_array().unwrap();
@@ -247,13 +254,13 @@ fn the_dashboard_shows_every_metric_that_there_is_and_no_other() {
     for variable in variables.iter().filter(|variable| variable["type"] == "query") {
         // `label_values(metric, label)`
         let query = variable["definition"].as_str().unwrap().rsplit_once(", ").unwrap().0;
-        assert_eq!(asked(&format!("{query})")).len(), 1);
+        assert_eq!(queried_metrics(&format!("{query})")).len(), 1);
     }
     let mut sources = Vec::new();
-    under(&dashboard, "datasource", &mut sources);
+    find_all(&dashboard, "datasource", &mut sources);
     assert!(sources.iter().all(|source| source["uid"] == "${datasource}"), "{sources:?}");
 
-    // No panel lies on another, and each has a place.
+    // Panels must not overlap.
     let mut places = BTreeSet::new();
     let mut ids = BTreeSet::new();
     for panel in dashboard["panels"].as_array().unwrap() {
@@ -293,12 +300,12 @@ struct Rule {
 }
 
 #[test]
-fn every_alert_asks_for_what_there_is_and_says_what_to_do() {
+fn alerts_use_existing_metrics_and_link_to_the_runbook() {
     let rules: Rules = serde_saphyr::from_str(&file("deploy/alerts.yaml")).unwrap();
     let [Group { name, rules }] = &rules.groups[..] else { panic!("{rules:?}") };
     assert_eq!(name, "countersign");
     let runbook = file("docs/operations.md");
-    // As GitHub makes anchors of headings.
+    // GitHub derives anchors from headings this way.
     let anchor = |heading: &str| {
         let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-'));
         kept.collect::<String>().to_lowercase().replace(' ', "-")
@@ -308,7 +315,7 @@ fn every_alert_asks_for_what_there_is_and_says_what_to_do() {
     let mut alerts = BTreeSet::new();
     for Rule { alert, expr, lasting, labels, annotations } in rules {
         assert!(alerts.insert(alert) && alert.starts_with("Countersign"), "{alert}");
-        assert!(!asked(expr).is_empty() || expr.contains("up{"), "{alert}");
+        assert!(!queried_metrics(expr).is_empty() || expr.contains("up{"), "{alert}");
         let is_duration =
             |text: &String| text.ends_with('m') && text.trim_end_matches('m').parse::<u8>().is_ok();
         assert!(lasting.as_ref().is_none_or(is_duration), "{alert}: {lasting:?}");

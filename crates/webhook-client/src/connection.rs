@@ -1,4 +1,4 @@
-//! A connection on which requests can be sent, one after the other.
+//! An HTTP/1.1 connection that carries one request at a time.
 
 use std::time::Duration;
 
@@ -10,39 +10,44 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-/// How much a receiver may write before the end of its headers.
-const MAX_HEAD: usize = 64 * 1024;
+/// Maximum size of a response head.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
 
-/// How long an exchange may take to come to its end when the answer is already there.
-const SETTLING: Duration = Duration::from_millis(100);
+/// How long to wait for a connection to become ready after its response was read.
+const READY_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// An HTTP/1.1 connection. To drop it is to close it at once: a receiver that neither reads nor hangs up
-/// can't keep it.
+/// An HTTP/1.1 connection. Dropping it closes it immediately, even if the receiver neither reads nor closes.
 pub(crate) struct Connection {
     sender: SendRequest<Full<Bytes>>,
     driver: AbortHandle,
 }
 
 impl Connection {
-    /// Speaks HTTP on a stream that stands.
+    /// Starts HTTP on a connected stream.
+    ///
+    /// # Errors
+    /// Returns the error of the HTTP library.
     pub(crate) async fn open<S>(stream: S) -> hyper::Result<Self>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (sender, connection) = http1::Builder::new()
-            // `X-Twilio-Signature`, not `x-twilio-signature`: some receivers are particular.
+            // Some receivers require `X-Twilio-Signature` rather than `x-twilio-signature`.
             .title_case_headers(true)
-            .max_buf_size(MAX_HEAD)
+            .max_buf_size(MAX_HEAD_BYTES)
             .handshake(TokioIo::new(stream))
             .await?;
         let driver = tokio::spawn(async move {
-            // What goes wrong is told to whoever waits for an answer.
+            // `send_request` reports the same error.
             let _ = connection.await;
         });
         Ok(Self { sender, driver: driver.abort_handle() })
     }
 
-    /// Sends a request and waits for the head of its answer.
+    /// Sends a request and waits for the head of the response.
+    ///
+    /// # Errors
+    /// Returns an error if the connection is closed or the response is not valid HTTP.
     pub(crate) async fn send(
         &mut self,
         request: hyper::Request<Full<Bytes>>,
@@ -50,13 +55,13 @@ impl Connection {
         self.sender.send_request(request).await
     }
 
-    /// Whether another request can be sent. Known at once, as a rule; but a receiver that answers before
-    /// it has read all of a request may never read the rest.
-    pub(crate) async fn settles(&mut self) -> bool {
-        matches!(timeout(SETTLING, self.sender.ready()).await, Ok(Ok(())))
+    /// Returns whether another request can be sent. Waits briefly, because a receiver that responded early
+    /// may never read the rest of the request.
+    pub(crate) async fn is_reusable(&mut self) -> bool {
+        matches!(timeout(READY_TIMEOUT, self.sender.ready()).await, Ok(Ok(())))
     }
 
-    /// Whether it is known to have ended.
+    /// Returns whether the connection is known to be closed.
     pub(crate) fn is_closed(&self) -> bool {
         self.sender.is_closed()
     }
@@ -80,16 +85,16 @@ mod tests {
 
     use super::*;
 
-    /// The other side neither reads nor writes, and does not even let go, as behind TLS it need not.
-    struct Stuck;
+    /// A stream whose peer neither reads, writes nor closes. Closing can hang behind TLS.
+    struct StuckStream;
 
-    impl AsyncRead for Stuck {
+    impl AsyncRead for StuckStream {
         fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
             Poll::Pending
         }
     }
 
-    impl AsyncWrite for Stuck {
+    impl AsyncWrite for StuckStream {
         fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
             Poll::Pending
         }
@@ -104,17 +109,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_can_keep_a_connection() {
-        let mut connection = Connection::open(Stuck).await.unwrap();
+    async fn dropped_connection_is_closed_even_if_the_peer_hangs() {
+        let mut connection = Connection::open(StuckStream).await.unwrap();
         let request = hyper::Request::post("/").body(Full::from("form")).unwrap();
         assert!(timeout(Duration::from_millis(10), connection.send(request)).await.is_err());
         assert_eq!(Handle::current().metrics().num_alive_tasks(), 1);
         drop(connection);
-        let gone = async {
+        let task_ended = async {
             while Handle::current().metrics().num_alive_tasks() > 0 {
                 yield_now().await;
             }
         };
-        assert!(timeout(Duration::from_secs(10), gone).await.is_ok());
+        assert!(timeout(Duration::from_secs(10), task_ended).await.is_ok());
     }
 }

@@ -1,15 +1,16 @@
-//! What can be wrong with the settings. Once there is a sender, what goes wrong is an outcome.
+//! Errors of the webhook client's configuration. After construction every failure is an
+//! [`Outcome`](crate::Outcome).
 
-/// Why there can be no sender. For the operator, at the start.
+/// Why a [`WebhookClient`](crate::WebhookClient) could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The extra certificate authorities are not PEM, or none is among them.
-    #[error("the extra certificate authorities can't be read: {0}")]
+    /// The extra certificate authorities are not PEM, or contain no certificate.
+    #[error("could not read the extra certificate authorities: {0}")]
     Authorities(String),
-    /// One of the extra authorities is no certificate of an authority.
-    #[error("the extra certificate authorities can't be used")]
+    /// An extra certificate cannot be used as a certificate authority.
+    #[error("an extra certificate authority is not a valid CA certificate")]
     Trust(#[source] rustls::Error),
-    /// The user agent has characters that a header can't have.
+    /// The user agent contains characters that are not allowed in a header.
     #[error("the user agent is not a valid header value")]
     UserAgent,
 }

@@ -1,52 +1,53 @@
 //! Which addresses may be called.
 //!
-//! **The threat.** Whoever holds an account writes the URL of a webhook, but the call leaves from inside
-//! the operator's network, and what comes back can be read in the debugger. So a URL such as
-//! `http://169.254.169.254/` would reach the cloud's metadata service and its credentials,
-//! `http://localhost:9200/` a neighbour that trusts its own machine, and a series of them would map the
-//! network (server-side request forgery). To look at the URL is not enough:
+//! **Threat.** An account holder chooses the URL of a webhook, but the request is sent from inside the
+//! operator's network, and the response is visible in the debugger. This allows server-side request forgery.
+//! A URL such as `http://169.254.169.254/` would reach the cloud's metadata service and its credentials.
+//! `http://localhost:9200/` would reach a service that trusts its own machine. A series of URLs would map the
+//! network. Checking the URL is not enough:
 //!
-//! - a public name may lead to a private address, may have several addresses of both kinds, and may lead
-//!   elsewhere by the time of the call than it did when somebody looked (DNS rebinding);
-//! - one address has many spellings: `2130706433`, `0x7f.1`, `[::ffff:127.0.0.1]`;
-//! - an answer may redirect the caller, and a proxy would resolve the name out of our sight.
+//! - A public name may resolve to a private address, or to both kinds. It may resolve differently at the time
+//!   of the request than at the time of the check (DNS rebinding).
+//! - One address has many spellings: `2130706433`, `0x7f.1`, `[::ffff:127.0.0.1]`.
+//! - A response may be a redirect, and a proxy would resolve the name where this server cannot check the
+//!   result.
 //!
-//! **The mechanism.** The crate connects in one place, `dial.rs`, and only to addresses that [`Guard`]
-//! has permitted a moment before; it hands the socket the address, never the name, so there is no second
-//! look-up that could differ. An address that is written in the URL takes the same way as one that a name
-//! led to, after the `url` crate has read all its spellings into one. Redirects are not followed and
-//! proxies not used. A connection that is used again goes where it went.
+//! **Mechanism.** The crate connects in one place, `connector.rs`, and only to addresses that [`Guard`]
+//! permitted immediately before. The socket receives the address, never the name, so there is no second
+//! resolution that could differ. A literal address in the URL takes the same path, after the `url` crate has
+//! normalized its spelling. Redirects are not followed and proxies are not used. A reused connection keeps
+//! its address.
 //!
-//! What is refused is what is not the public internet, after the special-purpose registries of IANA
-//! (RFC 6890). An operator whose receivers are inside allows their networks, and those only.
+//! The guard forbids everything that is not public internet according to IANA's special-purpose registries
+//! (RFC 6890). Operators with internal receivers permit individual networks.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use url::{Host, Url};
 
-/// Decides which addresses may be called (docs/protocol/decisions.md, No. 15).
+/// The policy that decides which addresses may be called (docs/protocol/decisions.md, No. 15).
 #[derive(Clone, Debug, Default)]
 pub struct Guard {
     allow: Vec<IpNet>,
 }
 
 impl Guard {
-    /// A guard that permits the public internet, and the networks in `allow`.
+    /// Creates a guard that permits the public internet and the networks in `allow`.
     pub const fn new(allow: Vec<IpNet>) -> Self {
         Self { allow }
     }
 
-    /// Whether `address` may be called.
+    /// Returns whether `address` may be called.
     pub fn permits(&self, address: IpAddr) -> bool {
-        // The system connects to `::ffff:a.b.c.d` as to `a.b.c.d`: they are one address.
+        // The operating system treats `::ffff:a.b.c.d` as `a.b.c.d`.
         let address = address.to_canonical();
         let allowed = self.allow.iter().any(|network| network.contains(&address));
         allowed
             || match address {
                 IpAddr::V4(address) => !SPECIAL_V4.iter().any(|network| network.contains(&address)),
-                IpAddr::V6(address) => match behind_nat64(address) {
-                    Some(behind) => self.permits(behind.into()),
+                IpAddr::V6(address) => match nat64_target(address) {
+                    Some(target) => self.permits(target.into()),
                     None => {
                         GLOBAL_V6.contains(&address)
                             && !SPECIAL_V6.iter().any(|network| network.contains(&address))
@@ -54,11 +55,9 @@ impl Guard {
                 },
             }
     }
-}
 
-impl Guard {
-    /// Whether the host of `url` alone shows that it may not be called: an address that is not permitted, or a
-    /// name of this machine (RFC 6761 section 6.3). What any other name leads to is known when it is called.
+    /// Returns whether `url` is forbidden without resolving its host: it is a forbidden address or a name of
+    /// this machine (RFC 6761 section 6.3). Other names are checked when the webhook is sent.
     pub fn refuses_host_of(&self, url: &Url) -> bool {
         match url.host() {
             Some(Host::Ipv4(address)) => !self.permits(address.into()),
@@ -82,13 +81,13 @@ const fn v6(a: u16, b: u16, prefix: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::new(a, b, 0, 0, 0, 0, 0, 0), prefix)
 }
 
-/// What is not public in IPv4.
+/// IPv4 networks that are not public.
 const SPECIAL_V4: [Ipv4Net; 16] = [
-    v4(0, 0, 0, 0, 8),        // this network; 0.0.0.0 reaches this machine
+    v4(0, 0, 0, 0, 8),        // this network; 0.0.0.0 is this machine
     v4(10, 0, 0, 0, 8),       // private
     v4(100, 64, 0, 0, 10),    // shared by carriers (RFC 6598); metadata of Alibaba Cloud
     v4(127, 0, 0, 0, 8),      // loopback
-    v4(168, 63, 129, 16, 32), // public by its number, but in Azure the host of the virtual machine
+    v4(168, 63, 129, 16, 32), // a public address, but the VM host in Azure
     v4(169, 254, 0, 0, 16),   // link-local; metadata of most clouds
     v4(172, 16, 0, 0, 12),    // private
     v4(192, 0, 0, 0, 24),     // protocol assignments; metadata of Oracle Cloud
@@ -102,12 +101,11 @@ const SPECIAL_V4: [Ipv4Net; 16] = [
     v4(240, 0, 0, 0, 4),      // reserved, and broadcast
 ];
 
-/// The unicast space that has been opened so far (RFC 4291 section 2.4). All that is local, from loopback
-/// over unique local, link-local and site-local addresses to multicast, lies outside of it, and so do
-/// IPv4-compatible addresses and NAT64 within a site (RFC 8215).
+/// The global unicast space that is allocated so far (RFC 4291 section 2.4). It contains no loopback, unique
+/// local, link-local, site-local, multicast or IPv4-compatible addresses and no local-use NAT64 (RFC 8215).
 const GLOBAL_V6: Ipv6Net = v6(0x2000, 0, 3);
 
-/// What is not public within [`GLOBAL_V6`].
+/// Networks within [`GLOBAL_V6`] that are not public.
 const SPECIAL_V6: [Ipv6Net; 4] = [
     v6(0x2001, 0, 23),     // protocol assignments: Teredo, benchmarking, ORCHID
     v6(0x2001, 0xdb8, 32), // documentation
@@ -115,8 +113,8 @@ const SPECIAL_V6: [Ipv6Net; 4] = [
     v6(0x3fff, 0, 20),     // documentation
 ];
 
-/// NAT64 (RFC 6052) is how a host without IPv4 reaches an IPv4 address, so that address decides.
-fn behind_nat64(address: Ipv6Addr) -> Option<Ipv4Addr> {
+/// Returns the IPv4 address that a NAT64 address (RFC 6052) reaches.
+fn nat64_target(address: Ipv6Addr) -> Option<Ipv4Addr> {
     match address.segments() {
         [0x64, 0xff9b, 0, 0, 0, 0, ..] => {
             let [.., a, b, c, d] = address.octets();
@@ -139,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn the_internet_is_permitted() {
+    fn public_addresses_are_permitted() {
         for address in [
             "1.1.1.1",
             "9.255.255.255",
@@ -170,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn all_else_is_refused() {
+    fn special_purpose_addresses_are_forbidden() {
         for address in [
             "0.0.0.0",
             "0.255.255.255",
@@ -216,7 +214,7 @@ mod tests {
             "2002:7f00:1::1", // 6to4 of 127.0.0.1
             "2002:a9fe:a9fe::",
             "3fff::1",
-            "4000::1", // not opened
+            "4000::1", // not allocated
             "5f00::1", // segment routing
             "fc00::1",
             "fd00:ec2::254", // metadata of Amazon
@@ -229,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operator_allows_networks_and_nothing_beside_them() {
+    fn only_the_allowed_networks_are_permitted_in_addition() {
         let guard = allowing(&["10.1.0.0/16", "127.0.0.1/32", "fd00:1::/32"]);
         for address in
             ["10.1.2.3", "127.0.0.1", "::ffff:10.1.2.3", "64:ff9b::a01:203", "fd00:1::7", "1.1.1.1"]
@@ -245,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn host_that_shows_a_forbidden_address_is_refused_at_sight() {
+    fn url_with_a_forbidden_host_is_refused_without_resolving() {
         let refused = |guard: &Guard, url: &str| guard.refuses_host_of(&url.parse().unwrap());
         let hosts = [
             "127.0.0.1",
@@ -271,9 +269,9 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// No way of writing an IPv4 address in IPv6 opens what is closed in IPv4.
+        /// No IPv6 notation of a forbidden IPv4 address is permitted.
         #[test]
-        fn embedding_opens_nothing(bits: u32) {
+        fn ipv4_address_embedded_in_ipv6_is_not_permitted_if_forbidden(bits: u32) {
             let guard = Guard::default();
             let plain = Ipv4Addr::from_bits(bits);
             let low = u128::from(bits);
@@ -284,8 +282,8 @@ mod tests {
                 low << 80 | 0x2002 << 112,        // 6to4
                 !low & 0xffff_ffff | 0x2001 << 112, // Teredo
             ] {
-                let open = guard.permits(Ipv6Addr::from_bits(embedded).into());
-                proptest::prop_assert!(!open || guard.permits(plain.into()));
+                let is_permitted = guard.permits(Ipv6Addr::from_bits(embedded).into());
+                proptest::prop_assert!(!is_permitted || guard.permits(plain.into()));
             }
         }
     }

@@ -1,44 +1,47 @@
-//! Signed, address-guarded HTTP out: a request in, an outcome out.
+//! A client for webhooks: signed HTTP requests to public addresses only.
+//!
+//! [`WebhookClient::send`] makes one [`Attempt`] to deliver a webhook. The caller decides whether and when to
+//! retry. [`Outcome`] supports both policies: [`Outcome::is_transient`] for the server's own retry schedule,
+//! and [`Outcome::condition`] for the retry policy of connection overrides.
 //!
 //! | Question | File |
 //! | --- | --- |
-//! | What is sent, and in what order do things happen? | [`sender`] |
+//! | What is sent, and in which order do the steps run? | [`client`] |
 //! | How is a request signed? | [`signature`] |
-//! | Which addresses may be called, and why not the others? | [`guard`] |
-//! | How does a name become a connection? | `dial.rs`, the only file that connects |
+//! | Which addresses may be called, and why not others? | [`guard`] |
+//! | How is a connection opened? | `connector.rs`, the only file that connects |
 //! | Which certificates are trusted? | `tls.rs` |
-//! | When is a connection used again? | `pool.rs` |
-//! | How long does anything take, at most? | `limits.rs` |
-//! | How much of an answer is read? | [`response`] |
-//! | What may become of an attempt, and which Twilio error is that? | [`outcome`] |
+//! | When is a connection reused? | `pool.rs` |
+//! | How long may each step take? | `timeouts.rs` |
+//! | How much of a response is read? | [`response`] |
+//! | Which outcomes are there, and which Twilio error codes do they have? | [`outcome`] |
 //!
-//! One call of [`Sender::send`] is one attempt. Whether and when there is another one is the caller's
-//! decision, for which an [`Outcome`] has two words: [`Outcome::is_transient`] for the server's own
-//! schedule, and [`Outcome::condition`] for the conditions of connection overrides.
+//! The crate uses `hyper` directly, because a client library hides what is needed here: the address before
+//! the connection is opened, the step that timed out, and whether a failed connection was new. It ignores
+//! proxy variables in the environment, follows no redirects, stores no cookies and decompresses nothing.
 //!
-//! This sits on `hyper` rather than on a client library, because what has to be known here is what a
-//! client library hides: which address a connection goes to before it is made, which of the stages of an
-//! attempt ran out of time, and whether the connection that failed was a new one. It reads no proxy from
-//! the environment, follows no redirect, keeps no cookie and decompresses nothing.
-//!
-//! Nothing here panics on what the network sends, nothing from there is kept beyond a fixed size, and no
-//! secret prints.
+//! The crate does not panic on any input from the network, and buffers a bounded amount of it. The `Debug`
+//! and `Display` output of its types contains no secrets.
 
+mod attempt;
+pub mod client;
 mod connection;
-mod dial;
+mod connector;
 mod error;
 pub mod guard;
-mod limits;
 pub mod outcome;
 mod pool;
 pub mod response;
-pub mod sender;
+mod settings;
 pub mod signature;
+mod timeouts;
 mod tls;
 
+pub use attempt::Attempt;
+pub use client::{Request, WebhookClient};
 pub use error::Error;
 pub use guard::Guard;
-pub use outcome::{Attempt, Outcome};
+pub use outcome::Outcome;
 pub use response::Response;
-pub use sender::{Request, Sender, Settings};
+pub use settings::Settings;
 pub use signature::sign;

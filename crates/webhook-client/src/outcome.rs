@@ -1,101 +1,76 @@
-//! What may become of an attempt.
+//! The possible outcomes of an attempt.
 
 use std::error::Error;
 use std::fmt;
-use std::time::Duration;
 
 use domain::webhooks::Condition;
 
-use crate::response::Response;
+/// Maximum length of [`Failure::cause`].
+const MAX_CAUSE_CHARS: usize = 200;
 
-/// One attempt to deliver a webhook, after the fact. Prints as a line for a log, without a secret.
-#[derive(Clone, Debug)]
-pub struct Attempt {
-    /// What became of it.
-    pub outcome: Outcome,
-    /// What the receiver answered, if it did.
-    pub response: Option<Response>,
-    /// What the system, the TLS or the HTTP library said about a failure: one line, at most 200
-    /// characters, part of which the receiver may have written.
-    pub cause: Option<String>,
-    /// From the first step to the last byte that was read.
-    pub duration: Duration,
-}
-
-impl fmt::Display for Attempt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.outcome.fmt(f)?;
-        if let Some(response) = &self.response {
-            write!(f, ": status {}", response.status)?;
-        }
-        if let Some(cause) = &self.cause {
-            write!(f, ": {cause}")?;
-        }
-        write!(f, " (after {} ms)", self.duration.as_millis())
-    }
-}
-
-/// What became of an attempt. Which words decide on another one is docs/protocol/decisions.md, No. 13.
+/// The outcome of an attempt. Which outcomes are retried is defined in docs/protocol/decisions.md, No. 13.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// 2xx.
+    /// Status 2xx.
     Delivered,
-    /// 3xx: not followed, and final (docs/protocol/decisions.md, No. 14).
+    /// Status 3xx. Redirects are not followed, and the delivery is not retried (docs/protocol/decisions.md,
+    /// No. 14).
     Redirected,
-    /// 4xx, except for the two of [`Self::Busy`].
+    /// Status 4xx, except 408 and 429.
     Refused,
-    /// 408 or 429: not now.
+    /// Status 408 or 429: the receiver asks to retry later.
     Busy,
-    /// 5xx.
+    /// Status 5xx.
     Failed,
-    /// The URL leads to an address that may not be called, and to no other: final (docs/protocol/decisions.md, No. 15).
+    /// All addresses of the host are forbidden. The delivery is not retried (docs/protocol/decisions.md, No.
+    /// 15).
     AddressForbidden,
-    /// The name leads nowhere, or nobody could say where to.
+    /// The host name does not exist or could not be resolved.
     NameUnresolved,
-    /// The connection was refused, or there is no way to the receiver.
+    /// The connection was refused, or the receiver is unreachable.
     ConnectFailed,
-    /// `ct`: there was no connection in time.
+    /// The connect timeout (`ct`) expired.
     ConnectTimedOut,
-    /// The receiver does not speak TLS as we do, or not in time.
+    /// The TLS handshake failed or timed out.
     HandshakeFailed,
-    /// The certificate is another host's.
-    CertificateMisnamed,
-    /// The certificate is not valid any more, or not yet.
+    /// The certificate was issued for another host.
+    CertificateNameMismatch,
+    /// The certificate has expired or is not valid yet.
     CertificateExpired,
-    /// The certificate is self-signed, or its authority is unknown, or it is not in order.
+    /// The certificate is self-signed, malformed, or issued by an unknown authority.
     CertificateUntrusted,
-    /// `rt`: there was no answer in time.
+    /// The read timeout (`rt`) or the total timeout (`tt`) expired before a response.
     ReadTimedOut,
-    /// The connection ended before an answer.
+    /// The connection was closed before a response.
     Disconnected,
-    /// The answer is not HTTP, or not one to this request.
-    Garbled,
-    /// The request has no form in HTTP: its idempotency token is not a header value. Nothing was sent.
-    Unsendable,
+    /// The response is not valid HTTP, or its status does not answer a request.
+    InvalidResponse,
+    /// The request is not valid HTTP, because the idempotency token is not a header value. Nothing was sent.
+    InvalidRequest,
 }
 
 impl Outcome {
-    /// What an answer with this status means.
-    pub(crate) const fn of(status: u16) -> Self {
+    /// Classifies the status of a response.
+    pub(crate) const fn from_status(status: u16) -> Self {
         match status {
             200..=299 => Self::Delivered,
             300..=399 => Self::Redirected,
             408 | 429 => Self::Busy,
             400..=499 => Self::Refused,
             500..=599 => Self::Failed,
-            // Switching protocols, which nobody asked for, or a status that HTTP does not have.
-            _ => Self::Garbled,
+            // An unrequested protocol switch, or a status that HTTP does not define.
+            _ => Self::InvalidResponse,
         }
     }
 
-    /// Whether the receiver has the event.
+    /// Returns whether the receiver accepted the event.
     pub const fn is_delivered(self) -> bool {
         matches!(self, Self::Delivered)
     }
 
-    /// Whether another attempt may fare better: what the server's own schedule tries again, as long as
-    /// no connection override decides on retries (docs/protocol/decisions.md, No. 13).
+    /// Returns whether the server's own schedule retries this outcome. It applies unless a connection
+    /// override decides on retries (docs/protocol/decisions.md, No. 13).
     pub const fn is_transient(self) -> bool {
         match self {
             Self::Busy
@@ -104,7 +79,7 @@ impl Outcome {
             | Self::ConnectFailed
             | Self::ConnectTimedOut
             | Self::HandshakeFailed
-            | Self::CertificateMisnamed
+            | Self::CertificateNameMismatch
             | Self::CertificateExpired
             | Self::CertificateUntrusted
             | Self::ReadTimedOut
@@ -113,13 +88,13 @@ impl Outcome {
             | Self::Redirected
             | Self::Refused
             | Self::AddressForbidden
-            | Self::Garbled
-            | Self::Unsendable => false,
+            | Self::InvalidResponse
+            | Self::InvalidRequest => false,
         }
     }
 
-    /// Which condition of a retry policy (`rp`) this failure is; `None` if no policy, not even `all`,
-    /// brings another attempt (docs/protocol/webhooks.md, section 3).
+    /// Returns the condition of a retry policy (`rp`) that matches this failure. `None` means that no policy
+    /// retries it, not even `all` (docs/protocol/webhooks.md, section 3).
     pub const fn condition(self) -> Option<Condition> {
         match self {
             Self::Refused | Self::Busy => Some(Condition::ClientError),
@@ -128,29 +103,29 @@ impl Outcome {
             | Self::ConnectFailed
             | Self::ConnectTimedOut
             | Self::HandshakeFailed
-            | Self::CertificateMisnamed
+            | Self::CertificateNameMismatch
             | Self::CertificateExpired
             | Self::CertificateUntrusted => Some(Condition::Connect),
             Self::ReadTimedOut | Self::Disconnected => Some(Condition::Read),
             Self::Delivered
             | Self::Redirected
             | Self::AddressForbidden
-            | Self::Garbled
-            | Self::Unsendable => None,
+            | Self::InvalidResponse
+            | Self::InvalidRequest => None,
         }
     }
 
-    /// The code of the debugger event (docs/protocol/errors.md, section 6); 0 for no error.
+    /// Returns the code of the debugger event (docs/protocol/errors.md, section 6), or 0 for no error.
     pub const fn error_code(self) -> u32 {
         match self {
             Self::Delivered => 0,
-            Self::Refused | Self::Busy | Self::Failed | Self::ReadTimedOut | Self::Unsendable => 11200,
+            Self::Refused | Self::Busy | Self::Failed | Self::ReadTimedOut | Self::InvalidRequest => 11200,
             Self::ConnectFailed | Self::ConnectTimedOut | Self::Disconnected => 11205,
-            Self::Garbled => 11206,
+            Self::InvalidResponse => 11206,
             Self::AddressForbidden | Self::NameUnresolved => 11210,
             Self::Redirected => 11215,
             Self::HandshakeFailed => 11220,
-            Self::CertificateMisnamed => 11235,
+            Self::CertificateNameMismatch => 11235,
             Self::CertificateExpired => 11236,
             Self::CertificateUntrusted => 11237,
         }
@@ -161,34 +136,38 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Delivered => "delivered",
-            Self::Redirected => "the receiver redirects, which is not followed",
+            Self::Redirected => "the receiver answered with a redirect, which is not followed",
             Self::Refused => "the receiver refused the request",
-            Self::Busy => "the receiver can't take the request now",
-            Self::Failed => "the receiver failed",
-            Self::AddressForbidden => "the host's address is not public; --webhook-allow permits its network",
+            Self::Busy => "the receiver is busy",
+            Self::Failed => "the receiver failed to process the request",
+            Self::AddressForbidden => {
+                "the host's address is not public; --webhook-allow-network permits its network"
+            }
             Self::NameUnresolved => "the host's name could not be resolved",
-            Self::ConnectFailed => "the connection could not be made",
-            Self::ConnectTimedOut => "the connection took too long",
+            Self::ConnectFailed => "could not connect to the receiver",
+            Self::ConnectTimedOut => "connecting to the receiver timed out",
             Self::HandshakeFailed => "the TLS handshake failed",
-            Self::CertificateMisnamed => "the receiver's certificate is for another host",
+            Self::CertificateNameMismatch => "the receiver's certificate is for another host",
             Self::CertificateExpired => "the receiver's certificate has expired or is not valid yet",
             Self::CertificateUntrusted => "the receiver's certificate is not trusted",
-            Self::ReadTimedOut => "the answer took too long",
-            Self::Disconnected => "the connection ended before an answer",
-            Self::Garbled => "the answer is not valid HTTP",
-            Self::Unsendable => "the request has no form in HTTP",
+            Self::ReadTimedOut => "waiting for the response timed out",
+            Self::Disconnected => "the connection was closed before a response",
+            Self::InvalidResponse => "the response is not valid HTTP",
+            Self::InvalidRequest => "the request is not valid HTTP",
         })
     }
 }
 
-/// Why there is no answer.
+/// Why an attempt ended without a response.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) outcome: Outcome,
+    /// Description of the error that caused it; one line.
     pub(crate) cause: Option<String>,
 }
 
 impl Failure {
+    /// Creates a failure with the error and its sources as cause.
     pub(crate) fn because(outcome: Outcome, error: &dyn Error) -> Self {
         Self { outcome, cause: Some(one_line(error)) }
     }
@@ -200,16 +179,16 @@ impl From<Outcome> for Failure {
     }
 }
 
-/// An error and what is behind it. A certificate's names get in here, so it may not grow, nor break the
-/// line of a log.
+/// Formats an error and its sources on one line of at most 200 characters. The text may contain names from
+/// the receiver's certificate, which must not flood or forge log lines.
 fn one_line(error: &dyn Error) -> String {
-    let mut words = error.to_string();
-    let mut behind = error.source();
-    while let Some(error) = behind {
-        words = format!("{words}: {error}");
-        behind = error.source();
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
     }
-    words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_CAUSE_CHARS).collect()
 }
 
 #[cfg(test)]
@@ -219,35 +198,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn statuses_have_their_outcome() {
+    fn every_status_has_its_outcome() {
         for (outcome, statuses) in [
             (Outcome::Delivered, &[200, 201, 204, 299][..]),
             (Outcome::Redirected, &[300, 301, 302, 304, 307, 308, 399]),
             (Outcome::Refused, &[400, 401, 404, 410, 499]),
             (Outcome::Busy, &[408, 429]),
             (Outcome::Failed, &[500, 502, 503, 504, 599]),
-            (Outcome::Garbled, &[100, 101, 199, 600, 999]),
+            (Outcome::InvalidResponse, &[100, 101, 199, 600, 999]),
         ] {
-            assert!(statuses.iter().all(|&status| Outcome::of(status) == outcome), "{outcome}");
+            assert!(statuses.iter().all(|&status| Outcome::from_status(status) == outcome), "{outcome}");
         }
     }
 
     #[test]
-    fn causes_are_one_short_line() {
+    fn cause_is_truncated_and_has_no_control_characters() {
         let forged = io::Error::other(format!("cn=a\r\nINFO all is well\u{1b}[2J{}", "x".repeat(10_000)));
         let cause = Failure::because(Outcome::HandshakeFailed, &forged).cause.unwrap();
         assert_eq!(cause.chars().count(), 200);
         assert!(!cause.contains(char::is_control));
-    }
-
-    #[test]
-    fn an_attempt_is_a_line_for_a_log() {
-        let attempt = Attempt {
-            outcome: Outcome::ConnectFailed,
-            response: None,
-            cause: Some("Connection refused".into()),
-            duration: Duration::from_millis(3),
-        };
-        assert_eq!(attempt.to_string(), "the connection could not be made: Connection refused (after 3 ms)");
     }
 }

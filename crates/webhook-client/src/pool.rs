@@ -1,4 +1,4 @@
-//! Connections that have done their work and may do some more.
+//! A pool of idle connections.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,64 +8,68 @@ use url::Origin;
 
 use crate::connection::Connection;
 
-/// How long a connection may wait for more work. Short, because most servers hang up after 5 to 75
-/// seconds, and a connection that ends under a request costs a second attempt.
-const IDLE: Duration = Duration::from_secs(30);
+/// How long an idle connection is kept. Most servers close idle connections after 5 to 75 seconds, and a
+/// request on a connection that is being closed must be repeated.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How many connections to one origin may wait.
-const PER_ORIGIN: usize = 8;
+/// Maximum number of idle connections to one origin.
+const MAX_IDLE_PER_ORIGIN: usize = 8;
 
-/// The connections that wait, by where they lead. The guard permitted each of them when it was made, and
-/// it leads there still.
-pub(crate) struct Pool(Mutex<Waiting>);
+/// Minimum time between two removals of expired connections.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-struct Waiting {
-    connections: HashMap<Origin, Vec<(Connection, Instant)>>,
-    swept: Instant,
+/// Idle connections by origin. The guard permitted the address of each when it was opened, and a connection
+/// cannot change its address.
+pub(crate) struct ConnectionPool(Mutex<IdleConnections>);
+
+/// The idle connections, each with the time at which it became idle.
+struct IdleConnections {
+    by_origin: HashMap<Origin, Vec<(Connection, Instant)>>,
+    last_sweep: Instant,
 }
 
-impl Pool {
+impl ConnectionPool {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(Waiting { connections: HashMap::new(), swept: Instant::now() }))
+        Self(Mutex::new(IdleConnections { by_origin: HashMap::new(), last_sweep: Instant::now() }))
     }
 
-    /// A connection to this origin that, as far as one can see, still stands: the youngest.
+    /// Takes the most recently used connection to `origin` that is not known to be closed.
     pub(crate) fn take(&self, origin: &Origin) -> Option<Connection> {
-        let mut waiting = self.lock();
-        let connections = waiting.connections.get_mut(origin)?;
-        connections.retain(still_good);
+        let mut idle = self.lock();
+        let connections = idle.by_origin.get_mut(origin)?;
+        connections.retain(is_usable);
         connections.pop().map(|(connection, _)| connection)
     }
 
-    /// Keeps a connection that is ready for another request.
+    /// Returns a connection to the pool. Closes it if there are too many for `origin`.
     pub(crate) fn put(&self, origin: Origin, connection: Connection) {
-        let mut waiting = self.lock();
-        waiting.sweep();
-        let connections = waiting.connections.entry(origin).or_default();
-        if connections.len() < PER_ORIGIN {
+        let mut idle = self.lock();
+        idle.sweep();
+        let connections = idle.by_origin.entry(origin).or_default();
+        if connections.len() < MAX_IDLE_PER_ORIGIN {
             connections.push((connection, Instant::now()));
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, IdleConnections> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Waiting {
-    /// Forgets what nobody came back for. One that the other side has closed holds no socket any more,
-    /// so there is no hurry.
+impl IdleConnections {
+    /// Removes closed and expired connections, at most once per [`SWEEP_INTERVAL`]. A connection that the
+    /// peer closed holds no socket, so a delay does no harm.
     fn sweep(&mut self) {
-        if self.swept.elapsed() >= Duration::from_secs(1) {
-            self.swept = Instant::now();
-            self.connections.retain(|_, connections| {
-                connections.retain(still_good);
+        if self.last_sweep.elapsed() >= SWEEP_INTERVAL {
+            self.last_sweep = Instant::now();
+            self.by_origin.retain(|_, connections| {
+                connections.retain(is_usable);
                 !connections.is_empty()
             });
         }
     }
 }
 
-fn still_good((connection, since): &(Connection, Instant)) -> bool {
-    !connection.is_closed() && since.elapsed() < IDLE
+fn is_usable((connection, idle_since): &(Connection, Instant)) -> bool {
+    !connection.is_closed() && idle_since.elapsed() < IDLE_TIMEOUT
 }

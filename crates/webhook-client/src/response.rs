@@ -1,4 +1,4 @@
-//! How much of an answer is read: its head, and the beginning of its body.
+//! Reading a response: its head, and a bounded prefix of its body.
 
 use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};
@@ -8,38 +8,39 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Bytes};
 use hyper::header::{HeaderMap, RETRY_AFTER};
 
-use crate::limits::Limits;
+use crate::timeouts::Deadlines;
 
-/// How much of a body is kept.
-pub const MAX_BODY: usize = 64 * 1024;
+/// Maximum number of body bytes that are kept.
+pub const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// The longest wait that is read out of an answer. How much of it is granted is the caller's decision
-/// (docs/protocol/decisions.md, No. 35).
+/// Upper limit for `Retry-After`. The caller decides how much of it to honor (docs/protocol/decisions.md, No.
+/// 35).
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What a receiver answered.
+/// The response of a receiver.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Response {
-    /// The status.
+    /// The HTTP status.
     pub status: u16,
-    /// The headers, names in lower case. What is not UTF-8 in a value is replaced.
+    /// The headers with names in lower case. Invalid UTF-8 in values is replaced.
     pub headers: Vec<(String, String)>,
-    /// The first [`MAX_BODY`] bytes of the body.
+    /// The first [`MAX_BODY_BYTES`] bytes of the body.
     pub body: Vec<u8>,
-    /// Whether there was, or may have been, more: the body was longer, took too long or broke off. The
-    /// status stands all the same, since a receiver that has said 200 has the event.
+    /// Whether the body is incomplete, because it was too long, timed out or was interrupted. The status
+    /// counts anyway: a receiver that answered 200 has the event.
     pub truncated: bool,
-    /// How long the receiver asks to wait, at most [`MAX_RETRY_AFTER`] (RFC 9110 section 10.2.3).
+    /// The delay that the receiver requested in `Retry-After`, at most [`MAX_RETRY_AFTER`] (RFC 9110 section
+    /// 10.2.3).
     pub retry_after: Option<Duration>,
 }
 
 impl Response {
-    /// Reads what there is to read, within the limits. `now` is when the attempt began.
-    pub(crate) async fn read<B>(answer: hyper::Response<B>, limits: &Limits, now: Timestamp) -> Self
+    /// Reads the body until its end, [`MAX_BODY_BYTES`] or a timeout. The attempt started at `now`.
+    pub(crate) async fn read<B>(response: hyper::Response<B>, deadlines: &Deadlines, now: Timestamp) -> Self
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let (head, mut rest) = answer.into_parts();
+        let (head, mut body) = response.into_parts();
         let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
         let headers = head.headers.iter().map(|(name, value)| (name.to_string(), text(value.as_bytes())));
         let mut response = Self {
@@ -47,12 +48,12 @@ impl Response {
             headers: headers.collect(),
             body: Vec::new(),
             truncated: false,
-            retry_after: retry_after(&head.headers, now, limits.elapsed()),
+            retry_after: retry_after(&head.headers, now, deadlines.elapsed()),
         };
         loop {
-            match limits.read(rest.frame()).await {
+            match deadlines.read(body.frame()).await {
                 Ok(None) => break,
-                Ok(Some(Ok(frame))) if response.take(frame.data_ref()) => {}
+                Ok(Some(Ok(frame))) if response.append(frame.data_ref()) => {}
                 _ => {
                     response.truncated = true;
                     break;
@@ -62,10 +63,10 @@ impl Response {
         response
     }
 
-    /// Whether all of this part of the body was kept.
-    fn take(&mut self, part: Option<&Bytes>) -> bool {
+    /// Appends a part of the body and returns whether all of it fits.
+    fn append(&mut self, part: Option<&Bytes>) -> bool {
         let part = part.map_or(&[][..], |part| part);
-        let kept = part.len().min(MAX_BODY.saturating_sub(self.body.len()));
+        let kept = part.len().min(MAX_BODY_BYTES.saturating_sub(self.body.len()));
         self.body.extend_from_slice(&part[..kept]);
         kept == part.len()
     }
@@ -73,20 +74,20 @@ impl Response {
 
 impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The rest is the receiver's, and may hold what is nobody else's business.
+        // Headers and body belong to the receiver and may be confidential.
         write!(f, "Response({}, {} bytes)", self.status, self.body.len())
     }
 }
 
-/// Both forms of `Retry-After`: seconds, and a date in any of the three formats that HTTP knows.
-fn retry_after(headers: &HeaderMap, began: Timestamp, elapsed: Duration) -> Option<Duration> {
+/// Parses `Retry-After` in seconds or in any of the three date formats of HTTP.
+fn retry_after(headers: &HeaderMap, started_at: Timestamp, elapsed: Duration) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         Duration::from_secs(value.parse().unwrap_or(u64::MAX))
     } else {
         let then = httpdate::parse_http_date(value).ok()?.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let began = Duration::from_micros(began.micros().try_into().unwrap_or_default());
-        then.saturating_sub(began.saturating_add(elapsed))
+        let started_at = Duration::from_micros(started_at.micros().try_into().unwrap_or_default());
+        then.saturating_sub(started_at.saturating_add(elapsed))
     };
     Some(wait.min(MAX_RETRY_AFTER))
 }
@@ -96,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_forms_of_retry_after_are_understood() {
+    fn retry_after_accepts_seconds_and_http_dates() {
         let new_year = Timestamp::from_seconds(1_767_225_600);
         for (value, seconds) in [
             ("0", Some(0)),
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn times_before_the_epoch_do_not_panic() {
+    fn retry_after_before_the_epoch_does_not_panic() {
         let headers = HeaderMap::from_iter([(RETRY_AFTER, "Thu, 01 Jan 1970 00:00:09 GMT".parse().unwrap())]);
         let found = retry_after(&headers, Timestamp::from_micros(i64::MIN), Duration::from_secs(2));
         assert_eq!(found, Some(Duration::from_secs(7)));

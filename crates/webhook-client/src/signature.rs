@@ -1,4 +1,5 @@
-//! `X-Twilio-Signature`: how a receiver knows that a request is ours and whole (docs/protocol/webhooks.md, section 4).
+//! `X-Twilio-Signature`, by which receivers verify sender and content of a request
+//! (docs/protocol/webhooks.md, section 4).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,19 +8,18 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use domain::accounts::AuthToken;
 
-/// The signature of a form with these parameters, sent to this URL: the base64 of an HMAC-SHA1 under the
-/// account's auth token.
+/// Signs a form request to `url`. Returns the HMAC-SHA1 with the account's auth token in base64.
 ///
-/// `url` is the text that was configured, which [`CallbackUrl::signed`](domain::CallbackUrl::signed) has.
-/// The order of the parameters does not matter. Names are sorted by their bytes; a name with several
-/// values counts once, followed by its distinct values, sorted. The signature of a request without a
-/// form, such as one with a JSON body, is that of no parameters.
+/// `url` is the URL as it was configured, from [`CallbackUrl::signed`](domain::CallbackUrl::signed). The
+/// order of the parameters does not matter: names are sorted by their bytes. A name with several values is
+/// signed once, followed by its distinct values in order. A request without a form, such as one with a JSON
+/// body, is signed without parameters.
 pub fn sign(auth_token: &AuthToken, url: &str, parameters: &[(String, String)]) -> String {
     let mut sorted = BTreeMap::<&str, BTreeSet<&str>>::new();
     for (name, value) in parameters {
         sorted.entry(name).or_default().insert(value);
     }
-    // SHA-1 is the protocol's choice; in an HMAC it is still sound.
+    // The protocol requires SHA-1, which is still secure in an HMAC.
     let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, auth_token.expose().as_bytes());
     let mut context = hmac::Context::with_key(&key);
     context.update(url.as_bytes());
@@ -50,9 +50,9 @@ mod tests {
         sign(&token, url, &owned)
     }
 
-    /// Protocol 05 section 4, computed with twilio-python and twilio-node.
+    /// Vectors of docs/protocol/webhooks.md, section 4, computed with twilio-python and twilio-node.
     #[test]
-    fn the_vectors_hold() {
+    fn signature_matches_the_documented_vectors() {
         for (url, signature) in [
             ("https://backend.example.com/verify/hook?tenant=7", "wGZ405b8pUopisRtWgwN63qFgOM="),
             ("https://backend.example.com:443/verify/hook?tenant=7", "set9fNv0kBa3m2WEyvC9H/LR5js="),
@@ -63,25 +63,29 @@ mod tests {
     }
 
     #[test]
-    fn a_json_body_is_signed_through_the_url() {
+    fn json_body_is_signed_through_its_hash_in_the_url() {
         let url = "https://backend.example.com/verify/hook?tenant=7&bodySHA256=\
                    92964d0f4a79cbc9d1bc2db364b27b69a481bcb649df5dab01e80c660bb215f1";
         assert_eq!(signed(url, &[]), "e6WPWjwbGd1ZQELonYEDL5etrR0=");
     }
 
     #[test]
-    fn neither_order_nor_repetition_matters() {
+    fn order_and_repetition_of_parameters_do_not_change_the_signature() {
         let mut backwards = FORM;
         backwards.reverse();
         assert_eq!(signed("https://h/", &backwards), signed("https://h/", &FORM));
 
         let several = signed("https://h/", &[("a", "2"), ("b", "x"), ("a", "1"), ("a", "2")]);
         assert_eq!(several, signed("https://h/", &[("a", "1"), ("a", "2"), ("b", "x")]));
-        assert_eq!(several, signed("https://h/", &[("a", "12"), ("b", "x")]), "nothing stands between");
+        assert_eq!(
+            several,
+            signed("https://h/", &[("a", "12"), ("b", "x")]),
+            "values are concatenated without a separator"
+        );
     }
 
     #[test]
-    fn names_are_sorted_by_bytes() {
+    fn parameter_names_are_sorted_by_bytes() {
         assert_eq!(signed("u", &[("b", "1"), ("B", "2"), ("_", "3")]), signed("uB2_3b1", &[]));
         assert_eq!(signed("u", &[("ü", "ß"), ("z", "")]), signed("uzüß", &[]));
     }

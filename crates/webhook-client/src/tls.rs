@@ -1,4 +1,4 @@
-//! Which certificates are trusted, and what it means when one is not.
+//! TLS configuration and classification of handshake failures.
 
 use std::io;
 use std::sync::Arc;
@@ -13,18 +13,23 @@ use tracing::warn;
 use crate::error::Error;
 use crate::outcome::Outcome;
 
-/// Trusts what the system trusts, and the authorities in `extra_ca`, a PEM text. Self-signed
-/// certificates are refused (docs/protocol/webhooks.md, section 3). Where there is nobody to trust, as in a bare
-/// container, no HTTPS webhook can be called, and everything else can go on.
-pub(crate) fn connector(extra_ca: Option<&[u8]>) -> Result<TlsConnector, Error> {
+/// Creates a TLS connector that trusts the system's certificate authorities and those in `extra_ca` (PEM).
+/// Self-signed certificates are refused (docs/protocol/webhooks.md, section 3).
+///
+/// Without any authority, as in a minimal container, HTTPS webhooks fail but everything else works, so this
+/// is not an error.
+///
+/// # Errors
+/// Returns an error if `extra_ca` is not PEM or contains an invalid certificate.
+pub(crate) fn tls_connector(extra_ca: Option<&[u8]>) -> Result<TlsConnector, Error> {
     let mut roots = RootCertStore::empty();
-    // What can't be read or used of the system's is left out, as browsers do.
+    // Ignore unreadable system certificates, as browsers do.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     for authority in extra_ca.map(authorities).transpose()?.unwrap_or_default() {
         roots.add(authority).map_err(Error::Trust)?;
     }
     if roots.is_empty() {
-        warn!("there are no certificate authorities, so that no webhook can be called over HTTPS");
+        warn!("no certificate authorities found; webhooks over HTTPS will fail");
     }
     // Use the process-wide crypto provider if `main` has installed one.
     let provider =
@@ -38,6 +43,7 @@ pub(crate) fn connector(extra_ca: Option<&[u8]>) -> Result<TlsConnector, Error> 
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
+/// Parses certificates in PEM.
 fn authorities(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match certificates {
@@ -49,7 +55,7 @@ fn authorities(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
     }
 }
 
-/// What a failed handshake is called.
+/// Classifies the error of a failed handshake.
 pub(crate) fn outcome(error: &io::Error) -> Outcome {
     use CertificateError as Certificate;
     let Some(rustls::Error::InvalidCertificate(reason)) =
@@ -59,7 +65,7 @@ pub(crate) fn outcome(error: &io::Error) -> Outcome {
     };
     match reason {
         Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => {
-            Outcome::CertificateMisnamed
+            Outcome::CertificateNameMismatch
         }
         Certificate::Expired
         | Certificate::ExpiredContext { .. }

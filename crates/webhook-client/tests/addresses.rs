@@ -1,21 +1,24 @@
-//! Where nothing is sent to, however it is written. What names may turn into is tested in `src/dial.rs`.
+//! Forbidden addresses in all their spellings. Addresses that names resolve to are tested in
+//! `src/connector.rs`.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![expect(clippy::unwrap_used, reason = "a panic is how a test reports a failure")]
 
-mod receiver;
+mod fixtures;
 
 use domain::{CallbackUrl, Parameter};
-use receiver::{Receiver, ok, send, sender, url};
-use webhook_client::{Outcome, Sender, Settings};
+use fixtures::{callback_url, client, send, url_at};
+use harness::{Answer, Receiver};
+use webhook_client::{Outcome, Settings, WebhookClient};
 
-fn guarded() -> Sender {
-    Sender::new(Settings::default()).unwrap()
+/// Creates a client that may call public addresses only.
+fn guarded_client() -> WebhookClient {
+    WebhookClient::new(Settings::default()).unwrap()
 }
 
 #[tokio::test]
-async fn this_machine_is_not_called() {
-    let mut receiver = Receiver::start([ok()]);
-    let (port, guarded) = (receiver.port, guarded());
+async fn address_of_this_machine_is_forbidden_in_every_spelling() {
+    let mut receiver = Receiver::start([Answer::ok()]);
+    let (port, guarded) = (receiver.port, guarded_client());
     for host in [
         "127.0.0.1",
         "127.0.0.1.",
@@ -38,66 +41,67 @@ async fn this_machine_is_not_called() {
         "localhost",
         "LOCALHOST",
     ] {
-        let attempt = send(&guarded, &url(&format!("http://{host}:{port}/"))).await;
+        let attempt = send(&guarded, &callback_url(&format!("http://{host}:{port}/"))).await;
         assert_eq!(attempt.outcome, Outcome::AddressForbidden, "{host}: {attempt}");
         assert_eq!((attempt.outcome.error_code(), attempt.outcome.condition()), (11210, None));
         assert!(!attempt.outcome.is_transient());
     }
-    // Some resolvers know it and some do not.
-    let rooted = send(&guarded, &url(&format!("http://localhost.:{port}/"))).await.outcome;
+    // Some resolvers resolve the rooted name, others do not.
+    let rooted = send(&guarded, &callback_url(&format!("http://localhost.:{port}/"))).await.outcome;
     assert!(matches!(rooted, Outcome::AddressForbidden | Outcome::NameUnresolved), "{rooted}");
 
-    // Had one got through, its call would have come before this one.
-    send(&sender(), &receiver.url("/last")).await;
+    // A request that passed the guard would have arrived before this one.
+    send(&client(), &url_at(&receiver, "/last")).await;
     assert_eq!(receiver.call().await.line, "POST /last HTTP/1.1");
 }
 
 #[tokio::test]
-async fn neither_are_its_neighbours() {
-    let guarded = guarded();
+async fn private_and_metadata_addresses_are_forbidden() {
+    let guarded = guarded_client();
     for host in
         ["169.254.169.254", "10.0.0.1", "192.168.1.1", "100.100.100.200", "[fd00:ec2::254]", "[fe80::1]"]
     {
         for scheme in ["http", "https"] {
-            let attempt = send(&guarded, &url(&format!("{scheme}://{host}/latest/meta-data/"))).await;
+            let attempt =
+                send(&guarded, &callback_url(&format!("{scheme}://{host}/latest/meta-data/"))).await;
             assert_eq!(attempt.outcome, Outcome::AddressForbidden, "{scheme} {host}");
         }
     }
 }
 
 #[tokio::test]
-async fn what_is_allowed_is_called() {
-    let sender = sender();
+async fn allowed_address_is_called_in_every_spelling() {
+    let client = client();
     for (listening, hosts) in [
         ("127.0.0.1", &["127.0.0.1", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]", "localhost"][..]),
         ("::1", &["[::1]", "[0:0:0:0:0:0:0:1]"]),
     ] {
-        let receiver = Receiver::listen(listening, [ok()]);
+        let receiver = Receiver::listen(listening, None, [Answer::ok()]);
         for host in hosts {
-            let attempt = send(&sender, &url(&format!("http://{host}:{}/", receiver.port))).await;
+            let attempt = send(&client, &callback_url(&format!("http://{host}:{}/", receiver.port))).await;
             assert_eq!(attempt.outcome, Outcome::Delivered, "{host}: {attempt}");
         }
     }
 }
 
 #[tokio::test]
-async fn one_address_allowed_is_one_address() {
-    let receiver = Receiver::start([ok()]);
+async fn allowed_address_does_not_permit_its_neighbors() {
+    let receiver = Receiver::start([Answer::ok()]);
     let settings = Settings { allow: vec!["127.0.0.2/32".parse().unwrap()], ..Settings::default() };
-    let attempt = send(&Sender::new(settings).unwrap(), &receiver.url("/")).await;
+    let attempt = send(&WebhookClient::new(settings).unwrap(), &url_at(&receiver, "/")).await;
     assert_eq!(attempt.outcome, Outcome::AddressForbidden);
 }
 
 #[tokio::test]
-async fn the_host_header_is_the_one_that_was_written() {
-    let mut receiver = Receiver::start([ok()]);
-    send(&sender(), &url(&format!("http://LocalHost:{}/", receiver.port))).await;
+async fn host_header_keeps_the_spelling_of_the_url() {
+    let mut receiver = Receiver::start([Answer::ok()]);
+    send(&client(), &callback_url(&format!("http://LocalHost:{}/", receiver.port))).await;
     assert_eq!(receiver.call().await.header("Host"), format!("LocalHost:{}", receiver.port));
 }
 
-/// `http://public.example@127.0.0.1/` has the host 127.0.0.1. Such URLs never become webhooks.
+/// The host of `http://public.example@127.0.0.1/` is 127.0.0.1.
 #[test]
-fn user_info_hides_no_host() {
+fn user_info_does_not_disguise_the_host() {
     for text in
         ["http://public.example@127.0.0.1/", "http://a:b@127.0.0.1/", "http://127.0.0.1#@public.example/"]
     {

@@ -1,14 +1,14 @@
-//! A sender needs nobody to have installed a crypto provider, and minds nobody who has. Alone in its
-//! process, since there is one such provider for each.
+//! The client works with and without a process-wide crypto provider. This test has its own binary, because
+//! the provider can be installed only once per process.
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use webhook_client::{Sender, Settings};
+use webhook_client::{Settings, WebhookClient};
 
 #[test]
-fn with_and_without_a_provider() {
+fn client_works_with_and_without_a_crypto_provider() {
     assert!(CryptoProvider::get_default().is_none());
-    assert!(Sender::new(Settings::default()).is_ok());
-    assert!(CryptoProvider::get_default().is_none(), "a library installs nothing");
+    assert!(WebhookClient::new(Settings::default()).is_ok());
+    assert!(CryptoProvider::get_default().is_none(), "a library must not install a provider");
     aws_lc_rs::default_provider().install_default().unwrap();
-    assert!(Sender::new(Settings::default()).is_ok());
+    assert!(WebhookClient::new(Settings::default()).is_ok());
 }

@@ -1,4 +1,4 @@
-// Reads a file as Docker Compose does, and prints what it makes of it as JSON: compose FILE
+// Loads a file as Docker Compose does, and prints the result as JSON: compose FILE
 package main
 
 import (
@@ -21,7 +21,7 @@ func run(ctx context.Context, files []string) error {
 	if err != nil {
 		return err
 	}
-	// Checks it against the schema, and that what it names is there.
+	// Checks the file against the schema, and that the files it names exist.
 	project, err := options.LoadProject(ctx)
 	if err != nil {
 		return err

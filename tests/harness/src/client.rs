@@ -1,18 +1,18 @@
-//! A small HTTP client that hides nothing: no redirects, no retries, every answer is a [`Reply`].
+//! A small HTTP client without redirects and retries, which returns every response as a [`Reply`].
 
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
 use reqwest::{Client, Method, RequestBuilder, Url, redirect};
 
-/// What a request says about who sends it.
+/// The credentials of a request.
 #[derive(Clone, Debug)]
 pub enum Auth {
-    /// Nothing.
+    /// No credentials.
     None,
     /// HTTP Basic: user name and password.
     Basic(String, String),
-    /// This `Authorization` header, word for word.
+    /// This literal value of the `Authorization` header.
     Raw(String),
 }
 
@@ -26,47 +26,47 @@ pub struct Http {
 }
 
 impl Http {
-    /// A client for the server at `base`, such as `http://127.0.0.1:8080`, that signs in as nobody.
+    /// Returns a client without credentials for the server at `base`, such as `http://127.0.0.1:8080`.
     pub fn new(base: &str) -> Self {
         let client = Client::builder()
             .redirect(redirect::Policy::none())
             .timeout(Duration::from_secs(30))
             .no_proxy()
-            // Only plain HTTP is spoken here; this spares every test the loading of the machine's
-            // certificates, and the failure where there are none.
+            // Only plain HTTP is used here. This skips loading the machine's certificates in every test, and
+            // works on machines without any.
             .tls_danger_accept_invalid_certs(true)
             .build()
             .expect("an HTTP client");
         Self { base: base.trim_end_matches('/').to_owned(), auth: Auth::None, headers: Vec::new(), client }
     }
 
-    /// The same client, signing in as `auth` from now on.
+    /// Returns the same client with the credentials `auth`.
     pub fn auth(self, auth: Auth) -> Self {
         Self { auth, ..self }
     }
 
-    /// The same client, with one more header from now on.
+    /// Returns the same client with one more header on every request.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// GETs `path`, with `form` in the query string.
+    /// Sends GET to `path` with `form` in the query string.
     pub async fn get(&self, path: &str, form: &[(&str, &str)]) -> Reply {
         self.ask(Method::GET, path, form).await
     }
 
-    /// DELETEs `path`, with `form` in the query string.
+    /// Sends DELETE to `path` with `form` in the query string.
     pub async fn delete(&self, path: &str, form: &[(&str, &str)]) -> Reply {
         self.ask(Method::DELETE, path, form).await
     }
 
-    /// POSTs `form` to `path` as `application/x-www-form-urlencoded`.
+    /// Sends POST to `path` with `form` as `application/x-www-form-urlencoded`.
     pub async fn post(&self, path: &str, form: &[(&str, &str)]) -> Reply {
         self.raw_body(path, "application/x-www-form-urlencoded", encoded(form)).await
     }
 
-    /// POSTs these very bytes to `path` under this content type.
+    /// Sends POST to `path` with these literal bytes and this content type.
     pub async fn raw_body(&self, path: &str, content_type: &str, bytes: impl Into<Vec<u8>>) -> Reply {
         let request = self.client.post(self.url(path)).header(CONTENT_TYPE, content_type);
         self.send(request.body(bytes.into())).await
@@ -81,7 +81,7 @@ impl Http {
         self.send(self.client.request(method, url)).await
     }
 
-    /// A server's own links (`next_page_url`) are absolute; they are followed as they stand.
+    /// Returns the URL of `path`. The server's own links (`next_page_url`) are absolute and used unchanged.
     fn url(&self, path: &str) -> String {
         if path.starts_with("http://") || path.starts_with("https://") {
             path.to_owned()
@@ -106,7 +106,7 @@ impl Http {
     }
 }
 
-/// What a server answered.
+/// A received response.
 #[derive(Clone, Debug)]
 pub struct Reply {
     /// The status code.
@@ -118,22 +118,22 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// The body as JSON.
+    /// Returns the body as JSON.
     ///
     /// # Panics
     ///
-    /// With the whole answer, if it isn't JSON.
+    /// With the whole response, if the body is not JSON.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("not JSON: {error}: {self:?}"))
     }
 
-    /// The header of this name, if the answer has it and it is text.
+    /// Returns the value of this header, if the response has it and it is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 }
 
-/// `a=1&b=2`: a URL knows how, and its query string is encoded just as a form is.
+/// Returns `form` as `a=1&b=2`; a query string has the same encoding as a form.
 fn encoded(form: &[(&str, &str)]) -> String {
     let mut url = Url::parse("form:").expect("a URL");
     url.query_pairs_mut().extend_pairs(form);

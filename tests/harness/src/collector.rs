@@ -1,4 +1,4 @@
-//! A stand-in for a collector of OpenTelemetry: it takes spans over OTLP/HTTP and keeps them.
+//! A stand-in for an OpenTelemetry collector: it accepts spans over OTLP/HTTP and keeps them.
 
 use std::collections::BTreeMap;
 
@@ -12,83 +12,83 @@ use prost::Message as _;
 use crate::stand_in::Authority;
 use crate::{Answer, Call, Receiver};
 
-/// A span, as it was sent.
+/// A received span.
 #[derive(Clone, Debug)]
 pub struct Span {
-    /// Its name.
+    /// The name.
     pub name: String,
     /// `server`, `client` or `internal`.
     pub kind: &'static str,
-    /// 32 hexadecimal digits.
+    /// The trace id: 32 hexadecimal digits.
     pub trace_id: String,
-    /// 16 hexadecimal digits.
+    /// The span id: 16 hexadecimal digits.
     pub span_id: String,
-    /// Those of the span that it is part of; empty for none.
+    /// The span id of the parent; empty if there is none.
     pub parent: String,
-    /// Whether it says that something failed.
+    /// Whether its status is an error.
     pub is_error: bool,
-    /// Nanoseconds from its beginning to its end.
+    /// The duration in nanoseconds.
     pub nanoseconds: u64,
-    /// What else it says.
+    /// The attributes of the span.
     pub attributes: BTreeMap<String, String>,
-    /// What is said of whoever sends it.
+    /// The attributes of the process that sent it.
     pub resource: BTreeMap<String, String>,
 }
 
-/// A collector, on a port of its own. Gone when dropped.
+/// A collector on a port of its own. Stops when dropped.
 pub struct Collector {
     receiver: Receiver,
     scheme: &'static str,
 }
 
-/// Takes everything.
+/// The reply that accepts a request.
 fn taken() -> [Answer; 1] {
     [Answer::of("200 OK", "Content-Type: application/x-protobuf\r\n", "")]
 }
 
 impl Collector {
-    /// One that takes everything.
+    /// Starts a collector that accepts every request.
     pub fn start() -> Self {
         Self::answering(taken())
     }
 
-    /// The same, with a certificate of this authority.
+    /// Starts the same collector with a TLS certificate of this authority.
     pub fn with_tls(authority: &Authority) -> Self {
         let mut config = authority.server(authority, rustls::ALL_VERSIONS);
         config.alpn_protocols.clear();
         Self { receiver: Receiver::with_tls(config, taken()), scheme: "https" }
     }
 
-    /// One that answers as a [`Receiver`] does.
+    /// Starts a collector with these replies; see [`Receiver::start`].
     pub fn answering(answers: impl IntoIterator<Item = Answer>) -> Self {
         Self { receiver: Receiver::start(answers), scheme: "http" }
     }
 
-    /// Takes nothing any more: connections are refused from now on.
+    /// Stops listening; further connections are refused.
     pub async fn down(&mut self) {
         self.receiver.down().await;
     }
 
-    /// Its address, as it is configured.
+    /// Returns the URL for the server's configuration.
     pub fn url(&self) -> String {
         format!("{}://127.0.0.1:{}", self.scheme, self.receiver.port)
     }
 
-    /// All requests that have come so far.
+    /// Returns all requests received so far.
     pub fn calls(&self) -> Vec<Call> {
         self.receiver.calls()
     }
 
-    /// All that was sent so far, as text in which any word of it can be found.
+    /// Returns all requests received so far as text, to search for words in it.
     pub fn text(&self) -> String {
         self.calls().iter().map(|call| format!("{}\n{}\n", call.line, call.body)).collect()
     }
 
-    /// All spans that were sent so far.
+    /// Returns all spans received so far.
     ///
     /// # Panics
     ///
-    /// For a request that is none of OTLP.
+    /// If a request is not valid OTLP.
     pub fn spans(&self) -> Vec<Span> {
         self.calls().iter().flat_map(spans).collect()
     }
@@ -108,9 +108,9 @@ fn spans(call: &Call) -> Vec<Span> {
                     _ => "internal",
                 },
                 is_error: span.status.is_some_and(|status| status.code() == StatusCode::Error),
-                trace_id: hex(&span.trace_id),
-                span_id: hex(&span.span_id),
-                parent: hex(&span.parent_span_id),
+                trace_id: hex::encode(&span.trace_id),
+                span_id: hex::encode(&span.span_id),
+                parent: hex::encode(&span.parent_span_id),
                 nanoseconds: span.end_time_unix_nano.checked_sub(span.start_time_unix_nano).unwrap(),
                 attributes: attributes(span.attributes),
                 resource: resource.clone(),
@@ -128,8 +128,4 @@ fn attributes(attributes: Vec<KeyValue>) -> BTreeMap<String, String> {
         other => format!("{other:?}"),
     };
     attributes.into_iter().map(|attribute| (attribute.key, text(attribute.value))).collect()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

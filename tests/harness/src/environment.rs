@@ -1,12 +1,17 @@
-//! What a child process must not inherit.
+//! The environment of a child process.
 
 use std::process::Command;
 
-/// Hides from the child every variable of ours whose name begins with `prefix`: whatever the developer
-/// has set for their own use must not steer a test.
-pub(crate) fn forget_environment(command: &mut Command, prefix: &str) {
+/// Removes every `COUNTERSIGN_*` variable of the test process from the environment of `command`, so that a
+/// developer's own settings do not change the outcome of a test.
+pub fn remove_server_variables(command: &mut Command) {
+    remove_variables(command, |name| name.starts_with("COUNTERSIGN_"));
+}
+
+/// Removes every inherited variable for whose name `is_removed` returns `true` from the environment of `command`.
+pub fn remove_variables(command: &mut Command, is_removed: impl Fn(&str) -> bool) {
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with(prefix) {
+        if is_removed(&name.to_string_lossy()) {
             command.env_remove(name);
         }
     }

@@ -1,5 +1,5 @@
-//! What the test suites stand on: the real server as a process, a throw-away PostgreSQL, stand-ins for the
-//! push providers, and a small HTTP client.
+//! Support for the test suites: the real server as a process, a throw-away PostgreSQL, stand-ins for the push
+//! providers, and a small HTTP client.
 //!
 //! ```no_run
 //! # async fn example() {
@@ -12,8 +12,8 @@
 //! let service = server.http().post("/v2/Services", &[("FriendlyName", "Owl Bank")]).await;
 //! assert_eq!(service.status, 201, "{}", service.text);
 //!
-//! let stranger = server.http().auth(Auth::None).get("/v2/Services", &[]).await;
-//! assert_eq!(stranger.status, 401);
+//! let unauthenticated = server.http().auth(Auth::None).get("/v2/Services", &[]).await;
+//! assert_eq!(unauthenticated.status, 401);
 //!
 //! assert!(server.terminate().success(), "{}", server.log());
 //! # }
@@ -29,18 +29,19 @@
 //! # }
 //! ```
 //!
-//! Everything is per test and free-standing: free ports, folders of its own, no network, nothing left
-//! behind. Whatever goes wrong in here panics with all that is known, since a test can't do better.
+//! Each test has its own ports, folders and databases, needs no network, and leaves nothing behind. Errors panic with
+//! all known details, because a test cannot handle them.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "this is test code: a panic is how a test says what went wrong"
+    reason = "test code: a panic is how a test reports a failure"
 )]
 
 mod binary;
 mod client;
 mod collector;
 mod environment;
+pub mod jws;
 mod poll;
 mod port;
 mod postgres;
@@ -54,6 +55,7 @@ mod tunnel;
 pub use binary::binary_under_test;
 pub use client::{Auth, Http, Reply};
 pub use collector::{Collector, Span};
+pub use environment::{remove_server_variables, remove_variables};
 pub use poll::wait_until;
 pub use port::Port;
 pub use postgres::{

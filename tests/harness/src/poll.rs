@@ -1,31 +1,31 @@
-//! Waiting for a condition, never for a guess at how long it takes.
+//! Waits for a condition instead of a fixed time.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-const INTERVAL: Duration = Duration::from_millis(15);
+const POLL_INTERVAL: Duration = Duration::from_millis(15);
 
-/// Asks for `condition` every 15 ms until it answers.
+/// Checks `condition` every 15 ms until it returns a value, and returns that.
 ///
 /// # Panics
 ///
-/// Once `bound` has passed, naming `what` did not come about; a condition that itself hangs counts too.
+/// Once `bound` has passed, also while `condition` itself blocks; the message contains `what`.
 pub async fn wait_until<T>(what: &str, bound: Duration, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
     let answer = async {
         loop {
             if let Some(answer) = condition().await {
                 return answer;
             }
-            tokio::time::sleep(INTERVAL).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     };
     match tokio::time::timeout(bound, answer).await {
         Ok(answer) => answer,
-        Err(_) => panic!("waited {bound:?} in vain until {what}"),
+        Err(_) => panic!("timed out after {bound:?}: never saw that {what}"),
     }
 }
 
-/// The same where nothing is async; `None` once `bound` has passed.
+/// Does the same without async; returns `None` once `bound` has passed.
 pub(crate) fn poll<T>(bound: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + bound;
     loop {
@@ -33,6 +33,6 @@ pub(crate) fn poll<T>(bound: Duration, mut condition: impl FnMut() -> Option<T>)
         if answer.is_some() || Instant::now() >= deadline {
             return answer;
         }
-        thread::sleep(INTERVAL);
+        thread::sleep(POLL_INTERVAL);
     }
 }

@@ -1,4 +1,4 @@
-//! A PostgreSQL database of its own for each test.
+//! One PostgreSQL database for each test.
 
 mod cluster;
 mod installation;
@@ -13,37 +13,38 @@ use pooler::Pooler;
 
 use crate::random::random_hex;
 
-/// A PostgreSQL database that belongs to one test: brand-new and empty at first, dropped with this value.
+/// A PostgreSQL database that belongs to one test: new and empty at first, dropped together with this value.
 #[derive(Debug)]
 pub struct Database {
-    /// `postgres://…`, with which the server under test, or the test itself, connects.
+    /// The `postgres://…` URL for the server under test and the test itself.
     pub url: String,
     name: String,
     cluster: &'static Cluster,
 }
 
 impl Database {
-    /// Runs `sql` with `psql`, past the server under test, and returns the rows: one a line, `|` between
+    /// Runs `sql` with `psql`, past the server under test, and returns one row a line, with `|` between
     /// columns.
     ///
     /// # Panics
     ///
-    /// With what PostgreSQL says, if it refuses.
+    /// With PostgreSQL's error text, if it fails.
     pub fn psql(&self, sql: &str) -> String {
         self.cluster.psql(&self.url, sql).unwrap_or_else(|why| panic!("{sql}: {why}"))
     }
 }
 
-/// A PostgreSQL database that is reached through PgBouncer in transaction mode, with its default settings.
+/// A PostgreSQL database behind PgBouncer in transaction mode, with its default settings.
 #[derive(Debug)]
 pub struct PooledDatabase {
     /// The URL through PgBouncer.
     pub url: String,
-    /// The database itself.
+    /// The database, with its direct URL.
     pub database: Database,
 }
 
-/// One of PostgreSQL's programs, such as `pg_dump`: next to those of the newest server, else on the PATH.
+/// Returns the path of one of PostgreSQL's programs, such as `pg_dump`: that of the newest installed server,
+/// else the one on the PATH.
 pub fn postgres_program(name: &str) -> Option<std::path::PathBuf> {
     let neighbour = installation::server_folder().map(|folder| folder.join(name));
     neighbour.filter(|program| program.is_file()).or_else(|| installation::find_program(name))
@@ -51,36 +52,37 @@ pub fn postgres_program(name: &str) -> Option<std::path::PathBuf> {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        // `force`: the server under test may well still be connected. If it fails nevertheless, there
-        // are worse things than a database too many, and a second panic is one of them.
+        // `force`, because the server under test may still be connected. A failure only leaves a database
+        // behind, while a panic here would hide the failure of the test.
         let _ = self.cluster.administer(&format!("drop database if exists \"{}\" with (force)", self.name));
     }
 }
 
-/// Whether tests can have a database: either `TEST_POSTGRES_URL` names a server where we may create some,
-/// or PostgreSQL is installed, so that we can run one. `Err` says what is missing.
+/// Returns whether tests can have a database: `TEST_POSTGRES_URL` names a server in which they may create some,
+/// or PostgreSQL is installed. The error says what is missing.
 pub fn postgres_available() -> Result<(), String> {
     let found = Source::find().map(drop);
     found.map_err(|why| format!("{why} (set TEST_POSTGRES_URL or install PostgreSQL)"))
 }
 
-/// A new database for this test, in the cluster of `TEST_POSTGRES_URL`, or else in a throw-away one that
-/// this process starts at the first call and that vanishes with the process, however that ends.
+/// Creates a database for this test in the cluster of `TEST_POSTGRES_URL`, or else in a throw-away cluster.
+/// That cluster starts at the first call, and ends with the process in any case.
 ///
 /// # Panics
 ///
-/// If there is no PostgreSQL, or it doesn't work: see [`postgres_or_skip`].
+/// If there is no PostgreSQL, or it does not work: see [`postgres_or_skip`].
 pub fn fresh_postgres_database(test: &str) -> Database {
     database_with(test, "")
 }
 
-/// The same in another encoding, such as `SQL_ASCII`, or `None` where there is no PostgreSQL, having said so.
+/// Creates a database for this test in another encoding, such as `SQL_ASCII`. Returns `None` and prints a
+/// notice if there is no PostgreSQL.
 ///
 /// # Panics
 ///
 /// As [`postgres_or_skip`].
 pub fn postgres_in_encoding_or_skip(test: &str, encoding: &str) -> Option<Database> {
-    is_there_or_skipped(test, postgres_available())
+    is_available_or_skipped(test, postgres_available())
         .then(|| database_with(test, &format!("encoding '{encoding}' locale 'C'")))
 }
 
@@ -93,26 +95,26 @@ fn cluster(test: &str) -> &'static Cluster {
 fn database_with(test: &str, options: &str) -> Database {
     let cluster = cluster(test);
     let name = database_name(test);
-    // The other template may have things in it, or somebody connected to it, which forbids copying.
+    // `template1` may have other contents, or open connections, which would prevent copying.
     cluster
         .administer(&format!("create database \"{name}\" template template0 {options}"))
         .unwrap_or_else(|why| panic!("{test}: cannot create a database: {why}"));
     Database { url: cluster.url_of(&name), name, cluster }
 }
 
-/// A new database for this test, as [`fresh_postgres_database`] gives it, or `None` where there is no
-/// PostgreSQL, having said so by name.
+/// Creates a database for this test, as [`fresh_postgres_database`] does. Returns `None` and prints a notice
+/// with the test's name if there is no PostgreSQL.
 ///
 /// # Panics
 ///
-/// If there is no PostgreSQL but `CI` is set: a suite that skips its tests must not pass there. Likewise,
-/// anywhere, if there is one that doesn't work.
+/// If there is no PostgreSQL but `CI` is set: a suite that skips its tests must not pass there. Also if
+/// PostgreSQL is installed but does not work.
 pub fn postgres_or_skip(test: &str) -> Option<Database> {
-    is_there_or_skipped(test, postgres_available()).then(|| fresh_postgres_database(test))
+    is_available_or_skipped(test, postgres_available()).then(|| fresh_postgres_database(test))
 }
 
-/// A new database for this test behind PgBouncer, which this process starts at the first call and which vanishes
-/// with the process; or `None` where PostgreSQL or PgBouncer is missing, having said so by name.
+/// Creates a database for this test behind PgBouncer, which starts at the first call and ends with the process.
+/// Returns `None` and prints a notice if PostgreSQL or PgBouncer is missing.
 ///
 /// # Panics
 ///
@@ -120,7 +122,7 @@ pub fn postgres_or_skip(test: &str) -> Option<Database> {
 pub fn pooled_postgres_or_skip(test: &str) -> Option<PooledDatabase> {
     static POOLER: OnceLock<Result<Pooler, String>> = OnceLock::new();
     let program = postgres_available().and_then(|()| pooler::find());
-    if !is_there_or_skipped(test, program.as_ref().map(|_| ()).map_err(Clone::clone)) {
+    if !is_available_or_skipped(test, program.as_ref().map(|_| ()).map_err(Clone::clone)) {
         return None;
     }
     let pooler = POOLER.get_or_init(|| Pooler::start(&program?, cluster(test)));
@@ -129,19 +131,18 @@ pub fn pooled_postgres_or_skip(test: &str) -> Option<PooledDatabase> {
     Some(PooledDatabase { url: pooler.url_of(&database.name), database })
 }
 
-/// Whether what a test needs is there; says that the test is skipped where it is not.
-fn is_there_or_skipped(test: &str, available: Result<(), String>) -> bool {
+/// Returns whether the requirements of a test are met, and prints that the test is skipped if not.
+fn is_available_or_skipped(test: &str, available: Result<(), String>) -> bool {
     let Err(why) = available else { return true };
     let notice = format!("SKIPPED {test}: {why}");
     assert!(std::env::var_os("CI").is_none(), "{notice}");
-    // `eprintln!` would be captured, and shown only if the test failed.
+    // The test runner captures `eprintln!`, and would show the notice only for a failed test.
     let _ = writeln!(io::stderr(), "{notice}");
     false
 }
 
-/// At most 63 bytes, the most that PostgreSQL keeps of a name: longer ones would be cut, and then clash.
-/// The process id is for whoever finds a leftover; being unique is up to the random digits, because a
-/// given cluster may outlive process ids or be shared by machines.
+/// Returns a unique name of at most 63 bytes: PostgreSQL would cut longer ones, which then collide. The process
+/// id helps to find the origin of a leftover database; the random digits make the name unique.
 fn database_name(test: &str) -> String {
     let plain = |character: char| if character.is_ascii_alphanumeric() { character } else { '_' };
     let test: String = test.chars().take(30).map(plain).collect::<String>().to_lowercase();
@@ -153,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_plain_short_and_never_the_same() {
+    fn database_names_are_unique_and_valid_identifiers() {
         let test = "Módule::tests::\"a name\"; that is far longer than PostgreSQL would ever want to keep";
         let names = [database_name(test), database_name(test)];
         assert_ne!(names[0], names[1]);

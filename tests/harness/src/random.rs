@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::io::Read;
 
-/// `digits` random lower-case hexadecimal digits; an even number of them.
+/// Returns `digits` random lower-case hexadecimal digits; `digits` must be even.
 pub(crate) fn random_hex(digits: usize) -> String {
     let mut bytes = vec![0; digits / 2];
     File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut bytes)).expect("random bytes");
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(bytes)
 }

@@ -1,4 +1,4 @@
-//! A receiver of webhooks that answers as the test wants it to, badly for the most part.
+//! A webhook receiver whose replies, mostly faulty ones, are chosen by the test.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -17,61 +17,61 @@ use url::form_urlencoded;
 
 use crate::Port;
 
-/// What happens after a request.
+/// The reaction of a receiver to one request.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// These bytes; the connection stays.
+    /// Sends these bytes and keeps the connection open.
     Words(String),
-    /// These bytes, and nothing more, until the other side hangs up.
+    /// Sends these bytes and then nothing until the client closes the connection.
     Stall(String),
-    /// These bytes, then one more every few milliseconds, until the other side hangs up.
+    /// Sends these bytes, then one more every few milliseconds until the client closes the connection.
     Trickle(String),
-    /// These bytes, then as many as the other side will take.
+    /// Sends these bytes, then as many as the client reads.
     Flood(String),
-    /// These bytes, and the end.
+    /// Sends these bytes and closes the connection.
     HangUp(String),
 }
 
 impl Answer {
-    /// A whole answer. `headers` are lines, each with its end.
+    /// Returns a complete response. Each line in `headers` ends with CR LF.
     pub fn of(status: &str, headers: &str, body: &str) -> Self {
         let length = body.len();
         Self::Words(format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {length}\r\n\r\n{body}"))
     }
 
-    /// All is well.
+    /// Returns a response with status 200 and the body `ok`.
     pub fn ok() -> Self {
         Self::of("200 OK", "", "ok")
     }
 
-    /// Nothing at all, until the other side hangs up.
+    /// Sends nothing until the client closes the connection.
     pub fn silence() -> Self {
         Self::Stall(String::new())
     }
 }
 
-/// One request, as it came.
+/// A received request.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// The how manieth connection brought it.
+    /// The number of its connection, counted from 1 in the order of arrival.
     pub connection: usize,
-    /// When it had come.
+    /// The time at which it was complete.
     pub at: Instant,
-    /// Its first line.
+    /// The request line.
     pub line: String,
-    /// Names and values, as they were written.
+    /// Names and values as received.
     pub headers: Vec<(String, String)>,
-    /// What came after the headers, each byte as the character of that number.
+    /// The body; each byte is the character of that number.
     pub body: String,
 }
 
 impl Call {
-    /// What came after the headers, as it came.
+    /// Returns the body as bytes.
     pub fn bytes(&self) -> Vec<u8> {
         self.body.chars().map(|byte| u8::try_from(byte).unwrap()).collect()
     }
 
-    /// The value of a header that must be there once, in these very letters.
+    /// Returns the value of a header that must be there once, in this exact spelling.
     #[track_caller]
     pub fn header(&self, name: &str) -> &str {
         let mut values = self.headers.iter().filter(|(found, _)| found == name);
@@ -80,7 +80,7 @@ impl Call {
         &value.1
     }
 
-    /// The address as the receiver's framework would put it together.
+    /// Returns the URL as a receiver's web framework would reconstruct it.
     pub fn url(&self) -> String {
         let target = self.line.split(' ').nth(1).unwrap();
         format!("http://{}{target}", self.find("Host").unwrap())
@@ -91,12 +91,12 @@ impl Call {
         headers.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    /// The body as a form.
+    /// Returns the parameters of a form body.
     pub fn form(&self) -> Vec<(String, String)> {
         form_urlencoded::parse(self.body.as_bytes()).into_owned().collect()
     }
 
-    /// The value of a parameter in the form, if it is there.
+    /// Returns the value of a parameter of the form body, if it is there.
     pub fn value(&self, name: &str) -> Option<String> {
         self.form().into_iter().find(|(found, _)| found == name).map(|(_, value)| value)
     }
@@ -104,22 +104,22 @@ impl Call {
 
 type Reaction = dyn Fn(Call) -> Pin<Box<dyn Future<Output = Answer> + Send>> + Send + Sync;
 
-/// A receiver, on a port of its own and a thread of its own: it answers even while the test's thread waits
-/// for a command to end. Gone when dropped.
+/// A webhook receiver on a port of its own. It runs on its own thread, so it responds even while the test's
+/// thread waits for a command. Stops when dropped.
 pub struct Receiver {
-    /// Where it listens.
+    /// The port on which it listens.
     pub port: u16,
     reserved: Port,
     tls: Option<TlsAcceptor>,
     state: State,
     ends: UnboundedReceiver<usize>,
-    /// How many calls [`call`](Self::call) has given.
+    /// The number of calls that [`call`](Self::call) has returned.
     given: usize,
     listening: Option<JoinHandle<()>>,
     runtime: Option<Runtime>,
 }
 
-/// What the receiver's connections share.
+/// The state that all connections of the receiver share.
 #[derive(Clone)]
 struct State {
     reaction: Arc<Reaction>,
@@ -129,17 +129,17 @@ struct State {
 }
 
 impl Receiver {
-    /// Answers with each of `answers` in turn, and with the last for good.
+    /// Starts a receiver that responds with each of `answers` in turn, and repeats the last one.
     pub fn start(answers: impl IntoIterator<Item = Answer>) -> Self {
         Self::listen("127.0.0.1", None, answers)
     }
 
-    /// The same, with TLS.
+    /// Starts the same receiver with TLS.
     pub fn with_tls(config: ServerConfig, answers: impl IntoIterator<Item = Answer>) -> Self {
         Self::listen("127.0.0.1", Some(config), answers)
     }
 
-    /// The same, on this address of the machine.
+    /// Starts the same receiver on this address of the machine.
     pub fn listen(ip: &str, tls: Option<ServerConfig>, answers: impl IntoIterator<Item = Answer>) -> Self {
         let script = Mutex::new(answers.into_iter().collect::<VecDeque<_>>());
         let next = move || {
@@ -153,7 +153,7 @@ impl Receiver {
         Self::open(ip.parse().unwrap(), tls, Arc::new(reaction))
     }
 
-    /// Does with each call what the test says, and answers with what comes of it.
+    /// Starts a receiver that passes each call to `react` and responds with the result.
     pub fn reacting<F>(react: impl Fn(Call) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Answer> + Send + 'static,
@@ -182,7 +182,7 @@ impl Receiver {
         receiver
     }
 
-    /// Listens again, on the same port.
+    /// Listens on the same port again.
     pub fn up(&mut self) {
         let runtime = self.runtime.as_ref().unwrap();
         let _inside = runtime.enter();
@@ -190,7 +190,7 @@ impl Receiver {
         self.listening = Some(runtime.spawn(accept(listener, self.tls.clone(), self.state.clone())));
     }
 
-    /// Stops listening and ends all connections. From now on connections are refused.
+    /// Stops listening and closes all connections; new ones are refused.
     pub async fn down(&mut self) {
         if let Some(listening) = self.listening.take() {
             listening.abort();
@@ -198,21 +198,21 @@ impl Receiver {
         }
     }
 
-    /// The address of this path here.
+    /// Returns the URL of this path on the receiver.
     pub fn at(&self, path: &str) -> String {
         format!("http://{}{path}", self.reserved.address)
     }
 
-    /// All that have come so far.
+    /// Returns all requests received so far.
     pub fn calls(&self) -> Vec<Call> {
         self.state.calls.lock().unwrap().clone()
     }
 
-    /// The next call that this has not given yet.
+    /// Returns the next request that this method has not returned yet.
     ///
     /// # Panics
     ///
-    /// If none comes within a minute.
+    /// If none arrives within a minute.
     pub async fn call(&mut self) -> Call {
         let given = self.given;
         let next = async || self.state.calls.lock().unwrap().get(given).cloned();
@@ -221,17 +221,17 @@ impl Receiver {
         call
     }
 
-    /// How many calls have come that [`call`](Self::call) has not given.
+    /// Returns the number of received requests that [`call`](Self::call) has not returned yet.
     pub fn calls_left(&self) -> usize {
         self.state.calls.lock().unwrap().len() - self.given
     }
 
-    /// Waits for the end of a connection, other than by [`down`](Self::down), and says which.
+    /// Waits until a connection ends other than by [`down`](Self::down), and returns its number.
     pub async fn end(&mut self) -> usize {
         self.ends.recv().await.unwrap()
     }
 
-    /// How many connections have ended that [`end`](Self::end) has not told of.
+    /// Returns the number of ended connections that [`end`](Self::end) has not returned yet.
     pub fn ends_left(&self) -> usize {
         self.ends.len()
     }
@@ -239,13 +239,13 @@ impl Receiver {
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        // A test's thread may not wait for it.
+        // Dropping a runtime blocks, which a test's async thread must not do.
         self.runtime.take().unwrap().shutdown_background();
     }
 }
 
 async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, state: State) {
-    // Dropped with this future, and the connections with it.
+    // Connections are aborted when this future is dropped.
     let mut serving = JoinSet::new();
     loop {
         let (socket, _) = listener.accept().await.unwrap();
@@ -275,7 +275,7 @@ struct Line {
 }
 
 impl Line {
-    /// Ends, with `None`, when the other side does.
+    /// Serves one connection until the client closes it, which returns `None`.
     async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, mut stream: S) -> Option<()> {
         loop {
             let call = read_call(&mut stream, self.connection).await?;

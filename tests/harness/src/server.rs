@@ -1,5 +1,6 @@
-//! The real server, as the process that an operator would run.
+//! The real server as a process, started as an operator would start it.
 
+use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
@@ -8,34 +9,61 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::client::{Auth, Http};
-use crate::environment::forget_environment;
+use crate::environment::remove_server_variables;
 use crate::poll::poll;
 use crate::random::random_hex;
 use crate::transcript::Transcript;
 
-/// How long the server may take to be ready, and to end when asked to.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The longest time that the server may take to become ready, and to stop.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Where the server keeps what it knows.
+/// The storage of a server.
 #[derive(Clone, Debug)]
 pub enum Storage {
-    /// In memory: gone with the process.
+    /// In memory only; lost with the process.
     Ephemeral,
-    /// In SQLite, in this data directory.
+    /// A SQLite database in this data directory.
     Sqlite(PathBuf),
-    /// In PostgreSQL, migrated at start.
+    /// A PostgreSQL database, migrated at start.
     Postgres {
-        /// The database.
+        /// The URL of the database.
         url: String,
-        /// Where the server keeps what belongs in no database.
+        /// The data directory for everything that is not in the database.
         data_dir: PathBuf,
     },
 }
 
+impl Storage {
+    /// Returns the command `binary arguments` on this storage, for an operator's command beside a running server.
+    /// It inherits no `COUNTERSIGN_*` variable.
+    ///
+    /// # Panics
+    ///
+    /// If the storage is ephemeral: no other process can reach it.
+    pub fn command(&self, binary: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
+        assert!(!matches!(self, Self::Ephemeral), "an ephemeral server has no database to share");
+        let mut command = Command::new(binary);
+        command.args(arguments);
+        self.add_arguments(&mut command);
+        remove_server_variables(&mut command);
+        command
+    }
+
+    fn add_arguments(&self, command: &mut Command) {
+        match self {
+            Self::Ephemeral => command.arg("--ephemeral"),
+            Self::Sqlite(data_dir) => command.arg("--data-dir").arg(data_dir),
+            Self::Postgres { url, data_dir } => {
+                command.args(["--database-url", url, "--data-dir"]).arg(data_dir)
+            }
+        };
+    }
+}
+
 /// A running server, killed when dropped.
 ///
-/// It listens on a free port of 127.0.0.1 and has one account, whose SID and auth token are random and
-/// stay the same over restarts. No `COUNTERSIGN_*` variable of the test process reaches it.
+/// It listens on a free port of 127.0.0.1 and has one account with a random SID and auth token, which it keeps
+/// over restarts. It inherits no `COUNTERSIGN_*` variable of the test process.
 pub struct Server {
     recipe: Recipe,
     log: Transcript,
@@ -43,12 +71,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `binary serve` on this storage, with `extra` arguments after our own, and waits until it
-    /// is ready.
+    /// Starts `binary serve` on this storage, with `extra` as the last arguments, and waits until it is ready.
     ///
     /// # Panics
     ///
-    /// With its standard error, if it ends before that or isn't ready within a minute.
+    /// With the server's standard error, if it exits before that or is not ready within a minute.
     pub fn start(binary: impl AsRef<Path>, storage: Storage, extra: &[&str]) -> Self {
         let recipe = Recipe {
             binary: binary.as_ref().to_owned(),
@@ -63,55 +90,55 @@ impl Server {
         Self { recipe, log, process }
     }
 
-    /// `http://127.0.0.1:PORT`, another one after each [`restart`](Self::restart).
+    /// Returns `http://127.0.0.1:PORT`; the port changes with each [`restart`](Self::restart).
     pub fn url(&self) -> &str {
         &self.process.url
     }
 
-    /// The SID of the server's account.
+    /// Returns the SID of the server's account.
     pub fn account_sid(&self) -> &str {
         &self.recipe.account_sid
     }
 
-    /// The auth token of the server's account.
+    /// Returns the auth token of the server's account.
     pub fn auth_token(&self) -> &str {
         &self.recipe.auth_token
     }
 
-    /// A client for this server, signed in as its account.
+    /// Returns a client for this server with the credentials of its account.
     pub fn http(&self) -> Http {
         let account = Auth::Basic(self.account_sid().to_owned(), self.auth_token().to_owned());
         Http::new(self.url()).auth(account)
     }
 
-    /// The process id.
+    /// Returns the process id.
     pub fn pid(&self) -> u32 {
         self.process.child.id()
     }
 
-    /// All that the server wrote to standard error so far, restarts included.
+    /// Returns the server's standard error so far, restarts included.
     pub fn log(&self) -> String {
         self.log.text()
     }
 
-    /// Kills the server without a warning (SIGKILL), and waits until it is gone.
+    /// Kills the server with SIGKILL and waits until it has exited.
     pub fn kill9(&mut self) {
         self.process.kill();
     }
 
-    /// Asks the server to end (SIGTERM), and waits until it has. Its status, if it had already ended.
+    /// Stops the server with SIGTERM, waits until it has exited, and returns its exit status.
     ///
     /// # Panics
     ///
-    /// If it is still there after a minute.
+    /// If it still runs after a minute.
     pub fn terminate(&mut self) -> ExitStatus {
         self.process.terminate().unwrap_or_else(|| {
-            panic!("the server outlived SIGTERM by {PATIENCE:?}; it said:\n{}", self.log())
+            panic!("the server still runs {WAIT_TIMEOUT:?} after SIGTERM; its log:\n{}", self.log())
         })
     }
 
-    /// Starts the server again: same storage, same account, new process, new port. One that still runs
-    /// is killed first.
+    /// Restarts the server on the same storage and with the same account, on a new port. A server that still
+    /// runs is killed first.
     ///
     /// # Panics
     ///
@@ -121,7 +148,7 @@ impl Server {
         self.process = Process::launch(self.recipe.command(), &self.log);
     }
 
-    /// Starts the server again with these arguments in place of its former `extra` ones.
+    /// Restarts the server with these arguments in place of the previous `extra` ones.
     ///
     /// # Panics
     ///
@@ -131,7 +158,7 @@ impl Server {
         self.restart();
     }
 
-    /// Starts the server again with these variables in its environment.
+    /// Restarts the server with these variables in its environment.
     ///
     /// # Panics
     ///
@@ -142,7 +169,7 @@ impl Server {
         self.restart();
     }
 
-    /// Starts the server again with the same account and arguments, on another storage.
+    /// Restarts the server with the same account and arguments on another storage.
     ///
     /// # Panics
     ///
@@ -153,7 +180,7 @@ impl Server {
     }
 }
 
-/// What a restart must repeat.
+/// Everything that a restart repeats.
 struct Recipe {
     binary: PathBuf,
     storage: Storage,
@@ -167,28 +194,25 @@ impl Recipe {
     fn command(&self) -> Command {
         let mut command = Command::new(&self.binary);
         command.args(["serve", "--listen", "127.0.0.1:0"]);
-        match &self.storage {
-            Storage::Ephemeral => command.arg("--ephemeral"),
-            Storage::Sqlite(data_dir) => command.arg("--data-dir").arg(data_dir),
-            Storage::Postgres { url, data_dir } => {
-                command.args(["--database-url", url, "--migrate", "--data-dir"]).arg(data_dir)
-            }
-        };
+        self.storage.add_arguments(&mut command);
+        if matches!(self.storage, Storage::Postgres { .. }) {
+            command.arg("--migrate");
+        }
         command.args(&self.extra);
-        forget_environment(&mut command, "COUNTERSIGN_");
+        remove_server_variables(&mut command);
         for variable in ["HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"] {
             command.env_remove(variable);
         }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.env("COUNTERSIGN_ACCOUNT_SID", &self.account_sid);
         command.env("COUNTERSIGN_AUTH_TOKEN", &self.auth_token);
-        // Tests fail to sign in more often than anybody else; those of the limit set it by its flag.
+        // Most tests cause more failed sign-ins than the limit allows; tests of the limit set it with its flag.
         command.env("COUNTERSIGN_FAILED_AUTHENTICATIONS_PER_MINUTE", "0");
         command
     }
 }
 
-/// One life of the server.
+/// One process of the server, from its start to its end.
 struct Process {
     child: Child,
     url: String,
@@ -207,43 +231,43 @@ impl Process {
         let first_line = first_line(child.stdout.take().expect("stdout is piped"));
         let mut process = Self { child, url: String::new(), stderr: Some(stderr) };
 
-        let complaint = match first_line.recv_timeout(PATIENCE) {
+        let complaint = match first_line.recv_timeout(WAIT_TIMEOUT) {
             Ok(line) => match line.trim_end().strip_prefix("countersign listening on ") {
                 Some(url) => {
                     process.url = url.to_owned();
                     return process;
                 }
-                None => format!("said {line:?} instead of where it listens"),
+                None => format!("printed {line:?} instead of its address"),
             },
-            Err(mpsc::RecvTimeoutError::Timeout) => format!("wasn't ready within {PATIENCE:?}"),
+            Err(mpsc::RecvTimeoutError::Timeout) => format!("was not ready within {WAIT_TIMEOUT:?}"),
             Err(mpsc::RecvTimeoutError::Disconnected) => "ended before it was ready".to_owned(),
         };
         let status = process.kill();
-        panic!("the server {complaint} ({status}); it said:\n{}", log.text());
+        panic!("the server {complaint} ({status}); its log:\n{}", log.text());
     }
 
     fn terminate(&mut self) -> Option<ExitStatus> {
-        // Once waited for, the process id may be somebody else's.
+        // After `wait`, another process may get the same id.
         if let Ok(None) = self.child.try_wait() {
-            // The shell's own `kill`: small images have no other.
+            // The shell's builtin `kill`: small images have no such program.
             let pid = self.child.id().to_string();
             Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status().expect("sh");
         }
-        let status = poll(PATIENCE, || self.child.try_wait().expect("the server's status"))?;
+        let status = poll(WAIT_TIMEOUT, || self.child.try_wait().expect("the server's status"))?;
         self.finish_log();
         Some(status)
     }
 
-    /// Kills the process, if it still runs, and returns how it ended.
+    /// Kills the process if it still runs, and returns its exit status.
     fn kill(&mut self) -> ExitStatus {
-        // Nothing to do about a failure: it means that the process is gone.
+        // `kill` fails only if the process has exited already.
         let _ = self.child.kill();
         let status = self.child.wait().expect("the server's status");
         self.finish_log();
         status
     }
 
-    /// The process is gone, so its standard error ends: what it said last is still to be read.
+    /// Waits until the rest of the standard error of the exited process has been read.
     fn finish_log(&mut self) {
         if let Some(stderr) = self.stderr.take() {
             stderr.join().expect("the thread that reads standard error");
@@ -257,8 +281,8 @@ impl Drop for Process {
     }
 }
 
-/// The first line of standard output once it is there; disconnected if there will be none. Goes on
-/// reading in either case, so that the server can't come to a halt over a full pipe.
+/// Returns a channel that receives the first line of standard output, or is closed if there is none. The rest
+/// is read and discarded, so that a full pipe cannot block the server.
 fn first_line(stdout: ChildStdout) -> Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {

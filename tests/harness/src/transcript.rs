@@ -1,16 +1,16 @@
-//! What a child process says, kept for whoever must explain a failure.
+//! The output of a child process, kept to explain a failure.
 
 use std::io::{BufRead, BufReader, Read};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
-/// Everything that was said so far, in whole lines; clones share it.
+/// The complete lines of output so far; clones share them.
 #[derive(Clone, Default)]
 pub(crate) struct Transcript(Arc<Mutex<String>>);
 
 impl Transcript {
-    /// Writes down what `output` says, in a thread that ends when `output` does. A child whose output
-    /// nobody reads would come to a halt once the pipe is full.
+    /// Records `output` in a thread that ends when `output` does. A child process whose output is not read
+    /// would block once the pipe is full.
     pub(crate) fn follow(&self, output: impl Read + Send + 'static) -> JoinHandle<()> {
         let transcript = self.clone();
         thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! An HTTP proxy as networks without direct egress have it: it opens tunnels, and nothing else.
+//! An HTTP proxy as in networks without direct egress: it only opens tunnels.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
-/// A proxy on a free port of this machine, on the runtime that starts it. Gone when dropped.
+/// A proxy on a free port of this machine, on the runtime that starts it. Stops when dropped.
 pub struct TunnelProxy {
     address: SocketAddr,
     heads: Arc<Mutex<Vec<String>>>,
@@ -15,12 +15,12 @@ pub struct TunnelProxy {
 }
 
 impl TunnelProxy {
-    /// A proxy that anyone may use.
+    /// Starts a proxy without authentication.
     pub async fn start() -> Self {
         Self::asking(None).await
     }
 
-    /// A proxy that answers 407 without this value of `Proxy-Authorization`.
+    /// Starts a proxy that responds with 407 without this value of `Proxy-Authorization`.
     pub async fn demanding(authorization: &str) -> Self {
         Self::asking(Some(authorization.to_owned())).await
     }
@@ -39,12 +39,12 @@ impl TunnelProxy {
         Self { address, heads, task }
     }
 
-    /// `127.0.0.1:port`
+    /// Returns `127.0.0.1:PORT`.
     pub fn authority(&self) -> String {
         self.address.to_string()
     }
 
-    /// Host and port of each tunnel that was asked for.
+    /// Returns host and port of each requested tunnel.
     pub fn targets(&self) -> Vec<String> {
         let target = |head: &String| head.split(' ').nth(1).unwrap_or_default().to_owned();
         self.heads.lock().unwrap().iter().map(target).collect()
@@ -57,7 +57,7 @@ impl Drop for TunnelProxy {
     }
 }
 
-/// Ends, with `None`, when either side does.
+/// Serves one tunnel; returns `None` when either side closes it.
 async fn tunnel(
     mut client: TcpStream,
     heads: Arc<Mutex<Vec<String>>>,

@@ -1,4 +1,4 @@
-//! What the client puts on the wire.
+//! The requests that the client puts on the wire.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code")]
 
 use std::time::Duration;
@@ -7,7 +7,7 @@ use harness::{Auth, Http, wait_until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-/// What arrives when `send` does its work, up to `end`; the answer is a redirect to nowhere.
+/// Returns what `send` puts on the wire up to `end`; the response is a redirect to an unused port.
 async fn wire(end: &str, send: impl AsyncFnOnce(&str)) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
@@ -25,7 +25,7 @@ async fn wire(end: &str, send: impl AsyncFnOnce(&str)) -> String {
 }
 
 #[tokio::test]
-async fn forms_are_encoded_and_redirects_are_not_followed() {
+async fn post_encodes_the_form_and_follows_no_redirect() {
     let request = wire("Z=END", async |base| {
         let http = Http::new(base).auth(Auth::Basic("AC1".to_owned(), "secret".to_owned()));
         let reply = http.post("/v2/Services", &[("Friendly Name", "ä&=+"), ("Z", "END")]).await;
@@ -40,7 +40,7 @@ async fn forms_are_encoded_and_redirects_are_not_followed() {
 }
 
 #[tokio::test]
-async fn a_get_has_its_form_in_the_query_string() {
+async fn get_sends_the_form_in_the_query_string() {
     let request = wire("\r\n\r\n", async |base| {
         let http = Http::new(base).auth(Auth::Raw("Bearer x".to_owned()));
         http.get("/v2/Services?Page=0", &[("PageSize", "2 0")]).await;
@@ -51,7 +51,7 @@ async fn a_get_has_its_form_in_the_query_string() {
 }
 
 #[tokio::test]
-async fn absolute_links_and_raw_bodies_go_as_they_are() {
+async fn absolute_links_and_raw_bodies_are_sent_unchanged() {
     let request = wire("%%END", async |base| {
         Http::new("http://127.0.0.1:1").raw_body(&format!("{base}/x"), "text/odd", "%%END").await;
     })
@@ -64,7 +64,7 @@ async fn absolute_links_and_raw_bodies_go_as_they_are() {
 }
 
 #[tokio::test]
-async fn waiting_ends_with_the_condition() {
+async fn wait_until_returns_once_the_condition_holds() {
     let mut asked = 0;
     let condition = async || {
         asked += 1;
@@ -74,7 +74,7 @@ async fn waiting_ends_with_the_condition() {
 }
 
 #[tokio::test]
-#[should_panic(expected = "in vain until pigs fly")]
-async fn waiting_in_vain_names_what_for() {
+#[should_panic(expected = "never saw that pigs fly")]
+async fn wait_until_panics_with_the_description_after_its_bound() {
     wait_until("pigs fly", Duration::from_millis(1), async || None::<()>).await;
 }

@@ -1,4 +1,4 @@
-//! The throw-away PostgreSQL: databases of one's own, and nothing left behind.
+//! The throw-away PostgreSQL: one database for each test, and nothing left behind.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code")]
 
 use std::io::{BufRead, BufReader};
@@ -9,8 +9,8 @@ use std::time::Duration;
 use harness::{postgres_or_skip, wait_until};
 
 #[test]
-fn two_databases_are_distinct_empty_and_usable() {
-    let test = "two_databases_are_distinct_empty_and_usable";
+fn databases_are_distinct_empty_and_usable() {
+    let test = "databases_are_distinct_empty_and_usable";
     let (Some(one), Some(other)) = (postgres_or_skip(test), postgres_or_skip(test)) else { return };
     assert_ne!(one.url, other.url);
 
@@ -24,8 +24,8 @@ fn two_databases_are_distinct_empty_and_usable() {
 }
 
 #[test]
-fn a_database_goes_with_its_value() {
-    let test = "a_database_goes_with_its_value";
+fn dropped_database_is_removed() {
+    let test = "dropped_database_is_removed";
     let (Some(one), Some(other)) = (postgres_or_skip(test), postgres_or_skip(test)) else { return };
     let name = one.psql("select current_database()");
     let count = format!("select count(*) from pg_database where datname = '{name}'");
@@ -36,17 +36,16 @@ fn a_database_goes_with_its_value() {
 
 #[test]
 #[should_panic(expected = "no_such_table")]
-fn what_postgres_refuses_is_a_panic() {
-    let database =
-        postgres_or_skip("what_postgres_refuses_is_a_panic").expect("no_such_table, since skipped");
+fn failing_statement_panics() {
+    let database = postgres_or_skip("failing_statement_panics").expect("no_such_table: skipped");
     database.psql("select * from no_such_table");
 }
 
 #[tokio::test]
-async fn the_cluster_is_gone_after_kill_9_of_the_test_process() {
+async fn killing_the_test_process_removes_the_cluster() {
     let mut holder = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "holds_a_cluster", "--nocapture"])
-        // A cluster of its own, or none.
+        .args(["--ignored", "--exact", "keeps_a_cluster_until_killed", "--nocapture"])
+        // Use a throw-away cluster, or none.
         .env_remove("TEST_POSTGRES_URL")
         .env_remove("CI")
         .stdin(Stdio::piped())
@@ -64,18 +63,18 @@ async fn the_cluster_is_gone_after_kill_9_of_the_test_process() {
 
     holder.kill().unwrap();
     holder.wait().unwrap();
-    // The last thing to go: PostgreSQL itself has ended by then.
+    // The folder is removed last, after PostgreSQL has exited.
     let minute = Duration::from_secs(60);
     wait_until("the cluster's folder is removed", minute, async || (!folder.exists()).then_some(())).await;
 }
 
-/// Not a test: what the one above runs as another process, and kills.
+/// Not a test itself: the test above runs it as another process and kills it.
 #[test]
-#[ignore = "the other end of the_cluster_is_gone_after_kill_9_of_the_test_process"]
-fn holds_a_cluster() {
-    let Some(database) = postgres_or_skip("holds_a_cluster") else { return };
-    // Begins with a line break: the test runner has left its own line unfinished.
+#[ignore = "the other end of killing_the_test_process_removes_the_cluster"]
+fn keeps_a_cluster_until_killed() {
+    let Some(database) = postgres_or_skip("keeps_a_cluster_until_killed") else { return };
+    // Start with a line break, because the test runner has left its own line unfinished.
     println!("\nCLUSTER {}", database.psql("show data_directory"));
-    // Until killed; nothing is ever written to this pipe.
+    // Block until killed; nothing is ever written to this pipe.
     let _ = std::io::stdin().read_line(&mut String::new());
 }

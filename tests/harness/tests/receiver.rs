@@ -1,4 +1,4 @@
-//! The receiver of webhooks, called by the harness's own client.
+//! The webhook receiver, called by the harness's own client.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code")]
 
 use std::io::ErrorKind;
@@ -7,7 +7,7 @@ use harness::{Answer, Http, Receiver};
 use tokio::net::TcpStream;
 
 #[tokio::test]
-async fn it_answers_by_its_script_and_remembers_what_came() {
+async fn receiver_replies_in_order_and_records_requests() {
     let mut receiver = Receiver::start([Answer::of("503 Busy", "Retry-After: 1\r\n", "later"), Answer::ok()]);
     let http = Http::new(&receiver.at(""));
     let busy = http.post("/hook?a=b", &[("name", "Zoë & co")]).await;
@@ -26,7 +26,7 @@ async fn it_answers_by_its_script_and_remembers_what_came() {
 }
 
 #[tokio::test]
-async fn it_may_think_before_it_answers() {
+async fn reaction_may_wait_before_it_replies() {
     let other = Receiver::start([Answer::of("201 Created", "", "")]);
     let address = other.at("");
     let receiver = Receiver::reacting(move |call| {
@@ -41,7 +41,7 @@ async fn it_may_think_before_it_answers() {
 }
 
 #[tokio::test]
-async fn while_it_is_down_nobody_else_has_its_port() {
+async fn stopped_receiver_keeps_its_port_reserved() {
     let mut receiver = Receiver::start([Answer::ok()]);
     let address = ("127.0.0.1", receiver.port);
     let _held = TcpStream::connect(address).await.unwrap();

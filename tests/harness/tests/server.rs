@@ -1,4 +1,4 @@
-//! The handling of a server process, tried on a script that stands in for the server.
+//! The handling of a server process, with a script as a stand-in for the server.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code")]
 
 use std::os::unix::process::ExitStatusExt;
@@ -8,7 +8,7 @@ use harness::{Server, Storage};
 const STAND_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stand-in.sh");
 
 #[test]
-fn a_server_keeps_its_account_and_arguments_over_a_restart() {
+fn restarted_server_keeps_its_account_and_arguments() {
     let mut server = Server::start(STAND_IN, Storage::Sqlite("/some/folder".into()), &["--extra"]);
     let first = (server.pid(), server.url().to_owned());
     assert_eq!(first.1, format!("http://127.0.0.1:{}", first.0));
@@ -24,7 +24,7 @@ fn a_server_keeps_its_account_and_arguments_over_a_restart() {
 }
 
 #[test]
-fn servers_have_accounts_of_their_own() {
+fn servers_have_distinct_accounts() {
     let one = Server::start(STAND_IN, Storage::Ephemeral, &[]);
     let other = Server::start(STAND_IN, Storage::Ephemeral, &[]);
     assert_ne!(one.account_sid(), other.account_sid());
@@ -33,15 +33,15 @@ fn servers_have_accounts_of_their_own() {
 }
 
 #[test]
-fn terminating_is_sigterm() {
+fn terminate_sends_sigterm() {
     let mut server = Server::start(STAND_IN, Storage::Ephemeral, &[]);
     let status = server.terminate();
     assert_eq!(status.signal(), Some(15));
-    assert_eq!(server.terminate(), status, "once more is no harm");
+    assert_eq!(server.terminate(), status, "a second call returns the same status");
 }
 
 #[test]
-#[should_panic(expected = "the server ended before it was ready (exit status: 3); it said:\nno, thank you")]
-fn a_server_that_does_not_start_is_a_panic_with_its_reason() {
+#[should_panic(expected = "the server ended before it was ready (exit status: 3); its log:\nno, thank you")]
+fn failed_start_panics_with_the_reason() {
     Server::start(STAND_IN, Storage::Ephemeral, &["--refuse"]);
 }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Stands in for the real server: says where it listens, then waits for a signal.
+# A stand-in for the real server: prints its address, then waits for a signal.
 case "$*" in
 *--refuse*)
     echo "no, thank you" >&2

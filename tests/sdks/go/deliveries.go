@@ -21,14 +21,14 @@ import (
 	verify "github.com/twilio/twilio-go/rest/verify/v2"
 )
 
-// call is what a receiver of webhooks was sent.
+// call is a request that a webhook receiver got.
 type call struct {
 	address string
 	header  http.Header
 	body    []byte
 }
 
-// receiver is a backend that hears of events, and answers each with the status.
+// receiver is a backend that receives webhooks and responds to each with the status.
 func receiver(status int) (*httptest.Server, chan call) {
 	calls := make(chan call, 16)
 	server := httptest.NewServer(http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
@@ -129,7 +129,7 @@ func alerts(tw *twilio.RestClient, service string) {
 		}
 		return kept
 	}
-	// An alert is stored after the receiver has answered.
+	// An alert is stored only after the receiver has responded.
 	found := own(list())
 	for tries := 0; len(found) < 5 && tries < 100; tries++ {
 		time.Sleep(100 * time.Millisecond)
@@ -156,7 +156,7 @@ func alerts(tw *twilio.RestClient, service string) {
 	check(tw.VerifyV2.DeleteWebhook(service, webhook))
 }
 
-// serviceAccount is what Google gives to those who send pushes, with a key of our own.
+// serviceAccount returns a Google service account file with a generated key.
 func serviceAccount() string {
 	key := must(x509.MarshalPKCS8PrivateKey(must(rsa.GenerateKey(rand.Reader, 2048))))
 	return string(must(json.Marshal(map[string]string{

@@ -1,6 +1,6 @@
-// Every operation that the server serves, through Twilio's own Go library.
+// Every served operation, called through Twilio's own Go library.
 //
-// A backend uses nothing but the library; the phone's key and its signatures are made in phone.go.
+// The backend's calls use only the library; the phone's key and its signatures are in phone.go.
 package main
 
 import (
@@ -26,7 +26,7 @@ var (
 
 const identity = "go-user-0001"
 
-// selfHosted sends every request to the server instead of Twilio's hosts: the library has no setting for that.
+// selfHosted sends every request to the server instead of Twilio's hosts, because the library has no setting for it.
 type selfHosted struct{ server *url.URL }
 
 func (to selfHosted) RoundTrip(request *http.Request) (*http.Response, error) {
@@ -81,7 +81,7 @@ func check(err error) {
 	}
 }
 
-// must is for calls that are to succeed.
+// must panics if a call fails.
 func must[T any](result T, err error) T {
 	check(err)
 	return result
@@ -99,7 +99,7 @@ func isTrue(holds bool, what string) {
 	}
 }
 
-// refused checks that a call ended in the library's own error.
+// refused checks that a call returned the library's own error.
 func refused(status, code int, err error) *client.TwilioRestError {
 	var refusal *client.TwilioRestError
 	isTrue(errors.As(err, &refusal), fmt.Sprintf("not refused: %v", err))
@@ -109,12 +109,12 @@ func refused(status, code int, err error) *client.TwilioRestError {
 	return refusal
 }
 
-// member is a value in one of the objects that the library does not type.
+// member returns a value of an object that the library does not type.
 func member(object *any, name string) any {
 	return (*object).(map[string]any)[name]
 }
 
-// get is a plain GET with the library's own connection, for what its types don't show.
+// get sends a plain GET with the library's own connection, for values that its types do not show.
 func get(tw *twilio.RestClient, address string) (http.Header, map[string]any) {
 	response := must(tw.RequestHandler.Get(address, nil, nil, ""))
 	defer response.Body.Close()
@@ -123,7 +123,7 @@ func get(tw *twilio.RestClient, address string) (http.Header, map[string]any) {
 	return response.Header, body
 }
 
-// sids are the SIDs of a list.
+// sids returns the SIDs of a list.
 func sids[T any](list []T, sid func(T) *string) []string {
 	texts := []string{}
 	for _, item := range list {
@@ -132,7 +132,7 @@ func sids[T any](list []T, sid func(T) *string) []string {
 	return texts
 }
 
-// among keeps what is expected to be there, since other suites may have left something too.
+// among returns the expected SIDs of a list, because other suites may have left resources too.
 func among(list []string, own []string) []string {
 	kept := []string{}
 	for _, text := range list {
@@ -153,7 +153,7 @@ func reversed(list []string) []string {
 	return turned
 }
 
-// received reads all that a stream holds.
+// received reads a stream to its end.
 func received[T any](items chan T, failures chan error) []T {
 	list := []T{}
 	for item := range items {
@@ -163,7 +163,7 @@ func received[T any](items chan T, failures chan error) []T {
 	return list
 }
 
-// tokenOf is the page token in the address of a page.
+// tokenOf returns the page token in the URL of a page.
 func tokenOf(address *string) string {
 	parsed := must(url.Parse(*address))
 	token := parsed.Query().Get("PageToken")

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// Phone is a P-256 key, and what a phone signs with it.
+// Phone is a P-256 key with the signatures of a phone.
 type Phone struct{ key *ecdsa.PrivateKey }
 
 func newPhone() Phone {
@@ -22,13 +22,13 @@ func (phone Phone) publicKey() string {
 	return base64.StdEncoding.EncodeToString(must(x509.MarshalPKIXPublicKey(&phone.key.PublicKey)))
 }
 
-// proof is the DER signature that verifies a factor.
+// proof returns the DER signature that verifies a factor.
 func (phone Phone) proof(factor string) string {
 	digest := sha256.Sum256([]byte(factor))
 	return base64.StdEncoding.EncodeToString(must(ecdsa.SignASN1(rand.Reader, phone.key, digest[:])))
 }
 
-// answer is the signed JWT that answers a challenge: the fields that the server named, and the answer.
+// answer returns the signed JWT that answers a challenge: the fields that the server named, with the answer.
 func (phone Phone) answer(body map[string]any, fields, status string) string {
 	claims := map[string]any{}
 	for _, name := range strings.Split(fields, ",") {

@@ -10,7 +10,7 @@ import (
 	verify "github.com/twilio/twilio-go/rest/verify/v2"
 )
 
-// services leaves one service.
+// services creates one service that stays.
 func services(tw *twilio.RestClient) string {
 	made := []string{}
 	for number := range 5 {
@@ -26,7 +26,7 @@ func services(tw *twilio.RestClient) string {
 	}
 	ok("services create")
 
-	// Two of them are a page: the library has to follow the server's links, twice at least.
+	// With two items a page the library must follow the server's links at least twice.
 	params := &verify.ListServiceParams{}
 	listed := must(tw.VerifyV2.ListService(params.SetPageSize(2)))
 	equal(among(sids(listed, serviceSid), made), made)
@@ -49,7 +49,7 @@ func services(tw *twilio.RestClient) string {
 	return made[0]
 }
 
-// entities leaves the entity of the identity.
+// entities creates the entity of the identity, which stays.
 func entities(tw *twilio.RestClient, service string) {
 	create := func(identity string) (*verify.VerifyV2Entity, error) {
 		params := &verify.CreateEntityParams{}
@@ -100,14 +100,14 @@ func accessTokens(tw *twilio.RestClient, service string) {
 	ok("access tokens fetch")
 }
 
-// newFactor has the parameters of a push factor that gets no pushes.
+// newFactor returns the parameters of a push factor without a push platform.
 func newFactor(phone Phone, name string) *verify.CreateNewFactorParams {
 	params := &verify.CreateNewFactorParams{}
 	params.SetFriendlyName(name).SetFactorType("push").SetBindingAlg("ES256").SetBindingPublicKey(phone.publicKey())
 	return params.SetConfigAppId("com.example.app").SetConfigSdkVersion("1.0").SetConfigNotificationPlatform("none")
 }
 
-// factors leaves two verified factors: one with its phone, and another one.
+// factors creates two verified factors that stay, and returns the first with its phone.
 func factors(tw *twilio.RestClient, service string) (Phone, string, string) {
 	phones, made := []Phone{}, []string{}
 	for number := range 5 {
@@ -173,7 +173,7 @@ func ask(tw *twilio.RestClient, service, factor string) string {
 	return *must(tw.VerifyV2.CreateChallenge(service, identity, params)).Sid
 }
 
-// answered answers a challenge as the phone does.
+// answered answers a challenge as a phone does.
 func answered(tw *twilio.RestClient, service, sid string, phone Phone, status string) (*verify.VerifyV2Challenge, error) {
 	fetched := must(tw.VerifyV2.FetchChallengeWithMetadata(service, identity, sid))
 	headers, challenge := fetched.GetHeaders(), fetched.GetResource()
@@ -202,7 +202,7 @@ func challenges(tw *twilio.RestClient, service string, phone Phone, factor, othe
 		map[string]any{"label": "Owl", "value": "ü & 🦉"},
 	})
 	equal(*first.HiddenDetails, any(map[string]any{"txn": "a/b"}))
-	// Go writes the time zone of a time as it is.
+	// Go writes a time in its own time zone.
 	zoned := (&verify.CreateChallengeParams{}).SetFactorSid(factor).SetDetailsMessage("Elsewhere?")
 	zoned.SetExpirationDate(expires.In(time.FixedZone("", -3*3600)))
 	second := must(tw.VerifyV2.CreateChallenge(service, identity, zoned))

@@ -1,12 +1,11 @@
-// Every operation that the server serves, through Twilio's own Node library.
+// Every served operation, called through Twilio's own Node library.
 //
-// A backend uses nothing but the library; the phone's key and its signatures are made here. It takes from
-// the environment: BASE_URL, ACCOUNT_SID, AUTH_TOKEN, API_KEY_SID, API_KEY_SECRET. The server has to be new, and
-// webhooks may lead to 127.0.0.1. For each operation that was checked it prints a line "ok OPERATION", and it
-// ends with "all operations work".
+// The backend's calls use only the library; the phone's key and its signatures are made here. The environment
+// has BASE_URL, ACCOUNT_SID, AUTH_TOKEN, API_KEY_SID and API_KEY_SECRET. The server must be new, and allow
+// webhooks to 127.0.0.1. For each checked operation it prints "ok OPERATION", and finally "all operations work".
 //
-// Things that were created or listed have methods of their own, but in 6.2.0 these don't know their SID; only
-// those that were fetched do. So everything is reached by its SID here.
+// In 6.2.0 created and listed instances do not know their SID, so their own methods fail; only fetched ones work.
+// So every resource is reached by its SID here.
 "use strict";
 
 const assert = require("node:assert/strict");
@@ -18,7 +17,7 @@ const twilio = require("twilio");
 const { BASE_URL, ACCOUNT_SID, AUTH_TOKEN, API_KEY_SID, API_KEY_SECRET } = process.env;
 const IDENTITY = "node-user-0001";
 const EVERYTHING = "/hook?owl=%7e";
-// For what the server does in its own time.
+// The longest wait for background work of the server.
 const PATIENCE = 60_000;
 const ZEROS = "0".repeat(32);
 
@@ -35,12 +34,12 @@ function ok(...operations) {
   for (const operation of operations) console.log(`ok ${operation}`);
 }
 
-/** Checks that a date is one, and that it is about now. */
+/** Checks that a value is a date close to now. */
 function near(moment) {
   assert(moment instanceof Date && Math.abs(moment - new Date()) < 300_000, String(moment));
 }
 
-/** Checks that a call ends in the library's exception, with all that it holds, and returns that. */
+/** Checks that a call throws the library's exception with all its members, and returns the exception. */
 async function refused(status, code, call) {
   let result;
   try {
@@ -54,7 +53,7 @@ async function refused(status, code, call) {
   throw new Error(`not refused: ${JSON.stringify(result)}`);
 }
 
-/** What `look` finds, as soon as that is something. */
+/** Calls `look` until it returns something, and returns that. */
 async function wait(what, look) {
   const end = Date.now() + PATIENCE;
   for (;;) {
@@ -65,7 +64,7 @@ async function wait(what, look) {
   }
 }
 
-/** Checks all the ways in which the library goes through a list, in at least three pages of two. */
+/** Checks every way in which the library reads a list, in at least three pages of two. */
 async function paged(name, resource, expected, { key = "sid", ...filters } = {}) {
   assert(expected.length >= 5, String(expected));
   const keys = (items) => items.map((item) => item[key]);
@@ -111,14 +110,14 @@ async function paged(name, resource, expected, { key = "sid", ...filters } = {})
   equal(keys((await last.previousPage()).instances), pages.at(-2));
   ok(`${name}.page`);
   equal(keys((await resource.getPage(second)).instances), pages[1]);
-  // The token by itself is enough, together with what was asked for.
+  // The page token is enough, together with the parameters of the list.
   const pageToken = new URL(second).searchParams.get("PageToken");
   page = await resource.page({ pageToken, pageNumber: 1, pageSize: 2, ...filters });
   equal(keys(page.instances), pages[1]);
   ok(`${name}.getPage`);
 }
 
-/** A P-256 key, and what a phone signs with it. */
+/** A P-256 key, and the signatures of a phone with it. */
 class Phone {
   #keys = crypto.generateKeyPairSync("ec", { namedCurve: "P-256" });
 
@@ -126,12 +125,12 @@ class Phone {
     return this.#keys.publicKey.export({ type: "spki", format: "der" }).toString("base64");
   }
 
-  /** The DER signature that verifies a factor. */
+  /** Returns the DER signature that verifies a factor. */
   proof(factorSid) {
     return crypto.sign("sha256", Buffer.from(factorSid), this.#keys.privateKey).toString("base64");
   }
 
-  /** The signed JWT that answers a challenge: the fields that the server named, and the answer. */
+  /** Returns the signed JWT that answers a challenge: the fields that the server named, with the answer. */
   answer(body, fields, status) {
     const named = fields.split(",").map((name) => [name, body[name]]);
     const claims = { ...Object.fromEntries(named), status };
@@ -142,14 +141,14 @@ class Phone {
   }
 }
 
-/** A plain GET with the library's own connection, for what its classes don't show. */
+/** Sends a plain GET with the library's own connection, for values that its classes do not show. */
 async function get(client, uri) {
   assert(uri.startsWith(BASE_URL), uri);
   const { statusCode, body } = await client.request({ method: "get", uri });
   return [statusCode, typeof body === "string" ? JSON.parse(body) : body];
 }
 
-/** Hears webhooks, and only those that the library's middleware lets through. Nothing is behind `/gone`. */
+/** Receives webhooks, and accepts only those that the library's middleware admits. `/gone` responds with 404. */
 class Backend {
   events = [];
   unsigned = [];
@@ -169,7 +168,7 @@ class Backend {
     app.use((request, response) => {
       const { originalUrl: path, body, headers } = request;
       const [signature, url] = [headers["x-twilio-signature"], `http://${headers.host}${path}`];
-      // What a receiver without Express calls; and another token or address is noticed.
+      // The function for receivers without Express; it must detect another token or URL.
       assert(twilio.validateRequest(AUTH_TOKEN, signature, url, body));
       assert(!twilio.validateRequest(ZEROS, signature, url, body));
       assert(!twilio.validateRequest(AUTH_TOKEN, signature, `${url}x`, body));
@@ -179,7 +178,7 @@ class Backend {
     backend.server = await new Promise((resolve, reject) => {
       const server = app.listen(0, "127.0.0.1", (error) => (error ? reject(error) : resolve(server)));
     });
-    // The middleware does look.
+    // The middleware must refuse an invalid signature.
     const form = { method: "POST", body: new URLSearchParams({ type: "factor.created" }) };
     equal((await fetch(backend.at("/hook"), form)).status, 400);
     const forged = { ...form, headers: { "X-Twilio-Signature": "AAAAAAAAAAAAAAAAAAAAAAAAAAA=" } };
@@ -193,8 +192,8 @@ class Backend {
     return `http://127.0.0.1:${this.server.address().port}${path}`;
   }
 
-  /** The first event that came here and has these parameters. */
-  async heard(where, expected) {
+  /** Returns the first received event with these parameters. */
+  async received(where, expected) {
     const fits = ([path, event]) =>
       path === where && Object.entries(expected).every(([name, value]) => event[name] === value);
     const [, event] = await wait(`an event with ${JSON.stringify(expected)}`, () => this.events.find(fits));
@@ -281,7 +280,7 @@ async function entities(service) {
   return service.entities(IDENTITY);
 }
 
-/** Goes before all pushes, whose alerts would be among these. */
+/** Runs before all pushes, whose alerts would be among these. */
 async function alerts(client, service, backend) {
   const hooks = [];
   for (let n = 0; n < 5; n++) {
@@ -345,7 +344,7 @@ async function accessTokens(service) {
   await refused(404, 20404, () => accessTokens(`YK${ZEROS}`).fetch());
   ok("accessTokens.fetch");
 
-  // What a phone does with it.
+  // The use of the token by a phone.
   const phone = clientOf("token", made.token).verify.v2.services(made.serviceSid).entities(IDENTITY);
   await refused(403, 20403, () => phone.fetch());
   const enrolled = await newFactor(phone, new Phone(), { friendlyName: "Enrolled" });
@@ -389,7 +388,7 @@ async function factors(entity, backend) {
   await refused(409, 60317, () => newFactor(entity, phones[0]));
   await refused(400, 60314, () => newFactor(entity, phones[0], { "binding.publicKey": "bm8=" }));
   await refused(400, 60369, () => entity.newFactors.create({ friendlyName: "Codes", factorType: "totp" }));
-  const event = await backend.heard(EVERYTHING, { type: "factor.created", factor_sid: first.sid });
+  const event = await backend.received(EVERYTHING, { type: "factor.created", factor_sid: first.sid });
   equal([event.account_sid, event.service_sid], [ACCOUNT_SID, first.serviceSid]);
   equal([event.entity_identity, event.factor_type], [IDENTITY, "push"]);
   ok("newFactors.create");
@@ -402,7 +401,7 @@ async function factors(entity, backend) {
   await refused(403, 60311, () => factor.update({ authPayload: phones[1].proof(first.sid) }));
   const verified = await factor.update({ authPayload: phones[0].proof(first.sid) });
   equal([verified.sid, verified.status], [first.sid, "verified"]);
-  await backend.heard(EVERYTHING, { type: "factor.verified", factor_sid: first.sid });
+  await backend.received(EVERYTHING, { type: "factor.verified", factor_sid: first.sid });
   ok("factors.update, which verifies");
   const updated = await factor.update({
     friendlyName: "My phone",
@@ -419,7 +418,7 @@ async function factors(entity, backend) {
   for (const sid of sids.slice(2)) {
     equal(await entity.factors(sid).remove(), true);
     await refused(404, 20404, () => entity.factors(sid).fetch());
-    await backend.heard(EVERYTHING, { type: "factor.deleted", factor_sid: sid });
+    await backend.received(EVERYTHING, { type: "factor.deleted", factor_sid: sid });
   }
   ok("factors.remove");
   const other = await entity.factors(sids[1]).update({ authPayload: phones[1].proof(sids[1]) });
@@ -447,7 +446,7 @@ async function challenges(client, entity, { factorSid, phone, otherSid }, backen
   equal([first.hiddenDetails, first.respondedReason], [{ txn: "a/b" }, "none"]);
   equal(first.links.notifications, `${first.url}/Notifications`);
   near(first.dateCreated);
-  // Null is sent as an empty list, and as the JSON text of null.
+  // The library sends null as an empty list, and as the JSON text `null`.
   const bare = await entity.challenges.create({
     factorSid,
     "details.message": "And now?",
@@ -497,7 +496,7 @@ async function challenges(client, entity, { factorSid, phone, otherSid }, backen
     await refused(403, 60322, () => challenge.update({ authPayload: again }));
     equal((await challenge.fetch()).status, answer);
     equal(await listed({ status: answer }), [sid]);
-    const event = await backend.heard(EVERYTHING, { type: `challenge.${answer}`, challenge_sid: sid });
+    const event = await backend.received(EVERYTHING, { type: `challenge.${answer}`, challenge_sid: sid });
     equal([event.factor_sid, event.entity_identity], [factorSid, IDENTITY]);
   }
   ok("challenges.fetch", "challenges.update, which approves", "challenges.update, which denies");
@@ -505,7 +504,7 @@ async function challenges(client, entity, { factorSid, phone, otherSid }, backen
   equal([noted.status, noted.metadata], ["pending", { seen: "yes" }]);
   ok("challenges.update");
 
-  // Five are pending, and are three pages.
+  // Five pending challenges are three pages.
   const filters = { factorSid, status: "pending", order: "desc" };
   await paged("challenges, filtered", entity.challenges, backwards.slice(0, 5), filters);
   equal(await listed({ status: "pending" }), [...sids.slice(2), elsewhere]);
@@ -516,7 +515,7 @@ async function challenges(client, entity, { factorSid, phone, otherSid }, backen
   equal(await listed({ status: "expired" }), [short]);
   ok("challenges.list by status");
   await notifications(entity, { pending: sids[2], expired: short, silent: elsewhere });
-  // Nobody can answer any more what a deleted factor was asked.
+  // The pending challenges of a deleted factor can no longer be answered.
   await entity.factors(otherSid).remove();
   equal(await listed({ status: "expired" }), [elsewhere, short]);
 }
@@ -537,7 +536,7 @@ async function notifications(entity, { pending, expired, silent }) {
   ok("notifications.create");
 }
 
-/** Leaves one webhook for everything, and one that hears the old version of a single event. */
+/** Creates one webhook for all events, and one for a single event in the old version. */
 async function webhooks(service, backend) {
   const { webhooks } = service;
   const made = [];
@@ -589,15 +588,15 @@ async function webhooks(service, backend) {
   ok("webhooks.remove");
 }
 
-/** What was heard in the course of all that went before. */
+/** Checks the events that all previous operations caused. */
 async function deliveries(backend) {
-  const event = await backend.heard("/old", { type: "factor.created", entity_identity: IDENTITY });
+  const event = await backend.received("/old", { type: "factor.created", entity_identity: IDENTITY });
   const names = ["account_sid", "entity_identity", "factor_sid", "service_sid", "type", "uuid"];
   equal(Object.keys(event).sort(), names);
   equal(new Set(backend.events.map(([path]) => path)), new Set(["/old", EVERYTHING]));
-  const heard = backend.events.filter(([path]) => path === EVERYTHING).map(([, { type }]) => type);
+  const types = backend.events.filter(([path]) => path === EVERYTHING).map(([, { type }]) => type);
   const expected = ["challenge.approved", "challenge.denied", "factor.created", "factor.deleted", "factor.verified"];
-  equal([...new Set(heard)].sort(), expected);
+  equal([...new Set(types)].sort(), expected);
   equal(backend.unsigned, []);
   ok(...expected.map((name) => `webhook ${name}, validated`));
 }
@@ -617,7 +616,7 @@ function serviceAccount({ privateKey }) {
   });
 }
 
-/** A value in DER. */
+/** Returns a value in DER. */
 function der(tag, ...contents) {
   const body = Buffer.concat(contents.map((content) => Buffer.from(content)));
   if (body.length < 128) return Buffer.concat([Buffer.from([tag, body.length]), body]);
@@ -625,12 +624,12 @@ function der(tag, ...contents) {
   return Buffer.concat([Buffer.from([tag, ...length]), body]);
 }
 
-/** A certificate as Apple makes them for an app, signed by itself; Node can read them, but not make them. */
+/** Returns a self-signed certificate like those that Apple issues for an app; Node can only read certificates. */
 function pushCertificate({ privateKey, publicKey }, bundle) {
   const sequence = (...parts) => der(0x30, ...parts);
   const oid = (hex) => der(0x06, Buffer.from(hex, "hex"));
   const text = (value) => der(0x0c, value);
-  // UTCTime has two digits of the year.
+  // UTCTime has a two-digit year.
   const time = (days) => {
     const date = new Date(Date.now() + days * 86_400_000).toISOString();
     return der(0x17, `${date.replace(/\D/g, "").slice(2, 14)}Z`);
@@ -641,7 +640,7 @@ function pushCertificate({ privateKey, publicKey }, bundle) {
     named("550403", `Apple Push Services: ${bundle}`), // common name
   );
   const sha256WithRsa = sequence(oid("2a864886f70d01010b"), der(0x05));
-  // Apple's marks for the sandbox and for production; their content is NULL.
+  // Apple's extensions for the sandbox and for production; their value is NULL.
   const marks = ["2a864886f763640603" + "01", "2a864886f763640603" + "02"];
   const extensions = sequence(...marks.map((mark) => sequence(oid(mark), der(0x04, der(0x05)))));
   const body = sequence(
@@ -661,7 +660,7 @@ function pushCertificate({ privateKey, publicKey }, bundle) {
 async function credentials(client, service) {
   const { credentials } = client.notify.v1;
   const [keys, others] = [newRsa(), newRsa()];
-  // As `openssl rsa` writes it, and as Twilio's page shows it.
+  // In the format of `openssl rsa`, which Twilio's documentation shows.
   const privateKey = keys.privateKey.export({ type: "pkcs1", format: "pem" });
   const apn = await credentials.create({
     type: "apn",
@@ -699,7 +698,7 @@ async function credentials(client, service) {
   const named = await service.update({ "push.apnCredentialSid": apn.sid, "push.fcmCredentialSid": fcm.sid });
   equal([named.push.apn_credential_sid, named.push.fcm_credential_sid], [apn.sid, fcm.sid]);
   equal((await service.fetch()).push, named.push);
-  // Without one again: nothing that follows is to be sent to Google.
+  // Remove the credential again, so that nothing is sent to Google from here on.
   const without = await service.update({ "push.apnCredentialSid": "", "push.fcmCredentialSid": "" });
   equal([without.push.apn_credential_sid, without.push.fcm_credential_sid], [null, null]);
   ok("services.update with credentials");
@@ -782,7 +781,7 @@ async function main() {
 }
 
 main().then(
-  // The library keeps its connections open.
+  // The library's open connections would keep the process alive.
   () => process.exit(0),
   (error) => {
     console.error(error);

@@ -1,7 +1,7 @@
-// The signatures of webhooks, checked by Twilio's own Node library, as its middleware does.
+// Webhook signatures, checked by Twilio's own Node library, as its middleware does.
 //
-// Standard input is a JSON list of requests as they came: host, target, form, signature, and url if the
-// receiver knows its address as it was configured. The environment has AUTH_TOKEN. It ends with "… signatures hold".
+// Standard input is a JSON list of received requests: host, target, form, signature, and url if the receiver
+// knows its configured URL. The environment has AUTH_TOKEN. Finally it prints "… signatures hold".
 "use strict";
 
 const assert = require("node:assert");

@@ -1,9 +1,8 @@
-"""Every operation that the server serves, through Twilio's own Python library.
+"""Every served operation, called through Twilio's own Python library.
 
-A backend uses nothing but the library; the phone's key and its signatures are made here. It takes from
-the environment: BASE_URL, ACCOUNT_SID, AUTH_TOKEN, API_KEY_SID, API_KEY_SECRET. The server has to be new, and
-webhooks may lead to 127.0.0.1. For each operation that was checked it prints a line "ok OPERATION", and it
-ends with "all operations work".
+The backend's calls use only the library; the phone's key and its signatures are made here. The environment
+has BASE_URL, ACCOUNT_SID, AUTH_TOKEN, API_KEY_SID and API_KEY_SECRET. The server must be new, and allow
+webhooks to 127.0.0.1. For each checked operation it prints "ok OPERATION", and finally "all operations work".
 """
 
 import asyncio
@@ -32,7 +31,7 @@ BASE_URL = os.environ["BASE_URL"]
 ACCOUNT_SID = os.environ["ACCOUNT_SID"]
 AUTH_TOKEN = os.environ["AUTH_TOKEN"]
 IDENTITY = "python-user-0001"
-# For what the server does in its own time.
+# The longest wait for background work of the server.
 PATIENCE = 60
 
 
@@ -53,12 +52,12 @@ def equal(actual, expected):
 
 
 def near(moment):
-    """Checks that a date is one, with its time zone, and that it is about now."""
+    """Checks that a value is a date with a time zone, close to now."""
     assert abs(moment - datetime.now(timezone.utc)) < timedelta(minutes=5), moment
 
 
 def refused(status, code, call):
-    """Checks that a call ends in the library's exception, and returns that."""
+    """Checks that a call raises the library's exception, and returns the exception."""
     try:
         result = call()
     except TwilioRestException as error:
@@ -68,7 +67,7 @@ def refused(status, code, call):
 
 
 def wait(what, look):
-    """What `look` finds, as soon as that is something."""
+    """Calls `look` until it returns something, and returns that."""
     end = time.monotonic() + PATIENCE
     while True:
         found = look()
@@ -79,7 +78,7 @@ def wait(what, look):
 
 
 def paged(name, resource, expected, key="sid", **filters):
-    """Checks all the ways in which the library goes through a list, in at least three pages of two."""
+    """Checks every way in which the library reads a list, in at least three pages of two."""
     assert len(expected) >= 5, expected
 
     def keys(items):
@@ -103,19 +102,19 @@ def paged(name, resource, expected, key="sid", **filters):
         page = page.next_page()
     equal((found, count), (expected, (len(expected) + 1) // 2))
     equal(last.next_page_url, None)
-    # Back again, by the page before the last one.
+    # Back to the page before the last one.
     at = (len(expected) - 1) // 2 * 2 - 2
     equal(keys(last.previous_page()), expected[at : at + 2])
     ok(f"{name}.page")
     equal(keys(resource.get_page(second)), expected[2:4])
-    # The token by itself is enough, together with what was asked for.
+    # The page token is enough, together with the parameters of the list.
     token = parse_qs(urlsplit(second).query)["PageToken"][0]
     equal(keys(resource.page(page_token=token, page_number=1, page_size=2, **filters)), expected[2:4])
     ok(f"{name}.get_page")
 
 
 class Phone:
-    """A P-256 key, and what a phone signs with it."""
+    """A P-256 key, and the signatures of a phone with it."""
 
     def __init__(self):
         self.key = ec.generate_private_key(ec.SECP256R1())
@@ -127,11 +126,11 @@ class Phone:
         return base64.b64encode(der).decode()
 
     def proof(self, factor_sid):
-        """The DER signature that verifies a factor."""
+        """Returns the DER signature that verifies a factor."""
         return base64.b64encode(self.key.sign(factor_sid.encode(), ec.ECDSA(hashes.SHA256()))).decode()
 
     def answer(self, body, fields, status):
-        """The signed JWT that answers a challenge: the fields that the server named, and the answer."""
+        """Returns the signed JWT that answers a challenge: the fields that the server named, with the answer."""
         claims = {name: body[name] for name in fields.split(",")}
         claims["status"] = status
         parts = [{"typ": "JWT", "alg": "ES256"}, claims]
@@ -146,16 +145,16 @@ def url_safe(data):
 
 
 def get(client, url):
-    """A plain GET with the library's own connection, for what its classes don't show."""
+    """Sends a plain GET with the library's own connection, for values that its classes do not show."""
     assert url.startswith(BASE_URL), url
     response = client.verify.request("GET", url.removeprefix(BASE_URL))
     return response.status_code, json.loads(response.text)
 
 
 class Backend(ThreadingHTTPServer):
-    """Hears webhooks, and believes only those that the library's validator believes.
+    """Receives webhooks, and accepts only those that the library's validator accepts.
 
-    Nothing is behind `/gone`.
+    `/gone` responds with 404.
     """
 
     def __init__(self):
@@ -166,8 +165,8 @@ class Backend(ThreadingHTTPServer):
     def at(self, path):
         return f"http://127.0.0.1:{self.server_port}{path}"
 
-    def heard(self, path, **expected):
-        """The first event that came here and has these parameters."""
+    def received(self, path, **expected):
+        """Returns the first received event with these parameters."""
 
         def look():
             for where, event in list(self.events):
@@ -190,7 +189,7 @@ class Hook(BaseHTTPRequestHandler):
         elif self.path == "/gone":
             self.answer(404)
         else:
-            # Another token, another address: the validator does look.
+            # With another token or URL the validator must refuse.
             assert not RequestValidator("0" * 32).validate(url, form, signature)
             assert not RequestValidator(AUTH_TOKEN).validate(url + "x", form, signature)
             self.server.events.append((self.path, form))
@@ -287,7 +286,7 @@ def entities(service):
 
 
 def alerts(client, service, backend):
-    """Goes before all pushes, whose alerts would be among these."""
+    """Runs before all pushes, whose alerts would be among these."""
     hooks = [
         service.webhooks.create(
             friendly_name=f"Nobody {number}", event_types=["factor.created"], webhook_url=backend.at("/gone")
@@ -352,7 +351,7 @@ def access_tokens(service):
     refused(404, 20404, service.access_tokens("YK" + "0" * 32).fetch)
     ok("access_tokens.fetch")
 
-    # What a phone does with it.
+    # The use of the token by a phone.
     phone = client_of("token", made.token).verify.v2.services(made.service_sid).entities(IDENTITY)
     refused(403, 20403, phone.fetch)
     enrolled = new_factor(phone, Phone(), friendly_name="Enrolled")
@@ -391,7 +390,7 @@ def factors(entity, backend):
     refused(409, 60317, lambda: new_factor(entity, phones[0]))
     refused(400, 60314, lambda: new_factor(entity, phones[0], binding_public_key="bm8="))
     refused(400, 60369, lambda: entity.new_factors.create(friendly_name="Codes", factor_type="totp"))
-    event = backend.heard("/hook?owl=%7e", type="factor.created", factor_sid=first.sid)
+    event = backend.received("/hook?owl=%7e", type="factor.created", factor_sid=first.sid)
     equal((event["account_sid"], event["service_sid"]), (ACCOUNT_SID, first.service_sid))
     equal((event["entity_identity"], event["factor_type"]), (IDENTITY, "push"))
     ok("new_factors.create")
@@ -402,7 +401,7 @@ def factors(entity, backend):
     refused(403, 60311, lambda: entity.factors(first.sid).update(auth_payload=phones[1].proof(first.sid)))
     verified = entity.factors(first.sid).update(auth_payload=phones[0].proof(first.sid))
     equal((verified.sid, verified.status), (first.sid, "verified"))
-    backend.heard("/hook?owl=%7e", type="factor.verified", factor_sid=first.sid)
+    backend.received("/hook?owl=%7e", type="factor.verified", factor_sid=first.sid)
     ok("factors.update, which verifies")
     updated = entity.factors(first.sid).update(
         friendly_name="My phone", config_notification_token="u" * 64, config_sdk_version="2.0"
@@ -417,7 +416,7 @@ def factors(entity, backend):
     for sid in sids[2:]:
         equal(entity.factors(sid).delete(), True)
         refused(404, 20404, entity.factors(sid).fetch)
-        backend.heard("/hook?owl=%7e", type="factor.deleted", factor_sid=sid)
+        backend.received("/hook?owl=%7e", type="factor.deleted", factor_sid=sid)
     ok("factors.delete")
     other = entity.factors(sids[1]).update(auth_payload=phones[1].proof(sids[1]))
     equal(other.status, "verified")
@@ -476,14 +475,14 @@ def challenges(client, entity, factor_sid, phone, other_sid, backend):
         refused(403, 60322, lambda: entity.challenges(sid).update(auth_payload=again))
         equal(entity.challenges(sid).fetch().status, answer)
         equal(listed(status=answer), [sid])
-        event = backend.heard("/hook?owl=%7e", type=f"challenge.{answer}", challenge_sid=sid)
+        event = backend.received("/hook?owl=%7e", type=f"challenge.{answer}", challenge_sid=sid)
         equal((event["factor_sid"], event["entity_identity"]), (factor_sid, IDENTITY))
     ok("challenges.fetch", "challenges.update, which approves", "challenges.update, which denies")
     noted = entity.challenges(sids[2]).update(metadata={"seen": "yes"})
     equal((noted.status, noted.metadata), ("pending", {"seen": "yes"}))
     ok("challenges.update")
 
-    # Five are pending, and are three pages.
+    # Five pending challenges are three pages.
     filters = {"factor_sid": factor_sid, "status": "pending", "order": "desc"}
     paged("challenges, filtered", entity.challenges, sids[:1:-1], **filters)
     equal(listed(status="pending"), sids[2:] + [elsewhere])
@@ -495,7 +494,7 @@ def challenges(client, entity, factor_sid, phone, other_sid, backend):
     equal(listed(status="expired"), [short])
     ok("challenges.list by status")
     notifications(entity, sids[2], short, elsewhere)
-    # Nobody can answer any more what a deleted factor was asked.
+    # The pending challenges of a deleted factor can no longer be answered.
     entity.factors(other_sid).delete()
     equal(listed(status="expired"), [elsewhere, short])
 
@@ -517,7 +516,7 @@ def notifications(entity, pending, expired, silent):
 
 
 def webhooks(service, backend):
-    """Leaves one webhook for everything, and one that hears the old version of a single event."""
+    """Creates one webhook for all events, and one for a single event in the old version."""
     hooks = service.webhooks
     made = [
         hooks.create(
@@ -565,8 +564,8 @@ def webhooks(service, backend):
 
 
 def deliveries(backend):
-    """What was heard in the course of all that went before."""
-    event = backend.heard("/old", type="factor.created", entity_identity=IDENTITY)
+    """Checks the events that all previous operations caused."""
+    event = backend.received("/old", type="factor.created", entity_identity=IDENTITY)
     names = ["account_sid", "entity_identity", "factor_sid", "service_sid", "type", "uuid"]
     equal(sorted(event), names)
     equal({path for path, _ in backend.events}, {"/old", "/hook?owl=%7e"})
@@ -594,7 +593,7 @@ def service_account(key):
 
 
 def push_certificate(key, bundle):
-    """A certificate as Apple makes them for an app, signed by itself."""
+    """Returns a self-signed certificate like those that Apple issues for an app."""
     name = x509.Name(
         [
             x509.NameAttribute(NameOID.USER_ID, bundle),
@@ -604,7 +603,7 @@ def push_certificate(key, bundle):
     now = datetime.now(timezone.utc)
     builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
     builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=300))
-    # Apple's marks for the sandbox and for production; their content is NULL.
+    # Apple's extensions for the sandbox and for production; their value is NULL.
     for number in [1, 2]:
         mark = x509.ObjectIdentifier(f"1.2.840.113635.100.6.3.{number}")
         builder = builder.add_extension(x509.UnrecognizedExtension(mark, b"\x05\x00"), critical=False)
@@ -615,7 +614,7 @@ def push_certificate(key, bundle):
 def credentials(client, service):
     credentials = client.notify.v1.credentials
     key = rsa.generate_private_key(65537, 2048)
-    # As `openssl rsa` writes it, and as Twilio's page shows it.
+    # In the format of `openssl rsa`, which Twilio's documentation shows.
     pkcs1 = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
     ).decode()
@@ -652,7 +651,7 @@ def credentials(client, service):
     named = service.update(push_apn_credential_sid=apn.sid, push_fcm_credential_sid=fcm.sid)
     equal((named.push["apn_credential_sid"], named.push["fcm_credential_sid"]), (apn.sid, fcm.sid))
     equal(service.fetch().push, named.push)
-    # Without one again: nothing that follows is to be sent to Google.
+    # Remove the credential again, so that nothing is sent to Google from here on.
     named = service.update(push_apn_credential_sid="", push_fcm_credential_sid="")
     equal((named.push["apn_credential_sid"], named.push["fcm_credential_sid"]), (None, None))
     ok("services.update with credentials")
@@ -668,7 +667,7 @@ def errors(client, service_sid):
     error = refused(404, 20404, client.verify.v2.services(missing).fetch)
     assert f"/Services/{missing} was not found" in error.msg, error.msg
     equal((error.method, str(error)), ("GET", f"HTTP 404 error: {error.msg}"))
-    # The library's exception has no place for the address of the documentation; the answer has.
+    # The library's exception lacks the URL of the documentation, which the response has.
     status, body = get(client, f"{BASE_URL}/v2/Services/{missing}")
     equal((status, body["more_info"]), (404, "https://www.twilio.com/docs/errors/20404"))
     equal(sorted(body), ["code", "message", "more_info", "status"])
@@ -682,7 +681,7 @@ def errors(client, service_sid):
         client.verify.v2.services.list(page_size=1001)
         raise AssertionError("not refused")
     except TwilioException as error:
-        # Of a list that is refused the library gives no more than the answer itself.
+        # For a refused list the library returns only the response.
         equal(json.loads(error.args[1].text)["code"], 20007)
     ok("error of a list")
     wrong = client_of(ACCOUNT_SID, "f" * 32)
@@ -711,7 +710,7 @@ def api_key(service_sid):
 
 
 async def with_asyncio(service_sid):
-    """The other half of the library, which has its own connection."""
+    """Checks the asynchronous half of the library, which has its own connection."""
     async with AsyncTwilioHttpClient() as http:
         client = client_of(ACCOUNT_SID, AUTH_TOKEN, http_client=http)
         entities = client.verify.v2.services(service_sid).entities

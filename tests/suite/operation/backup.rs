@@ -1,4 +1,4 @@
-//! Copies of the database, taken while the server works, and put back.
+//! Backups of the database, taken while the server runs, and restored.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,12 +9,12 @@ use harness::Storage;
 use super::*;
 use crate::world::{World, created, entity};
 
-/// All that the account can list, without the server's address, which is another after each start.
+/// Returns everything that the account can list, without the server's address, which changes with each start.
 async fn everything(world: &World) -> String {
     world.everything().await.to_string().replace(world.server.url(), "")
 }
 
-/// Has the phone answer a new challenge, which takes the account's token, the service, the entity, the factor
+/// Has the phone answer a new challenge, which needs the account's token, the service, the entity, the factor
 /// and its public key.
 async fn assert_works(world: &World, enrollment: &device::Enrollment) {
     let challenge = world.challenge(enrollment, &[]).await;
@@ -23,12 +23,12 @@ async fn assert_works(world: &World, enrollment: &device::Enrollment) {
     phone.answer(enrollment, sid, Answer::Approved).await.unwrap();
     let path = format!("{}/Challenges/{sid}", entity(&enrollment.service_sid, &enrollment.identity));
     assert_eq!(world.backend().get(&path, &[]).await.json()["status"], "approved");
-    // That the ring of enrollment keys can be opened.
-    world.access_token(&enrollment.service_sid, "somebody-else").await;
+    // The enrollment keys can be opened.
+    world.access_token(&enrollment.service_sid, "other-user-1").await;
 }
 
 #[tokio::test]
-async fn a_backup_of_a_server_that_works_is_restored() {
+async fn backup_of_a_running_server_can_be_restored() {
     let mut world = World::sqlite();
     let service = world.service().await;
     let (_, enrollment) = world.enrolled(Style::Android, &service, "user-0001").await;
@@ -40,7 +40,7 @@ async fn a_backup_of_a_server_that_works_is_restored() {
 
     let said = world.command(&["backup", backup]);
     assert!(
-        said.starts_with(&format!("wrote {backup}, ")) && said.contains("master key is not in it"),
+        said.starts_with(&format!("wrote {backup}, ")) && said.contains("does not contain the master key"),
         "{said}"
     );
     assert!(world.refusal(&["backup", backup]).contains("--force"));
@@ -52,7 +52,9 @@ async fn a_backup_of_a_server_that_works_is_restored() {
         fs::write(backup, "").unwrap();
     }
     fs::write(backup, "a diary, or another master key").unwrap();
-    assert!(world.refusal(&["backup", "--force", backup]).contains("is not replaced, since it is no backup"));
+    assert!(
+        world.refusal(&["backup", "--force", backup]).contains("is not replaced because it is not a backup")
+    );
     assert_eq!(fs::read(backup).unwrap(), b"a diary, or another master key");
     fs::remove_file(backup).unwrap();
     world.command(&["backup", backup]);
@@ -72,7 +74,7 @@ async fn a_backup_of_a_server_that_works_is_restored() {
     ] {
         let ours = data_dir.join(ours);
         assert!(
-            world.refusal(&["backup", "--force", ours.to_str().unwrap()]).contains("belongs to the server")
+            world.refusal(&["backup", "--force", ours.to_str().unwrap()]).contains("is a file of the server")
         );
     }
 
@@ -82,16 +84,18 @@ async fn a_backup_of_a_server_that_works_is_restored() {
 
     assert!(world.server.terminate().success());
     let restored = world.command(&["restore", backup]);
-    let kept = value_of("kept what was there as", &restored);
+    let kept = value_of("kept the replaced database as", &restored);
     world.server.restart();
     assert_eq!(everything(&world).await, early);
     assert_works(&world, &enrollment).await;
 
-    // What was there can be put back, and has what came after the backup. Killed, so that there is a log.
+    // The previous database can be restored in turn, with everything that is newer than the backup. Killed, so
+    // that the write-ahead log is not empty.
     world.server.kill9();
-    // As often as one likes, also within a second.
-    let kept_later: BTreeSet<_> =
-        (0..3).map(|_| value_of("kept what was there as", &world.command(&["restore", &kept]))).collect();
+    // As often as wanted, also within a second.
+    let kept_later: BTreeSet<_> = (0..3)
+        .map(|_| value_of("kept the replaced database as", &world.command(&["restore", &kept])))
+        .collect();
     assert_eq!(kept_later.len(), 3, "{kept_later:?}");
     assert!(
         !kept_later.contains(&kept) && kept_later.iter().all(|kept| Path::new(kept).exists()),
@@ -104,7 +108,7 @@ async fn a_backup_of_a_server_that_works_is_restored() {
 }
 
 #[tokio::test]
-async fn what_can_not_be_restored_is_refused_and_nothing_changed() {
+async fn unusable_backup_is_refused_and_changes_nothing() {
     const OTHER_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
     let place = Place::new();
     Serving::start(&place.folder, &[], &[]).await.stop().await;
@@ -118,7 +122,7 @@ async fn what_can_not_be_restored_is_refused_and_nothing_changed() {
     };
     let untouched = before();
     place.file("diary", &"Dear diary, ".repeat(1000));
-    refuse(&mut restore(&["diary"]), &["diary is not a whole database of Countersign"]);
+    refuse(&mut restore(&["diary"]), &["diary is not an intact Countersign database"]);
     refuse(&mut restore(&["missing"]), &["missing", "No such file"]);
     let said = refuse(
         restore(&["backup.db"]).env("COUNTERSIGN_MASTER_KEY", OTHER_KEY),
@@ -132,7 +136,7 @@ async fn what_can_not_be_restored_is_refused_and_nothing_changed() {
     assert!(!place.path("elsewhere").exists());
     assert_eq!(before(), untouched);
 
-    // On another machine, with the key.
+    // On another machine, together with the key.
     fs::create_dir(place.path("elsewhere")).unwrap();
     fs::copy(place.path("data/master.key"), place.path("elsewhere/master.key")).unwrap();
     let said = succeed(&mut restore(&["backup.db", "--data-dir", "elsewhere"]));
@@ -148,7 +152,7 @@ async fn what_can_not_be_restored_is_refused_and_nothing_changed() {
 }
 
 #[tokio::test]
-async fn a_backup_with_a_foreign_trigger_is_refused_by_name() {
+async fn backup_with_a_foreign_trigger_is_refused_with_its_name() {
     let place = Place::new();
     Serving::start(&place.folder, &[], &[]).await.stop().await;
     succeed(&mut countersign(&place.folder, &["backup", "backup.db"]));
@@ -156,24 +160,27 @@ async fn a_backup_with_a_foreign_trigger_is_refused_by_name() {
         return;
     }
     let restore = || countersign(&place.folder, &["restore", "backup.db"]);
-    refuse(&mut restore(), &["backup.db has another schema", "trigger approve_all is foreign"]);
+    refuse(&mut restore(), &["the schema of backup.db differs", "trigger approve_all is unexpected"]);
 
-    // Where it is in use all the same, the log and the doctor say so.
+    // If it is used nevertheless, the log and the doctor report it.
     sqlite3(&place.path("data/countersign.db"), APPROVE_ALL);
     let serving = Serving::start(&place.folder, &[], &[]).await;
     let log = serving.stderr();
     let line = log.lines().find(|line| line.contains("approve_all")).unwrap_or_else(|| panic!("{log}"));
-    assert!(line.contains("WARN") && line.contains("the schema is not as the migrations make it"), "{line}");
+    assert!(
+        line.contains("WARN") && line.contains("schema differs from what the migrations create"),
+        "{line}"
+    );
     let said = run(&mut countersign(&place.folder, &["doctor"]));
-    assert!(said.stdout.contains("PROBLEM  schema: trigger approve_all is foreign"), "{said:?}");
+    assert!(said.stdout.contains("PROBLEM  schema: trigger approve_all is unexpected"), "{said:?}");
     serving.stop().await;
 }
 
-/// A trigger that gives every question its answer.
+/// A trigger that approves every challenge.
 const APPROVE_ALL: &str = "CREATE TRIGGER approve_all AFTER INSERT ON challenges BEGIN \
      UPDATE challenges SET status = 'approved', responded_at = 1 WHERE sid = NEW.sid; END";
 
-/// Runs SQL on a file; `false`, said aloud, where there is no sqlite3.
+/// Runs SQL on a file. Returns `false` and prints a notice if there is no sqlite3.
 fn sqlite3(file: &Path, sql: &str) -> bool {
     let Ok(output) = Command::new("sqlite3").arg(file).arg(sql).output() else {
         eprintln!("SKIPPED: there is no sqlite3");
@@ -184,7 +191,7 @@ fn sqlite3(file: &Path, sql: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_pipe_a_folder_and_a_device_are_refused_at_once() {
+async fn restoring_a_pipe_folder_or_device_is_refused_at_once() {
     let place = Place::new();
     Serving::start(&place.folder, &[], &[]).await.stop().await;
     assert!(Command::new("mkfifo").arg(place.path("pipe")).status().unwrap().success());
@@ -193,9 +200,9 @@ async fn a_pipe_a_folder_and_a_device_are_refused_at_once() {
             let expected = format!("expected a regular file, found {found}");
             refuse(&mut countersign(&place.folder, arguments), &[odd, &expected]);
         }
-        refuse(&mut countersign(&place.folder, &["backup", odd]), &["is there already"]);
+        refuse(&mut countersign(&place.folder, &["backup", odd]), &["exists already"]);
     }
-    // In the place of the database too.
+    // The same for a pipe in the place of the database.
     fs::create_dir(place.path("piped")).unwrap();
     assert!(Command::new("mkfifo").arg(place.path("piped/countersign.db")).status().unwrap().success());
     for command in ["serve", "backup", "migrate"] {
@@ -206,7 +213,7 @@ async fn a_pipe_a_folder_and_a_device_are_refused_at_once() {
 }
 
 #[tokio::test]
-async fn a_database_that_was_lost_is_not_begun_anew() {
+async fn lost_database_is_not_replaced_by_a_new_one() {
     let place = Place::new();
     Serving::start(&place.folder, &[], &[]).await.stop().await;
     succeed(&mut countersign(&place.folder, &["backup", "backup.db"]));
@@ -214,7 +221,8 @@ async fn a_database_that_was_lost_is_not_begun_anew() {
     let whole = fs::read(&database).unwrap();
     let serve = || countersign(&place.folder, &["serve", "--listen", "127.0.0.1:0"]);
     let advice = "the database was lost; restore a backup with `countersign restore`, or remove";
-    for (bytes, found) in [(0, "is empty, but there is a master key"), (99, "is cut off within its header")] {
+    for (bytes, found) in [(0, "is empty, but there is a master key"), (99, "is truncated within its header")]
+    {
         fs::write(&database, &whole[..bytes]).unwrap();
         refuse(&mut serve(), &[found, advice]);
         refuse(&mut countersign(&place.folder, &["migrate"]), &[found, advice]);
@@ -227,10 +235,10 @@ async fn a_database_that_was_lost_is_not_begun_anew() {
             true => fs::write(&database, "").unwrap(),
             false => fs::remove_file(&database).unwrap(),
         }
-        refuse(&mut serve(), &["is empty or gone, but its log", advice]);
+        refuse(&mut serve(), &["is empty or missing, but its log", advice]);
         assert_eq!(fs::read(&log).unwrap(), b"newest writes");
     }
-    // What is said helps.
+    // The advice in the message helps.
     fs::remove_file(&log).unwrap();
     succeed(&mut countersign(&place.folder, &["restore", "backup.db"]));
     Serving::start(&place.folder, &[], &[]).await.stop().await;
@@ -242,19 +250,19 @@ async fn a_database_that_was_lost_is_not_begun_anew() {
 }
 
 #[tokio::test]
-async fn a_wrong_key_is_told_before_anything_is_copied() {
+async fn wrong_master_key_is_reported_before_copying() {
     const OTHER_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
     let place = Place::new();
     Serving::start(&place.folder, &[], &[]).await.stop().await;
     succeed(&mut countersign(&place.folder, &["backup", "backup.db"]));
-    // To copy into this folder would fail with another error, and the folder is not even made.
+    // Copying into this folder would fail with another error, and the folder is not even created.
     let mut restore = countersign(&place.folder, &["restore", "backup.db", "--data-dir", "elsewhere"]);
     refuse(restore.env("COUNTERSIGN_MASTER_KEY", OTHER_KEY), &["backup.db needs another master key"]);
     assert!(!place.path("elsewhere").exists());
 }
 
 #[tokio::test]
-async fn a_backup_from_the_midst_of_a_change_of_the_master_key_needs_both() {
+async fn backup_taken_during_key_rotation_needs_both_keys() {
     const OLD: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
     const NEW: &str = "ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100";
     let place = Place::new();
@@ -270,10 +278,10 @@ async fn a_backup_from_the_midst_of_a_change_of_the_master_key_needs_both() {
     succeed(&mut with(&restore, &both));
 }
 
-/// PostgreSQL's own tools do what is asked of them: dumped while serving, restored into a new database.
+/// PostgreSQL's own tools work: dumped while serving, restored into a new database.
 #[tokio::test]
-async fn a_dump_of_postgres_is_restored_into_a_new_database() {
-    let test = "operation::backup::a_dump_of_postgres_is_restored_into_a_new_database";
+async fn postgres_dump_can_be_restored_into_a_new_database() {
+    let test = "operation::backup::postgres_dump_can_be_restored_into_a_new_database";
     let Some(mut world) = World::postgres_with(test, &[]) else { return };
     let new = harness::fresh_postgres_database(test);
     let service = world.service().await;
@@ -288,7 +296,7 @@ async fn a_dump_of_postgres_is_restored_into_a_new_database() {
     world.service().await;
     succeed(tool("pg_restore").args(["--no-owner", "--exit-on-error", "--dbname", &new.url]).arg(&dump));
 
-    // The same server with the same master key, on the new database.
+    // The same server with the same master key on the new database.
     assert!(world.server.terminate().success());
     world.storage = Storage::Postgres { url: new.url.clone(), data_dir };
     world.server.restart_on(world.storage.clone());

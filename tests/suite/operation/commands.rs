@@ -1,4 +1,4 @@
-//! The command line: managing accounts and keys beside a running server, migrations, and help.
+//! The command line: accounts and keys beside a running server, migrations, and help.
 
 use harness::{Auth, Storage};
 
@@ -7,7 +7,7 @@ use crate::metrics;
 use crate::world::{World, assert_error, on_every_database};
 
 on_every_database! {
-    async fn accounts_are_managed_while_the_server_runs(world: World) {
+    async fn accounts_can_be_managed_while_the_server_runs(world: World) {
         let first = world.server.account_sid();
         let backend = |account_sid: &str, auth_token: &str| {
             Http::new(world.server.url()).auth(Auth::Basic(account_sid.to_owned(), auth_token.to_owned()))
@@ -25,7 +25,7 @@ on_every_database! {
         assert_eq!(sids, [first, &account_sid]);
         assert!(list.lines().last().unwrap().ends_with("  Barn Owls"), "{list}");
 
-        // Without a SID it is the oldest that is shown, without the token unless asked for.
+        // Without a SID the oldest account is shown, and its token only if asked for.
         let shown = world.command(&["account", "show"]);
         assert_eq!(value_of("account sid", &shown), first);
         assert!(!shown.contains(world.server.auth_token()), "{shown}");
@@ -39,13 +39,13 @@ on_every_database! {
         assert_eq!(backend(&account_sid, &rotated).get("/v2/Services", &[]).await.status, 200);
         let shown = world.command(&["account", "show", "--reveal", &account_sid]);
         assert_eq!(value_of("auth token", &shown), rotated);
-        // The other account has not noticed.
+        // The other account is unaffected.
         assert_eq!(world.backend().get("/v2/Services", &[]).await.status, 200);
     }
 }
 
 on_every_database! {
-    async fn api_keys_are_managed_while_the_server_runs(world: World) {
+    async fn api_keys_can_be_managed_while_the_server_runs(world: World) {
         let account_sid = world.server.account_sid();
         let service = world.service().await;
         assert_eq!(world.command(&["api-key", "list", account_sid]), "");
@@ -69,14 +69,14 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn what_is_not_there_is_said_so(world: World) {
+    async fn unknown_sids_are_reported(world: World) {
         let place = Place::new();
-        let (nobody, no_key) = (format!("AC{}", "0".repeat(32)), format!("SK{}", "0".repeat(32)));
+        let (unknown_account, unknown_key) = (format!("AC{}", "0".repeat(32)), format!("SK{}", "0".repeat(32)));
         for (arguments, missing) in [
-            (&["account", "show", &nobody][..], &nobody),
-            (&["account", "rotate-token", &nobody], &nobody),
-            (&["api-key", "create", &nobody], &nobody),
-            (&["api-key", "revoke", &no_key], &no_key),
+            (&["account", "show", &unknown_account][..], &unknown_account),
+            (&["account", "rotate-token", &unknown_account], &unknown_account),
+            (&["api-key", "create", &unknown_account], &unknown_account),
+            (&["api-key", "revoke", &unknown_key], &unknown_key),
         ] {
             let mut command = countersign(&place.folder, arguments);
             refuse(command.args(storage_of(&world)), &[&format!("there is no {missing}")]);
@@ -90,7 +90,7 @@ on_every_database! {
     }
 }
 
-/// The options with which another process works on this world's database.
+/// Returns the options with which another process uses this world's database.
 fn storage_of(world: &World) -> Vec<String> {
     let text = |path: &Path| path.to_str().unwrap().to_owned();
     match &world.storage {
@@ -102,7 +102,7 @@ fn storage_of(world: &World) -> Vec<String> {
     }
 }
 
-/// What is said of a new database: `word` and a migration, a line for each of them.
+/// Returns the output for a new database: `word` and the name of a migration, a line for each.
 fn each_migration(word: &str) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations/sqlite");
     let files = folder.read_dir().unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
@@ -113,7 +113,7 @@ fn each_migration(word: &str) -> String {
 }
 
 #[tokio::test]
-async fn migrate_makes_a_sqlite_database_that_can_be_served() {
+async fn migrate_creates_a_usable_sqlite_database() {
     let place = Place::new();
     let migrate = || succeed(&mut countersign(&place.folder, &["migrate"]));
     assert_eq!(migrate(), each_migration("applied"));
@@ -123,7 +123,7 @@ async fn migrate_makes_a_sqlite_database_that_can_be_served() {
 }
 
 #[tokio::test]
-async fn what_would_be_applied_is_told_and_nothing_made() {
+async fn migrate_dry_run_and_check_change_nothing() {
     let place = Place::new();
     let migrate = |arguments: &[&str]| countersign(&place.folder, &[&["migrate"], arguments].concat());
     let would_apply = each_migration("would apply");
@@ -144,8 +144,8 @@ async fn what_would_be_applied_is_told_and_nothing_made() {
 }
 
 #[tokio::test]
-async fn an_old_postgres_schema_is_refused_until_it_is_migrated() {
-    let test = "operation::commands::an_old_postgres_schema_is_refused_until_it_is_migrated";
+async fn outdated_postgres_schema_is_refused_until_migrated() {
+    let test = "operation::commands::outdated_postgres_schema_is_refused_until_migrated";
     let Some(database) = harness::postgres_or_skip(test) else { return };
     let place = Place::new();
     let on_it = |arguments: &[&str]| {
@@ -171,21 +171,21 @@ async fn an_old_postgres_schema_is_refused_until_it_is_migrated() {
     let mut arguments = vec!["--database-url", &database.url];
     arguments.extend(metrics::LISTEN);
     let server = Serving::start(&place.folder, &arguments, &[]).await;
-    // An older program gets along with a newer schema, as during a rolling upgrade.
+    // An older program works with a newer schema, as during a rolling upgrade.
     database.psql(
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
          VALUES (9999, 'from the future', true, '\\x00', 0)",
     );
     let metrics = metrics::address(|| server.stderr()).await;
-    // What the metrics tell of it is the same.
+    // The metrics agree.
     let ready = async || {
         let status = Http::new(&server.url).get("/readyz", &[]).await.status;
-        let told = metrics::read(&metrics).await.sum("countersign_ready", &[]);
-        assert_eq!(told, f64::from(u8::from(status == 200)));
+        let ready_metric = metrics::read(&metrics).await.sum("countersign_ready", &[]);
+        assert_eq!(ready_metric, f64::from(u8::from(status == 200)));
         status
     };
     assert_eq!(ready().await, 200);
-    // A schema that lacks something, such as one that was restored beneath the server, is not ready.
+    // A schema that lacks a migration, for example after a restore under the running server, is not ready.
     database.psql("UPDATE _sqlx_migrations SET version = 9998 WHERE version = 2");
     assert_eq!(ready().await, 503);
     let why = Http::new(&metrics).get("/readyz", &[]).await;
@@ -196,7 +196,7 @@ async fn an_old_postgres_schema_is_refused_until_it_is_migrated() {
     Serving::start(&place.folder, &["--database-url", &database.url], &[]).await.stop().await;
 }
 
-/// Every command that there is, found as a newcomer finds them.
+/// Returns every command, found as a new user would: by following `--help`.
 fn commands() -> Vec<Vec<String>> {
     let mut all = vec![Vec::new()];
     let mut next = 0;
@@ -223,7 +223,7 @@ fn help_of(command: &[String]) -> String {
 }
 
 #[test]
-fn every_command_has_help() {
+fn every_command_prints_help() {
     let commands = commands();
     for expected in ["serve", "demo", "device enroll", "device approve", "migrate", "account rotate-token"] {
         assert!(commands.iter().any(|command| command.join(" ") == expected), "{expected}: {commands:?}");
@@ -233,13 +233,13 @@ fn every_command_has_help() {
         let usage =
             format!("Usage: {}", [vec!["countersign".to_owned()], command.clone()].concat().join(" "));
         assert!(help.contains(&usage), "{help}");
-        // Every command and every option says what it is for.
+        // Every command and every option has a description.
         assert!(!help.starts_with("Usage"), "{help}");
     }
 }
 
 #[test]
-fn help_shows_no_secret_of_the_environment() {
+fn help_shows_no_secret_from_the_environment() {
     let place = Place::new();
     let mut command = countersign(&place.folder, &["serve", "--help"]);
     for name in ["AUTH_TOKEN", "MASTER_KEY", "DATABASE_URL"] {
@@ -249,14 +249,14 @@ fn help_shows_no_secret_of_the_environment() {
 }
 
 #[test]
-fn the_version_is_told() {
+fn version_is_printed() {
     let place = Place::new();
     let version = succeed(&mut countersign(&place.folder, &["--version"]));
     assert_eq!(version, format!("countersign {}\n", env!("CARGO_PKG_VERSION")));
 }
 
 #[test]
-fn mistakes_on_the_command_line_exit_with_2_and_say_what_is_wrong() {
+fn invalid_command_line_exits_with_2_and_a_reason() {
     let place = Place::new();
     for (arguments, words) in [
         (&[][..], "Usage: countersign [OPTIONS] <COMMAND>"),
@@ -284,7 +284,7 @@ fn mistakes_on_the_command_line_exit_with_2_and_say_what_is_wrong() {
 }
 
 #[test]
-fn a_folder_without_a_database_is_named_and_not_made() {
+fn missing_database_is_reported_and_not_created() {
     let place = Place::new();
     let account_sid = "AC0123456789abcdef0123456789abcdef";
     for arguments in [

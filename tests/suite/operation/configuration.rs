@@ -1,4 +1,4 @@
-//! Defaults, `countersign.toml`, the environment, flags: what counts, and what is refused.
+//! Defaults, `countersign.toml`, the environment and flags: which one counts, and what is refused.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use harness::{Server, Storage};
 use super::*;
 use crate::world::World;
 
-/// The file in the tree, which documents every option.
-const ANNOTATED: &str = include_str!("../../../deploy/countersign.toml");
+/// The annotated file in the repository, which documents every option.
+const ANNOTATED_CONFIG: &str = include_str!("../../../deploy/countersign.toml");
 
-/// What must not be made up: an empty one is what is left of a reference that led nowhere.
-const NEVER_EMPTY: [&str; 15] = [
+/// The keys for which no value may be generated: an empty one is usually a reference that was not resolved.
+const KEYS_THAT_MUST_NOT_BE_EMPTY: [&str; 15] = [
     "account_sid",
     "auth_token",
     "auth_token_file",
@@ -30,7 +30,7 @@ const NEVER_EMPTY: [&str; 15] = [
     "push_proxy_file",
 ];
 
-/// What `config show` prints: every option's line, and where it comes from.
+/// Returns the output of `config show`: the line of each option, and its source.
 fn shown(command: &mut Command) -> BTreeMap<String, (String, String)> {
     let line = |line: &str| {
         let (setting, source) = line.rsplit_once('#').unwrap();
@@ -46,34 +46,35 @@ fn assert_shown(shown: &BTreeMap<String, (String, String)>, name: &str, value: &
 }
 
 #[test]
-fn the_annotated_file_has_every_option_at_its_default() {
+fn annotated_file_lists_every_option_with_its_default() {
     let place = Place::new();
     let printed = succeed(&mut countersign(&place.folder, &["config", "defaults"]));
     assert!(
-        printed == ANNOTATED,
+        printed == ANNOTATED_CONFIG,
         "`countersign config defaults` should be written to deploy/countersign.toml"
     );
 
-    // With every line taken for what it says, if it may say it, nothing is other than without the file.
+    // With every option line uncommented, each value equals its default.
     let setting = |line: &str| {
         let (name, _) = line.strip_prefix('#')?.split_once(" = ")?;
-        let may_be = !name.contains(' ') && !NEVER_EMPTY.contains(&name);
+        let may_be = !name.contains(' ') && !KEYS_THAT_MUST_NOT_BE_EMPTY.contains(&name);
         may_be.then(|| line[1..].to_owned())
     };
-    let lines = ANNOTATED.lines().map(|line| setting(line).unwrap_or_else(|| line.to_owned()));
+    let lines = ANNOTATED_CONFIG.lines().map(|line| setting(line).unwrap_or_else(|| line.to_owned()));
     let file = place.file("all.toml", &lines.collect::<Vec<_>>().join("\n"));
     let without = shown(&mut countersign(&place.folder, &["config", "show"]));
     let with = shown(&mut countersign(&place.folder, &["config", "show", "--config", &file]));
     assert_eq!(with.len(), without.len());
     for (name, (value, source)) in &with {
         assert_eq!(value, &without[name].0, "{name}");
-        let place = ANNOTATED.lines().position(|line| line.starts_with(&format!("#{name} = "))).unwrap() + 1;
+        let place =
+            ANNOTATED_CONFIG.lines().position(|line| line.starts_with(&format!("#{name} = "))).unwrap() + 1;
         let expected =
             if without[name].1 == "default" { format!("{file}:{place}") } else { "not set".to_owned() };
         assert_eq!(source, &expected, "{name}");
     }
 
-    // And the flags of `serve` are these options and no more.
+    // The flags of `serve` are exactly these options.
     let help = succeed(&mut countersign(&place.folder, &["serve", "--help"]));
     let flags = help.split_whitespace().filter_map(|word| word.strip_prefix("--"));
     let flags = flags.map(|flag| flag.split(['[', '=']).next().unwrap().replace('-', "_"));
@@ -83,29 +84,34 @@ fn the_annotated_file_has_every_option_at_its_default() {
 }
 
 #[test]
-fn a_flag_goes_before_the_environment_before_the_file_before_the_default() {
+fn flag_overrides_environment_overrides_file_overrides_default() {
     let place = Place::new();
     place.file(
         "countersign.toml",
         "listen = \"127.0.0.1:1\"\npush_concurrency = 1\nwebhook_concurrency = 1\nephemeral = true\n\
-         webhook_allow = [\"10.0.0.0/8\", \"192.168.0.0/16\"]\n",
+         webhook_allow_network = [\"10.0.0.0/8\", \"192.168.0.0/16\"]\n",
     );
     let mut command =
         countersign(&place.folder, &["config", "show", "--webhook-concurrency", "3", "--ephemeral=no"]);
     command.env("COUNTERSIGN_PUSH_CONCURRENCY", "2").env("COUNTERSIGN_WEBHOOK_CONCURRENCY", "2");
-    // Empty counts as not set.
+    // An empty variable counts as not set.
     let shown = shown(command.env("COUNTERSIGN_LISTEN", ""));
     assert_shown(&shown, "delivery_concurrency", "512", "default");
     assert_shown(&shown, "listen", "\"127.0.0.1:1\"", "countersign.toml:1");
     assert_shown(&shown, "push_concurrency", "2", "COUNTERSIGN_PUSH_CONCURRENCY");
     assert_shown(&shown, "webhook_concurrency", "3", "--webhook-concurrency");
     assert_shown(&shown, "ephemeral", "\"no\"", "--ephemeral");
-    assert_shown(&shown, "webhook_allow", "[\"10.0.0.0/8\", \"192.168.0.0/16\"]", "countersign.toml:5");
+    assert_shown(
+        &shown,
+        "webhook_allow_network",
+        "[\"10.0.0.0/8\", \"192.168.0.0/16\"]",
+        "countersign.toml:5",
+    );
     assert_shown(&shown, "public_url", "\"\"", "not set");
 }
 
 #[tokio::test]
-async fn every_command_works_on_what_the_file_says() {
+async fn every_command_uses_the_configuration_file() {
     let place = Place::new();
     place.file("token", "0a1b2c3d4e5f60718293a4b5c6d7e8f9\n");
     let sid = "AC0123456789abcdef0123456789abcdef";
@@ -113,7 +119,7 @@ async fn every_command_works_on_what_the_file_says() {
         "listen = \"127.0.0.1:0\"\ndata_dir = \"owls\"\naccount_sid = \"{sid}\"\nauth_token_file = \"token\"\n"
     );
     let file = place.file("elsewhere.toml", &file);
-    // Without a flag: the port is the file's.
+    // Without the flag the file's port counts.
     let mut command = countersign(&place.folder, &["serve"]);
     command.env("COUNTERSIGN_CONFIG", &file);
     let server = Serving::launch(&place.folder, command).await;
@@ -127,7 +133,7 @@ async fn every_command_works_on_what_the_file_says() {
 }
 
 #[test]
-fn a_secret_above_goes_before_one_below_however_it_is_given() {
+fn secret_from_a_higher_layer_wins_in_either_form() {
     let place = Place::new();
     place.file("countersign.toml", "auth_token = \"0a1b2c3d4e5f60718293a4b5c6d7e8f9\"\n");
     place.file("token", "f9e8d7c6b5a4938271605f4e3d2c1b0a\n");
@@ -138,7 +144,7 @@ fn a_secret_above_goes_before_one_below_however_it_is_given() {
 }
 
 #[test]
-fn secrets_are_not_shown() {
+fn config_show_hides_secrets() {
     let place = Place::new();
     place.file("countersign.toml", "database_url = \"postgres://owl:hoot@127.0.0.1/owls\"\n");
     let mut command = countersign(&place.folder, &["config", "show", "--auth-token", "hoothoothoothoothoot"]);
@@ -151,7 +157,7 @@ fn secrets_are_not_shown() {
 }
 
 #[test]
-fn what_is_wrong_is_told_with_its_place_and_what_was_expected() {
+fn invalid_value_is_reported_with_its_source_and_expectation() {
     let place = Place::new();
     for (text, words) in [
         ("listn = \"127.0.0.1:1\"", &["bad.toml:2: listn", "no such option"][..]),
@@ -167,13 +173,13 @@ fn what_is_wrong_is_told_with_its_place_and_what_was_expected() {
             "listen = \"127.0.0.1:1\"\nlisten = \"127.0.0.1:1\"",
             &["bad.toml:3: expected `name = value`", "duplicate"],
         ),
-        ("webhook_patience = 0", &["bad.toml:2: webhook_patience", "0 is not in 1.."]),
-        ("webhook_patience = 1.5", &["bad.toml:2: webhook_patience", "invalid digit"]),
-        ("webhook_patience = 1979-05-27", &["bad.toml:2: webhook_patience", "expected text, a number"]),
-        ("webhook_patience = \"a day\"", &["bad.toml:2: webhook_patience", "invalid digit"]),
+        ("webhook_max_age = 0", &["bad.toml:2: webhook_max_age", "0 is not in 1.."]),
+        ("webhook_max_age = 1.5", &["bad.toml:2: webhook_max_age", "invalid digit"]),
+        ("webhook_max_age = 1979-05-27", &["bad.toml:2: webhook_max_age", "expected text, a number"]),
+        ("webhook_max_age = \"a day\"", &["bad.toml:2: webhook_max_age", "invalid digit"]),
         (
-            "webhook_allow = [\"10.0.0.0/8\", \"owls\"]",
-            &["bad.toml:2: webhook_allow", "'owls'", "such as 10.0.0.0/8"],
+            "webhook_allow_network = [\"10.0.0.0/8\", \"owls\"]",
+            &["bad.toml:2: webhook_allow_network", "'owls'", "such as 10.0.0.0/8"],
         ),
         ("ephemeral = \"perhaps\"", &["bad.toml:2: ephemeral", "not a boolean"]),
         (
@@ -192,20 +198,23 @@ fn what_is_wrong_is_told_with_its_place_and_what_was_expected() {
         ("database_url = \"postgres://owl:hoot@a/y?connect_timeout=soon\"", &["connect_timeout", "seconds"]),
         ("master_key = \"hoot\"", &["bad.toml:2: master_key", "32 bytes in base64"]),
         ("auth_token = \"hoot\"", &["bad.toml:2: auth_token", "16 to 128"]),
-        ("auth_token = \"hoot\"\nauth_token_file = \"x\"", &["bad.toml:2: auth_token", "twin"]),
+        (
+            "auth_token = \"hoot\"\nauth_token_file = \"x\"",
+            &["bad.toml:2: auth_token", "cannot be combined with auth_token_file"],
+        ),
         ("account_sid = \"SK0\"", &["bad.toml:2: account_sid", "the letters AC"]),
         ("public_url = \"owls\"", &["bad.toml:2: public_url", "expected an origin"]),
         ("log = \"api=loud\"", &["bad.toml:2: log"]),
-        ("otlp_endpoint = \"owls:4318\"", &["bad.toml:2: otlp_endpoint", "address of a collector"]),
+        ("otlp_endpoint = \"owls:4318\"", &["bad.toml:2: otlp_endpoint", "URL of a collector"]),
         ("otlp_endpoint = \"http://owl:hoot@x\"", &["bad.toml:2: otlp_endpoint", "without user"]),
         ("otlp_headers = \"hoot\"", &["bad.toml:2: otlp_headers", "name=value"]),
-        ("otlp_share = 1.01", &["bad.toml:2: otlp_share", "a number from 0 to 1"]),
-        ("otlp_share = \"NaN\"", &["bad.toml:2: otlp_share", "a number from 0 to 1"]),
+        ("otlp_sample_ratio = 1.01", &["bad.toml:2: otlp_sample_ratio", "a number from 0 to 1"]),
+        ("otlp_sample_ratio = \"NaN\"", &["bad.toml:2: otlp_sample_ratio", "a number from 0 to 1"]),
         ("tls_cert = \"cert.pem\"", &["bad.toml:2: tls_cert", "tls_key"]),
         ("auth_token_file = \"missing/token\"", &["missing/token"]),
         ("auth_token_file = \"/dev/zero\"", &["/dev/zero", "1 MiB"]),
         ("webhook_ca = \"/dev/zero\"", &["/dev/zero", "1 MiB"]),
-        ("webhook_ca = \"bad.toml\"", &["webhooks"]),
+        ("webhook_ca = \"bad.toml\"", &["invalid webhook settings"]),
         ("push_apns_endpoint = \"owls\"", &["push"]),
         ("otlp_endpoint = \"http://x\"\notlp_ca = \"bad.toml\"", &["--otlp-ca", "certificates in PEM"]),
     ] {
@@ -217,7 +226,7 @@ fn what_is_wrong_is_told_with_its_place_and_what_was_expected() {
     }
     for (variable, value, words) in [
         ("COUNTERSIGN_LISTEN", "owls", "such as 127.0.0.1:8080"),
-        ("COUNTERSIGN_WEBHOOK_ALLOW", "10.0.0.0/8,owls", "'owls'"),
+        ("COUNTERSIGN_WEBHOOK_ALLOW_NETWORK", "10.0.0.0/8,owls", "'owls'"),
         ("COUNTERSIGN_EPHEMERAL", "perhaps", "not a boolean"),
         ("COUNTERSIGN_PUBLIC_URL", "owls", "expected an origin"),
         ("COUNTERSIGN_CONFIG", "missing.toml", "missing.toml"),
@@ -230,27 +239,27 @@ fn what_is_wrong_is_told_with_its_place_and_what_was_expected() {
         let mut command = countersign(&place.folder, &["serve", "--ephemeral"]);
         refuse(command.args(arguments), &["--ephemeral", "cannot be used with", arguments[0]]);
     }
-    assert_eq!(fs::read_dir(&place.folder).unwrap().count(), 1, "nothing but the bad file itself");
+    assert_eq!(fs::read_dir(&place.folder).unwrap().count(), 1, "only the invalid file itself");
 }
 
 #[test]
-fn what_must_not_be_made_up_is_not_empty() {
+fn empty_value_is_refused_where_none_can_be_generated() {
     let place = Place::new();
-    for name in NEVER_EMPTY {
+    for name in KEYS_THAT_MUST_NOT_BE_EMPTY {
         let variable = format!("COUNTERSIGN_{}", name.to_uppercase());
         for command in [&["serve"][..], &["config", "check"]] {
-            let words = [variable.as_str(), "is empty", "leave it out"];
+            let words = [variable.as_str(), "is empty", "remove it"];
             refuse(countersign(&place.folder, command).env(&variable, ""), &words);
             let file = place.file("empty.toml", &format!("{name} = \"\"\n"));
             let words = ["empty.toml:1", name, "is empty"];
             refuse(countersign(&place.folder, command).args(["--config", &file]), &words);
         }
     }
-    assert_eq!(fs::read_dir(&place.folder).unwrap().count(), 1, "it was refused too late");
+    assert_eq!(fs::read_dir(&place.folder).unwrap().count(), 1, "files were created before the refusal");
 }
 
 #[test]
-fn what_is_wrong_stops_no_command_that_does_not_need_it() {
+fn invalid_configuration_does_not_stop_commands_that_ignore_it() {
     let place = Place::new();
     place.file("countersign.toml", "owls\n");
     for arguments in [&["--help"][..], &["--version"], &["serve", "--help"], &["config", "defaults"]] {
@@ -258,7 +267,7 @@ fn what_is_wrong_stops_no_command_that_does_not_need_it() {
     }
     let words = ["no phone is enrolled"];
     refuse(&mut countersign(&place.folder, &["device", "list"]), &words);
-    // Nor one that is told better.
+    // Nor a command with a valid flag for the same option.
     let mut command = countersign(&place.folder, &["config", "show", "--listen", "127.0.0.1:1"]);
     command.env("COUNTERSIGN_CONFIG", place.file("empty.toml", "")).env("COUNTERSIGN_LISTEN", "owls");
     assert_shown(&shown(&mut command), "listen", "\"127.0.0.1:1\"", "--listen");
@@ -269,20 +278,23 @@ fn what_is_wrong_stops_no_command_that_does_not_need_it() {
 }
 
 #[test]
-fn a_check_makes_nothing_and_warns_of_what_looks_wrong() {
+fn config_check_changes_nothing_and_warns() {
     let place = Place::new();
     place.file("countersign.toml", "master_key = \"aG9vdGhvb3Rob290aG9vdGhvb3Rob290aG9vdGhvb3Q=\"\n");
     let mut command = countersign(&place.folder, &["config", "check"]);
     command.env("COUNTERSIGN_LISTN", "127.0.0.1:1").env("COUNTERSIGN_SERVICE_HOST", "10.0.0.1");
     let printed = succeed(&mut command);
-    assert!(printed.contains("warning: COUNTERSIGN_LISTN is not"), "{printed}");
-    assert!(printed.contains("countersign.toml holds a secret, master_key"), "{printed}");
+    assert!(
+        printed.contains("warning: environment variable COUNTERSIGN_LISTN is not an option"),
+        "{printed}"
+    );
+    assert!(printed.contains("countersign.toml contains a secret, master_key"), "{printed}");
     assert_eq!(printed.matches("warning").count(), 2, "{printed}");
     assert_eq!(fs::read_dir(&place.folder).unwrap().count(), 1);
 }
 
 #[test]
-fn health_is_told_by_the_exit_code() {
+fn health_command_reports_by_exit_code() {
     let place = Place::new();
     let world = World::ephemeral();
     let address = |server: &Server| server.url().split_once("://").unwrap().1.to_owned();
@@ -290,7 +302,7 @@ fn health_is_told_by_the_exit_code() {
     for arguments in [&["health"][..], &["health", "--ready"]] {
         assert_eq!(succeed(countersign(&place.folder, arguments).args(["--listen", &listen])), "");
     }
-    // An address that stands for all is called on this machine.
+    // If the server listens on all addresses, the command calls it on this machine.
     let all = listen.replace("127.0.0.1", "0.0.0.0");
     succeed(&mut countersign(&place.folder, &["health", "--listen", &all]));
     drop(world);

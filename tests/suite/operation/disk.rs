@@ -1,4 +1,4 @@
-//! A disk that is full, and has room again.
+//! A server whose disk fills up, and has room again.
 
 use std::os::unix::fs::MetadataExt as _;
 
@@ -10,11 +10,11 @@ const ACCOUNT: [(&str, &str); 2] = [
     ("COUNTERSIGN_AUTH_TOKEN", "0a1b2c3d4e5f60718293a4b5c6d7e8f9"),
 ];
 
-/// Makes a small disk in a world of its own, where whoever runs this may mount one, and becomes the server.
+/// Mounts a small disk in its own mount namespace, where any user may, and becomes the server.
 const ON_A_SMALL_DISK: &str =
     "mount -t tmpfs -o size=4m tmpfs data && exec \"$0\" serve --listen 127.0.0.1:0";
 
-/// Whether a disk can be mounted here; says so by name if not, which `CI` does not let pass.
+/// Returns whether a disk can be mounted here. If not, prints a notice; with `CI` set it fails instead.
 fn can_mount(test: &str) -> bool {
     let mut command = Command::new("unshare");
     command.args(["--mount", "--map-root-user", "sh", "-c", "mount -t tmpfs tmpfs /mnt"]);
@@ -28,8 +28,8 @@ fn can_mount(test: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_full_disk_refuses_writes_and_not_reads_until_there_is_room() {
-    if !can_mount("operation::disk::a_full_disk_refuses_writes_and_not_reads_until_there_is_room") {
+async fn full_disk_refuses_writes_but_not_reads() {
+    if !can_mount("operation::disk::full_disk_refuses_writes_but_not_reads") {
         return;
     }
     let place = Place::new();
@@ -39,7 +39,7 @@ async fn a_full_disk_refuses_writes_and_not_reads_until_there_is_room() {
     command.current_dir(&place.folder).envs(ACCOUNT);
     let server = Serving::launch(&place.folder, command).await;
     let backend = server.backend(ACCOUNT[0].1, ACCOUNT[1].1);
-    // `unshare` and the shell have become the server, whose disk is seen from here through its process.
+    // `unshare` and the shell have become the server, whose disk is reachable through its process.
     let disk = PathBuf::from(format!("/proc/{}/root{}", server.child.id(), place.path("data").display()));
     assert_ne!(fs::metadata(&disk).unwrap().dev(), fs::metadata(&place.folder).unwrap().dev());
 
@@ -54,7 +54,7 @@ async fn a_full_disk_refuses_writes_and_not_reads_until_there_is_room() {
     }
 
     let _ = fs::write(disk.join("filler"), vec![0; 8 * 1024 * 1024]);
-    // There may be some room left in pages that the log already has.
+    // Pages of the write-ahead log may have some room left.
     let mut number = 0;
     let refused = loop {
         let identity = format!("while-full-{number:04}");
@@ -68,7 +68,7 @@ async fn a_full_disk_refuses_writes_and_not_reads_until_there_is_room() {
     };
     assert_error(&refused.1, 503, 20503);
     assert!(refused.1.header("retry-after").is_some());
-    // What was not written is not there, what was is, and can be read.
+    // Refused writes do not exist; acknowledged ones do and can be read.
     assert_error(&backend.get(&format!("{entities}/{}", refused.0), &[]).await, 404, 20404);
     for identity in &kept {
         assert_eq!(backend.get(&format!("{entities}/{identity}"), &[]).await.status, 200, "{identity}");
@@ -78,7 +78,7 @@ async fn a_full_disk_refuses_writes_and_not_reads_until_there_is_room() {
     }
 
     fs::remove_file(disk.join("filler")).unwrap();
-    let again = wait_until("there is room again", PATIENCE, async || {
+    let again = wait_until("the disk has room again", WAIT_TIMEOUT, async || {
         let reply = backend.post(&entities, &[("Identity", &refused.0)]).await;
         assert!([201, 503].contains(&reply.status), "{reply:?}");
         (reply.status == 201).then_some(reply)

@@ -1,4 +1,4 @@
-//! What the doctor finds, and that it changes nothing.
+//! The findings of `doctor`, and that it changes nothing.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::*;
 use crate::world::{World, created, on_every_database};
 
-/// What it says of each subject, as level and words.
+/// Returns the findings as level, subject and text.
 fn findings(command: &mut Command) -> Vec<(String, String, String)> {
     let said = run(command.args(["--json"]));
     let report: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|_| panic!("{said:?}"));
@@ -20,7 +20,7 @@ fn findings(command: &mut Command) -> Vec<(String, String, String)> {
     let text = |finding: &Value, name: &str| finding[name].as_str().unwrap().to_owned();
     let findings = report["findings"].as_array().unwrap();
     for finding in findings {
-        // Whatever is not right comes with advice.
+        // Every finding that is not OK has advice.
         assert_eq!(finding["advice"].is_string(), finding["level"] != "ok", "{finding}");
     }
     findings.iter().map(|one| (text(one, "level"), text(one, "subject"), text(one, "found"))).collect()
@@ -32,7 +32,7 @@ fn assert_found(findings: &[(String, String, String)], level: &str, subject: &st
     assert!(found, "{level} {subject} {words}: {findings:#?}");
 }
 
-/// The doctor, of this world's database.
+/// Returns `doctor` for this world's database.
 fn doctor(world: &World, arguments: &[&str]) -> Command {
     let mut command = countersign(Path::new("/"), &["doctor"]);
     match &world.storage {
@@ -49,7 +49,7 @@ fn doctor(world: &World, arguments: &[&str]) -> Command {
 }
 
 on_every_database! {
-    async fn a_server_that_is_well_has_no_problem(world: World) {
+    async fn doctor_finds_no_problem_in_a_healthy_server(world: World) {
         let service = world.service().await;
         let webhook = [("FriendlyName", "x"), ("EventTypes", "challenge.approved"), ("WebhookUrl", "http://127.0.0.1:9/x")];
         created(&world.backend().post(&format!("/v2/Services/{service}/Webhooks"), &webhook).await);
@@ -58,8 +58,8 @@ on_every_database! {
             if !beside {
                 assert!(world.server.terminate().success());
             }
-            let well = findings(&mut doctor(&world, &["--webhook-allow", "127.0.0.0/8"]));
-            // A cluster of our own does without, for speed.
+            let well = findings(&mut doctor(&world, &["--webhook-allow-network", "127.0.0.0/8"]));
+            // A throw-away cluster runs without fsync, for speed.
             let harmless = |found: &str| found == "fsync is off";
             assert!(well.iter().all(|(level, _, found)| level != "problem" || harmless(found)), "{well:#?}");
             for subject in ["configuration", "data folder", "database", "migrations", "master key", "deliveries", "webhook host"] {
@@ -67,9 +67,9 @@ on_every_database! {
             }
             let ill = findings(&mut doctor(&world, &["--master-key", &"07".repeat(32)]));
             assert_found(&ill, "problem", "master key", "1 auth token sealed under key");
-            assert_found(&ill, "warning", "webhook host", "127.0.0.1 leads to an address that is not public");
-            let ill = findings(&mut doctor(&world, &["--webhook-allow", "127.0.0.0/8", "--online"]));
-            assert_found(&ill, "warning", "webhook host", "nobody takes a connection");
+            assert_found(&ill, "warning", "webhook host", "127.0.0.1 resolves to an address that is not public");
+            let ill = findings(&mut doctor(&world, &["--webhook-allow-network", "127.0.0.0/8", "--online"]));
+            assert_found(&ill, "warning", "webhook host", "does not accept connections");
         }
         let said = run(&mut doctor(&world, &[]));
         assert!(said.stdout.contains("OK       migrations: all applied\n"), "{said:?}");
@@ -77,15 +77,15 @@ on_every_database! {
 }
 
 #[tokio::test]
-async fn settings_of_postgres_that_lose_data_are_found() {
-    let test = "operation::doctor::settings_of_postgres_that_lose_data_are_found";
+async fn doctor_finds_postgres_settings_that_lose_data() {
+    let test = "operation::doctor::doctor_finds_postgres_settings_that_lose_data";
     let Some(database) = harness::postgres_or_skip(test) else { return };
     let place = Place::new();
     let doctor = || {
         let mut command = countersign(&place.folder, &["doctor", "--database-url", &database.url]);
         findings(&mut command)
     };
-    assert_found(&doctor(), "problem", "migrations", "lacks 0001_verify_push");
+    assert_found(&doctor(), "problem", "migrations", "pending: 0001_verify_push");
     assert_eq!(database.psql("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"), "0");
     let name = database.psql("SELECT current_database()");
     for setting in ["synchronous_commit TO off", "default_transaction_isolation TO 'serializable'"] {
@@ -107,13 +107,13 @@ async fn settings_of_postgres_that_lose_data_are_found() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_around_the_database_is_found() {
+async fn doctor_finds_problems_around_the_database() {
     let place = Place::new();
     let doctor =
         |arguments: &[&str]| findings(&mut countersign(&place.folder, &[&["doctor"], arguments].concat()));
-    // Before there is anything.
+    // Before anything exists.
     let new = doctor(&[]);
-    assert_found(&new, "warning", "database", "there is none");
+    assert_found(&new, "warning", "database", "does not exist");
     assert_eq!(fs::read_dir(&place.folder).unwrap().count(), 0);
 
     Serving::start(&place.folder, &[], &[]).await.stop().await;
@@ -123,18 +123,18 @@ async fn what_is_wrong_around_the_database_is_found() {
     }
     let lax = doctor(&["--public-url", "http://verify.example.com"]);
     assert_found(&lax, "warning", "data folder", "every user of this machine (mode 755)");
-    assert_found(&lax, "warning", "secret file", "data/master.key can be used by every user");
+    assert_found(&lax, "warning", "secret file", "data/master.key is accessible to every user");
     assert_found(&lax, "warning", "public url", "is not https");
     let behind = ["--public-url", "https://verify.example.com"];
     assert_found(&doctor(&behind), "warning", "trusted proxies", "the address of the proxy");
     let told = doctor(&[&behind, &["--trusted-proxies", "10.0.0.0/8"][..]].concat());
     assert!(told.iter().all(|(_, subject, _)| subject != "trusted proxies"), "{told:?}");
-    // Fast or slow, as the machine is.
+    // The disk may be fast or slow.
     let speed = lax.iter().find(|(_, subject, _)| subject == "speed of the disk").unwrap();
     assert!(speed.0 == "ok" || speed.0 == "warning", "{speed:?}");
     assert!(speed.2.contains("ms"), "{speed:?}");
 
-    // A certificate that is good for long, one that is not, and one whose key is another's.
+    // A long-lived certificate, an expiring one, and one with another key.
     let authority = Authority::new();
     let good = authority.server_pem();
     let soon = app::SystemClock.now().plus_seconds(10 * 86_400).to_string();
@@ -147,11 +147,16 @@ async fn what_is_wrong_around_the_database_is_found() {
         place.file(name, text);
     }
     let with = |certificate: &str, key: &str| doctor(&["--tls-cert", certificate, "--tls-key", key]);
-    assert_found(&with("good.pem", "good.key"), "ok", "tls certificate", "it ends at");
+    assert_found(&with("good.pem", "good.key"), "ok", "tls certificate", "it expires at");
     assert_found(&with("ending.pem", "ending.key"), "warning", "tls certificate", "9 days from now");
-    assert_found(&with("good.pem", "ending.key"), "problem", "tls certificate", "not the certificate's key");
+    assert_found(
+        &with("good.pem", "ending.key"),
+        "problem",
+        "tls certificate",
+        "private key does not belong to the certificate",
+    );
 
-    // A damaged file.
+    // A damaged database file.
     let database = place.path("data/countersign.db");
     let mut bytes = fs::read(&database).unwrap();
     bytes[4096 * 3..4096 * 3 + 2048].fill(0xff);

@@ -1,5 +1,5 @@
-//! Every command, whatever the file of options holds and however an option is given: its proper result or a refusal
-//! in words, and never a panic.
+//! Every command with every kind of configuration file, and with options given in every way: its result, or a
+//! readable refusal, but never a panic.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
@@ -10,33 +10,34 @@ use harness::stand_in::Authority;
 use super::*;
 
 /// The file that documents every option.
-const ANNOTATED: &str = include_str!("../../../deploy/countersign.toml");
+const ANNOTATED_CONFIG: &str = include_str!("../../../deploy/countersign.toml");
 
 const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 const OTHER_KEY: &str = "ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100";
 
-/// Commands at the same time; most of them wait for the disk.
-const THREADS: usize = 8;
+/// The number of concurrent commands; most of them wait for the disk.
+const THREAD_COUNT: usize = 8;
 
-/// What has to come of a command.
+/// The expected outcome of a command.
 #[derive(Clone, Copy, Debug)]
 enum Outcome {
     /// It succeeds.
     Done,
-    /// It is refused with these words.
+    /// It fails with these words.
     Refused(&'static str),
-    /// It succeeds or finds a problem, which depends on the machine.
+    /// It succeeds or reports a problem, depending on the machine.
     Reported,
-    /// It says that it listens, goes on, and succeeds when it is stopped.
+    /// It prints its address, keeps running, and succeeds when stopped.
     Serving,
 }
 
-/// A command that has no options of the server, so that no file concerns it.
-const WITHOUT_OPTIONS: [&str; 5] = ["demo", "device", "config defaults", "completions", "man"];
+/// The commands without options of the server, which read no configuration file.
+const COMMANDS_WITHOUT_SERVER_OPTIONS: [&str; 5] =
+    ["demo", "device", "config defaults", "completions", "man"];
 
-/// Every command with arguments, and its outcome. `{account}` is the SID of the account that there is.
+/// Every command with arguments, and its outcome. `{account}` stands for the SID of the existing account.
 const COMMANDS: [(&str, &str, Outcome); 41] = [
-    // First, since it takes longest.
+    // First, because it takes longest.
     ("demo", "", Outcome::Done),
     ("serve", "", Outcome::Serving),
     (
@@ -71,7 +72,11 @@ const COMMANDS: [(&str, &str, Outcome); 41] = [
     ("service limit", "{VA}", Outcome::Refused("there is no VA")),
     ("webhooks list", "", Outcome::Done),
     ("webhooks attempts", "--all", Outcome::Done),
-    ("webhooks redeliver", "00000000-0000-7000-8000-000000000000", Outcome::Refused("there is no delivery")),
+    (
+        "webhooks redeliver",
+        "00000000-0000-7000-8000-000000000000",
+        Outcome::Refused("there is no finished delivery"),
+    ),
     ("webhooks test", "{YW}", Outcome::Refused("there is no YW")),
     ("credential create", "--service-account missing.json", Outcome::Refused("missing.json")),
     ("credential list", "", Outcome::Done),
@@ -84,11 +89,11 @@ const COMMANDS: [(&str, &str, Outcome); 41] = [
     ("clock trust", "", Outcome::Done),
 ];
 
-/// Commands that only print, and take an argument of their own.
-const PRINTING: [(&str, &str, Outcome); 2] =
+/// Commands that only print and take an argument of their own.
+const PRINTING_COMMANDS: [(&str, &str, Outcome); 2] =
     [("completions", "bash", Outcome::Done), ("man", "", Outcome::Done)];
 
-/// What the file of options holds.
+/// The contents of the configuration file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// There is no file.
@@ -97,18 +102,18 @@ enum Kind {
     Full,
     /// Every option, secrets in files of their own.
     FullInFiles,
-    /// An option that there is not.
+    /// An unknown option.
     Unknown,
 }
 
-/// How an option is given.
+/// How an option is given: by flag, variable, or file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Flag,
     Variable,
 }
 
-/// A command, and all that it starts with.
+/// A command with its configuration.
 #[derive(Clone, Copy, Debug)]
 struct Case {
     command: &'static str,
@@ -120,7 +125,7 @@ struct Case {
 
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (command, arguments, outcome) in COMMANDS.into_iter().chain(PRINTING) {
+    for (command, arguments, outcome) in COMMANDS.into_iter().chain(PRINTING_COMMANDS) {
         for kind in [Kind::None, Kind::Full, Kind::FullInFiles, Kind::Unknown] {
             for way in [Way::Flag, Way::Variable] {
                 cases.push(Case { command, arguments, outcome, kind, way });
@@ -130,7 +135,7 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-/// The folder that each command gets a copy of: a database, its key, a backup, and files of options.
+/// The folder that is copied for each command: a database, its key, a backup, and configuration files.
 struct Template {
     place: Place,
     account: String,
@@ -155,7 +160,7 @@ impl Template {
         Self { account: value_of("account sid", &made), place }
     }
 
-    /// A copy for one command.
+    /// Returns a copy for one command.
     fn copy(&self) -> Place {
         let copy = Place::new();
         fs::create_dir(copy.path("data")).unwrap();
@@ -170,7 +175,7 @@ impl Template {
     }
 }
 
-/// The options that may be given by value or in a file of the name that they have here, and such values.
+/// The options that take a value or, under this name, a file; with values.
 const SECRETS: [(&str, &str); 5] = [
     ("auth_token", "0a1b2c3d4e5f60718293a4b5c6d7e8f9"),
     ("master_key", KEY),
@@ -179,16 +184,16 @@ const SECRETS: [(&str, &str); 5] = [
     ("push_proxy", "http://127.0.0.1:1"),
 ];
 
-/// Whether an option names a PostgreSQL database.
+/// Returns whether an option names a PostgreSQL database.
 fn is_of_postgres(name: &str) -> bool {
     ["database_url", "database_direct_url"].iter().any(|option| name.starts_with(option))
 }
 
-/// A file with every option that is wanted. Those that have no default get a value from here. PostgreSQL is left
-/// out: with it, the data folder would not count.
+/// Returns a file with every wanted option; options without a default get a value here. PostgreSQL is left out,
+/// because the data folder would not count with it.
 fn full(is_wanted: impl Fn(&str) -> bool) -> String {
     let mut file = String::new();
-    for line in ANNOTATED.lines().filter_map(|line| line.strip_prefix('#')) {
+    for line in ANNOTATED_CONFIG.lines().filter_map(|line| line.strip_prefix('#')) {
         let Some((name, default)) = line.split_once(" = ") else { continue };
         if name.contains(' ') || is_of_postgres(name) || !is_wanted(name) {
             continue;
@@ -198,10 +203,10 @@ fn full(is_wanted: impl Fn(&str) -> bool) -> String {
         let value = match (name, secret, in_file) {
             (_, Some((_, value)), _) | (_, _, Some((value, _))) => format!("{value:?}"),
             ("listen" | "metrics_listen", ..) => "\"127.0.0.1:0\"".to_owned(),
-            // A flag or a variable goes before it, so this folder is never made.
+            // A flag or a variable overrides it, so this folder is never created.
             ("data_dir", ..) => "\"elsewhere\"".to_owned(),
             ("public_url", ..) => "\"https://verify.example.com\"".to_owned(),
-            ("trusted_proxies" | "webhook_allow", ..) => "[\"127.0.0.0/8\"]".to_owned(),
+            ("trusted_proxies" | "webhook_allow_network", ..) => "[\"127.0.0.0/8\"]".to_owned(),
             ("tls_cert" | "otlp_ca" | "webhook_ca" | "push_ca", ..) => "\"certificate.pem\"".to_owned(),
             ("audit_checkpoint_file", ..) => "\"checkpoints\"".to_owned(),
             ("tls_key", ..) => "\"key.pem\"".to_owned(),
@@ -209,10 +214,7 @@ fn full(is_wanted: impl Fn(&str) -> bool) -> String {
             ("otlp_endpoint", ..) => "\"http://127.0.0.1:1\"".to_owned(),
             ("push_apns_endpoint" | "push_fcm_endpoint", ..) => "\"https://127.0.0.1:1\"".to_owned(),
             (name, ..) => {
-                assert!(
-                    !["\"\"", "[]"].contains(&default),
-                    "give {name} a value that is right, in this test"
-                );
+                assert!(!["\"\"", "[]"].contains(&default), "add a valid value for {name} to this test");
                 default.to_owned()
             }
         };
@@ -223,10 +225,10 @@ fn full(is_wanted: impl Fn(&str) -> bool) -> String {
 
 impl Case {
     fn has_options(&self) -> bool {
-        !WITHOUT_OPTIONS.iter().any(|without| self.command.starts_with(without))
+        !COMMANDS_WITHOUT_SERVER_OPTIONS.iter().any(|without| self.command.starts_with(without))
     }
 
-    /// The command, with each option in the way of the case.
+    /// Returns the command with each option given in the way of this case.
     fn command(&self, template: &Template, place: &Place) -> Command {
         let mut arguments: Vec<String> = self.command.split(' ').map(str::to_owned).collect();
         for argument in self.arguments.split_whitespace() {
@@ -265,7 +267,7 @@ impl Case {
         command
     }
 
-    /// Runs it, and says what is wrong with what came of it.
+    /// Runs the command and returns what is wrong with its outcome.
     fn check(&self, template: &Template) -> Option<String> {
         let place = template.copy();
         let mut command = self.command(template, &place);
@@ -279,7 +281,7 @@ impl Case {
         };
         let is_right = match self.outcome {
             _ if self.kind == Kind::Unknown && self.has_options() => {
-                refused("unknown.toml:1: owls: there is no such option")
+                refused("unknown.toml:1: owls: no such option")
             }
             Outcome::Done => said.code == Some(0) && said.stderr.is_empty(),
             Outcome::Refused(words) => refused(words),
@@ -292,7 +294,7 @@ impl Case {
 }
 
 /// Runs a server until it listens, and stops it.
-fn served(mut command: Command) -> Said {
+fn served(mut command: Command) -> CommandOutput {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let stderr = drained(child.stderr.take().unwrap());
     let mut stdout = String::new();
@@ -300,10 +302,10 @@ fn served(mut command: Command) -> Said {
     let pid = child.id().to_string();
     Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status().unwrap();
     let code = child.wait().unwrap().code();
-    Said { code, stdout, stderr: stderr.join().unwrap() }
+    CommandOutput { code, stdout, stderr: stderr.join().unwrap() }
 }
 
-/// What is wrong, of all that is checked.
+/// Returns the failures of all cases.
 fn wrong(cases: &[Case], check: impl Fn(&Case) -> Option<String> + Sync) -> Vec<String> {
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
@@ -314,12 +316,12 @@ fn wrong(cases: &[Case], check: impl Fn(&Case) -> Option<String> + Sync) -> Vec<
             }
             wrong
         };
-        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
+        let threads: Vec<_> = (0..THREAD_COUNT).map(|_| scope.spawn(work)).collect();
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     })
 }
 
-/// All commands that have no commands below them, as `--help` lists them.
+/// Returns all commands without subcommands, as `--help` lists them.
 fn leaves(place: &Place, command: &str) -> BTreeSet<String> {
     let words: Vec<_> = command.split_whitespace().collect();
     let help = succeed(countersign(&place.folder, &words).arg("--help"));
@@ -334,17 +336,17 @@ fn leaves(place: &Place, command: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_command_gives_its_result_whatever_the_file_holds() {
+fn every_command_has_its_outcome_with_any_configuration_file() {
     let template = Template::make();
     let cases = cases();
     let known: BTreeSet<_> = cases.iter().map(|case| case.command.to_owned()).collect();
-    assert_eq!(leaves(&template.place, ""), known, "every command is to be tried here");
+    assert_eq!(leaves(&template.place, ""), known, "this test must cover every command");
     let wrong = wrong(&cases, |case| case.check(&template));
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_every_command_quietly() {
+fn closed_output_pipe_ends_every_command_quietly() {
     let template = Template::make();
     let ends = |case: &Case| matches!(case.outcome, Outcome::Done | Outcome::Reported);
     let mut cases = cases();
@@ -358,7 +360,7 @@ fn a_reader_that_goes_away_ends_every_command_quietly() {
         let said = child.wait_with_output().unwrap();
         let stderr = String::from_utf8(said.stderr).unwrap();
         let is_right = match case.outcome {
-            // Whether there is a problem is its result all the same.
+            // A reported problem is a result too.
             Outcome::Reported => matches!(said.status.code(), Some(0 | 1)) && !stderr.contains("panic"),
             _ => said.status.code() == Some(0) && stderr.is_empty(),
         };
@@ -368,7 +370,7 @@ fn a_reader_that_goes_away_ends_every_command_quietly() {
 }
 
 #[test]
-fn an_output_that_can_not_be_written_is_refused_in_words() {
+fn unwritable_output_is_reported() {
     let template = Template::make();
     let mut command = countersign(&template.place.folder, &["account", "list"]);
     command.stdout(File::options().write(true).open("/dev/full").unwrap()).stderr(Stdio::piped());
@@ -379,7 +381,7 @@ fn an_output_that_can_not_be_written_is_refused_in_words() {
 }
 
 #[test]
-fn completions_and_manual_pages_name_every_command() {
+fn completions_and_manual_pages_list_every_command() {
     let place = Place::new();
     succeed(&mut countersign(&place.folder, &["man", "pages"]));
     for command in leaves(&place, "") {

@@ -1,6 +1,7 @@
-//! Changing keys while servers run.
+//! Rotation of keys while servers run.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{MetadataExt as _, chown};
 
 use base64::Engine as _;
@@ -15,18 +16,18 @@ use crate::world::{World, assert_error, created, on_every_database};
 const OLD: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 const NEW: &str = "ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100";
 
-/// Something of everything that is sealed, or hashed.
-struct Secrets {
+/// One of everything that is sealed or hashed.
+struct SealedSecrets {
     enrollment: Enrollment,
     api_key: (String, String),
-    /// Of somebody who has not enrolled yet.
+    /// An access token that is not spent.
     access_token: String,
     access_token_path: String,
 }
 
-impl Secrets {
-    /// Makes them; commands take these options too.
-    async fn make(world: &World, options: &[&str]) -> Self {
+impl SealedSecrets {
+    /// Creates all of them; commands take these options too.
+    async fn create(world: &World, options: &[&str]) -> Self {
         let service = world.service().await;
         let (_, enrollment) = world.enrolled(Style::Android, &service, "user-0001").await;
         let made = world.command(&[&["api-key", "create", world.server.account_sid()], options].concat());
@@ -41,8 +42,8 @@ impl Secrets {
         }
     }
 
-    /// That each of them is still good.
-    async fn assert_good(&self, world: &World) {
+    /// Checks that each of them still works.
+    async fn assert_all_work(&self, world: &World) {
         let challenge = world.challenge(&self.enrollment, &[]).await;
         let phone = world.phone(Style::Android);
         phone.answer(&self.enrollment, challenge["sid"].as_str().unwrap(), Answer::Approved).await.unwrap();
@@ -53,11 +54,11 @@ impl Secrets {
         assert_error(&without.get("/v2/Services", &[]).await, 401, 20003);
         let fetched = world.backend().get(&self.access_token_path, &[]).await;
         assert_eq!(fetched.json()["token"], self.access_token.as_str(), "{fetched:?}");
-        // What is new is good too.
+        // New ones can be created too.
         world.access_token(&self.enrollment.service_sid, "user-0003").await;
     }
 
-    /// That the access token of before still makes a factor.
+    /// Checks that the old access token still enrolls a factor.
     async fn enroll(&self, world: &World) {
         let mut new = world.new_factor(&self.enrollment.service_sid, "user-0002").await;
         new.access_token = domain::Secret::new(self.access_token.clone());
@@ -67,30 +68,30 @@ impl Secrets {
 
 on_every_database! {
     serving &["--master-key", OLD];
-    async fn a_master_key_that_is_given_is_changed(world: World) {
+    async fn configured_master_key_can_be_rotated(world: World) {
         let mut world = world;
-        let secrets = Secrets::make(&world, &["--master-key", OLD]).await;
+        let secrets = SealedSecrets::create(&world, &["--master-key", OLD]).await;
         let both = ["--master-key", NEW, "--master-key-old", OLD];
         let keys = |arguments: &[&str]| world.command(&[&["keys"], arguments].concat());
 
-        // While the server still has the old one alone, nothing happens without being told how.
+        // While the server has only the old key, nothing is changed without explicit options.
         let said = keys(&["rotate", "--master-key", OLD]);
-        assert!(said.contains("to change it, give servers and this command the new key"), "{said}");
+        assert!(said.contains("to replace it, give servers and this command the new key"), "{said}");
         let listed = keys(&["list", "--master-key", OLD]);
         assert!(listed.contains("1 auth token, 1 enrollment key, 1 server key, 1 audit key, 2 access tokens"), "{listed}");
         assert!(!listed.contains(OLD), "{listed}");
 
         world.server.restart_with(&both);
-        secrets.assert_good(&world).await;
+        secrets.assert_all_work(&world).await;
         let said = world.command(&[&["keys", "rotate"], &both[..]].concat());
-        assert!(said.starts_with("sealed 6 values anew under master key "), "{said}");
+        assert!(said.starts_with("resealed 6 values under master key "), "{said}");
         let said = world.command(&[&["keys", "rotate"], &both[..]].concat());
-        assert!(said.starts_with("everything is sealed under master key "), "{said}");
-        secrets.assert_good(&world).await;
+        assert!(said.starts_with("all values are sealed under master key "), "{said}");
+        secrets.assert_all_work(&world).await;
 
-        // From now on the new one will do, and the old one opens nothing.
+        // From now on the new key is enough, and the old one opens nothing.
         world.server.restart_with(&["--master-key", NEW]);
-        secrets.assert_good(&world).await;
+        secrets.assert_all_work(&world).await;
         secrets.enroll(&world).await;
         let listed = world.command(&["keys", "list", "--master-key", NEW]);
         assert!(listed.lines().filter(|line| line.starts_with("master key ")).count() == 1, "{listed}");
@@ -100,39 +101,59 @@ on_every_database! {
 }
 
 #[tokio::test]
-async fn a_master_key_in_the_data_folder_is_changed_while_the_server_works() {
+async fn generated_master_key_can_be_rotated_while_the_server_runs() {
     let mut world = World::sqlite();
-    let secrets = Secrets::make(&world, &[]).await;
+    let secrets = SealedSecrets::create(&world, &[]).await;
     let Storage::Sqlite(data_dir) = world.storage.clone() else { unreachable!() };
     let file = |name: &str| data_dir.join(name);
     let old = fs::read_to_string(file("master.key")).unwrap();
 
-    // While another is at it, nothing happens.
+    // While another rotation runs, nothing is changed.
     let another = fs::File::create(file("master.key.lock")).unwrap();
     another.lock().unwrap();
-    assert!(world.refusal(&["keys", "rotate"]).contains("another `countersign keys rotate` is under way"));
+    assert!(world.refusal(&["keys", "rotate"]).contains("another `countersign keys rotate` is running"));
     assert_eq!(fs::read_to_string(file("master.key")).unwrap(), old);
     drop(another);
-    // What one left that was killed while it wrote a key.
+    // The draft of a rotation that was killed while it wrote a key.
     fs::write(file("master.key.draft-left"), "half a k").unwrap();
 
-    // Killed in the midst, at several places, and begun again.
+    // Kill the rotation at each step that can be seen from outside, and at points between, and start it again.
     let rotate = || {
         let mut command = countersign(&data_dir, &["keys", "rotate", "--data-dir"]);
         command.arg(&data_dir).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
+    let is_old_key_kept = || file("master.key.old").exists();
+    let is_key_replaced = || fs::read_to_string(file("master.key")).unwrap() != old;
+    for has_reached in [&is_old_key_kept as &dyn Fn() -> bool, &is_key_replaced] {
+        let mut child = rotate();
+        while !has_reached() {
+            assert_eq!(child.try_wait().unwrap(), None, "the rotation ended before it was killed");
+            thread::sleep(Duration::from_millis(1));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        secrets.assert_all_work(&world).await;
+    }
     for milliseconds in [3, 10, 20, 40, 80, 160] {
         let mut child = rotate();
         thread::sleep(Duration::from_millis(milliseconds));
         child.kill().unwrap();
         child.wait().unwrap();
-        secrets.assert_good(&world).await;
+        secrets.assert_all_work(&world).await;
     }
+    // It prints its first line once everything is sealed anew, and then waits for the server.
+    let mut child = rotate();
+    let mut first_line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut first_line).unwrap();
+    assert!(first_line.ends_with('\n'), "the rotation ended before it was killed: {first_line:?}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    secrets.assert_all_work(&world).await;
     let finished = tokio::task::spawn_blocking({
         let child = rotate();
         move || wait(child)
     });
-    // What is made meanwhile, under whatever key, is good afterwards.
+    // Resources created during the rotation, under either key, work afterwards.
     let mut made = Vec::new();
     while !finished.is_finished() {
         let key = world.command(&["api-key", "create", world.server.account_sid()]);
@@ -145,7 +166,7 @@ async fn a_master_key_in_the_data_folder_is_changed_while_the_server_works() {
     let new = fs::read_to_string(file("master.key")).unwrap();
     assert_ne!(new, old);
     assert!(!file("master.key.old").exists() && !file("master.key.draft-left").exists());
-    // Those who were killed left a line too about what they had sealed anew.
+    // Killed rotations also left a record of what they had resealed.
     let lines = exported(&world).await;
     let lines = lines.iter().filter(|line| line["event_type"] == "master-key.rotated");
     let counts: Vec<_> = lines.map(|line| line["data"]["count"].as_u64().unwrap()).collect();
@@ -159,11 +180,11 @@ async fn a_master_key_in_the_data_folder_is_changed_while_the_server_works() {
         |listed: &str| listed.lines().filter(|line| line.starts_with("master key ")).count() == 1;
     let listed = world.command(&["keys", "list"]);
     assert!(all_under_one(&listed), "{listed}");
-    secrets.assert_good(&world).await;
+    secrets.assert_all_work(&world).await;
     let listed = world.command(&["keys", "list"]);
     assert!(all_under_one(&listed), "the server still seals under the old key: {listed}");
     world.server.restart();
-    secrets.assert_good(&world).await;
+    secrets.assert_all_work(&world).await;
     secrets.enroll(&world).await;
     for (sid, secret) in made {
         let with_key = Http::new(world.server.url()).auth(Auth::Basic(sid, secret));
@@ -173,39 +194,40 @@ async fn a_master_key_in_the_data_folder_is_changed_while_the_server_works() {
     assert!(refused.contains("sealed under master key"), "{refused}");
 }
 
-/// Root changes the key and the database of a server that runs as somebody else, who could not read root's files.
+/// Root rotates the key and the database of a server that runs as another user, who could not read root's
+/// files.
 #[tokio::test]
-async fn what_root_puts_in_place_belongs_to_whom_it_belonged() {
-    const SOMEBODY: u32 = 65_534;
+async fn key_file_rotated_by_root_keeps_its_owner() {
+    const NOBODY_UID: u32 = 65_534;
     let place = Place::new();
     if fs::metadata(&place.folder).unwrap().uid() != 0 {
-        eprintln!("SKIPPED what_root_puts_in_place_belongs_to_whom_it_belonged: only root gives files away");
+        eprintln!("SKIPPED key_file_rotated_by_root_keeps_its_owner: only root gives files away");
         return;
     }
     Serving::start(&place.folder, &[], &[]).await.stop().await;
     let files = || fs::read_dir(place.path("data")).unwrap().map(|file| file.unwrap().path());
     for file in files().chain([place.path("data")]) {
-        chown(file, Some(SOMEBODY), Some(SOMEBODY)).unwrap();
+        chown(file, Some(NOBODY_UID), Some(NOBODY_UID)).unwrap();
     }
     succeed(&mut countersign(&place.folder, &["backup", "backup.db"]));
     succeed(&mut countersign(&place.folder, &["restore", "backup.db"]));
     succeed(&mut countersign(&place.folder, &["keys", "rotate"]));
     for file in files() {
-        assert_eq!(fs::metadata(&file).unwrap().uid(), SOMEBODY, "{}", file.display());
+        assert_eq!(fs::metadata(&file).unwrap().uid(), NOBODY_UID, "{}", file.display());
     }
 }
 
 #[tokio::test]
-async fn a_kept_master_key_is_not_changed_where_others_may_have_it() {
-    let test = "operation::keys::a_kept_master_key_is_not_changed_where_others_may_have_it";
+async fn generated_master_key_that_servers_may_share_is_not_rotated() {
+    let test = "operation::keys::generated_master_key_that_servers_may_share_is_not_rotated";
     let Some(world) = World::postgres_with(test, &[]) else { return };
     let refused = world.refusal(&["keys", "rotate"]);
-    assert!(refused.contains("other servers may have the master key too"), "{refused}");
+    assert!(refused.contains("other servers may have a copy"), "{refused}");
 }
 
 on_every_database! {
-    async fn access_tokens_stay_good_while_their_key_is_changed(world: World) {
-        let secrets = Secrets::make(&world, &[]).await;
+    async fn access_tokens_stay_valid_during_rotation_of_their_key(world: World) {
+        let secrets = SealedSecrets::create(&world, &[]).await;
         let service = &secrets.enrollment.service_sid;
         let kid = |token: &str| {
             let header = URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap();
@@ -214,21 +236,21 @@ on_every_database! {
         };
         let before = kid(&secrets.access_token);
         let said = world.command(&["keys", "rotate", "--enrollment"]);
-        let new = value_of("made enrollment key", &said);
+        let new = value_of("created enrollment key", &said);
         assert_ne!(new, before);
         let mut phones = 0;
-        wait_until("the new key makes tokens", PATIENCE, async || {
+        wait_until("the new key issues tokens", WAIT_TIMEOUT, async || {
             phones += 1;
             let identity = format!("user-1{phones:03}");
             let token = world.access_token(service, &identity).await;
-            // At each moment a token is good, whichever key made it.
+            // At each moment a token of either key is valid.
             let mut factor = world.new_factor(service, &identity).await;
             factor.access_token = domain::Secret::new(token.clone());
             world.phone(Style::Android).enroll(&factor).await.unwrap();
             (kid(&token) == new).then_some(())
         })
         .await;
-        secrets.assert_good(&world).await;
+        secrets.assert_all_work(&world).await;
         secrets.enroll(&world).await;
         let listed = world.command(&["keys", "list"]);
         assert_eq!(listed.lines().filter(|line| line.starts_with("enrollment key ")).count(), 2, "{listed}");

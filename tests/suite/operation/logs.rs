@@ -1,4 +1,4 @@
-//! The log: its two forms, what belongs together, and levels that change while the server runs.
+//! The log: both formats, the request id of related lines, and levels that change at run time.
 
 use std::collections::BTreeSet;
 use std::io::BufRead as _;
@@ -14,7 +14,7 @@ const ACCOUNT: [(&str, &str); 2] = [
     ("COUNTERSIGN_AUTH_TOKEN", "0a1b2c3d4e5f60718293a4b5c6d7e8f9"),
 ];
 
-/// The lines of a log, each of which must be one object of the form that is promised.
+/// Returns the lines of a JSON log, each of which must be one object with the documented keys.
 #[track_caller]
 pub(crate) fn objects(log: &str) -> Vec<Value> {
     let object = |line: &str| {
@@ -28,13 +28,13 @@ pub(crate) fn objects(log: &str) -> Vec<Value> {
         assert!(object.as_object().unwrap().keys().all(|key| known.contains(&key.as_str())), "{line}");
         object
     };
-    // The last one may just be on its way.
+    // The last line may be incomplete.
     let whole = log.rfind('\n').map_or("", |end| &log[..end]);
     whole.lines().map(object).collect()
 }
 
 #[tokio::test]
-async fn a_line_of_json_is_one_object_and_knows_its_request() {
+async fn json_log_line_is_one_object_with_the_request_id() {
     let place = Place::new();
     let server = Serving::start(
         &place.folder,
@@ -50,49 +50,53 @@ async fn a_line_of_json_is_one_object_and_knows_its_request() {
             objects(&server.stderr()).into_iter().filter(|line| line["request_id"] == *request_id).collect();
         Some(lines).filter(|lines| lines.len() == 2)
     };
-    let lines = wait_until("the request is logged", PATIENCE, of_the_request).await;
+    let lines = wait_until("the request is logged", WAIT_TIMEOUT, of_the_request).await;
     assert_eq!(
         (&lines[0]["target"], &lines[0]["fields"]["claimant"]),
         (&"app::caller".into(), &"account".into())
     );
-    assert_eq!((&lines[1]["target"], &lines[1]["message"]), (&"api::envelope".into(), &"request".into()));
+    assert_eq!(
+        (&lines[1]["target"], &lines[1]["message"]),
+        (&"api::middleware".into(), &"request finished".into())
+    );
     let fields = &lines[1]["fields"];
     assert_eq!((&fields["route"], &fields["status"]), (&"/v2/Services".into(), &200.into()));
     server.stop().await;
 }
 
 #[tokio::test]
-async fn what_the_database_is_asked_for_a_request_has_its_id() {
-    let test = "operation::logs::what_the_database_is_asked_for_a_request_has_its_id";
-    let arguments = ["--log-format", "json", "--log", "warn,sqlx=debug", "--webhook-allow", "127.0.0.0/8"];
+async fn logged_statements_carry_the_request_id() {
+    let test = "operation::logs::logged_statements_carry_the_request_id";
+    let arguments =
+        ["--log-format", "json", "--log", "warn,sqlx=debug", "--webhook-allow-network", "127.0.0.0/8"];
     let Some(world) = World::postgres_with(test, &arguments) else { return };
     let reply = world.backend().post("/v2/Services", &[("FriendlyName", "Owl Bank")]).await;
     let request_id = reply.header("twilio-request-id").unwrap().to_owned();
     let service = created(&reply)["sid"].as_str().unwrap().to_owned();
-    // Below `info` the request itself is not logged, and what it does has its id all the same.
+    // Below `info` the request itself is not logged, but its statements still have the request id.
     let asked = |key: &str, id: &str| {
         let lines = objects(&world.server.log()).into_iter().filter(|line| line[key] == *id);
         lines
             .map(|line| line["fields"]["summary"].as_str().unwrap_or_default().to_owned())
             .collect::<Vec<_>>()
     };
-    wait_until("the statements are logged", PATIENCE, async || {
+    wait_until("the statements are logged", WAIT_TIMEOUT, async || {
         let summaries = asked("request_id", &request_id);
         let has = |words: &str| summaries.iter().any(|summary| summary.starts_with(words));
         (has("SELECT") && has("INSERT INTO services")).then_some(())
     })
     .await;
 
-    // Likewise what is asked for a delivery.
+    // Likewise the statements of a delivery.
     let receiver = harness::Receiver::start([harness::Answer::ok()]);
     let webhook = webhooks::webhook(&world, &service, &receiver.at("/"), &[]).await;
     webhooks::event(&world, &service, "user-0001").await;
-    let shown = wait_until("it is delivered", PATIENCE, async || {
+    let shown = wait_until("the webhook is delivered", WAIT_TIMEOUT, async || {
         let calls = receiver.calls();
         calls.first().map(|call| call.header("I-Twilio-Idempotency-Token").to_owned())
     })
     .await;
-    wait_until("the statements are logged", PATIENCE, async || {
+    wait_until("the statements are logged", WAIT_TIMEOUT, async || {
         asked("delivery", &shown).iter().any(|summary| summary.starts_with("SELECT")).then_some(())
     })
     .await;
@@ -100,58 +104,61 @@ async fn what_the_database_is_asked_for_a_request_has_its_id() {
 }
 
 #[tokio::test]
-async fn levels_change_while_the_server_runs() {
+async fn log_level_can_be_changed_while_the_server_runs() {
     let place = Place::new();
     place.file("countersign.toml", "log = \"warn\"");
     let server = Serving::start(&place.folder, &["--ephemeral"], &ACCOUNT).await;
     let backend = server.backend(ACCOUNT[0].1, ACCOUNT[1].1);
     let said = async |words: &str, times: usize| {
         let often = async || (server.stderr().matches(words).count() == times).then_some(());
-        wait_until(&format!("{words} was said {times} times"), PATIENCE, often).await;
+        wait_until(&format!("{words} was said {times} times"), WAIT_TIMEOUT, often).await;
     };
-    // How many lines a request leaves.
+    // Returns the number of log lines of one request.
     let lines = async || {
         let reply = backend.get("/v2/Services", &[]).await;
         assert_eq!(reply.status, 200);
-        // They are written before the answer is sent.
+        // They are written before the response is sent.
         let id = reply.header("twilio-request-id").unwrap();
         server.stderr().lines().filter(|line| line.contains(id)).count()
     };
     assert_eq!(lines().await, 0);
 
     server.signal("USR1");
-    said("the log tells more", 1).await;
+    said("log level raised to debug", 1).await;
     assert_eq!(lines().await, 2);
     server.signal("USR1");
-    said("the log tells as much as before", 1).await;
+    said("log level restored", 1).await;
     assert_eq!(lines().await, 0);
 
     place.file("countersign.toml", "log = \"warn,api=info\"");
     server.signal("HUP");
-    said("the levels of the log were read again", 1).await;
+    said("log levels reloaded", 1).await;
     assert_eq!(lines().await, 1);
 
     for wrong in ["log = \"api=much\"", "log = ", "lag = \"info\""] {
-        let before = server.stderr().matches("stay as they were").count();
+        let before = server.stderr().matches("previous ones stay in use").count();
         place.file("countersign.toml", wrong);
         server.signal("HUP");
-        said("stay as they were", before + 1).await;
+        said("previous ones stay in use", before + 1).await;
         assert_eq!(lines().await, 1, "{wrong}");
     }
     server.stop().await;
 
-    // What stands above the file stays.
+    // An option from a higher layer than the file does not change.
     place.file("countersign.toml", "log = \"info\"");
     let server = Serving::start(&place.folder, &["--ephemeral", "--log", "warn"], &ACCOUNT).await;
     server.signal("HUP");
     server.signal("USR1");
-    wait_until("it was heard", PATIENCE, async || server.stderr().contains("tells more").then_some(())).await;
-    assert!(!server.stderr().contains("read again"));
+    wait_until("the signal was handled", WAIT_TIMEOUT, async || {
+        server.stderr().contains("raised to debug").then_some(())
+    })
+    .await;
+    assert!(!server.stderr().contains("reloaded"));
     server.stop().await;
 }
 
 #[tokio::test]
-async fn a_log_that_nobody_reads_any_more_takes_nothing_down() {
+async fn closed_log_pipe_does_not_stop_the_server() {
     for format in ["human", "json"] {
         let place = Place::new();
         let arguments =
@@ -173,7 +180,7 @@ async fn a_log_that_nobody_reads_any_more_takes_nothing_down() {
         assert_eq!(statuses, BTreeSet::from([200, 201, 404]), "{format}");
         let pid = child.id().to_string();
         assert!(Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status().unwrap().success());
-        let status = wait_until("the server ends", PATIENCE, async || child.try_wait().unwrap()).await;
+        let status = wait_until("the server ends", WAIT_TIMEOUT, async || child.try_wait().unwrap()).await;
         assert_eq!(status.code(), Some(0), "{format}");
     }
 }

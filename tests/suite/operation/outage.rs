@@ -21,11 +21,11 @@ const ACCOUNT: [(&str, &str); 2] = [
     ("COUNTERSIGN_AUTH_TOKEN", "0a1b2c3d4e5f60718293a4b5c6d7e8f9"),
 ];
 
-/// A server on PostgreSQL, with a line to it that can be cut, a service, and an enrolled phone.
-struct Stage {
+/// A server on PostgreSQL behind a proxy that can interrupt connections, with a service and an enrolled phone.
+struct OutageFixture {
     server: Serving,
-    line: Line,
-    /// The database, over the line.
+    proxy: Proxy,
+    /// The URL of the database through the proxy.
     url: String,
     service: String,
     phone: Phone,
@@ -34,15 +34,15 @@ struct Stage {
     _place: Place,
 }
 
-impl Stage {
-    async fn set(test: &str) -> Option<Self> {
+impl OutageFixture {
+    async fn start(test: &str) -> Option<Self> {
         Self::set_with(test, &[]).await
     }
 
     async fn set_with(test: &str, arguments: &[&str]) -> Option<Self> {
         let database = harness::postgres_or_skip(test)?;
         let place = Place::new();
-        let (line, url) = Line::to(&database.url).await;
+        let (proxy, url) = Proxy::to(&database.url).await;
         let always = ["--database-url", &url, "--migrate", metrics::LISTEN[0], metrics::LISTEN[1]];
         let arguments = [&always, arguments].concat();
         let server = Serving::start(&place.folder, &arguments, &ACCOUNT).await;
@@ -63,29 +63,30 @@ impl Stage {
         let phone = Phone::new(Style::Android, &server.url, Arc::new(SystemClock)).unwrap();
         let enrollment = phone.enroll(&new).await.unwrap();
         let database = Arc::new(database);
-        Some(Self { server, line, url, service, phone, enrollment, database, _place: place })
+        Some(Self { server, proxy, url, service, phone, enrollment, database, _place: place })
     }
 
     fn backend(&self) -> Http {
         self.server.backend(ACCOUNT[0].1, ACCOUNT[1].1)
     }
 
-    /// Asks the phone; the SID of the challenge.
+    /// Creates a challenge for the phone and returns its SID.
     async fn challenge(&self) -> String {
         let form = [("FactorSid", self.enrollment.factor_sid.as_str()), ("Details.Message", "Still there?")];
         let path = format!("{}/Challenges", entity(&self.service, "outage-0001"));
         created(&self.backend().post(&path, &form).await)["sid"].as_str().unwrap().to_owned()
     }
 
-    async fn is_ready_again(&self) {
-        wait_until("the server is ready again", PATIENCE, async || {
+    async fn wait_until_ready_again(&self) {
+        wait_until("the server is ready again", WAIT_TIMEOUT, async || {
             (self.backend().get("/readyz", &[]).await.status == 200).then_some(())
         })
         .await;
     }
 
-    /// Everything works, each thing at the first try, and as many at once as the server has connections.
-    async fn all_is_well(&self) {
+    /// Checks that everything works at the first attempt, with as many concurrent requests as the server has
+    /// connections.
+    async fn assert_everything_works(&self) {
         for _ in 0..2 {
             let reads: Vec<_> = (0..20)
                 .map(|_| {
@@ -106,13 +107,13 @@ impl Stage {
 }
 
 #[tokio::test]
-async fn connections_that_break_under_load_cost_nothing_that_was_acknowledged() {
-    let test = "operation::outage::connections_that_break_under_load_cost_nothing_that_was_acknowledged";
-    let Some(stage) = Stage::set(test).await else { return };
-    let load = Load::on(&stage);
+async fn broken_connections_under_load_lose_no_acknowledged_write() {
+    let test = "operation::outage::broken_connections_under_load_lose_no_acknowledged_write";
+    let Some(fixture) = OutageFixture::start(test).await else { return };
+    let load = Load::on(&fixture);
     for _ in 0..15 {
-        load.goes_on().await;
-        let database = Arc::clone(&stage.database);
+        load.wait_for_progress().await;
+        let database = Arc::clone(&fixture.database);
         let broken = spawn_blocking(move || {
             database.psql(
                 "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
@@ -121,62 +122,63 @@ async fn connections_that_break_under_load_cost_nothing_that_was_acknowledged() 
         });
         assert_ne!(broken.await.unwrap(), "0");
     }
-    load.goes_on().await;
-    load.check(&stage).await;
-    stage.all_is_well().await;
-    stage.server.stop().await;
+    load.wait_for_progress().await;
+    load.check(&fixture).await;
+    fixture.assert_everything_works().await;
+    fixture.server.stop().await;
 }
 
 #[tokio::test]
-async fn while_the_database_is_away_everybody_is_told_to_try_again() {
-    let test = "operation::outage::while_the_database_is_away_everybody_is_told_to_try_again";
-    let Some(stage) = Stage::set(test).await else { return };
-    let sid = stage.challenge().await;
-    let shown = stage.phone.challenge(&stage.enrollment, &sid).await.unwrap();
-    stage.line.is(State::Cut);
+async fn requests_get_503_with_retry_after_during_an_outage() {
+    let test = "operation::outage::requests_get_503_with_retry_after_during_an_outage";
+    let Some(fixture) = OutageFixture::start(test).await else { return };
+    let sid = fixture.challenge().await;
+    let shown = fixture.phone.get_challenge(&fixture.enrollment, &sid).await.unwrap();
+    fixture.proxy.set(ProxyState::Cut);
 
     let began = Instant::now();
-    let backend = stage.backend();
-    let entities = format!("/v2/Services/{}/Entities", stage.service);
-    let stranger = stage.server.backend(ACCOUNT[0].1, "wrong");
-    let (alive, ready, read, write, stranger, device) = tokio::join!(
+    let backend = fixture.backend();
+    let entities = format!("/v2/Services/{}/Entities", fixture.service);
+    let unauthenticated = fixture.server.backend(ACCOUNT[0].1, "wrong");
+    let (alive, ready, read, write, unauthenticated, device) = tokio::join!(
         backend.get("/healthz", &[]),
         backend.get("/readyz", &[]),
         backend.get(&entities, &[]),
         backend.post(&entities, &[("Identity", "meanwhile-0001")]),
-        // Who can't be checked is not turned away: a phone takes a 401 for the end of its factor.
-        stranger.get(&entities, &[]),
-        stage.phone.respond(&stage.enrollment, &shown, Answer::Approved),
+        // Credentials that cannot be checked are not refused: a phone would take a 401 as the end of its
+        // factor.
+        unauthenticated.get(&entities, &[]),
+        fixture.phone.send_answer(&fixture.enrollment, &shown, Answer::Approved),
     );
     assert_eq!(alive.status, 200);
-    for reply in [&ready, &read, &write, &stranger] {
+    for reply in [&ready, &read, &write, &unauthenticated] {
         assert_error(reply, 503, 20503);
         assert!(reply.header("retry-after").is_some(), "{reply:?}");
     }
     assert!(matches!(device, Err(device::Error::Api { status: 503, code: 20503, .. })), "{device:?}");
-    // Within one second, and another for a slow machine.
+    // Within one second, plus one for a slow machine.
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
-    let address = metrics::address(|| stage.server.stderr()).await;
-    let told = metrics::read(&address).await;
-    assert_eq!(told.sum("countersign_ready", &[]), 0.0);
-    assert!(told.sum("countersign_database_failures", &[("kind", "unavailable")]) > 0.0);
-    assert_eq!(told.sum("countersign_faults", &[("kind", "unavailable")]), 5.0);
+    let address = metrics::address(|| fixture.server.stderr()).await;
+    let exposition = metrics::read(&address).await;
+    assert_eq!(exposition.sum("countersign_ready", &[]), 0.0);
+    assert!(exposition.sum("countersign_database_failures", &[("kind", "unavailable")]) > 0.0);
+    assert_eq!(exposition.sum("countersign_faults", &[("kind", "unavailable")]), 5.0);
     let probes = Http::new(&address);
     assert_eq!(probes.get("/healthz", &[]).await.status, 200);
     assert_eq!(probes.get("/readyz", &[]).await.status, 503);
 
-    stage.line.is(State::Open);
-    stage.is_ready_again().await;
+    fixture.proxy.set(ProxyState::Open);
+    fixture.wait_until_ready_again().await;
     assert_eq!(metrics::read(&address).await.sum("countersign_ready", &[]), 1.0);
     let path = format!("{entities}/meanwhile-0001");
     assert_error(&backend.get(&path, &[]).await, 404, 20404);
-    let answered = stage.phone.answer(&stage.enrollment, &sid, Answer::Denied).await.unwrap();
+    let answered = fixture.phone.answer(&fixture.enrollment, &sid, Answer::Denied).await.unwrap();
     assert_eq!(answered.status.as_str(), "denied");
-    stage.all_is_well().await;
+    fixture.assert_everything_works().await;
 
-    // The log names the place and the reason, once, and not with each request.
-    let log = stage.server.stderr();
-    let url = stage.url.parse::<Url>().unwrap();
+    // The log names address and reason once, and not for each request.
+    let log = fixture.server.stderr();
+    let url = fixture.url.parse::<Url>().unwrap();
     let (port, name) = (url.port().unwrap(), url.path().trim_start_matches('/'));
     let lost = format!("cannot connect to PostgreSQL at 127.0.0.1:{port}, database {name}: ");
     let lines: Vec<_> = log.lines().filter(|line| line.contains("database lost")).collect();
@@ -184,36 +186,36 @@ async fn while_the_database_is_away_everybody_is_told_to_try_again() {
     assert!(lines[0].contains(&lost) && lines[0].contains("Connection refused"), "{log}");
     assert_eq!(log.matches("database is back: PostgreSQL at 127.0.0.1").count(), 1, "{log}");
     assert!(!log.contains("fault: "), "{log}");
-    stage.server.stop().await;
+    fixture.server.stop().await;
 }
 
 #[tokio::test]
-async fn metrics_do_not_wait_for_a_database_that_hangs() {
-    let test = "operation::outage::metrics_do_not_wait_for_a_database_that_hangs";
-    let Some(stage) = Stage::set(test).await else { return };
-    let address = metrics::address(|| stage.server.stderr()).await;
+async fn metrics_respond_while_the_database_hangs() {
+    let test = "operation::outage::metrics_respond_while_the_database_hangs";
+    let Some(fixture) = OutageFixture::start(test).await else { return };
+    let address = metrics::address(|| fixture.server.stderr()).await;
     assert_eq!(metrics::read(&address).await.sum("countersign_ready", &[]), 1.0);
-    stage.line.is(State::Stalled);
+    fixture.proxy.set(ProxyState::Stalled);
     for _ in 0..5 {
         let began = Instant::now();
         metrics::read(&address).await;
         assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     }
-    // What is measured meanwhile is in a later answer.
-    wait_until("the metrics say that it is not ready", PATIENCE, async || {
+    // A later response contains the measurement.
+    wait_until("the metrics report that the server is not ready", WAIT_TIMEOUT, async || {
         (metrics::read(&address).await.sum("countersign_ready", &[]) == 0.0).then_some(())
     })
     .await;
-    stage.line.is(State::Open);
-    stage.is_ready_again().await;
-    wait_until("the metrics say that it is ready", PATIENCE, async || {
+    fixture.proxy.set(ProxyState::Open);
+    fixture.wait_until_ready_again().await;
+    wait_until("the metrics report that the server is ready", WAIT_TIMEOUT, async || {
         (metrics::read(&address).await.sum("countersign_ready", &[]) == 1.0).then_some(())
     })
     .await;
-    stage.server.stop().await;
+    fixture.server.stop().await;
 }
 
-/// `countersign serve` on the database of this URL, its log in a file.
+/// Returns `countersign serve` on the database of this URL, with its log in a file.
 fn waiting(place: &Place, url: &str, arguments: &[&str]) -> (Child, PathBuf) {
     let log = place.folder.with_extension("log");
     let arguments = [&["serve", "--listen", "127.0.0.1:0", "--migrate", "--database-url", url], arguments];
@@ -223,28 +225,28 @@ fn waiting(place: &Place, url: &str, arguments: &[&str]) -> (Child, PathBuf) {
 }
 
 async fn says(log: &Path, words: &str) -> String {
-    wait_until("the server says why it waits", PATIENCE, async || {
+    wait_until("the server logs why it waits", WAIT_TIMEOUT, async || {
         fs::read_to_string(log).ok().filter(|log| log.contains(words))
     })
     .await
 }
 
 #[tokio::test]
-async fn a_server_waits_for_a_database_that_is_not_up_yet() {
-    let test = "operation::outage::a_server_waits_for_a_database_that_is_not_up_yet";
+async fn server_waits_for_a_database_that_is_not_up_yet() {
+    let test = "operation::outage::server_waits_for_a_database_that_is_not_up_yet";
     let Some(database) = harness::postgres_or_skip(test) else { return };
     let place = Place::new();
-    let (line, url) = Line::to(&database.url).await;
-    line.is(State::Cut);
+    let (proxy, url) = Proxy::to(&database.url).await;
+    proxy.set(ProxyState::Cut);
     let (mut child, log) = waiting(&place, &url, &[]);
     let said = says(&log, "waiting for the database").await;
-    // The line takes connections and says nothing on them.
+    // The proxy accepts connections without sending anything.
     assert!(
         said.contains("cannot connect to PostgreSQL at 127.0.0.1:") && said.contains("no answer within"),
         "{said}"
     );
     assert_eq!(child.try_wait().unwrap(), None);
-    line.is(State::Open);
+    proxy.set(ProxyState::Open);
     let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
     let first = spawn_blocking(move || {
         let mut first = String::new();
@@ -257,20 +259,20 @@ async fn a_server_waits_for_a_database_that_is_not_up_yet() {
 }
 
 #[tokio::test]
-async fn a_server_that_waits_for_its_database_can_be_stopped() {
+async fn server_waiting_for_its_database_can_be_stopped() {
     let place = Place::new();
     let (mut child, log) = waiting(&place, "postgres://owl:hoot@127.0.0.1:1/x", &[]);
     let said = says(&log, "waiting for the database").await;
     assert!(said.contains("refused") && !said.contains("hoot"), "{said}");
     let pid = child.id().to_string();
     assert!(Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status().unwrap().success());
-    let status = wait_until("the server ends", PATIENCE, async || child.try_wait().unwrap()).await;
+    let status = wait_until("the server ends", WAIT_TIMEOUT, async || child.try_wait().unwrap()).await;
     assert_eq!(status.code(), Some(0), "{}", fs::read_to_string(&log).unwrap());
 }
 
 #[tokio::test]
-async fn what_waiting_can_not_mend_is_refused_at_once() {
-    let test = "operation::outage::what_waiting_can_not_mend_is_refused_at_once";
+async fn permanent_database_error_fails_at_once() {
+    let test = "operation::outage::permanent_database_error_fails_at_once";
     let Some(database) = harness::postgres_or_skip(test) else { return };
     let place = Place::new();
     let another = format!("{}_x", database.url);
@@ -285,8 +287,8 @@ async fn what_waiting_can_not_mend_is_refused_at_once() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_not_utf8_is_refused_by_name() {
-    let test = "operation::outage::a_database_that_is_not_utf8_is_refused_by_name";
+async fn database_without_utf8_is_refused_with_its_encoding() {
+    let test = "operation::outage::database_without_utf8_is_refused_with_its_encoding";
     for encoding in ["SQL_ASCII", "LATIN1"] {
         let Some(database) = harness::postgres_in_encoding_or_skip(test, encoding) else { return };
         let place = Place::new();
@@ -304,31 +306,31 @@ async fn a_database_that_is_not_utf8_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_short_outage_under_load_costs_nothing_that_was_acknowledged() {
-    let test = "operation::outage::a_short_outage_under_load_costs_nothing_that_was_acknowledged";
-    let Some(stage) = Stage::set(test).await else { return };
-    let load = Load::on(&stage);
+async fn short_outage_under_load_loses_no_acknowledged_write() {
+    let test = "operation::outage::short_outage_under_load_loses_no_acknowledged_write";
+    let Some(fixture) = OutageFixture::start(test).await else { return };
+    let load = Load::on(&fixture);
     for _ in 0..3 {
-        load.goes_on().await;
-        stage.line.is(State::Cut);
+        load.wait_for_progress().await;
+        fixture.proxy.set(ProxyState::Cut);
         tokio::time::sleep(Duration::from_millis(500)).await;
-        stage.line.is(State::Open);
+        fixture.proxy.set(ProxyState::Open);
     }
-    load.goes_on().await;
-    load.check(&stage).await;
-    stage.all_is_well().await;
-    stage.server.stop().await;
+    load.wait_for_progress().await;
+    load.check(&fixture).await;
+    fixture.assert_everything_works().await;
+    fixture.server.stop().await;
 }
 
 #[tokio::test]
-async fn a_database_that_hangs_does_not_hang_the_server() {
-    let test = "operation::outage::a_database_that_hangs_does_not_hang_the_server";
-    let Some(stage) = Stage::set(test).await else { return };
-    stage.line.is(State::Stalled);
+async fn hanging_database_does_not_hang_the_server() {
+    let test = "operation::outage::hanging_database_does_not_hang_the_server";
+    let Some(fixture) = OutageFixture::start(test).await else { return };
+    fixture.proxy.set(ProxyState::Stalled);
 
-    // More than there are connections, both ways, by clients with more patience than the server.
-    let client = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build().unwrap();
-    let url = format!("{}/v2/Services/{}/Entities", stage.server.url, stage.service);
+    // More requests than connections, both reads and writes, by clients that wait longer than the server.
+    let client = reqwest::Client::builder().timeout(WAIT_TIMEOUT).no_proxy().build().unwrap();
+    let url = format!("{}/v2/Services/{}/Entities", fixture.server.url, fixture.service);
     let requests: Vec<_> = (0..24)
         .map(|number| {
             let request = match number % 2 {
@@ -338,40 +340,41 @@ async fn a_database_that_hangs_does_not_hang_the_server() {
             tokio::spawn(request.basic_auth(ACCOUNT[0].1, Some(ACCOUNT[1].1)).send())
         })
         .collect();
-    assert_eq!(stage.backend().get("/healthz", &[]).await.status, 200);
+    assert_eq!(fixture.backend().get("/healthz", &[]).await.status, 200);
     for request in requests {
         let reply = request.await.unwrap().unwrap();
         assert_eq!(reply.status().as_u16(), 503, "{reply:?}");
         assert!(reply.headers().contains_key("retry-after"), "{reply:?}");
     }
 
-    stage.line.is(State::Open);
-    stage.is_ready_again().await;
-    stage.all_is_well().await;
-    stage.server.stop().await;
+    fixture.proxy.set(ProxyState::Open);
+    fixture.wait_until_ready_again().await;
+    fixture.assert_everything_works().await;
+    fixture.server.stop().await;
 }
 
 #[tokio::test]
-async fn connections_that_are_lost_without_a_word_are_replaced() {
-    let test = "operation::outage::connections_that_are_lost_without_a_word_are_replaced";
-    let Some(stage) = Stage::set(test).await else { return };
-    // As many as there can be.
-    stage.all_is_well().await;
-    stage.line.loses_connections();
-    // Who asks how the server is waits for two seconds only, and must not use the connections up by that.
-    let address = metrics::address(|| stage.server.stderr()).await;
-    wait_until("the server says that it is ready", PATIENCE, async || {
+async fn silently_lost_connections_are_replaced() {
+    let test = "operation::outage::silently_lost_connections_are_replaced";
+    let Some(fixture) = OutageFixture::start(test).await else { return };
+    // As many concurrent requests as possible.
+    fixture.assert_everything_works().await;
+    fixture.proxy.lose_connections();
+    // Readiness checks time out after two seconds, and must not use up the connections.
+    let address = metrics::address(|| fixture.server.stderr()).await;
+    wait_until("the server is ready", WAIT_TIMEOUT, async || {
         (Http::new(&address).get("/readyz", &[]).await.status == 200).then_some(())
     })
     .await;
 
-    // Until each was tried once, requests are told to come again; no restart is needed.
-    stage.is_ready_again().await;
-    let path = format!("{}/Challenges", entity(&stage.service, "outage-0001"));
-    wait_until("challenges are made again", PATIENCE, async || {
-        let form = [("FactorSid", stage.enrollment.factor_sid.as_str()), ("Details.Message", "Still there?")];
+    // Requests get 503 until each connection has been tried once; no restart is needed.
+    fixture.wait_until_ready_again().await;
+    let path = format!("{}/Challenges", entity(&fixture.service, "outage-0001"));
+    wait_until("challenges can be created again", WAIT_TIMEOUT, async || {
+        let form =
+            [("FactorSid", fixture.enrollment.factor_sid.as_str()), ("Details.Message", "Still there?")];
         let requests = (0..20).map(|_| {
-            let (backend, path) = (stage.backend(), path.clone());
+            let (backend, path) = (fixture.backend(), path.clone());
             let form = form.map(|(name, value)| (name, value.to_owned()));
             tokio::spawn(async move {
                 let form = form.each_ref().map(|(name, value)| (*name, value.as_str()));
@@ -387,76 +390,76 @@ async fn connections_that_are_lost_without_a_word_are_replaced() {
         all_are_made.then_some(())
     })
     .await;
-    stage.all_is_well().await;
-    stage.server.stop().await;
+    fixture.assert_everything_works().await;
+    fixture.server.stop().await;
 }
 
 #[tokio::test]
-async fn more_requests_than_may_be_under_way_are_told_at_once_to_come_again() {
-    let test = "operation::outage::more_requests_than_may_be_under_way_are_told_at_once_to_come_again";
-    let Some(stage) = Stage::set_with(test, &["--max-requests", "4"]).await else { return };
-    stage.line.is(State::Stalled);
-    let path = format!("/v2/Services/{}", stage.service);
+async fn excess_concurrent_requests_are_refused_at_once() {
+    let test = "operation::outage::excess_concurrent_requests_are_refused_at_once";
+    let Some(fixture) = OutageFixture::set_with(test, &["--max-requests", "4"]).await else { return };
+    fixture.proxy.set(ProxyState::Stalled);
+    let path = format!("/v2/Services/{}", fixture.service);
     let under_way: Vec<_> = (0..4)
         .map(|_| {
-            let (backend, path) = (stage.backend(), path.clone());
+            let (backend, path) = (fixture.backend(), path.clone());
             tokio::spawn(async move { backend.get(&path, &[]).await })
         })
         .collect();
-    // As long as those wait for the database, the next one does not.
-    let refused = wait_until("a request too many is refused", PATIENCE, async || {
+    // As long as these wait for the database, the next one does not.
+    let refused = wait_until("a request beyond the limit is refused", WAIT_TIMEOUT, async || {
         let reply =
-            tokio::time::timeout(Duration::from_secs(2), stage.backend().get("/v2/Services", &[])).await;
-        assert!(under_way.iter().any(|request| !request.is_finished()), "nobody was told at once");
+            tokio::time::timeout(Duration::from_secs(2), fixture.backend().get("/v2/Services", &[])).await;
+        assert!(under_way.iter().any(|request| !request.is_finished()), "no request was refused at once");
         reply.ok()
     })
     .await;
     assert_error(&refused, 503, 20503);
     assert_eq!(refused.header("retry-after"), Some("1"));
-    let told = metrics::read(&metrics::address(|| stage.server.stderr()).await).await;
-    assert!(told.sum("countersign_faults", &[("kind", "overload")]) >= 1.0);
-    // Whoever asks how the server is, is no load.
-    assert_eq!(stage.backend().get("/healthz", &[]).await.status, 200);
-    stage.line.is(State::Open);
+    let exposition = metrics::read(&metrics::address(|| fixture.server.stderr()).await).await;
+    assert!(exposition.sum("countersign_faults", &[("kind", "overload")]) >= 1.0);
+    // Health checks do not count as load.
+    assert_eq!(fixture.backend().get("/healthz", &[]).await.status, 200);
+    fixture.proxy.set(ProxyState::Open);
     for request in under_way {
         let reply = request.await.unwrap();
         assert!([200, 503].contains(&reply.status), "{reply:?}");
     }
-    stage.is_ready_again().await;
-    assert_eq!(stage.backend().get(&path, &[]).await.status, 200);
-    stage.server.stop().await;
+    fixture.wait_until_ready_again().await;
+    assert_eq!(fixture.backend().get(&path, &[]).await.status, 200);
+    fixture.server.stop().await;
 }
 
-/// Clients that go on and on. Every answer they get is a success or a 503 that says when to come again.
+/// Clients that send requests without a pause. Each response is a success, or a 503 with `Retry-After`.
 struct Load {
-    clients: Vec<Task<Kept>>,
+    clients: Vec<Task<AcknowledgedWrites>>,
     stop: Arc<AtomicBool>,
-    /// Requests that succeeded.
+    /// The number of successful requests.
     done: Arc<AtomicUsize>,
-    /// Requests that were told to come again.
+    /// The number of requests refused with 503.
     refused: Arc<AtomicUsize>,
 }
 
-/// What was acknowledged to a client.
+/// The acknowledged writes of a client.
 #[derive(Default)]
-struct Kept {
-    /// Identities.
+struct AcknowledgedWrites {
+    /// The identities of created entities.
     entities: Vec<String>,
-    /// SIDs and what was answered, if anything was, and whether that is certain.
+    /// The SIDs of created challenges with their answer, if any, and whether the answer was acknowledged.
     challenges: Vec<(String, Option<(Answer, bool)>)>,
 }
 
 impl Load {
-    fn on(stage: &Stage) -> Self {
+    fn on(fixture: &OutageFixture) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (done, refused) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let clients = (0..6).map(|number| {
-            let phone = Phone::new(Style::Android, &stage.server.url, Arc::new(SystemClock)).unwrap();
+            let phone = Phone::new(Style::Android, &fixture.server.url, Arc::new(SystemClock)).unwrap();
             let client = Client {
                 number,
-                backend: stage.backend(),
+                backend: fixture.backend(),
                 phone,
-                enrollment: stage.enrollment.clone(),
+                enrollment: fixture.enrollment.clone(),
                 done: Arc::clone(&done),
                 refused: Arc::clone(&refused),
             };
@@ -466,33 +469,33 @@ impl Load {
     }
 
     /// Waits until some more requests have succeeded.
-    async fn goes_on(&self) {
+    async fn wait_for_progress(&self) {
         let enough = self.done.load(Ordering::Relaxed) + 20;
-        wait_until("requests succeed again", PATIENCE, async || {
+        wait_until("requests succeed again", WAIT_TIMEOUT, async || {
             assert!(!self.clients.iter().any(Task::is_finished), "a client has given up");
             (self.done.load(Ordering::Relaxed) >= enough).then_some(())
         })
         .await;
     }
 
-    /// Ends the load, and checks that all that was acknowledged is there.
-    async fn check(self, stage: &Stage) {
+    /// Ends the load and checks that all acknowledged writes exist.
+    async fn check(self, fixture: &OutageFixture) {
         self.stop.store(true, Ordering::Relaxed);
         let mut kept = Vec::new();
         for client in self.clients {
             kept.push(client.await.unwrap());
         }
         let [done, refused] = [&self.done, &self.refused].map(|count| count.load(Ordering::Relaxed));
-        println!("{done} requests succeeded, {refused} were told to come again");
+        println!("{done} requests succeeded, {refused} were refused with 503");
 
-        let backend = stage.backend();
+        let backend = fixture.backend();
         for client in kept {
             for identity in client.entities {
-                let reply = backend.get(&entity(&stage.service, &identity), &[]).await;
+                let reply = backend.get(&entity(&fixture.service, &identity), &[]).await;
                 assert_eq!(reply.status, 200, "{reply:?}");
             }
             for (sid, answer) in client.challenges {
-                let path = format!("{}/Challenges/{sid}", entity(&stage.service, "outage-0001"));
+                let path = format!("{}/Challenges/{sid}", entity(&fixture.service, "outage-0001"));
                 let reply = backend.get(&path, &[]).await;
                 assert_eq!(reply.status, 200, "{reply:?}");
                 let status = reply.json()["status"].as_str().unwrap().to_owned();
@@ -516,14 +519,14 @@ struct Client {
 }
 
 impl Client {
-    async fn work(self, stop: Arc<AtomicBool>) -> Kept {
+    async fn work(self, stop: Arc<AtomicBool>) -> AcknowledgedWrites {
         let service = &self.enrollment.service_sid;
-        let mut kept = Kept::default();
-        for turn in 0.. {
+        let mut kept = AcknowledgedWrites::default();
+        for round in 0.. {
             if stop.load(Ordering::Relaxed) {
                 break;
             }
-            let identity = format!("load-{}-{turn}", self.number);
+            let identity = format!("load-{}-{round}", self.number);
             let path = format!("/v2/Services/{service}/Entities");
             if self.made(&self.backend.post(&path, &[("Identity", &identity)]).await).is_some() {
                 kept.entities.push(identity);
@@ -532,15 +535,15 @@ impl Client {
             let path = format!("{}/Challenges", entity(service, &self.enrollment.identity));
             let form = [("FactorSid", self.enrollment.factor_sid.as_str()), ("Details.Message", "Hello?")];
             let Some(sid) = self.made(&self.backend.post(&path, &form).await) else { continue };
-            let answer = if turn % 2 == 0 { Answer::Approved } else { Answer::Denied };
-            let shown = self.phone.challenge(&self.enrollment, &sid).await;
+            let answer = if round % 2 == 0 { Answer::Approved } else { Answer::Denied };
+            let shown = self.phone.get_challenge(&self.enrollment, &sid).await;
             kept.challenges.push((
                 sid,
-                match self.heard(shown) {
+                match self.phone_result(shown) {
                     None => None,
                     Some(shown) => {
-                        let answered = self.phone.respond(&self.enrollment, &shown, answer).await;
-                        Some((answer, self.heard(answered).is_some()))
+                        let answered = self.phone.send_answer(&self.enrollment, &shown, answer).await;
+                        Some((answer, self.phone_result(answered).is_some()))
                     }
                 },
             ));
@@ -548,7 +551,7 @@ impl Client {
         kept
     }
 
-    /// The SID of what was made; `None` if the server said to come again.
+    /// Returns the SID of a created resource; `None` if the server responded with 503.
     fn made(&self, reply: &Reply) -> Option<String> {
         if reply.status == 503 {
             assert_error(reply, 503, 20503);
@@ -560,8 +563,8 @@ impl Client {
         created(reply)["sid"].as_str().map(str::to_owned)
     }
 
-    /// What a phone got; `None` if the server said to come again.
-    fn heard<T>(&self, result: Result<T, device::Error>) -> Option<T> {
+    /// Returns the result of a phone; `None` if the server responded with 503.
+    fn phone_result<T>(&self, result: Result<T, device::Error>) -> Option<T> {
         match result {
             Err(device::Error::Api { status: 503, code: 20503, .. }) => {
                 self.refused.fetch_add(1, Ordering::Relaxed);
@@ -575,26 +578,26 @@ impl Client {
     }
 }
 
-/// What may become of a line.
+/// The state of the proxy.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum State {
-    /// What is said on one side is heard on the other.
+enum ProxyState {
+    /// Data pass in both directions.
     Open,
-    /// Nobody hears anything, and nobody knows why.
+    /// Data are held back; connections stay open.
     Stalled,
-    /// Connections are broken off, and new ones refused.
+    /// Connections are closed, and new ones refused.
     Cut,
 }
 
-/// The way from the server to its database.
-struct Line {
-    state: watch::Sender<State>,
-    /// How often whatever was connected was lost without a word.
+/// A TCP proxy between the server and its database.
+struct Proxy {
+    state: watch::Sender<ProxyState>,
+    /// The number of times that all connections were silently lost.
     lost: watch::Sender<u32>,
 }
 
-impl Line {
-    /// A line to the database of this URL, and the URL at its near end.
+impl Proxy {
+    /// Starts a proxy to the database of this URL, and returns it with the URL through it.
     async fn to(url: &str) -> (Self, String) {
         let mut url: Url = url.parse().unwrap();
         let far = (url.host_str().unwrap().to_owned(), url.port().unwrap_or(5432));
@@ -602,11 +605,11 @@ impl Line {
         let listener = near.listen();
         url.set_host(Some("127.0.0.1")).unwrap();
         url.set_port(Some(near.address.port())).unwrap();
-        let (sender, mut state) = watch::channel(State::Open);
+        let (sender, mut state) = watch::channel(ProxyState::Open);
         let (lose, lost) = watch::channel(0);
         tokio::spawn(async move {
             let mut listener = Some(listener);
-            while state.wait_for(|state| *state != State::Cut).await.is_ok() {
+            while state.wait_for(|state| *state != ProxyState::Cut).await.is_ok() {
                 let listener = listener.take().unwrap_or_else(|| near.listen());
                 let mut cut = state.clone();
                 let accept = async {
@@ -617,28 +620,28 @@ impl Line {
                 };
                 tokio::select! {
                     () = accept => {}
-                    _ = cut.wait_for(|state| *state == State::Cut) => {}
+                    _ = cut.wait_for(|state| *state == ProxyState::Cut) => {}
                 }
             }
         });
         (Self { state: sender, lost: lose }, url.into())
     }
 
-    fn is(&self, state: State) {
+    fn set(&self, state: ProxyState) {
         self.state.send_replace(state);
     }
 
-    /// From now on nothing comes through the connections that there are, and neither end is told.
-    fn loses_connections(&self) {
+    /// Silently drops all data on the current connections from now on; neither end is notified.
+    fn lose_connections(&self) {
         self.lost.send_modify(|times| *times += 1);
     }
 }
 
-/// Carries a connection until one side ends it or the line is cut.
+/// Forwards a connection until one side closes it or the proxy is cut.
 async fn connect(
     near: TcpStream,
     far: (String, u16),
-    mut state: watch::Receiver<State>,
+    mut state: watch::Receiver<ProxyState>,
     mut lost: watch::Receiver<u32>,
 ) {
     lost.mark_unchanged();
@@ -648,14 +651,14 @@ async fn connect(
     tokio::select! {
         () = carry(from_near, to_far, there, lost.clone()) => {}
         () = carry(from_far, to_near, back, lost) => {}
-        _ = state.wait_for(|state| *state == State::Cut) => {}
+        _ = state.wait_for(|state| *state == ProxyState::Cut) => {}
     }
 }
 
 async fn carry(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
-    mut state: watch::Receiver<State>,
+    mut state: watch::Receiver<ProxyState>,
     mut lost: watch::Receiver<u32>,
 ) {
     let mut bytes = [0; 4096];
@@ -665,7 +668,7 @@ async fn carry(
             _ = lost.changed() => std::future::pending().await,
         };
         let Ok(length @ 1..) = read else { return };
-        let is_open = state.wait_for(|state| *state != State::Stalled).await.is_ok();
+        let is_open = state.wait_for(|state| *state != ProxyState::Stalled).await.is_ok();
         if !is_open || to.write_all(&bytes[..length]).await.is_err() {
             return;
         }

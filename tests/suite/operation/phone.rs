@@ -1,4 +1,4 @@
-//! The demonstration, and the phone for the terminal.
+//! The demo, and the terminal phone.
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,10 +9,10 @@ use super::*;
 use crate::world::{World, created, entity};
 
 #[test]
-fn the_demo_shows_every_step_and_leaves_nothing_behind() {
+fn demo_shows_every_step_and_leaves_nothing_behind() {
     let place = Place::new();
     let shown = succeed(&mut countersign(&place.folder, &["demo"]));
-    // The story first, and what is around it after.
+    // The sign-in comes first, deliveries after it.
     let places: Vec<_> =
         ["registers the public key", "asks the phone", "signs that", "too late", "push credential"]
             .map(|words| shown.find(words).unwrap_or_else(|| panic!("{words}: {shown}")))
@@ -27,7 +27,7 @@ fn the_demo_shows_every_step_and_leaves_nothing_behind() {
     for (number, title) in &titles {
         assert!(summary.contains(&format!("✓ {number:>2}. {title}\n")), "{summary}");
     }
-    assert!(summary.contains(&format!("All {} steps held", titles.len())), "{summary}");
+    assert!(summary.contains(&format!("All {} steps passed", titles.len())), "{summary}");
     for words in
         ["\"status\": \"approved\"", "\"status\": \"denied\"", "\"status\": \"expired\"", "60322", "60323"]
     {
@@ -37,14 +37,14 @@ fn the_demo_shows_every_step_and_leaves_nothing_behind() {
     assert_eq!(fs::read_dir(&place.folder).unwrap().count(), 0);
 }
 
-/// A server, a backend, and a terminal with a keyring that plays phones.
-struct Desk {
+/// A server, a backend, and a terminal phone with a keyring.
+struct PhoneFixture {
     world: World,
     service: String,
     place: Place,
 }
 
-impl Desk {
+impl PhoneFixture {
     async fn new() -> Self {
         let world = World::ephemeral();
         let service = world.service().await;
@@ -57,7 +57,7 @@ impl Desk {
         command
     }
 
-    /// Enrolls a phone, and returns its factor's SID.
+    /// Enrolls a phone and returns the SID of its factor.
     async fn enroll(&self, identity: &str, name: &str) -> String {
         let token = self.world.access_token(&self.service, identity).await;
         let options = ["--service", &self.service, "--identity", identity, "--name", name];
@@ -85,23 +85,23 @@ impl Desk {
 }
 
 #[tokio::test]
-async fn a_terminal_enrolls_looks_answers_and_leaves() {
-    let desk = Desk::new().await;
-    let factor = desk.enroll("user-0001", "Ada's phone").await;
-    let path = format!("{}/Factors/{factor}", entity(&desk.service, "user-0001"));
-    let stored = desk.stored(&path).await;
+async fn terminal_phone_enrolls_lists_answers_and_deletes() {
+    let fixture = PhoneFixture::new().await;
+    let factor = fixture.enroll("user-0001", "Ada's phone").await;
+    let path = format!("{}/Factors/{factor}", entity(&fixture.service, "user-0001"));
+    let stored = fixture.stored(&path).await;
     assert_eq!((&stored["status"], &stored["friendly_name"]), (&"verified".into(), &"Ada's phone".into()));
-    let keyring = desk.place.path("phone.json");
+    let keyring = fixture.place.path("phone.json");
     assert_eq!(fs::metadata(&keyring).unwrap().permissions().mode() & 0o777, 0o600);
 
-    assert_eq!(succeed(&mut desk.device(&["show"])), "Nothing waits for an answer.\n");
-    let sids = [desk.challenge("user-0001", &factor).await, desk.challenge("user-0001", &factor).await];
-    let list = succeed(&mut desk.device(&["list"]));
+    assert_eq!(succeed(&mut fixture.device(&["show"])), "No pending challenges.\n");
+    let sids = [fixture.challenge("user-0001", &factor).await, fixture.challenge("user-0001", &factor).await];
+    let list = succeed(&mut fixture.device(&["list"]));
     assert!(list.starts_with(&format!("{factor}  Ada's phone\n")), "{list}");
     assert_eq!(value_of("user", &list), "user-0001");
     assert_eq!(value_of("pending", &list), "2");
-    let pending = succeed(&mut desk.device(&["show"]));
-    let challenge = succeed(&mut desk.device(&["show", &sids[0]]));
+    let pending = succeed(&mut fixture.device(&["show"]));
+    let challenge = succeed(&mut fixture.device(&["show", &sids[0]]));
     for words in [&sids[0], &sids[1], "Sign in to Owl Bank?", "Place", "Vienna"] {
         assert!(pending.contains(words), "{words}: {pending}");
     }
@@ -110,42 +110,43 @@ async fn a_terminal_enrolls_looks_answers_and_leaves() {
     }
 
     for (sid, command, status) in [(&sids[0], "approve", "approved"), (&sids[1], "deny", "denied")] {
-        let said = succeed(&mut desk.device(&[command, sid]));
+        let said = succeed(&mut fixture.device(&[command, sid]));
         assert!(said.starts_with(&format!("{sid} is {status}.\n")), "{said}");
-        let path = format!("{}/Challenges/{sid}", entity(&desk.service, "user-0001"));
-        assert_eq!(desk.stored(&path).await["status"], status);
-        // Once is all there is.
+        let path = format!("{}/Challenges/{sid}", entity(&fixture.service, "user-0001"));
+        assert_eq!(fixture.stored(&path).await["status"], status);
+        // A challenge can be answered only once.
         for again in ["approve", "deny"] {
-            refuse(&mut desk.device(&[again, sid]), &[status]);
+            refuse(&mut fixture.device(&[again, sid]), &[status]);
         }
-        assert_eq!(desk.stored(&path).await["status"], status);
+        assert_eq!(fixture.stored(&path).await["status"], status);
     }
 
-    let said = succeed(&mut desk.device(&["forget", &factor[..20]]));
+    let said = succeed(&mut fixture.device(&["forget", &factor[..20]]));
     assert!(said.contains(&factor), "{said}");
-    assert_eq!(desk.world.backend().get(&path, &[]).await.status, 404);
+    assert_eq!(fixture.world.backend().get(&path, &[]).await.status, 404);
     for command in ["list", "show"] {
-        refuse(&mut desk.device(&[command]), &["no phone is enrolled in phone.json", "device enroll"]);
+        refuse(&mut fixture.device(&[command]), &["no phone is enrolled in phone.json", "device enroll"]);
     }
     assert!(!fs::read_to_string(&keyring).unwrap().contains(&factor));
 }
 
 #[tokio::test]
-async fn the_commands_that_a_terminal_is_shown_can_be_run() {
-    let desk = Desk::new().await;
-    let mut shown = vec![run(&mut desk.device(&["list"])).stderr];
-    let token = desk.world.access_token(&desk.service, "user-0001").await;
-    let options = ["--url", desk.world.server.url(), "--service", &desk.service, "--identity", "user-0001"];
-    let enrolled = succeed(desk.device(&["enroll", "--token", &token]).args(options));
+async fn suggested_commands_can_be_run() {
+    let fixture = PhoneFixture::new().await;
+    let mut shown = vec![run(&mut fixture.device(&["list"])).stderr];
+    let token = fixture.world.access_token(&fixture.service, "user-0001").await;
+    let options =
+        ["--url", fixture.world.server.url(), "--service", &fixture.service, "--identity", "user-0001"];
+    let enrolled = succeed(fixture.device(&["enroll", "--token", &token]).args(options));
     let factor = value_of("factor", &enrolled);
     shown.push(enrolled);
-    let pending = desk.challenge("user-0001", &factor).await;
-    shown.push(succeed(&mut desk.device(&["show"])));
+    let pending = fixture.challenge("user-0001", &factor).await;
+    shown.push(succeed(&mut fixture.device(&["show"])));
     let challenge = format!("YC03{}", "0".repeat(30));
-    shown.push(run(&mut desk.device(&["approve", &challenge])).stderr);
-    let factor_path = format!("{}/Factors/{factor}", entity(&desk.service, "user-0001"));
-    assert_eq!(desk.world.backend().delete(&factor_path, &[]).await.status, 204);
-    shown.push(run(&mut desk.device(&["show"])).stderr);
+    shown.push(run(&mut fixture.device(&["approve", &challenge])).stderr);
+    let factor_path = format!("{}/Factors/{factor}", entity(&fixture.service, "user-0001"));
+    assert_eq!(fixture.world.backend().delete(&factor_path, &[]).await.status, 204);
+    shown.push(run(&mut fixture.device(&["show"])).stderr);
 
     let commands = |text: &str| -> Vec<String> {
         let parts = text.split(['"', '\n']).map(str::trim).filter(|part| !part.starts_with("countersign: "));
@@ -163,94 +164,97 @@ async fn the_commands_that_a_terminal_is_shown_can_be_run() {
             assert!(help.status.success(), "{command}: {help:?}");
         }
     }
-    // What deletes the key of a factor that the server has deleted.
+    // The suggested command deletes the key of a factor that the server has deleted.
     let forget = commands(&shown[4]).remove(0);
     let mut forget =
-        Command::new("sh").args(["-c", &forget]).current_dir(&desk.place.folder).spawn().unwrap();
+        Command::new("sh").args(["-c", &forget]).current_dir(&fixture.place.folder).spawn().unwrap();
     assert!(forget.wait().unwrap().success());
-    assert!(!fs::read_to_string(desk.place.path("phone.json")).unwrap().contains(&factor));
+    assert!(!fs::read_to_string(fixture.place.path("phone.json")).unwrap().contains(&factor));
 }
 
-/// The program that the tests start, as it shows itself.
+/// Returns the name of the tested program as its output shows it.
 fn binary() -> &'static str {
     let path: &Path = BINARY.as_ref();
     path.to_str().unwrap()
 }
 
 #[tokio::test]
-async fn a_keyring_holds_several_phones_and_finds_the_one_that_is_asked() {
-    let desk = Desk::new().await;
+async fn keyring_with_several_phones_finds_the_challenged_one() {
+    let fixture = PhoneFixture::new().await;
     let factors =
-        [desk.enroll("user-0001", "Ada's phone").await, desk.enroll("user-0002", "Bob's phone").await];
-    let sid = desk.challenge("user-0002", &factors[1]).await;
-    let pending = |factor: &str| succeed(&mut desk.device(&["show", "--factor", factor]));
-    assert_eq!(pending(&factors[0]), "Nothing waits for an answer.\n");
+        [fixture.enroll("user-0001", "Ada's phone").await, fixture.enroll("user-0002", "Bob's phone").await];
+    let sid = fixture.challenge("user-0002", &factors[1]).await;
+    let pending = |factor: &str| succeed(&mut fixture.device(&["show", "--factor", factor]));
+    assert_eq!(pending(&factors[0]), "No pending challenges.\n");
     assert!(pending(&factors[1]).contains(&sid));
-    refuse(&mut desk.device(&["approve", "--factor", &factors[0], &sid]), &["there is no challenge", &sid]);
-    succeed(&mut desk.device(&["approve", &sid]));
+    refuse(
+        &mut fixture.device(&["approve", "--factor", &factors[0], &sid]),
+        &["there is no challenge", &sid],
+    );
+    succeed(&mut fixture.device(&["approve", &sid]));
 
-    refuse(&mut desk.device(&["forget", "YF"]), &["more than one factor", "\"YF\""]);
-    succeed(&mut desk.device(&["forget", &factors[0]]));
-    let list = succeed(&mut desk.device(&["list", "--offline"]));
+    refuse(&mut fixture.device(&["forget", "YF"]), &["more than one factor", "\"YF\""]);
+    succeed(&mut fixture.device(&["forget", &factors[0]]));
+    let list = succeed(&mut fixture.device(&["list", "--offline"]));
     assert!(!list.contains(&factors[0]) && list.contains(&factors[1]), "{list}");
 }
 
 #[tokio::test]
-async fn a_watching_terminal_asks_and_answers() {
-    let desk = Desk::new().await;
-    let factor = desk.enroll("user-0001", "Ada's phone").await;
-    let sids = [desk.challenge("user-0001", &factor).await, desk.challenge("user-0001", &factor).await];
-    let mut watch = desk.device(&["watch", "--interval", "100ms"]);
+async fn watching_terminal_phone_prompts_and_answers() {
+    let fixture = PhoneFixture::new().await;
+    let factor = fixture.enroll("user-0001", "Ada's phone").await;
+    let sids = [fixture.challenge("user-0001", &factor).await, fixture.challenge("user-0001", &factor).await];
+    let mut watch = fixture.device(&["watch", "--interval", "100ms"]);
     let watch = watch.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = watch.spawn().unwrap();
-    // The oldest first; and what is neither yes nor no is asked again.
+    // The oldest challenge comes first; input other than yes and no is asked again.
     child.stdin.take().unwrap().write_all(b"maybe\nyes\nn\n").unwrap();
     let said = wait(child);
     assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""), "{said:?}");
     let shown = said.stdout;
     assert_eq!(shown.matches("Approve? ").count(), 3, "{shown}");
     for (sid, status) in [(&sids[0], "approved"), (&sids[1], "denied")] {
-        let path = format!("{}/Challenges/{sid}", entity(&desk.service, "user-0001"));
-        assert_eq!(desk.stored(&path).await["status"], status, "{shown}");
+        let path = format!("{}/Challenges/{sid}", entity(&fixture.service, "user-0001"));
+        assert_eq!(fixture.stored(&path).await["status"], status, "{shown}");
     }
 }
 
 #[tokio::test]
-async fn what_a_terminal_can_not_do_it_says_in_words() {
-    let mut desk = Desk::new().await;
+async fn terminal_phone_errors_are_readable() {
+    let mut fixture = PhoneFixture::new().await;
     let options = |token: &str| {
         let mut enroll =
-            desk.device(&["enroll", "--url", desk.world.server.url(), "--service", &desk.service]);
+            fixture.device(&["enroll", "--url", fixture.world.server.url(), "--service", &fixture.service]);
         enroll.args(["--identity", "user-0001", "--token", token]);
         enroll
     };
     let said = refuse(&mut options("made-up-token"), &["the server refused the access token"]);
     assert!(!said.stderr.contains("made-up-token"));
-    let elsewhere = desk.world.access_token(&desk.service, "somebody-else").await;
+    let elsewhere = fixture.world.access_token(&fixture.service, "other-user-1").await;
     let said = refuse(&mut options(&elsewhere), &["made for another service or user"]);
     assert!(!said.stderr.contains(&elsewhere));
     refuse(&mut options("-"), &["no access token on standard input"]);
 
-    let factor = desk.enroll("user-0001", "Ada's phone").await;
+    let factor = fixture.enroll("user-0001", "Ada's phone").await;
     let nobody = format!("YC03{}", "0".repeat(30));
-    refuse(&mut desk.device(&["approve", &nobody]), &["there is no challenge", &nobody]);
-    refuse(&mut desk.device(&["forget", "YF99"]), &["no factor", "YF99"]);
+    refuse(&mut fixture.device(&["approve", &nobody]), &["there is no challenge", &nobody]);
+    refuse(&mut fixture.device(&["forget", "YF99"]), &["no factor", "YF99"]);
 
-    // A keyring is for its owner alone.
-    let keyring = desk.place.path("phone.json");
+    // A keyring is readable only by its owner.
+    let keyring = fixture.place.path("phone.json");
     fs::set_permissions(&keyring, fs::Permissions::from_mode(0o644)).unwrap();
-    refuse(&mut desk.device(&["list"]), &["phone.json", "chmod 600"]);
+    refuse(&mut fixture.device(&["list"]), &["phone.json", "chmod 600"]);
     fs::set_permissions(&keyring, fs::Permissions::from_mode(0o600)).unwrap();
 
-    // Without its server a phone keeps its key, and says what it can.
-    desk.world.server.kill9();
-    let list = succeed(&mut desk.device(&["list"]));
+    // Without its server a phone keeps its key, and shows what it knows.
+    fixture.world.server.kill9();
+    let list = succeed(&mut fixture.device(&["list"]));
     assert!(value_of("pending", &list).starts_with("unknown: "), "{list}");
-    refuse(&mut desk.device(&["show"]), &[desk.world.server.url()]);
-    refuse(&mut desk.device(&["forget", &factor]), &["The key is still here"]);
-    let said = succeed(&mut desk.device(&["forget", "--local", &factor]));
+    refuse(&mut fixture.device(&["show"]), &[fixture.world.server.url()]);
+    refuse(&mut fixture.device(&["forget", &factor]), &["The key was not deleted"]);
+    let said = succeed(&mut fixture.device(&["forget", "--local", &factor]));
     assert!(said.contains(&factor), "{said}");
     fs::write(&keyring, "{ \"enrollments\": \"MIGHAgEA\" }").unwrap();
-    let said = refuse(&mut desk.device(&["list"]), &["phone.json is not a keyring"]);
+    let said = refuse(&mut fixture.device(&["list"]), &["phone.json is not a keyring"]);
     assert!(!said.stderr.contains("MIGHAgEA"));
 }

@@ -1,4 +1,4 @@
-//! Starting a server: what it makes, what it says, and when it refuses.
+//! Starting a server: what it creates, what it prints, and when it refuses.
 
 use std::fs;
 use std::net::TcpListener;
@@ -18,14 +18,14 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
-/// SID and auth token, as the server shows them when it has made an account.
+/// Returns SID and auth token as the server prints them when it has created an account.
 fn shown_account(stderr: &str) -> (String, String) {
     let value = |name: &str| value_of(&format!("export {name}="), stderr);
     (value("COUNTERSIGN_ACCOUNT_SID"), value("COUNTERSIGN_AUTH_TOKEN"))
 }
 
 #[tokio::test]
-async fn the_first_start_makes_a_private_folder_a_key_and_an_account_that_it_shows_once() {
+async fn first_start_creates_a_private_folder_a_key_and_an_account_shown_once() {
     let place = Place::new();
     let first = Serving::start(&place.folder, &[], &[]).await;
     assert_eq!(mode(&place.path("data")), 0o700);
@@ -44,7 +44,7 @@ async fn the_first_start_makes_a_private_folder_a_key_and_an_account_that_it_sho
 }
 
 #[tokio::test]
-async fn the_account_of_the_environment_is_made_and_not_shown() {
+async fn account_from_the_environment_is_created_and_not_shown() {
     let place = Place::new();
     let account = [("COUNTERSIGN_ACCOUNT_SID", ACCOUNT_SID), ("COUNTERSIGN_AUTH_TOKEN", AUTH_TOKEN)];
     let first = Serving::start(&place.folder, &[], &account).await;
@@ -52,20 +52,20 @@ async fn the_account_of_the_environment_is_made_and_not_shown() {
     assert!(!first.stderr().contains(AUTH_TOKEN) && !first.stderr().contains("export"));
     first.stop().await;
 
-    // It may have been rotated since, so that the one in the database counts.
+    // The token may have been rotated since, so the one in the database counts.
     let other = "f9e8d7c6b5a4938271605f4e3d2c1b0a";
     let account = [("COUNTERSIGN_ACCOUNT_SID", ACCOUNT_SID), ("COUNTERSIGN_AUTH_TOKEN", other)];
     let second = Serving::start(&place.folder, &[], &account).await;
     assert_eq!(second.backend(ACCOUNT_SID, AUTH_TOKEN).get("/v2/Services", &[]).await.status, 200);
     assert_eq!(second.backend(ACCOUNT_SID, other).get("/v2/Services", &[]).await.status, 401);
     let stderr = second.stderr();
-    assert!(stderr.contains("WARN") && stderr.contains("COUNTERSIGN_AUTH_TOKEN is not"), "{stderr}");
+    assert!(stderr.contains("WARN") && stderr.contains("COUNTERSIGN_AUTH_TOKEN differs"), "{stderr}");
     assert!(!stderr.contains(other) && !stderr.contains(AUTH_TOKEN), "{stderr}");
     second.stop().await;
 }
 
 #[tokio::test]
-async fn half_an_account_in_the_environment_is_completed_and_shown() {
+async fn partial_account_in_the_environment_is_completed_and_shown() {
     let place = Place::new();
     let only_the_sid = Serving::start(&place.folder, &[], &[("COUNTERSIGN_ACCOUNT_SID", ACCOUNT_SID)]).await;
     let (account_sid, auth_token) = shown_account(&only_the_sid.stderr());
@@ -82,7 +82,7 @@ async fn half_an_account_in_the_environment_is_completed_and_shown() {
 }
 
 #[test]
-fn a_bad_account_in_the_environment_is_refused_in_words() {
+fn invalid_account_in_the_environment_is_refused_with_a_reason() {
     let place = Place::new();
     for sid in ["AC", "SK0123456789abcdef0123456789abcdef", "AC0123456789abcdef0123456789abcdeg"] {
         let mut command = countersign(&place.folder, &["serve", "--listen", "127.0.0.1:0"]);
@@ -94,30 +94,30 @@ fn a_bad_account_in_the_environment_is_refused_in_words() {
         let said = refuse(&mut command, &["COUNTERSIGN_AUTH_TOKEN", "16 to 128 letters and digits"]);
         assert!(!said.stderr.contains(token), "{said:?}");
     }
-    assert_eq!(fs::read_dir(&place.folder).unwrap().count(), 0, "it was refused too late");
+    assert_eq!(fs::read_dir(&place.folder).unwrap().count(), 0, "files were created before the refusal");
 }
 
 #[tokio::test]
-async fn a_lost_master_key_is_not_replaced() {
+async fn lost_master_key_is_not_replaced() {
     let place = Place::new();
     Serving::start(&place.folder, &[], &[]).await.stop().await;
     let key = fs::read_to_string(place.path("data/master.key")).unwrap();
     fs::remove_file(place.path("data/master.key")).unwrap();
 
     for arguments in [&["serve", "--listen", "127.0.0.1:0"][..], &["account", "list"]] {
-        let words = ["data/countersign.db is there", "data/master.key", "restore", "COUNTERSIGN_MASTER_KEY"];
+        let words = ["data/countersign.db exists", "data/master.key", "restore", "COUNTERSIGN_MASTER_KEY"];
         refuse(&mut countersign(&place.folder, arguments), &words);
     }
     assert!(!place.path("data/master.key").exists());
 
-    // As the words advise.
+    // As the message advises.
     Serving::start(&place.folder, &[], &[("COUNTERSIGN_MASTER_KEY", key.trim())]).await.stop().await;
     fs::write(place.path("data/master.key"), key).unwrap();
     Serving::start(&place.folder, &[], &[]).await.stop().await;
 }
 
 #[tokio::test]
-async fn a_damaged_master_key_is_refused_by_name() {
+async fn damaged_master_key_file_is_refused_with_its_name() {
     let place = Place::new();
     Serving::start(&place.folder, &[], &[]).await.stop().await;
     let key = fs::read_to_string(place.path("data/master.key")).unwrap();
@@ -129,7 +129,7 @@ async fn a_damaged_master_key_is_refused_by_name() {
 }
 
 on_every_database! {
-    async fn another_master_key_is_refused_and_harms_nothing(world: World) {
+    async fn wrong_master_key_is_refused_and_changes_nothing(world: World) {
         let mut world = world;
         let service = world.service().await;
         let place = Place::new();
@@ -152,7 +152,7 @@ on_every_database! {
 }
 
 #[tokio::test]
-async fn secrets_can_come_from_files() {
+async fn secrets_can_be_read_from_files() {
     let place = Place::new();
     let auth_token = place.file("auth-token", &format!("{AUTH_TOKEN}\n"));
     let master_key = place.file("master-key", &format!("{OTHER_KEY}\n"));
@@ -166,7 +166,7 @@ async fn secrets_can_come_from_files() {
     assert!(!place.path("data/master.key").exists());
     server.stop().await;
 
-    // The same key by value, and as base64.
+    // The same key as hexadecimal and as base64.
     for key in [OTHER_KEY, "ABEiM0RVZneImaq7zN3u/wARIjNEVWZ3iJmqu8zd7v8="] {
         let mut list = countersign(&place.folder, &["account", "list"]);
         assert!(succeed(list.env("COUNTERSIGN_MASTER_KEY", key)).starts_with(ACCOUNT_SID));
@@ -174,8 +174,8 @@ async fn secrets_can_come_from_files() {
 }
 
 #[tokio::test]
-async fn the_database_url_can_come_from_a_file() {
-    let test = "operation::starting::the_database_url_can_come_from_a_file";
+async fn database_url_can_be_read_from_a_file() {
+    let test = "operation::starting::database_url_can_be_read_from_a_file";
     let Some(database) = harness::postgres_or_skip(test) else { return };
     let place = Place::new();
     let url = place.file("url", &format!("{}\n", database.url));
@@ -188,7 +188,7 @@ async fn the_database_url_can_come_from_a_file() {
 }
 
 #[test]
-fn a_secret_file_that_is_not_there_is_refused_by_name() {
+fn missing_secret_file_is_refused_with_its_name() {
     let place = Place::new();
     for flag in ["--auth-token-file", "--master-key-file", "--database-url-file"] {
         let mut command = countersign(&place.folder, &["serve", "--listen", "127.0.0.1:0"]);
@@ -197,22 +197,22 @@ fn a_secret_file_that_is_not_there_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_refused_in_words() {
+async fn occupied_port_is_refused_with_a_reason() {
     let place = Place::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    // No account is made, which would be shown on standard error.
+    // No account is created, which the server would print to standard error.
     refuse(
         &mut countersign(&place.folder, &["serve", "--listen", &address]),
         &[&address, "in use", "--listen"],
     );
     let mut command = countersign(&place.folder, &["serve", "--listen", "127.0.0.1:0"]);
     refuse(command.args(["--metrics-listen", &address]), &["--metrics-listen", &address, "in use"]);
-    assert_eq!(fs::read_dir(&place.folder).unwrap().count(), 0, "it was refused too late");
+    assert_eq!(fs::read_dir(&place.folder).unwrap().count(), 0, "files were created before the refusal");
 }
 
 #[tokio::test]
-async fn port_0_is_a_free_port_each_time() {
+async fn port_0_listens_on_a_new_free_port() {
     let place = Place::new();
     let one = Serving::start(&place.folder, &["--ephemeral"], &[]).await;
     let beside = Place::new();
@@ -225,7 +225,7 @@ async fn port_0_is_a_free_port_each_time() {
 }
 
 #[tokio::test]
-async fn an_ephemeral_server_leaves_nothing_behind() {
+async fn ephemeral_server_leaves_nothing_behind() {
     let place = Place::new();
     let server = Serving::start(&place.folder, &["--ephemeral"], &[]).await;
     let (account_sid, auth_token) = shown_account(&server.stderr());
@@ -238,9 +238,9 @@ async fn an_ephemeral_server_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_database_that_is_out_of_reach_is_refused_in_words_without_its_password() {
+fn unreachable_database_is_reported_without_its_password() {
     let place = Place::new();
-    // Bound and never listened on: nobody else gets the port, and nobody answers on it.
+    // Bound but not listening: no other process gets the port, and connections are refused.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let url = format!("postgres://owl:hoot-hoot-hoot@{}/countersign", socket.local_addr().unwrap());
@@ -258,7 +258,7 @@ fn a_database_that_is_out_of_reach_is_refused_in_words_without_its_password() {
 }
 
 #[test]
-fn a_data_folder_that_can_not_be_is_refused_by_name() {
+fn unusable_data_folder_is_refused_with_its_name() {
     let place = Place::new();
     place.file("occupied", "I am a file");
     let mut command = countersign(&place.folder, &["serve", "--listen", "127.0.0.1:0"]);
@@ -266,7 +266,7 @@ fn a_data_folder_that_can_not_be_is_refused_by_name() {
 }
 
 #[test]
-fn bad_options_are_refused_in_words() {
+fn invalid_options_are_refused_with_a_reason() {
     let place = Place::new();
     for (flag, value, words) in [
         ("--log", "api=loud", "--log"),

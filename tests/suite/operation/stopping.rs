@@ -1,4 +1,4 @@
-//! Stopping a server: nobody who was heard is left without an answer, and it does not take long.
+//! Stopping a server: received requests are answered, and the stop does not take long.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -14,12 +14,12 @@ const ACCOUNT: [(&str, &str); 2] = [
     ("COUNTERSIGN_AUTH_TOKEN", "0a1b2c3d4e5f60718293a4b5c6d7e8f9"),
 ];
 
-/// "Promptly" for a server that has nothing more to answer, on a busy machine too. It is the drain's
-/// thirty seconds that must not pass.
-const PROMPTLY: Duration = Duration::from_secs(25);
+/// The longest time to stop without open requests, also on a busy machine. It is less than the drain timeout of
+/// thirty seconds.
+const IDLE_STOP_TIMEOUT: Duration = Duration::from_secs(25);
 
-/// Makes a service, slowly: the server has the head of the request and waits for the body.
-async fn begin_a_request(server: &Serving, body: &str) -> TcpStream {
+/// Begins to create a service: the server has the head of the request and waits for the rest of the body.
+async fn begin_request(server: &Serving, body: &str) -> TcpStream {
     let mut stream = TcpStream::connect(server.address()).await.unwrap();
     let account = STANDARD.encode(format!("{}:{}", ACCOUNT[0].1, ACCOUNT[1].1));
     let head = format!(
@@ -39,12 +39,12 @@ async fn stops_after_answering(signal: &str) {
     let place = Place::new();
     let mut server = Serving::start(&place.folder, &[], &ACCOUNT).await;
     let body = "FriendlyName=Last+Order";
-    let mut slow = begin_a_request(&server, body).await;
+    let mut slow = begin_request(&server, body).await;
     let (first_half, second_half) = body.split_at(10);
     slow.write_all(first_half.as_bytes()).await.unwrap();
 
     server.signal(signal);
-    wait_until("no new connection is taken", PATIENCE, async || {
+    wait_until("no new connection is taken", WAIT_TIMEOUT, async || {
         TcpStream::connect(server.address()).await.is_err().then_some(())
     })
     .await;
@@ -56,7 +56,7 @@ async fn stops_after_answering(signal: &str) {
     assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
     let answered = Instant::now();
     assert_eq!(server.ended().await.code(), Some(0), "{}", server.stderr());
-    assert!(answered.elapsed() < PROMPTLY, "{:?}", answered.elapsed());
+    assert!(answered.elapsed() < IDLE_STOP_TIMEOUT, "{:?}", answered.elapsed());
 
     let again = Serving::start(&place.folder, &[], &ACCOUNT).await;
     let services = again.backend(ACCOUNT[0].1, ACCOUNT[1].1).get("/v2/Services", &[]).await.json();
@@ -64,18 +64,18 @@ async fn stops_after_answering(signal: &str) {
 }
 
 #[tokio::test]
-async fn sigterm_waits_for_the_request_under_way() {
+async fn sigterm_lets_the_current_request_finish() {
     stops_after_answering("TERM").await;
 }
 
 #[tokio::test]
-async fn sigint_waits_for_the_request_under_way() {
+async fn sigint_lets_the_current_request_finish() {
     stops_after_answering("INT").await;
 }
 
-/// Between the word and the deed: a proxy that asks whether it is ready sends its requests elsewhere meanwhile.
+/// During the delay a load balancer that checks readiness sends its requests elsewhere.
 #[tokio::test]
-async fn with_a_delay_it_says_that_it_stops_and_goes_on_until_then() {
+async fn draining_server_is_not_ready_but_serves_until_the_delay_ends() {
     let place = Place::new();
     let arguments = [&["--ephemeral", "--drain-delay", "30"], &metrics::LISTEN[..]].concat();
     let mut server = Serving::start(&place.folder, &arguments, &ACCOUNT).await;
@@ -83,31 +83,31 @@ async fn with_a_delay_it_says_that_it_stops_and_goes_on_until_then() {
     let backend = server.backend(ACCOUNT[0].1, ACCOUNT[1].1);
     assert_eq!(backend.get("/readyz", &[]).await.status, 200);
 
-    let told = Instant::now();
+    let signaled_at = Instant::now();
     server.signal("TERM");
-    wait_until("it says that it is not ready", PATIENCE, async || {
+    wait_until("/readyz reports that the server is not ready", WAIT_TIMEOUT, async || {
         (backend.get("/readyz", &[]).await.status == 503).then_some(())
     })
     .await;
     assert_eq!(metrics::read(&metrics).await.sum("countersign_ready", &[]), 0.0);
-    // By a new connection, too.
-    let mut stream = begin_a_request(&server, "FriendlyName=In+Time").await;
+    // Also on a new connection.
+    let mut stream = begin_request(&server, "FriendlyName=In+Time").await;
     stream.write_all(b"FriendlyName=In+Time").await.unwrap();
     let mut answer = [0; 20];
     stream.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 201 Created");
     assert_eq!(backend.get("/healthz", &[]).await.status, 200);
     assert_eq!(server.ended().await.code(), Some(0), "{}", server.stderr());
-    assert!(told.elapsed() >= Duration::from_secs(30), "{:?}", told.elapsed());
+    assert!(signaled_at.elapsed() >= Duration::from_secs(30), "{:?}", signaled_at.elapsed());
 }
 
 #[tokio::test]
-async fn who_tells_it_twice_waits_for_no_delay() {
+async fn second_signal_skips_the_drain_delay() {
     let place = Place::new();
     let mut server = Serving::start(&place.folder, &["--ephemeral", "--drain-delay", "300"], &ACCOUNT).await;
     let backend = server.backend(ACCOUNT[0].1, ACCOUNT[1].1);
     server.signal("TERM");
-    wait_until("it says that it is not ready", PATIENCE, async || {
+    wait_until("/readyz reports that the server is not ready", WAIT_TIMEOUT, async || {
         (backend.get("/readyz", &[]).await.status == 503).then_some(())
     })
     .await;
@@ -116,11 +116,11 @@ async fn who_tells_it_twice_waits_for_no_delay() {
 }
 
 #[tokio::test]
-async fn idle_connections_do_not_hold_it_up() {
+async fn idle_connections_do_not_delay_the_stop() {
     let place = Place::new();
     let mut server = Serving::start(&place.folder, &["--ephemeral"], &ACCOUNT).await;
     let mut connections = Vec::new();
-    // Kept alive after a request, in the middle of a head, and never used.
+    // A connection kept alive after a request, one in the middle of a head, and an unused one.
     for text in ["GET /healthz HTTP/1.1\r\nHost: owl\r\n\r\n", "GET /healthz HTTP/1.1\r\nHo", ""] {
         for _ in 0..5 {
             let mut stream = TcpStream::connect(server.address()).await.unwrap();
@@ -134,17 +134,17 @@ async fn idle_connections_do_not_hold_it_up() {
         }
     }
 
-    let told = Instant::now();
+    let signaled_at = Instant::now();
     server.signal("TERM");
     assert_eq!(server.ended().await.code(), Some(0), "{}", server.stderr());
-    assert!(told.elapsed() < PROMPTLY, "{:?}", told.elapsed());
+    assert!(signaled_at.elapsed() < IDLE_STOP_TIMEOUT, "{:?}", signaled_at.elapsed());
 }
 
 #[tokio::test]
-async fn a_request_that_never_ends_holds_it_up_for_no_longer_than_it_may_take() {
+async fn incomplete_request_delays_the_stop_only_until_its_timeout() {
     let place = Place::new();
     let mut server = Serving::start(&place.folder, &["--ephemeral"], &ACCOUNT).await;
-    let mut slow = begin_a_request(&server, "FriendlyName=Never").await;
+    let mut slow = begin_request(&server, "FriendlyName=Never").await;
     slow.write_all(b"Friendly").await.unwrap();
 
     server.signal("TERM");
@@ -156,8 +156,8 @@ async fn a_request_that_never_ends_holds_it_up_for_no_longer_than_it_may_take() 
 }
 
 #[test]
-fn a_signal_is_heard_as_soon_as_it_is_ready() {
-    // A shell is quick enough: it sends the signal as it reads the line that says so.
+fn signal_right_after_the_start_stops_the_server() {
+    // The shell sends the signal as soon as it reads the server's address, which is fast enough.
     let script = "mkfifo ready && { \"$@\" >ready & } && read -r line <ready && kill -TERM $! && wait $!";
     for _ in 0..20 {
         let place = Place::new();

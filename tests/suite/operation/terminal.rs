@@ -1,4 +1,4 @@
-//! What a person at a terminal sees and does: characters that a terminal acts on, colors, widths, hang-ups.
+//! Output and signals at a terminal: control characters, colors, width, and hang-up.
 
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
@@ -8,12 +8,12 @@ use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::*;
 
-/// Longer than a server looks whether its terminal has gone.
-const A_WHILE: Duration = Duration::from_millis(1500);
+/// Longer than the interval at which a server checks whether its terminal still exists.
+const TERMINAL_CHECK_WAIT: Duration = Duration::from_millis(1500);
 
-/// A terminal without a screen.
+/// A pseudo-terminal.
 struct Terminal {
-    /// The side of the screen; the terminal has gone when it is dropped.
+    /// The controlling side; dropping it closes the terminal.
     screen: OwnedFd,
     programs: File,
 }
@@ -34,7 +34,7 @@ impl Terminal {
         self.programs.try_clone().unwrap()
     }
 
-    /// Runs a command on it to its end, and returns what the screen shows.
+    /// Runs a command on the terminal to its end, and returns its status and the output.
     fn run(self, mut command: Command) -> (ExitStatus, String) {
         let mut child = command.stdout(self.for_program()).stderr(self.for_program()).spawn().unwrap();
         drop(command);
@@ -42,7 +42,7 @@ impl Terminal {
         let mut screen = File::from(self.screen);
         let mut shown = Vec::new();
         let mut part = [0; 4096];
-        // A terminal that no program holds any more ends with an error.
+        // Reading fails once no program has the terminal open.
         while let Ok(read @ 1..) = screen.read(&mut part) {
             shown.extend_from_slice(&part[..read]);
         }
@@ -50,14 +50,15 @@ impl Terminal {
     }
 }
 
-/// Whether a terminal acts on it.
-fn acts(character: char) -> bool {
+/// Returns whether a terminal interprets this character.
+fn is_control(character: char) -> bool {
     character.is_control() || matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}')
 }
 
 #[test]
-fn characters_that_a_terminal_acts_on_are_shown_as_marks() {
-    // Names may hold these, but no control characters; arguments and what the system says may hold all of them.
+fn control_characters_are_replaced_in_output() {
+    // Names may contain these, but no control characters; arguments and error texts of the system may contain
+    // all of them.
     const NAME: &str = "Owl\u{202e}\u{200b}";
     const CONTROL: &str = "Owl\u{1b}[2J\u{9b}31m\r\u{202e}";
     let place = Place::new();
@@ -65,7 +66,7 @@ fn characters_that_a_terminal_acts_on_are_shown_as_marks() {
     let show = |arguments: &[&str]| {
         let said = run(countersign(&place.folder, arguments).env("USER", CONTROL));
         let output = format!("{}{}", said.stdout, said.stderr);
-        let found = output.chars().find(|character| acts(*character) && *character != '\n');
+        let found = output.chars().find(|character| is_control(*character) && *character != '\n');
         assert_eq!(found, None, "{arguments:?}: {output:?}");
         output
     };
@@ -97,7 +98,7 @@ fn characters_that_a_terminal_acts_on_are_shown_as_marks() {
 }
 
 #[test]
-fn the_log_shows_marks_too() {
+fn control_characters_are_replaced_in_the_log() {
     let place = Place::new();
     // A name that the server repeats in a warning.
     let mut command = countersign(&place.folder, &["serve", "--ephemeral", "--listen", "127.0.0.1:0"]);
@@ -107,27 +108,27 @@ fn the_log_shows_marks_too() {
     child.stdout.as_mut().unwrap().read_exact(&mut begin).unwrap();
     let _ = child.kill();
     let said = wait(child);
-    assert!(said.stderr.contains(r"COUNTERSIGN_OWL\u{202e} is not the name of an option"), "{said:?}");
+    assert!(said.stderr.contains(r"COUNTERSIGN_OWL\u{202e} is not an option"), "{said:?}");
 }
 
 #[tokio::test]
-async fn a_server_ends_with_the_terminal_that_it_was_started_at() {
+async fn server_stops_when_its_terminal_closes() {
     let place = Place::new();
     let terminal = Terminal::new(80);
-    // Whoever runs the tests may do so with `nohup`.
+    // The tests themselves may run under `nohup`.
     let mut command = at_terminal(&place, &terminal, &["env", "--default-signal=HUP"]);
     command.stdout(File::create(place.path("stdout")).unwrap()).stderr(terminal.for_program());
     let mut server = started(command, &place).await;
 
-    // With the terminal there, the signal asks to read files again.
+    // While the terminal exists, SIGHUP reloads files.
     server.signal("HUP");
-    server.goes_on().await;
+    server.assert_keeps_running().await;
     drop(terminal);
     assert_eq!(server.ended().await.code(), Some(0));
 }
 
 #[tokio::test]
-async fn a_server_that_was_started_with_nohup_outlives_its_terminal() {
+async fn server_started_with_nohup_outlives_its_terminal() {
     let place = Place::new();
     let terminal = Terminal::new(80);
     let mut command = at_terminal(&place, &terminal, &["nohup"]);
@@ -135,12 +136,12 @@ async fn a_server_that_was_started_with_nohup_outlives_its_terminal() {
     command.stderr(File::create(place.path("stderr")).unwrap());
     let mut server = started(command, &place).await;
     drop(terminal);
-    server.goes_on().await;
+    server.assert_keeps_running().await;
     server.signal("TERM");
     assert_eq!(server.ended().await.code(), Some(0));
 }
 
-/// `serve`, with this terminal as the one that controls it.
+/// Returns `serve` with this controlling terminal.
 fn at_terminal(place: &Place, terminal: &Terminal, before: &[&str]) -> Command {
     let mut command = countersign(&place.folder, &[]);
     let binary = command.get_program().to_owned();
@@ -160,10 +161,10 @@ struct AtTerminal {
     url: String,
 }
 
-/// Starts the server, and waits until it listens.
+/// Starts the server and waits until it listens.
 async fn started(mut command: Command, place: &Place) -> AtTerminal {
     let mut server = AtTerminal { child: command.spawn().unwrap(), url: String::new() };
-    server.url = wait_until("the server listens", PATIENCE, async || {
+    server.url = wait_until("the server listens", WAIT_TIMEOUT, async || {
         assert_eq!(server.child.try_wait().unwrap(), None);
         let stdout = fs::read_to_string(place.path("stdout")).unwrap();
         let url = stdout.strip_suffix('\n')?.split_once("countersign listening on ")?.1;
@@ -180,9 +181,9 @@ impl AtTerminal {
         assert!(kill.unwrap().success());
     }
 
-    /// That it answers for a while.
-    async fn goes_on(&mut self) {
-        let until = Instant::now() + A_WHILE;
+    /// Checks that the server keeps responding for a while.
+    async fn assert_keeps_running(&mut self) {
+        let until = Instant::now() + TERMINAL_CHECK_WAIT;
         while Instant::now() < until {
             assert_eq!(self.child.try_wait().unwrap(), None, "it has ended");
             assert_eq!(Http::new(&self.url).get("/healthz", &[]).await.status, 200);
@@ -191,7 +192,7 @@ impl AtTerminal {
     }
 
     async fn ended(&mut self) -> ExitStatus {
-        wait_until("the server ends", PATIENCE, async || self.child.try_wait().unwrap()).await
+        wait_until("the server ends", WAIT_TIMEOUT, async || self.child.try_wait().unwrap()).await
     }
 }
 
@@ -203,14 +204,14 @@ impl Drop for AtTerminal {
 }
 
 #[test]
-fn the_demo_fits_the_terminal_and_is_colored_only_where_that_is_wanted() {
+fn demo_fits_the_terminal_and_colors_only_if_wanted() {
     let place = Place::new();
     let on_terminal = |columns: u16, no_color: &'static str| {
         let mut command = countersign(&place.folder, &["demo"]);
         command.env("NO_COLOR", no_color);
         thread::spawn(move || Terminal::new(columns).run(command))
     };
-    // Empty counts as not set.
+    // An empty variable counts as not set.
     let shown = [on_terminal(60, ""), on_terminal(80, "1")].map(|thread| thread.join().unwrap());
     for ((status, shown), columns) in shown.iter().zip([60, 80]) {
         assert!(status.success(), "{shown}");
@@ -224,7 +225,7 @@ fn the_demo_fits_the_terminal_and_is_colored_only_where_that_is_wanted() {
 }
 
 #[test]
-fn the_demo_waits_before_each_step_if_asked_to() {
+fn demo_waits_before_each_step_if_asked_to() {
     let place = Place::new();
     let mut command = countersign(&place.folder, &["demo", "--step"]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -236,13 +237,13 @@ fn the_demo_waits_before_each_step_if_asked_to() {
     stdin.write_all(&[b'\n'; 100]).unwrap();
     let said = wait(child);
     assert_eq!(said.code, Some(0), "{said:?}");
-    // One for each step but the first, which was read above.
+    // One for each step except the first, which was read above.
     let asked = said.stderr.matches("Press Enter").count() + 1;
-    assert!(said.stdout.contains(&format!("All {asked} steps held")), "{asked}: {said:?}");
+    assert!(said.stdout.contains(&format!("All {asked} steps passed")), "{asked}: {said:?}");
 }
 
 #[tokio::test]
-async fn an_address_may_be_a_port_or_a_name() {
+async fn listen_address_may_be_a_port_or_a_host_name() {
     for listen in ["0", "localhost:0"] {
         let place = Place::new();
         let command = countersign(&place.folder, &["serve", "--ephemeral", "--listen", listen]);

@@ -1,5 +1,5 @@
-//! `kill -9`, twenty times each: what was acknowledged is told, at least once, under the same name, and
-//! nothing else is.
+//! `kill -9`, twenty times each: acknowledged changes are delivered at least once, with one idempotency token,
+//! and nothing else is delivered.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -12,31 +12,31 @@ use reqwest::Url;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::webhooks::{PATIENCE, attempts, webhook};
+use crate::webhooks::{WAIT_TIMEOUT, attempts, webhook};
 use crate::world::{World, created, entity, on_every_database};
 
-const ROUNDS: usize = 20;
+const ROUND_COUNT: usize = 20;
 
-/// What a killed server had begun is taken over after a second.
-const SERVING: &[&str] =
-    &["--webhook-allow", "127.0.0.0/8", "--delivery-longest-wait", "1", "--delivery-lease", "1"];
+/// Deliveries of a killed server are taken over after one second.
+const SERVER_ARGUMENTS: &[&str] =
+    &["--webhook-allow-network", "127.0.0.0/8", "--delivery-max-backoff", "1", "--delivery-lease", "1"];
 
 on_every_database! {
-    serving SERVING;
+    serving SERVER_ARGUMENTS;
     /// Killed with answers in flight, as soon as some are acknowledged.
-    async fn between_commit_and_delivery(world: World) {
-        const AT_ONCE: usize = 8;
+    async fn kill_between_commit_and_delivery_loses_no_webhook(world: World) {
+        const CONCURRENT_REQUESTS: usize = 8;
         let mut world = world;
         let receiver = Receiver::start([Answer::ok()]);
-        let stage = Stage::set(&world, &receiver, ROUNDS * AT_ONCE).await;
+        let fixture = KillFixture::set(&world, &receiver, ROUND_COUNT * CONCURRENT_REQUESTS).await;
         let mut acknowledged = BTreeSet::new();
-        let mut untold = 0;
-        for round in 0..ROUNDS {
-            let questions = &stage.questions[round * AT_ONCE..][..AT_ONCE];
+        let mut undelivered = 0;
+        for round in 0..ROUND_COUNT {
+            let answers = &fixture.answers[round * CONCURRENT_REQUESTS..][..CONCURRENT_REQUESTS];
             let (acknowledge, mut acknowledgements) = mpsc::unbounded_channel();
             let mut answering = JoinSet::new();
-            for question in questions {
-                let (answer, acknowledge) = (stage.answer(&world.server, question), acknowledge.clone());
+            for answer in answers {
+                let (answer, acknowledge) = (fixture.answer(&world.server, answer), acknowledge.clone());
                 answering.spawn(async move {
                     if let Some(sid) = answer.await {
                         let _ = acknowledge.send(sid);
@@ -44,92 +44,93 @@ on_every_database! {
                 });
             }
             drop(acknowledge);
-            // One more each time, and then anew.
+            // One acknowledgment more before each kill, then from the start.
             let mut new = BTreeSet::new();
-            for _ in 0..=round % AT_ONCE {
+            for _ in 0..=round % CONCURRENT_REQUESTS {
                 new.insert(acknowledgements.recv().await.unwrap());
             }
             world.server.kill9();
-            let told = told(&receiver);
+            let delivered = requests_by_challenge(&receiver);
             while let Some(sid) = acknowledgements.recv().await {
                 new.insert(sid);
             }
-            untold += new.iter().filter(|sid| !told.contains_key(*sid)).count();
+            undelivered += new.iter().filter(|sid| !delivered.contains_key(*sid)).count();
             acknowledged.append(&mut new);
             world.server.restart();
         }
-        println!("{} acknowledged, {untold} of them not told before the server was killed", acknowledged.len());
-        assert!(untold >= ROUNDS, "the killer came too late for a test");
-        stage.verify(&world, &receiver, &acknowledged).await;
+        println!("{} acknowledged, {undelivered} of them not delivered before the server was killed", acknowledged.len());
+        assert!(undelivered >= ROUND_COUNT, "every server was killed after its deliveries");
+        fixture.verify(&world, &receiver, &acknowledged).await;
     }
 }
 
 on_every_database! {
-    serving SERVING;
+    serving SERVER_ARGUMENTS;
     /// Killed while the receiver holds the request.
-    async fn in_the_middle_of_an_attempt(world: World) {
-        const AT_ONCE: usize = 3;
+    async fn kill_during_an_attempt_loses_no_webhook(world: World) {
+        const CONCURRENT_REQUESTS: usize = 3;
         let mut world = world;
         let held: Arc<Mutex<BTreeSet<String>>> = Arc::default();
-        let receiver = holding(&held);
-        let stage = Stage::set(&world, &receiver, ROUNDS * AT_ONCE).await;
+        let receiver = receiver_without_replies(&held);
+        let fixture = KillFixture::set(&world, &receiver, ROUND_COUNT * CONCURRENT_REQUESTS).await;
         let mut acknowledged = BTreeSet::new();
-        for round in 0..ROUNDS {
-            let questions = &stage.questions[round * AT_ONCE..][..AT_ONCE];
-            *held.lock().unwrap() = questions.iter().map(|question| question.sid.clone()).collect();
-            for question in questions {
-                acknowledged.insert(stage.answer(&world.server, question).await.unwrap());
+        for round in 0..ROUND_COUNT {
+            let answers = &fixture.answers[round * CONCURRENT_REQUESTS..][..CONCURRENT_REQUESTS];
+            *held.lock().unwrap() = answers.iter().map(|answer| answer.sid.clone()).collect();
+            for answer in answers {
+                acknowledged.insert(fixture.answer(&world.server, answer).await.unwrap());
             }
-            all_told(&receiver, questions).await;
+            wait_for_all(&receiver, answers).await;
             world.server.kill9();
             held.lock().unwrap().clear();
             world.server.restart();
         }
-        stage.verify(&world, &receiver, &acknowledged).await;
-        let told = told(&receiver);
-        assert!(told.values().all(|calls| calls.len() >= 2), "held, and then answered: {told:?}");
+        fixture.verify(&world, &receiver, &acknowledged).await;
+        let delivered = requests_by_challenge(&receiver);
+        assert!(delivered.values().all(|calls| calls.len() >= 2), "held, and then answered: {delivered:?}");
     }
 }
 
-/// Two servers share a PostgreSQL; one is killed while the receiver holds requests, and the other takes over.
+/// Two servers share a PostgreSQL database; one is killed while the receiver holds requests, and the other
+/// takes over.
 #[tokio::test]
-async fn one_of_two_servers() {
-    const AT_ONCE: usize = 4;
-    let test = "outbox::killed::one_of_two_servers";
-    let Some(mut world) = World::postgres_with(test, SERVING) else { return };
-    let mut other = Server::start(crate::world::BINARY, world.storage.clone(), SERVING);
+async fn kill_of_one_server_leaves_its_webhooks_to_the_other() {
+    const CONCURRENT_REQUESTS: usize = 4;
+    let test = "outbox::killed::kill_of_one_server_leaves_its_webhooks_to_the_other";
+    let Some(mut world) = World::postgres_with(test, SERVER_ARGUMENTS) else { return };
+    let mut other = Server::start(crate::world::BINARY, world.storage.clone(), SERVER_ARGUMENTS);
     let held: Arc<Mutex<BTreeSet<String>>> = Arc::default();
-    let receiver = holding(&held);
-    let stage = Stage::set(&world, &receiver, ROUNDS * AT_ONCE).await;
+    let receiver = receiver_without_replies(&held);
+    let fixture = KillFixture::set(&world, &receiver, ROUND_COUNT * CONCURRENT_REQUESTS).await;
     let mut acknowledged = BTreeSet::new();
-    for round in 0..ROUNDS {
-        let questions = &stage.questions[round * AT_ONCE..][..AT_ONCE];
-        *held.lock().unwrap() = questions.iter().map(|question| question.sid.clone()).collect();
-        for (number, question) in questions.iter().enumerate() {
+    for round in 0..ROUND_COUNT {
+        let answers = &fixture.answers[round * CONCURRENT_REQUESTS..][..CONCURRENT_REQUESTS];
+        *held.lock().unwrap() = answers.iter().map(|answer| answer.sid.clone()).collect();
+        for (number, answer) in answers.iter().enumerate() {
             let server = if number % 2 == 0 { &world.server } else { &other };
-            acknowledged.insert(stage.answer(server, question).await.unwrap());
+            acknowledged.insert(fixture.answer(server, answer).await.unwrap());
         }
-        all_told(&receiver, questions).await;
+        wait_for_all(&receiver, answers).await;
         let victim = if round % 2 == 0 { &mut world.server } else { &mut other };
         victim.kill9();
         held.lock().unwrap().clear();
         if round % 5 == 4 {
-            // While the victim is dead. What the survivor held itself it gives up after a while.
+            // While the killed server is down. The other server gives up its own held requests after a while.
             let again = async || {
-                let told = told(&receiver);
-                questions.iter().all(|question| told[&question.sid].len() >= 2).then_some(())
+                let delivered = requests_by_challenge(&receiver);
+                answers.iter().all(|answer| delivered[&answer.sid].len() >= 2).then_some(())
             };
-            wait_until("the survivor has told everything", PATIENCE, again).await;
+            wait_until("the other server has delivered everything", WAIT_TIMEOUT, again).await;
         }
         victim.restart();
     }
-    stage.verify(&world, &receiver, &acknowledged).await;
-    let told = told(&receiver);
-    assert!(told.values().all(|calls| calls.len() >= 2), "held, and then answered: {told:?}");
+    fixture.verify(&world, &receiver, &acknowledged).await;
+    let delivered = requests_by_challenge(&receiver);
+    assert!(delivered.values().all(|calls| calls.len() >= 2), "held, and then answered: {delivered:?}");
 }
 
-/// A receiver that says nothing to those who tell it of these challenges.
-fn holding(held: &Arc<Mutex<BTreeSet<String>>>) -> Receiver {
+/// Starts a receiver that sends no response for these challenges.
+fn receiver_without_replies(held: &Arc<Mutex<BTreeSet<String>>>) -> Receiver {
     let held = Arc::clone(held);
     Receiver::reacting(move |call| {
         let hold = held.lock().unwrap().contains(&call.value("challenge_sid").unwrap());
@@ -137,41 +138,41 @@ fn holding(held: &Arc<Mutex<BTreeSet<String>>>) -> Receiver {
     })
 }
 
-/// Waits until the receiver was told of all of them.
-async fn all_told(receiver: &Receiver, questions: &[Question]) {
+/// Waits until the receiver has requests for all of them.
+async fn wait_for_all(receiver: &Receiver, answers: &[SignedAnswer]) {
     let all = async || {
-        let told = told(receiver);
-        questions.iter().all(|question| told.contains_key(&question.sid)).then_some(())
+        let delivered = requests_by_challenge(receiver);
+        answers.iter().all(|answer| delivered.contains_key(&answer.sid)).then_some(())
     };
-    wait_until("the receiver holds all requests", PATIENCE, all).await;
+    wait_until("the receiver holds all requests", WAIT_TIMEOUT, all).await;
 }
 
-/// What a receiver was told of each challenge.
-fn told(receiver: &Receiver) -> BTreeMap<String, Vec<Call>> {
-    let mut told: BTreeMap<_, Vec<_>> = BTreeMap::new();
+/// Returns the requests that a receiver got for each challenge.
+fn requests_by_challenge(receiver: &Receiver) -> BTreeMap<String, Vec<Call>> {
+    let mut delivered: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for call in receiver.calls() {
-        told.entry(call.value("challenge_sid").unwrap()).or_default().push(call);
+        delivered.entry(call.value("challenge_sid").unwrap()).or_default().push(call);
     }
-    told
+    delivered
 }
 
-/// A pending challenge, and the answer to it, signed.
-struct Question {
+/// A pending challenge with its signed answer.
+struct SignedAnswer {
     sid: String,
     word: Word,
     payload: String,
 }
 
-/// A phone with many questions, and a webhook that wants to hear of its answers.
-struct Stage {
+/// A phone with many challenges, and a webhook for their answers.
+struct KillFixture {
     service: String,
     webhook: String,
     enrollment: Enrollment,
-    questions: Vec<Question>,
+    answers: Vec<SignedAnswer>,
     http: reqwest::Client,
 }
 
-impl Stage {
+impl KillFixture {
     async fn set(world: &World, receiver: &Receiver, count: usize) -> Self {
         let service = world.service().await;
         let (phone, enrollment) = world.enrolled(Style::Android, &service, "zoe-0001").await;
@@ -184,49 +185,49 @@ impl Stage {
             ];
             let path = format!("{}/Challenges", entity(&enrollment.service_sid, &enrollment.identity));
             let sid = created(&backend.post(&path, &form).await)["sid"].as_str().unwrap().to_owned();
-            let shown = phone.challenge(&enrollment, &sid).await.unwrap();
-            let payload = signing::answer(Style::Android, &enrollment, &shown, word).unwrap();
-            Question { sid, word, payload }
+            let shown = phone.get_challenge(&enrollment, &sid).await.unwrap();
+            let payload = signing::sign_answer(Style::Android, &enrollment, &shown, word).unwrap();
+            SignedAnswer { sid, word, payload }
         };
-        let mut questions = Vec::new();
-        while questions.len() < count {
+        let mut answers = Vec::new();
+        while answers.len() < count {
             let mut asking = JoinSet::new();
             for word in [Word::Approved, Word::Denied].into_iter().cycle().take(20) {
                 asking.spawn(ask(world.backend(), phone.clone(), enrollment.clone(), word));
             }
-            questions.append(&mut asking.join_all().await);
+            answers.append(&mut asking.join_all().await);
         }
         let types = [("EventTypes", "challenge.approved"), ("EventTypes", "challenge.denied")];
-        // An answer that does not come is waited for no longer than this, in milliseconds.
+        // The server waits at most this long for a response, in milliseconds.
         let webhook = webhook(world, &service, &receiver.at("/#rt=1500"), &types).await;
         let http = reqwest::Client::builder().no_proxy().tls_danger_accept_invalid_certs(true);
-        Self { service, webhook, enrollment, questions, http: http.build().unwrap() }
+        Self { service, webhook, enrollment, answers, http: http.build().unwrap() }
     }
 
-    /// Sends an answer to this server; the challenge's SID if it is acknowledged, `None` if the server is
-    /// gone.
+    /// Sends an answer to this server. Returns the challenge's SID if it was acknowledged, `None` if the server
+    /// is gone.
     fn answer(
         &self,
         server: &Server,
-        question: &Question,
+        answer: &SignedAnswer,
     ) -> impl Future<Output = Option<String>> + Send + use<> {
-        let path = format!("{}/Challenges/{}", entity(&self.service, "zoe-0001"), question.sid);
-        let token = signing::device_token(Style::Android, &self.enrollment, SystemClock.now());
-        let form = Url::parse_with_params("form:", [("AuthPayload", &question.payload)]).unwrap();
+        let path = format!("{}/Challenges/{}", entity(&self.service, "zoe-0001"), answer.sid);
+        let token = signing::sign_device_token(Style::Android, &self.enrollment, SystemClock.now());
+        let form = Url::parse_with_params("form:", [("AuthPayload", &answer.payload)]).unwrap();
         let request = self.http.post(format!("{}{path}", server.url())).basic_auth("token", Some(token));
         let request = request.header("Content-Type", "application/x-www-form-urlencoded");
         let request = request.body(form.query().unwrap().to_owned());
-        let sid = question.sid.clone();
+        let sid = answer.sid.clone();
         async move {
             let response = request.send().await.ok()?;
             assert_eq!(response.status(), 200);
-            // The whole answer.
+            // The complete response counts as acknowledgment.
             response.text().await.ok()?;
             Some(sid)
         }
     }
 
-    /// Waits until nothing is owed any more, and compares what was told with what is.
+    /// Waits until no delivery is pending, and compares the received requests with the stored challenges.
     async fn verify(&self, world: &World, receiver: &Receiver, acknowledged: &BTreeSet<String>) {
         let mut answered = BTreeMap::new();
         let backend = world.backend();
@@ -237,32 +238,27 @@ impl Stage {
                 answered.insert(sid.to_owned(), format!("challenge.{status}"));
             }
         }
-        for question in &self.questions {
-            if acknowledged.contains(&question.sid) {
-                let event_type = format!("challenge.{}", question.word.as_str());
-                assert_eq!(
-                    answered.get(&question.sid),
-                    Some(&event_type),
-                    "{} was acknowledged",
-                    question.sid
-                );
+        for answer in &self.answers {
+            if acknowledged.contains(&answer.sid) {
+                let event_type = format!("challenge.{}", answer.word.as_str());
+                assert_eq!(answered.get(&answer.sid), Some(&event_type), "{} was acknowledged", answer.sid);
             }
         }
 
         let done = async || {
-            let owed = attempts(world, &[&self.webhook, "--state", "owed"]);
+            let owed = attempts(world, &[&self.webhook, "--state", "pending"]);
             owed.is_empty().then_some(())
         };
-        wait_until("nothing is owed any more", PATIENCE, done).await;
+        wait_until("no delivery is pending", WAIT_TIMEOUT, done).await;
         let deliveries = attempts(world, &[&self.webhook]);
         assert!(deliveries.iter().all(|delivery| delivery.state == "delivered"), "{deliveries:?}");
-        // Whether it was acknowledged or not: what happened is owed, and nothing else.
+        // Every answer that took effect has a delivery, acknowledged or not, and nothing else has one.
         assert_eq!(deliveries.len(), answered.len());
 
-        let told = told(receiver);
-        assert!(told.keys().eq(answered.keys()), "{told:?} is not {answered:?}");
+        let delivered = requests_by_challenge(receiver);
+        assert!(delivered.keys().eq(answered.keys()), "{delivered:?} is not {answered:?}");
         let mut tokens = BTreeSet::new();
-        for (sid, calls) in &told {
+        for (sid, calls) in &delivered {
             let token = calls[0].header("I-Twilio-Idempotency-Token");
             assert!(tokens.insert(token.to_owned()), "{token} names two deliveries");
             for call in calls {
@@ -271,8 +267,8 @@ impl Stage {
                 assert_eq!(call.value("type").as_ref(), Some(&answered[sid]));
             }
         }
-        let repeated = told.values().map(Vec::len).sum::<usize>() - told.len();
-        println!("{} answers, each told; {repeated} calls were repetitions", told.len());
+        let repeated = delivered.values().map(Vec::len).sum::<usize>() - delivered.len();
+        println!("{} answers, each delivered; {repeated} requests were repetitions", delivered.len());
         let names: BTreeSet<_> = deliveries.into_iter().map(|delivery| delivery.id).collect();
         assert_eq!(tokens, names);
     }

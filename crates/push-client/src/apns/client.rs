@@ -1,18 +1,18 @@
-//! One credential's way to Apple: a request, an answer.
+//! Sends requests to APNs with one credential and interprets the responses.
 
 use domain::{Clock, Timestamp};
 use reqwest::header::HeaderValue;
 
 use super::payload;
-use super::provider_token::{NoToken, ProviderTokens};
+use super::provider_token::{ProviderTokens, TokenError};
 use super::reason::{Reason, Rejection};
-use crate::codes;
 use crate::credential::ApnsToken;
+use crate::debugger_codes;
 use crate::message::Message;
-use crate::outcome::{Outcome, Verdict};
-use crate::transport::{Failure, excerpt, exchange};
+use crate::outcome::{FailureKind, Outcome};
+use crate::transport::{self, TransportError, excerpt};
 
-/// A push, ready to be sent and sent again.
+/// A validated push request that can be sent several times.
 pub(super) struct Request {
     token: String,
     token_registered_at: Timestamp,
@@ -23,22 +23,29 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// What goes to Apple, or the outcome where Apple need not be asked.
+    /// Builds the request for `message`.
+    ///
+    /// # Errors
+    /// Returns the outcome if `message` is invalid: APNs would certainly reject it, so it is not sent.
     pub(super) fn new(message: &Message) -> Result<Self, Outcome> {
-        let refuse = |reason: Reason, words: &str| {
-            let (verdict, code) = reason.verdict(400);
-            verdict.outcome(code, words, None)
+        let refuse = |reason: Reason, text: &str| {
+            let (kind, code) = reason.classify(400);
+            kind.outcome(code, text, None)
         };
-        // The token becomes a part of the path. Apple's are hexadecimal, of a length that may change.
+        // The token becomes part of the path. Apple's tokens are hexadecimal, of a length that may change.
         let token = message.token.as_str();
         if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-            return Err(refuse(Reason::BadDeviceToken, "not sent: no device token of Apple's"));
+            return Err(refuse(
+                Reason::BadDeviceToken,
+                "not sent: the device token is not a valid APNs token",
+            ));
         }
         let topic = Some(message.app_id.as_str()).filter(|id| id.bytes().all(|byte| byte.is_ascii_graphic()));
         let topic = topic.and_then(|id| HeaderValue::from_str(id).ok());
-        let topic = topic.ok_or_else(|| refuse(Reason::BadTopic, "not sent: the app id is no bundle id"))?;
-        let payload = payload::json(message);
-        if payload.len() > payload::MAX_BYTES {
+        let topic =
+            topic.ok_or_else(|| refuse(Reason::BadTopic, "not sent: the app id is not a valid bundle id"))?;
+        let payload = payload::to_json(message);
+        if payload.len() > payload::MAX_PAYLOAD_BYTES {
             return Err(refuse(Reason::PayloadTooLarge, "not sent: the payload is larger than 4096 bytes"));
         }
         Ok(Self {
@@ -52,7 +59,8 @@ impl Request {
     }
 }
 
-/// `apns-id` has the form of a UUID in small letters; Apple refuses a push with any other.
+/// Returns the `apns-id` header: `text` in lower case, or `None` if it is not a UUID. APNs rejects other
+/// values.
 fn apns_id(text: &str) -> Option<HeaderValue> {
     let text = text.to_ascii_lowercase();
     let groups = text.split('-').map(str::len);
@@ -60,33 +68,39 @@ fn apns_id(text: &str) -> Option<HeaderValue> {
     (digits && groups.eq([8, 4, 4, 4, 12])).then(|| HeaderValue::from_str(&text).ok()).flatten()
 }
 
-/// What came of a request.
-pub(super) enum Answer {
-    /// Apple took it, under this name.
+/// The result of sending a request.
+pub(super) enum SendResult {
+    /// APNs accepted the push and returned this `apns-id`.
     Accepted(Option<String>),
-    /// Apple did not.
+    /// APNs rejected the push.
     Rejected(Rejection),
-    /// Nobody answered.
-    Failed(Failure),
-    /// It could not be sent, since there is no provider token for it.
-    Unsigned,
+    /// There was no response.
+    Failed(TransportError),
+    /// The provider token could not be signed, so nothing was sent.
+    SigningFailed,
 }
 
-impl From<Answer> for Outcome {
-    fn from(answer: Answer) -> Self {
-        match answer {
-            Answer::Accepted(provider_id) => Self::Delivered { provider_id },
-            Answer::Rejected(rejection) => rejection.into(),
-            Answer::Failed(failure) if failure.certificate_refused => {
-                Verdict::Refused.outcome(codes::APNS_CREDENTIAL, failure.reason, None)
+impl From<SendResult> for Outcome {
+    fn from(result: SendResult) -> Self {
+        match result {
+            SendResult::Accepted(provider_id) => Self::Delivered { provider_id },
+            SendResult::Rejected(rejection) => rejection.into(),
+            SendResult::Failed(error) if error.is_certificate_refused => {
+                FailureKind::Refused.outcome(debugger_codes::APNS_CREDENTIAL, error.reason, None)
             }
-            Answer::Failed(failure) => Verdict::Retry.outcome(codes::APNS_UNREACHABLE, failure.reason, None),
-            Answer::Unsigned => Verdict::Retry.outcome(codes::INTERNAL, "the key does not sign", None),
+            SendResult::Failed(error) => {
+                FailureKind::Retry.outcome(debugger_codes::APNS_UNREACHABLE, error.reason, None)
+            }
+            SendResult::SigningFailed => FailureKind::Retry.outcome(
+                debugger_codes::INTERNAL,
+                "could not sign the provider token",
+                None,
+            ),
         }
     }
 }
 
-/// Connections of one credential, and its provider tokens if it signs in with them.
+/// The connections of one credential, and its provider tokens if it authenticates with them.
 pub(super) struct Client {
     http: reqwest::Client,
     base: String,
@@ -98,24 +112,24 @@ impl Client {
         Self { http, base, tokens: key.map(ProviderTokens::new) }
     }
 
-    /// Sends the push; a second time if all that Apple found wrong was the age of the provider token.
-    pub(super) async fn send(&self, request: &Request, clock: &dyn Clock) -> Answer {
+    /// Sends the push. Sends it a second time if APNs rejected only the age of the provider token.
+    pub(super) async fn send(&self, request: &Request, clock: &dyn Clock) -> SendResult {
         let Some(tokens) = &self.tokens else { return self.attempt(request, None, clock).await };
-        let Ok(token) = tokens.current(clock.now()) else { return Answer::Unsigned };
-        let mut answer = self.attempt(request, Some(&token), clock).await;
-        if let Answer::Rejected(rejection) = &mut answer
+        let Ok(token) = tokens.current(clock.now()) else { return SendResult::SigningFailed };
+        let mut result = self.attempt(request, Some(&token), clock).await;
+        if let SendResult::Rejected(rejection) = &mut result
             && rejection.reason == Reason::ExpiredProviderToken
         {
-            match tokens.instead_of(&token, clock.now()) {
+            match tokens.replace(&token, clock.now()) {
                 Ok(newer) => return self.attempt(request, Some(&newer), clock).await,
-                Err(NoToken::TooEarly(wait)) => rejection.after = Some(wait),
-                Err(NoToken::Unsigned) => return Answer::Unsigned,
+                Err(TokenError::TooEarly(wait)) => rejection.after = Some(wait),
+                Err(TokenError::SigningFailed) => return SendResult::SigningFailed,
             }
         }
-        answer
+        result
     }
 
-    async fn attempt(&self, request: &Request, token: Option<&HeaderValue>, clock: &dyn Clock) -> Answer {
+    async fn attempt(&self, request: &Request, token: Option<&HeaderValue>, clock: &dyn Clock) -> SendResult {
         let mut builder = self
             .http
             .post(format!("{}/3/device/{}", self.base, request.token))
@@ -130,13 +144,16 @@ impl Client {
         if let Some(token) = token {
             builder = builder.header("authorization", token);
         }
-        match exchange(builder).await {
-            Ok(reply) if reply.status == 200 => {
-                let id = reply.headers.get("apns-id").and_then(|id| id.to_str().ok());
-                Answer::Accepted(id.map(excerpt))
+        match transport::send(builder).await {
+            Ok(response) if response.status == 200 => {
+                let id = response.headers.get("apns-id").and_then(|id| id.to_str().ok());
+                SendResult::Accepted(id.map(excerpt))
             }
-            Ok(reply) => Answer::Rejected(Rejection::read(&reply, request.token_registered_at, clock.now())),
-            Err(failure) => Answer::Failed(failure),
+            Ok(response) => {
+                let registered_at = request.token_registered_at;
+                SendResult::Rejected(Rejection::from_response(&response, registered_at, clock.now()))
+            }
+            Err(error) => SendResult::Failed(error),
         }
     }
 }
@@ -146,44 +163,44 @@ mod tests {
     use domain::factors::{AppId, RegistrationToken};
 
     use super::*;
-    use crate::samples;
+    use crate::test_data;
 
     fn refused(change: impl FnOnce(&mut Message)) -> Outcome {
-        let mut message = samples::message();
+        let mut message = test_data::message();
         change(&mut message);
         match Request::new(&message) {
             Err(outcome) => outcome,
-            Ok(request) => panic!("{} would be sent", request.token),
+            Ok(request) => panic!("the push to {} would be sent", request.token),
         }
     }
 
     #[test]
-    fn only_letters_and_digits_become_part_of_a_path() {
+    fn device_token_with_other_than_letters_and_digits_is_not_sent() {
         for token in ["", "a/b", "../../4/x", "a?b", "a#b", "a%2e", "a b", "ä", "a\r\nb", "d:e", "-", "."] {
             let outcome = refused(|message| message.token = RegistrationToken::from_stored(token.to_owned()));
-            assert!(matches!(outcome, Outcome::Gone { code: 52134, .. }), "{token}: {outcome:?}");
+            assert!(matches!(outcome, Outcome::DeadToken { code: 52134, .. }), "{token}: {outcome:?}");
         }
     }
 
     #[test]
-    fn a_topic_is_plain_text() {
+    fn app_id_with_non_ascii_characters_is_refused() {
         let outcome = refused(|message| message.app_id = AppId::from_stored("com.exämple".to_owned()));
         assert!(matches!(outcome, Outcome::Refused { code: 52143, .. }), "{outcome:?}");
     }
 
     #[test]
-    fn a_payload_has_at_most_4096_bytes() {
-        let empty = payload::json(&Message { text: String::new(), ..samples::message() }).len();
-        // The text stands in it twice.
-        let longest = (payload::MAX_BYTES - empty) / 2;
-        let request = Request::new(&Message { text: "x".repeat(longest), ..samples::message() });
-        assert!(request.is_ok_and(|request| request.payload.len() > payload::MAX_BYTES - 2));
+    fn payload_over_4096_bytes_is_refused() {
+        let empty = payload::to_json(&Message { text: String::new(), ..test_data::message() }).len();
+        // The payload contains the text twice.
+        let longest = (payload::MAX_PAYLOAD_BYTES - empty) / 2;
+        let request = Request::new(&Message { text: "x".repeat(longest), ..test_data::message() });
+        assert!(request.is_ok_and(|request| request.payload.len() > payload::MAX_PAYLOAD_BYTES - 2));
         let outcome = refused(|message| message.text = "x".repeat(longest + 1));
         assert!(matches!(outcome, Outcome::Refused { code: 52138, .. }), "{outcome:?}");
     }
 
     #[test]
-    fn an_id_is_a_uuid_or_left_to_apple() {
+    fn apns_id_is_set_only_for_a_uuid() {
         let id = "019b76da-a800-7fff-bfff-ffffffffffff";
         assert_eq!(apns_id(id).unwrap(), id);
         assert_eq!(apns_id(&id.to_ascii_uppercase()).unwrap(), id);

@@ -1,8 +1,8 @@
-//! Apple: one HTTP/2 request per push (developer.apple.com, "Sending notification requests to APNs").
+//! APNs (Apple): one HTTP/2 request per push (developer.apple.com, "Sending notification requests to APNs").
 //!
-//! Every credential has connections of its own. With a certificate there is no other way; with tokens
-//! Apple ties a connection to the team whose token it saw first, and refuses others on it ("Establishing
-//! a token-based connection to APNs").
+//! Every credential has its own connections. A certificate requires this, because it is part of the TLS
+//! handshake. With provider tokens, APNs binds a connection to the team of the first token and rejects tokens
+//! of other teams ("Establishing a token-based connection to APNs").
 
 mod client;
 mod payload;
@@ -13,33 +13,34 @@ use std::sync::Arc;
 
 use domain::Clock;
 
-use self::client::{Answer, Client, Request};
+use self::client::{Client, Request, SendResult};
 pub use self::reason::Reason;
+use crate::cache::LruCache;
 use crate::credential::{ApnsCertificate, ApnsToken, Environment};
+use crate::debugger_codes;
+use crate::error::Error;
 use crate::message::Message;
-use crate::outcome::{Outcome, Verdict};
-use crate::pool::Pool;
+use crate::outcome::{FailureKind, Outcome};
 use crate::transport::Transport;
-use crate::{Error, codes};
 
-/// Credentials whose connections are kept open.
-const CLIENTS: usize = 256;
+/// Number of credentials whose connections are kept open.
+const MAX_CACHED_CLIENTS: usize = 256;
 
-/// All that is kept for Apple.
+/// Sends pushes to APNs and keeps one client per credential.
 pub(crate) struct Apns {
     endpoint: Option<String>,
     transport: Arc<Transport>,
     clock: Arc<dyn Clock>,
-    clients: Pool<Client>,
+    clients: LruCache<Client>,
 }
 
-/// With what a push is sent.
-pub(crate) enum Access<'c> {
+/// A credential for APNs.
+pub(crate) enum ApnsCredential<'c> {
     Certificate(&'c ApnsCertificate),
     Token(&'c ApnsToken),
 }
 
-impl Access<'_> {
+impl ApnsCredential<'_> {
     fn environment(&self) -> Environment {
         match self {
             Self::Certificate(certificate) => certificate.environment(),
@@ -50,47 +51,57 @@ impl Access<'_> {
 
 impl Apns {
     pub(crate) fn new(endpoint: Option<String>, transport: Arc<Transport>, clock: Arc<dyn Clock>) -> Self {
-        Self { endpoint, transport, clock, clients: Pool::new(CLIENTS) }
+        Self { endpoint, transport, clock, clients: LruCache::new(MAX_CACHED_CLIENTS) }
     }
 
-    pub(crate) async fn send(&self, key: &str, access: Access<'_>, message: &Message) -> Outcome {
-        match self.try_send(key, access, message).await {
-            Ok(answer) => answer.into(),
+    /// Makes one attempt to send `message`. `key` identifies this version of the credential.
+    pub(crate) async fn send(&self, key: &str, credential: ApnsCredential<'_>, message: &Message) -> Outcome {
+        match self.try_send(key, credential, message).await {
+            Ok(result) => result.into(),
             Err(outcome) => outcome,
         }
     }
 
-    /// The answer, or the outcome of a push that is not sent at all.
-    async fn try_send(&self, key: &str, access: Access<'_>, message: &Message) -> Result<Answer, Outcome> {
+    /// Sends `message` once. The error is the outcome of a push that could not be sent at all.
+    async fn try_send(
+        &self,
+        key: &str,
+        credential: ApnsCredential<'_>,
+        message: &Message,
+    ) -> Result<SendResult, Outcome> {
         let request = Request::new(message)?;
-        if let Access::Certificate(certificate) = access
+        if let ApnsCredential::Certificate(certificate) = credential
             && certificate.not_after() <= self.clock.now()
         {
             let reason = format!("the certificate expired on {}", certificate.not_after());
-            return Err(Verdict::Refused.outcome(codes::INVALID_CREDENTIAL_CONTENT, reason, None));
+            return Err(FailureKind::Refused.outcome(
+                debugger_codes::INVALID_CREDENTIAL_CONTENT,
+                reason,
+                None,
+            ));
         }
-        let client = self.clients.get(key, || self.connect(&access)).await;
-        let client =
-            client.map_err(|error| Verdict::Retry.outcome(codes::INTERNAL, error.to_string(), None))?;
-        let answer = client.send(&request, &*self.clock).await;
-        if let Answer::Rejected(rejection) = &answer
+        let client = self.clients.get_or_create(key, || self.create_client(&credential)).await;
+        let client = client
+            .map_err(|error| FailureKind::Retry.outcome(debugger_codes::INTERNAL, error.to_string(), None))?;
+        let result = client.send(&request, &*self.clock).await;
+        if let SendResult::Rejected(rejection) = &result
             && rejection.reason == Reason::UnrelatedKeyIdInToken
         {
-            // "To use this token, open a new connection": the next push does.
-            self.clients.forget(key, &client);
+            // Apple: "To use this token, open a new connection". The next push opens one.
+            self.clients.remove(key, &client);
         }
-        Ok(answer)
+        Ok(result)
     }
 
-    fn connect(&self, access: &Access<'_>) -> Result<Client, Error> {
-        let host = match access.environment() {
+    fn create_client(&self, credential: &ApnsCredential<'_>) -> Result<Client, Error> {
+        let host = match credential.environment() {
             Environment::Production => "https://api.push.apple.com",
             Environment::Sandbox => "https://api.sandbox.push.apple.com",
         };
         let base = self.endpoint.as_deref().unwrap_or(host).to_owned();
-        let (identity, key) = match access {
-            Access::Certificate(certificate) => (Some(certificate.identity()), None),
-            Access::Token(token) => (None, Some((*token).clone())),
+        let (identity, key) = match credential {
+            ApnsCredential::Certificate(certificate) => (Some(certificate.identity()), None),
+            ApnsCredential::Token(token) => (None, Some((*token).clone())),
         };
         Ok(Client::new(self.transport.client(identity)?, base, key))
     }

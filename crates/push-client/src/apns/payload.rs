@@ -1,13 +1,13 @@
-//! What an iPhone gets.
+//! The JSON payload of a push for APNs.
 
 use serde::Serialize;
 
-use crate::message::{Message, TYPE};
+use crate::message::{Message, PUSH_TYPE};
 
-/// Apple's limit for alerts.
-pub(super) const MAX_BYTES: usize = 4096;
+/// Maximum size of an APNs payload.
+pub(super) const MAX_PAYLOAD_BYTES: usize = 4096;
 
-/// The payload of docs/protocol/push.md, section 1. It asks for no sound, no badge and no content extension.
+/// The payload of docs/protocol/push.md, section 1. It requests no sound, badge, or content extension.
 #[derive(Serialize)]
 struct Payload<'m> {
     aps: Aps<'m>,
@@ -24,30 +24,30 @@ struct Aps<'m> {
     category: &'static str,
 }
 
-/// The payload as JSON.
-#[expect(clippy::expect_used, reason = "texts have a JSON form")]
-pub(super) fn json(message: &Message) -> Vec<u8> {
+/// Serializes the payload of `message`.
+#[expect(clippy::expect_used, reason = "strings always serialize")]
+pub(super) fn to_json(message: &Message) -> Vec<u8> {
     let payload = Payload {
-        aps: Aps { alert: &message.text, category: TYPE },
+        aps: Aps { alert: &message.text, category: PUSH_TYPE },
         message: &message.text,
         challenge_sid: message.challenge_sid,
         factor_sid: message.factor_sid,
-        kind: TYPE,
+        kind: PUSH_TYPE,
     };
-    serde_json::to_vec(&payload).expect("a payload is serialisable")
+    serde_json::to_vec(&payload).expect("a payload is serializable")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples;
+    use crate::test_data;
 
-    /// Byte for byte, so that a change is seen.
+    /// Compares bytes, so that every change to the format is noticed.
     #[test]
-    fn is_what_the_app_expects() {
-        let message = Message { text: "Log in as \"Ö\"?".to_owned(), ..samples::message() };
+    fn payload_has_the_documented_format() {
+        let message = Message { text: "Log in as \"Ö\"?".to_owned(), ..test_data::message() };
         assert_eq!(
-            String::from_utf8(json(&message)).unwrap(),
+            String::from_utf8(to_json(&message)).unwrap(),
             concat!(
                 r#"{"aps":{"alert":"Log in as \"Ö\"?","category":"verify_push_challenge"},"#,
                 r#""message":"Log in as \"Ö\"?","challenge_sid":"YC03444444444444444444444444444444","#,

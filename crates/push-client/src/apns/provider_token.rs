@@ -1,7 +1,7 @@
-//! Provider tokens: short statements, signed with a team's key, that Apple wants to see with every push.
+//! Provider tokens: JWTs signed with a team's key that authenticate pushes to APNs.
 //!
-//! Apple takes one for an hour, and wants a new one "no more than once every 20 minutes and no less than
-//! once every 60 minutes" ("Establishing a token-based connection to APNs").
+//! APNs accepts a token for one hour. Tokens must be renewed "no more than once every 20 minutes and no less
+//! than once every 60 minutes" ("Establishing a token-based connection to APNs").
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,33 +13,36 @@ use serde_json::json;
 use crate::credential::ApnsToken;
 use crate::jwt;
 
-/// Seconds after which a token is replaced.
-const RENEW_AFTER: i64 = 50 * 60;
+/// Age at which a token is replaced.
+const RENEWAL_AGE_SECONDS: i64 = 50 * 60;
 
-/// Seconds within which a token is not replaced, whatever Apple says of it.
-const KEEP_FOR: i64 = 20 * 60;
+/// Minimum age of a token that is replaced, even if APNs rejects it.
+const MIN_RENEWAL_AGE_SECONDS: i64 = 20 * 60;
 
-/// A token from the future, so old in seconds, comes of a clock that was set back, and is replaced.
-const FROM_THE_FUTURE: i64 = -60;
+/// How far in the future a token may have been issued. After the clock was set back further, it is replaced.
+const MAX_CLOCK_SETBACK_SECONDS: i64 = 60;
 
-/// The tokens of one credential, one at a time.
+/// The current provider token of one credential.
 pub(super) struct ProviderTokens {
     key: ApnsToken,
-    current: Mutex<Option<Made>>,
+    current: Mutex<Option<IssuedToken>>,
 }
 
-struct Made {
+/// A token and its issue time.
+struct IssuedToken {
+    /// Value of the `authorization` header.
     header: HeaderValue,
-    at: i64,
+    /// Seconds since the epoch.
+    issued_at: i64,
 }
 
-/// No other token can be had yet.
+/// Why there is no new token.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum NoToken {
-    /// Apple would not like it before this much time has passed.
+pub(super) enum TokenError {
+    /// The current token is too young to be replaced. A new one may be issued after this time.
     TooEarly(Duration),
-    /// The key does not sign.
-    Unsigned,
+    /// Signing with the key failed.
+    SigningFailed,
 }
 
 impl ProviderTokens {
@@ -47,46 +50,57 @@ impl ProviderTokens {
         Self { key, current: Mutex::new(None) }
     }
 
-    /// The value of `authorization` at `now`.
-    pub(super) fn current(&self, now: Timestamp) -> Result<HeaderValue, NoToken> {
+    /// Returns the value of the `authorization` header. Issues a new token if the current one is too old.
+    ///
+    /// # Errors
+    /// Returns [`TokenError::SigningFailed`] if a new token cannot be signed.
+    pub(super) fn current(&self, now: Timestamp) -> Result<HeaderValue, TokenError> {
         let mut current = self.lock();
         match &*current {
-            Some(made) if (FROM_THE_FUTURE..RENEW_AFTER).contains(&made.age(now)) => Ok(made.header.clone()),
-            _ => Ok(current.insert(self.make(now)?).header.clone()),
-        }
-    }
-
-    /// Replaces `expired`, which APNs refused, by a newly signed provider token.
-    pub(super) fn instead_of(&self, expired: &HeaderValue, now: Timestamp) -> Result<HeaderValue, NoToken> {
-        let mut current = self.lock();
-        match &*current {
-            Some(made) if made.header != expired => Ok(made.header.clone()),
-            Some(made) if (0..KEEP_FOR).contains(&made.age(now)) => {
-                Err(NoToken::TooEarly(Duration::from_secs((KEEP_FOR - made.age(now)).unsigned_abs())))
+            Some(token) if (-MAX_CLOCK_SETBACK_SECONDS..RENEWAL_AGE_SECONDS).contains(&token.age(now)) => {
+                Ok(token.header.clone())
             }
-            _ => Ok(current.insert(self.make(now)?).header.clone()),
+            _ => Ok(current.insert(self.issue(now)?).header.clone()),
         }
     }
 
-    fn make(&self, now: Timestamp) -> Result<Made, NoToken> {
+    /// Returns a token to use instead of `expired`, which APNs rejected.
+    ///
+    /// # Errors
+    /// Returns [`TokenError`] if the current token is too young to be replaced or signing fails.
+    pub(super) fn replace(&self, expired: &HeaderValue, now: Timestamp) -> Result<HeaderValue, TokenError> {
+        let mut current = self.lock();
+        match &*current {
+            Some(token) if token.header != expired => Ok(token.header.clone()),
+            Some(token) if (0..MIN_RENEWAL_AGE_SECONDS).contains(&token.age(now)) => {
+                let wait = MIN_RENEWAL_AGE_SECONDS - token.age(now);
+                Err(TokenError::TooEarly(Duration::from_secs(wait.unsigned_abs())))
+            }
+            _ => Ok(current.insert(self.issue(now)?).header.clone()),
+        }
+    }
+
+    fn issue(&self, now: Timestamp) -> Result<IssuedToken, TokenError> {
         let header = json!({"alg": "ES256", "kid": self.key.key_id()});
         let claims = json!({"iss": self.key.team_id(), "iat": now.seconds()});
-        let token = jwt::signed(&header, &claims, |message| self.key.sign(message));
-        let token = token.map_err(|_| NoToken::Unsigned)?;
-        let mut header = HeaderValue::from_str(&format!("bearer {token}")).map_err(|_| NoToken::Unsigned)?;
-        // Kept out of the connection's table of headers, and out of logs.
+        let token = jwt::sign(&header, &claims, |message| self.key.sign(message));
+        let token = token.map_err(|_| TokenError::SigningFailed)?;
+        let mut header =
+            HeaderValue::from_str(&format!("bearer {token}")).map_err(|_| TokenError::SigningFailed)?;
+        // Excludes the header from the HPACK table and from logs.
         header.set_sensitive(true);
-        Ok(Made { header, at: now.seconds() })
+        Ok(IssuedToken { header, issued_at: now.seconds() })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Made>> {
+    fn lock(&self) -> MutexGuard<'_, Option<IssuedToken>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Made {
+impl IssuedToken {
+    /// Returns the age in seconds. It is negative if the clock was set back.
     const fn age(&self, now: Timestamp) -> i64 {
-        now.seconds().saturating_sub(self.at)
+        now.seconds().saturating_sub(self.issued_at)
     }
 }
 
@@ -94,19 +108,19 @@ impl Made {
 mod tests {
     use super::*;
     use crate::credential::Credential;
-    use crate::samples;
+    use crate::test_data;
 
     const START: Timestamp = Timestamp::from_seconds(1_767_225_600);
 
     fn tokens() -> ProviderTokens {
-        match Credential::apns_token(&samples::p256_key(), "ABC123DEFG", "TEAM123456", false) {
+        match Credential::apns_token(&test_data::p256_key(), "ABC123DEFG", "TEAM123456", false) {
             Ok(Credential::ApnsToken(key)) => ProviderTokens::new(key),
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
-    fn a_token_serves_for_fifty_minutes() {
+    fn provider_token_is_reused_for_fifty_minutes() {
         let tokens = tokens();
         let first = tokens.current(START).unwrap();
         assert!(first.is_sensitive());
@@ -119,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_set_back_makes_a_new_one() {
+    fn provider_token_is_replaced_after_the_clock_was_set_back_over_a_minute() {
         let tokens = tokens();
         let first = tokens.current(START).unwrap();
         assert_ne!(tokens.current(START.plus_seconds(-61)).unwrap(), first);
@@ -128,15 +142,15 @@ mod tests {
     }
 
     #[test]
-    fn nothing_makes_a_second_one_within_twenty_minutes() {
+    fn rejected_provider_token_is_kept_for_twenty_minutes() {
         let tokens = tokens();
         let first = tokens.current(START).unwrap();
         assert_eq!(
-            tokens.instead_of(&first, START.plus_seconds(1100)),
-            Err(NoToken::TooEarly(Duration::from_secs(100)))
+            tokens.replace(&first, START.plus_seconds(1100)),
+            Err(TokenError::TooEarly(Duration::from_secs(100)))
         );
-        let second = tokens.instead_of(&first, START.plus_seconds(1200)).unwrap();
+        let second = tokens.replace(&first, START.plus_seconds(1200)).unwrap();
         assert_ne!(second, first);
-        assert_eq!(tokens.instead_of(&first, START.plus_seconds(1200)).unwrap(), second, "the others wait");
+        assert_eq!(tokens.replace(&first, START.plus_seconds(1200)).unwrap(), second, "already replaced");
     }
 }

@@ -1,5 +1,4 @@
-//! A certificate that Apple made for one app, and its private key: who shows it in the TLS handshake may
-//! push to that app's devices.
+//! APNs certificates: a TLS client certificate, issued by Apple for one app, and its private key.
 
 use domain::Timestamp;
 use domain::credentials::CredentialType;
@@ -12,24 +11,25 @@ use x509_cert::spki::SubjectPublicKeyInfoRef;
 use x509_cert::{Certificate, TbsCertificate};
 
 use super::private_key::PrivateKey;
-use super::{Environment, Fault, Field, Invalid, Summary, pem};
+use super::{CredentialField, CredentialSummary, Environment, InvalidCredential, InvalidReason, pem};
 use crate::transport::Identity;
 
-/// What a certificate's key can be.
-const KEYS: &str = "RSA with 2048 to 8192 bits, or EC on P-256, P-384 or P-521, in PKCS#8, PKCS#1 or SEC1";
+/// Description of the supported keys for error messages.
+const SUPPORTED_KEYS: &str =
+    "RSA with 2048 to 8192 bits, or EC on P-256, P-384 or P-521, in PKCS#8, PKCS#1 or SEC1";
 
-/// Attributes of the subject: the bundle id, the same in words, and the team.
+// Attributes of the subject: the bundle id, the certificate type with the bundle id, and the team id.
 const USER_ID: ObjectIdentifier = ObjectIdentifier::new_unwrap("0.9.2342.19200300.100.1.1");
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 const ORGANIZATIONAL_UNIT: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.11");
 
-/// Apple's extensions (WWDR certification practice statement): good in the sandbox, good in production,
-/// and for which topics.
+// Apple's extensions (WWDR certification practice statement): valid in the sandbox, valid in production, and
+// the list of topics.
 const SANDBOX: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113635.100.6.3.1");
 const PRODUCTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113635.100.6.3.2");
 const TOPICS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113635.100.6.3.6");
 
-/// A certificate with its key, which is known to fit.
+/// A certificate chain and the matching private key.
 #[derive(Clone)]
 pub struct ApnsCertificate {
     chain: Vec<CertificateDer<'static>>,
@@ -41,31 +41,38 @@ pub struct ApnsCertificate {
 }
 
 impl ApnsCertificate {
-    pub(super) fn parse(certificate: &str, key: &str, environment: Environment) -> Result<Self, Invalid> {
-        let chain = pem::sections(certificate, "CERTIFICATE", |label| label == "CERTIFICATE")
-            .map_err(|fault| Field::Certificate.fault(fault))?;
-        let key = PrivateKey::parse(key, KEYS).map_err(|fault| Field::PrivateKey.fault(fault))?;
+    /// Parses certificate and key from PEM or base64.
+    pub(super) fn parse(
+        certificate: &str,
+        key: &str,
+        environment: Environment,
+    ) -> Result<Self, InvalidCredential> {
+        let chain = pem::decode_sections(certificate, "CERTIFICATE", |label| label == "CERTIFICATE")
+            .map_err(|reason| CredentialField::Certificate.invalid(reason))?;
+        let key = PrivateKey::parse(key, SUPPORTED_KEYS)
+            .map_err(|reason| CredentialField::PrivateKey.invalid(reason))?;
         Self::new(chain.iter().map(|der| der.to_vec()).collect(), key, environment)
     }
 
-    /// The certificate, its issuers in any order, and its key, in DER. Whether it is still good is for the
-    /// caller to see, since a stored one may have expired meanwhile.
+    /// Builds the credential from DER certificates in any order. Does not check the expiry: a stored
+    /// certificate may have expired and must still load.
     pub(super) fn new(
         mut chain: Vec<Vec<u8>>,
         key: PrivateKey,
         environment: Environment,
-    ) -> Result<Self, Invalid> {
-        let fault = |fault| Field::Certificate.fault(fault);
+    ) -> Result<Self, InvalidCredential> {
+        let invalid = |reason| CredentialField::Certificate.invalid(reason);
         let parsed = chain.iter().map(|der| Certificate::from_der(der)).collect::<Result<Vec<_>, _>>();
-        let mut parsed = parsed.map_err(|_| fault(Fault::NotACertificate))?;
-        let of_key = position_of(&key, &parsed).map_err(|fault| Field::PrivateKey.fault(fault))?;
-        // Some tools write the issuer first. TLS wants the certificate of the key first.
-        parsed[..=of_key].rotate_right(1);
-        chain[..=of_key].rotate_right(1);
+        let mut parsed = parsed.map_err(|_| invalid(InvalidReason::NotACertificate))?;
+        let leaf_position =
+            position_of(&key, &parsed).map_err(|reason| CredentialField::PrivateKey.invalid(reason))?;
+        // Some tools write the issuer first, but TLS requires the leaf certificate first.
+        parsed[..=leaf_position].rotate_right(1);
+        chain[..=leaf_position].rotate_right(1);
         let leaf = parsed[0].tbs_certificate();
 
-        if let Some(only) = only_good_in(leaf).filter(|only| *only != environment) {
-            return Err(fault(Fault::OtherEnvironment(only)));
+        if let Some(only) = only_environment(leaf).filter(|only| *only != environment) {
+            return Err(invalid(InvalidReason::WrongEnvironment(only)));
         }
         let not_after = leaf.validity().not_after.to_unix_duration().as_secs();
         Ok(Self {
@@ -78,12 +85,13 @@ impl ApnsCertificate {
         })
     }
 
-    pub(super) fn in_environment(self, environment: Environment) -> Result<Self, Invalid> {
+    /// Moves the certificate to `environment`, if it is valid there.
+    pub(super) fn in_environment(self, environment: Environment) -> Result<Self, InvalidCredential> {
         Self::new(self.chain.iter().map(|der| der.to_vec()).collect(), self.key, environment)
     }
 
-    pub(super) fn summary(&self) -> Summary {
-        Summary {
+    pub(super) fn summary(&self) -> CredentialSummary {
+        CredentialSummary {
             kind: CredentialType::Apn,
             topics: self.topics.clone(),
             team: self.team.clone(),
@@ -93,49 +101,50 @@ impl ApnsCertificate {
         }
     }
 
-    /// The certificates in DER, the app's own first.
+    /// Returns the certificates in DER, the leaf first.
     pub(super) fn chain(&self) -> &[CertificateDer<'static>] {
         &self.chain
     }
 
-    /// The private key.
+    /// Returns the private key.
     pub(super) const fn key(&self) -> &PrivateKey {
         &self.key
     }
 
-    /// When it ends.
+    /// Returns when the certificate expires.
     pub(crate) const fn not_after(&self) -> Timestamp {
         self.not_after
     }
 
-    /// Where its pushes go to.
+    /// Returns the environment that receives the pushes.
     pub(crate) const fn environment(&self) -> Environment {
         self.environment
     }
 
-    /// What the TLS client shows.
+    /// Returns the identity for the TLS handshake.
     pub(crate) fn identity(&self) -> Identity {
         (self.chain.clone(), self.key.typed().clone_key())
     }
 }
 
-/// The position of the certificate that the key belongs to. The key is read by the library that signs with it
-/// later, so what is accepted here works there.
-fn position_of(key: &PrivateKey, certificates: &[Certificate]) -> Result<usize, Fault> {
-    let key = any_supported_type(key.typed()).map_err(|_| Fault::UnsupportedKey(KEYS))?;
-    let info = key.public_key().ok_or(Fault::UnsupportedKey(KEYS))?;
-    let info = SubjectPublicKeyInfoRef::try_from(info.as_ref()).map_err(|_| Fault::UnsupportedKey(KEYS))?;
+/// Returns the position of the certificate that the key belongs to. Parses the key with the library that
+/// later signs with it, so that every accepted key works.
+fn position_of(key: &PrivateKey, certificates: &[Certificate]) -> Result<usize, InvalidReason> {
+    let key = any_supported_type(key.typed()).map_err(|_| InvalidReason::UnsupportedKey(SUPPORTED_KEYS))?;
+    let info = key.public_key().ok_or(InvalidReason::UnsupportedKey(SUPPORTED_KEYS))?;
+    let info = SubjectPublicKeyInfoRef::try_from(info.as_ref())
+        .map_err(|_| InvalidReason::UnsupportedKey(SUPPORTED_KEYS))?;
     let public_key = info.subject_public_key.raw_bytes();
-    let is_of_key = |certificate: &Certificate| {
+    let matches_key = |certificate: &Certificate| {
         let info = certificate.tbs_certificate().subject_public_key_info();
         info.subject_public_key.raw_bytes() == public_key
     };
-    certificates.iter().position(is_of_key).ok_or(Fault::OtherKey)
+    certificates.iter().position(matches_key).ok_or(InvalidReason::KeyMismatch)
 }
 
-/// The only environment that the certificate is good in, if it says so. Today's certificates name both,
-/// or all their topics; older ones were made for one environment.
-fn only_good_in(certificate: &TbsCertificate) -> Option<Environment> {
+/// Returns the environment that the certificate is limited to, if any. Current certificates are valid in both
+/// environments or list topics; older ones were issued for one environment.
+fn only_environment(certificate: &TbsCertificate) -> Option<Environment> {
     let has = |oid| extension(certificate, oid).is_some();
     match (has(SANDBOX), has(PRODUCTION), has(TOPICS)) {
         (true, false, false) => Some(Environment::Sandbox),
@@ -144,8 +153,8 @@ fn only_good_in(certificate: &TbsCertificate) -> Option<Environment> {
     }
 }
 
-/// The bundle id, then what else the certificate lists. The list is a sequence of a topic, the kinds of
-/// it, the next topic, and so on.
+/// Returns the bundle id and the other topics of the certificate. The extension is a sequence that alternates
+/// between a topic and its kinds.
 fn topics(certificate: &TbsCertificate) -> Vec<String> {
     let bundle_id = attribute(certificate, USER_ID).or_else(|| {
         let (kind, app) = attribute(certificate, COMMON_NAME)?.split_once(": ")?;
@@ -163,16 +172,18 @@ fn topics(certificate: &TbsCertificate) -> Vec<String> {
     topics
 }
 
+/// Returns an attribute of the subject.
 fn attribute(certificate: &TbsCertificate, oid: ObjectIdentifier) -> Option<&str> {
     certificate.subject().iter().find(|attribute| attribute.oid == oid).and_then(|found| text(&found.value))
 }
 
+/// Returns the content of an extension.
 fn extension(certificate: &TbsCertificate, oid: ObjectIdentifier) -> Option<&[u8]> {
     let mut extensions = certificate.extensions().into_iter().flatten();
     extensions.find(|extension| extension.extn_id == oid).map(|found| found.extn_value.as_bytes())
 }
 
-/// Any of ASN.1's text types in which Apple writes: all of them are subsets of UTF-8.
+/// Decodes an ASN.1 string. All string types that Apple uses are subsets of UTF-8.
 fn text(value: &Any) -> Option<&str> {
     str::from_utf8(value.value()).ok().filter(|text| !text.is_empty() && !text.chars().any(char::is_control))
 }

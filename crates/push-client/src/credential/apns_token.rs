@@ -1,5 +1,5 @@
-//! A key that Apple made for a team (`.p8`): who signs provider tokens with it may push to all of the
-//! team's apps. Twilio's credentials have no fields for it; ours do.
+//! APNs keys (`.p8`), which sign provider tokens for all apps of a team. Twilio's credentials have no fields
+//! for them; this API does.
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ use aws_lc_rs::signature::{
 use domain::credentials::CredentialType;
 
 use super::private_key::PrivateKey;
-use super::{Environment, Fault, Field, Invalid, Summary};
+use super::{CredentialField, CredentialSummary, Environment, InvalidCredential, InvalidReason};
 
-/// What the key must be.
-const KEY: &str = "EC on P-256, in PKCS#8 or SEC1";
+/// Description of the supported keys for error messages.
+const SUPPORTED_KEYS: &str = "EC on P-256, in PKCS#8 or SEC1";
 
-/// A key on P-256, its id and its team's.
+/// A P-256 key, its id, and the id of its team.
 #[derive(Clone)]
 pub struct ApnsToken {
     pair: Arc<EcdsaKeyPair>,
@@ -29,26 +29,29 @@ pub struct ApnsToken {
 }
 
 impl ApnsToken {
+    /// Parses the key from PEM or base64. White space around the ids is ignored.
     pub(super) fn parse(
         key: &str,
         key_id: &str,
         team_id: &str,
         environment: Environment,
-    ) -> Result<Self, Invalid> {
-        let key = PrivateKey::parse(key, KEY).map_err(|fault| Field::PrivateKey.fault(fault))?;
+    ) -> Result<Self, InvalidCredential> {
+        let key = PrivateKey::parse(key, SUPPORTED_KEYS)
+            .map_err(|reason| CredentialField::PrivateKey.invalid(reason))?;
         Self::new(key, key_id.trim(), team_id.trim(), environment)
     }
 
+    /// Builds the credential and validates the key type and both ids.
     pub(super) fn new(
         key: PrivateKey,
         key_id: &str,
         team_id: &str,
         environment: Environment,
-    ) -> Result<Self, Invalid> {
-        let pair = pair(key.der()).map_err(|fault| Field::PrivateKey.fault(fault))?;
-        for (field, id) in [(Field::KeyId, key_id), (Field::TeamId, team_id)] {
+    ) -> Result<Self, InvalidCredential> {
+        let pair = parse_key_pair(key.der()).map_err(|reason| CredentialField::PrivateKey.invalid(reason))?;
+        for (field, id) in [(CredentialField::KeyId, key_id), (CredentialField::TeamId, team_id)] {
             if id.len() != 10 || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-                return Err(field.fault(Fault::NotTenCharacters));
+                return Err(field.invalid(InvalidReason::NotTenCharacters));
             }
         }
         let (key_id, team_id) = (key_id.to_owned(), team_id.to_owned());
@@ -59,8 +62,8 @@ impl ApnsToken {
         Self { environment, ..self }
     }
 
-    pub(super) fn summary(&self) -> Summary {
-        Summary {
+    pub(super) fn summary(&self) -> CredentialSummary {
+        CredentialSummary {
             kind: CredentialType::Apn,
             topics: Vec::new(),
             team: Some(self.team_id.clone()),
@@ -70,41 +73,42 @@ impl ApnsToken {
         }
     }
 
-    /// The private key.
+    /// Returns the private key.
     pub(super) const fn key(&self) -> &PrivateKey {
         &self.key
     }
 
-    /// The key's name at Apple.
+    /// Returns the key id that Apple assigned.
     pub(crate) fn key_id(&self) -> &str {
         &self.key_id
     }
 
-    /// The team's name at Apple.
+    /// Returns the team id that Apple assigned.
     pub(crate) fn team_id(&self) -> &str {
         &self.team_id
     }
 
-    /// Where its pushes go to.
+    /// Returns the environment that receives the pushes.
     pub(crate) const fn environment(&self) -> Environment {
         self.environment
     }
 
-    /// A signature as ES256 has it: 64 bytes (RFC 7518 section 3.4).
+    /// Signs `message` with ES256. The signature has 64 bytes (RFC 7518 section 3.4).
     pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Unspecified> {
         self.pair.sign(&SystemRandom::new(), message).map(|signature| signature.as_ref().to_vec())
     }
 }
 
-fn pair(key: &[u8]) -> Result<EcdsaKeyPair, Fault> {
+/// Parses a P-256 key pair and names the reason if the key is of another type.
+fn parse_key_pair(key: &[u8]) -> Result<EcdsaKeyPair, InvalidReason> {
     EcdsaKeyPair::from_private_key_der(&ECDSA_P256_SHA256_FIXED_SIGNING, key).map_err(|_| {
-        let other_curve = [&ECDSA_P384_SHA384_FIXED_SIGNING, &ECDSA_P521_SHA512_FIXED_SIGNING]
+        let is_other_curve = [&ECDSA_P384_SHA384_FIXED_SIGNING, &ECDSA_P521_SHA512_FIXED_SIGNING]
             .into_iter()
             .any(|curve| EcdsaKeyPair::from_private_key_der(curve, key).is_ok());
-        if other_curve || RsaKeyPair::from_pkcs8(key).is_ok() {
-            Fault::OtherCurve
+        if is_other_curve || RsaKeyPair::from_pkcs8(key).is_ok() {
+            InvalidReason::WrongCurve
         } else {
-            Fault::UnsupportedKey(KEY)
+            InvalidReason::UnsupportedKey(SUPPORTED_KEYS)
         }
     })
 }

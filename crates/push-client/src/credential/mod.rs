@@ -1,11 +1,11 @@
-//! What lets this server push in an app's name: parsed and checked once, when it is uploaded, so that
-//! what is wrong with it is said to the person who can mend it.
+//! Push credentials. They are parsed and validated when they are uploaded, so that the person who uploads one
+//! sees what is wrong with it.
 //!
-//! | Kind | What is uploaded | File |
+//! | Type | Upload | File |
 //! | --- | --- | --- |
-//! | Apple, by certificate | a certificate and its private key | [`apns_certificate`] |
-//! | Apple, by token | a `.p8` key, its id and the team's | [`apns_token`] |
-//! | Google | the JSON file of a service account | [`service_account`] |
+//! | APNs certificate | a certificate and its private key | [`apns_certificate`] |
+//! | APNs provider token | a `.p8` key, its id, and the id of the team | [`apns_token`] |
+//! | FCM service account | the JSON file of a service account | [`service_account`] |
 
 pub mod apns_certificate;
 pub mod apns_token;
@@ -22,55 +22,55 @@ use domain::credentials::CredentialType;
 
 pub use apns_certificate::ApnsCertificate;
 pub use apns_token::ApnsToken;
-pub use invalid::{Fault, Field, Invalid};
+pub use invalid::{CredentialField, InvalidCredential, InvalidReason};
 pub use service_account::ServiceAccount;
 
-/// A push credential, ready for use. It does not print; [`Credential::to_bytes`] is the only way out for
-/// its secrets.
+/// A valid push credential. Its `Debug` output contains no secrets; only [`Credential::to_bytes`] exposes
+/// them.
 #[derive(Clone)]
 pub enum Credential {
-    /// A TLS client certificate of one app: what Twilio's credentials of type `apn` hold.
+    /// A TLS client certificate of one app, as in Twilio's credentials of type `apn`.
     ApnsCertificate(ApnsCertificate),
-    /// A key that signs for all apps of a team.
+    /// A key that signs provider tokens for all apps of a team.
     ApnsToken(ApnsToken),
     /// A service account of a Firebase project.
     Fcm(ServiceAccount),
 }
 
-/// What may be shown of a credential.
+/// The public properties of a credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Summary {
-    /// Which provider it is for.
+pub struct CredentialSummary {
+    /// The provider.
     pub kind: CredentialType,
-    /// Apple: the topics that a certificate says it is good for, its app's bundle id first. A token is
-    /// good for all apps of its team, and names none.
+    /// APNs certificate: the topics it is valid for, the app's bundle id first. Empty for a provider token,
+    /// which is valid for all apps of its team.
     pub topics: Vec<String>,
-    /// Apple: the team, where it is known.
+    /// APNs: the team id, if known.
     pub team: Option<String>,
-    /// Google: the project.
+    /// FCM: the project id.
     pub project: Option<String>,
-    /// Apple: where its pushes go to.
+    /// APNs: the environment that receives the pushes.
     pub environment: Option<Environment>,
-    /// When it ends, if it does by itself.
+    /// When the credential expires, if it does.
     pub not_after: Option<Timestamp>,
 }
 
-/// Apple's two worlds: a device's token is good in one of them, depending on how the app was built.
+/// An APNs environment. A device token is valid in one of them, depending on how the app was built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Environment {
-    /// `api.sandbox.push.apple.com`, for builds out of Xcode.
+    /// `api.sandbox.push.apple.com`, for development builds.
     Sandbox,
     /// `api.push.apple.com`, for the App Store and TestFlight.
     Production,
 }
 
 impl Environment {
-    /// The environment that the parameter `Sandbox` of a credential stands for.
-    pub const fn of(sandbox: bool) -> Self {
+    /// Converts the `Sandbox` parameter of a credential.
+    pub const fn from_sandbox(sandbox: bool) -> Self {
         if sandbox { Self::Sandbox } else { Self::Production }
     }
 
-    /// The word for it.
+    /// Returns `sandbox` or `production`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Sandbox => "sandbox",
@@ -80,51 +80,53 @@ impl Environment {
 }
 
 impl Credential {
-    /// A certificate and its private key, from texts as people have them: PEM with whatever stands around
-    /// it, with `\n` for the line breaks, or only the base64 between the lines.
+    /// Parses a certificate and its private key. Accepts PEM with any text around it, PEM with literal `\n`
+    /// for the line breaks, and bare base64.
     ///
     /// # Errors
-    /// [`Invalid`] says which of the two is wrong, and how.
+    /// Returns an error if the certificate or key is invalid, they do not match, the certificate has expired
+    /// at `now`, or it is limited to the other environment.
     pub fn apns_certificate(
         certificate_pem: &str,
         private_key_pem: &str,
         sandbox: bool,
         now: Timestamp,
-    ) -> Result<Self, Invalid> {
-        let environment = Environment::of(sandbox);
+    ) -> Result<Self, InvalidCredential> {
+        let environment = Environment::from_sandbox(sandbox);
         let certificate = ApnsCertificate::parse(certificate_pem, private_key_pem, environment)?;
         if certificate.not_after() <= now {
-            return Err(Field::Certificate.fault(Fault::Expired(certificate.not_after())));
+            return Err(CredentialField::Certificate.invalid(InvalidReason::Expired(certificate.not_after())));
         }
         Ok(Self::ApnsCertificate(certificate))
     }
 
-    /// A key for provider tokens, with its id and the team's, each ten characters.
+    /// Parses a key for provider tokens, its id, and the id of the team. Each id has ten characters.
     ///
     /// # Errors
-    /// [`Invalid`] says which of the three is wrong, and how.
+    /// Returns an error for the first invalid value.
     pub fn apns_token(
         private_key_p8: &str,
         key_id: &str,
         team_id: &str,
         sandbox: bool,
-    ) -> Result<Self, Invalid> {
-        ApnsToken::parse(private_key_p8, key_id, team_id, Environment::of(sandbox)).map(Self::ApnsToken)
+    ) -> Result<Self, InvalidCredential> {
+        ApnsToken::parse(private_key_p8, key_id, team_id, Environment::from_sandbox(sandbox))
+            .map(Self::ApnsToken)
     }
 
-    /// A service account, from the whole JSON file that Google makes.
+    /// Parses the JSON file of a service account.
     ///
     /// # Errors
-    /// [`Invalid`] says what is wrong.
-    pub fn fcm(service_account_json: &str) -> Result<Self, Invalid> {
+    /// Returns an error if the text is not such a file or a required field is missing or invalid.
+    pub fn fcm(service_account_json: &str) -> Result<Self, InvalidCredential> {
         ServiceAccount::parse(service_account_json).map(Self::Fcm)
     }
 
-    /// The same for this environment of Apple's; Google has only one.
+    /// Moves the credential to another APNs environment. FCM credentials are returned unchanged.
     ///
     /// # Errors
-    /// [`Invalid`] when a certificate says that it is for the other.
-    pub fn in_environment(self, environment: Environment) -> Result<Self, Invalid> {
+    /// Returns an error if the certificate is limited to the other environment.
+    pub fn in_environment(self, environment: Environment) -> Result<Self, InvalidCredential> {
         match self {
             Self::ApnsCertificate(certificate) => {
                 certificate.in_environment(environment).map(Self::ApnsCertificate)
@@ -134,8 +136,8 @@ impl Credential {
         }
     }
 
-    /// What may be shown of it.
-    pub fn summary(&self) -> Summary {
+    /// Returns the public properties.
+    pub fn summary(&self) -> CredentialSummary {
         match self {
             Self::ApnsCertificate(certificate) => certificate.summary(),
             Self::ApnsToken(token) => token.summary(),
@@ -144,7 +146,7 @@ impl Credential {
     }
 }
 
-/// A text without the byte-order mark that some editors put in front of it.
+/// Removes the byte-order mark that some editors add.
 fn without_bom(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }

@@ -1,48 +1,53 @@
-//! PEM (RFC 7468) as people send it: out of the middle of a file, with `\n` instead of line breaks, or
-//! without the lines around it, as Twilio's own documentation asks for.
+//! A lenient decoder for PEM (RFC 7468). It accepts text around the sections, literal `\n` instead of line
+//! breaks, and bare base64, which Twilio's documentation asks for.
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
-use super::{Fault, without_bom};
+use super::{InvalidReason, without_bom};
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The contents of all sections whose label `wanted` accepts, in their order; never none. A text without
-/// any line of dashes is one section without a label, and always wanted.
-pub(super) fn sections(
+/// Decodes all sections whose label `is_wanted` accepts, in their order. A text without a BEGIN line is
+/// decoded as bare base64. The result is never empty.
+///
+/// # Errors
+/// Returns the reason if the text is malformed, a key is encrypted, or no section is wanted. `label` is the
+/// expected label for the message.
+pub(super) fn decode_sections(
     text: &str,
-    name: &'static str,
-    wanted: impl Fn(&str) -> bool,
-) -> Result<Vec<Zeroizing<Vec<u8>>>, Fault> {
+    label: &'static str,
+    is_wanted: impl Fn(&str) -> bool,
+) -> Result<Vec<Zeroizing<Vec<u8>>>, InvalidReason> {
     let text = Zeroizing::new(without_bom(text).replace("\\r", "\r").replace("\\n", "\n"));
     if !text.contains("-----BEGIN ") {
         return decode(&text).map(|bytes| vec![bytes]);
     }
     let mut found = Vec::new();
     for section in text.split("-----BEGIN ").skip(1) {
-        let (label, rest) = section.split_once("-----").ok_or(Fault::NotPem)?;
-        let (body, _) = rest.split_once("-----END ").ok_or(Fault::NotPem)?;
-        if wanted(label) {
-            if label.contains("ENCRYPTED") || body.contains("ENCRYPTED") {
-                return Err(Fault::Encrypted);
+        let (found_label, rest) = section.split_once("-----").ok_or(InvalidReason::NotPem)?;
+        let (body, _) = rest.split_once("-----END ").ok_or(InvalidReason::NotPem)?;
+        if is_wanted(found_label) {
+            if found_label.contains("ENCRYPTED") || body.contains("ENCRYPTED") {
+                return Err(InvalidReason::Encrypted);
             }
             found.push(decode(body)?);
         }
     }
-    if found.is_empty() { Err(Fault::OtherPem(name)) } else { Ok(found) }
+    if found.is_empty() { Err(InvalidReason::MissingPemSection(label)) } else { Ok(found) }
 }
 
-fn decode(base64: &str) -> Result<Zeroizing<Vec<u8>>, Fault> {
+/// Decodes base64, ignoring white space. Padding is optional.
+fn decode(base64: &str) -> Result<Zeroizing<Vec<u8>>, InvalidReason> {
     let text: Zeroizing<String> =
         Zeroizing::new(base64.split(char::is_whitespace).filter(|line| !line.is_empty()).collect());
     let bytes = BASE64.decode(text.as_bytes()).map(Zeroizing::new);
-    bytes.ok().filter(|bytes| !bytes.is_empty()).ok_or(Fault::NotPem)
+    bytes.ok().filter(|bytes| !bytes.is_empty()).ok_or(InvalidReason::NotPem)
 }
 
 #[cfg(test)]
@@ -53,13 +58,13 @@ mod tests {
 
     const KEY: &str = "PRIVATE KEY";
 
-    fn keys(text: &str) -> Result<Vec<Vec<u8>>, Fault> {
-        let found = sections(text, KEY, |label| label.ends_with(KEY));
+    fn keys(text: &str) -> Result<Vec<Vec<u8>>, InvalidReason> {
+        let found = decode_sections(text, KEY, |label| label.ends_with(KEY));
         found.map(|found| found.iter().map(|der| der.to_vec()).collect())
     }
 
     #[test]
-    fn reads_what_people_send() {
+    fn common_variants_of_pem_are_decoded() {
         let der = || Ok(vec![b"0123456789".to_vec()]);
         for text in [
             "-----BEGIN PRIVATE KEY-----\nMDEyMzQ1\nNjc4OQ==\n-----END PRIVATE KEY-----\n",
@@ -83,45 +88,48 @@ mod tests {
     }
 
     #[test]
-    fn takes_all_sections_of_the_kind() {
+    fn all_sections_with_the_label_are_decoded() {
         let text =
             "-----BEGIN KEY-----\nAAAA\n-----END KEY-----\n-----BEGIN KEY-----\nAQEB\n-----END KEY-----";
-        let found = sections(text, "KEY", |label| label == "KEY").unwrap();
+        let found = decode_sections(text, "KEY", |label| label == "KEY").unwrap();
         assert_eq!(found.iter().map(|der| der.to_vec()).collect::<Vec<_>>(), [vec![0; 3], vec![1; 3]]);
     }
 
     #[test]
-    fn says_what_is_wrong() {
-        for (text, fault) in [
-            ("", Fault::NotPem),
-            ("password!", Fault::NotPem),
-            ("-----BEGIN PRIVATE KEY-----\nAAAA", Fault::NotPem),
-            ("-----BEGIN PRIVATE KEY", Fault::NotPem),
-            ("-----BEGIN PRIVATE KEY-----\n!\n-----END PRIVATE KEY-----", Fault::NotPem),
-            ("-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----", Fault::NotPem),
-            ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----", Fault::OtherPem(KEY)),
+    fn malformed_pem_is_refused_with_its_reason() {
+        for (text, reason) in [
+            ("", InvalidReason::NotPem),
+            ("password!", InvalidReason::NotPem),
+            ("-----BEGIN PRIVATE KEY-----\nAAAA", InvalidReason::NotPem),
+            ("-----BEGIN PRIVATE KEY", InvalidReason::NotPem),
+            ("-----BEGIN PRIVATE KEY-----\n!\n-----END PRIVATE KEY-----", InvalidReason::NotPem),
+            ("-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----", InvalidReason::NotPem),
+            (
+                "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----",
+                InvalidReason::MissingPemSection(KEY),
+            ),
             (
                 "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----",
-                Fault::Encrypted,
+                InvalidReason::Encrypted,
             ),
             (
                 "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n\
                  -----END RSA PRIVATE KEY-----",
-                Fault::Encrypted,
+                InvalidReason::Encrypted,
             ),
         ] {
-            assert_eq!(keys(text), Err(fault), "{text}");
+            assert_eq!(keys(text), Err(reason), "{text}");
         }
     }
 
     proptest! {
         #[test]
-        fn never_panics(text in "(-----BEGIN |-----END |-----|PRIVATE KEY|\\\\n|\n|A|.)*") {
+        fn arbitrary_text_does_not_panic(text in "(-----BEGIN |-----END |-----|PRIVATE KEY|\\\\n|\n|A|.)*") {
             let _ = keys(&text);
         }
 
         #[test]
-        fn reads_every_key(der in proptest::collection::vec(any::<u8>(), 1..300)) {
+        fn every_key_is_decoded_from_pem_and_base64(der in proptest::collection::vec(any::<u8>(), 1..300)) {
             let base64 = BASE64.encode(&der);
             prop_assert_eq!(keys(&base64), Ok(vec![der.clone()]));
             let section = format!("-----BEGIN {KEY}-----\n{base64}\n-----END {KEY}-----\n");

@@ -1,36 +1,38 @@
-//! Private keys in any of the three encodings that people have: PKCS#8, PKCS#1 and SEC1.
+//! Private keys in the three common encodings: PKCS#8, PKCS#1 and SEC1.
 
 use std::sync::Arc;
 
 use rustls::pki_types::PrivateKeyDer;
 use zeroize::Zeroizing;
 
-use super::{Fault, pem};
+use super::{InvalidReason, pem};
 
-/// The bytes of a private key, and which encoding they have. It is wiped when the last of its owners goes.
+/// A private key and its encoding. The memory is wiped when the last clone is dropped.
 #[derive(Clone)]
 pub(super) struct PrivateKey(Arc<Zeroizing<PrivateKeyDer<'static>>>);
 
 impl PrivateKey {
-    /// The first private key in a PEM text; otherwise it is a fault that it is not as `expected`.
-    pub(super) fn parse(text: &str, expected: &'static str) -> Result<Self, Fault> {
-        let keys = pem::sections(text, "PRIVATE KEY", |label| label.ends_with("PRIVATE KEY"))?;
-        keys.first().and_then(|der| Self::from_der(der)).ok_or(Fault::UnsupportedKey(expected))
+    /// Parses the first private key in a PEM text.
+    ///
+    /// # Errors
+    /// Returns the reason if there is none. `expected` describes the supported keys for the message.
+    pub(super) fn parse(text: &str, expected: &'static str) -> Result<Self, InvalidReason> {
+        let keys = pem::decode_sections(text, "PRIVATE KEY", |label| label.ends_with("PRIVATE KEY"))?;
+        keys.first().and_then(|der| Self::from_der(der)).ok_or(InvalidReason::UnsupportedKey(expected))
     }
 
-    /// The key in these bytes. The encoding is seen from them and not from a label, so that a text without
-    /// one will do.
+    /// Parses a DER key. Detects the encoding from the content, so that base64 without a PEM label works.
     pub(super) fn from_der(der: &[u8]) -> Option<Self> {
         let key = PrivateKeyDer::try_from(der).ok()?;
         Some(Self(Arc::new(Zeroizing::new(key.clone_key()))))
     }
 
-    /// The key in the type that says which encoding it has.
+    /// Returns the key with its encoding.
     pub(super) fn typed(&self) -> &PrivateKeyDer<'static> {
         &self.0
     }
 
-    /// The bytes.
+    /// Returns the DER bytes.
     pub(super) fn der(&self) -> &[u8] {
         self.0.secret_der()
     }

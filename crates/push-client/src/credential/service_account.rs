@@ -1,4 +1,4 @@
-//! A service account of a Firebase project: who signs with its key may ask Google for access tokens.
+//! Service accounts of Firebase projects, whose key signs requests for access tokens.
 
 use std::sync::Arc;
 
@@ -12,15 +12,15 @@ use rustls::pki_types::PrivateKeyDer;
 use serde_json::{Map, Value};
 
 use super::private_key::PrivateKey;
-use super::{Fault, Field, Invalid, Summary, without_bom};
+use super::{CredentialField, CredentialSummary, InvalidCredential, InvalidReason, without_bom};
 
-/// Where Google gives out access tokens, if the file does not say.
-const TOKEN_URI: &str = "https://oauth2.googleapis.com/token";
+/// The token endpoint of accounts whose file does not name one.
+const DEFAULT_TOKEN_URI: &str = "https://oauth2.googleapis.com/token";
 
-/// What the key must be.
-const KEY: &str = "an RSA key of 2048 to 8192 bits in PEM";
+/// Description of the supported keys for error messages.
+const SUPPORTED_KEYS: &str = "an RSA key of 2048 to 8192 bits in PEM";
 
-/// What is used of the file.
+/// The fields of a service account file that this crate uses.
 #[derive(Clone)]
 pub struct ServiceAccount {
     pair: Arc<KeyPair>,
@@ -32,46 +32,50 @@ pub struct ServiceAccount {
 }
 
 impl ServiceAccount {
-    pub(super) fn parse(json: &str) -> Result<Self, Invalid> {
-        Self::read(without_bom(json).trim()).map_err(|fault| Field::ServiceAccount.fault(fault))
+    /// Parses the JSON file.
+    pub(super) fn parse(json: &str) -> Result<Self, InvalidCredential> {
+        Self::parse_json(without_bom(json).trim())
+            .map_err(|reason| CredentialField::ServiceAccount.invalid(reason))
     }
 
-    fn read(json: &str) -> Result<Self, Fault> {
-        let fault = if is_legacy_key(json) { Fault::LegacyKey } else { Fault::NotJson };
-        let file: Map<String, Value> = serde_json::from_str(json).map_err(|_| fault)?;
+    fn parse_json(json: &str) -> Result<Self, InvalidReason> {
+        let not_json = if is_legacy_key(json) { InvalidReason::LegacyKey } else { InvalidReason::NotJson };
+        let file: Map<String, Value> = serde_json::from_str(json).map_err(|_| not_json)?;
         let field = |name: &'static str| match file.get(name).and_then(Value::as_str) {
             Some(text) if !text.is_empty() => Ok(text),
-            _ => Err(Fault::Missing(name)),
+            _ => Err(InvalidReason::MissingJsonField(name)),
         };
         if field("type")? != "service_account" {
-            return Err(Fault::Malformed { field: "type", expected: "service_account" });
+            return Err(InvalidReason::InvalidJsonField { field: "type", expected: "service_account" });
         }
-        let malformed = Fault::Malformed { field: "private_key", expected: KEY };
-        let key = PrivateKey::parse(field("private_key")?, KEY).map_err(|_| malformed)?;
+        let invalid_key = InvalidReason::InvalidJsonField { field: "private_key", expected: SUPPORTED_KEYS };
+        let key = PrivateKey::parse(field("private_key")?, SUPPORTED_KEYS).map_err(|_| invalid_key)?;
         Self::new(
             key,
             field("private_key_id").ok(),
             field("project_id")?,
             field("client_email")?,
-            field("token_uri").unwrap_or(TOKEN_URI),
+            field("token_uri").unwrap_or(DEFAULT_TOKEN_URI),
         )
     }
 
+    /// Builds the credential and validates key, project id and token URI.
     pub(super) fn new(
         key: PrivateKey,
         key_id: Option<&str>,
         project_id: &str,
         client_email: &str,
         token_uri: &str,
-    ) -> Result<Self, Fault> {
-        let pair = pair(&key).ok_or(Fault::Malformed { field: "private_key", expected: KEY })?;
+    ) -> Result<Self, InvalidReason> {
+        let pair = parse_key_pair(&key)
+            .ok_or(InvalidReason::InvalidJsonField { field: "private_key", expected: SUPPORTED_KEYS })?;
         if !is_project_id(project_id) {
-            return Err(Fault::Malformed { field: "project_id", expected: "a project id" });
+            return Err(InvalidReason::InvalidJsonField { field: "project_id", expected: "a project id" });
         }
         let token_uri = Url::parse(token_uri)
             .ok()
             .filter(|url| matches!(url.scheme(), "https" | "http") && url.has_host())
-            .ok_or(Fault::Malformed { field: "token_uri", expected: "a web address" })?;
+            .ok_or(InvalidReason::InvalidJsonField { field: "token_uri", expected: "a web address" })?;
         Ok(Self {
             pair: Arc::new(pair),
             key,
@@ -82,8 +86,8 @@ impl ServiceAccount {
         })
     }
 
-    pub(super) fn summary(&self) -> Summary {
-        Summary {
+    pub(super) fn summary(&self) -> CredentialSummary {
+        CredentialSummary {
             kind: CredentialType::Fcm,
             topics: Vec::new(),
             team: None,
@@ -93,32 +97,32 @@ impl ServiceAccount {
         }
     }
 
-    /// The private key.
+    /// Returns the private key.
     pub(super) const fn key(&self) -> &PrivateKey {
         &self.key
     }
 
-    /// The key's name at Google.
+    /// Returns the key id that Google assigned.
     pub(crate) fn key_id(&self) -> Option<&str> {
         self.key_id.as_deref()
     }
 
-    /// The project whose apps it may push to.
+    /// Returns the id of the project whose apps the account may push to.
     pub(crate) fn project_id(&self) -> &str {
         &self.project_id
     }
 
-    /// The account's name.
+    /// Returns the email address that identifies the account.
     pub(crate) fn client_email(&self) -> &str {
         &self.client_email
     }
 
-    /// Where its access tokens come from, as the file says. It names an audience, and no address to call.
+    /// Returns the token endpoint that the file names. It serves as audience only and is never called.
     pub(crate) const fn token_uri(&self) -> &Url {
         &self.token_uri
     }
 
-    /// A signature as RS256 has it (RFC 7518 section 3.3).
+    /// Signs `message` with RS256 (RFC 7518 section 3.3).
     pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Unspecified> {
         let mut signature = vec![0; self.pair.public_modulus_len()];
         self.pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature)?;
@@ -126,7 +130,8 @@ impl ServiceAccount {
     }
 }
 
-fn pair(key: &PrivateKey) -> Option<KeyPair> {
+/// Parses an RSA key pair.
+fn parse_key_pair(key: &PrivateKey) -> Option<KeyPair> {
     match key.typed() {
         PrivateKeyDer::Pkcs8(der) => KeyPair::from_pkcs8(der.secret_pkcs8_der()).ok(),
         PrivateKeyDer::Pkcs1(der) => KeyPair::from_der(der.secret_pkcs1_der()).ok(),
@@ -134,16 +139,19 @@ fn pair(key: &PrivateKey) -> Option<KeyPair> {
     }
 }
 
-/// The project becomes a part of an address. Old ones begin with a domain: `example.com:project`.
+/// Returns whether `text` is safe to use in the path of a URL. Old project ids begin with a domain:
+/// `example.com:project`.
 fn is_project_id(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-.:".contains(&byte);
     (1..=100).contains(&text.len()) && text.bytes().all(allowed) && !text.bytes().all(|byte| byte == b'.')
 }
 
-/// Keys of FCM's old API: `AAAA…:…` with 152 characters, and before that `AIza…` with 39.
+/// Returns whether `text` is a key of the legacy FCM API: `AAAA…:…` with 152 characters, or the older `AIza…`
+/// with 39.
 fn is_legacy_key(text: &str) -> bool {
-    let key = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_:".contains(&byte));
-    key(text) && (text.starts_with("AAAA") && text.contains(':') || text.starts_with("AIza"))
+    let has_key_characters =
+        |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_:".contains(&byte));
+    has_key_characters(text) && (text.starts_with("AAAA") && text.contains(':') || text.starts_with("AIza"))
 }
 
 #[cfg(test)]
@@ -151,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_project_id_is_1_to_100_letters_digits_and_marks() {
+    fn project_id_has_1_to_100_letters_digits_dots_dashes_and_colons() {
         for (length, is_id) in [(0, false), (1, true), (100, true), (101, false)] {
             assert_eq!(is_project_id(&"a".repeat(length)), is_id, "{length}");
         }
@@ -164,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_legacy_key_is_known_by_its_beginning() {
+    fn legacy_key_is_recognized_by_its_prefix() {
         for key in ["AAAA1234:a_-B", "AIzaSy-_x", "AAAA:"] {
             assert!(is_legacy_key(key), "{key}");
         }

@@ -1,4 +1,5 @@
-//! The form in which a credential is sealed and stored. What is written here stays readable for ever.
+//! The serialized form of a credential, which is sealed and stored. Every format that was ever written must
+//! stay readable.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -31,7 +32,7 @@ enum Stored {
     },
 }
 
-/// DER as base64.
+/// DER bytes in base64.
 #[derive(Serialize, Deserialize)]
 #[serde(transparent)]
 struct Base64(String);
@@ -43,48 +44,49 @@ impl Drop for Base64 {
 }
 
 impl Base64 {
-    fn of(der: &[u8]) -> Self {
+    fn encode(der: &[u8]) -> Self {
         Self(STANDARD.encode(der))
     }
 
-    fn der(&self) -> Option<Zeroizing<Vec<u8>>> {
+    fn decode(&self) -> Option<Zeroizing<Vec<u8>>> {
         STANDARD.decode(&self.0).ok().map(Zeroizing::new)
     }
 
     fn key(&self) -> Option<PrivateKey> {
-        PrivateKey::from_der(&self.der()?)
+        PrivateKey::from_der(&self.decode()?)
     }
 }
 
 impl Credential {
-    /// All of it, its secrets in the open: to be sealed at once.
-    #[expect(clippy::expect_used, reason = "texts and flags have a JSON form")]
+    /// Serializes the credential with its secrets in plaintext. The caller must seal the result immediately.
+    #[expect(clippy::expect_used, reason = "strings and booleans always serialize")]
     pub fn to_bytes(&self) -> Vec<u8> {
-        serde_json::to_vec(&Stored::of(self)).expect("a credential is serialisable")
+        serde_json::to_vec(&Stored::from_credential(self)).expect("a credential is serializable")
     }
 
-    /// What [`Credential::to_bytes`] wrote. A certificate that has expired since then is still one.
+    /// Parses the output of [`Credential::to_bytes`], or returns `None` if it is malformed. Accepts expired
+    /// certificates.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        serde_json::from_slice::<Stored>(bytes).ok()?.credential()
+        serde_json::from_slice::<Stored>(bytes).ok()?.into_credential()
     }
 }
 
 impl Stored {
-    fn of(credential: &Credential) -> Self {
+    fn from_credential(credential: &Credential) -> Self {
         match credential {
             Credential::ApnsCertificate(certificate) => Self::ApnsCertificate {
-                certificates: certificate.chain().iter().map(|der| Base64::of(der)).collect(),
-                private_key: Base64::of(certificate.key().der()),
+                certificates: certificate.chain().iter().map(|der| Base64::encode(der)).collect(),
+                private_key: Base64::encode(certificate.key().der()),
                 sandbox: certificate.environment() == Environment::Sandbox,
             },
             Credential::ApnsToken(token) => Self::ApnsToken {
-                private_key: Base64::of(token.key().der()),
+                private_key: Base64::encode(token.key().der()),
                 key_id: token.key_id().to_owned(),
                 team_id: token.team_id().to_owned(),
                 sandbox: token.environment() == Environment::Sandbox,
             },
             Credential::Fcm(account) => Self::Fcm {
-                private_key: Base64::of(account.key().der()),
+                private_key: Base64::encode(account.key().der()),
                 key_id: account.key_id().map(str::to_owned),
                 project_id: account.project_id().to_owned(),
                 client_email: account.client_email().to_owned(),
@@ -93,16 +95,18 @@ impl Stored {
         }
     }
 
-    fn credential(self) -> Option<Credential> {
+    fn into_credential(self) -> Option<Credential> {
         match self {
             Self::ApnsCertificate { certificates, private_key, sandbox } => {
-                let chain = certificates.iter().map(|base64| base64.der().map(|der| der.to_vec()));
+                let chain = certificates.iter().map(|base64| base64.decode().map(|der| der.to_vec()));
                 let chain = chain.collect::<Option<_>>()?;
-                let certificate = ApnsCertificate::new(chain, private_key.key()?, Environment::of(sandbox));
+                let certificate =
+                    ApnsCertificate::new(chain, private_key.key()?, Environment::from_sandbox(sandbox));
                 certificate.ok().map(Credential::ApnsCertificate)
             }
             Self::ApnsToken { private_key, key_id, team_id, sandbox } => {
-                let token = ApnsToken::new(private_key.key()?, &key_id, &team_id, Environment::of(sandbox));
+                let token =
+                    ApnsToken::new(private_key.key()?, &key_id, &team_id, Environment::from_sandbox(sandbox));
                 token.ok().map(Credential::ApnsToken)
             }
             Self::Fcm { private_key, key_id, project_id, client_email, token_uri } => {

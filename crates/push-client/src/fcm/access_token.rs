@@ -1,5 +1,5 @@
-//! Access tokens: what Google gives a service account that signs for one (RFC 7523 section 2.1;
-//! developers.google.com, "Using OAuth 2.0 for Server to Server Applications").
+//! Access tokens, which Google issues in exchange for a JWT that a service account signed (RFC 7523 section
+//! 2.1; developers.google.com, "Using OAuth 2.0 for Server to Server Applications").
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,123 +8,145 @@ use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use super::Destination;
+use super::endpoints::Endpoints;
 use crate::credential::ServiceAccount;
-use crate::outcome::{Outcome, Verdict};
-use crate::transport::{Reply, excerpt, exchange};
-use crate::{codes, jwt};
+use crate::outcome::{FailureKind, Outcome};
+use crate::transport::{self, Response, excerpt};
+use crate::{debugger_codes, jwt};
 
-/// What the token is to be good for.
+/// The OAuth scope that permits sending pushes.
 const SCOPE: &str = "https://www.googleapis.com/auth/firebase.messaging";
 
-/// Seconds before its end at which a token is replaced.
-const RENEW_BEFORE: i64 = 5 * 60;
+/// How long before its expiry a token is replaced.
+const RENEWAL_MARGIN_SECONDS: i64 = 5 * 60;
 
-/// Seconds within which a token is not replaced, whatever Google says of it: if one that was just made is
-/// no good, another will not be better.
-const KEEP_FOR: i64 = 60;
+/// Minimum age of a token that is replaced after FCM rejected it. If FCM rejects a newer token, another one
+/// would be rejected as well.
+const MIN_RENEWAL_AGE_SECONDS: i64 = 60;
 
-/// Seconds that Google lets a statement live, and a token with it.
-const LIFETIME: i64 = 3600;
+/// Maximum lifetime of a signed request and of the token that is issued for it.
+const MAX_LIFETIME_SECONDS: i64 = 3600;
 
-/// The access tokens of one credential, one at a time.
+/// The current access token of one credential.
 pub(super) struct AccessTokens {
     account: ServiceAccount,
     http: reqwest::Client,
-    /// Where they are asked for, and the `aud` of the request.
-    address: String,
+    /// The URL that issues tokens.
+    url: String,
+    /// The `aud` claim of the token request.
     audience: String,
-    /// Held by the one who asks for a token, so that the others wait for what comes of it.
+    /// Locked during a token request, so that concurrent callers wait for its result.
     state: Mutex<State>,
-    /// How often Google was asked, to the end.
-    asked: AtomicU64,
+    /// Number of finished token requests.
+    finished_requests: AtomicU64,
 }
 
 #[derive(Default)]
 struct State {
     token: Option<AccessToken>,
-    /// What came of asking, if the last time no token came.
+    /// The outcome of the last token request, if it failed.
     failure: Option<Outcome>,
 }
 
 struct AccessToken {
+    /// Value of the `authorization` header.
     header: HeaderValue,
-    made_at: Timestamp,
+    issued_at: Timestamp,
     renew_at: Timestamp,
-    ends_at: Timestamp,
+    expires_at: Timestamp,
 }
 
 impl AccessTokens {
-    pub(super) fn new(http: reqwest::Client, destination: &Destination, account: ServiceAccount) -> Self {
-        let address = destination.token_address.clone();
-        let audience = destination.audience(&account).to_owned();
-        Self { account, http, address, audience, state: Mutex::default(), asked: AtomicU64::new(0) }
+    pub(super) fn new(http: reqwest::Client, endpoints: &Endpoints, account: ServiceAccount) -> Self {
+        let url = endpoints.token_url().to_owned();
+        let audience = endpoints.audience(&account).to_owned();
+        let finished_requests = AtomicU64::new(0);
+        Self { account, http, url, audience, state: Mutex::default(), finished_requests }
     }
 
-    /// The value of `authorization` now.
+    /// Returns the value of the `authorization` header. Requests a new token if the current one is due for
+    /// renewal.
+    ///
+    /// # Errors
+    /// Returns the outcome of the push if no valid token is available.
     pub(super) async fn current(&self, clock: &dyn Clock) -> Result<HeaderValue, Outcome> {
-        self.token(clock, |token, now| (token.made_at..token.renew_at).contains(&now)).await
+        self.token(clock, |token, now| (token.issued_at..token.renew_at).contains(&now)).await
     }
 
-    /// Replaces `refused`, which FCM did not accept, by a newly requested access token.
-    pub(super) async fn instead_of(
+    /// Returns a token to use instead of `rejected`, which FCM did not accept. Returns the same token if it
+    /// was issued less than a minute ago.
+    ///
+    /// # Errors
+    /// Returns the outcome of the push if no valid token is available.
+    pub(super) async fn replace(
         &self,
-        refused: &HeaderValue,
+        rejected: &HeaderValue,
         clock: &dyn Clock,
     ) -> Result<HeaderValue, Outcome> {
-        let is_new =
-            |token: &AccessToken, now| (token.made_at..token.made_at.plus_seconds(KEEP_FOR)).contains(&now);
-        self.token(clock, |token, now| token.header != refused || is_new(token, now)).await
+        let is_new = |token: &AccessToken, now| {
+            (token.issued_at..token.issued_at.plus_seconds(MIN_RENEWAL_AGE_SECONDS)).contains(&now)
+        };
+        self.token(clock, |token, now| token.header != rejected || is_new(token, now)).await
     }
 
+    /// Returns the current token if `is_acceptable`. Otherwise requests a new one.
     async fn token(
         &self,
         clock: &dyn Clock,
-        will_do: impl Fn(&AccessToken, Timestamp) -> bool,
+        is_acceptable: impl Fn(&AccessToken, Timestamp) -> bool,
     ) -> Result<HeaderValue, Outcome> {
-        let asked_before = self.asked.load(Ordering::Acquire);
+        let finished_before = self.finished_requests.load(Ordering::Acquire);
         let mut state = self.state.lock().await;
         let now = clock.now();
-        if let Some(token) = state.token.as_ref().filter(|token| will_do(token, now)) {
+        if let Some(token) = state.token.as_ref().filter(|token| is_acceptable(token, now)) {
             return Ok(token.header.clone());
         }
-        // Those who waited while somebody asked in vain do not ask again one after the other.
-        if self.asked.load(Ordering::Acquire) == asked_before {
-            let answer = self.ask(now).await;
-            self.asked.fetch_add(1, Ordering::Release);
-            match answer {
+        // If another request failed while this call waited for the lock, reuse its result. Otherwise all
+        // waiting calls would repeat the failing request one after the other.
+        if self.finished_requests.load(Ordering::Acquire) == finished_before {
+            let result = self.request_token(now).await;
+            self.finished_requests.fetch_add(1, Ordering::Release);
+            match result {
                 Ok(token) => *state = State { token: Some(token), failure: None },
                 Err(failure) => state.failure = Some(failure),
             }
         }
         match (&state.token, &state.failure) {
-            // New, or it is only time for another and not yet the end of this one.
-            (Some(token), _) if now < token.ends_at => Ok(token.header.clone()),
+            // The token is new, or its renewal failed but it has not expired yet.
+            (Some(token), _) if now < token.expires_at => Ok(token.header.clone()),
             (_, Some(failure)) => Err(failure.clone()),
-            (_, None) => Err(unavailable("there is no access token")),
+            (_, None) => Err(unavailable("no access token is available")),
         }
     }
 
-    async fn ask(&self, now: Timestamp) -> Result<AccessToken, Outcome> {
+    async fn request_token(&self, now: Timestamp) -> Result<AccessToken, Outcome> {
         let assertion = self.assertion(now).ok_or_else(|| {
-            Verdict::Retry.outcome(codes::INTERNAL, "the service account's key does not sign", None)
+            FailureKind::Retry.outcome(
+                debugger_codes::INTERNAL,
+                "could not sign the request for an access token",
+                None,
+            )
         })?;
         let grant = "urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer";
         let request = self
             .http
-            .post(&self.address)
+            .post(&self.url)
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(format!("grant_type={grant}&assertion={assertion}"));
-        let reply = exchange(request).await.map_err(|failure| unavailable(&failure.reason))?;
-        if reply.status != 200 {
-            return Err(refusal(&reply, now));
+        let response = transport::send(request).await.map_err(|error| unavailable(&error.reason))?;
+        if response.status != 200 {
+            return Err(classify_error(&response, now));
         }
-        read(&reply, now).ok_or_else(|| {
-            Verdict::Retry.outcome(codes::FCM_UNKNOWN, "the token endpoint answered without a token", None)
+        parse_token(&response, now).ok_or_else(|| {
+            FailureKind::Retry.outcome(
+                debugger_codes::FCM_UNKNOWN,
+                "the response of the token endpoint has no access token",
+                None,
+            )
         })
     }
 
-    /// The statement for which Google gives a token.
+    /// Returns the signed JWT for which Google issues a token, or `None` if signing fails.
     fn assertion(&self, now: Timestamp) -> Option<String> {
         let mut header = json!({"alg": "RS256", "typ": "JWT"});
         if let Some(key_id) = self.account.key_id() {
@@ -135,41 +157,48 @@ impl AccessTokens {
             "scope": SCOPE,
             "aud": self.audience,
             "iat": now.seconds(),
-            "exp": now.seconds().saturating_add(LIFETIME),
+            "exp": now.seconds().saturating_add(MAX_LIFETIME_SECONDS),
         });
-        jwt::signed(&header, &claims, |message| self.account.sign(message)).ok()
+        jwt::sign(&header, &claims, |message| self.account.sign(message)).ok()
     }
 }
 
+/// Returns the outcome for an unreachable token endpoint.
 fn unavailable(reason: &str) -> Outcome {
-    Verdict::Retry.outcome(codes::FCM_UNREACHABLE, reason, None)
+    FailureKind::Retry.outcome(debugger_codes::FCM_UNREACHABLE, reason, None)
 }
 
-/// The token in an answer (RFC 6749 section 5.1).
-fn read(reply: &Reply, now: Timestamp) -> Option<AccessToken> {
-    let body = reply.json();
+/// Parses the token in a successful response (RFC 6749 section 5.1).
+fn parse_token(response: &Response, now: Timestamp) -> Option<AccessToken> {
+    let body = response.json();
     let token = body.get("access_token").and_then(Value::as_str)?;
-    let lifetime = body.get("expires_in").and_then(Value::as_i64).unwrap_or(LIFETIME).clamp(0, LIFETIME);
+    let lifetime = body
+        .get("expires_in")
+        .and_then(Value::as_i64)
+        .unwrap_or(MAX_LIFETIME_SECONDS)
+        .clamp(0, MAX_LIFETIME_SECONDS);
     let mut header = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
     header.set_sensitive(true);
     Some(AccessToken {
         header,
-        made_at: now,
-        renew_at: now.plus_seconds(lifetime - RENEW_BEFORE.min(lifetime / 2)),
-        ends_at: now.plus_seconds(lifetime),
+        issued_at: now,
+        renew_at: now.plus_seconds(lifetime - RENEWAL_MARGIN_SECONDS.min(lifetime / 2)),
+        expires_at: now.plus_seconds(lifetime),
     })
 }
 
-/// What it means that there is none (RFC 6749 section 5.2): a statement that Google does not believe is
-/// for people to mend, all else passes.
-fn refusal(reply: &Reply, now: Timestamp) -> Outcome {
-    let body = reply.json();
-    let word = |name| body.get(name).and_then(Value::as_str).unwrap_or_default();
-    let words = format!("{} {} {}", reply.status, word("error"), word("error_description"));
-    let reason = excerpt(words.trim_end());
-    match reply.status {
-        408 | 429 | 500.. => Verdict::Retry.outcome(codes::FCM_UNREACHABLE, reason, reply.retry_after(now)),
-        _ => Verdict::Refused.outcome(codes::FCM_CREDENTIAL, reason, None),
+/// Classifies an error response (RFC 6749 section 5.2). Overload and server errors are temporary. Everything
+/// else means that Google rejected the service account, which an operator must fix.
+fn classify_error(response: &Response, now: Timestamp) -> Outcome {
+    let body = response.json();
+    let field = |name| body.get(name).and_then(Value::as_str).unwrap_or_default();
+    let text = format!("{} {} {}", response.status, field("error"), field("error_description"));
+    let reason = excerpt(text.trim_end());
+    match response.status {
+        408 | 429 | 500.. => {
+            FailureKind::Retry.outcome(debugger_codes::FCM_UNREACHABLE, reason, response.retry_after(now))
+        }
+        _ => FailureKind::Refused.outcome(debugger_codes::FCM_CREDENTIAL, reason, None),
     }
 }
 
@@ -183,13 +212,13 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
 
-    fn reply(status: u16, body: &str) -> Reply {
-        Reply { status, headers: HeaderMap::new(), body: body.as_bytes().to_vec() }
+    fn response(status: u16, body: &str) -> Response {
+        Response { status, headers: HeaderMap::new(), body: body.as_bytes().to_vec() }
     }
 
     #[test]
-    fn a_token_is_renewed_five_minutes_before_its_end_or_after_half_of_a_short_life() {
-        for (lifetime, renew, end) in [
+    fn access_token_is_renewed_five_minutes_before_expiry_or_after_half_its_lifetime() {
+        for (lifetime, renewal, expiry) in [
             (r#","expires_in":3600"#, 3300, 3600),
             (r#","expires_in":3599"#, 3299, 3599),
             (r#","expires_in":601"#, 301, 601),
@@ -200,20 +229,21 @@ mod tests {
             (r#","expires_in":7200"#, 3300, 3600),
             ("", 3300, 3600),
         ] {
-            let token = read(&reply(200, &format!(r#"{{"access_token":"t"{lifetime}}}"#)), NOW).unwrap();
+            let token =
+                parse_token(&response(200, &format!(r#"{{"access_token":"t"{lifetime}}}"#)), NOW).unwrap();
             let after = |instant| NOW.until(instant);
-            assert_eq!(after(token.renew_at), Duration::from_secs(renew), "{lifetime}");
-            assert_eq!(after(token.ends_at), Duration::from_secs(end), "{lifetime}");
-            assert_eq!((token.made_at, token.header.to_str().unwrap()), (NOW, "Bearer t"));
+            assert_eq!(after(token.renew_at), Duration::from_secs(renewal), "{lifetime}");
+            assert_eq!(after(token.expires_at), Duration::from_secs(expiry), "{lifetime}");
+            assert_eq!((token.issued_at, token.header.to_str().unwrap()), (NOW, "Bearer t"));
         }
         for bad in ["{}", r#"{"access_token":7}"#, r#"{"access_token":"a\nb"}"#, ""] {
-            assert!(read(&reply(200, bad), NOW).is_none(), "{bad}");
+            assert!(parse_token(&response(200, bad), NOW).is_none(), "{bad}");
         }
     }
 
     #[test]
-    fn a_refusal_is_retried_or_final_by_its_status() {
-        for (status, passes) in [
+    fn token_request_error_is_temporary_or_final_depending_on_its_status() {
+        for (status, is_temporary) in [
             (400, false),
             (401, false),
             (407, false),
@@ -223,11 +253,12 @@ mod tests {
             (499, false),
             (500, true),
         ] {
-            let outcome = refusal(&reply(status, r#"{"error":"no","error_description":"why"}"#), NOW);
-            let words = format!("{status} no why");
-            let expected = match passes {
-                true => Verdict::Retry.outcome(codes::FCM_UNREACHABLE, words, None),
-                false => Verdict::Refused.outcome(codes::FCM_CREDENTIAL, words, None),
+            let outcome =
+                classify_error(&response(status, r#"{"error":"no","error_description":"why"}"#), NOW);
+            let reason = format!("{status} no why");
+            let expected = match is_temporary {
+                true => FailureKind::Retry.outcome(debugger_codes::FCM_UNREACHABLE, reason, None),
+                false => FailureKind::Refused.outcome(debugger_codes::FCM_CREDENTIAL, reason, None),
             };
             assert_eq!(outcome, expected);
         }

@@ -1,98 +1,105 @@
-//! One credential's way to Google: a request, an answer.
+//! Sends requests to FCM with one credential and interprets the responses.
 
 use domain::Clock;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use serde_json::Value;
 
-use super::Destination;
 use super::access_token::AccessTokens;
-use super::error::{ErrorCode, Rejection};
+use super::endpoints::Endpoints;
+use super::error_code::{ErrorCode, Rejection};
 use super::payload::{self, Payload};
-use crate::codes;
 use crate::credential::ServiceAccount;
+use crate::debugger_codes;
 use crate::message::Message;
-use crate::outcome::{Outcome, Verdict};
-use crate::transport::{Failure, excerpt, exchange};
+use crate::outcome::{FailureKind, Outcome};
+use crate::transport::{self, TransportError, excerpt};
 
-/// A push, ready to be sent and sent again.
+/// A validated push request that can be sent several times.
 pub(super) struct Request {
     payload: Vec<u8>,
 }
 
 impl Request {
-    /// What goes to Google, or the outcome where Google need not be asked.
+    /// Builds the request for `message`.
+    ///
+    /// # Errors
+    /// Returns the outcome if the data is too large: FCM would reject it, so it is not sent.
     pub(super) fn new(message: &Message) -> Result<Self, Outcome> {
         let payload = Payload::new(message);
-        if payload.size() > payload::MAX_BYTES {
+        if payload.data_bytes() > payload::MAX_DATA_BYTES {
             let reason = "not sent: the data is larger than 4096 bytes";
-            return Err(Verdict::Refused.outcome(codes::FCM_TOO_LARGE, reason, None));
+            return Err(FailureKind::Refused.outcome(debugger_codes::FCM_TOO_LARGE, reason, None));
         }
-        Ok(Self { payload: payload.json() })
+        Ok(Self { payload: payload.to_json() })
     }
 }
 
-/// What came of a request.
-pub(super) enum Answer {
-    /// Google took it, under this name.
+/// The result of sending a request.
+pub(super) enum SendResult {
+    /// FCM accepted the push and returned this message name.
     Accepted(Option<String>),
-    /// Google did not.
+    /// FCM rejected the push.
     Rejected(Rejection),
-    /// Nobody answered.
-    Failed(Failure),
+    /// There was no response.
+    Failed(TransportError),
 }
 
-impl From<Answer> for Outcome {
-    fn from(answer: Answer) -> Self {
-        match answer {
-            Answer::Accepted(provider_id) => Self::Delivered { provider_id },
-            Answer::Rejected(rejection) => rejection.into(),
-            Answer::Failed(failure) => Verdict::Retry.outcome(codes::FCM_UNREACHABLE, failure.reason, None),
+impl From<SendResult> for Outcome {
+    fn from(result: SendResult) -> Self {
+        match result {
+            SendResult::Accepted(provider_id) => Self::Delivered { provider_id },
+            SendResult::Rejected(rejection) => rejection.into(),
+            SendResult::Failed(error) => {
+                FailureKind::Retry.outcome(debugger_codes::FCM_UNREACHABLE, error.reason, None)
+            }
         }
     }
 }
 
-/// The connections of all credentials, and the access tokens of this one.
+/// The shared HTTP client, and the access tokens of one credential.
 pub(super) struct Client {
     http: reqwest::Client,
-    address: String,
+    url: String,
     tokens: AccessTokens,
 }
 
 impl Client {
-    pub(super) fn new(http: reqwest::Client, destination: &Destination, account: ServiceAccount) -> Self {
-        let address = format!("{}/v1/projects/{}/messages:send", destination.push_base, account.project_id());
-        Self { http: http.clone(), address, tokens: AccessTokens::new(http, destination, account) }
+    pub(super) fn new(http: reqwest::Client, endpoints: &Endpoints, account: ServiceAccount) -> Self {
+        let url = endpoints.push_url(account.project_id());
+        Self { http: http.clone(), url, tokens: AccessTokens::new(http, endpoints, account) }
     }
 
-    /// Sends the push; a second time if all that Google found wrong was the access token. The error is
-    /// the outcome where there is none.
-    pub(super) async fn send(&self, request: &Request, clock: &dyn Clock) -> Result<Answer, Outcome> {
+    /// Sends the push. Sends it a second time if FCM rejected only the access token.
+    ///
+    /// # Errors
+    /// Returns the outcome if no access token is available.
+    pub(super) async fn send(&self, request: &Request, clock: &dyn Clock) -> Result<SendResult, Outcome> {
         let token = self.tokens.current(clock).await?;
-        let answer = self.attempt(request, &token, clock).await;
-        if let Answer::Rejected(rejection) = &answer
+        let result = self.attempt(request, &token, clock).await;
+        if let SendResult::Rejected(rejection) = &result
             && rejection.code == ErrorCode::Unauthenticated
         {
-            let newer = self.tokens.instead_of(&token, clock).await?;
+            let newer = self.tokens.replace(&token, clock).await?;
             if newer != token {
                 return Ok(self.attempt(request, &newer, clock).await);
             }
         }
-        Ok(answer)
+        Ok(result)
     }
 
-    async fn attempt(&self, request: &Request, token: &HeaderValue, clock: &dyn Clock) -> Answer {
+    async fn attempt(&self, request: &Request, token: &HeaderValue, clock: &dyn Clock) -> SendResult {
         let builder = self
             .http
-            .post(&self.address)
+            .post(&self.url)
             .header("authorization", token)
             .header(CONTENT_TYPE, "application/json")
             .body(request.payload.clone());
-        match exchange(builder).await {
-            Ok(reply) if reply.status == 200 => {
-                Answer::Accepted(reply.json().get("name").and_then(Value::as_str).map(excerpt))
+        match transport::send(builder).await {
+            Ok(response) if response.status == 200 => {
+                SendResult::Accepted(response.json().get("name").and_then(Value::as_str).map(excerpt))
             }
-            Ok(reply) => Answer::Rejected(Rejection::read(&reply, clock.now())),
-            Err(failure) => Answer::Failed(failure),
+            Ok(response) => SendResult::Rejected(Rejection::from_response(&response, clock.now())),
+            Err(error) => SendResult::Failed(error),
         }
     }
 }
@@ -100,14 +107,14 @@ impl Client {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples;
+    use crate::test_data;
 
     #[test]
-    fn the_data_has_at_most_4096_bytes() {
-        let with = |length| Message { text: "x".repeat(length), ..samples::message() };
-        let longest = payload::MAX_BYTES - Payload::new(&with(0)).size();
-        assert!(Request::new(&with(longest)).is_ok());
-        let refused = Request::new(&with(longest + 1)).err();
+    fn data_over_4096_bytes_is_refused() {
+        let message_of = |length| Message { text: "x".repeat(length), ..test_data::message() };
+        let longest = payload::MAX_DATA_BYTES - Payload::new(&message_of(0)).data_bytes();
+        assert!(Request::new(&message_of(longest)).is_ok());
+        let refused = Request::new(&message_of(longest + 1)).err();
         assert!(matches!(refused, Some(Outcome::Refused { code: 52106, .. })), "{refused:?}");
     }
 }

@@ -1,14 +1,14 @@
-//! What an Android phone gets.
+//! The JSON payload of a push for FCM.
 
 use serde::Serialize;
 
-use crate::message::{Message, TYPE};
+use crate::message::{Message, PUSH_TYPE};
 
-/// Google's limit for the data of a message, keys and values together.
-pub(super) const MAX_BYTES: usize = 4096;
+/// Maximum size of a message's data, keys and values together.
+pub(super) const MAX_DATA_BYTES: usize = 4096;
 
-/// The request of docs/protocol/push.md, section 1: a data message. With a `notification` in it the app would not be
-/// woken while it is in the background.
+/// The request of docs/protocol/push.md, section 1: a data message. With a `notification` field, Android
+/// would not wake the app while it is in the background.
 #[derive(Serialize)]
 pub(super) struct Payload<'m> {
     message: Push<'m>,
@@ -21,7 +21,7 @@ struct Push<'m> {
     android: Android,
 }
 
-/// All of them texts, as Google demands.
+/// The data of the message. FCM accepts only strings.
 #[derive(Serialize)]
 struct Data<'m> {
     #[serde(rename = "type")]
@@ -33,7 +33,7 @@ struct Data<'m> {
 
 #[derive(Serialize)]
 struct Android {
-    /// Otherwise a sleeping phone is not woken.
+    /// Wakes a sleeping phone only if it is `HIGH`.
     priority: &'static str,
     ttl: String,
 }
@@ -44,7 +44,7 @@ impl<'m> Payload<'m> {
             message: Push {
                 token: message.token.as_str(),
                 data: Data {
-                    kind: TYPE,
+                    kind: PUSH_TYPE,
                     challenge_sid: message.challenge_sid.to_string(),
                     factor_sid: message.factor_sid.to_string(),
                     message: &message.text,
@@ -54,8 +54,8 @@ impl<'m> Payload<'m> {
         }
     }
 
-    /// What counts against [`MAX_BYTES`].
-    pub(super) fn size(&self) -> usize {
+    /// Returns the number of bytes that count against [`MAX_DATA_BYTES`].
+    pub(super) fn data_bytes(&self) -> usize {
         let data = &self.message.data;
         [
             "type",
@@ -72,24 +72,24 @@ impl<'m> Payload<'m> {
         .sum()
     }
 
-    /// The request as JSON.
-    #[expect(clippy::expect_used, reason = "texts have a JSON form")]
-    pub(super) fn json(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("a payload is serialisable")
+    /// Serializes the request.
+    #[expect(clippy::expect_used, reason = "strings always serialize")]
+    pub(super) fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a payload is serializable")
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples;
+    use crate::test_data;
 
-    /// Byte for byte, so that a change is seen.
+    /// Compares bytes, so that every change to the format is noticed.
     #[test]
-    fn is_what_the_app_expects() {
-        let message = Message { text: "Log in as \"Ö\"?".to_owned(), ..samples::message() };
+    fn payload_has_the_documented_format() {
+        let message = Message { text: "Log in as \"Ö\"?".to_owned(), ..test_data::message() };
         assert_eq!(
-            String::from_utf8(Payload::new(&message).json()).unwrap(),
+            String::from_utf8(Payload::new(&message).to_json()).unwrap(),
             concat!(
                 r#"{"message":{"token":"0123456789abcdef","data":{"type":"verify_push_challenge","#,
                 r#""challenge_sid":"YC03444444444444444444444444444444","#,
@@ -97,7 +97,7 @@ mod tests {
                 r#""android":{"priority":"HIGH","ttl":"300s"}}}"#
             )
         );
-        let now_or_never = Message { ttl: 0, ..samples::message() };
-        assert!(String::from_utf8(Payload::new(&now_or_never).json()).unwrap().contains(r#""ttl":"0s""#));
+        let now_or_never = Message { ttl: 0, ..test_data::message() };
+        assert!(String::from_utf8(Payload::new(&now_or_never).to_json()).unwrap().contains(r#""ttl":"0s""#));
     }
 }

@@ -4,32 +4,32 @@ use domain::access_tokens::Ttl;
 use domain::{AccessToken, FactorSid, FactorType, Sealed};
 use store::{Conflict, Error, Store};
 
+use crate::concurrency::run_concurrently;
 use crate::fixtures::*;
-use crate::together::at_once;
 
 contract! {
-    an_access_token_comes_back_as_it_was_added,
-    an_access_token_is_only_found_by_its_service_and_account,
-    an_access_token_needs_its_service_but_no_entity,
-    an_access_token_is_added_once_and_unspent,
-    an_access_token_is_spent_once_and_alone,
-    an_access_token_is_spent_once_among_many_at_once,
-    an_unknown_access_token_is_not_spent,
-    a_spent_access_token_remembers_a_factor_that_is_gone,
+    access_token_is_read_back_unchanged,
+    access_token_is_found_only_by_its_service_and_account,
+    access_token_requires_its_service_but_no_entity,
+    access_token_cannot_be_inserted_twice_and_starts_unspent,
+    access_token_is_spent_once_without_affecting_others,
+    access_token_is_spent_once_by_concurrent_writes,
+    unknown_access_token_cannot_be_spent,
+    spent_access_token_keeps_the_sid_of_its_deleted_factor,
     expired_access_tokens_are_deleted_in_batches_oldest_first,
 }
 
-async fn an_access_token_comes_back_as_it_was_added(store: Store) {
-    let Family { account, service, .. } = family(&store).await;
+async fn access_token_is_read_back_unchanged(store: Store) {
+    let EnrolledUser { account, service, .. } = enrolled_user(&store).await;
     let plain = access_token(service, "user-0001");
     let full = changed(plain, |token| {
         token.grant.sid = sid();
         token.grant.factor_type = FactorType::Totp;
-        token.grant.expires_at = LAST;
-        token.factor_friendly_name = Some(name(AWKWARD));
+        token.grant.expires_at = MAX_TIME;
+        token.factor_friendly_name = Some(name(TRICKY_TEXT));
         token.ttl = Ttl::new(300).unwrap();
         token.token = Sealed::from_bytes(all_bytes());
-        token.created_at = FIRST;
+        token.created_at = MIN_TIME;
     });
     for token in [plain, full] {
         transact!(store, |tx| tx.insert_access_token(token)).unwrap();
@@ -38,10 +38,10 @@ async fn an_access_token_comes_back_as_it_was_added(store: Store) {
     }
 }
 
-async fn an_access_token_is_only_found_by_its_service_and_account(store: Store) {
-    let (clan, other) = (Clan::settle(&store).await, family(&store).await);
-    let Family { account, service, .. } = clan.family;
-    let token_sid = clan.token.grant.sid;
+async fn access_token_is_found_only_by_its_service_and_account(store: Store) {
+    let (tree, other) = (AccountTree::create(&store).await, enrolled_user(&store).await);
+    let EnrolledUser { account, service, .. } = tree.user;
+    let token_sid = tree.token.grant.sid;
     for (account_sid, service_sid, token_sid) in [
         (other.account.sid, service.sid, token_sid),
         (account.sid, other.service.sid, token_sid),
@@ -53,16 +53,16 @@ async fn an_access_token_is_only_found_by_its_service_and_account(store: Store) 
     }
 }
 
-async fn an_access_token_needs_its_service_but_no_entity(store: Store) {
-    let Family { account, service: known, .. } = family(&store).await;
+async fn access_token_requires_its_service_but_no_entity(store: Store) {
+    let EnrolledUser { account, service: known, .. } = enrolled_user(&store).await;
     let orphan = access_token(service(account), "user-0001");
     assert_refused!(transact!(store, |tx| tx.insert_access_token(orphan)), Error::ParentGone);
-    let for_somebody_new = access_token(known, "user-0002");
-    transact!(store, |tx| tx.insert_access_token(for_somebody_new)).unwrap();
+    let for_new_identity = access_token(known, "user-0002");
+    transact!(store, |tx| tx.insert_access_token(for_new_identity)).unwrap();
 }
 
-async fn an_access_token_is_added_once_and_unspent(store: Store) {
-    let Family { account, service, .. } = family(&store).await;
+async fn access_token_cannot_be_inserted_twice_and_starts_unspent(store: Store) {
+    let EnrolledUser { account, service, .. } = enrolled_user(&store).await;
     let unspent = access_token(service, "user-0001");
     let spent = changed(unspent, |token| token.spent_on = Some(sid()));
     transact!(store, |tx| tx.insert_access_token(spent)).unwrap();
@@ -72,8 +72,9 @@ async fn an_access_token_is_added_once_and_unspent(store: Store) {
     assert_same!(found, Some(unspent));
 }
 
-async fn an_access_token_is_spent_once_and_alone(store: Store) {
-    let Clan { family: Family { account, service, factor, .. }, token, .. } = Clan::settle(&store).await;
+async fn access_token_is_spent_once_without_affecting_others(store: Store) {
+    let AccountTree { user: EnrolledUser { account, service, factor, .. }, token, .. } =
+        AccountTree::create(&store).await;
     let bystander = access_token(service, "user-0001");
     add(&store, [bystander]).await;
     let spend =
@@ -89,10 +90,11 @@ async fn an_access_token_is_spent_once_and_alone(store: Store) {
     }
 }
 
-async fn an_access_token_is_spent_once_among_many_at_once(store: Store) {
-    let Clan { family: Family { account, service, .. }, token, .. } = Clan::settle(&store).await;
+async fn access_token_is_spent_once_by_concurrent_writes(store: Store) {
+    let AccountTree { user: EnrolledUser { account, service, .. }, token, .. } =
+        AccountTree::create(&store).await;
     let factors: Vec<FactorSid> = (0..50).map(|_| sid()).collect();
-    let spent = at_once(factors.len(), |number| {
+    let spent = run_concurrently(factors.len(), |number| {
         let (store, on) = (store.clone(), factors[number]);
         async move { transact!(store, |tx| tx.spend_access_token(token.grant.sid, on)).unwrap() }
     });
@@ -103,16 +105,17 @@ async fn an_access_token_is_spent_once_among_many_at_once(store: Store) {
     assert_eq!(found.unwrap().spent_on, Some(spent_on[0]));
 }
 
-async fn an_unknown_access_token_is_not_spent(store: Store) {
-    let Clan { family: Family { account, service, factor, .. }, token, .. } = Clan::settle(&store).await;
+async fn unknown_access_token_cannot_be_spent(store: Store) {
+    let AccountTree { user: EnrolledUser { account, service, factor, .. }, token, .. } =
+        AccountTree::create(&store).await;
     assert!(!transact!(store, |tx| tx.spend_access_token(sid(), factor.sid)).unwrap());
     let found = read!(store, |db| db.access_token(account.sid, service.sid, token.grant.sid)).unwrap();
     assert_same!(found, Some(token));
 }
 
-async fn a_spent_access_token_remembers_a_factor_that_is_gone(store: Store) {
-    let Clan { family, token, .. } = Clan::settle(&store).await;
-    let Family { account, service, path, factor, .. } = family;
+async fn spent_access_token_keeps_the_sid_of_its_deleted_factor(store: Store) {
+    let AccountTree { user, token, .. } = AccountTree::create(&store).await;
+    let EnrolledUser { account, service, path, factor, .. } = user;
     assert!(transact!(store, |tx| tx.spend_access_token(token.grant.sid, factor.sid)).unwrap());
     transact!(store, |tx| tx.delete_factor(path, factor.sid, NOW)).unwrap().unwrap();
     let found = read!(store, |db| db.access_token(account.sid, service.sid, token.grant.sid)).unwrap();
@@ -120,7 +123,7 @@ async fn a_spent_access_token_remembers_a_factor_that_is_gone(store: Store) {
 }
 
 async fn expired_access_tokens_are_deleted_in_batches_oldest_first(store: Store) {
-    let Family { account, service, factor, .. } = family(&store).await;
+    let EnrolledUser { account, service, factor, .. } = enrolled_user(&store).await;
     let expiring = |second| {
         changed(access_token(service, "user-0001"), |token| {
             token.grant.expires_at = NOW.plus_seconds(second);

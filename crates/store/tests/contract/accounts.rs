@@ -1,50 +1,50 @@
-//! Accounts, their API keys, and the ring of enrollment keys.
+//! Accounts, their API keys, and the enrollment keys.
 
 use domain::{Account, AccountSid, ApiKey, ApiKeySid, Sealed};
 use store::{Conflict, EnrollmentKeyRow, Error, Store, Write};
 
+use crate::concurrency::run_concurrently;
+use crate::databases::TestDatabase;
 use crate::fixtures::*;
-use crate::pages::scattered;
-use crate::places::Place;
-use crate::together::at_once;
+use crate::paging::scattered;
 
-type EnrollmentKey = EnrollmentKeyRow<RingKey>;
+type EnrollmentKey = EnrollmentKeyRow<Plaintext>;
 
 contract! {
-    an_account_comes_back_as_it_was_added,
-    an_unknown_account_is_none,
-    an_account_that_exists_is_left_alone,
+    account_is_read_back_unchanged,
+    unknown_account_is_not_found,
+    inserting_an_existing_account_changes_nothing,
     accounts_are_listed_oldest_first,
-    an_auth_token_is_replaced_in_one_account,
-    an_unknown_account_has_no_auth_token_to_replace,
-    a_debugger_webhook_is_set_and_taken_away,
-    an_unknown_account_has_no_debugger_webhook_to_set,
-    an_api_key_comes_back_as_it_was_added,
-    an_unknown_api_key_is_none,
-    an_api_key_needs_its_account,
-    an_api_key_is_added_once,
+    auth_token_is_replaced_in_one_account_only,
+    auth_token_of_an_unknown_account_is_not_replaced,
+    debugger_webhook_can_be_set_and_removed,
+    debugger_webhook_of_an_unknown_account_is_not_set,
+    api_key_is_read_back_unchanged,
+    unknown_api_key_is_not_found,
+    api_key_requires_its_account,
+    api_key_cannot_be_inserted_twice,
     api_keys_of_one_account_are_listed_oldest_first,
-    an_api_key_is_deleted_once_and_alone,
-    enrollment_keys_come_back_as_they_were_added_oldest_first,
-    an_enrollment_key_is_added_once,
-    the_first_enrollment_key_is_made_once,
+    api_key_is_deleted_once_without_affecting_others,
+    enrollment_keys_are_read_back_unchanged_oldest_first,
+    enrollment_key_cannot_be_inserted_twice,
+    first_enrollment_key_is_created_once_by_concurrent_writes,
 }
 
 contract! {
     on disk:
-    what_belongs_to_an_account_goes_with_it,
-    the_first_enrollment_key_is_made_once_among_servers,
+    deleting_an_account_deletes_its_resources_except_deliveries,
+    first_enrollment_key_is_created_once_by_concurrent_servers,
 }
 
-async fn an_account_comes_back_as_it_was_added(store: Store) {
+async fn account_is_read_back_unchanged(store: Store) {
     let plain = account();
-    let awkward = keep(Account {
+    let awkward = leak(Account {
         sid: sid(),
-        friendly_name: name(AWKWARD),
+        friendly_name: name(TRICKY_TEXT),
         auth_token: Sealed::from_bytes(all_bytes()),
         debugger_webhook: None,
-        created_at: FIRST,
-        updated_at: LAST,
+        created_at: MIN_TIME,
+        updated_at: MAX_TIME,
     });
     let bare = changed(account(), |account| account.auth_token = Sealed::from_bytes(Vec::new()));
     for account in [plain, awkward, bare] {
@@ -53,12 +53,12 @@ async fn an_account_comes_back_as_it_was_added(store: Store) {
     }
 }
 
-async fn an_unknown_account_is_none(store: Store) {
+async fn unknown_account_is_not_found(store: Store) {
     add(&store, [account()]).await;
     assert_same!(read!(store, |db| db.account(sid())).unwrap(), None::<Account>);
 }
 
-async fn an_account_that_exists_is_left_alone(store: Store) {
+async fn inserting_an_existing_account_changes_nothing(store: Store) {
     let account = account();
     let namesake = changed(account, |account| {
         account.friendly_name = name("Another");
@@ -79,7 +79,7 @@ async fn accounts_are_listed_oldest_first(store: Store) {
     assert_same!(read!(store, |db| db.accounts()).unwrap(), accounts);
 }
 
-async fn an_auth_token_is_replaced_in_one_account(store: Store) {
+async fn auth_token_is_replaced_in_one_account_only(store: Store) {
     let (before, bystander) = (account(), account());
     let after = changed(before, |account| {
         account.auth_token = Sealed::from_bytes(all_bytes());
@@ -91,14 +91,16 @@ async fn an_auth_token_is_replaced_in_one_account(store: Store) {
     assert_same!(read!(store, |db| db.accounts()).unwrap(), [after, bystander]);
 }
 
-async fn an_unknown_account_has_no_auth_token_to_replace(store: Store) {
-    let (account, stranger) = (account(), account());
+async fn auth_token_of_an_unknown_account_is_not_replaced(store: Store) {
+    let (account, unknown) = (account(), account());
     add(&store, [account]).await;
-    assert!(!transact!(store, |tx| tx.update_auth_token(stranger.sid, &stranger.auth_token, LAST)).unwrap());
+    assert!(
+        !transact!(store, |tx| tx.update_auth_token(unknown.sid, &unknown.auth_token, MAX_TIME)).unwrap()
+    );
     assert_same!(read!(store, |db| db.accounts()).unwrap(), [account]);
 }
 
-async fn a_debugger_webhook_is_set_and_taken_away(store: Store) {
+async fn debugger_webhook_can_be_set_and_removed(store: Store) {
     let (mut before, bystander) = (account(), account());
     add(&store, [before, bystander]).await;
     for (second, url) in
@@ -115,24 +117,24 @@ async fn a_debugger_webhook_is_set_and_taken_away(store: Store) {
     }
 }
 
-async fn an_unknown_account_has_no_debugger_webhook_to_set(store: Store) {
+async fn debugger_webhook_of_an_unknown_account_is_not_set(store: Store) {
     let account = account();
-    let url = keep(url("https://a.example/"));
+    let url = leak(url("https://a.example/"));
     add(&store, [account]).await;
-    assert!(!transact!(store, |tx| tx.set_debugger_webhook(sid(), Some(url), LAST)).unwrap());
+    assert!(!transact!(store, |tx| tx.set_debugger_webhook(sid(), Some(url), MAX_TIME)).unwrap());
     assert_same!(read!(store, |db| db.accounts()).unwrap(), [account]);
 }
 
-async fn an_api_key_comes_back_as_it_was_added(store: Store) {
+async fn api_key_is_read_back_unchanged(store: Store) {
     let account = account();
     add(&store, [account]).await;
     let plain = api_key(account);
-    let awkward = keep(ApiKey {
+    let awkward = leak(ApiKey {
         sid: sid(),
         account_sid: account.sid,
-        friendly_name: name(AWKWARD),
+        friendly_name: name(TRICKY_TEXT),
         secret_hash: all_bytes(),
-        created_at: FIRST,
+        created_at: MIN_TIME,
     });
     for key in [plain, awkward] {
         transact!(store, |tx| tx.insert_api_key(key)).unwrap();
@@ -140,17 +142,17 @@ async fn an_api_key_comes_back_as_it_was_added(store: Store) {
     }
 }
 
-async fn an_unknown_api_key_is_none(store: Store) {
+async fn unknown_api_key_is_not_found(store: Store) {
     assert_same!(read!(store, |db| db.api_key(sid())).unwrap(), None::<ApiKey>);
 }
 
-async fn an_api_key_needs_its_account(store: Store) {
+async fn api_key_requires_its_account(store: Store) {
     let orphan = api_key(account());
     assert_refused!(transact!(store, |tx| tx.insert_api_key(orphan)), Error::ParentGone);
     assert_same!(read!(store, |db| db.api_key(orphan.sid)).unwrap(), None::<ApiKey>);
 }
 
-async fn an_api_key_is_added_once(store: Store) {
+async fn api_key_cannot_be_inserted_twice(store: Store) {
     let account = account();
     let key = api_key(account);
     add(&store, [account]).await;
@@ -171,7 +173,7 @@ async fn api_keys_of_one_account_are_listed_oldest_first(store: Store) {
     assert_same!(read!(store, |db| db.api_keys(other.sid)).unwrap(), Vec::<ApiKey>::new());
 }
 
-async fn an_api_key_is_deleted_once_and_alone(store: Store) {
+async fn api_key_is_deleted_once_without_affecting_others(store: Store) {
     let account = account();
     let (key, bystander) = (api_key(account), api_key(account));
     add(&store, [account]).await;
@@ -181,64 +183,64 @@ async fn an_api_key_is_deleted_once_and_alone(store: Store) {
     assert_same!(read!(store, |db| db.api_keys(account.sid)).unwrap(), [bystander]);
 }
 
-async fn what_belongs_to_an_account_goes_with_it(place: Place) {
-    let store = place.open().await;
-    let (gone, other) = (Clan::settle(&store).await, Clan::settle(&store).await);
-    let (key, bystander) = (api_key(gone.family.account), api_key(other.family.account));
+async fn deleting_an_account_deletes_its_resources_except_deliveries(database: TestDatabase) {
+    let store = database.open().await;
+    let (deleted, other) = (AccountTree::create(&store).await, AccountTree::create(&store).await);
+    let (key, bystander) = (api_key(deleted.user.account), api_key(other.user.account));
     add(&store, [key, bystander]).await;
 
-    // The store has no word for it yet. `foreign_keys` is on for this connection too.
-    place.sql(&format!("DELETE FROM accounts WHERE sid = '{}'", gone.family.account.sid)).await;
+    // The store has no method for this yet. Foreign keys are also enforced on this connection.
+    database.sql(&format!("DELETE FROM accounts WHERE sid = '{}'", deleted.user.account.sid)).await;
     assert_same!(read!(store, |db| db.api_key(key.sid)).unwrap(), None::<ApiKey>);
-    assert_eq!(gone.remains(&store).await, ["delivery"]);
+    assert_eq!(deleted.remaining(&store).await, ["delivery"]);
     assert_same!(read!(store, |db| db.api_key(bystander.sid)).unwrap(), Some(bystander));
-    assert_eq!(other.remains(&store).await, Clan::ALL);
+    assert_eq!(other.remaining(&store).await, AccountTree::ALL);
 }
 
-async fn enrollment_keys_come_back_as_they_were_added_oldest_first(store: Store) {
-    assert_same!(ring(&store).await, Vec::<EnrollmentKey>::new());
-    // Their names tell when they were made; when they were added does not matter.
+async fn enrollment_keys_are_read_back_unchanged_oldest_first(store: Store) {
+    assert_same!(enrollment_keys(&store).await, Vec::<EnrollmentKey>::new());
+    // Key ids sort by creation time, so the order of insertion does not matter.
     let [third, first, second] = ["0190b000", "018fffff", "0190aaaa"].map(enrollment_key);
     let secret = Sealed::from_bytes(all_bytes());
-    let second = keep(EnrollmentKey { kid: second.kid.clone(), secret });
+    let second = leak(EnrollmentKey { kid: second.kid.clone(), secret });
     for key in [third, first, second] {
         transact!(store, |tx| tx.insert_enrollment_key(key, NOW)).unwrap();
     }
-    assert_same!(ring(&store).await, [first, second, third]);
+    assert_same!(enrollment_keys(&store).await, [first, second, third]);
 }
 
-async fn an_enrollment_key_is_added_once(store: Store) {
+async fn enrollment_key_cannot_be_inserted_twice(store: Store) {
     let key = enrollment_key("0190aaaa");
     transact!(store, |tx| tx.insert_enrollment_key(key, NOW)).unwrap();
     let again = transact!(store, |tx| tx.insert_enrollment_key(key, NOW));
     assert_refused!(again, Error::Conflict(Conflict::Other));
-    assert_same!(ring(&store).await, [key]);
+    assert_same!(enrollment_keys(&store).await, [key]);
 }
 
-async fn the_first_enrollment_key_is_made_once(store: Store) {
-    let made = at_once(8, |number| make_first_key(store.clone(), number)).await;
-    assert_eq!(made.iter().filter(|made| **made).count(), 1);
-    assert_eq!(ring(&store).await.len(), 1);
+async fn first_enrollment_key_is_created_once_by_concurrent_writes(store: Store) {
+    let created = run_concurrently(8, |number| create_first_key(store.clone(), number)).await;
+    assert_eq!(created.iter().filter(|created| **created).count(), 1);
+    assert_eq!(enrollment_keys(&store).await.len(), 1);
 }
 
-async fn the_first_enrollment_key_is_made_once_among_servers(place: Place) {
+async fn first_enrollment_key_is_created_once_by_concurrent_servers(database: TestDatabase) {
     let mut stores = Vec::new();
     for _ in 0..8 {
-        stores.push(place.open().await);
+        stores.push(database.open().await);
     }
-    let made = at_once(8, |number| make_first_key(stores[number].clone(), number)).await;
-    assert_eq!(made.iter().filter(|made| **made).count(), 1);
+    let created = run_concurrently(8, |number| create_first_key(stores[number].clone(), number)).await;
+    assert_eq!(created.iter().filter(|created| **created).count(), 1);
     for store in stores {
-        assert_eq!(ring(&store).await.len(), 1);
+        assert_eq!(enrollment_keys(&store).await.len(), 1);
     }
 }
 
-/// What a server does at its start. Returns whether it was the one that made the key.
-async fn make_first_key(store: Store, number: usize) -> bool {
+/// Creates an enrollment key if there is none, as a server does at startup. Returns whether it created one.
+async fn create_first_key(store: Store, number: usize) -> bool {
     let key = enrollment_key(&format!("key {number}"));
     let make = async move |tx: &mut Write| {
         tx.lock_enrollment_keys().await?;
-        let is_first = tx.enrollment_keys::<RingKey>().await?.is_empty();
+        let is_first = tx.enrollment_keys::<Plaintext>().await?.is_empty();
         if is_first {
             tx.insert_enrollment_key(key, NOW).await?;
         }
@@ -247,6 +249,6 @@ async fn make_first_key(store: Store, number: usize) -> bool {
     store.write(make).await.unwrap()
 }
 
-async fn ring(store: &Store) -> Vec<EnrollmentKey> {
+async fn enrollment_keys(store: &Store) -> Vec<EnrollmentKey> {
     read!(store, |db| db.enrollment_keys()).unwrap()
 }

@@ -6,49 +6,49 @@ use serde_json::json;
 use store::{AlertFilter, Conflict, Error, Store};
 
 use crate::fixtures::*;
-use crate::pages::{ALL, assert_list, scattered};
+use crate::paging::{ALL, assert_paged_list, scattered};
 
 contract! {
-    an_alert_comes_back_as_it_was_added,
-    an_alert_is_only_found_by_its_account,
-    an_alert_of_an_account_that_is_gone_is_dropped,
-    an_alert_is_added_once,
+    alert_is_read_back_unchanged,
+    alert_is_found_only_by_its_account,
+    alert_of_a_deleted_account_is_dropped,
+    alert_cannot_be_inserted_twice,
     alerts_are_listed_in_pages,
     filtered_alerts_are_listed_in_pages,
-    a_list_has_the_alerts_of_one_account,
+    alert_list_contains_one_account_only,
     alerts_are_filtered_by_level_and_time,
     old_alerts_are_deleted_in_batches_oldest_first,
 }
 
-async fn an_alert_comes_back_as_it_was_added(store: Store) {
+async fn alert_is_read_back_unchanged(store: Store) {
     let account = account();
     add(&store, [account]).await;
     let plain = alert(account);
     let unanswered = changed(plain, |alert| {
         alert.sid = sid();
         alert.service_sid = Some(sid());
-        alert.resource_sid = AWKWARD.to_owned();
+        alert.resource_sid = TRICKY_TEXT.to_owned();
         alert.error_code = u32::MAX;
         alert.level = Level::Error;
-        alert.text = AWKWARD.to_owned();
+        alert.text = TRICKY_TEXT.to_owned();
         alert.more_info =
-            json!({ "": null, AWKWARD: [AWKWARD, 1.5, { "deep": true }], "lines": "\r\n\u{0}" });
+            json!({ "": null, TRICKY_TEXT: [TRICKY_TEXT, 1.5, { "deep": true }], "lines": "\r\n\u{0}" });
         alert.call = Some(FailedCall {
-            url: AWKWARD.to_owned(),
-            variables: vec![(AWKWARD.to_owned(), String::new())],
+            url: TRICKY_TEXT.to_owned(),
+            variables: vec![(TRICKY_TEXT.to_owned(), String::new())],
             response: None,
         });
-        alert.created_at = FIRST;
+        alert.created_at = MIN_TIME;
     });
     let answered = changed(unanswered, |alert| {
         alert.sid = sid();
         alert.call.as_mut().unwrap().response = Some(FailedResponse {
             status: u16::MAX,
-            headers: vec![("a".to_owned(), "1".to_owned()), ("a".to_owned(), AWKWARD.to_owned())],
-            // A stranger wrote it.
+            headers: vec![("a".to_owned(), "1".to_owned()), ("a".to_owned(), TRICKY_TEXT.to_owned())],
+            // The receiver controls the body.
             body: "\u{0}\u{1b}🦉".repeat(1000),
         });
-        alert.created_at = LAST;
+        alert.created_at = MAX_TIME;
     });
     for alert in [plain, unanswered, answered] {
         transact!(store, |tx| tx.insert_alert(alert)).unwrap();
@@ -56,23 +56,23 @@ async fn an_alert_comes_back_as_it_was_added(store: Store) {
     }
 }
 
-async fn an_alert_is_only_found_by_its_account(store: Store) {
-    let (clan, other) = (Clan::settle(&store).await, account());
+async fn alert_is_found_only_by_its_account(store: Store) {
+    let (tree, other) = (AccountTree::create(&store).await, account());
     add(&store, [other]).await;
-    for (account_sid, sid) in [(other.sid, clan.alert.sid), (clan.family.account.sid, sid())] {
+    for (account_sid, sid) in [(other.sid, tree.alert.sid), (tree.user.account.sid, sid())] {
         assert_same!(read!(store, |db| db.alert(account_sid, sid)).unwrap(), None::<Alert>);
     }
 }
 
-async fn an_alert_of_an_account_that_is_gone_is_dropped(store: Store) {
-    let gone = account();
-    let orphan = alert(gone);
+async fn alert_of_a_deleted_account_is_dropped(store: Store) {
+    let missing = account();
+    let orphan = alert(missing);
     transact!(store, |tx| tx.insert_alert(orphan)).unwrap();
-    assert_same!(read!(store, |db| db.alert(gone.sid, orphan.sid)).unwrap(), None::<Alert>);
+    assert_same!(read!(store, |db| db.alert(missing.sid, orphan.sid)).unwrap(), None::<Alert>);
 }
 
-async fn an_alert_is_added_once(store: Store) {
-    let Clan { alert, .. } = Clan::settle(&store).await;
+async fn alert_cannot_be_inserted_twice(store: Store) {
+    let AccountTree { alert, .. } = AccountTree::create(&store).await;
     assert_refused!(transact!(store, |tx| tx.insert_alert(alert)), Error::Conflict(Conflict::Other));
 }
 
@@ -85,7 +85,7 @@ async fn alerts_are_listed_in_pages(store: Store) {
     add(&store, alerts.clone()).await;
     let page =
         async |request| read!(store, |db| db.alerts(account.sid, AlertFilter::default(), &request)).unwrap();
-    assert_list(&alerts, page).await;
+    assert_paged_list(&alerts, page).await;
 }
 
 async fn filtered_alerts_are_listed_in_pages(store: Store) {
@@ -93,35 +93,35 @@ async fn filtered_alerts_are_listed_in_pages(store: Store) {
     let alerts = scattered(|sid: AlertSid, time| {
         changed(alert(account), |alert| (alert.sid, alert.created_at) = (sid, time))
     });
-    let louder = scattered(|_: AlertSid, time| {
+    let errors = scattered(|_: AlertSid, time| {
         changed(alert(account), |alert| (alert.level, alert.created_at) = (Level::Error, time))
     });
     add(&store, [account]).await;
     add(&store, alerts.clone()).await;
-    add(&store, louder).await;
-    let filter = AlertFilter { level: Some(Level::Warning), from: Some(NOW), to: Some(LAST) };
+    add(&store, errors).await;
+    let filter = AlertFilter { level: Some(Level::Warning), from: Some(NOW), to: Some(MAX_TIME) };
     let page = async |request| read!(store, |db| db.alerts(account.sid, filter, &request)).unwrap();
     let expected: Vec<_> =
-        alerts.into_iter().filter(|alert| (NOW..LAST).contains(&alert.created_at)).collect();
-    assert_list(&expected, page).await;
+        alerts.into_iter().filter(|alert| (NOW..MAX_TIME).contains(&alert.created_at)).collect();
+    assert_paged_list(&expected, page).await;
 }
 
-async fn a_list_has_the_alerts_of_one_account(store: Store) {
-    let (one, _other) = (Clan::settle(&store).await, Clan::settle(&store).await);
+async fn alert_list_contains_one_account_only(store: Store) {
+    let (one, _other) = (AccountTree::create(&store).await, AccountTree::create(&store).await);
     let list =
         async |account_sid| read!(store, |db| db.alerts(account_sid, AlertFilter::default(), &ALL)).unwrap();
-    assert_same!(list(one.family.account.sid).await, [one.alert]);
+    assert_same!(list(one.user.account.sid).await, [one.alert]);
     assert_same!(list(sid()).await, Vec::<Alert>::new());
 }
 
 async fn alerts_are_filtered_by_level_and_time(store: Store) {
     let account = account();
-    let made = |second, level| {
+    let created_at = |second, level| {
         changed(alert(account), |alert| {
             (alert.created_at, alert.level) = (NOW.plus_seconds(second), level);
         })
     };
-    let (a, b, c) = (made(1, Level::Error), made(2, Level::Warning), made(3, Level::Error));
+    let (a, b, c) = (created_at(1, Level::Error), created_at(2, Level::Warning), created_at(3, Level::Error));
     add(&store, [account]).await;
     add(&store, [a, b, c]).await;
     let at = |second| Some(NOW.plus_seconds(second));
@@ -143,9 +143,9 @@ async fn alerts_are_filtered_by_level_and_time(store: Store) {
 
 async fn old_alerts_are_deleted_in_batches_oldest_first(store: Store) {
     let (one, other) = (account(), account());
-    let made = |account, second| changed(alert(account), |it| it.created_at = NOW.plus_seconds(second));
-    let [c, a, d, e] = [-2, -5, -1, 0].map(|second| made(one, second));
-    let b = made(other, -4);
+    let created_at = |account, second| changed(alert(account), |it| it.created_at = NOW.plus_seconds(second));
+    let [c, a, d, e] = [-2, -5, -1, 0].map(|second| created_at(one, second));
+    let b = created_at(other, -4);
     add(&store, [one, other]).await;
     add(&store, [c, a, d, e, b]).await;
     let delete = async || transact!(store, |tx| tx.delete_old_alerts(NOW, 3)).unwrap();

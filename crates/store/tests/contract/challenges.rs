@@ -4,51 +4,51 @@ use std::num::NonZeroU32;
 
 use domain::challenges::{Answer, AnswerDigest, Details, Message, State, Status};
 use domain::{Challenge, ChallengeSid, EntitySid, FactorSid, Sid as _, Timestamp};
-use store::{Conflict, Error, Filter, Store};
+use store::{ChallengeFilter, Conflict, Error, Store};
 
+use crate::concurrency::run_concurrently;
 use crate::fixtures::*;
-use crate::pages::{ALL, assert_list, scattered};
-use crate::together::at_once;
+use crate::paging::{ALL, assert_paged_list, scattered};
 
 contract! {
-    a_challenge_comes_back_as_it_was_added,
-    a_challenge_is_pending_at_first_whatever_is_given,
-    a_challenge_is_only_found_on_its_path,
-    a_challenge_needs_its_entity_but_no_factor,
-    a_challenge_is_added_once,
-    an_answer_is_recorded,
-    an_answer_is_given_once,
-    the_payload_that_answered_is_recognized,
-    an_answer_is_given_once_among_many_at_once,
-    an_answer_is_given_before_the_expiry,
-    an_unknown_challenge_is_not_answered,
-    metadata_are_replaced_whatever_became_of_the_challenge,
-    metadata_are_only_replaced_on_the_path,
+    challenge_is_read_back_unchanged,
+    new_challenge_is_pending_regardless_of_its_state,
+    challenge_is_found_only_by_its_path,
+    challenge_requires_its_entity_but_no_factor,
+    challenge_cannot_be_inserted_twice,
+    answer_is_recorded,
+    answered_challenge_cannot_be_answered_again,
+    payload_that_answered_a_challenge_is_recognized,
+    challenge_is_answered_by_one_of_many_concurrent_writes,
+    expired_challenge_cannot_be_answered,
+    unknown_challenge_cannot_be_answered,
+    metadata_is_replaced_in_every_state_of_a_challenge,
+    metadata_is_replaced_only_by_the_path_of_the_challenge,
     challenges_are_listed_in_pages,
     filtered_challenges_are_listed_in_pages,
-    a_list_has_the_challenges_of_one_entity,
-    a_list_has_the_challenges_to_one_factor,
-    a_list_has_the_challenges_that_have_a_status_now,
-    extreme_times_are_compared_as_any_other,
+    challenge_list_contains_one_entity_only,
+    challenges_are_filtered_by_factor,
+    challenges_are_filtered_by_their_current_status,
+    minimum_and_maximum_expiry_times_are_compared_correctly,
     old_challenges_are_deleted_in_batches_oldest_first,
-    notifications_go_with_their_challenge,
-    a_challenge_is_found_by_how_far_back_it_is,
-    pending_challenges_are_found_by_when_they_expire,
+    notifications_are_deleted_with_their_challenge,
+    nth_latest_challenge_within_a_window_is_found,
+    nth_latest_expiry_of_the_pending_challenges_is_found,
 }
 
-async fn a_challenge_comes_back_as_it_was_added(store: Store) {
-    let Family { path, factor, .. } = family(&store).await;
+async fn challenge_is_read_back_unchanged(store: Store) {
+    let EnrolledUser { path, factor, .. } = enrolled_user(&store).await;
     let plain = challenge(factor);
     let full = changed(challenge(factor), |challenge| {
         challenge.details = Details {
-            message: Message::from_stored(format!("{AWKWARD}\r\n\t\u{1}\u{7f}")),
-            fields: vec![field("IP", ""), field(&AWKWARD[..20], AWKWARD), field("IP", "again")],
+            message: Message::from_stored(format!("{TRICKY_TEXT}\r\n\t\u{1}\u{7f}")),
+            fields: vec![field("IP", ""), field(&TRICKY_TEXT[..20], TRICKY_TEXT), field("IP", "again")],
             date: Some(Timestamp::from_micros(-1)),
         };
-        challenge.hidden_details = Some(string_map(&[("txn", AWKWARD), (AWKWARD, "\r\n\t\u{1}")]));
+        challenge.hidden_details = Some(string_map(&[("txn", TRICKY_TEXT), (TRICKY_TEXT, "\r\n\t\u{1}")]));
         challenge.metadata = Some(string_map(&[("", "")]));
-        challenge.expires_at = Timestamp::from_micros(LAST.micros() - 1);
-        (challenge.created_at, challenge.updated_at) = (FIRST, LAST);
+        challenge.expires_at = Timestamp::from_micros(MAX_TIME.micros() - 1);
+        (challenge.created_at, challenge.updated_at) = (MIN_TIME, MAX_TIME);
     });
     let empty = changed(challenge(factor), |challenge| {
         (challenge.hidden_details, challenge.metadata) = (Some(string_map(&[])), Some(string_map(&[])));
@@ -59,39 +59,40 @@ async fn a_challenge_comes_back_as_it_was_added(store: Store) {
     }
 }
 
-async fn a_challenge_is_pending_at_first_whatever_is_given(store: Store) {
-    let Family { path, factor, .. } = family(&store).await;
+async fn new_challenge_is_pending_regardless_of_its_state(store: Store) {
+    let EnrolledUser { path, factor, .. } = enrolled_user(&store).await;
     let expected = challenge(factor);
     let answered = changed(expected, |it| it.state = State::Answered { answer: Answer::Denied, at: NOW });
     transact!(store, |tx| tx.insert_challenge(answered)).unwrap();
     assert_same!(read!(store, |db| db.challenge(path, expected.sid)).unwrap(), Some(expected));
 }
 
-async fn a_challenge_is_only_found_on_its_path(store: Store) {
-    let Clan { family: Family { path, .. }, challenge, .. } = Clan::settle(&store).await;
+async fn challenge_is_found_only_by_its_path(store: Store) {
+    let AccountTree { user: EnrolledUser { path, .. }, challenge, .. } = AccountTree::create(&store).await;
     let others = wrong_paths(path).map(|path| (path, challenge.sid));
     for (path, challenge_sid) in others.into_iter().chain([(path, sid())]) {
         assert_same!(read!(store, |db| db.challenge(path, challenge_sid)).unwrap(), None::<Challenge>);
     }
 }
 
-async fn a_challenge_needs_its_entity_but_no_factor(store: Store) {
-    let Family { service, entity: known, .. } = family(&store).await;
+async fn challenge_requires_its_entity_but_no_factor(store: Store) {
+    let EnrolledUser { service, entity: known, .. } = enrolled_user(&store).await;
     let orphan = challenge(factor(entity(service, "user-0002")));
     assert_refused!(transact!(store, |tx| tx.insert_challenge(orphan)), Error::ParentGone);
-    // It outlives its factor; that there is one at first is for `hold_factor` to see to.
+    // A challenge outlives its factor. `lock_factor_shared` ensures that the factor exists when the challenge is
+    // created.
     let factorless = challenge(factor(known));
     transact!(store, |tx| tx.insert_challenge(factorless)).unwrap();
 }
 
-async fn a_challenge_is_added_once(store: Store) {
-    let Clan { challenge, .. } = Clan::settle(&store).await;
+async fn challenge_cannot_be_inserted_twice(store: Store) {
+    let AccountTree { challenge, .. } = AccountTree::create(&store).await;
     let again = transact!(store, |tx| tx.insert_challenge(challenge));
     assert_refused!(again, Error::Conflict(Conflict::Other));
 }
 
-async fn an_answer_is_recorded(store: Store) {
-    let Family { entity, factor, .. } = family(&store).await;
+async fn answer_is_recorded(store: Store) {
+    let EnrolledUser { entity, factor, .. } = enrolled_user(&store).await;
     let at = NOW.plus_seconds(7);
     let mut expected = Vec::new();
     for answer in [Answer::Approved, Answer::Denied] {
@@ -105,12 +106,12 @@ async fn an_answer_is_recorded(store: Store) {
         assert_same!(returned, Some(answered));
         expected.extend([answered, bystander]);
     }
-    let found = read!(store, |db| db.challenges(entity.sid, Filter::default(), &ALL, NOW)).unwrap();
+    let found = read!(store, |db| db.challenges(entity.sid, ChallengeFilter::default(), &ALL, NOW)).unwrap();
     assert_same!(found, expected);
 }
 
-async fn an_answer_is_given_once(store: Store) {
-    let Clan { family: Family { path, .. }, challenge, .. } = Clan::settle(&store).await;
+async fn answered_challenge_cannot_be_answered_again(store: Store) {
+    let AccountTree { user: EnrolledUser { path, .. }, challenge, .. } = AccountTree::create(&store).await;
     let answer = async |answer, at| {
         transact!(store, |tx| tx.answer_challenge(challenge.sid, answer, DIGEST, at)).unwrap()
     };
@@ -122,8 +123,8 @@ async fn an_answer_is_given_once(store: Store) {
     assert_same!(read!(store, |db| db.challenge(path, challenge.sid)).unwrap(), first);
 }
 
-async fn the_payload_that_answered_is_recognized(store: Store) {
-    let Family { factor, .. } = family(&store).await;
+async fn payload_that_answered_a_challenge_is_recognized(store: Store) {
+    let EnrolledUser { factor, .. } = enrolled_user(&store).await;
     let (answered, pending) = (challenge(factor), challenge(factor));
     add(&store, [answered, pending]).await;
     let is_answered_by = async |sid, digest| read!(store, |db| db.is_answered_by(sid, digest)).unwrap();
@@ -133,71 +134,72 @@ async fn the_payload_that_answered_is_recognized(store: Store) {
         let taken = transact!(store, |tx| tx.answer_challenge(answered.sid, Answer::Approved, digest, NOW));
         assert_eq!(taken.unwrap().is_some(), is_taken);
     }
-    for (sid, digest, is) in
+    for (sid, digest, expected) in
         [(answered.sid, DIGEST, true), (answered.sid, other, false), (pending.sid, DIGEST, false)]
     {
-        assert_eq!(is_answered_by(sid, digest).await, is);
+        assert_eq!(is_answered_by(sid, digest).await, expected);
     }
 }
 
-async fn an_answer_is_given_once_among_many_at_once(store: Store) {
-    let Clan { family: Family { path, .. }, challenge, .. } = Clan::settle(&store).await;
-    let answers = at_once(100, |number| {
+async fn challenge_is_answered_by_one_of_many_concurrent_writes(store: Store) {
+    let AccountTree { user: EnrolledUser { path, .. }, challenge, .. } = AccountTree::create(&store).await;
+    let answers = run_concurrently(100, |number| {
         let store = store.clone();
         let answer = if number % 2 == 0 { Answer::Approved } else { Answer::Denied };
         async move { transact!(store, |tx| tx.answer_challenge(challenge.sid, answer, DIGEST, NOW)).unwrap() }
     });
-    let given: Vec<_> = answers.await.into_iter().flatten().collect();
-    assert_eq!(given.len(), 1, "{given:?}");
-    assert_same!(read!(store, |db| db.challenge(path, challenge.sid)).unwrap(), Some(&given[0]));
+    let accepted: Vec<_> = answers.await.into_iter().flatten().collect();
+    assert_eq!(accepted.len(), 1, "{accepted:?}");
+    assert_same!(read!(store, |db| db.challenge(path, challenge.sid)).unwrap(), Some(&accepted[0]));
 }
 
-async fn an_answer_is_given_before_the_expiry(store: Store) {
-    let Clan { challenge, .. } = Clan::settle(&store).await;
+async fn expired_challenge_cannot_be_answered(store: Store) {
+    let AccountTree { challenge, .. } = AccountTree::create(&store).await;
     let answer = async |at| {
         transact!(store, |tx| tx.answer_challenge(challenge.sid, Answer::Approved, DIGEST, at)).unwrap()
     };
     let just_before = Timestamp::from_micros(challenge.expires_at.micros() - 1);
-    for late in [LAST, challenge.expires_at.plus_seconds(1), challenge.expires_at] {
+    for late in [MAX_TIME, challenge.expires_at.plus_seconds(1), challenge.expires_at] {
         assert_same!(answer(late).await, None::<Challenge>);
     }
     assert!(answer(just_before).await.is_some());
 }
 
-async fn an_unknown_challenge_is_not_answered(store: Store) {
-    let Clan { family: Family { path, .. }, challenge, .. } = Clan::settle(&store).await;
+async fn unknown_challenge_cannot_be_answered(store: Store) {
+    let AccountTree { user: EnrolledUser { path, .. }, challenge, .. } = AccountTree::create(&store).await;
     let answered = transact!(store, |tx| tx.answer_challenge(sid(), Answer::Approved, DIGEST, NOW)).unwrap();
     assert_same!(answered, None::<Challenge>);
     assert_same!(read!(store, |db| db.challenge(path, challenge.sid)).unwrap(), Some(challenge));
 }
 
-async fn metadata_are_replaced_whatever_became_of_the_challenge(store: Store) {
-    let Family { entity, path, factor, .. } = family(&store).await;
+async fn metadata_is_replaced_in_every_state_of_a_challenge(store: Store) {
+    let EnrolledUser { entity, path, factor, .. } = enrolled_user(&store).await;
     let (pending, answered, bystander) = (challenge(factor), challenge(factor), challenge(factor));
-    let expired = changed(challenge(factor), |challenge| challenge.expires_at = FIRST);
+    let expired = changed(challenge(factor), |challenge| challenge.expires_at = MIN_TIME);
     add(&store, [pending, answered, bystander, expired]).await;
     let answered =
         transact!(store, |tx| tx.answer_challenge(answered.sid, Answer::Approved, DIGEST, NOW)).unwrap();
-    let mut expected = vec![pending, keep(answered.unwrap()), expired];
+    let mut expected = vec![pending, leak(answered.unwrap()), expired];
 
-    for metadata in [string_map(&[(AWKWARD, AWKWARD)]), string_map(&[])].map(keep) {
+    for metadata in [string_map(&[(TRICKY_TEXT, TRICKY_TEXT)]), string_map(&[])].map(leak) {
         for challenge in &mut expected {
             *challenge =
-                changed(challenge, |it| (it.metadata, it.updated_at) = (Some(metadata.clone()), LAST));
+                changed(challenge, |it| (it.metadata, it.updated_at) = (Some(metadata.clone()), MAX_TIME));
             let challenge_sid = challenge.sid;
-            let set = transact!(store, |tx| tx.set_challenge_metadata(path, challenge_sid, metadata, LAST));
+            let set =
+                transact!(store, |tx| tx.set_challenge_metadata(path, challenge_sid, metadata, MAX_TIME));
             assert_same!(set.unwrap(), Some(&*challenge));
         }
     }
 
     expected.insert(2, bystander);
-    let found = read!(store, |db| db.challenges(entity.sid, Filter::default(), &ALL, NOW)).unwrap();
+    let found = read!(store, |db| db.challenges(entity.sid, ChallengeFilter::default(), &ALL, NOW)).unwrap();
     assert_same!(found, expected);
 }
 
-async fn metadata_are_only_replaced_on_the_path(store: Store) {
-    let Clan { family: Family { path, .. }, challenge, .. } = Clan::settle(&store).await;
-    let metadata = keep(string_map(&[("new", "metadata")]));
+async fn metadata_is_replaced_only_by_the_path_of_the_challenge(store: Store) {
+    let AccountTree { user: EnrolledUser { path, .. }, challenge, .. } = AccountTree::create(&store).await;
+    let metadata = leak(string_map(&[("new", "metadata")]));
     let others = wrong_paths(path).map(|path| (path, challenge.sid));
     for (path, challenge_sid) in others.into_iter().chain([(path, sid())]) {
         let set = transact!(store, |tx| tx.set_challenge_metadata(path, challenge_sid, metadata, NOW));
@@ -207,20 +209,20 @@ async fn metadata_are_only_replaced_on_the_path(store: Store) {
 }
 
 async fn challenges_are_listed_in_pages(store: Store) {
-    let Family { entity, factor, .. } = family(&store).await;
+    let EnrolledUser { entity, factor, .. } = enrolled_user(&store).await;
     let challenges = scattered(|sid: ChallengeSid, time| {
         changed(challenge(factor), |challenge| (challenge.sid, challenge.created_at) = (sid, time))
     });
     add(&store, challenges.clone()).await;
-    let all = Filter::default();
+    let all = ChallengeFilter::default();
     let page = async |request| read!(store, |db| db.challenges(entity.sid, all, &request, NOW)).unwrap();
-    assert_list(&challenges, page).await;
+    assert_paged_list(&challenges, page).await;
 }
 
 async fn filtered_challenges_are_listed_in_pages(store: Store) {
-    let Family { entity, factor: one, .. } = family(&store).await;
+    let EnrolledUser { entity, factor: one, .. } = enrolled_user(&store).await;
     let other = factor(entity);
-    // Among those that are wanted: ones to another factor, and ones that were answered.
+    // Mix in challenges of another factor and answered ones, which the filter must exclude.
     let scatter = |factor: &'static domain::Factor, salt: u8| {
         scattered(move |sid: ChallengeSid, time| {
             let mut bytes = sid.to_bytes();
@@ -238,66 +240,72 @@ async fn filtered_challenges_are_listed_in_pages(store: Store) {
             .unwrap()
             .unwrap();
     }
-    let filter = Filter { factor_sid: Some(one.sid), status: Some(Status::Pending) };
+    let filter = ChallengeFilter { factor_sid: Some(one.sid), status: Some(Status::Pending) };
     let page = async |request| read!(store, |db| db.challenges(entity.sid, filter, &request, NOW)).unwrap();
-    assert_list(&wanted, page).await;
+    assert_paged_list(&wanted, page).await;
 }
 
-/// The SIDs of what is listed.
-async fn list(store: &Store, entity_sid: EntitySid, filter: Filter, now: Timestamp) -> Vec<ChallengeSid> {
+/// Returns the SIDs of the listed challenges.
+async fn list(
+    store: &Store,
+    entity_sid: EntitySid,
+    filter: ChallengeFilter,
+    now: Timestamp,
+) -> Vec<ChallengeSid> {
     let page = read!(store, |db| db.challenges(entity_sid, filter, &ALL, now)).unwrap();
     page.items.iter().map(|challenge| challenge.sid).collect()
 }
 
-async fn a_list_has_the_challenges_of_one_entity(store: Store) {
-    let (one, other) = (Clan::settle(&store).await, Clan::settle(&store).await);
-    for clan in [&one, &other] {
-        let listed = list(&store, clan.family.entity.sid, Filter::default(), NOW).await;
-        assert_eq!(listed, [clan.challenge.sid]);
+async fn challenge_list_contains_one_entity_only(store: Store) {
+    let (one, other) = (AccountTree::create(&store).await, AccountTree::create(&store).await);
+    for tree in [&one, &other] {
+        let listed = list(&store, tree.user.entity.sid, ChallengeFilter::default(), NOW).await;
+        assert_eq!(listed, [tree.challenge.sid]);
     }
-    assert_eq!(list(&store, sid(), Filter::default(), NOW).await, []);
+    assert_eq!(list(&store, sid(), ChallengeFilter::default(), NOW).await, []);
 }
 
-async fn a_list_has_the_challenges_to_one_factor(store: Store) {
-    let Clan { family: Family { entity, .. }, challenge: first, .. } = Clan::settle(&store).await;
+async fn challenges_are_filtered_by_factor(store: Store) {
+    let AccountTree { user: EnrolledUser { entity, .. }, challenge: first, .. } =
+        AccountTree::create(&store).await;
     let another = factor(entity);
-    let anothers = challenge(another);
+    let second = challenge(another);
     add(&store, [another]).await;
-    add(&store, [anothers]).await;
+    add(&store, [second]).await;
     let to = async |factor_sid: FactorSid| {
-        let filter = Filter { factor_sid: Some(factor_sid), status: None };
+        let filter = ChallengeFilter { factor_sid: Some(factor_sid), status: None };
         list(&store, entity.sid, filter, NOW).await
     };
     assert_eq!(to(first.factor_sid).await, [first.sid]);
-    assert_eq!(to(another.sid).await, [anothers.sid]);
+    assert_eq!(to(another.sid).await, [second.sid]);
     assert_eq!(to(sid()).await, []);
-    // A factor of another entity's is not this one's.
-    let stranger = Clan::settle(&store).await;
-    assert_eq!(to(stranger.family.factor.sid).await, []);
+    // A factor of another entity matches nothing.
+    let other = AccountTree::create(&store).await;
+    assert_eq!(to(other.user.factor.sid).await, []);
 }
 
-async fn a_list_has_the_challenges_that_have_a_status_now(store: Store) {
-    let Family { entity, path, factor: one, .. } = family(&store).await;
-    let doomed = factor(entity);
-    add(&store, [doomed]).await;
+async fn challenges_are_filtered_by_their_current_status(store: Store) {
+    let EnrolledUser { entity, path, factor: one, .. } = enrolled_user(&store).await;
+    let to_delete = factor(entity);
+    add(&store, [to_delete]).await;
     let ending = |factor, seconds| {
         changed(challenge(factor), |challenge| challenge.expires_at = NOW.plus_seconds(seconds))
     };
     let [short, long, approved, denied] = [10, 20, 10, 10].map(|seconds| ending(one, seconds));
-    let (voided, forgotten) = (ending(doomed, 10), ending(doomed, -10));
+    let (voided, forgotten) = (ending(to_delete, 10), ending(to_delete, -10));
     add(&store, [short, long, approved, denied, voided, forgotten]).await;
     for (challenge, answer) in [(approved, Answer::Approved), (denied, Answer::Denied)] {
         transact!(store, |tx| tx.answer_challenge(challenge.sid, answer, DIGEST, NOW)).unwrap().unwrap();
     }
-    transact!(store, |tx| tx.delete_factor(path, doomed.sid, NOW)).unwrap().unwrap();
+    transact!(store, |tx| tx.delete_factor(path, to_delete.sid, NOW)).unwrap().unwrap();
 
     let having = async |status, factor_sid, now| {
-        list(&store, entity.sid, Filter { factor_sid, status: Some(status) }, now).await
+        list(&store, entity.sid, ChallengeFilter { factor_sid, status: Some(status) }, now).await
     };
-    let all = list(&store, entity.sid, Filter::default(), NOW).await;
+    let all = list(&store, entity.sid, ChallengeFilter::default(), NOW).await;
     assert_eq!(all, [short, long, approved, denied, voided, forgotten].map(|it| it.sid));
     let at = |seconds| NOW.plus_seconds(seconds);
-    // Expired means: not before this instant, and no answer.
+    // A challenge expires at its expiry time exactly, unless it was answered.
     assert_eq!(having(Status::Pending, None, at(9)).await, [short.sid, long.sid]);
     assert_eq!(having(Status::Expired, None, at(9)).await, [voided.sid, forgotten.sid]);
     assert_eq!(having(Status::Pending, None, at(10)).await, [long.sid]);
@@ -311,20 +319,20 @@ async fn a_list_has_the_challenges_that_have_a_status_now(store: Store) {
         (Status::Approved, vec![]),
         (Status::Denied, vec![]),
     ] {
-        assert_eq!(having(status, Some(doomed.sid), at(9)).await, listed, "{status:?}");
+        assert_eq!(having(status, Some(to_delete.sid), at(9)).await, listed, "{status:?}");
     }
 
-    // What was voided, or answered, did not expire.
+    // Voided and answered challenges are not counted as expired.
     let count = async |after, until| read!(store, |db| db.count_expired(after, until)).unwrap();
-    assert_eq!(count(FIRST, LAST).await, 3);
+    assert_eq!(count(MIN_TIME, MAX_TIME).await, 3);
     assert_eq!((count(at(-11), at(-10)).await, count(at(-10), at(9)).await), (1, 0));
     assert_eq!((count(at(9), at(10)).await, count(at(10), at(19)).await), (1, 0));
-    assert_eq!((count(at(9), at(20)).await, count(at(20), LAST).await), (2, 0));
+    assert_eq!((count(at(9), at(20)).await, count(at(20), MAX_TIME).await), (2, 0));
 
-    // The database says what the domain says, of every challenge at every instant.
+    // Database and domain agree on the status of every challenge at every time.
     let challenges =
-        read!(store, |db| db.challenges(entity.sid, Filter::default(), &ALL, NOW)).unwrap().items;
-    for now in [FIRST, at(-10), at(0), at(9), at(10), at(11), at(20), LAST] {
+        read!(store, |db| db.challenges(entity.sid, ChallengeFilter::default(), &ALL, NOW)).unwrap().items;
+    for now in [MIN_TIME, at(-10), at(0), at(9), at(10), at(11), at(20), MAX_TIME] {
         for status in [Status::Pending, Status::Expired, Status::Approved, Status::Denied] {
             let expected = challenges.iter().filter(|challenge| challenge.status(now) == status);
             let expected: Vec<_> = expected.map(|challenge| challenge.sid).collect();
@@ -333,25 +341,25 @@ async fn a_list_has_the_challenges_that_have_a_status_now(store: Store) {
     }
 }
 
-async fn extreme_times_are_compared_as_any_other(store: Store) {
-    let Family { entity, factor, .. } = family(&store).await;
+async fn minimum_and_maximum_expiry_times_are_compared_correctly(store: Store) {
+    let EnrolledUser { entity, factor, .. } = enrolled_user(&store).await;
     let ending = |time| changed(challenge(factor), |challenge| challenge.expires_at = time);
-    let (never, for_ever) = (ending(FIRST), ending(LAST));
-    add(&store, [never, for_ever]).await;
-    let pending = Filter { factor_sid: None, status: Some(Status::Pending) };
-    assert_eq!(list(&store, entity.sid, pending, FIRST).await, [for_ever.sid]);
-    assert_eq!(list(&store, entity.sid, pending, LAST).await, []);
+    let (already_expired, never_expires) = (ending(MIN_TIME), ending(MAX_TIME));
+    add(&store, [already_expired, never_expires]).await;
+    let pending = ChallengeFilter { factor_sid: None, status: Some(Status::Pending) };
+    assert_eq!(list(&store, entity.sid, pending, MIN_TIME).await, [never_expires.sid]);
+    assert_eq!(list(&store, entity.sid, pending, MAX_TIME).await, []);
     let answer = async |challenge: &Challenge, at| {
         let challenge_sid = challenge.sid;
         transact!(store, |tx| tx.answer_challenge(challenge_sid, Answer::Approved, DIGEST, at)).unwrap()
     };
-    assert_same!(answer(never, FIRST).await, None::<Challenge>);
-    let answered = answer(for_ever, FIRST).await.unwrap();
-    assert_eq!(answered.responded_at(), Some(FIRST));
+    assert_same!(answer(already_expired, MIN_TIME).await, None::<Challenge>);
+    let answered = answer(never_expires, MIN_TIME).await.unwrap();
+    assert_eq!(answered.responded_at(), Some(MIN_TIME));
 }
 
 async fn old_challenges_are_deleted_in_batches_oldest_first(store: Store) {
-    let Family { entity, path, factor, .. } = family(&store).await;
+    let EnrolledUser { entity, path, factor, .. } = enrolled_user(&store).await;
     let expiring = |second| changed(challenge(factor), |it| it.expires_at = NOW.plus_seconds(second));
     let [c, a, d, e, b] = [-2, -5, -1, 0, -4].map(expiring);
     add(&store, [c, a, d, e, b]).await;
@@ -364,34 +372,35 @@ async fn old_challenges_are_deleted_in_batches_oldest_first(store: Store) {
     assert!(transact!(store, |tx| tx.delete_factor(path, factor.sid, before)).unwrap().is_some());
     let delete = async || transact!(store, |tx| tx.delete_old_challenges(NOW, 3)).unwrap();
     let left = async || {
-        let page = read!(store, |db| db.challenges(entity.sid, Filter::default(), &ALL, NOW)).unwrap();
+        let page =
+            read!(store, |db| db.challenges(entity.sid, ChallengeFilter::default(), &ALL, NOW)).unwrap();
         page.items.iter().map(|challenge| challenge.sid).collect::<Vec<_>>()
     };
-    assert_eq!(delete().await, 3, "whatever became of them");
+    assert_eq!(delete().await, 3, "answered or not");
     assert_eq!(left().await, [d.sid, e.sid]);
     assert_eq!(delete().await, 1);
     assert_eq!(delete().await, 0);
     assert_eq!(left().await, [e.sid]);
 }
 
-async fn notifications_go_with_their_challenge(store: Store) {
-    let Family { factor, .. } = family(&store).await;
+async fn notifications_are_deleted_with_their_challenge(store: Store) {
+    let EnrolledUser { factor, .. } = enrolled_user(&store).await;
     let challenge = challenge(factor);
     add(&store, [challenge]).await;
     let notification = notification(challenge);
     transact!(store, |tx| tx.insert_notification(notification)).unwrap();
     assert_eq!(transact!(store, |tx| tx.count_notifications(challenge.sid)).unwrap(), 1);
-    assert_eq!(transact!(store, |tx| tx.delete_old_challenges(LAST, 9)).unwrap(), 1);
+    assert_eq!(transact!(store, |tx| tx.delete_old_challenges(MAX_TIME, 9)).unwrap(), 1);
     assert_eq!(transact!(store, |tx| tx.count_notifications(challenge.sid)).unwrap(), 0);
 }
 
-async fn a_challenge_is_found_by_how_far_back_it_is(store: Store) {
-    let Family { entity, factor: asked, .. } = family(&store).await;
-    let made = |second| changed(challenge(asked), |it| it.created_at = NOW.plus_seconds(second));
-    let anothers = challenge(factor(entity));
-    // The last one is a clock's that was wrong.
-    add(&store, [-9, -60, -30, -30, 61].map(made)).await;
-    add(&store, [anothers]).await;
+async fn nth_latest_challenge_within_a_window_is_found(store: Store) {
+    let EnrolledUser { entity, factor: asked, .. } = enrolled_user(&store).await;
+    let created_at = |second| changed(challenge(asked), |it| it.created_at = NOW.plus_seconds(second));
+    let of_another_factor = challenge(factor(entity));
+    // The last one is after the window, as with a wrong clock.
+    add(&store, [-9, -60, -30, -30, 61].map(created_at)).await;
+    add(&store, [of_another_factor]).await;
     for (begin, most, expected) in [
         (-60, 1, Some(-9)),
         (-60, 2, Some(-30)),
@@ -402,7 +411,7 @@ async fn a_challenge_is_found_by_how_far_back_it_is(store: Store) {
         (-9, 1, None),
     ] {
         let most = NonZeroU32::new(most).unwrap();
-        let back = read!(store, |db| db.challenge_back(
+        let back = read!(store, |db| db.nth_latest_challenge_created_at(
             asked.sid,
             NOW.plus_seconds(begin)..NOW.plus_seconds(60),
             most
@@ -412,8 +421,8 @@ async fn a_challenge_is_found_by_how_far_back_it_is(store: Store) {
     }
 }
 
-async fn pending_challenges_are_found_by_when_they_expire(store: Store) {
-    let Family { entity, factor: asked, .. } = family(&store).await;
+async fn nth_latest_expiry_of_the_pending_challenges_is_found(store: Store) {
+    let EnrolledUser { entity, factor: asked, .. } = enrolled_user(&store).await;
     let expiring = |second| changed(challenge(asked), |it| it.expires_at = NOW.plus_seconds(second));
     let [a, b, c, answered] = [10, 300, 20, 400].map(expiring);
     add(&store, [a, b, c, answered]).await;
@@ -434,7 +443,8 @@ async fn pending_challenges_are_found_by_when_they_expire(store: Store) {
         (300, 1, None),
     ] {
         let most = NonZeroU32::new(most).unwrap();
-        let until = read!(store, |db| db.pending_until(asked.sid, most, NOW.plus_seconds(now))).unwrap();
+        let until =
+            read!(store, |db| db.next_pending_slot_at(asked.sid, most, NOW.plus_seconds(now))).unwrap();
         assert_eq!(until, expected.map(|second| NOW.plus_seconds(second)), "{most} at {now}");
     }
 }

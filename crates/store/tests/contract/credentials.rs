@@ -4,51 +4,51 @@ use domain::credentials::{Credential, CredentialType};
 use domain::{CredentialSid, Sealed, Timestamp};
 use store::{Conflict, Error, Store};
 
+use crate::concurrency::run_concurrently;
 use crate::fixtures::*;
-use crate::pages::{ALL, assert_list, scattered};
-use crate::together::at_once;
+use crate::paging::{ALL, assert_paged_list, scattered};
 
 contract! {
-    a_credential_comes_back_as_it_was_added,
-    a_credential_is_only_found_by_its_account,
-    a_credential_needs_its_account,
-    a_credential_is_added_once,
-    an_update_changes_what_can_change_and_nothing_else,
-    an_update_of_a_credential_that_is_gone_does_nothing,
+    credential_is_read_back_unchanged,
+    credential_is_found_only_by_its_account,
+    credential_requires_its_account,
+    credential_cannot_be_inserted_twice,
+    update_changes_only_mutable_fields,
+    update_of_a_deleted_credential_has_no_effect,
     credentials_are_listed_in_pages,
-    a_list_has_the_credentials_of_one_account,
+    credential_list_contains_one_account_only,
     credentials_of_all_accounts_are_listed_oldest_first,
-    a_credential_is_deleted_once_and_alone,
-    a_credential_is_only_deleted_by_its_account,
-    a_credential_that_ends_is_warned_of_once_at_each_distance,
-    a_credential_that_is_added_late_is_warned_of_once,
-    a_credential_that_was_replaced_is_warned_of_anew,
-    a_credential_whose_end_stays_is_not_warned_of_anew,
-    a_warning_that_is_undone_is_given_again,
-    a_credential_is_warned_of_once_among_many_at_once,
+    credential_is_deleted_once_without_affecting_others,
+    credential_is_deleted_only_by_its_account,
+    expiring_credential_is_reported_once_per_warning_threshold,
+    credential_inserted_past_both_thresholds_is_reported_once,
+    credential_with_a_new_expiry_is_reported_again,
+    credential_with_an_unchanged_expiry_is_not_reported_again,
+    expiry_warning_that_was_rolled_back_is_repeated,
+    expiring_credential_is_reported_once_by_concurrent_writes,
 }
 
 const DAY: i64 = 86_400;
 
-/// A credential of which no field is empty.
+/// Returns a credential with a value in every field.
 fn full(like: &Credential) -> &'static Credential {
     changed(like, |credential| {
-        credential.friendly_name = Some(name(AWKWARD));
+        credential.friendly_name = Some(name(TRICKY_TEXT));
         credential.sandbox = true;
         credential.content = Sealed::from_bytes(all_bytes());
-        credential.expires_at = Some(LAST);
-        credential.updated_at = LAST;
+        credential.expires_at = Some(MAX_TIME);
+        credential.updated_at = MAX_TIME;
     })
 }
 
-async fn a_credential_comes_back_as_it_was_added(store: Store) {
+async fn credential_is_read_back_unchanged(store: Store) {
     let account = account();
     add(&store, [account]).await;
     let plain = credential(account);
     let full = changed(full(plain), |credential| {
         credential.sid = sid();
         credential.credential_type = CredentialType::Apn;
-        credential.created_at = FIRST;
+        credential.created_at = MIN_TIME;
     });
     let bare = changed(plain, |credential| {
         (credential.sid, credential.content) = (sid(), Sealed::from_bytes(Vec::new()));
@@ -60,7 +60,7 @@ async fn a_credential_comes_back_as_it_was_added(store: Store) {
     }
 }
 
-async fn a_credential_is_only_found_by_its_account(store: Store) {
+async fn credential_is_found_only_by_its_account(store: Store) {
     let (owner, other) = (account(), account());
     let credential = credential(owner);
     add(&store, [owner, other]).await;
@@ -71,39 +71,40 @@ async fn a_credential_is_only_found_by_its_account(store: Store) {
     }
 }
 
-async fn a_credential_needs_its_account(store: Store) {
+async fn credential_requires_its_account(store: Store) {
     let orphan = credential(account());
     assert_refused!(transact!(store, |tx| tx.insert_credential(orphan)), Error::ParentGone);
 }
 
-async fn a_credential_is_added_once(store: Store) {
-    let Clan { credential, .. } = Clan::settle(&store).await;
+async fn credential_cannot_be_inserted_twice(store: Store) {
+    let AccountTree { credential, .. } = AccountTree::create(&store).await;
     let again = transact!(store, |tx| tx.insert_credential(credential));
     assert_refused!(again, Error::Conflict(Conflict::Other));
 }
 
-async fn an_update_changes_what_can_change_and_nothing_else(store: Store) {
+async fn update_changes_only_mutable_fields(store: Store) {
     let (account, other) = (account(), account());
     let (before, bystander) = (credential(account), credential(account));
     add(&store, [account, other]).await;
     add(&store, [before, bystander]).await;
     let full = full(before);
-    // There, and back to nothing.
-    for after in [full, changed(before, |credential| credential.updated_at = FIRST)] {
+    // Set every field, then reset it.
+    for after in [full, changed(before, |credential| credential.updated_at = MIN_TIME)] {
         let update = changed(after, |credential| {
             credential.account_sid = other.sid;
             credential.credential_type = CredentialType::Apn;
-            credential.created_at = LAST;
+            credential.created_at = MAX_TIME;
         });
         transact!(store, |tx| tx.update_credential(update)).unwrap();
         assert_same!(read!(store, |db| db.credentials(account.sid, &ALL)).unwrap(), [after, bystander]);
     }
 }
 
-async fn an_update_of_a_credential_that_is_gone_does_nothing(store: Store) {
-    let Clan { family: Family { account, .. }, credential, .. } = Clan::settle(&store).await;
-    let gone = changed(full(credential), |credential| credential.sid = sid());
-    transact!(store, |tx| tx.update_credential(gone)).unwrap();
+async fn update_of_a_deleted_credential_has_no_effect(store: Store) {
+    let AccountTree { user: EnrolledUser { account, .. }, credential, .. } =
+        AccountTree::create(&store).await;
+    let missing = changed(full(credential), |credential| credential.sid = sid());
+    transact!(store, |tx| tx.update_credential(missing)).unwrap();
     assert_same!(read!(store, |db| db.credentials(account.sid, &ALL)).unwrap(), [credential]);
 }
 
@@ -115,12 +116,12 @@ async fn credentials_are_listed_in_pages(store: Store) {
     add(&store, [account]).await;
     add(&store, credentials.clone()).await;
     let page = async |request| read!(store, |db| db.credentials(account.sid, &request)).unwrap();
-    assert_list(&credentials, page).await;
+    assert_paged_list(&credentials, page).await;
 }
 
-async fn a_list_has_the_credentials_of_one_account(store: Store) {
-    let (one, _other) = (Clan::settle(&store).await, Clan::settle(&store).await);
-    let found = read!(store, |db| db.credentials(one.family.account.sid, &ALL)).unwrap();
+async fn credential_list_contains_one_account_only(store: Store) {
+    let (one, _other) = (AccountTree::create(&store).await, AccountTree::create(&store).await);
+    let found = read!(store, |db| db.credentials(one.user.account.sid, &ALL)).unwrap();
     assert_same!(found, [one.credential]);
     assert_same!(read!(store, |db| db.credentials(sid(), &ALL)).unwrap(), Vec::<Credential>::new());
 }
@@ -128,126 +129,130 @@ async fn a_list_has_the_credentials_of_one_account(store: Store) {
 async fn credentials_of_all_accounts_are_listed_oldest_first(store: Store) {
     assert_same!(read!(store, |db| db.all_credentials()).unwrap(), Vec::<Credential>::new());
     let (one, other) = (account(), account());
-    let made = |account, second| changed(credential(account), |it| it.created_at = NOW.plus_seconds(second));
-    let [third, first, second] = [made(one, 3), made(other, 1), full(made(one, 2))];
+    let created_at =
+        |account, second| changed(credential(account), |it| it.created_at = NOW.plus_seconds(second));
+    let [third, first, second] = [created_at(one, 3), created_at(other, 1), full(created_at(one, 2))];
     add(&store, [one, other]).await;
     add(&store, [third, first, second]).await;
     assert_same!(read!(store, |db| db.all_credentials()).unwrap(), [first, second, third]);
 }
 
-async fn a_credential_is_deleted_once_and_alone(store: Store) {
-    let (clan, other) = (Clan::settle(&store).await, Clan::settle(&store).await);
-    let account = clan.family.account;
+async fn credential_is_deleted_once_without_affecting_others(store: Store) {
+    let (tree, other) = (AccountTree::create(&store).await, AccountTree::create(&store).await);
+    let account = tree.user.account;
     let delete =
-        async || transact!(store, |tx| tx.delete_credential(account.sid, clan.credential.sid)).unwrap();
+        async || transact!(store, |tx| tx.delete_credential(account.sid, tree.credential.sid)).unwrap();
     assert!(delete().await);
     assert!(!delete().await);
-    let rest: Vec<_> = Clan::ALL.into_iter().filter(|what| *what != "credential").collect();
-    assert_eq!(clan.remains(&store).await, rest);
-    assert_eq!(other.remains(&store).await, Clan::ALL);
+    let expected: Vec<_> = AccountTree::ALL.into_iter().filter(|name| *name != "credential").collect();
+    assert_eq!(tree.remaining(&store).await, expected);
+    assert_eq!(other.remaining(&store).await, AccountTree::ALL);
 }
 
-async fn a_credential_is_only_deleted_by_its_account(store: Store) {
-    let (clan, other) = (Clan::settle(&store).await, account());
+async fn credential_is_deleted_only_by_its_account(store: Store) {
+    let (tree, other) = (AccountTree::create(&store).await, account());
     add(&store, [other]).await;
-    for (account_sid, sid) in [(other.sid, clan.credential.sid), (clan.family.account.sid, sid())] {
+    for (account_sid, sid) in [(other.sid, tree.credential.sid), (tree.user.account.sid, sid())] {
         assert!(!transact!(store, |tx| tx.delete_credential(account_sid, sid)).unwrap());
     }
-    assert_eq!(clan.remains(&store).await, Clan::ALL);
+    assert_eq!(tree.remaining(&store).await, AccountTree::ALL);
 }
 
-/// A credential in the store that ends at this instant.
-async fn ending(store: &Store, end: Timestamp) -> &'static Credential {
+/// Inserts a credential that expires at `end` and others that expire much later or never.
+async fn insert_expiring_credential(store: &Store, end: Timestamp) -> &'static Credential {
     let account = account();
-    let ending = changed(credential(account), |credential| credential.expires_at = Some(end));
+    let expiring = changed(credential(account), |credential| credential.expires_at = Some(end));
     add(store, [account]).await;
-    // Others end long after, or never.
-    add(store, [ending, full(credential(account)), credential(account)]).await;
-    ending
+    add(store, [expiring, full(credential(account)), credential(account)]).await;
+    expiring
 }
 
-/// Whoever is warned of so many days before the end.
-async fn warned(store: &Store, days: i64, now: Timestamp) -> Vec<Credential> {
-    transact!(store, |tx| tx.ending_credentials(days, now)).unwrap()
+/// Returns the credentials to warn about `days` days before their expiry.
+async fn credentials_to_warn_about(store: &Store, days: i64, now: Timestamp) -> Vec<Credential> {
+    transact!(store, |tx| tx.claim_expiring_credentials(days, now)).unwrap()
 }
 
-/// The same the way a server does it: the nearest first.
-async fn warned_of(store: &Store, now: Timestamp) -> usize {
-    warned(store, 7, now).await.len() + warned(store, 30, now).await.len()
+/// Returns the number of warnings for both thresholds, nearest first as in a server.
+async fn count_warnings(store: &Store, now: Timestamp) -> usize {
+    credentials_to_warn_about(store, 7, now).await.len()
+        + credentials_to_warn_about(store, 30, now).await.len()
 }
 
-async fn a_credential_that_ends_is_warned_of_once_at_each_distance(store: Store) {
+async fn expiring_credential_is_reported_once_per_warning_threshold(store: Store) {
     let end = NOW;
-    let ending = ending(&store, end).await;
+    let expiring = insert_expiring_credential(&store, end).await;
     let just_before = |days: i64| Timestamp::from_micros(end.plus_seconds(-days * DAY).micros() - 1);
     let none = Vec::<Credential>::new();
-    assert_eq!(warned_of(&store, just_before(30)).await, 0);
+    assert_eq!(count_warnings(&store, just_before(30)).await, 0);
     for days in [30, 7] {
         let other = if days == 30 { 7 } else { 30 };
-        assert_same!(warned(&store, days, just_before(days)).await, none);
-        // At the very instant, and never again.
-        assert_same!(warned(&store, other, end.plus_seconds(-days * DAY)).await, none);
-        assert_same!(warned(&store, days, end.plus_seconds(-days * DAY)).await, [ending]);
-        assert_same!(warned(&store, days, end.plus_seconds(-days * DAY)).await, none);
-        assert_eq!(warned_of(&store, end.plus_seconds(-days * DAY + 1)).await, 0);
+        assert_same!(credentials_to_warn_about(&store, days, just_before(days)).await, none);
+        // The warning is given at this exact time, and only once.
+        assert_same!(credentials_to_warn_about(&store, other, end.plus_seconds(-days * DAY)).await, none);
+        assert_same!(
+            credentials_to_warn_about(&store, days, end.plus_seconds(-days * DAY)).await,
+            [expiring]
+        );
+        assert_same!(credentials_to_warn_about(&store, days, end.plus_seconds(-days * DAY)).await, none);
+        assert_eq!(count_warnings(&store, end.plus_seconds(-days * DAY + 1)).await, 0);
     }
-    assert_eq!(warned_of(&store, end.plus_seconds(DAY)).await, 0);
-    let found = read!(store, |db| db.credential(ending.account_sid, ending.sid)).unwrap();
-    assert_same!(found, Some(ending));
+    assert_eq!(count_warnings(&store, end.plus_seconds(DAY)).await, 0);
+    let found = read!(store, |db| db.credential(expiring.account_sid, expiring.sid)).unwrap();
+    assert_same!(found, Some(expiring));
 }
 
-async fn a_credential_that_is_added_late_is_warned_of_once(store: Store) {
-    // Three days left, and over already.
+async fn credential_inserted_past_both_thresholds_is_reported_once(store: Store) {
+    // One credential expires in three days, the other has expired.
     for end in [NOW.plus_seconds(3 * DAY), NOW.plus_seconds(-DAY)] {
-        ending(&store, end).await;
-        assert_eq!(warned_of(&store, NOW).await, 1);
-        assert_eq!(warned_of(&store, NOW).await, 0);
+        insert_expiring_credential(&store, end).await;
+        assert_eq!(count_warnings(&store, NOW).await, 1);
+        assert_eq!(count_warnings(&store, NOW).await, 0);
     }
 }
 
-async fn a_credential_that_was_replaced_is_warned_of_anew(store: Store) {
-    let ending = ending(&store, NOW.plus_seconds(7 * DAY)).await;
-    assert_eq!(warned_of(&store, NOW).await, 1);
-    let replaced = changed(ending, |credential| credential.expires_at = Some(NOW.plus_seconds(365 * DAY)));
+async fn credential_with_a_new_expiry_is_reported_again(store: Store) {
+    let expiring = insert_expiring_credential(&store, NOW.plus_seconds(7 * DAY)).await;
+    assert_eq!(count_warnings(&store, NOW).await, 1);
+    let replaced = changed(expiring, |credential| credential.expires_at = Some(NOW.plus_seconds(365 * DAY)));
     transact!(store, |tx| tx.update_credential(replaced)).unwrap();
-    assert_eq!(warned_of(&store, NOW.plus_seconds(334 * DAY)).await, 0);
-    assert_same!(warned(&store, 30, NOW.plus_seconds(335 * DAY)).await, [replaced]);
-    assert_same!(warned(&store, 7, NOW.plus_seconds(358 * DAY)).await, [replaced]);
+    assert_eq!(count_warnings(&store, NOW.plus_seconds(334 * DAY)).await, 0);
+    assert_same!(credentials_to_warn_about(&store, 30, NOW.plus_seconds(335 * DAY)).await, [replaced]);
+    assert_same!(credentials_to_warn_about(&store, 7, NOW.plus_seconds(358 * DAY)).await, [replaced]);
 }
 
-async fn a_credential_whose_end_stays_is_not_warned_of_anew(store: Store) {
-    let ending = ending(&store, NOW.plus_seconds(7 * DAY)).await;
-    assert_eq!(warned_of(&store, NOW).await, 1);
-    let renamed = changed(full(ending), |credential| credential.expires_at = ending.expires_at);
+async fn credential_with_an_unchanged_expiry_is_not_reported_again(store: Store) {
+    let expiring = insert_expiring_credential(&store, NOW.plus_seconds(7 * DAY)).await;
+    assert_eq!(count_warnings(&store, NOW).await, 1);
+    let renamed = changed(full(expiring), |credential| credential.expires_at = expiring.expires_at);
     transact!(store, |tx| tx.update_credential(renamed)).unwrap();
-    assert_eq!(warned_of(&store, NOW).await, 0);
+    assert_eq!(count_warnings(&store, NOW).await, 0);
 
-    // It has none for a while.
-    let endless = changed(renamed, |credential| credential.expires_at = None);
-    for credential in [endless, renamed] {
+    // The expiry is removed and set again.
+    let without_expiry = changed(renamed, |credential| credential.expires_at = None);
+    for credential in [without_expiry, renamed] {
         transact!(store, |tx| tx.update_credential(credential)).unwrap();
         let expected = usize::from(credential.expires_at.is_some());
-        assert_eq!(warned_of(&store, NOW).await, expected);
+        assert_eq!(count_warnings(&store, NOW).await, expected);
     }
 }
 
-async fn a_warning_that_is_undone_is_given_again(store: Store) {
-    ending(&store, NOW).await;
-    let undone = store.write(async |tx: &mut store::Write| {
-        assert_eq!(tx.ending_credentials(7, NOW).await?.len(), 1);
+async fn expiry_warning_that_was_rolled_back_is_repeated(store: Store) {
+    insert_expiring_credential(&store, NOW).await;
+    let rolled_back = store.write(async |tx: &mut store::Write| {
+        assert_eq!(tx.claim_expiring_credentials(7, NOW).await?.len(), 1);
         Err::<(), _>(Error::Panicked)
     });
-    assert_refused!(undone.await, Error::Panicked);
-    assert_eq!(warned_of(&store, NOW).await, 1);
+    assert_refused!(rolled_back.await, Error::Panicked);
+    assert_eq!(count_warnings(&store, NOW).await, 1);
 }
 
-async fn a_credential_is_warned_of_once_among_many_at_once(store: Store) {
+async fn expiring_credential_is_reported_once_by_concurrent_writes(store: Store) {
     for _ in 0..5 {
-        ending(&store, NOW).await;
+        insert_expiring_credential(&store, NOW).await;
     }
-    let warnings = at_once(8, |_| {
+    let warnings = run_concurrently(8, |_| {
         let store = store.clone();
-        async move { warned(&store, 7, NOW).await.len() }
+        async move { credentials_to_warn_about(&store, 7, NOW).await.len() }
     });
     assert_eq!(warnings.await.into_iter().sum::<usize>(), 5);
 }

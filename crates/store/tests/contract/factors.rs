@@ -7,59 +7,59 @@ use domain::challenges::{Answer, State};
 use domain::factors::{self, MAX_PUSH_FACTORS, Notification, RegistrationToken, Status};
 use domain::text::Text;
 use domain::{Challenge, Factor, FactorSid, Timestamp};
-use store::{Conflict, Error, Filter, Store, Write};
+use store::{ChallengeFilter, Conflict, Error, Store, Write};
 
+use crate::concurrency::run_concurrently;
 use crate::fixtures::*;
-use crate::pages::{ALL, assert_list, scattered};
-use crate::together::at_once;
+use crate::paging::{ALL, assert_paged_list, scattered};
 
 contract! {
-    a_factor_comes_back_as_it_was_added,
-    a_factor_is_only_found_on_its_path,
-    an_unknown_credential_finds_no_factor,
-    a_factor_needs_its_entity,
-    a_key_is_added_once_to_an_entity,
-    another_entity_may_have_the_same_key,
-    a_credential_is_added_once_anywhere,
-    an_update_changes_what_can_change_and_nothing_else,
-    an_update_of_a_factor_that_is_gone_does_nothing,
-    a_factor_is_unreachable_when_its_very_token_leads_nowhere,
-    a_factor_is_told_to_be_unreachable_once,
-    a_factor_is_reachable_again_with_a_new_token,
-    token_that_was_sent_again_meanwhile_stays_alive,
-    a_new_token_does_not_inherit_that_the_old_one_led_nowhere,
-    factors_of_an_account_or_a_service_are_tried_again,
-    changes_of_a_locked_factor_follow_each_other,
-    factors_are_counted_by_entity_verified_or_not,
-    an_entity_never_has_more_factors_than_were_counted,
+    factor_is_read_back_unchanged,
+    factor_is_found_only_by_its_path,
+    unknown_credential_finds_no_factor,
+    factor_requires_its_entity,
+    public_key_cannot_be_inserted_twice_for_an_entity,
+    public_key_can_be_used_by_another_entity,
+    credential_sid_and_factor_sid_are_globally_unique,
+    update_changes_only_mutable_fields,
+    update_of_a_deleted_factor_has_no_effect,
+    only_the_factor_with_the_dead_token_becomes_unreachable,
+    factor_is_marked_unreachable_once_by_concurrent_writes,
+    factor_is_reachable_again_with_a_new_token,
+    token_registered_again_after_the_report_stays_reachable,
+    concurrent_report_of_the_old_token_does_not_affect_a_new_one,
+    unreachable_marks_are_cleared_for_an_account_or_a_service,
+    concurrent_changes_of_a_locked_factor_are_serialized,
+    verified_and_unverified_factors_are_counted_per_entity,
+    concurrent_enrollments_do_not_exceed_the_factor_limit,
     factors_are_listed_in_pages,
-    a_list_has_the_factors_of_one_entity,
-    a_factor_is_deleted_once_and_handed_back,
-    a_factor_is_only_deleted_on_its_path,
-    the_key_of_a_deleted_factor_can_be_added_again,
-    a_factor_voids_its_pending_challenges_when_it_goes,
-    no_challenge_is_pending_after_its_factor_is_deleted,
-    a_challenge_is_answered_or_voided_but_never_both,
-    every_challenge_of_a_flooded_factor_is_void_when_it_goes,
-    old_factors_that_are_not_verified_are_deleted_in_batches_and_handed_back,
-    a_factor_is_verified_or_deleted_for_not_being_so,
-    a_factor_that_was_made_counts_when_it_is_deleted_too,
+    factor_list_contains_one_entity_only,
+    factor_is_deleted_once_and_returned,
+    factor_is_deleted_only_by_its_path,
+    public_key_of_a_deleted_factor_can_be_reused,
+    deleting_a_factor_voids_its_pending_challenges,
+    no_challenge_is_pending_after_concurrent_deletion_of_its_factor,
+    concurrent_answer_and_factor_deletion_do_not_both_apply,
+    deleting_a_factor_voids_hundreds_of_challenges,
+    old_unverified_factors_are_deleted_in_batches_and_returned,
+    concurrent_verification_and_expiry_of_a_factor_do_not_both_apply,
+    deleted_factors_still_count_as_created,
 }
 
-/// A factor of which no field is empty.
+/// Returns a factor with a value in every field.
 fn full(like: &Factor, notification: Notification) -> &'static Factor {
     changed(like, |factor| {
         factor.sid = sid();
-        factor.friendly_name = name(AWKWARD);
+        factor.friendly_name = name(TRICKY_TEXT);
         factor.public_key =
             factors::PublicKey::from_checked_der([public_key().as_der(), &all_bytes()].concat());
         factor.credential_sid = sid();
         factor.status = Status::Unverified;
-        factor.app_id = Text::from_stored(AWKWARD.to_owned());
-        factor.sdk_version = Some(Text::from_stored(AWKWARD.to_owned()));
+        factor.app_id = Text::from_stored(TRICKY_TEXT.to_owned());
+        factor.sdk_version = Some(Text::from_stored(TRICKY_TEXT.to_owned()));
         factor.notification = notification;
-        factor.metadata = Some(string_map(&[("", ""), (AWKWARD, AWKWARD), ("lines", "\r\n\t\u{1}")]));
-        (factor.created_at, factor.token_registered_at, factor.updated_at) = (FIRST, NOW, LAST);
+        factor.metadata = Some(string_map(&[("", ""), (TRICKY_TEXT, TRICKY_TEXT), ("lines", "\r\n\t\u{1}")]));
+        (factor.created_at, factor.token_registered_at, factor.updated_at) = (MIN_TIME, NOW, MAX_TIME);
     })
 }
 
@@ -67,10 +67,10 @@ fn token(text: &str) -> RegistrationToken {
     RegistrationToken::from_stored(text.to_owned())
 }
 
-async fn a_factor_comes_back_as_it_was_added(store: Store) {
-    let Family { entity, path, factor: like, .. } = family(&store).await;
+async fn factor_is_read_back_unchanged(store: Store) {
+    let EnrolledUser { entity, path, factor: like, .. } = enrolled_user(&store).await;
     let plain = factor(entity);
-    let apple = full(like, Notification::Apn(token(AWKWARD)));
+    let apple = full(like, Notification::Apn(token(TRICKY_TEXT)));
     let google = full(like, Notification::Fcm(token(&"🦉".repeat(4096))));
     let no_metadata = changed(factor(entity), |factor| factor.metadata = Some(string_map(&[])));
     for factor in [plain, apple, google, no_metadata] {
@@ -81,47 +81,47 @@ async fn a_factor_comes_back_as_it_was_added(store: Store) {
             Some(factor)
         );
         assert_same!(transact!(store, |tx| tx.lock_factor(path, factor.sid)).unwrap(), Some(factor));
-        assert_same!(transact!(store, |tx| tx.hold_factor(path, factor.sid)).unwrap(), Some(factor));
+        assert_same!(transact!(store, |tx| tx.lock_factor_shared(path, factor.sid)).unwrap(), Some(factor));
     }
 }
 
-async fn a_factor_is_only_found_on_its_path(store: Store) {
-    let Family { path, factor, .. } = family(&store).await;
+async fn factor_is_found_only_by_its_path(store: Store) {
+    let EnrolledUser { path, factor, .. } = enrolled_user(&store).await;
     let others = wrong_paths(path).map(|path| (path, factor.sid));
     for (path, factor_sid) in others.into_iter().chain([(path, sid())]) {
         assert_same!(read!(store, |db| db.factor(path, factor_sid)).unwrap(), None::<Factor>);
         assert_same!(transact!(store, |tx| tx.lock_factor(path, factor_sid)).unwrap(), None::<Factor>);
-        assert_same!(transact!(store, |tx| tx.hold_factor(path, factor_sid)).unwrap(), None::<Factor>);
+        assert_same!(transact!(store, |tx| tx.lock_factor_shared(path, factor_sid)).unwrap(), None::<Factor>);
     }
 }
 
-async fn an_unknown_credential_finds_no_factor(store: Store) {
-    family(&store).await;
+async fn unknown_credential_finds_no_factor(store: Store) {
+    enrolled_user(&store).await;
     assert_same!(read!(store, |db| db.factor_by_credential(sid())).unwrap(), None::<Factor>);
 }
 
-async fn a_factor_needs_its_entity(store: Store) {
-    let Family { service, .. } = family(&store).await;
+async fn factor_requires_its_entity(store: Store) {
+    let EnrolledUser { service, .. } = enrolled_user(&store).await;
     let orphan = factor(entity(service, "user-0002"));
     assert_refused!(transact!(store, |tx| tx.insert_factor(orphan)), Error::ParentGone);
 }
 
-async fn a_key_is_added_once_to_an_entity(store: Store) {
-    let Family { entity, factor: existing, .. } = family(&store).await;
+async fn public_key_cannot_be_inserted_twice_for_an_entity(store: Store) {
+    let EnrolledUser { entity, factor: existing, .. } = enrolled_user(&store).await;
     let again = changed(factor(entity), |factor| factor.public_key = existing.public_key.clone());
     let refused = transact!(store, |tx| tx.insert_factor(again));
     assert_refused!(refused, Error::Conflict(Conflict::FactorKey));
     assert_same!(read!(store, |db| db.factors(entity.sid, &ALL)).unwrap(), [existing]);
 }
 
-async fn another_entity_may_have_the_same_key(store: Store) {
-    let (one, other) = (family(&store).await, family(&store).await);
+async fn public_key_can_be_used_by_another_entity(store: Store) {
+    let (one, other) = (enrolled_user(&store).await, enrolled_user(&store).await);
     let same = changed(factor(other.entity), |factor| factor.public_key = one.factor.public_key.clone());
     transact!(store, |tx| tx.insert_factor(same)).unwrap();
 }
 
-async fn a_credential_is_added_once_anywhere(store: Store) {
-    let (one, other) = (family(&store).await, family(&store).await);
+async fn credential_sid_and_factor_sid_are_globally_unique(store: Store) {
+    let (one, other) = (enrolled_user(&store).await, enrolled_user(&store).await);
     let same_credential =
         changed(factor(other.entity), |factor| factor.credential_sid = one.factor.credential_sid);
     let same_sid = changed(factor(other.entity), |factor| factor.sid = one.factor.sid);
@@ -131,28 +131,28 @@ async fn a_credential_is_added_once_anywhere(store: Store) {
     }
 }
 
-async fn an_update_changes_what_can_change_and_nothing_else(store: Store) {
-    let Family { entity, factor: before, .. } = family(&store).await;
+async fn update_changes_only_mutable_fields(store: Store) {
+    let EnrolledUser { entity, factor: before, .. } = enrolled_user(&store).await;
     let bystander = factor(entity);
     add(&store, [bystander]).await;
     let mut before = before;
     for notification in [Notification::Apn(token("a")), Notification::Fcm(token("b")), Notification::None] {
         let after = changed(before, |factor| {
-            factor.friendly_name = name(AWKWARD);
+            factor.friendly_name = name(TRICKY_TEXT);
             factor.status = Status::Unverified;
-            factor.sdk_version = Some(Text::from_stored(AWKWARD.to_owned()));
+            factor.sdk_version = Some(Text::from_stored(TRICKY_TEXT.to_owned()));
             factor.notification = notification;
             factor.unreachable = !factor.unreachable;
-            factor.token_registered_at = FIRST;
-            factor.updated_at = LAST;
+            factor.token_registered_at = MIN_TIME;
+            factor.updated_at = MAX_TIME;
         });
         let update = changed(after, |factor| {
-            factor.identity = identity("somebody-else");
+            factor.identity = identity("other-user");
             factor.public_key = public_key();
             factor.credential_sid = sid();
             factor.app_id = Text::from_stored("com.example.other".to_owned());
             factor.metadata = Some(string_map(&[("new", "metadata")]));
-            factor.created_at = LAST;
+            factor.created_at = MAX_TIME;
         });
         transact!(store, |tx| tx.update_factor(update)).unwrap();
         assert_same!(read!(store, |db| db.factors(entity.sid, &ALL)).unwrap(), [after, bystander]);
@@ -160,146 +160,148 @@ async fn an_update_changes_what_can_change_and_nothing_else(store: Store) {
     }
 }
 
-async fn an_update_of_a_factor_that_is_gone_does_nothing(store: Store) {
-    let Family { entity, factor, .. } = family(&store).await;
-    let gone = changed(factor, |factor| factor.sid = sid());
-    transact!(store, |tx| tx.update_factor(gone)).unwrap();
+async fn update_of_a_deleted_factor_has_no_effect(store: Store) {
+    let EnrolledUser { entity, factor, .. } = enrolled_user(&store).await;
+    let missing = changed(factor, |factor| factor.sid = sid());
+    transact!(store, |tx| tx.update_factor(missing)).unwrap();
     assert_same!(read!(store, |db| db.factors(entity.sid, &ALL)).unwrap(), [factor]);
 }
 
-/// A factor that is pushed to, in the store.
-async fn pushed(store: &Store, text: &str) -> (Family, &'static Factor) {
-    let family = family(store).await;
-    let pushed =
-        changed(factor(family.entity), |factor| factor.notification = Notification::Apn(token(text)));
-    add(store, [pushed]).await;
-    (family, pushed)
+/// Inserts a factor with a device token.
+async fn insert_pushable_factor(store: &Store, text: &str) -> (EnrolledUser, &'static Factor) {
+    let user = enrolled_user(store).await;
+    let pushable =
+        changed(factor(user.entity), |factor| factor.notification = Notification::Apn(token(text)));
+    add(store, [pushable]).await;
+    (user, pushable)
 }
 
-async fn a_factor_is_unreachable_when_its_very_token_leads_nowhere(store: Store) {
-    let (family, pushed) = pushed(&store, AWKWARD).await;
+async fn only_the_factor_with_the_dead_token_becomes_unreachable(store: Store) {
+    let (user, pushable) = insert_pushable_factor(&store, TRICKY_TEXT).await;
     let same_token =
-        changed(pushed, |it| (it.sid, it.credential_sid, it.public_key) = (sid(), sid(), public_key()));
+        changed(pushable, |it| (it.sid, it.credential_sid, it.public_key) = (sid(), sid(), public_key()));
     add(&store, [same_token]).await;
-    // Neither another factor, nor another token, nor one that has none.
-    for (sid, token) in [(sid(), AWKWARD), (pushed.sid, "another"), (pushed.sid, ""), (family.factor.sid, "")]
+    // Another factor, another token and a missing token do not match.
+    for (sid, token) in
+        [(sid(), TRICKY_TEXT), (pushable.sid, "another"), (pushable.sid, ""), (user.factor.sid, "")]
     {
         assert!(!transact!(store, |tx| tx.mark_unreachable(sid, token, NOW)).unwrap());
     }
     assert_same!(
-        read!(store, |db| db.factors(family.entity.sid, &ALL)).unwrap(),
-        [family.factor, pushed, same_token]
+        read!(store, |db| db.factors(user.entity.sid, &ALL)).unwrap(),
+        [user.factor, pushable, same_token]
     );
 
-    assert!(transact!(store, |tx| tx.mark_unreachable(pushed.sid, AWKWARD, NOW)).unwrap());
-    let unreachable = changed(pushed, |factor| factor.unreachable = true);
+    assert!(transact!(store, |tx| tx.mark_unreachable(pushable.sid, TRICKY_TEXT, NOW)).unwrap());
+    let unreachable = changed(pushable, |factor| factor.unreachable = true);
     assert_same!(
-        read!(store, |db| db.factors(family.entity.sid, &ALL)).unwrap(),
-        [family.factor, unreachable, same_token]
+        read!(store, |db| db.factors(user.entity.sid, &ALL)).unwrap(),
+        [user.factor, unreachable, same_token]
     );
 }
 
-async fn a_factor_is_told_to_be_unreachable_once(store: Store) {
-    let (_, pushed) = pushed(&store, "token").await;
-    let told = at_once(20, |_| {
+async fn factor_is_marked_unreachable_once_by_concurrent_writes(store: Store) {
+    let (_, pushable) = insert_pushable_factor(&store, "token").await;
+    let marked = run_concurrently(20, |_| {
         let store = store.clone();
-        async move { transact!(store, |tx| tx.mark_unreachable(pushed.sid, "token", NOW)).unwrap() }
+        async move { transact!(store, |tx| tx.mark_unreachable(pushable.sid, "token", NOW)).unwrap() }
     });
-    assert_eq!(told.await.into_iter().filter(|told| *told).count(), 1);
-    assert!(!transact!(store, |tx| tx.mark_unreachable(pushed.sid, "token", NOW)).unwrap());
+    assert_eq!(marked.await.into_iter().filter(|marked| *marked).count(), 1);
+    assert!(!transact!(store, |tx| tx.mark_unreachable(pushable.sid, "token", NOW)).unwrap());
 }
 
-async fn a_factor_is_reachable_again_with_a_new_token(store: Store) {
-    let (Family { path, .. }, pushed) = pushed(&store, "old").await;
-    assert!(transact!(store, |tx| tx.mark_unreachable(pushed.sid, "old", NOW)).unwrap());
-    // What is not about its address leaves it as it is.
-    let renamed = changed(pushed, |factor| (factor.friendly_name, factor.unreachable) = (name("New"), true));
-    let readdressed = changed(renamed, |factor| {
+async fn factor_is_reachable_again_with_a_new_token(store: Store) {
+    let (EnrolledUser { path, .. }, pushable) = insert_pushable_factor(&store, "old").await;
+    assert!(transact!(store, |tx| tx.mark_unreachable(pushable.sid, "old", NOW)).unwrap());
+    // An update without a new token keeps the mark.
+    let renamed =
+        changed(pushable, |factor| (factor.friendly_name, factor.unreachable) = (name("New"), true));
+    let with_new_token = changed(renamed, |factor| {
         (factor.notification, factor.unreachable) = (Notification::Fcm(token("new")), false);
     });
-    for factor in [renamed, readdressed] {
+    for factor in [renamed, with_new_token] {
         transact!(store, |tx| tx.update_factor(factor)).unwrap();
         assert_same!(read!(store, |db| db.factor(path, factor.sid)).unwrap(), Some(factor));
     }
 
-    // The end of an attempt with the old token comes late.
-    assert!(!transact!(store, |tx| tx.mark_unreachable(pushed.sid, "old", NOW)).unwrap());
-    assert_same!(read!(store, |db| db.factor(path, pushed.sid)).unwrap(), Some(readdressed));
-    assert!(transact!(store, |tx| tx.mark_unreachable(pushed.sid, "new", NOW)).unwrap());
+    // An attempt with the old token ends late.
+    assert!(!transact!(store, |tx| tx.mark_unreachable(pushable.sid, "old", NOW)).unwrap());
+    assert_same!(read!(store, |db| db.factor(path, pushable.sid)).unwrap(), Some(with_new_token));
+    assert!(transact!(store, |tx| tx.mark_unreachable(pushable.sid, "new", NOW)).unwrap());
 }
 
-async fn token_that_was_sent_again_meanwhile_stays_alive(store: Store) {
-    let (_, pushed) = pushed(&store, "token").await;
-    let pushed_at = pushed.token_registered_at;
-    let sent_again =
-        changed(pushed, |factor| factor.token_registered_at = Timestamp::from_micros(NOW.micros() + 1));
-    transact!(store, |tx| tx.update_factor(sent_again)).unwrap();
-    assert!(!transact!(store, |tx| tx.mark_unreachable(pushed.sid, "token", pushed_at)).unwrap());
-    let later = sent_again.token_registered_at;
-    assert!(transact!(store, |tx| tx.mark_unreachable(pushed.sid, "token", later)).unwrap());
+async fn token_registered_again_after_the_report_stays_reachable(store: Store) {
+    let (_, pushable) = insert_pushable_factor(&store, "token").await;
+    let pushed_at = pushable.token_registered_at;
+    let registered_again =
+        changed(pushable, |factor| factor.token_registered_at = Timestamp::from_micros(NOW.micros() + 1));
+    transact!(store, |tx| tx.update_factor(registered_again)).unwrap();
+    assert!(!transact!(store, |tx| tx.mark_unreachable(pushable.sid, "token", pushed_at)).unwrap());
+    let later = registered_again.token_registered_at;
+    assert!(transact!(store, |tx| tx.mark_unreachable(pushable.sid, "token", later)).unwrap());
 }
 
-async fn a_new_token_does_not_inherit_that_the_old_one_led_nowhere(store: Store) {
+async fn concurrent_report_of_the_old_token_does_not_affect_a_new_one(store: Store) {
     for _ in 0..10 {
-        let (Family { path, .. }, pushed) = pushed(&store, "old").await;
+        let (EnrolledUser { path, .. }, pushable) = insert_pushable_factor(&store, "old").await;
         let update = async move |tx: &mut Write| {
-            let mut factor = tx.lock_factor(path, pushed.sid).await?.unwrap();
+            let mut factor = tx.lock_factor(path, pushable.sid).await?.unwrap();
             (factor.notification, factor.unreachable) = (Notification::Apn(token("new")), false);
             tx.update_factor(&factor).await
         };
-        let both = at_once(2, |number| {
+        let both = run_concurrently(2, |number| {
             let store = store.clone();
             async move {
                 match number {
-                    0 => drop(transact!(store, |tx| tx.mark_unreachable(pushed.sid, "old", NOW)).unwrap()),
+                    0 => drop(transact!(store, |tx| tx.mark_unreachable(pushable.sid, "old", NOW)).unwrap()),
                     _ => store.write(update).await.unwrap(),
                 }
             }
         });
         both.await;
-        let found = read!(store, |db| db.factor(path, pushed.sid)).unwrap().unwrap();
-        assert!(!found.unreachable, "whichever came first");
+        let found = read!(store, |db| db.factor(path, pushable.sid)).unwrap().unwrap();
+        assert!(!found.unreachable, "in either order");
     }
 }
 
-async fn factors_of_an_account_or_a_service_are_tried_again(store: Store) {
-    let (family, mine) = pushed(&store, "token").await;
-    let service = service(family.account);
+async fn unreachable_marks_are_cleared_for_an_account_or_a_service(store: Store) {
+    let (user, mine) = insert_pushable_factor(&store, "token").await;
+    let service = service(user.account);
     let entity = entity(service, "user-0001");
     let elsewhere = changed(factor(entity), |factor| factor.notification = Notification::Apn(token("token")));
     add(&store, [service]).await;
     add(&store, [entity]).await;
     add(&store, [elsewhere]).await;
-    let (_, other) = pushed(&store, "token").await;
+    let (_, other) = insert_pushable_factor(&store, "token").await;
     let all = [mine, elsewhere, other];
-    for (account_sid, service_sid, forgotten) in [
-        (family.account.sid, None, [true, true, false]),
-        (family.account.sid, Some(family.service.sid), [true, false, false]),
-        (family.account.sid, Some(service.sid), [false, true, false]),
-        (family.account.sid, Some(other.service_sid), [false, false, false]),
+    for (account_sid, service_sid, cleared) in [
+        (user.account.sid, None, [true, true, false]),
+        (user.account.sid, Some(user.service.sid), [true, false, false]),
+        (user.account.sid, Some(service.sid), [false, true, false]),
+        (user.account.sid, Some(other.service_sid), [false, false, false]),
         (sid(), None, [false, false, false]),
     ] {
         for factor in all {
             transact!(store, |tx| tx.mark_unreachable(factor.sid, "token", NOW)).unwrap();
         }
-        transact!(store, |tx| tx.forget_unreachable(account_sid, service_sid)).unwrap();
-        for (before, forgotten) in all.into_iter().zip(forgotten) {
+        transact!(store, |tx| tx.clear_unreachable(account_sid, service_sid)).unwrap();
+        for (before, cleared) in all.into_iter().zip(cleared) {
             let found = read!(store, |db| db.factor_by_credential(before.credential_sid)).unwrap();
-            assert_same!(found, Some(changed(before, |factor| factor.unreachable = !forgotten)));
+            assert_same!(found, Some(changed(before, |factor| factor.unreachable = !cleared)));
         }
     }
 }
 
-async fn changes_of_a_locked_factor_follow_each_other(store: Store) {
+async fn concurrent_changes_of_a_locked_factor_are_serialized(store: Store) {
     const CHANGES: usize = 40;
-    let Family { path, factor, .. } = family(&store).await;
-    // Each makes the name one longer than it found it.
+    let EnrolledUser { path, factor, .. } = enrolled_user(&store).await;
+    // Each change appends one character to the name it read.
     let change = async move |tx: &mut Write| {
         let mut factor = tx.lock_factor(path, factor.sid).await?.unwrap();
         factor.friendly_name = name(&format!("{}+", factor.friendly_name));
         tx.update_factor(&factor).await
     };
-    let changes = at_once(CHANGES, |_| {
+    let changes = run_concurrently(CHANGES, |_| {
         let store = store.clone();
         async move { store.write(change).await }
     });
@@ -309,8 +311,8 @@ async fn changes_of_a_locked_factor_follow_each_other(store: Store) {
     assert_eq!(changed.friendly_name.as_str(), expected);
 }
 
-async fn factors_are_counted_by_entity_verified_or_not(store: Store) {
-    let (one, other) = (family(&store).await, family(&store).await);
+async fn verified_and_unverified_factors_are_counted_per_entity(store: Store) {
+    let (one, other) = (enrolled_user(&store).await, enrolled_user(&store).await);
     let unverified = changed(factor(one.entity), |factor| factor.status = Status::Unverified);
     add(&store, [unverified, factor(one.entity)]).await;
     let count = async |entity_sid| read!(store, |db| db.count_factors(entity_sid)).unwrap();
@@ -319,10 +321,10 @@ async fn factors_are_counted_by_entity_verified_or_not(store: Store) {
     assert_eq!(count(sid()).await, 0);
 }
 
-async fn an_entity_never_has_more_factors_than_were_counted(store: Store) {
-    let Family { service, .. } = family(&store).await;
-    // As many devices of one new user, none of which knows of the others.
-    let enrolled = at_once(2 * MAX_PUSH_FACTORS as usize, |_| {
+async fn concurrent_enrollments_do_not_exceed_the_factor_limit(store: Store) {
+    let EnrolledUser { service, .. } = enrolled_user(&store).await;
+    // Concurrent enrollments of twice as many devices as one entity may have.
+    let enrolled = run_concurrently(2 * MAX_PUSH_FACTORS as usize, |_| {
         let store = store.clone();
         let new = entity(service, "user-0002");
         let enroll = async move |tx: &mut Write| {
@@ -344,7 +346,7 @@ async fn an_entity_never_has_more_factors_than_were_counted(store: Store) {
 }
 
 async fn factors_are_listed_in_pages(store: Store) {
-    let Family { service, .. } = family(&store).await;
+    let EnrolledUser { service, .. } = enrolled_user(&store).await;
     let entity = entity(service, "user-0002");
     let factors = scattered(|sid: FactorSid, time| {
         changed(factor(entity), |factor| (factor.sid, factor.created_at) = (sid, time))
@@ -352,17 +354,17 @@ async fn factors_are_listed_in_pages(store: Store) {
     add(&store, [entity]).await;
     add(&store, factors.clone()).await;
     let page = async |request| read!(store, |db| db.factors(entity.sid, &request)).unwrap();
-    assert_list(&factors, page).await;
+    assert_paged_list(&factors, page).await;
 }
 
-async fn a_list_has_the_factors_of_one_entity(store: Store) {
-    let (one, _other) = (family(&store).await, family(&store).await);
+async fn factor_list_contains_one_entity_only(store: Store) {
+    let (one, _other) = (enrolled_user(&store).await, enrolled_user(&store).await);
     assert_same!(read!(store, |db| db.factors(one.entity.sid, &ALL)).unwrap(), [one.factor]);
     assert_same!(read!(store, |db| db.factors(sid(), &ALL)).unwrap(), Vec::<Factor>::new());
 }
 
-async fn a_factor_is_deleted_once_and_handed_back(store: Store) {
-    let Family { entity, path, factor: like, .. } = family(&store).await;
+async fn factor_is_deleted_once_and_returned(store: Store) {
+    let EnrolledUser { entity, path, factor: like, .. } = enrolled_user(&store).await;
     let factor = full(like, Notification::Fcm(token("abc")));
     add(&store, [factor]).await;
     assert_same!(transact!(store, |tx| tx.delete_factor(path, factor.sid, NOW)).unwrap(), Some(factor));
@@ -370,43 +372,45 @@ async fn a_factor_is_deleted_once_and_handed_back(store: Store) {
     assert_same!(read!(store, |db| db.factors(entity.sid, &ALL)).unwrap(), [like]);
 }
 
-async fn a_factor_is_only_deleted_on_its_path(store: Store) {
-    let clan = Clan::settle(&store).await;
-    let Family { path, factor, .. } = clan.family;
+async fn factor_is_deleted_only_by_its_path(store: Store) {
+    let tree = AccountTree::create(&store).await;
+    let EnrolledUser { path, factor, .. } = tree.user;
     let others = wrong_paths(path).map(|path| (path, factor.sid));
     for (path, factor_sid) in others.into_iter().chain([(path, sid())]) {
         let deleted = transact!(store, |tx| tx.delete_factor(path, factor_sid, NOW)).unwrap();
         assert_same!(deleted, None::<Factor>);
     }
-    assert_eq!(clan.remains(&store).await, Clan::ALL);
-    let challenge = read!(store, |db| db.challenge(path, clan.challenge.sid)).unwrap();
-    assert_same!(challenge, Some(clan.challenge));
+    assert_eq!(tree.remaining(&store).await, AccountTree::ALL);
+    let challenge = read!(store, |db| db.challenge(path, tree.challenge.sid)).unwrap();
+    assert_same!(challenge, Some(tree.challenge));
 }
 
-async fn the_key_of_a_deleted_factor_can_be_added_again(store: Store) {
-    let Family { entity, path, factor: old, .. } = family(&store).await;
+async fn public_key_of_a_deleted_factor_can_be_reused(store: Store) {
+    let EnrolledUser { entity, path, factor: old, .. } = enrolled_user(&store).await;
     let new = changed(factor(entity), |factor| factor.public_key = old.public_key.clone());
     transact!(store, |tx| tx.delete_factor(path, old.sid, NOW)).unwrap().unwrap();
     transact!(store, |tx| tx.insert_factor(new)).unwrap();
     assert_same!(read!(store, |db| db.factors(entity.sid, &ALL)).unwrap(), [new]);
 }
 
-async fn a_factor_voids_its_pending_challenges_when_it_goes(store: Store) {
-    let Family { entity, path, factor: doomed, .. } = family(&store).await;
+async fn deleting_a_factor_voids_its_pending_challenges(store: Store) {
+    let EnrolledUser { entity, path, factor: to_delete, .. } = enrolled_user(&store).await;
     let deleted_at = NOW.plus_seconds(10);
     let another = factor(entity);
-    let ending = |seconds| changed(challenge(doomed), |it| it.expires_at = deleted_at.plus_seconds(seconds));
+    let ending =
+        |seconds| changed(challenge(to_delete), |it| it.expires_at = deleted_at.plus_seconds(seconds));
     let [pending, last_second, just_expired, long_expired] = [200, 1, 0, -5].map(ending);
-    let (approved, denied) = (challenge(doomed), challenge(doomed));
-    let anothers = challenge(another);
+    let (approved, denied) = (challenge(to_delete), challenge(to_delete));
+    let of_another_factor = challenge(another);
     add(&store, [another]).await;
-    add(&store, [pending, last_second, just_expired, long_expired, approved, denied, anothers]).await;
+    add(&store, [pending, last_second, just_expired, long_expired, approved, denied, of_another_factor])
+        .await;
     let answered = [(approved, Answer::Approved), (denied, Answer::Denied)];
     for (challenge, answer) in answered {
         transact!(store, |tx| tx.answer_challenge(challenge.sid, answer, DIGEST, NOW)).unwrap().unwrap();
     }
 
-    transact!(store, |tx| tx.delete_factor(path, doomed.sid, deleted_at)).unwrap().unwrap();
+    transact!(store, |tx| tx.delete_factor(path, to_delete.sid, deleted_at)).unwrap().unwrap();
 
     let voided = |challenge: &'static Challenge| {
         changed(challenge, |it| (it.state, it.updated_at) = (State::Voided, deleted_at))
@@ -421,9 +425,10 @@ async fn a_factor_voids_its_pending_challenges_when_it_goes(store: Store) {
         void(long_expired),
         answered[0],
         answered[1],
-        anothers,
+        of_another_factor,
     ];
-    let found = read!(store, |db| db.challenges(entity.sid, Filter::default(), &ALL, deleted_at)).unwrap();
+    let found =
+        read!(store, |db| db.challenges(entity.sid, ChallengeFilter::default(), &ALL, deleted_at)).unwrap();
     assert_same!(found, expected);
     for challenge in [pending, last_second] {
         let late =
@@ -432,64 +437,64 @@ async fn a_factor_voids_its_pending_challenges_when_it_goes(store: Store) {
     }
 }
 
-async fn every_challenge_of_a_flooded_factor_is_void_when_it_goes(store: Store) {
-    let Family { entity, path, factor: doomed, .. } = family(&store).await;
-    let flood: Vec<_> = (0..500).map(|_| challenge(doomed)).collect();
-    add(&store, flood.clone()).await;
-    transact!(store, |tx| tx.delete_factor(path, doomed.sid, NOW)).unwrap().unwrap();
+async fn deleting_a_factor_voids_hundreds_of_challenges(store: Store) {
+    let EnrolledUser { entity, path, factor: to_delete, .. } = enrolled_user(&store).await;
+    let challenges: Vec<_> = (0..500).map(|_| challenge(to_delete)).collect();
+    add(&store, challenges.clone()).await;
+    transact!(store, |tx| tx.delete_factor(path, to_delete.sid, NOW)).unwrap().unwrap();
 
     let listed = async |status| {
-        let filter = Filter { factor_sid: None, status };
+        let filter = ChallengeFilter { factor_sid: None, status };
         read!(store, |db| db.challenges(entity.sid, filter, &ALL, NOW)).unwrap().items
     };
     assert_eq!(listed(Some(domain::challenges::Status::Pending)).await.len(), 0);
-    assert_eq!(listed(Some(domain::challenges::Status::Expired)).await.len(), flood.len());
+    assert_eq!(listed(Some(domain::challenges::Status::Expired)).await.len(), challenges.len());
     assert!(listed(None).await.iter().all(|challenge| challenge.state == State::Voided));
-    for challenge in flood {
+    for challenge in challenges {
         let late =
             transact!(store, |tx| tx.answer_challenge(challenge.sid, Answer::Approved, DIGEST, NOW)).unwrap();
         assert_same!(late, None::<Challenge>);
     }
 }
 
-async fn no_challenge_is_pending_after_its_factor_is_deleted(store: Store) {
-    let Family { entity, path, .. } = family(&store).await;
+async fn no_challenge_is_pending_after_concurrent_deletion_of_its_factor(store: Store) {
+    let EnrolledUser { entity, path, .. } = enrolled_user(&store).await;
     for _ in 0..20 {
-        let doomed = factor(entity);
-        add(&store, [doomed]).await;
-        let opened = at_once(9, |number| {
+        let to_delete = factor(entity);
+        add(&store, [to_delete]).await;
+        let opened = run_concurrently(9, |number| {
             let store = store.clone();
             let open = async move |tx: &mut Write| {
-                let Some(held) = tx.hold_factor(path, doomed.sid).await? else { return Ok(false) };
+                let Some(held) = tx.lock_factor_shared(path, to_delete.sid).await? else { return Ok(false) };
                 tx.insert_challenge(challenge(&held)).await?;
                 Ok::<_, Error>(true)
             };
             let delete = async move |tx: &mut Write| {
-                let deleted = tx.delete_factor(path, doomed.sid, NOW).await?;
+                let deleted = tx.delete_factor(path, to_delete.sid, NOW).await?;
                 assert!(deleted.is_some());
                 Ok::<_, Error>(false)
             };
-            // Somewhere among the others.
+            // One of the nine deletes the factor.
             let deletes = number == 4;
             async move { if deletes { store.write(delete).await } else { store.write(open).await } }
         });
         let opened = opened.await.into_iter().map(Result::unwrap).filter(|opened| *opened).count();
 
-        let filter = Filter { factor_sid: Some(doomed.sid), status: None };
+        let filter = ChallengeFilter { factor_sid: Some(to_delete.sid), status: None };
         let challenges = read!(store, |db| db.challenges(entity.sid, filter, &ALL, NOW)).unwrap().items;
         assert_eq!(challenges.len(), opened);
         assert!(challenges.iter().all(|challenge| challenge.state == State::Voided), "{challenges:?}");
     }
 }
 
-async fn a_challenge_is_answered_or_voided_but_never_both(store: Store) {
-    let Family { entity, path, .. } = family(&store).await;
+async fn concurrent_answer_and_factor_deletion_do_not_both_apply(store: Store) {
+    let EnrolledUser { entity, path, .. } = enrolled_user(&store).await;
     for _ in 0..20 {
         let factor = factor(entity);
         let challenge = challenge(factor);
         add(&store, [factor]).await;
         add(&store, [challenge]).await;
-        let answered = at_once(2, |number| {
+        let answered = run_concurrently(2, |number| {
             let store = store.clone();
             let answer = async move |tx: &mut Write| {
                 let answered = tx.answer_challenge(challenge.sid, Answer::Approved, DIGEST, NOW).await?;
@@ -510,15 +515,15 @@ async fn a_challenge_is_answered_or_voided_but_never_both(store: Store) {
     }
 }
 
-async fn old_factors_that_are_not_verified_are_deleted_in_batches_and_handed_back(store: Store) {
-    let Family { entity, factor: verified, .. } = family(&store).await;
-    let made = |second| {
+async fn old_unverified_factors_are_deleted_in_batches_and_returned(store: Store) {
+    let EnrolledUser { entity, factor: verified, .. } = enrolled_user(&store).await;
+    let unverified_since = |second| {
         changed(factor(entity), |factor| {
             (factor.status, factor.created_at) = (Status::Unverified, NOW.plus_seconds(second));
         })
     };
-    let [c, a, d, e, b] = [-2, -5, -1, 0, -4].map(made);
-    let old = changed(factor(entity), |factor| factor.created_at = FIRST);
+    let [c, a, d, e, b] = [-2, -5, -1, 0, -4].map(unverified_since);
+    let old = changed(factor(entity), |factor| factor.created_at = MIN_TIME);
     add(&store, [c, a, d, e, b, old]).await;
     let delete = async || {
         let mut deleted = transact!(store, |tx| tx.delete_unverified_factors(NOW, 3)).unwrap();
@@ -533,12 +538,12 @@ async fn old_factors_that_are_not_verified_are_deleted_in_batches_and_handed_bac
     assert_eq!(left.iter().map(|it| it.sid).collect::<BTreeSet<_>>(), [old.sid, verified.sid, e.sid].into());
 }
 
-async fn a_factor_is_verified_or_deleted_for_not_being_so(store: Store) {
-    let Family { entity, path, .. } = family(&store).await;
+async fn concurrent_verification_and_expiry_of_a_factor_do_not_both_apply(store: Store) {
+    let EnrolledUser { entity, path, .. } = enrolled_user(&store).await;
     for _ in 0..20 {
         let slow = changed(factor(entity), |factor| factor.status = Status::Unverified);
         add(&store, [slow]).await;
-        let at_once = at_once(2, |number| {
+        let results = run_concurrently(2, |number| {
             let store = store.clone();
             let verify = async move |tx: &mut Write| {
                 let Some(mut locked) = tx.lock_factor(path, slow.sid).await? else { return Ok(false) };
@@ -547,33 +552,40 @@ async fn a_factor_is_verified_or_deleted_for_not_being_so(store: Store) {
                 Ok::<_, Error>(true)
             };
             let delete = async move |tx: &mut Write| {
-                Ok::<_, Error>(tx.delete_unverified_factors(LAST, 9).await?.is_empty())
+                Ok::<_, Error>(tx.delete_unverified_factors(MAX_TIME, 9).await?.is_empty())
             };
             async move { if number == 0 { store.write(verify).await } else { store.write(delete).await } }
         });
-        let happened: Vec<_> = at_once.await.into_iter().map(Result::unwrap).collect();
-        assert_eq!(happened[0], happened[1], "verified, and not deleted");
+        let results: Vec<_> = results.await.into_iter().map(Result::unwrap).collect();
+        assert_eq!(results[0], results[1], "verified and not deleted, or deleted and not verified");
         let left = read!(store, |db| db.factor(path, slow.sid)).unwrap();
-        assert_eq!(left.map(|factor| factor.status), happened[0].then_some(Status::Verified));
+        assert_eq!(left.map(|factor| factor.status), results[0].then_some(Status::Verified));
     }
 }
 
-async fn a_factor_that_was_made_counts_when_it_is_deleted_too(store: Store) {
-    let Family { service, entity: mine, path, .. } = family(&store).await;
+async fn deleted_factors_still_count_as_created(store: Store) {
+    let EnrolledUser { service, entity: mine, path, .. } = enrolled_user(&store).await;
     let other = entity(service, "user-0002");
     add(&store, [other]).await;
-    let made = |entity, second| changed(factor(entity), |it| it.created_at = NOW.plus_seconds(second));
-    for factor in [made(mine, 30), made(mine, 10), made(mine, 61), made(mine, 20), made(other, 40)] {
+    let created_at = |entity, second| changed(factor(entity), |it| it.created_at = NOW.plus_seconds(second));
+    for factor in [
+        created_at(mine, 30),
+        created_at(mine, 10),
+        created_at(mine, 61),
+        created_at(mine, 20),
+        created_at(other, 40),
+    ] {
         add(&store, [factor]).await;
-        transact!(store, |tx| tx.note_factor_creation(factor)).unwrap();
+        transact!(store, |tx| tx.record_factor_creation(factor)).unwrap();
         transact!(store, |tx| tx.delete_factor(path, factor.sid, NOW)).unwrap();
     }
     let orphan = factor(entity(service, "user-0003"));
-    assert_refused!(transact!(store, |tx| tx.note_factor_creation(orphan)), Error::ParentGone);
+    assert_refused!(transact!(store, |tx| tx.record_factor_creation(orphan)), Error::ParentGone);
     let back = async |begin, most| {
         let (begin, most) = (NOW.plus_seconds(begin), NonZeroU32::new(most).unwrap());
         let back =
-            read!(store, |db| db.factor_creation_back(mine.sid, begin..NOW.plus_seconds(60), most)).unwrap();
+            read!(store, |db| db.nth_latest_factor_created_at(mine.sid, begin..NOW.plus_seconds(60), most))
+                .unwrap();
         back.map(|at| at.seconds() - NOW.seconds())
     };
     assert_eq!((back(0, 1).await, back(0, 3).await, back(0, 4).await), (Some(30), Some(10), None));

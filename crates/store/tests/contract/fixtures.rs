@@ -1,17 +1,17 @@
-//! Rows, and how they are compared.
+//! Sample rows, and macros and traits to insert and compare them.
 //!
-//! A row lives as long as the test process (`&'static`): what the store runs must own all that it uses,
-//! and a row that never goes can be had by everyone, as often as they like.
+//! Rows are leaked (`&'static`). The closures that the store runs must be `'static`, and leaked rows can be
+//! captured by any number of them without cloning.
 
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use domain::access_tokens::{Grant, Ttl};
 use domain::alerts::{Alert, Level};
-use domain::audit::{Line, Mac};
+use domain::audit::{AuditRecord, Mac};
 use domain::challenges::{AnswerDigest, Details, Field, Message, State};
 use domain::credentials::{Credential, CredentialType};
-use domain::deliveries::{Delivery, DeliveryId, Work};
+use domain::deliveries::{AttemptOutcome, Delivery, DeliveryId, Destination, Work};
 use domain::factors::{self, Notification, PublicKey};
 use domain::limits::ServiceLimits;
 use domain::notifications;
@@ -25,45 +25,43 @@ use domain::{
 use serde_json::{Value, json};
 use store::{AttemptRecord, DeliveryStatus, EnrollmentKeyRow, Error, Store, Write};
 
-/// When the tests take place.
+/// The current time in the tests.
 pub(crate) const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
 
-/// The digest of a payload that answers a challenge.
+/// Digest of a payload that answers a challenge.
 pub(crate) const DIGEST: AnswerDigest = AnswerDigest([0xd1; 32]);
 
-/// Long before [`NOW`], and long after it: the ends of time.
-pub(crate) const FIRST: Timestamp = Timestamp::from_micros(i64::MIN);
-pub(crate) const LAST: Timestamp = Timestamp::from_micros(i64::MAX);
+/// The minimum and the maximum timestamp.
+pub(crate) const MIN_TIME: Timestamp = Timestamp::from_micros(i64::MIN);
+pub(crate) const MAX_TIME: Timestamp = Timestamp::from_micros(i64::MAX);
 
-/// What SQL, JSON, or an encoding may trip over. No control characters, which only a message can have.
-pub(crate) const AWKWARD: &str =
+/// Text that is difficult for SQL, JSON and encodings. It has no control characters, which only messages may
+/// contain.
+pub(crate) const TRICKY_TEXT: &str =
     "it's \"so\" \\ \\u0000 %_ ?1 $1 :x ; -- é e\u{301} ß 日本 🦉 👩\u{200d}🔬 \u{10fffd}";
 
-/// `store.read` for one call: `read!(store, |db| db.account(sid))`.
+/// Calls `store.read` for one query: `read!(store, |db| db.account(sid))`.
 macro_rules! read {
     ($store:expr, |$db:ident| $work:expr) => {
         $store.read(async move |$db: &mut store::Read| $work.await).await
     };
 }
 
-/// `store.write` for one call: `transact!(store, |tx| tx.insert_account(account))`.
+/// Calls `store.write` for one statement: `transact!(store, |tx| tx.insert_account(account))`.
 macro_rules! transact {
     ($store:expr, |$tx:ident| $work:expr) => {
         $store.write(async move |$tx: &mut store::Write| $work.await).await
     };
 }
 
-/// That two rows, or two collections of them, hold the same.
+/// Asserts that two rows, or two collections of rows, have equal contents.
 macro_rules! assert_same {
     ($found:expr, $expected:expr $(,)?) => {
-        assert_eq!(
-            $crate::fixtures::Contents::contents(&$found),
-            $crate::fixtures::Contents::contents(&$expected)
-        )
+        assert_eq!($crate::fixtures::ToJson::to_json(&$found), $crate::fixtures::ToJson::to_json(&$expected))
     };
 }
 
-/// That something was refused, and why.
+/// Asserts that a result is an error that matches the pattern.
 macro_rules! assert_refused {
     ($result:expr, $reason:pat $(if $condition:expr)? $(,)?) => {
         match $result {
@@ -73,25 +71,25 @@ macro_rules! assert_refused {
     };
 }
 
-/// This value, for ever.
-pub(crate) fn keep<T>(value: T) -> &'static T {
+/// Leaks `value`.
+pub(crate) fn leak<T>(value: T) -> &'static T {
     Box::leak(Box::new(value))
 }
 
-/// A row like this one, but for a change.
+/// Returns a leaked copy of `row` with a change.
 pub(crate) fn changed<T: Clone>(row: &T, change: impl FnOnce(&mut T)) -> &'static T {
     let mut row = row.clone();
     change(&mut row);
-    keep(row)
+    leak(row)
 }
 
-/// A number that was not there before.
+/// Returns a number that is unique in this process.
 fn next() -> u64 {
-    static LAST: AtomicU64 = AtomicU64::new(0);
-    LAST.fetch_add(1, Ordering::Relaxed)
+    static MAX_TIME: AtomicU64 = AtomicU64::new(0);
+    MAX_TIME.fetch_add(1, Ordering::Relaxed)
 }
 
-/// A SID that was not there before, greater than those before it.
+/// Returns a SID that is greater than all SIDs it returned before.
 pub(crate) fn sid<S: Sid>() -> S {
     S::from_bytes(u128::from(next()).to_be_bytes())
 }
@@ -114,18 +112,18 @@ pub(crate) fn field(label: &str, value: &str) -> Field {
     Field::from_parameter(&json!({ "label": label, "value": value }).to_string()).unwrap()
 }
 
-/// All bytes that there are.
+/// Returns every byte value once.
 pub(crate) fn all_bytes() -> Vec<u8> {
     (0..=u8::MAX).collect()
 }
 
-/// A key that no other factor has.
+/// Returns a unique public key.
 pub(crate) fn public_key() -> PublicKey {
     PublicKey::from_checked_der([b"key ".as_slice(), &next().to_be_bytes()].concat())
 }
 
 pub(crate) fn account() -> &'static Account {
-    keep(Account {
+    leak(Account {
         sid: sid(),
         friendly_name: name("Owl Bank"),
         auth_token: Sealed::from_bytes(b"sealed auth token".to_vec()),
@@ -136,7 +134,7 @@ pub(crate) fn account() -> &'static Account {
 }
 
 pub(crate) fn api_key(account: &Account) -> &'static ApiKey {
-    keep(ApiKey {
+    leak(ApiKey {
         sid: sid(),
         account_sid: account.sid,
         friendly_name: name("deployment"),
@@ -145,22 +143,22 @@ pub(crate) fn api_key(account: &Account) -> &'static ApiKey {
     })
 }
 
-/// What the store knows of an enrollment key in the open: nothing.
+/// Stands for the plaintext type of sealed values, which the store never uses.
 #[derive(Debug)]
-pub(crate) struct RingKey;
+pub(crate) struct Plaintext;
 
-pub(crate) fn enrollment_key(kid: &str) -> &'static EnrollmentKeyRow<RingKey> {
-    keep(EnrollmentKeyRow {
+pub(crate) fn enrollment_key(kid: &str) -> &'static EnrollmentKeyRow<Plaintext> {
+    leak(EnrollmentKeyRow {
         kid: kid.to_owned(),
         secret: Sealed::from_bytes(format!("sealed key {kid}").into_bytes()),
     })
 }
 
 pub(crate) fn service(account: &Account) -> &'static Service {
-    keep(Service {
+    leak(Service {
         sid: sid(),
         account_sid: account.sid,
-        settings: Settings::named(name("Owl Bank app")),
+        settings: Settings::with_defaults(name("Owl Bank app")),
         limits: ServiceLimits::default(),
         created_at: NOW,
         updated_at: NOW,
@@ -168,7 +166,7 @@ pub(crate) fn service(account: &Account) -> &'static Service {
 }
 
 pub(crate) fn entity(service: &Service, identity: &str) -> &'static Entity {
-    keep(Entity {
+    leak(Entity {
         sid: sid(),
         account_sid: service.account_sid,
         service_sid: service.sid,
@@ -178,26 +176,26 @@ pub(crate) fn entity(service: &Service, identity: &str) -> &'static Entity {
     })
 }
 
-/// Where an entity, and what is under it, is found.
+/// Returns the path of an entity and its resources.
 pub(crate) fn path_of(entity: &Entity) -> &'static EntityPath {
-    keep(EntityPath {
+    leak(EntityPath {
         account_sid: entity.account_sid,
         service_sid: entity.service_sid,
         identity: entity.identity.clone(),
     })
 }
 
-/// Paths that differ from this one in a single word, and so lead elsewhere.
+/// Returns paths that differ from `path` in one component.
 pub(crate) fn wrong_paths(path: &EntityPath) -> [&'static EntityPath; 3] {
     [
         changed(path, |path| path.account_sid = sid()),
         changed(path, |path| path.service_sid = sid()),
-        changed(path, |path| path.identity = identity("somebody-else")),
+        changed(path, |path| path.identity = identity("other-user")),
     ]
 }
 
 pub(crate) fn factor(entity: &Entity) -> &'static Factor {
-    keep(Factor {
+    leak(Factor {
         sid: sid(),
         account_sid: entity.account_sid,
         service_sid: entity.service_sid,
@@ -218,9 +216,9 @@ pub(crate) fn factor(entity: &Entity) -> &'static Factor {
     })
 }
 
-/// A pending challenge, five minutes of it left.
+/// Returns a pending challenge that expires five minutes after [`NOW`].
 pub(crate) fn challenge(factor: &Factor) -> &'static Challenge {
-    keep(Challenge {
+    leak(Challenge {
         sid: sid(),
         account_sid: factor.account_sid,
         service_sid: factor.service_sid,
@@ -242,7 +240,7 @@ pub(crate) fn challenge(factor: &Factor) -> &'static Challenge {
 }
 
 pub(crate) fn access_token(service: &Service, identity: &str) -> &'static AccessToken {
-    keep(AccessToken {
+    leak(AccessToken {
         grant: Grant {
             sid: sid(),
             account_sid: service.account_sid,
@@ -264,7 +262,7 @@ pub(crate) fn url(text: &str) -> CallbackUrl {
 }
 
 pub(crate) fn webhook(service: &Service) -> &'static Webhook {
-    keep(Webhook {
+    leak(Webhook {
         sid: sid(),
         account_sid: service.account_sid,
         service_sid: service.sid,
@@ -278,9 +276,9 @@ pub(crate) fn webhook(service: &Service) -> &'static Webhook {
     })
 }
 
-/// One that doesn't end.
+/// Returns a credential without expiry.
 pub(crate) fn credential(account: &Account) -> &'static Credential {
-    keep(Credential {
+    leak(Credential {
         sid: sid(),
         account_sid: account.sid,
         friendly_name: None,
@@ -294,7 +292,7 @@ pub(crate) fn credential(account: &Account) -> &'static Credential {
 }
 
 pub(crate) fn notification(challenge: &Challenge) -> &'static notifications::Notification {
-    keep(notifications::Notification {
+    leak(notifications::Notification {
         sid: sid(),
         challenge_sid: challenge.sid,
         ttl: notifications::Ttl::new(300).unwrap(),
@@ -303,7 +301,7 @@ pub(crate) fn notification(challenge: &Challenge) -> &'static notifications::Not
 }
 
 pub(crate) fn alert(account: &Account) -> &'static Alert {
-    keep(Alert {
+    leak(Alert {
         sid: sid(),
         account_sid: account.sid,
         service_sid: None,
@@ -317,14 +315,14 @@ pub(crate) fn alert(account: &Account) -> &'static Alert {
     })
 }
 
-/// The name of a delivery that was not there before, greater than those before it.
+/// Returns a delivery id that is greater than all ids it returned before.
 pub(crate) fn delivery_id() -> DeliveryId {
     format!("019b76da-a800-7000-8000-{:012x}", next()).parse().unwrap()
 }
 
-/// One to this webhook, due at once, a day left of it.
+/// Returns a delivery to `webhook` that is due at [`NOW`] and expires a day later.
 pub(crate) fn delivery(webhook: &Webhook) -> &'static Delivery {
-    keep(Delivery {
+    leak(Delivery {
         id: delivery_id(),
         account_sid: webhook.account_sid,
         work: Work::Webhook {
@@ -333,29 +331,29 @@ pub(crate) fn delivery(webhook: &Webhook) -> &'static Delivery {
             parameters: vec![("type".to_owned(), "factor.created".to_owned())],
             once: false,
         },
-        destination: webhook.url.destination(),
+        destination: Destination::Host(webhook.url.destination()),
         attempts: 0,
         created_at: NOW,
-        due_at: NOW,
-        give_up_at: NOW.plus_seconds(86_400),
+        next_attempt_at: NOW,
+        expires_at: NOW.plus_seconds(86_400),
         trace: Some(TraceParent { trace_id: u128::MAX, span_id: next() + 1, flags: 1 }),
     })
 }
 
-/// The last attempt of a delivery, of which there is little to say.
+/// Returns a record of the latest attempt of `delivery`, without optional fields.
 pub(crate) fn attempt(delivery: &Delivery, ending: &str) -> &'static AttemptRecord {
-    keep(AttemptRecord {
+    leak(AttemptRecord {
         number: delivery.attempts,
         began_at: NOW,
         milliseconds: 12,
-        ending: ending.to_owned(),
+        outcome: AttemptOutcome::from_stored(ending).unwrap(),
         error_code: None,
         status: None,
         detail: None,
     })
 }
 
-/// A row that can be added.
+/// A row that can be inserted.
 pub(crate) trait Add: Sync + 'static {
     async fn add(&self, tx: &mut Write) -> Result<(), Error>;
 }
@@ -382,16 +380,16 @@ add! {
     Credential: insert_credential;
     notifications::Notification: insert_notification;
     Alert: insert_alert;
-    Delivery: owe;
+    Delivery: insert_delivery;
 }
 
-impl Add for Line {
+impl Add for AuditRecord {
     async fn add(&self, tx: &mut Write) -> Result<(), Error> {
-        tx.insert_audit_line(self, &Mac([5; 32])).await
+        tx.insert_audit_record(self, &Mac([5; 32])).await
     }
 }
 
-/// Adds rows.
+/// Inserts rows in one transaction.
 pub(crate) async fn add<R: Add>(store: &Store, rows: impl IntoIterator<Item = &'static R>) {
     let rows: Vec<_> = rows.into_iter().collect();
     let added = async move |tx: &mut Write| {
@@ -403,19 +401,19 @@ pub(crate) async fn add<R: Add>(store: &Store, rows: impl IntoIterator<Item = &'
     store.write(added).await.unwrap();
 }
 
-/// One of each that others hang on, in the store.
+/// An account, service, entity and factor in the store, each the parent of the next.
 #[derive(Clone, Copy)]
-pub(crate) struct Family {
+pub(crate) struct EnrolledUser {
     pub(crate) account: &'static Account,
     pub(crate) service: &'static Service,
     pub(crate) entity: &'static Entity,
-    /// Where the entity is found.
+    /// The path of the entity.
     pub(crate) path: &'static EntityPath,
     pub(crate) factor: &'static Factor,
 }
 
-/// Adds one of each that others hang on.
-pub(crate) async fn family(store: &Store) -> Family {
+/// Inserts an account, service, entity and factor.
+pub(crate) async fn enrolled_user(store: &Store) -> EnrolledUser {
     let account = account();
     let service = service(account);
     let entity = entity(service, "user-0001");
@@ -424,23 +422,24 @@ pub(crate) async fn family(store: &Store) -> Family {
     add(store, [service]).await;
     add(store, [entity]).await;
     add(store, [factor]).await;
-    Family { account, service, entity, path: path_of(entity), factor }
+    EnrolledUser { account, service, entity, path: path_of(entity), factor }
 }
 
-/// A family with everything that a family can have.
-pub(crate) struct Clan {
-    pub(crate) family: Family,
+/// An account in the store with one resource of every type.
+#[derive(Clone, Copy)]
+pub(crate) struct AccountTree {
+    pub(crate) user: EnrolledUser,
     pub(crate) challenge: &'static Challenge,
     pub(crate) token: &'static AccessToken,
     pub(crate) webhook: &'static Webhook,
     pub(crate) credential: &'static Credential,
     pub(crate) alert: &'static Alert,
-    /// To the webhook.
+    /// A delivery to the webhook.
     pub(crate) delivery: &'static Delivery,
 }
 
-impl Clan {
-    /// What remains of a clan that nobody touched.
+impl AccountTree {
+    /// The names of all resources, as [`Self::remaining`] returns them.
     pub(crate) const ALL: [&'static str; 11] = [
         "account",
         "credential",
@@ -455,12 +454,13 @@ impl Clan {
         "delivery",
     ];
 
-    pub(crate) async fn settle(store: &Store) -> Self {
-        let family = family(store).await;
-        let challenge = challenge(family.factor);
-        let token = access_token(family.service, "user-0001");
-        let webhook = webhook(family.service);
-        let (credential, alert) = (credential(family.account), alert(family.account));
+    /// Inserts the account and its resources.
+    pub(crate) async fn create(store: &Store) -> Self {
+        let user = enrolled_user(store).await;
+        let challenge = challenge(user.factor);
+        let token = access_token(user.service, "user-0001");
+        let webhook = webhook(user.service);
+        let (credential, alert) = (credential(user.account), alert(user.account));
         let delivery = delivery(webhook);
         add(store, [challenge]).await;
         add(store, [notification(challenge)]).await;
@@ -469,15 +469,15 @@ impl Clan {
         add(store, [credential]).await;
         add(store, [alert]).await;
         add(store, [delivery]).await;
-        Self { family, challenge, token, webhook, credential, alert, delivery }
+        Self { user, challenge, token, webhook, credential, alert, delivery }
     }
 
-    /// What the store still has of it.
-    pub(crate) async fn remains(&self, store: &Store) -> Vec<&'static str> {
-        let Self { family, challenge, token, webhook, credential, alert, delivery } = *self;
-        let Family { account, service, path, factor, .. } = family;
-        // A write only since notifications are counted in one.
-        let look = async move |tx: &mut Write| {
+    /// Returns the names of the resources that the store still has.
+    pub(crate) async fn remaining(&self, store: &Store) -> Vec<&'static str> {
+        let Self { user, challenge, token, webhook, credential, alert, delivery } = *self;
+        let EnrolledUser { account, service, path, factor, .. } = user;
+        // A write transaction, because only that can count notifications.
+        let query = async move |tx: &mut Write| {
             let found = [
                 tx.account(account.sid).await?.is_some(),
                 tx.credential(account.sid, credential.sid).await?.is_some(),
@@ -493,12 +493,12 @@ impl Clan {
             ];
             Ok::<_, Error>(found)
         };
-        let found = store.write(look).await.unwrap();
-        Self::ALL.into_iter().zip(found).filter_map(|(what, found)| found.then_some(what)).collect()
+        let found = store.write(query).await.unwrap();
+        Self::ALL.into_iter().zip(found).filter_map(|(name, found)| found.then_some(name)).collect()
     }
 }
 
-/// Removes the rows of all that is deleted, at most `limit` in each transaction; returns how many.
+/// Removes the rows of all deleted resources, at most `limit` per transaction. Returns the number of rows.
 pub(crate) async fn remove_all(store: &Store, limit: i64) -> usize {
     let mut removed = 0;
     loop {
@@ -511,48 +511,49 @@ pub(crate) async fn remove_all(store: &Store, limit: i64) -> usize {
     }
 }
 
-/// All that a row holds. The domain's types can't be compared, and show of some fields only that they
-/// are there.
-pub(crate) trait Contents {
-    fn contents(&self) -> Value;
+/// Converts a row to JSON for comparison. The domain's types do not implement `PartialEq`, and their `Debug`
+/// output hides secrets.
+pub(crate) trait ToJson {
+    fn to_json(&self) -> Value;
 }
 
-impl<T: Contents + ?Sized> Contents for &T {
-    fn contents(&self) -> Value {
-        (**self).contents()
+impl<T: ToJson + ?Sized> ToJson for &T {
+    fn to_json(&self) -> Value {
+        (**self).to_json()
     }
 }
 
-impl<T: Contents> Contents for Option<T> {
-    fn contents(&self) -> Value {
-        self.as_ref().map(Contents::contents).into()
+impl<T: ToJson> ToJson for Option<T> {
+    fn to_json(&self) -> Value {
+        self.as_ref().map(ToJson::to_json).into()
     }
 }
 
-impl<T: Contents> Contents for Vec<T> {
-    fn contents(&self) -> Value {
-        self.iter().map(Contents::contents).collect()
+impl<T: ToJson> ToJson for Vec<T> {
+    fn to_json(&self) -> Value {
+        self.iter().map(ToJson::to_json).collect()
     }
 }
 
-impl<T: Contents, const N: usize> Contents for [T; N] {
-    fn contents(&self) -> Value {
-        self.iter().map(Contents::contents).collect()
+impl<T: ToJson, const N: usize> ToJson for [T; N] {
+    fn to_json(&self) -> Value {
+        self.iter().map(ToJson::to_json).collect()
     }
 }
 
-impl<T: Contents> Contents for Page<T> {
-    fn contents(&self) -> Value {
-        self.items.contents()
+impl<T: ToJson> ToJson for Page<T> {
+    fn to_json(&self) -> Value {
+        self.items.to_json()
     }
 }
 
+/// Converts a timestamp to microseconds.
 fn time(time: Timestamp) -> Value {
     time.micros().into()
 }
 
-impl Contents for Account {
-    fn contents(&self) -> Value {
+impl ToJson for Account {
+    fn to_json(&self) -> Value {
         let Self { sid, friendly_name, auth_token, debugger_webhook, created_at, updated_at } = self;
         json!({
             "sid": sid,
@@ -565,8 +566,8 @@ impl Contents for Account {
     }
 }
 
-impl Contents for ApiKey {
-    fn contents(&self) -> Value {
+impl ToJson for ApiKey {
+    fn to_json(&self) -> Value {
         let Self { sid, account_sid, friendly_name, secret_hash, created_at } = self;
         json!({
             "sid": sid,
@@ -578,15 +579,15 @@ impl Contents for ApiKey {
     }
 }
 
-impl<K> Contents for EnrollmentKeyRow<K> {
-    fn contents(&self) -> Value {
+impl<K> ToJson for EnrollmentKeyRow<K> {
+    fn to_json(&self) -> Value {
         let Self { kid, secret } = self;
         json!({ "kid": kid, "secret": secret.as_bytes() })
     }
 }
 
-impl Contents for Service {
-    fn contents(&self) -> Value {
+impl ToJson for Service {
+    fn to_json(&self) -> Value {
         let Self { sid, account_sid, settings, limits, created_at, updated_at } = self;
         json!({
             "sid": sid,
@@ -599,8 +600,8 @@ impl Contents for Service {
     }
 }
 
-impl Contents for Entity {
-    fn contents(&self) -> Value {
+impl ToJson for Entity {
+    fn to_json(&self) -> Value {
         let Self { sid, account_sid, service_sid, identity, created_at, updated_at } = self;
         json!({
             "sid": sid,
@@ -613,8 +614,8 @@ impl Contents for Entity {
     }
 }
 
-impl Contents for Factor {
-    fn contents(&self) -> Value {
+impl ToJson for Factor {
+    fn to_json(&self) -> Value {
         let Self {
             sid,
             account_sid,
@@ -657,8 +658,8 @@ impl Contents for Factor {
     }
 }
 
-impl Contents for Challenge {
-    fn contents(&self) -> Value {
+impl ToJson for Challenge {
+    fn to_json(&self) -> Value {
         let Self {
             sid,
             account_sid,
@@ -699,8 +700,8 @@ impl Contents for Challenge {
     }
 }
 
-impl Contents for AccessToken {
-    fn contents(&self) -> Value {
+impl ToJson for AccessToken {
+    fn to_json(&self) -> Value {
         let Self {
             grant: Grant { sid, account_sid, service_sid, identity, factor_type, expires_at },
             factor_friendly_name,
@@ -725,8 +726,8 @@ impl Contents for AccessToken {
     }
 }
 
-impl Contents for Webhook {
-    fn contents(&self) -> Value {
+impl ToJson for Webhook {
+    fn to_json(&self) -> Value {
         let Self {
             sid,
             account_sid,
@@ -754,8 +755,8 @@ impl Contents for Webhook {
     }
 }
 
-impl Contents for Credential {
-    fn contents(&self) -> Value {
+impl ToJson for Credential {
+    fn to_json(&self) -> Value {
         let Self {
             sid,
             account_sid,
@@ -781,8 +782,8 @@ impl Contents for Credential {
     }
 }
 
-impl Contents for Alert {
-    fn contents(&self) -> Value {
+impl ToJson for Alert {
+    fn to_json(&self) -> Value {
         let Self {
             sid,
             account_sid,
@@ -810,43 +811,52 @@ impl Contents for Alert {
     }
 }
 
-impl Contents for Delivery {
-    fn contents(&self) -> Value {
-        let Self { id, account_sid, work, destination, attempts, created_at, due_at, give_up_at, trace } =
-            self;
+impl ToJson for Delivery {
+    fn to_json(&self) -> Value {
+        let Self {
+            id,
+            account_sid,
+            work,
+            destination,
+            attempts,
+            created_at,
+            next_attempt_at,
+            expires_at,
+            trace,
+        } = self;
         json!({
             "id": id.to_string(),
             "account_sid": account_sid,
             "work": work,
-            "destination": destination,
+            "destination": destination.to_string(),
             "attempts": attempts,
             "created_at": time(*created_at),
-            "due_at": time(*due_at),
-            "give_up_at": time(*give_up_at),
+            "due_at": time(*next_attempt_at),
+            "give_up_at": time(*expires_at),
             "trace": trace.as_ref().map(TraceParent::to_string),
         })
     }
 }
 
-impl Contents for DeliveryStatus {
-    fn contents(&self) -> Value {
+impl ToJson for DeliveryStatus {
+    fn to_json(&self) -> Value {
         let Self { delivery, state, finished_at } = self;
         json!({
-            "delivery": delivery.contents(),
-            "state": state,
+            "delivery": delivery.to_json(),
+            "state": state.as_str(),
             "finished_at": finished_at.map(time),
         })
     }
 }
 
-impl Contents for AttemptRecord {
-    fn contents(&self) -> Value {
-        let Self { number, began_at, milliseconds, ending, error_code, status, detail } = self;
+impl ToJson for AttemptRecord {
+    fn to_json(&self) -> Value {
+        let Self { number, began_at, milliseconds, outcome, error_code, status, detail } = self;
         json!({
             "number": number,
             "began_at": time(*began_at),
             "milliseconds": milliseconds,
-            "ending": ending,
+            "ending": outcome.as_str(),
             "error_code": error_code,
             "status": status,
             "detail": detail,
@@ -854,8 +864,8 @@ impl Contents for AttemptRecord {
     }
 }
 
-impl<A: Contents, B: Contents> Contents for (A, B) {
-    fn contents(&self) -> Value {
-        json!([self.0.contents(), self.1.contents()])
+impl<A: ToJson, B: ToJson> ToJson for (A, B) {
+    fn to_json(&self) -> Value {
+        json!([self.0.to_json(), self.1.to_json()])
     }
 }

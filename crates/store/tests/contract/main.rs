@@ -1,15 +1,16 @@
-//! What the store promises, whichever database is behind it. Each behaviour is written once and run as
-//! `…::sqlite` (a file), `…::memory`, `…::postgres` and `…::pgbouncer`; the list at the head of each file says where one
-//! of them can't have it.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code")]
+//! Contract tests of the store. Each test is written once and runs as `…::sqlite` (a file), `…::memory`,
+//! `…::postgres` and `…::pgbouncer`. The `contract!` lists at the top of each file name the databases if a
+//! test does not run on all.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test reports a failure")]
 
 #[macro_use]
-mod places;
+mod databases;
 #[macro_use]
 mod fixtures;
-mod pages;
+mod concurrency;
+mod every_statement;
+mod paging;
 mod proxy;
-mod together;
 
 mod access_tokens;
 mod accounts;
@@ -22,11 +23,11 @@ mod credentials;
 mod deliveries;
 mod entities;
 mod factors;
-mod files;
 mod leases;
 mod notifications;
 mod schema;
-mod seals;
+mod sealed_values;
 mod services;
+mod sqlite_files;
 mod transactions;
 mod webhooks;

@@ -3,25 +3,25 @@
 use domain::notifications::{MAX_PER_CHALLENGE, Ttl};
 use store::{Conflict, Error, Store, Write};
 
+use crate::concurrency::run_concurrently;
+use crate::databases::TestDatabase;
 use crate::fixtures::*;
-use crate::places::Place;
-use crate::together::at_once;
 
 contract! {
-    notifications_are_counted_by_challenge,
-    a_notification_needs_its_challenge,
-    a_notification_is_added_once,
-    a_challenge_never_has_more_notifications_than_were_counted,
-    notifications_stay_with_a_challenge_whose_factor_is_gone,
+    notifications_are_counted_per_challenge,
+    notification_requires_its_challenge,
+    notification_cannot_be_inserted_twice,
+    concurrent_notifications_do_not_exceed_the_limit_of_a_challenge,
+    notifications_remain_when_the_factor_of_their_challenge_is_deleted,
 }
 
 contract! {
     on disk:
-    a_notification_is_written_as_it_was_added,
+    notification_is_written_unchanged,
 }
 
-async fn notifications_are_counted_by_challenge(store: Store) {
-    let Family { factor, .. } = family(&store).await;
+async fn notifications_are_counted_per_challenge(store: Store) {
+    let EnrolledUser { factor, .. } = enrolled_user(&store).await;
     let (one, other) = (challenge(factor), challenge(factor));
     add(&store, [one, other]).await;
     add(&store, [one, one, other].map(notification)).await;
@@ -31,27 +31,27 @@ async fn notifications_are_counted_by_challenge(store: Store) {
     assert_eq!(count(sid()).await, 0);
 }
 
-async fn a_notification_needs_its_challenge(store: Store) {
-    let Family { factor, .. } = family(&store).await;
+async fn notification_requires_its_challenge(store: Store) {
+    let EnrolledUser { factor, .. } = enrolled_user(&store).await;
     let orphan = notification(challenge(factor));
     assert_refused!(transact!(store, |tx| tx.insert_notification(orphan)), Error::ParentGone);
 }
 
-async fn a_notification_is_added_once(store: Store) {
-    let Clan { challenge, .. } = Clan::settle(&store).await;
+async fn notification_cannot_be_inserted_twice(store: Store) {
+    let AccountTree { challenge, .. } = AccountTree::create(&store).await;
     let notification = notification(challenge);
     add(&store, [notification]).await;
     let again = transact!(store, |tx| tx.insert_notification(notification));
     assert_refused!(again, Error::Conflict(Conflict::Other));
 }
 
-async fn a_challenge_never_has_more_notifications_than_were_counted(store: Store) {
-    let Family { path, factor, .. } = family(&store).await;
+async fn concurrent_notifications_do_not_exceed_the_limit_of_a_challenge(store: Store) {
+    let EnrolledUser { path, factor, .. } = enrolled_user(&store).await;
     let challenge = challenge(factor);
     add(&store, [challenge]).await;
-    let asked = at_once(20, |_| {
+    let inserted = run_concurrently(20, |_| {
         let store = store.clone();
-        let ask = async move |tx: &mut Write| {
+        let insert = async move |tx: &mut Write| {
             tx.lock_factor(path, factor.sid).await?;
             let fits = tx.count_notifications(challenge.sid).await? < MAX_PER_CHALLENGE;
             if fits {
@@ -59,36 +59,37 @@ async fn a_challenge_never_has_more_notifications_than_were_counted(store: Store
             }
             Ok::<_, Error>(fits)
         };
-        async move { store.write(ask).await.unwrap() }
+        async move { store.write(insert).await.unwrap() }
     });
-    assert_eq!(asked.await.into_iter().filter(|fits| *fits).count(), MAX_PER_CHALLENGE as usize);
+    assert_eq!(inserted.await.into_iter().filter(|fits| *fits).count(), MAX_PER_CHALLENGE as usize);
     let count = transact!(store, |tx| tx.count_notifications(challenge.sid)).unwrap();
     assert_eq!(count, MAX_PER_CHALLENGE);
 }
 
-async fn notifications_stay_with_a_challenge_whose_factor_is_gone(store: Store) {
-    let clan = Clan::settle(&store).await;
-    let Family { path, factor, .. } = clan.family;
+async fn notifications_remain_when_the_factor_of_their_challenge_is_deleted(store: Store) {
+    let tree = AccountTree::create(&store).await;
+    let EnrolledUser { path, factor, .. } = tree.user;
     transact!(store, |tx| tx.delete_factor(path, factor.sid, NOW)).unwrap().unwrap();
-    let rest: Vec<_> = Clan::ALL.into_iter().filter(|what| *what != "factor").collect();
-    assert_eq!(clan.remains(&store).await, rest);
+    let expected: Vec<_> = AccountTree::ALL.into_iter().filter(|name| *name != "factor").collect();
+    assert_eq!(tree.remaining(&store).await, expected);
 }
 
-/// Nobody reads one so far.
-async fn a_notification_is_written_as_it_was_added(place: Place) {
-    let store = place.open().await;
-    let Family { factor, .. } = family(&store).await;
+/// Uses SQL, because the store has no method to read a notification.
+async fn notification_is_written_unchanged(database: TestDatabase) {
+    let store = database.open().await;
+    let EnrolledUser { factor, .. } = enrolled_user(&store).await;
     let challenge = challenge(factor);
     add(&store, [challenge]).await;
     let longest = notification(challenge);
     let shortest = changed(notification(challenge), |notification| {
-        (notification.ttl, notification.created_at) = (Ttl::new(0).unwrap(), LAST);
+        (notification.ttl, notification.created_at) = (Ttl::new(0).unwrap(), MAX_TIME);
     });
     add(&store, [longest, shortest]).await;
     let line = |notification: &domain::notifications::Notification| {
         let domain::notifications::Notification { sid, challenge_sid, ttl, created_at } = notification;
         format!("{sid}|{challenge_sid}|{}|{}", ttl.get(), created_at.micros())
     };
-    let found = place.sql("SELECT sid, challenge_sid, ttl, created_at FROM notifications ORDER BY sid").await;
+    let found =
+        database.sql("SELECT sid, challenge_sid, ttl, created_at FROM notifications ORDER BY sid").await;
     assert_eq!(found, format!("{}\n{}", line(longest), line(shortest)));
 }

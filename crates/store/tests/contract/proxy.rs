@@ -1,4 +1,4 @@
-//! A way to PostgreSQL that can be cut.
+//! A TCP proxy to PostgreSQL whose connections can be cut.
 
 use std::mem;
 use std::sync::Arc;
@@ -12,11 +12,12 @@ use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::task::{JoinHandle, JoinSet};
 
-/// Passes on what is said between a store and its database, until told not to.
+/// A TCP proxy between a store and its database.
 pub(crate) struct Proxy {
-    /// The database, through the proxy.
+    /// The location of the database behind the proxy.
     pub(crate) location: Location,
-    lines: Arc<Mutex<JoinSet<()>>>,
+    connections: Arc<Mutex<JoinSet<()>>>,
+    /// Whether new connections are closed immediately.
     hangs_up: Arc<AtomicBool>,
     port: Port,
     listening: Mutex<JoinHandle<()>>,
@@ -24,6 +25,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
+    /// Starts a proxy to the database at `url`.
     pub(crate) async fn to(url: &str) -> Self {
         let options: PgConnectOptions = url.parse().unwrap();
         let port = Port::new();
@@ -33,7 +35,7 @@ impl Proxy {
             location: Location::Postgres(Secret::new(format!(
                 "{url}{separator}host=127.0.0.1&port={number}"
             ))),
-            lines: Arc::default(),
+            connections: Arc::default(),
             hangs_up: Arc::default(),
             port,
             listening: Mutex::new(tokio::spawn(async {})),
@@ -45,7 +47,7 @@ impl Proxy {
 
     async fn listen(&self) {
         let listener = self.port.listen();
-        let (lines, hangs_up) = (Arc::clone(&self.lines), Arc::clone(&self.hangs_up));
+        let (connections, hangs_up) = (Arc::clone(&self.connections), Arc::clone(&self.hangs_up));
         let server = self.server.clone();
         let listen = async move {
             loop {
@@ -54,9 +56,9 @@ impl Proxy {
                     continue;
                 }
                 let server = server.clone();
-                lines.lock().await.spawn(async move {
+                connections.lock().await.spawn(async move {
                     let mut server = TcpStream::connect(server).await.unwrap();
-                    // Either may end it as it likes.
+                    // Either side may close the connection.
                     let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
                 });
             }
@@ -64,19 +66,18 @@ impl Proxy {
         *self.listening.lock().await = tokio::spawn(listen);
     }
 
-    /// Cuts all connections. There can be new ones.
+    /// Cuts all connections. New ones are accepted.
     pub(crate) async fn cut(&self) {
-        self.lines.lock().await.shutdown().await;
+        self.connections.lock().await.shutdown().await;
     }
 
-    /// Cuts all connections, and takes new ones only to hang up, as a load balancer does whose server is
-    /// away.
+    /// Cuts all connections and closes new ones immediately, as a load balancer without backends does.
     pub(crate) async fn hang_up(&self) {
         self.hangs_up.store(true, Ordering::Relaxed);
         self.cut().await;
     }
 
-    /// Cuts all connections, and lets new ones be refused, as a machine does whose server is away.
+    /// Cuts all connections and refuses new ones, as a machine without a running server does.
     pub(crate) async fn stop(&self) {
         let listening = mem::replace(&mut *self.listening.lock().await, tokio::spawn(async {}));
         listening.abort();
@@ -84,7 +85,7 @@ impl Proxy {
         self.cut().await;
     }
 
-    /// There can be connections again.
+    /// Accepts connections again.
     pub(crate) async fn resume(&self) {
         if self.hangs_up.swap(false, Ordering::Relaxed) {
             return;

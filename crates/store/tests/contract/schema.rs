@@ -1,60 +1,55 @@
-//! The schema: how it comes about, and that there is only one.
+//! Migrations, and the equality of both databases' schemas.
 
 use std::collections::BTreeSet;
-use std::num::NonZeroU32;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 use domain::Secret;
-use domain::challenges::Answer;
-use domain::deliveries::Next;
 use sqlx::ConnectOptions as _;
 use sqlx::postgres::PgConnectOptions;
-use store::{
-    AlertFilter, AuditFilter, DeliveryFilter, Error, Filter, Location, Migrated, OldSchema, Store, Write,
-};
+use store::{Error, Location, MigrationReport, OldSchema, Store};
 
+use crate::concurrency::run_concurrently;
+use crate::databases::{TestDatabase, run};
+use crate::every_statement::run_every_statement;
 use crate::fixtures::*;
-use crate::pages::ALL;
-use crate::places::{Place, run};
-use crate::together::at_once;
 
 contract! {
     on disk:
-    a_schema_that_is_too_old_is_refused_by_name,
-    each_migration_is_applied_once_and_named,
-    servers_that_start_together_migrate_once,
-    an_altered_migration_is_refused,
-    what_is_missing_is_told_and_left,
-    a_schema_that_can_not_be_read_is_not_taken_for_an_empty_one,
-    a_schema_that_became_old_is_not_ready,
-    a_schema_that_is_newer_is_good_enough,
-    a_store_goes_on_while_the_schema_grows,
+    old_schema_is_refused_with_the_missing_migrations,
+    every_migration_is_applied_once_and_reported,
+    servers_that_start_concurrently_migrate_once,
+    migration_with_a_different_checksum_is_refused,
+    listing_missing_migrations_changes_nothing,
+    unreadable_migration_table_is_an_error,
+    store_is_not_ready_when_a_migration_is_missing,
+    newer_schema_is_accepted,
+    store_works_while_columns_are_added,
 }
 
 contract! {
     on memory:
-    a_memory_is_migrated_in_any_case,
-    each_memory_is_another,
+    in_memory_store_is_always_migrated,
+    in_memory_stores_are_independent,
 }
 
 contract! {
     on postgres:
-    a_role_that_may_not_make_tables_can_serve,
-    a_migration_gives_way_to_servers_that_run,
+    role_without_create_privilege_can_serve,
+    migration_yields_to_running_transactions,
 }
 
 contract! {
     on sqlite:
-    what_is_no_database_is_not_opened,
-    a_file_is_copied_before_it_is_migrated,
-    the_last_copies_are_kept,
-    a_file_that_can_not_be_copied_is_not_migrated,
-    tables_are_strict_and_the_log_is_written_ahead,
+    file_that_is_not_a_database_is_refused,
+    file_is_copied_before_migration,
+    latest_migration_copies_are_kept,
+    file_that_cannot_be_copied_is_not_migrated,
+    tables_are_strict_and_journal_mode_is_wal,
 }
 
-/// The names of the migrations, in order: those of the files that there are for this database.
+/// Returns the names of the migration files for `database`, sorted.
 fn migrations(database: &str) -> Vec<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations").join(database);
     let files = folder.read_dir().unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
@@ -63,311 +58,200 @@ fn migrations(database: &str) -> Vec<String> {
     names
 }
 
-async fn a_schema_that_is_too_old_is_refused_by_name(place: Place) {
-    // Twice: being refused changes nothing.
+async fn old_schema_is_refused_with_the_missing_migrations(database: TestDatabase) {
+    // Twice, because a refusal changes nothing.
     for _ in 0..2 {
-        let error = Store::open(&place.location, OldSchema::Refuse).await.map(|_| ()).unwrap_err();
+        let error = Store::open(&database.location, OldSchema::Refuse).await.map(|_| ()).unwrap_err();
         assert!(error.to_string().contains("0001_verify_push"), "{error}");
         assert_refused!(Err::<(), _>(error), Error::OldSchema(missing) if missing == migrations("sqlite"));
     }
 }
 
-async fn each_migration_is_applied_once_and_named(place: Place) {
-    let (store, migrated) = Store::open(&place.location, OldSchema::Migrate).await.unwrap();
-    assert_eq!(migrated, Migrated { applied: migrations("sqlite"), ..Migrated::default() });
+async fn every_migration_is_applied_once_and_reported(database: TestDatabase) {
+    let (store, migrated) = Store::open(&database.location, OldSchema::Migrate).await.unwrap();
+    assert_eq!(migrated, MigrationReport { applied: migrations("sqlite"), ..MigrationReport::default() });
     let account = account();
     add(&store, [account]).await;
     store.close().await;
     for old in [OldSchema::Migrate, OldSchema::Refuse] {
-        let (store, migrated) = Store::open(&place.location, old).await.unwrap();
-        assert_eq!(migrated, Migrated::default());
+        let (store, migrated) = Store::open(&database.location, old).await.unwrap();
+        assert_eq!(migrated, MigrationReport::default());
         assert_same!(read!(store, |db| db.account(account.sid)).unwrap(), Some(account));
         store.close().await;
     }
 }
 
-async fn servers_that_start_together_migrate_once(place: Place) {
-    let location = &place.location;
-    let stores = at_once(6, |_| {
+async fn servers_that_start_concurrently_migrate_once(database: TestDatabase) {
+    let location = &database.location;
+    let stores = run_concurrently(6, |_| {
         let location = location.clone();
         async move { Store::open(&location, OldSchema::Migrate).await.unwrap().0 }
     });
     for store in stores.await {
         add(&store, [account()]).await;
     }
-    assert_eq!(place.sql("SELECT count(*) FROM accounts").await, "6");
-    let applied = place.sql("SELECT count(*) FROM _sqlx_migrations").await;
+    assert_eq!(database.sql("SELECT count(*) FROM accounts").await, "6");
+    let applied = database.sql("SELECT count(*) FROM _sqlx_migrations").await;
     assert_eq!(applied, migrations("sqlite").len().to_string());
 }
 
-async fn an_altered_migration_is_refused(place: Place) {
-    place.open().await.close().await;
-    place.sql("UPDATE _sqlx_migrations SET checksum = substr(checksum, 2)").await;
+async fn migration_with_a_different_checksum_is_refused(database: TestDatabase) {
+    database.open().await.close().await;
+    database.sql("UPDATE _sqlx_migrations SET checksum = substr(checksum, 2)").await;
     for old in [OldSchema::Migrate, OldSchema::Refuse] {
-        let opened = Store::open(&place.location, old).await.map(|_| ());
+        let opened = Store::open(&database.location, old).await.map(|_| ());
         assert_refused!(opened, Error::Migration(_));
     }
 }
 
-async fn what_is_missing_is_told_and_left(place: Place) {
+async fn listing_missing_migrations_changes_nothing(database: TestDatabase) {
     let missing = async || {
-        let missing = Store::missing(&place.location).await.unwrap();
+        let missing = Store::missing_migrations(&database.location).await.unwrap();
         for migration in &missing {
             assert!(migration.sql.contains("CREATE") || migration.sql.contains("ALTER"), "{migration:?}");
         }
         missing.iter().map(|migration| migration.name.to_owned()).collect::<Vec<_>>()
     };
-    // Twice: being asked changes nothing.
+    // Twice, because listing changes nothing.
     for _ in 0..2 {
         assert_eq!(missing().await, migrations("sqlite"));
     }
-    if let Location::Sqlite(file) = &place.location {
-        assert_eq!(neighbours(file), [""; 0]);
+    if let Location::Sqlite(file) = &database.location {
+        assert_eq!(files_beside(file), [""; 0]);
     }
-    let store = place.open().await;
+    let store = database.open().await;
     assert_eq!(missing().await, [""; 0]);
     store.close().await;
-    if let Location::Sqlite(file) = &place.location {
-        let before = neighbours(file);
+    if let Location::Sqlite(file) = &database.location {
+        let before = files_beside(file);
         assert_eq!(missing().await, [""; 0]);
-        assert_eq!(neighbours(file), before);
+        assert_eq!(files_beside(file), before);
     }
 }
 
-async fn a_schema_that_can_not_be_read_is_not_taken_for_an_empty_one(place: Place) {
-    place.open().await.close().await;
-    place.sql("ALTER TABLE _sqlx_migrations RENAME COLUMN checksum TO sum").await;
+async fn unreadable_migration_table_is_an_error(database: TestDatabase) {
+    database.open().await.close().await;
+    database.sql("ALTER TABLE _sqlx_migrations RENAME COLUMN checksum TO sum").await;
     for old in [OldSchema::Migrate, OldSchema::Refuse] {
-        assert_refused!(Store::open(&place.location, old).await.map(|_| ()), Error::Database(_));
+        assert_refused!(Store::open(&database.location, old).await.map(|_| ()), Error::Database(_));
     }
-    assert_refused!(Store::missing(&place.location).await, Error::Database(_));
+    assert_refused!(Store::missing_migrations(&database.location).await, Error::Database(_));
 }
 
-async fn a_schema_that_became_old_is_not_ready(place: Place) {
-    let store = place.open().await;
-    read!(store, |db| db.ready()).unwrap();
+async fn store_is_not_ready_when_a_migration_is_missing(database: TestDatabase) {
+    let store = database.open().await;
+    read!(store, |db| db.require_current_schema()).unwrap();
     let last = migrations("sqlite").pop().unwrap();
-    place.sql("CREATE TABLE kept AS SELECT * FROM _sqlx_migrations").await;
-    place.sql("DELETE FROM _sqlx_migrations WHERE version = (SELECT max(version) FROM kept)").await;
-    assert_refused!(read!(store, |db| db.ready()), Error::OldSchema(missing) if missing == [last.clone()]);
-    place
+    database.sql("CREATE TABLE kept AS SELECT * FROM _sqlx_migrations").await;
+    database.sql("DELETE FROM _sqlx_migrations WHERE version = (SELECT max(version) FROM kept)").await;
+    assert_refused!(read!(store, |db| db.require_current_schema()), Error::OldSchema(missing) if missing == [last.clone()]);
+    database
         .sql(
             "INSERT INTO _sqlx_migrations SELECT * FROM kept WHERE version = (SELECT max(version) FROM kept)",
         )
         .await;
-    read!(store, |db| db.ready()).unwrap();
-    place.sql("DROP TABLE _sqlx_migrations").await;
+    read!(store, |db| db.require_current_schema()).unwrap();
+    database.sql("DROP TABLE _sqlx_migrations").await;
     let all = migrations("sqlite");
-    assert_refused!(read!(store, |db| db.ready()), Error::OldSchema(missing) if missing == all);
+    assert_refused!(read!(store, |db| db.require_current_schema()), Error::OldSchema(missing) if missing == all);
 }
 
-async fn a_schema_that_is_newer_is_good_enough(place: Place) {
-    let store = place.open().await;
-    place
+async fn newer_schema_is_accepted(database: TestDatabase) {
+    let store = database.open().await;
+    database
         .sql(
             "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
               SELECT 9999, 'of a newer program', success, checksum, 0 FROM _sqlx_migrations WHERE version = 1",
         )
         .await;
-    place.sql("ALTER TABLE accounts ADD COLUMN of_a_newer_program TEXT").await;
+    database.sql("ALTER TABLE accounts ADD COLUMN of_a_newer_program TEXT").await;
     let (account, later) = (account(), account());
     add(&store, [account]).await;
-    let (store, migrated) = Store::open(&place.location, OldSchema::Refuse).await.unwrap();
-    assert_eq!(migrated, Migrated::default());
+    let (store, migrated) = Store::open(&database.location, OldSchema::Refuse).await.unwrap();
+    assert_eq!(migrated, MigrationReport::default());
     add(&store, [later]).await;
     assert_same!(read!(store, |db| db.accounts()).unwrap(), [account, later]);
 }
 
-async fn a_store_goes_on_while_the_schema_grows(place: Place) {
-    /// Runs every statement that there is.
-    async fn use_everything(store: &Store) {
-        let clan = Clan::settle(store).await;
-        let Family { account, service, entity, path, factor } = clan.family;
-        let (key, ring_key) = (api_key(account), enrollment_key(&account.sid.to_string()));
-        let metadata = keep(string_map(&[]));
-        let Clan { webhook, credential, alert, delivery, .. } = clan;
-        let (challenge_sid, token_sid) = (clan.challenge.sid, clan.token.grant.sid);
-        let write = async move |tx: &mut Write| {
-            tx.insert_api_key(key).await?;
-            tx.update_auth_token(account.sid, &account.auth_token, NOW).await?;
-            tx.lock_enrollment_keys().await?;
-            tx.insert_enrollment_key(ring_key, NOW).await?;
-            let secret = domain::Sealed::<RingKey>::from_bytes(b"sealed server key".to_vec());
-            tx.insert_server_key(&ring_key.kid, &secret, NOW).await?;
-            tx.reseal(store::Kind::ServerKeys, &ring_key.kid, &secret, &secret).await?;
-            tx.delete_replaced_enrollment_keys(FIRST).await?;
-            tx.lock_service(account.sid, service.sid).await?;
-            tx.update_service(service).await?;
-            tx.ensure_entity(entity).await?;
-            tx.lock_factor(path, factor.sid).await?;
-            tx.hold_factor(path, factor.sid).await?;
-            tx.update_factor(factor).await?;
-            tx.set_challenge_metadata(path, challenge_sid, metadata, NOW).await?;
-            tx.answer_challenge(challenge_sid, Answer::Approved, DIGEST, NOW).await?;
-            tx.spend_access_token(token_sid, factor.sid).await?;
-            tx.set_debugger_webhook(account.sid, Some(&webhook.url), NOW).await?;
-            tx.lock_webhook(account.sid, service.sid, webhook.sid).await?;
-            tx.update_webhook(webhook).await?;
-            tx.update_credential(credential).await?;
-            tx.ending_credentials(7, NOW).await?;
-            tx.mark_unreachable(factor.sid, "token", NOW).await?;
-            for service_sid in [None, Some(service.sid)] {
-                tx.forget_unreachable(account.sid, service_sid).await?;
-            }
-            tx.count_webhooks(service.sid).await?;
-            for full in [&[][..], &["elsewhere:443".to_owned()]] {
-                let leased = tx.lease_deliveries("lease", full, 1, NOW, LAST).await?;
-                let ids: Vec<_> = leased.iter().map(|delivery| delivery.id).collect();
-                assert_eq!(ids, [delivery.id]);
-                tx.renew_leases("lease", &ids, LAST).await?;
-                tx.release_deliveries("lease", &ids, NOW).await?;
-            }
-            for leased in tx.lease_deliveries("lease", &[], 1, NOW, LAST).await? {
-                let attempt = attempt(&leased, "delivered");
-                assert!(tx.record_attempt("lease", &leased, attempt, Next::Delivered, NOW).await?);
-            }
-            Ok::<_, Error>(())
-        };
-        store.write(write).await.unwrap();
-        assert_eq!(clan.remains(store).await, Clan::ALL);
-        let read = async move |db: &mut store::Read| {
-            db.accounts().await?;
-            db.api_key(key.sid).await?;
-            db.api_keys(account.sid).await?;
-            db.enrollment_keys::<RingKey>().await?;
-            db.server_key::<RingKey>(&ring_key.kid).await?;
-            for kind in store::Kind::ALL {
-                db.seals(kind).await?;
-                db.sealed_otherwise::<RingKey>(kind, b"12345678", "", 10).await?;
-            }
-            db.services(account.sid, &ALL).await?;
-            db.entities(account.sid, service.sid, &ALL).await?;
-            db.factor_by_credential(factor.credential_sid).await?;
-            db.factors(entity.sid, &ALL).await?;
-            db.count_factors(entity.sid).await?;
-            db.challenges(entity.sid, Filter::default(), &ALL, NOW).await?;
-            db.webhooks(account.sid, service.sid, &ALL).await?;
-            db.enabled_webhooks(service.sid).await?;
-            db.all_webhooks().await?;
-            db.credentials(account.sid, &ALL).await?;
-            db.all_credentials().await?;
-            db.alerts(account.sid, AlertFilter::default(), &ALL).await?;
-            db.deliveries(&DeliveryFilter::default(), 10).await?;
-            db.audit_lines(&AuditFilter::default(), 10).await?;
-            db.audit_chain::<RingKey>().await?;
-            db.next_due().await?;
-            db.entity_back(service.sid, NOW..NOW, NonZeroU32::MIN).await?;
-            db.factor_creation_back(entity.sid, NOW..NOW, NonZeroU32::MIN).await?;
-            db.challenge_back(factor.sid, NOW..NOW, NonZeroU32::MIN).await?;
-            db.pending_until(factor.sid, NonZeroU32::MIN, NOW).await?;
-            Ok::<_, Error>(())
-        };
-        store.read(read).await.unwrap();
-        let delete = async move |tx: &mut Write| {
-            assert!(tx.owe_again(delivery.id, NOW, LAST).await?.is_some());
-            let arrived = attempt(delivery, "delivered").clone();
-            tx.record_delivered("nobody", &[(delivery.id, arrived, NOW)]).await?;
-            tx.delete_webhook(account.sid, service.sid, webhook.sid).await?;
-            tx.delete_credential(account.sid, credential.sid).await?;
-            tx.delete_old_alerts(alert.created_at.plus_seconds(1), 1).await?;
-            for leased in tx.lease_deliveries("lease", &[], 1, NOW, LAST).await? {
-                let attempt = attempt(&leased, "failed");
-                tx.record_attempt("lease", &leased, attempt, Next::Failed, NOW).await?;
-            }
-            tx.delete_old_deliveries(LAST, 1).await?;
-            tx.take_lease("lease", "holder", NOW, LAST).await?;
-            tx.delete_unverified_factors(FIRST, 1).await?;
-            tx.note_factor_creation(factor).await?;
-            tx.delete_old_factor_creations(FIRST, 1).await?;
-            tx.limit_service(service.sid, None, None).await?;
-            tx.delete_old_challenges(FIRST, 1).await?;
-            tx.delete_old_access_tokens(FIRST, 1).await?;
-            tx.delete_factor(path, factor.sid, NOW).await?;
-            tx.delete_entity(path, NOW).await?;
-            tx.delete_service(account.sid, service.sid, NOW).await?;
-            while tx.remove_deleted(100).await? > 0 {}
-            tx.count_deleted().await?;
-            tx.delete_api_key(key.sid).await
-        };
-        store.write(delete).await.unwrap();
-    }
+/// All tables of the schema.
+const TABLES: [&str; 20] = [
+    "accounts",
+    "api_keys",
+    "enrollment_keys",
+    "server_keys",
+    "services",
+    "entities",
+    "factors",
+    "challenges",
+    "access_tokens",
+    "webhooks",
+    "credentials",
+    "notifications",
+    "deliveries",
+    "delivery_attempts",
+    "alerts",
+    "leases",
+    "factor_creations",
+    "audit_log",
+    "audit_chain",
+    "clock_record",
+];
 
-    let store = place.open().await;
-    // Often enough that each connection has prepared each statement.
+async fn store_works_while_columns_are_added(database: TestDatabase) {
+    let store = database.open().await;
+    // Often enough that every connection has prepared every statement.
     for _ in 0..10 {
-        use_everything(&store).await;
+        run_every_statement(&store).await;
     }
-    let tables = [
-        "accounts",
-        "api_keys",
-        "enrollment_keys",
-        "server_keys",
-        "services",
-        "entities",
-        "factors",
-        "challenges",
-        "access_tokens",
-        "webhooks",
-        "credentials",
-        "notifications",
-        "deliveries",
-        "delivery_attempts",
-        "alerts",
-        "leases",
-        "factor_creations",
-        "audit_log",
-        "audit_chain",
-        "clock_record",
-    ];
-    for table in tables {
-        place.sql(&format!("ALTER TABLE {table} ADD COLUMN of_a_newer_program TEXT")).await;
+    for table in TABLES {
+        database.sql(&format!("ALTER TABLE {table} ADD COLUMN of_a_newer_program TEXT")).await;
     }
     for _ in 0..10 {
-        use_everything(&store).await;
+        run_every_statement(&store).await;
     }
 }
 
-async fn a_role_that_may_not_make_tables_can_serve(place: Place) {
-    place.open().await.close().await;
-    let role = place.sql("SELECT 'server_' || md5(current_database())").await;
-    place.sql("REVOKE CREATE ON SCHEMA public FROM PUBLIC").await;
-    place.sql(&format!("CREATE ROLE {role} LOGIN PASSWORD 'secret'")).await;
+async fn role_without_create_privilege_can_serve(database: TestDatabase) {
+    database.open().await.close().await;
+    let role = database.sql("SELECT 'server_' || md5(current_database())").await;
+    database.sql("REVOKE CREATE ON SCHEMA public FROM PUBLIC").await;
+    database.sql(&format!("CREATE ROLE {role} LOGIN PASSWORD 'secret'")).await;
     let rights = "SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public";
-    place.sql(&format!("GRANT {rights} TO {role}")).await;
+    database.sql(&format!("GRANT {rights} TO {role}")).await;
 
-    let separator = if place.url().contains('?') { '&' } else { '?' };
-    let url = format!("{}{separator}user={role}&password=secret", place.url());
+    let separator = if database.url().contains('?') { '&' } else { '?' };
+    let url = format!("{}{separator}user={role}&password=secret", database.url());
     for old in [OldSchema::Refuse, OldSchema::Migrate] {
         let opened = Store::open(&Location::Postgres(Secret::new(url.clone())), old).await;
         let (store, migrated) = opened.unwrap();
-        assert_eq!(migrated, Migrated::default());
-        assert_eq!(Clan::settle(&store).await.remains(&store).await, Clan::ALL);
+        assert_eq!(migrated, MigrationReport::default());
+        assert_eq!(AccountTree::create(&store).await.remaining(&store).await, AccountTree::ALL);
         store.close().await;
     }
-    place.sql(&format!("DROP OWNED BY {role}")).await;
-    place.sql(&format!("DROP ROLE {role}")).await;
+    database.sql(&format!("DROP OWNED BY {role}")).await;
+    database.sql(&format!("DROP ROLE {role}")).await;
 }
 
-async fn a_migration_gives_way_to_servers_that_run(place: Place) {
-    place.open().await.close().await;
-    let is_before_the_limits = "DROP INDEX challenges_by_expiry, access_tokens_by_expiry, factors_unverified; \
+async fn migration_yields_to_running_transactions(database: TestDatabase) {
+    database.open().await.close().await;
+    let undo_migration = "DROP INDEX challenges_by_expiry, access_tokens_by_expiry, factors_unverified; \
          DROP TABLE leases, factor_creations; ALTER TABLE services DROP COLUMN max_pending_challenges, \
          DROP COLUMN challenges_per_minute; DELETE FROM _sqlx_migrations WHERE version = 4";
-    place.sql(is_before_the_limits).await;
+    database.sql(undo_migration).await;
 
-    // A server in the midst of a transaction: it holds what the migration comes to last, and wants what that has
-    // taken first.
-    let options: PgConnectOptions = place.url().parse().unwrap();
-    let (mut server, mut next) = (options.connect().await.unwrap(), options.connect().await.unwrap());
+    // A server in the middle of a transaction. It has locked the table that the migration locks last, and
+    // requests the table that the migration locks first.
+    let options: PgConnectOptions = database.url().parse().unwrap();
+    let (mut server, mut observer) = (options.connect().await.unwrap(), options.connect().await.unwrap());
     sqlx::raw_sql("BEGIN; LOCK TABLE services IN ROW EXCLUSIVE MODE").execute(&mut server).await.unwrap();
-    let location = place.location.clone();
+    let location = database.location.clone();
     let migration = tokio::spawn(async move { Store::open(&location, OldSchema::Migrate).await });
     for expected in ["taken", "free"] {
         loop {
-            let wants = "BEGIN; LOCK TABLE challenges IN ROW EXCLUSIVE MODE NOWAIT";
-            let gets = sqlx::raw_sql(wants).execute(&mut next).await.is_ok();
-            sqlx::raw_sql("ROLLBACK").execute(&mut next).await.unwrap();
-            if gets == (expected == "free") {
+            let lock = "BEGIN; LOCK TABLE challenges IN ROW EXCLUSIVE MODE NOWAIT";
+            let is_free = sqlx::raw_sql(lock).execute(&mut observer).await.is_ok();
+            sqlx::raw_sql("ROLLBACK").execute(&mut observer).await.unwrap();
+            if is_free == (expected == "free") {
                 break;
             }
             assert!(!migration.is_finished());
@@ -380,36 +264,36 @@ async fn a_migration_gives_way_to_servers_that_run(place: Place) {
     store.close().await;
 }
 
-async fn a_memory_is_migrated_in_any_case(place: Place) {
+async fn in_memory_store_is_always_migrated(database: TestDatabase) {
     for old in [OldSchema::Refuse, OldSchema::Migrate] {
-        let (store, migrated) = Store::open(&place.location, old).await.unwrap();
+        let (store, migrated) = Store::open(&database.location, old).await.unwrap();
         assert_eq!(migrated.applied, migrations("sqlite"));
-        family(&store).await;
+        enrolled_user(&store).await;
     }
 }
 
-async fn each_memory_is_another(place: Place) {
-    let (one, other) = (place.open().await, place.open().await);
-    family(&one).await;
+async fn in_memory_stores_are_independent(database: TestDatabase) {
+    let (one, other) = (database.open().await, database.open().await);
+    enrolled_user(&one).await;
     assert_same!(read!(other, |db| db.accounts()).unwrap(), Vec::<domain::Account>::new());
 }
 
-/// The names of the files in the folder of this one.
-fn neighbours(file: &Path) -> Vec<String> {
+/// Returns the sorted names of the files in the folder of `file`.
+fn files_beside(file: &Path) -> Vec<String> {
     let files = file.parent().unwrap().read_dir().unwrap();
     let mut names: Vec<_> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
 
-/// Makes the database of a program that knew no more than the first migration, with one account in it.
-async fn make_old(place: &Place) {
-    let newest = Place::sqlite("").unwrap();
+/// Creates a database with only the first migration applied and one account.
+async fn create_old_database(database: &TestDatabase) {
+    let newest = TestDatabase::sqlite("").unwrap();
     newest.open().await.close().await;
     let first = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations/sqlite/0001_verify_push.sql");
     let newest = newest.file();
-    std::fs::write(place.file(), "").unwrap();
-    place
+    std::fs::write(database.file(), "").unwrap();
+    database
         .sql(&format!(
             "PRAGMA journal_mode = WAL; {}; ATTACH '{}' AS newest; \
              CREATE TABLE _sqlx_migrations (version BIGINT PRIMARY KEY, description TEXT NOT NULL, \
@@ -423,65 +307,65 @@ async fn make_old(place: &Place) {
         .await;
 }
 
-async fn a_file_is_copied_before_it_is_migrated(place: Place) {
-    make_old(&place).await;
-    let (store, migrated) = Store::open(&place.location, OldSchema::Migrate).await.unwrap();
+async fn file_is_copied_before_migration(database: TestDatabase) {
+    create_old_database(&database).await;
+    let (store, migrated) = Store::open(&database.location, OldSchema::Migrate).await.unwrap();
     let second = &migrations("sqlite")[1];
     assert_eq!(migrated.applied, migrations("sqlite")[1..]);
     let copy = migrated.copy.unwrap();
-    assert_eq!(copy, place.file().with_file_name(format!("countersign.db.before-{second}")));
+    assert_eq!(copy, database.file().with_file_name(format!("countersign.db.before-{second}")));
     assert_eq!(std::fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
     store.close().await;
 
-    // The copy is what was there: once it is put in its place, the same can be done again.
-    std::fs::rename(&copy, place.file()).unwrap();
-    assert_eq!(place.sql("SELECT version FROM _sqlx_migrations").await, "1");
-    assert_eq!(place.sql("SELECT friendly_name FROM accounts").await, "Owl Bank");
-    let (_, migrated) = Store::open(&place.location, OldSchema::Migrate).await.unwrap();
+    // The copy is the database before the migration: moved back into place, it can be migrated again.
+    std::fs::rename(&copy, database.file()).unwrap();
+    assert_eq!(database.sql("SELECT version FROM _sqlx_migrations").await, "1");
+    assert_eq!(database.sql("SELECT friendly_name FROM accounts").await, "Owl Bank");
+    let (_, migrated) = Store::open(&database.location, OldSchema::Migrate).await.unwrap();
     assert_eq!(migrated.copy, Some(copy));
 }
 
-async fn the_last_copies_are_kept(place: Place) {
-    make_old(&place).await;
+async fn latest_migration_copies_are_kept(database: TestDatabase) {
+    create_old_database(&database).await;
     let name = |migration: &str| format!("countersign.db.before-{migration}");
     let second = migrations("sqlite")[1].clone();
     let others = ["0000_a", "0000_b", "0000_c", "restore"].map(name);
     for other in &others {
-        std::fs::write(place.file().with_file_name(other), "").unwrap();
+        std::fs::write(database.file().with_file_name(other), "").unwrap();
     }
-    place.open().await.close().await;
-    let mut left = neighbours(&place.file());
+    database.open().await.close().await;
+    let mut left = files_beside(&database.file());
     left.retain(|file| file.contains("before"));
     assert_eq!(left, [name("0000_b"), name("0000_c"), name(&second), name("restore")]);
 }
 
-async fn a_file_that_can_not_be_copied_is_not_migrated(place: Place) {
-    make_old(&place).await;
-    let copy = place.file().with_file_name(format!("countersign.db.before-{}", migrations("sqlite")[1]));
+async fn file_that_cannot_be_copied_is_not_migrated(database: TestDatabase) {
+    create_old_database(&database).await;
+    let copy = database.file().with_file_name(format!("countersign.db.before-{}", migrations("sqlite")[1]));
     std::fs::create_dir(&copy).unwrap();
-    let error = Store::open(&place.location, OldSchema::Migrate).await.map(|_| ()).unwrap_err();
+    let error = Store::open(&database.location, OldSchema::Migrate).await.map(|_| ()).unwrap_err();
     assert_refused!(Err::<(), _>(error), Error::NotCopied(_));
-    assert_eq!(place.sql("SELECT version FROM _sqlx_migrations").await, "1");
-    assert!(neighbours(&place.file()).iter().all(|file| !file.contains(".draft")));
+    assert_eq!(database.sql("SELECT version FROM _sqlx_migrations").await, "1");
+    assert!(files_beside(&database.file()).iter().all(|file| !file.contains(".draft")));
     std::fs::remove_dir(&copy).unwrap();
-    place.open().await;
+    database.open().await;
 }
 
-async fn what_is_no_database_is_not_opened(place: Place) {
-    std::fs::write(place.file(), "Dear diary, ".repeat(1000)).unwrap();
-    let nowhere = Location::Sqlite(place.file().join("in a file"));
-    for location in [&place.location, &nowhere] {
+async fn file_that_is_not_a_database_is_refused(database: TestDatabase) {
+    std::fs::write(database.file(), "not a database, ".repeat(1000)).unwrap();
+    let unreachable = Location::Sqlite(database.file().join("in a file"));
+    for location in [&database.location, &unreachable] {
         let opened = Store::open(location, OldSchema::Migrate).await.map(|_| ());
         assert_refused!(opened, Error::Database(_) | Error::File(..));
     }
 }
 
-async fn tables_are_strict_and_the_log_is_written_ahead(place: Place) {
-    place.open().await;
-    assert_eq!(place.sql("PRAGMA journal_mode").await, "wal");
-    let lax = "SELECT name FROM pragma_table_list \
+async fn tables_are_strict_and_journal_mode_is_wal(database: TestDatabase) {
+    database.open().await;
+    assert_eq!(database.sql("PRAGMA journal_mode").await, "wal");
+    let not_strict = "SELECT name FROM pragma_table_list \
                WHERE schema = 'main' AND NOT strict AND name NOT LIKE 'sqlite%' AND name NOT LIKE '_sqlx%'";
-    assert_eq!(place.sql(lax).await, "");
+    assert_eq!(database.sql(not_strict).await, "");
 }
 
 #[test]
@@ -492,13 +376,15 @@ fn both_databases_have_the_same_migrations() {
 #[test]
 fn both_databases_have_the_same_schema() {
     let test = "schema::both_databases_have_the_same_schema";
-    let (Some(sqlite), Some(postgres)) = (Place::sqlite(test), Place::postgres(test)) else { return };
+    let (Some(sqlite), Some(postgres)) = (TestDatabase::sqlite(test), TestDatabase::postgres(test)) else {
+        return;
+    };
     run(sqlite, async |sqlite| {
         sqlite.open().await;
         postgres.open().await;
         for (on_sqlite, on_postgres) in [COLUMNS, INDEXES, REFERENCES] {
-            let lines = async |place: &Place, sql| {
-                let rows = place.sql(sql).await;
+            let lines = async |database: &TestDatabase, sql| {
+                let rows = database.sql(sql).await;
                 rows.lines().map(str::to_owned).collect::<BTreeSet<_>>()
             };
             let (found, expected) = (lines(&sqlite, on_sqlite).await, lines(&postgres, on_postgres).await);
@@ -508,7 +394,7 @@ fn both_databases_have_the_same_schema() {
     });
 }
 
-/// Table, place, name, type and whether it can be null of each column; for SQLite and for PostgreSQL.
+/// Queries for table, position, name, type and nullability of every column, for SQLite and PostgreSQL.
 const COLUMNS: (&str, &str) = (
     "SELECT t.name, c.cid + 1, c.name, \
             CASE c.type WHEN 'INTEGER' THEN 'bigint' WHEN 'BLOB' THEN 'bytea' ELSE lower(c.type) END, \
@@ -520,7 +406,7 @@ const COLUMNS: (&str, &str) = (
      WHERE table_schema = 'public' AND table_name NOT LIKE '_sqlx%'",
 );
 
-/// Table, columns, and whether it is unique and partial of each index, those of keys included.
+/// Queries for table, columns, uniqueness and partiality of every index, including those of keys.
 const INDEXES: (&str, &str) = (
     "SELECT t.name, (SELECT group_concat(c.name) FROM pragma_index_info(i.name) c), i.\"unique\", i.partial \
      FROM sqlite_schema t, pragma_index_list(t.name) i \
@@ -533,7 +419,7 @@ const INDEXES: (&str, &str) = (
      WHERE t.relnamespace = 'public'::regnamespace AND t.relname NOT LIKE '_sqlx%'",
 );
 
-/// Table, column, referenced table, and what a deletion does of each reference.
+/// Queries for table, column, referenced table and deletion rule of every foreign key.
 const REFERENCES: (&str, &str) = (
     "SELECT t.name, f.\"from\", f.\"table\", f.on_delete FROM sqlite_schema t, pragma_foreign_key_list(t.name) f",
     "SELECT t.relname, c.attname, f.confrelid::regclass, \

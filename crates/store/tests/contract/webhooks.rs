@@ -5,53 +5,53 @@ use domain::webhooks::{EventType, Status, Subscription, Version};
 use domain::{Webhook, WebhookSid};
 use store::{Conflict, DeliveryFilter, Error, Store, Write};
 
+use crate::concurrency::run_concurrently;
+use crate::databases::TestDatabase;
 use crate::fixtures::*;
-use crate::pages::{ALL, assert_list, scattered};
-use crate::places::Place;
-use crate::together::at_once;
+use crate::paging::{ALL, assert_paged_list, scattered};
 
 contract! {
-    a_webhook_comes_back_as_it_was_added,
-    a_webhook_is_only_found_by_its_service_and_account,
-    a_webhook_needs_its_service,
-    a_webhook_is_added_once,
-    an_update_changes_what_can_change_and_nothing_else,
-    an_update_of_a_webhook_that_is_gone_does_nothing,
-    changes_of_a_locked_webhook_follow_each_other,
-    what_a_webhook_is_owed_goes_to_its_new_address,
+    webhook_is_read_back_unchanged,
+    webhook_is_found_only_by_its_service_and_account,
+    webhook_requires_its_service,
+    webhook_cannot_be_inserted_twice,
+    update_changes_only_mutable_fields,
+    update_of_a_deleted_webhook_has_no_effect,
+    concurrent_changes_of_a_locked_webhook_are_serialized,
+    pending_deliveries_go_to_the_new_url_of_a_webhook,
     webhooks_are_listed_in_pages,
-    a_list_has_the_webhooks_of_one_service,
-    an_event_finds_the_enabled_webhooks_of_its_service,
+    webhook_list_contains_one_service_only,
+    enabled_webhooks_of_one_service_are_listed,
     webhooks_of_all_accounts_are_listed_oldest_first,
-    webhooks_are_counted_by_service,
-    a_service_never_has_more_webhooks_than_were_counted,
-    a_webhook_is_deleted_once_and_alone,
-    a_webhook_is_only_deleted_by_its_service_and_account,
+    webhooks_are_counted_per_service,
+    concurrent_inserts_do_not_exceed_the_webhook_limit,
+    webhook_is_deleted_once_without_affecting_others,
+    webhook_is_deleted_only_by_its_service_and_account,
 }
 
 contract! {
     on disk:
-    what_no_webhook_can_hold_is_reported,
+    unreadable_webhook_columns_are_an_error,
 }
 
-/// A webhook that shares nothing with an ordinary one.
+/// Returns a webhook whose mutable fields all differ from those of [`webhook`].
 fn full(like: &Webhook) -> &'static Webhook {
     changed(like, |webhook| {
-        webhook.friendly_name = name(AWKWARD);
+        webhook.friendly_name = name(TRICKY_TEXT);
         webhook.event_types = EventType::ALL.map(Subscription::Only).to_vec();
         webhook.url = url("http://[::1]:8080/a%20b?c=ä&d='\"#ct=200&rc=0&rp=4xx,rt");
         webhook.status = Status::Disabled;
         webhook.version = Version::V1;
-        webhook.updated_at = LAST;
+        webhook.updated_at = MAX_TIME;
     })
 }
 
-async fn a_webhook_comes_back_as_it_was_added(store: Store) {
-    let Family { account, service, .. } = family(&store).await;
+async fn webhook_is_read_back_unchanged(store: Store) {
+    let EnrolledUser { account, service, .. } = enrolled_user(&store).await;
     let plain = webhook(service);
-    let full = changed(full(plain), |webhook| (webhook.sid, webhook.created_at) = (sid(), FIRST));
-    let deaf = changed(plain, |webhook| (webhook.sid, webhook.event_types) = (sid(), Vec::new()));
-    for webhook in [plain, full, deaf] {
+    let full = changed(full(plain), |webhook| (webhook.sid, webhook.created_at) = (sid(), MIN_TIME));
+    let without_events = changed(plain, |webhook| (webhook.sid, webhook.event_types) = (sid(), Vec::new()));
+    for webhook in [plain, full, without_events] {
         transact!(store, |tx| tx.insert_webhook(webhook)).unwrap();
         let found = read!(store, |db| db.webhook(account.sid, service.sid, webhook.sid)).unwrap();
         assert_same!(found, Some(webhook));
@@ -60,13 +60,13 @@ async fn a_webhook_comes_back_as_it_was_added(store: Store) {
     }
 }
 
-async fn a_webhook_is_only_found_by_its_service_and_account(store: Store) {
-    let (clan, other) = (Clan::settle(&store).await, family(&store).await);
-    let Family { account, service, .. } = clan.family;
+async fn webhook_is_found_only_by_its_service_and_account(store: Store) {
+    let (tree, other) = (AccountTree::create(&store).await, enrolled_user(&store).await);
+    let EnrolledUser { account, service, .. } = tree.user;
     for (account_sid, service_sid, sid) in [
-        (other.account.sid, service.sid, clan.webhook.sid),
-        (account.sid, other.service.sid, clan.webhook.sid),
-        (other.account.sid, other.service.sid, clan.webhook.sid),
+        (other.account.sid, service.sid, tree.webhook.sid),
+        (account.sid, other.service.sid, tree.webhook.sid),
+        (other.account.sid, other.service.sid, tree.webhook.sid),
         (account.sid, service.sid, sid()),
     ] {
         let found = read!(store, |db| db.webhook(account_sid, service_sid, sid)).unwrap();
@@ -76,51 +76,52 @@ async fn a_webhook_is_only_found_by_its_service_and_account(store: Store) {
     }
 }
 
-async fn a_webhook_needs_its_service(store: Store) {
-    let Family { account, .. } = family(&store).await;
+async fn webhook_requires_its_service(store: Store) {
+    let EnrolledUser { account, .. } = enrolled_user(&store).await;
     let orphan = webhook(service(account));
     assert_refused!(transact!(store, |tx| tx.insert_webhook(orphan)), Error::ParentGone);
 }
 
-async fn a_webhook_is_added_once(store: Store) {
-    let Clan { webhook, .. } = Clan::settle(&store).await;
+async fn webhook_cannot_be_inserted_twice(store: Store) {
+    let AccountTree { webhook, .. } = AccountTree::create(&store).await;
     assert_refused!(transact!(store, |tx| tx.insert_webhook(webhook)), Error::Conflict(Conflict::Other));
 }
 
-async fn an_update_changes_what_can_change_and_nothing_else(store: Store) {
-    let Family { account, service, .. } = family(&store).await;
+async fn update_changes_only_mutable_fields(store: Store) {
+    let EnrolledUser { account, service, .. } = enrolled_user(&store).await;
     let (before, bystander) = (webhook(service), webhook(service));
     add(&store, [before, bystander]).await;
     let after = full(before);
     let update = changed(after, |webhook| {
         webhook.account_sid = sid();
         webhook.service_sid = sid();
-        webhook.created_at = LAST;
+        webhook.created_at = MAX_TIME;
     });
     transact!(store, |tx| tx.update_webhook(update)).unwrap();
     let found = read!(store, |db| db.webhooks(account.sid, service.sid, &ALL)).unwrap();
     assert_same!(found, [after, bystander]);
 }
 
-async fn an_update_of_a_webhook_that_is_gone_does_nothing(store: Store) {
-    let clan = Clan::settle(&store).await;
-    let Family { account, service, .. } = clan.family;
-    let gone = changed(full(clan.webhook), |webhook| webhook.sid = sid());
-    transact!(store, |tx| tx.update_webhook(gone)).unwrap();
+async fn update_of_a_deleted_webhook_has_no_effect(store: Store) {
+    let tree = AccountTree::create(&store).await;
+    let EnrolledUser { account, service, .. } = tree.user;
+    let missing = changed(full(tree.webhook), |webhook| webhook.sid = sid());
+    transact!(store, |tx| tx.update_webhook(missing)).unwrap();
     let found = read!(store, |db| db.webhooks(account.sid, service.sid, &ALL)).unwrap();
-    assert_same!(found, [clan.webhook]);
+    assert_same!(found, [tree.webhook]);
 }
 
-async fn changes_of_a_locked_webhook_follow_each_other(store: Store) {
+async fn concurrent_changes_of_a_locked_webhook_are_serialized(store: Store) {
     const CHANGES: usize = 40;
-    let Clan { family: Family { account, service, .. }, webhook, .. } = Clan::settle(&store).await;
-    // Each makes the name one longer than it found it.
+    let AccountTree { user: EnrolledUser { account, service, .. }, webhook, .. } =
+        AccountTree::create(&store).await;
+    // Each change appends one character to the name it read.
     let change = async move |tx: &mut Write| {
         let mut webhook = tx.lock_webhook(account.sid, service.sid, webhook.sid).await?.unwrap();
         webhook.friendly_name = name(&format!("{}+", webhook.friendly_name));
         tx.update_webhook(&webhook).await
     };
-    let changes = at_once(CHANGES, |_| {
+    let changes = run_concurrently(CHANGES, |_| {
         let store = store.clone();
         async move { store.write(change).await }
     });
@@ -130,64 +131,64 @@ async fn changes_of_a_locked_webhook_follow_each_other(store: Store) {
     assert_eq!(changed.friendly_name.as_str(), expected);
 }
 
-async fn what_a_webhook_is_owed_goes_to_its_new_address(store: Store) {
-    let Family { service, .. } = family(&store).await;
+async fn pending_deliveries_go_to_the_new_url_of_a_webhook(store: Store) {
+    let EnrolledUser { service, .. } = enrolled_user(&store).await;
     let (moving, staying) = (webhook(service), webhook(service));
-    let [finished, owed] = [moving, moving].map(delivery);
+    let [finished, pending] = [moving, moving].map(delivery);
     let elsewhere = delivery(staying);
     add(&store, [moving, staying]).await;
     add(&store, [finished]).await;
     let finish = async move |tx: &mut Write| {
-        let leased = tx.lease_deliveries("worker", &[], 1, NOW, LAST).await?;
+        let leased = tx.lease_deliveries("worker", &[], 1, NOW, MAX_TIME).await?;
         tx.record_attempt("worker", &leased[0], attempt(&leased[0], "failed"), Next::Failed, NOW).await
     };
     assert!(store.write(finish).await.unwrap());
-    add(&store, [owed, elsewhere]).await;
+    add(&store, [pending, elsewhere]).await;
 
     let moved = changed(moving, |webhook| webhook.url = url("http://new.example/hooks"));
     transact!(store, |tx| tx.update_webhook(moved)).unwrap();
     let found = read!(store, |db| db.deliveries(&DeliveryFilter::default(), 10)).unwrap();
-    let destinations = found.iter().map(|it| (it.delivery.id, it.delivery.destination.as_str()));
+    let destinations = found.iter().map(|it| (it.delivery.id, it.delivery.destination.to_string()));
     assert_eq!(
         destinations.collect::<Vec<_>>(),
         [
-            (elsewhere.id, "bank.example.com:443"),
-            (owed.id, "new.example:80"),
-            (finished.id, "bank.example.com:443"),
+            (elsewhere.id, "bank.example.com:443".to_owned()),
+            (pending.id, "new.example:80".to_owned()),
+            (finished.id, "bank.example.com:443".to_owned()),
         ]
     );
 }
 
 async fn webhooks_are_listed_in_pages(store: Store) {
-    let Family { account, service, .. } = family(&store).await;
+    let EnrolledUser { account, service, .. } = enrolled_user(&store).await;
     let webhooks = scattered(|sid: WebhookSid, time| {
         changed(webhook(service), |webhook| (webhook.sid, webhook.created_at) = (sid, time))
     });
     add(&store, webhooks.clone()).await;
     let page = async |request| read!(store, |db| db.webhooks(account.sid, service.sid, &request)).unwrap();
-    assert_list(&webhooks, page).await;
+    assert_paged_list(&webhooks, page).await;
 }
 
-async fn a_list_has_the_webhooks_of_one_service(store: Store) {
-    let (one, other) = (Clan::settle(&store).await, Clan::settle(&store).await);
-    let Family { account, service, .. } = one.family;
+async fn webhook_list_contains_one_service_only(store: Store) {
+    let (one, other) = (AccountTree::create(&store).await, AccountTree::create(&store).await);
+    let EnrolledUser { account, service, .. } = one.user;
     let found = read!(store, |db| db.webhooks(account.sid, service.sid, &ALL)).unwrap();
     assert_same!(found, [one.webhook]);
-    for (account_sid, service_sid) in [(other.family.account.sid, service.sid), (account.sid, sid())] {
+    for (account_sid, service_sid) in [(other.user.account.sid, service.sid), (account.sid, sid())] {
         let found = read!(store, |db| db.webhooks(account_sid, service_sid, &ALL)).unwrap();
         assert_same!(found, Vec::<Webhook>::new());
     }
 }
 
-async fn an_event_finds_the_enabled_webhooks_of_its_service(store: Store) {
-    let (one, other) = (family(&store).await, Clan::settle(&store).await);
+async fn enabled_webhooks_of_one_service_are_listed(store: Store) {
+    let (one, other) = (enrolled_user(&store).await, AccountTree::create(&store).await);
     let service = one.service;
-    let (second, first) = (webhook(service), changed(webhook(service), |it| it.created_at = FIRST));
+    let (second, first) = (webhook(service), changed(webhook(service), |it| it.created_at = MIN_TIME));
     let disabled = changed(webhook(service), |webhook| webhook.status = Status::Disabled);
     add(&store, [second, first, disabled]).await;
     let find = async |service_sid| read!(store, |db| db.enabled_webhooks(service_sid)).unwrap();
     assert_same!(find(service.sid).await, [first, second]);
-    assert_same!(find(other.family.service.sid).await, [other.webhook]);
+    assert_same!(find(other.user.service.sid).await, [other.webhook]);
     assert_same!(find(sid()).await, Vec::<Webhook>::new());
 
     let enabled = changed(disabled, |webhook| webhook.status = Status::Enabled);
@@ -200,28 +201,28 @@ async fn an_event_finds_the_enabled_webhooks_of_its_service(store: Store) {
 
 async fn webhooks_of_all_accounts_are_listed_oldest_first(store: Store) {
     assert_same!(read!(store, |db| db.all_webhooks()).unwrap(), Vec::<Webhook>::new());
-    let (one, other) = (family(&store).await, family(&store).await);
-    let made = |family: Family, second| {
-        changed(webhook(family.service), |it| it.created_at = NOW.plus_seconds(second))
+    let (one, other) = (enrolled_user(&store).await, enrolled_user(&store).await);
+    let created_at = |user: EnrolledUser, second| {
+        changed(webhook(user.service), |it| it.created_at = NOW.plus_seconds(second))
     };
-    let [third, first, second] = [made(one, 3), made(other, 1), full(made(one, 2))];
+    let [third, first, second] = [created_at(one, 3), created_at(other, 1), full(created_at(one, 2))];
     add(&store, [third, first, second]).await;
     assert_same!(read!(store, |db| db.all_webhooks()).unwrap(), [first, second, third]);
 }
 
-async fn webhooks_are_counted_by_service(store: Store) {
-    let (one, other) = (Clan::settle(&store).await, family(&store).await);
-    let disabled = changed(webhook(one.family.service), |webhook| webhook.status = Status::Disabled);
+async fn webhooks_are_counted_per_service(store: Store) {
+    let (one, other) = (AccountTree::create(&store).await, enrolled_user(&store).await);
+    let disabled = changed(webhook(one.user.service), |webhook| webhook.status = Status::Disabled);
     add(&store, [disabled]).await;
     let count = async |service_sid| transact!(store, |tx| tx.count_webhooks(service_sid)).unwrap();
-    assert_eq!(count(one.family.service.sid).await, 2);
+    assert_eq!(count(one.user.service.sid).await, 2);
     assert_eq!(count(other.service.sid).await, 0);
     assert_eq!(count(sid()).await, 0);
 }
 
-async fn a_service_never_has_more_webhooks_than_were_counted(store: Store) {
-    let Family { account, service, .. } = family(&store).await;
-    let added = at_once(20, |_| {
+async fn concurrent_inserts_do_not_exceed_the_webhook_limit(store: Store) {
+    let EnrolledUser { account, service, .. } = enrolled_user(&store).await;
+    let added = run_concurrently(20, |_| {
         let store = store.clone();
         let add = async move |tx: &mut Write| {
             tx.lock_service(account.sid, service.sid).await?;
@@ -237,39 +238,39 @@ async fn a_service_never_has_more_webhooks_than_were_counted(store: Store) {
     assert_eq!(transact!(store, |tx| tx.count_webhooks(service.sid)).unwrap(), 5);
 }
 
-async fn a_webhook_is_deleted_once_and_alone(store: Store) {
-    let (clan, other) = (Clan::settle(&store).await, Clan::settle(&store).await);
-    let Family { account, service, .. } = clan.family;
+async fn webhook_is_deleted_once_without_affecting_others(store: Store) {
+    let (tree, other) = (AccountTree::create(&store).await, AccountTree::create(&store).await);
+    let EnrolledUser { account, service, .. } = tree.user;
     let delete = async || {
-        transact!(store, |tx| tx.delete_webhook(account.sid, service.sid, clan.webhook.sid)).unwrap()
+        transact!(store, |tx| tx.delete_webhook(account.sid, service.sid, tree.webhook.sid)).unwrap()
     };
     assert!(delete().await);
     assert!(!delete().await);
-    let rest: Vec<_> = Clan::ALL.into_iter().filter(|what| *what != "webhook").collect();
-    assert_eq!(clan.remains(&store).await, rest);
-    assert_eq!(other.remains(&store).await, Clan::ALL);
+    let expected: Vec<_> = AccountTree::ALL.into_iter().filter(|name| *name != "webhook").collect();
+    assert_eq!(tree.remaining(&store).await, expected);
+    assert_eq!(other.remaining(&store).await, AccountTree::ALL);
 }
 
-async fn a_webhook_is_only_deleted_by_its_service_and_account(store: Store) {
-    let (clan, other) = (Clan::settle(&store).await, family(&store).await);
-    let Family { account, service, .. } = clan.family;
+async fn webhook_is_deleted_only_by_its_service_and_account(store: Store) {
+    let (tree, other) = (AccountTree::create(&store).await, enrolled_user(&store).await);
+    let EnrolledUser { account, service, .. } = tree.user;
     for (account_sid, service_sid, sid) in [
-        (other.account.sid, service.sid, clan.webhook.sid),
-        (account.sid, other.service.sid, clan.webhook.sid),
+        (other.account.sid, service.sid, tree.webhook.sid),
+        (account.sid, other.service.sid, tree.webhook.sid),
         (account.sid, service.sid, sid()),
     ] {
         assert!(!transact!(store, |tx| tx.delete_webhook(account_sid, service_sid, sid)).unwrap());
     }
-    assert_eq!(clan.remains(&store).await, Clan::ALL);
+    assert_eq!(tree.remaining(&store).await, AccountTree::ALL);
 }
 
-async fn what_no_webhook_can_hold_is_reported(place: Place) {
-    let store = place.open().await;
-    Clan::settle(&store).await;
-    for (column, value) in [("event_types", r#"["*", "factor.eaten"]"#), ("url", "ftp://a.example")] {
-        place.sql(&format!("UPDATE webhooks SET {column} = '{value}'")).await;
+async fn unreadable_webhook_columns_are_an_error(database: TestDatabase) {
+    let store = database.open().await;
+    AccountTree::create(&store).await;
+    for (column, value) in [("event_types", r#"["*", "factor.unknown"]"#), ("url", "ftp://a.example")] {
+        database.sql(&format!("UPDATE webhooks SET {column} = '{value}'")).await;
         let found = read!(store, |db| db.all_webhooks());
         assert_refused!(found, Error::Corrupt(which) if which == column);
-        place.sql(r#"UPDATE webhooks SET event_types = '["*"]'"#).await;
+        database.sql(r#"UPDATE webhooks SET event_types = '["*"]'"#).await;
     }
 }

@@ -1,42 +1,233 @@
-//! What labels can be.
+//! Labels of metrics and the values that they can have.
 
 use std::fmt::{self, Write as _};
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use strum::{IntoStaticStr, VariantArray};
 
-/// What a label can be, if that can be listed: such series are there from the start, at zero, so that the
-/// first failure of its kind is seen as a change.
-pub(crate) trait Value: Sized {
+/// The type of a label.
+pub(crate) trait LabelValue: Sized {
+    /// Returns all values, or none if they cannot be listed.
+    ///
+    /// Series with listed values exist from the start, at zero, so that the first event is visible as an increase.
     fn all() -> Vec<Self> {
         Vec::new()
     }
 }
 
-impl Value for &'static str {}
-impl Value for u16 {}
+impl LabelValue for &'static str {}
+impl LabelValue for u16 {}
 
 /// The labels of a metric.
 pub(crate) trait Labels: Sized {
     const NAMES: &'static [&'static str];
 
+    /// Returns all combinations of values, or none if they cannot be listed.
     fn all() -> Vec<Self>;
 }
 
-macro_rules! values {
-    ($($(#[$meta:meta])* $name:ident { $($(#[$about:meta])* $value:ident = $word:literal,)+ })+) => {
-        $(
-            $(#[$meta])*
-            #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
-            pub enum $name {
-                $($(#[$about])* $value,)+
-            }
+/// Kind of credentials in a failed authentication.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum CredentialKind {
+    /// SID and auth token of an account.
+    Account,
+    /// API key.
+    ApiKey,
+    /// Access token of a phone that enrolls.
+    Enrollee,
+    /// Token that a device signed.
+    Device,
+    /// Any other user name.
+    Unknown,
+    /// No credentials, or malformed ones.
+    None,
+}
 
+/// A limit on requests or connections.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum Limit {
+    /// Failed authentications from one address.
+    Address,
+    /// Requests of one account in a second.
+    AccountRequests,
+    /// Concurrent requests of one account.
+    AccountConcurrency,
+    /// Concurrent connections of one address; counts refused connections.
+    AddressConnections,
+    /// Concurrent connections in total; counts refused connections.
+    Connections,
+}
+
+/// Result of an export of spans to the collector.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum ExportResult {
+    /// The collector accepted the spans.
+    #[strum(serialize = "taken")]
+    Accepted,
+    /// The collector rejected the spans or was unreachable.
+    #[strum(serialize = "refused")]
+    Rejected,
+}
+
+/// Answer to a challenge.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum ChallengeAnswer {
+    /// The user approved.
+    Approved,
+    /// The user denied.
+    Denied,
+}
+
+/// Kind of a delivery.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum DeliveryKind {
+    /// Push through APNs.
+    PushApns,
+    /// Push through FCM.
+    PushFcm,
+    /// Webhook of a service.
+    Webhook,
+    /// Debugger webhook of an account.
+    Debugger,
+}
+
+/// Kind of a pending delivery, as far as it can be counted without reading each delivery.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum PendingKind {
+    /// Push through either provider.
+    Push,
+    /// Webhook of a service.
+    Webhook,
+    /// Debugger webhook of an account.
+    Debugger,
+}
+
+/// State of a delivery after an attempt.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum DeliveryOutcome {
+    /// Delivered.
+    Delivered,
+    /// Not attempted, because it no longer serves a purpose.
+    Skipped,
+    /// Failed, to be retried.
+    #[strum(serialize = "again")]
+    Retry,
+    /// Failed permanently.
+    Failed,
+}
+
+/// Push provider.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum Provider {
+    /// Apple Push Notification service.
+    Apns,
+    /// Firebase Cloud Messaging.
+    Fcm,
+}
+
+/// Result of a push.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum PushOutcome {
+    /// The provider accepted the push.
+    Delivered,
+    /// The push failed and may succeed later.
+    Retry,
+    /// The registration token of the device is no longer valid.
+    Gone,
+    /// The credential is missing, or the credential, the app ID or the payload is wrong.
+    Refused,
+}
+
+/// Result of a round of housekeeping.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum HousekeepingOutcome {
+    /// Everything that had expired was removed.
+    Done,
+    /// Another node runs housekeeping.
+    #[strum(serialize = "elsewhere")]
+    OtherNode,
+    /// Nothing was removed, because the clock jumped.
+    ClockDoubted,
+    /// The round failed.
+    Failed,
+}
+
+/// Kind of data that housekeeping removes.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum HousekeepingKind {
+    /// Factors that were never verified.
+    UnverifiedFactors,
+    /// Challenges.
+    Challenges,
+    /// Access tokens.
+    AccessTokens,
+    /// Records of factor creations, which a limit counts.
+    FactorCreations,
+    /// Replaced enrollment keys.
+    EnrollmentKeys,
+    /// Finished deliveries.
+    Deliveries,
+    /// Alerts.
+    Alerts,
+    /// Audit records.
+    #[strum(serialize = "audit_lines")]
+    AuditRecords,
+    /// Rows of deleted services and entities.
+    Deleted,
+}
+
+/// Failure of the database.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum DatabaseFault {
+    /// The database is unreachable or overloaded.
+    Unavailable,
+    /// Its disk is full or read-only.
+    NoRoom,
+    /// The connection was lost during a commit.
+    OutcomeUnknown,
+    /// The database returned an error, because of a damaged file or a bug.
+    Failed,
+    /// A row contains an invalid value.
+    Corrupt,
+}
+
+/// Server-side cause of a failed request.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum Fault {
+    /// The database is unreachable or overloaded.
+    Unavailable,
+    /// The database returned an error.
+    Database,
+    /// A secret cannot be opened, because the master key is wrong or the row was altered.
+    Crypto,
+    /// More requests than the server processes concurrently.
+    Overload,
+    /// The request took too long.
+    Timeout,
+    /// The request panicked.
+    Panic,
+}
+
+macro_rules! label_values {
+    ($($name:ident)+) => {
+        $(
             impl $name {
-                /// The word that stands for it.
-                pub const fn as_str(self) -> &'static str {
-                    match self {
-                        $(Self::$value => $word,)+
-                    }
+                /// Returns the value of the label.
+                pub fn as_str(self) -> &'static str {
+                    self.into()
                 }
             }
 
@@ -46,13 +237,18 @@ macro_rules! values {
                 }
             }
 
-            impl Value for $name {
+            impl LabelValue for $name {
                 fn all() -> Vec<Self> {
-                    vec![$(Self::$value),+]
+                    Self::VARIANTS.to_vec()
                 }
             }
         )+
     };
+}
+
+label_values! {
+    CredentialKind Limit ExportResult ChallengeAnswer DeliveryKind PendingKind DeliveryOutcome Provider PushOutcome
+    HousekeepingOutcome HousekeepingKind DatabaseFault Fault
 }
 
 macro_rules! label_sets {
@@ -77,282 +273,116 @@ macro_rules! label_sets {
     };
     (@each $all:ident [] [$($label:ident)+]) => { $all.push(Self { $($label),+ }) };
     (@each $all:ident [$first:ident $($rest:ident)*] $labels:tt) => {
-        for $first in Value::all() {
+        for $first in LabelValue::all() {
             label_sets!(@each $all [$($rest)*] $labels);
         }
     };
 }
 
-values! {
-    /// Kind of credentials in a failed authentication.
-    Claimant {
-        /// An account, by its auth token.
-        Account = "account",
-        /// An API key.
-        ApiKey = "api_key",
-        /// A phone with an access token.
-        Enrollee = "enrollee",
-        /// A device with a token of its own making.
-        Device = "device",
-        /// Anybody else.
-        Unknown = "unknown",
-        /// No credentials, or none that can be read.
-        Nobody = "none",
-    }
-
-    /// What there is too much of.
-    Limit {
-        /// Credentials that failed, from one address.
-        Address = "address",
-        /// Requests of one account in a second.
-        AccountRequests = "account_requests",
-        /// Requests of one account at one time.
-        AccountConcurrency = "account_concurrency",
-        /// Connections of one address at one time; counts the connections that were refused.
-        AddressConnections = "address_connections",
-        /// Connections at one time; counts the connections that were refused.
-        Connections = "connections",
-    }
-
-    /// What a collector makes of spans.
-    Taken {
-        /// It takes them.
-        Taken = "taken",
-        /// It does not, or is not there.
-        Refused = "refused",
-    }
-
-    /// What a device makes of a challenge.
-    Answer {
-        /// Yes.
-        Approved = "approved",
-        /// No.
-        Denied = "denied",
-    }
-
-    /// What is delivered.
-    Kind {
-        /// A push through Apple.
-        PushApns = "push_apns",
-        /// A push through Google.
-        PushFcm = "push_fcm",
-        /// A webhook of a service.
-        Webhook = "webhook",
-        /// A debugger event of an account.
-        Debugger = "debugger",
-    }
-
-    /// What is owed, as far as the database tells without a look at each.
-    Owed {
-        /// A push.
-        Push = "push",
-        /// A webhook of a service.
-        Webhook = "webhook",
-        /// A debugger event of an account.
-        Debugger = "debugger",
-    }
-
-    /// What becomes of a delivery after an attempt.
-    Outcome {
-        /// It was delivered.
-        Delivered = "delivered",
-        /// It would have been of no use any more.
-        Skipped = "skipped",
-        /// It is tried again.
-        Again = "again",
-        /// It is given up.
-        Failed = "failed",
-    }
-
-    /// Who delivers pushes.
-    Provider {
-        /// Apple.
-        Apns = "apns",
-        /// Google.
-        Fcm = "fcm",
-    }
-
-    /// What became of a push.
-    Verdict {
-        /// The provider took it.
-        Delivered = "delivered",
-        /// It may arrive another time.
-        Retry = "retry",
-        /// The device's token is dead.
-        Gone = "gone",
-        /// The credential, the app id or the payload is wrong, or there is no credential.
-        Refused = "refused",
-    }
-
-    /// How a round of housekeeping ended.
-    Housekeeping {
-        /// All was done.
-        Done = "done",
-        /// Another server does it.
-        Elsewhere = "elsewhere",
-        /// Nothing was removed, because the clock jumped.
-        ClockDoubted = "clock_doubted",
-        /// It failed.
-        Failed = "failed",
-    }
-
-    /// What is removed when its time is over.
-    Remains {
-        /// Factors that were never verified.
-        Factors = "unverified_factors",
-        /// Challenges.
-        Challenges = "challenges",
-        /// Access tokens.
-        AccessTokens = "access_tokens",
-        /// Notes that a factor was made.
-        FactorCreations = "factor_creations",
-        /// Enrollment keys that were replaced.
-        EnrollmentKeys = "enrollment_keys",
-        /// Deliveries that are done with.
-        Deliveries = "deliveries",
-        /// Alerts.
-        Alerts = "alerts",
-        /// Lines of the audit log.
-        AuditLines = "audit_lines",
-        /// Rows of deleted services and entities.
-        Deleted = "deleted",
-    }
-
-    /// What is wrong with the database.
-    DatabaseFault {
-        /// It is out of reach, or has too much to do.
-        Unavailable = "unavailable",
-        /// Its disk is full, or takes nothing.
-        NoRoom = "no_room",
-        /// It was interrupted while it committed.
-        OutcomeUnknown = "outcome_unknown",
-        /// It refuses: a broken file, a bug.
-        Failed = "failed",
-        /// A row holds what it can't hold.
-        Corrupt = "corrupt",
-    }
-
-    /// What is wrong with the server, as a caller comes to feel it.
-    Fault {
-        /// The database is out of reach or overloaded.
-        Unavailable = "unavailable",
-        /// The database failed.
-        Database = "database",
-        /// A secret can't be opened: the wrong master key, or an altered row.
-        Crypto = "crypto",
-        /// There was too much to do: more requests than may be under way.
-        Overload = "overload",
-        /// The request took too long.
-        Timeout = "timeout",
-        /// The request panicked.
-        Panic = "panic",
-    }
-}
-
 label_sets! {
-    /// The build that runs.
-    Build {
-        /// Its version.
+    /// Labels of the running build.
+    BuildLabels {
+        /// Version.
         version: &'static str,
     }
 
-    /// A request that was answered.
-    Request {
-        /// The pattern of the route, or `-`.
+    /// Labels of a request with its response.
+    RequestLabels {
+        /// Pattern of the route, or `-` if none matches.
         route: &'static str,
-        /// The method, or `-` for one that nobody knows.
+        /// Method, or `-` for an unknown one.
         method: &'static str,
-        /// The status of the answer.
+        /// Status of the response.
         status: u16,
     }
 
-    /// A request, whatever it was answered.
-    Asked {
-        /// The pattern of the route, or `-`.
+    /// Labels of a request without its response.
+    RouteLabels {
+        /// Pattern of the route, or `-` if none matches.
         route: &'static str,
-        /// The method, or `-` for one that nobody knows.
+        /// Method, or `-` for an unknown one.
         method: &'static str,
     }
 
-    /// Credentials that do not hold.
-    Refused {
-        /// Who they would have been.
-        caller: Claimant,
+    /// Labels of a failed authentication.
+    AuthFailureLabels {
+        /// Kind of credentials.
+        caller: CredentialKind,
     }
 
-    /// A request that was one too many.
-    Limited {
-        /// By which limit.
+    /// Labels of a request or connection that a limit refused.
+    LimitLabels {
+        /// Limit that was reached.
         limit: Limit,
     }
 
-    /// Something broke.
-    Broken {
-        /// What.
+    /// Labels of a failed request.
+    FaultLabels {
+        /// Cause.
         kind: Fault,
     }
 
-    /// The database failed.
-    DatabaseFailed {
-        /// How.
+    /// Labels of a failure of the database.
+    DatabaseFaultLabels {
+        /// Kind of failure.
         kind: DatabaseFault,
     }
 
-    /// An answer to a challenge.
-    Answered {
-        /// Which.
-        answer: Answer,
+    /// Labels of an answer to a challenge.
+    AnswerLabels {
+        /// Answer.
+        answer: ChallengeAnswer,
     }
 
-    /// An attempt at a delivery.
-    Attempted {
-        /// What was to be delivered.
-        kind: Kind,
-        /// What became of it.
-        outcome: Outcome,
+    /// Labels of an attempt at a delivery.
+    AttemptLabels {
+        /// Kind of delivery.
+        kind: DeliveryKind,
+        /// State of the delivery after the attempt.
+        outcome: DeliveryOutcome,
     }
 
-    /// A delivery.
-    Delivered {
-        /// What was delivered.
-        kind: Kind,
+    /// Labels of a delivery.
+    DeliveryKindLabels {
+        /// Kind of delivery.
+        kind: DeliveryKind,
     }
 
-    /// What is owed.
-    Owing {
-        /// Of which kind.
-        kind: Owed,
+    /// Labels of pending deliveries.
+    PendingKindLabels {
+        /// Kind of delivery.
+        kind: PendingKind,
     }
 
-    /// A push.
-    Pushed {
-        /// Who was to deliver it.
+    /// Labels of a push with its result.
+    PushLabels {
+        /// Push provider.
         provider: Provider,
-        /// What became of it.
-        outcome: Verdict,
+        /// Result.
+        outcome: PushOutcome,
     }
 
-    /// A push, whatever became of it.
-    PushedBy {
-        /// Who was to deliver it.
+    /// Labels of a push without its result.
+    ProviderLabels {
+        /// Push provider.
         provider: Provider,
     }
 
-    /// A round of housekeeping.
-    Round {
-        /// How it ended.
-        outcome: Housekeeping,
+    /// Labels of a round of housekeeping.
+    HousekeepingLabels {
+        /// Result.
+        outcome: HousekeepingOutcome,
     }
 
-    /// Spans that were sent.
-    Exported {
-        /// What the collector made of them.
-        outcome: Taken,
+    /// Labels of an export of spans.
+    ExportLabels {
+        /// Result.
+        outcome: ExportResult,
     }
 
-    /// Rows that were removed.
-    Removed {
-        /// Which.
-        kind: Remains,
+    /// Labels of rows that housekeeping removed.
+    HousekeepingKindLabels {
+        /// Kind of data.
+        kind: HousekeepingKind,
     }
 }

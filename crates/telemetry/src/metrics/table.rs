@@ -1,139 +1,130 @@
 //! The table of all metrics.
 
+use std::hash::Hash;
 use std::sync::atomic::AtomicU64;
 
-use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
-use prometheus_client::metrics::gauge;
-use prometheus_client::metrics::histogram;
+use prometheus_client::metrics::{counter, gauge, histogram};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::metrics::labels::*;
 
-/// How often something happened.
-pub type Count = Counter<u64, AtomicU64>;
-/// How often something happened, by labels.
-pub type Counts<L> = Family<L, Count>;
-/// How much there is of something.
+/// A count of events, which only increases.
+pub type Counter = counter::Counter<u64, AtomicU64>;
+/// Counts of events, one per combination of labels.
+pub type CounterFamily<L> = Family<L, Counter, Buckets>;
+/// A current value.
 pub type Gauge = gauge::Gauge;
-/// How much there is of something, by labels.
-pub type Gauges<L> = Family<L, Gauge>;
-/// Distribution of sizes or durations.
+/// Current values, one per combination of labels.
+pub type GaugeFamily<L> = Family<L, Gauge, Buckets>;
+/// A distribution of sizes or durations.
 pub type Histogram = histogram::Histogram;
-/// Distribution of sizes or durations, by labels.
-pub type Histograms<L> = Family<L, Histogram, Buckets>;
+/// Distributions of sizes or durations, one per combination of labels.
+pub type HistogramFamily<L> = Family<L, Histogram, Buckets>;
 
-/// One line of the table, as it looks from outside.
+/// The description of a metric.
 #[derive(Clone, Copy, Debug)]
 pub struct Metric {
-    /// The name, without `_total`, `_bucket` and the like.
+    /// Name without suffixes such as `_total` and `_bucket`.
     pub name: &'static str,
     /// `counter`, `gauge` or `histogram`.
     pub kind: &'static str,
-    /// Which labels it has.
+    /// Names of the labels.
     pub labels: &'static [&'static str],
-    /// The unit, which is the end of the name.
+    /// Unit, which is the end of the name.
     pub unit: Option<&'static str>,
-    /// What it counts.
+    /// Help text.
     pub help: &'static str,
 }
 
-/// Upper bounds of a histogram's buckets.
+/// Upper bounds of the buckets of a histogram. It also creates the members of a family of any kind.
 #[derive(Clone, Copy, Debug)]
 pub struct Buckets(&'static [f64]);
 
-impl MetricConstructor<Histogram> for Buckets {
-    fn new_metric(&self) -> Histogram {
-        Histogram::new(self.0.iter().copied())
-    }
+impl Buckets {
+    /// For counters and gauges.
+    const NONE: Self = Self(&[]);
+
+    /// Processing by this server.
+    const SERVER_SECONDS: Self =
+        Self(&[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]);
+
+    /// Writes to the disk, and waits for them.
+    const DISK_SECONDS: Self =
+        Self(&[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0]);
+
+    /// Responses of receivers and push providers, which have at most 15 seconds.
+    const REMOTE_SECONDS: Self = Self(&[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0]);
+
+    /// Answers of users, who have at most an hour.
+    const USER_SECONDS: Self = Self(&[
+        1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 300.0, 600.0, 1800.0, 3600.0,
+    ]);
+
+    /// Deliveries including retries, which go on for a day.
+    const DELIVERY_SECONDS: Self = Self(&[
+        0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0, 43_200.0,
+        86_400.0,
+    ]);
+
+    /// Sizes of batches.
+    const BATCH_SIZES: Self = Self(&[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0]);
 }
 
-/// What our own work takes, in seconds.
-const WORK: Buckets =
-    Buckets(&[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]);
-/// What the disk takes, in seconds.
-const DISK: Buckets =
-    Buckets(&[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0]);
-/// What others take to answer, in seconds: none is given more than 15.
-const OTHERS: Buckets = Buckets(&[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0]);
-/// What people take to answer, in seconds: a challenge lives an hour at most.
-const PEOPLE: Buckets = Buckets(&[
-    1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 300.0, 600.0, 1800.0, 3600.0,
-]);
-/// What deliveries take, in seconds: a webhook is tried for a day.
-const DELIVERIES: Buckets = Buckets(&[
-    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0, 43_200.0, 86_400.0,
-]);
-/// How many share something.
-const NUMBERS: Buckets = Buckets(&[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0]);
-
-/// A type that a line of the table can have.
-trait Line: Clone {
+/// A type that a metric in the table can have.
+trait MetricType: Clone {
     const KIND: &'static str;
-    const LABELS: &'static [&'static str];
-
-    fn make(buckets: Option<Buckets>) -> Self;
-}
-
-macro_rules! lines {
-    ($($kind:literal $single:ty, $many:ident;)*) => {
-        $(
-            impl Line for $single {
-                const KIND: &'static str = $kind;
-                const LABELS: &'static [&'static str] = &[];
-
-                fn make(_: Option<Buckets>) -> Self {
-                    Self::default()
-                }
-            }
-
-            impl<L: Labels + Clone + std::hash::Hash + Eq> Line for $many<L> {
-                const KIND: &'static str = $kind;
-                const LABELS: &'static [&'static str] = L::NAMES;
-
-                fn make(_: Option<Buckets>) -> Self {
-                    begun(Self::default())
-                }
-            }
-        )*
-    };
-}
-
-lines! {
-    "counter" Count, Counts;
-    "gauge" Gauge, Gauges;
-}
-
-impl Line for Histogram {
-    const KIND: &'static str = "histogram";
     const LABELS: &'static [&'static str] = &[];
 
-    fn make(buckets: Option<Buckets>) -> Self {
-        buckets.unwrap_or(WORK).new_metric()
+    /// Creates the metric. Only histograms use `buckets`.
+    fn create(buckets: Buckets) -> Self;
+}
+
+impl MetricType for Counter {
+    const KIND: &'static str = "counter";
+
+    fn create(_: Buckets) -> Self {
+        Self::default()
     }
 }
 
-impl<L: Labels + Clone + std::hash::Hash + Eq> Line for Histograms<L> {
+impl MetricType for Gauge {
+    const KIND: &'static str = "gauge";
+
+    fn create(_: Buckets) -> Self {
+        Self::default()
+    }
+}
+
+impl MetricType for Histogram {
     const KIND: &'static str = "histogram";
+
+    fn create(buckets: Buckets) -> Self {
+        Self::new(buckets.0.iter().copied())
+    }
+}
+
+impl<L: Labels + Clone + Hash + Eq, M: MetricType> MetricType for Family<L, M, Buckets> {
+    const KIND: &'static str = M::KIND;
     const LABELS: &'static [&'static str] = L::NAMES;
 
-    fn make(buckets: Option<Buckets>) -> Self {
-        begun(Self::new_with_constructor(buckets.unwrap_or(WORK)))
+    /// Creates the family with all members whose labels can be listed.
+    fn create(buckets: Buckets) -> Self {
+        let family = Self::new_with_constructor(buckets);
+        for labels in L::all() {
+            drop(family.get_or_create(&labels));
+        }
+        family
     }
 }
 
-/// The family with all its series that are known beforehand, at zero.
-fn begun<L, M, C>(family: Family<L, M, C>) -> Family<L, M, C>
-where
-    L: Labels + Clone + std::hash::Hash + Eq,
-    C: MetricConstructor<M>,
-{
-    for labels in L::all() {
-        drop(family.get_or_create(&labels));
+impl<M: MetricType> MetricConstructor<M> for Buckets {
+    fn new_metric(&self) -> M {
+        M::create(*self)
     }
-    family
 }
 
+/// Declares the metrics: prefix, then for each metric name, type, unit, buckets of a histogram, and help text.
 macro_rules! table {
     ($($prefix:literal { $($name:ident: $type:ty, $(in $unit:ident,)? $(by $buckets:ident,)? $help:literal;)+ })+) => {
         /// The handles of all metrics.
@@ -142,12 +133,12 @@ macro_rules! table {
             $($(#[doc = $help] pub $name: $type,)+)+
         }
 
-        /// All metrics as they look from outside.
+        /// The descriptions of all metrics.
         pub const TABLE: &[Metric] = &[$($(
             Metric {
                 name: concat!($prefix, stringify!($name) $(, "_", stringify!($unit))?),
-                kind: <$type as Line>::KIND,
-                labels: <$type as Line>::LABELS,
+                kind: <$type as MetricType>::KIND,
+                labels: <$type as MetricType>::LABELS,
                 unit: table!(@unit $($unit)?),
                 help: $help,
             },
@@ -155,7 +146,7 @@ macro_rules! table {
 
         impl Metrics {
             pub(crate) fn register(registry: &mut Registry) -> Self {
-                let metrics = Self { $($($name: Line::make(table!(@buckets $($buckets)?)),)+)+ };
+                let metrics = Self { $($($name: MetricType::create(table!(@buckets $($buckets)?)),)+)+ };
                 $($(
                     let (name, handle) = (concat!($prefix, stringify!($name)), metrics.$name.clone());
                     match table!(@unit $($unit)?) {
@@ -171,82 +162,86 @@ macro_rules! table {
     };
     (@unit) => { None::<&str> };
     (@unit $unit:ident) => { Some(stringify!($unit)) };
-    (@buckets) => { None };
-    (@buckets $buckets:ident) => { Some($buckets) };
+    (@buckets) => { Buckets::NONE };
+    (@buckets $buckets:ident) => { Buckets::$buckets };
 }
 
 table! {
     "countersign_" {
-        build_info: Gauges<Build>, "Always 1; the label says which version runs";
-        ready: Gauge, "Whether the server was ready when this was read, as /readyz tells: 1 if it was";
+        build_info: GaugeFamily<BuildLabels>, "Always 1; the label is the running version";
+        ready: Gauge, "Whether the server was ready at this scrape, as /readyz reports: 1 or 0";
 
-        http_requests: Counts<Request>, "Requests that were answered";
-        http_request_duration: Histograms<Asked>, in seconds, by WORK,
-            "Time from the head of a request to its answer";
-        http_requests_in_flight: Gauge, "Requests that are being answered";
-        authentication_failures: Counts<Refused>, "Requests with credentials that do not hold, or without any";
-        requests_limited: Counts<Limited>, "Requests and connections that a limit refused";
-        faults: Counts<Broken>, "Requests that failed for a reason of ours";
+        http_requests: CounterFamily<RequestLabels>, "Requests that received a response";
+        http_request_duration: HistogramFamily<RouteLabels>, in seconds, by SERVER_SECONDS,
+            "Time from the head of a request to its response";
+        http_requests_in_flight: Gauge, "Requests in progress";
+        authentication_failures: CounterFamily<AuthFailureLabels>, "Requests with invalid or missing credentials";
+        requests_limited: CounterFamily<LimitLabels>, "Requests and connections refused by a limit";
+        faults: CounterFamily<FaultLabels>, "Requests that failed because of the server";
 
-        challenges_created: Count, "Challenges that were created here";
-        challenges_answered: Counts<Answered>, "Challenges that were answered here";
-        challenges_expired: Count,
-            "Challenges that expired unanswered in the whole database, counted when this is read: the same on all servers";
-        challenge_answer_time: Histogram, in seconds, by PEOPLE, "Time from the creation of a challenge to its answer";
-        factors_created: Count, "Factors that were created here";
-        factors_verified: Count, "Factors that were verified here";
+        challenges_created: Counter, "Challenges created by this server";
+        challenges_answered: CounterFamily<AnswerLabels>, "Challenges answered at this server";
+        challenges_expired: Counter,
+            "Challenges in the whole database that expired unanswered, counted at each scrape: the same on all servers";
+        challenge_answer_time: Histogram, in seconds, by USER_SECONDS, "Time from the creation of a challenge to its answer";
+        factors_created: Counter, "Factors created by this server";
+        factors_verified: Counter, "Factors verified by this server";
 
-        delivery_attempts: Counts<Attempted>, "Attempts at deliveries, by what becomes of the delivery";
-        delivery_time: Histograms<Delivered>, in seconds, by DELIVERIES,
-            "Time from when a delivery was owed to when it was delivered";
-        deliveries_owed: Gauges<Owing>, "Deliveries that are owed in the whole database";
-        deliveries_oldest_owed_age: Gauges<Owing>, in seconds,
-            "Time since the oldest delivery that is owed in the whole database began to be";
-        deliveries_overdue: Gauge, in seconds, "Time by which the delivery that is most overdue should have been attempted";
-        pushes: Counts<Pushed>, "Pushes, by what became of them";
-        push_duration: Histograms<PushedBy>, in seconds, by OTHERS, "Time that a provider took to answer a push";
-        webhook_duration: Histogram, in seconds, by OTHERS,
-            "Time that the receiver of a webhook or of a debugger event took to answer";
+        delivery_attempts: CounterFamily<AttemptLabels>, "Delivery attempts, by the resulting state of the delivery";
+        delivery_time: HistogramFamily<DeliveryKindLabels>, in seconds, by DELIVERY_SECONDS,
+            "Time from the creation of a delivery to its success";
+        deliveries_owed: GaugeFamily<PendingKindLabels>, "Pending deliveries in the whole database";
+        deliveries_oldest_owed_age: GaugeFamily<PendingKindLabels>, in seconds,
+            "Age of the oldest pending delivery in the whole database";
+        deliveries_overdue: Gauge, in seconds, "Delay of the pending delivery whose next attempt is most overdue";
+        pushes: CounterFamily<PushLabels>, "Pushes, by result";
+        push_duration: HistogramFamily<ProviderLabels>, in seconds, by REMOTE_SECONDS, "Response time of the push provider";
+        webhook_duration: Histogram, in seconds, by REMOTE_SECONDS,
+            "Response time of the receivers of webhooks and debugger events";
 
-        database_connections: Gauge, "Connections to the database that are open, the one that writes to SQLite aside";
-        database_connections_idle: Gauge, "Connections to the database that nobody uses";
-        database_connections_waiting: Gauge, "Requests and deliveries that wait for a connection to the database";
-        database_writes_waiting: Gauge, "Transactions that wait for their turn; 1024 may";
-        database_write_wait: Histogram, in seconds, by DISK, "Time that a transaction waited for its turn";
-        database_commit: Histogram, in seconds, by DISK, "Time that a commit took";
-        database_batch: Histogram, in transactions, by NUMBERS, "Transactions that shared one commit; on PostgreSQL none do";
-        database_size: Gauge, in bytes, "Size of the database, measured twice a minute; 0 for one in memory";
+        database_connections: Gauge, "Open database connections, without the write connection of SQLite";
+        database_connections_idle: Gauge, "Idle database connections";
+        database_connections_waiting: Gauge, "Requests and deliveries that wait for a database connection";
+        database_writes_waiting: Gauge, "Transactions in the write queue, at most 1024";
+        database_write_wait: Histogram, in seconds, by DISK_SECONDS, "Time that a transaction waited in the write queue";
+        database_commit: Histogram, in seconds, by DISK_SECONDS, "Duration of a commit";
+        database_batch: Histogram, in transactions, by BATCH_SIZES, "Transactions that shared one commit of SQLite; not measured on PostgreSQL";
+        database_size: Gauge, in bytes, "Size of the database, measured twice a minute; 0 in memory";
         database_wal_size: Gauge, in bytes,
-            "Size of the write-ahead log of a SQLite database, measured twice a minute; 0 for others";
-        database_failures: Counts<DatabaseFailed>, "Statements, commits and waits for a connection or a turn that failed";
+            "Size of the write-ahead log of SQLite, measured twice a minute; 0 for other databases";
+        database_failures: CounterFamily<DatabaseFaultLabels>,
+            "Failed statements, failed commits, and waits for a connection or the write queue that timed out";
 
-        housekeeping_rounds: Counts<Round>, "Rounds of housekeeping";
-        housekeeping_duration: Histogram, in seconds, by WORK, "Time that a round of housekeeping took that did all";
-        housekeeping_removed: Counts<Removed>, "Rows that housekeeping removed";
+        housekeeping_rounds: CounterFamily<HousekeepingLabels>, "Rounds of housekeeping";
+        housekeeping_duration: Histogram, in seconds, by SERVER_SECONDS, "Duration of a complete round of housekeeping";
+        housekeeping_removed: CounterFamily<HousekeepingKindLabels>, "Rows removed by housekeeping";
         deletions_pending: Gauge,
-            "Deleted services and entities in the whole database whose rows are still to be removed";
-        housekeeping_last_success_timestamp: Gauge, in seconds, "When housekeeping last succeeded, since 1970; 0 before that";
-        clock_doubted: Gauge, "Whether housekeeping removes nothing because the clock jumped: 1 if so; 0 on servers that leave housekeeping to another";
+            "Deleted services and entities in the whole database whose rows are not removed yet";
+        housekeeping_last_success_timestamp: Gauge, in seconds,
+            "Unix time of the last successful round of housekeeping; 0 before the first";
+        clock_doubted: Gauge,
+            "Whether housekeeping removes nothing because the clock jumped: 1 or 0; always 0 on servers that do not run housekeeping";
 
-        audit_chain_head: Gauge, "Number of the newest chained line of the audit log that this server has seen";
-        audit_chain_refusals: Count, "Looks at the audit log, one a second, at which its chain was found altered or put back";
-        audit_lines_unauthenticated: Gauge, "Lines of the audit log that wait to be chained and carry no valid MAC";
+        audit_chain_head: Gauge, "Number of the newest chained audit record that this server has seen";
+        audit_chain_refusals: Counter,
+            "Checks of the audit chain, one a second, that found it altered or replaced by an older one";
+        audit_lines_unauthenticated: Gauge, "Unchained audit records without a valid MAC";
 
-        trace_exports: Counts<Exported>, "Requests with spans that were sent to the collector, one sent again included";
+        trace_exports: CounterFamily<ExportLabels>, "Requests with spans sent to the collector, including repeated ones";
 
-        disk_size: Gauge, in bytes, "Size of the disk with the SQLite database; 0 with any other database";
+        disk_size: Gauge, in bytes, "Size of the disk with the SQLite database; 0 for other databases";
         disk_free: Gauge, in bytes,
-            "Bytes that the server may still write to the disk with the SQLite database, measured twice a minute";
+            "Space that the server can still use on the disk with the SQLite database, measured twice a minute";
         last_backup_timestamp: Gauge, in seconds,
-            "When the last backup was begun that the data folder knows of, since 1970; 0 if it knows of none";
+            "Unix time at which the last backup recorded in the data folder started; 0 without one";
 
-        tls_certificate_expiry_timestamp: Gauge, in seconds, "When the certificate ends, since 1970; 0 without one";
+        tls_certificate_expiry_timestamp: Gauge, in seconds, "Unix time at which the certificate expires; 0 without one";
     }
-    // Everybody's names for these.
+    // Names that Prometheus client libraries commonly use.
     "process_" {
-        open_fds: Gauge, "Files and sockets that are open";
-        max_fds: Gauge, "Files and sockets that may be open";
-        resident_memory: Gauge, in bytes, "Memory that is in use";
-        start_time: Gauge, in seconds, "When the process started, since 1970";
+        open_fds: Gauge, "Open files and sockets";
+        max_fds: Gauge, "Limit on open files and sockets";
+        resident_memory: Gauge, in bytes, "Resident memory";
+        start_time: Gauge, in seconds, "Unix time at which the process started";
     }
 }

@@ -1,6 +1,7 @@
-//! The way to a collector: OTLP over HTTP, in batches, on a thread of its own.
+//! Export of spans to a collector: OTLP over HTTP, in batches, from a separate thread.
 //!
-//! What the collector does not take is dropped: at most 2,048 spans wait, and nobody waits for them.
+//! At most 2,048 spans are queued. Spans are dropped if the queue is full or the collector does not accept them, and no
+//! request waits for an export.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::metrics::{Exported, METRICS, Taken};
 use async_trait::async_trait;
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider as _;
@@ -23,31 +23,32 @@ use tokio::runtime::Handle;
 use tracing::{info, warn};
 use url::Url;
 
+use crate::metrics::{ExportLabels, ExportResult, METRICS};
 use crate::traces::TRACER;
 
-/// How long the collector may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Limit on the duration of a request to the collector.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the last batch may take when the server stops.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// Limit on the duration of the last export when the server stops.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How much of the collector's answer is read, in bytes.
-const MAX_ANSWER: usize = 64 * 1024;
+/// Length after which reading the collector's response stops.
+const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
-/// Where spans are sent, and which.
+/// The settings of the export.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The collector.
+    /// Collector that receives the spans.
     pub endpoint: Endpoint,
-    /// What it is told besides.
+    /// Additional headers of each request.
     pub headers: Headers,
-    /// Who vouches for it besides those whom the system trusts.
-    pub extra_ca: Authorities,
-    /// How many traces.
-    pub share: Share,
+    /// Certificate authorities that are trusted in addition to those of the system.
+    pub extra_ca: CertificateAuthorities,
+    /// Ratio of traces that are recorded.
+    pub sample_ratio: SampleRatio,
 }
 
-/// The address of a collector; below it, `v1/traces` takes spans.
+/// The URL of a collector. Spans are sent to the path `v1/traces` below it.
 #[derive(Clone, Debug)]
 pub struct Endpoint(Url);
 
@@ -56,11 +57,11 @@ impl FromStr for Endpoint {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let mut url: Url = text.parse().map_err(|_| Error::Endpoint)?;
-        let is_plain = url.username().is_empty()
+        let is_base_url = url.username().is_empty()
             && url.password().is_none()
             && url.query().is_none()
             && url.fragment().is_none();
-        if !matches!(url.scheme(), "http" | "https") || !url.has_host() || !is_plain {
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() || !is_base_url {
             return Err(Error::Endpoint);
         }
         url.path_segments_mut().map_err(|()| Error::Endpoint)?.pop_if_empty().extend(["v1", "traces"]);
@@ -68,22 +69,22 @@ impl FromStr for Endpoint {
     }
 }
 
-/// Headers that the collector asks for, most likely with a token.
+/// Headers that the collector requires, usually with a token.
 #[derive(Clone, Debug, Default)]
 pub struct Headers(HeaderMap);
 
 impl Headers {
-    /// Reads `name=value`, separated by commas.
+    /// Parses `name=value` pairs separated by commas.
     ///
     /// # Errors
-    /// [`Error::Headers`], which does not repeat them.
+    /// Returns [`Error::Headers`], which does not contain the text.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let mut headers = HeaderMap::new();
         for header in text.split(',') {
             let (name, value) = header.split_once('=').ok_or(Error::Headers)?;
             let name: HeaderName = name.trim().parse().map_err(|_| Error::Headers)?;
             let mut value: HeaderValue = value.trim().parse().map_err(|_| Error::Headers)?;
-            // It does not print then.
+            // Sensitive values are not printed.
             value.set_sensitive(true);
             headers.insert(name, value);
         }
@@ -91,89 +92,90 @@ impl Headers {
     }
 }
 
-/// Certificate authorities.
+/// A set of trusted certificate authorities.
 #[derive(Clone, Debug, Default)]
-pub struct Authorities(Vec<Certificate>);
+pub struct CertificateAuthorities(Vec<Certificate>);
 
-impl Authorities {
-    /// Reads PEM.
+impl CertificateAuthorities {
+    /// Parses certificates in PEM.
     ///
     /// # Errors
-    /// [`Error::Authorities`], also when there are none.
+    /// Returns [`Error::CertificateAuthorities`] if the text is invalid or contains no certificate.
     pub fn parse(pem: &[u8]) -> Result<Self, Error> {
         match Certificate::from_pem_bundle(pem) {
             Ok(certificates) if !certificates.is_empty() => Ok(Self(certificates)),
-            _ => Err(Error::Authorities),
+            _ => Err(Error::CertificateAuthorities),
         }
     }
 }
 
-/// The share of the traces that begin here which is sent. Of one that began elsewhere everything is sent or nothing,
-/// as was decided there.
+/// The ratio of recorded traces among those that start at this server, from 0 to 1. A trace that a caller started is
+/// recorded if the caller records it.
 #[derive(Clone, Copy, Debug)]
-pub struct Share(f64);
+pub struct SampleRatio(f64);
 
-impl Share {
-    /// Every trace.
+impl SampleRatio {
+    /// Records every trace.
     pub const ALL: Self = Self(1.0);
 }
 
-impl fmt::Display for Share {
+impl fmt::Display for SampleRatio {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl FromStr for Share {
+impl FromStr for SampleRatio {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let share = text.parse().map_err(|_| Error::Share)?;
-        if (0.0..=1.0).contains(&share) { Ok(Self(share)) } else { Err(Error::Share) }
+        let ratio = text.parse().map_err(|_| Error::SampleRatio)?;
+        if (0.0..=1.0).contains(&ratio) { Ok(Self(ratio)) } else { Err(Error::SampleRatio) }
     }
 }
 
-/// What is wrong with the settings, or else.
+/// An error in the settings or in the setup of the export.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address.
+    /// Invalid URL of the collector.
     #[error(
-        "must be the address of a collector, such as http://127.0.0.1:4318, without user, password or question mark"
+        "must be the URL of a collector, such as http://127.0.0.1:4318, without user, password, query or fragment"
     )]
     Endpoint,
-    /// The headers.
+    /// Invalid headers.
     #[error("must be headers such as name=value, separated by commas")]
     Headers,
-    /// The certificate authorities.
+    /// Invalid certificate authorities.
     #[error("must be certificates in PEM")]
-    Authorities,
-    /// The share.
+    CertificateAuthorities,
+    /// Invalid sample ratio.
     #[error("must be a number from 0 to 1")]
-    Share,
-    /// The client.
-    #[error("no client for the collector")]
+    SampleRatio,
+    /// The HTTP client could not be created.
+    #[error("could not create the HTTP client for the collector")]
     Client(#[from] reqwest::Error),
-    /// The library.
-    #[error("no exporter for the collector")]
+    /// The exporter of the OpenTelemetry SDK could not be created.
+    #[error("could not create the span exporter")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
 }
 
-/// Takes spans and sends them.
+/// The running export of spans.
 pub struct Exporter {
     provider: SdkTracerProvider,
     failing: Arc<AtomicBool>,
 }
 
 impl Exporter {
-    /// Begins to; once in a process. It has to be called in a runtime that lasts, on which it sends.
+    /// Starts the export, once in a process. It must be called in a Tokio runtime, which performs the requests and must
+    /// outlive the exporter.
     ///
     /// # Errors
-    /// When a certificate authority can't be used, or there is none for a collector that speaks TLS.
+    /// Returns an error if a certificate authority is unusable, or if there is none for a collector with TLS.
     pub fn start(settings: Settings, version: &'static str) -> Result<Self, Error> {
-        let client = reqwest::Client::builder().no_proxy().redirect(Policy::none()).timeout(PATIENCE);
+        let client = reqwest::Client::builder().no_proxy().redirect(Policy::none()).timeout(REQUEST_TIMEOUT);
         let client = match settings.endpoint.0.scheme() {
             "https" => client.tls_certs_merge(settings.extra_ca.0),
-            // Nobody needs to be trusted, and a small machine may trust nobody.
+            // Without TLS no certificate authority is needed, and a small machine may have none.
             _ => client.tls_certs_only([]),
         };
         let failing = Arc::new(AtomicBool::new(false));
@@ -188,14 +190,14 @@ impl Exporter {
             .with_http_client(collector)
             .with_protocol(Protocol::HttpBinary)
             .with_endpoint(settings.endpoint.0)
-            .with_timeout(PATIENCE)
+            .with_timeout(REQUEST_TIMEOUT)
             .build()?;
         let resource = Resource::builder().with_attribute(KeyValue::new("service.version", version));
         let resource = match std::env::var_os("OTEL_SERVICE_NAME") {
             Some(_) => resource,
             None => resource.with_service_name("countersign"),
         };
-        let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(settings.share.0)));
+        let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(settings.sample_ratio.0)));
         let provider = SdkTracerProvider::builder()
             .with_batch_exporter(exporter)
             .with_resource(resource.build())
@@ -205,22 +207,22 @@ impl Exporter {
         Ok(Self { provider, failing })
     }
 
-    /// Sends what there is, but not for long, and takes no more.
+    /// Exports the remaining spans, for at most five seconds, and stops recording.
     pub async fn stop(self) {
-        let shutdown = move || self.provider.shutdown_with_timeout(FAREWELL);
+        let shutdown = move || self.provider.shutdown_with_timeout(SHUTDOWN_TIMEOUT);
         let is_done = matches!(tokio::task::spawn_blocking(shutdown).await, Ok(Ok(())));
         if !is_done || self.failing.load(Ordering::Relaxed) {
-            warn!("the last spans were not taken by the collector");
+            warn!("span export at shutdown failed; the last spans are lost");
         }
     }
 }
 
-/// The collector, as the library speaks to it.
+/// The HTTP client that the OpenTelemetry SDK uses.
 struct Collector {
     client: reqwest::Client,
     headers: HeaderMap,
     runtime: Handle,
-    /// Whether the last request failed.
+    /// Whether the last export failed.
     failing: Arc<AtomicBool>,
 }
 
@@ -234,43 +236,44 @@ impl fmt::Debug for Collector {
 impl HttpClient for Collector {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let (parts, body) = request.into_parts();
-        // Ours after those of the library, which it may have from a variable that was meant for somebody else.
+        // Configured headers replace those that the SDK reads from environment variables, which may be meant for another
+        // program.
         let request =
             self.client.post(parts.uri.to_string()).headers(parts.headers).headers(self.headers.clone());
         let request = request.body(body);
-        // The thread that asks has no runtime.
+        // The exporter's thread has no Tokio runtime.
         let sent = self.runtime.spawn(async move {
             let mut response = request.send().await?;
-            let mut answer = Vec::new();
-            while answer.len() < MAX_ANSWER
+            let mut received = Vec::new();
+            while received.len() < MAX_RESPONSE_BYTES
                 && let Some(chunk) = response.chunk().await?
             {
-                answer.extend_from_slice(&chunk);
+                received.extend_from_slice(&chunk);
             }
-            let mut taken = Response::new(Bytes::from(answer));
-            *taken.status_mut() = response.status();
-            *taken.headers_mut() = std::mem::take(response.headers_mut());
-            Ok::<_, reqwest::Error>(taken)
+            let mut result = Response::new(Bytes::from(received));
+            *result.status_mut() = response.status();
+            *result.headers_mut() = std::mem::take(response.headers_mut());
+            Ok::<_, reqwest::Error>(result)
         });
-        let taken = sent.await?.map_err(reqwest::Error::without_url);
-        self.note(&taken);
-        Ok(taken?)
+        let result = sent.await?.map_err(reqwest::Error::without_url);
+        self.record(&result);
+        Ok(result?)
     }
 }
 
 impl Collector {
-    /// Counts what came of a request, and says when that changes.
-    fn note(&self, taken: &reqwest::Result<Response<Bytes>>) {
-        let why = match taken {
+    /// Counts an export, and logs when exports start to fail or succeed again.
+    fn record(&self, result: &reqwest::Result<Response<Bytes>>) {
+        let failure = match result {
             Ok(response) if response.status().is_success() => None,
             Ok(response) => Some(response.status().to_string()),
-            Err(error) => Some(domain::causes(error)),
+            Err(error) => Some(domain::error_report(error)),
         };
-        let outcome = if why.is_none() { Taken::Taken } else { Taken::Refused };
-        METRICS.trace_exports.get_or_create(&Exported { outcome }).inc();
-        match (self.failing.swap(why.is_some(), Ordering::Relaxed), why) {
-            (false, Some(why)) => warn!("the collector takes no spans: {why}"),
-            (true, None) => info!("the collector takes spans again"),
+        let outcome = if failure.is_none() { ExportResult::Accepted } else { ExportResult::Rejected };
+        METRICS.trace_exports.get_or_create(&ExportLabels { outcome }).inc();
+        match (self.failing.swap(failure.is_some(), Ordering::Relaxed), failure) {
+            (false, Some(failure)) => warn!("span export failed, spans are dropped: {failure}"),
+            (true, None) => info!("span export succeeded again"),
             _ => {}
         }
     }

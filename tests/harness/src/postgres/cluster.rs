@@ -1,4 +1,4 @@
-//! The PostgreSQL cluster in which tests get their databases.
+//! The PostgreSQL cluster that holds the tests' databases.
 
 use std::env;
 use std::fs;
@@ -13,21 +13,21 @@ use reqwest::Url;
 
 use super::installation::{find_program, server_folder};
 use super::psql::Psql;
-use crate::environment::forget_environment;
+use crate::environment::remove_variables;
 use crate::poll::poll;
 use crate::transcript::Transcript;
 
-/// Holds the life of a throw-away cluster; says itself how.
-const WATCHDOG: &str = include_str!("watchdog.sh");
+/// The shell script that stops and removes a throw-away cluster once the test process has ended.
+const WATCHDOG_SCRIPT: &str = include_str!("watchdog.sh");
 
-/// How long `initdb` and the start of PostgreSQL may take together.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The longest time that `initdb` and the start of PostgreSQL may take together.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Where a cluster can come from.
+/// The origin of a cluster.
 pub(super) enum Source {
-    /// One that the developer runs, at this URL.
+    /// A cluster that the developer runs, at this URL.
     Given { url: String, psql: PathBuf },
-    /// One of our own, made with the programs in this folder.
+    /// A throw-away cluster, created with the programs in this folder.
     Installed { folder: PathBuf, psql: PathBuf },
 }
 
@@ -38,20 +38,21 @@ impl Source {
             return Ok(Self::Given { url, psql });
         }
         let folder = server_folder().ok_or("PostgreSQL's initdb and postgres are nowhere to be found")?;
-        // Rather the one next to them: what Debian has on the PATH first looks for a cluster by itself.
+        // Prefer the `psql` next to the server's programs: Debian's on the PATH is a wrapper that chooses a
+        // cluster by itself.
         let neighbour = Some(folder.join("psql")).filter(|psql| psql.is_file());
         let psql = neighbour.or_else(|| find_program("psql")).ok_or("there is no psql")?;
         Ok(Self::Installed { folder, psql })
     }
 }
 
-/// A cluster in which we may create databases.
+/// A cluster in which the tests create databases.
 #[derive(Debug)]
 pub(super) struct Cluster {
-    /// Any of its databases: the one to be connected to while creating others.
+    /// The URL of one of its databases, to connect to while creating others.
     url: Url,
     psql: Psql,
-    /// Of a cluster of our own. Its standard input is open for as long as this process lives.
+    /// The watchdog of a throw-away cluster. Its standard input stays open until the test process ends.
     _watchdog: Option<Child>,
 }
 
@@ -73,14 +74,14 @@ impl Cluster {
         }
     }
 
-    /// The URL of the database of this name.
+    /// Returns the URL of the database with this name.
     pub(super) fn url_of(&self, database: &str) -> String {
         let mut url = self.url.clone();
         url.set_path(database);
         url.into()
     }
 
-    /// The URL of any of its databases.
+    /// Returns the URL of one of its databases.
     pub(super) const fn url(&self) -> &Url {
         &self.url
     }
@@ -90,14 +91,14 @@ impl Cluster {
         self.psql.run(url, sql)
     }
 
-    /// Runs `sql`, which is about the cluster rather than any one database.
+    /// Runs `sql` that concerns the whole cluster, such as `CREATE DATABASE`.
     pub(super) fn administer(&self, sql: &str) -> Result<String, String> {
         self.psql(self.url.as_str(), sql)
     }
 }
 
-/// Starts a cluster; its watchdog and its port. Between our finding a free port and PostgreSQL's taking it
-/// somebody else may have it, hence the second and third attempt.
+/// Starts a cluster and returns its watchdog and its port. Tries three times, because another process may take
+/// the free port before PostgreSQL does.
 fn start(programs: &Path) -> Result<(Child, u16), String> {
     attempt(programs).or_else(|_| attempt(programs)).or_else(|_| attempt(programs))
 }
@@ -107,7 +108,7 @@ fn attempt(programs: &Path) -> Result<(Child, u16), String> {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
     let port = port.map_err(explained("cannot find a free port"))?.port();
     let user = instead_of_root()?;
-    // Another user gets into /tmp, and out of it again; who knows about root's TMPDIR.
+    // PostgreSQL's user can always enter /tmp, but perhaps not root's TMPDIR.
     let parent = if user.is_some() { PathBuf::from("/tmp") } else { env::temp_dir() };
     let folder = tempfile::Builder::new().prefix("countersign-postgres-").tempdir_in(parent);
     let folder = folder.map_err(explained("cannot make a temporary folder"))?;
@@ -117,43 +118,44 @@ fn attempt(programs: &Path) -> Result<(Child, u16), String> {
         chown(folder.path(), Some(user), Some(group)).map_err(explained("cannot give away a folder"))?;
         command.uid(user).gid(group);
     }
-    forget_environment(&mut command, "PG");
+    remove_variables(&mut command, |name| name.starts_with("PG"));
     let mut watchdog = command
-        .args(["-c", WATCHDOG, "watchdog"])
+        .args(["-c", WATCHDOG_SCRIPT, "watchdog"])
         .args([folder.path(), programs])
         .arg(port.to_string())
         .current_dir(folder.path())
-        // A group of its own: Ctrl-C is for us, and the watchdog must outlive us to clean up.
+        // A process group of its own: Ctrl-C is meant for the tests, and the watchdog must outlive them to
+        // clean up.
         .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(explained("cannot start PostgreSQL's watchdog"))?;
-    // Now it is the watchdog that removes the folder.
+    // From here on the watchdog removes the folder.
     let folder = folder.keep();
 
     let log = Transcript::default();
     let reader = log.follow(watchdog.stderr.take().expect("stderr is piped"));
     let ended = |watchdog: &mut Child| !matches!(watchdog.try_wait(), Ok(None));
     let ready = || is_ready(&folder).then_some(true).or_else(|| ended(&mut watchdog).then_some(false));
-    if poll(PATIENCE, ready) == Some(true) {
+    if poll(WAIT_TIMEOUT, ready) == Some(true) {
         return Ok((watchdog, port));
     }
-    // Closes its standard input first, so there is an end to this.
+    // `wait` closes the watchdog's standard input first, which ends it.
     let _ = watchdog.wait();
     let _ = reader.join();
-    Err(format!("PostgreSQL did not start; it said:\n{}", log.text()))
+    Err(format!("PostgreSQL did not start; its log:\n{}", log.text()))
 }
 
-/// Whether the cluster in this folder takes connections: its postmaster says so in the eighth line of this
-/// file. Unlike an answer on the port, it can't be another cluster's.
+/// Returns whether the cluster in this folder accepts connections, which its postmaster states in the eighth
+/// line of this file. An answer on the port could come from another cluster.
 fn is_ready(folder: &Path) -> bool {
     let status = fs::read_to_string(folder.join("data/postmaster.pid")).unwrap_or_default();
     status.lines().nth(7).is_some_and(|line| line.trim() == "ready")
 }
 
-/// The user and group that PostgreSQL is to run as where we are root, which it refuses to run as.
+/// Returns the user and group for PostgreSQL if the tests run as root, which PostgreSQL refuses to run as.
 pub(super) fn instead_of_root() -> Result<Option<(u32, u32)>, String> {
     if id(&["-u"]) != Some(0) {
         return Ok(None);

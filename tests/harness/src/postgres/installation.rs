@@ -1,12 +1,12 @@
-//! Where this machine keeps PostgreSQL's programs.
+//! The folders that hold PostgreSQL's programs on this machine.
 
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The program of this name: on the PATH; else where Debian keeps those of the newest PostgreSQL, which it
-/// does not put there; else where `pg_config` says.
+/// Returns the path of a program of PostgreSQL: from the PATH, else from Debian's folder of the newest version,
+/// which is not on the PATH, else from the folder that `pg_config` names.
 pub(super) fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
@@ -16,13 +16,13 @@ pub(super) fn find_program(name: &str) -> Option<PathBuf> {
         .find(|program| program.is_file())
 }
 
-/// The folder that has `initdb` and, next to it, `postgres`. What is on the PATH may be a link to it.
+/// Returns the folder that has `initdb` and `postgres`. The program on the PATH may be a link to it.
 pub(super) fn server_folder() -> Option<PathBuf> {
     let folder = find_program("initdb")?.canonicalize().ok()?.parent()?.to_owned();
     folder.join("postgres").is_file().then_some(folder)
 }
 
-/// `/usr/lib/postgresql/VERSION/bin`, the newest first.
+/// Returns all folders `/usr/lib/postgresql/VERSION/bin`, the newest version first.
 fn debian_folders() -> Vec<PathBuf> {
     let version = |folder: &Path| folder.file_name()?.to_str()?.parse::<f64>().ok();
     let mut versions: Vec<_> = fs::read_dir("/usr/lib/postgresql")

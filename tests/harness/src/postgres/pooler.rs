@@ -13,9 +13,9 @@ use super::installation::find_program;
 use crate::poll::poll;
 use crate::transcript::Transcript;
 
-/// Runs PgBouncer for as long as its standard input stays open. That is a pipe held by the test process, which the
-/// kernel closes however that process ends.
-const WATCHDOG: &str = r#"
+/// Runs PgBouncer until its standard input closes. That is a pipe from the test process, which the kernel
+/// closes however that process ends.
+const WATCHDOG_SCRIPT: &str = r#"
 "$1" "$2/pgbouncer.ini" </dev/null &
 read -r _
 kill "$!"
@@ -23,10 +23,11 @@ wait
 rm -rf "$2"
 "#;
 
-/// How long the start may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The longest time that the start may take.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The program. Debian keeps it where only root's PATH leads.
+/// Returns the path of PgBouncer, or an error if it is not installed. Debian keeps it in a folder that is only
+/// on root's PATH.
 pub(super) fn find() -> Result<PathBuf, String> {
     let of_debian = Some(PathBuf::from("/usr/sbin/pgbouncer")).filter(|program| program.is_file());
     find_program("pgbouncer").or(of_debian).ok_or("there is no pgbouncer (install it)".to_owned())
@@ -36,7 +37,7 @@ pub(super) fn find() -> Result<PathBuf, String> {
 #[derive(Debug)]
 pub(super) struct Pooler {
     port: u16,
-    /// Its standard input is open for as long as this process lives.
+    /// The process that ends PgBouncer. Its standard input stays open until the test process ends.
     _watchdog: Child,
 }
 
@@ -58,34 +59,35 @@ impl Pooler {
             command.uid(user).gid(group);
         }
         let mut watchdog = command
-            .args(["-c", WATCHDOG, "watchdog"])
+            .args(["-c", WATCHDOG_SCRIPT, "watchdog"])
             .args([program, folder.path()])
             .current_dir(folder.path())
-            // A group of its own: Ctrl-C is for the tests, and the watchdog must outlive them to clean up.
+            // A process group of its own: Ctrl-C is meant for the tests, and the watchdog must outlive them to
+            // clean up.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .map_err(explained("cannot start PgBouncer's watchdog"))?;
-        // Now it is the watchdog that removes the folder.
+        // From here on the watchdog removes the folder.
         let _ = folder.keep();
 
         let log = Transcript::default();
         log.follow(watchdog.stderr.take().expect("stderr is piped"));
         let listens = format!("listening on 127.0.0.1:{port}");
-        poll(PATIENCE, || log.text().contains(&listens).then_some(()))
-            .ok_or_else(|| format!("PgBouncer did not start; it said:\n{}", log.text()))?;
+        poll(WAIT_TIMEOUT, || log.text().contains(&listens).then_some(()))
+            .ok_or_else(|| format!("PgBouncer did not start; its log:\n{}", log.text()))?;
         Ok(Self { port, _watchdog: watchdog })
     }
 
-    /// The URL of the database of this name.
+    /// Returns the URL of the database with this name.
     pub(super) fn url_of(&self, database: &str) -> String {
         format!("postgres://anyone@127.0.0.1:{}/{database}", self.port)
     }
 }
 
-/// Clients need no password: the databases have one user, that of the cluster.
+/// Returns the configuration. Clients need no password: the only user is that of the cluster.
 fn configuration(cluster: &Cluster, port: u16) -> String {
     let url = cluster.url();
     let host = url.host_str().unwrap_or("127.0.0.1");

@@ -1,25 +1,25 @@
-//! PostgreSQL's own client, which spares us a driver.
+//! The `psql` client, which makes a driver unnecessary.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use crate::environment::forget_environment;
+use crate::environment::remove_variables;
 
-/// How to call `psql`.
+/// A way to run `psql`.
 #[derive(Debug)]
 pub(super) struct Psql {
     pub(super) program: PathBuf,
-    /// Whether the developer's `PG*` variables count: they may hold the password of a cluster that we were
-    /// given, but must not redirect us away from one of our own.
+    /// Whether `psql` inherits the developer's `PG*` variables: they may hold the password of a given cluster,
+    /// but must not redirect connections to a throw-away one.
     pub(super) inherits_settings: bool,
 }
 
 impl Psql {
-    /// Runs `sql` in the database at `url`; the rows, or what went wrong.
+    /// Runs `sql` in the database at `url`, and returns the rows or the error text.
     pub(super) fn run(&self, url: &str, sql: &str) -> Result<String, String> {
         let mut command = Command::new(&self.program);
         if !self.inherits_settings {
-            forget_environment(&mut command, "PG");
+            remove_variables(&mut command, |name| name.starts_with("PG"));
         }
         let output = command
             .args(["--no-psqlrc", "--no-password", "--quiet", "--no-align", "--tuples-only"])

@@ -1,4 +1,4 @@
-//! Apple's side of "Sending notification requests to APNs", by the letter.
+//! A stand-in for APNs that follows Apple's "Sending notification requests to APNs" to the letter.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex};
 use domain::Clock;
 use serde_json::{Value, json};
 
+use super::accepted::Accepted;
 use super::jws::Unverified;
-use super::kept::Kept;
 use super::pki::{Authority, Key, Pushing};
 use super::server::{Answer, Reply, Request, Server};
 
-/// A push that Apple took.
+/// An accepted push.
 #[derive(Clone, Debug)]
 pub struct Push {
-    /// The device token, from the path.
+    /// The device token in the path.
     pub device: String,
     /// `apns-topic`
     pub topic: String,
@@ -26,7 +26,7 @@ pub struct Push {
     pub payload: Value,
 }
 
-/// A stand-in for Apple's servers.
+/// A stand-in for Apple's push servers.
 pub struct Apple {
     server: Server,
     known: Arc<Known>,
@@ -39,16 +39,16 @@ struct Known {
 
 #[derive(Default)]
 struct State {
-    /// Team and key id, and the public half of the key.
+    /// The public key of each team id and key id.
     keys: HashMap<(String, String), Vec<u8>>,
-    /// Certificates, and their topic.
+    /// The topic of each known certificate.
     certificates: HashMap<Vec<u8>, String>,
-    /// What a connection is tied to since its first provider token.
+    /// The team and key to which the first provider token has bound a connection.
     connections: HashMap<usize, Tie>,
     next: VecDeque<Reply>,
-    /// Device tokens of apps that were removed.
+    /// Device tokens of removed apps.
     gone: HashSet<String>,
-    kept: Kept<Push>,
+    kept: Accepted<Push>,
     tokens: Vec<String>,
     requests: usize,
 }
@@ -61,13 +61,14 @@ struct Tie {
 }
 
 impl Apple {
-    /// Starts on a free port, with a certificate of `authority`, and believes its client certificates.
+    /// Starts on a free port with a certificate of `authority`, and accepts that authority's client
+    /// certificates.
     pub async fn start(authority: &Authority, clock: Arc<dyn Clock>) -> Self {
         Self::start_with(authority.server(authority, rustls::ALL_VERSIONS), 1000, clock).await
     }
 
-    /// Starts with this configuration of TLS. Lets in at most `streams` requests at a time on each connection: one, as long as Apple has not seen
-    /// a good provider token; about a thousand then.
+    /// Starts with this TLS configuration. Accepts at most `streams` concurrent requests on each connection:
+    /// Apple allows one until it has received a valid provider token, then about a thousand.
     pub async fn start_with(tls: rustls::ServerConfig, streams: u32, clock: Arc<dyn Clock>) -> Self {
         let known = Arc::new(Known { clock, state: Mutex::default() });
         let server = Server::start(tls, streams, {
@@ -77,57 +78,57 @@ impl Apple {
         Self { server: server.await, known }
     }
 
-    /// Makes a key known, as a team does in its account.
+    /// Registers a key, as a team does in its account.
     pub fn register_key(&self, team: &str, key_id: &str, key: &Key) {
         self.state(|state| state.keys.insert((team.to_owned(), key_id.to_owned()), key.public()));
     }
 
-    /// Makes a certificate known, and the only topic that it is good for.
+    /// Registers a certificate together with the only topic that it may send to.
     pub fn register_certificate(&self, certificate: &Pushing, topic: &str) {
         self.state(|state| state.certificates.insert(certificate.der().to_vec(), topic.to_owned()));
     }
 
-    /// What becomes of the next request, whatever it is. Several wait for their turn.
+    /// Sets the reply to the next request. Several replies form a queue.
     pub fn next(&self, reply: Reply) {
         self.state(|state| state.next.push_back(reply));
     }
 
-    /// The next request is refused in this way.
+    /// Refuses the next request with this status and reason.
     pub fn refuse_next(&self, status: u16, reason: &str) {
         self.next(Reply::Answer(refusal(status, reason)));
     }
 
-    /// From now on pushes to this device token are refused with 410, as when the app was removed.
+    /// Refuses further pushes to this device token with 410, as if the app had been removed.
     pub fn unregister(&self, device: &str) {
         self.state(|state| state.gone.insert(device.to_owned()));
     }
 
-    /// The pushes that were taken.
+    /// Returns the accepted pushes.
     pub fn pushes(&self) -> Vec<Push> {
         self.state(|state| state.kept.all())
     }
 
-    /// How many pushes were taken.
+    /// Returns the number of accepted pushes.
     pub fn taken(&self) -> usize {
         self.state(|state| state.kept.count())
     }
 
-    /// From now on pushes are counted but not kept, for whoever sends a great many.
+    /// Stops keeping pushes and only counts them, for tests that send very many.
     pub fn only_count(&self) {
         self.state(|state| state.kept.only_count());
     }
 
-    /// Different provider tokens that were seen and were good.
+    /// Returns the distinct valid provider tokens received.
     pub fn tokens(&self) -> Vec<String> {
         self.state(|state| state.tokens.clone())
     }
 
-    /// How many requests there have been, taken or not.
+    /// Returns the number of requests, accepted or not.
     pub fn requests(&self) -> usize {
         self.state(|state| state.requests)
     }
 
-    /// The server underneath.
+    /// Returns the underlying server.
     pub fn server(&self) -> &Server {
         &self.server
     }
@@ -201,8 +202,8 @@ impl Known {
         })
     }
 
-    /// A token is good for an hour, is made anew once in 20 minutes at most, and ties the connection to its
-    /// team and key.
+    /// Checks a provider token: it is valid for an hour, is renewed at most once in 20 minutes, and binds the
+    /// connection to its team and key.
     fn judge_token(&self, token: &str, connection: usize, state: &mut State) -> Result<(), Refusal> {
         const INVALID: Refusal = (403, "InvalidProviderToken");
         let jws = Unverified::parse(token).ok_or(INVALID)?;

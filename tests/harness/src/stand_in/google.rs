@@ -1,4 +1,4 @@
-//! Google's side: access tokens for service accounts, and the FCM API, by the letter.
+//! A stand-in for Google's token endpoint and the FCM API that follows their documentation to the letter.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -7,21 +7,21 @@ use std::time::Instant;
 use domain::Clock;
 use serde_json::{Map, Value, json};
 
+use super::accepted::Accepted;
 use super::jws::Unverified;
-use super::kept::Kept;
 use super::pki::{Authority, Key};
 use super::server::{Answer, Reply, Request, Server};
 
-const GRANT: &str = "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=";
+const GRANT_PREFIX: &str = "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=";
 
-/// A push that Google took.
+/// An accepted push.
 #[derive(Clone, Debug)]
 pub struct Push {
-    /// The project, from the path.
+    /// The project in the path.
     pub project: String,
     /// The `message` of the body.
     pub message: Value,
-    /// When it came.
+    /// The time of arrival.
     pub at: Instant,
 }
 
@@ -38,19 +38,19 @@ struct Known {
 
 #[derive(Default)]
 struct State {
-    /// Where tokens are given out: `aud` of a statement.
+    /// The URL of the token endpoint, which is the `aud` claim of an assertion.
     token_uri: String,
     accounts: HashMap<String, Account>,
-    /// Access tokens, their project and their end.
+    /// The project and the expiry of each access token.
     tokens: HashMap<String, (String, i64)>,
     given_out: usize,
     next_token: VecDeque<Reply>,
     next_send: VecDeque<Reply>,
     token_requests: usize,
     send_requests: usize,
-    /// Registration tokens of apps that were removed.
+    /// Registration tokens of removed apps.
     gone: HashSet<String>,
-    kept: Kept<Push>,
+    kept: Accepted<Push>,
 }
 
 struct Account {
@@ -60,7 +60,7 @@ struct Account {
 }
 
 impl Google {
-    /// Starts on a free port, with a certificate of `authority`.
+    /// Starts on a free port with a certificate of `authority`.
     pub async fn start(authority: &Authority, clock: Arc<dyn Clock>) -> Self {
         let known = Arc::new(Known { clock, state: Mutex::default() });
         let server = Server::start(authority.server(authority, rustls::ALL_VERSIONS), 100, {
@@ -72,7 +72,7 @@ impl Google {
         Self { server, known }
     }
 
-    /// Makes a service account, and its JSON file.
+    /// Creates a service account and returns its JSON file.
     pub fn service_account(&self, project: &str, key: &Key) -> String {
         let email = format!("push@{project}.iam.gserviceaccount.com");
         let (project, key_id) = (project.to_owned(), "0123456789abcdef".to_owned());
@@ -91,57 +91,57 @@ impl Google {
         file.to_string()
     }
 
-    /// What becomes of the next request for an access token.
+    /// Sets the reply to the next request for an access token.
     pub fn next_token(&self, reply: Reply) {
         self.state(|state| state.next_token.push_back(reply));
     }
 
-    /// What becomes of the next push.
+    /// Sets the reply to the next push.
     pub fn next_send(&self, reply: Reply) {
         self.state(|state| state.next_send.push_back(reply));
     }
 
-    /// The access tokens that were given out.
+    /// Returns the issued access tokens.
     pub fn tokens(&self) -> Vec<String> {
         self.state(|state| state.tokens.keys().cloned().collect())
     }
 
-    /// All access tokens end.
+    /// Revokes all access tokens.
     pub fn revoke_tokens(&self) {
         self.state(|state| state.tokens.clear());
     }
 
-    /// From now on pushes to this registration token are refused with 404, as when the app was removed.
+    /// Refuses further pushes to this registration token with 404, as if the app had been removed.
     pub fn unregister(&self, token: &str) {
         self.state(|state| state.gone.insert(token.to_owned()));
     }
 
-    /// The pushes that were taken.
+    /// Returns the accepted pushes.
     pub fn pushes(&self) -> Vec<Push> {
         self.state(|state| state.kept.all())
     }
 
-    /// How many pushes were taken.
+    /// Returns the number of accepted pushes.
     pub fn taken(&self) -> usize {
         self.state(|state| state.kept.count())
     }
 
-    /// From now on pushes are counted but not kept, for whoever sends a great many.
+    /// Stops keeping pushes and only counts them, for tests that send very many.
     pub fn only_count(&self) {
         self.state(|state| state.kept.only_count());
     }
 
-    /// How many requests for an access token there have been.
+    /// Returns the number of requests for an access token.
     pub fn token_requests(&self) -> usize {
         self.state(|state| state.token_requests)
     }
 
-    /// How many pushes there have been, taken or not.
+    /// Returns the number of push requests, accepted or not.
     pub fn send_requests(&self) -> usize {
         self.state(|state| state.send_requests)
     }
 
-    /// The server underneath.
+    /// Returns the underlying server.
     pub fn server(&self) -> &Server {
         &self.server
     }
@@ -151,7 +151,7 @@ impl Google {
     }
 }
 
-/// An error as Google's APIs write it, with FCM's own code if there is one.
+/// Returns an error as Google's APIs write it, with FCM's own code if there is one.
 pub fn error(http: u16, status: &str, code: Option<&str>, message: &str) -> Answer {
     let details = code.map(
         |code| json!({"@type": "type.googleapis.com/google.firebase.fcm.v1.FcmError", "errorCode": code}),
@@ -181,7 +181,7 @@ impl Known {
         })
     }
 
-    /// RFC 7523, and an hour at most.
+    /// Checks a JWT bearer assertion (RFC 7523) and issues an access token for at most an hour.
     fn token(&self, request: &Request, state: &mut State) -> Answer {
         let invalid = |words: &str| {
             Answer::new(400, json!({"error": "invalid_grant", "error_description": words}).to_string())
@@ -192,7 +192,7 @@ impl Known {
             return invalid("not a form");
         }
         let body = str::from_utf8(&request.body).unwrap_or_default();
-        let Some(jws) = body.strip_prefix(GRANT).and_then(Unverified::parse) else {
+        let Some(jws) = body.strip_prefix(GRANT_PREFIX).and_then(Unverified::parse) else {
             return invalid("no assertion");
         };
         let claims = &jws.claims;
@@ -241,7 +241,7 @@ impl Known {
             Some(_) => {}
         }
         let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
-        if let Some(wrong) = what_is_wrong(&body) {
+        if let Some(wrong) = failure_reason(&body) {
             return error(400, "INVALID_ARGUMENT", Some("INVALID_ARGUMENT"), wrong);
         }
         if body["message"]["token"].as_str().is_some_and(|token| state.gone.contains(token)) {
@@ -254,7 +254,7 @@ impl Known {
     }
 }
 
-fn what_is_wrong(body: &Value) -> Option<&'static str> {
+fn failure_reason(body: &Value) -> Option<&'static str> {
     let keys = |value: &Value| {
         let mut keys: Vec<String> = value.as_object().unwrap_or(&Map::new()).keys().cloned().collect();
         keys.sort();

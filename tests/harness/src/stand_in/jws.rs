@@ -1,4 +1,4 @@
-//! Signed statements in the compact form of RFC 7515.
+//! Verification of compact JWS (RFC 7515).
 
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey, VerificationAlgorithm,
@@ -7,18 +7,18 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
-/// A statement whose signature nobody has looked at.
+/// A parsed JWS whose signature has not been verified.
 pub struct Unverified<'t> {
-    /// The first part.
+    /// The decoded header.
     pub header: Value,
-    /// The second part.
+    /// The decoded claims.
     pub claims: Value,
     signed: &'t str,
     signature: Vec<u8>,
 }
 
 impl<'t> Unverified<'t> {
-    /// Takes a statement apart; `None` if it is none.
+    /// Parses a compact JWS; returns `None` if the text is not one.
     pub fn parse(text: &'t str) -> Option<Self> {
         let (signed, signature) = text.rsplit_once('.')?;
         let (header, claims) = signed.split_once('.')?;
@@ -31,12 +31,12 @@ impl<'t> Unverified<'t> {
         })
     }
 
-    /// Whether the key that belongs to `point` signed it with ES256.
+    /// Returns whether the header names ES256 and the signature is valid under the public key `point`.
     pub fn is_es256(&self, point: &[u8]) -> bool {
         self.header["alg"] == "ES256" && self.holds(&ECDSA_P256_SHA256_FIXED, point)
     }
 
-    /// Whether the key that belongs to `key` signed it with RS256.
+    /// Returns whether the header names RS256 and the signature is valid under the public key `key`.
     pub fn is_rs256(&self, key: &[u8]) -> bool {
         self.header["alg"] == "RS256" && self.holds(&RSA_PKCS1_2048_8192_SHA256, key)
     }

@@ -1,21 +1,20 @@
-//! Stand-ins for Apple and Google: servers on this machine that are at least as strict as the real ones,
-//! and whose answers a test can choose.
+//! Stand-ins for Apple and Google: servers on this machine that are at least as strict as the real ones, and whose
+//! responses a test can choose.
 //!
-//! | | |
+//! | Module | Contents |
 //! | --- | --- |
-//! | [`Apple`], [`Google`] | the two providers: what they demand, what they saw, what they are to say next |
-//! | [`pki`] | authorities, certificates and keys, made when they are needed |
-//! | [`jws`] | signed statements, taken apart and believed only if the signature holds |
-//! | [`server`] | HTTP/2 over TLS underneath both, which can also fall silent, hang up and send GOAWAY |
+//! | [`Apple`], [`Google`] | the two providers: their rules, the requests they received, their next replies |
+//! | [`pki`] | authorities, certificates and keys, generated on demand |
+//! | [`jws`] | parsing and verification of signed tokens |
+//! | [`server`] | HTTP/2 over TLS below both, which can also stay silent, disconnect and send GOAWAY |
 //!
-//! They know nothing of the crate that they test, and take time from a clock that is given to them. They
-//! run on the runtime that starts them. One of them takes some thousands of pushes a second; whoever sends
-//! that many calls `only_count` first.
+//! They do not depend on the crate under test, take time from a given clock, and run on the runtime that starts
+//! them. One of them accepts some thousands of pushes a second; a test with that many calls `only_count` first.
 
+mod accepted;
 pub mod apple;
 pub mod google;
 pub mod jws;
-mod kept;
 pub mod pki;
 pub mod server;
 
@@ -28,7 +27,7 @@ pub use google::Google;
 pub use pki::Authority;
 pub use server::{Answer, Reply};
 
-/// A clock that stands still until it is moved.
+/// A clock that only moves when a test advances it.
 pub struct ManualClock(AtomicI64);
 
 impl Default for ManualClock {
@@ -38,12 +37,12 @@ impl Default for ManualClock {
 }
 
 impl ManualClock {
-    /// It shows the first second of 2026.
+    /// Returns a clock at the first second of 2026.
     pub fn new() -> Self {
         Self(AtomicI64::new(1_767_225_600))
     }
 
-    /// Moves it on; back if negative.
+    /// Advances the clock; a negative number sets it back.
     pub fn advance(&self, seconds: i64) {
         self.0.fetch_add(seconds, Ordering::SeqCst);
     }

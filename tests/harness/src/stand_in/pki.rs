@@ -1,4 +1,4 @@
-//! Authorities, certificates and keys. All of them are new each time, so that none lies in the tree.
+//! Authorities, certificates and keys, generated for each run so that the repository holds none.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -13,14 +13,14 @@ use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 
-/// Apple's extension for the sandbox.
+/// The OID of Apple's sandbox extension.
 pub const SANDBOX: &[u64] = &[1, 2, 840, 113635, 100, 6, 3, 1];
-/// Apple's extension for production.
+/// The OID of Apple's production extension.
 pub const PRODUCTION: &[u64] = &[1, 2, 840, 113635, 100, 6, 3, 2];
-/// Apple's extension for the list of topics.
+/// The OID of Apple's extension with a list of topics.
 pub const TOPICS: &[u64] = &[1, 2, 840, 113635, 100, 6, 3, 6];
 
-/// Somebody whose certificates are believed.
+/// A certificate authority.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: rcgen::Certificate,
@@ -33,7 +33,7 @@ impl Default for Authority {
 }
 
 impl Authority {
-    /// An authority with a name of its own.
+    /// Creates an authority with a unique name.
     pub fn new() -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(1);
         let name = format!("Stand-in Authority {}", COUNT.fetch_add(1, Ordering::Relaxed));
@@ -45,18 +45,18 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), certificate }
     }
 
-    /// The certificate for clients to trust.
+    /// Returns the certificate for clients to trust, in PEM.
     pub fn pem(&self) -> String {
         self.certificate.pem()
     }
 
-    /// A certificate for a server on this machine, and its key, both in PEM.
+    /// Returns a certificate for a server on this machine and its key, both in PEM.
     pub fn server_pem(&self) -> (String, String) {
         let (certificate, key) = self.identity();
         (certificate.pem(), key.serialize_pem())
     }
 
-    /// The same, whose last day is this year, month and day.
+    /// Returns the same with this year, month and day as its last day.
     pub fn server_pem_until(&self, (year, month, day): (i32, u8, u8)) -> (String, String) {
         let (mut params, key) = Self::for_this_machine();
         params.not_after = rcgen::date_time_ymd(year, month, day);
@@ -73,8 +73,8 @@ impl Authority {
         (CertificateParams::new(names).unwrap(), KeyPair::generate().unwrap())
     }
 
-    /// TLS for a server on this machine. It asks for client certificates, takes those of `clients`, and
-    /// does without.
+    /// Returns a TLS configuration for a server on this machine. It accepts client certificates of `clients`,
+    /// and connections without one.
     pub fn server(
         &self,
         clients: &Self,
@@ -101,7 +101,7 @@ impl Authority {
         config
     }
 
-    /// A certificate as Apple makes them for an app.
+    /// Creates a certificate as Apple issues it for an app.
     pub fn push_certificate(&self, wanted: PushCertificate<'_>) -> Pushing {
         let mut params = CertificateParams::default();
         let user_id = DnType::CustomDnType(vec![0, 9, 2342, 19200300, 100, 1, 1]);
@@ -120,17 +120,17 @@ impl Authority {
     }
 }
 
-/// What a certificate is to be like.
+/// The properties of a push certificate.
 pub struct PushCertificate<'w> {
-    /// The bundle id, where Apple puts it today.
+    /// The bundle id in the `UID` attribute, where Apple puts it today.
     pub user_id: Option<&'w str>,
-    /// The name, which ends with the bundle id too.
+    /// The common name, which also ends with the bundle id.
     pub common_name: &'w str,
-    /// Its last day: year, month, day.
+    /// The last day: year, month, day.
     pub not_after: (i32, u8, u8),
-    /// Apple's own extensions.
+    /// Apple's extensions: OID and value.
     pub extensions: &'w [(&'w [u64], Vec<u8>)],
-    /// The key that it is for.
+    /// The key that the certificate certifies.
     pub key: Key,
 }
 
@@ -146,7 +146,7 @@ impl Default for PushCertificate<'_> {
     }
 }
 
-/// A certificate and its key.
+/// A push certificate and its key.
 pub struct Pushing {
     certificate: rcgen::Certificate,
     /// The private key.
@@ -154,12 +154,12 @@ pub struct Pushing {
 }
 
 impl Pushing {
-    /// The certificate as text.
+    /// Returns the certificate in PEM.
     pub fn pem(&self) -> String {
         self.certificate.pem()
     }
 
-    /// The certificate as bytes.
+    /// Returns the certificate in DER.
     pub fn der(&self) -> &CertificateDer<'static> {
         self.certificate.der()
     }
@@ -168,47 +168,48 @@ impl Pushing {
 /// A private key.
 pub struct Key(KeyPair);
 
-/// RSA keys take a while: everybody who does not mind shares this one.
+/// An RSA key that tests share unless they need a new one, because generating one is slow.
 static SHARED_RSA: LazyLock<Vec<u8>> = LazyLock::new(|| Key::new_rsa().0.serialize_der());
 
 impl Key {
-    /// A new key for this algorithm.
+    /// Generates a key for this algorithm.
     pub fn of(algorithm: &'static SignatureAlgorithm) -> Self {
         Self(KeyPair::generate_for(algorithm).unwrap())
     }
 
-    /// A new key on P-256.
+    /// Generates a key on P-256.
     pub fn p256() -> Self {
         Self::of(&PKCS_ECDSA_P256_SHA256)
     }
 
-    /// A new RSA key.
+    /// Generates an RSA key.
     pub fn new_rsa() -> Self {
         Self(KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap())
     }
 
-    /// An RSA key that others have too.
+    /// Returns the shared RSA key.
     pub fn rsa() -> Self {
         let der = PrivateKeyDer::try_from(SHARED_RSA.clone()).unwrap();
         Self(KeyPair::from_der_and_sign_algo(&der, &PKCS_RSA_SHA256).unwrap())
     }
 
-    /// The public half: a point for EC, PKCS#1 for RSA.
+    /// Returns the public key: an uncompressed point for EC, PKCS#1 for RSA.
     pub fn public(&self) -> Vec<u8> {
         self.0.public_key_raw().to_vec()
     }
 
-    /// `BEGIN PRIVATE KEY`
+    /// Returns the key in PEM as `BEGIN PRIVATE KEY`.
     pub fn pkcs8(&self) -> String {
         self.0.serialize_pem()
     }
 
-    /// The base64 between the lines of [`Key::pkcs8`].
+    /// Returns the base64 between the lines of [`Key::pkcs8`].
     pub fn bare(&self) -> String {
         STANDARD.encode(self.0.serialize_der())
     }
 
-    /// `BEGIN RSA PRIVATE KEY`: what PKCS#8 wraps, after a version and a name of the algorithm (RFC 5208).
+    /// Returns the key in PEM as `BEGIN RSA PRIVATE KEY`, which PKCS#8 wraps after a version and an algorithm
+    /// (RFC 5208).
     pub fn pkcs1(&self) -> String {
         use x509_cert::der::asn1::{Any, OctetString};
         use x509_cert::der::{Decode, Encode};
@@ -217,7 +218,7 @@ impl Key {
         pem("RSA PRIVATE KEY", inner.as_bytes())
     }
 
-    /// `BEGIN EC PRIVATE KEY`, with the section about its curve that OpenSSL puts above it.
+    /// Returns the key in PEM as `BEGIN EC PRIVATE KEY`, after the section with its curve that OpenSSL writes.
     pub fn sec1(&self) -> String {
         use aws_lc_rs::encoding::{AsDer, EcPrivateKeyRfc5915Der};
         use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};

@@ -13,24 +13,24 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-/// A request, read to its end.
+/// A completely received request.
 pub struct Request {
-    /// Which connection it came in on: 1, 2, 3 …
+    /// The number of its connection, counted from 1.
     pub connection: usize,
     /// The method.
     pub method: Method,
-    /// The whole address.
+    /// The complete URI.
     pub uri: Uri,
     /// The headers.
     pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
-    /// What the client showed in the TLS handshake, in DER.
+    /// The client certificate of the TLS handshake, in DER.
     pub client_certificate: Option<Vec<u8>>,
 }
 
 impl Request {
-    /// The value of a header that is there once.
+    /// Returns the value of a header that occurs once.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.get_all(name).iter();
         let value = values.next()?.to_str().ok()?;
@@ -38,19 +38,19 @@ impl Request {
     }
 }
 
-/// What becomes of a request.
+/// The reaction to a request.
 pub enum Reply {
-    /// It is answered.
+    /// Sends a response.
     Answer(Answer),
-    /// It is not, until the client gives up.
+    /// Sends nothing until the client gives up.
     Silence,
-    /// The connection breaks.
+    /// Breaks the connection.
     HangUp,
-    /// The connection is closed in order, with this request refused.
+    /// Closes the connection with GOAWAY and refuses this request.
     GoAway,
 }
 
-/// An answer.
+/// A response.
 #[derive(Default)]
 pub struct Answer {
     /// The status code.
@@ -62,26 +62,26 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// An answer without headers.
+    /// Returns a response without headers.
     pub fn new(status: u16, body: impl Into<String>) -> Self {
         Self { status, headers: Vec::new(), body: body.into() }
     }
 
-    /// The same with one more header.
+    /// Returns the same response with one more header.
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
 }
 
-/// A running server; it ends when it is dropped.
+/// A running server, stopped when dropped.
 pub struct Server {
     address: SocketAddr,
     shared: Arc<Shared>,
     task: JoinHandle<()>,
 }
 
-/// What all connections have in common.
+/// The state that all connections share.
 struct Shared {
     acceptor: TlsAcceptor,
     streams: u32,
@@ -92,7 +92,7 @@ struct Shared {
 }
 
 impl Server {
-    /// Starts on a free port. Lets in at most `streams` requests at a time on each connection.
+    /// Starts on a free port. Accepts at most `streams` concurrent requests on each connection.
     pub async fn start(
         tls: rustls::ServerConfig,
         streams: u32,
@@ -120,17 +120,17 @@ impl Server {
         Self { address, shared, task }
     }
 
-    /// `https://localhost:port`
+    /// Returns `https://localhost:port`.
     pub fn url(&self) -> String {
         format!("https://localhost:{}", self.address.port())
     }
 
-    /// How many TLS connections there have been.
+    /// Returns the number of TLS connections so far.
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
-    /// Closes all connections in order, as a server does that is shut down; returns when there are none.
+    /// Closes all connections with GOAWAY, as a server does at shutdown, and returns once there are none.
     pub async fn go_away(&self) {
         self.shared.go_away.send_replace(());
         self.shared.open.subscribe().wait_for(|open| *open == 0).await.unwrap();
@@ -143,7 +143,7 @@ impl Drop for Server {
     }
 }
 
-/// A connection that counts as open for as long as it is there.
+/// A guard that counts a connection as open until it is dropped.
 struct Open<'s>(&'s Shared);
 
 impl<'s> Open<'s> {
@@ -159,7 +159,7 @@ impl Drop for Open<'_> {
     }
 }
 
-/// What a request does to its connection.
+/// An action on the connection of a request.
 enum Command {
     HangUp,
     GoAway,
@@ -167,7 +167,7 @@ enum Command {
 
 async fn serve(socket: TcpStream, shared: Arc<Shared>) {
     let mut go_away = shared.go_away.subscribe();
-    // Answers are small, and nobody is to wait for more of them.
+    // Responses are small, so do not delay them to collect more data.
     let _ = socket.set_nodelay(true);
     let Ok(tls) = shared.acceptor.accept(socket).await else { return };
     let (_open, number) = Open::new(&shared);
@@ -231,7 +231,7 @@ async fn read(mut body: RecvStream) -> Option<Bytes> {
     Some(whole.freeze())
 }
 
-/// The client may be gone already, which is no matter.
+/// Sends a response. The client may have disconnected already, which is fine.
 fn send(answer: Answer, mut respond: SendResponse<Bytes>) {
     let mut response = Response::builder().status(answer.status);
     for (name, value) in answer.headers {

@@ -28,10 +28,10 @@ import javax.crypto.KeyGeneratorSpi;
 import javax.crypto.SecretKey;
 
 /**
- * The key store of an Android phone, as far as the SDK uses it: it makes keys under an alias and gives them back.
+ * The key store of an Android phone, as far as the SDK uses it: it creates keys under an alias and returns them.
  *
  * On a phone the keys stay in hardware. Here they are ordinary keys in memory, so that Java's own Signature and
- * Cipher can use them and nothing has to be made for these.
+ * Cipher can use them without changes.
  */
 public final class AndroidKeyStore extends Provider {
     private static final Map<String, Key> KEYS = new ConcurrentHashMap<>();
@@ -120,7 +120,7 @@ public final class AndroidKeyStore extends Provider {
             return KEYS.get(alias);
         }
 
-        /** Java's own way insists on a password, which this store has not. */
+        /** Java's method requires a password, which this store does not have. */
         @Override
         public Entry engineGetEntry(String alias, ProtectionParameter protection) {
             var key = KEYS.get(alias);
@@ -210,7 +210,7 @@ public final class AndroidKeyStore extends Provider {
         }
     }
 
-    /** Key stores hand out public keys in certificates; nobody looks at the rest of it, so there is none. */
+    /** A certificate that only has a public key, because the SDK reads nothing else of it. */
     private static final class Bare extends Certificate {
         private final PublicKey key;
 

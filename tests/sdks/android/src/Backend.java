@@ -9,7 +9,7 @@ import java.util.Base64;
 import org.json.JSONException;
 import org.json.JSONObject;
 
-/** What an app's backend does, by plain HTTP. */
+/** The backend of an app, which calls the server over plain HTTP. */
 final class Backend {
     private final HttpClient client = HttpClient.newHttpClient();
     private final String origin = System.getenv("BASE_URL");
@@ -25,7 +25,7 @@ final class Backend {
         return service;
     }
 
-    /** A token with which one phone may enroll. */
+    /** Creates an access token with which one phone may enroll. */
     String accessToken(String identity) throws Exception {
         return post(path("AccessTokens"), "Identity", identity, "FactorType", "push").getString("token");
     }

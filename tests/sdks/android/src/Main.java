@@ -1,7 +1,7 @@
 import org.junit.runner.JUnitCore;
 import org.junit.runner.notification.Failure;
 
-/** Runs the operations under Robolectric, without JUnit's own chatter. */
+/** Runs the operations under Robolectric, without JUnit's output. */
 public final class Main {
     public static void main(String[] arguments) {
         var result = JUnitCore.runClasses(Operations.class);
@@ -9,7 +9,7 @@ public final class Main {
             System.out.println("failed " + failure.getDescription().getMethodName());
             System.out.println(failure.getTrace());
         }
-        // Threads that the SDK or Robolectric have left running would keep the process alive.
+        // Threads of the SDK or Robolectric may still run and would keep the process alive.
         System.exit(result.wasSuccessful() && result.getRunCount() > 0 ? 0 : 1);
     }
 }

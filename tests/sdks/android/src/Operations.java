@@ -46,8 +46,8 @@ import org.robolectric.RuntimeEnvironment;
 import org.robolectric.annotation.Config;
 
 /**
- * All that an app does with the SDK: once with a network provider of its own by plain HTTP, once with the SDK's
- * own adapter by HTTPS.
+ * Every operation of an app with the SDK: once with the app's network provider over plain HTTP, once with the
+ * SDK's own adapter over HTTPS.
  */
 @RunWith(RobolectricTestRunner.class)
 @Config(sdk = 34, manifest = Config.NONE)
@@ -56,7 +56,7 @@ public final class Operations {
     private static boolean redirected;
 
     private Context context;
-    /** What each line ends with, so that the two ways can be told apart. */
+    /** The end of each line, which distinguishes the two network providers. */
     private String way;
 
     @Before
@@ -65,7 +65,7 @@ public final class Operations {
             Security.addProvider(new AndroidKeyStore());
         }
         context = RuntimeEnvironment.getApplication();
-        // An app has a version, which the SDK tells the server.
+        // The SDK sends the version of the app to the server.
         var app = shadowOf(context.getPackageManager()).getInternalMutablePackageInfo(context.getPackageName());
         app.versionName = "1.0";
         app.applicationInfo.nonLocalizedLabel = "Owl Bänk";
@@ -94,7 +94,7 @@ public final class Operations {
         var backend = new Backend("Android by HTTPS");
         var factor = factors(verify, backend, "android-user-https");
         challenges(verify, backend, factor);
-        // Both share the app's storage, and so the clock's correction that only a provider of ours can spoil.
+        // Both share the app's storage, including the clock correction, which only our provider can falsify.
         var network = new SelfHosted(System.getenv("BASE_URL"));
         var spoiler = new TwilioVerify.Builder(context).networkProvider(network).build();
         wrongClock(verify, spoiler, network, backend, factor);
@@ -129,7 +129,7 @@ public final class Operations {
         assertEquals("t".repeat(64), seen.getJSONObject("config").getString("notification_token"));
         ok("create a factor");
 
-        // Without a push token the SDK names the platform "none", which only the server knows of.
+        // Without a push token the SDK sends the platform "none", which only the server shows.
         var silent = create(verify, backend, identity, "Silent", null, null);
         var config = backend.factor(identity, silent.getSid()).getJSONObject("config");
         assertEquals("none", config.getString("notification_platform"));
@@ -192,7 +192,7 @@ public final class Operations {
         assertEquals(20, all.getMetadata().getPageSize());
         ok("list challenges");
 
-        // Three pages forth, then one back.
+        // Three pages forward, then one back.
         var page = list(verify, factor, 2, null, ChallengeListOrder.Asc, null);
         assertEquals(sids.subList(0, 2), sids(page));
         assertEquals(0, page.getMetadata().getPage());
@@ -232,7 +232,7 @@ public final class Operations {
                 sids(list(verify, factor, 20, ChallengeStatus.Expired, ChallengeListOrder.Asc, null)));
         ok("list challenges by status");
 
-        // A short-lived one, and its end.
+        // A challenge that expires soon.
         var expires = Instant.now().plusSeconds(10).truncatedTo(ChronoUnit.SECONDS);
         var brief = backend.challenge(identity, factor.getSid(),
                 "Details.Message", "Quick", "ExpirationDate", expires.toString());
@@ -248,10 +248,10 @@ public final class Operations {
     }
 
     /**
-     * The phone's clock is 20 minutes wrong, and the next call repairs it.
+     * The phone's clock is 20 minutes wrong, and the next call corrects it.
      *
-     * The SDK corrects its clock by the header Date of a 401. So a made-up one spoils it, as nothing else can
-     * without reaching into the SDK, and the server's own must set it right.
+     * The SDK corrects its clock by the Date header of a 401. A forged one sets it wrong, which nothing else can
+     * without changing the SDK, and the server's own one must correct it.
      */
     private void wrongClock(
             TwilioVerify verify, TwilioVerify spoiler, SelfHosted network, Backend backend, Factor factor)
@@ -261,7 +261,7 @@ public final class Operations {
             var wrong = DateTimeFormatter.RFC_1123_DATE_TIME.format(
                     Instant.now().plus(minutes, ChronoUnit.MINUTES).atOffset(ZoneOffset.UTC));
             network.refuseNext(401, Map.of("Date", List.of(wrong)));
-            // The SDK tries again once, now with the wrong time, and then gives up.
+            // The SDK retries once, now with the wrong time, and then gives up.
             var spoiled = refused("60401", (success, error) ->
                     spoiler.getChallenge(sid, factor.getSid(), success, error));
             assertEquals(401, network(spoiled).getFailureResponse().getStatusCode());
@@ -318,7 +318,7 @@ public final class Operations {
         ok("60402, mapping, of an answer that is no challenge");
     }
 
-    /** A factor that the backend has deleted: the phone hears 401 twice, and counts that as deleted. */
+    /** A factor that the backend has deleted: the phone gets 401 twice, and treats that as deleted. */
     private void deletion(TwilioVerify verify, Backend backend, Factor factor) throws Exception {
         backend.deleteFactor(factor.getIdentity(), factor.getSid());
         var gone = refused("60401", (success, error) -> verify.getAllChallenges(
@@ -337,7 +337,7 @@ public final class Operations {
                 new PushFactorPayload(name, backend.service(), identity, push, token, metadata), success, error));
     }
 
-    /** How Kotlin's list looks to Java is not fixed, hence the raw type. */
+    /** The Java type of Kotlin's list is not fixed, hence the raw type. */
     @SuppressWarnings({"unchecked", "rawtypes"})
     private static List<Factor> stored(TwilioVerify verify) throws Exception {
         return value((success, error) -> verify.getAllFactors((Function1) success, error));
@@ -372,12 +372,12 @@ public final class Operations {
         return (NetworkException) exception.getCause();
     }
 
-    /** A call of the SDK, with what it shall call back. */
+    /** A call of the SDK with its callback. */
     private interface Call<T> {
         void start(Function1<T, Unit> success, Function1<TwilioVerifyException, Unit> error);
     }
 
-    /** The callback of those calls that have nothing to say. */
+    /** The callback of calls without a result. */
     private static Function0<Unit> nothing(Function1<Object, Unit> success) {
         return () -> success.invoke(Unit.INSTANCE);
     }
@@ -408,14 +408,14 @@ public final class Operations {
                     return Unit.INSTANCE;
                 });
         var exception = wait(result);
-        // The SDK has the code only in its text.
+        // The SDK's exception has the code only in its text.
         if (!exception.getMessage().contains(code)) {
             throw new AssertionError("not " + code, exception);
         }
         return exception;
     }
 
-    /** The SDK works in threads of its own and calls back in the main one, which is this and must not sleep. */
+    /** The SDK calls back on the main thread, which is this one, so it must keep processing messages. */
     private static <T> T wait(CompletableFuture<T> result) throws Exception {
         for (long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(SECONDS); ; ) {
             shadowOf(Looper.getMainLooper()).idle();

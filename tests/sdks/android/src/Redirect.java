@@ -11,10 +11,10 @@ import javax.net.ssl.SSLContext;
 import javax.net.ssl.TrustManagerFactory;
 
 /**
- * Leads what the SDK's own network adapter sends to Twilio to our server instead.
+ * Redirects requests of the SDK's own network adapter from Twilio to our server.
  *
  * The SDK has no setting for the address, so Java's URLs are made to open their connection elsewhere, as a
- * changed DNS entry would. All above that is the SDK's own code, all below Java's own HTTPS.
+ * changed DNS entry would. Everything above is the SDK's own code, everything below is Java's HTTPS.
  */
 final class Redirect extends URLStreamHandler {
     private final URL server;
@@ -23,9 +23,9 @@ final class Redirect extends URLStreamHandler {
         this.server = server;
     }
 
-    /** Can be done once in a process. */
+    /** Installs the handler, which is possible once in a process. */
     static void install(String httpsUrl, String caFile) throws Exception {
-        // A URL keeps the handler that it was made with, and one that is made relative to it has the same.
+        // A URL keeps the handler with which it was created, and so do URLs relative to it.
         var server = new URL(httpsUrl);
         trust(caFile);
         URL.setURLStreamHandlerFactory(protocol -> protocol.equals("https") ? new Redirect(server) : null);

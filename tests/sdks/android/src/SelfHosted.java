@@ -14,9 +14,9 @@ import kotlin.Unit;
 import kotlin.jvm.functions.Function1;
 
 /**
- * The network provider of an app that uses a server of its own: the SDK's request, sent to another origin.
+ * The network provider of an app with a self-hosted server: sends the SDK's requests to another origin.
  *
- * It also notes what was asked and answered, and can give one answer of its own instead.
+ * It also records requests and responses, and can return one forged response instead.
  */
 final class SelfHosted implements NetworkProvider {
     final List<String> log = new ArrayList<>();
@@ -28,7 +28,7 @@ final class SelfHosted implements NetworkProvider {
         this.origin = origin;
     }
 
-    /** The next request is not sent; this is its answer. */
+    /** Sets the response to the next request, which is not sent. */
     void answerNext(String body) {
         answer = new Response(body, Map.of());
     }
@@ -78,7 +78,7 @@ final class SelfHosted implements NetworkProvider {
             response = null;
             failure = new NetworkException(exception);
         }
-        // Outside of the try: what the SDK does with the answer is its own affair.
+        // Outside of the try, because exceptions of the SDK's callback must not be caught here.
         if (response != null) {
             success.invoke(response);
         } else {

@@ -9,7 +9,7 @@ import java.util.Map;
 import java.util.Objects;
 import java.util.function.Function;
 
-/** What the checks have in common. */
+/** Assertions that all checks share. */
 final class Checks {
     private Checks() {}
 
@@ -29,7 +29,7 @@ final class Checks {
         }
     }
 
-    /** A call ends in the library's own exception. */
+    /** Checks that a call throws the library's own exception. */
     static ApiException refused(int status, int code, Runnable call) {
         try {
             call.run();
@@ -42,12 +42,12 @@ final class Checks {
         throw new AssertionError("not refused");
     }
 
-    /** A value in one of the objects that the library does not type. */
+    /** Returns a value of an object that the library does not type. */
     static Object member(Object object, String name) {
         return ((Map<?, ?>) object).get(name);
     }
 
-    /** All that a reader reads, over as many pages as it takes. */
+    /** Returns all items of a reader, over all pages. */
     static <T extends Resource> List<String> texts(TwilioRestClient client, Reader<T> reader, Function<T, String> text) {
         List<String> texts = new ArrayList<>();
         for (T item : reader.read(client)) {
@@ -56,7 +56,7 @@ final class Checks {
         return texts;
     }
 
-    /** What is expected to be there, since other suites may have left something too. */
+    /** Returns the expected SIDs of a list, because other suites may have left resources too. */
     static List<String> among(List<String> list, List<String> own) {
         return list.stream().filter(own::contains).toList();
     }

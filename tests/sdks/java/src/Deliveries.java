@@ -36,10 +36,10 @@ final class Deliveries {
         service = resources.service;
     }
 
-    /** What a receiver of webhooks was sent. */
+    /** A request that a webhook receiver got. */
     private record Call(String address, String signature, Map<String, String> told) {}
 
-    /** A backend that hears of events, and answers each with the status. */
+    /** A backend that receives webhooks and responds to each with the status. */
     private static final class Receiver implements AutoCloseable {
         private final HttpServer server;
         private final BlockingQueue<Call> calls = new LinkedBlockingQueue<>();
@@ -153,7 +153,7 @@ final class Deliveries {
         return Alert.reader().setPageSize(2L);
     }
 
-    /** The alerts about the webhooks of this service. */
+    /** Returns the alerts about the webhooks of this service. */
     private List<Alert> own(AlertReader reader) {
         List<Alert> own = new ArrayList<>();
         for (Alert alert : reader.read(client)) {
@@ -173,7 +173,7 @@ final class Deliveries {
                 resources.newFactor(new Phone(), "Unheard of " + number).create(client);
                 hook.next();
             }
-            // An alert is stored after the receiver has answered.
+            // An alert is stored only after the receiver has responded.
             List<Alert> found = own(reader());
             for (int tries = 0; found.size() < 5 && tries < 100; tries++) {
                 Thread.sleep(100);
@@ -205,7 +205,7 @@ final class Deliveries {
         }
     }
 
-    /** What Google gives to those who send pushes, with a key of our own. */
+    /** Returns a Google service account file with a generated key. */
     private static String serviceAccount() throws Exception {
         KeyPairGenerator generator = KeyPairGenerator.getInstance("RSA");
         generator.initialize(2048);

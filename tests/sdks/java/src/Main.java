@@ -9,9 +9,9 @@ import org.apache.hc.client5.http.impl.classic.HttpClientBuilder;
 import org.apache.hc.core5.http.HttpHost;
 
 /**
- * Every operation that the server serves, through Twilio's own Java library.
+ * Every served operation, called through Twilio's own Java library.
  *
- * <p>A backend uses nothing but the library; the phone's key and its signatures are made in Phone.
+ * <p>The backend's calls use only the library; the phone's key and its signatures are in Phone.
  */
 public final class Main {
     static final String BASE_URL = System.getenv("BASE_URL");
@@ -21,19 +21,19 @@ public final class Main {
 
     private Main() {}
 
-    /** The library has no setting for the address, so the connection leads elsewhere, whatever the host. */
+    /** Connects to the server whatever the host, because the library has no setting for the address. */
     static TwilioRestClient.Builder clientOf(String user, String password) {
         HttpHost server = server();
         boolean secure = server.getSchemeName().equals("https");
         HttpClientBuilder connection = HttpClientBuilder.create()
                 .setRoutePlanner((target, context) -> new HttpRoute(server, null, secure))
-                // Without this the server is told Twilio's host, and its links lead there.
+                // Otherwise the server would get Twilio's host, and its links would lead there.
                 .addRequestInterceptorLast(
                         (request, entity, context) -> request.setHeader("Host", server.toHostString()));
         return new TwilioRestClient.Builder(user, password).httpClient(new NetworkHttpClient(connection));
     }
 
-    /** Without the interceptor. */
+    /** Returns a client without the interceptor. */
     static TwilioRestClient clientWithTwiliosHost() {
         HttpHost server = server();
         boolean secure = server.getSchemeName().equals("https");
@@ -69,7 +69,7 @@ public final class Main {
         resources.failures();
         resources.apiKey();
 
-        // Many programs set one client for all calls.
+        // Many programs set one global client.
         Twilio.setRestClient(client);
         Checks.equal(Service.fetcher(resources.service).fetch().getSid(), resources.service);
         Checks.ok("the client for all calls");

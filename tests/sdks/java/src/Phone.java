@@ -10,7 +10,7 @@ import java.util.Base64;
 import java.util.LinkedHashMap;
 import java.util.Map;
 
-/** A P-256 key, and what a phone signs with it. */
+/** A P-256 key, and the signatures of a phone with it. */
 final class Phone {
     private static final ObjectMapper JSON = new ObjectMapper();
 
@@ -30,12 +30,12 @@ final class Phone {
         return Base64.getEncoder().encodeToString(keys.getPublic().getEncoded());
     }
 
-    /** The DER signature that verifies a factor. */
+    /** Returns the DER signature that verifies a factor. */
     String proof(String factor) {
         return Base64.getEncoder().encodeToString(sign("SHA256withECDSA", factor));
     }
 
-    /** The signed JWT that answers a challenge: the fields that the server named, and the answer. */
+    /** Returns the signed JWT that answers a challenge: the fields that the server named, with the answer. */
     String answer(Map<String, Object> body, String fields, String status) {
         Map<String, Object> claims = new LinkedHashMap<>();
         for (String name : fields.split(",")) {

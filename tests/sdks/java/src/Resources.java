@@ -27,7 +27,7 @@ import java.util.Map;
 final class Resources {
     private final TwilioRestClient client;
 
-    /** What the checks leave for those that follow. */
+    /** The resources that later checks use. */
     String service;
     Phone phone;
     String factor;
@@ -51,12 +51,12 @@ final class Resources {
         }
         Checks.ok("services create");
 
-        // Two of them are a page: the library has to follow the server's links, twice at least.
+        // With two items a page the library must follow the server's links at least twice.
         List<String> listed = Checks.texts(client, Service.reader().setPageSize(2L), Service::getSid);
         Checks.equal(Checks.among(listed, made), made);
         Checks.equal(Checks.texts(client, Service.reader().pageSize(2).limit(3), Service::getSid).size(), 3);
         Checks.equal(Checks.texts(client, Service.reader().limit(3), Service::getSid).size(), 3);
-        // The reader then sends a page size of its own too.
+        // The reader then also sends its own page size.
         Checks.equal(Checks.texts(client, Service.reader().setPageSize(2L).limit(3), Service::getSid).size(), 3);
         Checks.ok("services list");
         TwilioRestClient foreign = Main.clientWithTwiliosHost();
@@ -124,7 +124,7 @@ final class Resources {
         Checks.ok("access tokens fetch");
     }
 
-    /** A push factor that gets no pushes. */
+    /** Returns the creator of a push factor without a push platform. */
     NewFactorCreator newFactor(Phone phone, String name) {
         return NewFactor.creator(service, Main.IDENTITY, name, NewFactor.FactorTypes.PUSH)
                 .setBindingAlg("ES256")
@@ -208,12 +208,12 @@ final class Resources {
         return Challenge.fetcher(service, Main.IDENTITY, challenge).fetch(client);
     }
 
-    /** Answers a challenge as the phone does. */
+    /** Answers a challenge as a phone does. */
     Challenge answered(String challenge, Phone phone, String status) {
         TwilioResponse<Challenge> fetched =
                 Challenge.fetcher(service, Main.IDENTITY, challenge).fetchWithResponse(client);
         String fields = fetched.getHeaders().get("Twilio-Verify-Signature-Fields");
-        // A plain GET with the library's own connection: its classes don't show the answer's text.
+        // A plain GET with the library's own connection, because its classes do not show the text of a response.
         Request request = new Request(HttpMethod.GET, fetched.getContent().getUrl().toString());
         String payload;
         try {
@@ -235,7 +235,7 @@ final class Resources {
     }
 
     void challenges() {
-        // Java writes a time without its zone, so it has to be in UTC.
+        // Java writes a time without its zone, so it must be in UTC.
         ZonedDateTime expires = ZonedDateTime.now(ZoneOffset.UTC).truncatedTo(SECONDS).plusMinutes(10);
         List<Object> fields = List.of(
                 Map.of("label", "IP", "value", "203.0.113.9"), Map.of("label", "Owl", "value", "ü & 🦉"));

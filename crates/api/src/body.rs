@@ -1,0 +1,248 @@
+//! Reads request bodies.
+//!
+//! A small body is read before anything else is decided. Leaving it unread would end the connection, and with it the
+//! next request of a client whose only mistake was a refused request. A large body is kept only for an authenticated
+//! caller; for any other it is read and discarded.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::dev::Payload;
+use actix_web::web::{Bytes, BytesMut};
+use domain::{Code, Problem};
+use futures_util::StreamExt as _;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::load_shedding::BodyPermit;
+
+/// Largest body.
+pub(crate) const MAX_BODY_BYTES: usize = 64 * 1024;
+
+/// Largest body that is kept in memory before authentication: enough for almost every request.
+const UNMETERED_BODY_BYTES: usize = 4 * 1024;
+
+/// How much of a refused body is read and discarded, so that its sender gets the response instead of a connection
+/// reset.
+const MAX_DRAINED_BYTES: usize = 1024 * 1024;
+
+/// How long a refused body is read and discarded.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Time for a body to arrive, in addition to [`BODY_TIMEOUT_PER_BYTE`].
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Additional time for each byte that has arrived: a client must send 1 KiB a second.
+const BODY_TIMEOUT_PER_BYTE: Duration = Duration::from_nanos(1_000_000_000 / 1024);
+
+/// A body, or why there is none:
+///
+/// - 20413 for more than [`MAX_BODY_BYTES`], 20408 for one that arrived too slowly.
+/// - 60306 for one with malformed chunks or that ended too soon.
+/// - 20503 for a large one without enough memory, 20003 for a large one of a caller that is not authenticated.
+///
+/// The caller is authenticated before it gets one of these.
+pub(crate) type Body = Result<Bytes, Problem>;
+
+/// The result of reading a body.
+pub(crate) struct ReceivedBody {
+    pub(crate) body: Body,
+    /// Whether the body was read to its end. Otherwise the connection cannot be used for another request.
+    pub(crate) is_complete: bool,
+    /// Reserves the memory of a large body until it is dropped.
+    pub(crate) _permit: Option<BodyPermit>,
+}
+
+impl ReceivedBody {
+    /// Returns the body of a request that has none.
+    pub(crate) fn empty() -> Self {
+        Self { body: Ok(Bytes::new()), is_complete: true, _permit: None }
+    }
+}
+
+/// The decision about a large body.
+pub(crate) enum LargeBody {
+    /// Keep it, in memory that is reserved.
+    Keep(BodyPermit),
+    /// Read and discard it: the caller is not authenticated, or the route takes no body.
+    Discard,
+}
+
+/// Reads a body to its end, or to `length` bytes if that is given. Calls `admit` once for a body of more than
+/// [`UNMETERED_BODY_BYTES`].
+pub(crate) async fn read(
+    payload: &mut Payload,
+    length: Option<usize>,
+    admit: impl AsyncFnOnce() -> Result<LargeBody, Code>,
+) -> ReceivedBody {
+    let mut reader = Reader { payload, length, received: 0, began: Instant::now() };
+    let mut permit = None;
+    let body = reader.read(admit, &mut permit).await;
+    let is_refused_with = |code| body.as_ref().is_err_and(|problem| problem.code() == code);
+    if is_refused_with(Code::PayloadTooLarge) || is_refused_with(Code::Unavailable) {
+        let _ = timeout(DRAIN_TIMEOUT, reader.drain()).await;
+    }
+    let is_complete = body.is_ok() || is_refused_with(Code::Unauthenticated);
+    ReceivedBody { body, is_complete, _permit: permit }
+}
+
+/// Reads one body.
+struct Reader<'a> {
+    payload: &'a mut Payload,
+    length: Option<usize>,
+    received: usize,
+    began: Instant,
+}
+
+impl Reader<'_> {
+    async fn read(
+        &mut self,
+        admit: impl AsyncFnOnce() -> Result<LargeBody, Code>,
+        permit: &mut Option<BodyPermit>,
+    ) -> Body {
+        let mut bytes = BytesMut::new();
+        while let Some(chunk) = self.next_chunk().await? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > UNMETERED_BODY_BYTES {
+                return match admit().await? {
+                    LargeBody::Keep(kept) => {
+                        *permit = Some(kept);
+                        self.read_rest(bytes).await
+                    }
+                    LargeBody::Discard => {
+                        drop(bytes);
+                        while self.next_chunk().await?.is_some() {}
+                        Err(Code::Unauthenticated.into())
+                    }
+                };
+            }
+        }
+        Ok(bytes.freeze())
+    }
+
+    async fn read_rest(&mut self, mut bytes: BytesMut) -> Body {
+        while let Some(chunk) = self.next_chunk().await? {
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes.freeze())
+    }
+
+    /// Returns the next part of the body; `None` at its end.
+    async fn next_chunk(&mut self) -> Result<Option<Bytes>, Problem> {
+        if self.length.is_some_and(|length| self.received >= length) {
+            return Ok(None);
+        }
+        let received = u32::try_from(self.received).unwrap_or(u32::MAX);
+        let deadline = self.began + BODY_TIMEOUT + BODY_TIMEOUT_PER_BYTE * received;
+        let chunk = timeout_at(deadline, self.payload.next()).await;
+        let Some(chunk) = chunk.map_err(|_| Code::RequestTimeout)? else { return Ok(None) };
+        let mut chunk = chunk
+            .map_err(|_| Problem::with_advice(Code::InvalidRequest, "the body is incomplete or malformed"))?;
+        if let Some(length) = self.length {
+            chunk.truncate(length - self.received);
+        }
+        self.received += chunk.len();
+        if self.received > MAX_BODY_BYTES {
+            return Err(Code::PayloadTooLarge.into());
+        }
+        Ok(Some(chunk))
+    }
+
+    /// Reads and discards what follows, up to [`MAX_DRAINED_BYTES`].
+    async fn drain(&mut self) {
+        let mut length = 0;
+        while let Some(Ok(chunk)) = self.payload.next().await {
+            length += chunk.len();
+            if length > MAX_DRAINED_BYTES {
+                break;
+            }
+        }
+    }
+}
+
+/// A response body that holds the unread rest of the request until the response is sent. actix-web closes the
+/// connection after the response only if the rest still exists then. Otherwise it would wait without limit for the end
+/// of a chunked body.
+pub(crate) struct UnreadBody {
+    body: BoxBody,
+    _rest: Payload,
+}
+
+impl UnreadBody {
+    /// Combines the response `body` with the unread `rest` of the request.
+    pub(crate) fn hold_until_sent(body: BoxBody, rest: Payload) -> BoxBody {
+        Self { body, _rest: rest }.boxed()
+    }
+}
+
+impl MessageBody for UnreadBody {
+    type Error = Box<dyn std::error::Error>;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_next(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::error::PayloadError;
+    use app::Caller;
+    use domain::{AccountSid, Sid as _};
+    use futures_util::{Stream, stream};
+
+    use crate::load_shedding::LoadShedder;
+
+    use super::*;
+
+    fn payload(chunks: Vec<Result<Bytes, PayloadError>>) -> Payload {
+        let chunks: Pin<Box<dyn Stream<Item = _>>> = Box::pin(stream::iter(chunks));
+        Payload::Stream { payload: chunks }
+    }
+
+    /// Reads chunks of these lengths. Returns the length of the body, and whether it is complete.
+    async fn read_chunks(
+        lengths: &[usize],
+        admit: impl AsyncFnOnce() -> Result<LargeBody, Code>,
+    ) -> (Result<usize, Code>, bool) {
+        let chunks = lengths.iter().map(|length| Ok(Bytes::from(vec![b'a'; *length]))).collect();
+        let received = read(&mut payload(chunks), None, admit).await;
+        (received.body.map(|body| body.len()).map_err(|problem| problem.code()), received.is_complete)
+    }
+
+    #[actix_web::test]
+    async fn large_body_is_kept_only_if_admitted() {
+        let load_shedder = LoadShedder::default();
+        let account = Caller::Account(AccountSid::from_bytes([1; 16]));
+        let keep = async || {
+            load_shedder.reserve_body(&account, MAX_BODY_BYTES).map(LargeBody::Keep).ok_or(Code::Unavailable)
+        };
+        let discard = async || Ok::<_, Code>(LargeBody::Discard);
+        let refuse = async || Err::<LargeBody, _>(Code::Unavailable);
+        let (unmetered, max) = (UNMETERED_BODY_BYTES, MAX_BODY_BYTES);
+        assert_eq!(read_chunks(&[unmetered, 1], &keep).await, (Ok(unmetered + 1), true));
+        assert_eq!(read_chunks(&[max], &keep).await, (Ok(max), true));
+        assert_eq!(read_chunks(&[max, 1], &keep).await, (Err(Code::PayloadTooLarge), false));
+        assert_eq!(read_chunks(&[unmetered, 1], &discard).await, (Err(Code::Unauthenticated), true));
+        assert_eq!(read_chunks(&[max, 1], &discard).await, (Err(Code::PayloadTooLarge), false));
+        assert_eq!(read_chunks(&[max], &refuse).await, (Err(Code::Unavailable), false));
+    }
+
+    #[actix_web::test]
+    async fn small_body_needs_no_admission() {
+        let outcome =
+            read_chunks(&[1, UNMETERED_BODY_BYTES - 1], async || panic!("admission of a small body")).await;
+        assert_eq!(outcome, (Ok(UNMETERED_BODY_BYTES), true));
+    }
+
+    #[actix_web::test]
+    async fn body_ends_at_its_length_even_if_the_stream_continues() {
+        let chunks = vec![Ok(Bytes::from_static(b"A=1")), Err(PayloadError::Overflow)];
+        let received = read(&mut payload(chunks), Some(3), async || Ok(LargeBody::Discard)).await;
+        assert_eq!(received.body, Ok(Bytes::from_static(b"A=1")));
+    }
+}

@@ -1,0 +1,63 @@
+//! The optional `.json` at the end of Twilio's paths.
+
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Uri;
+use actix_web::middleware::Next;
+
+/// The suffix that any path of Twilio's product APIs may have.
+const SUFFIX: &str = ".json";
+
+/// The prefixes of Twilio's paths.
+const VERSIONS: [&str; 2] = ["/v1/", "/v2/"];
+
+/// Removes `.json` from the end of the path, before the request is routed, so that no URL in a response has it.
+pub(crate) async fn strip_json_suffix(
+    mut request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    if let Some(uri) = without_suffix(request.uri()) {
+        request.match_info_mut().get_mut().update(&uri);
+        request.head_mut().uri = uri;
+    }
+    next.call(request).await
+}
+
+/// Returns the URI without the suffix of its path; `None` if there is none. No SID and no identity contains a dot, so
+/// the suffix is never part of one.
+fn without_suffix(uri: &Uri) -> Option<Uri> {
+    let path = uri.path().strip_suffix(SUFFIX)?;
+    if !VERSIONS.iter().any(|version| path.starts_with(version)) {
+        return None;
+    }
+    let path_and_query = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(path_and_query.parse().ok()?);
+    Uri::from_parts(parts).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_paths_of_twilio_lose_the_suffix() {
+        let shortened = |uri: &str| without_suffix(&uri.parse().unwrap()).map(|uri| uri.to_string());
+        for (uri, expected) in [
+            ("/v2/Services.json", Some("/v2/Services")),
+            ("/v2/Services.json?PageSize=5&A=%2F.json", Some("/v2/Services?PageSize=5&A=%2F.json")),
+            ("http://example.com/v1/Credentials/CR1.json", Some("http://example.com/v1/Credentials/CR1")),
+            ("/v2/Services.json.json", Some("/v2/Services.json")),
+            ("/openapi.json", None),
+            ("/healthz.json", None),
+            ("/v2/Services", None),
+            ("/v2/Services?A=.json", None),
+            ("/v2/Services.json/", None),
+        ] {
+            assert_eq!(shortened(uri).as_deref(), expected, "{uri}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Load shedding: limits on concurrent requests and on the memory for large bodies, in one process. A request beyond a
+//! limit is refused at once. A late response would be of no use to its client, and would delay the requests behind it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use app::Caller;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Memory for large bodies of backends: 512 of the largest.
+const BACKEND_BODIES_BYTES: usize = 32 * 1024 * 1024;
+
+/// Memory for large bodies of phones: 128 of the largest. Phones are many and less trusted.
+const PHONE_BODIES_BYTES: usize = 8 * 1024 * 1024;
+
+/// Counts concurrent requests and the memory for large bodies, over all worker threads.
+#[derive(Debug)]
+pub struct LoadShedder {
+    requests: AtomicUsize,
+    max_requests: usize,
+    backend_bodies: Arc<Semaphore>,
+    phone_bodies: Arc<Semaphore>,
+}
+
+impl Default for LoadShedder {
+    fn default() -> Self {
+        Self::new(Self::DEFAULT_MAX_REQUESTS)
+    }
+}
+
+impl LoadShedder {
+    /// Concurrent requests if the operator sets no limit.
+    pub const DEFAULT_MAX_REQUESTS: u16 = 1024;
+
+    /// Creates a load shedder that admits up to `max_requests` concurrent requests.
+    pub fn new(max_requests: u16) -> Self {
+        Self {
+            requests: AtomicUsize::new(0),
+            max_requests: usize::from(max_requests),
+            backend_bodies: Arc::new(Semaphore::new(BACKEND_BODIES_BYTES)),
+            phone_bodies: Arc::new(Semaphore::new(PHONE_BODIES_BYTES)),
+        }
+    }
+
+    /// Admits one more request until the permit is dropped. Returns `None` if the limit is reached.
+    pub(crate) fn try_admit(self: &Arc<Self>) -> Option<RequestPermit> {
+        let one_more = |requests: usize| (requests < self.max_requests).then_some(requests + 1);
+        let admitted = self.requests.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        admitted.is_ok().then(|| RequestPermit(Arc::clone(self)))
+    }
+
+    /// Reserves memory for a large body of `caller` until the permit is dropped. Returns `None` if too little is left.
+    pub(crate) fn reserve_body(&self, caller: &Caller, bytes: usize) -> Option<BodyPermit> {
+        let memory = match caller {
+            Caller::Account(_) | Caller::ApiKey { .. } => &self.backend_bodies,
+            Caller::Enrollee(_) | Caller::Device(_) => &self.phone_bodies,
+        };
+        Arc::clone(memory).try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()
+    }
+}
+
+/// The permit of one concurrent request.
+pub(crate) struct RequestPermit(Arc<LoadShedder>);
+
+impl Drop for RequestPermit {
+    fn drop(&mut self) {
+        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The permit to keep a large body in memory.
+pub(crate) type BodyPermit = OwnedSemaphorePermit;
+
+#[cfg(test)]
+mod tests {
+    use domain::{AccountSid, Sid as _};
+
+    use super::*;
+
+    #[test]
+    fn requests_beyond_the_limit_are_refused() {
+        let load_shedder = Arc::new(LoadShedder::new(2));
+        let first = load_shedder.try_admit();
+        let second = load_shedder.try_admit();
+        assert!(first.is_some() && second.is_some() && load_shedder.try_admit().is_none());
+        drop(first);
+        assert!(load_shedder.try_admit().is_some());
+        drop(second);
+    }
+
+    #[test]
+    fn large_bodies_beyond_their_memory_are_refused() {
+        let load_shedder = LoadShedder::default();
+        let account = Caller::Account(AccountSid::from_bytes([1; 16]));
+        let half = load_shedder.reserve_body(&account, BACKEND_BODIES_BYTES / 2);
+        let rest = load_shedder.reserve_body(&account, BACKEND_BODIES_BYTES / 2);
+        assert!(half.is_some() && rest.is_some() && load_shedder.reserve_body(&account, 1).is_none());
+        drop(half);
+        assert!(load_shedder.reserve_body(&account, 1).is_some());
+    }
+}

@@ -1,0 +1,355 @@
+//! Rate limits that apply to every request: per account, and per address for failed authentications. Each node counts
+//! in its own memory.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use app::Caller;
+use domain::limits::{Bucket, Rate};
+use domain::{AccountSid, Code, FactorSid, Problem, Timestamp};
+use telemetry::metrics::{Limit, LimitLabels, METRICS};
+
+use crate::client_ip::network;
+
+/// Largest number of buckets in each of the two generations of [`Buckets`].
+const MAX_BUCKETS: usize = 32_768;
+
+/// Requests that a device may make even if its account has no more left: a list, a challenge, and the GET, POST and GET
+/// of the SDKs for an answer. One is added every second.
+const DEVICE_RESERVE: Rate = match NonZeroU32::new(6) {
+    Some(requests) => Rate::over(requests, 6),
+    // Evaluated at compile time, so `unreachable!` can only fail the build.
+    None => unreachable!(),
+};
+
+/// The limits that an operator sets. `None` means no limit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RequestLimits {
+    /// Requests per second of an account's backends, and separately of its devices. After a pause, as many are accepted
+    /// at once. Each device has six more of its own, which are replaced one a second, enough to read and answer a
+    /// challenge.
+    pub account_requests_per_second: Option<NonZeroU32>,
+    /// Concurrent requests of an account's backends, and separately of its devices.
+    pub account_concurrency: Option<NonZeroU32>,
+    /// Failed authentications per minute from one address. After a pause, as many are accepted at once.
+    pub failed_authentications_per_minute: Option<NonZeroU32>,
+}
+
+/// Applies the limits, and counts what is used of them, over all worker threads.
+#[derive(Debug, Default)]
+pub struct RateLimiter {
+    limits: RequestLimits,
+    accounts: Mutex<HashMap<Side, Activity>>,
+    devices: Mutex<Buckets<FactorSid>>,
+    failures: Mutex<Buckets<IpAddr>>,
+}
+
+/// The backends or the devices of an account. They are counted separately, so that devices cannot use up the requests
+/// of the backends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Side {
+    Backends(AccountSid),
+    Devices(AccountSid),
+}
+
+impl Side {
+    fn of(caller: &Caller) -> Self {
+        match caller {
+            Caller::Account(_) | Caller::ApiKey { .. } => Self::Backends(caller.account_sid()),
+            Caller::Enrollee(_) | Caller::Device(_) => Self::Devices(caller.account_sid()),
+        }
+    }
+}
+
+/// The recent and the concurrent requests of one side. Only authenticated callers are counted, so there are at most two
+/// per account.
+#[derive(Debug, Default)]
+struct Activity {
+    requests: Bucket,
+    concurrent: u32,
+}
+
+/// Token buckets for an unlimited number of keys in limited memory. When the young generation is full, it becomes the
+/// old one, and the previous old one is dropped.
+#[derive(Debug)]
+struct Buckets<K> {
+    young: HashMap<K, Bucket>,
+    old: HashMap<K, Bucket>,
+}
+
+impl<K> Default for Buckets<K> {
+    fn default() -> Self {
+        Self { young: HashMap::new(), old: HashMap::new() }
+    }
+}
+
+impl<K: Copy + Eq + Hash> Buckets<K> {
+    fn get(&self, key: K) -> Bucket {
+        self.young.get(&key).or_else(|| self.old.get(&key)).copied().unwrap_or_default()
+    }
+
+    fn set(&mut self, key: K, bucket: Bucket) {
+        if self.young.len() >= MAX_BUCKETS && !self.young.contains_key(&key) {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(key, bucket);
+    }
+}
+
+/// The permit of one concurrent request of an account.
+#[derive(Debug)]
+pub(crate) struct RateLimitPermit {
+    limiter: Arc<RateLimiter>,
+    side: Side,
+}
+
+impl Drop for RateLimitPermit {
+    fn drop(&mut self) {
+        if let Some(activity) = lock(&self.limiter.accounts).get_mut(&self.side) {
+            activity.concurrent = activity.concurrent.saturating_sub(1);
+        }
+    }
+}
+
+impl RateLimiter {
+    /// Creates a limiter that has counted nothing yet.
+    pub fn new(limits: RequestLimits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// Checks that credentials from `address` may be tried.
+    ///
+    /// # Errors
+    /// 20429 if too many attempts from there have failed.
+    pub(crate) fn require_attempt(&self, address: Option<IpAddr>, now: Timestamp) -> Result<(), Problem> {
+        let Some((address, rate)) = address.zip(self.failure_rate()) else { return Ok(()) };
+        let mut failures = lock(&self.failures);
+        let mut bucket = failures.get(network(address));
+        bucket.check(rate, now).map_err(|next_at| {
+            // `check` may have corrected a bucket that a wrong clock filled in the future, so store it back.
+            failures.set(network(address), bucket);
+            count_refusal(Limit::Address);
+            let advice = "too many authentications from this address have failed";
+            Problem::with_advice(Code::TooManyRequests, advice).retry_at(next_at, now)
+        })
+    }
+
+    /// Records a failed authentication attempt from `address`.
+    pub(crate) fn record_failed_attempt(&self, address: Option<IpAddr>, now: Timestamp) {
+        let Some((address, rate)) = address.zip(self.failure_rate()) else { return };
+        let network = network(address);
+        let mut failures = lock(&self.failures);
+        let mut bucket = failures.get(network);
+        bucket.take(rate, now);
+        failures.set(network, bucket);
+    }
+
+    /// Admits a request of `caller` and counts it as concurrent until the permit is dropped. Returns `None` if the
+    /// operator sets no limits for accounts.
+    ///
+    /// # Errors
+    /// 20429 if the account has made too many requests, or has too many concurrent ones.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        caller: &Caller,
+        now: Timestamp,
+    ) -> Result<Option<RateLimitPermit>, Problem> {
+        let RequestLimits { account_requests_per_second: rate, account_concurrency: max_concurrent, .. } =
+            self.limits;
+        if rate.is_none() && max_concurrent.is_none() {
+            return Ok(None);
+        }
+        let side = Side::of(caller);
+        let mut accounts = lock(&self.accounts);
+        let activity = accounts.entry(side).or_default();
+        if let Some(max) = max_concurrent
+            && activity.concurrent >= max.get()
+        {
+            count_refusal(Limit::AccountConcurrency);
+            let advice = format_args!("{max} of this account are being processed");
+            return Err(Problem::with_advice(Code::TooManyRequests, advice).retry_at(now, now));
+        }
+        if let Some(rate) = rate.map(Rate::per_second) {
+            match activity.requests.check(rate, now) {
+                Ok(()) => activity.requests.take(rate, now),
+                Err(_) if self.take_from_reserve(caller, now) => {}
+                Err(next_at) => {
+                    count_refusal(Limit::AccountRequests);
+                    return Err(Problem::new(Code::TooManyRequests).retry_at(next_at, now));
+                }
+            }
+        }
+        activity.concurrent += 1;
+        Ok(Some(RateLimitPermit { limiter: Arc::clone(self), side }))
+    }
+
+    /// Takes a request out of the device's own reserve. Returns whether there was one; only a device has a reserve.
+    fn take_from_reserve(&self, caller: &Caller, now: Timestamp) -> bool {
+        let Caller::Device(factor) = caller else { return false };
+        let mut devices = lock(&self.devices);
+        let mut reserve = devices.get(factor.sid);
+        let has_one = reserve.check(DEVICE_RESERVE, now).is_ok();
+        if has_one {
+            reserve.take(DEVICE_RESERVE, now);
+        }
+        devices.set(factor.sid, reserve);
+        has_one
+    }
+
+    fn failure_rate(&self) -> Option<Rate> {
+        self.limits.failed_authentications_per_minute.map(Rate::per_minute)
+    }
+}
+
+fn count_refusal(limit: Limit) {
+    METRICS.requests_limited.get_or_create(&LimitLabels { limit }).inc();
+}
+
+/// Locks a mutex, also a poisoned one: no code panics while it holds one of these, and counters stay valid if it did.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::factors::{AppId, Notification, PublicKey, Status};
+    use domain::{CredentialSid, EntitySid, Factor, FriendlyName, Identity, ServiceSid, Sid as _};
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
+
+    fn limiter(change: impl FnOnce(&mut RequestLimits)) -> Arc<RateLimiter> {
+        let mut limits = RequestLimits::default();
+        change(&mut limits);
+        Arc::new(RateLimiter::new(limits))
+    }
+
+    fn address(text: &str) -> Option<IpAddr> {
+        Some(text.parse().unwrap())
+    }
+
+    fn factor(number: u8) -> Factor {
+        Factor {
+            sid: FactorSid::from_bytes([number; 16]),
+            account_sid: AccountSid::from_bytes([1; 16]),
+            service_sid: ServiceSid::from_bytes([1; 16]),
+            entity_sid: EntitySid::from_bytes([1; 16]),
+            identity: Identity::from_stored("user-0001".into()),
+            friendly_name: FriendlyName::from_stored("Phone".into()),
+            public_key: PublicKey::from_checked_der(Vec::new()),
+            credential_sid: CredentialSid::from_bytes([number; 16]),
+            status: Status::Verified,
+            app_id: AppId::from_stored("com.example.app".into()),
+            sdk_version: None,
+            notification: Notification::None,
+            unreachable: false,
+            metadata: None,
+            token_registered_at: NOW,
+            created_at: NOW,
+            updated_at: NOW,
+        }
+    }
+
+    fn account(number: u8) -> Caller {
+        Caller::Account(AccountSid::from_bytes([number; 16]))
+    }
+
+    #[test]
+    fn address_with_too_many_failures_is_refused_until_retry_after() {
+        let limiter = limiter(|it| it.failed_authentications_per_minute = NonZeroU32::new(3));
+        for _ in 0..3 {
+            assert_eq!(limiter.require_attempt(address("198.51.100.7"), NOW), Ok(()));
+            limiter.record_failed_attempt(address("198.51.100.7"), NOW);
+        }
+        for _ in 0..9 {
+            let refused = limiter.require_attempt(address("198.51.100.7"), NOW).unwrap_err();
+            assert_eq!((refused.code(), refused.retry_after()), (Code::TooManyRequests, Some(20)));
+        }
+        assert_eq!(limiter.require_attempt(address("198.51.100.8"), NOW), Ok(()));
+        assert_eq!(limiter.require_attempt(None, NOW), Ok(()));
+        assert_eq!(limiter.require_attempt(address("198.51.100.7"), NOW.plus_seconds(20)), Ok(()));
+    }
+
+    #[test]
+    fn addresses_of_one_ipv6_network_share_a_limit() {
+        let limiter = limiter(|it| it.failed_authentications_per_minute = NonZeroU32::new(1));
+        limiter.record_failed_attempt(address("2001:db8:0:1::7"), NOW);
+        assert!(limiter.require_attempt(address("2001:db8:0:1:ffff::1"), NOW).is_err());
+        assert!(limiter.require_attempt(address("2001:db8:0:2::7"), NOW).is_ok());
+    }
+
+    #[test]
+    fn oldest_addresses_are_evicted_when_the_table_is_full() {
+        let limiter = limiter(|it| it.failed_authentications_per_minute = NonZeroU32::new(1));
+        let nth = |number: u32| Some(IpAddr::from(std::net::Ipv4Addr::from_bits(number)));
+        let last = 5 * MAX_BUCKETS as u32;
+        for number in 0..=last {
+            limiter.record_failed_attempt(nth(number), NOW);
+        }
+        let failures = lock(&limiter.failures);
+        assert!(failures.young.len() <= MAX_BUCKETS && failures.old.len() <= MAX_BUCKETS);
+        drop(failures);
+        assert!(limiter.require_attempt(nth(last), NOW).is_err());
+        assert!(limiter.require_attempt(nth(last - MAX_BUCKETS as u32), NOW).is_err());
+        assert!(limiter.require_attempt(nth(0), NOW).is_ok(), "evicted");
+    }
+
+    #[test]
+    fn frequent_offender_survives_eviction() {
+        let limiter = limiter(|it| it.failed_authentications_per_minute = NonZeroU32::new(1));
+        for number in 0..3 * MAX_BUCKETS as u32 {
+            limiter.record_failed_attempt(address("2001:db8::1"), NOW);
+            limiter.record_failed_attempt(Some(IpAddr::from(std::net::Ipv4Addr::from_bits(number))), NOW);
+        }
+        assert!(limiter.require_attempt(address("2001:db8::1"), NOW).is_err());
+    }
+
+    #[test]
+    fn concurrent_requests_of_an_account_are_limited() {
+        let limiter = limiter(|it| it.account_concurrency = NonZeroU32::new(2));
+        let first = limiter.admit(&account(1), NOW).unwrap();
+        let _second = limiter.admit(&account(1), NOW).unwrap();
+        let refused = limiter.admit(&account(1), NOW).unwrap_err();
+        assert_eq!((refused.code(), refused.retry_after()), (Code::TooManyRequests, Some(1)));
+        assert!(limiter.admit(&account(2), NOW).is_ok(), "another account");
+        drop(first);
+        assert!(limiter.admit(&account(1), NOW).is_ok());
+    }
+
+    #[test]
+    fn device_may_answer_when_its_account_has_no_requests_left() {
+        let limiter = limiter(|it| it.account_requests_per_second = NonZeroU32::new(1));
+        let device = Caller::Device(Box::new(factor(1)));
+        let is_admitted = |caller: &Caller, now| limiter.admit(caller, now).is_ok();
+        assert!(is_admitted(&Caller::Device(Box::new(factor(2))), NOW));
+        for _ in 0..6 {
+            assert!(is_admitted(&device, NOW));
+        }
+        assert!(!is_admitted(&device, NOW));
+        assert!(is_admitted(&Caller::Device(Box::new(factor(3))), NOW), "another device");
+        assert!(is_admitted(&account(1), NOW), "a backend");
+        assert!(!is_admitted(&account(1), NOW), "a backend has no reserve");
+        // One request of the account, and one of the device's own reserve.
+        let later = NOW.plus_seconds(1);
+        assert_eq!(
+            [is_admitted(&device, later), is_admitted(&device, later), is_admitted(&device, later)],
+            [true, true, false]
+        );
+    }
+
+    #[test]
+    fn requests_per_second_of_an_account_are_limited() {
+        let limiter = limiter(|it| it.account_requests_per_second = NonZeroU32::new(2));
+        for _ in 0..2 {
+            assert!(limiter.admit(&account(1), NOW).is_ok());
+        }
+        let refused = limiter.admit(&account(1), NOW).unwrap_err();
+        assert_eq!((refused.code(), refused.retry_after()), (Code::TooManyRequests, Some(1)));
+        assert!(limiter.admit(&account(2), NOW).is_ok(), "another account");
+        assert!(limiter.admit(&account(1), NOW.plus_seconds(1)).is_ok());
+    }
+}

@@ -1,0 +1,161 @@
+//! The authorized request that a handler takes.
+//!
+//! Its extractor is the only one that authenticates. It works in this order and stops at the first error:
+//!
+//! 1. The credentials are valid (401, or 429 for an address with too many failures).
+//! 2. The caller's account has not made too many requests (429).
+//! 3. The caller belongs to the class of the route (403).
+//! 4. What the path names exists and the caller may see it (404, or 403 for an access token of another entity;
+//!    `resource.rs`).
+//! 5. The body was received and is a form, and the encoding of body and query is correct (4xx).
+//!
+//! So a caller without access gets the same error whatever it sends.
+
+use std::sync::Arc;
+
+use actix_web::dev::Payload;
+use actix_web::http::{Method, header};
+use actix_web::web::Bytes;
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest, HttpResponse};
+use app::{App, Origin};
+use domain::{Code, Problem};
+use futures_util::future::LocalBoxFuture;
+
+use crate::authentication::authenticate;
+use crate::body::Body;
+use crate::callers::CallerClass;
+use crate::context::RequestContext;
+use crate::error::Error;
+use crate::form::Form;
+use crate::rate_limit::RateLimitPermit;
+use crate::resource::{Lookup, Resource};
+use crate::state::ApiState;
+
+/// An authorized request of a caller of class `C` about a resource `R`.
+pub struct AuthorizedRequest<R, C> {
+    /// The use cases.
+    pub(crate) app: Arc<App>,
+    /// The authorized caller.
+    pub(crate) caller: C,
+    /// The caller and its address, for the audit log.
+    pub(crate) origin: Origin,
+    /// What the path names.
+    pub(crate) resource: R,
+    /// The parameters of the body.
+    pub(crate) form: Form,
+    /// The parameters of the query.
+    pub(crate) query: Form,
+    /// The public URL of the server, without a slash at its end.
+    pub(crate) public_url: String,
+    request: HttpRequest,
+    /// Counts the request among the concurrent ones of its account.
+    _permit: Option<RateLimitPermit>,
+}
+
+impl<R, C> AuthorizedRequest<R, C> {
+    /// Returns the public URL of the request, without its query.
+    pub(crate) fn url(&self) -> String {
+        format!("{}{}", self.public_url, self.request.path())
+    }
+}
+
+impl<R: Resource<C> + 'static, C: CallerClass> FromRequest for AuthorizedRequest<R, C> {
+    type Error = Error;
+    type Future = LocalBoxFuture<'static, Result<Self, Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        Box::pin(authorize(request.clone()))
+    }
+}
+
+/// Authorizes a request and parses its parameters, in the order that the module describes.
+async fn authorize<R: Resource<C>, C: CallerClass>(
+    request: HttpRequest,
+) -> Result<AuthorizedRequest<R, C>, Error> {
+    let state = ApiState::of(&request)?;
+    let app = Arc::clone(&state.app);
+    let caller = authenticate(state, &request).await?;
+    let permit = state.settings.rate_limiter.admit(&caller, app.now())?;
+    let RequestContext { id, client_ip } = RequestContext::of(&request);
+    let origin = Origin::request(&caller, client_ip, id);
+    let caller = C::try_from(caller)?;
+    let resource = R::find(&Lookup::new(&app, &caller, request.match_info())).await?;
+    let form = form(&request)?;
+    let query = Form::parse_query(request.query_string())?;
+    let public_url = state.settings.public_url.for_request(&request);
+    Ok(AuthorizedRequest { app, caller, origin, resource, form, query, public_url, request, _permit: permit })
+}
+
+/// Returns the parameters of the body, which the middleware has read. Only a `POST` has any.
+fn form(request: &HttpRequest) -> Result<Form, Problem> {
+    let body = request.extensions_mut().remove::<Body>().unwrap_or(Ok(Bytes::new()))?;
+    if *request.method() != Method::POST {
+        return Ok(Form::default());
+    }
+    if !body.is_empty() && !is_form(request) {
+        return Err(Code::UnsupportedMediaType.into());
+    }
+    Form::parse(&body)
+}
+
+/// Whether the body is a form by its `Content-Type`; a body without that header is taken for one.
+fn is_form(request: &HttpRequest) -> bool {
+    match request.headers().get(header::CONTENT_TYPE).map(|value| value.to_str()) {
+        None => true,
+        Some(Ok(text)) => {
+            let essence = text.split(';').next().unwrap_or_default().trim();
+            essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
+        }
+        Some(Err(_)) => false,
+    }
+}
+
+/// Returns `handler` if it takes an authorized request of class `C`. The route table passes every handler through this
+/// function, unless its line says `Anyone`, so authorization is checked by the compiler.
+///
+/// A handler of the class compiles:
+///
+/// ```no_run
+/// # use {actix_web::HttpResponse, api::{AuthorizedRequest, Error, authorized}, domain::Entity};
+/// async fn fetch(request: AuthorizedRequest<Entity, app::Backend>) -> Result<HttpResponse, Error> {
+///     todo!()
+/// }
+/// let handler = authorized::<app::Backend, _, _, _>(fetch);
+/// ```
+///
+/// A handler of another class does not, and neither does one that takes no authorized request:
+///
+/// ```compile_fail,E0631
+/// # use {actix_web::HttpResponse, api::{AuthorizedRequest, Error, authorized}, domain::Entity};
+/// async fn fetch(request: AuthorizedRequest<Entity, app::BackendOrDevice>) -> Result<HttpResponse, Error> {
+///     todo!()
+/// }
+/// let handler = authorized::<app::Backend, _, _, _>(fetch);
+/// ```
+///
+/// ```compile_fail,E0631
+/// # use {actix_web::{HttpRequest, HttpResponse}, api::{Error, authorized}, domain::Entity};
+/// async fn fetch(request: HttpRequest) -> Result<HttpResponse, Error> {
+///     todo!()
+/// }
+/// let handler = authorized::<app::Backend, Entity, _, _>(fetch);
+/// ```
+///
+/// Nor does a handler for a resource that its class of callers may not reach ([`Resource`]):
+///
+/// ```compile_fail,E0277
+/// # use {actix_web::HttpResponse, api::{AuthorizedRequest, Error, authorized}, domain::Service};
+/// async fn fetch(request: AuthorizedRequest<Service, app::BackendOrDevice>) -> Result<HttpResponse, Error> {
+///     todo!()
+/// }
+/// let handler = authorized::<app::BackendOrDevice, _, _, _>(fetch);
+/// ```
+pub const fn authorized<C, R, F, Fut>(handler: F) -> F
+where
+    C: CallerClass,
+    R: Resource<C>,
+    F: Fn(AuthorizedRequest<R, C>) -> Fut,
+    Fut: Future<Output = Result<HttpResponse, Error>>,
+{
+    handler
+}

@@ -1,0 +1,149 @@
+//! The route table: every method and path, its handler, and the callers that it accepts.
+//!
+//! The callers of a line are a type, and the line accepts only a handler whose [`AuthorizedRequest`] has the same type
+//! ([`authorized`]). A handler that takes any other request compiles only on a line with `Anyone`.
+//!
+//! [`AuthorizedRequest`]: crate::request::AuthorizedRequest
+
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse, guard};
+use app::{Backend, BackendOrDevice, BackendOrEnrollee};
+use domain::Code;
+
+use crate::callers::Callers;
+use crate::request::authorized;
+use crate::route::Route;
+use crate::{
+    access_tokens, alerts, audit, challenges, credentials, entities, error, factors, health, notifications,
+    openapi, services, unsupported, webhooks,
+};
+
+macro_rules! routes {
+    ($($path:literal { $($method:ident $handler:path, $callers:ident;)+ })+) => {
+        /// Every route of the API.
+        pub const ROUTES: &[Route] = &[$($(
+            Route { method: stringify!($method), path: $path, callers: Callers::$callers },
+        )+)+];
+
+        /// Registers every route.
+        pub(crate) fn configure(config: &mut ServiceConfig) {
+            $(config.service(
+                web::resource($path)
+                    $(.route(routes!(@guarded $method).to(routes!(@handler $callers $handler))))+
+                    .default_service(web::to(|| async { method_not_allowed(&[$(stringify!($method)),+]) })),
+            );)+
+        }
+    };
+    (@guarded GET) => { web::route().guard(guard::Any(guard::Get()).or(guard::Head())) };
+    (@guarded POST) => { web::post() };
+    (@guarded DELETE) => { web::delete() };
+    (@handler Anyone $handler:path) => { $handler };
+    (@handler $callers:ident $handler:path) => { authorized::<$callers, _, _, _>($handler) };
+}
+
+routes! {
+    "/healthz" {
+        GET health::alive, Anyone;
+    }
+    "/readyz" {
+        GET health::ready, Anyone;
+    }
+    "/openapi.json" {
+        GET openapi::document, Anyone;
+    }
+    "/v2/Services" {
+        POST services::create, Backend;
+        GET services::list, Backend;
+    }
+    "/v2/Services/{ServiceSid}" {
+        GET services::fetch, Backend;
+        POST services::update, Backend;
+        DELETE services::delete, Backend;
+    }
+    "/v2/Services/{ServiceSid}/AccessTokens" {
+        POST access_tokens::create, Backend;
+    }
+    "/v2/Services/{ServiceSid}/AccessTokens/{Sid}" {
+        GET access_tokens::fetch, Backend;
+    }
+    "/v2/Services/{ServiceSid}/Entities" {
+        POST entities::create, Backend;
+        GET entities::list, Backend;
+    }
+    "/v2/Services/{ServiceSid}/Entities/{Identity}" {
+        GET entities::fetch, Backend;
+        DELETE entities::delete, Backend;
+    }
+    "/v2/Services/{ServiceSid}/Entities/{Identity}/Factors" {
+        POST factors::create, BackendOrEnrollee;
+        GET factors::list, Backend;
+    }
+    "/v2/Services/{ServiceSid}/Entities/{Identity}/Factors/{Sid}" {
+        GET factors::fetch, BackendOrDevice;
+        POST factors::update, BackendOrDevice;
+        DELETE factors::delete, BackendOrDevice;
+    }
+    "/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges" {
+        POST challenges::create, Backend;
+        GET challenges::list, BackendOrDevice;
+    }
+    "/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges/{Sid}" {
+        GET challenges::fetch, BackendOrDevice;
+        POST challenges::update, BackendOrDevice;
+    }
+    "/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges/{ChallengeSid}/Notifications" {
+        POST notifications::create, Backend;
+    }
+    "/v2/Services/{ServiceSid}/Webhooks" {
+        POST webhooks::create, Backend;
+        GET webhooks::list, Backend;
+    }
+    "/v2/Services/{ServiceSid}/Webhooks/{Sid}" {
+        GET webhooks::fetch, Backend;
+        POST webhooks::update, Backend;
+        DELETE webhooks::delete, Backend;
+    }
+    "/v1/Credentials" {
+        POST credentials::create, Backend;
+        GET credentials::list, Backend;
+    }
+    "/v1/Credentials/{Sid}" {
+        GET credentials::fetch, Backend;
+        POST credentials::update, Backend;
+        DELETE credentials::delete, Backend;
+    }
+    "/v1/Alerts" {
+        GET alerts::list, Backend;
+    }
+    "/v1/Alerts/{Sid}" {
+        GET alerts::fetch, Backend;
+    }
+    "/v1/Events" {
+        GET audit::list, Backend;
+    }
+    "/v1/Events/{Sid}" {
+        GET audit::fetch, Backend;
+    }
+}
+
+/// Returns the 405 for a path that has only routes with the `allowed` methods.
+fn method_not_allowed(allowed: &[&str]) -> HttpResponse {
+    let mut response = error::body(&Code::MethodNotAllowed.into(), None);
+    let mut methods = allowed.join(", ");
+    if allowed.contains(&"GET") {
+        methods.push_str(", HEAD");
+    }
+    methods.push_str(", OPTIONS");
+    if let Ok(value) = methods.parse() {
+        response.headers_mut().insert(actix_web::http::header::ALLOW, value);
+    }
+    response
+}
+
+/// Returns the 404 for a path that has no route, or the 501 for an endpoint of the official API that is not supported.
+pub(crate) async fn not_found(request: HttpRequest) -> HttpResponse {
+    match unsupported::problem_with(request.path()) {
+        Some(problem) => error::body(&problem, None),
+        None => error::body(&Code::NotFound.into(), Some(request.path())),
+    }
+}

@@ -1,0 +1,46 @@
+//! What all requests share: the use cases, the operator's settings, and the shutdown state.
+
+use std::sync::Arc;
+
+use actix_web::HttpRequest;
+use actix_web::web::Data;
+use app::App;
+use domain::Code;
+
+use crate::client_ip::TrustedProxies;
+use crate::draining::Draining;
+use crate::load_shedding::LoadShedder;
+use crate::public_url::PublicUrl;
+use crate::rate_limit::RateLimiter;
+use crate::route::Route;
+
+/// The operator's settings for incoming requests.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The URL at which clients reach the server.
+    pub public_url: PublicUrl,
+    /// The proxies whose `X-Forwarded-For` is trusted.
+    pub trusted_proxies: TrustedProxies,
+    /// Limits concurrent requests, over all worker threads.
+    pub load_shedder: Arc<LoadShedder>,
+    /// Limits the rate of requests, over all worker threads.
+    pub rate_limiter: Arc<RateLimiter>,
+}
+
+/// The state of the application, shared by all requests.
+pub(crate) struct ApiState {
+    pub(crate) app: Arc<App>,
+    pub(crate) settings: Settings,
+    pub(crate) draining: Arc<Draining>,
+    pub(crate) routes: &'static [Route],
+}
+
+impl ApiState {
+    /// Returns the state that the application was built with.
+    ///
+    /// # Errors
+    /// 20500 if it was built without one. The request is refused then, rather than served without limits.
+    pub(crate) fn of(request: &HttpRequest) -> Result<&Data<Self>, Code> {
+        request.app_data::<Data<Self>>().ok_or(Code::Internal)
+    }
+}

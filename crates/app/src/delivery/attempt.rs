@@ -1,0 +1,106 @@
+//! The result of one attempt at a delivery, and the alert that it may raise.
+
+use domain::alerts::{Alert, Level};
+use domain::deliveries::{Delivery, DeliveryId, Ending, Work};
+use domain::{AlertSid, FactorSid, ServiceSid, Timestamp};
+use serde_json::json;
+use tracing::warn;
+
+use crate::App;
+use crate::error::Error;
+
+/// Error code of a webhook that failed for a reason without a code of its own.
+const WEBHOOK_FAILED_CODE: u32 = 11200;
+
+/// Error code of a push that failed for a reason without a code of its own.
+pub(crate) const PUSH_FAILED_CODE: u32 = 52000;
+
+/// The result of an attempt: how it ended, and what is recorded of it.
+#[derive(Clone)]
+pub(crate) struct AttemptResult {
+    pub(crate) ending: Ending,
+    pub(crate) error_code: Option<u32>,
+    /// Status of the HTTP response to a webhook.
+    pub(crate) status: Option<u16>,
+    pub(crate) detail: Option<String>,
+    /// Alert to raise if no further attempt follows.
+    pub(crate) alert: Option<Alert>,
+    /// Device token that the provider reported as invalid.
+    pub(crate) dead_token: Option<DeadToken>,
+}
+
+/// A device token that no longer reaches a device.
+#[derive(Clone)]
+pub(crate) struct DeadToken {
+    pub(crate) factor_sid: FactorSid,
+    pub(crate) token: String,
+    /// When the device registered it.
+    pub(crate) registered_at: Timestamp,
+}
+
+impl AttemptResult {
+    /// Creates the result of an attempt with this ending, and nothing else to record.
+    pub(crate) const fn new(ending: Ending) -> Self {
+        Self { ending, error_code: None, status: None, detail: None, alert: None, dead_token: None }
+    }
+
+    /// Creates the result of a delivery that is no longer useful.
+    pub(crate) fn skipped(reason: &str) -> Self {
+        Self { detail: Some(reason.to_owned()), ..Self::new(Ending::Skipped) }
+    }
+
+    /// Creates the result of an attempt that a fault of this server prevented.
+    pub(crate) fn not_started(error: &Error, app: &App, delivery: &Delivery, now: Timestamp) -> Self {
+        let detail = error.report();
+        warn!("delivery attempt could not start, will retry: {detail}");
+        let (service_sid, resource_sid, code) = match &delivery.work {
+            Work::Webhook { webhook_sid, service_sid, .. } => {
+                (Some(*service_sid), webhook_sid.to_string(), WEBHOOK_FAILED_CODE)
+            }
+            Work::Push(push) => (Some(push.service_sid), push.challenge_sid.to_string(), PUSH_FAILED_CODE),
+            Work::Debugger { alert_sid, .. } => (None, alert_sid.to_string(), WEBHOOK_FAILED_CODE),
+        };
+        let text = "the delivery could not be attempted, and is given up".to_owned();
+        let subject = AlertSubject { service_sid, resource_sid };
+        let alert = Alert {
+            more_info: json!({ "description": text, "deliverySid": prefixed_id("DA", delivery.id) }),
+            ..new_alert(app, delivery, subject, code, text, now)
+        };
+        let ending = Ending::RetryAfter { seconds: None };
+        Self { error_code: Some(code), detail: Some(detail), alert: Some(alert), ..Self::new(ending) }
+    }
+}
+
+/// The resource that an alert is about.
+pub(crate) struct AlertSubject {
+    pub(crate) service_sid: Option<ServiceSid>,
+    pub(crate) resource_sid: String,
+}
+
+/// Builds an alert about a failed delivery, without details.
+pub(crate) fn new_alert(
+    app: &App,
+    delivery: &Delivery,
+    subject: AlertSubject,
+    code: u32,
+    text: String,
+    now: Timestamp,
+) -> Alert {
+    Alert {
+        sid: AlertSid::generate(now, app.entropy()),
+        account_sid: delivery.account_sid,
+        service_sid: subject.service_sid,
+        resource_sid: subject.resource_sid,
+        error_code: code,
+        level: Level::Error,
+        text,
+        more_info: json!({}),
+        call: None,
+        created_at: now,
+    }
+}
+
+/// Formats a delivery ID like a SID. The debugger's `more_info` has such IDs for things without a SID of their own.
+pub(crate) fn prefixed_id(prefix: &str, id: DeliveryId) -> String {
+    format!("{prefix}{}", id.to_string().replace('-', ""))
+}

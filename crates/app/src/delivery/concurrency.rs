@@ -1,0 +1,169 @@
+//! Limits on concurrent attempts: in all, and for each destination.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use domain::deliveries::Destination;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+
+/// Deliveries that this process has leased, whether their attempts run or wait.
+const MAX_LEASED_DELIVERIES: usize = 4096;
+
+/// Grants slots, for leasing a delivery, and permits, for running its attempt.
+///
+/// Each destination has twice as many slots as permits. That is enough to use all permits, and few enough that a hung
+/// destination does not take all slots of the process.
+pub(crate) struct ConcurrencyLimiter {
+    permits: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
+    destinations: HashMap<Destination, Rc<DestinationLimit>>,
+}
+
+/// The slots and permits of one destination.
+struct DestinationLimit {
+    max_slots: usize,
+    slots: Arc<Semaphore>,
+    permits: Semaphore,
+}
+
+/// The right to hold a leased delivery, until it is dropped.
+pub(crate) struct Slot {
+    destination: Rc<DestinationLimit>,
+    permits: Arc<Semaphore>,
+    _of_destination: OwnedSemaphorePermit,
+    _of_process: OwnedSemaphorePermit,
+}
+
+/// The right to run an attempt, until it is dropped.
+pub(crate) struct Permit<'s> {
+    _of_destination: SemaphorePermit<'s>,
+    _of_process: SemaphorePermit<'s>,
+}
+
+impl ConcurrencyLimiter {
+    /// Creates a limiter for at most `limit` concurrent attempts in all.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            permits: Arc::new(Semaphore::new(limit)),
+            slots: Arc::new(Semaphore::new(MAX_LEASED_DELIVERIES)),
+            destinations: HashMap::new(),
+        }
+    }
+
+    /// Returns the number of free slots.
+    pub(crate) fn available(&self) -> usize {
+        self.slots.available_permits()
+    }
+
+    /// Returns the destinations without a free slot, and forgets those without a used one.
+    pub(crate) fn saturated(&mut self) -> Vec<Destination> {
+        self.destinations.retain(|_, limit| !limit.is_unused());
+        let saturated = self.destinations.iter().filter(|(_, limit)| limit.is_saturated());
+        saturated.map(|(destination, _)| destination.clone()).collect()
+    }
+
+    /// Takes a slot for a destination with at most `limit` concurrent attempts; returns `None` if none is free.
+    pub(crate) fn try_slot(&mut self, destination: &Destination, limit: usize) -> Option<Slot> {
+        let new = || Rc::new(DestinationLimit::new(limit));
+        let destination = self.destinations.entry(destination.clone()).or_insert_with(new);
+        let of_destination = Arc::clone(&destination.slots).try_acquire_owned().ok()?;
+        let of_process = Arc::clone(&self.slots).try_acquire_owned().ok()?;
+        Some(Slot {
+            destination: Rc::clone(destination),
+            permits: Arc::clone(&self.permits),
+            _of_destination: of_destination,
+            _of_process: of_process,
+        })
+    }
+
+    /// Stops granting permits, and waits until all slots are free.
+    pub(crate) async fn close(&self) {
+        self.permits.close();
+        for destination in self.destinations.values() {
+            destination.permits.close();
+        }
+        // Fails only on a closed semaphore, and the one of the slots is never closed.
+        let _ = self.slots.acquire_many(MAX_LEASED_DELIVERIES as u32).await;
+    }
+}
+
+impl DestinationLimit {
+    fn new(limit: usize) -> Self {
+        let max_slots = 2 * limit;
+        let (slots, permits) = (Arc::new(Semaphore::new(max_slots)), Semaphore::new(limit));
+        Self { max_slots, slots, permits }
+    }
+
+    fn is_unused(&self) -> bool {
+        self.slots.available_permits() == self.max_slots
+    }
+
+    fn is_saturated(&self) -> bool {
+        self.slots.available_permits() == 0
+    }
+}
+
+impl Slot {
+    /// Waits for a permit; returns `None` if the limiter was closed.
+    pub(crate) async fn permit(&self) -> Option<Permit<'_>> {
+        // Acquire the permit of the destination first, so that waiting for a hung one does not hold a global permit.
+        let of_destination = self.destination.permits.acquire().await.ok()?;
+        let of_process = self.permits.acquire().await.ok()?;
+        Some(Permit { _of_destination: of_destination, _of_process: of_process })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(name: &str) -> Destination {
+        Destination::Host(name.to_owned())
+    }
+
+    #[tokio::test]
+    async fn hung_destination_is_saturated_and_others_are_not() {
+        let mut limiter = ConcurrencyLimiter::new(8);
+        let slots: Vec<_> = (0..10).filter_map(|_| limiter.try_slot(&host("hung"), 2)).collect();
+        assert_eq!(slots.len(), 4, "two that run and two that wait");
+        assert_eq!(limiter.saturated(), [host("hung")]);
+        let running = (slots[0].permit().await.unwrap(), slots[1].permit().await.unwrap());
+        let waiting = tokio::time::timeout(std::time::Duration::from_millis(10), slots[2].permit()).await;
+        assert!(waiting.is_err());
+        let other = limiter.try_slot(&host("other"), 2).unwrap();
+        assert!(other.permit().await.is_some());
+        drop(running);
+        assert!(slots[2].permit().await.is_some());
+    }
+
+    #[tokio::test]
+    async fn unused_destination_is_forgotten() {
+        let mut limiter = ConcurrencyLimiter::new(8);
+        let slot = limiter.try_slot(&host("host"), 1).unwrap();
+        assert_eq!((limiter.saturated().len(), limiter.destinations.len()), (0, 1));
+        drop(slot);
+        assert_eq!((limiter.saturated().len(), limiter.destinations.len()), (0, 0));
+        assert_eq!(limiter.available(), MAX_LEASED_DELIVERIES);
+    }
+
+    #[tokio::test]
+    async fn closing_refuses_waiting_attempts_and_waits_for_running_ones() {
+        let mut limiter = ConcurrencyLimiter::new(8);
+        let (first, second) =
+            (limiter.try_slot(&host("host"), 1).unwrap(), limiter.try_slot(&host("host"), 1).unwrap());
+        let permit = first.permit().await.unwrap();
+        let mut closing = std::pin::pin!(limiter.close());
+        assert!(is_pending(closing.as_mut()).await);
+        assert!(second.permit().await.is_none());
+        drop(second);
+        assert!(is_pending(closing.as_mut()).await);
+        drop(permit);
+        drop(first);
+        closing.await;
+    }
+
+    async fn is_pending(future: std::pin::Pin<&mut impl Future<Output = ()>>) -> bool {
+        tokio::time::timeout(std::time::Duration::from_millis(10), future).await.is_err()
+    }
+}

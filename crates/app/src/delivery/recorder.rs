@@ -1,0 +1,149 @@
+//! Recording finished attempts, several in one transaction.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::Timestamp;
+use domain::deliveries::{Delivery, Next, Work};
+use store::{AttemptRecord, Write};
+use tokio::sync::{mpsc, oneshot};
+use tracing::error;
+
+use crate::App;
+use crate::delivery::attempt::{AttemptResult, DeadToken};
+use crate::error::Error;
+use crate::outbox::Outbox;
+
+/// Attempts that one transaction records.
+const RECORD_BATCH: usize = 64;
+
+/// Longest stored detail of an attempt, in characters.
+const MAX_DETAIL_CHARS: usize = 1024;
+
+/// A finished attempt, and what happens to its delivery.
+#[derive(Clone)]
+pub(crate) struct FinishedAttempt {
+    pub(crate) delivery: Delivery,
+    pub(crate) result: AttemptResult,
+    pub(crate) next: Next,
+    pub(crate) began_at: Timestamp,
+    pub(crate) ended_at: Timestamp,
+}
+
+impl FinishedAttempt {
+    fn to_record(&self) -> AttemptRecord {
+        let detail = self.result.detail.as_ref();
+        AttemptRecord {
+            number: self.delivery.attempts,
+            began_at: self.began_at,
+            milliseconds: milliseconds(self.began_at.until(self.ended_at)),
+            outcome: self.next.outcome(),
+            error_code: self.result.error_code,
+            status: self.result.status,
+            detail: detail.map(|detail| detail.chars().take(MAX_DETAIL_CHARS).collect()),
+        }
+    }
+}
+
+/// Converts a duration for the database and the log.
+pub(crate) fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The sending half of the recorder's queue.
+#[derive(Clone)]
+pub(crate) struct AttemptRecorder(mpsc::UnboundedSender<(FinishedAttempt, oneshot::Sender<()>)>);
+
+/// The receiving half. Its length is bounded by the number of permits, because an attempt keeps its permit until it is
+/// recorded.
+pub(crate) type RecorderQueue = mpsc::UnboundedReceiver<(FinishedAttempt, oneshot::Sender<()>)>;
+
+impl AttemptRecorder {
+    /// Creates a recorder, and the queue for [`run`].
+    pub(crate) fn new() -> (Self, RecorderQueue) {
+        let (sender, queue) = mpsc::unbounded_channel();
+        (Self(sender), queue)
+    }
+
+    /// Records an attempt, updates its delivery, raises an alert if one is due, and waits until this is committed. If
+    /// recording fails, the lease expires and the delivery is attempted again.
+    pub(crate) async fn record(&self, attempt: FinishedAttempt) {
+        let (done, recorded) = oneshot::channel();
+        if self.0.send((attempt, done)).is_ok() {
+            let _ = recorded.await;
+        }
+    }
+}
+
+/// Background task: records the attempts in the queue. `lease_holder` is the name under which they were leased.
+pub(crate) async fn run(app: Arc<App>, lease_holder: String, mut queue: RecorderQueue) {
+    let mut batch = Vec::new();
+    while queue.recv_many(&mut batch, RECORD_BATCH).await > 0 {
+        let (attempts, done): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
+        if write(&app, &lease_holder, attempts.clone()).await.is_err() {
+            // A single attempt may be the cause; the others must not be repeated because of it.
+            for attempt in attempts {
+                let id = attempt.delivery.id;
+                if let Err(fault) = write(&app, &lease_holder, vec![attempt]).await {
+                    error!(delivery = %id, "could not record a delivery attempt: {}", fault.report());
+                }
+            }
+        }
+        for done in done {
+            let _ = done.send(());
+        }
+    }
+}
+
+/// Records attempts in one transaction, and wakes the worker if alerts were enqueued.
+async fn write(app: &App, lease_holder: &str, attempts: Vec<FinishedAttempt>) -> Result<(), Error> {
+    let (lease_holder, outbox) = (lease_holder.to_owned(), app.outbox.clone());
+    let enqueued = app
+        .store
+        .write(async move |tx: &mut Write| {
+            let (delivered, others): (Vec<&FinishedAttempt>, Vec<&FinishedAttempt>) =
+                attempts.iter().partition(|attempt| attempt.next == Next::Delivered);
+            let delivered = delivered.iter().map(|it| (it.delivery.id, it.to_record(), it.ended_at));
+            tx.record_delivered(&lease_holder, &delivered.collect::<Vec<_>>()).await?;
+            let mut enqueued = false;
+            for attempt in others {
+                enqueued |= record_undelivered(tx, &lease_holder, &outbox, attempt).await?;
+            }
+            Ok::<_, Error>(enqueued)
+        })
+        .await?;
+    if enqueued {
+        app.worker.notify_local();
+    }
+    Ok(())
+}
+
+/// Records an attempt that did not deliver; returns whether an alert was enqueued.
+async fn record_undelivered(
+    tx: &mut Write,
+    lease_holder: &str,
+    outbox: &Outbox,
+    attempt: &FinishedAttempt,
+) -> Result<bool, Error> {
+    let FinishedAttempt { delivery, result, next, ended_at, .. } = attempt;
+    if !tx.record_attempt(lease_holder, delivery, &attempt.to_record(), *next, *ended_at).await? {
+        return Ok(false);
+    }
+    // A dead token raises an alert only the first time that the provider reports it.
+    let is_news = match &result.dead_token {
+        Some(DeadToken { factor_sid, token, registered_at }) => {
+            tx.mark_unreachable(*factor_sid, token, *registered_at).await?
+        }
+        None => true,
+    };
+    match &result.alert {
+        Some(alert) if *next == Next::Failed && is_news => match delivery.work {
+            // A failed debugger webhook must not trigger another debugger webhook.
+            Work::Debugger { .. } => tx.insert_alert(alert).await.map(|()| false).map_err(Error::from),
+            Work::Webhook { .. } | Work::Push(_) => {
+                outbox.raise_alert(tx, alert, *ended_at).await.map(|()| true)
+            }
+        },
+        _ => Ok(false),
+    }
+}

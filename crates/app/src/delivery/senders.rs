@@ -1,0 +1,48 @@
+//! One attempt at a delivery: look up what it needs, send it, and report the result.
+
+use std::sync::Arc;
+
+use domain::deliveries::{Delivery, Work};
+use domain::{Clock, Timestamp};
+
+use crate::App;
+use crate::delivery::attempt::AttemptResult;
+use crate::delivery::credential_cache::CredentialCache;
+use crate::delivery::settings::{DeliverySettings, WorkerError};
+
+/// The webhook and push clients that the delivery worker uses.
+pub struct Senders {
+    pub(crate) webhooks: webhook_client::WebhookClient,
+    pub(crate) pusher: push_client::PushClient,
+    pub(crate) credentials: CredentialCache,
+}
+
+impl Senders {
+    /// Creates the clients, and parses the certificates in the settings.
+    ///
+    /// # Errors
+    /// Returns an error if the settings of a client are invalid.
+    pub fn new(settings: &DeliverySettings, clock: Arc<dyn Clock>) -> Result<Self, WorkerError> {
+        Ok(Self {
+            webhooks: webhook_client::WebhookClient::new(settings.webhooks.clone())?,
+            pusher: push_client::PushClient::new(settings.push.clone(), clock)?,
+            credentials: CredentialCache::default(),
+        })
+    }
+
+    /// Makes one attempt. A fault of this server is part of the result, and leads to a retry.
+    pub(crate) async fn attempt(&self, app: &App, delivery: &Delivery, now: Timestamp) -> AttemptResult {
+        let result = match &delivery.work {
+            // A webhook that expired while no server ran is still attempted once.
+            Work::Webhook { webhook_sid, service_sid, parameters, once } => {
+                let target = (*service_sid, *webhook_sid);
+                self.send_webhook(app, delivery, target, parameters, *once, now).await
+            }
+            Work::Debugger { alert_sid, parameters } => {
+                self.send_debugger_webhook(app, delivery, *alert_sid, parameters, now).await
+            }
+            Work::Push(push) => self.send_push(app, delivery, push, now).await,
+        };
+        result.unwrap_or_else(|error| AttemptResult::not_started(&error, app, delivery, now))
+    }
+}

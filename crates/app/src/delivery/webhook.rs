@@ -1,0 +1,181 @@
+//! Attempts at webhooks: those of services, and the debugger webhooks of accounts.
+
+use std::collections::BTreeMap;
+
+use domain::accounts::AuthToken;
+use domain::alerts::{Alert, FailedCall, FailedResponse};
+use domain::deliveries::{Delivery, Ending};
+use domain::webhooks::{CallbackUrl, Condition, Status};
+use domain::{AlertSid, ServiceSid, Timestamp, WebhookSid};
+use serde_json::json;
+use store::Read;
+use telemetry::metrics::METRICS;
+use webhook_client::Response;
+
+use crate::App;
+use crate::delivery::attempt::{AlertSubject, AttemptResult, new_alert, prefixed_id};
+use crate::delivery::senders::Senders;
+use crate::error::Error;
+
+/// Longest response body that an alert stores, in characters.
+const MAX_ALERT_BODY_CHARS: usize = 1024;
+
+/// Longest response headers that an alert stores, in bytes.
+const MAX_ALERT_HEADER_BYTES: usize = 4096;
+
+/// Number of response headers that an alert stores.
+const MAX_ALERT_HEADERS: usize = 32;
+
+/// Total time for attempts with retry overrides that set none, in milliseconds.
+const DEFAULT_OVERRIDE_TOTAL_MILLISECONDS: i64 = 15_000;
+
+/// A request to a webhook, and what an alert says about it.
+struct WebhookCall<'c> {
+    delivery: &'c Delivery,
+    subject: AlertSubject,
+    url: &'c CallbackUrl,
+    parameters: &'c [(String, String)],
+    auth_token: &'c AuthToken,
+}
+
+impl Senders {
+    /// Sends an event to a webhook of a service. `once` is set for test deliveries.
+    pub(super) async fn send_webhook(
+        &self,
+        app: &App,
+        delivery: &Delivery,
+        (service_sid, sid): (ServiceSid, WebhookSid),
+        parameters: &[(String, String)],
+        once: bool,
+        now: Timestamp,
+    ) -> Result<AttemptResult, Error> {
+        let account_sid = delivery.account_sid;
+        let found = app
+            .store
+            .read(async move |db: &mut Read| Ok::<_, Error>(db.webhook(account_sid, service_sid, sid).await?))
+            .await?;
+        let Some(webhook) = found else { return Ok(AttemptResult::skipped("the webhook was deleted")) };
+        if webhook.status == Status::Disabled && !once {
+            return Ok(AttemptResult::skipped("the webhook is disabled"));
+        }
+        let auth_token = app.account(account_sid).await?.auth_token;
+        let subject = AlertSubject { service_sid: Some(service_sid), resource_sid: sid.to_string() };
+        let call = WebhookCall { delivery, subject, url: &webhook.url, parameters, auth_token: &auth_token };
+        let result = self.call(app, call, now).await;
+        Ok(match result.ending {
+            Ending::RetryAfter { .. } | Ending::RetryNow | Ending::Failed if once => {
+                AttemptResult { ending: Ending::Failed, alert: None, ..result }
+            }
+            _ => result,
+        })
+    }
+
+    /// Sends an alert to the debugger webhook of an account.
+    pub(super) async fn send_debugger_webhook(
+        &self,
+        app: &App,
+        delivery: &Delivery,
+        alert_sid: AlertSid,
+        parameters: &[(String, String)],
+        now: Timestamp,
+    ) -> Result<AttemptResult, Error> {
+        let account = app.account(delivery.account_sid).await?;
+        let Some(url) = account.account.debugger_webhook else {
+            return Ok(AttemptResult::skipped("the account has no debugger webhook"));
+        };
+        let subject = AlertSubject { service_sid: None, resource_sid: alert_sid.to_string() };
+        let call = WebhookCall { delivery, subject, url: &url, parameters, auth_token: &account.auth_token };
+        Ok(self.call(app, call, now).await)
+    }
+
+    async fn call(&self, app: &App, call: WebhookCall<'_>, now: Timestamp) -> AttemptResult {
+        let WebhookCall { delivery, subject, url, parameters, auth_token } = call;
+        let idempotency_token = delivery.id.to_string();
+        let request =
+            webhook_client::Request { url, parameters, auth_token, idempotency_token: &idempotency_token };
+        let attempt = self.webhooks.send(&request, now).await;
+        METRICS.webhook_duration.observe(attempt.duration.as_secs_f64());
+        let (outcome, response) = (attempt.outcome, attempt.response.as_ref());
+        let ending = if outcome.is_delivered() {
+            Ending::Delivered
+        } else if url.overrides().has_retry_policy() {
+            // The receiver's time limit applies to the instant at which this attempt has ended.
+            let duration = i64::try_from(attempt.duration.as_micros()).unwrap_or(i64::MAX);
+            let ended_at = Timestamp::from_micros(now.micros().saturating_add(duration));
+            ending_by_overrides(delivery, url, outcome.condition(), ended_at)
+        } else if outcome.is_transient() {
+            let wait = response.and_then(|response| response.retry_after);
+            let seconds = wait.map(|wait| i64::try_from(wait.as_secs()).unwrap_or(i64::MAX));
+            Ending::RetryAfter { seconds }
+        } else {
+            Ending::Failed
+        };
+        let code = (!outcome.is_delivered()).then(|| outcome.error_code());
+        let alert = code.map(|code| {
+            let text = outcome.to_string();
+            Alert {
+                more_info: json!({ "Msg": text, "deliverySid": prefixed_id("DA", delivery.id) }),
+                call: Some(FailedCall {
+                    url: url.signed().to_owned(),
+                    variables: without_personal_data(parameters),
+                    response: response.map(response_for_alert),
+                }),
+                ..new_alert(app, delivery, subject, code, text, now)
+            }
+        });
+        AttemptResult {
+            error_code: code,
+            status: response.map(|response| response.status),
+            detail: Some(attempt.to_string()),
+            alert,
+            ..AttemptResult::new(ending)
+        }
+    }
+}
+
+/// Decides on a failed attempt by the retry overrides of the URL (docs/protocol/decisions.md, No. 13): at most `rc`
+/// retries, on the conditions in `rp` (by default `ct`), within the total time `tt`.
+fn ending_by_overrides(
+    delivery: &Delivery,
+    url: &CallbackUrl,
+    condition: Option<Condition>,
+    now: Timestamp,
+) -> Ending {
+    let overrides = url.overrides();
+    let policy = overrides.policy.as_deref().unwrap_or(&[Condition::Connect]);
+    let is_retryable = condition.is_some_and(|it| policy.contains(&it) || policy.contains(&Condition::All));
+    let total = overrides.total.and_then(|total| i64::try_from(total.as_millis()).ok());
+    let total = total.unwrap_or(DEFAULT_OVERRIDE_TOTAL_MILLISECONDS);
+    let is_in_time = now.micros() < delivery.created_at.micros().saturating_add(total.saturating_mul(1000));
+    // The first attempt does not count as a retry.
+    let has_retries_left = delivery.attempts <= overrides.retries.unwrap_or(1);
+    if is_retryable && is_in_time && has_retries_left { Ending::RetryNow } else { Ending::Failed }
+}
+
+/// Removes the parameters with text by people. Alerts are kept for long and have many readers.
+fn without_personal_data(parameters: &[(String, String)]) -> Vec<(String, String)> {
+    const PERSONAL: [&str; 4] =
+        ["challenge_details", "challenge_hidden_details", "challenge_metadata", "factor_friendly_name"];
+    let keep = |(name, _): &&(String, String)| !PERSONAL.contains(&name.as_str()) && name != "Payload";
+    parameters.iter().filter(keep).cloned().collect()
+}
+
+/// Shortens a response to what an alert stores.
+fn response_for_alert(response: &Response) -> FailedResponse {
+    let mut headers = BTreeMap::<String, String>::new();
+    let mut remaining = MAX_ALERT_HEADER_BYTES;
+    for (name, value) in response.headers.iter().take(MAX_ALERT_HEADERS) {
+        // A cookie is a secret between the receiver and its client.
+        if name == "set-cookie" || name.len() + value.len() > remaining {
+            continue;
+        }
+        remaining -= name.len() + value.len();
+        let values = headers.entry(name.clone()).or_default();
+        *values = if values.is_empty() { value.clone() } else { format!("{values}, {value}") };
+    }
+    FailedResponse {
+        status: response.status,
+        headers: headers.into_iter().collect(),
+        body: String::from_utf8_lossy(&response.body).chars().take(MAX_ALERT_BODY_CHARS).collect(),
+    }
+}

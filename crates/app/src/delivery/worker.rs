@@ -1,0 +1,542 @@
+//! The loop of the delivery worker: lease what is due, start its attempts, and record their results.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use domain::deliveries::{AttemptOutcome, Delivery, DeliveryId, Destination, Next, Schedule, Stranded, Work};
+use domain::factors::Platform;
+use domain::{Entropy, Timestamp};
+use store::{Read, Write};
+use telemetry::metrics::METRICS;
+use tokio::sync::{oneshot, watch};
+use tokio::task::{JoinSet, LocalSet};
+use tracing::{Instrument as _, debug, error, error_span, info, warn};
+
+use crate::App;
+use crate::audit::chain;
+use crate::delivery::announcements;
+use crate::delivery::attempt::AttemptResult;
+use crate::delivery::concurrency::{ConcurrencyLimiter, Slot};
+use crate::delivery::leases::Leases;
+use crate::delivery::recorder::{self, AttemptRecorder, FinishedAttempt, RecorderQueue};
+use crate::delivery::senders::Senders;
+use crate::delivery::settings::{DeliverySettings, WorkerError};
+use crate::error::Error;
+use crate::housekeeping;
+
+/// Deliveries that one transaction leases.
+const LEASE_BATCH: usize = 100;
+
+/// Longest time between two searches for stranded deliveries: the clock of another node may have been wrong.
+const STRANDED_SEARCH_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The running delivery worker, on a thread of its own. Housekeeping and the audit chaining run on the same thread.
+pub struct DeliveryWorker {
+    stop: watch::Sender<bool>,
+    /// Closed when the thread ends; `None` once that was awaited.
+    ended: Option<oneshot::Receiver<()>>,
+}
+
+impl DeliveryWorker {
+    /// Starts the worker.
+    ///
+    /// # Errors
+    /// Returns an error if the operating system cannot create the thread.
+    pub fn start(app: Arc<App>, settings: DeliverySettings, senders: Senders) -> Result<Self, WorkerError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (stop, stopped) = watch::channel(false);
+        let (ends, ended) = oneshot::channel::<()>();
+        let run = move || {
+            // Dropped when the thread ends, also by a panic.
+            let _ends = ends;
+            LocalSet::new().block_on(&runtime, WorkerLoop::new(app, settings, senders).run(stopped));
+        };
+        std::thread::Builder::new().name("deliveries".into()).spawn(run)?;
+        Ok(Self { stop, ended: Some(ended) })
+    }
+
+    /// Waits until the worker has ended. Before [`stop`](Self::stop) this is a failure: a server that sends nothing
+    /// should not continue.
+    pub async fn ended(&mut self) {
+        if let Some(ended) = &mut self.ended {
+            let _ = ended.await;
+            self.ended = None;
+        }
+    }
+
+    /// Stops leasing deliveries, and waits at most `timeout` for running attempts. Interrupted deliveries stay leased,
+    /// and are attempted again when their leases expire.
+    pub async fn stop(mut self, timeout: Duration) {
+        let _ = self.stop.send(true);
+        if tokio::time::timeout(timeout, self.ended()).await.is_err() {
+            warn!("deliveries interrupted by shutdown; they are attempted again when their leases expire");
+        }
+    }
+}
+
+/// The state of the worker's thread.
+struct WorkerLoop {
+    app: Arc<App>,
+    settings: DeliverySettings,
+    limiter: ConcurrencyLimiter,
+    attempts: Rc<AttemptContext>,
+    /// Queue of the recorder, until its task takes it.
+    recorder_queue: Option<RecorderQueue>,
+    /// The previous reading of the clock, to notice when it is set back.
+    latest_now: Timestamp,
+    /// Time of the last search for stranded deliveries.
+    searched_stranded: Option<Instant>,
+}
+
+/// What all attempts share.
+struct AttemptContext {
+    app: Arc<App>,
+    senders: Senders,
+    schedule: Schedule,
+    leases: Rc<Leases>,
+    /// Whether due deliveries wait for a slot, so that the end of an attempt has to wake the worker.
+    is_short_of_slots: Cell<bool>,
+    recorder: AttemptRecorder,
+    /// Leased deliveries that are not attempted here, and whose leases are to be released.
+    unattempted: RefCell<Vec<DeliveryId>>,
+}
+
+impl WorkerLoop {
+    fn new(app: Arc<App>, settings: DeliverySettings, senders: Senders) -> Self {
+        let (recorder, recorder_queue) = AttemptRecorder::new();
+        let attempts = AttemptContext {
+            app: Arc::clone(&app),
+            senders,
+            schedule: settings.schedule,
+            leases: Rc::new(Leases::new(&app, settings.lease_seconds)),
+            is_short_of_slots: Cell::new(false),
+            recorder,
+            unattempted: RefCell::default(),
+        };
+        Self {
+            app,
+            limiter: ConcurrencyLimiter::new(settings.concurrency),
+            settings,
+            attempts: Rc::new(attempts),
+            recorder_queue: Some(recorder_queue),
+            latest_now: Timestamp::from_micros(i64::MIN),
+            searched_stranded: None,
+        }
+    }
+
+    /// Runs until `stopped` is set, or a background task ends.
+    async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+        let mut tasks = self.spawn_tasks();
+        let mut housekeeping = self.spawn_housekeeping(&stopped);
+        let mut is_failing = false;
+        while !*stopped.borrow() {
+            let result = self.start_due_attempts().await;
+            match &result {
+                Err(fault) if !is_failing => error!("delivery worker failed, will retry: {}", fault.report()),
+                Ok(_) if is_failing => info!("delivery worker recovered"),
+                _ => {}
+            }
+            is_failing = result.is_err();
+            let wait = result.unwrap_or(self.settings.poll_interval);
+            tokio::select! {
+                _ = stopped.changed() => {}
+                () = self.app.worker.notified() => {}
+                () = tokio::time::sleep(wait) => {}
+                _ = tasks.join_next() => break,
+                _ = housekeeping.join_next() => break,
+            }
+        }
+        if !*stopped.borrow() {
+            error!("delivery worker: a background task exited unexpectedly");
+            // Housekeeping does not know that the worker ends, and would keep this thread alive.
+            housekeeping.abort_all();
+        }
+        self.limiter.close().await;
+        while housekeeping.join_next().await.is_some() {}
+        // Connections have to be closed on the runtime that opened them.
+        tasks.shutdown().await;
+        if let Err(fault) = self.release_unattempted().await {
+            debug!("could not release unattempted deliveries, their leases will expire: {}", fault.report());
+        }
+    }
+
+    /// Spawns the tasks that run as long as the worker.
+    fn spawn_tasks(&mut self) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        tasks.spawn_local(announcements::announce(Arc::clone(&self.app)));
+        tasks.spawn_local(announcements::listen(Arc::clone(&self.app)));
+        tasks.spawn_local(chain::run(Arc::clone(&self.app)));
+        let leases = Rc::clone(&self.attempts.leases);
+        tasks.spawn_local(leases.renew_until_aborted(Arc::clone(&self.app)));
+        if let Some(queue) = self.recorder_queue.take() {
+            let lease_holder = self.attempts.leases.holder().to_owned();
+            tasks.spawn_local(recorder::run(Arc::clone(&self.app), lease_holder, queue));
+        }
+        tasks
+    }
+
+    /// Spawns the tasks of housekeeping, which end by themselves when `stopped` is set.
+    fn spawn_housekeeping(&self, stopped: &watch::Receiver<bool>) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        let (app, node) = (|| Arc::clone(&self.app), || self.attempts.leases.holder().to_owned());
+        tasks.spawn_local(housekeeping::run_retention(
+            app(),
+            node(),
+            self.settings.retention,
+            stopped.clone(),
+        ));
+        tasks.spawn_local(housekeeping::run_deletions(app(), node(), stopped.clone()));
+        tasks
+    }
+
+    /// Starts an attempt for each due delivery that finds a slot. Returns how long to wait for further work, unless the
+    /// worker is notified.
+    async fn start_due_attempts(&mut self) -> Result<Duration, Error> {
+        self.reschedule_stranded().await?;
+        loop {
+            let next = self
+                .app
+                .store
+                .read(async |db: &mut Read| Ok::<_, Error>(db.next_delivery_due_at().await?))
+                .await?;
+            let wait = next.map(|next| next.micros().saturating_sub(self.app.now().micros()));
+            self.attempts.is_short_of_slots.set(wait.is_some_and(|wait| wait <= 0));
+            match wait {
+                None => return Ok(self.settings.poll_interval),
+                Some(wait @ 1..) => {
+                    return Ok(Duration::from_micros(wait.unsigned_abs()).min(self.settings.poll_interval));
+                }
+                Some(_) => {}
+            }
+            let leased = self.lease_due().await?;
+            if leased.is_empty() {
+                return Ok(self.settings.poll_interval);
+            }
+            for delivery in leased {
+                self.start_attempt(delivery);
+            }
+            self.release_unattempted().await?;
+        }
+    }
+
+    /// Makes stranded deliveries due: at start, after the clock was set back, and at a long interval.
+    async fn reschedule_stranded(&mut self) -> Result<(), Error> {
+        let now = self.app.now();
+        let was_set_back = now < self.latest_now;
+        self.latest_now = now;
+        let searched = self.searched_stranded;
+        let is_time = searched.is_none_or(|searched| searched.elapsed() >= STRANDED_SEARCH_INTERVAL);
+        if !was_set_back && !is_time {
+            return Ok(());
+        }
+        let lease_holder = self.attempts.leases.holder();
+        let stranded = Stranded::at(now, self.settings.lease_seconds, self.settings.schedule);
+        let mut count = 0;
+        loop {
+            let (reader, writer) = (lease_holder.to_owned(), lease_holder.to_owned());
+            let is_any = async move |db: &mut Read| {
+                Ok::<_, Error>(db.has_stranded_deliveries(&reader, stranded).await?)
+            };
+            if !self.app.store.read(is_any).await? {
+                break;
+            }
+            let reschedule = async move |tx: &mut Write| {
+                Ok::<_, Error>(tx.reschedule_stranded_deliveries(&writer, stranded, LEASE_BATCH, now).await?)
+            };
+            match self.app.store.write(reschedule).await? {
+                // Another node has rescheduled them.
+                0 => break,
+                rescheduled => count += rescheduled,
+            }
+        }
+        self.searched_stranded = Some(Instant::now());
+        if count > 0 {
+            warn!(deliveries = count, "clock was set back; stranded deliveries rescheduled");
+        }
+        Ok(())
+    }
+
+    /// Leases due deliveries whose destinations have free slots.
+    async fn lease_due(&mut self) -> Result<Vec<Delivery>, Error> {
+        let limit = self.limiter.available().min(LEASE_BATCH);
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let saturated = self.limiter.saturated();
+        let now = self.app.now();
+        let leases = &self.attempts.leases;
+        let (lease_holder, expiry) = (leases.holder().to_owned(), leases.expiry(now));
+        let lease = async move |tx: &mut Write| {
+            Ok(tx.lease_deliveries(&lease_holder, &saturated, limit, now, expiry).await?)
+        };
+        self.app.store.write(lease).await
+    }
+
+    /// Spawns the attempt at a leased delivery if there is a slot; otherwise schedules the release of its lease.
+    fn start_attempt(&mut self, delivery: Delivery) {
+        if self.attempts.leases.is_guarded(&delivery) {
+            // Its lease expired because it could not be renewed, but its attempt is still running.
+            return;
+        }
+        let limit = match delivery.destination {
+            Destination::Push { .. } => self.settings.concurrency_per_service_and_provider,
+            Destination::Host(_) => self.settings.concurrency_per_host,
+        };
+        match self.limiter.try_slot(&delivery.destination, limit) {
+            Some(slot) => {
+                // Adds the ID to every log line of the attempt, in all crates.
+                let span = error_span!(target: "delivery", "delivery", delivery = %delivery.id);
+                let attempt = Rc::clone(&self.attempts).run_attempt(delivery, slot);
+                drop(tokio::task::spawn_local(attempt.instrument(span)));
+            }
+            None => self.attempts.unattempted.borrow_mut().push(delivery.id),
+        }
+    }
+
+    async fn release_unattempted(&self) -> Result<(), Error> {
+        let ids = self.attempts.unattempted.take();
+        self.attempts.leases.release(&self.app, ids).await
+    }
+}
+
+impl AttemptContext {
+    /// Waits for a permit, makes the attempt, and records it.
+    async fn run_attempt(self: Rc<Self>, delivery: Delivery, slot: Slot) {
+        let guard = self.leases.guard(&delivery);
+        match slot.permit().await {
+            Some(_permit) => {
+                let finished = self.attempt(&delivery).await;
+                // Stop renewing before the attempt is recorded, because then the delivery may be leased anew at once.
+                drop(guard);
+                self.recorder.record(finished).await;
+            }
+            None => self.unattempted.borrow_mut().push(delivery.id),
+        }
+        drop(slot);
+        if self.is_short_of_slots.get() {
+            self.app.worker.notify_local();
+        }
+    }
+
+    /// Makes an attempt, and decides what follows.
+    async fn attempt(&self, delivery: &Delivery) -> FinishedAttempt {
+        let app = &self.app;
+        let began_at = app.now();
+        let kind = kind_label(delivery);
+        let span =
+            telemetry::traces::start_attempt(delivery.id, kind.as_str(), delivery.attempts, delivery.trace);
+        let result = span.clone().run(self.senders.attempt(app, delivery, began_at)).await;
+        let ended_at = app.now();
+        let jitter = random_jitter(app.entropy());
+        let next =
+            self.schedule.next(result.ending, delivery.attempts, delivery.expires_at, ended_at, jitter);
+        log_attempt(delivery, &result, next, recorder::milliseconds(began_at.until(ended_at)));
+        let outcome = outcome_label(next.outcome());
+        span.end_attempt(outcome.as_str(), result.error_code, result.status);
+        count_attempt(delivery, kind, outcome, ended_at);
+        FinishedAttempt { delivery: delivery.clone(), result, next, began_at, ended_at }
+    }
+}
+
+/// Logs an attempt. A delivery that is given up is a warning with the reason.
+fn log_attempt(delivery: &Delivery, result: &AttemptResult, next: Next, milliseconds: i64) {
+    let kind = delivery.work.kind().as_str();
+    let (attempt, code, reason) = (delivery.attempts, result.error_code, result.detail.as_deref());
+    let destination = &delivery.destination;
+    match next {
+        Next::Delivered => debug!(kind, milliseconds, "delivery succeeded"),
+        Next::Skipped => debug!(kind, reason, "delivery skipped"),
+        Next::Retry(retry_at) => {
+            info!(kind, %destination, attempt, code, reason, %retry_at, "delivery failed, will retry");
+        }
+        Next::Failed => warn!(kind, %destination, attempt, code, reason, "delivery failed, given up"),
+    }
+}
+
+/// Returns the label of a delivery's kind in metrics and traces.
+fn kind_label(delivery: &Delivery) -> telemetry::metrics::DeliveryKind {
+    match (&delivery.work, &delivery.destination) {
+        (Work::Webhook { .. }, _) => telemetry::metrics::DeliveryKind::Webhook,
+        (Work::Debugger { .. }, _) => telemetry::metrics::DeliveryKind::Debugger,
+        (Work::Push(_), Destination::Push { platform: Platform::Fcm, .. }) => {
+            telemetry::metrics::DeliveryKind::PushFcm
+        }
+        (Work::Push(_), _) => telemetry::metrics::DeliveryKind::PushApns,
+    }
+}
+
+/// Returns the label of an outcome in metrics and traces.
+const fn outcome_label(outcome: AttemptOutcome) -> telemetry::metrics::DeliveryOutcome {
+    match outcome {
+        AttemptOutcome::Delivered => telemetry::metrics::DeliveryOutcome::Delivered,
+        AttemptOutcome::Skipped => telemetry::metrics::DeliveryOutcome::Skipped,
+        AttemptOutcome::Retry => telemetry::metrics::DeliveryOutcome::Retry,
+        AttemptOutcome::Failed => telemetry::metrics::DeliveryOutcome::Failed,
+    }
+}
+
+/// Counts an attempt in the metrics, and observes the age of a delivery that succeeded.
+fn count_attempt(
+    delivery: &Delivery,
+    kind: telemetry::metrics::DeliveryKind,
+    outcome: telemetry::metrics::DeliveryOutcome,
+    now: Timestamp,
+) {
+    METRICS.delivery_attempts.get_or_create(&telemetry::metrics::AttemptLabels { kind, outcome }).inc();
+    if outcome == telemetry::metrics::DeliveryOutcome::Delivered {
+        let age = delivery.created_at.until(now).as_secs_f64();
+        METRICS.delivery_time.get_or_create(&telemetry::metrics::DeliveryKindLabels { kind }).observe(age);
+    }
+}
+
+/// Returns random jitter in `0.0..=1.0` for the backoff of retries.
+fn random_jitter(entropy: &dyn Entropy) -> f64 {
+    let mut bytes = [0; 2];
+    entropy.fill(&mut bytes);
+    f64::from(u16::from_be_bytes(bytes)) / f64::from(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use crypto::{MasterKey, MasterKeys, SystemEntropy};
+    use domain::factors::{AppId, Notification, PublicKey};
+    use domain::services::Settings;
+    use domain::webhooks::Subscription;
+    use domain::{Clock, EntityPath, FriendlyName, Identity, Parameter as _};
+    use store::{Location, OldSchema, Store};
+
+    use super::*;
+    use crate::audit::Origin;
+    use crate::caller::Caller;
+    use crate::factors::NewFactor;
+    use crate::webhooks::NewWebhook;
+
+    /// A clock that the test moves.
+    struct ManualClock(Mutex<Timestamp>);
+
+    impl Clock for ManualClock {
+        fn now(&self) -> Timestamp {
+            *self.0.lock().unwrap()
+        }
+    }
+
+    impl ManualClock {
+        fn advance(&self, seconds: i64) {
+            let mut now = self.0.lock().unwrap();
+            *now = now.plus_seconds(seconds);
+        }
+    }
+
+    /// A worker loop that makes no attempts, and an entity whose events are sent to a webhook.
+    struct Fixture {
+        worker: WorkerLoop,
+        clock: Arc<ManualClock>,
+        path: EntityPath,
+    }
+
+    impl Fixture {
+        async fn new() -> Self {
+            let (store, _) = Store::open(&Location::Memory, OldSchema::Migrate).await.unwrap();
+            let clock = Arc::new(ManualClock(Mutex::new(Timestamp::from_seconds(1_767_225_600))));
+            let shared_clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
+            let keys = MasterKeys::new(MasterKey::generate(&SystemEntropy), Vec::new());
+            let keys = crate::MasterKeySource::fixed(keys);
+            let (entropy, config) = (Arc::new(SystemEntropy), crate::AppConfig::default());
+            let app = App::start(store, Arc::clone(&shared_clock), entropy, keys, config).await.unwrap();
+            let origin = Origin::operator("ann");
+            let name = |text| FriendlyName::from_parameter(text).unwrap();
+            let new = app.create_account(&origin, None, None, name("Owl Bank")).await.unwrap().unwrap();
+            let account_sid = new.account.sid;
+            let settings = Settings::with_defaults(name("App"));
+            let service_sid = app.create_service(&origin, account_sid, settings).await.unwrap().sid;
+            let webhook = NewWebhook {
+                friendly_name: name("All"),
+                event_types: vec![Subscription::All],
+                url: domain::CallbackUrl::from_parameter("https://receiver.example.com/").unwrap(),
+                status: Default::default(),
+                version: Default::default(),
+            };
+            app.create_webhook(&origin, account_sid, service_sid, webhook).await.unwrap();
+            let settings = DeliverySettings::default();
+            let senders = Senders::new(&settings, shared_clock).unwrap();
+            let identity = Identity::from_parameter("user-0001").unwrap();
+            Self {
+                worker: WorkerLoop::new(Arc::new(app), settings, senders),
+                clock,
+                path: EntityPath { account_sid, service_sid, identity },
+            }
+        }
+
+        /// Creates a factor, which enqueues a delivery to the webhook.
+        async fn enqueue_event(&self, key: u8) {
+            let new = NewFactor {
+                friendly_name: FriendlyName::from_parameter("Telephone").unwrap(),
+                public_key: PublicKey::from_checked_der(vec![key; 91]),
+                app_id: AppId::from_parameter("com.example.owl").unwrap(),
+                notification: Notification::None,
+                sdk_version: None,
+                metadata: None,
+            };
+            let caller = Caller::Account(self.path.account_sid);
+            let origin = Origin::request(&caller, None, None);
+            self.worker
+                .app
+                .create_factor(&origin, &caller.try_into().unwrap(), self.path.clone(), new)
+                .await
+                .unwrap();
+        }
+
+        /// Leases the due deliveries; returns how many there were.
+        async fn lease_due(&mut self) -> usize {
+            self.worker.reschedule_stranded().await.unwrap();
+            self.worker.lease_due().await.unwrap().len()
+        }
+    }
+
+    #[tokio::test]
+    async fn clock_set_back_by_an_hour_delays_no_delivery() {
+        let mut fixture = Fixture::new().await;
+        assert_eq!(fixture.lease_due().await, 0);
+        fixture.enqueue_event(1).await;
+        fixture.clock.advance(-3600);
+        fixture.enqueue_event(2).await;
+        assert_eq!(fixture.worker.lease_due().await.unwrap().len(), 1, "only the delivery after the step");
+        assert_eq!(fixture.lease_due().await, 1, "the stranded delivery");
+    }
+
+    #[tokio::test]
+    async fn server_started_after_the_clock_was_set_back_delivers_immediately() {
+        let mut fixture = Fixture::new().await;
+        fixture.enqueue_event(1).await;
+        fixture.clock.advance(-86_400);
+        assert_eq!(fixture.lease_due().await, 1);
+    }
+
+    #[tokio::test]
+    async fn small_step_back_delays_a_delivery_at_most_by_the_step() {
+        let mut fixture = Fixture::new().await;
+        fixture.enqueue_event(1).await;
+        fixture.clock.advance(-20);
+        assert_eq!(fixture.lease_due().await, 0);
+        fixture.clock.advance(20);
+        assert_eq!(fixture.lease_due().await, 1);
+    }
+
+    #[tokio::test]
+    async fn lease_of_a_dead_worker_ends_when_the_clock_is_set_back() {
+        let mut fixture = Fixture::new().await;
+        fixture.enqueue_event(1).await;
+        assert_eq!(fixture.lease_due().await, 1);
+        // The worker does not reschedule its own lease.
+        fixture.clock.advance(-3600);
+        assert_eq!(fixture.lease_due().await, 0);
+        let settings = DeliverySettings::default();
+        let senders = Senders::new(&settings, Arc::<ManualClock>::clone(&fixture.clock)).unwrap();
+        fixture.worker = WorkerLoop::new(Arc::clone(&fixture.worker.app), settings, senders);
+        assert_eq!(fixture.lease_due().await, 1);
+    }
+}

@@ -1,0 +1,83 @@
+//! The gauges that are computed when the metrics are read, because no event updates them.
+
+use std::time::Duration;
+
+use domain::Timestamp;
+use domain::deliveries::Kind;
+use store::Read;
+use telemetry::metrics::{GaugeFamily, METRICS, PendingKind, PendingKindLabels};
+use tracing::debug;
+
+use crate::App;
+use crate::error::Error;
+
+/// Time limit for the database queries. Metrics must be readable above all when the database is slow.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
+
+impl App {
+    /// Refreshes the gauges of pending deliveries and of the database, and counts the challenges that expired since
+    /// the last call. A gauge that cannot be computed keeps its value.
+    pub async fn refresh_gauges(&self) {
+        self.store.refresh_gauges();
+        // One call at a time: each counts on from the end of the previous one.
+        let Ok(mut counted_until) = self.counted_until.try_lock() else { return };
+        let now = self.clock.now();
+        let refreshed = tokio::time::timeout(QUERY_TIMEOUT, self.query_gauges(*counted_until, now)).await;
+        if let Ok(Ok(())) = refreshed {
+            *counted_until = now;
+        }
+    }
+
+    /// Refreshes the gauges of the database's size. This may take seconds, so it does not run each time the metrics
+    /// are read. A gauge that cannot be computed keeps its value.
+    pub async fn refresh_size_gauges(&self) {
+        match self.store.size().await {
+            Ok(size) => {
+                METRICS.database_size.set(gauge_value(size.database));
+                METRICS.database_wal_size.set(gauge_value(size.write_ahead_log));
+            }
+            Err(error) => debug!("could not measure the database size: {}", Error::from(error).report()),
+        }
+    }
+
+    async fn query_gauges(&self, expired_after: Timestamp, now: Timestamp) -> Result<(), Error> {
+        let (pending, next_due, expired, deleted) = self
+            .store
+            .read(async move |db: &mut Read| {
+                let (pending, next_due) = (db.pending_deliveries().await?, db.next_delivery_due_at().await?);
+                let expired = db.count_expired(expired_after, now).await?;
+                Ok::<_, Error>((pending, next_due, expired, db.count_deleted().await?))
+            })
+            .await?;
+        let kinds = [
+            (PendingKind::Push, Kind::Push),
+            (PendingKind::Webhook, Kind::Webhook),
+            (PendingKind::Debugger, Kind::Debugger),
+        ];
+        for (label, kind) in kinds {
+            let pending = pending.iter().find(|pending| pending.kind == kind.as_str());
+            let set = |gauges: &GaugeFamily<PendingKindLabels>, value| {
+                gauges.get_or_create(&PendingKindLabels { kind: label }).set(value)
+            };
+            set(&METRICS.deliveries_owed, pending.map_or(0, |pending| pending.deliveries));
+            set(
+                &METRICS.deliveries_oldest_owed_age,
+                pending.map_or(0, |pending| seconds_between(pending.oldest, now)),
+            );
+        }
+        METRICS.deliveries_overdue.set(next_due.map_or(0, |due| seconds_between(due, now)));
+        METRICS.challenges_expired.inc_by(expired);
+        METRICS.deletions_pending.set(deleted);
+        Ok(())
+    }
+}
+
+/// Converts a number of bytes to the type of a gauge.
+fn gauge_value(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+/// Returns the whole seconds from one instant to another.
+fn seconds_between(from: Timestamp, to: Timestamp) -> i64 {
+    i64::try_from(from.until(to).as_secs()).unwrap_or(i64::MAX)
+}

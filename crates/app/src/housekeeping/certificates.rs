@@ -1,0 +1,62 @@
+//! Warnings about push certificates that expire soon.
+
+use std::sync::Arc;
+
+use domain::alerts::{Alert, Level};
+use domain::credentials::Credential;
+use domain::{AlertSid, Entropy, Timestamp};
+use serde_json::json;
+use store::Write;
+
+use crate::error::Error;
+use crate::housekeeping::{Housekeeper, Interrupted};
+
+/// Error code of the warning.
+const CERTIFICATE_EXPIRES_CODE: u32 = 52131;
+
+/// Days before expiry at which to warn about a certificate. Ascending, so that a certificate that is uploaded late
+/// triggers only the nearest warning.
+const WARNING_DAYS: [i64; 2] = [7, 30];
+
+impl Housekeeper {
+    /// Raises an alert for each certificate that expires within one of [`WARNING_DAYS`], once per limit.
+    pub(super) async fn warn_about_certificates(&self) -> Result<(), Interrupted> {
+        let (now, outbox, entropy) = (self.app.now(), self.app.outbox.clone(), Arc::clone(&self.app.entropy));
+        let lease = self.lease()?;
+        let warn = async move |tx: &mut Write| {
+            if !lease.renew(tx).await? {
+                return Ok(None);
+            }
+            let mut has_warned = false;
+            for days in WARNING_DAYS {
+                for credential in tx.claim_expiring_credentials(days, now).await? {
+                    outbox.raise_alert(tx, &warning(&credential, now, entropy.as_ref()), now).await?;
+                    has_warned = true;
+                }
+            }
+            Ok::<_, Error>(Some(has_warned))
+        };
+        if self.app.store.write(warn).await?.ok_or(Interrupted::OtherNode)? {
+            self.app.worker.notify();
+        }
+        Ok(())
+    }
+}
+
+/// Builds the alert about a certificate.
+fn warning(credential: &Credential, now: Timestamp, entropy: &dyn Entropy) -> Alert {
+    let end = credential.expires_at.unwrap_or(now);
+    let text = format!("the certificate of push credential {} ends at {end}", credential.sid);
+    Alert {
+        sid: AlertSid::generate(now, entropy),
+        account_sid: credential.account_sid,
+        service_sid: None,
+        resource_sid: credential.sid.to_string(),
+        error_code: CERTIFICATE_EXPIRES_CODE,
+        level: Level::Warning,
+        more_info: json!({ "description": text, "fromReference": credential.sid }),
+        text,
+        call: None,
+        created_at: now,
+    }
+}

@@ -1,0 +1,200 @@
+//! Housekeeping: removes expired and deleted data, and warns about certificates that expire soon.
+//!
+//! There are two duties, which run on one node at a time: [`run_retention`] every minute, and [`run_deletions`] when a
+//! service or an entity is deleted. The node that holds the lease of a duty performs it, and renews the lease in each
+//! transaction. If the node dies, another one takes over when the lease expires. Rows are removed in small batches
+//! with pauses, so that other writes do not wait long ([`Pace`](domain::housekeeping::Pace)).
+
+mod certificates;
+mod clock_trust;
+mod deletions;
+mod removal;
+mod retention;
+#[cfg(test)]
+mod tests;
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use domain::Timestamp;
+use domain::clock_trust::ClockRecord;
+use domain::housekeeping::Retention;
+use store::Write;
+use telemetry::metrics::{HousekeepingLabels, METRICS};
+use tokio::sync::watch;
+use tracing::{debug, error};
+
+use crate::App;
+use crate::error::Error;
+
+/// Pause between two rounds.
+const ROUND_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Pause while another node removes deleted rows.
+const OTHER_NODE_RETRY_DELAY: Duration = Duration::from_secs(5);
+
+/// Seconds until another node takes over the retention of a dead node.
+const RETENTION_LEASE_SECONDS: i64 = 180;
+
+/// Seconds until another node takes over the deletions of a dead node. This lease is renewed several times a second.
+const DELETIONS_LEASE_SECONDS: i64 = 30;
+
+/// Background task: removes expired data every minute until shutdown, then releases the lease. `node` identifies this
+/// node as the holder.
+pub(crate) async fn run_retention(
+    app: Arc<App>,
+    node: String,
+    retention: Retention,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let housekeeper = Housekeeper::new(app, node, Duty::Retention, stopped.clone());
+    loop {
+        let began = Instant::now();
+        let outcome = match housekeeper.apply_retention(retention).await {
+            Ok(()) => {
+                METRICS.housekeeping_last_success_timestamp.set(housekeeper.app.now().seconds());
+                METRICS.housekeeping_duration.observe(began.elapsed().as_secs_f64());
+                telemetry::metrics::HousekeepingOutcome::Done
+            }
+            Err(Interrupted::OtherNode) => {
+                debug!("another node runs housekeeping");
+                telemetry::metrics::HousekeepingOutcome::OtherNode
+            }
+            Err(Interrupted::Stopped) => break,
+            Err(Interrupted::ClockDoubted) => telemetry::metrics::HousekeepingOutcome::ClockDoubted,
+            Err(Interrupted::Failed(fault)) => {
+                error!("housekeeping failed: {}", fault.report());
+                telemetry::metrics::HousekeepingOutcome::Failed
+            }
+        };
+        METRICS.housekeeping_rounds.get_or_create(&HousekeepingLabels { outcome }).inc();
+        if tokio::time::timeout(ROUND_INTERVAL, stopped.wait_for(|stopped| *stopped)).await.is_ok() {
+            break;
+        }
+    }
+    housekeeper.hand_over().await;
+}
+
+/// Background task: removes the rows of deleted services and entities as soon as they are deleted, until shutdown.
+/// `node` identifies this node as the holder of the lease. The first run finds what other nodes have left.
+pub(crate) async fn run_deletions(app: Arc<App>, node: String, mut stopped: watch::Receiver<bool>) {
+    let housekeeper = Housekeeper::new(app, node, Duty::Deletions, stopped.clone());
+    loop {
+        let wait = match housekeeper.remove_deleted().await {
+            // Deletions do not depend on the clock, so it is never doubted here.
+            Ok(()) | Err(Interrupted::ClockDoubted) => ROUND_INTERVAL,
+            Err(Interrupted::OtherNode) => OTHER_NODE_RETRY_DELAY,
+            Err(Interrupted::Stopped) => break,
+            Err(Interrupted::Failed(fault)) => {
+                error!("removal of deleted services and entities failed, will retry: {}", fault.report());
+                ROUND_INTERVAL
+            }
+        };
+        tokio::select! {
+            _ = stopped.wait_for(|stopped| *stopped) => break,
+            () = housekeeper.app.deleted.notified() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+    housekeeper.hand_over().await;
+}
+
+/// A task that one node performs for all.
+#[derive(Clone, Copy)]
+enum Duty {
+    /// Removal of expired data.
+    Retention,
+    /// Removal of the rows of deleted services and entities.
+    Deletions,
+}
+
+impl Duty {
+    /// Returns the name of the lease in the database.
+    const fn lease_name(self) -> &'static str {
+        match self {
+            Self::Retention => "housekeeping",
+            Self::Deletions => "removal",
+        }
+    }
+
+    const fn lease_seconds(self) -> i64 {
+        match self {
+            Self::Retention => RETENTION_LEASE_SECONDS,
+            Self::Deletions => DELETIONS_LEASE_SECONDS,
+        }
+    }
+}
+
+/// Why a duty ended early.
+#[derive(Debug)]
+enum Interrupted {
+    /// Another node holds the lease.
+    OtherNode,
+    /// This node is shutting down.
+    Stopped,
+    /// The clock jumped, so the age of data is unknown.
+    ClockDoubted,
+    /// The database failed, or the audit chain was altered.
+    Failed(Error),
+}
+
+impl From<Error> for Interrupted {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Performs one duty on this node.
+struct Housekeeper {
+    app: Arc<App>,
+    /// Name of this node as the holder of leases.
+    node: String,
+    duty: Duty,
+    /// Set at shutdown. It is checked only between transactions: an abandoned transaction could take the lease again
+    /// after its release.
+    stopped: watch::Receiver<bool>,
+    /// The clock record that this node wrote last, and the reading of the monotonic clock at that time.
+    clock: Cell<Option<(ClockRecord, Duration)>>,
+}
+
+impl Housekeeper {
+    fn new(app: Arc<App>, node: String, duty: Duty, stopped: watch::Receiver<bool>) -> Self {
+        Self { app, node, duty, stopped, clock: Cell::default() }
+    }
+
+    /// Returns the lease to renew in the next transaction, or [`Interrupted::Stopped`] at shutdown.
+    fn lease(&self) -> Result<DutyLease, Interrupted> {
+        if *self.stopped.borrow() {
+            return Err(Interrupted::Stopped);
+        }
+        Ok(DutyLease { duty: self.duty, node: self.node.clone(), now: self.app.now() })
+    }
+
+    async fn release_lease(&self) -> Result<(), Error> {
+        let (node, lease) = (self.node.clone(), self.duty.lease_name());
+        self.app.store.write(async move |tx: &mut Write| Ok(tx.release_lease(lease, &node).await?)).await
+    }
+
+    /// Releases the lease, so that another node can take over immediately.
+    async fn hand_over(self) {
+        if let Err(fault) = self.release_lease().await {
+            debug!("could not release the housekeeping lease, it will expire: {}", fault.report());
+        }
+    }
+}
+
+/// The lease of a duty, which each of its transactions renews.
+struct DutyLease {
+    duty: Duty,
+    node: String,
+    now: Timestamp,
+}
+
+impl DutyLease {
+    /// Takes or renews the lease; returns `false` if another node holds it.
+    async fn renew(&self, tx: &mut Write) -> Result<bool, Error> {
+        let expires_at = self.now.plus_seconds(self.duty.lease_seconds());
+        Ok(tx.acquire_lease(self.duty.lease_name(), &self.node, self.now, expires_at).await?)
+    }
+}

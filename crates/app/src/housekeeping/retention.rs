@@ -1,0 +1,52 @@
+//! Rounds of retention: removal of all data that has expired.
+
+use domain::Timestamp;
+use domain::housekeeping::Retention;
+use tracing::error;
+
+use crate::enrollment_keys::KEY_OVERLAP_SECONDS;
+use crate::housekeeping::removal::Removal;
+use crate::housekeeping::{Housekeeper, Interrupted};
+
+/// Seconds for which a created factor counts toward the daily limit: a day, and an hour for clocks that differ.
+const FACTOR_CREATION_SECONDS: i64 = 25 * 3600;
+
+impl Housekeeper {
+    /// Warns about certificates, and removes all expired data. A failure with one kind of data does not prevent the
+    /// removal of the others; the first failure is returned, and the others are logged.
+    pub(super) async fn apply_retention(&self, retention: Retention) -> Result<(), Interrupted> {
+        let now = self.trusted_now().await?;
+        let warned = self.warn_about_certificates().await;
+        if let Err(Interrupted::OtherNode | Interrupted::Stopped) = warned {
+            return warned;
+        }
+        let mut outcomes = vec![warned];
+        for removal in removals(retention, now) {
+            outcomes.push(self.remove(removal).await);
+        }
+        let mut interrupted = outcomes.into_iter().filter_map(Result::err);
+        let first = interrupted.next();
+        for other in interrupted {
+            if let Interrupted::Failed(fault) = other {
+                error!("housekeeping failed: {}", fault.report());
+            }
+        }
+        first.map_or(Ok(()), Err)
+    }
+}
+
+/// Returns what has expired at `now`.
+fn removals(retention: Retention, now: Timestamp) -> Vec<Removal> {
+    let before = |seconds: i64| now.plus_seconds(-seconds);
+    let mut removals = vec![
+        Removal::UnverifiedFactors(before(retention.unverified_factors)),
+        Removal::Challenges(before(retention.challenges)),
+        Removal::AccessTokens(before(retention.access_tokens)),
+        Removal::FactorCreations(before(FACTOR_CREATION_SECONDS)),
+        Removal::Deliveries(before(retention.deliveries)),
+        Removal::Alerts(before(retention.deliveries)),
+        Removal::EnrollmentKeys(before(KEY_OVERLAP_SECONDS)),
+    ];
+    removals.extend(retention.audit_log.map(|seconds| Removal::AuditRecords(before(seconds))));
+    removals
+}

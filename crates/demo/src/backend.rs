@@ -1,0 +1,138 @@
+//! The backend: plain HTTP with an account SID and its auth token, as in any language.
+
+use std::sync::Arc;
+
+use app::AccountWithToken;
+use reqwest::{Client, Method, RequestBuilder};
+use serde_json::Value;
+use terminal::CliError;
+use url::form_urlencoded;
+
+use crate::exchange::ExchangeView;
+use crate::format::{abbreviate, abbreviate_secret};
+use crate::printer::Printer;
+
+/// What is printed about a request beside its content.
+#[derive(Clone, Copy)]
+pub(crate) struct Explanation {
+    /// What the server checks before it executes the request.
+    pub(crate) checks: &'static str,
+    /// Members of the response body to show.
+    pub(crate) shown_members: &'static [&'static str],
+}
+
+/// The application's server, which calls the API and prints every request that it makes.
+pub(crate) struct Backend {
+    http: Client,
+    url: String,
+    account: AccountWithToken,
+    printer: Arc<Printer>,
+}
+
+struct Reply {
+    status: u16,
+    body: String,
+}
+
+impl Backend {
+    /// Creates a backend of `account` for the server at `url`.
+    pub(crate) fn new(url: &str, account: AccountWithToken, printer: Arc<Printer>) -> Result<Self, CliError> {
+        // The server runs in this process, so no proxy from the environment applies.
+        let http = Client::builder().no_proxy().build()?;
+        Ok(Self { http, url: url.to_owned(), account, printer })
+    }
+
+    /// Creates a resource, prints the exchange and returns the resource.
+    pub(crate) async fn create(
+        &self,
+        path: &str,
+        form: &[(&str, &str)],
+        explanation: Explanation,
+    ) -> Result<Value, CliError> {
+        self.post(path, form, explanation).await?.require_status(201)
+    }
+
+    /// Updates a resource, prints the exchange and returns the resource.
+    pub(crate) async fn update(
+        &self,
+        path: &str,
+        form: &[(&str, &str)],
+        explanation: Explanation,
+    ) -> Result<Value, CliError> {
+        self.post(path, form, explanation).await?.require_status(200)
+    }
+
+    async fn post(
+        &self,
+        path: &str,
+        form: &[(&str, &str)],
+        explanation: Explanation,
+    ) -> Result<Reply, CliError> {
+        let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        let request = self
+            .http
+            .post(format!("{}{path}", self.url))
+            .header("Content-Type", "application/x-www-form-urlencoded")
+            .body(form.clone());
+        let reply = self.send(request).await?;
+        self.print(Method::POST, path, &form, &reply, explanation);
+        Ok(reply)
+    }
+
+    /// Fetches a resource and prints the exchange.
+    pub(crate) async fn get(&self, path: &str, explanation: Explanation) -> Result<Value, CliError> {
+        let reply = self.send_get(path).await?;
+        self.print(Method::GET, path, "", &reply, explanation);
+        reply.require_status(200)
+    }
+
+    /// Fetches a resource without printing the exchange.
+    pub(crate) async fn get_silently(&self, path: &str) -> Result<Value, CliError> {
+        self.send_get(path).await?.require_status(200)
+    }
+
+    /// Computes the signature that a webhook request to `url` with this form must have.
+    pub(crate) fn sign_webhook(&self, url: &str, form: &[(String, String)]) -> String {
+        webhook_client::sign(&self.account.auth_token, url, form)
+    }
+
+    async fn send_get(&self, path: &str) -> Result<Reply, CliError> {
+        self.send(self.http.get(format!("{}{path}", self.url))).await
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Reply, CliError> {
+        let (sid, token) = (self.account.account.sid, &self.account.auth_token);
+        let response = request.basic_auth(sid, Some(token.expose())).send().await?;
+        Ok(Reply { status: response.status().as_u16(), body: response.text().await? })
+    }
+
+    fn print(&self, method: Method, path: &str, form: &str, reply: &Reply, explanation: Explanation) {
+        let sid = abbreviate(&self.account.account.sid.to_string());
+        let token = abbreviate_secret(self.account.auth_token.expose());
+        self.printer.print_exchange(&ExchangeView {
+            sender: "backend",
+            method: method.as_str(),
+            path_and_query: path,
+            authorization: vec![format!(
+                "Authorization: Basic {sid}:{token}  (account SID : auth token, in base64)"
+            )],
+            form,
+            signed: Vec::new(),
+            checks: explanation.checks,
+            status: reply.status,
+            header: None,
+            body: &reply.body,
+            shown_members: explanation.shown_members,
+        });
+    }
+}
+
+impl Reply {
+    fn require_status(&self, status: u16) -> Result<Value, CliError> {
+        if self.status == status {
+            Ok(serde_json::from_str(&self.body)?)
+        } else {
+            Err(CliError::new(format!("the server responded with {} instead of {status}", self.status)))
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The command `countersign demo`: a guided tour of server, backend and phone over real HTTP.
+//!
+//! The tour runs step by step against a server that keeps everything in memory, and prints each request, its response
+//! and the checks behind it. Every step ends with a check; the first one that fails ends the demo with an error.
+//!
+//! | file | what it contains |
+//! | --- | --- |
+//! | `tour/` | the steps, in their order |
+//! | `backend.rs` | the application's server: plain HTTP with account SID and auth token |
+//! | `phone_observer.rs` | prints the exchanges of a [`device::Phone`] and verifies its signatures independently |
+//! | `receiver.rs` | receives pushes, in place of Google, and webhooks |
+//! | `exchange.rs`, `format.rs` | turn a request and its response into lines of text |
+//! | `printer.rs` | prints the lines and counts the steps |
+//! | `clock.rs` | a clock that can be paused, for `--step` |
+//!
+//! The API server itself belongs to the binary, which passes it to [`run`] as an [`ApiServer`].
+
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
+mod backend;
+mod clock;
+mod exchange;
+mod format;
+mod phone_observer;
+mod printer;
+mod receiver;
+mod tour;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use app::{App, AppConfig, DeliverySettings, DeliveryWorker, MasterKeySource, Origin, Senders};
+use clap::Args;
+use crypto::{MasterKey, MasterKeys, SystemEntropy};
+use domain::{FriendlyName, Parameter as _};
+use store::{Location, OldSchema, Store};
+use terminal::CliError;
+
+use crate::backend::Backend;
+use crate::clock::PausableClock;
+use crate::printer::Printer;
+use crate::receiver::Receiver;
+use crate::tour::Tour;
+
+/// Options of `countersign demo`.
+#[derive(Debug, Args)]
+pub struct DemoOptions {
+    /// Wait for Enter before each step. The clock of the demo stands still meanwhile, so that nothing expires
+    #[arg(long)]
+    step: bool,
+}
+
+/// An API server that runs in this process.
+pub trait ApiServer {
+    /// Returns the address on which the server accepts connections.
+    fn address(&self) -> SocketAddr;
+
+    /// Finishes running requests and stops the server.
+    fn stop(self) -> impl Future<Output = ()>;
+}
+
+/// Maximum time for running deliveries to finish at the end of the demo.
+const DELIVERY_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Runs the demo and prints it to standard output. `start_server` starts the API server for an application with an
+/// empty database in memory, on a free port of the loopback interface.
+///
+/// # Errors
+/// Returns an error if a step fails or the server cannot start, and [`CliError::output_closed`] if standard output is
+/// no longer read.
+pub async fn run<S: ApiServer>(
+    options: &DemoOptions,
+    start_server: impl FnOnce(Arc<App>) -> Result<S, CliError>,
+) -> Result<(), CliError> {
+    let started = Instant::now();
+    let clock = Arc::new(PausableClock::default());
+    let printer = Arc::new(Printer::new(options.step.then(|| Arc::clone(&clock))));
+    let (store, _) = Store::open(&Location::Memory, OldSchema::Migrate).await?;
+    let master_keys =
+        MasterKeySource::fixed(MasterKeys::new(MasterKey::generate(&SystemEntropy), Vec::new()));
+    let app = App::start(
+        store,
+        Arc::clone(&clock) as _,
+        Arc::new(SystemEntropy),
+        master_keys,
+        AppConfig::default(),
+    );
+    let app = Arc::new(app.await?);
+    let result = run_with_app(&app, &clock, &printer, start_server).await;
+    app.stop().await;
+    printer.print_summary(result, started.elapsed())
+}
+
+async fn run_with_app<S: ApiServer>(
+    app: &Arc<App>,
+    clock: &Arc<PausableClock>,
+    printer: &Arc<Printer>,
+    start_server: impl FnOnce(Arc<App>) -> Result<S, CliError>,
+) -> Result<(), CliError> {
+    let name =
+        FriendlyName::from_parameter("Demo").map_err(|expected| CliError::new(expected.to_string()))?;
+    let account = app.create_account(&Origin::operator("demo"), None, None, name).await?;
+    let account = account.ok_or_else(|| CliError::new("the account of the demo already exists"))?;
+    let receiver = Receiver::start().await?;
+    let deliveries = delivery_settings(&receiver);
+    let senders = Senders::new(&deliveries, Arc::clone(clock) as _)?;
+    let worker = DeliveryWorker::start(Arc::clone(app), deliveries, senders)?;
+    let server = start_server(Arc::clone(app))?;
+    let url = format!("http://{}", server.address());
+    let run_tour = async {
+        let backend = Backend::new(&url, account, Arc::clone(printer))?;
+        // `run` drops backend and phone, so that the server does not wait for their connections when it stops.
+        Tour::new(&url, backend, receiver, Arc::clone(clock), Arc::clone(printer))?.run().await
+    };
+    let result = run_tour.await;
+    server.stop().await;
+    worker.stop(DELIVERY_SHUTDOWN_TIMEOUT).await;
+    result
+}
+
+/// Returns settings that send all pushes to `receiver` and allow webhooks to this machine.
+fn delivery_settings(receiver: &Receiver) -> DeliverySettings {
+    let mut settings = DeliverySettings::default();
+    settings.webhooks.allow = vec![IpAddr::from(Ipv4Addr::LOCALHOST).into()];
+    settings.push.fcm_endpoint = Some(receiver.url());
+    settings
+}

@@ -1,0 +1,202 @@
+//! Prints the demo to standard output, and counts its steps.
+
+use std::fmt::Display;
+use std::io::IsTerminal as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use terminal::{CliError, ask, fold, is_colored, plain, program, warn, wrap, write};
+
+use crate::clock::PausableClock;
+use crate::exchange::{DeliveryView, ExchangeView};
+
+/// Narrowest width that lines are wrapped for.
+const MIN_COLUMNS: usize = 40;
+
+/// Widest line, if the terminal is that wide.
+const MAX_COLUMNS: usize = 100;
+
+/// The output of the demo.
+pub(crate) struct Printer {
+    /// Whether headings are bold.
+    is_bold: bool,
+    /// Width of a line, in columns.
+    columns: usize,
+    /// The clock to pause before each step until the user presses Enter; `None` without `--step`.
+    step_clock: Option<Arc<PausableClock>>,
+    /// Whether the reader of standard output has closed the pipe.
+    is_closed: AtomicBool,
+    /// Titles of the steps that were started.
+    titles: Mutex<Vec<&'static str>>,
+}
+
+impl Printer {
+    /// Creates a printer. With a clock to pause it asks for Enter before each step.
+    pub(crate) fn new(step_clock: Option<Arc<PausableClock>>) -> Self {
+        let stdout = std::io::stdout();
+        Self {
+            is_bold: is_colored(&stdout),
+            columns: terminal::width(&stdout).unwrap_or(MAX_COLUMNS).clamp(MIN_COLUMNS, MAX_COLUMNS),
+            step_clock,
+            is_closed: AtomicBool::new(false),
+            titles: Mutex::default(),
+        }
+    }
+
+    /// Prints who takes part and how to read the output.
+    pub(crate) fn print_introduction(&self, url: &str) {
+        self.heading("Countersign: a phone confirms a sign-in");
+        self.paragraph(
+            "Three parties communicate over HTTP. In this demo all of them run in one process; nothing leaves this \
+             machine, and nothing is stored.",
+        );
+        self.line(format_args!("  server   Countersign, here at {url}: verifies what the phones sign"));
+        self.line("  backend  your application's server: asks whether it is really the user who signs in");
+        self.line(
+            "  phone    your app on the user's phone: answers, and signs with a key that never leaves it\n",
+        );
+        self.paragraph(
+            "The demo prints every request, with its form and its signed parts decoded. … marks an omission; secrets \
+             are shortened to their first characters.",
+        );
+    }
+
+    /// Starts a step: waits for Enter if the user wants that, then prints title and explanation.
+    pub(crate) async fn start_step(&self, title: &'static str, explanation: &str) {
+        self.wait_for_enter().await;
+        let number = {
+            let mut titles = self.titles();
+            titles.push(title);
+            titles.len()
+        };
+        self.heading(format_args!("{number}. {title}"));
+        self.paragraph(explanation);
+    }
+
+    async fn wait_for_enter(&self) {
+        let Some(clock) = &self.step_clock else { return };
+        clock.pause();
+        ask("Press Enter for the next step:");
+        // On a blocking thread, because the receiver of pushes and webhooks runs on this one.
+        let _ = tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new())).await;
+        if !std::io::stdin().is_terminal() {
+            // End the line, as Enter does at a terminal.
+            warn("");
+        }
+        clock.resume();
+    }
+
+    /// Returns the number of the current step, counted from 1.
+    pub(crate) fn step_number(&self) -> usize {
+        self.titles().len()
+    }
+
+    /// Prints a request to the server, what the server checks, and its response.
+    pub(crate) fn print_exchange(&self, exchange: &ExchangeView) {
+        self.lines(exchange.lines(self.columns));
+    }
+
+    /// Prints a push or webhook that the server sent.
+    pub(crate) fn print_delivery(&self, delivery: &DeliveryView) {
+        self.lines(delivery.lines());
+    }
+
+    /// Prints a remark about something that is not printed in detail.
+    pub(crate) fn print_remark(&self, text: &str) {
+        self.paragraph(text);
+    }
+
+    /// Prints `statement` with a check mark.
+    ///
+    /// # Errors
+    /// Returns an error if the statement is not true, or if standard output is no longer read.
+    pub(crate) fn check(&self, is_true: bool, statement: &str) -> Result<(), CliError> {
+        self.require_open()?;
+        if !is_true {
+            return Err(CliError::new(format!("this is not true: {statement}")));
+        }
+        for (index, line) in wrap(statement, self.columns - 4).iter().enumerate() {
+            self.line(format_args!("{} {line}", if index == 0 { "  ✓" } else { "   " }));
+        }
+        self.line("");
+        Ok(())
+    }
+
+    /// Prints the list of steps, and then what to try next.
+    ///
+    /// # Errors
+    /// Returns the error of the demo, with the number of the step that failed.
+    pub(crate) fn print_summary(&self, result: Result<(), CliError>, took: Duration) -> Result<(), CliError> {
+        self.require_open()?;
+        let titles = self.titles().clone();
+        let passed = titles.len() - usize::from(result.is_err() && !titles.is_empty());
+        self.heading("What you saw");
+        for (index, title) in titles.iter().enumerate() {
+            let mark = if index < passed { '✓' } else { '✗' };
+            self.line(format_args!("  {mark} {:>2}. {title}", index + 1));
+        }
+        self.line("");
+        result
+            .map_err(|error| CliError::new(format!("the demo failed in step {}: {error}", titles.len())))?;
+        self.line(format_args!("All {passed} steps passed, in {:.1} seconds.\n", took.as_secs_f32()));
+        self.print_next_steps();
+        Ok(())
+    }
+
+    fn print_next_steps(&self) {
+        let program = program();
+        self.heading("Try it yourself");
+        self.line(
+            "Start a server. The first time, it prints two lines to copy into the backend's terminal:\n",
+        );
+        self.line(format_args!("  {program} serve\n"));
+        self.line("As the backend, create a service:\n");
+        self.line("  curl --fail-with-body -sSu \"$COUNTERSIGN_ACCOUNT_SID:$COUNTERSIGN_AUTH_TOKEN\" \\");
+        self.line("    http://127.0.0.1:8080/v2/Services -d FriendlyName=Owl%20Bank\n");
+        self.line("As the phone, enroll and answer challenges:\n");
+        self.line(format_args!("  {program} device --help"));
+    }
+
+    fn heading(&self, text: impl Display) {
+        let (start, end) = if self.is_bold { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+        for line in fold(&format!("── {text}"), self.columns) {
+            self.print(&format!("{start}{}{end}\n", plain(&line)));
+        }
+        self.line("");
+    }
+
+    fn paragraph(&self, text: &str) {
+        self.lines(wrap(text, self.columns));
+    }
+
+    /// Prints lines and an empty line after them.
+    fn lines(&self, lines: Vec<String>) {
+        lines.iter().for_each(|line| self.line(line));
+        self.line("");
+    }
+
+    /// Prints one or more lines, and folds those that are wider than the terminal.
+    fn line(&self, text: impl Display) {
+        for line in text.to_string().split('\n') {
+            for part in fold(line, self.columns) {
+                self.print(&format!("{}\n", plain(&part)));
+            }
+        }
+    }
+
+    /// Prints a text. A failure is stored until the next check, which ends the demo.
+    fn print(&self, text: &str) {
+        if write(text.as_bytes()).is_err() {
+            self.is_closed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn require_open(&self) -> Result<(), CliError> {
+        if self.is_closed.load(Ordering::Relaxed) { Err(CliError::output_closed()) } else { Ok(()) }
+    }
+
+    fn titles(&self) -> MutexGuard<'_, Vec<&'static str>> {
+        self.titles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,52 @@
+//! Text of an error together with its causes.
+
+use std::error::Error;
+
+/// Formats an error and its causes, outermost first, separated by `: `, for logs and operators.
+///
+/// A cause is left out if the text so far already ends with it.
+pub fn error_report(error: &dyn Error) -> String {
+    let mut report = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if !report.ends_with(&text) {
+            report.push_str(": ");
+            report.push_str(&text);
+        }
+        source = cause.source();
+    }
+    report
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct TestError(&'static str, Option<Box<TestError>>);
+
+    impl fmt::Display for TestError {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl Error for TestError {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            self.1.as_deref().map(|cause| cause as _)
+        }
+    }
+
+    #[test]
+    fn repeated_cause_appears_once() {
+        let cause = TestError("connection refused", None);
+        let middle = TestError("can't connect: connection refused", Some(Box::new(cause)));
+        assert_eq!(
+            error_report(&TestError("request failed", Some(Box::new(middle)))),
+            "request failed: can't connect: connection refused"
+        );
+    }
+}

@@ -1,0 +1,148 @@
+//! `countersign device enroll`.
+
+use std::io::IsTerminal as _;
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use device::{Enrollment, Error, NewFactor, Platform, Style};
+use domain::factors::{AppId, RegistrationToken};
+use domain::{FriendlyName, Identity, Secret, ServiceSid};
+use terminal::{CliError, ask, plain, quoted, say_text, table};
+
+use crate::parameters::parameter;
+use crate::phones::{Phones, explain};
+
+/// Options of the enrollment.
+#[derive(Debug, Args)]
+pub(crate) struct Enroll {
+    /// URL of the server
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    url: String,
+
+    /// SID of the service, VA…
+    #[arg(long, value_name = "SID", value_parser = parameter::<ServiceSid>)]
+    service: ServiceSid,
+
+    /// Identity of the user, as your backend sent it to the server
+    #[arg(long, value_parser = parameter::<Identity>)]
+    identity: Identity,
+
+    /// Access token that your backend created for this user, or - to read it from standard input. On a shared
+    /// machine use - or the environment variable, because other users can see the arguments of your commands
+    #[arg(long, env = "COUNTERSIGN_ACCESS_TOKEN", hide_env_values = true, value_parser = parse_secret)]
+    token: Secret<String>,
+
+    /// Name of the phone
+    #[arg(long, default_value = "My phone", value_parser = parameter::<FriendlyName>)]
+    name: FriendlyName,
+
+    /// SDK to imitate
+    #[arg(long, default_value = "android", value_parser = PossibleValuesParser::new(["android", "ios"])
+        .try_map(|text| parameter::<Style>(&text)))]
+    style: Style,
+
+    /// Android package or iOS bundle id of the app
+    #[arg(long, default_value = "com.example.app", value_name = "ID", value_parser = parameter::<AppId>)]
+    app_id: AppId,
+
+    /// Push provider; without one, use show or watch to see challenges
+    #[arg(long, requires = "push_token", value_parser = PossibleValuesParser::new(["apn", "fcm"])
+        .try_map(|text| parameter::<Platform>(&text)))]
+    platform: Option<Platform>,
+
+    /// Registration token of the phone at the push provider
+    #[arg(long, requires = "platform", value_name = "TOKEN", value_parser = parameter::<RegistrationToken>)]
+    push_token: Option<RegistrationToken>,
+}
+
+fn parse_secret(text: &str) -> Result<Secret<String>, String> {
+    match text {
+        "" => Err("must not be empty".to_owned()),
+        text => Ok(Secret::new(text.to_owned())),
+    }
+}
+
+/// Enrolls the phone, stores the enrollment and prints what to do next.
+pub(crate) async fn run(phones: &mut Phones, options: Enroll) -> Result<(), CliError> {
+    let phone = phones.phone(options.style, &options.url)?;
+    phones.require_writable()?;
+    let new = NewFactor {
+        service_sid: options.service.to_string(),
+        identity: options.identity.to_string(),
+        access_token: read_token(options.token)?,
+        friendly_name: options.name.to_string(),
+        notification: options.platform.zip(options.push_token.map(|token| token.to_string())),
+        metadata: None,
+        app_id: options.app_id.to_string(),
+    };
+    let created = phone.create_factor(&new).await;
+    let mut enrollment = created.map_err(|error| explain_refusal(error, &options.url))?;
+    // Store the key before the second request, so that it is not lost if that one fails.
+    phones.store(&enrollment)?;
+    phone.verify_factor(&mut enrollment).await.map_err(|error| {
+        let reason = explain(error, &options.url);
+        let sid = plain(&enrollment.factor_sid);
+        CliError::new(format!(
+            "{reason}. The factor {sid} was created but is not verified yet; \"{}\" tries again",
+            phones.command("list")
+        ))
+    })?;
+    phones.store(&enrollment)?;
+    print_next_steps(phones, &enrollment)
+}
+
+/// Returns the token itself, or a line of standard input if it is `-`.
+fn read_token(token: Secret<String>) -> Result<Secret<String>, CliError> {
+    if token.expose() != "-" {
+        return Ok(token);
+    }
+    let stdin = std::io::stdin();
+    if stdin.is_terminal() {
+        ask("Access token:");
+    }
+    let mut line = String::new();
+    stdin.read_line(&mut line)?;
+    match line.trim() {
+        "" => Err(CliError::new("there is no access token on standard input")),
+        token => Ok(Secret::new(token.to_owned())),
+    }
+}
+
+/// Converts the error of a refused enrollment into a message for the terminal.
+fn explain_refusal(error: Error, url: &str) -> CliError {
+    match error {
+        Error::Api { status: 401, .. } => CliError::new(
+            "the server refused the access token: it was already used, has expired or was created by another \
+             server; get a new one from your backend",
+        ),
+        Error::Api { code: 60313, .. } => CliError::new(
+            "the access token was made for another service or user; check that --service and --identity are \
+             exactly those of your backend, or get a new token",
+        ),
+        error => explain(error, url),
+    }
+}
+
+fn print_next_steps(phones: &Phones, enrollment: &Enrollment) -> Result<(), CliError> {
+    let sid = plain(&enrollment.factor_sid);
+    say_text("The phone is enrolled.\n")?;
+    say_text(table(&[
+        ("factor", sid.clone()),
+        ("user", enrollment.identity.clone()),
+        ("service", enrollment.service_sid.clone()),
+        ("keyring", format!("{}, which contains the private key: keep it secret", phones.path().display())),
+    ]))?;
+    // Quoted, because the server chose the SID and the user will paste it into a shell.
+    let factor = quoted(&format!("FactorSid={sid}"));
+    say_text(format!(
+        "\nNext, let your backend create a challenge:\n\n  \
+         curl --fail-with-body -sSu \"$COUNTERSIGN_ACCOUNT_SID:$COUNTERSIGN_AUTH_TOKEN\" \\\n    \
+         {}/v2/Services/{}/Entities/{}/Challenges \\\n    \
+         -d {factor} -d 'Details.Message=Is it you who signs in?'\n\n\
+         and answer it:\n\n  {}",
+        plain(&enrollment.base_url),
+        enrollment.service_sid,
+        enrollment.identity,
+        phones.command("watch")
+    ))
+}

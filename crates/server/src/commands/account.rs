@@ -1,0 +1,132 @@
+//! `countersign account`: manages accounts in the database, also while servers run.
+
+use app::App;
+use clap::{Args, Subcommand};
+use domain::{Account, AccountSid, CallbackUrl, FriendlyName, Parameter as _};
+use terminal::{CliError, say};
+
+use super::not_found::not_found;
+use crate::operator::operator;
+use crate::options::StorageOptions;
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create an account and print its SID and auth token
+    Create {
+        /// Display name, 1 to 64 characters
+        #[arg(long, default_value = "Account")]
+        name: String,
+        #[command(flatten)]
+        storage: StorageOptions,
+    },
+    /// List the accounts
+    List {
+        #[command(flatten)]
+        storage: StorageOptions,
+    },
+    /// Show an account
+    Show {
+        /// SID of the account; the oldest account if not set
+        sid: Option<AccountSid>,
+        /// Print the auth token too
+        #[arg(long)]
+        reveal: bool,
+        #[command(flatten)]
+        storage: StorageOptions,
+    },
+    /// Change an account
+    Set {
+        /// SID of the account
+        sid: AccountSid,
+        /// URL that receives alerts, such as failed deliveries; empty for none
+        #[arg(long)]
+        debugger_webhook: String,
+        #[command(flatten)]
+        storage: StorageOptions,
+    },
+    /// Replace the auth token of an account and print the new one; the previous token stops working at once
+    RotateToken {
+        /// SID of the account
+        sid: AccountSid,
+        #[command(flatten)]
+        storage: StorageOptions,
+    },
+}
+
+pub(super) async fn run(arguments: Arguments) -> Result<(), CliError> {
+    match arguments.command {
+        Command::Create { name, storage } => {
+            let name = FriendlyName::from_parameter(&name)
+                .map_err(|expected| CliError::new(format!("--name {expected}")))?;
+            storage.with_app_or_create(async |app| create(app, name).await).await
+        }
+        Command::List { storage } => storage.with_app(list).await,
+        Command::Show { sid, reveal, storage } => {
+            storage.with_app(async |app| show(app, sid, reveal).await).await
+        }
+        Command::Set { sid, debugger_webhook, storage } => {
+            let url = (!debugger_webhook.is_empty()).then(|| CallbackUrl::from_parameter(&debugger_webhook));
+            let url = url
+                .transpose()
+                .map_err(|expected| CliError::new(format!("--debugger-webhook {expected}")))?;
+            storage.with_app(async |app| set_debugger_webhook(app, sid, url).await).await
+        }
+        Command::RotateToken { sid, storage } => {
+            storage.with_app(async |app| rotate_token(app, sid).await).await
+        }
+    }
+}
+
+async fn create(app: &App, name: FriendlyName) -> Result<(), CliError> {
+    let created = app.create_account(&operator(), None, None, name).await?;
+    let created = created
+        .ok_or_else(|| CliError::new("an account with the generated SID already exists; try again"))?;
+    print(&created.account)?;
+    say(format_args!("auth token    {}", created.auth_token.expose()))
+}
+
+async fn list(app: &App) -> Result<(), CliError> {
+    for account in app.accounts().await? {
+        say(format_args!("{}  {}  {}", account.sid, account.created_at, account.friendly_name))?;
+    }
+    Ok(())
+}
+
+async fn show(app: &App, sid: Option<AccountSid>, reveal: bool) -> Result<(), CliError> {
+    let sid = match sid {
+        Some(sid) => Some(sid),
+        None => app.accounts().await?.first().map(|account| account.sid),
+    };
+    let sid = sid.ok_or_else(|| CliError::new("there is no account"))?;
+    let found = app.account(sid).await.map_err(|error| not_found(sid, error))?;
+    print(&found.account)?;
+    if let Some(url) = &found.account.debugger_webhook {
+        say(format_args!("debugger      {}", url.as_str()))?;
+    }
+    if reveal {
+        say(format_args!("auth token    {}", found.auth_token.expose()))?;
+    }
+    Ok(())
+}
+
+async fn set_debugger_webhook(app: &App, sid: AccountSid, url: Option<CallbackUrl>) -> Result<(), CliError> {
+    app.set_debugger_webhook(&operator(), sid, url.clone()).await.map_err(|error| not_found(sid, error))?;
+    say(format_args!("debugger      {}", url.as_ref().map_or("none", |url| url.as_str())))
+}
+
+async fn rotate_token(app: &App, sid: AccountSid) -> Result<(), CliError> {
+    let auth_token = app.rotate_auth_token(&operator(), sid).await.map_err(|error| not_found(sid, error))?;
+    say(format_args!("auth token    {}", auth_token.expose()))
+}
+
+fn print(account: &Account) -> Result<(), CliError> {
+    say(format_args!("account sid   {}", account.sid))?;
+    say(format_args!("name          {}", account.friendly_name))?;
+    say(format_args!("created       {}", account.created_at))
+}

@@ -1,0 +1,29 @@
+//! `countersign clock`: confirms the system clock to the server after a jump.
+
+use clap::{Args, Subcommand};
+use terminal::{CliError, say};
+
+use crate::operator::operator;
+use crate::options::StorageOptions;
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Confirm that the current time is correct, so that housekeeping resumes at once; after a jump of the clock it
+    /// otherwise pauses for six hours
+    Trust {
+        #[command(flatten)]
+        storage: StorageOptions,
+    },
+}
+
+pub(super) async fn run(arguments: Arguments) -> Result<(), CliError> {
+    let Command::Trust { storage } = arguments.command;
+    let trusted = storage.with_app(async |app| Ok(app.trust_clock(&operator()).await?)).await?;
+    say(format_args!("trusted       {trusted}"))
+}

@@ -1,0 +1,41 @@
+//! `countersign demo`. The crate `demo` implements it; this file provides the API server that it runs.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ::demo::ApiServer;
+use api::{ConnectionLimits, Settings};
+use app::App;
+use terminal::CliError;
+
+use crate::http_server::{HttpServer, ServerConfig, bind};
+
+pub(crate) use ::demo::DemoOptions as Arguments;
+
+/// Maximum number of connections, well above what the demo opens.
+const MAX_CONNECTIONS: usize = 64;
+
+/// Runs the demo.
+///
+/// # Errors
+/// Returns an error if a step of the demo fails.
+pub(crate) async fn run(options: &Arguments) -> Result<(), CliError> {
+    ::demo::run(options, start_server).await
+}
+
+/// Starts an API server for `app` on a free port of the loopback interface.
+fn start_server(app: Arc<App>) -> Result<HttpServer, CliError> {
+    let limits = ConnectionLimits { total: MAX_CONNECTIONS, per_address: None };
+    let config = ServerConfig { socket: bind(([127, 0, 0, 1], 0).into())?, limits, certificate: None };
+    HttpServer::start(app, Settings::default(), config)
+}
+
+impl ApiServer for HttpServer {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    async fn stop(self) {
+        self.stop().await;
+    }
+}

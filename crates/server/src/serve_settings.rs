@@ -1,0 +1,177 @@
+//! Converts the options of `serve` to the settings of the crates below. It reads the files that options name, and
+//! creates nothing, so that `config check` and `doctor` can do the same.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use api::{ConnectionLimits, LoadShedder, PublicUrl, RequestLimits, TrustedProxies};
+use app::{DeliverySettings, Senders, SystemClock};
+use domain::deliveries::Schedule;
+use domain::housekeeping::Retention;
+use domain::limits::{ChallengeLimits, CreationLimits};
+use push_client::Proxy;
+use terminal::CliError;
+
+use crate::first_account::FirstAccount;
+use crate::input_file::{self, read_secret};
+use crate::open_files::{self, ConnectionCapacity};
+use crate::options::{DeliveryOptions, LimitOptions, RetentionOptions, ServeOptions, TraceOptions};
+use crate::tls::{Certificate, CertificateFiles};
+
+const SECONDS_PER_HOUR: i64 = 3600;
+const SECONDS_PER_DAY: i64 = 24 * SECONDS_PER_HOUR;
+
+/// The settings of a server, read from its options and validated.
+pub(crate) struct ServeSettings {
+    pub(crate) api: api::Settings,
+    pub(crate) first_account: FirstAccount,
+    pub(crate) certificate: Option<Arc<Certificate>>,
+    pub(crate) deliveries: DeliverySettings,
+    pub(crate) senders: Senders,
+    pub(crate) traces: Option<telemetry::traces::Settings>,
+}
+
+impl ServeSettings {
+    /// Reads the options and the files that they name.
+    ///
+    /// # Errors
+    /// Returns an error if a file can't be read, or a value is invalid.
+    pub(crate) fn read(options: &ServeOptions) -> Result<Self, CliError> {
+        let deliveries = delivery_settings(&options.deliveries, &options.retention)?;
+        Ok(Self {
+            api: api_settings(options)?,
+            first_account: FirstAccount::read(options)?,
+            certificate: read_certificate(options)?,
+            senders: Senders::new(&deliveries, Arc::new(SystemClock))?,
+            deliveries,
+            traces: trace_settings(&options.traces)?,
+        })
+    }
+}
+
+/// Reads the certificate for TLS; `None` if the options name none.
+///
+/// # Errors
+/// Returns an error if a file can't be read, or certificate and key do not match.
+pub(crate) fn read_certificate(options: &ServeOptions) -> Result<Option<Arc<Certificate>>, CliError> {
+    let files = options.tls_cert.clone().zip(options.tls_key.clone());
+    files.map(|(certificate, key)| Certificate::read(CertificateFiles { certificate, key })).transpose()
+}
+
+/// Returns the limits of open connections, which the limit of open files may lower. Raises that limit if possible.
+pub(crate) fn connection_limits(options: &ServeOptions) -> ConnectionLimits {
+    let capacity = ConnectionCapacity::new(options, open_files::raise_limit());
+    if let Some(shortage) = capacity.shortage() {
+        tracing::warn!("{shortage}; {}", open_files::ADVICE);
+    }
+    // A single address must not be able to use up all connections.
+    let half =
+        u32::try_from(capacity.connections / 2).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
+    let per_address = NonZeroU32::new(options.max_connections_per_address).map(|limit| limit.min(half));
+    ConnectionLimits { total: capacity.connections, per_address }
+}
+
+/// Returns the limits of created resources.
+pub(crate) fn creation_limits(options: &LimitOptions) -> CreationLimits {
+    CreationLimits {
+        max_factors_per_entity_per_day: NonZeroU32::new(options.max_factors_per_entity_per_day),
+        max_entities_per_service_per_second: NonZeroU32::new(options.max_entities_per_service_per_second),
+        challenges: ChallengeLimits {
+            pending: NonZeroU32::new(options.max_pending_challenges_per_factor),
+            per_minute: NonZeroU32::new(options.max_challenges_per_factor_per_minute),
+        },
+    }
+}
+
+fn read_optional(path: Option<&PathBuf>) -> Result<Option<Vec<u8>>, CliError> {
+    path.map(|path| input_file::read(path)).transpose()
+}
+
+fn trace_settings(options: &TraceOptions) -> Result<Option<telemetry::traces::Settings>, CliError> {
+    let Some(endpoint) = &options.otlp_endpoint else { return Ok(None) };
+    let endpoint = endpoint.parse().map_err(|error| CliError::new(format!("--otlp-endpoint: {error}")))?;
+    let headers = read_secret(options.otlp_headers.as_ref(), options.otlp_headers_file.as_ref())?;
+    let headers = headers.map(|headers| telemetry::traces::Headers::parse(headers.expose())).transpose();
+    let headers = headers.map_err(|error| CliError::new(format!("--otlp-headers: {error}")))?;
+    let extra_ca = read_optional(options.otlp_ca.as_ref())?
+        .map(|pem| telemetry::traces::CertificateAuthorities::parse(&pem))
+        .transpose();
+    let extra_ca = extra_ca.map_err(|error| CliError::new(format!("--otlp-ca: {error}")))?;
+    Ok(Some(telemetry::traces::Settings {
+        endpoint,
+        headers: headers.unwrap_or_default(),
+        extra_ca: extra_ca.unwrap_or_default(),
+        sample_ratio: options.otlp_sample_ratio,
+    }))
+}
+
+fn api_settings(options: &ServeOptions) -> Result<api::Settings, CliError> {
+    let public_url = PublicUrl::new(options.public_url.as_deref())
+        .map_err(|expected| CliError::new(format!("--public-url: {expected}")))?;
+    let limits = RequestLimits {
+        account_requests_per_second: NonZeroU32::new(options.limits.account_requests_per_second),
+        account_concurrency: NonZeroU32::new(options.limits.account_concurrency),
+        failed_authentications_per_minute: NonZeroU32::new(options.limits.failed_authentications_per_minute),
+    };
+    Ok(api::Settings {
+        public_url,
+        trusted_proxies: TrustedProxies::new(options.trusted_proxies.clone()),
+        load_shedder: Arc::new(LoadShedder::new(options.max_requests)),
+        rate_limiter: Arc::new(api::RateLimiter::new(limits)),
+    })
+}
+
+fn delivery_settings(
+    options: &DeliveryOptions,
+    retention: &RetentionOptions,
+) -> Result<DeliverySettings, CliError> {
+    let mut settings = DeliverySettings {
+        lease_seconds: i64::from(options.delivery_lease),
+        schedule: Schedule { max_backoff_seconds: i64::from(options.delivery_max_backoff) },
+        concurrency: usize::from(options.delivery_concurrency),
+        concurrency_per_host: usize::from(options.webhook_concurrency),
+        concurrency_per_service_and_provider: usize::from(options.push_concurrency),
+        retention: Retention {
+            unverified_factors: i64::from(retention.unverified_factor_retention_hours) * SECONDS_PER_HOUR,
+            challenges: i64::from(retention.challenge_retention_days) * SECONDS_PER_DAY,
+            deliveries: i64::from(retention.delivery_retention_days) * SECONDS_PER_DAY,
+            audit_log: (retention.audit_retention_days > 0)
+                .then_some(i64::from(retention.audit_retention_days) * SECONDS_PER_DAY),
+            ..Retention::default()
+        },
+        ..DeliverySettings::default()
+    };
+    settings.webhooks.allow.clone_from(&options.webhook_allow_network);
+    settings.webhooks.extra_ca = read_optional(options.webhook_ca.as_ref())?;
+    settings.push.apns_endpoint.clone_from(&options.push_apns_endpoint);
+    settings.push.fcm_endpoint.clone_from(&options.push_fcm_endpoint);
+    settings.push.extra_ca = read_optional(options.push_ca.as_ref())?;
+    settings.push.proxy = push_proxy(options)?;
+    Ok(settings)
+}
+
+/// Returns the proxy for connections to push providers: that of the options, or else that of the environment.
+fn push_proxy(options: &DeliveryOptions) -> Result<Option<Proxy>, CliError> {
+    let given = read_secret(options.push_proxy.as_ref(), options.push_proxy_file.as_ref())?;
+    match given.as_ref().map(|given| given.expose().as_str()) {
+        Some("none") => Ok(None),
+        Some(address) => {
+            let proxy = Proxy::new(address, "");
+            proxy.map(Some).map_err(|error| CliError::new(format!("--push-proxy: {error}")))
+        }
+        None => Ok(environment_proxy(|name| std::env::var(name).ok())),
+    }
+}
+
+/// Returns the proxy of the variables `HTTPS_PROXY` and `NO_PROXY`, in upper or lower case. An unusable one is only
+/// logged, because these variables may be meant for other programs.
+fn environment_proxy(variable: impl Fn(&str) -> Option<String>) -> Option<Proxy> {
+    let either = |lower: &str, upper: &str| {
+        variable(lower).or_else(|| variable(upper)).filter(|value| !value.is_empty())
+    };
+    let address = either("https_proxy", "HTTPS_PROXY")?;
+    let exceptions = either("no_proxy", "NO_PROXY").unwrap_or_default();
+    let proxy = Proxy::new(&address, &exceptions);
+    proxy.inspect_err(|error| tracing::warn!("HTTPS_PROXY is ignored for pushes: {error}")).ok()
+}

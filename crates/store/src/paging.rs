@@ -1,0 +1,61 @@
+//! Pages of lists: keyset pagination by creation time and SID.
+
+use domain::Sid;
+use domain::paging::{Listed, Page, PageRequest};
+
+use crate::error::Error;
+use crate::read_write::Read;
+use crate::values::{Row, Value, bind};
+
+/// A query for one page of a list.
+pub(crate) struct ListQuery {
+    sql: String,
+    values: Vec<Value>,
+}
+
+impl ListQuery {
+    /// Selects these columns of a table.
+    pub(crate) fn select(columns: &'static str, table: &'static str) -> Self {
+        Self { sql: format!("SELECT {columns} FROM {table} WHERE"), values: Vec::new() }
+    }
+
+    /// Adds a condition that every row must meet, with a `?` for each value.
+    pub(crate) fn filter(mut self, condition: &'static str, values: Vec<Value>) -> Self {
+        if !self.values.is_empty() {
+            self.sql.push_str(" AND");
+        }
+        self.sql.push(' ');
+        let mut number = self.values.len();
+        for piece in condition.split_inclusive('?') {
+            match piece.strip_suffix('?') {
+                Some(text) => {
+                    number += 1;
+                    self.sql.push_str(&format!("{text}${number}"));
+                }
+                None => self.sql.push_str(piece),
+            }
+        }
+        self.values.extend(values);
+        self
+    }
+
+    /// Reads one page. `S` is the SID type of the rows.
+    pub(crate) async fn page<S: Sid, T: Listed>(
+        mut self,
+        read: &mut Read,
+        request: &PageRequest,
+        parse: fn(&Row) -> Result<T, Error>,
+    ) -> Result<Page<T>, Error> {
+        let backward = request.reads_backward();
+        if let Some(position) = request.position() {
+            let beyond = if backward { "(created_at, sid) < (?, ?)" } else { "(created_at, sid) > (?, ?)" };
+            let sid = S::from_bytes(position.sid).to_string();
+            self = self.filter(beyond, bind![position.created_at, sid]);
+        }
+        let direction = if backward { "DESC" } else { "ASC" };
+        // One additional row shows whether there is a next page.
+        let limit = request.size + 1;
+        self.sql.push_str(&format!(" ORDER BY created_at {direction}, sid {direction} LIMIT {limit}"));
+        Ok(request.page(read.fetch_all_as(self.sql, self.values, parse).await?))
+    }
+}

@@ -1,0 +1,109 @@
+//! Sealed values in all tables: which master key each is sealed under, and sealing them again under another.
+
+use domain::Sealed;
+
+use crate::error::Error;
+use crate::read_write::{Read, Write};
+use crate::values::{Row, bind};
+
+/// A column that holds sealed values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SealedColumn {
+    /// Auth tokens of accounts.
+    AuthTokens,
+    /// Enrollment keys.
+    EnrollmentKeys,
+    /// Keys that only servers use.
+    ServerKeys,
+    /// The key of the audit log.
+    AuditKey,
+    /// Push credentials.
+    PushCredentials,
+    /// Access tokens.
+    AccessTokens,
+}
+
+impl SealedColumn {
+    /// All sealed columns.
+    pub const ALL: [Self; 6] = [
+        Self::AuthTokens,
+        Self::EnrollmentKeys,
+        Self::ServerKeys,
+        Self::AuditKey,
+        Self::PushCredentials,
+        Self::AccessTokens,
+    ];
+
+    /// Returns the table, the column that identifies the owner, and the sealed column.
+    const fn location(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::AuthTokens => ("accounts", "sid", "auth_token"),
+            Self::EnrollmentKeys => ("enrollment_keys", "kid", "secret"),
+            Self::ServerKeys => ("server_keys", "name", "secret"),
+            Self::AuditKey => ("audit_chain", "name", "key"),
+            Self::PushCredentials => ("credentials", "sid", "content"),
+            Self::AccessTokens => ("access_tokens", "sid", "token"),
+        }
+    }
+}
+
+impl Read {
+    /// Counts the values of a column by master key, which its 8-byte key ID identifies. Returns nothing if an older
+    /// schema lacks the table.
+    ///
+    /// # Errors
+    /// Returns an error if the database fails.
+    pub async fn count_by_key(&mut self, sealed: SealedColumn) -> Result<Vec<(Vec<u8>, i64)>, Error> {
+        let (table, _, column) = sealed.location();
+        if !self.has_table(table).await? {
+            return Ok(Vec::new());
+        }
+        // The key ID begins at the second byte.
+        let sql = format!(
+            "SELECT substr({column}, 2, 8) AS key_id, count(*) AS sealed FROM {table} \
+             GROUP BY substr({column}, 2, 8) ORDER BY 1"
+        );
+        self.fetch_all_as(sql, bind![], |row| Ok((row.bytes("key_id")?, row.int("sealed")?))).await
+    }
+
+    /// Returns at most `limit` values that are not sealed under the master key `key_id`, each with the identifier of
+    /// its owner. Continues after the owner `after`, in the order of their identifiers.
+    ///
+    /// # Errors
+    /// Returns an error if the database fails.
+    pub async fn sealed_under_other_keys<T>(
+        &mut self,
+        sealed: SealedColumn,
+        key_id: &[u8],
+        after: &str,
+        limit: i64,
+    ) -> Result<Vec<(String, Sealed<T>)>, Error> {
+        let (table, owner, column) = sealed.location();
+        let sql = format!(
+            "SELECT {owner} AS owner, {column} AS sealed FROM {table} \
+             WHERE {owner} > $1 AND substr({column}, 2, 8) <> $2 ORDER BY {owner} LIMIT $3"
+        );
+        let parse = |row: &Row| Ok((row.text("owner")?, row.sealed("sealed")?));
+        self.fetch_all_as(sql, bind![after, key_id, limit], parse).await
+    }
+}
+
+impl Write {
+    /// Replaces the sealed value `old` by `new`. Returns `false`, with nothing changed, if the column no longer holds
+    /// `old`.
+    ///
+    /// # Errors
+    /// Returns an error if the database fails.
+    pub async fn reseal<T>(
+        &mut self,
+        sealed: SealedColumn,
+        owner: &str,
+        old: &Sealed<T>,
+        new: &Sealed<T>,
+    ) -> Result<bool, Error> {
+        let (table, name, column) = sealed.location();
+        let sql =
+            format!("UPDATE {table} SET {column} = $3 WHERE {name} = $1 AND {column} = $2 RETURNING {name}");
+        Ok(self.fetch_optional(sql, bind![owner, old, new]).await?.is_some())
+    }
+}

@@ -1,0 +1,194 @@
+//! The files of SQLite databases: creating, copying, verifying and measuring them.
+//!
+//! A new file is written under a temporary name (a draft) and renamed once it is complete and durable.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, fchown};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sqlx::{Connection as _, SqliteConnection};
+use tempfile::NamedTempFile;
+
+use crate::connection::sqlite_options;
+use crate::error::Error;
+use crate::schema;
+
+/// Copies made before a migration that are kept.
+const MAX_MIGRATION_COPIES: usize = 3;
+
+/// Infix of the copies made before a migration: `countersign.db.before-<migration>`.
+const BEFORE_INFIX: &str = ".before-";
+
+/// Infix of drafts, between the file's name and a random suffix.
+const DRAFT_INFIX: &str = ".draft-";
+
+/// Requires a regular file or a link to one. Opening a pipe, for example, could block without limit.
+///
+/// # Errors
+/// Returns [`Error::File`] if `file` is something else or cannot be examined.
+pub fn require_regular(file: &Path) -> Result<(), Error> {
+    let kind = fs::metadata(file).map_err(|error| file_error(file, error))?.file_type();
+    let found = match () {
+        () if kind.is_file() => return Ok(()),
+        () if kind.is_dir() => "a directory",
+        () if kind.is_fifo() => "a pipe",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
+    };
+    Err(file_error(file, io::Error::other(format!("expected a regular file, found {found}"))))
+}
+
+/// Creates a database without tables unless the file exists. Only its owner can read it.
+///
+/// The file appears together with its header, so that a file of 0 bytes always indicates a damaged database.
+///
+/// # Errors
+/// Returns an error if the file cannot be written.
+pub async fn create_empty(database: &Path) -> Result<(), Error> {
+    let draft = create_draft(database)?;
+    SqliteConnection::connect_with(&sqlite_options(Some(draft.path()))).await?.close().await?;
+    draft.as_file().sync_all().map_err(|error| file_error(draft.path(), error))?;
+    match draft.persist_noclobber(database) {
+        Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(file_error(database, error.error))
+        }
+        _ => sync_folder(database),
+    }
+}
+
+/// Copies a database before its migration, and deletes all but the newest [`MAX_MIGRATION_COPIES`] such copies.
+pub(crate) async fn copy_before(database: &Path, migration: &str) -> Result<PathBuf, Error> {
+    let copy = with_suffix(database, &format!("{BEFORE_INFIX}{migration}"));
+    self::copy(database, &copy).await?;
+    // Old copies that cannot be deleted must not keep the server from starting.
+    let _ = delete_old_copies(database);
+    Ok(copy)
+}
+
+fn delete_old_copies(database: &Path) -> io::Result<()> {
+    let start = with_suffix(database, BEFORE_INFIX);
+    let start = start.file_name().unwrap_or_default().to_string_lossy();
+    let mut copies = Vec::new();
+    for file in folder_of(database).read_dir()? {
+        let name = file?.file_name().to_string_lossy().into_owned();
+        // Names of migrations begin with their number, so the copies sort by age.
+        if name.strip_prefix(&*start).is_some_and(|name| {
+            name.starts_with(|first: char| first.is_ascii_digit()) && !name.contains(DRAFT_INFIX)
+        }) {
+            copies.push(name);
+        }
+    }
+    copies.sort();
+    copies.truncate(copies.len().saturating_sub(MAX_MIGRATION_COPIES));
+    copies.iter().try_for_each(|name| fs::remove_file(folder_of(database).join(name)))
+}
+
+/// Copies a consistent snapshot of a database, even while other processes write to it.
+pub(crate) async fn copy(database: &Path, copy: &Path) -> Result<(), Error> {
+    let options = sqlite_options(Some(database)).read_only(true).create_if_missing(false);
+    let source = SqliteConnection::connect_with(&options).await?;
+    put_in_place(write_draft(source, copy).await?, copy)
+}
+
+/// Writes a verified and durable copy of a database as a draft beside `name`. Only its owner can read it, and it is
+/// deleted if it is dropped before it is renamed.
+pub(crate) async fn write_draft(mut source: SqliteConnection, name: &Path) -> Result<NamedTempFile, Error> {
+    let draft = create_draft(name)?;
+    let path = draft.path();
+    let text = path.to_str().ok_or_else(|| file_error(path, io::ErrorKind::InvalidFilename.into()))?;
+    // SQLite accepts an existing file if it is empty, and keeps its mode.
+    sqlx::query("VACUUM INTO $1").bind(text).execute(&mut source).await?;
+    source.close().await?;
+    verify(path).await?;
+    draft.as_file().sync_all().map_err(|error| file_error(path, error))?;
+    Ok(draft)
+}
+
+/// Creates an empty file beside `name`, with a unique name.
+fn create_draft(name: &Path) -> Result<NamedTempFile, Error> {
+    let mut prefix = name.file_name().map(OsString::from).unwrap_or_default();
+    prefix.push(DRAFT_INFIX);
+    let folder = folder_of(name);
+    tempfile::Builder::new().prefix(&prefix).tempfile_in(folder).map_err(|error| file_error(folder, error))
+}
+
+/// Renames a draft to `name`, durably.
+pub(crate) fn put_in_place(draft: NamedTempFile, name: &Path) -> Result<(), Error> {
+    draft.persist(name).map_err(|error| file_error(name, error.error))?;
+    sync_folder(name)
+}
+
+/// Changes the owner of a file that root created to the owner of `other`, or of its folder if `other` does not exist.
+/// The server may run as a user that could not read root's file.
+///
+/// # Errors
+/// Returns an error if the owner cannot be read or changed.
+pub fn give_to_owner_of(file: &File, other: &Path) -> io::Result<()> {
+    let owner = fs::metadata(other).or_else(|_| fs::metadata(folder_of(other)))?;
+    if file.metadata()?.uid() == 0 && owner.uid() != 0 {
+        fchown(file, Some(owner.uid()), Some(owner.gid()))?;
+    }
+    Ok(())
+}
+
+/// Returns the sizes of a database and of its write-ahead log, in bytes; 0 for a file that does not exist.
+pub(crate) fn sizes(database: &Path) -> Result<(u64, u64), Error> {
+    let log = with_suffix(database, "-wal");
+    let bytes = |file: &Path| match fs::metadata(file) {
+        Ok(found) => Ok(found.len()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(file_error(file, error)),
+    };
+    Ok((bytes(database)?, bytes(&log)?))
+}
+
+/// Makes the creation, renaming or removal of `file` durable.
+pub(crate) fn sync_folder(file: &Path) -> Result<(), Error> {
+    let folder = folder_of(file);
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| file_error(folder, error))
+}
+
+/// Verifies that a file that no process has open is an intact Countersign database.
+async fn verify(file: &Path) -> Result<(), Error> {
+    let mut connection = open_read_only(file).await?;
+    let found: Vec<String> =
+        sqlx::query_scalar("PRAGMA integrity_check(3)").fetch_all(&mut connection).await?;
+    let missing = schema::missing_on_sqlite(&mut connection).await?;
+    connection.close().await?;
+    if found != ["ok"] {
+        return Err(Error::Damaged(file.to_owned(), found.join("; ")));
+    }
+    if missing.len() == schema::missing_on_empty_sqlite().len() {
+        return Err(Error::Damaged(file.to_owned(), schema::NO_TABLES.to_owned()));
+    }
+    Ok(())
+}
+
+/// Opens a connection that changes nothing and creates no file.
+pub(crate) async fn open_read_only(file: &Path) -> Result<SqliteConnection, Error> {
+    let options = sqlite_options(Some(file)).read_only(true).create_if_missing(false);
+    // A reader creates the files of a write-ahead log unless the database is declared immutable. Without a log, no
+    // process writes to it.
+    let options = options.immutable(!with_suffix(file, "-wal").exists()).pragma("trusted_schema", "OFF");
+    Ok(SqliteConnection::connect_with(&options).await?)
+}
+
+/// Returns the path of `file` with a suffix added to its name.
+pub(crate) fn with_suffix(file: &Path, suffix: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Returns the folder of a file; `.` for a bare name.
+pub(crate) fn folder_of(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Returns an [`Error::File`] that names `path`.
+pub(crate) fn file_error(path: &Path, error: io::Error) -> Error {
+    Error::File(path.to_owned(), Arc::new(error))
+}

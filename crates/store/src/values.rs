@@ -1,0 +1,165 @@
+//! Values that go into a SQL statement and rows that come out of it, the same for both databases.
+//!
+//! `sqlx` is generic over the database, and generic code needs a trait bound for every type that it binds. These enums
+//! cover both databases instead, so that each query is written once, next to the parser of its rows.
+
+use domain::parameter::Parameter;
+use domain::time::Timestamp;
+use domain::{
+    AccessTokenSid, AccountSid, AlertSid, ApiKeySid, ChallengeSid, CredentialSid, EntitySid, EventSid,
+    FactorSid, NotificationSid, Sealed, ServiceSid, Sid, WebhookSid,
+};
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+use sqlx::sqlite::SqliteRow;
+
+use crate::error::Error;
+
+/// A bound parameter. Nulls are typed because PostgreSQL requires it.
+#[derive(Debug)]
+pub(crate) enum Value {
+    Int(Option<i64>),
+    Text(Option<String>),
+    Bytes(Vec<u8>),
+}
+
+macro_rules! values {
+    ($($from:ty => |$value:ident| $made:expr;)*) => {
+        $(impl From<$from> for Value {
+            fn from($value: $from) -> Self {
+                $made
+            }
+        })*
+    };
+}
+
+values! {
+    i64 => |value| Self::Int(Some(value));
+    Timestamp => |value| Self::Int(Some(value.micros()));
+    Option<i64> => |value| Self::Int(value);
+    Option<Timestamp> => |value| Self::Int(value.map(Timestamp::micros));
+    &str => |value| Self::Text(Some(value.to_owned()));
+    String => |value| Self::Text(Some(value));
+    Option<String> => |value| Self::Text(value);
+    Option<&str> => |value| Self::Text(value.map(str::to_owned));
+    &[u8] => |value| Self::Bytes(value.to_owned());
+}
+
+macro_rules! sid_values {
+    ($($sid:ty),*) => {
+        $(impl From<$sid> for Value {
+            fn from(sid: $sid) -> Self {
+                Self::Text(Some(sid.to_string()))
+            }
+        })*
+    };
+}
+
+sid_values!(
+    AccessTokenSid,
+    AccountSid,
+    AlertSid,
+    ApiKeySid,
+    ChallengeSid,
+    CredentialSid,
+    EntitySid,
+    EventSid,
+    FactorSid,
+    NotificationSid,
+    ServiceSid,
+    WebhookSid
+);
+
+impl<T> From<&Sealed<T>> for Value {
+    fn from(sealed: &Sealed<T>) -> Self {
+        Self::Bytes(sealed.as_bytes().to_owned())
+    }
+}
+
+/// Builds the parameters of a statement, in order: `bind![sid, now]`.
+macro_rules! bind {
+    ($($value:expr),* $(,)?) => { vec![$($crate::values::Value::from($value)),*] };
+}
+pub(crate) use bind;
+
+/// A row of either database.
+pub(crate) enum Row {
+    Sqlite(SqliteRow),
+    Postgres(PgRow),
+}
+
+macro_rules! column {
+    ($($name:ident -> $type:ty;)*) => {
+        $(pub(crate) fn $name(&self, column: &str) -> Result<$type, Error> {
+            Ok(match self {
+                Self::Sqlite(row) => row.try_get(column)?,
+                Self::Postgres(row) => row.try_get(column)?,
+            })
+        })*
+    };
+}
+
+impl Row {
+    column! {
+        int -> i64;
+        optional_int -> Option<i64>;
+        text -> String;
+        optional_text -> Option<String>;
+        bytes -> Vec<u8>;
+    }
+
+    pub(crate) fn timestamp(&self, column: &str) -> Result<Timestamp, Error> {
+        self.int(column).map(Timestamp::from_micros)
+    }
+
+    pub(crate) fn optional_timestamp(&self, column: &str) -> Result<Option<Timestamp>, Error> {
+        Ok(self.optional_int(column)?.map(Timestamp::from_micros))
+    }
+
+    pub(crate) fn sid<S: Sid>(&self, column: &str) -> Result<S, Error> {
+        self.text(column)?.parse().map_err(|_| Error::Corrupt(column.to_owned()))
+    }
+
+    pub(crate) fn sealed<T>(&self, column: &str) -> Result<Sealed<T>, Error> {
+        self.bytes(column).map(Sealed::from_bytes)
+    }
+
+    /// Parses a column that holds the name of a value, such as a status.
+    pub(crate) fn keyword<T: Parameter>(&self, column: &str) -> Result<T, Error> {
+        T::from_parameter(&self.text(column)?).map_err(|_| Error::Corrupt(column.to_owned()))
+    }
+
+    pub(crate) fn json<T: serde::de::DeserializeOwned>(&self, column: &str) -> Result<T, Error> {
+        serde_json::from_str(&self.text(column)?).map_err(|_| Error::Corrupt(column.to_owned()))
+    }
+
+    pub(crate) fn optional_json<T: serde::de::DeserializeOwned>(
+        &self,
+        column: &str,
+    ) -> Result<Option<T>, Error> {
+        let text = self.optional_text(column)?;
+        text.map(|text| serde_json::from_str(&text).map_err(|_| Error::Corrupt(column.to_owned())))
+            .transpose()
+    }
+}
+
+/// Serializes one of this project's own types as JSON, which cannot fail.
+pub(crate) fn to_json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// Builds a query for one database and binds its values.
+macro_rules! bound {
+    ($database:ty, $sql:expr, $values:expr) => {{
+        let mut query = sqlx::query::<$database>($sql);
+        for value in $values {
+            query = match value {
+                $crate::values::Value::Int(value) => query.bind(value),
+                $crate::values::Value::Text(value) => query.bind(value),
+                $crate::values::Value::Bytes(value) => query.bind(value),
+            };
+        }
+        query
+    }};
+}
+pub(crate) use bound;

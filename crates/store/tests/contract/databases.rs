@@ -1,0 +1,145 @@
+//! A new database for each test, and the macro that runs a test on several databases.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use domain::Secret;
+use harness::Database;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _};
+use store::{Location, OldSchema, Store};
+use tempfile::TempDir;
+
+/// Declares tests: async functions that take an empty [`Store`], or a [`TestDatabase`] to open the store
+/// themselves. `on disk:` runs on SQLite files, PostgreSQL and PgBouncer; `on sqlite:` and the like on one
+/// database.
+macro_rules! contract {
+    (on disk: $($test:ident),+ $(,)?) => {$(
+        mod $test {
+            contract!(@test sqlite, $test, crate::databases::run);
+            contract!(@test postgres, $test, crate::databases::run);
+            contract!(@test pgbouncer, $test, crate::databases::run);
+        }
+    )+};
+    (on $database:ident: $($test:ident),+ $(,)?) => {$(
+        mod $test {
+            contract!(@test $database, $test, crate::databases::run);
+        }
+    )+};
+    (@test $database:ident, $test:ident, $run:path) => {
+        #[test]
+        fn $database() {
+            let test = concat!(module_path!(), "::", stringify!($database));
+            if let Some(database) = crate::databases::TestDatabase::$database(test) {
+                $run(database, super::$test);
+            }
+        }
+    };
+    ($($test:ident),+ $(,)?) => {$(
+        mod $test {
+            contract!(@test sqlite, $test, crate::databases::run_with_store);
+            contract!(@test memory, $test, crate::databases::run_with_store);
+            contract!(@test postgres, $test, crate::databases::run_with_store);
+            contract!(@test pgbouncer, $test, crate::databases::run_with_store);
+        }
+    )+};
+}
+
+/// A test that runs longer fails instead of hanging.
+const TEST_TIMEOUT: Duration = Duration::from_secs(180);
+
+/// Runs a test with its database.
+pub(crate) fn run<F: Future<Output = ()>>(database: TestDatabase, test: impl FnOnce(TestDatabase) -> F) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let result = tokio::time::timeout(TEST_TIMEOUT, test(database)).await;
+        result.unwrap_or_else(|_| panic!("test did not finish within {TEST_TIMEOUT:?}"));
+    });
+}
+
+/// Runs a test with an empty store.
+pub(crate) fn run_with_store<F: Future<Output = ()>>(database: TestDatabase, test: impl FnOnce(Store) -> F) {
+    run(database, async move |database| test(database.open().await).await);
+}
+
+/// A database for one test. It is empty at first and deleted when this value is dropped.
+pub(crate) struct TestDatabase {
+    pub(crate) location: Location,
+    resource: Resource,
+}
+
+/// What is deleted with the database.
+enum Resource {
+    Memory,
+    Folder(TempDir),
+    Postgres(Database),
+}
+
+impl TestDatabase {
+    pub(crate) fn memory(_test: &str) -> Option<Self> {
+        Some(Self { location: Location::Memory, resource: Resource::Memory })
+    }
+
+    pub(crate) fn sqlite(_test: &str) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let location = Location::Sqlite(folder.path().join("countersign.db"));
+        Some(Self { location, resource: Resource::Folder(folder) })
+    }
+
+    /// Returns `None` and prints a message if PostgreSQL is not installed.
+    pub(crate) fn postgres(test: &str) -> Option<Self> {
+        let database = harness::postgres_or_skip(test)?;
+        let location = Location::Postgres(Secret::new(database.url.clone()));
+        Some(Self { location, resource: Resource::Postgres(database) })
+    }
+
+    /// PostgreSQL through PgBouncer in transaction mode. Returns `None` and prints a message if it is not
+    /// installed.
+    pub(crate) fn pgbouncer(test: &str) -> Option<Self> {
+        let pooled = harness::pooled_postgres_or_skip(test)?;
+        let location = Location::Postgres(Secret::new(pooled.url));
+        Some(Self { location, resource: Resource::Postgres(pooled.database) })
+    }
+
+    /// Opens the store and migrates it if needed.
+    pub(crate) async fn open(&self) -> Store {
+        Store::open(&self.location, OldSchema::Migrate).await.unwrap().0
+    }
+
+    /// Returns the URL of the PostgreSQL database.
+    pub(crate) fn url(&self) -> &str {
+        match &self.resource {
+            Resource::Postgres(database) => &database.url,
+            Resource::Memory | Resource::Folder(_) => panic!("not a PostgreSQL database"),
+        }
+    }
+
+    /// Returns the path of the SQLite file.
+    pub(crate) fn file(&self) -> PathBuf {
+        match &self.resource {
+            Resource::Folder(folder) => folder.path().join("countersign.db"),
+            Resource::Memory | Resource::Postgres(_) => panic!("not a SQLite file"),
+        }
+    }
+
+    /// Opens a connection to the SQLite file that does not belong to the store, like that of another process.
+    pub(crate) async fn connect_directly(&self) -> SqliteConnection {
+        SqliteConnectOptions::new().filename(self.file()).connect().await.unwrap()
+    }
+
+    /// Runs `sql` without the store. Returns one line per row, with columns separated by `|`.
+    pub(crate) async fn sql(&self, sql: &str) -> String {
+        if let Resource::Postgres(database) = &self.resource {
+            return database.psql(sql);
+        }
+        let mut connection = self.connect_directly().await;
+        let sql = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+        let rows = sql.fetch_all(&mut connection).await.unwrap();
+        let lines = rows.iter().map(|row| {
+            let column = |index| row.try_get_unchecked::<Option<String>, _>(index).unwrap();
+            (0..row.len()).map(|index| column(index).unwrap_or_default()).collect::<Vec<_>>().join("|")
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+}

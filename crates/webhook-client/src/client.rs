@@ -1,0 +1,134 @@
+//! The steps of an attempt: sign the request, reuse or open a connection, send, read the response.
+
+use std::fmt;
+
+use domain::accounts::AuthToken;
+use domain::{CallbackUrl, Timestamp};
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
+use url::form_urlencoded;
+
+use crate::attempt::Attempt;
+use crate::connection::Connection;
+use crate::connector::Connector;
+use crate::error::Error;
+use crate::guard::Guard;
+use crate::outcome::{Failure, Outcome};
+use crate::pool::ConnectionPool;
+use crate::response::Response;
+use crate::settings::Settings;
+use crate::signature::sign;
+use crate::timeouts::Deadlines;
+use crate::tls;
+
+/// A webhook to send.
+pub struct Request<'a> {
+    /// The receiver's URL.
+    pub url: &'a CallbackUrl,
+    /// The form parameters, as stored when the event happened.
+    pub parameters: &'a [(String, String)],
+    /// The account's auth token, which signs the request.
+    pub auth_token: &'a AuthToken,
+    /// Identifies the delivery, so that receivers can detect repetitions. The same on every attempt.
+    pub idempotency_token: &'a str,
+}
+
+/// A client for webhooks. Share one per server, because it keeps idle connections.
+pub struct WebhookClient {
+    settings: Settings,
+    user_agent: HeaderValue,
+    connector: Connector,
+    pool: ConnectionPool,
+}
+
+impl WebhookClient {
+    /// Creates a client and loads the system's certificate authorities.
+    ///
+    /// # Errors
+    /// Returns an error if the user agent or the extra certificate authorities are invalid.
+    pub fn new(settings: Settings) -> Result<Self, Error> {
+        let user_agent = HeaderValue::from_str(&settings.user_agent).map_err(|_| Error::UserAgent)?;
+        let tls = tls::tls_connector(settings.extra_ca.as_deref())?;
+        let connector = Connector::new(Guard::new(settings.allow.clone()), tls);
+        Ok(Self { settings, user_agent, connector, pool: ConnectionPool::new() })
+    }
+
+    /// Makes one attempt, which starts at `now` and ends within the total timeout.
+    pub async fn send(&self, request: &Request<'_>, now: Timestamp) -> Attempt {
+        let deadlines = Deadlines::new(&self.settings, request.url.overrides());
+        let result = self.deliver(request, &deadlines, now).await;
+        let duration = deadlines.elapsed();
+        match result {
+            Ok(response) => Attempt {
+                outcome: Outcome::from_status(response.status),
+                response: Some(response),
+                cause: None,
+                duration,
+            },
+            Err(Failure { outcome, cause }) => Attempt { outcome, response: None, cause, duration },
+        }
+    }
+
+    /// Sends the request on an idle connection if there is one, otherwise on a new one.
+    async fn deliver(
+        &self,
+        request: &Request<'_>,
+        deadlines: &Deadlines,
+        now: Timestamp,
+    ) -> Result<Response, Failure> {
+        let url = request.url.url();
+        let post = self.build_post(request)?;
+        if let Some(connection) = self.pool.take(&url.origin()) {
+            match self.exchange(connection, request, post.clone(), deadlines, now).await {
+                // An idle connection may have been closed unnoticed, so try a new one. If the receiver did
+                // process the request, it recognizes the repetition by the idempotency token.
+                Err(Failure { outcome: Outcome::Disconnected, .. }) => {}
+                result => return result,
+            }
+        }
+        let connection = self.connector.connect(url, deadlines).await?;
+        self.exchange(connection, request, post, deadlines, now).await
+    }
+
+    /// Sends `post` on `connection`, reads the response, and returns the connection to the pool.
+    async fn exchange(
+        &self,
+        mut connection: Connection,
+        request: &Request<'_>,
+        post: hyper::Request<Full<Bytes>>,
+        deadlines: &Deadlines,
+        now: Timestamp,
+    ) -> Result<Response, Failure> {
+        let response = deadlines.read(connection.send(post)).await?.map_err(|error| {
+            let outcome = if error.is_parse() { Outcome::InvalidResponse } else { Outcome::Disconnected };
+            Failure::because(outcome, &error)
+        })?;
+        let response = Response::read(response, deadlines, now).await;
+        // A connection with unread data is dropped and thereby closed.
+        if !response.truncated && connection.is_reusable().await {
+            self.pool.put(request.url.url().origin(), connection);
+        }
+        Ok(response)
+    }
+
+    /// Builds and signs the HTTP request (docs/protocol/webhooks.md, sections 3 and 4).
+    fn build_post(&self, request: &Request<'_>) -> Result<hyper::Request<Full<Bytes>>, Failure> {
+        let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(request.parameters).finish();
+        hyper::Request::post(request.url.request_target())
+            .header(HOST, request.url.host_header())
+            .header(USER_AGENT, &self.user_agent)
+            .header(ACCEPT, "*/*")
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header("X-Twilio-Signature", sign(request.auth_token, request.url.signed(), request.parameters))
+            .header("I-Twilio-Idempotency-Token", request.idempotency_token)
+            .body(Full::from(form))
+            .map_err(|error| Failure::because(Outcome::InvalidRequest, &error))
+    }
+}
+
+impl fmt::Debug for WebhookClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebhookClient").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
