@@ -1,8 +1,9 @@
 //! Measures how fast a challenge becomes a push: the real server on a SQLite file, a backend that creates
 //! challenges, and a stand-in for FCM that accepts the pushes, all on this machine.
 //!
-//! `cargo bench --bench fan_out`, or `-- SECONDS` of load for each part (default 10), or `-- SECONDS postgres`
-//! on PostgreSQL. It prints figures without judging them: ten seconds on a shared machine are no test.
+//! `cargo bench --bench fan_out`, or `-- SECONDS` of load for each part (default 10), or `-- SECONDS
+//! postgres` on PostgreSQL. It only prints the measured figures and has no pass criteria, because ten seconds
+//! on a shared machine are not a reliable test.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -22,13 +23,13 @@ use harness::stand_in::{Authority, Google};
 use harness::{Database, Http, Server, Storage, wait_until};
 use tokio::task::JoinSet;
 
-/// The rate of challenges at which the time until the push is measured.
+/// Number of challenges created per second while measuring the time from challenge to push.
 const CHALLENGES_PER_SECOND: u32 = 200;
 
 /// The number of backends that each create challenges one after the other without a pause.
 const BACKEND_COUNT: usize = 32;
 
-/// The number of devices, which are challenged in turn.
+/// Number of devices; they are challenged in rotation.
 const DEVICE_COUNT: usize = 64;
 
 #[tokio::main]
@@ -60,14 +61,14 @@ async fn main() {
 struct Fixture {
     google: Google,
     backend: Http,
-    /// The path of the challenges, and the factor SID, of each device.
+    /// The challenge collection path and the factor SID of each device.
     devices: Vec<(String, String)>,
     _server: Server,
     _database: Option<Database>,
     _folder: tempfile::TempDir,
 }
 
-/// The times of the request and of the response for each challenge SID.
+/// The times of the creation request and of its response, by challenge SID.
 type Asked = HashMap<String, (Instant, Instant)>;
 
 impl Fixture {
@@ -130,7 +131,8 @@ impl Fixture {
         fixture
     }
 
-    /// Creates a challenge for the device with this number.
+    /// Creates a challenge for the device with index `number` modulo the number of devices. Returns its SID
+    /// and the times of the request and the response.
     async fn ask(&self, number: usize) -> (String, (Instant, Instant)) {
         let (path, factor_sid) = &self.devices[number % self.devices.len()];
         let form = [("FactorSid", factor_sid.as_str()), ("Details.Message", "Sign in to the bench?")];
@@ -139,7 +141,7 @@ impl Fixture {
         (sid, (asked, Instant::now()))
     }
 
-    /// Creates challenges at a steady rate, however long the responses take.
+    /// Creates challenges at a steady rate for the duration `load`, regardless of the response times.
     async fn at_steady_rate(self: &Arc<Self>, load: Duration) -> Asked {
         let before = self.google.taken();
         let count = (load.as_secs_f64() * f64::from(CHALLENGES_PER_SECOND)) as usize;
@@ -155,7 +157,8 @@ impl Fixture {
         asked
     }
 
-    /// Creates challenges without a pause; returns their times and the rate per second.
+    /// Creates challenges without a pause for the duration `load`. Returns their times and the number created
+    /// per second.
     async fn at_full_rate(self: &Arc<Self>, load: Duration) -> (Asked, f64) {
         let began = Instant::now();
         let mut backends = JoinSet::new();
@@ -176,10 +179,11 @@ impl Fixture {
 
     async fn pushes_received(&self, count: usize) {
         let arrived = async || (self.google.taken() >= count).then_some(());
-        wait_until("all pushes are there", Duration::from_secs(60), arrived).await;
+        wait_until("all pushes have arrived", Duration::from_secs(60), arrived).await;
     }
 
-    /// Returns the arrival of the push for each of these challenges.
+    /// Returns, for each challenge in `asked`, its request and response times and the arrival time of its
+    /// push.
     fn arrivals<'a>(&self, asked: &'a Asked) -> Vec<(&'a (Instant, Instant), Instant)> {
         let sid = |push: &harness::stand_in::google::Push| {
             push.message["data"]["challenge_sid"].as_str().unwrap().to_owned()
@@ -211,7 +215,7 @@ impl Fixture {
         }
     }
 
-    /// Returns the pushes per second from the first request to the last arrival.
+    /// Returns the average number of pushes per second, from the first request to the last arrival.
     fn push_rate(&self, asked: &Asked) -> f64 {
         let arrivals = self.arrivals(asked);
         let began = arrivals.iter().map(|((asked, _), _)| *asked).min().unwrap();

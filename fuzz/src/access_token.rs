@@ -1,4 +1,4 @@
-//! Access tokens: a text opens only if it is exactly what was issued.
+//! Access tokens: a token can be opened only if it is exactly as issued.
 
 use std::sync::LazyLock;
 
@@ -13,7 +13,8 @@ use serde_json::{Map, Value};
 
 use crate::{NOW_SECONDS, altered, lines, number};
 
-/// A token issued with the second key of [`KEY_RING`]: the only given text that opens.
+/// A token issued with the second key of [`KEY_RING`]: the only text that can be opened without generating a
+/// new token.
 const ISSUED_TOKEN: &str = include_str!("../corpus/access_token/issued");
 
 /// Two fixed keys, so that tokens in the corpus can be opened.
@@ -24,8 +25,8 @@ static KEY_RING: LazyLock<KeyRing> = LazyLock::new(|| {
     KeyRing::new(vec![new, old]).unwrap()
 });
 
-/// Takes one line as a token. Takes five lines as now and the expiry in microseconds, the identity of a grant,
-/// and which part of its token is replaced by what.
+/// Interprets the input as a token. If it has five lines, also interprets them as: current time and expiry in
+/// microseconds, identity of a grant, the token part to replace, and its replacement.
 pub fn check(data: &[u8]) {
     if let Ok(text) = str::from_utf8(data) {
         assert_only_issued_opens(text);
@@ -40,7 +41,8 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// Checks that without a key, only an issued token opens.
+/// Checks that `text` can be opened only if it is the issued token: the fuzzer cannot forge one without the
+/// key.
 fn assert_only_issued_opens(text: &str) {
     let opened = KEY_RING.open(text, Timestamp::from_seconds(NOW_SECONDS));
     assert_eq!(opened.is_some(), text == ISSUED_TOKEN);
@@ -81,7 +83,7 @@ fn own(now: Timestamp, expires_at: Timestamp, identity: Identity, place: i64, pa
     }
 }
 
-/// Returns whether everything that is visible without a key has the issued form.
+/// Returns whether all parts of the token that are readable without a key have the form of an issued token.
 fn has_issued_form(text: &str) -> bool {
     let parts: Vec<&str> = text.split('.').collect();
     let [header, "", nonce, ciphertext, tag] = parts[..] else { return false };

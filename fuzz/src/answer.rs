@@ -1,4 +1,4 @@
-//! Signed answers to a challenge: which are accepted, and what they contain.
+//! Signed answers to a challenge: which ones are accepted, and the claims that they contain.
 
 use std::sync::LazyLock;
 
@@ -38,7 +38,8 @@ static CHALLENGE: LazyLock<Challenge> = LazyLock::new(|| Challenge {
     updated_at: Timestamp::from_seconds(NOW_SECONDS),
 });
 
-/// Takes one line as an answer. Takes two lines as the header and the claims of an answer to sign.
+/// Interprets the input as an answer. If it has two lines, also interprets them as the header and the claims
+/// of an answer to sign.
 pub fn check(data: &[u8]) {
     if let Ok(text) = str::from_utf8(data) {
         assert_unsigned_is_refused(text);
@@ -48,7 +49,8 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// Checks that without a key, only a signed answer is accepted.
+/// Checks that `text` is accepted only if it is the test vector's signed answer: the fuzzer cannot sign
+/// another one.
 fn assert_unsigned_is_refused(text: &str) {
     let jws = Jws::parse(text);
     assert!(jws.is_none() || text.len() <= Jws::MAX_CHARACTERS && text.split('.').count() == 3);
@@ -56,7 +58,10 @@ fn assert_unsigned_is_refused(text: &str) {
     assert!(!jws.verify(&PHONE.public_key()));
     if jws.verify(&VECTOR_PUBLIC_KEY) {
         assert_eq!(text.rsplit_once('.').unwrap().0, VECTOR.rsplit_once('.').unwrap().0);
-        assert_eq!(CHALLENGE.parse_answer(jws.claims(), Timestamp::from_seconds(NOW_SECONDS)), Ok(Answer::Approved));
+        assert_eq!(
+            CHALLENGE.parse_answer(jws.claims(), Timestamp::from_seconds(NOW_SECONDS)),
+            Ok(Answer::Approved)
+        );
     }
 }
 
@@ -79,7 +84,8 @@ fn genuine(header: &[u8], claims: &[u8], data: &[u8]) {
     read(&claims);
 }
 
-/// Checks that an answer is accepted exactly if every claim is there as the challenge shows it.
+/// Checks that an answer is accepted if and only if every claim is present and equal to the challenge's
+/// value.
 fn read(claims: &Map<String, Value>) {
     let now = Timestamp::from_seconds(NOW_SECONDS);
     let shown = CHALLENGE.signed_fields(now);

@@ -17,7 +17,7 @@ mod guard;
 
 use guard::Guard;
 
-/// Takes a text as a URL, and as the fragment of one.
+/// Checks the input as a URL, and as the fragment of a URL.
 pub fn check(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
     address(text);
@@ -37,7 +37,7 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// Returns whether the URL is accepted; if so, checks that its parts agree.
+/// Returns whether `text` is accepted as a webhook URL; if so, checks that its parts are consistent.
 fn address(text: &str) -> bool {
     let Ok(taken) = CallbackUrl::from_parameter(text) else { return false };
     assert!(text.len() <= 2048);
@@ -51,14 +51,14 @@ fn address(text: &str) -> bool {
     let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
     assert!(!authority.contains('@'), "a user's name, or room for one");
 
-    // The signed text ends before the fragment, and leads to the requested address.
+    // The signed URL excludes the fragment and has the same address as the requested URL.
     let signed = taken.signed();
     assert_eq!(signed, text.split('#').next().unwrap());
     assert_eq!(Url::parse(signed).as_ref(), Ok(url));
     let host = url.host_str().unwrap();
     assert_eq!(taken.destination(), format!("{host}:{}", url.port_or_known_default().unwrap()));
 
-    // As the sender assembles it: it leads to the same address, and nothing in it ends a line of the request.
+    // The request as the sender assembles it has the same address, and contains no line break.
     let (target, host_header) = (taken.request_target(), taken.host_header());
     let request = http::Request::post(&target).header("host", &host_header).body(()).unwrap();
     assert_eq!(request.uri().path_and_query().unwrap().as_str(), target);
@@ -123,8 +123,8 @@ fn condition(word: &str) -> Option<Condition> {
     })
 }
 
-/// Checks that the decision is the same for every spelling of an address, including IPv6 forms that contain an
-/// IPv4 address.
+/// Checks that the guard's decision is the same for every spelling of an address, including IPv6 forms that
+/// contain an IPv4 address.
 fn guarded(address: IpAddr) {
     let guard = Guard::default();
     let permitted = guard.permits(address);
@@ -161,7 +161,7 @@ fn guarded(address: IpAddr) {
     assert_eq!(read, address);
 }
 
-/// Returns whether the standard library considers the address not public.
+/// Returns whether the standard library classifies the address as not public.
 fn is_special(address: Ipv4Addr) -> bool {
     address.is_private()
         || address.is_loopback()

@@ -16,8 +16,8 @@ const VECTOR: &str = include_str!("../corpus/device_token/vector");
 static VECTOR_PUBLIC_KEY: LazyLock<PublicKey> = LazyLock::new(|| parse_public_key(VECTOR_KEY).unwrap());
 static OTHER_PUBLIC_KEY: LazyLock<PublicKey> = LazyLock::new(|| SigningKey::generate().public_key());
 
-/// Takes one line as a token. Takes three lines as the time in microseconds, and the header and the claims of a
-/// token to sign.
+/// Interprets the input as a token. If it has three lines, also interprets them as the time in microseconds
+/// and the header and claims of a token to sign.
 pub fn check(data: &[u8]) {
     if let Ok(text) = str::from_utf8(data) {
         assert_unsigned_is_refused(text);
@@ -27,7 +27,8 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// Checks that without a key, only a signed token is accepted.
+/// Checks that `text` is accepted only if it is the test vector's signed token: the fuzzer cannot sign
+/// another one.
 fn assert_unsigned_is_refused(text: &str) {
     let Some(token) = DeviceToken::parse(text) else { return };
     assert!(text.len() <= Jws::MAX_CHARACTERS);
@@ -48,7 +49,7 @@ fn genuine(now: Timestamp, header: &[u8], claims: &[u8], data: &[u8]) {
     let key = PHONE.public_key();
     assert_eq!(token.verify(&key, now), expected.is_es256 && expected.is_timely(now), "{text}");
 
-    // From here on at a time at which the token is valid, if there is one.
+    // The checks below use a time at which the token is valid, if such a time exists.
     let good = Timestamp::from_seconds(expected.expires);
     if token.verify(&key, good) {
         assert!(!token.verify(&OTHER_PUBLIC_KEY, good));
@@ -57,7 +58,7 @@ fn genuine(now: Timestamp, header: &[u8], claims: &[u8], data: &[u8]) {
     }
 }
 
-/// The contents of a token, by the documented rules one after the other. A reference implementation.
+/// The expected contents of a token: a reference implementation that applies the documented rules one by one.
 struct Expected {
     kid: CredentialSid,
     account_sid: AccountSid,
@@ -83,7 +84,7 @@ fn slowly(header: &[u8], claims: &[u8]) -> Option<Expected> {
 }
 
 impl Expected {
-    /// Returns whether the token is valid at `now`, in numbers that do not overflow.
+    /// Returns whether the token is valid at `now`, computed with integers that cannot overflow.
     fn is_timely(&self, now: Timestamp) -> bool {
         let (not_before, expires) = (i128::from(self.not_before), i128::from(self.expires));
         let now = i128::from(now.seconds());

@@ -25,7 +25,7 @@ pub fn check(data: &[u8]) {
     if let Some(pairs) = &expected {
         assert_eq!(form_urlencoded::parse(data).into_owned().collect::<Pairs>(), *pairs);
         let encoded = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
-        // A pair without a name or a value is written as `=`, so that none is lost.
+        // A pair with an empty name and an empty value is encoded as `=`, so that it is not lost.
         assert_agreement(&Form::parse(encoded.as_bytes()).unwrap(), pairs);
     }
     if let Ok(text) = str::from_utf8(data) {
@@ -36,7 +36,7 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// Checks that every accessor agrees with the pairs.
+/// Checks that every accessor of `form` returns the values in `pairs`.
 fn assert_agreement(form: &Form, pairs: &Pairs) {
     for name in names(pairs) {
         let values: Vec<&str> =
@@ -83,12 +83,13 @@ fn in_any_case(query: &Form, pairs: &Pairs) {
     }
 }
 
-/// Returns the first distinct names. Each check goes through all pairs, so more names would only be slow.
+/// Returns at most 32 distinct parameter names. The number is limited because each check iterates over all
+/// pairs.
 fn names(pairs: &Pairs) -> impl Iterator<Item = &str> {
     pairs.iter().map(|(name, _)| name.as_str()).collect::<BTreeSet<_>>().into_iter().take(32)
 }
 
-/// Checks that the caller's text in an error is short and cannot break a log line.
+/// Checks that an error quotes only a short part of the caller's text and contains no line break.
 fn assert_short_message(problem: &Problem) {
     assert_eq!(problem.code(), Code::InvalidRequest);
     let message = problem.message();

@@ -1,7 +1,7 @@
 //! Fuzz targets for the parsers of untrusted input, with the properties that must hold.
 //!
 //! Each module is one target: `check` takes the fuzzer's input and panics if a property does not hold. Input
-//! with several parts has them in lines, so that people can read and write seeds.
+//! with several parts has one part per line, so that seeds are easy to read and write.
 
 pub mod access_token;
 pub mod answer;
@@ -40,7 +40,7 @@ const NOW_SECONDS: i64 = 1_767_225_600;
 /// The public key of the test vectors in `crates/crypto/src/vectors.rs`. Its private key is not available here.
 const VECTOR_KEY: &str = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEGrFny9YPM/iRZzoukU8sWZbj/3KHjMMVSqQGpb8xpBKavf37cNWfrURpmblSIEjq8juJAekll1MundswaFrQ8w==";
 
-/// A throw-away key that signs the fuzzer's input, as a phone would.
+/// A throw-away key that signs the fuzzer's input in place of a phone.
 static PHONE: LazyLock<SigningKey> = LazyLock::new(|| {
     SigningKey::from_pkcs8_base64(
         "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQga5hd8zFOpZl9GRATHh9sBwdzEhhlY+Ptcd0QzaJDq6ihRANCAAQn4KknXkOxrjXiyCgjwkYHjD9pfnF9jMxo55fuCO2/pm50lMTKGIiKFTW5LALNDSji4TvHwLNDZY9stqAF+mQJ",
@@ -54,7 +54,7 @@ fn lines<const N: usize>(data: &[u8]) -> Option<[&[u8]; N]> {
     lines.try_into().ok()
 }
 
-/// Parses a decimal number; returns zero if the line is none.
+/// Parses a decimal number; returns 0 if the line is not a number.
 fn number(line: &[u8]) -> i64 {
     str::from_utf8(line).ok().and_then(|line| line.parse().ok()).unwrap_or_default()
 }
@@ -69,7 +69,7 @@ fn signed(header: &[u8], claims: &[u8]) -> String {
 /// Returns `text` with one character replaced, inserted or removed, chosen by a hash of `data`.
 fn altered(text: &str, data: &[u8]) -> String {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.=";
-    // FNV-1a, because it gives the same result everywhere.
+    // FNV-1a gives the same result on every platform and in every run.
     let sum = data
         .iter()
         .fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));

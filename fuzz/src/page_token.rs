@@ -1,10 +1,10 @@
-//! Page tokens, and the pages that they lead to.
+//! Page tokens, and the pages that start at their positions.
 
 use domain::paging::{Cursor, Listed, Position};
 use domain::parameter::Parameter;
 use domain::{Order, PageRequest, Timestamp};
 
-/// Takes a text; and the same bytes as a position and as a list.
+/// Interprets the input as a page token, as a position, and as a list of items.
 pub fn check(data: &[u8]) {
     if let Ok(text) = str::from_utf8(data) {
         foreign(text);
@@ -24,7 +24,7 @@ fn foreign(text: &str) {
     if let Ok(cursor) = Cursor::from_parameter(text) {
         own(cursor);
         let written = cursor.to_string();
-        // Hexadecimal digits have two cases; everything else has one spelling.
+        // Hexadecimal digits may be upper or lower case; everything else has only one valid spelling.
         assert_eq!(text[..2], written[..2]);
         assert_eq!(text[2..].to_ascii_lowercase(), written[2..]);
     }
@@ -50,8 +50,8 @@ fn key(position: Position) -> (Timestamp, [u8; 16]) {
     (position.created_at, position.sid)
 }
 
-/// Returns the rows that the database would: those after the position in reading order, one more than
-/// requested.
+/// Returns the rows that a database query would return: those after the position in the requested direction,
+/// one more than the page size.
 fn rows(request: &PageRequest, all: &[Item]) -> Vec<Item> {
     let mut rows = all.to_vec();
     rows.sort_by_key(|item| key(item.0));
@@ -68,7 +68,7 @@ fn rows(request: &PageRequest, all: &[Item]) -> Vec<Item> {
     rows
 }
 
-/// Returns items with the times in `list` and distinct SIDs.
+/// Returns items with distinct SIDs whose creation times are taken from `list`.
 fn items(list: &[u8]) -> Vec<Item> {
     let mut sid = [0; 16];
     let list = list.iter().take(64).enumerate().map(|(number, time)| {
@@ -78,7 +78,7 @@ fn items(list: &[u8]) -> Vec<Item> {
     list.collect()
 }
 
-/// Checks that a position that was never issued works like any other.
+/// Checks that paging from `cursor` works even if the server never issued that position.
 fn walk_from(cursor: Cursor, list: &[u8]) {
     let all = items(list);
     for order in [Order::Ascending, Order::Descending] {
@@ -91,7 +91,7 @@ fn walk_from(cursor: Cursor, list: &[u8]) {
     }
 }
 
-/// Checks that the pages from first to last, and from last to first, are the whole list.
+/// Checks that following the pages forward, and backward from the last page, returns the complete list.
 fn whole_list(list: &[u8]) {
     let all = items(list);
     for order in [Order::Ascending, Order::Descending] {

@@ -8,7 +8,7 @@ use domain::webhooks::{self, Subscription};
 use domain::{FactorType, Identity, Timestamp};
 use serde_json::Value;
 
-/// Takes a text.
+/// Checks the input text as a value of each kind of parameter.
 pub fn check(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
     let json = serde_json::from_str::<Value>(text).ok();
@@ -110,7 +110,7 @@ fn words(text: &str) {
     }
 }
 
-/// Checks that an instant is shown in whole seconds and can be parsed again, for years of four digits.
+/// Checks that a timestamp with a four-digit year is formatted in whole seconds and can be parsed again.
 fn time(text: &str) {
     let Ok(time) = Timestamp::from_parameter(text) else { return };
     let shown = time.to_string();
@@ -120,7 +120,8 @@ fn time(text: &str) {
         assert_eq!(Timestamp::from_parameter(&shown), Ok(time.truncate_to_second()));
     }
     // A challenge expires within an hour, on a whole second, whatever was requested.
-    for now in [Timestamp::from_seconds(crate::NOW_SECONDS), time.plus_seconds(-1), time.plus_seconds(-3600)] {
+    for now in [Timestamp::from_seconds(crate::NOW_SECONDS), time.plus_seconds(-1), time.plus_seconds(-3600)]
+    {
         if let Ok(end) = resolve_expiration(Some(time), now) {
             assert!(end > now && end <= now.plus_seconds(3600) && end == end.truncate_to_second());
         }

@@ -7,13 +7,13 @@ use crypto::parse_public_key;
 use p256::elliptic_curve::point::DecompressPoint;
 use p256::pkcs8::EncodePublicKey;
 
-/// The DER before x and y in the 91 bytes.
+/// The DER prefix of a 91-byte P-256 public key; the coordinates x and y follow it.
 const DER_PREFIX: [u8; 27] = [
     0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86,
     0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00, 0x04,
 ];
 
-/// Takes a text; and the same bytes as DER, as a point, and as an x coordinate.
+/// Interprets the input as base64 text, as DER, as a point, and as an x coordinate.
 pub fn check(data: &[u8]) {
     if let Ok(text) = str::from_utf8(data) {
         of_text(text);
@@ -38,7 +38,7 @@ fn of_der(der: &[u8]) -> bool {
     taken
 }
 
-/// Returns whether `der` has the one accepted form and `aws-lc-rs` accepts its point.
+/// Returns whether `der` has the only accepted encoding and `aws-lc-rs` accepts its point.
 fn is_key(der: &[u8]) -> bool {
     der.len() == 91
         && der.starts_with(&DER_PREFIX)

@@ -22,7 +22,7 @@ const MESSAGE: &[u8] = b"YF03333333333333333333333333333333";
 
 static VECTOR_PUBLIC_KEY: LazyLock<PublicKey> = LazyLock::new(|| parse_public_key(VECTOR_KEY).unwrap());
 
-/// Takes all bytes as a signature; and the same as two lengths, two numbers, and a message.
+/// Interprets the input as a signature, and also as two lengths, two numbers, and a message.
 pub fn check(data: &[u8]) {
     assert_agreement(&VECTOR_PUBLIC_KEY, MESSAGE, data);
     if let Ok(der) = STANDARD.decode(data) {
@@ -64,7 +64,7 @@ fn check_valid_signature(key: &PublicKey, message: &[u8], r: [u8; 32], s: [u8; 3
     assert!(verify_der(key, message, &der));
     let other = [message, b"."].concat();
     assert!(!verify_fixed(key, &other, &full) && !verify_der(key, &other, &der));
-    // Accepted while at most two bytes are missing, refused beyond that.
+    // A signature that lacks at most two bytes is accepted; a shorter one is refused.
     let ios = [as_ios_writes(r), as_ios_writes(s)].concat();
     assert_eq!(verify_fixed(key, message, &ios), ios.len() >= 62, "{ios:02x?}");
     assert_agreement(key, message, &ios);

@@ -11,7 +11,7 @@ use crate::webhooks::{
 };
 use crate::world::{World, assert_error, on_every_database};
 
-/// Returns the alerts of a list.
+/// Returns the alerts in the list response for `query`.
 async fn list(backend: &Http, query: &[(&str, &str)]) -> Vec<Value> {
     let reply = backend.get("/v1/Alerts", query).await;
     assert_eq!(reply.status, 200, "{reply:?}");
@@ -86,7 +86,8 @@ on_every_database! {
         };
         let (variables, headers) = (pairs("request_variables"), pairs("response_headers"));
         assert_eq!(headers["x-why"], "ünknown & gone");
-        // The variables name the event, but hold no text that people wrote and no secret of the receiver.
+        // The variables identify the event, but contain neither user-provided text nor the receiver's
+        // secrets.
         assert_eq!((variables["type"].as_str(), variables.get("factor_friendly_name")), ("factor.created", None));
         assert!(!alone.to_string().contains("secret"), "{alone}");
 
@@ -99,11 +100,11 @@ on_every_database! {
     }
 }
 
-/// Returns a client of another account on the same server.
+/// Creates another account on the same server, and returns a client with its credentials.
 fn other_account(world: &World) -> Http {
     let made = world.command(&["account", "create", "--name", "Stranger"]);
-    let value = |words: &str| {
-        let line = made.lines().find_map(|line| line.strip_prefix(words)).unwrap();
+    let value = |label: &str| {
+        let line = made.lines().find_map(|line| line.strip_prefix(label)).unwrap();
         line.trim().to_owned()
     };
     Http::new(world.server.url()).auth(Auth::Basic(value("account sid"), value("auth token")))
@@ -111,7 +112,7 @@ fn other_account(world: &World) -> Http {
 
 on_every_database! {
     serving LOOPBACK_ARGUMENTS;
-    async fn alerts_are_filtered_by_level_and_time(world: World) {
+    async fn alerts_can_be_filtered_by_level_and_time(world: World) {
         let backend = world.backend();
         let sids: BTreeSet<_> = fail(&world, 3).await.into_iter().collect();
         let all = list(&backend, &[]).await;
@@ -135,7 +136,7 @@ on_every_database! {
             (&[("StartDate", first), ("EndDate", last)], 3),
             (&[("StartDate", &moved(last, 1))], 0),
             (&[("EndDate", &moved(first, -1))], 0),
-            // A date stands for the whole day.
+            // A date without a time covers the whole day.
             (&[("StartDate", &day(first))], 3),
             (&[("EndDate", &day(last))], 3),
             (&[("StartDate", &day(first)), ("EndDate", &day(last))], 3),
@@ -164,7 +165,7 @@ on_every_database! {
 
 on_every_database! {
     serving LOOPBACK_ARGUMENTS;
-    async fn alerts_are_paged_newest_first(world: World) {
+    async fn alerts_can_be_paged_newest_first(world: World) {
         let backend = world.backend();
         fail(&world, 5).await;
         let all = list(&backend, &[]).await;
@@ -231,9 +232,9 @@ on_every_database! {
     }
 }
 
-/// A failed delivery to the debugger webhook is not reported to the debugger webhook.
+/// A failed delivery to the debugger webhook must not be reported to the debugger webhook itself.
 #[tokio::test]
-async fn failing_debugger_webhook_creates_no_further_alerts() {
+async fn failed_debugger_webhook_delivery_creates_no_further_alert() {
     let world = World::sqlite_with(FAST_RETRY_ARGUMENTS);
     let debugger = Receiver::start([Answer::of("404 Not Found", "", "")]);
     let account = world.server.account_sid();
@@ -247,7 +248,7 @@ async fn failing_debugger_webhook_creates_no_further_alerts() {
 }
 
 #[tokio::test]
-async fn debugger_webhook_receives_alerts_only_while_set() {
+async fn debugger_webhook_receives_alerts_only_while_configured() {
     let world = World::sqlite_with(FAST_RETRY_ARGUMENTS);
     let mut debugger = Receiver::start([Answer::ok()]);
     let account = world.server.account_sid();

@@ -57,7 +57,7 @@ async fn send(client: &Http, method: &str, path: &str, sent: &RequestInput) -> R
     }
 }
 
-/// Returns the form with which this route succeeds, encoded.
+/// Returns the URL-encoded form with which a request to this route succeeds.
 fn complete((method, pattern, ..): Row, fixture: &Fixture) -> String {
     if method != "POST" {
         return String::new();
@@ -65,7 +65,7 @@ fn complete((method, pattern, ..): Row, fixture: &Fixture) -> String {
     url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fixture.form(pattern)).finish()
 }
 
-/// Returns the placeholders of a pattern.
+/// Returns the placeholders in a route pattern, such as `{Sid}`.
 fn placeholders(pattern: &str) -> Vec<&str> {
     pattern.split('/').filter(|segment| segment.starts_with('{')).collect()
 }
@@ -76,7 +76,7 @@ fn path_with_wrong_segment(fixture: &Fixture, pattern: &str, placeholder: &str, 
 }
 
 on_every_database! {
-    async fn caller_without_access_gets_the_same_refusal_for_any_input(world: World) {
+    async fn caller_without_access_gets_the_same_error_for_any_input(world: World) {
         let backends = Backends::create(&world);
         let fixture = Fixture::create(&world).await;
         let callers = callers_with_other_access(&world, &fixture, &backends).await;
@@ -106,7 +106,7 @@ on_every_database! {
 }
 
 #[tokio::test]
-async fn unauthenticated_caller_gets_the_same_refusal_for_any_input() {
+async fn unauthenticated_caller_gets_the_same_error_for_any_input() {
     let world = World::sqlite();
     let backends = Backends::create(&world);
     let fixture = Fixture::create(&world).await;
@@ -133,7 +133,7 @@ async fn unauthenticated_caller_gets_the_same_refusal_for_any_input() {
 }
 
 on_every_database! {
-    async fn unknown_resource_is_not_found_for_any_input(world: World) {
+    async fn unknown_resource_returns_404_for_any_input(world: World) {
         let backends = Backends::create(&world);
         let fixture = Fixture::create(&world).await;
         let before = fixture.state(&world).await;
@@ -146,7 +146,8 @@ on_every_database! {
             _ if pattern.contains("/Webhooks/") => "YW",
             _ if pattern.contains("/Credentials/") => "CR",
             _ if pattern.contains("/Alerts/") => "NO",
-            _ => "AE",
+            _ if pattern.contains("/Events/") => "AE",
+            _ => panic!("{pattern} is new: name the prefix of its SID here"),
         };
         for (name, auth) in [("account", account), ("API key", key), ("device", fixture.device.auth())] {
             let client = client(&world, &auth);
@@ -179,7 +180,7 @@ on_every_database! {
 }
 
 #[tokio::test]
-async fn factor_type_of_the_access_token_is_checked_before_parameters() {
+async fn factor_type_forbidden_by_the_access_token_is_refused_before_other_parameter_checks() {
     let world = World::ephemeral();
     let fixture = Fixture::create(&world).await;
     let phone = client(&world, &signed_in(fixture.token["token"].as_str().unwrap()));
@@ -195,7 +196,7 @@ async fn factor_type_of_the_access_token_is_checked_before_parameters() {
 }
 
 #[tokio::test]
-async fn device_filter_by_another_factor_is_refused_before_other_parameters() {
+async fn device_that_lists_challenges_of_another_factor_is_refused_before_other_parameter_checks() {
     let world = World::ephemeral();
     let fixture = Fixture::create(&world).await;
     let device = client(&world, &fixture.device.auth());

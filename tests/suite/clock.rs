@@ -34,7 +34,7 @@ fn diagnosis(world: &World) -> String {
 
 on_every_database! {
     serving &metrics::LISTEN;
-    async fn housekeeping_removes_nothing_after_a_clock_jump_until_trusted(world: World) {
+    async fn housekeeping_removes_nothing_after_a_clock_jump_until_the_clock_is_trusted(world: World) {
         let lacks = matches!(world.storage, Storage::Sqlite(_)) && Command::new("sqlite3").arg("-version").output().is_err();
         if lacks {
             eprintln!("SKIPPED on SQLite: there is no sqlite3");
@@ -57,8 +57,8 @@ on_every_database! {
         let days = 400_i64 * 86_400 * 1_000_000;
         sql(&world, &format!("UPDATE clock_record SET trusted_at = trusted_at - {days}"));
         sql(&world, &format!("UPDATE challenges SET created_at = created_at - {days}, expires_at = expires_at - {days}"));
-        let said = diagnosis(&world);
-        assert!(said.starts_with("WARNING") && said.contains("pauses housekeeping for six hours"), "{said}");
+        let output = diagnosis(&world);
+        assert!(output.starts_with("WARNING") && output.contains("pauses housekeeping for six hours"), "{output}");
         world.server.restart();
         wait_until("housekeeping refuses", WAIT_TIMEOUT, async || {
             world.server.log().contains("housekeeping removes nothing: the clock jumped").then_some(())
@@ -68,8 +68,8 @@ on_every_database! {
         let address = metrics::address(|| world.server.log()).await;
         let exposition = metrics::read(&address).await;
         assert_eq!(exposition.sum("countersign_clock_doubted", &[]), 1.0);
-        let said = diagnosis(&world);
-        assert!(said.starts_with("WARNING") && said.contains("housekeeping is paused: the clock jumped"), "{said}");
+        let output = diagnosis(&world);
+        assert!(output.starts_with("WARNING") && output.contains("housekeeping is paused: the clock jumped"), "{output}");
         // A restart does not change this. A stopping server releases housekeeping for the next one.
         world.server.terminate();
         world.server.restart();

@@ -39,7 +39,7 @@ fn path(credential: &Value) -> String {
 }
 
 on_every_database! {
-    async fn credential_can_be_created_read_updated_and_deleted(world: World) {
+    async fn push_credential_can_be_created_read_updated_and_deleted(world: World) {
         let backend = world.backend();
         let (key, made) = (Key::p256().pkcs8(), certificate(PushCertificate::default()));
         let (certificate, private_key) = (made.pem(), made.key.sec1());
@@ -114,7 +114,7 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn credentials_are_paged(world: World) {
+    async fn push_credentials_can_be_paged(world: World) {
         let backend = world.backend();
         let account = service_account("owl-bank");
         let mut all = Vec::new();
@@ -141,7 +141,7 @@ on_every_database! {
 }
 
 #[tokio::test]
-async fn invalid_upload_is_refused_with_its_reason() {
+async fn invalid_push_credential_is_refused_with_a_reason() {
     let world = World::ephemeral();
     let backend = world.backend();
     let good = certificate(PushCertificate::default());
@@ -235,7 +235,7 @@ async fn invalid_upload_is_refused_with_its_reason() {
 }
 
 #[tokio::test]
-async fn refused_update_leaves_the_credential_unchanged() {
+async fn refused_update_leaves_the_push_credential_unchanged() {
     let world = World::ephemeral();
     let backend = world.backend();
     let null = [(PRODUCTION, vec![5, 0])];
@@ -286,14 +286,14 @@ fn file(folder: &Path, name: &str, text: &str) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// Returns the value after `what` in the output of a command.
+/// Returns the value on the output line that starts with `what`, or `None` if there is no such line.
 fn value_of(what: &str, printed: &str) -> Option<String> {
     let line = printed.lines().find(|line| line.starts_with(&format!("{what} ")))?;
     Some(line[what.len()..].trim().to_owned())
 }
 
 on_every_database! {
-    async fn operator_manages_credentials_while_the_server_runs(world: World) {
+    async fn operator_can_manage_push_credentials_while_the_server_runs(world: World) {
         let (backend, folder) = (world.backend(), tempfile::tempdir().unwrap());
         let made = certificate(PushCertificate::default());
         let (pem, key) = (made.pem(), made.key.pkcs8());
@@ -346,7 +346,7 @@ on_every_database! {
             assert!(why.contains(&format!("there is no {google}")), "{why}");
         }
 
-        // Unusable files and unknown SIDs are refused with a reason.
+        // Invalid files and unknown SIDs are refused with a reason.
         let legacy = file(folder.path(), "legacy.txt", &format!("AAAA1234567:{}", "a_-B".repeat(35)));
         let missing = folder.path().join("nothing.p8");
         for (arguments, words) in [
@@ -397,7 +397,7 @@ async fn byte_order_marks_and_unordered_certificate_chains_are_accepted() {
 
 on_every_database! {
     /// The first check runs at the start; later checks find that the warning was given.
-    async fn expiring_certificate_is_warned_about_once(world: World) {
+    async fn expiring_push_certificate_is_warned_about_exactly_once(world: World) {
         let mut world = world;
         let made = async |world: &World, days: i64| {
             let end = SystemClock.now().plus_seconds(days * 86_400).to_string();

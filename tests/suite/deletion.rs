@@ -31,7 +31,7 @@ fn sql(world: &World, text: &str) -> Option<String> {
     Some(String::from_utf8(output.stdout).unwrap().trim().to_owned())
 }
 
-/// Returns a table of the numbers from 1 to `count`, in the SQL of the world's database.
+/// Returns an SQL `WITH` clause for a table `n (i)` that holds the numbers from 1 to `count`.
 fn numbers(count: u32) -> String {
     format!("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})")
 }
@@ -48,7 +48,8 @@ fn sid(world: &World, begin: &str) -> String {
 const CHALLENGE: &str = "'YF03000000000000000000000000000000', 'pending', 'Sign in?', '[]', \
      4102444800000000, 1, 1 FROM";
 
-/// Fills a service with entities and challenges. Returns `None` where SQL cannot be run.
+/// Inserts [`ENTITY_COUNT`] entities and their challenges into a service. Returns `None` if SQL cannot be
+/// run.
 fn fill(world: &World, account: &str, service: &str) -> Option<()> {
     let numbers = numbers(ENTITY_COUNT);
     let (entity, challenge) = (sid(world, "YE"), |kind| sid(world, &format!("YC03{kind}")));
@@ -147,7 +148,7 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn deleted_identity_can_be_recreated_while_its_challenges_are_removed(world: World) {
+    async fn deleted_identity_can_be_recreated_while_its_challenges_are_being_removed(world: World) {
         let backend = world.backend();
         let service = world.service().await;
         let (phone, enrollment) = world.enrolled(Style::Android, &service, "user-0001").await;

@@ -1,4 +1,4 @@
-//! Durability: acknowledged writes survive `kill -9`, and nothing else has happened.
+//! Durability: acknowledged writes survive `kill -9`, and no other changes appear.
 //!
 //! The server is killed at random moments. The test prints their seed; `COUNTERSIGN_TEST_SEED` repeats them.
 
@@ -95,8 +95,8 @@ impl Client {
         self
     }
 
-    /// Creates an entity and a challenge, and answers in two of three cases. Returns `None` once the server is
-    /// gone.
+    /// Creates an entity and a challenge, and answers the challenge in two of three rounds. Returns `None`
+    /// once the server has been killed.
     async fn run_round(&mut self, line: &ProcessClient) -> Option<()> {
         self.round += 1;
         let Self { enrollment, round, expected } = self;
@@ -143,7 +143,7 @@ impl Client {
         Some(())
     }
 
-    /// Compares the acknowledged writes with the server's data.
+    /// Checks the server's data against this client's acknowledged writes.
     async fn compare(&mut self, backend: &Http, entities: &[Value]) {
         let Enrollment { service_sid: service, identity, .. } = &self.enrollment;
         let mine = format!("{identity}-");
@@ -155,7 +155,7 @@ impl Client {
     }
 }
 
-/// The state that a client expects: the acknowledged writes as they were acknowledged, and the writes without an
+/// The state that a client expects: the resources as acknowledged by the server, and the writes without an
 /// acknowledgment.
 #[derive(Default)]
 struct ExpectedState {
@@ -173,13 +173,13 @@ enum UnacknowledgedWrite {
     Entity(String),
     /// The creation of a challenge with this message.
     Challenge(String),
-    /// This answer to the challenge with this SID.
+    /// An answer to a challenge: the SID and the new status.
     Answer(String, &'static str),
 }
 
 impl ExpectedState {
-    /// Compares the server's data: all acknowledged writes unchanged, and nothing else than the writes that
-    /// were begun. Those that happened count as acknowledged from now on.
+    /// Checks that the server's data contain every acknowledged write unchanged, and otherwise only writes
+    /// that were begun. Unacknowledged writes found in the data count as acknowledged from now on.
     fn compare(&mut self, entities: Vec<Value>, challenges: Vec<Value>) {
         let by = |key: &str, list: Vec<Value>| -> BTreeMap<String, Value> {
             list.into_iter()
@@ -263,7 +263,7 @@ async fn everything(backend: &Http, path: &str, key: &str) -> Vec<Value> {
     all
 }
 
-/// A client for one process of the server. Unlike the harness's client it tolerates the server's death.
+/// A client for one server process. Unlike the harness's client, it does not panic if the server is killed.
 struct ProcessClient {
     url: String,
     account: (String, String),
@@ -289,12 +289,13 @@ impl ProcessClient {
         }
     }
 
-    /// Returns whether enough writes were acknowledged to kill the server.
+    /// Returns whether enough writes have been acknowledged for the server to be killed.
     fn has_enough_writes(&self) -> bool {
         self.acknowledged.load(Ordering::Relaxed) >= MIN_ACKNOWLEDGED_WRITES
     }
 
-    /// Returns the body of a success; `None` if there is no complete response, because the server is gone.
+    /// Sends a POST request and returns the body of the successful response. Returns `None` if there is no
+    /// complete response because the server was killed.
     async fn post(&self, path: &str, form: &[(&str, &str)], who: &(String, String)) -> Option<Value> {
         // A query string has the same encoding as a form.
         let form = Url::parse_with_params("form:", form).unwrap();

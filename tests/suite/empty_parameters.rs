@@ -7,7 +7,7 @@ use crate::fixture::Fixture;
 use crate::openapi::{document, items, members, operations, resolved};
 use crate::world::{World, assert_error, created};
 
-/// Returns the body without the values that differ between resources.
+/// Returns the body without the members that differ between any two resources, such as SIDs.
 fn comparable(mut body: Value) -> Value {
     for member in ["sid", "date_created", "date_updated", "url", "links", "config", "binding", "token"] {
         body.as_object_mut().unwrap().remove(member);
@@ -15,7 +15,8 @@ fn comparable(mut body: Value) -> Value {
     body
 }
 
-/// Returns the texts that count as absent. For an object that includes the JSON text `null`.
+/// Returns the texts that count as absent for this parameter: the empty text and, for a JSON object, also
+/// `null`.
 fn absent_values(parameter: &str) -> &'static [&'static str] {
     if ["Metadata", "HiddenDetails"].contains(&parameter) { &["", "null"] } else { &[""] }
 }
@@ -75,13 +76,13 @@ async fn empty_optional_list_parameters_count_as_absent() {
             assert_eq!((empty.status, empty.json()), (200, plain.json()), "{pattern}: {name}");
         }
     }
-    // Of several page sizes the last non-empty one counts.
+    // If `PageSize` is repeated, the last non-empty value counts.
     let reply = world.backend().get("/v2/Services?PageSize=7&PageSize=", &[]).await;
     assert_eq!(reply.json()["meta"]["page_size"], 7);
 }
 
 #[tokio::test]
-async fn empty_list_items_are_ignored_and_an_empty_required_list_is_missing() {
+async fn empty_list_items_are_ignored_and_an_empty_required_list_counts_as_missing() {
     let world = World::ephemeral();
     let fixture = Fixture::create(&world).await;
     let field = ("Details.Fields", r#"{"label":"IP","value":"203.0.113.9"}"#);

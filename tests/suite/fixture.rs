@@ -61,7 +61,8 @@ impl Fixture {
         Self { alert: alert.await, event, token, service, device, webhook, credential, challenge }
     }
 
-    /// Returns the path of this route with the SIDs of the fixture.
+    /// Returns the path of the route `pattern`, with the fixture's SIDs and identity in place of its
+    /// placeholders.
     pub(crate) fn path(&self, pattern: &str) -> String {
         let sid = match pattern {
             _ if pattern.contains("/AccessTokens/") => self.token["sid"].as_str().unwrap(),
@@ -71,7 +72,8 @@ impl Fixture {
             _ if pattern.contains("/Credentials/") => self.credential["sid"].as_str().unwrap(),
             _ if pattern.contains("/Alerts/") => self.alert["sid"].as_str().unwrap(),
             _ if pattern.contains("/Events/") => self.event["sid"].as_str().unwrap(),
-            _ => "",
+            _ if !pattern.contains("/{Sid}") && !pattern.contains("{ChallengeSid}") => "",
+            _ => panic!("{pattern} is new: name a SID for it here"),
         };
         let path = pattern.replace("{ServiceSid}", &self.service).replace("{Identity}", IDENTITY);
         path.replace("{Sid}", sid).replace("{ChallengeSid}", sid)
@@ -119,7 +121,7 @@ impl Fixture {
         form.iter().map(|(name, value)| (*name, (*value).to_owned())).collect()
     }
 
-    /// Returns everything that the account can list, and the access token of the fixture.
+    /// Returns all resources that the account can list, and the fixture's access token.
     pub(crate) async fn state(&self, world: &World) -> Value {
         let token =
             format!("/v2/Services/{}/AccessTokens/{}", self.service, self.token["sid"].as_str().unwrap());

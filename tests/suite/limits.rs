@@ -15,7 +15,7 @@ use crate::races::{
 };
 use crate::world::{WAIT_TIMEOUT, World, assert_error, created, entity, on_every_database};
 
-/// Returns the value of `Retry-After` in seconds.
+/// Returns the reply's `Retry-After` in seconds.
 fn retry_after(reply: &Reply) -> u32 {
     reply.header("retry-after").unwrap().parse::<NonZeroU32>().unwrap().get()
 }
@@ -34,7 +34,7 @@ async fn wait_until_accepted(refused: &Reply, mut request: impl AsyncFnMut() -> 
 
 on_every_database! {
     serving &["--max-pending-challenges-per-factor", "3"];
-    async fn pending_challenges_of_a_factor_are_limited(world: World) {
+    async fn pending_challenges_per_factor_are_limited(world: World) {
         let service = world.service().await;
         let (phone, enrolled) = world.enrolled(Style::Android, &service, "weary-0001").await;
         let path = format!("{}/Challenges", entity(&service, "weary-0001"));
@@ -62,7 +62,7 @@ on_every_database! {
 
 on_every_database! {
     serving &["--max-pending-challenges-per-factor", "1"];
-    async fn expired_challenge_frees_its_place_after_retry_after(world: World) {
+    async fn challenge_is_accepted_after_retry_after_once_a_pending_one_expires(world: World) {
         let service = world.service().await;
         let (_, enrolled) = world.enrolled(Style::Android, &service, "weary-0001").await;
         let soon = SystemClock.now().plus_seconds(10).to_string();
@@ -124,14 +124,14 @@ on_every_database! {
         created(&ask().await);
         let full = ask().await;
         assert_error(&full, 429, 60312);
-        assert!(full.json()["message"].as_str().unwrap().contains("6 are pending"), "{full:?}");
+        assert!(full.json()["message"].as_str().unwrap().contains("6 challenges are pending"), "{full:?}");
         limit(&["--max-pending-challenges", "default", "--challenges-per-minute", "7"]);
         created(&ask().await);
         assert_error(&ask().await, 429, 60312);
         assert!(world.refusal(&["service", "limit", "VA00000000000000000000000000000000"]).contains("there is no VA0"));
 
         let shown = world.backend().get(&format!("/v2/Services/{service}"), &[]).await;
-        assert!(!shown.json().to_string().contains("limit\""), "no client sees it: {shown:?}");
+        assert!(!shown.json().to_string().contains("limit\""), "the limit must not be visible to clients: {shown:?}");
     }
 }
 
@@ -267,13 +267,14 @@ async fn backend_and_device_requests_per_second_are_limited_separately() {
             }
         }
     }
-    // The shared limit of the devices, and six answers plus one a second that each device has for itself.
+    // At most the burst and rate of the limit that devices share, plus each device's own burst of six and one
+    // request per second.
     let most = 2.0 + 6.0 + (2.0 + 1.0) * began.elapsed().as_secs_f64();
     assert!(f64::from(taken) <= most && taken >= 8, "{taken} in {:?}", began.elapsed());
     let last = refused.last().unwrap();
     assert_error(last, 429, 20429);
     assert_eq!(retry_after(last), 1);
-    // The devices have not used up the backends' limit.
+    // The devices' requests do not count toward the backends' limit.
     for _ in 0..2 {
         assert_eq!(world.backend().get("/v2/Services", &[]).await.status, 200);
     }
@@ -289,7 +290,7 @@ async fn backend_and_device_requests_per_second_are_limited_separately() {
 }
 
 #[tokio::test]
-async fn answer_is_accepted_after_other_devices_used_up_the_limit() {
+async fn device_can_answer_after_other_devices_exhaust_the_shared_rate_limit() {
     let mut world = World::sqlite();
     let service = world.service().await;
     let (phone, enrollment) = world.enrolled(Style::Android, &service, "calm-00001").await;
@@ -330,10 +331,10 @@ async fn answer_is_accepted_after_other_devices_used_up_the_limit() {
 }
 
 #[tokio::test]
-async fn concurrent_requests_of_an_account_are_limited() {
+async fn concurrent_requests_per_account_are_limited() {
     let world = World::ephemeral_with(&["--account-concurrency", "1"]);
     for path in ["/v2/Services", "/v2/Services/VA0", "/v1/Alerts", "/v2/Services?PageSize=0"] {
-        // However a request ends, its place becomes free.
+        // A request frees its permit however it ends.
         for _ in 0..3 {
             assert_ne!(world.backend().get(path, &[]).await.status, 429, "{path}");
         }
@@ -346,7 +347,7 @@ async fn concurrent_requests_of_an_account_are_limited() {
     created(&world.backend().post("/v2/Services", &form).await);
 }
 
-/// A trusted proxy that forwards requests for services.
+/// A trusted proxy that forwards requests for the list of services.
 struct Proxy {
     http: reqwest::Client,
     url: String,
@@ -357,7 +358,7 @@ impl Proxy {
         Self { http: reqwest::Client::new(), url: format!("{}/v2/Services", world.server.url()) }
     }
 
-    /// Sends a request for a client with this address; returns status and `Retry-After`.
+    /// Forwards a request from the client address `client`. Returns the status and `Retry-After` in seconds.
     async fn ask(&self, client: &str, signed_in: Option<(&str, &str)>) -> (u16, Option<u32>) {
         let mut request = self.http.get(&self.url).header("X-Forwarded-For", client);
         if let Some((user, password)) = signed_in {
@@ -370,7 +371,7 @@ impl Proxy {
 }
 
 #[tokio::test]
-async fn address_with_too_many_failed_sign_ins_is_refused_for_a_while() {
+async fn address_with_too_many_failed_authentications_is_refused_temporarily() {
     let limit = ["--failed-authentications-per-minute", "30", "--trusted-proxies", "127.0.0.0/8"];
     let world = World::ephemeral_with(&limit);
     let proxy = Proxy::of(&world);
@@ -384,7 +385,11 @@ async fn address_with_too_many_failed_sign_ins_is_refused_for_a_while() {
         ("nobody", "wrong"),
     ];
     for _ in 0..40 {
-        assert_eq!(proxy.ask("198.51.100.7", None).await, (401, None), "no credentials are no bad ones");
+        assert_eq!(
+            proxy.ask("198.51.100.7", None).await,
+            (401, None),
+            "a request without credentials must not count as failed authentication"
+        );
         assert_eq!(proxy.ask("198.51.100.7", good).await.0, 200);
     }
     let mut failed = 0;
@@ -400,7 +405,10 @@ async fn address_with_too_many_failed_sign_ins_is_refused_for_a_while() {
     });
     let seconds = refused.await;
     let refused_at = Instant::now();
-    assert!(failed > 30 && (1..=2).contains(&seconds), "one every two seconds: {failed}, {seconds}");
+    assert!(
+        failed > 30 && (1..=2).contains(&seconds),
+        "unexpected Retry-After of {seconds} s after {failed} failures"
+    );
     for elsewhere in ["198.51.100.8", "2001:db8::7", "198.51.100.7, 198.51.100.9"] {
         assert_eq!(proxy.ask(elsewhere, good).await.0, 200, "{elsewhere}");
     }
@@ -414,7 +422,7 @@ async fn address_with_too_many_failed_sign_ins_is_refused_for_a_while() {
 }
 
 #[tokio::test]
-async fn spent_access_token_counts_as_failed_sign_in() {
+async fn spent_access_token_counts_as_failed_authentication() {
     let world = World::ephemeral_with(&["--failed-authentications-per-minute", "5"]);
     let service = world.service().await;
     let new = world.new_factor(&service, "newcomer-0001").await;

@@ -1,4 +1,4 @@
-//! Metrics: all of them are exposed in the format that Prometheus reads, with meaningful values.
+//! Metrics: every metric is exposed in the OpenMetrics format with the expected values.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpStream;
@@ -16,9 +16,9 @@ use crate::world::{WAIT_TIMEOUT, World, assert_error, entity};
 /// The arguments for a metrics listener on a free port.
 pub(crate) const LISTEN: [&str; 2] = ["--metrics-listen", "127.0.0.1:0"];
 
-/// Waits until the server logs the address of its metrics, and returns the last logged one.
+/// Waits until the server logs the address of its metrics listener, and returns the last logged address.
 pub(crate) async fn address(log: impl Fn() -> String) -> String {
-    wait_until("the server logs where its metrics are", WAIT_TIMEOUT, async || {
+    wait_until("the server logs the address of its metrics listener", WAIT_TIMEOUT, async || {
         let log = log();
         let (_, address) = log.rsplit_once("metrics served at ")?;
         Some(address.split_once("/metrics")?.0.to_owned())
@@ -26,7 +26,7 @@ pub(crate) async fn address(log: impl Fn() -> String) -> String {
     .await
 }
 
-/// Returns the current metrics.
+/// Fetches and parses the current metrics from the listener at `address`.
 pub(crate) async fn read(address: &str) -> Exposition {
     let reply = Http::new(address).get("/metrics", &[]).await;
     assert_eq!(
@@ -48,7 +48,7 @@ struct Family {
 
 #[derive(Clone, Debug)]
 struct Sample {
-    /// The rest of the sample's name after that of the family.
+    /// The suffix of the sample's name after the metric's name, such as `_total`.
     suffix: String,
     labels: BTreeMap<String, String>,
     value: f64,
@@ -62,7 +62,7 @@ impl Exposition {
     /// Parses the OpenMetrics text format strictly.
     #[track_caller]
     fn parse(text: &str) -> Self {
-        let body = text.strip_suffix("# EOF\n").expect("an end");
+        let body = text.strip_suffix("# EOF\n").expect("the `# EOF` line at the end");
         let (mut exposition, mut current) = (Self::default(), String::new());
         for line in body.lines() {
             if let Some(about) = line.strip_prefix("# ") {
@@ -77,7 +77,10 @@ impl Exposition {
                         .insert(current.clone(), Family { help: what.to_owned(), ..Family::default() });
                 }
                 let family = exposition.0.get_mut(name).unwrap();
-                assert!(name == current && family.samples.is_empty(), "out of place: {line}");
+                assert!(
+                    name == current && family.samples.is_empty(),
+                    "unexpected position of this line: {line}"
+                );
                 match word {
                     "HELP" => {}
                     "TYPE" => assert!(std::mem::replace(&mut family.kind, what.to_owned()).is_empty()),
@@ -88,7 +91,7 @@ impl Exposition {
                     _ => panic!("{line}"),
                 }
             } else {
-                let family = exposition.0.get_mut(&current).expect("a family before its samples");
+                let family = exposition.0.get_mut(&current).expect("a metric's metadata before its samples");
                 let rest = line
                     .strip_prefix(&current)
                     .unwrap_or_else(|| panic!("a sample of another family: {line}"));
@@ -212,7 +215,7 @@ fn assert_matches_table(exposition: &Exposition) {
 }
 
 #[tokio::test]
-async fn every_metric_reports_the_activity_of_the_server() {
+async fn every_metric_changes_with_the_activity_that_it_measures() {
     let fixture = pushes::PushFixture::start(&LISTEN, World::sqlite_with).await.with_credentials().await;
     let metrics = address(|| fixture.world.server.log()).await;
     let _receivers = start_receivers(&fixture).await;
@@ -242,7 +245,7 @@ async fn start_receivers(fixture: &pushes::PushFixture) -> [Receiver; 3] {
     [good, bad, debugger]
 }
 
-/// Enrolls two phones, of which one loses its app; a challenge is approved, one denied, and one expires.
+/// Enrolls two phones, one of which loses its app. Approves one challenge, denies one, and lets one expire.
 async fn answer_and_miss_challenges(fixture: &pushes::PushFixture) {
     let (phone, android) = fixture.phone("user-0001", Platform::Fcm, pushes::ANDROID).await;
     let (_, iphone) = fixture.phone("user-0002", Platform::Apn, pushes::IPHONE).await;
@@ -276,13 +279,13 @@ async fn send_failing_requests(fixture: &pushes::PushFixture) {
     assert_error(&world.backend().get("/v2/nothing/user-0001", &[]).await, 404, 20404);
 }
 
-/// Name of a metric, labels that its samples have, and the sum of their values.
+/// An expected sum: the metric's name, the labels that select samples, and the sum of those samples' values.
 type ExpectedValue = (&'static str, &'static [(&'static str, &'static str)], f64);
 
 const ROUTE: (&str, &str) = ("route", "/v2/Services/{ServiceSid}");
 const METHOD: (&str, &str) = ("method", "GET");
 
-/// The values after the whole test.
+/// The metric values expected at the end of the test.
 const EXPECTED_VALUES: &[ExpectedValue] = &[
     ("countersign_ready", &[], 1.0),
     ("countersign_build_info", &[], 1.0),
@@ -383,7 +386,7 @@ async fn sqlite_database_and_disk_sizes_are_sampled() {
     let Storage::Sqlite(data_dir) = world.storage.clone() else { unreachable!() };
     world.service().await;
     let metrics = address(|| world.server.log()).await;
-    let exposition = wait_until("the disk is sampled", WAIT_TIMEOUT, async || {
+    let exposition = wait_until("the disk size is sampled", WAIT_TIMEOUT, async || {
         let exposition = read(&metrics).await;
         (exposition.sum("countersign_disk_size_bytes", &[]) > 0.0).then_some(exposition)
     })
@@ -398,7 +401,7 @@ async fn sqlite_database_and_disk_sizes_are_sampled() {
 }
 
 #[tokio::test]
-async fn time_of_the_last_backup_is_exposed() {
+async fn last_backup_time_is_exposed_as_a_metric() {
     let mut world = World::sqlite_with(&LISTEN);
     let Storage::Sqlite(data_dir) = world.storage.clone() else { unreachable!() };
     let backup = data_dir.with_file_name("backup.db");
@@ -409,11 +412,11 @@ async fn time_of_the_last_backup_is_exposed() {
         let time = exposition.sum("countersign_last_backup_timestamp_seconds", &[]);
         (before..=after).contains(&time)
     };
-    // The log before the restart has the address of the previous process.
+    // The log before the restart contains the previous process's metrics address, so skip it.
     let former = world.server.log().len();
     world.server.restart();
     let metrics = address(|| world.server.log()[former..].to_owned()).await;
-    wait_until("the time of the backup is exposed", WAIT_TIMEOUT, async || {
+    wait_until("the last backup time is exposed", WAIT_TIMEOUT, async || {
         is_that(&read(&metrics).await).then_some(())
     })
     .await;
@@ -433,7 +436,7 @@ async fn postgres_database_size_is_sampled() {
     let test = "postgres_database_size_is_sampled";
     let Some(world) = World::postgres_with(test, &LISTEN) else { return };
     let metrics = address(|| world.server.log()).await;
-    let exposition = wait_until("the size of the database is sampled", WAIT_TIMEOUT, async || {
+    let exposition = wait_until("the database size is sampled", WAIT_TIMEOUT, async || {
         let exposition = read(&metrics).await;
         (exposition.sum("countersign_database_size_bytes", &[]) > 1e6).then_some(exposition)
     })
@@ -446,7 +449,7 @@ async fn postgres_database_size_is_sampled() {
 }
 
 #[tokio::test]
-async fn silent_connections_do_not_block_other_readers() {
+async fn idle_metrics_connections_do_not_block_other_scrapes() {
     let world = World::ephemeral_with(&LISTEN);
     let metrics = address(|| world.server.log()).await;
     let silent: Vec<_> =

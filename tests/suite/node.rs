@@ -15,8 +15,8 @@ const SETUP_INSTRUCTIONS: &str = "copy tests/sdks/node/package*.json to a folder
                       then set COUNTERSIGN_TEST_NODE to the path of the folder";
 
 #[test]
-fn every_operation_works_with_the_node_library() {
-    let Some(node) = node_or_skip("node::every_operation_works_with_the_node_library") else { return };
+fn every_operation_works_with_the_twilio_node_library() {
+    let Some(node) = node_or_skip("node::every_operation_works_with_the_twilio_node_library") else { return };
     every_operation(node, "node/operations.js");
 }
 
@@ -45,7 +45,8 @@ fn node() -> Result<Command, String> {
     Ok(command(Path::new(&folder)))
 }
 
-/// Returns Node with the folder's modules, without inherited variables that would change its behavior.
+/// Returns a command for Node with the modules in `folder`, without inherited variables that would change its
+/// behavior.
 fn command(folder: &Path) -> Command {
     let mut command = Command::new("node");
     remove_variables(&mut command, |name| {

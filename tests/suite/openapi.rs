@@ -12,7 +12,8 @@ use serde_json::{Map, Value, json};
 use crate::fixture::Fixture;
 use crate::world::World;
 
-/// The reasons for every difference from the official documents, as patterns with the number of their matches.
+/// The explained differences from the official documents: patterns with a reason and the expected number of
+/// matches.
 const DIFFERENCES: &str = include_str!("../../openapi/differences.json");
 
 /// The generated page about the differences.
@@ -22,7 +23,7 @@ const DIFFERENCES_PAGE: &str = "docs/openapi-differences.md";
 const OFFICIAL_DOCUMENTS: [&str; 3] =
     ["twilio_verify_v2.json", "twilio_notify_v1.json", "twilio_monitor_v1.json"];
 
-/// The mark of an extension that Twilio does not have.
+/// The member that marks an operation, parameter or property that Twilio does not have.
 const EXTENSION: &str = "x-countersign-extension";
 
 fn kept(path: &str) -> String {
@@ -34,7 +35,7 @@ pub(crate) fn document() -> Value {
     serde_json::from_str(&kept("openapi/countersign.json")).unwrap()
 }
 
-/// Follows a `$ref`.
+/// Returns the object that `value` refers to by `$ref`, or `value` itself if it has no `$ref`.
 pub(crate) fn resolved<'d>(document: &'d Value, value: &'d Value) -> &'d Value {
     match value["$ref"].as_str() {
         Some(link) => {
@@ -62,7 +63,7 @@ pub(crate) fn operations(document: &Value) -> impl Iterator<Item = (String, &str
 }
 
 #[tokio::test]
-async fn document_names_the_address_of_the_server() {
+async fn served_openapi_document_contains_the_server_url() {
     let world = World::ephemeral();
     let reply = Http::new(world.server.url()).get("/openapi.json", &[]).await;
     assert_eq!((reply.status, reply.header("content-type")), (200, Some("application/json")));
@@ -74,7 +75,7 @@ async fn document_names_the_address_of_the_server() {
 }
 
 #[tokio::test]
-async fn document_describes_exactly_the_served_routes() {
+async fn openapi_document_describes_exactly_the_served_routes() {
     let world = World::ephemeral();
     let served = world.backend().get("/openapi.json", &[]).await.json();
     let who = |operation: &Value| {
@@ -98,7 +99,7 @@ async fn document_describes_exactly_the_served_routes() {
 }
 
 #[test]
-fn document_is_complete_and_consistent() {
+fn openapi_document_is_complete_and_consistent() {
     let document = document();
     let mut names = BTreeSet::new();
     for (method, path, operation) in operations(&document) {
@@ -136,7 +137,7 @@ fn collect_links(value: &Value, links: &mut BTreeSet<String>) {
 }
 
 #[tokio::test]
-async fn responses_match_their_schemas() {
+async fn responses_match_their_openapi_schemas() {
     let world = World::sqlite();
     let fixture = Fixture::create(&world).await;
     let (backend, document) = (world.backend(), document());
@@ -180,7 +181,7 @@ async fn send(client: &Http, method: &str, address: &str, form: &[(&str, &str)])
     }
 }
 
-/// Checks a body against a schema; it may have no member that the schema lacks.
+/// Checks that `value` matches `schema` and has no member that the schema does not define.
 #[track_caller]
 fn assert_fits(document: &Value, schema: &Value, value: &Value, place: &str) {
     let schema = resolved(document, schema);
@@ -237,7 +238,7 @@ fn official_or_skip(test: &str) -> Option<Vec<Value>> {
     Some(OFFICIAL_DOCUMENTS.iter().map(read).collect())
 }
 
-/// Returns the facts of a document to compare: for each operation a tree with texts as leaves.
+/// Returns the comparable contents of a document: for each operation, a tree whose leaves are texts.
 fn facts(document: &Value) -> BTreeMap<String, Value> {
     let operation_facts = |operation: &Value| {
         let mut facts = Map::new();
@@ -307,7 +308,8 @@ fn schema_facts(document: &Value, schema: &Value, is_required: bool) -> Value {
     facts.into()
 }
 
-/// Returns the differences between two trees, one a line. A missing branch is one difference.
+/// Appends the differences between two trees to `lines`, one per line. A missing branch counts as one
+/// difference.
 fn differences(place: &str, here: Option<&Value>, there: Option<&Value>, lines: &mut Vec<String>) {
     match (here, there) {
         (Some(Value::Object(here)), Some(Value::Object(there))) => {
@@ -339,7 +341,7 @@ fn shape(operation: &str) -> String {
     parts.map(|(index, part)| if index % 2 == 0 { part } else { "{}" }).collect()
 }
 
-/// Returns our facts and the official ones by the shape of the path.
+/// Returns our operation and the official one, if any, for each method and path with parameter names removed.
 fn both(official: &[Value]) -> BTreeMap<String, [Option<(String, Value)>; 2]> {
     let mut both: BTreeMap<String, [Option<(String, Value)>; 2]> = BTreeMap::new();
     let ours = facts(&document()).into_iter().map(|fact| (0, fact));
@@ -363,9 +365,9 @@ fn matches(pattern: &str, text: &str) -> bool {
 }
 
 #[test]
-fn every_difference_from_the_official_documents_is_explained() {
+fn every_difference_from_the_official_openapi_documents_is_explained() {
     let Some(official) =
-        official_or_skip("openapi::every_difference_from_the_official_documents_is_explained")
+        official_or_skip("openapi::every_difference_from_the_official_openapi_documents_is_explained")
     else {
         return;
     };
@@ -401,8 +403,10 @@ fn every_difference_from_the_official_documents_is_explained() {
 }
 
 #[test]
-fn exactly_the_extensions_are_marked() {
-    let Some(official) = official_or_skip("openapi::exactly_the_extensions_are_marked") else {
+fn exactly_the_operations_beyond_twilio_are_marked_as_extensions() {
+    let Some(official) =
+        official_or_skip("openapi::exactly_the_operations_beyond_twilio_are_marked_as_extensions")
+    else {
         return;
     };
     let (both, document) = (both(&official), document());
@@ -419,7 +423,7 @@ fn exactly_the_extensions_are_marked() {
 }
 
 #[test]
-fn page_about_the_differences_is_current() {
+fn openapi_differences_page_is_up_to_date() {
     let table: Value = serde_json::from_str(DIFFERENCES).unwrap();
     let mut total = 0;
     let mut groups = String::new();

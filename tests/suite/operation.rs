@@ -1,4 +1,4 @@
-//! The work of an operator: start, stop, configure, manage, back up, and survive an outage.
+//! The server's operation: start, stop, configuration, commands, backups, and outages.
 
 mod backup;
 mod commands;
@@ -33,7 +33,7 @@ fn countersign(folder: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// Exit code and output of a command.
+/// The exit code and output of a command.
 #[derive(Debug)]
 struct CommandOutput {
     code: Option<i32>,
@@ -41,7 +41,8 @@ struct CommandOutput {
     stderr: String,
 }
 
-/// Runs a command to its end; kills one that does not end, such as a server that should have refused to start.
+/// Runs a command until it exits. Kills it and panics if it does not exit, such as a server that should have
+/// refused to start.
 #[track_caller]
 fn run(command: &mut Command) -> CommandOutput {
     wait(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
@@ -61,11 +62,11 @@ fn wait(mut child: Child) -> CommandOutput {
     let _ = child.kill();
     let _ = child.wait();
     let [stdout, stderr] = [stdout, stderr].map(|text| text.join().unwrap());
-    let status = status.unwrap_or_else(|| panic!("it did not end: {stdout}{stderr}"));
+    let status = status.unwrap_or_else(|| panic!("the command did not exit: {stdout}{stderr}"));
     CommandOutput { code: status.code(), stdout, stderr }
 }
 
-/// Reads an output to its end in a thread.
+/// Reads a pipe to its end in a new thread, which returns the text.
 fn drained(mut output: impl Read + Send + 'static) -> JoinHandle<String> {
     thread::spawn(move || {
         let mut text = String::new();
@@ -74,33 +75,34 @@ fn drained(mut output: impl Read + Send + 'static) -> JoinHandle<String> {
     })
 }
 
-/// Runs a command that must succeed, and returns its output.
+/// Runs a command that must succeed without error output, and returns its standard output.
 #[track_caller]
 fn succeed(command: &mut Command) -> String {
-    let said = run(command);
-    assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""), "{said:?}");
-    said.stdout
+    let output = run(command);
+    assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "{output:?}");
+    output.stdout
 }
 
-/// Runs a command that must fail, with all these words in the last line of its error output.
+/// Runs a command that must exit with status 1, and checks that the last line of its error output contains
+/// all texts in `expected`.
 #[track_caller]
-fn refuse(command: &mut Command, words: &[&str]) -> CommandOutput {
-    let said = run(command);
-    assert_eq!((said.code, said.stdout.as_str()), (Some(1), ""), "{said:?}");
-    let (log, refusal) = said.stderr.trim_end().rsplit_once('\n').unwrap_or(("", said.stderr.trim_end()));
-    assert!(refusal.starts_with("countersign: "), "{said:?}");
-    assert!(log.lines().all(|line| line.contains(" INFO ")), "{said:?}");
-    for word in words {
-        assert!(refusal.contains(word), "{word}: {said:?}");
+fn refuse(command: &mut Command, expected: &[&str]) -> CommandOutput {
+    let output = run(command);
+    assert_eq!((output.code, output.stdout.as_str()), (Some(1), ""), "{output:?}");
+    let (log, refusal) = output.stderr.trim_end().rsplit_once('\n').unwrap_or(("", output.stderr.trim_end()));
+    assert!(refusal.starts_with("countersign: "), "{output:?}");
+    assert!(log.lines().all(|line| line.contains(" INFO ")), "{output:?}");
+    for word in expected {
+        assert!(refusal.contains(word), "{word}: {output:?}");
     }
-    said
+    output
 }
 
-/// Returns the value after these words in the output of a command.
+/// Returns the value after `label` in the output of a command.
 #[track_caller]
-fn value_of(words: &str, printed: &str) -> String {
-    let value = printed.lines().find_map(|line| line.trim().strip_prefix(words));
-    value.unwrap_or_else(|| panic!("{words}: {printed}")).trim().to_owned()
+fn value_of(label: &str, printed: &str) -> String {
+    let value = printed.lines().find_map(|line| line.trim().strip_prefix(label));
+    value.unwrap_or_else(|| panic!("{label}: {printed}")).trim().to_owned()
 }
 
 /// A server as an operator starts it. Its output is kept, and it is killed when dropped.

@@ -1,4 +1,4 @@
-//! Deliveries: each one arrives despite failing receivers and killed servers.
+//! Deliveries: each one arrives despite receiver failures and killed servers.
 
 mod killed;
 
@@ -21,7 +21,7 @@ fn codes(delivery: &ShownDelivery) -> Vec<u32> {
     delivery.attempts.iter().filter_map(|attempt| attempt.code).collect()
 }
 
-/// Returns the alerts, newest first, as code and resource.
+/// Returns the error code and resource SID of each alert, newest first.
 async fn alerts(world: &World) -> Vec<(String, String)> {
     let reply = world.backend().get("/v1/Alerts", &[]).await.json();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -57,7 +57,7 @@ on_every_database! {
 }
 
 #[tokio::test]
-async fn delivery_is_retried_after_every_kind_of_failure() {
+async fn delivery_is_retried_after_every_kind_of_temporary_failure() {
     let world = World::sqlite_with(FAST_RETRY_ARGUMENTS);
     let service = world.service().await;
     // The timeouts for the response and for the whole request, in milliseconds.
@@ -95,7 +95,7 @@ async fn delivery_is_retried_after_every_kind_of_failure() {
 }
 
 #[tokio::test]
-async fn complete_or_permanent_response_ends_the_delivery() {
+async fn success_or_permanent_failure_ends_the_delivery_after_one_attempt() {
     let world = World::sqlite_with(FAST_RETRY_ARGUMENTS);
     let service = world.service().await;
     let much = "x".repeat(10 << 20);
@@ -104,7 +104,7 @@ async fn complete_or_permanent_response_ends_the_delivery() {
         (Answer::of("204 No Content", "", ""), "delivered", None),
         (Answer::of("200 OK", "", &much), "delivered", None),
         (Answer::Flood("HTTP/1.1 200 OK\r\n\r\n".into()), "delivered", None),
-        // The status alone counts; the rest of the response may fail.
+        // Only the status determines the result; reading the rest of the response may fail.
         (Answer::Stall("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n".into()), "delivered", None),
         (Answer::HangUp("HTTP/1.1 202 OK\r\nContent-Length: 9\r\n\r\n".into()), "delivered", None),
         (Answer::of("400 Bad", "", ""), "failed", Some(11200)),
@@ -217,8 +217,9 @@ async fn abandoned_delivery_is_logged_as_warning_with_the_reason() {
     for host in ["127.0.0.1", "localhost", "[::1]", "10.1.2.3", "169.254.169.254"] {
         let sid = webhook(&world, &service, &format!("http://{host}:9/hook?key=hoot"), &[]).await;
         let made = warned(&sid).await;
-        for words in ["has an address that is not public", "--webhook-allow-network", &format!("{host}:9")] {
-            assert!(made.contains(words), "{made}");
+        for expected in ["has an address that is not public", "--webhook-allow-network", &format!("{host}:9")]
+        {
+            assert!(made.contains(expected), "{made}");
         }
     }
     // A host name is not resolved at creation; a changed URL is checked again.
@@ -232,10 +233,10 @@ async fn abandoned_delivery_is_logged_as_warning_with_the_reason() {
     assert_eq!(deliveries.len(), 5);
     for delivery in deliveries {
         let given_up = warned(&delivery.id).await;
-        for words in
+        for expected in
             ["delivery failed, given up", "11210", "address is not public", "--webhook-allow-network"]
         {
-            assert!(given_up.contains(words), "{given_up}");
+            assert!(given_up.contains(expected), "{given_up}");
         }
         assert!(!given_up.contains("hoot"), "{given_up}");
     }
@@ -274,7 +275,7 @@ on_every_database! {
 
 /// Overrides in the URL decide how often and on which failures to retry; the schedule no longer counts.
 #[tokio::test]
-async fn url_overrides_control_retries() {
+async fn overrides_in_the_webhook_url_fragment_control_retries() {
     let world = World::sqlite_with(FAST_RETRY_ARGUMENTS);
     let service = world.service().await;
     let (oh, gone, busy) = (
@@ -298,7 +299,7 @@ async fn url_overrides_control_retries() {
         ("rc=2&rp=ct&rt=200", &Answer::silence(), 1),
         // A redirect is final whatever the overrides say.
         ("rc=2&rp=all", &Answer::of("302 Found", "Location: /x\r\n", ""), 1),
-        // `tt` bounds the time of all attempts together.
+        // `tt` limits the total time of all attempts.
         ("rc=5&rp=all&rt=5000&tt=9000", &Answer::silence(), 2),
     ] {
         let receiver = Receiver::start([answer.clone()]);
@@ -338,9 +339,9 @@ async fn url_overrides_control_retries() {
     println!("all of it took {:?}", began.elapsed());
 }
 
-/// An immediate retry does not wait for the lease to expire.
+/// An immediate retry must not wait until the delivery's lease expires.
 #[tokio::test]
-async fn retries_from_url_overrides_are_immediate() {
+async fn retries_configured_in_the_webhook_url_fragment_are_immediate() {
     let world = World::sqlite_with(LOOPBACK_ARGUMENTS);
     let receiver = Receiver::start([Answer::of("500 Oh", "", "")]);
     let service = world.service().await;
@@ -360,7 +361,7 @@ async fn retries_from_url_overrides_are_immediate() {
 
 /// Each attempt is signed with the current auth token.
 #[tokio::test]
-async fn pending_deliveries_are_signed_with_the_rotated_token() {
+async fn pending_deliveries_are_signed_with_the_new_auth_token_after_a_rotation() {
     let world = World::sqlite_with(FAST_RETRY_ARGUMENTS);
     let receiver =
         Receiver::start([Answer::of("500 Oh", "", ""), Answer::of("500 Oh", "", ""), Answer::ok()]);
@@ -388,7 +389,8 @@ on_every_database! {
             webhook(&world, &service, &url, &[]).await;
         }
         let sid = webhook(&world, &service, &quick.at("/"), &[]).await;
-        // The first event is last in the queue; the others come when the hanging host has used up its permits.
+        // The first event's delivery is last in the queue; the others are enqueued after the hanging host has
+        // used up its permits.
         let identities = ["zoe-0001", "zoe-0002", "zoe-0003", "zoe-0004"];
         let mut taken = Vec::new();
         for (number, identity) in identities.iter().enumerate() {
@@ -442,9 +444,9 @@ on_every_database! {
 
 /// A lease lasts as long as its attempt, however short it is: two servers do not make the same attempt twice.
 #[tokio::test]
-async fn attempt_longer_than_its_lease_is_made_once() {
+async fn attempt_longer_than_its_lease_is_made_exactly_once() {
     let serving = &["--webhook-allow-network", "127.0.0.0/8", "--delivery-lease", "3"];
-    let test = "outbox::attempt_longer_than_its_lease_is_made_once";
+    let test = "outbox::attempt_longer_than_its_lease_is_made_exactly_once";
     let Some(world) = World::postgres_with(test, serving) else { return };
     let other = Server::start(crate::world::BINARY, world.storage.clone(), serving);
     // Closed once the attempts have outlasted their leases.
@@ -507,7 +509,7 @@ on_every_database! {
 
 /// A server that receives SIGTERM finishes the running attempts.
 #[tokio::test]
-async fn stop_waits_for_running_attempts() {
+async fn stopping_server_waits_for_running_attempts() {
     let mut world = World::sqlite_with(LOOPBACK_ARGUMENTS);
     let address = world.server.url().strip_prefix("http://").unwrap().to_owned();
     // The attempt ends only after the server has begun to stop, and so accepts no connection any more.

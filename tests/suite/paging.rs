@@ -78,13 +78,14 @@ fn sids(page: &Value, key: &str) -> Vec<String> {
     page[key].as_array().unwrap().iter().map(|item| item["sid"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Fetches the page at this URL of `meta`, unchanged; returns `None` if there is none.
+/// Fetches the page at the URL in the member `address` of the page's `meta`. Returns `None` if that URL is
+/// null.
 async fn follow_link(client: &Http, page_: &Value, address: &str) -> Option<Value> {
     let url = page_["meta"][address].as_str()?;
     Some(page(&client.get(url, &[]).await))
 }
 
-/// Returns all pages from this path on, by following `next_page_url`.
+/// Returns the page at `path` and all later pages, by following `next_page_url`.
 async fn pages(client: &Http, path: &str) -> Vec<Value> {
     let mut pages = vec![page(&client.get(path, &[]).await)];
     while let Some(next) = follow_link(client, &pages[pages.len() - 1], "next_page_url").await {
@@ -124,10 +125,10 @@ on_every_database! {
                 // The way back shows the same pages under the same URLs.
                 let mut at = pages[count - 1].clone();
                 for index in (0..count - 1).rev() {
-                    at = follow_link(&client, &at, "previous_page_url").await.expect("a page before");
+                    at = follow_link(&client, &at, "previous_page_url").await.expect("a previous page");
                     assert_eq!(at[key], pages[index][key], "{key} by {size}, back to {index}");
                     assert_eq!(at["meta"]["page"], index);
-                    let again = follow_link(&client, &at, "next_page_url").await.expect("a previous page");
+                    let again = follow_link(&client, &at, "next_page_url").await.expect("a next page");
                     assert_eq!(again[key], pages[index + 1][key]);
                 }
                 assert_eq!(at["meta"]["previous_page_url"], Value::Null, "{key} by {size}");
@@ -137,7 +138,7 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn challenges_are_listed_in_either_order(world: World) {
+    async fn challenges_can_be_listed_in_either_order(world: World) {
         let client = world.backend();
         let list = lists(&world, 5).await.pop().unwrap();
         let newest_first: Vec<_> = list.items.iter().rev().cloned().collect();
@@ -158,7 +159,7 @@ on_every_database! {
 }
 
 #[tokio::test]
-async fn page_metadata_describes_the_page() {
+async fn list_metadata_describes_the_returned_page() {
     let world = World::ephemeral();
     let client = world.backend();
     for List { path, key, items } in lists(&world, 3).await {
@@ -183,7 +184,7 @@ async fn page_metadata_describes_the_page() {
         let token = parameter(&first["meta"]["next_page_url"], "PageToken").unwrap();
         assert_eq!(next, format!("{url}?PageSize=2&Page=1&PageToken={token}"));
         let plain = |byte: u8| byte.is_ascii_alphanumeric();
-        assert!(token.bytes().all(plain), "iOS would escape it once more: {token}");
+        assert!(token.bytes().all(plain), "the iOS SDK would escape the token a second time: {token}");
         let second = page(&client.get(next, &[]).await);
         let expected = json!({
             "page": 1,
@@ -223,7 +224,7 @@ async fn empty_list_is_one_empty_page() {
 }
 
 #[tokio::test]
-async fn page_token_parameter_has_two_spellings() {
+async fn page_token_is_accepted_in_both_parameter_spellings() {
     let world = World::ephemeral();
     let client = world.backend();
     for List { path, key, .. } in lists(&world, 4).await {
@@ -357,11 +358,11 @@ on_every_database! {
         assert_eq!(sids(&second, "challenges"), items[2..4]);
         let third = follow_link(&client, &second, "next_page_url").await.unwrap();
         assert_eq!(sids(&third, "challenges"), items[4..]);
-        // On the way back it is in its place.
+        // Paging backward shows the item at its position.
         let second = follow_link(&client, &third, "previous_page_url").await.unwrap();
         let first = follow_link(&client, &second, "previous_page_url").await.unwrap();
         assert_eq!(sids(&first, "challenges"), items[..2]);
-        let newest = follow_link(&client, &first, "previous_page_url").await.expect("the new one comes before");
+        let newest = follow_link(&client, &first, "previous_page_url").await.expect("a previous page with the new item");
         assert_eq!(newest["challenges"], json!([newer]));
     }
 }
@@ -401,7 +402,7 @@ on_every_database! {
             let before = follow_link(&client, &second, "previous_page_url").await.unwrap();
             assert_eq!(before["challenges"], json!([]));
             assert_eq!(before["meta"]["previous_page_url"], Value::Null);
-            let behind = follow_link(&client, &before, "next_page_url").await.expect("a previous page");
+            let behind = follow_link(&client, &before, "next_page_url").await.expect("a next page");
             assert_eq!(sids(&behind, "challenges"), items[2..], "{order}");
 
             // All later items are gone: the next page is empty and links back to the remaining ones.
@@ -410,7 +411,7 @@ on_every_database! {
             let after = follow_link(&client, &one, "next_page_url").await.unwrap();
             assert_eq!(after["challenges"], json!([]));
             assert_eq!(after["meta"]["next_page_url"], Value::Null);
-            let before = follow_link(&client, &after, "previous_page_url").await.expect("a page before");
+            let before = follow_link(&client, &after, "previous_page_url").await.expect("a previous page");
             assert_eq!(sids(&before, "challenges"), items[2..3], "{order}");
             answer(&items[2]).await;
         }

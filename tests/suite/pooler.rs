@@ -7,8 +7,8 @@ use crate::webhooks::{LOOPBACK_ARGUMENTS, calls, webhook};
 use crate::world::{BINARY, WAIT_TIMEOUT, World, entity};
 
 #[tokio::test]
-async fn enrollment_and_approval_work_through_a_pooler() {
-    let test = "pooler::enrollment_and_approval_work_through_a_pooler";
+async fn enrollment_and_approval_work_through_pgbouncer() {
+    let test = "pooler::enrollment_and_approval_work_through_pgbouncer";
     let Some(world) = World::pooled_with(test, LOOPBACK_ARGUMENTS) else { return };
     assert!(world.server.log().contains("a pooler in transaction mode"), "{}", world.server.log());
     let receiver = Receiver::start([harness::Answer::ok(), harness::Answer::ok()]);
@@ -25,14 +25,14 @@ async fn enrollment_and_approval_work_through_a_pooler() {
             assert_eq!(phone.answer(&enrollment, sid, answer).await.unwrap().status, expected);
         }
     };
-    // Several at once, so that the pooler spreads their transactions over its connections.
+    // Several phones act concurrently, so that PgBouncer spreads their transactions over its connections.
     for round in 0..4 {
         let [a, b, c, d] = [0, 1, 2, 3].map(|number| story(round * 4 + number));
         tokio::join!(a, b, c, d);
     }
     assert!(!calls(&receiver, 2).await.is_empty());
 
-    // Commands beside the server.
+    // Commands run through PgBouncer too, while the server is running.
     world.command(&["account", "create", "--name", "Another"]);
     assert!(world.command(&["account", "list"]).contains("Another"));
     assert!(world.command(&["migrate", "--check"]).contains("up to date"));
@@ -56,8 +56,8 @@ async fn enrollment_and_approval_work_through_a_pooler() {
 }
 
 #[tokio::test]
-async fn notifications_arrive_over_the_direct_url() {
-    let test = "pooler::notifications_arrive_over_the_direct_url";
+async fn server_listens_for_deliveries_over_the_direct_database_url() {
+    let test = "pooler::server_listens_for_deliveries_over_the_direct_database_url";
     let Some(pooled) = harness::pooled_postgres_or_skip(test) else { return };
     let listening = || {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \

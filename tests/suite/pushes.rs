@@ -123,7 +123,7 @@ impl PushFixture {
         self.credential(&[("Type", "fcm"), ("Secret", &file)]).await
     }
 
-    /// Updates the service.
+    /// Updates the service with `form`.
     async fn set(&self, form: &[(&str, &str)]) {
         let reply = self.world.backend().post(&format!("/v2/Services/{}", self.service), form).await;
         assert_eq!(reply.status, 200, "{reply:?}");
@@ -164,9 +164,9 @@ impl PushFixture {
 
     /// Waits until Apple and Google have accepted this many pushes.
     pub(crate) async fn wait_for_pushes(&self, apple: usize, google: usize) {
-        let what = format!("Apple took {apple} and Google {google} pushes");
+        let context = format!("Apple took {apple} and Google {google} pushes");
         let enough = async || (self.apple.taken() >= apple && self.google.taken() >= google).then_some(());
-        wait_until(&what, WAIT_TIMEOUT, enough).await;
+        wait_until(&context, WAIT_TIMEOUT, enough).await;
         assert_eq!((self.apple.taken(), self.google.taken()), (apple, google));
     }
 
@@ -209,7 +209,8 @@ fn seconds(date: &Value) -> i64 {
     domain::Parameter::from_parameter(date.as_str().unwrap()).map(|at: Timestamp| at.seconds()).unwrap()
 }
 
-/// Checks the time to live at Google, which is `whole` or slightly less on a busy machine.
+/// Returns the push's time to live at Google, after checking that it is `whole` seconds or slightly less (on
+/// a busy machine).
 #[track_caller]
 fn ttl(push: &google::Push, whole: i64) -> String {
     let text = push.message["android"]["ttl"].as_str().unwrap();
@@ -223,7 +224,7 @@ fn busy(status: u16) -> Reply {
     Reply::Answer(error(status, "UNAVAILABLE", Some("UNAVAILABLE"), "busy"))
 }
 
-/// Returns the data about a challenge that both providers receive.
+/// Returns the data about a challenge that a push contains at both providers.
 fn facts(enrollment: &Enrollment, challenge: &str) -> Value {
     json!({
         "type": "verify_push_challenge",
@@ -234,7 +235,7 @@ fn facts(enrollment: &Enrollment, challenge: &str) -> Value {
 }
 
 on_every_database! {
-    async fn challenge_is_pushed_once_to_each_platform(world: World) {
+    async fn challenge_is_pushed_exactly_once_on_each_platform(world: World) {
         let fixture = PushFixture::on(world).await.with_credentials().await;
         let (_, android) = fixture.phone("user-0001", Platform::Fcm, ANDROID).await;
         let (_, iphone) = fixture.phone("user-0002", Platform::Apn, IPHONE).await;
@@ -282,7 +283,7 @@ async fn push_expires_with_its_challenge() {
 }
 
 #[tokio::test]
-async fn challenge_is_created_whatever_the_provider_answers() {
+async fn challenge_is_created_regardless_of_the_push_provider_response() {
     let fixture = PushFixture::ephemeral().await.with_credentials().await;
     let (phone, android) = fixture.phone("user-0001", Platform::Fcm, ANDROID).await;
     let (_, iphone) = fixture.phone("user-0002", Platform::Apn, IPHONE).await;
@@ -304,7 +305,7 @@ async fn challenge_is_created_whatever_the_provider_answers() {
 }
 
 #[tokio::test]
-async fn unverified_factor_or_one_without_platform_gets_no_push() {
+async fn unverified_factor_or_factor_without_push_platform_gets_no_push() {
     let fixture = PushFixture::ephemeral().await.with_credentials().await;
     let (phone, quiet) = fixture.world.enrolled(Style::Android, &fixture.service, "user-0001").await;
     let asked = fixture.challenge(&quiet).await;
@@ -320,7 +321,7 @@ async fn unverified_factor_or_one_without_platform_gets_no_push() {
 }
 
 #[tokio::test]
-async fn apns_accepts_token_and_certificate_credentials() {
+async fn apns_pushes_succeed_with_token_and_certificate_credentials() {
     let fixture = PushFixture::ephemeral().await;
     let (_, iphone) = fixture.phone("user-0001", Platform::Apn, IPHONE).await;
     let credentials = [
@@ -352,7 +353,7 @@ async fn apns_accepts_token_and_certificate_credentials() {
 }
 
 on_every_database! {
-    async fn notification_can_be_sent_three_more_times(world: World) {
+    async fn challenge_notification_can_be_sent_three_more_times(world: World) {
         let fixture = PushFixture::on(world).await.with_credentials().await;
         let (phone, android) = fixture.phone("user-0001", Platform::Fcm, ANDROID).await;
         let challenge = fixture.world.challenge(&android, &[]).await;
@@ -395,7 +396,7 @@ on_every_database! {
 }
 
 #[tokio::test]
-async fn notification_with_ttl_0_is_attempted_once() {
+async fn notification_with_ttl_0_is_attempted_exactly_once() {
     let fixture = PushFixture::ephemeral().await.with_credentials().await;
     let (_, iphone) = fixture.phone("user-0001", Platform::Apn, IPHONE).await;
     let asked = fixture.challenge(&iphone).await;
@@ -412,7 +413,7 @@ async fn notification_with_ttl_0_is_attempted_once() {
 }
 
 #[tokio::test]
-async fn invalid_or_useless_notification_is_refused() {
+async fn notification_with_invalid_ttl_or_for_an_unpushable_challenge_is_refused() {
     let fixture = PushFixture::ephemeral().await.with_credentials().await;
     let (phone, android) = fixture.phone("user-0001", Platform::Fcm, ANDROID).await;
     let (_, quiet) = fixture.world.enrolled(Style::Android, &fixture.service, "user-0002").await;
@@ -451,7 +452,7 @@ async fn invalid_or_useless_notification_is_refused() {
     assert!(fixture.alerts().await.is_empty());
 }
 
-/// A retry checks the challenge again.
+/// Before a retry, the server checks whether the challenge is still pending.
 #[tokio::test]
 async fn answered_challenge_is_not_pushed() {
     let fixture = PushFixture::on(World::sqlite()).await.with_credentials().await;
@@ -473,11 +474,11 @@ async fn answered_challenge_is_not_pushed() {
     assert_eq!((delivery.state.as_str(), delivery.endings()), ("skipped", vec!["again", "skipped"]));
     assert_eq!(delivery.attempts[0].code, Some(52110));
     assert_eq!((fixture.google.send_requests(), fixture.google.taken()), (1, 0));
-    assert!(fixture.alerts().await.is_empty(), "no attempt failed");
+    assert!(fixture.alerts().await.is_empty(), "there must be no alert, because no attempt failed");
 }
 
 #[tokio::test]
-async fn push_arrives_once_after_temporary_failures() {
+async fn push_arrives_exactly_once_after_temporary_failures() {
     let fixture = PushFixture::ephemeral().await.with_credentials().await;
     let (_, android) = fixture.phone("user-0001", Platform::Fcm, ANDROID).await;
     let (_, iphone) = fixture.phone("user-0002", Platform::Apn, IPHONE).await;
@@ -497,7 +498,7 @@ async fn push_arrives_once_after_temporary_failures() {
     assert_eq!(fixture.apple.pushes()[0].payload["challenge_sid"], asked[1]);
     fixture.wait_for_marker_push("user-0003").await;
     fixture.wait_for_pushes(1, 2).await;
-    assert!(fixture.alerts().await.is_empty(), "it arrived");
+    assert!(fixture.alerts().await.is_empty(), "a push that arrived must not create an alert");
 }
 
 #[tokio::test]
@@ -519,7 +520,7 @@ async fn undeliverable_push_is_abandoned_with_an_alert() {
 }
 
 on_every_database! {
-    async fn unregistered_token_is_reported_once_and_skipped_until_replaced(world: World) {
+    async fn unregistered_push_token_is_reported_once_and_skipped_until_replaced(world: World) {
         let fixture = PushFixture::on(world).await.with_credentials().await;
         let (android, mut on_android) = fixture.phone("user-0001", Platform::Fcm, ANDROID).await;
         let (iphone, mut on_iphone) = fixture.phone("user-0002", Platform::Apn, IPHONE).await;
@@ -563,7 +564,7 @@ on_every_database! {
 }
 
 #[tokio::test]
-async fn token_unregistered_again_is_reported_again() {
+async fn push_token_unregistered_again_creates_another_alert() {
     let fixture = PushFixture::ephemeral().await.with_credentials().await;
     let (phone, mut enrollment) = fixture.phone("user-0001", Platform::Fcm, ANDROID).await;
     for token in [ANDROID, NEW_ANDROID] {
@@ -588,7 +589,7 @@ async fn token_unregistered_again_is_reported_again() {
 
 /// A token may be invalid only for a credential of another environment or another app.
 #[tokio::test]
-async fn rejected_token_is_retried_after_a_credential_change() {
+async fn rejected_push_token_is_used_again_after_a_credential_change() {
     let fixture = PushFixture::ephemeral().await.with_credentials().await;
     let (_, iphone) = fixture.phone("user-0001", Platform::Apn, IPHONE).await;
     let current = fixture.world.backend().get(&format!("/v2/Services/{}", fixture.service), &[]).await.json();
@@ -625,7 +626,7 @@ async fn rejected_token_is_retried_after_a_credential_change() {
 }
 
 on_every_database! {
-    async fn many_devices_get_one_push_each(world: World) {
+    async fn each_of_many_devices_gets_exactly_one_push(world: World) {
         let fixture = PushFixture::on(world).await.with_credentials().await;
         let (_, android) = fixture.phone("user-0001", Platform::Fcm, ANDROID).await;
         let (_, iphone) = fixture.phone("user-0002", Platform::Apn, IPHONE).await;
@@ -653,9 +654,9 @@ on_every_database! {
     }
 }
 
-/// One fault after the other, and the alert for each.
+/// Introduces one credential fault after the other, and checks the alert for each.
 #[tokio::test]
-async fn credential_errors_create_alerts_with_their_code() {
+async fn push_credential_errors_create_alerts_with_the_matching_code() {
     let fixture = PushFixture::on(World::sqlite()).await;
     let receiver = Receiver::start([harness::Answer::ok()]);
     let debugger = format!("http://127.0.0.1:{}/debugger", receiver.port);
@@ -724,7 +725,7 @@ async fn credential_errors_create_alerts_with_their_code() {
     }
     assert_eq!((fixture.apple.taken(), fixture.google.send_requests()), (0, 0));
 
-    // Once the fault is corrected, pushes arrive.
+    // After the fault is corrected, pushes arrive.
     fixture.set(&[(apn, &known_apn), (fcm, &known_fcm)]).await;
     fixture.challenge(&android).await;
     fixture.challenge(&iphone).await;
@@ -732,7 +733,7 @@ async fn credential_errors_create_alerts_with_their_code() {
 }
 
 #[tokio::test]
-async fn push_refused_for_a_wrong_app_creates_an_alert() {
+async fn push_refused_for_the_wrong_app_creates_an_alert() {
     let fixture = PushFixture::ephemeral().await.with_credentials().await;
     let certificate = fixture.certificate(Key::p256(), Key::pkcs8, true).await;
     fixture.set(&[("Push.ApnCredentialSid", &certificate)]).await;
@@ -753,7 +754,7 @@ async fn push_refused_for_a_wrong_app_creates_an_alert() {
     assert_eq!(fixture.apple.taken(), 0);
 }
 
-/// With the log at its most detailed level, and the database files as they are on disk.
+/// Checks the log at its most detailed level, and the database files as they are on disk.
 #[tokio::test]
 async fn push_secrets_are_neither_logged_nor_stored_in_plaintext() {
     let mut world = World::sqlite();
@@ -805,7 +806,7 @@ async fn push_secrets_are_neither_logged_nor_stored_in_plaintext() {
     drop((apple, google));
     world.server.kill9();
     let log = world.server.log();
-    let talks = ["TRACE h2", "DEBUG sqlx", "Certificate"].map(|words| log.contains(words));
+    let talks = ["TRACE h2", "DEBUG sqlx", "Certificate"].map(|expected| log.contains(expected));
     assert!(talks[0] && talks[1] && log.lines().count() > 500, "{talks:?}: the log lacks expected lines");
     for secret in &secrets {
         assert!(!log.contains(secret), "a private key is in the log");
@@ -829,7 +830,8 @@ async fn push_secrets_are_neither_logged_nor_stored_in_plaintext() {
 }
 
 on_every_database! {
-    /// Twenty times: killed with challenges in flight, as soon as some are acknowledged.
+    /// The server is killed twenty times while challenges are being created, as soon as some have been
+    /// acknowledged.
     async fn acknowledged_challenges_are_pushed_after_kill_9(world: World) {
         const ROUND_COUNT: usize = 20;
         const CONCURRENT_REQUESTS: usize = 8;
@@ -855,7 +857,8 @@ on_every_database! {
                 });
             }
             drop(acknowledge);
-            // One acknowledgment more before each kill, then from the start.
+            // The number of acknowledgments before the kill grows by one each round, and then starts again
+            // from one.
             let mut new = BTreeSet::new();
             for _ in 0..=round % CONCURRENT_REQUESTS {
                 new.insert(acknowledgements.recv().await.unwrap());
@@ -879,7 +882,8 @@ on_every_database! {
 }
 
 impl PushFixture {
-    /// Creates a challenge for a phone. Returns its SID if it was acknowledged, `None` if the server is gone.
+    /// Creates a challenge for a phone. Returns its SID if the creation was acknowledged, or `None` if the
+    /// server was killed.
     fn asked(&self, enrollment: &Enrollment) -> impl Future<Output = Option<String>> + Send + use<> {
         let path = format!("{}/Challenges", entity(&self.service, &enrollment.identity));
         let form = [("FactorSid", enrollment.factor_sid.as_str()), ("Details.Message", "Sign in?")];
@@ -905,7 +909,7 @@ fn text_of(value: &Value) -> String {
 /// Apple reports a token as unregistered since a time before the device registered it: it is valid again, and
 /// the push is retried.
 #[tokio::test]
-async fn unregistered_reply_from_before_the_registration_stops_no_pushes() {
+async fn apns_reply_that_dates_the_unregistration_before_the_registration_does_not_stop_pushes() {
     let fixture = PushFixture::ephemeral().await.with_credentials().await;
     let (phone, mut iphone) = fixture.phone("user-0001", Platform::Apn, IPHONE).await;
     let gone_at = |seconds: i64| {
@@ -933,7 +937,7 @@ async fn unregistered_reply_from_before_the_registration_stops_no_pushes() {
     fixture.wait_for_pushes(2, 1).await;
 }
 
-/// Apple's `Retry-After` is followed up to the longest wait, and the push arrives.
+/// Apple's `Retry-After` is respected up to the maximum wait; then the push arrives.
 #[tokio::test]
 async fn provider_retry_after_beyond_the_maximum_wait_is_capped() {
     let fixture = PushFixture::ephemeral().await.with_credentials().await;

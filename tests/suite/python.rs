@@ -16,8 +16,8 @@ const SETUP_INSTRUCTIONS: &str = "python3 -m venv .venv && .venv/bin/pip install
                       then set COUNTERSIGN_TEST_PYTHON to the path of .venv/bin/python";
 
 #[test]
-fn every_operation_works_with_the_python_library() {
-    let Some(python) = python_or_skip("python::every_operation_works_with_the_python_library") else {
+fn every_operation_works_with_the_twilio_python_library() {
+    let Some(python) = python_or_skip("python::every_operation_works_with_the_twilio_python_library") else {
         return;
     };
     every_operation(python, "python/operations.py");
@@ -59,7 +59,7 @@ pub(crate) fn skip<T>(test: &str, why: &str) -> Option<T> {
     None
 }
 
-/// Returns the path of a script.
+/// Returns the absolute path of `path` in `tests/sdks`.
 pub(crate) fn sdks(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/sdks").join(path)
 }
@@ -83,7 +83,8 @@ fn python() -> Result<PathBuf, String> {
     Ok(python)
 }
 
-/// Returns Python without inherited variables that would change its behavior.
+/// Returns a command for the interpreter `python`, without inherited variables that would change its
+/// behavior.
 fn command(python: &Path) -> Command {
     let mut command = Command::new(python);
     remove_variables(&mut command, |name| {

@@ -1,4 +1,4 @@
-//! Concurrent requests: of several requests for one thing exactly one succeeds, and no limit is exceeded.
+//! Concurrent requests: of several conflicting requests exactly one takes effect, and no limit is exceeded.
 //!
 //! Requests that open their connections one after the other hardly race: the first is finished before the last
 //! arrives. So every request is sent except its last byte, and then all last bytes together.
@@ -20,7 +20,7 @@ use crate::pushes::{KEY_ID, TEAM};
 use crate::world::{BINARY, World, created, entity, on_every_database};
 
 on_every_database! {
-    async fn one_of_a_hundred_concurrent_answers_is_accepted(world: World) {
+    async fn exactly_one_of_a_hundred_concurrent_answers_is_accepted(world: World) {
         let service = world.service().await;
         let (phone, enrollment) = world.enrolled(Style::Android, &service, "racer-0001").await;
         let sid = sid_of(&world.challenge(&enrollment, &[]).await);
@@ -63,7 +63,7 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn concurrent_factors_with_the_same_key_create_one(world: World) {
+    async fn concurrent_enrollments_with_the_same_key_create_exactly_one_factor(world: World) {
         let service = world.service().await;
         for identity in new_and_existing_identity(&world, &service).await {
             let key = SigningKey::generate();
@@ -100,7 +100,7 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn access_token_enrolls_one_of_many_concurrent_keys(world: World) {
+    async fn access_token_enrolls_exactly_one_of_many_concurrent_keys(world: World) {
         let service = world.service().await;
         for identity in new_and_existing_identity(&world, &service).await {
             let new = world.new_factor(&service, identity).await;
@@ -115,7 +115,7 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn concurrent_creations_make_one_entity(world: World) {
+    async fn concurrent_creations_of_one_identity_create_exactly_one_entity(world: World) {
         let service = world.service().await;
         let path = format!("/v2/Services/{service}/Entities");
 
@@ -161,7 +161,7 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn concurrent_answer_and_factor_deletion_do_not_mix(world: World) {
+    async fn answer_during_factor_deletion_is_either_accepted_or_refused_without_effect(world: World) {
         let service = world.service().await;
         for round in 0..10 {
             let identity = format!("parting-{round:04}");
@@ -192,7 +192,7 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn concurrent_credential_updates_are_all_kept(world: World) {
+    async fn concurrent_updates_of_different_credential_fields_are_all_kept(world: World) {
         let key = harness::stand_in::pki::Key::p256().pkcs8();
         let form = [("Type", "apn"), ("PrivateKey", &*key), ("KeyId", KEY_ID), ("TeamId", TEAM)];
         let path = format!("/v1/Credentials/{}", sid_of(&created(&world.backend().post("/v1/Credentials", &form).await)));
@@ -211,8 +211,10 @@ on_every_database! {
 }
 
 #[tokio::test]
-async fn two_servers_on_one_database_agree() {
-    let Some(database) = harness::postgres_or_skip("races::two_servers_on_one_database_agree") else {
+async fn two_servers_started_at_once_on_one_database_agree_on_keys_and_state() {
+    let Some(database) = harness::postgres_or_skip(
+        "races::two_servers_started_at_once_on_one_database_agree_on_keys_and_state",
+    ) else {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
@@ -263,7 +265,8 @@ async fn two_servers_on_one_database_agree() {
     }
 }
 
-/// Returns two identities: one whose first factors race to create its entity too, and one that exists.
+/// Returns two identities: one without an entity, so that concurrent first factors also create it, and one
+/// with an existing entity.
 pub(crate) async fn new_and_existing_identity(world: &World, service: &str) -> [&'static str; 2] {
     let regular = [("Identity", "regular-0001")];
     created(&world.backend().post(&format!("/v2/Services/{service}/Entities"), &regular).await);
@@ -282,7 +285,7 @@ async fn race_answers(places: &[(&Phone, &str)], enrollment: &Enrollment, sid: &
     for (phone, url) in places {
         requests.push(answers(phone, url, enrollment, sid, &given).await);
     }
-    // Alternate between the servers.
+    // Alternate the requests between the servers.
     let mut here_and_there = Vec::new();
     while let Some(request) = requests[here_and_there.len() % places.len()].pop() {
         here_and_there.push(request);
@@ -359,10 +362,10 @@ impl Request {
     }
 }
 
-/// The body of a success, `Null` if it is empty; else status and code of the refusal.
+/// The outcome of a request: the body on success (`Null` if empty), otherwise the status and error code.
 pub(crate) type Outcome = Result<Value, (u16, i64)>;
 
-/// Sends all requests at the same time, and returns their outcomes in the same order.
+/// Sends all requests at the same time, and returns their outcomes in the order of `requests`.
 pub(crate) async fn send_at_once(requests: Vec<Request>) -> Vec<Outcome> {
     let mut waiting = Vec::new();
     for request in requests {

@@ -34,7 +34,7 @@ impl FetchedChallenge {
         signing::sign_answer(Style::Android, &self.device.enrollment, &self.shown, answer).unwrap()
     }
 
-    /// Returns the same answer in other bytes, with an additional claim.
+    /// Returns a payload with the same answer but different bytes: it has an additional claim.
     fn payload_in_other_bytes(&self, answer: Answer) -> String {
         let payload = self.payload(answer);
         let claims = URL_SAFE_NO_PAD.decode(payload.split('.').nth(1).unwrap()).unwrap();
@@ -93,7 +93,7 @@ on_every_database! {
             assert_eq!(world.backend().post(&asked.path, &form).await.status, 200);
         }
         calls(&receiver, 2).await;
-        assert_eq!(settled(&world, &[]).await.len(), 2, "one delivery for each answer");
+        assert_eq!(settled(&world, &[]).await.len(), 2, "each answer must have exactly one delivery");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The form of every resource: its keys, nulls, dates, URLs and status codes.
+//! The response format of every resource: its keys, nulls, dates, URLs and status codes.
 //!
 //! Bodies are compared as a whole, which detects additional keys as well as missing ones.
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::transport::{RawConnection, authorization};
 use crate::world::{World, assert_error, created, entity, on_every_database};
 
-/// Checks that this is a date that both SDKs can read, such as `2026-01-01T00:00:00Z`.
+/// Checks that `value` is a date that both SDKs can parse, such as `2026-01-01T00:00:00Z`.
 #[track_caller]
 fn assert_date(value: &Value) {
     let text = value.as_str().unwrap_or_default();
@@ -19,7 +19,7 @@ fn assert_date(value: &Value) {
     assert_eq!(shape, "9999-99-99T99:99:99Z", "{value}");
 }
 
-/// Checks that this is a SID with this prefix.
+/// Checks that `value` is a SID that begins with `beginning`.
 #[track_caller]
 fn assert_sid(value: &Value, beginning: &str) {
     let text = value.as_str().unwrap_or_default();
@@ -51,7 +51,8 @@ fn addresses(body: &Value) -> Vec<String> {
     }
 }
 
-/// Returns a service created with only a name, with the server's own values from `body`.
+/// Returns the expected body of a service created with only a name, with the server-generated values taken
+/// from `body`.
 fn plain_service(world: &World, body: &Value) -> Value {
     let url = format!("{}/v2/Services/{}", world.server.url(), body["sid"].as_str().unwrap());
     json!({
@@ -177,7 +178,7 @@ fn settings() -> Vec<Setting> {
     ]
 }
 
-/// Returns the body with the `date_updated` of another one, which an update changes.
+/// Returns `body` with the `date_updated` of `updated`, because an update changes that date.
 fn updated_like(body: &Value, updated: &Value) -> Value {
     let mut body = body.clone();
     body["date_updated"] = updated["date_updated"].clone();
@@ -185,7 +186,7 @@ fn updated_like(body: &Value, updated: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn service_created_with_only_a_name_has_every_key() {
+async fn service_created_with_only_a_name_is_returned_with_every_documented_key() {
     let world = World::ephemeral();
     let backend = world.backend();
     let service = created(&backend.post("/v2/Services", &[("FriendlyName", "Owl Bank")]).await);
@@ -242,7 +243,7 @@ async fn service_update_changes_only_sent_parameters() {
 }
 
 #[tokio::test]
-async fn empty_value_clears_optional_settings_and_keeps_the_rest() {
+async fn empty_parameter_clears_an_optional_service_setting_and_keeps_the_others() {
     let world = World::ephemeral();
     let backend = world.backend();
     let settings = settings();
@@ -259,7 +260,7 @@ async fn empty_value_clears_optional_settings_and_keeps_the_rest() {
 }
 
 #[tokio::test]
-async fn boolean_settings_can_be_turned_off_again() {
+async fn boolean_service_settings_can_be_turned_off_again() {
     let world = World::ephemeral();
     let backend = world.backend();
     let path = format!("/v2/Services/{}", world.service().await);
@@ -272,7 +273,7 @@ async fn boolean_settings_can_be_turned_off_again() {
 }
 
 #[tokio::test]
-async fn entity_has_all_keys_and_cannot_be_updated() {
+async fn entity_is_returned_with_every_documented_key_and_cannot_be_updated() {
     let world = World::ephemeral();
     let backend = world.backend();
     let service = world.service().await;
@@ -309,7 +310,7 @@ async fn entity_has_all_keys_and_cannot_be_updated() {
 }
 
 #[tokio::test]
-async fn identities_differ_by_case_and_by_service() {
+async fn identities_are_case_sensitive_and_separate_for_each_service() {
     let world = World::ephemeral();
     let backend = world.backend();
     let (one, other) = (world.service().await, world.service().await);
@@ -343,7 +344,7 @@ fn factor_form<'f>(public_key: &'f str, more: &[(&'f str, &'f str)]) -> Vec<(&'f
 }
 
 on_every_database! {
-    async fn factor_has_all_keys_and_returns_its_binding_only_once(world: World) {
+    async fn factor_is_returned_with_every_documented_key_and_with_its_binding_only_once(world: World) {
         let backend = world.backend();
         let service = world.service().await;
         let path = entity(&service, "user-0001");
@@ -482,7 +483,8 @@ async fn factor_update_changes_only_sent_parameters() {
     }
 }
 
-/// Returns a challenge right after its creation, with the server's own values from `body`.
+/// Returns the expected body of a newly created challenge, with the server-generated values taken from
+/// `body`.
 fn pending_challenge(world: &World, enrollment: &Enrollment, body: &Value) -> Value {
     let entity = entity(&enrollment.service_sid, &enrollment.identity);
     let url = format!("{}{entity}/Challenges/{}", world.server.url(), body["sid"].as_str().unwrap());
@@ -509,7 +511,7 @@ fn pending_challenge(world: &World, enrollment: &Enrollment, body: &Value) -> Va
 }
 
 on_every_database! {
-    async fn challenge_has_all_keys_before_and_after_its_answer(world: World) {
+    async fn challenge_is_returned_with_every_documented_key_before_and_after_its_answer(world: World) {
         let backend = world.backend();
         let service = world.service().await;
         let (phone, enrollment) = world.enrolled(Style::Android, &service, "user-0001").await;
@@ -555,7 +557,7 @@ on_every_database! {
         let noted = ok(&backend.post(&path, &[("Metadata", r#"{"seen":"yes"}"#)]).await);
         let mut expected = updated_like(&bare, &noted);
         expected["metadata"] = json!({ "seen": "yes" });
-        assert_eq!(noted, expected, "metadata alone is no answer");
+        assert_eq!(noted, expected, "an update of the metadata must not answer the challenge");
         assert_eq!(ok(&backend.get(&path, &[]).await), noted);
     }
 }
@@ -593,7 +595,7 @@ async fn challenge_expires_after_five_minutes_by_default() {
 }
 
 on_every_database! {
-    async fn access_token_has_all_keys(world: World) {
+    async fn access_token_is_returned_with_every_documented_key(world: World) {
         let backend = world.backend();
         let service = world.service().await;
         let list = format!("/v2/Services/{service}/AccessTokens");
@@ -658,10 +660,10 @@ async fn every_change_updates_date_updated() {
 
 /// Returns the body of a reply to the backend, requested with these headers in place of `Host`.
 async fn body_with_headers(world: &World, path: &str, headers: &str) -> Value {
-    let mut line = RawConnection::to(world).await;
+    let mut connection = RawConnection::to(world).await;
     let request = format!("GET {path} HTTP/1.1\r\n{headers}{}\r\n", authorization(world));
-    line.send(request).await;
-    let answer = line.receive().await;
+    connection.send(request).await;
+    let answer = connection.receive().await;
     assert_eq!(answer.status, 200, "{headers:?}: {answer:?}");
     answer.json()
 }
@@ -690,7 +692,7 @@ async fn one_of_everything(world: &World) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn urls_begin_with_the_requested_host() {
+async fn response_urls_begin_with_the_scheme_and_host_of_the_request() {
     let world = World::ephemeral();
     let paths = one_of_everything(&world).await;
     for (headers, base) in [
@@ -713,23 +715,21 @@ async fn urls_begin_with_the_requested_host() {
 }
 
 #[tokio::test]
-async fn created_resources_have_urls_with_the_requested_host() {
+async fn responses_to_creation_have_urls_with_the_requested_host() {
     let world = World::ephemeral();
-    let mut line = RawConnection::to(&world).await;
+    let mut connection = RawConnection::to(&world).await;
     let headers = "Host: verify.twilio.com\r\nX-Forwarded-Proto: https\r\nContent-Length: 16\r\n";
-    line.send(format!(
-        "POST /v2/Services HTTP/1.1\r\n{headers}{}\r\nFriendlyName=Owl",
-        authorization(&world)
-    ))
-    .await;
-    let made = line.receive().await;
+    connection
+        .send(format!("POST /v2/Services HTTP/1.1\r\n{headers}{}\r\nFriendlyName=Owl", authorization(&world)))
+        .await;
+    let made = connection.receive().await;
     assert_eq!(made.status, 201, "{made:?}");
     let sid = made.json()["sid"].as_str().unwrap().to_owned();
     assert_eq!(made.json()["url"], format!("https://verify.twilio.com/v2/Services/{sid}"));
 }
 
 #[tokio::test]
-async fn configured_public_url_overrides_the_request() {
+async fn configured_public_url_overrides_the_requested_host() {
     for given in ["https://verify.owl.test", "https://verify.owl.test/"] {
         let world = World::ephemeral_with(&["--public-url", given]);
         let paths = one_of_everything(&world).await;
@@ -744,7 +744,7 @@ async fn configured_public_url_overrides_the_request() {
 }
 
 #[tokio::test]
-async fn invalid_host_does_not_appear_in_urls() {
+async fn invalid_host_header_does_not_appear_in_response_urls() {
     let world = World::ephemeral();
     let paths = one_of_everything(&world).await;
     let long = format!("Host: {}\r\n", "x".repeat(5000));
@@ -770,7 +770,7 @@ async fn invalid_host_does_not_appear_in_urls() {
 }
 
 #[tokio::test]
-async fn links_lead_to_the_named_resources() {
+async fn resource_links_lead_to_the_named_resources() {
     let world = World::ephemeral();
     let backend = world.backend();
     for path in one_of_everything(&world).await {

@@ -20,12 +20,13 @@ use harness::{Auth, Collector, Database, Http, Receiver, Server, Storage, wait_u
 use crate::operation::logs;
 use crate::world::{BINARY, assert_error, created, entity};
 
-/// The values that must not be found, with their kind.
+/// The values that must not appear in logs or storage, each with a description.
 #[derive(Clone, Default)]
 struct Secrets(Arc<Mutex<Vec<(String, String)>>>);
 
 impl Secrets {
-    /// Returns a new secret word, with enough digits to be found nowhere by accident.
+    /// Creates and records a secret word described as `what`, with enough digits not to occur elsewhere by
+    /// accident.
     fn word(&self, what: &str) -> String {
         let number = self.0.lock().unwrap().len();
         let word = format!("{what}x7Q4z{number:03}");
@@ -142,7 +143,7 @@ impl SecrecyFixture {
             secrets.keep("signature of a device's token", token.rsplit('.').next().unwrap());
             let body = exchange.request.body.as_deref().unwrap_or_default();
             if let Some(payload) = body.strip_prefix("AuthPayload=") {
-                // Percent-encoding cuts the payload into pieces; the longest is enough.
+                // Percent-encoding splits the payload into pieces; searching for the longest is enough.
                 let longest = payload.split('%').max_by_key(|piece| piece.len()).unwrap();
                 secrets.keep("AuthPayload", longest);
                 secrets.keep("signature of an AuthPayload", payload.rsplit('.').next().unwrap());
@@ -265,9 +266,9 @@ impl SecrecyFixture {
                             && line.contains(&format!("\"{kind}\""))
                     })
                 };
-                let is_done = has("webhook", "delivered")
+                let is_done = has("webhook", "delivery succeeded")
                     && has("webhook", "delivery failed, given up")
-                    && has("push", "delivered");
+                    && has("push", "delivery succeeded");
                 is_done.then_some(())
             },
         )
@@ -313,7 +314,7 @@ impl SecrecyFixture {
 
         let phone = self.phone(Style::Android);
         phone.delete_factor(enrollment).await.unwrap();
-        assert!(phone.list_pending(enrollment).await.is_err(), "a deleted factor signs in no more");
+        assert!(phone.list_pending(enrollment).await.is_err(), "a deleted factor can still sign in");
         let path = entity(service, &enrollment.identity);
         assert_eq!(self.server.http().delete(&path, &[]).await.status, 204);
     }
@@ -490,7 +491,7 @@ impl SecrecyFixture {
         } else {
             let requests =
                 log.lines().filter(|line| line.contains("api::middleware: request finished ")).count();
-            (requests, ["TRACE actix_http", "DEBUG sqlx"].iter().all(|words| log.contains(words)))
+            (requests, ["TRACE actix_http", "DEBUG sqlx"].iter().all(|expected| log.contains(expected)))
         };
         assert!(requests > 100 && tells_everything, "the log lacks expected lines:\n{log}");
         self.secrets.assert_absent_from(&log);
@@ -559,7 +560,8 @@ async fn postgres_contains_no_plaintext_secret() {
 }
 
 impl SecrecyFixture {
-    /// Passes each stored secret to `check`, in every form in which it could appear.
+    /// Passes each secret that the database must not hold in plaintext to `check`, in every encoding in which
+    /// it could appear.
     fn each_stored_secret(&self, check: impl Fn(&str, &[u8])) {
         let secrets = &self.secrets;
         for what in ["auth token", "access token", "API key's secret", "master key", "push credential"] {

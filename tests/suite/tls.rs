@@ -42,7 +42,7 @@ impl TlsFixture {
         reply.json().await
     }
 
-    /// Returns the expiry of the certificate according to the metrics.
+    /// Returns the certificate's expiry according to the metrics, in seconds since the epoch.
     async fn end(&self) -> f64 {
         let address = metrics::address(|| self.server.log()).await;
         metrics::read(&address).await.sum("countersign_tls_certificate_expiry_timestamp_seconds", &[])
@@ -53,9 +53,9 @@ impl TlsFixture {
         assert!(Command::new("sh").args(["-c", "kill -HUP \"$0\"", &pid]).status().unwrap().success());
     }
 
-    async fn logs(&self, words: &str) {
-        let said = async || self.server.log().contains(words).then_some(());
-        wait_until(words, WAIT_TIMEOUT, said).await;
+    async fn logs(&self, expected: &str) {
+        let is_logged = async || self.server.log().contains(expected).then_some(());
+        wait_until(expected, WAIT_TIMEOUT, is_logged).await;
     }
 }
 
@@ -75,7 +75,7 @@ fn client(trusted: &Authority) -> Client {
 }
 
 #[tokio::test]
-async fn tls_server_refuses_plain_http_and_untrusting_clients() {
+async fn tls_server_serves_only_https_clients_that_trust_its_authority() {
     let authority = Authority::new();
     let fixture = TlsFixture::set(&authority);
     let url = fixture.server.url();
@@ -92,7 +92,7 @@ async fn tls_server_refuses_plain_http_and_untrusting_clients() {
 }
 
 #[tokio::test]
-async fn sighup_reloads_the_certificate() {
+async fn sighup_reloads_the_tls_certificate() {
     let (old, new) = (Authority::new(), Authority::new());
     let fixture = TlsFixture::set(&old);
     // Existing connections are kept.
@@ -111,39 +111,39 @@ async fn sighup_reloads_the_certificate() {
     // An unusable certificate changes nothing.
     write(fixture.folder.path(), (old.server_pem().0, new.server_pem().1));
     fixture.hang_up();
-    fixture.logs("TLS certificate not reloaded").await;
+    fixture.logs("could not reload the TLS certificate").await;
     assert!(fixture.services(&new).await.is_ok());
 }
 
 #[tokio::test]
-async fn unusable_certificate_prevents_the_start() {
+async fn server_does_not_start_with_an_unusable_tls_certificate() {
     let folder = tempfile::tempdir().unwrap();
     let (cert, key) = paths(folder.path());
     let authority = Authority::new();
     let (good, other) = (authority.server_pem(), authority.server_pem());
-    let refused = |arguments: &[&Path], words: &str| {
+    let refused = |arguments: &[&Path], expected: &str| {
         let mut command = Command::new(BINARY);
         command.args(["serve", "--ephemeral", "--listen", "127.0.0.1:0"]).args(arguments);
         let output = command.output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!output.status.success() && stderr.contains(words), "{words}: {stderr}");
+        assert!(!output.status.success() && stderr.contains(expected), "{expected}: {stderr}");
     };
     let both = [Path::new("--tls-cert"), &cert, Path::new("--tls-key"), &key];
     refused(&both, "cert.pem: No such file");
     refused(&both[..2], "--tls-key");
     refused(&both[2..], "--tls-cert");
-    for (files, words) in [
+    for (files, expected) in [
         ((String::new(), good.1.clone()), "cert.pem: expected a certificate chain in PEM"),
         ((good.0.clone(), "no key".to_owned()), "key.pem: expected a private key in PEM"),
         ((good.0.clone(), other.1), "key.pem: private key does not belong to the certificate"),
     ] {
         write(folder.path(), files);
-        refused(&both, words);
+        refused(&both, expected);
     }
 }
 
 #[tokio::test]
-async fn unfinished_handshakes_do_not_exclude_other_clients() {
+async fn unfinished_tls_handshakes_do_not_block_other_clients() {
     let authority = Authority::new();
     let fixture = TlsFixture::set(&authority);
     let address = fixture.server.url().strip_prefix("https://").unwrap();

@@ -1,4 +1,5 @@
-//! Traces: the spans that an OpenTelemetry collector receives, and that no request waits for it.
+//! Traces: the spans that an OpenTelemetry collector receives, and that requests never wait for the
+//! collector.
 
 use device::{Answer as Word, Style};
 use harness::stand_in::Authority;
@@ -7,12 +8,12 @@ use harness::{Answer, Collector, Receiver, Span, wait_until};
 use crate::webhooks::{calls, webhook};
 use crate::world::{WAIT_TIMEOUT, World, created};
 
-/// The header of a backend that traces, and has sampled this trace.
+/// The `traceparent` header of a backend that has sampled its trace.
 const SAMPLED_TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-/// The header of a backend that traces, and has not sampled this trace.
+/// The `traceparent` header of a backend that has not sampled its trace.
 const UNSAMPLED_TRACEPARENT: &str = "00-11f92f3577b34da6a3ce929d0e0e4711-00f067aa0ba902b7-00";
 
-/// Returns the only span of this name in a trace.
+/// Returns the span with this name in the trace, after checking that there is exactly one.
 #[track_caller]
 fn one<'a>(spans: &'a [Span], name: &str, trace_id: &str) -> &'a Span {
     let mut found = spans.iter().filter(|span| span.name == name && span.trace_id == trace_id);
@@ -43,15 +44,15 @@ async fn assert_request_is_traced_to_its_deliveries(world: Option<World>, collec
     let (kept, parent) = (&SAMPLED_TRACEPARENT[3..35], &SAMPLED_TRACEPARENT[36..52]);
     let request = one(&spans, "POST /v2/Services/{ServiceSid}/Entities/{Identity}/Challenges", kept);
     assert_eq!((request.kind, request.parent.as_str(), request.is_error), ("server", parent, false));
-    let said = |span: &Span, name: &str| span.attributes.get(name).cloned().unwrap_or_default();
-    assert_eq!(said(request, "http.request.method"), "POST");
-    assert_eq!(said(request, "http.route"), "/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges");
-    assert_eq!(said(request, "http.response.status_code"), "201");
-    assert_eq!(said(request, "countersign.request_id"), reply.header("twilio-request-id").unwrap());
+    let attribute = |span: &Span, name: &str| span.attributes.get(name).cloned().unwrap_or_default();
+    assert_eq!(attribute(request, "http.request.method"), "POST");
+    assert_eq!(attribute(request, "http.route"), "/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges");
+    assert_eq!(attribute(request, "http.response.status_code"), "201");
+    assert_eq!(attribute(request, "countersign.request_id"), reply.header("twilio-request-id").unwrap());
     assert_eq!(request.resource["service.name"], "countersign");
     assert_eq!(request.resource["service.version"], env!("CARGO_PKG_VERSION"));
     let missing = one(&spans, "GET -", kept);
-    assert_eq!((said(missing, "http.response.status_code").as_str(), missing.is_error), ("404", false));
+    assert_eq!((attribute(missing, "http.response.status_code").as_str(), missing.is_error), ("404", false));
 
     // The spans of the statements belong to the request, and last no longer than it.
     let below: Vec<_> = spans.iter().filter(|span| span.parent == request.span_id).collect();
@@ -65,26 +66,26 @@ async fn assert_request_is_traced_to_its_deliveries(world: Option<World>, collec
     let answer = spans.iter().find(|span| span.name == route).unwrap();
     assert!(answer.parent.is_empty() && answer.trace_id != kept);
     let attempts: Vec<_> = spans.iter().filter(|span| span.name == "deliver webhook").collect();
-    let number = |span: &Span| said(span, "countersign.delivery.attempt");
+    let number = |span: &Span| attribute(span, "countersign.delivery.attempt");
     assert_eq!(attempts.iter().map(|span| number(span)).collect::<Vec<_>>(), ["1", "2"]);
-    let outcomes = attempts.iter().map(|span| said(span, "countersign.delivery.outcome"));
+    let outcomes = attempts.iter().map(|span| attribute(span, "countersign.delivery.outcome"));
     assert_eq!(outcomes.collect::<Vec<_>>(), ["again", "delivered"]);
     assert_eq!(attempts.iter().map(|span| span.is_error).collect::<Vec<_>>(), [true, false]);
-    let statuses = attempts.iter().map(|span| said(span, "http.response.status_code"));
+    let statuses = attempts.iter().map(|span| attribute(span, "http.response.status_code"));
     assert_eq!(statuses.collect::<Vec<_>>(), ["503", "200"]);
     for attempt in attempts {
         assert_eq!((attempt.kind, &attempt.trace_id), ("client", &answer.trace_id));
         let owing = spans.iter().find(|span| span.span_id == attempt.parent).unwrap();
         assert_eq!((owing.name.as_str(), &owing.parent), ("database write", &answer.span_id));
         let id = receiver.calls()[0].header("I-Twilio-Idempotency-Token").to_owned();
-        assert_eq!(said(attempt, "countersign.delivery.id"), id);
+        assert_eq!(attribute(attempt, "countersign.delivery.id"), id);
     }
     // Background work creates no trace.
     let roots = spans.iter().filter(|span| span.parent.is_empty());
     assert!(roots.clone().all(|span| span.kind == "server"), "{:#?}", roots.collect::<Vec<_>>());
 }
 
-mod request_is_traced {
+mod requests_and_deliveries_are_traced {
     use super::*;
 
     const TRACE_ARGUMENTS: [&str; 3] = ["--webhook-allow-network", "127.0.0.0/8", "--otlp-endpoint"];
@@ -102,7 +103,7 @@ mod request_is_traced {
         let collector = Collector::start();
         let url = collector.url();
         let arguments = [&TRACE_ARGUMENTS[..], &[&url]].concat();
-        let world = World::postgres_with("traces::a_request_is_traced::postgres", &arguments);
+        let world = World::postgres_with("traces::requests_and_deliveries_are_traced::postgres", &arguments);
         assert_request_is_traced_to_its_deliveries(world, collector).await;
     }
 }
@@ -161,21 +162,21 @@ async fn unavailable_collector_delays_no_request() {
 }
 
 #[tokio::test]
-async fn collector_that_comes_back_receives_spans() {
+async fn collector_receives_spans_again_after_an_outage() {
     let answers = [Answer::of("500 Oh", "", ""), Answer::of("200 OK", "", "")];
     let collector = Collector::answering(answers);
     let world = World::ephemeral_with(&["--otlp-endpoint", &collector.url()]);
-    for words in ["span export failed, spans are dropped: 500", "span export succeeded again"] {
-        wait_until(words, WAIT_TIMEOUT, async || {
+    for expected in ["span export failed, spans are dropped: 500", "span export succeeded again"] {
+        wait_until(expected, WAIT_TIMEOUT, async || {
             assert_eq!(world.backend().get("/v2/Services", &[]).await.status, 200);
-            world.server.log().contains(words).then_some(())
+            world.server.log().contains(expected).then_some(())
         })
         .await;
     }
 }
 
 #[tokio::test]
-async fn collector_without_trusted_certificate_is_refused() {
+async fn spans_are_exported_only_to_a_collector_with_a_trusted_certificate() {
     let (authority, folder) = (Authority::new(), tempfile::tempdir().unwrap());
     let ca = folder.path().join("ca.pem");
     std::fs::write(&ca, authority.pem()).unwrap();

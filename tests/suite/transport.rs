@@ -23,7 +23,7 @@ pub(crate) struct RawConnection {
     rest: Vec<u8>,
 }
 
-/// A response as it was on the wire.
+/// A raw HTTP response, as received.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -33,7 +33,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Returns the values of this header, whose name has any case.
+    /// Returns all values of the header `name`, which is matched regardless of case.
     pub(crate) fn header(&self, name: &str) -> Vec<&str> {
         let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
         lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
@@ -43,7 +43,7 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("not JSON: {error}: {self:?}"))
     }
 
-    /// Checks that this is an error in the format that clients expect.
+    /// Checks that this response is an error with this status and code, in the format that clients expect.
     #[track_caller]
     pub(crate) fn assert_error(&self, status: u16, code: i64) {
         assert_eq!((self.status, self.json()["code"].as_i64()), (status, Some(code)), "{self:?}");
@@ -112,7 +112,8 @@ impl RawConnection {
         read.ok().filter(|read| *read > 0).map(drop)
     }
 
-    /// Returns whether the server closes the connection without sending anything more.
+    /// Waits until the connection ends, and returns whether the server closed it without sending further
+    /// bytes.
     pub(crate) async fn ends(mut self) -> bool {
         self.rest.is_empty() && self.more().await.is_none()
     }
@@ -124,12 +125,12 @@ pub(crate) fn authorization(world: &World) -> String {
     format!("Authorization: Basic {}\r\n", STANDARD.encode(pair))
 }
 
-/// Returns a request head of the backend; `headers` are complete lines.
+/// Returns an authenticated request head of the backend; each line in `headers` ends with CR LF.
 pub(crate) fn head(world: &World, request_line: &str, headers: &str) -> String {
     format!("{request_line} HTTP/1.1\r\nHost: verify.test\r\n{}{headers}\r\n", authorization(world))
 }
 
-/// Returns a form request of the backend.
+/// Returns a complete, authenticated POST request of the backend with this form.
 pub(crate) fn post(world: &World, path: &str, form: &str) -> String {
     let headers =
         format!("Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n", form.len());
@@ -138,9 +139,9 @@ pub(crate) fn post(world: &World, path: &str, form: &str) -> String {
 
 /// Sends a request on its own connection and returns the response.
 async fn ask(world: &World, request: impl AsRef<[u8]>) -> Answer {
-    let mut line = RawConnection::to(world).await;
-    line.send(request).await;
-    line.receive().await
+    let mut connection = RawConnection::to(world).await;
+    connection.send(request).await;
+    connection.receive().await
 }
 
 /// Checks that the server still works.
@@ -207,7 +208,7 @@ async fn empty_sid_in_the_path_is_reported_as_empty() {
 }
 
 #[tokio::test]
-async fn unsupported_method_is_refused_with_the_allowed_ones() {
+async fn unsupported_method_is_refused_with_the_allowed_methods() {
     let world = World::ephemeral();
     let backend = world.backend();
     for path in paths() {
@@ -221,9 +222,10 @@ async fn unsupported_method_is_refused_with_the_allowed_ones() {
             if served.iter().any(|route| route.method == as_get) {
                 continue;
             }
-            let mut line = RawConnection::to(&world).await;
-            line.send(head(&world, &format!("{method} {here}"), "Content-Length: 0\r\n")).await;
-            let answer = if method == "HEAD" { line.receive_head().await } else { line.receive().await };
+            let mut connection = RawConnection::to(&world).await;
+            connection.send(head(&world, &format!("{method} {here}"), "Content-Length: 0\r\n")).await;
+            let answer =
+                if method == "HEAD" { connection.receive_head().await } else { connection.receive().await };
             assert_eq!(answer.status, 405, "{method} {path}: {answer:?}");
             if method != "HEAD" {
                 answer.assert_error(405, 20004);
@@ -251,7 +253,7 @@ fn paths() -> Vec<&'static str> {
 }
 
 #[tokio::test]
-async fn unknown_methods_are_not_implemented() {
+async fn unknown_http_methods_return_501() {
     let world = World::ephemeral();
     for method in ["TRACE", "PROPFIND", "BREW", "get", "LINK"] {
         for path in ["/v2/Services", "/v2/Nothing"] {
@@ -259,14 +261,14 @@ async fn unknown_methods_are_not_implemented() {
             answer.assert_error(501, 20501);
         }
     }
-    let mut line = RawConnection::to(&world).await;
-    line.send(head(&world, "CONNECT verify.test:443", "")).await;
-    assert_eq!(line.receive().await.status, 501);
+    let mut connection = RawConnection::to(&world).await;
+    connection.send(head(&world, "CONNECT verify.test:443", "")).await;
+    assert_eq!(connection.receive().await.status, 501);
     assert_serves(&world).await;
 }
 
 #[tokio::test]
-async fn unsupported_official_endpoints_are_reported_as_such() {
+async fn unsupported_twilio_endpoints_return_501() {
     let world = World::ephemeral();
     let va = format!("/v2/Services/VA{}", "0".repeat(32));
     for path in [
@@ -291,7 +293,7 @@ async fn unsupported_official_endpoints_are_reported_as_such() {
 }
 
 #[tokio::test]
-async fn head_returns_get_without_the_body() {
+async fn head_response_equals_get_response_without_the_body() {
     let world = World::ephemeral();
     let service = world.service().await;
     let (_, enrollment) = world.enrolled(Style::Android, &service, "user-0001").await;
@@ -310,12 +312,12 @@ async fn head_returns_get_without_the_body() {
         format!("{entity}/Challenges/{}", challenge["sid"].as_str().unwrap()),
         format!("/v2/Services/VA{}", "0".repeat(32)),
     ] {
-        let mut line = RawConnection::to(&world).await;
-        line.send(head(&world, &format!("HEAD {path}"), "")).await;
-        let bare = line.receive_head().await;
+        let mut connection = RawConnection::to(&world).await;
+        connection.send(head(&world, &format!("HEAD {path}"), "")).await;
+        let bare = connection.receive_head().await;
         // A body of the previous response would appear before this response.
-        line.send(head(&world, &format!("GET {path}"), "")).await;
-        let full = line.receive().await;
+        connection.send(head(&world, &format!("GET {path}"), "")).await;
+        let full = connection.receive().await;
         assert_eq!(bare.status, full.status, "{path}");
         for name in ["content-type", "content-length", "twilio-verify-signature-fields"] {
             assert_eq!(bare.header(name), full.header(name), "{path}: {name}");
@@ -325,7 +327,7 @@ async fn head_returns_get_without_the_body() {
     let mut unauthenticated = RawConnection::to(&world).await;
     unauthenticated.send("HEAD /v2/Services HTTP/1.0\r\n\r\n").await;
     assert_eq!(unauthenticated.receive_head().await.status, 401);
-    assert!(unauthenticated.ends().await, "nothing follows the head");
+    assert!(unauthenticated.ends().await, "bytes follow the response head");
 }
 
 /// The headers of every response, with lower-case names.
@@ -346,7 +348,7 @@ const COMMON_HEADERS: [(&str, &str); 6] = [
 ];
 
 #[tokio::test]
-async fn options_needs_no_credentials() {
+async fn options_request_needs_no_credentials() {
     let world = World::ephemeral();
     for path in ["/v2/Services", "/v2/Services/VA0/Entities/user-0001/Challenges", "/v2/Nothing", "/healthz"]
     {
@@ -414,7 +416,7 @@ async fn every_response_has_a_unique_request_id_date_and_cors_headers() {
 }
 
 #[tokio::test]
-async fn paths_may_end_in_json_and_responses_do_not_repeat_it() {
+async fn json_path_suffix_is_accepted_and_omitted_from_response_urls() {
     let world = World::sqlite();
     let fixture = Fixture::create(&world).await;
     let device = world.server.http().auth(fixture.device.auth());
@@ -456,7 +458,7 @@ async fn paths_may_end_in_json_and_responses_do_not_repeat_it() {
 }
 
 #[tokio::test]
-async fn signature_fields_are_sent_once_in_exact_spelling() {
+async fn signature_fields_header_is_sent_exactly_once_in_exact_spelling() {
     let world = World::ephemeral();
     let service = world.service().await;
     let (phone, enrollment) = world.enrolled(Style::Android, &service, "user-0001").await;
@@ -508,10 +510,10 @@ async fn header_size_is_limited() {
     }
     // Too large for the server to read at all: any 4xx is fine, but the server must keep running.
     for headers in [format!("X-Long: {}\r\n", "x".repeat(200_000)), "X-Many: 1\r\n".repeat(2_000)] {
-        let mut line = RawConnection::to(&world).await;
+        let mut connection = RawConnection::to(&world).await;
         // The server may close the connection while this is being sent.
-        let _ = line.stream.write_all(head(&world, "GET /v2/Services", &headers).as_bytes()).await;
-        if let Some(answer) = line.answer(false).await {
+        let _ = connection.stream.write_all(head(&world, "GET /v2/Services", &headers).as_bytes()).await;
+        if let Some(answer) = connection.answer(false).await {
             assert!((400..500).contains(&answer.status), "{answer:?}");
         }
     }
@@ -540,13 +542,13 @@ async fn body_size_is_limited_for_every_transfer_encoding() {
         ask(&world, request).await.assert_error(413, 20413);
     }
     // Far too large: the response arrives long before everything is sent, and the connection is closed.
-    let mut line = RawConnection::to(&world).await;
-    line.send(head(&world, "POST /v2/Services", "Content-Length: 1000000000\r\n")).await;
+    let mut connection = RawConnection::to(&world).await;
+    connection.send(head(&world, "POST /v2/Services", "Content-Length: 1000000000\r\n")).await;
     // The server may close the connection while this is being sent.
-    let _ = line.stream.write_all(&vec![b'x'; 2 * 1024 * 1024]).await;
-    line.receive().await.assert_error(413, 20413);
-    assert!(line.ends().await);
-    assert_eq!(world.everything().await, before, "nothing came of any of them");
+    let _ = connection.stream.write_all(&vec![b'x'; 2 * 1024 * 1024]).await;
+    connection.receive().await.assert_error(413, 20413);
+    assert!(connection.ends().await);
+    assert_eq!(world.everything().await, before, "a refused request changed the data");
 
     for request in [post(&world, "/v2/Services", &form(largest)), chunked(&form(largest))] {
         let answer = ask(&world, request).await;
@@ -555,7 +557,7 @@ async fn body_size_is_limited_for_every_transfer_encoding() {
 }
 
 #[tokio::test]
-async fn missing_body_times_out() {
+async fn request_with_an_incomplete_body_times_out() {
     let world = World::ephemeral();
     let (known, unknown) = (authorization(&world), "");
     let (length, chunks) = ("Content-Length: 100\r\n", "Transfer-Encoding: chunked\r\n");
@@ -569,40 +571,41 @@ async fn missing_body_times_out() {
         ("OPTIONS /v2/Services", unknown, chunks, "", (408, 20408)),
         ("GET /nowhere", unknown, chunks, "", (404, 20404)),
     ] {
-        let mut line = RawConnection::to(&world).await;
+        let mut connection = RawConnection::to(&world).await;
         let form = "Content-Type: application/x-www-form-urlencoded\r\n";
-        line.send(format!(
-            "{request} HTTP/1.1\r\nHost: verify.test\r\n{authorization}{form}{framing}\r\n{begun}"
-        ))
-        .await;
-        lines.push((line, expected));
+        connection
+            .send(format!(
+                "{request} HTTP/1.1\r\nHost: verify.test\r\n{authorization}{form}{framing}\r\n{begun}"
+            ))
+            .await;
+        lines.push((connection, expected));
     }
     // Other clients never wait for a body, even where they offer to upgrade.
     for offer in ["Connection: Upgrade\r\nUpgrade: websocket\r\n", ""] {
-        let mut line = RawConnection::to(&world).await;
-        line.send(head(&world, "GET /v2/Services", offer)).await;
+        let mut connection = RawConnection::to(&world).await;
+        connection.send(head(&world, "GET /v2/Services", offer)).await;
         let (slow, _) = &mut lines[0];
         tokio::select! {
             biased;
             answer = slow.receive() => panic!("{answer:?} came first"),
-            answer = line.receive() => assert_eq!(answer.status, 200, "{answer:?}"),
+            answer = connection.receive() => assert_eq!(answer.status, 200, "{answer:?}"),
         }
     }
-    for (mut line, (status, code)) in lines {
-        let answer = line.receive().await;
+    for (mut connection, (status, code)) in lines {
+        let answer = connection.receive().await;
         answer.assert_error(status, code);
         assert!(
             !answer.header("date").is_empty() && !answer.header("twilio-request-id").is_empty(),
             "{answer:?}"
         );
         assert_eq!(answer.header("connection"), ["close"], "{answer:?}");
-        assert!(line.ends().await);
+        assert!(connection.ends().await);
     }
     assert_eq!(world.everything().await, serde_json::json!([]));
 }
 
 #[tokio::test]
-async fn missing_head_times_out() {
+async fn request_with_an_incomplete_head_times_out() {
     let world = World::ephemeral();
     let mut silent = RawConnection::to(&world).await;
     silent.send("").await;
@@ -626,7 +629,7 @@ async fn client_that_reads_nothing_times_out() {
     socket.set_recv_buffer_size(4096).unwrap();
     let mut stream = socket.connect(address).await.unwrap();
     let client = stream.local_addr().unwrap().port();
-    // More than all buffers between client and server hold.
+    // These responses exceed the capacity of all buffers between client and server.
     let ask = "GET /openapi.json HTTP/1.1\r\nHost: verify.test\r\n\r\n".repeat(400);
     stream.write_all(ask.as_bytes()).await.unwrap();
     let server_has_it = || has_connection(world.server.pid(), address.port(), client);
@@ -671,14 +674,14 @@ async fn chunked_bodies_and_bodies_without_content_type_are_read() {
 #[tokio::test]
 async fn expect_100_continue_is_answered() {
     let world = World::ephemeral();
-    let mut line = RawConnection::to(&world).await;
+    let mut connection = RawConnection::to(&world).await;
     let headers = "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 16\r\n\
                    Expect: 100-continue\r\n";
-    line.send(head(&world, "POST /v2/Services", headers)).await;
-    let go_on = line.receive().await;
+    connection.send(head(&world, "POST /v2/Services", headers)).await;
+    let go_on = connection.receive().await;
     assert_eq!(go_on.status, 100, "{go_on:?}");
-    line.send("FriendlyName=Owl").await;
-    let answer = line.receive().await;
+    connection.send("FriendlyName=Owl").await;
+    let answer = connection.receive().await;
     assert_eq!(answer.status, 201, "{answer:?}");
 }
 
@@ -733,10 +736,10 @@ async fn garbage_instead_of_http_is_refused() {
         b"POST /v2/Services HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, identity\r\n\r\nab",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ] {
-        let mut line = RawConnection::to(&world).await;
-        let _ = line.stream.write_all(garbage).await;
-        let _ = line.stream.shutdown().await;
-        if let Some(answer) = line.answer(false).await {
+        let mut connection = RawConnection::to(&world).await;
+        let _ = connection.stream.write_all(garbage).await;
+        let _ = connection.stream.shutdown().await;
+        if let Some(answer) = connection.answer(false).await {
             assert!(matches!(answer.status, 400..=499 | 501 | 505), "{garbage:?}: {answer:?}");
         }
         assert_serves(&world).await;
@@ -754,19 +757,19 @@ async fn body_is_never_parsed_as_the_next_request() {
         format!("Content-Length: 0\r\nContent-Length: {}\r\n", inner.len()),
         format!("Content-Length: +{}\r\n", inner.len()),
     ] {
-        let mut line = RawConnection::to(&world).await;
-        line.send(format!("{}{inner}", head(&world, "POST /v2/Services", &headers))).await;
-        while let Some(answer) = line.answer(false).await {
+        let mut connection = RawConnection::to(&world).await;
+        connection.send(format!("{}{inner}", head(&world, "POST /v2/Services", &headers))).await;
+        while let Some(answer) = connection.answer(false).await {
             assert_ne!(answer.status, 405, "{headers}: the body was taken for a request");
         }
     }
     // The body of a request that is refused before the body is read is still a body.
-    let mut line = RawConnection::to(&world).await;
+    let mut connection = RawConnection::to(&world).await;
     let unauthenticated =
         format!("POST /v2/Services HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", inner.len());
-    line.send(format!("{unauthenticated}{inner}{}", head(&world, "GET /healthz", ""))).await;
-    assert_eq!(line.receive().await.status, 401);
-    if let Some(answer) = line.answer(false).await {
+    connection.send(format!("{unauthenticated}{inner}{}", head(&world, "GET /healthz", ""))).await;
+    assert_eq!(connection.receive().await.status, 401);
+    if let Some(answer) = connection.answer(false).await {
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 }
@@ -774,7 +777,7 @@ async fn body_is_never_parsed_as_the_next_request() {
 #[tokio::test]
 async fn pipelined_requests_are_served_in_order() {
     let world = World::ephemeral();
-    let mut line = RawConnection::to(&world).await;
+    let mut connection = RawConnection::to(&world).await;
     let mut requests = String::new();
     for number in 0..50 {
         requests.push_str(&post(
@@ -784,22 +787,22 @@ async fn pipelined_requests_are_served_in_order() {
         ));
         requests.push_str(&head(&world, "GET /v2/Services?PageSize=1", ""));
     }
-    line.send(requests).await;
+    connection.send(requests).await;
     let mut last = String::new();
     for number in 0..50 {
-        let made = line.receive().await;
+        let made = connection.receive().await;
         assert_eq!((made.status, &made.json()["friendly_name"]), (201, &format!("Number {number}").into()));
         last = made.json()["sid"].as_str().unwrap().to_owned();
-        assert_eq!(line.receive().await.status, 200);
+        assert_eq!(connection.receive().await.status, 200);
     }
     // The connection stays open for a later request.
-    line.send(head(&world, &format!("GET /v2/Services/{last}"), "Connection: close\r\n")).await;
-    assert_eq!(line.receive().await.status, 200);
-    assert!(line.ends().await, "and ends when the client says so");
+    connection.send(head(&world, &format!("GET /v2/Services/{last}"), "Connection: close\r\n")).await;
+    assert_eq!(connection.receive().await.status, 200);
+    assert!(connection.ends().await, "and ends when the client says so");
 }
 
 #[tokio::test]
-async fn refused_request_keeps_the_connection_or_announces_its_end() {
+async fn response_to_a_refused_request_keeps_the_connection_or_announces_its_close() {
     let world = World::ephemeral();
     let unauthenticated = |method: &str, body: &str| {
         format!("{method} /v2/Services HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len())
@@ -817,15 +820,15 @@ async fn refused_request_keeps_the_connection_or_announces_its_end() {
         (404, post(&world, "/v2/Nothing", "FriendlyName=Owl"), false),
         (405, head(&world, "PUT /v2/Services", "Content-Length: 3\r\n") + "A=1", false),
     ] {
-        let mut line = RawConnection::to(&world).await;
-        line.send(&request).await;
-        let answer = line.receive().await;
+        let mut connection = RawConnection::to(&world).await;
+        connection.send(&request).await;
+        let answer = connection.receive().await;
         assert_eq!(answer.status, status, "{answer:?}");
         match answer.header("connection")[..] {
-            ["close"] => assert!(line.ends().await, "{answer:?}"),
+            ["close"] => assert!(connection.ends().await, "{answer:?}"),
             _ => {
-                line.send(head(&world, "GET /v2/Services", "")).await;
-                assert_eq!(line.receive().await.status, 200, "{request}");
+                connection.send(head(&world, "GET /v2/Services", "")).await;
+                assert_eq!(connection.receive().await.status, 200, "{request}");
                 continue;
             }
         }
@@ -836,29 +839,29 @@ async fn refused_request_keeps_the_connection_or_announces_its_end() {
 #[tokio::test]
 async fn http_1_0_client_is_served_and_disconnected() {
     let world = World::ephemeral();
-    let mut line = RawConnection::to(&world).await;
-    line.send(format!("GET /v2/Services HTTP/1.0\r\n{}\r\n", authorization(&world))).await;
-    let answer = line.receive().await;
+    let mut connection = RawConnection::to(&world).await;
+    connection.send(format!("GET /v2/Services HTTP/1.0\r\n{}\r\n", authorization(&world))).await;
+    let answer = connection.receive().await;
     assert_eq!(answer.status, 200, "{answer:?}");
-    assert!(line.ends().await);
+    assert!(connection.ends().await);
 }
 
 #[tokio::test]
-async fn client_that_disconnects_midway_breaks_nothing() {
+async fn client_disconnecting_midway_does_not_affect_the_server() {
     let world = World::ephemeral();
     let whole = post(&world, "/v2/Services", "FriendlyName=Half");
     for length in [1, 20, whole.len() / 2, whole.len() - 10, whole.len() - 1] {
-        let mut line = RawConnection::to(&world).await;
-        line.send(&whole[..length]).await;
-        drop(line);
+        let mut connection = RawConnection::to(&world).await;
+        connection.send(&whole[..length]).await;
+        drop(connection);
     }
     assert_serves(&world).await;
     assert_eq!(world.everything().await, serde_json::json!([]), "an incomplete request changes nothing");
 
     // A client that disconnects before the response has still sent its request.
-    let mut line = RawConnection::to(&world).await;
-    line.send(post(&world, "/v2/Services", "FriendlyName=Whole")).await;
-    drop(line);
+    let mut connection = RawConnection::to(&world).await;
+    connection.send(post(&world, "/v2/Services", "FriendlyName=Whole")).await;
+    drop(connection);
     assert_serves(&world).await;
 }
 
@@ -881,20 +884,21 @@ async fn health_checks_need_no_credentials() {
 #[tokio::test]
 async fn upgrade_is_declined_and_the_connection_closed() {
     let world = World::ephemeral();
-    let mut line = RawConnection::to(&world).await;
-    line.send(
-        "GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
+    let mut connection = RawConnection::to(&world).await;
+    connection
+        .send(
+            "GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
          HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\n\r\n",
-    )
-    .await;
-    let answer = line.receive().await;
+        )
+        .await;
+    let answer = connection.receive().await;
     assert_eq!(answer.status, 200);
     assert_eq!(answer.header("connection"), ["close"], "{answer:?}");
-    assert!(line.answer(false).await.is_none());
+    assert!(connection.answer(false).await.is_none());
 }
 
 #[tokio::test]
-async fn malformed_chunks_are_refused_whatever_follows() {
+async fn malformed_chunks_are_refused_regardless_of_following_bytes() {
     let world = World::ephemeral();
     let headers = "Content-Type: application/x-www-form-urlencoded\r\nTransfer-Encoding: chunked\r\n";
     let head = head(&world, "POST /v2/Services", headers);
@@ -903,10 +907,13 @@ async fn malformed_chunks_are_refused_whatever_follows() {
     {
         for more in [0, 100, 300_000] {
             for _ in 0..5 {
-                let mut line = RawConnection::to(&world).await;
+                let mut connection = RawConnection::to(&world).await;
                 // The server may close the connection while this is being sent.
-                let _ = line.stream.write_all(format!("{head}{chunks}{}", "x".repeat(more)).as_bytes()).await;
-                let answer = line.answer(false).await;
+                let _ = connection
+                    .stream
+                    .write_all(format!("{head}{chunks}{}", "x".repeat(more)).as_bytes())
+                    .await;
+                let answer = connection.answer(false).await;
                 let answer = answer.unwrap_or_else(|| panic!("no answer to {chunks:?} and {more} bytes"));
                 answer.assert_error(400, 60306);
                 assert_eq!(answer.header("connection"), ["close"], "{answer:?}");
@@ -917,7 +924,7 @@ async fn malformed_chunks_are_refused_whatever_follows() {
 }
 
 #[tokio::test]
-async fn requests_after_connection_close_are_not_processed() {
+async fn requests_pipelined_after_connection_close_are_not_processed() {
     let world = World::ephemeral();
     let form = |name: &str, more: &str| {
         let form = format!("FriendlyName={name}");
@@ -927,11 +934,13 @@ async fn requests_after_connection_close_are_not_processed() {
         );
         format!("{}{form}", head(&world, "POST /v2/Services", &headers))
     };
-    let mut line = RawConnection::to(&world).await;
-    line.send([form("First", "Connection: close\r\n"), form("Second", ""), form("Third", "")].concat()).await;
-    let first = line.receive().await;
+    let mut connection = RawConnection::to(&world).await;
+    connection
+        .send([form("First", "Connection: close\r\n"), form("Second", ""), form("Third", "")].concat())
+        .await;
+    let first = connection.receive().await;
     assert_eq!((first.status, first.header("connection")), (201, vec!["close"]), "{first:?}");
-    while let Some(answer) = line.answer(false).await {
+    while let Some(answer) = connection.answer(false).await {
         answer.assert_error(503, 20503);
         assert_eq!(answer.header("connection"), ["close"], "{answer:?}");
     }
@@ -940,17 +949,17 @@ async fn requests_after_connection_close_are_not_processed() {
 }
 
 #[tokio::test]
-async fn websocket_upgrade_with_a_body_is_answered_at_once() {
+async fn websocket_upgrade_request_with_a_body_is_answered_immediately() {
     let world = World::ephemeral();
     let offer = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
     for headers in ["", "Content-Type: application/x-www-form-urlencoded\r\n"] {
         let headers = format!("{offer}{headers}Content-Length: 16\r\n");
-        let mut line = RawConnection::to(&world).await;
+        let mut connection = RawConnection::to(&world).await;
         let began = Instant::now();
-        line.send(format!("{}FriendlyName=Owl", head(&world, "POST /v2/Services", &headers))).await;
-        let answer = line.receive().await;
+        connection.send(format!("{}FriendlyName=Owl", head(&world, "POST /v2/Services", &headers))).await;
+        let answer = connection.receive().await;
         assert_eq!((answer.status, answer.header("connection")), (201, vec!["close"]), "{answer:?}");
-        assert!(line.ends().await);
+        assert!(connection.ends().await);
         assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     }
 }

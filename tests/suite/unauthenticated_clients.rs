@@ -46,48 +46,50 @@ async fn slow_second_request_head_times_out_like_the_first() {
 #[tokio::test]
 async fn partial_head_after_a_request_times_out() {
     let world = World::ephemeral();
-    let mut line = RawConnection::to(&world).await;
-    line.send(format!("{HEALTH_REQUEST}GET /healthz HTTP/1.1\r\nX: ")).await;
-    assert_eq!(line.receive().await.status, 200);
+    let mut connection = RawConnection::to(&world).await;
+    connection.send(format!("{HEALTH_REQUEST}GET /healthz HTTP/1.1\r\nX: ")).await;
+    assert_eq!(connection.receive().await.status, 200);
     sleep(Duration::from_secs(1)).await;
-    line.send("x").await;
-    assert_eq!(line.receive().await.status, 408);
-    assert!(line.ends().await);
+    connection.send("x").await;
+    assert_eq!(connection.receive().await.status, 408);
+    assert!(connection.ends().await);
 }
 
 #[tokio::test]
-async fn idle_and_slow_connections_are_served() {
+async fn idle_and_slow_connections_within_the_timeouts_are_served() {
     let world = World::ephemeral();
-    let mut line = RawConnection::to(&world).await;
-    line.send(HEALTH_REQUEST).await;
-    assert_eq!(line.receive().await.status, 200);
-    // Longer than the timeout of a request head.
+    let mut connection = RawConnection::to(&world).await;
+    connection.send(HEALTH_REQUEST).await;
+    assert_eq!(connection.receive().await.status, 200);
+    // Wait longer than the request head timeout.
     sleep(Duration::from_secs(12)).await;
     for byte in HEALTH_REQUEST.as_bytes().chunks(8) {
-        line.send(byte).await;
+        connection.send(byte).await;
         sleep(Duration::from_millis(800)).await;
     }
-    assert_eq!(line.receive().await.status, 200);
+    assert_eq!(connection.receive().await.status, 200);
     // 1.25 KiB a second, for longer than the timeout of an empty body.
     let form = format!("FriendlyName=Owl&Filler={}", "x".repeat(20 * 1024));
     let request = post(&world, "/v2/Services", &form);
     for part in request.as_bytes().chunks(1024) {
-        line.send(part).await;
+        connection.send(part).await;
         sleep(Duration::from_millis(800)).await;
     }
-    assert_eq!(line.receive().await.status, 201);
+    assert_eq!(connection.receive().await.status, 201);
 }
 
 #[tokio::test]
-async fn slow_body_times_out() {
+async fn too_slow_request_body_times_out() {
     let world = World::ephemeral();
-    let mut line = RawConnection::to(&world).await;
+    let mut connection = RawConnection::to(&world).await;
     let began = Instant::now();
-    line.send(head(&world, "POST /v2/Services", "Content-Length: 60000\r\n")).await;
+    connection.send(head(&world, "POST /v2/Services", "Content-Length: 60000\r\n")).await;
     let trickle = async {
         loop {
-            line.send("x").await;
-            if let Ok(answer) = tokio::time::timeout(Duration::from_millis(500), line.answer(false)).await {
+            connection.send("x").await;
+            if let Ok(answer) =
+                tokio::time::timeout(Duration::from_millis(500), connection.answer(false)).await
+            {
                 return answer;
             }
         }
@@ -98,7 +100,7 @@ async fn slow_body_times_out() {
 }
 
 #[tokio::test]
-async fn unauthenticated_large_bodies_do_not_exclude_large_bodies() {
+async fn unauthenticated_large_bodies_do_not_block_authenticated_large_bodies() {
     let world = World::ephemeral();
     let service = world.service().await;
     let device = world.device(&service, "large-0001").await;
@@ -106,15 +108,16 @@ async fn unauthenticated_large_bodies_do_not_exclude_large_bodies() {
     let mut connections = Vec::new();
     for number in 0..640 {
         let authorization = if number % 2 == 0 { wrong } else { "" };
-        let mut line = RawConnection::to(&world).await;
-        line.send(format!(
-            "POST /v2/Services HTTP/1.1\r\nHost: h\r\n{authorization}Content-Length: 60000\r\n\r\n{}",
-            "x".repeat(8 * 1024)
-        ))
-        .await;
-        connections.push(line);
+        let mut connection = RawConnection::to(&world).await;
+        connection
+            .send(format!(
+                "POST /v2/Services HTTP/1.1\r\nHost: h\r\n{authorization}Content-Length: 60000\r\n\r\n{}",
+                "x".repeat(8 * 1024)
+            ))
+            .await;
+        connections.push(connection);
     }
-    // Once the last one was received, the others were too.
+    // The server has received all requests once it has received the last one.
     sleep(Duration::from_secs(1)).await;
     let large = "x".repeat(30_000);
     created(&world.backend().post("/v2/Services", &[("FriendlyName", "Owl"), ("Filler", &large)]).await);
@@ -123,7 +126,7 @@ async fn unauthenticated_large_bodies_do_not_exclude_large_bodies() {
 }
 
 #[tokio::test]
-async fn large_bodies_of_phones_do_not_exclude_backends() {
+async fn large_request_bodies_of_phones_do_not_block_backends() {
     let world = World::ephemeral();
     let service = world.service().await;
     let token = world.access_token(&service, "large-0001").await;
@@ -131,13 +134,13 @@ async fn large_bodies_of_phones_do_not_exclude_backends() {
     let path = format!("{}/Factors", entity(&service, "large-0001"));
     let mut phones = Vec::new();
     for _ in 0..640 {
-        let mut line = RawConnection::to(&world).await;
-        line.send(format!(
+        let mut connection = RawConnection::to(&world).await;
+        connection.send(format!(
             "POST {path} HTTP/1.1\r\nHost: h\r\nAuthorization: Basic {auth}\r\nContent-Length: 60000\r\n\r\n{}",
             "x".repeat(8 * 1024)
         ))
         .await;
-        phones.push(line);
+        phones.push(connection);
     }
     sleep(Duration::from_secs(1)).await;
     let large = "x".repeat(30_000);
@@ -147,19 +150,19 @@ async fn large_bodies_of_phones_do_not_exclude_backends() {
 #[tokio::test]
 async fn unauthenticated_large_body_is_refused_and_the_connection_stays_open() {
     let world = World::ephemeral();
-    let mut line = RawConnection::to(&world).await;
+    let mut connection = RawConnection::to(&world).await;
     for authorization in ["", "Authorization: Basic dG9rZW46YS5iLmM=\r\n"] {
         for length in [10, 4096, 4097, 60_000] {
-            line.send(format!(
+            connection.send(format!(
                 "POST /v2/Services HTTP/1.1\r\nHost: h\r\n{authorization}Content-Length: {length}\r\n\r\n{}",
                 "x".repeat(length)
             ))
             .await;
-            line.receive().await.assert_error(401, 20003);
+            connection.receive().await.assert_error(401, 20003);
         }
     }
-    line.send(head(&world, "GET /v2/Services", "")).await;
-    assert_eq!(line.receive().await.status, 200);
+    connection.send(head(&world, "GET /v2/Services", "")).await;
+    assert_eq!(connection.receive().await.status, 200);
 }
 
 #[tokio::test]
@@ -197,10 +200,10 @@ async fn one_address_cannot_take_more_than_half_of_all_connections() {
     let world = World::ephemeral_with(&["--max-connections", "16"]);
     let mut open = Vec::new();
     for number in 1..=9 {
-        let mut line = RawConnection::to(&world).await;
-        line.send(HEALTH_REQUEST).await;
-        assert_eq!(line.receive().await.status, if number < 9 { 200 } else { 429 });
-        open.push(line);
+        let mut connection = RawConnection::to(&world).await;
+        connection.send(HEALTH_REQUEST).await;
+        assert_eq!(connection.receive().await.status, if number < 9 { 200 } else { 429 });
+        open.push(connection);
     }
     let mut other = RawConnection::from("127.0.0.2", world.server.url()).await;
     other.send(HEALTH_REQUEST).await;
@@ -208,15 +211,15 @@ async fn one_address_cannot_take_more_than_half_of_all_connections() {
 }
 
 #[tokio::test]
-async fn trusted_proxy_is_exempt_from_the_limit_per_address() {
+async fn trusted_proxy_is_exempt_from_the_connection_limit_per_address() {
     let arguments = ["--max-connections-per-address", "2", "--trusted-proxies", "127.0.0.2/32"];
     let world = World::ephemeral_with(&arguments);
     let mut open = Vec::new();
     for _ in 0..10 {
-        let mut line = RawConnection::from("127.0.0.2", world.server.url()).await;
-        line.send(HEALTH_REQUEST).await;
-        assert_eq!(line.receive().await.status, 200);
-        open.push(line);
+        let mut connection = RawConnection::from("127.0.0.2", world.server.url()).await;
+        connection.send(HEALTH_REQUEST).await;
+        assert_eq!(connection.receive().await.status, 200);
+        open.push(connection);
     }
 }
 
@@ -225,10 +228,10 @@ async fn requests_beyond_max_connections_are_refused_except_health_checks() {
     let world = World::ephemeral_with(&["--max-connections", "16", "--max-connections-per-address", "0"]);
     let mut open = Vec::new();
     for _ in 0..16 {
-        let mut line = RawConnection::to(&world).await;
-        line.send(HEALTH_REQUEST).await;
-        assert_eq!(line.receive().await.status, 200);
-        open.push(line);
+        let mut connection = RawConnection::to(&world).await;
+        connection.send(HEALTH_REQUEST).await;
+        assert_eq!(connection.receive().await.status, 200);
+        open.push(connection);
     }
     let mut beyond = RawConnection::to(&world).await;
     beyond.send(HEALTH_REQUEST).await;
@@ -256,11 +259,11 @@ fn limited(folder: &std::path::Path, ulimit: &str, arguments: &[&str]) -> Server
 }
 
 #[tokio::test]
-async fn low_open_file_limit_reduces_connections_but_not_the_database() {
+async fn low_open_file_limit_reduces_client_connections_but_not_database_connections() {
     let folder = tempfile::tempdir().unwrap();
     let server = limited(folder.path(), "-n 256", &[]);
     let log = server.log();
-    assert!(log.contains("the limit of 256 open files is enough for 128 connections"), "{log}");
+    assert!(log.contains("the limit of 256 open files allows only 128 connections"), "{log}");
     let mut backend = RawConnection::at(server.url()).await;
     backend.send(HEALTH_REQUEST).await;
     assert_eq!(backend.receive().await.status, 200);
@@ -281,9 +284,9 @@ async fn low_open_file_limit_reduces_connections_but_not_the_database() {
     }
     drop(connections);
     wait_until("a connection is free again", WAIT_TIMEOUT, async || {
-        let mut line = RawConnection::at(server.url()).await;
-        line.send(HEALTH_REQUEST.replace("/healthz", "/openapi.json")).await;
-        line.answer(false).await.filter(|answer| answer.status == 200).map(drop)
+        let mut connection = RawConnection::at(server.url()).await;
+        connection.send(HEALTH_REQUEST.replace("/healthz", "/openapi.json")).await;
+        connection.answer(false).await.filter(|answer| answer.status == 200).map(drop)
     })
     .await;
 }
@@ -345,7 +348,7 @@ async fn send(http: &Http, (method, path, form): &(&str, String, Vec<(String, St
 }
 
 on_every_database! {
-    async fn spent_access_token_only_repeats_its_enrollment(world: World) {
+    async fn spent_access_token_can_only_repeat_its_enrollment(world: World) {
         let (service, other) = (world.service().await, world.service().await);
         let new = world.new_factor(&service, "newcomer-0001").await;
         let key = SigningKey::generate();
@@ -389,7 +392,7 @@ on_every_database! {
 }
 
 #[tokio::test]
-async fn spent_access_token_counts_as_failed_sign_in_for_any_input() {
+async fn spent_access_token_counts_as_failed_authentication_for_any_input() {
     let service_of = async |world: &World| (world.service().await, world.service().await);
     for number in 0..12 {
         let world = World::ephemeral_with(&["--failed-authentications-per-minute", "2"]);

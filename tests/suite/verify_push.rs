@@ -15,7 +15,7 @@ use crate::world::{World, assert_error, created, entity, on_every_database, sign
 
 const STYLES: [Style; 2] = [Style::Android, Style::Ios];
 
-/// Returns a challenge as the backend sees it.
+/// Returns a challenge as the backend fetches it.
 async fn seen(world: &World, enrollment: &Enrollment, sid: &str) -> Value {
     let reply = world.backend().get(&challenge_path(enrollment, sid), &[]).await;
     assert_eq!(reply.status, 200, "{reply:?}");
@@ -47,7 +47,7 @@ async fn listed(world: &World, enrollment: &Enrollment, status: &str) -> Vec<Str
     list["challenges"].as_array().unwrap().iter().map(|challenge| sid(challenge).to_owned()).collect()
 }
 
-/// Returns a client with the current credentials of the phone.
+/// Returns the phone's credentials, with a new device token.
 fn as_device(style: Style, enrollment: &Enrollment) -> Auth {
     signed_in(device::signing::sign_device_token(style, enrollment, SystemClock.now()))
 }
@@ -62,7 +62,7 @@ fn assert_refused<T: std::fmt::Debug>(outcome: Result<T, Error>, status: u16, co
 }
 
 on_every_database! {
-    async fn phone_enrolls_and_approves(world: World) {
+    async fn phone_can_enroll_and_approve_a_challenge(world: World) {
         let backend = world.backend();
         let service = world.service().await;
         for (style, identity) in STYLES.into_iter().zip(["user-0001", "user-0002"]) {
@@ -84,7 +84,7 @@ on_every_database! {
             let factor = backend.get(&factor_path(&enrollment), &[]).await.json();
             assert_eq!(factor["status"], "verified");
             phone.verify_factor(&mut enrollment).await.unwrap();
-            assert_eq!(backend.get(&factor_path(&enrollment), &[]).await.json(), factor, "no further factor");
+            assert_eq!(backend.get(&factor_path(&enrollment), &[]).await.json(), factor, "the factor must be unchanged");
 
             let question = [
                 ("Details.Message", "Pay 7 € to “Owls / Söhne”?\nReally?"),
@@ -119,7 +119,7 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn phone_denies(world: World) {
+    async fn phone_can_deny_a_challenge(world: World) {
         let service = world.service().await;
         for (style, identity) in STYLES.into_iter().zip(["user-0001", "user-0002"]) {
             let (phone, enrollment) = world.enrolled(style, &service, identity).await;
@@ -172,7 +172,7 @@ on_every_database! {
             (challenge["status"] == "expired").then_some(challenge)
         })
         .await;
-        assert!(SystemClock.now().to_string() >= until, "not a second too early");
+        assert!(SystemClock.now().to_string() >= until, "the challenge expired too early");
         assert_eq!(expired["date_responded"], Value::Null);
         assert_eq!(expired["expiration_date"], challenge["expiration_date"]);
         assert_eq!(pending(&phone, &enrollment).await, [sid(&lasting)]);
@@ -225,7 +225,7 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn metadata_is_returned_unchanged(world: World) {
+    async fn factor_and_challenge_metadata_is_returned_unchanged(world: World) {
         let backend = world.backend();
         let service = world.service().await;
         for (style, identity) in STYLES.into_iter().zip(["user-0001", "user-0002"]) {
@@ -249,13 +249,13 @@ on_every_database! {
             assert_eq!(noted.json()["status"], "pending");
             phone.answer(&enrollment, sid(&challenge), Answer::Approved).await.unwrap();
             let answered = seen(&world, &enrollment, sid(&challenge)).await;
-            assert_eq!(answered["metadata"], json!({ "seen": "at home" }), "kept by the answer");
+            assert_eq!(answered["metadata"], json!({ "seen": "at home" }), "the answer must not change the metadata");
         }
     }
 }
 
 on_every_database! {
-    async fn challenges_carry_a_date_if_the_service_includes_it(world: World) {
+    async fn challenges_contain_their_creation_date_only_if_the_service_includes_it(world: World) {
         let backend = world.backend();
         let service = world.service().await;
         let include = async |wanted: &str| {
@@ -283,7 +283,7 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn phone_updates_its_name_and_push_token(world: World) {
+    async fn phone_can_update_its_name_and_push_token(world: World) {
         let backend = world.backend();
         let service = world.service().await;
         for (style, platform) in [(Style::Android, Platform::Fcm), (Style::Ios, Platform::Apn)] {
@@ -343,7 +343,7 @@ on_every_database! {
             }
             assert_error(&backend.get(&factor_path(&enrollment), &[]).await, 404, 20404);
 
-            // The phone is unauthenticated for every request.
+            // Every request of the phone is refused as unauthenticated.
             let device = Http::new(world.server.url()).auth(as_device(style, &enrollment));
             let path = challenge_path(&enrollment, sid(&open));
             for reply in [
@@ -527,7 +527,7 @@ on_every_database! {
             access_token: domain::Secret::new(made["token"].as_str().unwrap().to_owned()),
             ..world.new_factor(&service, "user-0001").await
         };
-        // A refused request does not spend it.
+        // A refused request does not spend the access token.
         assert_error(&enroll(&world, &new, &SigningKey::generate(), &"x".repeat(65)).await, 400, 60306);
         assert_eq!(backend.get(&path, &[]).await.json(), made);
         world.phone(Style::Ios).enroll(&new).await.unwrap();
@@ -535,7 +535,7 @@ on_every_database! {
     }
 }
 
-/// The shortest lifetime of a token is a minute, so this test takes as long.
+/// This test takes a minute, the minimum lifetime of an access token.
 #[tokio::test]
 async fn expired_access_token_is_refused() {
     let world = World::ephemeral();
@@ -558,7 +558,7 @@ async fn expired_access_token_is_refused() {
     assert_error(&backend.get(&entity(&service, "user-0001"), &[]).await, 404, 20404);
 }
 
-/// A clock that is wrong by this many seconds.
+/// A clock that deviates from the system time by this many seconds.
 struct WrongBy(i64);
 
 impl Clock for WrongBy {
@@ -594,7 +594,7 @@ on_every_database! {
 }
 
 #[tokio::test]
-async fn small_clock_difference_is_tolerated() {
+async fn small_clock_difference_between_phone_and_server_is_tolerated() {
     let world = World::ephemeral();
     let service = world.service().await;
     for seconds in [-50, 50] {
@@ -606,7 +606,7 @@ async fn small_clock_difference_is_tolerated() {
 }
 
 #[tokio::test]
-async fn phone_pages_through_its_challenges() {
+async fn phone_can_page_through_its_challenges() {
     let world = World::ephemeral();
     let service = world.service().await;
     for style in STYLES {

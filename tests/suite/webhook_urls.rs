@@ -32,7 +32,8 @@ const SPELLINGS: [(&str, &str, bool); 14] = [
     ("?query=only", "/?query=only", false),
 ];
 
-/// Returns a call for each spelling, with the configured URL without its fragment.
+/// Sends a webhook to a URL in each spelling. Returns each received call by its configured URL without the
+/// fragment.
 async fn requests(world: &World) -> BTreeMap<String, Call> {
     let receiver = Receiver::start([Answer::ok()]);
     let service = world.service().await;
@@ -52,7 +53,7 @@ async fn requests(world: &World) -> BTreeMap<String, Call> {
 }
 
 #[tokio::test]
-async fn url_is_signed_and_requested_in_the_configured_spelling() {
+async fn webhook_url_is_signed_and_requested_in_the_configured_spelling() {
     let world = World::sqlite_with(LOOPBACK_ARGUMENTS);
     for (configured, call) in requests(&world).await {
         let signature = signed(&world, &configured, &call.form());
@@ -75,8 +76,8 @@ fn validator_input(requests: &BTreeMap<String, Call>) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn python_library_accepts_the_signature_of_every_url_spelling() {
-    const TEST: &str = "webhook_urls::python_library_accepts_the_signature_of_every_url_spelling";
+async fn python_library_accepts_webhook_signatures_for_every_url_spelling() {
+    const TEST: &str = "webhook_urls::python_library_accepts_webhook_signatures_for_every_url_spelling";
     let Some(mut python) = python_or_skip(TEST) else { return };
     python.arg(sdks("python/signatures.py"));
     let world = World::sqlite_with(LOOPBACK_ARGUMENTS);
@@ -84,8 +85,8 @@ async fn python_library_accepts_the_signature_of_every_url_spelling() {
 }
 
 #[tokio::test]
-async fn node_library_accepts_the_signature_of_every_url_spelling() {
-    const TEST: &str = "webhook_urls::node_library_accepts_the_signature_of_every_url_spelling";
+async fn node_library_accepts_webhook_signatures_for_every_url_spelling() {
+    const TEST: &str = "webhook_urls::node_library_accepts_webhook_signatures_for_every_url_spelling";
     let Some(mut node) = node_or_skip(TEST) else { return };
     node.arg(sdks("node/signatures.js"));
     let world = World::sqlite_with(LOOPBACK_ARGUMENTS);
@@ -93,13 +94,13 @@ async fn node_library_accepts_the_signature_of_every_url_spelling() {
 }
 
 #[tokio::test]
-async fn changed_url_spelling_is_logged_and_user_info_is_refused() {
+async fn webhook_url_sent_in_another_spelling_is_logged_and_user_info_is_refused() {
     let world = World::sqlite_with(LOOPBACK_ARGUMENTS);
     let (service, receiver) = (world.service().await, Receiver::start([Answer::ok()]));
     let warned = |sid: &str| {
         let log = world.server.log();
         let mut lines = log.lines().filter(|line| line.contains("WARN") && line.contains(sid));
-        lines.any(|line| line.contains("is not sent as it is written"))
+        lines.any(|line| line.contains("is not sent exactly as configured"))
     };
     let mut made = Vec::new();
     for (spelling, _, is_told_by_the_request) in SPELLINGS {

@@ -65,7 +65,7 @@ pub(crate) async fn calls(receiver: &Receiver, count: usize) -> Vec<Call> {
 pub(crate) struct ShownDelivery {
     pub(crate) id: String,
     pub(crate) state: String,
-    /// Kind, resource, and destination.
+    /// The delivery's kind, resource, and destination.
     pub(crate) way: String,
     pub(crate) attempts: Vec<Attempt>,
 }
@@ -116,7 +116,7 @@ pub(crate) fn attempts(world: &World, arguments: &[&str]) -> Vec<ShownDelivery> 
     deliveries
 }
 
-/// Returns the same once there are deliveries and none is pending.
+/// Waits until there are deliveries and none is pending, and returns them as [`attempts`] does.
 pub(crate) async fn settled(world: &World, arguments: &[&str]) -> Vec<ShownDelivery> {
     let done = async || {
         let deliveries = attempts(world, arguments);
@@ -204,7 +204,7 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn webhooks_are_paged(world: World) {
+    async fn webhooks_can_be_paged(world: World) {
         let (service, other, backend) = (world.service().await, world.service().await, world.backend());
         let mut made = Vec::new();
         for number in 0..5 {
@@ -261,7 +261,7 @@ on_every_database! {
 }
 
 #[tokio::test]
-async fn invalid_webhook_parameters_have_their_codes() {
+async fn invalid_webhook_parameters_are_refused_with_the_matching_code() {
     let world = World::ephemeral();
     let (service, backend) = (world.service().await, world.backend());
     let good = [("FriendlyName", "Backend"), ("EventTypes", "*"), ("WebhookUrl", "https://h.example/hook")];
@@ -334,7 +334,7 @@ async fn invalid_webhook_parameters_have_their_codes() {
     assert_eq!(listed["webhooks"], json!([before]));
 }
 
-/// The resources of a resources.
+/// The resources for which events were caused.
 struct EventResources {
     enrollment: Enrollment,
     approved: Value,
@@ -373,7 +373,7 @@ async fn cause_every_event(world: &World, service: &str, identity: &str) -> Even
 
 on_every_database! {
     serving LOOPBACK_ARGUMENTS;
-    async fn every_event_is_sent_in_both_versions(world: World) {
+    async fn every_event_is_sent_in_both_webhook_versions(world: World) {
         let receiver = Receiver::start([Answer::ok()]);
         let service = world.service().await;
         for version in ["v1", "v2"] {
@@ -382,7 +382,7 @@ on_every_database! {
         let EventResources { enrollment, approved, denied } = cause_every_event(&world, &service, "zoe-0001").await;
         calls(&receiver, 10).await;
 
-        // Each was delivered at the first attempt, and there are no others.
+        // Each event was delivered at the first attempt, and there are no other deliveries.
         let deliveries = settled(&world, &[]).await;
         assert_eq!(deliveries.len(), 10, "{deliveries:?}");
         for delivery in &deliveries {
@@ -393,7 +393,7 @@ on_every_database! {
         let calls = receiver.calls();
         let ids: BTreeSet<_> = deliveries.iter().map(|delivery| delivery.id.as_str()).collect();
         let tokens = calls.iter().map(|call| call.header("I-Twilio-Idempotency-Token"));
-        assert_eq!(ids, tokens.collect(), "a token for each delivery");
+        assert_eq!(ids, tokens.collect(), "each delivery has its own idempotency token");
 
         let mut received = BTreeMap::new();
         for call in &calls {
@@ -401,7 +401,7 @@ on_every_database! {
             assert_eq!(call.header("User-Agent"), "TwilioProxy/1.1");
             let form = call.form();
             let map: BTreeMap<String, String> = form.iter().cloned().collect();
-            assert_eq!(map.len(), form.len(), "no name twice: {form:?}");
+            assert_eq!(map.len(), form.len(), "a parameter name occurs twice: {form:?}");
             let signature = call.header("X-Twilio-Signature");
             assert_eq!(signature, signed(&world, &call.url(), &form));
             let version = call.line.strip_prefix("POST /").unwrap().strip_suffix(" HTTP/1.1").unwrap();
@@ -413,7 +413,7 @@ on_every_database! {
             let [v1, v2] = ["v1", "v2"].map(|version| &received[&(version.to_owned(), event_type.to_owned())]);
             let uuid = &v1["uuid"];
             assert_eq!((uuid.len(), uuid.as_bytes()[14], uuid.matches('-').count()), (36, b'4', 4), "{uuid}");
-            assert!(uuids.insert(uuid.clone()), "one event, one uuid");
+            assert!(uuids.insert(uuid.clone()), "two events have the same UUID");
 
             let mut expected: BTreeMap<String, String> = [
                 ("uuid", uuid.as_str()),
@@ -447,14 +447,14 @@ on_every_database! {
             expected.insert("factor_friendly_name".to_owned(), NAME.to_owned());
             assert_eq!(v2, expected, "{event_type}");
         }
-        // The first has every optional value, the second has none.
+        // The approved challenge has every optional value; the denied one has none.
         assert_eq!(approved["details"]["message"], MESSAGE);
         assert!(approved["hidden_details"].is_object() && approved["metadata"].is_object(), "{approved}");
         assert!(denied["hidden_details"].is_null() && denied["metadata"].is_null(), "{denied}");
     }
 }
 
-/// Returns the signature under the account's auth token.
+/// Returns the expected webhook signature of `url` and `form` under the account's auth token.
 pub(crate) fn signed(world: &World, url: &str, form: &[(String, String)]) -> String {
     let auth_token = domain::accounts::AuthToken::parse(world.server.auth_token()).unwrap();
     webhook_client::sign(&auth_token, url, form)
@@ -491,7 +491,7 @@ async fn webhook_receives_only_its_event_types() {
     assert_eq!(receiver.calls().len(), 7);
 }
 
-/// Repeated and refused changes are no events.
+/// Repeated and refused changes cause no events.
 #[tokio::test]
 async fn repeated_and_refused_changes_send_no_second_webhook() {
     let world = World::sqlite_with(LOOPBACK_ARGUMENTS);
@@ -534,7 +534,7 @@ async fn repeated_and_refused_changes_send_no_second_webhook() {
 
 on_every_database! {
     serving FAST_RETRY_ARGUMENTS;
-    async fn pending_deliveries_follow_changes_of_the_webhook(world: World) {
+    async fn pending_deliveries_follow_changes_to_their_webhook(world: World) {
         let mut closed = Receiver::start([Answer::ok()]);
         closed.down().await;
         let open = Receiver::start([Answer::ok()]);
@@ -578,7 +578,7 @@ on_every_database! {
 
 on_every_database! {
     serving LOOPBACK_ARGUMENTS;
-    async fn change_is_visible_before_its_webhook_arrives(world: World) {
+    async fn change_is_visible_through_the_api_before_its_webhook_arrives(world: World) {
         let seen = std::sync::Arc::new(std::sync::Mutex::new(BTreeMap::new()));
         let (backend, notes) = (world.backend(), seen.clone());
         // The receiver fetches the resource before it responds, as backends do.
@@ -609,7 +609,7 @@ on_every_database! {
         };
 
         let mut enrollment = event(&world, &service, "zoe-0001").await;
-        // Otherwise the factor may be verified before the receiver fetches it.
+        // Wait, because otherwise the factor might be verified before the receiver fetches it.
         wait_until("the receiver fetched the resource", WAIT_TIMEOUT, async || (seen.lock().unwrap().len() == 1).then_some(())).await;
         expect("factor.created", &enrollment.factor_sid, "unverified");
         phone.verify_factor(&mut enrollment).await.unwrap();
@@ -631,7 +631,7 @@ on_every_database! {
 }
 
 #[tokio::test]
-async fn internal_addresses_are_called_only_if_allowed() {
+async fn webhooks_to_internal_addresses_are_sent_only_if_allowed() {
     let world = World::sqlite();
     let receiver = Receiver::start([Answer::ok()]);
     let service = world.service().await;
@@ -670,7 +670,7 @@ async fn internal_addresses_are_called_only_if_allowed() {
 }
 
 #[tokio::test]
-async fn redirects_are_not_followed() {
+async fn webhook_redirects_are_not_followed() {
     let world = World::sqlite_with(LOOPBACK_ARGUMENTS);
     let elsewhere = Receiver::start([Answer::ok()]);
     let location = format!("Location: {}\r\n", elsewhere.at("/there"));
@@ -715,7 +715,7 @@ async fn requests(world: &World) -> Vec<Call> {
     }
     let named = format!("http://localhost:{}/named?a=b", receiver.port);
     webhook(world, &service, &named, &[]).await;
-    // For the debugger webhook.
+    // This failing webhook causes a debugger webhook.
     let gone = Receiver::start([Answer::of("404 Not Found", "", "")]);
     let only = [("EventTypes", "factor.created")];
     webhook(world, &service, &gone.at("/ü?ü=ü"), &only).await;
@@ -776,7 +776,7 @@ async fn node_library_accepts_webhook_signatures() {
 
 on_every_database! {
     serving FAST_RETRY_ARGUMENTS;
-    async fn operator_lists_and_repeats_deliveries(world: World) {
+    async fn operator_can_list_and_repeat_deliveries(world: World) {
         assert_eq!(world.command(&["webhooks", "list"]), "");
         assert_eq!(world.command(&["webhooks", "attempts"]), "");
         let receiver = Receiver::start([Answer::ok()]);
@@ -837,14 +837,14 @@ on_every_database! {
         let owed = wait_until("one delivery is pending", WAIT_TIMEOUT, async || owed().into_iter().next()).await;
         let refusal = world.refusal(&["webhooks", "redeliver", &owed.id]);
         let words = format!("there is no finished delivery {} ", owed.id);
-        assert!(refusal.contains(&words) && refusal.contains("it may be pending still"), "{refusal}");
+        assert!(refusal.contains(&words) && refusal.contains("it may still be pending"), "{refusal}");
         closed.up();
         settled(&world, &[]).await;
 
         let states = |state: &str| attempts(&world, &["--state", state]).len();
         assert_eq!(["pending", "delivered", "skipped", "failed"].map(states), [0, 4, 0, 1]);
         assert_eq!(attempts(&world, &[&second]).len(), 2);
-        // Only the newest, because delivery ids sort by time.
+        // Only the newest deliveries are shown; delivery ids sort by time.
         let all: Vec<_> = attempts(&world, &[]).into_iter().map(|delivery| delivery.id).collect();
         assert!(all.is_sorted_by(|one, next| one > next), "{all:?}");
         let newest = world.command(&["webhooks", "attempts", "--limit", "1"]);

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 /// The longest wait for something that takes at most a few seconds on an undisturbed machine.
 pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The binary under test: the one that `COUNTERSIGN_TEST_BINARY` names, else the one that Cargo has built.
+/// The binary under test: `COUNTERSIGN_TEST_BINARY` if set, otherwise the binary that Cargo has built.
 pub(crate) const BINARY: Binary = Binary;
 
 /// The path of the binary under test, usable as a path and as the name of a program.
@@ -38,7 +38,7 @@ impl AsRef<OsStr> for Binary {
     }
 }
 
-/// A server on its own database, with everything that must live as long as it.
+/// A server on its own database, with all resources that must live as long as the server.
 pub(crate) struct World {
     pub(crate) server: Server,
     pub(crate) storage: Storage,
@@ -211,7 +211,7 @@ impl World {
         self.device_at(service, identity, None).await
     }
 
-    /// Returns the same with this platform and push token.
+    /// Returns a phone as [`device`](Self::device) does, with this platform and push token.
     pub(crate) async fn device_at(
         &self,
         service: &str,
@@ -235,7 +235,7 @@ impl World {
     }
 }
 
-/// A phone with a key that the test knows, so that it can sign what no phone would.
+/// A phone whose private key the test knows, so that the test can sign requests that no real phone sends.
 pub(crate) struct Device {
     pub(crate) phone: Arc<Phone>,
     pub(crate) enrollment: Enrollment,
@@ -248,14 +248,14 @@ impl Device {
         signed_in(device::signing::sign_device_token(Style::Android, &self.enrollment, SystemClock.now()))
     }
 
-    /// Returns the path of its factor.
+    /// Returns the path of the phone's factor.
     pub(crate) fn path(&self) -> String {
         let enrollment = &self.enrollment;
         let entity = entity(&enrollment.service_sid, &enrollment.identity);
         format!("{entity}/Factors/{}", enrollment.factor_sid)
     }
 
-    /// Returns the path of the challenges of its entity.
+    /// Returns the path of the challenges of the phone's entity.
     pub(crate) fn challenges(&self) -> String {
         format!("{}/Challenges", entity(&self.enrollment.service_sid, &self.enrollment.identity))
     }

@@ -1,4 +1,5 @@
-//! Serves an accepted socket: connection limits, TLS, HTTP/1.1, and an orderly close.
+//! Serves an accepted socket: applies connection limits, negotiates TLS, speaks HTTP/1.1, and closes the connection in
+//! an orderly way.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,30 +24,31 @@ use crate::connection_limits::ConnectionLimiter;
 use crate::draining::Draining;
 use crate::state::Settings;
 
-/// Time for a TLS handshake.
+/// Maximum duration of a TLS handshake.
 const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Time that actix-web gives a client to read the rest of a response whose request was not read to its end.
+/// Maximum time that actix-web waits for a client to read the rest of a response, if the request was not read to its
+/// end.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What all connections of a listener share.
+/// The configuration and state that all connections of a listener share.
 #[derive(Clone)]
 pub struct Acceptor {
-    /// Limits the open connections.
+    /// Limits the number of open connections.
     pub connection_limiter: Arc<ConnectionLimiter>,
-    /// The TLS configuration; `None` for plain HTTP.
+    /// The TLS configuration; `None` serves plain HTTP.
     pub tls: Option<Arc<ServerConfig>>,
-    /// The use cases.
+    /// The application's use cases.
     pub app: Arc<App>,
-    /// The operator's settings.
+    /// The operator's settings for incoming requests.
     pub settings: Settings,
-    /// Whether the server accepts new requests.
+    /// The shutdown state, which determines whether new requests are accepted.
     pub draining: Arc<Draining>,
 }
 
 impl Acceptor {
-    /// Returns the service of a worker thread, which serves each socket until its connection is closed. Idle
-    /// connections are closed when `stopped` completes.
+    /// Returns the service that each worker thread runs. The service handles each socket until its connection is
+    /// closed. It closes idle connections once the future that `stopped` returns has completed.
     pub fn service<F: Future<Output = ()> + 'static>(
         self,
         stopped: impl Fn() -> F + 'static,
@@ -55,7 +57,7 @@ impl Acceptor {
         let Self { connection_limiter, tls, app, settings, draining } = self;
         let application = application(app, settings, draining);
         let http = HttpService::build()
-            // All deadlines are in `connection.rs`.
+            // `connection.rs` enforces all deadlines, so those of actix-web are disabled.
             .keep_alive(KeepAlive::Os)
             .client_request_timeout(Duration::ZERO)
             .client_disconnect_timeout(DISCONNECT_TIMEOUT)
@@ -78,10 +80,12 @@ impl Acceptor {
     }
 }
 
-/// Applies the connection limits and performs the TLS handshake.
+/// Applies the connection limits and performs the TLS handshake, if TLS is configured. Returns the connection and the
+/// peer's address.
 ///
 /// # Errors
-/// Returns an error if the connection must be closed at once, or the handshake fails or takes too long.
+/// Returns an error if the connection must be closed without a response, or if the handshake fails or exceeds
+/// [`TLS_HANDSHAKE_TIMEOUT`].
 async fn accept(
     socket: TcpStream,
     connection_limiter: Arc<ConnectionLimiter>,

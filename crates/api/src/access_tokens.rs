@@ -1,4 +1,4 @@
-//! `/v2/Services/{ServiceSid}/AccessTokens` (docs/protocol/resources.md, section 6).
+//! Handlers for `/v2/Services/{ServiceSid}/AccessTokens` (docs/protocol/resources.md, section 6).
 
 use actix_web::HttpResponse;
 use app::Backend;
@@ -14,10 +14,10 @@ use crate::resource::UsableToken;
 pub(crate) async fn create(request: AuthorizedRequest<Service, Backend>) -> Result<HttpResponse, Error> {
     const DEFAULT_TTL: Ttl = match Ttl::new(60) {
         Some(ttl) => ttl,
-        // Evaluated at compile time, so `unreachable!` can only fail the build.
+        // This `match` is evaluated at compile time, so `unreachable!` can only fail the build.
         None => unreachable!(),
     };
-    // A missing parameter has its own code here (docs/protocol/decisions.md, No. 2).
+    // A missing parameter of an access token has its own error code, 60305 (docs/protocol/decisions.md, No. 2).
     let missing =
         |name| Problem::with_advice(Code::AccessTokenParameters, format_args!("{name} is required"));
     let new = NewAccessToken {

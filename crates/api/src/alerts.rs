@@ -1,4 +1,4 @@
-//! `/v1/Alerts`: failed deliveries, in the format of Twilio Monitor (docs/protocol/push.md, section 4).
+//! Handlers for `/v1/Alerts`: failed deliveries, in the format of Twilio Monitor (docs/protocol/push.md, section 4).
 
 use actix_web::HttpResponse;
 use app::Backend;
@@ -34,7 +34,7 @@ pub(crate) async fn list(request: AuthorizedRequest<AccountSid, Backend>) -> Res
             _ => None,
         },
         from: request.query.optional::<DateRange>("StartDate")?.map(|date| date.start),
-        // No alert has such a level, so the list must be empty.
+        // No alert has this level, so the filter must match nothing.
         to: match level {
             Some(LevelFilter::Never) => Some(Timestamp::from_micros(i64::MIN)),
             _ => end.map(|date| date.end()),
@@ -44,7 +44,7 @@ pub(crate) async fn list(request: AuthorizedRequest<AccountSid, Backend>) -> Res
     Ok(listing.body("alerts", &page, |alert| view(alert, &request.public_url)))
 }
 
-/// Encodes pairs as a form.
+/// Encodes pairs of names and values as `application/x-www-form-urlencoded`.
 fn form_encode(pairs: &[(String, String)]) -> String {
     url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
 }

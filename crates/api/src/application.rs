@@ -1,4 +1,4 @@
-//! Puts the middleware and the routes together into the application that serves each connection.
+//! Combines the middleware and the routes into the application that serves each connection.
 
 use std::sync::Arc;
 
@@ -12,7 +12,8 @@ use crate::middleware;
 use crate::routes::{self, ROUTES};
 use crate::state::{ApiState, Settings};
 
-/// Builds the application of one worker thread. The values behind an `Arc` are shared by all of them.
+/// Builds the application of one worker thread. All worker threads share the `app`, the limiters in `settings`, and the
+/// `draining` state.
 pub(crate) fn application(
     app: Arc<App>,
     settings: Settings,
@@ -29,7 +30,7 @@ pub(crate) fn application(
     actix_web::App::new()
         .app_data(Data::new(ApiState { app, settings, draining, routes: ROUTES }))
         .wrap(from_fn(middleware::handle))
-        // Middleware that is added later runs earlier.
+        // actix-web runs middleware in reverse order of registration, so the suffix is removed first.
         .wrap(from_fn(strip_json_suffix))
         .configure(routes::configure)
         .default_service(web::to(routes::not_found))

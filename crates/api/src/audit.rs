@@ -1,4 +1,4 @@
-//! `/v1/Events`: the audit records of the account, in the format of Twilio Monitor.
+//! Handlers for `/v1/Events`: the account's audit records, in the format of Twilio Monitor.
 
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::paging::Listing;
 use crate::request::AuthorizedRequest;
 
-/// The parameters that select events.
+/// The query parameters that filter events.
 const FILTERS: [&str; 6] =
     ["ActorSid", "EventType", "ResourceSid", "SourceIpAddress", "StartDate", "EndDate"];
 
@@ -38,7 +38,7 @@ pub(crate) async fn list(request: AuthorizedRequest<AccountSid, Backend>) -> Res
     Ok(listing.body("events", &page, |line| view(line, &request.public_url)))
 }
 
-/// A SID of any kind. Its digits are in lower case, as they are stored.
+/// A SID of any kind. Its hexadecimal digits are converted to lowercase, to match how SIDs are stored.
 struct AnySid(String);
 
 impl Parameter for AnySid {
@@ -56,7 +56,7 @@ impl Parameter for AnySid {
     }
 }
 
-/// An IP address. IPv4 in IPv6 becomes IPv4, as addresses are stored.
+/// An IP address. IPv4-mapped IPv6 addresses are converted to IPv4, to match how addresses are stored.
 struct Address(IpAddr);
 
 impl Parameter for Address {
@@ -67,7 +67,7 @@ impl Parameter for Address {
 }
 
 fn view(line: &AuditRecord, public_url: &str) -> Value {
-    // The name of an operator is only shown to operators.
+    // Operators' names are shown to operators only, not to the account.
     let actor_sid = line.actor.as_ref().filter(|_| line.actor_type != "operator");
     let source = match line.actor_type.as_str() {
         "operator" => "command-line",
@@ -92,8 +92,8 @@ fn view(line: &AuditRecord, public_url: &str) -> Value {
     })
 }
 
-/// Returns the URL of the resource, which may be deleted. Returns `None` for a resource of an entity, because its URL
-/// contains an identity, and audit records contain none.
+/// Returns the URL of the record's resource, which may since have been deleted. Returns `None` if the resource belongs
+/// to an entity: its URL would contain an identity, and audit records contain no identities.
 fn resource_url(line: &AuditRecord, public_url: &str) -> Option<String> {
     let sid = line.resource_sid.as_ref()?;
     let data = line.data();
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sid_of_any_kind_is_accepted() {
+    fn sid_of_any_kind_is_accepted_and_converted_to_lowercase() {
         let sid = |digit: &str| format!("YF{}", digit.repeat(32));
         assert_eq!(AnySid::from_parameter(&sid("A")).unwrap().0, sid("a"));
         for bad in [

@@ -1,8 +1,8 @@
 //! Reads request bodies.
 //!
-//! A small body is read before anything else is decided. Leaving it unread would end the connection, and with it the
-//! next request of a client whose only mistake was a refused request. A large body is kept only for an authenticated
-//! caller; for any other it is read and discarded.
+//! A small body is always read first, before any other check. If it were left unread, the connection would have to be
+//! closed after the response, and a refused request could make the client's next request fail too. A large body is kept
+//! only for an authenticated caller; otherwise it is read and discarded.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -17,60 +17,64 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::load_shedding::BodyPermit;
 
-/// Largest body.
+/// Maximum length of a request body, in bytes.
 pub(crate) const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// Largest body that is kept in memory before authentication: enough for almost every request.
+/// Maximum number of body bytes that are kept in memory before authentication, without a permit for large bodies.
+/// Almost every request body fits.
 const UNMETERED_BODY_BYTES: usize = 4 * 1024;
 
-/// How much of a refused body is read and discarded, so that its sender gets the response instead of a connection
-/// reset.
+/// Maximum number of bytes of a refused body that are read and discarded. Reading them lets the client receive the
+/// response instead of a connection reset.
 const MAX_DRAINED_BYTES: usize = 1024 * 1024;
 
-/// How long a refused body is read and discarded.
+/// Maximum time during which a refused body is read and discarded.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Time for a body to arrive, in addition to [`BODY_TIMEOUT_PER_BYTE`].
+/// Maximum time for a body to arrive, before [`BODY_TIMEOUT_PER_BYTE`] is added for each byte that has arrived.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Additional time for each byte that has arrived: a client must send 1 KiB a second.
+/// Time added to [`BODY_TIMEOUT`] for each byte of a body that has arrived. Beyond the first ten seconds, a client must
+/// therefore send at least 1 KiB per second on average.
 const BODY_TIMEOUT_PER_BYTE: Duration = Duration::from_nanos(1_000_000_000 / 1024);
 
-/// A body, or why there is none:
+/// A request body, or the problem that prevented its use:
 ///
-/// - 20413 for more than [`MAX_BODY_BYTES`], 20408 for one that arrived too slowly.
-/// - 60306 for one with malformed chunks or that ended too soon.
-/// - 20503 for a large one without enough memory, 20003 for a large one of a caller that is not authenticated.
+/// - Error code 20413: the body is longer than [`MAX_BODY_BYTES`]. Error code 20408: it arrived too slowly.
+/// - Error code 60306: its chunks are malformed, or it ended too soon.
+/// - Error code 20503: it is large, and the server is overloaded or has too little memory for it. Error code 20003: it
+///   is large, and its caller is not authenticated.
 ///
-/// The caller is authenticated before it gets one of these.
+/// Such a problem is reported only after the caller has been authenticated, unless it must be reported at once
+/// (`is_urgent` in `middleware.rs`).
 pub(crate) type Body = Result<Bytes, Problem>;
 
-/// The result of reading a body.
+/// The result of reading a request body.
 pub(crate) struct ReceivedBody {
     pub(crate) body: Body,
-    /// Whether the body was read to its end. Otherwise the connection cannot be used for another request.
+    /// Whether the body was read to its end. If not, the connection cannot be used for another request.
     pub(crate) is_complete: bool,
-    /// Reserves the memory of a large body until it is dropped.
+    /// Reserves the memory of a large body until dropped. `None` for a small body.
     pub(crate) _permit: Option<BodyPermit>,
 }
 
 impl ReceivedBody {
-    /// Returns the body of a request that has none.
+    /// Returns the result for a request that has no body.
     pub(crate) fn empty() -> Self {
         Self { body: Ok(Bytes::new()), is_complete: true, _permit: None }
     }
 }
 
-/// The decision about a large body.
+/// The decision whether to keep a large body.
 pub(crate) enum LargeBody {
-    /// Keep it, in memory that is reserved.
+    /// Keep the body in memory that this permit reserves.
     Keep(BodyPermit),
-    /// Read and discard it: the caller is not authenticated, or the route takes no body.
+    /// Read the body and discard it, because the caller is not authenticated or the route takes no body.
     Discard,
 }
 
-/// Reads a body to its end, or to `length` bytes if that is given. Calls `admit` once for a body of more than
-/// [`UNMETERED_BODY_BYTES`].
+/// Reads a body to its end, or only its first `length` bytes if `length` is given. If the body exceeds
+/// [`UNMETERED_BODY_BYTES`], calls `admit` once to decide whether to keep it.
 pub(crate) async fn read(
     payload: &mut Payload,
     length: Option<usize>,
@@ -87,7 +91,7 @@ pub(crate) async fn read(
     ReceivedBody { body, is_complete, _permit: permit }
 }
 
-/// Reads one body.
+/// The reader of one request body. `received` is the number of bytes read so far.
 struct Reader<'a> {
     payload: &'a mut Payload,
     length: Option<usize>,
@@ -128,7 +132,7 @@ impl Reader<'_> {
         Ok(bytes.freeze())
     }
 
-    /// Returns the next part of the body; `None` at its end.
+    /// Returns the next chunk of the body, or `None` at its end.
     async fn next_chunk(&mut self) -> Result<Option<Bytes>, Problem> {
         if self.length.is_some_and(|length| self.received >= length) {
             return Ok(None);
@@ -149,7 +153,7 @@ impl Reader<'_> {
         Ok(Some(chunk))
     }
 
-    /// Reads and discards what follows, up to [`MAX_DRAINED_BYTES`].
+    /// Reads and discards the rest of the body, up to [`MAX_DRAINED_BYTES`].
     async fn drain(&mut self) {
         let mut length = 0;
         while let Some(Ok(chunk)) = self.payload.next().await {
@@ -161,16 +165,17 @@ impl Reader<'_> {
     }
 }
 
-/// A response body that holds the unread rest of the request until the response is sent. actix-web closes the
-/// connection after the response only if the rest still exists then. Otherwise it would wait without limit for the end
-/// of a chunked body.
+/// A response body that keeps the unread rest of the request body alive until the response has been sent. actix-web
+/// closes the connection after the response only if the rest still exists at that time. Otherwise it would wait without
+/// limit for the end of a chunked body.
 pub(crate) struct UnreadBody {
     body: BoxBody,
     _rest: Payload,
 }
 
 impl UnreadBody {
-    /// Combines the response `body` with the unread `rest` of the request.
+    /// Wraps the response `body` so that the unread `rest` of the request is kept alive until the response has been
+    /// sent.
     pub(crate) fn hold_until_sent(body: BoxBody, rest: Payload) -> BoxBody {
         Self { body, _rest: rest }.boxed()
     }
@@ -204,7 +209,8 @@ mod tests {
         Payload::Stream { payload: chunks }
     }
 
-    /// Reads chunks of these lengths. Returns the length of the body, and whether it is complete.
+    /// Reads a body that arrives in chunks of these lengths, in bytes. Returns the length of the body or the error
+    /// code, and whether the body was read to its end.
     async fn read_chunks(
         lengths: &[usize],
         admit: impl AsyncFnOnce() -> Result<LargeBody, Code>,
@@ -235,7 +241,8 @@ mod tests {
     #[actix_web::test]
     async fn small_body_needs_no_admission() {
         let outcome =
-            read_chunks(&[1, UNMETERED_BODY_BYTES - 1], async || panic!("admission of a small body")).await;
+            read_chunks(&[1, UNMETERED_BODY_BYTES - 1], async || panic!("small body requested admission"))
+                .await;
         assert_eq!(outcome, (Ok(UNMETERED_BODY_BYTES), true));
     }
 

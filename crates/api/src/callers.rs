@@ -1,4 +1,4 @@
-//! The classes of callers that a route may have, as values and as types.
+//! The classes of callers that a route may accept, as values and as types.
 
 use app::{Backend, BackendOrDevice, BackendOrEnrollee, Caller};
 use domain::{AccountSid, Problem};
@@ -6,20 +6,20 @@ use domain::{AccountSid, Problem};
 /// The callers that a route accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Callers {
-    /// Everyone, without credentials.
+    /// Any caller, even without credentials.
     Anyone,
-    /// A backend: the account or one of its API keys.
+    /// A backend, authenticated as the account itself or with one of its API keys.
     Backend,
-    /// A backend, or a phone with an access token.
+    /// A backend, or an enrollee: a phone that authenticates with an access token.
     BackendOrEnrollee,
-    /// A backend, or a device for its own factor.
+    /// A backend, or a device that accesses its own factor.
     BackendOrDevice,
 }
 
-/// A class of authenticated callers, as the type that a handler gets: [`Backend`], [`BackendOrEnrollee`] or
-/// [`BackendOrDevice`]. The conversion fails with 20403 for a caller outside the class.
+/// A class of authenticated callers, as the type that a handler receives: [`Backend`], [`BackendOrEnrollee`] or
+/// [`BackendOrDevice`]. Converting a caller outside the class fails with error code 20403.
 pub trait CallerClass: TryFrom<Caller, Error = Problem> + 'static {
-    /// Returns the account that the caller acts for.
+    /// Returns the SID of the account on whose behalf the caller acts.
     fn account_sid(&self) -> AccountSid;
 }
 

@@ -1,4 +1,4 @@
-//! `/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges` (docs/protocol/resources.md, section 4).
+//! Handlers for `/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges` (docs/protocol/resources.md, section 4).
 
 use actix_web::HttpResponse;
 use app::challenges::{ChallengeFilter, NewChallenge};
@@ -13,8 +13,8 @@ use crate::form::Form;
 use crate::paging::Listing;
 use crate::request::AuthorizedRequest;
 
-/// The header with the names of the fields that a device signs. The spelling matters, because an app's own network
-/// provider may look it up by this key (docs/protocol/device.md, section 5).
+/// The response header that lists the names of the fields that a device signs. Its capitalization matters because an
+/// app's own network provider may look the header up by exactly this name (docs/protocol/device.md, section 5).
 const SIGNATURE_FIELDS_HEADER: &str = "Twilio-Verify-Signature-Fields";
 
 pub(crate) async fn create(request: AuthorizedRequest<Entity, Backend>) -> Result<HttpResponse, Error> {
@@ -41,7 +41,7 @@ pub(crate) async fn fetch(
 }
 
 pub(crate) async fn list(request: AuthorizedRequest<Entity, BackendOrDevice>) -> Result<HttpResponse, Error> {
-    // Checked before the other parameters, because the caller may not be allowed to use the factor.
+    // Check the factor before the other parameters, because the caller may not be allowed to use it.
     let factor_sid = request.query.optional("FactorSid")?;
     factor_sid.map_or(Ok(()), |sid| request.caller.require_factor(sid))?;
     let order = request.query.optional("Order")?.unwrap_or_default();
@@ -77,8 +77,8 @@ fn fields(form: &Form) -> Result<Vec<Field>, Problem> {
     Ok(fields)
 }
 
-/// Returns the body. The values of the signed fields come from the domain, so that a device is shown exactly what its
-/// signature is checked against.
+/// Returns the JSON body for a challenge. The values of the signed fields come from the domain, so that the device is
+/// shown exactly the values against which its signature is checked.
 fn view(challenge: &Challenge, now: Timestamp, public_url: &str) -> Value {
     let entity =
         format!("{public_url}/v2/Services/{}/Entities/{}", challenge.service_sid, challenge.identity);

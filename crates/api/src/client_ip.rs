@@ -1,4 +1,4 @@
-//! The IP address of the client, also behind reverse proxies.
+//! Determines the IP address of the client that sent a request, even if the request passed through reverse proxies.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -6,35 +6,37 @@ use actix_web::HttpRequest;
 use actix_web::http::header::HeaderName;
 use ipnet::IpNet;
 
-/// The networks of the proxies whose `X-Forwarded-For` is trusted. By default there are none, and the peer of the
-/// connection is the client.
+/// The networks of the proxies whose `X-Forwarded-For` header is trusted. By default, no proxy is trusted, and the
+/// connection's peer counts as the client.
 #[derive(Clone, Debug, Default)]
 pub struct TrustedProxies(Vec<IpNet>);
 
 impl TrustedProxies {
-    /// Trusts the proxies in these networks.
+    /// Creates a set that trusts every proxy in these networks.
     pub const fn new(networks: Vec<IpNet>) -> Self {
         Self(networks)
     }
 
-    /// Whether `address` is a trusted proxy.
+    /// Returns whether `address` belongs to a trusted proxy.
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&address))
     }
 
-    /// Returns the address of the client: the peer of the connection, or, if that is a trusted proxy, the right-most
-    /// address of `X-Forwarded-For` that is not a trusted proxy. IPv4 in IPv6 becomes IPv4. Returns `None` if the
-    /// connection is closed.
+    /// Returns the client's IP address, or `None` if the connection is closed. The client is the connection's peer,
+    /// unless the peer is a trusted proxy. In that case, the client is the rightmost address in `X-Forwarded-For` that
+    /// is not a trusted proxy. IPv4-mapped IPv6 addresses are converted to IPv4.
     pub(crate) fn client_ip(&self, request: &HttpRequest) -> Option<IpAddr> {
         let peer = request.peer_addr()?.ip();
-        // Several header lines are one list (RFC 9110, section 5.3). A line that is not text has no address.
+        // Several lines of a header form one list (RFC 9110, section 5.3). A line that is not valid text contains no
+        // address.
         let lines = request.headers().get_all(HeaderName::from_static("x-forwarded-for"));
         let lines: Vec<&str> = lines.map(|line| line.to_str().unwrap_or_default()).collect();
         Some(self.follow(peer, lines.iter().flat_map(|line| line.split(','))))
     }
 
-    /// Goes back from the peer through the addresses that trusted proxies have appended. Addresses that an untrusted
-    /// sender has written can be forged, so they are not used.
+    /// Follows the addresses in `forwarded` from right to left, starting at `peer`, as long as the current address is a
+    /// trusted proxy. Returns the last address reached. Addresses added by an untrusted sender can be forged, so they
+    /// are not used.
     fn follow<'a>(&self, peer: IpAddr, forwarded: impl DoubleEndedIterator<Item = &'a str>) -> IpAddr {
         let mut client = peer.to_canonical();
         let mut forwarded = forwarded.rev();
@@ -48,14 +50,15 @@ impl TrustedProxies {
     }
 }
 
-/// Parses an address as proxies write it, with a port or without.
+/// Parses an IP address with or without a port, as proxies write it. Returns `None` if `text` is not an address.
 fn parse_address(text: &str) -> Option<IpAddr> {
     let text = text.trim_matches([' ', '\t']);
     let address = text.parse().or_else(|_| text.parse().map(|address: SocketAddr| address.ip()));
     address.ok().map(|address| address.to_canonical())
 }
 
-/// Returns the network that a provider gives to one customer: a single IPv4 address, or a /64 of IPv6.
+/// Returns the network by which a client is counted: the IPv4 address itself, or the /64 network of an IPv6 address.
+/// Internet providers typically assign such a network to one customer.
 pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
@@ -88,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_before_the_last_trusted_proxy_are_ignored() {
+    fn client_is_the_last_forwarded_address_that_is_not_a_trusted_proxy() {
         let trusted = &["10.0.0.0/8", "fd00::/8"];
         for (lines, expected) in [
             (&["198.51.100.7"][..], "198.51.100.7"),
@@ -100,7 +103,7 @@ mod tests {
             (&["[2001:db8::7]:52100"], "2001:db8::7"),
             (&["::ffff:198.51.100.7"], "198.51.100.7"),
             (&["198.51.100.7, ::ffff:10.2.3.4"], "198.51.100.7"),
-            // All are trusted proxies: the first one is the client.
+            // If all addresses belong to trusted proxies, the first one is the client.
             (&["10.9.9.9, 10.2.3.4"], "10.9.9.9"),
         ] {
             assert_eq!(client_of(trusted, "10.0.0.1", lines), expected, "{lines:?}");
@@ -109,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_address_ends_the_search() {
+    fn invalid_forwarded_address_ends_the_search_for_the_client_address() {
         for line in [
             "",
             " ",

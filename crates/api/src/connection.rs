@@ -1,7 +1,8 @@
-//! A client's connection with its deadlines.
+//! A client connection that enforces deadlines.
 //!
-//! actix-web limits only the time for the first request head. Here every wait for the client has a deadline: for a
-//! request head, for the next request, and for the client to read a response. The deadline of a body is in `body.rs`.
+//! actix-web limits only the time for the first request head. This module sets a deadline for every wait for the
+//! client: for a request head to arrive, for the next request to begin, and for the client to read a response.
+//! `body.rs` enforces the deadline for request bodies.
 
 use std::cell::RefCell;
 use std::io;
@@ -17,35 +18,37 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use crate::connection_limits::ConnectionPermit;
 
-/// Time for a request head to arrive, from its first byte. Also the time for a new connection to send that byte.
+/// Maximum time for a request head to arrive, measured from its first byte. It also limits how long a new connection
+/// may take to send that byte.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The same on a connection on which every request is refused.
+/// Maximum time for a request head to arrive on a connection on which every request is refused. It replaces
+/// [`HEAD_TIMEOUT`].
 const REFUSED_HEAD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Time for which an idle connection is kept open for the next request.
+/// How long an idle connection is kept open for the next request.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// Time for which a client may read nothing of a response.
+/// Maximum time that a client may go without reading any of a response.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// Average rate at which a client must read, once it has fallen behind.
+/// Minimum average rate at which a client must read a response once it has fallen behind.
 const MIN_READ_BYTES_PER_SECOND: f64 = 1024.0;
 
-/// Time for the client to close its side after the last response. Closing a socket with unread input resets the
-/// connection, and the client may lose the response (RFC 9112, section 9.6).
+/// Maximum time to wait for the client to close its side after the last response. Closing a socket with unread input
+/// resets the connection, and the client may lose the response (RFC 9112, section 9.6).
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The response to a request head that did not arrive in time. It has no request id, because there is no request yet.
+/// The response sent if a request head did not arrive in time. It has no request ID because no request exists yet.
 const HEAD_TIMEOUT_RESPONSE: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
-/// A socket, with or without TLS.
+/// A byte stream to the client: a TCP socket with or without TLS.
 pub(crate) trait Socket: AsyncRead + AsyncWrite {}
 
 impl<T: AsyncRead + AsyncWrite> Socket for T {}
 
-/// A client's connection. Clones refer to the same connection.
+/// A client connection. Clones refer to the same connection.
 #[derive(Clone)]
 pub(crate) struct Connection(Rc<Shared>);
 
@@ -57,26 +60,26 @@ struct Shared {
     deadlines: RefCell<Deadlines>,
 }
 
-/// What the server waits for, and until when.
+/// The connection's current phase and the deadlines that apply to it.
 struct Deadlines {
     phase: Phase,
     head_timeout: Duration,
-    /// The instant until which the client must continue to read, while it has fallen behind.
+    /// The instant by which the client must read more of the response; `None` unless the client has fallen behind.
     write: Option<Instant>,
-    /// Whether a response has announced the end of the connection.
+    /// Whether the connection ends after the response to the current request.
     is_last: bool,
     timer: Pin<Box<Sleep>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Nothing of the next request has arrived. It must begin to arrive before the instant.
+    /// No byte of the next request has arrived yet; the first one must arrive before this instant.
     Idle(Instant),
-    /// A part of a request head has arrived. The rest must arrive before the instant.
+    /// Part of a request head has arrived. The rest must arrive before this instant.
     Head(Instant),
-    /// A request is being handled.
+    /// A request is being handled; no deadline for input applies.
     Busy,
-    /// A deadline has passed.
+    /// A deadline has passed, so the connection is ending.
     Expired,
 }
 
@@ -86,19 +89,20 @@ impl Deadlines {
         Self { phase, head_timeout, write: None, is_last: false, timer: Box::pin(sleep(head_timeout)) }
     }
 
-    /// Starts the deadline of the request head when its first bytes have arrived.
+    /// Starts the deadline for the request head if the bytes that have just arrived are the first of a new request.
     fn on_received(&mut self) {
         if matches!(self.phase, Phase::Idle(_)) {
             self.phase = Phase::Head(Instant::now() + self.head_timeout);
         }
     }
 
-    /// Starts the deadline of the response when the client has fallen behind with reading.
+    /// Starts the deadline for reading the response, because the client has fallen behind. Keeps a deadline that is
+    /// already running.
     fn on_blocked(&mut self) {
         self.write.get_or_insert_with(|| Instant::now() + WRITE_TIMEOUT);
     }
 
-    /// Extends the deadlines when `bytes` of a response were sent.
+    /// Extends the deadlines after `bytes` bytes of a response were sent.
     fn on_sent(&mut self, bytes: usize) {
         let now = Instant::now();
         if let Some(until) = &mut self.write {
@@ -107,13 +111,14 @@ impl Deadlines {
         }
         match &mut self.phase {
             Phase::Idle(until) => *until = (*until).max(now + KEEP_ALIVE_TIMEOUT),
-            // The rest of the head may have arrived, but it is read only after the response was sent.
+            // The rest of the head may already have arrived, but the server reads it only after sending the response.
             Phase::Head(until) => *until = (*until).max(now + self.head_timeout),
             Phase::Busy | Phase::Expired => {}
         }
     }
 
-    /// Returns the instant at which the connection expires; `None` while the server is at work.
+    /// Returns the instant at which the connection expires, or `None` while the connection waits for the server rather
+    /// than for the client.
     fn deadline(&self) -> Option<Instant> {
         match (self.write, self.phase) {
             (Some(until), _) | (None, Phase::Idle(until) | Phase::Head(until)) => Some(until),
@@ -121,7 +126,8 @@ impl Deadlines {
         }
     }
 
-    /// Returns `Ready` once the deadline has passed. Otherwise wakes the task at the deadline.
+    /// Returns `Ready` once the current deadline has passed. Until then, returns `Pending` and schedules the task to be
+    /// woken at the deadline.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(deadline) = self.deadline() else { return Poll::Pending };
         if self.timer.deadline() != deadline {
@@ -131,7 +137,7 @@ impl Deadlines {
     }
 }
 
-/// Marks a request as being handled. When it is dropped, the wait for the next request begins.
+/// Marks a request as being handled. When the guard is dropped, the timeout for the next request starts.
 pub(crate) struct BusyGuard(Connection);
 
 impl Drop for BusyGuard {
@@ -141,7 +147,7 @@ impl Drop for BusyGuard {
 }
 
 impl Connection {
-    /// Wraps a socket. `local` is the server's address of the connection.
+    /// Wraps the socket `stream`. `local` is the local (server-side) address of the connection.
     pub(crate) fn new(
         stream: impl Socket + 'static,
         is_secure: bool,
@@ -154,39 +160,41 @@ impl Connection {
         Self(Rc::new(Shared { local, is_secure, permit, stream: RefCell::new(stream), deadlines }))
     }
 
-    /// Returns the server's address of the connection.
+    /// Returns the local (server-side) address of the connection.
     pub(crate) fn local_address(&self) -> SocketAddr {
         self.0.local
     }
 
-    /// Whether this server terminates TLS for the connection.
+    /// Returns whether this server terminates TLS for the connection.
     pub(crate) fn is_secure(&self) -> bool {
         self.0.is_secure
     }
 
-    /// Returns the code with which every request of the connection is refused; `None` if it is served.
+    /// Returns the error code with which to refuse every request on this connection, or `None` if requests are served.
     pub(crate) fn refusal(&self) -> Option<Code> {
         self.0.permit.refusal()
     }
 
-    /// Suspends the deadlines for the request until the guard is dropped. Call it when the request head is complete.
+    /// Suspends the deadlines for receiving a request until the returned guard is dropped. The caller must call this
+    /// method once the request head is complete.
     pub(crate) fn begin_request(&self) -> BusyGuard {
         self.0.deadlines.borrow_mut().phase = Phase::Busy;
         BusyGuard(self.clone())
     }
 
-    /// Ends the connection after the response to the current request.
+    /// Marks the connection to be closed after the response to the current request.
     pub(crate) fn end_after_response(&self) {
         self.0.deadlines.borrow_mut().is_last = true;
     }
 
-    /// Whether an earlier request was the last one. Requests that the client sent after it must not be processed
-    /// (RFC 9112, section 9.6).
+    /// Returns whether an earlier request was the last one on this connection. Any requests that the client sent after
+    /// it must not be processed (RFC 9112, section 9.6).
     pub(crate) fn ends_after_response(&self) -> bool {
         self.0.deadlines.borrow().is_last
     }
 
-    /// Closes the connection so that the client still receives the last response.
+    /// Closes the connection in a way that lets the client receive the last response. Waits at most [`CLOSE_TIMEOUT`]
+    /// for the client to close its side.
     pub(crate) async fn close(mut self) {
         let _ = timeout(CLOSE_TIMEOUT, async {
             self.0.deadlines.borrow_mut().phase = Phase::Busy;
@@ -198,19 +206,20 @@ impl Connection {
         .await;
     }
 
-    /// Returns an error once the client has read too little of a response for too long.
+    /// Returns an error of kind `TimedOut` once the client has read too little of a response for too long, and
+    /// `Pending` until then.
     fn poll_write_deadline<T>(&self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         let mut deadlines = self.0.deadlines.borrow_mut();
         deadlines.on_blocked();
         deadlines.poll_deadline(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Ends the connection at its deadline. Sends a 408 if a part of a request head has arrived and no response is
-    /// being sent.
+    /// Ends the connection when its deadline has passed. Sends a 408 response if part of a request head has arrived and
+    /// no response is being sent.
     fn expire(&self, cx: &mut Context<'_>) {
         let mut deadlines = self.0.deadlines.borrow_mut();
         if matches!(deadlines.phase, Phase::Head(_)) && deadlines.write.is_none() {
-            // It fits into the empty send buffer of any socket.
+            // The response fits into the empty send buffer of any socket.
             let _ = self.0.stream.borrow_mut().as_mut().poll_write(cx, HEAD_TIMEOUT_RESPONSE);
         }
         deadlines.phase = Phase::Expired;
@@ -229,7 +238,7 @@ impl AsyncRead for Connection {
         }
         if read.is_pending() && self.0.deadlines.borrow_mut().poll_deadline(cx).is_ready() {
             self.expire(cx);
-            // Reading nothing signals the end of the input.
+            // Reading zero bytes signals the end of the input.
             return Poll::Ready(Ok(()));
         }
         read
@@ -252,7 +261,8 @@ impl AsyncWrite for Connection {
         }
         let mut deadlines = self.0.deadlines.borrow_mut();
         deadlines.write = None;
-        // The phase may have changed since the last read, which alone would not wake the task.
+        // Check the deadline here too: the phase may have changed since the last read, and that alone would not wake
+        // the task.
         if deadlines.poll_deadline(cx).is_ready() {
             drop(deadlines);
             self.expire(cx);

@@ -1,4 +1,4 @@
-//! Limits on open connections: in total, and per client address.
+//! Limits on the number of open connections, in total and per client address.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -11,23 +11,24 @@ use telemetry::metrics::{Limit, LimitLabels, METRICS};
 
 use crate::client_ip::{self, TrustedProxies};
 
-/// Connections beyond the limits that are kept open for as long as it takes to send an error. Further ones are closed
-/// without a response.
+/// Maximum number of connections beyond the limits that stay open long enough to receive an error response. Any further
+/// connections are closed without a response.
 pub const MAX_REFUSED_CONNECTIONS: usize = 64;
 
-/// Shortest time between two log records about refused connections.
+/// Minimum time between two log records about refused connections.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The largest numbers of open connections.
+/// The maximum numbers of open connections.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
-    /// In total.
+    /// Maximum number of open connections in total.
     pub total: usize,
-    /// From one IPv4 address or one /64 network of IPv6. Trusted proxies are exempt. `None` means no limit.
+    /// Maximum number of open connections from one IPv4 address or one IPv6 /64 network. Trusted proxies are exempt.
+    /// `None` means no limit.
     pub per_address: Option<NonZeroU32>,
 }
 
-/// Counts the open connections, over all worker threads, and refuses those beyond the limits.
+/// Counts the open connections across all worker threads, and refuses connections beyond the limits.
 #[derive(Debug)]
 pub struct ConnectionLimiter {
     limits: ConnectionLimits,
@@ -43,7 +44,7 @@ struct Open {
     logged_at: Option<Instant>,
 }
 
-/// The permit of one open connection, until it is dropped.
+/// The permit of one connection. Dropping the permit stops counting the connection.
 #[derive(Debug)]
 pub(crate) struct ConnectionPermit {
     limiter: Arc<ConnectionLimiter>,
@@ -52,14 +53,14 @@ pub(crate) struct ConnectionPermit {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PermitKind {
-    /// A connection that is served. It counts for this network, or for none.
+    /// The connection is served. It counts toward the limit of this network, or only toward the total if `None`.
     Open(Option<IpAddr>),
-    /// A connection on which every request is refused with this code.
+    /// Every request on the connection is refused with this error code.
     Refused(Code),
 }
 
 impl ConnectionPermit {
-    /// Returns the code with which every request of the connection is refused; `None` if it is served.
+    /// Returns the error code with which to refuse every request on this connection, or `None` if requests are served.
     pub(crate) fn refusal(&self) -> Option<Code> {
         match self.kind {
             PermitKind::Open(_) => None,
@@ -75,12 +76,14 @@ impl Drop for ConnectionPermit {
 }
 
 impl ConnectionLimiter {
-    /// Creates a limiter that has counted no connection yet.
+    /// Creates a limiter without any open connections. The `trusted` proxies are exempt from the limit per address.
     pub fn new(limits: ConnectionLimits, trusted: TrustedProxies) -> Self {
         Self { limits, trusted, open: Mutex::default() }
     }
 
-    /// Counts a connection from `peer` until the permit is dropped. Returns `None` if it must be closed at once.
+    /// Counts a connection from `peer` until the returned permit is dropped. If a limit is exceeded, requests on the
+    /// connection are refused ([`ConnectionPermit::refusal`]). Returns `None` if the connection must be closed at once
+    /// without a response.
     pub(crate) fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<ConnectionPermit> {
         let peer = peer.to_canonical();
         let network = (!self.trusted.contains(peer)).then(|| client_ip::network(peer));
@@ -103,15 +106,16 @@ impl ConnectionLimiter {
         Some(ConnectionPermit { limiter: Arc::clone(self), kind })
     }
 
-    /// Locks the counts, also if the mutex is poisoned: no code panics while it holds the lock, and the counts stay
-    /// valid if it did.
+    /// Locks the counts, even if the mutex is poisoned. No code panics while it holds the lock, and even after a panic
+    /// the counts would stay valid.
     fn lock(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Open {
-    /// Returns the limit that one more connection would exceed, if any.
+    /// Returns the limit that one more connection from `network` would exceed, or `None` if the connection is within
+    /// the limits.
     fn limit(&self, limits: &ConnectionLimits, network: Option<IpAddr>) -> Option<Limit> {
         let from_network = network.and_then(|network| self.by_network.get(&network)).copied().unwrap_or(0);
         if limits.per_address.is_some_and(|most| from_network >= most.get()) {
@@ -123,7 +127,8 @@ impl Open {
         }
     }
 
-    /// Counts a connection. Returns `false` if there are too many refused ones.
+    /// Counts a new connection and returns `true`. Returns `false` without counting it if [`MAX_REFUSED_CONNECTIONS`]
+    /// refused connections are already open.
     fn enter(&mut self, kind: PermitKind) -> bool {
         match kind {
             PermitKind::Refused(_) if self.refused >= MAX_REFUSED_CONNECTIONS => return false,
@@ -138,7 +143,7 @@ impl Open {
         true
     }
 
-    /// Stops counting a connection.
+    /// Removes a closed connection from the counts.
     fn leave(&mut self, kind: PermitKind) {
         match kind {
             PermitKind::Refused(_) => self.refused -= 1,
@@ -153,7 +158,7 @@ impl Open {
         }
     }
 
-    /// Logs a refusal, at most once per [`LOG_INTERVAL`].
+    /// Logs a refused connection, at most once per [`LOG_INTERVAL`].
     fn log_refusal(&mut self, limit: Limit, peer: IpAddr) {
         if self.logged_at.is_some_and(|logged_at| logged_at.elapsed() < LOG_INTERVAL) {
             return;
@@ -162,11 +167,11 @@ impl Open {
         match limit {
             Limit::AddressConnections => tracing::warn!(
                 address = %peer,
-                "connection refused, too many from this address are open; if it is a proxy, add it to trusted_proxies"
+                "connection refused: too many from this address are open; if it is a proxy, add it to trusted_proxies"
             ),
             _ => tracing::warn!(
                 open = self.total,
-                "connection refused, too many are open; raise max_connections or the limit of open files"
+                "connection refused: too many connections are open; raise max_connections or the open-file limit"
             ),
         }
     }
@@ -181,14 +186,14 @@ mod tests {
         Arc::new(ConnectionLimiter::new(limits, TrustedProxies::new(vec![trusted.parse().unwrap()])))
     }
 
-    /// Opens a connection. Returns the code with which it is refused, and its permit.
+    /// Opens a connection. Returns the error code with which its requests are refused, if any, and its permit.
     fn admit(limiter: &Arc<ConnectionLimiter>, peer: &str) -> (Option<Code>, Option<ConnectionPermit>) {
         let permit = limiter.admit(peer.parse().unwrap());
         (permit.as_ref().and_then(ConnectionPermit::refusal), permit)
     }
 
     #[test]
-    fn one_address_cannot_use_up_all_connections() {
+    fn connections_beyond_the_limit_per_address_are_refused() {
         let limiter = limiter(4, 2, "10.0.0.0/8");
         let (_, first) = admit(&limiter, "198.51.100.7");
         let (_, _second) = admit(&limiter, "::ffff:198.51.100.7");
@@ -201,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_one_ipv6_network_share_a_limit() {
+    fn addresses_of_one_ipv6_network_share_a_connection_limit() {
         let limiter = limiter(9, 1, "10.0.0.0/8");
         let (_, _first) = admit(&limiter, "2001:db8::1");
         assert_eq!(admit(&limiter, "2001:db8::2").0, Some(Code::TooManyRequests));
@@ -209,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn trusted_proxies_are_limited_by_the_total_only() {
+    fn trusted_proxies_are_subject_only_to_the_total_connection_limit() {
         let limiter = limiter(3, 1, "10.0.0.0/8");
         let open: Vec<_> = (0..3).map(|_| admit(&limiter, "10.0.0.1")).collect();
         assert!(open.iter().all(|(refused, _)| refused.is_none()));
@@ -218,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_beyond_the_refused_ones_are_closed() {
+    fn connection_is_closed_at_once_if_too_many_refused_ones_are_open() {
         let limiter = limiter(1, 0, "10.0.0.0/8");
         let (_, _first) = admit(&limiter, "198.51.100.7");
         let mut refused: Vec<_> =

@@ -1,4 +1,4 @@
-//! `/v1/Credentials`: push credentials, in the format of Twilio Notify (docs/protocol/push.md, section 2).
+//! Handlers for `/v1/Credentials`: push credentials, in the format of Twilio Notify (docs/protocol/push.md, section 2).
 
 use actix_web::HttpResponse;
 use app::Backend;
@@ -63,8 +63,8 @@ pub(crate) async fn delete(request: AuthorizedRequest<Credential, Backend>) -> R
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Parses the secrets: a certificate and its key, a token key with `KeyId` and `TeamId` (which Twilio does not have),
-/// or a service account.
+/// Parses the secrets of a push credential. For APNs, they are a certificate with its key, or a token key with `KeyId`
+/// and `TeamId` (an extension that Twilio does not have). For FCM, they are a service account.
 fn upload(form: &Form, credential_type: CredentialType, sandbox: bool) -> Result<Upload, Problem> {
     let has = |name| Ok::<_, Problem>(form.optional::<String>(name)?.is_some());
     match credential_type {
@@ -90,7 +90,7 @@ fn view(credential: &Credential, public_url: &str) -> Value {
         "account_sid": credential.account_sid,
         "friendly_name": credential.friendly_name,
         "type": credential.credential_type.as_str(),
-        // Text with a capital letter, as in Notify.
+        // A capitalized string, as in Twilio Notify.
         "sandbox": is_apn.then_some(if credential.sandbox { "True" } else { "False" }),
         "date_created": credential.created_at,
         "date_updated": credential.updated_at,

@@ -1,16 +1,16 @@
-//! Dates in the query of a list.
+//! Date parameters in list queries.
 
 use domain::Timestamp;
 use domain::parameter::{Expected, Parameter};
 
-/// A second or a whole day, by the precision of the parameter.
+/// A range of time: one second or one whole UTC day, depending on the precision of the query parameter.
 pub(crate) struct DateRange {
     pub(crate) start: Timestamp,
     seconds: i64,
 }
 
 impl DateRange {
-    /// Returns the end, which is not part of the range.
+    /// Returns the end of the range. The end itself is not part of the range.
     pub(crate) const fn end(&self) -> Timestamp {
         self.start.plus_seconds(self.seconds)
     }

@@ -1,8 +1,8 @@
-//! Whether the server accepts requests, or is about to stop.
+//! The server's shutdown state, which determines whether requests are accepted.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The state of an orderly shutdown: first announced, then begun.
+/// The state of an orderly shutdown, which is first announced and then begun.
 #[derive(Debug, Default)]
 pub struct Draining {
     announced: AtomicBool,
@@ -10,29 +10,29 @@ pub struct Draining {
 }
 
 impl Draining {
-    /// Announces the shutdown: `/readyz` returns 503 from now on, so that load balancers stop sending requests. All
+    /// Announces the shutdown. From now on `/readyz` returns 503, so that load balancers stop sending requests. All
     /// other requests are still served.
     pub fn announce(&self) {
         self.announced.store(true, Ordering::Release);
     }
 
-    /// Begins the shutdown: every request but `/healthz` is refused from now on.
+    /// Begins the shutdown. From now on every request except `/healthz` is refused.
     pub fn begin(&self) {
         self.announce();
         self.begun.store(true, Ordering::Release);
     }
 
-    /// Whether the shutdown has begun.
+    /// Returns whether the shutdown has begun.
     pub fn has_begun(&self) -> bool {
         self.begun.load(Ordering::Acquire)
     }
 
-    /// Whether the shutdown is announced.
+    /// Returns whether the shutdown has been announced.
     pub fn is_announced(&self) -> bool {
         self.announced.load(Ordering::Acquire)
     }
 
-    /// Whether a request for `path` is refused.
+    /// Returns whether a request for `path` must be refused because of the shutdown.
     pub(crate) fn refuses(&self, path: &str) -> bool {
         match path {
             "/healthz" => false,

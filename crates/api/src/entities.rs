@@ -1,4 +1,4 @@
-//! `/v2/Services/{ServiceSid}/Entities` (docs/protocol/resources.md, section 2).
+//! Handlers for `/v2/Services/{ServiceSid}/Entities` (docs/protocol/resources.md, section 2).
 
 use actix_web::HttpResponse;
 use app::Backend;

@@ -6,7 +6,7 @@ use actix_web::{HttpResponse, ResponseError};
 use domain::{Code, Problem};
 use serde_json::json;
 
-/// The error of a handler. The middleware renders it.
+/// The error that a request handler returns. The middleware renders it as an HTTP response.
 #[derive(Debug)]
 pub struct Error(pub(crate) app::Error);
 
@@ -23,7 +23,7 @@ impl<E: Into<app::Error>> From<E> for Error {
 }
 
 impl Error {
-    /// Returns what the caller gets. A fault of the server becomes 20500 or 20503 without details.
+    /// Returns the problem to report to the caller. A server fault becomes 20500 or 20503 without details.
     pub(crate) fn problem(&self) -> Problem {
         match &self.0 {
             app::Error::Problem(problem) => problem.clone(),
@@ -43,7 +43,7 @@ impl ResponseError for Error {
     }
 }
 
-/// Returns the HTTP status of a code.
+/// Returns the HTTP status that belongs to an error code.
 pub(crate) const fn status(code: Code) -> StatusCode {
     match code {
         Code::MissingParameter
@@ -82,7 +82,8 @@ pub(crate) const fn status(code: Code) -> StatusCode {
     }
 }
 
-/// Returns the response for a problem. A 404 names the path without its version (docs/protocol/errors.md, section 2).
+/// Builds the HTTP response for a problem. For a 404 with `path`, the message contains the path without its version
+/// prefix (docs/protocol/errors.md, section 2).
 pub(crate) fn body(problem: &Problem, path: Option<&str>) -> HttpResponse {
     let code = problem.code();
     let status = status(code);
@@ -115,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn transport_code_is_20000_plus_http_status() {
+    fn transport_error_code_is_20000_plus_the_http_status() {
         for code in [
             Code::RequestTimeout,
             Code::PayloadTooLarge,
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn every_code_has_an_error_status() {
+    fn every_error_code_has_a_status_of_at_least_400() {
         for code in Code::ALL {
             assert!(status(*code).as_u16() >= 400, "{code:?}");
         }

@@ -1,4 +1,4 @@
-//! `/v2/Services/{ServiceSid}/Entities/{Identity}/Factors` (docs/protocol/resources.md, section 3).
+//! Handlers for `/v2/Services/{ServiceSid}/Entities/{Identity}/Factors` (docs/protocol/resources.md, section 3).
 
 use actix_web::HttpResponse;
 use app::factors::{FactorUpdate, NewFactor};
@@ -33,7 +33,7 @@ pub(crate) async fn create(
         metadata: request.form.optional("Metadata")?,
     };
     let factor = request.app.create_factor(&request.origin, &request.caller, request.resource, new).await?;
-    // Only the response to its creation contains the binding.
+    // Only the response to a factor's creation contains its binding.
     let mut body = view(&factor, &request.public_url);
     body["binding"] = json!({ "alg": "ES256", "public_key": STANDARD.encode(factor.public_key.as_der()) });
     body["options"] = Value::Null;
@@ -52,7 +52,7 @@ pub(crate) async fn list(request: AuthorizedRequest<Entity, Backend>) -> Result<
     Ok(listing.body("factors", &page, |factor| view(factor, &request.public_url)))
 }
 
-/// Verifies the factor with `AuthPayload`, updates it, or both.
+/// Verifies the factor with `AuthPayload`, updates its settings, or both.
 pub(crate) async fn update(
     request: AuthorizedRequest<Factor, BackendOrDevice>,
 ) -> Result<HttpResponse, Error> {
@@ -78,10 +78,10 @@ pub(crate) async fn delete(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Parses `Binding.PublicKey` and `Binding.Alg`.
+/// Parses `Binding.PublicKey` and checks `Binding.Alg`, which must be `ES256` if present. Returns the public key.
 ///
 /// # Errors
-/// 20001 if the key is missing, 60306 if a parameter was sent twice, 60314 if one is invalid.
+/// Returns error code 20001 if the key is missing, 60306 if a parameter was sent twice, or 60314 if a value is invalid.
 fn public_key(form: &Form) -> Result<PublicKey, Problem> {
     let invalid = |advice| Problem::with_advice(Code::InvalidBinding, advice);
     if form.optional::<String>("Binding.Alg")?.is_some_and(|alg| alg != "ES256") {
@@ -93,7 +93,8 @@ fn public_key(form: &Form) -> Result<PublicKey, Problem> {
     crypto::signatures::parse_public_key(&text).ok_or_else(|| invalid(expected))
 }
 
-/// Parses `AuthPayload`: a DER signature in base64 (docs/protocol/device.md, section 5).
+/// Parses `AuthPayload`, a base64-encoded DER signature (docs/protocol/device.md, section 5). Returns the signature, or
+/// `None` if the parameter is absent.
 fn proof(form: &Form) -> Result<Option<Vec<u8>>, Problem> {
     let Some(text) = form.optional::<String>("AuthPayload")? else { return Ok(None) };
     let expected = Expected::new("must be the base64 of a DER signature of the factor's SID");

@@ -1,30 +1,33 @@
-//! The parameters of forms and queries.
+//! Parses the parameters of forms and queries.
 //!
-//! The parser is strict and hand-written. Form deserializers accept broken percent-encoding and UTF-8, and their errors
-//! cannot name the parameter (decision 0002). The parser accepts what the SDKs send (docs/protocol/device.md, section
-//! 3):
+//! The parser is strict and hand-written. Generic form deserializers accept broken percent-encoding and invalid UTF-8,
+//! and their errors cannot name the parameter (decision 0002). The parser accepts everything that the SDKs send
+//! (docs/protocol/device.md, section 3):
 //!
-//! - A pair is split at its *first* `=`, because iOS does not encode the padding of base64.
+//! - A pair is split at its *first* `=`, because the iOS SDK does not percent-encode the `=` padding of base64.
 //! - `;` is not a separator.
-//! - Unknown parameters are ignored, because an `&` in a friendly name from iOS looks like one.
+//! - Unknown parameters are ignored, because an unencoded `&` in a friendly name from the iOS SDK looks like the start
+//!   of one.
 
 use domain::Problem;
 use domain::parameter::{Expected, Parameter};
 
-/// The decoded parameters of a body or a query.
+/// The decoded parameters of a request body or a URL query.
 #[derive(Debug, Default)]
 pub struct Form {
     pairs: Vec<(String, String)>,
-    /// Whether names match in any case. In queries they do, for the iOS SDK, which sends `pageToken`
+    /// Whether parameter names match in any case. They do in queries, because the iOS SDK sends `pageToken`
     /// (docs/protocol/device.md, section 6).
     ignores_case: bool,
 }
 
 impl Form {
-    /// Decodes `application/x-www-form-urlencoded`.
+    /// Decodes the parameters of a body in the format `application/x-www-form-urlencoded`. Their names are
+    /// case-sensitive.
     ///
     /// # Errors
-    /// 60306 with the parameter's name, for broken percent-encoding, invalid UTF-8, and NUL characters.
+    /// Returns error code 60306, with the parameter's name, if the text contains broken percent-encoding, invalid UTF-8
+    /// or a NUL character.
     pub fn parse(text: &[u8]) -> Result<Self, Problem> {
         let pairs = text.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty());
         let pairs = pairs.map(|pair| {
@@ -39,10 +42,10 @@ impl Form {
         Ok(Self { pairs: pairs.collect::<Result<_, Problem>>()?, ignores_case: false })
     }
 
-    /// Decodes the query of a URL. Its names match in any case.
+    /// Decodes the parameters of a URL's query. Their names match in any case.
     ///
     /// # Errors
-    /// The errors of [`Form::parse`].
+    /// Returns the same errors as [`Form::parse`].
     pub fn parse_query(text: &str) -> Result<Self, Problem> {
         Ok(Self { ignores_case: true, ..Self::parse(text.as_bytes())? })
     }
@@ -55,10 +58,10 @@ impl Form {
         self.pairs.iter().filter(move |(candidate, _)| matches(candidate)).map(|(_, value)| value.as_str())
     }
 
-    /// Returns the text of a parameter that may be sent once; `None` if it was not sent.
+    /// Returns the text of a parameter that may appear at most once, or `None` if it is absent.
     ///
     /// # Errors
-    /// 60306 if it was sent more than once.
+    /// Returns error code 60306 if the parameter appears more than once.
     pub fn text(&self, name: &str) -> Result<Option<&str>, Problem> {
         let mut values = self.values(name);
         match (values.next(), values.next()) {
@@ -67,28 +70,31 @@ impl Form {
         }
     }
 
-    /// Returns the last value of a parameter that may be sent several times. Values that count as absent
-    /// ([`Parameter::is_absent`]) are skipped.
+    /// Returns the last value of a parameter that may appear several times, or `None` if it is absent. Values that
+    /// count as absent ([`Parameter::is_absent`]) are skipped.
     ///
     /// # Errors
-    /// 60306 if it cannot be parsed.
+    /// Returns error code 60306 if the value cannot be parsed.
     pub fn last<T: Parameter>(&self, name: &str) -> Result<Option<T>, Problem> {
         let text = self.values(name).filter(|text| !T::is_absent(text)).last();
         text.map(T::from_parameter).transpose().map_err(|expected| Problem::invalid(name, &expected))
     }
 
-    /// Returns a parameter that may be absent, or sent with a text that counts as absent ([`Parameter::is_absent`]).
+    /// Returns the value of an optional parameter. Returns `None` if the parameter is absent or its text counts as
+    /// absent ([`Parameter::is_absent`]).
     ///
     /// # Errors
-    /// 60306 if it cannot be parsed.
+    /// Returns error code 60306 if the value cannot be parsed or the parameter appears more than once.
     pub fn optional<T: Parameter>(&self, name: &str) -> Result<Option<T>, Problem> {
         self.optional_or(name, |expected| Problem::invalid(name, expected))
     }
 
-    /// Returns a parameter that may be absent, and reports an invalid value with a problem of the caller's choice.
+    /// Returns the value of an optional parameter, like [`Form::optional`]. `problem` converts the description of an
+    /// invalid value into the problem to return.
     ///
     /// # Errors
-    /// 60306 if it was sent more than once; the result of `problem` if it cannot be parsed.
+    /// Returns error code 60306 if the parameter appears more than once, or the result of `problem` if the value cannot
+    /// be parsed.
     pub fn optional_or<T: Parameter>(
         &self,
         name: &str,
@@ -98,19 +104,20 @@ impl Form {
         text.map(T::from_parameter).transpose().map_err(|expected| problem(&expected))
     }
 
-    /// Returns a required parameter.
+    /// Returns the value of a required parameter.
     ///
     /// # Errors
-    /// 20001 if it is missing or empty; 60306 if it cannot be parsed.
+    /// Returns error code 20001 if the parameter is missing or empty, or 60306 if the value cannot be parsed or the
+    /// parameter appears more than once.
     pub fn required<T: Parameter>(&self, name: &str) -> Result<T, Problem> {
         self.optional(name)?.ok_or_else(|| Problem::missing(name))
     }
 
-    /// Returns all values of a parameter that may be sent several times, in their order. Values that count as absent
-    /// are left out, because twilio-node sends an empty list as one empty value.
+    /// Returns all values of a parameter that may appear several times, in the order of the form. Values that count as
+    /// absent are skipped, because twilio-node sends an empty list as one empty value.
     ///
     /// # Errors
-    /// 60306 if one cannot be parsed.
+    /// Returns error code 60306 if a value cannot be parsed.
     pub fn all<T: Parameter>(&self, name: &str) -> Result<Vec<T>, Problem> {
         self.values(name)
             .filter(|text| !T::is_absent(text))
@@ -118,10 +125,11 @@ impl Form {
             .collect()
     }
 
-    /// Sets `field` if the parameter was sent.
+    /// Sets `field` to the parameter's value. Leaves `field` unchanged if the parameter is absent or its text counts as
+    /// absent.
     ///
     /// # Errors
-    /// 60306 if it cannot be parsed.
+    /// Returns error code 60306 if the value cannot be parsed or the parameter appears more than once.
     pub fn set<T: Parameter>(&self, name: &str, field: &mut T) -> Result<(), Problem> {
         if let Some(value) = self.optional(name)? {
             *field = value;
@@ -129,10 +137,11 @@ impl Form {
         Ok(())
     }
 
-    /// Sets `field` if the parameter was sent, and clears it if it was sent empty.
+    /// Sets `field` to the parameter's value, or to `None` if the value is empty. Leaves `field` unchanged if the
+    /// parameter is absent.
     ///
     /// # Errors
-    /// 60306 if it cannot be parsed.
+    /// Returns error code 60306 if the value cannot be parsed or the parameter appears more than once.
     pub fn set_or_clear<T: Parameter>(&self, name: &str, field: &mut Option<T>) -> Result<(), Problem> {
         match self.text(name)? {
             None => {}
@@ -143,12 +152,12 @@ impl Form {
     }
 }
 
-/// Shortens a parameter name for an error message and removes control characters.
+/// Returns a parameter name for use in an error message: without control characters, and shortened to 64 characters.
 fn printable(name: &str) -> String {
     name.chars().filter(|c| !c.is_control()).take(64).collect()
 }
 
-/// Decodes percent-encoding strictly. `+` is a space, because every client encodes a plus sign.
+/// Decodes percent-encoded text strictly. A `+` decodes to a space, because every client encodes a plus sign as `%2B`.
 fn decode(text: &[u8]) -> Result<String, Expected> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.iter();
@@ -184,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_of_both_platforms_are_parsed() {
+    fn parameters_of_android_ios_and_python_clients_are_parsed() {
         let android = form(
             "FriendlyName=My%20phone%20%26%20co&Binding.PublicKey=a%2Fb%3D%3D&Metadata=%7B%22os%22%3A%22Android%22%7D",
         );
@@ -201,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn error_names_parameter_and_mistake() {
+    fn error_for_a_malformed_form_names_the_parameter_and_the_defect() {
         let message = |text: &[u8]| Form::parse(text).unwrap_err().message().to_owned();
         assert_eq!(message(b"A=%zz"), "Invalid Request: A must be percent-encoded correctly");
         assert_eq!(message(b"A=%"), "Invalid Request: A must be percent-encoded correctly");
@@ -213,13 +222,13 @@ mod tests {
     }
 
     #[test]
-    fn names_are_case_sensitive_in_bodies_only() {
+    fn parameter_names_are_case_sensitive_in_bodies_but_not_in_queries() {
         assert_eq!(form("pageToken=x").text("PageToken"), Ok(None));
         assert_eq!(Form::parse_query("pageToken=x").unwrap().text("PageToken"), Ok(Some("x")));
     }
 
     #[test]
-    fn empty_value_is_absent_unless_it_clears() {
+    fn empty_parameter_counts_as_absent_or_clears_an_optional_field() {
         let form = form("A=&B");
         assert_eq!(form.optional::<bool>("A"), Ok(None));
         assert_eq!(form.required::<bool>("B").unwrap_err().code(), Code::MissingParameter);
@@ -230,12 +239,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_parsed_or_refused(bytes: Vec<u8>) {
+        fn any_bytes_are_parsed_or_refused_without_a_panic(bytes: Vec<u8>) {
             let _ = Form::parse(&bytes);
         }
 
         #[test]
-        fn encoded_value_is_decoded(value in "[^\0]*") {
+        fn percent_encoded_value_is_decoded_unchanged(value in "[^\0]*") {
             let encoded: String = value.bytes().map(|byte| format!("%{byte:02X}")).collect();
             let form = Form::parse(format!("A={encoded}").as_bytes()).unwrap();
             prop_assert_eq!(form.text("A"), Ok(Some(value.as_str())));

@@ -1,4 +1,4 @@
-//! Liveness and readiness.
+//! The liveness and readiness endpoints.
 
 use actix_web::HttpResponse;
 use actix_web::web::Data;
@@ -13,8 +13,8 @@ pub(crate) async fn alive() -> HttpResponse {
     HttpResponse::Ok().json(json!({ "status": "alive" }))
 }
 
-/// `GET /readyz`: returns 200 if the database is reachable and has every migration of this version, else 503. While the
-/// server drains, the middleware returns 503.
+/// `GET /readyz`: returns 200 if the database is reachable and has all migrations of this server version, and 503
+/// otherwise. During shutdown, the middleware returns 503 instead.
 pub(crate) async fn ready(state: Data<ApiState>) -> Result<HttpResponse, Error> {
     state.app.check_ready().await?;
     Ok(HttpResponse::Ok().json(json!({ "status": "ready" })))

@@ -1,4 +1,4 @@
-//! The optional `.json` at the end of Twilio's paths.
+//! Removes the `.json` suffix from request paths. Like Twilio's API, this server accepts paths with or without it.
 
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -8,10 +8,10 @@ use actix_web::middleware::Next;
 /// The suffix that any path of Twilio's product APIs may have.
 const SUFFIX: &str = ".json";
 
-/// The prefixes of Twilio's paths.
+/// The prefixes of the paths that may have the suffix, one for each API version.
 const VERSIONS: [&str; 2] = ["/v1/", "/v2/"];
 
-/// Removes `.json` from the end of the path, before the request is routed, so that no URL in a response has it.
+/// Removes `.json` from the end of the path before the request is routed, so that no URL in a response contains it.
 pub(crate) async fn strip_json_suffix(
     mut request: ServiceRequest,
     next: Next<BoxBody>,
@@ -23,8 +23,8 @@ pub(crate) async fn strip_json_suffix(
     next.call(request).await
 }
 
-/// Returns the URI without the suffix of its path; `None` if there is none. No SID and no identity contains a dot, so
-/// the suffix is never part of one.
+/// Returns the URI with `.json` removed from its path, or `None` if the path has no such suffix or begins with none of
+/// [`VERSIONS`]. No SID or identity contains a dot, so the suffix is never part of one.
 fn without_suffix(uri: &Uri) -> Option<Uri> {
     let path = uri.path().strip_suffix(SUFFIX)?;
     if !VERSIONS.iter().any(|version| path.starts_with(version)) {
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_paths_of_twilio_lose_the_suffix() {
+    fn json_suffix_is_removed_only_from_paths_of_twilio_apis() {
         let shortened = |uri: &str| without_suffix(&uri.parse().unwrap()).map(|uri| uri.to_string());
         for (uri, expected) in [
             ("/v2/Services.json", Some("/v2/Services")),

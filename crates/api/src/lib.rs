@@ -1,21 +1,21 @@
 //! The HTTP API: routes, form parameters, JSON views and error bodies.
 //!
-//! [`ROUTES`] is the whole API: every method and path, its handler, and the callers that it accepts. A handler takes an
-//! [`AuthorizedRequest`], reads its parameters, runs a use case of `app`, and returns a view of the result. It contains
-//! no business rules.
+//! [`ROUTES`] lists the whole API: every method and path, its handler, and the callers that it accepts. A handler takes
+//! an [`AuthorizedRequest`], reads its parameters, runs a use case of the crate `app`, and returns a view of the
+//! result. Handlers contain no business rules.
 //!
 //! # How a request is handled
 //!
 //! | Step | File |
 //! | --- | --- |
-//! | A socket is accepted, within the connection limits, and TLS is negotiated | `acceptor.rs`, `connection_limits.rs`, `connection.rs` |
-//! | The request gets an id, its body is read, and overload is refused | `middleware.rs`, `body.rs`, `load_shedding.rs` |
-//! | The route is found | `routes.rs`, `route.rs`, `callers.rs` |
-//! | The caller is authenticated, and the rate limits are applied | `authentication.rs`, `rate_limit.rs` |
-//! | The caller is authorized, for the route and for what the path names | `request.rs`, `resource.rs` |
+//! | The server accepts a connection, if the connection limits permit it, and negotiates TLS | `acceptor.rs`, `connection_limits.rs`, `connection.rs` |
+//! | The middleware assigns a request ID, reads the body, and refuses requests under overload | `middleware.rs`, `body.rs`, `load_shedding.rs` |
+//! | The route table determines the handler and the accepted callers | `routes.rs`, `route.rs`, `callers.rs` |
+//! | The caller is authenticated, and the rate limits are checked | `authentication.rs`, `rate_limit.rs` |
+//! | The caller is authorized for the route and for the resource in the path | `request.rs`, `resource.rs` |
 //! | The parameters are parsed | `form.rs`, `paging.rs` |
 //! | The handler runs | one file per resource, such as `challenges.rs` |
-//! | Errors get their body, and every response its headers | `middleware.rs`, `error.rs` |
+//! | Errors are rendered as JSON, and every response receives its standard headers | `middleware.rs`, `error.rs` |
 
 mod acceptor;
 mod access_tokens;

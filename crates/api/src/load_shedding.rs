@@ -1,5 +1,6 @@
-//! Load shedding: limits on concurrent requests and on the memory for large bodies, in one process. A request beyond a
-//! limit is refused at once. A late response would be of no use to its client, and would delay the requests behind it.
+//! Load shedding: limits on the number of concurrent requests and on the memory for large bodies in this process.
+//! Requests beyond a limit are refused at once. Queuing them would be pointless: a late response is of no use to its
+//! client, and it delays all later requests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,13 +8,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use app::Caller;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Memory for large bodies of backends: 512 of the largest.
+/// Memory for large request bodies from backends, in bytes. It holds 512 bodies of the maximum length.
 const BACKEND_BODIES_BYTES: usize = 32 * 1024 * 1024;
 
-/// Memory for large bodies of phones: 128 of the largest. Phones are many and less trusted.
+/// Memory for large request bodies from phones, in bytes. It holds 128 bodies of the maximum length. Phones have a
+/// limit of their own because they are numerous and less trusted than backends.
 const PHONE_BODIES_BYTES: usize = 8 * 1024 * 1024;
 
-/// Counts concurrent requests and the memory for large bodies, over all worker threads.
+/// Limits the concurrent requests and the memory for large bodies across all worker threads.
 #[derive(Debug)]
 pub struct LoadShedder {
     requests: AtomicUsize,
@@ -29,7 +31,7 @@ impl Default for LoadShedder {
 }
 
 impl LoadShedder {
-    /// Concurrent requests if the operator sets no limit.
+    /// Maximum number of concurrent requests if the operator sets no limit.
     pub const DEFAULT_MAX_REQUESTS: u16 = 1024;
 
     /// Creates a load shedder that admits up to `max_requests` concurrent requests.
@@ -42,14 +44,16 @@ impl LoadShedder {
         }
     }
 
-    /// Admits one more request until the permit is dropped. Returns `None` if the limit is reached.
+    /// Admits one more request until the returned permit is dropped. Returns `None` if the maximum number of requests
+    /// is already in progress.
     pub(crate) fn try_admit(self: &Arc<Self>) -> Option<RequestPermit> {
         let one_more = |requests: usize| (requests < self.max_requests).then_some(requests + 1);
         let admitted = self.requests.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
         admitted.is_ok().then(|| RequestPermit(Arc::clone(self)))
     }
 
-    /// Reserves memory for a large body of `caller` until the permit is dropped. Returns `None` if too little is left.
+    /// Reserves `bytes` bytes of memory for a large request body of `caller` until the returned permit is dropped.
+    /// Returns `None` if too little memory is left.
     pub(crate) fn reserve_body(&self, caller: &Caller, bytes: usize) -> Option<BodyPermit> {
         let memory = match caller {
             Caller::Account(_) | Caller::ApiKey { .. } => &self.backend_bodies,
@@ -59,7 +63,7 @@ impl LoadShedder {
     }
 }
 
-/// The permit of one concurrent request.
+/// The permit of one concurrent request. Dropping it allows another request to be admitted.
 pub(crate) struct RequestPermit(Arc<LoadShedder>);
 
 impl Drop for RequestPermit {
@@ -68,7 +72,7 @@ impl Drop for RequestPermit {
     }
 }
 
-/// The permit to keep a large body in memory.
+/// The permit to keep a large request body in memory. Dropping it releases the memory.
 pub(crate) type BodyPermit = OwnedSemaphorePermit;
 
 #[cfg(test)]
@@ -78,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_beyond_the_limit_are_refused() {
+    fn requests_beyond_the_concurrency_limit_are_refused() {
         let load_shedder = Arc::new(LoadShedder::new(2));
         let first = load_shedder.try_admit();
         let second = load_shedder.try_admit();
@@ -89,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn large_bodies_beyond_their_memory_are_refused() {
+    fn large_request_bodies_are_refused_if_the_memory_for_them_is_exhausted() {
         let load_shedder = LoadShedder::default();
         let account = Caller::Account(AccountSid::from_bytes([1; 16]));
         let half = load_shedder.reserve_body(&account, BACKEND_BODIES_BYTES / 2);

@@ -1,7 +1,9 @@
-//! What happens to every request and response, whatever the route: a request id, the deadline, the refusal of overload,
-//! a JSON body for every error, the headers that the official specification requires, and one log record.
+//! The middleware that handles every request and response, whatever the route. It assigns a request ID, enforces the
+//! deadline, refuses requests under overload, renders every error as JSON, adds the headers that the official
+//! specification requires, and logs one record.
 //!
-//! Log records and metrics carry the pattern of the route instead of the path, which contains identities.
+//! Log records and metrics contain the route's path pattern instead of the request path, because the path contains
+//! identities.
 
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
@@ -27,34 +29,36 @@ use crate::load_shedding::RequestPermit;
 use crate::route::RouteMatch;
 use crate::state::ApiState;
 
-/// Time for the handler of a request, and for the authentication before a large body is read.
+/// Maximum time for a request's handler. It also limits the authentication that precedes reading a large body.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Largest request target.
+/// Maximum length of the request target, in bytes.
 const MAX_URI_BYTES: usize = 8 * 1024;
 
-/// Largest sum of all header names and values. An access token in `Authorization` has about 900 bytes.
+/// Maximum total length of all header names and values of a request, in bytes. An access token in `Authorization` takes
+/// about 900 bytes.
 const MAX_HEADERS_BYTES: usize = 32 * 1024;
 
-/// The methods that logs and metrics name. Any other text is chosen by the client and must not get there.
+/// The methods that may appear in logs and metrics. Any other method is arbitrary text from the client and is recorded
+/// as [`UNKNOWN_METHOD`].
 const KNOWN_METHODS: [&str; 7] = ["GET", "HEAD", "POST", "DELETE", "OPTIONS", "PUT", "PATCH"];
 
-/// The method in logs and metrics for a request with an unknown method.
+/// The method recorded in logs and metrics for a request with an unknown method.
 const UNKNOWN_METHOD: &str = "-";
 
-/// Handles a request: assigns its id, opens its log and trace spans, and processes it.
+/// Handles a request: assigns its ID, opens its log and trace spans, and processes it.
 pub(crate) async fn handle(
     state: Data<ApiState>,
     request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let exchange = Exchange::begin(state, &request);
-    // Everything that is logged while the request is handled carries its id, in every crate.
+    // All log records written while the request is handled carry its ID, whichever crate writes them.
     let span = error_span!(target: "request", "request", request_id = %exchange.id);
     exchange.trace.clone().run_and_end(exchange.process(request, next)).instrument(span).await
 }
 
-/// A request that ended without a response from its handler, because it panicked or timed out.
+/// The error for a request whose handler returned no response, because it panicked or timed out.
 #[derive(Debug)]
 struct AbortedRequest {
     code: Code,
@@ -84,7 +88,7 @@ impl ResponseError for AbortedRequest {
     }
 }
 
-/// One request with its response, and what is logged and counted about them.
+/// One request and its response, with the data needed to log and count them.
 struct Exchange {
     state: Data<ApiState>,
     id: RequestSid,
@@ -135,7 +139,7 @@ impl Exchange {
             body.as_ref().err().filter(|problem| !is_complete && is_urgent(&request, problem)).cloned();
         request.extensions_mut().insert(body);
 
-        // The permit is taken after the body was read, so that slow clients do not occupy permits.
+        // Acquire the permit only after the body has been read, so that slow clients do not occupy permits.
         let permit = self.admit_request();
         let overload = permit.as_ref().err().copied().map(Problem::from);
         let outcome = match refusal.or(overload).or(urgent) {
@@ -157,13 +161,13 @@ impl Exchange {
         }
     }
 
-    /// Returns the problem with which the request is refused before its body is looked at, if any.
+    /// Returns the problem to report if the request must be refused before its body is examined, or `None` otherwise.
     fn refusal(&self, request: &ServiceRequest) -> Option<Problem> {
         self.connection_refusal().or_else(|| self.head_refusal(request).map(Problem::from))
     }
 
-    /// Returns why no request of this connection is processed, if so: the connection exceeds a limit, or an earlier
-    /// request was its last one.
+    /// Returns the problem to report if this connection's requests must be refused, or `None` otherwise. They are
+    /// refused if the connection exceeds a limit, or if an earlier request was the last one.
     fn connection_refusal(&self) -> Option<Problem> {
         let connection = self.connection.as_ref()?;
         let now = Timestamp::from_micros(0);
@@ -178,7 +182,8 @@ impl Exchange {
         }
     }
 
-    /// Returns why the request is refused by its method, target and headers alone, or because the server is stopping.
+    /// Returns the error code to report if the request must be refused because of its method, target or headers, or
+    /// because the server is stopping. Returns `None` otherwise.
     fn head_refusal(&self, request: &ServiceRequest) -> Option<Code> {
         let header_bytes =
             || request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();
@@ -195,23 +200,23 @@ impl Exchange {
         }
     }
 
-    /// Reads the body. A large one is kept only if the request is not refused and its caller is authenticated.
+    /// Reads the request body. A large body is kept only if the request is not refused and its caller is authenticated.
     async fn receive_body(
         &self,
         request: &ServiceRequest,
         payload: &mut Payload,
         is_refused: bool,
     ) -> ReceivedBody {
-        // Without `Content-Length` or `Transfer-Encoding` there is no body; bytes that follow belong to a declined
-        // `Upgrade`.
+        // A request without `Content-Length` or `Transfer-Encoding` has no body. Any bytes that follow belong to a
+        // declined `Upgrade`.
         let has_body = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING]
             .iter()
             .any(|name| request.headers().contains_key(name));
         if !has_body {
             return ReceivedBody::empty();
         }
-        // After an offer to upgrade to WebSocket, actix-web takes everything until the end of the connection for the
-        // body.
+        // If the client offers to upgrade to WebSocket, actix-web treats everything until the end of the connection as
+        // the body.
         let length = if is_upgrade(request) { content_length(request) } else { None };
         let admit = async || match is_refused {
             true => Ok(LargeBody::Discard),
@@ -220,7 +225,12 @@ impl Exchange {
         body::read(payload, length, admit).await
     }
 
-    /// Decides whether a large body is kept: memory is reserved for authenticated callers, on routes that take a body.
+    /// Decides whether a large body is kept. Reserves memory for it only if the caller is authenticated and the route
+    /// takes a body.
+    ///
+    /// # Errors
+    /// Returns error code 20503 if the server is overloaded, has too little memory left for large bodies, or
+    /// authentication takes longer than [`REQUEST_TIMEOUT`].
     async fn admit_large_body(&self, request: &ServiceRequest) -> Result<LargeBody, Code> {
         if !self.route.accepts_form {
             return Ok(LargeBody::Discard);
@@ -238,8 +248,9 @@ impl Exchange {
         }
     }
 
-    /// Whether the connection ends after this request: the client asks for that, offers an upgrade, or is refused.
-    /// actix-web closes the connection after every offer to upgrade, such as that of HTTP/2 by Java's HTTP client.
+    /// Returns whether the connection ends after this request. It does if the client requests that or offers an
+    /// upgrade, or if every request on the connection is refused. actix-web closes the connection after every upgrade
+    /// offer, such as the HTTP/2 offer of Java's HTTP client.
     fn is_last_request(&self, request: &ServiceRequest) -> bool {
         let is_ending =
             |connection: &Connection| connection.ends_after_response() || connection.refusal().is_some();
@@ -248,7 +259,11 @@ impl Exchange {
             || self.connection.as_ref().is_some_and(is_ending)
     }
 
-    /// Takes a permit to handle the request. A health check needs none, so that an overloaded server stays observable.
+    /// Acquires a permit to handle the request. Returns `Ok(None)` for a health check, which needs no permit, so that
+    /// an overloaded server can still be monitored.
+    ///
+    /// # Errors
+    /// Returns error code 20503 if the maximum number of concurrent requests is reached.
     fn admit_request(&self) -> Result<Option<RequestPermit>, Code> {
         if self.is_health_check {
             return Ok(None);
@@ -256,7 +271,11 @@ impl Exchange {
         self.state.settings.load_shedder.try_admit().map(Some).ok_or_else(overloaded)
     }
 
-    /// Calls the handler. Fails with [`AbortedRequest`] if it panics or exceeds [`REQUEST_TIMEOUT`].
+    /// Calls the handler and returns its response.
+    ///
+    /// # Errors
+    /// Returns [`AbortedRequest`] if the handler panics or exceeds [`REQUEST_TIMEOUT`]. Also returns the handler's own
+    /// error.
     async fn call_handler(
         &self,
         request: ServiceRequest,
@@ -273,7 +292,8 @@ impl Exchange {
         Err(AbortedRequest { code, id: self.id, is_last }.into())
     }
 
-    /// Completes a response, and logs and counts it. `unread` is the rest of a body that was not read to its end.
+    /// Completes a response, logs it, and counts it. `unread` is the rest of the request body, if the body was not read
+    /// to its end.
     fn finish(
         &self,
         response: ServiceResponse<BoxBody>,
@@ -285,11 +305,11 @@ impl Exchange {
             response = response.map_body(|_, body| UnreadBody::hold_until_sent(body, payload));
         }
         if is_last || self.state.draining.has_begun() {
-            // The client must know before it sends the next request.
+            // Announce the end of the connection in this response, so that the client does not send another request.
             response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
         }
         add_standard_headers(response.headers_mut(), self.id);
-        // Some clients look up header names in the documented spelling only.
+        // Some clients find header names only in their documented capitalization.
         response.response_mut().head_mut().set_camel_case_headers(true);
         let status = response.status().as_u16();
         let milliseconds = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -298,7 +318,7 @@ impl Exchange {
         response
     }
 
-    /// Records the status of the response in the metrics and the trace.
+    /// Records the response's `status` in the metrics and in the trace, and its duration in the metrics.
     fn count(&self, status: u16) {
         self.trace.record_status(status);
         let (route, method) = (self.route.path, self.method);
@@ -308,7 +328,7 @@ impl Exchange {
     }
 }
 
-/// Returns the method for logs and metrics; `-` for an unknown one.
+/// Returns the method name for logs and metrics, or `-` for an unknown method.
 fn loggable(method: &Method) -> &'static str {
     KNOWN_METHODS.into_iter().find(|known| method.as_str() == *known).unwrap_or(UNKNOWN_METHOD)
 }
@@ -321,8 +341,10 @@ fn content_length(request: &ServiceRequest) -> Option<usize> {
     request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Whether the problem with an incomplete body is returned before authentication. actix-web closes a connection with
-/// malformed chunks at once, so a response after authentication or any other wait would be lost.
+/// Returns whether the problem with an incomplete body must be reported before authentication. actix-web closes a
+/// connection at once if the chunks of a body are malformed. A response sent after authentication, or after any other
+/// wait, would therefore be lost. Always returns `true` for an `OPTIONS` request, which is handled without
+/// authentication.
 fn is_urgent(request: &ServiceRequest, problem: &Problem) -> bool {
     *request.method() == Method::OPTIONS || problem.code() == Code::InvalidRequest
 }
@@ -336,7 +358,8 @@ fn count_fault(kind: Fault) {
     METRICS.faults.get_or_create(&FaultLabels { kind }).inc();
 }
 
-/// Renders the body of a response that is an error. Logs a fault of the server, and records a failed authentication.
+/// Replaces the body of an error response with the error's JSON. Logs server faults, and records failed
+/// authentications. Returns any other response unchanged.
 fn render_error(state: &ApiState, response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
     let Some(failure) = response.response().error() else { return response };
     let problem = match failure.as_error::<Error>() {
@@ -351,7 +374,7 @@ fn render_error(state: &ApiState, response: ServiceResponse<BoxBody>) -> Service
             problem
         }
         None => {
-            warn!("handler returned an unexpected error: {failure}");
+            warn!("request handler returned an unexpected error: {failure}");
             Problem::new(match failure.as_response_error().status_code() {
                 status if status.is_server_error() => Code::Internal,
                 _ => Code::InvalidRequest,
@@ -362,7 +385,8 @@ fn render_error(state: &ApiState, response: ServiceResponse<BoxBody>) -> Service
     response.into_response(body)
 }
 
-/// Counts a fault and logs it with its causes, which name tables and files but never their contents.
+/// Counts a server fault and logs it with its causes. The causes name tables and files, but never include their
+/// contents.
 fn log_fault(fault: &app::Fault) {
     count_fault(match fault {
         app::Fault::Unavailable(_) => Fault::Unavailable,
@@ -373,11 +397,11 @@ fn log_fault(fault: &app::Fault) {
         | app::Fault::CheckpointFile(_) => Fault::Crypto,
     });
     if !fault.is_logged() {
-        error!("request failed with a server fault: {}", domain::error_report(fault));
+        error!("request failed with an internal server error: {}", domain::error_report(fault));
     }
 }
 
-/// Adds the headers of every response (docs/protocol/authentication.md, section 4).
+/// Adds the headers that every response has (docs/protocol/authentication.md, section 4).
 fn add_standard_headers(headers: &mut HeaderMap, id: RequestSid) {
     const STANDARD_HEADERS: [(&str, &str); 6] = [
         ("access-control-allow-origin", "*"),
@@ -392,7 +416,7 @@ fn add_standard_headers(headers: &mut HeaderMap, id: RequestSid) {
             "Date, ETag, Retry-After, Twilio-Request-Id, Twilio-Verify-Signature-Fields",
         ),
         ("access-control-allow-credentials", "true"),
-        // Responses contain tokens and personal data, and change from one request to the next.
+        // Responses must not be cached: they contain tokens and personal data, and change from one request to the next.
         ("cache-control", "no-store"),
     ];
     for (name, value) in STANDARD_HEADERS {

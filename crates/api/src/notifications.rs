@@ -1,4 +1,5 @@
-//! `…/Challenges/{ChallengeSid}/Notifications` (docs/protocol/resources.md, section 5).
+//! Handler for `/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges/{ChallengeSid}/Notifications`
+//! (docs/protocol/resources.md, section 5).
 
 use actix_web::HttpResponse;
 use app::Backend;
@@ -12,7 +13,7 @@ use crate::request::AuthorizedRequest;
 pub(crate) async fn create(request: AuthorizedRequest<Challenge, Backend>) -> Result<HttpResponse, Error> {
     const DEFAULT_TTL: Ttl = match Ttl::new(300) {
         Some(ttl) => ttl,
-        // Evaluated at compile time, so `unreachable!` can only fail the build.
+        // This `match` is evaluated at compile time, so `unreachable!` can only fail the build.
         None => unreachable!(),
     };
     let ttl = request.form.optional("Ttl")?.unwrap_or(DEFAULT_TTL);

@@ -9,27 +9,28 @@ use serde_json::{Value, json};
 use crate::form::Form;
 use crate::request::AuthorizedRequest;
 
-/// Items on a page if the client sends no `PageSize`.
+/// Number of items per page if the client sends no `PageSize`.
 const DEFAULT_PAGE_SIZE: usize = 50;
 
-/// Largest `PageSize`.
+/// Maximum value of `PageSize`.
 const MAX_PAGE_SIZE: usize = 1000;
 
-/// The page that a request asks for, with what is needed to build the URL of any other page.
+/// The page that a request asks for, with the data needed to build the URLs of other pages.
 pub(crate) struct Listing {
     pub(crate) page: PageRequest,
     url: String,
-    /// The filters. They come first in the URL of every page, because Twilio's libraries do not add them again.
+    /// The names and values of the filter parameters in the request. They come first in the URL of every page, because
+    /// Twilio's libraries do not add them again.
     filters: Vec<(&'static str, String)>,
     number: u64,
 }
 
 impl Listing {
-    /// Parses `PageSize`, `Page` and `PageToken`. `filters` are the names of the parameters that select items.
+    /// Parses `PageSize`, `Page` and `PageToken`. `filters` lists the names of the parameters that filter the items.
     ///
     /// # Errors
-    /// 60306 for an invalid value, 20007 for a page that is too large, 20001 for any `Page` but the first without
-    /// `PageToken`, because a page is found by its token only.
+    /// Returns error code 60306 for an invalid value, and 20007 if `PageSize` exceeds the maximum. Returns 20001 for
+    /// any `Page` other than the first without a `PageToken`, because only the token locates a page.
     pub(crate) fn of<R, C>(
         request: &AuthorizedRequest<R, C>,
         order: Order,
@@ -50,8 +51,8 @@ impl Listing {
         Ok(Self { page, url: request.url(), filters: given, number })
     }
 
-    /// Returns the response: the items under `key`, and the URLs of the other pages. `next_page_url` is null only on
-    /// the last page, because a library stops at nothing else.
+    /// Builds the list response: the items under `key`, rendered with `view`, and the page URLs. `next_page_url` is
+    /// null only on the last page; some client libraries keep paging until it is null.
     pub(crate) fn body<T>(&self, key: &str, page: &Page<T>, view: impl Fn(&T) -> Value) -> HttpResponse {
         let items: Vec<Value> = page.items.iter().map(view).collect();
         let neighbor =
@@ -83,28 +84,29 @@ impl Listing {
     }
 }
 
-/// Parses `PageSize`.
+/// Returns the value of `PageSize`, or the default if it is absent.
 ///
 /// # Errors
-/// 60306 if it is not a positive number, 20007 if it is too large.
+/// Returns error code 60306 if the value is not a positive whole number, or 20007 if it exceeds [`MAX_PAGE_SIZE`].
 fn page_size(query: &Form) -> Result<usize, Problem> {
-    // Twilio's Java library sends a value of its own beside the caller's if its reader has a limit too.
+    // Twilio's Java library sends a second `PageSize` in addition to the caller's if its reader has a limit too. The
+    // last one counts.
     let size =
         query.last::<Number>("PageSize")?.map_or(Ok(DEFAULT_PAGE_SIZE), |size| usize::try_from(size.0));
     match size {
         Ok(0) => Err(Problem::invalid("PageSize", &Expected::new("must be a whole number from 1 to 1000"))),
         Ok(size) if size <= MAX_PAGE_SIZE => Ok(size),
-        // A size over the limit has its own code (docs/protocol/paging.md, section 1).
+        // A size above the maximum has its own error code (docs/protocol/paging.md, section 1).
         _ => Err(Code::PageSizeTooLarge.into()),
     }
 }
 
-/// A whole number, 0 or more.
+/// A non-negative whole number.
 struct Number(u64);
 
 impl Parameter for Number {
     fn from_parameter(text: &str) -> Result<Self, Expected> {
-        // A number that does not fit is larger than every limit.
+        // A number too large for `u64` exceeds every limit, so it is replaced by the maximum.
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         match text.parse() {
             Ok(number) if digits => Ok(Self(number)),
@@ -114,7 +116,7 @@ impl Parameter for Number {
     }
 }
 
-/// Percent-encodes everything except the unreserved characters of RFC 3986.
+/// Percent-encodes every byte of `value` except the unreserved characters of RFC 3986 (section 2.3).
 fn percent_encode(value: &str) -> String {
     let mut text = String::with_capacity(value.len());
     for byte in value.bytes() {

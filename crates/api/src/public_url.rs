@@ -1,19 +1,20 @@
-//! The public URL of the server, with which all URLs in its responses begin.
+//! The public URL of the server. All URLs in responses start with it.
 
 use actix_web::HttpRequest;
 use actix_web::http::header;
 
 use crate::connection::Connection;
 
-/// The configured public URL, if any; otherwise it is derived from each request.
+/// The configured public URL, or the setting to derive the URL from each request.
 #[derive(Clone, Debug, Default)]
 pub struct PublicUrl(Option<String>);
 
 impl PublicUrl {
-    /// Takes a configured URL, such as `https://verify.example.com`, or `None` to derive it from each request.
+    /// Creates the setting from a configured URL, such as `https://verify.example.com`. With `None`, the URL is derived
+    /// from each request.
     ///
     /// # Errors
-    /// Returns a description of the expected form if it is not an `http` or `https` origin.
+    /// Returns a description of the expected form if `url` is not an `http` or `https` origin.
     pub fn new(url: Option<&str>) -> Result<Self, String> {
         let Some(url) = url else { return Ok(Self(None)) };
         let url = url.trim_end_matches('/');
@@ -24,8 +25,8 @@ impl PublicUrl {
         }
     }
 
-    /// Returns the public URL for a request, without a slash at its end. If the request has no usable `Host`, the local
-    /// address of its connection is used.
+    /// Returns the public URL for a response to `request`, without a trailing slash. If the request has no usable
+    /// `Host` header, the URL contains the connection's local address.
     pub(crate) fn for_request(&self, request: &HttpRequest) -> String {
         if let Some(url) = &self.0 {
             return url.clone();
@@ -36,7 +37,7 @@ impl PublicUrl {
         let connection = request.conn_data::<Connection>();
         let local = || connection.map_or(request.app_config().local_addr(), Connection::local_address);
         let host = host.unwrap_or_else(|| local().to_string());
-        // Any client may set this: like `Host`, it only affects the URLs in its own response.
+        // Any client may set this header. Like `Host`, it affects only the URLs in the response to that client.
         let forwarded = header(header::HeaderName::from_static("x-forwarded-proto"));
         let scheme = match forwarded.map(|scheme| scheme.split(',').next().unwrap_or_default().trim()) {
             Some(scheme @ ("http" | "https")) => scheme,
@@ -47,7 +48,8 @@ impl PublicUrl {
     }
 }
 
-/// Whether `text` is a host, with or without a port. Characters that could add a path or a user are not allowed.
+/// Returns whether `text` is a host, with or without a port. Characters that could add a path or a user name are not
+/// allowed.
 fn is_host(text: &str) -> bool {
     let allowed =
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']');
@@ -59,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_origins_are_accepted() {
+    fn only_http_and_https_origins_are_accepted() {
         for good in ["https://verify.example.com", "http://127.0.0.1:8080/", "http://[::1]:8080"] {
             assert!(PublicUrl::new(Some(good)).is_ok(), "{good}");
         }

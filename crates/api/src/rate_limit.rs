@@ -1,5 +1,5 @@
-//! Rate limits that apply to every request: per account, and per address for failed authentications. Each node counts
-//! in its own memory.
+//! Rate limits for all requests: per account, and per client address for failed authentications. Each node keeps its
+//! own counts in memory.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -14,31 +14,34 @@ use telemetry::metrics::{Limit, LimitLabels, METRICS};
 
 use crate::client_ip::network;
 
-/// Largest number of buckets in each of the two generations of [`Buckets`].
+/// Maximum number of buckets in each of the two generations of [`Buckets`].
 const MAX_BUCKETS: usize = 32_768;
 
-/// Requests that a device may make even if its account has no more left: a list, a challenge, and the GET, POST and GET
-/// of the SDKs for an answer. One is added every second.
+/// Size and refill rate of each device's reserve: the requests that a device may send after its account's rate limit is
+/// exhausted.
+/// Six requests cover listing challenges, fetching one, and the SDKs' GET, POST and GET to answer it. The reserve
+/// regains one request per second.
 const DEVICE_RESERVE: Rate = match NonZeroU32::new(6) {
     Some(requests) => Rate::over(requests, 6),
-    // Evaluated at compile time, so `unreachable!` can only fail the build.
+    // This `match` is evaluated at compile time, so `unreachable!` can only fail the build.
     None => unreachable!(),
 };
 
-/// The limits that an operator sets. `None` means no limit.
+/// The rate limits that the operator sets. `None` means no limit.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestLimits {
-    /// Requests per second of an account's backends, and separately of its devices. After a pause, as many are accepted
-    /// at once. Each device has six more of its own, which are replaced one a second, enough to read and answer a
-    /// challenge.
+    /// Maximum requests per second per account; backends and devices are counted separately. This is also the burst
+    /// size: after an idle period, that many requests may arrive at once. Each device has a reserve of six further
+    /// requests that regains one per second, enough to read and answer a challenge.
     pub account_requests_per_second: Option<NonZeroU32>,
-    /// Concurrent requests of an account's backends, and separately of its devices.
+    /// Maximum number of concurrent requests per account; backends and devices are counted separately.
     pub account_concurrency: Option<NonZeroU32>,
-    /// Failed authentications per minute from one address. After a pause, as many are accepted at once.
+    /// Maximum failed authentications per minute from one address. This is also the burst size: after an idle period,
+    /// that many may occur at once.
     pub failed_authentications_per_minute: Option<NonZeroU32>,
 }
 
-/// Applies the limits, and counts what is used of them, over all worker threads.
+/// Enforces the rate limits and counts requests across all worker threads.
 #[derive(Debug, Default)]
 pub struct RateLimiter {
     limits: RequestLimits,
@@ -47,8 +50,8 @@ pub struct RateLimiter {
     failures: Mutex<Buckets<IpAddr>>,
 }
 
-/// The backends or the devices of an account. They are counted separately, so that devices cannot use up the requests
-/// of the backends.
+/// One side of an account: its backends or its devices. The sides are counted separately, so that devices cannot use up
+/// the backends' share of requests. Enrollees count as devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Side {
     Backends(AccountSid),
@@ -64,16 +67,16 @@ impl Side {
     }
 }
 
-/// The recent and the concurrent requests of one side. Only authenticated callers are counted, so there are at most two
-/// per account.
+/// The recent and concurrent requests of one side of an account. Each account has at most two entries, one per side.
+/// Only authenticated callers are counted, so callers without an account add no entries.
 #[derive(Debug, Default)]
 struct Activity {
     requests: Bucket,
     concurrent: u32,
 }
 
-/// Token buckets for an unlimited number of keys in limited memory. When the young generation is full, it becomes the
-/// old one, and the previous old one is dropped.
+/// Token buckets for an unlimited number of keys in limited memory. When the `young` generation is full, it becomes the
+/// `old` generation, and the previous `old` generation is dropped.
 #[derive(Debug)]
 struct Buckets<K> {
     young: HashMap<K, Bucket>,
@@ -99,7 +102,7 @@ impl<K: Copy + Eq + Hash> Buckets<K> {
     }
 }
 
-/// The permit of one concurrent request of an account.
+/// The permit of one concurrent request of an account. Dropping it stops counting the request as concurrent.
 #[derive(Debug)]
 pub(crate) struct RateLimitPermit {
     limiter: Arc<RateLimiter>,
@@ -115,29 +118,30 @@ impl Drop for RateLimitPermit {
 }
 
 impl RateLimiter {
-    /// Creates a limiter that has counted nothing yet.
+    /// Creates a limiter with the given limits and no counted requests.
     pub fn new(limits: RequestLimits) -> Self {
         Self { limits, ..Self::default() }
     }
 
-    /// Checks that credentials from `address` may be tried.
+    /// Checks that authentication may be attempted from `address`. An unknown address (`None`) is not limited.
     ///
     /// # Errors
-    /// 20429 if too many attempts from there have failed.
+    /// Returns error code 20429 if too many attempts from this address have failed.
     pub(crate) fn require_attempt(&self, address: Option<IpAddr>, now: Timestamp) -> Result<(), Problem> {
         let Some((address, rate)) = address.zip(self.failure_rate()) else { return Ok(()) };
         let mut failures = lock(&self.failures);
         let mut bucket = failures.get(network(address));
         bucket.check(rate, now).map_err(|next_at| {
-            // `check` may have corrected a bucket that a wrong clock filled in the future, so store it back.
+            // A wrong clock may have filled the bucket in the future. `check` corrects such a bucket, so store the
+            // bucket back.
             failures.set(network(address), bucket);
             count_refusal(Limit::Address);
-            let advice = "too many authentications from this address have failed";
+            let advice = "too many failed authentications from this address";
             Problem::with_advice(Code::TooManyRequests, advice).retry_at(next_at, now)
         })
     }
 
-    /// Records a failed authentication attempt from `address`.
+    /// Records a failed authentication attempt from `address`. An unknown address (`None`) is ignored.
     pub(crate) fn record_failed_attempt(&self, address: Option<IpAddr>, now: Timestamp) {
         let Some((address, rate)) = address.zip(self.failure_rate()) else { return };
         let network = network(address);
@@ -147,11 +151,11 @@ impl RateLimiter {
         failures.set(network, bucket);
     }
 
-    /// Admits a request of `caller` and counts it as concurrent until the permit is dropped. Returns `None` if the
-    /// operator sets no limits for accounts.
+    /// Admits a request of `caller` and counts it as concurrent until the returned permit is dropped. Returns
+    /// `Ok(None)` if the operator sets no limits for accounts.
     ///
     /// # Errors
-    /// 20429 if the account has made too many requests, or has too many concurrent ones.
+    /// Returns error code 20429 if the account has made too many requests or has too many concurrent requests.
     pub(crate) fn admit(
         self: &Arc<Self>,
         caller: &Caller,
@@ -169,7 +173,7 @@ impl RateLimiter {
             && activity.concurrent >= max.get()
         {
             count_refusal(Limit::AccountConcurrency);
-            let advice = format_args!("{max} of this account are being processed");
+            let advice = format_args!("{max} requests of this account are already being processed");
             return Err(Problem::with_advice(Code::TooManyRequests, advice).retry_at(now, now));
         }
         if let Some(rate) = rate.map(Rate::per_second) {
@@ -186,7 +190,8 @@ impl RateLimiter {
         Ok(Some(RateLimitPermit { limiter: Arc::clone(self), side }))
     }
 
-    /// Takes a request out of the device's own reserve. Returns whether there was one; only a device has a reserve.
+    /// Charges one request to the device's own reserve. Returns `false` if the reserve is empty or the caller is not a
+    /// device.
     fn take_from_reserve(&self, caller: &Caller, now: Timestamp) -> bool {
         let Caller::Device(factor) = caller else { return false };
         let mut devices = lock(&self.devices);
@@ -208,7 +213,8 @@ fn count_refusal(limit: Limit) {
     METRICS.requests_limited.get_or_create(&LimitLabels { limit }).inc();
 }
 
-/// Locks a mutex, also a poisoned one: no code panics while it holds one of these, and counters stay valid if it did.
+/// Locks a mutex, even if it is poisoned. No code panics while it holds one of these locks, and even after a panic the
+/// counters would stay valid.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -259,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn address_with_too_many_failures_is_refused_until_retry_after() {
+    fn address_with_too_many_failed_authentications_is_refused_until_retry_after() {
         let limiter = limiter(|it| it.failed_authentications_per_minute = NonZeroU32::new(3));
         for _ in 0..3 {
             assert_eq!(limiter.require_attempt(address("198.51.100.7"), NOW), Ok(()));
@@ -275,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_one_ipv6_network_share_a_limit() {
+    fn addresses_of_one_ipv6_network_share_a_limit_of_failed_authentications() {
         let limiter = limiter(|it| it.failed_authentications_per_minute = NonZeroU32::new(1));
         limiter.record_failed_attempt(address("2001:db8:0:1::7"), NOW);
         assert!(limiter.require_attempt(address("2001:db8:0:1:ffff::1"), NOW).is_err());
@@ -283,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn oldest_addresses_are_evicted_when_the_table_is_full() {
+    fn oldest_addresses_are_forgotten_when_the_table_is_full() {
         let limiter = limiter(|it| it.failed_authentications_per_minute = NonZeroU32::new(1));
         let nth = |number: u32| Some(IpAddr::from(std::net::Ipv4Addr::from_bits(number)));
         let last = 5 * MAX_BUCKETS as u32;
@@ -299,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn frequent_offender_survives_eviction() {
+    fn address_with_continuing_failures_is_not_forgotten_when_the_table_is_full() {
         let limiter = limiter(|it| it.failed_authentications_per_minute = NonZeroU32::new(1));
         for number in 0..3 * MAX_BUCKETS as u32 {
             limiter.record_failed_attempt(address("2001:db8::1"), NOW);
@@ -321,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn device_may_answer_when_its_account_has_no_requests_left() {
+    fn device_may_use_its_own_reserve_if_the_request_limit_of_its_account_is_exhausted() {
         let limiter = limiter(|it| it.account_requests_per_second = NonZeroU32::new(1));
         let device = Caller::Device(Box::new(factor(1)));
         let is_admitted = |caller: &Caller, now| limiter.admit(caller, now).is_ok();
@@ -333,7 +339,7 @@ mod tests {
         assert!(is_admitted(&Caller::Device(Box::new(factor(3))), NOW), "another device");
         assert!(is_admitted(&account(1), NOW), "a backend");
         assert!(!is_admitted(&account(1), NOW), "a backend has no reserve");
-        // One request of the account, and one of the device's own reserve.
+        // One request is charged to the account's limit, and one to the device's own reserve.
         let later = NOW.plus_seconds(1);
         assert_eq!(
             [is_admitted(&device, later), is_admitted(&device, later), is_admitted(&device, later)],

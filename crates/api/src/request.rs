@@ -1,15 +1,18 @@
-//! The authorized request that a handler takes.
+//! The authorized request that a handler receives.
 //!
-//! Its extractor is the only one that authenticates. It works in this order and stops at the first error:
+//! Its extractor is the only code that authenticates requests. It performs these checks in order and stops at the first
+//! error:
 //!
-//! 1. The credentials are valid (401, or 429 for an address with too many failures).
-//! 2. The caller's account has not made too many requests (429).
-//! 3. The caller belongs to the class of the route (403).
-//! 4. What the path names exists and the caller may see it (404, or 403 for an access token of another entity;
-//!    `resource.rs`).
-//! 5. The body was received and is a form, and the encoding of body and query is correct (4xx).
+//! 1. The credentials are valid. If not, the response is 401, or 429 if the client's address has too many failed
+//!    attempts.
+//! 2. The caller's account is within its rate limits. If not, the response is 429.
+//! 3. The caller belongs to the class of callers that the route accepts. If not, the response is 403.
+//! 4. The resource in the path exists and the caller may see it. If not, the response is 404, or 403 for an access
+//!    token of another entity (`resource.rs`).
+//! 5. The body was received completely and is a form, and both body and query are encoded correctly. If not, the
+//!    response has a status of 4xx or 503.
 //!
-//! So a caller without access gets the same error whatever it sends.
+//! Therefore a caller without access gets the same error whatever body or query it sends.
 
 use std::sync::Arc;
 
@@ -31,29 +34,29 @@ use crate::rate_limit::RateLimitPermit;
 use crate::resource::{Lookup, Resource};
 use crate::state::ApiState;
 
-/// An authorized request of a caller of class `C` about a resource `R`.
+/// An authorized request about a resource `R`, sent by a caller of class `C`.
 pub struct AuthorizedRequest<R, C> {
-    /// The use cases.
+    /// The application's use cases.
     pub(crate) app: Arc<App>,
     /// The authorized caller.
     pub(crate) caller: C,
-    /// The caller and its address, for the audit log.
+    /// The caller, its address and the request ID, for the audit log.
     pub(crate) origin: Origin,
-    /// What the path names.
+    /// The resource that the path identifies.
     pub(crate) resource: R,
-    /// The parameters of the body.
+    /// The form parameters in the request body.
     pub(crate) form: Form,
-    /// The parameters of the query.
+    /// The parameters in the URL's query.
     pub(crate) query: Form,
-    /// The public URL of the server, without a slash at its end.
+    /// The server's public URL, without a trailing slash.
     pub(crate) public_url: String,
     request: HttpRequest,
-    /// Counts the request among the concurrent ones of its account.
+    /// Counts this request toward its account's concurrent requests until dropped; `None` if accounts have no limits.
     _permit: Option<RateLimitPermit>,
 }
 
 impl<R, C> AuthorizedRequest<R, C> {
-    /// Returns the public URL of the request, without its query.
+    /// Returns the public URL of this request, without its query.
     pub(crate) fn url(&self) -> String {
         format!("{}{}", self.public_url, self.request.path())
     }
@@ -68,7 +71,7 @@ impl<R: Resource<C> + 'static, C: CallerClass> FromRequest for AuthorizedRequest
     }
 }
 
-/// Authorizes a request and parses its parameters, in the order that the module describes.
+/// Authorizes a request and parses its parameters, in the order that the module documentation describes.
 async fn authorize<R: Resource<C>, C: CallerClass>(
     request: HttpRequest,
 ) -> Result<AuthorizedRequest<R, C>, Error> {
@@ -86,7 +89,7 @@ async fn authorize<R: Resource<C>, C: CallerClass>(
     Ok(AuthorizedRequest { app, caller, origin, resource, form, query, public_url, request, _permit: permit })
 }
 
-/// Returns the parameters of the body, which the middleware has read. Only a `POST` has any.
+/// Returns the form parameters in the body, which the middleware has already read. Only `POST` requests have any.
 fn form(request: &HttpRequest) -> Result<Form, Problem> {
     let body = request.extensions_mut().remove::<Body>().unwrap_or(Ok(Bytes::new()))?;
     if *request.method() != Method::POST {
@@ -98,7 +101,7 @@ fn form(request: &HttpRequest) -> Result<Form, Problem> {
     Form::parse(&body)
 }
 
-/// Whether the body is a form by its `Content-Type`; a body without that header is taken for one.
+/// Returns whether the body is a form according to its `Content-Type`. A body without that header is treated as a form.
 fn is_form(request: &HttpRequest) -> bool {
     match request.headers().get(header::CONTENT_TYPE).map(|value| value.to_str()) {
         None => true,
@@ -110,10 +113,11 @@ fn is_form(request: &HttpRequest) -> bool {
     }
 }
 
-/// Returns `handler` if it takes an authorized request of class `C`. The route table passes every handler through this
-/// function, unless its line says `Anyone`, so authorization is checked by the compiler.
+/// Returns `handler` unchanged, but compiles only if it takes an authorized request from callers of class `C`. The
+/// route table passes every handler through this function, except on routes for `Anyone`. The compiler thereby checks
+/// that every other route is authorized.
 ///
-/// A handler of the class compiles:
+/// A handler for the same class of callers compiles:
 ///
 /// ```no_run
 /// # use {actix_web::HttpResponse, api::{AuthorizedRequest, Error, authorized}, domain::Entity};
@@ -123,7 +127,7 @@ fn is_form(request: &HttpRequest) -> bool {
 /// let handler = authorized::<app::Backend, _, _, _>(fetch);
 /// ```
 ///
-/// A handler of another class does not, and neither does one that takes no authorized request:
+/// A handler for another class of callers does not compile. Neither does a handler that takes an unauthorized request:
 ///
 /// ```compile_fail,E0631
 /// # use {actix_web::HttpResponse, api::{AuthorizedRequest, Error, authorized}, domain::Entity};
@@ -141,7 +145,7 @@ fn is_form(request: &HttpRequest) -> bool {
 /// let handler = authorized::<app::Backend, Entity, _, _>(fetch);
 /// ```
 ///
-/// Nor does a handler for a resource that its class of callers may not reach ([`Resource`]):
+/// A handler for a resource that its class of callers may not access ([`Resource`]) does not compile either:
 ///
 /// ```compile_fail,E0277
 /// # use {actix_web::HttpResponse, api::{AuthorizedRequest, Error, authorized}, domain::Service};

@@ -1,9 +1,10 @@
-//! The resources that a path can name, and the callers that may reach them.
+//! The resources that a request path can identify, and the callers that may access them.
 //!
-//! Each handler declares in its signature what its path names: `AuthorizedRequest<Factor, BackendOrDevice>` is a
-//! request about a factor that exists and that its caller may see. The extractor (`request.rs`) finds it through a
-//! [`Lookup`], which contains the caller and the parameters of the path, but neither the body nor the query. So a
-//! caller without access is refused before anything else that it sent is looked at.
+//! Each handler declares in its signature which resource its path identifies:
+//! `AuthorizedRequest<Factor, BackendOrDevice>` is a request about a factor that exists and that the caller may see.
+//! The extractor (`request.rs`) finds the resource through a [`Lookup`], which contains the caller and the path
+//! parameters, but neither the body nor the query. Therefore a caller without access is refused before any other part
+//! of its request is examined.
 
 use std::str::FromStr;
 
@@ -22,7 +23,7 @@ use domain::{
 use crate::callers::CallerClass;
 use crate::error::Error;
 
-/// The caller of a request, and the parameters of its path.
+/// The data with which a resource is found: the caller of a request and the parameters in its path.
 pub struct Lookup<'r, C> {
     app: &'r App,
     caller: &'r C,
@@ -30,7 +31,7 @@ pub struct Lookup<'r, C> {
 }
 
 impl<'r, C: CallerClass> Lookup<'r, C> {
-    /// Creates a lookup for `caller`, with the parameters of the path.
+    /// Creates a lookup for `caller` with the parameters in the request path.
     pub(crate) const fn new(app: &'r App, caller: &'r C, parameters: &'r Path<Url>) -> Self {
         Self { app, caller, parameters }
     }
@@ -43,23 +44,24 @@ impl<'r, C: CallerClass> Lookup<'r, C> {
         self.parameters.get(name).unwrap_or_default()
     }
 
-    /// Parses a SID of the path.
+    /// Returns the SID in the path parameter `name`.
     ///
     /// # Errors
-    /// 20404 for a text that is not a SID of this kind, because nothing can have it.
+    /// Returns error code 20404 if the text is not a SID of the expected kind, because no resource can have it.
     fn sid<S: FromStr>(&self, name: &str) -> Result<S, Problem> {
         self.parameter(name).parse().map_err(|_| Problem::not_found())
     }
 
-    /// Returns the SID of a challenge. The parameter has a longer name in paths of what belongs to the challenge.
+    /// Returns the challenge SID in the path. Its parameter is `Sid`, or `ChallengeSid` in the paths of a challenge's
+    /// subresources.
     fn challenge_sid(&self) -> Result<ChallengeSid, Problem> {
         self.sid("Sid").or_else(|_| self.sid("ChallengeSid"))
     }
 
-    /// Returns the path of the entity that the request names, in the caller's account.
+    /// Returns the path of the entity that the request identifies, within the caller's account.
     ///
     /// # Errors
-    /// 20404 for an identity that no entity can have.
+    /// Returns error code 20404 if the service SID or the identity is invalid, because no resource can have it.
     fn entity_path(&self) -> Result<EntityPath, Problem> {
         Ok(EntityPath {
             account_sid: self.account_sid(),
@@ -70,18 +72,18 @@ impl<'r, C: CallerClass> Lookup<'r, C> {
     }
 }
 
-/// A resource that a path can name. It is implemented for each class of callers that may reach it, so a handler that
-/// opens it to other callers does not compile.
+/// A resource that a request path can identify. The trait is implemented for each class of callers that may access the
+/// resource. A handler that exposes it to other callers therefore does not compile.
 pub trait Resource<C>: Sized {
-    /// Finds the resource that the path names.
+    /// Finds the resource that the path identifies.
     ///
     /// # Errors
-    /// 20404 if there is none that the caller may see, 60313 for an access token of another entity. Also fails if the
-    /// database fails.
+    /// Returns error code 20404 if the resource does not exist or the caller may not see it, and 60313 for an access
+    /// token of another entity. Also returns an error if the database fails.
     fn find(lookup: &Lookup<'_, C>) -> impl Future<Output = Result<Self, Error>>;
 }
 
-/// The caller's account, for collections of the whole account.
+/// The caller's account, which is the resource of requests for account-wide collections.
 impl Resource<Backend> for AccountSid {
     async fn find(lookup: &Lookup<'_, Backend>) -> Result<Self, Error> {
         Ok(lookup.account_sid())
@@ -107,8 +109,8 @@ impl Resource<BackendOrDevice> for Entity {
     }
 }
 
-/// The path of an entity that need not exist yet, in a service that does. Its identity is parsed after authorization;
-/// an invalid one is an error in the request (60306).
+/// The path of an entity that need not exist yet, in a service that exists. An invalid identity is reported only after
+/// authorization, as an error in the request (60306).
 impl Resource<BackendOrEnrollee> for EntityPath {
     async fn find(lookup: &Lookup<'_, BackendOrEnrollee>) -> Result<Self, Error> {
         let service_sid = lookup.sid::<ServiceSid>("ServiceSid");
@@ -141,9 +143,9 @@ impl Resource<BackendOrDevice> for Challenge {
 
 /// An access token that can still be used.
 pub(crate) struct UsableToken {
-    /// The stored token.
+    /// The stored access token, without its text.
     pub(crate) token: AccessToken,
-    /// Its text.
+    /// The text of the access token, which the phone sends.
     pub(crate) text: TokenText,
 }
 

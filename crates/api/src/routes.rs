@@ -1,7 +1,8 @@
 //! The route table: every method and path, its handler, and the callers that it accepts.
 //!
-//! The callers of a line are a type, and the line accepts only a handler whose [`AuthorizedRequest`] has the same type
-//! ([`authorized`]). A handler that takes any other request compiles only on a line with `Anyone`.
+//! The callers that a route accepts are a type parameter. The route takes only a handler whose [`AuthorizedRequest`]
+//! has the same caller type ([`authorized`]). A handler with any other kind of request compiles only if its route is
+//! declared with `Anyone`.
 //!
 //! [`AuthorizedRequest`]: crate::request::AuthorizedRequest
 
@@ -25,7 +26,7 @@ macro_rules! routes {
             Route { method: stringify!($method), path: $path, callers: Callers::$callers },
         )+)+];
 
-        /// Registers every route.
+        /// Registers every route with actix-web.
         pub(crate) fn configure(config: &mut ServiceConfig) {
             $(config.service(
                 web::resource($path)
@@ -126,7 +127,8 @@ routes! {
     }
 }
 
-/// Returns the 405 for a path that has only routes with the `allowed` methods.
+/// Returns a 405 response for a path whose routes accept only the `allowed` methods. The `Allow` header lists these
+/// methods plus `OPTIONS`, and `HEAD` if `GET` is allowed.
 fn method_not_allowed(allowed: &[&str]) -> HttpResponse {
     let mut response = error::body(&Code::MethodNotAllowed.into(), None);
     let mut methods = allowed.join(", ");
@@ -140,7 +142,8 @@ fn method_not_allowed(allowed: &[&str]) -> HttpResponse {
     response
 }
 
-/// Returns the 404 for a path that has no route, or the 501 for an endpoint of the official API that is not supported.
+/// Returns a 404 response for a path without a route, or a 501 response for an endpoint of the official API that this
+/// server does not support.
 pub(crate) async fn not_found(request: HttpRequest) -> HttpResponse {
     match unsupported::problem_with(request.path()) {
         Some(problem) => error::body(&problem, None),

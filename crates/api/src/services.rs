@@ -1,4 +1,4 @@
-//! `/v2/Services` (docs/protocol/resources.md, section 1).
+//! Handlers for `/v2/Services` (docs/protocol/resources.md, section 1).
 
 use actix_web::HttpResponse;
 use app::Backend;
@@ -45,14 +45,15 @@ pub(crate) async fn delete(request: AuthorizedRequest<Service, Backend>) -> Resu
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Parses the name of a service, which has its own error code (docs/protocol/decisions.md, No. 3).
+/// Parses the optional `FriendlyName` of a service. An invalid name has its own error code, 20002
+/// (docs/protocol/decisions.md, No. 3).
 fn friendly_name(form: &Form) -> Result<Option<FriendlyName>, Problem> {
     form.optional_or("FriendlyName", |expected| {
         Problem::with_advice(Code::InvalidFriendlyName, format_args!("it {expected}"))
     })
 }
 
-/// Sets the fields whose parameters were sent. An empty value clears a field that can be empty.
+/// Sets each setting whose parameter is in the form. An empty value clears a setting that may be empty.
 fn apply(form: &Form, settings: &mut Settings) -> Result<(), Problem> {
     if let Some(name) = friendly_name(form)? {
         settings.friendly_name = name;
@@ -90,8 +91,8 @@ fn apply(form: &Form, settings: &mut Settings) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Sets the origins of the relying party if they were sent, and clears them if they were sent empty.
-/// `Passkeys.RelyingParty.Origins` is one text, separated by commas.
+/// Sets the origins of the passkey relying party from `Passkeys.RelyingParty.Origins`, a comma-separated list. An empty
+/// value clears them; if the parameter is absent, they stay unchanged.
 fn set_origins(form: &Form, field: &mut Option<Vec<Text<1, 256>>>) -> Result<(), Problem> {
     const NAME: &str = "Passkeys.RelyingParty.Origins";
     match form.text(NAME)? {

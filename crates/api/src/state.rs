@@ -1,4 +1,4 @@
-//! What all requests share: the use cases, the operator's settings, and the shutdown state.
+//! The state that all requests share: the use cases, the operator's settings, and the shutdown state.
 
 use std::sync::Arc;
 
@@ -17,17 +17,17 @@ use crate::route::Route;
 /// The operator's settings for incoming requests.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// The URL at which clients reach the server.
+    /// The base URL at which clients reach the server. Every URL in a response starts with it.
     pub public_url: PublicUrl,
-    /// The proxies whose `X-Forwarded-For` is trusted.
+    /// The proxies whose `X-Forwarded-For` header is trusted.
     pub trusted_proxies: TrustedProxies,
-    /// Limits concurrent requests, over all worker threads.
+    /// Limits the number of concurrent requests across all worker threads.
     pub load_shedder: Arc<LoadShedder>,
-    /// Limits the rate of requests, over all worker threads.
+    /// Limits the request rate across all worker threads.
     pub rate_limiter: Arc<RateLimiter>,
 }
 
-/// The state of the application, shared by all requests.
+/// The application state that all requests share.
 pub(crate) struct ApiState {
     pub(crate) app: Arc<App>,
     pub(crate) settings: Settings,
@@ -36,10 +36,11 @@ pub(crate) struct ApiState {
 }
 
 impl ApiState {
-    /// Returns the state that the application was built with.
+    /// Returns the state with which the application was built.
     ///
     /// # Errors
-    /// 20500 if it was built without one. The request is refused then, rather than served without limits.
+    /// Returns error code 20500 if the application has no state. Such a request is refused rather than served without
+    /// limits.
     pub(crate) fn of(request: &HttpRequest) -> Result<&Data<Self>, Code> {
         request.app_data::<Data<Self>>().ok_or(Code::Internal)
     }

@@ -2,7 +2,8 @@
 
 use domain::{Code, Problem};
 
-/// First path segment below a service, and what the unsupported endpoint is for.
+/// Unsupported endpoints below a service: pairs of the first path segment after `/v2/Services/{ServiceSid}/` and the
+/// endpoint's purpose.
 const BELOW_A_SERVICE: &[(&str, &str)] = &[
     ("Verifications", "one-time codes"),
     ("VerificationCheck", "one-time codes"),
@@ -11,7 +12,7 @@ const BELOW_A_SERVICE: &[(&str, &str)] = &[
     ("Passkeys", "passkeys"),
 ];
 
-/// First path segment beside `Services`, and what the unsupported endpoint is for.
+/// Unsupported endpoints outside of services: pairs of the first path segment after `/v2/` and the endpoint's purpose.
 const TOP_LEVEL: &[(&str, &str)] = &[
     ("Attempts", "reports on one-time codes"),
     ("Templates", "message templates"),
@@ -19,7 +20,7 @@ const TOP_LEVEL: &[(&str, &str)] = &[
     ("Forms", "forms of the console"),
 ];
 
-/// Returns the problem for `path` if it belongs to an unsupported endpoint.
+/// Returns the problem to report if `path` belongs to an unsupported endpoint, or `None` otherwise.
 pub(crate) fn problem_with(path: &str) -> Option<Problem> {
     let mut segments = path.strip_prefix("/v2/")?.split('/');
     let find = |list: &[(&str, &'static str)], name: &str| {
@@ -29,7 +30,7 @@ pub(crate) fn problem_with(path: &str) -> Option<Problem> {
         "Services" => find(BELOW_A_SERVICE, segments.nth(1)?)?,
         segment => find(TOP_LEVEL, segment)?,
     };
-    Some(Problem::with_advice(Code::NotImplemented, format_args!("it does not serve {purpose}")))
+    Some(Problem::with_advice(Code::NotImplemented, format_args!("it does not support {purpose}")))
 }
 
 #[cfg(test)]
@@ -37,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_unsupported_endpoints_are_reported() {
+    fn only_unsupported_endpoints_are_reported_as_not_implemented() {
         for path in [
             "/v2/Services/VA1/Verifications",
             "/v2/Services/VA1/VerificationCheck",

@@ -1,4 +1,4 @@
-//! `/v2/Services/{ServiceSid}/Webhooks` (docs/protocol/resources.md, section 7).
+//! Handlers for `/v2/Services/{ServiceSid}/Webhooks` (docs/protocol/resources.md, section 7).
 
 use actix_web::HttpResponse;
 use app::Backend;
@@ -62,7 +62,7 @@ pub(crate) async fn delete(request: AuthorizedRequest<Webhook, Backend>) -> Resu
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Parses `EventTypes` without duplicates; `None` if none was sent.
+/// Returns the values of `EventTypes` without duplicates, or `None` if the form contains none.
 fn event_types(form: &Form) -> Result<Option<Vec<Subscription>>, Problem> {
     let mut event_types: Vec<Subscription> = Vec::new();
     for subscription in form.all("EventTypes")? {

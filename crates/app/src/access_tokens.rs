@@ -1,4 +1,4 @@
-//! Access tokens: creating one, and fetching one that can still be used.
+//! Use cases of access tokens: create a token, and fetch one that is still usable.
 
 use domain::access_tokens::{Grant, TokenText, Ttl};
 use domain::audit::{AuditAction, Change};
@@ -13,21 +13,23 @@ use crate::error::Error;
 /// The parameters of a new access token.
 #[derive(Clone, Debug)]
 pub struct NewAccessToken {
-    /// The identity of the user who may enroll a device.
+    /// Identity of the user whose device may be enrolled with the token.
     pub identity: Identity,
-    /// The type of the factor that may be created.
+    /// Type of factor that may be created with the token.
     pub factor_type: FactorType,
-    /// A name for the factor.
+    /// Display name for the factor, which is stored and returned with the token.
     pub factor_friendly_name: Option<FriendlyName>,
-    /// How long the token is valid.
+    /// How long the token is valid, from its creation.
     pub ttl: Ttl,
 }
 
 impl App {
-    /// Creates an access token, and returns it with its text. The entity need not exist, and is not created.
+    /// Creates an access token, and returns it with its plaintext. The entity for the identity need not exist yet, and
+    /// is not created.
     ///
     /// # Errors
-    /// 20404 for an unknown service, 60369 for an unsupported factor type. Also fails if the database fails.
+    /// Fails with 20404 if the service does not exist, and with 60369 if the factor type is unsupported. Also fails if
+    /// the database fails.
     pub async fn create_access_token(
         &self,
         origin: &Origin,
@@ -66,10 +68,10 @@ impl App {
         Ok((token, text))
     }
 
-    /// Returns an access token that can still be used, with its text.
+    /// Returns an access token that is still usable, with its plaintext.
     ///
     /// # Errors
-    /// 20404 if there is no such token, or it is spent or expired. Also fails if the database fails.
+    /// Fails with 20404 if the token does not exist, has been spent or has expired. Also fails if the database fails.
     pub async fn access_token(
         &self,
         caller: Backend,

@@ -1,4 +1,4 @@
-//! Accounts and API keys, managed by operators from the command line.
+//! Accounts and API keys, which operators manage on the command line.
 
 use domain::accounts::{ApiKeySecret, AuthToken};
 use domain::audit::{AuditAction, Change};
@@ -9,27 +9,27 @@ use crate::App;
 use crate::audit::{AuditWriter, Origin};
 use crate::error::Error;
 
-/// An account and its plaintext auth token.
+/// An account together with its auth token in plaintext.
 #[derive(Debug)]
 pub struct AccountWithToken {
     /// The account.
     pub account: Account,
-    /// Its plaintext auth token.
+    /// The account's auth token, in plaintext.
     pub auth_token: AuthToken,
 }
 
-/// A new API key and its secret, which cannot be read again later.
+/// A new API key together with its secret, which cannot be read again later.
 #[derive(Debug)]
 pub struct ApiKeyWithSecret {
-    /// The key.
+    /// The API key.
     pub key: ApiKey,
-    /// Its plaintext secret.
+    /// The API key's secret, in plaintext. The database only stores a hash of it.
     pub secret: ApiKeySecret,
 }
 
 impl App {
-    /// Creates an account with the given or a generated SID and auth token. Returns `None`, and changes nothing, if an
-    /// account with that SID exists.
+    /// Creates an account. A SID or auth token that is `None` is generated. Returns `None`, and changes nothing, if an
+    /// account with the given SID already exists.
     ///
     /// # Errors
     /// Returns an error if the database fails.
@@ -46,8 +46,8 @@ impl App {
         Ok(is_new.then_some(new))
     }
 
-    /// Creates an account with the given or a generated auth token if the database has none. Returns `None` otherwise,
-    /// and on all but one of several servers that start at once.
+    /// Creates an account if the database has no account yet, with the given auth token or a generated one. Returns
+    /// `None` if an account already exists; if several servers start at once, only one of them creates it.
     ///
     /// # Errors
     /// Returns an error if the database fails.
@@ -69,7 +69,7 @@ impl App {
         Ok(is_first.then_some(new))
     }
 
-    /// Builds an account without storing it.
+    /// Builds an account without storing it, with the given SID and auth token or generated ones.
     fn new_account(
         &self,
         sid: Option<AccountSid>,
@@ -91,7 +91,7 @@ impl App {
         AccountWithToken { account, auth_token }
     }
 
-    /// Lists all accounts, oldest first.
+    /// Returns all accounts, oldest first.
     ///
     /// # Errors
     /// Returns an error if the database fails.
@@ -99,10 +99,10 @@ impl App {
         self.store.read(async |db: &mut Read| Ok(db.accounts().await?)).await
     }
 
-    /// Returns an account with its plaintext auth token.
+    /// Returns the account `sid` together with its auth token in plaintext.
     ///
     /// # Errors
-    /// 20404 if it does not exist; an error if the database fails.
+    /// Fails with 20404 if the account does not exist. Also fails if the database fails.
     pub async fn account(&self, sid: AccountSid) -> Result<AccountWithToken, Error> {
         let account =
             self.store.read(async move |db: &mut Read| Ok::<_, Error>(db.account(sid).await?)).await?;
@@ -111,10 +111,11 @@ impl App {
         Ok(AccountWithToken { account, auth_token })
     }
 
-    /// Replaces the auth token of an account. The old one stops working immediately.
+    /// Replaces the auth token of an account with a generated one, and returns the new token in plaintext. The previous
+    /// token stops working immediately.
     ///
     /// # Errors
-    /// 20404 if the account does not exist; an error if the database fails.
+    /// Fails with 20404 if the account does not exist. Also fails if the database fails.
     pub async fn rotate_auth_token(&self, origin: &Origin, sid: AccountSid) -> Result<AuthToken, Error> {
         let (now, entropy) = (self.clock.now(), self.entropy.as_ref());
         let auth_token = AuthToken::generate(entropy);
@@ -129,10 +130,10 @@ impl App {
         Ok(auth_token)
     }
 
-    /// Creates an API key for an account.
+    /// Creates an API key for an account, and returns it with its secret.
     ///
     /// # Errors
-    /// 20404 if the account does not exist; an error if the database fails.
+    /// Fails with 20404 if the account does not exist. Also fails if the database fails.
     pub async fn create_api_key(
         &self,
         origin: &Origin,
@@ -154,7 +155,7 @@ impl App {
         Ok(ApiKeyWithSecret { key, secret })
     }
 
-    /// Lists the API keys of an account, oldest first.
+    /// Returns the API keys of an account, oldest first.
     ///
     /// # Errors
     /// Returns an error if the database fails.
@@ -165,7 +166,7 @@ impl App {
     /// Revokes an API key, effective immediately.
     ///
     /// # Errors
-    /// 20404 if it does not exist; an error if the database fails.
+    /// Fails with 20404 if the API key does not exist. Also fails if the database fails.
     pub async fn revoke_api_key(&self, origin: &Origin, sid: ApiKeySid) -> Result<(), Error> {
         let audit = self.audit(origin, self.clock.now());
         self.store
@@ -177,7 +178,7 @@ impl App {
     }
 }
 
-/// Inserts an account; returns `false` if one with that SID exists.
+/// Inserts an account and its audit record. Returns `false`, and inserts nothing, if an account with that SID exists.
 async fn insert(tx: &mut Write, account: &Account, audit: &AuditWriter) -> Result<bool, Error> {
     let is_new = tx.insert_account(account).await?;
     if is_new {

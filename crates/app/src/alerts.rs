@@ -1,4 +1,4 @@
-//! Alerts, and the debugger webhook that receives them.
+//! Use cases of alerts: fetch and list alerts, and set the debugger webhook that receives them.
 
 use domain::alerts::Alert;
 use domain::audit::{AuditAction, Change};
@@ -11,17 +11,17 @@ use crate::audit::Origin;
 use crate::error::Error;
 
 impl App {
-    /// Returns an alert of the account.
+    /// Returns the alert `sid` of an account.
     ///
     /// # Errors
-    /// 20404 if there is no such alert. Also fails if the database fails.
+    /// Fails with 20404 if the alert does not exist. Also fails if the database fails.
     pub async fn alert(&self, account_sid: AccountSid, sid: AlertSid) -> Result<Alert, Error> {
         self.store
             .read(async move |db: &mut Read| db.alert(account_sid, sid).await?.ok_or_else(Error::not_found))
             .await
     }
 
-    /// Returns a page of the alerts of an account.
+    /// Returns one page of an account's alerts that match `filter`.
     ///
     /// # Errors
     /// Returns an error if the database fails.
@@ -34,10 +34,11 @@ impl App {
         self.store.read(async move |db: &mut Read| Ok(db.alerts(account_sid, filter, &page).await?)).await
     }
 
-    /// Sets the URL that receives the alerts of an account; `None` removes it.
+    /// Sets the URL of an account's debugger webhook, which receives the account's alerts. `None` removes the debugger
+    /// webhook.
     ///
     /// # Errors
-    /// 20404 if there is no such account. Also fails if the database fails.
+    /// Fails with 20404 if the account does not exist. Also fails if the database fails.
     pub async fn set_debugger_webhook(
         &self,
         origin: &Origin,

@@ -15,30 +15,30 @@ use crate::key_ring::CachedRing;
 use crate::master_keys::MasterKeySource;
 use crate::outbox::{Outbox, WorkerNotify};
 
-/// Everything that a use case needs: the database, the clock, randomness and the keys. Each resource adds its use
-/// cases in a file of its own.
+/// The application: everything that a use case needs, such as the database, the clock, randomness and the keys. The use
+/// cases are methods of this type; each resource implements its own in a separate file.
 pub struct App {
     pub(crate) store: Store,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) master_keys: Arc<MasterKeySource>,
-    /// Hashes the secrets of API keys.
+    /// Key for hashing the secrets of API keys.
     pub(crate) hashing: HashingKey,
-    /// Keys that encrypt access tokens.
+    /// Cached enrollment keys, which encrypt access tokens.
     pub(crate) ring: RwLock<CachedRing>,
     /// State of the audit chain in this process.
     pub(crate) chain: Arc<ChainState>,
-    /// Enqueues deliveries.
+    /// Outbox, through which use cases enqueue deliveries.
     pub(crate) outbox: Outbox,
-    /// Wakes the delivery worker.
+    /// Notifies the delivery workers of newly enqueued deliveries.
     pub(crate) worker: WorkerNotify,
-    /// Notified when a service or an entity is deleted, so that its rows are removed.
+    /// Notified when a service or an entity is deleted, so that housekeeping removes its rows.
     pub(crate) deleted: Notify,
-    /// Instant up to which expired challenges are counted in the metrics.
+    /// Challenges that expired up to this instant are already counted in the metrics.
     pub(crate) counted_until: Mutex<Timestamp>,
-    /// Limits on creating resources.
+    /// Limits on how many entities, factors and challenges may be created.
     pub(crate) limits: CreationLimits,
-    /// Addresses to which webhooks may be sent.
+    /// Decides to which network addresses webhooks may be sent.
     pub(crate) webhook_guard: Guard,
 }
 
@@ -53,10 +53,11 @@ impl App {
         self.entropy.as_ref()
     }
 
-    /// Checks that the database is reachable and migrated.
+    /// Checks that the database is reachable and its schema is up to date.
     ///
     /// # Errors
-    /// [`Fault::Unavailable`](crate::Fault::Unavailable) if it is not.
+    /// Returns [`Fault::Unavailable`](crate::Fault::Unavailable) if the database is unreachable or has an outdated
+    /// schema.
     pub async fn check_ready(&self) -> Result<(), Error> {
         self.store.read(async |db: &mut Read| Ok(db.require_current_schema().await?)).await
     }

@@ -1,9 +1,9 @@
-//! Authentication, and what an authenticated caller may do.
+//! Authentication of callers, and authorization: what an authenticated caller may do.
 //!
 //! [`App::authenticate`] turns credentials into a [`Caller`]. A use case that touches the data of an entity or a factor
-//! never takes that type. It takes the callers that may use it: [`Backend`], [`BackendOrEnrollee`] or
-//! [`BackendOrDevice`]. Only a conversion that checks the kind of caller makes one of these, so a use case for
-//! backends cannot be opened to devices by mistake:
+//! never takes a `Caller`. Instead, its parameter type states which callers are permitted: [`Backend`],
+//! [`BackendOrEnrollee`] or [`BackendOrDevice`]. Values of these types come only from conversions that check the kind
+//! of caller, so a use case for backends cannot be opened to devices by mistake. This does not compile:
 //!
 //! ```compile_fail,E0308
 //! # async fn example(app: app::App, origin: app::Origin, path: domain::EntityPath) {
@@ -19,8 +19,9 @@
 //! # }
 //! ```
 //!
-//! Within a use case, `require_entity`, `require_factor` and `require_enrollment` check whose data it is: a backend
-//! acts for its account, a device for its own factor, and a phone with an access token for the entity of its token.
+//! Within a use case, `require_entity`, `require_factor` and `require_enrollment` check that the caller may access the
+//! requested data: a backend acts for its account, a device for its own factor, and an enrollee (a phone with an access
+//! token) for the entity of that token.
 
 use crypto::DeviceToken;
 use domain::access_tokens::Grant;
@@ -35,20 +36,21 @@ use tracing::debug;
 use crate::App;
 use crate::error::Error;
 
-/// The user name of devices, for access tokens and device tokens alike (docs/protocol/authentication.md, section 1).
+/// The Basic authentication user name that phones send with both access tokens and device tokens
+/// (docs/protocol/authentication.md, section 1).
 const DEVICE_USER: &str = "token";
 
-/// The credentials of an `Authorization: Basic` header, decoded.
+/// The decoded credentials from an `Authorization: Basic` header.
 #[derive(Clone, Debug)]
 pub struct Credentials {
-    /// `AC…`, `SK…` or `token`.
+    /// User name: an account SID (`AC…`), an API key SID (`SK…`) or `token`.
     pub user: String,
-    /// Auth token, key secret, access token or device token.
+    /// Password: an auth token, an API key's secret, an access token or a device token.
     pub password: Secret<String>,
 }
 
 impl Credentials {
-    /// Returns the kind of caller that these credentials claim, before they are checked.
+    /// Returns the kind of these credentials, judged by their form alone: they are not verified.
     pub fn claimant(&self) -> CredentialKind {
         if self.user == DEVICE_USER {
             match self.password.expose().bytes().filter(|byte| *byte == b'.').count() {
@@ -65,41 +67,42 @@ impl Credentials {
     }
 }
 
-/// An authenticated caller.
+/// An authenticated caller, by kind of credentials.
 #[derive(Clone, Debug)]
 pub enum Caller {
-    /// A backend, with the account's auth token.
+    /// A backend that used the account's auth token.
     Account(AccountSid),
-    /// A backend, with an API key.
+    /// A backend that used an API key.
     ApiKey {
-        /// The key.
+        /// SID of the API key.
         sid: ApiKeySid,
-        /// The account of the key.
+        /// SID of the account to which the API key belongs.
         account_sid: AccountSid,
     },
-    /// A phone with an access token, which may create one factor.
+    /// A phone that used an access token, with which it may create one factor.
     Enrollee(Box<Enrollee>),
-    /// A device, with a token that the key of its factor signed.
+    /// A device that used a device token, which was signed with the private key of this factor.
     Device(Box<Factor>),
 }
 
-/// The holder of an access token.
+/// A phone that authenticates with an access token, with which it may create one factor.
 #[derive(Clone, Debug)]
 pub struct Enrollee {
-    /// What the token permits.
+    /// What the access token permits: an entity, and a type of factor.
     pub grant: Grant,
-    /// Whether the token is spent on a factor that is still unverified. Such a token permits only a repetition of the
-    /// same creation, for phones that lost the response (docs/protocol/decisions.md, No. 8).
+    /// Whether the token has been spent on a factor that is still unverified. Such a token only permits repeating the
+    /// same creation request, for phones that lost the response (docs/protocol/decisions.md, No. 8).
     pub is_spent: bool,
 }
 
 impl Caller {
-    /// Whether the repeated creation of one factor is the only request that the credentials permit.
+    /// Returns whether the caller may only repeat the request that created its factor, that is, whether it is an
+    /// enrollee whose access token is spent.
     pub fn may_only_repeat(&self) -> bool {
         matches!(self, Self::Enrollee(enrollee) if enrollee.is_spent)
     }
 
-    /// Returns the account that the caller acts for.
+    /// Returns the SID of the account for which the caller acts.
     pub fn account_sid(&self) -> AccountSid {
         match self {
             Self::Account(sid) | Self::ApiKey { account_sid: sid, .. } => *sid,
@@ -109,31 +112,32 @@ impl Caller {
     }
 }
 
-/// The proof that a caller is a backend: the account itself or one of its API keys.
+/// A backend, authenticated with the account's auth token or an API key. A value of this type proves that the caller is
+/// not a phone.
 #[derive(Clone, Copy, Debug)]
 pub struct Backend {
     account_sid: AccountSid,
 }
 
-/// A backend, or a phone with an access token.
+/// A caller that is a backend or an enrollee: these may create factors.
 #[derive(Clone, Debug)]
 pub enum BackendOrEnrollee {
-    /// A backend.
+    /// A backend, which may act for its whole account.
     Backend(Backend),
-    /// A phone with an access token.
+    /// An enrollee, which may create one factor.
     Enrollee(Box<Enrollee>),
 }
 
-/// A backend, or a device.
+/// A caller that is a backend or a device, but not an enrollee.
 #[derive(Clone, Debug)]
 pub enum BackendOrDevice {
-    /// A backend.
+    /// A backend, which may act for its whole account.
     Backend(Backend),
-    /// A device, by its factor.
+    /// A device, represented by its factor.
     Device(Box<Factor>),
 }
 
-/// Fails with 20403 for a phone or a device.
+/// The conversion fails with 20403 for an enrollee and for a device.
 impl TryFrom<Caller> for Backend {
     type Error = Problem;
 
@@ -145,7 +149,7 @@ impl TryFrom<Caller> for Backend {
     }
 }
 
-/// Fails with 20403 for a device.
+/// The conversion fails with 20403 for a device.
 impl TryFrom<Caller> for BackendOrEnrollee {
     type Error = Problem;
 
@@ -157,7 +161,7 @@ impl TryFrom<Caller> for BackendOrEnrollee {
     }
 }
 
-/// Fails with 20403 for a phone with an access token.
+/// The conversion fails with 20403 for an enrollee.
 impl TryFrom<Caller> for BackendOrDevice {
     type Error = Problem;
 
@@ -176,7 +180,7 @@ impl From<Backend> for BackendOrDevice {
 }
 
 impl Backend {
-    /// Returns the account of the backend.
+    /// Returns the SID of the backend's account.
     pub const fn account_sid(self) -> AccountSid {
         self.account_sid
     }
@@ -184,14 +188,14 @@ impl Backend {
     /// Checks that the entity at `path` belongs to the backend's account.
     ///
     /// # Errors
-    /// 20404 for an entity of another account.
+    /// Fails with 20404 if the entity belongs to another account.
     pub fn require_entity(self, path: &EntityPath) -> Result<(), Problem> {
         require(path.account_sid == self.account_sid)
     }
 }
 
 impl BackendOrEnrollee {
-    /// Returns the account that the caller acts for.
+    /// Returns the SID of the account for which the caller acts.
     pub fn account_sid(&self) -> AccountSid {
         match self {
             Self::Backend(backend) => backend.account_sid,
@@ -199,7 +203,7 @@ impl BackendOrEnrollee {
         }
     }
 
-    /// Returns what the caller's access token permits; `None` for a backend, which needs no token.
+    /// Returns what the caller's access token permits, or `None` for a backend, which needs no access token.
     pub fn grant(&self) -> Option<&Grant> {
         match self {
             Self::Backend(_) => None,
@@ -207,11 +211,11 @@ impl BackendOrEnrollee {
         }
     }
 
-    /// Checks that the caller may create factors of this entity. Pass `None` for a SID or an identity that could not be
-    /// parsed; no access token permits it.
+    /// Checks that the caller may create factors for the entity `identity` of this service. `None` stands for a SID or
+    /// an identity that could not be parsed, which no access token permits.
     ///
     /// # Errors
-    /// 60313 for an access token of another entity.
+    /// Fails with 60313 if the caller's access token is for another entity.
     pub fn require_enrollment_of(
         &self,
         service_sid: Option<ServiceSid>,
@@ -223,7 +227,7 @@ impl BackendOrEnrollee {
     /// Checks that the caller may create factors of this type.
     ///
     /// # Errors
-    /// 60313 for an access token of another type.
+    /// Fails with 60313 if the caller's access token is for another factor type.
     pub fn require_factor_type(&self, factor_type: FactorType) -> Result<(), Problem> {
         self.grant().map_or(Ok(()), |grant| grant.require_factor_type(factor_type))
     }
@@ -231,7 +235,8 @@ impl BackendOrEnrollee {
     /// Checks that the caller may create factors of this type for the entity at `path`.
     ///
     /// # Errors
-    /// 20404 for an entity of another account; 60313 for an access token of another entity or type.
+    /// Fails with 20404 if the entity belongs to another account, and with 60313 if the caller's access token is for
+    /// another entity or factor type.
     pub fn require_enrollment(&self, path: &EntityPath, factor_type: FactorType) -> Result<(), Problem> {
         require(path.account_sid == self.account_sid())?;
         self.require_enrollment_of(Some(path.service_sid), Some(&path.identity))?;
@@ -240,7 +245,7 @@ impl BackendOrEnrollee {
 }
 
 impl BackendOrDevice {
-    /// Returns the account that the caller acts for.
+    /// Returns the SID of the account for which the caller acts.
     pub fn account_sid(&self) -> AccountSid {
         match self {
             Self::Backend(backend) => backend.account_sid,
@@ -248,10 +253,11 @@ impl BackendOrDevice {
         }
     }
 
-    /// Checks that the entity at `path` belongs to the backend's account, or is the device's own.
+    /// Checks that the caller may access the entity at `path`: an entity of the backend's account, or the entity to
+    /// which the device's factor belongs.
     ///
     /// # Errors
-    /// 20404 for any other entity.
+    /// Fails with 20404 for any other entity.
     pub fn require_entity(&self, path: &EntityPath) -> Result<(), Problem> {
         match self {
             Self::Backend(backend) => backend.require_entity(path),
@@ -263,10 +269,11 @@ impl BackendOrDevice {
         }
     }
 
-    /// Checks that the factor is the device's own. A backend may use every factor of an entity that it may use.
+    /// Checks that a device accesses only its own factor. For a backend this always succeeds: it may use every factor
+    /// of an entity that it may access.
     ///
     /// # Errors
-    /// 20404 for another factor than the device's own.
+    /// Fails with 20404 if a device accesses any factor other than its own.
     pub fn require_factor(&self, factor_sid: FactorSid) -> Result<(), Problem> {
         match self {
             Self::Backend(_) => Ok(()),
@@ -274,26 +281,28 @@ impl BackendOrDevice {
         }
     }
 
-    /// Checks that the challenge belongs to an entity and a factor that the caller may use.
+    /// Checks that the challenge belongs to an entity and a factor that the caller may access.
     ///
     /// # Errors
-    /// 20404 for any other challenge.
+    /// Fails with 20404 for any other challenge.
     pub fn require_challenge(&self, challenge: &Challenge) -> Result<(), Problem> {
         self.require_entity(&challenge.path())?;
         self.require_factor(challenge.factor_sid)
     }
 }
 
-/// Hides what the caller may not use: it gets the same response as for something that does not exist.
+/// Returns 20404 unless `is_permitted`. The caller gets the same response as for a resource that does not exist, so
+/// that it does not learn that the resource exists.
 fn require(is_permitted: bool) -> Result<(), Problem> {
     if is_permitted { Ok(()) } else { Err(Problem::not_found()) }
 }
 
 impl App {
-    /// Checks credentials and returns their owner.
+    /// Verifies credentials, and returns the caller to whom they belong.
     ///
     /// # Errors
-    /// 20003 for credentials that are not valid, whatever the reason.
+    /// Fails with 20003 if the credentials are not valid, for whatever reason. Also fails if the database fails or a
+    /// stored secret cannot be decrypted.
     pub async fn authenticate(&self, credentials: &Credentials) -> Result<Caller, Error> {
         let (claimant, password) = (credentials.claimant(), credentials.password.expose());
         let user = credentials.user.as_str();
@@ -308,8 +317,9 @@ impl App {
         caller
     }
 
-    /// Authenticates a phone by its access token. The token must still be in the database; deleting its service deletes
-    /// it. A spent token is accepted while its factor is unverified.
+    /// Authenticates an enrollee by its access token. The token must still be in the database, because deleting a
+    /// service also deletes its access tokens. A spent token is accepted as long as the factor on which it was spent is
+    /// unverified.
     async fn authenticate_enrollee(&self, text: &str, now: Timestamp) -> Result<Caller, Error> {
         let grant = self.open_access_token(text, now).await?.ok_or_else(Error::unauthenticated)?;
         let enrollee = self.store.read(async move |db: &mut store::Read| {
@@ -355,8 +365,8 @@ impl App {
         }
     }
 
-    /// Authenticates a device by its token. The token's `kid` selects the factor; the token must be signed with the key
-    /// of that factor and name its account.
+    /// Authenticates a device by its device token. The token's `kid` header selects the factor. The token must contain
+    /// the SID of that factor's account and be signed with that factor's key.
     async fn authenticate_device(&self, text: &str, now: Timestamp) -> Result<Caller, Error> {
         let token = DeviceToken::parse(text).ok_or_else(Error::unauthenticated)?;
         let kid = token.kid();

@@ -1,4 +1,4 @@
-//! Challenges: creating them, listing them, and the one answer of the device.
+//! Use cases of challenges: create, fetch, list, answer, and set the metadata.
 
 use crypto::Jws;
 use domain::audit::{AuditAction, Change};
@@ -21,26 +21,26 @@ use crate::caller::{Backend, BackendOrDevice};
 use crate::error::Error;
 use crate::outbox::PUSH_TTL_SECONDS;
 
-/// Length of the period in which new challenges of a factor are counted.
+/// Length of the period over which a factor's new challenges are counted for the limit per minute, in seconds.
 const CHALLENGE_LIMIT_SECONDS: i64 = 60;
 
 /// The parameters of a new push challenge.
 #[derive(Clone, Debug)]
 pub struct NewChallenge {
-    /// The factor whose device is to answer.
+    /// SID of the factor whose device should answer the challenge.
     pub factor_sid: FactorSid,
-    /// The question.
+    /// The question that the device shows to the user.
     pub message: Message,
-    /// Details that the device shows with the question.
+    /// Labeled details that the device shows together with the question.
     pub fields: Vec<Field>,
-    /// Details that are signed but not shown.
+    /// Details that the device signs but does not show to the user.
     pub hidden_details: Option<StringMap>,
-    /// When the challenge expires; five minutes after its creation when `None`.
+    /// When the challenge expires, or `None` for the default of five minutes after its creation.
     pub expires_at: Option<Timestamp>,
 }
 
 impl NewChallenge {
-    /// Builds the pending challenge to `factor`.
+    /// Builds the pending challenge for `factor`, without storing it.
     fn to_challenge(
         &self,
         sid: ChallengeSid,
@@ -72,12 +72,14 @@ impl NewChallenge {
 }
 
 impl App {
-    /// Creates a challenge to a verified factor and enqueues its push.
+    /// Creates a challenge for a verified factor, enqueues its push, and returns the challenge.
     ///
     /// # Errors
-    /// - 60306 for an expiry that is not allowed, and for details that leave no room for a signed answer.
-    /// - 20404 for an unknown factor, 60318 for one that is not verified.
-    /// - 60312 if the factor has as many challenges as its limits allow.
+    /// Fails with one of these codes:
+    /// - 60306 if the expiration time is not allowed, or if the details are so long that they leave no room for a
+    ///   signed answer.
+    /// - 20404 if the service or the factor does not exist; 60318 if the factor is not verified.
+    /// - 60312 if the factor has reached one of its limits on challenges.
     ///
     /// Also fails if the database fails.
     pub async fn create_challenge(
@@ -101,7 +103,7 @@ impl App {
                 let limits = service.limits.resolve(server_limits);
                 let factor = match limits.is_none() {
                     true => tx.lock_factor_shared(&path, new.factor_sid).await?,
-                    // An exclusive lock, so that concurrent requests are counted one after another.
+                    // The lock must be exclusive, so that concurrent requests are counted one after another.
                     false => tx.lock_factor(&path, new.factor_sid).await?,
                 };
                 let factor = factor.ok_or_else(Error::not_found)?;
@@ -123,7 +125,8 @@ impl App {
     /// Returns the challenge `sid` of the entity at `path`.
     ///
     /// # Errors
-    /// 20404 if there is none that the caller may see. Also fails if the database fails.
+    /// Fails with 20404 if the challenge does not exist or the caller may not access it. Also fails if the database
+    /// fails.
     pub async fn challenge(
         &self,
         caller: &BackendOrDevice,
@@ -139,11 +142,12 @@ impl App {
         Ok(challenge)
     }
 
-    /// Returns a page of the challenges of an entity, and the instant at which their status was computed. A device gets
-    /// only the challenges to its own factor.
+    /// Returns one page of an entity's challenges, and the instant for which their status was computed. A device gets
+    /// only the challenges for its own factor.
     ///
     /// # Errors
-    /// 20404 if a device filters by another factor than its own. Also fails if the database fails.
+    /// Fails with 20404 if the caller may not access the entity, or if a device filters by any factor other than its
+    /// own. Also fails if the database fails.
     pub async fn challenges(
         &self,
         caller: &BackendOrDevice,
@@ -164,21 +168,22 @@ impl App {
             .await
     }
 
-    /// Answers a challenge with the device's signed payload, and sets its metadata if any is given. Of several
-    /// concurrent answers, one is accepted.
+    /// Answers a challenge with the device's signed payload, and sets the challenge's metadata if any is given. Returns
+    /// the answered challenge. If several answers arrive concurrently, exactly one is accepted.
     ///
-    /// The accepted payload may arrive again, because HTTP clients repeat a request whose connection failed. The
-    /// challenge is returned then, and nothing changes (docs/protocol/decisions.md, No. 30).
+    /// HTTP clients repeat a request whose connection failed, so the accepted payload may arrive again. In that case,
+    /// the challenge is returned and nothing changes (docs/protocol/decisions.md, No. 30).
     ///
-    /// `challenge` is the challenge as the caller read it; its current state is checked again when the answer is
+    /// `challenge` is the challenge as it was read earlier. Its current state is checked again when the answer is
     /// written.
     ///
     /// # Errors
-    /// - 20404 for a challenge that the caller may not answer.
-    /// - 60306 for a payload that is not a JWS, 60324 for one that does not verify or does not match the challenge.
-    /// - 60322 if the challenge is answered, 60323 if it has expired.
+    /// Fails with one of these codes:
+    /// - 20404 if the caller may not answer the challenge.
+    /// - 60306 if the payload is not a JWS; 60324 if its signature is invalid or it does not match the challenge.
+    /// - 60322 if the challenge has already been answered; 60323 if it has expired.
     ///
-    /// Also fails if the database fails. Nothing is changed in any of these cases.
+    /// Also fails if the database fails. On any error, nothing is changed.
     pub async fn answer_challenge(
         &self,
         origin: &Origin,
@@ -199,7 +204,7 @@ impl App {
         challenge.require_pending(now)?;
         let factor = self.factor_to_answer_with(&challenge).await?;
         if !jws.verify(&factor.public_key) {
-            let advice = "AuthPayload must be an ES256 JWS that the challenged factor's key signed";
+            let advice = "AuthPayload must be an ES256 JWS signed with the challenged factor's key";
             return Err(Problem::with_advice(Code::ChallengeVerificationFailed, advice).into());
         }
         let answer = challenge.parse_answer(jws.claims(), now)?;
@@ -233,10 +238,11 @@ impl App {
         }
     }
 
-    /// Returns the factor whose key must have signed the answer to `challenge`.
+    /// Returns the factor that must have signed the answer to `challenge`.
     ///
     /// # Errors
-    /// 60323 if the factor was deleted since the challenge was read, which voided the challenge.
+    /// Fails with 60323 if the factor was deleted after the challenge was read, because deleting a factor voids its
+    /// challenges. Also fails if the database fails.
     async fn factor_to_answer_with(&self, challenge: &Challenge) -> Result<Factor, Error> {
         let (path, factor_sid) = (challenge.path(), challenge.factor_sid);
         let factor = self
@@ -246,11 +252,11 @@ impl App {
         factor.ok_or_else(|| Code::ChallengeExpired.into())
     }
 
-    /// Replaces the metadata of a challenge.
+    /// Replaces the metadata of a challenge, and returns the updated challenge.
     ///
     /// # Errors
-    /// 20404 for a challenge that the caller may not use, or that was deleted meanwhile. Also fails if the database
-    /// fails.
+    /// Fails with 20404 if the caller may not access the challenge, or if the challenge was deleted after it was read.
+    /// Also fails if the database fails.
     pub async fn set_challenge_metadata(
         &self,
         origin: &Origin,
@@ -274,15 +280,17 @@ impl App {
     }
 }
 
-/// The result of writing an answer.
+/// The result of an attempt to store an answer; both variants contain the challenge in its current state.
 enum Written {
-    /// The answer was accepted.
+    /// The answer was stored now.
     Answered(Challenge),
-    /// The same payload was accepted before; nothing was changed.
+    /// The same payload had been accepted before, so nothing was changed.
     Repeated(Challenge),
 }
 
-/// Reports why an answer was not written: another request changed the challenge first, and its current state decides.
+/// Determines the response if the answer could not be stored because another request changed the challenge first.
+/// Returns [`Written::Repeated`] if that request carried the same payload; otherwise fails with the error for the
+/// challenge's current state.
 async fn current_state(
     tx: &mut Write,
     path: &EntityPath,
@@ -307,7 +315,7 @@ fn count_answer(answer: Answer, challenge: &Challenge, now: Timestamp) {
     METRICS.challenge_answer_time.observe(challenge.created_at.until(now).as_secs_f64());
 }
 
-/// Returns the audit record for an action on a challenge.
+/// Returns the change to record in the audit log for an action on a challenge.
 fn about(action: AuditAction, challenge: &Challenge) -> Change {
     let change = Change::new(action, challenge.account_sid, challenge.sid);
     change.detail("service_sid", challenge.service_sid).detail("factor_sid", challenge.factor_sid)
@@ -319,12 +327,12 @@ fn not_a_jws() -> Problem {
     Problem::invalid("AuthPayload", &expected)
 }
 
-/// Refuses one more challenge to a factor that has reached one of its limits. The caller has locked the factor if there
-/// are any limits.
+/// Checks that a factor may get one more challenge within its `limits`. If there are any limits, the calling function
+/// must have locked the factor.
 ///
 /// # Errors
-/// 60312 with the longer of the waits, so that a retry after `Retry-After` passes both limits. Also fails if the
-/// database fails.
+/// Fails with 60312 if a limit is reached. If both are reached, `Retry-After` is the longer of the two waits, so that a
+/// retry at that time passes both limits. Also fails if the database fails.
 async fn limit_challenges(
     tx: &mut Write,
     factor_sid: FactorSid,
@@ -335,7 +343,7 @@ async fn limit_challenges(
     if let Some(most) = limits.pending
         && let Some(end) = tx.next_pending_slot_at(factor_sid, most, now).await?
     {
-        let advice = format_args!("{most} are pending; wait until one is answered or expires");
+        let advice = format_args!("{most} challenges are pending; wait until one is answered or expires");
         refusals.push(Problem::with_advice(Code::TooManyChallenges, advice).retry_at(end, now));
     }
     if let Some(most) = limits.per_minute {

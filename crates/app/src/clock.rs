@@ -1,14 +1,15 @@
-//! The clock of the machine.
+//! The system clock of the machine.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use domain::{Clock, Timestamp};
 
-/// First reading of the monotonic clock in this process.
+/// First reading of the monotonic clock in this process; later readings are relative to it.
 static MONOTONIC_START: OnceLock<Instant> = OnceLock::new();
 
-/// The machine's clock. No other code reads the time of day.
+/// The system clock. This is the only code that reads the time of day; all other code receives it as an argument or
+/// through [`Clock`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 

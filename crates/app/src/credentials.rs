@@ -1,4 +1,4 @@
-//! Push credentials: create, fetch, list, update and delete.
+//! Use cases of push credentials: create, fetch, list, update, delete and decrypt.
 
 use std::sync::Arc;
 
@@ -18,35 +18,36 @@ use crate::master_keys::MasterKeySource;
 /// The parameters of a new push credential.
 #[derive(Debug)]
 pub struct NewCredential {
-    /// The name of the credential.
+    /// Display name of the push credential.
     pub friendly_name: Option<FriendlyName>,
-    /// The secrets.
+    /// The secrets, as uploaded.
     pub upload: Upload,
 }
 
-/// The secrets of a push credential, as they are uploaded.
+/// The secrets of a push credential, as a backend or an operator uploads them.
 pub enum Upload {
-    /// An APNs certificate and its key, in PEM.
+    /// An APNs certificate and its private key.
     Certificate {
-        /// The certificate.
+        /// The certificate, in PEM.
         certificate: String,
-        /// Its private key.
+        /// The private key of the certificate, in PEM.
         private_key: String,
-        /// Whether it is for Apple's sandbox.
+        /// Whether pushes are sent to Apple's sandbox instead of the production environment.
         sandbox: bool,
     },
-    /// An APNs token key, which signs for all apps of a team. Twilio does not have this.
+    /// An APNs token signing key, which is valid for all apps of an Apple developer team. Twilio does not support these
+    /// keys.
     Token {
-        /// The content of the `.p8` file.
+        /// The private key: the content of the `.p8` file from Apple.
         private_key: String,
-        /// The id of the key.
+        /// Apple's ID for the key.
         key_id: String,
-        /// The id of the team.
+        /// Apple's ID for the developer team.
         team_id: String,
-        /// Whether it is for Apple's sandbox.
+        /// Whether pushes are sent to Apple's sandbox instead of the production environment.
         sandbox: bool,
     },
-    /// The JSON file of an FCM service account.
+    /// An FCM service account: the content of its JSON key file.
     ServiceAccount(String),
 }
 
@@ -57,10 +58,10 @@ impl std::fmt::Debug for Upload {
 }
 
 impl Upload {
-    /// Parses and checks the secrets.
+    /// Parses and validates the secrets. A certificate is rejected if it has expired at `now`.
     ///
     /// # Errors
-    /// 60306 with the parameter and what is wrong with it.
+    /// Fails with 60306; the message says which parameter is invalid and why.
     fn parse(&self, now: Timestamp) -> Result<push_client::Credential, Problem> {
         let parsed = match self {
             Self::Certificate { certificate, private_key, sandbox } => {
@@ -75,7 +76,7 @@ impl Upload {
     }
 }
 
-/// Returns the problem for invalid secrets, with the name of their parameter.
+/// Returns the error 60306 for invalid secrets, with the name of the API parameter that is invalid.
 fn invalid_parameter(invalid: &push_client::InvalidCredential) -> Problem {
     let parameter = match invalid.field {
         push_client::CredentialField::Certificate => "Certificate",
@@ -87,19 +88,21 @@ fn invalid_parameter(invalid: &push_client::InvalidCredential) -> Problem {
     Problem::invalid(parameter, &Expected::new(invalid.reason.to_string()))
 }
 
-/// The changes to a push credential. Its type cannot be changed.
+/// The changes to a push credential. Fields that are `None` are left unchanged. The type of a credential cannot be
+/// changed.
 #[derive(Debug, Default)]
 pub struct CredentialChange {
-    /// A new name.
+    /// New display name.
     pub friendly_name: Option<FriendlyName>,
-    /// New secrets of the same type.
+    /// New secrets, which must be of the same type.
     pub upload: Option<Upload>,
-    /// Whether it is for Apple's sandbox. Ignored if there are new secrets.
+    /// Whether pushes are sent to Apple's sandbox. Ignored if `upload` is set, because uploaded secrets state this
+    /// themselves.
     pub sandbox: Option<bool>,
 }
 
 impl CredentialChange {
-    /// Returns the names of the changed fields for the audit record.
+    /// Returns the names of the changed fields, for the audit record.
     fn names(&self) -> Vec<&'static str> {
         let names = [
             ("friendly_name", self.friendly_name.is_some()),
@@ -110,17 +113,17 @@ impl CredentialChange {
     }
 }
 
-/// Returns the audit record for an action on a push credential.
+/// Returns the change to record in the audit log for an action on a push credential.
 fn about(action: AuditAction, credential: &Credential) -> Change {
     let change = Change::new(action, credential.account_sid, credential.sid);
     change.detail("type", credential.credential_type.as_str())
 }
 
 impl App {
-    /// Creates a push credential.
+    /// Creates a push credential, and returns it with its secrets sealed.
     ///
     /// # Errors
-    /// 60306 for invalid secrets. Also fails if the database fails.
+    /// Fails with 60306 if the secrets are invalid. Also fails if the database fails.
     pub async fn create_credential(
         &self,
         origin: &Origin,
@@ -151,10 +154,10 @@ impl App {
         Ok(credential)
     }
 
-    /// Returns a push credential of the account.
+    /// Returns the push credential `sid` of an account, with its secrets sealed.
     ///
     /// # Errors
-    /// 20404 if there is no such credential. Also fails if the database fails.
+    /// Fails with 20404 if the credential does not exist. Also fails if the database fails.
     pub async fn credential(&self, account_sid: AccountSid, sid: CredentialSid) -> Result<Credential, Error> {
         self.store
             .read(async move |db: &mut Read| {
@@ -163,7 +166,7 @@ impl App {
             .await
     }
 
-    /// Returns a page of the push credentials of an account.
+    /// Returns one page of an account's push credentials.
     ///
     /// # Errors
     /// Returns an error if the database fails.
@@ -175,7 +178,7 @@ impl App {
         self.store.read(async move |db: &mut Read| Ok(db.credentials(account_sid, &page).await?)).await
     }
 
-    /// Returns the push credentials of all accounts, oldest first.
+    /// Returns the push credentials of all accounts, oldest first. For operators.
     ///
     /// # Errors
     /// Returns an error if the database fails.
@@ -183,11 +186,11 @@ impl App {
         self.store.read(async |db: &mut Read| Ok(db.all_credentials().await?)).await
     }
 
-    /// Changes a push credential. Pending pushes are sent with the new content.
+    /// Changes a push credential, and returns it. Pushes that are still pending are sent with the new secrets.
     ///
     /// # Errors
-    /// 20404 if there is no such credential; 60306 for secrets that are invalid or of another type. Also fails if the
-    /// database fails.
+    /// Fails with 20404 if the credential does not exist, and with 60306 if the new secrets are invalid or of another
+    /// type. Also fails if the database fails.
     pub async fn update_credential(
         &self,
         origin: &Origin,
@@ -198,7 +201,7 @@ impl App {
         let now = self.clock.now();
         let audit = self.audit(origin, now);
         let changed = change.names();
-        // A missing credential is reported before invalid secrets.
+        // Look up the credential first, so that a missing credential is reported rather than invalid secrets.
         self.credential(account_sid, sid).await?;
         let uploaded = change.upload.as_ref().map(|upload| upload.parse(now)).transpose()?;
         let (master_keys, entropy) = (Arc::clone(&self.master_keys), Arc::clone(&self.entropy));
@@ -230,7 +233,7 @@ impl App {
     /// Deletes a push credential.
     ///
     /// # Errors
-    /// 20404 if there is no such credential. Also fails if the database fails.
+    /// Fails with 20404 if the credential does not exist. Also fails if the database fails.
     pub async fn delete_credential(
         &self,
         origin: &Origin,
@@ -246,16 +249,16 @@ impl App {
             .await
     }
 
-    /// Decrypts the content of a push credential.
+    /// Decrypts and parses the secrets of a push credential.
     ///
     /// # Errors
-    /// Returns an error if the content cannot be unsealed or parsed.
+    /// Returns an error if the secrets cannot be decrypted or parsed.
     pub fn open_credential(&self, credential: &Credential) -> Result<push_client::Credential, Error> {
         open(&self.master_keys, credential)
     }
 }
 
-/// Seals the content of a push credential for storage.
+/// Encrypts the secrets of the push credential `sid` for storage.
 fn seal(
     master_keys: &MasterKeySource,
     sid: CredentialSid,
@@ -265,13 +268,18 @@ fn seal(
     master_keys.seal(&Content::new(secrets.to_bytes()), &sid.to_string(), entropy)
 }
 
-/// Unseals and parses the content of a push credential.
+/// Decrypts and parses the secrets of a push credential.
 fn open(master_keys: &MasterKeySource, credential: &Credential) -> Result<push_client::Credential, Error> {
     let content = master_keys.open(&credential.content, &credential.sid.to_string())?;
     push_client::Credential::from_bytes(content.expose()).ok_or_else(|| Code::Internal.into())
 }
 
-/// Opens a push credential and moves it to Apple's sandbox, or out of it.
+/// Decrypts a push credential's secrets, and returns them for Apple's sandbox if `sandbox` is set, or else for
+/// production. FCM secrets are returned unchanged.
+///
+/// # Errors
+/// Fails with 60306 if the certificate is limited to the other environment. Also fails if the secrets cannot be
+/// decrypted or parsed.
 fn open_for(
     master_keys: &MasterKeySource,
     credential: &Credential,
@@ -282,10 +290,10 @@ fn open_for(
     Ok(moved.map_err(|invalid| invalid_parameter(&invalid))?)
 }
 
-/// Puts new secrets into a push credential.
+/// Replaces the secrets of `credential`, and updates the fields that depend on them.
 ///
 /// # Errors
-/// 60306 for secrets of another type.
+/// Fails with 60306 if the new secrets are of another type.
 fn replace_secrets(
     credential: &mut Credential,
     secrets: &push_client::Credential,
@@ -302,7 +310,7 @@ fn replace_secrets(
     Ok(())
 }
 
-/// Whether pushes with these secrets are sent to Apple's sandbox.
+/// Returns whether pushes with these secrets are sent to Apple's sandbox.
 fn is_sandbox(secrets: &push_client::Credential) -> bool {
     secrets.summary().environment == Some(push_client::Environment::Sandbox)
 }

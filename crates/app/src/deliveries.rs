@@ -1,4 +1,4 @@
-//! Deliveries: what operators may list, repeat and test on the command line.
+//! Use cases of deliveries, for operators on the command line: list and repeat deliveries, and send test events.
 
 use domain::audit::{AuditAction, Change};
 use domain::deliveries::{DeliveryId, Work};
@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::webhooks;
 
 impl App {
-    /// Returns up to `limit` of the newest deliveries, newest first.
+    /// Returns the newest deliveries that match `filter`, at most `limit`, newest first.
     ///
     /// # Errors
     /// Returns an error if the database fails.
@@ -20,18 +20,20 @@ impl App {
         self.store.read(async move |db: &mut Read| Ok(db.deliveries(&filter, limit).await?)).await
     }
 
-    /// Returns a delivery and its attempts, oldest first.
+    /// Returns a delivery and its attempts, oldest attempt first.
     ///
     /// # Errors
-    /// 20404 if there is no such delivery. Also fails if the database fails.
+    /// Fails with 20404 if the delivery does not exist. Also fails if the database fails.
     pub async fn delivery(&self, id: DeliveryId) -> Result<(DeliveryStatus, Vec<AttemptRecord>), Error> {
         self.store.read(async move |db: &mut Read| db.delivery(id).await?.ok_or_else(Error::not_found)).await
     }
 
-    /// Enqueues a finished delivery again, under the same id. A push cannot be repeated, because its challenge is over.
+    /// Enqueues a finished delivery again, with the same ID. A push cannot be repeated, because its content would be
+    /// outdated.
     ///
     /// # Errors
-    /// 20404 if there is no such delivery, it is still pending, or it is a push. Also fails if the database fails.
+    /// Fails with 20404 if the delivery does not exist, is still pending, or is a push. Also fails if the database
+    /// fails.
     pub async fn redeliver(&self, origin: &Origin, id: DeliveryId) -> Result<(), Error> {
         let now = self.clock.now();
         let end = self.outbox.webhook_expires_at(now);
@@ -54,7 +56,7 @@ impl App {
         Ok(self.store.announce().await?)
     }
 
-    /// Returns the webhooks of all accounts, oldest first.
+    /// Returns the webhooks of all accounts, oldest first. For operators.
     ///
     /// # Errors
     /// Returns an error if the database fails.
@@ -62,11 +64,12 @@ impl App {
         self.store.read(async |db: &mut Read| Ok(db.all_webhooks().await?)).await
     }
 
-    /// Enqueues a test event for a webhook, of type `webhook.test`, which carries only its account and service. It is
-    /// attempted once, even if the webhook is disabled, and raises no alert.
+    /// Enqueues a test event of type `webhook.test` for a webhook, and returns the ID of its delivery. Besides its own
+    /// ID and type, the event contains only the account and the service of the webhook. The delivery is attempted once,
+    /// even if the webhook is disabled, and a failure raises no alert.
     ///
     /// # Errors
-    /// 20404 if there is no such webhook. Also fails if the database fails.
+    /// Fails with 20404 if the webhook does not exist. Also fails if the database fails.
     pub async fn test_webhook(&self, origin: &Origin, sid: WebhookSid) -> Result<DeliveryId, Error> {
         let now = self.clock.now();
         let webhooks = self.all_webhooks().await?;

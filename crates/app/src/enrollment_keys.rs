@@ -1,4 +1,4 @@
-//! The ring of keys that encrypt access tokens: use and rotation.
+//! The key ring: the enrollment keys that encrypt access tokens, their caching and their rotation.
 
 use std::sync::{Arc, PoisonError};
 
@@ -13,25 +13,26 @@ use crate::audit::Origin;
 use crate::error::Error;
 use crate::key_ring;
 
-/// Seconds for which a key stays in the ring after its successor was created. This exceeds the lifetime of every
-/// access token, and the time that any node takes to notice the successor.
+/// How long a key stays in the ring after its successor was created, in seconds. This is longer than any access token
+/// is valid, and longer than any node takes to notice the successor.
 pub(crate) const KEY_OVERLAP_SECONDS: i64 = 3600;
 
-/// Seconds for which a ring is not read again. Any client can name an unknown key, and must not cause a database read
-/// with every request.
+/// Minimum time between two reads of the key ring from the database, in seconds. Without this limit, any client could
+/// cause a database read with every request by sending tokens with unknown key IDs.
 const RING_REREAD_SECONDS: i64 = 2;
 
-/// An enrollment key, as operators see it.
+/// The public properties of an enrollment key, which operators may see.
 #[derive(Clone, Debug)]
 pub struct EnrollmentKeyInfo {
-    /// Key ID.
+    /// ID of the key, which access tokens contain.
     pub kid: String,
-    /// Creation time.
+    /// When the key was created.
     pub created_at: Timestamp,
 }
 
 impl App {
-    /// Returns the ring for creating a token at `now`, and reads it again if it may lack a key.
+    /// Returns the key ring for creating an access token at `now`. If the cached ring is too old, it is read again,
+    /// because another node may have added a key.
     pub(crate) async fn ring(&self, now: Timestamp) -> Result<Arc<KeyRing>, Error> {
         let (keys, read_at) = self.cached_ring();
         if now < read_at.plus_seconds(RING_REREAD_SECONDS) { Ok(keys) } else { self.read_ring(now).await }
@@ -50,7 +51,8 @@ impl App {
         Ok(keys)
     }
 
-    /// Opens an access token; returns `None` if it was not issued here or has expired.
+    /// Decrypts the access token `text`, and returns what it permits. Returns `None` if this installation did not issue
+    /// the token, or if it has expired.
     pub(crate) async fn open_access_token(&self, text: &str, now: Timestamp) -> Result<Option<Grant>, Error> {
         let (keys, read_at) = self.cached_ring();
         if keys.knows(text) || now < read_at.plus_seconds(RING_REREAD_SECONDS) {
@@ -59,10 +61,10 @@ impl App {
         Ok(self.read_ring(now).await?.open(text, now))
     }
 
-    /// Lists the keys in the ring, oldest first.
+    /// Returns the properties of the keys in the ring, oldest first.
     ///
     /// # Errors
-    /// Returns an error if the database fails, or if a key cannot be opened.
+    /// Returns an error if the database fails, or if a key cannot be decrypted.
     pub async fn enrollment_keys(&self) -> Result<Vec<EnrollmentKeyInfo>, Error> {
         let rows = self
             .store
@@ -75,7 +77,8 @@ impl App {
         rows.into_iter().map(info).collect()
     }
 
-    /// Adds a key to the ring. Nodes use it for new tokens within seconds; tokens of older keys stay valid.
+    /// Adds a new enrollment key to the ring, and returns its properties. All nodes use the key for new access tokens
+    /// within seconds; tokens that were encrypted with older keys stay valid.
     ///
     /// # Errors
     /// Returns an error if the database fails.

@@ -1,4 +1,4 @@
-//! Entities: create, fetch, list and delete.
+//! Use cases of entities: create, fetch, list and delete.
 
 use std::num::NonZeroU32;
 
@@ -13,7 +13,7 @@ use crate::caller::{Backend, BackendOrDevice};
 use crate::error::Error;
 
 impl App {
-    /// Returns a new entity, which is not stored yet.
+    /// Builds a new entity with a generated SID, without storing it.
     pub(crate) fn new_entity(&self, path: &EntityPath, now: Timestamp) -> Entity {
         Entity {
             sid: EntitySid::generate(now, self.entropy.as_ref()),
@@ -25,11 +25,11 @@ impl App {
         }
     }
 
-    /// Creates an entity.
+    /// Creates the entity at `path`, and returns it.
     ///
     /// # Errors
-    /// 20404 for an unknown service, 60301 if the entity exists, 60328 if the service creates too many. Also fails if
-    /// the database fails.
+    /// Fails with 20404 if the service does not exist, with 60301 if the entity already exists, and with 60328 if the
+    /// service has created too many entities within the last second. Also fails if the database fails.
     pub async fn create_entity(
         &self,
         origin: &Origin,
@@ -56,16 +56,16 @@ impl App {
     /// Returns the entity at `path`.
     ///
     /// # Errors
-    /// 20404 if there is none that the caller may see. Also fails if the database fails.
+    /// Fails with 20404 if the entity does not exist or the caller may not access it. Also fails if the database fails.
     pub async fn entity(&self, caller: &BackendOrDevice, path: EntityPath) -> Result<Entity, Error> {
         caller.require_entity(&path)?;
         self.store.read(async move |db: &mut Read| db.entity(&path).await?.ok_or_else(Error::not_found)).await
     }
 
-    /// Returns a page of the entities of a service.
+    /// Returns one page of a service's entities.
     ///
     /// # Errors
-    /// 20404 for an unknown service. Also fails if the database fails.
+    /// Fails with 20404 if the service does not exist. Also fails if the database fails.
     pub async fn entities(
         &self,
         caller: Backend,
@@ -81,11 +81,11 @@ impl App {
             .await
     }
 
-    /// Deletes an entity with its factors and challenges. They can no longer be read from then on; housekeeping removes
+    /// Deletes an entity with its factors and challenges. The data is immediately inaccessible; housekeeping removes
     /// the rows later.
     ///
     /// # Errors
-    /// 20404 if there is no such entity. Also fails if the database fails.
+    /// Fails with 20404 if the entity does not exist or the caller may not access it. Also fails if the database fails.
     pub async fn delete_entity(
         &self,
         origin: &Origin,
@@ -107,11 +107,13 @@ impl App {
     }
 }
 
-/// Refuses a new entity if its service has created `most` of them within the last second. Locks the service, so that
-/// concurrent requests are counted one after another. An entity that exists already passes.
+/// Checks that the service may create one more entity: it must have created fewer than `most` within the last second,
+/// unless `most` is `None`. Locks the service, so that concurrent requests are counted one after another. If the entity
+/// already exists, the check succeeds, because nothing is created.
 ///
 /// # Errors
-/// 60328 if the limit is reached, 20404 for an unknown service. Also fails if the database fails.
+/// Fails with 60328 if the limit is reached, and with 20404 if the service does not exist. Also fails if the database
+/// fails.
 pub(crate) async fn limit_entities(
     tx: &mut Write,
     path: &EntityPath,
@@ -123,7 +125,7 @@ pub(crate) async fn limit_entities(
         return Ok(());
     }
     tx.lock_service(path.account_sid, path.service_sid).await?.ok_or_else(Error::not_found)?;
-    // Another request may have created it while this one waited for the lock.
+    // Another request may have created the entity while this one waited for the lock.
     if tx.entity(path).await?.is_some() {
         return Ok(());
     }
@@ -131,7 +133,7 @@ pub(crate) async fn limit_entities(
     Ok(window.check(back, now, Code::TooManyEntityCreations)?)
 }
 
-/// Returns the audit record for a created entity.
+/// Returns the change to record in the audit log for a created entity.
 pub(crate) fn created(entity: &Entity) -> Change {
     let change = Change::new(AuditAction::EntityCreated, entity.account_sid, entity.sid);
     change.detail("service_sid", entity.service_sid)

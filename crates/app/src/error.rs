@@ -1,13 +1,13 @@
-//! The failures of use cases: problems that a caller can fix, and faults of the server.
+//! The errors of use cases: problems that the caller can fix, and faults of the server.
 
 use domain::audit::ChainPosition;
 use domain::{Code, Problem};
 use store::Conflict;
 
-/// The reason why a use case failed.
+/// The reason a use case failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// A problem that the caller can fix.
+    /// A problem with the request, which the caller can fix.
     #[error(transparent)]
     Problem(#[from] Problem),
     /// A fault of the server, which the caller cannot fix.
@@ -15,56 +15,59 @@ pub enum Error {
     Fault(#[from] Fault),
 }
 
-/// A fault of the server. Its causes are logged and never sent to a caller.
+/// A fault of the server, which the caller cannot fix. Its cause is logged and never sent to the caller.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Fault {
-    /// The database is unreachable or overloaded: a retry may succeed.
+    /// The database is unreachable or overloaded, or has an outdated schema. A retry may succeed.
     #[error("the database is unavailable")]
     Unavailable(#[source] store::Error),
-    /// Another failure of the database, such as a bug or a broken file.
+    /// The database failed for a reason other than [`Self::Unavailable`], for example due to a bug or a corrupt file.
     #[error("the database failed")]
     Store(#[source] store::Error),
-    /// A secret that cannot be opened: the master key is a different one, or the row was altered.
-    #[error("a key or a sealed secret is unusable")]
+    /// A stored key or secret cannot be used, for example because it was sealed under another master key or its row was
+    /// altered.
+    #[error("a stored key or secret cannot be used")]
     Crypto(#[source] std::sync::Arc<crypto::Error>),
-    /// The stored audit chain was altered.
+    /// The stored audit chain was altered outside of the server.
     #[error("the audit chain was altered; run `countersign audit verify`")]
     BrokenChain,
-    /// The stored audit chain does not continue from the end that this process has seen.
+    /// The stored audit chain was rolled back or rewritten: it does not continue from the head that this process has
+    /// seen.
     #[error(
-        "the audit log was rolled back or rewritten: it ends with record {end}, but ended with {seen} before; run \
+        "the audit log was rolled back or rewritten: it ends with record {end}, but previously ended with {seen}; run \
          `countersign audit verify --checkpoint {seen}`"
     )]
     RolledBackChain {
-        /// The end that this process has seen.
+        /// The newest chain head that this process has seen.
         seen: ChainPosition,
-        /// The number of the last record now.
+        /// The number of the last record that is stored now.
         end: i64,
     },
-    /// The checkpoint file cannot be used.
+    /// The checkpoint file cannot be used; the text says why.
     #[error("{0}")]
     CheckpointFile(String),
 }
 
 impl Fault {
-    /// Returns whether the cause is logged already, once for all requests that it affects.
+    /// Returns whether the cause has been logged already. An unreachable database is logged once for all requests that
+    /// it affects.
     pub const fn is_logged(&self) -> bool {
         matches!(self, Self::Unavailable(store::Error::Unreachable { .. }))
     }
 }
 
 impl Error {
-    /// Creates the problem of a request for a resource that does not exist for the caller.
+    /// Creates the error 20404: the requested resource does not exist, or the caller may not access it.
     pub(crate) const fn not_found() -> Self {
         Self::Problem(Problem::not_found())
     }
 
-    /// Formats the error and its causes for the log.
+    /// Formats the error and its chain of causes for the log.
     pub(crate) fn report(&self) -> String {
         domain::error_report(self)
     }
 
-    /// Creates the problem of a request with missing or wrong credentials.
+    /// Creates the error 20003: the credentials are missing or wrong.
     pub(crate) const fn unauthenticated() -> Self {
         Self::Problem(Problem::new(Code::Unauthenticated))
     }
@@ -81,7 +84,7 @@ impl From<store::Error> for Error {
         match error {
             store::Error::Conflict(Conflict::FactorKey) => Code::FactorExists.into(),
             store::Error::ParentGone => Self::not_found(),
-            // An old schema counts as unavailable: requests succeed once it is migrated.
+            // An old schema counts as unavailable, because requests succeed once it is migrated.
             store::Error::Unavailable(_)
             | store::Error::Unreachable { .. }
             | store::Error::OutcomeUnknown(_)

@@ -1,4 +1,4 @@
-//! Factors: enrollment, verification, updates and deletion.
+//! Use cases of factors: enroll, verify, fetch, list, update and delete.
 
 use domain::access_tokens::Grant;
 use domain::audit::{AuditAction, Change};
@@ -19,48 +19,50 @@ use crate::caller::{Backend, BackendOrDevice, BackendOrEnrollee};
 use crate::entities::{self, limit_entities};
 use crate::error::Error;
 
-/// Length of the period in which new factors of an entity are counted.
+/// Length of the period over which an entity's new factors are counted: one day, in seconds.
 const FACTOR_LIMIT_SECONDS: i64 = 86_400;
 
 /// The parameters of a new push factor.
 #[derive(Clone, Debug)]
 pub struct NewFactor {
-    /// The user's name for the device.
+    /// Display name of the factor: the user's name for the device.
     pub friendly_name: FriendlyName,
-    /// The device's public key.
+    /// Public key of the device, with which its signatures are verified.
     pub public_key: PublicKey,
-    /// The app on the device.
+    /// Identifier of the app on the device.
     pub app_id: AppId,
-    /// How the device receives pushes.
+    /// Push platform and push token of the device, or none.
     pub notification: Notification,
-    /// Version of the SDK.
+    /// Version of the client SDK in the app.
     pub sdk_version: Option<SdkVersion>,
-    /// Free data of the app.
+    /// Custom key-value data of the app, stored without interpretation.
     pub metadata: Option<StringMap>,
 }
 
-/// An update of a factor: changes, a proof of the key, or both.
+/// An update of a factor: a proof that verifies it, changes to its fields, or both.
 #[derive(Clone, Debug, Default)]
 pub struct FactorUpdate {
-    /// DER signature of the factor's own SID.
+    /// DER-encoded signature of the factor's SID, which proves that the device holds the private key. It verifies the
+    /// factor.
     pub proof: Option<Vec<u8>>,
-    /// New values of the factor's fields.
+    /// New values for the factor's fields.
     pub changes: Changes,
 }
 
 impl App {
-    /// Creates a push factor, and its entity if there is none yet.
+    /// Creates a push factor, and also its entity if that does not exist yet. Returns the factor.
     ///
-    /// A phone spends its access token on the factor. If it lost the response and repeats the request, it gets the same
-    /// factor again while that is unverified (docs/protocol/decisions.md, No. 8).
+    /// An enrollee spends its access token on the factor. If it lost the response and repeats the request, it gets the
+    /// same factor again as long as that factor is unverified (docs/protocol/decisions.md, No. 8).
     ///
     /// # Errors
-    /// - 20404 for an unknown service.
-    /// - 60313 for an access token of another service, identity or factor type; 20003 for one that is spent or whose
-    ///   service is deleted.
-    /// - 60315 if the entity has 20 factors, 60326 if it created too many in a day, 60328 if the service created too
-    ///   many entities in a second.
-    /// - 60317 if the entity has a factor with this key.
+    /// Fails with one of these codes:
+    /// - 20404 if the service does not exist.
+    /// - 60313 if the access token is for another service, identity or factor type; 20003 if it is spent or its service
+    ///   was deleted.
+    /// - 60315 if the entity already has 20 factors; 60326 if it has created too many within a day; 60328 if the
+    ///   service has created too many entities within a second.
+    /// - 60317 if the entity already has a factor with this public key.
     ///
     /// Also fails if the database fails.
     pub async fn create_factor(
@@ -110,7 +112,7 @@ impl App {
     /// Returns the factor `sid` of the entity at `path`.
     ///
     /// # Errors
-    /// 20404 if there is none that the caller may see. Also fails if the database fails.
+    /// Fails with 20404 if the factor does not exist or the caller may not access it. Also fails if the database fails.
     pub async fn factor(
         &self,
         caller: &BackendOrDevice,
@@ -124,10 +126,10 @@ impl App {
             .await
     }
 
-    /// Returns a page of the factors of the entity at `path`.
+    /// Returns one page of the factors of the entity at `path`.
     ///
     /// # Errors
-    /// 20404 if there is no such entity. Also fails if the database fails.
+    /// Fails with 20404 if the entity does not exist or the caller may not access it. Also fails if the database fails.
     pub async fn factors(
         &self,
         caller: Backend,
@@ -143,11 +145,13 @@ impl App {
             .await
     }
 
-    /// Verifies a factor, changes it, or both. A proof for a factor that is verified already changes nothing.
+    /// Verifies a factor, changes its fields, or both. Returns the updated factor. A proof for a factor that is already
+    /// verified has no effect.
     ///
     /// # Errors
-    /// 20404 if there is no factor that the caller may use; 60311 if the proof does not verify, and nothing is changed
-    /// then; the errors of [`Changes::apply`]. Also fails if the database fails.
+    /// Fails with 20404 if the factor does not exist or the caller may not access it, with 60311 if the proof is not a
+    /// valid signature, or with an error of [`Changes::apply`]. Also fails if the database fails. On any error, nothing
+    /// is changed.
     pub async fn update_factor(
         &self,
         origin: &Origin,
@@ -159,7 +163,7 @@ impl App {
         let now = self.clock.now();
         let current = self.factor(caller, path.clone(), sid).await?;
         let is_proven = match &update.proof {
-            // The key never changes, so the expensive check is done before the transaction begins.
+            // A factor's key never changes, so the expensive signature check can run before the transaction begins.
             Some(proof) if crypto::verify_der(&current.public_key, sid.to_string().as_bytes(), proof) => true,
             Some(_) => return Err(Code::FactorVerificationFailed.into()),
             None => false,
@@ -197,11 +201,11 @@ impl App {
         Ok(factor)
     }
 
-    /// Deletes a factor. Its challenges can still be read, but the pending ones can no longer be answered
+    /// Deletes a factor. Its challenges can still be read, but those that are pending can no longer be answered
     /// (docs/protocol/decisions.md, No. 17).
     ///
     /// # Errors
-    /// 20404 if there is no factor that the caller may use. Also fails if the database fails.
+    /// Fails with 20404 if the factor does not exist or the caller may not access it. Also fails if the database fails.
     pub async fn delete_factor(
         &self,
         origin: &Origin,
@@ -225,13 +229,13 @@ impl App {
     }
 }
 
-/// The creation of one factor. Its methods are the steps within the transaction, in this order.
+/// The creation of one factor. Its methods are the steps within the transaction, in the order in which they run.
 struct Enrollment {
     path: EntityPath,
     new: NewFactor,
-    /// The entity that is stored if there is none at `path` yet.
+    /// The entity to store if the one at `path` does not exist yet.
     new_entity: Entity,
-    /// What the caller's access token permits; `None` if a backend creates the factor.
+    /// What the caller's access token permits, or `None` if a backend creates the factor.
     grant: Option<Grant>,
     sid: FactorSid,
     credential_sid: CredentialSid,
@@ -240,8 +244,8 @@ struct Enrollment {
 }
 
 impl Enrollment {
-    /// Checks that the service exists. Deleting a service deletes its access tokens, so without the service a token is
-    /// not valid (20003); a backend gets 20404.
+    /// Checks that the service exists. Otherwise a backend gets 20404. An enrollee gets 20003, because deleting a
+    /// service also deletes its access tokens, so the enrollee's token is no longer valid.
     async fn require_service(&self, tx: &mut Write) -> Result<(), Error> {
         let service = tx.service(self.path.account_sid, self.path.service_sid).await?;
         match (service, &self.grant) {
@@ -251,7 +255,7 @@ impl Enrollment {
         }
     }
 
-    /// Returns the entity, and creates it if there is none.
+    /// Returns the entity at `path`, creating it if it does not exist yet.
     async fn ensure_entity(&self, tx: &mut Write, audit: &AuditWriter) -> Result<Entity, Error> {
         limit_entities(tx, &self.path, self.limits.max_entities_per_service_per_second, self.now).await?;
         let entity = tx.ensure_entity(&self.new_entity).await?;
@@ -262,8 +266,9 @@ impl Enrollment {
         Ok(entity)
     }
 
-    /// Returns the factor on which the access token was spent, if this request repeats its creation. The entity is
-    /// locked at this point, so concurrent requests with one token see each other's factor.
+    /// Returns the factor on which the access token was spent if this request repeats its creation, or `None` if the
+    /// token is unspent or the caller is a backend. Fails with 20003 if the token was spent on another factor or is
+    /// unknown. The entity is locked at this point, so concurrent requests with the same token see each other's factor.
     async fn factor_of_spent_token(&self, tx: &mut Write) -> Result<Option<Factor>, Error> {
         let Some(grant) = &self.grant else { return Ok(None) };
         let token = tx.access_token(grant.account_sid, grant.service_sid, grant.sid).await?;
@@ -274,7 +279,7 @@ impl Enrollment {
         if is_repetition { Ok(Some(factor)) } else { Err(Error::unauthenticated()) }
     }
 
-    /// Checks the limits of the entity, and stores the factor.
+    /// Checks the limits on factors per entity, stores the new factor, and returns it.
     async fn insert_factor(&self, tx: &mut Write, entity: Entity) -> Result<Factor, Error> {
         if tx.count_factors(entity.sid).await? >= MAX_PUSH_FACTORS {
             return Err(Code::TooManyFactors.into());
@@ -317,7 +322,8 @@ impl Enrollment {
         }
     }
 
-    /// Marks the access token as spent on the new factor. Fails if a concurrent request has spent it.
+    /// Marks the access token, if any, as spent on the new factor. Fails with 20003 if a concurrent request has spent
+    /// it.
     async fn spend_access_token(&self, tx: &mut Write) -> Result<(), Error> {
         let Some(grant) = &self.grant else { return Ok(()) };
         let is_spent_now = tx.spend_access_token(grant.sid, self.sid).await?;
@@ -325,7 +331,7 @@ impl Enrollment {
     }
 }
 
-/// Returns the audit record for an action on a factor.
+/// Returns the change to record in the audit log for an action on a factor.
 pub(crate) fn about(action: AuditAction, factor: &Factor) -> Change {
     let change = Change::new(action, factor.account_sid, factor.sid);
     let change = change.detail("service_sid", factor.service_sid).detail("entity_sid", factor.entity_sid);

@@ -1,4 +1,4 @@
-//! The gauges that are computed when the metrics are read, because no event updates them.
+//! The gauges that are computed each time the metrics are read, because no event updates them.
 
 use std::time::Duration;
 
@@ -11,15 +11,16 @@ use tracing::debug;
 use crate::App;
 use crate::error::Error;
 
-/// Time limit for the database queries. Metrics must be readable above all when the database is slow.
+/// Time limit for the database queries of one refresh. The metrics must stay readable, especially when the database is
+/// slow.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl App {
-    /// Refreshes the gauges of pending deliveries and of the database, and counts the challenges that expired since
-    /// the last call. A gauge that cannot be computed keeps its value.
+    /// Refreshes the gauges of the database connections, pending deliveries and pending deletions, and counts the
+    /// challenges that expired since the last call. A gauge that cannot be computed keeps its previous value.
     pub async fn refresh_gauges(&self) {
         self.store.refresh_gauges();
-        // One call at a time: each counts on from the end of the previous one.
+        // Only one call runs at a time, because each counts the challenges that expired since the previous call.
         let Ok(mut counted_until) = self.counted_until.try_lock() else { return };
         let now = self.clock.now();
         let refreshed = tokio::time::timeout(QUERY_TIMEOUT, self.query_gauges(*counted_until, now)).await;
@@ -28,8 +29,8 @@ impl App {
         }
     }
 
-    /// Refreshes the gauges of the database's size. This may take seconds, so it does not run each time the metrics
-    /// are read. A gauge that cannot be computed keeps its value.
+    /// Refreshes the gauges of the database size. This may take seconds, so it does not run each time the metrics are
+    /// read. A gauge that cannot be computed keeps its previous value.
     pub async fn refresh_size_gauges(&self) {
         match self.store.size().await {
             Ok(size) => {
@@ -72,12 +73,12 @@ impl App {
     }
 }
 
-/// Converts a number of bytes to the type of a gauge.
+/// Converts a number of bytes to a gauge value, which is at most `i64::MAX`.
 fn gauge_value(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-/// Returns the whole seconds from one instant to another.
+/// Returns the number of whole seconds from one instant to another.
 fn seconds_between(from: Timestamp, to: Timestamp) -> i64 {
     i64::try_from(from.until(to).as_secs()).unwrap_or(i64::MAX)
 }

@@ -1,4 +1,4 @@
-//! The keys that encrypt access tokens and hash API key secrets, as the database stores them.
+//! Reading the stored keys: the enrollment keys, which encrypt access tokens, and the hashing key for API key secrets.
 
 use std::sync::Arc;
 
@@ -9,17 +9,17 @@ use store::{EnrollmentKeyRow, Read, Store, Write};
 use crate::error::Error;
 use crate::master_keys::MasterKeySource;
 
-/// Name of the hashing key among the server keys in the database.
+/// Name under which the database stores the hashing key for API key secrets.
 const HASHING_KEY_NAME: &str = "api key secrets";
 
-/// The ring of enrollment keys, and when it was read. Other nodes may add keys, so the ring is read again when a token
-/// names a key that is not in it.
+/// The ring of enrollment keys as last read from the database, and the time of that read. Other nodes may add keys, so
+/// the ring is read again when a token contains an unknown key ID.
 pub(crate) struct CachedRing {
     pub(crate) keys: Arc<KeyRing>,
     pub(crate) read_at: Timestamp,
 }
 
-/// Reads the ring and the hashing key, and creates them in a new database.
+/// Reads and decrypts the key ring and the hashing key. In a new database, creates both.
 pub(crate) async fn open_keys(
     store: &Store,
     master_keys: &MasterKeySource,
@@ -38,7 +38,8 @@ pub(crate) async fn open_keys(
             let hashing = match tx.server_key::<HashingKey>(HASHING_KEY_NAME).await? {
                 Some(hashing) => hashing,
                 None => {
-                    // A database from before this key has hashes under its first master key.
+                    // A database that was created before hashing keys were stored contains hashes made with a key
+                    // derived from its first master key, so this key is stored as the hashing key.
                     let first = KeyId::of(&rows[0].secret).and_then(|id| keys.get(id));
                     let key = first.unwrap_or(keys.current()).hashing_key();
                     let hashing = keys.seal(&key, HASHING_KEY_NAME, random.as_ref());
@@ -52,7 +53,7 @@ pub(crate) async fn open_keys(
     Ok((unseal(&rows, master_keys, now)?, master_keys.open(&hashing, HASHING_KEY_NAME)?))
 }
 
-/// Generates an enrollment key, sealed under the current master key.
+/// Generates an enrollment key, and seals it under the current master key.
 pub(crate) fn generate_key(
     keys: &MasterKeys,
     entropy: &dyn Entropy,
@@ -62,7 +63,7 @@ pub(crate) fn generate_key(
     EnrollmentKeyRow { kid: key.kid().to_owned(), secret: keys.seal(&key, key.kid(), entropy) }
 }
 
-/// Opens the sealed enrollment keys of the database.
+/// Decrypts the enrollment keys in `rows`, and returns the ring as read at `now`.
 pub(crate) fn unseal(
     rows: &[EnrollmentKeyRow<EnrollmentKey>],
     master_keys: &MasterKeySource,
@@ -74,7 +75,8 @@ pub(crate) fn unseal(
     Ok(CachedRing { keys: Arc::new(keys), read_at: now })
 }
 
-/// Checks that these master keys open the secrets of a database. The database may have an old schema.
+/// Checks that the master keys `keys` can decrypt the enrollment keys in a database. The database may have an outdated
+/// schema.
 ///
 /// # Errors
 /// Returns an error if the database fails, or if its secrets were sealed under another master key.

@@ -1,8 +1,9 @@
-//! The use cases of Countersign, one transaction each: a backend creates a challenge, a device answers it.
+//! The use cases of Countersign, for example "a backend creates a challenge" or "a device answers it". Each one changes
+//! the database in a single transaction.
 //!
 //! A use case reads the clock once, asks the domain whether the change is allowed, writes, records the change in the
-//! audit log, enqueues deliveries, and returns the result. It contains no SQL (that is `store`) and no HTTP (that is
-//! `api`). This is the only crate that depends on all crates below it.
+//! audit log, enqueues deliveries, and returns the result. It contains no SQL (see the crate `store`) and no HTTP (see
+//! the crate `api`). This is the only crate that depends on all crates below it.
 //!
 //! | Where | What |
 //! | --- | --- |

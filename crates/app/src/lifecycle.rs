@@ -1,4 +1,4 @@
-//! Starting and stopping the application on an open database.
+//! Starting the application on an open database, and stopping it.
 
 use std::sync::{Arc, RwLock};
 
@@ -16,15 +16,15 @@ use crate::key_ring;
 use crate::master_keys::MasterKeySource;
 use crate::outbox::{Outbox, WEBHOOK_MAX_AGE_SECONDS, WorkerNotify};
 
-/// Settings of the use cases.
+/// Settings of the use cases, which an operator can change.
 #[derive(Clone, Debug)]
 pub struct AppConfig {
-    /// Limits on creating resources; by default there are none.
+    /// Limits on how many entities, factors and challenges may be created. By default there are no limits.
     pub limits: CreationLimits,
-    /// Seconds for which the delivery of a new webhook event is attempted; by default a day.
+    /// How long the delivery of a webhook event is attempted, in seconds. The default is one day.
     pub webhook_max_age_seconds: i64,
-    /// Addresses to which webhooks may be sent; by default public ones. Creating a webhook to another one is warned
-    /// about.
+    /// Decides to which network addresses webhooks may be sent. The default permits only public addresses. Creating a
+    /// webhook with a URL at any other address logs a warning.
     pub webhook_guard: Guard,
 }
 
@@ -39,10 +39,10 @@ impl Default for AppConfig {
 }
 
 impl App {
-    /// Starts on an open database: reads its keys, or creates the first ones.
+    /// Starts the application on an open database. Reads the stored keys, or creates them in a new database.
     ///
     /// # Errors
-    /// Returns an error if the database fails, or if its secrets were sealed under another master key.
+    /// Returns an error if the database fails, or if its keys were sealed under another master key.
     pub async fn start(
         store: Store,
         clock: Arc<dyn Clock>,
@@ -69,7 +69,8 @@ impl App {
         })
     }
 
-    /// Finishes queued writes, appends the remaining audit records to the chain, and closes the database.
+    /// Stops the application: appends the remaining audit records to the chain, finishes queued writes, and closes the
+    /// database.
     pub async fn stop(&self) {
         chain::finish(self).await;
         self.store.clone().close().await;

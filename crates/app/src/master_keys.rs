@@ -1,4 +1,4 @@
-//! The master keys: sealing and opening secrets with keys that may change while the server runs.
+//! The master keys: encrypting and decrypting stored secrets with keys that may change while the server runs.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -8,22 +8,23 @@ use tracing::{error, info};
 
 use crate::error::Error;
 
-/// Reads the master keys from their files again. The error is a text for the log.
+/// A function that reads the master keys again from their files. Its error is a text for the log.
 pub type ReadMasterKeys = Box<dyn Fn() -> Result<MasterKeys, String> + Send + Sync>;
 
-/// The current master keys. An operator changes them in the files from which they are read.
+/// The master keys in use. They can be reloaded while the server runs, after an operator has changed the key files.
 pub struct MasterKeySource {
     loaded: RwLock<LoadedKeys>,
     read: Option<ReadMasterKeys>,
-    /// The failure that was logged last, so that it is not repeated every second.
+    /// The reload failure that was logged last, or empty after a success. The same failure is not logged every second.
     last_failure: Mutex<String>,
 }
 
-/// The keys that this process has read.
+/// All master keys that this process has loaded since it started.
 struct LoadedKeys {
     current: Arc<MasterKeys>,
-    /// Earlier sets with a key that was removed since. They open secrets as long as the process runs: removing a key
-    /// file must not lose what the key sealed.
+    /// Earlier sets of master keys, each with at least one key that was removed since. They can decrypt secrets until
+    /// the process ends, so that removing a key file does not make the secrets unreadable that were sealed with that
+    /// key.
     former: Vec<Arc<MasterKeys>>,
 }
 
@@ -36,29 +37,31 @@ impl LoadedKeys {
 }
 
 impl MasterKeySource {
-    /// Creates a source of keys that never change.
+    /// Creates a source of master keys that cannot be reloaded.
     pub fn fixed(keys: MasterKeys) -> Self {
         let loaded = LoadedKeys { current: Arc::new(keys), former: Vec::new() };
         Self { loaded: RwLock::new(loaded), read: None, last_failure: Mutex::default() }
     }
 
-    /// Creates a source whose keys can be read again with `read`.
+    /// Creates a source with these master keys, which [`reload`](Self::reload) replaces by what `read` returns.
     pub fn reloadable(keys: MasterKeys, read: ReadMasterKeys) -> Self {
         Self { read: Some(read), ..Self::fixed(keys) }
     }
 
-    /// Returns the current keys.
+    /// Returns the current master keys.
     pub fn keys(&self) -> Arc<MasterKeys> {
         Arc::clone(&self.loaded.read().unwrap_or_else(PoisonError::into_inner).current)
     }
 
-    /// Reads the keys again; returns `false` if the previous ones stay in use. They stay if reading fails, and if the
-    /// new set lacks the key that seals: it may belong to another installation, and must not seal anything here.
+    /// Reads the master keys again. Returns `false`, and keeps the previous keys, if reading fails or if the new set
+    /// lacks the key that currently seals. Such a set may belong to another installation, and must not seal anything
+    /// here.
     pub fn reload(&self) -> bool {
         self.reload_if(|_| false)
     }
 
-    /// Reads the keys again. A set without the key that seals is accepted if `belongs_here` returns `true` for it.
+    /// Reads the master keys again, like [`reload`](Self::reload), but also accepts a set without the key that
+    /// currently seals if `belongs_here` returns `true` for that set.
     fn reload_if(&self, belongs_here: impl Fn(&MasterKeys) -> bool) -> bool {
         let Some(read) = &self.read else { return true };
         let current = self.keys();
@@ -73,15 +76,15 @@ impl MasterKeySource {
             Ok(keys) => {
                 let new = keys.current().id();
                 format!(
-                    "{new} is there instead of {sealing}, which has sealed until now; to change the master key, keep \
-                     the previous one beside it as COUNTERSIGN_MASTER_KEY_OLD"
+                    "the files contain master key {new} instead of {sealing}, which is in use; to change the master \
+                     key, also provide the previous one as COUNTERSIGN_MASTER_KEY_OLD"
                 )
             }
             Err(failure) => failure,
         };
         let mut last = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner);
         if *last != failure && !failure.is_empty() {
-            error!("master keys not reloaded, the previous ones stay in use: {failure}");
+            error!("master keys not reloaded, the previous keys stay in use: {failure}");
         }
         *last = failure;
         last.is_empty()
@@ -99,14 +102,15 @@ impl MasterKeySource {
         self.loaded.read().unwrap_or_else(PoisonError::into_inner).open(sealed, owner)
     }
 
-    /// Decrypts a secret that was sealed for `owner`. Reads the keys again if none of them opens it.
+    /// Decrypts a secret that was sealed for `owner`, the name or SID of what the secret belongs to. If no loaded
+    /// master key decrypts the secret, reloads the keys from their source and tries once more.
     ///
     /// # Errors
-    /// Returns an error if no key opens it.
+    /// Returns an error if no master key decrypts the secret.
     pub fn open<T: Sealable>(&self, sealed: &Sealed<T>, owner: &str) -> Result<T, Error> {
         match self.open_loaded(sealed, owner) {
             Err(crypto::Error::OtherMasterKey { .. }) => {
-                // Keys that open a secret of this database belong to this installation.
+                // Keys that can decrypt a secret in this database belong to this installation.
                 self.reload_if(|keys| keys.open(sealed, owner).is_ok());
                 Ok(self.open_loaded(sealed, owner)?)
             }
@@ -114,7 +118,7 @@ impl MasterKeySource {
         }
     }
 
-    /// Encrypts `value` for `owner` under the current key.
+    /// Encrypts `value` for `owner` under the current master key. Decryption requires the same `owner`.
     pub fn seal<T: Sealable>(&self, value: &T, owner: &str, entropy: &dyn Entropy) -> Sealed<T> {
         self.keys().seal(value, owner, entropy)
     }
@@ -126,18 +130,19 @@ mod tests {
 
     use super::*;
 
-    /// Creates a key of 32 equal bytes for each of `bytes`; the first one seals.
+    /// Returns master keys of 32 equal bytes each, one for each of `bytes`. The first one seals.
     fn keys(bytes: &[u8]) -> MasterKeys {
         let mut keys = bytes.iter().map(|byte| MasterKey::parse(&format!("{byte:02x}").repeat(32)).unwrap());
         MasterKeys::new(keys.next().unwrap(), keys.collect())
     }
 
-    /// Returns a secret that the first of these keys sealed.
+    /// Returns a secret that is sealed under the first of the keys `bytes`.
     fn sealed(bytes: &[u8]) -> Sealed<AuditKey> {
         keys(bytes).seal(&AuditKey::generate(&SystemEntropy), "owner", &SystemEntropy)
     }
 
-    /// Returns a source with the keys `first`, and a function that changes what the source reads.
+    /// Returns a source with the keys `first`, and a function that replaces the keys which the source reads when it
+    /// reloads.
     fn source(first: &[u8]) -> (MasterKeySource, impl Fn(&[u8])) {
         let stored = Arc::new(Mutex::new(first.to_vec()));
         let read = Arc::clone(&stored);
@@ -151,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn successor_beside_the_sealing_key_is_accepted() {
+    fn new_master_key_is_accepted_together_with_the_sealing_key() {
         let (source, store) = source(&[1]);
         store(&[2, 1]);
         source.reload();
@@ -159,29 +164,29 @@ mod tests {
         store(&[2]);
         source.reload();
         assert_eq!(source.keys().ids(), keys(&[2]).ids());
-        // Secrets of the removed key still open.
+        // Secrets that the removed key sealed can still be decrypted.
         assert!(opens(&source, &[1]) && opens(&source, &[2]) && !opens(&source, &[3]));
         assert_eq!(source.keys().ids(), keys(&[2]).ids());
     }
 
     #[test]
-    fn foreign_key_is_never_used_for_sealing() {
+    fn master_key_file_with_a_foreign_key_does_not_replace_the_key_in_use() {
         let (source, store) = source(&[1]);
         store(&[9]);
         for _ in 0..2 {
             source.reload();
             assert_eq!(source.keys().ids(), keys(&[1]).ids());
             assert!(opens(&source, &[1]) && !opens(&source, &[2]));
-            assert!(source.last_failure.lock().unwrap().contains("is there instead of"));
+            assert!(source.last_failure.lock().unwrap().contains("instead of"));
         }
         store(&[1]);
         source.reload();
         assert!(source.last_failure.lock().unwrap().is_empty());
     }
 
-    /// This happens if a server was stopped during the whole change of keys.
+    /// This case occurs if a server was down during the whole rotation of the master key.
     #[test]
-    fn key_that_opens_a_stored_secret_is_accepted() {
+    fn new_master_key_is_accepted_if_it_decrypts_a_stored_secret() {
         let (source, store) = source(&[1]);
         store(&[2]);
         assert!(opens(&source, &[2]));

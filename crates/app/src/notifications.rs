@@ -1,4 +1,4 @@
-//! Notifications: further pushes for a challenge.
+//! Use case of notifications: sending a further push for a challenge.
 
 use domain::audit::{AuditAction, Change};
 use domain::notifications::{Notification, Ttl, require_notifiable};
@@ -11,12 +11,13 @@ use crate::caller::Backend;
 use crate::error::Error;
 
 impl App {
-    /// Enqueues a further push for a challenge, and returns the notification with its challenge.
+    /// Enqueues a further push for a challenge, which is valid for `ttl`. Returns the notification and the challenge.
     ///
     /// # Errors
-    /// - 20404 for an unknown challenge.
-    /// - 60322 if the challenge is answered, 60323 if it has expired.
-    /// - 60307 if the factor has no notification platform, 60309 for the fourth notification.
+    /// Fails with one of these codes:
+    /// - 20404 if the challenge or its factor does not exist.
+    /// - 60322 if the challenge has already been answered; 60323 if it has expired.
+    /// - 60307 if the factor has no notification platform; 60309 if the challenge already has three notifications.
     ///
     /// Also fails if the database fails.
     pub async fn notify(
@@ -36,7 +37,7 @@ impl App {
             .write(async move |tx: &mut Write| {
                 let challenge = tx.challenge(&path, challenge_sid).await?.ok_or_else(Error::not_found)?;
                 challenge.require_pending(now)?;
-                // Lock the factor, so that concurrent requests are counted one after another.
+                // Lock the factor so that concurrent requests are counted one after another.
                 let factor =
                     tx.lock_factor(&path, challenge.factor_sid).await?.ok_or_else(Error::not_found)?;
                 let earlier = tx.count_notifications(challenge_sid).await?;

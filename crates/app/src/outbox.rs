@@ -1,6 +1,7 @@
-//! The outbox: deliveries are written in the transaction of the change that causes them.
+//! The outbox: use cases store deliveries in the same transaction as the change that causes them.
 //!
-//! They exist exactly if the change is committed. After the commit, [`WorkerNotify::notify`] wakes the delivery worker.
+//! Therefore a delivery exists if and only if its change was committed. After the commit, [`WorkerNotify::notify`]
+//! wakes the delivery worker.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,16 +18,17 @@ use tokio::sync::Notify;
 
 use crate::error::Error;
 
-/// Seconds for which a webhook is attempted, unless the operator sets another value (docs/protocol/decisions.md, No. 13).
+/// Default time for which the delivery of a webhook is attempted, in seconds (docs/protocol/decisions.md, No. 13).
+/// Operators can set another value.
 pub(crate) const WEBHOOK_MAX_AGE_SECONDS: i64 = 24 * 3600;
 
-/// Seconds for which a push with a time to live of 0 may be queued for its only attempt.
+/// Maximum time for which a push with a time to live of 0 may wait for its only attempt, in seconds.
 const MAX_QUEUE_SECONDS: i64 = 10;
 
-/// Time to live of the push for a new challenge, in seconds. It equals the default of a notification.
+/// Time to live of the push for a new challenge, in seconds. Notifications have the same default.
 pub(crate) const PUSH_TTL_SECONDS: u32 = 300;
 
-/// Wakes the delivery worker of this process, and those of other nodes.
+/// Signals that wake the delivery worker of this process, and through announcements the workers of other nodes.
 #[derive(Debug, Default)]
 pub(crate) struct WorkerNotify {
     local: Notify,
@@ -34,29 +36,30 @@ pub(crate) struct WorkerNotify {
 }
 
 impl WorkerNotify {
-    /// Wakes the workers of all nodes after a commit that may have enqueued a delivery.
+    /// Wakes the delivery workers of all nodes. Call this after a commit that may have enqueued a delivery.
     pub(crate) fn notify(&self) {
         self.local.notify_one();
         self.announcement.notify_one();
     }
 
-    /// Wakes only the worker of this process.
+    /// Wakes only the delivery worker of this process.
     pub(crate) fn notify_local(&self) {
         self.local.notify_one();
     }
 
-    /// Waits for the next local notification. One that came since the last wait counts.
+    /// Waits for the next notification of this process's worker. Returns immediately if one arrived since the last
+    /// wait.
     pub(crate) async fn notified(&self) {
         self.local.notified().await;
     }
 
-    /// Waits until a notification has to be announced to other nodes.
+    /// Waits until a commit of this process has to be announced to other nodes.
     pub(crate) async fn announcement_needed(&self) {
         self.announcement.notified().await;
     }
 }
 
-/// Enqueues deliveries in the transactions of use cases.
+/// Enqueues deliveries within the transactions of use cases.
 #[derive(Clone)]
 pub(crate) struct Outbox {
     entropy: Arc<dyn Entropy>,
@@ -64,22 +67,22 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// Creates an outbox whose webhooks are attempted for `webhook_max_age_seconds`.
+    /// Creates an outbox that gives each webhook delivery `webhook_max_age_seconds` until it expires.
     pub(crate) fn new(entropy: Arc<dyn Entropy>, webhook_max_age_seconds: i64) -> Self {
         Self { entropy, webhook_max_age_seconds }
     }
 
-    /// Returns when a webhook that is enqueued at `now` expires.
+    /// Returns the expiration time of a webhook delivery that is enqueued at `now`.
     pub(crate) const fn webhook_expires_at(&self, now: Timestamp) -> Timestamp {
         now.plus_seconds(self.webhook_max_age_seconds)
     }
 
-    /// Generates the ID of a new delivery.
+    /// Generates an ID for a new delivery.
     pub(crate) fn delivery_id(&self, now: Timestamp) -> DeliveryId {
         DeliveryId::generate(now, self.entropy.as_ref())
     }
 
-    /// Builds a delivery to a webhook or debugger webhook.
+    /// Builds a delivery of `work` to the webhook or debugger webhook at `url`, without storing it.
     pub(crate) fn webhook_delivery(
         &self,
         id: DeliveryId,
@@ -93,7 +96,7 @@ impl Outbox {
         Delivery::new(id, account_sid, work, destination, now, expires_at, trace)
     }
 
-    /// Enqueues an event for every enabled webhook of the service that subscribes to its type.
+    /// Enqueues an event for every enabled webhook of the factor's service that subscribes to this event type.
     pub(crate) async fn enqueue_webhooks(
         &self,
         tx: &mut Write,
@@ -118,8 +121,8 @@ impl Outbox {
         Ok(())
     }
 
-    /// Enqueues a push about a challenge, unless the factor has no push provider or is unreachable. `ttl` is in
-    /// seconds; 0 means a single immediate attempt.
+    /// Enqueues a push for a challenge, unless the factor has no push platform or its device is unreachable. `ttl` is
+    /// the time to live in seconds; 0 means a single attempt, as soon as possible.
     pub(crate) async fn enqueue_push(
         &self,
         tx: &mut Write,
@@ -133,7 +136,7 @@ impl Outbox {
         if platform == Platform::None || factor.unreachable {
             return Ok(());
         }
-        // An immediate push may still have to be queued for its only attempt.
+        // A push with a time to live of 0 may still have to wait in the queue for its only attempt.
         let lifetime = if ttl == 0 { MAX_QUEUE_SECONDS } else { i64::from(ttl) };
         let expires_at = now.plus_seconds(lifetime).min(challenge.expires_at);
         let work = Work::Push(PushWork {
@@ -152,7 +155,7 @@ impl Outbox {
             .await?)
     }
 
-    /// Stores an alert, and enqueues it for the account's debugger webhook if there is one.
+    /// Stores an alert, and enqueues its delivery to the account's debugger webhook if the account has one.
     pub(crate) async fn raise_alert(
         &self,
         tx: &mut Write,
@@ -168,7 +171,7 @@ impl Outbox {
     }
 }
 
-/// Builds the form that a debugger webhook receives (docs/protocol/push.md, section 3).
+/// Builds the form parameters of a request to a debugger webhook (docs/protocol/push.md, section 3).
 fn debugger_parameters(alert: &Alert) -> Vec<(String, String)> {
     let mut payload = json!({
         "resource_sid": alert.resource_sid,
@@ -177,7 +180,7 @@ fn debugger_parameters(alert: &Alert) -> Vec<(String, String)> {
         "more_info": alert.more_info,
     });
     if let Some(call) = &alert.call {
-        // Receivers expect objects here, even if there was no response.
+        // Receivers expect a `response` object even if the webhook returned no response.
         let response = call.response.clone().unwrap_or_default();
         payload["webhook"] = json!({
             "type": "application/json",

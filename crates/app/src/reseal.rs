@@ -1,4 +1,4 @@
-//! Sealing every secret in the database anew, after a change of the master key.
+//! Re-sealing every secret in the database after the master key was changed.
 
 use std::sync::Arc;
 
@@ -15,30 +15,30 @@ use crate::audit::chain_state::AUDIT_KEY_OWNER;
 use crate::audit::{AuditWriter, Origin};
 use crate::error::Error;
 
-/// Values that one transaction seals anew: few, so that other writes do not wait long.
+/// Maximum number of values that one transaction re-seals. It is small, so that other writes do not wait long.
 const RESEAL_BATCH: i64 = 100;
 
-/// The number of values of one kind that are sealed under one master key.
+/// How many values of one kind are sealed under one master key.
 #[derive(Clone, Debug)]
 pub struct SealedCount {
-    /// Kind of value.
+    /// Kind of value: the table column that stores it.
     pub kind: SealedColumn,
-    /// Master key; `None` for values that are not sealed.
+    /// ID of the master key, or `None` for values that are not sealed.
     pub key: Option<KeyId>,
-    /// Number of values.
+    /// Number of values of this kind that are sealed under this master key.
     pub count: i64,
 }
 
-/// The result of sealing anew.
+/// The result of re-sealing all values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Resealed {
-    /// Values that were sealed under another key and are now sealed under the current master key.
+    /// Number of values that were sealed under another key and are now sealed under the current master key.
     pub resealed: u64,
-    /// Values that could not be opened: they were sealed under an unknown master key, or altered.
+    /// Number of values that could not be decrypted, because they were sealed under an unknown master key or altered.
     pub unopened: u64,
 }
 
-/// A sealed value before and after it is sealed anew.
+/// A value as it was sealed before (`old`), and re-sealed under the current master key (`new`).
 struct Replacement<T> {
     owner: String,
     old: Sealed<T>,
@@ -51,19 +51,21 @@ impl App {
         self.master_keys.keys()
     }
 
-    /// Reads the master keys from their files again.
+    /// Reads the master keys again from their files. If the files are unreadable or their keys do not belong to this
+    /// database, the previous keys stay in use and the failure is logged.
     pub async fn reload_master_keys(&self) {
         if self.master_keys.reload() {
             return;
         }
-        // Secrets may have been sealed anew while this process did not run. Opening one of them accepts the new keys.
+        // All secrets may have been re-sealed while this process was not running. Decrypting one of them proves that
+        // the new keys belong here, so that they are accepted.
         let read = async |db: &mut Read| Ok::<_, Error>(db.audit_key::<AuditKey>().await?);
         if let Ok(Some(sealed)) = self.store.read(read).await {
             let _ = self.master_keys.open(&sealed, AUDIT_KEY_OWNER);
         }
     }
 
-    /// Counts the sealed values under each master key.
+    /// Counts the stored values by kind and by the master key that sealed them.
     ///
     /// # Errors
     /// Returns an error if the database fails.
@@ -71,8 +73,9 @@ impl App {
         self.store.read(async |db: &mut Read| count_sealed_values(db).await).await
     }
 
-    /// Seals all values under the current master key, in small transactions. Concurrent changes of a value win. An
-    /// interrupted run continues when it is called again.
+    /// Re-seals all values that are not sealed under the current master key, in small transactions. Returns how many
+    /// values were re-sealed, and how many could not be decrypted. A value that another request changes at the same
+    /// time keeps that change. After an interruption, the next call continues with the remaining values.
     ///
     /// # Errors
     /// Returns an error if the database fails.
@@ -126,7 +129,7 @@ impl App {
         }
     }
 
-    /// Stores values that were sealed anew; returns how many had not changed meanwhile.
+    /// Stores re-sealed values, except those that were changed since they were read. Returns how many were stored.
     async fn store_resealed<T: Sealable + 'static>(
         &self,
         kind: SealedColumn,
@@ -148,7 +151,7 @@ impl App {
     }
 }
 
-/// Counts the sealed values under each master key in this database.
+/// Counts the values in a database by kind and by the master key that sealed them.
 ///
 /// # Errors
 /// Returns an error if the database fails.

@@ -1,4 +1,4 @@
-//! Services: create, fetch, list, update and delete.
+//! Use cases of services: create, fetch, list, update and delete.
 
 use domain::audit::{AuditAction, Change};
 use domain::limits::{LimitOverride, ServiceLimits};
@@ -11,7 +11,7 @@ use crate::audit::Origin;
 use crate::error::Error;
 
 impl App {
-    /// Creates a service.
+    /// Creates a service with these settings, and returns it.
     ///
     /// # Errors
     /// Returns an error if the database fails.
@@ -35,17 +35,17 @@ impl App {
         Ok(service)
     }
 
-    /// Returns a service of the account.
+    /// Returns the service `sid` of an account.
     ///
     /// # Errors
-    /// 20404 if there is no such service. Also fails if the database fails.
+    /// Fails with 20404 if the service does not exist. Also fails if the database fails.
     pub async fn service(&self, account_sid: AccountSid, sid: ServiceSid) -> Result<Service, Error> {
         self.store
             .read(async move |db: &mut Read| db.service(account_sid, sid).await?.ok_or_else(Error::not_found))
             .await
     }
 
-    /// Returns a page of the services of an account.
+    /// Returns one page of an account's services.
     ///
     /// # Errors
     /// Returns an error if the database fails.
@@ -53,10 +53,12 @@ impl App {
         self.store.read(async move |db: &mut Read| Ok(db.services(account_sid, &page).await?)).await
     }
 
-    /// Applies `change` to the settings of a service. If it returns an error, nothing is changed.
+    /// Applies `change` to the settings of a service, and returns the updated service. If `change` returns an error,
+    /// nothing is changed.
     ///
     /// # Errors
-    /// 20404 if there is no such service; the errors of `change`. Also fails if the database fails.
+    /// Fails with 20404 if the service does not exist, or with the error that `change` returns. Also fails if the
+    /// database fails.
     pub async fn update_service(
         &self,
         origin: &Origin,
@@ -84,11 +86,12 @@ impl App {
             .await
     }
 
-    /// Sets how many challenges a factor of the service may get, and returns the service. A limit that is `None` stays
-    /// as it is. Only operators may do this, so the API has no route to it.
+    /// Overrides the server's limits on challenges per factor for one service, and returns the updated service:
+    /// `pending` limits the pending challenges of a factor, `per_minute` the new ones per minute. A limit that is
+    /// `None` is left unchanged. Only operators may change these limits, so the API has no route for it.
     ///
     /// # Errors
-    /// 20404 if there is no such service. Also fails if the database fails.
+    /// Fails with 20404 if the service does not exist. Also fails if the database fails.
     pub async fn set_service_limits(
         &self,
         origin: &Origin,
@@ -108,11 +111,11 @@ impl App {
             .await
     }
 
-    /// Deletes a service and everything under it. Its data can no longer be read from then on; housekeeping removes the
-    /// rows later.
+    /// Deletes a service and everything that belongs to it. The data is immediately inaccessible; housekeeping removes
+    /// the rows later.
     ///
     /// # Errors
-    /// 20404 if there is no such service. Also fails if the database fails.
+    /// Fails with 20404 if the service does not exist. Also fails if the database fails.
     pub async fn delete_service(
         &self,
         origin: &Origin,

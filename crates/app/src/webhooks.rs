@@ -1,4 +1,4 @@
-//! Webhooks: create, fetch, list, update and delete.
+//! Use cases of webhooks: create, fetch, list, update and delete.
 
 use domain::audit::{AuditAction, Change};
 use domain::webhooks::{Status, Subscription, Version, Webhook, require_webhook_capacity};
@@ -13,23 +13,24 @@ use crate::error::Error;
 /// The parameters of a new webhook.
 #[derive(Clone, Debug)]
 pub struct NewWebhook {
-    /// The operator's or backend's name for it.
+    /// Display name of the webhook.
     pub friendly_name: FriendlyName,
-    /// The events that are sent to it.
+    /// Event types that are sent to the webhook.
     pub event_types: Vec<Subscription>,
-    /// The URL that receives the events.
+    /// URL to which the events are sent.
     pub url: CallbackUrl,
-    /// Whether events are sent.
+    /// Whether the webhook is enabled. A disabled webhook gets no events.
     pub status: Status,
-    /// The version of the event format.
+    /// Version of the event format that the webhook receives.
     pub version: Version,
 }
 
 impl App {
-    /// Creates a webhook.
+    /// Creates a webhook, and returns it. Logs a warning if its URL shows that deliveries will fail.
     ///
     /// # Errors
-    /// 20404 for an unknown service, 60306 if it has as many webhooks as allowed. Also fails if the database fails.
+    /// Fails with 20404 if the service does not exist, and with 60306 if it already has the maximum number of webhooks.
+    /// Also fails if the database fails.
     pub async fn create_webhook(
         &self,
         origin: &Origin,
@@ -54,7 +55,7 @@ impl App {
         let created = self
             .store
             .write(async move |tx: &mut Write| {
-                // Lock the service, so that concurrent requests are counted one after another.
+                // Lock the service so that concurrent requests are counted one after another.
                 tx.lock_service(account_sid, service_sid).await?.ok_or_else(Error::not_found)?;
                 require_webhook_capacity(tx.count_webhooks(service_sid).await?)?;
                 tx.insert_webhook(&webhook).await?;
@@ -66,7 +67,8 @@ impl App {
         Ok(created)
     }
 
-    /// Logs a warning if the webhook's URL alone shows that its events will not arrive or will not verify.
+    /// Logs a warning if the webhook's URL alone shows that its events will not arrive, or that the receiver may fail
+    /// to validate their signatures.
     fn warn_of_undeliverable_url(&self, webhook: &Webhook) {
         let (sid, host) = (webhook.sid, webhook.url.destination());
         if self.webhook_guard.refuses_host_of(webhook.url.url()) {
@@ -74,15 +76,15 @@ impl App {
                    permit its network with --webhook-allow-network");
         }
         if !webhook.url.is_sent_as_signed() {
-            warn!(webhook = %sid, host, "webhook URL is not sent as it is written; the receiver must validate signatures \
-                   with the URL as it was configured");
+            warn!(webhook = %sid, host, "webhook URL is not sent exactly as configured; the receiver must validate \
+                   signatures with the configured URL");
         }
     }
 
-    /// Returns a webhook of the service.
+    /// Returns the webhook `sid` of a service.
     ///
     /// # Errors
-    /// 20404 if there is no such webhook. Also fails if the database fails.
+    /// Fails with 20404 if the webhook does not exist. Also fails if the database fails.
     pub async fn webhook(
         &self,
         account_sid: AccountSid,
@@ -96,10 +98,10 @@ impl App {
             .await
     }
 
-    /// Returns a page of the webhooks of a service.
+    /// Returns one page of a service's webhooks.
     ///
     /// # Errors
-    /// 20404 for an unknown service. Also fails if the database fails.
+    /// Fails with 20404 if the service does not exist. Also fails if the database fails.
     pub async fn webhooks(
         &self,
         account_sid: AccountSid,
@@ -114,11 +116,12 @@ impl App {
             .await
     }
 
-    /// Applies `change` to a webhook. If it returns an error, nothing is changed. Pending deliveries are sent to the
-    /// new URL.
+    /// Applies `change` to a webhook, and returns the updated webhook. If `change` returns an error, nothing is
+    /// changed. Pending deliveries are sent to the new URL.
     ///
     /// # Errors
-    /// 20404 if there is no such webhook; the errors of `change`. Also fails if the database fails.
+    /// Fails with 20404 if the webhook does not exist, or with the error that `change` returns. Also fails if the
+    /// database fails.
     pub async fn update_webhook(
         &self,
         origin: &Origin,
@@ -151,10 +154,10 @@ impl App {
         Ok(updated)
     }
 
-    /// Deletes a webhook. Its pending deliveries are skipped.
+    /// Deletes a webhook. Its pending deliveries will be skipped.
     ///
     /// # Errors
-    /// 20404 if there is no such webhook. Also fails if the database fails.
+    /// Fails with 20404 if the webhook does not exist. Also fails if the database fails.
     pub async fn delete_webhook(
         &self,
         origin: &Origin,
@@ -175,7 +178,7 @@ impl App {
     }
 }
 
-/// Returns the audit record for an action on a webhook.
+/// Returns the change to record in the audit log for an action on a webhook.
 pub(crate) fn about(action: AuditAction, webhook: &Webhook) -> Change {
     let change = Change::new(action, webhook.account_sid, webhook.sid);
     change.detail("service_sid", webhook.service_sid).detail("status", webhook.status.as_str())

@@ -1,11 +1,11 @@
-//! Hashes of API key secrets.
+//! Hashing and verification of API key secrets.
 //!
-//! A secret has 190 random bits. A keyed hash therefore protects it as well as a slow one would, and costs a
-//! microsecond a request instead of milliseconds.
+//! A secret has 190 random bits, so it cannot be guessed. A fast keyed hash therefore protects it as well as a slow
+//! password hash would. It costs a microsecond per request instead of milliseconds.
 //!
-//! The key of the hash is stored in the database, sealed, and not derived from the current master key. The hashes cannot
-//! be computed again without the secrets, so they must survive a rotation of the master key. The first master key of a
-//! database yields the key.
+//! The hashing key is derived from the first master key of a database, and then stored in the database, sealed. It is
+//! never derived again: it must survive a rotation of the master key, because the stored hashes cannot be recomputed
+//! without the secrets.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::Sealable;
 
-/// The key for hashes of API key secrets. It cannot be printed, and is wiped when dropped.
+/// The HMAC key with which API key secrets are hashed, 256 bits. It cannot be printed, and is wiped when dropped.
 pub struct HashingKey {
     bytes: Zeroizing<[u8; 32]>,
     key: hmac::Key,
@@ -28,15 +28,15 @@ impl HashingKey {
         Self { bytes, key }
     }
 
-    /// Returns the hash to store: HMAC-SHA256 over the SID, a NUL and the secret, 32 bytes.
+    /// Returns the 32-byte hash to store for the API key `sid`: HMAC-SHA256 over the SID, a NUL byte and `secret`.
     ///
-    /// The SID makes the hash of one API key useless in the row of another. Without the hashing key, an attacker with a
-    /// stolen database cannot test guesses.
+    /// Because the hash covers the SID, the hash of one API key is useless in the row of another. An attacker with a
+    /// stolen database cannot test guesses without the hashing key.
     pub fn hash_secret(&self, sid: ApiKeySid, secret: &str) -> Vec<u8> {
         self.tag(sid, secret).as_ref().to_vec()
     }
 
-    /// Returns whether `hash` belongs to `secret`. The comparison takes constant time.
+    /// Returns whether `hash` is the stored hash of `secret` for the API key `sid`. The comparison takes constant time.
     pub fn verify_secret(&self, sid: ApiKeySid, secret: &str, hash: &[u8]) -> bool {
         verify_slices_are_equal(self.tag(sid, secret).as_ref(), hash).is_ok()
     }
@@ -77,7 +77,7 @@ mod tests {
     use crate::{MasterKey, SystemEntropy};
 
     #[test]
-    fn hash_matches_only_its_key_sid_and_secret() {
+    fn api_key_hash_matches_only_the_same_hashing_key_sid_and_secret() {
         let (master, other_master) = (
             MasterKey::generate(&SystemEntropy).hashing_key(),
             MasterKey::generate(&SystemEntropy).hashing_key(),
@@ -97,9 +97,9 @@ mod tests {
         assert!(!other_master.verify_secret(ours, secret.expose(), &hash));
     }
 
-    /// Stored hashes must stay valid. The hash was computed with Python and must never change.
+    /// Stored hashes must stay valid, so the expected value must never change. It was computed with Python.
     #[test]
-    fn hash_never_changes() {
+    fn hash_of_a_known_api_key_secret_never_changes() {
         let master = MasterKey::parse(&"07".repeat(32)).unwrap();
         let key = HashingKey::from_bytes(&master.hashing_key().to_bytes()).unwrap();
         let hash = key.hash_secret(ApiKeySid::from_bytes([1; 16]), "secret");

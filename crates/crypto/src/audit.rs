@@ -1,4 +1,4 @@
-//! The chain of the audit log.
+//! The MAC chain of the audit log, which makes tampering with audit records detectable.
 //!
 //! ```text
 //! position 41        position 42                                    position 43
@@ -6,14 +6,15 @@
 //! ```
 //!
 //! The MAC of each record covers the record, its number and the previous MAC. An attacker who has the database but not
-//! the key can therefore neither change, remove nor insert a record.
+//! the key can therefore not change, remove or insert a record without breaking the chain.
 //!
-//! The two ends of the chain have a MAC as well. Without it, an attacker who removes records at an end could move the
-//! end. An attacker who saved the ends of an earlier day can still restore them. Running servers detect that because
-//! they remember the newest ends; after a restart, checkpoints outside the database show it.
+//! A further MAC covers both ends of the chain: the last removed record and the newest record. Without it, an attacker
+//! could remove records at an end and move that end. An attacker who saved the ends of an earlier day can still restore
+//! them. Running servers detect this because they remember the newest ends; after a restart, checkpoints outside the
+//! database reveal it.
 //!
-//! A record that is not chained yet has a MAC of its own, written along with it, so that it cannot be forged or altered
-//! meanwhile.
+//! A record is chained only after it was stored. Until then, it is protected against forgery and alteration by a MAC of
+//! its own, which is stored with it.
 
 use std::fmt;
 
@@ -25,28 +26,29 @@ use zeroize::Zeroizing;
 
 use crate::{Sealable, constant_time_eq};
 
-/// Prefixes of the data that each kind of MAC covers. None is a prefix of another, and they must never change.
+/// Domain-separation prefixes: each kind of MAC covers data that starts with one of them. None is a prefix of another.
+/// They must never change, because existing MACs would become invalid.
 const RECORD_PREFIX: &[u8] = b"countersign 1 audit line\0";
 const ENDS_PREFIX: &[u8] = b"countersign 1 audit ends\0";
 const UNCHAINED_PREFIX: &[u8] = b"countersign 1 audit waiting\0";
 const CHECKPOINT_PREFIX: &[u8] = b"countersign 1 audit checkpoint\0";
 
-/// The key of the chain, 256 bits. It cannot be printed, and is wiped when dropped. `aws-lc-rs` makes a copy for each
-/// MAC.
+/// The HMAC key of the audit chain, 256 bits. It cannot be printed, and is wiped when dropped. `aws-lc-rs` makes a copy
+/// of the key for each MAC.
 pub struct AuditKey(Zeroizing<[u8; 32]>);
 
 impl AuditKey {
-    /// Creates a random key.
+    /// Generates a random audit key.
     pub fn generate(entropy: &dyn Entropy) -> Self {
         let mut bytes = Zeroizing::new([0; 32]);
         entropy.fill(&mut *bytes);
         Self(bytes)
     }
 
-    /// Returns the chain position of a record that follows `previous`.
+    /// Returns the chain position of `record`, which follows the position `previous`.
     ///
-    /// Its MAC is HMAC-SHA256 over the previous MAC, the new number as a big-endian 64-bit integer, and the canonical
-    /// form of the record.
+    /// The MAC of the returned position is HMAC-SHA256 over a fixed prefix, the previous MAC, the new number as a
+    /// big-endian 64-bit integer, and the canonical form of the record.
     pub fn next_position(&self, previous: &ChainPosition, record: &AuditRecord) -> ChainPosition {
         let number = previous.number.saturating_add(1);
         let mac =
@@ -54,18 +56,19 @@ impl AuditKey {
         ChainPosition { number, mac }
     }
 
-    /// Returns the MAC over both ends of the chain: the last removed record and the last chained one.
+    /// Returns the MAC over both ends of the chain: `removed`, the last removed record, and `head`, the newest chained
+    /// record.
     pub fn ends_mac(&self, removed: &ChainPosition, head: &ChainPosition) -> Mac {
         let [removed_number, head_number] = [removed, head].map(|position| position.number.to_be_bytes());
         self.mac(&[ENDS_PREFIX, &removed_number, &removed.mac.0, &head_number, &head.mac.0])
     }
 
-    /// Returns the MAC over a record that is not chained yet.
+    /// Returns the MAC that protects a stored record until it is chained.
     pub fn unchained_mac(&self, record: &AuditRecord) -> Mac {
         self.mac(&[UNCHAINED_PREFIX, record.canonical().as_bytes()])
     }
 
-    /// Returns the MAC over a checkpoint.
+    /// Returns the MAC over the text form of a checkpoint.
     pub fn checkpoint_mac(&self, checkpoint: &Checkpoint) -> Mac {
         self.mac(&[CHECKPOINT_PREFIX, checkpoint.to_string().as_bytes()])
     }
@@ -128,9 +131,9 @@ mod tests {
         AuditRecord::new(EventSid::from_bytes([3; 16]), &Actor::Account(account_sid), change, None, None, now)
     }
 
-    /// Existing chains must stay valid. The MACs were computed with Python and must never change.
+    /// Existing chains must stay valid, so the expected MACs must never change. They were computed with Python.
     #[test]
-    fn macs_of_the_chain_never_change() {
+    fn macs_of_a_known_audit_chain_never_change() {
         let key = AuditKey::generate(&Sevens);
         let first = key.next_position(&ChainPosition::START, &record());
         let second = key.next_position(&first, &record());
@@ -149,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn mac_covers_every_field_of_a_record() {
+    fn mac_covers_every_field_of_an_audit_record() {
         let key = AuditKey::generate(&SystemEntropy);
         let before = ChainPosition { number: 41, mac: Mac([9; 32]) };
         let position = key.next_position(&before, &record());
@@ -173,7 +176,7 @@ mod tests {
             change(&mut record);
             macs.push(key.next_position(&before, &record).mac);
         }
-        // The same text in another field yields another MAC.
+        // The same text in a different field must yield a different MAC.
         macs.push(key.next_position(&before, &AuditRecord { address: text(), ..record() }).mac);
         macs.push(key.next_position(&before, &AuditRecord { request_sid: text(), ..record() }).mac);
         macs.push(key.next_position(&ChainPosition { number: 40, ..before }, &record()).mac);
@@ -185,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn swapped_ends_have_another_mac() {
+    fn mac_of_the_audit_chain_ends_depends_on_their_order() {
         let key = AuditKey::generate(&SystemEntropy);
         let (one, other) =
             (ChainPosition { number: 1, mac: Mac([1; 32]) }, ChainPosition { number: 2, mac: Mac([2; 32]) });
@@ -194,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn macs_of_different_purposes_differ() {
+    fn audit_macs_made_for_different_purposes_differ() {
         let key = AuditKey::generate(&Sevens);
         let position = key.next_position(&ChainPosition::START, &record());
         let at = Timestamp::from_seconds(1_767_225_600);
@@ -213,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn sealed_key_survives_the_round_trip_and_other_lengths_are_refused() {
+    fn audit_key_survives_sealing_and_must_have_32_bytes() {
         let (master, key) = (MasterKey::generate(&SystemEntropy), AuditKey::generate(&SystemEntropy));
         let sealed = master.seal(&key, "", &SystemEntropy);
         let opened: AuditKey = master.open(&sealed, "").unwrap();

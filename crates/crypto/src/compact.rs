@@ -1,10 +1,11 @@
-//! The compact serialization of RFC 7515 section 7.1 and RFC 7516 section 7.1: base64url parts separated by dots.
+//! The compact serialization of JWS and JWE (RFC 7515 section 7.1, RFC 7516 section 7.1): base64url parts separated by
+//! dots.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::DeserializeOwned;
 
-/// Splits `text` into exactly `N` parts, which may be empty; returns `None` for another number.
+/// Splits `text` at its dots into exactly `N` parts, which may be empty. Returns `None` if the number of parts differs.
 pub(crate) fn split<const N: usize>(text: &str) -> Option<[&str; N]> {
     let mut found = text.split('.');
     let mut parts = [""; N];
@@ -14,18 +15,19 @@ pub(crate) fn split<const N: usize>(text: &str) -> Option<[&str; N]> {
     found.next().is_none().then_some(parts)
 }
 
-/// Decodes a part. Padding, white space and nonzero trailing bits are refused, so that every part has one spelling.
+/// Decodes a base64url part. Returns `None` for padding, white space and nonzero trailing bits, so that every sequence
+/// of bytes has exactly one accepted encoding.
 pub(crate) fn decode(part: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(part).ok()
 }
 
-/// Encodes `bytes` as a part.
+/// Encodes `bytes` as a base64url part without padding.
 pub(crate) fn encode(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// Decodes a part and parses it as JSON. serde_json limits the depth to 128. Of two members with the same name, a map
-/// keeps the last, as RFC 7515 section 4 permits.
+/// Decodes a base64url part and parses it as JSON; returns `None` if either fails. serde_json limits the nesting depth
+/// to 128. If an object repeats a member name, a map keeps the last member, as RFC 7515 section 4 permits.
 pub(crate) fn parse_json<T: DeserializeOwned>(part: &str) -> Option<T> {
     serde_json::from_slice(&decode(part)?).ok()
 }
@@ -35,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_with_another_number_of_parts_is_refused() {
+    fn compact_token_with_a_wrong_number_of_parts_is_refused() {
         assert_eq!(split("a..c"), Some(["a", "", "c"]));
         assert_eq!(split::<3>("a.b"), None);
         assert_eq!(split::<3>("a.b.c.d"), None);
@@ -43,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn part_is_accepted_in_one_spelling_only() {
+    fn token_part_is_accepted_only_in_canonical_base64url() {
         assert_eq!(decode("AA"), Some(vec![0]));
         for other in ["AA==", "AB", "A", " AA", "AA\n", "+/+/"] {
             assert_eq!(decode(other), None, "{other}");

@@ -1,10 +1,10 @@
-//! Comparison of secrets.
+//! Constant-time comparison of secrets.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 
-/// Returns whether two secrets are equal. The time depends neither on where they differ nor on whether their lengths do,
-/// because SHA-256 digests are compared.
+/// Returns whether the secrets `a` and `b` are equal. SHA-256 digests are compared, so the duration reveals neither
+/// where the secrets differ nor whether their lengths differ.
 pub fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {
     verify_slices_are_equal(digest(&SHA256, a).as_ref(), digest(&SHA256, b).as_ref()).is_ok()
 }

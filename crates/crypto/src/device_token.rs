@@ -1,4 +1,4 @@
-//! Device tokens: the JWT with which a device authenticates, newly created for every request
+//! Device tokens: the JWTs with which devices authenticate. A device creates a new token for every request
 //! (docs/protocol/device.md, section 4).
 
 use domain::factors::PublicKey;
@@ -8,13 +8,15 @@ use serde_json::Value;
 
 use crate::Jws;
 
-/// Permitted deviation of a device's clock (docs/protocol/decisions.md, No. 19).
+/// Maximum accepted deviation of a device's clock from the server's clock (docs/protocol/decisions.md, No. 19).
 const LEEWAY_SECONDS: i64 = 60;
 
-/// Longest lifetime of a device token; the SDKs use 600 seconds (docs/protocol/decisions.md, No. 19).
+/// Maximum lifetime of a device token, from `nbf` to `exp` (docs/protocol/decisions.md, No. 19). The SDKs use 600
+/// seconds.
 const MAX_LIFETIME_SECONDS: i64 = 3600;
 
-/// A device token that is parsed but not verified. [`DeviceToken::kid`] selects the key with which to verify it.
+/// A device token that is parsed but not verified. [`DeviceToken::kid`] identifies the key with which
+/// [`DeviceToken::verify`] must be called.
 #[derive(Clone)]
 pub struct DeviceToken<'t> {
     jws: Jws<'t>,
@@ -25,10 +27,11 @@ pub struct DeviceToken<'t> {
 }
 
 impl<'t> DeviceToken<'t> {
-    /// Parses a token; returns `None` if it is malformed.
+    /// Parses a device token without verifying it; returns `None` if the token is malformed.
     ///
-    /// It must be a JWS with `cty` `twilio-pba;v=1`, a credential SID as `kid`, an absent `typ` or `JWT`, an account SID
-    /// as `sub`, and whole seconds as `exp` and `nbf`. Other members, such as the `grants` of old SDKs, are ignored.
+    /// The token must be a JWS with `twilio-pba;v=1` as `cty`, a credential SID as `kid`, an account SID as `sub`, and
+    /// whole seconds as `exp` and `nbf`. `typ` must be `JWT` or absent. Other members, such as the `grants` of old
+    /// SDKs, are ignored.
     pub fn parse(text: &'t str) -> Option<Self> {
         let jws = Jws::parse(text)?;
         let header = |name| jws.header().get(name);
@@ -36,7 +39,7 @@ impl<'t> DeviceToken<'t> {
         if header("cty")? != "twilio-pba;v=1" {
             return None;
         }
-        // RFC 7519 section 5.1 permits "JWT" in any case.
+        // RFC 7519 section 5.1 permits `JWT` in any mix of uppercase and lowercase letters.
         if !header("typ").is_none_or(|typ| typ.as_str().is_some_and(|typ| typ.eq_ignore_ascii_case("JWT"))) {
             return None;
         }
@@ -47,23 +50,24 @@ impl<'t> DeviceToken<'t> {
         Some(Self { kid, account_sid, not_before, expires, jws })
     }
 
-    /// Returns the credential SID of the factor that claims to have signed the token.
+    /// Returns the credential SID in `kid`: it identifies the factor that claims to have signed the token.
     pub const fn kid(&self) -> CredentialSid {
         self.kid
     }
 
-    /// Returns the account that the token claims. The caller must compare it with the factor's.
+    /// Returns the account SID that the token claims. The caller must compare it with the account of the factor.
     pub const fn account_sid(&self) -> AccountSid {
         self.account_sid
     }
 
-    /// Returns whether `key` signed this token and it is valid at `now`. The clock of the device may deviate by
-    /// 60 seconds, and the lifetime may be an hour at most (docs/protocol/decisions.md, No. 19).
+    /// Returns whether `key` signed this token and the token is valid at `now`. The device's clock may deviate by up to
+    /// 60 seconds, and the lifetime of the token may be at most one hour (docs/protocol/decisions.md, No. 19).
     pub fn verify(&self, key: &PublicKey, now: Timestamp) -> bool {
         self.is_timely(now) && self.jws.verify(key)
     }
 
-    /// Returns whether the token is valid at `now`. Arithmetic is checked, because the claims are not verified yet.
+    /// Returns whether the token is valid at `now`, regardless of its signature. The arithmetic must not overflow,
+    /// because the claims are not verified yet and may be extreme.
     fn is_timely(&self, now: Timestamp) -> bool {
         let now = now.seconds();
         let lifetime = self.expires.checked_sub(self.not_before);
@@ -119,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn token_of_the_protocol_is_verified() {
+    fn device_token_test_vector_is_verified() {
         let key = parse_public_key(vectors::PUBLIC_KEY).unwrap();
         let token = DeviceToken::parse(vectors::DEVICE_TOKEN).unwrap();
         assert_eq!(token.kid().to_string(), "CR55555555555555555555555555555555");
@@ -129,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn token_with_a_missing_or_wrong_member_is_refused() {
+    fn device_token_with_a_missing_or_wrong_member_is_refused() {
         let phone = SigningKey::generate();
         let parses = |header, claims| DeviceToken::parse(&token(&phone, header, claims)).is_some();
         for (good_header, good_claims) in [
@@ -169,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn token_with_another_algorithm_or_key_is_refused() {
+    fn device_token_with_a_different_algorithm_or_key_is_refused() {
         let phone = SigningKey::generate();
         let verifies = |header, key: &PublicKey| {
             DeviceToken::parse(&token(&phone, header, claims()))
@@ -190,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn leeway_is_sixty_seconds_at_both_ends() {
+    fn device_token_is_accepted_up_to_sixty_seconds_before_or_after_its_validity() {
         let end = NOW + 600;
         let at = Timestamp::from_seconds;
         for (now, good) in [
@@ -206,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn lifetime_must_be_one_second_to_one_hour() {
+    fn device_token_lifetime_must_be_one_second_to_one_hour() {
         let now = Timestamp::from_seconds(NOW);
         for (lifetime, good) in [(-1, false), (0, false), (1, true), (3600, true), (3601, false)] {
             assert_eq!(is_good(NOW, NOW + lifetime, now), good, "{lifetime}");
@@ -214,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn extreme_claims_do_not_overflow() {
+    fn extreme_times_in_a_device_token_do_not_overflow() {
         let ends = [i64::MIN, i64::MIN + 1, -1, 0, NOW, i64::MAX - 1, i64::MAX];
         for not_before in ends {
             for expires in ends {
@@ -229,7 +233,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsing_never_panics(text in ".*") {
+        fn parsing_a_device_token_never_panics(text in ".*") {
             prop_assert!(DeviceToken::parse(&text).is_none());
         }
     }

@@ -1,18 +1,19 @@
-//! The text of access tokens: a backend requests one for a phone, and the phone enrolls with it.
+//! Encryption of access tokens. A backend requests a token for a phone, and the phone enrolls a factor with it.
 //!
-//! A token is a compact JWE (RFC 7516) that the phone treats as opaque: direct encryption with a key of the server,
-//! A256GCM, DEFLATE, `cty` `twilio-fpa;v=1`.
+//! A token is a compact JWE (RFC 7516) that the phone treats as opaque. It uses direct encryption with an enrollment
+//! key of the server, A256GCM, DEFLATE compression, and `twilio-fpa;v=1` as `cty`.
 //!
-//! `josekit` issues and opens tokens. It is lenient in several ways (version 0.10.3), so every text is checked before it
-//! reaches the library:
+//! The library `josekit` issues and opens tokens. Version 0.10.3 is lenient in several ways, so every text is checked
+//! before it is passed to the library:
 //!
-//! - It inflates without a limit, so that 4 KB may become megabytes. However, it inflates only data that AES-GCM has
-//!   authenticated (`JweContext::deserialize_compact_with_selector`: decrypt, then decompress). A decompression bomb
-//!   therefore requires one of the server's keys. A test verifies this order.
-//! - It accepts authentication tags of any length. A tag of one byte could be guessed in 256 attempts, so only 16 bytes
-//!   pass.
-//! - It accepts nonces of any length, and the OpenSSL binding panics on an empty one. Only 12 bytes pass.
-//! - It ignores `crit` and unknown members. Only the five members that this server writes pass, with its values.
+//! - It decompresses without a size limit, so that 4 KB may become megabytes. However, it decompresses only data that
+//!   AES-GCM has authenticated (`JweContext::deserialize_compact_with_selector`: decrypt, then decompress). A
+//!   decompression bomb therefore requires one of the server's keys. A test verifies this order.
+//! - It accepts authentication tags of any length. A tag of one byte could be guessed in 256 attempts, so the check
+//!   requires 16 bytes.
+//! - It accepts nonces of any length, and the OpenSSL binding panics on an empty one. The check requires 12 bytes.
+//! - It ignores `crit` and unknown header members. The check permits only the five members that this server writes,
+//!   with the values that it writes.
 
 use std::fmt;
 
@@ -35,7 +36,7 @@ const ENCRYPTION: &str = "A256GCM";
 const COMPRESSION: &str = "DEF";
 const CONTENT_TYPE: &str = "twilio-fpa;v=1";
 
-/// Longest text that is parsed. Issued tokens have about 500 characters.
+/// Maximum length of a text that is parsed as a token. Issued tokens have about 500 characters.
 const MAX_CHARACTERS: usize = 4096;
 
 /// Lengths of the nonce and the authentication tag of A256GCM (RFC 7518 section 5.3).
@@ -44,20 +45,20 @@ const TAG_BYTES: usize = 16;
 
 const SECRET_BYTES: usize = 32;
 
-/// Age at which a new key starts to issue tokens. By then, all servers have loaded it.
+/// Minimum age of a key before it issues tokens. At that age, all nodes have loaded the key.
 const MIN_ISSUER_AGE_SECONDS: i64 = 5;
 
-/// A key for access tokens: 256 bits and a key ID. It cannot be printed, and is wiped when dropped. `josekit` makes a
-/// copy for each token and does not wipe it.
+/// A key that encrypts and authenticates access tokens: 256 secret bits and a key ID. It cannot be printed, and is
+/// wiped when dropped. For each token, `josekit` makes a copy of the key that is not wiped.
 ///
-/// Nonces are random, which NIST SP 800-38D section 8.3 permits for 2³² tokens under one key.
+/// Nonces are random, which NIST SP 800-38D section 8.3 permits for up to 2³² tokens per key.
 pub struct EnrollmentKey {
     kid: String,
     secret: Zeroizing<[u8; SECRET_BYTES]>,
 }
 
 impl EnrollmentKey {
-    /// Creates a random key whose ID contains the time `now`.
+    /// Generates a random key. Its ID contains the creation time `now`, in milliseconds.
     pub fn generate(now: Timestamp, entropy: &dyn Entropy) -> Self {
         let mut random = [0; 10];
         entropy.fill(&mut random);
@@ -68,14 +69,14 @@ impl EnrollmentKey {
         Self { kid, secret }
     }
 
-    /// Returns the creation time, which the ID contains.
+    /// Returns the creation time, in whole seconds, from the key ID.
     pub fn created_at(&self) -> Timestamp {
         let stamp = Uuid::try_parse(&self.kid).ok().and_then(|kid| kid.get_timestamp());
         let seconds = stamp.map_or(0, |stamp| stamp.to_unix().0);
         Timestamp::from_seconds(i64::try_from(seconds).unwrap_or(i64::MAX))
     }
 
-    /// Returns the key ID: a UUID of version 7 (RFC 9562) as text, so that IDs sort by age.
+    /// Returns the key ID: a version 7 UUID (RFC 9562) as text. Key IDs therefore sort by creation time.
     pub fn kid(&self) -> &str {
         &self.kid
     }
@@ -87,7 +88,7 @@ impl fmt::Debug for EnrollmentKey {
     }
 }
 
-/// The bytes are the ID, followed by the key.
+/// The sealed bytes are the 36 characters of the key ID, followed by the 32 bytes of the key.
 impl Sealable for EnrollmentKey {
     const PURPOSE: &'static str = "enrollment key";
 
@@ -102,24 +103,25 @@ impl Sealable for EnrollmentKey {
     }
 }
 
-/// The keys whose tokens are accepted. The newest key that is old enough for all servers to have loaded it issues tokens.
-/// Older keys are kept until the last of their tokens has expired.
+/// The enrollment keys whose tokens are accepted. The newest key that is old enough for all nodes to have loaded it
+/// issues tokens. Older keys are kept until the last of their tokens has expired.
 #[derive(Debug)]
 pub struct KeyRing {
     newest: EnrollmentKey,
-    /// Other keys, oldest first.
+    /// All keys except the newest one, oldest first.
     older: Vec<EnrollmentKey>,
 }
 
 impl KeyRing {
-    /// Creates a ring of keys in any order; returns `None` if there are none.
+    /// Creates a key ring from keys in any order; returns `None` if `keys` is empty.
     pub fn new(mut keys: Vec<EnrollmentKey>) -> Option<Self> {
         keys.sort_by(|one, other| one.kid.cmp(&other.kid));
         let newest = keys.pop()?;
         Some(Self { newest, older: keys })
     }
 
-    /// Returns the key that issues tokens at `now`.
+    /// Returns the key that issues tokens at `now`: the newest key that is at least [`MIN_ISSUER_AGE_SECONDS`] old. If
+    /// all keys are younger, returns the oldest key.
     fn issuer(&self, now: Timestamp) -> &EnrollmentKey {
         let is_old_enough =
             |key: &&EnrollmentKey| key.created_at().plus_seconds(MIN_ISSUER_AGE_SECONDS) <= now;
@@ -127,10 +129,10 @@ impl KeyRing {
         newest.or(self.older.first()).unwrap_or(&self.newest)
     }
 
-    /// Issues a token for `grant`.
+    /// Issues an access token for `grant` at the time `now`, and returns its text.
     ///
     /// # Errors
-    /// Returns [`Error::Issue`] if `josekit` fails, which no grant is known to cause.
+    /// Returns [`Error::Issue`] if `josekit` fails. No grant is known to cause that.
     pub fn issue(&self, grant: &Grant, now: Timestamp) -> Result<TokenText, Error> {
         let key = self.issuer(now);
         let mut header = JweHeader::new();
@@ -145,8 +147,8 @@ impl KeyRing {
             .map_err(|error| Error::Issue(error.into()))
     }
 
-    /// Returns the grant of a token, if a key of this ring issued it and it has not expired at `now`. The caller must
-    /// check in the database whether it was spent.
+    /// Returns the grant of the token `text` if a key of this ring issued the token and it has not expired at `now`.
+    /// Returns `None` otherwise. The caller must check in the database whether the token was spent.
     pub fn open(&self, text: &str, now: Timestamp) -> Option<Grant> {
         let key = self.key_of(text)?;
         let decrypter = Dir.decrypter_from_bytes(*key.secret).ok()?;
@@ -155,15 +157,16 @@ impl KeyRing {
         (now < grant.expires_at).then_some(grant)
     }
 
-    /// Returns whether `text` is a well-formed token and names a key of this ring.
+    /// Returns whether `text` is a well-formed token with the ID of a key in this ring.
     ///
-    /// If not, another node may have created a newer key, so the caller should load the ring again. It must limit how
-    /// often, because any client can invent a key ID.
+    /// If not, another node may have created a newer key, so the caller should load the key ring again. The caller must
+    /// limit how often it does so, because any client can invent a key ID.
     pub fn knows(&self, text: &str) -> bool {
         self.key_of(text).is_some()
     }
 
-    /// Returns the key that `text` names, if `text` has exactly the form of the tokens that this server issues.
+    /// Returns the key whose ID the token `text` contains. Returns `None` if the ring has no such key, or if `text`
+    /// does not have exactly the form of the tokens that this server issues.
     fn key_of(&self, text: &str) -> Option<&EnrollmentKey> {
         if text.len() > MAX_CHARACTERS {
             return None;
@@ -174,14 +177,14 @@ impl KeyRing {
             && has_length(nonce, NONCE_BYTES)
             && compact::decode(ciphertext).is_some()
             && has_length(tag, TAG_BYTES);
-        // Parse a JSON object first: serde would also accept an array of the members in order.
+        // Parse the header as a JSON object first: serde would also accept an array of the members' values in order.
         let header = compact::parse_json::<Map<String, Value>>(header).filter(|_| is_whole)?;
         let header = serde_json::from_value::<Header>(header.into()).ok().filter(Header::is_expected)?;
         std::iter::once(&self.newest).chain(&self.older).find(|key| key.kid == header.kid)
     }
 }
 
-/// The protected header. Other members are refused.
+/// The protected header of a token. Headers with other members are refused.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Header {
@@ -198,7 +201,7 @@ impl Header {
     }
 }
 
-/// The encrypted claims of a token.
+/// The claims in the encrypted payload of a token.
 #[derive(Serialize, Deserialize)]
 struct Claims {
     jti: AccessTokenSid,
@@ -206,7 +209,7 @@ struct Claims {
     svc: ServiceSid,
     sub: String,
     typ: String,
-    /// Microseconds since the epoch. The seconds of a JWT's `exp` would lose precision.
+    /// Expiry, in microseconds since the Unix epoch. The seconds of a JWT's `exp` would lose precision.
     exp_us: i64,
 }
 
@@ -275,7 +278,7 @@ mod tests {
         }
     }
 
-    /// Issues a token with any content and header, without the checks of this module.
+    /// Creates a token with arbitrary content and header, bypassing the checks of this module.
     fn forge(key: &EnrollmentKey, content: &[u8], change: impl FnOnce(&mut JweHeader)) -> String {
         let mut header = JweHeader::new();
         header.set_content_encryption(ENCRYPTION);
@@ -293,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn issued_token_opens_until_it_expires() {
+    fn issued_access_token_can_be_opened_until_it_expires() {
         let ring = ring();
         let token = ring.issue(&grant(), NOW).unwrap();
         assert!(ring.knows(token.expose()));
@@ -305,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn token_has_the_documented_header_and_claims() {
+    fn access_token_has_the_documented_header_and_claims() {
         let ring = ring();
         let token = ring.issue(&grant(), NOW).unwrap();
         let decrypter = Dir.decrypter_from_bytes(*ring.newest.secret).unwrap();
@@ -336,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn altered_token_is_refused() {
+    fn altered_access_token_is_refused() {
         let ring = ring();
         let token = ring.issue(&grant(), NOW).unwrap();
         for place in 0..token.expose().len() {
@@ -349,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn newest_key_issues_and_older_keys_still_open() {
+    fn newest_enrollment_key_issues_tokens_and_older_keys_still_open_theirs() {
         let (old, new) = (key(NOW), key(NOW.plus_seconds(1)));
         assert!(old.kid() < new.kid());
         let before = KeyRing::new(vec![copy(&old)]).unwrap();
@@ -366,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn token_of_another_key_with_the_same_id_is_refused() {
+    fn access_token_encrypted_with_a_different_key_of_the_same_id_is_refused() {
         let ours = ring();
         let mut other = key(NOW);
         other.kid = ours.newest.kid.clone();
@@ -376,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn key_id_is_a_uuid_of_version_7_with_the_creation_time() {
+    fn enrollment_key_id_is_a_version_7_uuid_with_the_creation_time() {
         let kid = Uuid::try_parse(key(NOW).kid()).unwrap();
         assert_eq!(kid.get_version_num(), 7);
         assert_eq!(kid.get_timestamp().unwrap().to_unix().0, 1_767_225_600);
@@ -386,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn token_with_another_header_is_refused() {
+    fn access_token_with_a_different_header_is_refused() {
         let ring = ring();
         let claims = serde_json::to_vec(&Claims::from(&grant())).unwrap();
         let opens = |change: &dyn Fn(&mut JweHeader)| {
@@ -404,7 +407,7 @@ mod tests {
         assert!(!set("crit", Some(json!(["exp"]))));
         assert!(!set("typ", Some(json!("JWT"))));
 
-        // josekit refuses to write these headers, so replace the encoded part.
+        // josekit refuses to write these headers, so replace the header part of an issued token.
         let token = ring.issue(&grant(), NOW).unwrap();
         let header = |name: &str, value: Value| {
             let [header, ..] = compact::split::<5>(token.expose()).unwrap();
@@ -421,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn token_with_another_nonce_or_tag_length_is_refused() {
+    fn access_token_with_a_wrong_nonce_or_tag_length_is_refused() {
         let ring = ring();
         let token = ring.issue(&grant(), NOW).unwrap();
         let [.., nonce, _, tag] = compact::split::<5>(token.expose()).unwrap();
@@ -440,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn token_without_a_valid_grant_is_refused() {
+    fn access_token_without_a_valid_grant_is_refused() {
         let ring = ring();
         let claims = serde_json::to_value(Claims::from(&grant())).unwrap();
         let opens =
@@ -464,7 +467,7 @@ mod tests {
         }
     }
 
-    /// A compression that records whether josekit inflates.
+    /// A compression algorithm that records whether josekit decompresses data.
     #[derive(Clone, Debug)]
     struct Tripwire(Arc<AtomicBool>);
 
@@ -488,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn unauthenticated_data_is_not_inflated() {
+    fn access_token_is_not_decompressed_before_it_is_authenticated() {
         let ours = ring();
         let mut stranger = key(NOW);
         stranger.kid = ours.newest.kid.clone();
@@ -501,15 +504,15 @@ mod tests {
         context.add_compression(Box::new(Tripwire(Arc::clone(&inflated))));
         let decrypter = Dir.decrypter_from_bytes(*ours.newest.secret).unwrap();
         assert!(context.deserialize_compact(&bomb, &decrypter).is_err());
-        assert!(!inflated.load(Ordering::Relaxed), "josekit inflates before it authenticates");
+        assert!(!inflated.load(Ordering::Relaxed), "josekit decompresses before it authenticates");
 
         let decrypter = Dir.decrypter_from_bytes(*stranger.secret).unwrap();
         assert!(context.deserialize_compact(&bomb, &decrypter).is_ok());
-        assert!(inflated.load(Ordering::Relaxed), "the tripwire detects inflation");
+        assert!(inflated.load(Ordering::Relaxed), "the tripwire detects decompression");
     }
 
     #[test]
-    fn text_over_the_longest_length_is_refused() {
+    fn access_token_longer_than_the_maximum_is_refused() {
         let ring = ring();
         let token = ring.issue(&grant(), NOW).unwrap();
         let [_, _, _, ciphertext, _] = compact::split::<5>(token.expose()).unwrap();
@@ -517,14 +520,14 @@ mod tests {
             let more = length - token.expose().len();
             with_part(token.expose(), 3, &format!("{ciphertext}{}", "A".repeat(more)))
         };
-        // Some of these lengths leave the ciphertext decodable.
+        // Not every length is valid base64url, but at least one of these four is.
         let fits = (MAX_CHARACTERS - 3..=MAX_CHARACTERS).any(|length| ring.knows(&text(length)));
         assert!(fits);
         assert!(!(MAX_CHARACTERS + 1..MAX_CHARACTERS + 5).any(|length| ring.knows(&text(length))));
     }
 
     #[test]
-    fn sealed_key_is_an_id_and_32_bytes() {
+    fn serialized_enrollment_key_consists_of_its_id_and_32_bytes() {
         let bytes = key(NOW).to_bytes();
         assert_eq!(bytes.len(), 36 + 32);
         for bad in [&bytes[..67], &bytes[1..], &[], &[0; 68][..]] {
@@ -533,21 +536,21 @@ mod tests {
     }
 
     #[test]
-    fn debug_output_is_the_id_only() {
+    fn debug_output_of_an_enrollment_key_shows_only_its_id() {
         let key = key(NOW);
         assert_eq!(format!("{key:?}"), format!("EnrollmentKey({})", key.kid()));
     }
 
     proptest! {
         #[test]
-        fn opening_never_panics(text in ".*", parts: [Vec<u8>; 5]) {
+        fn opening_an_access_token_never_panics(text in ".*", parts: [Vec<u8>; 5]) {
             let ring = ring();
             prop_assert!(ring.open(&text, NOW).is_none());
             prop_assert!(ring.open(&parts.map(|part| compact::encode(&part)).join("."), NOW).is_none());
         }
 
         #[test]
-        fn opening_with_our_header_never_panics(parts: [Vec<u8>; 3], nonce: [u8; 12], tag: [u8; 16]) {
+        fn opening_an_access_token_with_a_valid_header_never_panics(parts: [Vec<u8>; 3], nonce: [u8; 12], tag: [u8; 16]) {
             let ring = ring();
             let token = ring.issue(&grant(), NOW).unwrap();
             for (place, part) in [(2, &parts[0][..]), (2, &nonce), (3, &parts[1]), (4, &parts[2]), (4, &tag)] {

@@ -1,17 +1,18 @@
-//! Random bytes of the operating system.
+//! The source of randomness outside tests.
 
 use domain::Entropy;
 
-/// AWS-LC's random generator, which the operating system seeds. It is the only source of randomness outside tests.
+/// The random number generator of AWS-LC, which the operating system seeds. It is the only source of randomness outside
+/// tests.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemEntropy;
 
 impl Entropy for SystemEntropy {
-    /// Fills `bytes` with random values.
+    /// Fills `bytes` with cryptographically secure random values.
     ///
     /// # Panics
-    /// Panics if the system provides no randomness. Continuing would create keys and nonces that can be guessed, and
-    /// no caller could handle the failure.
+    /// Panics if the operating system provides no randomness. Continuing would create keys and nonces that can be
+    /// guessed, and no caller could handle the failure.
     #[expect(clippy::expect_used, reason = "without randomness, keys and nonces could be guessed")]
     fn fill(&self, bytes: &mut [u8]) {
         aws_lc_rs::rand::fill(bytes).expect("the system provides random bytes");

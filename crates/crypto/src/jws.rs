@@ -1,4 +1,4 @@
-//! JSON Web Signatures in the compact form of RFC 7515: device tokens and signed answers.
+//! JSON Web Signatures (JWS) in the compact form of RFC 7515. Device tokens and signed answers have this form.
 
 use domain::challenges::AnswerDigest;
 use domain::factors::PublicKey;
@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 
 use crate::{SigningKey, compact, signatures};
 
-/// A compact JWS that is parsed but not verified. [`Jws::claims`] must not be trusted before [`Jws::verify`] has returned
-/// true.
+/// A compact JWS that is parsed but not verified. [`Jws::claims`] must not be trusted before [`Jws::verify`] has
+/// returned `true`.
 #[derive(Clone)]
 pub struct Jws<'t> {
     header: Map<String, Value>,
@@ -17,12 +17,14 @@ pub struct Jws<'t> {
 }
 
 impl<'t> Jws<'t> {
-    /// Longest accepted text, the limit of `AuthPayload` (docs/protocol/device.md, section 5).
+    /// Maximum length of an accepted text. It is the limit of `AuthPayload` (docs/protocol/device.md, section 5).
     pub const MAX_CHARACTERS: usize = domain::challenges::MAX_ANSWER_CHARACTERS;
 
-    /// Parses a JWS; returns `None` if it is malformed or longer than [`Jws::MAX_CHARACTERS`].
+    /// Parses a JWS without verifying it. Returns `None` if the text is malformed or longer than
+    /// [`Jws::MAX_CHARACTERS`].
     ///
-    /// It must be three base64url parts without padding. The first two contain JSON objects, and the last is not empty.
+    /// The text must consist of three base64url parts without padding. The first two must contain JSON objects, and the
+    /// third, the signature, must not be empty.
     pub fn parse(text: &'t str) -> Option<Self> {
         if text.len() > Self::MAX_CHARACTERS {
             return None;
@@ -38,21 +40,22 @@ impl<'t> Jws<'t> {
         })
     }
 
-    /// Returns the members of the header.
+    /// Returns the members of the header, by name.
     pub const fn header(&self) -> &Map<String, Value> {
         &self.header
     }
 
-    /// Returns the members of the payload.
+    /// Returns the members of the payload, by name. They must not be trusted before [`Jws::verify`] has returned
+    /// `true`.
     pub const fn claims(&self) -> &Map<String, Value> {
         &self.claims
     }
 
-    /// Returns whether `key` signed this text with ES256.
+    /// Returns whether this JWS has a valid ES256 signature by `key`.
     ///
     /// The header cannot select another algorithm: `none`, `HS256` (RFC 8725 section 2.1) and an absent `alg` are
-    /// refused. So is `crit`, because no extension is supported (RFC 7515 section 4.1.11). The signature is verified
-    /// over the received bytes, never over a new serialization.
+    /// refused. A header with `crit` is also refused, because no extension is supported (RFC 7515 section 4.1.11). The
+    /// signature is verified over the received bytes, never over a new serialization.
     pub fn verify(&self, key: &PublicKey) -> bool {
         self.header.get("alg").and_then(Value::as_str) == Some("ES256")
             && !self.header.contains_key("crit")
@@ -60,7 +63,8 @@ impl<'t> Jws<'t> {
     }
 }
 
-/// Returns the digest that identifies a repetition of the same signed answer.
+/// Returns the SHA-256 digest of the signed answer `payload`. An equal digest shows that the same answer was sent
+/// again.
 pub fn answer_digest(payload: &str) -> AnswerDigest {
     let mut digest = [0; 32];
     digest
@@ -68,7 +72,7 @@ pub fn answer_digest(payload: &str) -> AnswerDigest {
     AnswerDigest(digest)
 }
 
-/// Signs a compact JWS, as a phone does. The caller provides the whole header, including `alg`.
+/// Creates a compact JWS signed with `key`, as a phone does. The caller provides the whole header, including `alg`.
 pub fn sign(header: &Map<String, Value>, claims: &Map<String, Value>, key: &SigningKey) -> String {
     let mut text = [header, claims].map(encode_json).join(".");
     let signature = key.sign_fixed(text.as_bytes());
@@ -105,17 +109,17 @@ mod tests {
     }
 
     #[test]
-    fn digest_identifies_an_answer() {
+    fn answer_digests_are_equal_only_for_equal_answers() {
         let payload = "header.claims.signature";
         assert_eq!(answer_digest(payload), answer_digest(payload));
         for other in ["header.claims.signaturE", "header.claims.signature=", "header.claims", ""] {
             assert_ne!(answer_digest(payload), answer_digest(other), "{other}");
         }
-        // FIPS 180-4, the message "abc".
+        // The message "abc" is an example of FIPS 180-4.
         assert_eq!(answer_digest("abc").0[..4], [0xba, 0x78, 0x16, 0xbf]);
     }
 
-    /// RFC 7515 appendix A.3, with the key from the members x and y of the JWK.
+    /// The example is from RFC 7515 appendix A.3. The public key consists of the members `x` and `y` of its JWK.
     #[test]
     fn example_of_rfc_7515_is_verified() {
         let header = STANDARD.decode(&vectors::PUBLIC_KEY[..36]).unwrap();
@@ -137,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn answer_of_the_protocol_is_verified() {
+    fn challenge_answer_test_vector_is_verified() {
         let jws = Jws::parse(vectors::CHALLENGE_ANSWER).unwrap();
         assert!(jws.verify(&parse_public_key(vectors::PUBLIC_KEY).unwrap()));
         assert_eq!(
@@ -161,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn altered_text_is_refused() {
+    fn altered_jws_is_refused() {
         let key = parse_public_key(vectors::PUBLIC_KEY).unwrap();
         for place in 0..vectors::CHALLENGE_ANSWER.len() {
             let mut text = vectors::CHALLENGE_ANSWER.as_bytes().to_vec();
@@ -172,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn header_other_than_es256_without_extensions_is_refused() {
+    fn jws_header_with_crit_or_a_different_algorithm_is_refused() {
         let phone = SigningKey::generate();
         let verifies = |header: Value| {
             let text = sign(&object(header), &object(json!({"sub": "x"})), &phone);
@@ -195,9 +199,9 @@ mod tests {
         }
     }
 
-    /// RFC 8725 section 2.1 describes this attack: an HMAC with the public key as its secret.
+    /// RFC 8725 section 2.1 describes this attack: the public key is used as the secret of an HMAC.
     #[test]
-    fn hmac_with_the_public_key_is_refused() {
+    fn jws_with_an_hmac_keyed_by_the_public_key_is_refused() {
         let key = parse_public_key(vectors::PUBLIC_KEY).unwrap();
         for algorithm in ["HS256", "ES256"] {
             let signed = format!("{}.{}", encoded(&json!({"alg": algorithm}).to_string()), encoded("{}"));
@@ -209,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_text_is_refused() {
+    fn malformed_jws_is_refused() {
         let (header, claims) = (&encoded(r#"{"alg":"ES256"}"#), &encoded("{}"));
         assert!(Jws::parse(&format!("{header}.{claims}.AA")).is_some());
         let deep = &encoded(&format!("{}{}", r#"{"a":"#.repeat(1000), "[".repeat(1000)));
@@ -239,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn text_over_the_longest_length_is_refused() {
+    fn jws_longer_than_the_maximum_is_refused() {
         let front = format!("{}.{}.", encoded(r#"{"alg":"ES256"}"#), encoded("{}"));
         let text = |length: usize| format!("{front}{}", "A".repeat(length - front.len()));
         assert!(Jws::parse(&text(Jws::MAX_CHARACTERS)).is_some());
@@ -248,7 +252,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsing_never_panics(text in ".*", parts: [Vec<u8>; 3]) {
+        fn parsing_a_jws_never_panics(text in ".*", parts: [Vec<u8>; 3]) {
             let _ = Jws::parse(&text);
             let _ = Jws::parse(&parts.map(|part| compact::encode(&part)).join("."));
         }

@@ -5,8 +5,8 @@
 //! | Where does randomness come from? | [`entropy`] |
 //! | How are a device's public key and its signatures verified? | [`signatures`] |
 //! | How is a compact JWS parsed and verified? | [`jws`] |
-//! | When is a device authenticated? | [`device_token`] |
-//! | What permits a phone to enroll, and who can issue it? | [`enrollment`] |
+//! | How is a device token verified? | [`device_token`] |
+//! | How are access tokens, with which phones enroll, issued and opened? | [`enrollment`] |
 //! | How are secrets encrypted for storage? | [`seal`] |
 //! | How are secrets of API keys hashed and compared? | [`api_keys`] |
 //! | How is it detected that an audit record was changed or removed? | [`audit`] |
@@ -27,16 +27,17 @@
 //!
 //! - `server` reads the master key from its file or the environment and writes a generated one. It also reads the TLS
 //!   key of the listener.
-//! - `push-client` signs with the keys of push credentials (APNs and FCM). This crate seals them for storage.
-//! - `webhook-client` signs webhooks with the account's auth token. This crate seals it for storage.
-//! - `app` opens sealed values and caches the plaintext, and passes it to the clients.
+//! - `push-client` signs with the keys of push credentials (APNs and FCM). This crate seals these keys for storage.
+//! - `webhook-client` signs webhooks with the account's auth token. This crate seals the auth token for storage.
+//! - `app` opens sealed values, caches the plaintext, and passes it to the clients.
 //! - `device` and the commands of the terminal phone store the private key of a software phone.
 //!
-//! Three libraries implement the algorithms. `aws-lc-rs` verifies, seals, hashes and generates randomness. `p256`
-//! checks public keys of devices and signs for software phones. `josekit` issues and opens access tokens, behind
-//! additional checks (see [`enrollment`]).
+//! Three libraries implement the algorithms. `aws-lc-rs` verifies signatures, encrypts and decrypts sealed values,
+//! hashes, and generates randomness. `p256` checks the public keys of devices and signs for software phones. `josekit`
+//! issues and opens access tokens, behind additional checks (see [`enrollment`]).
 //!
-//! Nothing here does I/O or reads the clock. No input from the network causes a panic, and no secret can be printed.
+//! Nothing in this crate does I/O or reads the clock. No input from the network causes a panic, and no secret can be
+//! printed.
 
 pub mod api_keys;
 pub mod audit;

@@ -1,4 +1,4 @@
-//! The master key, and the keys that are derived from it.
+//! The master key and the keys that are derived from it.
 
 use std::fmt;
 
@@ -16,15 +16,20 @@ use crate::seal::{KeyId, Sealable, SealingKey};
 
 const KEY_BYTES: usize = 32;
 
-/// The HKDF labels of the derived keys. They must never change, or sealed values become unreadable.
+// Labels must never change: values that were sealed or hashed under an old label would become unusable.
+
+/// HKDF label of the key that seals values.
 const SEALING_LABEL: &[&[u8]] = &[b"countersign 1 sealing"];
+/// HKDF label of the first key that hashes the secrets of API keys.
 const HASHING_LABEL: &[&[u8]] = &[b"countersign 1 api key secrets"];
+/// HKDF label of the master key's public ID.
 const ID_LABEL: &[&[u8]] = &[b"countersign 1 id"];
 
 /// The master key: 32 bytes that the operator keeps outside the database.
 ///
-/// It is never used directly. HKDF-SHA256 (RFC 5869) derives a key for each purpose under a label of its own, so that
-/// one derived key reveals nothing about another. The master key cannot be printed, and is wiped when dropped.
+/// The master key is never used directly. HKDF-SHA256 (RFC 5869) derives a separate key for each purpose, under its own
+/// label, so that one derived key reveals nothing about another. The master key cannot be printed, and is wiped when
+/// dropped.
 pub struct MasterKey {
     bytes: Zeroizing<[u8; KEY_BYTES]>,
     sealing: SealingKey,
@@ -32,58 +37,59 @@ pub struct MasterKey {
 }
 
 impl MasterKey {
-    /// Creates a random key.
+    /// Generates a random master key.
     pub fn generate(entropy: &dyn Entropy) -> Self {
         let mut bytes = Zeroizing::new([0; KEY_BYTES]);
         entropy.fill(&mut *bytes);
         Self::new(bytes)
     }
 
-    /// Parses a key that an operator supplies: 32 bytes as base64, in either alphabet, padded or not, or as 64
-    /// hexadecimal digits. White space around it is ignored, because files end with a newline.
+    /// Parses a master key that an operator supplies: 32 bytes as base64 or as 64 hexadecimal digits. The base64 text
+    /// may use the standard or the URL-safe alphabet, with or without padding. Surrounding white space is ignored,
+    /// because files end with a newline. Returns `None` if the text is not valid.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         parse_hexadecimal(text).or_else(|| parse_base64(text)).map(Self::new)
     }
 
-    /// Returns the key in standard, padded base64, for the operator to store.
+    /// Returns the master key as standard, padded base64, for the operator to store.
     pub fn to_base64(&self) -> Secret<String> {
         Secret::new(STANDARD.encode(*self.bytes))
     }
 
-    /// Returns the key's ID: 16 hexadecimal digits that reveal nothing about the key. Every sealed value starts with
-    /// it, so that a server detects that it was started with another key.
+    /// Returns the ID of the master key: 16 hexadecimal digits that reveal nothing about the key. Every sealed value
+    /// contains the ID, so that a server can detect that it was started with a different key.
     pub fn id(&self) -> String {
         self.key_id().to_string()
     }
 
-    /// Returns the key's ID in the form that sealed values contain.
+    /// Returns the ID of the master key in the binary form that sealed values contain.
     pub const fn key_id(&self) -> KeyId {
         self.sealing.id()
     }
 
-    /// Returns the first key of a database for the hashes of API key secrets; see [`crate::api_keys`].
+    /// Returns the hashing key with which a new database starts; see [`crate::api_keys`].
     pub fn hashing_key(&self) -> HashingKey {
         HashingKey::new(self.hashing.clone())
     }
 
-    /// Encrypts `value` for `owner`, which names the row that stores it, for example by a SID.
+    /// Encrypts `value` for `owner`, a text that identifies the row in which the value is stored, for example a SID.
     pub fn seal<T: Sealable>(&self, value: &T, owner: &str, entropy: &dyn Entropy) -> Sealed<T> {
         self.sealing.seal(value, owner, entropy)
     }
 
-    /// Decrypts a value that was sealed for `owner`.
+    /// Decrypts a value that was sealed for `owner`, and returns the plaintext.
     ///
     /// # Errors
-    /// Returns [`Error::OtherMasterKey`] if another key sealed it, and [`Error::Altered`] if it is not a value that was
-    /// sealed as a `T` for this owner.
+    /// Returns [`Error::OtherMasterKey`] if another master key sealed the value. Returns [`Error::Altered`] if the
+    /// value was altered, or was not sealed as a `T` for this owner.
     pub fn open<T: Sealable>(&self, sealed: &Sealed<T>, owner: &str) -> Result<T, Error> {
         self.sealing.open(sealed, owner)
     }
 
     #[expect(clippy::expect_used, reason = "each buffer has the length that is derived for it")]
     fn new(bytes: Zeroizing<[u8; KEY_BYTES]>) -> Self {
-        // No salt is needed, because the key is uniformly random (RFC 5869 section 3.1).
+        // No salt is needed, because the master key is uniformly random (RFC 5869 section 3.1).
         let root = Salt::none(HKDF_SHA256).extract(&*bytes);
         let mut id = [0; KeyId::BYTES];
         derive(&root, ID_LABEL, IdLength).fill(&mut id).expect("the length that was requested");
@@ -102,8 +108,8 @@ impl fmt::Debug for MasterKey {
     }
 }
 
-/// The current master key, which seals and opens, and others that only open: previous keys, and for a while the next
-/// one.
+/// The master keys of a server. The current key seals and opens values. The others only open values: they are previous
+/// keys and, for a while, the next one.
 #[derive(Debug)]
 pub struct MasterKeys {
     current: MasterKey,
@@ -111,7 +117,7 @@ pub struct MasterKeys {
 }
 
 impl MasterKeys {
-    /// Combines the current key with others. Duplicates are dropped.
+    /// Combines the current key with the other keys. Duplicates are dropped.
     pub fn new(current: MasterKey, others: Vec<MasterKey>) -> Self {
         let mut keys = Self { current, others: Vec::new() };
         for other in others {
@@ -122,12 +128,12 @@ impl MasterKeys {
         keys
     }
 
-    /// Returns the key that seals.
+    /// Returns the current key, which seals values.
     pub const fn current(&self) -> &MasterKey {
         &self.current
     }
 
-    /// Returns the key with this ID.
+    /// Returns the key with this ID, or `None` if no key has it.
     pub fn get(&self, id: KeyId) -> Option<&MasterKey> {
         self.iter().find(|key| key.key_id() == id)
     }
@@ -146,10 +152,11 @@ impl MasterKeys {
         self.current.seal(value, owner, entropy)
     }
 
-    /// Decrypts a value that one of the keys sealed for `owner`.
+    /// Decrypts a value that one of the keys sealed for `owner`, and returns the plaintext.
     ///
     /// # Errors
-    /// Returns [`Error::OtherMasterKey`] if none of them sealed it, and [`Error::Altered`] as [`MasterKey::open`] does.
+    /// Returns [`Error::OtherMasterKey`] if none of the keys sealed the value. Returns [`Error::Altered`] in the same
+    /// cases as [`MasterKey::open`].
     pub fn open<T: Sealable>(&self, sealed: &Sealed<T>, owner: &str) -> Result<T, Error> {
         let key = KeyId::of(sealed).and_then(|id| self.get(id));
         key.unwrap_or(&self.current).open(sealed, owner)
@@ -204,7 +211,7 @@ mod tests {
     const BASE64: &str = "/////////////////////////////////////////z4=";
 
     #[test]
-    fn key_is_accepted_as_base64_and_as_hexadecimal() {
+    fn master_key_is_accepted_in_base64_and_in_hexadecimal() {
         let key = MasterKey::parse(BASE64).unwrap();
         assert_eq!(key.to_base64().expose(), BASE64);
         let hexadecimal = format!("{}3E", "fF".repeat(31));
@@ -221,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_not_32_bytes_is_refused() {
+    fn master_key_that_does_not_encode_32_bytes_is_refused() {
         for bad in [
             "",
             "password",
@@ -241,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn generated_keys_differ() {
+    fn generated_master_keys_differ() {
         let (one, other) = (MasterKey::generate(&SystemEntropy), MasterKey::generate(&SystemEntropy));
         assert_ne!(one.id(), other.id());
         assert_ne!(one.to_base64().expose(), other.to_base64().expose());
@@ -249,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn all_keys_open_and_only_the_current_one_seals() {
+    fn current_and_old_master_keys_open_values_but_only_the_current_one_seals() {
         let key = |byte: &str| MasterKey::parse(&byte.repeat(32)).unwrap();
         let keys = MasterKeys::new(key("07"), vec![key("08"), key("07"), key("08")]);
         assert_eq!(keys.ids(), [key("07").key_id(), key("08").key_id()]);
@@ -266,14 +273,14 @@ mod tests {
     }
 
     #[test]
-    fn debug_output_is_the_id_only() {
+    fn debug_output_of_a_master_key_shows_only_its_id() {
         let key = MasterKey::generate(&SystemEntropy);
         assert_eq!(format!("{key:?}"), format!("MasterKey({})", key.id()));
     }
 
     proptest! {
         #[test]
-        fn parsing_never_panics(text in ".*") {
+        fn parsing_a_master_key_never_panics(text in ".*") {
             let _ = MasterKey::parse(&text);
         }
     }

@@ -1,16 +1,16 @@
-//! Encryption of secrets that must be readable again, so that the database never contains their plaintext.
+//! Encryption of secrets that the server must be able to read again. The database never contains their plaintext.
 //!
-//! A sealed value is
+//! A sealed value has this format:
 //!
 //! ```text
-//! version 1 │ id of the master key │ nonce    │ ciphertext and tag
-//! 1 byte    │ 8 bytes              │ 12 bytes │ as long as the secret, and 16 bytes
+//! version 1 │ ID of the master key │ nonce    │ ciphertext and tag
+//! 1 byte    │ 8 bytes              │ 12 bytes │ length of the secret + 16 bytes
 //! ```
 //!
-//! The cipher is AES-256-GCM with random nonces, which NIST SP 800-38D section 8.3 permits for 2³² values under one
-//! key. Purpose and owner are authenticated along with the secret. An attacker who can write to the database but has no
-//! key therefore cannot move a sealed value to another row or column. The ID selects one of several master keys during
-//! a rotation ([`crate::MasterKeys`]).
+//! The cipher is AES-256-GCM with random nonces, which NIST SP 800-38D section 8.3 permits for up to 2³² values per
+//! key. The purpose and the owner of a secret are authenticated along with it. An attacker who can write to the
+//! database but has no key can therefore not move a sealed value to another row or column. During a rotation of the
+//! master key, the key ID shows which key opens a value ([`crate::MasterKeys`]).
 
 use std::fmt;
 
@@ -23,18 +23,19 @@ use zeroize::Zeroizing;
 
 use crate::Error;
 
-/// The only version of the format.
+/// The version of the format of sealed values. There is no other version.
 const VERSION: u8 = 1;
 
-/// A secret that can be sealed. It must be shorter than 2³⁶ − 32 bytes, the limit of AES-GCM.
+/// A type of secret that can be sealed. A secret must be shorter than 2³⁶ − 32 bytes, the limit of AES-GCM.
 pub trait Sealable: Sized {
-    /// Description of the secret, without NUL. It is unique to the type and must never change.
+    /// Description of this type of secret, without NUL characters. It must be unique among all types and must never
+    /// change, because sealing authenticates it along with the secret.
     const PURPOSE: &'static str;
 
-    /// Returns the secret as bytes.
+    /// Returns the plaintext bytes of the secret.
     fn to_bytes(&self) -> Zeroizing<Vec<u8>>;
 
-    /// Parses the bytes that [`Sealable::to_bytes`] returned.
+    /// Parses the plaintext bytes that [`Sealable::to_bytes`] returned; returns `None` if they are not valid.
     fn from_bytes(bytes: &[u8]) -> Option<Self>;
 }
 
@@ -74,7 +75,7 @@ impl Sealable for Content {
     }
 }
 
-/// The public ID of a master key, which every value sealed under it carries.
+/// The public ID of a master key. Every value that is sealed under the key contains its ID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyId([u8; Self::BYTES]);
 
@@ -85,30 +86,30 @@ impl KeyId {
         Self(bytes)
     }
 
-    /// Returns the ID of the key that sealed a value; `None` if the value is too short.
+    /// Returns the ID of the master key that sealed a value, or `None` if the value is too short to contain one.
     pub fn of<T>(sealed: &Sealed<T>) -> Option<Self> {
         Self::from_bytes(sealed.as_bytes().get(1..)?.first_chunk::<{ Self::BYTES }>()?)
     }
 
-    /// Parses the 8 bytes of an ID.
+    /// Creates an ID from its 8 bytes; returns `None` if `bytes` has another length.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
 
-    /// Returns the 8 bytes that follow the version in a sealed value.
+    /// Returns the 8 bytes of the ID, which follow the version byte in a sealed value.
     pub const fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }
 
-/// Formats the ID as 16 lower-case hexadecimal digits.
+/// Formats the ID as 16 lowercase hexadecimal digits.
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex::encode(self.0))
     }
 }
 
-/// The key that seals and opens values, derived from a master key.
+/// The AES-256-GCM key that seals and opens values. It is derived from a master key.
 pub(crate) struct SealingKey {
     id: KeyId,
     key: LessSafeKey,
@@ -119,12 +120,12 @@ impl SealingKey {
         Self { id, key }
     }
 
-    /// Returns the ID of the master key.
+    /// Returns the ID of the master key from which this key is derived.
     pub(crate) const fn id(&self) -> KeyId {
         self.id
     }
 
-    /// Encrypts `value` for `owner`.
+    /// Encrypts `value` for `owner`, as described at [`MasterKey::seal`](crate::MasterKey::seal).
     #[expect(clippy::expect_used, reason = "AES-GCM refuses only secrets of 64 GiB and more")]
     pub(crate) fn seal<T: Sealable>(&self, value: &T, owner: &str, entropy: &dyn Entropy) -> Sealed<T> {
         let mut nonce = [0; NONCE_LEN];
@@ -141,7 +142,7 @@ impl SealingKey {
         Sealed::from_bytes([&[VERSION], self.id.as_bytes(), &nonce, &secret, tag.as_ref()].concat())
     }
 
-    /// Decrypts a value that was sealed for `owner`.
+    /// Decrypts a value that was sealed for `owner`, as described at [`MasterKey::open`](crate::MasterKey::open).
     pub(crate) fn open<T: Sealable>(&self, sealed: &Sealed<T>, owner: &str) -> Result<T, Error> {
         let (key_id, nonce, ciphertext) = split(sealed.as_bytes()).ok_or(Error::Altered)?;
         if key_id != self.id {
@@ -159,8 +160,8 @@ impl SealingKey {
     }
 }
 
-/// Returns the data that is authenticated along with the secret. A purpose contains no NUL, so that different pairs of
-/// purpose and owner never yield the same bytes.
+/// Returns the data that is authenticated along with a secret of type `T`: its purpose, a NUL byte and `owner`. A
+/// purpose contains no NUL, so that different pairs of purpose and owner never yield the same bytes.
 fn associated_data<T: Sealable>(owner: &str) -> Aad<Vec<u8>> {
     Aad::from([T::PURPOSE.as_bytes(), &[0], owner.as_bytes()].concat())
 }
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn value_opens_only_for_its_owner_and_purpose() {
+    fn sealed_value_can_be_opened_only_for_its_owner_and_purpose() {
         let master = master();
         let token = AuthToken::generate(&SystemEntropy);
         let sealed = master.seal(&token, OWNER, &SystemEntropy);
@@ -231,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn error_names_the_master_key_that_sealed_the_value() {
+    fn error_contains_the_id_of_the_master_key_that_sealed_the_value() {
         let (ours, theirs) = (master(), master());
         let sealed = theirs.seal(&AuthToken::generate(&SystemEntropy), OWNER, &SystemEntropy);
         match ours.open(&sealed, OWNER) {
@@ -243,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn altered_value_is_refused() {
+    fn altered_sealed_value_is_refused() {
         let master = master();
         let sealed = master.seal(&AuthToken::generate(&SystemEntropy), OWNER, &SystemEntropy);
         let sealed = sealed.as_bytes();
@@ -265,9 +266,9 @@ mod tests {
         assert!(matches!(master.open(&longer, OWNER), Err(Error::Altered)));
     }
 
-    /// Stored values must stay readable. The bytes were computed with Python and must never change.
+    /// Stored values must stay readable, so the expected bytes must never change. They were computed with Python.
     #[test]
-    fn format_never_changes() {
+    fn format_of_sealed_values_never_changes() {
         let master = MasterKey::generate(&Sevens);
         assert_eq!(master.id(), "cb3e1fa7f50b3d91");
         let token = AuthToken::parse("0123456789abcdef0123456789abcdef").unwrap();
@@ -282,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_contain_no_secret() {
+    fn error_for_a_value_sealed_under_another_master_key_contains_no_secret() {
         let (ours, theirs) = (master(), master());
         let token = AuthToken::generate(&SystemEntropy);
         let error = ours.open(&theirs.seal(&token, OWNER, &SystemEntropy), OWNER).unwrap_err();
@@ -293,7 +294,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn opening_garbage_never_panics(bytes: Vec<u8>, owner in ".*") {
+        fn opening_arbitrary_bytes_as_a_sealed_value_never_panics(bytes: Vec<u8>, owner in ".*") {
             prop_assert!(master().open(&Sealed::<AuthToken>::from_bytes(bytes), &owner).is_err());
         }
     }

@@ -1,7 +1,7 @@
-//! Public keys and signatures of devices: ECDSA on P-256 with SHA-256 (FIPS 186-5; `ES256` of RFC 7518 section 3.4).
+//! Public keys and signatures of devices: ECDSA on P-256 with SHA-256 (FIPS 186-5; `ES256` in RFC 7518 section 3.4).
 //!
-//! A key is checked once, with `p256`, when a device enrolls. Signatures are verified on every request with
-//! `aws-lc-rs`, which takes a third of the time. A test compares the two libraries.
+//! A public key is checked once, with `p256`, when a device enrolls. Signatures are verified on every request with
+//! `aws-lc-rs`, which needs a third of the time that `p256` needs. A test compares the two libraries.
 
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_FIXED, ParsedPublicKey, UnparsedPublicKey,
@@ -11,50 +11,54 @@ use base64::engine::general_purpose::STANDARD;
 use domain::factors::PublicKey;
 use p256::pkcs8::{DecodePublicKey, EncodePublicKey};
 
-/// Length of r and of s.
+/// Length in bytes of each half of a signature, r and s.
 const HALF_BYTES: usize = 32;
 
-/// Largest number of bytes that a signature of the iOS SDK may lack; see [`verify_fixed`].
+/// Maximum number of bytes that may be missing from a signature by the iOS SDK; see [`verify_fixed`].
 const MAX_MISSING_BYTES: usize = 2;
 
-/// Parses the public key of a device from `Binding.PublicKey` (docs/protocol/device.md, section 3).
+/// Parses a device's public key from the parameter `Binding.PublicKey` (docs/protocol/device.md, section 3).
 ///
-/// It must be standard, padded base64 without line breaks of a DER SubjectPublicKeyInfo (RFC 5480): 91 bytes with an
-/// uncompressed point on P-256. Returns `None` for everything else.
+/// The text must be standard, padded base64 without line breaks. It must encode a DER SubjectPublicKeyInfo (RFC 5480)
+/// of 91 bytes with an uncompressed point on P-256. Returns `None` for any other text.
 pub fn parse_public_key(base64: &str) -> Option<PublicKey> {
     let der = STANDARD.decode(base64).ok()?;
     let key = p256::PublicKey::from_public_key_der(&der).ok()?;
-    // Accept one encoding of a key only, because two encodings of one point would count as two keys. Comparing with a
-    // new encoding refuses compressed points and everything else that a lenient parser may accept.
+    // Accept only one encoding of a key, because two encodings of the same point would count as two keys. Comparing
+    // with the canonical encoding refuses compressed points and everything else that a lenient parser may accept.
     let canonical = key.to_public_key_der().ok()?;
     (canonical.as_bytes() == der).then(|| PublicKey::from_checked_der(der))
 }
 
-/// Returns whether `signature` is the signature of `key` over `message`, as r‖s of 32 bytes each (RFC 7518
-/// section 3.4).
+/// Returns whether `signature` is a valid signature by `key` over `message`. Its form is r‖s, with 32 bytes for each
+/// (RFC 7518 section 3.4).
 ///
-/// A signature may also have 63 or 62 bytes. The iOS SDK (`JwtSigner.swift`, docs/protocol/device.md, section 4) derives
-/// r‖s from DER, whose integers have no leading zeros. It prepends a single zero byte to a short integer, however many
-/// bytes are missing:
+/// A signature may also have 63 or 62 bytes. The iOS SDK (`JwtSigner.swift`, docs/protocol/device.md, section 4)
+/// derives r‖s from DER, whose integers have no leading zeros. It prepends only one zero byte to a short integer, no
+/// matter how many bytes are missing:
 ///
-/// - An integer of 30 bytes becomes 31, so that the signature lacks one byte. This affects one signature in 65,000.
-/// - An integer of 29 bytes, or two of 30, leave two bytes missing. This affects one signature in 17 million.
+/// - An integer of 30 bytes is extended to 31, so that the signature lacks one byte. This affects one signature in
+///   65,000.
+/// - An integer of 29 bytes, or two integers of 30 bytes, leave two bytes missing. This affects one signature in 17
+///   million.
 /// - Three missing bytes are practically impossible.
 ///
-/// The length does not show which half is short. Every split is therefore tried whose halves that code could have
-/// produced, two at most. Each try is a full verification, so that no signature passes whose full form would not.
+/// The length does not show which half is short. Therefore, every way to split the signature into halves that the SDK
+/// could have produced is tried, at most two. Each try is a full verification, so that a short signature passes only if
+/// its full-length form would.
 pub fn verify_fixed(key: &PublicKey, message: &[u8], signature: &[u8]) -> bool {
     ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.as_der())
         .is_ok_and(|key| full_length(signature).any(|full| key.verify_sig(message, &full).is_ok()))
 }
 
-/// Returns whether `der` is the signature of `key` over `message`, as a DER `ECDSA-Sig-Value` (RFC 3279 section 2.2.3)
-/// without trailing data. Other encodings are refused.
+/// Returns whether `der` is a valid signature by `key` over `message`. It must be a DER `ECDSA-Sig-Value` (RFC 3279
+/// section 2.2.3) without trailing data; other encodings are refused.
 pub fn verify_der(key: &PublicKey, message: &[u8], der: &[u8]) -> bool {
     UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key.as_der()).verify(message, der).is_ok()
 }
 
-/// Returns the full-length signatures that `signature` may be a short form of. A full-length signature yields itself.
+/// Returns the full-length signatures that the iOS SDK could have shortened to `signature`, at most two. For a
+/// full-length signature, returns only the signature itself.
 fn full_length(signature: &[u8]) -> impl Iterator<Item = [u8; 2 * HALF_BYTES]> {
     let missing =
         (2 * HALF_BYTES).checked_sub(signature.len()).filter(|missing| *missing <= MAX_MISSING_BYTES);
@@ -68,8 +72,8 @@ fn full_length(signature: &[u8]) -> impl Iterator<Item = [u8; 2 * HALF_BYTES]> {
     })
 }
 
-/// Returns whether the iOS SDK could have produced this half: 32 bytes, or one zero byte and a positive DER integer. Such
-/// an integer starts with a zero only if its first bit would otherwise be set.
+/// Returns whether the iOS SDK could have produced this half of a signature: 32 bytes, or one zero byte and a positive
+/// DER integer. Such an integer starts with a zero byte only if its first bit would otherwise be set.
 fn is_half(half: &[u8]) -> bool {
     half.len() == HALF_BYTES || matches!(half, [0, 0x01..=0x7f, ..] | [0, 0, 0x80..=0xff, ..])
 }
@@ -98,14 +102,14 @@ mod tests {
     }
 
     #[test]
-    fn key_of_both_sdks_is_accepted() {
+    fn public_key_in_the_form_of_the_sdks_is_accepted() {
         let key = parse_public_key(vectors::PUBLIC_KEY).unwrap();
         assert_eq!(key.as_der().len(), 91);
         assert_eq!(STANDARD.encode(key.as_der()), vectors::PUBLIC_KEY);
     }
 
     #[test]
-    fn base64_is_accepted_in_one_spelling_only() {
+    fn public_key_is_accepted_only_in_canonical_base64() {
         let good = vectors::PUBLIC_KEY;
         for bad in [
             good.trim_end_matches('='),
@@ -123,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_every_key_that_is_not_an_uncompressed_point_on_p256() {
+    fn key_other_than_an_uncompressed_point_on_p256_is_refused() {
         let good = SigningKey::generate().public_key().as_der().to_vec();
         let (header, point) = good.split_at(26);
         let (x, y) = point[1..].split_at(32);
@@ -146,7 +150,7 @@ mod tests {
         let infinity_header = [&[0x30, 0x19], &header[2..23], &[0x03, 0x02, 0]].concat();
         assert!(parse_der(&[&infinity_header[..], &[0]].concat()).is_none(), "the point at infinity");
 
-        // The same key with its outer length in BER's long form.
+        // This is the same key with its outer length in the long form of BER.
         assert!(parse_der(&[&[0x30, 0x81], &good[1..]].concat()).is_none(), "BER");
 
         let p384 = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_ASN1_SIGNING).unwrap();
@@ -155,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn factor_of_the_protocol_is_verified() {
+    fn factor_signature_test_vector_is_verified() {
         let key = parse_public_key(vectors::PUBLIC_KEY).unwrap();
         let message = vectors::FACTOR_SID.as_bytes();
         let der = STANDARD.decode(vectors::FACTOR_AUTH_PAYLOAD).unwrap();
@@ -166,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn der_is_accepted_in_one_encoding_only() {
+    fn der_signature_is_accepted_only_in_its_canonical_encoding() {
         let key = parse_public_key(vectors::PUBLIC_KEY).unwrap();
         let message = vectors::FACTOR_SID.as_bytes();
         let der = STANDARD.decode(vectors::FACTOR_AUTH_PAYLOAD).unwrap();
@@ -183,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn unchecked_key_does_not_panic() {
+    fn verification_with_a_malformed_unchecked_key_fails_without_a_panic() {
         for der in [vec![], vec![0; 91], vec![4; 65]] {
             let key = PublicKey::from_checked_der(der);
             assert!(!verify_fixed(&key, b"", &[1; 64]));
@@ -191,7 +195,7 @@ mod tests {
         }
     }
 
-    /// Verifies r‖s with `p256`, the other implementation.
+    /// Returns whether `p256`, the other implementation, accepts the signature r‖s.
     fn p256_verifies(key: &PublicKey, message: &[u8], signature: &[u8]) -> bool {
         let key = VerifyingKey::from_public_key_der(key.as_der()).unwrap();
         Signature::from_slice(signature).is_ok_and(|signature| key.verify(message, &signature).is_ok())
@@ -203,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn high_and_low_s_are_accepted_and_out_of_range_numbers_refused() {
+    fn signature_with_low_or_high_s_is_accepted_but_not_out_of_range() {
         let phone = SigningKey::generate();
         let key = phone.public_key();
         let signature = phone.sign_fixed(b"message");
@@ -226,7 +230,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(200))]
 
         #[test]
-        fn p256_and_aws_lc_agree(message: Vec<u8>, place: prop::sample::Index, flip in 1_u8..) {
+        fn p256_and_aws_lc_accept_and_refuse_the_same_signatures(message: Vec<u8>, place: prop::sample::Index, flip in 1_u8..) {
             let phone = SigningKey::generate();
             let key = phone.public_key();
             let mut signature = phone.sign_fixed(&message).to_vec();
@@ -246,7 +250,7 @@ mod tests {
         }
 
         #[test]
-        fn random_bytes_are_refused_without_panic(message: Vec<u8>, bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+        fn random_signature_bytes_are_refused_without_a_panic(message: Vec<u8>, bytes in prop::collection::vec(any::<u8>(), 0..80)) {
             let key = parse_public_key(vectors::PUBLIC_KEY).unwrap();
             prop_assert!(!verify_fixed(&key, &message, &bytes));
             prop_assert!(!verify_der(&key, &message, &bytes));
@@ -259,7 +263,8 @@ mod tests {
         }
     }
 
-    /// The length of a number in bytes, and its first byte. DER adds a sign byte before a first byte of 0x80 or more.
+    /// The size of a number: its length in bytes, and its first byte. DER adds a sign byte before a first byte of 0x80
+    /// or more.
     type Size = (usize, u8);
 
     const FULL: Size = (32, 0x5a);
@@ -272,8 +277,9 @@ mod tests {
         number
     }
 
-    /// Returns a key for which some (r, s) of these sizes is a signature over `message`, and r and s. If the key can be
-    /// chosen last, any signature is possible: for a point R with the abscissa r, Q = r⁻¹(sR − zG) verifies it.
+    /// Returns a key, r and s, such that (r, s) is a valid signature over `message` and the two numbers have these
+    /// sizes. If the key is chosen last, any signature is possible: for a point R with the x-coordinate r, the key Q =
+    /// r⁻¹(sR − zG) verifies it.
     fn signature_of_size(message: &[u8], r: Size, s: Size) -> (PublicKey, [u8; 32], [u8; 32]) {
         let scalar = |number: [u8; 32]| Scalar::reduce(&FieldBytes::from(number));
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, message);
@@ -301,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn short_signatures_of_ios_are_accepted() {
+    fn signatures_of_62_to_64_bytes_from_the_ios_sdk_are_accepted() {
         for (r, s, length) in [
             (FULL, FULL, 64),
             ((32, 0x80), (32, 0x80), 64),
@@ -337,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn signature_of_another_length_is_refused() {
+    fn signature_of_an_unsupported_length_or_form_is_refused() {
         let (key, r, s) = signature_of_size(b"message", (28, 0x5a), FULL);
         let sent = [as_ios_writes(r), as_ios_writes(s)].concat();
         assert_eq!(sent.len(), 61);
@@ -353,7 +359,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn at_most_two_splits_are_tried(bytes in prop::collection::vec(prop::sample::select(vec![0, 7, 0x80]), 0..70)) {
+        fn at_most_two_ways_to_split_a_short_signature_are_tried(bytes in prop::collection::vec(prop::sample::select(vec![0, 7, 0x80]), 0..70)) {
             let tries = full_length(&bytes).count();
             match bytes.len() {
                 64 => prop_assert_eq!(tries, 1),

@@ -1,4 +1,4 @@
-//! Test vectors of docs/protocol/device.md, section 10. Their key is used nowhere else.
+//! Test vectors from docs/protocol/device.md, section 10. Their key pair is used nowhere else.
 
 pub(crate) const PUBLIC_KEY: &str = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEGrFny9YPM/iRZzoukU8sWZbj/3KHjMMVSqQGpb8xpBKavf37cNWfrURpmblSIEjq8juJAekll1MundswaFrQ8w==";
 pub(crate) const FACTOR_SID: &str = "YF03333333333333333333333333333333";

@@ -1,4 +1,4 @@
-//! The backend: plain HTTP with an account SID and its auth token, as in any language.
+//! The backend: sends plain HTTP requests with the account SID and auth token, as it could in any language.
 
 use std::sync::Arc;
 
@@ -12,16 +12,16 @@ use crate::exchange::ExchangeView;
 use crate::format::{abbreviate, abbreviate_secret};
 use crate::printer::Printer;
 
-/// What is printed about a request beside its content.
+/// What is printed about a request in addition to its content.
 #[derive(Clone, Copy)]
 pub(crate) struct Explanation {
-    /// What the server checks before it executes the request.
+    /// Description of what the server checks before it executes the request.
     pub(crate) checks: &'static str,
-    /// Members of the response body to show.
+    /// Names of the response body members to show.
     pub(crate) shown_members: &'static [&'static str],
 }
 
-/// The application's server, which calls the API and prints every request that it makes.
+/// The backend: the application's server. It calls the API and prints the requests it makes.
 pub(crate) struct Backend {
     http: Client,
     url: String,
@@ -35,14 +35,15 @@ struct Reply {
 }
 
 impl Backend {
-    /// Creates a backend of `account` for the server at `url`.
+    /// Creates a backend that calls the server at `url` with the credentials of `account`.
     pub(crate) fn new(url: &str, account: AccountWithToken, printer: Arc<Printer>) -> Result<Self, CliError> {
-        // The server runs in this process, so no proxy from the environment applies.
+        // Ignore proxies in the environment, because the server runs in this process.
         let http = Client::builder().no_proxy().build()?;
         Ok(Self { http, url: url.to_owned(), account, printer })
     }
 
-    /// Creates a resource, prints the exchange and returns the resource.
+    /// Creates a resource with a POST to `path`, prints the exchange, and returns the resource. Any status
+    /// other than 201 is an error.
     pub(crate) async fn create(
         &self,
         path: &str,
@@ -52,7 +53,8 @@ impl Backend {
         self.post(path, form, explanation).await?.require_status(201)
     }
 
-    /// Updates a resource, prints the exchange and returns the resource.
+    /// Updates the resource at `path`, prints the exchange, and returns the resource. Any status other than
+    /// 200 is an error.
     pub(crate) async fn update(
         &self,
         path: &str,
@@ -79,19 +81,19 @@ impl Backend {
         Ok(reply)
     }
 
-    /// Fetches a resource and prints the exchange.
+    /// Fetches the resource at `path`, prints the exchange, and returns the resource.
     pub(crate) async fn get(&self, path: &str, explanation: Explanation) -> Result<Value, CliError> {
         let reply = self.send_get(path).await?;
         self.print(Method::GET, path, "", &reply, explanation);
         reply.require_status(200)
     }
 
-    /// Fetches a resource without printing the exchange.
+    /// Fetches and returns the resource at `path` without printing the exchange.
     pub(crate) async fn get_silently(&self, path: &str) -> Result<Value, CliError> {
         self.send_get(path).await?.require_status(200)
     }
 
-    /// Computes the signature that a webhook request to `url` with this form must have.
+    /// Returns the `X-Twilio-Signature` that a webhook request to `url` with this form must have.
     pub(crate) fn sign_webhook(&self, url: &str, form: &[(String, String)]) -> String {
         webhook_client::sign(&self.account.auth_token, url, form)
     }

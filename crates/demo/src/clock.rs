@@ -1,29 +1,30 @@
-//! The clock of the demo. It stands still while the demo waits for Enter, so that no token expires meanwhile.
+//! The clock of the demo. It stands still while the demo waits for Enter, so that no token expires in the
+//! meantime.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use app::SystemClock;
 use domain::{Clock, Timestamp};
 
-/// The system clock without the time that was spent in pauses.
+/// The system clock minus the time spent in pauses.
 #[derive(Debug, Default)]
 pub(crate) struct PausableClock(Mutex<Pauses>);
 
 #[derive(Debug, Default)]
 struct Pauses {
-    /// Start of the current pause.
+    /// Start of the current pause, or `None` if the clock is running.
     started_at: Option<Timestamp>,
-    /// Total length of the finished pauses, in microseconds.
+    /// Total duration of the finished pauses, in microseconds.
     finished_micros: i64,
 }
 
 impl PausableClock {
-    /// Stops the clock. Has no effect during a pause.
+    /// Stops the clock. Has no effect if the clock is already paused.
     pub(crate) fn pause(&self) {
         self.pauses().started_at.get_or_insert(SystemClock.now());
     }
 
-    /// Lets the clock continue from the time at which it was paused.
+    /// Lets the clock continue from the time at which it was paused. Has no effect if the clock is running.
     pub(crate) fn resume(&self) {
         let mut pauses = self.pauses();
         if let Some(started_at) = pauses.started_at.take() {

@@ -1,4 +1,4 @@
-//! Requests and their responses, as the demo prints them.
+//! Formats requests and their responses as the demo prints them.
 
 use reqwest::StatusCode;
 use serde_json::Value;
@@ -7,36 +7,36 @@ use url::form_urlencoded;
 
 use crate::format::{abbreviate, abbreviate_path, pretty, select_members};
 
-/// Minimum width of the text behind a label.
+/// Minimum width of the text behind a label, in columns.
 const MIN_TEXT_COLUMNS: usize = 20;
 
-/// Members of an error body, all of which are shown.
+/// Names of the members of an error body, all of which are shown.
 const ERROR_MEMBERS: &[&str] = &["code", "message", "more_info", "status"];
 
-/// A request to the server and its response.
+/// A request to the server and its response, for printing.
 pub(crate) struct ExchangeView<'e> {
-    /// `backend` or `phone`.
+    /// Name of the sender: `backend` or `phone`.
     pub(crate) sender: &'static str,
     pub(crate) method: &'e str,
     pub(crate) path_and_query: &'e str,
-    /// The lines about authentication, with secrets abbreviated.
+    /// Lines that show the authentication of the request, with secrets abbreviated.
     pub(crate) authorization: Vec<String>,
-    /// The encoded form, or an empty text.
+    /// The encoded form in the request body, or an empty string.
     pub(crate) form: &'e str,
-    /// The lines about what is signed in the form.
+    /// Lines that explain which parts of the form are signed.
     pub(crate) signed: Vec<String>,
-    /// What the server checks before it executes the request.
+    /// Description of what the server checks before it executes the request.
     pub(crate) checks: &'static str,
     pub(crate) status: u16,
-    /// A response header to show.
+    /// Name and value of a response header to show, if any.
     pub(crate) header: Option<(&'static str, String)>,
     pub(crate) body: &'e str,
-    /// Members of the body to show.
+    /// Names of the response body members to show.
     pub(crate) shown_members: &'static [&'static str],
 }
 
 impl ExchangeView<'_> {
-    /// Returns the exchange as lines, with paragraphs wrapped at `width` columns.
+    /// Returns the exchange as lines of text. Paragraphs are wrapped at `width` columns.
     pub(crate) fn lines(&self, width: usize) -> Vec<String> {
         let (path, query) = self.path_and_query.split_once('?').unwrap_or((self.path_and_query, ""));
         let mut lines =
@@ -49,7 +49,7 @@ impl ExchangeView<'_> {
         let reason = StatusCode::from_u16(self.status).ok().and_then(|status| status.canonical_reason());
         lines.push(format!("  {:<7} ← server   {} {}", self.sender, self.status, reason.unwrap_or_default()));
         if let Some((name, value)) = &self.header {
-            // There are no spaces on the wire; they are added so that the line can be wrapped.
+            // The header's value has no spaces; they are added here so that the line can be wrapped.
             push_paragraph(&mut lines, width, &format!("    {name}: "), &value.replace(',', ", "));
         }
         lines.extend(self.body_lines().into_iter().map(|line| format!("    {line}")));
@@ -65,19 +65,19 @@ impl ExchangeView<'_> {
     }
 }
 
-/// A push or webhook that the server sent, and its response.
+/// A push or webhook that the server sent, for printing. The response is always 200.
 pub(crate) struct DeliveryView<'d> {
-    /// `Google` or `backend`.
+    /// Name of the recipient: `Google` or `backend`.
     pub(crate) recipient: &'static str,
     pub(crate) path: &'d str,
-    /// The headers to show, with secrets abbreviated.
+    /// Lines that show request headers, with secrets abbreviated.
     pub(crate) headers: Vec<String>,
     pub(crate) form: &'d [(String, String)],
     pub(crate) json: Option<Value>,
 }
 
 impl DeliveryView<'_> {
-    /// Returns the delivery as lines.
+    /// Returns the delivery as lines of text.
     pub(crate) fn lines(&self) -> Vec<String> {
         let mut lines =
             vec![format!("  server  → {:<7}  POST {}", self.recipient, abbreviate_path(self.path))];
@@ -89,18 +89,19 @@ impl DeliveryView<'_> {
     }
 }
 
-/// Decodes the pairs of a form or a query.
+/// Returns the decoded names and values of a form or query.
 pub(crate) fn decode_form(encoded: &str) -> Vec<(String, String)> {
     form_urlencoded::parse(encoded.as_bytes()).into_owned().collect()
 }
 
-/// Returns a line for each pair, with the values in one column and `prefix` before each name.
+/// Returns a line for each pair, with the values aligned in one column and `prefix` before each name.
 fn pair_lines(pairs: &[(String, String)], prefix: &str) -> Vec<String> {
     let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
     pairs.iter().map(|(name, value)| format!("    {prefix}{name:width$}  {}", abbreviate(value))).collect()
 }
 
-/// Appends a wrapped text behind a label, with the later lines aligned to the first one.
+/// Appends `label` and `text`, wrapped at `width` columns. Later lines are aligned with the start of the
+/// text.
 fn push_paragraph(lines: &mut Vec<String>, width: usize, label: &str, text: &str) {
     let indent = label.chars().count();
     let width = width.saturating_sub(indent).max(MIN_TEXT_COLUMNS);

@@ -1,14 +1,15 @@
-//! Abbreviates values and formats JSON for reading.
+//! Abbreviates values and formats JSON for the output of the demo.
 
 use serde_json::{Map, Value};
 
-/// Longest JSON value that is printed on one line, in characters.
+/// Maximum length of a JSON value that is printed on one line, in characters.
 const MAX_INLINE_CHARS: usize = 72;
 
-/// Longest text that is printed in full, in characters.
+/// Maximum length of a text that is printed in full, in characters.
 const MAX_TEXT_CHARS: usize = 64;
 
-/// Abbreviates a SID or a long text to its first and last characters, and returns any other text unchanged.
+/// Returns a SID or a text of more than 64 characters shortened to its first and last characters. Returns any
+/// other text unchanged.
 pub(crate) fn abbreviate(text: &str) -> String {
     if is_sid(text) {
         keep_ends(text, 6, 4)
@@ -19,7 +20,7 @@ pub(crate) fn abbreviate(text: &str) -> String {
     }
 }
 
-/// Returns the first characters of a secret: enough to recognize it, too few to use it.
+/// Returns the first eight characters of a secret: enough to recognize it, too few to use it.
 pub(crate) fn abbreviate_secret(secret: &str) -> String {
     keep_ends(secret, 8, 0)
 }
@@ -31,7 +32,7 @@ fn keep_ends(text: &str, head: usize, tail: usize) -> String {
     format!("{head}…{tail}")
 }
 
-/// Returns whether `text` is two capital letters and 32 hexadecimal digits.
+/// Returns whether `text` has the form of a SID: two capital letters and 32 hexadecimal digits.
 fn is_sid(text: &str) -> bool {
     let (prefix, digits) = text.split_at_checked(2).unwrap_or_default();
     digits.len() == 32
@@ -39,12 +40,13 @@ fn is_sid(text: &str) -> bool {
         && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Abbreviates the SIDs in a path.
+/// Returns the URL path with its SIDs and long segments abbreviated.
 pub(crate) fn abbreviate_path(path: &str) -> String {
     path.split('/').map(abbreviate).collect::<Vec<_>>().join("/")
 }
 
-/// Abbreviates every text in a JSON value. A member named `token` is a secret.
+/// Abbreviates every string in a JSON value. A member named `token` is shortened as a secret, a member named
+/// `url` as a path.
 fn abbreviate_json(value: &mut Value) {
     match value {
         Value::String(text) => *text = abbreviate(text),
@@ -62,8 +64,9 @@ fn abbreviate_json(value: &mut Value) {
     }
 }
 
-/// Returns the named members of an object in this order, and how many were omitted. Applies the same names to the
-/// objects in an array member. Any other value is returned unchanged.
+/// Returns the members of an object that are listed in `names`, in that order, and adds a member that says
+/// how many were omitted. The same names are applied to objects inside an array member. Any other value is
+/// returned unchanged.
 pub(crate) fn select_members(value: &Value, names: &[&str]) -> Value {
     let Value::Object(members) = value else { return value.clone() };
     let mut chosen = Map::new();
@@ -84,19 +87,20 @@ pub(crate) fn select_members(value: &Value, names: &[&str]) -> Value {
     Value::Object(chosen)
 }
 
-/// Formats abbreviated JSON, on one line if it is short.
+/// Returns the value as abbreviated JSON: one line if it is at most 72 characters long, otherwise several
+/// lines.
 pub(crate) fn compact(mut value: Value) -> Vec<String> {
     abbreviate_json(&mut value);
     member_lines(None, &value)
 }
 
-/// Formats abbreviated JSON on several lines.
+/// Returns the value as abbreviated JSON on several lines.
 pub(crate) fn pretty(mut value: Value) -> Vec<String> {
     abbreviate_json(&mut value);
     lines(&value)
 }
 
-/// Formats JSON on several lines, with short members on one line each.
+/// Returns the value as JSON on several lines. Each short member or item is on a single line.
 fn lines(value: &Value) -> Vec<String> {
     match value {
         Value::Object(members) if !members.is_empty() => {
@@ -110,7 +114,8 @@ fn lines(value: &Value) -> Vec<String> {
     }
 }
 
-/// Formats a member of an object or an item of an array.
+/// Returns the lines for a member of an object, which has a `name`, or for an item of an array, which has
+/// none.
 fn member_lines(name: Option<&String>, value: &Value) -> Vec<String> {
     let text = value.to_string();
     let mut lines = if text.chars().count() <= MAX_INLINE_CHARS { vec![text] } else { lines(value) };
@@ -155,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn selected_members_keep_the_requested_order_and_the_rest_is_counted() {
+    fn selected_members_have_the_requested_order_and_omitted_members_are_counted() {
         let body = json!({ "b": [{ "a": 1, "x": 2 }], "a": "x", "c": null, "d": { "e": {} } });
         let picked = json!({ "a": "x", "b": [{ "a": 1, "…": "and 1 more" }], "…": "and 2 more" });
         assert_eq!(select_members(&body, &["a", "b", "z"]), picked);

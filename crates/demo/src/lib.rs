@@ -1,7 +1,8 @@
 //! The command `countersign demo`: a guided tour of server, backend and phone over real HTTP.
 //!
-//! The tour runs step by step against a server that keeps everything in memory, and prints each request, its response
-//! and the checks behind it. Every step ends with a check; the first one that fails ends the demo with an error.
+//! The tour runs step by step against a server that keeps everything in memory. It prints each request, its
+//! response, and the checks behind it. Every step ends with a check; the first check that fails ends the demo
+//! with an error.
 //!
 //! | file | what it contains |
 //! | --- | --- |
@@ -43,32 +44,32 @@ use crate::printer::Printer;
 use crate::receiver::Receiver;
 use crate::tour::Tour;
 
-/// Options of `countersign demo`.
+/// Command-line options of `countersign demo`.
 #[derive(Debug, Args)]
 pub struct DemoOptions {
-    /// Wait for Enter before each step. The clock of the demo stands still meanwhile, so that nothing expires
+    /// Wait for Enter before each step. The demo's clock stands still while waiting, so that nothing expires
     #[arg(long)]
     step: bool,
 }
 
 /// An API server that runs in this process.
 pub trait ApiServer {
-    /// Returns the address on which the server accepts connections.
+    /// Returns the address and port on which the server accepts connections.
     fn address(&self) -> SocketAddr;
 
-    /// Finishes running requests and stops the server.
+    /// Stops the server after all running requests have finished.
     fn stop(self) -> impl Future<Output = ()>;
 }
 
-/// Maximum time for running deliveries to finish at the end of the demo.
+/// Maximum time to wait for running deliveries at the end of the demo.
 const DELIVERY_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs the demo and prints it to standard output. `start_server` starts the API server for an application with an
-/// empty database in memory, on a free port of the loopback interface.
+/// Runs the demo and prints it to standard output. `start_server` starts the API server on a free port of the
+/// loopback interface, for an application with an empty in-memory database.
 ///
 /// # Errors
-/// Returns an error if a step fails or the server cannot start, and [`CliError::output_closed`] if standard output is
-/// no longer read.
+/// Returns an error if a step fails or the server cannot start, or [`CliError::output_closed`] if the reader
+/// of standard output has closed it.
 pub async fn run<S: ApiServer>(
     options: &DemoOptions,
     start_server: impl FnOnce(Arc<App>) -> Result<S, CliError>,
@@ -110,7 +111,8 @@ async fn run_with_app<S: ApiServer>(
     let url = format!("http://{}", server.address());
     let run_tour = async {
         let backend = Backend::new(&url, account, Arc::clone(printer))?;
-        // `run` drops backend and phone, so that the server does not wait for their connections when it stops.
+        // `run` drops the backend and the phone, so that the server does not wait for their connections when
+        // it stops.
         Tour::new(&url, backend, receiver, Arc::clone(clock), Arc::clone(printer))?.run().await
     };
     let result = run_tour.await;
@@ -119,7 +121,7 @@ async fn run_with_app<S: ApiServer>(
     result
 }
 
-/// Returns settings that send all pushes to `receiver` and allow webhooks to this machine.
+/// Returns delivery settings that send all pushes to `receiver` and permit webhooks to the loopback address.
 fn delivery_settings(receiver: &Receiver) -> DeliverySettings {
     let mut settings = DeliverySettings::default();
     settings.webhooks.allow = vec![IpAddr::from(Ipv4Addr::LOCALHOST).into()];

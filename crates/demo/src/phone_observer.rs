@@ -1,4 +1,5 @@
-//! Observes the phone: prints its exchanges, decodes what it signs, and verifies every signature independently.
+//! Observes the phone: prints its exchanges, decodes the data it signs, and verifies every signature
+//! independently.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,27 +14,27 @@ use crate::exchange::{ExchangeView, decode_form};
 use crate::format::{abbreviate, abbreviate_secret, compact, select_members};
 use crate::printer::Printer;
 
-/// The response header that lists the fields to sign, as printed.
+/// Name of the response header that lists the fields to sign, spelled as it is printed.
 const SIGNATURE_FIELDS_HEADER: &str = "Twilio-Verify-Signature-Fields";
 
-/// An observer that sees all traffic of the phone and knows no secret.
+/// An observer that sees all traffic of the phone but knows no secret.
 pub(crate) struct PhoneObserver {
     printer: Arc<Printer>,
     state: Mutex<State>,
 }
 
-/// What the observer has seen so far.
+/// What the observer has learned from the exchanges so far.
 #[derive(Default)]
 struct State {
-    /// The phone's public key, and the step in which it was registered.
+    /// The phone's public key, and the number of the step in which it was registered.
     key: Option<(PublicKey, usize)>,
-    /// The step in which the device token was explained.
+    /// Number of the step in which the device token was explained.
     token_explained_in: Option<usize>,
-    /// The step in which a signed answer was explained.
+    /// Number of the step in which a signed answer was explained.
     answer_explained_in: Option<usize>,
-    /// Number of signatures that match the public key.
+    /// Number of signatures that matched the public key.
     valid_signatures: usize,
-    /// Number of signatures that do not.
+    /// Number of signatures that did not match the public key.
     invalid_signatures: usize,
 }
 
@@ -43,13 +44,14 @@ impl PhoneObserver {
         Self { printer, state: Mutex::default() }
     }
 
-    /// Returns whether the phone has signed something, and every signature matches the public key that it registered.
+    /// Returns whether the phone has signed at least once and every signature matched the public key that it
+    /// registered.
     pub(crate) fn are_signatures_valid(&self) -> bool {
         let state = self.state();
         state.valid_signatures > 0 && state.invalid_signatures == 0
     }
 
-    /// Prints an exchange of the phone and verifies the signatures in it.
+    /// Prints an exchange of the phone, and verifies and counts the signatures in it.
     pub(crate) fn observe(&self, exchange: &device::Exchange) {
         let (request, response) = (&exchange.request, &exchange.response);
         let form = request.body.as_deref().unwrap_or_default();
@@ -87,7 +89,7 @@ impl PhoneObserver {
 }
 
 impl State {
-    /// Stores the public key if the form contains one.
+    /// Stores the public key if the form contains one. `step` is the number of the current step.
     fn remember_key(&mut self, form: &str, step: usize) {
         let key = decode_form(form).into_iter().find(|(name, _)| name == "Binding.PublicKey");
         if let Some((_, text)) = key {
@@ -95,7 +97,7 @@ impl State {
         }
     }
 
-    /// Returns the lines that explain the `Authorization` header.
+    /// Returns the lines that explain the `Authorization` header. Verifies the device token in it.
     fn explain_authorization(&mut self, request: &WireRequest, step: usize) -> Vec<String> {
         let decoded =
             request.authorization.expose().strip_prefix("Basic ").and_then(|text| STANDARD.decode(text).ok());
@@ -122,7 +124,8 @@ impl State {
         }
     }
 
-    /// Returns the lines that explain what the phone signed in its form.
+    /// Returns the lines that explain what the phone signed in its form, or none if the form has no
+    /// `AuthPayload`. Verifies the signature.
     fn explain_signed(
         &mut self,
         request: &WireRequest,
@@ -147,7 +150,8 @@ impl State {
         }
     }
 
-    /// Returns the lines that explain a signed answer: in full at the first one, in short later.
+    /// Returns the lines that explain a signed answer: all its claims for the first answer, only the most
+    /// important ones for later answers.
     fn explain_answer(&mut self, payload: &str, step: usize) -> Vec<String> {
         let verdict = self.verify_jws(payload);
         let Some(jws) = Jws::parse(payload) else { return vec!["AuthPayload is not a JWT".to_owned()] };
@@ -174,7 +178,7 @@ impl State {
         self.verify(|key| crypto::verify_der(key, sid.as_bytes(), &signature))
     }
 
-    /// Verifies and counts a signature, and returns the result as text.
+    /// Verifies a signature with `is_valid`, counts it, and returns the result as text.
     fn verify(&mut self, is_valid: impl FnOnce(&PublicKey) -> bool) -> String {
         match &self.key {
             Some((key, step)) if is_valid(key) => {
@@ -189,7 +193,7 @@ impl State {
     }
 }
 
-/// Returns the lines of the three parts of a JWT.
+/// Returns the lines that show the three parts of a JWT.
 fn jws_lines(jws: &Jws<'_>, claims: Value, verdict: String) -> Vec<String> {
     let mut lines = labeled("header", compact(Value::Object(jws.header().clone())));
     lines.extend(labeled("payload", compact(claims)));
@@ -197,17 +201,17 @@ fn jws_lines(jws: &Jws<'_>, claims: Value, verdict: String) -> Vec<String> {
     lines
 }
 
-/// Puts a label before the first line and aligns the others to it.
+/// Returns the lines with `label` before the first one and the others aligned with it.
 fn labeled(label: &str, lines: Vec<String>) -> Vec<String> {
     let label = |index| if index == 0 { label } else { "" };
     lines.iter().enumerate().map(|(index, line)| format!("  {:<9}  {line}", label(index))).collect()
 }
 
-/// Returns what the server checks before it executes an operation of a phone.
+/// Returns a description of what the server checks before it executes the phone's operation.
 const fn checks(operation: Operation) -> &'static str {
     match operation {
         Operation::CreateFactor => {
-            "the access token: created by this server for this service and user, not expired and not used before; \
+            "the access token: created by this server for this service and user, not expired and not yet used; \
              the public key: a point on the curve P-256, for ES256 signatures"
         }
         Operation::VerifyFactor => {
@@ -226,7 +230,7 @@ const fn checks(operation: Operation) -> &'static str {
     }
 }
 
-/// Returns the members of the response body to show.
+/// Returns the names of the response body members to show for `operation`.
 const fn shown_members(operation: Operation) -> &'static [&'static str] {
     match operation {
         Operation::CreateFactor => &["sid", "identity", "friendly_name", "status", "config"],

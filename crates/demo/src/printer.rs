@@ -1,4 +1,4 @@
-//! Prints the demo to standard output, and counts its steps.
+//! Prints the demo to standard output and counts its steps.
 
 use std::fmt::Display;
 use std::io::IsTerminal as _;
@@ -11,28 +11,29 @@ use terminal::{CliError, ask, fold, is_colored, plain, program, warn, wrap, writ
 use crate::clock::PausableClock;
 use crate::exchange::{DeliveryView, ExchangeView};
 
-/// Narrowest width that lines are wrapped for.
+/// Minimum width at which lines are wrapped, in columns.
 const MIN_COLUMNS: usize = 40;
 
-/// Widest line, if the terminal is that wide.
+/// Maximum width of a line, in columns, even if the terminal is wider.
 const MAX_COLUMNS: usize = 100;
 
-/// The output of the demo.
+/// The printer of the demo's output. It wraps lines to the width of the terminal and counts the steps.
 pub(crate) struct Printer {
-    /// Whether headings are bold.
+    /// Whether headings are printed in bold, which requires a terminal with colors.
     is_bold: bool,
-    /// Width of a line, in columns.
+    /// Width at which lines are wrapped, in columns.
     columns: usize,
-    /// The clock to pause before each step until the user presses Enter; `None` without `--step`.
+    /// The clock to pause while the demo waits for Enter before each step; `None` without `--step`.
     step_clock: Option<Arc<PausableClock>>,
-    /// Whether the reader of standard output has closed the pipe.
+    /// Whether the reader of standard output has closed it.
     is_closed: AtomicBool,
-    /// Titles of the steps that were started.
+    /// Titles of the steps that have started, in order.
     titles: Mutex<Vec<&'static str>>,
 }
 
 impl Printer {
-    /// Creates a printer. With a clock to pause it asks for Enter before each step.
+    /// Creates a printer. If `step_clock` is given, the printer waits for Enter before each step, and pauses
+    /// the clock meanwhile.
     pub(crate) fn new(step_clock: Option<Arc<PausableClock>>) -> Self {
         let stdout = std::io::stdout();
         Self {
@@ -44,7 +45,7 @@ impl Printer {
         }
     }
 
-    /// Prints who takes part and how to read the output.
+    /// Prints who takes part in the demo and how to read its output.
     pub(crate) fn print_introduction(&self, url: &str) {
         self.heading("Countersign: a phone confirms a sign-in");
         self.paragraph(
@@ -52,7 +53,7 @@ impl Printer {
              machine, and nothing is stored.",
         );
         self.line(format_args!("  server   Countersign, here at {url}: verifies what the phones sign"));
-        self.line("  backend  your application's server: asks whether it is really the user who signs in");
+        self.line("  backend  your application's server: asks the user's phone to confirm a sign-in");
         self.line(
             "  phone    your app on the user's phone: answers, and signs with a key that never leaves it\n",
         );
@@ -62,7 +63,7 @@ impl Printer {
         );
     }
 
-    /// Starts a step: waits for Enter if the user wants that, then prints title and explanation.
+    /// Starts a step: waits for Enter if `--step` was given, then prints the step's title and explanation.
     pub(crate) async fn start_step(&self, title: &'static str, explanation: &str) {
         self.wait_for_enter().await;
         let number = {
@@ -78,43 +79,43 @@ impl Printer {
         let Some(clock) = &self.step_clock else { return };
         clock.pause();
         ask("Press Enter for the next step:");
-        // On a blocking thread, because the receiver of pushes and webhooks runs on this one.
+        // Reads on a blocking thread, because the receiver of pushes and webhooks runs on this one.
         let _ = tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new())).await;
         if !std::io::stdin().is_terminal() {
-            // End the line, as Enter does at a terminal.
+            // Ends the line, as Enter does at a terminal.
             warn("");
         }
         clock.resume();
     }
 
-    /// Returns the number of the current step, counted from 1.
+    /// Returns the number of the current step, counted from 1. Returns 0 before the first step.
     pub(crate) fn step_number(&self) -> usize {
         self.titles().len()
     }
 
-    /// Prints a request to the server, what the server checks, and its response.
+    /// Prints a request to the server, what the server checks, and the response.
     pub(crate) fn print_exchange(&self, exchange: &ExchangeView) {
         self.lines(exchange.lines(self.columns));
     }
 
-    /// Prints a push or webhook that the server sent.
+    /// Prints a push or webhook that the server sent, and the response.
     pub(crate) fn print_delivery(&self, delivery: &DeliveryView) {
         self.lines(delivery.lines());
     }
 
-    /// Prints a remark about something that is not printed in detail.
+    /// Prints a remark about requests that are not printed in detail.
     pub(crate) fn print_remark(&self, text: &str) {
         self.paragraph(text);
     }
 
-    /// Prints `statement` with a check mark.
+    /// Prints `statement` with a check mark if it is true.
     ///
     /// # Errors
-    /// Returns an error if the statement is not true, or if standard output is no longer read.
+    /// Returns an error if `is_true` is `false`, or if the reader of standard output has closed it.
     pub(crate) fn check(&self, is_true: bool, statement: &str) -> Result<(), CliError> {
         self.require_open()?;
         if !is_true {
-            return Err(CliError::new(format!("this is not true: {statement}")));
+            return Err(CliError::new(format!("this should be true but is not: {statement}")));
         }
         for (index, line) in wrap(statement, self.columns - 4).iter().enumerate() {
             self.line(format_args!("{} {line}", if index == 0 { "  ✓" } else { "   " }));
@@ -123,10 +124,12 @@ impl Printer {
         Ok(())
     }
 
-    /// Prints the list of steps, and then what to try next.
+    /// Prints the list of steps with their results. If the demo succeeded, also prints what to try next.
+    /// `took` is the duration of the demo.
     ///
     /// # Errors
-    /// Returns the error of the demo, with the number of the step that failed.
+    /// Returns the error in `result`, with the number of the step that failed, or an error if the reader of
+    /// standard output has closed it.
     pub(crate) fn print_summary(&self, result: Result<(), CliError>, took: Duration) -> Result<(), CliError> {
         self.require_open()?;
         let titles = self.titles().clone();
@@ -170,13 +173,13 @@ impl Printer {
         self.lines(wrap(text, self.columns));
     }
 
-    /// Prints lines and an empty line after them.
+    /// Prints the lines, followed by an empty line.
     fn lines(&self, lines: Vec<String>) {
         lines.iter().for_each(|line| self.line(line));
         self.line("");
     }
 
-    /// Prints one or more lines, and folds those that are wider than the terminal.
+    /// Prints one or more lines, breaking those that are wider than the terminal.
     fn line(&self, text: impl Display) {
         for line in text.to_string().split('\n') {
             for part in fold(line, self.columns) {
@@ -185,7 +188,7 @@ impl Printer {
         }
     }
 
-    /// Prints a text. A failure is stored until the next check, which ends the demo.
+    /// Prints `text`. A write failure is recorded; the next check then ends the demo.
     fn print(&self, text: &str) {
         if write(text.as_bytes()).is_err() {
             self.is_closed.store(true, Ordering::Relaxed);

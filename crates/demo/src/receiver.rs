@@ -1,4 +1,5 @@
-//! Receives the requests of the server: pushes, in place of Google, and webhooks, as the backend.
+//! Receives the requests that the server sends: pushes, in place of Google, and webhooks, in place of the
+//! backend.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,26 +20,27 @@ use terminal::CliError;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// Maximum time until an expected request arrives.
+/// Maximum time to wait for an expected request.
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Maximum size of a request body.
+/// Maximum size of a request body, in bytes.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// Path of the backend's webhook.
+/// URL path of the backend's webhook.
 pub(crate) const WEBHOOK_PATH: &str = "/hook";
 
-/// An HTTP server on a port of the loopback interface. It stops when it is dropped.
+/// An HTTP server on a free port of the loopback interface that receives pushes and webhooks. It stops when
+/// it is dropped.
 pub(crate) struct Receiver {
     address: SocketAddr,
     requests: UnboundedReceiver<ReceivedRequest>,
     task: tokio::task::JoinHandle<()>,
 }
 
-/// A request from the server.
+/// A push or webhook request from the server.
 pub(crate) struct ReceivedRequest {
     pub(crate) path: String,
-    /// The `X-Twilio-Signature` header of a webhook; empty for a push.
+    /// Value of the `X-Twilio-Signature` header of a webhook; empty for a push.
     pub(crate) signature: String,
     pub(crate) body: String,
 }
@@ -50,7 +52,7 @@ impl Drop for Receiver {
 }
 
 impl Receiver {
-    /// Starts to receive requests.
+    /// Starts a receiver on a free port.
     ///
     /// # Errors
     /// Returns an error if no port is available.
@@ -61,12 +63,13 @@ impl Receiver {
         Ok(Self { address, requests, task: tokio::spawn(accept(listener, sender)) })
     }
 
-    /// Returns the base URL, such as `http://127.0.0.1:40000`.
+    /// Returns the receiver's base URL, such as `http://127.0.0.1:40000`.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Creates the JSON of a service account, as Google issues it, whose tokens come from this receiver.
+    /// Returns the JSON file of a service account, as Google issues it, with a new key. Its token URI points
+    /// to this receiver.
     ///
     /// # Errors
     /// Returns an error if no RSA key can be generated.
@@ -86,11 +89,11 @@ impl Receiver {
         .to_string())
     }
 
-    /// Waits for the first request that `is_expected`, and discards all others before it. `what` names it in the
-    /// error.
+    /// Waits for the first request for which `is_expected` returns `true`, and returns it. Discards all
+    /// requests before it. `what` is the name of the request in the error message.
     ///
     /// # Errors
-    /// Returns an error if it does not arrive within ten seconds.
+    /// Returns an error if the request does not arrive within ten seconds.
     pub(crate) async fn receive(
         &mut self,
         what: &str,
@@ -105,17 +108,18 @@ impl Receiver {
             None
         };
         let request = tokio::time::timeout(RECEIVE_TIMEOUT, expected).await.ok().flatten();
-        request.ok_or_else(|| CliError::new(format!("{what} has not arrived in time")))
+        request.ok_or_else(|| CliError::new(format!("{what} did not arrive in time")))
     }
 }
 
-/// Accepts connections with HTTP/1.1 and HTTP/2: Google's servers use HTTP/2, most backends HTTP/1.1.
+/// Accepts connections and serves them with HTTP/1.1 or HTTP/2, because the receiver stands in for both
+/// Google, whose servers use HTTP/2, and a backend, most of which use HTTP/1.1.
 async fn accept(listener: TcpListener, sender: UnboundedSender<ReceivedRequest>) {
     while let Ok((socket, _)) = listener.accept().await {
         let sender = sender.clone();
         tokio::spawn(async move {
             let service = service_fn(move |request| handle(request, sender.clone()));
-            // An error of a single connection does not matter: the server repeats the request.
+            // A failed connection does not matter: the server sends the request again.
             let _ = auto::Builder::new(TokioExecutor::new())
                 .serve_connection(TokioIo::new(socket), service)
                 .await;

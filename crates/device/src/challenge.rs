@@ -1,4 +1,5 @@
-//! Challenges and pages of them as an SDK parses them from a response (docs/protocol/device.md, sections 5, 6, 8).
+//! Challenges and lists of challenges, as an SDK parses them from a response (docs/protocol/device.md,
+//! sections 5, 6, 8).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,39 +12,40 @@ use serde_json::{Map, Value};
 
 use crate::json::{Node, UnreadableField};
 
-/// The response header that lists the fields a device must sign.
+/// Name of the response header that lists the fields a phone must sign.
 pub(crate) const SIGNATURE_FIELDS_HEADER: &str = "Twilio-Verify-Signature-Fields";
 
-/// A challenge as an app receives it.
+/// A challenge, as an app receives it from the SDK.
 #[derive(Clone, PartialEq)]
 pub struct Challenge {
-    /// `YC…`
+    /// SID of the challenge, `YC…`.
     pub sid: String,
-    /// The factor that the challenge is for, `YF…`; always the one that fetched it.
+    /// SID of the factor that the challenge is for, `YF…`; always the factor whose phone fetched it.
     pub factor_sid: String,
-    /// Current status.
+    /// Status of the challenge when it was fetched.
     pub status: Status,
-    /// Text of the question.
+    /// The question to show to the user.
     pub message: String,
-    /// Further details to show: label and value.
+    /// Further details to show to the user, each with a label and a value.
     pub fields: Vec<(String, String)>,
-    /// Creation time to show to the user, if the service includes it.
+    /// Creation time to show to the user, or `None` if the service does not include it.
     pub date: Option<Timestamp>,
-    /// Details that are signed but not shown.
+    /// Details that the phone signs but does not show to the user.
     pub hidden_details: Option<BTreeMap<String, String>>,
-    /// Creation time.
+    /// Creation time of the challenge.
     pub created_at: Timestamp,
-    /// Time of the last change.
+    /// Time of the challenge's last change.
     pub updated_at: Timestamp,
-    /// Time until which it can be answered.
+    /// Time until which the challenge can be answered.
     pub expires_at: Timestamp,
-    /// The fields to sign. Set only for a pending challenge that was fetched by its SID, not by a list.
+    /// The fields that the phone must sign. `None` unless the challenge was pending and was fetched by its
+    /// SID: lists do not contain these fields.
     pub(crate) to_sign: Option<Map<String, Value>>,
 }
 
 impl fmt::Debug for Challenge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The message may contain personal data.
+        // The message may contain personal data, so it is omitted.
         f.debug_struct("Challenge")
             .field("sid", &self.sid)
             .field("status", &self.status)
@@ -52,7 +54,8 @@ impl fmt::Debug for Challenge {
 }
 
 impl Challenge {
-    /// Parses the response to a fetch. `headers` are the values of [`SIGNATURE_FIELDS_HEADER`].
+    /// Parses the response to a request for one challenge. `headers` are the values of
+    /// [`SIGNATURE_FIELDS_HEADER`]. Returns an error if a published SDK could not parse the response.
     pub(crate) fn parse(body: &Value, headers: &[&str], factor_sid: &str) -> Result<Self, UnreadableField> {
         let mut challenge = Self::parse_node(&Node::root(body), factor_sid)?;
         if challenge.status == Status::Pending {
@@ -83,9 +86,10 @@ impl Challenge {
     }
 }
 
-/// Returns the members of the body that the header names, in the order of the header. A member may be null.
+/// Returns the members of the body that the header lists, in the header's order. A member may be null.
 ///
-/// Names are not trimmed, as in both SDKs: with a space after a comma the body has no such member, which is an error.
+/// As in both SDKs, names are not trimmed. If a space follows a comma, the body has no member of that name,
+/// which is an error.
 fn fields_to_sign(body: &Value, headers: &[&str]) -> Result<Map<String, Value>, UnreadableField> {
     let [names] = headers else {
         return Err(UnreadableField::new(SIGNATURE_FIELDS_HEADER, "sent once with a pending challenge"));
@@ -99,43 +103,43 @@ fn fields_to_sign(body: &Value, headers: &[&str]) -> Result<Map<String, Value>, 
     names.split(',').map(|name| Ok((name.to_owned(), value(name)?))).collect()
 }
 
-/// A query for a page of challenges.
+/// The parameters of a request that lists a page of a factor's challenges.
 #[derive(Clone, Debug)]
 pub struct ListRequest {
-    /// Only challenges with this status.
+    /// Status of the challenges to return; `None` returns all.
     pub status: Option<Status>,
-    /// Order by creation time.
+    /// Order of the challenges by creation time.
     pub order: Order,
-    /// Maximum number of challenges on a page.
+    /// Maximum number of challenges on the page.
     pub page_size: u32,
-    /// Token of the page, from another page; the first page if `None`.
+    /// Token of the page to return, taken from another page. `None` returns the first page.
     pub page_token: Option<String>,
 }
 
 impl Default for ListRequest {
-    /// Returns a query for the first twenty of all challenges, oldest first.
+    /// Returns a query for the first page of all challenges, up to twenty, oldest first.
     fn default() -> Self {
         Self { status: None, order: Order::Ascending, page_size: 20, page_token: None }
     }
 }
 
-/// A page of challenges.
+/// A page of a factor's challenges.
 #[derive(Clone, Debug)]
 pub struct ChallengeList {
-    /// The challenges, in the order of the query.
+    /// The challenges on the page, in the requested order.
     pub challenges: Vec<Challenge>,
-    /// Number of the page, as the server reports it.
+    /// Page number that the server reports; the first page is 0.
     pub page: i64,
-    /// Maximum number of challenges on a page.
+    /// Maximum number of challenges on a page, as the server reports it.
     pub page_size: i64,
-    /// Token of the previous page.
+    /// Token of the previous page, or `None` on the first page.
     pub previous_page_token: Option<String>,
-    /// Token of the next page.
+    /// Token of the next page, or `None` on the last page.
     pub next_page_token: Option<String>,
 }
 
 impl ChallengeList {
-    /// Parses the response to a list request.
+    /// Parses the response to a list request. Returns an error if a published SDK could not parse it.
     pub(crate) fn parse(body: &Value, factor_sid: &str) -> Result<Self, UnreadableField> {
         let body = Node::root(body).object()?;
         let meta = body.member("meta").object()?;
@@ -150,7 +154,8 @@ impl ChallengeList {
     }
 }
 
-/// Returns the query parameter `PageToken` of a page URL. A device uses nothing else of the URL.
+/// Returns the `PageToken` query parameter of a page URL, or `None` if the URL is null or has no such
+/// parameter. A phone uses nothing else of the URL.
 fn page_token(url: &Node<'_>) -> Result<Option<String>, UnreadableField> {
     if url.text_or_null()?.is_none() {
         return Ok(None);
@@ -189,7 +194,7 @@ mod tests {
         let mut body = body();
         change(&mut body);
         let alone = parse(&body).unwrap_err().field;
-        // One unreadable challenge makes the whole list unreadable.
+        // A single unreadable challenge makes the whole list unreadable.
         let list = ChallengeList::parse(&list(json!([super::tests::body(), body])), FACTOR);
         let path = if alone == "body" { String::new() } else { format!(".{alone}") };
         assert_eq!(list.unwrap_err().field, format!("challenges[1]{path}"));
@@ -212,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn challenge_is_parsed() {
+    fn challenge_response_is_parsed() {
         let challenge = parse(&body()).unwrap();
         assert_eq!(challenge.message, "Sign in?");
         assert_eq!(challenge.fields, [("IP".to_owned(), "203.0.113.9".to_owned())]);
@@ -236,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_or_wrong_field_is_named() {
+    fn error_names_a_missing_or_invalid_top_level_field() {
         let required =
             ["sid", "factor_sid", "status", "details", "date_created", "date_updated", "expiration_date"];
         for field in required {
@@ -251,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn field_of_the_wrong_type_is_named() {
+    fn error_names_an_invalid_nested_field_by_its_path() {
         assert_eq!(unreadable_field(|body| body["status"] = json!("answered")), "status");
         assert_eq!(unreadable_field(|body| body["factor_sid"] = json!("YF03")), "factor_sid");
         assert_eq!(unreadable_field(|body| body["hidden_details"]["n"] = json!(1)), "hidden_details.n");
@@ -270,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn pending_challenge_requires_the_signature_fields_header_once() {
+    fn pending_challenge_requires_exactly_one_signature_fields_header() {
         for headers in [&[][..], &["sid", "status"]] {
             assert_eq!(
                 Challenge::parse(&body(), headers, FACTOR).unwrap_err().field,
@@ -286,14 +291,14 @@ mod tests {
     }
 
     #[test]
-    fn fields_to_sign_keep_the_order_of_the_header() {
+    fn fields_to_sign_keep_the_order_of_the_signature_fields_header() {
         let challenge = Challenge::parse(&body(), &["status,metadata,hidden_details,sid"], FACTOR).unwrap();
         let keys: Vec<String> = challenge.to_sign.unwrap().keys().cloned().collect();
         assert_eq!(keys, ["status", "metadata", "hidden_details", "sid"]);
     }
 
     #[test]
-    fn list_and_its_page_tokens_are_parsed() {
+    fn challenge_list_and_its_page_tokens_are_parsed() {
         let page = ChallengeList::parse(&list(json!([body()])), FACTOR).unwrap();
         assert_eq!((page.page, page.page_size, page.challenges.len()), (1, 2, 1));
         assert_eq!(page.previous_page_token, None);
@@ -302,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn list_field_of_the_wrong_type_is_named() {
+    fn error_names_a_missing_or_invalid_field_of_a_challenge_list() {
         let unreadable_field = |change: &dyn Fn(&mut Value)| {
             let mut list = list(json!([]));
             change(&mut list);

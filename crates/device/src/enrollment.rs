@@ -1,4 +1,4 @@
-//! What a phone needs for enrollment, and what it stores afterwards.
+//! What a phone needs in order to enroll, and what it stores afterwards.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,51 +11,51 @@ use serde::{Deserialize, Serialize};
 use crate::style::Style;
 use crate::{factor, json};
 
-/// The parameters of an enrollment, as an app passes them to the SDK (docs/protocol/device.md, section 3).
+/// The parameters of a new factor, as an app passes them to the SDK (docs/protocol/device.md, section 3).
 #[derive(Clone)]
 pub struct NewFactor {
-    /// `VA…`
+    /// SID of the service, `VA…`.
     pub service_sid: String,
-    /// Identity of the user.
+    /// Identity of the user: the backend's own id for the user.
     pub identity: String,
-    /// Access token from the app's backend.
+    /// Access token that the app received from its backend.
     pub access_token: Secret<String>,
-    /// Name of the phone, chosen by the user.
+    /// Display name of the phone, chosen by the user.
     pub friendly_name: String,
-    /// Push provider and registration token; `None`, or an empty token, for a phone without push.
+    /// Push provider and registration token. `None` or an empty token means a phone without push.
     pub notification: Option<(Platform, String)>,
-    /// Arbitrary data that the server stores with the factor.
+    /// Arbitrary data for the server to store with the factor.
     pub metadata: Option<BTreeMap<String, String>>,
-    /// Android package or iOS bundle id.
+    /// Id of the app: the Android package or the iOS bundle id.
     pub app_id: String,
 }
 
-/// A factor as a phone stores it, including its private key. Serialize it only to storage that is protected as well
-/// as a [`Keyring`](crate::Keyring).
+/// A factor as a phone stores it, including its private key. Serialize an enrollment only to storage that is
+/// protected as well as a [`Keyring`](crate::Keyring).
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(into = "StoredEnrollment", try_from = "StoredEnrollment")]
 pub struct Enrollment {
-    /// The SDK that the phone imitates.
+    /// The SDK that the phone imitates in its requests.
     pub style: Style,
-    /// URL of the server.
+    /// Base URL of the server.
     pub base_url: String,
-    /// `AC…`, the `sub` of the device tokens.
+    /// SID of the account, `AC…`; the `sub` claim of device tokens.
     pub account_sid: String,
-    /// `VA…`
+    /// SID of the service, `VA…`.
     pub service_sid: String,
-    /// Identity of the user.
+    /// Identity of the user: the backend's own id for the user.
     pub identity: String,
-    /// `YF…`
+    /// SID of the factor, `YF…`.
     pub factor_sid: String,
-    /// `CR…`, the `kid` of the device tokens.
+    /// SID of the credential, `CR…`; the `kid` header of device tokens.
     pub credential_sid: String,
-    /// Name of the phone, chosen by the user.
+    /// Display name of the phone, chosen by the user.
     pub friendly_name: String,
-    /// Android package or iOS bundle id.
+    /// Id of the app: the Android package or the iOS bundle id.
     pub app_id: String,
     /// Creation time of the factor.
     pub created_at: Timestamp,
-    /// Whether the server has verified that the phone holds the key.
+    /// Status of the factor: whether the phone has proved to the server that it holds the private key.
     pub status: Status,
     pub(crate) key: SigningKey,
 }
@@ -69,7 +69,7 @@ impl fmt::Debug for Enrollment {
     }
 }
 
-/// The serialized form of an [`Enrollment`].
+/// The serialized form of an [`Enrollment`], with all values as text.
 #[derive(Serialize, Deserialize)]
 struct StoredEnrollment {
     style: String,
@@ -83,7 +83,7 @@ struct StoredEnrollment {
     app_id: String,
     date_created: String,
     status: String,
-    /// PKCS#8 in base64.
+    /// The private key in PKCS#8, base64-encoded.
     private_key: String,
 }
 
@@ -129,7 +129,7 @@ impl TryFrom<StoredEnrollment> for Enrollment {
     }
 }
 
-/// Creates an enrollment with the SIDs of docs/protocol/device.md, section 10, and a new key.
+/// Returns an enrollment with the SIDs from docs/protocol/device.md, section 10, and a newly generated key.
 #[cfg(test)]
 pub(crate) fn sample(style: Style) -> Enrollment {
     let sid = |prefix: &str, digit: &str| format!("{prefix}{}", digit.repeat(32));
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn serialized_enrollment_is_read_back() {
+    fn serialized_enrollment_can_be_read_back() {
         let enrollment = sample(Style::Ios);
         let text = serde_json::to_string(&enrollment).unwrap();
         let again: Enrollment = serde_json::from_str(&text).unwrap();
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_output_does_not_contain_the_key() {
+    fn debug_output_of_an_enrollment_does_not_contain_the_key() {
         let enrollment = sample(Style::Android);
         let shown = format!("{enrollment:?} {enrollment:#?}");
         assert!(shown.contains(&enrollment.factor_sid));
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_stored_field_is_rejected() {
+    fn stored_enrollment_with_an_invalid_field_is_rejected() {
         let good = serde_json::to_value(sample(Style::Android)).unwrap();
         for field in ["style", "date_created", "status", "private_key"] {
             let mut bad = good.clone();

@@ -1,4 +1,4 @@
-//! Factors as an SDK parses them from a response (docs/protocol/device.md, section 8).
+//! Factors, as an SDK parses them from a response (docs/protocol/device.md, section 8).
 
 use domain::Timestamp;
 use domain::factors::Status;
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::json::{Node, UnreadableField};
 
-/// The parts of a factor that a phone stores.
+/// The fields of a factor response that a phone stores.
 #[derive(Debug)]
 pub(crate) struct FactorResponse {
     pub(crate) sid: String,
@@ -17,13 +17,14 @@ pub(crate) struct FactorResponse {
     pub(crate) created_at: Timestamp,
 }
 
-/// Returns the status with this name, or `None` if there is none.
+/// Returns the factor status with the name `word`, or `None` if there is no such status.
 pub(crate) fn parse_status(word: &str) -> Option<Status> {
     [Status::Unverified, Status::Verified].into_iter().find(|status| status.as_str() == word)
 }
 
 impl FactorResponse {
-    /// Parses the body of a factor.
+    /// Parses the response body that describes a factor. Returns an error if a published SDK could not parse
+    /// it.
     pub(crate) fn parse(body: &Value) -> Result<Self, UnreadableField> {
         let body = Node::root(body).object()?;
         let config = body.member("config").object()?;
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_or_wrong_field_is_named() {
+    fn error_names_a_missing_or_invalid_factor_field() {
         for field in ["sid", "account_sid", "friendly_name", "status", "date_created", "config"] {
             assert_eq!(unreadable_field(|body| body[field] = Value::Null), field);
             assert_eq!(unreadable_field(|body| body[field] = json!(1)), field);

@@ -1,4 +1,4 @@
-//! The file in which a terminal phone stores its enrollments.
+//! The keyring: the file in which a terminal phone stores its enrollments.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
@@ -10,9 +10,10 @@ use tempfile::NamedTempFile;
 use crate::enrollment::Enrollment;
 use crate::error::Error;
 
-/// The enrollments of one phone, and the file that contains them with their private keys.
+/// The enrollments of one terminal phone, and the path of the file that stores them with their private keys.
 ///
-/// Only the owner may have access to the file. If two processes save at the same time, the later one wins.
+/// Only the file's owner may have access to it. If two processes save at the same time, the later one
+/// overwrites the changes of the other.
 #[derive(Debug)]
 pub struct Keyring {
     path: PathBuf,
@@ -33,7 +34,8 @@ impl Keyring {
     /// Reads the keyring from `path`. Returns an empty keyring if the file does not exist.
     ///
     /// # Errors
-    /// Returns [`Error::KeyringOpenToOthers`], [`Error::KeyringMalformed`] or [`Error::Keyring`].
+    /// Returns [`Error::KeyringOpenToOthers`] if other users have access to the file,
+    /// [`Error::KeyringMalformed`] if its content is invalid, or [`Error::Keyring`] if it cannot be read.
     pub fn load(path: impl Into<PathBuf>) -> Result<Self, Error> {
         let path = path.into();
         let failed = |source| Error::Keyring { path: path.clone(), source };
@@ -43,7 +45,7 @@ impl Keyring {
             }
             opened => opened.map_err(failed)?,
         };
-        // Check the open file and not the path, which may name another file by the time it is read.
+        // Check the open file rather than the path, which may refer to another file by the time it is read.
         let metadata = file.metadata().map_err(failed)?;
         if metadata.is_dir() {
             return Err(failed(io::ErrorKind::IsADirectory.into()));
@@ -59,8 +61,8 @@ impl Keyring {
         }
     }
 
-    /// Writes the keyring atomically: a concurrent reader, or one after a crash, sees the old or the new content and
-    /// never a part.
+    /// Writes the keyring to its file atomically. Concurrent readers, and readers after a crash, get either
+    /// the old or the new content.
     ///
     /// # Errors
     /// Returns [`Error::Keyring`] if the file cannot be written.
@@ -70,7 +72,7 @@ impl Keyring {
 
     fn write(&self) -> io::Result<()> {
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        // Created with mode 0600 under an unused name.
+        // The temporary file is created with mode 0600 under an unused name.
         let mut file = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
         serde_json::to_writer_pretty(&mut file, &ContentsRef { enrollments: &self.enrollments })?;
         file.write_all(b"\n")?;
@@ -79,12 +81,12 @@ impl Keyring {
         Ok(())
     }
 
-    /// Returns all enrollments, oldest first.
+    /// Returns all enrollments in the order in which they were added.
     pub fn enrollments(&self) -> &[Enrollment] {
         &self.enrollments
     }
 
-    /// Adds an enrollment, or replaces that of the same factor.
+    /// Adds an enrollment. If the keyring already has one for the same factor, replaces it.
     pub fn put(&mut self, enrollment: Enrollment) {
         match self.enrollments.iter_mut().find(|known| known.factor_sid == enrollment.factor_sid) {
             Some(known) => *known = enrollment,
@@ -92,19 +94,21 @@ impl Keyring {
         }
     }
 
-    /// Returns the enrollment whose factor SID is `prefix`, or the only one whose factor SID starts with it. An empty
-    /// prefix matches every enrollment.
+    /// Returns the enrollment whose factor SID is `prefix` or, failing that, the only one whose factor SID
+    /// begins with `prefix`. An empty prefix matches every enrollment.
     ///
     /// # Errors
-    /// Returns [`Error::NoSuchFactor`] or [`Error::AmbiguousFactor`].
+    /// Returns [`Error::NoSuchFactor`] if no factor SID matches, or [`Error::AmbiguousFactor`] if more than
+    /// one begins with `prefix`.
     pub fn find(&self, prefix: &str) -> Result<&Enrollment, Error> {
         self.position(prefix).map(|index| &self.enrollments[index])
     }
 
-    /// Removes the enrollment that [`find`](Self::find) returns.
+    /// Removes and returns the enrollment that [`find`](Self::find) returns for `prefix`.
     ///
     /// # Errors
-    /// Returns [`Error::NoSuchFactor`] or [`Error::AmbiguousFactor`].
+    /// Returns [`Error::NoSuchFactor`] if no factor SID matches, or [`Error::AmbiguousFactor`] if more than
+    /// one begins with `prefix`.
     pub fn remove(&mut self, prefix: &str) -> Result<Enrollment, Error> {
         self.position(prefix).map(|index| self.enrollments.remove(index))
     }
@@ -152,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn saved_keyring_is_read_back_and_readable_by_the_owner_only() {
+    fn saved_keyring_can_be_read_back_and_is_readable_by_the_owner_only() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("phone.json");
         let mut keyring = Keyring::load(&path).unwrap();
@@ -170,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn keyring_with_access_for_others_is_rejected() {
+    fn keyring_that_other_users_can_access_is_rejected() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("phone.json");
         Keyring::load(&path).unwrap().save().unwrap();
@@ -185,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn error_in_a_malformed_keyring_has_a_position_and_no_content() {
+    fn error_for_a_malformed_keyring_contains_the_position_but_no_content() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("phone.json");
         Keyring::load(&path).unwrap().save().unwrap();
@@ -196,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn folder_is_rejected_whatever_its_mode() {
+    fn folder_is_rejected_as_a_keyring_whatever_its_mode() {
         let folder = tempfile::tempdir().unwrap();
         for mode in [0o755, 0o700] {
             fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();

@@ -5,17 +5,18 @@
 //! A phone creates its own key pair. The private key never leaves the phone.
 //!
 //! 1. **Enrollment.** The app receives an access token from its backend and sends it with the public key:
-//!    `POST …/Factors`. The response contains the SIDs of the *factor*, which is this phone of this user, and of the
-//!    *credential*, which identifies the key. To prove that it holds the private key, the phone signs the SID of the
-//!    factor and sends the signature: `POST …/Factors/{sid}`. The factor is now verified.
-//! 2. **Challenge.** The backend creates a *challenge*. The phone receives a push, or lists pending challenges, and
+//!    `POST …/Factors`. The response contains the SID of the *factor*, which stands for this phone of this user, and
+//!    the SID of the *credential*, which identifies the key. To prove that it holds the private key, the phone signs
+//!    the factor SID and sends the signature: `POST …/Factors/{sid}`. The factor is now verified.
+//! 2. **Challenge.** The backend creates a *challenge*. The phone receives a push or lists its pending challenges, and
 //!    fetches the challenge: `GET …/Challenges/{sid}`. A response header lists the fields to sign.
-//! 3. **Answer.** The phone copies these fields, sets `status` to `approved` or `denied`, signs all of it as a JWT and
-//!    sends it: `POST …/Challenges/{sid}`. Then it fetches the challenge again, and reports success to the app only if
-//!    the status is the answer.
+//! 3. **Answer.** The phone copies these fields, sets `status` to `approved` or `denied`, signs the result as a JWT,
+//!    and sends it: `POST …/Challenges/{sid}`. Then it fetches the challenge again, and reports success to the app only
+//!    if the challenge's status equals the answer.
 //!
-//! All requests except the first are authenticated by a short-lived JWT, signed by the same key and created for each
-//! request. A phone with a wrong clock takes the time from the `401` of the server and repeats the request once.
+//! All requests except the first are authenticated by a short-lived JWT, signed by the same key and created
+//! for each request. If the phone's clock is wrong, the server responds with 401. The phone then adopts the
+//! time in that response and repeats the request once.
 //!
 //! ```no_run
 //! # async fn example(clock: std::sync::Arc<dyn domain::Clock>, token: String) -> Result<(), device::Error> {
@@ -43,10 +44,11 @@
 //!
 //! # Guarantees
 //!
-//! The software phone replaces a real phone in demos and tests, so it guarantees two things. Its requests equal those
-//! of the published SDK of its [`Style`] byte for byte, including percent-encoding and escaped slashes. And it parses
-//! responses more strictly than either SDK: whatever one of them cannot parse is an [`Error::Unreadable`] with the
-//! name of the field. A server that satisfies this phone therefore satisfies both SDKs.
+//! The software phone replaces a real phone in demos and tests, so it guarantees two things. First, its
+//! requests equal those of the published SDK of its [`Style`] byte for byte, including percent-encoding and
+//! escaped slashes. Second, it parses responses more strictly than either SDK: anything that one of them
+//! cannot parse is an [`Error::Unreadable`] with the name of the field. A server that satisfies this phone
+//! therefore satisfies both SDKs.
 //!
 //! | item | purpose |
 //! | --- | --- |
@@ -56,8 +58,8 @@
 //! | [`Enrollment`], [`Keyring`] | what a phone stores, and the file in which a terminal phone stores it |
 //! | [`Exchange`] | a request and its response, for observers |
 //!
-//! Like a real phone this crate treats SIDs, identities and tokens as opaque text, so that a test can also send wrong
-//! ones.
+//! Like a real phone, this crate treats SIDs, identities, and tokens as opaque text, so that a test can also
+//! send invalid ones.
 
 mod challenge;
 mod clock;

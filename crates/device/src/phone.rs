@@ -1,4 +1,4 @@
-//! The phone: sends the requests of [`wire`](crate::wire) and parses the responses.
+//! The phone: sends the requests that [`wire`](crate::wire) builds and parses the responses.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -24,10 +24,10 @@ use crate::signing;
 use crate::style::Style;
 use crate::wire::{self, Operation, WireRequest};
 
-/// Maximum time from sending a request to the end of its response.
+/// Maximum time from sending a request until its response has been received completely.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A phone whose app uses one of the SDKs. It stores no keys: these are in the [`Enrollment`]s.
+/// A software phone whose app uses one of the SDKs. It stores no keys; those are in the [`Enrollment`]s.
 pub struct Phone {
     style: Style,
     base_url: String,
@@ -36,10 +36,10 @@ pub struct Phone {
     observer: Option<Arc<Observer>>,
 }
 
-/// The response to a request that a phone may repeat.
+/// The response to a request that the phone may have repeated with a corrected clock.
 struct Reply {
     response: Response,
-    /// Whether this is the response to the second attempt.
+    /// Whether this is the response to the repeated request.
     is_repeated: bool,
 }
 
@@ -47,8 +47,8 @@ impl Phone {
     /// Creates a phone for the server at `base_url`, such as `http://127.0.0.1:8080`.
     ///
     /// # Errors
-    /// Returns [`Error::BaseUrl`] if `base_url` is not an `http` or `https` URL, and [`Error::Transport`] if TLS
-    /// cannot be set up.
+    /// Returns [`Error::BaseUrl`] if `base_url` is not an `http` or `https` URL, or [`Error::Transport`] if
+    /// TLS cannot be set up.
     pub fn new(style: Style, base_url: &str, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let base_url = base_url.trim_end_matches('/').to_owned();
         let url = Url::parse(&base_url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
@@ -58,51 +58,55 @@ impl Phone {
             .redirect(redirect::Policy::none())
             .http1_title_case_headers();
         if is_loopback(&url) {
-            // A proxy from the environment would resolve a loopback address to its own machine.
+            // Ignore proxies in the environment: a proxy would resolve a loopback address to its own machine.
             http = http.no_proxy();
         }
         let http = http.build()?;
         Ok(Self { style, base_url, http, clock: AdjustedClock::new(clock), observer: None })
     }
 
-    /// Adds an observer that is called for every exchange.
+    /// Sets the observer, which is called for every exchange. Replaces any previous observer.
     #[must_use]
     pub fn with_observer(mut self, observer: Arc<Observer>) -> Self {
         self.observer = Some(observer);
         self
     }
 
-    /// Returns the seconds by which the server is estimated to be ahead of the local clock. Zero until a `401`
-    /// corrects it (docs/protocol/device.md, section 7).
+    /// Returns the number of seconds by which the server is estimated to be ahead of the local clock. Zero
+    /// until a `401` response corrects the estimate (docs/protocol/device.md, section 7).
     pub fn clock_offset(&self) -> i64 {
         self.clock.offset()
     }
 
-    /// Creates a key and enrolls with it, in the two requests of the SDK. To survive a failure between the two, call
-    /// [`create_factor`](Self::create_factor), store its result, and call [`verify_factor`](Self::verify_factor).
+    /// Creates a key and enrolls it, in the two requests that the SDK sends. To survive a failure between the
+    /// two, call [`create_factor`](Self::create_factor), store its result, and call
+    /// [`verify_factor`](Self::verify_factor).
     ///
     /// # Errors
-    /// Returns [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
+    /// Returns [`Error::Api`] if the server refuses a request, [`Error::Transport`] if no response is received, or
+    /// [`Error::Unreadable`] if a published SDK could not parse a response.
     pub async fn enroll(&self, new: &NewFactor) -> Result<Enrollment, Error> {
         let mut enrollment = self.create_factor(new).await?;
         self.verify_factor(&mut enrollment).await?;
         Ok(enrollment)
     }
 
-    /// Creates a key and an unverified factor. Unlike the other requests this one is never repeated with a corrected
-    /// clock, because the phone did not create the access token.
+    /// Creates a key and an unverified factor. Unlike the other requests, this one is never repeated with a
+    /// corrected clock, because the phone did not create the access token.
     ///
     /// # Errors
-    /// Returns [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
+    /// Returns [`Error::Api`] if the server refuses a request, [`Error::Transport`] if no response is received, or
+    /// [`Error::Unreadable`] if a published SDK could not parse a response.
     pub async fn create_factor(&self, new: &NewFactor) -> Result<Enrollment, Error> {
         self.create_factor_with(new, SigningKey::generate()).await
     }
 
-    /// Creates an unverified factor with an existing key, as a phone does that lost the response to its first
-    /// attempt.
+    /// Creates an unverified factor with an existing key. A phone does this if it lost the response to its
+    /// first attempt.
     ///
     /// # Errors
-    /// Returns [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
+    /// Returns [`Error::Api`] if the server refuses a request, [`Error::Transport`] if no response is received, or
+    /// [`Error::Unreadable`] if a published SDK could not parse a response.
     pub async fn create_factor_with(&self, new: &NewFactor, key: SigningKey) -> Result<Enrollment, Error> {
         let request = wire::create_factor(self.style, new, &key.public_key_base64());
         let factor = parse_factor(Operation::CreateFactor, &self.send(request).await?)?;
@@ -122,21 +126,24 @@ impl Phone {
         })
     }
 
-    /// Proves to the server that the phone holds the key, and updates the status of `enrollment` from the response.
+    /// Verifies the factor: proves to the server that the phone holds the private key. Updates the status of
+    /// `enrollment` from the response.
     ///
     /// # Errors
-    /// Returns [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
+    /// Returns [`Error::Api`] if the server refuses a request, [`Error::Transport`] if no response is received, or
+    /// [`Error::Unreadable`] if a published SDK could not parse a response.
     pub async fn verify_factor(&self, enrollment: &mut Enrollment) -> Result<(), Error> {
         let reply = self.send_signed(|now| wire::verify_factor(self.style, enrollment, now)).await?;
         enrollment.status = parse_factor(Operation::VerifyFactor, &reply.response)?.status;
         Ok(())
     }
 
-    /// Sends the push registration and the name of the enrollment to the server. To rename the factor, change
-    /// [`Enrollment::friendly_name`] first.
+    /// Sends the given push registration and the enrollment's name to the server, and updates `enrollment`
+    /// from the response. To rename the factor, change [`Enrollment::friendly_name`] first.
     ///
     /// # Errors
-    /// Returns [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
+    /// Returns [`Error::Api`] if the server refuses a request, [`Error::Transport`] if no response is received, or
+    /// [`Error::Unreadable`] if a published SDK could not parse a response.
     pub async fn update_factor(
         &self,
         enrollment: &mut Enrollment,
@@ -151,11 +158,12 @@ impl Phone {
         Ok(())
     }
 
-    /// Deletes the factor. Succeeds if the factor no longer exists, which a second `401` also indicates
-    /// (docs/protocol/device.md, section 7).
+    /// Deletes the factor on the server. Succeeds if the factor no longer exists, which a second `401`
+    /// response also indicates (docs/protocol/device.md, section 7).
     ///
     /// # Errors
-    /// Returns [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
+    /// Returns [`Error::Api`] if the server refuses a request, [`Error::Transport`] if no response is received, or
+    /// [`Error::Unreadable`] if a published SDK could not parse a response.
     pub async fn delete_factor(&self, enrollment: &Enrollment) -> Result<(), Error> {
         let reply = self.send_signed(|now| wire::delete_factor(self.style, enrollment, now)).await?;
         match reply.response.status {
@@ -165,20 +173,22 @@ impl Phone {
         }
     }
 
-    /// Returns the first page of pending challenges: up to twenty, newest first.
+    /// Returns the first page of the factor's pending challenges: up to twenty, newest first.
     ///
     /// # Errors
-    /// Returns [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
+    /// Returns [`Error::Api`] if the server refuses a request, [`Error::Transport`] if no response is received, or
+    /// [`Error::Unreadable`] if a published SDK could not parse a response.
     pub async fn list_pending(&self, enrollment: &Enrollment) -> Result<ChallengeList, Error> {
         let pending =
             ListRequest { status: Some(Status::Pending), order: Order::Descending, ..ListRequest::default() };
         self.list_challenges(enrollment, &pending).await
     }
 
-    /// Returns a page of the factor's challenges.
+    /// Returns the page of the factor's challenges that `list` selects.
     ///
     /// # Errors
-    /// Returns [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
+    /// Returns [`Error::Api`] if the server refuses a request, [`Error::Transport`] if no response is received, or
+    /// [`Error::Unreadable`] if a published SDK could not parse a response.
     pub async fn list_challenges(
         &self,
         enrollment: &Enrollment,
@@ -190,10 +200,12 @@ impl Phone {
         ChallengeList::parse(&body, &enrollment.factor_sid).map_err(|part| Error::unreadable(operation, part))
     }
 
-    /// Returns one challenge. If it is pending, it contains what [`send_answer`](Self::send_answer) needs.
+    /// Returns the challenge with the SID `sid`. If the challenge is pending, it contains the fields that
+    /// [`send_answer`](Self::send_answer) signs.
     ///
     /// # Errors
-    /// Returns [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
+    /// Returns [`Error::Api`] if the server refuses a request, [`Error::Transport`] if no response is received, or
+    /// [`Error::Unreadable`] if a published SDK could not parse a response.
     pub async fn get_challenge(&self, enrollment: &Enrollment, sid: &str) -> Result<Challenge, Error> {
         let operation = Operation::GetChallenge;
         let reply = self.send_signed(|now| wire::get_challenge(self.style, enrollment, sid, now)).await?;
@@ -204,12 +216,13 @@ impl Phone {
             .map_err(|part| Error::unreadable(operation, part))
     }
 
-    /// Answers a challenge in the three requests of the SDK: fetch, answer, fetch (docs/protocol/device.md, section
-    /// 1). Returns the challenge of the last fetch.
+    /// Answers a challenge in the three requests that the SDK sends: fetch, answer, fetch
+    /// (docs/protocol/device.md, section 1). Returns the challenge from the last fetch.
     ///
     /// # Errors
-    /// Returns [`Error::NotPending`] if the challenge cannot be answered, [`Error::NotUpdated`] if the last fetch
-    /// returns another status, and otherwise [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
+    /// Returns [`Error::NotPending`] if the challenge cannot be answered, or [`Error::NotUpdated`] if the
+    /// last fetch returns another status. Otherwise returns [`Error::Api`], [`Error::Transport`], or
+    /// [`Error::Unreadable`] if a request fails.
     pub async fn answer(
         &self,
         enrollment: &Enrollment,
@@ -226,12 +239,13 @@ impl Phone {
         }
     }
 
-    /// Sends the answer to a challenge that was fetched before: the second of the three requests of
-    /// [`answer`](Self::answer). Does not check the resulting status.
+    /// Sends the answer to a challenge that was fetched before: the second of the three requests that
+    /// [`answer`](Self::answer) sends. Does not check the resulting status.
     ///
     /// # Errors
-    /// Returns [`Error::NotPending`] if the challenge was not pending when it was fetched, or came from a list, and
-    /// otherwise [`Error::Api`], [`Error::Transport`] or [`Error::Unreadable`].
+    /// Returns [`Error::NotPending`] if the challenge was not pending when it was fetched, or was taken from
+    /// a list. Otherwise returns [`Error::Api`], [`Error::Transport`], or [`Error::Unreadable`] if the
+    /// request fails.
     pub async fn send_answer(
         &self,
         enrollment: &Enrollment,
@@ -243,12 +257,13 @@ impl Phone {
         let reply = self
             .send_signed(|now| wire::answer_challenge(self.style, enrollment, &challenge.sid, &payload, now))
             .await?;
-        // Neither SDK reads the body of this response.
+        // The body is not parsed, because neither SDK reads it.
         require_success(Operation::AnswerChallenge, &reply.response)
     }
 
-    /// Sends the request that `request` creates for the current time. A `401` with a `Date` header corrects the
-    /// clock, and the request is created and sent once more (docs/protocol/device.md, section 7).
+    /// Sends the request that `request` builds for the current time. If the response is a `401` with a `Date`
+    /// header, corrects the clock, then builds and sends the request once more (docs/protocol/device.md,
+    /// section 7).
     async fn send_signed(&self, request: impl Fn(Timestamp) -> WireRequest) -> Result<Reply, Error> {
         let response = self.send(request(self.clock.now())).await?;
         let is_adjusted =
@@ -299,13 +314,13 @@ fn parse_factor(operation: Operation, response: &Response) -> Result<FactorRespo
     FactorResponse::parse(&body).map_err(|part| Error::unreadable(operation, part))
 }
 
-/// Returns the body of a successful response, or the error that the server sent.
+/// Returns the JSON body of a successful response, or the error that the server sent.
 fn parse_success(operation: Operation, response: &Response) -> Result<Value, Error> {
     require_success(operation, response)?;
     parse_json(response).map_err(|part| Error::unreadable(operation, part))
 }
 
-/// Returns the error that the server sent, if it is one.
+/// Returns `Ok` if the response is a success (status below 300), otherwise the error that the server sent.
 fn require_success(operation: Operation, response: &Response) -> Result<(), Error> {
     if response.status < 300 {
         return Ok(());
@@ -313,7 +328,8 @@ fn require_success(operation: Operation, response: &Response) -> Result<(), Erro
     Err(parse_error(response).unwrap_or_else(|part| Error::unreadable(operation, part)))
 }
 
-/// Parses an error body (docs/protocol/device.md, section 7). The code must be a number, because iOS requires one.
+/// Parses the body of an error response (docs/protocol/device.md, section 7). The code must be a number,
+/// because the iOS SDK requires one.
 fn parse_error(response: &Response) -> Result<Error, UnreadableField> {
     let body = parse_json(response)?;
     let body = Node::root(&body).object()?;
@@ -363,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn only_localhost_and_loopback_addresses_are_loopback() {
+    fn only_localhost_and_loopback_addresses_count_as_loopback_hosts() {
         let local = |url| is_loopback(&Url::parse(url).unwrap());
         for here in ["http://127.0.0.1:8080", "http://127.1.2.3", "http://[::1]:8080", "https://localhost/v"]
         {
@@ -382,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn error_body_has_a_code_and_a_message() {
+    fn code_and_message_of_an_error_body_are_parsed() {
         let body = r#"{"code":20003,"message":"Authenticate","more_info":"https://x","status":401}"#;
         match require_success(Operation::GetChallenge, &response(401, body)).unwrap_err() {
             Error::Api { status, code, message } => {
@@ -393,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn unreadable_error_body_names_the_field() {
+    fn error_for_an_invalid_error_body_names_the_invalid_field() {
         assert_eq!(unreadable_field(500, ""), "body");
         assert_eq!(unreadable_field(302, "<html>"), "body");
         assert_eq!(unreadable_field(400, "[]"), "body");

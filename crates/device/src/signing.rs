@@ -1,4 +1,4 @@
-//! What a phone signs: device tokens, the proof that it holds its key, and answers
+//! Creates a phone's signatures: device tokens, the proof that it holds its key, and answers
 //! (docs/protocol/device.md, sections 4 and 5).
 
 use base64::Engine;
@@ -12,10 +12,10 @@ use crate::challenge::Challenge;
 use crate::enrollment::Enrollment;
 use crate::style::Style;
 
-/// Validity of a device token.
+/// Lifetime of a device token, in seconds.
 const TOKEN_LIFETIME_SECONDS: i64 = 600;
 
-/// Creates the token that authenticates one request, valid from `now`.
+/// Returns the device token that authenticates one request. The token is valid from `now`, for ten minutes.
 pub fn sign_device_token(style: Style, enrollment: &Enrollment, now: Timestamp) -> String {
     let (header, claims) = device_token_parts(enrollment, now);
     sign_jws(style, header, claims, &enrollment.key)
@@ -37,14 +37,14 @@ fn device_token_parts(enrollment: &Enrollment, now: Timestamp) -> (Value, Value)
     (header, claims)
 }
 
-/// Creates the `AuthPayload` that verifies a factor: a signature of its SID. It is the only signature in DER, and the
-/// only one outside a JWT.
+/// Returns the `AuthPayload` that verifies a factor: a signature of the factor SID, in base64. Unlike all
+/// other signatures, this one is in DER and not part of a JWT.
 pub fn sign_factor_sid(enrollment: &Enrollment) -> String {
     STANDARD.encode(enrollment.key.sign_der(enrollment.factor_sid.as_bytes()))
 }
 
-/// Creates the `AuthPayload` that answers a challenge: the fields that the server listed, with the answer as
-/// `status`. Returns `None` unless the challenge was pending and was fetched by its SID.
+/// Returns the `AuthPayload` that answers a challenge: a JWT of the fields that the server listed, with the
+/// answer as `status`. Returns `None` unless the challenge was pending and was fetched by its SID.
 pub fn sign_answer(
     style: Style,
     enrollment: &Enrollment,
@@ -57,8 +57,8 @@ pub fn sign_answer(
     Some(sign_jws(style, header, Value::Object(claims), &enrollment.key))
 }
 
-/// Creates a compact JWS. `crypto::jws` cannot do that, because the signature covers the exact bytes that the JSON
-/// writer of the platform produces.
+/// Returns a signed JWS in compact form. `crypto::jws` cannot create it, because the signature covers the
+/// exact bytes that the JSON writer of the style's platform, Android or iOS, produces.
 fn sign_jws(style: Style, header: Value, claims: Value, key: &SigningKey) -> String {
     let part = |value| URL_SAFE_NO_PAD.encode(json_text(style, value));
     let signed = format!("{}.{}", part(header), part(claims));
@@ -66,13 +66,14 @@ fn sign_jws(style: Style, header: Value, claims: Value, key: &SigningKey) -> Str
     format!("{signed}.{signature}")
 }
 
-/// Returns JSON text as the platform writes it. Both escape slashes, and Android keeps the order of the keys. The
-/// order on iOS is random; alphabetical order represents it, because it differs from that of Android.
+/// Returns `value` as JSON text in the format of the style's platform, Android or iOS. Both escape slashes.
+/// Android keeps the order of the keys. On iOS the order is random; here it is alphabetical, which differs
+/// from the Android order.
 pub(crate) fn json_text(style: Style, mut value: Value) -> String {
     if style == Style::Ios {
         value.sort_all_objects();
     }
-    // In JSON text slashes occur only in strings, and serde_json escapes none of them.
+    // In JSON text, slashes occur only in strings, and serde_json does not escape them.
     value.to_string().replace('/', r"\/")
 }
 
@@ -91,9 +92,9 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
 
-    /// The token of docs/protocol/device.md, section 10, without the signature.
+    /// The token from docs/protocol/device.md, section 10, without the signature.
     const DEVICE_TOKEN: &str = "eyJjdHkiOiJ0d2lsaW8tcGJhO3Y9MSIsImtpZCI6IkNSNTU1NTU1NTU1NTU1NTU1NTU1NTU1NTU1NTU1NTU1NTUiLCJ0eXAiOiJKV1QiLCJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJBQzExMTExMTExMTExMTExMTExMTExMTExMTExMTExMTExIiwiZXhwIjoxNzY3MjI2MjAwLCJuYmYiOjE3NjcyMjU2MDB9";
-    /// The answer of docs/protocol/device.md, section 10, without the signature.
+    /// The answer from docs/protocol/device.md, section 10, without the signature.
     const ANSWER: &str = "eyJ0eXAiOiJKV1QiLCJhbGciOiJFUzI1NiJ9.eyJoaWRkZW5fZGV0YWlscyI6eyJ0eG4iOiJhXC9iIn0sImFjY291bnRfc2lkIjoiQUMxMTExMTExMTExMTExMTExMTExMTExMTExMTExMTExMSIsInNpZCI6IllDMDM0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0NDQ0NDQiLCJleHBpcmF0aW9uX2RhdGUiOiIyMDI2LTAxLTAxVDAwOjA1OjAwWiIsImRhdGVfY3JlYXRlZCI6IjIwMjYtMDEtMDFUMDA6MDA6MDBaIiwic3RhdHVzIjoiYXBwcm92ZWQiLCJmYWN0b3Jfc2lkIjoiWUYwMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMzMyIsImRldGFpbHMiOnsibWVzc2FnZSI6IkxvZ2luIHRvIGh0dHBzOlwvXC9leGFtcGxlLmNvbVwvPyIsImZpZWxkcyI6W3sibGFiZWwiOiJJUCIsInZhbHVlIjoiMjAzLjAuMTEzLjkifV19LCJzZXJ2aWNlX3NpZCI6IlZBMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIiLCJpZGVudGl0eSI6InVzZXItMDAwMS1hYmNkIn0";
 
     fn challenge(enrollment: &Enrollment) -> Challenge {
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn device_token_matches_the_vector() {
+    fn device_token_matches_the_test_vector() {
         let enrollment = sample(Style::Android);
         let token = sign_device_token(Style::Android, &enrollment, NOW);
         assert_eq!(token.rsplit_once('.').unwrap().0, DEVICE_TOKEN);
@@ -130,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn answer_matches_the_vector() {
+    fn signed_answer_matches_the_test_vector() {
         let enrollment = sample(Style::Android);
         let payload =
             sign_answer(Style::Android, &enrollment, &challenge(&enrollment), Answer::Approved).unwrap();

@@ -1,21 +1,21 @@
-//! The two SDKs that a phone can imitate.
+//! The two SDKs, Android and iOS, that a phone can imitate.
 
 use std::fmt;
 
 use domain::{Expected, Parameter};
 
-/// The SDK that a phone imitates. The two differ in percent-encoding, in the order of fields and keys, in the name of
-/// one query parameter and in the `User-Agent`.
+/// The SDK that a phone imitates. The SDKs differ in percent-encoding, in the order of fields and keys, in
+/// the name of one query parameter, and in the `User-Agent` header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Style {
-    /// `twilio-verify-android`, 0.9.0.
+    /// The Android SDK, `twilio-verify-android` 0.9.0.
     Android,
-    /// `twilio-verify-ios`, 3.0.2.
+    /// The iOS SDK, `twilio-verify-ios` 3.0.2.
     Ios,
 }
 
 impl Style {
-    /// Returns the name, as on the command line.
+    /// Returns the style's name on the command line, `android` or `ios`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Android => "android",
@@ -23,7 +23,7 @@ impl Style {
         }
     }
 
-    /// Returns the value of `Config.SdkVersion` (docs/protocol/device.md, section 3).
+    /// Returns the SDK version, which is sent as `Config.SdkVersion` (docs/protocol/device.md, section 3).
     pub const fn sdk_version(self) -> &'static str {
         match self {
             Self::Android => "0.9.0",
@@ -31,8 +31,9 @@ impl Style {
         }
     }
 
-    /// Returns the `User-Agent` header (docs/protocol/device.md, section 2): app, platform, version and build of the
-    /// app, operating system, device model, SDK, version and build of the SDK.
+    /// Returns the value of the `User-Agent` header (docs/protocol/device.md, section 2). Its parts are the
+    /// app, the platform, the app's version and build, the operating system, the device model, the SDK, and
+    /// the SDK's version and build.
     pub fn user_agent(self) -> String {
         let version = env!("CARGO_PKG_VERSION");
         let (platform, system, device, sdk, build) = match self {
@@ -42,7 +43,8 @@ impl Style {
         ["Countersign", platform, version, "1", system, device, sdk, self.sdk_version(), build].join("; ")
     }
 
-    /// Returns the name of the query parameter for the page token (docs/protocol/device.md, section 6).
+    /// Returns the name of the query parameter that contains the page token (docs/protocol/device.md, section
+    /// 6).
     pub(crate) const fn page_token_parameter(self) -> &'static str {
         match self {
             Self::Android => "PageToken",
@@ -72,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn name_of_a_style_is_parsed_back() {
+    fn style_name_parses_back_to_the_same_style() {
         for style in [Style::Android, Style::Ios] {
             assert_eq!(Style::from_parameter(style.as_str()), Ok(style));
         }
@@ -80,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn user_agent_has_nine_parts() {
+    fn user_agent_has_the_nine_parts_of_the_imitated_sdk() {
         let version = env!("CARGO_PKG_VERSION");
         assert_eq!(
             Style::Android.user_agent(),

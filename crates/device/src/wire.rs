@@ -1,5 +1,5 @@
-//! The seven requests of a phone, byte for byte as each SDK writes them (docs/protocol/device.md, sections 1 to 3 and
-//! 6). Nothing here does I/O.
+//! Builds a phone's seven requests, byte for byte as each SDK writes them (docs/protocol/device.md, sections
+//! 1 to 3 and 6). This module does no I/O.
 
 use std::fmt;
 
@@ -17,27 +17,27 @@ use crate::enrollment::{Enrollment, NewFactor};
 use crate::signing;
 use crate::style::Style;
 
-/// The operation of a request.
+/// The operation that a phone's request performs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
-    /// Creates a factor, authenticated by an access token.
+    /// Creates a factor; authenticated by an access token.
     CreateFactor,
-    /// Proves that the phone holds the private key.
+    /// Verifies a factor by proving that the phone holds the private key.
     VerifyFactor,
-    /// Updates the name and the push registration.
+    /// Updates the factor's name and push registration.
     UpdateFactor,
-    /// Deletes the factor.
+    /// Deletes a factor.
     DeleteFactor,
-    /// Fetches a challenge and the list of fields to sign.
+    /// Fetches a challenge, along with the list of fields to sign.
     GetChallenge,
-    /// Lists the challenges of the factor.
+    /// Lists a factor's challenges.
     ListChallenges,
     /// Approves or denies a challenge.
     AnswerChallenge,
 }
 
 impl Operation {
-    /// Returns the HTTP method.
+    /// Returns the HTTP method of the operation's request.
     pub const fn method(self) -> Method {
         match self {
             Self::CreateFactor | Self::VerifyFactor | Self::UpdateFactor | Self::AnswerChallenge => {
@@ -63,31 +63,32 @@ impl fmt::Display for Operation {
     }
 }
 
-/// A request that can be sent to any server.
+/// A complete HTTP request, which can be sent to any server.
 #[derive(Clone)]
 pub struct WireRequest {
-    /// Operation of the request.
+    /// Operation that the request performs.
     pub operation: Operation,
-    /// HTTP method.
+    /// HTTP method of the request.
     pub method: Method,
-    /// Path from `/v2/` on, with the query.
+    /// Path, starting with `/v2/`, and query.
     pub path_and_query: String,
-    /// The `Authorization` header, kept apart from the others because it is a credential.
+    /// Value of the `Authorization` header, kept apart from the other headers because it is a credential.
     pub authorization: Secret<String>,
-    /// All other headers.
+    /// Names and values of all other headers.
     pub headers: Vec<(&'static str, String)>,
-    /// The form, encoded; `None` for a request without a body.
+    /// The encoded form; `None` for a request without a body.
     pub body: Option<String>,
 }
 
 impl fmt::Debug for WireRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Path and body contain personal data.
+        // The path and the body contain personal data, so they are omitted.
         f.debug_struct("WireRequest").field("operation", &self.operation).finish_non_exhaustive()
     }
 }
 
-/// Builds the request that creates a factor, the only one that contains the access token.
+/// Builds the request that creates a factor with `public_key` (base64). Only this request contains the access
+/// token.
 pub fn create_factor(style: Style, new: &NewFactor, public_key: &str) -> WireRequest {
     let mut form = vec![
         ("FriendlyName", new.friendly_name.clone()),
@@ -103,13 +104,14 @@ pub fn create_factor(style: Style, new: &NewFactor, public_key: &str) -> WireReq
     request(style, Operation::CreateFactor, path, new.access_token.expose(), Some(&form))
 }
 
-/// Builds the request that proves that the phone holds the key.
+/// Builds the request that verifies the factor: it proves that the phone holds the private key.
 pub fn verify_factor(style: Style, enrollment: &Enrollment, now: Timestamp) -> WireRequest {
     let form = [("AuthPayload", signing::sign_factor_sid(enrollment))];
     device_request(style, Operation::VerifyFactor, factor_path(enrollment), Some(&form), enrollment, now)
 }
 
-/// Builds the request that updates the name, taken from the enrollment, and the push registration.
+/// Builds the request that updates the factor's push registration and sets its name to that of the
+/// enrollment.
 pub fn update_factor(
     style: Style,
     enrollment: &Enrollment,
@@ -121,17 +123,17 @@ pub fn update_factor(
     device_request(style, Operation::UpdateFactor, factor_path(enrollment), Some(&form), enrollment, now)
 }
 
-/// Builds the request that deletes the factor.
+/// Builds the request that deletes the factor of `enrollment`.
 pub fn delete_factor(style: Style, enrollment: &Enrollment, now: Timestamp) -> WireRequest {
     device_request(style, Operation::DeleteFactor, factor_path(enrollment), None, enrollment, now)
 }
 
-/// Builds the request that fetches a challenge.
+/// Builds the request that fetches the challenge with the SID `sid`.
 pub fn get_challenge(style: Style, enrollment: &Enrollment, sid: &str, now: Timestamp) -> WireRequest {
     device_request(style, Operation::GetChallenge, challenge_path(enrollment, sid), None, enrollment, now)
 }
 
-/// Builds the request that lists challenges of the factor.
+/// Builds the request that lists a page of the factor's challenges.
 pub fn list_challenges(
     style: Style,
     enrollment: &Enrollment,
@@ -156,7 +158,7 @@ pub fn list_challenges(
     device_request(style, Operation::ListChallenges, path, None, enrollment, now)
 }
 
-/// Builds the request that answers a challenge with a payload from [`signing::sign_answer`].
+/// Builds the request that answers a challenge. `auth_payload` is a result of [`signing::sign_answer`].
 pub fn answer_challenge(
     style: Style,
     enrollment: &Enrollment,
@@ -175,7 +177,7 @@ pub fn answer_challenge(
     )
 }
 
-/// Returns the path of an entity. Like both SDKs it does not escape the identity.
+/// Returns the URL path of an entity. Like both SDKs, it does not escape the identity.
 fn entity_path(service_sid: &str, identity: &str) -> String {
     format!("/v2/Services/{service_sid}/Entities/{identity}")
 }
@@ -194,7 +196,8 @@ fn challenge_path(enrollment: &Enrollment, sid: &str) -> String {
 
 type Field = (&'static str, String);
 
-/// Returns the `Config.*` fields. On iOS they come from a dictionary, so their order here is one of several possible.
+/// Returns the `Config.*` form fields. In the iOS SDK they come from a dictionary, so their order here is
+/// only one of several possible.
 fn config_fields(style: Style, app_id: &str, notification: Option<&(Platform, String)>) -> Vec<Field> {
     let sdk = ("Config.SdkVersion", style.sdk_version().to_owned());
     let app = ("Config.AppId", app_id.to_owned());
@@ -202,7 +205,7 @@ fn config_fields(style: Style, app_id: &str, notification: Option<&(Platform, St
         Style::Android => vec![sdk, app],
         Style::Ios => vec![app, sdk],
     };
-    // An empty registration token means no push (docs/protocol/device.md, section 3).
+    // An empty registration token means that the phone has no push (docs/protocol/device.md, section 3).
     let address = notification.filter(|(_, token)| !token.is_empty());
     let platform = address.map_or(Platform::None, |(platform, _)| *platform);
     config.push(("Config.NotificationPlatform", platform.as_str().to_owned()));
@@ -230,7 +233,7 @@ fn request(
 ) -> WireRequest {
     const FORM: &str = "application/x-www-form-urlencoded";
     let method = operation.method();
-    // A GET accepts a form according to its header, and expects JSON.
+    // The SDKs send a form content type in the `Accept` header of a GET, although the response is JSON.
     let accept = if method == Method::GET { FORM } else { "application/json" };
     WireRequest {
         operation,
@@ -256,7 +259,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
     const STYLES: [Style; 2] = [Style::Android, Style::Ios];
 
-    /// The public key of docs/protocol/device.md, section 10.
+    /// The public key from docs/protocol/device.md, section 10.
     const PUBLIC_KEY: &str = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEGrFny9YPM/iRZzoukU8sWZbj/3KHjMMVSqQGpb8xpBKavf37cNWfrURpmblSIEjq8juJAekll1MundswaFrQ8w==";
 
     fn new_factor(friendly_name: &str, os: &str) -> NewFactor {
@@ -277,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn android_create_body_matches_the_vector() {
+    fn android_create_factor_body_matches_the_test_vector() {
         let key = PUBLIC_KEY.replace('/', "%2F").replace('=', "%3D");
         let request = create_factor(Style::Android, &new_factor("My phone & co", "Android"), PUBLIC_KEY);
         assert_eq!(
@@ -291,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn ios_create_body_matches_the_vector() {
+    fn ios_create_factor_body_matches_the_test_vector() {
         let request = create_factor(Style::Ios, &new_factor("My phone", "iOS"), PUBLIC_KEY);
         assert_eq!(
             request.body.unwrap(),
@@ -314,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn registration_token_is_sent_with_its_platform_and_an_empty_one_means_none() {
+    fn registration_token_is_sent_with_its_platform_unless_it_is_empty() {
         for style in STYLES {
             let body = |notification: Option<(Platform, String)>| {
                 let new = NewFactor { notification, metadata: None, ..new_factor("x", "y") };
@@ -336,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_match_the_sdks() {
+    fn request_headers_match_those_of_the_mobile_sdks() {
         let form = "application/x-www-form-urlencoded";
         for style in STYLES {
             let enrollment = sample(style);
@@ -373,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_and_queries_match_the_sdks() {
+    fn request_paths_and_queries_match_those_of_the_mobile_sdks() {
         let entity = "/v2/Services/VA22222222222222222222222222222222/Entities/user-0001-abcd";
         let factor = format!("{entity}/Factors/YF03333333333333333333333333333333");
         let list = ListRequest {
@@ -407,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_of_device_requests_match_the_sdks() {
+    fn bodies_of_factor_and_challenge_updates_match_those_of_the_ios_sdk() {
         let enrollment = sample(Style::Ios);
         let verify = verify_factor(Style::Ios, &enrollment, NOW).body.unwrap();
         assert!(verify.starts_with("AuthPayload=ME"), "{verify}");

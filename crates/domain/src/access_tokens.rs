@@ -1,4 +1,5 @@
-//! Access tokens: with one, a phone may enroll one factor. A backend requests it and hands it to the phone.
+//! Access tokens, each of which permits a phone to enroll one factor. A backend requests a token and hands it to the
+//! phone.
 
 use crate::factors::FactorType;
 use crate::parameter::Bounded;
@@ -8,32 +9,32 @@ use crate::sids::{AccessTokenSid, AccountSid, FactorSid, ServiceSid};
 use crate::text::{FriendlyName, Identity};
 use crate::time::Timestamp;
 
-/// Lifetime of an access token in seconds, 60 to 300 (docs/protocol/resources.md, section 6).
+/// Lifetime of an access token, 60 to 300 seconds (docs/protocol/resources.md, section 6).
 pub type Ttl = Bounded<60, 300>;
 
-/// What an access token permits. The token carries these claims in encrypted form.
+/// The permission that an access token grants. The token contains these claims in encrypted form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// `YK…`
+    /// SID of the access token (`YK…`).
     pub sid: AccessTokenSid,
-    /// Account that requested the token.
+    /// Account whose backend requested the token.
     pub account_sid: AccountSid,
     /// Service in which the factor may be created.
     pub service_sid: ServiceSid,
     /// Identity of the entity that the factor will belong to.
     pub identity: Identity,
-    /// Permitted type of factor.
+    /// Type of the factor that may be created.
     pub factor_type: FactorType,
-    /// End of validity, exclusive.
+    /// Expiry of the token. At or after this time, the token is not valid.
     pub expires_at: Timestamp,
 }
 
 impl Grant {
-    /// Checks that the token permits factors of this entity. `None` stands for a SID or an identity that is not valid
-    /// and therefore matches no token.
+    /// Checks that the token permits enrolling a factor for this service and identity. `None` stands for a malformed
+    /// SID or identity, which matches no token.
     ///
     /// # Errors
-    /// Returns 60313 if the token was issued for another identity or service (docs/protocol/decisions.md, No. 8).
+    /// Returns error 60313 if the token was issued for another identity or service (docs/protocol/decisions.md, No. 8).
     pub fn require_entity(
         &self,
         service_sid: Option<ServiceSid>,
@@ -42,10 +43,10 @@ impl Grant {
         Self::require(service_sid == Some(self.service_sid) && identity == Some(&self.identity))
     }
 
-    /// Checks that the token permits factors of this type.
+    /// Checks that the token permits enrolling a factor of this type.
     ///
     /// # Errors
-    /// Returns 60313 if the token was issued for another type (docs/protocol/decisions.md, No. 8).
+    /// Returns error 60313 if the token was issued for another factor type (docs/protocol/decisions.md, No. 8).
     pub fn require_factor_type(&self, factor_type: FactorType) -> Result<(), Problem> {
         Self::require(factor_type == self.factor_type)
     }
@@ -54,47 +55,47 @@ impl Grant {
         if is_permitted {
             return Ok(());
         }
-        let advice = "the access token was made for another service, identity or factor type";
+        let advice = "the access token was issued for another service, identity or factor type";
         Err(Problem::with_advice(Code::UnauthorizedFactorCreation, advice))
     }
 }
 
-/// The plaintext of an access token: a JWE that phones treat as opaque.
+/// The text of an access token: a JWE that phones treat as opaque. It cannot be printed by accident.
 #[derive(Clone, Debug)]
 pub struct TokenText(Secret<String>);
 
 impl TokenText {
-    /// Wraps the text so that it cannot be printed by accident.
+    /// Wraps the token's text so that it cannot be printed by accident.
     pub const fn new(text: String) -> Self {
         Self(Secret::new(text))
     }
 
-    /// Returns the text.
+    /// Returns the token's text.
     pub fn expose(&self) -> &str {
         self.0.expose()
     }
 }
 
-/// A stored access token.
+/// An access token as it is stored.
 #[derive(Clone, Debug)]
 pub struct AccessToken {
-    /// Claims of the token.
+    /// Claims of the token: what it permits, and until when.
     pub grant: Grant,
-    /// Suggested name for the new factor, which the phone may display.
+    /// Suggested friendly name of the new factor, which the phone may display.
     pub factor_friendly_name: Option<FriendlyName>,
-    /// Requested lifetime.
+    /// Lifetime that the backend requested, in seconds.
     pub ttl: Ttl,
-    /// Sealed text. A backend may fetch it again while the token is usable.
+    /// Sealed text of the token. A backend may fetch the text again while the token is usable.
     pub token: Sealed<TokenText>,
-    /// Factor that was created with the token; a token creates at most one.
+    /// Factor that was created with the token; `None` if the token is not spent. A token creates at most one factor.
     pub spent_on: Option<FactorSid>,
-    /// Creation time.
+    /// Creation time of the token.
     pub created_at: Timestamp,
 }
 
 impl AccessToken {
-    /// Returns whether the token can still create a factor. Only then does the API show it
-    /// (docs/protocol/decisions.md, No. 8).
+    /// Returns whether the token can still create a factor at `now`, that is, whether it is neither used nor expired.
+    /// The API shows only usable tokens (docs/protocol/decisions.md, No. 8).
     pub fn is_usable(&self, now: Timestamp) -> bool {
         self.spent_on.is_none() && now < self.grant.expires_at
     }
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn grant_permits_only_its_service_identity_and_type() {
+    fn access_token_permits_only_its_service_identity_and_factor_type() {
         let grant = token().grant;
         let (service, identity) = (grant.service_sid, grant.identity.clone());
         let (other_service, other) =
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn token_is_usable_until_it_expires_or_is_spent() {
+    fn access_token_is_usable_until_it_expires_or_is_spent() {
         let mut token = token();
         let expiry = token.grant.expires_at;
         assert!(token.is_usable(NOW));
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn token_lifetime_is_one_to_five_minutes() {
+    fn access_token_lifetime_is_one_to_five_minutes() {
         let lifetimes = [59, 60, 300, 301].map(|seconds| Ttl::new(seconds).map(Ttl::get));
         assert_eq!(lifetimes, [None, Some(60), Some(300), None]);
     }

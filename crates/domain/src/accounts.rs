@@ -1,4 +1,4 @@
-//! Accounts and their API keys: the credentials of a backend.
+//! Accounts and their API keys, with the credentials that backends use.
 
 use crate::entropy::Entropy;
 use crate::secret::{Sealed, Secret};
@@ -10,15 +10,15 @@ use crate::webhooks::CallbackUrl;
 /// The owner of services, identified by its SID and authenticated by its auth token.
 #[derive(Clone, Debug)]
 pub struct Account {
-    /// `AC…`
+    /// SID of the account (`AC…`).
     pub sid: AccountSid,
-    /// Name for operators.
+    /// Display name, shown to operators only.
     pub friendly_name: FriendlyName,
-    /// Auth token, sealed instead of hashed because webhooks are signed with it.
+    /// Auth token of the account. It is sealed instead of hashed, because webhooks are signed with it.
     pub auth_token: Sealed<AuthToken>,
-    /// URL that receives the account's alerts.
+    /// URL that receives the account's alerts; `None` if they are not sent.
     pub debugger_webhook: Option<CallbackUrl>,
-    /// Creation time.
+    /// Creation time of the account.
     pub created_at: Timestamp,
     /// Time of the last change to the account or its auth token.
     pub updated_at: Timestamp,
@@ -26,20 +26,20 @@ pub struct Account {
 
 /// The plaintext auth token of an account.
 ///
-/// A generated one is 32 lower-case hexadecimal digits. One that an operator supplies may be any 16 to 128 ASCII
-/// letters and digits, because the Go helper library accepts nothing else (docs/protocol/authentication.md, section 6).
+/// A generated token is 32 lowercase hexadecimal digits. A token that an operator supplies may be any 16 to 128 ASCII
+/// letters and digits. The Go helper library accepts no other characters (docs/protocol/authentication.md, section 6).
 #[derive(Clone, Debug)]
 pub struct AuthToken(Secret<String>);
 
 impl AuthToken {
-    /// Creates a token of 128 random bits.
+    /// Generates a token of 128 random bits.
     pub fn generate(entropy: &dyn Entropy) -> Self {
         let mut bytes = [0; 16];
         entropy.fill(&mut bytes);
         Self(Secret::new(hex::encode(bytes)))
     }
 
-    /// Parses a token that an operator supplies. Returns `None` unless it is 16 to 128 ASCII letters and digits.
+    /// Parses a token that an operator supplies. Returns `None` unless the token is 16 to 128 ASCII letters and digits.
     pub fn parse(text: &str) -> Option<Self> {
         let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric());
         ((16..=128).contains(&text.len()) && plain).then(|| Self(Secret::new(text.to_owned())))
@@ -51,18 +51,18 @@ impl AuthToken {
     }
 }
 
-/// An API key: additional credentials of an account that can be revoked separately.
+/// An API key: additional credentials of an account, which can be revoked separately.
 #[derive(Clone, Debug)]
 pub struct ApiKey {
-    /// `SK…`, the user name of HTTP Basic authentication.
+    /// SID of the API key (`SK…`), the user name in HTTP Basic authentication.
     pub sid: ApiKeySid,
-    /// Account that the key authenticates as.
+    /// Account to which the API key belongs, and for which it authenticates backends.
     pub account_sid: AccountSid,
-    /// Name for operators.
+    /// Display name, shown to operators only.
     pub friendly_name: FriendlyName,
-    /// Keyed hash of the secret. The secret itself is shown once and not stored.
+    /// Keyed hash of the API key's secret. The secret itself is shown only once, and is not stored.
     pub secret_hash: Vec<u8>,
-    /// Creation time.
+    /// Creation time of the API key.
     pub created_at: Timestamp,
 }
 
@@ -71,14 +71,14 @@ pub struct ApiKey {
 pub struct ApiKeySecret(Secret<String>);
 
 impl ApiKeySecret {
-    /// Creates a secret of 190 random bits.
+    /// Generates a secret of 190 random bits.
     pub fn generate(entropy: &dyn Entropy) -> Self {
         const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
         let mut secret = String::with_capacity(32);
         while secret.len() < 32 {
             let mut byte = [0];
             entropy.fill(&mut byte);
-            // 248 = 4 × 62: using larger values would favor the first letters of the alphabet.
+            // Skip bytes of 248 (4 × 62) and more: they would make the first letters of the alphabet more likely.
             if byte[0] < 248 {
                 secret.push(char::from(ALPHABET[usize::from(byte[0]) % ALPHABET.len()]));
             }
@@ -104,7 +104,7 @@ mod tests {
 
     use std::sync::atomic::{AtomicU8, Ordering};
 
-    /// Yields the bytes 0, 1, 2, … in turn.
+    /// An entropy source that yields the bytes 0, 1, 2, … in turn.
     #[derive(Default)]
     struct Counting(AtomicU8);
 
@@ -138,7 +138,8 @@ mod tests {
     #[test]
     fn characters_of_an_api_key_secret_are_equally_likely() {
         let entropy = Counting::default();
-        // 31 secrets are 992 characters: 4 times all bytes from 0 to 247, each of the 62 characters 16 times.
+        // 31 secrets have 992 characters. They use every byte from 0 to 247 four times, and therefore each of the 62
+        // characters 16 times.
         let secrets: Vec<_> = (0..31).map(|_| ApiKeySecret::generate(&entropy)).collect();
         let mut counts = std::collections::BTreeMap::new();
         for secret in &secrets {

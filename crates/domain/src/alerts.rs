@@ -8,17 +8,17 @@ use crate::parameter::{Expected, Parameter};
 use crate::sids::{AccountSid, AlertSid, ServiceSid};
 use crate::time::Timestamp;
 
-/// Severity of an alert.
+/// The severity of an alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// A delivery has failed.
+    /// The alert reports a failed delivery.
     Error,
-    /// Deliveries will fail unless an operator acts.
+    /// The alert reports that deliveries will fail unless an operator acts.
     Warning,
 }
 
 impl Level {
-    /// Returns the name in the API and in the database.
+    /// Returns the level's name in the API and in the database.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Error => "error",
@@ -27,12 +27,12 @@ impl Level {
     }
 }
 
-/// A level by which a list of alerts is filtered. The API knows two levels that this server never raises.
+/// A filter that selects alerts by level. The API defines two further levels, which this server never raises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LevelFilter {
-    /// A level that this server raises.
+    /// Selects the alerts of a level that this server raises.
     Is(Level),
-    /// `notice` or `debug`, which match no alert.
+    /// The levels `notice` and `debug`, which select no alert.
     Never,
 }
 
@@ -47,50 +47,50 @@ impl Parameter for LevelFilter {
     }
 }
 
-/// A webhook request that failed, with its response.
+/// A failed webhook request, with its response.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct FailedCall {
     /// URL of the request.
     pub url: String,
-    /// Parameters of the request, without personal data.
+    /// Names and values of the request's parameters, without personal data.
     pub variables: Vec<(String, String)>,
-    /// Response, if there was one.
+    /// Response of the receiver; `None` if there was none.
     pub response: Option<FailedResponse>,
 }
 
 /// The response to a failed webhook request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct FailedResponse {
-    /// HTTP status.
+    /// HTTP status code of the response.
     pub status: u16,
-    /// Header names and values.
+    /// Names and values of the response headers.
     pub headers: Vec<(String, String)>,
-    /// Beginning of the body, as text.
+    /// Beginning of the response body, as text.
     pub body: String,
 }
 
-/// A record of something that failed, or will fail, on the way to a receiver or a push provider.
+/// A record of a failed delivery to a receiver or push provider, or of a failure to be expected.
 #[derive(Clone, Debug)]
 pub struct Alert {
-    /// `NO…`
+    /// SID of the alert (`NO…`).
     pub sid: AlertSid,
-    /// Owning account.
+    /// Account that owns the alert.
     pub account_sid: AccountSid,
-    /// Service concerned, if any.
+    /// Service concerned; `None` if the alert does not concern a service.
     pub service_sid: Option<ServiceSid>,
     /// SID of the challenge, factor, webhook or credential concerned.
     pub resource_sid: String,
-    /// One of the codes of docs/protocol/errors.md, section 6.
+    /// Error code, one of those in docs/protocol/errors.md, section 6.
     pub error_code: u32,
-    /// Severity.
+    /// Severity of the alert.
     pub level: Level,
-    /// Description, one sentence.
+    /// Description of the failure, one sentence.
     pub text: String,
-    /// Event-specific facts, in the form that the debugger webhook carries.
+    /// Further facts about the failure, in the form that the debugger webhook sends.
     pub more_info: Value,
-    /// Request that failed; present for webhooks only.
+    /// Webhook request that failed; `None` for failures of other kinds.
     pub call: Option<FailedCall>,
-    /// Creation time.
+    /// Creation time of the alert.
     pub created_at: Timestamp,
 }
 

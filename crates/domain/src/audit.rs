@@ -1,7 +1,8 @@
 //! The audit log: who changed what, when, and from which address.
 //!
-//! A record holds SIDs, names of parameters, and words such as a status. It never holds an identity, challenge details,
-//! a token or other personal or secret data, because it is kept for a long time and many people can read it.
+//! An audit record contains SIDs, names of parameters, and words such as a status. It never contains an identity,
+//! challenge details, a token or other personal or secret data. Records are kept for a long time, and many people can
+//! read them.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -14,28 +15,28 @@ use crate::paging::{Listed, Position, position};
 use crate::sids::{AccessTokenSid, AccountSid, ApiKeySid, EventSid, FactorSid, RequestSid};
 use crate::time::Timestamp;
 
-/// Length to which an operator's name is cut.
+/// Maximum length of an operator's name. Longer names are truncated.
 const MAX_OPERATOR_NAME_CHARACTERS: usize = 64;
 
-/// The originator of a change.
+/// The originator of a change that is recorded in the audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Actor {
-    /// A backend that used the account's auth token.
+    /// A backend that authenticated with the account's auth token.
     Account(AccountSid),
-    /// A backend that used an API key.
+    /// A backend that authenticated with an API key.
     ApiKey(ApiKeySid),
-    /// A phone that used an access token.
+    /// An enrollee: a phone that authenticated with an access token.
     Enrollee(AccessTokenSid),
-    /// A registered device.
+    /// A device that authenticated with the key of its factor.
     Device(FactorSid),
-    /// A person who used the command record.
+    /// An operator who ran a `countersign` command.
     Operator(OperatorName),
-    /// The server's removal of expired data.
+    /// The server's housekeeping, which removes expired data.
     Housekeeping,
 }
 
 impl Actor {
-    /// Returns the kind of actor, as the API and the database name it.
+    /// Returns the word for this kind of actor in the API and in the database.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Account(_) => "account",
@@ -60,12 +61,13 @@ impl Actor {
     }
 }
 
-/// The login name of an operator: at most 64 letters, digits and `.`, `-`, `_`, `@`.
+/// The login name of an operator: 1 to 64 letters, digits, `.`, `-`, `_` and `@`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OperatorName(String);
 
 impl OperatorName {
-    /// Strips characters that are not allowed in a name; returns `operator` if nothing remains.
+    /// Creates a name from the permitted characters of `name`, truncated to 64 characters. If nothing remains, the name
+    /// is `operator`.
     pub fn new(name: &str) -> Self {
         let is_allowed =
             |letter: &char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | '_' | '@');
@@ -82,17 +84,18 @@ impl fmt::Display for OperatorName {
 
 macro_rules! audit_actions {
     ($($name:ident $word:literal;)*) => {
-        /// The kind of resource that was changed, and the kind of change.
+        /// An action that is recorded in the audit log: the kind of changed resource, and the kind of change.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum AuditAction {
-            $(#[doc = concat!("`", $word, "`")] $name,)*
+            $(#[doc = concat!("The action with the event type `", $word, "`.")] $name,)*
         }
 
         impl AuditAction {
-            /// All actions.
+            /// All actions that are recorded in the audit log.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
-            /// Returns the event type of Twilio's Monitor API: the kind of resource, a dot, and the kind of change.
+            /// Returns the event type, as in Twilio's Monitor API: the kind of resource, a dot, and the kind of change,
+            /// such as `factor.created`.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $word,)* }
             }
@@ -141,32 +144,32 @@ audit_actions! {
     ClockTrusted "clock.trusted";
 }
 
-/// A change to be recorded: the action, the resource, and details.
+/// A change to be recorded in the audit log: the action, the resource, and details.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// Kind of change.
+    /// Action that changed the resource.
     pub action: AuditAction,
-    /// Account concerned; `None` for the whole server.
+    /// Account concerned; `None` if the change concerns the whole server.
     pub account_sid: Option<AccountSid>,
-    /// SID of the changed resource.
+    /// SID of the changed resource; `None` if the change concerns the whole server.
     pub resource_sid: Option<String>,
-    /// Further SIDs, names of parameters, and words such as a status.
+    /// Details of the change: further SIDs, names of parameters, and words such as a status.
     pub data: Map<String, Value>,
 }
 
 impl Change {
-    /// Creates a change to a resource of an account.
+    /// Creates a change to the resource `resource_sid` of an account, without details.
     pub fn new(action: AuditAction, account_sid: AccountSid, resource_sid: impl fmt::Display) -> Self {
         let (account_sid, resource_sid) = (Some(account_sid), Some(resource_sid.to_string()));
         Self { action, account_sid, resource_sid, data: Map::new() }
     }
 
-    /// Creates a change that concerns the whole server.
+    /// Creates a change that concerns the whole server, without details.
     pub fn of_server(action: AuditAction) -> Self {
         Self { action, account_sid: None, resource_sid: None, data: Map::new() }
     }
 
-    /// Adds a detail, which must be neither personal nor secret.
+    /// Adds a detail to the change and returns the change. The detail must be neither personal nor secret.
     #[must_use]
     pub fn detail(mut self, name: &str, value: impl Serialize) -> Self {
         self.data.insert(name.to_owned(), serde_json::to_value(value).unwrap_or_default());
@@ -174,28 +177,29 @@ impl Change {
     }
 }
 
-/// A record of the audit log as it is stored.
+/// An audit record as it is stored.
 ///
-/// Actor and event type are text, so that a server can chain records whose types only a newer version knows.
+/// The types of the actor and of the event are strings, so that a server can chain records whose types only a newer
+/// version knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditRecord {
-    /// `AE…`
+    /// SID of the audit record (`AE…`).
     pub sid: EventSid,
-    /// Kind of actor; see [`Actor::kind`].
+    /// Kind of actor, as returned by [`Actor::kind`].
     pub actor_type: String,
-    /// SID of the actor, or an operator's name.
+    /// SID of the actor, or the operator's name; `None` for housekeeping.
     pub actor: Option<String>,
-    /// Kind of change; see [`AuditAction::as_str`].
+    /// Event type, as returned by [`AuditAction::as_str`].
     pub event_type: String,
-    /// Account concerned; `None` for the whole server.
+    /// Account concerned; `None` if the change concerns the whole server.
     pub account_sid: Option<AccountSid>,
-    /// SID of the changed resource.
+    /// SID of the changed resource; `None` if the change concerns the whole server.
     pub resource_sid: Option<String>,
-    /// Details, as the text of a JSON object.
+    /// Details of the change, as the text of a JSON object.
     pub data: String,
-    /// IP address of the client.
+    /// IP address of the client; `None` if it is unknown, or if the change was not made by a request.
     pub address: Option<String>,
-    /// SID of the request.
+    /// SID of the request that made the change; `None` if the change was not made by a request.
     pub request_sid: Option<String>,
     /// Time of the change.
     pub created_at: Timestamp,
@@ -208,7 +212,7 @@ impl Listed for AuditRecord {
 }
 
 impl AuditRecord {
-    /// Creates the record of a change.
+    /// Creates the audit record of a change that `actor` made at `now`.
     pub fn new(
         sid: EventSid,
         actor: &Actor,
@@ -231,18 +235,19 @@ impl AuditRecord {
         }
     }
 
-    /// Returns the kind of the changed resource: the event type up to its dot.
+    /// Returns the kind of the changed resource: the part of the event type before the dot.
     pub fn resource_type(&self) -> &str {
         self.event_type.split('.').next().unwrap_or_default()
     }
 
-    /// Parses the details; returns null if they are not JSON.
+    /// Returns the details of the change as JSON, or null if their text is not valid JSON.
     pub fn data(&self) -> Value {
         serde_json::from_str(&self.data).unwrap_or_default()
     }
 
-    /// Returns all fields as one text, over which the MAC is computed: a JSON array without white space, in this
-    /// order. The form must never change, because that would invalidate the MACs of existing records.
+    /// Returns the canonical form of the record, over which its MAC is computed: a JSON array of all fields, without
+    /// white space. Neither the order of the fields nor the form may ever change, because that would invalidate the
+    /// MACs of existing records.
     pub fn canonical(&self) -> String {
         serde_json::json!([
             self.sid,
@@ -260,12 +265,12 @@ impl AuditRecord {
     }
 }
 
-/// A message authentication code (HMAC-SHA256). The code of a chained record covers the record, its number and the
-/// previous code.
+/// A message authentication code (MAC), HMAC-SHA256. The MAC of a chained record covers the record, its number and the
+/// previous MAC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mac(pub [u8; 32]);
 
-/// Formats the code as 64 lower-case hexadecimal digits.
+/// Formats the MAC as 64 lowercase hexadecimal digits.
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex::encode(self.0))
@@ -294,12 +299,12 @@ impl FromStr for Mac {
     }
 }
 
-/// A position in the audit chain: the number and the MAC of a record, formatted as `42:MAC`.
+/// A position in the audit chain: the number and the MAC of a record. Its text form is `42:MAC`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChainPosition {
-    /// Number of the record, from 1; 0 is the position before the first record.
+    /// Number of the record in the chain. Records are numbered from 1; 0 is the position before the first record.
     pub number: i64,
-    /// MAC of the record.
+    /// MAC of the record; all zeros at the position before the first record.
     pub mac: Mac,
 }
 
@@ -333,7 +338,7 @@ mod tests {
 
     /// MACs of existing records depend on the canonical form.
     #[test]
-    fn canonical_form_never_changes() {
+    fn canonical_form_of_an_audit_record_never_changes() {
         let (sid, now) = (EventSid::from_bytes([2; 16]), Timestamp::from_micros(1_767_225_600_000_001));
         let change = Change::new(AuditAction::FactorUpdated, AccountSid::from_bytes([1; 16]), "YF04")
             .detail("changed", ["friendly_name"])
@@ -365,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn event_types_are_unique_and_have_two_parts() {
+    fn audit_event_types_are_unique_and_consist_of_two_words() {
         for action in AuditAction::ALL {
             let (kind, verb) = action.as_str().split_once('.').unwrap();
             let is_plain = |word: &str| word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
@@ -387,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn chain_position_must_be_a_number_and_a_mac() {
+    fn audit_chain_position_must_be_a_number_and_a_mac() {
         let position = ChainPosition { number: 42, mac: Mac([0xa0; 32]) };
         assert_eq!(position.to_string(), format!("42:{}", "a0".repeat(32)));
         for bad in ["", "42", "42:", "42:a0", &format!("-1:{}", "a0".repeat(32)), &"ä".repeat(32)] {
@@ -397,19 +402,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn chain_position_survives_the_round_trip(number in 0_i64.., mac: [u8; 32]) {
+        fn formatted_audit_chain_position_parses_back_to_the_same_position(number in 0_i64.., mac: [u8; 32]) {
             let position = ChainPosition { number, mac: Mac(mac) };
             prop_assert_eq!(position.to_string().parse(), Ok(position));
         }
 
         #[test]
-        fn parsing_never_panics(text in ".*") {
+        fn parsing_an_audit_chain_position_never_panics(text in ".*") {
             let _ = text.parse::<ChainPosition>();
         }
     }
 
     #[test]
-    fn actors_have_a_kind_and_a_name() {
+    fn each_actor_is_recorded_with_the_documented_kind_and_name() {
         let bytes = [7; 16];
         let digits = "07".repeat(16);
         for (actor, kind, name) in [

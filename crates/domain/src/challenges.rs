@@ -1,4 +1,4 @@
-//! Challenges: a question to a device that is approved or denied at most once.
+//! Challenges: questions to a device, each of which is approved or denied at most once.
 //!
 //! ```text
 //!            ┌─ signed answer ─▶ approved | denied
@@ -19,34 +19,34 @@ use crate::sids::{AccountSid, ChallengeSid, EntitySid, FactorSid, ServiceSid};
 use crate::text::{Identity, StringMap};
 use crate::time::Timestamp;
 
-/// Lifetime of a challenge for which the caller sets no expiration date.
+/// Lifetime of a challenge if the caller sets no expiration date.
 pub const DEFAULT_LIFETIME_SECONDS: i64 = 5 * 60;
 
-/// Longest lifetime of a challenge.
+/// Maximum lifetime of a challenge.
 pub const MAX_LIFETIME_SECONDS: i64 = 60 * 60;
 
-/// Longest signed answer of a device (docs/protocol/decisions.md, No. 11).
+/// Maximum length of a device's signed answer (docs/protocol/decisions.md, No. 11).
 pub const MAX_ANSWER_CHARACTERS: usize = 5456;
 
-/// Length of a signed answer without its claims: the header, the signature (docs/protocol/device.md, section 10) and
-/// two dots.
+/// Length of a signed answer without its claims: the header and the signature (docs/protocol/device.md, section 10),
+/// and two dots.
 const ANSWER_OVERHEAD_CHARACTERS: usize = 36 + 86 + 2;
 
-/// Names of the fields that a device signs, as the header `Twilio-Verify-Signature-Fields` lists them. They are not
-/// separated by spaces, because the SDKs do not trim names (docs/protocol/device.md, section 5).
+/// Names of the fields that a device signs, as listed in the header `Twilio-Verify-Signature-Fields`. There are no
+/// spaces between the names, because the SDKs do not trim them (docs/protocol/device.md, section 5).
 pub const SIGNATURE_FIELDS: &str = "hidden_details,account_sid,sid,expiration_date,date_created,status,factor_sid,details,service_sid,identity";
 
 /// The user's decision on a challenge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The user approved.
+    /// The user approved the challenge.
     Approved,
-    /// The user denied.
+    /// The user denied the challenge.
     Denied,
 }
 
 impl Answer {
-    /// Returns the name in the API and in the database.
+    /// Returns the answer's name in the API and in the database.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Approved => "approved",
@@ -54,47 +54,48 @@ impl Answer {
         }
     }
 
-    /// Parses the name in the API and in the database.
+    /// Parses an answer's name in the API and in the database; returns `None` for any other word.
     pub fn parse(word: &str) -> Option<Self> {
         [Self::Approved, Self::Denied].into_iter().find(|answer| answer.as_str() == word)
     }
 }
 
-/// The SHA-256 digest of the payload that answered a challenge. It identifies a repetition of the same payload.
+/// The SHA-256 digest of the payload that answered a challenge. An equal digest shows that the same payload was sent
+/// again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AnswerDigest(pub [u8; 32]);
 
-/// The stored state of a challenge. Expiry is not stored but computed; see [`Challenge::status`].
+/// The stored state of a challenge. Expiration is not stored, but computed; see [`Challenge::status`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Not answered.
+    /// The challenge is not answered.
     Pending,
-    /// The factor was deleted before an answer.
+    /// The factor was deleted before the challenge was answered.
     Voided,
-    /// Answered by the device.
+    /// The device answered the challenge.
     Answered {
-        /// Decision.
+        /// The user's decision.
         answer: Answer,
-        /// Time of the answer.
+        /// Time at which the device answered.
         at: Timestamp,
     },
 }
 
-/// The state of a challenge at an instant, as callers see it.
+/// The status of a challenge at a given time, as callers see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// Can be answered.
+    /// The challenge can be answered.
     Pending,
-    /// Can no longer be answered.
+    /// The challenge was not answered, and can no longer be answered.
     Expired,
-    /// The user approved.
+    /// The user approved the challenge.
     Approved,
-    /// The user denied.
+    /// The user denied the challenge.
     Denied,
 }
 
 impl Status {
-    /// Returns the name in the API.
+    /// Returns the name of the status in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -114,22 +115,23 @@ impl Parameter for Status {
     }
 }
 
-/// What the app displays to the user.
+/// The part of a challenge that the app displays to the user.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Details {
-    /// Question.
+    /// Question to the user.
     pub message: Message,
-    /// Facts below the question, at most [`Details::MAX_FIELDS`].
+    /// Labeled facts that are displayed below the question, at most [`Details::MAX_FIELDS`].
     pub fields: Vec<Field>,
-    /// Creation time of the challenge, if the service includes it (`Push.IncludeDate`).
+    /// Creation time of the challenge; `None` unless the service includes it (`Push.IncludeDate`).
     pub date: Option<Timestamp>,
 }
 
 impl Details {
-    /// Largest number of fields.
+    /// Maximum number of fields in the details of a challenge.
     pub const MAX_FIELDS: usize = 20;
 
-    /// Returns the JSON form of the API. An absent `date` is omitted, because the Android SDK cannot parse null.
+    /// Returns the details as JSON, in the form of the API. An absent `date` is omitted, because the Android SDK cannot
+    /// parse null.
     pub fn to_json(&self) -> Value {
         let mut details = json!({ "message": self.message.as_str(), "fields": self.fields });
         if let (Some(date), Some(object)) = (self.date, details.as_object_mut()) {
@@ -156,12 +158,12 @@ impl fmt::Debug for Message {
 pub struct Message(String);
 
 impl Message {
-    /// Returns the text.
+    /// Returns the text of the question.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Wraps a text from the database, which was validated before it was stored.
+    /// Wraps a question from the database without validation. The question was validated before it was stored.
     pub const fn from_stored(text: String) -> Self {
         Self(text)
     }
@@ -183,7 +185,7 @@ impl fmt::Debug for Field {
     }
 }
 
-/// A labeled fact below the question. Each is sent as JSON text in a parameter of its own.
+/// A labeled fact below the question of a challenge. Each fact is sent as JSON text in a separate parameter.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Field {
     label: String,
@@ -192,9 +194,9 @@ pub struct Field {
 
 impl Parameter for Field {
     fn from_parameter(text: &str) -> Result<Self, Expected> {
-        let expected = "must be JSON such as {\"label\":\"…\",\"value\":\"…\"}, \
-                        the label with 1 to 36 and the value with at most 128 characters";
-        // Parse a JSON object first: serde would also accept an array of the members in order.
+        let expected = "must be a JSON object such as {\"label\":\"…\",\"value\":\"…\"}, \
+                        with a label of 1 to 36 characters and a value of at most 128 characters";
+        // Parse the text as a JSON object first: serde would also accept an array of the members' values in order.
         let members = serde_json::from_str::<Map<String, Value>>(text);
         let field = members.and_then(|members| serde_json::from_value::<Self>(members.into()));
         let field = field.map_err(|_| Expected::new(expected))?;
@@ -213,31 +215,31 @@ impl Parameter for Field {
 /// A challenge as it is stored.
 #[derive(Clone, Debug)]
 pub struct Challenge {
-    /// `YC03…`
+    /// SID of the challenge (`YC03…`).
     pub sid: ChallengeSid,
-    /// Owning account.
+    /// Account that owns the challenge.
     pub account_sid: AccountSid,
-    /// Service of the factor.
+    /// Service to which the factor belongs.
     pub service_sid: ServiceSid,
-    /// Entity of the factor.
+    /// Entity to which the factor belongs.
     pub entity_sid: EntitySid,
     /// Identity of the entity.
     pub identity: Identity,
-    /// Factor whose device has to answer.
+    /// Factor whose device must answer the challenge.
     pub factor_sid: FactorSid,
-    /// Stored state.
+    /// Stored state of the challenge.
     pub state: State,
-    /// Displayed details.
+    /// Details that the app displays to the user.
     pub details: Details,
     /// Details that are signed but not displayed.
     pub hidden_details: Option<StringMap>,
     /// Data that the device has stored with the challenge.
     pub metadata: Option<StringMap>,
-    /// End of the time for an answer, exclusive and on a whole second.
+    /// Expiry of the challenge, a whole second. At or after this time, the challenge cannot be answered.
     pub expires_at: Timestamp,
-    /// Creation time.
+    /// Creation time of the challenge.
     pub created_at: Timestamp,
-    /// Time of the last change.
+    /// Time of the last change to the challenge.
     pub updated_at: Timestamp,
 }
 
@@ -247,11 +249,11 @@ impl Listed for Challenge {
     }
 }
 
-/// Returns the time at which a challenge that is created at `now` expires: the requested time, or by default five
-/// minutes later. The result is cut to a whole second, because clients see and sign whole seconds only.
+/// Returns the expiration time of a challenge that is created at `now`: the requested time, or by default five minutes
+/// after `now`. The result is truncated to a whole second, because clients see and sign only whole seconds.
 ///
 /// # Errors
-/// Returns 60306 if the requested time is not in the future or more than an hour away.
+/// Returns error 60306 if the requested time is not in the future, or is more than an hour away.
 pub fn resolve_expiration(requested: Option<Timestamp>, now: Timestamp) -> Result<Timestamp, Problem> {
     let Some(requested) = requested.map(Timestamp::truncate_to_second) else {
         return Ok(now.plus_seconds(DEFAULT_LIFETIME_SECONDS).truncate_to_second());
@@ -259,13 +261,13 @@ pub fn resolve_expiration(requested: Option<Timestamp>, now: Timestamp) -> Resul
     if requested > now && requested <= now.plus_seconds(MAX_LIFETIME_SECONDS) {
         Ok(requested)
     } else {
-        let expected = Expected::new("must be in the future, by at most 60 minutes");
+        let expected = Expected::new("must be in the future, at most 60 minutes from now");
         Err(Problem::invalid("ExpirationDate", &expected))
     }
 }
 
 impl Challenge {
-    /// Returns the path of the challenge's entity.
+    /// Returns the path of the entity to which the challenge belongs.
     pub fn path(&self) -> EntityPath {
         EntityPath {
             account_sid: self.account_sid,
@@ -284,7 +286,7 @@ impl Challenge {
         }
     }
 
-    /// Returns the time of the answer, if there is one.
+    /// Returns the time of the answer, or `None` if the challenge is not answered.
     pub const fn responded_at(&self) -> Option<Timestamp> {
         match self.state {
             State::Answered { at, .. } => Some(at),
@@ -296,7 +298,7 @@ impl Challenge {
     /// that only one of several concurrent answers succeeds.
     ///
     /// # Errors
-    /// Returns 60322 if the challenge was answered, and 60323 if it has expired.
+    /// Returns error 60322 if the challenge was answered, and 60323 if it has expired.
     pub fn require_pending(&self, now: Timestamp) -> Result<(), Problem> {
         match self.status(now) {
             Status::Pending => Ok(()),
@@ -305,7 +307,8 @@ impl Challenge {
         }
     }
 
-    /// Returns the names and values of the fields that a device signs ([`SIGNATURE_FIELDS`]), as the API shows them.
+    /// Returns the names and values of the fields that a device signs ([`SIGNATURE_FIELDS`]), as the API shows them at
+    /// `now`.
     pub fn signed_fields(&self, now: Timestamp) -> Map<String, Value> {
         let fields = json!({
             "hidden_details": self.hidden_details,
@@ -325,36 +328,37 @@ impl Challenge {
         }
     }
 
-    /// Checks that the signed answer to this challenge stays within [`MAX_ANSWER_CHARACTERS`]. A device repeats all
-    /// details in the answer that it signs.
+    /// Checks that the signed answer to this challenge will have at most [`MAX_ANSWER_CHARACTERS`]. A device repeats
+    /// all details in the answer that it signs.
     ///
     /// # Errors
-    /// Returns 60306 if the details are too long.
+    /// Returns error 60306 if the details are too long.
     pub fn check_answer_length(&self) -> Result<(), Problem> {
         let claims = serde_json::to_string(&self.signed_fields(self.created_at)).unwrap_or_default();
-        // Both SDKs escape slashes, and `approved` is a letter longer than `pending`.
+        // Both SDKs escape slashes in JSON, and `approved` is one letter longer than `pending`.
         let claims = claims.len() + claims.matches('/').count() + 1;
         if ANSWER_OVERHEAD_CHARACTERS + (claims * 4).div_ceil(3) <= MAX_ANSWER_CHARACTERS {
             return Ok(());
         }
-        let expected = "must be shorter: a device's signed answer repeats Details and HiddenDetails and has at most \
-                        5456 characters";
+        let expected = "must be shorter: the device's signed answer repeats Details and HiddenDetails, and may have \
+                        at most 5456 characters";
         Err(Problem::invalid("Details", &Expected::new(expected)))
     }
 
-    /// Reads the answer from claims whose signature was verified.
+    /// Returns the answer that is contained in `claims`, whose signature the caller has verified.
     ///
-    /// Every signed field must have the value that the device was shown. Values are compared as JSON, because the SDKs
-    /// serialize them again (docs/protocol/device.md, section 5). `status` must be `approved` or `denied`.
+    /// Every signed field must have the value that the API shows to the device at `now`. Values are compared as JSON,
+    /// not as text, because the SDKs serialize them again (docs/protocol/device.md, section 5). `status` must be
+    /// `approved` or `denied`.
     ///
     /// # Errors
-    /// Returns 60324 with the name of the field that does not match.
+    /// Returns error 60324 with the name of the field that does not match.
     pub fn parse_answer(&self, claims: &Map<String, Value>, now: Timestamp) -> Result<Answer, Problem> {
         let failed = |advice: String| Problem::with_advice(Code::ChallengeVerificationFailed, advice);
         for (name, shown) in self.signed_fields(now) {
             if name != "status" && claims.get(&name) != Some(&shown) {
                 return Err(failed(format!(
-                    "the signed {name} differs from the challenge; sign what the API shows"
+                    "the signed {name} differs from the challenge; sign the value that the API shows"
                 )));
             }
         }
@@ -437,7 +441,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn absent_date_is_omitted_from_details() {
+    fn challenge_details_omit_an_absent_date() {
         let mut details = challenge(State::Pending, NOW).details;
         assert!(details.to_json().get("date").is_none());
         details.date = Some(NOW);
@@ -447,7 +451,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn expiration_must_be_at_most_an_hour_ahead() {
+    fn challenge_expiration_must_be_at_most_an_hour_ahead() {
         assert_eq!(resolve_expiration(None, NOW), Ok(NOW.plus_seconds(300)));
         assert_eq!(resolve_expiration(Some(NOW.plus_seconds(3600)), NOW), Ok(NOW.plus_seconds(3600)));
         for refused in [NOW, NOW.plus_seconds(-1), NOW.plus_seconds(3601)] {
@@ -456,7 +460,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn field_must_be_an_object_within_its_limits() {
+    fn detail_field_must_be_an_object_with_a_label_and_value_within_limits() {
         for bad in [
             "",
             "{}",
@@ -490,7 +494,7 @@ pub(crate) mod tests {
         /// Only a pending challenge that has not expired can be answered. No challenge becomes pending again, and no
         /// answer changes.
         #[test]
-        fn status_never_returns_to_pending(state in states(), expires in -10_i64..10, early in -20_i64..20, later in 0_i64..20) {
+        fn challenge_status_never_returns_to_pending(state in states(), expires in -10_i64..10, early in -20_i64..20, later in 0_i64..20) {
             let challenge = challenge(state, NOW.plus_seconds(expires));
             let (first, then) = (NOW.plus_seconds(early), NOW.plus_seconds(early + later));
             let (before, after) = (challenge.status(first), challenge.status(then));
@@ -516,7 +520,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn answer_outlives_expiration_and_voided_challenge_shows_as_expired() {
+    fn answered_challenge_never_expires_and_voided_challenge_is_shown_as_expired() {
         let (expiry, at) = (NOW.plus_seconds(300), NOW.plus_seconds(7));
         for (answer, status) in [(Answer::Approved, Status::Approved), (Answer::Denied, Status::Denied)] {
             let answered = challenge(State::Answered { answer, at }, expiry);
@@ -532,7 +536,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn statuses_and_answers_have_the_names_of_the_api() {
+    fn challenge_statuses_and_answers_have_the_names_used_by_the_api() {
         let words = ["pending", "expired", "approved", "denied"];
         let statuses = [Status::Pending, Status::Expired, Status::Approved, Status::Denied];
         for (word, status) in words.into_iter().zip(statuses) {
@@ -546,7 +550,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn message_must_have_1_to_256_characters() {
+    fn challenge_message_must_have_1_to_256_characters() {
         for (length, is_message) in [(0, false), (1, true), (256, true), (257, false)] {
             assert_eq!(Message::from_parameter(&"ü".repeat(length)).is_ok(), is_message, "{length}");
         }
@@ -554,7 +558,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn field_with_nul_is_refused() {
+    fn detail_field_that_contains_a_nul_character_is_refused() {
         for bad in [r#"{"label":"a\u0000","value":"b"}"#, r#"{"label":"a","value":"b\u0000"}"#] {
             assert!(Field::from_parameter(bad).is_err(), "{bad}");
         }
@@ -562,11 +566,12 @@ pub(crate) mod tests {
         assert_eq!(serde_json::to_string(&shortest).unwrap(), r#"{"label":"l","value":""}"#);
     }
 
-    /// A JWS of 5456 characters has 3999 bytes of claims: 36 and 86 characters, two dots, and 4 for each 3 bytes.
+    /// A JWS of 5456 characters contains 3999 bytes of claims. The header has 36 characters, the signature 86 and the
+    /// dots 2; every 3 bytes of claims become 4 characters.
     #[test]
-    fn answer_of_exactly_the_longest_length_is_accepted() {
+    fn answer_of_exactly_the_maximum_length_is_accepted() {
         let mut long = challenge(State::Pending, NOW.plus_seconds(300));
-        // The claims as the SDKs serialize them on approval.
+        // Returns the length of the claims as the SDKs serialize them on approval.
         let claims = |challenge: &Challenge| {
             let mut claims = challenge.signed_fields(NOW);
             claims.insert("status".into(), "approved".into());
@@ -583,11 +588,11 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn expiration_is_cut_to_a_whole_second() {
+    fn challenge_expiration_is_truncated_to_a_whole_second() {
         let odd = Timestamp::from_micros(NOW.micros() + 999_999);
         assert_eq!(resolve_expiration(None, odd), Ok(NOW.plus_seconds(300)));
         assert_eq!(resolve_expiration(Some(NOW.plus_seconds(1)), odd), Ok(NOW.plus_seconds(1)));
-        // Cut to a whole second, the requested time equals `now`.
+        // Truncated to a whole second, the requested time equals `now`.
         assert!(resolve_expiration(Some(odd), NOW).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Checkpoints of the audit log: positions of its chain that are written down outside the database.
+//! Checkpoints of the audit log: positions of the audit chain that are recorded outside the database.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,12 +6,12 @@ use std::str::FromStr;
 use crate::audit::ChainPosition;
 use crate::{Parameter as _, Timestamp};
 
-/// Why a checkpoint was written.
+/// The reason why a checkpoint was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckpointKind {
-    /// The chain has reached the position.
+    /// The audit chain reached the position.
     Reached,
-    /// An operator accepted the chain as it was. Earlier checkpoints no longer count.
+    /// An operator accepted the audit chain as it was. Earlier checkpoints no longer count.
     Accepted,
 }
 
@@ -24,18 +24,19 @@ impl CheckpointKind {
     }
 }
 
-/// The end of the audit chain at an instant.
+/// A checkpoint: the head of the audit chain at a point in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// Time of writing, in whole seconds.
+    /// Time at which the checkpoint was written, in whole seconds.
     pub at: Timestamp,
-    /// Reason for writing.
+    /// Reason why the checkpoint was written.
     pub kind: CheckpointKind,
-    /// Last record of the chain.
+    /// Position of the newest record in the chain.
     pub position: ChainPosition,
 }
 
-/// Formats the text that is signed: `2026-01-01T00:00:00Z reached 42:MAC`. The form must never change.
+/// Formats the checkpoint as `2026-01-01T00:00:00Z reached 42:MAC`, where `MAC` is that of record 42. The checkpoint's
+/// own MAC is computed over this text, so the format must never change.
 impl fmt::Display for Checkpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {}", self.at, self.kind.as_str(), self.position)
@@ -67,7 +68,7 @@ impl FromStr for Checkpoint {
         let at = Timestamp::from_parameter(at).map_err(|_| ParseCheckpointError)?;
         let position = position.parse().map_err(|_| ParseCheckpointError)?;
         let checkpoint = Self { at, kind, position };
-        // Only the spelling that was signed is accepted.
+        // Accept only the exact text over which the MAC was computed.
         (checkpoint.to_string() == text).then_some(checkpoint).ok_or(ParseCheckpointError)
     }
 }
@@ -80,7 +81,7 @@ mod tests {
     use crate::audit::Mac;
 
     #[test]
-    fn checkpoint_is_accepted_in_one_spelling_only() {
+    fn checkpoint_is_accepted_only_in_its_canonical_form() {
         let mac = "a0".repeat(32);
         let text = format!("2026-01-01T00:00:00Z reached 42:{mac}");
         let checkpoint: Checkpoint = text.parse().unwrap();
@@ -104,7 +105,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsing_never_panics(text in ".*") {
+        fn parsing_a_checkpoint_never_panics(text in ".*") {
             let _ = text.parse::<Checkpoint>();
         }
     }

@@ -1,42 +1,43 @@
-//! Decides whether the system clock is trustworthy enough to remove expired data.
+//! Decides whether the system clock is trustworthy enough for housekeeping to remove expired data.
 //!
-//! A clock that runs ahead for a minute must not cost data. Housekeeping therefore compares each reading with the last
-//! trusted one, which the database stores, and with the time that a monotonic clock has counted since then.
+//! A clock that is ahead for a minute must not cause a loss of data. Housekeeping therefore compares each reading with
+//! an expected time: the last trusted reading, which the database stores, plus the time that a monotonic clock has
+//! counted since then.
 
 use std::time::Duration;
 
 use crate::Timestamp;
 
-/// Largest deviation from the monotonic clock between two readings of one process, and between the clocks of two
-/// servers.
+/// Maximum deviation of the system clock from the monotonic clock between two readings of one process. It is also the
+/// maximum deviation between the clocks of two servers.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
 
-/// Longest time without any running server after which a reading is trusted immediately. It is short because the
+/// Maximum time without any running server after which a reading is still trusted immediately. It is short because the
 /// usual fault of a clock is a wrong time zone, an offset of whole hours.
 const MAX_TRUSTED_PAUSE: Duration = Duration::from_secs(3600);
 
-/// Total time for which a clock that jumped must run steadily before it is trusted.
+/// Total time for which a clock must run steadily after a jump before it is trusted again.
 const SETTLING_TIME: Duration = Duration::from_secs(6 * 3600);
 
-/// Longest time without any running server that does not restart [`SETTLING_TIME`]. It lets a server that runs for some
-/// hours a day or a week regain trust in its clock.
+/// Maximum time without any running server after which [`SETTLING_TIME`] still continues instead of starting anew. It
+/// allows a server that runs for some hours a day or a week to regain trust in its clock.
 const MAX_SETTLING_PAUSE: Duration = Duration::from_secs(8 * 24 * 3600);
 
-/// The stored state of the clock check: the last trusted reading and what followed.
+/// The stored state of the clock check: the last trusted reading, and what was measured since then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockRecord {
-    /// Last trusted reading.
+    /// Last trusted reading of the system clock.
     pub trusted_at: Timestamp,
-    /// Minimum time for which servers have run since the trusted reading.
+    /// Minimum time for which servers have run since the trusted reading, as counted by monotonic clocks.
     pub ran_for: Duration,
-    /// Readings since then that are not trusted.
+    /// State of the clock if its later readings are not trusted; `None` if the clock is trusted.
     pub doubted: Option<DoubtedClock>,
 }
 
-/// The state of a clock that jumped.
+/// The state of a clock that jumped and is therefore not trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DoubtedClock {
-    /// Last reading.
+    /// Last reading of the clock, which is not trusted.
     pub seen_at: Timestamp,
     /// Time for which the clock has run steadily since it jumped.
     pub steady_for: Duration,
@@ -48,8 +49,8 @@ impl ClockRecord {
         Self { trusted_at: now, ran_for: Duration::ZERO, doubted: None }
     }
 
-    /// Returns the record after the reading `now`. `ran` is the time since this record on the monotonic clock of the
-    /// process that wrote it; `None` if another process wrote it.
+    /// Returns the record that replaces this one after the reading `now`. `ran` is the time since this record was
+    /// written, on the monotonic clock of the process that wrote it. It is `None` if another process wrote the record.
     #[must_use]
     pub fn after(&self, now: Timestamp, ran: Option<Duration>) -> Self {
         let ran_for = self.ran_for.saturating_add(ran.unwrap_or_default());
@@ -71,7 +72,7 @@ impl ClockRecord {
 }
 
 impl DoubtedClock {
-    /// Returns how long the clock has run steadily at the reading `now`; zero if it jumped again.
+    /// Returns how long the clock has run steadily until the reading `now`; zero if it jumped again.
     fn steady_until(&self, now: Timestamp, ran: Option<Duration>) -> Duration {
         let (ran, pause) = ran.map_or((Duration::ZERO, MAX_SETTLING_PAUSE), |ran| (ran, CLOCK_TOLERANCE));
         match is_within(now, later(self.seen_at, ran), pause) {
@@ -81,7 +82,7 @@ impl DoubtedClock {
     }
 }
 
-/// Returns whether a reading is at most `pause` later than expected, or at most [`CLOCK_TOLERANCE`] earlier.
+/// Returns whether the reading `now` is at most `pause` later than `expected`, or at most [`CLOCK_TOLERANCE`] earlier.
 fn is_within(now: Timestamp, expected: Timestamp, pause: Duration) -> bool {
     now <= later(expected, pause) && expected <= later(now, CLOCK_TOLERANCE)
 }
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn clock_is_trusted_at_a_restart_within_an_hour() {
+    fn clock_is_trusted_after_a_restart_within_an_hour() {
         let record = ClockRecord::trusting(START);
         for (passed, trusted) in
             [(HOUR, true), (HOUR + 1, false), (-300, true), (-301, false), (400 * DAY, false)]
@@ -152,7 +153,7 @@ mod tests {
         assert_eq!(ahead.expected_at(), at(121 * MINUTE));
         let right = at(122 * MINUTE);
         assert_eq!(ahead.after(right, ran(MINUTE)), ClockRecord::trusting(right));
-        // A process that starts now knows how long the previous one ran.
+        // A new process reads from the record for how long the previous process ran.
         assert_eq!(ahead.after(right, None), ClockRecord::trusting(right));
     }
 
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn steady_hours_of_several_processes_add_up() {
+    fn hours_without_a_clock_jump_add_up_across_processes() {
         let mut record = ClockRecord::trusting(START).after(at(30 * DAY), None);
         for day in [30, 31] {
             record = run(record.after(at(day * DAY), None), day * DAY, 150);
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn extreme_readings_do_not_overflow() {
+    fn extreme_clock_readings_do_not_overflow() {
         let ends = [i64::MIN, -1, 0, i64::MAX].map(Timestamp::from_micros);
         for one in ends {
             for other in ends {

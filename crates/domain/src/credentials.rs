@@ -1,4 +1,4 @@
-//! Push credentials: certificates and keys with which this server authenticates to APNs and FCM on behalf of an app
+//! Push credentials: the certificates and keys with which this server authenticates to APNs and FCM on behalf of an app
 //! (docs/protocol/push.md, section 2).
 
 use crate::paging::{Listed, Position, position};
@@ -8,17 +8,17 @@ use crate::sids::{AccountSid, CredentialSid};
 use crate::text::FriendlyName;
 use crate::time::Timestamp;
 
-/// Push provider of a credential.
+/// The type of a push credential: the push provider for which it is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CredentialType {
-    /// Apple Push Notification service.
+    /// Apple Push Notification service (APNs).
     Apn,
-    /// Firebase Cloud Messaging.
+    /// Firebase Cloud Messaging (FCM).
     Fcm,
 }
 
 impl CredentialType {
-    /// Returns the name in the API.
+    /// Returns the type's name in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Apn => "apn",
@@ -38,16 +38,16 @@ impl Parameter for CredentialType {
     }
 }
 
-/// The plaintext content of a credential, in the form that the crate `push-client` serializes.
+/// The plaintext content of a push credential, in the form in which the crate `push-client` serializes it.
 pub struct Content(Vec<u8>);
 
 impl Content {
-    /// Wraps the bytes so that they cannot be printed by accident.
+    /// Wraps the plaintext bytes so that they cannot be printed by accident.
     pub const fn new(bytes: Vec<u8>) -> Self {
         Self(bytes)
     }
 
-    /// Returns the bytes.
+    /// Returns the plaintext bytes.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
@@ -59,26 +59,26 @@ impl std::fmt::Debug for Content {
     }
 }
 
-/// A stored push credential.
+/// A push credential as it is stored.
 #[derive(Clone, Debug)]
 pub struct Credential {
-    /// `CR…`
+    /// SID of the push credential (`CR…`).
     pub sid: CredentialSid,
-    /// Owning account.
+    /// Account that owns the credential.
     pub account_sid: AccountSid,
-    /// Name for people.
+    /// Display name of the credential; `None` if it has none.
     pub friendly_name: Option<FriendlyName>,
-    /// Push provider.
+    /// Push provider for which the credential is valid.
     pub credential_type: CredentialType,
     /// Whether the credential is for the APNs sandbox.
     pub sandbox: bool,
-    /// Sealed content, which the API never shows.
+    /// Sealed content of the credential, which the API never shows.
     pub content: Sealed<Content>,
-    /// Expiry of the certificate, if the credential is one.
+    /// Expiry of the certificate; `None` if the credential is not a certificate.
     pub expires_at: Option<Timestamp>,
-    /// Creation time.
+    /// Creation time of the credential.
     pub created_at: Timestamp,
-    /// Time of the last change.
+    /// Time of the last change to the credential.
     pub updated_at: Timestamp,
 }
 
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn credential_types_have_the_names_of_the_api() {
+    fn credential_types_have_the_names_used_by_the_api() {
         for (word, kind) in [("apn", CredentialType::Apn), ("fcm", CredentialType::Fcm)] {
             assert_eq!((kind.as_str(), CredentialType::from_parameter(word)), (word, Ok(kind)));
         }
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn content_exposes_the_given_bytes() {
+    fn credential_content_exposes_the_given_bytes() {
         assert_eq!(Content::new(b"-----BEGIN".to_vec()).expose(), b"-----BEGIN");
     }
 }

@@ -1,4 +1,4 @@
-//! Deliveries: outgoing webhooks and pushes, and the rule for what follows an attempt.
+//! Deliveries: outgoing webhooks and pushes, and the rules for what happens after an attempt.
 //!
 //! ```text
 //! pending ──attempt──▶ delivered
@@ -7,9 +7,9 @@
 //!   └───retry───┘
 //! ```
 //!
-//! A delivery is written in the transaction of the change that causes it, and is made at least once. If a process
-//! dies during an attempt, its lease expires and another process takes over. The database has older words for a
-//! pending delivery and for a retry ([`DeliveryState::as_str`], [`AttemptOutcome::as_str`]).
+//! A delivery is stored in the transaction of the change that causes it, and is made at least once. If a process dies
+//! during an attempt, its lease expires and another process takes over. The database uses older words for a pending
+//! delivery and for a retry ([`DeliveryState::as_str`], [`AttemptOutcome::as_str`]).
 
 use std::fmt;
 use std::str::FromStr;
@@ -25,13 +25,13 @@ use crate::text::Identity;
 use crate::time::Timestamp;
 use crate::traces::TraceParent;
 
-/// The ID of a delivery: a UUID that begins with its creation time. It is also the idempotency token, the same on
-/// every attempt.
+/// The ID of a delivery: a UUID that begins with the delivery's creation time. It is also the idempotency token, and is
+/// the same on every attempt.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeliveryId(Uuid);
 
 impl DeliveryId {
-    /// Generates an ID for a delivery created at `now` (RFC 9562, version 7).
+    /// Generates a random ID for a delivery that is created at `now`: a version 7 UUID (RFC 9562).
     pub fn generate(now: Timestamp, entropy: &dyn Entropy) -> Self {
         let mut random = [0; 10];
         entropy.fill(&mut random);
@@ -52,7 +52,7 @@ impl fmt::Debug for DeliveryId {
     }
 }
 
-/// A text that is not a delivery ID.
+/// The error for a text that is not a delivery ID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParseDeliveryIdError;
 
@@ -68,32 +68,33 @@ impl FromStr for DeliveryId {
     type Err = ParseDeliveryIdError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // `try_parse` also accepts forms without hyphens, in braces or with `urn:uuid:`, which have other lengths.
+        // `Uuid::try_parse` also accepts texts without hyphens, in braces or with `urn:uuid:`. They differ in length.
         let is_hyphenated = text.len() == uuid::fmt::Hyphenated::LENGTH;
         Uuid::try_parse(text).ok().filter(|_| is_hyphenated).map(Self).ok_or(ParseDeliveryIdError)
     }
 }
 
-/// An outgoing webhook or push.
+/// A webhook, push or debugger event that is to be sent.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    /// Its ID.
+    /// ID of the delivery.
     pub id: DeliveryId,
-    /// Owning account.
+    /// Account that owns the delivery.
     pub account_sid: AccountSid,
-    /// What to send.
+    /// Content that is sent to the destination.
     pub work: Work,
-    /// Where to send it. Deliveries to one destination share a concurrency limit.
+    /// Receiver of the delivery. Deliveries to the same destination share a concurrency limit.
     pub destination: Destination,
-    /// Attempts so far.
+    /// Number of attempts made so far.
     pub attempts: u32,
-    /// Creation time.
+    /// Creation time of the delivery.
     pub created_at: Timestamp,
-    /// Earliest instant of the next attempt; during a lease, the instant at which the lease expires.
+    /// Earliest time of the next attempt. While a node holds a lease on the delivery, the time at which the lease
+    /// expires.
     pub next_attempt_at: Timestamp,
-    /// Instant from which no attempt is made.
+    /// Expiry of the delivery. At or after this time, no attempt is made.
     pub expires_at: Timestamp,
-    /// Trace of the request that caused the delivery, if it is traced.
+    /// Trace context of the request that caused the delivery; `None` if the request is not traced.
     pub trace: Option<TraceParent>,
 }
 
@@ -122,22 +123,22 @@ impl Delivery {
     }
 }
 
-/// The receiver of a delivery, as far as concurrency limits distinguish it.
+/// The receiver of a delivery, as far as concurrency limits distinguish receivers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Destination {
-    /// Host and port of a webhook.
+    /// Host and port of a webhook's URL, as `host:port`.
     Host(String),
-    /// A push provider, with the credential that one service has for it.
+    /// A push provider, with the credential that a service uses for it.
     Push {
-        /// The provider.
+        /// Push provider that receives the push.
         platform: Platform,
-        /// The service that sends.
+        /// Service that sends the push.
         service_sid: ServiceSid,
     },
 }
 
 impl Destination {
-    /// Reads the text that [`Display`](fmt::Display) writes, as the database stores it.
+    /// Parses a destination from its stored text, which [`Display`](fmt::Display) produces.
     pub fn from_stored(text: String) -> Self {
         let push = text.split_once(' ').and_then(|(platform, service_sid)| {
             let platform = Platform::from_parameter(platform).ok()?;
@@ -156,28 +157,29 @@ impl fmt::Display for Destination {
     }
 }
 
-/// The content of a delivery. Stored as JSON.
+/// The content of a delivery. It is stored as JSON.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Work {
-    /// An event for a webhook of a service. Its parameters are fixed when the event happens; the URL and the signing
-    /// key are looked up when it is sent.
+    /// An event for a webhook of a service. The parameters are fixed when the event happens. The URL and the signing
+    /// key are looked up when the event is sent.
     Webhook {
-        /// The webhook.
+        /// Webhook that receives the event.
         webhook_sid: WebhookSid,
-        /// Its service.
+        /// Service to which the webhook belongs.
         service_sid: ServiceSid,
         /// Form parameters of the request.
         parameters: Vec<(String, String)>,
-        /// Set for test deliveries: one attempt, no retry, no alert.
+        /// Whether to attempt the delivery only once and raise no alert if it fails. Set for test deliveries.
         #[serde(default)]
         once: bool,
     },
-    /// A push to a device. Everything is looked up when it is sent: an answered challenge is not pushed.
+    /// A push to a device. Data that [`PushWork`] does not contain is looked up when the push is sent. If the challenge
+    /// was answered by then, no push is sent.
     Push(PushWork),
     /// An alert for the account's debugger webhook.
     Debugger {
-        /// The alert.
+        /// Alert that is sent.
         alert_sid: AlertSid,
         /// Form parameters of the request.
         parameters: Vec<(String, String)>,
@@ -187,22 +189,22 @@ pub enum Work {
 /// A push about a challenge.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PushWork {
-    /// The challenge.
+    /// Challenge that the push is about.
     pub challenge_sid: ChallengeSid,
-    /// The factor whose device receives the push.
+    /// Factor whose device receives the push.
     pub factor_sid: FactorSid,
-    /// The service of both.
+    /// Service to which the challenge and the factor belong.
     pub service_sid: ServiceSid,
-    /// Identity of the entity that has the factor.
+    /// Identity of the entity to which the factor belongs.
     #[serde(deserialize_with = "stored_identity")]
     pub identity: Identity,
-    /// The notification that requested the push; `None` for the push of a new challenge.
+    /// Notification with which a backend requested the push; `None` for the push about a new challenge.
     pub notification_sid: Option<NotificationSid>,
-    /// Seconds for which the provider may keep the push; 0 means now or never.
+    /// Number of seconds for which the provider may keep the push; 0 means deliver now or never.
     pub ttl: u32,
 }
 
-/// Reads an identity from the JSON of a push, where it was valid when it was written.
+/// Deserializes the identity in the stored JSON of a push, without validation. It was validated before it was stored.
 fn stored_identity<'d, D: Deserializer<'d>>(deserializer: D) -> Result<Identity, D::Error> {
     String::deserialize(deserializer).map(Identity::from_stored)
 }
@@ -225,7 +227,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Returns the word for it in the database and in logs.
+    /// Returns the word for this kind in the database and in logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Webhook => "webhook",
@@ -236,7 +238,7 @@ impl Kind {
 }
 
 impl Work {
-    /// Returns the kind of delivery.
+    /// Returns the kind of the delivery.
     pub const fn kind(&self) -> Kind {
         match self {
             Self::Webhook { .. } => Kind::Webhook,
@@ -246,39 +248,41 @@ impl Work {
     }
 }
 
-/// How an attempt ended. [`Schedule::next`] derives from it what happens to the delivery.
+/// The result of an attempt. [`Schedule::next`] derives from it what happens to the delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// The receiver accepted it.
+    /// The receiver accepted the delivery.
     Delivered,
-    /// Nothing was sent, because it is no longer useful: answered, expired, disabled or deleted.
+    /// Nothing was sent, because the delivery is no longer useful: its subject was answered, expired, disabled or
+    /// deleted.
     Skipped,
-    /// A later attempt may succeed.
+    /// The attempt failed, but a later attempt may succeed.
     RetryAfter {
-        /// Seconds to wait that the receiver asked for, if it did.
+        /// Number of seconds that the receiver asked to wait; `None` if it did not ask.
         seconds: Option<i64>,
     },
-    /// The next attempt may start immediately, as the retry overrides of the webhook's URL demand.
+    /// The attempt failed, and the next attempt may start immediately, as required by the retry overrides in the
+    /// webhook's URL.
     RetryNow,
-    /// No attempt can succeed.
+    /// The attempt failed, and no later attempt can succeed.
     Failed,
 }
 
 /// What happens to a delivery after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// It is finished: the receiver accepted it.
+    /// The delivery is finished: the receiver accepted it.
     Delivered,
-    /// It is finished: it was no longer useful.
+    /// The delivery is finished: it was no longer useful.
     Skipped,
-    /// It is attempted again at this instant.
+    /// The delivery is attempted again at this time.
     Retry(Timestamp),
-    /// It is finished without success.
+    /// The delivery is finished without success.
     Failed,
 }
 
 impl Next {
-    /// Returns the state of the delivery.
+    /// Returns the state of the delivery after the attempt.
     pub const fn state(self) -> DeliveryState {
         match self {
             Self::Delivered => DeliveryState::Delivered,
@@ -288,7 +292,7 @@ impl Next {
         }
     }
 
-    /// Returns the outcome of the attempt, without the instant of a retry.
+    /// Returns the outcome of the attempt, as it is recorded. The outcome does not contain the time of a retry.
     pub const fn outcome(self) -> AttemptOutcome {
         match self {
             Self::Delivered => AttemptOutcome::Delivered,
@@ -302,21 +306,21 @@ impl Next {
 /// The state of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryState {
-    /// An attempt will follow, or is running.
+    /// The delivery is not finished: an attempt is running or will follow.
     Pending,
-    /// The receiver accepted it.
+    /// The receiver accepted the delivery.
     Delivered,
-    /// It was no longer useful.
+    /// The delivery was not sent, because it was no longer useful.
     Skipped,
-    /// It is finished without success.
+    /// The delivery is finished without success.
     Failed,
 }
 
 impl DeliveryState {
-    /// Every state.
+    /// All states of a delivery.
     pub const ALL: [Self; 4] = [Self::Pending, Self::Delivered, Self::Skipped, Self::Failed];
 
-    /// Returns the word for it in the database.
+    /// Returns the word for this state in the database.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "owed",
@@ -326,7 +330,7 @@ impl DeliveryState {
         }
     }
 
-    /// Reads a word from the database; returns `None` for an unknown one.
+    /// Returns the state for a word from the database, or `None` if the word is unknown.
     pub fn from_stored(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == word)
     }
@@ -339,17 +343,17 @@ pub enum AttemptOutcome {
     Delivered,
     /// Nothing was sent, because the delivery was no longer useful.
     Skipped,
-    /// The attempt failed and another one follows.
+    /// The attempt failed, and another attempt follows.
     Retry,
-    /// The attempt failed and no other one follows.
+    /// The attempt failed, and no other attempt follows.
     Failed,
 }
 
 impl AttemptOutcome {
-    /// Every outcome.
+    /// All outcomes of an attempt.
     pub const ALL: [Self; 4] = [Self::Delivered, Self::Skipped, Self::Retry, Self::Failed];
 
-    /// Returns the word for it in the database.
+    /// Returns the word for this outcome in the database.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Delivered => "delivered",
@@ -359,16 +363,17 @@ impl AttemptOutcome {
         }
     }
 
-    /// Reads a word from the database; returns `None` for an unknown one.
+    /// Returns the outcome for a word from the database, or `None` if the word is unknown.
     pub fn from_stored(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|outcome| outcome.as_str() == word)
     }
 }
 
-/// The backoff between attempts: at first 1 to 5 seconds, then doubling, at most `max_backoff_seconds`.
+/// The backoff between attempts. The first wait is 1 to 5 seconds, and each later wait is twice as long as the one
+/// before, up to `max_backoff_seconds`.
 #[derive(Clone, Copy, Debug)]
 pub struct Schedule {
-    /// Longest wait, in seconds.
+    /// Maximum wait between two attempts, in seconds.
     pub max_backoff_seconds: i64,
 }
 
@@ -379,21 +384,23 @@ impl Default for Schedule {
 }
 
 impl Schedule {
-    /// Returns the microseconds to wait after `attempts` attempts. `jitter`, from 0 to 1, spreads deliveries that
-    /// failed together: the first wait is `1 + 4 × jitter` seconds.
+    /// Returns the wait after `attempts` attempts, in microseconds. `jitter`, from 0 to 1, spreads deliveries that
+    /// failed at the same time: the first wait is `1 + 4 × jitter` seconds.
     fn backoff(self, attempts: u32, jitter: f64) -> i64 {
         let doublings = attempts.saturating_sub(1).min(30);
         let seconds = (1.0 + 4.0 * jitter.clamp(0.0, 1.0)) * f64::from(1_u32 << doublings);
         (seconds.min(self.max_backoff_seconds as f64) * 1e6) as i64
     }
 
-    /// Returns the microseconds to wait when the receiver asks for `seconds`: at most the longest backoff, and at most
-    /// half of the microseconds that `remain` until expiry. So a receiver cannot end a delivery by asking for a wait.
+    /// Returns the wait that is granted if the receiver asks for `seconds`, in microseconds. It is at most the maximum
+    /// backoff, and at most half of `remain`, the number of microseconds until expiry. A receiver can therefore not end
+    /// a delivery by asking for a long wait.
     fn granted_wait(self, seconds: i64, remain: i64) -> i64 {
         seconds.clamp(0, self.max_backoff_seconds).saturating_mul(1_000_000).min(remain / 2)
     }
 
-    /// Decides what follows an attempt that ended at `now`, when `attempts` were made including this one
+    /// Returns what happens to a delivery after an attempt that ended at `now` with `ending`. `attempts` is the number
+    /// of attempts so far, including this one, and `jitter`, from 0 to 1, varies the backoff
     /// (docs/protocol/decisions.md, No. 13 and 35).
     pub fn next(
         self,
@@ -419,21 +426,22 @@ impl Schedule {
     }
 }
 
-/// Seconds by which a node may see deliveries scheduled in its future, because the clocks of nodes differ.
+/// Maximum number of seconds by which deliveries may appear to be scheduled in the future, because the clocks of nodes
+/// differ.
 const CLOCK_SKEW_SECONDS: i64 = 30;
 
-/// The limits beyond which a delivery waits only because a clock was set back: it was scheduled in the future, or is
-/// due later than any backoff or lease allows.
+/// The limits beyond which a delivery is stranded: it waits only because a clock was set back. Such a delivery was
+/// scheduled in the future, or is due later than any backoff or lease allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stranded {
-    /// Scheduled later than this instant.
+    /// Deliveries that were scheduled later than this instant are stranded.
     pub scheduled_after: Timestamp,
-    /// Or due later than this instant.
+    /// Deliveries that are due later than this instant are stranded.
     pub due_after: Timestamp,
 }
 
 impl Stranded {
-    /// Returns the limits at `now`, when leases last for `lease_seconds`. A node whose clock is behind by less than a
+    /// Returns the limits at `now`, if leases last for `lease_seconds`. A node whose clock is behind by less than a
     /// lease never mistakes a leased delivery for a stranded one.
     pub fn at(now: Timestamp, lease_seconds: i64, schedule: Schedule) -> Self {
         let skew = lease_seconds.max(CLOCK_SKEW_SECONDS);
@@ -458,13 +466,13 @@ mod tests {
     }
 
     #[test]
-    fn backoff_doubles_up_to_an_hour() {
+    fn retry_backoff_doubles_up_to_an_hour() {
         assert_eq!(backoffs(0.0), [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 3600, 3600]);
         assert_eq!(backoffs(1.0), [5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600, 3600, 3600]);
     }
 
     #[test]
-    fn requested_wait_lengthens_the_backoff_but_never_shortens_it() {
+    fn retry_after_lengthens_the_backoff_but_never_shortens_it() {
         let next = |seconds| {
             Schedule::default().next(Ending::RetryAfter { seconds }, 1, NOW.plus_seconds(86_400), NOW, 0.0)
         };
@@ -475,9 +483,9 @@ mod tests {
         assert_eq!(next(Some(3600)), Next::Retry(NOW.plus_seconds(3600)));
     }
 
-    /// For example `120000`, from a receiver that counts in milliseconds.
+    /// A receiver that counts in milliseconds may ask for `120000`, for example.
     #[test]
-    fn requested_wait_is_capped_at_the_longest_backoff() {
+    fn retry_after_is_capped_at_the_maximum_backoff() {
         let next = |seconds| {
             Schedule::default().next(Ending::RetryAfter { seconds }, 1, NOW.plus_seconds(86_400), NOW, 0.0)
         };
@@ -487,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn requested_wait_beyond_expiry_is_cut_to_half_of_the_remaining_time() {
+    fn retry_after_is_capped_at_half_of_the_time_until_expiry() {
         let next = |left, seconds| {
             Schedule::default().next(Ending::RetryAfter { seconds }, 1, NOW.plus_seconds(left), NOW, 0.0)
         };
@@ -495,25 +503,25 @@ mod tests {
         assert_eq!(next(300, Some(200)), Next::Retry(NOW.plus_seconds(150)));
         assert_eq!(next(300, Some(150)), Next::Retry(NOW.plus_seconds(150)));
         assert_eq!(next(300, Some(149)), Next::Retry(NOW.plus_seconds(149)));
-        // The server's own backoff reaches expiry, whatever the receiver asks for.
+        // The server's own backoff reaches the expiry, no matter which wait the receiver asks for.
         assert_eq!((next(1, Some(3600)), next(1, None)), (Next::Failed, Next::Failed));
     }
 
     #[test]
-    fn delivery_is_stranded_only_beyond_the_difference_of_clocks() {
+    fn limits_beyond_which_a_delivery_is_stranded_allow_for_clock_differences_and_leases() {
         let schedule = Schedule { max_backoff_seconds: 600 };
         assert_eq!(
             Stranded::at(NOW, 45, schedule),
             Stranded { scheduled_after: NOW.plus_seconds(45), due_after: NOW.plus_seconds(645) }
         );
-        // A short lease does not lower the allowance for clocks; a long lease may exceed every backoff.
+        // A short lease does not lower the tolerance for differing clocks, and a long lease may exceed every backoff.
         assert_eq!(Stranded::at(NOW, 1, schedule).scheduled_after, NOW.plus_seconds(30));
         assert_eq!(Stranded::at(NOW, 900, schedule).due_after, NOW.plus_seconds(1800));
     }
 
-    /// Versions share a database during a rolling upgrade.
+    /// Different versions of the server share a database during a rolling upgrade.
     #[test]
-    fn fields_of_a_later_version_are_ignored() {
+    fn stored_work_with_fields_of_a_later_server_version_can_be_read() {
         let (service_sid, challenge_sid) =
             (ServiceSid::generate(NOW, &Ones), ChallengeSid::generate(FactorType::Push, NOW, &Ones));
         let parameters = vec![("type".to_owned(), "challenge.approved".to_owned())];
@@ -546,7 +554,7 @@ mod tests {
     }
 
     #[test]
-    fn id_is_a_uuid_of_version_7() {
+    fn delivery_id_is_a_version_7_uuid() {
         let id = DeliveryId::generate(NOW, &Ones);
         assert_eq!(id.to_string(), "019b76da-a800-7fff-bfff-ffffffffffff");
         assert_eq!(id.to_string().parse(), Ok(id));
@@ -556,14 +564,14 @@ mod tests {
     }
 
     #[test]
-    fn parse_error_shows_a_valid_delivery_id() {
+    fn error_for_an_invalid_delivery_id_shows_a_valid_example() {
         let message = "x".parse::<DeliveryId>().unwrap_err().to_string();
         let (_, example) = message.rsplit_once(' ').unwrap();
         assert!(message.starts_with("expected a delivery ID") && example.parse::<DeliveryId>().is_ok());
     }
 
     #[test]
-    fn destination_survives_its_stored_text() {
+    fn stored_destination_is_read_back_unchanged() {
         let service_sid = ServiceSid::generate(NOW, &Ones);
         for destination in [
             Destination::Host("receiver.example.com:443".to_owned()),
@@ -578,7 +586,7 @@ mod tests {
     }
 
     #[test]
-    fn state_survives_its_stored_word() {
+    fn stored_delivery_state_is_read_back_unchanged() {
         for state in DeliveryState::ALL {
             assert_eq!(DeliveryState::from_stored(state.as_str()), Some(state));
         }
@@ -587,7 +595,7 @@ mod tests {
     }
 
     #[test]
-    fn outcome_survives_its_stored_word() {
+    fn stored_attempt_outcome_is_read_back_unchanged() {
         for outcome in AttemptOutcome::ALL {
             assert_eq!(AttemptOutcome::from_stored(outcome.as_str()), Some(outcome));
         }
@@ -608,7 +616,7 @@ mod tests {
 
         /// Whether another attempt follows does not depend on the wait that the receiver asks for.
         #[test]
-        fn requested_wait_ends_no_delivery(attempts in 1_u32..1000, left in -10_i64..100_000, jitter in 0.0..1.0, seconds: i64) {
+        fn retry_after_never_makes_a_delivery_fail(attempts in 1_u32..1000, left in -10_i64..100_000, jitter in 0.0..1.0, seconds: i64) {
             let next = |seconds| {
                 let ending = Ending::RetryAfter { seconds };
                 Schedule::default().next(ending, attempts, NOW.plus_seconds(left), NOW, jitter)

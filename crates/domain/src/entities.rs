@@ -1,29 +1,29 @@
-//! Entities: the users of a service, each known by an identity that the backend chose.
+//! Entities: the users of a service, each of which is known by an identity that the backend chose.
 
 use crate::paging::{Listed, Position, position};
 use crate::sids::{AccountSid, EntitySid, ServiceSid};
 use crate::text::Identity;
 use crate::time::Timestamp;
 
-/// A user of a service. It has no mutable fields and only groups the user's factors.
+/// A user of a service. An entity has no mutable fields and only groups the user's factors.
 #[derive(Clone, Debug)]
 pub struct Entity {
-    /// `YE…`
+    /// SID of the entity (`YE…`).
     pub sid: EntitySid,
-    /// Owning account.
+    /// Account that owns the entity.
     pub account_sid: AccountSid,
-    /// Service of the user.
+    /// Service to which the user belongs.
     pub service_sid: ServiceSid,
-    /// The backend's name for the user.
+    /// The backend's own ID of the user.
     pub identity: Identity,
-    /// Creation time.
+    /// Creation time of the entity.
     pub created_at: Timestamp,
     /// Always equal to `created_at`, because an entity cannot change.
     pub updated_at: Timestamp,
 }
 
 impl Entity {
-    /// Returns the path of the entity.
+    /// Returns the path with which queries address the entity.
     pub fn path(&self) -> EntityPath {
         EntityPath {
             account_sid: self.account_sid,
@@ -39,9 +39,10 @@ impl Listed for Entity {
     }
 }
 
-/// The path of an entity and of its factors and challenges: the segments of the URL, and the caller's account.
+/// The path of an entity, and of its factors and challenges: the caller's account, and the URL segments of the service
+/// and the identity.
 ///
-/// Every query for something below an entity takes all three, so that it never returns data of another account.
+/// Every query for data below an entity takes all three fields, so that it never returns data of another account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntityPath {
     /// Account of the caller.

@@ -1,7 +1,7 @@
-//! Randomness as a parameter, so that tests can control it.
+//! Randomness, which is passed as a parameter so that tests can control it.
 
-/// A source of random bytes. Outside tests, only the implementation in the crate `crypto` is used, which reads the
-/// operating system's generator.
+/// A source of random bytes. Outside tests, the only implementation is `crypto::SystemEntropy`, which the operating
+/// system seeds.
 pub trait Entropy: Send + Sync {
     /// Fills `bytes` with unpredictable values.
     fn fill(&self, bytes: &mut [u8]);

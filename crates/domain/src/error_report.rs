@@ -1,10 +1,10 @@
-//! Text of an error together with its causes.
+//! Formatting of an error together with its causes.
 
 use std::error::Error;
 
-/// Formats an error and its causes, outermost first, separated by `: `, for logs and operators.
+/// Returns the text of an error and its causes for logs and operators, outermost first, separated by `: `.
 ///
-/// A cause is left out if the text so far already ends with it.
+/// A cause is omitted if the text so far already ends with the text of the cause.
 pub fn error_report(error: &dyn Error) -> String {
     let mut report = error.to_string();
     let mut source = error.source();
@@ -41,7 +41,7 @@ mod tests {
     }
 
     #[test]
-    fn repeated_cause_appears_once() {
+    fn cause_repeated_by_its_error_is_reported_once() {
         let cause = TestError("connection refused", None);
         let middle = TestError("can't connect: connection refused", Some(Box::new(cause)));
         assert_eq!(

@@ -1,25 +1,26 @@
-//! Events: what webhooks receive about factors and challenges. The content is fixed at the time of the event.
+//! Events about factors and challenges, which webhooks receive. The content of an event is fixed when the event
+//! happens.
 
 use crate::challenges::Challenge;
 use crate::entropy::Entropy;
 use crate::factors::{Factor, FactorType};
 use crate::webhooks::{EventType, Version};
 
-/// A change to a factor or to one of its challenges, about which webhooks are informed.
+/// A change to a factor or to one of its challenges, which is sent to webhooks.
 #[derive(Debug)]
 pub struct Event<'e> {
     /// Type of the event.
     pub event_type: EventType,
-    /// Factor concerned.
+    /// Factor that changed, or whose challenge changed.
     pub factor: &'e Factor,
-    /// Challenge concerned, for events about challenges.
+    /// Challenge that changed; `None` if the event is about the factor itself.
     pub challenge: Option<&'e Challenge>,
     /// Identifier of the event, the same for all webhooks that receive it (docs/protocol/decisions.md, No. 16).
     pub uuid: String,
 }
 
 impl<'e> Event<'e> {
-    /// Creates an event with a random identifier, a UUID of version 4 (RFC 9562).
+    /// Creates an event with a random identifier, a version 4 UUID (RFC 9562).
     pub fn new(
         event_type: EventType,
         factor: &'e Factor,
@@ -29,8 +30,8 @@ impl<'e> Event<'e> {
         Self { event_type, factor, challenge, uuid: random_uuid(entropy) }
     }
 
-    /// Returns the parameters for a webhook of this version (docs/protocol/webhooks.md, section 2). Null values are
-    /// omitted.
+    /// Returns the names and values of the parameters for a webhook of this version (docs/protocol/webhooks.md, section
+    /// 2). Parameters whose value is null are omitted.
     pub fn parameters(&self, version: Version) -> Vec<(String, String)> {
         let factor = self.factor;
         let mut parameters = vec![
@@ -46,7 +47,7 @@ impl<'e> Event<'e> {
         }
         if version == Version::V2 {
             parameters.push(("factor_type", FactorType::Push.as_str().to_owned()));
-            // Some web frameworks trim received parameters, which would invalidate the signature.
+            // Trim the name: some web frameworks trim received parameters, which would invalidate the signature.
             let friendly_name = factor.friendly_name.as_str().trim();
             if !friendly_name.is_empty() {
                 parameters.push(("factor_friendly_name", friendly_name.to_owned()));
@@ -68,7 +69,7 @@ impl<'e> Event<'e> {
     }
 }
 
-/// Generates a random UUID (RFC 9562, version 4).
+/// Returns a random version 4 UUID (RFC 9562) as text.
 fn random_uuid(entropy: &dyn Entropy) -> String {
     let mut bytes = [0; 16];
     entropy.fill(&mut bytes);
@@ -87,7 +88,7 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
 
-    /// Fills with one byte.
+    /// An entropy source that fills every buffer with the same byte.
     struct Same(u8);
 
     impl Entropy for Same {
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn event_identifier_is_a_uuid_of_version_4() {
+    fn event_identifier_is_a_version_4_uuid() {
         let uuid =
             |byte| Event::new(EventType::FactorCreated, &factor(Notification::None), None, &Same(byte)).uuid;
         assert_eq!(uuid(0x00), "00000000-0000-4000-8000-000000000000");
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn version_2_adds_names_and_details_to_the_sids_of_version_1() {
+    fn webhook_version_2_adds_names_and_details_to_the_sids_of_version_1() {
         let (mut factor, challenge) = (factor(Notification::None), challenge(State::Pending, NOW));
         let event = Event::new(EventType::FactorCreated, &factor, None, &Same(0));
         let v1 = ["uuid", "type", "account_sid", "service_sid", "entity_identity", "factor_sid"];

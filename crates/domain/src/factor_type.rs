@@ -1,21 +1,21 @@
-//! Types of factors.
+//! The types of factors.
 
 use crate::parameter::{Expected, Parameter};
 use crate::problem::{Code, Problem};
 
-/// The kind of proof that a factor provides.
+/// The type of a factor: the kind of proof that it provides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FactorType {
-    /// Answers signed with a key of the device.
+    /// Answers that are signed with a private key on the device.
     Push,
-    /// One-time codes from a shared secret.
+    /// One-time codes that are derived from a shared secret.
     Totp,
     /// WebAuthn credentials.
     Passkeys,
 }
 
 impl FactorType {
-    /// Returns the name in the API.
+    /// Returns the type's name in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Push => "push",
@@ -24,7 +24,7 @@ impl FactorType {
         }
     }
 
-    /// Returns the first byte of the SIDs of this type's factors and challenges (docs/protocol/authentication.md,
+    /// Returns the first byte of the SIDs of factors and challenges of this type (docs/protocol/authentication.md,
     /// section 5).
     pub const fn sid_byte(self) -> u8 {
         match self {
@@ -34,10 +34,10 @@ impl FactorType {
         }
     }
 
-    /// Returns the type if this server serves it.
+    /// Returns this type if the server supports it.
     ///
     /// # Errors
-    /// Returns 60369 for the types that Twilio has and this server does not serve.
+    /// Returns error 60369 for types that Twilio supports and this server does not.
     pub fn require_served(self) -> Result<Self, Problem> {
         match self {
             Self::Push => Ok(self),

@@ -1,4 +1,4 @@
-//! Factors: the registered devices of an entity, each with a key of its own.
+//! Factors: the registered devices of an entity, each of which has its own key.
 //!
 //! ```text
 //! (create) ─▶ unverified ──signature of its own sid──▶ verified ──delete──▶ gone
@@ -16,21 +16,21 @@ use crate::sids::{AccountSid, CredentialSid, EntitySid, FactorSid, ServiceSid};
 use crate::text::{FriendlyName, Identity, StringMap, Text};
 use crate::time::Timestamp;
 
-/// Largest number of push factors of an entity, verified or not (docs/protocol/decisions.md, No. 7).
+/// Maximum number of push factors per entity, verified or not (docs/protocol/decisions.md, No. 7).
 pub const MAX_PUSH_FACTORS: i64 = 20;
 
-/// A P-256 public key as DER SubjectPublicKeyInfo, 91 bytes. `crypto::signatures` creates it from the key that a device
-/// sends, after checking that the point is on the curve.
+/// A device's P-256 public key, as a DER SubjectPublicKeyInfo of 91 bytes. `crypto::signatures` creates it from the key
+/// that the device sends, after checking that the point is on the curve.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PublicKey(Vec<u8>);
 
 impl PublicKey {
-    /// Wraps a key that `crypto` has checked, now or before it was stored.
+    /// Wraps a key in DER form that `crypto` has checked, either now or before the key was stored.
     pub const fn from_checked_der(der: Vec<u8>) -> Self {
         Self(der)
     }
 
-    /// Returns the DER bytes.
+    /// Returns the DER bytes of the key.
     pub fn as_der(&self) -> &[u8] {
         &self.0
     }
@@ -45,14 +45,14 @@ impl fmt::Debug for PublicKey {
 /// Whether the device has proved that it holds the private key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// Not proved; the factor cannot be challenged.
+    /// The device has not proved that it holds the private key. The factor cannot be challenged.
     Unverified,
-    /// Proved.
+    /// The device has proved that it holds the private key.
     Verified,
 }
 
 impl Status {
-    /// Returns the name in the API and in the database.
+    /// Returns the name of the status in the API and in the database.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Unverified => "unverified",
@@ -64,39 +64,39 @@ impl Status {
 /// The identifier of an app: an Android package name or an iOS bundle ID, 1 to 100 characters.
 pub type AppId = Text<1, 100>;
 
-/// The version that the SDK in an app reports.
+/// The version of the SDK in an app, as the SDK reports it: 1 to 64 characters.
 pub type SdkVersion = Text<1, 64>;
 
-/// The push provider's address of an app on a device: any 1 to 4096 characters.
+/// The push token of an app on a device, which is the push provider's address of that app: 1 to 4096 characters.
 ///
-/// A token that the provider refuses must not prevent enrollment
+/// The text is not validated further, because a token that the provider refuses must not prevent enrollment
 /// (<https://github.com/twilio/twilio-verify-ios/issues/238>). FCM may send more than the documented 255 characters.
 pub type RegistrationToken = Text<1, 4096>;
 
-/// How a device is notified of a new challenge.
+/// The channel through which a device is notified of new challenges.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notification {
-    /// Not notified; the app polls.
+    /// The device is not notified; the app polls for challenges.
     None,
-    /// Apple Push Notification service.
+    /// The device is notified through the Apple Push Notification service, with this token.
     Apn(RegistrationToken),
-    /// Firebase Cloud Messaging.
+    /// The device is notified through Firebase Cloud Messaging, with this token.
     Fcm(RegistrationToken),
 }
 
-/// The push provider that `Config.NotificationPlatform` names.
+/// A push provider, as selected by `Config.NotificationPlatform`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Platform {
-    /// No pushes.
+    /// No push provider: no pushes are sent.
     None,
-    /// Apple Push Notification service.
+    /// Apple Push Notification service (APNs).
     Apn,
-    /// Firebase Cloud Messaging.
+    /// Firebase Cloud Messaging (FCM).
     Fcm,
 }
 
 impl Platform {
-    /// Returns the name in the API and in the database.
+    /// Returns the provider's name in the API and in the database.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -118,7 +118,7 @@ impl Parameter for Platform {
 }
 
 impl Notification {
-    /// Returns the push provider.
+    /// Returns the push provider; [`Platform::None`] if the device is not notified.
     pub const fn platform(&self) -> Platform {
         match self {
             Self::None => Platform::None,
@@ -127,7 +127,7 @@ impl Notification {
         }
     }
 
-    /// Returns the device's registration token.
+    /// Returns the device's registration token, or `None` if the device is not notified.
     pub const fn token(&self) -> Option<&RegistrationToken> {
         match self {
             Self::None => None,
@@ -135,10 +135,10 @@ impl Notification {
         }
     }
 
-    /// Combines a platform and a token. A token for [`Platform::None`] is dropped.
+    /// Combines a push provider and a registration token. A token for [`Platform::None`] is dropped.
     ///
     /// # Errors
-    /// Returns 20001 if the platform requires a token and there is none.
+    /// Returns error 20001 if the push provider requires a token and `token` is `None`.
     pub fn new(platform: Platform, token: Option<RegistrationToken>) -> Result<Self, Problem> {
         let token = || token.ok_or_else(|| Problem::missing("Config.NotificationToken"));
         match platform {
@@ -148,10 +148,12 @@ impl Notification {
         }
     }
 
-    /// Returns the result of an update that names a platform, a token, or both.
+    /// Returns the result of an update to a platform, a token, or both. The current token is kept if the update has no
+    /// token and the platform stays the same.
     ///
     /// # Errors
-    /// Returns 20001 for a new platform without a token, and 60306 for a token without any platform.
+    /// Returns error 20001 for a new platform without a token. Returns error 60306 for a token if neither the update
+    /// nor the device has a platform.
     pub fn updated(
         &self,
         platform: Option<Platform>,
@@ -167,45 +169,45 @@ impl Notification {
     }
 }
 
-/// A registered device.
+/// A factor: a registered device of an entity.
 #[derive(Clone, Debug)]
 pub struct Factor {
-    /// `YF03…`
+    /// SID of the factor (`YF03…`).
     pub sid: FactorSid,
-    /// Owning account.
+    /// Account that owns the factor.
     pub account_sid: AccountSid,
-    /// Service of the entity.
+    /// Service to which the entity belongs.
     pub service_sid: ServiceSid,
-    /// Entity to which the device belongs.
+    /// Entity to which the factor belongs.
     pub entity_sid: EntitySid,
     /// Identity of the entity.
     pub identity: Identity,
     /// The user's name for the device.
     pub friendly_name: FriendlyName,
-    /// Public key of the device.
+    /// Public key of the device, which verifies its signatures.
     pub public_key: PublicKey,
-    /// `kid` of the device's tokens. It is unique per factor, and it never changes because the device stores it
-    /// permanently (docs/protocol/authentication.md, section 1).
+    /// SID that the device's tokens contain as `kid`. It is unique per factor. It never changes, because the device
+    /// stores it permanently (docs/protocol/authentication.md, section 1).
     pub credential_sid: CredentialSid,
-    /// Whether the device has proved that it holds the key.
+    /// Whether the device has proved that it holds the private key.
     pub status: Status,
-    /// Identifier of the app.
+    /// Identifier of the app on the device.
     pub app_id: AppId,
-    /// Version of the SDK in the app.
+    /// Version of the SDK in the app; `None` if the app did not report it.
     pub sdk_version: Option<SdkVersion>,
-    /// How the device is notified of challenges.
+    /// Channel through which the device is notified of new challenges.
     pub notification: Notification,
-    /// Whether the provider reported that the registration token is no longer valid. No push is sent then until the
-    /// device sends its token again or the credential changes. The device can still poll.
+    /// Whether the push provider reported that the registration token is no longer valid. If so, no push is sent until
+    /// the device sends its token again or the credential changes. The device can still poll.
     pub unreachable: bool,
-    /// Time at which the device last sent its registration token, changed or not. Without a token, the creation time
-    /// of the factor.
+    /// Time at which the device last sent its registration token, even if the token was unchanged. Without a token, the
+    /// creation time of the factor.
     pub token_registered_at: Timestamp,
     /// Data that the app has stored with the factor.
     pub metadata: Option<StringMap>,
-    /// Creation time.
+    /// Creation time of the factor.
     pub created_at: Timestamp,
-    /// Time of the last change.
+    /// Time of the last change to the factor.
     pub updated_at: Timestamp,
 }
 
@@ -216,7 +218,7 @@ impl Listed for Factor {
 }
 
 impl Factor {
-    /// Returns the path of the factor's entity.
+    /// Returns the path of the entity to which the factor belongs.
     pub fn path(&self) -> EntityPath {
         EntityPath {
             account_sid: self.account_sid,
@@ -228,7 +230,7 @@ impl Factor {
     /// Checks that the factor is verified and can therefore be challenged.
     ///
     /// # Errors
-    /// Returns 60318 if it is unverified.
+    /// Returns error 60318 if the factor is unverified.
     pub fn require_verified(&self) -> Result<(), Problem> {
         match self.status {
             Status::Verified => Ok(()),
@@ -237,21 +239,21 @@ impl Factor {
     }
 }
 
-/// An update of a factor. `None` leaves a field unchanged.
+/// An update of a factor. Fields that are `None` stay unchanged.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
-    /// New name.
+    /// New friendly name of the factor.
     pub friendly_name: Option<FriendlyName>,
-    /// New registration token.
+    /// New registration token of the device.
     pub notification_token: Option<RegistrationToken>,
-    /// New push provider.
+    /// New push provider of the device.
     pub notification_platform: Option<Platform>,
-    /// New version of the SDK.
+    /// New version of the SDK in the app.
     pub sdk_version: Option<SdkVersion>,
 }
 
 impl Changes {
-    /// Returns whether no field changes.
+    /// Returns whether the update changes no field.
     pub const fn is_empty(&self) -> bool {
         self.friendly_name.is_none()
             && self.notification_token.is_none()
@@ -259,7 +261,7 @@ impl Changes {
             && self.sdk_version.is_none()
     }
 
-    /// Returns the names of the changed fields, as responses of the API name them.
+    /// Returns the names of the changed fields, as API responses spell them.
     pub fn names(&self) -> Vec<&'static str> {
         let names = [
             ("friendly_name", self.friendly_name.is_some()),
@@ -270,10 +272,10 @@ impl Changes {
         names.into_iter().filter(|(_, is_named)| *is_named).map(|(name, _)| name).collect()
     }
 
-    /// Applies the update to `factor`.
+    /// Applies the update, made at `now`, to `factor`.
     ///
     /// # Errors
-    /// Returns the errors of [`Notification::updated`] and leaves the factor unchanged.
+    /// Returns the errors of [`Notification::updated`]; in that case, the factor stays unchanged.
     pub fn apply(self, factor: &mut Factor, now: Timestamp) -> Result<(), Problem> {
         let names_an_address = self.notification_token.is_some() || self.notification_platform.is_some();
         let unreachable = factor.unreachable && !names_an_address;
@@ -328,7 +330,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn platform_other_than_none_requires_a_token() {
+    fn push_platform_other_than_none_requires_a_registration_token() {
         assert_eq!(Notification::new(Platform::None, token("a")), Ok(Notification::None));
         assert!(Notification::new(Platform::Apn, None).is_err());
         let fcm = Notification::new(Platform::Fcm, token("a")).unwrap();
@@ -344,7 +346,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn token_for_the_platform_none_is_refused_or_dropped() {
+    fn registration_token_for_the_push_platform_none_is_dropped_or_refused() {
         let none = Notification::None;
         assert_eq!(none.updated(None, None), Ok(Notification::None));
         assert_eq!(none.updated(Some(Platform::None), token("b")), Ok(Notification::None));
@@ -354,7 +356,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn platforms_types_and_statuses_have_the_names_of_the_api() {
+    fn push_platforms_factor_types_and_statuses_have_the_names_used_by_the_api() {
         let given = |platform| match platform {
             Platform::None => Notification::None,
             Platform::Apn => Notification::Apn(token("a").unwrap()),
@@ -393,7 +395,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn every_changed_field_is_named() {
+    fn factor_update_lists_the_names_of_the_changed_fields() {
         let each = [
             (
                 Changes { friendly_name: Some(FriendlyName::from_stored("A".into())), ..Changes::default() },
@@ -418,7 +420,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn update_changes_only_the_given_fields() {
+    fn factor_update_changes_only_the_given_fields() {
         let later = NOW.plus_seconds(9);
         let mut factor = factor(Notification::Fcm(token("a").unwrap()));
         let changes = Changes {
@@ -443,7 +445,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn factor_stays_unreachable_until_an_update_names_its_token_or_platform() {
+    fn factor_stays_unreachable_until_an_update_contains_a_token_or_platform() {
         let unreachable = || Factor { unreachable: true, ..factor(Notification::Fcm(token("a").unwrap())) };
         for (changes, stays) in [
             (

@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-/// Retention times in seconds.
+/// How long data is kept before housekeeping removes it, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Unverified factors, from their creation.
+    /// Retention of unverified factors, counted from their creation.
     pub unverified_factors: i64,
-    /// Challenges, answered or not, from their expiry.
+    /// Retention of challenges, answered or not, counted from their expiry.
     pub challenges: i64,
-    /// Finished deliveries, and alerts.
+    /// Retention of finished deliveries and of alerts.
     pub deliveries: i64,
-    /// Audit records; kept indefinitely if `None`.
+    /// Retention of audit records; `None` keeps them indefinitely.
     pub audit_log: Option<i64>,
-    /// Access tokens, from their expiry. Before it, a phone that lost the response can repeat its enrollment with the
-    /// spent token and receives the same factor. After it, the token has no use.
+    /// Retention of access tokens, counted from their expiry. Before a token expires, a phone that lost the response
+    /// can repeat its enrollment with the spent token, and receives the same factor. After that, the token has no use.
     pub access_tokens: i64,
 }
 
@@ -27,33 +27,34 @@ impl Default for Retention {
             challenges: 30 * DAY,
             deliveries: 30 * DAY,
             audit_log: Some(365 * DAY),
-            // An hour allows for clocks that differ between servers.
+            // One hour allows for differences between the clocks of servers.
             access_tokens: HOUR,
         }
     }
 }
 
-/// The number of rows that housekeeping removes in one transaction. It adapts to the duration of the last batch, so
-/// that other writes never wait much longer than for one short batch.
+/// The pace of housekeeping: the number of rows that it removes in one transaction, a batch. It adapts to the duration
+/// of the last batch, so that other writes never wait much longer than for one short batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
     rows: u32,
 }
 
 impl Pace {
-    /// Desired duration of a batch. It is far below the acceptable 50 ms, because durations vary: on a busy machine,
-    /// one batch in a hundred takes five times as long as most.
+    /// Target duration of a batch. It is far below the acceptable 50 ms, because durations vary: on a busy machine, one
+    /// batch in a hundred takes five times as long as most.
     const TARGET_BATCH_DURATION: Duration = Duration::from_millis(8);
 
-    /// Largest batch. Larger ones are not measurably faster.
+    /// Maximum number of rows in a batch. Larger batches are not measurably faster.
     const MAX_BATCH_ROWS: u32 = 1000;
 
-    /// Returns the number of rows of the next batch.
+    /// Returns the number of rows to remove in the next batch.
     pub const fn rows(self) -> u32 {
         self.rows
     }
 
-    /// Returns the pace after a batch that took `took`. It at most doubles, and drops as far as necessary.
+    /// Returns the pace after a batch that took `took`. The number of rows at most doubles. It decreases as far as
+    /// necessary, but not below 1.
     #[must_use]
     pub fn after(self, took: Duration) -> Self {
         let target = Self::TARGET_BATCH_DURATION.as_micros();
@@ -62,15 +63,15 @@ impl Pace {
         Self { rows: rows.clamp(1, Self::MAX_BATCH_ROWS) }
     }
 
-    /// Returns how long to pause after a batch that took `took`: three times as long, but at most a second. Other
-    /// writes thus have the database for three quarters of the time.
+    /// Returns how long to pause after a batch that took `took`: three times as long, but at least 1 ms and at most 1
+    /// second. Other writes can thus use the database for three quarters of the time.
     pub fn pause_after(took: Duration) -> Duration {
         took.saturating_mul(3).clamp(Duration::from_millis(1), Duration::from_secs(1))
     }
 }
 
 impl Default for Pace {
-    /// Starts with a small batch.
+    /// Returns the initial pace, a small batch of 16 rows.
     fn default() -> Self {
         Self { rows: 16 }
     }
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn fast_batches_grow_by_at_most_a_factor_of_two() {
+    fn deletion_batch_size_at_most_doubles_after_a_fast_batch() {
         let initial = Pace::default();
         assert_eq!(initial.after(ms(1)).rows(), 32, "at most twice as many");
         assert_eq!(initial.after(Duration::ZERO).rows(), 32);
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn slow_batch_shrinks_the_next_one_in_proportion() {
+    fn slow_deletion_batch_makes_the_next_one_proportionally_smaller() {
         let pace = Pace { rows: 1000 };
         assert_eq!(pace.after(ms(8)).rows(), 1000);
         assert_eq!(pace.after(ms(16)).rows(), 500);
@@ -105,9 +106,10 @@ mod tests {
         assert_eq!(pace.after(Duration::MAX).rows(), 1, "a batch has at least one row");
     }
 
-    /// Each machine is described by the rows that it removes in a millisecond and the milliseconds of a commit.
+    /// Each simulated machine is described by the number of rows that it removes per millisecond, and the duration of a
+    /// commit in milliseconds.
     #[test]
-    fn no_batch_takes_50_ms_on_machines_of_any_speed() {
+    fn every_deletion_batch_takes_under_50_ms_on_fast_and_slow_machines() {
         for (rows_per_ms, commit) in [(1, 1), (3, 10), (20, 5), (200, 15), (1, 19)] {
             let took = |pace: Pace| ms(commit) + ms(1) * pace.rows() / rows_per_ms;
             let mut pace = Pace::default();
@@ -119,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn pause_is_three_times_the_batch_within_its_limits() {
+    fn pause_after_a_batch_is_three_times_its_duration_within_limits() {
         assert_eq!(Pace::pause_after(ms(20)), ms(60));
         assert_eq!(Pace::pause_after(Duration::ZERO), ms(1));
         assert_eq!(Pace::pause_after(ms(5000)), ms(1000));

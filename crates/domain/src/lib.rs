@@ -1,9 +1,9 @@
 //! The concepts and rules of Verify Push: what a service, an entity, a factor, a challenge and an access token are, and
 //! how they may change.
 //!
-//! Nothing here does I/O, awaits, or reads the clock. Rules take `now` as a parameter, so that tests control time. Every
-//! value from outside is parsed once into a type that only holds valid values ([`Identity`], [`FriendlyName`],
-//! [`FactorSid`] …). A rule that refuses a request returns a [`Problem`].
+//! Nothing in this crate does I/O, awaits, or reads the clock. Rules take `now` as a parameter, so that tests control
+//! time. Every value from outside is parsed once into a type that holds only valid values ([`Identity`],
+//! [`FriendlyName`], [`FactorSid`] …). A rule that refuses a request returns a [`Problem`].
 
 pub mod access_tokens;
 pub mod accounts;

@@ -1,7 +1,7 @@
-//! Limits against abuse, on how often something may happen and on how much may exist.
+//! Limits against abuse: on how often something may happen, and on how much may exist.
 //!
-//! There are two kinds. A [`Window`] counts stored rows and therefore counts the same on all nodes. A [`Bucket`] is kept
-//! in memory and counts for one node.
+//! There are two kinds of limits. A [`Window`] counts stored rows, and therefore applies to all nodes together. A
+//! [`Bucket`] is kept in memory, and applies to one node.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -11,44 +11,45 @@ use std::str::FromStr;
 use crate::problem::{Code, Problem};
 use crate::time::Timestamp;
 
-/// Limits on what may be created; `None` is unlimited.
+/// Limits on the creation of factors, entities and challenges. A limit that is `None` is not enforced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CreationLimits {
-    /// Factors of an entity within a day, including deleted ones.
+    /// Maximum number of factors created for one entity within a day, including deleted factors.
     pub max_factors_per_entity_per_day: Option<NonZeroU32>,
-    /// Entities of a service within a second.
+    /// Maximum number of entities created in one service within a second.
     pub max_entities_per_service_per_second: Option<NonZeroU32>,
-    /// Challenges to a factor, unless its service overrides them.
+    /// Limits on challenges to each factor, unless the factor's service overrides them.
     pub challenges: ChallengeLimits,
 }
 
-/// Limits on challenges to one factor. They protect a user from approving a challenge out of fatigue.
+/// Limits on challenges to one factor. They protect a user from approving a challenge out of fatigue. A limit that is
+/// `None` is not enforced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChallengeLimits {
-    /// Challenges that are pending at the same time.
+    /// Maximum number of challenges to a factor that are pending at the same time.
     pub pending: Option<NonZeroU32>,
-    /// Challenges that are created within a minute.
+    /// Maximum number of challenges to a factor that are created within a minute.
     pub per_minute: Option<NonZeroU32>,
 }
 
 impl ChallengeLimits {
-    /// Returns whether there is no limit.
+    /// Returns whether neither limit is set.
     pub const fn is_none(self) -> bool {
         self.pending.is_none() && self.per_minute.is_none()
     }
 }
 
-/// The overrides of [`ChallengeLimits`] by one service.
+/// One service's overrides of the server's [`ChallengeLimits`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServiceLimits {
-    /// Challenges that are pending at the same time.
+    /// Setting for the maximum number of challenges to a factor that are pending at the same time.
     pub pending: LimitOverride,
-    /// Challenges that are created within a minute.
+    /// Setting for the maximum number of challenges to a factor that are created within a minute.
     pub per_minute: LimitOverride,
 }
 
 impl ServiceLimits {
-    /// Returns the effective limits, given those of the server.
+    /// Returns the effective limits: the service's where it overrides them, otherwise the server's.
     pub fn resolve(self, server: ChallengeLimits) -> ChallengeLimits {
         ChallengeLimits {
             pending: self.pending.resolve(server.pending),
@@ -57,15 +58,15 @@ impl ServiceLimits {
     }
 }
 
-/// The setting of a service for one limit.
+/// A service's setting for one limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LimitOverride {
-    /// Use the limit of the server.
+    /// The service has no limit of its own; the server's limit applies.
     #[default]
     Default,
-    /// No limit.
+    /// No limit applies to the service.
     Off,
-    /// Use this limit.
+    /// This limit applies to the service, instead of the server's.
     Most(NonZeroU32),
 }
 
@@ -78,7 +79,7 @@ impl LimitOverride {
         }
     }
 
-    /// Returns the database value: null, zero, or the number.
+    /// Returns the database value: null for the server's limit, zero for no limit, otherwise the limit.
     pub fn to_stored(self) -> Option<i64> {
         match self {
             Self::Default => None,
@@ -87,7 +88,7 @@ impl LimitOverride {
         }
     }
 
-    /// Parses the database value; returns `None` if it is not valid.
+    /// Parses the database value; returns `None` if it is negative or exceeds 32 bits.
     pub fn from_stored(stored: Option<i64>) -> Option<Self> {
         let Some(number) = stored else { return Some(Self::Default) };
         let number = u32::try_from(number).ok()?;
@@ -119,7 +120,7 @@ impl FromStr for LimitOverride {
     }
 }
 
-/// A sliding window: at most `most` events within any period of `seconds`.
+/// A sliding window, which permits at most `most` events within any period of `seconds`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     most: NonZeroU32,
@@ -127,29 +128,29 @@ pub struct Window {
 }
 
 impl Window {
-    /// Creates a window of at most `most` events within `seconds`.
+    /// Creates a window that permits at most `most` events within any period of `seconds`.
     pub const fn new(most: NonZeroU32, seconds: i64) -> Self {
         Self { most, seconds }
     }
 
-    /// Returns the permitted number of events.
+    /// Returns the maximum number of events within the period.
     pub const fn most(self) -> NonZeroU32 {
         self.most
     }
 
-    /// Returns the period in which events count, exclusive of its start.
+    /// Returns the period in which events count at `now`. The start of the period is exclusive.
     ///
-    /// It extends into the future, because the clock of another node may be slightly ahead. Later events come from a
-    /// clock that has been set back since then.
+    /// The period extends into the future, because the clock of another node may be slightly ahead. Events after the
+    /// period come from a clock that has been set back since then, and do not count.
     pub const fn span(self, now: Timestamp) -> Range<Timestamp> {
         now.plus_seconds(-self.seconds)..now.plus_seconds(self.seconds)
     }
 
-    /// Checks that another event is permitted. `nth_latest` is the time of the event that is [`most`](Self::most)
-    /// events back; `None` if [`span`](Self::span) contains fewer.
+    /// Checks that another event is permitted at `now`. `nth_latest` is the time of the n-th latest event, where n is
+    /// [`most`](Self::most); `None` if [`span`](Self::span) contains fewer than n events.
     ///
     /// # Errors
-    /// Returns `code`, with the seconds after which another event is permitted.
+    /// Returns an error with `code` and with the number of seconds after which another event is permitted.
     pub fn check(self, nth_latest: Option<Timestamp>, now: Timestamp, code: Code) -> Result<(), Problem> {
         match nth_latest.map(|instant| instant.plus_seconds(self.seconds)) {
             Some(end) if end > now => Err(Problem::new(code).retry_at(end, now)),
@@ -158,7 +159,7 @@ impl Window {
     }
 }
 
-/// The capacity of a [`Bucket`] and the time in which it fills.
+/// The rate of a [`Bucket`]: its capacity, and the time in which it fills.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     most: NonZeroU32,
@@ -166,33 +167,33 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Creates a rate of `most` a second.
+    /// Creates a rate of `most` tokens per second.
     pub const fn per_second(most: NonZeroU32) -> Self {
         Self { most, seconds: 1 }
     }
 
-    /// Creates a rate of `most` a minute.
+    /// Creates a rate of `most` tokens per minute.
     pub const fn per_minute(most: NonZeroU32) -> Self {
         Self { most, seconds: 60 }
     }
 
-    /// Creates a rate of `most` in `seconds`.
+    /// Creates a rate of `most` tokens in `seconds` seconds.
     pub const fn over(most: NonZeroU32, seconds: u32) -> Self {
         Self { most, seconds }
     }
 
-    /// Returns the microseconds in which one token is added, rounded up.
+    /// Returns the time after which one token is added, in microseconds, rounded up.
     fn micros_per_token(self) -> i64 {
         (i64::from(self.seconds) * 1_000_000 - 1) / i64::from(self.most.get()) + 1
     }
 
-    /// Returns the microseconds in which an empty bucket fills.
+    /// Returns the time in which an empty bucket fills, in microseconds.
     fn micros_to_fill(self) -> i64 {
         self.micros_per_token().saturating_mul(i64::from(self.most.get()))
     }
 }
 
-/// A token bucket that is full at first. It stores only the instant at which it will be full again.
+/// A token bucket, which is full at first. It stores only the instant at which it will be full again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bucket {
     full_at: Timestamp,
@@ -205,29 +206,30 @@ impl Default for Bucket {
 }
 
 impl Bucket {
-    /// Returns when the bucket would be full if one more token were taken.
+    /// Returns the instant at which the bucket would be full again if one more token were taken at `now`.
     fn full_after_one(self, rate: Rate, now: Timestamp) -> Timestamp {
         Timestamp::from_micros(self.full_at.max(now).micros().saturating_add(rate.micros_per_token()))
     }
 
-    /// Limits `full_at` to the time that an empty bucket takes to fill. A later instant comes from a clock that has
-    /// been set back.
+    /// Limits `full_at` to the instant at which a bucket that is empty at `now` would be full. A later instant comes
+    /// from a clock that has been set back.
     fn limit_full_at(&mut self, rate: Rate, now: Timestamp) {
         let empty = Timestamp::from_micros(now.micros().saturating_add(rate.micros_to_fill()));
         self.full_at = self.full_at.min(empty);
     }
 
-    /// Checks that there is a token to take. It may correct the bucket after a change of the clock.
+    /// Checks that the bucket contains a token at `now`, without taking it. Corrects the bucket if the clock was set
+    /// back.
     ///
     /// # Errors
-    /// Returns the instant at which there will be a token.
+    /// Returns the instant at which the bucket will contain a token again.
     pub fn check(&mut self, rate: Rate, now: Timestamp) -> Result<(), Timestamp> {
         self.limit_full_at(rate, now);
         let room_at = self.full_after_one(rate, now).micros().saturating_sub(rate.micros_to_fill());
         if room_at <= now.micros() { Ok(()) } else { Err(Timestamp::from_micros(room_at)) }
     }
 
-    /// Takes a token. An empty bucket stays empty.
+    /// Takes a token at `now`. An empty bucket stays empty.
     pub fn take(&mut self, rate: Rate, now: Timestamp) {
         self.limit_full_at(rate, now);
         self.full_at = self.full_after_one(rate, now);
@@ -250,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn window_admits_an_event_once_the_nth_latest_has_left_it() {
+    fn sliding_window_admits_an_event_once_the_nth_latest_has_left_it() {
         let window = Window::new(most(3), 60);
         assert_eq!(window.span(NOW), NOW.plus_seconds(-60)..NOW.plus_seconds(60));
         let check = |back| window.check(back, NOW, Code::TooManyChallenges);
@@ -267,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn full_bucket_allows_a_burst_and_then_refills_evenly() {
+    fn full_token_bucket_allows_a_burst_and_then_refills_evenly() {
         let rate = Rate::per_second(most(4));
         let mut bucket = Bucket::default();
         for _ in 0..4 {
@@ -287,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn taking_from_an_empty_bucket_does_not_extend_the_wait() {
+    fn taking_from_an_empty_token_bucket_does_not_extend_the_wait() {
         let rate = Rate::per_minute(most(2));
         let mut bucket = Bucket::default();
         for _ in 0..50 {
@@ -297,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn clock_that_was_set_back_blocks_for_one_refill_at_most() {
+    fn setting_the_clock_back_delays_requests_by_at_most_one_refill_interval() {
         let rate = Rate::per_minute(most(2));
         let mut bucket = Bucket::default();
         bucket.take(rate, NOW.plus_seconds(1_000_000));
@@ -308,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn service_overrides_the_limits_of_the_server() {
+    fn service_challenge_limits_override_those_of_the_server() {
         let server = ChallengeLimits { pending: Some(most(5)), per_minute: None };
         for (own, pending) in [
             (LimitOverride::Default, Some(5)),
@@ -327,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn challenge_limits_are_none_only_without_both_limits() {
+    fn challenges_are_unlimited_only_if_both_limits_are_off() {
         let limits = |pending: Option<u32>, per_minute: Option<u32>| ChallengeLimits {
             pending: pending.map(most),
             per_minute: per_minute.map(most),
@@ -345,14 +347,14 @@ mod tests {
     }
 
     #[test]
-    fn uneven_rate_is_rounded_down_to_whole_microseconds() {
+    fn interval_between_tokens_is_rounded_up_to_whole_microseconds() {
         let mut bucket = Bucket::default();
         let rate = Rate::per_second(most(3));
         for _ in 0..3 {
             bucket.take(rate, NOW);
         }
         assert_eq!(bucket.check(rate, NOW), Err(later(333_334)));
-        // Even at more than a million a second, a token takes a microsecond.
+        // Even at more than a million tokens per second, adding a token takes a microsecond.
         let (rate, mut bucket) = (Rate::per_second(most(2_000_000)), Bucket::default());
         bucket.take(rate, NOW);
         assert_eq!(bucket.check(rate, NOW), Ok(()));

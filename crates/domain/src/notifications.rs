@@ -7,30 +7,30 @@ use crate::problem::{Code, Problem};
 use crate::sids::{ChallengeSid, NotificationSid};
 use crate::time::Timestamp;
 
-/// Largest number of notifications of a challenge.
+/// Maximum number of notifications per challenge.
 pub const MAX_PER_CHALLENGE: i64 = 3;
 
-/// Seconds for which a push provider may store a push; 0 means deliver now or never.
+/// Number of seconds for which a push provider may store a push, 0 to 300; 0 means deliver now or never.
 pub type Ttl = Bounded<0, 300>;
 
-/// A push that a backend requested.
+/// A notification: an additional push that a backend requested.
 #[derive(Clone, Debug)]
 pub struct Notification {
-    /// `NT…`
+    /// SID of the notification (`NT…`).
     pub sid: NotificationSid,
-    /// Challenge concerned.
+    /// Challenge that the push is about.
     pub challenge_sid: ChallengeSid,
-    /// Time to live.
+    /// Number of seconds for which the push provider may store the push.
     pub ttl: Ttl,
-    /// Time of the request.
+    /// Time at which the backend requested the push.
     pub created_at: Timestamp,
 }
 
-/// Checks that another push about this challenge can be requested after `previous` notifications.
+/// Checks that a backend may request another push about this challenge, after `previous` notifications.
 ///
 /// # Errors
-/// Returns 60322 or 60323 if the challenge can no longer be answered, 60307 if its device receives no pushes, and 60309
-/// after [`MAX_PER_CHALLENGE`] notifications.
+/// Returns error 60322 if the challenge was answered, and 60323 if it has expired. Returns error 60307 if its device
+/// receives no pushes, and 60309 after [`MAX_PER_CHALLENGE`] notifications.
 pub fn require_notifiable(
     challenge: &Challenge,
     address: &Address,
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn time_to_live_is_zero_to_five_minutes() {
+    fn notification_time_to_live_is_zero_to_five_minutes() {
         let times = [-1, 0, 300, 301].map(|seconds| Ttl::new(seconds).map(Ttl::get));
         assert_eq!(times, [None, Some(0), Some(300), None]);
     }

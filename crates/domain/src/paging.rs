@@ -1,5 +1,5 @@
-//! Paged lists (docs/protocol/paging.md): keyset paging by creation time and SID, so that page boundaries do not move
-//! when items are added.
+//! Paged lists (docs/protocol/paging.md). They use keyset paging by creation time and SID, so that page boundaries do
+//! not move when items are added.
 
 use std::fmt;
 
@@ -7,13 +7,13 @@ use crate::parameter::{Expected, Parameter};
 use crate::sids::Sid;
 use crate::time::Timestamp;
 
-/// Order of a list by creation time.
+/// The order of a list by creation time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
-    /// Oldest first.
+    /// The oldest item comes first.
     #[default]
     Ascending,
-    /// Newest first.
+    /// The newest item comes first.
     Descending,
 }
 
@@ -27,7 +27,7 @@ impl Parameter for Order {
     }
 }
 
-/// A place in a list: the creation time and the SID of an item.
+/// A position in a list: the creation time and the SID of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
     /// Creation time of the item.
@@ -37,20 +37,20 @@ pub struct Position {
 }
 
 impl Position {
-    /// The position before every item.
+    /// The position before every item, in the order of creation.
     const OLDEST: Self = Self { created_at: Timestamp::from_micros(i64::MIN), sid: [0; 16] };
 
-    /// The position after every item.
+    /// The position after every item, in the order of creation.
     const NEWEST: Self = Self { created_at: Timestamp::from_micros(i64::MAX), sid: [0xff; 16] };
 }
 
-/// The position from which a page starts, and the direction. As text it is the opaque `PageToken`: `PA` or `PB` and 48
-/// hexadecimal digits, none of which the iOS SDK would have to escape.
+/// A cursor: the position at which a page starts, and the direction of the page. Its text form is the opaque
+/// `PageToken`: `PA` or `PB` and 48 hexadecimal digits, none of which the iOS SDK would have to escape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cursor {
     /// The page that follows this position in the list's order.
     After(Position),
-    /// The page that precedes this position.
+    /// The page that precedes this position in the list's order.
     Before(Position),
 }
 
@@ -91,22 +91,22 @@ impl Parameter for Cursor {
 /// A request for one page of a list.
 #[derive(Clone, Copy, Debug)]
 pub struct PageRequest {
-    /// Largest number of items on the page, 1 to 1000.
+    /// Maximum number of items on the page, 1 to 1000.
     pub size: usize,
     /// Order of the whole list.
     pub order: Order,
-    /// Start of the page; the start of the list if `None`.
+    /// Position at which the page starts, and its direction; `None` for the first page.
     pub cursor: Option<Cursor>,
 }
 
-/// A page of a list, in the list's order.
+/// A page of a list. Its items are in the order of the list.
 #[derive(Clone, Debug)]
 pub struct Page<T> {
-    /// Items of the page.
+    /// Items on the page.
     pub items: Vec<T>,
-    /// Cursor of the next page, if there is one.
+    /// Cursor of the next page; `None` if there is no next page.
     pub next: Option<Cursor>,
-    /// Cursor of the previous page, if there is one.
+    /// Cursor of the previous page; `None` if there is no previous page.
     pub previous: Option<Cursor>,
 }
 
@@ -116,14 +116,14 @@ pub trait Listed {
     fn position(&self) -> Position;
 }
 
-/// Returns the position of an item with this SID and creation time.
+/// Returns the position of the item with this SID and creation time, in the order of creation.
 pub fn position(sid: impl Sid, created_at: Timestamp) -> Position {
     Position { created_at, sid: sid.to_bytes() }
 }
 
 impl PageRequest {
     /// Returns whether rows must be read from newest to oldest. That is the case if the list is descending or the page
-    /// lies before its cursor, but not both.
+    /// precedes its cursor, but not both.
     pub const fn reads_backward(&self) -> bool {
         matches!(
             (self.order, self.cursor),
@@ -131,7 +131,7 @@ impl PageRequest {
         )
     }
 
-    /// Returns the position from which rows are read, exclusive.
+    /// Returns the position from which rows are read, exclusive; `None` to read from the start of the list.
     pub const fn position(&self) -> Option<Position> {
         match self.cursor {
             Some(Cursor::After(position) | Cursor::Before(position)) => Some(position),
@@ -139,8 +139,9 @@ impl PageRequest {
         }
     }
 
-    /// Builds the page from at most `size + 1` rows, read in the direction of
-    /// [`reads_backward`](Self::reads_backward). The extra row shows that the list continues.
+    /// Builds the page from at most `size + 1` rows, which must be read in the direction of
+    /// [`reads_backward`](Self::reads_backward). One row more than the page size shows
+    /// that the list continues after this page.
     pub fn page<T: Listed>(&self, mut rows: Vec<T>) -> Page<T> {
         let more = rows.len() > self.size;
         rows.truncate(self.size);
@@ -150,7 +151,7 @@ impl PageRequest {
         }
         let has_next = more || backward;
         let has_previous = if backward { more } else { self.cursor.is_some() };
-        // An empty page links back from the end of the list that it lies at, so that no item is skipped.
+        // An empty page lies at an end of the list. Its link leads back from that end, so that no item is skipped.
         let oldest = backward == (self.order == Order::Ascending);
         let end = if oldest { Position::OLDEST } else { Position::NEWEST };
         let edge = |item: Option<&T>| item.map_or(end, Listed::position);
@@ -175,7 +176,7 @@ mod tests {
         }
     }
 
-    /// Selects rows as the database does.
+    /// Returns the requested page of `all`, with rows selected as the database selects them.
     fn read(request: &PageRequest, all: &[Item]) -> Page<Item> {
         let mut rows: Vec<Item> = all.to_vec();
         rows.sort_by_key(|item| item.0);
@@ -220,7 +221,7 @@ mod tests {
         }
 
         #[test]
-        fn page_token_survives_the_round_trip(micros: i64, sid: [u8; 16], after: bool) {
+        fn formatted_page_token_parses_back_to_the_same_cursor(micros: i64, sid: [u8; 16], after: bool) {
             let position = Position { created_at: Timestamp::from_micros(micros), sid };
             let cursor = if after { Cursor::After(position) } else { Cursor::Before(position) };
             prop_assert_eq!(Cursor::from_parameter(&cursor.to_string()), Ok(cursor));
@@ -233,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn order_must_be_asc_or_desc() {
+    fn list_order_must_be_asc_or_desc() {
         assert_eq!(Order::from_parameter("asc"), Ok(Order::Ascending));
         assert_eq!(Order::from_parameter("desc"), Ok(Order::Descending));
         assert!(Order::from_parameter("ASC").is_err());
@@ -263,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn page_has_a_successor_only_with_an_extra_row() {
+    fn next_page_exists_only_if_more_rows_than_the_page_size_were_fetched() {
         let request = PageRequest { size: 2, order: Order::Ascending, cursor: None };
         let items = |count: i64| (0..count).map(Item).collect::<Vec<_>>();
         for (rows, has_next) in [(1, false), (2, false), (3, true)] {

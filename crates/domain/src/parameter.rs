@@ -1,29 +1,30 @@
-//! Parsing of request parameters into values.
+//! Parsing of request parameters into validated values.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// A value that is parsed once from the text of a request parameter.
+/// A value that is parsed from the text of a request parameter.
 pub trait Parameter: Sized {
-    /// Parses the decoded text of the parameter.
+    /// Parses the decoded text of the parameter, and returns the value.
     ///
     /// # Errors
-    /// Returns an [`Expected`] that describes what is accepted.
+    /// Returns a description of the accepted values if the text is not one of them.
     fn from_parameter(text: &str) -> Result<Self, Expected>;
 
-    /// Returns whether a parameter with this text counts as absent. An empty text does, because some of Twilio's
-    /// libraries send null that way.
+    /// Returns whether a parameter with this text counts as absent. By default, only an empty text does, because some
+    /// of Twilio's libraries send null that way.
     fn is_absent(text: &str) -> bool {
         text.is_empty()
     }
 }
 
-/// A description of the accepted values, worded to follow the parameter's name: `must be true or false`.
+/// A description of the values that a parameter accepts. It is worded to follow the parameter's name:
+/// `must be true or false`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected(Cow<'static, str>);
 
 impl Expected {
-    /// Creates a description in the form `must …`.
+    /// Creates a description from words in the form `must …`.
     pub fn new(words: impl Into<Cow<'static, str>>) -> Self {
         Self(words.into())
     }
@@ -53,18 +54,18 @@ impl Parameter for String {
     }
 }
 
-/// An integer from `MIN` to `MAX`, both included.
+/// An integer from `MIN` to `MAX`, inclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub struct Bounded<const MIN: i64, const MAX: i64>(i64);
 
 impl<const MIN: i64, const MAX: i64> Bounded<MIN, MAX> {
-    /// Returns the number as a bounded one, or `None` if it is out of bounds.
+    /// Returns `value` as a bounded integer, or `None` if it is out of bounds.
     pub const fn new(value: i64) -> Option<Self> {
         if value >= MIN && value <= MAX { Some(Self(value)) } else { None }
     }
 
-    /// Returns the number.
+    /// Returns the value of the integer.
     pub const fn get(self) -> i64 {
         self.0
     }
@@ -86,7 +87,7 @@ mod tests {
     type Small = Bounded<-2, 3>;
 
     #[test]
-    fn number_outside_its_bounds_is_refused() {
+    fn numeric_parameter_outside_its_bounds_is_refused() {
         for (text, number) in [
             ("-3", None),
             ("-2", Some(-2)),
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn booleans_are_parsed_in_any_case() {
+    fn boolean_parameters_are_parsed_in_upper_and_lower_case() {
         for (text, value) in [("true", true), ("True", true), ("false", false), ("FALSE", false)] {
             assert_eq!(bool::from_parameter(text), Ok(value), "{text}");
         }

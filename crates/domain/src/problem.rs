@@ -1,4 +1,4 @@
-//! Errors that a caller can correct, with the codes and messages of Twilio's API.
+//! Errors that are returned to a caller, with the codes and messages of Twilio's API.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,15 +16,15 @@ macro_rules! codes {
         }
 
         impl Code {
-            /// All codes, in the order of the list above.
+            /// All codes, in the order of their declaration.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
-            /// Returns the number in the body of the response.
+            /// Returns the code as the number that the response body contains.
             pub const fn number(self) -> u32 {
                 match self { $(Self::$name => $code,)* }
             }
 
-            /// Returns the message, or its beginning if advice follows.
+            /// Returns the message for this code. If advice follows, the message begins with this text.
             pub const fn title(self) -> &'static str {
                 match self { $(Self::$name => $title,)* }
             }
@@ -35,49 +35,49 @@ macro_rules! codes {
 codes! {
     /// A required parameter is missing.
     MissingParameter = 20001, "Missing required parameter";
-    /// The friendly name of a service has an invalid length or control characters.
+    /// The friendly name of a service has an invalid length or contains control characters.
     InvalidFriendlyName = 20002, "Invalid FriendlyName";
     /// Credentials are missing or invalid.
     Unauthenticated = 20003, "Authenticate";
-    /// The path exists, but not with this method.
+    /// The path exists, but does not support this HTTP method.
     MethodNotAllowed = 20004, "Method not allowed";
-    /// `PageSize` is above 1000.
+    /// The parameter `PageSize` is above 1000.
     PageSizeTooLarge = 20007, "Page size too large: PageSize must be at most 1000";
-    /// The credentials are valid, but callers of this kind may not use this route.
+    /// The credentials are valid, but callers of this kind may not make this request.
     Forbidden = 20403, "These credentials do not permit this request; use the account's or an API key's";
     /// The resource does not exist, or the caller may not see it.
     NotFound = 20404, "The requested resource was not found";
-    /// The body did not arrive in time.
+    /// The request body did not arrive in time.
     RequestTimeout = 20408, "The request took too long to arrive";
-    /// The body is larger than 64 KiB.
+    /// The request body is larger than 64 KiB.
     PayloadTooLarge = 20413, "The request body is larger than 64 KiB";
     /// The request line is too long.
     UriTooLong = 20414, "The request URL is too long";
-    /// The body is not a form.
+    /// The request body is not a form.
     UnsupportedMediaType = 20415, "Send parameters as application/x-www-form-urlencoded";
-    /// The headers are too large.
+    /// The request headers are larger than 32 KiB.
     HeadersTooLarge = 20431, "The request's headers are larger than 32 KiB";
-    /// This server does not serve the method or the endpoint.
+    /// This server does not support the method or the endpoint.
     NotImplemented = 20501, "Not implemented by this server";
     /// The caller exceeds a rate limit.
     TooManyRequests = 20429, "Too many requests";
-    /// A bug or a broken disk. The log has the cause, with the request ID.
+    /// An internal server error, such as a bug or a broken disk. The log contains the cause, with the request ID.
     Internal = 20500, "Internal server error";
     /// The database is unavailable, or the server is overloaded or stopping.
     Unavailable = 20503, "Service unavailable: try again shortly";
     /// The service already has an entity with this identity.
     EntityExists = 60301, "Entity already exists";
-    /// `Identity` or `FactorType` of an access token is missing.
+    /// The parameter `Identity` or `FactorType` of an access token is missing.
     AccessTokenParameters = 60305, "Access Token parameters are invalid";
     /// A parameter has an invalid value.
     InvalidRequest = 60306, "Invalid Request";
     /// A notification is requested for a device that receives no pushes.
     NoNotificationPlatform = 60307, "Cannot resend push notifications to 'none' notification platform";
-    /// The challenge already has the largest number of notifications.
+    /// The challenge already has the maximum number of notifications.
     TooManyNotifications = 60309, "Push notifications limit reached for a Challenge";
     /// The signature over the factor's SID is invalid.
     FactorVerificationFailed = 60311, "Factor verification failed";
-    /// The factor exceeds a limit on challenges.
+    /// A limit on challenges to the factor is exceeded.
     TooManyChallenges = 60312, "Challenge creation limit reached";
     /// The access token was issued for another identity, service or factor type.
     UnauthorizedFactorCreation = 60313, "Unauthorized factor creation";
@@ -87,30 +87,30 @@ codes! {
     TooManyFactors = 60315, "Reached max limit of 20 push Factors associated per Entity";
     /// The entity already has a factor with this public key.
     FactorExists = 60317, "Factor already exists";
-    /// An unverified factor cannot be challenged.
+    /// The factor is unverified and therefore cannot be challenged.
     FactorUnverified = 60318, "Factor is unverified";
     /// The challenge was already answered.
     ChallengeResponded = 60322, "Challenge already responded";
-    /// The challenge can no longer be answered.
+    /// The challenge has expired and can no longer be answered.
     ChallengeExpired = 60323, "Challenge expired";
-    /// The signed answer is invalid.
+    /// The signed answer to the challenge is invalid.
     ChallengeVerificationFailed = 60324, "Challenge verification failed";
-    /// The entity exceeds the limit on factors in a day.
+    /// The limit on factors created for the entity within a day is exceeded.
     TooManyFactorCreations = 60326, "Too many requests to create factors for the entity";
-    /// The service exceeds the limit on entities in a second.
+    /// The limit on entities created in the service within a second is exceeded.
     TooManyEntityCreations = 60328, "Too many requests to create entities in the service";
-    /// This server does not serve factors of this type.
+    /// This server does not support factors of this type.
     FactorTypeNotServed = 60369, "Factor type invalid or not provided";
 }
 
 impl Code {
-    /// Returns the URL of the page that explains the code, which every error body carries.
+    /// Returns the URL of Twilio's page about the code. Every error body contains this URL.
     pub fn more_info(self) -> String {
         format!("https://www.twilio.com/docs/errors/{}", self.number())
     }
 }
 
-/// An error that the caller can correct: a code, and a message that says what to do.
+/// An error that is returned to the caller: a code, and a message that says what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     code: Code,
@@ -119,47 +119,47 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// Creates a problem whose message is the title of the code.
+    /// Creates a problem whose message is the title of `code`.
     pub const fn new(code: Code) -> Self {
         Self { code, message: Cow::Borrowed(code.title()), retry_after: None }
     }
 
-    /// Creates a problem whose message is the title of the code, followed by advice.
+    /// Creates a problem whose message is the title of `code`, followed by a colon and `advice`.
     pub fn with_advice(code: Code, advice: impl fmt::Display) -> Self {
         Self { code, message: format!("{}: {advice}", code.title()).into(), retry_after: None }
     }
 
-    /// Creates the problem of a missing `parameter`.
+    /// Creates the problem for a request without the required `parameter`.
     pub fn missing(parameter: &str) -> Self {
         let message = format!("Missing required parameter {parameter} in the post body").into();
         Self { code: Code::MissingParameter, message, retry_after: None }
     }
 
-    /// Creates the problem of a request for a page other than the first without a page token.
+    /// Creates the problem for a request that has no page token, for a page other than the first.
     pub const fn missing_page_token() -> Self {
         let message = Cow::Borrowed("PageToken is required for paging.");
         Self { code: Code::MissingParameter, message, retry_after: None }
     }
 
-    /// Creates the problem of a `parameter` with an invalid value.
+    /// Creates the problem for an invalid value of `parameter`. `expected` describes the accepted values.
     pub fn invalid(parameter: &str, expected: &Expected) -> Self {
         Self::with_advice(Code::InvalidRequest, format_args!("{parameter} {expected}"))
     }
 
-    /// Creates the problem of a resource that does not exist or that the caller may not see. The HTTP layer adds the
+    /// Creates the problem for a resource that does not exist or that the caller may not see. The HTTP layer adds the
     /// path to the message.
     pub const fn not_found() -> Self {
         Self::new(Code::NotFound)
     }
 
-    /// Sets the time after which the request may succeed, from `now` to `end`, rounded up to at least one second.
+    /// Sets the time after which the request may succeed: from `now` to `end`, rounded up to whole seconds, at least 1.
     #[must_use]
     pub fn retry_at(self, end: Timestamp, now: Timestamp) -> Self {
         let seconds = (end.micros().saturating_sub(now.micros()).max(1) - 1) / 1_000_000 + 1;
         Self { retry_after: Some(u32::try_from(seconds).unwrap_or(u32::MAX)), ..self }
     }
 
-    /// Returns the seconds after which the same request may succeed, at least 1; `None` if unknown.
+    /// Returns the number of seconds after which the same request may succeed, at least 1; `None` if unknown.
     pub const fn retry_after(&self) -> Option<u32> {
         match self.code {
             Code::Unavailable if self.retry_after.is_none() => Some(1),
@@ -167,12 +167,12 @@ impl Problem {
         }
     }
 
-    /// Returns the code.
+    /// Returns the error code of the problem.
     pub const fn code(&self) -> Code {
         self.code
     }
 
-    /// Returns the message for the caller.
+    /// Returns the message for the caller, without the code.
     pub fn message(&self) -> &str {
         &self.message
     }
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn only_unavailable_has_a_default_retry_after() {
+    fn only_the_problem_unavailable_has_a_default_retry_after() {
         assert_eq!(Problem::new(Code::Unavailable).retry_after(), Some(1));
         assert_eq!(Problem::new(Code::Unavailable).retry_at(NOW.plus_seconds(9), NOW).retry_after(), Some(9));
         for code in [Code::Internal, Code::TooManyNotifications, Code::NotFound] {
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn message_is_title_parameter_and_expectation() {
+    fn problem_message_consists_of_title_parameter_and_expected_values() {
         let expected = Expected::new("must be true or false");
         let problem = Problem::invalid("Sandbox", &expected);
         assert_eq!(problem.code(), Code::InvalidRequest);

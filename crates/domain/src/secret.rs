@@ -3,17 +3,17 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-/// A plaintext secret. It can be neither printed nor serialized; every access goes through [`Secret::expose`].
+/// A plaintext secret, which can be neither printed nor serialized. Every access goes through [`Secret::expose`].
 #[derive(Clone)]
 pub struct Secret<T>(T);
 
 impl<T> Secret<T> {
-    /// Wraps a value.
+    /// Wraps a plaintext value.
     pub const fn new(value: T) -> Self {
         Self(value)
     }
 
-    /// Returns the value.
+    /// Returns the plaintext value.
     pub const fn expose(&self) -> &T {
         &self.0
     }
@@ -25,8 +25,8 @@ impl<T> fmt::Debug for Secret<T> {
     }
 }
 
-/// A `T` encrypted under the master key, the only form in which the store accepts a secret that must be readable again.
-/// `crypto::seal` creates and opens it.
+/// A value of type `T`, encrypted under the master key. This is the only form in which the store accepts a secret that
+/// must be readable again. `crypto::seal` creates and opens sealed values.
 pub struct Sealed<T> {
     bytes: Vec<u8>,
     content: PhantomData<fn() -> T>,
@@ -38,7 +38,7 @@ impl<T> Sealed<T> {
         Self { bytes, content: PhantomData }
     }
 
-    /// Returns the bytes to store.
+    /// Returns the sealed bytes to store.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_and_sealed_values_do_not_print() {
+    fn debug_output_of_secrets_and_sealed_values_hides_their_content() {
         let secret = Secret::new("auth-token".to_owned());
         assert_eq!((secret.expose().as_str(), format!("{secret:?}").as_str()), ("auth-token", "[secret]"));
         let sealed = Sealed::<String>::from_bytes(vec![1, 2, 3]);

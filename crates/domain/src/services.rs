@@ -1,4 +1,5 @@
-//! Services: the settings of an application, whose users are separate from those of all other services.
+//! Services: each contains the settings of an application, and has its own users, separate from those of all other
+//! services.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,17 +14,17 @@ use crate::time::Timestamp;
 /// A Verify service as it is stored.
 #[derive(Clone, Debug)]
 pub struct Service {
-    /// `VA…`
+    /// SID of the service (`VA…`).
     pub sid: ServiceSid,
-    /// Owning account.
+    /// Account that owns the service.
     pub account_sid: AccountSid,
-    /// Settings that callers can change.
+    /// Settings of the service, which callers can change.
     pub settings: Settings,
-    /// The operator's limits on challenges to the service's factors. Callers cannot see them.
+    /// Limits that an operator set on challenges to the service's factors. Callers cannot see them.
     pub limits: ServiceLimits,
-    /// Creation time.
+    /// Creation time of the service.
     pub created_at: Timestamp,
-    /// Time of the last change to a setting.
+    /// Time of the last change to the service's settings.
     pub updated_at: Timestamp,
 }
 
@@ -35,59 +36,59 @@ impl Listed for Service {
 
 /// The settings of a service that callers can change (docs/protocol/resources.md, section 1).
 ///
-/// Only [`Push`] changes the behavior of this server. The others belong to channels that it does not serve. They are
-/// stored and returned, so that programs that manage services read back what they wrote.
+/// Only the settings in [`Push`] change the behavior of this server. The others belong to channels that this server
+/// does not support. They are stored and returned, so that programs that manage services read back what they wrote.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
-    /// Name of the service.
+    /// Friendly name of the service.
     pub friendly_name: FriendlyName,
     /// Number of digits of a one-time code.
     pub code_length: Bounded<4, 10>,
-    /// Look up the phone number before a verification.
+    /// Whether to look up the phone number before a verification.
     pub lookup_enabled: bool,
-    /// Use strong customer authentication (PSD2).
+    /// Whether to use strong customer authentication (PSD2).
     pub psd2_enabled: bool,
-    /// Send no SMS to landlines.
+    /// Whether to skip SMS messages to landlines.
     pub skip_sms_to_landlines: bool,
-    /// Require a key press in a voice call.
+    /// Whether to require a key press in a voice call.
     pub dtmf_input_required: bool,
-    /// Name that is spoken in a voice call.
+    /// Name of the service as it is spoken in voice calls.
     pub tts_name: Option<Text<1, 256>>,
-    /// Add a warning not to share the code.
+    /// Whether messages contain a warning not to share the code.
     pub do_not_share_warning_enabled: bool,
-    /// Allow callers to choose the code.
+    /// Whether callers may choose the verification code.
     pub custom_code_enabled: bool,
-    /// Default template of messages.
+    /// SID of the default template for messages.
     pub default_template_sid: Option<TemplateSid>,
-    /// Send events about verifications.
+    /// Whether to send events about verifications.
     pub verify_event_subscription_enabled: bool,
-    /// Settings of push factors.
+    /// Settings for push factors.
     pub push: Push,
-    /// Settings of TOTP factors.
+    /// Settings for TOTP factors.
     pub totp: Totp,
-    /// Settings of WhatsApp messages.
+    /// Settings for WhatsApp messages.
     pub whatsapp: Whatsapp,
-    /// Settings of passkeys.
+    /// Settings for passkeys.
     pub passkeys: Passkeys,
 }
 
-/// Settings of push factors.
+/// A service's settings for push factors.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Push {
-    /// Add `details.date` to challenges.
+    /// Whether to add `details.date` to challenges.
     pub include_date: bool,
-    /// Credential for APNs.
+    /// SID of the push credential for APNs; `None` if there is none.
     pub apn_credential_sid: Option<CredentialSid>,
-    /// Credential for FCM.
+    /// SID of the push credential for FCM; `None` if there is none.
     pub fcm_credential_sid: Option<CredentialSid>,
 }
 
-/// Settings of TOTP factors. Unset ones use the defaults of RFC 6238.
+/// A service's settings for TOTP factors. Settings that are `None` have the defaults of RFC 6238.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totp {
     /// Issuer that authenticator apps display.
     pub issuer: Option<Text<1, 256>>,
-    /// Seconds for which a code is valid.
+    /// Number of seconds for which a code is valid.
     pub time_step: Option<Bounded<20, 60>>,
     /// Number of digits of a code.
     pub code_length: Option<Bounded<3, 8>>,
@@ -95,48 +96,48 @@ pub struct Totp {
     pub skew: Option<Bounded<0, 2>>,
 }
 
-/// Settings of WhatsApp messages.
+/// A service's settings for WhatsApp messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Whatsapp {
-    /// Messaging service that sends the messages.
+    /// SID of the messaging service that sends the messages.
     pub msg_service_sid: Option<MessagingServiceSid>,
     /// Sender of the messages.
     pub from: Option<Text<1, 256>>,
 }
 
-/// Settings of passkeys.
+/// A service's settings for passkeys.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Passkeys {
-    /// Relying party.
+    /// Relying party of the passkeys.
     pub relying_party: RelyingParty,
-    /// `platform`, `cross-platform` or `any`.
+    /// Attachment of the authenticator: `platform`, `cross-platform` or `any`.
     pub authenticator_attachment: Option<Attachment>,
-    /// `required`, `preferred` or `discouraged`.
+    /// Whether passkeys must be discoverable: `required`, `preferred` or `discouraged`.
     pub discoverable_credentials: Option<Requirement>,
-    /// `required`, `preferred` or `discouraged`.
+    /// Whether the authenticator must verify the user: `required`, `preferred` or `discouraged`.
     pub user_verification: Option<Requirement>,
 }
 
 /// The relying party of passkeys.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RelyingParty {
-    /// Domain name.
+    /// Domain name of the relying party.
     pub id: Option<Text<1, 256>>,
-    /// Name shown to the user.
+    /// Name of the relying party that is shown to the user.
     pub name: Option<Text<1, 256>>,
-    /// Permitted origins of web pages.
+    /// Origins of the web pages that may use the passkeys.
     pub origins: Option<Vec<Text<1, 256>>>,
 }
 
-/// Attachment of the authenticator that holds a passkey.
+/// The attachment of the authenticator that holds a passkey.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Attachment {
-    /// Part of the user's device.
+    /// The authenticator is part of the user's device.
     Platform,
-    /// A separate device, such as a security key.
+    /// The authenticator is a separate device, such as a security key.
     CrossPlatform,
-    /// Either.
+    /// Either kind of authenticator is permitted.
     Any,
 }
 
@@ -151,15 +152,15 @@ impl Parameter for Attachment {
     }
 }
 
-/// Whether a property of a passkey is required.
+/// How strongly a property of a passkey is required.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Requirement {
-    /// Required.
+    /// The property is required.
     Required,
-    /// Preferred.
+    /// The property is preferred, but not required.
     Preferred,
-    /// Discouraged.
+    /// The property is discouraged.
     Discouraged,
 }
 
@@ -175,11 +176,11 @@ impl Parameter for Requirement {
 }
 
 impl Settings {
-    /// Creates the settings of a new service: the given name, and defaults.
+    /// Returns the settings of a new service: the given name, and defaults for all other settings.
     pub fn with_defaults(friendly_name: FriendlyName) -> Self {
         const SIX_DIGITS: Bounded<4, 10> = match Bounded::new(6) {
             Some(length) => length,
-            // Evaluated at compile time, so `unreachable!` can only fail the build.
+            // This is evaluated at compile time, so `unreachable!` can only fail the build.
             None => unreachable!(),
         };
         Self {
@@ -201,8 +202,8 @@ impl Settings {
         }
     }
 
-    /// Returns the names of the settings that differ from `before`, as responses of the API name them. Names in a
-    /// group are prefixed with the name of the group and a dot.
+    /// Returns the names of the settings that differ from `before`, as API responses spell them. The name of a setting
+    /// in a group is prefixed with the name of the group and a dot.
     pub fn changed_fields(&self, before: &Self) -> Vec<String> {
         let value = |settings| serde_json::to_value(settings).unwrap_or_default();
         let mut names = Vec::new();
@@ -212,7 +213,8 @@ impl Settings {
     }
 }
 
-/// Adds the names of members that differ between two JSON values of the same structure.
+/// Appends to `names` the paths of the members that differ between two JSON values of the same structure. `path` is the
+/// path of the two values.
 fn push_differences(path: &str, before: &Value, after: &Value, names: &mut Vec<String>) {
     match (before.as_object(), after.as_object()) {
         _ if before == after => {}
@@ -231,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn changed_fields_are_named() {
+    fn service_update_lists_the_names_of_the_changed_settings() {
         let name = |name: &str| FriendlyName::from_parameter(name).unwrap();
         let before = Settings::with_defaults(name("Shop"));
         assert_eq!(before.changed_fields(&before), [""; 0]);
@@ -245,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_of_passkeys_have_the_names_of_the_api() {
+    fn passkey_settings_have_the_names_used_by_the_api() {
         let attachments = [
             ("platform", Attachment::Platform),
             ("cross-platform", Attachment::CrossPlatform),
@@ -269,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn code_length_must_be_4_to_10() {
+    fn service_code_length_must_be_4_to_10() {
         let length = |digits| Bounded::<4, 10>::new(digits).is_some();
         assert_eq!([3, 4, 10, 11].map(length), [false, true, true, false]);
         assert_eq!(

@@ -1,8 +1,8 @@
 //! String identifiers (SIDs): two capital letters and 32 hexadecimal digits (docs/protocol/authentication.md, section 5).
 //!
-//! A SID consists of 16 bytes: six of the creation time in milliseconds, then random ones. SIDs therefore sort by
-//! creation time, and database inserts stay local. SIDs of factors and challenges start with a byte for the factor type
-//! (`YF03…` is a push factor), followed by the time.
+//! The digits of a SID encode 16 bytes: first the creation time in milliseconds in six bytes, then random bytes. SIDs
+//! therefore sort by creation time, and database inserts stay local. SIDs of factors and challenges start with a byte
+//! for the factor type (`YF03…` is a push factor), followed by the time.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,15 +13,15 @@ use crate::entropy::Entropy;
 use crate::factor_type::FactorType;
 use crate::time::Timestamp;
 
-/// An identifier of some kind of resource.
+/// The SID of one kind of resource.
 pub trait Sid: Copy + fmt::Display + FromStr<Err = ParseSidError> {
-    /// The two letters at the start.
+    /// The two capital letters at the start of the SID.
     const PREFIX: &'static str;
 
-    /// Returns the 16 bytes after the prefix.
+    /// Returns the 16 bytes that the digits after the prefix encode.
     fn to_bytes(self) -> [u8; 16];
 
-    /// Creates the identifier with these 16 bytes.
+    /// Creates the SID with these 16 bytes.
     fn from_bytes(bytes: [u8; 16]) -> Self;
 }
 
@@ -37,7 +37,7 @@ impl fmt::Display for ParseSidError {
 
 impl std::error::Error for ParseSidError {}
 
-/// Returns 48 bits of the time in milliseconds, then 80 random bits.
+/// Returns the bytes of a new SID: 48 bits of the time `now` in milliseconds, then 80 random bits.
 fn time_ordered(now: Timestamp, entropy: &dyn Entropy) -> [u8; 16] {
     let mut bytes = [0; 16];
     entropy.fill(&mut bytes[6..]);
@@ -45,7 +45,8 @@ fn time_ordered(now: Timestamp, entropy: &dyn Entropy) -> [u8; 16] {
     bytes
 }
 
-/// Returns the byte of the type, 48 bits of the time in milliseconds, then 72 random bits.
+/// Returns the bytes of a new SID of a factor or challenge: the byte of the factor type, 48 bits of the time `now` in
+/// milliseconds, then 72 random bits.
 fn typed(factor_type: FactorType, now: Timestamp, entropy: &dyn Entropy) -> [u8; 16] {
     let mut bytes = [0; 16];
     entropy.fill(&mut bytes[7..]);
@@ -134,7 +135,7 @@ macro_rules! sids {
     };
     (@generate timed $name:ident) => {
         impl $name {
-            /// Creates an identifier with the creation time `now`.
+            /// Generates a random SID with the creation time `now`.
             pub fn generate(now: Timestamp, entropy: &dyn Entropy) -> Self {
                 Self(time_ordered(now, entropy))
             }
@@ -142,7 +143,7 @@ macro_rules! sids {
     };
     (@generate typed $name:ident) => {
         impl $name {
-            /// Creates an identifier of this factor type with the creation time `now`.
+            /// Generates a random SID for this factor type, with the creation time `now`.
             pub fn generate(factor_type: FactorType, now: Timestamp, entropy: &dyn Entropy) -> Self {
                 Self(typed(factor_type, now, entropy))
             }
@@ -165,21 +166,21 @@ sids! {
     ChallengeSid "YC" typed;
     /// SID of an access token.
     AccessTokenSid "YK" timed;
-    /// SID of a push credential; also used as the `kid` of a factor's device tokens.
+    /// SID of a push credential. It is also used as the `kid` of a factor's device tokens.
     CredentialSid "CR" timed;
     /// SID of a webhook.
     WebhookSid "YW" timed;
-    /// SID of a notification, an additional push.
+    /// SID of a notification, an additional push about a challenge.
     NotificationSid "NT" timed;
     /// SID of an alert.
     AlertSid "NO" timed;
     /// SID of an audit record.
     EventSid "AE" timed;
-    /// SID of a verification template; only stored and returned.
+    /// SID of a verification template, which this server only stores and returns.
     TemplateSid "HJ" timed;
-    /// SID of a messaging service; only stored and returned.
+    /// SID of a messaging service, which this server only stores and returns.
     MessagingServiceSid "MG" timed;
-    /// SID of a request, which appears in the header `Twilio-Request-Id` and in the log.
+    /// SID of a request. It appears in the header `Twilio-Request-Id` and in the log.
     RequestSid "RQ" timed;
 }
 
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn prefixes_are_unique() {
+    fn sid_prefixes_are_unique() {
         let mut seen = PREFIXES.to_vec();
         seen.sort_unstable();
         seen.dedup();
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn factor_and_challenge_sids_start_with_the_type() {
+    fn factor_and_challenge_sids_start_with_the_factor_type() {
         let now = Timestamp::from_seconds(1_767_225_600);
         assert_eq!(
             FactorSid::generate(FactorType::Push, now, &Ones).to_string(),
@@ -235,14 +236,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn sid_survives_the_round_trip(bytes: [u8; 16]) {
+        fn formatted_sid_parses_back_to_the_same_sid(bytes: [u8; 16]) {
             let sid = ServiceSid::from_bytes(bytes);
             prop_assert_eq!(sid.to_string().parse::<ServiceSid>(), Ok(sid));
             prop_assert_eq!(sid.to_string().len(), 34);
         }
 
         #[test]
-        fn parsing_never_panics(text in ".*") {
+        fn parsing_a_sid_never_panics(text in ".*") {
             let _ = text.parse::<FactorSid>();
         }
 

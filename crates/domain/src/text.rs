@@ -13,12 +13,12 @@ use crate::parameter::{Expected, Parameter};
 pub struct Text<const MIN: usize, const MAX: usize>(String);
 
 impl<const MIN: usize, const MAX: usize> Text<MIN, MAX> {
-    /// Returns the text.
+    /// Returns the text as a string slice.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Wraps a text from the database, which was validated before it was stored.
+    /// Wraps a text from the database without validation. The text was validated before it was stored.
     pub const fn from_stored(text: String) -> Self {
         Self(text)
     }
@@ -54,18 +54,19 @@ impl<const MIN: usize, const MAX: usize> fmt::Debug for Text<MIN, MAX> {
 /// (docs/protocol/decisions.md, No. 3).
 pub type FriendlyName = Text<1, 64>;
 
-/// The backend's name for a user: 8 to 64 of `A–Z a–z 0–9 _ -`, compared exactly (docs/protocol/decisions.md, No. 10).
+/// The backend's own ID of a user: 8 to 64 of the characters `A–Z a–z 0–9 _ -`. Identities are compared exactly
+/// (docs/protocol/decisions.md, No. 10).
 #[derive(Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Identity(String);
 
 impl Identity {
-    /// Returns the text.
+    /// Returns the text of the identity.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Wraps an identity from the database, which was validated before it was stored.
+    /// Wraps an identity from the database without validation. The identity was validated before it was stored.
     pub const fn from_stored(text: String) -> Self {
         Self(text)
     }
@@ -77,7 +78,7 @@ impl Parameter for Identity {
         if (8..=64).contains(&text.len()) && text.bytes().all(allowed) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(Expected::new("must have 8 to 64 characters of A-Z, a-z, 0-9, '_' and '-'"))
+            Err(Expected::new("must be 8 to 64 characters from A-Z, a-z, 0-9, '_' and '-'"))
         }
     }
 }
@@ -94,22 +95,23 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// A JSON object whose values are all strings, of at most 1024 characters as text: `Metadata` and `HiddenDetails`.
+/// A JSON object whose values are all strings, such as `Metadata` and `HiddenDetails`. Its JSON text has at most 1024
+/// characters.
 ///
-/// Other values are refused, because the iOS SDK fails on them (docs/protocol/device.md, section 8).
+/// Values of other types are refused, because the iOS SDK fails on them (docs/protocol/device.md, section 8).
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct StringMap(BTreeMap<String, String>);
 
 impl StringMap {
-    /// Longest accepted JSON text.
+    /// Maximum length of the JSON text, in characters.
     pub const MAX_CHARACTERS: usize = 1024;
 }
 
 impl Parameter for StringMap {
     fn from_parameter(text: &str) -> Result<Self, Expected> {
         let expected =
-            || Expected::new("must be a JSON object with string values, of at most 1024 characters");
+            || Expected::new("must be a JSON object with string values only, at most 1024 characters long");
         if text.chars().count() > Self::MAX_CHARACTERS {
             return Err(expected());
         }
@@ -121,7 +123,7 @@ impl Parameter for StringMap {
         Ok(Self(map))
     }
 
-    /// Returns whether the text is empty or `null`, which twilio-node sends for an absent object.
+    /// Returns whether the text is empty or `null`. The library twilio-node sends `null` for an absent object.
     fn is_absent(text: &str) -> bool {
         matches!(text.trim(), "" | "null")
     }
@@ -149,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn friendly_name_must_be_64_characters_without_controls() {
+    fn friendly_name_is_1_to_64_characters_without_control_characters() {
         assert!(FriendlyName::from_parameter(&"ü".repeat(64)).is_ok());
         for bad in ["", &"x".repeat(65), "line\nbreak", "bell\u{7}"] {
             assert!(FriendlyName::from_parameter(bad).is_err());
@@ -178,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_limited_in_characters() {
+    fn text_lengths_are_counted_in_characters_not_bytes() {
         for (length, is_text) in [(1, false), (2, true), (3, true), (4, false)] {
             let text = "ü".repeat(length);
             assert_eq!(Text::<2, 3>::from_parameter(&text).is_ok(), is_text, "{length}");
@@ -207,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_output_hides_the_text() {
+    fn debug_output_of_a_text_value_hides_the_text() {
         let name = FriendlyName::from_parameter("Ann").unwrap();
         assert_eq!((name.to_string().as_str(), name.as_str()), ("Ann", "Ann"));
         let identity = Identity::from_stored("user-0001".to_owned());

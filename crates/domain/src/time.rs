@@ -1,4 +1,4 @@
-//! Time as a parameter: instants, and the clock that provides them.
+//! Time, which is passed as a parameter: instants, and the clock that provides them.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,43 +12,45 @@ const MICROS_PER_SECOND: i64 = 1_000_000;
 
 /// An instant in UTC, in microseconds since the Unix epoch.
 ///
-/// It is formatted, in JSON too, as `2026-01-01T00:00:00Z`: whole seconds and a literal `Z`. This is the only form that
-/// both device SDKs can parse (docs/protocol/device.md, section 8). Fractions of a second only serve for ordering.
+/// Its text form, in JSON too, is `2026-01-01T00:00:00Z`: whole seconds and a literal `Z`. This is the only form that
+/// both device SDKs can parse (docs/protocol/device.md, section 8). Fractions of a second serve only for ordering.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// Creates the instant that is `micros` microseconds after the epoch.
+    /// Creates the instant that is `micros` microseconds after the Unix epoch.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
-    /// Creates the instant that is `seconds` seconds after the epoch; saturates at the bounds.
+    /// Creates the instant that is `seconds` seconds after the Unix epoch. The result saturates at the bounds of the
+    /// type.
     pub const fn from_seconds(seconds: i64) -> Self {
         Self(seconds.saturating_mul(MICROS_PER_SECOND))
     }
 
-    /// Returns the microseconds since the epoch.
+    /// Returns the number of microseconds since the Unix epoch.
     pub const fn micros(self) -> i64 {
         self.0
     }
 
-    /// Returns the whole seconds since the epoch, rounded down.
+    /// Returns the number of whole seconds since the Unix epoch, rounded down.
     pub const fn seconds(self) -> i64 {
         self.0.div_euclid(MICROS_PER_SECOND)
     }
 
-    /// Returns this instant without its fraction of a second, as clients see it.
+    /// Returns this instant truncated to a whole second, as clients see it.
     pub const fn truncate_to_second(self) -> Self {
         Self::from_seconds(self.seconds())
     }
 
-    /// Returns the instant `seconds` later, or earlier if negative; saturates at the bounds.
+    /// Returns the instant `seconds` seconds later, or earlier if `seconds` is negative. The result saturates at the
+    /// bounds of the type.
     pub const fn plus_seconds(self, seconds: i64) -> Self {
         Self(self.0.saturating_add(seconds.saturating_mul(MICROS_PER_SECOND)))
     }
 
-    /// Returns the time from this instant to a later one; zero if that is not later.
+    /// Returns the time from this instant to `later`; zero if `later` is not a later instant.
     pub const fn until(self, later: Self) -> Duration {
         let micros = later.0.saturating_sub(self.0);
         Duration::from_micros(if micros > 0 { micros.unsigned_abs() } else { 0 })
@@ -82,9 +84,9 @@ impl Serialize for Timestamp {
 }
 
 impl Parameter for Timestamp {
-    /// Parses the forms that the helper libraries send (docs/protocol/authentication.md, section 3): ISO 8601 with `Z`
-    /// or an offset, with or without a fraction. The zone name in brackets that Java adds is ignored. A text without an
-    /// offset is UTC.
+    /// Parses a date in the forms that Twilio's helper libraries send (docs/protocol/authentication.md, section 3): ISO
+    /// 8601 with `Z` or an offset, with or without a fraction of a second. The zone name in brackets that Java appends
+    /// is ignored. A text without an offset is interpreted as UTC.
     fn from_parameter(text: &str) -> Result<Self, Expected> {
         let text = text.split_once('[').map_or(text, |(instant, _)| instant);
         let parsed = DateTime::parse_from_rfc3339(text)
@@ -97,18 +99,20 @@ impl Parameter for Timestamp {
             });
         match parsed {
             Ok(date) => Ok(Self(date.timestamp_micros())),
-            Err(_) => Err(Expected::new("must be a date in ISO 8601 form, such as 2026-01-01T00:05:00Z")),
+            Err(_) => {
+                Err(Expected::new("must be a date and time in ISO 8601 form, such as 2026-01-01T00:05:00Z"))
+            }
         }
     }
 }
 
-/// A source of the time, passed as a parameter so that tests can control it.
+/// A source of the current time, which is passed as a parameter so that tests can control it.
 pub trait Clock: Send + Sync {
     /// Returns the current instant.
     fn now(&self) -> Timestamp;
 
-    /// Returns the time since a fixed instant, on a clock that is never set. The default implementation derives it from
-    /// [`now`](Self::now).
+    /// Returns the time since a fixed instant, measured by a clock that is never adjusted. The default implementation
+    /// derives it from [`now`](Self::now), which is enough for the clocks of tests.
     fn monotonic(&self) -> Duration {
         Timestamp::from_micros(0).until(self.now())
     }
@@ -125,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_of_the_helper_libraries_are_parsed() {
+    fn date_formats_of_the_helper_libraries_are_parsed() {
         let expected = Timestamp::from_seconds(1_767_225_600);
         for text in [
             "2026-01-01T00:00:00Z",
@@ -160,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn seconds_are_rounded_down() {
+    fn seconds_of_an_instant_are_rounded_down() {
         for (micros, seconds) in [(1_999_999, 1), (0, 0), (-1, -1), (-1_000_000, -1), (-1_000_001, -2)] {
             let instant = Timestamp::from_micros(micros);
             assert_eq!((instant.micros(), instant.seconds()), (micros, seconds));

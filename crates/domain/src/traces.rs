@@ -1,15 +1,15 @@
-//! Trace context of requests that are part of a trace that another system started.
+//! The trace context of requests that belong to a trace which another system started.
 
 use std::fmt;
 
-/// The parent of a span, as the header `traceparent` carries it (W3C Trace Context, section 3.2).
+/// The parent span of a request, as the header `traceparent` contains it (W3C Trace Context, section 3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceParent {
     /// ID of the trace; never 0.
     pub trace_id: u128,
     /// ID of the parent span; never 0.
     pub span_id: u64,
-    /// Trace flags. The lowest bit says that the caller records the trace.
+    /// Trace flags. If the lowest bit is set, the caller records the trace.
     pub flags: u8,
 }
 
@@ -20,13 +20,14 @@ impl fmt::Display for TraceParent {
 }
 
 impl TraceParent {
-    /// Length of the header in version 00, and of the part of later versions that has the same form.
+    /// Length of the value of a `traceparent` header in version 00, and of the part with the same form in later
+    /// versions.
     const VERSION_00_CHARACTERS: usize = 55;
 
-    /// Parses the header; returns `None` if it is invalid.
+    /// Parses the value of a `traceparent` header; returns `None` if it is invalid.
     ///
-    /// Of a version after 00, the fields of version 00 are read if the header starts with them (W3C Trace Context,
-    /// section 3.2.4). Version ff is invalid.
+    /// Of a later version than 00, only the fields of version 00 are read, and the value must start with them (W3C
+    /// Trace Context, section 3.2.4). Version ff is invalid.
     pub fn parse(text: &str) -> Option<Self> {
         let (fields, rest) = text.split_at_checked(Self::VERSION_00_CHARACTERS)?;
         let parts: Vec<_> = fields.split('-').collect();
@@ -56,16 +57,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn example_of_the_specification_survives_the_round_trip() {
+    fn traceparent_example_from_the_specification_is_parsed_and_formatted() {
         let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let parent = TraceParent::parse(text).unwrap();
         assert_eq!((parent.span_id, parent.flags), (0x00f0_67aa_0ba9_02b7, 1));
         assert_eq!(parent.to_string(), text);
     }
 
-    /// W3C Trace Context, section 3.2.4.
+    /// W3C Trace Context, section 3.2.4, requires this.
     #[test]
-    fn later_version_is_parsed_as_version_00() {
+    fn traceparent_of_a_later_version_is_parsed_as_version_00() {
         let fields = "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let parent = TraceParent::parse(&format!("00-{fields}"));
         assert!(parent.is_some());
@@ -77,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_header_is_refused() {
+    fn invalid_traceparent_header_is_refused() {
         for text in [
             "",
             "00",
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn part_of_another_length_is_refused() {
+    fn traceparent_field_with_a_wrong_length_is_refused() {
         let header = |trace: usize, span: usize| format!("00-{}-{}-00", "1".repeat(trace), "2".repeat(span));
         assert!(TraceParent::parse(&header(32, 16)).is_some());
         for (trace, span) in [(31, 16), (33, 16), (32, 15), (32, 17), (31, 17)] {

@@ -15,45 +15,46 @@ use crate::sids::{AccountSid, ServiceSid, WebhookSid};
 use crate::text::FriendlyName;
 use crate::time::Timestamp;
 
-/// A webhook of a service (docs/protocol/resources.md, section 7).
+/// A webhook of a service, as it is stored (docs/protocol/resources.md, section 7).
 #[derive(Clone, Debug)]
 pub struct Webhook {
-    /// `YW…`
+    /// SID of the webhook (`YW…`).
     pub sid: WebhookSid,
-    /// Owning account.
+    /// Account that owns the webhook.
     pub account_sid: AccountSid,
-    /// Service whose events are sent.
+    /// Service whose events are sent to the webhook.
     pub service_sid: ServiceSid,
-    /// Name for people.
+    /// Display name of the webhook.
     pub friendly_name: FriendlyName,
-    /// Types of events that are sent.
+    /// Types of events that are sent to the webhook.
     pub event_types: Vec<Subscription>,
     /// URL that receives the events.
     pub url: CallbackUrl,
-    /// Whether events are sent.
+    /// Whether events are sent to the webhook.
     pub status: Status,
-    /// Version of the event parameters.
+    /// Version of the parameters that the webhook receives.
     pub version: Version,
-    /// Creation time.
+    /// Creation time of the webhook.
     pub created_at: Timestamp,
-    /// Time of the last change.
+    /// Time of the last change to the webhook.
     pub updated_at: Timestamp,
 }
 
-/// Largest number of webhooks of a service. It limits the deliveries that one transaction creates, one for each
-/// subscribed webhook.
+/// Maximum number of webhooks per service. It limits the number of deliveries that one transaction creates, one for
+/// each subscribed webhook.
 pub const MAX_PER_SERVICE: i64 = 50;
 
-/// Checks that a service that has `webhooks` webhooks can have another.
+/// Checks that a service with `webhooks` existing webhooks may add one more.
 ///
 /// # Errors
-/// Returns 60306 if it has [`MAX_PER_SERVICE`] of them.
+/// Returns error 60306 if the service already has [`MAX_PER_SERVICE`] webhooks.
 pub fn require_webhook_capacity(webhooks: i64) -> Result<(), Problem> {
     if webhooks < MAX_PER_SERVICE {
         return Ok(());
     }
-    let expected =
-        format!("exceeds the limit of {MAX_PER_SERVICE} webhooks per service; delete a webhook first");
+    let expected = format!(
+        "must not be added to a service that has {MAX_PER_SERVICE} webhooks, the maximum; delete a webhook first"
+    );
     Err(Problem::invalid("WebhookUrl", &Expected::new(expected)))
 }
 
@@ -64,7 +65,7 @@ impl Listed for Webhook {
 }
 
 impl Webhook {
-    /// Returns the names of the fields that differ from `before`, as responses of the API name them.
+    /// Returns the names of the fields that differ from `before`, as API responses spell them.
     pub fn changed_fields(&self, before: &Self) -> Vec<&'static str> {
         let names = [
             ("friendly_name", self.friendly_name != before.friendly_name),
@@ -76,7 +77,7 @@ impl Webhook {
         names.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }
 
-    /// Returns whether events of this type are sent to the webhook.
+    /// Returns whether events of this type are sent to the webhook: it must be enabled and subscribed to the type.
     pub fn is_subscribed_to(&self, event_type: EventType) -> bool {
         let includes = |subscription: &Subscription| {
             matches!(subscription, Subscription::All) || *subscription == Subscription::Only(event_type)
@@ -88,9 +89,9 @@ impl Webhook {
 /// The type of an event (docs/protocol/webhooks.md, section 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventType {
-    /// A factor was created. It cannot be challenged before it is verified.
+    /// A factor was created. The factor cannot be challenged before it is verified.
     FactorCreated,
-    /// A device has proved that it holds the key of its factor.
+    /// A device proved that it holds the private key of its factor.
     FactorVerified,
     /// A factor was deleted.
     FactorDeleted,
@@ -101,7 +102,7 @@ pub enum EventType {
 }
 
 impl EventType {
-    /// All types.
+    /// All event types.
     pub const ALL: [Self; 5] = [
         Self::FactorCreated,
         Self::FactorVerified,
@@ -110,7 +111,7 @@ impl EventType {
         Self::ChallengeDenied,
     ];
 
-    /// Returns the name in the API.
+    /// Returns the event type's name in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::FactorCreated => "factor.created",
@@ -122,17 +123,17 @@ impl EventType {
     }
 }
 
-/// An entry of a webhook's `EventTypes`.
+/// An entry in a webhook's `EventTypes`: the events that are sent to the webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subscription {
-    /// `*`: events of all types.
+    /// Events of all types, written `*`.
     All,
     /// Events of one type.
     Only(EventType),
 }
 
 impl Subscription {
-    /// Returns the name in the API.
+    /// Returns the entry's name in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::All => "*",
@@ -158,18 +159,18 @@ impl Serialize for Subscription {
     }
 }
 
-/// Whether events are sent to a webhook.
+/// The status of a webhook: whether events are sent to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Status {
-    /// Events are sent.
+    /// Events are sent to the webhook.
     #[default]
     Enabled,
-    /// No events are sent.
+    /// No events are sent to the webhook.
     Disabled,
 }
 
 impl Status {
-    /// Returns the name in the API.
+    /// Returns the name of the status in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Enabled => "enabled",
@@ -191,15 +192,16 @@ impl Parameter for Status {
 /// The version of the event parameters (docs/protocol/decisions.md, No. 16).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Version {
-    /// The seven basic parameters.
+    /// Version 1: webhooks receive only the seven parameters that identify the event, the factor and the challenge
+    /// (docs/protocol/webhooks.md, section 2).
     V1,
-    /// Also the factor's type and name, and the challenge's details and metadata.
+    /// Version 2: webhooks also receive the factor's type and name, and the challenge's details and metadata.
     #[default]
     V2,
 }
 
 impl Version {
-    /// Returns the name in the API.
+    /// Returns the name of the version in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::V1 => "v1",
@@ -218,10 +220,11 @@ impl Parameter for Version {
     }
 }
 
-/// The URL of a webhook: absolute, `http` or `https`, without user info, of at most 2048 characters.
+/// The URL of a webhook: an absolute `http` or `https` URL without user info, of at most 2048 characters.
 ///
-/// Its fragment may contain connection overrides, which are neither sent nor signed (docs/protocol/webhooks.md,
-/// section 3). The addresses to which the host resolves are checked when a request is sent.
+/// The fragment of the URL may contain connection overrides, which are neither sent nor signed
+/// (docs/protocol/webhooks.md, section 3). The addresses to which the host resolves are checked only when a request is
+/// sent.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CallbackUrl {
     text: String,
@@ -230,23 +233,23 @@ pub struct CallbackUrl {
 }
 
 impl CallbackUrl {
-    /// Returns the configured text, including the fragment.
+    /// Returns the URL as configured, including the fragment.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Returns the requested URL, without the fragment.
+    /// Returns the URL to request, without the fragment.
     pub const fn url(&self) -> &Url {
         &self.url
     }
 
-    /// Returns the text that is signed: the configured text, byte for byte, without the fragment
+    /// Returns the text that is signed: the URL as configured, byte for byte, without the fragment
     /// (docs/protocol/decisions.md, No. 34).
     pub fn signed(&self) -> &str {
         without_fragment(&self.text)
     }
 
-    /// Returns the target of the request: path and query as configured. Characters that HTTP does not permit are
+    /// Returns the request target: path and query as configured. Characters that HTTP does not permit are
     /// percent-encoded, and an empty path becomes a slash.
     pub fn request_target(&self) -> String {
         let signed = self.signed();
@@ -259,8 +262,9 @@ impl CallbackUrl {
         format!("{}{}", utf8_percent_encode(path, NOT_IN_A_PATH), utf8_percent_encode(query, NOT_IN_A_QUERY))
     }
 
-    /// Returns the value of the header `Host`: the host name as configured, or normalized if it is not ASCII. The
-    /// default port of the scheme is omitted; signature validators try both forms.
+    /// Returns the value of the header `Host`: the host name as configured, or in normalized form if that differs in
+    /// more than case. The default port of the scheme is omitted. Signature validators try the URL with and without
+    /// that port.
     pub fn host_header(&self) -> String {
         let authority = &self.text[authority_range(&self.text)];
         let normalized = self.url.host_str().unwrap_or_default();
@@ -269,8 +273,8 @@ impl CallbackUrl {
         self.url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
 
-    /// Returns whether a receiver that reconstructs the URL from the request obtains the signed text, with or without
-    /// the default port of the scheme.
+    /// Returns whether a receiver that reconstructs the URL from the request obtains the signed text. The default port
+    /// of the scheme may be present or absent.
     pub fn is_sent_as_signed(&self) -> bool {
         let scheme = self.url.scheme();
         let sent = |host: &str| format!("{scheme}://{host}{}", self.request_target());
@@ -282,29 +286,30 @@ impl CallbackUrl {
         self.signed() == sent(&host) || self.signed() == sent(&format!("{host}:{default_port}"))
     }
 
-    /// Returns the host and port. Deliveries to the same destination share a concurrency limit.
+    /// Returns the host and port, as `host:port`. Deliveries to the same destination share a concurrency limit.
     pub fn destination(&self) -> String {
         let host = self.url.host_str().unwrap_or_default();
         format!("{host}:{}", self.url.port_or_known_default().unwrap_or_default())
     }
 
-    /// Returns the connection overrides of the fragment.
+    /// Returns the connection overrides that the fragment contains.
     pub const fn overrides(&self) -> &Overrides {
         &self.overrides
     }
 }
 
-/// The ASCII characters that the HTTP library refuses in a query. It accepts braces, bars and apostrophes.
+/// The ASCII characters to percent-encode in a query, because the HTTP library refuses them. The library accepts
+/// braces, bars and apostrophes.
 const NOT_IN_A_QUERY: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>');
 
-/// The ASCII characters that the HTTP library refuses in a path.
+/// The ASCII characters to percent-encode in a path, because the HTTP library refuses them.
 const NOT_IN_A_PATH: &AsciiSet = &NOT_IN_A_QUERY.add(b'`');
 
 fn without_fragment(text: &str) -> &str {
     text.split_once('#').map_or(text, |(address, _)| address)
 }
 
-/// Returns the range of the authority, between the scheme and the path.
+/// Returns the byte range of the authority, the part of the URL between the scheme and the path.
 fn authority_range(text: &str) -> Range<usize> {
     let start = text.find("://").map_or(0, |at| at + 3);
     let length = text[start..].find(['/', '?', '#']).unwrap_or(text.len() - start);
@@ -313,7 +318,7 @@ fn authority_range(text: &str) -> Range<usize> {
 
 impl Parameter for CallbackUrl {
     fn from_parameter(text: &str) -> Result<Self, Expected> {
-        const EXPECTED: &str = "must be an absolute http or https address of at most 2048 characters";
+        const EXPECTED: &str = "must be an absolute http or https URL of at most 2048 characters";
         if text.len() > 2048 || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return Err(Expected::new(EXPECTED));
         }
@@ -323,7 +328,8 @@ impl Parameter for CallbackUrl {
             Some(Host::Ipv4(_) | Host::Ipv6(_)) => true,
             None => false,
         };
-        // The parser accepts missing slashes and backslashes. Refuse them, so that the signed text is unambiguous.
+        // The parser accepts missing slashes, and backslashes instead of slashes. Refuse both, so that the signed text
+        // is unambiguous.
         let has_plain_authority = text
             .split_at_checked(url.scheme().len() + 3)
             .is_some_and(|(start, rest)| start.ends_with("://") && !rest.starts_with('/'));
@@ -334,7 +340,7 @@ impl Parameter for CallbackUrl {
         {
             return Err(Expected::new(EXPECTED));
         }
-        // The parser drops empty user info, so look for it in the text: `https://:@host/`.
+        // The parser drops empty user info, as in `https://:@host/`, so look for it in the text.
         if text[authority_range(text)].contains('@') {
             return Err(Expected::new("must not contain a user name or a password"));
         }
@@ -351,34 +357,35 @@ impl fmt::Debug for CallbackUrl {
     }
 }
 
-/// Connection overrides: the timeouts `ct`, `rt` and `tt` in milliseconds, and `rc` retries on the conditions `rp`.
-/// Unknown keys are ignored.
+/// Connection overrides from the fragment of a webhook's URL: the timeouts `ct`, `rt` and `tt` in milliseconds, and
+/// `rc` retries on the conditions `rp`. Unknown keys are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
-    /// Timeout for connecting, 100 to 10000 ms.
+    /// Timeout for connecting (`ct`), 100 to 10000 ms.
     pub connect: Option<Duration>,
-    /// Timeout for the first bytes of the response and between its parts, 100 to 15000 ms.
+    /// Timeout for the first bytes of the response and between its parts (`rt`), 100 to 15000 ms.
     pub read: Option<Duration>,
-    /// Timeout for all attempts together, 100 to 15000 ms.
+    /// Timeout for all attempts together (`tt`), 100 to 15000 ms.
     pub total: Option<Duration>,
-    /// Number of retries, 0 to 5. If this or `policy` is present, they replace the server's retry schedule.
+    /// Maximum number of retries (`rc`), 0 to 5. If `retries` or `policy` is present, the two replace the server's
+    /// retry schedule. Without `retries`, one retry is permitted.
     pub retries: Option<u32>,
-    /// Conditions for a retry.
+    /// Conditions under which a request is retried (`rp`). Without `policy`, the condition is [`Condition::Connect`].
     pub policy: Option<Vec<Condition>>,
 }
 
-/// A condition for the retry of a webhook request.
+/// A condition under which a webhook request is retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// `4xx`: a client error status.
+    /// The response has a client error status (`4xx`).
     ClientError,
-    /// `5xx`: a server error status.
+    /// The response has a server error status (`5xx`).
     ServerError,
-    /// `ct`: a failed or timed-out connection.
+    /// The connection failed or timed out (`ct`).
     Connect,
-    /// `rt`: a timed-out response.
+    /// The response timed out (`rt`).
     Read,
-    /// `all`: any of these.
+    /// Any of the conditions above (`all`).
     All,
 }
 
@@ -390,8 +397,9 @@ impl Overrides {
                 // `u64::from_str` would also accept a sign.
                 let digits = value.bytes().all(|byte| byte.is_ascii_digit());
                 let number = value.parse().ok().filter(|number| digits && (min..=max).contains(number));
-                number
-                    .ok_or_else(|| Expected::new(format!("must have an override {name} from {min} to {max}")))
+                number.ok_or_else(|| {
+                    Expected::new(format!("must set the override {name} to a number from {min} to {max}"))
+                })
             };
             match name {
                 "ct" => overrides.connect = Some(Duration::from_millis(number(100, 10_000)?)),
@@ -405,7 +413,7 @@ impl Overrides {
         Ok(overrides)
     }
 
-    /// Returns whether the fragment replaces the server's retry schedule.
+    /// Returns whether these overrides replace the server's retry schedule.
     pub const fn has_retry_policy(&self) -> bool {
         self.retries.is_some() || self.policy.is_some()
     }
@@ -418,7 +426,7 @@ fn conditions(text: &str) -> Result<Vec<Condition>, Expected> {
         "ct" => Ok(Condition::Connect),
         "rt" => Ok(Condition::Read),
         "all" => Ok(Condition::All),
-        _ => Err(Expected::new("must have an override rp made of 4xx, 5xx, ct, rt or all")),
+        _ => Err(Expected::new("must set the override rp to a list of 4xx, 5xx, ct, rt or all")),
     };
     text.split(',').map(condition).collect()
 }
@@ -432,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn permitted_text_is_sent_as_signed() {
+    fn webhook_url_of_permitted_characters_is_requested_exactly_as_signed() {
         for (text, target, host) in [
             ("https://h.example/x?a=b", "/x?a=b", "h.example"),
             ("https://h.example/o'hare?n=d'arc", "/o'hare?n=d'arc", "h.example"),
@@ -460,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn other_text_is_sent_encoded_and_signed_as_configured() {
+    fn normalized_webhook_url_is_requested_but_the_configured_one_is_signed() {
         for (text, target, host) in [
             ("https://h.example", "/", "h.example"),
             ("https://h.example?a='", "/?a='", "h.example"),
@@ -483,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn ambiguous_url_is_refused() {
+    fn malformed_or_unsupported_webhook_url_is_refused() {
         for bad in
             ["http:///x", "http:x", "http:/h/x", "https:\\\\h/x", "http://u@h/", "ftp://h/", "//h/", ""]
         {
@@ -492,7 +500,7 @@ mod tests {
     }
 
     #[test]
-    fn fragment_contains_overrides() {
+    fn connection_overrides_are_parsed_from_the_url_fragment() {
         let overrides =
             url("https://h.example/#ct=2000&rt=3000&tt=4000&rc=2&rp=5xx,ct&e=x").overrides().clone();
         assert_eq!(overrides.connect, Some(Duration::from_secs(2)));
@@ -506,7 +514,7 @@ mod tests {
     }
 
     #[test]
-    fn url_must_be_absolute_http_without_user_info() {
+    fn webhook_url_must_be_absolute_http_or_https_without_user_info() {
         for good in ["http://127.0.0.1:8080/hook", "https://[::1]/x", "https://h.example/a?b=c&d=e"] {
             assert!(CallbackUrl::from_parameter(good).is_ok(), "{good}");
         }

@@ -1,4 +1,4 @@
-//! Identifiers, kinds and expiry of deliveries.
+//! Tests of delivery IDs, delivery kinds, and expiry.
 
 use domain::Entropy;
 use domain::Timestamp;
@@ -6,7 +6,7 @@ use domain::deliveries::{DeliveryId, Ending, Kind, Next, Schedule};
 
 const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
 
-/// Fills with one byte.
+/// An entropy source that fills every buffer with the same byte.
 struct Same(u8);
 
 impl Entropy for Same {
@@ -16,7 +16,7 @@ impl Entropy for Same {
 }
 
 #[test]
-fn id_is_a_uuid_of_version_7_with_74_random_bits() {
+fn delivery_id_is_a_version_7_uuid_with_74_random_bits() {
     let id = |byte| DeliveryId::generate(NOW, &Same(byte)).to_string();
     assert_eq!(id(0x00), "019b76da-a800-7000-8000-000000000000");
     assert_eq!(id(0xff), "019b76da-a800-7fff-bfff-ffffffffffff");
@@ -26,7 +26,7 @@ fn id_is_a_uuid_of_version_7_with_74_random_bits() {
 }
 
 #[test]
-fn id_is_parsed_in_the_form_of_a_uuid_only() {
+fn delivery_id_is_parsed_only_in_the_hyphenated_form() {
     let id = DeliveryId::generate(NOW, &Same(0x5a));
     let text = id.to_string();
     assert_eq!(text.parse(), Ok(id));
@@ -38,7 +38,7 @@ fn id_is_parsed_in_the_form_of_a_uuid_only() {
 }
 
 #[test]
-fn kinds_have_the_names_of_the_database() {
+fn delivery_kinds_have_the_names_stored_in_the_database() {
     let words = [Kind::Webhook, Kind::Push, Kind::Debugger].map(Kind::as_str);
     assert_eq!(words, ["webhook", "push", "debugger"]);
 }

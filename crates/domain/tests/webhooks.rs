@@ -1,4 +1,4 @@
-//! Limits and names of webhooks.
+//! Tests of the limits, names and URLs of webhooks.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -46,7 +46,7 @@ fn webhook_beyond_the_limit_of_fifty_is_refused() {
 }
 
 #[test]
-fn changed_fields_are_named() {
+fn webhook_update_lists_the_names_of_the_changed_fields() {
     let before = webhook();
     assert_eq!(before.changed_fields(&before), [""; 0]);
     for (name, after) in [
@@ -61,7 +61,7 @@ fn changed_fields_are_named() {
 }
 
 #[test]
-fn statuses_versions_and_event_types_have_the_names_of_the_api() {
+fn webhook_statuses_versions_and_event_types_have_the_names_used_by_the_api() {
     for (word, status) in [("enabled", Status::Enabled), ("disabled", Status::Disabled)] {
         assert_eq!((status.as_str(), Status::from_parameter(word)), (word, Ok(status)));
     }
@@ -81,7 +81,7 @@ fn statuses_versions_and_event_types_have_the_names_of_the_api() {
 }
 
 #[test]
-fn url_must_have_at_most_2048_permitted_characters() {
+fn webhook_url_must_have_at_most_2048_permitted_characters() {
     let of_length = |length: usize| format!("https://h.example/{}", "x".repeat(length - 18));
     assert!(is_url(&of_length(2047)) && is_url(&of_length(2048)));
     assert!(!is_url(&of_length(2049)));
@@ -91,7 +91,7 @@ fn url_must_have_at_most_2048_permitted_characters() {
 }
 
 #[test]
-fn destination_is_host_and_port() {
+fn destination_of_a_webhook_url_is_its_host_and_port() {
     assert_eq!(url("https://h.example/x").destination(), "h.example:443");
     assert_eq!(url("http://h.example/y#rc=1").destination(), "h.example:80");
     assert_eq!(url("http://[::1]:8080/").destination(), "[::1]:8080");
@@ -100,7 +100,7 @@ fn destination_is_host_and_port() {
 }
 
 #[test]
-fn override_outside_its_bounds_is_refused() {
+fn connection_override_outside_its_bounds_is_refused() {
     for (name, least, most) in [("ct", 100, 10_000), ("rt", 100, 15_000), ("tt", 100, 15_000), ("rc", 0, 5)] {
         for number in [least, most] {
             let overrides = url(&format!("https://h.example/#{name}={number}")).overrides().clone();
@@ -120,7 +120,7 @@ fn override_outside_its_bounds_is_refused() {
 }
 
 #[test]
-fn retries_or_policy_replace_the_retry_schedule() {
+fn url_with_a_retry_count_or_policy_overrides_the_retry_schedule() {
     for (fragment, decides) in [("rc=0", true), ("rp=all", true), ("rc=1&rp=ct", true), ("ct=100", false)] {
         let url = url(&format!("https://h.example/#{fragment}"));
         assert_eq!(url.overrides().has_retry_policy(), decides, "{fragment}");

@@ -1,4 +1,4 @@
-//! `countersign device approve` and `deny`.
+//! The commands `countersign device approve` and `deny`.
 
 use device::{Answer, Error};
 use domain::ChallengeSid;
@@ -8,7 +8,8 @@ use crate::phones::Phones;
 use crate::screen::question;
 use crate::show::find_challenge;
 
-/// Finds the phone that the challenge is for, and answers it as an app does.
+/// Answers the challenge `sid` as an app would, using whichever phone it was sent to, and prints the
+/// result. If `factor` is given, only the factor with this SID or SID prefix is searched.
 pub(crate) async fn run(
     phones: &mut Phones,
     factor: Option<String>,
@@ -22,7 +23,7 @@ pub(crate) async fn run(
         let reason = enrolled.explain(error);
         if is_unknown {
             CliError::new(format!(
-                "{reason}. The answer may have arrived; \"{}\" shows the current status",
+                "{reason}. The server may have received the answer; \"{}\" shows the current status",
                 phones.command(&format!("show {sid}"))
             ))
         } else {

@@ -1,4 +1,4 @@
-//! `countersign device enroll`.
+//! The command `countersign device enroll`.
 
 use std::io::IsTerminal as _;
 
@@ -12,45 +12,45 @@ use terminal::{CliError, ask, plain, quoted, say_text, table};
 use crate::parameters::parameter;
 use crate::phones::{Phones, explain};
 
-/// Options of the enrollment.
+/// Options of `countersign device enroll`.
 #[derive(Debug, Args)]
 pub(crate) struct Enroll {
-    /// URL of the server
+    /// Base URL of the server
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     url: String,
 
-    /// SID of the service, VA…
+    /// SID of the service to enroll with (VA…)
     #[arg(long, value_name = "SID", value_parser = parameter::<ServiceSid>)]
     service: ServiceSid,
 
-    /// Identity of the user, as your backend sent it to the server
+    /// Identity of the user, exactly as your backend sent it to the server
     #[arg(long, value_parser = parameter::<Identity>)]
     identity: Identity,
 
     /// Access token that your backend created for this user, or - to read it from standard input. On a shared
-    /// machine use - or the environment variable, because other users can see the arguments of your commands
+    /// machine, use - or the environment variable, because other users can see command arguments
     #[arg(long, env = "COUNTERSIGN_ACCESS_TOKEN", hide_env_values = true, value_parser = parse_secret)]
     token: Secret<String>,
 
-    /// Name of the phone
+    /// Display name of the phone
     #[arg(long, default_value = "My phone", value_parser = parameter::<FriendlyName>)]
     name: FriendlyName,
 
-    /// SDK to imitate
+    /// Twilio SDK whose requests the phone imitates
     #[arg(long, default_value = "android", value_parser = PossibleValuesParser::new(["android", "ios"])
         .try_map(|text| parameter::<Style>(&text)))]
     style: Style,
 
-    /// Android package or iOS bundle id of the app
+    /// Id of the app: the Android package or the iOS bundle id
     #[arg(long, default_value = "com.example.app", value_name = "ID", value_parser = parameter::<AppId>)]
     app_id: AppId,
 
-    /// Push provider; without one, use show or watch to see challenges
+    /// Push provider of the phone. Without one, use show or watch to see challenges
     #[arg(long, requires = "push_token", value_parser = PossibleValuesParser::new(["apn", "fcm"])
         .try_map(|text| parameter::<Platform>(&text)))]
     platform: Option<Platform>,
 
-    /// Registration token of the phone at the push provider
+    /// Registration token that the push provider assigned to the phone
     #[arg(long, requires = "platform", value_name = "TOKEN", value_parser = parameter::<RegistrationToken>)]
     push_token: Option<RegistrationToken>,
 }
@@ -62,7 +62,7 @@ fn parse_secret(text: &str) -> Result<Secret<String>, String> {
     }
 }
 
-/// Enrolls the phone, stores the enrollment and prints what to do next.
+/// Enrolls a phone, stores the enrollment in the keyring, and prints what to do next.
 pub(crate) async fn run(phones: &mut Phones, options: Enroll) -> Result<(), CliError> {
     let phone = phones.phone(options.style, &options.url)?;
     phones.require_writable()?;
@@ -77,7 +77,7 @@ pub(crate) async fn run(phones: &mut Phones, options: Enroll) -> Result<(), CliE
     };
     let created = phone.create_factor(&new).await;
     let mut enrollment = created.map_err(|error| explain_refusal(error, &options.url))?;
-    // Store the key before the second request, so that it is not lost if that one fails.
+    // Store the key before the second request, so that it is not lost if that request fails.
     phones.store(&enrollment)?;
     phone.verify_factor(&mut enrollment).await.map_err(|error| {
         let reason = explain(error, &options.url);
@@ -91,7 +91,7 @@ pub(crate) async fn run(phones: &mut Phones, options: Enroll) -> Result<(), CliE
     print_next_steps(phones, &enrollment)
 }
 
-/// Returns the token itself, or a line of standard input if it is `-`.
+/// Returns `token`, or the token read from a line of standard input if `token` is `-`.
 fn read_token(token: Secret<String>) -> Result<Secret<String>, CliError> {
     if token.expose() != "-" {
         return Ok(token);
@@ -108,7 +108,7 @@ fn read_token(token: Secret<String>) -> Result<Secret<String>, CliError> {
     }
 }
 
-/// Converts the error of a refused enrollment into a message for the terminal.
+/// Converts an error of the enrollment request into a message for the terminal.
 fn explain_refusal(error: Error, url: &str) -> CliError {
     match error {
         Error::Api { status: 401, .. } => CliError::new(
@@ -117,7 +117,7 @@ fn explain_refusal(error: Error, url: &str) -> CliError {
         ),
         Error::Api { code: 60313, .. } => CliError::new(
             "the access token was made for another service or user; check that --service and --identity are \
-             exactly those of your backend, or get a new token",
+             exactly what your backend used, or get a new token",
         ),
         error => explain(error, url),
     }
@@ -132,13 +132,13 @@ fn print_next_steps(phones: &Phones, enrollment: &Enrollment) -> Result<(), CliE
         ("service", enrollment.service_sid.clone()),
         ("keyring", format!("{}, which contains the private key: keep it secret", phones.path().display())),
     ]))?;
-    // Quoted, because the server chose the SID and the user will paste it into a shell.
+    // Quote the SID: the server chose it, and the user will paste it into a shell.
     let factor = quoted(&format!("FactorSid={sid}"));
     say_text(format!(
-        "\nNext, let your backend create a challenge:\n\n  \
+        "\nNext, create a challenge as your backend:\n\n  \
          curl --fail-with-body -sSu \"$COUNTERSIGN_ACCOUNT_SID:$COUNTERSIGN_AUTH_TOKEN\" \\\n    \
          {}/v2/Services/{}/Entities/{}/Challenges \\\n    \
-         -d {factor} -d 'Details.Message=Is it you who signs in?'\n\n\
+         -d {factor} -d 'Details.Message=Are you signing in?'\n\n\
          and answer it:\n\n  {}",
         plain(&enrollment.base_url),
         enrollment.service_sid,

@@ -1,7 +1,8 @@
 //! The command `countersign device`: a software phone for the terminal.
 //!
-//! It does what an app with one of Twilio's SDKs does, by means of the crate [`device`], and stores its enrollments
-//! in a keyring file. The binary parses [`DeviceOptions`] and calls [`run`]; nothing here depends on the server.
+//! The command does what an app with one of Twilio's SDKs does. It uses the crate [`device`] and stores its
+//! enrollments in a keyring file. The binary parses [`DeviceOptions`] and calls [`run`]; nothing here depends
+//! on the server.
 //!
 //! | file | what it contains |
 //! | --- | --- |
@@ -35,10 +36,11 @@ use terminal::CliError;
 use crate::parameters::{interval, parameter};
 use crate::phones::Phones;
 
-/// Options and subcommand of `countersign device`.
+/// Options and subcommands of `countersign device`.
 #[derive(Debug, Args)]
 pub struct DeviceOptions {
-    /// File with the enrollments and their private keys, created on first use and readable only by you
+    /// Keyring file with the enrollments and their private keys, created on first use and readable only by
+    /// you
     #[arg(
         long,
         env = "COUNTERSIGN_DEVICE_KEYRING",
@@ -53,69 +55,69 @@ pub struct DeviceOptions {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Enroll this phone for a user, with an access token from your backend
+    /// Enroll a phone for a user, with an access token from your backend
     Enroll(Box<enroll::Enroll>),
-    /// List the enrollments with their number of pending challenges
+    /// List the enrollments, each with its number of pending challenges
     List {
-        /// Show only what the keyring contains, without a request to the server
+        /// Show only the contents of the keyring, without contacting the server
         #[arg(long)]
         offline: bool,
     },
-    /// Show the pending challenges, or one challenge in full
+    /// Show all pending challenges, or one challenge in full
     Show {
-        /// SID of the challenge
+        /// SID of the challenge to show; without it, all pending challenges are shown
         #[arg(value_parser = parameter::<ChallengeSid>)]
         challenge: Option<ChallengeSid>,
         #[command(flatten)]
         filter: FactorFilter,
     },
-    /// Approve a challenge: sign "approved" with the private key of the phone
+    /// Approve a challenge: sign "approved" with the phone's private key and send the answer
     Approve {
-        /// SID of the challenge
+        /// SID of the challenge to approve
         #[arg(value_parser = parameter::<ChallengeSid>)]
         challenge: ChallengeSid,
         #[command(flatten)]
         filter: FactorFilter,
     },
-    /// Deny a challenge: sign "denied" with the private key of the phone
+    /// Deny a challenge: sign "denied" with the phone's private key and send the answer
     Deny {
-        /// SID of the challenge
+        /// SID of the challenge to deny
         #[arg(value_parser = parameter::<ChallengeSid>)]
         challenge: ChallengeSid,
         #[command(flatten)]
         filter: FactorFilter,
     },
-    /// Wait for challenges and ask for an answer to each; stop with Ctrl-C
+    /// Wait for challenges and ask you to answer each one; stop with Ctrl-C
     Watch {
         #[command(flatten)]
         filter: FactorFilter,
-        /// Time between two requests for pending challenges, such as 500ms, 2s or 1m
+        /// Interval between requests for pending challenges, such as 500ms, 2s, or 1m; from 100ms to one day
         #[arg(long, default_value = "2s", value_parser = interval)]
         interval: Duration,
     },
-    /// Delete a factor on the server, then its private key from the keyring
+    /// Delete a factor on the server, then delete its private key from the keyring
     Forget {
-        /// SID of the factor, or a unique prefix of it
+        /// SID of the factor to delete, or a unique prefix of it
         factor: String,
-        /// Delete only the private key; the factor stays on the server
+        /// Delete only the private key from the keyring; the factor stays on the server
         #[arg(long)]
         local: bool,
     },
 }
 
-/// Selects factors of the keyring.
+/// Selects the factors in the keyring that a command applies to.
 #[derive(Debug, Args)]
 struct FactorFilter {
-    /// SID of the factor, or a unique prefix of it; all factors of the keyring if not given
+    /// SID of the factor, or a unique prefix of it; without this option, all factors in the keyring are used
     #[arg(long)]
     factor: Option<String>,
 }
 
-/// Runs `countersign device`. `clock` is the local clock, by which the phone dates its tokens.
+/// Runs `countersign device`. `clock` is the local clock, from which the phone takes the time for its tokens.
 ///
 /// # Errors
-/// Returns an error with a message for the terminal if the keyring, the server or standard output fails, or if the
-/// server refuses the request.
+/// Returns an error with a message for the terminal if the keyring, the server, or standard output fails, or
+/// if the server refuses a request.
 pub async fn run(options: DeviceOptions, clock: Arc<dyn Clock>) -> Result<(), CliError> {
     let mut phones = Phones::open(options.keyring, clock)?;
     match options.command {

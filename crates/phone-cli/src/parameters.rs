@@ -1,19 +1,21 @@
-//! Parses the values of options.
+//! Parses the values of command-line options.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use domain::Parameter;
 
-/// Allowed times between two requests of `watch`.
+/// Allowed range of the interval between two requests of `watch`.
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(24);
 
 /// Parses an argument by the rules of the API, so that an invalid value is rejected before a request is sent.
+/// The error says what the value must be.
 pub(crate) fn parameter<T: Parameter>(text: &str) -> Result<T, String> {
     T::from_parameter(text).map_err(|expected| expected.to_string())
 }
 
-/// Parses a duration such as `500ms`, `2s` or `1m`. A number without a unit is in seconds.
+/// Parses the interval of `watch`, such as `500ms`, `2s`, or `1m`. A number without a unit is in seconds.
+/// Returns an error if the interval is not between 100 ms and 24 hours.
 pub(crate) fn interval(text: &str) -> Result<Duration, String> {
     let duration = match text.parse() {
         Ok(seconds) => Some(Duration::from_secs(seconds)),
@@ -21,7 +23,7 @@ pub(crate) fn interval(text: &str) -> Result<Duration, String> {
     };
     duration
         .filter(|duration| INTERVALS.contains(duration))
-        .ok_or_else(|| "must be a duration such as 500ms, 2s or 1m, from 100ms to one day".to_owned())
+        .ok_or_else(|| "must be a duration from 100ms to one day, such as 500ms, 2s, or 1m".to_owned())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The keyring, and a phone for each of its enrollments.
+//! The enrollments in the keyring, and a phone for each of them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,41 +8,42 @@ use domain::factors::Status as FactorStatus;
 use domain::{Clock, Timestamp};
 use terminal::{CliError, plain, program, quoted, say};
 
-/// Path of the keyring if none is given.
+/// Default path of the keyring.
 pub(crate) const DEFAULT_KEYRING: &str = "countersign-device.json";
 
-/// Number of pending challenges that are requested: more than a user could answer before they expire.
+/// Maximum number of pending challenges to request: more than a user could answer before they expire.
 const MAX_PENDING_CHALLENGES: u32 = 100;
 
-/// The enrollments of a keyring file.
+/// The enrollments in a keyring file.
 pub(crate) struct Phones {
     path: PathBuf,
     keyring: Keyring,
     clock: Arc<dyn Clock>,
 }
 
-/// An enrollment with the phone that sends its requests.
+/// An enrollment, and the software phone that sends requests for it.
 pub(crate) struct EnrolledPhone {
     pub(crate) enrollment: Enrollment,
     pub(crate) phone: Phone,
     clock: Arc<dyn Clock>,
-    /// Command line that deletes the private key of the enrollment.
+    /// Command line that deletes the factor and its private key, for the user to copy.
     forget_command: String,
 }
 
 impl Phones {
-    /// Reads the keyring, which is empty if the file does not exist yet.
+    /// Reads the keyring at `path`. If the file does not exist yet, the keyring is empty.
     pub(crate) fn open(path: PathBuf, clock: Arc<dyn Clock>) -> Result<Self, CliError> {
         let keyring = Keyring::load(&path)?;
         Ok(Self { path, keyring, clock })
     }
 
-    /// Returns the path of the keyring.
+    /// Returns the path of the keyring file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Returns a command line that runs a subcommand of `device` on this keyring, quoted so that it can be copied.
+    /// Returns the command line that runs the subcommand `command` of `device` on this keyring. The path is
+    /// quoted, so that the user can copy the command line.
     pub(crate) fn command(&self, command: &str) -> String {
         let program = program();
         if self.path == Path::new(DEFAULT_KEYRING) {
@@ -52,7 +53,7 @@ impl Phones {
         }
     }
 
-    /// Creates a phone for the server at `base_url`.
+    /// Creates a software phone that imitates the SDK `style`, for the server at `base_url`.
     ///
     /// # Errors
     /// Returns an error if `base_url` is not the URL of a server.
@@ -66,14 +67,14 @@ impl Phones {
         Ok(EnrolledPhone { enrollment, phone, clock: Arc::clone(&self.clock), forget_command })
     }
 
-    /// Returns the enrollments, oldest first.
+    /// Returns all enrollments in the keyring, oldest first.
     ///
     /// # Errors
-    /// Returns an error if there are none, with advice how to enroll.
+    /// Returns an error if there are no enrollments. The message says how to enroll.
     pub(crate) fn enrollments(&self) -> Result<&[Enrollment], CliError> {
         match self.keyring.enrollments() {
             [] => Err(CliError::new(format!(
-                "no phone is enrolled in {}; \"{} device enroll --help\" shows how to enroll one, and --keyring \
+                "no phone is enrolled in {}; \"{} device enroll --help\" explains how to enroll one, and --keyring \
                  selects another keyring",
                 self.path.display(),
                 program()
@@ -82,8 +83,9 @@ impl Phones {
         }
     }
 
-    /// Returns the phones of all factors, or of the factor with this SID or SID prefix. Completes enrollments that
-    /// were interrupted before verification.
+    /// Returns a phone for each factor in the keyring. If `factor` is given, returns only the phone of the
+    /// factor with this SID or unique SID prefix. Completes enrollments that were interrupted before
+    /// verification.
     pub(crate) async fn enrolled(&mut self, factor: Option<String>) -> Result<Vec<EnrolledPhone>, CliError> {
         let enrollments = match factor {
             Some(prefix) => vec![self.keyring.find(&prefix)?.clone()],
@@ -100,8 +102,8 @@ impl Phones {
         Ok(phones)
     }
 
-    /// Verifies a factor that was created but not verified. A failure is ignored here, because the next request of
-    /// the phone reports it.
+    /// Verifies a factor that was created but not yet verified. If the request fails, the factor stays unverified and
+    /// the error is ignored here: the phone's next request fails with an error that the user sees.
     async fn verify(&mut self, enrolled: &mut EnrolledPhone) -> Result<(), CliError> {
         match enrolled.phone.verify_factor(&mut enrolled.enrollment).await {
             Ok(()) => self.store(&enrolled.enrollment),
@@ -109,12 +111,13 @@ impl Phones {
         }
     }
 
-    /// Verifies that the keyring can be written. Call it before a request whose response must be stored.
+    /// Returns an error if the keyring cannot be written. Call this before a request whose response must be
+    /// stored.
     pub(crate) fn require_writable(&mut self) -> Result<(), CliError> {
         self.update(|_| Ok(()))
     }
 
-    /// Stores an enrollment in the keyring.
+    /// Stores `enrollment` in the keyring file.
     pub(crate) fn store(&mut self, enrollment: &Enrollment) -> Result<(), CliError> {
         self.update(|keyring| {
             keyring.put(enrollment.clone());
@@ -122,7 +125,8 @@ impl Phones {
         })
     }
 
-    /// Deletes a factor on the server, unless `is_local`, and then its private key.
+    /// Deletes the private key of a factor from the keyring. Unless `is_local` is `true`, first deletes the
+    /// factor on the server. `prefix` is the factor's SID or a unique prefix of it.
     pub(crate) async fn forget(&mut self, prefix: &str, is_local: bool) -> Result<(), CliError> {
         let enrolled = self.with_phone(self.keyring.find(prefix)?.clone())?;
         let sid = &enrolled.enrollment.factor_sid;
@@ -134,12 +138,15 @@ impl Phones {
         }
         self.update(|keyring| keyring.remove(sid).map(drop))?;
         say(match is_local {
-            false => format!("Deleted the factor {sid} on the server, and its key in the keyring."),
-            true => format!("Deleted the key of {sid} in the keyring. The factor is still on the server."),
+            false => format!("Deleted the factor {sid} on the server and its key from the keyring."),
+            true => format!(
+                "Deleted the key of the factor {sid} from the keyring. The factor still exists on the server."
+            ),
         })
     }
 
-    /// Changes the keyring file. It is read again first, so that an enrollment of another process is not lost.
+    /// Applies `change` to the keyring and saves it. The file is read again first, so that an enrollment by
+    /// another process is not lost.
     fn update(&mut self, change: impl FnOnce(&mut Keyring) -> Result<(), Error>) -> Result<(), CliError> {
         self.keyring = Keyring::load(&self.path)?;
         change(&mut self.keyring)?;
@@ -148,7 +155,7 @@ impl Phones {
 }
 
 impl EnrolledPhone {
-    /// Returns the pending challenges, newest first.
+    /// Returns the factor's pending challenges, newest first: at most 100.
     pub(crate) async fn list_pending(&self) -> Result<ChallengeList, Error> {
         let list = ListRequest {
             status: Some(Status::Pending),
@@ -159,22 +166,23 @@ impl EnrolledPhone {
         self.phone.list_challenges(&self.enrollment, &list).await
     }
 
-    /// Returns the estimated time of the server.
+    /// Returns the estimated current time of the server.
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now().plus_seconds(self.phone.clock_offset())
     }
 
-    /// Returns the name of the phone and the SID of its factor on one line.
+    /// Returns the phone's name and its factor's SID on one line, for display.
     pub(crate) fn title(&self) -> String {
         format!("{} ({})", plain(&self.enrollment.friendly_name), plain(&self.enrollment.factor_sid))
     }
 
-    /// Converts an error of this phone into a message for the terminal.
+    /// Converts an error from a request by this phone into a message for the terminal.
     pub(crate) fn explain(&self, error: Error) -> CliError {
         match error {
-            // The phone has already corrected its clock and repeated the request, so the factor itself is unknown.
+            // The phone has already corrected its clock and repeated the request, so a 401 now means that
+            // the server no longer knows the factor.
             Error::Api { status: 401, .. } => CliError::new(format!(
-                "the server does not know the factor {} any more; \"{} --local\" deletes its key here",
+                "the server no longer knows the factor {}; \"{} --local\" deletes its key from the keyring",
                 plain(&self.enrollment.factor_sid),
                 self.forget_command
             )),
@@ -183,7 +191,7 @@ impl EnrolledPhone {
     }
 }
 
-/// Converts an error into a message for the terminal. Text from the server is escaped.
+/// Converts an error into a message for the terminal. Control characters in text from the server are escaped.
 pub(crate) fn explain(error: Error, base_url: &str) -> CliError {
     let message = match &error {
         Error::Transport(cause) => {
@@ -191,10 +199,10 @@ pub(crate) fn explain(error: Error, base_url: &str) -> CliError {
             while let Some(source) = root.source() {
                 root = source;
             }
-            format!("the server at {base_url} did not answer: {root}")
+            format!("the server at {base_url} did not respond: {root}")
         }
         Error::NotPending(challenge) => {
-            format!("{} is {} and cannot be answered any more", challenge.sid, challenge.status.as_str())
+            format!("{} is {} and can no longer be answered", challenge.sid, challenge.status.as_str())
         }
         Error::Unreadable { .. } => {
             format!("{}; check that {base_url} is the URL of a Countersign server", CliError::from(error))

@@ -1,5 +1,5 @@
-//! How a challenge is displayed. All data from a server passes through [`plain`], so that a challenge cannot move the
-//! cursor, color its own text or reverse its direction.
+//! Formats challenges for the terminal. All data from a server passes through [`plain`], so that a challenge
+//! cannot move the cursor, color its own text, or reverse its direction.
 
 use std::fmt::Write as _;
 
@@ -7,11 +7,11 @@ use device::Challenge;
 use domain::Timestamp;
 use terminal::plain;
 
-/// Returns the question and its details. A bar in front of each line distinguishes them from the output of this
-/// program.
+/// Returns the challenge's question and its details as lines. Each line begins with a bar, to distinguish it
+/// from this program's own output.
 pub(crate) fn question(challenge: &Challenge) -> String {
     let mut shown = String::new();
-    // A message may contain line breaks; no other field may.
+    // The message may contain line breaks; all other fields are a single line.
     for line in challenge.message.lines() {
         push_line(&mut shown, &plain(line));
     }
@@ -24,16 +24,17 @@ pub(crate) fn question(challenge: &Challenge) -> String {
 }
 
 fn push_line(shown: &mut String, line: &str) {
-    // Writing to a String cannot fail.
+    // Writing to a `String` cannot fail.
     let _ = writeln!(shown, "  | {}", line.trim_end());
 }
 
-/// Returns a pending challenge with its SID and the time that is left to answer it.
+/// Returns the text that shows a pending challenge: its SID, the time left to answer it, its question, and
+/// its details.
 pub(crate) fn pending_challenge(challenge: &Challenge, now: Timestamp) -> String {
     format!("{}  {}\n{}", plain(&challenge.sid), time_left(challenge.expires_at, now), question(challenge))
 }
 
-/// Returns the time until `expires_at` in minutes and seconds.
+/// Returns the time left until `expires_at` in minutes and seconds, or `expired`.
 pub(crate) fn time_left(expires_at: Timestamp, now: Timestamp) -> String {
     let seconds = expires_at.seconds().saturating_sub(now.seconds());
     match (seconds / 60, seconds % 60) {

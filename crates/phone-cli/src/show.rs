@@ -1,4 +1,4 @@
-//! `countersign device list` and `show`, which change nothing.
+//! The commands `countersign device list` and `show`. They change nothing on the server.
 
 use device::{Challenge, ChallengeList, Enrollment, Error};
 use domain::ChallengeSid;
@@ -7,7 +7,7 @@ use terminal::{CliError, plain, say, say_text, table};
 use crate::phones::{EnrolledPhone, Phones};
 use crate::screen::{pending_challenge, question, time_left};
 
-/// Prints the enrollments of the keyring, without a request to a server.
+/// Prints the enrollments in the keyring, without contacting a server.
 pub(crate) fn list_offline(phones: &Phones) -> Result<(), CliError> {
     for enrollment in phones.enrollments()? {
         print_enrollment(enrollment, None)?;
@@ -15,8 +15,8 @@ pub(crate) fn list_offline(phones: &Phones) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Prints the enrollments with their number of pending challenges. An unreachable server is part of the output and
-/// does not fail the command.
+/// Prints the enrollments, each with its number of pending challenges. If a server is unreachable, the output
+/// says so and the command still succeeds.
 pub(crate) async fn list(phones: &mut Phones) -> Result<(), CliError> {
     for enrolled in phones.enrolled(None).await? {
         let pending = match enrolled.list_pending().await {
@@ -49,7 +49,8 @@ fn print_enrollment(enrollment: &Enrollment, pending: Option<String>) -> Result<
     say_text(table(&rows) + "\n")
 }
 
-/// Prints the pending challenges of all phones, or of one factor.
+/// Prints the pending challenges of all factors in the keyring. If `factor` is given, prints only those of
+/// the factor with this SID or SID prefix.
 pub(crate) async fn pending(phones: &mut Phones, factor: Option<String>) -> Result<(), CliError> {
     let all = phones.enrolled(factor).await?;
     let mut first_error = None;
@@ -57,7 +58,7 @@ pub(crate) async fn pending(phones: &mut Phones, factor: Option<String>) -> Resu
     for enrolled in &all {
         let list = match enrolled.list_pending().await {
             Ok(list) => list,
-            // Show the challenges of the other phones before the error is reported.
+            // Show the other phones' challenges before this error is reported.
             Err(error) => {
                 first_error.get_or_insert(enrolled.explain(error));
                 continue;
@@ -82,7 +83,8 @@ pub(crate) async fn pending(phones: &mut Phones, factor: Option<String>) -> Resu
     }
 }
 
-/// Prints one challenge in full.
+/// Prints the challenge `sid` with all its properties. If `factor` is given, only the factor with this SID
+/// or SID prefix is searched.
 pub(crate) async fn challenge(
     phones: &mut Phones,
     factor: Option<String>,
@@ -103,17 +105,18 @@ fn properties(enrolled: &EnrolledPhone, challenge: &Challenge) -> Vec<(&'static 
         ("changed", challenge.updated_at.to_string()),
     ];
     properties.extend(challenge.date.map(|date| ("date", date.to_string())));
-    // Hidden details are signed, but an app does not show them to the user.
+    // An app does not show hidden details to its user, but the phone signs them.
     for (name, value) in challenge.hidden_details.iter().flatten() {
         properties.push(("hidden", format!("{name}: {value}")));
     }
     properties
 }
 
-/// Returns the challenge and the phone that it is for.
+/// Finds the challenge `sid`. Returns it and the phone it was sent to.
 ///
 /// # Errors
-/// Returns an error if none of the phones has this challenge, or the first error of a server if there was one.
+/// Returns an error if no phone has this challenge. If a request failed, returns the first such error
+/// instead.
 pub(crate) async fn find_challenge(
     phones: &mut Phones,
     factor: Option<String>,
@@ -123,7 +126,7 @@ pub(crate) async fn find_challenge(
     for enrolled in phones.enrolled(factor).await? {
         match enrolled.phone.get_challenge(&enrolled.enrollment, &sid.to_string()).await {
             Ok(challenge) => return Ok((enrolled, challenge)),
-            // The challenge of another phone, or none at all.
+            // The challenge is for another phone or does not exist.
             Err(Error::Api { status: 404, .. }) => {}
             Err(error) => {
                 first_error.get_or_insert(enrolled.explain(error));
@@ -132,7 +135,7 @@ pub(crate) async fn find_challenge(
     }
     Err(first_error.unwrap_or_else(|| {
         CliError::new(format!(
-            "there is no challenge {sid} for this phone; \"{}\" shows the pending ones",
+            "there is no challenge {sid} for this phone; \"{}\" lists the pending challenges",
             phones.command("show")
         ))
     }))

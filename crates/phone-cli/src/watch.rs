@@ -1,4 +1,4 @@
-//! `countersign device watch`: asks the user for an answer to each new challenge.
+//! The command `countersign device watch`: asks the user to answer each new challenge.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use crate::input::Input;
 use crate::phones::EnrolledPhone;
 use crate::screen::pending_challenge;
 
-/// Whether to continue watching.
+/// Whether to continue watching for challenges.
 enum Flow {
     Continue,
     End,
 }
 
-/// What the user decided about a challenge.
+/// The user's decision about a challenge.
 enum Decision {
     Answer(Answer),
     Skip,
@@ -24,13 +24,14 @@ enum Decision {
 
 struct Watch {
     input: Input,
-    /// SIDs of the challenges that were shown to the user.
+    /// SIDs of the challenges that were already shown to the user.
     shown: HashSet<String>,
-    /// URLs of unreachable servers and SIDs of refused factors, so that each problem is printed once.
+    /// URLs of unreachable servers and SIDs of factors whose requests failed. Each problem is printed only
+    /// once.
     problems: HashSet<String>,
 }
 
-/// Polls for challenges and asks about each, until Ctrl-C or the end of input.
+/// Polls for challenges and asks the user about each one, until Ctrl-C or the end of input.
 pub(crate) async fn run(phones: Vec<EnrolledPhone>, interval: Duration) -> Result<(), CliError> {
     for enrolled in &phones {
         say(format_args!("Watching {} at {}", enrolled.title(), enrolled.enrollment.base_url))?;
@@ -41,7 +42,7 @@ pub(crate) async fn run(phones: Vec<EnrolledPhone>, interval: Duration) -> Resul
         result = watch.poll_all(&phones, interval) => result,
         interrupted = tokio::signal::ctrl_c() => {
             interrupted?;
-            // End the line on which the terminal has printed ^C.
+            // Ends the line on which the terminal has printed `^C`.
             say("")
         }
     }
@@ -62,7 +63,7 @@ impl Watch {
         }
     }
 
-    /// Asks about the new challenges of one phone, oldest first.
+    /// Polls once for the pending challenges of one phone, and asks about the new ones, oldest first.
     async fn poll(&mut self, enrolled: &EnrolledPhone) -> Result<Flow, CliError> {
         let list = match enrolled.list_pending().await {
             Ok(list) => list,
@@ -73,7 +74,7 @@ impl Watch {
         };
         let Enrollment { base_url, factor_sid, .. } = &enrolled.enrollment;
         if self.problems.remove(base_url) | self.problems.remove(factor_sid) {
-            say_text(format!("{}: the server is reachable again.\n", enrolled.title()))?;
+            say_text(format!("{}: requests to the server succeed again.\n", enrolled.title()))?;
         }
         for challenge in list.challenges.iter().rev() {
             if self.shown.insert(challenge.sid.clone())
@@ -85,7 +86,8 @@ impl Watch {
         Ok(Flow::Continue)
     }
 
-    /// Prints an error once per server if it is unreachable, and otherwise once per factor.
+    /// Prints an error that occurred while polling: once per server if the server is unreachable, otherwise
+    /// once per factor.
     fn report_problem(&mut self, enrolled: &EnrolledPhone, error: Error) -> Result<(), CliError> {
         let Enrollment { base_url, factor_sid, .. } = &enrolled.enrollment;
         let subject = if matches!(error, Error::Transport(_)) { base_url } else { factor_sid };
@@ -95,7 +97,7 @@ impl Watch {
         Ok(())
     }
 
-    /// Shows a challenge and sends the answer of the user.
+    /// Shows a challenge, asks the user for a decision, and sends the answer.
     async fn ask(&mut self, enrolled: &EnrolledPhone, challenge: &Challenge) -> Result<Flow, CliError> {
         if challenge.expires_at <= enrolled.now() {
             return Ok(Flow::Continue);
@@ -111,7 +113,7 @@ impl Watch {
         Ok(Flow::Continue)
     }
 
-    /// Asks until the user types a valid decision. Returns `None` at the end of input.
+    /// Asks until the user types a valid decision, and returns it. Returns `None` at the end of input.
     async fn read_decision(&mut self) -> Result<Option<Decision>, CliError> {
         loop {
             prompt("Approve? y(es), n(o), s(kip):")?;
@@ -139,7 +141,8 @@ impl Watch {
     ) -> Result<(), CliError> {
         match enrolled.phone.answer(&enrolled.enrollment, &challenge.sid, answer).await {
             Ok(answered) => say_text(format!("The challenge is {}.\n", answered.status.as_str())),
-            // The answer may have arrived. If it has, the challenge is no longer pending and is not shown again.
+            // The server may have received the answer. In that case the challenge is no longer pending and is
+            // not shown again.
             Err(error @ Error::Transport(_)) => {
                 self.shown.remove(&challenge.sid);
                 say_text(format!("{}. You will be asked again.\n", enrolled.explain(error)))

@@ -1,19 +1,20 @@
-//! A cache of per-credential clients, which own connections and provider tokens.
+//! A cache for the clients of push credentials. Each client owns connections or tokens that are worth
+//! keeping.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::OnceCell;
 
-/// A cache of at most `capacity` values. A new value evicts the least recently used one; callers that still
-/// hold the evicted value can finish with it.
+/// A cache of at most `capacity` values. Adding a value to a full cache evicts the least recently used one.
+/// Callers that still hold the evicted value can continue to use it.
 pub(crate) struct LruCache<T> {
     capacity: usize,
     entries: Mutex<Entries<T>>,
 }
 
 struct Entries<T> {
-    /// Counts look-ups. An entry with a larger number was used more recently.
+    /// Number of lookups so far. An entry with a larger `last_used` was used more recently.
     uses: u64,
     by_key: HashMap<String, Entry<T>>,
 }
@@ -28,9 +29,10 @@ impl<T> LruCache<T> {
         Self { capacity, entries: Mutex::new(Entries { uses: 0, by_key: HashMap::new() }) }
     }
 
-    /// Returns the value for `key`, and creates it with `create` if it is not cached.
+    /// Returns the cached value for `key`. If there is none, creates it with `create` and caches it.
     ///
-    /// Concurrent callers for one key create the value once. A failure is returned and not cached.
+    /// Concurrent calls for the same key create the value only once. If `create` fails, the error is returned
+    /// and not cached.
     pub(crate) async fn get_or_create<E>(
         &self,
         key: &str,
@@ -40,7 +42,7 @@ impl<T> LruCache<T> {
         cell.get_or_try_init(async || create().map(Arc::new)).await.cloned()
     }
 
-    /// Removes `unusable` from the cache, unless another value has already replaced it.
+    /// Removes the value `unusable` for `key` from the cache, unless another value has already replaced it.
     pub(crate) fn remove(&self, key: &str, unusable: &Arc<T>) {
         let mut entries = self.lock();
         let is_same = |entry: &Entry<T>| entry.cell.get().is_some_and(|value| Arc::ptr_eq(value, unusable));
@@ -58,7 +60,8 @@ impl<T> LruCache<T> {
             return entry.cell.clone();
         }
         if entries.by_key.len() >= self.capacity {
-            // The linear search runs only when a value is added, and that opens a connection anyway.
+            // A linear search is acceptable: it runs only when a value is added, which costs a connection
+            // anyway.
             let oldest = entries.by_key.iter().min_by_key(|(_, entry)| entry.last_used);
             let oldest = oldest.map(|(key, _)| key.clone());
             oldest.and_then(|key| entries.by_key.remove(&key));
@@ -68,7 +71,8 @@ impl<T> LruCache<T> {
         cell
     }
 
-    /// Locks the entries. A poisoned lock is safe to use because every modification is a single call.
+    /// Locks the entries. A poisoned lock is safe to use: every modification is a single call, so the
+    /// entries are consistent even after a panic.
     fn lock(&self) -> MutexGuard<'_, Entries<T>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -81,7 +85,7 @@ mod tests {
 
     use super::*;
 
-    /// Gets the value of `key`; a new one is the number of values created before it.
+    /// Returns the value for `key`. A new value is the number of values created before it.
     async fn get(cache: &LruCache<u32>, key: &str, created: &AtomicU32) -> Arc<u32> {
         let create = || Ok::<_, Infallible>(created.fetch_add(1, Ordering::Relaxed));
         cache.get_or_create(key, create).await.unwrap()
@@ -101,14 +105,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn failure_is_not_cached() {
+    async fn failure_to_create_a_value_is_not_cached() {
         let cache = LruCache::new(2);
         assert_eq!(cache.get_or_create("a", || Err("no")).await, Err("no"));
         assert_eq!(cache.get_or_create("a", || Ok::<_, &str>(7)).await, Ok(Arc::new(7)));
     }
 
     #[tokio::test]
-    async fn remove_keeps_a_value_that_replaced_the_unusable_one() {
+    async fn removing_an_unusable_value_keeps_the_value_that_replaced_it() {
         let (cache, created) = (LruCache::new(2), AtomicU32::new(0));
         let first = get(&cache, "a", &created).await;
         cache.remove("a", &first);

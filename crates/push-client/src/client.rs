@@ -1,4 +1,4 @@
-//! The entry point: sends one push through the provider that the credential belongs to.
+//! The crate's entry point: sends one push to the provider of the given credential.
 
 use std::sync::Arc;
 
@@ -13,14 +13,14 @@ use crate::outcome::Outcome;
 use crate::settings::Settings;
 use crate::transport::{Transport, parse_endpoint};
 
-/// A client for both providers. It keeps connections and tokens for the next push.
+/// A client for both push providers. It reuses connections and tokens across pushes.
 pub struct PushClient {
     apns: Apns,
     fcm: Fcm,
 }
 
 impl PushClient {
-    /// Creates a client without opening a connection.
+    /// Creates a client with the given settings. Does not open a connection yet.
     ///
     /// # Errors
     /// Returns an error if an endpoint, the proxy, or the certificate authorities in `settings` are invalid.
@@ -36,7 +36,7 @@ impl PushClient {
         })
     }
 
-    /// Makes one attempt to send `message` and returns the outcome.
+    /// Makes one attempt to send `message` through the provider of `credential`, and returns the outcome.
     ///
     /// `credential_key` identifies this version of the credential, for example its SID and modification time.
     /// Pushes with the same key share a connection and tokens.

@@ -1,19 +1,19 @@
-//! Errors of the push client's configuration. After construction every failure is a
+//! Errors in the push client's settings. Once the client exists, every failure is reported as an
 //! [`Outcome`](crate::Outcome).
 
 /// Why a [`PushClient`](crate::PushClient) could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// An endpoint is not a valid URL of a server.
-    #[error("{0} is not the address of a server: write it as https://host or https://host:port")]
+    /// The URL of a relay or test server is invalid.
+    #[error("{0} is not the URL of a server; use the form https://host or https://host:port")]
     Endpoint(String),
-    /// The proxy address is invalid. It may contain a password, so the text is not included.
+    /// The proxy address is invalid. The error omits the address, which may contain a password.
     #[error("expected the address of an HTTP proxy, such as http://proxy.example:3128")]
     Proxy,
-    /// The extra certificate authorities cannot be parsed.
-    #[error("the additional certificate authorities are not certificates in PEM")]
+    /// The additional certificate authorities are not valid PEM certificates.
+    #[error("the additional certificate authorities are not valid PEM certificates")]
     ExtraCa,
-    /// The TLS configuration was rejected.
-    #[error("could not create the TLS client: {0}")]
+    /// The TLS library or the HTTP client rejected the TLS configuration.
+    #[error("cannot create the TLS client: {0}")]
     Tls(Box<dyn std::error::Error + Send + Sync>),
 }

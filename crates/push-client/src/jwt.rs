@@ -1,10 +1,10 @@
-//! Signing of JSON Web Tokens in compact form (RFC 7515). This crate issues tokens and never parses them.
+//! Signs JSON Web Tokens in compact form (RFC 7515). This crate issues tokens but never parses them.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
-/// Encodes `header` and `claims` in compact form and appends the signature that `sign_bytes` returns.
+/// Returns the signed token in compact form. `sign_bytes` signs the encoded `header` and `claims`.
 ///
 /// # Errors
 /// Returns the error of `sign_bytes`.

@@ -1,6 +1,6 @@
 //! A client for the push providers APNs (Apple) and FCM (Google).
 //!
-//! [`PushClient::send`] makes one attempt to deliver a [`Message`] and returns a [`Outcome`]. The caller
+//! [`PushClient::send`] makes one attempt to deliver a [`Message`] and returns an [`Outcome`]. The caller
 //! decides when to send and whether to retry. A message that is sent twice may arrive twice.
 //!
 //! | Question | File |

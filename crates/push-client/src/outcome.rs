@@ -1,52 +1,53 @@
-//! The outcome of a push attempt, independent of the provider.
+//! The outcome of a push attempt, in a form that is independent of the provider.
 
 use std::time::Duration;
 
 /// The outcome of one push attempt.
 ///
-/// Codes are debugger codes (docs/protocol/errors.md, section 6). Reasons quote the provider and contain
-/// neither the device token nor a secret.
+/// Each `code` is a debugger code (docs/protocol/errors.md, section 6). Each `reason` quotes the provider or
+/// describes the failure, and contains neither the device token nor a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
     /// The provider accepted the push. Providers do not report whether the device showed it.
     Delivered {
-        /// The provider's identifier: `apns-id` of APNs, `projects/…/messages/…` of FCM.
+        /// The provider's identifier of the push, if it returned one: the `apns-id` of APNs, or
+        /// `projects/…/messages/…` of FCM.
         provider_id: Option<String>,
     },
     /// A temporary failure: a later attempt may succeed.
     Retry {
-        /// The delay that the provider requested, if any.
+        /// The delay before the next attempt that the provider requested, if any.
         after: Option<Duration>,
-        /// Debugger code to report if there is no further attempt.
+        /// Debugger code to report if no further attempt is made.
         code: u32,
-        /// What happened.
+        /// Description of the failure.
         reason: String,
     },
-    /// The device token is dead, at least for this credential. Further attempts are pointless.
+    /// The device token is invalid, at least for this credential. Further attempts are pointless.
     DeadToken {
-        /// Debugger code.
+        /// Debugger code to report.
         code: u32,
-        /// The provider's response.
+        /// The provider's status and error, or why nothing was sent.
         reason: String,
     },
-    /// The credential, the app id, or the payload is wrong and must be fixed by an operator.
+    /// The credential, the app id, or the payload is invalid, and an operator must fix it.
     Refused {
-        /// Debugger code.
+        /// Debugger code to report.
         code: u32,
-        /// The provider's response.
+        /// The provider's status and error, or why nothing was sent.
         reason: String,
     },
 }
 
-/// How a failure is handled. The error table of each provider assigns one to every error.
+/// How a failed push is handled. The error table of each provider maps every error to one of these kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
-    /// See [`Outcome::Retry`].
+    /// A temporary failure, see [`Outcome::Retry`].
     Retry,
-    /// See [`Outcome::DeadToken`].
+    /// An invalid device token, see [`Outcome::DeadToken`].
     DeadToken,
-    /// See [`Outcome::Refused`].
+    /// An error that an operator must fix, see [`Outcome::Refused`].
     Refused,
 }
 

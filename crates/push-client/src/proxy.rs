@@ -1,4 +1,5 @@
-//! An HTTP proxy between this server and the providers, for networks without direct egress.
+//! An HTTP proxy through which the server reaches the push providers, for networks without direct internet
+//! access.
 
 use std::fmt;
 
@@ -6,8 +7,8 @@ use reqwest::{NoProxy, Url};
 
 use crate::error::Error;
 
-/// An HTTP proxy that tunnels connections to a provider (`CONNECT`, RFC 9110 section 9.3.6). TLS is end to
-/// end with the provider, so the proxy cannot read pushes.
+/// An HTTP proxy that tunnels connections to a provider (`CONNECT`, RFC 9110 section 9.3.6). TLS is
+/// end-to-end with the provider, so the proxy cannot read pushes.
 #[derive(Clone)]
 pub struct Proxy {
     url: Url,
@@ -19,7 +20,7 @@ impl Proxy {
     /// hosts that bypass the proxy, in the format of `NO_PROXY`.
     ///
     /// # Errors
-    /// Returns [`Error::Proxy`] if `address` has another form.
+    /// Returns [`Error::Proxy`] if `address` is not in one of these forms.
     pub fn new(address: &str, except: &str) -> Result<Self, Error> {
         let with_scheme = format!("http://{address}");
         let text = if address.contains("://") { address } else { &with_scheme };
@@ -33,8 +34,8 @@ impl Proxy {
         Ok(Self { url, except: except.to_owned() })
     }
 
-    /// Converts to the HTTP client's type. A relay without TLS bypasses the proxy, because only TLS is
-    /// tunneled.
+    /// Returns the proxy in the HTTP client's type. Connections to a relay without TLS bypass the proxy,
+    /// because only TLS connections are tunneled.
     pub(crate) fn to_reqwest(&self) -> Result<reqwest::Proxy, Error> {
         let proxy = reqwest::Proxy::https(self.url.as_str()).map_err(|_| Error::Proxy)?;
         Ok(proxy.no_proxy(NoProxy::from_string(&self.except)))
@@ -42,7 +43,7 @@ impl Proxy {
 }
 
 impl fmt::Display for Proxy {
-    /// Writes host and port, without the password.
+    /// Writes the host and port, without the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let host = self.url.host_str().unwrap_or_default();
         write!(f, "{host}:{}", self.url.port_or_known_default().unwrap_or_default())
@@ -60,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn proxy_address_is_http_and_is_printed_without_its_password() {
+    fn proxy_address_must_be_http_and_is_shown_without_its_password() {
         for (address, printed) in [
             ("http://proxy.example:3128", "proxy.example:3128"),
             ("http://proxy.example", "proxy.example:80"),

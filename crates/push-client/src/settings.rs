@@ -7,15 +7,16 @@ use crate::proxy::Proxy;
 /// Configuration of a [`PushClient`](crate::PushClient).
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// URL of a relay or test server that replaces Apple's two hosts.
+    /// URL of a relay or test server to use instead of Apple's production and sandbox hosts.
     pub apns_endpoint: Option<String>,
-    /// URL of a relay or test server that replaces Google's two hosts. It also issues access tokens.
+    /// URL of a relay or test server to use instead of Google's push and token hosts. It also issues access
+    /// tokens.
     pub fcm_endpoint: Option<String>,
-    /// PEM certificate authorities that are trusted in addition to the system's.
+    /// Certificate authorities in PEM to trust in addition to the system's.
     pub extra_ca: Option<Vec<u8>>,
-    /// HTTP proxy for connections to the providers.
+    /// HTTP proxy through which the providers are reached, if any.
     pub proxy: Option<Proxy>,
-    /// Timeout of one request, including the time to connect.
+    /// Maximum duration of one HTTP request, including the time to connect.
     pub timeout: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! Test data for the unit tests.
+//! Test data for this crate's unit tests.
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use base64::Engine;
@@ -27,7 +27,7 @@ pub(crate) fn message() -> Message {
     }
 }
 
-/// Generates a key and returns its PKCS#8 encoding in base64.
+/// Generates a P-256 key and returns its PKCS#8 encoding in base64.
 pub(crate) fn p256_key() -> String {
     let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
     STANDARD.encode(key.to_pkcs8v1().unwrap())

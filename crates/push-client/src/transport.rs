@@ -1,13 +1,14 @@
 //! HTTP/2 to the providers: building clients, sending a request, and reading the response.
 //!
-//! Apple asks for few long-lived connections and treats many short ones as an attack. Clients therefore start
-//! HTTP/2 without negotiation (`http2_prior_knowledge`). Otherwise a burst at startup would open one
-//! connection per message, because the client learns only from the first response that one connection carries
-//! them all. Pings on idle connections keep firewalls from dropping the connection and detect dead ones.
+//! Apple asks for a few long-lived connections and treats many short ones as an attack. Clients therefore
+//! start HTTP/2 without negotiation (`http2_prior_knowledge`). With negotiation, a burst at startup would
+//! open one connection per message: the client learns only from the first response that one connection can
+//! carry them all. Pings keep firewalls from dropping idle connections, and detect dead ones.
 //!
-//! The TLS configuration is built here rather than by reqwest. reqwest would load the system's certificate
-//! authorities, about a hundred files, for every client, which means for every credential. reqwest accepts
-//! the configuration only if it uses the same version of rustls; otherwise building the client fails.
+//! The TLS configuration is built here rather than by reqwest. For every client, and thus for every
+//! credential, reqwest would load the system's certificate authorities, about a hundred files. reqwest
+//! accepts the configuration only if it uses the same version of rustls; otherwise, building the client
+//! fails.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,19 +30,20 @@ use crate::settings::Settings;
 /// Interval between pings on an idle connection.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How long to wait for the answer to a ping before the connection is closed.
+/// Maximum time to wait for the response to a ping before the connection is closed.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Maximum length of a response body that is read. Providers send a few hundred bytes.
+/// Maximum number of bytes read from a response body. Providers send a few hundred bytes.
 const MAX_BODY_BYTES: usize = 16 * 1024;
 
-/// Upper limit for `Retry-After`. The caller decides how much of it to honor.
+/// Maximum delay accepted from a `Retry-After` header, in seconds: 24 hours. The caller decides how much of
+/// it to honor.
 const MAX_RETRY_AFTER_SECONDS: u64 = 24 * 60 * 60;
 
-/// Maximum length of a provider's text in a reason.
+/// Maximum length of an excerpt from a provider's text, in characters.
 const MAX_EXCERPT_CHARS: usize = 200;
 
-/// The configuration that all HTTP clients share.
+/// The network configuration that the HTTP clients of all credentials share.
 pub(crate) struct Transport {
     provider: Arc<CryptoProvider>,
     roots: Arc<RootCertStore>,
@@ -49,14 +51,14 @@ pub(crate) struct Transport {
     timeout: Duration,
 }
 
-/// A TLS client identity: the certificate chain, leaf first, and the private key of the leaf.
+/// A TLS client identity: the certificate chain, with the leaf first, and the private key of the leaf.
 pub(crate) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 impl Transport {
-    /// Loads the certificate authorities of the system and of `settings`.
+    /// Loads the system's certificate authorities and the additional ones in `settings`.
     ///
     /// # Errors
-    /// Returns an error if the extra certificate authorities or the proxy are invalid.
+    /// Returns an error if the additional certificate authorities or the proxy are invalid.
     pub(crate) fn new(settings: &Settings) -> Result<Self, Error> {
         let mut roots = RootCertStore::empty();
         // Ignore unreadable system certificates, as browsers do.
@@ -66,8 +68,8 @@ impl Transport {
             let extra = extra.ok().filter(|extra| !extra.is_empty()).ok_or(Error::ExtraCa)?;
             extra.into_iter().try_for_each(|root| roots.add(root)).map_err(|_| Error::ExtraCa)?;
         }
-        // A minimal container may have none. Everything except push delivery works there, so this is no
-        // error.
+        // A minimal container may have no certificate authorities. The server still works there except for
+        // pushes, so this is not an error.
         if roots.is_empty() {
             tracing::warn!("no certificate authorities found; pushes over TLS will fail");
         }
@@ -79,13 +81,14 @@ impl Transport {
         })
     }
 
-    /// Creates a client with its own connections. It authenticates with `identity` if one is given.
+    /// Creates an HTTP client with its own connections. If `identity` is given, the client authenticates with
+    /// that certificate.
     ///
     /// # Errors
     /// Returns [`Error::Tls`] if the TLS library rejects the configuration.
     pub(crate) fn client(&self, identity: Option<Identity>) -> Result<Client, Error> {
         let tls = self.tls(identity).map_err(|error| Error::Tls(Box::new(error)))?;
-        // Ignore proxy variables in the environment: only the proxy of the settings applies.
+        // Ignore proxy variables in the environment; only the configured proxy applies.
         let builder = Client::builder().no_proxy();
         let builder = match &self.proxy {
             Some(proxy) => builder.proxy(proxy.clone()),
@@ -121,11 +124,12 @@ impl Transport {
     }
 }
 
-/// Parses the URL of a provider, relay, or test server. Returns `https://host:port/prefix` without a trailing
-/// slash.
+/// Parses the base URL of a provider, relay, or test server. Returns it without a trailing slash, such as
+/// `https://host:port/prefix`.
 ///
 /// # Errors
-/// Returns [`Error::Endpoint`] if `text` is not an HTTP URL, or has credentials, a query, or a fragment.
+/// Returns [`Error::Endpoint`] if `text` is not an HTTP or HTTPS URL, or if it has credentials, a query, or a
+/// fragment.
 pub(crate) fn parse_endpoint(text: &str) -> Result<String, Error> {
     let url = Url::parse(text).ok().filter(|url| {
         matches!(url.scheme(), "https" | "http")
@@ -139,7 +143,7 @@ pub(crate) fn parse_endpoint(text: &str) -> Result<String, Error> {
         .ok_or_else(|| Error::Endpoint(text.to_owned()))
 }
 
-/// A response with any status.
+/// A provider's response, with any status.
 pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
@@ -147,11 +151,12 @@ pub(crate) struct Response {
 }
 
 impl Response {
-    /// Parses `Retry-After` in seconds or as a date (RFC 9110 section 10.2.3). Returns at most 24 hours.
+    /// Returns the delay in the `Retry-After` header, given in seconds or as a date (RFC 9110 section
+    /// 10.2.3). The delay is at most 24 hours. Returns `None` if the header is missing or malformed.
     pub(crate) fn retry_after(&self, now: Timestamp) -> Option<Duration> {
         let text = self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
         let seconds = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-            // Only an overflow can fail here, so use the maximum.
+            // Only an overflow can fail here; the maximum is limited below.
             text.parse().unwrap_or(u64::MAX)
         } else {
             let date = NaiveDateTime::parse_from_str(text, "%a, %d %b %Y %H:%M:%S GMT").ok()?;
@@ -160,18 +165,18 @@ impl Response {
         Some(Duration::from_secs(seconds.min(MAX_RETRY_AFTER_SECONDS)))
     }
 
-    /// Parses the body as JSON. Returns `null` if it is not valid JSON.
+    /// Parses the response body as JSON. Returns `null` if it is not valid JSON.
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 }
 
-/// Why a request got no response.
+/// Why no response to a request was received.
 #[derive(Debug)]
 pub(crate) struct TransportError {
-    /// Description of the failure.
+    /// Description of the failure on one line of at most 200 characters.
     pub(crate) reason: String,
-    /// Whether the server rejected the client certificate.
+    /// Whether the provider rejected the client certificate.
     pub(crate) is_certificate_refused: bool,
 }
 
@@ -183,14 +188,15 @@ impl From<reqwest::Error> for TransportError {
                 is_certificate_refused: false,
             };
         }
-        // The URL may contain a device token.
+        // Omit the URL, which may contain a device token.
         let reason = domain::error_report(&error.without_url());
         Self { is_certificate_refused: is_certificate_refused(&reason), reason: excerpt(&reason) }
     }
 }
 
-/// Returns whether the server sent a TLS alert about a certificate (RFC 8446 section 6.2). The typed error is
-/// lost on the way through three libraries, so this matches the text that rustls generates.
+/// Returns whether `reason` reports that the server sent a TLS alert about the client certificate (RFC 8446
+/// section 6.2). Three libraries on the way discard the typed error, so this function matches the text that
+/// rustls generates.
 fn is_certificate_refused(reason: &str) -> bool {
     reason.split_once("received fatal alert: ").is_some_and(|(_, alert)| {
         [
@@ -208,10 +214,10 @@ fn is_certificate_refused(reason: &str) -> bool {
     })
 }
 
-/// Sends a request and reads the response.
+/// Sends a request and reads the response, of whose body at most about 16 KiB are read.
 ///
 /// # Errors
-/// Returns an error if there is no complete response within the timeout.
+/// Returns an error if the response is not complete within the timeout.
 pub(crate) async fn send(request: RequestBuilder) -> Result<Response, TransportError> {
     let mut response = request.send().await?;
     let mut body = Vec::new();
@@ -223,7 +229,8 @@ pub(crate) async fn send(request: RequestBuilder) -> Result<Response, TransportE
     Ok(Response { status: response.status().as_u16(), headers: response.headers().clone(), body })
 }
 
-/// Shortens external text to one line that fits into a log or a debugger event.
+/// Returns at most 200 characters of external text, with control characters replaced by spaces, so that it
+/// fits on one line of a log or debugger event.
 pub(crate) fn excerpt(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_EXCERPT_CHARS).collect()
 }
@@ -237,7 +244,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
 
     #[test]
-    fn endpoint_is_an_http_url_without_credentials_query_or_fragment() {
+    fn endpoint_must_be_an_http_url_without_credentials_query_or_fragment() {
         assert_eq!(parse_endpoint("https://api.push.apple.com").unwrap(), "https://api.push.apple.com");
         assert_eq!(parse_endpoint("https://127.0.0.1:8443/").unwrap(), "https://127.0.0.1:8443");
         assert_eq!(parse_endpoint("http://relay/apns/").unwrap(), "http://relay/apns");
@@ -274,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn certificate_alerts_are_recognized() {
+    fn tls_alerts_about_the_client_certificate_are_recognized() {
         for alert in ["CertificateExpired", "CertificateRevoked", "UnknownCA"] {
             assert!(is_certificate_refused(&format!("error: received fatal alert: {alert}")), "{alert}");
         }
@@ -284,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn excerpt_is_truncated_and_has_no_control_characters() {
+    fn response_excerpt_is_truncated_and_has_no_control_characters() {
         assert_eq!(excerpt("a\r\nb\u{1b}[31m"), "a  b [31m");
         assert_eq!(excerpt(&"ü".repeat(1000)).chars().count(), MAX_EXCERPT_CHARS);
     }

@@ -1,4 +1,4 @@
-//! Pushes to APNs.
+//! Tests pushes to a stand-in for APNs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,7 +92,7 @@ async fn push_with_a_provider_token_has_the_documented_format() {
 }
 
 #[tokio::test]
-async fn push_without_expiry_is_sent_with_expiration_zero() {
+async fn push_without_an_expiry_has_an_apns_expiration_of_zero() {
     let fixture = Fixture::new().await;
     assert!(is_delivered(&fixture.send(&fixture.token_credential()).await));
     assert_eq!(fixture.apple.pushes()[0].expiration, 0);
@@ -118,7 +118,7 @@ async fn certificate_key_is_accepted_as_pkcs8_pkcs1_and_sec1() {
 }
 
 #[tokio::test]
-async fn certificate_for_another_topic_is_refused() {
+async fn push_to_a_topic_outside_the_certificate_is_refused() {
     let fixture = Fixture::new().await;
     let credential = fixture.certificate_credential(Key::p256(), Key::pkcs8);
     let app_id = AppId::from_stored("com.example.other".to_owned());
@@ -150,8 +150,8 @@ async fn push_with_an_expired_certificate_is_not_sent() {
     assert_eq!(fixture.apple.server().connections(), 0);
 }
 
-/// Uses TLS 1.2, where the rejection is part of the handshake. In TLS 1.3 it comes later and may be lost with
-/// the connection; the push is then retried.
+/// Uses TLS 1.2, in which the rejection is part of the handshake. In TLS 1.3 the rejection comes later and
+/// may be lost with the connection; the push is then retried.
 #[tokio::test]
 async fn untrusted_client_certificate_is_refused_without_retry() {
     let (ours, theirs, clock) = (Authority::new(), Authority::new(), Arc::new(ManualClock::new()));
@@ -167,7 +167,7 @@ async fn untrusted_client_certificate_is_refused_without_retry() {
 }
 
 #[tokio::test]
-async fn every_apns_reason_has_its_outcome() {
+async fn every_apns_reason_leads_to_the_documented_outcome() {
     let fixture = Fixture::new().await;
     let credential = fixture.token_credential();
     for reason in Reason::KNOWN {
@@ -185,7 +185,7 @@ async fn every_apns_reason_has_its_outcome() {
 }
 
 #[tokio::test]
-async fn retry_after_and_reason_of_apns_are_in_the_outcome() {
+async fn outcome_contains_the_retry_after_delay_and_the_reason_from_apns() {
     let fixture = Fixture::new().await;
     let credential = fixture.token_credential();
     let busy = Answer::new(503, r#"{"reason":"ServiceUnavailable"}"#).header("retry-after", "17");
@@ -283,7 +283,7 @@ async fn provider_token_is_not_replaced_within_twenty_minutes_even_if_rejected()
 }
 
 #[tokio::test]
-async fn unknown_provider_key_is_refused() {
+async fn provider_token_signed_with_an_unknown_key_is_refused() {
     let fixture = Fixture::new().await;
     let credential = Credential::apns_token(&Key::p256().pkcs8(), KEY_ID, TEAM, false).unwrap();
     assert_eq!(
@@ -293,7 +293,7 @@ async fn unknown_provider_key_is_refused() {
 }
 
 #[tokio::test]
-async fn every_credential_has_its_own_connection() {
+async fn each_credential_has_its_own_connection() {
     let fixture = Fixture::new().await;
     let credentials = [
         fixture.token_credential_of("TEAM000001", "KEY0000001"),
@@ -311,7 +311,7 @@ async fn every_credential_has_its_own_connection() {
 }
 
 #[tokio::test]
-async fn connection_bound_to_another_key_is_replaced() {
+async fn connection_that_apns_bound_to_another_signing_key_is_replaced() {
     let fixture = Fixture::new().await;
     let credential = fixture.token_credential();
     assert!(is_delivered(&fixture.send(&credential).await));
@@ -321,10 +321,10 @@ async fn connection_bound_to_another_key_is_replaced() {
     assert_eq!(fixture.apple.server().connections(), 2);
 }
 
-/// Runs on one thread. With several, a race in reqwest's pool sometimes opens a second connection, which is
-/// closed immediately.
+/// Runs on one thread. With several threads, a race in reqwest's pool sometimes opens a second connection,
+/// which is closed immediately.
 #[tokio::test]
-async fn burst_without_connection_opens_one_connection_and_signs_one_token() {
+async fn burst_of_pushes_opens_one_connection_and_signs_one_provider_token() {
     let fixture = Fixture::new().await;
     let token = fixture.token_credential();
     assert!(send_burst(&fixture.client, &token, 200).await.iter().all(is_delivered));
@@ -338,10 +338,10 @@ async fn burst_without_connection_opens_one_connection_and_signs_one_token() {
     assert_eq!(fixture.apple.server().connections(), 1);
 }
 
-/// Until APNs has received a valid token it permits one concurrent stream. A client learns this only from the
-/// HTTP/2 settings of the server.
+/// APNs permits only one concurrent stream until it has received a valid token. A client learns this limit
+/// only from the server's HTTP/2 settings.
 #[tokio::test]
-async fn burst_respects_a_limit_of_one_concurrent_stream() {
+async fn burst_of_pushes_respects_a_limit_of_one_concurrent_stream() {
     let (authority, clock) = (Authority::new(), Arc::new(ManualClock::new()));
     let tls = authority.server(&authority, rustls::ALL_VERSIONS);
     let apple = Apple::start_with(tls, 1, clock.clone()).await;
@@ -386,7 +386,7 @@ async fn broken_connection_is_replaced_for_the_next_push() {
 }
 
 #[tokio::test]
-async fn missing_response_ends_with_the_timeout() {
+async fn push_without_a_response_is_retried_after_the_timeout() {
     let fixture = Fixture::with_timeout(SHORT_TIMEOUT).await;
     let credential = fixture.token_credential();
     fixture.apple.next(Reply::Silence);
@@ -397,7 +397,7 @@ async fn missing_response_ends_with_the_timeout() {
 }
 
 #[tokio::test]
-async fn unreachable_server_is_retried_and_reason_hides_url_and_token() {
+async fn push_to_an_unreachable_server_is_retried_and_the_reason_hides_url_and_token() {
     let fixture = Fixture::new().await;
     let credential = fixture.token_credential();
     let Fixture { apple, authority, clock, .. } = fixture;
@@ -424,7 +424,7 @@ async fn server_with_an_untrusted_certificate_receives_no_request() {
 }
 
 #[tokio::test]
-async fn invalid_message_is_not_sent() {
+async fn message_with_an_invalid_token_app_id_or_length_is_not_sent_to_apns() {
     let fixture = Fixture::new().await;
     let credential = fixture.token_credential();
     let token = |text: &str| RegistrationToken::from_stored(text.to_owned());
@@ -441,18 +441,18 @@ async fn invalid_message_is_not_sent() {
 }
 
 #[tokio::test]
-async fn message_id_that_is_not_a_uuid_is_not_sent() {
+async fn message_id_that_is_not_a_uuid_is_not_sent_as_apns_id() {
     let fixture = Fixture::new().await;
     let outcome = fixture
         .client
         .send("CR1", &fixture.token_credential(), &Message { id: "7".to_owned(), ..message() })
         .await;
-    // The stand-in requires an id, so its rejection shows that none was sent.
+    // The stand-in for APNs rejects a push whose id is missing, so this outcome shows that no id was sent.
     assert_eq!(outcome, Outcome::Refused { code: 52140, reason: "400 BadMessageId".to_owned() });
 }
 
 #[test]
-fn invalid_settings_are_refused_at_construction() {
+fn push_client_cannot_be_created_with_invalid_settings() {
     let clock = || -> Arc<dyn Clock> { Arc::new(ManualClock::new()) };
     let create_with = |change: fn(&mut Settings)| {
         let mut settings =
@@ -463,10 +463,10 @@ fn invalid_settings_are_refused_at_construction() {
     assert_eq!(create_with(|_| {}), Ok(()));
     let error =
         create_with(|settings| settings.apns_endpoint = Some("api.push.apple.com".to_owned())).unwrap_err();
-    assert!(error.starts_with("api.push.apple.com is not the address of a server"), "{error}");
+    assert!(error.starts_with("api.push.apple.com is not the URL of a server"), "{error}");
     assert!(create_with(|settings| settings.fcm_endpoint = Some(String::new())).is_err());
     let error = create_with(|settings| settings.extra_ca = Some(b"no PEM".to_vec())).unwrap_err();
-    assert_eq!(error, "the additional certificate authorities are not certificates in PEM");
+    assert_eq!(error, "the additional certificate authorities are not valid PEM certificates");
 }
 
 #[test]
@@ -476,9 +476,10 @@ fn debug_output_of_a_message_hides_text_and_token() {
     assert!(!printed.contains("Owl Bank") && !printed.contains(message().token.as_str()), "{printed}");
 }
 
-/// The device registered its token after the time that APNs reports (docs/protocol/decisions.md, No. 36).
+/// The device registered its token after the time at which APNs reports that the token became invalid
+/// (docs/protocol/decisions.md, No. 36).
 #[tokio::test]
-async fn outdated_report_of_a_dead_token_is_retried() {
+async fn push_is_retried_if_the_token_was_registered_later_than_the_apns_timestamp() {
     let fixture = Fixture::new().await;
     let credential = fixture.token_credential();
     let registered = fixture.clock.now().seconds() * 1000;

@@ -1,4 +1,4 @@
-//! Parsing and validation of credentials.
+//! Tests the parsing and validation of push credentials.
 
 use domain::credentials::CredentialType;
 use domain::{Clock, Timestamp};
@@ -20,12 +20,12 @@ fn accepted(certificate: &Pushing) -> Credential {
     Credential::apns_certificate(&certificate.pem(), &certificate.key.pkcs8(), false, now()).unwrap()
 }
 
-/// Returns the text of the validation error.
+/// Returns the message of the validation error in `result`.
 fn error_text<T: std::fmt::Debug>(result: Result<T, push_client::InvalidCredential>) -> String {
     result.unwrap_err().to_string()
 }
 
-/// Encodes the topics extension as Apple does: each topic is followed by its kinds.
+/// Encodes the topics extension as Apple does: each topic is followed by the list of its kinds.
 fn topics(topics: &[(&str, &str)]) -> Vec<u8> {
     let text = |tag, text: &str| [&[tag, text.len() as u8], text.as_bytes()].concat();
     let sequence = |content: Vec<u8>| [&[0x30, content.len() as u8], content.as_slice()].concat();
@@ -95,7 +95,7 @@ fn certificate_limited_to_one_environment_is_refused_for_the_other() {
 }
 
 #[test]
-fn credential_moves_to_the_other_environment_unless_it_is_limited_to_one() {
+fn apns_environment_can_be_changed_unless_the_credential_is_limited_to_one() {
     let null = [(PRODUCTION, vec![5, 0])];
     let production = certificate(PushCertificate { extensions: &null, ..PushCertificate::default() });
     let token = Credential::apns_token(&Key::p256().pkcs8(), "ABC123DEFG", "TEAM123456", false).unwrap();
@@ -118,7 +118,7 @@ fn credential_moves_to_the_other_environment_unless_it_is_limited_to_one() {
 }
 
 #[test]
-fn common_variants_of_pem_are_accepted() {
+fn common_pem_variants_of_certificates_and_keys_are_accepted() {
     let pushing = certificate(PushCertificate::default());
     let (pem, key) = (pushing.pem(), pushing.key.pkcs8());
     let bare =
@@ -134,7 +134,7 @@ fn common_variants_of_pem_are_accepted() {
         (pem.clone(), pushing.key.sec1()),
         (both.clone(), both.clone()),
         (format!("{both}{}", Authority::new().pem()), key.clone()),
-        // Some tools write the issuer first.
+        // Some tools write the issuer's certificate first.
         (format!("{}{pem}", Authority::new().pem()), key.clone()),
         (
             format!("{}{}{pem}{}", Authority::new().pem(), Authority::new().pem(), Authority::new().pem()),
@@ -149,7 +149,7 @@ fn common_variants_of_pem_are_accepted() {
 }
 
 #[test]
-fn invalid_certificate_or_key_is_refused_with_its_reason() {
+fn invalid_certificate_or_key_is_refused_with_the_reason() {
     let good = certificate(PushCertificate::default());
     let parse_error = |certificate: &str, key: &str| {
         error_text(Credential::apns_certificate(certificate, key, false, now()))
@@ -220,7 +220,7 @@ fn service_account() -> Value {
     })
 }
 
-/// Parses a service account file with a change.
+/// Applies `change` to a valid service account file and parses the result.
 fn parse_changed(change: fn(&mut Value)) -> Result<Credential, push_client::InvalidCredential> {
     let mut file = service_account();
     change(&mut file);
@@ -247,7 +247,7 @@ fn valid_service_account_is_accepted() {
 }
 
 #[test]
-fn invalid_service_account_is_refused_with_its_reason() {
+fn invalid_service_account_is_refused_with_the_reason() {
     let key = "the service account has an invalid field private_key: expected an RSA key of 2048 to 8192 bits in PEM";
     let missing = "the service account is not the JSON file of a service account: the field";
     for (bad, expected) in [
@@ -318,7 +318,7 @@ fn expired_certificate_can_still_be_deserialized() {
 }
 
 #[test]
-fn debug_output_contains_no_key() {
+fn debug_output_of_a_credential_contains_no_key() {
     let (pushing, key) =
         (certificate(PushCertificate { key: Key::rsa(), ..PushCertificate::default() }), Key::p256());
     let rsa = pushing.key.bare();

@@ -1,4 +1,4 @@
-//! Pushes to FCM.
+//! Tests pushes to a stand-in for FCM.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +41,7 @@ impl Fixture {
 }
 
 #[tokio::test]
-async fn push_has_the_documented_format() {
+async fn fcm_push_request_has_the_documented_format() {
     let fixture = Fixture::new().await;
     let name = "projects/owl-bank/messages/1".to_owned();
     assert_eq!(fixture.send().await, Outcome::Delivered { provider_id: Some(name) });
@@ -68,7 +68,7 @@ async fn push_has_the_documented_format() {
 }
 
 #[tokio::test]
-async fn deserialized_credential_can_send() {
+async fn deserialized_credential_can_send_a_push() {
     let fixture = Fixture::new().await;
     let stored = Credential::from_bytes(&fixture.credential.to_bytes()).unwrap();
     assert!(is_delivered(&fixture.client.send("CR2", &stored, &message()).await));
@@ -88,7 +88,7 @@ async fn access_token_is_reused_until_five_minutes_before_expiry() {
 }
 
 #[tokio::test]
-async fn two_credentials_share_one_connection_and_use_two_tokens() {
+async fn two_credentials_share_one_connection_but_use_separate_access_tokens() {
     let fixture = Fixture::new().await;
     let other = Credential::fcm(&fixture.google.service_account("owl-shop", &Key::new_rsa())).unwrap();
     for _ in 0..2 {
@@ -100,7 +100,7 @@ async fn two_credentials_share_one_connection_and_use_two_tokens() {
 }
 
 #[tokio::test]
-async fn burst_without_connection_opens_one_connection_and_requests_one_token() {
+async fn burst_of_pushes_opens_one_connection_and_requests_one_access_token() {
     let fixture = Fixture::new().await;
     assert!(send_burst(&fixture.client, &fixture.credential, 200).await.iter().all(is_delivered));
     assert_eq!(fixture.google.pushes().len(), 200);
@@ -137,7 +137,7 @@ async fn revoked_access_token_is_replaced_once_per_push() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn revoked_access_token_is_replaced_once_for_a_burst() {
+async fn revoked_access_token_is_replaced_only_once_for_a_burst_of_pushes() {
     let fixture = Fixture::new().await;
     assert!(is_delivered(&fixture.send().await));
     fixture.clock.advance(60);
@@ -146,9 +146,9 @@ async fn revoked_access_token_is_replaced_once_for_a_burst() {
     assert_eq!(fixture.google.token_requests(), 2);
 }
 
-/// On one thread, all pushes wait for the token before the first response arrives.
+/// Runs on one thread, so that all pushes wait for the token before the first response arrives.
 #[tokio::test]
-async fn failed_token_request_is_shared_by_all_waiting_pushes() {
+async fn pushes_that_wait_for_a_token_request_share_its_failure() {
     let fixture = Fixture::new().await;
     let busy = Answer::new(503, r#"{"error":"unavailable"}"#).header("retry-after", "9");
     fixture.google.next_token(Reply::Answer(busy));
@@ -179,7 +179,7 @@ async fn access_token_is_used_until_expiry_if_renewal_fails() {
 }
 
 #[tokio::test]
-async fn unknown_service_account_is_refused() {
+async fn service_account_unknown_to_google_is_refused() {
     let fixture = Fixture::new().await;
     let file = fixture.google.service_account("owl-bank", &Key::rsa());
     let unknown = file.replace("push@owl-bank", "unknown@owl-bank");
@@ -196,7 +196,7 @@ async fn unknown_service_account_is_refused() {
 }
 
 #[tokio::test]
-async fn token_endpoint_response_is_classified() {
+async fn token_endpoint_response_determines_the_outcome() {
     let fixture = Fixture::new().await;
     for (status, body, expected) in [
         (200, "{}", ("retry", 52111)),
@@ -218,7 +218,7 @@ async fn token_endpoint_response_is_classified() {
 }
 
 #[tokio::test]
-async fn every_fcm_error_has_its_outcome() {
+async fn every_fcm_error_leads_to_the_documented_outcome() {
     let fixture = Fixture::new().await;
     for code in ErrorCode::KNOWN {
         let (status, expected, number) = code.definition().unwrap();
@@ -255,14 +255,14 @@ async fn third_party_auth_error_does_not_replace_the_access_token() {
 }
 
 #[tokio::test]
-async fn not_found_without_error_code_does_not_mark_the_token_dead() {
+async fn status_404_without_an_error_code_does_not_mark_the_device_token_dead() {
     let fixture = Fixture::new().await;
     fixture.google.next_send(Reply::Answer(Answer::new(404, "<!DOCTYPE html>")));
     assert_eq!(fixture.send().await, Outcome::Refused { code: 52111, reason: "404".to_owned() });
 }
 
 #[tokio::test]
-async fn missing_response_ends_with_the_timeout() {
+async fn push_without_a_response_is_retried_after_the_timeout() {
     let fixture = Fixture::with_timeout(SHORT_TIMEOUT).await;
     let timeout =
         || Outcome::Retry { after: None, code: 52110, reason: "timed out waiting for a response".to_owned() };
@@ -284,7 +284,7 @@ async fn broken_connection_is_replaced_for_the_next_push() {
     assert_eq!(fixture.google.server().connections(), 3);
 }
 
-/// Not even another port or path of the relay's host is called.
+/// Another port or path on the relay's host is not called either.
 #[tokio::test]
 async fn service_account_with_foreign_token_uri_is_refused() {
     let fixture = Fixture::new().await;
@@ -305,7 +305,7 @@ async fn service_account_with_foreign_token_uri_is_refused() {
 }
 
 #[tokio::test]
-async fn oversized_message_is_not_sent() {
+async fn message_over_the_fcm_size_limit_is_not_sent() {
     let fixture = Fixture::new().await;
     let long = Message { text: "x".repeat(4096), ..message() };
     assert_eq!(

@@ -9,10 +9,10 @@ use harness::stand_in::Authority;
 use push_client::{Credential, Message, Outcome, PushClient, Settings};
 use tokio::task::JoinSet;
 
-/// For tests in which no timeout is expected, even on a busy machine.
+/// Request timeout for tests in which none is expected, even on a busy machine.
 pub(crate) const LONG_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// For tests that wait for the timeout.
+/// Request timeout for tests that wait for it to elapse.
 pub(crate) const SHORT_TIMEOUT: Duration = Duration::from_millis(300);
 
 pub(crate) fn message() -> Message {
@@ -31,7 +31,7 @@ pub(crate) fn message() -> Message {
     }
 }
 
-/// Creates a client that expects both providers at `endpoint` and trusts `authority`.
+/// Creates a client that sends to `endpoint` instead of either provider and trusts `authority`.
 pub(crate) fn create_client(
     endpoint: String,
     authority: &Authority,
@@ -48,7 +48,7 @@ pub(crate) fn create_client(
     Arc::new(PushClient::new(settings, clock).unwrap())
 }
 
-/// Sends `count` pushes concurrently.
+/// Sends `count` pushes concurrently and returns their outcomes.
 pub(crate) async fn send_burst(
     client: &Arc<PushClient>,
     credential: &Credential,
@@ -66,7 +66,7 @@ pub(crate) fn is_delivered(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Delivered { .. })
 }
 
-/// Returns the kind of an outcome and its code.
+/// Returns the kind of `outcome` as text, and its debugger code. A delivered push has code 0.
 pub(crate) fn kind_and_code(outcome: &Outcome) -> (&'static str, u32) {
     match outcome {
         Outcome::Delivered { .. } => ("delivered", 0),

@@ -1,4 +1,4 @@
-//! Pushes through an HTTP proxy.
+//! Tests pushes through an HTTP proxy.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use push_client::{Credential, Outcome, Proxy, PushClient, Settings};
 
 use crate::fixtures::{LONG_TIMEOUT, is_delivered, kind_and_code, message, send_burst};
 
-/// Stand-ins for both providers.
+/// Stand-ins for both providers, with what the tests need to reach them.
 struct Fixture {
     apple: Apple,
     google: Google,
@@ -26,7 +26,8 @@ impl Fixture {
         Self { apple, google, authority, clock }
     }
 
-    /// Creates a client that reaches both providers through `proxy`, except for the hosts in `except`.
+    /// Creates a client that connects to both providers through `proxy`, except for the hosts listed in
+    /// `except`.
     fn client(&self, proxy: &str, except: &str) -> Arc<PushClient> {
         let settings = Settings {
             apns_endpoint: Some(self.apple.server().url()),
@@ -59,7 +60,7 @@ async fn pushes_and_access_tokens_go_through_one_tunnel_to_each_provider() {
     let client = fixture.client(&format!("http://{}", proxy.authority()), "");
     for _ in 0..3 {
         assert!(is_delivered(&client.send("CR1", &fixture.fcm(), &message()).await));
-        // The client certificate reaches APNs through the tunnel.
+        // The accepted push shows that the client certificate reaches APNs through the tunnel.
         assert!(is_delivered(&client.send("CR2", &fixture.certificate(), &message()).await));
     }
     let targets = [fixture.google.server().url(), fixture.apple.server().url()].map(|url| target(&url));
@@ -68,7 +69,7 @@ async fn pushes_and_access_tokens_go_through_one_tunnel_to_each_provider() {
 }
 
 #[tokio::test]
-async fn burst_without_connection_opens_one_tunnel() {
+async fn burst_of_pushes_opens_one_tunnel() {
     let (fixture, proxy) = (Fixture::new().await, TunnelProxy::start().await);
     let client = fixture.client(&proxy.authority(), "");
     assert!(send_burst(&client, &fixture.fcm(), 50).await.iter().all(is_delivered));
@@ -77,7 +78,7 @@ async fn burst_without_connection_opens_one_tunnel() {
 
 #[tokio::test]
 async fn proxy_receives_its_password_and_a_wrong_password_is_reported() {
-    // owl:hoot
+    // The user name and password `owl:hoot` in base64.
     let (fixture, proxy) = (Fixture::new().await, TunnelProxy::demanding("Basic b3dsOmhvb3Q=").await);
     let client = fixture.client(&format!("http://owl:hoot@{}", proxy.authority()), "");
     assert!(is_delivered(&client.send("CR1", &fixture.fcm(), &message()).await));
@@ -93,7 +94,7 @@ async fn proxy_receives_its_password_and_a_wrong_password_is_reported() {
 }
 
 #[tokio::test]
-async fn excepted_hosts_bypass_the_proxy() {
+async fn hosts_on_the_no_proxy_list_bypass_the_proxy() {
     let (fixture, proxy) = (Fixture::new().await, TunnelProxy::start().await);
     for except in ["localhost", "example.com, localhost", "*"] {
         let client = fixture.client(&proxy.authority(), except);

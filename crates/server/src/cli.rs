@@ -1,6 +1,7 @@
-//! The parser of the command line.
+//! The command-line parser.
 //!
-//! It only joins the commands; each defines its own arguments, and `options.rs` those of the server.
+//! This file only combines the commands. Each command defines its own arguments; `options.rs` defines those of the
+//! server.
 
 use std::path::PathBuf;
 
@@ -8,11 +9,11 @@ use clap::Parser;
 
 use crate::commands::Command;
 
-/// Self-hosted server that speaks Twilio's Verify Push API.
+/// Self-hosted server compatible with Twilio's Verify Push API.
 #[derive(Debug, Parser)]
 #[command(name = "countersign", version, about, max_term_width = 100)]
 pub(crate) struct Cli {
-    /// Configuration file [default: countersign.toml in the current folder, if it exists]
+    /// Configuration file [default: countersign.toml in the working directory, if it exists]
     #[arg(long, env = "COUNTERSIGN_CONFIG", global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 

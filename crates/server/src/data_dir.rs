@@ -1,4 +1,4 @@
-//! The data folder, with the SQLite database in it.
+//! The data folder, which contains the SQLite database.
 
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -8,25 +8,25 @@ use terminal::CliError;
 
 use crate::error::file_error;
 
-/// Size of the header of a SQLite database. A shorter file that is not empty was truncated.
+/// Size of a SQLite database's header, in bytes. A non-empty file that is shorter was truncated.
 const SQLITE_HEADER_BYTES: u64 = 100;
 
-/// The data folder. It need not exist yet.
+/// The data folder, given by its path. The folder need not exist yet.
 #[derive(Clone, Debug)]
 pub(crate) struct DataDir(PathBuf);
 
 impl DataDir {
-    /// Creates a reference to the folder at `path`.
+    /// Creates a `DataDir` for the folder at `path`. Does not access the file system.
     pub(crate) fn new(path: impl Into<PathBuf>) -> Self {
         Self(path.into())
     }
 
-    /// Returns the path of the folder.
+    /// Returns the path of the data folder.
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Returns the path of the SQLite database.
+    /// Returns the path of the SQLite database file in this folder.
     pub(crate) fn database_file(&self) -> PathBuf {
         self.0.join("countersign.db")
     }
@@ -35,12 +35,13 @@ impl DataDir {
         self.0.join("countersign.db-wal")
     }
 
-    /// Returns whether the database exists and is not empty.
+    /// Returns whether the SQLite database file exists and is not empty.
     pub(crate) fn has_data(&self) -> bool {
         file_size(&self.database_file()).unwrap_or(0) > 0
     }
 
-    /// Creates the folder with access for its owner only, unless it exists.
+    /// Creates the folder, accessible to its owner only, and any missing parent folders. Does nothing if the folder
+    /// exists.
     ///
     /// # Errors
     /// Returns an error if the folder can't be created.
@@ -49,11 +50,12 @@ impl DataDir {
         created.map_err(|error| file_error(&self.0, &error))
     }
 
-    /// Creates the folder and an empty database file, unless they exist. Only the owner can read the file, whatever the
-    /// folder permits; SQLite gives its additional files the same permissions.
+    /// Creates the folder and an empty database file where they do not exist. Only the owner can read the file,
+    /// regardless of the folder's permissions. SQLite gives its additional files, such as the write-ahead log, the same
+    /// permissions.
     ///
     /// # Errors
-    /// Returns an error if one of them can't be created.
+    /// Returns an error if the folder or the file can't be created.
     pub(crate) async fn create_database_file(&self) -> Result<(), CliError> {
         self.create()?;
         let database = self.database_file();
@@ -63,16 +65,17 @@ impl DataDir {
         Ok(())
     }
 
-    /// Refuses to continue if the database was lost. That is the case if its file is
+    /// Checks that the SQLite database was not lost. It counts as lost if its file is:
     ///
     /// - empty although a master key exists,
     /// - truncated within its header, or
     /// - missing or empty although its write-ahead log has data.
     ///
-    /// SQLite would treat each of them as a new database, and delete the log.
+    /// SQLite would treat such a file as a new database, and delete the write-ahead log. `has_master_key` returns
+    /// whether a master key exists; it is called only if needed.
     ///
     /// # Errors
-    /// Returns an error if the database was lost, or `has_master_key` fails.
+    /// Returns an error if the database was lost, or if `has_master_key` fails.
     pub(crate) fn require_no_lost_database(
         &self,
         has_master_key: impl FnOnce() -> Result<bool, CliError>,
@@ -80,7 +83,11 @@ impl DataDir {
         let (database, wal) = (self.database_file(), self.wal_file());
         let found = match (file_size(&database), file_size(&wal).unwrap_or(0)) {
             (None | Some(0), 1..) => {
-                format!("{} is empty or missing, but its log {} exists", database.display(), wal.display())
+                format!(
+                    "{} is empty or missing, but its write-ahead log {} exists",
+                    database.display(),
+                    wal.display()
+                )
             }
             (Some(0), 0) if has_master_key()? => {
                 format!("{} is empty, but there is a master key", database.display())
@@ -91,13 +98,13 @@ impl DataDir {
             _ => return Ok(()),
         };
         Err(CliError::new(format!(
-            "{found}: the database was lost; restore a backup with `countersign restore`, or remove {} and its log if \
-             this is a new installation",
+            "{found}: the database was lost; restore a backup with `countersign restore`, or remove {} and its write-ahead \
+             log if this is a new installation",
             database.display()
         )))
     }
 
-    /// Makes new and renamed files in the folder survive a power failure.
+    /// Syncs the folder, so that files just created or renamed in it survive a power failure.
     ///
     /// # Errors
     /// Returns an error if the folder can't be synced.
@@ -107,7 +114,7 @@ impl DataDir {
     }
 }
 
-/// Returns the size of a file in bytes, or `None` if it does not exist.
+/// Returns the size of a file in bytes, or `None` if the file does not exist or can't be accessed.
 fn file_size(path: &Path) -> Option<u64> {
     fs::metadata(path).ok().map(|file| file.len())
 }

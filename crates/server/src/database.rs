@@ -1,4 +1,4 @@
-//! Opens the database and the master key that the options name, and starts the use cases (`App`) on them.
+//! Opens the database and master key selected by the options, and starts the use cases (`App`) on them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,25 +15,26 @@ use crate::input_file::read_secret;
 use crate::master_key_file::{INVALID_MASTER_KEY, MasterKeyFile, parse_master_keys};
 use crate::options::StorageOptions;
 
-/// Time between two attempts to connect to a database that is not reachable yet.
+/// Delay between two attempts to connect to an unreachable database.
 const CONNECT_RETRY_DELAY: Duration = Duration::from_millis(500);
 
 impl StorageOptions {
-    /// Returns the data folder.
+    /// Returns the data folder set by `--data-dir`.
     pub(crate) fn data_dir(&self) -> DataDir {
         DataDir::new(&self.data_dir)
     }
 
-    /// Returns the file of the generated master key, which is used if the options give none.
+    /// Returns the file of the generated master key. This key is used if the options do not provide one.
     pub(crate) fn master_key_file(&self) -> MasterKeyFile {
         MasterKeyFile::new(self.data_dir())
     }
 
-    /// Returns where the database is, or is going to be created.
+    /// Returns the location of the database: the PostgreSQL URL if one is set, otherwise the SQLite file in the data
+    /// folder, which need not exist yet.
     ///
     /// # Errors
-    /// Returns an error if a file can't be read, the path of the SQLite database is not a regular file, or the URL is
-    /// not one of PostgreSQL.
+    /// Returns an error if the file with the URL can't be read or the URL is not a supported PostgreSQL URL. For
+    /// SQLite, returns an error if the path exists but is not a regular file.
     pub(crate) fn location(&self) -> Result<Location, CliError> {
         if let Some(url) = self.given_database_url()? {
             return Ok(Location::Postgres(url));
@@ -45,24 +46,24 @@ impl StorageOptions {
         Ok(Location::Sqlite(database))
     }
 
-    /// Runs `command` on an existing database, and stops the app afterwards, also if the command fails. Stopping it
-    /// completes the audit chain.
+    /// Starts the app on an existing database, runs `command`, and returns its result. Stops the app afterwards even if
+    /// the command fails; stopping the app completes the audit chain.
     ///
     /// # Errors
-    /// Returns an error if there is no database, it can't be opened, or the command fails.
+    /// Returns an error if the database does not exist or can't be opened, or if `command` fails.
     pub(crate) async fn with_app<T>(
         &self,
         command: impl AsyncFnOnce(&App) -> Result<T, CliError>,
     ) -> Result<T, CliError> {
-        // A command that looks something up must not create an empty database.
+        // A command that expects existing data must not create an empty database.
         self.require_existing_database()?;
         self.with_app_or_create(command).await
     }
 
-    /// Runs `command` as [`with_app`](Self::with_app) does, and creates the database if there is none.
+    /// Runs `command` like [`with_app`](Self::with_app), but creates the database if it does not exist.
     ///
     /// # Errors
-    /// Returns an error if the database can't be opened or created, or the command fails.
+    /// Returns an error if the database can't be opened or created, or if `command` fails.
     pub(crate) async fn with_app_or_create<T>(
         &self,
         command: impl AsyncFnOnce(&App) -> Result<T, CliError>,
@@ -73,12 +74,14 @@ impl StorageOptions {
         result
     }
 
-    /// Opens the database and starts the app on it. Waits up to `connect_timeout` for a PostgreSQL database that is
-    /// not reachable yet. The caller stops the app.
+    /// Opens the database, creating a SQLite database if none exists, and starts the app on it. Waits up to
+    /// `connect_timeout` for an unreachable PostgreSQL database. `old_schema` applies to PostgreSQL only, because
+    /// SQLite databases are always migrated. The caller must stop the returned app.
     ///
     /// # Errors
-    /// Returns an error if the database can't be opened, lacks migrations, was lost, or was sealed under another
-    /// master key. Errors that waiting can't resolve, such as a wrong password, are returned at once.
+    /// Returns an error if the database can't be opened, was lost, has pending migrations that `old_schema` refuses, or
+    /// was sealed under another master key. Errors that waiting can't resolve, such as a wrong password, are returned
+    /// immediately.
     pub(crate) async fn open(
         &self,
         old_schema: OldSchema,
@@ -91,7 +94,8 @@ impl StorageOptions {
         if let Location::Sqlite(_) = location {
             self.data_dir().create_database_file().await?;
         }
-        // A SQLite file belongs to this server alone. A shared database is migrated on request only.
+        // A SQLite file is used by this server only, so it is always migrated. A shared database is migrated only on
+        // request.
         let old_schema =
             if matches!(location, Location::Sqlite(_)) { OldSchema::Migrate } else { old_schema };
         let direct_url = self.given_direct_database_url()?;
@@ -103,13 +107,15 @@ impl StorageOptions {
         let options = self.clone();
         let reload = move || match options.present_master_keys() {
             Ok(Some(keys)) => Ok(keys),
-            Ok(None) => Err(format!("{} is missing", options.master_key_file().path().display())),
+            Ok(None) => {
+                Err(format!("the master key file {} is missing", options.master_key_file().path().display()))
+            }
             Err(error) => Err(error.to_string()),
         };
         start(store, MasterKeySource::reloadable(master_keys, Box::new(reload)), config).await
     }
 
-    /// Requires that the SQLite database exists. A PostgreSQL database is not checked.
+    /// Checks that the SQLite database file exists. Does nothing if the options select PostgreSQL.
     ///
     /// # Errors
     /// Returns an error if the database file does not exist.
@@ -118,26 +124,26 @@ impl StorageOptions {
         let database = self.data_dir().database_file();
         if !is_postgres && !database.exists() {
             return Err(CliError::new(format!(
-                "there is no database {}; set its folder with --data-dir, or start a server first",
+                "there is no database {}; set its folder with --data-dir, or start a server first to create it",
                 database.display()
             )));
         }
         Ok(())
     }
 
-    /// Requires that a SQLite database was not lost, as far as its files show.
+    /// Checks that a SQLite database was not lost, as far as its files show. Does nothing for PostgreSQL.
     ///
     /// # Errors
-    /// Returns an error if the database was lost, or a master key can't be read.
+    /// Returns an error if the database was lost, or if a master key can't be read.
     pub(crate) fn require_no_lost_database(&self, location: &Location) -> Result<(), CliError> {
         let Location::Sqlite(_) = location else { return Ok(()) };
         self.data_dir().require_no_lost_database(|| Ok(self.present_master_keys()?.is_some()))
     }
 
-    /// Checks the secrets that the options give, and creates nothing.
+    /// Checks the secrets given in the options. Unlike opening the database, this creates no files.
     ///
     /// # Errors
-    /// Returns an error if a file can't be read, or a secret has the wrong form.
+    /// Returns an error if a file with a secret can't be read, or if a secret is malformed.
     pub(crate) fn check_given_secrets(&self) -> Result<(), CliError> {
         self.given_database_url()?;
         self.given_direct_database_url()?;
@@ -164,22 +170,25 @@ impl StorageOptions {
     fn given_old_master_keys(&self) -> Result<Vec<MasterKey>, CliError> {
         match read_secret(self.master_key_old.as_ref(), self.master_key_old_file.as_ref())? {
             Some(text) => {
-                let expected = "each of the old master keys must be 32 bytes in base64 or hexadecimal";
+                let expected = "each old master key must be 32 bytes in base64 or hexadecimal";
                 parse_master_keys(text.expose()).ok_or_else(|| CliError::new(expected))
             }
             None => Ok(Vec::new()),
         }
     }
 
-    /// Returns whether the options give the master key. Otherwise it is generated in the data folder.
+    /// Returns whether the options provide the master key. If they do not, the generated key in the data folder is
+    /// used.
     pub(crate) const fn is_master_key_given(&self) -> bool {
         self.master_key.is_some() || self.master_key_file.is_some()
     }
 
-    /// Returns the master keys. Generates one in the data folder if there is neither a key nor a database.
+    /// Returns the master keys. If there is neither a master key nor a SQLite database, generates a key in the data
+    /// folder.
     ///
     /// # Errors
-    /// Returns an error if a key is invalid, can't be read or written, or is missing although there is a database.
+    /// Returns an error if a key is invalid, can't be read or can't be written, or if a SQLite database exists without
+    /// its key.
     pub(crate) fn master_keys(&self) -> Result<MasterKeys, CliError> {
         let data_dir = self.data_dir();
         if !self.is_master_key_given() {
@@ -191,8 +200,8 @@ impl StorageOptions {
         let key_file = self.master_key_file();
         if data_dir.has_data() {
             return Err(CliError::new(format!(
-                "the database {} exists, but its master key {} does not; restore the key from your backup, or give it \
-                 with COUNTERSIGN_MASTER_KEY",
+                "the database {} exists, but its master key {} does not; restore the key from your backup, or \
+                 provide it with COUNTERSIGN_MASTER_KEY",
                 data_dir.database_file().display(),
                 key_file.path().display()
             )));
@@ -200,7 +209,8 @@ impl StorageOptions {
         Ok(MasterKeys::new(key_file.create()?, self.given_old_master_keys()?))
     }
 
-    /// Returns the master keys that the options give, or else those in the data folder; `None` if there is none.
+    /// Returns the master keys without generating any: those given in the options, or else those in the data folder.
+    /// Returns `None` if there is no current master key.
     ///
     /// # Errors
     /// Returns an error if a key is invalid or can't be read.
@@ -238,12 +248,13 @@ fn log_migrated(migrated: MigrationReport) {
     for difference in migrated.differences {
         tracing::warn!(
             difference,
-            "database schema differs from what the migrations create; run `countersign doctor`"
+            "database schema differs from what the migrations create; run `countersign doctor` for details"
         );
     }
 }
 
-/// Opens the store, and retries for `connect_timeout` while a PostgreSQL database is not reachable.
+/// Opens the store. If a PostgreSQL database is unreachable, retries for up to `connect_timeout`. Returns the store and
+/// a report of the migration.
 async fn open_store(
     location: &Location,
     old_schema: OldSchema,
@@ -257,7 +268,11 @@ async fn open_store(
             Err(error) if is_shared && error.is_temporary() && Instant::now() < deadline => {
                 if !is_logged {
                     let timeout_s = connect_timeout.as_secs();
-                    tracing::warn!(timeout_s, "waiting for the database: {}", domain::error_report(&error));
+                    tracing::warn!(
+                        timeout_s,
+                        "waiting for the database, which is not reachable yet: {}",
+                        domain::error_report(&error)
+                    );
                 }
                 is_logged = true;
                 tokio::time::sleep(CONNECT_RETRY_DELAY).await;
@@ -267,7 +282,7 @@ async fn open_store(
     }
 }
 
-/// Starts the app on an open store, with the system's clock and randomness.
+/// Starts the app on an open store, using the system's clock and random number generator.
 ///
 /// # Errors
 /// Returns an error if the database fails, or was sealed under another master key.

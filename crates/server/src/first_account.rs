@@ -1,4 +1,4 @@
-//! The account that exists when the server starts.
+//! The first account, which `serve` creates at startup if it does not exist.
 
 use app::App;
 use domain::accounts::AuthToken;
@@ -9,21 +9,21 @@ use crate::input_file::read_secret;
 use crate::operator::operator;
 use crate::options::ServeOptions;
 
-/// The SID and the auth token of the first account, as far as the options give them.
+/// The SID and the auth token of the first account, as given in the options; each is `None` if not given.
 pub(crate) struct FirstAccount {
     sid: Option<AccountSid>,
     auth_token: Option<AuthToken>,
 }
 
 impl FirstAccount {
-    /// Reads the options.
+    /// Reads the SID and the auth token from the options.
     ///
     /// # Errors
-    /// Returns an error if the SID or the auth token is invalid, or the file with the token can't be read.
+    /// Returns an error if the SID or the auth token is invalid, or if the file with the auth token can't be read.
     pub(crate) fn read(options: &ServeOptions) -> Result<Self, CliError> {
         let sid = options.account_sid.as_deref().map(str::parse::<AccountSid>).transpose();
         let sid = sid.map_err(|expected| {
-            CliError::new(format!("COUNTERSIGN_ACCOUNT_SID: {expected}, the letters AC"))
+            CliError::new(format!("COUNTERSIGN_ACCOUNT_SID: {expected}; the letters must be AC"))
         })?;
         let given = read_secret(options.auth_token.as_ref(), options.auth_token_file.as_ref())?;
         let expected = "COUNTERSIGN_AUTH_TOKEN: expected 16 to 128 letters and digits";
@@ -33,8 +33,8 @@ impl FirstAccount {
         Ok(Self { sid, auth_token })
     }
 
-    /// Creates the account with the given SID unless it exists; without a SID, creates one only if there is no account
-    /// at all. Prints what was generated.
+    /// Creates the account with the given SID if it does not exist. Without a given SID, creates an account only if the
+    /// database contains none. Prints the SID and the auth token of a new account unless the options give both.
     ///
     /// # Errors
     /// Returns an error if the database fails.
@@ -62,8 +62,8 @@ impl FirstAccount {
         Ok(())
     }
 
-    /// Logs a warning if the given auth token is not that of the existing account. The one in the database is valid,
-    /// because it may have been rotated.
+    /// Logs a warning if the given auth token differs from the existing account's. The token in the database remains
+    /// the valid one, because it may have been rotated.
     async fn warn_of_other_token(self, app: &App) -> Result<(), CliError> {
         if let (Some(sid), Some(given)) = (self.sid, self.auth_token) {
             let stored = app.account(sid).await?.auth_token;

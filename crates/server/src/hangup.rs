@@ -1,4 +1,4 @@
-//! SIGHUP: either a request to reload files, or the end of the terminal from which the server was started.
+//! SIGHUP, which either asks the server to reload files or reports that its terminal was closed.
 
 use std::fs::{self, File};
 use std::time::Duration;
@@ -6,29 +6,30 @@ use std::time::Duration;
 use terminal::CliError;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Longest time between the signal and the disappearance of the terminal. A shell that exits forwards SIGHUP before
-/// its terminal is closed.
+/// Maximum time between SIGHUP and the closing of the terminal. A shell that exits forwards SIGHUP shortly before its
+/// terminal is closed, so the server waits this long before it treats SIGHUP as a reload request.
 const TERMINAL_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Receives SIGHUP.
+/// A receiver of SIGHUP that distinguishes a reload request from a closed terminal.
 pub(crate) struct Hangup {
     signals: Signal,
-    /// Whether the server stops with its terminal: it was started from one, and without `nohup`.
+    /// Whether the server stops when its terminal is closed: true if it was started from a terminal without `nohup`.
     stops_with_terminal: bool,
 }
 
 impl Hangup {
-    /// Installs the handler. From then on SIGHUP no longer kills the process.
+    /// Installs the SIGHUP handler. From then on, SIGHUP no longer kills the process.
     ///
     /// # Errors
-    /// Returns an error if the signal can't be handled.
+    /// Returns an error if the handler can't be installed.
     pub(crate) fn install() -> Result<Self, CliError> {
-        // Read the previous handling before the handler below replaces it.
+        // Read how SIGHUP was handled before the handler below replaces that.
         let stops_with_terminal = has_terminal() && !is_ignored();
         Ok(Self { signals: signal(SignalKind::hangup())?, stops_with_terminal })
     }
 
-    /// Waits for the next SIGHUP. Returns `true` if it asks to reload files, `false` if the terminal was closed.
+    /// Waits for the next SIGHUP. Returns `true` if it requests a reload of files, or `false` if the terminal was
+    /// closed.
     pub(crate) async fn is_reload_request(&mut self) -> bool {
         if self.signals.recv().await.is_none() {
             std::future::pending::<()>().await;
@@ -37,7 +38,7 @@ impl Hangup {
     }
 }
 
-/// Returns whether the terminal is closed, or is closed within [`TERMINAL_CLOSE_TIMEOUT`].
+/// Returns whether the terminal is closed now or within [`TERMINAL_CLOSE_TIMEOUT`].
 async fn is_terminal_closed() -> bool {
     let closed = async {
         while has_terminal() {
@@ -47,13 +48,13 @@ async fn is_terminal_closed() -> bool {
     tokio::time::timeout(TERMINAL_CLOSE_TIMEOUT, closed).await.is_ok()
 }
 
-/// Returns whether this process has a controlling terminal. A service has none.
+/// Returns whether this process has a controlling terminal. System services have none.
 fn has_terminal() -> bool {
     File::open("/dev/tty").is_ok()
 }
 
-/// Returns whether SIGHUP was ignored when the process started, as `nohup` arranges. On Linux that is the lowest bit
-/// of `SigIgn` in `/proc/self/status`.
+/// Returns whether SIGHUP was ignored when the process started, for example because of `nohup`. Linux reports this as
+/// the lowest bit of `SigIgn` in `/proc/self/status`. Returns `false` if that file can't be read.
 fn is_ignored() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

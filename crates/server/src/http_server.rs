@@ -1,4 +1,4 @@
-//! The HTTP server of the API: binds its address, accepts connections, and drains them when it stops.
+//! The API's HTTP server: binds an address, accepts connections, and drains them when it stops.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
@@ -14,34 +14,37 @@ use terminal::CliError;
 
 use crate::tls::Certificate;
 
-/// Seconds that pending requests have to finish when the server stops.
+/// Maximum time, in seconds, for pending requests to finish when the server stops.
 const DRAIN_TIMEOUT_SECONDS: u64 = 30;
 
-/// Connections that the kernel queues until they are accepted, as many as the standard library chooses.
+/// Maximum number of connections that the kernel queues until the server accepts them. The standard library uses the
+/// same value.
 const LISTEN_BACKLOG: i32 = 128;
 
-/// Time after which a connection is closed whose peer does not read or acknowledge what it was sent.
+/// Time after which a connection is closed if its peer does not read or acknowledge the data sent to it.
 #[cfg(target_os = "linux")]
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Where the server listens, and how.
+/// The socket, connection limits and certificate of an HTTP server.
 pub(crate) struct ServerConfig {
-    /// The bound socket, from [`bind`].
+    /// The bound socket, created by [`bind`].
     pub(crate) socket: Socket,
-    /// Limits of open connections.
+    /// Limits on the number of open connections.
     pub(crate) limits: ConnectionLimits,
-    /// The certificate for TLS; without one the server speaks plain HTTP.
+    /// The TLS certificate; if `None`, the server speaks plain HTTP.
     pub(crate) certificate: Option<Arc<Certificate>>,
 }
 
-/// Binds a socket to `address`. Connections are refused until the server starts.
+/// Binds a TCP socket to `address`. Connections are refused until the server starts listening on the socket.
 ///
 /// # Errors
-/// Returns an error if another program listens on the address, or it is not one of this machine.
+/// Returns an error if another program listens on the address, the address does not belong to this machine, or the port
+/// requires more privileges.
 pub(crate) fn bind(address: SocketAddr) -> Result<Socket, CliError> {
     let bound =
         Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).and_then(|socket| {
-            // As the standard library does: a restart must not wait for connections of the previous process.
+            // The standard library sets this option too. Without it, a restarted server could not bind its address
+            // while connections of the previous process are still closing.
             socket.set_reuse_address(true)?;
             socket.bind(&address.into())?;
             Ok(socket)
@@ -50,8 +53,11 @@ pub(crate) fn bind(address: SocketAddr) -> Result<Socket, CliError> {
 }
 
 fn listen(socket: Socket) -> Result<TcpListener, CliError> {
-    let address = socket.local_addr()?.as_socket().ok_or_else(|| CliError::new("expected an IP address"))?;
-    // This fails if two servers bound the address at the same time: only one of them can listen.
+    let address = socket
+        .local_addr()?
+        .as_socket()
+        .ok_or_else(|| CliError::new("the socket to listen on has no IP address"))?;
+    // This fails if two servers have bound the address at the same time, because only one of them can listen.
     socket.listen(LISTEN_BACKLOG).map_err(|error| listen_error(address, &error))?;
     Ok(socket.into())
 }
@@ -62,7 +68,7 @@ fn listen_error(address: SocketAddr, error: &std::io::Error) -> CliError {
             "; stop the program that listens there, or choose another address with --listen"
         }
         ErrorKind::PermissionDenied => {
-            "; ports below 1024 are for root and for processes with CAP_NET_BIND_SERVICE"
+            "; ports below 1024 require root or the capability CAP_NET_BIND_SERVICE"
         }
         _ => "",
     };
@@ -71,21 +77,22 @@ fn listen_error(address: SocketAddr, error: &std::io::Error) -> CliError {
 
 /// A running HTTP server.
 pub(crate) struct HttpServer {
-    /// The address on which it listens, with the port that was picked for port 0.
+    /// The address on which the server listens, with the actual port if port 0 was requested.
     pub(crate) address: SocketAddr,
-    /// Whether the server is shutting down, which /readyz reports.
+    /// Whether the server is shutting down, as reported by /readyz.
     pub(crate) draining: Arc<Draining>,
     handle: ServerHandle,
     task: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
 impl HttpServer {
-    /// Starts to listen and to serve requests.
+    /// Starts listening and serving requests.
     ///
     /// # Errors
-    /// Returns an error if the address is already in use, or TLS can't be configured.
+    /// Returns an error if the address is already in use, or if TLS can't be configured.
     pub(crate) fn start(app: Arc<App>, settings: Settings, config: ServerConfig) -> Result<Self, CliError> {
-        // Accepted connections inherit this. Without it, a client that stops reading keeps its buffers indefinitely.
+        // Accepted connections inherit this option. Without it, a client that stops reading would occupy its buffers
+        // indefinitely.
         #[cfg(target_os = "linux")]
         config.socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
         let listener = listen(config.socket)?;
@@ -105,7 +112,7 @@ impl HttpServer {
         let workers = std::thread::available_parallelism()?.get();
         let server = Server::build()
             .workers(workers)
-            // This limit is per worker; `ConnectionLimiter` enforces the limit of all workers together.
+            // This limit applies per worker; `ConnectionLimiter` enforces the limit across all workers.
             .max_concurrent_connections(config.limits.total + MAX_REFUSED_CONNECTIONS)
             .shutdown_timeout(DRAIN_TIMEOUT_SECONDS)
             .disable_signals();
@@ -121,12 +128,12 @@ impl HttpServer {
         Ok(Self { address, draining, handle: server.handle(), task: tokio::spawn(server) })
     }
 
-    /// Makes /readyz return 503 while requests are still served.
+    /// Makes /readyz return 503, while all requests are still served.
     pub(crate) fn announce_stop(&self) {
         self.draining.announce();
     }
 
-    /// Finishes pending requests, refuses new ones, and stops.
+    /// Refuses new requests, waits up to [`DRAIN_TIMEOUT_SECONDS`] for pending ones to finish, and stops the server.
     pub(crate) async fn stop(self) {
         self.draining.begin();
         self.handle.stop(true).await;

@@ -1,4 +1,4 @@
-//! Reads the files that options name: secrets, keys, certificates and the configuration file.
+//! Reads the files given in options: secrets, keys, certificates and the configuration file.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -9,18 +9,21 @@ use terminal::CliError;
 
 use crate::error::file_error;
 
-/// Largest file that is accepted. It bounds memory if an option names an endless file, such as `/dev/zero`.
+/// Maximum size of a file, in bytes. This bounds memory use if an option points to an endless file, such as
+/// `/dev/zero`.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// Byte-order marks, which some editors write at the beginning of a file.
+/// The UTF-8 byte-order mark, which some editors write at the beginning of a file.
 const UTF_8_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// The UTF-16 byte-order marks: little-endian and big-endian.
 const UTF_16_MARKS: [&[u8]; 2] = [&[0xff, 0xfe], &[0xfe, 0xff]];
 
-/// Reads a file and strips a UTF-8 byte-order mark. The path may lead to a pipe, as with a shell's process
-/// substitution.
+/// Reads a file and returns its contents without a UTF-8 byte-order mark. The path may refer to a pipe, such as one
+/// created by a shell's process substitution.
 ///
 /// # Errors
-/// Returns an error with the path if the file can't be read, is larger than 1 MiB, or is UTF-16 text.
+/// Returns an error that contains the path if the file can't be read, is larger than 1 MiB, or is UTF-16 text.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, CliError> {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
@@ -37,17 +40,17 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, CliError> {
     }
 }
 
-/// Reads a UTF-8 text file.
+/// Reads a UTF-8 text file and returns its text without a byte-order mark.
 ///
 /// # Errors
-/// Returns an error as [`read`] does, and if the file is not UTF-8.
+/// Returns the same errors as [`read`], and an error if the file is not valid UTF-8.
 pub(crate) fn read_text(path: &Path) -> Result<String, CliError> {
     String::from_utf8(read(path)?)
         .map_err(|_| CliError::new(format!("{}: expected text in UTF-8", path.display())))
 }
 
-/// Returns a secret that an option gives by value or as the path of a file, or `None` if neither is set. Whitespace
-/// around the contents of a file is removed.
+/// Returns the secret given directly as `value`, or else the contents of `file` without surrounding whitespace. Returns
+/// `None` if neither is given.
 ///
 /// # Errors
 /// Returns an error if the file can't be read.

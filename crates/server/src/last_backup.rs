@@ -1,6 +1,6 @@
-//! The time of the last backup, in a file of the data folder, for the server's metrics.
+//! The time of the last backup, stored in a file in the data folder and reported by the server's metrics.
 //!
-//! It is not in the database, because `countersign backup` must not change the database that it copies.
+//! The time is not stored in the database, because `countersign backup` must not modify the database that it copies.
 
 use std::fs;
 use std::io::Write as _;
@@ -11,10 +11,12 @@ use terminal::CliError;
 
 use crate::error::file_error;
 
-/// Name of the file in the data folder. It has one line, such as `2026-01-01T00:00:00Z`.
+/// Name of the file in the data folder. The file contains a single line with a UTC time, such as
+/// `2026-01-01T00:00:00Z`.
 pub(crate) const FILE_NAME: &str = "last-backup";
 
-/// Records that a backup of the database in `data_dir`, which started at `started_at`, has succeeded.
+/// Records that a backup of the database in `data_dir` has succeeded. `started_at` is the time at which the backup
+/// started.
 ///
 /// # Errors
 /// Returns an error if the file can't be written.
@@ -30,7 +32,7 @@ pub(crate) fn record(data_dir: &Path, started_at: Timestamp) -> Result<(), CliEr
     draft.persist(&path).map(drop).map_err(|error| at(error.error))
 }
 
-/// Returns when the last backup started, or `None` if none was recorded.
+/// Returns the time at which the last successful backup started, or `None` if no valid time is recorded.
 pub(crate) fn read(data_dir: &Path) -> Option<Timestamp> {
     let text = fs::read_to_string(path(data_dir)).ok()?;
     Timestamp::from_parameter(text.trim()).ok()
@@ -45,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn latest_recorded_time_is_returned() {
+    fn latest_recorded_backup_time_is_returned() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(read(folder.path()), None);
         for seconds in [1_767_225_600, 1_767_312_000] {
@@ -56,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn time_written_by_another_program_is_accepted() {
+    fn backup_time_written_by_another_program_is_accepted_if_valid() {
         let folder = tempfile::tempdir().unwrap();
         let expected = Some(Timestamp::from_seconds(1_767_225_600));
         for (text, expected) in [

@@ -1,7 +1,7 @@
-//! The log on standard error, as text or JSON, with levels that can be changed while the server runs.
+//! The log on standard error, as text or JSON. Its levels can be changed while the server runs.
 //!
-//! Events of a request carry its `request_id`, from the span that the API's middleware opens. Events of a delivery
-//! carry its `delivery`, from the span of the delivery worker.
+//! Events logged during a request carry its `request_id`, taken from the span that the API's middleware opens. Events
+//! logged during a delivery carry its `delivery` id, taken from the delivery worker's span.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -24,11 +24,11 @@ use tracing_subscriber::{EnvFilter, Registry, reload};
 use crate::config::Settings;
 use crate::options::LogFormat;
 
-/// Targets of the spans whose fields are added to each event. They are enabled at every log level, so that a warning
-/// has its request id too.
+/// Targets of the spans whose fields are added to each event. These spans are enabled at every log level, so that
+/// warnings carry a request id too.
 const CONTEXT_SPANS: [&str; 2] = ["request", "delivery"];
 
-/// The levels of Countersign's own crates after SIGUSR1.
+/// Log levels of Countersign's own crates that SIGUSR1 turns on, in addition to the configured levels.
 const DEBUG_LEVELS: [&str; 7] = [
     "api=debug",
     "app=debug",
@@ -39,16 +39,16 @@ const DEBUG_LEVELS: [&str; 7] = [
     "countersign=debug",
 ];
 
-/// The log of this process, whose levels can be changed.
+/// The log of this process. Its levels can be changed while it runs.
 pub(crate) struct Log {
     handle: reload::Handle<EnvFilter, Registry>,
     state: Mutex<State>,
 }
 
 struct State {
-    /// The configured levels.
+    /// The configured log levels, from `--log`.
     levels: String,
-    /// Whether [`DEBUG_LEVELS`] apply too.
+    /// Whether [`DEBUG_LEVELS`] apply in addition to `levels`.
     is_debug: bool,
 }
 
@@ -66,14 +66,14 @@ impl State {
 }
 
 impl Log {
-    /// Starts to log.
+    /// Starts logging to standard error, with the log levels `levels` and in the format `format`.
     ///
     /// # Errors
-    /// Returns an error if the levels are invalid, or another log was started in this process.
+    /// Returns an error if `levels` is invalid, or if logging was already started in this process.
     pub(crate) fn start(levels: &str, format: LogFormat) -> Result<Self, CliError> {
         let state = State { levels: levels.to_owned(), is_debug: false };
         let (filter, handle) = reload::Layer::new(state.filter()?);
-        // A broken standard error can't be reported anywhere, and writing to it with `eprintln!` would panic.
+        // If standard error is broken, the failure can't be reported anywhere, and `eprintln!` would panic.
         let layer = tracing_subscriber::fmt::layer()
             .with_writer(|| LogLine(std::io::stderr()))
             .log_internal_errors(false);
@@ -87,11 +87,11 @@ impl Log {
         Ok(Self { handle, state: Mutex::new(state) })
     }
 
-    /// Returns a task that changes the levels on signals and never ends. SIGHUP reloads `log` from the configuration
-    /// file; SIGUSR1 switches [`DEBUG_LEVELS`] on and off.
+    /// Returns a task that never ends and changes the log levels on signals. SIGHUP reloads `log` from the
+    /// configuration file; SIGUSR1 turns [`DEBUG_LEVELS`] on or off.
     ///
     /// # Errors
-    /// Returns an error if the signals can't be handled.
+    /// Returns an error if the signal handlers can't be installed.
     pub(crate) fn follow_signals(self, settings: Settings) -> Result<impl Future<Output = ()>, CliError> {
         let (mut hangup, mut toggle) = (signal(SignalKind::hangup())?, signal(SignalKind::user_defined1())?);
         Ok(async move {
@@ -101,7 +101,7 @@ impl Log {
                     _ = toggle.recv() => self.toggle_debug(),
                 };
                 if let Err(error) = outcome {
-                    error!("log levels not changed, the previous ones stay in use: {error}");
+                    error!("could not change the log levels, the previous ones stay in use: {error}");
                 }
             }
         })
@@ -143,17 +143,17 @@ impl Log {
     }
 }
 
-/// Formats each event as one line of JSON.
+/// A log formatter that writes each event as one line of JSON.
 struct JsonLines;
 
-/// An event as it is serialized.
+/// A log event in the form in which it is serialized to JSON.
 #[derive(Serialize)]
 struct Line<'a> {
     timestamp: String,
     level: &'a str,
     target: &'a str,
     message: String,
-    /// Fields of the [`CONTEXT_SPANS`]: `request_id`, or `delivery`.
+    /// Fields of the spans in [`CONTEXT_SPANS`]: `request_id` or `delivery`.
     #[serde(flatten)]
     spans: Map<String, Value>,
     #[serde(skip_serializing_if = "Map::is_empty")]
@@ -178,11 +178,11 @@ where
             _ => None,
         };
         let message = text("message").unwrap_or_default();
-        // Events of the crate `log` have their target in this field.
+        // Events from the crate `log` carry their target in this field.
         let target = text("log.target");
         fields.retain(|name, _| !name.starts_with("log."));
         let mut spans = Map::new();
-        // Skip the spans of libraries, whose fields could have the same names.
+        // Skip spans from libraries, because their fields could have the same names as the fields of `CONTEXT_SPANS`.
         let scope = context.event_scope().into_iter().flat_map(|scope| scope.from_root());
         for span in scope.filter(|span| CONTEXT_SPANS.contains(&span.metadata().target())) {
             let extensions = span.extensions();
@@ -205,7 +205,7 @@ where
     }
 }
 
-/// Collects the fields of an event.
+/// The fields of a log event, collected as JSON values.
 #[derive(Default)]
 struct Fields(Map<String, Value>);
 

@@ -1,20 +1,20 @@
 //! `countersign`: the server and its commands in one binary. This crate connects the other crates and contains no
-//! rules of its own.
+//! business rules of its own.
 //!
-//! How a request passes through the crates: `POST …/Challenges` is a line of [`api::ROUTES`]. Its handler in
-//! `api/src/challenges.rs` reads the form and calls the use case of the same name in `app/src/challenges.rs`. The
-//! use case asks `domain/src/challenges.rs` what is allowed, and writes with `store/src/challenges.rs`. The signed
-//! response of the device takes the same path, and `crypto` verifies its signature.
+//! How a request passes through the crates: `POST …/Challenges` is an entry in [`api::ROUTES`]. Its handler in
+//! `api/src/challenges.rs` reads the form and calls the use case with the same name in `app/src/challenges.rs`. The use
+//! case applies the rules in `domain/src/challenges.rs` and writes through `store/src/challenges.rs`. The device's
+//! signed answer takes the same path, and `crypto` verifies its signature.
 //!
 //! | Question | File |
 //! | --- | --- |
-//! | Which commands are there? | `commands/mod.rs`, with one file for each |
+//! | Which commands are there? | `commands/mod.rs`, with one file per command |
 //! | Which options does the server have? | `options.rs` |
 //! | Where does the value of an option come from? | `config/mod.rs` |
 //! | What happens when the server starts and stops? | `commands/serve.rs` |
 //! | Where are the database and the master key? | `data_dir.rs`, `master_key_file.rs`, `database.rs` |
 
-// All output passes through the crate `terminal`.
+// All output must pass through the crate `terminal`.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod cli;
@@ -48,7 +48,7 @@ use terminal::CliError;
 use crate::cli::Cli;
 
 fn main() -> ExitCode {
-    // Every TLS client and server in the process uses this provider; no other one is linked.
+    // Every TLS client and server in the process uses this crypto provider; no other one is linked.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match run() {
         Ok(()) => ExitCode::SUCCESS,

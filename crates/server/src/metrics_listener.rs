@@ -1,7 +1,7 @@
-//! The second listener (`--metrics-listen`), with the metrics for Prometheus and the probes.
+//! The second listener (`--metrics-listen`), which serves Prometheus metrics and health probes.
 //!
-//! It shares no thread, connection or queue with the API. So it responds while the API is overloaded, the database is
-//! unreachable, or the server is draining.
+//! The listener shares no threads, connections or queues with the API. So it responds even while the API is
+//! overloaded, the database is unreachable, or the server is draining.
 
 use std::convert::Infallible;
 use std::fs;
@@ -23,26 +23,26 @@ use terminal::CliError;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, Semaphore};
 
-/// Most open connections. Only Prometheus and probes connect.
+/// Maximum number of open connections. A few suffice, because only Prometheus and probes connect.
 const MAX_CONNECTIONS: usize = 16;
 
-/// Longest time until the head of a request is complete.
+/// Maximum time for a client to send a complete request head.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Longest time that a connection stays open. It serves one request.
+/// Maximum time that a connection stays open. Each connection serves one request.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Longest time that the readiness check waits for the database.
+/// Maximum time that the readiness check waits for the database.
 const READINESS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Longest time that a response with metrics waits for gauges from the database. After that it contains their previous
-/// values, because metrics are needed most during an outage.
+/// Maximum time that a metrics response waits for gauges from the database. After that, the response contains their
+/// previous values: metrics are needed most during an outage, so they must not depend on the database.
 const REFRESH_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Delay after a connection could not be accepted, for example because too many files are open.
+/// Delay after a failure to accept a connection, for example because too many files are open.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// Refreshes the gauges that are read from the database, one refresh at a time.
+/// A handle that refreshes the gauges whose values come from the database. Only one refresh runs at a time.
 #[derive(Clone)]
 struct GaugeRefresher {
     app: Arc<App>,
@@ -51,8 +51,8 @@ struct GaugeRefresher {
 }
 
 impl GaugeRefresher {
-    /// Starts a refresh, unless one is running, and waits up to [`REFRESH_TIMEOUT`] for it. A slower refresh continues
-    /// in the background.
+    /// Starts a refresh unless one is already running, and waits up to [`REFRESH_TIMEOUT`] for it to finish. A slower
+    /// refresh continues in the background.
     async fn refresh(&self) {
         let Ok(running) = Arc::clone(&self.running).try_lock_owned() else { return };
         let (app, draining) = (Arc::clone(&self.app), Arc::clone(&self.draining));
@@ -65,7 +65,7 @@ impl GaugeRefresher {
     }
 }
 
-/// The running listener; stops when it is dropped.
+/// The running metrics listener. Dropping it stops the listener.
 pub(crate) struct MetricsListener(tokio::task::JoinHandle<()>);
 
 impl Drop for MetricsListener {
@@ -74,20 +74,20 @@ impl Drop for MetricsListener {
     }
 }
 
-/// Binds the address. Connections are accepted after [`MetricsListener::start`].
+/// Binds a TCP listener to the address `listen`. Connections are accepted only after [`MetricsListener::start`].
 ///
 /// # Errors
-/// Returns an error if the address is in use, or not one of this machine.
+/// Returns an error if the address is in use or does not belong to this machine.
 pub(crate) async fn bind(listen: SocketAddr) -> Result<TcpListener, CliError> {
     let bound = TcpListener::bind(listen).await;
-    bound.map_err(|error| CliError::new(format!("--metrics-listen: {listen}: {error}")))
+    bound.map_err(|error| CliError::new(format!("--metrics-listen: can't listen on {listen}: {error}")))
 }
 
 impl MetricsListener {
-    /// Starts to accept connections.
+    /// Starts accepting connections on `listener` in the background.
     ///
     /// # Errors
-    /// Returns an error if the socket has no address.
+    /// Returns an error if the listener's own address can't be read.
     pub(crate) fn start(
         listener: TcpListener,
         app: Arc<App>,
@@ -103,7 +103,7 @@ impl MetricsListener {
 
 async fn accept_connections(listener: TcpListener, refresher: GaugeRefresher) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    // The semaphore is never closed, so this loop does not end.
+    // The semaphore is never closed, so this loop never ends.
     while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
@@ -151,7 +151,7 @@ async fn respond(request: &Request<Incoming>, refresher: &GaugeRefresher) -> Res
     }
 }
 
-/// Returns why the server is not ready for requests, or `None` if it is.
+/// Returns the reason why the server is not ready for requests, as a line of text, or `None` if it is ready.
 async fn unready_reason(app: &App, draining: &Draining) -> Option<&'static str> {
     if draining.is_announced() {
         return Some("stopping\n");
@@ -176,7 +176,7 @@ fn with_type(media_type: &'static str, status: StatusCode, body: impl Into<Bytes
     response
 }
 
-/// Updates the gauges of this process from `/proc`. A value that can't be read keeps its previous one.
+/// Updates the gauges of this process from `/proc`. A gauge whose value can't be read keeps its previous value.
 fn refresh_process_gauges() {
     if let Ok(files) = fs::read_dir("/proc/self/fd") {
         METRICS.open_fds.set(i64::try_from(files.count()).unwrap_or(i64::MAX));
@@ -191,7 +191,8 @@ fn refresh_process_gauges() {
     }
 }
 
-/// Returns the first number on the line of a file that begins with `label`.
+/// Returns the number that follows `label` on the first line of the file at `path` that begins with `label`. Returns
+/// `None` if the file can't be read or contains no such number.
 fn read_number(path: &str, label: &str) -> Option<i64> {
     let text = fs::read_to_string(path).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(label))?;

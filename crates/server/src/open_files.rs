@@ -1,14 +1,16 @@
-//! The limit of open files (`RLIMIT_NOFILE`), and how many connections fit under it.
+//! The limit on open files (`RLIMIT_NOFILE`), and the number of connections that it allows.
 
 use api::MAX_REFUSED_CONNECTIONS;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::options::ServeOptions;
 
-/// Files reserved for everything except clients and deliveries: databases, the log, listeners, workers, certificates.
+/// Number of open files reserved for everything except clients and deliveries: databases, the log, listeners, workers,
+/// certificates.
 const RESERVED_FILES: u64 = 128;
 
-/// Raises the soft limit of open files to the hard limit. Returns the resulting limit, or `None` if there is none.
+/// Raises the soft limit on open files to the hard limit. If that fails, logs a warning. Returns the limit that then
+/// applies, or `None` if the number of open files is unlimited.
 pub(crate) fn raise_limit() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current == limit.maximum {
@@ -17,30 +19,31 @@ pub(crate) fn raise_limit() -> Option<u64> {
     match setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
         Ok(()) => limit.maximum,
         Err(error) => {
-            tracing::warn!("could not raise the soft limit of open files to the hard limit: {error}");
+            tracing::warn!("could not raise the soft limit on open files to the hard limit: {error}");
             limit.current
         }
     }
 }
 
-/// Returns the limit that [`raise_limit`] would reach, or `None` if there is none.
+/// Returns the limit on open files that [`raise_limit`] can reach, or `None` if the number of open files is unlimited.
 pub(crate) fn reachable_limit() -> Option<u64> {
     getrlimit(Resource::Nofile).maximum
 }
 
-/// The number of connections that fit under a limit of open files.
+/// The number of connections that a server can hold under a given limit on open files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ConnectionCapacity {
-    /// Connections that may be open at a time: `max_connections`, or fewer.
+    /// Maximum number of concurrent connections: `max_connections`, or fewer if the limit on open files is too low.
     pub(crate) connections: usize,
-    /// Open files that are needed for `max_connections`.
+    /// Limit on open files that `max_connections` requires.
     pub(crate) needed: u64,
-    /// The limit of open files, if it is lower than `needed`.
+    /// The actual limit on open files, if it is lower than `needed`; otherwise `None`.
     pub(crate) lower_limit: Option<u64>,
 }
 
 impl ConnectionCapacity {
-    /// Computes the capacity of a server with these options under `limit`.
+    /// Computes how many connections a server with these options can hold. `limit` is the limit on open files; `None`
+    /// means unlimited.
     pub(crate) fn new(options: &ServeOptions, limit: Option<u64>) -> Self {
         Self::compute(limit, options.max_connections, options.deliveries.delivery_concurrency)
     }
@@ -51,33 +54,34 @@ impl ConnectionCapacity {
         let needed = u64::from(max_connections) + reserve;
         let lower_limit = limit.filter(|limit| *limit < needed);
         let connections = match lower_limit {
-            // Leave at least half to clients, because deliveries rarely use all of their reserve.
+            // Leave at least half of the limit to clients, because deliveries rarely use their whole reserve.
             Some(limit) => (limit - reserve.min(limit / 2)).min(max_connections.into()),
             None => max_connections.into(),
         };
         Self { connections: usize::try_from(connections).unwrap_or(usize::MAX), needed, lower_limit }
     }
 
-    /// Describes a limit that is too low for `max_connections`; `None` if it is high enough.
+    /// Returns a message about a limit on open files that is too low for `max_connections`, or `None` if the limit is
+    /// high enough.
     pub(crate) fn shortage(&self) -> Option<String> {
         let limit = self.lower_limit?;
         let Self { connections, needed, .. } = self;
         Some(format!(
-            "the limit of {limit} open files is enough for {connections} connections only; max_connections needs {needed}"
+            "the limit of {limit} open files allows only {connections} connections; max_connections requires a limit of {needed}"
         ))
     }
 }
 
-/// How an operator can resolve a limit that is too low.
+/// Advice to operators on how to resolve a limit on open files that is too low.
 pub(crate) const ADVICE: &str =
-    "raise the limit (LimitNOFILE of the systemd unit, or `ulimit -n`), or lower max_connections";
+    "raise the limit (LimitNOFILE in the systemd unit, or `ulimit -n`), or lower max_connections";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn low_file_limit_reduces_connections() {
+    fn low_open_file_limit_reduces_the_number_of_client_connections() {
         for (limit, connections, is_low) in [
             (None, 10_000, false),
             (Some(65_536), 10_000, false),

@@ -1,7 +1,7 @@
-//! The options of the server, and their parts that other commands share.
+//! The server's options, with the groups of options that other commands share.
 //!
-//! Each option is a flag, an environment variable and a key of `countersign.toml`, all with the same name
-//! (`config/mod.rs`). The help of an option is also its comment in `deploy/countersign.toml`.
+//! Each option can be set by a flag, an environment variable, or a key of `countersign.toml`, all with the same name
+//! (see `config/mod.rs`). An option's help is also its comment in `deploy/countersign.toml`.
 
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
@@ -10,15 +10,15 @@ use api::LoadShedder;
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
-/// The options of `serve`, which are all options of the server.
+/// All options of the server, as accepted by `countersign serve`.
 #[derive(Debug, Args)]
 pub(crate) struct ServeOptions {
-    /// Address to listen on: IP:PORT, NAME:PORT, or only a port on 127.0.0.1; port 0 picks a free port
+    /// Address to listen on: IP:PORT, NAME:PORT, or just a port, which implies 127.0.0.1. Port 0 picks a free port
     #[arg(long, env = "COUNTERSIGN_LISTEN", default_value = "127.0.0.1:8080", value_parser = parse_listen_address)]
     pub(crate) listen: SocketAddr,
 
-    /// URL at which clients reach the server, such as `https://verify.example.com`; derived from each request if not
-    /// set
+    /// URL at which clients reach the server, such as `https://verify.example.com`. If not set, it is derived from each
+    /// request
     #[arg(long, env = "COUNTERSIGN_PUBLIC_URL")]
     pub(crate) public_url: Option<String>,
 
@@ -26,37 +26,39 @@ pub(crate) struct ServeOptions {
     #[arg(long, env = "COUNTERSIGN_TRUSTED_PROXIES", value_delimiter = ',')]
     pub(crate) trusted_proxies: Vec<ipnet::IpNet>,
 
-    /// Certificate chain for TLS, a PEM file with the server's own certificate first; reloaded on SIGHUP
+    /// PEM file with the TLS certificate chain, the server's own certificate first; reloaded on SIGHUP
     #[arg(long, env = "COUNTERSIGN_TLS_CERT")]
     pub(crate) tls_cert: Option<PathBuf>,
 
-    /// Private key of the certificate, a PEM file; reloaded on SIGHUP
+    /// PEM file with the private key of the TLS certificate; reloaded on SIGHUP
     #[arg(long, env = "COUNTERSIGN_TLS_KEY")]
     pub(crate) tls_key: Option<PathBuf>,
 
-    /// Most requests processed at a time; more are refused with 503 and `Retry-After`
+    /// Maximum number of requests processed at once; further requests get 503 with `Retry-After`
     #[arg(long, env = "COUNTERSIGN_MAX_REQUESTS", default_value_t = LoadShedder::DEFAULT_MAX_REQUESTS, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) max_requests: u16,
 
-    /// Most open connections; requests on further connections are refused with 503. The limit of open files may
-    /// allow fewer
+    /// Maximum number of open connections; requests on further connections get 503. The operating system's limit on
+    /// open files may allow fewer
     #[arg(long, env = "COUNTERSIGN_MAX_CONNECTIONS", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(16..))]
     pub(crate) max_connections: u32,
 
-    /// Most open connections of one client address (one /64 network for IPv6), never more than half of all; requests
-    /// on further connections are refused with 429. Trusted proxies are exempt; 0 disables the limit
+    /// Maximum number of open connections from one client address (one /64 network for IPv6), at most half of all
+    /// connections. Requests on further connections get 429. Trusted proxies are exempt; 0 disables the limit
     #[arg(long, env = "COUNTERSIGN_MAX_CONNECTIONS_PER_ADDRESS", default_value_t = 1000)]
     pub(crate) max_connections_per_address: u32,
 
-    /// Keep all data in memory; it is lost when the server stops
+    /// Keep all data in memory only; it is lost when the server stops
     #[arg(long, env = "COUNTERSIGN_EPHEMERAL", value_parser = BoolishValueParser::new(), num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
     pub(crate) ephemeral: bool,
 
-    /// Apply pending migrations to a PostgreSQL database at the start, instead of refusing to start
+    /// Apply pending migrations to a PostgreSQL database at startup. Otherwise the server refuses to start if there are
+    /// any
     #[arg(long, env = "COUNTERSIGN_MIGRATE", value_parser = BoolishValueParser::new(), num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
     pub(crate) migrate: bool,
 
-    /// Seconds to wait at the start for a PostgreSQL database that is not reachable yet; 0 disables waiting
+    /// Maximum time to wait at startup for a PostgreSQL database that is not reachable yet, in seconds; 0 disables
+    /// waiting
     #[arg(long, env = "COUNTERSIGN_DATABASE_WAIT", default_value_t = 60, value_parser = clap::value_parser!(u32).range(..=86_400))]
     pub(crate) database_wait: u32,
 
@@ -64,7 +66,7 @@ pub(crate) struct ServeOptions {
     #[arg(long, env = "COUNTERSIGN_DRAIN_DELAY", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=3600))]
     pub(crate) drain_delay: u32,
 
-    /// SID of the first account; generated if not set
+    /// SID of the first account, which is created at startup if it does not exist; generated if not set
     #[arg(long, env = "COUNTERSIGN_ACCOUNT_SID")]
     pub(crate) account_sid: Option<String>,
 
@@ -72,20 +74,20 @@ pub(crate) struct ServeOptions {
     #[arg(long, env = "COUNTERSIGN_AUTH_TOKEN", hide_env_values = true)]
     pub(crate) auth_token: Option<String>,
 
-    /// File with the auth token of the first account
+    /// File that contains the auth token of the first account
     #[arg(long, env = "COUNTERSIGN_AUTH_TOKEN_FILE", conflicts_with = "auth_token")]
     pub(crate) auth_token_file: Option<PathBuf>,
 
     /// Address of a second listener for Prometheus metrics and probes (/metrics, /healthz, /readyz); disabled if not
-    /// set. It requires no credentials, so keep it private
+    /// set. The listener requires no credentials, so keep it private
     #[arg(long, env = "COUNTERSIGN_METRICS_LISTEN", value_parser = parse_listen_address)]
     pub(crate) metrics_listen: Option<SocketAddr>,
 
-    /// Log levels, such as info, warn or api=debug; reloaded from the configuration file on SIGHUP
+    /// Log levels separated by commas, such as info, warn or api=debug; reloaded from the configuration file on SIGHUP
     #[arg(long, env = "COUNTERSIGN_LOG", default_value = "info,actix_server=warn,actix_http=off,sqlx=warn")]
     pub(crate) log: String,
 
-    /// Format of log lines
+    /// Format of the log: `human` for readable text, or `json` for one JSON object per line
     #[arg(long, env = "COUNTERSIGN_LOG_FORMAT", value_enum, default_value_t = LogFormat::Human)]
     pub(crate) log_format: LogFormat,
 
@@ -108,29 +110,29 @@ pub(crate) struct ServeOptions {
     pub(crate) storage: StorageOptions,
 }
 
-/// The format of log lines.
+/// The format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
-    /// Text.
+    /// Human-readable text.
     Human,
-    /// One JSON object.
+    /// One JSON object per line.
     Json,
 }
 
-/// Options for the export of traces.
+/// Options for exporting traces.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Traces")]
 pub(crate) struct TraceOptions {
-    /// OTLP/HTTP endpoint of the collector that receives a trace of each request and its deliveries, such as
+    /// OTLP/HTTP endpoint of the collector to which a trace of each request and its deliveries is exported, such as
     /// `http://127.0.0.1:4318`; disabled if not set
     #[arg(long, env = "COUNTERSIGN_OTLP_ENDPOINT")]
     pub(crate) otlp_endpoint: Option<String>,
 
-    /// HTTP headers for the collector, as name=value separated by commas
+    /// HTTP headers to send to the collector, as name=value pairs separated by commas
     #[arg(long, env = "COUNTERSIGN_OTLP_HEADERS", hide_env_values = true)]
     pub(crate) otlp_headers: Option<String>,
 
-    /// File with the HTTP headers for the collector
+    /// File that contains the HTTP headers to send to the collector
     #[arg(long, env = "COUNTERSIGN_OTLP_HEADERS_FILE", conflicts_with = "otlp_headers")]
     pub(crate) otlp_headers_file: Option<PathBuf>,
 
@@ -138,45 +140,45 @@ pub(crate) struct TraceOptions {
     #[arg(long, env = "COUNTERSIGN_OTLP_CA")]
     pub(crate) otlp_ca: Option<PathBuf>,
 
-    /// Fraction of traces to export, from 0 to 1. A trace that a backend started follows the backend's sampling
-    /// decision
+    /// Fraction of traces to export, from 0 to 1. A trace that was started by a backend follows the backend's sampling
+    /// decision instead
     #[arg(long, env = "COUNTERSIGN_OTLP_SAMPLE_RATIO", default_value_t = telemetry::traces::SampleRatio::ALL)]
     pub(crate) otlp_sample_ratio: telemetry::traces::SampleRatio,
 }
 
-/// Limits for requests, and for the resources that they create.
+/// Limits on requests, and on the resources that requests create.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits against abuse")]
 pub(crate) struct LimitOptions {
-    /// Requests per second of one account's backends, and separately of its devices. Each device may send six more
-    /// requests to answer a challenge; 0 disables the limit
+    /// Maximum requests per second per account; backends and devices are counted separately. Each device may send up to
+    /// six further requests, so that it can always answer a challenge. 0 disables the limit
     #[arg(long, env = "COUNTERSIGN_ACCOUNT_REQUESTS_PER_SECOND", default_value_t = 0)]
     pub(crate) account_requests_per_second: u32,
 
-    /// Concurrent requests of one account's backends, and separately of its devices; 0 disables the limit
+    /// Maximum concurrent requests per account; backends and devices are counted separately. 0 disables the limit
     #[arg(long, env = "COUNTERSIGN_ACCOUNT_CONCURRENCY", default_value_t = 0)]
     pub(crate) account_concurrency: u32,
 
-    /// Failed authentications per minute from one address (one /64 network for IPv6), after which its credentials
-    /// are refused without a check; 0 disables the limit
+    /// Maximum failed authentications per minute from one address (one /64 network for IPv6). Above the limit,
+    /// credentials from that address are refused without being checked. 0 disables the limit
     #[arg(long, env = "COUNTERSIGN_FAILED_AUTHENTICATIONS_PER_MINUTE", default_value_t = 300)]
     pub(crate) failed_authentications_per_minute: u32,
 
-    /// Factors that may be created for one entity per day; 0 disables the limit
+    /// Maximum number of factors created for one entity per day; 0 disables the limit
     #[arg(long, env = "COUNTERSIGN_MAX_FACTORS_PER_ENTITY_PER_DAY", default_value_t = 0)]
     pub(crate) max_factors_per_entity_per_day: u32,
 
-    /// Entities that may be created in one service per second; 0 disables the limit
+    /// Maximum number of entities created in one service per second; 0 disables the limit
     #[arg(long, env = "COUNTERSIGN_MAX_ENTITIES_PER_SERVICE_PER_SECOND", default_value_t = 0)]
     pub(crate) max_entities_per_service_per_second: u32,
 
-    /// Challenges of one factor that may be pending at a time; 0 disables the limit. `countersign service limit`
-    /// overrides it for a service
+    /// Maximum number of pending challenges per factor; 0 disables the limit. `countersign service limit` overrides it
+    /// for a single service
     #[arg(long, env = "COUNTERSIGN_MAX_PENDING_CHALLENGES_PER_FACTOR", default_value_t = 0)]
     pub(crate) max_pending_challenges_per_factor: u32,
 
-    /// Challenges that may be created for one factor per minute; 0 disables the limit. `countersign service limit`
-    /// overrides it for a service
+    /// Maximum number of challenges created for one factor per minute; 0 disables the limit.
+    /// `countersign service limit` overrides it for a single service
     #[arg(long, env = "COUNTERSIGN_MAX_CHALLENGES_PER_FACTOR_PER_MINUTE", default_value_t = 0)]
     pub(crate) max_challenges_per_factor_per_minute: u32,
 }
@@ -185,7 +187,7 @@ pub(crate) struct LimitOptions {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Webhooks and pushes")]
 pub(crate) struct DeliveryOptions {
-    /// Network with addresses that are not public, such as 10.0.0.0/8, to which webhooks may connect; can be repeated
+    /// Non-public network to which webhooks may connect, such as 10.0.0.0/8; can be repeated
     #[arg(long, env = "COUNTERSIGN_WEBHOOK_ALLOW_NETWORK", value_delimiter = ',')]
     pub(crate) webhook_allow_network: Vec<ipnet::IpNet>,
 
@@ -193,44 +195,45 @@ pub(crate) struct DeliveryOptions {
     #[arg(long, env = "COUNTERSIGN_WEBHOOK_CA")]
     pub(crate) webhook_ca: Option<PathBuf>,
 
-    /// Seconds after its event until which a webhook is retried
+    /// Maximum age of an event, in seconds, at which its webhook is still retried
     #[arg(long, env = "COUNTERSIGN_WEBHOOK_MAX_AGE", default_value_t = 86_400, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) webhook_max_age: u32,
 
-    /// Concurrent webhook attempts per host
+    /// Maximum number of concurrent webhook attempts per host
     #[arg(long, env = "COUNTERSIGN_WEBHOOK_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) webhook_concurrency: u16,
 
-    /// Concurrent push attempts per service and provider
+    /// Maximum number of concurrent push attempts per service and provider
     #[arg(long, env = "COUNTERSIGN_PUSH_CONCURRENCY", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) push_concurrency: u16,
 
-    /// Concurrent delivery attempts of all kinds
+    /// Maximum number of concurrent delivery attempts, webhooks and pushes together
     #[arg(long, env = "COUNTERSIGN_DELIVERY_CONCURRENCY", default_value_t = 512, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) delivery_concurrency: u16,
 
-    /// Longest delay between two attempts of a delivery, in seconds
+    /// Maximum delay between two attempts of a delivery, in seconds
     #[arg(long, env = "COUNTERSIGN_DELIVERY_MAX_BACKOFF", default_value_t = 3600, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) delivery_max_backoff: u32,
 
-    /// Seconds after which the deliveries of a crashed server are taken over by another one
+    /// Seconds after which another server takes over the deliveries of a crashed server
     #[arg(long, env = "COUNTERSIGN_DELIVERY_LEASE", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) delivery_lease: u32,
 
-    /// URL of APNs, or of a relay in front of it, instead of Apple's
+    /// URL to use for APNs instead of Apple's, such as that of a relay
     #[arg(long, env = "COUNTERSIGN_PUSH_APNS_ENDPOINT")]
     pub(crate) push_apns_endpoint: Option<String>,
 
-    /// URL of FCM, or of a relay in front of it, instead of Google's; access tokens are requested there too, at /token
+    /// URL to use for FCM instead of Google's, such as that of a relay. Access tokens are requested from it too, at
+    /// /token
     #[arg(long, env = "COUNTERSIGN_PUSH_FCM_ENDPOINT")]
     pub(crate) push_fcm_endpoint: Option<String>,
 
-    /// HTTP proxy for connections to APNs and FCM, such as `http://proxy.example:3128`, or `none`. If not set,
-    /// HTTPS_PROXY and NO_PROXY apply
+    /// HTTP proxy for connections to APNs and FCM, such as `http://proxy.example:3128`, or `none` for no proxy. If not
+    /// set, the environment variables HTTPS_PROXY and NO_PROXY apply
     #[arg(long, env = "COUNTERSIGN_PUSH_PROXY", hide_env_values = true)]
     pub(crate) push_proxy: Option<String>,
 
-    /// File with the URL of the HTTP proxy, for example because it contains a password
+    /// File that contains the URL of the HTTP proxy; useful if the URL includes a password
     #[arg(long, env = "COUNTERSIGN_PUSH_PROXY_FILE", conflicts_with = "push_proxy")]
     pub(crate) push_proxy_file: Option<PathBuf>,
 
@@ -239,19 +242,19 @@ pub(crate) struct DeliveryOptions {
     pub(crate) push_ca: Option<PathBuf>,
 }
 
-/// Retention periods of finished data.
+/// How long the server keeps unverified factors and completed data.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Housekeeping")]
 pub(crate) struct RetentionOptions {
-    /// Hours after which an unverified factor is deleted
+    /// Hours to keep an unverified factor before it is deleted
     #[arg(long, env = "COUNTERSIGN_UNVERIFIED_FACTOR_RETENTION_HOURS", default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) unverified_factor_retention_hours: u32,
 
-    /// Days to keep challenges after they expired, answered or not
+    /// Days to keep challenges after their expiry, whether they were answered or not
     #[arg(long, env = "COUNTERSIGN_CHALLENGE_RETENTION_DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) challenge_retention_days: u32,
 
-    /// Days to keep finished deliveries, and alerts
+    /// Days to keep alerts and finished deliveries
     #[arg(long, env = "COUNTERSIGN_DELIVERY_RETENTION_DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) delivery_retention_days: u32,
 
@@ -264,60 +267,61 @@ pub(crate) struct RetentionOptions {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Audit log")]
 pub(crate) struct CheckpointOptions {
-    /// File to which checkpoints of the audit log are appended; use one per server, on another disk than the
-    /// database. A server refuses to start if the audit log is older than this file
+    /// File to which checkpoints of the audit log are appended. Use a separate file for each server, on a different
+    /// disk than the database. A server refuses to start if the audit log ends before the last checkpoint in the file
     #[arg(long, env = "COUNTERSIGN_AUDIT_CHECKPOINT_FILE", value_name = "FILE")]
     pub(crate) audit_checkpoint_file: Option<PathBuf>,
 }
 
-/// Where the database and the master key are. Every command that opens the database takes these options.
+/// Where the database and the master key are stored. Every command that opens the database accepts these options.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Storage")]
 pub(crate) struct StorageOptions {
-    /// Folder of the SQLite database and the generated master key
+    /// Folder that contains the SQLite database and the generated master key
     #[arg(long, env = "COUNTERSIGN_DATA_DIR", default_value = "data")]
     pub(crate) data_dir: PathBuf,
 
-    /// PostgreSQL database to use instead of SQLite, such as postgres://user:password@host/name
+    /// URL of a PostgreSQL database to use instead of SQLite, such as postgres://user:password@host/name
     #[arg(long, env = "COUNTERSIGN_DATABASE_URL", hide_env_values = true)]
     pub(crate) database_url: Option<String>,
 
-    /// File with the URL of the PostgreSQL database
+    /// File that contains the URL of the PostgreSQL database
     #[arg(long, env = "COUNTERSIGN_DATABASE_URL_FILE", conflicts_with = "database_url")]
     pub(crate) database_url_file: Option<PathBuf>,
 
-    /// Direct URL of the PostgreSQL server if `database_url` leads to a pooler in transaction mode. Over it a server is
-    /// notified of new deliveries at once; otherwise it polls every second
+    /// Direct URL of the PostgreSQL server, needed if `database_url` points to a pooler in transaction mode. With it,
+    /// the server learns of new deliveries at once; without it, it polls every second
     #[arg(long, env = "COUNTERSIGN_DATABASE_DIRECT_URL", hide_env_values = true)]
     pub(crate) database_direct_url: Option<String>,
 
-    /// File with the direct URL of the PostgreSQL server
+    /// File that contains the direct URL of the PostgreSQL server
     #[arg(long, env = "COUNTERSIGN_DATABASE_DIRECT_URL_FILE", conflicts_with = "database_direct_url")]
     pub(crate) database_direct_url_file: Option<PathBuf>,
 
-    /// Master key that encrypts stored secrets: 32 bytes in base64 or hexadecimal; generated in the data folder if not
-    /// set. Servers that share a database need the same key
+    /// Master key that encrypts stored secrets: 32 bytes in base64 or hexadecimal. If not set, a key is generated in
+    /// the data folder. Servers that share a database need the same key
     #[arg(long, env = "COUNTERSIGN_MASTER_KEY", hide_env_values = true)]
     pub(crate) master_key: Option<String>,
 
-    /// File with the master key
+    /// File that contains the master key
     #[arg(long, env = "COUNTERSIGN_MASTER_KEY_FILE", conflicts_with = "master_key")]
     pub(crate) master_key_file: Option<PathBuf>,
 
-    /// Additional master keys, separated by commas, that decrypt but never encrypt: during a rotation the previous
-    /// keys, or the next one
+    /// Additional master keys, separated by commas, that decrypt but never encrypt. During a rotation, set the previous
+    /// keys or the next key here
     #[arg(long, env = "COUNTERSIGN_MASTER_KEY_OLD", hide_env_values = true)]
     pub(crate) master_key_old: Option<String>,
 
-    /// File with the additional master keys
+    /// File that contains the additional master keys
     #[arg(long, env = "COUNTERSIGN_MASTER_KEY_OLD_FILE", conflicts_with = "master_key_old")]
     pub(crate) master_key_old_file: Option<PathBuf>,
 }
 
-/// Parses an address to listen on: `IP:PORT`, `NAME:PORT`, or only a port on 127.0.0.1. A name is resolved.
+/// Parses an address to listen on: `IP:PORT`, `NAME:PORT`, or just a port, which implies 127.0.0.1. Resolves a name to
+/// an IP address, preferably IPv4.
 ///
 /// # Errors
-/// Returns the expected form if the text has another one, or the name can't be resolved.
+/// Returns a description of the accepted forms if `text` has none of them, or if the name can't be resolved.
 fn parse_listen_address(text: &str) -> Result<SocketAddr, String> {
     const EXPECTED: &str = "expected an address and a port, such as 127.0.0.1:8080, [::1]:8080 or \
                             localhost:8080, or only a port, such as 8080";
@@ -337,7 +341,7 @@ fn parse_listen_address(text: &str) -> Result<SocketAddr, String> {
         .to_socket_addrs()
         .map_err(|error| format!("{name} can't be resolved: {error}; {EXPECTED}"))?
         .collect();
-    // Prefer IPv4, which the documentation uses: `localhost` usually has an address of each family.
+    // Prefer IPv4, which the documentation uses: `localhost` usually resolves to both an IPv4 and an IPv6 address.
     let address = found.iter().find(|address| address.is_ipv4()).or(found.first());
     address.copied().ok_or_else(|| format!("{name} has no address; {EXPECTED}"))
 }
@@ -347,7 +351,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ports_names_and_addresses_are_accepted() {
+    fn listen_option_accepts_a_port_a_host_name_or_an_address() {
         for (text, expected) in [
             ("8080", "127.0.0.1:8080"),
             ("0", "127.0.0.1:0"),
@@ -364,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_listen_address_is_refused_with_examples() {
+    fn error_for_an_invalid_listen_address_shows_a_valid_example() {
         for text in [
             "",
             ":8080",

@@ -1,6 +1,6 @@
-//! Samples the sizes of the database and its disk, and the time of the last backup, for the metrics.
+//! Samples the database size, the disk space and the time of the last backup for the metrics.
 //!
-//! This happens in the background, because a slow disk or database must not delay a request for the metrics. Such a
+//! Sampling runs in the background, because a slow disk or database must not delay a request for the metrics. Such a
 //! request returns the latest samples.
 
 use std::path::{Path, PathBuf};
@@ -15,20 +15,20 @@ use crate::last_backup;
 /// Time between two samples.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The folders that are sampled.
+/// The folders from which disk space and the time of the last backup are sampled.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SampledFolders {
-    /// The folder of the SQLite database; `None` with PostgreSQL or in memory.
+    /// The folder of the SQLite database, whose disk space is sampled; `None` with PostgreSQL or an in-memory database.
     pub(crate) database: Option<PathBuf>,
-    /// The data folder; `None` if all data is in memory.
+    /// The data folder, which contains the time of the last backup; `None` if all data is in memory.
     pub(crate) data: Option<PathBuf>,
 }
 
-/// The background task; stops when it is dropped.
+/// The background sampling task. Dropping it stops the task.
 pub(crate) struct Sampling(tokio::task::JoinHandle<()>);
 
 impl Sampling {
-    /// Starts the task, which takes its first sample at once.
+    /// Starts the sampling task. It takes the first sample immediately, and another one every [`SAMPLE_INTERVAL`].
     pub(crate) fn start(app: Arc<App>, folders: SampledFolders) -> Self {
         Self(tokio::spawn(async move {
             loop {
@@ -57,11 +57,12 @@ impl SampledFolders {
     }
 }
 
-/// Updates the gauges of the disk on which `folder` is. If that fails, they keep their previous values.
+/// Updates the gauges for the size and free space of the disk that contains `folder`. If that fails, the gauges keep
+/// their previous values.
 fn sample_disk(folder: &Path) {
     let Ok(disk) = rustix::fs::statvfs(folder) else { return };
     let bytes = |blocks: u64| i64::try_from(blocks.saturating_mul(disk.f_frsize)).unwrap_or(i64::MAX);
     METRICS.disk_size.set(bytes(disk.f_blocks));
-    // Not `f_bfree`, which includes blocks that only root can use.
+    // Do not use `f_bfree`, which includes blocks that only root can use.
     METRICS.disk_free.set(bytes(disk.f_bavail));
 }

@@ -1,5 +1,5 @@
-//! Converts the options of `serve` to the settings of the crates below. It reads the files that options name, and
-//! creates nothing, so that `config check` and `doctor` can do the same.
+//! Converts the options of `serve` to the settings of the crates below. The conversion reads the files given in the
+//! options but creates nothing, so `config check` and `doctor` can use it too.
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ pub(crate) struct ServeSettings {
 }
 
 impl ServeSettings {
-    /// Reads the options and the files that they name.
+    /// Reads and validates the options and the files that they refer to.
     ///
     /// # Errors
     /// Returns an error if a file can't be read, or a value is invalid.
@@ -50,16 +50,17 @@ impl ServeSettings {
     }
 }
 
-/// Reads the certificate for TLS; `None` if the options name none.
+/// Reads the TLS certificate and its private key. Returns `None` unless the options set both files.
 ///
 /// # Errors
-/// Returns an error if a file can't be read, or certificate and key do not match.
+/// Returns an error if a file can't be read, or if the certificate and the key do not match.
 pub(crate) fn read_certificate(options: &ServeOptions) -> Result<Option<Arc<Certificate>>, CliError> {
     let files = options.tls_cert.clone().zip(options.tls_key.clone());
     files.map(|(certificate, key)| Certificate::read(CertificateFiles { certificate, key })).transpose()
 }
 
-/// Returns the limits of open connections, which the limit of open files may lower. Raises that limit if possible.
+/// Raises the limit on open files if possible, and returns the limits on open connections. Logs a warning if the limit
+/// on open files is too low for the configured number of connections; fewer are then allowed.
 pub(crate) fn connection_limits(options: &ServeOptions) -> ConnectionLimits {
     let capacity = ConnectionCapacity::new(options, open_files::raise_limit());
     if let Some(shortage) = capacity.shortage() {
@@ -72,7 +73,7 @@ pub(crate) fn connection_limits(options: &ServeOptions) -> ConnectionLimits {
     ConnectionLimits { total: capacity.connections, per_address }
 }
 
-/// Returns the limits of created resources.
+/// Returns the limits on creating factors, entities and challenges.
 pub(crate) fn creation_limits(options: &LimitOptions) -> CreationLimits {
     CreationLimits {
         max_factors_per_entity_per_day: NonZeroU32::new(options.max_factors_per_entity_per_day),
@@ -151,7 +152,8 @@ fn delivery_settings(
     Ok(settings)
 }
 
-/// Returns the proxy for connections to push providers: that of the options, or else that of the environment.
+/// Returns the proxy for connections to push providers: the one set in the options, or else the one set in the
+/// environment. Returns `None` if no proxy is to be used.
 fn push_proxy(options: &DeliveryOptions) -> Result<Option<Proxy>, CliError> {
     let given = read_secret(options.push_proxy.as_ref(), options.push_proxy_file.as_ref())?;
     match given.as_ref().map(|given| given.expose().as_str()) {
@@ -164,8 +166,8 @@ fn push_proxy(options: &DeliveryOptions) -> Result<Option<Proxy>, CliError> {
     }
 }
 
-/// Returns the proxy of the variables `HTTPS_PROXY` and `NO_PROXY`, in upper or lower case. An unusable one is only
-/// logged, because these variables may be meant for other programs.
+/// Returns the proxy set by the environment variables `HTTPS_PROXY` and `NO_PROXY`, in upper or lower case. An invalid
+/// proxy is ignored with a warning, because these variables may be meant for other programs.
 fn environment_proxy(variable: impl Fn(&str) -> Option<String>) -> Option<Proxy> {
     let either = |lower: &str, upper: &str| {
         variable(lower).or_else(|| variable(upper)).filter(|value| !value.is_empty())
@@ -173,5 +175,7 @@ fn environment_proxy(variable: impl Fn(&str) -> Option<String>) -> Option<Proxy>
     let address = either("https_proxy", "HTTPS_PROXY")?;
     let exceptions = either("no_proxy", "NO_PROXY").unwrap_or_default();
     let proxy = Proxy::new(&address, &exceptions);
-    proxy.inspect_err(|error| tracing::warn!("HTTPS_PROXY is ignored for pushes: {error}")).ok()
+    proxy
+        .inspect_err(|error| tracing::warn!("HTTPS_PROXY is invalid and is ignored for pushes: {error}"))
+        .ok()
 }

@@ -1,4 +1,4 @@
-//! TLS of the API's listener: a certificate and its private key from files, reloaded on SIGHUP.
+//! TLS for the API's listener: a certificate and its private key, which are read from files and reloaded on SIGHUP.
 //!
 //! Only HTTP/1.1 is negotiated. For HTTP/2, put a reverse proxy in front of the server.
 
@@ -20,14 +20,14 @@ use x509_cert::der::Decode as _;
 
 use crate::input_file;
 
-/// The files of a certificate chain and its private key.
+/// The paths of the PEM files that contain a certificate chain and its private key.
 #[derive(Clone, Debug)]
 pub(crate) struct CertificateFiles {
     pub(crate) certificate: PathBuf,
     pub(crate) key: PathBuf,
 }
 
-/// The certificate that new connections receive. It can be reloaded.
+/// The TLS certificate that new connections receive. It can be reloaded from its files.
 pub(crate) struct Certificate {
     files: CertificateFiles,
     current: RwLock<Arc<CertifiedKey>>,
@@ -46,10 +46,11 @@ impl ResolvesServerCert for Certificate {
 }
 
 impl Certificate {
-    /// Reads a certificate and its private key.
+    /// Reads a certificate chain and its private key, and sets the metric of the certificate's expiry.
     ///
     /// # Errors
-    /// Returns an error with the file if one can't be read or parsed, or certificate and key do not match.
+    /// Returns an error that contains the path if a file can't be read or parsed, or if the certificate and the key do
+    /// not match.
     pub(crate) fn read(files: CertificateFiles) -> Result<Arc<Self>, CliError> {
         let current = load(&files)?;
         set_expiry_gauge(&current);
@@ -57,15 +58,15 @@ impl Certificate {
         Ok(Arc::new(Self { files, current }))
     }
 
-    /// Returns when the certificate expires; `None` if it can't be parsed.
+    /// Returns the time at which the certificate expires, or `None` if the certificate can't be parsed.
     pub(crate) fn expires_at(&self) -> Option<Timestamp> {
         expiry(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reads the files again. New connections receive the new certificate; open ones are not affected.
+    /// Reads the files again. New connections receive the new certificate; open connections are not affected.
     ///
     /// # Errors
-    /// Returns an error as [`read`](Self::read) does. Then the previous certificate stays in use.
+    /// Returns the same errors as [`read`](Self::read). After an error, the previous certificate stays in use.
     pub(crate) fn reload(&self) -> Result<(), CliError> {
         let new = load(&self.files)?;
         set_expiry_gauge(&new);
@@ -73,7 +74,8 @@ impl Certificate {
         Ok(())
     }
 
-    /// Returns a TLS configuration that always uses the current certificate.
+    /// Returns a TLS server configuration that uses the current certificate for each new connection, even after a
+    /// reload.
     ///
     /// # Errors
     /// Returns an error if the crypto provider does not support TLS 1.2 and 1.3.
@@ -94,13 +96,13 @@ fn expiry(certified: &CertifiedKey) -> Option<Timestamp> {
     i64::try_from(end).ok().map(Timestamp::from_seconds)
 }
 
-/// Updates the metric of the certificate's expiry.
+/// Updates the metric of the certificate's expiry time; sets it to 0 if the certificate can't be parsed.
 fn set_expiry_gauge(certified: &CertifiedKey) {
     let expires_at = expiry(certified).map_or(0, Timestamp::seconds);
     METRICS.tls_certificate_expiry_timestamp.set(expires_at);
 }
 
-/// Returns the crypto provider that `main` installed.
+/// Returns the crypto provider that `main` installed, or AWS-LC if none is installed.
 fn provider() -> Arc<CryptoProvider> {
     CryptoProvider::get_default().map_or_else(|| Arc::new(aws_lc_rs::default_provider()), Arc::clone)
 }
@@ -113,7 +115,7 @@ fn load(files: &CertificateFiles) -> Result<Arc<CertifiedKey>, CliError> {
     if chain.is_empty() {
         return Err(unusable(
             &files.certificate,
-            &"expected a certificate chain in PEM, the server's own certificate first",
+            &"expected a certificate chain in PEM, with the server's own certificate first",
         ));
     }
     let key = PrivateKeyDer::from_pem_slice(&input_file::read(&files.key)?)

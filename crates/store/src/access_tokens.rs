@@ -1,4 +1,4 @@
-//! Access tokens.
+//! Queries for access tokens, with which phones enroll factors.
 
 use domain::access_tokens::{Grant, Ttl};
 use domain::{
@@ -36,10 +36,11 @@ fn parse_access_token(row: &Row) -> Result<AccessToken, Error> {
 }
 
 impl Read {
-    /// Returns an access token of a service, even if it is spent or expired.
+    /// Returns a service's access token by SID, even if it is spent or expired. Returns `None` if the service has no
+    /// such token.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn access_token(
         &mut self,
         account_sid: AccountSid,
@@ -55,10 +56,10 @@ impl Read {
 }
 
 impl Write {
-    /// Adds an access token.
+    /// Inserts an access token that is not yet spent.
     ///
     /// # Errors
-    /// Returns [`Error::ParentGone`] if the service does not exist, or an error if the database fails.
+    /// Returns [`Error::ParentGone`] if the service does not exist, or another error if the database operation fails.
     pub async fn insert_access_token(&mut self, token: &AccessToken) -> Result<(), Error> {
         let sql = "INSERT INTO access_tokens (sid, account_sid, service_sid, identity, factor_type, \
                    factor_friendly_name, ttl, token, expires_at, created_at) \
@@ -79,19 +80,21 @@ impl Write {
         self.execute(sql, values).await
     }
 
-    /// Marks an access token as spent on a factor. Returns `false` if it is spent already or does not exist.
+    /// Marks an access token as spent on the factor `on`. Returns `false`, changing nothing, if the token is already
+    /// spent or does not exist.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn spend_access_token(&mut self, sid: AccessTokenSid, on: FactorSid) -> Result<bool, Error> {
         let sql = "UPDATE access_tokens SET spent_on = $2 WHERE sid = $1 AND spent_on IS NULL RETURNING sid";
         Ok(self.fetch_optional(sql, bind![sid, on]).await?.is_some())
     }
 
-    /// Deletes at most `limit` access tokens that expired before an instant, spent or not; returns how many.
+    /// Deletes up to `limit` access tokens that expired before the instant `before`, whether spent or not. Returns the
+    /// number of tokens deleted.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn delete_old_access_tokens(&mut self, before: Timestamp, limit: i64) -> Result<usize, Error> {
         let sql = "DELETE FROM access_tokens WHERE sid IN \
                    (SELECT sid FROM access_tokens WHERE expires_at < $1 ORDER BY expires_at LIMIT $2) RETURNING sid";

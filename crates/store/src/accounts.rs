@@ -1,4 +1,4 @@
-//! Accounts, their API keys, enrollment keys (which encrypt access tokens) and server keys.
+//! Queries for accounts, API keys, enrollment keys (which encrypt access tokens) and server keys.
 
 use domain::{
     Account, AccountSid, ApiKey, ApiKeySid, CallbackUrl, FriendlyName, Parameter, Sealed, Timestamp,
@@ -37,20 +37,20 @@ fn parse_api_key(row: &Row) -> Result<ApiKey, Error> {
     })
 }
 
-/// A stored enrollment key. `K` is the type of the key once it is opened.
+/// A stored enrollment key. `K` is the type of the key when decrypted.
 #[derive(Debug)]
 pub struct EnrollmentKeyRow<K> {
-    /// The key ID, which is the `kid` of the tokens that it encrypts.
+    /// The key's ID: the `kid` of the access tokens that are encrypted with this key.
     pub kid: String,
-    /// The sealed key.
+    /// The key itself, sealed with the master key.
     pub secret: Sealed<K>,
 }
 
 impl Read {
-    /// Returns an account.
+    /// Returns the account with this SID, or `None` if there is none.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn account(&mut self, sid: AccountSid) -> Result<Option<Account>, Error> {
         let sql = format!("SELECT {ACCOUNT} FROM accounts WHERE sid = $1");
         self.fetch_optional_as(sql, bind![sid], parse_account).await
@@ -59,34 +59,34 @@ impl Read {
     /// Returns all accounts, oldest first.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn accounts(&mut self) -> Result<Vec<Account>, Error> {
         let sql = format!("SELECT {ACCOUNT} FROM accounts ORDER BY created_at, sid");
         self.fetch_all_as(sql, bind![], parse_account).await
     }
 
-    /// Returns an API key.
+    /// Returns the API key with this SID, or `None` if there is none.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn api_key(&mut self, sid: ApiKeySid) -> Result<Option<ApiKey>, Error> {
         let sql = format!("SELECT {API_KEY} FROM api_keys WHERE sid = $1");
         self.fetch_optional_as(sql, bind![sid], parse_api_key).await
     }
 
-    /// Returns the API keys of an account, oldest first.
+    /// Returns an account's API keys, oldest first.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn api_keys(&mut self, account_sid: AccountSid) -> Result<Vec<ApiKey>, Error> {
         let sql = format!("SELECT {API_KEY} FROM api_keys WHERE account_sid = $1 ORDER BY created_at, sid");
         self.fetch_all_as(sql, bind![account_sid], parse_api_key).await
     }
 
-    /// Returns the enrollment keys, oldest first.
+    /// Returns all enrollment keys, oldest first.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn enrollment_keys<K>(&mut self) -> Result<Vec<EnrollmentKeyRow<K>>, Error> {
         let sql = "SELECT kid, secret FROM enrollment_keys ORDER BY kid";
         self.fetch_all_as(sql, bind![], |row| {
@@ -95,10 +95,11 @@ impl Read {
         .await
     }
 
-    /// Returns a key that only servers use.
+    /// Returns the server key called `name`, sealed, or `None` if there is none. Server keys are used only by the
+    /// servers themselves. `K` is the type of the key when decrypted.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn server_key<K>(&mut self, name: &str) -> Result<Option<Sealed<K>>, Error> {
         let row = self.fetch_optional("SELECT secret FROM server_keys WHERE name = $1", bind![name]).await?;
         row.map(|row| row.sealed("secret")).transpose()
@@ -106,10 +107,10 @@ impl Read {
 }
 
 impl Write {
-    /// Adds a key that only servers use.
+    /// Inserts the server key called `name`, created at `now`. Server keys are used only by the servers themselves.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn insert_server_key<K>(
         &mut self,
         name: &str,
@@ -120,20 +121,21 @@ impl Write {
         self.execute(sql, bind![name, secret, now]).await
     }
 
-    /// Deletes the enrollment keys whose successor was created before an instant; returns how many.
+    /// Deletes every enrollment key whose successor was created before the instant `before`. Returns the number of keys
+    /// deleted.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn delete_replaced_enrollment_keys(&mut self, before: Timestamp) -> Result<usize, Error> {
         let sql = "DELETE FROM enrollment_keys WHERE kid < \
                    (SELECT max(kid) FROM enrollment_keys WHERE created_at < $1) RETURNING kid";
         Ok(self.fetch_all(sql, bind![before]).await?.len())
     }
 
-    /// Adds an account. Returns `false` if one with that SID exists already.
+    /// Inserts an account. Returns `false`, changing nothing, if an account with this SID already exists.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn insert_account(&mut self, account: &Account) -> Result<bool, Error> {
         let sql = "INSERT INTO accounts (sid, friendly_name, auth_token, created_at, updated_at) \
                    VALUES ($1, $2, $3, $4, $5) ON CONFLICT (sid) DO NOTHING RETURNING sid";
@@ -147,10 +149,10 @@ impl Write {
         Ok(self.fetch_optional(sql, values).await?.is_some())
     }
 
-    /// Replaces an account's auth token. Returns `false` if there is no such account.
+    /// Replaces an account's auth token and sets its update time to `now`. Returns `false` if there is no such account.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn update_auth_token(
         &mut self,
         sid: AccountSid,
@@ -161,10 +163,11 @@ impl Write {
         Ok(self.fetch_optional(sql, bind![sid, auth_token, now]).await?.is_some())
     }
 
-    /// Sets or removes the URL that receives an account's alerts. Returns `false` if there is no such account.
+    /// Sets the URL to which an account's alerts are sent, or removes it if `url` is `None`. Returns `false` if there
+    /// is no such account.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn set_debugger_webhook(
         &mut self,
         sid: AccountSid,
@@ -175,10 +178,10 @@ impl Write {
         Ok(self.fetch_optional(sql, bind![sid, url.map(CallbackUrl::as_str), now]).await?.is_some())
     }
 
-    /// Adds an API key.
+    /// Inserts an API key.
     ///
     /// # Errors
-    /// Returns [`Error::ParentGone`] if the account does not exist, or an error if the database fails.
+    /// Returns [`Error::ParentGone`] if the account does not exist, or another error if the database operation fails.
     pub async fn insert_api_key(&mut self, key: &ApiKey) -> Result<(), Error> {
         let sql = "INSERT INTO api_keys (sid, account_sid, friendly_name, secret_hash, created_at) \
                    VALUES ($1, $2, $3, $4, $5)";
@@ -192,10 +195,10 @@ impl Write {
         self.execute(sql, values).await
     }
 
-    /// Deletes an API key. Returns the account that it belonged to, or `None` if there is no such key.
+    /// Deletes an API key. Returns the SID of the account that owned the key, or `None` if there is no such key.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn delete_api_key(&mut self, sid: ApiKeySid) -> Result<Option<AccountSid>, Error> {
         let row = self
             .fetch_optional("DELETE FROM api_keys WHERE sid = $1 RETURNING account_sid", bind![sid])
@@ -203,10 +206,10 @@ impl Write {
         row.map(|row| row.sid("account_sid")).transpose()
     }
 
-    /// Adds an enrollment key.
+    /// Inserts an enrollment key, created at `now`.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn insert_enrollment_key<K>(
         &mut self,
         key: &EnrollmentKeyRow<K>,
@@ -216,11 +219,11 @@ impl Write {
         self.execute(sql, bind![key.kid.as_str(), &key.secret, now]).await
     }
 
-    /// Locks the enrollment keys until the transaction ends, so that only one of several servers that start at once
-    /// creates the first key or the first account.
+    /// Locks the table of enrollment keys until the transaction ends, so that only one of several servers that start at
+    /// the same time creates the first key or the first account.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn lock_enrollment_keys(&mut self) -> Result<(), Error> {
         // SQLite needs no lock: this is the only write connection.
         if self.connection.is_postgres() {

@@ -1,4 +1,4 @@
-//! Alerts.
+//! Queries for alerts.
 
 use domain::alerts::{Alert, Level};
 use domain::paging::{Page, PageRequest};
@@ -32,31 +32,31 @@ fn parse_alert(row: &Row) -> Result<Alert, Error> {
     })
 }
 
-/// Which alerts of an account are listed.
+/// A filter for listing an account's alerts. A field that is `None` does not restrict the list.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AlertFilter {
-    /// Only alerts of this level.
+    /// Matches only alerts of this level.
     pub level: Option<Level>,
-    /// Only alerts created at this instant or later.
+    /// Matches only alerts created at this instant or later.
     pub from: Option<Timestamp>,
-    /// Only alerts created before this instant.
+    /// Matches only alerts created before this instant.
     pub to: Option<Timestamp>,
 }
 
 impl Read {
-    /// Returns an alert of an account.
+    /// Returns an account's alert by SID, or `None` if the account has no such alert.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn alert(&mut self, account_sid: AccountSid, sid: AlertSid) -> Result<Option<Alert>, Error> {
         let sql = format!("SELECT {COLUMNS} FROM alerts WHERE sid = $1 AND account_sid = $2");
         self.fetch_optional_as(sql, bind![sid, account_sid], parse_alert).await
     }
 
-    /// Returns the alerts of an account.
+    /// Returns the requested page of an account's alerts that match `filter`.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn alerts(
         &mut self,
         account_sid: AccountSid,
@@ -78,10 +78,10 @@ impl Read {
 }
 
 impl Write {
-    /// Adds an alert, unless its account does not exist.
+    /// Inserts an alert. Does nothing if the alert's account does not exist.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn insert_alert(&mut self, alert: &Alert) -> Result<(), Error> {
         let sql = "INSERT INTO alerts (sid, account_sid, service_sid, resource_sid, error_code, level, text, \
                    more_info, call, created_at) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 \
@@ -101,10 +101,11 @@ impl Write {
         self.execute(sql, values).await
     }
 
-    /// Deletes at most `limit` alerts that were created before an instant; returns how many.
+    /// Deletes up to `limit` alerts that were created before the instant `before`. Returns the number of alerts
+    /// deleted.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn delete_old_alerts(&mut self, before: Timestamp, limit: i64) -> Result<usize, Error> {
         let sql = "DELETE FROM alerts WHERE sid IN \
                    (SELECT sid FROM alerts WHERE created_at < $1 ORDER BY created_at LIMIT $2) RETURNING sid";

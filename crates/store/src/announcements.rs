@@ -1,4 +1,5 @@
-//! Announcements between the processes on one PostgreSQL: a new delivery is pending (`LISTEN`/`NOTIFY`).
+//! Announcements between processes that share a PostgreSQL database. An announcement says that a new delivery is
+//! pending. It is sent with `NOTIFY` and received with `LISTEN`.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -17,28 +18,30 @@ use crate::retry::Retries;
 use crate::values::bind;
 use crate::writer::Writer;
 
-/// The channel of PostgreSQL on which processes announce pending deliveries.
+/// The PostgreSQL notification channel on which processes announce pending deliveries.
 const CHANNEL: &str = "countersign_deliveries";
 
-/// Silence after which the listener checks that its connection still works.
+/// Time without notifications after which the listener checks whether its connection still works.
 const LISTEN_KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// The stream of announcements that other processes send.
+/// A stream of announcements from the other processes that share the database.
 pub struct Announcements {
     received: mpsc::Receiver<()>,
     listener: JoinSet<Result<Infallible, Error>>,
 }
 
 impl Announcements {
-    /// Starts to listen on `server`, and returns once the connection listens.
+    /// Starts listening for announcements on `server`. Returns once the connection is listening.
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] if no connection can be opened.
     pub(crate) async fn listen(server: Server, writer: &Writer) -> Result<Self, Error> {
         let (sender, received) = mpsc::channel(1);
-        // Connections belong to the runtime in which they were opened, so this one lives on the store's own thread.
+        // A connection belongs to the runtime in which it was opened, so the listener runs on the store's writer
+        // thread.
         let listener = writer.spawn(async move {
-            // After a restart of the database, every pooled connection may be stale.
+            // Allows one retry for each connection of a pool: after a database restart, every pooled connection may be
+            // stale.
             let mut retries = Retries::at_most(POSTGRES_POOL_SIZE);
             loop {
                 match listen(&server.pool_of_one(), &sender, &mut retries).await.map_err(Error::from) {
@@ -48,16 +51,17 @@ impl Announcements {
             }
         });
         let mut announcements = Self { received, listener };
-        // The first one means that the connection listens.
+        // The first announcement signals that the connection is listening.
         announcements.next().await?;
         Ok(announcements)
     }
 
-    /// Waits for the next announcement. Several that arrive before the call count as one. Announcements sent while
-    /// the connection was lost are not repeated, so a new connection counts as an announcement too.
+    /// Waits for the next announcement. Announcements that arrived since the previous call are combined into one. A new
+    /// connection also counts as an announcement, because announcements sent while the connection was down are lost.
     ///
     /// # Errors
-    /// Returns [`Error::Unavailable`] if a lost connection cannot be replaced; then every later call fails too.
+    /// Returns an error, such as [`Error::Unavailable`], if a lost connection cannot be replaced. Every later call then
+    /// fails too.
     pub async fn next(&mut self) -> Result<(), Error> {
         if self.received.recv().await.is_some() {
             return Ok(());
@@ -69,19 +73,19 @@ impl Announcements {
     }
 }
 
-/// Forwards notifications to `sender` until the connection is lost. Sends one at the start as well, since earlier
-/// notifications may have been missed.
+/// Listens on a new connection and forwards each notification to `sender`. Also sends one announcement at the start,
+/// because earlier notifications may have been missed. Returns an error once the connection is lost.
 async fn listen(
     pool: &PgPool,
     sender: &mpsc::Sender<()>,
     retries: &mut Retries,
 ) -> Result<Infallible, sqlx::Error> {
-    // A connection outside the store's pool, so that a lost listener takes no slot there.
+    // Uses a connection outside the store's pool, so that a lost listener occupies no slot in the pool.
     let mut listener = PgListener::connect_with(pool).await?;
     listener.listen(CHANNEL).await?;
     retries.reset();
     loop {
-        // Announcements coalesce: a full channel already holds an unread one.
+        // A full channel already holds an unread announcement, so this one can be dropped.
         let _ = sender.try_send(());
         loop {
             match timeout(LISTEN_KEEPALIVE, listener.try_recv()).await {
@@ -97,7 +101,7 @@ async fn listen(
 }
 
 impl Read {
-    /// Notifies all listening processes.
+    /// Notifies all processes that listen for announcements.
     pub(crate) async fn announce(&mut self) -> Result<(), Error> {
         self.execute("SELECT pg_notify($1, '')", bind![CHANNEL]).await
     }

@@ -1,6 +1,7 @@
-//! The audit log and its chain.
+//! Queries for the audit log and its chain.
 //!
-//! A record is *unchained* until a background task gives it a number and a MAC, which make it part of the chain.
+//! A record is *unchained* until a background task assigns it a number and its final MAC, which make it part of the
+//! chain.
 
 use domain::audit::{AuditRecord, ChainPosition, Mac};
 use domain::paging::{Page, PageRequest};
@@ -34,9 +35,10 @@ fn parse_record(row: &Row) -> Result<AuditRecord, Error> {
 /// An audit record and its position in the chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedRecord {
-    /// The record.
+    /// The audit record.
     pub record: AuditRecord,
-    /// Its number and MAC; `None` until it is chained, a moment after it is written.
+    /// The record's number and MAC in the chain. `None` until a background task chains the record, a moment after it is
+    /// written.
     pub position: Option<ChainPosition>,
 }
 
@@ -47,12 +49,12 @@ fn parse_listed_record(row: &Row) -> Result<ListedRecord, Error> {
     Ok(ListedRecord { record: parse_record(row)?, position })
 }
 
-/// A chained record as read from the database. It may have been tampered with.
+/// A chained record as read from the database, possibly altered by tampering.
 #[derive(Clone, Debug)]
 pub struct ChainedRecord {
-    /// Its number.
+    /// The record's number in the chain.
     pub number: i64,
-    /// Its MAC and the record; `None` if one of them is unreadable.
+    /// The MAC and the record, or `None` if either is unreadable.
     pub contents: Option<(Mac, AuditRecord)>,
 }
 
@@ -61,18 +63,19 @@ fn parse_chained_record(row: &Row) -> Result<ChainedRecord, Error> {
     Ok(ChainedRecord { number: row.int("number")?, contents: mac.zip(parse_record(row).ok()) })
 }
 
-/// An unchained record as read from the database. It may have been inserted or altered without the server.
+/// An unchained record as read from the database. It may have been inserted or altered by a program other than the
+/// server.
 #[derive(Clone, Debug)]
 pub struct UnchainedRecord {
-    /// Its position among the unchained records.
+    /// The record's position among the unchained records.
     pub position: UnchainedPosition,
-    /// The record; `None` if it is unreadable.
+    /// The audit record, or `None` if it is unreadable.
     pub record: Option<AuditRecord>,
-    /// The MAC that was stored with it; `None` if there is none.
+    /// The MAC stored with the record, or `None` if there is none or it is unreadable.
     pub mac: Option<Mac>,
 }
 
-/// A position among the unchained records, oldest first.
+/// A position in the list of unchained records, which is sorted from oldest to newest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnchainedPosition {
     created_at: i64,
@@ -81,7 +84,7 @@ pub struct UnchainedPosition {
 }
 
 impl UnchainedPosition {
-    /// The position before the first record.
+    /// The position from which to read all unchained records: before the first of them.
     pub const START: Self = Self { created_at: i64::MIN, sid: String::new() };
 }
 
@@ -91,32 +94,35 @@ fn parse_unchained_record(row: &Row) -> Result<UnchainedRecord, Error> {
     Ok(UnchainedRecord { position, record: parse_record(row).ok(), mac })
 }
 
-/// The result of checking the audit log for rows that do not belong to the chain, including rows that the schema rules
-/// out unless it was tampered with.
+/// The result of checking the audit log for rows that do not belong to the chain. The check also finds rows that the
+/// schema would not allow unless it was tampered with. A field that is `None` means that no such row was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditLogCheck {
-    /// The number of a record outside the two ends of the chain.
+    /// The chain number of a record that lies before the start of the chain or after its head (see [`AuditChain`]).
     pub outside_ends: Option<i64>,
-    /// A number that several records have.
+    /// A chain number that more than one record has.
     pub repeated_number: Option<i64>,
-    /// A SID that several records have.
+    /// A SID that more than one record has.
     pub repeated_sid: Option<String>,
     /// The SID of a record with a number but no MAC, or with a MAC but no number.
     pub half_chained: Option<String>,
-    /// The number of rows that store the ends of the chain; 1 in an intact log.
+    /// The number of rows that store the two ends of the chain (see [`AuditChain`]). An intact database has exactly
+    /// one.
     pub end_rows: i64,
     /// The number of unchained records.
     pub unchained: i64,
 }
 
-/// The two ends of the audit chain.
+/// The two ends of the audit chain (the position before its oldest record, and that of its newest), and the MAC that
+/// protects them.
 #[derive(Debug)]
 pub struct AuditChain {
-    /// The newest record that was removed at the end of its retention.
+    /// The position of the newest record that was removed at the end of its retention. The chain starts after this
+    /// position.
     pub removed: ChainPosition,
-    /// The newest record of the chain.
+    /// The position of the newest record in the chain, called the chain head.
     pub head: ChainPosition,
-    /// The MAC over both.
+    /// The MAC that covers both positions.
     pub seal: Mac,
 }
 
@@ -131,25 +137,25 @@ fn parse_audit_chain(row: &Row) -> Result<AuditChain, Error> {
 
 const CHAIN: &str = "SELECT removed_number, removed_mac, head_number, head_mac, seal FROM audit_chain";
 
-/// Which audit records are listed.
+/// A filter for listing audit records. A field that is `None` does not restrict the list.
 #[derive(Clone, Debug, Default)]
 pub struct AuditFilter {
-    /// Only records of this actor: a SID or an operator's name.
+    /// Matches only records of this actor, given as a SID or an operator's name.
     pub actor: Option<String>,
-    /// Only records of this event type.
+    /// Matches only records of this event type.
     pub event_type: Option<String>,
-    /// Only records about this resource.
+    /// Matches only records about the resource with this SID.
     pub resource_sid: Option<String>,
-    /// Only records of requests from this address.
+    /// Matches only records of requests from this client address.
     pub address: Option<String>,
-    /// Only records created at this instant or later.
+    /// Matches only records created at this instant or later.
     pub from: Option<Timestamp>,
-    /// Only records created before this instant.
+    /// Matches only records created before this instant.
     pub to: Option<Timestamp>,
 }
 
 impl AuditFilter {
-    /// Returns the SQL conditions of the filter, each with its value.
+    /// Returns the filter's SQL conditions, each with the value for its `?` placeholder.
     fn conditions(&self) -> Vec<(&'static str, Value)> {
         let text = |condition, value: &Option<String>| Some((condition, Value::from(value.as_deref()?)));
         let time = |condition, value: Option<Timestamp>| Some((condition, Value::from(value?)));
@@ -168,10 +174,10 @@ impl AuditFilter {
 }
 
 impl Read {
-    /// Returns a record about this account.
+    /// Returns the audit record with this SID if it is about this account, or `None` otherwise.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn event(
         &mut self,
         account_sid: AccountSid,
@@ -181,10 +187,10 @@ impl Read {
         self.fetch_optional_as(sql, bind![sid, account_sid], parse_record).await
     }
 
-    /// Returns the records about an account.
+    /// Returns the requested page of the audit records about an account that match `filter`.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn events(
         &mut self,
         account_sid: AccountSid,
@@ -198,10 +204,11 @@ impl Read {
         list.page::<EventSid, _>(self, request, parse_record).await
     }
 
-    /// Returns at most `limit` records of all accounts and of the server, newest first.
+    /// Returns the newest audit records that match `filter`, at most `limit`, sorted from newest to oldest. Includes
+    /// the records of all accounts and of the server itself.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn newest_audit_records(
         &mut self,
         filter: &AuditFilter,
@@ -213,18 +220,18 @@ impl Read {
             values.push(value);
             conditions.push_str(&format!(" AND {}", condition.replace('?', &format!("${}", values.len()))));
         }
-        // SIDs of records begin with their time in milliseconds.
+        // The SID of an audit record begins with its creation time in milliseconds, so sorting by SID sorts by time.
         let sql = format!("SELECT {COLUMNS} FROM audit_log WHERE {conditions} ORDER BY sid DESC LIMIT $1");
         let mut records = self.fetch_all_as(sql, values, parse_listed_record).await?;
-        // Orders the records within one millisecond.
+        // Sorts the records that were created within the same millisecond.
         records.sort_by_key(|listed| std::cmp::Reverse((listed.record.created_at, listed.record.sid)));
         Ok(records)
     }
 
-    /// Returns at most `limit` unchained records after a position, oldest first.
+    /// Returns up to `limit` unchained records after the position `after`, oldest first.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn unchained_records(
         &mut self,
         after: &UnchainedPosition,
@@ -238,10 +245,11 @@ impl Read {
         self.fetch_all_as(sql, values, parse_unchained_record).await
     }
 
-    /// Returns at most `limit` chained records with numbers above `after` and up to `up_to`, in the order of the chain.
+    /// Returns up to `limit` chained records whose numbers are above `after` and at most `up_to`, in ascending order of
+    /// number.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn chained_records(
         &mut self,
         after: i64,
@@ -254,30 +262,32 @@ impl Read {
         self.fetch_all_as(sql, bind![after, up_to, limit], parse_chained_record).await
     }
 
-    /// Returns the two ends of the chain; `None` if there is no chain yet.
+    /// Returns the two ends of the chain, or `None` if there is no chain yet.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn audit_chain(&mut self) -> Result<Option<AuditChain>, Error> {
         self.fetch_optional_as(CHAIN, bind![], parse_audit_chain).await
     }
 
-    /// Returns the sealed key of the chain, of type `K` once it is opened; `None` if there is no chain yet.
+    /// Returns the sealed key of the audit chain, or `None` if there is no chain yet. `K` is the type of the key when
+    /// decrypted.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn audit_key<K>(&mut self) -> Result<Option<Sealed<K>>, Error> {
         let row = self.fetch_optional("SELECT key FROM audit_chain", bind![]).await?;
         row.map(|row| row.sealed("key")).transpose()
     }
 
-    /// Checks the audit log for rows that do not belong to the chain; returns `None` if there is no chain yet.
+    /// Checks the audit log for rows that do not belong to the chain. Returns the findings, or `None` if there is no
+    /// chain yet.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn check_audit_log(&mut self) -> Result<Option<AuditLogCheck>, Error> {
-        // A single statement reads one consistent snapshot. It also counts rows that an index or a constraint rules
-        // out, because an attacker who can change the schema may have dropped both.
+        // A single statement reads one consistent snapshot. It also looks for rows that an index or a constraint would
+        // prevent, because an attacker who can change the schema may have dropped both.
         let sql = "SELECT (SELECT COUNT(*) FROM audit_log WHERE number IS NULL) AS waiting, COALESCE(\
                    (SELECT MIN(number) FROM audit_log WHERE number <= removed_number), \
                    (SELECT MAX(number) FROM audit_log WHERE number > head_number)) AS added, \
@@ -300,22 +310,23 @@ impl Read {
         self.fetch_optional(sql, bind![]).await?.map(check).transpose()
     }
 
-    /// Returns the creation time of the newest record; `None` if there is none.
+    /// Returns the creation time of the newest audit record, or `None` if the audit log is empty.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn newest_audit_record_at(&mut self) -> Result<Option<Timestamp>, Error> {
-        // SIDs of records begin with their time in milliseconds.
+        // The SID of an audit record begins with its creation time in milliseconds, so sorting by SID sorts by time.
         let sql = "SELECT created_at FROM audit_log ORDER BY sid DESC LIMIT 1";
         self.fetch_optional(sql, bind![]).await?.map(|row| row.timestamp("created_at")).transpose()
     }
 }
 
 impl Write {
-    /// Adds an unchained record with its MAC.
+    /// Inserts an unchained audit record together with its MAC.
     ///
     /// # Errors
-    /// Returns an error if the database fails or does not store the record.
+    /// Returns [`Error::NotStored`] if the database does not store the record, or another error if the database
+    /// operation fails.
     pub async fn insert_audit_record(&mut self, record: &AuditRecord, mac: &Mac) -> Result<(), Error> {
         let sql = "INSERT INTO audit_log (sid, actor_type, actor, event_type, account_sid, resource_sid, data, \
                    address, request_sid, created_at, waiting_mac) \
@@ -333,23 +344,23 @@ impl Write {
             record.created_at,
             mac.to_string()
         ];
-        // A trigger that was added to the schema could drop the record without an error.
+        // A trigger that was added to the schema could discard the record without an error.
         self.fetch_optional(sql, values).await?.map(drop).ok_or_else(|| Error::NotStored("audit_log"))
     }
 
-    /// Sets the MAC of an unchained record.
+    /// Replaces the MAC that is stored with an unchained record. Does nothing if the record is already chained.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn set_unchained_mac(&mut self, sid: EventSid, mac: &Mac) -> Result<(), Error> {
         let sql = "UPDATE audit_log SET waiting_mac = $2 WHERE sid = $1 AND number IS NULL";
         self.execute(sql, bind![sid, mac.to_string()]).await
     }
 
-    /// Stores the ends and the sealed key of a new chain, unless there is a chain already.
+    /// Creates the audit chain by storing its two ends and its sealed key. Does nothing if there already is a chain.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn insert_audit_chain<K>(&mut self, chain: &AuditChain, key: &Sealed<K>) -> Result<(), Error> {
         let sql = "INSERT INTO audit_chain (name, key, removed_number, removed_mac, head_number, head_mac, seal) \
                    VALUES ('audit', $1, $2, $3, $4, $5, $6) ON CONFLICT (name) DO NOTHING";
@@ -364,21 +375,22 @@ impl Write {
         self.execute(sql, values).await
     }
 
-    /// Returns the two ends of the chain, locked until the transaction ends. Returns `None` if another transaction has
-    /// locked them, or if there is no chain.
+    /// Locks the two ends of the chain until the transaction ends, and returns them. Returns `None` if another
+    /// transaction holds the lock, or if there is no chain.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn try_lock_audit_chain(&mut self) -> Result<Option<AuditChain>, Error> {
         // SQLite needs no lock: this is the only write connection.
         let lock = if self.connection.is_postgres() { " FOR NO KEY UPDATE SKIP LOCKED" } else { "" };
         self.fetch_optional_as(format!("{CHAIN}{lock}"), bind![], parse_audit_chain).await
     }
 
-    /// Appends unchained records to the chain, each with its final number and MAC.
+    /// Appends unchained records to the chain by assigning each its final number and MAC.
     ///
     /// # Errors
-    /// Returns an error if the database fails, or if one of the records is missing, chained already or present twice.
+    /// Returns [`Error::NotStored`] if one of the records is missing, already chained or present twice, or another
+    /// error if the database operation fails.
     pub async fn append_to_audit_chain(
         &mut self,
         positions: &[(EventSid, ChainPosition)],
@@ -403,10 +415,10 @@ impl Write {
         }
     }
 
-    /// Replaces the two ends of the chain and the MAC over them.
+    /// Replaces the stored ends of the chain and the MAC over them.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn update_audit_chain(
         &mut self,
         removed: &ChainPosition,
@@ -425,13 +437,15 @@ impl Write {
         self.execute(sql, values).await
     }
 
-    /// Deletes the records that retention has removed from the chain: those with numbers above `after`, the previous
-    /// first end, and up to the current first end. Returns how many were deleted.
+    /// Deletes the records that were removed from the chain at the end of their retention: those with numbers above
+    /// `after`, the chain's previous lower end, and at most its current lower end. Returns the number of records
+    /// deleted.
     ///
-    /// Rows with lower numbers stay: they were inserted by tampering, and the check of the log must find them.
+    /// Keeps rows with lower numbers: they were inserted by tampering, and [`check_audit_log`](Read::check_audit_log)
+    /// must find them.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn delete_removed_records(&mut self, after: i64) -> Result<usize, Error> {
         let sql = "DELETE FROM audit_log \
                    WHERE number > $1 AND number <= (SELECT removed_number FROM audit_chain) RETURNING sid";

@@ -1,4 +1,4 @@
-//! Backups of SQLite databases: making, inspecting and restoring them.
+//! Creating, inspecting and restoring backups of SQLite databases.
 
 use std::fs;
 use std::io;
@@ -18,16 +18,17 @@ use crate::sqlite_files::{
     with_suffix, write_draft,
 };
 
-/// Maximum time to wait for another program's lock before its database is replaced.
+/// Maximum time to wait for another program to unlock a database that is about to be replaced.
 const MERGE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Copies a consistent snapshot of a database to `file`, even while a server writes to it. Returns its size in bytes.
+/// Copies a consistent snapshot of `database` to `file`, even while a server writes to the database. Returns the copy's
+/// size in bytes.
 ///
-/// The copy replaces an existing file of that name once it is verified and durable. Only its owner can read it.
+/// The copy is verified and made durable before it replaces an existing `file`. Only the copy's owner can read it.
 ///
 /// # Errors
-/// Returns an error if the database cannot be read or the copy cannot be written, and [`Error::Damaged`] if the
-/// database is not intact.
+/// Returns [`Error::Damaged`] if the database is not intact, or another error if the database cannot be read or the
+/// copy cannot be written.
 pub async fn back_up(database: &Path, file: &Path) -> Result<u64, Error> {
     if file.exists() {
         require_regular(file)?;
@@ -37,17 +38,19 @@ pub async fn back_up(database: &Path, file: &Path) -> Result<u64, Error> {
     Ok(fs::metadata(file).map_err(|error| file_error(file, error))?.len())
 }
 
-/// What a backup's schema says about its origin.
+/// The result of inspecting a backup's schema.
 #[derive(Debug)]
 pub struct BackupInfo {
-    /// Migrations in it that this version of Countersign does not know.
+    /// Names of the migrations in the backup that this version of Countersign does not know. They come from a newer
+    /// version.
     pub newer: Vec<String>,
-    /// How its schema differs from the result of its migrations, one phrase for each object. Not meaningful if there
-    /// are newer migrations.
+    /// Differences between the backup's schema and the result of its migrations, one phrase for each object. Not
+    /// meaningful if `newer` is not empty.
     pub differences: Vec<String>,
 }
 
-/// Opens a backup and inspects its schema. Changes nothing and runs no code from the schema, such as triggers.
+/// Opens a backup and inspects its schema. Returns read access to the backup and the result of the inspection. Changes
+/// nothing, and runs no code from the schema, such as triggers.
 ///
 /// # Errors
 /// Returns [`Error::Damaged`] if `file` is not a Countersign database, and [`Error::File`] if it cannot be read or is
@@ -67,7 +70,8 @@ pub async fn inspect_backup(file: &Path) -> Result<(Read, BackupInfo), Error> {
     inspected.await.map_err(|error| damaged(file, error))
 }
 
-/// Turns SQLite's errors about a file that it cannot interpret into [`Error::Damaged`] with the name of `file`.
+/// Converts an error that SQLite reports about a file that it cannot interpret into an [`Error::Damaged`] for `file`.
+/// Returns any other error unchanged.
 fn damaged(file: &Path, error: Error) -> Error {
     match error {
         Error::Database(error) => Error::Damaged(file.to_owned(), error.to_string()),
@@ -76,8 +80,8 @@ fn damaged(file: &Path, error: Error) -> Error {
     }
 }
 
-/// A verified copy of a backup that is ready to replace a database. Locks the database's folder exclusively. Dropping
-/// it changes nothing.
+/// A verified copy of a backup, ready to replace a database. Holds an exclusive lock on the database's folder. Dropping
+/// the copy leaves the database unchanged.
 #[derive(Debug)]
 pub struct Replacement {
     draft: NamedTempFile,
@@ -90,7 +94,7 @@ impl Replacement {
     ///
     /// # Errors
     /// Returns [`Error::InUse`] if a process has the database open, [`Error::Damaged`] if the backup is not an intact
-    /// Countersign database, or an error if a file cannot be read or written.
+    /// Countersign database, or another error if a file cannot be read or written.
     pub async fn prepare(backup: &Path, database: &Path) -> Result<Self, Error> {
         let lock = lock_exclusively(database)?;
         require_regular(backup)?;
@@ -104,25 +108,27 @@ impl Replacement {
         Ok(draft)
     }
 
-    /// [Inspects](inspect_backup) the copy, because the backup may have changed since its own inspection.
+    /// Inspects the copy in the same way as [`inspect_backup`]. The backup itself may have changed since it was
+    /// inspected, so an earlier inspection may not describe this copy.
     ///
     /// # Errors
-    /// Fails as [`inspect_backup`] does.
+    /// Returns the same errors as [`inspect_backup`].
     pub async fn inspect(&self) -> Result<(Read, BackupInfo), Error> {
         inspect_backup(self.draft.path()).await
     }
 
-    /// Replaces the database. Links an existing one to the name `kept` first, and returns whether there was one. At
-    /// every moment one of the two is in place and complete, even after a power failure.
+    /// Replaces the current database with this copy. If a database exists, it is first hard-linked as `kept`, so that
+    /// it is preserved. Returns whether one existed. A complete database is in place at every moment, even after a
+    /// power failure.
     ///
     /// # Errors
-    /// Returns [`Error::InUse`], with nothing changed, while another program reads or writes the database. Returns an
-    /// error if a file cannot be written; then either database may be in place.
+    /// Returns [`Error::InUse`], changing nothing, if another program is reading or writing the database. Returns
+    /// another error if a file cannot be written; either the old or the new database may then be in place.
     pub async fn put_in_place(self, kept: &Path) -> Result<bool, Error> {
         let existed = self.database.exists();
         if existed {
-            // Once its log is merged, the file is complete under any name. A damaged one may refuse that, and its log
-            // is kept beside it.
+            // Once its write-ahead log is merged, the database file is complete under any name. The merge may fail on a
+            // damaged database, so its log is linked as well.
             if let Err(Error::InUse(_) | Error::Unavailable(_)) = merge_log(&self.database).await {
                 return Err(used_by_another_program(&self.database));
             }
@@ -134,7 +140,7 @@ impl Replacement {
             }
             sync_folder(&self.database)?;
         }
-        // SQLite would apply the old database's log to the new file.
+        // Removes the old database's write-ahead log, which SQLite would otherwise apply to the new file.
         for suffix in ["-wal", "-shm"] {
             let file = with_suffix(&self.database, suffix);
             match fs::remove_file(&file) {
@@ -150,7 +156,8 @@ impl Replacement {
     }
 }
 
-/// Merges the write-ahead log of a database that no Countersign process has open into its file.
+/// Merges the write-ahead log of a database into its file. No Countersign process may have the database open. Returns
+/// [`Error::InUse`] if another program prevents the merge.
 async fn merge_log(database: &Path) -> Result<(), Error> {
     let options = sqlite_options(Some(database)).create_if_missing(false).busy_timeout(MERGE_TIMEOUT);
     let mut connection = SqliteConnection::connect_with(&options).await?;

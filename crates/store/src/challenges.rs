@@ -1,4 +1,4 @@
-//! Challenges.
+//! Queries for challenges.
 
 use std::num::NonZeroU32;
 use std::ops::Range;
@@ -13,17 +13,18 @@ use crate::read_write::{Read, Write};
 use crate::services::SERVICE_EXISTS;
 use crate::values::{Row, bind, to_json};
 
-/// The status is computed: a pending challenge whose factor is deleted is void, even if its row was not updated.
+/// The columns that describe a challenge. The status is computed: a pending challenge whose factor was deleted counts
+/// as voided, even if its row was not updated.
 const COLUMNS: &str = "sid, account_sid, service_sid, entity_sid, identity, factor_sid, \
     CASE WHEN status = 'pending' \
     AND NOT EXISTS (SELECT 1 FROM factors WHERE factors.sid = factor_sid) THEN 'voided' ELSE status END AS status, \
     responded_at, message, fields, details_date, hidden_details, metadata, expires_at, created_at, updated_at";
 
-/// The condition that the factor of a challenge, and therefore its entity, is not deleted.
+/// SQL condition that a challenge's factor, and therefore its entity, is not deleted.
 const FACTOR_EXISTS: &str = "EXISTS (SELECT 1 FROM factors WHERE factors.sid = factor_sid)";
 
-/// Returns the condition that selects one challenge by its path. The path must lead to the challenge's own entity, not
-/// to a later one with the same identity.
+/// Returns the SQL condition that selects one challenge by its path. The path must refer to the challenge's own entity,
+/// not to a later entity with the same identity.
 fn path_condition() -> String {
     format!(
         "sid = $1 AND service_sid = $2 AND identity = $3 AND account_sid = $4 AND {SERVICE_EXISTS} \
@@ -60,20 +61,21 @@ fn parse_challenge(row: &Row) -> Result<Challenge, Error> {
     })
 }
 
-/// Which challenges of an entity are listed.
+/// A filter for listing an entity's challenges. A field that is `None` does not restrict the list.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ChallengeFilter {
-    /// Only challenges to this factor.
+    /// Matches only challenges to the factor with this SID.
     pub factor_sid: Option<FactorSid>,
-    /// Only challenges that have this status when they are listed.
+    /// Matches only challenges that have this status at the time of listing.
     pub status: Option<Status>,
 }
 
 impl Read {
-    /// Counts the challenges of all entities that expired unanswered later than `after` and no later than `until`.
+    /// Counts the challenges of all entities that expired unanswered after the instant `after` and no later than
+    /// `until`.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn count_expired(&mut self, after: Timestamp, until: Timestamp) -> Result<u64, Error> {
         let sql = "SELECT COUNT(*) AS expired FROM challenges \
                    WHERE status = 'pending' AND expires_at > $1 AND expires_at <= $2";
@@ -82,10 +84,10 @@ impl Read {
         u64::try_from(expired).map_err(|_| Error::Corrupt("expired".into()))
     }
 
-    /// Returns a challenge of an entity.
+    /// Returns an entity's challenge by SID, or `None` if the entity has no such challenge.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn challenge(
         &mut self,
         path: &EntityPath,
@@ -96,19 +98,20 @@ impl Read {
         self.fetch_optional_as(sql, values, parse_challenge).await
     }
 
-    /// Returns whether the payload with this digest answered the challenge.
+    /// Returns whether the challenge was answered with the payload that has this digest.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn is_answered_by(&mut self, sid: ChallengeSid, digest: AnswerDigest) -> Result<bool, Error> {
         let sql = "SELECT sid FROM challenges WHERE sid = $1 AND answer_digest = $2";
         Ok(self.fetch_optional(sql, bind![sid, &digest.0[..]]).await?.is_some())
     }
 
-    /// Returns the challenges of an entity.
+    /// Returns the requested page of an entity's challenges that match `filter`. The filter treats a pending challenge
+    /// as expired if it has expired by `now` or if its factor was deleted.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn challenges(
         &mut self,
         entity_sid: EntitySid,
@@ -138,11 +141,11 @@ impl Read {
         list.page::<ChallengeSid, _>(self, request, parse_challenge).await
     }
 
-    /// Returns the creation time of the `most`-th newest challenge to a factor within `span`, its end included; `None`
-    /// if there are fewer.
+    /// Returns the creation time of a factor's `most`-th newest challenge within `span` (1 is the
+    /// newest), or `None` if there are fewer than `most`. The start of `span` is exclusive, its end inclusive.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn nth_latest_challenge_created_at(
         &mut self,
         factor_sid: FactorSid,
@@ -157,18 +160,19 @@ impl Read {
         row.map(|row| row.timestamp("created_at")).transpose()
     }
 
-    /// Returns when enough of a factor's pending challenges will have expired that fewer than `most` remain; `None` if
-    /// there are fewer already.
+    /// Returns when a factor will have fewer than `most` pending challenges, because enough of its current ones will
+    /// have expired. Returns `None` if it already has fewer.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn next_pending_slot_at(
         &mut self,
         factor_sid: FactorSid,
         most: NonZeroU32,
         now: Timestamp,
     ) -> Result<Option<Timestamp>, Error> {
-        // Excludes challenges that expired long ago: none lives longer than the maximum lifetime.
+        // The condition on `created_at` excludes challenges that expired long ago: no challenge outlives the maximum
+        // lifetime.
         let sql = "SELECT expires_at FROM challenges \
                    WHERE factor_sid = $1 AND status = 'pending' AND created_at >= $2 AND expires_at > $3 \
                    ORDER BY expires_at DESC LIMIT 1 OFFSET $4";
@@ -179,10 +183,10 @@ impl Read {
 }
 
 impl Write {
-    /// Adds a pending challenge.
+    /// Inserts a challenge as pending.
     ///
     /// # Errors
-    /// Returns [`Error::ParentGone`] if the entity does not exist, or an error if the database fails.
+    /// Returns [`Error::ParentGone`] if the entity does not exist, or another error if the database operation fails.
     pub async fn insert_challenge(&mut self, challenge: &Challenge) -> Result<(), Error> {
         let sql = "INSERT INTO challenges (sid, account_sid, service_sid, entity_sid, identity, factor_sid, status, \
                    message, fields, details_date, hidden_details, metadata, expires_at, created_at, updated_at) \
@@ -206,11 +210,12 @@ impl Write {
         self.execute(sql, values).await
     }
 
-    /// Answers a challenge if it is pending at `now`; returns `None` if it is not. `digest` is the digest of the payload
-    /// with the answer. This is the only transition of a challenge by an answer.
+    /// Records the answer to a challenge that is pending at `now`, and returns the answered challenge. Returns `None`,
+    /// changing nothing, if the challenge is not pending. `digest` is the digest of the payload that contains the
+    /// answer. No other method answers a challenge.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn answer_challenge(
         &mut self,
         sid: ChallengeSid,
@@ -226,10 +231,11 @@ impl Write {
         self.fetch_optional_as(sql, bind![sid, answer.as_str(), &digest.0[..], now], parse_challenge).await
     }
 
-    /// Replaces the metadata of a challenge, which its device sets; returns `None` if there is no such challenge.
+    /// Replaces a challenge's metadata, which is set by the device. Returns the updated challenge, or `None` if there
+    /// is no such challenge.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn set_challenge_metadata(
         &mut self,
         path: &EntityPath,
@@ -246,11 +252,11 @@ impl Write {
         self.fetch_optional_as(sql, values, parse_challenge).await
     }
 
-    /// Deletes at most `limit` challenges that expired before an instant, answered or not, with their notifications;
-    /// returns how many.
+    /// Deletes up to `limit` challenges that expired before the instant `before`, whether answered or not, together
+    /// with their notifications. Returns the number of challenges deleted.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn delete_old_challenges(&mut self, before: Timestamp, limit: i64) -> Result<usize, Error> {
         let sql = "DELETE FROM challenges WHERE sid IN \
                    (SELECT sid FROM challenges WHERE expires_at < $1 ORDER BY expires_at LIMIT $2) RETURNING sid";

@@ -1,4 +1,4 @@
-//! The clock record, by which housekeeping decides whether to trust the clock.
+//! Queries for the clock record, which housekeeping uses to decide whether to trust the system clock.
 
 use std::time::Duration;
 
@@ -21,10 +21,10 @@ fn micros(duration: Duration) -> i64 {
 }
 
 impl Read {
-    /// Returns the clock record; `None` before the first reading of the clock.
+    /// Returns the clock record, or `None` if no reading of the clock has been recorded yet.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn clock_record(&mut self) -> Result<Option<ClockRecord>, Error> {
         let sql = "SELECT trusted_at, ran_for, doubted_at, steady_for FROM clock_record";
         self.fetch_optional_as(sql, bind![], parse_clock_record).await
@@ -32,10 +32,10 @@ impl Read {
 }
 
 impl Write {
-    /// Replaces the clock record. Durations are stored in whole microseconds.
+    /// Creates or replaces the clock record. Durations are stored in whole microseconds.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn set_clock_record(&mut self, record: &ClockRecord) -> Result<(), Error> {
         let sql = "INSERT INTO clock_record (name, trusted_at, ran_for, doubted_at, steady_for) \
                    VALUES ('clock', $1, $2, $3, $4) ON CONFLICT (name) DO UPDATE SET \

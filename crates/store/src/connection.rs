@@ -1,4 +1,4 @@
-//! A connection of either database, and how SQLite connections are configured.
+//! Connections to either database, and the configuration of SQLite connections.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -11,12 +11,12 @@ use crate::limits::ACQUIRE_TIMEOUT;
 use crate::pool::PooledConnection;
 use crate::values::{Row, Value, bound};
 
-/// Size in bytes to which the write-ahead log shrinks after a checkpoint. It grows beyond that while a long read, such
-/// as a backup, keeps SQLite from restarting it.
+/// Size in bytes to which SQLite truncates the write-ahead log after a checkpoint (64 MiB). The log may grow larger
+/// while a long read, such as a backup, keeps SQLite from restarting it.
 const WAL_SIZE_LIMIT_BYTES: &str = "67108864";
 
-/// Returns the options for a SQLite file, or for a database in memory if `path` is `None`. Always `FULL` and WAL, so
-/// that acknowledged writes survive power loss.
+/// Returns the connection options for a SQLite file, or for an in-memory database if `path` is `None`. Files always use
+/// WAL mode with synchronous mode `FULL`, so that acknowledged writes survive power loss.
 pub(crate) fn sqlite_options(path: Option<&Path>) -> SqliteConnectOptions {
     let options = SqliteConnectOptions::new()
         .foreign_keys(true)
@@ -33,27 +33,28 @@ pub(crate) fn sqlite_options(path: Option<&Path>) -> SqliteConnectOptions {
     }
 }
 
-/// A connection of either database, inside or outside a transaction.
+/// A connection to either database, inside or outside a transaction.
 pub(crate) enum Connection {
-    /// The write connection, or the only one of a database in memory.
+    /// A SQLite connection outside the pool, such as the write connection or the only connection of an in-memory
+    /// database.
     Sqlite(Box<SqliteConnection>),
-    /// A read connection.
+    /// A SQLite read connection from the pool.
     SqliteReader(PoolConnection<Sqlite>),
-    /// A connection for reads or for one transaction.
+    /// A PostgreSQL connection, for reads or for one transaction.
     Postgres(PooledConnection),
 }
 
 impl Connection {
-    /// Returns whether the database is PostgreSQL, for statements that must differ.
+    /// Returns whether the database is PostgreSQL. Used where the two databases need different statements.
     pub(crate) const fn is_postgres(&self) -> bool {
         matches!(self, Self::Postgres(_))
     }
 
-    /// Runs a statement and returns all its rows. The text consists of constants of this crate only; external input
-    /// belongs in `values`.
+    /// Runs a statement and returns all its rows. `sql` may consist only of constants of this crate; external input
+    /// must be passed in `values`.
     ///
-    /// The text must name its columns and never use `*`. Statements stay prepared, and one whose result gains columns
-    /// when a newer version migrates the database would fail from then on.
+    /// `sql` must name its columns and never use `*`. Statements stay prepared: if a newer version's migration added
+    /// columns to the result of `*`, the prepared statement would fail from then on.
     pub(crate) async fn rows(
         &mut self,
         sql: impl Into<Cow<'static, str>>,
@@ -78,7 +79,7 @@ impl Connection {
         }
     }
 
-    /// Commits the transaction.
+    /// Commits the current transaction.
     pub(crate) async fn commit(&mut self) -> Result<(), sqlx::Error> {
         match self {
             Self::Sqlite(_) | Self::SqliteReader(_) => self.rows("COMMIT", Vec::new()).await.map(drop),
@@ -86,7 +87,7 @@ impl Connection {
         }
     }
 
-    /// Rolls the transaction back. Ignores a failure, after which the database rolls back by itself.
+    /// Rolls back the current transaction. Ignores an error, because the database then rolls back by itself.
     pub(crate) async fn roll_back(&mut self) {
         match self {
             Self::Sqlite(_) | Self::SqliteReader(_) => drop(self.rows("ROLLBACK", Vec::new()).await),

@@ -1,4 +1,4 @@
-//! Push credentials.
+//! Queries for push credentials.
 
 use domain::credentials::{Credential, CredentialType};
 use domain::paging::{Page, PageRequest};
@@ -26,16 +26,17 @@ fn parse_credential(row: &Row) -> Result<Credential, Error> {
     })
 }
 
-/// Returns the query that selects one credential of an account. `lock` is a locking clause or empty.
+/// Returns the SQL query that selects one of an account's push credentials. `lock` is the locking clause, or empty for
+/// no lock.
 fn select_by_sid(lock: &str) -> String {
     format!("SELECT {COLUMNS} FROM credentials WHERE sid = $1 AND account_sid = $2{lock}")
 }
 
 impl Read {
-    /// Returns a push credential of an account.
+    /// Returns an account's push credential by SID, or `None` if the account has no such credential.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn credential(
         &mut self,
         account_sid: AccountSid,
@@ -44,10 +45,10 @@ impl Read {
         self.fetch_optional_as(select_by_sid(""), bind![sid, account_sid], parse_credential).await
     }
 
-    /// Returns the push credentials of an account.
+    /// Returns the requested page of an account's push credentials.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn credentials(
         &mut self,
         account_sid: AccountSid,
@@ -60,7 +61,7 @@ impl Read {
     /// Returns the push credentials of all accounts, oldest first.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn all_credentials(&mut self) -> Result<Vec<Credential>, Error> {
         self.fetch_all_as(
             format!("SELECT {COLUMNS} FROM credentials ORDER BY created_at, sid"),
@@ -72,10 +73,10 @@ impl Read {
 }
 
 impl Write {
-    /// Adds a push credential.
+    /// Inserts a push credential.
     ///
     /// # Errors
-    /// Returns [`Error::ParentGone`] if the account does not exist, or an error if the database fails.
+    /// Returns [`Error::ParentGone`] if the account does not exist, or another error if the database operation fails.
     pub async fn insert_credential(&mut self, credential: &Credential) -> Result<(), Error> {
         let sql = "INSERT INTO credentials (sid, account_sid, friendly_name, type, sandbox, content, expires_at, \
                    created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
@@ -93,10 +94,11 @@ impl Write {
         self.execute(sql, values).await
     }
 
-    /// Returns a push credential of an account, locked until the transaction ends against changes by others.
+    /// Returns an account's push credential, locked against changes by other transactions until this one ends. Returns
+    /// `None` if the account has no such credential.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn lock_credential(
         &mut self,
         account_sid: AccountSid,
@@ -106,10 +108,11 @@ impl Write {
         self.fetch_optional_as(select_by_sid(lock), bind![sid, account_sid], parse_credential).await
     }
 
-    /// Updates the fields of a push credential that can change. A new expiry time clears the record of past warnings.
+    /// Updates a push credential's mutable fields. If the expiry time changes, the record of past expiry warnings is
+    /// cleared.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn update_credential(&mut self, credential: &Credential) -> Result<(), Error> {
         let sql = "UPDATE credentials SET friendly_name = $2, sandbox = $3, content = $4, expires_at = $5, \
                    updated_at = $6, warned_days = CASE WHEN expires_at = $5 THEN warned_days END WHERE sid = $1";
@@ -124,10 +127,10 @@ impl Write {
         self.execute(sql, values).await
     }
 
-    /// Deletes a push credential. Returns `false` if there is no such credential.
+    /// Deletes an account's push credential. Returns `false` if the account has no such credential.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn delete_credential(
         &mut self,
         account_sid: AccountSid,
@@ -137,11 +140,11 @@ impl Write {
         Ok(self.fetch_optional(sql, bind![sid, account_sid]).await?.is_some())
     }
 
-    /// Returns the credentials that expire within `days` and whose accounts have had no warning for that period yet.
-    /// Records the warnings as given.
+    /// Returns the push credentials that expire within `days` days of `now` and for which no warning for that period
+    /// has been sent. Marks these warnings as sent.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn claim_expiring_credentials(
         &mut self,
         days: i64,

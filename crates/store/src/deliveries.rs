@@ -1,4 +1,4 @@
-//! The outbox: pending and finished deliveries, and their attempts.
+//! Queries for the outbox: pending and finished deliveries, and their attempts.
 
 use std::collections::HashSet;
 
@@ -16,17 +16,17 @@ use crate::values::{Row, Value, bind, to_json};
 const COLUMNS: &str = "id, account_sid, kind, subject, work, destination, state, attempts, lease, due_at, \
     give_up_at, created_at, finished_at";
 
-/// The condition for a stranded delivery that the lease `$1` does not hold. A delivery is due no earlier than it was
-/// scheduled, so the index on pending deliveries serves both cases.
+/// SQL condition that a delivery is stranded (see [`Stranded`]) and not held by the lease `$1`. A delivery is never due
+/// before it was scheduled, so the index on pending deliveries serves both cases of a stranded delivery.
 const STRANDED: &str = "state = 'owed' AND due_at > $2 AND (lease IS NULL OR lease <> $1) \
     AND (due_at > $3 OR COALESCE(scheduled_at, created_at) > $2)";
 
-/// The contents of the column `work`.
+/// The contents of the column `work`, stored as JSON.
 #[derive(Serialize, Deserialize)]
 struct StoredWork<W> {
     #[serde(flatten)]
     work: W,
-    /// As text, so that a `traceparent` in a newer format does not prevent the delivery.
+    /// The delivery's `traceparent`, kept as text so that a newer format does not prevent the delivery.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     trace: Option<String>,
 }
@@ -51,63 +51,64 @@ fn parse_id(row: &Row, column: &str) -> Result<DeliveryId, Error> {
     row.text(column)?.parse().map_err(|_| Error::Corrupt(column.to_owned()))
 }
 
-/// A delivery and its state, as operators list it.
+/// A delivery together with its state, for lists that operators read.
 #[derive(Clone, Debug)]
 pub struct DeliveryStatus {
     /// The delivery.
     pub delivery: Delivery,
-    /// The state as stored; docs/deliveries.md lists the states.
+    /// The delivery's state; docs/deliveries.md lists the states.
     pub state: DeliveryState,
-    /// When it was finished; `None` while it is pending.
+    /// When the delivery was finished; `None` while it is pending.
     pub finished_at: Option<Timestamp>,
 }
 
-/// The stored result of one attempt.
+/// The stored result of one delivery attempt.
 #[derive(Clone, Debug)]
 pub struct AttemptRecord {
-    /// The position among the recorded attempts, from 1. Assigned when the attempt is recorded.
+    /// The attempt's position among the delivery's recorded attempts, counted from 1. Assigned when the attempt is
+    /// recorded.
     pub number: u32,
-    /// When it began.
+    /// When the attempt began.
     pub began_at: Timestamp,
-    /// Duration in milliseconds.
+    /// Duration of the attempt, in milliseconds.
     pub milliseconds: i64,
-    /// `delivered`, `skipped`, `again` or `failed`.
+    /// The attempt's outcome, stored as `delivered`, `skipped`, `again` or `failed`.
     pub outcome: AttemptOutcome,
-    /// An error code of docs/protocol/errors.md, section 6.
+    /// Error code of a failed attempt (docs/protocol/errors.md, section 6); `None` for other outcomes.
     pub error_code: Option<u32>,
-    /// Status code of the HTTP response.
+    /// Status code of the HTTP response to a webhook or debugger event; `None` for a push, or if there was no response.
     pub status: Option<u16>,
-    /// A description of at most 1024 characters, without secrets.
+    /// A description of the result, at most 1024 characters long and without secrets.
     pub detail: Option<String>,
 }
 
-/// The pending deliveries of one kind.
+/// A summary of the pending deliveries of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PendingDeliveries {
-    /// `webhook`, `push` or `debugger`.
+    /// Kind of the deliveries: `webhook`, `push` or `debugger`.
     pub kind: String,
-    /// Their number.
+    /// Number of pending deliveries.
     pub deliveries: i64,
-    /// When the oldest of them was created.
+    /// Creation time of the oldest pending delivery.
     pub oldest: Timestamp,
 }
 
-/// Which deliveries are listed.
+/// A filter for listing deliveries. A field that is `None` does not restrict the list.
 #[derive(Clone, Debug, Default)]
 pub struct DeliveryFilter {
-    /// Only deliveries to this webhook or factor, or about this alert.
+    /// Matches only deliveries to the webhook or factor with this SID, or about the alert with this SID.
     pub subject: Option<String>,
-    /// Only deliveries of this kind: `webhook`, `push` or `debugger`.
+    /// Matches only deliveries of this kind: `webhook`, `push` or `debugger`.
     pub kind: Option<String>,
-    /// Only deliveries in this state.
+    /// Matches only deliveries in this state, given as the word that the database stores.
     pub state: Option<String>,
 }
 
 impl Read {
-    /// Returns at most `limit` deliveries, newest first.
+    /// Returns the newest deliveries that match `filter`, at most `limit`, sorted from newest to oldest.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn deliveries(
         &mut self,
         filter: &DeliveryFilter,
@@ -123,15 +124,15 @@ impl Read {
                 conditions.push_str(&format!(" AND {column} = ${}", values.len()));
             }
         }
-        // The IDs begin with the creation time.
+        // Delivery IDs begin with the creation time, so sorting by ID sorts by age.
         let sql = format!("SELECT {COLUMNS} FROM deliveries WHERE {conditions} ORDER BY id DESC LIMIT $1");
         self.fetch_all_as(sql, values, parse_delivery_status).await
     }
 
-    /// Returns a delivery and its attempts, oldest first.
+    /// Returns a delivery with its attempts, oldest attempt first, or `None` if there is no such delivery.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn delivery(
         &mut self,
         id: DeliveryId,
@@ -145,10 +146,11 @@ impl Read {
         Ok(Some((status, attempts)))
     }
 
-    /// Counts the pending deliveries by kind. The duration grows with their number.
+    /// Counts the pending deliveries of each kind, omitting kinds that have none. Takes time linear in the number of
+    /// pending deliveries.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn pending_deliveries(&mut self) -> Result<Vec<PendingDeliveries>, Error> {
         let sql = "SELECT kind, COUNT(*) AS deliveries, MIN(created_at) AS oldest FROM deliveries \
                    WHERE state = 'owed' GROUP BY kind";
@@ -159,20 +161,20 @@ impl Read {
         .await
     }
 
-    /// Returns whether there is a stranded delivery that `lease` does not hold.
+    /// Returns whether any delivery is stranded, apart from those that `lease` holds.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn has_stranded_deliveries(&mut self, lease: &str, stranded: Stranded) -> Result<bool, Error> {
         let sql = format!("SELECT id FROM deliveries WHERE {STRANDED} LIMIT 1");
         let values = bind![lease, stranded.scheduled_after, stranded.due_after];
         Ok(self.fetch_optional(sql, values).await?.is_some())
     }
 
-    /// Returns when the next pending delivery is due; `None` if none is pending.
+    /// Returns when the next pending delivery is due, or `None` if no delivery is pending.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn next_delivery_due_at(&mut self) -> Result<Option<Timestamp>, Error> {
         let sql = "SELECT MIN(due_at) AS due_at FROM deliveries WHERE state = 'owed'";
         self.fetch_optional(sql, bind![]).await?.map_or(Ok(None), |row| row.optional_timestamp("due_at"))
@@ -203,7 +205,8 @@ fn parse_attempt(row: &Row) -> Result<AttemptRecord, Error> {
     })
 }
 
-/// Binds the IDs and returns their placeholders; `NULL` for none, since SQL has no empty list.
+/// Appends `ids` to `values` and returns their placeholders, separated by commas. Returns `NULL` if `ids` is empty,
+/// because SQL has no empty list.
 fn bind_ids(values: &mut Vec<Value>, ids: &[DeliveryId]) -> String {
     let placeholders = ids.iter().map(|id| {
         values.push(Value::from(id.to_string()));
@@ -213,7 +216,8 @@ fn bind_ids(values: &mut Vec<Value>, ids: &[DeliveryId]) -> String {
     if placeholders.is_empty() { "NULL".to_owned() } else { placeholders }
 }
 
-/// Returns the SID of the webhook, factor or alert that a delivery is about, by which operators find it.
+/// Returns the SID of the webhook, factor or alert that a delivery is about. Operators search for deliveries by this
+/// SID.
 fn subject(work: &Work) -> String {
     match work {
         Work::Webhook { webhook_sid, .. } => webhook_sid.to_string(),
@@ -223,10 +227,10 @@ fn subject(work: &Work) -> String {
 }
 
 impl Write {
-    /// Adds a pending delivery. It is attempted at least once if this transaction commits.
+    /// Inserts a pending delivery. If this transaction commits, the delivery is attempted at least once.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn insert_delivery(&mut self, delivery: &Delivery) -> Result<(), Error> {
         let sql = "INSERT INTO deliveries (id, account_sid, kind, subject, work, destination, state, attempts, \
                    due_at, give_up_at, created_at, scheduled_at) \
@@ -248,11 +252,12 @@ impl Write {
         self.execute(sql, values).await
     }
 
-    /// Leases at most `limit` due deliveries to `lease` until `until`, except those to the destinations in `full`. Each
-    /// counts as an attempt from now on, even if the process dies before making it.
+    /// Leases up to `limit` due deliveries to `lease` until the instant `until`, and returns them. Skips deliveries to
+    /// the destinations in `full`. Leasing a delivery already counts as an attempt, even if the process dies before
+    /// making it.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn lease_deliveries(
         &mut self,
         lease: &str,
@@ -267,16 +272,17 @@ impl Write {
             values.push(Value::from(destination.to_string()));
             elsewhere.push_str(&format!(" AND destination <> ${}", values.len()));
         }
-        // Several workers share a PostgreSQL database; each skips the rows that another one is leasing.
+        // Several workers share a PostgreSQL database; each skips the rows that another worker is leasing.
         let lock = if self.connection.is_postgres() { " FOR UPDATE SKIP LOCKED" } else { "" };
-        // Materialized because PostgreSQL might otherwise select and lock the rows several times.
+        // The subquery is materialized because PostgreSQL might otherwise select and lock the rows several times.
         let sql = format!(
             "WITH due AS MATERIALIZED (SELECT id FROM deliveries WHERE state = 'owed' AND due_at <= $2{elsewhere} \
              ORDER BY due_at LIMIT $4{lock}) \
              UPDATE deliveries SET lease = $1, due_at = $3, scheduled_at = $2, attempts = attempts + 1 \
              WHERE id IN (SELECT id FROM due) RETURNING {COLUMNS}"
         );
-        // A delivery that this version cannot read is from a newer one, which leases it when this lease expires.
+        // A delivery that this version cannot read was written by a newer version. A node of that version leases it
+        // when this lease expires.
         let rows = self.fetch_all(sql, values).await?;
         let readable = rows.iter().map(parse_delivery).inspect(|delivery| {
             if let Err(error) = delivery {
@@ -286,11 +292,11 @@ impl Write {
         Ok(readable.flatten().collect())
     }
 
-    /// Releases deliveries that `lease` holds and did not attempt. They are due now, and their lease does not count as
-    /// an attempt.
+    /// Releases deliveries that `lease` holds but did not attempt. They become due at `now`, and the lease does not
+    /// count as an attempt.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn release_deliveries(
         &mut self,
         lease: &str,
@@ -306,10 +312,11 @@ impl Write {
         self.execute(sql, values).await
     }
 
-    /// Makes at most `limit` stranded deliveries due now, except those that `lease` holds; returns how many.
+    /// Makes up to `limit` stranded deliveries due at `now`, except those that `lease` holds. Returns the number of
+    /// deliveries changed.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn reschedule_stranded_deliveries(
         &mut self,
         lease: &str,
@@ -328,10 +335,10 @@ impl Write {
         Ok(self.fetch_all(sql, values).await?.len())
     }
 
-    /// Extends the leases of these deliveries, except those that `lease` has lost.
+    /// Extends the leases of these deliveries until the instant `until`. Skips deliveries that `lease` no longer holds.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn renew_leases(
         &mut self,
         lease: &str,
@@ -346,11 +353,11 @@ impl Write {
         self.execute(sql, values).await
     }
 
-    /// Records an attempt and the new state of its delivery. Returns `false`, with nothing written, if `lease` no
-    /// longer holds the delivery.
+    /// Records an attempt and its delivery's new state, given by `next`. Returns `false`, changing nothing, if `lease`
+    /// no longer holds the delivery.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn record_attempt(
         &mut self,
         lease: &str,
@@ -385,11 +392,11 @@ impl Write {
         self.fetch_all(sql, values).await.map(|_| true)
     }
 
-    /// Records successful attempts, each with the instant of its success, and finishes their deliveries. Skips those
-    /// that `lease` no longer holds.
+    /// Records successful attempts and marks their deliveries as delivered. Each attempt comes with its delivery's ID
+    /// and the instant of its success. Skips deliveries that `lease` no longer holds.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn record_delivered(
         &mut self,
         lease: &str,
@@ -435,11 +442,12 @@ impl Write {
         self.execute(insert, bind![to_json(&rows)]).await
     }
 
-    /// Makes a finished delivery pending again until `give_up_at`, like a new one, and returns it. Returns `None` if
-    /// it does not exist, is pending, or is a push, whose content would be outdated.
+    /// Makes a finished delivery pending again until `give_up_at`, like a new one, and returns the delivery. Returns
+    /// `None` if the delivery does not exist, is pending, or is a push. Pushes are excluded because their content would
+    /// be outdated.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn requeue_delivery(
         &mut self,
         id: DeliveryId,
@@ -454,11 +462,12 @@ impl Write {
         self.fetch_optional_as(sql, bind![id.to_string(), now, give_up_at], parse_delivery).await
     }
 
-    /// Marks a factor as unreachable because the provider rejected its token. Returns `false` if it was marked already,
-    /// or if the device has registered a token since `registered_at`, even the same one.
+    /// Marks a factor as unreachable because the provider rejected its push token `token`. Returns `false`, changing
+    /// nothing, if the factor is already marked or if its device has registered a token after `registered_at`, even the
+    /// same one.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn mark_unreachable(
         &mut self,
         factor_sid: domain::FactorSid,
@@ -471,11 +480,11 @@ impl Write {
         Ok(self.fetch_optional(sql, bind![factor_sid, token, registered_at]).await?.is_some())
     }
 
-    /// Clears the unreachable mark of an account's factors, or of those of one service, because a wrong credential may
-    /// have caused it.
+    /// Clears the unreachable mark of an account's factors, or of one service's factors if `service_sid` is given.
+    /// Called when push credentials change, because a wrong credential may have caused the mark.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn clear_unreachable(
         &mut self,
         account_sid: AccountSid,
@@ -486,10 +495,11 @@ impl Write {
         self.execute(sql, bind![account_sid, service_sid.map(|sid| sid.to_string())]).await
     }
 
-    /// Deletes at most `limit` deliveries that were finished before an instant, with their attempts; returns how many.
+    /// Deletes up to `limit` deliveries that were finished before the instant `before`, together with their attempts.
+    /// Returns the number of deliveries deleted.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn delete_old_deliveries(&mut self, before: Timestamp, limit: i64) -> Result<usize, Error> {
         let sql = "DELETE FROM deliveries WHERE id IN \
                    (SELECT id FROM deliveries WHERE finished_at < $1 ORDER BY finished_at LIMIT $2) RETURNING id";

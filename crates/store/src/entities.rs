@@ -1,4 +1,4 @@
-//! Entities.
+//! Queries for entities.
 
 use std::num::NonZeroU32;
 use std::ops::Range;
@@ -26,10 +26,10 @@ fn parse_entity(row: &Row) -> Result<Entity, Error> {
 }
 
 impl Read {
-    /// Returns an entity.
+    /// Returns the entity at `path`, or `None` if there is none.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn entity(&mut self, path: &EntityPath) -> Result<Option<Entity>, Error> {
         let sql = format!(
             "SELECT {COLUMNS} FROM entities \
@@ -39,10 +39,10 @@ impl Read {
         self.fetch_optional_as(sql, values, parse_entity).await
     }
 
-    /// Returns the entities of a service.
+    /// Returns the requested page of a service's entities.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn entities(
         &mut self,
         account_sid: AccountSid,
@@ -56,11 +56,11 @@ impl Read {
         list.page::<EntitySid, _>(self, request, parse_entity).await
     }
 
-    /// Returns the creation time of the `most`-th newest entity of a service within `span`, its end included; `None` if
-    /// there are fewer.
+    /// Returns the creation time of a service's `most`-th newest entity within `span`, or `None` if there are fewer.
+    /// Counts entities created after the start of `span` and no later than its end.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn nth_latest_entity_created_at(
         &mut self,
         service_sid: ServiceSid,
@@ -77,23 +77,23 @@ impl Read {
 }
 
 impl Write {
-    /// Adds an entity. Returns `false` if one with that identity exists already.
+    /// Inserts an entity. Returns `false`, changing nothing, if the service already has an entity with this identity.
     ///
     /// # Errors
-    /// Returns [`Error::ParentGone`] if the service does not exist, or an error if the database fails.
+    /// Returns [`Error::ParentGone`] if the service does not exist, or another error if the database operation fails.
     pub async fn insert_entity(&mut self, entity: &Entity) -> Result<bool, Error> {
         let sql = "INSERT INTO entities (sid, account_sid, service_sid, identity, created_at, updated_at) \
                    VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (service_sid, identity) DO NOTHING RETURNING sid";
         Ok(self.fetch_optional(sql, bound_values(entity)).await?.is_some())
     }
 
-    /// Returns the entity with the identity of `new`, after adding `new` if there is none. The entity is locked until
-    /// the transaction ends, so that its factors can be counted before one is added.
+    /// Returns the entity that has the identity of `new`, after inserting `new` if there is none. Locks the entity
+    /// until the transaction ends, so that its factors can be counted before one is added.
     ///
     /// # Errors
-    /// Returns [`Error::ParentGone`] if the service does not exist, or an error if the database fails.
+    /// Returns [`Error::ParentGone`] if the service does not exist, or another error if the database operation fails.
     pub async fn ensure_entity(&mut self, new: &Entity) -> Result<Entity, Error> {
-        // The update without effect makes the statement lock and return an existing row.
+        // The update changes no value, but makes the statement lock and return an existing row.
         let sql = format!(
             "INSERT INTO entities (sid, account_sid, service_sid, identity, created_at, updated_at) \
              VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (service_sid, identity) \
@@ -103,14 +103,15 @@ impl Write {
         row.as_ref().map_or(Err(Error::ParentGone), parse_entity)
     }
 
-    /// Marks an entity as deleted and deletes its factors. Returns its SID, or `None` if there is no such entity. From
-    /// then on, queries find nothing under it; [`remove_deleted`](Self::remove_deleted) removes the rows.
+    /// Marks an entity as deleted and deletes its factors. Returns the entity's SID, or `None` if there is no such
+    /// entity. From then on, queries find nothing under the entity. [`remove_deleted`](Self::remove_deleted) later
+    /// removes the remaining rows.
     ///
-    /// Replaces the identity by a text that is no valid [`Identity`], so that paths no longer lead to this entity and a
-    /// new one can use the identity at once.
+    /// Replaces the identity with text that is not a valid [`Identity`]. Paths therefore no longer lead to this entity,
+    /// and a new entity can use the identity at once.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn delete_entity(
         &mut self,
         path: &EntityPath,
@@ -123,7 +124,8 @@ impl Write {
         let values = bind![path.service_sid, path.identity.as_str(), path.account_sid, now];
         let Some(row) = self.fetch_optional(mark, values).await? else { return Ok(None) };
         let sid: EntitySid = row.sid("sid")?;
-        // An entity has few factors, and no device can authenticate without one.
+        // The factors are deleted immediately: an entity has only a few, and without its factor no device can
+        // authenticate.
         self.execute("DELETE FROM factors WHERE entity_sid = $1", bind![sid]).await?;
         Ok(Some(sid))
     }

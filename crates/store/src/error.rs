@@ -1,18 +1,18 @@
-//! The store's error type, and how the errors of both databases are classified.
+//! The store's error type, and the classification of errors from both databases.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use telemetry::metrics::{DatabaseFault, DatabaseFaultLabels, METRICS};
 
-/// A failure of the store.
+/// An error that the store returns.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// A row with these values exists already.
-    #[error("a row that conflicts with the new one exists: {0:?}")]
+    /// A new row violates a uniqueness constraint.
+    #[error("the new row conflicts with an existing row: {0:?}")]
     Conflict(Conflict),
-    /// The row that a new row refers to does not exist.
-    #[error("the row that the new one refers to does not exist")]
+    /// The row that a new row refers to, such as its service or account, does not exist.
+    #[error("the row that the new row refers to does not exist")]
     ParentGone,
     /// The database cannot be reached, is overloaded, or its disk is full. A later attempt may succeed.
     #[error("the database is unavailable")]
@@ -20,54 +20,55 @@ pub enum Error {
     /// PostgreSQL cannot be reached or refuses the connection.
     #[error("cannot connect to {place}")]
     Unreachable {
-        /// Host, port and database.
+        /// Host, port and database name, for the error message.
         place: Arc<str>,
-        /// The cause.
+        /// The reason why the connection failed.
         #[source]
         reason: Arc<sqlx::Error>,
     },
-    /// The encoding of the database cannot represent every character.
+    /// The PostgreSQL database has an encoding other than UTF-8, so it cannot store every character.
     #[error(
         "{place} has the encoding {encoding}, but UTF8 is required; create a new database with CREATE DATABASE … \
          ENCODING 'UTF8' TEMPLATE template0 and move the data with pg_dump and pg_restore"
     )]
     Encoding {
-        /// Host, port and database.
+        /// Host, port and database name, for the error message.
         place: Arc<str>,
-        /// The encoding of the database.
+        /// The database's current encoding.
         encoding: String,
     },
-    /// The connection was lost during a commit: the write may or may not have happened.
+    /// The connection was lost during a commit, so the write may or may not have taken effect.
     #[error("the connection was lost during a commit, so it is unknown whether the write took effect")]
     OutcomeUnknown(#[source] Arc<sqlx::Error>),
-    /// A column holds an invalid value.
+    /// The column with this name holds an invalid value.
     #[error("invalid value in column {0}")]
     Corrupt(String),
-    /// The database accepted a change of this table without storing it, for example because of an added trigger.
-    #[error("the database did not store a change of table {0}; run `countersign doctor` to check its schema")]
+    /// The database accepted a change to the table with this name without storing it, for example because a trigger was
+    /// added.
+    #[error("the database did not store a change to table {0}; run `countersign doctor` to check its schema")]
     NotStored(&'static str),
-    /// The schema is older than this version of Countersign.
+    /// The database's schema is older than this version of Countersign. Contains the names of the missing migrations.
     #[error("the database lacks the migrations {}; run `countersign migrate`", .0.join(", "))]
     OldSchema(Vec<String>),
-    /// A database was not migrated because it could not be copied first.
+    /// The database was not migrated because it could not be copied first. Contains the error of the copy.
     #[error("the database was not migrated because it could not be copied first")]
     NotCopied(#[source] Box<Error>),
-    /// A file cannot be read, written or opened.
+    /// The file or folder with this path cannot be read, written or opened.
     #[error("cannot access {}", .0.display())]
     File(PathBuf, #[source] Arc<std::io::Error>),
-    /// A file is not an intact Countersign database.
+    /// The file with this path is not an intact Countersign database. The text is the reason.
     #[error("{} is not an intact Countersign database: {}", .0.display(), .1)]
     Damaged(PathBuf, String),
-    /// Another process uses the database.
+    /// Another process is using the database. The text is the complete error message.
     #[error("{0}")]
     InUse(String),
-    /// A migration failed, or differs from the one that was applied.
+    /// A migration failed, or an applied migration differs from the one with the same number in this version.
     #[error("migrating the database failed")]
     Migration(#[source] Arc<sqlx::migrate::MigrateError>),
-    /// Any other error of the database: a bug, or a damaged file.
+    /// A database error that no other variant describes, caused by a bug or a damaged file.
     #[error("the database reported an error")]
     Database(#[source] Arc<sqlx::Error>),
-    /// A task of the store panicked. If it was a transaction, nothing of it was written.
+    /// A database task panicked. If the task was a transaction, none of its changes were written.
     #[error("a database task panicked, which is a bug; the log has the details")]
     Panicked,
 }
@@ -75,13 +76,15 @@ pub enum Error {
 /// The uniqueness constraint that a new row violates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Conflict {
-    /// The entity has a factor with that public key already.
+    /// The entity already has a factor with this public key.
     FactorKey,
-    /// Any other constraint, such as an account that exists already. Random SIDs do not collide.
+    /// A constraint other than the one on factor keys, for example because the account already exists. Randomly
+    /// generated SIDs do not collide, so they never cause this.
     Other,
 }
 
-/// How PostgreSQL (by name) and SQLite (by columns) report each constraint.
+/// The uniqueness constraints that callers distinguish. Each entry consists of the name that PostgreSQL reports, the
+/// columns that SQLite reports, and the resulting [`Conflict`].
 const CONSTRAINTS: &[(&str, &str, Conflict)] =
     &[("factors_key", "factors.entity_sid, factors.public_key", Conflict::FactorKey)];
 
@@ -101,8 +104,8 @@ impl From<sqlx::Error> for Error {
             E::Database(refusal) if is_transient(refusal.as_ref()) => {
                 Self::Unavailable(Some(Arc::new(error)))
             }
-            // A protocol error results when a load balancer without a backend closes the connection before the first
-            // response.
+            // `sqlx` reports a protocol error if a load balancer without an available server closes the connection
+            // before the first response.
             E::Io(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed | E::Tls(_) | E::Protocol(_) => {
                 Self::Unavailable(Some(Arc::new(error)))
             }
@@ -118,7 +121,7 @@ impl From<sqlx::migrate::MigrateError> for Error {
 }
 
 impl Error {
-    /// Counts the error in the metrics if it is a failure of the database, and returns it.
+    /// Counts the error in the metrics if it is a database failure. Returns the error unchanged.
     pub(crate) fn counted(self) -> Self {
         let kind = match &self {
             Self::Conflict(_) | Self::ParentGone | Self::Panicked => return self,
@@ -139,8 +142,8 @@ impl Error {
         self
     }
 
-    /// Returns whether the database may become available by itself because it is starting or overloaded. A wrong
-    /// password or a database that does not exist is permanent.
+    /// Returns whether the database may become available without intervention, for example because it is starting or
+    /// overloaded. A wrong password or a missing database is permanent.
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Unavailable(_) => true,
@@ -153,7 +156,7 @@ impl Error {
         }
     }
 
-    /// Returns whether the transaction can run again at once: nothing of it was committed, and the cause, such as a
+    /// Returns whether the transaction can be run again at once: none of it was committed, and the cause, such as a
     /// deadlock, is gone.
     pub(crate) fn is_retryable(&self) -> bool {
         match self {
@@ -172,14 +175,17 @@ impl Error {
     }
 }
 
-/// A lock or a statement timed out on PostgreSQL. Not repeated, because the caller has waited long enough.
+/// PostgreSQL error codes for a lock timeout and a statement timeout. A transaction that fails with one of them is not
+/// retried, because the caller has already waited long enough.
 const TIMEOUT_CODES: [&str; 2] = ["55P03", "57014"];
 
-/// The disk is full: 53100 on PostgreSQL; on SQLite `FULL` and I/O errors of write, sync, truncate and grow.
+/// Error codes for a full disk: 53100 on PostgreSQL; on SQLite, `FULL` and the I/O errors of writing, syncing,
+/// truncating and growing a file.
 const DISK_FULL_CODES: [&str; 6] = ["53100", "13", "778", "1034", "1546", "4874"];
 
-/// Returns whether a `COMMIT` that failed with this error has certainly rolled back: serialization failures,
-/// constraints, a full disk, a canceled statement. Any other error may have occurred after the commit.
+/// Returns whether a `COMMIT` that failed with this error was certainly rolled back. This holds for serialization
+/// failures, constraint violations, a full disk and a canceled statement. Any other error may have occurred after the
+/// commit.
 pub(crate) fn is_rolled_back(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|refusal| refusal.code());
     code.is_some_and(|code| ["40", "23", "53"].iter().any(|class| code.starts_with(class)) || code == "57014")
@@ -190,14 +196,16 @@ fn has_code(error: &sqlx::Error, codes: &[&str]) -> bool {
     code.is_some_and(|code| codes.contains(&code.as_ref()))
 }
 
-/// Returns whether this is an error of PostgreSQL with a code in one of these classes.
+/// Returns whether `error` is a PostgreSQL error in one of `classes`. A class is the first two characters of the error
+/// code.
 fn is_of_class(error: &sqlx::Error, classes: &[&str]) -> bool {
     let code = error.as_database_error().and_then(|refusal| refusal.code());
     code.is_some_and(|code| code.len() == 5 && classes.iter().any(|class| code.starts_with(class)))
 }
 
-/// Returns whether no later statement on the same connection can succeed: PostgreSQL or a proxy closes it, responses
-/// no longer match statements, or the server has become a replica.
+/// Returns whether `error` makes its connection unusable, so that no later statement on it can succeed. This happens if
+/// PostgreSQL or a proxy closes the connection, if responses no longer match statements, or if the server has become a
+/// replica.
 pub(crate) fn ends_connection(error: &sqlx::Error) -> bool {
     let codes = ["25006", "25P03", "25P04", "57P01", "57P02", "57P03", "57P04", "57P05"];
     match error {
@@ -206,18 +214,20 @@ pub(crate) fn ends_connection(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Classes of PostgreSQL errors that are usually temporary: connection (08), transaction rollback (40), insufficient
-/// resources (53), operator intervention such as a shutdown or a timeout (57), system error (58).
+/// Classes of PostgreSQL errors that are usually temporary: connection exception (08), transaction rollback (40),
+/// insufficient resources (53), operator intervention such as a shutdown or a timeout (57), and system error (58).
 const TRANSIENT_CLASSES: [&str; 5] = ["08", "40", "53", "57", "58"];
 
-/// Codes of other classes that are temporary too: the server is a replica for now, a transaction was idle or ran too
-/// long, an object or a lock is in use; on SQLite, another process locks the file.
+/// Codes outside [`TRANSIENT_CLASSES`] that are also temporary. On PostgreSQL: the server is currently a replica, a
+/// transaction was idle or ran too long, or an object or a lock is in use. On SQLite: another process has locked the
+/// file.
 const TRANSIENT_CODES: [&str; 9] = ["25006", "25P03", "25P04", "55006", "55P03", "5", "261", "517", "6"];
 
-/// Codes in the transient classes that are permanent: the database was dropped, or a commit violates a constraint.
+/// Codes in [`TRANSIENT_CLASSES`] that are permanent: the database was dropped (57P04), or a commit violates a
+/// constraint (40002).
 const PERMANENT_CODES: [&str; 2] = ["57P04", "40002"];
 
-/// Returns whether a later attempt may succeed.
+/// Returns whether the error is temporary, so that a later attempt may succeed.
 fn is_transient(refusal: &dyn sqlx::error::DatabaseError) -> bool {
     refusal.code().is_some_and(|code| {
         let code = code.as_ref();

@@ -1,4 +1,4 @@
-//! Factors.
+//! Queries for factors.
 
 use std::num::NonZeroU32;
 use std::ops::Range;
@@ -19,7 +19,8 @@ const COLUMNS: &str = "sid, account_sid, service_sid, entity_sid, identity, frie
     credential_sid, status, app_id, sdk_version, notification_platform, notification_token, unreachable, \
     token_registered_at, metadata, created_at, updated_at";
 
-/// Challenges that are voided in the transaction that deletes their factor: a few milliseconds of work.
+/// Maximum number of challenges that are voided in the transaction that deletes their factor. Voiding that many takes
+/// only a few milliseconds, so the transaction stays short.
 const MAX_VOIDED_CHALLENGES: i64 = 200;
 
 fn parse_factor(row: &Row) -> Result<Factor, Error> {
@@ -53,16 +54,16 @@ fn parse_factor(row: &Row) -> Result<Factor, Error> {
     })
 }
 
-/// Returns the condition that selects one factor by its path. A deleted entity has no factors, so only the service is
-/// checked for deletion.
+/// Returns the SQL condition that selects one factor by its path. A deleted entity has no factors, so only the service
+/// is checked for deletion.
 fn path_condition() -> String {
     format!("sid = $1 AND service_sid = $2 AND identity = $3 AND account_sid = $4 AND {SERVICE_EXISTS}")
 }
 
-/// Returns the query that selects one factor by its path and locks it. `lock` applies to PostgreSQL; SQLite needs no
-/// lock because it has only one write connection.
+/// Returns the SQL query that selects one factor by its path and locks it. `lock` is the locking clause for PostgreSQL.
+/// SQLite needs no lock, because it has only one write connection.
 ///
-/// Locks the entity before the factor, as the deletion of an entity does, to avoid a deadlock with it.
+/// Locks the entity before the factor, in the same order as the deletion of an entity, to avoid a deadlock with it.
 fn select_locked(lock: &str, connection: &Connection) -> String {
     let path_condition = path_condition();
     if !connection.is_postgres() {
@@ -76,29 +77,30 @@ fn select_locked(lock: &str, connection: &Connection) -> String {
 }
 
 impl Read {
-    /// Returns a factor of an entity.
+    /// Returns an entity's factor by SID, or `None` if the entity has no such factor.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn factor(&mut self, path: &EntityPath, sid: FactorSid) -> Result<Option<Factor>, Error> {
         let values = bind![sid, path.service_sid, path.identity.as_str(), path.account_sid];
         let sql = format!("SELECT {COLUMNS} FROM factors WHERE {}", path_condition());
         self.fetch_optional_as(sql, values, parse_factor).await
     }
 
-    /// Returns the factor whose device signs with this `kid`.
+    /// Returns the factor whose device sends the credential SID `sid` as the `kid` of its signatures, or `None` if
+    /// there is none.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn factor_by_credential(&mut self, sid: CredentialSid) -> Result<Option<Factor>, Error> {
         let sql = format!("SELECT {COLUMNS} FROM factors WHERE credential_sid = $1 AND {SERVICE_EXISTS}");
         self.fetch_optional_as(sql, bind![sid], parse_factor).await
     }
 
-    /// Returns the factors of an entity.
+    /// Returns the requested page of an entity's factors.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn factors(
         &mut self,
         entity_sid: EntitySid,
@@ -108,20 +110,20 @@ impl Read {
         list.page::<FactorSid, _>(self, request, parse_factor).await
     }
 
-    /// Counts the factors of an entity.
+    /// Counts an entity's factors.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn count_factors(&mut self, entity_sid: EntitySid) -> Result<i64, Error> {
         let sql = "SELECT COUNT(*) AS number FROM factors WHERE entity_sid = $1";
         self.fetch_optional(sql, bind![entity_sid]).await?.map_or(Ok(0), |row| row.int("number"))
     }
 
-    /// Returns the creation time of the `most`-th newest factor of an entity within `span`, its end included; `None` if
-    /// there are fewer. Counts deleted factors too.
+    /// Returns the creation time of an entity's `most`-th newest factor within `span`, or `None` if there are fewer.
+    /// Counts factors created after the start of `span` and no later than its end, including deleted ones.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn nth_latest_factor_created_at(
         &mut self,
         entity_sid: EntitySid,
@@ -138,11 +140,12 @@ impl Read {
 }
 
 impl Write {
-    /// Adds a factor.
+    /// Inserts a factor.
     ///
     /// # Errors
-    /// Returns [`Conflict::FactorKey`](crate::Conflict::FactorKey) if the entity has a factor with that public key,
-    /// [`Error::ParentGone`] if the entity does not exist, or an error if the database fails.
+    /// Returns [`Conflict::FactorKey`](crate::Conflict::FactorKey) in an [`Error::Conflict`] if the entity already has
+    /// a factor with this public key, [`Error::ParentGone`] if the entity does not exist, or another error if the
+    /// database operation fails.
     pub async fn insert_factor(&mut self, factor: &Factor) -> Result<(), Error> {
         let sql = "INSERT INTO factors (sid, account_sid, service_sid, entity_sid, identity, friendly_name, \
                    public_key, credential_sid, status, app_id, sdk_version, notification_platform, \
@@ -170,21 +173,23 @@ impl Write {
         self.execute(sql, values).await
     }
 
-    /// Returns a factor of an entity, locked against changes and deletion until the transaction ends.
+    /// Returns an entity's factor, locked against changes and deletion until the transaction ends. Returns `None` if
+    /// the entity has no such factor.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn lock_factor(&mut self, path: &EntityPath, sid: FactorSid) -> Result<Option<Factor>, Error> {
         let sql = select_locked("FOR NO KEY UPDATE", &self.connection);
         let values = bind![sid, path.service_sid, path.identity.as_str(), path.account_sid];
         self.fetch_optional_as(sql, values, parse_factor).await
     }
 
-    /// Returns a factor of an entity, locked against deletion until the transaction ends. A challenge is therefore
-    /// created before the deletion and voided by it, or not created at all.
+    /// Returns an entity's factor, locked against deletion until the transaction ends. Returns `None` if the entity has
+    /// no such factor. A challenge created in this transaction is therefore voided by a later deletion, or not created
+    /// at all if the deletion came first.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn lock_factor_shared(
         &mut self,
         path: &EntityPath,
@@ -195,10 +200,10 @@ impl Write {
         self.fetch_optional_as(sql, values, parse_factor).await
     }
 
-    /// Updates the fields of a factor that can change.
+    /// Updates a factor's mutable fields.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn update_factor(&mut self, factor: &Factor) -> Result<(), Error> {
         let sql = "UPDATE factors SET friendly_name = $2, status = $3, sdk_version = $4, \
                    notification_platform = $5, notification_token = $6, unreachable = $7, \
@@ -218,13 +223,13 @@ impl Write {
         self.execute(sql, values).await
     }
 
-    /// Deletes a factor and returns it; returns `None` if there is no such factor.
+    /// Deletes a factor and returns it, or returns `None` if there is no such factor.
     ///
-    /// Its pending challenges become void and stay readable. The newest 200 rows are updated, which are usually all;
-    /// the status of the others is computed when they are read.
+    /// The factor's pending challenges become void and stay readable. The newest 200 of their rows are updated, which
+    /// is usually all of them; the status of any others is computed when they are read.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn delete_factor(
         &mut self,
         path: &EntityPath,
@@ -234,8 +239,9 @@ impl Write {
         let delete = format!("DELETE FROM factors WHERE {} RETURNING {COLUMNS}", path_condition());
         let values = bind![sid, path.service_sid, path.identity.as_str(), path.account_sid];
         let Some(row) = self.fetch_optional(delete, values).await? else { return Ok(None) };
-        // Both conditions on the status are needed: PostgreSQL checks only the outer one again if the row has changed.
-        // The condition on `created_at` excludes challenges that expired long ago: none lives longer than that.
+        // Both conditions on the status are needed: if a row changes concurrently, PostgreSQL rechecks only the outer
+        // condition. The condition on `created_at` excludes challenges that expired long ago: no challenge outlives the
+        // maximum lifetime.
         let begin = now.plus_seconds(-MAX_LIFETIME_SECONDS);
         let void = "UPDATE challenges SET status = 'voided', updated_at = $2 \
                     WHERE status = 'pending' AND sid IN \
@@ -245,17 +251,18 @@ impl Write {
         parse_factor(&row).map(Some)
     }
 
-    /// Deletes at most `limit` unverified factors that were created before an instant, and returns them. Keeps one that
-    /// is verified at the same time.
+    /// Deletes up to `limit` unverified factors that were created before the instant `before`, and returns them. Keeps
+    /// a factor that is being verified concurrently.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn delete_unverified_factors(
         &mut self,
         before: Timestamp,
         limit: i64,
     ) -> Result<Vec<Factor>, Error> {
-        // Both conditions on the status are needed: PostgreSQL checks only the outer one again if the row has changed.
+        // Both conditions on the status are needed: if a row changes concurrently, PostgreSQL rechecks only the outer
+        // condition.
         let sql = format!(
             "DELETE FROM factors WHERE status = 'unverified' AND sid IN \
              (SELECT sid FROM factors WHERE status = 'unverified' AND created_at < $1 AND {SERVICE_EXISTS} \
@@ -264,19 +271,21 @@ impl Write {
         self.fetch_all_as(sql, bind![before, limit], parse_factor).await
     }
 
-    /// Records the creation of a factor, so that it counts toward the limit even after its deletion.
+    /// Records the creation of a factor, so that the factor counts toward the limit on new factors even after its
+    /// deletion.
     ///
     /// # Errors
-    /// Returns [`Error::ParentGone`] if the entity does not exist, or an error if the database fails.
+    /// Returns [`Error::ParentGone`] if the entity does not exist, or another error if the database operation fails.
     pub async fn record_factor_creation(&mut self, factor: &Factor) -> Result<(), Error> {
         let sql = "INSERT INTO factor_creations (factor_sid, entity_sid, created_at) VALUES ($1, $2, $3)";
         self.execute(sql, bind![factor.sid, factor.entity_sid, factor.created_at]).await
     }
 
-    /// Deletes at most `limit` records of factors that were created before an instant; returns how many.
+    /// Deletes up to `limit` records of factor creations before the instant `before`. Returns the number of records
+    /// deleted.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn delete_old_factor_creations(
         &mut self,
         before: Timestamp,

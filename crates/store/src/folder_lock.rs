@@ -1,6 +1,7 @@
 //! Locks on the folder of a SQLite database (`flock`, which the kernel releases when the process ends).
 //!
-//! Processes that have a database open share the lock. A process that replaces the file holds it exclusively.
+//! Processes that have a database open share the lock. A process that replaces the database file holds the lock
+//! exclusively.
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -9,12 +10,15 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::sqlite_files::{file_error, folder_of};
 
-/// How often a shared lock is tried while another process holds the lock exclusively, and the delay between. Long
-/// enough for [`is_in_use`] of another process, which holds it for a moment.
+/// Maximum number of attempts to take the shared lock while another process holds the lock exclusively. With
+/// [`LOCK_RETRY_DELAY`] between them, the attempts outlast a call of [`is_in_use`] in another process, which holds the
+/// lock for a moment.
 const MAX_LOCK_ATTEMPTS: u32 = 25;
+
+/// Delay between attempts to take the shared lock.
 const LOCK_RETRY_DELAY: Duration = Duration::from_millis(20);
 
-/// A lock on the folder of a database, released on drop.
+/// A lock on a database's folder, released on drop.
 #[derive(Debug)]
 pub(crate) struct FolderLock(File);
 
@@ -26,10 +30,10 @@ impl Drop for FolderLock {
     }
 }
 
-/// Takes the lock that all processes with the database open share.
+/// Takes the shared lock, which every process holds while it has the database open.
 ///
 /// # Errors
-/// Returns [`Error::InUse`] while the database is being replaced, or an error if its folder cannot be opened.
+/// Returns [`Error::InUse`] if the database is being replaced, or another error if its folder cannot be opened.
 pub(crate) async fn lock_shared(database: &Path) -> Result<FolderLock, Error> {
     let folder = folder_of(database);
     let file = File::open(folder).map_err(|error| file_error(folder, error))?;
@@ -46,10 +50,10 @@ pub(crate) async fn lock_shared(database: &Path) -> Result<FolderLock, Error> {
     )))
 }
 
-/// Returns whether a process has the database open.
+/// Returns whether a Countersign process has the database open.
 ///
 /// # Errors
-/// Returns an error if its folder cannot be opened.
+/// Returns an error if the database's folder cannot be opened.
 pub fn is_in_use(database: &Path) -> Result<bool, Error> {
     match lock_exclusively(database) {
         Ok(_) => Ok(false),
@@ -58,10 +62,10 @@ pub fn is_in_use(database: &Path) -> Result<bool, Error> {
     }
 }
 
-/// Takes the lock for this process alone.
+/// Takes the exclusive lock, so that no other process can open the database.
 ///
 /// # Errors
-/// Returns [`Error::InUse`] if another process has the database open, or an error if its folder cannot be opened.
+/// Returns [`Error::InUse`] if another process has the database open, or another error if its folder cannot be opened.
 pub(crate) fn lock_exclusively(database: &Path) -> Result<FolderLock, Error> {
     let folder = folder_of(database);
     let file = File::open(folder).map_err(|error| file_error(folder, error))?;

@@ -1,4 +1,4 @@
-//! Inspecting a database without changing anything: its version, its settings and its schema.
+//! Inspecting a database's version, settings and schema without changing anything.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,35 +16,36 @@ use crate::store::Location;
 use crate::values::bind;
 use crate::{schema, sqlite_files};
 
-/// Which version a database has, and how it is configured.
+/// The version of a database, with the condition of a SQLite file or the settings and current time of a PostgreSQL
+/// server.
 #[derive(Clone, Debug)]
 pub enum DatabaseInfo {
-    /// A SQLite file.
+    /// A SQLite database.
     Sqlite {
-        /// SQLite's version.
+        /// Version of the SQLite library.
         version: String,
-        /// Up to three findings of the integrity check; empty for an intact file.
+        /// Up to three findings of the integrity check; empty if the file is intact.
         damage: Vec<String>,
     },
-    /// PostgreSQL.
+    /// A PostgreSQL database.
     Postgres {
-        /// Its version, such as `15.4`.
+        /// Version of the PostgreSQL server, such as `15.4`.
         version: String,
-        /// The version as a number, such as 150004.
+        /// Version of the PostgreSQL server as a number, such as 150004.
         version_number: i64,
-        /// Settings by name, in the units of `pg_settings`.
+        /// The server's settings by name, with values in the units of `pg_settings`.
         settings: BTreeMap<String, String>,
-        /// The time on the database server.
+        /// Current time on the database server.
         now: Timestamp,
     },
 }
 
-/// Selects the settings that affect durability, isolation and connections.
+/// SQL query for the PostgreSQL settings that affect durability, isolation and connections.
 const SETTINGS: &str = "SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', \
      'synchronous_commit', 'default_transaction_isolation', 'max_connections', \
      'superuser_reserved_connections', 'server_version_num', 'server_encoding')";
 
-/// Opens a database for reading only, whatever its schema.
+/// Opens a database for reading only, without migrating or checking its schema.
 ///
 /// # Errors
 /// Returns an error if the database cannot be reached or opened.
@@ -57,7 +58,8 @@ pub async fn open_read_only(location: &Location) -> Result<Read, Error> {
         }
         Location::Postgres(url) => {
             let connection = Server::parse(url)?.connect().await?;
-            // Treated as a shared session, so that every statement runs in a read-only transaction of its own.
+            // The connection is treated as a shared session, so that every statement runs in a read-only transaction of
+            // its own.
             Connection::Postgres(PooledConnection::without_pool(
                 connection,
                 Sessions::Shared,
@@ -67,7 +69,7 @@ pub async fn open_read_only(location: &Location) -> Result<Read, Error> {
     }))
 }
 
-/// Returns whether the header of a SQLite file selects a write-ahead log.
+/// Returns whether the header of a SQLite file selects WAL mode, in which the database has a write-ahead log.
 ///
 /// # Errors
 /// Returns an error if the file cannot be read.
@@ -77,8 +79,8 @@ pub fn uses_wal(file: &Path) -> std::io::Result<bool> {
     Ok(header[18..] == [2, 2])
 }
 
-/// Compares the schema of a SQLite file with the result of its migrations. Returns a phrase for each object that
-/// differs, and nothing if a newer version of Countersign has migrated the file.
+/// Compares the schema of a SQLite file with the result of its migrations. Returns one phrase for each object that
+/// differs, or an empty list if a newer version of Countersign has migrated the file.
 ///
 /// # Errors
 /// Returns an error if the file cannot be read.
@@ -91,10 +93,11 @@ pub async fn schema_differences(file: &Path) -> Result<Vec<String>, Error> {
 }
 
 impl Read {
-    /// Returns the version and the settings of the database.
+    /// Returns the database's version. On SQLite, also checks the integrity of the file; on PostgreSQL, also returns
+    /// the server's settings and current time.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn database_info(&mut self) -> Result<DatabaseInfo, Error> {
         let corrupt = || Error::Corrupt("settings".to_owned());
         if self.connection.is_postgres() {

@@ -7,13 +7,14 @@ use crate::read_write::Write;
 use crate::values::bind;
 
 impl Write {
-    /// Acquires or renews a lease until `until`. Returns `false` while another holder has it.
+    /// Acquires or renews the lease `name` for `holder` until the instant `until`. Returns `false` if another holder
+    /// has the lease.
     ///
-    /// An expired lease is free. So is one that ends more than twice as far in the future as this one would, because
-    /// its holder's clock must have been wrong.
+    /// An expired lease can be taken over. So can a lease that ends more than twice as far in the future as this one
+    /// would, because its holder's clock must have been wrong.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn acquire_lease(
         &mut self,
         name: &str,
@@ -30,10 +31,10 @@ impl Write {
         Ok(self.fetch_optional(sql, bind![name, holder, until, now, latest_plausible]).await?.is_some())
     }
 
-    /// Releases a lease before its end, if `holder` has it.
+    /// Releases the lease `name` before it expires, if `holder` has it.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn release_lease(&mut self, name: &str, holder: &str) -> Result<(), Error> {
         let sql = "DELETE FROM leases WHERE name = $1 AND holder = $2";
         self.execute(sql, bind![name, holder]).await

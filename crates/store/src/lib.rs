@@ -1,4 +1,4 @@
-//! SQLite and PostgreSQL behind one [`Store`]. This is the only crate with SQL.
+//! Storage in SQLite or PostgreSQL, behind one [`Store`]. This is the only crate that contains SQL.
 //!
 //! A read is a closure over [`Read`]; a write is a closure over [`Write`], which can read as well:
 //!
@@ -9,15 +9,15 @@
 //!
 //! **A write is a transaction.** It commits if the closure returns `Ok` and rolls back if it returns `Err`. Once
 //! `write` has returned `Ok`, the change survives power loss. A closure that has begun runs to its end, even if the
-//! caller's future is dropped. It may run more than once, after a deadlock or a connection that was lost before the
+//! caller's future is dropped. It may run more than once, after a deadlock or after a connection loss before the
 //! commit, so it must have no side effects outside the database. Reads that need no lock belong before the write;
-//! the statement that depends on them repeats their condition.
+//! the statement that depends on their results must check the same condition again.
 //!
 //! * On SQLite, one thread owns the only write connection. It runs queued closures inside one transaction, each in
 //!   its own savepoint, and acknowledges all of them after one durable commit (`writer.rs`). Reads use connections
 //!   of their own. An in-memory database has one connection for everything.
 //! * On PostgreSQL, each write is a transaction of its own at READ COMMITTED, and several run at once. A closure that
-//!   counts rows before it inserts one must hold a lock on what it counts ([`Write::ensure_entity`],
+//!   counts rows before it inserts one must lock their parent first ([`Write::ensure_entity`],
 //!   [`Write::lock_factor`]).
 //!
 //! Both databases run the same SQL text wherever possible (`values.rs`); where they differ, both texts stand side by

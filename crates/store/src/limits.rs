@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-/// Maximum time to wait for a connection or for another process's lock. The API answers 503 afterwards.
+/// Maximum time to wait for a database connection or for another process's lock. After that, the API responds with
+/// status 503.
 pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Maximum number of PostgreSQL connections per process: the pool and one that receives announcements.
+/// Maximum number of PostgreSQL connections per process: those in the pool, plus one that receives announcements.
 pub const MAX_POSTGRES_CONNECTIONS: u32 = POSTGRES_POOL_SIZE + 1;
 
-/// Connections in the PostgreSQL pool. More than about two per core only add waiting.
+/// Maximum number of connections in the PostgreSQL pool. More than about two per core would only add waiting.
 pub(crate) const POSTGRES_POOL_SIZE: u32 = 8;
 
-/// Transactions that run at the same time on PostgreSQL. Fewer than the pool has connections, so that writes that
-/// wait for a lock leave some for reads.
+/// Maximum number of concurrent write transactions on PostgreSQL. It is smaller than the pool, so that writes that wait
+/// for a lock leave some connections for reads.
 pub(crate) const MAX_POSTGRES_WRITES: u32 = 5;

@@ -1,4 +1,4 @@
-//! Migrating a database to the schema of this version.
+//! Migrating a database to this version's schema.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -14,39 +14,42 @@ use crate::schema::{
 };
 use crate::sqlite_files;
 
-/// How often a PostgreSQL migration is repeated while locks of running servers block it, and the delay between.
+/// Maximum number of attempts to run a PostgreSQL migration while locks of running servers block it.
 const MAX_MIGRATION_ATTEMPTS: u32 = 240;
+
+/// Delay between attempts to run a PostgreSQL migration.
 const RETRY_DELAY: Duration = Duration::from_millis(250);
 
-/// Runs before each PostgreSQL migration, in its transaction.
+/// Statements that run before each PostgreSQL migration, in the same transaction.
 ///
-/// Servers of the previous version keep running meanwhile. While a migration waits for their locks, it blocks all
-/// requests behind it and may deadlock with them, so it gives up soon and is repeated. The advisory lock, whose number
-/// has no other meaning, lets only one process migrate at a time.
+/// Servers of the previous version keep running during a migration. While a migration waits for their locks, it blocks
+/// all requests behind it and may deadlock with them. It therefore gives up after 2 seconds and is retried. The
+/// advisory lock, whose number is arbitrary, lets only one process migrate at a time.
 const BEGIN_MIGRATION: &str = "SET LOCAL lock_timeout = 2000; \
      SELECT pg_advisory_xact_lock(4850237514068492163); \
      CREATE TABLE IF NOT EXISTS _sqlx_migrations (version BIGINT PRIMARY KEY, description TEXT NOT NULL, \
      installed_on TIMESTAMPTZ NOT NULL DEFAULT now(), success BOOLEAN NOT NULL, checksum BYTEA NOT NULL, \
      execution_time BIGINT NOT NULL)";
 
-/// What to do with a schema that is older than this version of Countersign.
+/// What to do with a database whose schema is older than this version of Countersign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OldSchema {
-    /// Migrate it.
+    /// Migrate the older schema to this version.
     Migrate,
-    /// Refuse to work with it.
+    /// Leave the older schema unchanged, and fail with [`Error::OldSchema`].
     Refuse,
 }
 
-/// What was done to the schema when the database was opened.
+/// A report of what was done to the schema when the database was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MigrationReport {
-    /// The names of the migrations that were applied.
+    /// Names of the migrations that were applied, oldest first.
     pub applied: Vec<String>,
-    /// The copy of a SQLite file that was made before the migration, unless the file was empty.
+    /// Path of the copy of a SQLite file that was made before the migration. `None` if nothing was migrated, if the
+    /// file was empty, or if the database is not a SQLite file.
     pub copy: Option<PathBuf>,
-    /// How the schema of a SQLite file differs from the result of its migrations. Empty on PostgreSQL, and if a newer
-    /// version has migrated the file.
+    /// Differences between the schema of a SQLite database and the result of its migrations, one phrase for each
+    /// object. Empty on PostgreSQL, and if a newer version has migrated the database.
     pub differences: Vec<String>,
 }
 
@@ -57,18 +60,19 @@ fn migrator(text: SqlText) -> Migrator {
         sqlx::migrate::Migration::new(version, name, MigrationType::Simple, sql, false)
     };
     let mut migrator = Migrator::with_migrations(MIGRATIONS.iter().map(migration).collect());
-    // During a rolling upgrade, an older version works on a newer schema, because migrations only add.
+    // During a rolling upgrade, an older version works on a newer schema, because migrations only add to the schema.
     migrator.set_ignore_missing(true);
     migrator
 }
 
-/// Migrates a SQLite database. Copies a file first unless it is empty.
+/// Migrates a SQLite database, or fails with [`Error::OldSchema`] if `old_schema` forbids that. A file is copied first
+/// unless it is empty; `file` is `None` for an in-memory database.
 pub(crate) async fn migrate_sqlite(
     connection: &mut sqlx::SqliteConnection,
     file: Option<&Path>,
     old_schema: OldSchema,
 ) -> Result<MigrationReport, Error> {
-    // Makes other processes wait. On SQLite, `sqlx` takes no lock of its own.
+    // This transaction makes other processes wait, because `sqlx` takes no lock of its own on SQLite.
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     let applied = applied_on_sqlite(&mut transaction).await?;
     let missing = missing(FOR_SQLITE, |version| applied.contains_key(&version));
@@ -79,7 +83,7 @@ pub(crate) async fn migrate_sqlite(
             return Err(Error::OldSchema(report.applied));
         }
         if let Some(file) = file.filter(|_| !applied.is_empty()) {
-            // Inside the transaction, so that no write reaches the database after its copy.
+            // The copy is made inside the transaction, so that no write reaches the database after it.
             let copy = sqlite_files::copy_before(file, first.name).await;
             report.copy = Some(copy.map_err(|error| Error::NotCopied(Box::new(error)))?);
         }
@@ -98,7 +102,8 @@ pub(crate) async fn migrate_sqlite(
     Ok(report)
 }
 
-/// Migrates a PostgreSQL database.
+/// Migrates a PostgreSQL database, or fails with [`Error::OldSchema`] if `old_schema` forbids that. Retries a migration
+/// that locks of running servers block.
 pub(crate) async fn migrate_postgres(
     connection: &mut sqlx::PgConnection,
     old_schema: OldSchema,
@@ -128,16 +133,17 @@ pub(crate) async fn migrate_postgres(
     Ok(report)
 }
 
-/// Applies one migration unless it is applied already, or another process applies it meanwhile.
+/// Applies one migration, unless it is already applied or another process applies it in the meantime.
 ///
-/// Does not use `sqlx` for this, which keeps its lock and its prepared statements in the session: a pooler in
-/// transaction mode may run each transaction in another session.
+/// Does not use the migrator of `sqlx`, which keeps its lock and its prepared statements in the session. A pooler in
+/// transaction mode may run each transaction in a different session.
 async fn apply_on_postgres(
     connection: &mut sqlx::PgConnection,
     migration: &sqlx::migrate::Migration,
     applied: &AppliedMigrations,
 ) -> Result<(), Error> {
-    // Checked before the transaction, so that a role that may not create tables can use a migrated database.
+    // This check precedes the transaction, so that a role without the right to create tables can use a migrated
+    // database.
     if let Some(checksum) = applied.get(&migration.version) {
         let is_same = *checksum == *migration.checksum;
         return is_same.then_some(()).ok_or(MigrateError::VersionMismatch(migration.version).into());
@@ -166,7 +172,7 @@ async fn apply_on_postgres(
     Ok(transaction.commit().await?)
 }
 
-/// Returns whether a migration failed because of locks: a deadlock, or a lock timeout.
+/// Returns whether a migration failed because of a deadlock or a lock timeout.
 fn is_lock_conflict(error: &MigrateError) -> bool {
     let (MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) = error else {
         return false;

@@ -1,4 +1,4 @@
-//! Notifications of a challenge.
+//! Queries for the notifications of challenges.
 
 use domain::ChallengeSid;
 use domain::notifications::Notification;
@@ -8,10 +8,10 @@ use crate::read_write::Write;
 use crate::values::bind;
 
 impl Write {
-    /// Adds a notification.
+    /// Inserts a notification of a challenge.
     ///
     /// # Errors
-    /// Returns [`Error::ParentGone`] if the challenge does not exist, or an error if the database fails.
+    /// Returns [`Error::ParentGone`] if the challenge does not exist, or another error if the database operation fails.
     pub async fn insert_notification(&mut self, notification: &Notification) -> Result<(), Error> {
         let sql = "INSERT INTO notifications (sid, challenge_sid, ttl, created_at) VALUES ($1, $2, $3, $4)";
         let values = bind![
@@ -23,10 +23,10 @@ impl Write {
         self.execute(sql, values).await
     }
 
-    /// Counts the notifications of a challenge.
+    /// Counts a challenge's notifications.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn count_notifications(&mut self, challenge_sid: ChallengeSid) -> Result<i64, Error> {
         let sql = "SELECT COUNT(*) AS number FROM notifications WHERE challenge_sid = $1";
         self.fetch_optional(sql, bind![challenge_sid]).await?.map_or(Ok(0), |row| row.int("number"))

@@ -1,4 +1,4 @@
-//! Pages of lists: keyset pagination by creation time and SID.
+//! Keyset pagination of lists, by creation time and SID.
 
 use domain::Sid;
 use domain::paging::{Listed, Page, PageRequest};
@@ -7,19 +7,19 @@ use crate::error::Error;
 use crate::read_write::Read;
 use crate::values::{Row, Value, bind};
 
-/// A query for one page of a list.
+/// A SQL query for one page of a list, with its values.
 pub(crate) struct ListQuery {
     sql: String,
     values: Vec<Value>,
 }
 
 impl ListQuery {
-    /// Selects these columns of a table.
+    /// Starts a query that selects `columns` from `table`.
     pub(crate) fn select(columns: &'static str, table: &'static str) -> Self {
         Self { sql: format!("SELECT {columns} FROM {table} WHERE"), values: Vec::new() }
     }
 
-    /// Adds a condition that every row must meet, with a `?` for each value.
+    /// Adds a condition that every row must meet. `condition` contains one `?` for each of `values`.
     pub(crate) fn filter(mut self, condition: &'static str, values: Vec<Value>) -> Self {
         if !self.values.is_empty() {
             self.sql.push_str(" AND");
@@ -39,7 +39,8 @@ impl ListQuery {
         self
     }
 
-    /// Reads one page. `S` is the SID type of the rows.
+    /// Runs the query and returns the requested page. `S` is the SID type of the rows; `parse` converts a row into an
+    /// item.
     pub(crate) async fn page<S: Sid, T: Listed>(
         mut self,
         read: &mut Read,

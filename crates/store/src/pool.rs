@@ -1,6 +1,6 @@
 //! The pool of PostgreSQL connections that reads and writes share.
 //!
-//! Unlike the pool of `sqlx`, it fails at once while PostgreSQL cannot be reached, and returns the reason.
+//! Unlike the pool of `sqlx`, this one fails at once while PostgreSQL cannot be reached, and returns the reason.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,38 +16,43 @@ use crate::postgres::{Server, Sessions};
 use crate::values::{Row, Value, bound};
 
 /// Maximum time to wait for the response to a statement. PostgreSQL's own limits end a statement sooner, so this
-/// applies to broken connections.
+/// timeout takes effect only on broken connections.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Maximum time to wait for the response to a commit.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long connecting is repeated before the failure counts as an outage, and the delay between attempts. Long enough
-/// for a proxy that switches its backend; short enough to refuse a request within a second.
+/// Maximum time for which connecting is retried before the failure counts as an outage. Long enough for a proxy to
+/// switch to another server, and short enough to refuse a request within a second.
 const CONNECT_RETRY_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Delay between attempts to connect.
 const CONNECT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// Maximum age of a connection, and maximum time that it stays idle in the pool.
+/// Maximum age of a connection. An older connection is not reused.
 const MAX_CONNECTION_AGE: Duration = Duration::from_secs(1800);
+
+/// Maximum time that a connection stays idle in the pool.
 const MAX_IDLE_TIME: Duration = Duration::from_secs(600);
 
-/// Begins a transaction with the limits that sessions of our own get when they are opened.
+/// Statements that begin a transaction on a shared session. They set the limits, in milliseconds, that an unshared
+/// session gets when its connection is opened.
 const BEGIN_ON_SHARED_SESSION: &str = "BEGIN; SET LOCAL statement_timeout = 8000; \
      SET LOCAL lock_timeout = 4000; SET LOCAL idle_in_transaction_session_timeout = 15000";
 
-/// A pool of connections to one database. Clones share the connections.
+/// A pool of connections to one PostgreSQL database. Clones share the connections.
 #[derive(Clone)]
 pub(crate) struct Pool(Arc<Shared>);
 
 struct Shared {
     server: Server,
     sessions: Sessions,
-    /// One permit for each connection that is in use or being opened.
+    /// Permits to use connections: one is taken for each connection that is in use or being opened.
     permits: Arc<Semaphore>,
-    /// Idle connections; the most recently used one is the last.
+    /// Idle connections, in the order of their last use; the most recently used one is last.
     idle: Mutex<Vec<IdleConnection>>,
     outage: Mutex<Option<Outage>>,
-    /// Locked by the one request that tries to connect during an outage.
+    /// Held by the one request that tries to connect during an outage.
     probe: tokio::sync::Mutex<()>,
 }
 
@@ -57,14 +62,14 @@ struct IdleConnection {
     idle_since: Instant,
 }
 
-/// A period in which no connection can be opened.
+/// A period during which no connection can be opened.
 struct Outage {
     began: Instant,
     error: Error,
 }
 
 impl Pool {
-    /// Creates a pool without connections.
+    /// Creates an empty pool. Connections are opened when they are needed.
     pub(crate) fn new(server: Server, sessions: Sessions) -> Self {
         Self(Arc::new(Shared {
             server,
@@ -76,25 +81,25 @@ impl Pool {
         }))
     }
 
-    /// Returns the number of connections, and how many of them are idle.
+    /// Returns the number of connections in the pool, and how many of them are idle.
     pub(crate) fn count(&self) -> (usize, usize) {
         let idle = lock(&self.0.idle).len();
         (POSTGRES_POOL_SIZE as usize - self.0.permits.available_permits() + idle, idle)
     }
 
-    /// Takes an idle connection, if there is one.
+    /// Takes an idle connection from the pool, or returns `None` if there is none.
     pub(crate) fn take_idle(&self) -> Option<PooledConnection> {
         let permit = Arc::clone(&self.0.permits).try_acquire_owned().ok()?;
         let (connection, opened_at) = self.0.take_idle()?;
         Some(self.wrap(connection, opened_at, permit))
     }
 
-    /// Takes an idle connection or opens one. Must be called on the store's thread, because a connection belongs to
-    /// the runtime on which it was opened.
+    /// Takes an idle connection from the pool, or opens a new one. Must be called on the store's writer thread, because
+    /// a connection belongs to the runtime in which it was opened.
     ///
     /// # Errors
-    /// Returns [`Error::Unreachable`] if none can be opened, and [`Error::Unavailable`] if all stay in use for
-    /// [`ACQUIRE_TIMEOUT`].
+    /// Returns [`Error::Unreachable`] if no connection can be opened, and [`Error::Unavailable`] if the pool is closed
+    /// or all its connections stay in use for [`ACQUIRE_TIMEOUT`].
     pub(crate) async fn acquire(&self) -> Result<PooledConnection, Error> {
         let Ok(permit) = timeout(ACQUIRE_TIMEOUT, Arc::clone(&self.0.permits).acquire_owned()).await else {
             return Err(sqlx::Error::PoolTimedOut.into());
@@ -122,7 +127,7 @@ impl Pool {
         pooled
     }
 
-    /// Closes the idle connections. Those in use are closed when they are dropped.
+    /// Closes the pool and its idle connections. Connections in use are closed when they are dropped.
     pub(crate) async fn close(&self) {
         self.0.permits.close();
         let idle = std::mem::take(&mut *lock(&self.0.idle));
@@ -147,7 +152,7 @@ impl Shared {
         }
     }
 
-    /// Opens a connection. During an outage, one request at a time tries to connect; the others fail at once.
+    /// Opens a connection. During an outage, only one request at a time tries to connect; the others fail at once.
     async fn connect(&self) -> Result<PgConnection, Error> {
         let probe = self.probe.try_lock();
         if let (Err(_), Some(error)) = (&probe, self.outage()) {
@@ -177,7 +182,7 @@ impl Shared {
         lock(&self.outage).as_ref().map(|outage| outage.error.clone())
     }
 
-    /// Records that no connection can be opened, and logs the beginning of an outage.
+    /// Records that no connection can be opened, and logs the error if this begins an outage.
     fn begin_outage(&self, error: &Error) {
         let mut outage = lock(&self.outage);
         let began = outage.as_ref().map(|outage| outage.began);
@@ -198,38 +203,39 @@ impl Shared {
     }
 }
 
-/// Locks a mutex even if a thread panicked while it held the lock: no critical section leaves partial changes.
+/// Locks a mutex and returns its guard, even if a thread panicked while holding it. This is safe because no critical
+/// section leaves partial changes.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The pool to which a connection returns.
+/// The pool to which a connection returns, and the connection's permit.
 struct PoolOrigin {
     pool: Arc<Shared>,
     opened_at: Instant,
-    // Released after the connection has returned.
+    // The permit is released only after the connection has returned to the pool.
     _permit: OwnedSemaphorePermit,
 }
 
-/// A connection to PostgreSQL that returns to its pool on drop. It is closed instead if it is lost, waits for a
-/// response, or is inside a transaction.
+/// A PostgreSQL connection that returns to its pool on drop. If the connection is lost, waits for a response or is
+/// inside a transaction, it is closed instead.
 pub(crate) struct PooledConnection {
     connection: Option<PgConnection>,
     origin: Option<PoolOrigin>,
     sessions: Sessions,
-    /// The statements that begin a transaction.
+    /// The statements that begin a transaction on this connection.
     begin: &'static str,
-    /// Whether a statement is running or was abandoned, so that the next one would wait for it.
+    /// Whether a statement is running or was abandoned, so that the next statement would have to wait for it.
     is_busy: bool,
-    /// Whether no further statement can succeed.
+    /// Whether the connection is lost, so that no further statement can succeed.
     is_lost: bool,
     in_transaction: bool,
-    /// Maximum time to wait for a response.
+    /// Maximum time to wait for the response to a statement, raised during a commit.
     response_timeout: Duration,
 }
 
 impl PooledConnection {
-    /// Wraps a connection that belongs to no pool.
+    /// Wraps a connection that belongs to no pool. `begin` contains the statements that begin a transaction.
     pub(crate) const fn without_pool(
         connection: PgConnection,
         sessions: Sessions,
@@ -247,14 +253,14 @@ impl PooledConnection {
         }
     }
 
-    /// Begins a transaction. Until it has ended, the connection must not return to the pool.
+    /// Begins a transaction. A connection that is dropped before its transaction ends does not return to the pool.
     pub(crate) async fn begin(&mut self) -> Result<(), sqlx::Error> {
         self.in_transaction = true;
         self.execute(self.begin).await
     }
 
-    /// Commits the transaction. Waits longer than for a statement, because a standby may have to confirm the commit
-    /// and giving up early would leave a running transaction behind.
+    /// Commits the transaction. Waits longer than for other statements, because a standby may have to confirm the
+    /// commit. Giving up early would leave a running transaction behind.
     pub(crate) async fn commit(&mut self) -> Result<(), sqlx::Error> {
         self.response_timeout = COMMIT_TIMEOUT;
         self.end_transaction().await
@@ -263,20 +269,20 @@ impl PooledConnection {
     async fn end_transaction(&mut self) -> Result<(), sqlx::Error> {
         let committed = self.execute("COMMIT").await;
         self.response_timeout = STATEMENT_TIMEOUT;
-        // PostgreSQL rolls back what it refuses to commit.
+        // If PostgreSQL refuses to commit a transaction, it rolls the transaction back.
         self.in_transaction = false;
         committed
     }
 
-    /// Rolls the transaction back. PostgreSQL does so itself if the connection is lost.
+    /// Rolls back the transaction. If the connection is lost, PostgreSQL rolls back by itself.
     pub(crate) async fn roll_back(&mut self) {
         if self.execute("ROLLBACK").await.is_ok() {
             self.in_transaction = false;
         }
     }
 
-    /// Runs a statement and returns all its rows. On a shared session, a statement outside a transaction gets one of
-    /// its own, because it must be prepared and executed in the same session.
+    /// Runs a statement and returns all its rows. On a shared session, a statement outside a transaction gets a
+    /// transaction of its own, because it must be prepared and executed in the same session.
     pub(crate) async fn rows(&mut self, sql: SqlStr, values: Vec<Value>) -> Result<Vec<Row>, sqlx::Error> {
         if self.sessions == Sessions::Own || self.in_transaction {
             return self.rows_in_session(sql, values).await;
@@ -291,7 +297,7 @@ impl PooledConnection {
     }
 
     async fn rows_in_session(&mut self, sql: SqlStr, values: Vec<Value>) -> Result<Vec<Row>, sqlx::Error> {
-        // In a shared session, the name of a prepared statement may belong to another client's statement.
+        // On a shared session, the name of a prepared statement may belong to another client's statement.
         let keep_prepared = self.sessions == Sessions::Own;
         let query = bound!(sqlx::Postgres, sql, values).persistent(keep_prepared);
         let response_timeout = self.response_timeout;
@@ -299,14 +305,15 @@ impl PooledConnection {
         Ok(self.received(rows)?.into_iter().map(Row::Postgres).collect())
     }
 
-    /// Runs a statement without parameters and rows.
+    /// Runs one or more statements that take no parameters, and ignores their results.
     async fn execute(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
         let response_timeout = self.response_timeout;
         let done = timeout(response_timeout, sqlx::raw_sql(sql).execute(self.ready()?)).await;
         self.received(done).map(drop)
     }
 
-    /// Returns the connection and marks it as busy until a response is [`received`](Self::received).
+    /// Returns the connection for the next statement. Marks the connection as busy until the response is
+    /// [`received`](Self::received).
     fn ready(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
         if self.is_lost {
             return Err(connection_lost("a previous response is missing"));
@@ -315,7 +322,7 @@ impl PooledConnection {
         self.connection.as_mut().ok_or(sqlx::Error::PoolClosed)
     }
 
-    /// Updates the state of the connection after a response or a timeout, and returns the response.
+    /// Updates the connection's state after a response or a timeout, and returns the response.
     fn received<T>(&mut self, response: Result<Result<T, sqlx::Error>, Elapsed>) -> Result<T, sqlx::Error> {
         let Ok(response) = response else {
             self.is_lost = true;
@@ -337,7 +344,7 @@ impl Drop for PooledConnection {
     }
 }
 
-/// Returns the error for a connection on which no further response can be matched to its statement.
+/// Builds the error for a connection on which responses can no longer be matched to statements.
 fn connection_lost(reason: &str) -> sqlx::Error {
     sqlx::Error::Protocol(reason.to_owned())
 }

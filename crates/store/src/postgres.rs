@@ -1,4 +1,5 @@
-//! Connecting to PostgreSQL: parsing the URL, opening connections, and detecting a pooler in front.
+//! Connecting to PostgreSQL: parsing the URL, opening connections, and detecting a connection pooler in front of the
+//! database.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,23 +13,26 @@ use url::Url;
 use crate::error::Error;
 use crate::limits::ACQUIRE_TIMEOUT;
 
-/// Limits of every session, in milliseconds. A statement or a wait for a lock that takes too long fails. PostgreSQL
-/// soon releases the locks of a server that has died or whose connection is broken.
+/// Statements that set the limits of a session, in milliseconds. With these limits, a statement or a lock wait that
+/// takes too long fails, and PostgreSQL soon releases the locks of a Countersign server that died or lost its
+/// connection.
 const SESSION_LIMITS: &str = "SET statement_timeout = 8000; SET lock_timeout = 4000; \
      SET idle_in_transaction_session_timeout = 15000; SET tcp_user_timeout = 15000";
 
-/// How often two connections are queried in turn for the process that serves them.
+/// Number of rounds in which two connections are asked in turn for the PostgreSQL process that serves them, to detect a
+/// pooler.
 const PROBE_ROUNDS: usize = 4;
 
-/// The encoding that a database must have.
+/// The encoding that a PostgreSQL database must have.
 const REQUIRED_ENCODING: &str = "UTF8";
 
-/// Which PostgreSQL sessions serve a connection.
+/// How PostgreSQL sessions are assigned to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sessions {
-    /// Always the same one: prepared statements and settings persist.
+    /// The connection always has the same session: prepared statements and settings persist.
     Own,
-    /// A different one for each transaction, assigned by a pooler in transaction mode: nothing outlives a transaction.
+    /// Each transaction may run in a different session, assigned by a pooler in transaction mode: nothing outlives a
+    /// transaction.
     Shared,
 }
 
@@ -37,12 +41,13 @@ pub(crate) enum Sessions {
 pub(crate) struct Server {
     options: PgConnectOptions,
     connect_timeout: Duration,
-    /// Host, port and database, for messages.
+    /// Host, port and database name, for messages.
     place: Arc<str>,
 }
 
 impl Server {
-    /// Parses a URL. Handles its parameter `connect_timeout`, in seconds, itself because `sqlx` does not know it.
+    /// Parses a PostgreSQL URL. The URL's parameter `connect_timeout`, in seconds, is handled here because `sqlx` does
+    /// not support it.
     ///
     /// # Errors
     /// Returns an error if `url` is not a URL or has an invalid parameter.
@@ -63,7 +68,8 @@ impl Server {
         }
         let mut options = PgConnectOptions::from_url(&url)?
             .application_name("countersign")
-            // Left out because no column is a float and poolers refuse parameters that they do not know.
+            // This parameter is not sent, because no column is a float and poolers refuse parameters that they do not
+            // know.
             .extra_float_digits(None);
         // The brackets around an IPv6 address belong to the URL, not to the address.
         let address = options.get_host().strip_prefix('[').and_then(|host| host.strip_suffix(']'));
@@ -74,15 +80,15 @@ impl Server {
         Ok(Self { options, connect_timeout, place })
     }
 
-    /// Returns host, port and database, for messages.
+    /// Returns the host, port and database name, for messages.
     pub(crate) fn place(&self) -> &str {
         &self.place
     }
 
-    /// Opens a connection.
+    /// Opens a connection without session limits.
     ///
     /// # Errors
-    /// Returns [`Error::Unreachable`].
+    /// Returns [`Error::Unreachable`] if the connection cannot be opened in time.
     pub(crate) async fn connect(&self) -> Result<PgConnection, Error> {
         let connected = timeout(self.connect_timeout, PgConnection::connect_with(&self.options)).await;
         let connected = connected.unwrap_or_else(|_| {
@@ -92,10 +98,10 @@ impl Server {
         connected.map_err(|reason| self.unreachable(reason))
     }
 
-    /// Opens a connection for reads and writes, with the limits that its session can have.
+    /// Opens a connection for reads and writes. Sets the session's limits, unless the session is shared.
     ///
     /// # Errors
-    /// Returns [`Error::Unreachable`].
+    /// Returns [`Error::Unreachable`] if the connection cannot be opened in time.
     pub(crate) async fn connect_for(&self, sessions: Sessions) -> Result<PgConnection, Error> {
         let mut connection = self.connect().await?;
         if sessions == Sessions::Own {
@@ -104,20 +110,21 @@ impl Server {
         Ok(connection)
     }
 
-    /// Returns a pool with one connection that never expires, for APIs that require a pool.
+    /// Returns a `sqlx` pool with one connection that never expires, for APIs that require such a pool.
     pub(crate) fn pool_of_one(&self) -> PgPool {
         let pool = PgPoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
         pool.acquire_timeout(self.connect_timeout).connect_lazy_with(self.options.clone())
     }
 
-    /// Detects whether a pooler in transaction mode shares the sessions.
+    /// Detects whether a pooler in transaction mode shares sessions among connections. `one` is an open connection.
     ///
-    /// Queries two connections in turn for the process that serves them. Without a pooler, each always returns the
-    /// same process, different from the other's. On a quiet pooler both return the same one, on a busy one the
-    /// responses change.
+    /// Asks two connections in turn for the PostgreSQL process that serves them. Without a pooler, each connection
+    /// always reports the same process, and the two processes differ. Behind an idle pooler, both connections report
+    /// the same process; behind a busy one, the responses change. The sessions therefore count as unshared only if the
+    /// two processes differ and stay the same in all rounds.
     ///
     /// # Errors
-    /// Returns an error if PostgreSQL cannot be reached or does not answer.
+    /// Returns an error if PostgreSQL cannot be reached or does not respond.
     pub(crate) async fn detect_sessions(&self, one: &mut PgConnection) -> Result<Sessions, Error> {
         let mut other = self.connect().await?;
         let (first, second) = (backend_pid(one).await?, backend_pid(&mut other).await?);
@@ -129,10 +136,11 @@ impl Server {
         Ok(if are_own { Sessions::Own } else { Sessions::Shared })
     }
 
-    /// Checks that the database can store every character.
+    /// Checks that the database can store every character, which requires the encoding UTF-8.
     ///
     /// # Errors
-    /// Returns [`Error::Encoding`] if its encoding is not UTF-8.
+    /// Returns [`Error::Encoding`] if the database's encoding is not UTF-8, or another error if PostgreSQL cannot be
+    /// queried.
     pub(crate) async fn check_encoding(&self, connection: &mut PgConnection) -> Result<(), Error> {
         let encoding = sqlx::raw_sql("SHOW server_encoding").fetch_one(connection).await?;
         match encoding.try_get::<String, _>(0)? {
@@ -146,17 +154,17 @@ impl Server {
     }
 }
 
-/// Returns host, port and database, without user and password.
+/// Returns the host, port and database name, but not the user and password.
 fn place(options: &PgConnectOptions) -> String {
     let socket = options.get_socket().map(|socket| socket.display().to_string());
     let host = socket.unwrap_or_else(|| options.get_host().to_owned());
     let host = if host.contains(':') { format!("[{host}]") } else { host };
-    // PostgreSQL uses the name of the user by default.
+    // By default, PostgreSQL uses the user's name as the name of the database.
     let database = options.get_database().unwrap_or(options.get_username());
     format!("PostgreSQL at {host}:{}, database {database}", options.get_port())
 }
 
-/// Returns the ID of the server process that currently serves a connection.
+/// Returns the ID of the PostgreSQL process that currently serves a connection.
 async fn backend_pid(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
     sqlx::raw_sql("SELECT pg_backend_pid()").fetch_one(connection).await?.try_get(0)
 }
@@ -170,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn place_contains_host_port_and_database_but_no_secret() {
+    fn database_description_contains_host_port_and_name_but_no_password() {
         for (url, expected) in [
             ("postgres://owl:hoot@db.example.com/bank", "PostgreSQL at db.example.com:5432, database bank"),
             ("postgres://owl:hoot@[::1]:6432", "PostgreSQL at [::1]:6432, database owl"),
@@ -185,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn connect_timeout_of_url_is_in_seconds() {
+    fn connect_timeout_in_url_is_parsed_as_positive_seconds() {
         let url = "postgres://owl@db.example.com/bank";
         for (query, expected) in [
             ("", ACQUIRE_TIMEOUT),

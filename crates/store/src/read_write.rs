@@ -1,4 +1,4 @@
-//! [`Read`] and [`Write`]: what a closure gets to read from and to write to a database.
+//! [`Read`] and [`Write`]: the database access that closures receive.
 
 use std::borrow::Cow;
 
@@ -6,14 +6,14 @@ use crate::connection::Connection;
 use crate::error::Error;
 use crate::values::{Row, Value};
 
-/// Access to a database for reading. Its queries are methods in the file of the resource that they read.
+/// Read access to a database. Each query is a method, defined in the file of the resource that it reads.
 pub struct Read {
     pub(crate) connection: Connection,
-    /// The first statement that failed.
+    /// Error of the first statement that failed; `None` if none has failed.
     pub(crate) failure: Option<Error>,
 }
 
-/// A transaction, in which a closure writes and reads. The first statement that fails aborts it.
+/// A transaction in which a closure reads and writes. The first statement that fails aborts the transaction.
 pub struct Write(pub(crate) Read);
 
 impl std::ops::Deref for Write {
@@ -35,7 +35,7 @@ impl Read {
         Self { connection, failure: None }
     }
 
-    /// Runs a statement and ignores its rows.
+    /// Runs a statement and ignores the rows that it returns.
     pub(crate) async fn execute(
         &mut self,
         sql: impl Into<Cow<'static, str>>,
@@ -57,7 +57,7 @@ impl Read {
         result
     }
 
-    /// Runs a statement that returns at most one row.
+    /// Runs a statement that returns at most one row. Returns that row, or `None` if there is none.
     pub(crate) async fn fetch_optional(
         &mut self,
         sql: impl Into<Cow<'static, str>>,
@@ -66,7 +66,7 @@ impl Read {
         Ok(self.fetch_all(sql, values).await?.into_iter().next())
     }
 
-    /// Runs a statement and parses all its rows.
+    /// Runs a statement and returns all its rows, converted with `parse`.
     pub(crate) async fn fetch_all_as<T>(
         &mut self,
         sql: impl Into<Cow<'static, str>>,
@@ -76,7 +76,8 @@ impl Read {
         self.fetch_all(sql, values).await?.iter().map(parse).collect()
     }
 
-    /// Runs a statement that returns at most one row, and parses it.
+    /// Runs a statement that returns at most one row. Returns that row, converted with `parse`, or `None` if there is
+    /// none.
     pub(crate) async fn fetch_optional_as<T>(
         &mut self,
         sql: impl Into<Cow<'static, str>>,

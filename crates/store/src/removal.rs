@@ -1,21 +1,22 @@
-//! Removal of the rows of deleted services and entities.
+//! Removal of the rows that belong to deleted services and entities.
 //!
-//! A deletion only marks its row (`deleted_at`), so that its duration does not depend on the size of the service.
-//! Queries find nothing under a marked row. Housekeeping removes the rows later, a few in each transaction.
+//! Deleting a service or an entity only marks its row (`deleted_at`), so that the duration does not depend on the
+//! number of rows under it. Queries find nothing under a marked row. Housekeeping removes the rows later, a few in each
+//! transaction.
 
 use crate::error::Error;
 use crate::read_write::{Read, Write};
 use crate::values::{Value, bind, to_json};
 
-/// The tables with rows of an entity, each with its key, in the order of their removal.
+/// The tables whose rows belong to an entity, each with its key column, in the order of removal.
 const ENTITY_TABLES: [(&str, &str); 3] =
     [("challenges", "sid"), ("factor_creations", "factor_sid"), ("factors", "sid")];
 
 impl Read {
-    /// Counts the services and entities that are deleted but not removed yet.
+    /// Counts the services and entities that are marked as deleted but not yet removed.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn count_deleted(&mut self) -> Result<i64, Error> {
         let sql = "SELECT (SELECT COUNT(*) FROM services WHERE deleted_at IS NOT NULL) \
                    + (SELECT COUNT(*) FROM entities WHERE deleted_at IS NOT NULL) AS deleted";
@@ -24,11 +25,11 @@ impl Read {
 }
 
 impl Write {
-    /// Removes at most `limit` rows of deleted services and entities. Returns how many; 0 means that none are left.
-    /// Removes rows before their parents, so that no deletion cascades beyond the limit.
+    /// Removes up to `limit` rows that belong to deleted services and entities. Returns the number of rows removed; 0
+    /// means that none are left. Removes rows before their parents, so that no deletion cascades beyond the limit.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn remove_deleted(&mut self, limit: i64) -> Result<usize, Error> {
         let deleted = "SELECT sid FROM entities WHERE deleted_at IS NOT NULL ORDER BY deleted_at LIMIT $1";
         let entities = self.select_locked(deleted, bind![limit]).await?;
@@ -48,13 +49,14 @@ impl Write {
         if tokens > 0 {
             return Ok(tokens);
         }
-        // Nothing is left under the service, except rows that a server of an older version is adding right now.
+        // Nothing is left under the service, except rows that a server of an older version is adding at this moment.
         let service =
             self.fetch_all("DELETE FROM services WHERE sid = $1 RETURNING sid", bind![service]).await?;
         Ok(service.len())
     }
 
-    /// Removes at most `limit` rows of these entities, including their own rows; returns how many.
+    /// Removes up to `limit` rows that belong to the entities with these SIDs, and then the entities' own rows. Returns
+    /// the number of rows removed.
     async fn remove_entities(&mut self, entities: &[String], limit: i64) -> Result<usize, Error> {
         let sids = to_json(&entities);
         let among = if self.connection.is_postgres() {
@@ -87,8 +89,8 @@ impl Write {
         Ok(i64::try_from(rows).unwrap_or(i64::MAX))
     }
 
-    /// Selects SIDs and locks their rows. Locks an entity before the rows under it, as all transactions do, to avoid
-    /// deadlocks.
+    /// Runs a query for SIDs, locks the selected rows until the transaction ends, and returns the SIDs. All
+    /// transactions lock an entity before the rows under it, to avoid deadlocks.
     async fn select_locked(&mut self, sql: &'static str, values: Vec<Value>) -> Result<Vec<String>, Error> {
         let lock = if self.connection.is_postgres() { " FOR UPDATE" } else { "" };
         self.fetch_all_as(format!("{sql}{lock}"), values, |row| row.text("sid")).await

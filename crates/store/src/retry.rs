@@ -1,10 +1,10 @@
-//! Repeating database operations that failed for a temporary reason.
+//! Retrying database operations that failed for a temporary reason.
 
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
 
-/// How often, and until when, one operation may be repeated.
+/// The retries of one operation, limited in number or in time.
 pub(crate) struct Retries {
     limit: u32,
     used: u32,
@@ -13,17 +13,18 @@ pub(crate) struct Retries {
 }
 
 impl Retries {
-    /// Allows `limit` retries without a delay.
+    /// Allows up to `limit` retries, without a delay before each.
     pub(crate) const fn at_most(limit: u32) -> Self {
         Self { limit, used: 0, deadline: None, delay: Duration::ZERO }
     }
 
-    /// Allows retries for the duration `limit` from now on, with a delay before each.
+    /// Allows retries for the duration `limit`, starting now, with `delay` before each retry.
     pub(crate) fn within(limit: Duration, delay: Duration) -> Self {
         Self { limit: u32::MAX, used: 0, deadline: Some(Instant::now() + limit), delay }
     }
 
-    /// Decides whether to repeat an operation that failed with `error`; if so, waits for the delay first.
+    /// Returns whether to retry an operation that failed with `error`. If so, counts the retry and waits for the delay
+    /// first.
     pub(crate) async fn allow(&mut self, error: &Error) -> bool {
         let is_in_time = self.deadline.is_none_or(|deadline| Instant::now() < deadline);
         let is_allowed = error.is_retryable() && self.used < self.limit && is_in_time;
@@ -36,13 +37,13 @@ impl Retries {
         is_allowed
     }
 
-    /// Allows the full number of retries again.
+    /// Resets the number of used retries to 0.
     pub(crate) const fn reset(&mut self) {
         self.used = 0;
     }
 }
 
-/// Runs an operation until it succeeds, fails permanently, or has no retries left; returns its last result.
+/// Runs an operation until it succeeds, fails permanently or has no retries left. Returns its last result.
 pub(crate) async fn retry<T, F>(mut retries: Retries, mut operation: impl FnMut() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Error>>,
@@ -67,7 +68,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn retries_stop_at_their_limit_until_reset() {
+    async fn retries_stop_at_the_attempt_limit_until_the_count_is_reset() {
         let mut retries = Retries::at_most(2);
         let mut allowed = Vec::new();
         for _ in 0..3 {
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn permanent_errors_are_returned_at_once() {
+    async fn permanent_errors_are_not_retried() {
         let mut attempts = 0;
         let result: Result<(), Error> = retry(Retries::at_most(9), || {
             attempts += 1;

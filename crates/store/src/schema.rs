@@ -1,6 +1,7 @@
-//! The schema of a database: which migrations exist, which ones a database has, and how its schema differs from them.
+//! Database schemas: the known migrations, the migrations applied to a database, and how its schema differs from the
+//! result of those migrations.
 //!
-//! Migrations are embedded in the program. They only go forward and have the same names for both databases.
+//! Migrations are embedded in the program. They only go forward, and have the same names for both databases.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,7 +12,7 @@ use crate::error::Error;
 use crate::read_write::Read;
 use crate::values::bind;
 
-/// A migration that this version of Countersign contains.
+/// A migration that is embedded in this version of Countersign.
 pub(crate) struct EmbeddedMigration {
     pub(crate) version: i64,
     pub(crate) name: &'static str,
@@ -21,7 +22,7 @@ pub(crate) struct EmbeddedMigration {
 
 macro_rules! migrations {
     ($($version:literal $name:literal;)*) => {
-        /// All migrations, oldest first.
+        /// All migrations that this version of Countersign knows, oldest first.
         pub(crate) const MIGRATIONS: &[EmbeddedMigration] = &[$(EmbeddedMigration {
             version: $version,
             name: $name,
@@ -43,36 +44,44 @@ migrations! {
     9 "0009_deletion";
 }
 
-/// A migration that a database lacks.
+/// A migration that has not been applied to a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Migration {
-    /// Its name, which begins with its version.
+    /// The migration's name, which begins with its version.
     pub name: &'static str,
-    /// Its statements.
+    /// The migration's SQL statements.
     pub sql: &'static str,
 }
 
-/// Selects the SQL text of a migration for one of the databases.
+/// A function that returns a migration's SQL text for one of the two databases.
 pub(crate) type SqlText = fn(&EmbeddedMigration) -> &'static str;
 
+/// Returns a migration's SQL text for SQLite.
 pub(crate) const FOR_SQLITE: SqlText = |migration| migration.sqlite;
+
+/// Returns a migration's SQL text for PostgreSQL.
 pub(crate) const FOR_POSTGRES: SqlText = |migration| migration.postgres;
 
-/// Why a file without any migration is refused, for [`Error::Damaged`].
+/// The reason in [`Error::Damaged`] for a file to which no migration has been applied.
 pub(crate) const NO_TABLES: &str = "it has none of the tables";
 
-/// Counts the tables of applied migrations: 1, or 0 in an empty database.
+/// SQL query that counts the tables that record applied migrations in a SQLite database: 1, or 0 if the database is
+/// empty.
 const TABLE_ON_SQLITE: &str =
     "SELECT count(*) AS tables FROM sqlite_schema WHERE type = 'table' AND name = '_sqlx_migrations'";
+
+/// SQL query that counts the tables that record applied migrations in a PostgreSQL database: 1, or 0 if the database is
+/// empty.
 const TABLE_ON_POSTGRES: &str = "SELECT count(to_regclass('_sqlx_migrations')) AS tables";
 
-/// Selects the version and the checksum of each applied migration.
+/// SQL query for the version and the checksum of each applied migration.
 const APPLIED: &str = "SELECT version, checksum FROM _sqlx_migrations WHERE success";
 
-/// Checksums of the applied migrations, by version.
+/// The checksums of the applied migrations, by version.
 pub(crate) type AppliedMigrations = HashMap<i64, Vec<u8>>;
 
-/// Returns the migrations whose versions are not applied.
+/// Returns the migrations for which `is_applied`, called with their version, returns `false`. Their SQL text is the one
+/// for the database that `text` selects.
 pub(crate) fn missing(text: SqlText, is_applied: impl Fn(i64) -> bool) -> Vec<Migration> {
     let missing = MIGRATIONS.iter().filter(|migration| !is_applied(migration.version));
     missing.map(|migration| Migration { name: migration.name, sql: text(migration) }).collect()
@@ -111,15 +120,16 @@ pub(crate) async fn missing_on_postgres(
     Ok(missing(FOR_POSTGRES, |version| applied.contains_key(&version)))
 }
 
-/// Returns the migrations that are applied to a SQLite database.
+/// Returns the checksums of the migrations that are applied to a SQLite database, by version.
 pub(crate) async fn applied_on_sqlite(
     connection: &mut sqlx::SqliteConnection,
 ) -> Result<AppliedMigrations, Error> {
     Ok(applied!(connection, TABLE_ON_SQLITE))
 }
 
-/// Returns the migrations that are applied to a PostgreSQL database. Reads them in one transaction: behind a pooler,
-/// the next transaction may run in another session, without the statements prepared in this one.
+/// Returns the checksums of the migrations that are applied to a PostgreSQL database, by version. Reads them in one
+/// transaction: behind a pooler, the next transaction may run in another session, without the statements prepared in
+/// this one.
 pub(crate) async fn applied_on_postgres(
     connection: &mut sqlx::PgConnection,
 ) -> Result<AppliedMigrations, Error> {
@@ -129,7 +139,8 @@ pub(crate) async fn applied_on_postgres(
     Ok(applied)
 }
 
-/// Returns the names of the migrations in a SQLite database that this version of Countersign does not know.
+/// Returns the names of the migrations that are applied to a SQLite database but unknown to this version of
+/// Countersign.
 pub(crate) async fn newer_on_sqlite(connection: &mut sqlx::SqliteConnection) -> Result<Vec<String>, Error> {
     let sql = "SELECT version, description FROM _sqlx_migrations ORDER BY version";
     let mut newer = Vec::new();
@@ -145,7 +156,7 @@ pub(crate) async fn newer_on_sqlite(connection: &mut sqlx::SqliteConnection) -> 
 /// The objects of a SQLite schema by name: type, table, and SQL text without white space.
 type SchemaObjects = BTreeMap<String, (String, String, String)>;
 
-/// Reads the objects of a schema, except SQLite's own tables and the table of migrations.
+/// Reads the objects of a SQLite schema, except SQLite's own tables and the table that records applied migrations.
 async fn schema_objects(connection: &mut sqlx::SqliteConnection) -> Result<SchemaObjects, Error> {
     let sql = "SELECT name, type, tbl_name, COALESCE(sql, '') AS sql FROM sqlite_schema \
                WHERE NOT (type = 'table' \
@@ -160,8 +171,8 @@ async fn schema_objects(connection: &mut sqlx::SqliteConnection) -> Result<Schem
     Ok(objects)
 }
 
-/// Compares the schema of a SQLite database with the result of its applied migrations. Returns a phrase for each object
-/// that differs, such as `trigger approve_all is unexpected`.
+/// Compares the schema of a SQLite database with the result of its applied migrations. Returns one phrase for each
+/// object that differs, such as `trigger approve_all is unexpected`.
 pub(crate) async fn differences_on_sqlite(
     connection: &mut sqlx::SqliteConnection,
 ) -> Result<Vec<String>, Error> {
@@ -181,13 +192,13 @@ pub(crate) async fn differences_on_sqlite(
     Ok(differing.chain(missing).collect())
 }
 
-/// Returns the migrations that an empty SQLite database lacks.
+/// Returns the migrations that an empty SQLite database lacks, which are all migrations for SQLite.
 pub(crate) fn missing_on_empty_sqlite() -> Vec<Migration> {
     missing(FOR_SQLITE, |_| false)
 }
 
 impl Read {
-    /// Returns whether the schema has a table, which an older schema may lack.
+    /// Returns whether the schema has the table `name`. An older schema may lack it.
     pub(crate) async fn has_table(&mut self, name: &str) -> Result<bool, Error> {
         let sql = if self.connection.is_postgres() {
             "SELECT count(to_regclass($1)) AS tables"
@@ -198,10 +209,11 @@ impl Read {
         Ok(tables > Some(0))
     }
 
-    /// Checks that the database answers and has all migrations of this version.
+    /// Checks that the database responds and has all migrations of this version of Countersign.
     ///
     /// # Errors
-    /// Returns [`Error::Unavailable`] if it does not answer, and [`Error::OldSchema`] if it lacks migrations.
+    /// Returns [`Error::Unavailable`] if the database does not respond, and [`Error::OldSchema`] if it lacks
+    /// migrations.
     pub async fn require_current_schema(&mut self) -> Result<(), Error> {
         let (table, text) = if self.connection.is_postgres() {
             (TABLE_ON_POSTGRES, FOR_POSTGRES)

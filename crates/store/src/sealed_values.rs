@@ -1,4 +1,5 @@
-//! Sealed values in all tables: which master key each is sealed under, and sealing them again under another.
+//! Queries for the sealed values in all tables: counting them by master key, and re-sealing them under another master
+//! key.
 
 use domain::Sealed;
 
@@ -9,17 +10,17 @@ use crate::values::{Row, bind};
 /// A column that holds sealed values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SealedColumn {
-    /// Auth tokens of accounts.
+    /// The auth tokens of accounts.
     AuthTokens,
-    /// Enrollment keys.
+    /// The enrollment keys, which encrypt access tokens.
     EnrollmentKeys,
-    /// Keys that only servers use.
+    /// The server keys, which only the servers themselves use.
     ServerKeys,
-    /// The key of the audit log.
+    /// The key of the audit chain.
     AuditKey,
-    /// Push credentials.
+    /// The contents of push credentials.
     PushCredentials,
-    /// Access tokens.
+    /// The access tokens, with which phones enroll factors.
     AccessTokens,
 }
 
@@ -34,7 +35,7 @@ impl SealedColumn {
         Self::AccessTokens,
     ];
 
-    /// Returns the table, the column that identifies the owner, and the sealed column.
+    /// Returns the table, the column that identifies the owner of a value, and the column that holds the sealed values.
     const fn location(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Self::AuthTokens => ("accounts", "sid", "auth_token"),
@@ -48,17 +49,17 @@ impl SealedColumn {
 }
 
 impl Read {
-    /// Counts the values of a column by master key, which its 8-byte key ID identifies. Returns nothing if an older
-    /// schema lacks the table.
+    /// Counts a column's sealed values by master key. Returns the 8-byte ID of each key with the number of values.
+    /// Returns an empty list if an older schema lacks the table.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn count_by_key(&mut self, sealed: SealedColumn) -> Result<Vec<(Vec<u8>, i64)>, Error> {
         let (table, _, column) = sealed.location();
         if !self.has_table(table).await? {
             return Ok(Vec::new());
         }
-        // The key ID begins at the second byte.
+        // The key ID begins at the second byte of a sealed value.
         let sql = format!(
             "SELECT substr({column}, 2, 8) AS key_id, count(*) AS sealed FROM {table} \
              GROUP BY substr({column}, 2, 8) ORDER BY 1"
@@ -66,11 +67,11 @@ impl Read {
         self.fetch_all_as(sql, bind![], |row| Ok((row.bytes("key_id")?, row.int("sealed")?))).await
     }
 
-    /// Returns at most `limit` values that are not sealed under the master key `key_id`, each with the identifier of
-    /// its owner. Continues after the owner `after`, in the order of their identifiers.
+    /// Returns up to `limit` sealed values that are not sealed under the master key `key_id`, each with its owner's
+    /// identifier. Values are sorted by that identifier, and only those after the owner `after` are returned.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn sealed_under_other_keys<T>(
         &mut self,
         sealed: SealedColumn,
@@ -89,11 +90,11 @@ impl Read {
 }
 
 impl Write {
-    /// Replaces the sealed value `old` by `new`. Returns `false`, with nothing changed, if the column no longer holds
-    /// `old`.
+    /// Replaces the sealed value `old` of `owner` with `new`. Returns `false`, changing nothing, if the column no
+    /// longer holds `old`.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn reseal<T>(
         &mut self,
         sealed: SealedColumn,

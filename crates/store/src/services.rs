@@ -1,4 +1,4 @@
-//! Services.
+//! Queries for services.
 
 use domain::limits::{LimitOverride, ServiceLimits};
 use domain::paging::{Page, PageRequest};
@@ -12,11 +12,11 @@ use crate::values::{Row, bind, to_json};
 const COLUMNS: &str =
     "sid, account_sid, settings, max_pending_challenges, challenges_per_minute, created_at, updated_at";
 
-/// The condition that the service of a row, given by its `service_sid`, exists and is not deleted.
+/// SQL condition that the service in a row's column `service_sid` exists and is not deleted.
 pub(crate) const SERVICE_EXISTS: &str = "EXISTS (SELECT 1 FROM services \
      WHERE services.sid = service_sid AND services.deleted_at IS NULL)";
 
-/// Returns the query that selects one service. `lock` is a locking clause or empty.
+/// Returns the SQL query that selects one of an account's services. `lock` is the locking clause, or empty for no lock.
 fn select_by_sid(lock: &str) -> String {
     format!("SELECT {COLUMNS} FROM services WHERE sid = $1 AND account_sid = $2 AND deleted_at IS NULL{lock}")
 }
@@ -39,10 +39,10 @@ fn parse_service(row: &Row) -> Result<Service, Error> {
 }
 
 impl Read {
-    /// Returns a service of an account.
+    /// Returns an account's service by SID, or `None` if the account has no such service.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn service(
         &mut self,
         account_sid: AccountSid,
@@ -51,10 +51,10 @@ impl Read {
         self.fetch_optional_as(select_by_sid(""), bind![sid, account_sid], parse_service).await
     }
 
-    /// Returns the services of an account.
+    /// Returns the requested page of an account's services.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn services(
         &mut self,
         account_sid: AccountSid,
@@ -67,10 +67,10 @@ impl Read {
 }
 
 impl Write {
-    /// Adds a service.
+    /// Inserts a service.
     ///
     /// # Errors
-    /// Returns [`Error::ParentGone`] if the account does not exist, or an error if the database fails.
+    /// Returns [`Error::ParentGone`] if the account does not exist, or another error if the database operation fails.
     pub async fn insert_service(&mut self, service: &Service) -> Result<(), Error> {
         let sql = "INSERT INTO services (sid, account_sid, settings, created_at, updated_at) \
                    VALUES ($1, $2, $3, $4, $5)";
@@ -80,10 +80,11 @@ impl Write {
         self.execute(sql, values).await
     }
 
-    /// Returns a service of an account, locked until the transaction ends against changes by others.
+    /// Returns an account's service, locked against changes by other transactions until this one ends. Returns `None`
+    /// if the account has no such service.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn lock_service(
         &mut self,
         account_sid: AccountSid,
@@ -93,21 +94,22 @@ impl Write {
         self.fetch_optional_as(select_by_sid(lock), bind![sid, account_sid], parse_service).await
     }
 
-    /// Replaces a service's settings.
+    /// Replaces a service's settings. Does nothing if the service is deleted.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn update_service(&mut self, service: &Service) -> Result<(), Error> {
         let sql = "UPDATE services SET settings = $2, updated_at = $3 WHERE sid = $1 AND deleted_at IS NULL";
         let values = bind![service.sid, to_json(&service.settings), service.updated_at];
         self.execute(sql, values).await
     }
 
-    /// Sets the limits of a service that are given, on pending challenges and on challenges per minute, both for each
-    /// factor. Returns the service, or `None` if there is no such service. Its `updated_at` stays the same.
+    /// Sets a service's limits on pending challenges and on challenges per minute, both per factor. A limit that is
+    /// `None` stays unchanged. Returns the updated service, or `None` if there is no such service. Does not change
+    /// `updated_at`.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn set_service_limits(
         &mut self,
         sid: ServiceSid,
@@ -126,11 +128,12 @@ impl Write {
         self.fetch_optional_as(sql, values, parse_service).await
     }
 
-    /// Marks a service as deleted and deletes its webhooks. Returns `false` if there is no such service. From then on,
-    /// queries find nothing under it; [`remove_deleted`](Self::remove_deleted) removes the rows.
+    /// Marks a service as deleted and deletes its webhooks. Returns `false` if the account has no such service. From
+    /// then on, queries find nothing under the service. [`remove_deleted`](Self::remove_deleted) later removes the
+    /// remaining rows.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn delete_service(
         &mut self,
         account_sid: AccountSid,
@@ -142,7 +145,7 @@ impl Write {
         if self.fetch_optional(mark, bind![sid, account_sid, now]).await?.is_none() {
             return Ok(false);
         }
-        // A service has few webhooks, and no event is sent without one.
+        // The webhooks are deleted immediately: a service has only a few, and without a webhook no event is sent.
         self.fetch_all("DELETE FROM webhooks WHERE service_sid = $1", bind![sid]).await.map(|_| true)
     }
 }

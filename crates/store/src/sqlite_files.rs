@@ -16,19 +16,19 @@ use crate::connection::sqlite_options;
 use crate::error::Error;
 use crate::schema;
 
-/// Copies made before a migration that are kept.
+/// Maximum number of pre-migration copies to keep; older ones are deleted.
 const MAX_MIGRATION_COPIES: usize = 3;
 
-/// Infix of the copies made before a migration: `countersign.db.before-<migration>`.
+/// Infix in the names of pre-migration copies: `countersign.db.before-<migration>`.
 const BEFORE_INFIX: &str = ".before-";
 
-/// Infix of drafts, between the file's name and a random suffix.
+/// Infix in the names of drafts, between the name of the final file and a random suffix.
 const DRAFT_INFIX: &str = ".draft-";
 
-/// Requires a regular file or a link to one. Opening a pipe, for example, could block without limit.
+/// Checks that `file` is a regular file or a link to one. Opening a pipe, for example, could block indefinitely.
 ///
 /// # Errors
-/// Returns [`Error::File`] if `file` is something else or cannot be examined.
+/// Returns [`Error::File`] if `file` is anything else or cannot be examined.
 pub fn require_regular(file: &Path) -> Result<(), Error> {
     let kind = fs::metadata(file).map_err(|error| file_error(file, error))?.file_type();
     let found = match () {
@@ -41,7 +41,7 @@ pub fn require_regular(file: &Path) -> Result<(), Error> {
     Err(file_error(file, io::Error::other(format!("expected a regular file, found {found}"))))
 }
 
-/// Creates a database without tables unless the file exists. Only its owner can read it.
+/// Creates a database without tables, unless the file already exists. Only the file's owner can read it.
 ///
 /// The file appears together with its header, so that a file of 0 bytes always indicates a damaged database.
 ///
@@ -59,7 +59,8 @@ pub async fn create_empty(database: &Path) -> Result<(), Error> {
     }
 }
 
-/// Copies a database before its migration, and deletes all but the newest [`MAX_MIGRATION_COPIES`] such copies.
+/// Copies a database before the migration called `migration`, and returns the path of the copy. Deletes all but the
+/// newest [`MAX_MIGRATION_COPIES`] such copies.
 pub(crate) async fn copy_before(database: &Path, migration: &str) -> Result<PathBuf, Error> {
     let copy = with_suffix(database, &format!("{BEFORE_INFIX}{migration}"));
     self::copy(database, &copy).await?;
@@ -74,7 +75,7 @@ fn delete_old_copies(database: &Path) -> io::Result<()> {
     let mut copies = Vec::new();
     for file in folder_of(database).read_dir()? {
         let name = file?.file_name().to_string_lossy().into_owned();
-        // Names of migrations begin with their number, so the copies sort by age.
+        // Migration names begin with their number, so sorting by name sorts the copies by age.
         if name.strip_prefix(&*start).is_some_and(|name| {
             name.starts_with(|first: char| first.is_ascii_digit()) && !name.contains(DRAFT_INFIX)
         }) {
@@ -86,20 +87,20 @@ fn delete_old_copies(database: &Path) -> io::Result<()> {
     copies.iter().try_for_each(|name| fs::remove_file(folder_of(database).join(name)))
 }
 
-/// Copies a consistent snapshot of a database, even while other processes write to it.
+/// Copies a consistent snapshot of `database` to the file `copy`, even while other processes write to the database.
 pub(crate) async fn copy(database: &Path, copy: &Path) -> Result<(), Error> {
     let options = sqlite_options(Some(database)).read_only(true).create_if_missing(false);
     let source = SqliteConnection::connect_with(&options).await?;
     put_in_place(write_draft(source, copy).await?, copy)
 }
 
-/// Writes a verified and durable copy of a database as a draft beside `name`. Only its owner can read it, and it is
-/// deleted if it is dropped before it is renamed.
+/// Writes a verified and durable copy of the database behind `source` as a draft in the folder of `name`. Only the
+/// draft's owner can read it. Dropping the draft before it is renamed deletes it.
 pub(crate) async fn write_draft(mut source: SqliteConnection, name: &Path) -> Result<NamedTempFile, Error> {
     let draft = create_draft(name)?;
     let path = draft.path();
     let text = path.to_str().ok_or_else(|| file_error(path, io::ErrorKind::InvalidFilename.into()))?;
-    // SQLite accepts an existing file if it is empty, and keeps its mode.
+    // SQLite accepts an existing target file if the file is empty, and keeps its permissions.
     sqlx::query("VACUUM INTO $1").bind(text).execute(&mut source).await?;
     source.close().await?;
     verify(path).await?;
@@ -107,7 +108,7 @@ pub(crate) async fn write_draft(mut source: SqliteConnection, name: &Path) -> Re
     Ok(draft)
 }
 
-/// Creates an empty file beside `name`, with a unique name.
+/// Creates an empty draft in the folder of `name`, with a unique file name.
 fn create_draft(name: &Path) -> Result<NamedTempFile, Error> {
     let mut prefix = name.file_name().map(OsString::from).unwrap_or_default();
     prefix.push(DRAFT_INFIX);
@@ -115,17 +116,17 @@ fn create_draft(name: &Path) -> Result<NamedTempFile, Error> {
     tempfile::Builder::new().prefix(&prefix).tempfile_in(folder).map_err(|error| file_error(folder, error))
 }
 
-/// Renames a draft to `name`, durably.
+/// Renames a draft to `name`, and makes the renaming durable.
 pub(crate) fn put_in_place(draft: NamedTempFile, name: &Path) -> Result<(), Error> {
     draft.persist(name).map_err(|error| file_error(name, error.error))?;
     sync_folder(name)
 }
 
-/// Changes the owner of a file that root created to the owner of `other`, or of its folder if `other` does not exist.
-/// The server may run as a user that could not read root's file.
+/// If root owns `file`, changes its owner to the owner of `other`, or to the owner of the folder if `other` does not
+/// exist. Otherwise, a server that runs as another user could not read the file.
 ///
 /// # Errors
-/// Returns an error if the owner cannot be read or changed.
+/// Returns an error if an owner cannot be read or changed.
 pub fn give_to_owner_of(file: &File, other: &Path) -> io::Result<()> {
     let owner = fs::metadata(other).or_else(|_| fs::metadata(folder_of(other)))?;
     if file.metadata()?.uid() == 0 && owner.uid() != 0 {
@@ -134,7 +135,7 @@ pub fn give_to_owner_of(file: &File, other: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns the sizes of a database and of its write-ahead log, in bytes; 0 for a file that does not exist.
+/// Returns the sizes of a database file and of its write-ahead log, in bytes. The size of a missing file is 0.
 pub(crate) fn sizes(database: &Path) -> Result<(u64, u64), Error> {
     let log = with_suffix(database, "-wal");
     let bytes = |file: &Path| match fs::metadata(file) {
@@ -145,13 +146,13 @@ pub(crate) fn sizes(database: &Path) -> Result<(u64, u64), Error> {
     Ok((bytes(database)?, bytes(&log)?))
 }
 
-/// Makes the creation, renaming or removal of `file` durable.
+/// Makes the creation, renaming or removal of `file` durable by syncing its folder.
 pub(crate) fn sync_folder(file: &Path) -> Result<(), Error> {
     let folder = folder_of(file);
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| file_error(folder, error))
 }
 
-/// Verifies that a file that no process has open is an intact Countersign database.
+/// Verifies that `file` is an intact Countersign database. No process may have the file open.
 async fn verify(file: &Path) -> Result<(), Error> {
     let mut connection = open_read_only(file).await?;
     let found: Vec<String> =
@@ -167,28 +168,28 @@ async fn verify(file: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Opens a connection that changes nothing and creates no file.
+/// Opens a SQLite file with a connection that changes nothing and creates no files.
 pub(crate) async fn open_read_only(file: &Path) -> Result<SqliteConnection, Error> {
     let options = sqlite_options(Some(file)).read_only(true).create_if_missing(false);
-    // A reader creates the files of a write-ahead log unless the database is declared immutable. Without a log, no
-    // process writes to it.
+    // A reader creates the files of a write-ahead log unless the database is declared immutable. Declaring that is safe
+    // here: without a log, no process is writing to the database.
     let options = options.immutable(!with_suffix(file, "-wal").exists()).pragma("trusted_schema", "OFF");
     Ok(SqliteConnection::connect_with(&options).await?)
 }
 
-/// Returns the path of `file` with a suffix added to its name.
+/// Returns the path of `file` with `suffix` appended to the file name.
 pub(crate) fn with_suffix(file: &Path, suffix: &str) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
-/// Returns the folder of a file; `.` for a bare name.
+/// Returns the folder of `file`, or `.` if `file` is a bare name.
 pub(crate) fn folder_of(file: &Path) -> &Path {
     file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Returns an [`Error::File`] that names `path`.
+/// Returns an [`Error::File`] for `path`, caused by `error`.
 pub(crate) fn file_error(path: &Path, error: io::Error) -> Error {
     Error::File(path.to_owned(), Arc::new(error))
 }

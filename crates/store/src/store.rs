@@ -1,4 +1,4 @@
-//! The open database.
+//! The store: an open database with its connections for reads and writes.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,29 +22,29 @@ use crate::schema::{self, Migration};
 use crate::sqlite_files;
 use crate::writer::Writer;
 
-/// Connections that read a SQLite file.
+/// Maximum number of connections that read a SQLite file.
 const SQLITE_READERS: u32 = 4;
 
-/// Delay between attempts to open a SQLite file whose journal mode another process changes.
+/// Delay between attempts to open a SQLite file while another process changes its journal mode.
 const OPEN_RETRY_DELAY: Duration = Duration::from_millis(20);
 
-/// Where the data is.
+/// The location of a database.
 #[derive(Clone, Debug)]
 pub enum Location {
-    /// In memory; lost when the process ends.
+    /// A database in memory, which is lost when the process ends.
     Memory,
-    /// A SQLite file, which is created if it does not exist.
+    /// A SQLite file with this path, which is created if it does not exist.
     Sqlite(PathBuf),
-    /// A PostgreSQL database, by URL.
+    /// A PostgreSQL database with this URL.
     Postgres(Secret<String>),
 }
 
 /// The size of a database, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Size {
-    /// The database itself; 0 for one in memory.
+    /// Size of the database itself; 0 for an in-memory database.
     pub database: u64,
-    /// The write-ahead log of a SQLite file; 0 for all others.
+    /// Size of a SQLite file's write-ahead log; 0 for other databases.
     pub write_ahead_log: u64,
 }
 
@@ -53,25 +53,26 @@ pub struct Size {
 pub struct Store {
     readers: Readers,
     writer: Writer,
-    /// The server that delivers the announcements of other processes, if there is one.
+    /// The PostgreSQL server from which announcements of other processes are received, if they are available.
     announcer: Option<Server>,
 }
 
 #[derive(Clone)]
 enum Readers {
-    /// Reads are queued with the writes, because there is only one connection.
+    /// No separate connections: an in-memory database has only one, so reads are queued together with the writes.
     Memory,
     Sqlite(SqlitePool),
     Postgres(Pool),
 }
 
 impl Store {
-    /// Opens the database and migrates its schema, or refuses an older schema, as `old_schema` says. Copies a SQLite
-    /// file before its migration. Returns the store and what was done to the schema.
+    /// Opens the database. If its schema is outdated, migrates it or returns an error, depending on `old_schema`. A
+    /// SQLite file is copied before its migration. Returns the store and a migration report.
     ///
     /// # Errors
-    /// Returns an error if the database cannot be reached or opened, [`Error::OldSchema`] if its schema is refused,
-    /// and [`Error::NotCopied`] if the copy before a migration fails.
+    /// Returns [`Error::OldSchema`] if the schema is outdated and `old_schema` forbids a migration,
+    /// [`Error::NotCopied`] if the copy before a migration fails, or another error if the database cannot be reached or
+    /// opened.
     pub async fn open(location: &Location, old_schema: OldSchema) -> Result<(Self, MigrationReport), Error> {
         match location {
             Location::Memory => {
@@ -103,7 +104,7 @@ impl Store {
         old_schema: OldSchema,
     ) -> Result<(Self, MigrationReport), Error> {
         let server = Server::parse(url)?;
-        // A connection without the limits of a session, since a migration may take long.
+        // This connection has no session limits, because a migration may take long.
         let mut connection = server.connect().await?;
         server.check_encoding(&mut connection).await?;
         let report = migrate::migrate_postgres(&mut connection, old_schema).await?;
@@ -137,10 +138,11 @@ impl Store {
         }
     }
 
-    /// Runs a closure that reads. Runs it again if the connection turns out to be lost.
+    /// Runs a closure that reads, and returns its result. Runs the closure again if its connection turns out to be
+    /// lost.
     ///
     /// # Errors
-    /// Returns the error of the closure, or [`Error::Unavailable`].
+    /// Returns the closure's error, or [`Error::Unavailable`] if no connection is available.
     pub async fn read<F, T, E>(&self, work: F) -> Result<T, E>
     where
         F: AsyncFn(&mut Read) -> Result<T, E> + Send + 'static,
@@ -156,7 +158,8 @@ impl Store {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        // After a restart of the database, every pooled connection may be stale.
+        // Allows one retry for each connection of a pool: after a database restart, every pooled connection may be
+        // stale.
         let mut retries = Retries::at_most(POSTGRES_POOL_SIZE);
         loop {
             let waiting = GaugeGuard::increment(&METRICS.database_connections_waiting);
@@ -179,11 +182,11 @@ impl Store {
         }
     }
 
-    /// Runs a closure that writes, in one transaction.
+    /// Runs a closure that writes, in one transaction. Returns the closure's result after the commit.
     ///
     /// # Errors
-    /// Returns the error of the closure or [`Error::Unavailable`], with nothing written; or
-    /// [`Error::OutcomeUnknown`] if the connection broke during the commit.
+    /// Returns the closure's error or [`Error::Unavailable`], with nothing written. Returns [`Error::OutcomeUnknown`]
+    /// if the connection was lost during the commit.
     pub async fn write<F, T, E>(&self, work: F) -> Result<T, E>
     where
         F: AsyncFn(&mut Write) -> Result<T, E> + Send + 'static,
@@ -193,20 +196,22 @@ impl Store {
         telemetry::traces::start_database("write").run_and_end(self.writer.write(work)).await
     }
 
-    /// Announces to the other processes on this database that a delivery is pending. Never part of a transaction:
-    /// PostgreSQL commits transactions with a `NOTIFY` one at a time.
+    /// Announces to the other processes that share this database that a delivery is pending. Does nothing on SQLite.
+    /// The announcement is never part of a transaction, because PostgreSQL commits transactions with a `NOTIFY` one at
+    /// a time, so writes would wait for each other.
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] if the database cannot be reached.
     pub async fn announce(&self) -> Result<(), Error> {
         match self.readers {
-            // Runs as a read because reads replace stale connections.
+            // The announcement runs as a read, because reads replace stale connections.
             Readers::Postgres(_) => self.read(async |db: &mut Read| db.announce().await).await,
             Readers::Memory | Readers::Sqlite(_) => Ok(()),
         }
     }
 
-    /// Receives announcements over a connection to this URL, which bypasses a pooler.
+    /// Makes the store receive announcements over a direct connection to the PostgreSQL server at `url`, which bypasses
+    /// a pooler. Takes effect at the next call of [`announcements`](Self::announcements).
     ///
     /// # Errors
     /// Returns an error if `url` is not a PostgreSQL URL.
@@ -215,7 +220,8 @@ impl Store {
         Ok(())
     }
 
-    /// Returns the announcements of other processes; `None` on SQLite and on shared sessions, which have none.
+    /// Starts receiving announcements from other processes. Returns `None` if they are not available: on SQLite, and
+    /// behind a pooler that shares sessions unless [`listen_at`](Self::listen_at) was called.
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] if no connection can be opened.
@@ -224,7 +230,7 @@ impl Store {
         Announcements::listen(server, &self.writer).await.map(Some)
     }
 
-    /// Sets the gauges for connections and queued writes.
+    /// Updates the gauge metrics for open connections, idle connections and queued writes.
     pub fn refresh_gauges(&self) {
         let (open, idle) = match &self.readers {
             Readers::Memory => (0, 0),
@@ -239,7 +245,8 @@ impl Store {
     /// Returns the size of the database.
     ///
     /// # Errors
-    /// Returns [`Error::Unavailable`] if the database cannot be reached, or an error if a file cannot be examined.
+    /// Returns [`Error::Unavailable`] if the database cannot be reached, or [`Error::File`] if a file cannot be
+    /// examined.
     pub async fn size(&self) -> Result<Size, Error> {
         match &self.readers {
             Readers::Memory => Ok(Size::default()),
@@ -257,25 +264,26 @@ impl Store {
         }
     }
 
-    /// Finishes the queued writes and closes the connections.
+    /// Finishes the queued writes, and closes all connections.
     pub async fn close(self) {
         if let Readers::Sqlite(readers) = &self.readers {
-            // The last connection to close merges the log into the file, which a read-only one cannot do.
+            // The last connection to close merges the write-ahead log into the file. A read-only connection cannot do
+            // that, so the readers are closed first.
             readers.close().await;
         }
         self.writer.close().await;
     }
 }
 
-/// Connects to a SQLite file. Repeats the attempt for [`ACQUIRE_TIMEOUT`], because SQLite's busy timeout does not
-/// cover the change to WAL, which several processes may try at once.
+/// Connects to a SQLite file, and retries temporary failures for [`ACQUIRE_TIMEOUT`]. The retries are needed because
+/// SQLite's busy timeout does not cover the change to WAL mode, which several processes may attempt at once.
 async fn connect_to_file(path: &Path) -> Result<SqliteConnection, Error> {
     let connect = || async { Ok(SqliteConnection::connect_with(&sqlite_options(Some(path))).await?) };
     retry(Retries::within(ACQUIRE_TIMEOUT, OPEN_RETRY_DELAY), connect).await
 }
 
 impl Read {
-    /// Returns the size of this PostgreSQL database, in bytes.
+    /// Returns the size of the current PostgreSQL database, in bytes.
     async fn postgres_size(&mut self) -> Result<u64, Error> {
         let row =
             self.fetch_optional("SELECT pg_database_size(current_database()) AS bytes", Vec::new()).await?;

@@ -1,7 +1,7 @@
-//! Values that go into a SQL statement and rows that come out of it, the same for both databases.
+//! Parameters of SQL statements, and the rows that statements return, for both databases.
 //!
-//! `sqlx` is generic over the database, and generic code needs a trait bound for every type that it binds. These enums
-//! cover both databases instead, so that each query is written once, next to the parser of its rows.
+//! `sqlx` is generic over the database, and generic code needs a trait bound for every type that it binds. The enums in
+//! this file cover both databases instead, so that each query is written once, next to the parser of its rows.
 
 use domain::parameter::Parameter;
 use domain::time::Timestamp;
@@ -15,7 +15,7 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::error::Error;
 
-/// A bound parameter. Nulls are typed because PostgreSQL requires it.
+/// A parameter of a SQL statement. Null values have a type, because PostgreSQL requires one.
 #[derive(Debug)]
 pub(crate) enum Value {
     Int(Option<i64>),
@@ -76,13 +76,13 @@ impl<T> From<&Sealed<T>> for Value {
     }
 }
 
-/// Builds the parameters of a statement, in order: `bind![sid, now]`.
+/// Builds the list of a statement's parameters, in order: `bind![sid, now]`.
 macro_rules! bind {
     ($($value:expr),* $(,)?) => { vec![$($crate::values::Value::from($value)),*] };
 }
 pub(crate) use bind;
 
-/// A row of either database.
+/// A row returned by either database.
 pub(crate) enum Row {
     Sqlite(SqliteRow),
     Postgres(PgRow),
@@ -124,7 +124,7 @@ impl Row {
         self.bytes(column).map(Sealed::from_bytes)
     }
 
-    /// Parses a column that holds the name of a value, such as a status.
+    /// Parses a text column that holds a parameter's value, such as a status or a URL.
     pub(crate) fn keyword<T: Parameter>(&self, column: &str) -> Result<T, Error> {
         T::from_parameter(&self.text(column)?).map_err(|_| Error::Corrupt(column.to_owned()))
     }
@@ -143,12 +143,12 @@ impl Row {
     }
 }
 
-/// Serializes one of this project's own types as JSON, which cannot fail.
+/// Serializes a value of one of this project's own types as JSON. This cannot fail for these types.
 pub(crate) fn to_json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-/// Builds a query for one database and binds its values.
+/// Builds a `sqlx` query for one of the two databases and binds its values.
 macro_rules! bound {
     ($database:ty, $sql:expr, $values:expr) => {{
         let mut query = sqlx::query::<$database>($sql);

@@ -1,4 +1,4 @@
-//! Webhooks.
+//! Queries for webhooks.
 
 use domain::paging::{Page, PageRequest};
 use domain::webhooks::{CallbackUrl, Status, Subscription, Version, Webhook};
@@ -31,16 +31,16 @@ fn parse_webhook(row: &Row) -> Result<Webhook, Error> {
     })
 }
 
-/// Returns the query that selects one webhook. `lock` is a locking clause or empty.
+/// Returns the SQL query that selects one of a service's webhooks. `lock` is the locking clause, or empty for no lock.
 fn select_by_path(lock: &str) -> String {
     format!("SELECT {COLUMNS} FROM webhooks WHERE sid = $1 AND service_sid = $2 AND account_sid = $3{lock}")
 }
 
 impl Read {
-    /// Returns a webhook of a service.
+    /// Returns a service's webhook by SID, or `None` if the service has no such webhook.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn webhook(
         &mut self,
         account_sid: AccountSid,
@@ -50,10 +50,10 @@ impl Read {
         self.fetch_optional_as(select_by_path(""), bind![sid, service_sid, account_sid], parse_webhook).await
     }
 
-    /// Returns the webhooks of a service.
+    /// Returns the requested page of a service's webhooks.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn webhooks(
         &mut self,
         account_sid: AccountSid,
@@ -65,10 +65,10 @@ impl Read {
         list.page::<WebhookSid, _>(self, request, parse_webhook).await
     }
 
-    /// Returns the enabled webhooks of a service, oldest first.
+    /// Returns a service's enabled webhooks, oldest first.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn enabled_webhooks(&mut self, service_sid: ServiceSid) -> Result<Vec<Webhook>, Error> {
         let sql = format!(
             "SELECT {COLUMNS} FROM webhooks WHERE service_sid = $1 AND status = 'enabled' ORDER BY created_at, sid"
@@ -79,7 +79,7 @@ impl Read {
     /// Returns the webhooks of all accounts, oldest first.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn all_webhooks(&mut self) -> Result<Vec<Webhook>, Error> {
         self.fetch_all_as(
             format!("SELECT {COLUMNS} FROM webhooks ORDER BY created_at, sid"),
@@ -91,19 +91,19 @@ impl Read {
 }
 
 impl Write {
-    /// Counts the webhooks of a service.
+    /// Counts a service's webhooks.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn count_webhooks(&mut self, service_sid: ServiceSid) -> Result<i64, Error> {
         let sql = "SELECT count(*) AS count FROM webhooks WHERE service_sid = $1";
         self.fetch_optional(sql, bind![service_sid]).await?.map_or(Ok(0), |row| row.int("count"))
     }
 
-    /// Adds a webhook.
+    /// Inserts a webhook.
     ///
     /// # Errors
-    /// Returns [`Error::ParentGone`] if the service does not exist, or an error if the database fails.
+    /// Returns [`Error::ParentGone`] if the service does not exist, or another error if the database operation fails.
     pub async fn insert_webhook(&mut self, webhook: &Webhook) -> Result<(), Error> {
         let sql = "INSERT INTO webhooks (sid, account_sid, service_sid, friendly_name, event_types, url, status, \
                    version, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
@@ -122,10 +122,11 @@ impl Write {
         self.execute(sql, values).await
     }
 
-    /// Returns a webhook of a service, locked until the transaction ends.
+    /// Returns a service's webhook, locked against changes by other transactions until this one ends. Returns `None` if
+    /// the service has no such webhook.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn lock_webhook(
         &mut self,
         account_sid: AccountSid,
@@ -137,10 +138,10 @@ impl Write {
             .await
     }
 
-    /// Updates the fields of a webhook that can change. Redirects its pending deliveries to the new destination.
+    /// Updates a webhook's mutable fields. Redirects the webhook's pending deliveries to its new destination.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn update_webhook(&mut self, webhook: &Webhook) -> Result<(), Error> {
         let sql = "UPDATE webhooks SET friendly_name = $2, event_types = $3, url = $4, status = $5, version = $6, \
                    updated_at = $7 WHERE sid = $1";
@@ -159,10 +160,10 @@ impl Write {
         self.execute(redirect, bind![webhook.sid, webhook.url.destination()]).await
     }
 
-    /// Deletes a webhook. Returns `false` if there is no such webhook.
+    /// Deletes a service's webhook. Returns `false` if the service has no such webhook.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Returns an error if the database operation fails.
     pub async fn delete_webhook(
         &mut self,
         account_sid: AccountSid,

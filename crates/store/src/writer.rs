@@ -1,8 +1,8 @@
-//! The thread on which writes run.
+//! The writer thread, on which writes run.
 //!
 //! A transaction on this thread does not depend on its caller: a client that disconnects or a handler that is dropped
-//! never leaves half a use case behind. On SQLite the thread also makes commits cheap, because queued closures share
-//! one transaction and its `fsync`.
+//! never leaves a half-finished operation behind. On SQLite, the thread also makes commits cheap, because queued
+//! closures share one transaction and its `fsync`.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -27,30 +27,31 @@ use crate::pool::{Pool, PooledConnection};
 use crate::read_write::{Read, Write};
 use crate::retry::{Retries, retry};
 
-/// Writes that may be queued. Further ones are refused at once with [`Error::Unavailable`].
+/// Maximum number of queued writes. Further writes are refused at once with [`Error::Unavailable`].
 const MAX_QUEUED_WRITES: usize = 1024;
 
-/// Closures that share a SQLite transaction: enough to spread the cost of a commit, few enough that none waits long
-/// for the others.
+/// Maximum number of closures that share a SQLite transaction. Large enough to spread the cost of a commit, and small
+/// enough that no closure waits long for the others.
 const MAX_BATCH_SIZE: usize = 128;
 
-/// How often a PostgreSQL transaction runs again after a deadlock or a lost connection.
+/// Maximum number of times that a PostgreSQL transaction is retried after a deadlock or a lost connection.
 const MAX_TRANSACTION_RETRIES: u32 = 4;
 
-/// Maximum time in the queue. Shorter than [`ACQUIRE_TIMEOUT`], so that writes queued behind one that timed out are
-/// refused at once instead of after another full timeout.
+/// Maximum time that a write waits in the queue. Shorter than [`ACQUIRE_TIMEOUT`]: if a write fails after that full
+/// timeout, the writes that were queued when it began have waited too long by then, and are refused at once instead of
+/// after another full timeout.
 const MAX_QUEUE_WAIT: Duration = Duration::from_millis(ACQUIRE_TIMEOUT.as_millis() as u64 * 9 / 10);
 
-/// Maximum time for closing the connections to PostgreSQL.
+/// Maximum time to wait for the PostgreSQL connections to close.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The right to decide on a queued write. The writer takes it to begin the write, or the caller takes it to withdraw
-/// the write; only the first one gets it.
+/// The decision whether a queued write begins. It can be taken only once: by the writer, to begin the write, or by the
+/// caller, to withdraw the write, whichever comes first.
 #[derive(Clone, Default)]
 struct Decision(Arc<AtomicBool>);
 
 impl Decision {
-    /// Takes the right; returns `false` if it is taken already.
+    /// Takes the decision. Returns `false` if it was already taken.
     fn take(&self) -> bool {
         !self.0.swap(true, Ordering::AcqRel)
     }
@@ -58,22 +59,23 @@ impl Decision {
 
 /// A queued write: the closure, its result, and the channel to its caller.
 trait Job: Send {
-    /// Takes the write from the queue. Returns `false` if it must not begin, because its caller has withdrawn it or
-    /// because it has waited for [`MAX_QUEUE_WAIT`].
+    /// Takes the [`Decision`] about the write, and returns whether the write may begin. Returns `false` if the caller
+    /// has withdrawn the write, or if it has waited for [`MAX_QUEUE_WAIT`].
     fn start(&self) -> bool;
 
-    /// Runs the closure; returns whether it succeeded, so that its transaction may commit.
+    /// Runs the closure and keeps its result. Returns whether the closure succeeded, so that its transaction may
+    /// commit.
     fn run<'a>(&'a mut self, tx: &'a mut Write) -> LocalBoxFuture<'a, bool>;
 
-    /// Sends the result to the caller: the error of the closure if it returned one, else `failure` if there is one,
-    /// else what the closure returned.
+    /// Sends the result to the caller: the closure's error if it returned one, otherwise `failure` if there is one,
+    /// otherwise the closure's value.
     fn finish(self: Box<Self>, failure: Option<Error>);
 }
 
 struct QueuedWrite<F, T, E> {
     queued_at: Instant,
     decision: Decision,
-    /// The caller's span, for the log.
+    /// The caller's span, for log messages.
     span: Span,
     trace: telemetry::traces::Span,
     work: F,
@@ -95,8 +97,8 @@ where
 
     fn run<'a>(&'a mut self, tx: &'a mut Write) -> LocalBoxFuture<'a, bool> {
         Box::pin(async move {
-            // The thread must outlive a closure that panics, or one bug would end all writes. The closure is called
-            // inside the caught future, because one that is not `async` runs before it returns a future.
+            // A closure that panics must not end the thread, because one bug would then stop all writes. The closure is
+            // called inside the caught future, because a closure that is not `async` runs before it returns a future.
             let work = self.trace.clone().run(async { (self.work)(tx).await }).instrument(self.span.clone());
             let result = AssertUnwindSafe(work).catch_unwind().await;
             let result = result.unwrap_or_else(|_| Err(Error::Panicked.into()));
@@ -110,7 +112,7 @@ where
             (_, Some(error)) => Err(error.into()),
             (None, None) => Err(Error::Unavailable(None).into()),
         };
-        // The caller may have been dropped; the write is valid all the same.
+        // The caller's future may have been dropped; the write takes effect all the same.
         let _ = self.reply.send(result);
     }
 }
@@ -120,7 +122,7 @@ enum Message {
     Close(oneshot::Sender<()>),
 }
 
-/// A handle to the thread on which writes run.
+/// A handle to the writer thread, on which writes run.
 #[derive(Clone)]
 pub(crate) struct Writer {
     queue: mpsc::Sender<Message>,
@@ -128,14 +130,15 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread with the only write connection of a SQLite database. It keeps `lock` until that connection
-    /// is closed.
+    /// Starts the writer thread for a SQLite database. `connection` is the database's only write connection. The thread
+    /// holds `lock` until that connection is closed.
     pub(crate) fn sqlite(connection: SqliteConnection, lock: Option<FolderLock>) -> Result<Self, Error> {
         Self::start(async move |queue| {
             let mut tx = Write(Read::new(Connection::Sqlite(Box::new(connection))));
             let closed = write_in_batches(&mut tx, queue).await;
             if let Connection::Sqlite(connection) = tx.0.connection {
-                // Everything is committed by now; a failure here only leaves a log for the next process to merge.
+                // Everything is committed by now. If closing fails, the next process merges the remaining write-ahead
+                // log.
                 let _ = connection.close().await;
             }
             drop(lock);
@@ -145,7 +148,7 @@ impl Writer {
         })
     }
 
-    /// Starts the thread on which several PostgreSQL transactions run at once.
+    /// Starts the writer thread for a PostgreSQL database, on which several transactions run concurrently.
     pub(crate) fn postgres(pool: Pool) -> Result<Self, Error> {
         Self::start(async move |queue| write_concurrently(&pool, queue).await)
     }
@@ -160,8 +163,8 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Returns a PostgreSQL connection for a read. Opens new ones on this thread: a socket stops working with the
-    /// runtime in which it was opened, and callers' runtimes may be short-lived.
+    /// Returns a PostgreSQL connection for a read: an idle one, or a new one that is opened on the writer thread. A
+    /// socket stops working when the runtime in which it was opened ends, and callers' runtimes may be short-lived.
     pub(crate) async fn connection(&self, pool: &Pool) -> Result<PooledConnection, Error> {
         if let Some(idle) = pool.take_idle() {
             return Ok(idle);
@@ -173,7 +176,7 @@ impl Writer {
         }
     }
 
-    /// Runs a task on the thread, and aborts it when the returned set is dropped.
+    /// Runs a task on the writer thread. Dropping the returned set aborts the task.
     pub(crate) fn spawn<T: Send + 'static>(
         &self,
         task: impl Future<Output = T> + Send + 'static,
@@ -183,7 +186,7 @@ impl Writer {
         tasks
     }
 
-    /// Queues a closure and returns its result after the commit.
+    /// Queues a closure to run in a transaction. Returns the closure's result after the commit.
     pub(crate) async fn write<F, T, E>(&self, work: F) -> Result<T, E>
     where
         F: AsyncFn(&mut Write) -> Result<T, E> + Send + 'static,
@@ -196,13 +199,14 @@ impl Writer {
         let write =
             QueuedWrite { queued_at, decision: decision.clone(), span, trace, work, result: None, reply };
         let job = Message::Write(Box::new(write));
-        // The queue is full, or closed because the server is stopping.
+        // Sending fails if the queue is full, or if it is closed because the server is stopping.
         self.queue.try_send(job).map_err(|_| Error::Unavailable(None).counted())?;
         let result = match timeout(MAX_QUEUE_WAIT, &mut result).await {
             Ok(result) => result,
-            // Still queued. The writer counts the failure when it takes the write from the queue.
+            // The write was still queued and is now withdrawn. The writer counts the failure when it takes the write
+            // from the queue.
             Err(_) if decision.take() => return Err(Error::Unavailable(None).into()),
-            // Already begun, so it may be committed: only the writer knows the result.
+            // The write has already begun and may be committed: only the writer knows the result.
             Err(_) => result.await,
         };
         result.unwrap_or_else(|_| Err(Error::Unavailable(None).into()))
@@ -213,7 +217,7 @@ impl Writer {
         i64::try_from(self.queue.max_capacity() - self.queue.capacity()).unwrap_or(i64::MAX)
     }
 
-    /// Finishes the queued writes and closes the connections.
+    /// Finishes the queued writes, and closes the database connections.
     pub(crate) async fn close(&self) {
         let (reply, closed) = oneshot::channel();
         if self.queue.send(Message::Close(reply)).await.is_ok() {
@@ -222,17 +226,19 @@ impl Writer {
     }
 }
 
-/// How the savepoint of one closure ended.
+/// The outcome of one closure's savepoint within a transaction.
 enum SavepointEnd {
-    /// The changes of the closure are part of the transaction.
+    /// The closure's changes are part of the transaction.
     Kept,
-    /// The changes are rolled back: by the closure, or because a statement failed with this error.
+    /// The closure's changes were rolled back: because the closure failed (`None`), or because a statement failed with
+    /// this error.
     RolledBack(Option<Error>),
-    /// The whole transaction is lost, for example because the disk is full.
+    /// The whole transaction was lost because of this error, for example a full disk.
     TransactionLost(Error),
 }
 
-/// Runs queued closures on SQLite until the queue is closed; returns the channels that wait for the close.
+/// Runs queued closures on SQLite until the queue is closed. Returns the channels of the callers that wait for the
+/// close.
 async fn write_in_batches(tx: &mut Write, mut queue: mpsc::Receiver<Message>) -> Vec<oneshot::Sender<()>> {
     let mut closed = Vec::new();
     while let Some(message) = queue.recv().await {
@@ -251,7 +257,7 @@ async fn write_in_batches(tx: &mut Write, mut queue: mpsc::Receiver<Message>) ->
     closed
 }
 
-/// Returns the job if it may begin; reports [`Error::Unavailable`] to its caller otherwise.
+/// Returns the job if it may begin. Otherwise, reports [`Error::Unavailable`] to its caller and returns `None`.
 fn start_or_refuse(job: Box<dyn Job>) -> Option<Box<dyn Job>> {
     if job.start() {
         return Some(job);
@@ -260,7 +266,8 @@ fn start_or_refuse(job: Box<dyn Job>) -> Option<Box<dyn Job>> {
     None
 }
 
-/// Runs `first` and the jobs queued behind it in one transaction, and acknowledges them after its commit.
+/// Runs `first` and the jobs queued behind it in one transaction, and sends their results after its commit. Adds the
+/// reply channels of queued close requests to `closed`.
 async fn write_batch(
     tx: &mut Write,
     first: Box<dyn Job>,
@@ -286,7 +293,7 @@ async fn write_batch(
                 break;
             }
         }
-        // Jobs that were rolled back count too, because the others wait for them as well.
+        // Jobs that were rolled back count toward the batch size too, because the other jobs wait for them as well.
         while next.is_none() && begun < MAX_BATCH_SIZE {
             match queue.try_recv() {
                 Ok(Message::Write(job)) => next = start_or_refuse(job),
@@ -308,7 +315,7 @@ async fn write_batch(
     }
 }
 
-/// Runs a closure in a savepoint, and rolls back to it unless the closure succeeds.
+/// Runs a closure in a savepoint. Rolls back to the savepoint unless the closure and all its statements succeed.
 async fn run_in_savepoint(tx: &mut Write, job: &mut dyn Job) -> SavepointEnd {
     if let Err(error) = tx.execute("SAVEPOINT job", Vec::new()).await {
         return SavepointEnd::TransactionLost(error);
@@ -325,13 +332,15 @@ async fn run_in_savepoint(tx: &mut Write, job: &mut dyn Job) -> SavepointEnd {
 
 async fn end_savepoint(tx: &mut Write, keep: bool) -> Result<(), Error> {
     if !keep {
-        // Not counted in the metrics: if the whole transaction is gone, its first failure was counted already.
+        // An error here is not counted in the metrics: if the whole transaction is gone, its first failure was already
+        // counted.
         tx.connection.rows("ROLLBACK TO job", Vec::new()).await?;
     }
     tx.execute("RELEASE job", Vec::new()).await
 }
 
-/// Runs queued closures on PostgreSQL, several at once, until the queue is closed.
+/// Runs queued closures on PostgreSQL, at most [`MAX_POSTGRES_WRITES`] at once, until the queue is closed. Then closes
+/// `pool`.
 async fn write_concurrently(pool: &Pool, mut queue: mpsc::Receiver<Message>) {
     let permits = Arc::new(Semaphore::new(MAX_POSTGRES_WRITES as usize));
     let mut closed = Vec::new();
@@ -353,17 +362,17 @@ async fn write_concurrently(pool: &Pool, mut queue: mpsc::Receiver<Message>) {
             }
         }
     }
-    // With all permits in hand, no transaction is running.
+    // Once all permits are acquired, no transaction is running.
     let _ = permits.acquire_many(MAX_POSTGRES_WRITES).await;
-    // Closing a connection whose peer has vanished can block, so bound the wait.
+    // Closing a connection whose peer has vanished can block, so the wait is bounded.
     let _ = timeout(SHUTDOWN_TIMEOUT, pool.close()).await;
     for reply in closed {
         let _ = reply.send(());
     }
 }
 
-/// Runs a closure in a transaction of its own; runs it again after a temporary failure such as a deadlock. Returns
-/// `Ok` if the result of the closure itself is final: it failed without a failed statement, or it is committed.
+/// Runs a closure in its own transaction, and runs it again after a temporary failure such as a deadlock. Returns `Ok`
+/// if the closure's own result is final: it is committed, or the closure failed although all its statements succeeded.
 async fn transact(pool: &Pool, job: &mut dyn Job) -> Result<(), Error> {
     let mut retries = Retries::at_most(MAX_TRANSACTION_RETRIES);
     loop {
@@ -389,7 +398,7 @@ async fn commit(connection: &mut Connection) -> Result<(), Error> {
     }
 }
 
-/// Begins a transaction. Replaces pooled connections that turn out to be lost.
+/// Begins a transaction on a pooled connection. Replaces connections that turn out to be lost.
 async fn begin(pool: &Pool) -> Result<Write, Error> {
     retry(Retries::at_most(POSTGRES_POOL_SIZE), || begin_once(pool)).await
 }
@@ -403,7 +412,7 @@ async fn begin_once(pool: &Pool) -> Result<Write, Error> {
     Ok(Write(Read::new(Connection::Postgres(pooled))))
 }
 
-/// Runs a commit and records its duration.
+/// Runs a commit and records its duration in the metrics. Returns the commit's result.
 async fn time_commit<T>(commit: impl Future<Output = T>) -> T {
     let began = Instant::now();
     let result = commit.await;

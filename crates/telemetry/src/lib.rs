@@ -1,4 +1,4 @@
-//! All metrics ([`metrics`]) and all trace spans ([`traces`]) of the server.
+//! Defines all metrics ([`metrics`]) and all trace spans ([`traces`]) of the server.
 
 pub mod metrics;
 pub mod traces;

@@ -1,11 +1,11 @@
-//! All metrics of the server.
+//! Defines and renders all metrics of the server.
 //!
-//! [`METRICS`] has a field for each metric, whose type determines the kind of metric and its labels. Code that counts
-//! something uses these handles, and [`render`] returns all metrics for Prometheus. The exported name is the name of the
-//! field with a prefix and the unit, and with `_total` at the end for a counter.
+//! [`METRICS`] has one field per metric. The field's type determines the metric's kind and labels. Code that counts
+//! events uses these handles, and [`render`] returns all metrics for Prometheus. The exported name is the field's name
+//! with a prefix and the unit; names of counters end in `_total`.
 //!
-//! The value of a label is a variant of an enum in `labels.rs` or a constant such as the pattern of a route. It is never
-//! a SID, an identity, an address or a host, because the number of those is unlimited.
+//! The value of a label is a variant of an enum in `labels.rs`, or a constant such as a route's path pattern. It is
+//! never a SID, an identity, an address or a host, because their number is unlimited.
 
 mod labels;
 mod table;
@@ -36,13 +36,13 @@ pub fn render() -> String {
     text
 }
 
-/// A guard that increments a gauge and decrements it when dropped.
+/// A guard that keeps a gauge incremented by 1 until the guard is dropped.
 #[must_use]
 #[derive(Debug)]
 pub struct GaugeGuard(&'static Gauge);
 
 impl GaugeGuard {
-    /// Increments `gauge` until the guard is dropped.
+    /// Increments `gauge` by 1. Dropping the returned guard decrements it again.
     pub fn increment(gauge: &'static Gauge) -> Self {
         gauge.inc();
         Self(gauge)

@@ -1,12 +1,13 @@
-//! OpenTelemetry trace spans: one for each request, for each database operation in it, and for each delivery attempt.
+//! OpenTelemetry trace spans: one for each request, for each delivery attempt, and for each database operation during
+//! either.
 //!
-//! | Question | File |
+//! | Topic | File |
 //! | --- | --- |
-//! | Which spans are there, and which attributes do they have? | this one |
-//! | How are they sent to a collector? | [`export`] |
+//! | The spans and their attributes | this file |
+//! | Export of spans to a collector | [`export`] |
 //!
-//! They are separate from the spans of the log. Attributes are patterns of routes, kinds and IDs, never a path, an
-//! identity, a token or challenge details. No span is created until an [`Exporter`] is started.
+//! Trace spans are separate from the spans of the log. Their attributes are route patterns, kinds and IDs, but never a
+//! path, an identity, a token or challenge details. No span is created until an [`Exporter`] has been started.
 
 pub mod export;
 
@@ -23,15 +24,16 @@ use opentelemetry_sdk::trace::SdkTracer;
 
 pub use export::{CertificateAuthorities, Endpoint, Error, Exporter, Headers, SampleRatio, Settings};
 
-/// The tracer of the process. It is set when an [`Exporter`] starts.
+/// The tracer of this process. It is set when an [`Exporter`] starts.
 static TRACER: OnceLock<SdkTracer> = OnceLock::new();
 
-/// A span, or nothing if tracing is off. It ends when its last clone is dropped, if not before.
+/// A trace span, or an empty span (`None`) if tracing is off. Unless ended earlier, the span ends when its last clone
+/// is dropped.
 #[derive(Clone, Debug, Default)]
 pub struct Span(Option<Context>);
 
-/// Starts the span of a request. `method` and `route` come from the route table. `parent` is the value of the header
-/// `traceparent`, which is ignored if it is invalid.
+/// Starts the span of a request. `method` and `route` come from the route table, and `id` is the request ID. `parent`
+/// is the value of the `traceparent` header; an invalid value is ignored.
 pub fn start_request(
     method: &'static str,
     route: &'static str,
@@ -49,8 +51,8 @@ pub fn start_request(
     })
 }
 
-/// Starts the span of a database operation, which includes waiting for a connection. Without a current span, it creates
-/// none.
+/// Starts the span of a database operation, which includes the wait for a connection. Returns an empty span if there is
+/// no current span to be its parent.
 pub fn start_database(operation: &'static str) -> Span {
     let current = Context::current();
     if !current.has_active_span() {
@@ -61,7 +63,8 @@ pub fn start_database(operation: &'static str) -> Span {
     })
 }
 
-/// Starts the span of a delivery attempt. `parent` is the span in which the delivery was created.
+/// Starts the span of a delivery attempt. `id` and `kind` are the delivery's ID and kind, and `number` is the attempt's
+/// number. `parent` is the span in which the delivery was created.
 pub fn start_attempt(id: impl Display, kind: &'static str, number: u32, parent: Option<TraceParent>) -> Span {
     Span::start(SpanKind::Client, &remote_context(parent), || {
         let attributes = [
@@ -73,7 +76,8 @@ pub fn start_attempt(id: impl Display, kind: &'static str, number: u32, parent: 
     })
 }
 
-/// Returns the current span as a parent for spans that start later or elsewhere.
+/// Returns the current span as a parent for spans that start later or elsewhere, or `None` if there is no valid current
+/// span.
 pub fn current_parent() -> Option<TraceParent> {
     let context = Context::current();
     let span = context.span().span_context().clone();
@@ -85,7 +89,7 @@ pub fn current_parent() -> Option<TraceParent> {
 }
 
 impl Span {
-    /// Starts a span. `describe` returns its name and attributes and is only called if tracing is on.
+    /// Starts a span. `describe` returns the span's name and attributes; it is called only if tracing is on.
     fn start(kind: SpanKind, parent: &Context, describe: impl FnOnce() -> (String, Vec<KeyValue>)) -> Self {
         let Some(tracer) = TRACER.get() else { return Self::default() };
         let (name, attributes) = describe();
@@ -93,13 +97,14 @@ impl Span {
         Self(Some(parent.with_span(span.start_with_context(tracer, parent))))
     }
 
-    /// Returns the current span, for work that continues in another task or thread.
+    /// Returns the current span, or an empty span if there is none. Use it to continue the span in another task or
+    /// thread.
     pub fn current() -> Self {
         let current = Context::current();
         Self(current.has_active_span().then_some(current))
     }
 
-    /// Runs `work` with this span as the current one.
+    /// Runs `work` with this span as the current span, and returns its result.
     pub async fn run<T>(self, work: impl Future<Output = T>) -> T {
         match self.0 {
             Some(context) => work.with_context(context).await,
@@ -107,14 +112,14 @@ impl Span {
         }
     }
 
-    /// Runs `work` with this span as the current one, then ends the span.
+    /// Runs `work` with this span as the current span, then ends the span. Returns the result of `work`.
     pub async fn run_and_end<T>(self, work: impl Future<Output = T>) -> T {
         let result = self.clone().run(work).await;
         self.end();
         result
     }
 
-    /// Records the status of the response to a request. A status of 500 and above marks the span as failed.
+    /// Records the status of a response in the request's span. A status of 500 or above marks the span as failed.
     pub fn record_status(&self, status: u16) {
         self.set_attribute("http.response.status_code", i64::from(status));
         if status >= 500 {
@@ -122,7 +127,8 @@ impl Span {
         }
     }
 
-    /// Records the result of a delivery attempt and ends the span. An error code marks the span as failed.
+    /// Records the result of a delivery attempt and ends the span. `outcome` is the resulting state of the delivery,
+    /// and `status` the status of the HTTP response, if any. An error code marks the span as failed.
     pub fn end_attempt(self, outcome: &'static str, error_code: Option<u32>, status: Option<u16>) {
         self.set_attribute("countersign.delivery.outcome", outcome);
         if let Some(status) = status {
@@ -154,7 +160,8 @@ impl Span {
     }
 }
 
-/// Returns a context in which new spans are children of `parent`, or the root of a new trace without one.
+/// Returns a context in which new spans are children of `parent`. Without a parent, a new span is the root of a new
+/// trace.
 fn remote_context(parent: Option<TraceParent>) -> Context {
     let Some(TraceParent { trace_id, span_id, flags }) = parent else { return Context::new() };
     Context::new().with_remote_span_context(SpanContext::new(

@@ -1,9 +1,5 @@
-//! Compares documentation, dashboard and alert rules with the metrics that exist.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "this is test code: a panic is how a test says what went wrong"
-)]
+//! Compares the documentation, the dashboard and the alert rules with the metrics that exist.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test reports a failure")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,14 +14,14 @@ fn file(path: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Returns the name of a metric in the documentation, with `_total` for a counter.
+/// Returns the name of a metric as the documentation spells it: with `_total` for a counter.
 fn documented_name(metric: &Metric) -> String {
     let end = if metric.kind == "counter" { "_total" } else { "" };
     format!("{}{end}", metric.name)
 }
 
 #[test]
-fn names_and_help_texts_follow_the_conventions() {
+fn metric_names_and_help_texts_follow_the_conventions() {
     let mut names = BTreeSet::new();
     for Metric { name, kind, unit, help, .. } in TABLE {
         assert!(names.insert(name), "{name} is declared twice");
@@ -33,14 +29,17 @@ fn names_and_help_texts_follow_the_conventions() {
         assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
         assert!(unit.is_none_or(|unit| name.ends_with(&format!("_{unit}"))), "{name}");
         for end in ["_total", "_bucket", "_count", "_sum"] {
-            assert!(!name.ends_with(end), "{name} ends with a suffix of another kind than {kind}");
+            assert!(
+                !name.ends_with(end),
+                "{name}, of kind {kind}, ends with a suffix that only the exporter may add"
+            );
         }
         assert!(help.starts_with(char::is_uppercase) && !help.ends_with('.'), "{name}: {help}");
     }
 }
 
 #[test]
-fn documentation_lists_every_metric() {
+fn documentation_lists_every_metric_with_its_help_text() {
     let row = |metric: &Metric| {
         let labels: Vec<_> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
         format!(
@@ -57,14 +56,14 @@ fn documentation_lists_every_metric() {
     assert_eq!(found, expected, "docs/metrics.md should have\n{}\n", expected.join("\n"));
 }
 
-/// Returns the texts between backticks.
+/// Returns the parts of `text` that are enclosed in backticks.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
 #[test]
 fn documentation_lists_every_label_value() {
-    // Series whose label values can be listed exist from the start.
+    // Series whose label values can be enumerated exist from the start, so `render` returns them all.
     let (mut exported, text) = (BTreeMap::<_, BTreeSet<_>>::new(), telemetry::metrics::render());
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let Some((name, labels)) = line.split_once('{') else { continue };
@@ -97,14 +96,15 @@ fn documentation_lists_every_label_value() {
 /// A token of a PromQL query.
 #[derive(Clone, Debug, PartialEq)]
 enum Token {
-    /// Name of a metric or function, or a keyword.
+    /// The name of a metric or a function, or a keyword.
     Word(String),
-    /// Name of a label in braces.
+    /// The name of a label in braces.
     Match(String),
     Sign(char),
 }
 
-/// Splits a query into tokens. Names in braces become [`Token::Match`].
+/// Splits a PromQL query into tokens. Names in braces become [`Token::Match`]; strings, ranges and numbers are skipped.
+/// Panics if a string or a range is unterminated or brackets are unbalanced.
 #[track_caller]
 fn tokens(query: &str) -> Vec<Token> {
     let (mut tokens, mut rest) = (Vec::new(), query.trim_start());
@@ -137,7 +137,7 @@ fn tokens(query: &str) -> Vec<Token> {
     tokens
 }
 
-/// Permitted functions and operators.
+/// The functions, operators and keywords that queries may use.
 const FUNCTIONS: [&str; 12] = [
     "sum",
     "max",
@@ -153,10 +153,11 @@ const FUNCTIONS: [&str; 12] = [
     "label_values",
 ];
 
-/// Labels that Prometheus adds.
+/// The labels that Prometheus adds when it scrapes a server.
 const SCRAPE_LABELS: [&str; 2] = ["job", "instance"];
 
-/// Checks that a query uses only existing metrics and their labels; returns the metrics.
+/// Checks that a query uses only existing metrics and their labels, and panics otherwise. Returns the names of the
+/// metrics.
 #[track_caller]
 fn queried_metrics(query: &str) -> BTreeSet<&'static str> {
     let mut samples = BTreeMap::new();
@@ -186,7 +187,7 @@ fn queried_metrics(query: &str) -> BTreeSet<&'static str> {
             Token::Word(word) if tokens.peek() == Some(&&Token::Sign('(')) => {
                 assert!(FUNCTIONS.contains(&word.as_str()), "unknown function {word}: {query}");
             }
-            // `sum by (…) (…)`
+            // A keyword of a query such as `sum by (…) (…)`.
             Token::Word(word) if FUNCTIONS.contains(&word.as_str()) => {}
             Token::Word(word) if word == "up" => {}
             Token::Word(word) => {
@@ -206,7 +207,7 @@ fn queried_metrics(query: &str) -> BTreeSet<&'static str> {
 }
 
 #[test]
-fn query_with_an_unknown_metric_or_label_is_refused() {
+fn query_with_an_unknown_metric_or_label_or_bad_syntax_is_rejected() {
     let metrics = queried_metrics(
         r#"sum by (le) (rate(countersign_push_duration_seconds_bucket{provider="fcm"}[5m])) > 1"#,
     );
@@ -226,7 +227,7 @@ fn query_with_an_unknown_metric_or_label_is_refused() {
     }
 }
 
-/// Finds all values under `key`, at any depth.
+/// Appends all values under `key`, at any depth of `value`, to `found`.
 fn find_all<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
     match value {
         Value::Object(members) => {
@@ -239,7 +240,7 @@ fn find_all<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
 }
 
 #[test]
-fn dashboard_shows_every_metric() {
+fn dashboard_shows_every_metric_without_overlapping_panels() {
     let dashboard: Value = serde_json::from_str(&file("deploy/grafana-dashboard.json")).unwrap();
     let mut queries = Vec::new();
     find_all(&dashboard["panels"], "expr", &mut queries);
@@ -252,7 +253,7 @@ fn dashboard_shows_every_metric() {
     let names: BTreeSet<_> = variables.iter().map(|variable| variable["name"].as_str().unwrap()).collect();
     assert_eq!(names, BTreeSet::from(["datasource", "instance", "job"]));
     for variable in variables.iter().filter(|variable| variable["type"] == "query") {
-        // `label_values(metric, label)`
+        // The definition has the form `label_values(metric, label)`.
         let query = variable["definition"].as_str().unwrap().rsplit_once(", ").unwrap().0;
         assert_eq!(queried_metrics(&format!("{query})")).len(), 1);
     }
@@ -300,12 +301,12 @@ struct Rule {
 }
 
 #[test]
-fn alerts_use_existing_metrics_and_link_to_the_runbook() {
+fn alerts_use_existing_metrics_and_link_to_existing_runbook_sections() {
     let rules: Rules = serde_saphyr::from_str(&file("deploy/alerts.yaml")).unwrap();
     let [Group { name, rules }] = &rules.groups[..] else { panic!("{rules:?}") };
     assert_eq!(name, "countersign");
     let runbook = file("docs/operations.md");
-    // GitHub derives anchors from headings this way.
+    // GitHub derives anchors from headings in this way.
     let anchor = |heading: &str| {
         let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-'));
         kept.collect::<String>().to_lowercase().replace(' ', "-")

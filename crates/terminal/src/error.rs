@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-/// Why a command failed, as text for the terminal. Converts from any error and keeps the messages of its causes.
+/// The reason why a command failed, as text for the terminal. It can be converted from any error and keeps the messages
+/// of that error's causes.
 ///
-/// It does not implement [`std::error::Error`] itself, because that would forbid the conversion from every other
-/// error.
+/// `CliError` does not implement [`std::error::Error`], because that would rule out the conversion from every other
+/// error type.
 #[derive(Debug)]
 pub struct CliError(Reason);
 
@@ -17,17 +18,18 @@ enum Reason {
 }
 
 impl CliError {
-    /// Creates an error with this message.
+    /// Creates an error with the given message.
     pub fn new(message: impl Into<String>) -> Self {
         Self(Reason::Message(message.into()))
     }
 
-    /// Creates the error of a command whose standard output was closed by its reader.
+    /// Creates the error of a command that stopped because the reader of its standard output closed the pipe.
     pub const fn output_closed() -> Self {
         Self(Reason::OutputClosed)
     }
 
-    /// Returns whether the command stopped only because its output is no longer read. That is not reported.
+    /// Returns whether the command stopped only because the reader of its standard output closed the pipe. Such an
+    /// error is not reported to the user.
     pub const fn is_output_closed(&self) -> bool {
         matches!(self.0, Reason::OutputClosed)
     }

@@ -1,4 +1,4 @@
-//! Makes text safe: for a terminal, a line of the log, JSON and a shell.
+//! Escapes text so that it is safe to print on a terminal, in a log record, in JSON or in a shell command.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -13,12 +13,14 @@ pub fn quoted(word: &str) -> String {
     }
 }
 
-/// Returns `text` on one line: every character that controls a terminal becomes a visible escape, line breaks too.
+/// Returns `text` as a single line: every character that controls a terminal, including line breaks, becomes a visible
+/// escape such as `\u{1b}`.
 pub fn plain(text: &str) -> String {
     escaped(text, |_| false)
 }
 
-/// Returns `text` with every character that controls a terminal as a visible escape, except line breaks.
+/// Returns `text` with every character that controls a terminal, except line breaks, replaced by a visible escape such
+/// as `\u{1b}`.
 pub fn plain_text(text: &str) -> String {
     escaped(text, |character| character == '\n')
 }
@@ -35,7 +37,8 @@ fn escaped(text: &str, is_kept: impl Fn(char) -> bool) -> String {
     escaped
 }
 
-/// Returns JSON in which every character that controls a terminal is a JSON escape. To a parser it is the same value.
+/// Returns the text of `json` with every character that controls a terminal replaced by a JSON escape. Parsing the
+/// result yields the same value as parsing `json`.
 pub fn plain_json(json: &impl Display) -> String {
     let mut units = [0; 2];
     json.to_string().chars().fold(String::new(), |mut plain, character| {
@@ -49,8 +52,8 @@ pub fn plain_json(json: &impl Display) -> String {
     })
 }
 
-/// Returns whether `character` controls a terminal: a control character, or one that is invisible or changes the
-/// direction of text.
+/// Returns whether `character` can affect how a terminal displays other text: it is a control character, is invisible,
+/// or changes the direction of text.
 pub fn acts(character: char) -> bool {
     character.is_control() || is_invisible(character)
 }
@@ -63,9 +66,10 @@ fn is_invisible(character: char) -> bool {
     )
 }
 
-/// A writer for the log that escapes invisible characters and line breaks; each call of `write` is one line.
+/// A log writer that escapes invisible characters and line breaks. Each call of `write` must pass exactly one line.
 ///
-/// Control characters pass, because colors consist of them; `tracing_subscriber` has already escaped those in data.
+/// Control characters are not escaped here, because color codes consist of them. `tracing_subscriber` has already
+/// escaped the control characters in logged data.
 #[derive(Debug)]
 pub struct LogLine<W>(pub W);
 
@@ -118,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_quoted_for_a_shell_only_when_needed() {
+    fn words_are_quoted_for_a_shell_only_if_needed() {
         assert_eq!(quoted("target/release/countersign"), "target/release/countersign");
         assert_eq!(quoted("my phone's"), r"'my phone'\''s'");
         assert_eq!(quoted(""), "''");

@@ -1,18 +1,18 @@
-//! What every command of the binary shares: output to a terminal, and [`CliError`].
+//! Terminal output and the error type [`CliError`], shared by all commands of the binary.
 //!
-//! `countersign` prints through this crate only, and so do `demo` and `phone-cli`, which the binary depends on. A
-//! crate of its own keeps the arrows in one direction: none of them has to import the binary.
+//! The binary `countersign` prints only through this crate. So do the crates `demo` and `phone-cli`, on which the
+//! binary depends. A separate crate keeps the dependencies acyclic: `demo` and `phone-cli` need not import the binary.
 //!
-//! Data from the database, from users and from other servers may contain characters that control a terminal: they
-//! move the cursor, color the text or reverse its direction. All of them are printed as visible escapes, such as
-//! `\u{1b}`. When the reader of standard output closes the pipe, as `head` does, the command ends without a message.
+//! Data from the database, users and other servers may contain characters that control a terminal: they move the
+//! cursor, color the text or reverse its direction. All such characters are printed as visible escapes, such as
+//! `\u{1b}`. If the reader of standard output closes the pipe, as `head` does, the command ends without a message.
 //!
-//! | file | what it contains |
+//! | File | Contents |
 //! | --- | --- |
-//! | `escape.rs` | makes text safe for a terminal, the log, JSON or a shell: [`plain`], [`plain_json`], [`quoted`] |
-//! | `output.rs` | prints to standard output and standard error: [`say`], [`warn`](warn()), [`ask`] |
-//! | `layout.rs` | wraps text and aligns columns: [`wrap`], [`fold`], [`table`] |
-//! | `error.rs` | [`CliError`], the error type of all commands |
+//! | `escape.rs` | Escapes text for a terminal, the log, JSON or a shell: [`plain`], [`plain_json`], [`quoted`] |
+//! | `output.rs` | Prints to standard output and standard error: [`say`], [`warn`](warn()), [`ask`] |
+//! | `layout.rs` | Wraps text and aligns columns: [`wrap`], [`fold`], [`table`] |
+//! | `error.rs` | Defines [`CliError`], the error type of all commands |
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 

@@ -1,4 +1,4 @@
-//! The record of one delivery attempt.
+//! The record of one attempt to deliver a webhook.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,17 +6,17 @@ use std::time::Duration;
 use crate::outcome::Outcome;
 use crate::response::Response;
 
-/// A finished attempt to deliver a webhook. Displays as one log line without secrets.
+/// A finished attempt to deliver a webhook. Its `Display` output is one log line without secrets.
 #[derive(Clone, Debug)]
 pub struct Attempt {
-    /// How the attempt ended.
+    /// Outcome of the attempt.
     pub outcome: Outcome,
-    /// The receiver's response, if there was one.
+    /// The receiver's response, or `None` if no response was received.
     pub response: Option<Response>,
-    /// The error message of the operating system, the TLS library or the HTTP library. One line of at most
-    /// 200 characters, which the receiver may have influenced.
+    /// Error message of the operating system, the TLS library, or the HTTP library, if one of them failed.
+    /// The text is one line of at most 200 characters, which the receiver may have influenced.
     pub cause: Option<String>,
-    /// Time from the first step to the last byte that was read.
+    /// Time from the start of the attempt until the last byte of the response was read or the attempt failed.
     pub duration: Duration,
 }
 

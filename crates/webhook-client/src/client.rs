@@ -1,4 +1,5 @@
-//! The steps of an attempt: sign the request, reuse or open a connection, send, read the response.
+//! The steps of a delivery attempt: sign the request, reuse or open a connection, send the request, and read
+//! the response.
 
 use std::fmt;
 
@@ -22,19 +23,21 @@ use crate::signature::sign;
 use crate::timeouts::Deadlines;
 use crate::tls;
 
-/// A webhook to send.
+/// A webhook request to send.
 pub struct Request<'a> {
-    /// The receiver's URL.
+    /// The receiver's URL, including the connection overrides in its fragment, if any.
     pub url: &'a CallbackUrl,
-    /// The form parameters, as stored when the event happened.
+    /// The form parameters, as stored when the event occurred.
     pub parameters: &'a [(String, String)],
-    /// The account's auth token, which signs the request.
+    /// The account's auth token, with which the request is signed.
     pub auth_token: &'a AuthToken,
-    /// Identifies the delivery, so that receivers can detect repetitions. The same on every attempt.
+    /// Identifies the delivery, so that receivers can detect repetitions. The token is the same on every
+    /// attempt.
     pub idempotency_token: &'a str,
 }
 
-/// A client for webhooks. Share one per server, because it keeps idle connections.
+/// A client that sends webhooks. Each server should use a single client, so that all its requests can reuse
+/// the idle connections.
 pub struct WebhookClient {
     settings: Settings,
     user_agent: HeaderValue,
@@ -46,7 +49,8 @@ impl WebhookClient {
     /// Creates a client and loads the system's certificate authorities.
     ///
     /// # Errors
-    /// Returns an error if the user agent or the extra certificate authorities are invalid.
+    /// Returns an error if the user agent or the additional certificate authorities in `settings` are
+    /// invalid.
     pub fn new(settings: Settings) -> Result<Self, Error> {
         let user_agent = HeaderValue::from_str(&settings.user_agent).map_err(|_| Error::UserAgent)?;
         let tls = tls::tls_connector(settings.extra_ca.as_deref())?;
@@ -54,7 +58,8 @@ impl WebhookClient {
         Ok(Self { settings, user_agent, connector, pool: ConnectionPool::new() })
     }
 
-    /// Makes one attempt, which starts at `now` and ends within the total timeout.
+    /// Makes one attempt to deliver the webhook and returns its result. `now` is the current time; a
+    /// `Retry-After` date is converted to a delay relative to it. The attempt ends within the total timeout.
     pub async fn send(&self, request: &Request<'_>, now: Timestamp) -> Attempt {
         let deadlines = Deadlines::new(&self.settings, request.url.overrides());
         let result = self.deliver(request, &deadlines, now).await;
@@ -70,7 +75,7 @@ impl WebhookClient {
         }
     }
 
-    /// Sends the request on an idle connection if there is one, otherwise on a new one.
+    /// Sends the request on an idle connection if there is one, otherwise on a new one. Returns the response.
     async fn deliver(
         &self,
         request: &Request<'_>,
@@ -81,8 +86,8 @@ impl WebhookClient {
         let post = self.build_post(request)?;
         if let Some(connection) = self.pool.take(&url.origin()) {
             match self.exchange(connection, request, post.clone(), deadlines, now).await {
-                // An idle connection may have been closed unnoticed, so try a new one. If the receiver did
-                // process the request, it recognizes the repetition by the idempotency token.
+                // The receiver may have closed the idle connection unnoticed, so try a new one. If the
+                // receiver did process the request, it recognizes the repetition by the idempotency token.
                 Err(Failure { outcome: Outcome::Disconnected, .. }) => {}
                 result => return result,
             }
@@ -91,7 +96,8 @@ impl WebhookClient {
         self.exchange(connection, request, post, deadlines, now).await
     }
 
-    /// Sends `post` on `connection`, reads the response, and returns the connection to the pool.
+    /// Sends `post` on `connection` and returns the response. Returns the connection to the pool if it can be
+    /// reused.
     async fn exchange(
         &self,
         mut connection: Connection,
@@ -105,14 +111,14 @@ impl WebhookClient {
             Failure::because(outcome, &error)
         })?;
         let response = Response::read(response, deadlines, now).await;
-        // A connection with unread data is dropped and thereby closed.
+        // A connection with unread data is not reused; dropping it closes it.
         if !response.truncated && connection.is_reusable().await {
             self.pool.put(request.url.url().origin(), connection);
         }
         Ok(response)
     }
 
-    /// Builds and signs the HTTP request (docs/protocol/webhooks.md, sections 3 and 4).
+    /// Returns the signed HTTP request for a webhook (docs/protocol/webhooks.md, sections 3 and 4).
     fn build_post(&self, request: &Request<'_>) -> Result<hyper::Request<Full<Bytes>>, Failure> {
         let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(request.parameters).finish();
         hyper::Request::post(request.url.request_target())

@@ -10,41 +10,42 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-/// Maximum size of a response head.
+/// Maximum size of a response's status line and headers, in bytes.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
-/// How long to wait for a connection to become ready after its response was read.
+/// Maximum time to wait until a connection is ready for the next request after the response was read.
 const READY_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// An HTTP/1.1 connection. Dropping it closes it immediately, even if the receiver neither reads nor closes.
+/// An HTTP/1.1 connection. Dropping this value closes the connection immediately, even if the receiver
+/// neither reads nor closes.
 pub(crate) struct Connection {
     sender: SendRequest<Full<Bytes>>,
     driver: AbortHandle,
 }
 
 impl Connection {
-    /// Starts HTTP on a connected stream.
+    /// Starts HTTP/1.1 on a connected stream.
     ///
     /// # Errors
-    /// Returns the error of the HTTP library.
+    /// Returns the HTTP library's error if the connection cannot be set up.
     pub(crate) async fn open<S>(stream: S) -> hyper::Result<Self>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (sender, connection) = http1::Builder::new()
-            // Some receivers require `X-Twilio-Signature` rather than `x-twilio-signature`.
+            // Some receivers require the spelling `X-Twilio-Signature` rather than `x-twilio-signature`.
             .title_case_headers(true)
             .max_buf_size(MAX_HEAD_BYTES)
             .handshake(TokioIo::new(stream))
             .await?;
         let driver = tokio::spawn(async move {
-            // `send_request` reports the same error.
+            // Ignored here because `send_request` returns the same error.
             let _ = connection.await;
         });
         Ok(Self { sender, driver: driver.abort_handle() })
     }
 
-    /// Sends a request and waits for the head of the response.
+    /// Sends a request and waits for the response's status and headers. The body is read later.
     ///
     /// # Errors
     /// Returns an error if the connection is closed or the response is not valid HTTP.
@@ -55,8 +56,8 @@ impl Connection {
         self.sender.send_request(request).await
     }
 
-    /// Returns whether another request can be sent. Waits briefly, because a receiver that responded early
-    /// may never read the rest of the request.
+    /// Returns whether the connection can carry another request. Waits up to 100 ms for the request to be
+    /// sent completely: a receiver that responded early may never read the rest.
     pub(crate) async fn is_reusable(&mut self) -> bool {
         matches!(timeout(READY_TIMEOUT, self.sender.ready()).await, Ok(Ok(())))
     }
@@ -85,7 +86,8 @@ mod tests {
 
     use super::*;
 
-    /// A stream whose peer neither reads, writes nor closes. Closing can hang behind TLS.
+    /// A stream whose peer neither reads, writes, nor closes. Even closing such a stream can hang, as with
+    /// TLS.
     struct StuckStream;
 
     impl AsyncRead for StuckStream {
@@ -109,7 +111,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn dropped_connection_is_closed_even_if_the_peer_hangs() {
+    async fn dropped_connection_is_closed_even_if_the_receiver_hangs() {
         let mut connection = Connection::open(StuckStream).await.unwrap();
         let request = hyper::Request::post("/").body(Full::from("form")).unwrap();
         assert!(timeout(Duration::from_millis(10), connection.send(request)).await.is_err());

@@ -1,5 +1,5 @@
-//! Opening connections: name resolution, address check, TCP and TLS. Nothing else in this crate connects, so
-//! the [guard](crate::guard) cannot be bypassed.
+//! Opens connections: name resolution, address check, TCP, and TLS. Nothing else in this crate opens
+//! connections, so the [guard](crate::guard) cannot be bypassed.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -19,14 +19,14 @@ use crate::outcome::{Failure, Outcome};
 use crate::timeouts::Deadlines;
 use crate::tls;
 
-/// Maximum number of addresses of a name that are tried. Without a limit, a name with hundreds of addresses
-/// would turn one delivery into a port scan.
+/// Maximum number of addresses tried per host name. Without a limit, a name with hundreds of addresses would
+/// turn one delivery into a port scan.
 const MAX_ADDRESSES: usize = 8;
 
-/// Delay before the next address is tried in parallel (RFC 8305 section 5).
+/// Delay before the next address is tried in parallel with the previous ones (RFC 8305 section 5).
 const CONNECTION_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// Opens connections to permitted addresses.
+/// Opens connections to addresses that the guard permits.
 pub(crate) struct Connector {
     guard: Guard,
     resolver: Box<dyn Resolver>,
@@ -38,14 +38,14 @@ impl Connector {
         Self { guard, resolver: Box::new(SystemResolver), tls }
     }
 
-    /// Opens a connection to the host and port of `url`, with TLS for `https`.
+    /// Opens a connection to the host and port of `url`, with TLS if the scheme is `https`.
     ///
-    /// The connect timeout covers name resolution and TCP. The TLS handshake waits for data from the
-    /// receiver, as a request does, so the read timeout applies to it.
+    /// The connect timeout covers name resolution and TCP. The read timeout covers the TLS handshake,
+    /// because a handshake, like a request, waits for data from the receiver.
     ///
     /// # Errors
-    /// Returns the outcome if the host cannot be resolved, is forbidden or unreachable, or the handshake
-    /// fails.
+    /// Returns the outcome of the attempt if the host cannot be resolved, is forbidden or unreachable, or if
+    /// the TLS handshake fails.
     pub(crate) async fn connect(&self, url: &Url, deadlines: &Deadlines) -> Result<Connection, Failure> {
         let socket = deadlines.connect(self.connect_tcp(url)).await??;
         let connection = if url.scheme() == "https" {
@@ -60,7 +60,7 @@ impl Connector {
         connection.map_err(|error| Failure::because(Outcome::ConnectFailed, &error))
     }
 
-    /// Resolves the host of `url` and connects to one of its permitted addresses.
+    /// Resolves the host of `url` and opens a TCP connection to one of its permitted addresses.
     async fn connect_tcp(&self, url: &Url) -> Result<TcpStream, Failure> {
         let addresses = match url.host() {
             Some(Host::Domain(name)) => self
@@ -86,14 +86,15 @@ impl Connector {
         let socket = connect_to_first(permitted)
             .await
             .map_err(|error| Failure::because(Outcome::ConnectFailed, &error))?;
-        // An optimization only: a request is written in one piece, so it need not wait for more data.
+        // Only an optimization, so a failure is ignored. A request is written in one piece and need not wait
+        // for more data.
         let _ = socket.set_nodelay(true);
         Ok(socket)
     }
 }
 
-/// Connects to the first address that accepts. The next address is tried as soon as one fails, or in parallel
-/// after [`CONNECTION_ATTEMPT_DELAY`] (RFC 8305).
+/// Connects to the first of `addresses` that accepts a connection. The next address is tried as soon as one
+/// fails, or in parallel after [`CONNECTION_ATTEMPT_DELAY`] (RFC 8305). If all fail, returns the last error.
 async fn connect_to_first(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     let mut untried = addresses.into_iter();
     let mut running = FuturesUnordered::new();
@@ -111,7 +112,7 @@ async fn connect_to_first(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     }
 }
 
-/// Returns the name to verify the certificate against.
+/// Returns the host name or address that the receiver's certificate must be valid for.
 fn server_name(url: &Url) -> Result<ServerName<'static>, Failure> {
     let host = match url.host() {
         Some(Host::Domain(name)) => ServerName::try_from(name.to_owned()),
@@ -122,12 +123,12 @@ fn server_name(url: &Url) -> Result<ServerName<'static>, Failure> {
     host.map_err(|error| Failure::because(Outcome::NameUnresolved, &error))
 }
 
-/// Resolves host names. Tests replace the system's resolver.
+/// Resolves host names to addresses. Tests replace the system's resolver.
 trait Resolver: Send + Sync {
     fn addresses<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>>;
 }
 
-/// The system's resolver.
+/// The operating system's resolver.
 struct SystemResolver;
 
 impl Resolver for SystemResolver {
@@ -147,7 +148,7 @@ mod tests {
     use super::*;
     use crate::settings::Settings;
 
-    /// A resolver that calls a function. It never answers if the function returns `None`.
+    /// A resolver that calls a function. If the function returns `None`, name resolution never finishes.
     struct FakeResolver<F>(F);
 
     impl<F: Fn(&str) -> Option<Vec<&'static str>> + Send + Sync> Resolver for FakeResolver<F> {
@@ -194,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn forbidden_addresses_of_a_name_are_skipped() {
+    async fn forbidden_addresses_of_a_host_name_are_skipped() {
         let (_listener, port) = listener().await;
         let mixed = connector(|_| Some(vec!["169.254.169.254", "::1", "::ffff:10.0.0.1", "127.0.0.1"]));
         let socket = mixed.connect_tcp(&url(port)).await.unwrap();
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn name_with_only_forbidden_addresses_is_distinguished_from_an_unresolved_one() {
+    async fn host_name_with_only_forbidden_addresses_is_reported_as_forbidden_not_as_unresolved() {
         let internal = connector(|_| Some(vec!["10.0.0.1", "fd00::1", "64:ff9b::a00:1"]));
         assert_eq!(outcome(&internal, &url(80)).await, Outcome::AddressForbidden);
         let unresolved = connector(|_| Some(Vec::new()));
@@ -210,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn name_that_is_rebound_to_a_private_address_is_forbidden() {
+    async fn host_name_rebound_to_a_private_address_is_forbidden() {
         let (_listener, port) = listener().await;
         let is_rebound = AtomicBool::new(false);
         let rebinding = connector(move |_| {
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn literal_address_is_not_resolved() {
+    async fn ip_address_in_the_url_is_checked_without_name_resolution() {
         let connector = connector(|name| panic!("resolved {name}"));
         for host in ["10.0.0.1", "[::1]", "[::ffff:10.0.0.1]", "0xa.1", "167772161", "012.0.0.1", "10.0.0.1."]
         {
@@ -242,7 +243,7 @@ mod tests {
     #[tokio::test]
     async fn address_that_refuses_or_is_unresponsive_is_skipped() {
         let (_listener, port) = listener().await;
-        // The kernel drops new connections while the backlog is full.
+        // The kernel drops new connections while the backlog is full, so this listener becomes unresponsive.
         let unresponsive = TcpSocket::new_v4().unwrap();
         unresponsive.bind(SocketAddr::new("127.0.0.3".parse().unwrap(), port)).unwrap();
         let unresponsive = unresponsive.listen(0).unwrap();
@@ -259,7 +260,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn addresses_beyond_the_maximum_are_not_tried() {
+    async fn addresses_beyond_the_maximum_number_are_not_tried() {
         let (_listener, port) = listener().await;
         let scan = connector(|_| Some([["127.0.0.2"; MAX_ADDRESSES].as_slice(), &["127.0.0.1"]].concat()));
         assert_eq!(outcome(&scan, &url(port)).await, Outcome::ConnectFailed);

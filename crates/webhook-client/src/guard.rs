@@ -1,4 +1,4 @@
-//! Which addresses may be called.
+//! Decides which addresses webhook requests may be sent to.
 //!
 //! **Threat.** An account holder chooses the URL of a webhook, but the request is sent from inside the
 //! operator's network, and the response is visible in the debugger. This allows server-side request forgery.
@@ -8,7 +8,7 @@
 //!
 //! - A public name may resolve to a private address, or to both kinds. It may resolve differently at the time
 //!   of the request than at the time of the check (DNS rebinding).
-//! - One address has many spellings: `2130706433`, `0x7f.1`, `[::ffff:127.0.0.1]`.
+//! - One address can be written in many ways: `2130706433`, `0x7f.1`, `[::ffff:127.0.0.1]`.
 //! - A response may be a redirect, and a proxy would resolve the name where this server cannot check the
 //!   result.
 //!
@@ -19,14 +19,15 @@
 //! its address.
 //!
 //! The guard forbids everything that is not public internet according to IANA's special-purpose registries
-//! (RFC 6890). Operators with internal receivers permit individual networks.
+//! (RFC 6890). Operators who have internal receivers can permit individual networks.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use url::{Host, Url};
 
-/// The policy that decides which addresses may be called (docs/protocol/decisions.md, No. 15).
+/// The policy that decides which addresses webhook requests may be sent to (docs/protocol/decisions.md, No.
+/// 15).
 #[derive(Clone, Debug, Default)]
 pub struct Guard {
     allow: Vec<IpNet>,
@@ -38,9 +39,9 @@ impl Guard {
         Self { allow }
     }
 
-    /// Returns whether `address` may be called.
+    /// Returns whether webhook requests may be sent to `address`.
     pub fn permits(&self, address: IpAddr) -> bool {
-        // The operating system treats `::ffff:a.b.c.d` as `a.b.c.d`.
+        // Convert to IPv4 first: the operating system treats `::ffff:a.b.c.d` as `a.b.c.d`.
         let address = address.to_canonical();
         let allowed = self.allow.iter().any(|network| network.contains(&address));
         allowed
@@ -56,8 +57,8 @@ impl Guard {
             }
     }
 
-    /// Returns whether `url` is forbidden without resolving its host: it is a forbidden address or a name of
-    /// this machine (RFC 6761 section 6.3). Other names are checked when the webhook is sent.
+    /// Returns whether the host of `url` can be refused without name resolution: it is a forbidden address
+    /// or a name of this machine (RFC 6761 section 6.3). Other names are checked when the webhook is sent.
     pub fn refuses_host_of(&self, url: &Url) -> bool {
         match url.host() {
             Some(Host::Ipv4(address)) => !self.permits(address.into()),
@@ -81,7 +82,7 @@ const fn v6(a: u16, b: u16, prefix: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::new(a, b, 0, 0, 0, 0, 0, 0), prefix)
 }
 
-/// IPv4 networks that are not public.
+/// IPv4 networks that are not part of the public internet.
 const SPECIAL_V4: [Ipv4Net; 16] = [
     v4(0, 0, 0, 0, 8),        // this network; 0.0.0.0 is this machine
     v4(10, 0, 0, 0, 8),       // private
@@ -101,11 +102,12 @@ const SPECIAL_V4: [Ipv4Net; 16] = [
     v4(240, 0, 0, 0, 4),      // reserved, and broadcast
 ];
 
-/// The global unicast space that is allocated so far (RFC 4291 section 2.4). It contains no loopback, unique
-/// local, link-local, site-local, multicast or IPv4-compatible addresses and no local-use NAT64 (RFC 8215).
+/// The global unicast space allocated so far (RFC 4291 section 2.4). It contains no loopback, unique local,
+/// link-local, site-local, multicast, or IPv4-compatible addresses, and no local-use NAT64 addresses (RFC
+/// 8215).
 const GLOBAL_V6: Ipv6Net = v6(0x2000, 0, 3);
 
-/// Networks within [`GLOBAL_V6`] that are not public.
+/// Networks within [`GLOBAL_V6`] that are not part of the public internet.
 const SPECIAL_V6: [Ipv6Net; 4] = [
     v6(0x2001, 0, 23),     // protocol assignments: Teredo, benchmarking, ORCHID
     v6(0x2001, 0xdb8, 32), // documentation
@@ -113,7 +115,8 @@ const SPECIAL_V6: [Ipv6Net; 4] = [
     v6(0x3fff, 0, 20),     // documentation
 ];
 
-/// Returns the IPv4 address that a NAT64 address (RFC 6052) reaches.
+/// Returns the IPv4 address embedded in a NAT64 address (RFC 6052), or `None` if `address` is not a NAT64
+/// address.
 fn nat64_target(address: Ipv6Addr) -> Option<Ipv4Addr> {
     match address.segments() {
         [0x64, 0xff9b, 0, 0, 0, 0, ..] => {
@@ -137,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn public_addresses_are_permitted() {
+    fn public_addresses_are_permitted_as_webhook_receivers() {
         for address in [
             "1.1.1.1",
             "9.255.255.255",
@@ -168,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn special_purpose_addresses_are_forbidden() {
+    fn special_purpose_addresses_are_forbidden_as_webhook_receivers() {
         for address in [
             "0.0.0.0",
             "0.255.255.255",
@@ -227,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_allowed_networks_are_permitted_in_addition() {
+    fn only_public_addresses_and_the_allowed_networks_are_permitted() {
         let guard = allowing(&["10.1.0.0/16", "127.0.0.1/32", "fd00:1::/32"]);
         for address in
             ["10.1.2.3", "127.0.0.1", "::ffff:10.1.2.3", "64:ff9b::a01:203", "fd00:1::7", "1.1.1.1"]
@@ -269,9 +272,9 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// No IPv6 notation of a forbidden IPv4 address is permitted.
+        /// No IPv6 address that embeds a forbidden IPv4 address is permitted.
         #[test]
-        fn ipv4_address_embedded_in_ipv6_is_not_permitted_if_forbidden(bits: u32) {
+        fn ipv6_address_that_embeds_a_forbidden_ipv4_address_is_not_permitted(bits: u32) {
             let guard = Guard::default();
             let plain = Ipv4Addr::from_bits(bits);
             let low = u128::from(bits);

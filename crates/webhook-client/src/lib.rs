@@ -17,11 +17,12 @@
 //! | Which outcomes are there, and which Twilio error codes do they have? | [`outcome`] |
 //!
 //! The crate uses `hyper` directly, because a client library hides what is needed here: the address before
-//! the connection is opened, the step that timed out, and whether a failed connection was new. It ignores
-//! proxy variables in the environment, follows no redirects, stores no cookies and decompresses nothing.
+//! the connection is opened, the step that timed out, and whether a failed connection was new. The crate
+//! ignores proxy variables in the environment, does not follow redirects, stores no cookies, and decompresses
+//! nothing.
 //!
-//! The crate does not panic on any input from the network, and buffers a bounded amount of it. The `Debug`
-//! and `Display` output of its types contains no secrets.
+//! The crate does not panic on any input from the network, and buffers only a limited amount of it. The
+//! `Debug` and `Display` output of its types contains no secrets.
 
 mod attempt;
 pub mod client;

@@ -1,57 +1,59 @@
-//! The possible outcomes of an attempt.
+//! The possible outcomes of a delivery attempt.
 
 use std::error::Error;
 use std::fmt;
 
 use domain::webhooks::Condition;
 
-/// Maximum length of [`Failure::cause`].
+/// Maximum length of [`Failure::cause`], in characters.
 const MAX_CAUSE_CHARS: usize = 200;
 
-/// The outcome of an attempt. Which outcomes are retried is defined in docs/protocol/decisions.md, No. 13.
+/// The outcome of an attempt to deliver a webhook. docs/protocol/decisions.md, No. 13, defines which outcomes
+/// are retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// Status 2xx.
+    /// The receiver responded with status 2xx.
     Delivered,
-    /// Status 3xx. Redirects are not followed, and the delivery is not retried (docs/protocol/decisions.md,
-    /// No. 14).
+    /// The receiver responded with status 3xx. Redirects are not followed, and the delivery is not retried
+    /// (docs/protocol/decisions.md, No. 14).
     Redirected,
-    /// Status 4xx, except 408 and 429.
+    /// The receiver responded with status 4xx, other than 408 and 429.
     Refused,
-    /// Status 408 or 429: the receiver asks to retry later.
+    /// The receiver responded with status 408 or 429, which asks for a later retry.
     Busy,
-    /// Status 5xx.
+    /// The receiver responded with status 5xx.
     Failed,
-    /// All addresses of the host are forbidden. The delivery is not retried (docs/protocol/decisions.md, No.
-    /// 15).
+    /// All addresses of the receiver's host are forbidden. The delivery is not retried
+    /// (docs/protocol/decisions.md, No. 15).
     AddressForbidden,
-    /// The host name does not exist or could not be resolved.
+    /// The receiver's host name does not exist or could not be resolved.
     NameUnresolved,
     /// The connection was refused, or the receiver is unreachable.
     ConnectFailed,
-    /// The connect timeout (`ct`) expired.
+    /// The connect timeout (`ct`) or the total timeout (`tt`) expired before the connection was open.
     ConnectTimedOut,
-    /// The TLS handshake failed or timed out.
+    /// The TLS handshake failed, for a reason other than the certificate, or timed out.
     HandshakeFailed,
-    /// The certificate was issued for another host.
+    /// The receiver's certificate was issued for another host.
     CertificateNameMismatch,
-    /// The certificate has expired or is not valid yet.
+    /// The receiver's certificate has expired or is not valid yet.
     CertificateExpired,
-    /// The certificate is self-signed, malformed, or issued by an unknown authority.
+    /// The receiver's certificate is self-signed, malformed, or issued by an unknown authority.
     CertificateUntrusted,
-    /// The read timeout (`rt`) or the total timeout (`tt`) expired before a response.
+    /// The read timeout (`rt`) or the total timeout (`tt`) expired before a response arrived.
     ReadTimedOut,
-    /// The connection was closed before a response.
+    /// The connection was closed before a response arrived.
     Disconnected,
-    /// The response is not valid HTTP, or its status does not answer a request.
+    /// The response is not valid HTTP, or its status is not 200 to 599.
     InvalidResponse,
-    /// The request is not valid HTTP, because the idempotency token is not a header value. Nothing was sent.
+    /// The request cannot be sent, because the idempotency token is not a valid header value. Nothing was
+    /// sent.
     InvalidRequest,
 }
 
 impl Outcome {
-    /// Classifies the status of a response.
+    /// Returns the outcome for the HTTP status of a response.
     pub(crate) const fn from_status(status: u16) -> Self {
         match status {
             200..=299 => Self::Delivered,
@@ -59,18 +61,18 @@ impl Outcome {
             408 | 429 => Self::Busy,
             400..=499 => Self::Refused,
             500..=599 => Self::Failed,
-            // An unrequested protocol switch, or a status that HTTP does not define.
+            // A protocol switch that was not requested, or a status that HTTP does not define.
             _ => Self::InvalidResponse,
         }
     }
 
-    /// Returns whether the receiver accepted the event.
+    /// Returns whether the receiver accepted the webhook.
     pub const fn is_delivered(self) -> bool {
         matches!(self, Self::Delivered)
     }
 
-    /// Returns whether the server's own schedule retries this outcome. It applies unless a connection
-    /// override decides on retries (docs/protocol/decisions.md, No. 13).
+    /// Returns whether the server's own retry schedule retries this outcome. That schedule applies unless a
+    /// connection override configures retries (docs/protocol/decisions.md, No. 13).
     pub const fn is_transient(self) -> bool {
         match self {
             Self::Busy
@@ -93,8 +95,8 @@ impl Outcome {
         }
     }
 
-    /// Returns the condition of a retry policy (`rp`) that matches this failure. `None` means that no policy
-    /// retries it, not even `all` (docs/protocol/webhooks.md, section 3).
+    /// Returns the retry policy condition (`rp`) that matches this failure. `None` means that no policy
+    /// retries the delivery, not even `all` (docs/protocol/webhooks.md, section 3).
     pub const fn condition(self) -> Option<Condition> {
         match self {
             Self::Refused | Self::Busy => Some(Condition::ClientError),
@@ -115,7 +117,8 @@ impl Outcome {
         }
     }
 
-    /// Returns the code of the debugger event (docs/protocol/errors.md, section 6), or 0 for no error.
+    /// Returns the error code for the debugger event (docs/protocol/errors.md, section 6), or 0 if the
+    /// webhook was delivered.
     pub const fn error_code(self) -> u32 {
         match self {
             Self::Delivered => 0,
@@ -136,7 +139,7 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Delivered => "delivered",
-            Self::Redirected => "the receiver answered with a redirect, which is not followed",
+            Self::Redirected => "the receiver responded with a redirect, which is not followed",
             Self::Refused => "the receiver refused the request",
             Self::Busy => "the receiver is busy",
             Self::Failed => "the receiver failed to process the request",
@@ -151,7 +154,7 @@ impl fmt::Display for Outcome {
             Self::CertificateExpired => "the receiver's certificate has expired or is not valid yet",
             Self::CertificateUntrusted => "the receiver's certificate is not trusted",
             Self::ReadTimedOut => "waiting for the response timed out",
-            Self::Disconnected => "the connection was closed before a response",
+            Self::Disconnected => "the connection was closed before a response arrived",
             Self::InvalidResponse => "the response is not valid HTTP",
             Self::InvalidRequest => "the request is not valid HTTP",
         })
@@ -162,12 +165,12 @@ impl fmt::Display for Outcome {
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) outcome: Outcome,
-    /// Description of the error that caused it; one line.
+    /// Error message of the underlying failure, if any; one line of at most 200 characters.
     pub(crate) cause: Option<String>,
 }
 
 impl Failure {
-    /// Creates a failure with the error and its sources as cause.
+    /// Creates a failure whose cause is the message of `error` and its sources.
     pub(crate) fn because(outcome: Outcome, error: &dyn Error) -> Self {
         Self { outcome, cause: Some(one_line(error)) }
     }
@@ -179,8 +182,8 @@ impl From<Outcome> for Failure {
     }
 }
 
-/// Formats an error and its sources on one line of at most 200 characters. The text may contain names from
-/// the receiver's certificate, which must not flood or forge log lines.
+/// Returns the messages of `error` and its sources on one line of at most 200 characters. The text may
+/// contain names from the receiver's certificate, which must not flood the log or forge log lines.
 fn one_line(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -198,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_status_has_its_outcome() {
+    fn every_http_status_leads_to_the_documented_outcome() {
         for (outcome, statuses) in [
             (Outcome::Delivered, &[200, 201, 204, 299][..]),
             (Outcome::Redirected, &[300, 301, 302, 304, 307, 308, 399]),
@@ -212,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn cause_is_truncated_and_has_no_control_characters() {
+    fn error_cause_is_truncated_and_has_no_control_characters() {
         let forged = io::Error::other(format!("cn=a\r\nINFO all is well\u{1b}[2J{}", "x".repeat(10_000)));
         let cause = Failure::because(Outcome::HandshakeFailed, &forged).cause.unwrap();
         assert_eq!(cause.chars().count(), 200);

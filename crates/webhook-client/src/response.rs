@@ -1,4 +1,4 @@
-//! Reading a response: its head, and a bounded prefix of its body.
+//! Reads a response: its status, its headers, and a limited part of its body.
 
 use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};
@@ -10,32 +10,33 @@ use hyper::header::{HeaderMap, RETRY_AFTER};
 
 use crate::timeouts::Deadlines;
 
-/// Maximum number of body bytes that are kept.
+/// Maximum number of bytes of a response body that are kept.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// Upper limit for `Retry-After`. The caller decides how much of it to honor (docs/protocol/decisions.md, No.
-/// 35).
+/// Maximum delay accepted from a `Retry-After` header. The caller decides how much of it to honor
+/// (docs/protocol/decisions.md, No. 35).
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The response of a receiver.
+/// A receiver's response to a webhook.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Response {
-    /// The HTTP status.
+    /// The HTTP status code.
     pub status: u16,
-    /// The headers with names in lower case. Invalid UTF-8 in values is replaced.
+    /// The response headers, with names in lower case. Invalid UTF-8 in values is replaced.
     pub headers: Vec<(String, String)>,
-    /// The first [`MAX_BODY_BYTES`] bytes of the body.
+    /// The response body: at most its first [`MAX_BODY_BYTES`] bytes.
     pub body: Vec<u8>,
-    /// Whether the body is incomplete, because it was too long, timed out or was interrupted. The status
-    /// counts anyway: a receiver that answered 200 has the event.
+    /// Whether `body` is incomplete, because the body was too long, timed out, or was interrupted. The status
+    /// counts nevertheless: a receiver that responded with 200 has the event.
     pub truncated: bool,
-    /// The delay that the receiver requested in `Retry-After`, at most [`MAX_RETRY_AFTER`] (RFC 9110 section
-    /// 10.2.3).
+    /// The delay that the receiver requested with the `Retry-After` header (RFC 9110 section 10.2.3), at most
+    /// [`MAX_RETRY_AFTER`]. `None` if the header is missing or malformed.
     pub retry_after: Option<Duration>,
 }
 
 impl Response {
-    /// Reads the body until its end, [`MAX_BODY_BYTES`] or a timeout. The attempt started at `now`.
+    /// Reads the body until its end, [`MAX_BODY_BYTES`], or a timeout, and returns the response. The attempt
+    /// started at `now`.
     pub(crate) async fn read<B>(response: hyper::Response<B>, deadlines: &Deadlines, now: Timestamp) -> Self
     where
         B: Body<Data = Bytes> + Unpin,
@@ -63,7 +64,7 @@ impl Response {
         response
     }
 
-    /// Appends a part of the body and returns whether all of it fits.
+    /// Appends a part of the body up to [`MAX_BODY_BYTES`] in total. Returns whether the whole part fit.
     fn append(&mut self, part: Option<&Bytes>) -> bool {
         let part = part.map_or(&[][..], |part| part);
         let kept = part.len().min(MAX_BODY_BYTES.saturating_sub(self.body.len()));
@@ -74,12 +75,13 @@ impl Response {
 
 impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Headers and body belong to the receiver and may be confidential.
+        // The headers and body come from the receiver and may be confidential.
         write!(f, "Response({}, {} bytes)", self.status, self.body.len())
     }
 }
 
-/// Parses `Retry-After` in seconds or in any of the three date formats of HTTP.
+/// Returns the delay in the `Retry-After` header, given in seconds or in any of HTTP's three date formats.
+/// The delay is at most 24 hours. Returns `None` if the header is missing or malformed.
 fn retry_after(headers: &HeaderMap, started_at: Timestamp, elapsed: Duration) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -124,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_before_the_epoch_does_not_panic() {
+    fn parsing_retry_after_with_a_clock_before_1970_does_not_panic() {
         let headers = HeaderMap::from_iter([(RETRY_AFTER, "Thu, 01 Jan 1970 00:00:09 GMT".parse().unwrap())]);
         let found = retry_after(&headers, Timestamp::from_micros(i64::MIN), Duration::from_secs(2));
         assert_eq!(found, Some(Duration::from_secs(7)));

@@ -4,21 +4,22 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-/// Configuration of a [`WebhookClient`](crate::WebhookClient). The defaults are Twilio's
-/// (docs/protocol/webhooks.md, section 3).
+/// Configuration of a [`WebhookClient`](crate::WebhookClient). The default timeouts and user agent are
+/// Twilio's (docs/protocol/webhooks.md, section 3).
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Non-public networks that may be called; see [`Guard`](crate::Guard).
+    /// Non-public networks that webhooks may be sent to; see [`Guard`](crate::Guard).
     pub allow: Vec<IpNet>,
-    /// PEM certificate authorities that are trusted in addition to the system's.
+    /// Certificate authorities in PEM to trust in addition to the system's.
     pub extra_ca: Option<Vec<u8>>,
-    /// Timeout for name resolution and TCP connect. A URL can override it with `ct`.
+    /// Maximum duration of name resolution and TCP connect together. A webhook URL can override it with `ct`.
     pub connect_timeout: Duration,
-    /// Timeout for the response and between its parts. A URL can override it with `rt`.
+    /// Maximum time to wait for the response, and for each further part of it. A webhook URL can override it
+    /// with `rt`.
     pub read_timeout: Duration,
-    /// Timeout for the whole attempt. A URL can override it with `tt`.
+    /// Maximum duration of the whole attempt. A webhook URL can override it with `tt`.
     pub total_timeout: Duration,
-    /// Value of the `User-Agent` header.
+    /// Value of the `User-Agent` request header.
     pub user_agent: String,
 }
 

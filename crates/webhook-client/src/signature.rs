@@ -1,4 +1,4 @@
-//! `X-Twilio-Signature`, by which receivers verify sender and content of a request
+//! The `X-Twilio-Signature` header, by which receivers verify the sender and content of a request
 //! (docs/protocol/webhooks.md, section 4).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,12 +8,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use domain::accounts::AuthToken;
 
-/// Signs a form request to `url`. Returns the HMAC-SHA1 with the account's auth token in base64.
+/// Signs a form request to `url`. Returns the signature: HMAC-SHA1 keyed with the account's auth token, in
+/// base64.
 ///
 /// `url` is the URL as it was configured, from [`CallbackUrl::signed`](domain::CallbackUrl::signed). The
 /// order of the parameters does not matter: names are sorted by their bytes. A name with several values is
-/// signed once, followed by its distinct values in order. A request without a form, such as one with a JSON
-/// body, is signed without parameters.
+/// signed once, followed by its distinct values in sorted order. A request without a form, such as one with a
+/// JSON body, is signed without parameters.
 pub fn sign(auth_token: &AuthToken, url: &str, parameters: &[(String, String)]) -> String {
     let mut sorted = BTreeMap::<&str, BTreeSet<&str>>::new();
     for (name, value) in parameters {
@@ -50,9 +51,9 @@ mod tests {
         sign(&token, url, &owned)
     }
 
-    /// Vectors of docs/protocol/webhooks.md, section 4, computed with twilio-python and twilio-node.
+    /// The test vectors in docs/protocol/webhooks.md, section 4, computed with twilio-python and twilio-node.
     #[test]
-    fn signature_matches_the_documented_vectors() {
+    fn signature_matches_the_documented_test_vectors() {
         for (url, signature) in [
             ("https://backend.example.com/verify/hook?tenant=7", "wGZ405b8pUopisRtWgwN63qFgOM="),
             ("https://backend.example.com:443/verify/hook?tenant=7", "set9fNv0kBa3m2WEyvC9H/LR5js="),
@@ -63,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn json_body_is_signed_through_its_hash_in_the_url() {
+    fn signature_covers_a_json_body_by_its_hash_in_the_url() {
         let url = "https://backend.example.com/verify/hook?tenant=7&bodySHA256=\
                    92964d0f4a79cbc9d1bc2db364b27b69a481bcb649df5dab01e80c660bb215f1";
         assert_eq!(signed(url, &[]), "e6WPWjwbGd1ZQELonYEDL5etrR0=");
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn parameter_names_are_sorted_by_bytes() {
+    fn signed_parameters_are_sorted_by_the_bytes_of_their_names() {
         assert_eq!(signed("u", &[("b", "1"), ("B", "2"), ("_", "3")]), signed("uB2_3b1", &[]));
         assert_eq!(signed("u", &[("ü", "ß"), ("z", "")]), signed("uzüß", &[]));
     }

@@ -1,4 +1,4 @@
-//! TLS configuration and classification of handshake failures.
+//! Creates the TLS configuration and classifies handshake failures.
 
 use std::io;
 use std::sync::Arc;
@@ -16,11 +16,11 @@ use crate::outcome::Outcome;
 /// Creates a TLS connector that trusts the system's certificate authorities and those in `extra_ca` (PEM).
 /// Self-signed certificates are refused (docs/protocol/webhooks.md, section 3).
 ///
-/// Without any authority, as in a minimal container, HTTPS webhooks fail but everything else works, so this
-/// is not an error.
+/// If there are no certificate authorities, as in a minimal container, only HTTPS webhooks fail, so this is
+/// not an error.
 ///
 /// # Errors
-/// Returns an error if `extra_ca` is not PEM or contains an invalid certificate.
+/// Returns an error if `extra_ca` is not PEM, or if it contains no certificate or an invalid one.
 pub(crate) fn tls_connector(extra_ca: Option<&[u8]>) -> Result<TlsConnector, Error> {
     let mut roots = RootCertStore::empty();
     // Ignore unreadable system certificates, as browsers do.
@@ -31,7 +31,7 @@ pub(crate) fn tls_connector(extra_ca: Option<&[u8]>) -> Result<TlsConnector, Err
     if roots.is_empty() {
         warn!("no certificate authorities found; webhooks over HTTPS will fail");
     }
-    // Use the process-wide crypto provider if `main` has installed one.
+    // Use the process-wide crypto provider if the program has installed one.
     let provider =
         CryptoProvider::get_default().map_or_else(|| Arc::new(aws_lc_rs::default_provider()), Arc::clone);
     let mut config = ClientConfig::builder_with_provider(provider)
@@ -43,7 +43,7 @@ pub(crate) fn tls_connector(extra_ca: Option<&[u8]>) -> Result<TlsConnector, Err
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-/// Parses certificates in PEM.
+/// Parses one or more certificates in PEM.
 fn authorities(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match certificates {
@@ -55,7 +55,7 @@ fn authorities(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
     }
 }
 
-/// Classifies the error of a failed handshake.
+/// Returns the outcome for the error of a failed TLS handshake.
 pub(crate) fn outcome(error: &io::Error) -> Outcome {
     use CertificateError as Certificate;
     let Some(rustls::Error::InvalidCertificate(reason)) =

@@ -1,5 +1,5 @@
-//! Forbidden addresses in all their spellings. Addresses that names resolve to are tested in
-//! `src/connector.rs`.
+//! Tests that forbidden addresses are rejected in all their spellings. The addresses of host names are tested
+//! in `src/connector.rs`.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test reports a failure")]
 
@@ -10,13 +10,13 @@ use fixtures::{callback_url, client, send, url_at};
 use harness::{Answer, Receiver};
 use webhook_client::{Outcome, Settings, WebhookClient};
 
-/// Creates a client that may call public addresses only.
+/// Creates a client that may send to public addresses only.
 fn guarded_client() -> WebhookClient {
     WebhookClient::new(Settings::default()).unwrap()
 }
 
 #[tokio::test]
-async fn address_of_this_machine_is_forbidden_in_every_spelling() {
+async fn loopback_address_is_forbidden_in_every_spelling() {
     let mut receiver = Receiver::start([Answer::ok()]);
     let (port, guarded) = (receiver.port, guarded_client());
     for host in [
@@ -46,11 +46,11 @@ async fn address_of_this_machine_is_forbidden_in_every_spelling() {
         assert_eq!((attempt.outcome.error_code(), attempt.outcome.condition()), (11210, None));
         assert!(!attempt.outcome.is_transient());
     }
-    // Some resolvers resolve the rooted name, others do not.
+    // Some resolvers resolve the rooted name (with a trailing dot), others do not.
     let rooted = send(&guarded, &callback_url(&format!("http://localhost.:{port}/"))).await.outcome;
     assert!(matches!(rooted, Outcome::AddressForbidden | Outcome::NameUnresolved), "{rooted}");
 
-    // A request that passed the guard would have arrived before this one.
+    // A request that had passed the guard would have arrived before this one.
     send(&client(), &url_at(&receiver, "/last")).await;
     assert_eq!(receiver.call().await.line, "POST /last HTTP/1.1");
 }
@@ -70,7 +70,7 @@ async fn private_and_metadata_addresses_are_forbidden() {
 }
 
 #[tokio::test]
-async fn allowed_address_is_called_in_every_spelling() {
+async fn allowed_address_is_reached_in_every_spelling() {
     let client = client();
     for (listening, hosts) in [
         ("127.0.0.1", &["127.0.0.1", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]", "localhost"][..]),
@@ -85,7 +85,7 @@ async fn allowed_address_is_called_in_every_spelling() {
 }
 
 #[tokio::test]
-async fn allowed_address_does_not_permit_its_neighbors() {
+async fn allowing_an_address_does_not_permit_its_neighbors() {
     let receiver = Receiver::start([Answer::ok()]);
     let settings = Settings { allow: vec!["127.0.0.2/32".parse().unwrap()], ..Settings::default() };
     let attempt = send(&WebhookClient::new(settings).unwrap(), &url_at(&receiver, "/")).await;
@@ -99,7 +99,7 @@ async fn host_header_keeps_the_spelling_of_the_url() {
     assert_eq!(receiver.call().await.header("Host"), format!("LocalHost:{}", receiver.port));
 }
 
-/// The host of `http://public.example@127.0.0.1/` is 127.0.0.1.
+/// The host of `http://public.example@127.0.0.1/` is 127.0.0.1; the part before `@` is user info.
 #[test]
 fn user_info_does_not_disguise_the_host() {
     for text in

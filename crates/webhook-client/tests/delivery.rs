@@ -1,4 +1,4 @@
-//! The request that receivers get, and the outcome for every kind of response and failure.
+//! Tests the request that receivers get, and the outcome of every kind of response and failure.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test reports a failure")]
 
@@ -13,7 +13,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use webhook_client::{Outcome, Request, Settings, WebhookClient, sign};
 
-/// Longer than every step here should take, shorter than the default timeouts.
+/// A limit that is longer than any step here should take, but shorter than the default timeouts.
 const MAX_STEP_DURATION: Duration = Duration::from_secs(12);
 
 #[tokio::test]
@@ -63,7 +63,7 @@ async fn url_without_a_path_is_signed_as_configured() {
 }
 
 #[tokio::test]
-async fn every_status_has_its_outcome() {
+async fn every_http_status_leads_to_the_documented_outcome() {
     let client = client();
     for (status, outcome, code, condition, transient) in [
         ("204 No Content", Outcome::Delivered, 0, None, false),
@@ -94,14 +94,14 @@ async fn redirects_are_not_followed() {
         let attempt = send(&client, &url_at(&receiver, "/")).await;
         assert_eq!(attempt.outcome, Outcome::Redirected, "{status}");
     }
-    // A followed redirect would have arrived before this request.
+    // A redirect that was followed would have arrived before this request.
     send(&client, &url_at(&elsewhere, "/last")).await;
     assert_eq!(elsewhere.call().await.line, "POST /last HTTP/1.1");
     assert_eq!(elsewhere.calls_left(), 0);
 }
 
 #[tokio::test]
-async fn retry_after_of_the_receiver_is_reported() {
+async fn retry_after_delay_from_the_receiver_is_reported() {
     let client = client();
     for (header, seconds) in [("120", 120), ("Thu, 01 Jan 2026 01:00:00 GMT", 3600), ("99999999999", 86_400)]
     {
@@ -116,7 +116,7 @@ async fn retry_after_of_the_receiver_is_reported() {
 }
 
 #[tokio::test]
-async fn missing_response_ends_with_the_read_timeout() {
+async fn missing_response_times_out_after_the_read_timeout() {
     let mut receiver = Receiver::start([Answer::Stall(String::new())]);
     let began = Instant::now();
     let attempt = send(&client(), &url_at(&receiver, "/#rt=100")).await;
@@ -128,7 +128,7 @@ async fn missing_response_ends_with_the_read_timeout() {
 }
 
 #[tokio::test]
-async fn incomplete_response_head_ends_with_the_read_timeout() {
+async fn incomplete_response_head_times_out_after_the_read_timeout() {
     let receiver = Receiver::start([Answer::Stall("HTTP/1.1 200 OK\r\nContent-Le".into())]);
     assert_eq!(send(&client(), &url_at(&receiver, "/#rt=100")).await.outcome, Outcome::ReadTimedOut);
 }
@@ -146,7 +146,7 @@ async fn total_timeout_limits_the_whole_attempt() {
 }
 
 #[tokio::test]
-async fn timeouts_of_the_settings_apply_without_overrides() {
+async fn timeouts_from_the_settings_apply_if_the_url_has_no_overrides() {
     let receiver = Receiver::start([Answer::Stall(String::new())]);
     let client =
         WebhookClient::new(Settings { read_timeout: Duration::from_millis(50), ..settings() }).unwrap();
@@ -165,9 +165,9 @@ async fn timeouts_of_the_settings_apply_without_overrides() {
 }
 
 #[tokio::test]
-async fn unresponsive_host_ends_with_the_connect_timeout() {
+async fn unresponsive_host_times_out_after_the_connect_timeout() {
     let client = client();
-    // The kernel drops new connections while the backlog is full.
+    // The kernel drops new connections while the backlog is full, so this listener is unresponsive.
     let unresponsive = TcpSocket::new_v4().unwrap();
     unresponsive.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let unresponsive = unresponsive.listen(0).unwrap();
@@ -183,7 +183,7 @@ async fn unresponsive_host_ends_with_the_connect_timeout() {
             (attempt.outcome.error_code(), attempt.outcome.condition()),
             (11205, Some(Condition::Connect))
         );
-        // The default is five seconds.
+        // The default connect timeout is five seconds.
         assert!(attempt.duration < Duration::from_secs(4));
     }
     drop(backlog);
@@ -225,7 +225,7 @@ async fn stalled_body_is_truncated_at_the_read_timeout() {
 }
 
 #[tokio::test]
-async fn interrupted_body_keeps_its_beginning() {
+async fn beginning_of_an_interrupted_body_is_kept() {
     let begun = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbegun";
     let receiver = Receiver::start([Answer::HangUp(begun.into())]);
     let attempt = send(&client(), &url_at(&receiver, "/")).await;
@@ -259,7 +259,7 @@ async fn body_of_exactly_64_kib_is_not_truncated() {
 }
 
 #[tokio::test]
-async fn malformed_http_is_an_invalid_response() {
+async fn malformed_http_response_is_reported_as_invalid() {
     let client = client();
     for response in [
         "SSH-2.0-OpenSSH_9.9\r\n".to_owned(),
@@ -305,7 +305,7 @@ async fn closed_connection_is_reported_as_disconnected() {
 }
 
 #[tokio::test]
-async fn connections_are_reused() {
+async fn connection_is_reused_for_later_requests() {
     let mut receiver = Receiver::start([Answer::ok()]);
     let (client, url) = (client(), url_at(&receiver, "/"));
     for _ in 0..20 {
@@ -317,8 +317,8 @@ async fn connections_are_reused() {
 }
 
 #[tokio::test]
-async fn request_on_a_stale_connection_is_repeated_on_a_new_one() {
-    // The receiver closes the first connection during its second request, before or within the response.
+async fn request_that_fails_on_a_stale_connection_is_repeated_on_a_new_one() {
+    // The receiver closes the first connection during its second request, before or during the response.
     for response in ["", "HTTP/1.1 200 OK\r\nConte"] {
         let mut receiver = Receiver::start([Answer::ok(), Answer::HangUp(response.into()), Answer::ok()]);
         let (client, url) = (client(), url_at(&receiver, "/"));
@@ -331,7 +331,7 @@ async fn request_on_a_stale_connection_is_repeated_on_a_new_one() {
 }
 
 #[tokio::test]
-async fn failure_of_the_new_connection_after_a_stale_one_fails_the_attempt() {
+async fn attempt_fails_if_the_new_connection_after_a_stale_one_also_fails() {
     let mut receiver = Receiver::start([Answer::ok(), Answer::HangUp(String::new())]);
     let (client, url) = (client(), url_at(&receiver, "/"));
     assert_eq!(send(&client, &url).await.outcome, Outcome::Delivered);
@@ -353,7 +353,7 @@ async fn connection_close_header_closes_the_connection() {
 }
 
 #[tokio::test]
-async fn idempotency_token_that_is_not_a_header_value_is_not_sent() {
+async fn webhook_is_not_sent_if_its_idempotency_token_is_an_invalid_header_value() {
     let receiver = Receiver::start([Answer::ok()]);
     let url = url_at(&receiver, "/");
     let token = auth_token();
@@ -373,12 +373,12 @@ async fn concurrent_requests_are_all_delivered() {
 }
 
 #[test]
-fn debug_output_contains_no_secret() {
+fn debug_output_of_the_client_contains_no_secret() {
     let client = client();
     assert!(!format!("{client:?} {:?}", auth_token()).contains("0123456789abcdef"));
 }
 
-/// The delivery worker shares one client among its tasks.
+/// The delivery worker shares one client among its tasks, so the client and its futures must be thread-safe.
 #[test]
 fn client_is_send_and_sync() {
     fn shared<T: Send + Sync>() {}

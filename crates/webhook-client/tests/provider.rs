@@ -1,11 +1,11 @@
-//! The client works with and without a process-wide crypto provider. This test has its own binary, because
-//! the provider can be installed only once per process.
+//! Tests that the client works with and without a process-wide crypto provider. This test has its own binary,
+//! because a provider can be installed only once per process.
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use webhook_client::{Settings, WebhookClient};
 
 #[test]
-fn client_works_with_and_without_a_crypto_provider() {
+fn webhook_client_works_with_and_without_an_installed_crypto_provider() {
     assert!(CryptoProvider::get_default().is_none());
     assert!(WebhookClient::new(Settings::default()).is_ok());
     assert!(CryptoProvider::get_default().is_none(), "a library must not install a provider");

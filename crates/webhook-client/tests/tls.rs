@@ -1,4 +1,4 @@
-//! Trusted and untrusted certificates, and failed handshakes.
+//! Tests trusted and untrusted certificates, and failed TLS handshakes.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test reports a failure")]
 
@@ -11,7 +11,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use webhook_client::{Error, Outcome, Settings, WebhookClient};
 
-/// A certificate authority that the system does not trust.
+/// A certificate authority that the system does not trust by default.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
@@ -21,7 +21,8 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    /// Issues a certificate for `name`, valid in these years, and returns a server configuration with it.
+    /// Issues a certificate for `name`, valid in `years`, and returns a TLS server configuration that uses
+    /// it.
     fn server_config(&self, name: &str, years: std::ops::Range<i32>) -> ServerConfig {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
@@ -38,14 +39,14 @@ impl Authority {
             .unwrap()
     }
 
-    /// Creates a client that trusts this authority.
+    /// Creates a client that trusts this authority and may send to loopback addresses.
     fn trusting_client(&self) -> WebhookClient {
         WebhookClient::new(Settings { extra_ca: Some(self.0.pem().into_bytes()), ..settings() }).unwrap()
     }
 }
 
 #[tokio::test]
-async fn certificate_of_an_extra_authority_is_accepted() {
+async fn certificate_from_an_additional_authority_is_accepted() {
     let authority = Authority::new();
     for (name, host) in [("localhost", "localhost"), ("127.0.0.1", "127.0.0.1"), ("127.0.0.1", "0x7f.1")] {
         let mut receiver = Receiver::with_tls(authority.server_config(name, 2000..2100), [Answer::ok()]);
@@ -60,7 +61,7 @@ async fn certificate_of_an_extra_authority_is_accepted() {
 }
 
 #[tokio::test]
-async fn invalid_certificate_is_refused_with_its_outcome() {
+async fn each_certificate_defect_has_its_own_outcome() {
     let authority = Authority::new();
     for (client, name, years, outcome, code) in [
         (client(), "localhost", 2000..2100, Outcome::CertificateUntrusted, 11237),
@@ -96,7 +97,7 @@ async fn self_signed_certificate_is_refused() {
     assert_eq!(attempt.outcome, Outcome::CertificateUntrusted, "{attempt}");
 }
 
-/// Starts a listener that writes `bytes` to every connection, without TLS. Returns its port.
+/// Starts a TCP listener that writes `bytes` to every connection, without TLS. Returns its port.
 async fn start_plain_listener(bytes: &'static [u8]) -> u16 {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -111,7 +112,7 @@ async fn start_plain_listener(bytes: &'static [u8]) -> u16 {
 }
 
 #[tokio::test]
-async fn response_without_tls_is_a_failed_handshake() {
+async fn plaintext_response_to_a_tls_handshake_is_reported_as_a_failed_handshake() {
     for bytes in [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], b""] {
         let port = start_plain_listener(bytes).await;
         let attempt = send(&client(), &callback_url(&format!("https://localhost:{port}/#rt=100"))).await;
@@ -124,7 +125,7 @@ async fn response_without_tls_is_a_failed_handshake() {
 }
 
 #[tokio::test]
-async fn missing_response_over_tls_ends_with_the_read_timeout() {
+async fn missing_response_over_tls_times_out_after_the_read_timeout() {
     let authority = Authority::new();
     let mut receiver =
         Receiver::with_tls(authority.server_config("localhost", 2000..2100), [Answer::Stall(String::new())]);
@@ -138,7 +139,7 @@ async fn missing_response_over_tls_ends_with_the_read_timeout() {
 }
 
 #[test]
-fn invalid_settings_are_refused_at_construction() {
+fn webhook_client_cannot_be_created_with_invalid_settings() {
     let error_of =
         |pem: &[u8]| WebhookClient::new(Settings { extra_ca: Some(pem.to_vec()), ..settings() }).err();
     assert!(matches!(error_of(b""), Some(Error::Authorities(_))));

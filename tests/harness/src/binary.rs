@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// The variable that names the binary under test, such as a release build.
+/// Environment variable with the path of the binary under test, such as a release build.
 const BINARY_VARIABLE: &str = "COUNTERSIGN_TEST_BINARY";
 
 /// Returns the binary that `COUNTERSIGN_TEST_BINARY` names, else `built`, which Cargo has built for the tests.

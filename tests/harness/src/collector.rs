@@ -25,13 +25,13 @@ pub struct Span {
     pub span_id: String,
     /// The span id of the parent; empty if there is none.
     pub parent: String,
-    /// Whether its status is an error.
+    /// Whether the span's status is an error.
     pub is_error: bool,
     /// The duration in nanoseconds.
     pub nanoseconds: u64,
     /// The attributes of the span.
     pub attributes: BTreeMap<String, String>,
-    /// The attributes of the process that sent it.
+    /// The resource attributes of the process that sent the span.
     pub resource: BTreeMap<String, String>,
 }
 
@@ -41,7 +41,7 @@ pub struct Collector {
     scheme: &'static str,
 }
 
-/// The reply that accepts a request.
+/// Returns the single reply that accepts every request.
 fn taken() -> [Answer; 1] {
     [Answer::of("200 OK", "Content-Type: application/x-protobuf\r\n", "")]
 }
@@ -52,7 +52,7 @@ impl Collector {
         Self::answering(taken())
     }
 
-    /// Starts the same collector with a TLS certificate of this authority.
+    /// Starts a collector that accepts every request, with a TLS certificate issued by `authority`.
     pub fn with_tls(authority: &Authority) -> Self {
         let mut config = authority.server(authority, rustls::ALL_VERSIONS);
         config.alpn_protocols.clear();
@@ -79,7 +79,7 @@ impl Collector {
         self.receiver.calls()
     }
 
-    /// Returns all requests received so far as text, to search for words in it.
+    /// Returns all requests received so far as one text, for searching.
     pub fn text(&self) -> String {
         self.calls().iter().map(|call| format!("{}\n{}\n", call.line, call.body)).collect()
     }

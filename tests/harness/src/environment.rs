@@ -8,7 +8,7 @@ pub fn remove_server_variables(command: &mut Command) {
     remove_variables(command, |name| name.starts_with("COUNTERSIGN_"));
 }
 
-/// Removes every inherited variable for whose name `is_removed` returns `true` from the environment of `command`.
+/// Removes every inherited variable whose name satisfies `is_removed` from the environment of `command`.
 pub fn remove_variables(command: &mut Command, is_removed: impl Fn(&str) -> bool) {
     for (name, _) in std::env::vars_os() {
         if is_removed(&name.to_string_lossy()) {

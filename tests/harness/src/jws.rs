@@ -10,7 +10,7 @@ pub fn segment(value: &Value) -> String {
     URL_SAFE_NO_PAD.encode(value.to_string())
 }
 
-/// Returns `jws` with `signature` in place of its own.
+/// Returns `jws` with its signature replaced by `signature`.
 ///
 /// # Panics
 ///

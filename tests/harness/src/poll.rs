@@ -21,11 +21,12 @@ pub async fn wait_until<T>(what: &str, bound: Duration, mut condition: impl Asyn
     };
     match tokio::time::timeout(bound, answer).await {
         Ok(answer) => answer,
-        Err(_) => panic!("timed out after {bound:?}: never saw that {what}"),
+        Err(_) => panic!("timed out after {bound:?}: this did not happen: {what}"),
     }
 }
 
-/// Does the same without async; returns `None` once `bound` has passed.
+/// Checks `condition` every 15 ms until it returns a value, and returns it, blocking the thread. Returns
+/// `None` once `bound` has passed.
 pub(crate) fn poll<T>(bound: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + bound;
     loop {

@@ -26,7 +26,7 @@ pub enum Answer {
     Stall(String),
     /// Sends these bytes, then one more every few milliseconds until the client closes the connection.
     Trickle(String),
-    /// Sends these bytes, then as many as the client reads.
+    /// Sends these bytes, then further bytes for as long as the client reads.
     Flood(String),
     /// Sends these bytes and closes the connection.
     HangUp(String),
@@ -55,13 +55,13 @@ impl Answer {
 pub struct Call {
     /// The number of its connection, counted from 1 in the order of arrival.
     pub connection: usize,
-    /// The time at which it was complete.
+    /// The time at which the request had been received completely.
     pub at: Instant,
     /// The request line.
     pub line: String,
-    /// Names and values as received.
+    /// Header names and values, spelled as received.
     pub headers: Vec<(String, String)>,
-    /// The body; each byte is the character of that number.
+    /// The body, with each byte as the Unicode character of that code.
     pub body: String,
 }
 
@@ -71,7 +71,7 @@ impl Call {
         self.body.chars().map(|byte| u8::try_from(byte).unwrap()).collect()
     }
 
-    /// Returns the value of a header that must be there once, in this exact spelling.
+    /// Returns the value of a header. Panics unless it occurs exactly once, in this exact spelling.
     #[track_caller]
     pub fn header(&self, name: &str) -> &str {
         let mut values = self.headers.iter().filter(|(found, _)| found == name);
@@ -134,12 +134,13 @@ impl Receiver {
         Self::listen("127.0.0.1", None, answers)
     }
 
-    /// Starts the same receiver with TLS.
+    /// Starts a receiver as [`start`](Self::start) does, but with TLS.
     pub fn with_tls(config: ServerConfig, answers: impl IntoIterator<Item = Answer>) -> Self {
         Self::listen("127.0.0.1", Some(config), answers)
     }
 
-    /// Starts the same receiver on this address of the machine.
+    /// Starts a receiver as [`start`](Self::start) does, on the local address `ip`, with TLS if `tls` is
+    /// given.
     pub fn listen(ip: &str, tls: Option<ServerConfig>, answers: impl IntoIterator<Item = Answer>) -> Self {
         let script = Mutex::new(answers.into_iter().collect::<VecDeque<_>>());
         let next = move || {
@@ -310,8 +311,8 @@ impl Line {
     }
 }
 
-async fn say<S: AsyncWrite + Unpin>(stream: &mut S, words: &str) -> Option<()> {
-    stream.write_all(words.as_bytes()).await.ok()?;
+async fn say<S: AsyncWrite + Unpin>(stream: &mut S, text: &str) -> Option<()> {
+    stream.write_all(text.as_bytes()).await.ok()?;
     stream.flush().await.ok()
 }
 

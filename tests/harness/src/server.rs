@@ -180,7 +180,7 @@ impl Server {
     }
 }
 
-/// Everything that a restart repeats.
+/// The settings with which each restart starts the server again.
 struct Recipe {
     binary: PathBuf,
     storage: Storage,

@@ -1,4 +1,4 @@
-//! An HTTP proxy as in networks without direct egress: it only opens tunnels.
+//! An HTTP proxy that only opens `CONNECT` tunnels, as in networks without direct egress.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -20,7 +20,7 @@ impl TunnelProxy {
         Self::asking(None).await
     }
 
-    /// Starts a proxy that responds with 407 without this value of `Proxy-Authorization`.
+    /// Starts a proxy that responds with 407 to requests without this `Proxy-Authorization` value.
     pub async fn demanding(authorization: &str) -> Self {
         Self::asking(Some(authorization.to_owned())).await
     }

@@ -7,7 +7,8 @@ use harness::{Auth, Http, wait_until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-/// Returns what `send` puts on the wire up to `end`; the response is a redirect to an unused port.
+/// Returns the bytes that `send` transmits, up to and including `end`. The request is answered with a
+/// redirect to an unused port.
 async fn wire(end: &str, send: impl AsyncFnOnce(&str)) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
@@ -25,7 +26,7 @@ async fn wire(end: &str, send: impl AsyncFnOnce(&str)) -> String {
 }
 
 #[tokio::test]
-async fn post_encodes_the_form_and_follows_no_redirect() {
+async fn post_sends_an_encoded_form_and_follows_no_redirect() {
     let request = wire("Z=END", async |base| {
         let http = Http::new(base).auth(Auth::Basic("AC1".to_owned(), "secret".to_owned()));
         let reply = http.post("/v2/Services", &[("Friendly Name", "ä&=+"), ("Z", "END")]).await;
@@ -40,7 +41,7 @@ async fn post_encodes_the_form_and_follows_no_redirect() {
 }
 
 #[tokio::test]
-async fn get_sends_the_form_in_the_query_string() {
+async fn get_sends_form_parameters_in_the_query_string() {
     let request = wire("\r\n\r\n", async |base| {
         let http = Http::new(base).auth(Auth::Raw("Bearer x".to_owned()));
         http.get("/v2/Services?Page=0", &[("PageSize", "2 0")]).await;
@@ -68,13 +69,16 @@ async fn wait_until_returns_once_the_condition_holds() {
     let mut asked = 0;
     let condition = async || {
         asked += 1;
-        (asked == 3).then_some("there")
+        (asked == 3).then_some("value")
     };
-    assert_eq!(wait_until("asked thrice", Duration::from_secs(60), condition).await, "there");
+    assert_eq!(
+        wait_until("the condition was checked three times", Duration::from_secs(60), condition).await,
+        "value"
+    );
 }
 
 #[tokio::test]
-#[should_panic(expected = "never saw that pigs fly")]
-async fn wait_until_panics_with_the_description_after_its_bound() {
+#[should_panic(expected = "this did not happen: pigs fly")]
+async fn wait_until_panics_with_the_description_after_the_timeout() {
     wait_until("pigs fly", Duration::from_millis(1), async || None::<()>).await;
 }

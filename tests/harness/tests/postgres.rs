@@ -9,8 +9,8 @@ use std::time::Duration;
 use harness::{postgres_or_skip, wait_until};
 
 #[test]
-fn databases_are_distinct_empty_and_usable() {
-    let test = "databases_are_distinct_empty_and_usable";
+fn test_databases_are_distinct_empty_and_usable() {
+    let test = "test_databases_are_distinct_empty_and_usable";
     let (Some(one), Some(other)) = (postgres_or_skip(test), postgres_or_skip(test)) else { return };
     assert_ne!(one.url, other.url);
 
@@ -24,8 +24,8 @@ fn databases_are_distinct_empty_and_usable() {
 }
 
 #[test]
-fn dropped_database_is_removed() {
-    let test = "dropped_database_is_removed";
+fn dropping_the_database_handle_drops_the_database() {
+    let test = "dropping_the_database_handle_drops_the_database";
     let (Some(one), Some(other)) = (postgres_or_skip(test), postgres_or_skip(test)) else { return };
     let name = one.psql("select current_database()");
     let count = format!("select count(*) from pg_database where datname = '{name}'");
@@ -36,15 +36,15 @@ fn dropped_database_is_removed() {
 
 #[test]
 #[should_panic(expected = "no_such_table")]
-fn failing_statement_panics() {
-    let database = postgres_or_skip("failing_statement_panics").expect("no_such_table: skipped");
+fn psql_panics_if_the_statement_fails() {
+    let database = postgres_or_skip("psql_panics_if_the_statement_fails").expect("no_such_table: skipped");
     database.psql("select * from no_such_table");
 }
 
 #[tokio::test]
-async fn killing_the_test_process_removes_the_cluster() {
+async fn postgres_cluster_is_removed_after_its_test_process_is_killed() {
     let mut holder = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "keeps_a_cluster_until_killed", "--nocapture"])
+        .args(["--ignored", "--exact", "helper_process_keeps_a_postgres_cluster_until_killed", "--nocapture"])
         // Use a throw-away cluster, or none.
         .env_remove("TEST_POSTGRES_URL")
         .env_remove("CI")
@@ -70,11 +70,13 @@ async fn killing_the_test_process_removes_the_cluster() {
 
 /// Not a test itself: the test above runs it as another process and kills it.
 #[test]
-#[ignore = "the other end of killing_the_test_process_removes_the_cluster"]
-fn keeps_a_cluster_until_killed() {
-    let Some(database) = postgres_or_skip("keeps_a_cluster_until_killed") else { return };
+#[ignore = "the other end of postgres_cluster_is_removed_after_its_test_process_is_killed"]
+fn helper_process_keeps_a_postgres_cluster_until_killed() {
+    let Some(database) = postgres_or_skip("helper_process_keeps_a_postgres_cluster_until_killed") else {
+        return;
+    };
     // Start with a line break, because the test runner has left its own line unfinished.
     println!("\nCLUSTER {}", database.psql("show data_directory"));
-    // Block until killed; nothing is ever written to this pipe.
+    // Block until killed, because nothing is written to this pipe.
     let _ = std::io::stdin().read_line(&mut String::new());
 }

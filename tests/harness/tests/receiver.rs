@@ -26,7 +26,7 @@ async fn receiver_replies_in_order_and_records_requests() {
 }
 
 #[tokio::test]
-async fn reaction_may_wait_before_it_replies() {
+async fn receiver_callback_may_await_before_the_reply() {
     let other = Receiver::start([Answer::of("201 Created", "", "")]);
     let address = other.at("");
     let receiver = Receiver::reacting(move |call| {

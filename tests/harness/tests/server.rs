@@ -42,6 +42,6 @@ fn terminate_sends_sigterm() {
 
 #[test]
 #[should_panic(expected = "the server ended before it was ready (exit status: 3); its log:\nno, thank you")]
-fn failed_start_panics_with_the_reason() {
+fn failed_server_start_panics_with_the_reason() {
     Server::start(STAND_IN, Storage::Ephemeral, &["--refuse"]);
 }

@@ -1,4 +1,4 @@
-//! Every change leaves one audit record, which names its actor and holds no personal data.
+//! Every change creates exactly one audit record, which names the actor and contains no personal data.
 
 use harness::{Http, Reply};
 use serde_json::{Value, json};
@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use super::{events, exported, text, with_api_key};
 use crate::world::{Device, World, assert_error, entity, on_every_database, signed_in};
 
-/// Type and name of an actor in a record.
+/// The type and name of an actor in an audit record.
 type Actor = (&'static str, String);
 
-/// A record that a change must leave.
+/// The audit record that one change must create.
 struct Expected {
     actor: Actor,
     event_type: &'static str,
@@ -18,7 +18,7 @@ struct Expected {
     request: Option<String>,
 }
 
-/// Changes of every kind by every kind of actor, and the records that they must leave.
+/// A run of changes of every kind by every kind of actor, and the audit records that they must create.
 struct Changes {
     backend: Http,
     api_key_backend: Http,
@@ -170,7 +170,7 @@ impl Changes {
         self.expect(self.account(), "credential.deleted", &credential, Some(&reply));
     }
 
-    /// The device deletes its factor; the account deletes the entity and the service.
+    /// Deletes the factor as the device, and the entity and the service as the account.
     async fn delete_everything(&mut self, world: &World, service: &str, device: &Device) {
         let factor = device.enrollment.factor_sid.clone();
         let ann = self.backend.get(&entity(service, "ann-0001"), &[]).await.json();
@@ -186,7 +186,7 @@ impl Changes {
         self.expect(self.account(), "service.deleted", service, Some(&reply));
     }
 
-    /// The operator changes the account and revokes the API key.
+    /// Changes the account and revokes the API key as the operator.
     fn change_account(&mut self, world: &World) {
         let (operator, account, key) =
             (self.operator.clone(), self.account_sid.clone(), self.api_key_sid.clone());
@@ -232,7 +232,7 @@ fn sid_of(reply: &Reply) -> String {
 }
 
 on_every_database! {
-    async fn every_change_leaves_one_record(world: World) {
+    async fn every_change_creates_exactly_one_audit_record(world: World) {
         let mut changes = Changes::start(&world);
         let service = changes.change_service().await;
         changes.create_factor(&world, &service).await;
@@ -267,7 +267,7 @@ fn assert_records_name_what_changed(records: &[Value]) {
     assert_eq!(data("account.updated"), json!({ "changed": ["debugger_webhook"] }));
 }
 
-/// Checks that neither the export nor the list contains an old or a new value.
+/// Checks that neither `audit export` nor `audit list` contains an old or new value of a changed setting.
 #[track_caller]
 fn assert_records_hold_no_personal_data(world: &World) {
     let all = world.command(&["audit", "export"]) + &world.command(&["audit", "list", "--limit", "1000"]);

@@ -7,7 +7,7 @@ use super::{events, text, with_api_key};
 use crate::world::{World, assert_error, on_every_database};
 
 on_every_database! {
-    async fn events_are_filtered_and_paged(world: World) {
+    async fn events_can_be_filtered_and_paged(world: World) {
         let (backend, (keyed, key_sid)) = (world.backend(), with_api_key(&world));
         let services = [world.service().await, world.service().await];
         let path = |service: &str| format!("/v2/Services/{service}");

@@ -27,22 +27,22 @@ pub(crate) async fn exported(world: &World) -> Vec<Value> {
 
 /// Returns the checkpoint of the newest record.
 pub(crate) fn head(world: &World) -> String {
-    let said = world.command(&["audit", "verify"]);
-    said.lines().find_map(|line| line.strip_prefix("head")).unwrap().trim().to_owned()
+    let output = world.command(&["audit", "verify"]);
+    output.lines().find_map(|line| line.strip_prefix("head")).unwrap().trim().to_owned()
 }
 
-/// Returns the events of a list.
+/// Returns the events in the list response for `query`.
 async fn events(backend: &Http, query: &[(&str, &str)]) -> Vec<Value> {
     let reply = backend.get("/v1/Events", query).await;
     assert_eq!(reply.status, 200, "{reply:?}");
     reply.json()["events"].as_array().unwrap().clone()
 }
 
-/// Creates an API key and returns a client with it, and its SID.
+/// Creates an API key. Returns a client that uses it, and the key's SID.
 fn with_api_key(world: &World) -> (Http, String) {
     let made = world.command(&["api-key", "create", world.server.account_sid()]);
-    let value = |words: &str| {
-        let line = made.lines().find_map(|line| line.strip_prefix(words)).unwrap();
+    let value = |label: &str| {
+        let line = made.lines().find_map(|line| line.strip_prefix(label)).unwrap();
         line.trim().to_owned()
     };
     let (sid, secret) = (value("api key sid"), value("secret"));
@@ -70,8 +70,10 @@ pub(crate) fn sql(world: &World, text: &str) {
 }
 
 #[tokio::test]
-async fn two_servers_on_one_database_extend_one_chain() {
-    let Some(world) = World::postgres_with("audit::two_servers_on_one_database_extend_one_chain", &[]) else {
+async fn two_servers_on_one_database_extend_the_same_audit_chain() {
+    let Some(world) =
+        World::postgres_with("audit::two_servers_on_one_database_extend_the_same_audit_chain", &[])
+    else {
         return;
     };
     let other = Server::start(BINARY, world.storage.clone(), &[]);
@@ -103,12 +105,12 @@ async fn two_servers_on_one_database_extend_one_chain() {
 
 /// A server chains its records when it stops; after a kill, the next command does.
 #[tokio::test]
-async fn stopped_server_leaves_no_unchained_record() {
+async fn stopped_server_leaves_no_unchained_audit_record() {
     let mut world = World::sqlite();
     world.enrolled(Style::Ios, &world.service().await, "zoe-0001").await;
     world.server.terminate();
-    let said = world.command(&["audit", "verify"]);
-    assert!(said.starts_with("records       6,") && !said.contains("not chained"), "{said}");
+    let output = world.command(&["audit", "verify"]);
+    assert!(output.starts_with("records       6,") && !output.contains("not chained"), "{output}");
     let export = world.command(&["audit", "export", "--after", "4"]);
     assert_eq!(export.lines().count(), 2);
 
@@ -116,6 +118,6 @@ async fn stopped_server_leaves_no_unchained_record() {
     world.service().await;
     world.server.kill9();
     world.command(&["audit", "list"]);
-    let said = world.command(&["audit", "verify"]);
-    assert!(said.starts_with("records       7,") && !said.contains("not chained"), "{said}");
+    let output = world.command(&["audit", "verify"]);
+    assert!(output.starts_with("records       7,") && !output.contains("not chained"), "{output}");
 }

@@ -19,7 +19,7 @@ fn lacks_sqlite3(world: &World) -> bool {
     lacks
 }
 
-/// Keeps a copy of the end of the chain.
+/// Saves a copy of the stored chain ends in the database.
 fn save_end(world: &World) {
     sql(world, "CREATE TABLE kept_chain AS SELECT * FROM audit_chain");
 }
@@ -46,7 +46,7 @@ const ROLLBACK_REFUSAL: &str = "the audit log was rolled back or rewritten";
 
 on_every_database! {
     serving &metrics::LISTEN;
-    async fn restored_and_rewritten_chain_is_refused(world: World) {
+    async fn running_server_refuses_a_rolled_back_and_rewritten_audit_chain(world: World) {
         if lacks_sqlite3(&world) {
             return;
         }
@@ -100,7 +100,7 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn record_altered_before_chaining_is_not_chained(world: World) {
+    async fn audit_record_altered_before_chaining_is_never_chained(world: World) {
         if lacks_sqlite3(&world) {
             return;
         }
@@ -125,7 +125,7 @@ on_every_database! {
     }
 }
 
-/// Waits until a server has seen this many chained records.
+/// Waits until the server reports that it has read `lines` chained records.
 async fn has_seen(server: &Server, lines: usize) {
     let address = metrics::address(|| server.log()).await;
     wait_until("the server has seen the end", WAIT_TIMEOUT, async || {
@@ -138,8 +138,8 @@ async fn has_seen(server: &Server, lines: usize) {
 /// Neither the server that chained nor one that only watched accepts an older end, while a newly started one
 /// does.
 #[tokio::test]
-async fn server_refuses_an_older_end_than_another_server_wrote() {
-    let test = "audit::rollback::server_refuses_an_older_end_than_another_server_wrote";
+async fn servers_that_wrote_or_read_a_newer_chain_end_refuse_an_older_one() {
+    let test = "audit::rollback::servers_that_wrote_or_read_a_newer_chain_end_refuse_an_older_one";
     let Some(world) = World::postgres_with(test, &metrics::LISTEN) else { return };
     let other = world.another_server(&metrics::LISTEN);
     save_end(&world);
@@ -169,7 +169,7 @@ fn start_refusal(world: &World, file: &str) -> String {
 }
 
 on_every_database! {
-    async fn server_behind_its_checkpoint_file_does_not_start(world: World) {
+    async fn server_does_not_start_if_the_audit_chain_lacks_its_last_checkpoint(world: World) {
         if lacks_sqlite3(&world) {
             return;
         }
@@ -189,8 +189,8 @@ on_every_database! {
         let (last, count) = (text.lines().last().unwrap(), text.lines().count());
         assert!(count >= 2 && last.contains(&format!(" reached {noted} ")), "{text}");
         assert!(world.server.log().contains(&format!("head={noted}")), "{}", world.server.log());
-        let said = world.command(&[&["audit", "verify"], &option[..]].concat());
-        assert!(said.contains(&format!("checkpoints   {count}, all consistent with the records")), "{said}");
+        let output = world.command(&[&["audit", "verify"], &option[..]].concat());
+        assert!(output.contains(&format!("checkpoints   {count}, all consistent with the records")), "{output}");
 
         // An older copy of the whole log, which nothing in the database reveals.
         restore_end(&world, "DELETE FROM audit_log WHERE number IS NULL");
@@ -207,15 +207,15 @@ on_every_database! {
         assert!(start_refusal(&world, &file).contains("not signed with the audit key"));
         std::fs::write(&file, format!("{text}{}", &last[..60])).unwrap();
 
-        let said = world.command(&[&["audit", "accept"], &option[..]].concat());
-        assert!(said.contains("accepted      head "), "{said}");
+        let output = world.command(&[&["audit", "accept"], &option[..]].concat());
+        assert!(output.contains("accepted      head "), "{output}");
         world.command(&[&["audit", "verify"], &option[..]].concat());
         world.server.restart();
         world.service().await;
         world.server.terminate();
         assert!(world.command(&["audit", "list"]).contains("events.accepted"));
 
-        // A log that was started anew has another key.
+        // A new, empty audit log has another key.
         sql(&world, "DELETE FROM audit_log; DELETE FROM audit_chain");
         let refusal = start_refusal(&world, &file);
         assert!(refusal.contains("not signed with the audit key of this database"), "{refusal}");
@@ -224,7 +224,7 @@ on_every_database! {
 
 /// A server without a checkpoint file writes its checkpoints to its log.
 #[tokio::test]
-async fn server_logs_a_checkpoint_at_start_and_stop() {
+async fn server_logs_an_audit_checkpoint_at_start_and_stop() {
     let mut world = World::sqlite();
     world.service().await;
     world.server.terminate();

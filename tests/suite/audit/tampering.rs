@@ -7,7 +7,7 @@ use harness::{Storage, wait_until};
 use super::{WAIT_TIMEOUT, exported, head, sql, text};
 use crate::world::{World, on_every_database};
 
-/// Adds a copy of record 6 as record 7.
+/// SQL that inserts a copy of record 6 as record 7.
 const ADD_RECORD_7: &str = "INSERT INTO audit_log \
     (sid, number, mac, actor_type, event_type, data, created_at) \
     SELECT 'AE00000000000000000000000000000000', 7, mac, actor_type, event_type, data, created_at \
@@ -46,18 +46,18 @@ impl Chain {
         Some(Self { world, checkpoint })
     }
 
-    /// Runs `statement`, checks that `audit verify` fails with `words`, and restores the chain.
+    /// Runs `statement`, checks that `audit verify` fails with an error that contains `expected`, and restores the chain.
     #[track_caller]
-    fn assert_detects(&self, statement: &str, words: &str) {
+    fn assert_detects(&self, statement: &str, expected: &str) {
         sql(&self.world, statement);
-        self.assert_verification_fails(statement, words);
+        self.assert_verification_fails(statement, expected);
         self.restore();
     }
 
     #[track_caller]
-    fn assert_verification_fails(&self, statement: &str, words: &str) {
+    fn assert_verification_fails(&self, statement: &str, expected: &str) {
         let refusal = self.world.refusal(&["audit", "verify"]);
-        assert!(refusal.contains(words), "{statement}: {refusal}");
+        assert!(refusal.contains(expected), "{statement}: {refusal}");
     }
 
     fn restore(&self) {
@@ -65,21 +65,21 @@ impl Chain {
         sql(&self.world, "DELETE FROM audit_chain; INSERT INTO audit_chain SELECT * FROM kept_chain");
     }
 
-    /// Waits until the server has logged `words` more than `before` times.
-    async fn wait_for_log(&self, words: &str, before: usize) {
-        wait_until(&format!("the server logs {words:?}"), WAIT_TIMEOUT, async || {
-            (self.log_count(words) > before).then_some(())
+    /// Waits until the server's log contains `expected` more than `before` times.
+    async fn wait_for_log(&self, expected: &str, before: usize) {
+        wait_until(&format!("the server logs {expected:?}"), WAIT_TIMEOUT, async || {
+            (self.log_count(expected) > before).then_some(())
         })
         .await;
     }
 
-    fn log_count(&self, words: &str) -> usize {
-        self.world.server.log().matches(words).count()
+    fn log_count(&self, expected: &str) -> usize {
+        self.world.server.log().matches(expected).count()
     }
 }
 
 on_every_database! {
-    async fn altered_record_is_detected(world: World) {
+    async fn altered_audit_record_is_detected(world: World) {
         let Some(chain) = Chain::create(world).await else { return };
         for change in [
             "actor_type = 'operator'",
@@ -101,7 +101,7 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn removed_moved_and_added_records_are_detected(world: World) {
+    async fn removed_moved_and_added_audit_records_are_detected(world: World) {
         let Some(chain) = Chain::create(world).await else { return };
         chain.assert_detects("DELETE FROM audit_log WHERE number = 1", "records are missing: 1 to 1");
         chain.assert_detects("DELETE FROM audit_log WHERE number IN (3, 4)", "records are missing: 3 to 4");
@@ -119,23 +119,23 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn truncation_that_moves_an_end_of_the_chain_is_detected(world: World) {
+    async fn truncated_audit_chain_with_an_adjusted_stored_end_is_detected(world: World) {
         let Some(chain) = Chain::create(world).await else { return };
         // The seal covers both ends, so an attacker without the key cannot move them.
-        let words = "the stored ends of the chain";
+        let expected = "the stored ends of the chain";
         let without_newest = "DELETE FROM audit_log WHERE number > 4; UPDATE audit_chain SET head_number = 4, \
                               head_mac = (SELECT mac FROM audit_log WHERE number = 4)";
-        chain.assert_detects(without_newest, words);
+        chain.assert_detects(without_newest, expected);
         let without_oldest = "UPDATE audit_chain SET removed_number = 2, \
                               removed_mac = (SELECT mac FROM audit_log WHERE number = 2); \
                               DELETE FROM audit_log WHERE number <= 2";
-        chain.assert_detects(without_oldest, words);
-        chain.assert_detects("UPDATE audit_chain SET seal = head_mac", words);
+        chain.assert_detects(without_oldest, expected);
+        chain.assert_detects("UPDATE audit_chain SET seal = head_mac", expected);
     }
 }
 
 on_every_database! {
-    async fn records_that_the_schema_forbids_are_detected(world: World) {
+    async fn audit_records_that_violate_schema_constraints_are_detected(world: World) {
         let Some(chain) = Chain::create(world).await else { return };
         // An attacker who may change the schema can drop the constraints that keep numbers distinct, and that
         // require a number and a MAC together.
@@ -150,8 +150,8 @@ on_every_database! {
             "PRAGMA ignore_check_constraints = ON"
         };
         let without_number = ADD_RECORD_7.replace(", 7, mac", ", NULL, mac");
-        let words = "has only one of a number and a MAC";
-        chain.assert_detects(&format!("{unchecked}; {without_number}"), words);
+        let expected = "has a number but no MAC, or a MAC but no number";
+        chain.assert_detects(&format!("{unchecked}; {without_number}"), expected);
         // A record that no server wrote never becomes part of the chain.
         let unchained = without_number.replace("number, mac,", "").replace("NULL, mac,", "");
         chain.assert_detects(&unchained, "carry no valid MAC");
@@ -159,15 +159,15 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn server_stops_chaining_after_the_ends_were_altered(world: World) {
+    async fn server_stops_chaining_after_the_stored_chain_ends_are_altered(world: World) {
         let Some(mut chain) = Chain::create(world).await else { return };
-        let words = "audit chaining failed, will retry";
+        let expected = "audit chaining failed, will retry";
         for change in ["UPDATE audit_chain SET head_number = 4", "DELETE FROM audit_chain"] {
             chain.world.server.restart();
-            let before = chain.log_count(words);
+            let before = chain.log_count(expected);
             sql(&chain.world, change);
             chain.world.service().await;
-            chain.wait_for_log(words, before).await;
+            chain.wait_for_log(expected, before).await;
             chain.world.server.terminate();
             chain.restore();
         }
@@ -175,7 +175,7 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn housekeeping_keeps_altered_records_that_look_expired(world: World) {
+    async fn housekeeping_keeps_altered_audit_records_that_appear_expired(world: World) {
         let Some(mut chain) = Chain::create(world).await else { return };
         let failure = "housekeeping failed";
         for (change, words) in [
@@ -186,7 +186,7 @@ on_every_database! {
             ),
         ] {
             let before = chain.log_count(failure);
-            // Without its lease the new server runs housekeeping at once.
+            // With the lease deleted, the new server runs housekeeping immediately.
             sql(&chain.world, &format!("DELETE FROM leases; {change}"));
             chain.world.server.restart();
             chain.wait_for_log(failure, before).await;
@@ -198,7 +198,7 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn restored_older_chain_is_detected_with_a_checkpoint(world: World) {
+    async fn later_checkpoint_reveals_a_restored_older_chain(world: World) {
         let Some(mut chain) = Chain::create(world).await else { return };
         let checkpoint = chain.checkpoint.clone();
         let verify = |world: &World| world.command(&["audit", "verify", "--checkpoint", &checkpoint]);
@@ -217,7 +217,7 @@ on_every_database! {
         assert!(refusal.contains("cut off: it ends with record 6, before the checkpoint at record 7"), "{refusal}");
         let another = format!("5:{}", &checkpoint[2..]);
         let refusal = chain.world.refusal(&["audit", "verify", "--checkpoint", &another]);
-        assert!(refusal.contains("record 5 is not the one of the checkpoint"), "{refusal}");
+        assert!(refusal.contains("record 5 does not match the checkpoint"), "{refusal}");
         assert!(chain.world.refusal(&["audit", "verify", "--checkpoint", "6"]).contains("NUMBER:MAC"));
     }
 }

@@ -16,7 +16,7 @@ fn jws(header: &Value, claims: &Value, key: &SigningKey) -> String {
     crypto::jws::sign(header.as_object().unwrap(), claims.as_object().unwrap(), key)
 }
 
-/// Returns the claims with which a phone approves `challenge`.
+/// Returns the claims of a phone's approval of `challenge`.
 fn approval(challenge: &Value) -> Value {
     let names = "hidden_details,account_sid,sid,expiration_date,date_created,status,factor_sid,details,\
                  service_sid,identity";
@@ -26,7 +26,7 @@ fn approval(challenge: &Value) -> Value {
     Value::Object(claims)
 }
 
-/// Returns `claims` with `value` for the claim `name`, or without it for `None`.
+/// Returns `claims` with the claim `name` set to `value`, or without that claim if `value` is `None`.
 fn claims_with(claims: &Value, name: &str, value: Option<Value>) -> Value {
     let mut claims = claims.clone();
     match value {
@@ -36,14 +36,14 @@ fn claims_with(claims: &Value, name: &str, value: Option<Value>) -> Value {
     claims
 }
 
-/// Two fields and hidden details, so that an answer can differ in each of them.
+/// Challenge parameters with two fields and hidden details, so that an answer can differ in each of them.
 const DETAILS: [(&str, &str); 3] = [
     ("Details.Fields", r#"{"label":"IBAN","value":"DE00"}"#),
     ("Details.Fields", r#"{"label":"Sum","value":"7/3"}"#),
     ("HiddenDetails", r#"{"txn":"1"}"#),
 ];
 
-/// The longest `AuthPayload` that the server reads.
+/// Maximum length of `AuthPayload` that the server accepts, in characters.
 const MAX_PAYLOAD_CHARACTERS: usize = 5456;
 
 /// A challenge with fields and hidden details, and the answer that its phone would send.
@@ -53,7 +53,7 @@ struct Valid {
     challenge: Value,
     header: Value,
     claims: Value,
-    /// Approves `challenge`.
+    /// The signed `AuthPayload` that approves `challenge`.
     payload: String,
     path: String,
 }
@@ -117,7 +117,7 @@ impl Valid {
 }
 
 #[tokio::test]
-async fn payloads_that_are_not_compact_jws_are_invalid() {
+async fn answer_payload_that_is_not_a_compact_jws_is_refused() {
     let valid = Valid::create().await;
     let before = valid.world.everything().await;
     let phone = valid.phone();
@@ -171,7 +171,7 @@ fn malformed_payloads(valid: &Valid) -> Vec<(&'static str, String)> {
 }
 
 #[tokio::test]
-async fn answers_with_another_algorithm_are_refused() {
+async fn answer_with_an_algorithm_other_than_es256_is_refused() {
     let valid = Valid::create().await;
     let under = |header: Value| valid.with_header(header);
     let hmac = |secret: &[u8]| with_hmac_signature(&under(json!({ "typ": "JWT", "alg": "HS256" })), secret);
@@ -195,7 +195,7 @@ async fn answers_with_another_algorithm_are_refused() {
 }
 
 #[tokio::test]
-async fn answers_with_another_signature_are_refused() {
+async fn answer_with_an_invalid_signature_is_refused() {
     let valid = Valid::create().await;
     let another = valid.world.challenge(&valid.device().enrollment, &DETAILS).await;
     let Valid { claims, header, payload, .. } = &valid;
@@ -247,7 +247,7 @@ fn jwk(key: &SigningKey) -> Value {
 }
 
 #[tokio::test]
-async fn answers_whose_claims_differ_from_the_challenge_are_refused() {
+async fn answer_whose_claims_differ_from_the_challenge_is_refused() {
     let valid = Valid::create().await;
     let Valid { claims, challenge, .. } = &valid;
     let mut forged = vec![
@@ -265,8 +265,8 @@ async fn answers_whose_claims_differ_from_the_challenge_are_refused() {
         for value in values {
             let is_an_answer = name == "status" && matches!(value.as_str(), Some("approved" | "denied"));
             if value != *shown && !is_an_answer {
-                let what = format!("{name} as {value}");
-                forged.push((what, valid.with_claims(&claims_with(claims, name, Some(value)))));
+                let context = format!("{name} as {value}");
+                forged.push((context, valid.with_claims(&claims_with(claims, name, Some(value)))));
             }
         }
     }
@@ -278,7 +278,7 @@ async fn answers_whose_claims_differ_from_the_challenge_are_refused() {
 }
 
 #[tokio::test]
-async fn answers_whose_nested_claims_differ_from_the_challenge_are_refused() {
+async fn answer_whose_nested_claims_differ_from_the_challenge_is_refused() {
     let valid = Valid::create().await;
     let Valid { claims, challenge, .. } = &valid;
     let fields = &challenge["details"]["fields"];
@@ -308,7 +308,7 @@ async fn answers_whose_nested_claims_differ_from_the_challenge_are_refused() {
 }
 
 #[tokio::test]
-async fn hidden_details_of_null_are_neither_missing_nor_empty() {
+async fn null_hidden_details_must_be_signed_as_null() {
     let world = World::ephemeral();
     let fixture = Fixture::create(&world).await;
     let device = &fixture.device;
@@ -319,8 +319,8 @@ async fn hidden_details_of_null_are_neither_missing_nor_empty() {
     for hidden in [None, Some(json!({})), Some(json!("null")), Some(json!(""))] {
         let payload = jws(&header, &claims_with(&claims, "hidden_details", hidden.clone()), &device.key);
         let reply = phone.post(&path, &[("AuthPayload", &payload)]).await;
-        let what = format!("{hidden:?} instead of null");
-        refused(403, 60324, "Challenge verification failed").assert(&reply, &what);
+        let context = format!("{hidden:?} instead of null");
+        refused(403, 60324, "Challenge verification failed").assert(&reply, &context);
     }
     assert_eq!(world.everything().await, before);
     let reply = phone.post(&path, &[("AuthPayload", &jws(&header, &claims, &device.key))]).await;

@@ -7,7 +7,7 @@ use crate::fixture::{Fixture, IDENTITY};
 use crate::world::{World, created, entity, on_every_database, signed_in};
 
 on_every_database! {
-    async fn conflicts_with_stored_data_are_refused_without_a_trace(world: World) {
+    async fn request_that_conflicts_with_stored_data_is_refused_and_changes_nothing(world: World) {
         let backend = world.backend();
         let fixture = Fixture::create(&world).await;
         let (factors, challenges) = (fixture.path(FACTORS), fixture.path(CHALLENGES));

@@ -1,4 +1,4 @@
-//! The encoding of bodies and parameters: what is a form, and which text each spelling stands for.
+//! The encoding of bodies and parameters: which bodies are forms, and how encoded text is decoded.
 
 use device::Answer;
 use serde_json::json;
@@ -10,7 +10,7 @@ use crate::world::{World, assert_error, created, on_every_database};
 const FORM: &str = "application/x-www-form-urlencoded";
 
 #[tokio::test]
-async fn malformed_form_is_refused_with_the_name_of_the_parameter() {
+async fn malformed_form_is_refused_with_the_parameter_name() {
     let world = World::ephemeral();
     let fixture = Fixture::create(&world).await;
     let before = world.everything().await;
@@ -61,7 +61,7 @@ async fn malformed_form_is_refused_with_the_name_of_the_parameter() {
 }
 
 #[tokio::test]
-async fn bodies_of_other_content_types_are_refused() {
+async fn body_that_is_not_form_encoded_is_refused() {
     let world = World::ephemeral();
     let backend = world.backend();
     for content_type in [
@@ -76,7 +76,7 @@ async fn bodies_of_other_content_types_are_refused() {
         assert_error(&reply, 415, 20415);
         let reply = backend.raw_body("/v2/Services", content_type, "FriendlyName=Owl").await;
         assert_error(&reply, 415, 20415);
-        // The content type of an empty body does not matter.
+        // The content type of an empty body is ignored.
         missing("FriendlyName")
             .assert(&backend.raw_body("/v2/Services", content_type, "").await, content_type);
     }
@@ -119,7 +119,7 @@ async fn unknown_parameters_are_ignored() {
 }
 
 #[tokio::test]
-async fn every_form_encoding_of_a_value_is_decoded() {
+async fn every_valid_form_encoding_of_a_parameter_is_decoded() {
     let world = World::ephemeral();
     for (body, name) in [
         ("FriendlyName=Owl+Bank", "Owl Bank"),
@@ -139,7 +139,7 @@ async fn every_form_encoding_of_a_value_is_decoded() {
 }
 
 on_every_database! {
-    async fn any_text_is_returned_unchanged(world: World) {
+    async fn special_characters_in_text_are_returned_unchanged(world: World) {
         let backend = world.backend();
         let fixture = Fixture::create(&world).await;
         let device = &fixture.device;

@@ -1,11 +1,11 @@
-//! Identities and SIDs in paths that cannot exist, or do not.
+//! Paths with invalid or unknown identities and SIDs.
 
 use super::{CHALLENGES, ENTITIES, FACTORS, SERVICE, TOKENS, WEBHOOKS, invalid, not_found, post};
 use crate::fixture::{Fixture, IDENTITY};
 use crate::world::World;
 
 #[tokio::test]
-async fn invalid_identity_in_a_path_is_refused_on_creation_and_unknown_otherwise() {
+async fn invalid_identity_in_a_path_gets_400_on_factor_creation_and_404_elsewhere() {
     let world = World::ephemeral();
     let fixture = Fixture::create(&world).await;
     let before = world.everything().await;
@@ -32,7 +32,7 @@ async fn invalid_identity_in_a_path_is_refused_on_creation_and_unknown_otherwise
 }
 
 #[tokio::test]
-async fn every_route_answers_404_for_unknown_resources() {
+async fn every_route_returns_404_for_unknown_resources() {
     let world = World::ephemeral();
     let fixture = Fixture::create(&world).await;
     let before = world.everything().await;

@@ -23,7 +23,7 @@ use harness::{Http, Reply};
 use crate::fixture::Fixture;
 use crate::world::{World, assert_error};
 
-/// Status, code, and the beginning of the message.
+/// The expected error response: status, error code, and the beginning of the message.
 #[derive(Clone, Debug)]
 struct Refusal(u16, i64, String);
 
@@ -58,7 +58,7 @@ fn not_found() -> Refusal {
 
 type Form = Vec<(&'static str, String)>;
 
-/// Returns the form with `changes` in place of its parameters of the same names.
+/// Returns `form` with `changes`: each replaces the parameters of the same name, or is added.
 fn with(form: &Form, changes: &[(&'static str, &str)]) -> Form {
     let mut changed = without(form, &changes.iter().map(|(name, _)| *name).collect::<Vec<_>>());
     changed.extend(changes.iter().map(|(name, value)| (*name, (*value).to_owned())));
@@ -94,8 +94,8 @@ async fn assert_refuses<'v>(pattern: &str, rows: &[(impl AsRef<[(&'static str, &
         let changes = changes.as_ref();
         let form = with(&fixture.form(pattern), changes);
         let reply = post(&world.backend(), &fixture.path(pattern), &form).await;
-        let what: Vec<_> = changes.iter().map(|(name, value)| format!("{name}={value:.60}")).collect();
-        refusal.assert(&reply, &format!("{pattern}: {what:?}"));
+        let context: Vec<_> = changes.iter().map(|(name, value)| format!("{name}={value:.60}")).collect();
+        refusal.assert(&reply, &format!("{pattern}: {context:?}"));
     }
     assert_eq!(world.everything().await, before);
 }

@@ -11,7 +11,7 @@ use super::{
 use crate::fixture::IDENTITY;
 use crate::world::World;
 
-/// Returns invalid values for a parameter of 1 to 64 characters.
+/// Returns invalid values for a name parameter of 1 to 64 characters.
 fn bad_names() -> [String; 4] {
     ["x".repeat(65), "ü".repeat(65), "two\nlines".to_owned(), "bell\u{7}".to_owned()]
 }
@@ -29,13 +29,13 @@ const BAD_MAPS: [&str; 10] = [
     r#"{"n":"\u0000"}"#,
 ];
 
-/// Returns a JSON object of `length` characters with one string in it.
+/// Returns a JSON object with one string member and a total length of `length` characters.
 fn map_of_length(length: usize) -> String {
     format!(r#"{{"k":"{}"}}"#, "x".repeat(length - 8))
 }
 
 #[tokio::test]
-async fn service_parameters_outside_their_limits_are_refused() {
+async fn service_creation_parameters_outside_their_limits_are_refused() {
     let long = "x".repeat(257);
     let mut rows = Vec::new();
     for (name, values) in [
@@ -249,7 +249,7 @@ async fn factor_update_parameters_outside_their_limits_are_refused() {
 }
 
 #[tokio::test]
-async fn notification_token_without_platform_is_refused() {
+async fn push_token_without_platform_is_refused() {
     let world = World::ephemeral();
     let service = world.service().await;
     let device = world.device(&service, IDENTITY).await;
@@ -309,7 +309,7 @@ async fn challenge_parameters_outside_their_limits_are_refused() {
         r#"[{"label":"a","value":"b"}]"#,
     ] {
         rows.push((vec![("Details.Fields", field)], invalid("Details.Fields")));
-        // A valid field beside it does not help.
+        // An invalid field is refused even beside a valid one.
         rows.push((
             vec![("Details.Fields", r#"{"label":"a","value":"b"}"#), ("Details.Fields", field)],
             invalid("Details.Fields"),

@@ -10,11 +10,11 @@ use crate::fixture::IDENTITY;
 use crate::world::{World, entity};
 
 #[tokio::test]
-async fn unusable_public_keys_are_refused() {
+async fn invalid_or_unsupported_public_keys_are_refused() {
     const P384: &str = "MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEWYYTVIdBdoj+/nXMh8poREhce1C/vRB2n5hZm+laA7NvBsdYkpIesQHNdupjVnbxUH/3QiZVYxI/zKC7KWw8gDpDSaeut0t5q2uHWEYUxbs/vmypZamjJvclT1iOPvIr";
     const SECP256K1: &str = "MFYwEAYHKoZIzj0CAQYFK4EEAAoDQgAELriRJ4jPWL1nYZXBbvdy9eEPnJqB0bDTG0zAnm/h/WeD/sLkyPtCPIPemqN8NhMuJFxIhSSxnJ02RSbWRYLr8g==";
     const ED25519: &str = "MCowBQYDK2VwAyEAi66V12bq9t0N+Yi+6jLltzyBgro7wQyqu1zBByL4pxk=";
-    /// P-256, with explicit parameters in place of the named curve.
+    /// A P-256 public key with explicit curve parameters instead of the named curve, in base64.
     const EXPLICIT: &str = "MIIBSzCCAQMGByqGSM49AgEwgfcCAQEwLAYHKoZIzj0BAQIhAP////8AAAABAAAAAAAAAAAAAAAA////////////////MFsEIP////8AAAABAAAAAAAAAAAAAAAA///////////////8BCBaxjXYqjqT57PrvVV2mIa8ZR0GsMxTsPY7zjw+J9JgSwMVAMSdNgiG5wSTamZ44ROdJreBn36QBEEEaxfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9QIhAP////8AAAAA//////////+85vqtpxeehPO5ysL8YyVRAgEBA0IABP7BuS6sgorL3opQN8FiLITStoNmUNRaFdGDFSUHL6QomxiSKaanClyC+dCY1gMFr8UfBwzAcpl8dlZb1TD0ifk=";
 
     let key = SigningKey::generate();
@@ -74,7 +74,7 @@ async fn unusable_public_keys_are_refused() {
 }
 
 #[tokio::test]
-async fn forged_proofs_do_not_verify_the_factor() {
+async fn forged_proof_of_possession_does_not_verify_the_factor() {
     let world = World::ephemeral();
     let service = world.service().await;
     let key = SigningKey::generate();

@@ -26,7 +26,8 @@ fn credentials(printed: &str) -> (String, String) {
     (sid.to_owned(), printed.split_whitespace().last().unwrap().to_owned())
 }
 
-/// SID and secret of a second account, an API key and a revoked API key, created with the command line.
+/// The SIDs and secrets of a second account, an API key and a revoked API key, all created with the command
+/// line.
 pub(crate) struct Backends {
     pub(super) other: (String, String),
     pub(crate) key: (String, String),
@@ -43,7 +44,7 @@ impl Backends {
     }
 }
 
-/// A name for an assertion message, and the credentials.
+/// A caller: a name for assertion messages, and its credentials.
 type Caller = (&'static str, Auth);
 
 /// Returns every caller that the server must answer with 401, named by what is wrong with its credentials.
@@ -197,10 +198,11 @@ fn device_tokens_with_wrong_signatures(fixture: &Fixture) -> Vec<Caller> {
     ]
 }
 
-/// The status and the error code with which a row refuses a caller; `None` if it succeeds.
+/// A function that returns the status and the error code with which a route refuses a caller, or `None` if
+/// the request succeeds.
 type Refusal = fn(Row) -> Option<(u16, i64)>;
 
-/// Returns callers with valid credentials for other resources, and how each row refuses them.
+/// Returns callers with valid credentials for other resources, and how each route must refuse them.
 pub(crate) async fn callers_with_other_access(
     world: &World,
     fixture: &Fixture,
@@ -316,7 +318,7 @@ fn refusal_of_other_device((_, _, allowed, _): Row) -> Option<(u16, i64)> {
 fn refusal_of_sibling_device((_, pattern, allowed, _): Row) -> Option<(u16, i64)> {
     match allowed {
         Allowed::Anyone => None,
-        // The list holds only the caller's own challenges.
+        // The list succeeds, but contains only the caller's own challenges.
         Allowed::BackendOrDevice if pattern == CHALLENGES => None,
         Allowed::BackendOrDevice => Some((404, 20404)),
         _ => Some((403, 20403)),

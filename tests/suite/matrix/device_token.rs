@@ -1,4 +1,4 @@
-//! Device tokens that no phone would send.
+//! Device tokens with contents or signatures that no real phone sends.
 
 use app::SystemClock;
 use device::SigningKey;

@@ -22,7 +22,7 @@ pub(crate) enum Allowed {
     BackendOrDevice,
 }
 
-/// Method, path, allowed callers, and the status of a success.
+/// A row of [`TABLE`]: method, path pattern, allowed callers, and the status of a successful request.
 pub(crate) type Row = (&'static str, &'static str, Allowed, u16);
 
 pub(crate) const TABLE: &[Row] = &[
@@ -105,7 +105,7 @@ async fn clear(world: &World) {
 }
 
 #[test]
-fn table_lists_every_served_route() {
+fn access_table_lists_every_served_route() {
     let name = |who: api::Callers| format!("{who:?}");
     let mut served: Vec<_> =
         api::ROUTES.iter().map(|route| (route.path, route.method, name(route.callers))).collect();
@@ -144,7 +144,7 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn callers_cannot_reach_resources_of_others(world: World) {
+    async fn callers_cannot_access_resources_of_other_callers(world: World) {
         let backends = Backends::create(&world);
         let fixture = Fixture::create(&world).await;
         let callers = callers_with_other_access(&world, &fixture, &backends).await;

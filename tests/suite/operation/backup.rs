@@ -14,8 +14,8 @@ async fn everything(world: &World) -> String {
     world.everything().await.to_string().replace(world.server.url(), "")
 }
 
-/// Has the phone answer a new challenge, which needs the account's token, the service, the entity, the factor
-/// and its public key.
+/// Checks that the phone can answer a new challenge. This needs the account's token, the service, the entity,
+/// the factor and its public key.
 async fn assert_works(world: &World, enrollment: &device::Enrollment) {
     let challenge = world.challenge(enrollment, &[]).await;
     let sid = challenge["sid"].as_str().unwrap();
@@ -38,10 +38,11 @@ async fn backup_of_a_running_server_can_be_restored() {
     let backup = data_dir.with_file_name("backup.db");
     let backup = backup.to_str().unwrap();
 
-    let said = world.command(&["backup", backup]);
+    let output = world.command(&["backup", backup]);
     assert!(
-        said.starts_with(&format!("wrote {backup}, ")) && said.contains("does not contain the master key"),
-        "{said}"
+        output.starts_with(&format!("wrote {backup}, "))
+            && output.contains("does not contain the master key"),
+        "{output}"
     );
     assert!(world.refusal(&["backup", backup]).contains("--force"));
     let replaced = fs::read(backup).unwrap();
@@ -92,7 +93,7 @@ async fn backup_of_a_running_server_can_be_restored() {
     // The previous database can be restored in turn, with everything that is newer than the backup. Killed, so
     // that the write-ahead log is not empty.
     world.server.kill9();
-    // As often as wanted, also within a second.
+    // Restoring can be repeated, even within one second.
     let kept_later: BTreeSet<_> = (0..3)
         .map(|_| value_of("kept the replaced database as", &world.command(&["restore", &kept])))
         .collect();
@@ -108,7 +109,7 @@ async fn backup_of_a_running_server_can_be_restored() {
 }
 
 #[tokio::test]
-async fn unusable_backup_is_refused_and_changes_nothing() {
+async fn restoring_an_unusable_backup_fails_and_changes_nothing() {
     const OTHER_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
     let place = Place::new();
     Serving::start(&place.folder, &[], &[]).await.stop().await;
@@ -124,11 +125,11 @@ async fn unusable_backup_is_refused_and_changes_nothing() {
     place.file("diary", &"Dear diary, ".repeat(1000));
     refuse(&mut restore(&["diary"]), &["diary is not an intact Countersign database"]);
     refuse(&mut restore(&["missing"]), &["missing", "No such file"]);
-    let said = refuse(
+    let output = refuse(
         restore(&["backup.db"]).env("COUNTERSIGN_MASTER_KEY", OTHER_KEY),
         &["backup.db needs another master key", "sealed under master key"],
     );
-    assert!(!said.stderr.contains(OTHER_KEY), "{said:?}");
+    assert!(!output.stderr.contains(OTHER_KEY), "{output:?}");
     refuse(
         &mut restore(&["backup.db", "--data-dir", "elsewhere"]),
         &["there is no master key", "elsewhere/master.key"],
@@ -136,23 +137,23 @@ async fn unusable_backup_is_refused_and_changes_nothing() {
     assert!(!place.path("elsewhere").exists());
     assert_eq!(before(), untouched);
 
-    // On another machine, together with the key.
+    // Restore on another machine, together with the master key.
     fs::create_dir(place.path("elsewhere")).unwrap();
     fs::copy(place.path("data/master.key"), place.path("elsewhere/master.key")).unwrap();
-    let said = succeed(&mut restore(&["backup.db", "--data-dir", "elsewhere"]));
-    assert_eq!(said, "restored elsewhere/countersign.db from backup.db\n");
+    let output = succeed(&mut restore(&["backup.db", "--data-dir", "elsewhere"]));
+    assert_eq!(output, "restored elsewhere/countersign.db from backup.db\n");
     Serving::start(&place.folder, &["--data-dir", "elsewhere"], &[]).await.stop().await;
 
     for arguments in [&["backup", "x"][..], &["restore", "backup.db"]] {
         let mut command = countersign(&place.folder, arguments);
         command.args(["--database-url", "postgres://owl:hoot@localhost/x"]);
-        let said = refuse(&mut command, &["pg_dump --format=custom", "pg_restore", "master key"]);
-        assert!(!said.stderr.contains("hoot"), "{said:?}");
+        let output = refuse(&mut command, &["pg_dump --format=custom", "pg_restore", "master key"]);
+        assert!(!output.stderr.contains("hoot"), "{output:?}");
     }
 }
 
 #[tokio::test]
-async fn backup_with_a_foreign_trigger_is_refused_with_its_name() {
+async fn restoring_a_backup_with_a_foreign_trigger_fails_and_names_the_trigger() {
     let place = Place::new();
     Serving::start(&place.folder, &[], &[]).await.stop().await;
     succeed(&mut countersign(&place.folder, &["backup", "backup.db"]));
@@ -171,8 +172,8 @@ async fn backup_with_a_foreign_trigger_is_refused_with_its_name() {
         line.contains("WARN") && line.contains("schema differs from what the migrations create"),
         "{line}"
     );
-    let said = run(&mut countersign(&place.folder, &["doctor"]));
-    assert!(said.stdout.contains("PROBLEM  schema: trigger approve_all is unexpected"), "{said:?}");
+    let output = run(&mut countersign(&place.folder, &["doctor"]));
+    assert!(output.stdout.contains("PROBLEM  schema: trigger approve_all is unexpected"), "{output:?}");
     serving.stop().await;
 }
 
@@ -191,7 +192,7 @@ fn sqlite3(file: &Path, sql: &str) -> bool {
 }
 
 #[tokio::test]
-async fn restoring_a_pipe_folder_or_device_is_refused_at_once() {
+async fn restoring_from_a_pipe_folder_or_device_fails_immediately() {
     let place = Place::new();
     Serving::start(&place.folder, &[], &[]).await.stop().await;
     assert!(Command::new("mkfifo").arg(place.path("pipe")).status().unwrap().success());
@@ -200,9 +201,9 @@ async fn restoring_a_pipe_folder_or_device_is_refused_at_once() {
             let expected = format!("expected a regular file, found {found}");
             refuse(&mut countersign(&place.folder, arguments), &[odd, &expected]);
         }
-        refuse(&mut countersign(&place.folder, &["backup", odd]), &["exists already"]);
+        refuse(&mut countersign(&place.folder, &["backup", odd]), &["already exists"]);
     }
-    // The same for a pipe in the place of the database.
+    // A pipe in place of the database is refused too.
     fs::create_dir(place.path("piped")).unwrap();
     assert!(Command::new("mkfifo").arg(place.path("piped/countersign.db")).status().unwrap().success());
     for command in ["serve", "backup", "migrate"] {
@@ -235,10 +236,10 @@ async fn lost_database_is_not_replaced_by_a_new_one() {
             true => fs::write(&database, "").unwrap(),
             false => fs::remove_file(&database).unwrap(),
         }
-        refuse(&mut serve(), &["is empty or missing, but its log", advice]);
+        refuse(&mut serve(), &["is empty or missing, but its write-ahead log", advice]);
         assert_eq!(fs::read(&log).unwrap(), b"newest writes");
     }
-    // The advice in the message helps.
+    // Following the advice in the message resolves the problem.
     fs::remove_file(&log).unwrap();
     succeed(&mut countersign(&place.folder, &["restore", "backup.db"]));
     Serving::start(&place.folder, &[], &[]).await.stop().await;
@@ -250,7 +251,7 @@ async fn lost_database_is_not_replaced_by_a_new_one() {
 }
 
 #[tokio::test]
-async fn wrong_master_key_is_reported_before_copying() {
+async fn restore_reports_a_wrong_master_key_before_copying() {
     const OTHER_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
     let place = Place::new();
     Serving::start(&place.folder, &[], &[]).await.stop().await;
@@ -262,7 +263,7 @@ async fn wrong_master_key_is_reported_before_copying() {
 }
 
 #[tokio::test]
-async fn backup_taken_during_key_rotation_needs_both_keys() {
+async fn backup_taken_during_master_key_rotation_needs_both_keys() {
     const OLD: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
     const NEW: &str = "ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100";
     let place = Place::new();
@@ -278,7 +279,8 @@ async fn backup_taken_during_key_rotation_needs_both_keys() {
     succeed(&mut with(&restore, &both));
 }
 
-/// PostgreSQL's own tools work: dumped while serving, restored into a new database.
+/// The database is dumped with `pg_dump` while the server runs, and restored into a new database with
+/// `pg_restore`.
 #[tokio::test]
 async fn postgres_dump_can_be_restored_into_a_new_database() {
     let test = "operation::backup::postgres_dump_can_be_restored_into_a_new_database";

@@ -69,7 +69,7 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn unknown_sids_are_reported(world: World) {
+    async fn commands_report_unknown_sids(world: World) {
         let place = Place::new();
         let (unknown_account, unknown_key) = (format!("AC{}", "0".repeat(32)), format!("SK{}", "0".repeat(32)));
         for (arguments, missing) in [
@@ -102,7 +102,8 @@ fn storage_of(world: &World) -> Vec<String> {
     }
 }
 
-/// Returns the output for a new database: `word` and the name of a migration, a line for each.
+/// Returns the migration output for a new database: one line per migration, with `word` and the migration's
+/// name.
 fn each_migration(word: &str) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations/sqlite");
     let files = folder.read_dir().unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
@@ -155,11 +156,11 @@ async fn outdated_postgres_schema_is_refused_until_migrated() {
     };
     for arguments in [&["serve", "--listen", "127.0.0.1:0"][..], &["account", "list"], &["account", "create"]]
     {
-        let words = [
+        let expected = [
             "the database lacks the migrations 0001_verify_push, 0002_deliveries, 0003_audit, 0004_limits",
             "run `countersign migrate`",
         ];
-        refuse(&mut on_it(arguments), &words);
+        refuse(&mut on_it(arguments), &expected);
     }
     refuse(&mut on_it(&["migrate", "--check"]), &["lacks the migrations 0001_verify_push"]);
     assert_eq!(succeed(&mut on_it(&["migrate", "--dry-run"])), each_migration("would apply"));
@@ -256,7 +257,7 @@ fn version_is_printed() {
 }
 
 #[test]
-fn invalid_command_line_exits_with_2_and_a_reason() {
+fn invalid_command_line_exits_with_status_2_and_a_reason() {
     let place = Place::new();
     for (arguments, words) in [
         (&[][..], "Usage: countersign [OPTIONS] <COMMAND>"),
@@ -276,15 +277,15 @@ fn invalid_command_line_exits_with_2_and_a_reason() {
         (&["api-key", "revoke", "AC00000000000000000000000000000000"], "invalid value"),
         (&["device", "surf"], "unrecognized subcommand 'surf'"),
     ] {
-        let said = run(&mut countersign(&place.folder, arguments));
-        assert_eq!((said.code, said.stdout.as_str()), (Some(2), ""), "{arguments:?}: {said:?}");
-        assert!(said.stderr.contains(words), "{arguments:?}: {said:?}");
+        let output = run(&mut countersign(&place.folder, arguments));
+        assert_eq!((output.code, output.stdout.as_str()), (Some(2), ""), "{arguments:?}: {output:?}");
+        assert!(output.stderr.contains(words), "{arguments:?}: {output:?}");
     }
     assert_eq!(std::fs::read_dir(&place.folder).unwrap().count(), 0);
 }
 
 #[test]
-fn missing_database_is_reported_and_not_created() {
+fn commands_report_a_missing_database_without_creating_it() {
     let place = Place::new();
     let account_sid = "AC0123456789abcdef0123456789abcdef";
     for arguments in [
@@ -294,9 +295,10 @@ fn missing_database_is_reported_and_not_created() {
         &["webhooks", "list"],
         &["credential", "list"],
     ] {
-        let said = run(&mut countersign(&place.folder, &[arguments, &["--data-dir", "elsewhere"]].concat()));
-        assert_eq!(said.code, Some(1), "{said:?}");
-        assert!(said.stderr.contains("there is no database elsewhere/countersign.db"), "{said:?}");
+        let output =
+            run(&mut countersign(&place.folder, &[arguments, &["--data-dir", "elsewhere"]].concat()));
+        assert_eq!(output.code, Some(1), "{output:?}");
+        assert!(output.stderr.contains("there is no database elsewhere/countersign.db"), "{output:?}");
         assert!(!place.path("elsewhere").exists());
     }
 }

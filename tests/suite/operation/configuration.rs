@@ -1,4 +1,5 @@
-//! Defaults, `countersign.toml`, the environment and flags: which one counts, and what is refused.
+//! Defaults, `countersign.toml`, the environment and flags: their precedence, and invalid values that are
+//! refused.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +31,7 @@ const KEYS_THAT_MUST_NOT_BE_EMPTY: [&str; 15] = [
     "push_proxy_file",
 ];
 
-/// Returns the output of `config show`: the line of each option, and its source.
+/// Parses the output of `config show`: for each option's name, its line and its source.
 fn shown(command: &mut Command) -> BTreeMap<String, (String, String)> {
     let line = |line: &str| {
         let (setting, source) = line.rsplit_once('#').unwrap();
@@ -46,7 +47,7 @@ fn assert_shown(shown: &BTreeMap<String, (String, String)>, name: &str, value: &
 }
 
 #[test]
-fn annotated_file_lists_every_option_with_its_default() {
+fn annotated_configuration_file_lists_every_option_with_its_default() {
     let place = Place::new();
     let printed = succeed(&mut countersign(&place.folder, &["config", "defaults"]));
     assert!(
@@ -133,7 +134,7 @@ async fn every_command_uses_the_configuration_file() {
 }
 
 #[test]
-fn secret_from_a_higher_layer_wins_in_either_form() {
+fn secret_from_a_higher_layer_takes_precedence_as_value_or_file() {
     let place = Place::new();
     place.file("countersign.toml", "auth_token = \"0a1b2c3d4e5f60718293a4b5c6d7e8f9\"\n");
     place.file("token", "f9e8d7c6b5a4938271605f4e3d2c1b0a\n");
@@ -157,7 +158,7 @@ fn config_show_hides_secrets() {
 }
 
 #[test]
-fn invalid_value_is_reported_with_its_source_and_expectation() {
+fn error_for_an_invalid_value_names_its_source_and_the_expected_form() {
     let place = Place::new();
     for (text, words) in [
         ("listn = \"127.0.0.1:1\"", &["bad.toml:2: listn", "no such option"][..]),
@@ -202,10 +203,10 @@ fn invalid_value_is_reported_with_its_source_and_expectation() {
             "auth_token = \"hoot\"\nauth_token_file = \"x\"",
             &["bad.toml:2: auth_token", "cannot be combined with auth_token_file"],
         ),
-        ("account_sid = \"SK0\"", &["bad.toml:2: account_sid", "the letters AC"]),
+        ("account_sid = \"SK0\"", &["bad.toml:2: account_sid", "the letters must be AC"]),
         ("public_url = \"owls\"", &["bad.toml:2: public_url", "expected an origin"]),
         ("log = \"api=loud\"", &["bad.toml:2: log"]),
-        ("otlp_endpoint = \"owls:4318\"", &["bad.toml:2: otlp_endpoint", "URL of a collector"]),
+        ("otlp_endpoint = \"owls:4318\"", &["bad.toml:2: otlp_endpoint", "a collector's URL"]),
         ("otlp_endpoint = \"http://owl:hoot@x\"", &["bad.toml:2: otlp_endpoint", "without user"]),
         ("otlp_headers = \"hoot\"", &["bad.toml:2: otlp_headers", "name=value"]),
         ("otlp_sample_ratio = 1.01", &["bad.toml:2: otlp_sample_ratio", "a number from 0 to 1"]),
@@ -220,8 +221,8 @@ fn invalid_value_is_reported_with_its_source_and_expectation() {
     ] {
         place.file("bad.toml", &format!("# Owls\n{text}\n"));
         for command in [&["serve"][..], &["config", "check"]] {
-            let said = refuse(countersign(&place.folder, command).args(["--config", "bad.toml"]), words);
-            assert!(!said.stderr.contains("hoot"), "{said:?}");
+            let output = refuse(countersign(&place.folder, command).args(["--config", "bad.toml"]), words);
+            assert!(!output.stderr.contains("hoot"), "{output:?}");
         }
     }
     for (variable, value, words) in [
@@ -243,31 +244,31 @@ fn invalid_value_is_reported_with_its_source_and_expectation() {
 }
 
 #[test]
-fn empty_value_is_refused_where_none_can_be_generated() {
+fn empty_value_is_refused_for_options_whose_value_must_not_be_generated() {
     let place = Place::new();
     for name in KEYS_THAT_MUST_NOT_BE_EMPTY {
         let variable = format!("COUNTERSIGN_{}", name.to_uppercase());
         for command in [&["serve"][..], &["config", "check"]] {
-            let words = [variable.as_str(), "is empty", "remove it"];
-            refuse(countersign(&place.folder, command).env(&variable, ""), &words);
+            let expected = [variable.as_str(), "is empty", "remove it"];
+            refuse(countersign(&place.folder, command).env(&variable, ""), &expected);
             let file = place.file("empty.toml", &format!("{name} = \"\"\n"));
-            let words = ["empty.toml:1", name, "is empty"];
-            refuse(countersign(&place.folder, command).args(["--config", &file]), &words);
+            let expected = ["empty.toml:1", name, "is empty"];
+            refuse(countersign(&place.folder, command).args(["--config", &file]), &expected);
         }
     }
     assert_eq!(fs::read_dir(&place.folder).unwrap().count(), 1, "files were created before the refusal");
 }
 
 #[test]
-fn invalid_configuration_does_not_stop_commands_that_ignore_it() {
+fn invalid_configuration_does_not_affect_commands_that_ignore_it() {
     let place = Place::new();
     place.file("countersign.toml", "owls\n");
     for arguments in [&["--help"][..], &["--version"], &["serve", "--help"], &["config", "defaults"]] {
         succeed(countersign(&place.folder, arguments).env("COUNTERSIGN_LISTEN", "owls"));
     }
-    let words = ["no phone is enrolled"];
-    refuse(&mut countersign(&place.folder, &["device", "list"]), &words);
-    // Nor a command with a valid flag for the same option.
+    let expected = ["no phone is enrolled"];
+    refuse(&mut countersign(&place.folder, &["device", "list"]), &expected);
+    // A valid flag for the same option overrides the invalid value.
     let mut command = countersign(&place.folder, &["config", "show", "--listen", "127.0.0.1:1"]);
     command.env("COUNTERSIGN_CONFIG", place.file("empty.toml", "")).env("COUNTERSIGN_LISTEN", "owls");
     assert_shown(&shown(&mut command), "listen", "\"127.0.0.1:1\"", "--listen");
@@ -288,13 +289,13 @@ fn config_check_changes_nothing_and_warns() {
         printed.contains("warning: environment variable COUNTERSIGN_LISTN is not an option"),
         "{printed}"
     );
-    assert!(printed.contains("countersign.toml contains a secret, master_key"), "{printed}");
+    assert!(printed.contains("countersign.toml contains the secret master_key"), "{printed}");
     assert_eq!(printed.matches("warning").count(), 2, "{printed}");
     assert_eq!(fs::read_dir(&place.folder).unwrap().count(), 1);
 }
 
 #[test]
-fn health_command_reports_by_exit_code() {
+fn health_command_reports_server_health_by_exit_code() {
     let place = Place::new();
     let world = World::ephemeral();
     let address = |server: &Server| server.url().split_once("://").unwrap().1.to_owned();

@@ -1,4 +1,4 @@
-//! A server whose disk fills up, and has room again.
+//! A server whose disk fills up and is freed again.
 
 use std::os::unix::fs::MetadataExt as _;
 
@@ -10,7 +10,8 @@ const ACCOUNT: [(&str, &str); 2] = [
     ("COUNTERSIGN_AUTH_TOKEN", "0a1b2c3d4e5f60718293a4b5c6d7e8f9"),
 ];
 
-/// Mounts a small disk in its own mount namespace, where any user may, and becomes the server.
+/// Shell script that mounts a small disk in its own mount namespace, where any user may mount, and then
+/// executes the server.
 const ON_A_SMALL_DISK: &str =
     "mount -t tmpfs -o size=4m tmpfs data && exec \"$0\" serve --listen 127.0.0.1:0";
 

@@ -13,10 +13,10 @@ use crate::world::{World, created, on_every_database};
 
 /// Returns the findings as level, subject and text.
 fn findings(command: &mut Command) -> Vec<(String, String, String)> {
-    let said = run(command.args(["--json"]));
-    let report: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|_| panic!("{said:?}"));
+    let output = run(command.args(["--json"]));
+    let report: Value = serde_json::from_str(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
     let problems = report["problems"].as_u64().unwrap();
-    assert_eq!(said.code, Some(i32::from(problems > 0)), "{said:?}");
+    assert_eq!(output.code, Some(i32::from(problems > 0)), "{output:?}");
     let text = |finding: &Value, name: &str| finding[name].as_str().unwrap().to_owned();
     let findings = report["findings"].as_array().unwrap();
     for finding in findings {
@@ -27,9 +27,9 @@ fn findings(command: &mut Command) -> Vec<(String, String, String)> {
 }
 
 #[track_caller]
-fn assert_found(findings: &[(String, String, String)], level: &str, subject: &str, words: &str) {
-    let found = findings.iter().any(|(l, s, found)| l == level && s == subject && found.contains(words));
-    assert!(found, "{level} {subject} {words}: {findings:#?}");
+fn assert_found(findings: &[(String, String, String)], level: &str, subject: &str, expected: &str) {
+    let found = findings.iter().any(|(l, s, found)| l == level && s == subject && found.contains(expected));
+    assert!(found, "{level} {subject} {expected}: {findings:#?}");
 }
 
 /// Returns `doctor` for this world's database.
@@ -49,7 +49,7 @@ fn doctor(world: &World, arguments: &[&str]) -> Command {
 }
 
 on_every_database! {
-    async fn doctor_finds_no_problem_in_a_healthy_server(world: World) {
+    async fn doctor_reports_no_problem_for_a_healthy_server(world: World) {
         let service = world.service().await;
         let webhook = [("FriendlyName", "x"), ("EventTypes", "challenge.approved"), ("WebhookUrl", "http://127.0.0.1:9/x")];
         created(&world.backend().post(&format!("/v2/Services/{service}/Webhooks"), &webhook).await);
@@ -71,14 +71,14 @@ on_every_database! {
             let ill = findings(&mut doctor(&world, &["--webhook-allow-network", "127.0.0.0/8", "--online"]));
             assert_found(&ill, "warning", "webhook host", "does not accept connections");
         }
-        let said = run(&mut doctor(&world, &[]));
-        assert!(said.stdout.contains("OK       migrations: all applied\n"), "{said:?}");
+        let output = run(&mut doctor(&world, &[]));
+        assert!(output.stdout.contains("OK       migrations: all applied\n"), "{output:?}");
     }
 }
 
 #[tokio::test]
-async fn doctor_finds_postgres_settings_that_lose_data() {
-    let test = "operation::doctor::doctor_finds_postgres_settings_that_lose_data";
+async fn doctor_reports_postgres_settings_that_risk_data_loss() {
+    let test = "operation::doctor::doctor_reports_postgres_settings_that_risk_data_loss";
     let Some(database) = harness::postgres_or_skip(test) else { return };
     let place = Place::new();
     let doctor = || {
@@ -95,7 +95,7 @@ async fn doctor_finds_postgres_settings_that_lose_data() {
     assert_found(&ill, "problem", "setting of PostgreSQL", "synchronous_commit is off");
     assert_found(&ill, "warning", "setting of PostgreSQL", "default_transaction_isolation is serializable");
     assert_found(&ill, "ok", "setting of PostgreSQL", "full_page_writes is on");
-    assert_found(&ill, "ok", "setting of PostgreSQL", "with 9 each");
+    assert_found(&ill, "ok", "setting of PostgreSQL", "with 9 connections each");
     assert_found(&ill, "ok", "clock", "");
     assert_eq!(fs::read_dir(&place.folder).unwrap().count(), 0);
 
@@ -107,11 +107,11 @@ async fn doctor_finds_postgres_settings_that_lose_data() {
 }
 
 #[tokio::test]
-async fn doctor_finds_problems_around_the_database() {
+async fn doctor_reports_problems_with_files_settings_and_certificates() {
     let place = Place::new();
     let doctor =
         |arguments: &[&str]| findings(&mut countersign(&place.folder, &[&["doctor"], arguments].concat()));
-    // Before anything exists.
+    // No data folder exists yet.
     let new = doctor(&[]);
     assert_found(&new, "warning", "database", "does not exist");
     assert_eq!(fs::read_dir(&place.folder).unwrap().count(), 0);

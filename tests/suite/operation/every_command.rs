@@ -21,13 +21,13 @@ const THREAD_COUNT: usize = 8;
 /// The expected outcome of a command.
 #[derive(Clone, Copy, Debug)]
 enum Outcome {
-    /// It succeeds.
+    /// The command succeeds.
     Done,
-    /// It fails with these words.
+    /// The command fails, and its error contains this text.
     Refused(&'static str),
-    /// It succeeds or reports a problem, depending on the machine.
+    /// The command succeeds or reports a problem, depending on the machine.
     Reported,
-    /// It prints its address, keeps running, and succeeds when stopped.
+    /// The command prints its address, keeps running, and exits with 0 when stopped.
     Serving,
 }
 
@@ -37,13 +37,13 @@ const COMMANDS_WITHOUT_SERVER_OPTIONS: [&str; 5] =
 
 /// Every command with arguments, and its outcome. `{account}` stands for the SID of the existing account.
 const COMMANDS: [(&str, &str, Outcome); 41] = [
-    // First, because it takes longest.
+    // The demo comes first because it takes longest.
     ("demo", "", Outcome::Done),
     ("serve", "", Outcome::Serving),
     (
         "device enroll",
         "--url http://127.0.0.1:1 --service {VA} --identity user-0001 --token owl",
-        Outcome::Refused("did not answer"),
+        Outcome::Refused("did not respond"),
     ),
     ("device list", "", Outcome::Refused("no phone is enrolled")),
     ("device show", "", Outcome::Refused("no phone is enrolled")),
@@ -184,7 +184,7 @@ const SECRETS: [(&str, &str); 5] = [
     ("push_proxy", "http://127.0.0.1:1"),
 ];
 
-/// Returns whether an option names a PostgreSQL database.
+/// Returns whether the option with this name concerns a PostgreSQL database.
 fn is_of_postgres(name: &str) -> bool {
     ["database_url", "database_direct_url"].iter().any(|option| name.starts_with(option))
 }
@@ -228,7 +228,7 @@ impl Case {
         !COMMANDS_WITHOUT_SERVER_OPTIONS.iter().any(|without| self.command.starts_with(without))
     }
 
-    /// Returns the command with each option given in the way of this case.
+    /// Returns the case's command, with each option given as the case specifies.
     fn command(&self, template: &Template, place: &Place) -> Command {
         let mut arguments: Vec<String> = self.command.split(' ').map(str::to_owned).collect();
         for argument in self.arguments.split_whitespace() {
@@ -267,29 +267,33 @@ impl Case {
         command
     }
 
-    /// Runs the command and returns what is wrong with its outcome.
+    /// Runs the command. Returns a description of the failure, or `None` if the outcome is as expected.
     fn check(&self, template: &Template) -> Option<String> {
         let place = template.copy();
         let mut command = self.command(template, &place);
-        let said = match self.outcome {
+        let output = match self.outcome {
             Outcome::Serving if self.kind != Kind::Unknown => served(command),
             _ => run(&mut command),
         };
-        let refused = |words: &str| {
-            let last = said.stderr.trim_end().lines().last().unwrap_or_default();
-            said.code == Some(1) && last.starts_with("countersign: ") && last.contains(words)
+        let refused = |expected: &str| {
+            let last = output.stderr.trim_end().lines().last().unwrap_or_default();
+            output.code == Some(1) && last.starts_with("countersign: ") && last.contains(expected)
         };
         let is_right = match self.outcome {
             _ if self.kind == Kind::Unknown && self.has_options() => {
                 refused("unknown.toml:1: owls: no such option")
             }
-            Outcome::Done => said.code == Some(0) && said.stderr.is_empty(),
-            Outcome::Refused(words) => refused(words),
-            Outcome::Reported => matches!(said.code, Some(0 | 1)) && said.stdout.contains("configuration"),
-            Outcome::Serving => said.code == Some(0) && said.stdout.starts_with("countersign listening on "),
+            Outcome::Done => output.code == Some(0) && output.stderr.is_empty(),
+            Outcome::Refused(expected) => refused(expected),
+            Outcome::Reported => {
+                matches!(output.code, Some(0 | 1)) && output.stdout.contains("configuration")
+            }
+            Outcome::Serving => {
+                output.code == Some(0) && output.stdout.starts_with("countersign listening on ")
+            }
         };
         let is_elsewhere = place.path("elsewhere").exists();
-        (!is_right || is_elsewhere).then(|| format!("{self:?}: {said:?}"))
+        (!is_right || is_elsewhere).then(|| format!("{self:?}: {output:?}"))
     }
 }
 
@@ -336,7 +340,7 @@ fn leaves(place: &Place, command: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_command_has_its_outcome_with_any_configuration_file() {
+fn every_command_succeeds_or_fails_as_expected_with_each_configuration_file() {
     let template = Template::make();
     let cases = cases();
     let known: BTreeSet<_> = cases.iter().map(|case| case.command.to_owned()).collect();
@@ -346,7 +350,7 @@ fn every_command_has_its_outcome_with_any_configuration_file() {
 }
 
 #[test]
-fn closed_output_pipe_ends_every_command_quietly() {
+fn every_command_exits_quietly_if_its_output_pipe_is_closed() {
     let template = Template::make();
     let ends = |case: &Case| matches!(case.outcome, Outcome::Done | Outcome::Reported);
     let mut cases = cases();
@@ -357,27 +361,27 @@ fn closed_output_pipe_ends_every_command_quietly() {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let child = command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
-        let said = child.wait_with_output().unwrap();
-        let stderr = String::from_utf8(said.stderr).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
         let is_right = match case.outcome {
             // A reported problem is a result too.
-            Outcome::Reported => matches!(said.status.code(), Some(0 | 1)) && !stderr.contains("panic"),
-            _ => said.status.code() == Some(0) && stderr.is_empty(),
+            Outcome::Reported => matches!(output.status.code(), Some(0 | 1)) && !stderr.contains("panic"),
+            _ => output.status.code() == Some(0) && stderr.is_empty(),
         };
-        (!is_right).then(|| format!("{case:?}: {} {stderr}", said.status))
+        (!is_right).then(|| format!("{case:?}: {} {stderr}", output.status))
     });
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
 }
 
 #[test]
-fn unwritable_output_is_reported() {
+fn commands_report_unwritable_standard_output() {
     let template = Template::make();
     let mut command = countersign(&template.place.folder, &["account", "list"]);
     command.stdout(File::options().write(true).open("/dev/full").unwrap()).stderr(Stdio::piped());
-    let said = command.spawn().unwrap().wait_with_output().unwrap();
-    let stderr = String::from_utf8(said.stderr).unwrap();
-    assert_eq!(said.status.code(), Some(1), "{stderr}");
-    assert!(stderr.starts_with("countersign: standard output: "), "{stderr}");
+    let output = command.spawn().unwrap().wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.starts_with("countersign: cannot write to standard output: "), "{stderr}");
 }
 
 #[test]

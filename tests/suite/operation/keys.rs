@@ -16,7 +16,7 @@ use crate::world::{World, assert_error, created, on_every_database};
 const OLD: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 const NEW: &str = "ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100";
 
-/// One of everything that is sealed or hashed.
+/// One resource of each kind whose secret is sealed or hashed in the database.
 struct SealedSecrets {
     enrollment: Enrollment,
     api_key: (String, String),
@@ -26,7 +26,7 @@ struct SealedSecrets {
 }
 
 impl SealedSecrets {
-    /// Creates all of them; commands take these options too.
+    /// Creates one resource of each kind. Commands run with `options` in addition.
     async fn create(world: &World, options: &[&str]) -> Self {
         let service = world.service().await;
         let (_, enrollment) = world.enrolled(Style::Android, &service, "user-0001").await;
@@ -42,7 +42,7 @@ impl SealedSecrets {
         }
     }
 
-    /// Checks that each of them still works.
+    /// Checks that each of these secrets still works.
     async fn assert_all_work(&self, world: &World) {
         let challenge = world.challenge(&self.enrollment, &[]).await;
         let phone = world.phone(Style::Android);
@@ -75,18 +75,18 @@ on_every_database! {
         let keys = |arguments: &[&str]| world.command(&[&["keys"], arguments].concat());
 
         // While the server has only the old key, nothing is changed without explicit options.
-        let said = keys(&["rotate", "--master-key", OLD]);
-        assert!(said.contains("to replace it, give servers and this command the new key"), "{said}");
+        let output = keys(&["rotate", "--master-key", OLD]);
+        assert!(output.contains("to replace it, provide servers and this command with the new key"), "{output}");
         let listed = keys(&["list", "--master-key", OLD]);
         assert!(listed.contains("1 auth token, 1 enrollment key, 1 server key, 1 audit key, 2 access tokens"), "{listed}");
         assert!(!listed.contains(OLD), "{listed}");
 
         world.server.restart_with(&both);
         secrets.assert_all_work(&world).await;
-        let said = world.command(&[&["keys", "rotate"], &both[..]].concat());
-        assert!(said.starts_with("resealed 6 values under master key "), "{said}");
-        let said = world.command(&[&["keys", "rotate"], &both[..]].concat());
-        assert!(said.starts_with("all values are sealed under master key "), "{said}");
+        let output = world.command(&[&["keys", "rotate"], &both[..]].concat());
+        assert!(output.starts_with("resealed 6 values under master key "), "{output}");
+        let output = world.command(&[&["keys", "rotate"], &both[..]].concat());
+        assert!(output.starts_with("all values are sealed under master key "), "{output}");
         secrets.assert_all_work(&world).await;
 
         // From now on the new key is enough, and the old one opens nothing.
@@ -141,7 +141,7 @@ async fn generated_master_key_can_be_rotated_while_the_server_runs() {
         child.wait().unwrap();
         secrets.assert_all_work(&world).await;
     }
-    // It prints its first line once everything is sealed anew, and then waits for the server.
+    // It prints its first line once everything is resealed, and then waits for the server.
     let mut child = rotate();
     let mut first_line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut first_line).unwrap();
@@ -161,8 +161,8 @@ async fn generated_master_key_can_be_rotated_while_the_server_runs() {
         world.access_token(&secrets.enrollment.service_sid, "user-0004").await;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let said = finished.await.unwrap();
-    assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""), "{said:?}");
+    let output = finished.await.unwrap();
+    assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "{output:?}");
     let new = fs::read_to_string(file("master.key")).unwrap();
     assert_ne!(new, old);
     assert!(!file("master.key.old").exists() && !file("master.key.draft-left").exists());
@@ -197,11 +197,11 @@ async fn generated_master_key_can_be_rotated_while_the_server_runs() {
 /// Root rotates the key and the database of a server that runs as another user, who could not read root's
 /// files.
 #[tokio::test]
-async fn key_file_rotated_by_root_keeps_its_owner() {
+async fn master_key_file_rotated_by_root_keeps_its_owner() {
     const NOBODY_UID: u32 = 65_534;
     let place = Place::new();
     if fs::metadata(&place.folder).unwrap().uid() != 0 {
-        eprintln!("SKIPPED key_file_rotated_by_root_keeps_its_owner: only root gives files away");
+        eprintln!("SKIPPED master_key_file_rotated_by_root_keeps_its_owner: only root gives files away");
         return;
     }
     Serving::start(&place.folder, &[], &[]).await.stop().await;
@@ -218,15 +218,15 @@ async fn key_file_rotated_by_root_keeps_its_owner() {
 }
 
 #[tokio::test]
-async fn generated_master_key_that_servers_may_share_is_not_rotated() {
-    let test = "operation::keys::generated_master_key_that_servers_may_share_is_not_rotated";
+async fn generated_master_key_is_not_rotated_if_other_servers_may_have_a_copy() {
+    let test = "operation::keys::generated_master_key_is_not_rotated_if_other_servers_may_have_a_copy";
     let Some(world) = World::postgres_with(test, &[]) else { return };
     let refused = world.refusal(&["keys", "rotate"]);
     assert!(refused.contains("other servers may have a copy"), "{refused}");
 }
 
 on_every_database! {
-    async fn access_tokens_stay_valid_during_rotation_of_their_key(world: World) {
+    async fn access_tokens_stay_valid_during_enrollment_key_rotation(world: World) {
         let secrets = SealedSecrets::create(&world, &[]).await;
         let service = &secrets.enrollment.service_sid;
         let kid = |token: &str| {
@@ -235,15 +235,15 @@ on_every_database! {
             header["kid"].as_str().unwrap().to_owned()
         };
         let before = kid(&secrets.access_token);
-        let said = world.command(&["keys", "rotate", "--enrollment"]);
-        let new = value_of("created enrollment key", &said);
+        let output = world.command(&["keys", "rotate", "--enrollment"]);
+        let new = value_of("created enrollment key", &output);
         assert_ne!(new, before);
         let mut phones = 0;
         wait_until("the new key issues tokens", WAIT_TIMEOUT, async || {
             phones += 1;
             let identity = format!("user-1{phones:03}");
             let token = world.access_token(service, &identity).await;
-            // At each moment a token of either key is valid.
+            // At every moment, access tokens issued under either key are valid.
             let mut factor = world.new_factor(service, &identity).await;
             factor.access_token = domain::Secret::new(token.clone());
             world.phone(Style::Android).enroll(&factor).await.unwrap();

@@ -34,7 +34,7 @@ pub(crate) fn objects(log: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn json_log_line_is_one_object_with_the_request_id() {
+async fn each_json_log_line_is_one_object_with_the_request_id() {
     let place = Place::new();
     let server = Serving::start(
         &place.folder,
@@ -65,15 +65,15 @@ async fn json_log_line_is_one_object_with_the_request_id() {
 }
 
 #[tokio::test]
-async fn logged_statements_carry_the_request_id() {
-    let test = "operation::logs::logged_statements_carry_the_request_id";
+async fn logged_sql_statements_contain_the_request_id() {
+    let test = "operation::logs::logged_sql_statements_contain_the_request_id";
     let arguments =
         ["--log-format", "json", "--log", "warn,sqlx=debug", "--webhook-allow-network", "127.0.0.0/8"];
     let Some(world) = World::postgres_with(test, &arguments) else { return };
     let reply = world.backend().post("/v2/Services", &[("FriendlyName", "Owl Bank")]).await;
     let request_id = reply.header("twilio-request-id").unwrap().to_owned();
     let service = created(&reply)["sid"].as_str().unwrap().to_owned();
-    // Below `info` the request itself is not logged, but its statements still have the request id.
+    // If the log level excludes the request's own line, its SQL statements still have the request id.
     let asked = |key: &str, id: &str| {
         let lines = objects(&world.server.log()).into_iter().filter(|line| line[key] == *id);
         lines
@@ -82,7 +82,7 @@ async fn logged_statements_carry_the_request_id() {
     };
     wait_until("the statements are logged", WAIT_TIMEOUT, async || {
         let summaries = asked("request_id", &request_id);
-        let has = |words: &str| summaries.iter().any(|summary| summary.starts_with(words));
+        let has = |expected: &str| summaries.iter().any(|summary| summary.starts_with(expected));
         (has("SELECT") && has("INSERT INTO services")).then_some(())
     })
     .await;
@@ -109,9 +109,9 @@ async fn log_level_can_be_changed_while_the_server_runs() {
     place.file("countersign.toml", "log = \"warn\"");
     let server = Serving::start(&place.folder, &["--ephemeral"], &ACCOUNT).await;
     let backend = server.backend(ACCOUNT[0].1, ACCOUNT[1].1);
-    let said = async |words: &str, times: usize| {
-        let often = async || (server.stderr().matches(words).count() == times).then_some(());
-        wait_until(&format!("{words} was said {times} times"), WAIT_TIMEOUT, often).await;
+    let wait_for_line = async |expected: &str, times: usize| {
+        let often = async || (server.stderr().matches(expected).count() == times).then_some(());
+        wait_until(&format!("{expected} was logged {times} times"), WAIT_TIMEOUT, often).await;
     };
     // Returns the number of log lines of one request.
     let lines = async || {
@@ -124,22 +124,22 @@ async fn log_level_can_be_changed_while_the_server_runs() {
     assert_eq!(lines().await, 0);
 
     server.signal("USR1");
-    said("log level raised to debug", 1).await;
+    wait_for_line("log level raised to debug", 1).await;
     assert_eq!(lines().await, 2);
     server.signal("USR1");
-    said("log level restored", 1).await;
+    wait_for_line("log level restored", 1).await;
     assert_eq!(lines().await, 0);
 
     place.file("countersign.toml", "log = \"warn,api=info\"");
     server.signal("HUP");
-    said("log levels reloaded", 1).await;
+    wait_for_line("log levels reloaded", 1).await;
     assert_eq!(lines().await, 1);
 
     for wrong in ["log = \"api=much\"", "log = ", "lag = \"info\""] {
         let before = server.stderr().matches("previous ones stay in use").count();
         place.file("countersign.toml", wrong);
         server.signal("HUP");
-        said("previous ones stay in use", before + 1).await;
+        wait_for_line("previous ones stay in use", before + 1).await;
         assert_eq!(lines().await, 1, "{wrong}");
     }
     server.stop().await;

@@ -1,4 +1,4 @@
-//! PostgreSQL breaks connections, hangs, goes away, and comes back.
+//! PostgreSQL outages: broken connections, a hanging database, and an unreachable database that returns.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -84,8 +84,8 @@ impl OutageFixture {
         .await;
     }
 
-    /// Checks that everything works at the first attempt, with as many concurrent requests as the server has
-    /// connections.
+    /// Checks that every request succeeds at the first attempt, with as many concurrent requests as the
+    /// server has database connections.
     async fn assert_everything_works(&self) {
         for _ in 0..2 {
             let reads: Vec<_> = (0..20)
@@ -107,8 +107,8 @@ impl OutageFixture {
 }
 
 #[tokio::test]
-async fn broken_connections_under_load_lose_no_acknowledged_write() {
-    let test = "operation::outage::broken_connections_under_load_lose_no_acknowledged_write";
+async fn broken_database_connections_under_load_lose_no_acknowledged_write() {
+    let test = "operation::outage::broken_database_connections_under_load_lose_no_acknowledged_write";
     let Some(fixture) = OutageFixture::start(test).await else { return };
     let load = Load::on(&fixture);
     for _ in 0..15 {
@@ -129,8 +129,8 @@ async fn broken_connections_under_load_lose_no_acknowledged_write() {
 }
 
 #[tokio::test]
-async fn requests_get_503_with_retry_after_during_an_outage() {
-    let test = "operation::outage::requests_get_503_with_retry_after_during_an_outage";
+async fn requests_get_503_with_retry_after_during_a_database_outage() {
+    let test = "operation::outage::requests_get_503_with_retry_after_during_a_database_outage";
     let Some(fixture) = OutageFixture::start(test).await else { return };
     let sid = fixture.challenge().await;
     let shown = fixture.phone.get_challenge(&fixture.enrollment, &sid).await.unwrap();
@@ -156,7 +156,7 @@ async fn requests_get_503_with_retry_after_during_an_outage() {
         assert!(reply.header("retry-after").is_some(), "{reply:?}");
     }
     assert!(matches!(device, Err(device::Error::Api { status: 503, code: 20503, .. })), "{device:?}");
-    // Within one second, plus one for a slow machine.
+    // The limit is one second; the test allows one more for a slow machine.
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     let address = metrics::address(|| fixture.server.stderr()).await;
     let exposition = metrics::read(&address).await;
@@ -190,8 +190,8 @@ async fn requests_get_503_with_retry_after_during_an_outage() {
 }
 
 #[tokio::test]
-async fn metrics_respond_while_the_database_hangs() {
-    let test = "operation::outage::metrics_respond_while_the_database_hangs";
+async fn metrics_are_served_while_the_database_hangs() {
+    let test = "operation::outage::metrics_are_served_while_the_database_hangs";
     let Some(fixture) = OutageFixture::start(test).await else { return };
     let address = metrics::address(|| fixture.server.stderr()).await;
     assert_eq!(metrics::read(&address).await.sum("countersign_ready", &[]), 1.0);
@@ -215,7 +215,8 @@ async fn metrics_respond_while_the_database_hangs() {
     fixture.server.stop().await;
 }
 
-/// Returns `countersign serve` on the database of this URL, with its log in a file.
+/// Starts `countersign serve` on the database at `url`, with its log in a file. Returns the process and the
+/// log's path.
 fn waiting(place: &Place, url: &str, arguments: &[&str]) -> (Child, PathBuf) {
     let log = place.folder.with_extension("log");
     let arguments = [&["serve", "--listen", "127.0.0.1:0", "--migrate", "--database-url", url], arguments];
@@ -224,26 +225,26 @@ fn waiting(place: &Place, url: &str, arguments: &[&str]) -> (Child, PathBuf) {
     (command.spawn().unwrap(), log)
 }
 
-async fn says(log: &Path, words: &str) -> String {
+async fn says(log: &Path, expected: &str) -> String {
     wait_until("the server logs why it waits", WAIT_TIMEOUT, async || {
-        fs::read_to_string(log).ok().filter(|log| log.contains(words))
+        fs::read_to_string(log).ok().filter(|log| log.contains(expected))
     })
     .await
 }
 
 #[tokio::test]
-async fn server_waits_for_a_database_that_is_not_up_yet() {
-    let test = "operation::outage::server_waits_for_a_database_that_is_not_up_yet";
+async fn starting_server_waits_for_a_database_that_is_not_up_yet() {
+    let test = "operation::outage::starting_server_waits_for_a_database_that_is_not_up_yet";
     let Some(database) = harness::postgres_or_skip(test) else { return };
     let place = Place::new();
     let (proxy, url) = Proxy::to(&database.url).await;
     proxy.set(ProxyState::Cut);
     let (mut child, log) = waiting(&place, &url, &[]);
-    let said = says(&log, "waiting for the database").await;
+    let output = says(&log, "waiting for the database").await;
     // The proxy accepts connections without sending anything.
     assert!(
-        said.contains("cannot connect to PostgreSQL at 127.0.0.1:") && said.contains("no answer within"),
-        "{said}"
+        output.contains("cannot connect to PostgreSQL at 127.0.0.1:") && output.contains("no answer within"),
+        "{output}"
     );
     assert_eq!(child.try_wait().unwrap(), None);
     proxy.set(ProxyState::Open);
@@ -262,8 +263,8 @@ async fn server_waits_for_a_database_that_is_not_up_yet() {
 async fn server_waiting_for_its_database_can_be_stopped() {
     let place = Place::new();
     let (mut child, log) = waiting(&place, "postgres://owl:hoot@127.0.0.1:1/x", &[]);
-    let said = says(&log, "waiting for the database").await;
-    assert!(said.contains("refused") && !said.contains("hoot"), "{said}");
+    let output = says(&log, "waiting for the database").await;
+    assert!(output.contains("refused") && !output.contains("hoot"), "{output}");
     let pid = child.id().to_string();
     assert!(Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status().unwrap().success());
     let status = wait_until("the server ends", WAIT_TIMEOUT, async || child.try_wait().unwrap()).await;
@@ -271,8 +272,8 @@ async fn server_waiting_for_its_database_can_be_stopped() {
 }
 
 #[tokio::test]
-async fn permanent_database_error_fails_at_once() {
-    let test = "operation::outage::permanent_database_error_fails_at_once";
+async fn server_start_fails_immediately_on_a_permanent_database_error() {
+    let test = "operation::outage::server_start_fails_immediately_on_a_permanent_database_error";
     let Some(database) = harness::postgres_or_skip(test) else { return };
     let place = Place::new();
     let another = format!("{}_x", database.url);
@@ -281,14 +282,14 @@ async fn permanent_database_error_fails_at_once() {
         ("postgres://owl:hoot@127.0.0.1:1/x", "0", "cannot connect to PostgreSQL at 127.0.0.1:1, database x"),
     ] {
         let serve = ["serve", "--listen", "127.0.0.1:0", "--database-url", url, "--database-wait", wait];
-        let said = refuse(&mut countersign(&place.folder, &serve), &[words]);
-        assert!(!said.stderr.contains("hoot"), "{said:?}");
+        let output = refuse(&mut countersign(&place.folder, &serve), &[words]);
+        assert!(!output.stderr.contains("hoot"), "{output:?}");
     }
 }
 
 #[tokio::test]
-async fn database_without_utf8_is_refused_with_its_encoding() {
-    let test = "operation::outage::database_without_utf8_is_refused_with_its_encoding";
+async fn error_for_a_database_that_is_not_in_utf8_names_its_encoding() {
+    let test = "operation::outage::error_for_a_database_that_is_not_in_utf8_names_its_encoding";
     for encoding in ["SQL_ASCII", "LATIN1"] {
         let Some(database) = harness::postgres_in_encoding_or_skip(test, encoding) else { return };
         let place = Place::new();
@@ -299,15 +300,15 @@ async fn database_without_utf8_is_refused_with_its_encoding() {
             refuse(&mut command, &[encoding, "ENCODING 'UTF8'", "pg_dump"]);
         }
         let mut doctor = countersign(&place.folder, &["doctor", "--database-url", &database.url]);
-        let said = run(&mut doctor).stdout;
-        assert!(said.contains(&format!("its encoding is {encoding}, not UTF8")), "{said}");
-        assert!(said.contains("ENCODING 'UTF8'"), "{said}");
+        let output = run(&mut doctor).stdout;
+        assert!(output.contains(&format!("its encoding is {encoding}, not UTF8")), "{output}");
+        assert!(output.contains("ENCODING 'UTF8'"), "{output}");
     }
 }
 
 #[tokio::test]
-async fn short_outage_under_load_loses_no_acknowledged_write() {
-    let test = "operation::outage::short_outage_under_load_loses_no_acknowledged_write";
+async fn short_database_outage_under_load_loses_no_acknowledged_write() {
+    let test = "operation::outage::short_database_outage_under_load_loses_no_acknowledged_write";
     let Some(fixture) = OutageFixture::start(test).await else { return };
     let load = Load::on(&fixture);
     for _ in 0..3 {
@@ -354,8 +355,8 @@ async fn hanging_database_does_not_hang_the_server() {
 }
 
 #[tokio::test]
-async fn silently_lost_connections_are_replaced() {
-    let test = "operation::outage::silently_lost_connections_are_replaced";
+async fn silently_lost_database_connections_are_replaced() {
+    let test = "operation::outage::silently_lost_database_connections_are_replaced";
     let Some(fixture) = OutageFixture::start(test).await else { return };
     // As many concurrent requests as possible.
     fixture.assert_everything_works().await;
@@ -395,8 +396,8 @@ async fn silently_lost_connections_are_replaced() {
 }
 
 #[tokio::test]
-async fn excess_concurrent_requests_are_refused_at_once() {
-    let test = "operation::outage::excess_concurrent_requests_are_refused_at_once";
+async fn excess_concurrent_requests_are_refused_immediately() {
+    let test = "operation::outage::excess_concurrent_requests_are_refused_immediately";
     let Some(fixture) = OutageFixture::set_with(test, &["--max-requests", "4"]).await else { return };
     fixture.proxy.set(ProxyState::Stalled);
     let path = format!("/v2/Services/{}", fixture.service);
@@ -406,7 +407,7 @@ async fn excess_concurrent_requests_are_refused_at_once() {
             tokio::spawn(async move { backend.get(&path, &[]).await })
         })
         .collect();
-    // As long as these wait for the database, the next one does not.
+    // While these requests wait for the database, a further one is refused.
     let refused = wait_until("a request beyond the limit is refused", WAIT_TIMEOUT, async || {
         let reply =
             tokio::time::timeout(Duration::from_secs(2), fixture.backend().get("/v2/Services", &[])).await;
@@ -468,11 +469,14 @@ impl Load {
         Self { clients: clients.collect(), stop, done, refused }
     }
 
-    /// Waits until some more requests have succeeded.
+    /// Waits until several further requests have succeeded.
     async fn wait_for_progress(&self) {
         let enough = self.done.load(Ordering::Relaxed) + 20;
         wait_until("requests succeed again", WAIT_TIMEOUT, async || {
-            assert!(!self.clients.iter().any(Task::is_finished), "a client has given up");
+            assert!(
+                !self.clients.iter().any(Task::is_finished),
+                "a client stopped before the end of the load"
+            );
             (self.done.load(Ordering::Relaxed) >= enough).then_some(())
         })
         .await;
@@ -581,7 +585,7 @@ impl Client {
 /// The state of the proxy.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum ProxyState {
-    /// Data pass in both directions.
+    /// Data are forwarded in both directions.
     Open,
     /// Data are held back; connections stay open.
     Stalled,
@@ -592,7 +596,7 @@ enum ProxyState {
 /// A TCP proxy between the server and its database.
 struct Proxy {
     state: watch::Sender<ProxyState>,
-    /// The number of times that all connections were silently lost.
+    /// How many times all connections were silently dropped so far.
     lost: watch::Sender<u32>,
 }
 

@@ -9,13 +9,13 @@ use super::*;
 use crate::world::{World, created, entity};
 
 #[test]
-fn demo_shows_every_step_and_leaves_nothing_behind() {
+fn demo_shows_every_step_and_leaves_no_files_behind() {
     let place = Place::new();
     let shown = succeed(&mut countersign(&place.folder, &["demo"]));
     // The sign-in comes first, deliveries after it.
     let places: Vec<_> =
-        ["registers the public key", "asks the phone", "signs that", "too late", "push credential"]
-            .map(|words| shown.find(words).unwrap_or_else(|| panic!("{words}: {shown}")))
+        ["registers the public key", "asks the phone", "signs the answer", "too late", "push credential"]
+            .map(|expected| shown.find(expected).unwrap_or_else(|| panic!("{expected}: {shown}")))
             .into();
     assert!(places.is_sorted(), "{shown}");
     let titles: Vec<_> =
@@ -28,12 +28,12 @@ fn demo_shows_every_step_and_leaves_nothing_behind() {
         assert!(summary.contains(&format!("✓ {number:>2}. {title}\n")), "{summary}");
     }
     assert!(summary.contains(&format!("All {} steps passed", titles.len())), "{summary}");
-    for words in
+    for expected in
         ["\"status\": \"approved\"", "\"status\": \"denied\"", "\"status\": \"expired\"", "60322", "60323"]
     {
-        assert!(shown.contains(words), "{words}: {shown}");
+        assert!(shown.contains(expected), "{expected}: {shown}");
     }
-    assert!(!shown.contains('\u{1b}'), "colours in a file: {shown}");
+    assert!(!shown.contains('\u{1b}'), "output to a file contains color codes: {shown}");
     assert_eq!(fs::read_dir(&place.folder).unwrap().count(), 0);
 }
 
@@ -62,9 +62,9 @@ impl PhoneFixture {
         let token = self.world.access_token(&self.service, identity).await;
         let options = ["--service", &self.service, "--identity", identity, "--name", name];
         let mut enroll = self.device(&["enroll", "--url", self.world.server.url()]);
-        let said = succeed(enroll.args(options).env("COUNTERSIGN_ACCESS_TOKEN", token));
-        assert!(said.starts_with("The phone is enrolled.\n"), "{said}");
-        value_of("factor", &said)
+        let output = succeed(enroll.args(options).env("COUNTERSIGN_ACCESS_TOKEN", token));
+        assert!(output.starts_with("The phone is enrolled.\n"), "{output}");
+        value_of("factor", &output)
     }
 
     async fn challenge(&self, identity: &str, factor: &str) -> String {
@@ -85,7 +85,7 @@ impl PhoneFixture {
 }
 
 #[tokio::test]
-async fn terminal_phone_enrolls_lists_answers_and_deletes() {
+async fn terminal_phone_can_enroll_list_answer_and_delete() {
     let fixture = PhoneFixture::new().await;
     let factor = fixture.enroll("user-0001", "Ada's phone").await;
     let path = format!("{}/Factors/{factor}", entity(&fixture.service, "user-0001"));
@@ -102,16 +102,16 @@ async fn terminal_phone_enrolls_lists_answers_and_deletes() {
     assert_eq!(value_of("pending", &list), "2");
     let pending = succeed(&mut fixture.device(&["show"]));
     let challenge = succeed(&mut fixture.device(&["show", &sids[0]]));
-    for words in [&sids[0], &sids[1], "Sign in to Owl Bank?", "Place", "Vienna"] {
-        assert!(pending.contains(words), "{words}: {pending}");
+    for expected in [&sids[0], &sids[1], "Sign in to Owl Bank?", "Place", "Vienna"] {
+        assert!(pending.contains(expected), "{expected}: {pending}");
     }
-    for words in [&sids[0], "Sign in to Owl Bank?", "Vienna", "pending", "session: 8f14e45f"] {
-        assert!(challenge.contains(words), "{words}: {challenge}");
+    for expected in [&sids[0], "Sign in to Owl Bank?", "Vienna", "pending", "session: 8f14e45f"] {
+        assert!(challenge.contains(expected), "{expected}: {challenge}");
     }
 
     for (sid, command, status) in [(&sids[0], "approve", "approved"), (&sids[1], "deny", "denied")] {
-        let said = succeed(&mut fixture.device(&[command, sid]));
-        assert!(said.starts_with(&format!("{sid} is {status}.\n")), "{said}");
+        let output = succeed(&mut fixture.device(&[command, sid]));
+        assert!(output.starts_with(&format!("{sid} is {status}.\n")), "{output}");
         let path = format!("{}/Challenges/{sid}", entity(&fixture.service, "user-0001"));
         assert_eq!(fixture.stored(&path).await["status"], status);
         // A challenge can be answered only once.
@@ -121,8 +121,8 @@ async fn terminal_phone_enrolls_lists_answers_and_deletes() {
         assert_eq!(fixture.stored(&path).await["status"], status);
     }
 
-    let said = succeed(&mut fixture.device(&["forget", &factor[..20]]));
-    assert!(said.contains(&factor), "{said}");
+    let output = succeed(&mut fixture.device(&["forget", &factor[..20]]));
+    assert!(output.contains(&factor), "{output}");
     assert_eq!(fixture.world.backend().get(&path, &[]).await.status, 404);
     for command in ["list", "show"] {
         refuse(&mut fixture.device(&[command]), &["no phone is enrolled in phone.json", "device enroll"]);
@@ -131,7 +131,7 @@ async fn terminal_phone_enrolls_lists_answers_and_deletes() {
 }
 
 #[tokio::test]
-async fn suggested_commands_can_be_run() {
+async fn commands_suggested_in_output_can_be_run() {
     let fixture = PhoneFixture::new().await;
     let mut shown = vec![run(&mut fixture.device(&["list"])).stderr];
     let token = fixture.world.access_token(&fixture.service, "user-0001").await;
@@ -172,14 +172,14 @@ async fn suggested_commands_can_be_run() {
     assert!(!fs::read_to_string(fixture.place.path("phone.json")).unwrap().contains(&factor));
 }
 
-/// Returns the name of the tested program as its output shows it.
+/// Returns the program's name as its output shows it.
 fn binary() -> &'static str {
     let path: &Path = BINARY.as_ref();
     path.to_str().unwrap()
 }
 
 #[tokio::test]
-async fn keyring_with_several_phones_finds_the_challenged_one() {
+async fn terminal_phone_finds_the_challenged_factor_among_several_in_the_keyring() {
     let fixture = PhoneFixture::new().await;
     let factors =
         [fixture.enroll("user-0001", "Ada's phone").await, fixture.enroll("user-0002", "Bob's phone").await];
@@ -200,7 +200,7 @@ async fn keyring_with_several_phones_finds_the_challenged_one() {
 }
 
 #[tokio::test]
-async fn watching_terminal_phone_prompts_and_answers() {
+async fn terminal_phone_in_watch_mode_prompts_for_and_sends_answers() {
     let fixture = PhoneFixture::new().await;
     let factor = fixture.enroll("user-0001", "Ada's phone").await;
     let sids = [fixture.challenge("user-0001", &factor).await, fixture.challenge("user-0001", &factor).await];
@@ -209,9 +209,9 @@ async fn watching_terminal_phone_prompts_and_answers() {
     let mut child = watch.spawn().unwrap();
     // The oldest challenge comes first; input other than yes and no is asked again.
     child.stdin.take().unwrap().write_all(b"maybe\nyes\nn\n").unwrap();
-    let said = wait(child);
-    assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""), "{said:?}");
-    let shown = said.stdout;
+    let output = wait(child);
+    assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "{output:?}");
+    let shown = output.stdout;
     assert_eq!(shown.matches("Approve? ").count(), 3, "{shown}");
     for (sid, status) in [(&sids[0], "approved"), (&sids[1], "denied")] {
         let path = format!("{}/Challenges/{sid}", entity(&fixture.service, "user-0001"));
@@ -220,7 +220,7 @@ async fn watching_terminal_phone_prompts_and_answers() {
 }
 
 #[tokio::test]
-async fn terminal_phone_errors_are_readable() {
+async fn terminal_phone_errors_state_the_reason_without_secrets() {
     let mut fixture = PhoneFixture::new().await;
     let options = |token: &str| {
         let mut enroll =
@@ -228,11 +228,11 @@ async fn terminal_phone_errors_are_readable() {
         enroll.args(["--identity", "user-0001", "--token", token]);
         enroll
     };
-    let said = refuse(&mut options("made-up-token"), &["the server refused the access token"]);
-    assert!(!said.stderr.contains("made-up-token"));
+    let output = refuse(&mut options("made-up-token"), &["the server refused the access token"]);
+    assert!(!output.stderr.contains("made-up-token"));
     let elsewhere = fixture.world.access_token(&fixture.service, "other-user-1").await;
-    let said = refuse(&mut options(&elsewhere), &["made for another service or user"]);
-    assert!(!said.stderr.contains(&elsewhere));
+    let output = refuse(&mut options(&elsewhere), &["made for another service or user"]);
+    assert!(!output.stderr.contains(&elsewhere));
     refuse(&mut options("-"), &["no access token on standard input"]);
 
     let factor = fixture.enroll("user-0001", "Ada's phone").await;
@@ -252,9 +252,9 @@ async fn terminal_phone_errors_are_readable() {
     assert!(value_of("pending", &list).starts_with("unknown: "), "{list}");
     refuse(&mut fixture.device(&["show"]), &[fixture.world.server.url()]);
     refuse(&mut fixture.device(&["forget", &factor]), &["The key was not deleted"]);
-    let said = succeed(&mut fixture.device(&["forget", "--local", &factor]));
-    assert!(said.contains(&factor), "{said}");
+    let output = succeed(&mut fixture.device(&["forget", "--local", &factor]));
+    assert!(output.contains(&factor), "{output}");
     fs::write(&keyring, "{ \"enrollments\": \"MIGHAgEA\" }").unwrap();
-    let said = refuse(&mut fixture.device(&["list"]), &["phone.json is not a keyring"]);
-    assert!(!said.stderr.contains("MIGHAgEA"));
+    let output = refuse(&mut fixture.device(&["list"]), &["phone.json is not a keyring"]);
+    assert!(!output.stderr.contains("MIGHAgEA"));
 }

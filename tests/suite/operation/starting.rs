@@ -18,14 +18,14 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
-/// Returns SID and auth token as the server prints them when it has created an account.
+/// Returns the SID and auth token that a server printed after it created an account.
 fn shown_account(stderr: &str) -> (String, String) {
     let value = |name: &str| value_of(&format!("export {name}="), stderr);
     (value("COUNTERSIGN_ACCOUNT_SID"), value("COUNTERSIGN_AUTH_TOKEN"))
 }
 
 #[tokio::test]
-async fn first_start_creates_a_private_folder_a_key_and_an_account_shown_once() {
+async fn first_start_creates_a_private_data_folder_a_master_key_and_an_account_shown_once() {
     let place = Place::new();
     let first = Serving::start(&place.folder, &[], &[]).await;
     assert_eq!(mode(&place.path("data")), 0o700);
@@ -65,7 +65,7 @@ async fn account_from_the_environment_is_created_and_not_shown() {
 }
 
 #[tokio::test]
-async fn partial_account_in_the_environment_is_completed_and_shown() {
+async fn missing_part_of_the_account_in_the_environment_is_generated_and_printed() {
     let place = Place::new();
     let only_the_sid = Serving::start(&place.folder, &[], &[("COUNTERSIGN_ACCOUNT_SID", ACCOUNT_SID)]).await;
     let (account_sid, auth_token) = shown_account(&only_the_sid.stderr());
@@ -91,8 +91,8 @@ fn invalid_account_in_the_environment_is_refused_with_a_reason() {
     for token in ["15characters000", "not-alphanumeric-at-all", &"a".repeat(129)] {
         let mut command = countersign(&place.folder, &["serve", "--listen", "127.0.0.1:0"]);
         command.env("COUNTERSIGN_ACCOUNT_SID", ACCOUNT_SID).env("COUNTERSIGN_AUTH_TOKEN", token);
-        let said = refuse(&mut command, &["COUNTERSIGN_AUTH_TOKEN", "16 to 128 letters and digits"]);
-        assert!(!said.stderr.contains(token), "{said:?}");
+        let output = refuse(&mut command, &["COUNTERSIGN_AUTH_TOKEN", "16 to 128 letters and digits"]);
+        assert!(!output.stderr.contains(token), "{output:?}");
     }
     assert_eq!(fs::read_dir(&place.folder).unwrap().count(), 0, "files were created before the refusal");
 }
@@ -105,26 +105,26 @@ async fn lost_master_key_is_not_replaced() {
     fs::remove_file(place.path("data/master.key")).unwrap();
 
     for arguments in [&["serve", "--listen", "127.0.0.1:0"][..], &["account", "list"]] {
-        let words = ["data/countersign.db exists", "data/master.key", "restore", "COUNTERSIGN_MASTER_KEY"];
-        refuse(&mut countersign(&place.folder, arguments), &words);
+        let expected = ["data/countersign.db exists", "data/master.key", "restore", "COUNTERSIGN_MASTER_KEY"];
+        refuse(&mut countersign(&place.folder, arguments), &expected);
     }
     assert!(!place.path("data/master.key").exists());
 
-    // As the message advises.
+    // Provide the key, as the error message advises.
     Serving::start(&place.folder, &[], &[("COUNTERSIGN_MASTER_KEY", key.trim())]).await.stop().await;
     fs::write(place.path("data/master.key"), key).unwrap();
     Serving::start(&place.folder, &[], &[]).await.stop().await;
 }
 
 #[tokio::test]
-async fn damaged_master_key_file_is_refused_with_its_name() {
+async fn error_for_a_damaged_master_key_file_names_the_file() {
     let place = Place::new();
     Serving::start(&place.folder, &[], &[]).await.stop().await;
     let key = fs::read_to_string(place.path("data/master.key")).unwrap();
     for damaged in ["", "\n", "c2hvcnQ=", &key[4..], &format!("{}{key}", &key[..4])] {
         fs::write(place.path("data/master.key"), damaged).unwrap();
-        let words = ["data/master.key", "expected 32 bytes in base64"];
-        refuse(&mut countersign(&place.folder, &["serve", "--listen", "127.0.0.1:0"]), &words);
+        let expected = ["data/master.key", "expected 32 bytes in base64"];
+        refuse(&mut countersign(&place.folder, &["serve", "--listen", "127.0.0.1:0"]), &expected);
     }
 }
 
@@ -141,8 +141,8 @@ on_every_database! {
         for command in [&["serve", "--listen", "127.0.0.1:0"][..], &["account", "list"]] {
             let mut command = countersign(&place.folder, command);
             command.args(&storage).args(["--master-key", OTHER_KEY]);
-            let said = refuse(&mut command, &["sealed under master key", "but this server has"]);
-            assert!(!said.stderr.contains(OTHER_KEY), "{said:?}");
+            let output = refuse(&mut command, &["sealed under master key", "but this server has"]);
+            assert!(!output.stderr.contains(OTHER_KEY), "{output:?}");
         }
 
         world.server.restart();
@@ -188,7 +188,7 @@ async fn database_url_can_be_read_from_a_file() {
 }
 
 #[test]
-fn missing_secret_file_is_refused_with_its_name() {
+fn error_for_a_missing_secret_file_names_the_file() {
     let place = Place::new();
     for flag in ["--auth-token-file", "--master-key-file", "--database-url-file"] {
         let mut command = countersign(&place.folder, &["serve", "--listen", "127.0.0.1:0"]);
@@ -197,7 +197,7 @@ fn missing_secret_file_is_refused_with_its_name() {
 }
 
 #[tokio::test]
-async fn occupied_port_is_refused_with_a_reason() {
+async fn server_start_fails_with_a_reason_if_the_port_is_in_use() {
     let place = Place::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
@@ -212,7 +212,7 @@ async fn occupied_port_is_refused_with_a_reason() {
 }
 
 #[tokio::test]
-async fn port_0_listens_on_a_new_free_port() {
+async fn port_0_selects_a_free_port_at_each_start() {
     let place = Place::new();
     let one = Serving::start(&place.folder, &["--ephemeral"], &[]).await;
     let beside = Place::new();
@@ -225,7 +225,7 @@ async fn port_0_listens_on_a_new_free_port() {
 }
 
 #[tokio::test]
-async fn ephemeral_server_leaves_nothing_behind() {
+async fn ephemeral_server_leaves_no_files_behind() {
     let place = Place::new();
     let server = Serving::start(&place.folder, &["--ephemeral"], &[]).await;
     let (account_sid, auth_token) = shown_account(&server.stderr());
@@ -240,25 +240,26 @@ async fn ephemeral_server_leaves_nothing_behind() {
 #[test]
 fn unreachable_database_is_reported_without_its_password() {
     let place = Place::new();
-    // Bound but not listening: no other process gets the port, and connections are refused.
+    // The socket is bound but not listening, so no other process can take the port, and connections are
+    // refused.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let url = format!("postgres://owl:hoot-hoot-hoot@{}/countersign", socket.local_addr().unwrap());
     for arguments in [&["serve", "--listen", "127.0.0.1:0", "--database-wait", "0"][..], &["migrate"]] {
-        let said = refuse(
+        let output = refuse(
             countersign(&place.folder, arguments).args(["--database-url", &url]),
             &["cannot connect to PostgreSQL at 127.0.0.1:", "database countersign", "refused"],
         );
-        assert!(!said.stderr.contains("hoot"), "{said:?}");
+        assert!(!output.stderr.contains("hoot"), "{output:?}");
     }
     let mut command =
         countersign(&place.folder, &["serve", "--database-url", "mysql://owl:hoot@127.0.0.1/x"]);
-    let said = refuse(&mut command, &["--database-url", "postgres://"]);
-    assert!(!said.stderr.contains("hoot"), "{said:?}");
+    let output = refuse(&mut command, &["--database-url", "postgres://"]);
+    assert!(!output.stderr.contains("hoot"), "{output:?}");
 }
 
 #[test]
-fn unusable_data_folder_is_refused_with_its_name() {
+fn error_for_an_unusable_data_folder_names_the_folder() {
     let place = Place::new();
     place.file("occupied", "I am a file");
     let mut command = countersign(&place.folder, &["serve", "--listen", "127.0.0.1:0"]);
@@ -266,7 +267,7 @@ fn unusable_data_folder_is_refused_with_its_name() {
 }
 
 #[test]
-fn invalid_options_are_refused_with_a_reason() {
+fn invalid_serve_options_are_refused_with_a_reason() {
     let place = Place::new();
     for (flag, value, words) in [
         ("--log", "api=loud", "--log"),

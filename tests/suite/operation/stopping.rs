@@ -90,7 +90,7 @@ async fn draining_server_is_not_ready_but_serves_until_the_delay_ends() {
     })
     .await;
     assert_eq!(metrics::read(&metrics).await.sum("countersign_ready", &[]), 0.0);
-    // Also on a new connection.
+    // Requests on a new connection are served too.
     let mut stream = begin_request(&server, "FriendlyName=In+Time").await;
     stream.write_all(b"FriendlyName=In+Time").await.unwrap();
     let mut answer = [0; 20];
@@ -141,7 +141,7 @@ async fn idle_connections_do_not_delay_the_stop() {
 }
 
 #[tokio::test]
-async fn incomplete_request_delays_the_stop_only_until_its_timeout() {
+async fn incomplete_request_delays_the_stop_only_until_it_times_out() {
     let place = Place::new();
     let mut server = Serving::start(&place.folder, &["--ephemeral"], &ACCOUNT).await;
     let mut slow = begin_request(&server, "FriendlyName=Never").await;
@@ -156,7 +156,7 @@ async fn incomplete_request_delays_the_stop_only_until_its_timeout() {
 }
 
 #[test]
-fn signal_right_after_the_start_stops_the_server() {
+fn signal_immediately_after_the_start_stops_the_server() {
     // The shell sends the signal as soon as it reads the server's address, which is fast enough.
     let script = "mkfifo ready && { \"$@\" >ready & } && read -r line <ready && kill -TERM $! && wait $!";
     for _ in 0..20 {
@@ -167,7 +167,7 @@ fn signal_right_after_the_start_stops_the_server() {
         for (name, _) in server.get_envs() {
             shell.env_remove(name);
         }
-        let said = run(shell.current_dir(&place.folder).envs(ACCOUNT));
-        assert_eq!(said.code, Some(0), "{said:?}");
+        let output = run(shell.current_dir(&place.folder).envs(ACCOUNT));
+        assert_eq!(output.code, Some(0), "{output:?}");
     }
 }

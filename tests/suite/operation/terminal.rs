@@ -56,7 +56,7 @@ fn is_control(character: char) -> bool {
 }
 
 #[test]
-fn control_characters_are_replaced_in_output() {
+fn control_characters_are_replaced_in_command_output() {
     // Names may contain these, but no control characters; arguments and error texts of the system may contain
     // all of them.
     const NAME: &str = "Owl\u{202e}\u{200b}";
@@ -107,8 +107,8 @@ fn control_characters_are_replaced_in_the_log() {
     let mut begin = [0; 10];
     child.stdout.as_mut().unwrap().read_exact(&mut begin).unwrap();
     let _ = child.kill();
-    let said = wait(child);
-    assert!(said.stderr.contains(r"COUNTERSIGN_OWL\u{202e} is not an option"), "{said:?}");
+    let output = wait(child);
+    assert!(output.stderr.contains(r"COUNTERSIGN_OWL\u{202e} is not an option"), "{output:?}");
 }
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn server_stops_when_its_terminal_closes() {
 }
 
 #[tokio::test]
-async fn server_started_with_nohup_outlives_its_terminal() {
+async fn server_started_with_nohup_keeps_running_after_its_terminal_closes() {
     let place = Place::new();
     let terminal = Terminal::new(80);
     let mut command = at_terminal(&place, &terminal, &["nohup"]);
@@ -204,7 +204,7 @@ impl Drop for AtTerminal {
 }
 
 #[test]
-fn demo_fits_the_terminal_and_colors_only_if_wanted() {
+fn demo_output_fits_the_terminal_and_is_colored_only_if_wanted() {
     let place = Place::new();
     let on_terminal = |columns: u16, no_color: &'static str| {
         let mut command = countersign(&place.folder, &["demo"]);
@@ -225,7 +225,7 @@ fn demo_fits_the_terminal_and_colors_only_if_wanted() {
 }
 
 #[test]
-fn demo_waits_before_each_step_if_asked_to() {
+fn demo_waits_before_each_step_if_requested() {
     let place = Place::new();
     let mut command = countersign(&place.folder, &["demo", "--step"]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -235,11 +235,11 @@ fn demo_waits_before_each_step_if_asked_to() {
     assert_eq!(&asked, b"Press Enter for the next step:");
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(&[b'\n'; 100]).unwrap();
-    let said = wait(child);
-    assert_eq!(said.code, Some(0), "{said:?}");
+    let output = wait(child);
+    assert_eq!(output.code, Some(0), "{output:?}");
     // One for each step except the first, which was read above.
-    let asked = said.stderr.matches("Press Enter").count() + 1;
-    assert!(said.stdout.contains(&format!("All {asked} steps passed")), "{asked}: {said:?}");
+    let asked = output.stderr.matches("Press Enter").count() + 1;
+    assert!(output.stdout.contains(&format!("All {asked} steps passed")), "{asked}: {output:?}");
 }
 
 #[tokio::test]

@@ -23,8 +23,8 @@ const SERVER_ARGUMENTS: &[&str] =
 
 on_every_database! {
     serving SERVER_ARGUMENTS;
-    /// Killed with answers in flight, as soon as some are acknowledged.
-    async fn kill_between_commit_and_delivery_loses_no_webhook(world: World) {
+    /// The server is killed while answers are in flight, as soon as some have been acknowledged.
+    async fn killing_the_server_between_commit_and_delivery_loses_no_webhook(world: World) {
         const CONCURRENT_REQUESTS: usize = 8;
         let mut world = world;
         let receiver = Receiver::start([Answer::ok()]);
@@ -44,7 +44,8 @@ on_every_database! {
                 });
             }
             drop(acknowledge);
-            // One acknowledgment more before each kill, then from the start.
+            // The number of acknowledgments before the kill grows by one each round, and then starts again
+            // from one.
             let mut new = BTreeSet::new();
             for _ in 0..=round % CONCURRENT_REQUESTS {
                 new.insert(acknowledgements.recv().await.unwrap());
@@ -66,8 +67,8 @@ on_every_database! {
 
 on_every_database! {
     serving SERVER_ARGUMENTS;
-    /// Killed while the receiver holds the request.
-    async fn kill_during_an_attempt_loses_no_webhook(world: World) {
+    /// The server is killed while the receiver delays its response.
+    async fn killing_the_server_during_an_attempt_loses_no_webhook(world: World) {
         const CONCURRENT_REQUESTS: usize = 3;
         let mut world = world;
         let held: Arc<Mutex<BTreeSet<String>>> = Arc::default();
@@ -94,9 +95,9 @@ on_every_database! {
 /// Two servers share a PostgreSQL database; one is killed while the receiver holds requests, and the other
 /// takes over.
 #[tokio::test]
-async fn kill_of_one_server_leaves_its_webhooks_to_the_other() {
+async fn webhooks_of_a_killed_server_are_delivered_by_the_other_server() {
     const CONCURRENT_REQUESTS: usize = 4;
-    let test = "outbox::killed::kill_of_one_server_leaves_its_webhooks_to_the_other";
+    let test = "outbox::killed::webhooks_of_a_killed_server_are_delivered_by_the_other_server";
     let Some(mut world) = World::postgres_with(test, SERVER_ARGUMENTS) else { return };
     let mut other = Server::start(crate::world::BINARY, world.storage.clone(), SERVER_ARGUMENTS);
     let held: Arc<Mutex<BTreeSet<String>>> = Arc::default();
@@ -138,7 +139,7 @@ fn receiver_without_replies(held: &Arc<Mutex<BTreeSet<String>>>) -> Receiver {
     })
 }
 
-/// Waits until the receiver has requests for all of them.
+/// Waits until the receiver has received a request for each of `answers`.
 async fn wait_for_all(receiver: &Receiver, answers: &[SignedAnswer]) {
     let all = async || {
         let delivered = requests_by_challenge(receiver);
@@ -204,8 +205,8 @@ impl KillFixture {
         Self { service, webhook, enrollment, answers, http: http.build().unwrap() }
     }
 
-    /// Sends an answer to this server. Returns the challenge's SID if it was acknowledged, `None` if the server
-    /// is gone.
+    /// Sends a signed answer to the server. Returns the challenge's SID if the answer was acknowledged, or
+    /// `None` if the server was killed.
     fn answer(
         &self,
         server: &Server,

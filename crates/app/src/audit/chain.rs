@@ -1,4 +1,4 @@
-//! Appending unchained records to the audit chain, and removing chained records beyond retention.
+//! Appending unchained records to the audit chain, and removing chained records after their retention.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,23 +15,24 @@ use crate::audit::AuditWriter;
 use crate::audit::chain_state::{ChainEnds, ChainState};
 use crate::error::{Error, Fault};
 
-/// Pause between two runs.
+/// Pause between two runs of the chaining task.
 const CHAIN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Time limit for chaining the last records at shutdown.
+/// Time limit for chaining the remaining records at shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Runs between two checkpoints.
+/// Number of runs of the chaining task between two checkpoints.
 const RUNS_PER_CHECKPOINT: u32 = 60;
 
-/// Runs after which a record without a valid MAC is reported. During a rolling upgrade, a server of an older version
-/// has chained its own records by then.
+/// Number of runs of the chaining task after which a record without a valid MAC is reported. The delay covers rolling
+/// upgrades: servers of an older version write records without a MAC and chain them shortly afterwards.
 const RUNS_BEFORE_REPORT: u32 = 10;
 
-/// Records that one transaction chains: few, so that other writes do not wait long.
+/// Maximum number of records that one transaction chains. It is small, so that other writes do not wait long.
 pub(crate) const CHAIN_BATCH: i64 = 200;
 
-/// Background task: appends unchained records to the chain once a second, until it is aborted.
+/// Background task: appends unchained records to the chain once a second, until the task is aborted. Also publishes a
+/// checkpoint every minute if the chain has moved.
 pub(crate) async fn run(app: Arc<App>) {
     let mut reporter = Reporter::default();
     for run in 1_u32.. {
@@ -47,8 +48,8 @@ pub(crate) async fn run(app: Arc<App>) {
     }
 }
 
-/// Chains the remaining records when a server or a command ends. Another process chains what is left after the time
-/// limit.
+/// Chains the remaining records and publishes a final checkpoint when a server or a command ends. Records that are left
+/// after the time limit are chained by another process.
 pub(crate) async fn finish(app: &App) {
     if let Ok(Err(fault)) = tokio::time::timeout(SHUTDOWN_TIMEOUT, append_unchained(app)).await {
         error!("audit chaining failed at shutdown, records stay unchained: {}", fault.report());
@@ -56,11 +57,11 @@ pub(crate) async fn finish(app: &App) {
     app.publish_checkpoint(true);
 }
 
-/// Logs the results of runs, without repeating a failure every second.
+/// A reporter that logs the results of the chaining task's runs without repeating the same failure every second.
 #[derive(Default)]
 struct Reporter {
     failure: String,
-    /// The first record without a valid MAC, and the number of runs that found it.
+    /// SID of the first record without a valid MAC, and the number of consecutive runs that found it.
     unauthenticated: (String, u32),
 }
 
@@ -90,14 +91,16 @@ impl Reporter {
     }
 }
 
-/// Unchained records that were not written with the key of the chain, or were altered since.
+/// The number of unchained records without a valid MAC, and the SID of the first. Such records were not written by a
+/// server with the audit key, or were altered since.
 #[derive(Default)]
 pub(crate) struct Unauthenticated {
     pub(crate) count: i64,
     pub(crate) first: Option<String>,
 }
 
-/// Chains all unchained records, one transaction per batch. Records without a valid MAC stay unchained.
+/// Appends all unchained records to the chain, one transaction per batch. Records without a valid MAC stay unchained;
+/// the result describes them.
 ///
 /// # Errors
 /// Returns an error if the stored chain is broken or rolled back, or if the database fails.
@@ -119,14 +122,15 @@ pub(crate) async fn append_unchained(app: &App) -> Result<Unauthenticated, Error
         let count = invalid.count();
         unauthenticated.count += i64::try_from(count).unwrap_or(i64::MAX);
         if count < unchained.len() && !append_batch(app, after).await? {
-            // Another node is chaining.
+            // Another node is chaining records at the moment.
             return Ok(unauthenticated);
         }
         after = last.position.clone();
     }
 }
 
-/// Chains the first batch of records after `after`; returns `false` if another node has locked the chain.
+/// Chains the first batch of unchained records after the position `after`. Returns `false` if another node has locked
+/// the chain.
 async fn append_batch(app: &App, after: UnchainedPosition) -> Result<bool, Error> {
     let state = Arc::clone(&app.chain);
     let chained = app.store.write(async move |tx: &mut Write| {
@@ -147,14 +151,15 @@ async fn append_batch(app: &App, after: UnchainedPosition) -> Result<bool, Error
         Ok::<_, Error>(Some(ChainEnds { removed: chain.removed, head }))
     });
     let chained = chained.await?;
-    // Not before the commit: a transaction that is rolled back has not moved the chain.
+    // Remember the new ends only after the commit, because a transaction that is rolled back does not move the chain.
     if let Some(ends) = chained {
         app.chain.remember(ends);
     }
     Ok(chained.is_some())
 }
 
-/// Remembers the stored ends of the chain, if it continues from the ends that were seen.
+/// Reads the stored ends of the chain (its start and its head), checks that the chain continues from the ends that this
+/// process has seen, and remembers the new ends.
 ///
 /// # Errors
 /// Returns an error if the stored chain is broken or rolled back, or if the database fails.
@@ -169,19 +174,23 @@ pub(crate) async fn observe(app: &App) -> Result<(), Error> {
     Ok(())
 }
 
-/// Locks the chain until the transaction ends; returns `None` while another node has locked it.
+/// Locks the chain until the transaction ends, checks it, and returns it. Returns `None` if another node has locked it.
+/// Fails if the chain is missing, broken or rolled back.
 async fn lock_chain(tx: &mut Write, state: &ChainState) -> Result<Option<AuditChain>, Error> {
     let Some(chain) = tx.try_lock_audit_chain().await? else {
         return if tx.audit_chain().await?.is_some() { Ok(None) } else { Err(Fault::BrokenChain.into()) };
     };
-    // Continuing from tampered ends would sign them with a valid MAC.
+    // Check the ends first: continuing from ends that were tampered with would give them a valid MAC.
     state.check(tx, &chain).await?;
     Ok(Some(chain))
 }
 
-/// Removes at most `limit` of the oldest chained records from before `before`; returns how many. The chain keeps the
-/// position of the last one, and an audit record tells that they were removed. A record that does not match its MAC
-/// stays together with all later ones, because its removal would hide that it was altered.
+/// Removes the oldest chained records that were written before `before`, at most `limit`, and returns how many were
+/// removed. The chain keeps the position of the last removed record, and an audit record documents the removal.
+///
+/// # Errors
+/// Returns [`Fault::BrokenChain`], and removes nothing, if one of these records does not match its MAC: removing it
+/// would hide that it was altered. Also fails if the chain was rolled back or the database fails.
 pub(crate) async fn remove_old_records(
     tx: &mut Write,
     state: &ChainState,
@@ -228,7 +237,7 @@ mod tests {
 
     const DAY_SECONDS: i64 = 86_400;
 
-    /// A clock that the test moves, in seconds.
+    /// A clock that changes only when the test sets it, in seconds.
     #[derive(Clone, Default)]
     struct ManualClock(Arc<AtomicI64>);
 
@@ -246,7 +255,7 @@ mod tests {
         App::start(store, Arc::new(clock.clone()), entropy, keys, AppConfig::default()).await.unwrap()
     }
 
-    /// Creates accounts, and chains their records.
+    /// Creates this many accounts, and chains their audit records.
     async fn create_accounts(app: &App, accounts: usize) {
         for _ in 0..accounts {
             let name = FriendlyName::from_parameter("Account").unwrap();
@@ -255,7 +264,7 @@ mod tests {
         append_unchained(app).await.unwrap();
     }
 
-    /// Removes the records from before an instant.
+    /// Removes the chained records that were written before an instant, and returns how many were removed.
     async fn remove(app: &App, before: Timestamp) -> usize {
         let (state, audit) = (Arc::clone(&app.chain), app.audit(&Origin::housekeeping(), app.now()));
         let write = async move |tx: &mut Write| remove_old_records(tx, &state, &audit, before, 200).await;
@@ -267,7 +276,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn chain_is_intact_after_old_records_are_removed() {
+    async fn audit_chain_is_intact_after_old_records_are_removed() {
         let clock = ManualClock::default();
         let app = app(&clock).await;
         let mut positions = Vec::new();
@@ -284,7 +293,7 @@ mod tests {
         assert_eq!((verified.checked, verified.removed, verified.unchained), (2, positions[2], 1));
         assert_eq!(verify(&app, Some(positions[1])).await.unwrap_err(), ChainBreak::CheckpointRemoved(2));
 
-        // A later record tells that they were removed.
+        // A later audit record documents the removal.
         append_unchained(&app).await.unwrap();
         let records = app.chained_records_after(0).await.unwrap();
         let (_, last) = records.last().unwrap().contents.clone().unwrap();
@@ -294,7 +303,7 @@ mod tests {
         );
         assert_eq!(verify(&app, None).await.unwrap().checked, 3);
 
-        // Retention may remove all of them.
+        // Retention may remove all records of the chain.
         assert_eq!(remove(&app, app.now().plus_seconds(1)).await, 3);
         assert_eq!(verify(&app, None).await.unwrap().checked, 0);
         create_accounts(&app, 1).await;
@@ -306,7 +315,7 @@ mod tests {
         app.store.read(read).await.unwrap().unwrap()
     }
 
-    /// Stores copied ends of the chain, as an attacker could.
+    /// Replaces the stored ends of the chain with a copy made earlier, as an attacker could.
     async fn restore_ends(app: &App, ends: AuditChain) {
         let (removed, head, seal) = (ends.removed, ends.head, ends.seal);
         let write =
@@ -319,7 +328,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn restored_older_end_is_refused_until_the_newer_one_is_restored() {
+    async fn restored_older_audit_chain_end_is_rejected_until_the_newer_end_is_restored() {
         let clock = ManualClock::default();
         let app = app(&clock).await;
         create_accounts(&app, 3).await;
@@ -330,7 +339,7 @@ mod tests {
         for _ in 0..2 {
             assert!(is_rolled_back(append_unchained(&app).await, 5));
         }
-        // Housekeeping refuses it too.
+        // Housekeeping also refuses the older ends.
         clock.0.fetch_add(DAY_SECONDS, Ordering::Relaxed);
         let (state, audit) = (Arc::clone(&app.chain), app.audit(&Origin::housekeeping(), app.now()));
         let before = app.now();
@@ -340,7 +349,7 @@ mod tests {
         assert!(append_unchained(&app).await.is_ok());
     }
 
-    /// Starts another server on the same database.
+    /// Starts another server on the same database as `app`.
     async fn start_another(app: &App, clock: &ManualClock) -> App {
         let key = app.master_keys.keys().current().to_base64();
         let keys = MasterKeys::new(MasterKey::parse(key.expose()).unwrap(), Vec::new());
@@ -357,19 +366,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn end_that_another_server_moved_back_is_refused() {
+    async fn older_audit_chain_end_is_rejected_by_every_server_that_has_seen_a_newer_one() {
         let clock = ManualClock::default();
         let app = app(&clock).await;
         create_accounts(&app, 3).await;
         let copied = ends(&app).await;
         create_accounts(&app, 1).await;
         let other = start_another(&app, &clock).await;
-        // It has chained nothing itself, but remembers what it has seen.
+        // The other server has chained no records itself, but remembers the ends that it has seen.
         observe(&other).await.unwrap();
         assert_eq!(other.chain.head().number, 4);
         restore_ends(&app, copied).await;
         assert!(is_rolled_back(observe(&other).await, 4));
-        // A server that starts now accepts the older end; the other two do not.
+        // A server that starts now accepts the older ends; the two servers that have seen newer ends do not.
         let fresh = start_another(&app, &clock).await;
         observe(&fresh).await.unwrap();
         for server in [&app, &other] {
@@ -378,7 +387,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn record_without_a_valid_mac_stays_unchained_until_it_is_accepted() {
+    async fn audit_record_without_a_valid_mac_stays_unchained_until_an_operator_accepts_it() {
         let clock = ManualClock::default();
         let app = app(&clock).await;
         create_accounts(&app, 1).await;
@@ -404,9 +413,9 @@ mod tests {
         assert_eq!(accepted.data()["lines"][0], sid.to_string());
     }
 
-    /// The chain is longer than one batch of chaining, removal or verification.
+    /// The chain is longer than the maximum batch of chaining, removal and verification.
     #[tokio::test]
-    async fn long_chain_is_processed_in_batches() {
+    async fn long_audit_chain_is_processed_in_batches() {
         let clock = ManualClock::default();
         let app = app(&clock).await;
         create_accounts(&app, 1100).await;

@@ -1,4 +1,5 @@
-//! The state of the audit chain in this process: its key, and the newest ends that were seen.
+//! The state of the audit chain in this process: the audit key, and the newest ends of the chain that the process has
+//! seen.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -13,38 +14,38 @@ use telemetry::metrics::METRICS;
 use crate::error::{Error, Fault};
 use crate::master_keys::MasterKeySource;
 
-/// Owner name under which the audit key is sealed.
+/// Name of the owner for which the audit key is sealed.
 pub(crate) const AUDIT_KEY_OWNER: &str = "audit";
 
-/// The audit key, and the state of the chain as this process has read it.
+/// The audit key, and what this process has seen of the audit chain.
 pub(crate) struct ChainState {
-    /// Key of all MACs.
+    /// The audit key, with which all MACs of the audit log are computed.
     pub(crate) key: AuditKey,
-    /// The newest ends that were seen.
+    /// The newest ends of the chain that this process has seen.
     seen: Mutex<ChainEnds>,
-    /// Where checkpoints are published; unset in commands other than the server.
+    /// Where checkpoints are published. Set only in a server, not in other commands.
     pub(crate) checkpoints: OnceLock<CheckpointLog>,
 }
 
-/// The two ends of a chain.
+/// The two ends of an audit chain: its start and its head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ChainEnds {
-    /// The last record that retention removed; the chain starts after it.
+    /// The last record that retention removed. The chain starts after this position.
     pub(crate) removed: ChainPosition,
-    /// The newest record.
+    /// The chain head: the position of the newest record.
     pub(crate) head: ChainPosition,
 }
 
-/// Where a server publishes checkpoints.
+/// Where a server publishes checkpoints besides its log, and what it published last.
 pub(crate) struct CheckpointLog {
-    /// The checkpoint file, if there is one.
+    /// Path of the checkpoint file, or `None` if checkpoints are only logged.
     pub(crate) file: Option<PathBuf>,
-    /// The position that was published last.
+    /// The position that was published last, or `None` if none was.
     pub(crate) published: Mutex<Option<ChainPosition>>,
 }
 
 impl ChainState {
-    /// Creates the state of a process that has seen nothing of the chain.
+    /// Creates the state of a process that has not read the chain yet.
     pub(crate) fn new(key: AuditKey) -> Self {
         let seen = ChainEnds { removed: ChainPosition::START, head: ChainPosition::START };
         Self { key, seen: Mutex::new(seen), checkpoints: OnceLock::new() }
@@ -54,17 +55,17 @@ impl ChainState {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the newest head that was seen.
+    /// Returns the newest chain head that this process has seen.
     pub(crate) fn head(&self) -> ChainPosition {
         self.seen().head
     }
 
-    /// Remembers that the chain has reached `head`, unless a later head is known.
+    /// Remembers that the chain has reached `head`, unless the process has already seen a later head.
     pub(crate) fn remember_head(&self, head: ChainPosition) {
         self.remember(ChainEnds { removed: ChainPosition::START, head });
     }
 
-    /// Remembers these ends, unless later ones are known.
+    /// Remembers each of these ends, unless the process has already seen a later one.
     pub(crate) fn remember(&self, ends: ChainEnds) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if ends.removed.number > seen.removed.number {
@@ -76,21 +77,23 @@ impl ChainState {
         METRICS.audit_chain_head.set(seen.head.number);
     }
 
-    /// Returns whether the stored ends carry a valid MAC.
+    /// Returns whether the stored ends of the chain have a valid MAC.
     pub(crate) fn has_valid_ends(&self, chain: &AuditChain) -> bool {
         macs_equal(&self.key.ends_mac(&chain.removed, &chain.head), &chain.seal)
     }
 
-    /// Returns an unchained record if its MAC is valid.
+    /// Returns an unchained record if it is readable and its MAC is valid, or `None` otherwise.
     pub(crate) fn authenticate<'r>(&self, unchained: &'r UnchainedRecord) -> Option<&'r AuditRecord> {
         let (record, mac) = (unchained.record.as_ref()?, unchained.mac.as_ref()?);
         macs_equal(&self.key.unchained_mac(record), mac).then_some(record)
     }
 
-    /// Checks that the stored ends carry a valid MAC, and that the chain continues from the ends that were seen.
+    /// Checks that the stored ends of the chain have a valid MAC, and that the chain continues from the ends that this
+    /// process has seen.
     ///
     /// # Errors
-    /// [`Fault::BrokenChain`] or [`Fault::RolledBackChain`] if not; an error if the database fails.
+    /// Returns [`Fault::BrokenChain`] if the MAC is invalid, and [`Fault::RolledBackChain`] if the chain does not
+    /// continue from those ends. Also fails if the database fails.
     pub(crate) async fn check(&self, db: &mut Read, chain: &AuditChain) -> Result<(), Error> {
         if !self.has_valid_ends(chain) {
             return Err(Fault::BrokenChain.into());
@@ -103,7 +106,8 @@ impl ChainState {
     }
 }
 
-/// Returns whether a position is part of a chain. A position before the chain's start counts as part of it.
+/// Returns whether a chain contains this position. A position before the start of the chain counts as contained: it
+/// cannot be checked, because retention has removed its record.
 async fn contains(db: &mut Read, chain: &AuditChain, position: &ChainPosition) -> Result<bool, Error> {
     if let Some(end) = [&chain.head, &chain.removed].into_iter().find(|end| end.number == position.number) {
         return Ok(macs_equal(&end.mac, &position.mac));
@@ -123,7 +127,7 @@ async fn contains(db: &mut Read, chain: &AuditChain, position: &ChainPosition) -
     Ok(found.iter().all(is_same))
 }
 
-/// Opens the key of the chain. Creates the key and an empty chain in a new database.
+/// Reads and decrypts the audit key. In a new database, creates the key and an empty chain.
 pub(crate) async fn open_key(
     store: &Store,
     master_keys: &MasterKeySource,
@@ -140,7 +144,8 @@ pub(crate) async fn open_key(
                 removed: ChainPosition::START,
                 head: ChainPosition::START,
             };
-            // If several servers start at once, only one of them inserts its chain; read the one that was stored.
+            // If several servers start at once, only one of them inserts its key and chain. All of them read the key
+            // that was stored.
             let create = async move |tx: &mut Write| {
                 tx.insert_audit_chain(&new, &sealed).await?;
                 tx.audit_key().await?.ok_or(Fault::BrokenChain.into())

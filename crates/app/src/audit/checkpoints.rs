@@ -1,7 +1,7 @@
-//! Publishing checkpoints of the audit chain outside of the database: in the server's log, and in a file.
+//! Publishing checkpoints of the audit chain outside of the database: in the server's log, and optionally in a file.
 //!
-//! A running process notices if the chain is rolled back. After a restart, or if an attacker replaces the whole log,
-//! only a checkpoint that was saved elsewhere shows it.
+//! While a process runs, it detects a rollback on its own. After a restart, or if the whole audit log was replaced,
+//! only a checkpoint saved outside the database reveals it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
@@ -20,21 +20,21 @@ use crate::audit::chain_state::CheckpointLog;
 use crate::audit::{Origin, chain};
 use crate::error::{Error, Fault};
 
-/// A checkpoint in a file.
+/// A checkpoint that was read from a checkpoint file.
 struct SavedCheckpoint {
     line_number: usize,
     checkpoint: Checkpoint,
-    /// Whether the audit key of this database signed it.
+    /// Whether the checkpoint was signed with the audit key of this database.
     is_authentic: bool,
 }
 
 impl App {
-    /// Publishes the end of the audit chain: now, each minute if it has moved, and at shutdown. If `file` is given, each
-    /// checkpoint is appended to it.
+    /// Publishes the chain head as a checkpoint. From then on, the head is also published each minute if it has moved,
+    /// and at shutdown. If `file` is given, each checkpoint is also appended to this file.
     ///
     /// # Errors
-    /// Returns an error if the chain ends before the last checkpoint in the file, if the file cannot be read or written,
-    /// or if it was signed with another audit key.
+    /// Returns an error if the chain does not contain the last checkpoint in the file, if the file cannot be read or
+    /// written, or if one of its checkpoints was signed with another audit key. Also fails if the database fails.
     pub async fn publish_checkpoints(&self, file: Option<&Path>) -> Result<(), Error> {
         if let Some(file) = file
             && let Some(last) = self.checkpoints_in(file)?.last()
@@ -45,7 +45,7 @@ impl App {
             (Err(Error::Fault(Fault::RolledBackChain { seen, end })), Some(file)) => {
                 return Err(Fault::CheckpointFile(rolled_back(file, &seen, end)).into());
             }
-            // Without a file the server starts anyway; the chaining task reports the broken chain.
+            // Without a file, the server starts despite a broken chain, which the chaining task then reports.
             (Err(Error::Fault(Fault::BrokenChain)), None) => {}
             (result, _) => result?,
         }
@@ -57,8 +57,8 @@ impl App {
         Ok(())
     }
 
-    /// Publishes a checkpoint if the chain has moved since the last one, or if `force` is set. Does nothing in a process
-    /// that does not publish checkpoints.
+    /// Publishes the chain head as a checkpoint if the head has moved since the last checkpoint, or if `force` is set.
+    /// Does nothing in a process that does not publish checkpoints.
     pub(crate) fn publish_checkpoint(&self, force: bool) {
         let Some(log) = self.chain.checkpoints.get() else { return };
         let mut published = log.published.lock().unwrap_or_else(PoisonError::into_inner);
@@ -79,11 +79,12 @@ impl App {
         head
     }
 
-    /// Reads the valid checkpoints in a file, oldest first. They start with the last one that an operator accepted. The
-    /// result is empty if the file does not exist.
+    /// Returns the checkpoints in a file, oldest first. If an operator has accepted a checkpoint, the result starts
+    /// with the last accepted one. Truncated lines are skipped. The result is empty if the file does not exist.
     ///
     /// # Errors
-    /// Returns an error if the file cannot be read, or has checkpoints that this database's audit key did not sign.
+    /// Returns an error if the file cannot be read, or if one of these checkpoints was not signed with this database's
+    /// audit key.
     pub fn checkpoints_in(&self, file: &Path) -> Result<Vec<Checkpoint>, Error> {
         let text = match fs::read_to_string(file) {
             Ok(text) => text,
@@ -99,11 +100,12 @@ impl App {
             }
             saved.push(SavedCheckpoint { line_number: index + 1, checkpoint, is_authentic });
         }
-        // Skipping it would let an attacker discard all checkpoints by making the server start a new chain.
+        // Do not skip foreign checkpoints: otherwise an attacker could invalidate all checkpoints by making the server
+        // start a new chain.
         if let Some(foreign) = saved.iter().find(|saved| !saved.is_authentic) {
             return Err(Fault::CheckpointFile(format!(
-                "{}, line {}: this checkpoint is not signed with the audit key of this database, so the audit log was \
-                 started anew, the file belongs to another database, or it was altered; if this is expected, run \
+                "{}, line {}: this checkpoint is not signed with the audit key of this database: either the audit log \
+                 was recreated, the file belongs to another database, or it was altered; if this is expected, run \
                  `countersign audit accept`",
                 file.display(),
                 foreign.line_number
@@ -113,8 +115,9 @@ impl App {
         Ok(saved.into_iter().map(|saved| saved.checkpoint).collect())
     }
 
-    /// Accepts the current audit log in place of the checkpoints in a file, and writes an audit record about it. This is
-    /// for a restored backup.
+    /// Accepts the current audit log even though it does not match the checkpoints in a file, for example after a
+    /// backup was restored. Writes an audit record about this, appends an accepted checkpoint to the file, and returns
+    /// its position.
     ///
     /// # Errors
     /// Returns an error if the chain is broken, if the database fails, or if the file cannot be written.
@@ -129,26 +132,27 @@ impl App {
         Ok(self.chain.head())
     }
 
-    /// Appends a line to the file in a single durable write.
+    /// Appends the current chain head to a checkpoint file as one line. The line is on disk when the function returns.
     fn append_checkpoint(&self, path: &Path, kind: CheckpointKind) -> Result<(), Error> {
         let at_path = |error| file_error(path, &error);
         let checkpoint = Checkpoint { at: self.now(), kind, position: self.chain.head() };
         let line = format!("{checkpoint} {}\n", self.chain.key.checkpoint_mac(&checkpoint));
         let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path);
         let mut file = file.map_err(at_path)?;
-        // After a crash the last line may lack its end; finish it before the new one.
+        // After a crash, the last line may be incomplete. End it before writing the new line.
         let line = if lacks_final_newline(&mut file).map_err(at_path)? { format!("\n{line}") } else { line };
         file.write_all(line.as_bytes()).and_then(|()| file.sync_all()).map_err(at_path)
     }
 }
 
-/// Parses the checkpoint and the MAC on a line; returns `None` for a truncated line.
+/// Parses a line of a checkpoint file, and returns the checkpoint and its MAC. Returns `None` for a truncated or
+/// otherwise malformed line.
 fn parse_line(line: &str) -> Option<(Checkpoint, Mac)> {
     let (checkpoint, mac) = line.rsplit_once(' ')?;
     Some((checkpoint.parse().ok()?, mac.parse().ok()?))
 }
 
-/// Returns whether a file does not end with a line feed.
+/// Returns whether a nonempty file lacks a line feed at its end. Moves the read position of the file.
 fn lacks_final_newline(file: &mut File) -> std::io::Result<bool> {
     if file.metadata()?.len() == 0 {
         return Ok(false);

@@ -1,4 +1,5 @@
-//! The audit log: every change writes a record in its own transaction, and a background task chains the records.
+//! The audit log: each change writes an audit record in the transaction of the change, and a background task chains the
+//! records.
 //!
 //! ```text
 //!  change ──▶ record + MAC of its own          unchained for about a second
@@ -10,16 +11,17 @@
 //!                                    checkpoint in the server's log and in a file
 //! ```
 //!
-//! - `records`: writes records, and lists them for the API and for operators.
-//! - `chain`: appends unchained records, and removes those beyond retention.
-//! - `chain_state`: the MAC key, and the newest ends of the chain that this process has seen.
-//! - `verification`: checks the whole chain.
-//! - `checkpoints`: publishes the end of the chain outside of the database.
+//! - `records`: writes audit records, and lists them for the API and for operators.
+//! - `chain`: appends unchained records to the chain, and removes records after their retention.
+//! - `chain_state`: holds the MAC key, and the newest ends of the chain that this process has seen.
+//! - `verification`: verifies the whole chain.
+//! - `checkpoints`: publishes the chain head outside of the database.
 //!
-//! Records are not chained in the transaction of their change, because then changes would wait for one another. In
-//! the meantime a MAC of its own protects each record against forgery and alteration. So a record of the last second
-//! can still be deleted without a trace; a chained one cannot. Each process refuses a chain that does not continue
-//! from the ends that it has seen, because an attacker may have restored older ones.
+//! Records are not chained in the transaction of their change, because then concurrent changes would have to wait for
+//! one another. Until a record is chained, its own MAC protects it against forgery and alteration, but not against
+//! deletion: a record of the last second can be deleted without a trace, a chained record cannot. Each process refuses
+//! a chain that does not continue from the ends (the start and the head) that it has seen, because an attacker may have
+//! restored older ends.
 
 pub(crate) mod chain;
 pub(crate) mod chain_state;

@@ -1,4 +1,4 @@
-//! Writing audit records in the transaction of their change, and listing them.
+//! Writing audit records in the transactions of the changes, and listing them.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,19 +13,19 @@ use crate::audit::chain_state::ChainState;
 use crate::caller::Caller;
 use crate::error::Error;
 
-/// The actor of a change, and where the request came from.
+/// The origin of a change: who made it, and with which request.
 #[derive(Clone, Debug)]
 pub struct Origin {
-    /// Actor.
+    /// Who made the change: an account, API key, access token, device, operator or housekeeping.
     pub actor: Actor,
-    /// Client address of the request.
+    /// Client IP address of the request, or `None` if there was no API request.
     pub address: Option<IpAddr>,
-    /// Request ID.
+    /// ID of the API request, or `None` if there was none.
     pub request_sid: Option<RequestSid>,
 }
 
 impl Origin {
-    /// Creates the origin of changes by an API request.
+    /// Returns the origin to record for changes made by an API request from `caller`.
     pub fn request(caller: &Caller, address: Option<IpAddr>, request_sid: Option<RequestSid>) -> Self {
         let actor = match caller {
             Caller::Account(sid) => Actor::Account(*sid),
@@ -36,29 +36,31 @@ impl Origin {
         Self { actor, address, request_sid }
     }
 
-    /// Creates the origin of changes by an operator at the command line; `name` is the name of the system user.
+    /// Returns the origin to record for changes made by an operator on the command line. `name` is the name of the
+    /// operating system user.
     pub fn operator(name: &str) -> Self {
         Self { actor: Actor::Operator(OperatorName::new(name)), address: None, request_sid: None }
     }
 
-    /// Creates the origin of changes by housekeeping.
+    /// Returns the origin to record for changes made by housekeeping.
     pub(crate) const fn housekeeping() -> Self {
         Self { actor: Actor::Housekeeping, address: None, request_sid: None }
     }
 }
 
-/// Writes the audit records of one use case.
+/// A writer of one use case's audit records.
 pub(crate) struct AuditWriter {
     origin: Origin,
     entropy: Arc<dyn Entropy>,
     chain: Arc<ChainState>,
     now: Timestamp,
-    /// Records written so far. Each one is dated a microsecond later than the previous, which keeps their order.
+    /// Number of records written so far. Each record is dated one microsecond after the previous one, so that they sort
+    /// in the order in which they were written.
     written: AtomicI64,
 }
 
 impl AuditWriter {
-    /// Writes the record of a change in the transaction of the change.
+    /// Writes the audit record of `change` in the transaction of that change.
     pub(crate) async fn record(&self, tx: &mut Write, change: Change) -> Result<(), Error> {
         let written = self.written.fetch_add(1, Ordering::Relaxed);
         let now = Timestamp::from_micros(self.now.micros().saturating_add(written));
@@ -70,23 +72,23 @@ impl AuditWriter {
 }
 
 impl App {
-    /// Creates the writer for the records of changes that `origin` makes at `now`.
+    /// Creates a writer for the audit records of the changes that `origin` makes at `now`.
     pub(crate) fn audit(&self, origin: &Origin, now: Timestamp) -> AuditWriter {
         let (origin, entropy, chain) = (origin.clone(), Arc::clone(&self.entropy), Arc::clone(&self.chain));
         AuditWriter { origin, entropy, chain, now, written: AtomicI64::new(0) }
     }
 
-    /// Returns an audit record of an account.
+    /// Returns the audit record `sid` of an account.
     ///
     /// # Errors
-    /// 20404 if it does not exist; an error if the database fails.
+    /// Fails with 20404 if the record does not exist. Also fails if the database fails.
     pub async fn event(&self, account_sid: AccountSid, sid: EventSid) -> Result<AuditRecord, Error> {
         self.store
             .read(async move |db: &mut Read| db.event(account_sid, sid).await?.ok_or_else(Error::not_found))
             .await
     }
 
-    /// Lists the audit records of an account.
+    /// Returns one page of an account's audit records that match `filter`.
     ///
     /// # Errors
     /// Returns an error if the database fails.
@@ -99,7 +101,8 @@ impl App {
         self.store.read(async move |db: &mut Read| Ok(db.events(account_sid, &filter, &page).await?)).await
     }
 
-    /// Lists at most `limit` audit records of all accounts and of the server, newest first.
+    /// Returns the newest audit records that match `filter`, of all accounts and of the server: at most `limit`, newest
+    /// first.
     ///
     /// # Errors
     /// Returns an error if the database fails.

@@ -1,4 +1,4 @@
-//! Verification of the whole audit chain, and acceptance of records without a valid MAC.
+//! Verification of the whole audit chain, and acceptance of unchained records that have no valid MAC.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,23 +13,23 @@ use crate::audit::Origin;
 use crate::audit::chain::{self, CHAIN_BATCH};
 use crate::error::Error;
 
-/// Records that one query reads for verification or export.
+/// Maximum number of records that one query reads for verification or export.
 const VERIFY_PAGE_SIZE: i64 = 1000;
 
-/// The result of a verification.
+/// The result of verifying the audit log.
 #[derive(Clone, Debug)]
 pub enum Verification {
-    /// The chain is intact.
+    /// The audit log is intact.
     Intact(VerifiedChain),
-    /// The chain is broken; this is the first fault.
+    /// The audit log was altered; this is the first fault that was found.
     Broken(ChainBreak),
 }
 
 impl Verification {
-    /// Converts to a `Result`, with a broken chain as the error.
+    /// Converts the verification to a `Result` whose error is the fault of a broken chain.
     ///
     /// # Errors
-    /// Returns the first fault of a broken chain.
+    /// Returns the first fault if the chain is broken.
     pub fn into_result(self) -> Result<VerifiedChain, ChainBreak> {
         match self {
             Self::Intact(verified) => Ok(verified),
@@ -38,71 +38,75 @@ impl Verification {
     }
 }
 
-/// What was verified of an intact chain.
+/// The summary of an intact chain's verification.
 #[derive(Clone, Copy, Debug)]
 pub struct VerifiedChain {
-    /// Number of verified records.
+    /// Number of chained records that were verified.
     pub checked: i64,
-    /// The start of the chain: the last record that retention removed.
+    /// Position of the last record that retention removed. The chain starts after this position.
     pub removed: ChainPosition,
-    /// The newest record, as a checkpoint to keep outside of the database.
+    /// The chain head: the position of the newest record. Operators can keep it outside of the database as a
+    /// checkpoint.
     pub head: ChainPosition,
-    /// Number of records that are not chained yet.
+    /// Number of records that have a valid MAC but are not chained yet.
     pub unchained: i64,
 }
 
-/// A fault of the audit log.
+/// A fault in the audit log, which shows that it was altered or does not match a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChainBreak {
-    /// The stored ends of the chain carry no valid MAC.
+    /// The stored ends of the chain have no valid MAC, or do not match the records.
     #[error("the stored ends of the chain were altered")]
     Ends,
-    /// A record does not match its MAC.
+    /// The record with this number does not match its MAC.
     #[error("record {0} was altered")]
     Altered(i64),
-    /// Records are missing.
+    /// The records with the numbers from the first to the second value are missing.
     #[error("records are missing: {0} to {1}")]
     Missing(i64, i64),
-    /// A record was moved within the chain.
+    /// A record was moved within the chain: the first value is its original number, the second its present number.
     #[error("out of order: record {0} now has number {1}")]
     OutOfOrder(i64, i64),
-    /// A record has a number outside of the chain.
+    /// The record with this number lies outside of the two ends of the chain.
     #[error("record {0} was added outside of the chain")]
     OutsideChain(i64),
-    /// Several records have this number.
+    /// Several records have the same number.
     #[error("record {0} exists more than once")]
     DuplicateNumber(i64),
-    /// Several records have this SID.
+    /// Several records have the same SID.
     #[error("record {0:?} exists more than once")]
     DuplicateSid(String),
-    /// A record has a number without a MAC, or a MAC without a number.
-    #[error("record {0:?} has only one of a number and a MAC")]
+    /// The record with this SID has a chain number without a chain MAC, or a chain MAC without a chain number.
+    #[error("record {0:?} has a number but no MAC, or a MAC but no number")]
     HalfChained(String),
-    /// Unchained records were not written by a server, or were altered since.
+    /// This many unchained records have no valid MAC: they were not written by a server, or were altered since.
     #[error(
         "{0} unchained records carry no valid MAC: they were written or altered outside of the server, or by a server \
          of an older version that was killed; see `countersign audit list` and `audit accept`"
     )]
     Unauthenticated(i64),
-    /// The chain ends before a checkpoint.
+    /// The chain was cut off: it ends before a checkpoint.
     #[error("the chain was cut off: it ends with record {end}, before the checkpoint at record {checkpoint}")]
     Truncated {
         /// Record number of the checkpoint.
         checkpoint: i64,
-        /// Number of the last record.
+        /// Number of the last record in the chain.
         end: i64,
     },
-    /// Another record is at the position of a checkpoint.
-    #[error("record {0} is not the one of the checkpoint")]
+    /// The record with this number is not the one to which the checkpoint with this number refers.
+    #[error("record {0} does not match the checkpoint")]
     CheckpointMismatch(i64),
-    /// Retention removed the record of the newest checkpoint.
-    #[error("record {0} of the checkpoint was removed by audit retention; save a newer checkpoint")]
+    /// Retention removed the record with this number, to which the newest checkpoint refers, so the checkpoint cannot
+    /// be verified.
+    #[error(
+        "record {0}, to which the checkpoint refers, was removed by audit retention; save a newer checkpoint"
+    )]
     CheckpointRemoved(i64),
 }
 
-/// Why a verification ended early.
+/// The reason a verification ended early.
 enum Interrupted {
-    /// It found a fault.
+    /// The verification found a fault.
     Broken(ChainBreak),
     /// The database failed.
     Failed(Error),
@@ -120,11 +124,11 @@ impl From<Error> for Interrupted {
     }
 }
 
-/// Positions of the chain that were saved outside of the database, by number.
+/// Checkpoints: positions of the chain that were saved outside of the database, by record number.
 struct Checkpoints(BTreeMap<i64, ChainPosition>);
 
 impl Checkpoints {
-    /// Collects checkpoints of one chain; fails if two of them contradict each other.
+    /// Collects the checkpoints of a chain. Fails if two of them have the same number but different MACs.
     fn new(positions: &[ChainPosition]) -> Result<Self, ChainBreak> {
         let mut checkpoints = Self(BTreeMap::new());
         for position in positions {
@@ -134,7 +138,7 @@ impl Checkpoints {
         Ok(checkpoints)
     }
 
-    /// Checks that no checkpoint contradicts a position.
+    /// Checks that no checkpoint has the same number as `position` but a different MAC.
     fn check(&self, position: &ChainPosition) -> Result<(), ChainBreak> {
         match self.0.get(&position.number) {
             Some(checkpoint) if !macs_equal(&checkpoint.mac, &position.mac) => {
@@ -144,13 +148,13 @@ impl Checkpoints {
         }
     }
 
-    /// Returns the number of the newest checkpoint.
+    /// Returns the record number of the newest checkpoint, or `None` if there are no checkpoints.
     fn newest(&self) -> Option<i64> {
         self.0.last_key_value().map(|(number, _)| *number)
     }
 }
 
-/// A walk along the chain from its start.
+/// A walk along the chain during verification: the start, the position reached, and the number of records verified.
 struct Walk {
     removed: ChainPosition,
     position: ChainPosition,
@@ -158,15 +162,16 @@ struct Walk {
 }
 
 impl Walk {
-    /// Starts at the beginning of a chain.
+    /// Creates a walk that is at the start of `chain`.
     const fn start(chain: &AuditChain) -> Self {
         Self { removed: chain.removed, position: chain.removed, checked: 0 }
     }
 }
 
 impl App {
-    /// Verifies the whole chain, and that it contains the `checkpoints`. Checkpoints before the start of the chain
-    /// cannot be verified; the newest checkpoint must not be one of them.
+    /// Verifies the whole audit log, and that the chain contains the `checkpoints`. Checkpoints before the start of the
+    /// chain cannot be verified and are ignored, unless the newest checkpoint is one of them, which counts as a fault.
+    /// Returns the first fault that is found, if any.
     ///
     /// # Errors
     /// Returns an error if the database fails.
@@ -206,7 +211,8 @@ impl App {
         Ok(VerifiedChain { checked: walk.checked, removed: walk.removed, head, unchained })
     }
 
-    /// Verifies records that follow the position of the walk, up to the first gap between their numbers.
+    /// Verifies the records that follow the walk's position, up to the first gap in their numbers, and advances the
+    /// walk.
     fn verify_page(
         &self,
         records: &[ChainedRecord],
@@ -227,8 +233,8 @@ impl App {
         Ok(())
     }
 
-    /// Continues behind records that housekeeping removed during the walk. `next` is the number of the first record
-    /// after the gap.
+    /// Moves the walk past records that housekeeping removed during the verification. `next` is the number of the first
+    /// record after the gap. Fails with [`ChainBreak::Missing`] if housekeeping did not remove them.
     async fn skip_removed(&self, walk: &mut Walk, next: i64) -> Result<(), Interrupted> {
         let chain = self.read_chain().await?;
         if chain.removed.number <= walk.position.number {
@@ -238,7 +244,8 @@ impl App {
         Ok(())
     }
 
-    /// Verifies that the log has only chained and valid unchained records; returns the number of the latter.
+    /// Verifies the records that have no position in the chain: each must be about to be chained, with a valid MAC of
+    /// its own. Returns their number.
     async fn verify_unchained(&self) -> Result<i64, Interrupted> {
         let check =
             self.store.read(async |db: &mut Read| Ok::<_, Error>(db.check_audit_log().await?)).await?;
@@ -256,7 +263,7 @@ impl App {
         }
     }
 
-    /// Counts the unchained records without a valid MAC.
+    /// Returns the number of unchained records that have no valid MAC.
     async fn count_unauthenticated(&self) -> Result<i64, Error> {
         let (mut after, mut count) = (UnchainedPosition::START, 0);
         loop {
@@ -272,8 +279,8 @@ impl App {
         }
     }
 
-    /// Accepts the readable unchained records without a valid MAC, and chains them. An audit record lists the accepted
-    /// ones. Returns how many there were.
+    /// Accepts the readable unchained records that have no valid MAC, and chains them. Returns how many were accepted.
+    /// An audit record lists the accepted records.
     ///
     /// # Errors
     /// Returns an error if the chain is broken, or if the database fails.
@@ -307,8 +314,8 @@ impl App {
         Ok(count)
     }
 
-    /// Verifies that the first of `records` follows `previous`; the others serve to distinguish a moved record from
-    /// an altered one.
+    /// Verifies that the first of `records` follows the position `previous` in the chain. The other records serve to
+    /// distinguish a moved record from an altered one.
     fn verify_successor(
         &self,
         previous: &ChainPosition,
@@ -330,14 +337,16 @@ impl App {
         }
     }
 
-    /// Reads the ends of the chain, and verifies their MAC.
+    /// Reads the stored ends of the chain: its start and its head. Fails with [`ChainBreak::Ends`] if they are missing
+    /// or their MAC is not valid.
     async fn read_chain(&self) -> Result<AuditChain, Interrupted> {
         let read = async |db: &mut Read| Ok::<_, Error>(db.audit_chain().await?);
         let chain = self.store.read(read).await?;
         Ok(chain.filter(|chain| self.chain.has_valid_ends(chain)).ok_or(ChainBreak::Ends)?)
     }
 
-    /// Reads a page of the records after one position, up to another.
+    /// Reads up to [`VERIFY_PAGE_SIZE`] chained records after the position `after`, up to and including `up_to`, in
+    /// chain order.
     async fn read_chained(
         &self,
         after: ChainPosition,
@@ -349,8 +358,8 @@ impl App {
             .await
     }
 
-    /// Returns at most a thousand chained records after a record number, in order. The result is empty at the end of
-    /// the chain.
+    /// Returns up to 1000 chained records that follow the record `number`, in chain order. The result is empty at the
+    /// end of the chain.
     ///
     /// # Errors
     /// Returns an error if the database fails.

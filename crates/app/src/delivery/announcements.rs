@@ -1,4 +1,4 @@
-//! Announcements between nodes that share a database: a commit on one node wakes the workers of all.
+//! Announcements between the nodes that share a database: a commit on one node wakes the delivery workers of all nodes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,13 +7,13 @@ use tracing::debug;
 
 use crate::App;
 
-/// Shortest time between two announcements.
+/// Minimum time between two announcements of this process.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Pause before a lost connection to the other nodes is opened again.
+/// Delay before reconnecting after the connection that receives announcements was lost.
 const RECONNECT_DELAY: Duration = Duration::from_secs(1);
 
-/// Background task: announces commits of this process to other nodes.
+/// Background task: notifies the other nodes when a commit of this process may have enqueued a delivery.
 pub(crate) async fn announce(app: Arc<App>) {
     loop {
         app.worker.announcement_needed().await;
@@ -24,8 +24,9 @@ pub(crate) async fn announce(app: Arc<App>) {
     }
 }
 
-/// Background task: wakes the worker when another node announces a commit. While the connection is lost, the poll
-/// interval of the worker bounds the delay.
+/// Background task: wakes this node's delivery worker when another node announces a commit. While the connection is
+/// lost, the worker still finds the deliveries within its poll interval. If announcements are not available, the task
+/// does nothing and never ends.
 pub(crate) async fn listen(app: Arc<App>) {
     loop {
         match app.store.announcements().await {
@@ -35,7 +36,7 @@ pub(crate) async fn listen(app: Arc<App>) {
                     app.worker.notify_local();
                 }
             }
-            Err(error) => debug!("could not listen for announcements of other nodes: {error}"),
+            Err(error) => debug!("could not listen for announcements from other nodes: {error}"),
         }
         tokio::time::sleep(RECONNECT_DELAY).await;
     }

@@ -1,4 +1,4 @@
-//! Limits on concurrent attempts: in all, and for each destination.
+//! Limits on the number of concurrent delivery attempts: in total, and for each destination.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -7,27 +7,27 @@ use std::sync::Arc;
 use domain::deliveries::Destination;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
-/// Deliveries that this process has leased, whether their attempts run or wait.
+/// Maximum number of deliveries that this process leases at a time, including those whose attempts wait for a permit.
 const MAX_LEASED_DELIVERIES: usize = 4096;
 
-/// Grants slots, for leasing a delivery, and permits, for running its attempt.
+/// A limiter of concurrent attempts. A *slot* is needed to hold a leased delivery, and a *permit* to run its attempt.
 ///
-/// Each destination has twice as many slots as permits. That is enough to use all permits, and few enough that a hung
-/// destination does not take all slots of the process.
+/// Each destination has twice as many slots as permits. This is enough to keep all permits in use, and few enough that
+/// an unresponsive destination does not take all slots of the process.
 pub(crate) struct ConcurrencyLimiter {
     permits: Arc<Semaphore>,
     slots: Arc<Semaphore>,
     destinations: HashMap<Destination, Rc<DestinationLimit>>,
 }
 
-/// The slots and permits of one destination.
+/// The slots and permits of a single destination.
 struct DestinationLimit {
     max_slots: usize,
     slots: Arc<Semaphore>,
     permits: Semaphore,
 }
 
-/// The right to hold a leased delivery, until it is dropped.
+/// The right to hold one leased delivery. Dropping the slot frees it.
 pub(crate) struct Slot {
     destination: Rc<DestinationLimit>,
     permits: Arc<Semaphore>,
@@ -35,14 +35,14 @@ pub(crate) struct Slot {
     _of_process: OwnedSemaphorePermit,
 }
 
-/// The right to run an attempt, until it is dropped.
+/// The right to run one attempt. Dropping the permit frees it.
 pub(crate) struct Permit<'s> {
     _of_destination: SemaphorePermit<'s>,
     _of_process: SemaphorePermit<'s>,
 }
 
 impl ConcurrencyLimiter {
-    /// Creates a limiter for at most `limit` concurrent attempts in all.
+    /// Creates a limiter that permits at most `limit` concurrent attempts in total.
     pub(crate) fn new(limit: usize) -> Self {
         Self {
             permits: Arc::new(Semaphore::new(limit)),
@@ -51,19 +51,20 @@ impl ConcurrencyLimiter {
         }
     }
 
-    /// Returns the number of free slots.
+    /// Returns how many slots of the process are free.
     pub(crate) fn available(&self) -> usize {
         self.slots.available_permits()
     }
 
-    /// Returns the destinations without a free slot, and forgets those without a used one.
+    /// Returns the destinations that have no free slot. Forgets the destinations that have no slot in use.
     pub(crate) fn saturated(&mut self) -> Vec<Destination> {
         self.destinations.retain(|_, limit| !limit.is_unused());
         let saturated = self.destinations.iter().filter(|(_, limit)| limit.is_saturated());
         saturated.map(|(destination, _)| destination.clone()).collect()
     }
 
-    /// Takes a slot for a destination with at most `limit` concurrent attempts; returns `None` if none is free.
+    /// Takes a slot for a destination that permits at most `limit` concurrent attempts. Returns `None` if the
+    /// destination or the process has no free slot.
     pub(crate) fn try_slot(&mut self, destination: &Destination, limit: usize) -> Option<Slot> {
         let new = || Rc::new(DestinationLimit::new(limit));
         let destination = self.destinations.entry(destination.clone()).or_insert_with(new);
@@ -77,13 +78,13 @@ impl ConcurrencyLimiter {
         })
     }
 
-    /// Stops granting permits, and waits until all slots are free.
+    /// Stops granting permits, and waits until all slots have been freed.
     pub(crate) async fn close(&self) {
         self.permits.close();
         for destination in self.destinations.values() {
             destination.permits.close();
         }
-        // Fails only on a closed semaphore, and the one of the slots is never closed.
+        // The result can be ignored: acquiring fails only if the semaphore is closed, and this one is never closed.
         let _ = self.slots.acquire_many(MAX_LEASED_DELIVERIES as u32).await;
     }
 }
@@ -105,9 +106,10 @@ impl DestinationLimit {
 }
 
 impl Slot {
-    /// Waits for a permit; returns `None` if the limiter was closed.
+    /// Waits until an attempt may run, and returns its permit. Returns `None` if the limiter was closed.
     pub(crate) async fn permit(&self) -> Option<Permit<'_>> {
-        // Acquire the permit of the destination first, so that waiting for a hung one does not hold a global permit.
+        // Acquire the destination's permit first, so that waiting for an unresponsive destination does not hold a
+        // permit of the process.
         let of_destination = self.destination.permits.acquire().await.ok()?;
         let of_process = self.permits.acquire().await.ok()?;
         Some(Permit { _of_destination: of_destination, _of_process: of_process })
@@ -123,10 +125,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn hung_destination_is_saturated_and_others_are_not() {
+    async fn unresponsive_destination_uses_up_its_own_slots_but_not_those_of_others() {
         let mut limiter = ConcurrencyLimiter::new(8);
         let slots: Vec<_> = (0..10).filter_map(|_| limiter.try_slot(&host("hung"), 2)).collect();
-        assert_eq!(slots.len(), 4, "two that run and two that wait");
+        assert_eq!(slots.len(), 4, "two whose attempts run and two whose attempts wait");
         assert_eq!(limiter.saturated(), [host("hung")]);
         let running = (slots[0].permit().await.unwrap(), slots[1].permit().await.unwrap());
         let waiting = tokio::time::timeout(std::time::Duration::from_millis(10), slots[2].permit()).await;
@@ -148,7 +150,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn closing_refuses_waiting_attempts_and_waits_for_running_ones() {
+    async fn closing_the_limiter_refuses_waiting_attempts_and_waits_for_running_ones() {
         let mut limiter = ConcurrencyLimiter::new(8);
         let (first, second) =
             (limiter.try_slot(&host("host"), 1).unwrap(), limiter.try_slot(&host("host"), 1).unwrap());

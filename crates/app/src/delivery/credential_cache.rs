@@ -1,4 +1,4 @@
-//! Plaintext push credentials in memory.
+//! A cache that keeps decrypted push credentials in memory.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -10,21 +10,24 @@ use domain::credentials::Credential;
 use crate::App;
 use crate::error::Error;
 
-/// Credentials to keep: more than a server uses at the same time.
+/// Maximum number of cached credentials: more than a server uses at a time. A full cache is emptied before the next
+/// insertion.
 const MAX_CACHED_CREDENTIALS: usize = 256;
 
-/// The SID of a credential and its modification time in microseconds, so that a changed credential is read anew.
+/// A version of a push credential: its SID, and its modification time in microseconds. A changed credential is a new
+/// version, so it is decrypted again.
 type Version = (CredentialSid, i64);
 
-/// A cache of plaintext push credentials, because opening and parsing one takes longer than sending a push with it.
+/// A cache of decrypted and parsed push credentials. It is needed because decrypting and parsing a credential takes
+/// longer than sending a push with it.
 #[derive(Default)]
 pub(crate) struct CredentialCache(RefCell<HashMap<Version, Arc<push_client::Credential>>>);
 
 impl CredentialCache {
-    /// Returns the plaintext credential, and opens it if it is not in the cache.
+    /// Returns the decrypted push credential from the cache, decrypting it first if this version is not cached.
     ///
     /// # Errors
-    /// Returns an error if the credential cannot be opened or parsed.
+    /// Returns an error if the credential cannot be decrypted or parsed.
     pub(crate) fn open(
         &self,
         app: &App,
@@ -44,7 +47,7 @@ impl CredentialCache {
     }
 }
 
-/// Returns the key under which the push client keeps its connections for this version of a credential.
+/// Returns the key under which the push client keeps the connections that use this version of a push credential.
 pub(crate) fn connection_key(credential: &Credential) -> String {
     format!("{} {}", credential.sid, credential.updated_at.micros())
 }

@@ -1,4 +1,5 @@
-//! The delivery leases of this process: renewed during an attempt, released if no attempt is made.
+//! The delivery leases of this process. A lease is renewed while its attempt runs or waits for a permit, and released
+//! if no attempt is made.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -14,20 +15,20 @@ use tracing::debug;
 use crate::App;
 use crate::error::Error;
 
-/// Leases that one statement renews or releases.
+/// Maximum number of leases that one database statement renews or releases.
 const LEASE_BATCH: usize = 100;
 
-/// The leases of this process.
+/// The delivery leases that this process holds.
 pub(crate) struct Leases {
-    /// Name of this process as the holder of leases.
+    /// Random name that identifies this process as the holder of its leases.
     holder: String,
-    /// Duration of a lease.
+    /// Duration of a lease, in seconds.
     seconds: i64,
-    /// Expiry of each lease that is being renewed.
+    /// When each guarded lease expires, by the ID of its delivery.
     expires_at: RefCell<HashMap<DeliveryId, Timestamp>>,
 }
 
-/// Keeps a lease renewed until it is dropped.
+/// A guard that keeps one lease renewed until the guard is dropped.
 pub(crate) struct LeaseGuard {
     leases: Rc<Leases>,
     id: DeliveryId,
@@ -40,7 +41,8 @@ impl Drop for LeaseGuard {
 }
 
 impl Leases {
-    /// Creates a holder with a random name, whose leases last for `seconds`.
+    /// Creates an empty set of leases whose holder is this process under a random name. Each lease lasts for `seconds`
+    /// unless it is renewed.
     pub(crate) fn new(app: &App, seconds: i64) -> Self {
         let mut random = [0; 8];
         app.entropy.fill(&mut random);
@@ -48,28 +50,29 @@ impl Leases {
         Self { holder, seconds, expires_at: RefCell::default() }
     }
 
-    /// Returns the name of this process as the holder of leases.
+    /// Returns the name that identifies this process as the holder of its leases.
     pub(crate) fn holder(&self) -> &str {
         &self.holder
     }
 
-    /// Returns when a lease expires that starts at `now`.
+    /// Returns the expiration time of a lease that starts or is renewed at `now`.
     pub(crate) fn expiry(&self, now: Timestamp) -> Timestamp {
         now.plus_seconds(self.seconds)
     }
 
-    /// Keeps the lease of a delivery renewed until the guard is dropped.
+    /// Returns a guard that keeps the lease of `delivery` renewed until it is dropped.
     pub(crate) fn guard(self: &Rc<Self>, delivery: &Delivery) -> LeaseGuard {
         self.expires_at.borrow_mut().insert(delivery.id, delivery.next_attempt_at);
         LeaseGuard { leases: Rc::clone(self), id: delivery.id }
     }
 
-    /// Returns whether the lease of a delivery is being renewed.
+    /// Returns whether a guard keeps the lease of `delivery` renewed, which means that its attempt runs or waits.
     pub(crate) fn is_guarded(&self, delivery: &Delivery) -> bool {
         self.expires_at.borrow().contains_key(&delivery.id)
     }
 
-    /// Releases the leases of deliveries that were not attempted. They are due again immediately, on any node.
+    /// Releases the leases of deliveries that were not attempted. These deliveries are due again immediately, on any
+    /// node.
     pub(crate) async fn release(&self, app: &App, ids: Vec<DeliveryId>) -> Result<(), Error> {
         let now = app.now();
         for ids in ids.chunks(LEASE_BATCH) {
@@ -81,7 +84,8 @@ impl Leases {
         Ok(())
     }
 
-    /// Background task: renews the guarded leases. If renewal fails, another node may make the same attempt.
+    /// Background task: renews the guarded leases until the task is aborted. If a renewal fails, another node may make
+    /// the same attempt.
     pub(crate) async fn renew_until_aborted(self: Rc<Self>, app: Arc<App>) {
         let third = self.seconds.saturating_mul(1_000_000) / 3;
         loop {
@@ -92,8 +96,8 @@ impl Leases {
         }
     }
 
-    /// Renews the leases with less than two thirds of their time left, and those that expire too late because the
-    /// clock was set back. `third` is a third of a lease in microseconds.
+    /// Renews the guarded leases that have at most two thirds of their time left, and those that expire too late
+    /// because the clock was set back. `third` is a third of a lease's duration, in microseconds.
     async fn renew(&self, app: &App, third: i64) -> Result<(), Error> {
         let expiry = self.expiry(app.now());
         let soon = Timestamp::from_micros(expiry.micros().saturating_sub(third));

@@ -5,23 +5,24 @@
 //!   (outbox)      (pending)          leases     (concurrency)                              and attempts
 //! ```
 //!
-//! **Who writes.** A use case enqueues a delivery through the outbox, in the transaction of its change. So a delivery
-//! exists exactly if the change was committed.
+//! **Enqueuing.** A use case enqueues a delivery through the outbox, in the transaction of its change. Therefore a
+//! delivery exists if and only if the change was committed.
 //!
-//! **Who leases.** The worker (`worker`) runs on a thread of its own in every node. It wakes after a commit here, after
-//! an announcement of another node (`announcements`), when the next delivery is due, and after a poll interval in case
-//! a wake-up was lost. It leases due deliveries, but only as many as find a slot (`concurrency`), so that a slow
+//! **Leasing.** The worker (`worker`) runs on its own thread in every node. It wakes after a commit on its node, after
+//! another node's announcement (`announcements`), when the next delivery is due, and after a poll interval in case a
+//! wake-up was lost. It leases due deliveries, but only as many as there are free slots (`concurrency`), so that a slow
 //! destination does not delay the others.
 //!
-//! **Who sends.** `senders` makes one attempt, with no transaction open: `webhook` for webhooks and debugger webhooks,
-//! `push` for APNs and FCM. The result is an `AttemptResult`.
+//! **Sending.** `senders` makes one attempt, with no open transaction: through `webhook` for webhooks and debugger
+//! webhooks, and through `push` for APNs and FCM. The result is an `AttemptResult`.
 //!
-//! **Who records.** The recorder (`recorder`) writes finished attempts in batches, together with what follows: finished,
-//! or a retry at a later instant, as [`domain::deliveries::Schedule`] decides.
+//! **Recording.** The recorder (`recorder`) stores finished attempts in batches. In the same transaction, it marks each
+//! delivery as finished or schedules a retry, as [`domain::deliveries::Schedule`] decides.
 //!
-//! **What a lease is for.** Each delivery is sent at least once, not exactly once. A lease only avoids that two nodes
-//! send the same delivery. `leases` renews it while an attempt runs or waits for a permit, and releases it if no attempt
-//! was made. If a process dies, its leases expire and the deliveries become due again, on any node.
+//! **Purpose of leases.** Each delivery is sent at least once, not exactly once. A lease makes it unlikely that two
+//! nodes send the same delivery, but does not guarantee that they never do. `leases` renews the lease while an attempt
+//! runs or waits for a permit, and releases it if no attempt was made. If a process dies, its leases expire and the
+//! deliveries become due again, on any node.
 
 mod announcements;
 mod attempt;

@@ -1,4 +1,5 @@
-//! Attempts at pushes. Everything is looked up at the last moment, so that an answered challenge is not pushed.
+//! Attempts to send pushes. Each attempt reads the current state first, so that no push is sent for a challenge that
+//! has been answered.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,10 +22,10 @@ use crate::delivery::credential_cache::connection_key;
 use crate::delivery::senders::Senders;
 use crate::error::Error;
 
-/// Error code of a push that expired before it could be sent.
+/// Error code for pushes that expired before they were sent.
 const EXPIRED_CODE: u32 = 52310;
 
-/// What a push needs, read in one transaction.
+/// The stored data that a push needs, read in one transaction.
 struct PushContext {
     challenge: Challenge,
     factor: Factor,
@@ -33,7 +34,8 @@ struct PushContext {
 }
 
 impl Senders {
-    /// Pushes a challenge to the device of its factor.
+    /// Makes one attempt to push a challenge to the device of its factor. Skips the push if the challenge can no longer
+    /// be answered or the device cannot be reached.
     pub(super) async fn send_push(
         &self,
         app: &App,
@@ -48,14 +50,15 @@ impl Senders {
             return Ok(AttemptResult::skipped("the challenge is no longer pending"));
         }
         let Some(token) = context.factor.notification.token().filter(|_| !context.factor.unreachable) else {
-            return Ok(AttemptResult::skipped("the factor has no reachable device token"));
+            return Ok(AttemptResult::skipped("the factor has no push token, or its device is unreachable"));
         };
         let outcome = self.push_to(app, delivery, push, &context, token, now).await;
         context.count(&outcome);
         Ok(context.result(app, delivery, push, outcome, now))
     }
 
-    /// Sends the push, unless it has expired or the credential is unusable.
+    /// Sends the push to the provider, and returns the outcome. If the push has expired or the push credential is
+    /// unusable, nothing is sent and the outcome is `Refused`.
     async fn push_to(
         &self,
         app: &App,
@@ -67,14 +70,15 @@ impl Senders {
     ) -> Outcome {
         let remaining_micros = delivery.expires_at.micros().saturating_sub(now.micros());
         if remaining_micros <= 0 {
-            let reason = "the push came too late to be sent".to_owned();
+            let reason = "the push expired before it could be sent".to_owned();
             return Outcome::Refused { code: EXPIRED_CODE, reason };
         }
         let (stored, credential) = match self.usable_credential(app, context) {
             Ok(found) => found,
             Err((code, reason)) => return Outcome::Refused { code, reason: reason.to_owned() },
         };
-        // Round up: a time to live of 0 means "now or never" to the providers.
+        // Round up: rounding down could result in a time to live of 0, for which providers make only one attempt,
+        // without delay.
         let remaining = u32::try_from(remaining_micros.saturating_add(999_999) / 1_000_000);
         let message = Message {
             challenge_sid: push.challenge_sid,
@@ -97,15 +101,15 @@ impl Senders {
         outcome
     }
 
-    /// Returns the stored and the plaintext credential to push with; otherwise the error code and the reason
-    /// (docs/protocol/errors.md, section 6).
+    /// Returns the push credential to use, both as stored and decrypted. If there is no usable credential, the error is
+    /// an error code and its reason (docs/protocol/errors.md, section 6).
     fn usable_credential<'c>(
         &self,
         app: &App,
         context: &'c PushContext,
     ) -> Result<(&'c Credential, Arc<push_client::Credential>), (u32, &'static str)> {
         if context.credential_sid.is_none() {
-            return Err((52004, "the service names no push credential for this platform"));
+            return Err((52004, "the service has no push credential for this platform"));
         }
         let stored =
             context.credential.as_ref().ok_or((52002, "the service's push credential does not exist"))?;
@@ -118,12 +122,12 @@ impl Senders {
             return Err((52003, "the service's push credential is for another platform"));
         }
         let opened = self.credentials.open(app, stored);
-        Ok((stored, opened.map_err(|_| (52005, "the push credential can't be read"))?))
+        Ok((stored, opened.map_err(|_| (52005, "the push credential cannot be decrypted or parsed"))?))
     }
 }
 
 impl PushContext {
-    /// Reads what a push needs; returns `None` if the challenge, the factor or the service was deleted.
+    /// Reads the stored data that a push needs. Returns `None` if the challenge, the factor or the service was deleted.
     async fn read(app: &App, delivery: &Delivery, push: &PushWork) -> Result<Option<Self>, Error> {
         let path = EntityPath {
             account_sid: delivery.account_sid,
@@ -152,7 +156,7 @@ impl PushContext {
             .await
     }
 
-    /// Returns the label of the provider in the metrics.
+    /// Returns the provider of the push, as a label for the metrics.
     fn provider(&self) -> Provider {
         match self.factor.notification.platform() {
             Platform::Fcm => Provider::Fcm,
@@ -160,7 +164,7 @@ impl PushContext {
         }
     }
 
-    /// Counts the push in the metrics.
+    /// Counts the outcome of the push in the metrics.
     fn count(&self, outcome: &Outcome) {
         let outcome = match outcome {
             Outcome::Delivered { .. } => PushOutcome::Delivered,
@@ -171,7 +175,7 @@ impl PushContext {
         METRICS.pushes.get_or_create(&PushLabels { provider: self.provider(), outcome }).inc();
     }
 
-    /// Converts the outcome of the push client to the result of the attempt.
+    /// Converts the push client's outcome to the result of the attempt, with an alert if the push failed.
     fn result(
         &self,
         app: &App,
@@ -188,7 +192,7 @@ impl PushContext {
             Outcome::Delivered { provider_id } => {
                 return AttemptResult { detail: provider_id, ..AttemptResult::new(Ending::Delivered) };
             }
-            // A time to live of 0 permits a single attempt.
+            // A time to live of 0 permits only a single attempt.
             Outcome::Retry { code, reason, .. } if push.ttl == 0 => (Ending::Failed, code, reason),
             Outcome::Retry { after, code, reason } => {
                 let seconds = after.map(|wait| i64::try_from(wait.as_secs()).unwrap_or(i64::MAX));
@@ -197,7 +201,7 @@ impl PushContext {
             Outcome::DeadToken { code, reason } | Outcome::Refused { code, reason } => {
                 (Ending::Failed, code, reason)
             }
-            _ => (Ending::Failed, PUSH_FAILED_CODE, "unknown outcome".to_owned()),
+            _ => (Ending::Failed, PUSH_FAILED_CODE, "unknown push outcome".to_owned()),
         };
         AttemptResult {
             error_code: Some(code),
@@ -216,7 +220,8 @@ impl PushContext {
         })
     }
 
-    /// Builds the alert of a failed push, with the fields of the managed service (docs/protocol/push.md, section 3).
+    /// Builds the alert about a failed push, with the same fields as the managed service's alerts
+    /// (docs/protocol/push.md, section 3).
     fn alert(
         &self,
         app: &App,
@@ -242,7 +247,7 @@ impl PushContext {
                 "bindingSid": prefixed_id("BS", delivery.id),
                 "providerMessageId": delivery.id.to_string(),
                 "requestId": prefixed_id("RQ", delivery.id),
-                // A single string, in which receivers search for a SID.
+                // This is a single string, because receivers search it for a SID.
                 "correlationIds": format!(
                     "[{}, {}, {}, {}]",
                     factor.service_sid, factor.identity, factor.sid, self.challenge.sid

@@ -1,4 +1,4 @@
-//! Recording finished attempts, several in one transaction.
+//! The recorder of finished attempts, which stores several attempts in one transaction.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use crate::delivery::attempt::{AttemptResult, DeadToken};
 use crate::error::Error;
 use crate::outbox::Outbox;
 
-/// Attempts that one transaction records.
+/// Maximum number of attempts that one transaction records.
 const RECORD_BATCH: usize = 64;
 
-/// Longest stored detail of an attempt, in characters.
+/// Maximum length of an attempt's stored detail text, in characters. Longer texts are truncated.
 const MAX_DETAIL_CHARS: usize = 1024;
 
-/// A finished attempt, and what happens to its delivery.
+/// A finished attempt, and what happens next to its delivery.
 #[derive(Clone)]
 pub(crate) struct FinishedAttempt {
     pub(crate) delivery: Delivery,
@@ -45,28 +45,28 @@ impl FinishedAttempt {
     }
 }
 
-/// Converts a duration for the database and the log.
+/// Converts a duration to whole milliseconds, for the database and the log.
 pub(crate) fn milliseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// The sending half of the recorder's queue.
+/// The sending half of the recorder's queue, through which attempts are recorded.
 #[derive(Clone)]
 pub(crate) struct AttemptRecorder(mpsc::UnboundedSender<(FinishedAttempt, oneshot::Sender<()>)>);
 
-/// The receiving half. Its length is bounded by the number of permits, because an attempt keeps its permit until it is
-/// recorded.
+/// The receiving half of the recorder's queue. The queue cannot grow longer than the number of permits, because each
+/// attempt keeps its permit until it is recorded.
 pub(crate) type RecorderQueue = mpsc::UnboundedReceiver<(FinishedAttempt, oneshot::Sender<()>)>;
 
 impl AttemptRecorder {
-    /// Creates a recorder, and the queue for [`run`].
+    /// Creates a recorder and its queue, which the task [`run`] empties.
     pub(crate) fn new() -> (Self, RecorderQueue) {
         let (sender, queue) = mpsc::unbounded_channel();
         (Self(sender), queue)
     }
 
-    /// Records an attempt, updates its delivery, raises an alert if one is due, and waits until this is committed. If
-    /// recording fails, the lease expires and the delivery is attempted again.
+    /// Records an attempt, updates its delivery, raises an alert if one is due, and returns once this is committed or
+    /// has failed. A failure is logged; the delivery is attempted again after its lease has expired.
     pub(crate) async fn record(&self, attempt: FinishedAttempt) {
         let (done, recorded) = oneshot::channel();
         if self.0.send((attempt, done)).is_ok() {
@@ -75,13 +75,15 @@ impl AttemptRecorder {
     }
 }
 
-/// Background task: records the attempts in the queue. `lease_holder` is the name under which they were leased.
+/// Background task: records the attempts in the queue until all recorders are dropped. `lease_holder` is the name under
+/// which this process leased the deliveries.
 pub(crate) async fn run(app: Arc<App>, lease_holder: String, mut queue: RecorderQueue) {
     let mut batch = Vec::new();
     while queue.recv_many(&mut batch, RECORD_BATCH).await > 0 {
         let (attempts, done): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
         if write(&app, &lease_holder, attempts.clone()).await.is_err() {
-            // A single attempt may be the cause; the others must not be repeated because of it.
+            // A single attempt may have caused the failure. Record each attempt separately, so that the others are not
+            // lost and repeated.
             for attempt in attempts {
                 let id = attempt.delivery.id;
                 if let Err(fault) = write(&app, &lease_holder, vec![attempt]).await {
@@ -95,7 +97,7 @@ pub(crate) async fn run(app: Arc<App>, lease_holder: String, mut queue: Recorder
     }
 }
 
-/// Records attempts in one transaction, and wakes the worker if alerts were enqueued.
+/// Records attempts in one transaction. Wakes the delivery worker if alerts were enqueued.
 async fn write(app: &App, lease_holder: &str, attempts: Vec<FinishedAttempt>) -> Result<(), Error> {
     let (lease_holder, outbox) = (lease_holder.to_owned(), app.outbox.clone());
     let enqueued = app
@@ -118,7 +120,8 @@ async fn write(app: &App, lease_holder: &str, attempts: Vec<FinishedAttempt>) ->
     Ok(())
 }
 
-/// Records an attempt that did not deliver; returns whether an alert was enqueued.
+/// Records an attempt that did not succeed, and raises its alert if no retry follows. Returns whether the alert may
+/// have enqueued a delivery.
 async fn record_undelivered(
     tx: &mut Write,
     lease_holder: &str,
@@ -129,7 +132,7 @@ async fn record_undelivered(
     if !tx.record_attempt(lease_holder, delivery, &attempt.to_record(), *next, *ended_at).await? {
         return Ok(false);
     }
-    // A dead token raises an alert only the first time that the provider reports it.
+    // An invalid push token raises an alert only the first time that the provider reports it.
     let is_news = match &result.dead_token {
         Some(DeadToken { factor_sid, token, registered_at }) => {
             tx.mark_unreachable(*factor_sid, token, *registered_at).await?
@@ -138,7 +141,7 @@ async fn record_undelivered(
     };
     match &result.alert {
         Some(alert) if *next == Next::Failed && is_news => match delivery.work {
-            // A failed debugger webhook must not trigger another debugger webhook.
+            // Only store the alert: a failed debugger webhook must not trigger another debugger webhook.
             Work::Debugger { .. } => tx.insert_alert(alert).await.map(|()| false).map_err(Error::from),
             Work::Webhook { .. } | Work::Push(_) => {
                 outbox.raise_alert(tx, alert, *ended_at).await.map(|()| true)

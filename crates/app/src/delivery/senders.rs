@@ -1,4 +1,4 @@
-//! One attempt at a delivery: look up what it needs, send it, and report the result.
+//! One attempt to make a delivery: read the required data, send the request, and return the result.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::delivery::attempt::AttemptResult;
 use crate::delivery::credential_cache::CredentialCache;
 use crate::delivery::settings::{DeliverySettings, WorkerError};
 
-/// The webhook and push clients that the delivery worker uses.
+/// The webhook client, the push client and the credential cache that the delivery worker uses.
 pub struct Senders {
     pub(crate) webhooks: webhook_client::WebhookClient,
     pub(crate) pusher: push_client::PushClient,
@@ -18,10 +18,10 @@ pub struct Senders {
 }
 
 impl Senders {
-    /// Creates the clients, and parses the certificates in the settings.
+    /// Creates the webhook and push clients, parsing the certificates in the settings.
     ///
     /// # Errors
-    /// Returns an error if the settings of a client are invalid.
+    /// Returns an error if the settings of either client are invalid.
     pub fn new(settings: &DeliverySettings, clock: Arc<dyn Clock>) -> Result<Self, WorkerError> {
         Ok(Self {
             webhooks: webhook_client::WebhookClient::new(settings.webhooks.clone())?,
@@ -30,10 +30,11 @@ impl Senders {
         })
     }
 
-    /// Makes one attempt. A fault of this server is part of the result, and leads to a retry.
+    /// Makes one attempt to make a delivery, and returns the result. If a fault of this server prevents the attempt,
+    /// the result asks for a retry.
     pub(crate) async fn attempt(&self, app: &App, delivery: &Delivery, now: Timestamp) -> AttemptResult {
         let result = match &delivery.work {
-            // A webhook that expired while no server ran is still attempted once.
+            // A webhook that expired while no server was running is still attempted once.
             Work::Webhook { webhook_sid, service_sid, parameters, once } => {
                 let target = (*service_sid, *webhook_sid);
                 self.send_webhook(app, delivery, target, parameters, *once, now).await

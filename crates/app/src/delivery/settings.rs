@@ -1,26 +1,27 @@
-//! What an operator can configure about deliveries.
+//! The settings of the delivery worker, and the errors if it cannot start.
 
 use std::time::Duration;
 
 use domain::deliveries::Schedule;
 use domain::housekeeping::Retention;
 
-/// Settings of the delivery worker and of housekeeping, which runs on its thread.
+/// Settings of the delivery worker, and of housekeeping, which runs on the worker's thread.
 #[derive(Clone, Debug)]
 pub struct DeliverySettings {
-    /// Seconds until the deliveries of a dead process are due again; at least 1.
+    /// Duration of a delivery lease, in seconds; at least 1. If a process dies, its deliveries are due again after this
+    /// time.
     pub lease_seconds: i64,
-    /// Backoff between attempts.
+    /// Delays between the attempts of a delivery.
     pub schedule: Schedule,
-    /// Maximum number of concurrent attempts.
+    /// Maximum number of concurrent delivery attempts of this process, webhooks and pushes together.
     pub concurrency: usize,
     /// Maximum number of concurrent webhook attempts to one host.
     pub concurrency_per_host: usize,
-    /// Maximum number of concurrent push attempts for one service and provider.
+    /// Maximum number of concurrent push attempts for each combination of service and provider.
     pub concurrency_per_service_and_provider: usize,
-    /// Longest time between two searches for due deliveries.
+    /// Maximum time between two searches for due deliveries.
     pub poll_interval: Duration,
-    /// How long finished data is kept.
+    /// How long completed records (challenges, deliveries, audit records and so on) are kept.
     pub retention: Retention,
     /// Settings of the webhook client.
     pub webhooks: webhook_client::Settings,
@@ -44,7 +45,7 @@ impl Default for DeliverySettings {
     }
 }
 
-/// The reason why the delivery worker could not start.
+/// The reason the delivery worker could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
     /// The settings of the webhook client are invalid.
@@ -53,7 +54,7 @@ pub enum WorkerError {
     /// The settings of the push client are invalid.
     #[error("invalid push settings")]
     Push(#[from] push_client::Error),
-    /// The operating system could not create the thread or its event queue.
-    #[error("could not start the thread of the delivery worker")]
+    /// The operating system could not create the worker's thread or the event queue of that thread.
+    #[error("could not start the delivery worker's thread")]
     Thread(#[from] std::io::Error),
 }

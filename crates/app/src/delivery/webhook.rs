@@ -1,4 +1,4 @@
-//! Attempts at webhooks: those of services, and the debugger webhooks of accounts.
+//! Attempts to send webhooks, both the webhooks of services and the debugger webhooks of accounts.
 
 use std::collections::BTreeMap;
 
@@ -17,19 +17,20 @@ use crate::delivery::attempt::{AlertSubject, AttemptResult, new_alert, prefixed_
 use crate::delivery::senders::Senders;
 use crate::error::Error;
 
-/// Longest response body that an alert stores, in characters.
+/// Maximum length of the response body that an alert stores, in characters. Longer bodies are truncated.
 const MAX_ALERT_BODY_CHARS: usize = 1024;
 
-/// Longest response headers that an alert stores, in bytes.
+/// Maximum total length of the response headers that an alert stores, in bytes.
 const MAX_ALERT_HEADER_BYTES: usize = 4096;
 
-/// Number of response headers that an alert stores.
+/// Maximum number of response headers that an alert stores.
 const MAX_ALERT_HEADERS: usize = 32;
 
-/// Total time for attempts with retry overrides that set none, in milliseconds.
+/// Total time of all attempts, in milliseconds, if the fragment of the webhook's URL contains retry overrides but does
+/// not set the total time.
 const DEFAULT_OVERRIDE_TOTAL_MILLISECONDS: i64 = 15_000;
 
-/// A request to a webhook, and what an alert says about it.
+/// A request to a webhook, and the subject of the alert if the request fails.
 struct WebhookCall<'c> {
     delivery: &'c Delivery,
     subject: AlertSubject,
@@ -39,7 +40,8 @@ struct WebhookCall<'c> {
 }
 
 impl Senders {
-    /// Sends an event to a webhook of a service. `once` is set for test deliveries.
+    /// Makes one attempt to send an event to a service's webhook. If `once` is set, as for test events, the event is
+    /// sent even if the webhook is disabled, and a failure is not retried and raises no alert.
     pub(super) async fn send_webhook(
         &self,
         app: &App,
@@ -70,7 +72,7 @@ impl Senders {
         })
     }
 
-    /// Sends an alert to the debugger webhook of an account.
+    /// Makes one attempt to send an alert to the account's debugger webhook.
     pub(super) async fn send_debugger_webhook(
         &self,
         app: &App,
@@ -99,7 +101,7 @@ impl Senders {
         let ending = if outcome.is_delivered() {
             Ending::Delivered
         } else if url.overrides().has_retry_policy() {
-            // The receiver's time limit applies to the instant at which this attempt has ended.
+            // The total time that the URL sets is compared with the instant at which this attempt ended.
             let duration = i64::try_from(attempt.duration.as_micros()).unwrap_or(i64::MAX);
             let ended_at = Timestamp::from_micros(now.micros().saturating_add(duration));
             ending_by_overrides(delivery, url, outcome.condition(), ended_at)
@@ -133,8 +135,9 @@ impl Senders {
     }
 }
 
-/// Decides on a failed attempt by the retry overrides of the URL (docs/protocol/decisions.md, No. 13): at most `rc`
-/// retries, on the conditions in `rp` (by default `ct`), within the total time `tt`.
+/// Decides whether a failed attempt is retried, by the retry overrides in the URL's fragment
+/// (docs/protocol/decisions.md, No. 13): at most `rc` retries (by default 1), only under the conditions in `rp` (by
+/// default `ct`), and only within the total time `tt` since the delivery was created. `now` is the end of the attempt.
 fn ending_by_overrides(
     delivery: &Delivery,
     url: &CallbackUrl,
@@ -152,7 +155,8 @@ fn ending_by_overrides(
     if is_retryable && is_in_time && has_retries_left { Ending::RetryNow } else { Ending::Failed }
 }
 
-/// Removes the parameters with text by people. Alerts are kept for long and have many readers.
+/// Returns the parameters without those that may contain personal data. Alerts do not store such data, because they are
+/// kept for a long time and have many readers.
 fn without_personal_data(parameters: &[(String, String)]) -> Vec<(String, String)> {
     const PERSONAL: [&str; 4] =
         ["challenge_details", "challenge_hidden_details", "challenge_metadata", "factor_friendly_name"];
@@ -160,12 +164,12 @@ fn without_personal_data(parameters: &[(String, String)]) -> Vec<(String, String
     parameters.iter().filter(keep).cloned().collect()
 }
 
-/// Shortens a response to what an alert stores.
+/// Converts a response to the form that an alert stores: truncated, and without cookies.
 fn response_for_alert(response: &Response) -> FailedResponse {
     let mut headers = BTreeMap::<String, String>::new();
     let mut remaining = MAX_ALERT_HEADER_BYTES;
     for (name, value) in response.headers.iter().take(MAX_ALERT_HEADERS) {
-        // A cookie is a secret between the receiver and its client.
+        // Cookies are secrets between the receiver and its client, so they are not stored.
         if name == "set-cookie" || name.len() + value.len() > remaining {
             continue;
         }

@@ -1,4 +1,4 @@
-//! The loop of the delivery worker: lease what is due, start its attempts, and record their results.
+//! The loop of the delivery worker: lease due deliveries, start their attempts, and record the results.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -26,30 +26,32 @@ use crate::delivery::settings::{DeliverySettings, WorkerError};
 use crate::error::Error;
 use crate::housekeeping;
 
-/// Deliveries that one transaction leases.
+/// Maximum number of deliveries that one transaction leases or reschedules.
 const LEASE_BATCH: usize = 100;
 
-/// Longest time between two searches for stranded deliveries: the clock of another node may have been wrong.
+/// Maximum time between two searches for stranded deliveries. The searches are repeated, because another node whose
+/// clock was wrong may have stranded deliveries in the meantime.
 const STRANDED_SEARCH_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The running delivery worker, on a thread of its own. Housekeeping and the audit chaining run on the same thread.
+/// A handle to the running delivery worker, which has its own thread. Housekeeping and audit chaining run on the same
+/// thread.
 pub struct DeliveryWorker {
     stop: watch::Sender<bool>,
-    /// Closed when the thread ends; `None` once that was awaited.
+    /// Channel that is closed when the thread ends. `None` after the end has been awaited.
     ended: Option<oneshot::Receiver<()>>,
 }
 
 impl DeliveryWorker {
-    /// Starts the worker.
+    /// Starts the delivery worker on a new thread.
     ///
     /// # Errors
-    /// Returns an error if the operating system cannot create the thread.
+    /// Returns an error if the operating system cannot create the thread or its event queue.
     pub fn start(app: Arc<App>, settings: DeliverySettings, senders: Senders) -> Result<Self, WorkerError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = watch::channel(false);
         let (ends, ended) = oneshot::channel::<()>();
         let run = move || {
-            // Dropped when the thread ends, also by a panic.
+            // Dropped when the thread ends, even if it panics.
             let _ends = ends;
             LocalSet::new().block_on(&runtime, WorkerLoop::new(app, settings, senders).run(stopped));
         };
@@ -57,8 +59,8 @@ impl DeliveryWorker {
         Ok(Self { stop, ended: Some(ended) })
     }
 
-    /// Waits until the worker has ended. Before [`stop`](Self::stop) this is a failure: a server that sends nothing
-    /// should not continue.
+    /// Waits until the worker has ended. If it ends before [`stop`](Self::stop) is called, the worker has failed. The
+    /// server should then stop too, because it sends no more deliveries.
     pub async fn ended(&mut self) {
         if let Some(ended) = &mut self.ended {
             let _ = ended.await;
@@ -66,40 +68,42 @@ impl DeliveryWorker {
         }
     }
 
-    /// Stops leasing deliveries, and waits at most `timeout` for running attempts. Interrupted deliveries stay leased,
-    /// and are attempted again when their leases expire.
+    /// Stops leasing deliveries, and waits at most `timeout` until the running attempts have finished. Deliveries that
+    /// are still interrupted stay leased, and are attempted again when their leases expire.
     pub async fn stop(mut self, timeout: Duration) {
         let _ = self.stop.send(true);
         if tokio::time::timeout(timeout, self.ended()).await.is_err() {
-            warn!("deliveries interrupted by shutdown; they are attempted again when their leases expire");
+            warn!(
+                "deliveries were interrupted by the shutdown; they will be attempted again when their leases expire"
+            );
         }
     }
 }
 
-/// The state of the worker's thread.
+/// The state of the delivery worker's loop, which stays on the worker's thread.
 struct WorkerLoop {
     app: Arc<App>,
     settings: DeliverySettings,
     limiter: ConcurrencyLimiter,
     attempts: Rc<AttemptContext>,
-    /// Queue of the recorder, until its task takes it.
+    /// Queue of the recorder; `None` after the recorder's task has taken it.
     recorder_queue: Option<RecorderQueue>,
-    /// The previous reading of the clock, to notice when it is set back.
+    /// Previous reading of the clock, used to detect when the clock is set back.
     latest_now: Timestamp,
-    /// Time of the last search for stranded deliveries.
+    /// When stranded deliveries were last searched for, or `None` before the first search.
     searched_stranded: Option<Instant>,
 }
 
-/// What all attempts share.
+/// The state that all delivery attempts share.
 struct AttemptContext {
     app: Arc<App>,
     senders: Senders,
     schedule: Schedule,
     leases: Rc<Leases>,
-    /// Whether due deliveries wait for a slot, so that the end of an attempt has to wake the worker.
+    /// Whether due deliveries are waiting for a free slot. If so, each attempt wakes the worker when it ends.
     is_short_of_slots: Cell<bool>,
     recorder: AttemptRecorder,
-    /// Leased deliveries that are not attempted here, and whose leases are to be released.
+    /// Deliveries that were leased but not attempted, and whose leases must be released.
     unattempted: RefCell<Vec<DeliveryId>>,
 }
 
@@ -126,7 +130,8 @@ impl WorkerLoop {
         }
     }
 
-    /// Runs until `stopped` is set, or a background task ends.
+    /// Runs the loop until `stopped` is set or a background task ends unexpectedly, then waits for the running
+    /// attempts.
     async fn run(mut self, mut stopped: watch::Receiver<bool>) {
         let mut tasks = self.spawn_tasks();
         let mut housekeeping = self.spawn_housekeeping(&stopped);
@@ -149,20 +154,20 @@ impl WorkerLoop {
             }
         }
         if !*stopped.borrow() {
-            error!("delivery worker: a background task exited unexpectedly");
-            // Housekeeping does not know that the worker ends, and would keep this thread alive.
+            error!("a background task of the delivery worker exited unexpectedly");
+            // Nothing else ends housekeeping in this case, and its tasks would keep this thread alive.
             housekeeping.abort_all();
         }
         self.limiter.close().await;
         while housekeeping.join_next().await.is_some() {}
-        // Connections have to be closed on the runtime that opened them.
+        // End these tasks here, because connections must be closed on the runtime that opened them.
         tasks.shutdown().await;
         if let Err(fault) = self.release_unattempted().await {
             debug!("could not release unattempted deliveries, their leases will expire: {}", fault.report());
         }
     }
 
-    /// Spawns the tasks that run as long as the worker.
+    /// Spawns the background tasks that run until the worker ends.
     fn spawn_tasks(&mut self) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         tasks.spawn_local(announcements::announce(Arc::clone(&self.app)));
@@ -177,7 +182,7 @@ impl WorkerLoop {
         tasks
     }
 
-    /// Spawns the tasks of housekeeping, which end by themselves when `stopped` is set.
+    /// Spawns the housekeeping tasks, which end by themselves when `stopped` is set.
     fn spawn_housekeeping(&self, stopped: &watch::Receiver<bool>) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         let (app, node) = (|| Arc::clone(&self.app), || self.attempts.leases.holder().to_owned());
@@ -191,8 +196,8 @@ impl WorkerLoop {
         tasks
     }
 
-    /// Starts an attempt for each due delivery that finds a slot. Returns how long to wait for further work, unless the
-    /// worker is notified.
+    /// Starts an attempt for each due delivery that gets a slot. Returns how long the loop may wait until it calls this
+    /// function again, unless a notification wakes it earlier.
     async fn start_due_attempts(&mut self) -> Result<Duration, Error> {
         self.reschedule_stranded().await?;
         loop {
@@ -221,7 +226,8 @@ impl WorkerLoop {
         }
     }
 
-    /// Makes stranded deliveries due: at start, after the clock was set back, and at a long interval.
+    /// Makes stranded deliveries due again. Does this at startup, after the clock was set back, and once every
+    /// [`STRANDED_SEARCH_INTERVAL`]; other calls do nothing.
     async fn reschedule_stranded(&mut self) -> Result<(), Error> {
         let now = self.app.now();
         let was_set_back = now < self.latest_now;
@@ -246,19 +252,19 @@ impl WorkerLoop {
                 Ok::<_, Error>(tx.reschedule_stranded_deliveries(&writer, stranded, LEASE_BATCH, now).await?)
             };
             match self.app.store.write(reschedule).await? {
-                // Another node has rescheduled them.
+                // Another node has rescheduled these deliveries.
                 0 => break,
                 rescheduled => count += rescheduled,
             }
         }
         self.searched_stranded = Some(Instant::now());
         if count > 0 {
-            warn!(deliveries = count, "clock was set back; stranded deliveries rescheduled");
+            warn!(deliveries = count, "stranded deliveries were rescheduled because a clock was set back");
         }
         Ok(())
     }
 
-    /// Leases due deliveries whose destinations have free slots.
+    /// Leases due deliveries whose destinations have free slots, and returns them.
     async fn lease_due(&mut self) -> Result<Vec<Delivery>, Error> {
         let limit = self.limiter.available().min(LEASE_BATCH);
         if limit == 0 {
@@ -274,10 +280,11 @@ impl WorkerLoop {
         self.app.store.write(lease).await
     }
 
-    /// Spawns the attempt at a leased delivery if there is a slot; otherwise schedules the release of its lease.
+    /// Spawns an attempt of a leased delivery if a slot is free. Otherwise marks its lease to be released.
     fn start_attempt(&mut self, delivery: Delivery) {
         if self.attempts.leases.is_guarded(&delivery) {
-            // Its lease expired because it could not be renewed, but its attempt is still running.
+            // The delivery was leased again because its lease could not be renewed in time, but its previous attempt is
+            // still running.
             return;
         }
         let limit = match delivery.destination {
@@ -286,7 +293,7 @@ impl WorkerLoop {
         };
         match self.limiter.try_slot(&delivery.destination, limit) {
             Some(slot) => {
-                // Adds the ID to every log line of the attempt, in all crates.
+                // The span adds the delivery's ID to every log line of the attempt, in all crates.
                 let span = error_span!(target: "delivery", "delivery", delivery = %delivery.id);
                 let attempt = Rc::clone(&self.attempts).run_attempt(delivery, slot);
                 drop(tokio::task::spawn_local(attempt.instrument(span)));
@@ -302,13 +309,14 @@ impl WorkerLoop {
 }
 
 impl AttemptContext {
-    /// Waits for a permit, makes the attempt, and records it.
+    /// Waits for a permit, makes the attempt, and records its result. Keeps the lease renewed until the attempt ends.
     async fn run_attempt(self: Rc<Self>, delivery: Delivery, slot: Slot) {
         let guard = self.leases.guard(&delivery);
         match slot.permit().await {
             Some(_permit) => {
                 let finished = self.attempt(&delivery).await;
-                // Stop renewing before the attempt is recorded, because then the delivery may be leased anew at once.
+                // Stop renewing the lease before recording the attempt, because the delivery may be leased again as
+                // soon as the attempt is recorded.
                 drop(guard);
                 self.recorder.record(finished).await;
             }
@@ -320,7 +328,8 @@ impl AttemptContext {
         }
     }
 
-    /// Makes an attempt, and decides what follows.
+    /// Makes one attempt, and decides what happens next to the delivery. Also updates the log, the metrics and the
+    /// traces.
     async fn attempt(&self, delivery: &Delivery) -> FinishedAttempt {
         let app = &self.app;
         let began_at = app.now();
@@ -340,7 +349,7 @@ impl AttemptContext {
     }
 }
 
-/// Logs an attempt. A delivery that is given up is a warning with the reason.
+/// Logs the result of an attempt. If the delivery is given up, this is a warning with the reason.
 fn log_attempt(delivery: &Delivery, result: &AttemptResult, next: Next, milliseconds: i64) {
     let kind = delivery.work.kind().as_str();
     let (attempt, code, reason) = (delivery.attempts, result.error_code, result.detail.as_deref());
@@ -355,7 +364,7 @@ fn log_attempt(delivery: &Delivery, result: &AttemptResult, next: Next, millisec
     }
 }
 
-/// Returns the label of a delivery's kind in metrics and traces.
+/// Returns the kind of a delivery, as a label for metrics and traces.
 fn kind_label(delivery: &Delivery) -> telemetry::metrics::DeliveryKind {
     match (&delivery.work, &delivery.destination) {
         (Work::Webhook { .. }, _) => telemetry::metrics::DeliveryKind::Webhook,
@@ -367,7 +376,7 @@ fn kind_label(delivery: &Delivery) -> telemetry::metrics::DeliveryKind {
     }
 }
 
-/// Returns the label of an outcome in metrics and traces.
+/// Converts an attempt's outcome to a label for metrics and traces.
 const fn outcome_label(outcome: AttemptOutcome) -> telemetry::metrics::DeliveryOutcome {
     match outcome {
         AttemptOutcome::Delivered => telemetry::metrics::DeliveryOutcome::Delivered,
@@ -377,7 +386,7 @@ const fn outcome_label(outcome: AttemptOutcome) -> telemetry::metrics::DeliveryO
     }
 }
 
-/// Counts an attempt in the metrics, and observes the age of a delivery that succeeded.
+/// Counts an attempt in the metrics. If the delivery succeeded, also observes its age at `now`.
 fn count_attempt(
     delivery: &Delivery,
     kind: telemetry::metrics::DeliveryKind,
@@ -391,7 +400,7 @@ fn count_attempt(
     }
 }
 
-/// Returns random jitter in `0.0..=1.0` for the backoff of retries.
+/// Returns a random number in `0.0..=1.0`, which spreads the delays between retries.
 fn random_jitter(entropy: &dyn Entropy) -> f64 {
     let mut bytes = [0; 2];
     entropy.fill(&mut bytes);
@@ -415,7 +424,7 @@ mod tests {
     use crate::factors::NewFactor;
     use crate::webhooks::NewWebhook;
 
-    /// A clock that the test moves.
+    /// A clock that changes only when the test sets it.
     struct ManualClock(Mutex<Timestamp>);
 
     impl Clock for ManualClock {
@@ -431,7 +440,7 @@ mod tests {
         }
     }
 
-    /// A worker loop that makes no attempts, and an entity whose events are sent to a webhook.
+    /// A worker loop whose attempts are never started, and an entity whose events are enqueued for a webhook.
     struct Fixture {
         worker: WorkerLoop,
         clock: Arc<ManualClock>,
@@ -471,7 +480,7 @@ mod tests {
             }
         }
 
-        /// Creates a factor, which enqueues a delivery to the webhook.
+        /// Creates a factor with a public key made from `key`, which enqueues a delivery to the webhook.
         async fn enqueue_event(&self, key: u8) {
             let new = NewFactor {
                 friendly_name: FriendlyName::from_parameter("Telephone").unwrap(),
@@ -490,7 +499,7 @@ mod tests {
                 .unwrap();
         }
 
-        /// Leases the due deliveries; returns how many there were.
+        /// Reschedules stranded deliveries, leases the due deliveries, and returns how many were leased.
         async fn lease_due(&mut self) -> usize {
             self.worker.reschedule_stranded().await.unwrap();
             self.worker.lease_due().await.unwrap().len()
@@ -517,7 +526,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn small_step_back_delays_a_delivery_at_most_by_the_step() {
+    async fn small_clock_step_back_delays_a_delivery_by_at_most_that_step() {
         let mut fixture = Fixture::new().await;
         fixture.enqueue_event(1).await;
         fixture.clock.advance(-20);
@@ -527,11 +536,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lease_of_a_dead_worker_ends_when_the_clock_is_set_back() {
+    async fn lease_of_a_dead_worker_expires_even_if_the_clock_is_set_back() {
         let mut fixture = Fixture::new().await;
         fixture.enqueue_event(1).await;
         assert_eq!(fixture.lease_due().await, 1);
-        // The worker does not reschedule its own lease.
+        // A worker does not reschedule deliveries that it has leased itself.
         fixture.clock.advance(-3600);
         assert_eq!(fixture.lease_due().await, 0);
         let settings = DeliverySettings::default();

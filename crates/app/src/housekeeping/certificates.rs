@@ -1,4 +1,4 @@
-//! Warnings about push certificates that expire soon.
+//! Alerts about push certificates that expire soon.
 
 use std::sync::Arc;
 
@@ -11,15 +11,17 @@ use store::Write;
 use crate::error::Error;
 use crate::housekeeping::{Housekeeper, Interrupted};
 
-/// Error code of the warning.
+/// Error code for alerts about push certificates that expire soon.
 const CERTIFICATE_EXPIRES_CODE: u32 = 52131;
 
-/// Days before expiry at which to warn about a certificate. Ascending, so that a certificate that is uploaded late
-/// triggers only the nearest warning.
+/// How many days before its expiration a certificate triggers an alert. The order is ascending: if several thresholds
+/// match at once, as for a certificate that is uploaded shortly before its expiration, only the first one triggers an
+/// alert.
 const WARNING_DAYS: [i64; 2] = [7, 30];
 
 impl Housekeeper {
-    /// Raises an alert for each certificate that expires within one of [`WARNING_DAYS`], once per limit.
+    /// Raises an alert for each push certificate that expires within one of [`WARNING_DAYS`]. Each certificate triggers
+    /// each of these alerts at most once.
     pub(super) async fn warn_about_certificates(&self) -> Result<(), Interrupted> {
         let (now, outbox, entropy) = (self.app.now(), self.app.outbox.clone(), Arc::clone(&self.app.entropy));
         let lease = self.lease()?;
@@ -43,10 +45,10 @@ impl Housekeeper {
     }
 }
 
-/// Builds the alert about a certificate.
+/// Builds the alert about a push certificate that expires soon.
 fn warning(credential: &Credential, now: Timestamp, entropy: &dyn Entropy) -> Alert {
     let end = credential.expires_at.unwrap_or(now);
-    let text = format!("the certificate of push credential {} ends at {end}", credential.sid);
+    let text = format!("the certificate of push credential {} expires at {end}", credential.sid);
     Alert {
         sid: AlertSid::generate(now, entropy),
         account_sid: credential.account_sid,

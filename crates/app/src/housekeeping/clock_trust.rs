@@ -1,4 +1,5 @@
-//! Protection against a clock that jumps: retention pauses until the clock can be trusted again.
+//! Protection against clock jumps: retention pauses until the clock can be trusted again, because a wrong clock would
+//! make it remove data too early.
 
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ use crate::error::Error;
 use crate::housekeeping::{Housekeeper, Interrupted};
 
 impl App {
-    /// Trusts the current time after a jump of the clock, so that housekeeping removes expired data again. Returns that
-    /// time.
+    /// Declares the current time correct after a clock jump, so that housekeeping removes expired data again. Returns
+    /// the current time.
     ///
     /// # Errors
     /// Returns an error if the database fails.
@@ -33,8 +34,9 @@ impl App {
 }
 
 impl Housekeeper {
-    /// Returns the time if the clock can be trusted, and updates the stored clock record. A round uses this reading
-    /// throughout, so that a jump during the round has no effect.
+    /// Updates the stored clock record, and returns the current time if the clock can be trusted. Otherwise returns
+    /// [`Interrupted::ClockDoubted`]. A round of retention uses the returned time throughout, so that a clock jump
+    /// during the round has no effect.
     pub(super) async fn trusted_now(&self) -> Result<Timestamp, Interrupted> {
         let (now, monotonic) = (self.app.now(), self.app.clock.monotonic());
         let (lease, written) = (self.lease()?, self.clock.get());
@@ -44,11 +46,11 @@ impl Housekeeper {
             }
             let known = match tx.clock_record().await? {
                 Some(known) => known,
-                // The newest audit record shows a time until which a server has run.
+                // Without a clock record, use the time of the newest audit record: a server was running at that time.
                 None => ClockRecord::trusting(tx.newest_audit_record_at().await?.unwrap_or(now)),
             };
             let own = written.filter(|(record, _)| *record == known);
-            // In whole microseconds, the precision of the record.
+            // Truncate to whole microseconds, which is the precision of the clock record.
             let elapsed =
                 own.map(|(_, at)| Duration::from_micros(monotonic.saturating_sub(at).as_micros() as u64));
             let record = known.after(now, elapsed);

@@ -1,4 +1,4 @@
-//! Removal of the rows of deleted services and entities.
+//! Removal of the database rows of deleted services and entities.
 
 use std::time::{Duration, Instant};
 
@@ -10,11 +10,12 @@ use crate::error::Error;
 use crate::housekeeping::removal::{Progress, Removal};
 use crate::housekeeping::{Housekeeper, Interrupted};
 
-/// Time between two log lines about a long removal.
+/// Minimum time between two log lines about the progress of a long removal.
 const PROGRESS_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Housekeeper {
-    /// Removes the rows of all deleted services and entities, then releases the lease.
+    /// Removes the rows of all deleted services and entities in batches, then releases the lease. Does nothing if there
+    /// are none.
     pub(super) async fn remove_deleted(&self) -> Result<(), Interrupted> {
         if self.count_deleted().await? == 0 {
             return Ok(());
@@ -37,11 +38,14 @@ impl Housekeeper {
         self.release_lease().await?;
         let longest_batch = progress.longest_batch_milliseconds();
         let seconds = began.elapsed().as_secs();
-        info!(removed = progress.removed, longest_batch, seconds, "removed deleted services and entities");
+        info!(
+            removed = progress.removed,
+            longest_batch, seconds, "deleted services and entities were removed"
+        );
         Ok(())
     }
 
-    /// Counts the deleted services and entities whose rows are not removed yet.
+    /// Returns the number of deleted services and entities whose rows have not been completely removed yet.
     async fn count_deleted(&self) -> Result<i64, Error> {
         self.app.store.read(async |db: &mut Read| Ok::<_, Error>(db.count_deleted().await?)).await
     }

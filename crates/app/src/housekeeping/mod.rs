@@ -1,9 +1,10 @@
 //! Housekeeping: removes expired and deleted data, and warns about certificates that expire soon.
 //!
-//! There are two duties, which run on one node at a time: [`run_retention`] every minute, and [`run_deletions`] when a
-//! service or an entity is deleted. The node that holds the lease of a duty performs it, and renews the lease in each
-//! transaction. If the node dies, another one takes over when the lease expires. Rows are removed in small batches
-//! with pauses, so that other writes do not wait long ([`Pace`](domain::housekeeping::Pace)).
+//! There are two tasks, called duties, each of which runs on one node at a time: [`run_retention`] every minute, and
+//! [`run_deletions`] when a service or an entity is deleted. The node that holds a duty's lease performs the duty, and
+//! renews the lease in each transaction. If the node dies, another node takes over when the lease expires. Rows are
+//! removed in small batches with pauses in between, so that other writes do not wait long
+//! ([`Pace`](domain::housekeeping::Pace)).
 
 mod certificates;
 mod clock_trust;
@@ -28,20 +29,21 @@ use tracing::{debug, error};
 use crate::App;
 use crate::error::Error;
 
-/// Pause between two rounds.
+/// Pause between two rounds of a duty.
 const ROUND_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Pause while another node removes deleted rows.
+/// Delay before this node tries again to remove deleted data while another node does so.
 const OTHER_NODE_RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// Seconds until another node takes over the retention of a dead node.
+/// Duration of the retention lease, in seconds: if a node dies, another node takes over after this time.
 const RETENTION_LEASE_SECONDS: i64 = 180;
 
-/// Seconds until another node takes over the deletions of a dead node. This lease is renewed several times a second.
+/// Duration of the deletions lease, in seconds: if a node dies, another node takes over after this time. It can be
+/// short, because the lease is renewed several times a second.
 const DELETIONS_LEASE_SECONDS: i64 = 30;
 
-/// Background task: removes expired data every minute until shutdown, then releases the lease. `node` identifies this
-/// node as the holder.
+/// Background task: removes expired data every minute until shutdown, then releases the lease. `node` is the name of
+/// this node as the lease holder.
 pub(crate) async fn run_retention(
     app: Arc<App>,
     node: String,
@@ -76,13 +78,13 @@ pub(crate) async fn run_retention(
     housekeeper.hand_over().await;
 }
 
-/// Background task: removes the rows of deleted services and entities as soon as they are deleted, until shutdown.
-/// `node` identifies this node as the holder of the lease. The first run finds what other nodes have left.
+/// Background task: removes the rows of services and entities as soon as these are deleted, until shutdown. `node` is
+/// the name of this node as the lease holder. The first run also removes what other nodes have left behind.
 pub(crate) async fn run_deletions(app: Arc<App>, node: String, mut stopped: watch::Receiver<bool>) {
     let housekeeper = Housekeeper::new(app, node, Duty::Deletions, stopped.clone());
     loop {
         let wait = match housekeeper.remove_deleted().await {
-            // Deletions do not depend on the clock, so it is never doubted here.
+            // Removing deleted data does not depend on the clock, so `ClockDoubted` never occurs here.
             Ok(()) | Err(Interrupted::ClockDoubted) => ROUND_INTERVAL,
             Err(Interrupted::OtherNode) => OTHER_NODE_RETRY_DELAY,
             Err(Interrupted::Stopped) => break,
@@ -100,17 +102,17 @@ pub(crate) async fn run_deletions(app: Arc<App>, node: String, mut stopped: watc
     housekeeper.hand_over().await;
 }
 
-/// A task that one node performs for all.
+/// A housekeeping task that one node performs for all nodes.
 #[derive(Clone, Copy)]
 enum Duty {
-    /// Removal of expired data.
+    /// Removal of expired data, every minute.
     Retention,
-    /// Removal of the rows of deleted services and entities.
+    /// Removal of the rows of deleted services and entities, after each deletion.
     Deletions,
 }
 
 impl Duty {
-    /// Returns the name of the lease in the database.
+    /// Returns the name of the duty's lease in the database.
     const fn lease_name(self) -> &'static str {
         match self {
             Self::Retention => "housekeeping",
@@ -126,14 +128,14 @@ impl Duty {
     }
 }
 
-/// Why a duty ended early.
+/// The reason a duty ended early.
 #[derive(Debug)]
 enum Interrupted {
-    /// Another node holds the lease.
+    /// Another node holds the lease of the duty.
     OtherNode,
     /// This node is shutting down.
     Stopped,
-    /// The clock jumped, so the age of data is unknown.
+    /// The clock has jumped, so the age of the data is unknown.
     ClockDoubted,
     /// The database failed, or the audit chain was altered.
     Failed(Error),
@@ -145,16 +147,16 @@ impl From<Error> for Interrupted {
     }
 }
 
-/// Performs one duty on this node.
+/// A runner of one housekeeping duty on this node.
 struct Housekeeper {
     app: Arc<App>,
-    /// Name of this node as the holder of leases.
+    /// Name of this node as the lease holder.
     node: String,
     duty: Duty,
-    /// Set at shutdown. It is checked only between transactions: an abandoned transaction could take the lease again
-    /// after its release.
+    /// Set to `true` at shutdown. It is checked only between transactions, because a transaction that was abandoned
+    /// halfway could take the lease again after its release.
     stopped: watch::Receiver<bool>,
-    /// The clock record that this node wrote last, and the reading of the monotonic clock at that time.
+    /// The clock record that this node stored last, and the reading of the monotonic clock at that time.
     clock: Cell<Option<(ClockRecord, Duration)>>,
 }
 
@@ -163,7 +165,7 @@ impl Housekeeper {
         Self { app, node, duty, stopped, clock: Cell::default() }
     }
 
-    /// Returns the lease to renew in the next transaction, or [`Interrupted::Stopped`] at shutdown.
+    /// Returns the lease that the next transaction must renew, or the error [`Interrupted::Stopped`] at shutdown.
     fn lease(&self) -> Result<DutyLease, Interrupted> {
         if *self.stopped.borrow() {
             return Err(Interrupted::Stopped);
@@ -176,7 +178,7 @@ impl Housekeeper {
         self.app.store.write(async move |tx: &mut Write| Ok(tx.release_lease(lease, &node).await?)).await
     }
 
-    /// Releases the lease, so that another node can take over immediately.
+    /// Releases the lease at shutdown, so that another node can take over immediately.
     async fn hand_over(self) {
         if let Err(fault) = self.release_lease().await {
             debug!("could not release the housekeeping lease, it will expire: {}", fault.report());
@@ -184,7 +186,7 @@ impl Housekeeper {
     }
 }
 
-/// The lease of a duty, which each of its transactions renews.
+/// The lease of a duty. Each transaction of the duty renews it.
 struct DutyLease {
     duty: Duty,
     node: String,
@@ -192,7 +194,7 @@ struct DutyLease {
 }
 
 impl DutyLease {
-    /// Takes or renews the lease; returns `false` if another node holds it.
+    /// Takes or renews the lease. Returns `false` if another node holds it.
     async fn renew(&self, tx: &mut Write) -> Result<bool, Error> {
         let expires_at = self.now.plus_seconds(self.duty.lease_seconds());
         Ok(tx.acquire_lease(self.duty.lease_name(), &self.node, self.now, expires_at).await?)

@@ -1,4 +1,4 @@
-//! Removal of rows in batches, each in a transaction of its own.
+//! Removal of rows in batches, each in its own transaction.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,37 +19,37 @@ use crate::factors;
 use crate::housekeeping::{Housekeeper, Interrupted};
 use crate::outbox::Outbox;
 
-/// The rows to remove: one kind of data, from before an instant.
+/// The rows to remove: one kind of data, in most cases older than the given instant.
 #[derive(Clone, Copy)]
 pub(super) enum Removal {
-    /// Factors that were created before, and never verified.
+    /// Factors that were created before this instant and are still unverified.
     UnverifiedFactors(Timestamp),
-    /// Challenges that expired before.
+    /// Challenges that expired before this instant.
     Challenges(Timestamp),
-    /// Access tokens that expired before.
+    /// Access tokens that expired before this instant.
     AccessTokens(Timestamp),
-    /// Counted creations of factors from before.
+    /// Records of factor creations before this instant, which no longer count toward the daily limit per entity.
     FactorCreations(Timestamp),
-    /// Deliveries that finished before.
+    /// Deliveries that finished before this instant.
     Deliveries(Timestamp),
-    /// Alerts from before.
+    /// Alerts that were raised before this instant.
     Alerts(Timestamp),
-    /// Enrollment keys that were replaced before.
+    /// Enrollment keys that were replaced by a newer key before this instant.
     EnrollmentKeys(Timestamp),
-    /// Audit records from before.
+    /// Audit records that were written before this instant.
     AuditRecords(Timestamp),
     /// Rows of deleted services and entities, of any age.
     Deleted,
 }
 
-/// A committed batch.
+/// A batch of rows whose removal has been committed.
 pub(super) struct Batch {
     pub(super) rows: usize,
-    /// Time for which the transaction occupied the writer, including the commit.
+    /// How long the transaction occupied the database writer, including the commit.
     pub(super) took: Duration,
 }
 
-/// What a batch needs besides the transaction.
+/// The parts of the application that the removal of a batch needs besides the transaction.
 struct BatchContext {
     audit: AuditWriter,
     outbox: Outbox,
@@ -57,7 +57,7 @@ struct BatchContext {
     now: Timestamp,
 }
 
-/// The progress of a removal over its batches.
+/// The progress of a removal over all of its batches.
 #[derive(Default)]
 pub(super) struct Progress {
     pub(super) removed: usize,
@@ -66,7 +66,7 @@ pub(super) struct Progress {
 }
 
 impl Removal {
-    /// Returns the label of the data in metrics and logs.
+    /// Returns the kind of data, as a label for metrics and logs.
     const fn label(self) -> HousekeepingKind {
         match self {
             Self::UnverifiedFactors(_) => HousekeepingKind::UnverifiedFactors,
@@ -81,7 +81,8 @@ impl Removal {
         }
     }
 
-    /// Returns the audit action of a batch. It is `None` for data whose removal is not recorded per batch.
+    /// Returns the action to record in the audit log for each batch, or `None` for data whose removal is not recorded
+    /// per batch.
     const fn audit_action(self) -> Option<AuditAction> {
         match self {
             Self::UnverifiedFactors(_) | Self::FactorCreations(_) | Self::AuditRecords(_) | Self::Deleted => {
@@ -95,7 +96,7 @@ impl Removal {
         }
     }
 
-    /// Deletes at most `limit` rows; returns how many.
+    /// Deletes at most `limit` rows, and returns how many were deleted. Enrollment keys are deleted without a limit.
     async fn delete(self, tx: &mut Write, context: &BatchContext, limit: i64) -> Result<usize, Error> {
         Ok(match self {
             Self::UnverifiedFactors(before) => delete_unverified_factors(tx, context, before, limit).await?,
@@ -113,7 +114,8 @@ impl Removal {
     }
 }
 
-/// Deletes unverified factors like a caller would: with an audit record and a webhook event for each.
+/// Deletes at most `limit` unverified factors that were created before `before`, and returns how many were deleted. As
+/// with a deletion through the API, each factor gets an audit record and a webhook event.
 async fn delete_unverified_factors(
     tx: &mut Write,
     context: &BatchContext,
@@ -138,12 +140,13 @@ impl BatchContext {
 }
 
 impl Progress {
-    /// Returns the size of the next batch.
+    /// Returns the maximum number of rows for the next batch.
     pub(super) const fn batch_rows(&self) -> u32 {
         self.pace.rows()
     }
 
-    /// Counts a batch, and adapts the size of the next one to the time that it took.
+    /// Adds a batch to the counts and the metrics, and adapts the size of the next batch to the time that this one
+    /// took.
     pub(super) fn add(&mut self, removal: Removal, batch: &Batch) {
         let removed = METRICS
             .housekeeping_removed
@@ -161,7 +164,7 @@ impl Progress {
 }
 
 impl Housekeeper {
-    /// Removes all rows of `removal`, batch by batch.
+    /// Removes all rows that `removal` selects, batch by batch.
     pub(super) async fn remove(&self, removal: Removal) -> Result<(), Interrupted> {
         let kind = removal.label().as_str();
         let mut progress = Progress::default();
@@ -185,14 +188,14 @@ impl Housekeeper {
         Ok(())
     }
 
-    /// Removes at most `limit` rows in one transaction.
+    /// Removes at most `limit` rows in one transaction, which also renews the lease and writes the audit record.
     pub(super) async fn remove_batch(&self, removal: Removal, limit: u32) -> Result<Batch, Interrupted> {
         let (lease, context) = (self.lease()?, BatchContext::new(&self.app));
         let write = async move |tx: &mut Write| {
             if !lease.renew(tx).await? {
                 return Ok(None);
             }
-            // Start timing inside the transaction: time spent in the writer's queue does not block other writes.
+            // Start timing inside the transaction, because waiting in the writer's queue does not block other writes.
             let began = Instant::now();
             let rows = removal.delete(tx, &context, i64::from(limit)).await?;
             if let Some(action) = removal.audit_action().filter(|_| rows > 0) {

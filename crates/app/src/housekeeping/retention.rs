@@ -1,4 +1,4 @@
-//! Rounds of retention: removal of all data that has expired.
+//! Rounds of retention, each of which removes all expired data.
 
 use domain::Timestamp;
 use domain::housekeeping::Retention;
@@ -8,12 +8,13 @@ use crate::enrollment_keys::KEY_OVERLAP_SECONDS;
 use crate::housekeeping::removal::Removal;
 use crate::housekeeping::{Housekeeper, Interrupted};
 
-/// Seconds for which a created factor counts toward the daily limit: a day, and an hour for clocks that differ.
+/// How long the record of a factor creation is kept for the daily limit per entity, in seconds: one day, plus one hour
+/// because the clocks of the nodes may differ.
 const FACTOR_CREATION_SECONDS: i64 = 25 * 3600;
 
 impl Housekeeper {
-    /// Warns about certificates, and removes all expired data. A failure with one kind of data does not prevent the
-    /// removal of the others; the first failure is returned, and the others are logged.
+    /// Raises alerts about push certificates that expire soon, and removes all expired data. If one kind of data cannot
+    /// be removed, the other kinds are removed nevertheless. The first failure is returned, and all others are logged.
     pub(super) async fn apply_retention(&self, retention: Retention) -> Result<(), Interrupted> {
         let now = self.trusted_now().await?;
         let warned = self.warn_about_certificates().await;
@@ -35,7 +36,7 @@ impl Housekeeper {
     }
 }
 
-/// Returns what has expired at `now`.
+/// Returns the removals of all data that has expired at `now`.
 fn removals(retention: Retention, now: Timestamp) -> Vec<Removal> {
     let before = |seconds: i64| now.plus_seconds(-seconds);
     let mut removals = vec![

@@ -1,4 +1,4 @@
-//! Tests of retention, with a clock that the test moves.
+//! Tests of retention, with a manually controlled clock.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -24,7 +24,7 @@ use crate::{AppConfig, MasterKeySource, NewAccessToken};
 
 const DAY_SECONDS: i64 = 24 * 3600;
 
-/// A wall clock and a monotonic clock that the test moves.
+/// A wall clock and a monotonic clock that change only when the test sets them.
 struct ManualClock(Mutex<(Timestamp, Duration)>);
 
 impl Clock for ManualClock {
@@ -38,13 +38,13 @@ impl Clock for ManualClock {
 }
 
 impl ManualClock {
-    /// Lets time pass on both clocks.
+    /// Advances both clocks by this many seconds.
     fn pass(&self, seconds: i64) {
         self.jump(seconds);
         self.0.lock().unwrap().1 += Duration::from_secs(seconds.unsigned_abs());
     }
 
-    /// Moves the wall clock alone.
+    /// Moves only the wall clock by this many seconds, forward or back.
     fn jump(&self, seconds: i64) {
         let mut readings = self.0.lock().unwrap();
         readings.0 = readings.0.plus_seconds(seconds);
@@ -59,7 +59,7 @@ struct Fixture {
     path: EntityPath,
 }
 
-/// Creates the housekeeper of a node.
+/// Creates a housekeeper that applies retention as the node `node`.
 fn housekeeper(app: Arc<App>, node: &str) -> Housekeeper {
     Housekeeper::new(app, node.to_owned(), Duty::Retention, watch::channel(false).1)
 }
@@ -101,7 +101,7 @@ impl Fixture {
         Origin::request(&self.caller, None, None)
     }
 
-    /// Returns the audit records of housekeeping, oldest first.
+    /// Returns the type and the resource SID of each audit record that housekeeping wrote, oldest first.
     async fn recorded(&self) -> Vec<(String, Option<String>)> {
         let filter = AuditFilter::default();
         let records = self.housekeeper.app.audit_records(filter, 99).await.unwrap().into_iter().rev();
@@ -150,7 +150,7 @@ impl Fixture {
         created.await.unwrap().0.grant.sid
     }
 
-    /// Returns whether the database still has an access token, valid or expired.
+    /// Returns whether the database still contains an access token, whether valid or expired.
     async fn has_token(&self, token: AccessTokenSid) -> bool {
         let (account_sid, service_sid) = (self.path.account_sid, self.path.service_sid);
         let read = async move |db: &mut Read| {
@@ -159,7 +159,7 @@ impl Fixture {
         self.housekeeper.app.store.read(read).await.unwrap().is_some()
     }
 
-    /// Returns the factors whose deletion is enqueued for the webhook.
+    /// Returns the SIDs of the factors whose deletion is enqueued as an event for the webhook.
     async fn enqueued_deletions(&self) -> Vec<String> {
         let read = async |db: &mut Read| Ok::<_, Error>(db.deliveries(&DeliveryFilter::default(), 99).await?);
         let deliveries = self.housekeeper.app.store.read(read).await.unwrap();
@@ -182,7 +182,11 @@ async fn unverified_factor_is_deleted_after_retention_with_a_webhook_event() {
     let young = fixture.create_factor(2).await;
     fixture.clock.pass(3600);
     fixture.housekeeper.apply_retention(retention).await.unwrap();
-    assert_eq!(fixture.factors().await, [old, young], "exactly two hours old is not expired");
+    assert_eq!(
+        fixture.factors().await,
+        [old, young],
+        "a factor that is exactly two hours old has not expired"
+    );
     fixture.clock.pass(1);
     fixture.housekeeper.apply_retention(retention).await.unwrap();
     assert_eq!(fixture.factors().await, [young]);
@@ -210,7 +214,7 @@ async fn access_token_is_removed_an_hour_after_expiry() {
 }
 
 #[tokio::test]
-async fn another_node_takes_over_when_the_lease_expires() {
+async fn another_server_takes_over_housekeeping_when_the_lease_expires() {
     let fixture = Fixture::new().await;
     let other = housekeeper(Arc::clone(&fixture.housekeeper.app), "two");
     let retention = Retention { unverified_factors: 1, ..Retention::default() };
@@ -226,12 +230,12 @@ async fn another_node_takes_over_when_the_lease_expires() {
 }
 
 impl Fixture {
-    /// Replaces the housekeeper by that of a new process on the same database.
+    /// Replaces the housekeeper with the housekeeper of a new process on the same database.
     fn restart(&mut self) {
         self.housekeeper = housekeeper(Arc::clone(&self.housekeeper.app), &self.housekeeper.node);
     }
 
-    /// Runs a round that removes everything that is a day old.
+    /// Runs one round of retention that removes all data older than a day.
     async fn round(&self) -> Result<(), Interrupted> {
         let retention = Retention {
             unverified_factors: DAY_SECONDS,
@@ -243,7 +247,7 @@ impl Fixture {
         self.housekeeper.apply_retention(retention).await
     }
 
-    /// Counts the factors, and the audit records that housekeeping did not write.
+    /// Returns the number of factors, and the number of audit records that housekeeping did not write.
     async fn count_rows(&self) -> (usize, usize) {
         let records = self.housekeeper.app.audit_records(AuditFilter::default(), 99).await.unwrap();
         let others = records.iter().filter(|found| found.record.actor_type != "housekeeping").count();
@@ -252,7 +256,7 @@ impl Fixture {
 }
 
 #[tokio::test]
-async fn nothing_is_removed_while_the_clock_is_wrong() {
+async fn housekeeping_removes_nothing_while_the_clock_is_wrong() {
     for jump in [400 * DAY_SECONDS, 2 * DAY_SECONDS, -400 * DAY_SECONDS] {
         for restarts in [false, true] {
             let mut fixture = Fixture::new().await;
@@ -273,7 +277,7 @@ async fn nothing_is_removed_while_the_clock_is_wrong() {
             assert_eq!(fixture.count_rows().await, rows, "{jump} {restarts}");
             assert!(fixture.has_token(token).await);
             assert!(fixture.recorded().await.is_empty());
-            // The clock is trusted again as soon as it is right.
+            // The clock is trusted again as soon as it shows the right time.
             fixture.clock.jump(-jump);
             fixture.round().await.unwrap();
             assert_eq!(fixture.count_rows().await, rows);
@@ -302,9 +306,9 @@ async fn jumped_clock_is_trusted_after_six_hours_or_on_command() {
     }
 }
 
-/// A database of an older version has no clock record.
+/// A database that was created by an older version has no clock record.
 #[tokio::test]
-async fn first_reading_is_compared_with_the_newest_audit_record() {
+async fn clock_is_compared_with_the_newest_audit_record_if_there_is_no_clock_record() {
     let fixture = Fixture::new().await;
     fixture.create_factor(1).await;
     fixture.clock.pass(2 * DAY_SECONDS);

@@ -1,4 +1,4 @@
-//! Steps 10 to 13: answers that the server refuses, a denial, and an expiry.
+//! Steps 10 to 13 of the tour: answers that the server refuses, a denial, and an expired challenge.
 
 use std::time::{Duration, Instant};
 
@@ -8,10 +8,10 @@ use terminal::CliError;
 
 use super::{Tour, challenge_path};
 
-/// Maximum time until a challenge of five to six seconds must have expired.
+/// Maximum time to wait until a challenge with a lifetime of five to six seconds has expired.
 const EXPIRY_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Time between two requests while the backend waits for the expiry.
+/// Interval between the backend's requests while it waits for the challenge to expire.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 impl Tour {
@@ -40,14 +40,15 @@ impl Tour {
              wrong hands.",
         )
         .await;
-        let sid = self.create_challenge(enrollment, "Is it you who signs in to Owl Bank?", &[]).await?;
+        let sid = self.create_challenge(enrollment, "Are you signing in to Owl Bank?", &[]).await?;
         let challenge = self.phone.get_challenge(enrollment, &sid).await?;
         self.phone.send_answer(enrollment, &challenge, Answer::Denied).await?;
         let challenge = self.read_challenge(enrollment, &sid).await?;
         self.printer.check(challenge["status"] == "denied", "The challenge is denied.")
     }
 
-    /// Creates a challenge with a short life, fetches it, and returns it after it has expired.
+    /// Runs step 12: creates a challenge with a short lifetime, fetches it, and returns it after it has
+    /// expired.
     pub(super) async fn let_challenge_expire(&self, enrollment: &Enrollment) -> Result<Challenge, CliError> {
         self.start_step(
             "A third challenge expires",
@@ -55,7 +56,7 @@ impl Tour {
              not answer.",
         )
         .await;
-        // Expiration dates are whole seconds, so this is five to six seconds from now.
+        // Expiration dates are in whole seconds, so this one is five to six seconds from now.
         let expires_at = self.clock.now().plus_seconds(6).truncate_to_second().to_string();
         let fields = [("ExpirationDate", expires_at.as_str())];
         let sid = self.create_challenge(enrollment, "Is it still you?", &fields).await?;
@@ -87,7 +88,8 @@ impl Tour {
         )
     }
 
-    /// Polls until the challenge is no longer pending. Returns how often it was pending.
+    /// Polls until the challenge at `path` is no longer pending. Returns the number of polls in which it was
+    /// still pending.
     async fn wait_until_expired(&self, path: &str) -> Result<usize, CliError> {
         let started = Instant::now();
         let mut polls = 0;

@@ -1,4 +1,4 @@
-//! Steps 14 to 20: a push to the phone and a webhook to the backend.
+//! Steps 14 to 20 of the tour: a push to the phone and a webhook to the backend.
 
 use device::{Answer, Enrollment};
 use serde_json::Value;
@@ -10,7 +10,7 @@ use crate::exchange::{DeliveryView, decode_form};
 use crate::receiver::WEBHOOK_PATH;
 
 impl Tour {
-    /// Creates a push credential and returns its SID.
+    /// Runs step 14: creates a push credential and returns its SID.
     pub(super) async fn upload_push_credential(&self) -> Result<String, CliError> {
         self.start_step(
             "The backend uploads its push credential",
@@ -57,7 +57,7 @@ impl Tour {
     pub(super) async fn create_webhook(&self, service_sid: &str) -> Result<(), CliError> {
         self.start_step(
             "The backend creates a webhook",
-            "With a webhook it does not have to poll for the answer of the user.",
+            "With a webhook, the backend does not have to poll for the user's answer.",
         )
         .await;
         let url = self.webhook_url();
@@ -76,7 +76,7 @@ impl Tour {
         self.printer.check(webhook["status"] == "enabled", "The webhook is enabled.")
     }
 
-    /// Creates the challenge for a payment and returns its SID.
+    /// Runs step 17: creates the challenge for a payment and returns its SID.
     pub(super) async fn create_payment_challenge(&self, enrollment: &Enrollment) -> Result<String, CliError> {
         self.start_step(
             "The user pays, and the backend asks the phone",
@@ -88,14 +88,14 @@ impl Tour {
             ("Details.Fields", r#"{"label":"Amount","value":"12 €"}"#),
             ("Details.Fields", r#"{"label":"To","value":"Owl Books"}"#),
         ];
-        self.create_challenge(enrollment, "Do you pay Owl Books?", &fields).await
+        self.create_challenge(enrollment, "Pay Owl Books?", &fields).await
     }
 
     pub(super) async fn receive_push(&mut self, sid: &str) -> Result<(), CliError> {
         self.start_step(
             "A push wakes the phone",
             "The server stored the push in the same transaction as the challenge, so that a crash cannot lose it. Now \
-             it sends the push to Google, here to a stand-in, from where the app receives it.",
+             it sends the push to Google, here replaced by a stand-in, from which the app receives it.",
         )
         .await;
         let body = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
@@ -155,7 +155,7 @@ impl Tour {
         });
         self.printer.check(
             request.signature == self.backend.sign_webhook(&self.webhook_url(), &form),
-            "The signature is an HMAC of URL and parameters, keyed with the auth token of the account. The backend \
+            "The signature is an HMAC of the URL and the parameters, keyed with the account's auth token. The backend \
              has computed the same value.",
         )?;
         self.printer.check(

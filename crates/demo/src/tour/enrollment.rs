@@ -1,4 +1,4 @@
-//! Steps 1 to 4: a service, an access token, and a phone that enrolls.
+//! Steps 1 to 4 of the tour: a service, an access token, and a phone that enrolls.
 
 use device::{Enrollment, NewFactor, Platform};
 use domain::Secret;
@@ -9,7 +9,7 @@ use super::{IDENTITY, Tour, string_member};
 use crate::backend::Explanation;
 
 impl Tour {
-    /// Creates a service and returns its SID.
+    /// Runs step 1: creates a service and returns its SID.
     pub(super) async fn create_service(&self) -> Result<String, CliError> {
         self.start_step(
             "The backend creates a service",
@@ -19,7 +19,7 @@ impl Tour {
         .await;
         let form = [("FriendlyName", "Owl Bank")];
         let explanation = Explanation {
-            checks: "the auth token: it must be that of the account",
+            checks: "the auth token: it must be the account's",
             shown_members: &["sid", "friendly_name", "date_created", "url"],
         };
         let service = self.backend.create("/v2/Services", &form, explanation).await?;
@@ -29,11 +29,11 @@ impl Tour {
         Ok(sid)
     }
 
-    /// Creates an access token and returns it.
+    /// Runs step 2: creates an access token and returns it.
     pub(super) async fn create_access_token(&self, service_sid: &str) -> Result<String, CliError> {
         self.start_step(
             "The backend creates an access token",
-            "With an access token one phone can enroll, for this user only and within 60 seconds. The backend gives \
+            "An access token lets one phone enroll, for this user only and within 60 seconds. The backend gives \
              it to the app after it has verified by other means who the user is.",
         )
         .await;
@@ -48,7 +48,7 @@ impl Tour {
         string_member(&token, "token")
     }
 
-    /// Creates an unverified factor.
+    /// Runs step 3: creates an unverified factor with a new key, and returns the enrollment.
     pub(super) async fn register_public_key(
         &self,
         service_sid: &str,
@@ -72,12 +72,12 @@ impl Tour {
         let enrollment = self.phone.create_factor(&new).await?;
         self.printer.check(
             enrollment.status == Status::Unverified,
-            "The factor is unverified: the phone has not proved yet that it holds the private key.",
+            "The factor is unverified: the phone has not yet proved that it holds the private key.",
         )?;
         Ok(enrollment)
     }
 
-    /// Verifies the factor.
+    /// Runs step 4: verifies the factor and updates `enrollment`.
     pub(super) async fn prove_possession(&self, enrollment: &mut Enrollment) -> Result<(), CliError> {
         self.start_step(
             "The phone proves that it holds the private key",
@@ -87,7 +87,7 @@ impl Tour {
         .await;
         self.phone.verify_factor(enrollment).await?;
         self.check_signatures(
-            "Both signatures match the public key. The demo has verified that without any secret.",
+            "Both signatures match the public key. The demo verified them without knowing any secret.",
         )?;
         self.printer.check(
             enrollment.status == Status::Verified,

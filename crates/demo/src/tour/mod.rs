@@ -1,5 +1,5 @@
-//! The steps of the demo. [`Tour::run`] lists them in order; each is a method that starts with its title and an
-//! explanation, makes the requests and checks the result.
+//! The steps of the demo. [`Tour::run`] lists them in order. Each step is a method that prints the step's
+//! title and explanation, makes the requests, and checks the result.
 
 mod answers;
 mod deliveries;
@@ -18,10 +18,10 @@ use crate::phone_observer::PhoneObserver;
 use crate::printer::Printer;
 use crate::receiver::Receiver;
 
-/// Identity of the user whose phone it is.
+/// Identity of the user who owns the phone.
 const IDENTITY: &str = "user-0001";
 
-/// The participants of the demo.
+/// The guided tour, with the participants of the demo.
 pub(crate) struct Tour {
     url: String,
     backend: Backend,
@@ -33,7 +33,7 @@ pub(crate) struct Tour {
 }
 
 impl Tour {
-    /// Creates a tour with a new phone for the server at `url`.
+    /// Creates a tour with a new phone that sends its requests to the server at `url`.
     pub(crate) fn new(
         url: &str,
         backend: Backend,
@@ -48,7 +48,7 @@ impl Tour {
         Ok(Self { url: url.to_owned(), backend, phone, observer, receiver, clock, printer })
     }
 
-    /// Runs all steps.
+    /// Runs all steps of the tour, in order.
     ///
     /// # Errors
     /// Returns the error of the first step that fails.
@@ -84,7 +84,7 @@ impl Tour {
         self.printer.start_step(title, explanation).await;
     }
 
-    /// Creates a challenge with further form fields, and returns its SID.
+    /// Creates a challenge as the backend, with the additional form fields `fields`, and returns its SID.
     async fn create_challenge(
         &self,
         enrollment: &Enrollment,
@@ -105,7 +105,7 @@ impl Tour {
         string_member(&challenge, "sid")
     }
 
-    /// Reads a challenge as the backend.
+    /// Fetches a challenge as the backend and returns it.
     async fn read_challenge(&self, enrollment: &Enrollment, sid: &str) -> Result<Value, CliError> {
         let explanation = Explanation {
             checks: "the auth token; that the challenge belongs to this account",
@@ -114,7 +114,8 @@ impl Tour {
         self.backend.get(&challenge_path(enrollment, sid), explanation).await
     }
 
-    /// Checks that the server refused a request with this code although its signature was valid.
+    /// Checks that the server refused the phone's request with `expected_code` although its signature was
+    /// valid. `statement` is printed as the result.
     fn check_refused(
         &self,
         result: Result<(), Error>,
@@ -130,7 +131,7 @@ impl Tour {
         }
     }
 
-    /// Checks that every signature so far was valid.
+    /// Checks that every signature by the phone so far was valid. `statement` is printed as the result.
     fn check_signatures(&self, statement: &str) -> Result<(), CliError> {
         self.printer.check(self.observer.are_signatures_valid(), statement)
     }
@@ -144,7 +145,7 @@ fn challenge_path(enrollment: &Enrollment, sid: &str) -> String {
     format!("{}/{sid}", challenges_path(enrollment))
 }
 
-/// Returns a member of a response body that must be a string.
+/// Returns the string member `name` of a response body, or an error if there is no such member.
 fn string_member(body: &Value, name: &str) -> Result<String, CliError> {
     let text = body[name].as_str().map(str::to_owned);
     text.ok_or_else(|| CliError::new(format!("the response has no {name}")))

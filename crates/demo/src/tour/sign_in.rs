@@ -1,4 +1,4 @@
-//! Steps 5 to 9: the user confirms a sign-in.
+//! Steps 5 to 9 of the tour: the user confirms a sign-in.
 
 use device::{Answer, Challenge, Enrollment, Status};
 use terminal::CliError;
@@ -6,12 +6,12 @@ use terminal::CliError;
 use super::Tour;
 
 impl Tour {
-    /// Creates the challenge for a sign-in and returns its SID.
+    /// Runs step 5: creates the challenge for a sign-in and returns its SID.
     pub(super) async fn create_sign_in_challenge(&self, enrollment: &Enrollment) -> Result<String, CliError> {
         self.start_step(
             "The user signs in, and the backend asks the phone",
-            "A challenge is one question to one phone, with the details that the user needs for a decision. Without \
-             an answer it expires after five minutes.",
+            "A challenge is one question to one phone, with the details that the user needs to decide. Without \
+             an answer, it expires after five minutes.",
         )
         .await;
         let fields = [
@@ -19,7 +19,7 @@ impl Tour {
             ("Details.Fields", r#"{"label":"Device","value":"Firefox on Linux"}"#),
             ("HiddenDetails", r#"{"session":"8f14e45f"}"#),
         ];
-        self.create_challenge(enrollment, "Is it you who signs in to Owl Bank?", &fields).await
+        self.create_challenge(enrollment, "Are you signing in to Owl Bank?", &fields).await
     }
 
     pub(super) async fn list_pending_challenges(
@@ -34,7 +34,7 @@ impl Tour {
         .await;
         let list = self.phone.list_pending(enrollment).await?;
         let is_found = matches!(list.challenges.as_slice(), [only] if only.sid == sid);
-        self.printer.check(is_found, "The phone finds the challenge, and no other.")
+        self.printer.check(is_found, "The phone finds this challenge and no other.")
     }
 
     pub(super) async fn fetch_challenge(
@@ -44,7 +44,7 @@ impl Tour {
     ) -> Result<Challenge, CliError> {
         self.start_step(
             "The phone fetches the challenge",
-            "A header of the response lists the fields to sign. They tie the decision of the user to the question \
+            "A header of the response lists the fields to sign. They tie the user's decision to the question \
              on the screen.",
         )
         .await;
@@ -62,7 +62,7 @@ impl Tour {
         challenge: &Challenge,
     ) -> Result<(), CliError> {
         self.start_step(
-            "The user approves, and the phone signs that",
+            "The user approves, and the phone signs the answer",
             "The phone copies the listed fields, sets status to the decision, and signs the result. Neither the \
              question nor the answer can be changed on the way.",
         )

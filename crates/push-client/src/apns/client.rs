@@ -1,4 +1,4 @@
-//! Sends requests to APNs with one credential and interprets the responses.
+//! Sends push requests to APNs with one credential and interprets the responses.
 
 use domain::{Clock, Timestamp};
 use reqwest::header::HeaderValue;
@@ -12,7 +12,7 @@ use crate::message::Message;
 use crate::outcome::{FailureKind, Outcome};
 use crate::transport::{self, TransportError, excerpt};
 
-/// A validated push request that can be sent several times.
+/// A validated APNs push request. It can be sent more than once.
 pub(super) struct Request {
     token: String,
     token_registered_at: Timestamp,
@@ -23,16 +23,17 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// Builds the request for `message`.
+    /// Validates `message` and builds the APNs request for it.
     ///
     /// # Errors
-    /// Returns the outcome if `message` is invalid: APNs would certainly reject it, so it is not sent.
+    /// Returns the outcome to report if APNs would reject `message` anyway: the device token, the app id, or
+    /// the size of the payload is invalid.
     pub(super) fn new(message: &Message) -> Result<Self, Outcome> {
         let refuse = |reason: Reason, text: &str| {
             let (kind, code) = reason.classify(400);
             kind.outcome(code, text, None)
         };
-        // The token becomes part of the path. Apple's tokens are hexadecimal, of a length that may change.
+        // The token becomes part of the URL path. Apple's tokens are hexadecimal; their length may change.
         let token = message.token.as_str();
         if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             return Err(refuse(
@@ -59,8 +60,8 @@ impl Request {
     }
 }
 
-/// Returns the `apns-id` header: `text` in lower case, or `None` if it is not a UUID. APNs rejects other
-/// values.
+/// Returns the value of the `apns-id` header: `text` in lower case, or `None` if `text` is not a UUID. APNs
+/// rejects other values.
 fn apns_id(text: &str) -> Option<HeaderValue> {
     let text = text.to_ascii_lowercase();
     let groups = text.split('-').map(str::len);
@@ -68,15 +69,15 @@ fn apns_id(text: &str) -> Option<HeaderValue> {
     (digits && groups.eq([8, 4, 4, 4, 12])).then(|| HeaderValue::from_str(&text).ok()).flatten()
 }
 
-/// The result of sending a request.
+/// The result of sending an APNs request.
 pub(super) enum SendResult {
-    /// APNs accepted the push and returned this `apns-id`.
+    /// APNs accepted the push and returned this `apns-id`, if any.
     Accepted(Option<String>),
     /// APNs rejected the push.
     Rejected(Rejection),
-    /// There was no response.
+    /// No response was received.
     Failed(TransportError),
-    /// The provider token could not be signed, so nothing was sent.
+    /// No provider token could be signed, so nothing was sent.
     SigningFailed,
 }
 
@@ -100,7 +101,7 @@ impl From<SendResult> for Outcome {
     }
 }
 
-/// The connections of one credential, and its provider tokens if it authenticates with them.
+/// The HTTP client of one credential, which owns its connections, and its provider tokens if it uses them.
 pub(super) struct Client {
     http: reqwest::Client,
     base: String,
@@ -112,7 +113,8 @@ impl Client {
         Self { http, base, tokens: key.map(ProviderTokens::new) }
     }
 
-    /// Sends the push. Sends it a second time if APNs rejected only the age of the provider token.
+    /// Sends the push. If APNs reports that the provider token has expired, replaces the token and sends the
+    /// push once more.
     pub(super) async fn send(&self, request: &Request, clock: &dyn Clock) -> SendResult {
         let Some(tokens) = &self.tokens else { return self.attempt(request, None, clock).await };
         let Ok(token) = tokens.current(clock.now()) else { return SendResult::SigningFailed };
@@ -175,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn device_token_with_other_than_letters_and_digits_is_not_sent() {
+    fn device_token_with_characters_other_than_letters_and_digits_is_not_sent() {
         for token in ["", "a/b", "../../4/x", "a?b", "a#b", "a%2e", "a b", "ä", "a\r\nb", "d:e", "-", "."] {
             let outcome = refused(|message| message.token = RegistrationToken::from_stored(token.to_owned()));
             assert!(matches!(outcome, Outcome::DeadToken { code: 52134, .. }), "{token}: {outcome:?}");
@@ -189,9 +191,9 @@ mod tests {
     }
 
     #[test]
-    fn payload_over_4096_bytes_is_refused() {
+    fn apns_payload_over_4096_bytes_is_refused() {
         let empty = payload::to_json(&Message { text: String::new(), ..test_data::message() }).len();
-        // The payload contains the text twice.
+        // The payload contains the message text twice.
         let longest = (payload::MAX_PAYLOAD_BYTES - empty) / 2;
         let request = Request::new(&Message { text: "x".repeat(longest), ..test_data::message() });
         assert!(request.is_ok_and(|request| request.payload.len() > payload::MAX_PAYLOAD_BYTES - 2));

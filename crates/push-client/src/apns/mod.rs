@@ -1,8 +1,9 @@
-//! APNs (Apple): one HTTP/2 request per push (developer.apple.com, "Sending notification requests to APNs").
+//! Pushes through Apple's APNs: one HTTP/2 request per push (developer.apple.com, "Sending notification
+//! requests to APNs").
 //!
-//! Every credential has its own connections. A certificate requires this, because it is part of the TLS
-//! handshake. With provider tokens, APNs binds a connection to the team of the first token and rejects tokens
-//! of other teams ("Establishing a token-based connection to APNs").
+//! Every credential has its own connections. Certificates require this, because the certificate is part of
+//! the TLS handshake. With provider tokens, APNs binds a connection to the team of the first token and
+//! rejects tokens of other teams ("Establishing a token-based connection to APNs").
 
 mod client;
 mod payload;
@@ -23,10 +24,11 @@ use crate::message::Message;
 use crate::outcome::{FailureKind, Outcome};
 use crate::transport::Transport;
 
-/// Number of credentials whose connections are kept open.
+/// Maximum number of credentials whose connections are kept open. Beyond this, the least recently used client
+/// is dropped.
 const MAX_CACHED_CLIENTS: usize = 256;
 
-/// Sends pushes to APNs and keeps one client per credential.
+/// Sends pushes to APNs. Caches one HTTP client per credential.
 pub(crate) struct Apns {
     endpoint: Option<String>,
     transport: Arc<Transport>,
@@ -34,7 +36,7 @@ pub(crate) struct Apns {
     clients: LruCache<Client>,
 }
 
-/// A credential for APNs.
+/// An APNs credential of either type.
 pub(crate) enum ApnsCredential<'c> {
     Certificate(&'c ApnsCertificate),
     Token(&'c ApnsToken),
@@ -54,7 +56,8 @@ impl Apns {
         Self { endpoint, transport, clock, clients: LruCache::new(MAX_CACHED_CLIENTS) }
     }
 
-    /// Makes one attempt to send `message`. `key` identifies this version of the credential.
+    /// Makes one attempt to send `message` and returns its outcome. `key` identifies this version of the
+    /// credential in the client cache.
     pub(crate) async fn send(&self, key: &str, credential: ApnsCredential<'_>, message: &Message) -> Outcome {
         match self.try_send(key, credential, message).await {
             Ok(result) => result.into(),
@@ -62,7 +65,8 @@ impl Apns {
         }
     }
 
-    /// Sends `message` once. The error is the outcome of a push that could not be sent at all.
+    /// Makes one attempt to send `message`. Returns the outcome as an error if the push could not be sent at
+    /// all.
     async fn try_send(
         &self,
         key: &str,
@@ -87,7 +91,8 @@ impl Apns {
         if let SendResult::Rejected(rejection) = &result
             && rejection.reason == Reason::UnrelatedKeyIdInToken
         {
-            // Apple: "To use this token, open a new connection". The next push opens one.
+            // Apple: "To use this token, open a new connection". Without the cached client, the next push
+            // opens one.
             self.clients.remove(key, &client);
         }
         Ok(result)

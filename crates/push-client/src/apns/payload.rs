@@ -4,10 +4,11 @@ use serde::Serialize;
 
 use crate::message::{Message, PUSH_TYPE};
 
-/// Maximum size of an APNs payload.
+/// Maximum size of an APNs payload, in bytes.
 pub(super) const MAX_PAYLOAD_BYTES: usize = 4096;
 
-/// The payload of docs/protocol/push.md, section 1. It requests no sound, badge, or content extension.
+/// The payload defined in docs/protocol/push.md, section 1. It requests no sound, no badge, and no content
+/// extension.
 #[derive(Serialize)]
 struct Payload<'m> {
     aps: Aps<'m>,
@@ -24,7 +25,7 @@ struct Aps<'m> {
     category: &'static str,
 }
 
-/// Serializes the payload of `message`.
+/// Returns the JSON payload for `message`.
 #[expect(clippy::expect_used, reason = "strings always serialize")]
 pub(super) fn to_json(message: &Message) -> Vec<u8> {
     let payload = Payload {
@@ -42,9 +43,9 @@ mod tests {
     use super::*;
     use crate::test_data;
 
-    /// Compares bytes, so that every change to the format is noticed.
+    /// Compares bytes, so that any change to the wire format fails the test.
     #[test]
-    fn payload_has_the_documented_format() {
+    fn apns_payload_has_the_documented_format() {
         let message = Message { text: "Log in as \"Ö\"?".to_owned(), ..test_data::message() };
         assert_eq!(
             String::from_utf8(to_json(&message)).unwrap(),

@@ -1,7 +1,7 @@
-//! Provider tokens: JWTs signed with a team's key that authenticate pushes to APNs.
+//! Provider tokens: JWTs that authenticate pushes to APNs, signed with the key of an Apple developer team.
 //!
-//! APNs accepts a token for one hour. Tokens must be renewed "no more than once every 20 minutes and no less
-//! than once every 60 minutes" ("Establishing a token-based connection to APNs").
+//! APNs accepts a provider token for one hour. Tokens must be renewed "no more than once every 20 minutes and
+//! no less than once every 60 minutes" ("Establishing a token-based connection to APNs").
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,35 +13,38 @@ use serde_json::json;
 use crate::credential::ApnsToken;
 use crate::jwt;
 
-/// Age at which a token is replaced.
+/// Age at which a provider token is replaced, in seconds: 50 minutes, within the hour for which APNs
+/// accepts it.
 const RENEWAL_AGE_SECONDS: i64 = 50 * 60;
 
-/// Minimum age of a token that is replaced, even if APNs rejects it.
+/// Minimum age at which a rejected provider token is replaced, in seconds. APNs permits one renewal every 20
+/// minutes.
 const MIN_RENEWAL_AGE_SECONDS: i64 = 20 * 60;
 
-/// How far in the future a token may have been issued. After the clock was set back further, it is replaced.
+/// Maximum time by which the clock may be set back, in seconds. If a token's issue time lies further in the
+/// future, the token is replaced.
 const MAX_CLOCK_SETBACK_SECONDS: i64 = 60;
 
-/// The current provider token of one credential.
+/// The key of one credential and the current provider token signed with it.
 pub(super) struct ProviderTokens {
     key: ApnsToken,
     current: Mutex<Option<IssuedToken>>,
 }
 
-/// A token and its issue time.
+/// A provider token and its issue time.
 struct IssuedToken {
-    /// Value of the `authorization` header.
+    /// Value of the `authorization` header: `bearer` and the token.
     header: HeaderValue,
-    /// Seconds since the epoch.
+    /// Issue time, in seconds since the Unix epoch.
     issued_at: i64,
 }
 
-/// Why there is no new token.
+/// Why no new provider token was issued.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum TokenError {
-    /// The current token is too young to be replaced. A new one may be issued after this time.
+    /// The current token is too young to be replaced. It may be replaced after this delay.
     TooEarly(Duration),
-    /// Signing with the key failed.
+    /// The token could not be signed.
     SigningFailed,
 }
 
@@ -50,7 +53,8 @@ impl ProviderTokens {
         Self { key, current: Mutex::new(None) }
     }
 
-    /// Returns the value of the `authorization` header. Issues a new token if the current one is too old.
+    /// Returns the `authorization` header with the current token. Issues a new token first if there is none,
+    /// if the current one is 50 minutes old, or if the clock was set back by more than a minute.
     ///
     /// # Errors
     /// Returns [`TokenError::SigningFailed`] if a new token cannot be signed.
@@ -64,10 +68,12 @@ impl ProviderTokens {
         }
     }
 
-    /// Returns a token to use instead of `expired`, which APNs rejected.
+    /// Returns an `authorization` header to use instead of `expired`, which APNs rejected. If another call
+    /// has already replaced the token, returns that newer one.
     ///
     /// # Errors
-    /// Returns [`TokenError`] if the current token is too young to be replaced or signing fails.
+    /// Returns [`TokenError::TooEarly`] if the current token is less than 20 minutes old, or
+    /// [`TokenError::SigningFailed`] if a new token cannot be signed.
     pub(super) fn replace(&self, expired: &HeaderValue, now: Timestamp) -> Result<HeaderValue, TokenError> {
         let mut current = self.lock();
         match &*current {
@@ -87,7 +93,7 @@ impl ProviderTokens {
         let token = token.map_err(|_| TokenError::SigningFailed)?;
         let mut header =
             HeaderValue::from_str(&format!("bearer {token}")).map_err(|_| TokenError::SigningFailed)?;
-        // Excludes the header from the HPACK table and from logs.
+        // Keeps the token out of the HPACK table and out of logs.
         header.set_sensitive(true);
         Ok(IssuedToken { header, issued_at: now.seconds() })
     }
@@ -98,7 +104,7 @@ impl ProviderTokens {
 }
 
 impl IssuedToken {
-    /// Returns the age in seconds. It is negative if the clock was set back.
+    /// Returns the token's age in seconds. The age is negative if the clock was set back.
     const fn age(&self, now: Timestamp) -> i64 {
         now.seconds().saturating_sub(self.issued_at)
     }

@@ -1,4 +1,4 @@
-//! The reasons with which APNs rejects a push, and how each of them is handled.
+//! The reasons that APNs gives for rejecting a push, and how each of them is handled.
 
 use domain::Timestamp;
 use serde_json::Value;
@@ -8,21 +8,22 @@ use crate::transport::{Response, excerpt};
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident $status:literal $kind:ident $code:literal;)*) => {
-        /// A reason of APNs (developer.apple.com, "Handling notification responses from APNs"). The order is
-        /// Apple's.
+        /// The reason for which APNs rejected a push (developer.apple.com, "Handling notification responses
+        /// from APNs"). The variants are in Apple's order.
         #[derive(Clone, Debug, PartialEq, Eq)]
         #[non_exhaustive]
         pub enum Reason {
             $($(#[$doc])* $name,)*
-            /// A reason that is not in Apple's list. Empty if the response has no reason.
+            /// Any other reason, shortened to 200 characters. The text is empty if the response gives no
+            /// reason.
             Other(String),
         }
 
         impl Reason {
-            /// All reasons in the table.
+            /// Every known reason, in Apple's order.
             pub const KNOWN: &[Self] = &[$(Self::$name),*];
 
-            /// Returns the reason with this name.
+            /// Returns the reason with the name `name`, or [`Self::Other`] if the name is unknown.
             pub fn from_name(name: &str) -> Self {
                 match name {
                     $(stringify!($name) => Self::$name,)*
@@ -30,7 +31,7 @@ macro_rules! reasons {
                 }
             }
 
-            /// Returns Apple's name of the reason.
+            /// Returns Apple's name for the reason.
             pub fn name(&self) -> &str {
                 match self {
                     $(Self::$name => stringify!($name),)*
@@ -38,8 +39,8 @@ macro_rules! reasons {
                 }
             }
 
-            /// Returns the HTTP status, the failure kind and the debugger code, or `None` for an unknown
-            /// reason.
+            /// Returns the reason's usual HTTP status, its failure kind, and its debugger code. Returns
+            /// `None` for an unknown reason.
             pub const fn definition(&self) -> Option<(u16, FailureKind, u32)> {
                 match self {
                     $(Self::$name => Some(($status, FailureKind::$kind, $code)),)*
@@ -51,78 +52,78 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// `apns-collapse-id` is too long.
+    /// The `apns-collapse-id` header is too long.
     BadCollapseId 400 Refused 52140;
-    /// The device token is invalid or belongs to the other environment. APNs does not say which; for this
-    /// credential the token is dead either way.
+    /// The device token is invalid or belongs to the other environment. APNs does not say which. Either way,
+    /// the token is dead for this credential.
     BadDeviceToken 400 DeadToken 52134;
-    /// `apns-expiration` is not a number.
+    /// The `apns-expiration` header is not a number.
     BadExpirationDate 400 Refused 52140;
-    /// `apns-id` is not a UUID.
+    /// The `apns-id` header is not a UUID.
     BadMessageId 400 Refused 52140;
-    /// `apns-priority` has an unknown value.
+    /// The `apns-priority` header has an unknown value.
     BadPriority 400 Refused 52140;
-    /// `apns-topic` is not a valid topic.
+    /// The `apns-topic` header is not a valid topic.
     BadTopic 400 Refused 52143;
-    /// The device token belongs to a different app than the topic.
+    /// The device token belongs to an app other than the one in `apns-topic`.
     DeviceTokenNotForTopic 400 Refused 52143;
-    /// A header is repeated.
+    /// A request header appears more than once.
     DuplicateHeaders 400 Refused 52140;
-    /// The connection was idle for too long.
+    /// The connection to APNs was idle for too long.
     IdleTimeout 400 Retry 52140;
-    /// `apns-push-type` has an unknown value.
+    /// The `apns-push-type` header has an unknown value.
     InvalidPushType 400 Refused 52140;
-    /// The path has no device token.
+    /// The request path contains no device token.
     MissingDeviceToken 400 Refused 52142;
-    /// `apns-topic` is missing, and the certificate has more than one.
+    /// The `apns-topic` header is missing, and the certificate is valid for more than one topic.
     MissingTopic 400 Refused 52143;
-    /// The payload is empty.
+    /// The push has no payload.
     PayloadEmpty 400 Refused 52136;
-    /// The credential may not push to this topic.
+    /// The credential is not permitted to push to this topic.
     TopicDisallowed 400 Refused 52143;
-    /// The certificate is invalid.
+    /// The client certificate is invalid.
     BadCertificate 403 Refused 52145;
-    /// The certificate is for the other environment.
+    /// The client certificate is for the other APNs environment.
     BadCertificateEnvironment 403 Refused 52145;
-    /// The provider token is over an hour old.
+    /// The provider token is more than an hour old.
     ExpiredProviderToken 403 Retry 52148;
-    /// The action is not allowed.
+    /// APNs does not allow the requested action.
     Forbidden 403 Refused 52145;
     /// The provider token is malformed, or its signature is invalid.
     InvalidProviderToken 403 Refused 52149;
     /// The request has neither a certificate nor a provider token.
     MissingProviderToken 403 Refused 52149;
-    /// The connection is bound to another key. A new connection accepts this one.
+    /// The connection is bound to another key. The key of this provider token works on a new connection.
     UnrelatedKeyIdInToken 403 Retry 52149;
-    /// The key is for the other environment.
+    /// The key that signed the provider token is for the other APNs environment.
     BadEnvironmentKeyIdInToken 403 Refused 52149;
-    /// Another observed spelling of [`Self::BadEnvironmentKeyIdInToken`].
+    /// Another spelling of [`Self::BadEnvironmentKeyIdInToken`] that APNs has been observed to send.
     BadEnvironmentKeyInToken 403 Refused 52149;
-    /// The path does not exist.
+    /// The request path does not exist.
     BadPath 404 Refused 52140;
-    /// The method is not POST.
+    /// The request method is not `POST`.
     MethodNotAllowed 405 Refused 52140;
     /// The device token has expired.
     ExpiredToken 410 DeadToken 52141;
-    /// The app was removed or may no longer show notifications.
+    /// The app was removed from the device or may no longer show notifications.
     Unregistered 410 DeadToken 52141;
     /// The payload is larger than 4096 bytes.
     PayloadTooLarge 413 Refused 52138;
-    /// The provider token was replaced within 20 minutes.
+    /// The provider token was replaced more often than every 20 minutes.
     TooManyProviderTokenUpdates 429 Retry 52147;
-    /// Too many consecutive pushes to one device.
+    /// Too many consecutive pushes were sent to one device.
     TooManyRequests 429 Retry 52140;
-    /// Internal error of APNs.
+    /// APNs had an internal error.
     InternalServerError 500 Retry 52144;
     /// APNs is temporarily unavailable.
     ServiceUnavailable 503 Retry 52139;
-    /// The server is being shut down.
+    /// The APNs server is shutting down.
     Shutdown 503 Retry 52139;
 }
 
 impl Reason {
-    /// Returns the failure kind and the debugger code. Reasons that are not in the table are classified by
-    /// `status`.
+    /// Returns the failure kind and the debugger code of this reason. An unknown reason is classified by the
+    /// HTTP `status` of the response.
     pub const fn classify(&self, status: u16) -> (FailureKind, u32) {
         match (self.definition(), status) {
             (Some((_, kind, code)), _) => (kind, code),
@@ -136,21 +137,21 @@ impl Reason {
     }
 }
 
-/// The response of APNs to a push that it rejected.
+/// A response with which APNs rejected a push.
 #[derive(Debug)]
 pub(super) struct Rejection {
     pub(super) status: u16,
     pub(super) reason: Reason,
-    /// Since when the device token has been dead. APNs reports it with status 410.
+    /// When the device token became invalid. APNs sends this with status 410.
     pub(super) since: Option<Timestamp>,
-    /// When the device registered its token.
+    /// When the device registered its token with this server.
     registered_at: Timestamp,
-    /// The delay that APNs requested in `Retry-After`.
+    /// The delay that APNs requested with the `Retry-After` header, if any.
     pub(super) after: Option<std::time::Duration>,
 }
 
 impl Rejection {
-    /// Parses a response with a status other than 200.
+    /// Parses a response whose status is not 200. `registered_at` is when the device registered its token.
     pub(super) fn from_response(response: &Response, registered_at: Timestamp, now: Timestamp) -> Self {
         let body = response.json();
         let milliseconds = body.get("timestamp").and_then(Value::as_i64);
@@ -163,8 +164,8 @@ impl Rejection {
         }
     }
 
-    /// Returns whether the report is older than the device's registration, so that the token may be alive
-    /// (docs/protocol/decisions.md, No. 36).
+    /// Returns whether the device registered its token after the time that APNs reports, so that the token
+    /// may still be valid (docs/protocol/decisions.md, No. 36).
     fn is_outdated(&self) -> bool {
         self.since.is_some_and(|since| since < self.registered_at)
     }
@@ -201,12 +202,12 @@ mod tests {
         Rejection::from_response(&response, REGISTERED, Timestamp::from_seconds(0)).into()
     }
 
-    /// The first second of 2026.
+    /// Midnight UTC on January 1, 2026.
     const REGISTERED: Timestamp = Timestamp::from_seconds(1_767_225_600);
 
-    /// Repeats the table, so that no entry is changed by accident.
+    /// Repeats the table, so that an accidental change to an entry fails the test.
     #[test]
-    fn reason_table_is_unchanged() {
+    fn apns_reasons_have_the_expected_status_outcome_and_error_code() {
         use FailureKind::{DeadToken, Refused, Retry};
         let expected = [
             ("BadCollapseId", 400, Refused, 52140),
@@ -255,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn known_reason_takes_precedence_over_the_status() {
+    fn known_apns_reason_takes_precedence_over_the_http_status() {
         assert_eq!(
             outcome(500, r#"{"reason":"BadDeviceToken"}"#),
             Outcome::DeadToken { code: 52134, reason: "500 BadDeviceToken".to_owned() }
@@ -263,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_reason_is_classified_by_its_status() {
+    fn unknown_apns_reason_is_classified_by_the_http_status() {
         for (status, kind, code) in [
             (200, FailureKind::Refused, 52140),
             (301, FailureKind::Refused, 52140),
@@ -287,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn outcome_says_since_when_a_token_has_been_dead() {
+    fn outcome_reports_when_the_device_token_became_invalid() {
         let reason = |timestamp| match outcome(
             410,
             &format!(r#"{{"reason":"Unregistered","timestamp":{timestamp}}}"#),
@@ -301,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn token_registered_after_the_reported_time_is_not_dead() {
+    fn device_token_registered_after_the_reported_time_is_not_dead() {
         for reason in ["Unregistered", "ExpiredToken", "News"] {
             let outcome_at =
                 |timestamp| outcome(410, &format!(r#"{{"reason":"{reason}","timestamp":{timestamp}}}"#));
@@ -315,7 +316,8 @@ mod tests {
             let after = Some(Duration::from_secs(7));
             let retry = Outcome::Retry { after, code: 52141, reason: text };
             assert_eq!(outcome_at(1_767_225_599_999), retry);
-            // Some relays send seconds instead of milliseconds. That is long ago and counts as outdated.
+            // Some relays send seconds instead of milliseconds. Read as milliseconds, the time is in 1970, so
+            // the report counts as outdated.
             assert!(matches!(outcome_at(1_767_225_600), Outcome::Retry { .. }), "{reason}");
         }
     }

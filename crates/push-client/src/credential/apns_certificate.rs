@@ -1,4 +1,4 @@
-//! APNs certificates: a TLS client certificate, issued by Apple for one app, and its private key.
+//! APNs certificates: TLS client certificates that Apple issues for one app each, with their private keys.
 
 use domain::Timestamp;
 use domain::credentials::CredentialType;
@@ -14,22 +14,23 @@ use super::private_key::PrivateKey;
 use super::{CredentialField, CredentialSummary, Environment, InvalidCredential, InvalidReason, pem};
 use crate::transport::Identity;
 
-/// Description of the supported keys for error messages.
+/// Description of the supported private keys, for error messages.
 const SUPPORTED_KEYS: &str =
     "RSA with 2048 to 8192 bits, or EC on P-256, P-384 or P-521, in PKCS#8, PKCS#1 or SEC1";
 
-// Attributes of the subject: the bundle id, the certificate type with the bundle id, and the team id.
+// Attributes of the certificate's subject: the app's bundle id, the certificate type followed by the bundle
+// id, and the team id.
 const USER_ID: ObjectIdentifier = ObjectIdentifier::new_unwrap("0.9.2342.19200300.100.1.1");
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 const ORGANIZATIONAL_UNIT: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.11");
 
-// Apple's extensions (WWDR certification practice statement): valid in the sandbox, valid in production, and
-// the list of topics.
+// Apple's certificate extensions (WWDR certification practice statement): valid in the sandbox, valid in
+// production, and the list of topics.
 const SANDBOX: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113635.100.6.3.1");
 const PRODUCTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113635.100.6.3.2");
 const TOPICS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113635.100.6.3.6");
 
-/// A certificate chain and the matching private key.
+/// An APNs certificate chain and the private key of its leaf.
 #[derive(Clone)]
 pub struct ApnsCertificate {
     chain: Vec<CertificateDer<'static>>,
@@ -41,7 +42,7 @@ pub struct ApnsCertificate {
 }
 
 impl ApnsCertificate {
-    /// Parses certificate and key from PEM or base64.
+    /// Parses a certificate chain and its private key, each in PEM or base64.
     pub(super) fn parse(
         certificate: &str,
         key: &str,
@@ -54,8 +55,8 @@ impl ApnsCertificate {
         Self::new(chain.iter().map(|der| der.to_vec()).collect(), key, environment)
     }
 
-    /// Builds the credential from DER certificates in any order. Does not check the expiry: a stored
-    /// certificate may have expired and must still load.
+    /// Builds the credential from DER certificates in any order. An expired certificate is accepted, so that
+    /// stored credentials still load after they expire.
     pub(super) fn new(
         mut chain: Vec<Vec<u8>>,
         key: PrivateKey,
@@ -66,7 +67,7 @@ impl ApnsCertificate {
         let mut parsed = parsed.map_err(|_| invalid(InvalidReason::NotACertificate))?;
         let leaf_position =
             position_of(&key, &parsed).map_err(|reason| CredentialField::PrivateKey.invalid(reason))?;
-        // Some tools write the issuer first, but TLS requires the leaf certificate first.
+        // Some tools write the issuer's certificate first, but TLS requires the leaf certificate first.
         parsed[..=leaf_position].rotate_right(1);
         chain[..=leaf_position].rotate_right(1);
         let leaf = parsed[0].tbs_certificate();
@@ -85,7 +86,8 @@ impl ApnsCertificate {
         })
     }
 
-    /// Moves the certificate to `environment`, if it is valid there.
+    /// Returns the credential for `environment`, or an error if the certificate is limited to the other
+    /// environment.
     pub(super) fn in_environment(self, environment: Environment) -> Result<Self, InvalidCredential> {
         Self::new(self.chain.iter().map(|der| der.to_vec()).collect(), self.key, environment)
     }
@@ -101,34 +103,34 @@ impl ApnsCertificate {
         }
     }
 
-    /// Returns the certificates in DER, the leaf first.
+    /// Returns the certificate chain in DER, with the leaf first.
     pub(super) fn chain(&self) -> &[CertificateDer<'static>] {
         &self.chain
     }
 
-    /// Returns the private key.
+    /// Returns the certificate's private key.
     pub(super) const fn key(&self) -> &PrivateKey {
         &self.key
     }
 
-    /// Returns when the certificate expires.
+    /// Returns the time at which the leaf certificate expires.
     pub(crate) const fn not_after(&self) -> Timestamp {
         self.not_after
     }
 
-    /// Returns the environment that receives the pushes.
+    /// Returns the APNs environment that pushes are sent to.
     pub(crate) const fn environment(&self) -> Environment {
         self.environment
     }
 
-    /// Returns the identity for the TLS handshake.
+    /// Returns the certificate chain and private key for the TLS handshake.
     pub(crate) fn identity(&self) -> Identity {
         (self.chain.clone(), self.key.typed().clone_key())
     }
 }
 
-/// Returns the position of the certificate that the key belongs to. Parses the key with the library that
-/// later signs with it, so that every accepted key works.
+/// Returns the position of the certificate that `key` belongs to. Parses the key with the library that later
+/// signs with it, so that every accepted key can sign.
 fn position_of(key: &PrivateKey, certificates: &[Certificate]) -> Result<usize, InvalidReason> {
     let key = any_supported_type(key.typed()).map_err(|_| InvalidReason::UnsupportedKey(SUPPORTED_KEYS))?;
     let info = key.public_key().ok_or(InvalidReason::UnsupportedKey(SUPPORTED_KEYS))?;
@@ -142,8 +144,8 @@ fn position_of(key: &PrivateKey, certificates: &[Certificate]) -> Result<usize, 
     certificates.iter().position(matches_key).ok_or(InvalidReason::KeyMismatch)
 }
 
-/// Returns the environment that the certificate is limited to, if any. Current certificates are valid in both
-/// environments or list topics; older ones were issued for one environment.
+/// Returns the environment that the certificate is limited to, or `None` if it is valid in both. Current
+/// certificates are valid in both environments or list topics; older ones were issued for one environment.
 fn only_environment(certificate: &TbsCertificate) -> Option<Environment> {
     let has = |oid| extension(certificate, oid).is_some();
     match (has(SANDBOX), has(PRODUCTION), has(TOPICS)) {
@@ -153,8 +155,8 @@ fn only_environment(certificate: &TbsCertificate) -> Option<Environment> {
     }
 }
 
-/// Returns the bundle id and the other topics of the certificate. The extension is a sequence that alternates
-/// between a topic and its kinds.
+/// Returns the topics that the certificate is valid for, without duplicates, the app's bundle id first. The
+/// topics extension is a sequence in which each topic is followed by its kinds.
 fn topics(certificate: &TbsCertificate) -> Vec<String> {
     let bundle_id = attribute(certificate, USER_ID).or_else(|| {
         let (kind, app) = attribute(certificate, COMMON_NAME)?.split_once(": ")?;
@@ -172,18 +174,19 @@ fn topics(certificate: &TbsCertificate) -> Vec<String> {
     topics
 }
 
-/// Returns an attribute of the subject.
+/// Returns the text of the subject attribute `oid`, or `None` if the subject has no such attribute.
 fn attribute(certificate: &TbsCertificate, oid: ObjectIdentifier) -> Option<&str> {
     certificate.subject().iter().find(|attribute| attribute.oid == oid).and_then(|found| text(&found.value))
 }
 
-/// Returns the content of an extension.
+/// Returns the content of the extension `oid`, or `None` if the certificate has no such extension.
 fn extension(certificate: &TbsCertificate, oid: ObjectIdentifier) -> Option<&[u8]> {
     let mut extensions = certificate.extensions().into_iter().flatten();
     extensions.find(|extension| extension.extn_id == oid).map(|found| found.extn_value.as_bytes())
 }
 
-/// Decodes an ASN.1 string. All string types that Apple uses are subsets of UTF-8.
+/// Decodes an ASN.1 string. Returns `None` if the string is empty or contains control characters. All string
+/// types that Apple uses are subsets of UTF-8.
 fn text(value: &Any) -> Option<&str> {
     str::from_utf8(value.value()).ok().filter(|text| !text.is_empty() && !text.chars().any(char::is_control))
 }

@@ -1,5 +1,5 @@
-//! APNs keys (`.p8`), which sign provider tokens for all apps of a team. Twilio's credentials have no fields
-//! for them; this API does.
+//! APNs keys (`.p8`), which sign provider tokens for all apps of a team. Twilio's API has no fields for such
+//! keys; they are an extension of this server.
 
 use std::sync::Arc;
 
@@ -15,10 +15,10 @@ use domain::credentials::CredentialType;
 use super::private_key::PrivateKey;
 use super::{CredentialField, CredentialSummary, Environment, InvalidCredential, InvalidReason};
 
-/// Description of the supported keys for error messages.
+/// Description of the supported private keys, for error messages.
 const SUPPORTED_KEYS: &str = "EC on P-256, in PKCS#8 or SEC1";
 
-/// A P-256 key, its id, and the id of its team.
+/// A P-256 key that signs provider tokens, its key id, and its team's id.
 #[derive(Clone)]
 pub struct ApnsToken {
     pair: Arc<EcdsaKeyPair>,
@@ -29,7 +29,7 @@ pub struct ApnsToken {
 }
 
 impl ApnsToken {
-    /// Parses the key from PEM or base64. White space around the ids is ignored.
+    /// Parses the private key from PEM or base64. Whitespace around the two ids is ignored.
     pub(super) fn parse(
         key: &str,
         key_id: &str,
@@ -41,7 +41,8 @@ impl ApnsToken {
         Self::new(key, key_id.trim(), team_id.trim(), environment)
     }
 
-    /// Builds the credential and validates the key type and both ids.
+    /// Builds the credential. Returns an error if the key is not a P-256 key or an id does not have ten
+    /// letters and digits.
     pub(super) fn new(
         key: PrivateKey,
         key_id: &str,
@@ -73,33 +74,33 @@ impl ApnsToken {
         }
     }
 
-    /// Returns the private key.
+    /// Returns the private key that signs provider tokens.
     pub(super) const fn key(&self) -> &PrivateKey {
         &self.key
     }
 
-    /// Returns the key id that Apple assigned.
+    /// Returns the key id that Apple assigned, which has ten characters.
     pub(crate) fn key_id(&self) -> &str {
         &self.key_id
     }
 
-    /// Returns the team id that Apple assigned.
+    /// Returns the team id that Apple assigned, which has ten characters.
     pub(crate) fn team_id(&self) -> &str {
         &self.team_id
     }
 
-    /// Returns the environment that receives the pushes.
+    /// Returns the APNs environment that pushes are sent to.
     pub(crate) const fn environment(&self) -> Environment {
         self.environment
     }
 
-    /// Signs `message` with ES256. The signature has 64 bytes (RFC 7518 section 3.4).
+    /// Signs `message` with ES256 and returns the 64-byte signature (RFC 7518 section 3.4).
     pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Unspecified> {
         self.pair.sign(&SystemRandom::new(), message).map(|signature| signature.as_ref().to_vec())
     }
 }
 
-/// Parses a P-256 key pair and names the reason if the key is of another type.
+/// Parses a P-256 key pair from DER. If the key is of another type, the error says why it was rejected.
 fn parse_key_pair(key: &[u8]) -> Result<EcdsaKeyPair, InvalidReason> {
     EcdsaKeyPair::from_private_key_der(&ECDSA_P256_SHA256_FIXED_SIGNING, key).map_err(|_| {
         let is_other_curve = [&ECDSA_P384_SHA384_FIXED_SIGNING, &ECDSA_P521_SHA512_FIXED_SIGNING]

@@ -1,5 +1,5 @@
-//! Push credentials. They are parsed and validated when they are uploaded, so that the person who uploads one
-//! sees what is wrong with it.
+//! Push credentials. They are parsed and validated during the upload, so that the person who uploads them
+//! gets the error message.
 //!
 //! | Type | Upload | File |
 //! | --- | --- | --- |
@@ -29,48 +29,48 @@ pub use service_account::ServiceAccount;
 /// them.
 #[derive(Clone)]
 pub enum Credential {
-    /// A TLS client certificate of one app, as in Twilio's credentials of type `apn`.
+    /// An APNs certificate for one app, as in Twilio's credentials of type `apn`.
     ApnsCertificate(ApnsCertificate),
-    /// A key that signs provider tokens for all apps of a team.
+    /// An APNs key, which signs provider tokens for all apps of a team.
     ApnsToken(ApnsToken),
-    /// A service account of a Firebase project.
+    /// The service account of a Firebase project.
     Fcm(ServiceAccount),
 }
 
-/// The public properties of a credential.
+/// The properties of a credential that are not secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CredentialSummary {
-    /// The provider.
+    /// The push provider that the credential is for.
     pub kind: CredentialType,
-    /// APNs certificate: the topics it is valid for, the app's bundle id first. Empty for a provider token,
-    /// which is valid for all apps of its team.
+    /// The topics of an APNs certificate, the app's bundle id first. Empty for an APNs key, which is valid
+    /// for all apps of its team, and for FCM.
     pub topics: Vec<String>,
-    /// APNs: the team id, if known.
+    /// Apple's id of the team, if known. `None` for FCM.
     pub team: Option<String>,
-    /// FCM: the project id.
+    /// The id of the Firebase project. `None` for APNs.
     pub project: Option<String>,
-    /// APNs: the environment that receives the pushes.
+    /// The APNs environment that pushes are sent to. `None` for FCM.
     pub environment: Option<Environment>,
-    /// When the credential expires, if it does.
+    /// When the certificate expires. `None` for credentials that do not expire.
     pub not_after: Option<Timestamp>,
 }
 
-/// An APNs environment. A device token is valid in one of them, depending on how the app was built.
+/// An APNs environment. A device token is valid in only one of them, depending on how the app was built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Environment {
-    /// `api.sandbox.push.apple.com`, for development builds.
+    /// The sandbox, `api.sandbox.push.apple.com`, for development builds of an app.
     Sandbox,
-    /// `api.push.apple.com`, for the App Store and TestFlight.
+    /// The production environment, `api.push.apple.com`, for apps from the App Store and TestFlight.
     Production,
 }
 
 impl Environment {
-    /// Converts the `Sandbox` parameter of a credential.
+    /// Returns the environment that a credential's `Sandbox` parameter selects.
     pub const fn from_sandbox(sandbox: bool) -> Self {
         if sandbox { Self::Sandbox } else { Self::Production }
     }
 
-    /// Returns `sandbox` or `production`.
+    /// Returns the environment's name, `sandbox` or `production`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Sandbox => "sandbox",
@@ -80,12 +80,12 @@ impl Environment {
 }
 
 impl Credential {
-    /// Parses a certificate and its private key. Accepts PEM with any text around it, PEM with literal `\n`
-    /// for the line breaks, and bare base64.
+    /// Parses an APNs certificate and its private key. Accepts PEM with any text around it, PEM with literal
+    /// `\n` as line breaks, and bare base64.
     ///
     /// # Errors
-    /// Returns an error if the certificate or key is invalid, they do not match, the certificate has expired
-    /// at `now`, or it is limited to the other environment.
+    /// Returns an error if the certificate or key is invalid, if they do not match, if the certificate has
+    /// expired at `now`, or if it is limited to the other environment.
     pub fn apns_certificate(
         certificate_pem: &str,
         private_key_pem: &str,
@@ -100,10 +100,10 @@ impl Credential {
         Ok(Self::ApnsCertificate(certificate))
     }
 
-    /// Parses a key for provider tokens, its id, and the id of the team. Each id has ten characters.
+    /// Parses an APNs key for provider tokens, its key id, and its team's id. Each id has ten characters.
     ///
     /// # Errors
-    /// Returns an error for the first invalid value.
+    /// Returns an error if the key or an id is invalid. Only the first invalid value is reported.
     pub fn apns_token(
         private_key_p8: &str,
         key_id: &str,
@@ -114,7 +114,7 @@ impl Credential {
             .map(Self::ApnsToken)
     }
 
-    /// Parses the JSON file of a service account.
+    /// Parses the JSON file of a Google service account.
     ///
     /// # Errors
     /// Returns an error if the text is not such a file or a required field is missing or invalid.
@@ -122,10 +122,10 @@ impl Credential {
         ServiceAccount::parse(service_account_json).map(Self::Fcm)
     }
 
-    /// Moves the credential to another APNs environment. FCM credentials are returned unchanged.
+    /// Returns the credential for the APNs environment `environment`. FCM credentials are returned unchanged.
     ///
     /// # Errors
-    /// Returns an error if the certificate is limited to the other environment.
+    /// Returns an error if the credential is a certificate that is limited to the other environment.
     pub fn in_environment(self, environment: Environment) -> Result<Self, InvalidCredential> {
         match self {
             Self::ApnsCertificate(certificate) => {
@@ -136,7 +136,7 @@ impl Credential {
         }
     }
 
-    /// Returns the public properties.
+    /// Returns the properties that are not secret.
     pub fn summary(&self) -> CredentialSummary {
         match self {
             Self::ApnsCertificate(certificate) => certificate.summary(),
@@ -146,7 +146,7 @@ impl Credential {
     }
 }
 
-/// Removes the byte-order mark that some editors add.
+/// Returns `text` without the byte-order mark that some editors put at the start.
 fn without_bom(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }

@@ -1,5 +1,5 @@
 //! A lenient decoder for PEM (RFC 7468). It accepts text around the sections, literal `\n` instead of line
-//! breaks, and bare base64, which Twilio's documentation asks for.
+//! breaks, and bare base64, which Twilio's documentation tells users to send.
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
@@ -13,12 +13,12 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Decodes all sections whose label `is_wanted` accepts, in their order. A text without a BEGIN line is
-/// decoded as bare base64. The result is never empty.
+/// Decodes every PEM section whose label `is_wanted` accepts, and returns the DER bytes in the same order.
+/// Text without a `BEGIN` line is decoded as bare base64. The result is never empty.
 ///
 /// # Errors
-/// Returns the reason if the text is malformed, a key is encrypted, or no section is wanted. `label` is the
-/// expected label for the message.
+/// Returns the reason if the text is malformed, a wanted section is encrypted, or no section has a wanted
+/// label. The error message names `label` as the expected label.
 pub(super) fn decode_sections(
     text: &str,
     label: &'static str,
@@ -42,7 +42,7 @@ pub(super) fn decode_sections(
     if found.is_empty() { Err(InvalidReason::MissingPemSection(label)) } else { Ok(found) }
 }
 
-/// Decodes base64, ignoring white space. Padding is optional.
+/// Decodes base64, ignoring whitespace. Padding is optional. Empty input is an error.
 fn decode(base64: &str) -> Result<Zeroizing<Vec<u8>>, InvalidReason> {
     let text: Zeroizing<String> =
         Zeroizing::new(base64.split(char::is_whitespace).filter(|line| !line.is_empty()).collect());
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_pem_is_refused_with_its_reason() {
+    fn malformed_pem_is_refused_with_the_reason() {
         for (text, reason) in [
             ("", InvalidReason::NotPem),
             ("password!", InvalidReason::NotPem),
@@ -124,7 +124,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_text_does_not_panic(text in "(-----BEGIN |-----END |-----|PRIVATE KEY|\\\\n|\n|A|.)*") {
+        fn decoding_arbitrary_text_as_pem_does_not_panic(text in "(-----BEGIN |-----END |-----|PRIVATE KEY|\\\\n|\n|A|.)*") {
             let _ = keys(&text);
         }
 

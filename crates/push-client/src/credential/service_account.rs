@@ -1,4 +1,4 @@
-//! Service accounts of Firebase projects, whose key signs requests for access tokens.
+//! Google service accounts of Firebase projects. Their keys sign requests for access tokens.
 
 use std::sync::Arc;
 
@@ -14,13 +14,13 @@ use serde_json::{Map, Value};
 use super::private_key::PrivateKey;
 use super::{CredentialField, CredentialSummary, InvalidCredential, InvalidReason, without_bom};
 
-/// The token endpoint of accounts whose file does not name one.
+/// The token endpoint used if a service account file has no `token_uri`.
 const DEFAULT_TOKEN_URI: &str = "https://oauth2.googleapis.com/token";
 
-/// Description of the supported keys for error messages.
+/// Description of the supported private keys, for error messages.
 const SUPPORTED_KEYS: &str = "an RSA key of 2048 to 8192 bits in PEM";
 
-/// The fields of a service account file that this crate uses.
+/// A Google service account: those fields of its JSON file that this crate uses.
 #[derive(Clone)]
 pub struct ServiceAccount {
     pair: Arc<KeyPair>,
@@ -32,7 +32,7 @@ pub struct ServiceAccount {
 }
 
 impl ServiceAccount {
-    /// Parses the JSON file.
+    /// Parses the JSON file of a service account.
     pub(super) fn parse(json: &str) -> Result<Self, InvalidCredential> {
         Self::parse_json(without_bom(json).trim())
             .map_err(|reason| CredentialField::ServiceAccount.invalid(reason))
@@ -59,7 +59,7 @@ impl ServiceAccount {
         )
     }
 
-    /// Builds the credential and validates key, project id and token URI.
+    /// Builds the credential. Returns an error if the key, the project id, or the token URI is invalid.
     pub(super) fn new(
         key: PrivateKey,
         key_id: Option<&str>,
@@ -97,32 +97,33 @@ impl ServiceAccount {
         }
     }
 
-    /// Returns the private key.
+    /// Returns the service account's private key.
     pub(super) const fn key(&self) -> &PrivateKey {
         &self.key
     }
 
-    /// Returns the key id that Google assigned.
+    /// Returns the key id that Google assigned, or `None` if the file has none.
     pub(crate) fn key_id(&self) -> Option<&str> {
         self.key_id.as_deref()
     }
 
-    /// Returns the id of the project whose apps the account may push to.
+    /// Returns the id of the Firebase project whose apps can receive pushes with this account.
     pub(crate) fn project_id(&self) -> &str {
         &self.project_id
     }
 
-    /// Returns the email address that identifies the account.
+    /// Returns the email address that identifies the service account.
     pub(crate) fn client_email(&self) -> &str {
         &self.client_email
     }
 
-    /// Returns the token endpoint that the file names. It serves as audience only and is never called.
+    /// Returns the token endpoint from the file, or Google's default. The URL is used only as the `aud` claim
+    /// and never called.
     pub(crate) const fn token_uri(&self) -> &Url {
         &self.token_uri
     }
 
-    /// Signs `message` with RS256 (RFC 7518 section 3.3).
+    /// Signs `message` with RS256 and returns the signature (RFC 7518 section 3.3).
     pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Unspecified> {
         let mut signature = vec![0; self.pair.public_modulus_len()];
         self.pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature)?;
@@ -130,7 +131,7 @@ impl ServiceAccount {
     }
 }
 
-/// Parses an RSA key pair.
+/// Parses an RSA key pair in PKCS#8 or PKCS#1. Returns `None` for other keys.
 fn parse_key_pair(key: &PrivateKey) -> Option<KeyPair> {
     match key.typed() {
         PrivateKeyDer::Pkcs8(der) => KeyPair::from_pkcs8(der.secret_pkcs8_der()).ok(),
@@ -139,15 +140,16 @@ fn parse_key_pair(key: &PrivateKey) -> Option<KeyPair> {
     }
 }
 
-/// Returns whether `text` is safe to use in the path of a URL. Old project ids begin with a domain:
-/// `example.com:project`.
+/// Returns whether `text` has 1 to 100 characters that are safe in a URL path. Old project ids begin with a
+/// domain: `example.com:project`.
 fn is_project_id(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-.:".contains(&byte);
     (1..=100).contains(&text.len()) && text.bytes().all(allowed) && !text.bytes().all(|byte| byte == b'.')
 }
 
-/// Returns whether `text` is a key of the legacy FCM API: `AAAA…:…` with 152 characters, or the older `AIza…`
-/// with 39.
+/// Returns whether `text` looks like a server key of the legacy FCM API: it consists of letters, digits,
+/// and `-_:`, and starts with `AAAA` and contains a colon (such keys have 152 characters), or starts with
+/// `AIza` (the older keys, with 39 characters). The length is not checked.
 fn is_legacy_key(text: &str) -> bool {
     let has_key_characters =
         |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_:".contains(&byte));

@@ -1,5 +1,5 @@
-//! The serialized form of a credential, which is sealed and stored. Every format that was ever written must
-//! stay readable.
+//! The serialized form of a credential, which is sealed before it is stored. Every format ever written must
+//! remain readable.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -32,7 +32,7 @@ enum Stored {
     },
 }
 
-/// DER bytes in base64.
+/// DER bytes in base64. The memory is wiped on drop.
 #[derive(Serialize, Deserialize)]
 #[serde(transparent)]
 struct Base64(String);
@@ -58,14 +58,15 @@ impl Base64 {
 }
 
 impl Credential {
-    /// Serializes the credential with its secrets in plaintext. The caller must seal the result immediately.
+    /// Serializes the credential, including its secrets in plaintext. The caller must seal the result
+    /// immediately.
     #[expect(clippy::expect_used, reason = "strings and booleans always serialize")]
     pub fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(&Stored::from_credential(self)).expect("a credential is serializable")
     }
 
-    /// Parses the output of [`Credential::to_bytes`], or returns `None` if it is malformed. Accepts expired
-    /// certificates.
+    /// Parses the output of [`Credential::to_bytes`]. Returns `None` if `bytes` are malformed. Expired
+    /// certificates are accepted.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         serde_json::from_slice::<Stored>(bytes).ok()?.into_credential()
     }

@@ -1,5 +1,5 @@
-//! Access tokens, which Google issues in exchange for a JWT that a service account signed (RFC 7523 section
-//! 2.1; developers.google.com, "Using OAuth 2.0 for Server to Server Applications").
+//! OAuth access tokens, which Google issues in exchange for a JWT signed by a service account (RFC 7523
+//! section 2.1; developers.google.com, "Using OAuth 2.0 for Server to Server Applications").
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,39 +17,40 @@ use crate::{debugger_codes, jwt};
 /// The OAuth scope that permits sending pushes.
 const SCOPE: &str = "https://www.googleapis.com/auth/firebase.messaging";
 
-/// How long before its expiry a token is replaced.
+/// How long before its expiry an access token is replaced, in seconds.
 const RENEWAL_MARGIN_SECONDS: i64 = 5 * 60;
 
-/// Minimum age of a token that is replaced after FCM rejected it. If FCM rejects a newer token, another one
-/// would be rejected as well.
+/// Minimum age at which a rejected access token is replaced, in seconds. If FCM rejects a token younger
+/// than this, it would reject a replacement as well.
 const MIN_RENEWAL_AGE_SECONDS: i64 = 60;
 
-/// Maximum lifetime of a signed request and of the token that is issued for it.
+/// Maximum lifetime, in seconds, of a signed token request and of the access token issued for it.
 const MAX_LIFETIME_SECONDS: i64 = 3600;
 
-/// The current access token of one credential.
+/// The current access token of one service account, and what is needed to request a new one.
 pub(super) struct AccessTokens {
     account: ServiceAccount,
     http: reqwest::Client,
-    /// The URL that issues tokens.
+    /// The URL from which access tokens are requested.
     url: String,
     /// The `aud` claim of the token request.
     audience: String,
-    /// Locked during a token request, so that concurrent callers wait for its result.
+    /// The current token and the last failure. Locked during a token request, so that concurrent callers wait
+    /// for its result.
     state: Mutex<State>,
-    /// Number of finished token requests.
+    /// Number of token requests that have finished, with success or failure.
     finished_requests: AtomicU64,
 }
 
 #[derive(Default)]
 struct State {
     token: Option<AccessToken>,
-    /// The outcome of the last token request, if it failed.
+    /// The outcome of the last token request if it failed, otherwise `None`.
     failure: Option<Outcome>,
 }
 
 struct AccessToken {
-    /// Value of the `authorization` header.
+    /// Value of the `authorization` header: `Bearer` and the token.
     header: HeaderValue,
     issued_at: Timestamp,
     renew_at: Timestamp,
@@ -64,20 +65,20 @@ impl AccessTokens {
         Self { account, http, url, audience, state: Mutex::default(), finished_requests }
     }
 
-    /// Returns the value of the `authorization` header. Requests a new token if the current one is due for
-    /// renewal.
+    /// Returns the `authorization` header with the current access token. Requests a new token first if the
+    /// current one is due for renewal.
     ///
     /// # Errors
-    /// Returns the outcome of the push if no valid token is available.
+    /// Returns the outcome of the push if no valid access token is available.
     pub(super) async fn current(&self, clock: &dyn Clock) -> Result<HeaderValue, Outcome> {
         self.token(clock, |token, now| (token.issued_at..token.renew_at).contains(&now)).await
     }
 
-    /// Returns a token to use instead of `rejected`, which FCM did not accept. Returns the same token if it
-    /// was issued less than a minute ago.
+    /// Returns an `authorization` header to use instead of `rejected`, which FCM did not accept. Returns
+    /// `rejected` itself if that token was issued less than a minute ago.
     ///
     /// # Errors
-    /// Returns the outcome of the push if no valid token is available.
+    /// Returns the outcome of the push if no valid access token is available.
     pub(super) async fn replace(
         &self,
         rejected: &HeaderValue,
@@ -89,7 +90,8 @@ impl AccessTokens {
         self.token(clock, |token, now| token.header != rejected || is_new(token, now)).await
     }
 
-    /// Returns the current token if `is_acceptable`. Otherwise requests a new one.
+    /// Returns the `authorization` header with the current token if `is_acceptable` returns `true` for it.
+    /// Otherwise requests a new token first.
     async fn token(
         &self,
         clock: &dyn Clock,
@@ -101,8 +103,8 @@ impl AccessTokens {
         if let Some(token) = state.token.as_ref().filter(|token| is_acceptable(token, now)) {
             return Ok(token.header.clone());
         }
-        // If another request failed while this call waited for the lock, reuse its result. Otherwise all
-        // waiting calls would repeat the failing request one after the other.
+        // If another token request failed while this call waited for the lock, reuse its result. Otherwise
+        // all waiting calls would repeat the failing request one after another.
         if self.finished_requests.load(Ordering::Acquire) == finished_before {
             let result = self.request_token(now).await;
             self.finished_requests.fetch_add(1, Ordering::Release);
@@ -112,7 +114,7 @@ impl AccessTokens {
             }
         }
         match (&state.token, &state.failure) {
-            // The token is new, or its renewal failed but it has not expired yet.
+            // The token is new, or its renewal failed but the token has not expired yet.
             (Some(token), _) if now < token.expires_at => Ok(token.header.clone()),
             (_, Some(failure)) => Err(failure.clone()),
             (_, None) => Err(unavailable("no access token is available")),
@@ -146,7 +148,7 @@ impl AccessTokens {
         })
     }
 
-    /// Returns the signed JWT for which Google issues a token, or `None` if signing fails.
+    /// Returns the signed JWT that Google exchanges for an access token, or `None` if signing fails.
     fn assertion(&self, now: Timestamp) -> Option<String> {
         let mut header = json!({"alg": "RS256", "typ": "JWT"});
         if let Some(key_id) = self.account.key_id() {
@@ -163,12 +165,13 @@ impl AccessTokens {
     }
 }
 
-/// Returns the outcome for an unreachable token endpoint.
+/// Returns the outcome of a push for which the token endpoint was unreachable.
 fn unavailable(reason: &str) -> Outcome {
     FailureKind::Retry.outcome(debugger_codes::FCM_UNREACHABLE, reason, None)
 }
 
-/// Parses the token in a successful response (RFC 6749 section 5.1).
+/// Parses the access token in a successful response (RFC 6749 section 5.1). Returns `None` if there is none.
+/// The lifetime is limited to one hour, which is also the default.
 fn parse_token(response: &Response, now: Timestamp) -> Option<AccessToken> {
     let body = response.json();
     let token = body.get("access_token").and_then(Value::as_str)?;
@@ -187,8 +190,9 @@ fn parse_token(response: &Response, now: Timestamp) -> Option<AccessToken> {
     })
 }
 
-/// Classifies an error response (RFC 6749 section 5.2). Overload and server errors are temporary. Everything
-/// else means that Google rejected the service account, which an operator must fix.
+/// Returns the outcome of a push for which the token endpoint responded with an error (RFC 6749 section 5.2).
+/// Status 408, 429, and 5xx are temporary. All other errors mean that Google rejected the service account,
+/// which an operator must fix.
 fn classify_error(response: &Response, now: Timestamp) -> Outcome {
     let body = response.json();
     let field = |name| body.get(name).and_then(Value::as_str).unwrap_or_default();
@@ -242,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn token_request_error_is_temporary_or_final_depending_on_its_status() {
+    fn token_request_error_is_temporary_or_permanent_depending_on_its_status() {
         for (status, is_temporary) in [
             (400, false),
             (401, false),

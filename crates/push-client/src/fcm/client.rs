@@ -1,4 +1,4 @@
-//! Sends requests to FCM with one credential and interprets the responses.
+//! Sends push requests to FCM with one credential and interprets the responses.
 
 use domain::Clock;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
@@ -14,16 +14,16 @@ use crate::message::Message;
 use crate::outcome::{FailureKind, Outcome};
 use crate::transport::{self, TransportError, excerpt};
 
-/// A validated push request that can be sent several times.
+/// A validated FCM push request. It can be sent more than once.
 pub(super) struct Request {
     payload: Vec<u8>,
 }
 
 impl Request {
-    /// Builds the request for `message`.
+    /// Validates `message` and builds the FCM request for it.
     ///
     /// # Errors
-    /// Returns the outcome if the data is too large: FCM would reject it, so it is not sent.
+    /// Returns the outcome to report if the data is larger than 4096 bytes, which FCM would reject anyway.
     pub(super) fn new(message: &Message) -> Result<Self, Outcome> {
         let payload = Payload::new(message);
         if payload.data_bytes() > payload::MAX_DATA_BYTES {
@@ -34,13 +34,13 @@ impl Request {
     }
 }
 
-/// The result of sending a request.
+/// The result of sending an FCM request.
 pub(super) enum SendResult {
-    /// FCM accepted the push and returned this message name.
+    /// FCM accepted the push and returned this message name, if any.
     Accepted(Option<String>),
     /// FCM rejected the push.
     Rejected(Rejection),
-    /// There was no response.
+    /// No response was received.
     Failed(TransportError),
 }
 
@@ -56,7 +56,7 @@ impl From<SendResult> for Outcome {
     }
 }
 
-/// The shared HTTP client, and the access tokens of one credential.
+/// The HTTP client, which all credentials share, and the access tokens of one credential.
 pub(super) struct Client {
     http: reqwest::Client,
     url: String,
@@ -69,10 +69,10 @@ impl Client {
         Self { http: http.clone(), url, tokens: AccessTokens::new(http, endpoints, account) }
     }
 
-    /// Sends the push. Sends it a second time if FCM rejected only the access token.
+    /// Sends the push. If FCM rejects the access token, requests a new token and sends the push once more.
     ///
     /// # Errors
-    /// Returns the outcome if no access token is available.
+    /// Returns the outcome of the push if no access token is available.
     pub(super) async fn send(&self, request: &Request, clock: &dyn Clock) -> Result<SendResult, Outcome> {
         let token = self.tokens.current(clock).await?;
         let result = self.attempt(request, &token, clock).await;
@@ -110,7 +110,7 @@ mod tests {
     use crate::test_data;
 
     #[test]
-    fn data_over_4096_bytes_is_refused() {
+    fn fcm_data_over_4096_bytes_is_refused() {
         let message_of = |length| Message { text: "x".repeat(length), ..test_data::message() };
         let longest = payload::MAX_DATA_BYTES - Payload::new(&message_of(0)).data_bytes();
         assert!(Request::new(&message_of(longest)).is_ok());

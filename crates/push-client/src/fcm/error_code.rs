@@ -1,4 +1,4 @@
-//! The errors with which FCM rejects a push, and how each of them is handled.
+//! The error codes with which FCM rejects a push, and how each of them is handled.
 
 use std::time::Duration;
 
@@ -10,21 +10,22 @@ use crate::transport::{Response, excerpt};
 
 macro_rules! errors {
     ($($(#[$doc:meta])* $name:ident $text:literal $status:literal $kind:ident $code:literal;)*) => {
-        /// An error of FCM (firebase.google.com, "ErrorCode"), or a general Google API error without an FCM
-        /// error.
+        /// An FCM error code (firebase.google.com, "ErrorCode"), or the status of a general Google API error
+        /// if the response has no FCM error code.
         #[derive(Clone, Debug, PartialEq, Eq)]
         #[non_exhaustive]
         pub enum ErrorCode {
             $($(#[$doc])* $name,)*
-            /// An error that is not in the table. Empty if the response has no error code.
+            /// Any other error code, shortened to 200 characters. The text is empty if the response has no
+            /// error code.
             Other(String),
         }
 
         impl ErrorCode {
-            /// All errors in the table.
+            /// Every known error code.
             pub const KNOWN: &[Self] = &[$(Self::$name),*];
 
-            /// Returns Google's name of the error.
+            /// Returns Google's name for the error code.
             pub fn name(&self) -> &str {
                 match self {
                     $(Self::$name => $text,)*
@@ -32,8 +33,8 @@ macro_rules! errors {
                 }
             }
 
-            /// Returns the HTTP status, the failure kind and the debugger code, or `None` for an unknown
-            /// error.
+            /// Returns the error's usual HTTP status, its failure kind, and its debugger code. Returns `None`
+            /// for an unknown error code.
             pub const fn definition(&self) -> Option<(u16, FailureKind, u32)> {
                 match self {
                     $(Self::$name => Some(($status, FailureKind::$kind, $code)),)*
@@ -45,38 +46,40 @@ macro_rules! errors {
 }
 
 errors! {
-    /// A field of the request is invalid.
+    /// A field of the push request is invalid.
     InvalidArgument "INVALID_ARGUMENT" 400 Refused 52118;
-    /// The invalid field is the device token.
+    /// The device token is invalid. The error has the same name as [`Self::InvalidArgument`].
     InvalidToken "INVALID_ARGUMENT" 400 DeadToken 52102;
     /// The app was removed from the device.
     Unregistered "UNREGISTERED" 404 DeadToken 52103;
-    /// The device token belongs to another project.
+    /// The device token belongs to another Firebase project.
     SenderIdMismatch "SENDER_ID_MISMATCH" 403 DeadToken 52104;
-    /// Too many pushes from this sender or to this device.
+    /// Too many pushes were sent by this sender or to this device.
     QuotaExceeded "QUOTA_EXCEEDED" 429 Retry 52108;
     /// FCM is temporarily unavailable.
     Unavailable "UNAVAILABLE" 503 Retry 52110;
-    /// Internal error of FCM.
+    /// FCM had an internal error.
     Internal "INTERNAL" 500 Retry 52111;
-    /// The device token belongs to an iPhone or a browser, and the project has no credentials for those.
+    /// The device token belongs to an iPhone or a browser, and the Firebase project has no credentials for
+    /// pushing to it.
     ThirdPartyAuthError "THIRD_PARTY_AUTH_ERROR" 401 Refused 52109;
     /// The access token is missing or invalid.
     Unauthenticated "UNAUTHENTICATED" 401 Refused 52109;
-    /// The service account may not push in this project, or the API is disabled there.
+    /// The service account is not permitted to push in this project, or the API is disabled there.
     PermissionDenied "PERMISSION_DENIED" 403 Refused 52101;
-    /// The device token does not exist.
+    /// The device token does not exist: Google's general error for an unknown resource.
     NotFound "NOT_FOUND" 404 DeadToken 52103;
-    /// Too many pushes.
+    /// Too many pushes were sent: Google's general quota error.
     ResourceExhausted "RESOURCE_EXHAUSTED" 429 Retry 52108;
-    /// The project is not in a state to push.
+    /// The Firebase project is not in a state in which it can push.
     FailedPrecondition "FAILED_PRECONDITION" 400 Refused 52118;
-    /// FCM did not answer in time.
+    /// FCM did not respond in time.
     DeadlineExceeded "DEADLINE_EXCEEDED" 504 Retry 52110;
 }
 
 impl ErrorCode {
-    /// Returns the error with this name. For a name with two entries it is the general one.
+    /// Returns the error code with the name `name`, or [`Self::Other`] if the name is unknown.
+    /// `INVALID_ARGUMENT` returns [`Self::InvalidArgument`].
     pub fn from_name(name: &str) -> Self {
         // `InvalidArgument` precedes `InvalidToken`, which has the same name.
         Self::KNOWN
@@ -86,9 +89,9 @@ impl ErrorCode {
             .unwrap_or_else(|| Self::Other(excerpt(name)))
     }
 
-    /// Parses the error in a response body (cloud.google.com/apis/design/errors). The FCM error takes
-    /// precedence over the general one. Only the details show whether an invalid argument is the device
-    /// token.
+    /// Returns the error code in a response body (cloud.google.com/apis/design/errors). The FCM error code
+    /// takes precedence over the general status. `INVALID_ARGUMENT` becomes [`Self::InvalidToken`] if the
+    /// details or the message blame the device token.
     fn from_body(body: &Value) -> Self {
         let error = &body["error"];
         let details = || error["details"].as_array().into_iter().flatten();
@@ -104,8 +107,9 @@ impl ErrorCode {
         if code == Self::InvalidArgument && is_token() { Self::InvalidToken } else { code }
     }
 
-    /// Returns the failure kind and the debugger code. Errors that are not in the table are classified by
-    /// `status`. A 404 without an error code means a wrong URL and says nothing about the device.
+    /// Returns the failure kind and the debugger code of this error. An unknown error is classified by the
+    /// HTTP `status` of the response. A 404 without an error code means a wrong URL and says nothing about
+    /// the device.
     pub const fn classify(&self, status: u16) -> (FailureKind, u32) {
         match (self.definition(), status) {
             (Some((_, kind, code)), _) => (kind, code),
@@ -120,19 +124,19 @@ impl ErrorCode {
     }
 }
 
-/// The response of FCM to a push that it rejected.
+/// A response with which FCM rejected a push.
 #[derive(Debug)]
 pub(super) struct Rejection {
     pub(super) status: u16,
     pub(super) code: ErrorCode,
-    /// Google's error message for people.
+    /// Google's human-readable error message, shortened to 200 characters. May be empty.
     pub(super) message: String,
-    /// The delay that FCM requested in `Retry-After`.
+    /// The delay that FCM requested with the `Retry-After` header, if any.
     pub(super) after: Option<Duration>,
 }
 
 impl Rejection {
-    /// Parses a response with a status other than 200.
+    /// Parses a response whose status is not 200.
     pub(super) fn from_response(response: &Response, now: Timestamp) -> Self {
         let body = response.json();
         Self {
@@ -172,9 +176,9 @@ mod tests {
         json!({"@type": "type.googleapis.com/google.firebase.fcm.v1.FcmError", "errorCode": code})
     }
 
-    /// Repeats the table, so that no entry is changed by accident.
+    /// Repeats the table, so that an accidental change to an entry fails the test.
     #[test]
-    fn error_table_is_unchanged() {
+    fn fcm_error_codes_have_the_expected_outcome_and_error_code() {
         use FailureKind::{DeadToken, Refused, Retry};
         let expected = [
             (ErrorCode::InvalidArgument, "INVALID_ARGUMENT", 400, Refused, 52118),
@@ -232,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_error_is_classified_by_its_status() {
+    fn unknown_fcm_error_is_classified_by_the_http_status() {
         for (status, kind, code) in [
             (204, FailureKind::Refused, 52111),
             (301, FailureKind::Refused, 52111),
@@ -260,7 +264,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_response_does_not_panic(status in 100_u16..600, body in r#"(\{|\}|\[|\]|"|:|,|error|status|details|errorCode|\PC)*"#) {
+        fn parsing_an_arbitrary_fcm_response_does_not_panic(status in 100_u16..600, body in r#"(\{|\}|\[|\]|"|:|,|error|status|details|errorCode|\PC)*"#) {
             let _ = outcome(status, body);
         }
     }

@@ -1,5 +1,5 @@
-//! FCM (Google): one HTTP/2 request per push (firebase.google.com, "REST resource: projects.messages"),
-//! authenticated with access tokens that Google issues to a service account.
+//! Pushes through Google's FCM: one HTTP/2 request per push (firebase.google.com, "REST resource:
+//! projects.messages"), authenticated with an access token that Google issues to a service account.
 //!
 //! All credentials share one HTTP client and its connections. Each credential has its own access tokens.
 
@@ -21,10 +21,11 @@ use crate::credential::ServiceAccount;
 use crate::message::Message;
 use crate::outcome::Outcome;
 
-/// Number of credentials whose access tokens are cached.
+/// Maximum number of credentials whose access tokens are cached. Beyond this, the least recently used client
+/// is dropped.
 const MAX_CACHED_CLIENTS: usize = 1024;
 
-/// Sends pushes to FCM and keeps one client per credential.
+/// Sends pushes to FCM. Caches one client per credential.
 pub(crate) struct Fcm {
     endpoints: Endpoints,
     http: reqwest::Client,
@@ -37,14 +38,16 @@ impl Fcm {
         Self { endpoints, http, clock, clients: LruCache::new(MAX_CACHED_CLIENTS) }
     }
 
-    /// Makes one attempt to send `message`. `key` identifies this version of the credential.
+    /// Makes one attempt to send `message` and returns its outcome. `key` identifies this version of the
+    /// credential in the client cache.
     pub(crate) async fn send(&self, key: &str, account: &ServiceAccount, message: &Message) -> Outcome {
         match self.try_send(key, account, message).await {
             Ok(outcome) | Err(outcome) => outcome,
         }
     }
 
-    /// Sends `message` once. The error is the outcome of a push that could not be sent at all.
+    /// Makes one attempt to send `message`. Returns the outcome as an error if the push could not be sent at
+    /// all.
     async fn try_send(
         &self,
         key: &str,

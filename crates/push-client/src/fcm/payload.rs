@@ -4,11 +4,11 @@ use serde::Serialize;
 
 use crate::message::{Message, PUSH_TYPE};
 
-/// Maximum size of a message's data, keys and values together.
+/// Maximum total size of a message's data, keys and values together, in bytes.
 pub(super) const MAX_DATA_BYTES: usize = 4096;
 
-/// The request of docs/protocol/push.md, section 1: a data message. With a `notification` field, Android
-/// would not wake the app while it is in the background.
+/// The request body defined in docs/protocol/push.md, section 1: a data message. It has no `notification`
+/// field: for a message with one, Android would not wake an app in the background.
 #[derive(Serialize)]
 pub(super) struct Payload<'m> {
     message: Push<'m>,
@@ -21,7 +21,7 @@ struct Push<'m> {
     android: Android,
 }
 
-/// The data of the message. FCM accepts only strings.
+/// The data of the push. FCM accepts only strings as values.
 #[derive(Serialize)]
 struct Data<'m> {
     #[serde(rename = "type")]
@@ -33,7 +33,7 @@ struct Data<'m> {
 
 #[derive(Serialize)]
 struct Android {
-    /// Wakes a sleeping phone only if it is `HIGH`.
+    /// Delivery priority. Only `HIGH` wakes a sleeping phone.
     priority: &'static str,
     ttl: String,
 }
@@ -54,7 +54,7 @@ impl<'m> Payload<'m> {
         }
     }
 
-    /// Returns the number of bytes that count against [`MAX_DATA_BYTES`].
+    /// Returns the total size of the data's keys and values in bytes, which is limited to [`MAX_DATA_BYTES`].
     pub(super) fn data_bytes(&self) -> usize {
         let data = &self.message.data;
         [
@@ -72,7 +72,7 @@ impl<'m> Payload<'m> {
         .sum()
     }
 
-    /// Serializes the request.
+    /// Returns the JSON request body.
     #[expect(clippy::expect_used, reason = "strings always serialize")]
     pub(super) fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("a payload is serializable")
@@ -84,9 +84,9 @@ mod tests {
     use super::*;
     use crate::test_data;
 
-    /// Compares bytes, so that every change to the format is noticed.
+    /// Compares bytes, so that any change to the wire format fails the test.
     #[test]
-    fn payload_has_the_documented_format() {
+    fn fcm_payload_has_the_documented_format() {
         let message = Message { text: "Log in as \"Ö\"?".to_owned(), ..test_data::message() };
         assert_eq!(
             String::from_utf8(Payload::new(&message).to_json()).unwrap(),

@@ -1,4 +1,4 @@
-//! `countersign account`: manages accounts in the database, also while servers run.
+//! `countersign account`: manages accounts in the database, even while servers are running.
 
 use app::App;
 use clap::{Args, Subcommand};
@@ -32,9 +32,9 @@ enum Command {
     },
     /// Show an account
     Show {
-        /// SID of the account; the oldest account if not set
+        /// SID of the account; if not set, the oldest account
         sid: Option<AccountSid>,
-        /// Print the auth token too
+        /// Also print the auth token
         #[arg(long)]
         reveal: bool,
         #[command(flatten)]
@@ -44,13 +44,13 @@ enum Command {
     Set {
         /// SID of the account
         sid: AccountSid,
-        /// URL that receives alerts, such as failed deliveries; empty for none
+        /// URL to which alerts are sent, such as those about failed deliveries; an empty value disables this
         #[arg(long)]
         debugger_webhook: String,
         #[command(flatten)]
         storage: StorageOptions,
     },
-    /// Replace the auth token of an account and print the new one; the previous token stops working at once
+    /// Replace an account's auth token and print the new one; the previous token stops working at once
     RotateToken {
         /// SID of the account
         sid: AccountSid,
@@ -103,7 +103,8 @@ async fn show(app: &App, sid: Option<AccountSid>, reveal: bool) -> Result<(), Cl
         Some(sid) => Some(sid),
         None => app.accounts().await?.first().map(|account| account.sid),
     };
-    let sid = sid.ok_or_else(|| CliError::new("there is no account"))?;
+    let sid = sid
+        .ok_or_else(|| CliError::new("there is no account; create one with `countersign account create`"))?;
     let found = app.account(sid).await.map_err(|error| not_found(sid, error))?;
     print(&found.account)?;
     if let Some(url) = &found.account.debugger_webhook {

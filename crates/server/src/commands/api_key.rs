@@ -1,4 +1,4 @@
-//! `countersign api-key`: manages API keys in the database, also while servers run.
+//! `countersign api-key`: manages API keys in the database, even while servers are running.
 
 use app::App;
 use clap::{Args, Subcommand};
@@ -36,7 +36,7 @@ enum Command {
     },
     /// Revoke an API key, effective immediately
     Revoke {
-        /// SID of the key
+        /// SID of the API key
         sid: ApiKeySid,
         #[command(flatten)]
         storage: StorageOptions,

@@ -1,4 +1,4 @@
-//! `countersign audit`: shows, verifies and exports the audit log, also while servers run.
+//! `countersign audit`: shows, verifies and exports the audit log, even while servers are running.
 
 use std::path::PathBuf;
 
@@ -23,24 +23,25 @@ pub(crate) struct Arguments {
 enum Command {
     /// Show audit records, newest first
     List {
-        /// Only records since this time, such as 2026-01-01 or 2026-01-01T12:00:00Z
+        /// Show only records since this time, such as 2026-01-01 or 2026-01-01T12:00:00Z
         #[arg(long, value_parser = parse_time)]
         since: Option<Timestamp>,
-        /// Only records of this actor: a SID, or the name of an operator
+        /// Show only records of this actor: a SID, or the name of an operator
         #[arg(long)]
         actor: Option<String>,
-        /// Only records about the resource with this SID
+        /// Show only records about the resource with this SID
         #[arg(long)]
         resource: Option<String>,
-        /// Number of records
+        /// Maximum number of records to show
         #[arg(long, default_value_t = 20)]
         limit: u32,
         #[command(flatten)]
         storage: StorageOptions,
     },
-    /// Check that no record was changed, removed or added; prints the number and MAC of the newest record
+    /// Verify that no audit record was changed, removed or added, and print the number and MAC of the newest record
     Verify {
-        /// Checkpoint (NUMBER:MAC) from an earlier `audit verify` or the server's log; detects truncation since then
+        /// Checkpoint (NUMBER:MAC) from an earlier `countersign audit verify` or the server's log; detects whether the
+        /// log has been truncated since
         #[arg(long, value_name = "NUMBER:MAC")]
         checkpoint: Option<ChainPosition>,
         #[command(flatten)]
@@ -48,17 +49,18 @@ enum Command {
         #[command(flatten)]
         storage: StorageOptions,
     },
-    /// Accept the audit log in its current state, such as after a restored backup: records without a valid MAC, and an
-    /// end before the last checkpoint of the file. Stop the servers first; a new record documents the acceptance
+    /// Accept the audit log in its current state, for example after restoring a backup. This accepts records without a
+    /// valid MAC, and a log that ends before the last checkpoint in the file. Stop the servers first; a new record
+    /// documents the acceptance
     Accept {
         #[command(flatten)]
         checkpoints: CheckpointOptions,
         #[command(flatten)]
         storage: StorageOptions,
     },
-    /// Print all chained records as JSON, one per line, oldest first
+    /// Print all chained audit records as JSON, one per line, oldest first
     Export {
-        /// Only records after this number
+        /// Print only records with a number higher than this
         #[arg(long, default_value_t = 0)]
         after: i64,
         #[command(flatten)]
@@ -66,7 +68,8 @@ enum Command {
     },
 }
 
-/// Parses an instant, or a date, which stands for its midnight in UTC.
+/// Parses a timestamp, or a date, which means midnight UTC at the beginning of that day. Returns a description of the
+/// expected form if `text` is neither.
 fn parse_time(text: &str) -> Result<Timestamp, String> {
     let midnight = || Timestamp::from_parameter(&format!("{text}T00:00:00Z"));
     Timestamp::from_parameter(text).or_else(|_| midnight()).map_err(|expected| expected.to_string())
@@ -108,7 +111,7 @@ async fn verify(app: &App, checkpoint: Option<ChainPosition>, file: Option<PathB
     }
     if verified.removed.number > 0 {
         say(format_args!(
-            "begins after  {}, removed by audit retention up to there",
+            "begins after  {}, earlier records were removed by audit retention",
             verified.removed.number
         ))?;
     }
@@ -143,7 +146,7 @@ async fn export(app: &App, after: i64) -> Result<(), CliError> {
     }
 }
 
-/// Formats a record as a line of text.
+/// Formats an audit record as a line of text.
 fn format_record(record: &AuditRecord) -> String {
     let resource = record.resource_sid.as_deref().unwrap_or("-");
     let mut text =
@@ -162,7 +165,8 @@ fn format_record(record: &AuditRecord) -> String {
     text
 }
 
-/// Converts a record to JSON, with its time in full precision.
+/// Converts a chained record to JSON, with its timestamp in full precision. Returns an error if the record can't be
+/// read.
 fn to_json(record: &ChainedRecord) -> Result<Value, CliError> {
     let unreadable = || {
         CliError::new(format!(

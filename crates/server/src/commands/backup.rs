@@ -1,4 +1,4 @@
-//! `countersign backup`: copies the SQLite database to a file, also while the server runs.
+//! `countersign backup`: copies the SQLite database to a file, even while the server is running.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -16,19 +16,19 @@ use crate::options::StorageOptions;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// File to which the copy is written
+    /// File to which the backup is written
     file: PathBuf,
-    /// Replace the file if it exists, provided that it is a backup or empty
+    /// Replace the file if it exists and is a backup or empty
     #[arg(long)]
     force: bool,
     #[command(flatten)]
     storage: StorageOptions,
 }
 
-/// The error of `backup` and `restore` with a PostgreSQL database.
-pub(super) const POSTGRES_ADVICE: &str = "this command supports SQLite only; for PostgreSQL use its own tools, also while \
-     servers run: pg_dump --format=custom --file=FILE DATABASE_URL, and pg_restore into a new database; \
-     back up the master key separately";
+/// Error text of `backup` and `restore` for a PostgreSQL database.
+pub(super) const POSTGRES_ADVICE: &str = "this command supports SQLite only; for PostgreSQL, use its own tools, even \
+     while servers are running: pg_dump --format=custom --file=FILE DATABASE_URL, and pg_restore into a new \
+     database; back up the master key separately";
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), CliError> {
     let Location::Sqlite(database) = arguments.storage.location()? else {
@@ -38,14 +38,14 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CliError> {
     let file = arguments.file;
     if belongs_to_server(&file, &database) {
         return Err(CliError::new(format!(
-            "{} is a file of the server; choose another file for the backup",
+            "{} is a file of the server itself; choose another file for the backup",
             file.display()
         )));
     }
     if fs::symlink_metadata(&file).is_ok() {
         if !arguments.force {
             return Err(CliError::new(format!(
-                "{} exists already; use --force to replace it",
+                "{} already exists; use --force to replace it",
                 file.display()
             )));
         }
@@ -58,13 +58,13 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CliError> {
     // The backup itself succeeded, so this is a warning only.
     if let Err(error) = last_backup::record(&arguments.storage.data_dir, started_at) {
         warn(format_args!(
-            "countersign: could not record the time of this backup, so it is missing from the server's metrics: {error}"
+            "countersign: could not record the time of this backup, so the server's metrics will not show it: {error}"
         ));
     }
     Ok(())
 }
 
-/// Requires a file that `--force` may replace: a backup, or an empty file.
+/// Checks that `--force` may replace `file`, which must be a backup or empty. Returns an error otherwise.
 async fn require_replaceable(file: &Path) -> Result<(), CliError> {
     store::require_regular(file)?;
     let is_empty = fs::metadata(file).is_ok_and(|file| file.len() == 0);
@@ -78,7 +78,8 @@ async fn require_replaceable(file: &Path) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Returns whether `file` is used by the server: it has such a name in the data folder, or is a link to such a file.
+/// Returns whether `file` is used by the server: either it is in the data folder and has a name that the server uses,
+/// or it is a link to such a file.
 fn belongs_to_server(file: &Path, database: &Path) -> bool {
     let folder =
         |file: &Path| file.parent().and_then(|folder| Path::new(".").join(folder).canonicalize().ok());
@@ -96,7 +97,7 @@ fn belongs_to_server(file: &Path, database: &Path) -> bool {
     })
 }
 
-/// Returns whether a file with this name in the data folder is used by the server: the database, the files that SQLite
+/// Returns whether the server uses files named `name` in the data folder. These are the database, the files that SQLite
 /// and Countersign create for it, the master keys, and the time of the last backup.
 fn is_server_file_name(name: &str) -> bool {
     if let Some(end) = name.strip_prefix("countersign.db") {

@@ -1,4 +1,4 @@
-//! `countersign clock`: confirms the system clock to the server after a jump.
+//! `countersign clock`: confirms to the server that the system clock is correct after a jump.
 
 use clap::{Args, Subcommand};
 use terminal::{CliError, say};
@@ -14,8 +14,8 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Confirm that the current time is correct, so that housekeeping resumes at once; after a jump of the clock it
-    /// otherwise pauses for six hours
+    /// Confirm that the current time is correct, so that housekeeping resumes at once. Otherwise it pauses for six
+    /// hours after the clock jumped
     Trust {
         #[command(flatten)]
         storage: StorageOptions,

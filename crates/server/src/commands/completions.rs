@@ -1,4 +1,4 @@
-//! `countersign completions`: prints the script with which a shell completes commands and options.
+//! `countersign completions`: prints a shell script for completing commands and options.
 
 use clap::Args;
 use clap_complete::Shell;
@@ -6,11 +6,11 @@ use terminal::{CliError, write};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Shell that runs the script
+    /// Shell for which to print the script
     shell: Shell,
 }
 
-/// Prints the script for `program`.
+/// Prints the completion script for the command line `program`.
 ///
 /// # Errors
 /// Returns an error if standard output can't be written.

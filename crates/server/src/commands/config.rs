@@ -9,24 +9,24 @@ use crate::config::{Setting, Settings, is_secret, option_name, os_text};
 use crate::options::ServeOptions;
 use crate::serve_settings::ServeSettings;
 
-/// The text that is shown in place of a secret.
+/// Text that is shown in place of a secret.
 const HIDDEN: &str = "(secret)";
 
-/// Longest line of a comment in the printed file.
+/// Maximum width of a comment in the printed file, in columns, without its `# ` prefix.
 const COMMENT_WIDTH: usize = 108;
 
-/// The comment at the beginning of the printed file.
+/// Comment at the beginning of the printed file.
 const PREFACE: &str = "\
 # All options of Countersign with their defaults. To change an option, remove the `#` in front of it.
 #
-# Flags take precedence over environment variables, and these over this file. An option has the same name in
-# all three: data_dir here, COUNTERSIGN_DATA_DIR as a variable, --data-dir as a flag. An empty value counts as
-# not set; account_sid, secrets and files with secrets must not be empty.
-# `countersign config show` prints the effective value of each option, and where it was set.
+# Flags take precedence over environment variables, which take precedence over this file. An option has the
+# same name in all three: data_dir in this file, COUNTERSIGN_DATA_DIR in the environment, and --data-dir as a
+# flag. An empty value counts as not set, but account_sid, secrets and files with secrets must not be empty.
+# `countersign config show` prints the effective value of each option and where it was set.
 #
-# The server reads `countersign.toml` in its working directory, or the file that --config or
-# COUNTERSIGN_CONFIG names. Relative paths are relative to the working directory. If the file contains a
-# secret, make it readable to the server's user only.
+# The server reads `countersign.toml` in its working directory, or the file given by --config or
+# COUNTERSIGN_CONFIG. Relative paths are relative to the working directory. If the file contains a secret,
+# make it readable only to the user that runs the server.
 ";
 
 #[derive(Debug, Args)]
@@ -37,11 +37,11 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check the configuration as `serve` would, without starting a server; changes nothing
+    /// Check the configuration as `serve` would, without starting a server or changing anything
     Check(Box<ServeOptions>),
     /// Show each option with its value and where it was set; secrets are hidden
     Show(Box<ServeOptions>),
-    /// Print a `countersign.toml` with all options at their defaults
+    /// Print a `countersign.toml` that lists all options with their defaults
     Defaults,
 }
 
@@ -53,7 +53,7 @@ pub(super) fn run(arguments: &Arguments, settings: &Settings) -> Result<(), CliE
     }
 }
 
-/// Checks everything that `serve` checks before it opens the database.
+/// Checks everything that `serve` checks before it opens the database, and prints warnings and the result.
 fn check(options: &ServeOptions, settings: &Settings) -> Result<(), CliError> {
     ServeSettings::read(options)?;
     options.storage.check_given_secrets()?;
@@ -80,7 +80,8 @@ fn format_settings(settings: &Settings) -> String {
     text
 }
 
-/// Formats a configuration file with all options as comments. The explanation of each is its help on the command line.
+/// Formats a configuration file in which all options are commented out. The comment above an option is its command-line
+/// help.
 fn format_defaults(settings: &Settings) -> String {
     let mut text = PREFACE.to_owned();
     let mut heading = None;
@@ -99,7 +100,7 @@ fn format_defaults(settings: &Settings) -> String {
     text
 }
 
-/// Returns the TOML value of an option that is not set.
+/// Returns the TOML value that represents an option which is not set: an empty list or string.
 fn unset_value(arg: &Arg) -> &'static str {
     if arg.get_value_delimiter().is_some() { "[]" } else { "\"\"" }
 }

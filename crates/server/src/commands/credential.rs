@@ -1,4 +1,4 @@
-//! `countersign credential`: manages push credentials in the database, also while servers run.
+//! `countersign credential`: manages push credentials in the database, even while servers are running.
 
 use std::path::PathBuf;
 
@@ -22,14 +22,14 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Create a push credential from files
+    /// Create a push credential from certificate or key files
     Create {
         #[command(flatten)]
         files: CredentialFiles,
         /// Display name, 1 to 64 characters
         #[arg(long)]
         name: Option<String>,
-        /// SID of the account that owns it; the oldest account if not set
+        /// SID of the account that owns the credential; if not set, the oldest account
         #[arg(long)]
         account: Option<AccountSid>,
         #[command(flatten)]
@@ -40,16 +40,16 @@ enum Command {
         #[command(flatten)]
         storage: StorageOptions,
     },
-    /// Show the app or project, the environment and the expiry of a push credential
+    /// Show a push credential's app or project, environment and expiry
     Check {
-        /// SID of the credential
+        /// SID of the push credential
         sid: CredentialSid,
         #[command(flatten)]
         storage: StorageOptions,
     },
     /// Delete a push credential
     Delete {
-        /// SID of the credential
+        /// SID of the push credential
         sid: CredentialSid,
         #[command(flatten)]
         storage: StorageOptions,
@@ -59,10 +59,10 @@ enum Command {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
 struct CredentialFiles {
-    /// Apple: PEM file of the certificate; requires --private-key
+    /// Apple: PEM file that contains the push certificate; requires --private-key
     #[arg(long, requires = "private_key", conflicts_with_all = ["p8", "service_account"])]
     certificate: Option<PathBuf>,
-    /// Apple: PEM file of the certificate's private key
+    /// Apple: PEM file that contains the certificate's private key
     #[arg(long, requires = "certificate")]
     private_key: Option<PathBuf>,
     /// Apple: token signing key (.p8 file); requires --key-id and --team-id
@@ -71,7 +71,7 @@ struct CredentialFiles {
     /// Apple: id of the token signing key
     #[arg(long, requires = "p8")]
     key_id: Option<String>,
-    /// Apple: id of the team
+    /// Apple: id of the developer team that the token signing key belongs to
     #[arg(long, requires = "p8")]
     team_id: Option<String>,
     /// Apple: use the sandbox environment, for development builds of an app
@@ -123,7 +123,9 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CliError> {
 
 async fn create(app: &App, account: Option<AccountSid>, new: NewCredential) -> Result<(), CliError> {
     let oldest = app.accounts().await?.first().map(|account| account.sid);
-    let account = account.or(oldest).ok_or_else(|| CliError::new("there is no account"))?;
+    let account = account
+        .or(oldest)
+        .ok_or_else(|| CliError::new("there is no account; create one with `countersign account create`"))?;
     let credential = app.create_credential(&operator(), account, new).await?;
     say(format_args!("credential sid  {}", credential.sid))?;
     show(app, credential.sid).await
@@ -150,7 +152,7 @@ async fn find(app: &App, sid: CredentialSid) -> Result<Credential, CliError> {
     found.ok_or_else(|| CliError::new(format!("there is no {sid}")))
 }
 
-/// Prints what a credential is for, without its secrets.
+/// Prints a credential's provider, app or project, environment and expiry, but no secrets.
 async fn show(app: &App, sid: CredentialSid) -> Result<(), CliError> {
     let credential = find(app, sid).await?;
     let summary = app.open_credential(&credential)?.summary();

@@ -1,4 +1,4 @@
-//! `countersign demo`. The crate `demo` implements it; this file provides the API server that it runs.
+//! `countersign demo`, which the crate `demo` implements. This file provides the API server that the demo runs.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use crate::http_server::{HttpServer, ServerConfig, bind};
 
 pub(crate) use ::demo::DemoOptions as Arguments;
 
-/// Maximum number of connections, well above what the demo opens.
+/// Maximum number of open connections to the demo's server; the demo opens far fewer.
 const MAX_CONNECTIONS: usize = 64;
 
-/// Runs the demo.
+/// Runs the guided tour.
 ///
 /// # Errors
 /// Returns an error if a step of the demo fails.

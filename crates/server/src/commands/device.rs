@@ -7,7 +7,7 @@ use terminal::CliError;
 
 pub(crate) use phone_cli::DeviceOptions as Arguments;
 
-/// Runs a subcommand of the terminal phone.
+/// Runs the requested subcommand of the terminal phone.
 ///
 /// # Errors
 /// Returns an error if the subcommand fails.

@@ -1,4 +1,5 @@
-//! `countersign health`: a health check for container engines, because the image contains no HTTP client.
+//! `countersign health`: a health check for container engines. It exists because the container image contains no HTTP
+//! client.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -8,12 +9,12 @@ use terminal::CliError;
 
 use crate::options::ServeOptions;
 
-/// Longest time until the server responds.
+/// Maximum time to wait for the server's response.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Check that the server is ready for requests (/readyz), and not only that it is running (/healthz)
+    /// Check that the server is ready for requests (/readyz), not only that it is running (/healthz)
     #[arg(long)]
     ready: bool,
 
@@ -21,13 +22,13 @@ pub(crate) struct Arguments {
     serve: Box<ServeOptions>,
 }
 
-/// Sends a probe to the address on which the configured server listens.
+/// Sends a health probe to the address on which the configured server listens.
 ///
 /// # Errors
-/// Returns an error if the server does not respond with success.
+/// Returns an error if the server does not respond within [`REQUEST_TIMEOUT`] with a success status.
 pub(super) async fn run(arguments: Arguments) -> Result<(), CliError> {
     let mut address = arguments.serve.listen;
-    // A server on the unspecified address is reached over loopback.
+    // A server that listens on the unspecified address can be reached on the loopback address.
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
         IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
@@ -39,7 +40,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CliError> {
     let client = reqwest::Client::builder()
         .no_proxy()
         .timeout(REQUEST_TIMEOUT)
-        // The certificate names the public host, not this address. Nothing secret is sent or trusted here.
+        // The certificate is issued for the public host name, not for this address. The request contains no secrets,
+        // and its response needs no protection.
         .danger_accept_invalid_certs(true)
         .build()?;
     let status = client.get(&url).send().await?.status();

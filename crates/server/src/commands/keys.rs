@@ -1,4 +1,4 @@
-//! `countersign keys`: lists and rotates the master key and the enrollment keys, also while servers run.
+//! `countersign keys`: lists and rotates the master key and the enrollment keys, even while servers are running.
 
 use std::fs::File;
 use std::path::Path;
@@ -22,15 +22,15 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// List the keys by id, and how many values are sealed under each master key
+    /// List the keys by id, with the number of values sealed under each master key
     List {
         #[command(flatten)]
         storage: StorageOptions,
     },
-    /// Replace the master key and seal all stored secrets under the new one. An interrupted rotation continues when the
-    /// command runs again
+    /// Replace the master key and re-seal all stored secrets under the new key. An interrupted rotation continues when
+    /// the command runs again
     Rotate {
-        /// Create a new enrollment key for access tokens instead; existing access tokens stay valid
+        /// Instead, create a new enrollment key for access tokens; existing access tokens stay valid
         #[arg(long)]
         enrollment: bool,
         #[command(flatten)]
@@ -38,17 +38,18 @@ enum Command {
     },
 }
 
-/// Time until a running server uses a new key: it checks for one every second, and values that it sealed before are
-/// written within a few seconds.
+/// Time to wait until a running server uses a new key. The server checks for a new key every second, and finishes
+/// writing values sealed under the previous key within a few seconds, so ten seconds suffice.
 const SERVER_RELOAD_WAIT: Duration = Duration::from_secs(10);
 
-/// How many times to look for values that servers sealed under the previous key meanwhile.
+/// Maximum number of additional passes that re-seal the values which servers sealed under the previous key in the
+/// meantime.
 const MAX_RESEAL_PASSES: u32 = 5;
 
-/// How to rotate a master key that the operator provides by an option.
-const GIVEN_KEY_ADVICE: &str = "give servers and this command the new key as COUNTERSIGN_MASTER_KEY and the current \
-     one as COUNTERSIGN_MASTER_KEY_OLD (or both in files); with several servers, first give all of them the new key as \
-     COUNTERSIGN_MASTER_KEY_OLD";
+/// Advice on rotating a master key that the operator provides through an option.
+const GIVEN_KEY_ADVICE: &str = "provide servers and this command with the new key as COUNTERSIGN_MASTER_KEY and the \
+     current one as COUNTERSIGN_MASTER_KEY_OLD (or both in files); with several servers, first provide all of them with \
+     the new key as COUNTERSIGN_MASTER_KEY_OLD";
 
 pub(super) async fn run(arguments: Arguments) -> Result<(), CliError> {
     match arguments.command {
@@ -84,9 +85,9 @@ async fn rotate_enrollment_key(app: &App) -> Result<(), CliError> {
 struct GeneratedKeyRotation {
     file: MasterKeyFile,
     previous_id: String,
-    /// Whether a server is running, which may still seal under the previous key.
+    /// Whether a server is running. Such a server may still seal values under the previous key.
     is_server_running: bool,
-    /// Locks out other rotations until it is dropped.
+    /// Prevents other rotations until it is dropped.
     _lock: File,
 }
 
@@ -94,20 +95,21 @@ impl GeneratedKeyRotation {
     fn begin(file: MasterKeyFile, database: &Path) -> Result<Self, CliError> {
         let lock = file.lock_for_rotation()?;
         let previous_id = file.begin_rotation()?;
-        // After the new key is in place: a server that starts later reads it anyway.
+        // Check this only after the new key is in place: a server that starts later reads the new key anyway.
         let is_server_running = store::is_in_use(database)?;
         Ok(Self { file, previous_id, is_server_running, _lock: lock })
     }
 }
 
-/// What a rotation has achieved in the database.
+/// The result of re-sealing the values in the database.
 struct ResealResult {
-    /// Values that were sealed under the current key.
+    /// Number of values that were re-sealed under the current key.
     resealed: u64,
-    /// Whether servers no longer seal under the previous key.
+    /// Whether servers have stopped sealing values under the previous key.
     is_complete: bool,
+    /// Id of the current master key.
     current: KeyId,
-    /// The values under keys that are not available, as text.
+    /// Descriptions of the values whose master keys are not available.
     unopened: Vec<String>,
 }
 
@@ -135,12 +137,13 @@ async fn rotate_master_key(storage: &StorageOptions) -> Result<(), CliError> {
         return Ok(());
     }
     Err(CliError::new(format!(
-        "could not reseal {}: the key is missing; if you have it, give it with COUNTERSIGN_MASTER_KEY_OLD",
+        "could not reseal {}: the key is missing; if you have it, provide it as COUNTERSIGN_MASTER_KEY_OLD",
         result.unopened.join(", ")
     )))
 }
 
-/// Seals all values under the current key, and repeats that until servers add no more values under the previous key.
+/// Re-seals all values under the current key. Servers may still seal values under the previous key in the meantime.
+/// Further passes, at most [`MAX_RESEAL_PASSES`], therefore follow until a pass finds no such values.
 async fn reseal(app: &App, is_server_running: bool) -> Result<ResealResult, CliError> {
     let mut total = app.reseal(&operator()).await?;
     if is_server_running {
@@ -170,26 +173,27 @@ async fn reseal(app: &App, is_server_running: bool) -> Result<ResealResult, CliE
     Ok(ResealResult { resealed: total.resealed, is_complete, current, unopened })
 }
 
-/// Retires the previous key of a generated master key, and reports the result.
+/// Retires the previous key of a generated master key, and prints the result. Returns an error if a server still seals
+/// under the previous key.
 fn finish_generated(rotation: &GeneratedKeyRotation, result: &ResealResult) -> Result<(), CliError> {
     let path = rotation.file.path();
     if !result.is_complete {
         return Err(CliError::new(format!(
-            "a server still seals under the previous master key; its log shows why it does not use {}; then run this \
-             command again",
+            "a server still seals under the previous master key; see its log for why it does not use {}, then \
+             run this command again",
             path.display()
         )));
     }
     let retired = rotation.file.finish_rotation(&rotation.previous_id)?;
     say(format_args!("resealed {} values under master key {}", result.resealed, result.current))?;
     say(format_args!(
-        "the previous key is now {}: keep it with the backups that were made before, and back up {} again",
+        "the previous key was renamed to {}: keep it with the backups made before this rotation, and back up {} again",
         retired.display(),
         path.display()
     ))
 }
 
-/// Reports the rotation of a master key that the operator provides, with the next step.
+/// Prints the result of rotating a master key that the operator provides, and the next step.
 fn report_given(result: &ResealResult) -> Result<(), CliError> {
     let ResealResult { resealed, current, .. } = result;
     if *resealed == 0 {
@@ -203,7 +207,7 @@ fn report_given(result: &ResealResult) -> Result<(), CliError> {
     ))
 }
 
-/// Returns the counts of values whose master key is not available.
+/// Returns the counts of sealed values whose master key is not among `keys`.
 pub(super) fn under_missing_keys<'a>(
     keys: &'a MasterKeys,
     seals: &'a [SealedCount],
@@ -211,12 +215,12 @@ pub(super) fn under_missing_keys<'a>(
     seals.iter().filter(|sealed| sealed.key.is_none_or(|key| keys.get(key).is_none()))
 }
 
-/// Returns the id of the master key under which values are sealed, as text.
+/// Returns the id of the master key under which the values are sealed, or `no key` if they carry no key id.
 pub(super) fn key_name(sealed: &SealedCount) -> String {
     sealed.key.map_or_else(|| "no key".to_owned(), |key| key.to_string())
 }
 
-/// Describes sealed values by number and kind, such as `2 auth tokens`.
+/// Describes sealed values by their number and kind, such as `2 auth tokens`.
 pub(super) fn describe(sealed: &SealedCount) -> String {
     let (one, many) = match sealed.kind {
         SealedColumn::AuthTokens => ("auth token", "auth tokens"),

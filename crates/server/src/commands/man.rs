@@ -1,4 +1,4 @@
-//! `countersign man`: manual pages, generated from the same texts as `--help`.
+//! `countersign man`: prints or writes manual pages, which are generated from the same texts as `--help`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,18 +10,18 @@ use crate::error::file_error;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Folder to which a page for each command is written, such as /usr/local/share/man/man1; if not set,
-    /// countersign(1) is printed
+    /// Folder to which a manual page is written for each command, such as /usr/local/share/man/man1. If not set, the
+    /// page countersign(1) is printed
     dir: Option<PathBuf>,
 }
 
-/// Prints the page of `program`, or writes the pages of all its commands to a folder.
+/// Prints the manual page of `program`, or writes the pages of all its commands to a folder.
 ///
 /// # Errors
 /// Returns an error if a page can't be written.
 pub(super) fn run(arguments: &Arguments, program: clap::Command) -> Result<(), CliError> {
     let Some(folder) = &arguments.dir else {
-        // As in `generate_to`, so that the printed page equals the written one.
+        // Do the same as `generate_to`, so that the printed page equals the written one.
         let mut program = program.disable_help_subcommand(true);
         program.build();
         let mut page = Vec::new();

@@ -8,20 +8,20 @@ use crate::options::StorageOptions;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Only check whether migrations are pending, and list them; exit code 1 if there are any
+    /// Only check whether migrations are pending, and list them; exits with code 1 if there are any
     #[arg(long)]
     check: bool,
     /// Only list the migrations that would be applied
     #[arg(long, conflicts_with = "check")]
     dry_run: bool,
-    /// With --dry-run: print their SQL too
+    /// With --dry-run: also print the SQL of each migration
     #[arg(long, short, requires = "dry_run")]
     verbose: bool,
     #[command(flatten)]
     storage: StorageOptions,
 }
 
-/// The message if no migration is pending.
+/// Message that is printed if no migration is pending.
 const UP_TO_DATE: &str = "the database is up to date";
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), CliError> {
@@ -49,8 +49,8 @@ async fn apply(storage: &StorageOptions, location: &Location) -> Result<(), CliE
     storage.require_no_lost_database(location)?;
     if let Location::Sqlite(_) = location {
         let data_dir = storage.data_dir();
-        // Create the master key together with a new database: a database without one would later count as one that has
-        // lost its key.
+        // Create the master key together with a new database. A database without a master key would later count as one
+        // that has lost its key.
         if !data_dir.has_data() {
             storage.master_keys()?;
         }

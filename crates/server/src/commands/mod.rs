@@ -1,4 +1,4 @@
-//! The commands, one in each file.
+//! The commands of the program, with one file per command.
 
 mod account;
 mod api_key;
@@ -33,28 +33,28 @@ pub(crate) enum Command {
     Serve(Box<ServeOptions>),
     /// Run a guided tour: server, backend and phone in one process, with every HTTP exchange explained
     Demo(demo::Arguments),
-    /// Act as a phone: enroll, list challenges, approve or deny them
+    /// Act as a phone: enroll, list challenges, and approve or deny them
     Device(Box<device::Arguments>),
-    /// Check over HTTP whether the configured server is running; exit code 0 if it is
+    /// Check over HTTP whether the configured server is running; exits with code 0 if it is
     Health(health::Arguments),
-    /// Show or check the configuration, or print a file with all defaults
+    /// Show or check the configuration, or print a configuration file with all defaults
     Config(config::Arguments),
-    /// Diagnose configuration, machine and database, with advice for each finding; changes nothing. Exit code 0 if
-    /// no problem is found
+    /// Diagnose the configuration, machine and database, with advice on each finding; changes nothing. Exits with code
+    /// 0 if no problem is found
     Doctor(doctor::Arguments),
     /// Apply pending database migrations; a SQLite database is copied first
     Migrate(migrate::Arguments),
-    /// Copy the SQLite database to a file, also while the server runs; the copy does not contain the master key
+    /// Copy the SQLite database to a file, even while the server is running; the copy does not contain the master key
     Backup(backup::Arguments),
-    /// List or rotate the master key and the enrollment keys, also while servers run
+    /// List or rotate the master key and the enrollment keys, even while servers are running
     Keys(keys::Arguments),
-    /// Replace the SQLite database with a backup and keep the replaced one; stop the server first
+    /// Replace the SQLite database with a backup, and keep the replaced database; stop the server first
     Restore(restore::Arguments),
     /// Manage accounts
     Account(account::Arguments),
     /// Manage API keys
     ApiKey(api_key::Arguments),
-    /// Set the challenge limits of a service
+    /// Show or set the challenge limits of a service
     Service(service::Arguments),
     /// List webhooks and their deliveries, repeat a delivery, or send a test event
     Webhooks(webhooks::Arguments),
@@ -62,16 +62,17 @@ pub(crate) enum Command {
     Credential(credential::Arguments),
     /// Show, verify or export the audit log
     Audit(audit::Arguments),
-    /// Print the completion script for a shell
+    /// Print a completion script for a shell
     Completions(completions::Arguments),
     /// Print the manual page, or write the manual pages of all commands to a folder
     Man(man::Arguments),
-    /// Resume housekeeping after the system clock jumped
+    /// Resume housekeeping after a jump of the system clock
     Clock(clock::Arguments),
 }
 
 impl Command {
-    /// Runs the command. `program` is the definition of the whole command line, for completions and manual pages.
+    /// Runs the command with the given settings. `program` is the definition of the whole command line, which
+    /// completions and manual pages need.
     ///
     /// # Errors
     /// Returns an error if the command fails.

@@ -15,9 +15,9 @@ use crate::options::StorageOptions;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// File that `countersign backup` wrote
+    /// Backup file that was written by `countersign backup`
     file: PathBuf,
-    /// Accept a backup of a newer version of Countersign, without a check of its schema
+    /// Accept a backup from a newer version of Countersign, without checking its schema
     #[arg(long)]
     allow_newer: bool,
     #[command(flatten)]
@@ -32,14 +32,14 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CliError> {
     let file = arguments.file.display();
     let master_keys = storage.present_master_keys()?.ok_or_else(|| {
         CliError::new(format!(
-            "there is no master key, and {file} is useless without it; restore the key to {}, or give it with \
-             COUNTERSIGN_MASTER_KEY",
+            "there is no master key, and {file} is useless without it; restore the key to {}, or provide it \
+             with COUNTERSIGN_MASTER_KEY",
             storage.master_key_file().path().display()
         ))
     })?;
     let requirements =
         Requirements { file: &arguments.file, allow_newer: arguments.allow_newer, master_keys };
-    // Check before the copy too, which can take long.
+    // Check before copying too, because copying can take a long time.
     requirements.check(store::inspect_backup(&arguments.file).await?).await?;
     storage.data_dir().create()?;
     let replacement = Replacement::prepare(&arguments.file, &database).await?;
@@ -78,13 +78,14 @@ impl Requirements<'_> {
     fn check_schema(&self, BackupInfo { newer, differences }: &BackupInfo) -> Result<(), CliError> {
         let file = self.file.display();
         if !newer.is_empty() {
-            // The newer migrations are unknown here, so their schema can't be distinguished from a manipulated one.
+            // The newer migrations are unknown to this version, so their schema can't be distinguished from a
+            // manipulated one.
             return if self.allow_newer {
                 Ok(())
             } else {
                 Err(CliError::new(format!(
                     "{file} was written by a newer version of Countersign, with the migrations {}; restore it with that \
-                     version, or use --allow-newer, which skips the check of its schema",
+                     version, or use --allow-newer, which skips the check of the schema",
                     newer.join(", ")
                 )))
             };
@@ -92,7 +93,7 @@ impl Requirements<'_> {
         if !differences.is_empty() {
             return Err(CliError::new(format!(
                 "the schema of {file} differs from what the migrations create: {}; an added trigger or view can change \
-                 decisions of the server, so restore another backup, or repair this one with sqlite3",
+                 the server's decisions, so restore another backup, or repair this one with sqlite3",
                 differences.join("; ")
             )));
         }
@@ -100,8 +101,9 @@ impl Requirements<'_> {
     }
 }
 
-/// Returns an unused file name for the replaced database, also if several restores run in one second. No other process
-/// can take it meanwhile, because the data folder is locked.
+/// Returns an unused path next to `database` at which to keep the replaced database. The path is unused even if several
+/// restores run within one second. No other process can start to use it in the meantime, because the data folder is
+/// locked.
 fn unused_name_beside(database: &Path) -> PathBuf {
     let now: String = SystemClock.now().to_string().chars().filter(char::is_ascii_alphanumeric).collect();
     let with = |end: &str| {

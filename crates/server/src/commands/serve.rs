@@ -23,18 +23,18 @@ use crate::serve_settings::{ServeSettings, connection_limits, creation_limits};
 use crate::stop_signal::StopSignal;
 use crate::tls::Certificate;
 
-/// Time that pending deliveries have to finish when the server stops, after all requests have finished.
+/// Maximum time for running deliveries to finish when the server stops, after all requests have finished.
 const DELIVERY_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Time between two checks whether the operator changed the master keys.
+/// Time between two checks for changed master keys.
 const MASTER_KEY_RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Runs the server until a signal stops it.
+/// Runs the server until a signal arrives or its terminal is closed.
 ///
 /// # Errors
-/// Returns an error if the server can't start, or its delivery worker fails.
+/// Returns an error if the server can't start, or if its delivery worker fails.
 pub(super) async fn run(options: Box<ServeOptions>, configured: Settings) -> Result<(), CliError> {
-    // First, because it reads how the process handled SIGHUP when it started.
+    // Install this first, because it reads how the process handled SIGHUP when it started.
     let hangup = Hangup::install()?;
     let log = Log::start(&options.log, options.log_format)?;
     for warning in configured.warnings() {
@@ -42,7 +42,8 @@ pub(super) async fn run(options: Box<ServeOptions>, configured: Settings) -> Res
     }
     let log_levels = log.follow_signals(configured)?;
     let settings = ServeSettings::read(&options)?;
-    // Bind before the database is opened: a server without its address must create nothing, and lease no deliveries.
+    // Bind before opening the database: a server that can't use its address must create nothing and lease no
+    // deliveries.
     let sockets = Sockets {
         api: bind(options.listen)?,
         metrics: match options.metrics_listen {
@@ -50,7 +51,7 @@ pub(super) async fn run(options: Box<ServeOptions>, configured: Settings) -> Res
             None => None,
         },
     };
-    // Install before the wait for the database, so that a signal ends the wait.
+    // Install this before waiting for the database, so that a signal ends the wait.
     let mut stop_signal = StopSignal::install()?;
     let mut terminal_closed = std::pin::pin!(follow_hangups(hangup, settings.certificate.clone()));
     let app = tokio::select! {
@@ -63,7 +64,7 @@ pub(super) async fn run(options: Box<ServeOptions>, configured: Settings) -> Res
         Ok(server) => server.run(&app, &options, stop_signal, terminal_closed, log_levels).await,
         Err(error) => Err(error),
     };
-    // Stop the app after a failed start too, so that its audit records are chained.
+    // Stop the app even after a failed start, so that its audit records are chained.
     app.stop().await;
     if let Some(exporter) = exporter {
         exporter.stop().await;
@@ -71,23 +72,24 @@ pub(super) async fn run(options: Box<ServeOptions>, configured: Settings) -> Res
     result
 }
 
-/// The bound sockets, which do not accept connections yet.
+/// The bound sockets of the API and the metrics listener, which do not accept connections yet.
 struct Sockets {
     api: socket2::Socket,
     metrics: Option<TcpListener>,
 }
 
-/// The running parts of a server on an open database.
+/// The running parts of a server that uses an open database.
 struct Server {
     http: HttpServer,
     delivery_worker: DeliveryWorker,
-    // Both stop when they are dropped.
+    // Dropping these two stops the metrics listener and the sampling task.
     _metrics: Option<MetricsListener>,
     _sampling: Option<Sampling>,
 }
 
 impl Server {
-    /// Starts the parts. The caller stops `exporter`, also after an error, because spans end when the app stops.
+    /// Starts all parts of the server, and stores the trace exporter in `exporter`. The caller must stop the exporter
+    /// even if this fails. It must do so only after stopping the app, because spans end at that point.
     async fn start(
         app: &Arc<App>,
         options: &ServeOptions,
@@ -95,7 +97,8 @@ impl Server {
         sockets: Sockets,
         exporter: &mut Option<telemetry::traces::Exporter>,
     ) -> Result<Self, CliError> {
-        // An ephemeral database starts anew with each process, so it would contradict its checkpoints.
+        // Use no checkpoint file for an ephemeral database: the database is new in each process, so it would contradict
+        // the checkpoints of earlier processes.
         let checkpoint_file =
             options.checkpoints.audit_checkpoint_file.as_deref().filter(|_| !options.ephemeral);
         app.publish_checkpoints(checkpoint_file).await?;
@@ -124,7 +127,8 @@ impl Server {
         Ok(Self { http, delivery_worker, _metrics: metrics, _sampling: sampling })
     }
 
-    /// Serves requests until a signal, the end of the terminal, or a failure of the delivery worker; then stops.
+    /// Serves requests until a signal arrives, the terminal is closed, or the delivery worker fails; then stops the
+    /// server.
     async fn run(
         mut self,
         app: &App,
@@ -139,12 +143,12 @@ impl Server {
             () = log_levels => Ok(()),
             () = reload_master_keys(app) => Ok(()),
             () = self.delivery_worker.ended() => {
-                Err(CliError::new("the delivery worker stopped unexpectedly; its reason is in the log"))
+                Err(CliError::new("the delivery worker stopped unexpectedly; see the log for the reason"))
             }
         };
         if result.is_ok() && options.drain_delay > 0 {
             self.http.announce_stop();
-            tracing::info!(delay_s = options.drain_delay, "server stopping after the drain delay");
+            tracing::info!(delay_s = options.drain_delay, "server will stop after the drain delay");
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_secs(options.drain_delay.into())) => {}
                 () = stop_signal.received() => tracing::info!("server stopping now: second signal received"),
@@ -157,7 +161,7 @@ impl Server {
     }
 }
 
-/// Opens the database that the options name, and starts the app on it.
+/// Opens the database selected by the options, and starts the app on it.
 async fn open_app(options: &ServeOptions) -> Result<App, CliError> {
     let config = AppConfig {
         limits: creation_limits(&options.limits),
@@ -173,7 +177,7 @@ async fn open_app(options: &ServeOptions) -> Result<App, CliError> {
     options.storage.open(old_schema, connect_timeout, config).await
 }
 
-/// Returns the folders whose disk and backups the metrics report.
+/// Returns the folders whose disk space and last backup are reported in the metrics.
 fn sampled_folders(options: &ServeOptions) -> Result<SampledFolders, CliError> {
     if options.ephemeral {
         return Ok(SampledFolders::default());
@@ -183,22 +187,25 @@ fn sampled_folders(options: &ServeOptions) -> Result<SampledFolders, CliError> {
     Ok(SampledFolders { database: is_sqlite.then(|| data.clone()), data: Some(data) })
 }
 
-/// Reloads the certificate, if there is one, at each SIGHUP. Returns when the terminal was closed from which the server
-/// was started.
+/// Reloads the TLS certificate, if there is one, at each SIGHUP. Returns when the terminal from which the server was
+/// started is closed.
 async fn follow_hangups(mut hangup: Hangup, certificate: Option<Arc<Certificate>>) {
     while hangup.is_reload_request().await {
         match certificate.as_ref().map(|certificate| certificate.reload()) {
             None => {}
             Some(Ok(())) => tracing::info!("TLS certificate reloaded"),
             Some(Err(error)) => {
-                tracing::error!("TLS certificate not reloaded, the previous one stays in use: {error}");
+                tracing::error!(
+                    "could not reload the TLS certificate, the previous one stays in use: {error}"
+                );
             }
         }
     }
     tracing::warn!("server stopping: the terminal from which it was started was closed");
 }
 
-/// Background task: reads the master keys again at an interval, so that a rotation needs no restart. Never returns.
+/// Reads the master keys again every [`MASTER_KEY_RELOAD_INTERVAL`], so that a rotation needs no restart. This
+/// background task never returns.
 async fn reload_master_keys(app: &App) {
     loop {
         tokio::time::sleep(MASTER_KEY_RELOAD_INTERVAL).await;

@@ -1,4 +1,4 @@
-//! `countersign service`: changes services in the database, also while servers run.
+//! `countersign service`: shows or changes the limits of services in the database, even while servers are running.
 
 use app::App;
 use clap::{Args, Subcommand};
@@ -18,14 +18,15 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Set the limits of challenges per factor of a service, effective immediately; without options, show them
+    /// Set a service's limits on challenges per factor, effective immediately; without options, show the limits
     Limit {
         /// SID of the service
         sid: ServiceSid,
-        /// Challenges that may be pending at a time: a number, `off`, or `default` for the server's option
+        /// Maximum number of pending challenges per factor: a number, `off`, or `default` for the server's own limit
         #[arg(long, value_name = "LIMIT")]
         max_pending_challenges: Option<LimitOverride>,
-        /// Challenges that may be created per minute: a number, `off`, or `default` for the server's option
+        /// Maximum number of challenges created per factor per minute: a number, `off`, or `default` for the server's
+        /// own limit
         #[arg(long, value_name = "LIMIT")]
         challenges_per_minute: Option<LimitOverride>,
         #[command(flatten)]

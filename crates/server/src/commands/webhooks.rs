@@ -1,4 +1,4 @@
-//! `countersign webhooks`: shows webhooks and their deliveries, and enqueues deliveries that a running server sends.
+//! `countersign webhooks`: shows webhooks and their deliveries, and enqueues deliveries for a running server to send.
 
 use std::time::Duration;
 
@@ -27,15 +27,15 @@ enum Command {
     },
     /// Show deliveries with their attempts and results, newest first
     Attempts {
-        /// Only deliveries to the webhook with this SID
+        /// Show only deliveries to the webhook with this SID
         sid: Option<WebhookSid>,
-        /// Only deliveries in this state
+        /// Show only deliveries in this state
         #[arg(long)]
         state: Option<StateArgument>,
-        /// Include pushes and debugger events
+        /// Also show pushes and debugger events
         #[arg(long)]
         all: bool,
-        /// Number of deliveries
+        /// Maximum number of deliveries to show
         #[arg(long, default_value_t = 20)]
         limit: u32,
         #[command(flatten)]
@@ -48,7 +48,7 @@ enum Command {
         #[command(flatten)]
         storage: StorageOptions,
     },
-    /// Send one test event of type webhook.test to a webhook and wait for the result
+    /// Send a test event of type webhook.test to a webhook, and wait for the result
     Test {
         /// SID of the webhook
         sid: WebhookSid,
@@ -57,7 +57,7 @@ enum Command {
     },
 }
 
-/// The state of a delivery, in the words of the command line.
+/// The state of a delivery, as written on the command line.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum StateArgument {
     Pending,
@@ -87,7 +87,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CliError> {
             storage.with_app(async |app| list_deliveries(app, filter, limit).await).await
         }
         Command::Redeliver { id, storage } => {
-            let id = id.parse().map_err(|_| CliError::new("expected the id of a delivery, a UUID"))?;
+            let id =
+                id.parse().map_err(|_| CliError::new("expected the id of a delivery, which is a UUID"))?;
             storage.with_app(async |app| redeliver(app, id).await).await
         }
         Command::Test { sid, storage } => storage.with_app(async |app| send_test_event(app, sid).await).await,
@@ -113,30 +114,31 @@ async fn list_deliveries(app: &App, filter: DeliveryFilter, limit: u32) -> Resul
 async fn redeliver(app: &App, id: DeliveryId) -> Result<(), CliError> {
     app.redeliver(&operator(), id).await.map_err(|error| match error {
         app::Error::Problem(_) => {
-            CliError::new(format!("there is no finished delivery {id} to a webhook; it may be pending still"))
+            CliError::new(format!("there is no finished delivery {id} to a webhook; it may still be pending"))
         }
         fault => fault.into(),
     })?;
     say(format_args!("enqueued again: {id}"))
 }
 
-/// Enqueues a test event and waits until a running server has sent it.
+/// Enqueues a test event, waits until a running server has sent it, and prints the result. Returns an error unless the
+/// webhook accepted the event.
 async fn send_test_event(app: &App, sid: WebhookSid) -> Result<(), CliError> {
     let id = app.test_webhook(&operator(), sid).await.map_err(|error| not_found(sid, error))?;
     wait_for_attempt(app, id).await?;
     let printed = print(app, id).await;
     let (status, _) = app.delivery(id).await?;
-    // A failed delivery is the more important error.
+    // A failed delivery is a more important error than a failure to print it.
     if status.state != DeliveryState::Delivered {
         return Err(CliError::new("the webhook did not accept the test event; the attempt above shows why"));
     }
     printed
 }
 
-/// Waits until a running server has made an attempt.
+/// Waits until a running server has made an attempt to send the delivery.
 ///
 /// # Errors
-/// Returns an error if there is none within 20 seconds.
+/// Returns an error if there is no attempt within 20 seconds.
 async fn wait_for_attempt(app: &App, id: DeliveryId) -> Result<(), CliError> {
     const MAX_POLLS: u32 = 100;
     const POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -147,16 +149,16 @@ async fn wait_for_attempt(app: &App, id: DeliveryId) -> Result<(), CliError> {
         tokio::time::sleep(POLL_INTERVAL).await;
     }
     Err(CliError::new(format!(
-        "{id} was not sent within 20 seconds; check that a server runs on this database"
+        "{id} was not sent within 20 seconds; check that a server is running on this database"
     )))
 }
 
-/// Prints a delivery and its attempts.
+/// Prints a delivery and its attempts, one per line.
 async fn print(app: &App, id: DeliveryId) -> Result<(), CliError> {
     let (status, attempts) = app.delivery(id).await?;
     let delivery = &status.delivery;
     let is_pending = status.state == DeliveryState::Pending;
-    // The database has an older word for it.
+    // The database stores this state under an older name. Print the name that operators see everywhere else.
     let state = if is_pending { "pending" } else { status.state.as_str() };
     let created_at = delivery.created_at;
     say(format_args!(
@@ -180,7 +182,7 @@ async fn print(app: &App, id: DeliveryId) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Describes in a few words what a delivery sends.
+/// Returns a short description of what a delivery sends.
 fn describe(work: &Work) -> String {
     match work {
         Work::Webhook { webhook_sid, parameters, .. } => {

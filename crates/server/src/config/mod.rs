@@ -1,8 +1,8 @@
 //! The effective configuration: defaults < `countersign.toml` < environment < flags.
 //!
-//! The parser of the command line defines every option with its type and default. The values of the file become
-//! defaults of the parser, and the command line is parsed again. So one parser reads all values, and the precedence
-//! of environment and flags is that of clap. Errors name the place at which a value was set.
+//! The command-line parser defines every option with its type and default. The values in the file become the parser's
+//! defaults, and the command line is parsed again. So one parser reads all values, and clap decides the precedence of
+//! environment variables and flags. Error messages say where an invalid value was set.
 
 mod options_file;
 mod requested_command;
@@ -22,13 +22,14 @@ use crate::config::options_file::OptionsFile;
 use crate::config::requested_command::RequestedCommand;
 use crate::config::validation::{check_environment, check_text};
 
-/// The configuration file that is read by default, if it exists.
+/// Configuration file that is read by default, if it exists in the working directory.
 const DEFAULT_FILE: &str = "countersign.toml";
 
-/// Prefix of the environment variables of options.
+/// Prefix of the options' environment variables.
 const PREFIX: &str = "COUNTERSIGN_";
 
-/// Options whose value is never shown. For each there is an option with the suffix `_file`, for a file with the value.
+/// Options whose values are never shown. For each, the option with the suffix `_file` sets the path of a file that
+/// contains the value.
 const SECRETS: [&str; 7] = [
     "auth_token",
     "database_direct_url",
@@ -39,36 +40,40 @@ const SECRETS: [&str; 7] = [
     "push_proxy",
 ];
 
-/// The error for an empty option that [`must_not_be_empty`].
+/// Error text for an empty option for which [`must_not_be_empty`] is true.
 const EMPTY: &str = "is empty; set a value, or remove it";
 
-/// Every option of the server with its effective value. It contains secrets, so it does not implement `Debug`.
+/// Every option of the server with its effective value. This type does not implement `Debug`, because it contains
+/// secrets.
 pub(crate) struct Settings {
-    /// The configuration file that was read.
+    /// Path of the configuration file that was read; `None` if no file was read.
     pub(crate) file: Option<PathBuf>,
-    /// The options in the order of `serve --help`.
+    /// The options, in the order of `serve --help`.
     pub(crate) options: Vec<Setting>,
-    /// Variables that begin with [`PREFIX`] and do not belong to an option.
+    /// Environment variables that begin with [`PREFIX`] and do not belong to an option.
     unknown_variables: Vec<String>,
 }
 
-/// An option with its effective value.
+/// An option with its effective value, and the place at which it was set.
 pub(crate) struct Setting {
-    /// The definition of the option.
+    /// The definition of the option in the command-line parser.
     pub(crate) arg: Arg,
     /// The values as text; empty if the option is not set.
     pub(crate) values: Vec<String>,
-    /// The place that the values come from.
+    /// The place at which the values were set.
     pub(crate) source: Source,
 }
 
 /// The place at which an option was set.
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
+    /// The option was not set, so its default applies.
     Default,
-    /// A configuration file, and the line in it.
+    /// The option was set in the configuration file at this path, in the line with this number, counted from 1.
     File(PathBuf, usize),
+    /// The option was set by the environment variable with this name.
     Environment(String),
+    /// The option was set by this command-line flag, such as `--listen`.
     Flag(String),
 }
 
@@ -83,20 +88,22 @@ impl fmt::Display for Source {
     }
 }
 
-/// Reads the command line `P`, the environment and the configuration file. Exits the process with a message if the
-/// command line is invalid, or asks for help or the version.
+/// Parses the command line as a `P`, together with the environment and the configuration file. Returns the parsed
+/// command and all settings. Prints a message and exits the process if the command line is invalid, or asks for help or
+/// the version.
 ///
 /// # Errors
-/// Returns an error with its place if the file can't be read, contains an unknown key, or a value is invalid.
+/// Returns an error that says where the problem is if the file can't be read or contains an unknown key, or if a value
+/// is invalid.
 pub(crate) fn read<P: CommandFactory + FromArgMatches>() -> Result<(P, Settings), CliError> {
     let options = server_options(P::command());
-    // An empty variable counts as not set: templates of an environment often can't omit a variable.
+    // An empty variable counts as not set, because environment templates often can't omit a variable.
     let command = for_each_command(P::command(), &|command| command.mut_args(ignore_empty_variable));
     let command = if has_control_characters_in_input() { command.styles(Styles::plain()) } else { command };
-    // Parse without the file first, to learn which file to read and which command is requested.
+    // Parse without the file first, to find out which file to read and which command is requested.
     let matches = command.clone().try_get_matches().or_else(|error| -> Result<_, CliError> {
         if error.use_stderr() {
-            // Report an invalid variable under its own name; clap would report it as a flag.
+            // Report an invalid environment variable under its own name; clap would report it as a flag.
             check_environment(&options)?;
         }
         exit_with(&error)
@@ -105,7 +112,7 @@ pub(crate) fn read<P: CommandFactory + FromArgMatches>() -> Result<(P, Settings)
     check_environment(options.iter().filter(|option| {
         requested.has(option) && requested.source(option) != Some(ValueSource::CommandLine)
     }))?;
-    // A command without options of the server works also if the file is broken.
+    // A command that takes no server options must work even if the file is broken.
     let has_options = options.iter().any(|option| requested.has(option));
     let file = if has_options { read_file(matches.get_one::<PathBuf>("config"))? } else { None };
     let Some(file) = file else { return finish(&command, matches, options, None) };
@@ -136,19 +143,22 @@ fn finish<P: CommandFactory + FromArgMatches>(
     Ok((parsed, settings))
 }
 
-/// Returns the options of `serve`. These are all options of the server, and the keys of the configuration file.
+/// Returns the options of `serve`, which are all options of the server. They are also the keys of the configuration
+/// file.
 fn server_options(program: Command) -> Vec<Arg> {
     let serve = program.find_subcommand("serve").cloned().unwrap_or_default();
     serve.get_arguments().filter(|arg| arg.get_env().is_some()).cloned().collect()
 }
 
-/// Returns the key of an option in the configuration file: the name of its variable without [`PREFIX`].
+/// Returns the option's key in the configuration file: the lowercase name of its environment variable without
+/// [`PREFIX`].
 pub(crate) fn option_name(arg: &Arg) -> String {
     let variable = arg.get_env().unwrap_or_default().to_string_lossy();
     variable.trim_start_matches(PREFIX).to_lowercase()
 }
 
-/// Returns the option that sets the same secret in the other way: by value, or as a file.
+/// Returns the other option that sets the same secret: for `auth_token`, the option `auth_token_file`, and vice versa.
+/// Returns `None` if the option sets no secret.
 fn alternative(name: &str) -> Option<String> {
     match name.strip_suffix("_file") {
         Some(secret) => is_secret(secret).then(|| secret.to_owned()),
@@ -156,33 +166,35 @@ fn alternative(name: &str) -> Option<String> {
     }
 }
 
-/// Returns whether an empty value of this option is an error: the account, secrets, and files with secrets.
+/// Returns whether an empty value of the option `name` is an error. This applies to `account_sid`, secrets, and files
+/// with secrets.
 ///
-/// An empty value of another option counts as not set. Here it is usually the result of a reference that could not be
-/// resolved, and the server would silently generate a new secret or use another database.
+/// An empty value of any other option counts as not set. An empty value of the options above is usually a reference
+/// that could not be resolved. If it counted as not set, the server would silently generate a new secret or use another
+/// database.
 fn must_not_be_empty(name: &str) -> bool {
     name == "account_sid" || is_secret(name) || alternative(name).is_some()
 }
 
-/// Returns whether the value of this option is a secret.
+/// Returns whether the value of the option `name` is a secret.
 pub(crate) fn is_secret(name: &str) -> bool {
     SECRETS.contains(&name)
 }
 
-/// Returns whether an argument or a variable contains characters that a terminal interprets. Help and errors of clap
-/// repeat arguments, which may come from the data of a user.
+/// Returns whether a command-line argument or a `COUNTERSIGN_` variable contains characters that a terminal interprets.
+/// clap's help and errors repeat arguments, which may contain data from users.
 fn has_control_characters_in_input() -> bool {
     let variables = std::env::vars_os().filter(|(name, _)| os_text(name).starts_with(PREFIX));
     let mut values = variables.map(|(_, value)| value).chain(std::env::args_os());
     values.any(|value| os_text(&value).chars().any(acts))
 }
 
-/// Prints help, the version, or an error of the command line, and exits the process.
+/// Prints clap's help, version or error, and exits the process.
 fn exit_with(error: &clap::Error) -> ! {
     if !has_control_characters_in_input() {
         error.exit();
     }
-    // `read` has removed clap's own styles, so that only characters of the input are escaped.
+    // `read` has removed clap's own styles, so this escapes only characters from the input.
     let message = error.render().ansi().to_string();
     if error.use_stderr() {
         warn_text(message.trim_end());
@@ -192,7 +204,7 @@ fn exit_with(error: &clap::Error) -> ! {
     std::process::exit(error.exit_code())
 }
 
-/// Applies `change` to the subcommand with this path of names.
+/// Applies `change` to the subcommand at the path `names` below `command`, and returns the modified `command`.
 fn modify_command(command: Command, names: &[String], change: &dyn Fn(Command) -> Command) -> Command {
     match names.split_first() {
         None => change(command),
@@ -202,7 +214,7 @@ fn modify_command(command: Command, names: &[String], change: &dyn Fn(Command) -
     }
 }
 
-/// Applies `change` to a command and all its subcommands.
+/// Applies `change` to a command and all its subcommands at every level, and returns the modified command.
 fn for_each_command(command: Command, change: &dyn Fn(Command) -> Command) -> Command {
     let names: Vec<_> = command.get_subcommands().map(|below| below.get_name().to_owned()).collect();
     names.iter().fold(change(command), |command, name| {
@@ -216,7 +228,8 @@ fn ignore_empty_variable(arg: Arg) -> Arg {
     if is_empty { arg.env(Resettable::Reset) } else { arg }
 }
 
-/// Reads the file at `path`, or else [`DEFAULT_FILE`] if it exists.
+/// Reads the configuration file at `path`, or [`DEFAULT_FILE`] if no path is given. Returns `None` if no path is given
+/// and [`DEFAULT_FILE`] does not exist.
 fn read_file(path: Option<&PathBuf>) -> Result<Option<OptionsFile>, CliError> {
     match path {
         Some(path) => OptionsFile::read(path).map(Some),
@@ -226,7 +239,7 @@ fn read_file(path: Option<&PathBuf>) -> Result<Option<OptionsFile>, CliError> {
 }
 
 impl Settings {
-    /// Collects the values of the requested command. An option that the command lacks counts as not set.
+    /// Collects the values of all options for the requested command. Options that the command lacks count as not set.
     fn new(
         options: Vec<Arg>,
         requested: &RequestedCommand<'_>,
@@ -250,11 +263,12 @@ impl Settings {
         Self { file, options: options.into_iter().map(setting).collect(), unknown_variables }
     }
 
-    /// Reads the configuration file again and returns its value of `log`, or the default. Returns `None` if no file
-    /// is used, or a variable or a flag takes precedence.
+    /// Reads the configuration file again and returns its value of `log`, or the default if the file does not set
+    /// `log`. Returns `None` if no configuration file is used, or if an environment variable or a flag takes
+    /// precedence.
     ///
     /// # Errors
-    /// Returns an error if the file can't be read any more, or is invalid.
+    /// Returns an error if the configuration file can no longer be read, or is invalid.
     pub(crate) fn reload_log(&self) -> Result<Option<String>, CliError> {
         let log = self.options.iter().find(|setting| setting.name() == "log");
         let (Some(log), Some(path)) = (log, &self.file) else { return Ok(None) };
@@ -268,13 +282,15 @@ impl Settings {
         Ok(file.value("log").or_else(default))
     }
 
-    /// Returns what is probably a mistake, but not an error: unknown variables, and a file with a secret that other
-    /// users can read.
+    /// Returns warnings about probable mistakes that are not errors: unknown environment variables, and a configuration
+    /// file that contains a secret and is readable by other users.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let mut warnings: Vec<_> = self
             .unknown_variables
             .iter()
-            .map(|variable| format!("environment variable {variable} is not an option; check its name"))
+            .map(|variable| {
+                format!("environment variable {variable} is not an option; check the spelling of its name")
+            })
             .collect();
         let secret = self.options.iter().find(|setting| {
             is_secret(&setting.name()) && setting.is_set() && matches!(setting.source, Source::File(..))
@@ -284,7 +300,7 @@ impl Settings {
         {
             let path = path.display();
             warnings.push(format!(
-                "{path} contains a secret, {}, but other users can read it; run chmod 600 {path}",
+                "{path} contains the secret {}, but other users can read it; run chmod 600 {path}",
                 setting.name()
             ));
         }
@@ -295,7 +311,8 @@ impl Settings {
         self.options.iter().find(|setting| setting.name() == name && setting.is_set())
     }
 
-    /// Checks options that exclude or require each other.
+    /// Checks the options that depend on each other. Returns an error if `ephemeral` is combined with a database URL,
+    /// or if only one of `tls_cert` and `tls_key` is set.
     fn check_combinations(&self, is_ephemeral: bool) -> Result<(), CliError> {
         if is_ephemeral
             && let Some(ephemeral) = self.get("ephemeral")
@@ -323,7 +340,8 @@ impl Setting {
         !self.values.is_empty()
     }
 
-    /// Returns the name of the option in the place at which it was set.
+    /// Returns the name of the option as written at the place where it was set, such as `--listen` or
+    /// `COUNTERSIGN_LISTEN`.
     fn label(&self) -> String {
         match &self.source {
             Source::File(..) => format!("{} ({})", self.name(), self.source),
@@ -340,13 +358,13 @@ impl Setting {
     }
 }
 
-/// Converts a value to text. Bytes that are not UTF-8 are replaced.
+/// Converts an operating system string to text, replacing bytes that are not valid UTF-8.
 pub(crate) fn os_text(value: &OsStr) -> String {
     value.to_string_lossy().into_owned()
 }
 
-/// Returns the variables that begin with [`PREFIX`] but belong to no option of `program`: misspelled, or of another
-/// version.
+/// Returns the environment variables that begin with [`PREFIX`] but belong to no option of `program`. They may be
+/// misspelled, or belong to another version of Countersign.
 fn unknown_variables(program: &Command) -> Vec<String> {
     let known = variables(program);
     let mut unknown: Vec<_> = std::env::vars_os()
@@ -360,7 +378,7 @@ fn unknown_variables(program: &Command) -> Vec<String> {
     unknown
 }
 
-/// Returns the variables of a command and all its subcommands.
+/// Returns the names of the environment variables that a command and all its subcommands read.
 fn variables(command: &Command) -> Vec<String> {
     let below = command.get_subcommands().flat_map(variables);
     command.get_arguments().filter_map(Arg::get_env).map(os_text).chain(below).collect()

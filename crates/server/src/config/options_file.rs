@@ -1,4 +1,4 @@
-//! The configuration file `countersign.toml`: one `key = value` for each option that differs from its default.
+//! The configuration file `countersign.toml`, with one `key = value` for each option that differs from its default.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,25 +12,29 @@ use super::validation::check_values;
 use super::{EMPTY, Source, alternative, is_secret, must_not_be_empty, option_name};
 use crate::input_file;
 
-/// A configuration file that was read.
+/// A configuration file that was read and parsed.
 pub(super) struct OptionsFile {
     path: PathBuf,
     entries: BTreeMap<String, Entry>,
 }
 
-/// The value of a key.
+/// The value of one key in the configuration file.
 struct Entry {
+    /// Line number of the key, counted from 1.
     line: usize,
-    /// Whether the value is a TOML string. A secret must be one, because TOML may write a number in another form.
+    /// Whether the value is a TOML string. Secrets must be strings, because a TOML number may be written in another
+    /// form than the secret.
     is_text: bool,
+    /// The value as text, or the elements of a list; empty if the option counts as not set.
     values: Vec<String>,
 }
 
 impl OptionsFile {
-    /// Reads and parses a file. Keys and values are not checked yet.
+    /// Reads and parses the configuration file at `path`. Does not check keys and values; [`check`](Self::check) does
+    /// that.
     ///
     /// # Errors
-    /// Returns an error if the file can't be read, or with the line that is invalid TOML.
+    /// Returns an error if the file can't be read or is not valid TOML. For invalid TOML, the error contains the line.
     pub(super) fn read(path: &Path) -> Result<Self, CliError> {
         let text = input_file::read_text(path)?;
         let line_at = |offset: usize| 1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count();
@@ -52,10 +56,10 @@ impl OptionsFile {
         Ok(Self { path: path.to_owned(), entries })
     }
 
-    /// Checks that every key is an option, with a valid value.
+    /// Checks that every key in the file is an option and has a valid value.
     ///
     /// # Errors
-    /// Returns an error with the line, and what was expected there.
+    /// Returns an error that contains the line of the invalid key or value, and what is expected there.
     pub(super) fn check(&self, options: &[Arg]) -> Result<(), CliError> {
         for (key, entry) in &self.entries {
             self.check_entry(key, entry, options).map_err(|why| {
@@ -76,13 +80,13 @@ impl OptionsFile {
             return Ok(());
         }
         if let Some(other) = alternative(key).filter(|other| self.is_set(other)) {
-            return Err(format!("cannot be combined with {other}, which the file sets too"));
+            return Err(format!("cannot be combined with {other}, which the file also sets"));
         }
         if entry.values.len() > 1 && option.get_value_delimiter().is_none() {
             return Err("expected one value, not a list".to_owned());
         }
         if is_secret(key) && !entry.is_text {
-            return Err("expected a secret between quotation marks".to_owned());
+            return Err("expected a value in quotation marks, because this option is a secret".to_owned());
         }
         check_values(option, &entry.values)
     }
@@ -91,7 +95,7 @@ impl OptionsFile {
         self.entries.get(key).is_some_and(|entry| !entry.values.is_empty())
     }
 
-    /// Makes the values of the file the defaults of the requested command.
+    /// Makes the values in the file the defaults of the requested command, and returns the modified command.
     pub(super) fn set_defaults(
         &self,
         mut command: Command,
@@ -103,8 +107,8 @@ impl OptionsFile {
             let name = option_name(option);
             let is_alternative =
                 |other: &&Arg| alternative(&name).is_some_and(|name| option_name(other) == name);
-            // A secret from the environment or a flag replaces that of the file, even if one is given by value and the
-            // other as a file.
+            // A secret from the environment or a flag replaces the one in the configuration file. This holds even if
+            // one is given as a value and the other as the path of a file.
             if !requested.has(option) || options.iter().filter(is_alternative).any(is_given) {
                 continue;
             }
@@ -116,25 +120,25 @@ impl OptionsFile {
         command
     }
 
-    /// Returns the first value of a key.
+    /// Returns the first value of a key, or `None` if the key has no value in this file.
     pub(super) fn value(&self, key: &str) -> Option<String> {
         self.entries.get(key)?.values.first().cloned()
     }
 
-    /// Returns the place of a key that has a value.
+    /// Returns the place at which a key is set, or `None` if the key has no value in this file.
     pub(super) fn source(&self, key: &str) -> Option<Source> {
         let entry = self.entries.get(key).filter(|entry| !entry.values.is_empty())?;
         Some(Source::File(self.path.clone(), entry.line))
     }
 
-    /// Returns the path of the file.
+    /// Returns the path of the configuration file.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// Returns a TOML value as texts for the command line, or `None` for a type that no option accepts. An empty text is
-/// no value, because it counts as not set.
+/// Converts a TOML value to texts for the command-line parser, or returns `None` if no option accepts the value's type.
+/// An empty string yields no text, because it counts as not set.
 fn value_texts(value: &DeValue<'_>) -> Option<Vec<String>> {
     match value {
         DeValue::Array(values) => {

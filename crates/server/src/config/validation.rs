@@ -1,4 +1,4 @@
-//! Checks the values of options, each on its own.
+//! Checks the value of each option on its own.
 
 use std::error::Error as _;
 
@@ -15,10 +15,11 @@ use super::{EMPTY, is_secret, must_not_be_empty, option_name};
 use crate::database_url::check_database_url;
 use crate::master_key_file::{INVALID_MASTER_KEY, parse_master_keys};
 
-/// Checks the environment variables of these options.
+/// Checks the values of the environment variables that set these options.
 ///
 /// # Errors
-/// Returns an error with the variable's name if its value is invalid, not UTF-8, or empty although it must not be.
+/// Returns an error that contains the variable's name if its value is invalid or not UTF-8, or if it is empty although
+/// it must not be.
 pub(super) fn check_environment<'a>(options: impl IntoIterator<Item = &'a Arg>) -> Result<(), CliError> {
     for option in options {
         let Some(variable) = option.get_env() else { continue };
@@ -37,11 +38,11 @@ pub(super) fn check_environment<'a>(options: impl IntoIterator<Item = &'a Arg>) 
     Ok(())
 }
 
-/// Checks with the parser of the command line that an option accepts these values. Secrets are not checked here,
-/// because errors of clap repeat the value; [`check_text`] does that.
+/// Checks with the command-line parser whether an option accepts these values. Secrets are not checked here, because
+/// clap's errors repeat the value; [`check_text`] checks them instead.
 ///
 /// # Errors
-/// Returns why the values are refused, and the help of the option.
+/// Returns the reason why the values are refused, followed by the option's help.
 pub(super) fn check_values(option: &Arg, values: &[String]) -> Result<(), String> {
     if is_secret(&option_name(option)) {
         return Ok(());
@@ -55,7 +56,8 @@ pub(super) fn check_values(option: &Arg, values: &[String]) -> Result<(), String
     })
 }
 
-/// Describes why clap refused a value, without the name of the flag: the value may come from a file or a variable.
+/// Describes why clap refused a value. Omits the name of the flag, because the value may come from a file or a
+/// variable.
 fn describe(error: &clap::Error) -> String {
     let value = match error.get(ContextKind::InvalidValue) {
         Some(ContextValue::String(value)) => value.as_str(),
@@ -70,17 +72,17 @@ fn describe(error: &clap::Error) -> String {
     }
 }
 
-/// Checks the values of options that clap treats as plain strings.
+/// Checks the value of an option that clap accepts as any string. `name` is the option's key in the configuration file.
 ///
 /// # Errors
-/// Returns what is expected. The text never repeats a secret.
+/// Returns a description of what is expected. The description never repeats a secret.
 pub(super) fn check_text(name: &str, value: &str) -> Result<(), String> {
     match name {
         "public_url" => PublicUrl::new(Some(value)).map(drop),
         "log" => EnvFilter::try_new(value).map(drop).map_err(|error| error.to_string()),
         "account_sid" => {
             let sid = value.parse::<AccountSid>();
-            sid.map(drop).map_err(|expected| format!("{expected}, the letters AC"))
+            sid.map(drop).map_err(|expected| format!("{expected}; the letters must be AC"))
         }
         "auth_token" => {
             let expected = "expected 16 to 128 letters and digits";
@@ -90,7 +92,7 @@ pub(super) fn check_text(name: &str, value: &str) -> Result<(), String> {
             parse_master_keys(value).map(drop).ok_or_else(|| INVALID_MASTER_KEY.to_owned())
         }
         "database_url" | "database_direct_url" => check_database_url(value),
-        // clap would repeat the value in its error, and a URL may contain a password.
+        // clap's error would repeat the value, and a URL may contain a password.
         "otlp_endpoint" => {
             value.parse::<telemetry::traces::Endpoint>().map(drop).map_err(|error| error.to_string())
         }

@@ -1,4 +1,4 @@
-//! Access tokens.
+//! Access tokens, with which phones enroll factors.
 
 use domain::access_tokens::Ttl;
 use domain::{AccessToken, FactorSid, FactorType, Sealed};
@@ -9,13 +9,13 @@ use crate::fixtures::*;
 
 contract! {
     access_token_is_read_back_unchanged,
-    access_token_is_found_only_by_its_service_and_account,
-    access_token_requires_its_service_but_no_entity,
-    access_token_cannot_be_inserted_twice_and_starts_unspent,
-    access_token_is_spent_once_without_affecting_others,
-    access_token_is_spent_once_by_concurrent_writes,
+    access_token_is_not_found_with_a_wrong_account_service_or_sid,
+    access_token_can_be_inserted_without_its_entity_but_not_without_its_service,
+    new_access_token_is_unspent_and_cannot_be_inserted_twice,
+    access_token_can_be_spent_only_once_without_affecting_other_tokens,
+    access_token_is_spent_by_exactly_one_of_many_concurrent_writes,
     unknown_access_token_cannot_be_spent,
-    spent_access_token_keeps_the_sid_of_its_deleted_factor,
+    spent_access_token_keeps_the_factor_sid_after_the_factor_is_deleted,
     expired_access_tokens_are_deleted_in_batches_oldest_first,
 }
 
@@ -38,7 +38,7 @@ async fn access_token_is_read_back_unchanged(store: Store) {
     }
 }
 
-async fn access_token_is_found_only_by_its_service_and_account(store: Store) {
+async fn access_token_is_not_found_with_a_wrong_account_service_or_sid(store: Store) {
     let (tree, other) = (AccountTree::create(&store).await, enrolled_user(&store).await);
     let EnrolledUser { account, service, .. } = tree.user;
     let token_sid = tree.token.grant.sid;
@@ -53,7 +53,7 @@ async fn access_token_is_found_only_by_its_service_and_account(store: Store) {
     }
 }
 
-async fn access_token_requires_its_service_but_no_entity(store: Store) {
+async fn access_token_can_be_inserted_without_its_entity_but_not_without_its_service(store: Store) {
     let EnrolledUser { account, service: known, .. } = enrolled_user(&store).await;
     let orphan = access_token(service(account), "user-0001");
     assert_refused!(transact!(store, |tx| tx.insert_access_token(orphan)), Error::ParentGone);
@@ -61,7 +61,7 @@ async fn access_token_requires_its_service_but_no_entity(store: Store) {
     transact!(store, |tx| tx.insert_access_token(for_new_identity)).unwrap();
 }
 
-async fn access_token_cannot_be_inserted_twice_and_starts_unspent(store: Store) {
+async fn new_access_token_is_unspent_and_cannot_be_inserted_twice(store: Store) {
     let EnrolledUser { account, service, .. } = enrolled_user(&store).await;
     let unspent = access_token(service, "user-0001");
     let spent = changed(unspent, |token| token.spent_on = Some(sid()));
@@ -72,7 +72,7 @@ async fn access_token_cannot_be_inserted_twice_and_starts_unspent(store: Store) 
     assert_same!(found, Some(unspent));
 }
 
-async fn access_token_is_spent_once_without_affecting_others(store: Store) {
+async fn access_token_can_be_spent_only_once_without_affecting_other_tokens(store: Store) {
     let AccountTree { user: EnrolledUser { account, service, factor, .. }, token, .. } =
         AccountTree::create(&store).await;
     let bystander = access_token(service, "user-0001");
@@ -90,7 +90,7 @@ async fn access_token_is_spent_once_without_affecting_others(store: Store) {
     }
 }
 
-async fn access_token_is_spent_once_by_concurrent_writes(store: Store) {
+async fn access_token_is_spent_by_exactly_one_of_many_concurrent_writes(store: Store) {
     let AccountTree { user: EnrolledUser { account, service, .. }, token, .. } =
         AccountTree::create(&store).await;
     let factors: Vec<FactorSid> = (0..50).map(|_| sid()).collect();
@@ -113,7 +113,7 @@ async fn unknown_access_token_cannot_be_spent(store: Store) {
     assert_same!(found, Some(token));
 }
 
-async fn spent_access_token_keeps_the_sid_of_its_deleted_factor(store: Store) {
+async fn spent_access_token_keeps_the_factor_sid_after_the_factor_is_deleted(store: Store) {
     let AccountTree { user, token, .. } = AccountTree::create(&store).await;
     let EnrolledUser { account, service, path, factor, .. } = user;
     assert!(transact!(store, |tx| tx.spend_access_token(token.grant.sid, factor.sid)).unwrap());

@@ -15,25 +15,25 @@ contract! {
     unknown_account_is_not_found,
     inserting_an_existing_account_changes_nothing,
     accounts_are_listed_oldest_first,
-    auth_token_is_replaced_in_one_account_only,
-    auth_token_of_an_unknown_account_is_not_replaced,
-    debugger_webhook_can_be_set_and_removed,
-    debugger_webhook_of_an_unknown_account_is_not_set,
+    replacing_an_auth_token_changes_only_its_account,
+    replacing_the_auth_token_of_an_unknown_account_changes_nothing,
+    debugger_webhook_can_be_set_replaced_and_removed,
+    setting_the_debugger_webhook_of_an_unknown_account_changes_nothing,
     api_key_is_read_back_unchanged,
     unknown_api_key_is_not_found,
-    api_key_requires_its_account,
+    api_key_cannot_be_inserted_without_its_account,
     api_key_cannot_be_inserted_twice,
-    api_keys_of_one_account_are_listed_oldest_first,
-    api_key_is_deleted_once_without_affecting_others,
-    enrollment_keys_are_read_back_unchanged_oldest_first,
+    api_keys_of_an_account_are_listed_oldest_first,
+    api_key_can_be_deleted_only_once_without_affecting_other_keys,
+    enrollment_keys_are_listed_unchanged_and_oldest_first,
     enrollment_key_cannot_be_inserted_twice,
-    first_enrollment_key_is_created_once_by_concurrent_writes,
+    first_enrollment_key_is_created_by_exactly_one_of_several_concurrent_writes,
 }
 
 contract! {
     on disk:
-    deleting_an_account_deletes_its_resources_except_deliveries,
-    first_enrollment_key_is_created_once_by_concurrent_servers,
+    deleting_an_account_deletes_all_its_resources_except_deliveries,
+    first_enrollment_key_is_created_by_exactly_one_of_several_concurrent_servers,
 }
 
 async fn account_is_read_back_unchanged(store: Store) {
@@ -79,7 +79,7 @@ async fn accounts_are_listed_oldest_first(store: Store) {
     assert_same!(read!(store, |db| db.accounts()).unwrap(), accounts);
 }
 
-async fn auth_token_is_replaced_in_one_account_only(store: Store) {
+async fn replacing_an_auth_token_changes_only_its_account(store: Store) {
     let (before, bystander) = (account(), account());
     let after = changed(before, |account| {
         account.auth_token = Sealed::from_bytes(all_bytes());
@@ -91,7 +91,7 @@ async fn auth_token_is_replaced_in_one_account_only(store: Store) {
     assert_same!(read!(store, |db| db.accounts()).unwrap(), [after, bystander]);
 }
 
-async fn auth_token_of_an_unknown_account_is_not_replaced(store: Store) {
+async fn replacing_the_auth_token_of_an_unknown_account_changes_nothing(store: Store) {
     let (account, unknown) = (account(), account());
     add(&store, [account]).await;
     assert!(
@@ -100,7 +100,7 @@ async fn auth_token_of_an_unknown_account_is_not_replaced(store: Store) {
     assert_same!(read!(store, |db| db.accounts()).unwrap(), [account]);
 }
 
-async fn debugger_webhook_can_be_set_and_removed(store: Store) {
+async fn debugger_webhook_can_be_set_replaced_and_removed(store: Store) {
     let (mut before, bystander) = (account(), account());
     add(&store, [before, bystander]).await;
     for (second, url) in
@@ -117,7 +117,7 @@ async fn debugger_webhook_can_be_set_and_removed(store: Store) {
     }
 }
 
-async fn debugger_webhook_of_an_unknown_account_is_not_set(store: Store) {
+async fn setting_the_debugger_webhook_of_an_unknown_account_changes_nothing(store: Store) {
     let account = account();
     let url = leak(url("https://a.example/"));
     add(&store, [account]).await;
@@ -146,7 +146,7 @@ async fn unknown_api_key_is_not_found(store: Store) {
     assert_same!(read!(store, |db| db.api_key(sid())).unwrap(), None::<ApiKey>);
 }
 
-async fn api_key_requires_its_account(store: Store) {
+async fn api_key_cannot_be_inserted_without_its_account(store: Store) {
     let orphan = api_key(account());
     assert_refused!(transact!(store, |tx| tx.insert_api_key(orphan)), Error::ParentGone);
     assert_same!(read!(store, |db| db.api_key(orphan.sid)).unwrap(), None::<ApiKey>);
@@ -161,7 +161,7 @@ async fn api_key_cannot_be_inserted_twice(store: Store) {
     assert_refused!(again, Error::Conflict(Conflict::Other));
 }
 
-async fn api_keys_of_one_account_are_listed_oldest_first(store: Store) {
+async fn api_keys_of_an_account_are_listed_oldest_first(store: Store) {
     let (owner, other) = (account(), account());
     add(&store, [owner, other]).await;
     let mut keys: Vec<_> = scattered(|sid: ApiKeySid, time| {
@@ -173,7 +173,7 @@ async fn api_keys_of_one_account_are_listed_oldest_first(store: Store) {
     assert_same!(read!(store, |db| db.api_keys(other.sid)).unwrap(), Vec::<ApiKey>::new());
 }
 
-async fn api_key_is_deleted_once_without_affecting_others(store: Store) {
+async fn api_key_can_be_deleted_only_once_without_affecting_other_keys(store: Store) {
     let account = account();
     let (key, bystander) = (api_key(account), api_key(account));
     add(&store, [account]).await;
@@ -183,13 +183,13 @@ async fn api_key_is_deleted_once_without_affecting_others(store: Store) {
     assert_same!(read!(store, |db| db.api_keys(account.sid)).unwrap(), [bystander]);
 }
 
-async fn deleting_an_account_deletes_its_resources_except_deliveries(database: TestDatabase) {
+async fn deleting_an_account_deletes_all_its_resources_except_deliveries(database: TestDatabase) {
     let store = database.open().await;
     let (deleted, other) = (AccountTree::create(&store).await, AccountTree::create(&store).await);
     let (key, bystander) = (api_key(deleted.user.account), api_key(other.user.account));
     add(&store, [key, bystander]).await;
 
-    // The store has no method for this yet. Foreign keys are also enforced on this connection.
+    // The store has no method that deletes an account yet. This connection enforces foreign keys, too.
     database.sql(&format!("DELETE FROM accounts WHERE sid = '{}'", deleted.user.account.sid)).await;
     assert_same!(read!(store, |db| db.api_key(key.sid)).unwrap(), None::<ApiKey>);
     assert_eq!(deleted.remaining(&store).await, ["delivery"]);
@@ -197,9 +197,9 @@ async fn deleting_an_account_deletes_its_resources_except_deliveries(database: T
     assert_eq!(other.remaining(&store).await, AccountTree::ALL);
 }
 
-async fn enrollment_keys_are_read_back_unchanged_oldest_first(store: Store) {
+async fn enrollment_keys_are_listed_unchanged_and_oldest_first(store: Store) {
     assert_same!(enrollment_keys(&store).await, Vec::<EnrollmentKey>::new());
-    // Key ids sort by creation time, so the order of insertion does not matter.
+    // Key ids sort by creation time, so the keys are listed oldest first regardless of the order of insertion.
     let [third, first, second] = ["0190b000", "018fffff", "0190aaaa"].map(enrollment_key);
     let secret = Sealed::from_bytes(all_bytes());
     let second = leak(EnrollmentKey { kid: second.kid.clone(), secret });
@@ -217,13 +217,15 @@ async fn enrollment_key_cannot_be_inserted_twice(store: Store) {
     assert_same!(enrollment_keys(&store).await, [key]);
 }
 
-async fn first_enrollment_key_is_created_once_by_concurrent_writes(store: Store) {
+async fn first_enrollment_key_is_created_by_exactly_one_of_several_concurrent_writes(store: Store) {
     let created = run_concurrently(8, |number| create_first_key(store.clone(), number)).await;
     assert_eq!(created.iter().filter(|created| **created).count(), 1);
     assert_eq!(enrollment_keys(&store).await.len(), 1);
 }
 
-async fn first_enrollment_key_is_created_once_by_concurrent_servers(database: TestDatabase) {
+async fn first_enrollment_key_is_created_by_exactly_one_of_several_concurrent_servers(
+    database: TestDatabase,
+) {
     let mut stores = Vec::new();
     for _ in 0..8 {
         stores.push(database.open().await);
@@ -235,7 +237,7 @@ async fn first_enrollment_key_is_created_once_by_concurrent_servers(database: Te
     }
 }
 
-/// Creates an enrollment key if there is none, as a server does at startup. Returns whether it created one.
+/// Creates an enrollment key if the store has none, as a server does at startup. Returns whether it created one.
 async fn create_first_key(store: Store, number: usize) -> bool {
     let key = enrollment_key(&format!("key {number}"));
     let make = async move |tx: &mut Write| {
@@ -249,6 +251,7 @@ async fn create_first_key(store: Store, number: usize) -> bool {
     store.write(make).await.unwrap()
 }
 
+/// Returns all enrollment keys in the store, oldest first.
 async fn enrollment_keys(store: &Store) -> Vec<EnrollmentKey> {
     read!(store, |db| db.enrollment_keys()).unwrap()
 }

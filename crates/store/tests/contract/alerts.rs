@@ -1,4 +1,4 @@
-//! Alerts.
+//! Alerts: records of failed deliveries and of failures to be expected.
 
 use domain::AlertSid;
 use domain::alerts::{Alert, FailedCall, FailedResponse, Level};
@@ -10,12 +10,12 @@ use crate::paging::{ALL, assert_paged_list, scattered};
 
 contract! {
     alert_is_read_back_unchanged,
-    alert_is_found_only_by_its_account,
-    alert_of_a_deleted_account_is_dropped,
+    alert_is_not_found_with_a_wrong_account_or_sid,
+    alert_of_a_missing_account_is_discarded_without_an_error,
     alert_cannot_be_inserted_twice,
-    alerts_are_listed_in_pages,
-    filtered_alerts_are_listed_in_pages,
-    alert_list_contains_one_account_only,
+    alert_list_is_complete_and_ordered_with_every_page_size,
+    filtered_alert_list_is_complete_and_ordered_with_every_page_size,
+    alert_list_excludes_alerts_of_other_accounts,
     alerts_are_filtered_by_level_and_time,
     old_alerts_are_deleted_in_batches_oldest_first,
 }
@@ -45,7 +45,7 @@ async fn alert_is_read_back_unchanged(store: Store) {
         alert.call.as_mut().unwrap().response = Some(FailedResponse {
             status: u16::MAX,
             headers: vec![("a".to_owned(), "1".to_owned()), ("a".to_owned(), TRICKY_TEXT.to_owned())],
-            // The receiver controls the body.
+            // The body comes from the receiver of the webhook, so it can contain any characters.
             body: "\u{0}\u{1b}🦉".repeat(1000),
         });
         alert.created_at = MAX_TIME;
@@ -56,7 +56,7 @@ async fn alert_is_read_back_unchanged(store: Store) {
     }
 }
 
-async fn alert_is_found_only_by_its_account(store: Store) {
+async fn alert_is_not_found_with_a_wrong_account_or_sid(store: Store) {
     let (tree, other) = (AccountTree::create(&store).await, account());
     add(&store, [other]).await;
     for (account_sid, sid) in [(other.sid, tree.alert.sid), (tree.user.account.sid, sid())] {
@@ -64,7 +64,7 @@ async fn alert_is_found_only_by_its_account(store: Store) {
     }
 }
 
-async fn alert_of_a_deleted_account_is_dropped(store: Store) {
+async fn alert_of_a_missing_account_is_discarded_without_an_error(store: Store) {
     let missing = account();
     let orphan = alert(missing);
     transact!(store, |tx| tx.insert_alert(orphan)).unwrap();
@@ -76,7 +76,7 @@ async fn alert_cannot_be_inserted_twice(store: Store) {
     assert_refused!(transact!(store, |tx| tx.insert_alert(alert)), Error::Conflict(Conflict::Other));
 }
 
-async fn alerts_are_listed_in_pages(store: Store) {
+async fn alert_list_is_complete_and_ordered_with_every_page_size(store: Store) {
     let account = account();
     let alerts = scattered(|sid: AlertSid, time| {
         changed(alert(account), |alert| (alert.sid, alert.created_at) = (sid, time))
@@ -88,7 +88,7 @@ async fn alerts_are_listed_in_pages(store: Store) {
     assert_paged_list(&alerts, page).await;
 }
 
-async fn filtered_alerts_are_listed_in_pages(store: Store) {
+async fn filtered_alert_list_is_complete_and_ordered_with_every_page_size(store: Store) {
     let account = account();
     let alerts = scattered(|sid: AlertSid, time| {
         changed(alert(account), |alert| (alert.sid, alert.created_at) = (sid, time))
@@ -106,7 +106,7 @@ async fn filtered_alerts_are_listed_in_pages(store: Store) {
     assert_paged_list(&expected, page).await;
 }
 
-async fn alert_list_contains_one_account_only(store: Store) {
+async fn alert_list_excludes_alerts_of_other_accounts(store: Store) {
     let (one, _other) = (AccountTree::create(&store).await, AccountTree::create(&store).await);
     let list =
         async |account_sid| read!(store, |db| db.alerts(account_sid, AlertFilter::default(), &ALL)).unwrap();

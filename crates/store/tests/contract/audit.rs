@@ -13,36 +13,37 @@ use crate::paging::{ALL, assert_paged_list, scattered};
 
 contract! {
     audit_record_is_read_back_unchanged,
-    audit_record_does_not_require_its_account,
-    event_is_found_only_by_its_account,
-    events_are_listed_in_pages,
-    events_are_filtered,
+    audit_record_can_be_inserted_without_its_account,
+    event_is_not_found_with_a_wrong_account_or_sid,
+    event_list_is_complete_and_ordered_with_every_page_size,
+    events_are_filtered_by_actor_event_type_resource_address_and_time,
     audit_records_of_all_accounts_are_listed_newest_first,
-    audit_records_are_chained_in_order,
-    chained_audit_record_and_its_number_cannot_change,
-    only_records_before_the_start_of_the_chain_are_deleted,
-    audit_chain_is_created_once,
-    audit_tail_reports_unchained_and_foreign_records,
-    unchained_record_keeps_its_mac_until_it_is_chained,
-    unchained_records_are_read_in_batches,
+    chained_audit_records_are_read_in_order_of_their_numbers,
+    chained_record_cannot_be_renumbered_and_its_number_cannot_be_reused,
+    only_audit_records_before_the_start_of_the_chain_are_deleted,
+    audit_chain_is_created_by_exactly_one_of_several_concurrent_writes,
+    audit_log_check_reports_unchained_records_and_numbers_outside_the_chain,
+    mac_of_an_unchained_record_can_be_replaced_until_it_is_chained,
+    unchained_records_are_read_in_batches_oldest_first,
 }
 
 contract! { on postgres:
-    locked_audit_chain_is_unavailable_to_other_servers,
+    audit_chain_locked_by_one_server_cannot_be_locked_by_another,
 }
 
 contract! { on disk:
-    altered_audit_records_are_reported_as_unreadable,
-    audit_records_cannot_be_deleted_or_changed_with_sql,
+    chained_records_with_an_invalid_mac_or_sid_are_reported_as_unreadable,
+    sql_statements_cannot_delete_or_change_audit_records,
     duplicate_and_half_chained_audit_records_are_reported,
-    altered_unchained_record_is_reported_without_its_content,
-    audit_record_that_the_database_drops_is_an_error,
+    invalid_parts_of_an_unchained_record_are_reported_as_missing,
+    inserting_an_audit_record_fails_if_a_trigger_discards_it,
 }
 
 contract! { on sqlite:
-    audit_records_of_a_resource_are_found_by_index,
+    audit_records_of_a_resource_are_found_with_an_index,
 }
 
+/// Returns a new audit record of the creation of a service by `account`.
 fn record(account: &Account) -> &'static AuditRecord {
     leak(AuditRecord::new(
         sid(),
@@ -54,20 +55,23 @@ fn record(account: &Account) -> &'static AuditRecord {
     ))
 }
 
-/// Returns the chain position with this number and an arbitrary MAC.
+/// Returns the chain position with this number. Its MAC is arbitrary but depends only on the number.
 fn position(number: i64) -> ChainPosition {
     ChainPosition { number, mac: Mac([number as u8; 32]) }
 }
 
+/// Returns a sealed audit key with arbitrary content.
 fn audit_key() -> Sealed<()> {
     Sealed::from_bytes(all_bytes())
 }
 
+/// Returns an empty audit chain.
 fn chain() -> AuditChain {
     AuditChain { removed: ChainPosition::START, head: ChainPosition::START, seal: Mac([1; 32]) }
 }
 
-/// Creates the audit chain and adds `count` chained records.
+/// Creates the audit chain and inserts `count` records of `account`, chained with the numbers from 1. Returns the
+/// records in this order.
 async fn insert_chain(store: &Store, account: &Account, count: i64) -> Vec<&'static AuditRecord> {
     let records: Vec<_> = (0..count).map(|_| record(account)).collect();
     add(store, records.clone()).await;
@@ -82,7 +86,7 @@ async fn insert_chain(store: &Store, account: &Account, count: i64) -> Vec<&'sta
     records
 }
 
-/// Returns the records that are not chained yet.
+/// Returns all audit records that are not chained yet, oldest first.
 async fn unchained(store: &Store) -> Vec<AuditRecord> {
     let found = read!(store, |db| db.unchained_records(&UnchainedPosition::START, 1000)).unwrap();
     found.into_iter().map(|waiting| waiting.record.unwrap()).collect()
@@ -109,7 +113,11 @@ async fn audit_record_is_read_back_unchanged(store: Store) {
         record.created_at = MIN_TIME;
     });
     add(&store, [plain, awkward, bare]).await;
-    assert_eq!(unchained(&store).await, [bare.clone(), plain.clone(), awkward.clone()], "oldest first");
+    assert_eq!(
+        unchained(&store).await,
+        [bare.clone(), plain.clone(), awkward.clone()],
+        "unchained records must be listed oldest first"
+    );
     let event = async |record: &AuditRecord| {
         let sid = record.sid;
         read!(store, |db| db.event(account.sid, sid)).unwrap()
@@ -119,13 +127,13 @@ async fn audit_record_is_read_back_unchanged(store: Store) {
     assert_eq!(event(bare).await, None);
 }
 
-async fn audit_record_does_not_require_its_account(store: Store) {
+async fn audit_record_can_be_inserted_without_its_account(store: Store) {
     let missing = account();
     add(&store, [record(missing)]).await;
     assert_eq!(unchained(&store).await.len(), 1);
 }
 
-async fn event_is_found_only_by_its_account(store: Store) {
+async fn event_is_not_found_with_a_wrong_account_or_sid(store: Store) {
     let (one, other) = (account(), account());
     let event = record(one);
     add(&store, [event]).await;
@@ -134,7 +142,7 @@ async fn event_is_found_only_by_its_account(store: Store) {
     }
 }
 
-async fn events_are_listed_in_pages(store: Store) {
+async fn event_list_is_complete_and_ordered_with_every_page_size(store: Store) {
     let (one, other) = (account(), account());
     let of = |account: &'static Account| {
         move |sid: EventSid, time| {
@@ -154,7 +162,7 @@ async fn events_are_listed_in_pages(store: Store) {
     }
 }
 
-async fn events_are_filtered(store: Store) {
+async fn events_are_filtered_by_actor_event_type_resource_address_and_time(store: Store) {
     let account = account();
     let created_at = |second, change: fn(&mut AuditRecord)| {
         changed(record(account), |record| {
@@ -198,7 +206,7 @@ async fn audit_records_of_all_accounts_are_listed_newest_first(store: Store) {
     assert_eq!(found, [(last, None), (records[1], Some(position(2)))]);
 }
 
-async fn audit_records_are_chained_in_order(store: Store) {
+async fn chained_audit_records_are_read_in_order_of_their_numbers(store: Store) {
     let records = insert_chain(&store, account(), 3).await;
     assert_eq!(unchained(&store).await, []);
     let numbers = async |after, up_to, limit| {
@@ -211,23 +219,23 @@ async fn audit_records_are_chained_in_order(store: Store) {
     assert_eq!(numbers(3, 9, 9).await, [0; 0]);
     let found = read!(store, |db| db.chained_records(1, 2, 1)).unwrap();
     assert_eq!(found[0].contents, Some((position(2).mac, records[1].clone())));
-    // An empty list is accepted.
+    // Appending no records succeeds.
     transact!(store, |tx| tx.append_to_audit_chain(&[])).unwrap();
 }
 
-async fn chained_audit_record_and_its_number_cannot_change(store: Store) {
+async fn chained_record_cannot_be_renumbered_and_its_number_cannot_be_reused(store: Store) {
     let records = insert_chain(&store, account(), 2).await;
     let sid = records[0].sid;
     assert!(transact!(store, |tx| tx.append_to_audit_chain(&[(sid, position(7))])).is_err());
     assert_eq!(read!(store, |db| db.chained_records(0, 9, 1)).unwrap()[0].number, 1);
-    // A number cannot be assigned twice.
+    // A number cannot be assigned to a second record.
     let late = record(account());
     add(&store, [late]).await;
     assert!(transact!(store, |tx| tx.append_to_audit_chain(&[(late.sid, position(2))])).is_err());
     assert_eq!(unchained(&store).await, std::slice::from_ref(late));
 }
 
-async fn only_records_before_the_start_of_the_chain_are_deleted(store: Store) {
+async fn only_audit_records_before_the_start_of_the_chain_are_deleted(store: Store) {
     let records = insert_chain(&store, account(), 4).await;
     add(&store, [record(account())]).await;
     assert_eq!(transact!(store, |tx| tx.delete_removed_records(0)).unwrap(), 0);
@@ -241,7 +249,7 @@ async fn only_records_before_the_start_of_the_chain_are_deleted(store: Store) {
     assert_eq!(left[1].record, *records[3]);
 }
 
-async fn audit_chain_is_created_once(store: Store) {
+async fn audit_chain_is_created_by_exactly_one_of_several_concurrent_writes(store: Store) {
     let none = read!(store, |db| db.audit_chain()).unwrap();
     assert!(none.is_none() && read!(store, |db| db.check_audit_log()).unwrap().is_none());
     assert!(transact!(store, |tx| tx.try_lock_audit_chain()).unwrap().is_none());
@@ -265,7 +273,7 @@ async fn audit_chain_is_created_once(store: Store) {
     assert_eq!(key.as_bytes(), all_bytes());
 }
 
-async fn audit_tail_reports_unchained_and_foreign_records(store: Store) {
+async fn audit_log_check_reports_unchained_records_and_numbers_outside_the_chain(store: Store) {
     insert_chain(&store, account(), 2).await;
     let late = record(account());
     add(&store, [late, record(account())]).await;
@@ -276,14 +284,14 @@ async fn audit_tail_reports_unchained_and_foreign_records(store: Store) {
     assert_eq!(tail().await, (None, 2));
     transact!(store, |tx| tx.append_to_audit_chain(&[(late.sid, position(9))])).unwrap();
     assert_eq!(tail().await, (Some(9), 1));
-    // A number before the start of the chain is reported too.
+    // A record before the start of the chain is reported too.
     transact!(store, |tx| tx.update_audit_chain(&position(1), &position(9), &Mac([2; 32]))).unwrap();
     assert_eq!(tail().await, (Some(1), 1));
     transact!(store, |tx| tx.delete_removed_records(0)).unwrap();
     assert_eq!(tail().await, (None, 1));
 }
 
-async fn unchained_record_keeps_its_mac_until_it_is_chained(store: Store) {
+async fn mac_of_an_unchained_record_can_be_replaced_until_it_is_chained(store: Store) {
     let late = record(account());
     add(&store, [late]).await;
     let found = async || read!(store, |db| db.unchained_records(&UnchainedPosition::START, 9)).unwrap();
@@ -295,7 +303,7 @@ async fn unchained_record_keeps_its_mac_until_it_is_chained(store: Store) {
     assert_eq!(read!(store, |db| db.newest_audit_record_at()).unwrap(), Some(late.created_at));
 }
 
-async fn unchained_records_are_read_in_batches(store: Store) {
+async fn unchained_records_are_read_in_batches_oldest_first(store: Store) {
     let records: Vec<_> = (0..5)
         .map(|second| changed(record(account()), |record| record.created_at = NOW.plus_seconds(second)))
         .collect();
@@ -349,7 +357,7 @@ async fn duplicate_and_half_chained_audit_records_are_reported(database: TestDat
     }
 }
 
-async fn altered_unchained_record_is_reported_without_its_content(database: TestDatabase) {
+async fn invalid_parts_of_an_unchained_record_are_reported_as_missing(database: TestDatabase) {
     let store = database.open().await;
     add(&store, [record(account()), record(account())]).await;
     database.sql("UPDATE audit_log SET waiting_mac = 'none'").await;
@@ -361,7 +369,7 @@ async fn altered_unchained_record_is_reported_without_its_content(database: Test
     assert!(readable.contains(&(true, false)) && readable.contains(&(false, true)), "{readable:?}");
 }
 
-async fn audit_record_that_the_database_drops_is_an_error(database: TestDatabase) {
+async fn inserting_an_audit_record_fails_if_a_trigger_discards_it(database: TestDatabase) {
     let store = database.open().await;
     let trigger = match database.location {
         Location::Postgres(_) => {
@@ -375,12 +383,12 @@ async fn audit_record_that_the_database_drops_is_an_error(database: TestDatabase
     assert!(transact!(store, |tx| tx.insert_audit_record(record, &Mac([5; 32]))).is_err());
 }
 
-async fn locked_audit_chain_is_unavailable_to_other_servers(database: TestDatabase) {
+async fn audit_chain_locked_by_one_server_cannot_be_locked_by_another(database: TestDatabase) {
     let (one, other) = (database.open().await, database.open().await);
     insert_chain(&one, account(), 1).await;
     let lock = async move |tx: &mut Write| {
         tx.try_lock_audit_chain().await?.ok_or(Error::ParentGone)?;
-        // The other server does not wait for the lock and does not get the chain.
+        // Without waiting for the lock, the other server gets `None`.
         let other = other.clone();
         let elsewhere = transact!(other, |tx| tx.try_lock_audit_chain())?;
         Ok::<_, Error>(elsewhere.is_none())
@@ -389,10 +397,10 @@ async fn locked_audit_chain_is_unavailable_to_other_servers(database: TestDataba
     assert!(transact!(one, |tx| tx.try_lock_audit_chain()).unwrap().is_some());
 }
 
-async fn altered_audit_records_are_reported_as_unreadable(database: TestDatabase) {
+async fn chained_records_with_an_invalid_mac_or_sid_are_reported_as_unreadable(database: TestDatabase) {
     let store = database.open().await;
     insert_chain(&store, account(), 3).await;
-    // The trigger prevents accidents. A role that may change the schema can drop it.
+    // The trigger prevents only accidental changes, because a role that may change the schema can drop it.
     let on_table = if matches!(database.location, Location::Postgres(_)) { " ON audit_log" } else { "" };
     database.sql(&format!("DROP TRIGGER audit_log_stays{on_table}")).await;
     database.sql("UPDATE audit_log SET mac = 'no mac' WHERE number = 1").await;
@@ -403,7 +411,7 @@ async fn altered_audit_records_are_reported_as_unreadable(database: TestDatabase
     assert_eq!(readable, [(1, false), (2, false), (3, true)]);
 }
 
-async fn audit_records_cannot_be_deleted_or_changed_with_sql(database: TestDatabase) {
+async fn sql_statements_cannot_delete_or_change_audit_records(database: TestDatabase) {
     let store = database.open().await;
     insert_chain(&store, account(), 2).await;
     add(&store, [record(account())]).await;
@@ -413,7 +421,7 @@ async fn audit_records_cannot_be_deleted_or_changed_with_sql(database: TestDatab
         "UPDATE audit_log SET event_type = 'none' WHERE number = 1",
     ] {
         let refused = match database.location {
-            // A failing statement would make the `psql` helper panic.
+            // The block catches the exception, because the `psql` helper panics if a statement fails.
             Location::Postgres(_) => {
                 let sql =
                     format!("DO $$ BEGIN {statement}; EXCEPTION WHEN raise_exception THEN NULL; END $$");
@@ -427,8 +435,9 @@ async fn audit_records_cannot_be_deleted_or_changed_with_sql(database: TestDatab
     assert_eq!(left, "3|2|service.created");
 }
 
-/// SQLite has no statistics about the number of rows, so the index must match more columns than any other.
-async fn audit_records_of_a_resource_are_found_by_index(database: TestDatabase) {
+/// SQLite has no statistics about the number of rows, so it prefers the index that matches the most columns. This index
+/// must therefore match more columns than any other.
+async fn audit_records_of_a_resource_are_found_with_an_index(database: TestDatabase) {
     database.open().await;
     for condition in
         ["", "AND (created_at, sid) < (1, 'AE')", "AND created_at >= 1 AND event_type = 'service.created'"]

@@ -1,4 +1,4 @@
-//! Challenges.
+//! Challenges and their answers.
 
 use std::num::NonZeroU32;
 
@@ -12,28 +12,28 @@ use crate::paging::{ALL, assert_paged_list, scattered};
 
 contract! {
     challenge_is_read_back_unchanged,
-    new_challenge_is_pending_regardless_of_its_state,
-    challenge_is_found_only_by_its_path,
-    challenge_requires_its_entity_but_no_factor,
+    inserted_challenge_is_pending_regardless_of_the_given_state,
+    challenge_is_not_found_with_a_wrong_path_or_sid,
+    challenge_can_be_inserted_without_its_factor_but_not_without_its_entity,
     challenge_cannot_be_inserted_twice,
-    answer_is_recorded,
+    answer_changes_only_the_answered_challenge,
     answered_challenge_cannot_be_answered_again,
-    payload_that_answered_a_challenge_is_recognized,
-    challenge_is_answered_by_one_of_many_concurrent_writes,
+    only_the_payload_that_answered_a_challenge_is_recognized,
+    exactly_one_of_a_hundred_concurrent_answers_is_accepted,
     expired_challenge_cannot_be_answered,
     unknown_challenge_cannot_be_answered,
-    metadata_is_replaced_in_every_state_of_a_challenge,
-    metadata_is_replaced_only_by_the_path_of_the_challenge,
-    challenges_are_listed_in_pages,
-    filtered_challenges_are_listed_in_pages,
-    challenge_list_contains_one_entity_only,
+    metadata_of_pending_answered_and_expired_challenges_can_be_replaced,
+    challenge_metadata_is_not_replaced_with_a_wrong_path_or_sid,
+    challenge_list_is_complete_and_ordered_with_every_page_size,
+    filtered_challenge_list_is_complete_and_ordered_with_every_page_size,
+    challenge_list_excludes_challenges_of_other_entities,
     challenges_are_filtered_by_factor,
     challenges_are_filtered_by_their_current_status,
-    minimum_and_maximum_expiry_times_are_compared_correctly,
+    challenges_with_the_minimum_and_maximum_expiry_times_expire_correctly,
     old_challenges_are_deleted_in_batches_oldest_first,
     notifications_are_deleted_with_their_challenge,
-    nth_latest_challenge_within_a_window_is_found,
-    nth_latest_expiry_of_the_pending_challenges_is_found,
+    creation_time_of_the_nth_latest_challenge_in_a_window_is_returned,
+    next_pending_slot_is_the_nth_latest_expiry_of_the_pending_challenges,
 }
 
 async fn challenge_is_read_back_unchanged(store: Store) {
@@ -59,7 +59,7 @@ async fn challenge_is_read_back_unchanged(store: Store) {
     }
 }
 
-async fn new_challenge_is_pending_regardless_of_its_state(store: Store) {
+async fn inserted_challenge_is_pending_regardless_of_the_given_state(store: Store) {
     let EnrolledUser { path, factor, .. } = enrolled_user(&store).await;
     let expected = challenge(factor);
     let answered = changed(expected, |it| it.state = State::Answered { answer: Answer::Denied, at: NOW });
@@ -67,7 +67,7 @@ async fn new_challenge_is_pending_regardless_of_its_state(store: Store) {
     assert_same!(read!(store, |db| db.challenge(path, expected.sid)).unwrap(), Some(expected));
 }
 
-async fn challenge_is_found_only_by_its_path(store: Store) {
+async fn challenge_is_not_found_with_a_wrong_path_or_sid(store: Store) {
     let AccountTree { user: EnrolledUser { path, .. }, challenge, .. } = AccountTree::create(&store).await;
     let others = wrong_paths(path).map(|path| (path, challenge.sid));
     for (path, challenge_sid) in others.into_iter().chain([(path, sid())]) {
@@ -75,12 +75,12 @@ async fn challenge_is_found_only_by_its_path(store: Store) {
     }
 }
 
-async fn challenge_requires_its_entity_but_no_factor(store: Store) {
+async fn challenge_can_be_inserted_without_its_factor_but_not_without_its_entity(store: Store) {
     let EnrolledUser { service, entity: known, .. } = enrolled_user(&store).await;
     let orphan = challenge(factor(entity(service, "user-0002")));
     assert_refused!(transact!(store, |tx| tx.insert_challenge(orphan)), Error::ParentGone);
-    // A challenge outlives its factor. `lock_factor_shared` ensures that the factor exists when the challenge is
-    // created.
+    // A challenge outlives its factor, so the database does not require the factor. When a challenge is created,
+    // `lock_factor_shared` ensures that the factor exists.
     let factorless = challenge(factor(known));
     transact!(store, |tx| tx.insert_challenge(factorless)).unwrap();
 }
@@ -91,7 +91,7 @@ async fn challenge_cannot_be_inserted_twice(store: Store) {
     assert_refused!(again, Error::Conflict(Conflict::Other));
 }
 
-async fn answer_is_recorded(store: Store) {
+async fn answer_changes_only_the_answered_challenge(store: Store) {
     let EnrolledUser { entity, factor, .. } = enrolled_user(&store).await;
     let at = NOW.plus_seconds(7);
     let mut expected = Vec::new();
@@ -123,7 +123,7 @@ async fn answered_challenge_cannot_be_answered_again(store: Store) {
     assert_same!(read!(store, |db| db.challenge(path, challenge.sid)).unwrap(), first);
 }
 
-async fn payload_that_answered_a_challenge_is_recognized(store: Store) {
+async fn only_the_payload_that_answered_a_challenge_is_recognized(store: Store) {
     let EnrolledUser { factor, .. } = enrolled_user(&store).await;
     let (answered, pending) = (challenge(factor), challenge(factor));
     add(&store, [answered, pending]).await;
@@ -141,7 +141,7 @@ async fn payload_that_answered_a_challenge_is_recognized(store: Store) {
     }
 }
 
-async fn challenge_is_answered_by_one_of_many_concurrent_writes(store: Store) {
+async fn exactly_one_of_a_hundred_concurrent_answers_is_accepted(store: Store) {
     let AccountTree { user: EnrolledUser { path, .. }, challenge, .. } = AccountTree::create(&store).await;
     let answers = run_concurrently(100, |number| {
         let store = store.clone();
@@ -172,7 +172,7 @@ async fn unknown_challenge_cannot_be_answered(store: Store) {
     assert_same!(read!(store, |db| db.challenge(path, challenge.sid)).unwrap(), Some(challenge));
 }
 
-async fn metadata_is_replaced_in_every_state_of_a_challenge(store: Store) {
+async fn metadata_of_pending_answered_and_expired_challenges_can_be_replaced(store: Store) {
     let EnrolledUser { entity, path, factor, .. } = enrolled_user(&store).await;
     let (pending, answered, bystander) = (challenge(factor), challenge(factor), challenge(factor));
     let expired = changed(challenge(factor), |challenge| challenge.expires_at = MIN_TIME);
@@ -197,7 +197,7 @@ async fn metadata_is_replaced_in_every_state_of_a_challenge(store: Store) {
     assert_same!(found, expected);
 }
 
-async fn metadata_is_replaced_only_by_the_path_of_the_challenge(store: Store) {
+async fn challenge_metadata_is_not_replaced_with_a_wrong_path_or_sid(store: Store) {
     let AccountTree { user: EnrolledUser { path, .. }, challenge, .. } = AccountTree::create(&store).await;
     let metadata = leak(string_map(&[("new", "metadata")]));
     let others = wrong_paths(path).map(|path| (path, challenge.sid));
@@ -208,7 +208,7 @@ async fn metadata_is_replaced_only_by_the_path_of_the_challenge(store: Store) {
     assert_same!(read!(store, |db| db.challenge(path, challenge.sid)).unwrap(), Some(challenge));
 }
 
-async fn challenges_are_listed_in_pages(store: Store) {
+async fn challenge_list_is_complete_and_ordered_with_every_page_size(store: Store) {
     let EnrolledUser { entity, factor, .. } = enrolled_user(&store).await;
     let challenges = scattered(|sid: ChallengeSid, time| {
         changed(challenge(factor), |challenge| (challenge.sid, challenge.created_at) = (sid, time))
@@ -219,10 +219,10 @@ async fn challenges_are_listed_in_pages(store: Store) {
     assert_paged_list(&challenges, page).await;
 }
 
-async fn filtered_challenges_are_listed_in_pages(store: Store) {
+async fn filtered_challenge_list_is_complete_and_ordered_with_every_page_size(store: Store) {
     let EnrolledUser { entity, factor: one, .. } = enrolled_user(&store).await;
     let other = factor(entity);
-    // Mix in challenges of another factor and answered ones, which the filter must exclude.
+    // Also insert challenges of another factor and answered challenges, which the filter must exclude.
     let scatter = |factor: &'static domain::Factor, salt: u8| {
         scattered(move |sid: ChallengeSid, time| {
             let mut bytes = sid.to_bytes();
@@ -245,7 +245,7 @@ async fn filtered_challenges_are_listed_in_pages(store: Store) {
     assert_paged_list(&wanted, page).await;
 }
 
-/// Returns the SIDs of the listed challenges.
+/// Returns the SIDs of the entity's challenges that match `filter` at the time `now`, oldest first.
 async fn list(
     store: &Store,
     entity_sid: EntitySid,
@@ -256,7 +256,7 @@ async fn list(
     page.items.iter().map(|challenge| challenge.sid).collect()
 }
 
-async fn challenge_list_contains_one_entity_only(store: Store) {
+async fn challenge_list_excludes_challenges_of_other_entities(store: Store) {
     let (one, other) = (AccountTree::create(&store).await, AccountTree::create(&store).await);
     for tree in [&one, &other] {
         let listed = list(&store, tree.user.entity.sid, ChallengeFilter::default(), NOW).await;
@@ -279,7 +279,7 @@ async fn challenges_are_filtered_by_factor(store: Store) {
     assert_eq!(to(first.factor_sid).await, [first.sid]);
     assert_eq!(to(another.sid).await, [second.sid]);
     assert_eq!(to(sid()).await, []);
-    // A factor of another entity matches nothing.
+    // Filtering by a factor of another entity returns no challenges.
     let other = AccountTree::create(&store).await;
     assert_eq!(to(other.user.factor.sid).await, []);
 }
@@ -305,7 +305,7 @@ async fn challenges_are_filtered_by_their_current_status(store: Store) {
     let all = list(&store, entity.sid, ChallengeFilter::default(), NOW).await;
     assert_eq!(all, [short, long, approved, denied, voided, forgotten].map(|it| it.sid));
     let at = |seconds| NOW.plus_seconds(seconds);
-    // A challenge expires at its expiry time exactly, unless it was answered.
+    // An unanswered challenge expires exactly at its expiry time.
     assert_eq!(having(Status::Pending, None, at(9)).await, [short.sid, long.sid]);
     assert_eq!(having(Status::Expired, None, at(9)).await, [voided.sid, forgotten.sid]);
     assert_eq!(having(Status::Pending, None, at(10)).await, [long.sid]);
@@ -329,7 +329,7 @@ async fn challenges_are_filtered_by_their_current_status(store: Store) {
     assert_eq!((count(at(9), at(10)).await, count(at(10), at(19)).await), (1, 0));
     assert_eq!((count(at(9), at(20)).await, count(at(20), MAX_TIME).await), (2, 0));
 
-    // Database and domain agree on the status of every challenge at every time.
+    // The database and the domain type compute the same status for every challenge at every time.
     let challenges =
         read!(store, |db| db.challenges(entity.sid, ChallengeFilter::default(), &ALL, NOW)).unwrap().items;
     for now in [MIN_TIME, at(-10), at(0), at(9), at(10), at(11), at(20), MAX_TIME] {
@@ -341,7 +341,7 @@ async fn challenges_are_filtered_by_their_current_status(store: Store) {
     }
 }
 
-async fn minimum_and_maximum_expiry_times_are_compared_correctly(store: Store) {
+async fn challenges_with_the_minimum_and_maximum_expiry_times_expire_correctly(store: Store) {
     let EnrolledUser { entity, factor, .. } = enrolled_user(&store).await;
     let ending = |time| changed(challenge(factor), |challenge| challenge.expires_at = time);
     let (already_expired, never_expires) = (ending(MIN_TIME), ending(MAX_TIME));
@@ -376,7 +376,7 @@ async fn old_challenges_are_deleted_in_batches_oldest_first(store: Store) {
             read!(store, |db| db.challenges(entity.sid, ChallengeFilter::default(), &ALL, NOW)).unwrap();
         page.items.iter().map(|challenge| challenge.sid).collect::<Vec<_>>()
     };
-    assert_eq!(delete().await, 3, "answered or not");
+    assert_eq!(delete().await, 3, "answered and unanswered challenges must be deleted");
     assert_eq!(left().await, [d.sid, e.sid]);
     assert_eq!(delete().await, 1);
     assert_eq!(delete().await, 0);
@@ -394,11 +394,11 @@ async fn notifications_are_deleted_with_their_challenge(store: Store) {
     assert_eq!(transact!(store, |tx| tx.count_notifications(challenge.sid)).unwrap(), 0);
 }
 
-async fn nth_latest_challenge_within_a_window_is_found(store: Store) {
+async fn creation_time_of_the_nth_latest_challenge_in_a_window_is_returned(store: Store) {
     let EnrolledUser { entity, factor: asked, .. } = enrolled_user(&store).await;
     let created_at = |second| changed(challenge(asked), |it| it.created_at = NOW.plus_seconds(second));
     let of_another_factor = challenge(factor(entity));
-    // The last one is after the window, as with a wrong clock.
+    // The last challenge was created after the window, as if by a clock that is ahead.
     add(&store, [-9, -60, -30, -30, 61].map(created_at)).await;
     add(&store, [of_another_factor]).await;
     for (begin, most, expected) in [
@@ -421,7 +421,7 @@ async fn nth_latest_challenge_within_a_window_is_found(store: Store) {
     }
 }
 
-async fn nth_latest_expiry_of_the_pending_challenges_is_found(store: Store) {
+async fn next_pending_slot_is_the_nth_latest_expiry_of_the_pending_challenges(store: Store) {
     let EnrolledUser { entity, factor: asked, .. } = enrolled_user(&store).await;
     let expiring = |second| changed(challenge(asked), |it| it.expires_at = NOW.plus_seconds(second));
     let [a, b, c, answered] = [10, 300, 20, 400].map(expiring);

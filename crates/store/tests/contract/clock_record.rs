@@ -1,4 +1,4 @@
-//! The record of the clock that housekeeping keeps.
+//! The clock record: what housekeeping has observed about the system clock.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use store::Store;
 use crate::fixtures::*;
 
 contract! {
-    clock_record_is_replaced,
+    setting_the_clock_record_replaces_the_previous_one,
 }
 
-async fn clock_record_is_replaced(store: Store) {
+async fn setting_the_clock_record_replaces_the_previous_one(store: Store) {
     assert_eq!(read!(store, |db| db.clock_record()).unwrap(), None);
     let trusted = ClockRecord::trusting(NOW);
     let doubted = DoubtedClock { seen_at: MAX_TIME, steady_for: Duration::from_micros(7) };

@@ -1,4 +1,4 @@
-//! Lost connections, and connections that several runtimes share.
+//! Lost database connections, and connections that several runtimes share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,14 +18,14 @@ use crate::fixtures::*;
 use crate::proxy::Proxy;
 
 contract! {
-    more_readers_than_connections_all_succeed,
+    more_concurrent_reads_than_connections_all_succeed,
 }
 
 contract! {
     on disk:
     size_of_a_database_on_disk_is_reported,
     store_works_after_the_runtime_that_opened_it_ended,
-    store_is_shared_by_short_lived_runtimes,
+    short_lived_runtimes_can_share_a_store,
 }
 
 contract! {
@@ -35,31 +35,32 @@ contract! {
 
 contract! {
     on postgres:
-    write_succeeds_after_the_runtime_that_opened_its_connection_ended,
+    running_write_succeeds_when_the_runtime_that_opened_its_connection_ends,
     killed_idle_connections_are_replaced_without_an_error,
-    reported_outcomes_are_true_while_connections_are_killed,
-    write_whose_connection_is_killed_before_commit_has_no_effect,
-    write_is_repeated_if_its_connection_is_lost,
+    reported_write_outcomes_are_correct_while_connections_are_killed,
+    reported_write_outcome_is_correct_if_the_connection_is_killed_before_commit,
+    write_is_repeated_if_its_connection_is_lost_before_commit,
     read_is_repeated_if_its_connection_is_lost,
-    connection_lost_at_commit_returns_outcome_unknown,
-    database_that_closes_connections_is_unavailable_until_it_recovers,
-    unreachable_database_is_reported_quickly_with_its_address,
-    temporary_database_errors_are_reported_as_unavailable,
+    connection_lost_at_commit_is_reported_as_outcome_unknown,
+    database_that_closes_connections_is_unreachable_until_it_recovers,
+    unreachable_database_is_reported_with_its_address_within_two_seconds,
+    only_temporary_database_errors_are_reported_as_unavailable,
     connections_closed_by_the_idle_session_timeout_are_replaced,
-    read_only_connection_is_not_reused,
+    connection_is_not_reused_after_it_refused_a_write_as_read_only,
     database_with_an_encoding_other_than_utf8_is_refused,
-    permanent_and_temporary_open_errors_are_distinguished,
+    missing_database_is_a_permanent_error_and_unreachable_server_a_temporary_one,
 }
 
-/// Terminates the store's connections to this database, waits for their end, and returns their number.
+/// SQL that terminates the store's connections to this database, waits at most five seconds for each to end, and
+/// returns how many connections it terminated.
 const KILL_CONNECTIONS: &str = "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity \
                     WHERE datname = current_database() AND application_name = 'countersign'";
 
-/// Counts the store's connections to this database.
+/// SQL that counts the store's connections to this database.
 const COUNT_CONNECTIONS: &str = "SELECT count(*) FROM pg_stat_activity \
                            WHERE datname = current_database() AND application_name = 'countersign'";
 
-/// Opens `connections` connections by using them at the same time.
+/// Makes the store open `connections` connections, by running that many reads at the same time.
 async fn warm_up(store: &Store, connections: usize) {
     let all_started = Arc::new(Barrier::new(connections));
     let reads = (0..connections).map(|_| {
@@ -83,7 +84,7 @@ async fn contains(store: &Store, account: &'static Account) -> bool {
 async fn size_of_a_database_on_disk_is_reported(database: TestDatabase) {
     let store = database.open().await;
     let size = store.size().await.unwrap();
-    // The schema alone has a size. On SQLite it is still in the write-ahead log.
+    // The tables take up space even without rows. On SQLite, most of it is still in the write-ahead log.
     assert!(size.database > 0, "{size:?}");
     let all = size.database + size.write_ahead_log;
     assert!((100_000..100_000_000).contains(&all), "{size:?}");
@@ -95,7 +96,11 @@ async fn size_of_a_database_in_memory_is_zero(database: TestDatabase) {
     assert_eq!(database.open().await.size().await.unwrap(), store::Size::default());
 }
 
-/// Asserts that `account` exists if its insertion succeeded, and does not exist if it failed.
+/// Asserts that `account` exists if its insertion succeeded and does not exist if it failed. An unknown outcome permits
+/// both.
+///
+/// # Panics
+/// Panics if the assertion fails or `outcome` is any other error.
 async fn assert_outcome_holds(store: &Store, account: &'static Account, outcome: &Result<bool, Error>) {
     match outcome {
         Ok(true) => {
@@ -109,7 +114,7 @@ async fn assert_outcome_holds(store: &Store, account: &'static Account, outcome:
     }
 }
 
-async fn more_readers_than_connections_all_succeed(store: Store) {
+async fn more_concurrent_reads_than_connections_all_succeed(store: Store) {
     let account = account();
     add(&store, [account]).await;
     let reads = (0..200).map(|_| async { read!(store, |db| db.account(account.sid)).unwrap() });
@@ -134,7 +139,7 @@ async fn store_works_after_the_runtime_that_opened_it_ended(database: TestDataba
     store.close().await;
 }
 
-async fn write_succeeds_after_the_runtime_that_opened_its_connection_ended(database: TestDatabase) {
+async fn running_write_succeeds_when_the_runtime_that_opened_its_connection_ends(database: TestDatabase) {
     const CONNECTIONS: usize = 8;
     const WRITES: usize = 5;
     let store = database.open().await;
@@ -171,9 +176,9 @@ async fn write_succeeds_after_the_runtime_that_opened_its_connection_ended(datab
     }
 }
 
-async fn store_is_shared_by_short_lived_runtimes(database: TestDatabase) {
+async fn short_lived_runtimes_can_share_a_store(database: TestDatabase) {
     let store = database.open().await;
-    // Some runtimes end early, and others continue to use the connections they opened.
+    // The numbers differ, so that some runtimes continue to use connections that an ended runtime has opened.
     let rounds = [1, 6, 11, 16];
     let work = async |rounds| {
         for _ in 0..rounds {
@@ -195,8 +200,8 @@ async fn killed_idle_connections_are_replaced_without_an_error(database: TestDat
     let store = &database.open().await;
     let kill = async || {
         warm_up(store, 8).await;
-        // Connections that probed how to reach PostgreSQL may still be closing.
-        wait_until("only pooled connections are left", MAX_WAIT, async || {
+        // Connections that the store opened to find out how to reach PostgreSQL may still be closing.
+        wait_until("only the 8 pooled connections are left", MAX_WAIT, async || {
             (database.sql(COUNT_CONNECTIONS).await == "8").then_some(())
         })
         .await;
@@ -209,7 +214,7 @@ async fn killed_idle_connections_are_replaced_without_an_error(database: TestDat
         kill().await;
         assert!(transact!(store, |tx| tx.insert_account(account)).unwrap());
         kill().await;
-        // Concurrently, so that one use may encounter several killed connections.
+        // Use the store concurrently, so that one read or write may encounter several killed connections.
         let uses = (0..20).map(async |_| {
             add(store, [self::account()]).await;
             assert!(contains(store, account).await);
@@ -218,7 +223,7 @@ async fn killed_idle_connections_are_replaced_without_an_error(database: TestDat
     }
 }
 
-async fn reported_outcomes_are_true_while_connections_are_killed(database: TestDatabase) {
+async fn reported_write_outcomes_are_correct_while_connections_are_killed(database: TestDatabase) {
     let store = database.open().await;
     let running = Arc::new(AtomicBool::new(true));
     let writes = run_concurrently(8, |_| {
@@ -244,7 +249,7 @@ async fn reported_outcomes_are_true_while_connections_are_killed(database: TestD
     }
 }
 
-async fn write_whose_connection_is_killed_before_commit_has_no_effect(database: TestDatabase) {
+async fn reported_write_outcome_is_correct_if_the_connection_is_killed_before_commit(database: TestDatabase) {
     let database = Arc::new(database);
     let store = database.open().await;
     let account = account();
@@ -258,7 +263,7 @@ async fn write_whose_connection_is_killed_before_commit_has_no_effect(database: 
     assert_outcome_holds(&store, account, &outcome).await;
 }
 
-async fn write_is_repeated_if_its_connection_is_lost(database: TestDatabase) {
+async fn write_is_repeated_if_its_connection_is_lost_before_commit(database: TestDatabase) {
     let proxy = leak(Proxy::to(database.url()).await);
     let (store, _) = Store::open(&proxy.location, OldSchema::Migrate).await.unwrap();
     let (one, other) = (account(), account());
@@ -294,7 +299,7 @@ async fn read_is_repeated_if_its_connection_is_lost(database: TestDatabase) {
     assert_eq!(runs.load(Ordering::Relaxed), 2);
 }
 
-async fn connection_lost_at_commit_returns_outcome_unknown(database: TestDatabase) {
+async fn connection_lost_at_commit_is_reported_as_outcome_unknown(database: TestDatabase) {
     let proxy = leak(Proxy::to(database.url()).await);
     let (store, _) = Store::open(&proxy.location, OldSchema::Migrate).await.unwrap();
     let cut = store.write(async |tx: &mut Write| {
@@ -307,7 +312,7 @@ async fn connection_lost_at_commit_returns_outcome_unknown(database: TestDatabas
     assert!(transact!(store, |tx| tx.insert_account(later)).unwrap());
 }
 
-async fn database_that_closes_connections_is_unavailable_until_it_recovers(database: TestDatabase) {
+async fn database_that_closes_connections_is_unreachable_until_it_recovers(database: TestDatabase) {
     let proxy = leak(Proxy::to(database.url()).await);
     let (store, _) = Store::open(&proxy.location, OldSchema::Migrate).await.unwrap();
     let account = account();
@@ -324,7 +329,7 @@ async fn database_that_closes_connections_is_unavailable_until_it_recovers(datab
     assert!(contains(&store, account).await);
 }
 
-async fn unreachable_database_is_reported_quickly_with_its_address(database: TestDatabase) {
+async fn unreachable_database_is_reported_with_its_address_within_two_seconds(database: TestDatabase) {
     let proxy = leak(Proxy::to(database.url()).await);
     let (store, _) = Store::open(&proxy.location, OldSchema::Migrate).await.unwrap();
     warm_up(&store, 8).await;
@@ -336,10 +341,10 @@ async fn unreachable_database_is_reported_quickly_with_its_address(database: Tes
     });
     let reads = (0..20).map(async |_| read!(store, |db| db.require_current_schema()).unwrap_err());
     let (writes, reads) = tokio::join!(join_all(writes), join_all(reads));
-    // The store waits one second. Allow another for a slow machine.
+    // The store waits one second. Allow another second for slow machines.
     assert!(
         started_at.elapsed() < Duration::from_secs(2),
-        "the last was refused after {:?}",
+        "the last call failed after {:?}",
         started_at.elapsed()
     );
     let Location::Postgres(url) = &proxy.location else { unreachable!() };
@@ -351,14 +356,14 @@ async fn unreachable_database_is_reported_quickly_with_its_address(database: Tes
         assert!(text.starts_with(&expected) && text.contains("Connection refused"), "{text}");
     }
 
-    // The failed writes had no effect and are not executed later.
+    // The failed writes had no effect, and the store does not repeat them later.
     proxy.resume().await;
     let later = account();
     add(&store, [later]).await;
     assert_same!(read!(store, |db| db.accounts()).unwrap(), [later]);
 }
 
-async fn temporary_database_errors_are_reported_as_unavailable(database: TestDatabase) {
+async fn only_temporary_database_errors_are_reported_as_unavailable(database: TestDatabase) {
     let store = database.open().await;
     let refuse_with = async |code: &str| {
         let sql = format!(
@@ -406,9 +411,9 @@ async fn connections_closed_by_the_idle_session_timeout_are_replaced(database: T
     }
 }
 
-async fn read_only_connection_is_not_reused(database: TestDatabase) {
+async fn connection_is_not_reused_after_it_refused_a_write_as_read_only(database: TestDatabase) {
     database.open().await.close().await;
-    // As on a demoted primary: new sessions are read-only.
+    // New sessions are read-only, as on a PostgreSQL primary that was demoted to a standby.
     set_database_option(&database, "default_transaction_read_only = on").await;
     let store = database.open().await;
     warm_up(&store, 8).await;
@@ -419,10 +424,10 @@ async fn read_only_connection_is_not_reused(database: TestDatabase) {
     assert_same!(read!(store, |db| db.accounts()).unwrap(), [later]);
 }
 
-/// Changes a setting of this database for new sessions.
+/// Changes a setting of this database. The change affects only sessions that are opened later.
 async fn set_database_option(database: &TestDatabase, setting: &str) {
     let name = database.sql("SELECT current_database()").await;
-    // An explicit read-write transaction works even if the default is read-only.
+    // An explicit read-write transaction can change the setting even if transactions are read-only by default.
     let alter = format!("BEGIN READ WRITE; ALTER DATABASE \"{name}\" SET {setting}; COMMIT");
     database.sql(&alter).await;
 }
@@ -447,7 +452,9 @@ async fn database_with_an_encoding_other_than_utf8_is_refused(_: TestDatabase) {
     }
 }
 
-async fn permanent_and_temporary_open_errors_are_distinguished(database: TestDatabase) {
+async fn missing_database_is_a_permanent_error_and_unreachable_server_a_temporary_one(
+    database: TestDatabase,
+) {
     let open = async |location: &Location| Store::open(location, OldSchema::Migrate).await.map(drop);
     let missing = Location::Postgres(Secret::new(format!("{}_of_another_name", database.url())));
     let error = open(&missing).await.unwrap_err();

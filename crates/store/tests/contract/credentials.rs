@@ -10,27 +10,28 @@ use crate::paging::{ALL, assert_paged_list, scattered};
 
 contract! {
     credential_is_read_back_unchanged,
-    credential_is_found_only_by_its_account,
-    credential_requires_its_account,
+    credential_is_not_found_with_a_wrong_account_or_sid,
+    credential_cannot_be_inserted_without_its_account,
     credential_cannot_be_inserted_twice,
-    update_changes_only_mutable_fields,
-    update_of_a_deleted_credential_has_no_effect,
-    credentials_are_listed_in_pages,
-    credential_list_contains_one_account_only,
+    credential_update_changes_only_mutable_fields,
+    update_of_a_missing_credential_has_no_effect,
+    credential_list_is_complete_and_ordered_with_every_page_size,
+    credential_list_excludes_credentials_of_other_accounts,
     credentials_of_all_accounts_are_listed_oldest_first,
-    credential_is_deleted_once_without_affecting_others,
-    credential_is_deleted_only_by_its_account,
+    credential_can_be_deleted_only_once_without_affecting_other_resources,
+    credential_is_not_deleted_with_a_wrong_account_or_sid,
     expiring_credential_is_reported_once_per_warning_threshold,
-    credential_inserted_past_both_thresholds_is_reported_once,
+    credential_inserted_past_both_warning_thresholds_is_reported_only_once,
     credential_with_a_new_expiry_is_reported_again,
     credential_with_an_unchanged_expiry_is_not_reported_again,
-    expiry_warning_that_was_rolled_back_is_repeated,
-    expiring_credential_is_reported_once_by_concurrent_writes,
+    expiring_credential_is_reported_again_after_a_rollback,
+    each_expiring_credential_is_reported_by_exactly_one_of_several_concurrent_writes,
 }
 
+/// Length of a day, in seconds.
 const DAY: i64 = 86_400;
 
-/// Returns a credential with a value in every field.
+/// Returns a copy of `like` with a value in every field. The mutable fields differ from those of [`credential`].
 fn full(like: &Credential) -> &'static Credential {
     changed(like, |credential| {
         credential.friendly_name = Some(name(TRICKY_TEXT));
@@ -60,7 +61,7 @@ async fn credential_is_read_back_unchanged(store: Store) {
     }
 }
 
-async fn credential_is_found_only_by_its_account(store: Store) {
+async fn credential_is_not_found_with_a_wrong_account_or_sid(store: Store) {
     let (owner, other) = (account(), account());
     let credential = credential(owner);
     add(&store, [owner, other]).await;
@@ -71,7 +72,7 @@ async fn credential_is_found_only_by_its_account(store: Store) {
     }
 }
 
-async fn credential_requires_its_account(store: Store) {
+async fn credential_cannot_be_inserted_without_its_account(store: Store) {
     let orphan = credential(account());
     assert_refused!(transact!(store, |tx| tx.insert_credential(orphan)), Error::ParentGone);
 }
@@ -82,13 +83,13 @@ async fn credential_cannot_be_inserted_twice(store: Store) {
     assert_refused!(again, Error::Conflict(Conflict::Other));
 }
 
-async fn update_changes_only_mutable_fields(store: Store) {
+async fn credential_update_changes_only_mutable_fields(store: Store) {
     let (account, other) = (account(), account());
     let (before, bystander) = (credential(account), credential(account));
     add(&store, [account, other]).await;
     add(&store, [before, bystander]).await;
     let full = full(before);
-    // Set every field, then reset it.
+    // First set every field, then reset each to its previous value.
     for after in [full, changed(before, |credential| credential.updated_at = MIN_TIME)] {
         let update = changed(after, |credential| {
             credential.account_sid = other.sid;
@@ -100,7 +101,7 @@ async fn update_changes_only_mutable_fields(store: Store) {
     }
 }
 
-async fn update_of_a_deleted_credential_has_no_effect(store: Store) {
+async fn update_of_a_missing_credential_has_no_effect(store: Store) {
     let AccountTree { user: EnrolledUser { account, .. }, credential, .. } =
         AccountTree::create(&store).await;
     let missing = changed(full(credential), |credential| credential.sid = sid());
@@ -108,7 +109,7 @@ async fn update_of_a_deleted_credential_has_no_effect(store: Store) {
     assert_same!(read!(store, |db| db.credentials(account.sid, &ALL)).unwrap(), [credential]);
 }
 
-async fn credentials_are_listed_in_pages(store: Store) {
+async fn credential_list_is_complete_and_ordered_with_every_page_size(store: Store) {
     let account = account();
     let credentials = scattered(|sid: CredentialSid, time| {
         changed(credential(account), |credential| (credential.sid, credential.created_at) = (sid, time))
@@ -119,7 +120,7 @@ async fn credentials_are_listed_in_pages(store: Store) {
     assert_paged_list(&credentials, page).await;
 }
 
-async fn credential_list_contains_one_account_only(store: Store) {
+async fn credential_list_excludes_credentials_of_other_accounts(store: Store) {
     let (one, _other) = (AccountTree::create(&store).await, AccountTree::create(&store).await);
     let found = read!(store, |db| db.credentials(one.user.account.sid, &ALL)).unwrap();
     assert_same!(found, [one.credential]);
@@ -137,7 +138,7 @@ async fn credentials_of_all_accounts_are_listed_oldest_first(store: Store) {
     assert_same!(read!(store, |db| db.all_credentials()).unwrap(), [first, second, third]);
 }
 
-async fn credential_is_deleted_once_without_affecting_others(store: Store) {
+async fn credential_can_be_deleted_only_once_without_affecting_other_resources(store: Store) {
     let (tree, other) = (AccountTree::create(&store).await, AccountTree::create(&store).await);
     let account = tree.user.account;
     let delete =
@@ -149,7 +150,7 @@ async fn credential_is_deleted_once_without_affecting_others(store: Store) {
     assert_eq!(other.remaining(&store).await, AccountTree::ALL);
 }
 
-async fn credential_is_deleted_only_by_its_account(store: Store) {
+async fn credential_is_not_deleted_with_a_wrong_account_or_sid(store: Store) {
     let (tree, other) = (AccountTree::create(&store).await, account());
     add(&store, [other]).await;
     for (account_sid, sid) in [(other.sid, tree.credential.sid), (tree.user.account.sid, sid())] {
@@ -158,7 +159,8 @@ async fn credential_is_deleted_only_by_its_account(store: Store) {
     assert_eq!(tree.remaining(&store).await, AccountTree::ALL);
 }
 
-/// Inserts a credential that expires at `end` and others that expire much later or never.
+/// Inserts a credential that expires at `end`, another that expires much later, and a third that never expires.
+/// Returns the first.
 async fn insert_expiring_credential(store: &Store, end: Timestamp) -> &'static Credential {
     let account = account();
     let expiring = changed(credential(account), |credential| credential.expires_at = Some(end));
@@ -167,12 +169,13 @@ async fn insert_expiring_credential(store: &Store, end: Timestamp) -> &'static C
     expiring
 }
 
-/// Returns the credentials to warn about `days` days before their expiry.
+/// Claims and returns the credentials for which the warning `days` days before expiry is due at `now`.
 async fn credentials_to_warn_about(store: &Store, days: i64, now: Timestamp) -> Vec<Credential> {
     transact!(store, |tx| tx.claim_expiring_credentials(days, now)).unwrap()
 }
 
-/// Returns the number of warnings for both thresholds, nearest first as in a server.
+/// Claims the due warnings at both thresholds and returns their number. Starts with the threshold nearest to the
+/// expiry, as the server does.
 async fn count_warnings(store: &Store, now: Timestamp) -> usize {
     credentials_to_warn_about(store, 7, now).await.len()
         + credentials_to_warn_about(store, 30, now).await.len()
@@ -187,7 +190,7 @@ async fn expiring_credential_is_reported_once_per_warning_threshold(store: Store
     for days in [30, 7] {
         let other = if days == 30 { 7 } else { 30 };
         assert_same!(credentials_to_warn_about(&store, days, just_before(days)).await, none);
-        // The warning is given at this exact time, and only once.
+        // The warning is due from exactly this time on, and it is returned only once.
         assert_same!(credentials_to_warn_about(&store, other, end.plus_seconds(-days * DAY)).await, none);
         assert_same!(
             credentials_to_warn_about(&store, days, end.plus_seconds(-days * DAY)).await,
@@ -201,8 +204,8 @@ async fn expiring_credential_is_reported_once_per_warning_threshold(store: Store
     assert_same!(found, Some(expiring));
 }
 
-async fn credential_inserted_past_both_thresholds_is_reported_once(store: Store) {
-    // One credential expires in three days, the other has expired.
+async fn credential_inserted_past_both_warning_thresholds_is_reported_only_once(store: Store) {
+    // The first credential expires in three days. The second has already expired.
     for end in [NOW.plus_seconds(3 * DAY), NOW.plus_seconds(-DAY)] {
         insert_expiring_credential(&store, end).await;
         assert_eq!(count_warnings(&store, NOW).await, 1);
@@ -227,7 +230,7 @@ async fn credential_with_an_unchanged_expiry_is_not_reported_again(store: Store)
     transact!(store, |tx| tx.update_credential(renamed)).unwrap();
     assert_eq!(count_warnings(&store, NOW).await, 0);
 
-    // The expiry is removed and set again.
+    // Removing the expiry and setting it again makes the warning due again.
     let without_expiry = changed(renamed, |credential| credential.expires_at = None);
     for credential in [without_expiry, renamed] {
         transact!(store, |tx| tx.update_credential(credential)).unwrap();
@@ -236,7 +239,7 @@ async fn credential_with_an_unchanged_expiry_is_not_reported_again(store: Store)
     }
 }
 
-async fn expiry_warning_that_was_rolled_back_is_repeated(store: Store) {
+async fn expiring_credential_is_reported_again_after_a_rollback(store: Store) {
     insert_expiring_credential(&store, NOW).await;
     let rolled_back = store.write(async |tx: &mut store::Write| {
         assert_eq!(tx.claim_expiring_credentials(7, NOW).await?.len(), 1);
@@ -246,7 +249,7 @@ async fn expiry_warning_that_was_rolled_back_is_repeated(store: Store) {
     assert_eq!(count_warnings(&store, NOW).await, 1);
 }
 
-async fn expiring_credential_is_reported_once_by_concurrent_writes(store: Store) {
+async fn each_expiring_credential_is_reported_by_exactly_one_of_several_concurrent_writes(store: Store) {
     for _ in 0..5 {
         insert_expiring_credential(&store, NOW).await;
     }

@@ -1,4 +1,4 @@
-//! A new database for each test, and the macro that runs a test on several databases.
+//! Creates a new database for each test, and defines the `contract!` macro, which runs a test on several databases.
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -11,9 +11,10 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _};
 use store::{Location, OldSchema, Store};
 use tempfile::TempDir;
 
-/// Declares tests: async functions that take an empty [`Store`], or a [`TestDatabase`] to open the store
-/// themselves. `on disk:` runs on SQLite files, PostgreSQL and PgBouncer; `on sqlite:` and the like on one
-/// database.
+/// Declares the listed async functions as tests. Without a prefix, each takes an empty [`Store`] and runs on all four
+/// databases. With the prefix `on disk:`, each takes a [`TestDatabase`], opens the store itself, and runs on a SQLite
+/// file, PostgreSQL and PgBouncer. With `on sqlite:`, `on memory:` or `on postgres:`, it also takes a
+/// [`TestDatabase`], but runs only on that database.
 macro_rules! contract {
     (on disk: $($test:ident),+ $(,)?) => {$(
         mod $test {
@@ -46,10 +47,13 @@ macro_rules! contract {
     )+};
 }
 
-/// A test that runs longer fails instead of hanging.
+/// Maximum duration of a test. A test that runs longer fails instead of hanging.
 const TEST_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// Runs a test with its database.
+/// Runs `test` with `database` in a new multi-threaded runtime.
+///
+/// # Panics
+/// Panics if the test panics or exceeds [`TEST_TIMEOUT`].
 pub(crate) fn run<F: Future<Output = ()>>(database: TestDatabase, test: impl FnOnce(TestDatabase) -> F) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
     runtime.block_on(async {
@@ -58,18 +62,19 @@ pub(crate) fn run<F: Future<Output = ()>>(database: TestDatabase, test: impl FnO
     });
 }
 
-/// Runs a test with an empty store.
+/// Like [`run`], but opens the empty store in `database` and runs `test` with that store.
 pub(crate) fn run_with_store<F: Future<Output = ()>>(database: TestDatabase, test: impl FnOnce(Store) -> F) {
     run(database, async move |database| test(database.open().await).await);
 }
 
-/// A database for one test. It is empty at first and deleted when this value is dropped.
+/// A database for one test. It has no tables until a store is opened, and it is deleted when this value is dropped.
 pub(crate) struct TestDatabase {
+    /// The location with which a store opens the database.
     pub(crate) location: Location,
     resource: Resource,
 }
 
-/// What is deleted with the database.
+/// The resource that holds the database and is deleted with it.
 enum Resource {
     Memory,
     Folder(TempDir),
@@ -77,37 +82,44 @@ enum Resource {
 }
 
 impl TestDatabase {
+    /// Returns a database in memory, of which every [`TestDatabase::open`] creates an independent one. Never returns
+    /// `None`.
     pub(crate) fn memory(_test: &str) -> Option<Self> {
         Some(Self { location: Location::Memory, resource: Resource::Memory })
     }
 
+    /// Returns a SQLite database in a new temporary folder. Its file does not exist yet. Never returns `None`.
     pub(crate) fn sqlite(_test: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let location = Location::Sqlite(folder.path().join("countersign.db"));
         Some(Self { location, resource: Resource::Folder(folder) })
     }
 
-    /// Returns `None` and prints a message if PostgreSQL is not installed.
+    /// Returns a new PostgreSQL database for `test`. Returns `None` and prints a message if PostgreSQL is not
+    /// installed.
     pub(crate) fn postgres(test: &str) -> Option<Self> {
         let database = harness::postgres_or_skip(test)?;
         let location = Location::Postgres(Secret::new(database.url.clone()));
         Some(Self { location, resource: Resource::Postgres(database) })
     }
 
-    /// PostgreSQL through PgBouncer in transaction mode. Returns `None` and prints a message if it is not
-    /// installed.
+    /// Returns a new PostgreSQL database for `test`, accessed through PgBouncer in transaction mode. Returns `None` and
+    /// prints a message if PostgreSQL or PgBouncer is not installed.
     pub(crate) fn pgbouncer(test: &str) -> Option<Self> {
         let pooled = harness::pooled_postgres_or_skip(test)?;
         let location = Location::Postgres(Secret::new(pooled.url));
         Some(Self { location, resource: Resource::Postgres(pooled.database) })
     }
 
-    /// Opens the store and migrates it if needed.
+    /// Opens the store in this database, first applying all missing migrations.
     pub(crate) async fn open(&self) -> Store {
         Store::open(&self.location, OldSchema::Migrate).await.unwrap().0
     }
 
-    /// Returns the URL of the PostgreSQL database.
+    /// Returns the URL at which the PostgreSQL database is reached directly, without PgBouncer.
+    ///
+    /// # Panics
+    /// Panics if the database is a SQLite database.
     pub(crate) fn url(&self) -> &str {
         match &self.resource {
             Resource::Postgres(database) => &database.url,
@@ -116,6 +128,9 @@ impl TestDatabase {
     }
 
     /// Returns the path of the SQLite file.
+    ///
+    /// # Panics
+    /// Panics if the database is not a SQLite file.
     pub(crate) fn file(&self) -> PathBuf {
         match &self.resource {
             Resource::Folder(folder) => folder.path().join("countersign.db"),
@@ -123,12 +138,13 @@ impl TestDatabase {
         }
     }
 
-    /// Opens a connection to the SQLite file that does not belong to the store, like that of another process.
+    /// Opens a connection to the SQLite file outside the store, as another process would.
     pub(crate) async fn connect_directly(&self) -> SqliteConnection {
         SqliteConnectOptions::new().filename(self.file()).connect().await.unwrap()
     }
 
-    /// Runs `sql` without the store. Returns one line per row, with columns separated by `|`.
+    /// Runs `sql` on a connection outside the store. Returns one line per row, with columns separated by `|` and `NULL`
+    /// as an empty string.
     pub(crate) async fn sql(&self, sql: &str) -> String {
         if let Resource::Postgres(database) = &self.resource {
             return database.psql(sql);

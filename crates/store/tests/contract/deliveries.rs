@@ -1,4 +1,4 @@
-//! The outbox, its leases, and the announcements of new deliveries.
+//! The outbox of deliveries, the leases on deliveries, and the announcements of new deliveries.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,41 +25,41 @@ contract! {
     unknown_delivery_is_not_found,
     delivery_cannot_be_enqueued_twice,
     delivery_enqueued_in_a_rolled_back_write_does_not_exist,
-    deliveries_are_listed_newest_first_and_filtered,
+    deliveries_are_listed_newest_first_and_filtered_by_subject_kind_and_state,
     pending_deliveries_are_counted_by_kind,
-    next_due_time_is_that_of_the_earliest_pending_delivery,
+    next_due_time_is_the_earliest_due_time_of_all_pending_deliveries,
     due_deliveries_are_leased_in_order_of_due_time,
     leasing_counts_an_attempt_and_defers_the_delivery_until_the_lease_expires,
     delivery_that_is_not_due_is_not_leased,
     deliveries_to_saturated_destinations_are_not_leased,
     lease_in_a_rolled_back_write_has_no_effect,
-    each_due_delivery_is_leased_by_one_of_many_workers,
-    holder_of_an_expired_and_reassigned_lease_cannot_record,
-    holder_of_an_expired_lease_can_record_until_it_is_reassigned,
-    every_attempt_result_is_recorded,
-    attempts_are_read_back_unchanged_in_order,
-    attempt_is_recorded_by_one_of_many_concurrent_writes,
-    delivered_batch_is_recorded_except_for_lost_leases,
-    finished_delivery_cannot_be_recorded_renewed_released_or_leased,
+    each_due_delivery_is_leased_by_exactly_one_of_many_workers,
+    holder_of_an_expired_and_reassigned_lease_cannot_record_an_attempt,
+    holder_of_an_expired_lease_can_record_an_attempt_until_the_lease_is_reassigned,
+    every_attempt_result_sets_the_delivery_state_and_releases_the_lease,
+    attempts_are_numbered_by_the_store_and_read_back_in_order,
+    attempt_is_recorded_by_exactly_one_of_many_concurrent_writes,
+    delivered_batch_is_recorded_except_for_deliveries_with_a_lost_lease,
+    finished_delivery_cannot_be_recorded_renewed_released_or_leased_again,
     attempt_recorded_in_a_rolled_back_write_leaves_the_delivery_pending,
-    finished_delivery_is_requeued_once_by_concurrent_writes,
-    push_cannot_be_requeued,
-    released_delivery_is_due_again_without_a_counted_attempt,
-    lease_is_released_only_by_its_holder,
-    delivery_released_and_recorded_concurrently_is_either_released_or_recorded,
-    lease_is_renewed_only_by_its_holder,
+    finished_delivery_is_requeued_by_exactly_one_of_several_concurrent_writes,
+    failed_push_cannot_be_requeued,
+    released_delivery_is_due_again_and_its_attempt_is_not_counted,
+    lease_can_be_released_only_by_its_holder,
+    concurrently_released_and_recorded_delivery_is_either_released_or_recorded,
+    lease_can_be_renewed_only_by_its_holder,
     renewed_lease_is_not_reassigned_before_its_new_expiry,
-    delivery_scheduled_in_the_future_is_stranded_and_made_due,
-    delivery_due_after_the_longest_backoff_is_stranded,
-    delivery_leased_by_the_worker_or_due_soon_is_not_stranded,
-    old_deliveries_are_deleted_in_batches_with_their_attempts,
-    pending_delivery_is_never_deleted_as_old,
+    delivery_scheduled_before_the_clock_was_set_back_is_stranded_and_made_due,
+    delivery_due_later_than_the_longest_backoff_allows_is_stranded,
+    delivery_leased_by_the_same_worker_or_due_soon_is_not_stranded,
+    old_finished_deliveries_are_deleted_in_batches_with_their_attempts,
+    pending_delivery_is_not_deleted_regardless_of_its_age,
 }
 
 contract! {
     on disk:
-    each_due_delivery_is_leased_by_one_of_many_servers,
-    delivery_without_scheduling_time_is_stranded_by_its_creation_time,
+    each_due_delivery_is_leased_by_exactly_one_worker_of_several_servers,
+    delivery_without_a_scheduling_time_is_stranded_if_created_in_the_future,
     unreadable_delivery_does_not_block_other_deliveries,
 }
 
@@ -67,28 +67,28 @@ contract! {
     on postgres:
     leasing_skips_deliveries_locked_by_another_server,
     announcement_is_received_by_other_servers,
-    announcement_succeeds_after_connections_were_killed,
-    listener_is_notified_after_losing_its_connection,
+    announcement_is_received_after_connections_were_killed,
+    listener_returns_after_losing_its_connection_and_receives_later_announcements,
     listener_can_be_dropped_outside_a_runtime,
-    listeners_outlive_the_runtimes_that_created_them,
-    closing_the_store_ends_its_listeners,
-    closed_store_refuses_to_listen_and_announce,
+    listeners_work_after_the_runtimes_that_created_them_ended,
+    closing_the_store_ends_its_listeners_with_an_error,
+    closed_store_can_neither_listen_nor_announce,
 }
 
 contract! {
     on sqlite:
-    sqlite_store_announces_to_no_other_process,
+    sqlite_store_has_no_announcements,
 }
 
 contract! {
     on memory:
-    in_memory_store_announces_to_no_other_process,
+    in_memory_store_has_no_announcements,
 }
 
-/// Expiry of a lease that is taken at [`NOW`].
+/// Expiry of a lease that is acquired at [`NOW`]: 30 seconds later.
 const END: Timestamp = Timestamp::from_micros(NOW.micros() + 30_000_000);
 
-/// Enqueues `N` deliveries to one webhook. They are due one second apart, the last at [`NOW`].
+/// Enqueues `N` deliveries to one webhook and returns them. They are due one second apart, the last at [`NOW`].
 async fn enqueue_deliveries<const N: usize>(store: &Store) -> [&'static Delivery; N] {
     let EnrolledUser { service, .. } = enrolled_user(store).await;
     let webhook = webhook(service);
@@ -102,11 +102,12 @@ async fn enqueue_deliveries<const N: usize>(store: &Store) -> [&'static Delivery
     deliveries
 }
 
-/// Leases at most `limit` deliveries that are due at [`NOW`] until [`END`].
+/// Leases at most `limit` deliveries that are due at [`NOW`], until [`END`]. Returns them, sorted by id.
 async fn lease(store: &Store, lease: &'static str, limit: usize) -> Vec<Delivery> {
     lease_at(store, lease, limit, NOW, END).await
 }
 
+/// Leases at most `limit` deliveries that are due at `now`, until the time `until`. Returns them, sorted by id.
 async fn lease_at(
     store: &Store,
     lease: &'static str,
@@ -116,19 +117,23 @@ async fn lease_at(
 ) -> Vec<Delivery> {
     let leased = transact!(store, |tx| tx.lease_deliveries(lease, &[], limit, now, until));
     let mut leased = leased.unwrap();
-    // The store selects deliveries in order, but returns them in any order.
+    // The store leases the deliveries that are due first, but returns them in any order.
     leased.sort_by_key(|delivery| delivery.id);
     leased
 }
 
-/// Leases the only due delivery.
+/// Leases and returns the only delivery that is due at [`NOW`].
+///
+/// # Panics
+/// Panics if there is not exactly one due delivery.
 async fn lease_one(store: &Store, lease: &'static str) -> &'static Delivery {
     let leased = self::lease(store, lease, 2).await;
     assert_eq!(leased.len(), 1);
     leak(leased).first().unwrap()
 }
 
-/// Records an attempt that ended one second after [`NOW`]. Returns whether the lease permitted it.
+/// Records an attempt that ended one second after [`NOW`]. Returns whether it was
+/// recorded: `false` if `lease` is no longer valid.
 async fn record(store: &Store, lease: &'static str, delivery: &'static Delivery, next: Next) -> bool {
     let ending = match next {
         Next::Retry(_) => "again",
@@ -140,11 +145,12 @@ async fn record(store: &Store, lease: &'static str, delivery: &'static Delivery,
     transact!(store, |tx| tx.record_attempt(lease, delivery, attempt, next, NOW.plus_seconds(1))).unwrap()
 }
 
-/// Returns a delivery and its attempts.
+/// Returns the delivery with this id, and its attempts.
 async fn fetch(store: &Store, id: DeliveryId) -> (DeliveryStatus, Vec<AttemptRecord>) {
     read!(store, |db| db.delivery(id)).unwrap().unwrap()
 }
 
+/// Returns the status that is expected for `delivery`. `state` is the stored word of the state, such as `failed`.
 fn status(delivery: &Delivery, state: &str, finished_at: Option<Timestamp>) -> DeliveryStatus {
     DeliveryStatus {
         delivery: delivery.clone(),
@@ -153,11 +159,12 @@ fn status(delivery: &Delivery, state: &str, finished_at: Option<Timestamp>) -> D
     }
 }
 
+/// Returns the ids of `deliveries`, in the same order.
 fn ids<D: std::borrow::Borrow<Delivery>>(deliveries: impl IntoIterator<Item = D>) -> Vec<DeliveryId> {
     deliveries.into_iter().map(|delivery| delivery.borrow().id).collect()
 }
 
-/// Returns one delivery of each kind with a value in every field.
+/// Returns a webhook delivery, a push and a debugger event, in this order, each with a value in every field.
 fn one_of_each(user: EnrolledUser) -> [&'static Delivery; 3] {
     let like = delivery(webhook(user.service));
     let parameters = vec![
@@ -222,7 +229,7 @@ async fn delivery_cannot_be_enqueued_twice(store: Store) {
 async fn delivery_enqueued_in_a_rolled_back_write_does_not_exist(store: Store) {
     let webhook = webhook(enrolled_user(&store).await.service);
     let deliveries: Vec<_> = (0..60).map(|_| delivery(webhook)).collect();
-    // Concurrently, so that they share transactions on SQLite.
+    // Write concurrently, so that on SQLite several writes share a transaction.
     let outcomes = run_concurrently(deliveries.len(), |number| {
         let (store, delivery) = (store.clone(), deliveries[number]);
         let enqueue = async move |tx: &mut Write| {
@@ -238,7 +245,7 @@ async fn delivery_enqueued_in_a_rolled_back_write_does_not_exist(store: Store) {
     assert_eq!(ids(lease(&store, "worker", 100).await).into_iter().collect::<BTreeSet<_>>(), kept);
 }
 
-async fn deliveries_are_listed_newest_first_and_filtered(store: Store) {
+async fn deliveries_are_listed_newest_first_and_filtered_by_subject_kind_and_state(store: Store) {
     let user = enrolled_user(&store).await;
     let (one, other) = (webhook(user.service), webhook(user.service));
     let [_, push, debugger] = one_of_each(user);
@@ -298,7 +305,7 @@ async fn pending_deliveries_are_counted_by_kind(store: Store) {
     let of = |kind: &str, deliveries, oldest| PendingDeliveries { kind: kind.to_owned(), deliveries, oldest };
     let each = [of("debugger", 1, MIN_TIME), of("push", 1, MIN_TIME), of("webhook", 2, MIN_TIME)];
     assert_eq!(counted().await, each);
-    // Leased deliveries are still pending, finished ones are not.
+    // Leased deliveries still count as pending. Finished deliveries do not.
     let leased = leak(lease(&store, "worker", 9).await);
     assert_eq!(counted().await, each);
     for delivery in leased.iter().filter(|delivery| delivery.id != plain.id) {
@@ -307,7 +314,7 @@ async fn pending_deliveries_are_counted_by_kind(store: Store) {
     assert_eq!(counted().await, [of("webhook", 1, NOW)]);
 }
 
-async fn next_due_time_is_that_of_the_earliest_pending_delivery(store: Store) {
+async fn next_due_time_is_the_earliest_due_time_of_all_pending_deliveries(store: Store) {
     let next_due = async || read!(store, |db| db.next_delivery_due_at()).unwrap();
     assert_eq!(next_due().await, None);
     let [first, _, last] = enqueue_deliveries(&store).await;
@@ -330,7 +337,7 @@ async fn due_deliveries_are_leased_in_order_of_due_time(store: Store) {
     let [a, b, c, d, e] = [(a, -50), (b, -40), (c, -30), (d, -20), (e, -10)].map(|(delivery, second)| {
         changed(delivery, |it| (it.id, it.next_attempt_at) = (delivery.id, NOW.plus_seconds(second)))
     });
-    // Reschedule all deliveries in that order.
+    // Reschedule all deliveries to these due times.
     lease(&store, "worker", 5).await;
     let reschedule = async move |tx: &mut Write| {
         for delivery in [a, b, c, d, e] {
@@ -355,7 +362,7 @@ async fn leasing_counts_an_attempt_and_defers_the_delivery_until_the_lease_expir
     for leased in leased {
         assert_same!(fetch(&store, leased.id).await.0, status(leased, "owed", None));
     }
-    // Repeatedly, leases expire without a recorded attempt.
+    // Let several leases expire one after another, without recording an attempt.
     let mut now = END;
     for attempts in 2..5 {
         let until = now.plus_seconds(30);
@@ -372,7 +379,7 @@ async fn delivery_that_is_not_due_is_not_leased(store: Store) {
     assert_eq!(lease_at(&store, "worker", 2, moment(-1), END).await.len(), 1);
     assert_eq!(lease_at(&store, "worker", 2, moment(-1), END).await.len(), 0);
     assert_eq!(ids(lease_at(&store, "worker", 2, moment(0), END).await), [last.id]);
-    // A leased delivery is not leased again before its lease expires, not even to its holder.
+    // A leased delivery is not leased again before its lease expires, not even by the holder of the lease.
     let just_before = Timestamp::from_micros(END.micros() - 1);
     for worker in ["worker", "another"] {
         assert_eq!(lease_at(&store, worker, 2, just_before, MAX_TIME).await.len(), 0);
@@ -396,7 +403,7 @@ async fn deliveries_to_saturated_destinations_are_not_leased(store: Store) {
         ids(leased.unwrap()).into_iter().collect::<BTreeSet<_>>()
     };
     let set = |deliveries: &[&Delivery]| ids(deliveries.iter().copied()).into_iter().collect::<BTreeSet<_>>();
-    // The limit applies to the leased deliveries, not to the skipped ones.
+    // The limit counts the leased deliveries, not the skipped ones.
     let full = [TRICKY_TEXT, "a.example:443", "b.example:443", "unused.example:443"];
     assert_eq!(lease(&full, 1).await, set(&[c]));
     assert_eq!(lease(&full, 9).await, set(&[]));
@@ -415,14 +422,15 @@ async fn lease_in_a_rolled_back_write_has_no_effect(store: Store) {
     assert_same!(fetch(&store, delivery.id).await.0, status(delivery, "owed", None));
 }
 
-/// Lets twelve workers lease deliveries concurrently until none is left. Asserts that every delivery was
-/// leased once and has one counted attempt.
+/// Enqueues 400 deliveries, and lets twelve workers lease them concurrently until no due delivery is left. The workers
+/// are distributed over `stores`, which share a database. Asserts that each delivery was leased exactly once and has
+/// one counted attempt.
 async fn assert_each_delivery_is_leased_once(stores: &[Store]) {
     const WORKERS: usize = 12;
     let store = &stores[0];
     let webhook = webhook(enrolled_user(store).await.service);
     let deliveries: Vec<_> = (0..400)
-        // Several are due at the same time.
+        // Several deliveries are due at the same time.
         .map(|number| changed(delivery(webhook), |it| it.next_attempt_at = NOW.plus_seconds(-(number % 7))))
         .collect();
     add(store, deliveries.clone()).await;
@@ -450,11 +458,11 @@ async fn assert_each_delivery_is_leased_once(stores: &[Store]) {
     assert_eq!(lease(store, "worker", 1).await.len(), 0);
 }
 
-async fn each_due_delivery_is_leased_by_one_of_many_workers(store: Store) {
+async fn each_due_delivery_is_leased_by_exactly_one_of_many_workers(store: Store) {
     assert_each_delivery_is_leased_once(&[store]).await;
 }
 
-async fn each_due_delivery_is_leased_by_one_of_many_servers(database: TestDatabase) {
+async fn each_due_delivery_is_leased_by_exactly_one_worker_of_several_servers(database: TestDatabase) {
     let mut stores = Vec::new();
     for _ in 0..4 {
         stores.push(database.open().await);
@@ -480,14 +488,14 @@ async fn leasing_skips_deliveries_locked_by_another_server(database: TestDatabas
     });
     leased.wait_until_open().await;
     let quick = timeout(MAX_WAIT, lease(&other, "quick", 3)).await;
-    assert_eq!(ids(quick.expect("leasing waits for the other server")), ids([c, d]));
+    assert_eq!(ids(quick.expect("leasing must not wait for the other server")), ids([c, d]));
     proceed.open();
     slow.await.unwrap();
-    // The other server's lease was rolled back.
+    // The leases of the other server were rolled back, so its deliveries can be leased again.
     assert_eq!(ids(lease(&other, "quick", 3).await), ids([a, b]));
 }
 
-async fn holder_of_an_expired_and_reassigned_lease_cannot_record(store: Store) {
+async fn holder_of_an_expired_and_reassigned_lease_cannot_record_an_attempt(store: Store) {
     let [pending] = enqueue_deliveries(&store).await;
     let first = lease_one(&store, "first").await;
     let end = END.plus_seconds(30);
@@ -508,8 +516,8 @@ async fn holder_of_an_expired_and_reassigned_lease_cannot_record(store: Store) {
     assert_same!(attempts, [attempt(first, "delivered")]);
 }
 
-/// The attempt was made, and no other worker repeated it.
-async fn holder_of_an_expired_lease_can_record_until_it_is_reassigned(store: Store) {
+/// The attempt was made, and no other worker has repeated it, so its result is still valid.
+async fn holder_of_an_expired_lease_can_record_an_attempt_until_the_lease_is_reassigned(store: Store) {
     let [pending] = enqueue_deliveries(&store).await;
     let leased = lease_one(&store, "worker").await;
     let late = END.plus_seconds(3600);
@@ -520,7 +528,7 @@ async fn holder_of_an_expired_lease_can_record_until_it_is_reassigned(store: Sto
     assert_same!(fetch(&store, pending.id).await.0, status(leased, "delivered", Some(late)));
 }
 
-async fn every_attempt_result_is_recorded(store: Store) {
+async fn every_attempt_result_sets_the_delivery_state_and_releases_the_lease(store: Store) {
     let ended_at = NOW.plus_seconds(1);
     for (next, state, is_over) in [
         (Next::Delivered, "delivered", true),
@@ -539,7 +547,7 @@ async fn every_attempt_result_is_recorded(store: Store) {
         assert_same!(attempts, [attempt(leased, ending)]);
         assert_same!(fetch(&store, bystander.id).await.0, status(bystander, "owed", None));
 
-        // Recording releases the lease.
+        // Recording an attempt ends the lease.
         assert!(!record(&store, "worker", leased, Next::Delivered).await);
         lease(&store, "another", 1).await;
         let later = lease_at(&store, "another", 1, NOW.plus_seconds(5), MAX_TIME).await;
@@ -547,7 +555,7 @@ async fn every_attempt_result_is_recorded(store: Store) {
     }
 }
 
-async fn attempts_are_read_back_unchanged_in_order(store: Store) {
+async fn attempts_are_numbered_by_the_store_and_read_back_in_order(store: Store) {
     let [pending, bystander] = enqueue_deliveries(&store).await;
     let plain = attempt(changed(pending, |delivery| delivery.attempts = 1), "again");
     let full = leak(AttemptRecord {
@@ -569,7 +577,7 @@ async fn attempts_are_read_back_unchanged_in_order(store: Store) {
         let leased = lease(&store, "worker", 2).await;
         let leased = leak(leased).iter().find(|leased| leased.id == pending.id).unwrap();
         assert_eq!(leased.attempts, attempt.number);
-        // The store numbers attempts and ignores the given number.
+        // The store numbers the attempts itself and ignores the number in the record.
         let attempt = leak(AttemptRecord { number: 7, ..attempt.clone() });
         let recorded = transact!(store, |tx| tx.record_attempt("worker", leased, attempt, next, NOW));
         assert!(recorded.unwrap());
@@ -578,8 +586,8 @@ async fn attempts_are_read_back_unchanged_in_order(store: Store) {
     assert_same!(fetch(&store, bystander.id).await.1, Vec::<AttemptRecord>::new());
 }
 
-/// The batch skips deliveries that are not leased, that another worker has leased, or that are finished.
-async fn delivered_batch_is_recorded_except_for_lost_leases(store: Store) {
+/// The batch leaves out deliveries that are not leased, that another worker has leased, or that are finished.
+async fn delivered_batch_is_recorded_except_for_deliveries_with_a_lost_lease(store: Store) {
     let [first, second, taken_over, finished, unleased] = enqueue_deliveries(&store).await;
     let leased = leak(lease(&store, "worker", 4).await);
     let attempts: Vec<&AttemptRecord> = leased
@@ -629,7 +637,7 @@ async fn delivered_batch_is_recorded_except_for_lost_leases(store: Store) {
     transact!(store, |tx| tx.record_delivered("worker", &[])).unwrap();
 }
 
-async fn attempt_is_recorded_by_one_of_many_concurrent_writes(store: Store) {
+async fn attempt_is_recorded_by_exactly_one_of_many_concurrent_writes(store: Store) {
     let [pending] = enqueue_deliveries(&store).await;
     let leased = lease_one(&store, "worker").await;
     let recorded = run_concurrently(20, |number| {
@@ -641,7 +649,7 @@ async fn attempt_is_recorded_by_one_of_many_concurrent_writes(store: Store) {
     assert_eq!(fetch(&store, pending.id).await.1.len(), 1);
 }
 
-async fn finished_delivery_cannot_be_recorded_renewed_released_or_leased(store: Store) {
+async fn finished_delivery_cannot_be_recorded_renewed_released_or_leased_again(store: Store) {
     for next in [Next::Delivered, Next::Skipped, Next::Failed] {
         let [pending] = enqueue_deliveries(&store).await;
         let leased = lease_one(&store, "worker").await;
@@ -674,15 +682,15 @@ async fn attempt_recorded_in_a_rolled_back_write_leaves_the_delivery_pending(sto
     assert!(record(&store, "worker", leased, Next::Failed).await);
 }
 
-async fn finished_delivery_is_requeued_once_by_concurrent_writes(store: Store) {
+async fn finished_delivery_is_requeued_by_exactly_one_of_several_concurrent_writes(store: Store) {
     let (later, give_up_at) = (NOW.plus_seconds(100), NOW.plus_seconds(200));
     let requeue = async |id| transact!(store, |tx| tx.requeue_delivery(id, later, give_up_at)).unwrap();
     assert!(requeue(delivery_id()).await.is_none());
     for next in [Next::Delivered, Next::Skipped, Next::Failed] {
         let [pending] = enqueue_deliveries(&store).await;
-        assert!(requeue(pending.id).await.is_none(), "the delivery is pending");
+        assert!(requeue(pending.id).await.is_none(), "a pending delivery must not be requeued");
         let leased = lease_one(&store, "worker").await;
-        assert!(requeue(pending.id).await.is_none(), "the delivery is leased");
+        assert!(requeue(pending.id).await.is_none(), "a leased delivery must not be requeued");
         assert_same!(fetch(&store, pending.id).await.0, status(leased, "owed", None));
         assert!(record(&store, "worker", leased, next).await);
 
@@ -695,9 +703,9 @@ async fn finished_delivery_is_requeued_once_by_concurrent_writes(store: Store) {
         assert_eq!(requeued.await.into_iter().filter(|again| *again).count(), 1);
         let again = changed(pending, |it| (it.next_attempt_at, it.expires_at) = (later, give_up_at));
         assert_same!(fetch(&store, pending.id).await.0, status(again, "owed", None));
-        assert!(!record(&store, "worker", leased, Next::Failed).await, "the lease has ended");
+        assert!(!record(&store, "worker", leased, Next::Failed).await, "the lease must have ended");
 
-        // It behaves like a new delivery, but keeps its previous attempts.
+        // The requeued delivery behaves like a new one, but keeps its previous attempts.
         let leased = leak(lease_at(&store, "worker", 9, later, MAX_TIME).await).first().unwrap();
         assert_eq!((leased.id, leased.attempts), (pending.id, 1));
         assert!(record(&store, "worker", leased, Next::Delivered).await);
@@ -707,7 +715,7 @@ async fn finished_delivery_is_requeued_once_by_concurrent_writes(store: Store) {
     }
 }
 
-async fn push_cannot_be_requeued(store: Store) {
+async fn failed_push_cannot_be_requeued(store: Store) {
     let user = enrolled_user(&store).await;
     let [_, push, debugger] = one_of_each(user);
     add(&store, [push, debugger]).await;
@@ -724,7 +732,7 @@ async fn push_cannot_be_requeued(store: Store) {
     }
 }
 
-async fn released_delivery_is_due_again_without_a_counted_attempt(store: Store) {
+async fn released_delivery_is_due_again_and_its_attempt_is_not_counted(store: Store) {
     let [a, b, c] = enqueue_deliveries(&store).await;
     let leased = leak(lease(&store, "worker", 3).await);
     let now = NOW.plus_seconds(2);
@@ -735,7 +743,10 @@ async fn released_delivery_is_due_again_without_a_counted_attempt(store: Store) 
         assert_same!(fetch(&store, delivery.id).await.0, status(free, "owed", None));
     }
     assert_same!(fetch(&store, b.id).await.0, status(&leased[1], "owed", None));
-    assert!(!record(&store, "worker", &leased[0], Next::Delivered).await, "its lease was released");
+    assert!(
+        !record(&store, "worker", &leased[0], Next::Delivered).await,
+        "an attempt must not be recorded under a released lease"
+    );
 
     let again = lease_at(&store, "another", 3, now, END).await;
     assert_same!(again, [a, c].map(|it| changed(it, |it| (it.attempts, it.next_attempt_at) = (1, END))));
@@ -743,44 +754,47 @@ async fn released_delivery_is_due_again_without_a_counted_attempt(store: Store) 
     assert!(record(&store, "worker", &leased[1], Next::Delivered).await);
 }
 
-async fn lease_is_released_only_by_its_holder(store: Store) {
+async fn lease_can_be_released_only_by_its_holder(store: Store) {
     let [pending] = enqueue_deliveries(&store).await;
     let ids: &[_] = leak([pending.id]);
     let release = async |lease| transact!(store, |tx| tx.release_deliveries(lease, ids, NOW)).unwrap();
-    // The delivery is not leased.
+    // The delivery is not leased yet, so releasing it has no effect.
     release("worker").await;
     assert_same!(fetch(&store, pending.id).await.0, status(pending, "owed", None));
     lease(&store, "first", 1).await;
     let leased = leak(lease_at(&store, "second", 1, END, MAX_TIME).await).first().unwrap();
     release("first").await;
     assert_same!(fetch(&store, pending.id).await.0, status(leased, "owed", None));
-    // Releasing twice has no further effect.
+    // Releasing the delivery a second time has no further effect.
     release("second").await;
     release("second").await;
     let free = changed(pending, |delivery| (delivery.attempts, delivery.next_attempt_at) = (1, NOW));
     assert_same!(fetch(&store, pending.id).await.0, status(free, "owed", None));
 }
 
-/// Returns the criterion for stranded deliveries at `now`, with leases of 30 seconds and a longest backoff of
-/// 600 seconds.
+/// Returns the criterion for stranded deliveries at `now`, with leases of 30 seconds and a maximum backoff of 600
+/// seconds.
 fn stranded_at(now: Timestamp) -> Stranded {
     Stranded::at(now, 30, Schedule { max_backoff_seconds: 600 })
 }
 
-/// Makes stranded deliveries due at `now`, as a worker without a lease. Returns their number.
+/// Makes all stranded deliveries due at `now`, as a worker that holds no lease. Returns how many there were.
 async fn reschedule_at(store: &Store, now: Timestamp) -> usize {
     let stranded = stranded_at(now);
     let is_any = read!(store, |db| db.has_stranded_deliveries("new", stranded)).unwrap();
     let count = transact!(store, |tx| tx.reschedule_stranded_deliveries("new", stranded, 100, now)).unwrap();
     assert_eq!(is_any, count > 0);
-    assert!(!read!(store, |db| db.has_stranded_deliveries("new", stranded)).unwrap(), "none is left");
+    assert!(
+        !read!(store, |db| db.has_stranded_deliveries("new", stranded)).unwrap(),
+        "stranded deliveries are left"
+    );
     count
 }
 
-/// After the clock was set back, deliveries in every state become due: new, leased, waiting, released and
-/// requeued.
-async fn delivery_scheduled_in_the_future_is_stranded_and_made_due(store: Store) {
-    // All but the last are due a second before [`NOW`].
+/// After the clock was set back, pending deliveries of every kind become due: new, leased, waiting for a retry,
+/// released and requeued.
+async fn delivery_scheduled_before_the_clock_was_set_back_is_stranded_and_made_due(store: Store) {
+    // All deliveries except the last are due at least one second before [`NOW`].
     let [leased, waiting, released, again, new] = enqueue_deliveries(&store).await;
     let all = [leased, waiting, released, again, new].map(|delivery| delivery.id);
     let ids: &[_] = leak([released.id]);
@@ -794,7 +808,7 @@ async fn delivery_scheduled_in_the_future_is_stranded_and_made_due(store: Store)
     }
     assert!(transact!(store, |tx| tx.requeue_delivery(again.id, before, MAX_TIME)).unwrap().is_some());
 
-    // Clocks of nodes may differ by up to one lease.
+    // The clocks of two nodes may differ by up to the duration of a lease, which is 30 seconds here.
     assert_eq!(reschedule_at(&store, NOW.plus_seconds(-30)).await, 0);
     let back = NOW.plus_seconds(-3600);
     assert_eq!(reschedule_at(&store, back).await, 5);
@@ -802,8 +816,8 @@ async fn delivery_scheduled_in_the_future_is_stranded_and_made_due(store: Store)
     assert_eq!(BTreeSet::from_iter(due.iter().map(|delivery| delivery.id)), BTreeSet::from(all));
 }
 
-/// An older server, or one with a longer maximum backoff, may have scheduled it.
-async fn delivery_due_after_the_longest_backoff_is_stranded(store: Store) {
+/// An older server, or a server with a longer maximum backoff, may have scheduled the delivery.
+async fn delivery_due_later_than_the_longest_backoff_allows_is_stranded(store: Store) {
     let [waiting] = enqueue_deliveries(&store).await;
     let leased = lease_one(&store, "worker").await;
     let (attempt, next) = (attempt(leased, "again"), Next::Retry(NOW.plus_seconds(631)));
@@ -813,7 +827,7 @@ async fn delivery_due_after_the_longest_backoff_is_stranded(store: Store) {
     assert_eq!(lease(&store, "new", 9).await[0].id, waiting.id);
 }
 
-async fn delivery_leased_by_the_worker_or_due_soon_is_not_stranded(store: Store) {
+async fn delivery_leased_by_the_same_worker_or_due_soon_is_not_stranded(store: Store) {
     let [_] = enqueue_deliveries(&store).await;
     lease_one(&store, "worker").await;
     let back = stranded_at(NOW.plus_seconds(-3600));
@@ -821,12 +835,12 @@ async fn delivery_leased_by_the_worker_or_due_soon_is_not_stranded(store: Store)
     assert!(read!(store, |db| db.has_stranded_deliveries("another", back)).unwrap());
     let none = transact!(store, |tx| tx.reschedule_stranded_deliveries("worker", back, 100, NOW)).unwrap();
     assert_eq!(none, 0);
-    // Its lease expires as scheduled.
+    // The lease expires within 30 seconds, so other workers wait until then.
     assert_eq!(reschedule_at(&store, NOW).await, 0);
     assert!(lease_at(&store, "another", 9, NOW, END).await.is_empty());
 }
 
-async fn delivery_without_scheduling_time_is_stranded_by_its_creation_time(database: TestDatabase) {
+async fn delivery_without_a_scheduling_time_is_stranded_if_created_in_the_future(database: TestDatabase) {
     let store = database.open().await;
     let [_] = enqueue_deliveries(&store).await;
     database.sql("UPDATE deliveries SET scheduled_at = NULL").await;
@@ -835,7 +849,7 @@ async fn delivery_without_scheduling_time_is_stranded_by_its_creation_time(datab
     store.close().await;
 }
 
-async fn delivery_released_and_recorded_concurrently_is_either_released_or_recorded(store: Store) {
+async fn concurrently_released_and_recorded_delivery_is_either_released_or_recorded(store: Store) {
     for _ in 0..10 {
         let [pending] = enqueue_deliveries(&store).await;
         let leased = lease_one(&store, "worker").await;
@@ -864,7 +878,7 @@ async fn delivery_released_and_recorded_concurrently_is_either_released_or_recor
     }
 }
 
-async fn lease_is_renewed_only_by_its_holder(store: Store) {
+async fn lease_can_be_renewed_only_by_its_holder(store: Store) {
     let [a, b, c, free] = enqueue_deliveries(&store).await;
     let until = END.plus_seconds(20);
     let leased = leak(lease(&store, "worker", 3).await);
@@ -894,16 +908,17 @@ async fn renewed_lease_is_not_reassigned_before_its_new_expiry(store: Store) {
     let taken_over = lease_at(&store, "another", 1, until, MAX_TIME).await;
     assert_eq!((taken_over.len(), taken_over[0].attempts), (1, 2));
 
-    // Renewing a lost lease has no effect.
+    // The first worker has lost the lease, so renewing it has no effect.
     transact!(store, |tx| tx.renew_leases("worker", ids, NOW)).unwrap();
     assert_same!(fetch(&store, pending.id).await.0, status(&taken_over[0], "owed", None));
     assert!(!record(&store, "worker", leased, Next::Delivered).await);
 }
 
-async fn old_deliveries_are_deleted_in_batches_with_their_attempts(store: Store) {
+async fn old_finished_deliveries_are_deleted_in_batches_with_their_attempts(store: Store) {
     let [a, b, c, d, e] = enqueue_deliveries(&store).await;
     let leased = leak(lease(&store, "worker", 5).await);
-    // They finish in another order than they were enqueued. The last one is just recent enough to be kept.
+    // The deliveries finish in another order than they were enqueued. The last one, `e`, is just recent enough to be
+    // kept.
     for (delivery, second) in [(d, -50), (a, -40), (c, -30), (b, -20), (e, 0)] {
         let leased = leased.iter().find(|leased| leased.id == delivery.id).unwrap();
         let end = NOW.plus_seconds(second);
@@ -924,14 +939,14 @@ async fn old_deliveries_are_deleted_in_batches_with_their_attempts(store: Store)
     assert_eq!(left().await, ids([e]));
     assert_eq!(fetch(&store, e.id).await.1.len(), 1);
 
-    // Its attempts were deleted with it, so a delivery with the same id has none.
+    // The attempts of `a` were deleted with it, so a new delivery with the same id has no attempts.
     transact!(store, |tx| tx.insert_delivery(a)).unwrap();
     let (found, attempts) = fetch(&store, a.id).await;
     assert_same!(found, status(a, "owed", None));
     assert_same!(attempts, Vec::<AttemptRecord>::new());
 }
 
-async fn pending_delivery_is_never_deleted_as_old(store: Store) {
+async fn pending_delivery_is_not_deleted_regardless_of_its_age(store: Store) {
     let [waiting, leased, again] = enqueue_deliveries(&store).await;
     let taken = leak(lease(&store, "worker", 3).await);
     let ids: &[_] = leak([waiting.id]);
@@ -957,13 +972,16 @@ async fn unreadable_delivery_does_not_block_other_deliveries(database: TestDatab
         assert_eq!(lease(&store, "worker", 1).await.len(), 0);
         assert_eq!(ids(lease(&store, "worker", 1).await), [readable.id]);
         assert_eq!(lease(&store, "worker", 1).await.len(), 0);
-        // In one batch.
+        // An unreadable delivery is also skipped if it is leased in one batch with a readable one.
         assert_eq!(ids(lease_at(&store, "worker", 2, END, MAX_TIME).await), [readable.id]);
         database.sql("DELETE FROM deliveries").await;
     }
 }
 
-/// Waits for `future`, at most for [`MAX_WAIT`].
+/// Waits for `future` and returns its result.
+///
+/// # Panics
+/// Panics if this takes longer than [`MAX_WAIT`].
 async fn within_timeout<T>(future: impl Future<Output = T>) -> T {
     timeout(MAX_WAIT, future).await.expect("timed out")
 }
@@ -977,7 +995,7 @@ async fn announcement_is_received_by_other_servers(database: TestDatabase) {
         within_timeout(other_listener.next()).await.unwrap();
         within_timeout(third_listener.next()).await.unwrap();
     }
-    // Changes that were committed before the announcement are visible to its receivers.
+    // Changes committed before an announcement are visible to the servers that receive it.
     for _ in 0..20 {
         let [pending] = enqueue_deliveries(&one).await;
         one.announce().await.unwrap();
@@ -986,11 +1004,11 @@ async fn announcement_is_received_by_other_servers(database: TestDatabase) {
     }
 }
 
-/// Terminates all other connections to this database.
+/// SQL that terminates all other connections to this database and waits at most five seconds for each to end.
 const KILL_CONNECTIONS: &str = "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity \
                     WHERE datname = current_database() AND pid <> pg_backend_pid()";
 
-async fn announcement_succeeds_after_connections_were_killed(database: TestDatabase) {
+async fn announcement_is_received_after_connections_were_killed(database: TestDatabase) {
     let (one, other) = (database.open().await, database.open().await);
     for _ in 0..3 {
         read!(one, |db| db.require_current_schema()).unwrap();
@@ -1001,7 +1019,9 @@ async fn announcement_succeeds_after_connections_were_killed(database: TestDatab
     }
 }
 
-async fn listener_is_notified_after_losing_its_connection(database: TestDatabase) {
+async fn listener_returns_after_losing_its_connection_and_receives_later_announcements(
+    database: TestDatabase,
+) {
     let (one, other) = (database.open().await, database.open().await);
     let mut listener = other.announcements().await.unwrap().unwrap();
     for _ in 0..3 {
@@ -1014,10 +1034,10 @@ async fn listener_is_notified_after_losing_its_connection(database: TestDatabase
 
 async fn listener_can_be_dropped_outside_a_runtime(database: TestDatabase) {
     let store = database.open().await;
-    // More listeners than connections.
+    // Create more listeners than the pool has connections: a dropped listener must not keep a connection.
     for _ in 0..20 {
         let listen = || {
-            // The listener is dropped outside of any runtime, in a thread that ends.
+            // The listener is dropped outside of any runtime, in a thread that then ends.
             let listener = block_on_new_runtime(store.announcements());
             drop(listener.unwrap().unwrap());
         };
@@ -1026,10 +1046,11 @@ async fn listener_can_be_dropped_outside_a_runtime(database: TestDatabase) {
     transact!(store, |tx| tx.require_current_schema()).unwrap();
 }
 
-async fn listeners_outlive_the_runtimes_that_created_them(database: TestDatabase) {
+async fn listeners_work_after_the_runtimes_that_created_them_ended(database: TestDatabase) {
     let store = database.open().await;
     let listener = store.announcements().await.unwrap().unwrap();
-    // A connection that was opened in a runtime is unusable after that runtime has ended.
+    // A connection becomes unusable when the runtime that opened it ends. Listeners must not depend on such a
+    // connection.
     let mut listeners = thread::scope(|scope| {
         let listen = async || {
             let mut listener = store.announcements().await.unwrap().unwrap();
@@ -1048,7 +1069,7 @@ async fn listeners_outlive_the_runtimes_that_created_them(database: TestDatabase
     let announcer = tokio::spawn({
         let store = store.clone();
         async move {
-            // Repeat until every listener has received an announcement that was made after its runtime ended.
+            // Repeat until every listener has received an announcement that was sent after its runtime ended.
             loop {
                 store.announce().await.unwrap();
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -1063,31 +1084,33 @@ async fn listeners_outlive_the_runtimes_that_created_them(database: TestDatabase
     announcer.abort();
 }
 
-async fn closing_the_store_ends_its_listeners(database: TestDatabase) {
+async fn closing_the_store_ends_its_listeners_with_an_error(database: TestDatabase) {
     let store = database.open().await;
     let mut listener = store.announcements().await.unwrap().unwrap();
-    // One listener is waiting, the other is not.
+    // One listener waits for an announcement while the store is closed, and the other is idle.
     let _idle = store.announcements().await.unwrap().unwrap();
     let (ended, ()) = within_timeout(async { tokio::join!(listener.next(), store.clone().close()) }).await;
     assert_refused!(ended, Error::Unavailable(_));
     assert_refused!(within_timeout(listener.next()).await, Error::Unavailable(_));
 }
 
-async fn closed_store_refuses_to_listen_and_announce(database: TestDatabase) {
+async fn closed_store_can_neither_listen_nor_announce(database: TestDatabase) {
     let store = database.open().await;
     store.clone().close().await;
     assert_refused!(within_timeout(store.announcements()).await.map(|_| ()), Error::Unavailable(_));
     assert_refused!(within_timeout(store.announce()).await, Error::Unavailable(_));
 }
 
-async fn sqlite_store_announces_to_no_other_process(database: TestDatabase) {
+async fn sqlite_store_has_no_announcements(database: TestDatabase) {
     assert_has_no_announcements(database.open().await).await;
 }
 
-async fn in_memory_store_announces_to_no_other_process(database: TestDatabase) {
+async fn in_memory_store_has_no_announcements(database: TestDatabase) {
     assert_has_no_announcements(database.open().await).await;
 }
 
+/// Asserts that announcing succeeds without effect, and that the store offers no announcements to
+/// listen to.
 async fn assert_has_no_announcements(store: Store) {
     store.announce().await.unwrap();
     assert!(store.announcements().await.unwrap().is_none());

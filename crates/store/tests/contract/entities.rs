@@ -1,4 +1,4 @@
-//! Entities.
+//! Entities: the users of a service.
 
 use std::num::NonZeroU32;
 
@@ -11,20 +11,20 @@ use crate::paging::{ALL, assert_paged_list, scattered};
 
 contract! {
     entity_is_read_back_unchanged,
-    entity_is_found_only_by_its_path,
-    entity_requires_its_service,
+    entity_is_not_found_with_a_wrong_path,
+    entity_cannot_be_inserted_without_its_service,
     inserting_an_existing_identity_changes_nothing,
-    identity_is_unique_per_service_and_compared_exactly,
+    identities_that_differ_in_case_punctuation_or_service_belong_to_different_entities,
     entity_sid_cannot_be_inserted_twice,
     ensuring_a_new_entity_inserts_it,
-    ensuring_an_existing_identity_returns_it,
-    entities_are_listed_in_pages,
-    entity_list_contains_one_service_of_its_account_only,
+    ensuring_an_existing_identity_returns_the_existing_entity,
+    entity_list_is_complete_and_ordered_with_every_page_size,
+    entity_list_excludes_other_services_and_is_empty_for_a_wrong_account,
     deleting_an_entity_deletes_its_factors_and_challenges,
-    entity_is_deleted_only_by_its_path,
+    entity_is_not_deleted_with_a_wrong_path,
     identity_of_a_deleted_entity_can_be_reused,
-    resources_of_a_deleted_entity_are_not_found_before_its_rows_are_removed,
-    nth_latest_entity_within_a_window_is_found,
+    resources_of_a_deleted_entity_are_not_found_even_before_their_rows_are_removed,
+    creation_time_of_the_nth_latest_entity_in_a_window_is_returned,
 }
 
 async fn entity_is_read_back_unchanged(store: Store) {
@@ -40,14 +40,14 @@ async fn entity_is_read_back_unchanged(store: Store) {
     }
 }
 
-async fn entity_is_found_only_by_its_path(store: Store) {
+async fn entity_is_not_found_with_a_wrong_path(store: Store) {
     let EnrolledUser { path, .. } = enrolled_user(&store).await;
     for path in wrong_paths(path) {
         assert_same!(read!(store, |db| db.entity(path)).unwrap(), None::<Entity>);
     }
 }
 
-async fn entity_requires_its_service(store: Store) {
+async fn entity_cannot_be_inserted_without_its_service(store: Store) {
     let EnrolledUser { account, .. } = enrolled_user(&store).await;
     let orphan = entity(service(account), "user-0001");
     assert_refused!(transact!(store, |tx| tx.insert_entity(orphan)), Error::ParentGone);
@@ -63,7 +63,7 @@ async fn inserting_an_existing_identity_changes_nothing(store: Store) {
     assert_same!(read!(store, |db| db.entity(path)).unwrap(), Some(existing));
 }
 
-async fn identity_is_unique_per_service_and_compared_exactly(store: Store) {
+async fn identities_that_differ_in_case_punctuation_or_service_belong_to_different_entities(store: Store) {
     let EnrolledUser { account, service: one, .. } = enrolled_user(&store).await;
     let another = service(account);
     add(&store, [another]).await;
@@ -92,7 +92,7 @@ async fn ensuring_a_new_entity_inserts_it(store: Store) {
     assert_same!(read!(store, |db| db.entity(path)).unwrap(), Some(new));
 }
 
-async fn ensuring_an_existing_identity_returns_it(store: Store) {
+async fn ensuring_an_existing_identity_returns_the_existing_entity(store: Store) {
     let EnrolledUser { service, entity: existing, .. } = enrolled_user(&store).await;
     let new = changed(entity(service, "user-0001"), |entity| {
         (entity.created_at, entity.updated_at) = (MAX_TIME, MAX_TIME);
@@ -102,7 +102,7 @@ async fn ensuring_an_existing_identity_returns_it(store: Store) {
     assert_same!(all, [existing]);
 }
 
-async fn entities_are_listed_in_pages(store: Store) {
+async fn entity_list_is_complete_and_ordered_with_every_page_size(store: Store) {
     let account = account();
     let service = service(account);
     let entities = scattered(|sid: EntitySid, time| {
@@ -117,7 +117,7 @@ async fn entities_are_listed_in_pages(store: Store) {
     assert_paged_list(&entities, page).await;
 }
 
-async fn entity_list_contains_one_service_of_its_account_only(store: Store) {
+async fn entity_list_excludes_other_services_and_is_empty_for_a_wrong_account(store: Store) {
     let (one, other) = (enrolled_user(&store).await, enrolled_user(&store).await);
     let sibling = service(one.account);
     add(&store, [sibling]).await;
@@ -136,24 +136,24 @@ async fn deleting_an_entity_deletes_its_factors_and_challenges(store: Store) {
     let path = deleted.user.path;
     assert!(transact!(store, |tx| tx.delete_entity(path, NOW)).unwrap().is_some());
     assert!(transact!(store, |tx| tx.delete_entity(path, NOW)).unwrap().is_none());
-    // The access token belongs to the service, because it may be older than the entity.
+    // The access token remains, because it belongs to the service. It can be older than the entity.
     let remaining = ["account", "credential", "alert", "service", "webhook", "access token", "delivery"];
     let found = async || {
         let mut found = deleted.remaining(&store).await;
-        // Notifications are counted by challenge, so they are found until their rows are removed.
+        // Ignore notifications: they are counted by challenge SID, so they are found until their rows are removed.
         found.retain(|name| *name != "notification");
         found
     };
     assert_eq!(found().await, remaining);
     assert_eq!(read!(store, |db| db.count_deleted()).unwrap(), 1);
-    // The rows of the entity and the challenge, whose notification is removed with it. The factor's row was
-    // deleted immediately.
+    // Two rows are removed: the entity and the challenge. The notification is removed with its challenge, and the
+    // factor's row was deleted immediately.
     assert_eq!(remove_all(&store, 100).await, 2);
     assert_eq!(deleted.remaining(&store).await, remaining);
     assert_eq!(bystander.remaining(&store).await, AccountTree::ALL);
 }
 
-async fn entity_is_deleted_only_by_its_path(store: Store) {
+async fn entity_is_not_deleted_with_a_wrong_path(store: Store) {
     let tree = AccountTree::create(&store).await;
     for path in wrong_paths(tree.user.path) {
         assert!(transact!(store, |tx| tx.delete_entity(path, NOW)).unwrap().is_none());
@@ -169,7 +169,7 @@ async fn identity_of_a_deleted_entity_can_be_reused(store: Store) {
     assert_same!(read!(store, |db| db.factors(new.sid, &ALL)).unwrap(), Vec::<domain::Factor>::new());
 }
 
-async fn resources_of_a_deleted_entity_are_not_found_before_its_rows_are_removed(store: Store) {
+async fn resources_of_a_deleted_entity_are_not_found_even_before_their_rows_are_removed(store: Store) {
     let tree = AccountTree::create(&store).await;
     let EnrolledUser { account, service, entity: old, path, factor } = tree.user;
     let new = entity(service, old.identity.as_str());
@@ -201,7 +201,7 @@ async fn resources_of_a_deleted_entity_are_not_found_before_its_rows_are_removed
     assert_same!(list().await, [new]);
 }
 
-async fn nth_latest_entity_within_a_window_is_found(store: Store) {
+async fn creation_time_of_the_nth_latest_entity_in_a_window_is_returned(store: Store) {
     let EnrolledUser { account, service: mine, .. } = enrolled_user(&store).await;
     let created_at = |number: i64, milliseconds: i64| {
         changed(entity(mine, &format!("back-{number:04}")), |entity| {

@@ -1,4 +1,4 @@
-//! Runs every statement of the store, so that every connection prepares all of them.
+//! Runs most statements of the store, so that the connections in use prepare them.
 
 use std::num::NonZeroU32;
 
@@ -13,7 +13,7 @@ use store::{
 use crate::fixtures::*;
 use crate::paging::ALL;
 
-/// The rows that the statements use.
+/// The rows on which the statements are run.
 #[derive(Clone, Copy)]
 struct Rows {
     tree: AccountTree,
@@ -21,7 +21,10 @@ struct Rows {
     enrollment_key: &'static EnrollmentKeyRow<Plaintext>,
 }
 
-/// Inserts an account with its resources and runs every statement on them.
+/// Inserts an account with its resources, and runs most statements of the store on them.
+///
+/// # Panics
+/// Panics if a statement fails or has an unexpected result.
 pub(crate) async fn run_every_statement(store: &Store) {
     let tree = AccountTree::create(store).await;
     let account = tree.user.account;
@@ -33,6 +36,7 @@ pub(crate) async fn run_every_statement(store: &Store) {
     store.write(async move |tx: &mut Write| delete(tx, rows).await).await.unwrap();
 }
 
+/// Runs statements that insert or change rows.
 async fn insert_and_update(tx: &mut Write, rows: Rows) -> Result<(), Error> {
     let Rows { tree, api_key, enrollment_key } = rows;
     let AccountTree { webhook, credential, delivery, .. } = tree;
@@ -80,6 +84,7 @@ async fn insert_and_update(tx: &mut Write, rows: Rows) -> Result<(), Error> {
     Ok(())
 }
 
+/// Runs statements that only read. [`AccountTree::remaining`] runs further ones.
 async fn query(db: &mut Read, rows: Rows) -> Result<(), Error> {
     let Rows { tree, api_key, enrollment_key } = rows;
     let EnrolledUser { account, service, entity, factor, .. } = tree.user;
@@ -115,6 +120,7 @@ async fn query(db: &mut Read, rows: Rows) -> Result<(), Error> {
     Ok(())
 }
 
+/// Runs statements that delete rows, and some that need a finished delivery.
 async fn delete(tx: &mut Write, rows: Rows) -> Result<(), Error> {
     let AccountTree { webhook, credential, alert, delivery, .. } = rows.tree;
     let EnrolledUser { account, service, path, factor, .. } = rows.tree.user;

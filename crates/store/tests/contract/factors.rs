@@ -1,4 +1,4 @@
-//! Factors.
+//! Factors: enrollment, updates, reachability and deletion.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
@@ -15,38 +15,38 @@ use crate::paging::{ALL, assert_paged_list, scattered};
 
 contract! {
     factor_is_read_back_unchanged,
-    factor_is_found_only_by_its_path,
-    unknown_credential_finds_no_factor,
-    factor_requires_its_entity,
-    public_key_cannot_be_inserted_twice_for_an_entity,
-    public_key_can_be_used_by_another_entity,
-    credential_sid_and_factor_sid_are_globally_unique,
-    update_changes_only_mutable_fields,
-    update_of_a_deleted_factor_has_no_effect,
-    only_the_factor_with_the_dead_token_becomes_unreachable,
-    factor_is_marked_unreachable_once_by_concurrent_writes,
-    factor_is_reachable_again_with_a_new_token,
-    token_registered_again_after_the_report_stays_reachable,
-    concurrent_report_of_the_old_token_does_not_affect_a_new_one,
-    unreachable_marks_are_cleared_for_an_account_or_a_service,
-    concurrent_changes_of_a_locked_factor_are_serialized,
+    factor_is_not_found_with_a_wrong_path_or_sid,
+    factor_is_not_found_by_an_unknown_credential_sid,
+    factor_cannot_be_inserted_without_its_entity,
+    entity_cannot_have_two_factors_with_the_same_public_key,
+    factors_of_different_entities_can_have_the_same_public_key,
+    credential_sid_and_factor_sid_cannot_be_reused_by_another_entity,
+    factor_update_changes_only_mutable_fields,
+    update_of_a_missing_factor_has_no_effect,
+    only_the_factor_with_the_reported_sid_and_token_becomes_unreachable,
+    factor_is_marked_unreachable_by_exactly_one_of_many_concurrent_writes,
+    unreachable_factor_is_reachable_again_with_a_new_token,
+    factor_whose_token_was_registered_again_after_the_push_stays_reachable,
+    concurrent_report_of_the_old_token_leaves_a_factor_with_a_new_token_reachable,
+    unreachable_marks_are_cleared_only_in_the_given_account_or_service,
+    concurrent_changes_to_a_locked_factor_are_serialized,
     verified_and_unverified_factors_are_counted_per_entity,
     concurrent_enrollments_do_not_exceed_the_factor_limit,
-    factors_are_listed_in_pages,
-    factor_list_contains_one_entity_only,
-    factor_is_deleted_once_and_returned,
-    factor_is_deleted_only_by_its_path,
+    factor_list_is_complete_and_ordered_with_every_page_size,
+    factor_list_excludes_factors_of_other_entities,
+    deleting_a_factor_returns_it_the_first_time_only,
+    factor_is_not_deleted_with_a_wrong_path_or_sid,
     public_key_of_a_deleted_factor_can_be_reused,
-    deleting_a_factor_voids_its_pending_challenges,
-    no_challenge_is_pending_after_concurrent_deletion_of_its_factor,
-    concurrent_answer_and_factor_deletion_do_not_both_apply,
+    deleting_a_factor_voids_its_unanswered_challenges,
+    challenges_created_while_their_factor_is_deleted_are_voided,
+    challenge_answered_while_its_factor_is_deleted_is_either_answered_or_voided,
     deleting_a_factor_voids_hundreds_of_challenges,
     old_unverified_factors_are_deleted_in_batches_and_returned,
-    concurrent_verification_and_expiry_of_a_factor_do_not_both_apply,
-    deleted_factors_still_count_as_created,
+    factor_verified_while_old_factors_are_deleted_is_either_verified_or_deleted,
+    factor_creations_are_counted_even_after_the_factors_are_deleted,
 }
 
-/// Returns a factor with a value in every field.
+/// Returns a new factor of the same entity as `like`, with a value in every field.
 fn full(like: &Factor, notification: Notification) -> &'static Factor {
     changed(like, |factor| {
         factor.sid = sid();
@@ -63,6 +63,7 @@ fn full(like: &Factor, notification: Notification) -> &'static Factor {
     })
 }
 
+/// Returns `text` as a registration token (push token), without checking it.
 fn token(text: &str) -> RegistrationToken {
     RegistrationToken::from_stored(text.to_owned())
 }
@@ -85,7 +86,7 @@ async fn factor_is_read_back_unchanged(store: Store) {
     }
 }
 
-async fn factor_is_found_only_by_its_path(store: Store) {
+async fn factor_is_not_found_with_a_wrong_path_or_sid(store: Store) {
     let EnrolledUser { path, factor, .. } = enrolled_user(&store).await;
     let others = wrong_paths(path).map(|path| (path, factor.sid));
     for (path, factor_sid) in others.into_iter().chain([(path, sid())]) {
@@ -95,18 +96,18 @@ async fn factor_is_found_only_by_its_path(store: Store) {
     }
 }
 
-async fn unknown_credential_finds_no_factor(store: Store) {
+async fn factor_is_not_found_by_an_unknown_credential_sid(store: Store) {
     enrolled_user(&store).await;
     assert_same!(read!(store, |db| db.factor_by_credential(sid())).unwrap(), None::<Factor>);
 }
 
-async fn factor_requires_its_entity(store: Store) {
+async fn factor_cannot_be_inserted_without_its_entity(store: Store) {
     let EnrolledUser { service, .. } = enrolled_user(&store).await;
     let orphan = factor(entity(service, "user-0002"));
     assert_refused!(transact!(store, |tx| tx.insert_factor(orphan)), Error::ParentGone);
 }
 
-async fn public_key_cannot_be_inserted_twice_for_an_entity(store: Store) {
+async fn entity_cannot_have_two_factors_with_the_same_public_key(store: Store) {
     let EnrolledUser { entity, factor: existing, .. } = enrolled_user(&store).await;
     let again = changed(factor(entity), |factor| factor.public_key = existing.public_key.clone());
     let refused = transact!(store, |tx| tx.insert_factor(again));
@@ -114,13 +115,13 @@ async fn public_key_cannot_be_inserted_twice_for_an_entity(store: Store) {
     assert_same!(read!(store, |db| db.factors(entity.sid, &ALL)).unwrap(), [existing]);
 }
 
-async fn public_key_can_be_used_by_another_entity(store: Store) {
+async fn factors_of_different_entities_can_have_the_same_public_key(store: Store) {
     let (one, other) = (enrolled_user(&store).await, enrolled_user(&store).await);
     let same = changed(factor(other.entity), |factor| factor.public_key = one.factor.public_key.clone());
     transact!(store, |tx| tx.insert_factor(same)).unwrap();
 }
 
-async fn credential_sid_and_factor_sid_are_globally_unique(store: Store) {
+async fn credential_sid_and_factor_sid_cannot_be_reused_by_another_entity(store: Store) {
     let (one, other) = (enrolled_user(&store).await, enrolled_user(&store).await);
     let same_credential =
         changed(factor(other.entity), |factor| factor.credential_sid = one.factor.credential_sid);
@@ -131,7 +132,7 @@ async fn credential_sid_and_factor_sid_are_globally_unique(store: Store) {
     }
 }
 
-async fn update_changes_only_mutable_fields(store: Store) {
+async fn factor_update_changes_only_mutable_fields(store: Store) {
     let EnrolledUser { entity, factor: before, .. } = enrolled_user(&store).await;
     let bystander = factor(entity);
     add(&store, [bystander]).await;
@@ -160,14 +161,15 @@ async fn update_changes_only_mutable_fields(store: Store) {
     }
 }
 
-async fn update_of_a_deleted_factor_has_no_effect(store: Store) {
+async fn update_of_a_missing_factor_has_no_effect(store: Store) {
     let EnrolledUser { entity, factor, .. } = enrolled_user(&store).await;
     let missing = changed(factor, |factor| factor.sid = sid());
     transact!(store, |tx| tx.update_factor(missing)).unwrap();
     assert_same!(read!(store, |db| db.factors(entity.sid, &ALL)).unwrap(), [factor]);
 }
 
-/// Inserts a factor with a device token.
+/// Inserts an enrolled user and a second factor with `text` as its APNs push token. Returns the user and the second
+/// factor.
 async fn insert_pushable_factor(store: &Store, text: &str) -> (EnrolledUser, &'static Factor) {
     let user = enrolled_user(store).await;
     let pushable =
@@ -176,12 +178,12 @@ async fn insert_pushable_factor(store: &Store, text: &str) -> (EnrolledUser, &'s
     (user, pushable)
 }
 
-async fn only_the_factor_with_the_dead_token_becomes_unreachable(store: Store) {
+async fn only_the_factor_with_the_reported_sid_and_token_becomes_unreachable(store: Store) {
     let (user, pushable) = insert_pushable_factor(&store, TRICKY_TEXT).await;
     let same_token =
         changed(pushable, |it| (it.sid, it.credential_sid, it.public_key) = (sid(), sid(), public_key()));
     add(&store, [same_token]).await;
-    // Another factor, another token and a missing token do not match.
+    // An unknown factor, another token and a factor without a token do not match the report.
     for (sid, token) in
         [(sid(), TRICKY_TEXT), (pushable.sid, "another"), (pushable.sid, ""), (user.factor.sid, "")]
     {
@@ -200,7 +202,7 @@ async fn only_the_factor_with_the_dead_token_becomes_unreachable(store: Store) {
     );
 }
 
-async fn factor_is_marked_unreachable_once_by_concurrent_writes(store: Store) {
+async fn factor_is_marked_unreachable_by_exactly_one_of_many_concurrent_writes(store: Store) {
     let (_, pushable) = insert_pushable_factor(&store, "token").await;
     let marked = run_concurrently(20, |_| {
         let store = store.clone();
@@ -210,10 +212,10 @@ async fn factor_is_marked_unreachable_once_by_concurrent_writes(store: Store) {
     assert!(!transact!(store, |tx| tx.mark_unreachable(pushable.sid, "token", NOW)).unwrap());
 }
 
-async fn factor_is_reachable_again_with_a_new_token(store: Store) {
+async fn unreachable_factor_is_reachable_again_with_a_new_token(store: Store) {
     let (EnrolledUser { path, .. }, pushable) = insert_pushable_factor(&store, "old").await;
     assert!(transact!(store, |tx| tx.mark_unreachable(pushable.sid, "old", NOW)).unwrap());
-    // An update without a new token keeps the mark.
+    // An update without a new token leaves the factor unreachable.
     let renamed =
         changed(pushable, |factor| (factor.friendly_name, factor.unreachable) = (name("New"), true));
     let with_new_token = changed(renamed, |factor| {
@@ -224,13 +226,13 @@ async fn factor_is_reachable_again_with_a_new_token(store: Store) {
         assert_same!(read!(store, |db| db.factor(path, factor.sid)).unwrap(), Some(factor));
     }
 
-    // An attempt with the old token ends late.
+    // A report about the old token that arrives late has no effect.
     assert!(!transact!(store, |tx| tx.mark_unreachable(pushable.sid, "old", NOW)).unwrap());
     assert_same!(read!(store, |db| db.factor(path, pushable.sid)).unwrap(), Some(with_new_token));
     assert!(transact!(store, |tx| tx.mark_unreachable(pushable.sid, "new", NOW)).unwrap());
 }
 
-async fn token_registered_again_after_the_report_stays_reachable(store: Store) {
+async fn factor_whose_token_was_registered_again_after_the_push_stays_reachable(store: Store) {
     let (_, pushable) = insert_pushable_factor(&store, "token").await;
     let pushed_at = pushable.token_registered_at;
     let registered_again =
@@ -241,7 +243,7 @@ async fn token_registered_again_after_the_report_stays_reachable(store: Store) {
     assert!(transact!(store, |tx| tx.mark_unreachable(pushable.sid, "token", later)).unwrap());
 }
 
-async fn concurrent_report_of_the_old_token_does_not_affect_a_new_one(store: Store) {
+async fn concurrent_report_of_the_old_token_leaves_a_factor_with_a_new_token_reachable(store: Store) {
     for _ in 0..10 {
         let (EnrolledUser { path, .. }, pushable) = insert_pushable_factor(&store, "old").await;
         let update = async move |tx: &mut Write| {
@@ -260,11 +262,11 @@ async fn concurrent_report_of_the_old_token_does_not_affect_a_new_one(store: Sto
         });
         both.await;
         let found = read!(store, |db| db.factor(path, pushable.sid)).unwrap().unwrap();
-        assert!(!found.unreachable, "in either order");
+        assert!(!found.unreachable, "a factor with a new token must be reachable, whichever write is first");
     }
 }
 
-async fn unreachable_marks_are_cleared_for_an_account_or_a_service(store: Store) {
+async fn unreachable_marks_are_cleared_only_in_the_given_account_or_service(store: Store) {
     let (user, mine) = insert_pushable_factor(&store, "token").await;
     let service = service(user.account);
     let entity = entity(service, "user-0001");
@@ -292,10 +294,10 @@ async fn unreachable_marks_are_cleared_for_an_account_or_a_service(store: Store)
     }
 }
 
-async fn concurrent_changes_of_a_locked_factor_are_serialized(store: Store) {
+async fn concurrent_changes_to_a_locked_factor_are_serialized(store: Store) {
     const CHANGES: usize = 40;
     let EnrolledUser { path, factor, .. } = enrolled_user(&store).await;
-    // Each change appends one character to the name it read.
+    // Each change appends one character to the name that it has read, so a lost update would be visible.
     let change = async move |tx: &mut Write| {
         let mut factor = tx.lock_factor(path, factor.sid).await?.unwrap();
         factor.friendly_name = name(&format!("{}+", factor.friendly_name));
@@ -323,7 +325,7 @@ async fn verified_and_unverified_factors_are_counted_per_entity(store: Store) {
 
 async fn concurrent_enrollments_do_not_exceed_the_factor_limit(store: Store) {
     let EnrolledUser { service, .. } = enrolled_user(&store).await;
-    // Concurrent enrollments of twice as many devices as one entity may have.
+    // Concurrently enroll twice as many devices as one entity may have.
     let enrolled = run_concurrently(2 * MAX_PUSH_FACTORS as usize, |_| {
         let store = store.clone();
         let new = entity(service, "user-0002");
@@ -345,7 +347,7 @@ async fn concurrent_enrollments_do_not_exceed_the_factor_limit(store: Store) {
     assert_eq!(factors, MAX_PUSH_FACTORS);
 }
 
-async fn factors_are_listed_in_pages(store: Store) {
+async fn factor_list_is_complete_and_ordered_with_every_page_size(store: Store) {
     let EnrolledUser { service, .. } = enrolled_user(&store).await;
     let entity = entity(service, "user-0002");
     let factors = scattered(|sid: FactorSid, time| {
@@ -357,13 +359,13 @@ async fn factors_are_listed_in_pages(store: Store) {
     assert_paged_list(&factors, page).await;
 }
 
-async fn factor_list_contains_one_entity_only(store: Store) {
+async fn factor_list_excludes_factors_of_other_entities(store: Store) {
     let (one, _other) = (enrolled_user(&store).await, enrolled_user(&store).await);
     assert_same!(read!(store, |db| db.factors(one.entity.sid, &ALL)).unwrap(), [one.factor]);
     assert_same!(read!(store, |db| db.factors(sid(), &ALL)).unwrap(), Vec::<Factor>::new());
 }
 
-async fn factor_is_deleted_once_and_returned(store: Store) {
+async fn deleting_a_factor_returns_it_the_first_time_only(store: Store) {
     let EnrolledUser { entity, path, factor: like, .. } = enrolled_user(&store).await;
     let factor = full(like, Notification::Fcm(token("abc")));
     add(&store, [factor]).await;
@@ -372,7 +374,7 @@ async fn factor_is_deleted_once_and_returned(store: Store) {
     assert_same!(read!(store, |db| db.factors(entity.sid, &ALL)).unwrap(), [like]);
 }
 
-async fn factor_is_deleted_only_by_its_path(store: Store) {
+async fn factor_is_not_deleted_with_a_wrong_path_or_sid(store: Store) {
     let tree = AccountTree::create(&store).await;
     let EnrolledUser { path, factor, .. } = tree.user;
     let others = wrong_paths(path).map(|path| (path, factor.sid));
@@ -393,7 +395,7 @@ async fn public_key_of_a_deleted_factor_can_be_reused(store: Store) {
     assert_same!(read!(store, |db| db.factors(entity.sid, &ALL)).unwrap(), [new]);
 }
 
-async fn deleting_a_factor_voids_its_pending_challenges(store: Store) {
+async fn deleting_a_factor_voids_its_unanswered_challenges(store: Store) {
     let EnrolledUser { entity, path, factor: to_delete, .. } = enrolled_user(&store).await;
     let deleted_at = NOW.plus_seconds(10);
     let another = factor(entity);
@@ -457,7 +459,7 @@ async fn deleting_a_factor_voids_hundreds_of_challenges(store: Store) {
     }
 }
 
-async fn no_challenge_is_pending_after_concurrent_deletion_of_its_factor(store: Store) {
+async fn challenges_created_while_their_factor_is_deleted_are_voided(store: Store) {
     let EnrolledUser { entity, path, .. } = enrolled_user(&store).await;
     for _ in 0..20 {
         let to_delete = factor(entity);
@@ -474,7 +476,7 @@ async fn no_challenge_is_pending_after_concurrent_deletion_of_its_factor(store: 
                 assert!(deleted.is_some());
                 Ok::<_, Error>(false)
             };
-            // One of the nine deletes the factor.
+            // One of the nine tasks deletes the factor.
             let deletes = number == 4;
             async move { if deletes { store.write(delete).await } else { store.write(open).await } }
         });
@@ -487,7 +489,7 @@ async fn no_challenge_is_pending_after_concurrent_deletion_of_its_factor(store: 
     }
 }
 
-async fn concurrent_answer_and_factor_deletion_do_not_both_apply(store: Store) {
+async fn challenge_answered_while_its_factor_is_deleted_is_either_answered_or_voided(store: Store) {
     let EnrolledUser { entity, path, .. } = enrolled_user(&store).await;
     for _ in 0..20 {
         let factor = factor(entity);
@@ -538,7 +540,7 @@ async fn old_unverified_factors_are_deleted_in_batches_and_returned(store: Store
     assert_eq!(left.iter().map(|it| it.sid).collect::<BTreeSet<_>>(), [old.sid, verified.sid, e.sid].into());
 }
 
-async fn concurrent_verification_and_expiry_of_a_factor_do_not_both_apply(store: Store) {
+async fn factor_verified_while_old_factors_are_deleted_is_either_verified_or_deleted(store: Store) {
     let EnrolledUser { entity, path, .. } = enrolled_user(&store).await;
     for _ in 0..20 {
         let slow = changed(factor(entity), |factor| factor.status = Status::Unverified);
@@ -557,13 +559,13 @@ async fn concurrent_verification_and_expiry_of_a_factor_do_not_both_apply(store:
             async move { if number == 0 { store.write(verify).await } else { store.write(delete).await } }
         });
         let results: Vec<_> = results.await.into_iter().map(Result::unwrap).collect();
-        assert_eq!(results[0], results[1], "verified and not deleted, or deleted and not verified");
+        assert_eq!(results[0], results[1], "the factor must be either verified or deleted");
         let left = read!(store, |db| db.factor(path, slow.sid)).unwrap();
         assert_eq!(left.map(|factor| factor.status), results[0].then_some(Status::Verified));
     }
 }
 
-async fn deleted_factors_still_count_as_created(store: Store) {
+async fn factor_creations_are_counted_even_after_the_factors_are_deleted(store: Store) {
     let EnrolledUser { service, entity: mine, path, .. } = enrolled_user(&store).await;
     let other = entity(service, "user-0002");
     add(&store, [other]).await;

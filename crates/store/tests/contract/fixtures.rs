@@ -1,7 +1,7 @@
-//! Sample rows, and macros and traits to insert and compare them.
+//! Sample rows, and the macros and traits with which tests insert and compare rows.
 //!
-//! Rows are leaked (`&'static`). The closures that the store runs must be `'static`, and leaked rows can be
-//! captured by any number of them without cloning.
+//! The functions return leaked rows (`&'static`), because the closures that the store runs must be `'static`. Any
+//! number of closures can capture a leaked row without cloning it.
 
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,43 +25,45 @@ use domain::{
 use serde_json::{Value, json};
 use store::{AttemptRecord, DeliveryStatus, EnrollmentKeyRow, Error, Store, Write};
 
-/// The current time in the tests.
+/// The time that tests use as the current time: 2026-01-01T00:00:00Z.
 pub(crate) const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
 
-/// Digest of a payload that answers a challenge.
+/// An arbitrary digest of the payload that answers a challenge.
 pub(crate) const DIGEST: AnswerDigest = AnswerDigest([0xd1; 32]);
 
-/// The minimum and the maximum timestamp.
+/// The minimum timestamp.
 pub(crate) const MIN_TIME: Timestamp = Timestamp::from_micros(i64::MIN);
+/// The maximum timestamp.
 pub(crate) const MAX_TIME: Timestamp = Timestamp::from_micros(i64::MAX);
 
-/// Text that is difficult for SQL, JSON and encodings. It has no control characters, which only messages may
-/// contain.
+/// Text with characters that need care in SQL, in JSON and in character encodings. It contains no control characters,
+/// because only messages may contain them.
 pub(crate) const TRICKY_TEXT: &str =
     "it's \"so\" \\ \\u0000 %_ ?1 $1 :x ; -- é e\u{301} ß 日本 🦉 👩\u{200d}🔬 \u{10fffd}";
 
-/// Calls `store.read` for one query: `read!(store, |db| db.account(sid))`.
+/// Runs one query with `store.read` and returns its result: `read!(store, |db| db.account(sid))`.
 macro_rules! read {
     ($store:expr, |$db:ident| $work:expr) => {
         $store.read(async move |$db: &mut store::Read| $work.await).await
     };
 }
 
-/// Calls `store.write` for one statement: `transact!(store, |tx| tx.insert_account(account))`.
+/// Runs one statement with `store.write` and returns its result:
+/// `transact!(store, |tx| tx.insert_account(account))`.
 macro_rules! transact {
     ($store:expr, |$tx:ident| $work:expr) => {
         $store.write(async move |$tx: &mut store::Write| $work.await).await
     };
 }
 
-/// Asserts that two rows, or two collections of rows, have equal contents.
+/// Asserts that two rows, or two collections of rows, are equal in every field. Compares them as JSON, see [`ToJson`].
 macro_rules! assert_same {
     ($found:expr, $expected:expr $(,)?) => {
         assert_eq!($crate::fixtures::ToJson::to_json(&$found), $crate::fixtures::ToJson::to_json(&$expected))
     };
 }
 
-/// Asserts that a result is an error that matches the pattern.
+/// Asserts that a result is `Err` with an error that matches the pattern.
 macro_rules! assert_refused {
     ($result:expr, $reason:pat $(if $condition:expr)? $(,)?) => {
         match $result {
@@ -71,57 +73,62 @@ macro_rules! assert_refused {
     };
 }
 
-/// Leaks `value`.
+/// Leaks `value` and returns a reference to it.
 pub(crate) fn leak<T>(value: T) -> &'static T {
     Box::leak(Box::new(value))
 }
 
-/// Returns a leaked copy of `row` with a change.
+/// Returns a leaked copy of `row` to which `change` was applied.
 pub(crate) fn changed<T: Clone>(row: &T, change: impl FnOnce(&mut T)) -> &'static T {
     let mut row = row.clone();
     change(&mut row);
     leak(row)
 }
 
-/// Returns a number that is unique in this process.
+/// Returns a number that is unique in this process, counting up from 0.
 fn next() -> u64 {
-    static MAX_TIME: AtomicU64 = AtomicU64::new(0);
-    MAX_TIME.fetch_add(1, Ordering::Relaxed)
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Returns a SID that is greater than all SIDs it returned before.
+/// Returns a new SID. It is greater than all SIDs that this function has returned before.
 pub(crate) fn sid<S: Sid>() -> S {
     S::from_bytes(u128::from(next()).to_be_bytes())
 }
 
+/// Returns `text` as a friendly name, without checking it.
 pub(crate) fn name(text: &str) -> FriendlyName {
     FriendlyName::from_stored(text.to_owned())
 }
 
+/// Returns `text` as an identity, without checking it.
 pub(crate) fn identity(text: &str) -> Identity {
     Identity::from_stored(text.to_owned())
 }
 
+/// Returns a string map with these keys and values.
 pub(crate) fn string_map(entries: &[(&str, &str)]) -> StringMap {
     let entries: serde_json::Map<_, _> =
         entries.iter().map(|&(key, value)| (key.to_owned(), value.into())).collect();
     StringMap::from_parameter(&Value::Object(entries).to_string()).unwrap()
 }
 
+/// Returns a field of a challenge's details, with this label and value.
 pub(crate) fn field(label: &str, value: &str) -> Field {
     Field::from_parameter(&json!({ "label": label, "value": value }).to_string()).unwrap()
 }
 
-/// Returns every byte value once.
+/// Returns all 256 byte values in ascending order.
 pub(crate) fn all_bytes() -> Vec<u8> {
     (0..=u8::MAX).collect()
 }
 
-/// Returns a unique public key.
+/// Returns a unique public key. It is not a valid P-256 key, but the store does not check keys.
 pub(crate) fn public_key() -> PublicKey {
     PublicKey::from_checked_der([b"key ".as_slice(), &next().to_be_bytes()].concat())
 }
 
+/// Returns a new account without a debugger webhook. Like the functions below, it does not insert the row.
 pub(crate) fn account() -> &'static Account {
     leak(Account {
         sid: sid(),
@@ -133,6 +140,7 @@ pub(crate) fn account() -> &'static Account {
     })
 }
 
+/// Returns a new API key of `account`.
 pub(crate) fn api_key(account: &Account) -> &'static ApiKey {
     leak(ApiKey {
         sid: sid(),
@@ -143,10 +151,11 @@ pub(crate) fn api_key(account: &Account) -> &'static ApiKey {
     })
 }
 
-/// Stands for the plaintext type of sealed values, which the store never uses.
+/// A placeholder for the plaintext type of sealed values. The store never opens a sealed value.
 #[derive(Debug)]
 pub(crate) struct Plaintext;
 
+/// Returns an enrollment key with the key id `kid`.
 pub(crate) fn enrollment_key(kid: &str) -> &'static EnrollmentKeyRow<Plaintext> {
     leak(EnrollmentKeyRow {
         kid: kid.to_owned(),
@@ -154,6 +163,7 @@ pub(crate) fn enrollment_key(kid: &str) -> &'static EnrollmentKeyRow<Plaintext> 
     })
 }
 
+/// Returns a new service of `account`, with default settings and limits.
 pub(crate) fn service(account: &Account) -> &'static Service {
     leak(Service {
         sid: sid(),
@@ -165,6 +175,7 @@ pub(crate) fn service(account: &Account) -> &'static Service {
     })
 }
 
+/// Returns a new entity of `service` with this identity.
 pub(crate) fn entity(service: &Service, identity: &str) -> &'static Entity {
     leak(Entity {
         sid: sid(),
@@ -176,7 +187,7 @@ pub(crate) fn entity(service: &Service, identity: &str) -> &'static Entity {
     })
 }
 
-/// Returns the path of an entity and its resources.
+/// Returns the path under which `entity` and its resources are found.
 pub(crate) fn path_of(entity: &Entity) -> &'static EntityPath {
     leak(EntityPath {
         account_sid: entity.account_sid,
@@ -185,7 +196,7 @@ pub(crate) fn path_of(entity: &Entity) -> &'static EntityPath {
     })
 }
 
-/// Returns paths that differ from `path` in one component.
+/// Returns three wrong paths. Each differs from `path` in one component: account, service or identity.
 pub(crate) fn wrong_paths(path: &EntityPath) -> [&'static EntityPath; 3] {
     [
         changed(path, |path| path.account_sid = sid()),
@@ -194,6 +205,7 @@ pub(crate) fn wrong_paths(path: &EntityPath) -> [&'static EntityPath; 3] {
     ]
 }
 
+/// Returns a new verified factor of `entity`, without a registration token.
 pub(crate) fn factor(entity: &Entity) -> &'static Factor {
     leak(Factor {
         sid: sid(),
@@ -216,7 +228,7 @@ pub(crate) fn factor(entity: &Entity) -> &'static Factor {
     })
 }
 
-/// Returns a pending challenge that expires five minutes after [`NOW`].
+/// Returns a new pending challenge for `factor`. It expires five minutes after [`NOW`].
 pub(crate) fn challenge(factor: &Factor) -> &'static Challenge {
     leak(Challenge {
         sid: sid(),
@@ -239,6 +251,7 @@ pub(crate) fn challenge(factor: &Factor) -> &'static Challenge {
     })
 }
 
+/// Returns a new unspent access token for `identity`. It expires 60 seconds after [`NOW`].
 pub(crate) fn access_token(service: &Service, identity: &str) -> &'static AccessToken {
     leak(AccessToken {
         grant: Grant {
@@ -257,10 +270,15 @@ pub(crate) fn access_token(service: &Service, identity: &str) -> &'static Access
     })
 }
 
+/// Parses `text` as a callback URL.
+///
+/// # Panics
+/// Panics if `text` is not a valid callback URL.
 pub(crate) fn url(text: &str) -> CallbackUrl {
     CallbackUrl::from_parameter(text).unwrap()
 }
 
+/// Returns a new enabled webhook of `service` that receives all events.
 pub(crate) fn webhook(service: &Service) -> &'static Webhook {
     leak(Webhook {
         sid: sid(),
@@ -276,7 +294,7 @@ pub(crate) fn webhook(service: &Service) -> &'static Webhook {
     })
 }
 
-/// Returns a credential without expiry.
+/// Returns a new FCM push credential of `account` that does not expire.
 pub(crate) fn credential(account: &Account) -> &'static Credential {
     leak(Credential {
         sid: sid(),
@@ -291,6 +309,7 @@ pub(crate) fn credential(account: &Account) -> &'static Credential {
     })
 }
 
+/// Returns a new notification of `challenge`.
 pub(crate) fn notification(challenge: &Challenge) -> &'static notifications::Notification {
     leak(notifications::Notification {
         sid: sid(),
@@ -300,6 +319,7 @@ pub(crate) fn notification(challenge: &Challenge) -> &'static notifications::Not
     })
 }
 
+/// Returns a new warning of `account` about an expiring certificate.
 pub(crate) fn alert(account: &Account) -> &'static Alert {
     leak(Alert {
         sid: sid(),
@@ -315,12 +335,12 @@ pub(crate) fn alert(account: &Account) -> &'static Alert {
     })
 }
 
-/// Returns a delivery id that is greater than all ids it returned before.
+/// Returns a new delivery id. It is greater than all ids that this function has returned before.
 pub(crate) fn delivery_id() -> DeliveryId {
     format!("019b76da-a800-7000-8000-{:012x}", next()).parse().unwrap()
 }
 
-/// Returns a delivery to `webhook` that is due at [`NOW`] and expires a day later.
+/// Returns a new delivery to `webhook`. It is due at [`NOW`] and expires one day later.
 pub(crate) fn delivery(webhook: &Webhook) -> &'static Delivery {
     leak(Delivery {
         id: delivery_id(),
@@ -340,7 +360,8 @@ pub(crate) fn delivery(webhook: &Webhook) -> &'static Delivery {
     })
 }
 
-/// Returns a record of the latest attempt of `delivery`, without optional fields.
+/// Returns a record of the latest attempt to make `delivery`, without optional fields. `ending` is the stored word of
+/// its outcome, such as `delivered`.
 pub(crate) fn attempt(delivery: &Delivery, ending: &str) -> &'static AttemptRecord {
     leak(AttemptRecord {
         number: delivery.attempts,
@@ -353,11 +374,16 @@ pub(crate) fn attempt(delivery: &Delivery, ending: &str) -> &'static AttemptReco
     })
 }
 
-/// A row that can be inserted.
+/// A row that [`add()`] can insert.
 pub(crate) trait Add: Sync + 'static {
+    /// Inserts the row.
+    ///
+    /// # Errors
+    /// Returns an error if the store refuses the row or the database fails.
     async fn add(&self, tx: &mut Write) -> Result<(), Error>;
 }
 
+/// Implements [`Add`] for row types, each with the name of the method that inserts it.
 macro_rules! add {
     ($($row:ty: $insert:ident;)*) => {
         $(impl Add for $row {
@@ -389,7 +415,10 @@ impl Add for AuditRecord {
     }
 }
 
-/// Inserts rows in one transaction.
+/// Inserts `rows` in one transaction.
+///
+/// # Panics
+/// Panics if the transaction fails.
 pub(crate) async fn add<R: Add>(store: &Store, rows: impl IntoIterator<Item = &'static R>) {
     let rows: Vec<_> = rows.into_iter().collect();
     let added = async move |tx: &mut Write| {
@@ -401,18 +430,18 @@ pub(crate) async fn add<R: Add>(store: &Store, rows: impl IntoIterator<Item = &'
     store.write(added).await.unwrap();
 }
 
-/// An account, service, entity and factor in the store, each the parent of the next.
+/// An account, service, entity and factor that are in the store. Each is the parent of the next.
 #[derive(Clone, Copy)]
 pub(crate) struct EnrolledUser {
     pub(crate) account: &'static Account,
     pub(crate) service: &'static Service,
     pub(crate) entity: &'static Entity,
-    /// The path of the entity.
+    /// The path of the entity, and of its factor.
     pub(crate) path: &'static EntityPath,
     pub(crate) factor: &'static Factor,
 }
 
-/// Inserts an account, service, entity and factor.
+/// Inserts and returns a new account, service, entity and verified factor. The entity's identity is `user-0001`.
 pub(crate) async fn enrolled_user(store: &Store) -> EnrolledUser {
     let account = account();
     let service = service(account);
@@ -425,7 +454,7 @@ pub(crate) async fn enrolled_user(store: &Store) -> EnrolledUser {
     EnrolledUser { account, service, entity, path: path_of(entity), factor }
 }
 
-/// An account in the store with one resource of every type.
+/// An account in the store with one resource of each type that [`AccountTree::ALL`] lists.
 #[derive(Clone, Copy)]
 pub(crate) struct AccountTree {
     pub(crate) user: EnrolledUser,
@@ -439,7 +468,7 @@ pub(crate) struct AccountTree {
 }
 
 impl AccountTree {
-    /// The names of all resources, as [`Self::remaining`] returns them.
+    /// The names of the account and of all its resources, in the order in which [`Self::remaining`] returns them.
     pub(crate) const ALL: [&'static str; 11] = [
         "account",
         "credential",
@@ -472,11 +501,12 @@ impl AccountTree {
         Self { user, challenge, token, webhook, credential, alert, delivery }
     }
 
-    /// Returns the names of the resources that the store still has.
+    /// Returns the names of those resources of this account tree that are still in the store, in the order of
+    /// [`Self::ALL`].
     pub(crate) async fn remaining(&self, store: &Store) -> Vec<&'static str> {
         let Self { user, challenge, token, webhook, credential, alert, delivery } = *self;
         let EnrolledUser { account, service, path, factor, .. } = user;
-        // A write transaction, because only that can count notifications.
+        // Uses a write transaction, because only a write transaction can count notifications.
         let query = async move |tx: &mut Write| {
             let found = [
                 tx.account(account.sid).await?.is_some(),
@@ -498,7 +528,7 @@ impl AccountTree {
     }
 }
 
-/// Removes the rows of all deleted resources, at most `limit` per transaction. Returns the number of rows.
+/// Removes the rows of all deleted resources, at most `limit` rows per transaction. Returns how many rows were removed.
 pub(crate) async fn remove_all(store: &Store, limit: i64) -> usize {
     let mut removed = 0;
     loop {
@@ -511,9 +541,10 @@ pub(crate) async fn remove_all(store: &Store, limit: i64) -> usize {
     }
 }
 
-/// Converts a row to JSON for comparison. The domain's types do not implement `PartialEq`, and their `Debug`
-/// output hides secrets.
+/// A row that can be converted to JSON for comparison. Most domain types do not implement `PartialEq`, and their
+/// `Debug` output hides secrets.
 pub(crate) trait ToJson {
+    /// Returns a JSON value that contains every field of the row.
     fn to_json(&self) -> Value;
 }
 
@@ -547,7 +578,7 @@ impl<T: ToJson> ToJson for Page<T> {
     }
 }
 
-/// Converts a timestamp to microseconds.
+/// Returns `time` as a JSON number: microseconds since the Unix epoch.
 fn time(time: Timestamp) -> Value {
     time.micros().into()
 }

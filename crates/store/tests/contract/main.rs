@@ -1,7 +1,7 @@
-//! Contract tests of the store. Each test is written once and runs as `…::sqlite` (a file), `…::memory`,
-//! `…::postgres` and `…::pgbouncer`. The `contract!` lists at the top of each file name the databases if a
-//! test does not run on all.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test reports a failure")]
+//! Contract tests: the behavior that the store guarantees on every database. Each test is written once and runs as
+//! `…::sqlite` (a file), `…::memory`, `…::postgres` and `…::pgbouncer`. Tests that run on only some of these databases
+//! are in a separate `contract!` list at the top of their file, for example `contract! { on postgres: … }`.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test reports a failure by panicking")]
 
 #[macro_use]
 mod databases;

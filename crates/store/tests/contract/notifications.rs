@@ -1,4 +1,4 @@
-//! Notifications of a challenge.
+//! Notifications: additional pushes about a challenge, which a backend requests.
 
 use domain::notifications::{MAX_PER_CHALLENGE, Ttl};
 use store::{Conflict, Error, Store, Write};
@@ -9,15 +9,15 @@ use crate::fixtures::*;
 
 contract! {
     notifications_are_counted_per_challenge,
-    notification_requires_its_challenge,
+    notification_cannot_be_inserted_without_its_challenge,
     notification_cannot_be_inserted_twice,
-    concurrent_notifications_do_not_exceed_the_limit_of_a_challenge,
-    notifications_remain_when_the_factor_of_their_challenge_is_deleted,
+    concurrent_notifications_do_not_exceed_the_limit_per_challenge,
+    deleting_a_factor_keeps_its_challenges_and_their_notifications,
 }
 
 contract! {
     on disk:
-    notification_is_written_unchanged,
+    notification_is_stored_unchanged,
 }
 
 async fn notifications_are_counted_per_challenge(store: Store) {
@@ -31,7 +31,7 @@ async fn notifications_are_counted_per_challenge(store: Store) {
     assert_eq!(count(sid()).await, 0);
 }
 
-async fn notification_requires_its_challenge(store: Store) {
+async fn notification_cannot_be_inserted_without_its_challenge(store: Store) {
     let EnrolledUser { factor, .. } = enrolled_user(&store).await;
     let orphan = notification(challenge(factor));
     assert_refused!(transact!(store, |tx| tx.insert_notification(orphan)), Error::ParentGone);
@@ -45,7 +45,7 @@ async fn notification_cannot_be_inserted_twice(store: Store) {
     assert_refused!(again, Error::Conflict(Conflict::Other));
 }
 
-async fn concurrent_notifications_do_not_exceed_the_limit_of_a_challenge(store: Store) {
+async fn concurrent_notifications_do_not_exceed_the_limit_per_challenge(store: Store) {
     let EnrolledUser { path, factor, .. } = enrolled_user(&store).await;
     let challenge = challenge(factor);
     add(&store, [challenge]).await;
@@ -66,7 +66,7 @@ async fn concurrent_notifications_do_not_exceed_the_limit_of_a_challenge(store: 
     assert_eq!(count, MAX_PER_CHALLENGE);
 }
 
-async fn notifications_remain_when_the_factor_of_their_challenge_is_deleted(store: Store) {
+async fn deleting_a_factor_keeps_its_challenges_and_their_notifications(store: Store) {
     let tree = AccountTree::create(&store).await;
     let EnrolledUser { path, factor, .. } = tree.user;
     transact!(store, |tx| tx.delete_factor(path, factor.sid, NOW)).unwrap().unwrap();
@@ -74,8 +74,8 @@ async fn notifications_remain_when_the_factor_of_their_challenge_is_deleted(stor
     assert_eq!(tree.remaining(&store).await, expected);
 }
 
-/// Uses SQL, because the store has no method to read a notification.
-async fn notification_is_written_unchanged(database: TestDatabase) {
+/// Reads the row with SQL, because the store has no method that reads a notification.
+async fn notification_is_stored_unchanged(database: TestDatabase) {
     let store = database.open().await;
     let EnrolledUser { factor, .. } = enrolled_user(&store).await;
     let challenge = challenge(factor);

@@ -1,4 +1,4 @@
-//! A TCP proxy to PostgreSQL whose connections can be cut.
+//! A TCP proxy to PostgreSQL that can close its connections, to simulate network failures.
 
 use std::mem;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::task::{JoinHandle, JoinSet};
 
-/// A TCP proxy between a store and its database.
+/// A TCP proxy between a store and its PostgreSQL database.
 pub(crate) struct Proxy {
-    /// The location of the database behind the proxy.
+    /// The location with which a store connects to the database through the proxy.
     pub(crate) location: Location,
     connections: Arc<Mutex<JoinSet<()>>>,
-    /// Whether new connections are closed immediately.
+    /// Whether the proxy closes new connections immediately.
     hangs_up: Arc<AtomicBool>,
     port: Port,
     listening: Mutex<JoinHandle<()>>,
@@ -25,7 +25,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Starts a proxy to the database at `url`.
+    /// Starts a proxy to the PostgreSQL database at `url`.
     pub(crate) async fn to(url: &str) -> Self {
         let options: PgConnectOptions = url.parse().unwrap();
         let port = Port::new();
@@ -45,6 +45,7 @@ impl Proxy {
         proxy
     }
 
+    /// Starts a task that accepts connections and forwards them to the database.
     async fn listen(&self) {
         let listener = self.port.listen();
         let (connections, hangs_up) = (Arc::clone(&self.connections), Arc::clone(&self.hangs_up));
@@ -58,7 +59,7 @@ impl Proxy {
                 let server = server.clone();
                 connections.lock().await.spawn(async move {
                     let mut server = TcpStream::connect(server).await.unwrap();
-                    // Either side may close the connection.
+                    // An error is ignored, because either side may close the connection.
                     let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
                 });
             }
@@ -66,18 +67,19 @@ impl Proxy {
         *self.listening.lock().await = tokio::spawn(listen);
     }
 
-    /// Cuts all connections. New ones are accepted.
+    /// Closes all connections. New connections are still accepted.
     pub(crate) async fn cut(&self) {
         self.connections.lock().await.shutdown().await;
     }
 
-    /// Cuts all connections and closes new ones immediately, as a load balancer without backends does.
+    /// Closes all connections, and closes new ones immediately after accepting them, like a load balancer without
+    /// backends.
     pub(crate) async fn hang_up(&self) {
         self.hangs_up.store(true, Ordering::Relaxed);
         self.cut().await;
     }
 
-    /// Cuts all connections and refuses new ones, as a machine without a running server does.
+    /// Closes all connections and refuses new ones, like a machine on which PostgreSQL is not running.
     pub(crate) async fn stop(&self) {
         let listening = mem::replace(&mut *self.listening.lock().await, tokio::spawn(async {}));
         listening.abort();
@@ -85,7 +87,7 @@ impl Proxy {
         self.cut().await;
     }
 
-    /// Accepts connections again.
+    /// Accepts and forwards new connections again, after [`Proxy::hang_up`] or [`Proxy::stop`].
     pub(crate) async fn resume(&self) {
         if self.hangs_up.swap(false, Ordering::Relaxed) {
             return;

@@ -1,4 +1,4 @@
-//! Migrations, and the equality of both databases' schemas.
+//! Migrations, and the comparison of the SQLite and PostgreSQL schemas.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,39 +17,40 @@ use crate::fixtures::*;
 
 contract! {
     on disk:
-    old_schema_is_refused_with_the_missing_migrations,
+    error_for_an_old_schema_names_the_missing_migrations,
     every_migration_is_applied_once_and_reported,
-    servers_that_start_concurrently_migrate_once,
-    migration_with_a_different_checksum_is_refused,
+    servers_that_start_concurrently_apply_each_migration_once,
+    database_with_a_different_migration_checksum_is_refused,
     listing_missing_migrations_changes_nothing,
-    unreadable_migration_table_is_an_error,
+    opening_fails_if_the_migration_table_is_unreadable,
     store_is_not_ready_when_a_migration_is_missing,
     newer_schema_is_accepted,
-    store_works_while_columns_are_added,
+    statements_still_work_after_columns_were_added_to_every_table,
 }
 
 contract! {
     on memory:
-    in_memory_store_is_always_migrated,
-    in_memory_stores_are_independent,
+    in_memory_store_is_migrated_even_if_old_schemas_are_refused,
+    in_memory_stores_do_not_share_data,
 }
 
 contract! {
     on postgres:
-    role_without_create_privilege_can_serve,
-    migration_yields_to_running_transactions,
+    store_works_with_a_role_without_the_create_privilege,
+    migration_releases_its_locks_if_they_conflict_with_a_running_transaction,
 }
 
 contract! {
     on sqlite:
     file_that_is_not_a_database_is_refused,
-    file_is_copied_before_migration,
-    latest_migration_copies_are_kept,
-    file_that_cannot_be_copied_is_not_migrated,
-    tables_are_strict_and_journal_mode_is_wal,
+    database_file_is_copied_before_migration,
+    only_the_three_latest_migration_copies_are_kept,
+    database_file_that_cannot_be_copied_is_not_migrated,
+    sqlite_tables_are_strict_and_the_journal_mode_is_wal,
 }
 
-/// Returns the names of the migration files for `database`, sorted.
+/// Returns the sorted names of the migrations for `database`, which is `sqlite` or `postgres`: the names of their files
+/// without `.sql`.
 fn migrations(database: &str) -> Vec<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations").join(database);
     let files = folder.read_dir().unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
@@ -58,8 +59,8 @@ fn migrations(database: &str) -> Vec<String> {
     names
 }
 
-async fn old_schema_is_refused_with_the_missing_migrations(database: TestDatabase) {
-    // Twice, because a refusal changes nothing.
+async fn error_for_an_old_schema_names_the_missing_migrations(database: TestDatabase) {
+    // Open twice: the second result must be the same, because a refusal changes nothing.
     for _ in 0..2 {
         let error = Store::open(&database.location, OldSchema::Refuse).await.map(|_| ()).unwrap_err();
         assert!(error.to_string().contains("0001_verify_push"), "{error}");
@@ -81,7 +82,7 @@ async fn every_migration_is_applied_once_and_reported(database: TestDatabase) {
     }
 }
 
-async fn servers_that_start_concurrently_migrate_once(database: TestDatabase) {
+async fn servers_that_start_concurrently_apply_each_migration_once(database: TestDatabase) {
     let location = &database.location;
     let stores = run_concurrently(6, |_| {
         let location = location.clone();
@@ -95,7 +96,7 @@ async fn servers_that_start_concurrently_migrate_once(database: TestDatabase) {
     assert_eq!(applied, migrations("sqlite").len().to_string());
 }
 
-async fn migration_with_a_different_checksum_is_refused(database: TestDatabase) {
+async fn database_with_a_different_migration_checksum_is_refused(database: TestDatabase) {
     database.open().await.close().await;
     database.sql("UPDATE _sqlx_migrations SET checksum = substr(checksum, 2)").await;
     for old in [OldSchema::Migrate, OldSchema::Refuse] {
@@ -112,7 +113,7 @@ async fn listing_missing_migrations_changes_nothing(database: TestDatabase) {
         }
         missing.iter().map(|migration| migration.name.to_owned()).collect::<Vec<_>>()
     };
-    // Twice, because listing changes nothing.
+    // List twice: the second result must be the same, because listing changes nothing.
     for _ in 0..2 {
         assert_eq!(missing().await, migrations("sqlite"));
     }
@@ -129,7 +130,7 @@ async fn listing_missing_migrations_changes_nothing(database: TestDatabase) {
     }
 }
 
-async fn unreadable_migration_table_is_an_error(database: TestDatabase) {
+async fn opening_fails_if_the_migration_table_is_unreadable(database: TestDatabase) {
     database.open().await.close().await;
     database.sql("ALTER TABLE _sqlx_migrations RENAME COLUMN checksum TO sum").await;
     for old in [OldSchema::Migrate, OldSchema::Refuse] {
@@ -173,7 +174,7 @@ async fn newer_schema_is_accepted(database: TestDatabase) {
     assert_same!(read!(store, |db| db.accounts()).unwrap(), [account, later]);
 }
 
-/// All tables of the schema.
+/// The names of all tables in the schema.
 const TABLES: [&str; 20] = [
     "accounts",
     "api_keys",
@@ -197,9 +198,9 @@ const TABLES: [&str; 20] = [
     "clock_record",
 ];
 
-async fn store_works_while_columns_are_added(database: TestDatabase) {
+async fn statements_still_work_after_columns_were_added_to_every_table(database: TestDatabase) {
     let store = database.open().await;
-    // Often enough that every connection has prepared every statement.
+    // Run the statements often enough that every connection has prepared each of them.
     for _ in 0..10 {
         run_every_statement(&store).await;
     }
@@ -211,7 +212,7 @@ async fn store_works_while_columns_are_added(database: TestDatabase) {
     }
 }
 
-async fn role_without_create_privilege_can_serve(database: TestDatabase) {
+async fn store_works_with_a_role_without_the_create_privilege(database: TestDatabase) {
     database.open().await.close().await;
     let role = database.sql("SELECT 'server_' || md5(current_database())").await;
     database.sql("REVOKE CREATE ON SCHEMA public FROM PUBLIC").await;
@@ -232,15 +233,15 @@ async fn role_without_create_privilege_can_serve(database: TestDatabase) {
     database.sql(&format!("DROP ROLE {role}")).await;
 }
 
-async fn migration_yields_to_running_transactions(database: TestDatabase) {
+async fn migration_releases_its_locks_if_they_conflict_with_a_running_transaction(database: TestDatabase) {
     database.open().await.close().await;
     let undo_migration = "DROP INDEX challenges_by_expiry, access_tokens_by_expiry, factors_unverified; \
          DROP TABLE leases, factor_creations; ALTER TABLE services DROP COLUMN max_pending_challenges, \
          DROP COLUMN challenges_per_minute; DELETE FROM _sqlx_migrations WHERE version = 4";
     database.sql(undo_migration).await;
 
-    // A server in the middle of a transaction. It has locked the table that the migration locks last, and
-    // requests the table that the migration locks first.
+    // `server` is in the middle of a transaction and has locked the table that the migration locks last. `observer`
+    // checks whether the table that the migration locks first is locked: first it must be, then it must be free again.
     let options: PgConnectOptions = database.url().parse().unwrap();
     let (mut server, mut observer) = (options.connect().await.unwrap(), options.connect().await.unwrap());
     sqlx::raw_sql("BEGIN; LOCK TABLE services IN ROW EXCLUSIVE MODE").execute(&mut server).await.unwrap();
@@ -264,7 +265,7 @@ async fn migration_yields_to_running_transactions(database: TestDatabase) {
     store.close().await;
 }
 
-async fn in_memory_store_is_always_migrated(database: TestDatabase) {
+async fn in_memory_store_is_migrated_even_if_old_schemas_are_refused(database: TestDatabase) {
     for old in [OldSchema::Refuse, OldSchema::Migrate] {
         let (store, migrated) = Store::open(&database.location, old).await.unwrap();
         assert_eq!(migrated.applied, migrations("sqlite"));
@@ -272,13 +273,13 @@ async fn in_memory_store_is_always_migrated(database: TestDatabase) {
     }
 }
 
-async fn in_memory_stores_are_independent(database: TestDatabase) {
+async fn in_memory_stores_do_not_share_data(database: TestDatabase) {
     let (one, other) = (database.open().await, database.open().await);
     enrolled_user(&one).await;
     assert_same!(read!(other, |db| db.accounts()).unwrap(), Vec::<domain::Account>::new());
 }
 
-/// Returns the sorted names of the files in the folder of `file`.
+/// Returns the sorted names of all files in the folder that contains `file`.
 fn files_beside(file: &Path) -> Vec<String> {
     let files = file.parent().unwrap().read_dir().unwrap();
     let mut names: Vec<_> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
@@ -286,7 +287,7 @@ fn files_beside(file: &Path) -> Vec<String> {
     names
 }
 
-/// Creates a database with only the first migration applied and one account.
+/// Creates a SQLite database to which only the first migration has been applied, with one account.
 async fn create_old_database(database: &TestDatabase) {
     let newest = TestDatabase::sqlite("").unwrap();
     newest.open().await.close().await;
@@ -307,7 +308,7 @@ async fn create_old_database(database: &TestDatabase) {
         .await;
 }
 
-async fn file_is_copied_before_migration(database: TestDatabase) {
+async fn database_file_is_copied_before_migration(database: TestDatabase) {
     create_old_database(&database).await;
     let (store, migrated) = Store::open(&database.location, OldSchema::Migrate).await.unwrap();
     let second = &migrations("sqlite")[1];
@@ -317,7 +318,7 @@ async fn file_is_copied_before_migration(database: TestDatabase) {
     assert_eq!(std::fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
     store.close().await;
 
-    // The copy is the database before the migration: moved back into place, it can be migrated again.
+    // The copy contains the database as it was before the migration, so it can be moved back and migrated again.
     std::fs::rename(&copy, database.file()).unwrap();
     assert_eq!(database.sql("SELECT version FROM _sqlx_migrations").await, "1");
     assert_eq!(database.sql("SELECT friendly_name FROM accounts").await, "Owl Bank");
@@ -325,7 +326,7 @@ async fn file_is_copied_before_migration(database: TestDatabase) {
     assert_eq!(migrated.copy, Some(copy));
 }
 
-async fn latest_migration_copies_are_kept(database: TestDatabase) {
+async fn only_the_three_latest_migration_copies_are_kept(database: TestDatabase) {
     create_old_database(&database).await;
     let name = |migration: &str| format!("countersign.db.before-{migration}");
     let second = migrations("sqlite")[1].clone();
@@ -339,7 +340,7 @@ async fn latest_migration_copies_are_kept(database: TestDatabase) {
     assert_eq!(left, [name("0000_b"), name("0000_c"), name(&second), name("restore")]);
 }
 
-async fn file_that_cannot_be_copied_is_not_migrated(database: TestDatabase) {
+async fn database_file_that_cannot_be_copied_is_not_migrated(database: TestDatabase) {
     create_old_database(&database).await;
     let copy = database.file().with_file_name(format!("countersign.db.before-{}", migrations("sqlite")[1]));
     std::fs::create_dir(&copy).unwrap();
@@ -360,7 +361,7 @@ async fn file_that_is_not_a_database_is_refused(database: TestDatabase) {
     }
 }
 
-async fn tables_are_strict_and_journal_mode_is_wal(database: TestDatabase) {
+async fn sqlite_tables_are_strict_and_the_journal_mode_is_wal(database: TestDatabase) {
     database.open().await;
     assert_eq!(database.sql("PRAGMA journal_mode").await, "wal");
     let not_strict = "SELECT name FROM pragma_table_list \
@@ -369,13 +370,13 @@ async fn tables_are_strict_and_journal_mode_is_wal(database: TestDatabase) {
 }
 
 #[test]
-fn both_databases_have_the_same_migrations() {
+fn sqlite_and_postgres_have_the_same_migrations() {
     assert_eq!(migrations("sqlite"), migrations("postgres"));
 }
 
 #[test]
-fn both_databases_have_the_same_schema() {
-    let test = "schema::both_databases_have_the_same_schema";
+fn sqlite_and_postgres_have_the_same_schema() {
+    let test = "schema::sqlite_and_postgres_have_the_same_schema";
     let (Some(sqlite), Some(postgres)) = (TestDatabase::sqlite(test), TestDatabase::postgres(test)) else {
         return;
     };
@@ -394,7 +395,7 @@ fn both_databases_have_the_same_schema() {
     });
 }
 
-/// Queries for table, position, name, type and nullability of every column, for SQLite and PostgreSQL.
+/// Two queries, for SQLite and for PostgreSQL, that return every column's table, position, name, type and nullability.
 const COLUMNS: (&str, &str) = (
     "SELECT t.name, c.cid + 1, c.name, \
             CASE c.type WHEN 'INTEGER' THEN 'bigint' WHEN 'BLOB' THEN 'bytea' ELSE lower(c.type) END, \
@@ -406,7 +407,8 @@ const COLUMNS: (&str, &str) = (
      WHERE table_schema = 'public' AND table_name NOT LIKE '_sqlx%'",
 );
 
-/// Queries for table, columns, uniqueness and partiality of every index, including those of keys.
+/// Two queries, for SQLite and for PostgreSQL, that return every index's table and columns, and whether the index is
+/// unique and partial. They include the indexes of keys.
 const INDEXES: (&str, &str) = (
     "SELECT t.name, (SELECT group_concat(c.name) FROM pragma_index_info(i.name) c), i.\"unique\", i.partial \
      FROM sqlite_schema t, pragma_index_list(t.name) i \
@@ -419,7 +421,8 @@ const INDEXES: (&str, &str) = (
      WHERE t.relnamespace = 'public'::regnamespace AND t.relname NOT LIKE '_sqlx%'",
 );
 
-/// Queries for table, column, referenced table and deletion rule of every foreign key.
+/// Two queries, for SQLite and for PostgreSQL, that return every foreign key's table, column, referenced table and
+/// deletion rule.
 const REFERENCES: (&str, &str) = (
     "SELECT t.name, f.\"from\", f.\"table\", f.on_delete FROM sqlite_schema t, pragma_foreign_key_list(t.name) f",
     "SELECT t.relname, c.attname, f.confrelid::regclass, \

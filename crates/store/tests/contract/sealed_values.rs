@@ -1,4 +1,4 @@
-//! Sealed values: counting them by key, and sealing them under a new key.
+//! Sealed values: counting them by master key, and re-sealing them under a new master key.
 
 use domain::{Account, Sealed};
 use store::{EnrollmentKeyRow, SealedColumn, Store};
@@ -10,22 +10,25 @@ contract! {
     sealed_values_are_counted_by_key,
     values_sealed_under_other_keys_are_read_in_batches,
     resealing_skips_values_that_changed_meanwhile,
-    server_key_is_read_back_unchanged,
+    server_key_is_read_back_unchanged_and_cannot_be_inserted_twice,
     replaced_enrollment_key_is_deleted_after_its_retention,
 }
 
 contract! { on disk:
-    missing_table_of_an_old_schema_has_no_sealed_values,
+    table_missing_from_an_old_schema_counts_as_empty,
 }
 
+/// The id of the previous master key, 8 bytes that stand in the header of sealed values.
 const OLD: &[u8] = b"old key.";
+/// The id of the new master key, in the same form.
 const NEW: &[u8] = b"new key.";
 
-/// Returns a value with the header of values that are sealed under `key`.
+/// Returns a value whose header says that it is sealed under `key`. `rest` follows the header.
 fn sealed<T>(key: &[u8], rest: &str) -> Sealed<T> {
     Sealed::from_bytes([&[1], key, rest.as_bytes()].concat())
 }
 
+/// Returns an account whose auth token is sealed under `key`.
 fn account_under(key: &[u8]) -> &'static Account {
     changed(account(), |account| account.auth_token = sealed(key, "token"))
 }
@@ -44,7 +47,7 @@ async fn sealed_values_are_counted_by_key(store: Store) {
     assert_eq!(read!(store, |db| db.count_by_key(SealedColumn::PushCredentials)).unwrap(), []);
 }
 
-async fn missing_table_of_an_old_schema_has_no_sealed_values(database: TestDatabase) {
+async fn table_missing_from_an_old_schema_counts_as_empty(database: TestDatabase) {
     let store = database.open().await;
     add(&store, [account_under(OLD)]).await;
     database.sql("DROP TABLE server_keys").await;
@@ -86,7 +89,7 @@ async fn resealing_skips_values_that_changed_meanwhile(store: Store) {
         store.write(write).await.unwrap()
     };
     let old = || sealed(OLD, "token");
-    // The token of one account is rotated before its value is resealed.
+    // The auth token of `one` is rotated before the old value can be re-sealed.
     let rotated = leak(sealed(OLD, "rotated"));
     assert!(transact!(store, |tx| tx.update_auth_token(one.sid, rotated, NOW)).unwrap());
     assert!(!reseal(one, old()).await);
@@ -100,7 +103,7 @@ async fn resealing_skips_values_that_changed_meanwhile(store: Store) {
     assert_eq!(token(other).await, sealed::<Plaintext>(NEW, "resealed").as_bytes());
 }
 
-async fn server_key_is_read_back_unchanged(store: Store) {
+async fn server_key_is_read_back_unchanged_and_cannot_be_inserted_twice(store: Store) {
     assert!(read!(store, |db| db.server_key::<Plaintext>("hashing")).unwrap().is_none());
     let key = leak(sealed::<Plaintext>(NEW, "hashing"));
     transact!(store, |tx| tx.insert_server_key("hashing", key, NOW)).unwrap();

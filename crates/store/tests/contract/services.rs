@@ -1,4 +1,4 @@
-//! Services.
+//! Services and their settings.
 
 use std::num::NonZeroU32;
 
@@ -18,28 +18,28 @@ use crate::paging::{ALL, assert_paged_list, scattered};
 
 contract! {
     service_is_read_back_unchanged,
-    service_is_found_only_by_its_account,
-    service_requires_its_account,
+    service_is_not_found_with_a_wrong_account_or_sid,
+    service_cannot_be_inserted_without_its_account,
     service_cannot_be_inserted_twice,
-    update_changes_only_the_settings,
-    update_of_a_deleted_service_has_no_effect,
-    concurrent_changes_of_a_locked_service_are_serialized,
-    services_are_listed_in_pages,
-    service_list_contains_one_account_only,
-    page_position_is_stable_while_services_are_added_and_deleted,
-    deleting_a_service_deletes_its_resources,
-    resources_of_a_deleted_service_are_not_found_before_its_rows_are_removed,
+    service_update_changes_only_the_settings_and_the_update_time,
+    update_of_a_missing_service_has_no_effect,
+    concurrent_changes_to_a_locked_service_are_serialized,
+    service_list_is_complete_and_ordered_with_every_page_size,
+    service_list_excludes_services_of_other_accounts,
+    page_position_is_stable_when_services_are_added_and_deleted,
+    deleting_a_service_deletes_all_its_resources_except_deliveries,
+    resources_of_a_deleted_service_are_not_found_even_before_their_rows_are_removed,
     rows_of_a_deleted_service_are_removed_in_batches_of_any_size,
-    service_is_deleted_only_by_its_account,
-    only_the_given_limits_of_a_service_change,
+    service_is_not_deleted_with_a_wrong_account_or_sid,
+    setting_service_limits_changes_only_the_given_limits,
 }
 
 contract! {
     on disk:
-    unreadable_service_settings_are_an_error,
+    reading_a_service_with_unreadable_settings_fails,
 }
 
-/// Returns settings that all differ from those of a new service.
+/// Returns settings of which every value differs from the default.
 fn all_settings() -> Settings {
     fn text<const MIN: usize, const MAX: usize>(text: &str) -> Option<Text<MIN, MAX>> {
         Some(Text::from_stored(text.to_owned()))
@@ -99,7 +99,7 @@ async fn service_is_read_back_unchanged(store: Store) {
     }
 }
 
-async fn service_is_found_only_by_its_account(store: Store) {
+async fn service_is_not_found_with_a_wrong_account_or_sid(store: Store) {
     let (owner, other) = (account(), account());
     let service = service(owner);
     add(&store, [owner, other]).await;
@@ -112,7 +112,7 @@ async fn service_is_found_only_by_its_account(store: Store) {
     }
 }
 
-async fn service_requires_its_account(store: Store) {
+async fn service_cannot_be_inserted_without_its_account(store: Store) {
     let orphan = service(account());
     assert_refused!(transact!(store, |tx| tx.insert_service(orphan)), Error::ParentGone);
 }
@@ -122,7 +122,7 @@ async fn service_cannot_be_inserted_twice(store: Store) {
     assert_refused!(transact!(store, |tx| tx.insert_service(service)), Error::Conflict(Conflict::Other));
 }
 
-async fn update_changes_only_the_settings(store: Store) {
+async fn service_update_changes_only_the_settings_and_the_update_time(store: Store) {
     let (account, other) = (account(), account());
     let (before, bystander) = (service(account), service(account));
     add(&store, [account, other]).await;
@@ -140,17 +140,17 @@ async fn update_changes_only_the_settings(store: Store) {
     assert_same!(read!(store, |db| db.services(account.sid, &ALL)).unwrap(), [after, bystander]);
 }
 
-async fn update_of_a_deleted_service_has_no_effect(store: Store) {
+async fn update_of_a_missing_service_has_no_effect(store: Store) {
     let EnrolledUser { account, service, .. } = enrolled_user(&store).await;
     let missing = changed(service, |service| service.sid = sid());
     transact!(store, |tx| tx.update_service(missing)).unwrap();
     assert_same!(read!(store, |db| db.services(account.sid, &ALL)).unwrap(), [service]);
 }
 
-async fn concurrent_changes_of_a_locked_service_are_serialized(store: Store) {
+async fn concurrent_changes_to_a_locked_service_are_serialized(store: Store) {
     const CHANGES: usize = 40;
     let EnrolledUser { account, service, .. } = enrolled_user(&store).await;
-    // Each change appends one character to the name it read.
+    // Each change appends one character to the name that it has read, so a lost update would be visible.
     let change = async move |tx: &mut Write| {
         let mut service = tx.lock_service(account.sid, service.sid).await?.unwrap();
         service.settings.friendly_name = name(&format!("{}+", service.settings.friendly_name));
@@ -166,7 +166,7 @@ async fn concurrent_changes_of_a_locked_service_are_serialized(store: Store) {
     assert_eq!(changed.settings.friendly_name.as_str(), expected);
 }
 
-async fn services_are_listed_in_pages(store: Store) {
+async fn service_list_is_complete_and_ordered_with_every_page_size(store: Store) {
     let account = account();
     let services = scattered(|sid: ServiceSid, time| {
         changed(service(account), |service| (service.sid, service.created_at) = (sid, time))
@@ -177,7 +177,7 @@ async fn services_are_listed_in_pages(store: Store) {
     assert_paged_list(&services, page).await;
 }
 
-async fn service_list_contains_one_account_only(store: Store) {
+async fn service_list_excludes_services_of_other_accounts(store: Store) {
     let (owner, other) = (account(), account());
     let (service, others) = (service(owner), service(other));
     add(&store, [owner, other]).await;
@@ -186,7 +186,7 @@ async fn service_list_contains_one_account_only(store: Store) {
     assert_same!(read!(store, |db| db.services(sid(), &ALL)).unwrap(), Vec::<Service>::new());
 }
 
-async fn page_position_is_stable_while_services_are_added_and_deleted(store: Store) {
+async fn page_position_is_stable_when_services_are_added_and_deleted(store: Store) {
     let account = account();
     let created_at =
         |second| changed(service(account), |service| service.created_at = NOW.plus_seconds(second));
@@ -199,8 +199,8 @@ async fn page_position_is_stable_while_services_are_added_and_deleted(store: Sto
     let first = page(request).await;
     assert_same!(first, [a, b]);
 
-    // Insert one service before the first page, one into it and one into the next page, and delete the row at
-    // the end of the first page.
+    // Insert one service before the first page, one within it and one within the next page. Delete the last service of
+    // the first page.
     let [before, within, after] = [5, 15, 25].map(created_at);
     add(&store, [before, within, after]).await;
     assert!(transact!(store, |tx| tx.delete_service(account.sid, b.sid, NOW)).unwrap());
@@ -217,16 +217,16 @@ async fn page_position_is_stable_while_services_are_added_and_deleted(store: Sto
     assert_same!(page(request).await, [before]);
 }
 
-async fn deleting_a_service_deletes_its_resources(store: Store) {
+async fn deleting_a_service_deletes_all_its_resources_except_deliveries(store: Store) {
     let (deleted, bystander) = (AccountTree::create(&store).await, AccountTree::create(&store).await);
     let EnrolledUser { account, service, .. } = deleted.user;
     assert!(transact!(store, |tx| tx.delete_service(account.sid, service.sid, NOW)).unwrap());
     assert!(!transact!(store, |tx| tx.delete_service(account.sid, service.sid, NOW)).unwrap());
-    // The worker skips the pending delivery later.
+    // The pending delivery remains. The delivery worker skips it later.
     let remaining = ["account", "credential", "alert", "delivery"];
     let found = async || {
         let mut found = deleted.remaining(&store).await;
-        // Notifications are counted by challenge, so they are found until their rows are removed.
+        // Ignore notifications: they are counted by challenge SID, so they are found until their rows are removed.
         found.retain(|name| *name != "notification");
         found
     };
@@ -237,7 +237,7 @@ async fn deleting_a_service_deletes_its_resources(store: Store) {
     assert_eq!(bystander.remaining(&store).await, AccountTree::ALL);
 }
 
-async fn resources_of_a_deleted_service_are_not_found_before_its_rows_are_removed(store: Store) {
+async fn resources_of_a_deleted_service_are_not_found_even_before_their_rows_are_removed(store: Store) {
     let tree = AccountTree::create(&store).await;
     let EnrolledUser { account, service, path, factor, .. } = tree.user;
     assert!(transact!(store, |tx| tx.delete_service(account.sid, service.sid, NOW)).unwrap());
@@ -250,7 +250,8 @@ async fn resources_of_a_deleted_service_are_not_found_before_its_rows_are_remove
     assert!(transact!(store, |tx| tx.delete_factor(path, factor.sid, NOW)).unwrap().is_none());
     assert!(transact!(store, |tx| tx.delete_entity(path, NOW)).unwrap().is_none());
     assert_same!(read!(store, |db| db.all_webhooks()).unwrap(), Vec::<Webhook>::new());
-    // Retention skips factors of a deleted service, because it would audit each and notify webhooks.
+    // Housekeeping must skip the unverified factors of a deleted service. Otherwise it would write an audit record and
+    // enqueue webhook deliveries for each.
     let unverified = changed(factor, |factor| {
         (factor.sid, factor.credential_sid) = (sid(), sid());
         (factor.public_key, factor.status) = (public_key(), Status::Unverified);
@@ -268,7 +269,7 @@ async fn rows_of_a_deleted_service_are_removed_in_batches_of_any_size(store: Sto
     let bystander = AccountTree::create(&store).await;
     for limit in [1, 7, 1000] {
         let EnrolledUser { account, service, .. } = enrolled_user(&store).await;
-        // The service, its entity and its factor.
+        // Starts with the rows of the service, its entity and its factor.
         let mut rows = 3;
         for number in 0..5 {
             let entity = entity(service, &format!("crowd-{number:04}"));
@@ -281,18 +282,18 @@ async fn rows_of_a_deleted_service_are_removed_in_batches_of_any_size(store: Sto
             transact!(store, |tx| tx.record_factor_creation(factors[0])).unwrap();
             rows += 1 + 2 + 3 + 1 + 1;
         }
-        // Also delete one entity, some of whose rows remain when the service is deleted.
+        // Also delete one entity. Some of its rows still exist when the service is deleted.
         let path = path_of(entity(service, "crowd-0001"));
         transact!(store, |tx| tx.delete_entity(path, NOW)).unwrap().unwrap();
         assert!(transact!(store, |tx| tx.delete_service(account.sid, service.sid, NOW)).unwrap());
-        // The two factors of that entity were deleted immediately.
+        // The rows of that entity's two factors were deleted immediately.
         assert_eq!(remove_all(&store, limit).await, rows - 2);
         assert_eq!(read!(store, |db| db.count_deleted()).unwrap(), 0);
     }
     assert_eq!(bystander.remaining(&store).await, AccountTree::ALL);
 }
 
-async fn service_is_deleted_only_by_its_account(store: Store) {
+async fn service_is_not_deleted_with_a_wrong_account_or_sid(store: Store) {
     let (tree, other) = (AccountTree::create(&store).await, account());
     let EnrolledUser { account, service, .. } = tree.user;
     add(&store, [other]).await;
@@ -302,7 +303,7 @@ async fn service_is_deleted_only_by_its_account(store: Store) {
     assert_eq!(tree.remaining(&store).await, AccountTree::ALL);
 }
 
-async fn unreadable_service_settings_are_an_error(database: TestDatabase) {
+async fn reading_a_service_with_unreadable_settings_fails(database: TestDatabase) {
     let store = database.open().await;
     let EnrolledUser { account, service, .. } = enrolled_user(&store).await;
     database.sql("UPDATE services SET settings = '{}'").await;
@@ -310,7 +311,7 @@ async fn unreadable_service_settings_are_an_error(database: TestDatabase) {
     assert_refused!(found, Error::Corrupt(column) if column == "settings");
 }
 
-async fn only_the_given_limits_of_a_service_change(store: Store) {
+async fn setting_service_limits_changes_only_the_given_limits(store: Store) {
     let EnrolledUser { account, service, .. } = enrolled_user(&store).await;
     let five = LimitOverride::Most(NonZeroU32::new(5).unwrap());
     for (pending, per_minute, expected) in [

@@ -1,4 +1,4 @@
-//! SQLite files: backups, and replacing a database.
+//! SQLite files: creating, backing up, inspecting and replacing a database.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,30 +16,30 @@ use crate::fixtures::*;
 
 contract! {
     on sqlite:
-    backup_is_a_consistent_snapshot,
+    backup_during_writes_is_a_consistent_snapshot,
     failed_backup_leaves_no_file,
-    concurrent_backups_to_one_file_all_succeed,
-    replacement_is_put_in_place_and_the_previous_database_is_kept,
+    concurrent_backups_to_the_same_file_all_succeed,
+    replacement_database_is_put_in_place_and_the_previous_one_is_kept,
     database_in_use_cannot_be_replaced,
-    starting_child_processes_does_not_hold_the_lock,
-    checking_for_use_does_not_hold_the_lock,
-    database_with_a_foreign_reader_is_not_replaced,
-    dropped_replacement_changes_nothing,
-    damaged_or_foreign_file_is_refused_as_replacement,
-    replacement_reports_migrations_of_a_newer_version,
-    schema_differences_are_reported_by_name,
-    special_files_are_refused_without_blocking,
-    new_database_file_is_created_with_its_header,
+    starting_child_processes_does_not_make_the_database_appear_in_use,
+    checking_whether_a_database_is_in_use_does_not_make_backups_fail,
+    database_that_another_connection_is_reading_is_not_replaced,
+    dropping_a_prepared_replacement_database_changes_nothing,
+    damaged_or_non_database_file_is_refused_as_replacement,
+    replacement_database_reports_migrations_of_a_newer_version,
+    unexpected_changed_and_missing_schema_objects_are_reported_by_name,
+    folders_pipes_and_devices_are_refused_as_database_files_without_blocking,
+    empty_database_file_is_created_in_wal_mode_without_overwriting_an_existing_one,
     write_ahead_log_shrinks_after_a_large_transaction,
 }
 
-async fn backup_is_a_consistent_snapshot(database: TestDatabase) {
+async fn backup_during_writes_is_a_consistent_snapshot(database: TestDatabase) {
     let store = database.open().await;
     let running = Arc::new(AtomicBool::new(true));
     let writer = tokio::spawn({
         let (store, running) = (store.clone(), Arc::clone(&running));
         async move {
-            // Inserts accounts in pairs: a copy with an odd number is not a consistent snapshot.
+            // Insert accounts in pairs, so that a copy with an odd number of accounts is not a consistent snapshot.
             while running.load(Ordering::Relaxed) {
                 let (one, other) = (account(), account());
                 store
@@ -75,8 +75,8 @@ async fn failed_backup_leaves_no_file(database: TestDatabase) {
     let folder = database.file().with_file_name("folder");
     fs::create_dir(&folder).unwrap();
     let backup = folder.join("backup");
-    // In turn: the database is missing, is not a database, is empty, and the target of the backup is a
-    // folder.
+    // The backup fails for four reasons in turn: the database is missing, is not a database, or is empty, and the
+    // target of the backup is a folder.
     assert!(back_up(&database.file(), &backup).await.is_err());
     fs::write(database.file(), "not a database, ".repeat(1000)).unwrap();
     assert!(back_up(&database.file(), &backup).await.is_err());
@@ -89,14 +89,14 @@ async fn failed_backup_leaves_no_file(database: TestDatabase) {
     assert_eq!(folder.read_dir().unwrap().count(), 0);
 }
 
-async fn concurrent_backups_to_one_file_all_succeed(database: TestDatabase) {
+async fn concurrent_backups_to_the_same_file_all_succeed(database: TestDatabase) {
     let store = database.open().await;
     let account = account();
     add(&store, [account]).await;
     let (folder, backup) =
         (database.file().with_file_name("folder"), database.file().with_file_name("folder/backup"));
     fs::create_dir(&folder).unwrap();
-    // Left behind by a killed backup of an older version, readable by everyone.
+    // This draft stands for a file that a killed backup of an older version left behind, readable by all users.
     fs::write(folder.join("backup.draft"), "").unwrap();
     let results = run_concurrently(8, |_| {
         let (database, backup) = (database.file(), backup.clone());
@@ -112,7 +112,7 @@ async fn concurrent_backups_to_one_file_all_succeed(database: TestDatabase) {
     assert_same!(read!(copy, |db| db.accounts()).unwrap(), [account]);
 }
 
-async fn replacement_is_put_in_place_and_the_previous_database_is_kept(database: TestDatabase) {
+async fn replacement_database_is_put_in_place_and_the_previous_one_is_kept(database: TestDatabase) {
     let (early, late) = (account(), account());
     let store = database.open().await;
     add(&store, [early]).await;
@@ -121,7 +121,7 @@ async fn replacement_is_put_in_place_and_the_previous_database_is_kept(database:
     add(&store, [late]).await;
     store.close().await;
 
-    // First replace a database, then put it where none is.
+    // First replace an existing database, then put the backup where no database exists.
     let kept = database.file().with_file_name("kept");
     for existed in [true, false] {
         let replacement = Replacement::prepare(&backup, &database.file()).await.unwrap();
@@ -133,7 +133,7 @@ async fn replacement_is_put_in_place_and_the_previous_database_is_kept(database:
         store.close().await;
         fs::remove_file(database.file()).unwrap();
     }
-    // The kept database can be put back.
+    // The previous database was kept and can be put back.
     Replacement::prepare(&kept, &database.file()).await.unwrap().put_in_place(&backup).await.unwrap();
     let store = database.open().await;
     assert_same!(read!(store, |db| db.accounts()).unwrap(), [early, late]);
@@ -158,7 +158,7 @@ async fn database_in_use_cannot_be_replaced(database: TestDatabase) {
     database.open().await;
 }
 
-async fn starting_child_processes_does_not_hold_the_lock(database: TestDatabase) {
+async fn starting_child_processes_does_not_make_the_database_appear_in_use(database: TestDatabase) {
     database.open().await.close().await;
     let running = Arc::new(AtomicBool::new(true));
     let starters = [(); 2].map(|()| {
@@ -169,7 +169,8 @@ async fn starting_child_processes_does_not_hold_the_lock(database: TestDatabase)
             }
         })
     });
-    // Every check releases the lock, so the next one finds the database unused.
+    // Every check releases its lock, so the next check must find that the database is not in use. A child process must
+    // not inherit the lock.
     for _ in 0..1000 {
         assert!(!is_in_use(&database.file()).unwrap());
     }
@@ -177,7 +178,7 @@ async fn starting_child_processes_does_not_hold_the_lock(database: TestDatabase)
     starters.into_iter().for_each(|starter| starter.join().unwrap());
 }
 
-async fn checking_for_use_does_not_hold_the_lock(database: TestDatabase) {
+async fn checking_whether_a_database_is_in_use_does_not_make_backups_fail(database: TestDatabase) {
     database.open().await.close().await;
     let running = Arc::new(AtomicBool::new(true));
     let checker = std::thread::spawn({
@@ -198,7 +199,7 @@ async fn checking_for_use_does_not_hold_the_lock(database: TestDatabase) {
     checker.join().unwrap();
 }
 
-async fn database_with_a_foreign_reader_is_not_replaced(database: TestDatabase) {
+async fn database_that_another_connection_is_reading_is_not_replaced(database: TestDatabase) {
     let store = database.open().await;
     let file = |name: &str| database.file().with_file_name(name);
     back_up(&database.file(), &file("backup")).await.unwrap();
@@ -221,7 +222,7 @@ async fn database_with_a_foreign_reader_is_not_replaced(database: TestDatabase) 
     assert_same!(read!(store, |db| db.accounts()).unwrap(), [account]);
 }
 
-async fn dropped_replacement_changes_nothing(database: TestDatabase) {
+async fn dropping_a_prepared_replacement_database_changes_nothing(database: TestDatabase) {
     let store = database.open().await;
     let backup = database.file().with_file_name("backup");
     back_up(&database.file(), &backup).await.unwrap();
@@ -235,7 +236,7 @@ async fn dropped_replacement_changes_nothing(database: TestDatabase) {
     assert_same!(read!(store, |db| db.accounts()).unwrap(), [account]);
 }
 
-async fn damaged_or_foreign_file_is_refused_as_replacement(database: TestDatabase) {
+async fn damaged_or_non_database_file_is_refused_as_replacement(database: TestDatabase) {
     let store = database.open().await;
     enrolled_user(&store).await;
     let file = |name: &str| database.file().with_file_name(name);
@@ -245,7 +246,7 @@ async fn damaged_or_foreign_file_is_refused_as_replacement(database: TestDatabas
 
     let whole = fs::read(&good).unwrap();
     let mut damaged = whole.clone();
-    // The root page of a table now claims cells that it does not have.
+    // Overwrite the root page of a table, so that its header refers to cells that do not exist.
     let page = 4096 * 3;
     damaged[page..page + 2048].fill(0xff);
     let bad = [
@@ -260,13 +261,13 @@ async fn damaged_or_foreign_file_is_refused_as_replacement(database: TestDatabas
         assert_refused!(prepared, Error::Damaged(named, _) if named == file(name));
     }
     assert_refused!(Replacement::prepare(&file("missing"), &database.file()).await, Error::File(..));
-    // Preparing a replacement does not create another database.
+    // Preparing a replacement does not create a database elsewhere.
     let Location::Sqlite(other) = TestDatabase::sqlite("").unwrap().location else { unreachable!() };
     drop(Replacement::prepare(&good, &database.file()).await.unwrap());
     assert!(!other.exists());
 }
 
-async fn replacement_reports_migrations_of_a_newer_version(database: TestDatabase) {
+async fn replacement_database_reports_migrations_of_a_newer_version(database: TestDatabase) {
     database.open().await.close().await;
     database
         .sql(
@@ -280,7 +281,7 @@ async fn replacement_reports_migrations_of_a_newer_version(database: TestDatabas
     assert_eq!(replacement.inspect().await.unwrap().1.newer, ["9999_of_a_newer_program"]);
 }
 
-async fn schema_differences_are_reported_by_name(database: TestDatabase) {
+async fn unexpected_changed_and_missing_schema_objects_are_reported_by_name(database: TestDatabase) {
     let (store, migrated) = Store::open(&database.location, OldSchema::Migrate).await.unwrap();
     assert_eq!(migrated.differences, [""; 0]);
     store.close().await;
@@ -307,12 +308,12 @@ async fn schema_differences_are_reported_by_name(database: TestDatabase) {
     assert_eq!(replacement.inspect().await.unwrap().1.differences, expected);
     drop(replacement);
     assert_eq!(store::schema_differences(&database.file()).await.unwrap(), expected);
-    // A server accepts the schema and reports the differences.
+    // Opening the store succeeds despite the differences, and reports them.
     let (_, migrated) = Store::open(&database.location, OldSchema::Migrate).await.unwrap();
     assert_eq!(migrated.differences, expected);
 }
 
-async fn special_files_are_refused_without_blocking(database: TestDatabase) {
+async fn folders_pipes_and_devices_are_refused_as_database_files_without_blocking(database: TestDatabase) {
     database.open().await.close().await;
     let file = |name: &str| database.file().with_file_name(name);
     fs::create_dir(file("folder")).unwrap();
@@ -325,7 +326,9 @@ async fn special_files_are_refused_without_blocking(database: TestDatabase) {
     }
 }
 
-async fn new_database_file_is_created_with_its_header(database: TestDatabase) {
+async fn empty_database_file_is_created_in_wal_mode_without_overwriting_an_existing_one(
+    database: TestDatabase,
+) {
     for _ in 0..2 {
         store::create_empty(&database.file()).await.unwrap();
         let header = fs::read(database.file()).unwrap();
@@ -354,7 +357,7 @@ async fn write_ahead_log_shrinks_after_a_large_transaction(database: TestDatabas
     let log = database.file().with_file_name("countersign.db-wal");
     let size = || fs::metadata(&log).unwrap().len();
     assert!(size() > 100 << 20, "{}", size());
-    // SQLite truncates the log on the first write after a complete checkpoint.
+    // SQLite truncates the log on the first write after a complete checkpoint, so a few writes are needed.
     for _ in 0..3 {
         add(&store, [account()]).await;
     }

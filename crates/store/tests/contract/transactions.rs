@@ -1,4 +1,4 @@
-//! Guarantees of reads and writes: atomicity, visibility, durability, cancellation and limits.
+//! The guarantees of reads and writes: atomicity, visibility, durability, cancellation and limits.
 
 use std::future::{Ready, ready};
 use std::panic::resume_unwind;
@@ -20,49 +20,49 @@ use crate::fixtures::*;
 use crate::paging::ALL;
 
 contract! {
-    write_returns_the_result_of_its_closure,
+    reads_and_writes_return_the_results_of_their_closures,
     write_sees_its_own_changes,
-    finished_write_is_visible_to_all_later_reads,
+    committed_write_is_visible_to_all_later_reads,
     read_returns_the_error_of_its_closure,
-    database_is_ready,
-    error_rolls_back_the_write,
-    panic_rolls_back_the_write_and_is_reported,
+    schema_of_a_newly_opened_store_is_current,
+    error_returned_by_the_closure_rolls_back_the_write,
+    panic_in_the_closure_rolls_back_the_write_and_is_reported,
     panic_before_the_first_await_is_reported,
     ignored_statement_error_rolls_back_the_write,
-    statement_error_can_be_mapped_by_the_closure,
+    statement_error_mapped_by_the_closure_is_returned_and_rolls_back_the_write,
     many_concurrent_writes_all_succeed,
     concurrent_writes_succeed_or_fail_independently,
     queued_write_completes_after_its_caller_was_dropped,
     running_write_completes_after_its_caller_was_dropped,
     canceled_statement_does_not_affect_later_statements,
     writes_beyond_the_queue_limit_are_refused,
-    concurrently_deleted_entity_leaves_no_challenges,
-    closing_finishes_queued_writes_and_refuses_later_ones,
+    no_challenges_remain_if_their_entity_is_deleted_while_they_are_created,
+    closing_the_store_completes_queued_writes_and_refuses_later_calls,
     store_can_be_closed_twice,
 }
 
 contract! {
     on disk:
-    partial_write_is_not_visible,
-    finished_writes_survive_closing_and_reopening,
-    finished_writes_survive_without_closing,
-    write_is_visible_to_other_servers,
+    uncommitted_write_is_not_visible_to_reads,
+    committed_and_queued_writes_survive_closing_and_reopening,
+    committed_writes_survive_reopening_without_closing,
+    committed_write_is_visible_to_other_servers,
 }
 
 contract! {
     on postgres:
-    deadlocked_write_is_repeated,
+    deadlocked_write_is_repeated_and_succeeds,
 }
 
 contract! {
     on sqlite:
-    closed_store_leaves_only_the_database_file,
+    closing_the_store_leaves_only_the_database_file,
     writes_are_refused_and_reads_succeed_while_another_process_locks_the_file,
-    write_waits_for_a_short_lock_of_another_process,
-    write_that_waits_too_long_is_refused_and_never_runs,
+    write_waits_until_another_process_releases_its_lock,
+    write_queued_for_too_long_is_refused_and_never_runs,
 }
 
-/// An error type of the caller.
+/// An error type that a caller of the store could define.
 #[derive(Debug)]
 enum CallerError {
     Unwanted,
@@ -75,16 +75,17 @@ impl From<Error> for CallerError {
     }
 }
 
-/// Panics without printing to standard error.
+/// Panics without printing a message to standard error.
 fn panic_quietly() -> ! {
     resume_unwind(Box::new("a bug"))
 }
 
+/// Returns the SIDs of all accounts in the store, oldest first.
 async fn sids(store: &Store) -> Vec<AccountSid> {
     read!(store, |db| db.accounts()).unwrap().iter().map(|account| account.sid).collect()
 }
 
-async fn write_returns_the_result_of_its_closure(store: Store) {
+async fn reads_and_writes_return_the_results_of_their_closures(store: Store) {
     assert_eq!(store.write(async |_| Ok::<_, Error>("a value")).await.unwrap(), "a value");
     assert_refused!(store.write(async |_| Err::<(), _>(CallerError::Unwanted)).await, CallerError::Unwanted);
     assert_eq!(store.read(async |_| Ok::<_, Error>("a value")).await.unwrap(), "a value");
@@ -102,7 +103,7 @@ async fn write_sees_its_own_changes(store: Store) {
     assert_same!(after, Some(account));
 }
 
-async fn finished_write_is_visible_to_all_later_reads(store: Store) {
+async fn committed_write_is_visible_to_all_later_reads(store: Store) {
     for _ in 0..50 {
         let account = account();
         assert!(transact!(store, |tx| tx.insert_account(account)).unwrap());
@@ -119,12 +120,12 @@ async fn read_returns_the_error_of_its_closure(store: Store) {
     assert_refused!(refused.await, CallerError::Unwanted);
 }
 
-async fn database_is_ready(store: Store) {
+async fn schema_of_a_newly_opened_store_is_current(store: Store) {
     read!(store, |db| db.require_current_schema()).unwrap();
     transact!(store, |tx| tx.require_current_schema()).unwrap();
 }
 
-async fn error_rolls_back_the_write(store: Store) {
+async fn error_returned_by_the_closure_rolls_back_the_write(store: Store) {
     let existing = enrolled_user(&store).await;
     let refused = store.write(async move |tx: &mut Write| {
         tx.insert_account(account()).await?;
@@ -139,7 +140,7 @@ async fn error_rolls_back_the_write(store: Store) {
     );
 }
 
-async fn panic_rolls_back_the_write_and_is_reported(store: Store) {
+async fn panic_in_the_closure_rolls_back_the_write_and_is_reported(store: Store) {
     let (lost, later) = (account(), account());
     let panicked = store.write(async move |tx: &mut Write| {
         tx.insert_account(lost).await?;
@@ -154,7 +155,8 @@ async fn panic_rolls_back_the_write_and_is_reported(store: Store) {
 }
 
 async fn panic_before_the_first_await_is_reported(store: Store) {
-    // A function that returns a future runs before the first await, unlike the code of an async closure.
+    // The body of a function that returns a future runs before the future is polled. The body of an async closure runs
+    // only when its future is polled.
     fn panicking(_: &mut Write) -> Ready<Result<(), Error>> {
         if true {
             panic_quietly();
@@ -174,7 +176,7 @@ async fn ignored_statement_error_rolls_back_the_write(store: Store) {
         tx.insert_account(before).await?;
         let conflict = tx.insert_service(service).await;
         assert_refused!(conflict, Error::Conflict(Conflict::Other));
-        // PostgreSQL refuses later statements, SQLite would execute them.
+        // PostgreSQL refuses statements after the failed one. SQLite would execute them.
         let _ = tx.insert_account(after).await;
         Ok::<_, Error>(())
     });
@@ -182,7 +184,7 @@ async fn ignored_statement_error_rolls_back_the_write(store: Store) {
     assert_eq!(sids(&store).await, [known.sid]);
 }
 
-async fn statement_error_can_be_mapped_by_the_closure(store: Store) {
+async fn statement_error_mapped_by_the_closure_is_returned_and_rolls_back_the_write(store: Store) {
     let EnrolledUser { account: known, service, .. } = enrolled_user(&store).await;
     let refused = store.write(async move |tx: &mut Write| {
         tx.insert_account(account()).await?;
@@ -221,7 +223,7 @@ async fn concurrent_writes_succeed_or_fail_independently(store: Store) {
             }
         })
     };
-    // Block the writer until all writes are queued, so that they share transactions on SQLite.
+    // Block the writer until all writes are queued, so that on SQLite they share transactions.
     let blocked = BlockedWrite::start(&store).await;
     let mut writes = pin!(join_all((0..accounts.len()).map(write)));
     poll_once(writes.as_mut());
@@ -253,7 +255,7 @@ async fn queued_write_completes_after_its_caller_was_dropped(store: Store) {
     assert!(store.write(write).now_or_never().is_none());
     blocked.finish().await;
 
-    assert_eq!(ended.recv().await, None, "the closure is dropped when it has finished");
+    assert_eq!(ended.recv().await, None, "the closure must be dropped when it has finished");
     assert_eq!(sids(&store).await, [one.sid, other.sid]);
 }
 
@@ -277,7 +279,7 @@ async fn running_write_completes_after_its_caller_was_dropped(store: Store) {
     assert!(caller.await.unwrap_err().is_cancelled());
     proceed.open();
 
-    assert_eq!(ended.recv().await, None, "the closure is dropped when it has finished");
+    assert_eq!(ended.recv().await, None, "the closure must be dropped when it has finished");
     assert_eq!(sids(&store).await, [one.sid, other.sid]);
 }
 
@@ -285,7 +287,7 @@ async fn canceled_statement_does_not_affect_later_statements(store: Store) {
     let accounts: Vec<_> = (0..20).map(|_| account()).collect();
     add(&store, accounts.clone()).await;
     for account in accounts {
-        // A client may disconnect after any number of polls.
+        // Cancel the read after each number of polls, because a client may disconnect at any time.
         for polls in 0..8 {
             let mut read = pin!(store.read(async |db: &mut Read| db.accounts().await));
             for _ in 0..polls {
@@ -326,12 +328,12 @@ async fn writes_beyond_the_queue_limit_are_refused(store: Store) {
     assert_eq!(sids(&store).await, succeeded);
 }
 
-async fn write_that_waits_too_long_is_refused_and_never_runs(database: TestDatabase) {
+async fn write_queued_for_too_long_is_refused_and_never_runs(database: TestDatabase) {
     let store = database.open().await;
     let (late, next) = (account(), account());
     let blocked = BlockedWrite::start(&store).await;
     let started_at = Instant::now();
-    // The blocked write does not end by itself, so the write is refused while it is still queued.
+    // The blocked write does not end by itself, so the second write is refused while it is still queued.
     let refused = transact!(store, |tx| tx.insert_account(late));
     assert_refused!(refused, Error::Unavailable(_));
     assert!(started_at.elapsed() < Duration::from_secs(10), "{:?}", started_at.elapsed());
@@ -340,7 +342,7 @@ async fn write_that_waits_too_long_is_refused_and_never_runs(database: TestDatab
     assert_same!(read!(store, |db| db.account(late.sid)).unwrap(), None::<Account>);
 }
 
-async fn concurrently_deleted_entity_leaves_no_challenges(store: Store) {
+async fn no_challenges_remain_if_their_entity_is_deleted_while_they_are_created(store: Store) {
     let EnrolledUser { service, .. } = enrolled_user(&store).await;
     for number in 0..5 {
         let entity = entity(service, &format!("deleted-{number}"));
@@ -359,7 +361,7 @@ async fn concurrently_deleted_entity_leaves_no_challenges(store: Store) {
             async move { if number == 4 { store.write(delete).await } else { store.write(open).await } }
         });
         for outcome in outcomes.await {
-            // A write that locked the factor may find that the entity has been deleted since.
+            // After a write has locked the factor, it may find that the entity was deleted meanwhile.
             assert!(matches!(outcome, Ok(_) | Err(Error::ParentGone)), "{outcome:?}");
         }
         while transact!(store, |tx| tx.remove_deleted(100)).unwrap() > 0 {}
@@ -369,7 +371,7 @@ async fn concurrently_deleted_entity_leaves_no_challenges(store: Store) {
     }
 }
 
-async fn closing_finishes_queued_writes_and_refuses_later_ones(store: Store) {
+async fn closing_the_store_completes_queued_writes_and_refuses_later_calls(store: Store) {
     let (before, after) = (account(), account());
     let blocked = BlockedWrite::start(&store).await;
     let mut writes = pin!(join_all((0..20).map(|number| {
@@ -399,7 +401,7 @@ async fn store_can_be_closed_twice(store: Store) {
     clone.close().await;
 }
 
-async fn partial_write_is_not_visible(database: TestDatabase) {
+async fn uncommitted_write_is_not_visible_to_reads(database: TestDatabase) {
     let store = database.open().await;
     let (one, other) = (account(), account());
     let (in_progress, proceed) = (Gate::closed(), Gate::closed());
@@ -417,7 +419,7 @@ async fn partial_write_is_not_visible(database: TestDatabase) {
     assert_eq!(sids(&store).await, [one.sid, other.sid]);
 }
 
-async fn finished_writes_survive_closing_and_reopening(database: TestDatabase) {
+async fn committed_and_queued_writes_survive_closing_and_reopening(database: TestDatabase) {
     let store = database.open().await;
     let tree = AccountTree::create(&store).await;
     let late = account();
@@ -436,7 +438,7 @@ async fn finished_writes_survive_closing_and_reopening(database: TestDatabase) {
     assert_same!(read!(store, |db| db.account(late.sid)).unwrap(), Some(late));
 }
 
-async fn finished_writes_survive_without_closing(database: TestDatabase) {
+async fn committed_writes_survive_reopening_without_closing(database: TestDatabase) {
     let store = database.open().await;
     let account = account();
     assert!(transact!(store, |tx| tx.insert_account(account)).unwrap());
@@ -446,7 +448,7 @@ async fn finished_writes_survive_without_closing(database: TestDatabase) {
     assert_same!(read!(store, |db| db.account(account.sid)).unwrap(), Some(account));
 }
 
-async fn write_is_visible_to_other_servers(database: TestDatabase) {
+async fn committed_write_is_visible_to_other_servers(database: TestDatabase) {
     let (one, other) = (database.open().await, database.open().await);
     for (writer, reader) in [(&one, &other), (&other, &one), (&one, &other)] {
         let account = account();
@@ -456,7 +458,7 @@ async fn write_is_visible_to_other_servers(database: TestDatabase) {
     }
 }
 
-async fn deadlocked_write_is_repeated(database: TestDatabase) {
+async fn deadlocked_write_is_repeated_and_succeeds(database: TestDatabase) {
     let store = database.open().await;
     let EnrolledUser { account, service: one, .. } = enrolled_user(&store).await;
     let other = service(account);
@@ -468,7 +470,7 @@ async fn deadlocked_write_is_repeated(database: TestDatabase) {
         let (first, second) = if number == 0 { (one, other) } else { (other, one) };
         let lock_both = async move |tx: &mut Write| {
             tx.lock_service(account.sid, first.sid).await?;
-            // In the first run, each transaction holds the lock that the other requests.
+            // In its first run, each transaction holds the lock that the other requests next.
             if runs.fetch_add(1, Ordering::Relaxed) < 2 {
                 met.wait().await;
             }
@@ -480,18 +482,18 @@ async fn deadlocked_write_is_repeated(database: TestDatabase) {
     for result in results.await {
         assert!(result.unwrap());
     }
-    assert!(runs.load(Ordering::Relaxed) > 2, "one of the two was repeated");
+    assert!(runs.load(Ordering::Relaxed) > 2, "one of the two writes must have been repeated");
     assert_eq!(sids(&store).await.len(), 3);
 }
 
-async fn closed_store_leaves_only_the_database_file(database: TestDatabase) {
+async fn closing_the_store_leaves_only_the_database_file(database: TestDatabase) {
     let store = database.open().await;
     let account = account();
     assert!(transact!(store, |tx| tx.insert_account(account)).unwrap());
     assert_same!(read!(store, |db| db.account(account.sid)).unwrap(), Some(account));
     store.close().await;
 
-    // A copy of this file is complete.
+    // No write-ahead log is left, so a copy of this file alone is a complete database.
     let file = database.file();
     let files = std::fs::read_dir(file.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
     assert_eq!(files.collect::<Vec<_>>(), [file]);
@@ -513,12 +515,12 @@ async fn writes_are_refused_and_reads_succeed_while_another_process_locks_the_fi
         assert_eq!(sids(&store).await, [known.sid]);
         assert!(
             started_at.elapsed() < Duration::from_secs(6),
-            "a read must not wait: {:?}",
+            "a read must not wait for the lock, but took {:?}",
             started_at.elapsed()
         );
     };
     tokio::join!(join_all(writes), reads);
-    assert!(started_at.elapsed() < MAX_WAIT, "the last was refused after {:?}", started_at.elapsed());
+    assert!(started_at.elapsed() < MAX_WAIT, "the last write was refused after {:?}", started_at.elapsed());
 
     process.close().await.unwrap();
     let after = account();
@@ -526,7 +528,7 @@ async fn writes_are_refused_and_reads_succeed_while_another_process_locks_the_fi
     assert_eq!(sids(&store).await, [known.sid, after.sid]);
 }
 
-async fn write_waits_for_a_short_lock_of_another_process(database: TestDatabase) {
+async fn write_waits_until_another_process_releases_its_lock(database: TestDatabase) {
     let store = database.open().await;
     let mut process = database.connect_directly().await;
     process.execute("BEGIN IMMEDIATE").await.unwrap();

@@ -1,4 +1,4 @@
-//! Webhooks.
+//! Webhooks: the subscriptions of URLs to events.
 
 use domain::deliveries::Next;
 use domain::webhooks::{EventType, Status, Subscription, Version};
@@ -12,29 +12,29 @@ use crate::paging::{ALL, assert_paged_list, scattered};
 
 contract! {
     webhook_is_read_back_unchanged,
-    webhook_is_found_only_by_its_service_and_account,
-    webhook_requires_its_service,
+    webhook_is_not_found_with_a_wrong_account_service_or_sid,
+    webhook_cannot_be_inserted_without_its_service,
     webhook_cannot_be_inserted_twice,
-    update_changes_only_mutable_fields,
-    update_of_a_deleted_webhook_has_no_effect,
-    concurrent_changes_of_a_locked_webhook_are_serialized,
-    pending_deliveries_go_to_the_new_url_of_a_webhook,
-    webhooks_are_listed_in_pages,
-    webhook_list_contains_one_service_only,
-    enabled_webhooks_of_one_service_are_listed,
+    webhook_update_changes_only_mutable_fields,
+    update_of_a_missing_webhook_has_no_effect,
+    concurrent_changes_to_a_locked_webhook_are_serialized,
+    changing_a_webhook_url_redirects_only_its_pending_deliveries,
+    webhook_list_is_complete_and_ordered_with_every_page_size,
+    webhook_list_excludes_webhooks_of_other_services,
+    enabled_webhooks_of_a_service_are_listed_oldest_first,
     webhooks_of_all_accounts_are_listed_oldest_first,
     webhooks_are_counted_per_service,
     concurrent_inserts_do_not_exceed_the_webhook_limit,
-    webhook_is_deleted_once_without_affecting_others,
-    webhook_is_deleted_only_by_its_service_and_account,
+    webhook_can_be_deleted_only_once_without_affecting_other_resources,
+    webhook_is_not_deleted_with_a_wrong_account_service_or_sid,
 }
 
 contract! {
     on disk:
-    unreadable_webhook_columns_are_an_error,
+    reading_a_webhook_with_an_unreadable_column_fails,
 }
 
-/// Returns a webhook whose mutable fields all differ from those of [`webhook`].
+/// Returns a copy of `like` whose mutable fields all differ from those of [`webhook`].
 fn full(like: &Webhook) -> &'static Webhook {
     changed(like, |webhook| {
         webhook.friendly_name = name(TRICKY_TEXT);
@@ -60,7 +60,7 @@ async fn webhook_is_read_back_unchanged(store: Store) {
     }
 }
 
-async fn webhook_is_found_only_by_its_service_and_account(store: Store) {
+async fn webhook_is_not_found_with_a_wrong_account_service_or_sid(store: Store) {
     let (tree, other) = (AccountTree::create(&store).await, enrolled_user(&store).await);
     let EnrolledUser { account, service, .. } = tree.user;
     for (account_sid, service_sid, sid) in [
@@ -76,7 +76,7 @@ async fn webhook_is_found_only_by_its_service_and_account(store: Store) {
     }
 }
 
-async fn webhook_requires_its_service(store: Store) {
+async fn webhook_cannot_be_inserted_without_its_service(store: Store) {
     let EnrolledUser { account, .. } = enrolled_user(&store).await;
     let orphan = webhook(service(account));
     assert_refused!(transact!(store, |tx| tx.insert_webhook(orphan)), Error::ParentGone);
@@ -87,7 +87,7 @@ async fn webhook_cannot_be_inserted_twice(store: Store) {
     assert_refused!(transact!(store, |tx| tx.insert_webhook(webhook)), Error::Conflict(Conflict::Other));
 }
 
-async fn update_changes_only_mutable_fields(store: Store) {
+async fn webhook_update_changes_only_mutable_fields(store: Store) {
     let EnrolledUser { account, service, .. } = enrolled_user(&store).await;
     let (before, bystander) = (webhook(service), webhook(service));
     add(&store, [before, bystander]).await;
@@ -102,7 +102,7 @@ async fn update_changes_only_mutable_fields(store: Store) {
     assert_same!(found, [after, bystander]);
 }
 
-async fn update_of_a_deleted_webhook_has_no_effect(store: Store) {
+async fn update_of_a_missing_webhook_has_no_effect(store: Store) {
     let tree = AccountTree::create(&store).await;
     let EnrolledUser { account, service, .. } = tree.user;
     let missing = changed(full(tree.webhook), |webhook| webhook.sid = sid());
@@ -111,11 +111,11 @@ async fn update_of_a_deleted_webhook_has_no_effect(store: Store) {
     assert_same!(found, [tree.webhook]);
 }
 
-async fn concurrent_changes_of_a_locked_webhook_are_serialized(store: Store) {
+async fn concurrent_changes_to_a_locked_webhook_are_serialized(store: Store) {
     const CHANGES: usize = 40;
     let AccountTree { user: EnrolledUser { account, service, .. }, webhook, .. } =
         AccountTree::create(&store).await;
-    // Each change appends one character to the name it read.
+    // Each change appends one character to the name that it has read, so a lost update would be visible.
     let change = async move |tx: &mut Write| {
         let mut webhook = tx.lock_webhook(account.sid, service.sid, webhook.sid).await?.unwrap();
         webhook.friendly_name = name(&format!("{}+", webhook.friendly_name));
@@ -131,7 +131,7 @@ async fn concurrent_changes_of_a_locked_webhook_are_serialized(store: Store) {
     assert_eq!(changed.friendly_name.as_str(), expected);
 }
 
-async fn pending_deliveries_go_to_the_new_url_of_a_webhook(store: Store) {
+async fn changing_a_webhook_url_redirects_only_its_pending_deliveries(store: Store) {
     let EnrolledUser { service, .. } = enrolled_user(&store).await;
     let (moving, staying) = (webhook(service), webhook(service));
     let [finished, pending] = [moving, moving].map(delivery);
@@ -159,7 +159,7 @@ async fn pending_deliveries_go_to_the_new_url_of_a_webhook(store: Store) {
     );
 }
 
-async fn webhooks_are_listed_in_pages(store: Store) {
+async fn webhook_list_is_complete_and_ordered_with_every_page_size(store: Store) {
     let EnrolledUser { account, service, .. } = enrolled_user(&store).await;
     let webhooks = scattered(|sid: WebhookSid, time| {
         changed(webhook(service), |webhook| (webhook.sid, webhook.created_at) = (sid, time))
@@ -169,7 +169,7 @@ async fn webhooks_are_listed_in_pages(store: Store) {
     assert_paged_list(&webhooks, page).await;
 }
 
-async fn webhook_list_contains_one_service_only(store: Store) {
+async fn webhook_list_excludes_webhooks_of_other_services(store: Store) {
     let (one, other) = (AccountTree::create(&store).await, AccountTree::create(&store).await);
     let EnrolledUser { account, service, .. } = one.user;
     let found = read!(store, |db| db.webhooks(account.sid, service.sid, &ALL)).unwrap();
@@ -180,7 +180,7 @@ async fn webhook_list_contains_one_service_only(store: Store) {
     }
 }
 
-async fn enabled_webhooks_of_one_service_are_listed(store: Store) {
+async fn enabled_webhooks_of_a_service_are_listed_oldest_first(store: Store) {
     let (one, other) = (enrolled_user(&store).await, AccountTree::create(&store).await);
     let service = one.service;
     let (second, first) = (webhook(service), changed(webhook(service), |it| it.created_at = MIN_TIME));
@@ -238,7 +238,7 @@ async fn concurrent_inserts_do_not_exceed_the_webhook_limit(store: Store) {
     assert_eq!(transact!(store, |tx| tx.count_webhooks(service.sid)).unwrap(), 5);
 }
 
-async fn webhook_is_deleted_once_without_affecting_others(store: Store) {
+async fn webhook_can_be_deleted_only_once_without_affecting_other_resources(store: Store) {
     let (tree, other) = (AccountTree::create(&store).await, AccountTree::create(&store).await);
     let EnrolledUser { account, service, .. } = tree.user;
     let delete = async || {
@@ -251,7 +251,7 @@ async fn webhook_is_deleted_once_without_affecting_others(store: Store) {
     assert_eq!(other.remaining(&store).await, AccountTree::ALL);
 }
 
-async fn webhook_is_deleted_only_by_its_service_and_account(store: Store) {
+async fn webhook_is_not_deleted_with_a_wrong_account_service_or_sid(store: Store) {
     let (tree, other) = (AccountTree::create(&store).await, enrolled_user(&store).await);
     let EnrolledUser { account, service, .. } = tree.user;
     for (account_sid, service_sid, sid) in [
@@ -264,7 +264,7 @@ async fn webhook_is_deleted_only_by_its_service_and_account(store: Store) {
     assert_eq!(tree.remaining(&store).await, AccountTree::ALL);
 }
 
-async fn unreadable_webhook_columns_are_an_error(database: TestDatabase) {
+async fn reading_a_webhook_with_an_unreadable_column_fails(database: TestDatabase) {
     let store = database.open().await;
     AccountTree::create(&store).await;
     for (column, value) in [("event_types", r#"["*", "factor.unknown"]"#), ("url", "ftp://a.example")] {

@@ -1,15 +1,16 @@
-//! Labels of metrics and the values that they can have.
+//! The labels of metrics and their possible values.
 
 use std::fmt::{self, Write as _};
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use strum::{IntoStaticStr, VariantArray};
 
-/// The type of a label.
+/// The type of a label's value.
 pub(crate) trait LabelValue: Sized {
-    /// Returns all values, or none if they cannot be listed.
+    /// Returns all values that the label can have, or an empty list if they cannot be enumerated.
     ///
-    /// Series with listed values exist from the start, at zero, so that the first event is visible as an increase.
+    /// Series with enumerated values exist from the start, with the value zero, so that the first event is visible as
+    /// an increase.
     fn all() -> Vec<Self> {
         Vec::new()
     }
@@ -18,29 +19,29 @@ pub(crate) trait LabelValue: Sized {
 impl LabelValue for &'static str {}
 impl LabelValue for u16 {}
 
-/// The labels of a metric.
+/// The set of labels of a metric.
 pub(crate) trait Labels: Sized {
     const NAMES: &'static [&'static str];
 
-    /// Returns all combinations of values, or none if they cannot be listed.
+    /// Returns all combinations of label values, or an empty list if they cannot be enumerated.
     fn all() -> Vec<Self>;
 }
 
-/// Kind of credentials in a failed authentication.
+/// The kind of credentials with which an authentication failed.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum CredentialKind {
-    /// SID and auth token of an account.
+    /// An account's SID and auth token.
     Account,
-    /// API key.
+    /// The SID and secret of an API key.
     ApiKey,
-    /// Access token of a phone that enrolls.
+    /// An access token, sent by an enrollee, that is, a phone that enrolls.
     Enrollee,
-    /// Token that a device signed.
+    /// A token signed by a device.
     Device,
-    /// Any other user name.
+    /// Credentials whose user name belongs to none of the other kinds.
     Unknown,
-    /// No credentials, or malformed ones.
+    /// Missing or malformed credentials.
     None,
 }
 
@@ -48,19 +49,19 @@ pub enum CredentialKind {
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum Limit {
-    /// Failed authentications from one address.
+    /// The limit on failed authentications from one address.
     Address,
-    /// Requests of one account in a second.
+    /// The limit on an account's requests per second.
     AccountRequests,
-    /// Concurrent requests of one account.
+    /// The limit on an account's concurrent requests.
     AccountConcurrency,
-    /// Concurrent connections of one address; counts refused connections.
+    /// The limit on open connections from one address. The metric counts the connections that it refuses.
     AddressConnections,
-    /// Concurrent connections in total; counts refused connections.
+    /// The limit on open connections in total. The metric counts the connections that it refuses.
     Connections,
 }
 
-/// Result of an export of spans to the collector.
+/// The result of exporting spans to the collector.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum ExportResult {
@@ -72,58 +73,59 @@ pub enum ExportResult {
     Rejected,
 }
 
-/// Answer to a challenge.
+/// The answer to a challenge.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum ChallengeAnswer {
-    /// The user approved.
+    /// The user approved the challenge.
     Approved,
-    /// The user denied.
+    /// The user denied the challenge.
     Denied,
 }
 
-/// Kind of a delivery.
+/// The kind of a delivery.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum DeliveryKind {
-    /// Push through APNs.
+    /// A push through APNs.
     PushApns,
-    /// Push through FCM.
+    /// A push through FCM.
     PushFcm,
-    /// Webhook of a service.
+    /// A request to a service's webhook.
     Webhook,
-    /// Debugger webhook of an account.
+    /// A request to an account's debugger webhook.
     Debugger,
 }
 
-/// Kind of a pending delivery, as far as it can be counted without reading each delivery.
+/// The kind of a pending delivery, as far as it can be counted without reading each delivery. Unlike [`DeliveryKind`],
+/// it does not distinguish push providers.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum PendingKind {
-    /// Push through either provider.
+    /// A push through either provider.
     Push,
-    /// Webhook of a service.
+    /// A request to a service's webhook.
     Webhook,
-    /// Debugger webhook of an account.
+    /// A request to an account's debugger webhook.
     Debugger,
 }
 
-/// State of a delivery after an attempt.
+/// The state of a delivery after an attempt.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum DeliveryOutcome {
-    /// Delivered.
+    /// The delivery succeeded.
     Delivered,
-    /// Not attempted, because it no longer serves a purpose.
+    /// The delivery was not attempted because it no longer serves a purpose.
     Skipped,
-    /// Failed, to be retried.
+    /// The attempt failed and will be retried.
     #[strum(serialize = "again")]
     Retry,
-    /// Failed permanently.
+    /// The delivery failed permanently.
     Failed,
 }
 
-/// Push provider.
+/// A push provider.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum Provider {
@@ -133,77 +135,77 @@ pub enum Provider {
     Fcm,
 }
 
-/// Result of a push.
+/// The result of an attempt to send a push.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum PushOutcome {
     /// The provider accepted the push.
     Delivered,
-    /// The push failed and may succeed later.
+    /// The push failed but may succeed later.
     Retry,
-    /// The registration token of the device is no longer valid.
+    /// The device's push token is no longer valid.
     Gone,
-    /// The credential is missing, or the credential, the app ID or the payload is wrong.
+    /// The push credential is missing or wrong, or the app ID or the payload is wrong.
     Refused,
 }
 
-/// Result of a round of housekeeping.
+/// The result of a housekeeping round.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum HousekeepingOutcome {
-    /// Everything that had expired was removed.
+    /// All expired data was removed.
     Done,
-    /// Another node runs housekeeping.
+    /// Nothing was removed on this node because another node runs housekeeping.
     #[strum(serialize = "elsewhere")]
     OtherNode,
-    /// Nothing was removed, because the clock jumped.
+    /// Nothing was removed because the clock jumped.
     ClockDoubted,
-    /// The round failed.
+    /// The housekeeping round failed.
     Failed,
 }
 
-/// Kind of data that housekeeping removes.
+/// The kind of data that housekeeping removes.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum HousekeepingKind {
     /// Factors that were never verified.
     UnverifiedFactors,
-    /// Challenges.
+    /// Challenges whose retention has ended.
     Challenges,
-    /// Access tokens.
+    /// Access tokens whose retention has ended.
     AccessTokens,
-    /// Records of factor creations, which a limit counts.
+    /// Records of factor creations, which exist to limit the rate of creations.
     FactorCreations,
-    /// Replaced enrollment keys.
+    /// Enrollment keys that have been replaced by newer ones.
     EnrollmentKeys,
-    /// Finished deliveries.
+    /// Finished deliveries whose retention has ended.
     Deliveries,
-    /// Alerts.
+    /// Alerts whose retention has ended.
     Alerts,
-    /// Audit records.
+    /// Audit records whose retention has ended.
     #[strum(serialize = "audit_lines")]
     AuditRecords,
-    /// Rows of deleted services and entities.
+    /// Rows that belong to deleted services and entities.
     Deleted,
 }
 
-/// Failure of the database.
+/// The kind of a database failure.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum DatabaseFault {
     /// The database is unreachable or overloaded.
     Unavailable,
-    /// Its disk is full or read-only.
+    /// The database's disk is full or read-only.
     NoRoom,
-    /// The connection was lost during a commit.
+    /// The database connection was lost during a commit, so whether the transaction was committed is unknown.
     OutcomeUnknown,
-    /// The database returned an error, because of a damaged file or a bug.
+    /// The database returned an error because of a damaged file or a bug.
     Failed,
-    /// A row contains an invalid value.
+    /// A database row contains an invalid value.
     Corrupt,
 }
 
-/// Server-side cause of a failed request.
+/// The server-side cause of a failed request.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum Fault {
@@ -211,13 +213,15 @@ pub enum Fault {
     Unavailable,
     /// The database returned an error.
     Database,
-    /// A secret cannot be opened, because the master key is wrong or the row was altered.
+    /// A sealed secret cannot be opened because the master key is wrong or the row was altered. Also counts requests
+    /// for which the audit chain failed its checks.
     Crypto,
-    /// More requests than the server processes concurrently.
+    /// The request would exceed the number of requests, or the memory for large bodies, that the server handles at
+    /// once.
     Overload,
-    /// The request took too long.
+    /// The request exceeded the time limit for its handler.
     Timeout,
-    /// The request panicked.
+    /// The request's handler panicked.
     Panic,
 }
 
@@ -225,7 +229,7 @@ macro_rules! label_values {
     ($($name:ident)+) => {
         $(
             impl $name {
-                /// Returns the value of the label.
+                /// Returns the text of this label value, as exported in metrics.
                 pub fn as_str(self) -> &'static str {
                     self.into()
                 }
@@ -280,109 +284,109 @@ macro_rules! label_sets {
 }
 
 label_sets! {
-    /// Labels of the running build.
+    /// The label of the metric `countersign_build_info`.
     BuildLabels {
-        /// Version.
+        /// Version of the running server.
         version: &'static str,
     }
 
-    /// Labels of a request with its response.
+    /// The labels of a request together with its response.
     RequestLabels {
-        /// Pattern of the route, or `-` if none matches.
+        /// Path pattern of the route, or `-` if no route matches.
         route: &'static str,
-        /// Method, or `-` for an unknown one.
+        /// HTTP method, or `-` if it is unknown.
         method: &'static str,
-        /// Status of the response.
+        /// HTTP status of the response.
         status: u16,
     }
 
-    /// Labels of a request without its response.
+    /// The labels of a request, without its response.
     RouteLabels {
-        /// Pattern of the route, or `-` if none matches.
+        /// Path pattern of the route, or `-` if no route matches.
         route: &'static str,
-        /// Method, or `-` for an unknown one.
+        /// HTTP method, or `-` if it is unknown.
         method: &'static str,
     }
 
-    /// Labels of a failed authentication.
+    /// The label of a failed authentication.
     AuthFailureLabels {
-        /// Kind of credentials.
+        /// Kind of credentials that the caller sent.
         caller: CredentialKind,
     }
 
-    /// Labels of a request or connection that a limit refused.
+    /// The label of a request or connection that a limit refused.
     LimitLabels {
-        /// Limit that was reached.
+        /// The limit that was reached.
         limit: Limit,
     }
 
-    /// Labels of a failed request.
+    /// The label of a failed request.
     FaultLabels {
-        /// Cause.
+        /// Server-side cause of the failure.
         kind: Fault,
     }
 
-    /// Labels of a failure of the database.
+    /// The label of a database failure.
     DatabaseFaultLabels {
-        /// Kind of failure.
+        /// Kind of the database failure.
         kind: DatabaseFault,
     }
 
-    /// Labels of an answer to a challenge.
+    /// The label of an answer to a challenge.
     AnswerLabels {
-        /// Answer.
+        /// The user's answer: approved or denied.
         answer: ChallengeAnswer,
     }
 
-    /// Labels of an attempt at a delivery.
+    /// The labels of a delivery attempt.
     AttemptLabels {
-        /// Kind of delivery.
+        /// Kind of the delivery.
         kind: DeliveryKind,
         /// State of the delivery after the attempt.
         outcome: DeliveryOutcome,
     }
 
-    /// Labels of a delivery.
+    /// The label of a delivery.
     DeliveryKindLabels {
-        /// Kind of delivery.
+        /// Kind of the delivery.
         kind: DeliveryKind,
     }
 
-    /// Labels of pending deliveries.
+    /// The label of pending deliveries.
     PendingKindLabels {
-        /// Kind of delivery.
+        /// Kind of the pending deliveries.
         kind: PendingKind,
     }
 
-    /// Labels of a push with its result.
+    /// The labels of a push together with its result.
     PushLabels {
-        /// Push provider.
+        /// Provider through which the push was sent.
         provider: Provider,
-        /// Result.
+        /// Result of the push.
         outcome: PushOutcome,
     }
 
-    /// Labels of a push without its result.
+    /// The label of a push, without its result.
     ProviderLabels {
-        /// Push provider.
+        /// Provider through which the push was sent.
         provider: Provider,
     }
 
-    /// Labels of a round of housekeeping.
+    /// The label of a housekeeping round.
     HousekeepingLabels {
-        /// Result.
+        /// Result of the housekeeping round.
         outcome: HousekeepingOutcome,
     }
 
-    /// Labels of an export of spans.
+    /// The label of an export of spans.
     ExportLabels {
-        /// Result.
+        /// Result of the export.
         outcome: ExportResult,
     }
 
-    /// Labels of rows that housekeeping removed.
+    /// The label of rows that housekeeping removed.
     HousekeepingKindLabels {
-        /// Kind of data.
+        /// Kind of the removed data.
         kind: HousekeepingKind,
     }
 }

@@ -1,4 +1,4 @@
-//! The table of all metrics.
+//! The table of all metrics: their names, types, units and help texts.
 
 use std::hash::Hash;
 use std::sync::atomic::AtomicU64;
@@ -9,65 +9,67 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::metrics::labels::*;
 
-/// A count of events, which only increases.
+/// A metric that counts events. Its value only increases.
 pub type Counter = counter::Counter<u64, AtomicU64>;
-/// Counts of events, one per combination of labels.
+/// A family of counters, one for each combination of labels.
 pub type CounterFamily<L> = Family<L, Counter, Buckets>;
-/// A current value.
+/// A metric whose value is a current measurement and may rise and fall.
 pub type Gauge = gauge::Gauge;
-/// Current values, one per combination of labels.
+/// A family of gauges, one for each combination of labels.
 pub type GaugeFamily<L> = Family<L, Gauge, Buckets>;
-/// A distribution of sizes or durations.
+/// A metric that records the distribution of sizes or durations.
 pub type Histogram = histogram::Histogram;
-/// Distributions of sizes or durations, one per combination of labels.
+/// A family of histograms, one for each combination of labels.
 pub type HistogramFamily<L> = Family<L, Histogram, Buckets>;
 
 /// The description of a metric.
 #[derive(Clone, Copy, Debug)]
 pub struct Metric {
-    /// Name without suffixes such as `_total` and `_bucket`.
+    /// Name of the metric, without suffixes such as `_total` and `_bucket`.
     pub name: &'static str,
-    /// `counter`, `gauge` or `histogram`.
+    /// Kind of the metric: `counter`, `gauge` or `histogram`.
     pub kind: &'static str,
-    /// Names of the labels.
+    /// Names of the metric's labels.
     pub labels: &'static [&'static str],
-    /// Unit, which is the end of the name.
+    /// Unit of the metric, such as `seconds`; the name ends with it. `None` for a metric without a unit.
     pub unit: Option<&'static str>,
-    /// Help text.
+    /// Help text that is exported with the metric.
     pub help: &'static str,
 }
 
-/// Upper bounds of the buckets of a histogram. It also creates the members of a family of any kind.
+/// The upper bounds of a histogram's buckets. `Buckets` also implements [`MetricConstructor`], to create the members of
+/// a metric family. It does so for families of every kind; counters and gauges ignore the bounds.
 #[derive(Clone, Copy, Debug)]
 pub struct Buckets(&'static [f64]);
 
 impl Buckets {
-    /// For counters and gauges.
+    /// No buckets, for counters and gauges.
     const NONE: Self = Self(&[]);
 
-    /// Processing by this server.
+    /// Buckets for the server's own processing time, in seconds.
     const SERVER_SECONDS: Self =
         Self(&[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]);
 
-    /// Writes to the disk, and waits for them.
+    /// Buckets for disk writes and the wait for them, in seconds.
     const DISK_SECONDS: Self =
         Self(&[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0]);
 
-    /// Responses of receivers and push providers, which have at most 15 seconds.
+    /// Buckets for the response times of receivers and push providers, in seconds. A response may take at most 15
+    /// seconds.
     const REMOTE_SECONDS: Self = Self(&[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0]);
 
-    /// Answers of users, who have at most an hour.
+    /// Buckets for the time that users take to answer, in seconds. Users have at most an hour.
     const USER_SECONDS: Self = Self(&[
         1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 300.0, 600.0, 1800.0, 3600.0,
     ]);
 
-    /// Deliveries including retries, which go on for a day.
+    /// Buckets for the time until a delivery succeeds, including retries, in seconds. Retries continue for up to a day.
     const DELIVERY_SECONDS: Self = Self(&[
         0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0, 43_200.0,
         86_400.0,
     ]);
 
-    /// Sizes of batches.
+    /// Buckets for the number of transactions in a batch.
     const BATCH_SIZES: Self = Self(&[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0]);
 }
 
@@ -76,7 +78,7 @@ trait MetricType: Clone {
     const KIND: &'static str;
     const LABELS: &'static [&'static str] = &[];
 
-    /// Creates the metric. Only histograms use `buckets`.
+    /// Creates a metric of this type. Only histograms use `buckets`.
     fn create(buckets: Buckets) -> Self;
 }
 
@@ -108,7 +110,7 @@ impl<L: Labels + Clone + Hash + Eq, M: MetricType> MetricType for Family<L, M, B
     const KIND: &'static str = M::KIND;
     const LABELS: &'static [&'static str] = L::NAMES;
 
-    /// Creates the family with all members whose labels can be listed.
+    /// Creates the family and, if the label values can be enumerated, all of its members.
     fn create(buckets: Buckets) -> Self {
         let family = Self::new_with_constructor(buckets);
         for labels in L::all() {
@@ -124,16 +126,17 @@ impl<M: MetricType> MetricConstructor<M> for Buckets {
     }
 }
 
-/// Declares the metrics: prefix, then for each metric name, type, unit, buckets of a histogram, and help text.
+/// Declares the metrics. Each group has a name prefix. Each metric has a name, a type, an optional unit, the buckets of
+/// a histogram, and a help text.
 macro_rules! table {
     ($($prefix:literal { $($name:ident: $type:ty, $(in $unit:ident,)? $(by $buckets:ident,)? $help:literal;)+ })+) => {
-        /// The handles of all metrics.
+        /// The handles of all metrics, through which code updates their values.
         #[derive(Debug)]
         pub struct Metrics {
             $($(#[doc = $help] pub $name: $type,)+)+
         }
 
-        /// The descriptions of all metrics.
+        /// The descriptions of all metrics, in the order of their declaration.
         pub const TABLE: &[Metric] = &[$($(
             Metric {
                 name: concat!($prefix, stringify!($name) $(, "_", stringify!($unit))?),
@@ -168,80 +171,92 @@ macro_rules! table {
 
 table! {
     "countersign_" {
-        build_info: GaugeFamily<BuildLabels>, "Always 1; the label is the running version";
-        ready: Gauge, "Whether the server was ready at this scrape, as /readyz reports: 1 or 0";
+        build_info: GaugeFamily<BuildLabels>, "Always 1; the label is the version of the running server";
+        ready: Gauge, "Readiness at this scrape, as /readyz reports: 1 if the server was ready, otherwise 0";
 
         http_requests: CounterFamily<RequestLabels>, "Requests that received a response";
         http_request_duration: HistogramFamily<RouteLabels>, in seconds, by SERVER_SECONDS,
-            "Time from the head of a request to its response";
+            "Time from the arrival of a request's head until its response is ready";
         http_requests_in_flight: Gauge, "Requests in progress";
-        authentication_failures: CounterFamily<AuthFailureLabels>, "Requests with invalid or missing credentials";
+        authentication_failures: CounterFamily<AuthFailureLabels>,
+            "Requests with invalid or missing credentials";
         requests_limited: CounterFamily<LimitLabels>, "Requests and connections refused by a limit";
-        faults: CounterFamily<FaultLabels>, "Requests that failed because of the server";
+        faults: CounterFamily<FaultLabels>, "Requests that failed for a server-side reason";
 
         challenges_created: Counter, "Challenges created by this server";
-        challenges_answered: CounterFamily<AnswerLabels>, "Challenges answered at this server";
+        challenges_answered: CounterFamily<AnswerLabels>, "Challenges answered through this server";
         challenges_expired: Counter,
-            "Challenges in the whole database that expired unanswered, counted at each scrape: the same on all servers";
-        challenge_answer_time: Histogram, in seconds, by USER_SECONDS, "Time from the creation of a challenge to its answer";
+            "Challenges in the whole database that expired unanswered, counted at each scrape; every server counts all of them";
+        challenge_answer_time: Histogram, in seconds, by USER_SECONDS,
+            "Time from a challenge's creation to its answer";
         factors_created: Counter, "Factors created by this server";
         factors_verified: Counter, "Factors verified by this server";
 
-        delivery_attempts: CounterFamily<AttemptLabels>, "Delivery attempts, by the resulting state of the delivery";
+        delivery_attempts: CounterFamily<AttemptLabels>,
+            "Delivery attempts, by the resulting state of the delivery";
         delivery_time: HistogramFamily<DeliveryKindLabels>, in seconds, by DELIVERY_SECONDS,
-            "Time from the creation of a delivery to its success";
+            "Time from a delivery's creation to its success";
         deliveries_owed: GaugeFamily<PendingKindLabels>, "Pending deliveries in the whole database";
         deliveries_oldest_owed_age: GaugeFamily<PendingKindLabels>, in seconds,
             "Age of the oldest pending delivery in the whole database";
-        deliveries_overdue: Gauge, in seconds, "Delay of the pending delivery whose next attempt is most overdue";
-        pushes: CounterFamily<PushLabels>, "Pushes, by result";
-        push_duration: HistogramFamily<ProviderLabels>, in seconds, by REMOTE_SECONDS, "Response time of the push provider";
+        deliveries_overdue: Gauge, in seconds,
+            "Time by which the next attempt of the most overdue pending delivery is late";
+        pushes: CounterFamily<PushLabels>, "Attempts to send a push, by provider and result";
+        push_duration: HistogramFamily<ProviderLabels>, in seconds, by REMOTE_SECONDS,
+            "Response time of push providers";
         webhook_duration: Histogram, in seconds, by REMOTE_SECONDS,
             "Response time of the receivers of webhooks and debugger events";
 
-        database_connections: Gauge, "Open database connections, without the write connection of SQLite";
+        database_connections: Gauge, "Open database connections, excluding SQLite's write connection";
         database_connections_idle: Gauge, "Idle database connections";
-        database_connections_waiting: Gauge, "Requests and deliveries that wait for a database connection";
-        database_writes_waiting: Gauge, "Transactions in the write queue, at most 1024";
-        database_write_wait: Histogram, in seconds, by DISK_SECONDS, "Time that a transaction waited in the write queue";
-        database_commit: Histogram, in seconds, by DISK_SECONDS, "Duration of a commit";
-        database_batch: Histogram, in transactions, by BATCH_SIZES, "Transactions that shared one commit of SQLite; not measured on PostgreSQL";
-        database_size: Gauge, in bytes, "Size of the database, measured twice a minute; 0 in memory";
+        database_connections_waiting: Gauge,
+            "Requests and deliveries that are waiting for a database connection";
+        database_writes_waiting: Gauge, "Transactions in the write queue, which holds at most 1024";
+        database_write_wait: Histogram, in seconds, by DISK_SECONDS,
+            "Time that a transaction waited in the write queue";
+        database_commit: Histogram, in seconds, by DISK_SECONDS, "Duration of a database commit";
+        database_batch: Histogram, in transactions, by BATCH_SIZES,
+            "Number of transactions that shared one SQLite commit; not measured on PostgreSQL";
+        database_size: Gauge, in bytes,
+            "Size of the database, measured twice a minute; 0 for an in-memory database";
         database_wal_size: Gauge, in bytes,
-            "Size of the write-ahead log of SQLite, measured twice a minute; 0 for other databases";
+            "Size of SQLite's write-ahead log, measured twice a minute; 0 for other databases";
         database_failures: CounterFamily<DatabaseFaultLabels>,
             "Failed statements, failed commits, and waits for a connection or the write queue that timed out";
 
-        housekeeping_rounds: CounterFamily<HousekeepingLabels>, "Rounds of housekeeping";
-        housekeeping_duration: Histogram, in seconds, by SERVER_SECONDS, "Duration of a complete round of housekeeping";
+        housekeeping_rounds: CounterFamily<HousekeepingLabels>, "Housekeeping rounds, by result";
+        housekeeping_duration: Histogram, in seconds, by SERVER_SECONDS,
+            "Duration of a complete housekeeping round";
         housekeeping_removed: CounterFamily<HousekeepingKindLabels>, "Rows removed by housekeeping";
         deletions_pending: Gauge,
-            "Deleted services and entities in the whole database whose rows are not removed yet";
+            "Deleted services and entities in the whole database whose rows have not been removed yet";
         housekeeping_last_success_timestamp: Gauge, in seconds,
-            "Unix time of the last successful round of housekeeping; 0 before the first";
+            "Unix time of the last successful housekeeping round; 0 before the first";
         clock_doubted: Gauge,
-            "Whether housekeeping removes nothing because the clock jumped: 1 or 0; always 0 on servers that do not run housekeeping";
+            "Set to 1 while housekeeping removes nothing because the clock jumped, otherwise 0; always 0 on servers that do not run housekeeping";
 
         audit_chain_head: Gauge, "Number of the newest chained audit record that this server has seen";
         audit_chain_refusals: Counter,
-            "Checks of the audit chain, one a second, that found it altered or replaced by an older one";
+            "Checks of the audit chain that found it altered or replaced by an older one; one check takes place per second";
         audit_lines_unauthenticated: Gauge, "Unchained audit records without a valid MAC";
 
-        trace_exports: CounterFamily<ExportLabels>, "Requests with spans sent to the collector, including repeated ones";
+        trace_exports: CounterFamily<ExportLabels>,
+            "Requests that export trace spans to the collector, including retries";
 
-        disk_size: Gauge, in bytes, "Size of the disk with the SQLite database; 0 for other databases";
+        disk_size: Gauge, in bytes, "Size of the disk that holds the SQLite database; 0 for other databases";
         disk_free: Gauge, in bytes,
-            "Space that the server can still use on the disk with the SQLite database, measured twice a minute";
+            "Space that the server can still use on the disk that holds the SQLite database, measured twice a minute";
         last_backup_timestamp: Gauge, in seconds,
-            "Unix time at which the last backup recorded in the data folder started; 0 without one";
+            "Unix time at which the last backup recorded in the data folder started; 0 if none is recorded";
 
-        tls_certificate_expiry_timestamp: Gauge, in seconds, "Unix time at which the certificate expires; 0 without one";
+        tls_certificate_expiry_timestamp: Gauge, in seconds,
+            "Unix time at which the server's TLS certificate expires; 0 without a certificate";
     }
-    // Names that Prometheus client libraries commonly use.
+    // Prometheus client libraries commonly use the names in this group.
     "process_" {
-        open_fds: Gauge, "Open files and sockets";
-        max_fds: Gauge, "Limit on open files and sockets";
-        resident_memory: Gauge, in bytes, "Resident memory";
+        open_fds: Gauge, "Number of open files and sockets";
+        max_fds: Gauge, "Maximum number of open files and sockets";
+        resident_memory: Gauge, in bytes, "Resident memory of the process";
         start_time: Gauge, in seconds, "Unix time at which the process started";
     }
 }

@@ -1,7 +1,7 @@
-//! Export of spans to a collector: OTLP over HTTP, in batches, from a separate thread.
+//! Exports spans to a collector: OTLP over HTTP, in batches, from a separate thread.
 //!
-//! At most 2,048 spans are queued. Spans are dropped if the queue is full or the collector does not accept them, and no
-//! request waits for an export.
+//! The queue holds at most 2,048 spans. Spans are dropped if the queue is full or the collector does not accept them.
+//! No request waits for an export.
 
 use std::fmt;
 use std::str::FromStr;
@@ -26,29 +26,30 @@ use url::Url;
 use crate::metrics::{ExportLabels, ExportResult, METRICS};
 use crate::traces::TRACER;
 
-/// Limit on the duration of a request to the collector.
+/// Maximum duration of a request to the collector.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Limit on the duration of the last export when the server stops.
+/// Maximum duration of the last export when the server stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Length after which reading the collector's response stops.
+/// Number of bytes after which the exporter stops reading the collector's response. Because responses arrive in chunks,
+/// the last chunk read may exceed this number.
 const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
-/// The settings of the export.
+/// The settings for exporting spans.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Collector that receives the spans.
+    /// The collector that receives the spans.
     pub endpoint: Endpoint,
-    /// Additional headers of each request.
+    /// Additional headers to send with each request to the collector.
     pub headers: Headers,
-    /// Certificate authorities that are trusted in addition to those of the system.
+    /// Certificate authorities trusted in addition to those of the operating system. Only used with `https`.
     pub extra_ca: CertificateAuthorities,
-    /// Ratio of traces that are recorded.
+    /// The ratio of traces to record, from 0 to 1, among those that start at this server.
     pub sample_ratio: SampleRatio,
 }
 
-/// The URL of a collector. Spans are sent to the path `v1/traces` below it.
+/// The base URL of a collector. Spans are sent to the path `v1/traces` below it.
 #[derive(Clone, Debug)]
 pub struct Endpoint(Url);
 
@@ -69,22 +70,22 @@ impl FromStr for Endpoint {
     }
 }
 
-/// Headers that the collector requires, usually with a token.
+/// HTTP headers that the collector requires, usually with an authentication token.
 #[derive(Clone, Debug, Default)]
 pub struct Headers(HeaderMap);
 
 impl Headers {
-    /// Parses `name=value` pairs separated by commas.
+    /// Parses headers from a list of `name=value` pairs separated by commas.
     ///
     /// # Errors
-    /// Returns [`Error::Headers`], which does not contain the text.
+    /// Returns [`Error::Headers`] if the list is invalid. The error does not contain `text`, which may include secrets.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let mut headers = HeaderMap::new();
         for header in text.split(',') {
             let (name, value) = header.split_once('=').ok_or(Error::Headers)?;
             let name: HeaderName = name.trim().parse().map_err(|_| Error::Headers)?;
             let mut value: HeaderValue = value.trim().parse().map_err(|_| Error::Headers)?;
-            // Sensitive values are not printed.
+            // The values of sensitive headers are omitted from debug output.
             value.set_sensitive(true);
             headers.insert(name, value);
         }
@@ -97,10 +98,10 @@ impl Headers {
 pub struct CertificateAuthorities(Vec<Certificate>);
 
 impl CertificateAuthorities {
-    /// Parses certificates in PEM.
+    /// Parses a bundle of PEM certificates.
     ///
     /// # Errors
-    /// Returns [`Error::CertificateAuthorities`] if the text is invalid or contains no certificate.
+    /// Returns [`Error::CertificateAuthorities`] if `pem` is invalid or contains no certificate.
     pub fn parse(pem: &[u8]) -> Result<Self, Error> {
         match Certificate::from_pem_bundle(pem) {
             Ok(certificates) if !certificates.is_empty() => Ok(Self(certificates)),
@@ -109,13 +110,13 @@ impl CertificateAuthorities {
     }
 }
 
-/// The ratio of recorded traces among those that start at this server, from 0 to 1. A trace that a caller started is
+/// The ratio of traces to record among those that start at this server, from 0 to 1. A trace that a caller started is
 /// recorded if the caller records it.
 #[derive(Clone, Copy, Debug)]
 pub struct SampleRatio(f64);
 
 impl SampleRatio {
-    /// Records every trace.
+    /// The ratio that records every trace.
     pub const ALL: Self = Self(1.0);
 }
 
@@ -134,48 +135,49 @@ impl FromStr for SampleRatio {
     }
 }
 
-/// An error in the settings or in the setup of the export.
+/// An error in the export settings, or in setting up the export.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Invalid URL of the collector.
+    /// The collector's URL is invalid.
     #[error(
-        "must be the URL of a collector, such as http://127.0.0.1:4318, without user, password, query or fragment"
+        "must be a collector's URL without user, password, query or fragment, such as http://127.0.0.1:4318"
     )]
     Endpoint,
-    /// Invalid headers.
-    #[error("must be headers such as name=value, separated by commas")]
+    /// The list of headers is invalid.
+    #[error("must be headers in the form name=value, separated by commas")]
     Headers,
-    /// Invalid certificate authorities.
-    #[error("must be certificates in PEM")]
+    /// The certificate authorities are invalid.
+    #[error("must be one or more certificates in PEM format")]
     CertificateAuthorities,
-    /// Invalid sample ratio.
+    /// The sample ratio is invalid.
     #[error("must be a number from 0 to 1")]
     SampleRatio,
-    /// The HTTP client could not be created.
+    /// The HTTP client for the collector could not be created.
     #[error("could not create the HTTP client for the collector")]
     Client(#[from] reqwest::Error),
-    /// The exporter of the OpenTelemetry SDK could not be created.
-    #[error("could not create the span exporter")]
+    /// The OpenTelemetry SDK's span exporter could not be created.
+    #[error("could not create the exporter for trace spans")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
 }
 
-/// The running export of spans.
+/// The running export of spans to a collector.
 pub struct Exporter {
     provider: SdkTracerProvider,
     failing: Arc<AtomicBool>,
 }
 
 impl Exporter {
-    /// Starts the export, once in a process. It must be called in a Tokio runtime, which performs the requests and must
-    /// outlive the exporter.
+    /// Starts the export of spans. `version` is the server version reported to the collector. This function must be
+    /// called at most once per process, within a Tokio runtime. That runtime performs the requests and must outlive the
+    /// exporter.
     ///
     /// # Errors
-    /// Returns an error if a certificate authority is unusable, or if there is none for a collector with TLS.
+    /// Returns an error if a certificate authority is unusable, or if none is available for a collector with TLS.
     pub fn start(settings: Settings, version: &'static str) -> Result<Self, Error> {
         let client = reqwest::Client::builder().no_proxy().redirect(Policy::none()).timeout(REQUEST_TIMEOUT);
         let client = match settings.endpoint.0.scheme() {
             "https" => client.tls_certs_merge(settings.extra_ca.0),
-            // Without TLS no certificate authority is needed, and a small machine may have none.
+            // Without TLS, no certificate authority is needed, and a minimal system may have none.
             _ => client.tls_certs_only([]),
         };
         let failing = Arc::new(AtomicBool::new(false));
@@ -207,7 +209,8 @@ impl Exporter {
         Ok(Self { provider, failing })
     }
 
-    /// Exports the remaining spans, for at most five seconds, and stops recording.
+    /// Exports the remaining spans, waiting at most five seconds, and stops recording. Logs a warning if spans are
+    /// lost.
     pub async fn stop(self) {
         let shutdown = move || self.provider.shutdown_with_timeout(SHUTDOWN_TIMEOUT);
         let is_done = matches!(tokio::task::spawn_blocking(shutdown).await, Ok(Ok(())));
@@ -217,7 +220,7 @@ impl Exporter {
     }
 }
 
-/// The HTTP client that the OpenTelemetry SDK uses.
+/// The HTTP client through which the OpenTelemetry SDK sends spans to the collector.
 struct Collector {
     client: reqwest::Client,
     headers: HeaderMap,
@@ -236,12 +239,12 @@ impl fmt::Debug for Collector {
 impl HttpClient for Collector {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let (parts, body) = request.into_parts();
-        // Configured headers replace those that the SDK reads from environment variables, which may be meant for another
-        // program.
+        // Headers from the settings replace those that the SDK reads from environment variables, because the latter
+        // may be meant for another program.
         let request =
             self.client.post(parts.uri.to_string()).headers(parts.headers).headers(self.headers.clone());
         let request = request.body(body);
-        // The exporter's thread has no Tokio runtime.
+        // The SDK's export thread has no Tokio runtime, so the request runs on the runtime stored in `self`.
         let sent = self.runtime.spawn(async move {
             let mut response = request.send().await?;
             let mut received = Vec::new();
@@ -262,7 +265,7 @@ impl HttpClient for Collector {
 }
 
 impl Collector {
-    /// Counts an export, and logs when exports start to fail or succeed again.
+    /// Counts an export, and logs a message when exports start to fail and when they succeed again.
     fn record(&self, result: &reqwest::Result<Response<Bytes>>) {
         let failure = match result {
             Ok(response) if response.status().is_success() => None,

@@ -1,6 +1,7 @@
 //! The accepted requests of a stand-in.
 
-/// Accepted items: all of them, or only their number once [`only_count`](Self::only_count) was called.
+/// The accepted items and their number. After [`only_count`](Self::only_count), further items are only
+/// counted.
 pub(crate) struct Accepted<T> {
     items: Vec<T>,
     count: usize,

@@ -78,12 +78,12 @@ impl Apple {
         Self { server: server.await, known }
     }
 
-    /// Registers a key, as a team does in its account.
+    /// Registers a provider token key under this team id and key id.
     pub fn register_key(&self, team: &str, key_id: &str, key: &Key) {
         self.state(|state| state.keys.insert((team.to_owned(), key_id.to_owned()), key.public()));
     }
 
-    /// Registers a certificate together with the only topic that it may send to.
+    /// Registers a push certificate for `topic`, the only topic to which it may send.
     pub fn register_certificate(&self, certificate: &Pushing, topic: &str) {
         self.state(|state| state.certificates.insert(certificate.der().to_vec(), topic.to_owned()));
     }

@@ -183,8 +183,8 @@ impl Known {
 
     /// Checks a JWT bearer assertion (RFC 7523) and issues an access token for at most an hour.
     fn token(&self, request: &Request, state: &mut State) -> Answer {
-        let invalid = |words: &str| {
-            Answer::new(400, json!({"error": "invalid_grant", "error_description": words}).to_string())
+        let invalid = |description: &str| {
+            Answer::new(400, json!({"error": "invalid_grant", "error_description": description}).to_string())
         };
         if request.method != "POST"
             || request.header("content-type") != Some("application/x-www-form-urlencoded")

@@ -56,7 +56,7 @@ impl Authority {
         (certificate.pem(), key.serialize_pem())
     }
 
-    /// Returns the same with this year, month and day as its last day.
+    /// Returns a server certificate that expires on this year, month and day, and its key, both in PEM.
     pub fn server_pem_until(&self, (year, month, day): (i32, u8, u8)) -> (String, String) {
         let (mut params, key) = Self::for_this_machine();
         params.not_after = rcgen::date_time_ymd(year, month, day);
@@ -203,7 +203,7 @@ impl Key {
         self.0.serialize_pem()
     }
 
-    /// Returns the base64 between the lines of [`Key::pkcs8`].
+    /// Returns the base64 text of [`Key::pkcs8`], without the `BEGIN` and `END` lines.
     pub fn bare(&self) -> String {
         STANDARD.encode(self.0.serialize_der())
     }

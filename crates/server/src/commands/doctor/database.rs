@@ -1,4 +1,4 @@
-//! Checks the database: its settings, schema and contents, and whether the master key opens it.
+//! Checks the database: its settings, schema and contents, and whether the master key opens its sealed values.
 
 use std::collections::BTreeMap;
 
@@ -12,13 +12,13 @@ use super::super::keys;
 use super::{Report, network};
 use crate::options::ServeOptions;
 
-/// The oldest supported PostgreSQL, as its `server_version_num`.
+/// Oldest supported PostgreSQL version, in the form of `server_version_num`.
 const MIN_POSTGRES_VERSION: i64 = 130_000;
 
-/// Largest acceptable difference between the clocks of this machine and the database.
+/// Maximum acceptable difference between the clocks of this machine and the database, in seconds.
 const MAX_CLOCK_SKEW_SECONDS: i64 = 2;
 
-/// Time after which a pending delivery that was due counts as late.
+/// Number of seconds past its due time after which a pending delivery counts as late.
 const LATE_DELIVERY_SECONDS: i64 = 300;
 
 pub(super) async fn check(report: &mut Report, options: &ServeOptions, now: Timestamp, online: bool) {
@@ -52,7 +52,7 @@ pub(super) async fn check(report: &mut Report, options: &ServeOptions, now: Time
         report.problem(
             "database",
             error.to_string(),
-            "check that it runs, and that its address, user and password are correct",
+            "check that the database is running, and that its address, user and password are correct",
         );
     }
 }
@@ -70,7 +70,7 @@ async fn check_contents(
     let found = db.database_info().await?;
     check_condition(report, &found, before, SystemClock.now());
     if matches!(&found, DatabaseInfo::Postgres { settings, .. } if !is_utf8(settings)) {
-        // Neither a server nor another command can use this database.
+        // Skip the other checks: neither a server nor another command can use this database.
         return Ok(());
     }
     let missing = Store::missing_migrations(location).await?;
@@ -95,7 +95,7 @@ async fn check_contents(
     Ok(())
 }
 
-/// Checks whether housekeeping trusts the clock, or would if a server started now.
+/// Checks whether housekeeping trusts the clock, or would trust it if a server started now.
 async fn check_clock_trust(report: &mut Report, db: &mut Read, now: Timestamp) -> Result<(), Error> {
     let Some(record) = db.clock_record().await? else { return Ok(()) };
     let subject = "clock and housekeeping";
@@ -120,13 +120,13 @@ fn check_schema(report: &mut Report, differences: &[String]) {
     if differences.is_empty() {
         report.ok("schema", "as created by the migrations");
     } else {
-        let advice = "find out who changed it: an added trigger or view can change decisions of the server; \
+        let advice = "find out who changed it: an added trigger or view can change the server's decisions; \
                       drop the additions, or restore a backup that precedes them";
         report.problem("schema", differences.join("; "), advice);
     }
 }
 
-/// Returns whether a PostgreSQL database can store every text.
+/// Returns whether the encoding of a PostgreSQL database is UTF-8, so that it can store every text.
 fn is_utf8(settings: &BTreeMap<String, String>) -> bool {
     settings.get("server_encoding").is_none_or(|encoding| encoding == "UTF8")
 }
@@ -193,7 +193,7 @@ fn check_postgres_settings(report: &mut Report, settings: &BTreeMap<String, Stri
     let servers = (number("max_connections") - number("superuser_reserved_connections"))
         / i64::from(MAX_POSTGRES_CONNECTIONS);
     let found = format!(
-        "max_connections is {}, enough for {servers} servers with {MAX_POSTGRES_CONNECTIONS} each",
+        "max_connections is {}, enough for {servers} servers with {MAX_POSTGRES_CONNECTIONS} connections each",
         number("max_connections")
     );
     if servers < 2 {

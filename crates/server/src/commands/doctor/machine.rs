@@ -1,4 +1,5 @@
-//! Checks the machine: open files, free space and speed of the disk, and permissions of secret files.
+//! Checks the machine: the limit on open files, the free space and speed of the disk, and the permissions of secret
+//! files.
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,16 +13,16 @@ use super::Report;
 use crate::open_files::{self, ConnectionCapacity};
 use crate::options::ServeOptions;
 
-/// Free bytes below which the doctor warns.
+/// Free disk space, in bytes, below which the doctor warns.
 const LOW_SPACE_BYTES: u64 = 1 << 30;
 
-/// Free bytes below which the doctor reports a problem.
+/// Free disk space, in bytes, below which the doctor reports a problem.
 const CRITICAL_SPACE_BYTES: u64 = 100 << 20;
 
-/// Number of syncs that are measured.
+/// Number of syncs whose duration is measured.
 const SYNC_SAMPLES: usize = 9;
 
-/// Duration of a sync above which the doctor warns, because each commit waits for one.
+/// Duration of a sync above which the doctor warns. Each commit waits for a sync, so a slow sync delays every commit.
 const SLOW_SYNC: Duration = Duration::from_millis(20);
 
 pub(super) fn check(report: &mut Report, options: &ServeOptions) {
@@ -52,8 +53,8 @@ pub(super) fn check(report: &mut Report, options: &ServeOptions) {
     }
 }
 
-/// Checks that the limit of open files is sufficient for `max_connections`. The limit in a systemd unit or a container
-/// may be another one than here.
+/// Checks that the limit on open files is sufficient for `max_connections`. The server's limit, in a systemd unit or a
+/// container, may differ from the limit of this process.
 fn check_open_files(report: &mut Report, options: &ServeOptions) {
     let subject = "open files";
     let limit = open_files::reachable_limit();
@@ -69,7 +70,7 @@ fn check_open_files(report: &mut Report, options: &ServeOptions) {
     }
 }
 
-/// Returns the files that contain secrets.
+/// Returns the paths of the files that contain secrets.
 fn secret_files(options: &ServeOptions) -> Vec<PathBuf> {
     let storage = &options.storage;
     let given = [
@@ -87,8 +88,8 @@ fn secret_files(options: &ServeOptions) -> Vec<PathBuf> {
 fn check_permissions(report: &mut Report, subject: &'static str, path: &Path) {
     let name = path.display();
     match path.metadata().map(|metadata| metadata.permissions().mode() & 0o777) {
-        // A secret that is mounted into a container usually belongs to another user there, so the server reads it with the
-        // permissions of others.
+        // A secret that is mounted into a container usually belongs to another user there. The server then needs the
+        // permission of other users to read it.
         Ok(mode) if mode & 0o007 != 0 && is_read_only(path) => {
             report.ok(subject, format!("{name} (mode {mode:o}, mounted read-only)"));
         }
@@ -104,7 +105,7 @@ fn check_permissions(report: &mut Report, subject: &'static str, path: &Path) {
     }
 }
 
-/// Returns whether the file system of `path` is mounted read-only.
+/// Returns whether the file system that contains `path` is mounted read-only.
 fn is_read_only(path: &Path) -> bool {
     rustix::fs::statvfs(path).is_ok_and(|file_system| file_system.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
@@ -126,7 +127,8 @@ fn check_free_space(report: &mut Report, subject: &'static str, folder: &Path) {
     }
 }
 
-/// Measures how long a sync takes on this disk, because each commit waits for one.
+/// Checks how long a sync takes on the disk that contains `folder`. The duration matters because each commit waits for
+/// a sync.
 fn check_sync_speed(report: &mut Report, folder: &Path) {
     let subject = "speed of the disk";
     match median_sync(folder) {
@@ -148,7 +150,7 @@ fn check_sync_speed(report: &mut Report, folder: &Path) {
 }
 
 fn median_sync(folder: &Path) -> std::io::Result<Duration> {
-    // An unnamed file, which disappears with this process.
+    // Use an unnamed file, which disappears with this process.
     let mut file = tempfile::tempfile_in(folder)?;
     let mut times = Vec::new();
     for _ in 0..SYNC_SAMPLES {

@@ -1,6 +1,6 @@
 //! `countersign doctor`: checks everything that `serve` uses, and reports each finding with advice.
 //!
-//! It changes nothing, and works while a server runs as well as without one.
+//! It changes nothing, and works whether or not a server is running.
 
 mod database;
 mod machine;
@@ -23,14 +23,14 @@ pub(crate) struct Arguments {
     /// Print the findings as JSON
     #[arg(long)]
     json: bool,
-    /// Open a connection to the host of each webhook, without sending data
+    /// Also connect to the host of each webhook, without sending data
     #[arg(long)]
     online: bool,
     #[command(flatten)]
     serve: Box<ServeOptions>,
 }
 
-/// Days before the expiry of a certificate from which on the doctor warns.
+/// Number of days before the expiry of a certificate from which the doctor warns.
 const EXPIRY_WARNING_DAYS: i64 = 30;
 
 /// The severity of a finding.
@@ -52,7 +52,7 @@ impl fmt::Display for Level {
     }
 }
 
-/// The result of one check: what was checked, what was found, and advice unless all is well.
+/// The result of one check: what was checked, what was found, and advice unless the level is `ok`.
 #[derive(Debug, Serialize)]
 struct Finding {
     subject: &'static str,
@@ -62,7 +62,7 @@ struct Finding {
     advice: Option<String>,
 }
 
-/// The findings so far.
+/// The findings of all checks that have run so far.
 #[derive(Debug, Default)]
 struct Report {
     findings: Vec<Finding>,
@@ -101,7 +101,7 @@ impl Report {
 /// Runs all checks and prints the findings.
 ///
 /// # Errors
-/// Returns an error if a problem was found, or standard output can't be written.
+/// Returns an error if a problem was found, or if standard output can't be written.
 pub(super) async fn run(arguments: &Arguments, settings: &Settings) -> Result<(), CliError> {
     let options = arguments.serve.as_ref();
     let mut report = Report::default();
@@ -124,7 +124,7 @@ pub(super) async fn run(arguments: &Arguments, settings: &Settings) -> Result<()
     }
 }
 
-/// Reports what would keep `serve` from starting.
+/// Reports configuration errors that would prevent `serve` from starting, and configuration warnings.
 fn check_configuration(report: &mut Report, options: &ServeOptions, settings: &Settings) {
     let checks = [ServeSettings::read(options).map(drop), options.storage.check_given_secrets()];
     let mut is_valid = true;

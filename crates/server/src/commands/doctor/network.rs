@@ -15,13 +15,13 @@ use super::{EXPIRY_WARNING_DAYS, Report};
 use crate::options::ServeOptions;
 use crate::serve_settings::read_certificate;
 
-/// Longest time for one name resolution or connection.
+/// Maximum time for one name resolution or connection attempt.
 const NETWORK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Most webhook hosts that are checked.
+/// Maximum number of webhook hosts that are checked.
 const MAX_CHECKED_HOSTS: usize = 100;
 
-/// Checks how clients reach the server.
+/// Checks how clients reach the server: the TLS certificate, trusted proxies, and the public URL.
 pub(super) fn check_listener(report: &mut Report, options: &ServeOptions, now: Timestamp) {
     check_certificate(report, options, now);
     check_trusted_proxies(report, options);
@@ -45,7 +45,8 @@ pub(super) fn check_listener(report: &mut Report, options: &ServeOptions, now: T
     }
 }
 
-/// Checks that the reverse proxy which terminates TLS is trusted: all connections come from its address.
+/// Checks that trusted proxies are set if a reverse proxy terminates TLS. Otherwise, all connections appear to come
+/// from the proxy's address.
 fn check_trusted_proxies(report: &mut Report, options: &ServeOptions) {
     let is_behind_proxy = options.tls_cert.is_none()
         && options.public_url.as_deref().is_some_and(|url| url.starts_with("https://"));
@@ -83,7 +84,8 @@ fn check_certificate(report: &mut Report, options: &ServeOptions, now: Timestamp
     }
 }
 
-/// Reports when `what` expires, as a warning if that is soon and as a problem if it has expired.
+/// Reports when `what` expires: as a warning if it expires within [`EXPIRY_WARNING_DAYS`], and as a problem if it has
+/// already expired.
 fn report_expiry(
     report: &mut Report,
     subject: &'static str,
@@ -102,7 +104,7 @@ fn report_expiry(
     }
 }
 
-/// Checks the expiry of push credentials.
+/// Checks when the certificates of push credentials expire.
 pub(super) fn check_credentials(report: &mut Report, credentials: &[Credential], now: Timestamp) {
     for credential in credentials {
         if let Some(expires_at) = credential.expires_at {
@@ -117,7 +119,8 @@ pub(super) fn check_credentials(report: &mut Report, credentials: &[Credential],
     }
 }
 
-/// Resolves the hosts of enabled webhooks and checks their addresses, each host once. With `online`, also connects.
+/// Resolves each host of the enabled webhooks once, and checks that at least one of its addresses is permitted. With
+/// `online`, also connects to the host. Checks at most [`MAX_CHECKED_HOSTS`] hosts.
 pub(super) async fn check_webhooks(
     report: &mut Report,
     webhooks: &[Webhook],
