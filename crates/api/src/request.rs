@@ -122,7 +122,7 @@ fn is_form(request: &HttpRequest) -> bool {
 /// ```no_run
 /// # use {actix_web::HttpResponse, api::{AuthorizedRequest, Error, authorized}, domain::Entity};
 /// async fn fetch(request: AuthorizedRequest<Entity, app::Backend>) -> Result<HttpResponse, Error> {
-///     todo!()
+///     Ok(HttpResponse::NoContent().finish())
 /// }
 /// let handler = authorized::<app::Backend, _, _, _>(fetch);
 /// ```
@@ -132,7 +132,7 @@ fn is_form(request: &HttpRequest) -> bool {
 /// ```compile_fail,E0631
 /// # use {actix_web::HttpResponse, api::{AuthorizedRequest, Error, authorized}, domain::Entity};
 /// async fn fetch(request: AuthorizedRequest<Entity, app::BackendOrDevice>) -> Result<HttpResponse, Error> {
-///     todo!()
+///     Ok(HttpResponse::NoContent().finish())
 /// }
 /// let handler = authorized::<app::Backend, _, _, _>(fetch);
 /// ```
@@ -140,7 +140,7 @@ fn is_form(request: &HttpRequest) -> bool {
 /// ```compile_fail,E0631
 /// # use {actix_web::{HttpRequest, HttpResponse}, api::{Error, authorized}, domain::Entity};
 /// async fn fetch(request: HttpRequest) -> Result<HttpResponse, Error> {
-///     todo!()
+///     Ok(HttpResponse::NoContent().finish())
 /// }
 /// let handler = authorized::<app::Backend, Entity, _, _>(fetch);
 /// ```
@@ -150,7 +150,7 @@ fn is_form(request: &HttpRequest) -> bool {
 /// ```compile_fail,E0277
 /// # use {actix_web::HttpResponse, api::{AuthorizedRequest, Error, authorized}, domain::Service};
 /// async fn fetch(request: AuthorizedRequest<Service, app::BackendOrDevice>) -> Result<HttpResponse, Error> {
-///     todo!()
+///     Ok(HttpResponse::NoContent().finish())
 /// }
 /// let handler = authorized::<app::BackendOrDevice, _, _, _>(fetch);
 /// ```

@@ -3,18 +3,20 @@
 //! [`App::authenticate`] turns credentials into a [`Caller`]. A use case that touches the data of an entity or a factor
 //! never takes a `Caller`. Instead, its parameter type states which callers are permitted: [`Backend`],
 //! [`BackendOrEnrollee`] or [`BackendOrDevice`]. Values of these types come only from conversions that check the kind
-//! of caller, so a use case for backends cannot be opened to devices by mistake. This does not compile:
+//! of caller, so a use case for backends cannot be opened to devices by mistake. With a `device: BackendOrDevice`, this does not compile:
 //!
 //! ```compile_fail,E0308
-//! # async fn example(app: app::App, origin: app::Origin, path: domain::EntityPath) {
-//! let device: app::BackendOrDevice = todo!();
+//! # use {app::{App, BackendOrDevice, Origin}, domain::EntityPath};
+//! # async fn example(app: App, origin: Origin, path: EntityPath, device: BackendOrDevice) {
 //! app.delete_entity(&origin, device, path).await;
 //! # }
 //! ```
 //!
+//! With a `backend: Backend`, it does:
+//!
 //! ```no_run
-//! # async fn example(app: app::App, origin: app::Origin, path: domain::EntityPath) {
-//! let backend: app::Backend = todo!();
+//! # use {app::{App, Backend, Origin}, domain::EntityPath};
+//! # async fn example(app: App, origin: Origin, path: EntityPath, backend: Backend) {
 //! app.delete_entity(&origin, backend, path).await;
 //! # }
 //! ```

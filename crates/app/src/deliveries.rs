@@ -28,8 +28,8 @@ impl App {
         self.store.read(async move |db: &mut Read| db.delivery(id).await?.ok_or_else(Error::not_found)).await
     }
 
-    /// Enqueues a finished delivery again, with the same ID. A push cannot be repeated, because its content would be
-    /// outdated.
+    /// Enqueues a finished delivery again, with the same ID. A push is refused, because its content would be
+    /// outdated by then.
     ///
     /// # Errors
     /// Fails with 20404 if the delivery does not exist, is still pending, or is a push. Also fails if the database

@@ -1,4 +1,4 @@
-//! The gauges that are computed each time the metrics are read, because no event updates them.
+//! Gauges that are computed at each scrape, because their values change without an event that could update them.
 
 use std::time::Duration;
 

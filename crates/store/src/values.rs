@@ -15,7 +15,8 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::error::Error;
 
-/// A parameter of a SQL statement. Null values have a type, because PostgreSQL requires one.
+/// A parameter of a SQL statement. A null value has a type too, because PostgreSQL
+/// requires the type of every parameter.
 #[derive(Debug)]
 pub(crate) enum Value {
     Int(Option<i64>),

@@ -227,7 +227,8 @@ impl Receiver {
         self.state.calls.lock().unwrap().len() - self.given
     }
 
-    /// Waits until a connection ends other than by [`down`](Self::down), and returns its number.
+    /// Waits until the client or this receiver's answer ends a connection, and returns the connection's number.
+    /// Connections that [`down`](Self::down) cut do not count.
     pub async fn end(&mut self) -> usize {
         self.ends.recv().await.unwrap()
     }

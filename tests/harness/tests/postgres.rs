@@ -70,7 +70,7 @@ async fn postgres_cluster_is_removed_after_its_test_process_is_killed() {
 
 /// Not a test itself: the test above runs it as another process and kills it.
 #[test]
-#[ignore = "the other end of postgres_cluster_is_removed_after_its_test_process_is_killed"]
+#[ignore = "runs only as a child process of postgres_cluster_is_removed_after_its_test_process_is_killed"]
 fn helper_process_keeps_a_postgres_cluster_until_killed() {
     let Some(database) = postgres_or_skip("helper_process_keeps_a_postgres_cluster_until_killed") else {
         return;

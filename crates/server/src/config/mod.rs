@@ -182,7 +182,7 @@ pub(crate) fn is_secret(name: &str) -> bool {
 }
 
 /// Returns whether a command-line argument or a `COUNTERSIGN_` variable contains characters that a terminal interprets.
-/// clap's help and errors repeat arguments, which may contain data from users.
+/// clap's help and errors repeat these inputs, so the characters are escaped when such a text is printed.
 fn has_control_characters_in_input() -> bool {
     let variables = std::env::vars_os().filter(|(name, _)| os_text(name).starts_with(PREFIX));
     let mut values = variables.map(|(_, value)| value).chain(std::env::args_os());

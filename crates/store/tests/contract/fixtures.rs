@@ -101,7 +101,7 @@ pub(crate) fn name(text: &str) -> FriendlyName {
     FriendlyName::from_stored(text.to_owned())
 }
 
-/// Returns `text` as an identity, without checking it.
+/// Creates an identity from `text` without validating it.
 pub(crate) fn identity(text: &str) -> Identity {
     Identity::from_stored(text.to_owned())
 }
