@@ -3,7 +3,9 @@
 //! [`App::authenticate`] turns credentials into a [`Caller`]. A use case that touches the data of an entity or a factor
 //! never takes a `Caller`. Instead, its parameter type states which callers are permitted: [`Backend`],
 //! [`BackendOrEnrollee`] or [`BackendOrDevice`]. Values of these types come only from conversions that check the kind
-//! of caller, so a use case for backends cannot be opened to devices by mistake. With a `device: BackendOrDevice`, this does not compile:
+//! of caller, so a use case for backends cannot be opened to devices by mistake.
+//!
+//! With a `device: BackendOrDevice`, this does not compile:
 //!
 //! ```compile_fail,E0308
 //! # use {app::{App, BackendOrDevice, Origin}, domain::EntityPath};
