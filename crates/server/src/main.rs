@@ -47,6 +47,11 @@ use terminal::CliError;
 
 use crate::cli::Cli;
 
+/// The memory allocator of the process. It is faster than the C library's for many small, short-lived allocations
+/// (docs/decisions/0014-an-allocator-of-our-own.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // Every TLS client and server in the process uses this crypto provider; no other one is linked.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
