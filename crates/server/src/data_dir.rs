@@ -60,7 +60,7 @@ impl DataDir {
         self.create()?;
         let database = self.database_file();
         if !database.exists() {
-            store::create_empty(&database).await?;
+            store::create_empty(&database)?;
         }
         Ok(())
     }

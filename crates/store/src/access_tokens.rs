@@ -51,7 +51,7 @@ impl Read {
             "SELECT {COLUMNS} FROM access_tokens \
              WHERE sid = $1 AND service_sid = $2 AND account_sid = $3 AND {SERVICE_EXISTS}"
         );
-        self.fetch_optional_as(sql, bind![sid, service_sid, account_sid], parse_access_token).await
+        self.fetch_optional(sql, bind![sid, service_sid, account_sid], parse_access_token).await
     }
 }
 
@@ -87,7 +87,7 @@ impl Write {
     /// Returns an error if the database operation fails.
     pub async fn spend_access_token(&mut self, sid: AccessTokenSid, on: FactorSid) -> Result<bool, Error> {
         let sql = "UPDATE access_tokens SET spent_on = $2 WHERE sid = $1 AND spent_on IS NULL RETURNING sid";
-        Ok(self.fetch_optional(sql, bind![sid, on]).await?.is_some())
+        Ok(self.count_rows(sql, bind![sid, on]).await? > 0)
     }
 
     /// Deletes up to `limit` access tokens that expired before the instant `before`, whether spent or not. Returns the
@@ -98,6 +98,6 @@ impl Write {
     pub async fn delete_old_access_tokens(&mut self, before: Timestamp, limit: i64) -> Result<usize, Error> {
         let sql = "DELETE FROM access_tokens WHERE sid IN \
                    (SELECT sid FROM access_tokens WHERE expires_at < $1 ORDER BY expires_at LIMIT $2) RETURNING sid";
-        Ok(self.fetch_all(sql, bind![before, limit]).await?.len())
+        self.count_rows(sql, bind![before, limit]).await
     }
 }

@@ -53,7 +53,7 @@ impl Read {
     /// Returns an error if the database operation fails.
     pub async fn account(&mut self, sid: AccountSid) -> Result<Option<Account>, Error> {
         let sql = format!("SELECT {ACCOUNT} FROM accounts WHERE sid = $1");
-        self.fetch_optional_as(sql, bind![sid], parse_account).await
+        self.fetch_optional(sql, bind![sid], parse_account).await
     }
 
     /// Returns all accounts, oldest first.
@@ -62,7 +62,7 @@ impl Read {
     /// Returns an error if the database operation fails.
     pub async fn accounts(&mut self) -> Result<Vec<Account>, Error> {
         let sql = format!("SELECT {ACCOUNT} FROM accounts ORDER BY created_at, sid");
-        self.fetch_all_as(sql, bind![], parse_account).await
+        self.fetch_all(sql, bind![], parse_account).await
     }
 
     /// Returns the API key with this SID, or `None` if there is none.
@@ -71,7 +71,7 @@ impl Read {
     /// Returns an error if the database operation fails.
     pub async fn api_key(&mut self, sid: ApiKeySid) -> Result<Option<ApiKey>, Error> {
         let sql = format!("SELECT {API_KEY} FROM api_keys WHERE sid = $1");
-        self.fetch_optional_as(sql, bind![sid], parse_api_key).await
+        self.fetch_optional(sql, bind![sid], parse_api_key).await
     }
 
     /// Returns an account's API keys, oldest first.
@@ -80,7 +80,7 @@ impl Read {
     /// Returns an error if the database operation fails.
     pub async fn api_keys(&mut self, account_sid: AccountSid) -> Result<Vec<ApiKey>, Error> {
         let sql = format!("SELECT {API_KEY} FROM api_keys WHERE account_sid = $1 ORDER BY created_at, sid");
-        self.fetch_all_as(sql, bind![account_sid], parse_api_key).await
+        self.fetch_all(sql, bind![account_sid], parse_api_key).await
     }
 
     /// Returns all enrollment keys, oldest first.
@@ -89,7 +89,7 @@ impl Read {
     /// Returns an error if the database operation fails.
     pub async fn enrollment_keys<K>(&mut self) -> Result<Vec<EnrollmentKeyRow<K>>, Error> {
         let sql = "SELECT kid, secret FROM enrollment_keys ORDER BY kid";
-        self.fetch_all_as(sql, bind![], |row| {
+        self.fetch_all(sql, bind![], |row| {
             Ok(EnrollmentKeyRow { kid: row.text("kid")?, secret: row.sealed("secret")? })
         })
         .await
@@ -101,8 +101,8 @@ impl Read {
     /// # Errors
     /// Returns an error if the database operation fails.
     pub async fn server_key<K>(&mut self, name: &str) -> Result<Option<Sealed<K>>, Error> {
-        let row = self.fetch_optional("SELECT secret FROM server_keys WHERE name = $1", bind![name]).await?;
-        row.map(|row| row.sealed("secret")).transpose()
+        let sql = "SELECT secret FROM server_keys WHERE name = $1";
+        self.fetch_optional(sql, bind![name], |row| row.sealed("secret")).await
     }
 }
 
@@ -129,7 +129,7 @@ impl Write {
     pub async fn delete_replaced_enrollment_keys(&mut self, before: Timestamp) -> Result<usize, Error> {
         let sql = "DELETE FROM enrollment_keys WHERE kid < \
                    (SELECT max(kid) FROM enrollment_keys WHERE created_at < $1) RETURNING kid";
-        Ok(self.fetch_all(sql, bind![before]).await?.len())
+        self.count_rows(sql, bind![before]).await
     }
 
     /// Inserts an account. Returns `false`, changing nothing, if an account with this SID already exists.
@@ -146,7 +146,7 @@ impl Write {
             account.created_at,
             account.updated_at
         ];
-        Ok(self.fetch_optional(sql, values).await?.is_some())
+        Ok(self.count_rows(sql, values).await? > 0)
     }
 
     /// Replaces an account's auth token and sets its update time to `now`. Returns `false` if there is no such account.
@@ -160,7 +160,7 @@ impl Write {
         now: Timestamp,
     ) -> Result<bool, Error> {
         let sql = "UPDATE accounts SET auth_token = $2, updated_at = $3 WHERE sid = $1 RETURNING sid";
-        Ok(self.fetch_optional(sql, bind![sid, auth_token, now]).await?.is_some())
+        Ok(self.count_rows(sql, bind![sid, auth_token, now]).await? > 0)
     }
 
     /// Sets the URL to which an account's alerts are sent, or removes it if `url` is `None`. Returns `false` if there
@@ -175,7 +175,7 @@ impl Write {
         now: Timestamp,
     ) -> Result<bool, Error> {
         let sql = "UPDATE accounts SET debugger_webhook = $2, updated_at = $3 WHERE sid = $1 RETURNING sid";
-        Ok(self.fetch_optional(sql, bind![sid, url.map(CallbackUrl::as_str), now]).await?.is_some())
+        Ok(self.count_rows(sql, bind![sid, url.map(CallbackUrl::as_str), now]).await? > 0)
     }
 
     /// Inserts an API key.
@@ -200,10 +200,8 @@ impl Write {
     /// # Errors
     /// Returns an error if the database operation fails.
     pub async fn delete_api_key(&mut self, sid: ApiKeySid) -> Result<Option<AccountSid>, Error> {
-        let row = self
-            .fetch_optional("DELETE FROM api_keys WHERE sid = $1 RETURNING account_sid", bind![sid])
-            .await?;
-        row.map(|row| row.sid("account_sid")).transpose()
+        let sql = "DELETE FROM api_keys WHERE sid = $1 RETURNING account_sid";
+        self.fetch_optional(sql, bind![sid], |row| row.sid("account_sid")).await
     }
 
     /// Inserts an enrollment key, created at `now`.

@@ -50,7 +50,7 @@ impl Read {
     /// Returns an error if the database operation fails.
     pub async fn alert(&mut self, account_sid: AccountSid, sid: AlertSid) -> Result<Option<Alert>, Error> {
         let sql = format!("SELECT {COLUMNS} FROM alerts WHERE sid = $1 AND account_sid = $2");
-        self.fetch_optional_as(sql, bind![sid, account_sid], parse_alert).await
+        self.fetch_optional(sql, bind![sid, account_sid], parse_alert).await
     }
 
     /// Returns the requested page of an account's alerts that match `filter`.
@@ -109,6 +109,6 @@ impl Write {
     pub async fn delete_old_alerts(&mut self, before: Timestamp, limit: i64) -> Result<usize, Error> {
         let sql = "DELETE FROM alerts WHERE sid IN \
                    (SELECT sid FROM alerts WHERE created_at < $1 ORDER BY created_at LIMIT $2) RETURNING sid";
-        Ok(self.fetch_all(sql, bind![before, limit]).await?.len())
+        self.count_rows(sql, bind![before, limit]).await
     }
 }

@@ -184,7 +184,7 @@ impl Read {
         sid: EventSid,
     ) -> Result<Option<AuditRecord>, Error> {
         let sql = format!("SELECT {COLUMNS} FROM audit_log WHERE sid = $1 AND account_sid = $2");
-        self.fetch_optional_as(sql, bind![sid, account_sid], parse_record).await
+        self.fetch_optional(sql, bind![sid, account_sid], parse_record).await
     }
 
     /// Returns the requested page of the audit records about an account that match `filter`.
@@ -222,7 +222,7 @@ impl Read {
         }
         // The SID of an audit record begins with its creation time in milliseconds, so sorting by SID sorts by time.
         let sql = format!("SELECT {COLUMNS} FROM audit_log WHERE {conditions} ORDER BY sid DESC LIMIT $1");
-        let mut records = self.fetch_all_as(sql, values, parse_listed_record).await?;
+        let mut records = self.fetch_all(sql, values, parse_listed_record).await?;
         // Sorts the records that were created within the same millisecond.
         records.sort_by_key(|listed| std::cmp::Reverse((listed.record.created_at, listed.record.sid)));
         Ok(records)
@@ -242,7 +242,7 @@ impl Read {
              ORDER BY created_at, sid LIMIT $3"
         );
         let values = bind![after.created_at, after.sid.as_str(), limit];
-        self.fetch_all_as(sql, values, parse_unchained_record).await
+        self.fetch_all(sql, values, parse_unchained_record).await
     }
 
     /// Returns up to `limit` chained records whose numbers are above `after` and at most `up_to`, in ascending order of
@@ -259,7 +259,7 @@ impl Read {
         let sql = format!(
             "SELECT {COLUMNS} FROM audit_log WHERE number > $1 AND number <= $2 ORDER BY number LIMIT $3"
         );
-        self.fetch_all_as(sql, bind![after, up_to, limit], parse_chained_record).await
+        self.fetch_all(sql, bind![after, up_to, limit], parse_chained_record).await
     }
 
     /// Returns the two ends of the chain, or `None` if there is no chain yet.
@@ -267,7 +267,7 @@ impl Read {
     /// # Errors
     /// Returns an error if the database operation fails.
     pub async fn audit_chain(&mut self) -> Result<Option<AuditChain>, Error> {
-        self.fetch_optional_as(CHAIN, bind![], parse_audit_chain).await
+        self.fetch_optional(CHAIN, bind![], parse_audit_chain).await
     }
 
     /// Returns the sealed key of the audit chain, or `None` if there is no chain yet. `K` is the type of the key when
@@ -276,8 +276,7 @@ impl Read {
     /// # Errors
     /// Returns an error if the database operation fails.
     pub async fn audit_key<K>(&mut self) -> Result<Option<Sealed<K>>, Error> {
-        let row = self.fetch_optional("SELECT key FROM audit_chain", bind![]).await?;
-        row.map(|row| row.sealed("key")).transpose()
+        self.fetch_optional("SELECT key FROM audit_chain", bind![], |row| row.sealed("key")).await
     }
 
     /// Checks the audit log for rows that do not belong to the chain. Returns the findings, or `None` if there is no
@@ -297,7 +296,7 @@ impl Read {
                    AS repeated_sid, \
                    (SELECT MIN(sid) FROM audit_log WHERE (number IS NULL) <> (mac IS NULL)) AS half_chained, \
                    (SELECT COUNT(*) FROM audit_chain) AS ends FROM audit_chain";
-        let check = |row: Row| {
+        let check = |row: &Row<'_>| {
             Ok(AuditLogCheck {
                 outside_ends: row.optional_int("added")?,
                 repeated_number: row.optional_int("repeated_number")?,
@@ -307,7 +306,7 @@ impl Read {
                 unchained: row.int("waiting")?,
             })
         };
-        self.fetch_optional(sql, bind![]).await?.map(check).transpose()
+        self.fetch_optional(sql, bind![], check).await
     }
 
     /// Returns the creation time of the newest audit record, or `None` if the audit log is empty.
@@ -317,7 +316,7 @@ impl Read {
     pub async fn newest_audit_record_at(&mut self) -> Result<Option<Timestamp>, Error> {
         // The SID of an audit record begins with its creation time in milliseconds, so sorting by SID sorts by time.
         let sql = "SELECT created_at FROM audit_log ORDER BY sid DESC LIMIT 1";
-        self.fetch_optional(sql, bind![]).await?.map(|row| row.timestamp("created_at")).transpose()
+        self.fetch_optional(sql, bind![], |row| row.timestamp("created_at")).await
     }
 }
 
@@ -345,7 +344,10 @@ impl Write {
             mac.to_string()
         ];
         // A trigger that was added to the schema could discard the record without an error.
-        self.fetch_optional(sql, values).await?.map(drop).ok_or_else(|| Error::NotStored("audit_log"))
+        match self.count_rows(sql, values).await? {
+            0 => Err(Error::NotStored("audit_log")),
+            _ => Ok(()),
+        }
     }
 
     /// Replaces the MAC that is stored with an unchained record. Does nothing if the record is already chained.
@@ -383,7 +385,7 @@ impl Write {
     pub async fn try_lock_audit_chain(&mut self) -> Result<Option<AuditChain>, Error> {
         // SQLite needs no lock: this is the only write connection.
         let lock = if self.connection.is_postgres() { " FOR NO KEY UPDATE SKIP LOCKED" } else { "" };
-        self.fetch_optional_as(format!("{CHAIN}{lock}"), bind![], parse_audit_chain).await
+        self.fetch_optional(format!("{CHAIN}{lock}"), bind![], parse_audit_chain).await
     }
 
     /// Appends unchained records to the chain by assigning each its final number and MAC.
@@ -409,7 +411,7 @@ impl Write {
             "UPDATE audit_log SET number = v.number, mac = v.mac, waiting_mac = NULL FROM {table} \
              WHERE audit_log.sid = v.sid AND audit_log.number IS NULL RETURNING audit_log.sid"
         );
-        match self.fetch_all(sql, bind![rows]).await?.len() == positions.len() {
+        match self.count_rows(sql, bind![rows]).await? == positions.len() {
             true => Ok(()),
             false => Err(Error::NotStored("audit_log")),
         }
@@ -449,6 +451,6 @@ impl Write {
     pub async fn delete_removed_records(&mut self, after: i64) -> Result<usize, Error> {
         let sql = "DELETE FROM audit_log \
                    WHERE number > $1 AND number <= (SELECT removed_number FROM audit_chain) RETURNING sid";
-        Ok(self.fetch_all(sql, bind![after]).await?.len())
+        self.count_rows(sql, bind![after]).await
     }
 }

@@ -5,14 +5,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::{Connection as _, SqliteConnection};
 use tempfile::NamedTempFile;
 
-use crate::connection::{Connection, sqlite_options};
+use crate::connection::Connection;
 use crate::error::Error;
 use crate::folder_lock::{FolderLock, lock_exclusively, lock_shared};
 use crate::read_write::Read;
 use crate::schema;
+use crate::sqlite::{Access, SqliteConnection};
 use crate::sqlite_files::{
     copy, file_error, give_to_owner_of, open_read_only, put_in_place, require_regular, sync_folder,
     with_suffix, write_draft,
@@ -34,7 +34,7 @@ pub async fn back_up(database: &Path, file: &Path) -> Result<u64, Error> {
         require_regular(file)?;
     }
     let _lock = lock_shared(database).await?;
-    copy(database, file).await?;
+    copy(database, file)?;
     Ok(fs::metadata(file).map_err(|error| file_error(file, error))?.len())
 }
 
@@ -55,19 +55,19 @@ pub struct BackupInfo {
 /// # Errors
 /// Returns [`Error::Damaged`] if `file` is not a Countersign database, and [`Error::File`] if it cannot be read or is
 /// not a regular file.
-pub async fn inspect_backup(file: &Path) -> Result<(Read, BackupInfo), Error> {
+pub fn inspect_backup(file: &Path) -> Result<(Read, BackupInfo), Error> {
     require_regular(file)?;
-    let inspected = async {
-        let mut connection = open_read_only(file).await?;
-        let missing = schema::missing_on_sqlite(&mut connection).await?;
+    let inspect = || {
+        let connection = open_read_only(file)?;
+        let missing = schema::missing_on_sqlite(&connection)?;
         if missing.len() == schema::missing_on_empty_sqlite().len() {
             return Err(Error::Damaged(file.to_owned(), schema::NO_TABLES.to_owned()));
         }
-        let newer = schema::newer_on_sqlite(&mut connection).await?;
-        let differences = schema::differences_on_sqlite(&mut connection).await?;
+        let newer = schema::newer_on_sqlite(&connection)?;
+        let differences = schema::differences_on_sqlite(&connection)?;
         Ok((Read::new(Connection::Sqlite(Box::new(connection))), BackupInfo { newer, differences }))
     };
-    inspected.await.map_err(|error| damaged(file, error))
+    inspect().map_err(|error| damaged(file, error))
 }
 
 /// Converts an error that SQLite reports about a file that it cannot interpret into an [`Error::Damaged`] for `file`.
@@ -95,15 +95,15 @@ impl Replacement {
     /// # Errors
     /// Returns [`Error::InUse`] if a process has the database open, [`Error::Damaged`] if the backup is not an intact
     /// Countersign database, or another error if a file cannot be read or written.
-    pub async fn prepare(backup: &Path, database: &Path) -> Result<Self, Error> {
+    pub fn prepare(backup: &Path, database: &Path) -> Result<Self, Error> {
         let lock = lock_exclusively(database)?;
         require_regular(backup)?;
-        let draft = Self::copy(backup, database).await.map_err(|error| damaged(backup, error))?;
+        let draft = Self::copy(backup, database).map_err(|error| damaged(backup, error))?;
         Ok(Self { draft, database: database.to_owned(), _lock: lock })
     }
 
-    async fn copy(backup: &Path, database: &Path) -> Result<NamedTempFile, Error> {
-        let draft = write_draft(open_read_only(backup).await?, database).await?;
+    fn copy(backup: &Path, database: &Path) -> Result<NamedTempFile, Error> {
+        let draft = write_draft(open_read_only(backup)?, database)?;
         give_to_owner_of(draft.as_file(), database).map_err(|error| file_error(draft.path(), error))?;
         Ok(draft)
     }
@@ -113,8 +113,8 @@ impl Replacement {
     ///
     /// # Errors
     /// Returns the same errors as [`inspect_backup`].
-    pub async fn inspect(&self) -> Result<(Read, BackupInfo), Error> {
-        inspect_backup(self.draft.path()).await
+    pub fn inspect(&self) -> Result<(Read, BackupInfo), Error> {
+        inspect_backup(self.draft.path())
     }
 
     /// Replaces the current database with this copy. If a database exists, it is first hard-linked as `kept`, so that
@@ -124,12 +124,12 @@ impl Replacement {
     /// # Errors
     /// Returns [`Error::InUse`], changing nothing, if another program is reading or writing the database. Returns
     /// another error if a file cannot be written; either the old or the new database may then be in place.
-    pub async fn put_in_place(self, kept: &Path) -> Result<bool, Error> {
+    pub fn put_in_place(self, kept: &Path) -> Result<bool, Error> {
         let existed = self.database.exists();
         if existed {
             // Once its write-ahead log is merged, the database file is complete under any name. The merge may fail on a
             // damaged database, so its log is linked as well.
-            if let Err(Error::InUse(_) | Error::Unavailable(_)) = merge_log(&self.database).await {
+            if let Err(Error::InUse(_) | Error::Unavailable(_)) = merge_log(&self.database) {
                 return Err(used_by_another_program(&self.database));
             }
             for suffix in ["", "-wal"] {
@@ -158,14 +158,13 @@ impl Replacement {
 
 /// Merges the write-ahead log of a database into its file. No Countersign process may have the database open. Returns
 /// [`Error::InUse`] if another program prevents the merge.
-async fn merge_log(database: &Path) -> Result<(), Error> {
-    let options = sqlite_options(Some(database)).create_if_missing(false).busy_timeout(MERGE_TIMEOUT);
-    let mut connection = SqliteConnection::connect_with(&options).await?;
+fn merge_log(database: &Path) -> Result<(), Error> {
+    let connection = SqliteConnection::open(database, Access::Write)?;
+    connection.set_busy_timeout(MERGE_TIMEOUT)?;
     // The first column is 1 if another connection blocked the checkpoint.
-    let busy: i64 = sqlx::query_scalar("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut connection).await?;
-    connection.close().await?;
-    match busy {
-        0 => Ok(()),
+    let busy: Vec<i64> = connection.column("PRAGMA wal_checkpoint(TRUNCATE)")?;
+    match busy[..] {
+        [0] => Ok(()),
         _ => Err(used_by_another_program(database)),
     }
 }

@@ -79,9 +79,8 @@ impl Read {
     pub async fn count_expired(&mut self, after: Timestamp, until: Timestamp) -> Result<u64, Error> {
         let sql = "SELECT COUNT(*) AS expired FROM challenges \
                    WHERE status = 'pending' AND expires_at > $1 AND expires_at <= $2";
-        let row = self.fetch_optional(sql, bind![after, until]).await?;
-        let expired = row.map_or(Ok(0), |row| row.int("expired"))?;
-        u64::try_from(expired).map_err(|_| Error::Corrupt("expired".into()))
+        let expired = self.fetch_optional(sql, bind![after, until], |row| row.int("expired")).await?;
+        u64::try_from(expired.unwrap_or(0)).map_err(|_| Error::Corrupt("expired".into()))
     }
 
     /// Returns an entity's challenge by SID, or `None` if the entity has no such challenge.
@@ -95,7 +94,7 @@ impl Read {
     ) -> Result<Option<Challenge>, Error> {
         let sql = format!("SELECT {COLUMNS} FROM challenges WHERE {}", path_condition());
         let values = bind![sid, path.service_sid, path.identity.as_str(), path.account_sid];
-        self.fetch_optional_as(sql, values, parse_challenge).await
+        self.fetch_optional(sql, values, parse_challenge).await
     }
 
     /// Returns whether the challenge was answered with the payload that has this digest.
@@ -104,7 +103,7 @@ impl Read {
     /// Returns an error if the database operation fails.
     pub async fn is_answered_by(&mut self, sid: ChallengeSid, digest: AnswerDigest) -> Result<bool, Error> {
         let sql = "SELECT sid FROM challenges WHERE sid = $1 AND answer_digest = $2";
-        Ok(self.fetch_optional(sql, bind![sid, &digest.0[..]]).await?.is_some())
+        Ok(self.count_rows(sql, bind![sid, &digest.0[..]]).await? > 0)
     }
 
     /// Returns the requested page of an entity's challenges that match `filter`. The filter treats a pending challenge
@@ -154,10 +153,8 @@ impl Read {
     ) -> Result<Option<Timestamp>, Error> {
         let sql = "SELECT created_at FROM challenges WHERE factor_sid = $1 AND created_at > $2 AND created_at <= $3 \
                    ORDER BY created_at DESC, sid DESC LIMIT 1 OFFSET $4";
-        let row = self
-            .fetch_optional(sql, bind![factor_sid, span.start, span.end, i64::from(most.get()) - 1])
-            .await?;
-        row.map(|row| row.timestamp("created_at")).transpose()
+        let values = bind![factor_sid, span.start, span.end, i64::from(most.get()) - 1];
+        self.fetch_optional(sql, values, |row| row.timestamp("created_at")).await
     }
 
     /// Returns when a factor will have fewer than `most` pending challenges, because enough of its current ones will
@@ -177,8 +174,8 @@ impl Read {
                    WHERE factor_sid = $1 AND status = 'pending' AND created_at >= $2 AND expires_at > $3 \
                    ORDER BY expires_at DESC LIMIT 1 OFFSET $4";
         let begin = now.plus_seconds(-MAX_LIFETIME_SECONDS);
-        let row = self.fetch_optional(sql, bind![factor_sid, begin, now, i64::from(most.get()) - 1]).await?;
-        row.map(|row| row.timestamp("expires_at")).transpose()
+        let values = bind![factor_sid, begin, now, i64::from(most.get()) - 1];
+        self.fetch_optional(sql, values, |row| row.timestamp("expires_at")).await
     }
 }
 
@@ -228,7 +225,7 @@ impl Write {
              WHERE sid = $1 AND status = 'pending' AND expires_at > $4 \
              AND {FACTOR_EXISTS} AND {SERVICE_EXISTS} RETURNING {COLUMNS}"
         );
-        self.fetch_optional_as(sql, bind![sid, answer.as_str(), &digest.0[..], now], parse_challenge).await
+        self.fetch_optional(sql, bind![sid, answer.as_str(), &digest.0[..], now], parse_challenge).await
     }
 
     /// Replaces a challenge's metadata, which is set by the device. Returns the updated challenge, or `None` if there
@@ -249,7 +246,7 @@ impl Write {
         );
         let values =
             bind![sid, path.service_sid, path.identity.as_str(), path.account_sid, to_json(metadata), now];
-        self.fetch_optional_as(sql, values, parse_challenge).await
+        self.fetch_optional(sql, values, parse_challenge).await
     }
 
     /// Deletes up to `limit` challenges that expired before the instant `before`, whether answered or not, together
@@ -260,6 +257,6 @@ impl Write {
     pub async fn delete_old_challenges(&mut self, before: Timestamp, limit: i64) -> Result<usize, Error> {
         let sql = "DELETE FROM challenges WHERE sid IN \
                    (SELECT sid FROM challenges WHERE expires_at < $1 ORDER BY expires_at LIMIT $2) RETURNING sid";
-        Ok(self.fetch_all(sql, bind![before, limit]).await?.len())
+        self.count_rows(sql, bind![before, limit]).await
     }
 }

@@ -27,7 +27,7 @@ impl Read {
     /// Returns an error if the database operation fails.
     pub async fn clock_record(&mut self) -> Result<Option<ClockRecord>, Error> {
         let sql = "SELECT trusted_at, ran_for, doubted_at, steady_for FROM clock_record";
-        self.fetch_optional_as(sql, bind![], parse_clock_record).await
+        self.fetch_optional(sql, bind![], parse_clock_record).await
     }
 }
 

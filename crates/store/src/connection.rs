@@ -1,45 +1,17 @@
-//! Connections to either database, and the configuration of SQLite connections.
+//! Connections to either database.
 
 use std::borrow::Cow;
-use std::path::Path;
 
-use sqlx::pool::PoolConnection;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, SqlSafeStr, Sqlite};
+use sqlx::{AssertSqlSafe, SqlSafeStr};
 
-use crate::limits::ACQUIRE_TIMEOUT;
 use crate::pool::PooledConnection;
-use crate::values::{Row, Value, bound};
-
-/// Size in bytes to which SQLite truncates the write-ahead log after a checkpoint (64 MiB). The log may grow larger
-/// while a long read, such as a backup, keeps SQLite from restarting it.
-const WAL_SIZE_LIMIT_BYTES: &str = "67108864";
-
-/// Returns the connection options for a SQLite file, or for an in-memory database if `path` is `None`. Files always use
-/// WAL mode with synchronous mode `FULL`, so that acknowledged writes survive power loss.
-pub(crate) fn sqlite_options(path: Option<&Path>) -> SqliteConnectOptions {
-    let options = SqliteConnectOptions::new()
-        .foreign_keys(true)
-        .busy_timeout(ACQUIRE_TIMEOUT)
-        .synchronous(SqliteSynchronous::Full)
-        .pragma("cache_size", "-8000");
-    match path {
-        None => options.in_memory(true),
-        Some(path) => options
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .pragma("journal_size_limit", WAL_SIZE_LIMIT_BYTES),
-    }
-}
+use crate::sqlite::SqliteConnection;
+use crate::values::{Row, Value};
 
 /// A connection to either database, inside or outside a transaction.
 pub(crate) enum Connection {
-    /// A SQLite connection outside the pool, such as the write connection or the only connection of an in-memory
-    /// database.
+    /// A SQLite connection.
     Sqlite(Box<SqliteConnection>),
-    /// A SQLite read connection from the pool.
-    SqliteReader(PoolConnection<Sqlite>),
     /// A PostgreSQL connection, for reads or for one transaction.
     Postgres(PooledConnection),
 }
@@ -50,39 +22,40 @@ impl Connection {
         matches!(self, Self::Postgres(_))
     }
 
-    /// Runs a statement and returns all its rows. `sql` may consist only of constants of this crate; external input
-    /// must be passed in `values`.
+    /// Runs a statement, and calls `each` for each row that it returns. Returns the number of these rows. `sql` may
+    /// consist only of constants of this crate; external input must be passed in `values`.
     ///
     /// `sql` must name its columns and never use `*`. Statements stay prepared: if a newer version's migration added
     /// columns to the result of `*`, the prepared statement would fail from then on.
-    pub(crate) async fn rows(
+    pub(crate) async fn query(
         &mut self,
         sql: impl Into<Cow<'static, str>>,
         values: Vec<Value>,
-    ) -> Result<Vec<Row>, sqlx::Error> {
-        let sql = match sql.into() {
-            Cow::Borrowed(sql) => sql.into_sql_str(),
-            Cow::Owned(sql) => AssertSqlSafe(sql).into_sql_str(),
-        };
-        macro_rules! fetch {
-            ($database:ident, $connection:expr) => {
-                async {
-                    let rows = bound!($database, sql, values).fetch_all($connection).await?;
-                    Ok(rows.into_iter().map(Row::$database).collect())
-                }
-            };
-        }
+        each: &mut dyn FnMut(&Row<'_>),
+    ) -> Result<usize, sqlx::Error> {
         match self {
-            Self::Sqlite(connection) => fetch!(Sqlite, &mut **connection).await,
-            Self::SqliteReader(connection) => fetch!(Sqlite, &mut **connection).await,
-            Self::Postgres(pooled) => pooled.rows(sql, values).await,
+            Self::Sqlite(connection) => connection.query(&sql.into(), &values, each),
+            Self::Postgres(pooled) => {
+                let sql = match sql.into() {
+                    Cow::Borrowed(sql) => sql.into_sql_str(),
+                    Cow::Owned(sql) => AssertSqlSafe(sql).into_sql_str(),
+                };
+                let rows = pooled.rows(sql, values).await?;
+                rows.iter().for_each(|row| each(&Row::Postgres(row)));
+                Ok(rows.len())
+            }
         }
+    }
+
+    /// Runs a statement that takes no parameters, and ignores the rows that it returns.
+    pub(crate) async fn execute(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
+        self.query(sql, Vec::new(), &mut |_| {}).await.map(drop)
     }
 
     /// Commits the current transaction.
     pub(crate) async fn commit(&mut self) -> Result<(), sqlx::Error> {
         match self {
-            Self::Sqlite(_) | Self::SqliteReader(_) => self.rows("COMMIT", Vec::new()).await.map(drop),
+            Self::Sqlite(_) => self.execute("COMMIT").await,
             Self::Postgres(pooled) => pooled.commit().await,
         }
     }
@@ -90,7 +63,7 @@ impl Connection {
     /// Rolls back the current transaction. Ignores an error, because the database then rolls back by itself.
     pub(crate) async fn roll_back(&mut self) {
         match self {
-            Self::Sqlite(_) | Self::SqliteReader(_) => drop(self.rows("ROLLBACK", Vec::new()).await),
+            Self::Sqlite(_) => drop(self.execute("ROLLBACK").await),
             Self::Postgres(pooled) => pooled.roll_back().await,
         }
     }

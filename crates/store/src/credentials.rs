@@ -42,7 +42,7 @@ impl Read {
         account_sid: AccountSid,
         sid: CredentialSid,
     ) -> Result<Option<Credential>, Error> {
-        self.fetch_optional_as(select_by_sid(""), bind![sid, account_sid], parse_credential).await
+        self.fetch_optional(select_by_sid(""), bind![sid, account_sid], parse_credential).await
     }
 
     /// Returns the requested page of an account's push credentials.
@@ -63,7 +63,7 @@ impl Read {
     /// # Errors
     /// Returns an error if the database operation fails.
     pub async fn all_credentials(&mut self) -> Result<Vec<Credential>, Error> {
-        self.fetch_all_as(
+        self.fetch_all(
             format!("SELECT {COLUMNS} FROM credentials ORDER BY created_at, sid"),
             bind![],
             parse_credential,
@@ -105,7 +105,7 @@ impl Write {
         sid: CredentialSid,
     ) -> Result<Option<Credential>, Error> {
         let lock = if self.connection.is_postgres() { " FOR NO KEY UPDATE" } else { "" };
-        self.fetch_optional_as(select_by_sid(lock), bind![sid, account_sid], parse_credential).await
+        self.fetch_optional(select_by_sid(lock), bind![sid, account_sid], parse_credential).await
     }
 
     /// Updates a push credential's mutable fields. If the expiry time changes, the record of past expiry warnings is
@@ -137,7 +137,7 @@ impl Write {
         sid: CredentialSid,
     ) -> Result<bool, Error> {
         let sql = "DELETE FROM credentials WHERE sid = $1 AND account_sid = $2 RETURNING sid";
-        Ok(self.fetch_optional(sql, bind![sid, account_sid]).await?.is_some())
+        Ok(self.count_rows(sql, bind![sid, account_sid]).await? > 0)
     }
 
     /// Returns the push credentials that expire within `days` days of `now` and for which no warning for that period
@@ -154,6 +154,6 @@ impl Write {
             "UPDATE credentials SET warned_days = $1 \
              WHERE expires_at <= $2 AND (warned_days IS NULL OR warned_days > $1) RETURNING {COLUMNS}"
         );
-        self.fetch_all_as(sql, bind![days, now.plus_seconds(days * 86_400)], parse_credential).await
+        self.fetch_all(sql, bind![days, now.plus_seconds(days * 86_400)], parse_credential).await
     }
 }

@@ -126,7 +126,7 @@ impl Read {
         }
         // Delivery IDs begin with the creation time, so sorting by ID sorts by age.
         let sql = format!("SELECT {COLUMNS} FROM deliveries WHERE {conditions} ORDER BY id DESC LIMIT $1");
-        self.fetch_all_as(sql, values, parse_delivery_status).await
+        self.fetch_all(sql, values, parse_delivery_status).await
     }
 
     /// Returns a delivery with its attempts, oldest attempt first, or `None` if there is no such delivery.
@@ -138,11 +138,11 @@ impl Read {
         id: DeliveryId,
     ) -> Result<Option<(DeliveryStatus, Vec<AttemptRecord>)>, Error> {
         let sql = format!("SELECT {COLUMNS} FROM deliveries WHERE id = $1");
-        let status = self.fetch_optional_as(sql, bind![id.to_string()], parse_delivery_status).await?;
+        let status = self.fetch_optional(sql, bind![id.to_string()], parse_delivery_status).await?;
         let Some(status) = status else { return Ok(None) };
         let sql = "SELECT number, began_at, milliseconds, ending, error_code, status, detail \
                    FROM delivery_attempts WHERE delivery_id = $1 ORDER BY number";
-        let attempts = self.fetch_all_as(sql, bind![id.to_string()], parse_attempt).await?;
+        let attempts = self.fetch_all(sql, bind![id.to_string()], parse_attempt).await?;
         Ok(Some((status, attempts)))
     }
 
@@ -154,7 +154,7 @@ impl Read {
     pub async fn pending_deliveries(&mut self) -> Result<Vec<PendingDeliveries>, Error> {
         let sql = "SELECT kind, COUNT(*) AS deliveries, MIN(created_at) AS oldest FROM deliveries \
                    WHERE state = 'owed' GROUP BY kind";
-        self.fetch_all_as(sql, bind![], |row| {
+        self.fetch_all(sql, bind![], |row| {
             let (kind, deliveries) = (row.text("kind")?, row.int("deliveries")?);
             Ok(PendingDeliveries { kind, deliveries, oldest: row.timestamp("oldest")? })
         })
@@ -168,7 +168,7 @@ impl Read {
     pub async fn has_stranded_deliveries(&mut self, lease: &str, stranded: Stranded) -> Result<bool, Error> {
         let sql = format!("SELECT id FROM deliveries WHERE {STRANDED} LIMIT 1");
         let values = bind![lease, stranded.scheduled_after, stranded.due_after];
-        Ok(self.fetch_optional(sql, values).await?.is_some())
+        Ok(self.count_rows(sql, values).await? > 0)
     }
 
     /// Returns when the next pending delivery is due, or `None` if no delivery is pending.
@@ -177,7 +177,7 @@ impl Read {
     /// Returns an error if the database operation fails.
     pub async fn next_delivery_due_at(&mut self) -> Result<Option<Timestamp>, Error> {
         let sql = "SELECT MIN(due_at) AS due_at FROM deliveries WHERE state = 'owed'";
-        self.fetch_optional(sql, bind![]).await?.map_or(Ok(None), |row| row.optional_timestamp("due_at"))
+        Ok(self.fetch_optional(sql, bind![], |row| row.optional_timestamp("due_at")).await?.flatten())
     }
 }
 
@@ -283,8 +283,8 @@ impl Write {
         );
         // A delivery that this version cannot read was written by a newer version. A node of that version leases it
         // when this lease expires.
-        let rows = self.fetch_all(sql, values).await?;
-        let readable = rows.iter().map(parse_delivery).inspect(|delivery| {
+        let leased = self.fetch_all(sql, values, |row| Ok(parse_delivery(row))).await?;
+        let readable = leased.into_iter().inspect(|delivery| {
             if let Err(error) = delivery {
                 tracing::error!("reading a leased delivery failed, leaving it to another node: {error}");
             }
@@ -332,7 +332,7 @@ impl Write {
         );
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let values = bind![lease, stranded.scheduled_after, stranded.due_after, now, limit];
-        Ok(self.fetch_all(sql, values).await?.len())
+        self.count_rows(sql, values).await
     }
 
     /// Extends the leases of these deliveries until the instant `until`. Skips deliveries that `lease` no longer holds.
@@ -374,7 +374,7 @@ impl Write {
                       WHERE id = $1 AND lease = $2 AND state = 'owed' RETURNING id";
         let values =
             bind![delivery.id.to_string(), lease, next.state().as_str(), next_attempt_at, finished_at, now];
-        if self.fetch_optional(finish, values).await?.is_none() {
+        if self.count_rows(finish, values).await? == 0 {
             return Ok(false);
         }
         let sql = "INSERT INTO delivery_attempts (delivery_id, number, began_at, milliseconds, ending, error_code, \
@@ -389,7 +389,7 @@ impl Write {
             attempt.status.map(i64::from),
             attempt.detail.clone()
         ];
-        self.fetch_all(sql, values).await.map(|_| true)
+        self.execute(sql, values).await.map(|()| true)
     }
 
     /// Records successful attempts and marks their deliveries as delivered. Each attempt comes with its delivery's ID
@@ -414,8 +414,9 @@ impl Write {
             "UPDATE deliveries SET state = 'delivered', finished_at = $2, lease = NULL \
              WHERE id {among} AND lease = $1 AND state = 'owed' RETURNING id"
         );
-        let finished = self.fetch_all(finish, bind![lease, *now, to_json(&ids)]).await?;
-        let finished = finished.iter().map(|row| parse_id(row, "id")).collect::<Result<HashSet<_>, _>>()?;
+        let values = bind![lease, *now, to_json(&ids)];
+        let finished = self.fetch_all(finish, values, |row| parse_id(row, "id")).await?;
+        let finished = HashSet::<DeliveryId>::from_iter(finished);
         let rows = attempts.iter().filter(|(id, ..)| finished.contains(id)).map(|(id, attempt, _)| {
             json!({
                 "id": id.to_string(),
@@ -459,7 +460,7 @@ impl Write {
              attempts = 0 \
              WHERE id = $1 AND state <> 'owed' AND kind <> 'push' RETURNING {COLUMNS}"
         );
-        self.fetch_optional_as(sql, bind![id.to_string(), now, give_up_at], parse_delivery).await
+        self.fetch_optional(sql, bind![id.to_string(), now, give_up_at], parse_delivery).await
     }
 
     /// Marks a factor as unreachable because the provider rejected its push token `token`. Returns `false`, changing
@@ -477,7 +478,7 @@ impl Write {
         let sql = "UPDATE factors SET unreachable = 1 \
                    WHERE sid = $1 AND notification_token = $2 AND unreachable = 0 \
                    AND COALESCE(token_registered_at, created_at) <= $3 RETURNING sid";
-        Ok(self.fetch_optional(sql, bind![factor_sid, token, registered_at]).await?.is_some())
+        Ok(self.count_rows(sql, bind![factor_sid, token, registered_at]).await? > 0)
     }
 
     /// Clears the unreachable mark of an account's factors, or of one service's factors if `service_sid` is given.
@@ -503,6 +504,6 @@ impl Write {
     pub async fn delete_old_deliveries(&mut self, before: Timestamp, limit: i64) -> Result<usize, Error> {
         let sql = "DELETE FROM deliveries WHERE id IN \
                    (SELECT id FROM deliveries WHERE finished_at < $1 ORDER BY finished_at LIMIT $2) RETURNING id";
-        Ok(self.fetch_all(sql, bind![before, limit]).await?.len())
+        self.count_rows(sql, bind![before, limit]).await
     }
 }

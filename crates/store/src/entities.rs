@@ -36,7 +36,7 @@ impl Read {
              WHERE service_sid = $1 AND identity = $2 AND account_sid = $3 AND {SERVICE_EXISTS}"
         );
         let values = bind![path.service_sid, path.identity.as_str(), path.account_sid];
-        self.fetch_optional_as(sql, values, parse_entity).await
+        self.fetch_optional(sql, values, parse_entity).await
     }
 
     /// Returns the requested page of a service's entities.
@@ -69,10 +69,8 @@ impl Read {
     ) -> Result<Option<Timestamp>, Error> {
         let sql = "SELECT created_at FROM entities WHERE service_sid = $1 AND created_at > $2 AND created_at <= $3 \
                    AND deleted_at IS NULL ORDER BY created_at DESC, sid DESC LIMIT 1 OFFSET $4";
-        let row = self
-            .fetch_optional(sql, bind![service_sid, span.start, span.end, i64::from(most.get()) - 1])
-            .await?;
-        row.map(|row| row.timestamp("created_at")).transpose()
+        let values = bind![service_sid, span.start, span.end, i64::from(most.get()) - 1];
+        self.fetch_optional(sql, values, |row| row.timestamp("created_at")).await
     }
 }
 
@@ -84,7 +82,7 @@ impl Write {
     pub async fn insert_entity(&mut self, entity: &Entity) -> Result<bool, Error> {
         let sql = "INSERT INTO entities (sid, account_sid, service_sid, identity, created_at, updated_at) \
                    VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (service_sid, identity) DO NOTHING RETURNING sid";
-        Ok(self.fetch_optional(sql, bound_values(entity)).await?.is_some())
+        Ok(self.count_rows(sql, bound_values(entity)).await? > 0)
     }
 
     /// Returns the entity that has the identity of `new`, after inserting `new` if there is none. Locks the entity
@@ -99,8 +97,7 @@ impl Write {
              VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (service_sid, identity) \
              DO UPDATE SET updated_at = entities.updated_at RETURNING {COLUMNS}"
         );
-        let row = self.fetch_optional(sql, bound_values(new)).await?;
-        row.as_ref().map_or(Err(Error::ParentGone), parse_entity)
+        self.fetch_optional(sql, bound_values(new), parse_entity).await?.ok_or(Error::ParentGone)
     }
 
     /// Marks an entity as deleted and deletes its factors. Returns the entity's SID, or `None` if there is no such
@@ -122,8 +119,8 @@ impl Write {
              WHERE service_sid = $1 AND identity = $2 AND account_sid = $3 AND {SERVICE_EXISTS} RETURNING sid"
         );
         let values = bind![path.service_sid, path.identity.as_str(), path.account_sid, now];
-        let Some(row) = self.fetch_optional(mark, values).await? else { return Ok(None) };
-        let sid: EntitySid = row.sid("sid")?;
+        let marked = self.fetch_optional(mark, values, |row| row.sid("sid")).await?;
+        let Some(sid): Option<EntitySid> = marked else { return Ok(None) };
         // The factors are deleted immediately: an entity has only a few, and without its factor no device can
         // authenticate.
         self.execute("DELETE FROM factors WHERE entity_sid = $1", bind![sid]).await?;

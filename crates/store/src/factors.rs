@@ -84,7 +84,7 @@ impl Read {
     pub async fn factor(&mut self, path: &EntityPath, sid: FactorSid) -> Result<Option<Factor>, Error> {
         let values = bind![sid, path.service_sid, path.identity.as_str(), path.account_sid];
         let sql = format!("SELECT {COLUMNS} FROM factors WHERE {}", path_condition());
-        self.fetch_optional_as(sql, values, parse_factor).await
+        self.fetch_optional(sql, values, parse_factor).await
     }
 
     /// Returns the factor whose device sends the credential SID `sid` as the `kid` of its signatures, or `None` if
@@ -94,7 +94,7 @@ impl Read {
     /// Returns an error if the database operation fails.
     pub async fn factor_by_credential(&mut self, sid: CredentialSid) -> Result<Option<Factor>, Error> {
         let sql = format!("SELECT {COLUMNS} FROM factors WHERE credential_sid = $1 AND {SERVICE_EXISTS}");
-        self.fetch_optional_as(sql, bind![sid], parse_factor).await
+        self.fetch_optional(sql, bind![sid], parse_factor).await
     }
 
     /// Returns the requested page of an entity's factors.
@@ -116,7 +116,7 @@ impl Read {
     /// Returns an error if the database operation fails.
     pub async fn count_factors(&mut self, entity_sid: EntitySid) -> Result<i64, Error> {
         let sql = "SELECT COUNT(*) AS number FROM factors WHERE entity_sid = $1";
-        self.fetch_optional(sql, bind![entity_sid]).await?.map_or(Ok(0), |row| row.int("number"))
+        Ok(self.fetch_optional(sql, bind![entity_sid], |row| row.int("number")).await?.unwrap_or(0))
     }
 
     /// Returns the creation time of an entity's `most`-th newest factor within `span`, or `None` if there are fewer.
@@ -132,10 +132,8 @@ impl Read {
     ) -> Result<Option<Timestamp>, Error> {
         let sql = "SELECT created_at FROM factor_creations WHERE entity_sid = $1 AND created_at > $2 AND created_at <= $3 \
                    ORDER BY created_at DESC LIMIT 1 OFFSET $4";
-        let row = self
-            .fetch_optional(sql, bind![entity_sid, span.start, span.end, i64::from(most.get()) - 1])
-            .await?;
-        row.map(|row| row.timestamp("created_at")).transpose()
+        let values = bind![entity_sid, span.start, span.end, i64::from(most.get()) - 1];
+        self.fetch_optional(sql, values, |row| row.timestamp("created_at")).await
     }
 }
 
@@ -181,7 +179,7 @@ impl Write {
     pub async fn lock_factor(&mut self, path: &EntityPath, sid: FactorSid) -> Result<Option<Factor>, Error> {
         let sql = select_locked("FOR NO KEY UPDATE", &self.connection);
         let values = bind![sid, path.service_sid, path.identity.as_str(), path.account_sid];
-        self.fetch_optional_as(sql, values, parse_factor).await
+        self.fetch_optional(sql, values, parse_factor).await
     }
 
     /// Returns an entity's factor, locked against deletion until the transaction ends. Returns `None` if the entity has
@@ -197,7 +195,7 @@ impl Write {
     ) -> Result<Option<Factor>, Error> {
         let sql = select_locked("FOR KEY SHARE", &self.connection);
         let values = bind![sid, path.service_sid, path.identity.as_str(), path.account_sid];
-        self.fetch_optional_as(sql, values, parse_factor).await
+        self.fetch_optional(sql, values, parse_factor).await
     }
 
     /// Updates a factor's mutable fields.
@@ -238,7 +236,7 @@ impl Write {
     ) -> Result<Option<Factor>, Error> {
         let delete = format!("DELETE FROM factors WHERE {} RETURNING {COLUMNS}", path_condition());
         let values = bind![sid, path.service_sid, path.identity.as_str(), path.account_sid];
-        let Some(row) = self.fetch_optional(delete, values).await? else { return Ok(None) };
+        let Some(factor) = self.fetch_optional(delete, values, parse_factor).await? else { return Ok(None) };
         // Both conditions on the status are needed: if a row changes concurrently, PostgreSQL rechecks only the outer
         // condition. The condition on `created_at` excludes challenges that expired long ago: no challenge outlives the
         // maximum lifetime.
@@ -248,7 +246,7 @@ impl Write {
                     (SELECT sid FROM challenges WHERE factor_sid = $1 AND status = 'pending' \
                      AND created_at >= $3 AND expires_at > $2 ORDER BY created_at DESC, sid DESC LIMIT $4)";
         self.execute(void, bind![sid, now, begin, MAX_VOIDED_CHALLENGES]).await?;
-        parse_factor(&row).map(Some)
+        Ok(Some(factor))
     }
 
     /// Deletes up to `limit` unverified factors that were created before the instant `before`, and returns them. Keeps
@@ -268,7 +266,7 @@ impl Write {
              (SELECT sid FROM factors WHERE status = 'unverified' AND created_at < $1 AND {SERVICE_EXISTS} \
               ORDER BY created_at LIMIT $2) RETURNING {COLUMNS}"
         );
-        self.fetch_all_as(sql, bind![before, limit], parse_factor).await
+        self.fetch_all(sql, bind![before, limit], parse_factor).await
     }
 
     /// Records the creation of a factor, so that the factor counts toward the limit on new factors even after its
@@ -294,6 +292,6 @@ impl Write {
         let sql = "DELETE FROM factor_creations WHERE factor_sid IN \
                    (SELECT factor_sid FROM factor_creations WHERE created_at < $1 ORDER BY created_at LIMIT $2) \
                    RETURNING factor_sid";
-        Ok(self.fetch_all(sql, bind![before, limit]).await?.len())
+        self.count_rows(sql, bind![before, limit]).await
     }
 }

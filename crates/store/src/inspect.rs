@@ -7,13 +7,14 @@ use std::path::Path;
 
 use domain::Timestamp;
 
-use crate::connection::{Connection, sqlite_options};
+use crate::connection::Connection;
 use crate::error::Error;
 use crate::pool::PooledConnection;
 use crate::postgres::{Server, Sessions};
 use crate::read_write::Read;
+use crate::sqlite::SqliteConnection;
 use crate::store::Location;
-use crate::values::bind;
+use crate::values::{Row, bind};
 use crate::{schema, sqlite_files};
 
 /// The version of a database, with the condition of a SQLite file or the settings and current time of a PostgreSQL
@@ -51,11 +52,8 @@ const SETTINGS: &str = "SELECT name, setting FROM pg_settings WHERE name IN ('fs
 /// Returns an error if the database cannot be reached or opened.
 pub async fn open_read_only(location: &Location) -> Result<Read, Error> {
     Ok(Read::new(match location {
-        Location::Sqlite(path) => Connection::Sqlite(Box::new(sqlite_files::open_read_only(path).await?)),
-        Location::Memory => {
-            use sqlx::Connection as _;
-            Connection::Sqlite(Box::new(sqlx::SqliteConnection::connect_with(&sqlite_options(None)).await?))
-        }
+        Location::Sqlite(path) => Connection::Sqlite(Box::new(sqlite_files::open_read_only(path)?)),
+        Location::Memory => Connection::Sqlite(Box::new(SqliteConnection::open_in_memory()?)),
         Location::Postgres(url) => {
             let connection = Server::parse(url)?.connect().await?;
             // The connection is treated as a shared session, so that every statement runs in a read-only transaction of
@@ -84,10 +82,10 @@ pub fn uses_wal(file: &Path) -> std::io::Result<bool> {
 ///
 /// # Errors
 /// Returns an error if the file cannot be read.
-pub async fn schema_differences(file: &Path) -> Result<Vec<String>, Error> {
-    let mut connection = sqlite_files::open_read_only(file).await?;
-    if schema::newer_on_sqlite(&mut connection).await?.is_empty() {
-        return schema::differences_on_sqlite(&mut connection).await;
+pub fn schema_differences(file: &Path) -> Result<Vec<String>, Error> {
+    let connection = sqlite_files::open_read_only(file)?;
+    if schema::newer_on_sqlite(&connection)?.is_empty() {
+        return schema::differences_on_sqlite(&connection);
     }
     Ok(Vec::new())
 }
@@ -101,27 +99,21 @@ impl Read {
     pub async fn database_info(&mut self) -> Result<DatabaseInfo, Error> {
         let corrupt = || Error::Corrupt("settings".to_owned());
         if self.connection.is_postgres() {
-            let mut settings = BTreeMap::new();
-            for row in self.fetch_all(SETTINGS, bind![]).await? {
-                settings.insert(row.text("name")?, row.text("setting")?);
-            }
-            let version = settings.get("server_version_num").and_then(|number| number.parse().ok());
+            let setting = |row: &Row<'_>| Ok((row.text("name")?, row.text("setting")?));
+            let settings = BTreeMap::from_iter(self.fetch_all(SETTINGS, bind![], setting).await?);
+            let version_number = settings.get("server_version_num").and_then(|number| number.parse().ok());
             let sql = "SELECT current_setting('server_version') AS version, \
                        (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now";
-            let row = self.fetch_optional(sql, bind![]).await?.ok_or_else(corrupt)?;
-            return Ok(DatabaseInfo::Postgres {
-                version: row.text("version")?,
-                version_number: version.ok_or_else(corrupt)?,
-                settings,
-                now: row.timestamp("now")?,
-            });
+            let parse = |row: &Row<'_>| Ok((row.text("version")?, row.timestamp("now")?));
+            let server = self.fetch_optional(sql, bind![], parse).await?;
+            let ((version, now), version_number) = server.zip(version_number).ok_or_else(corrupt)?;
+            return Ok(DatabaseInfo::Postgres { version, version_number, settings, now });
         }
-        let row =
-            self.fetch_optional("SELECT sqlite_version() AS version", bind![]).await?.ok_or_else(corrupt)?;
-        let mut damage = Vec::new();
-        for row in self.fetch_all("SELECT quick_check FROM pragma_quick_check LIMIT 3", bind![]).await? {
-            damage.extend(Some(row.text("quick_check")?).filter(|found| found != "ok"));
-        }
-        Ok(DatabaseInfo::Sqlite { version: row.text("version")?, damage })
+        let sql = "SELECT sqlite_version() AS version";
+        let version = self.fetch_optional(sql, bind![], |row| row.text("version")).await?;
+        let sql = "SELECT quick_check FROM pragma_quick_check LIMIT 3";
+        let mut damage = self.fetch_all(sql, bind![], |row| row.text("quick_check")).await?;
+        damage.retain(|found| found != "ok");
+        Ok(DatabaseInfo::Sqlite { version: version.ok_or_else(corrupt)?, damage })
     }
 }

@@ -28,7 +28,7 @@ impl Write {
                    RETURNING name";
         let length = until.micros().saturating_sub(now.micros());
         let latest_plausible = Timestamp::from_micros(until.micros().saturating_add(length));
-        Ok(self.fetch_optional(sql, bind![name, holder, until, now, latest_plausible]).await?.is_some())
+        Ok(self.count_rows(sql, bind![name, holder, until, now, latest_plausible]).await? > 0)
     }
 
     /// Releases the lease `name` before it expires, if `holder` has it.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use sqlx::migrate::{MigrateError, MigrationType, Migrator};
+use sqlx::migrate::{MigrateError, MigrationType};
 use sqlx::{AssertSqlSafe, Connection as _, SqlSafeStr};
 
 use crate::error::Error;
@@ -12,7 +12,9 @@ use crate::schema::{
     AppliedMigrations, EmbeddedMigration, FOR_POSTGRES, FOR_SQLITE, MIGRATIONS, SqlText, applied_on_postgres,
     applied_on_sqlite, differences_on_sqlite, migration_names, missing, newer_on_sqlite,
 };
+use crate::sqlite::SqliteConnection;
 use crate::sqlite_files;
+use crate::values::bind;
 
 /// Maximum number of attempts to run a PostgreSQL migration while locks of running servers block it.
 const MAX_MIGRATION_ATTEMPTS: u32 = 240;
@@ -30,6 +32,16 @@ const BEGIN_MIGRATION: &str = "SET LOCAL lock_timeout = 2000; \
      CREATE TABLE IF NOT EXISTS _sqlx_migrations (version BIGINT PRIMARY KEY, description TEXT NOT NULL, \
      installed_on TIMESTAMPTZ NOT NULL DEFAULT now(), success BOOLEAN NOT NULL, checksum BYTEA NOT NULL, \
      execution_time BIGINT NOT NULL)";
+
+/// Statement that creates the table of applied migrations in a SQLite database. Its name and columns are those of
+/// `sqlx`.
+const MIGRATIONS_TABLE: &str = "CREATE TABLE IF NOT EXISTS _sqlx_migrations (version BIGINT PRIMARY KEY, \
+     description TEXT NOT NULL, installed_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, \
+     success BOOLEAN NOT NULL, checksum BLOB NOT NULL, execution_time BIGINT NOT NULL)";
+
+/// Statement that records an applied migration.
+const RECORD_MIGRATION: &str = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+     VALUES ($1, $2, TRUE, $3, $4)";
 
 /// What to do with a database whose schema is older than this version of Countersign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,28 +65,25 @@ pub struct MigrationReport {
     pub differences: Vec<String>,
 }
 
-fn migrator(text: SqlText) -> Migrator {
+fn migrations(text: SqlText) -> Vec<sqlx::migrate::Migration> {
     let migration = |migration: &EmbeddedMigration| {
         let (version, name) = (migration.version, Cow::Borrowed(migration.name));
         let sql = AssertSqlSafe(text(migration)).into_sql_str();
         sqlx::migrate::Migration::new(version, name, MigrationType::Simple, sql, false)
     };
-    let mut migrator = Migrator::with_migrations(MIGRATIONS.iter().map(migration).collect());
-    // During a rolling upgrade, an older version works on a newer schema, because migrations only add to the schema.
-    migrator.set_ignore_missing(true);
-    migrator
+    MIGRATIONS.iter().map(migration).collect()
 }
 
 /// Migrates a SQLite database, or fails with [`Error::OldSchema`] if `old_schema` forbids that. A file is copied first
 /// unless it is empty; `file` is `None` for an in-memory database.
-pub(crate) async fn migrate_sqlite(
-    connection: &mut sqlx::SqliteConnection,
+pub(crate) fn migrate_sqlite(
+    connection: &SqliteConnection,
     file: Option<&Path>,
     old_schema: OldSchema,
 ) -> Result<MigrationReport, Error> {
-    // This transaction makes other processes wait, because `sqlx` takes no lock of its own on SQLite.
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let applied = applied_on_sqlite(&mut transaction).await?;
+    // This transaction makes other processes wait. Dropping the connection after an error rolls it back.
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    let applied = applied_on_sqlite(connection)?;
     let missing = missing(FOR_SQLITE, |version| applied.contains_key(&version));
     let mut report =
         MigrationReport { applied: migration_names(&missing), copy: None, differences: Vec::new() };
@@ -84,22 +93,53 @@ pub(crate) async fn migrate_sqlite(
         }
         if let Some(file) = file.filter(|_| !applied.is_empty()) {
             // The copy is made inside the transaction, so that no write reaches the database after it.
-            let copy = sqlite_files::copy_before(file, first.name).await;
+            let copy = sqlite_files::copy_before(file, first.name);
             report.copy = Some(copy.map_err(|error| Error::NotCopied(Box::new(error)))?);
         }
     }
-    let migrator = migrator(FOR_SQLITE);
-    let is_applied = |migration: &sqlx::migrate::Migration| {
-        applied.get(&migration.version).is_some_and(|checksum| *checksum == *migration.checksum)
-    };
-    if !migrator.iter().all(is_applied) {
-        migrator.run_direct(None, &mut *transaction, false).await?;
+    for migration in &migrations(FOR_SQLITE) {
+        apply_on_sqlite(connection, migration, &applied)?;
     }
-    transaction.commit().await?;
-    if newer_on_sqlite(connection).await?.is_empty() {
-        report.differences = differences_on_sqlite(connection).await?;
+    connection.execute_batch("COMMIT")?;
+    if newer_on_sqlite(connection)?.is_empty() {
+        report.differences = differences_on_sqlite(connection)?;
     }
     Ok(report)
+}
+
+/// Applies one migration, unless it is already applied.
+fn apply_on_sqlite(
+    connection: &SqliteConnection,
+    migration: &sqlx::migrate::Migration,
+    applied: &AppliedMigrations,
+) -> Result<(), Error> {
+    if is_applied(migration, applied)? {
+        return Ok(());
+    }
+    let failed = |error| MigrateError::ExecuteMigration(error, migration.version);
+    let began = Instant::now();
+    connection.execute_batch(MIGRATIONS_TABLE).map_err(failed)?;
+    connection.execute_batch(migration.sql.as_str()).map_err(failed)?;
+    let values = bind![
+        migration.version,
+        &*migration.description,
+        &*migration.checksum,
+        i64::try_from(began.elapsed().as_nanos()).unwrap_or(i64::MAX)
+    ];
+    connection.query(RECORD_MIGRATION, &values, &mut |_| {}).map_err(failed)?;
+    Ok(())
+}
+
+/// Returns whether a migration is applied.
+///
+/// # Errors
+/// Returns an error if the applied migration differs from the one in this version of Countersign.
+fn is_applied(migration: &sqlx::migrate::Migration, applied: &AppliedMigrations) -> Result<bool, Error> {
+    match applied.get(&migration.version) {
+        None => Ok(false),
+        Some(checksum) if *checksum == *migration.checksum => Ok(true),
+        Some(_) => Err(MigrateError::VersionMismatch(migration.version).into()),
+    }
 }
 
 /// Migrates a PostgreSQL database, or fails with [`Error::OldSchema`] if `old_schema` forbids that. Retries a migration
@@ -114,7 +154,7 @@ pub(crate) async fn migrate_postgres(
     if old_schema == OldSchema::Refuse && !missing.is_empty() {
         return Err(Error::OldSchema(report.applied));
     }
-    for migration in migrator(FOR_POSTGRES).iter() {
+    for migration in &migrations(FOR_POSTGRES) {
         let mut attempts = 0;
         while let Err(error) = apply_on_postgres(connection, migration, &applied).await {
             attempts += 1;
@@ -144,9 +184,8 @@ async fn apply_on_postgres(
 ) -> Result<(), Error> {
     // This check precedes the transaction, so that a role without the right to create tables can use a migrated
     // database.
-    if let Some(checksum) = applied.get(&migration.version) {
-        let is_same = *checksum == *migration.checksum;
-        return is_same.then_some(()).ok_or(MigrateError::VersionMismatch(migration.version).into());
+    if is_applied(migration, applied)? {
+        return Ok(());
     }
     let failed = |error| MigrateError::ExecuteMigration(error, migration.version);
     let began = Instant::now();
@@ -157,18 +196,15 @@ async fn apply_on_postgres(
         return Ok(transaction.commit().await?);
     }
     sqlx::raw_sql(migration.sql.clone()).execute(&mut *transaction).await.map_err(failed)?;
-    sqlx::query(
-        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
-         VALUES ($1, $2, TRUE, $3, $4)",
-    )
-    .persistent(false)
-    .bind(migration.version)
-    .bind(&*migration.description)
-    .bind(&*migration.checksum)
-    .bind(i64::try_from(began.elapsed().as_nanos()).unwrap_or(i64::MAX))
-    .execute(&mut *transaction)
-    .await
-    .map_err(failed)?;
+    sqlx::query(RECORD_MIGRATION)
+        .persistent(false)
+        .bind(migration.version)
+        .bind(&*migration.description)
+        .bind(&*migration.checksum)
+        .bind(i64::try_from(began.elapsed().as_nanos()).unwrap_or(i64::MAX))
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
     Ok(transaction.commit().await?)
 }
 

@@ -29,6 +29,6 @@ impl Write {
     /// Returns an error if the database operation fails.
     pub async fn count_notifications(&mut self, challenge_sid: ChallengeSid) -> Result<i64, Error> {
         let sql = "SELECT COUNT(*) AS number FROM notifications WHERE challenge_sid = $1";
-        self.fetch_optional(sql, bind![challenge_sid]).await?.map_or(Ok(0), |row| row.int("number"))
+        Ok(self.fetch_optional(sql, bind![challenge_sid], |row| row.int("number")).await?.unwrap_or(0))
     }
 }

@@ -57,6 +57,6 @@ impl ListQuery {
         // One additional row shows whether there is a next page.
         let limit = request.size + 1;
         self.sql.push_str(&format!(" ORDER BY created_at {direction}, sid {direction} LIMIT {limit}"));
-        Ok(request.page(read.fetch_all_as(self.sql, self.values, parse).await?))
+        Ok(request.page(read.fetch_all(self.sql, self.values, parse).await?))
     }
 }

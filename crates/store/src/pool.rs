@@ -5,6 +5,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use sqlx::postgres::PgRow;
 use sqlx::{Connection as _, PgConnection, SqlStr};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::error::Elapsed;
@@ -13,7 +14,7 @@ use tokio::time::timeout;
 use crate::error::{Error, ends_connection};
 use crate::limits::{ACQUIRE_TIMEOUT, POSTGRES_POOL_SIZE};
 use crate::postgres::{Server, Sessions};
-use crate::values::{Row, Value, bound};
+use crate::values::{Value, bound};
 
 /// Maximum time to wait for the response to a statement. PostgreSQL's own limits end a statement sooner, so this
 /// timeout takes effect only on broken connections.
@@ -85,13 +86,6 @@ impl Pool {
     pub(crate) fn count(&self) -> (usize, usize) {
         let idle = lock(&self.0.idle).len();
         (POSTGRES_POOL_SIZE as usize - self.0.permits.available_permits() + idle, idle)
-    }
-
-    /// Takes an idle connection from the pool, or returns `None` if there is none.
-    pub(crate) fn take_idle(&self) -> Option<PooledConnection> {
-        let permit = Arc::clone(&self.0.permits).try_acquire_owned().ok()?;
-        let (connection, opened_at) = self.0.take_idle()?;
-        Some(self.wrap(connection, opened_at, permit))
     }
 
     /// Takes an idle connection from the pool, or opens a new one. Must be called on the store's writer thread, because
@@ -283,7 +277,7 @@ impl PooledConnection {
 
     /// Runs a statement and returns all its rows. On a shared session, a statement outside a transaction gets a
     /// transaction of its own, because it must be prepared and executed in the same session.
-    pub(crate) async fn rows(&mut self, sql: SqlStr, values: Vec<Value>) -> Result<Vec<Row>, sqlx::Error> {
+    pub(crate) async fn rows(&mut self, sql: SqlStr, values: Vec<Value>) -> Result<Vec<PgRow>, sqlx::Error> {
         if self.sessions == Sessions::Own || self.in_transaction {
             return self.rows_in_session(sql, values).await;
         }
@@ -296,13 +290,13 @@ impl PooledConnection {
         rows
     }
 
-    async fn rows_in_session(&mut self, sql: SqlStr, values: Vec<Value>) -> Result<Vec<Row>, sqlx::Error> {
+    async fn rows_in_session(&mut self, sql: SqlStr, values: Vec<Value>) -> Result<Vec<PgRow>, sqlx::Error> {
         // On a shared session, the name of a prepared statement may belong to another client's statement.
         let keep_prepared = self.sessions == Sessions::Own;
-        let query = bound!(sqlx::Postgres, sql, values).persistent(keep_prepared);
+        let query = bound(sql, values).persistent(keep_prepared);
         let response_timeout = self.response_timeout;
         let rows = timeout(response_timeout, query.fetch_all(self.ready()?)).await;
-        Ok(self.received(rows)?.into_iter().map(Row::Postgres).collect())
+        self.received(rows)
     }
 
     /// Runs one or more statements that take no parameters, and ignores their results.

@@ -41,49 +41,58 @@ impl Read {
         sql: impl Into<Cow<'static, str>>,
         values: Vec<Value>,
     ) -> Result<(), Error> {
-        self.fetch_all(sql, values).await.map(drop)
+        self.count_rows(sql, values).await.map(drop)
     }
 
-    /// Runs a statement and returns all its rows.
-    pub(crate) async fn fetch_all(
+    /// Runs a statement and returns the number of rows that it returns.
+    pub(crate) async fn count_rows(
         &mut self,
         sql: impl Into<Cow<'static, str>>,
         values: Vec<Value>,
-    ) -> Result<Vec<Row>, Error> {
-        let result = self.connection.rows(sql, values).await.map_err(|error| Error::from(error).counted());
-        if let Err(error) = &result {
-            self.failure.get_or_insert_with(|| error.clone());
-        }
-        result
-    }
-
-    /// Runs a statement that returns at most one row. Returns that row, or `None` if there is none.
-    pub(crate) async fn fetch_optional(
-        &mut self,
-        sql: impl Into<Cow<'static, str>>,
-        values: Vec<Value>,
-    ) -> Result<Option<Row>, Error> {
-        Ok(self.fetch_all(sql, values).await?.into_iter().next())
+    ) -> Result<usize, Error> {
+        self.query(sql, values, &mut |_| {}).await
     }
 
     /// Runs a statement and returns all its rows, converted with `parse`.
-    pub(crate) async fn fetch_all_as<T>(
+    pub(crate) async fn fetch_all<T>(
         &mut self,
         sql: impl Into<Cow<'static, str>>,
         values: Vec<Value>,
-        parse: fn(&Row) -> Result<T, Error>,
+        mut parse: impl FnMut(&Row<'_>) -> Result<T, Error>,
     ) -> Result<Vec<T>, Error> {
-        self.fetch_all(sql, values).await?.iter().map(parse).collect()
+        let mut parsed = Vec::new();
+        self.query(sql, values, &mut |row| parsed.push(parse(row))).await?;
+        parsed.into_iter().collect()
     }
 
     /// Runs a statement that returns at most one row. Returns that row, converted with `parse`, or `None` if there is
     /// none.
-    pub(crate) async fn fetch_optional_as<T>(
+    pub(crate) async fn fetch_optional<T>(
         &mut self,
         sql: impl Into<Cow<'static, str>>,
         values: Vec<Value>,
-        parse: fn(&Row) -> Result<T, Error>,
+        mut parse: impl FnMut(&Row<'_>) -> Result<T, Error>,
     ) -> Result<Option<T>, Error> {
-        self.fetch_optional(sql, values).await?.as_ref().map(parse).transpose()
+        let mut parsed = None;
+        self.query(sql, values, &mut |row| {
+            parsed.get_or_insert_with(|| parse(row));
+        })
+        .await?;
+        parsed.transpose()
+    }
+
+    /// Runs a statement, and calls `each` for each row that it returns. Returns the number of these rows.
+    async fn query(
+        &mut self,
+        sql: impl Into<Cow<'static, str>>,
+        values: Vec<Value>,
+        each: &mut dyn FnMut(&Row<'_>),
+    ) -> Result<usize, Error> {
+        let result = self.connection.query(sql, values, each).await;
+        let result = result.map_err(|error| Error::from(error).counted());
+        if let Err(error) = &result {
+            self.failure.get_or_insert_with(|| error.clone());
+        }
+        result
     }
 }

@@ -20,7 +20,7 @@ impl Read {
     pub async fn count_deleted(&mut self) -> Result<i64, Error> {
         let sql = "SELECT (SELECT COUNT(*) FROM services WHERE deleted_at IS NOT NULL) \
                    + (SELECT COUNT(*) FROM entities WHERE deleted_at IS NOT NULL) AS deleted";
-        self.fetch_optional(sql, bind![]).await?.map_or(Ok(0), |row| row.int("deleted"))
+        Ok(self.fetch_optional(sql, bind![], |row| row.int("deleted")).await?.unwrap_or(0))
     }
 }
 
@@ -45,14 +45,12 @@ impl Write {
         }
         let tokens = "DELETE FROM access_tokens WHERE sid IN \
                       (SELECT sid FROM access_tokens WHERE service_sid = $1 LIMIT $2) RETURNING sid";
-        let tokens = self.fetch_all(tokens, bind![service.as_str(), limit]).await?.len();
+        let tokens = self.count_rows(tokens, bind![service.as_str(), limit]).await?;
         if tokens > 0 {
             return Ok(tokens);
         }
         // Nothing is left under the service, except rows that a server of an older version is adding at this moment.
-        let service =
-            self.fetch_all("DELETE FROM services WHERE sid = $1 RETURNING sid", bind![service]).await?;
-        Ok(service.len())
+        self.count_rows("DELETE FROM services WHERE sid = $1 RETURNING sid", bind![service]).await
     }
 
     /// Removes up to `limit` rows that belong to the entities with these SIDs, and then the entities' own rows. Returns
@@ -64,35 +62,29 @@ impl Write {
         } else {
             "IN (SELECT value FROM json_each($1))"
         };
-        let mut left = limit;
+        let limit = usize::try_from(limit).unwrap_or(0);
+        let mut removed = 0;
         for (table, key) in ENTITY_TABLES {
             let sql = format!(
                 "DELETE FROM {table} WHERE {key} IN \
                  (SELECT {key} FROM {table} WHERE entity_sid {among} LIMIT $2) RETURNING {key}"
             );
-            left -= self.count_rows(sql, bind![sids.as_str(), left]).await?;
-            if left <= 0 {
-                break;
+            let left = i64::try_from(limit - removed).unwrap_or(i64::MAX);
+            removed += self.count_rows(sql, bind![sids.as_str(), left]).await?;
+            if removed >= limit {
+                return Ok(removed);
             }
         }
-        let childless = usize::try_from(left).unwrap_or(0).min(entities.len());
-        if childless > 0 {
-            let sql = format!("DELETE FROM entities WHERE sid {among} RETURNING sid");
-            left -= self.count_rows(sql, bind![to_json(&&entities[..childless])]).await?;
-        }
-        Ok(usize::try_from(limit - left).unwrap_or(0))
-    }
-
-    /// Runs a statement and counts the rows that it returns.
-    async fn count_rows(&mut self, sql: String, values: Vec<Value>) -> Result<i64, Error> {
-        let rows = self.fetch_all(sql, values).await?.len();
-        Ok(i64::try_from(rows).unwrap_or(i64::MAX))
+        let childless = (limit - removed).min(entities.len());
+        let sql = format!("DELETE FROM entities WHERE sid {among} RETURNING sid");
+        removed += self.count_rows(sql, bind![to_json(&&entities[..childless])]).await?;
+        Ok(removed)
     }
 
     /// Runs a query for SIDs, locks the selected rows until the transaction ends, and returns the SIDs. All
     /// transactions lock an entity before the rows under it, to avoid deadlocks.
     async fn select_locked(&mut self, sql: &'static str, values: Vec<Value>) -> Result<Vec<String>, Error> {
         let lock = if self.connection.is_postgres() { " FOR UPDATE" } else { "" };
-        self.fetch_all_as(format!("{sql}{lock}"), values, |row| row.text("sid")).await
+        self.fetch_all(format!("{sql}{lock}"), values, |row| row.text("sid")).await
     }
 }

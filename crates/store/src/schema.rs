@@ -5,11 +5,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use sqlx::{AssertSqlSafe, Connection as _, Row as _};
+use sqlx::{Connection as _, Row as _};
 
-use crate::connection::sqlite_options;
 use crate::error::Error;
 use crate::read_write::Read;
+use crate::sqlite::SqliteConnection;
 use crate::values::bind;
 
 /// A migration that is embedded in this version of Countersign.
@@ -91,24 +91,9 @@ pub(crate) fn migration_names(migrations: &[Migration]) -> Vec<String> {
     migrations.iter().map(|migration| migration.name.to_owned()).collect()
 }
 
-macro_rules! applied {
-    ($connection:expr, $table:expr) => {{
-        let mut applied = AppliedMigrations::new();
-        let tables: i64 = sqlx::query_scalar($table).persistent(false).fetch_one(&mut *$connection).await?;
-        if tables > 0 {
-            for row in sqlx::query(APPLIED).persistent(false).fetch_all(&mut *$connection).await? {
-                applied.insert(row.try_get("version")?, row.try_get("checksum")?);
-            }
-        }
-        applied
-    }};
-}
-
 /// Returns the migrations that a SQLite database lacks.
-pub(crate) async fn missing_on_sqlite(
-    connection: &mut sqlx::SqliteConnection,
-) -> Result<Vec<Migration>, Error> {
-    let applied = applied_on_sqlite(connection).await?;
+pub(crate) fn missing_on_sqlite(connection: &SqliteConnection) -> Result<Vec<Migration>, Error> {
+    let applied = applied_on_sqlite(connection)?;
     Ok(missing(FOR_SQLITE, |version| applied.contains_key(&version)))
 }
 
@@ -121,10 +106,12 @@ pub(crate) async fn missing_on_postgres(
 }
 
 /// Returns the checksums of the migrations that are applied to a SQLite database, by version.
-pub(crate) async fn applied_on_sqlite(
-    connection: &mut sqlx::SqliteConnection,
-) -> Result<AppliedMigrations, Error> {
-    Ok(applied!(connection, TABLE_ON_SQLITE))
+pub(crate) fn applied_on_sqlite(connection: &SqliteConnection) -> Result<AppliedMigrations, Error> {
+    let tables: Vec<i64> = connection.column(TABLE_ON_SQLITE)?;
+    if tables == [0] {
+        return Ok(AppliedMigrations::new());
+    }
+    connection.rows(APPLIED, |row| Ok((row.int("version")?, row.bytes("checksum")?)))
 }
 
 /// Returns the checksums of the migrations that are applied to a PostgreSQL database, by version. Reads them in one
@@ -134,54 +121,52 @@ pub(crate) async fn applied_on_postgres(
     connection: &mut sqlx::PgConnection,
 ) -> Result<AppliedMigrations, Error> {
     let mut transaction = connection.begin().await?;
-    let applied = applied!(transaction, TABLE_ON_POSTGRES);
+    let mut applied = AppliedMigrations::new();
+    let tables: i64 =
+        sqlx::query_scalar(TABLE_ON_POSTGRES).persistent(false).fetch_one(&mut *transaction).await?;
+    if tables > 0 {
+        for row in sqlx::query(APPLIED).persistent(false).fetch_all(&mut *transaction).await? {
+            applied.insert(row.try_get("version")?, row.try_get("checksum")?);
+        }
+    }
     transaction.commit().await?;
     Ok(applied)
 }
 
 /// Returns the names of the migrations that are applied to a SQLite database but unknown to this version of
 /// Countersign.
-pub(crate) async fn newer_on_sqlite(connection: &mut sqlx::SqliteConnection) -> Result<Vec<String>, Error> {
+pub(crate) fn newer_on_sqlite(connection: &SqliteConnection) -> Result<Vec<String>, Error> {
     let sql = "SELECT version, description FROM _sqlx_migrations ORDER BY version";
-    let mut newer = Vec::new();
-    for row in sqlx::query(sql).fetch_all(connection).await? {
-        let version: i64 = row.try_get("version")?;
-        if MIGRATIONS.iter().all(|known| known.version != version) {
-            newer.push(row.try_get("description")?);
-        }
-    }
-    Ok(newer)
+    let mut applied: Vec<(i64, String)> =
+        connection.rows(sql, |row| Ok((row.int("version")?, row.text("description")?)))?;
+    applied.retain(|(version, _)| MIGRATIONS.iter().all(|known| known.version != *version));
+    Ok(applied.into_iter().map(|(_, name)| name).collect())
 }
 
 /// The objects of a SQLite schema by name: type, table, and SQL text without white space.
 type SchemaObjects = BTreeMap<String, (String, String, String)>;
 
 /// Reads the objects of a SQLite schema, except SQLite's own tables and the table that records applied migrations.
-async fn schema_objects(connection: &mut sqlx::SqliteConnection) -> Result<SchemaObjects, Error> {
+fn schema_objects(connection: &SqliteConnection) -> Result<SchemaObjects, Error> {
     let sql = "SELECT name, type, tbl_name, COALESCE(sql, '') AS sql FROM sqlite_schema \
                WHERE NOT (type = 'table' \
                  AND name IN ('_sqlx_migrations', 'sqlite_sequence', 'sqlite_stat1', 'sqlite_stat4')) \
                AND NOT (name = 'sqlite_autoindex__sqlx_migrations_1' AND sql IS NULL)";
-    let mut objects = SchemaObjects::new();
-    for row in sqlx::query(sql).fetch_all(connection).await? {
-        let text: String = row.try_get("sql")?;
-        let object = (row.try_get("type")?, row.try_get("tbl_name")?, text.split_whitespace().collect());
-        objects.insert(row.try_get("name")?, object);
-    }
-    Ok(objects)
+    connection.rows(sql, |row| {
+        let text = row.text("sql")?.split_whitespace().collect();
+        Ok((row.text("name")?, (row.text("type")?, row.text("tbl_name")?, text)))
+    })
 }
 
 /// Compares the schema of a SQLite database with the result of its applied migrations. Returns one phrase for each
 /// object that differs, such as `trigger approve_all is unexpected`.
-pub(crate) async fn differences_on_sqlite(
-    connection: &mut sqlx::SqliteConnection,
-) -> Result<Vec<String>, Error> {
-    let applied = applied_on_sqlite(connection).await?;
-    let mut model = sqlx::SqliteConnection::connect_with(&sqlite_options(None)).await?;
+pub(crate) fn differences_on_sqlite(connection: &SqliteConnection) -> Result<Vec<String>, Error> {
+    let applied = applied_on_sqlite(connection)?;
+    let model = SqliteConnection::open_in_memory()?;
     for migration in MIGRATIONS.iter().filter(|migration| applied.contains_key(&migration.version)) {
-        sqlx::raw_sql(AssertSqlSafe(migration.sqlite)).execute(&mut model).await?;
+        model.execute_batch(migration.sqlite)?;
     }
-    let (found, expected) = (schema_objects(connection).await?, schema_objects(&mut model).await?);
+    let (found, expected) = (schema_objects(connection)?, schema_objects(&model)?);
     let differing = found.iter().filter_map(|(name, object)| match expected.get(name) {
         Some(expected) if expected == object => None,
         Some(_) => Some(format!("{} {name} was changed", object.0)),
@@ -205,7 +190,7 @@ impl Read {
         } else {
             "SELECT count(*) AS tables FROM sqlite_schema WHERE type = 'table' AND name = $1"
         };
-        let tables = self.fetch_optional(sql, bind![name]).await?.map(|row| row.int("tables")).transpose()?;
+        let tables = self.fetch_optional(sql, bind![name], |row| row.int("tables")).await?;
         Ok(tables > Some(0))
     }
 
@@ -221,10 +206,8 @@ impl Read {
             (TABLE_ON_SQLITE, FOR_SQLITE)
         };
         let mut applied = Vec::new();
-        if self.fetch_optional(table, Vec::new()).await?.map(|row| row.int("tables")).transpose()? > Some(0) {
-            for row in self.fetch_all(APPLIED, Vec::new()).await? {
-                applied.push(row.int("version")?);
-            }
+        if self.fetch_optional(table, Vec::new(), |row| row.int("tables")).await? > Some(0) {
+            applied = self.fetch_all(APPLIED, Vec::new(), |row| row.int("version")).await?;
         }
         match missing(text, |version| applied.contains(&version)) {
             missing if missing.is_empty() => Ok(()),

@@ -64,7 +64,7 @@ impl Read {
             "SELECT substr({column}, 2, 8) AS key_id, count(*) AS sealed FROM {table} \
              GROUP BY substr({column}, 2, 8) ORDER BY 1"
         );
-        self.fetch_all_as(sql, bind![], |row| Ok((row.bytes("key_id")?, row.int("sealed")?))).await
+        self.fetch_all(sql, bind![], |row| Ok((row.bytes("key_id")?, row.int("sealed")?))).await
     }
 
     /// Returns up to `limit` sealed values that are not sealed under the master key `key_id`, each with its owner's
@@ -85,7 +85,7 @@ impl Read {
              WHERE {owner} > $1 AND substr({column}, 2, 8) <> $2 ORDER BY {owner} LIMIT $3"
         );
         let parse = |row: &Row| Ok((row.text("owner")?, row.sealed("sealed")?));
-        self.fetch_all_as(sql, bind![after, key_id, limit], parse).await
+        self.fetch_all(sql, bind![after, key_id, limit], parse).await
     }
 }
 
@@ -105,6 +105,6 @@ impl Write {
         let (table, name, column) = sealed.location();
         let sql =
             format!("UPDATE {table} SET {column} = $3 WHERE {name} = $1 AND {column} = $2 RETURNING {name}");
-        Ok(self.fetch_optional(sql, bind![owner, old, new]).await?.is_some())
+        Ok(self.count_rows(sql, bind![owner, old, new]).await? > 0)
     }
 }

@@ -48,7 +48,7 @@ impl Read {
         account_sid: AccountSid,
         sid: ServiceSid,
     ) -> Result<Option<Service>, Error> {
-        self.fetch_optional_as(select_by_sid(""), bind![sid, account_sid], parse_service).await
+        self.fetch_optional(select_by_sid(""), bind![sid, account_sid], parse_service).await
     }
 
     /// Returns the requested page of an account's services.
@@ -91,7 +91,7 @@ impl Write {
         sid: ServiceSid,
     ) -> Result<Option<Service>, Error> {
         let lock = if self.connection.is_postgres() { " FOR NO KEY UPDATE" } else { "" };
-        self.fetch_optional_as(select_by_sid(lock), bind![sid, account_sid], parse_service).await
+        self.fetch_optional(select_by_sid(lock), bind![sid, account_sid], parse_service).await
     }
 
     /// Replaces a service's settings. Does nothing if the service is deleted.
@@ -125,7 +125,7 @@ impl Write {
         let given = |limit: Option<LimitOverride>| i64::from(limit.is_some());
         let stored = |limit: Option<LimitOverride>| limit.and_then(LimitOverride::to_stored);
         let values = bind![sid, given(pending), stored(pending), given(per_minute), stored(per_minute)];
-        self.fetch_optional_as(sql, values, parse_service).await
+        self.fetch_optional(sql, values, parse_service).await
     }
 
     /// Marks a service as deleted and deletes its webhooks. Returns `false` if the account has no such service. From
@@ -142,10 +142,10 @@ impl Write {
     ) -> Result<bool, Error> {
         let mark = "UPDATE services SET deleted_at = $3 \
                     WHERE sid = $1 AND account_sid = $2 AND deleted_at IS NULL RETURNING sid";
-        if self.fetch_optional(mark, bind![sid, account_sid, now]).await?.is_none() {
+        if self.count_rows(mark, bind![sid, account_sid, now]).await? == 0 {
             return Ok(false);
         }
         // The webhooks are deleted immediately: a service has only a few, and without a webhook no event is sent.
-        self.fetch_all("DELETE FROM webhooks WHERE service_sid = $1", bind![sid]).await.map(|_| true)
+        self.execute("DELETE FROM webhooks WHERE service_sid = $1", bind![sid]).await.map(|()| true)
     }
 }

@@ -9,12 +9,12 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sqlx::{Connection as _, SqliteConnection};
 use tempfile::NamedTempFile;
 
-use crate::connection::sqlite_options;
 use crate::error::Error;
 use crate::schema;
+use crate::sqlite::{Access, SqliteConnection};
+use crate::values::Value;
 
 /// Maximum number of pre-migration copies to keep; older ones are deleted.
 const MAX_MIGRATION_COPIES: usize = 3;
@@ -47,9 +47,9 @@ pub fn require_regular(file: &Path) -> Result<(), Error> {
 ///
 /// # Errors
 /// Returns an error if the file cannot be written.
-pub async fn create_empty(database: &Path) -> Result<(), Error> {
+pub fn create_empty(database: &Path) -> Result<(), Error> {
     let draft = create_draft(database)?;
-    SqliteConnection::connect_with(&sqlite_options(Some(draft.path()))).await?.close().await?;
+    drop(SqliteConnection::open(draft.path(), Access::Create)?);
     draft.as_file().sync_all().map_err(|error| file_error(draft.path(), error))?;
     match draft.persist_noclobber(database) {
         Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => {
@@ -61,9 +61,9 @@ pub async fn create_empty(database: &Path) -> Result<(), Error> {
 
 /// Copies a database before the migration called `migration`, and returns the path of the copy. Deletes all but the
 /// newest [`MAX_MIGRATION_COPIES`] such copies.
-pub(crate) async fn copy_before(database: &Path, migration: &str) -> Result<PathBuf, Error> {
+pub(crate) fn copy_before(database: &Path, migration: &str) -> Result<PathBuf, Error> {
     let copy = with_suffix(database, &format!("{BEFORE_INFIX}{migration}"));
-    self::copy(database, &copy).await?;
+    self::copy(database, &copy)?;
     // Old copies that cannot be deleted must not keep the server from starting.
     let _ = delete_old_copies(database);
     Ok(copy)
@@ -88,22 +88,21 @@ fn delete_old_copies(database: &Path) -> io::Result<()> {
 }
 
 /// Copies a consistent snapshot of `database` to the file `copy`, even while other processes write to the database.
-pub(crate) async fn copy(database: &Path, copy: &Path) -> Result<(), Error> {
-    let options = sqlite_options(Some(database)).read_only(true).create_if_missing(false);
-    let source = SqliteConnection::connect_with(&options).await?;
-    put_in_place(write_draft(source, copy).await?, copy)
+pub(crate) fn copy(database: &Path, copy: &Path) -> Result<(), Error> {
+    let source = SqliteConnection::open(database, Access::Read)?;
+    put_in_place(write_draft(source, copy)?, copy)
 }
 
 /// Writes a verified and durable copy of the database behind `source` as a draft in the folder of `name`. Only the
 /// draft's owner can read it. Dropping the draft before it is renamed deletes it.
-pub(crate) async fn write_draft(mut source: SqliteConnection, name: &Path) -> Result<NamedTempFile, Error> {
+pub(crate) fn write_draft(source: SqliteConnection, name: &Path) -> Result<NamedTempFile, Error> {
     let draft = create_draft(name)?;
     let path = draft.path();
     let text = path.to_str().ok_or_else(|| file_error(path, io::ErrorKind::InvalidFilename.into()))?;
     // SQLite accepts an existing target file if the file is empty, and keeps its permissions.
-    sqlx::query("VACUUM INTO $1").bind(text).execute(&mut source).await?;
-    source.close().await?;
-    verify(path).await?;
+    source.query("VACUUM INTO $1", &[Value::from(text)], &mut |_| {})?;
+    drop(source);
+    verify(path)?;
     draft.as_file().sync_all().map_err(|error| file_error(path, error))?;
     Ok(draft)
 }
@@ -153,12 +152,11 @@ pub(crate) fn sync_folder(file: &Path) -> Result<(), Error> {
 }
 
 /// Verifies that `file` is an intact Countersign database. No process may have the file open.
-async fn verify(file: &Path) -> Result<(), Error> {
-    let mut connection = open_read_only(file).await?;
-    let found: Vec<String> =
-        sqlx::query_scalar("PRAGMA integrity_check(3)").fetch_all(&mut connection).await?;
-    let missing = schema::missing_on_sqlite(&mut connection).await?;
-    connection.close().await?;
+fn verify(file: &Path) -> Result<(), Error> {
+    let connection = open_read_only(file)?;
+    let found: Vec<String> = connection.column("PRAGMA integrity_check(3)")?;
+    let missing = schema::missing_on_sqlite(&connection)?;
+    drop(connection);
     if found != ["ok"] {
         return Err(Error::Damaged(file.to_owned(), found.join("; ")));
     }
@@ -169,12 +167,13 @@ async fn verify(file: &Path) -> Result<(), Error> {
 }
 
 /// Opens a SQLite file with a connection that changes nothing and creates no files.
-pub(crate) async fn open_read_only(file: &Path) -> Result<SqliteConnection, Error> {
-    let options = sqlite_options(Some(file)).read_only(true).create_if_missing(false);
+pub(crate) fn open_read_only(file: &Path) -> Result<SqliteConnection, Error> {
     // A reader creates the files of a write-ahead log unless the database is declared immutable. Declaring that is safe
     // here: without a log, no process is writing to the database.
-    let options = options.immutable(!with_suffix(file, "-wal").exists()).pragma("trusted_schema", "OFF");
-    Ok(SqliteConnection::connect_with(&options).await?)
+    let access = if with_suffix(file, "-wal").exists() { Access::Read } else { Access::ReadImmutable };
+    let connection = SqliteConnection::open(file, access)?;
+    connection.distrust_schema()?;
+    Ok(connection)
 }
 
 /// Returns the path of `file` with `suffix` appended to the file name.

@@ -4,26 +4,23 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use domain::Secret;
-use sqlx::sqlite::SqlitePoolOptions;
-use sqlx::{Connection as _, SqliteConnection, SqlitePool};
-use telemetry::metrics::{GaugeGuard, METRICS};
+use sqlx::Connection as _;
+use telemetry::metrics::METRICS;
 
 use crate::announcements::Announcements;
-use crate::connection::{Connection, sqlite_options};
 use crate::error::Error;
 use crate::folder_lock::lock_shared;
-use crate::limits::{ACQUIRE_TIMEOUT, POSTGRES_POOL_SIZE};
+use crate::limits::ACQUIRE_TIMEOUT;
 use crate::migrate::{self, MigrationReport, OldSchema};
 use crate::pool::Pool;
 use crate::postgres::{Server, Sessions};
 use crate::read_write::{Read, Write};
 use crate::retry::{Retries, retry};
 use crate::schema::{self, Migration};
+use crate::sqlite::{Access, SqliteConnection};
 use crate::sqlite_files;
+use crate::sqlite_readers::SqliteReaders;
 use crate::writer::Writer;
-
-/// Maximum number of connections that read a SQLite file.
-const SQLITE_READERS: u32 = 4;
 
 /// Delay between attempts to open a SQLite file while another process changes its journal mode.
 const OPEN_RETRY_DELAY: Duration = Duration::from_millis(20);
@@ -61,7 +58,7 @@ pub struct Store {
 enum Readers {
     /// No separate connections: an in-memory database has only one, so reads are queued together with the writes.
     Memory,
-    Sqlite(SqlitePool),
+    Sqlite(SqliteReaders),
     Postgres(Pool),
 }
 
@@ -76,8 +73,8 @@ impl Store {
     pub async fn open(location: &Location, old_schema: OldSchema) -> Result<(Self, MigrationReport), Error> {
         match location {
             Location::Memory => {
-                let mut connection = SqliteConnection::connect_with(&sqlite_options(None)).await?;
-                let report = migrate::migrate_sqlite(&mut connection, None, OldSchema::Migrate).await?;
+                let connection = SqliteConnection::open_in_memory()?;
+                let report = migrate::migrate_sqlite(&connection, None, OldSchema::Migrate)?;
                 let writer = Writer::sqlite(connection, None)?;
                 Ok((Self { readers: Readers::Memory, writer, announcer: None }, report))
             }
@@ -88,13 +85,9 @@ impl Store {
 
     async fn open_file(path: &Path, old_schema: OldSchema) -> Result<(Self, MigrationReport), Error> {
         let lock = lock_shared(path).await?;
-        let mut connection = connect_to_file(path).await?;
-        let report = migrate::migrate_sqlite(&mut connection, Some(path), old_schema).await?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(SQLITE_READERS)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .test_before_acquire(false)
-            .connect_lazy_with(sqlite_options(Some(path)).read_only(true).create_if_missing(false));
+        let connection = connect_to_file(path).await?;
+        let report = migrate::migrate_sqlite(&connection, Some(path), old_schema)?;
+        let readers = SqliteReaders::start(path)?;
         let writer = Writer::sqlite(connection, Some(lock))?;
         Ok((Self { readers: Readers::Sqlite(readers), writer, announcer: None }, report))
     }
@@ -126,7 +119,7 @@ impl Store {
     pub async fn missing_migrations(location: &Location) -> Result<Vec<Migration>, Error> {
         match location {
             Location::Sqlite(path) if path.exists() => {
-                schema::missing_on_sqlite(&mut sqlite_files::open_read_only(path).await?).await
+                schema::missing_on_sqlite(&sqlite_files::open_read_only(path)?)
             }
             Location::Memory | Location::Sqlite(_) => Ok(schema::missing_on_empty_sqlite()),
             Location::Postgres(url) => {
@@ -149,36 +142,13 @@ impl Store {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        telemetry::traces::start_database("read").run_and_end(self.read_with_retries(work)).await
-    }
-
-    async fn read_with_retries<F, T, E>(&self, work: F) -> Result<T, E>
-    where
-        F: AsyncFn(&mut Read) -> Result<T, E> + Send + 'static,
-        T: Send + 'static,
-        E: From<Error> + Send + 'static,
-    {
-        // Allows one retry for each connection of a pool: after a database restart, every pooled connection may be
-        // stale.
-        let mut retries = Retries::at_most(POSTGRES_POOL_SIZE);
-        loop {
-            let waiting = GaugeGuard::increment(&METRICS.database_connections_waiting);
-            let connection = match &self.readers {
-                Readers::Memory => {
-                    return self.writer.write(async move |tx: &mut Write| work(tx).await).await;
-                }
-                Readers::Sqlite(pool) => {
-                    pool.acquire().await.map(Connection::SqliteReader).map_err(Error::from)
-                }
-                Readers::Postgres(pool) => self.writer.connection(pool).await.map(Connection::Postgres),
-            };
-            drop(waiting);
-            let mut read = Read::new(connection.map_err(Error::counted)?);
-            let result = work(&mut read).await;
-            match read.failure {
-                Some(failure) if retries.allow(&failure).await => {}
-                _ => return result,
+        let trace = telemetry::traces::start_database("read");
+        match &self.readers {
+            Readers::Memory => {
+                trace.run_and_end(self.writer.write(async move |tx: &mut Write| work(tx).await)).await
             }
+            Readers::Sqlite(readers) => trace.run_and_end(readers.read(work)).await,
+            Readers::Postgres(_) => trace.run_and_end(self.writer.read(work)).await,
         }
     }
 
@@ -234,7 +204,7 @@ impl Store {
     pub fn refresh_gauges(&self) {
         let (open, idle) = match &self.readers {
             Readers::Memory => (0, 0),
-            Readers::Sqlite(pool) => (pool.size() as usize, pool.num_idle()),
+            Readers::Sqlite(readers) => readers.count(),
             Readers::Postgres(pool) => pool.count(),
         };
         METRICS.database_connections.set(i64::try_from(open).unwrap_or(i64::MAX));
@@ -250,8 +220,8 @@ impl Store {
     pub async fn size(&self) -> Result<Size, Error> {
         match &self.readers {
             Readers::Memory => Ok(Size::default()),
-            Readers::Sqlite(pool) => {
-                let database = pool.connect_options().get_filename().to_owned();
+            Readers::Sqlite(readers) => {
+                let database = readers.file().to_owned();
                 // Runs on a blocking thread because a network file system may respond slowly.
                 let sizes = tokio::task::spawn_blocking(move || sqlite_files::sizes(&database)).await;
                 let (database, write_ahead_log) = sizes.unwrap_or(Err(Error::Panicked))?;
@@ -278,15 +248,15 @@ impl Store {
 /// Connects to a SQLite file, and retries temporary failures for [`ACQUIRE_TIMEOUT`]. The retries are needed because
 /// SQLite's busy timeout does not cover the change to WAL mode, which several processes may attempt at once.
 async fn connect_to_file(path: &Path) -> Result<SqliteConnection, Error> {
-    let connect = || async { Ok(SqliteConnection::connect_with(&sqlite_options(Some(path))).await?) };
+    let connect = || async { Ok(SqliteConnection::open(path, Access::Create)?) };
     retry(Retries::within(ACQUIRE_TIMEOUT, OPEN_RETRY_DELAY), connect).await
 }
 
 impl Read {
     /// Returns the size of the current PostgreSQL database, in bytes.
     async fn postgres_size(&mut self) -> Result<u64, Error> {
-        let row =
-            self.fetch_optional("SELECT pg_database_size(current_database()) AS bytes", Vec::new()).await?;
-        row.map_or(Ok(0), |row| Ok(row.int("bytes")?.unsigned_abs()))
+        let sql = "SELECT pg_database_size(current_database()) AS bytes";
+        let bytes = self.fetch_optional(sql, Vec::new(), |row| row.int("bytes")).await?;
+        Ok(bytes.unwrap_or(0).unsigned_abs())
     }
 }

@@ -9,11 +9,12 @@ use domain::{
     AccessTokenSid, AccountSid, AlertSid, ApiKeySid, ChallengeSid, CredentialSid, EntitySid, EventSid,
     FactorSid, NotificationSid, Sealed, ServiceSid, Sid, WebhookSid,
 };
-use sqlx::Row as _;
-use sqlx::postgres::PgRow;
-use sqlx::sqlite::SqliteRow;
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::Query;
+use sqlx::{Postgres, Row as _, SqlStr};
 
 use crate::error::Error;
+use crate::sqlite::sqlite_error;
 
 /// A parameter of a SQL statement. A null value has a type too, because PostgreSQL
 /// requires the type of every parameter.
@@ -83,24 +84,24 @@ macro_rules! bind {
 }
 pub(crate) use bind;
 
-/// A row returned by either database.
-pub(crate) enum Row {
-    Sqlite(SqliteRow),
-    Postgres(PgRow),
+/// A row returned by either database. Its columns are read by name.
+pub(crate) enum Row<'a> {
+    Sqlite(&'a rusqlite::Row<'a>),
+    Postgres(&'a PgRow),
 }
 
 macro_rules! column {
     ($($name:ident -> $type:ty;)*) => {
         $(pub(crate) fn $name(&self, column: &str) -> Result<$type, Error> {
             Ok(match self {
-                Self::Sqlite(row) => row.try_get(column)?,
+                Self::Sqlite(row) => row.get(column).map_err(sqlite_error)?,
                 Self::Postgres(row) => row.try_get(column)?,
             })
         })*
     };
 }
 
-impl Row {
+impl Row<'_> {
     column! {
         int -> i64;
         optional_int -> Option<i64>;
@@ -149,18 +150,15 @@ pub(crate) fn to_json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-/// Builds a `sqlx` query for one of the two databases and binds its values.
-macro_rules! bound {
-    ($database:ty, $sql:expr, $values:expr) => {{
-        let mut query = sqlx::query::<$database>($sql);
-        for value in $values {
-            query = match value {
-                $crate::values::Value::Int(value) => query.bind(value),
-                $crate::values::Value::Text(value) => query.bind(value),
-                $crate::values::Value::Bytes(value) => query.bind(value),
-            };
-        }
-        query
-    }};
+/// Builds a PostgreSQL query and binds its values.
+pub(crate) fn bound(sql: SqlStr, values: Vec<Value>) -> Query<'static, Postgres, PgArguments> {
+    let mut query = sqlx::query(sql);
+    for value in values {
+        query = match value {
+            Value::Int(value) => query.bind(value),
+            Value::Text(value) => query.bind(value),
+            Value::Bytes(value) => query.bind(value),
+        };
+    }
+    query
 }
-pub(crate) use bound;

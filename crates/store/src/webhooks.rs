@@ -47,7 +47,7 @@ impl Read {
         service_sid: ServiceSid,
         sid: WebhookSid,
     ) -> Result<Option<Webhook>, Error> {
-        self.fetch_optional_as(select_by_path(""), bind![sid, service_sid, account_sid], parse_webhook).await
+        self.fetch_optional(select_by_path(""), bind![sid, service_sid, account_sid], parse_webhook).await
     }
 
     /// Returns the requested page of a service's webhooks.
@@ -73,7 +73,7 @@ impl Read {
         let sql = format!(
             "SELECT {COLUMNS} FROM webhooks WHERE service_sid = $1 AND status = 'enabled' ORDER BY created_at, sid"
         );
-        self.fetch_all_as(sql, bind![service_sid], parse_webhook).await
+        self.fetch_all(sql, bind![service_sid], parse_webhook).await
     }
 
     /// Returns the webhooks of all accounts, oldest first.
@@ -81,7 +81,7 @@ impl Read {
     /// # Errors
     /// Returns an error if the database operation fails.
     pub async fn all_webhooks(&mut self) -> Result<Vec<Webhook>, Error> {
-        self.fetch_all_as(
+        self.fetch_all(
             format!("SELECT {COLUMNS} FROM webhooks ORDER BY created_at, sid"),
             bind![],
             parse_webhook,
@@ -97,7 +97,7 @@ impl Write {
     /// Returns an error if the database operation fails.
     pub async fn count_webhooks(&mut self, service_sid: ServiceSid) -> Result<i64, Error> {
         let sql = "SELECT count(*) AS count FROM webhooks WHERE service_sid = $1";
-        self.fetch_optional(sql, bind![service_sid]).await?.map_or(Ok(0), |row| row.int("count"))
+        Ok(self.fetch_optional(sql, bind![service_sid], |row| row.int("count")).await?.unwrap_or(0))
     }
 
     /// Inserts a webhook.
@@ -134,8 +134,7 @@ impl Write {
         sid: WebhookSid,
     ) -> Result<Option<Webhook>, Error> {
         let lock = if self.connection.is_postgres() { " FOR NO KEY UPDATE" } else { "" };
-        self.fetch_optional_as(select_by_path(lock), bind![sid, service_sid, account_sid], parse_webhook)
-            .await
+        self.fetch_optional(select_by_path(lock), bind![sid, service_sid, account_sid], parse_webhook).await
     }
 
     /// Updates a webhook's mutable fields. Redirects the webhook's pending deliveries to its new destination.
@@ -172,6 +171,6 @@ impl Write {
     ) -> Result<bool, Error> {
         let sql =
             "DELETE FROM webhooks WHERE sid = $1 AND service_sid = $2 AND account_sid = $3 RETURNING sid";
-        Ok(self.fetch_optional(sql, bind![sid, service_sid, account_sid]).await?.is_some())
+        Ok(self.count_rows(sql, bind![sid, service_sid, account_sid]).await? > 0)
     }
 }

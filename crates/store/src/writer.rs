@@ -4,31 +4,27 @@
 //! never leaves a half-finished operation behind. On SQLite, the thread also makes commits cheap, because queued
 //! closures share one transaction and its `fsync`.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt as _;
-use futures_util::future::LocalBoxFuture;
-use sqlx::{Connection as _, SqliteConnection};
 use telemetry::metrics::{GaugeGuard, METRICS};
-use tokio::runtime::Handle;
+use tokio::runtime::{Builder, Handle};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::timeout;
-use tracing::{Instrument as _, Span};
 
 use crate::connection::Connection;
 use crate::error::{Error, is_rolled_back};
 use crate::folder_lock::FolderLock;
-use crate::limits::{ACQUIRE_TIMEOUT, MAX_POSTGRES_WRITES, POSTGRES_POOL_SIZE};
-use crate::pool::{Pool, PooledConnection};
+use crate::job::{Job, start_or_refuse, submit};
+use crate::limits::{MAX_POSTGRES_WRITES, POSTGRES_POOL_SIZE};
+use crate::pool::Pool;
 use crate::read_write::{Read, Write};
 use crate::retry::{Retries, retry};
+use crate::sqlite::SqliteConnection;
 
-/// Maximum number of queued writes. Further writes are refused at once with [`Error::Unavailable`].
-const MAX_QUEUED_WRITES: usize = 1024;
+/// Maximum number of queued jobs. Further ones are refused at once with [`Error::Unavailable`].
+const MAX_QUEUED_JOBS: usize = 1024;
 
 /// Maximum number of closures that share a SQLite transaction. Large enough to spread the cost of a commit, and small
 /// enough that no closure waits long for the others.
@@ -37,88 +33,13 @@ const MAX_BATCH_SIZE: usize = 128;
 /// Maximum number of times that a PostgreSQL transaction is retried after a deadlock or a lost connection.
 const MAX_TRANSACTION_RETRIES: u32 = 4;
 
-/// Maximum time that a write waits in the queue. Shorter than [`ACQUIRE_TIMEOUT`]: if a write fails after that full
-/// timeout, the writes that were queued when it began have waited too long by then, and are refused at once instead of
-/// after another full timeout.
-const MAX_QUEUE_WAIT: Duration = Duration::from_millis(ACQUIRE_TIMEOUT.as_millis() as u64 * 9 / 10);
-
 /// Maximum time to wait for the PostgreSQL connections to close.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The decision whether a queued write begins. It can be taken only once: by the writer, to begin the write, or by the
-/// caller, to withdraw the write, whichever comes first.
-#[derive(Clone, Default)]
-struct Decision(Arc<AtomicBool>);
-
-impl Decision {
-    /// Takes the decision. Returns `false` if it was already taken.
-    fn take(&self) -> bool {
-        !self.0.swap(true, Ordering::AcqRel)
-    }
-}
-
-/// A queued write: the closure, its result, and the channel to its caller.
-trait Job: Send {
-    /// Takes the [`Decision`] about the write, and returns whether the write may begin. Returns `false` if the caller
-    /// has withdrawn the write, or if it has waited for [`MAX_QUEUE_WAIT`].
-    fn start(&self) -> bool;
-
-    /// Runs the closure and keeps its result. Returns whether the closure succeeded, so that its transaction may
-    /// commit.
-    fn run<'a>(&'a mut self, tx: &'a mut Write) -> LocalBoxFuture<'a, bool>;
-
-    /// Sends the result to the caller: the closure's error if it returned one, otherwise `failure` if there is one,
-    /// otherwise the closure's value.
-    fn finish(self: Box<Self>, failure: Option<Error>);
-}
-
-struct QueuedWrite<F, T, E> {
-    queued_at: Instant,
-    decision: Decision,
-    /// The caller's span, for log messages.
-    span: Span,
-    trace: telemetry::traces::Span,
-    work: F,
-    result: Option<Result<T, E>>,
-    reply: oneshot::Sender<Result<T, E>>,
-}
-
-impl<F, T, E> Job for QueuedWrite<F, T, E>
-where
-    F: AsyncFn(&mut Write) -> Result<T, E> + Send,
-    T: Send,
-    E: From<Error> + Send,
-{
-    fn start(&self) -> bool {
-        let waited = self.queued_at.elapsed();
-        METRICS.database_write_wait.observe(waited.as_secs_f64());
-        self.decision.take() && waited < MAX_QUEUE_WAIT
-    }
-
-    fn run<'a>(&'a mut self, tx: &'a mut Write) -> LocalBoxFuture<'a, bool> {
-        Box::pin(async move {
-            // A closure that panics must not end the thread, because one bug would then stop all writes. The closure is
-            // called inside the caught future, because a closure that is not `async` runs before it returns a future.
-            let work = self.trace.clone().run(async { (self.work)(tx).await }).instrument(self.span.clone());
-            let result = AssertUnwindSafe(work).catch_unwind().await;
-            let result = result.unwrap_or_else(|_| Err(Error::Panicked.into()));
-            self.result.insert(result).is_ok()
-        })
-    }
-
-    fn finish(self: Box<Self>, failure: Option<Error>) {
-        let result = match (self.result, failure) {
-            (Some(result @ Err(_)), _) | (Some(result), None) => result,
-            (_, Some(error)) => Err(error.into()),
-            (None, None) => Err(Error::Unavailable(None).into()),
-        };
-        // The caller's future may have been dropped; the write takes effect all the same.
-        let _ = self.reply.send(result);
-    }
-}
-
 enum Message {
-    Write(Box<dyn Job>),
+    Write(Box<dyn Job<Write>>),
+    /// A read on PostgreSQL. It runs on this thread, to which the connections belong.
+    Read(Box<dyn Job<Read>>),
     Close(oneshot::Sender<()>),
 }
 
@@ -133,14 +54,11 @@ impl Writer {
     /// Starts the writer thread for a SQLite database. `connection` is the database's only write connection. The thread
     /// holds `lock` until that connection is closed.
     pub(crate) fn sqlite(connection: SqliteConnection, lock: Option<FolderLock>) -> Result<Self, Error> {
-        Self::start(async move |queue| {
+        Self::start(Builder::new_current_thread().enable_time(), async move |queue| {
             let mut tx = Write(Read::new(Connection::Sqlite(Box::new(connection))));
             let closed = write_in_batches(&mut tx, queue).await;
-            if let Connection::Sqlite(connection) = tx.0.connection {
-                // Everything is committed by now. If closing fails, the next process merges the remaining write-ahead
-                // log.
-                let _ = connection.close().await;
-            }
+            // Everything is committed by now. If closing fails, the next process merges the remaining write-ahead log.
+            drop(tx);
             drop(lock);
             for reply in closed {
                 let _ = reply.send(());
@@ -150,30 +68,21 @@ impl Writer {
 
     /// Starts the writer thread for a PostgreSQL database, on which several transactions run concurrently.
     pub(crate) fn postgres(pool: Pool) -> Result<Self, Error> {
-        Self::start(async move |queue| write_concurrently(&pool, queue).await)
+        Self::start(Builder::new_current_thread().enable_all(), async move |queue| {
+            run_concurrently(&pool, queue).await;
+        })
     }
 
-    fn start(work: impl AsyncFnOnce(mpsc::Receiver<Message>) + Send + 'static) -> Result<Self, Error> {
-        let (sender, queue) = mpsc::channel(MAX_QUEUED_WRITES);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(sqlx::Error::Io)?;
+    fn start(
+        runtime: &mut Builder,
+        work: impl AsyncFnOnce(mpsc::Receiver<Message>) + Send + 'static,
+    ) -> Result<Self, Error> {
+        let (sender, queue) = mpsc::channel(MAX_QUEUED_JOBS);
+        let runtime = runtime.build().map_err(sqlx::Error::Io)?;
         let writer = Self { queue: sender, runtime: runtime.handle().clone() };
         let run = move || LocalSet::new().block_on(&runtime, work(queue));
         std::thread::Builder::new().name("store-writer".into()).spawn(run).map_err(sqlx::Error::Io)?;
         Ok(writer)
-    }
-
-    /// Returns a PostgreSQL connection for a read: an idle one, or a new one that is opened on the writer thread. A
-    /// socket stops working when the runtime in which it was opened ends, and callers' runtimes may be short-lived.
-    pub(crate) async fn connection(&self, pool: &Pool) -> Result<PooledConnection, Error> {
-        if let Some(idle) = pool.take_idle() {
-            return Ok(idle);
-        }
-        let pool = pool.clone();
-        match self.spawn(async move { pool.acquire().await }).join_next().await {
-            Some(Ok(acquired)) => acquired,
-            Some(Err(_)) | None => Err(sqlx::Error::PoolClosed.into()),
-        }
     }
 
     /// Runs a task on the writer thread. Dropping the returned set aborts the task.
@@ -193,23 +102,19 @@ impl Writer {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        let (reply, mut result) = oneshot::channel();
-        let (queued_at, span, trace) = (Instant::now(), Span::current(), telemetry::traces::Span::current());
-        let decision = Decision::default();
-        let write =
-            QueuedWrite { queued_at, decision: decision.clone(), span, trace, work, result: None, reply };
-        let job = Message::Write(Box::new(write));
         // Sending fails if the queue is full, or if it is closed because the server is stopping.
-        self.queue.try_send(job).map_err(|_| Error::Unavailable(None).counted())?;
-        let result = match timeout(MAX_QUEUE_WAIT, &mut result).await {
-            Ok(result) => result,
-            // The write was still queued and is now withdrawn. The writer counts the failure when it takes the write
-            // from the queue.
-            Err(_) if decision.take() => return Err(Error::Unavailable(None).into()),
-            // The write has already begun and may be committed: only the writer knows the result.
-            Err(_) => result.await,
-        };
-        result.unwrap_or_else(|_| Err(Error::Unavailable(None).into()))
+        submit(work, None, |job| self.queue.try_send(Message::Write(job)).is_ok()).await
+    }
+
+    /// Queues a closure that reads from PostgreSQL, and returns its result.
+    pub(crate) async fn read<F, T, E>(&self, work: F) -> Result<T, E>
+    where
+        F: AsyncFn(&mut Read) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        let waiting = GaugeGuard::increment(&METRICS.database_connections_waiting);
+        submit(work, Some(waiting), |job| self.queue.try_send(Message::Read(job)).is_ok()).await
     }
 
     /// Returns the number of queued writes.
@@ -244,10 +149,12 @@ async fn write_in_batches(tx: &mut Write, mut queue: mpsc::Receiver<Message>) ->
     while let Some(message) = queue.recv().await {
         match message {
             Message::Write(job) => {
-                if let Some(job) = start_or_refuse(job) {
+                if let Some(job) = start_write(job) {
                     write_batch(tx, job, &mut queue, &mut closed).await;
                 }
             }
+            // Reads have connections of their own on SQLite.
+            Message::Read(job) => job.finish(None),
             Message::Close(reply) => closed.push(reply),
         }
         if !closed.is_empty() {
@@ -257,20 +164,17 @@ async fn write_in_batches(tx: &mut Write, mut queue: mpsc::Receiver<Message>) ->
     closed
 }
 
-/// Returns the job if it may begin. Otherwise, reports [`Error::Unavailable`] to its caller and returns `None`.
-fn start_or_refuse(job: Box<dyn Job>) -> Option<Box<dyn Job>> {
-    if job.start() {
-        return Some(job);
-    }
-    job.finish(Some(Error::Unavailable(None).counted()));
-    None
+/// Takes a write from the queue: records how long it waited, and returns it if it may begin.
+fn start_write(job: Box<dyn Job<Write>>) -> Option<Box<dyn Job<Write>>> {
+    METRICS.database_write_wait.observe(job.waited().as_secs_f64());
+    start_or_refuse(job)
 }
 
 /// Runs `first` and the jobs queued behind it in one transaction, and sends their results after its commit. Adds the
 /// reply channels of queued close requests to `closed`.
 async fn write_batch(
     tx: &mut Write,
-    first: Box<dyn Job>,
+    first: Box<dyn Job<Write>>,
     queue: &mut mpsc::Receiver<Message>,
     closed: &mut Vec<oneshot::Sender<()>>,
 ) {
@@ -296,7 +200,8 @@ async fn write_batch(
         // Jobs that were rolled back count toward the batch size too, because the other jobs wait for them as well.
         while next.is_none() && begun < MAX_BATCH_SIZE {
             match queue.try_recv() {
-                Ok(Message::Write(job)) => next = start_or_refuse(job),
+                Ok(Message::Write(job)) => next = start_write(job),
+                Ok(Message::Read(job)) => job.finish(None),
                 Ok(Message::Close(reply)) => closed.push(reply),
                 Err(_) => break,
             }
@@ -316,7 +221,7 @@ async fn write_batch(
 }
 
 /// Runs a closure in a savepoint. Rolls back to the savepoint unless the closure and all its statements succeed.
-async fn run_in_savepoint(tx: &mut Write, job: &mut dyn Job) -> SavepointEnd {
+async fn run_in_savepoint(tx: &mut Write, job: &mut dyn Job<Write>) -> SavepointEnd {
     if let Err(error) = tx.execute("SAVEPOINT job", Vec::new()).await {
         return SavepointEnd::TransactionLost(error);
     }
@@ -334,27 +239,31 @@ async fn end_savepoint(tx: &mut Write, keep: bool) -> Result<(), Error> {
     if !keep {
         // An error here is not counted in the metrics: if the whole transaction is gone, its first failure was already
         // counted.
-        tx.connection.rows("ROLLBACK TO job", Vec::new()).await?;
+        tx.connection.execute("ROLLBACK TO job").await?;
     }
     tx.execute("RELEASE job", Vec::new()).await
 }
 
-/// Runs queued closures on PostgreSQL, at most [`MAX_POSTGRES_WRITES`] at once, until the queue is closed. Then closes
-/// `pool`.
-async fn write_concurrently(pool: &Pool, mut queue: mpsc::Receiver<Message>) {
+/// Runs queued closures on PostgreSQL until the queue is closed, at most [`MAX_POSTGRES_WRITES`] writes at once. Then
+/// closes `pool`.
+async fn run_concurrently(pool: &Pool, mut queue: mpsc::Receiver<Message>) {
     let permits = Arc::new(Semaphore::new(MAX_POSTGRES_WRITES as usize));
     let mut closed = Vec::new();
     while let Some(message) = queue.recv().await {
         match message {
             Message::Write(job) => {
                 let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
-                let Some(mut job) = start_or_refuse(job) else { continue };
+                let Some(mut job) = start_write(job) else { continue };
                 let pool = pool.clone();
                 tokio::task::spawn_local(async move {
                     let result = transact(&pool, job.as_mut()).await;
                     job.finish(result.err());
                     drop(permit);
                 });
+            }
+            Message::Read(job) => {
+                let pool = pool.clone();
+                tokio::task::spawn_local(async move { read(&pool, job).await });
             }
             Message::Close(reply) => {
                 closed.push(reply);
@@ -371,9 +280,28 @@ async fn write_concurrently(pool: &Pool, mut queue: mpsc::Receiver<Message>) {
     }
 }
 
+/// Runs a closure that reads, and runs it again if its connection turns out to be lost.
+async fn read(pool: &Pool, job: Box<dyn Job<Read>>) {
+    // Allows one retry for each connection of the pool: after a database restart, every pooled connection may be stale.
+    let mut retries = Retries::at_most(POSTGRES_POOL_SIZE);
+    let mut connection = pool.acquire().await;
+    let Some(mut job) = start_or_refuse(job) else { return };
+    loop {
+        let mut read = match connection {
+            Ok(pooled) => Read::new(Connection::Postgres(pooled)),
+            Err(error) => return job.finish(Some(error.counted())),
+        };
+        job.run(&mut read).await;
+        match read.failure.take() {
+            Some(failure) if retries.allow(&failure).await => connection = pool.acquire().await,
+            _ => return job.finish(None),
+        }
+    }
+}
+
 /// Runs a closure in its own transaction, and runs it again after a temporary failure such as a deadlock. Returns `Ok`
 /// if the closure's own result is final: it is committed, or the closure failed although all its statements succeeded.
-async fn transact(pool: &Pool, job: &mut dyn Job) -> Result<(), Error> {
+async fn transact(pool: &Pool, job: &mut dyn Job<Write>) -> Result<(), Error> {
     let mut retries = Retries::at_most(MAX_TRANSACTION_RETRIES);
     loop {
         let mut tx = begin(pool).await?;

@@ -68,7 +68,7 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CliError> {
 async fn require_replaceable(file: &Path) -> Result<(), CliError> {
     store::require_regular(file)?;
     let is_empty = fs::metadata(file).is_ok_and(|file| file.len() == 0);
-    if !is_empty && let Err(error) = store::inspect_backup(file).await {
+    if !is_empty && let Err(error) = store::inspect_backup(file) {
         return Err(CliError::new(format!(
             "{} is not replaced because it is not a backup ({}); choose another file, or remove this one",
             file.display(),

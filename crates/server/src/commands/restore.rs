@@ -40,12 +40,12 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CliError> {
     let requirements =
         Requirements { file: &arguments.file, allow_newer: arguments.allow_newer, master_keys };
     // Check before copying too, because copying can take a long time.
-    requirements.check(store::inspect_backup(&arguments.file).await?).await?;
+    requirements.check(store::inspect_backup(&arguments.file)?).await?;
     storage.data_dir().create()?;
-    let replacement = Replacement::prepare(&arguments.file, &database).await?;
-    requirements.check(replacement.inspect().await?).await?;
+    let replacement = Replacement::prepare(&arguments.file, &database)?;
+    requirements.check(replacement.inspect()?).await?;
     let kept = unused_name_beside(&database);
-    if replacement.put_in_place(&kept).await? {
+    if replacement.put_in_place(&kept)? {
         say(format_args!("kept the replaced database as {}", kept.display()))?;
     }
     say(format_args!("restored {} from {file}", database.display()))?;

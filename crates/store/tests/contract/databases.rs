@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use domain::Secret;
 use harness::Database;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _};
+use rusqlite::fallible_iterator::FallibleIterator as _;
+use rusqlite::types::Value;
 use store::{Location, OldSchema, Store};
 use tempfile::TempDir;
 
@@ -139,23 +139,34 @@ impl TestDatabase {
     }
 
     /// Opens a connection to the SQLite file outside the store, as another process would.
-    pub(crate) async fn connect_directly(&self) -> SqliteConnection {
-        SqliteConnectOptions::new().filename(self.file()).connect().await.unwrap()
+    pub(crate) fn connect_directly(&self) -> rusqlite::Connection {
+        let connection = rusqlite::Connection::open(self.file()).unwrap();
+        connection.pragma_update(None, "foreign_keys", true).unwrap();
+        connection
     }
 
-    /// Runs `sql` on a connection outside the store. Returns one line per row, with columns separated by `|` and `NULL`
-    /// as an empty string.
+    /// Runs `sql` on a connection outside the store. Returns one line per row, with columns separated by `|` and `NULL` as an empty string.
     pub(crate) async fn sql(&self, sql: &str) -> String {
         if let Resource::Postgres(database) = &self.resource {
             return database.psql(sql);
         }
-        let mut connection = self.connect_directly().await;
-        let sql = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
-        let rows = sql.fetch_all(&mut connection).await.unwrap();
-        let lines = rows.iter().map(|row| {
-            let column = |index| row.try_get_unchecked::<Option<String>, _>(index).unwrap();
-            (0..row.len()).map(|index| column(index).unwrap_or_default()).collect::<Vec<_>>().join("|")
-        });
-        lines.collect::<Vec<_>>().join("\n")
+        let connection = self.connect_directly();
+        let mut lines = Vec::new();
+        let mut statements = rusqlite::Batch::new(&connection, sql);
+        while let Some(mut statement) = statements.next().unwrap() {
+            let columns = statement.column_count();
+            let mut rows = statement.raw_query();
+            while let Some(row) = rows.next().unwrap() {
+                let column = |index| match row.get(index).unwrap() {
+                    Value::Null => String::new(),
+                    Value::Integer(value) => value.to_string(),
+                    Value::Real(value) => value.to_string(),
+                    Value::Text(value) => value,
+                    Value::Blob(value) => String::from_utf8_lossy(&value).into_owned(),
+                };
+                lines.push((0..columns).map(column).collect::<Vec<_>>().join("|"));
+            }
+        }
+        lines.join("\n")
     }
 }

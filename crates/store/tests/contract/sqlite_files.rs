@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sqlx::Connection as _;
 use store::{Error, Location, OldSchema, Replacement, Store, back_up, inspect_backup, is_in_use};
 
 use crate::concurrency::run_concurrently;
@@ -124,17 +123,17 @@ async fn replacement_database_is_put_in_place_and_the_previous_one_is_kept(datab
     // First replace an existing database, then put the backup where no database exists.
     let kept = database.file().with_file_name("kept");
     for existed in [true, false] {
-        let replacement = Replacement::prepare(&backup, &database.file()).await.unwrap();
-        let (_, origin) = replacement.inspect().await.unwrap();
+        let replacement = Replacement::prepare(&backup, &database.file()).unwrap();
+        let (_, origin) = replacement.inspect().unwrap();
         assert_eq!((origin.newer, origin.differences), (Vec::<String>::new(), Vec::<String>::new()));
-        assert_eq!(replacement.put_in_place(&kept).await.unwrap(), existed);
+        assert_eq!(replacement.put_in_place(&kept).unwrap(), existed);
         let store = database.open().await;
         assert_same!(read!(store, |db| db.accounts()).unwrap(), [early]);
         store.close().await;
         fs::remove_file(database.file()).unwrap();
     }
     // The previous database was kept and can be put back.
-    Replacement::prepare(&kept, &database.file()).await.unwrap().put_in_place(&backup).await.unwrap();
+    Replacement::prepare(&kept, &database.file()).unwrap().put_in_place(&backup).unwrap();
     let store = database.open().await;
     assert_same!(read!(store, |db| db.accounts()).unwrap(), [early, late]);
 }
@@ -143,7 +142,7 @@ async fn database_in_use_cannot_be_replaced(database: TestDatabase) {
     let store = database.open().await;
     let backup = database.file().with_file_name("backup");
     back_up(&database.file(), &backup).await.unwrap();
-    let prepare = async || Replacement::prepare(&backup, &database.file()).await;
+    let prepare = async || Replacement::prepare(&backup, &database.file());
     assert_refused!(prepare().await, Error::InUse(_));
     let other = database.open().await;
     store.close().await;
@@ -203,19 +202,19 @@ async fn database_that_another_connection_is_reading_is_not_replaced(database: T
     let store = database.open().await;
     let file = |name: &str| database.file().with_file_name(name);
     back_up(&database.file(), &file("backup")).await.unwrap();
-    let mut reader = database.connect_directly().await;
-    sqlx::raw_sql("BEGIN; SELECT count(*) FROM accounts").execute(&mut reader).await.unwrap();
+    let reader = database.connect_directly();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM accounts").unwrap();
     let account = account();
     add(&store, [account]).await;
     store.close().await;
 
     let put = async || {
-        let replacement = Replacement::prepare(&file("backup"), &database.file()).await.unwrap();
-        replacement.put_in_place(&file("kept")).await
+        let replacement = Replacement::prepare(&file("backup"), &database.file()).unwrap();
+        replacement.put_in_place(&file("kept"))
     };
     assert_refused!(put().await, Error::InUse(_));
     assert!(!file("kept").exists());
-    reader.close().await.unwrap();
+    drop(reader);
     assert!(put().await.unwrap());
     fs::rename(file("kept"), database.file()).unwrap();
     let store = database.open().await;
@@ -230,7 +229,7 @@ async fn dropping_a_prepared_replacement_database_changes_nothing(database: Test
     add(&store, [account]).await;
     store.close().await;
     let before = folder.read_dir().unwrap().count();
-    drop(Replacement::prepare(&backup, &database.file()).await.unwrap());
+    drop(Replacement::prepare(&backup, &database.file()).unwrap());
     assert_eq!(folder.read_dir().unwrap().count(), before);
     let store = database.open().await;
     assert_same!(read!(store, |db| db.accounts()).unwrap(), [account]);
@@ -257,13 +256,13 @@ async fn damaged_or_non_database_file_is_refused_as_replacement(database: TestDa
     ];
     for (name, bytes) in bad {
         fs::write(file(name), bytes).unwrap();
-        let prepared = Replacement::prepare(&file(name), &database.file()).await;
+        let prepared = Replacement::prepare(&file(name), &database.file());
         assert_refused!(prepared, Error::Damaged(named, _) if named == file(name));
     }
-    assert_refused!(Replacement::prepare(&file("missing"), &database.file()).await, Error::File(..));
+    assert_refused!(Replacement::prepare(&file("missing"), &database.file()), Error::File(..));
     // Preparing a replacement does not create a database elsewhere.
     let Location::Sqlite(other) = TestDatabase::sqlite("").unwrap().location else { unreachable!() };
-    drop(Replacement::prepare(&good, &database.file()).await.unwrap());
+    drop(Replacement::prepare(&good, &database.file()).unwrap());
     assert!(!other.exists());
 }
 
@@ -277,8 +276,8 @@ async fn replacement_database_reports_migrations_of_a_newer_version(database: Te
         .await;
     let backup = database.file().with_file_name("backup");
     back_up(&database.file(), &backup).await.unwrap();
-    let replacement = Replacement::prepare(&backup, &database.file()).await.unwrap();
-    assert_eq!(replacement.inspect().await.unwrap().1.newer, ["9999_of_a_newer_program"]);
+    let replacement = Replacement::prepare(&backup, &database.file()).unwrap();
+    assert_eq!(replacement.inspect().unwrap().1.newer, ["9999_of_a_newer_program"]);
 }
 
 async fn unexpected_changed_and_missing_schema_objects_are_reported_by_name(database: TestDatabase) {
@@ -303,11 +302,11 @@ async fn unexpected_changed_and_missing_schema_objects_are_reported_by_name(data
     ];
     let backup = database.file().with_file_name("backup");
     back_up(&database.file(), &backup).await.unwrap();
-    assert_eq!(inspect_backup(&backup).await.unwrap().1.differences, expected);
-    let replacement = Replacement::prepare(&backup, &database.file()).await.unwrap();
-    assert_eq!(replacement.inspect().await.unwrap().1.differences, expected);
+    assert_eq!(inspect_backup(&backup).unwrap().1.differences, expected);
+    let replacement = Replacement::prepare(&backup, &database.file()).unwrap();
+    assert_eq!(replacement.inspect().unwrap().1.differences, expected);
     drop(replacement);
-    assert_eq!(store::schema_differences(&database.file()).await.unwrap(), expected);
+    assert_eq!(store::schema_differences(&database.file()).unwrap(), expected);
     // Opening the store succeeds despite the differences, and reports them.
     let (_, migrated) = Store::open(&database.location, OldSchema::Migrate).await.unwrap();
     assert_eq!(migrated.differences, expected);
@@ -319,8 +318,8 @@ async fn folders_pipes_and_devices_are_refused_as_database_files_without_blockin
     fs::create_dir(file("folder")).unwrap();
     assert!(Command::new("mkfifo").arg(file("pipe")).status().unwrap().success());
     for odd in [file("folder"), file("pipe"), "/dev/null".into()] {
-        assert_refused!(inspect_backup(&odd).await.map(drop), Error::File(named, _) if named == odd);
-        assert_refused!(Replacement::prepare(&odd, &database.file()).await, Error::File(named, _) if named == odd);
+        assert_refused!(inspect_backup(&odd).map(drop), Error::File(named, _) if named == odd);
+        assert_refused!(Replacement::prepare(&odd, &database.file()), Error::File(named, _) if named == odd);
         assert_refused!(back_up(&database.file(), &odd).await, Error::File(named, _) if named == odd);
         assert!(odd.exists());
     }
@@ -330,7 +329,7 @@ async fn empty_database_file_is_created_in_wal_mode_without_overwriting_an_exist
     database: TestDatabase,
 ) {
     for _ in 0..2 {
-        store::create_empty(&database.file()).await.unwrap();
+        store::create_empty(&database.file()).unwrap();
         let header = fs::read(database.file()).unwrap();
         assert!(header.starts_with(b"SQLite format 3\0") && store::uses_wal(&database.file()).unwrap());
         assert_eq!(fs::metadata(database.file()).unwrap().permissions().mode() & 0o777, 0o600);
@@ -339,7 +338,7 @@ async fn empty_database_file_is_created_in_wal_mode_without_overwriting_an_exist
     let store = database.open().await;
     let account = account();
     add(&store, [account]).await;
-    store::create_empty(&database.file()).await.unwrap();
+    store::create_empty(&database.file()).unwrap();
     assert_same!(read!(store, |db| db.accounts()).unwrap(), [account]);
 }
 

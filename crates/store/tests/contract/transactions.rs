@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use domain::{Account, AccountSid, Challenge};
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
-use sqlx::{Connection as _, Executor as _};
 use store::{ChallengeFilter, Conflict, Error, Read, Store, Write};
 use tokio::sync::{Barrier, mpsc};
 
@@ -503,8 +502,8 @@ async fn writes_are_refused_and_reads_succeed_while_another_process_locks_the_fi
     let store = database.open().await;
     let known = account();
     add(&store, [known]).await;
-    let mut process = database.connect_directly().await;
-    process.execute("BEGIN IMMEDIATE").await.unwrap();
+    let process = database.connect_directly();
+    process.execute_batch("BEGIN IMMEDIATE").unwrap();
 
     let started_at = Instant::now();
     let writes = (0..4).map(async |_| {
@@ -522,7 +521,7 @@ async fn writes_are_refused_and_reads_succeed_while_another_process_locks_the_fi
     tokio::join!(join_all(writes), reads);
     assert!(started_at.elapsed() < MAX_WAIT, "the last write was refused after {:?}", started_at.elapsed());
 
-    process.close().await.unwrap();
+    drop(process);
     let after = account();
     assert!(transact!(store, |tx| tx.insert_account(after)).unwrap());
     assert_eq!(sids(&store).await, [known.sid, after.sid]);
@@ -530,11 +529,11 @@ async fn writes_are_refused_and_reads_succeed_while_another_process_locks_the_fi
 
 async fn write_waits_until_another_process_releases_its_lock(database: TestDatabase) {
     let store = database.open().await;
-    let mut process = database.connect_directly().await;
-    process.execute("BEGIN IMMEDIATE").await.unwrap();
+    let process = database.connect_directly();
+    process.execute_batch("BEGIN IMMEDIATE").unwrap();
     let account = account();
     let mut write = pin!(store.write(async move |tx: &mut Write| tx.insert_account(account).await));
     poll_once(write.as_mut());
-    process.execute("COMMIT").await.unwrap();
+    process.execute_batch("COMMIT").unwrap();
     assert!(write.await.unwrap());
 }

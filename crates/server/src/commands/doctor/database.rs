@@ -85,7 +85,7 @@ async fn check_contents(
     }
     report.ok("migrations", "all applied");
     if let Location::Sqlite(path) = location {
-        check_schema(report, &store::schema_differences(path).await?);
+        check_schema(report, &store::schema_differences(path)?);
     }
     check_master_key(report, options.storage.present_master_keys(), &mut db).await?;
     network::check_credentials(report, &db.all_credentials().await?, now);
