@@ -487,11 +487,14 @@ impl SecrecyFixture {
                 lines.iter().filter(is_it).count()
             };
             assert!(of("app::deliver", "DEBUG") > 0);
-            (of("api::middleware", "INFO"), of("actix_http", "TRACE") > 0 && of("sqlx", "DEBUG") > 0)
+            (of("api::middleware", "INFO"), of("actix_http", "TRACE") > 0 && of("store::sqlite", "DEBUG") > 0)
         } else {
             let requests =
                 log.lines().filter(|line| line.contains("api::middleware: request finished ")).count();
-            (requests, ["TRACE actix_http", "DEBUG sqlx"].iter().all(|expected| log.contains(expected)))
+            (
+                requests,
+                ["TRACE actix_http", "DEBUG store::sqlite"].iter().all(|expected| log.contains(expected)),
+            )
         };
         assert!(requests > 100 && tells_everything, "the log lacks expected lines:\n{log}");
         self.secrets.assert_absent_from(&log);

@@ -5,7 +5,7 @@ use app::challenges::{ChallengeFilter, NewChallenge};
 use app::{Backend, BackendOrDevice};
 use domain::challenges::{Details, Field, SIGNATURE_FIELDS};
 use domain::parameter::Expected;
-use domain::{Challenge, Entity, FactorType, Problem, Timestamp};
+use domain::{Challenge, Entity, EntityRef, FactorType, Problem, Timestamp};
 use serde_json::{Value, json};
 
 use crate::error::Error;
@@ -40,7 +40,9 @@ pub(crate) async fn fetch(
     )))
 }
 
-pub(crate) async fn list(request: AuthorizedRequest<Entity, BackendOrDevice>) -> Result<HttpResponse, Error> {
+pub(crate) async fn list(
+    request: AuthorizedRequest<EntityRef, BackendOrDevice>,
+) -> Result<HttpResponse, Error> {
     // Check the factor before the other parameters, because the caller may not be allowed to use it.
     let factor_sid = request.query.optional("FactorSid")?;
     factor_sid.map_or(Ok(()), |sid| request.caller.require_factor(sid))?;

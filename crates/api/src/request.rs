@@ -130,8 +130,8 @@ fn is_form(request: &HttpRequest) -> bool {
 /// A handler for another class of callers does not compile. Neither does a handler that takes an unauthorized request:
 ///
 /// ```compile_fail,E0631
-/// # use {actix_web::HttpResponse, api::{AuthorizedRequest, Error, authorized}, domain::Entity};
-/// async fn fetch(request: AuthorizedRequest<Entity, app::BackendOrDevice>) -> Result<HttpResponse, Error> {
+/// # use {actix_web::HttpResponse, api::{AuthorizedRequest, Error, authorized}, domain::EntityRef};
+/// async fn fetch(request: AuthorizedRequest<EntityRef, app::BackendOrDevice>) -> Result<HttpResponse, Error> {
 ///     Ok(HttpResponse::NoContent().finish())
 /// }
 /// let handler = authorized::<app::Backend, _, _, _>(fetch);

@@ -16,8 +16,8 @@ use domain::audit::AuditRecord;
 use domain::credentials::Credential;
 use domain::parameter::Parameter as _;
 use domain::{
-    AccessToken, AccountSid, Challenge, ChallengeSid, Entity, EntityPath, Factor, Identity, Problem, Service,
-    ServiceSid, Webhook,
+    AccessToken, AccountSid, Challenge, ChallengeSid, Entity, EntityPath, EntityRef, Factor, Identity,
+    Problem, Service, ServiceSid, Webhook,
 };
 
 use crate::callers::CallerClass;
@@ -103,9 +103,9 @@ impl Resource<Backend> for Entity {
     }
 }
 
-impl Resource<BackendOrDevice> for Entity {
+impl Resource<BackendOrDevice> for EntityRef {
     async fn find(lookup: &Lookup<'_, BackendOrDevice>) -> Result<Self, Error> {
-        Ok(lookup.app.entity(lookup.caller, lookup.entity_path()?).await?)
+        Ok(lookup.app.entity_ref(lookup.caller, lookup.entity_path()?).await?)
     }
 }
 

@@ -8,7 +8,7 @@ use domain::parameter::Expected;
 use domain::text::StringMap;
 use domain::webhooks::EventType;
 use domain::{
-    Challenge, ChallengeSid, Code, Entity, EntityPath, Factor, FactorSid, FactorType, Page, PageRequest,
+    Challenge, ChallengeSid, Code, EntityPath, EntityRef, Factor, FactorSid, FactorType, Page, PageRequest,
     Problem, Service, Timestamp,
 };
 pub use store::ChallengeFilter;
@@ -151,11 +151,11 @@ impl App {
     pub async fn challenges(
         &self,
         caller: &BackendOrDevice,
-        entity: &Entity,
+        entity: &EntityRef,
         mut filter: ChallengeFilter,
         page: PageRequest,
     ) -> Result<(Page<Challenge>, Timestamp), Error> {
-        caller.require_entity(&entity.path())?;
+        caller.require_entity(&entity.path)?;
         if let Some(factor_sid) = filter.factor_sid {
             caller.require_factor(factor_sid)?;
         }
@@ -202,7 +202,7 @@ impl App {
             return Ok(challenge);
         }
         challenge.require_pending(now)?;
-        let factor = self.factor_to_answer_with(&challenge).await?;
+        let factor = self.factor_to_answer_with(caller, &challenge).await?;
         if !jws.verify(&factor.public_key) {
             let advice = "AuthPayload must be an ES256 JWS signed with the challenged factor's key";
             return Err(Problem::with_advice(Code::ChallengeVerificationFailed, advice).into());
@@ -238,12 +238,20 @@ impl App {
         }
     }
 
-    /// Returns the factor that must have signed the answer to `challenge`.
+    /// Returns the factor that must have signed the answer to `challenge`. A device may answer only challenges to its
+    /// own factor, which was read when the device was authenticated.
     ///
     /// # Errors
     /// Fails with 60323 if the factor was deleted after the challenge was read, because deleting a factor voids its
     /// challenges. Also fails if the database fails.
-    async fn factor_to_answer_with(&self, challenge: &Challenge) -> Result<Factor, Error> {
+    async fn factor_to_answer_with(
+        &self,
+        caller: &BackendOrDevice,
+        challenge: &Challenge,
+    ) -> Result<Factor, Error> {
+        if let BackendOrDevice::Device(factor) = caller {
+            return Ok((**factor).clone());
+        }
         let (path, factor_sid) = (challenge.path(), challenge.factor_sid);
         let factor = self
             .store

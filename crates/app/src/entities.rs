@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use domain::audit::{AuditAction, Change};
 use domain::limits::Window;
-use domain::{Code, Entity, EntityPath, EntitySid, Page, PageRequest, ServiceSid, Timestamp};
+use domain::{Code, Entity, EntityPath, EntityRef, EntitySid, Page, PageRequest, ServiceSid, Timestamp};
 use store::{Read, Write};
 
 use crate::App;
@@ -60,6 +60,20 @@ impl App {
     pub async fn entity(&self, caller: &BackendOrDevice, path: EntityPath) -> Result<Entity, Error> {
         caller.require_entity(&path)?;
         self.store.read(async move |db: &mut Read| db.entity(&path).await?.ok_or_else(Error::not_found)).await
+    }
+
+    /// Returns a reference to the entity at `path`. For a device, the database is not read: the device's factor exists,
+    /// and therefore its entity does.
+    ///
+    /// # Errors
+    /// Fails with 20404 if the entity does not exist or the caller may not access it. Also fails if the database fails.
+    pub async fn entity_ref(&self, caller: &BackendOrDevice, path: EntityPath) -> Result<EntityRef, Error> {
+        caller.require_entity(&path)?;
+        let sid = match caller {
+            BackendOrDevice::Device(factor) => factor.entity_sid,
+            BackendOrDevice::Backend(_) => self.entity(caller, path.clone()).await?.sid,
+        };
+        Ok(EntityRef { sid, path })
     }
 
     /// Returns one page of a service's entities.

@@ -39,6 +39,15 @@ impl Listed for Entity {
     }
 }
 
+/// A reference to an entity that exists: its SID and its path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntityRef {
+    /// SID of the entity.
+    pub sid: EntitySid,
+    /// Path of the entity.
+    pub path: EntityPath,
+}
+
 /// The path of an entity, and of its factors and challenges: the caller's account, and the URL segments of the service
 /// and the identity.
 ///

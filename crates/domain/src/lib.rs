@@ -37,7 +37,7 @@ pub mod webhooks;
 pub use access_tokens::AccessToken;
 pub use accounts::{Account, ApiKey};
 pub use challenges::Challenge;
-pub use entities::{Entity, EntityPath};
+pub use entities::{Entity, EntityPath, EntityRef};
 pub use entropy::Entropy;
 pub use error_report::error_report;
 pub use factors::{Factor, FactorType};

@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rusqlite::types::{FromSql, ToSqlOutput, ValueRef};
 use rusqlite::{OpenFlags, ToSql};
 use sqlx::error::{DatabaseError, ErrorKind};
+use tracing::{debug, warn};
 
 use crate::error::Error;
 use crate::limits::ACQUIRE_TIMEOUT;
@@ -24,6 +25,9 @@ const CACHE_SIZE_KIB: i64 = 8000;
 /// Maximum number of prepared statements that a connection keeps. More than the store has, so that each is compiled
 /// once per connection.
 const MAX_PREPARED_STATEMENTS: usize = 256;
+
+/// Duration from which a statement is logged as slow. `sqlx` uses the same value for PostgreSQL.
+const SLOW_STATEMENT: Duration = Duration::from_secs(1);
 
 /// Characters that keep their meaning in the path of a `file:` URI.
 const URI_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
@@ -113,6 +117,7 @@ impl SqliteConnection {
         values: &[Value],
         each: &mut dyn FnMut(&Row<'_>),
     ) -> Result<usize, sqlx::Error> {
+        let began = Instant::now();
         let mut statement = self.0.prepare_cached(sql).map_err(sqlite_error)?;
         for index in 1..=statement.parameter_count() {
             // SQLite numbers parameters in the order of their appearance. Their names are `$1`, `$2` and so on.
@@ -128,6 +133,7 @@ impl SqliteConnection {
             each(&Row::Sqlite(row));
             count += 1;
         }
+        log_statement(sql, count, began.elapsed());
         Ok(count)
     }
 
@@ -147,6 +153,16 @@ impl SqliteConnection {
         let mut statement = self.0.prepare(sql).map_err(sqlite_error)?;
         let values = statement.query_map((), |row| row.get(0)).map_err(sqlite_error)?;
         values.collect::<Result<_, _>>().map_err(sqlite_error)
+    }
+}
+
+/// Logs a statement that has run, but never its values, as `sqlx` does for PostgreSQL.
+fn log_statement(sql: &str, rows: usize, duration: Duration) {
+    let milliseconds = duration.as_secs_f64() * 1000.0;
+    if duration < SLOW_STATEMENT {
+        debug!(rows, milliseconds, "statement executed: {sql}");
+    } else {
+        warn!(rows, milliseconds, "slow statement executed: {sql}");
     }
 }
 

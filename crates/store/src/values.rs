@@ -1,7 +1,7 @@
 //! Parameters of SQL statements, and the rows that statements return, for both databases.
 //!
-//! `sqlx` is generic over the database, and generic code needs a trait bound for every type that it binds. The enums in
-//! this file cover both databases instead, so that each query is written once, next to the parser of its rows.
+//! The two databases have different drivers: `rusqlite` for SQLite, `sqlx` for PostgreSQL. The enums in this file cover
+//! both, so that each query is written once, next to the parser of its rows.
 
 use domain::parameter::Parameter;
 use domain::time::Timestamp;
