@@ -7,6 +7,7 @@ mod disk;
 mod doctor;
 mod every_command;
 mod keys;
+mod load;
 pub(crate) mod logs;
 mod outage;
 mod phone;

@@ -54,6 +54,7 @@
 //! | --- | --- |
 //! | [`wire`] | builds the requests; no I/O |
 //! | [`signing`] | creates the signatures in them |
+//! | [`responses`] | parses the responses; no I/O |
 //! | [`Phone`] | sends requests, corrects the clock, parses responses |
 //! | [`Enrollment`], [`Keyring`] | what a phone stores, and the file in which a terminal phone stores it |
 //! | [`Exchange`] | a request and its response, for observers |
@@ -71,6 +72,7 @@ mod factor;
 mod json;
 mod keyring;
 mod phone;
+pub mod responses;
 pub mod signing;
 mod style;
 pub mod wire;

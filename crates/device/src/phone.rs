@@ -11,18 +11,16 @@ use domain::paging::Order;
 use domain::{Clock, Timestamp};
 use reqwest::header::HeaderValue;
 use reqwest::{Url, redirect};
-use serde_json::Value;
 
-use crate::challenge::{Challenge, ChallengeList, ListRequest, SIGNATURE_FIELDS_HEADER};
+use crate::challenge::{Challenge, ChallengeList, ListRequest};
 use crate::clock::AdjustedClock;
 use crate::enrollment::{Enrollment, NewFactor};
 use crate::error::Error;
 use crate::exchange::{Exchange, Observer, Response};
-use crate::factor::FactorResponse;
-use crate::json::{Node, UnreadableField};
-use crate::signing;
+use crate::json::UnreadableField;
 use crate::style::Style;
 use crate::wire::{self, Operation, WireRequest};
+use crate::{responses, signing};
 
 /// Maximum time from sending a request until its response has been received completely.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -109,33 +107,19 @@ impl Phone {
     /// [`Error::Unreadable`] if a published SDK could not parse a response.
     pub async fn create_factor_with(&self, new: &NewFactor, key: SigningKey) -> Result<Enrollment, Error> {
         let request = wire::create_factor(self.style, new, &key.public_key_base64());
-        let factor = parse_factor(Operation::CreateFactor, &self.send(request).await?)?;
-        Ok(Enrollment {
-            style: self.style,
-            base_url: self.base_url.clone(),
-            account_sid: factor.account_sid,
-            service_sid: new.service_sid.clone(),
-            identity: new.identity.clone(),
-            factor_sid: factor.sid,
-            credential_sid: factor.credential_sid,
-            friendly_name: factor.friendly_name,
-            app_id: new.app_id.clone(),
-            created_at: factor.created_at,
-            status: factor.status,
-            key,
-        })
+        let response = self.send(request).await?;
+        responses::parse_enrollment(self.style, &self.base_url, new, key, &response)
     }
 
-    /// Verifies the factor: proves to the server that the phone holds the private key. Updates the status of
-    /// `enrollment` from the response.
+    /// Verifies the factor: proves to the server that the phone holds the private key. Updates `enrollment` from
+    /// the response.
     ///
     /// # Errors
     /// Returns [`Error::Api`] if the server refuses a request, [`Error::Transport`] if no response is received, or
     /// [`Error::Unreadable`] if a published SDK could not parse a response.
     pub async fn verify_factor(&self, enrollment: &mut Enrollment) -> Result<(), Error> {
         let reply = self.send_signed(|now| wire::verify_factor(self.style, enrollment, now)).await?;
-        enrollment.status = parse_factor(Operation::VerifyFactor, &reply.response)?.status;
-        Ok(())
+        responses::update_enrollment(Operation::VerifyFactor, enrollment, &reply.response)
     }
 
     /// Sends the given push registration and the enrollment's name to the server, and updates `enrollment`
@@ -152,10 +136,7 @@ impl Phone {
         let notification = notification.as_ref();
         let reply =
             self.send_signed(|now| wire::update_factor(self.style, enrollment, notification, now)).await?;
-        let factor = parse_factor(Operation::UpdateFactor, &reply.response)?;
-        enrollment.friendly_name = factor.friendly_name;
-        enrollment.status = factor.status;
-        Ok(())
+        responses::update_enrollment(Operation::UpdateFactor, enrollment, &reply.response)
     }
 
     /// Deletes the factor on the server. Succeeds if the factor no longer exists, which a second `401`
@@ -169,7 +150,7 @@ impl Phone {
         match reply.response.status {
             404 => Ok(()),
             401 if reply.is_repeated => Ok(()),
-            _ => require_success(Operation::DeleteFactor, &reply.response),
+            _ => responses::require_success(Operation::DeleteFactor, &reply.response),
         }
     }
 
@@ -194,10 +175,8 @@ impl Phone {
         enrollment: &Enrollment,
         list: &ListRequest,
     ) -> Result<ChallengeList, Error> {
-        let operation = Operation::ListChallenges;
         let reply = self.send_signed(|now| wire::list_challenges(self.style, enrollment, list, now)).await?;
-        let body = parse_success(operation, &reply.response)?;
-        ChallengeList::parse(&body, &enrollment.factor_sid).map_err(|part| Error::unreadable(operation, part))
+        responses::parse_challenge_list(enrollment, &reply.response)
     }
 
     /// Returns the challenge with the SID `sid`. If the challenge is pending, it contains the fields that
@@ -207,13 +186,8 @@ impl Phone {
     /// Returns [`Error::Api`] if the server refuses a request, [`Error::Transport`] if no response is received, or
     /// [`Error::Unreadable`] if a published SDK could not parse a response.
     pub async fn get_challenge(&self, enrollment: &Enrollment, sid: &str) -> Result<Challenge, Error> {
-        let operation = Operation::GetChallenge;
         let reply = self.send_signed(|now| wire::get_challenge(self.style, enrollment, sid, now)).await?;
-        let body = parse_success(operation, &reply.response)?;
-        let name = SIGNATURE_FIELDS_HEADER.to_ascii_lowercase();
-        let fields: Vec<&str> = reply.response.header(&name).collect();
-        Challenge::parse(&body, &fields, &enrollment.factor_sid)
-            .map_err(|part| Error::unreadable(operation, part))
+        responses::parse_challenge(enrollment, &reply.response)
     }
 
     /// Answers a challenge in the three requests that the SDK sends: fetch, answer, fetch
@@ -258,7 +232,7 @@ impl Phone {
             .send_signed(|now| wire::answer_challenge(self.style, enrollment, &challenge.sid, &payload, now))
             .await?;
         // The body is not parsed, because neither SDK reads it.
-        require_success(Operation::AnswerChallenge, &reply.response)
+        responses::require_success(Operation::AnswerChallenge, &reply.response)
     }
 
     /// Sends the request that `request` builds for the current time. If the response is a `401` with a `Date`
@@ -309,42 +283,6 @@ fn is_loopback(url: &Url) -> bool {
     host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
-fn parse_factor(operation: Operation, response: &Response) -> Result<FactorResponse, Error> {
-    let body = parse_success(operation, response)?;
-    FactorResponse::parse(&body).map_err(|part| Error::unreadable(operation, part))
-}
-
-/// Returns the JSON body of a successful response, or the error that the server sent.
-fn parse_success(operation: Operation, response: &Response) -> Result<Value, Error> {
-    require_success(operation, response)?;
-    parse_json(response).map_err(|part| Error::unreadable(operation, part))
-}
-
-/// Returns `Ok` if the response is a success (status below 300), otherwise the error that the server sent.
-fn require_success(operation: Operation, response: &Response) -> Result<(), Error> {
-    if response.status < 300 {
-        return Ok(());
-    }
-    Err(parse_error(response).unwrap_or_else(|part| Error::unreadable(operation, part)))
-}
-
-/// Parses the body of an error response (docs/protocol/device.md, section 7). The code must be a number,
-/// because the iOS SDK requires one.
-fn parse_error(response: &Response) -> Result<Error, UnreadableField> {
-    let body = parse_json(response)?;
-    let body = Node::root(&body).object()?;
-    body.member("more_info").text_or_null()?;
-    Ok(Error::Api {
-        status: response.status,
-        code: body.member("code").integer()?,
-        message: body.member("message").text()?,
-    })
-}
-
-fn parse_json(response: &Response) -> Result<Value, UnreadableField> {
-    serde_json::from_str(&response.body).map_err(|_| UnreadableField::new("body", "JSON"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -354,17 +292,6 @@ mod tests {
     impl Clock for FixedClock {
         fn now(&self) -> Timestamp {
             Timestamp::from_seconds(0)
-        }
-    }
-
-    fn response(status: u16, body: &str) -> Response {
-        Response { status, headers: Vec::new(), body: body.to_owned() }
-    }
-
-    fn unreadable_field(status: u16, body: &str) -> String {
-        match require_success(Operation::GetChallenge, &response(status, body)).unwrap_err() {
-            Error::Unreadable { operation: Operation::GetChallenge, field, .. } => field,
-            other => panic!("{other}"),
         }
     }
 
@@ -388,40 +315,5 @@ mod tests {
         for elsewhere in ["http://10.0.0.1", "https://localhost.example", "http://[2001:db8::1]"] {
             assert!(!local(elsewhere), "{elsewhere}");
         }
-    }
-
-    #[test]
-    fn status_below_300_is_a_success() {
-        for status in [200, 201, 204] {
-            assert!(require_success(Operation::DeleteFactor, &response(status, "")).is_ok());
-        }
-    }
-
-    #[test]
-    fn code_and_message_of_an_error_body_are_parsed() {
-        let body = r#"{"code":20003,"message":"Authenticate","more_info":"https://x","status":401}"#;
-        match require_success(Operation::GetChallenge, &response(401, body)).unwrap_err() {
-            Error::Api { status, code, message } => {
-                assert_eq!((status, code, message.as_str()), (401, 20003, "Authenticate"));
-            }
-            other => panic!("{other}"),
-        }
-    }
-
-    #[test]
-    fn error_for_an_invalid_error_body_names_the_invalid_field() {
-        assert_eq!(unreadable_field(500, ""), "body");
-        assert_eq!(unreadable_field(302, "<html>"), "body");
-        assert_eq!(unreadable_field(400, "[]"), "body");
-        assert_eq!(unreadable_field(400, r#"{"code":"20001","message":"x"}"#), "code");
-        assert_eq!(unreadable_field(400, r#"{"message":"x"}"#), "code");
-        assert_eq!(unreadable_field(400, r#"{"code":20001,"message":null}"#), "message");
-        assert_eq!(unreadable_field(400, r#"{"code":20001,"message":"x","more_info":1}"#), "more_info");
-    }
-
-    #[test]
-    fn successful_response_must_be_json() {
-        assert!(parse_success(Operation::GetChallenge, &response(200, "{}")).is_ok());
-        assert!(parse_success(Operation::GetChallenge, &response(200, "")).is_err());
     }
 }

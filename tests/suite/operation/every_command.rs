@@ -32,11 +32,11 @@ enum Outcome {
 }
 
 /// The commands without options of the server, which read no configuration file.
-const COMMANDS_WITHOUT_SERVER_OPTIONS: [&str; 5] =
-    ["demo", "device", "config defaults", "completions", "man"];
+const COMMANDS_WITHOUT_SERVER_OPTIONS: [&str; 6] =
+    ["demo", "device", "load", "config defaults", "completions", "man"];
 
 /// Every command with arguments, and its outcome. `{account}` stands for the SID of the existing account.
-const COMMANDS: [(&str, &str, Outcome); 41] = [
+const COMMANDS: [(&str, &str, Outcome); 42] = [
     // The demo comes first because it takes longest.
     ("demo", "", Outcome::Done),
     ("serve", "", Outcome::Serving),
@@ -51,6 +51,7 @@ const COMMANDS: [(&str, &str, Outcome); 41] = [
     ("device deny", "{YC}", Outcome::Refused("no phone is enrolled")),
     ("device watch", "", Outcome::Refused("no phone is enrolled")),
     ("device forget", "YF", Outcome::Refused("no factor")),
+    ("load", "", Outcome::Refused("--host")),
     ("health", "", Outcome::Refused("/healthz")),
     ("config check", "", Outcome::Done),
     ("config show", "", Outcome::Done),

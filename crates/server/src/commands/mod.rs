@@ -13,6 +13,7 @@ mod device;
 mod doctor;
 mod health;
 mod keys;
+mod load;
 mod man;
 mod migrate;
 mod not_found;
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     Demo(demo::Arguments),
     /// Act as a phone: enroll, list challenges, and approve or deny them
     Device(Box<device::Arguments>),
+    /// Put a deployment under load: enroll phones, run sign-ins, and report throughput, latencies and processor time
+    Load(Box<load::Arguments>),
     /// Check over HTTP whether the configured server is running; exits with code 0 if it is
     Health(health::Arguments),
     /// Show or check the configuration, or print a configuration file with all defaults
@@ -81,6 +84,7 @@ impl Command {
             Self::Serve(options) => serve::run(options, settings).await,
             Self::Demo(options) => demo::run(&options).await,
             Self::Device(options) => device::run(*options).await,
+            Self::Load(arguments) => load::run(*arguments).await,
             Self::Health(arguments) => health::run(arguments).await,
             Self::Config(arguments) => config::run(&arguments, &settings),
             Self::Doctor(arguments) => doctor::run(&arguments, &settings).await,
