@@ -1,9 +1,9 @@
 //! Measures how fast a challenge becomes a push: the real server on a SQLite file, a backend that creates
 //! challenges, and a stand-in for FCM that accepts the pushes, all on this machine.
 //!
-//! `cargo bench --bench fan_out`, or `-- SECONDS` of load for each part (default 10), or `-- SECONDS
-//! postgres` on PostgreSQL. It only prints the measured figures and has no pass criteria, because ten seconds
-//! on a shared machine are not a reliable test.
+//! `cargo bench --bench fan_out`, or `-- SECONDS` of load for each part (default 10). The word `postgres` selects
+//! PostgreSQL, and `json` adds a last line with the figures as JSON. There are no pass criteria, because ten
+//! seconds on a shared machine are not a reliable test.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -42,7 +42,7 @@ async fn main() {
     let with_push = Fixture::set(Some(Platform::Fcm), on_postgres).await;
     println!("\n{CHALLENGES_PER_SECOND} challenges a second, for {seconds} s:");
     let asked = with_push.at_steady_rate(load).await;
-    with_push.report_times(&asked);
+    let times = with_push.report_times(&asked);
 
     println!("\nas many as {BACKEND_COUNT} backends can create, for {seconds} s:");
     let (created, rate) = with_push.at_full_rate(load).await;
@@ -55,6 +55,22 @@ async fn main() {
     let (_, bare) = without.at_full_rate(load).await;
     println!("  challenges created for devices without push {bare:4.0} a second");
     println!("  a challenge with its push costs {:.2} times one without", bare / pushed);
+    if words.iter().any(|word| word == "json") {
+        let figures = serde_json::json!({
+            "push_median_ms": times.median,
+            "push_p99_ms": times.p99,
+            "challenges_with_push_per_s": rate,
+            "pushes_per_s": pushed,
+            "challenges_without_push_per_s": bare,
+        });
+        println!("{figures}");
+    }
+}
+
+/// Times from the request for a challenge to the arrival of its push, in milliseconds.
+struct PushTimes {
+    median: f64,
+    p99: f64,
 }
 
 /// A server with its backend, devices and push provider.
@@ -195,24 +211,24 @@ impl Fixture {
         arrivals
     }
 
-    fn report_times(&self, asked: &Asked) {
+    /// Prints how long the pushes took, and returns their times from the request.
+    fn report_times(&self, asked: &Asked) -> PushTimes {
         let arrivals = self.arrivals(asked);
         let mut from_request: Vec<_> = arrivals.iter().map(|((asked, _), at)| *at - *asked).collect();
         // The response is sent after the commit, so this is slightly less than the time since the commit.
         let mut from_answer: Vec<_> =
             arrivals.iter().map(|((_, answered), at)| at.saturating_duration_since(*answered)).collect();
-        for (name, times) in
-            [("from the request", &mut from_request), ("from its answer, after the commit", &mut from_answer)]
-        {
+        let report = |name: &str, times: &mut Vec<Duration>| {
             times.sort();
             let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1000.0;
+            let (median, p99, most) = (at(0.5), at(0.99), at(1.0));
             println!(
-                "  push received, {name:34} median {:6.2} ms   p99 {:6.2} ms   most {:6.2} ms",
-                at(0.5),
-                at(0.99),
-                at(1.0)
+                "  push received, {name:34} median {median:6.2} ms   p99 {p99:6.2} ms   most {most:6.2} ms"
             );
-        }
+            PushTimes { median, p99 }
+        };
+        report("from its answer, after the commit", &mut from_answer);
+        report("from the request", &mut from_request)
     }
 
     /// Returns the average number of pushes per second, from the first request to the last arrival.

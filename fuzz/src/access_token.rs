@@ -1,6 +1,6 @@
 //! Access tokens: a token can be opened only if it is exactly as issued.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -22,7 +22,7 @@ static KEY_RING: LazyLock<KeyRing> = LazyLock::new(|| {
     let key = |kid: &str, secret: u8| EnrollmentKey::from_bytes(&[kid.as_bytes(), &[secret; 32]].concat());
     let old = key("019b76d0-0000-7000-8000-000000000001", 1).unwrap();
     let new = key("019b76da-a800-7000-8000-000000000002", 2).unwrap();
-    KeyRing::new(vec![new, old]).unwrap()
+    KeyRing::new(vec![new, old], Arc::new(jwe::Josekit)).unwrap()
 });
 
 /// Interprets the input as a token. If it has five lines, also interprets them as: current time and expiry in

@@ -1,113 +1,133 @@
--- Verify Push: accounts and who may call for them, services, entities, factors, challenges, access tokens.
+-- Verify Push: accounts and their API keys, services, entities, factors, challenges, access tokens.
 --
--- The same table and column names as on SQLite. Instants are microseconds since the Unix epoch,
--- SIDs are their text form and sort by bytes whatever the database's locale, JSON is text, sealed columns are encrypted under the master key.
--- Times that only a rule computes (a challenge's expiry) are not states: see countersign-domain.
+-- The same tables and columns as on SQLite. An instant is in microseconds since the Unix epoch. A SID whose kind the
+-- column determines is stored as a UUID: its 16 bytes, without the two letters at its start. JSON is text. A sealed
+-- value is encrypted under the master key. Nothing here is derived from the current time, such as "expired".
 
 CREATE TABLE accounts (
-    sid           TEXT COLLATE "C" NOT NULL PRIMARY KEY,
-    friendly_name TEXT    NOT NULL,
-    auth_token    BYTEA   NOT NULL,             -- sealed
-    created_at    BIGINT  NOT NULL,
-    updated_at    BIGINT  NOT NULL
+    sid              UUID    NOT NULL PRIMARY KEY,
+    friendly_name    TEXT    NOT NULL,
+    auth_token       BYTEA   NOT NULL,          -- sealed
+    debugger_webhook TEXT,                      -- URL that receives the account's alerts; null: none
+    created_at       BIGINT  NOT NULL,
+    updated_at       BIGINT  NOT NULL
 );
 
 CREATE TABLE api_keys (
-    sid           TEXT COLLATE "C" NOT NULL PRIMARY KEY,
-    account_sid   TEXT    NOT NULL REFERENCES accounts ON DELETE CASCADE,
+    sid           UUID    NOT NULL PRIMARY KEY,
+    account_sid   UUID    NOT NULL REFERENCES accounts ON DELETE CASCADE,
     friendly_name TEXT    NOT NULL,
-    secret_hash   BYTEA   NOT NULL,             -- keyed hash; the secret is kept nowhere
+    secret_hash   BYTEA   NOT NULL,             -- keyed hash of the secret, which is not stored
     created_at    BIGINT  NOT NULL
 );
 CREATE INDEX api_keys_of_account ON api_keys (account_sid, created_at, sid);
 
--- The ring of keys under which access tokens are encrypted; the newest issues, all open.
+-- The keys that encrypt access tokens. The newest encrypts new tokens; all of them decrypt.
 CREATE TABLE enrollment_keys (
-    kid           TEXT COLLATE "C" NOT NULL PRIMARY KEY, -- UUIDv7: sorts by creation
+    kid           TEXT COLLATE "C" NOT NULL PRIMARY KEY, -- UUIDv7, which sorts by creation time
     secret        BYTEA   NOT NULL,             -- sealed
     created_at    BIGINT  NOT NULL
 );
 
+-- A deleted service is marked at once. Its rows are removed later, in batches:
+-- docs/decisions/0011-deletion-in-the-background.md
 CREATE TABLE services (
-    sid           TEXT COLLATE "C" NOT NULL PRIMARY KEY,
-    account_sid   TEXT    NOT NULL REFERENCES accounts ON DELETE CASCADE,
-    settings      TEXT    NOT NULL,             -- JSON, everything that a caller can set
-    created_at    BIGINT  NOT NULL,
-    updated_at    BIGINT  NOT NULL
+    sid                    UUID    NOT NULL PRIMARY KEY,
+    account_sid            UUID    NOT NULL REFERENCES accounts ON DELETE CASCADE,
+    settings               TEXT    NOT NULL,    -- JSON: everything that a caller can set
+    max_pending_challenges BIGINT,              -- of each factor; null: the server's limit; 0: no limit
+    challenges_per_minute  BIGINT,              -- of each factor; null: the server's limit; 0: no limit
+    created_at             BIGINT  NOT NULL,
+    updated_at             BIGINT  NOT NULL,
+    deleted_at             BIGINT               -- null: not deleted
 );
 CREATE INDEX services_of_account ON services (account_sid, created_at, sid);
+CREATE INDEX services_deleted ON services (deleted_at) WHERE deleted_at IS NOT NULL;
 
+-- A deleted entity is marked like a service. Its identity is replaced, so that a new entity can have it.
 CREATE TABLE entities (
-    sid           TEXT COLLATE "C" NOT NULL PRIMARY KEY,
-    account_sid   TEXT    NOT NULL,
-    service_sid   TEXT    NOT NULL REFERENCES services ON DELETE CASCADE,
+    sid           UUID    NOT NULL PRIMARY KEY,
+    account_sid   UUID    NOT NULL,
+    service_sid   UUID    NOT NULL REFERENCES services ON DELETE CASCADE,
     identity      TEXT    NOT NULL,
     created_at    BIGINT  NOT NULL,
     updated_at    BIGINT  NOT NULL,
+    deleted_at    BIGINT,                       -- null: not deleted
     CONSTRAINT entities_identity UNIQUE (service_sid, identity)
 );
-CREATE INDEX entities_of_service ON entities (service_sid, created_at, sid);
+CREATE INDEX entities_of_service ON entities (service_sid, created_at, sid) WHERE deleted_at IS NULL;
+CREATE INDEX entities_deleted ON entities (deleted_at) WHERE deleted_at IS NOT NULL;
 
 CREATE TABLE factors (
-    sid                   TEXT COLLATE "C" NOT NULL PRIMARY KEY,
-    account_sid           TEXT    NOT NULL,
-    service_sid           TEXT    NOT NULL,
-    entity_sid            TEXT    NOT NULL REFERENCES entities ON DELETE CASCADE,
+    sid                   UUID    NOT NULL PRIMARY KEY,
+    account_sid           UUID    NOT NULL,
+    service_sid           UUID    NOT NULL,
+    entity_sid            UUID    NOT NULL REFERENCES entities ON DELETE CASCADE,
+    credential_sid        UUID    NOT NULL,     -- kid of the device's signatures; never changes
+    created_at            BIGINT  NOT NULL,
+    updated_at            BIGINT  NOT NULL,
     identity              TEXT    NOT NULL,
     friendly_name         TEXT    NOT NULL,
-    public_key            BYTEA   NOT NULL,     -- DER SubjectPublicKeyInfo
-    credential_sid        TEXT    NOT NULL,     -- kid of the device's tokens, never changes
+    public_key            BYTEA   NOT NULL,     -- SubjectPublicKeyInfo in DER
     status                TEXT    NOT NULL CHECK (status IN ('unverified', 'verified')),
     app_id                TEXT    NOT NULL,
     sdk_version           TEXT,
     notification_platform TEXT    NOT NULL CHECK (notification_platform IN ('none', 'apn', 'fcm')),
     notification_token    TEXT,
-    metadata              TEXT,
-    created_at            BIGINT  NOT NULL,
-    updated_at            BIGINT  NOT NULL,
+    token_registered_at   BIGINT  NOT NULL,     -- when the device last sent its token
+    unreachable           BIGINT  NOT NULL DEFAULT 0, -- 1: the provider rejected the token, so nothing is pushed
+    metadata              TEXT,                 -- JSON
     CONSTRAINT factors_credential UNIQUE (credential_sid),
     CONSTRAINT factors_key UNIQUE (entity_sid, public_key),
-    -- Who is pushed to has an address, who is not has none.
     CHECK ((notification_platform = 'none') = (notification_token IS NULL))
 );
 CREATE INDEX factors_of_entity ON factors (entity_sid, created_at, sid);
+-- A factor leaves this index when it is verified.
+CREATE INDEX factors_unverified ON factors (created_at) WHERE status = 'unverified';
+-- The factors to try again when a push credential changes.
+CREATE INDEX factors_unreachable ON factors (account_sid) WHERE unreachable = 1;
 
 -- A challenge outlives its factor, so factor_sid is not a reference.
 CREATE TABLE challenges (
-    sid            TEXT COLLATE "C" NOT NULL PRIMARY KEY,
-    account_sid    TEXT    NOT NULL,
-    service_sid    TEXT    NOT NULL,
-    entity_sid     TEXT    NOT NULL REFERENCES entities ON DELETE CASCADE,
-    identity       TEXT    NOT NULL,
-    factor_sid     TEXT    NOT NULL,
-    status         TEXT    NOT NULL CHECK (status IN ('pending', 'voided', 'approved', 'denied')),
-    responded_at   BIGINT,
-    message        TEXT    NOT NULL,
-    fields         TEXT    NOT NULL,            -- JSON array of label and value
-    details_date   BIGINT,
-    hidden_details TEXT,
-    metadata       TEXT,
-    expires_at     BIGINT  NOT NULL,            -- on a whole second
+    sid            UUID    NOT NULL PRIMARY KEY,
+    account_sid    UUID    NOT NULL,
+    service_sid    UUID    NOT NULL,
+    entity_sid     UUID    NOT NULL REFERENCES entities ON DELETE CASCADE,
+    factor_sid     UUID    NOT NULL,
     created_at     BIGINT  NOT NULL,
     updated_at     BIGINT  NOT NULL,
+    expires_at     BIGINT  NOT NULL,            -- a whole second
+    responded_at   BIGINT,                      -- null: not answered
+    status         TEXT    NOT NULL CHECK (status IN ('pending', 'voided', 'approved', 'denied')),
+    identity       TEXT    NOT NULL,
+    message        TEXT    NOT NULL,
+    fields         TEXT    NOT NULL,            -- JSON: array of label and value
+    details_date   BIGINT,
+    hidden_details TEXT,                        -- JSON
+    metadata       TEXT,                        -- JSON
+    answer_digest  BYTEA,                       -- SHA-256 of the payload that answered, which may come again
     CHECK ((status IN ('approved', 'denied')) = (responded_at IS NOT NULL))
 );
-CREATE INDEX challenges_of_entity ON challenges (entity_sid, created_at, sid);
-CREATE INDEX challenges_of_factor ON challenges (factor_sid, created_at, sid);
--- What a polling phone asks for. Partial, so that an answer removes one entry instead of moving it.
-CREATE INDEX challenges_pending ON challenges (factor_sid, created_at, sid) WHERE status = 'pending';
+-- Three indexes serve every list of an entity's challenges, each in the order of the list. The factor comes last: it
+-- excludes rows before they are read, and an entity has only a few factors.
+CREATE INDEX challenges_of_entity ON challenges (entity_sid, created_at, sid, factor_sid);
+CREATE INDEX challenges_unanswered ON challenges (entity_sid, created_at, sid, factor_sid) WHERE responded_at IS NULL;
+CREATE INDEX challenges_answered ON challenges (entity_sid, status, created_at, sid, factor_sid)
+    WHERE responded_at IS NOT NULL;
+CREATE INDEX challenges_by_expiry ON challenges (expires_at);
 
 CREATE TABLE access_tokens (
-    sid                  TEXT COLLATE "C" NOT NULL PRIMARY KEY,
-    account_sid          TEXT    NOT NULL,
-    service_sid          TEXT    NOT NULL REFERENCES services ON DELETE CASCADE,
+    sid                  UUID    NOT NULL PRIMARY KEY,
+    account_sid          UUID    NOT NULL,
+    service_sid          UUID    NOT NULL REFERENCES services ON DELETE CASCADE,
+    spent_on             UUID,                  -- SID of the factor that was created with it; null: not spent
+    created_at           BIGINT  NOT NULL,
+    expires_at           BIGINT  NOT NULL,
+    ttl                  BIGINT  NOT NULL,      -- seconds
     identity             TEXT    NOT NULL,
     factor_type          TEXT    NOT NULL,
     factor_friendly_name TEXT,
-    ttl                  BIGINT  NOT NULL,
-    token                BYTEA   NOT NULL,      -- sealed
-    expires_at           BIGINT  NOT NULL,
-    spent_on             TEXT,                  -- the factor that was made with it
-    created_at           BIGINT  NOT NULL
+    token                BYTEA   NOT NULL       -- sealed
 );
 CREATE INDEX access_tokens_of_service ON access_tokens (service_sid);
+CREATE INDEX access_tokens_by_expiry ON access_tokens (expires_at);

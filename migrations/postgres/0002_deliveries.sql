@@ -1,11 +1,11 @@
--- What leaves the house: webhooks, push credentials, notifications, the outbox, alerts.
+-- What the server sends: webhooks, push credentials, notifications, the outbox of deliveries, alerts.
 
 CREATE TABLE webhooks (
-    sid           TEXT COLLATE "C" NOT NULL PRIMARY KEY,
-    account_sid   TEXT    NOT NULL,
-    service_sid   TEXT    NOT NULL REFERENCES services ON DELETE CASCADE,
+    sid           UUID    NOT NULL PRIMARY KEY,
+    account_sid   UUID    NOT NULL,
+    service_sid   UUID    NOT NULL REFERENCES services ON DELETE CASCADE,
     friendly_name TEXT    NOT NULL,
-    event_types   TEXT    NOT NULL,             -- JSON array
+    event_types   TEXT    NOT NULL,             -- JSON: array
     url           TEXT    NOT NULL,
     status        TEXT    NOT NULL CHECK (status IN ('enabled', 'disabled')),
     version       TEXT    NOT NULL CHECK (version IN ('v1', 'v2')),
@@ -15,84 +15,82 @@ CREATE TABLE webhooks (
 CREATE INDEX webhooks_of_service ON webhooks (service_sid, created_at, sid);
 
 CREATE TABLE credentials (
-    sid           TEXT COLLATE "C" NOT NULL PRIMARY KEY,
-    account_sid   TEXT    NOT NULL REFERENCES accounts ON DELETE CASCADE,
+    sid           UUID    NOT NULL PRIMARY KEY,
+    account_sid   UUID    NOT NULL REFERENCES accounts ON DELETE CASCADE,
     friendly_name TEXT,
     type          TEXT    NOT NULL CHECK (type IN ('apn', 'fcm')),
     sandbox       BIGINT  NOT NULL CHECK (sandbox IN (0, 1)),
     content       BYTEA   NOT NULL,             -- sealed
-    expires_at    BIGINT,                      -- of its certificate
-    warned_days   BIGINT,                      -- how many days before that somebody was last warned
+    expires_at    BIGINT,                       -- of its certificate; null: it has none
+    warned_days   BIGINT,                       -- how many days before the expiry an alert was last raised
     created_at    BIGINT  NOT NULL,
     updated_at    BIGINT  NOT NULL
 );
 CREATE INDEX credentials_of_account ON credentials (account_sid, created_at, sid);
 
 CREATE TABLE notifications (
-    sid           TEXT COLLATE "C" NOT NULL PRIMARY KEY,
-    challenge_sid TEXT    NOT NULL REFERENCES challenges ON DELETE CASCADE,
-    ttl           BIGINT  NOT NULL,
+    sid           UUID    NOT NULL PRIMARY KEY,
+    challenge_sid UUID    NOT NULL REFERENCES challenges ON DELETE CASCADE,
+    ttl           BIGINT  NOT NULL,             -- seconds
     created_at    BIGINT  NOT NULL
 );
 CREATE INDEX notifications_of_challenge ON notifications (challenge_sid);
 
--- The outbox. A row is written in the transaction of the change that owes it. Whoever makes an attempt
--- first moves due_at behind the end of its lease; a lease that runs out is a delivery that is due again.
+-- The outbox. A row is inserted in the transaction of its cause. A worker that makes an attempt first sets due_at to
+-- the end of its lease, so that the delivery is due again if the lease expires.
 CREATE TABLE deliveries (
-    id            TEXT COLLATE "C" NOT NULL PRIMARY KEY, -- UUIDv7; the idempotency token of every attempt
-    account_sid   TEXT    NOT NULL,
-    kind          TEXT    NOT NULL CHECK (kind IN ('webhook', 'push', 'debugger')),
-    subject       TEXT    NOT NULL,             -- the webhook, the factor, or the alert
-    work          TEXT    NOT NULL,             -- JSON
-    destination   TEXT    NOT NULL,             -- those to one place share a limit
-    state         TEXT    NOT NULL CHECK (state IN ('owed', 'delivered', 'skipped', 'failed')),
-    attempts      BIGINT  NOT NULL,             -- made or begun
-    lease         TEXT,                         -- who is at it
+    id            UUID    NOT NULL PRIMARY KEY, -- UUIDv7; the idempotency token of every attempt
+    account_sid   UUID    NOT NULL,
+    created_at    BIGINT  NOT NULL,
     due_at        BIGINT  NOT NULL,
     give_up_at    BIGINT  NOT NULL,
-    created_at    BIGINT  NOT NULL,
-    finished_at   BIGINT,
+    finished_at   BIGINT,                       -- null: pending
+    scheduled_at  BIGINT  NOT NULL,             -- when due_at was set; later than now: by a clock that was ahead
+    attempts      BIGINT  NOT NULL,             -- finished and begun
+    kind          TEXT    NOT NULL CHECK (kind IN ('webhook', 'push', 'debugger')),
+    state         TEXT    NOT NULL CHECK (state IN ('owed', 'delivered', 'skipped', 'failed')),
+    lease         TEXT,                         -- the worker that makes an attempt; null: none
+    subject       TEXT    NOT NULL,             -- SID of the webhook, the factor or the alert
+    destination   TEXT    NOT NULL,             -- deliveries to one destination share a limit
+    work          TEXT    NOT NULL,             -- JSON
     CHECK ((state = 'owed') = (finished_at IS NULL)),
     CHECK (state = 'owed' OR lease IS NULL)
 );
--- What a worker asks for; small, since what is done leaves it.
-CREATE INDEX deliveries_owed ON deliveries (due_at) WHERE state = 'owed';
-CREATE INDEX deliveries_of_subject ON deliveries (subject, id);
--- Those of a webhook whose address changes.
-CREATE INDEX deliveries_owed_of_subject ON deliveries (subject) WHERE state = 'owed';
+-- Pending deliveries leave this index when they are finished.
+CREATE INDEX deliveries_due ON deliveries (due_at) WHERE state = 'owed';
 CREATE INDEX deliveries_finished ON deliveries (finished_at) WHERE finished_at IS NOT NULL;
+CREATE INDEX deliveries_of_subject ON deliveries (subject, id);
+-- The deliveries to redirect when a webhook's URL changes.
+CREATE INDEX deliveries_redirectable ON deliveries (subject) WHERE state = 'owed' AND kind = 'webhook';
+-- Operators list the deliveries to webhooks, and those that were not delivered, which are few.
+CREATE INDEX deliveries_of_webhooks ON deliveries (id) WHERE kind = 'webhook';
+CREATE INDEX deliveries_undelivered ON deliveries (state, id, kind) WHERE state IN ('skipped', 'failed');
+CREATE INDEX deliveries_undelivered_of_subject ON deliveries (subject, state, id) WHERE state IN ('skipped', 'failed');
 
 CREATE TABLE delivery_attempts (
-    delivery_id   TEXT COLLATE "C" NOT NULL REFERENCES deliveries ON DELETE CASCADE,
-    number        BIGINT  NOT NULL,
+    delivery_id   UUID    NOT NULL REFERENCES deliveries ON DELETE CASCADE,
+    number        BIGINT  NOT NULL,             -- from 1
     began_at      BIGINT  NOT NULL,
     milliseconds  BIGINT  NOT NULL,
-    ending        TEXT    NOT NULL,             -- delivered, skipped, again, failed
     error_code    BIGINT,
-    status        BIGINT,                      -- of the HTTP response
-    detail        TEXT,                         -- what happened, in words
+    status        BIGINT,                       -- of the HTTP response
+    ending        TEXT    NOT NULL,             -- delivered, skipped, again, failed
+    detail        TEXT,                         -- a description of the result
     PRIMARY KEY (delivery_id, number)
 );
 
 CREATE TABLE alerts (
-    sid           TEXT COLLATE "C" NOT NULL PRIMARY KEY,
-    account_sid   TEXT    NOT NULL REFERENCES accounts ON DELETE CASCADE,
-    service_sid   TEXT,
-    resource_sid  TEXT    NOT NULL,
+    sid           UUID    NOT NULL PRIMARY KEY,
+    account_sid   UUID    NOT NULL REFERENCES accounts ON DELETE CASCADE,
+    service_sid   UUID,
+    created_at    BIGINT  NOT NULL,
     error_code    BIGINT  NOT NULL,
     level         TEXT    NOT NULL CHECK (level IN ('error', 'warning')),
+    resource_sid  TEXT    NOT NULL,             -- a SID of any kind
     text          TEXT    NOT NULL,
     more_info     TEXT    NOT NULL,             -- JSON
-    call          TEXT,                         -- JSON: the request that failed and what came back
-    created_at    BIGINT  NOT NULL
+    call          TEXT                          -- JSON: the failed request and its response
 );
 CREATE INDEX alerts_of_account ON alerts (account_sid, created_at, sid);
+CREATE INDEX alerts_of_level ON alerts (account_sid, level, created_at, sid);
 CREATE INDEX alerts_by_age ON alerts (created_at);
-
--- Where an account hears of its alerts.
-ALTER TABLE accounts ADD COLUMN debugger_webhook TEXT;
-
--- Whether the provider said that the factor's token leads nowhere: nothing is pushed until it is updated.
-ALTER TABLE factors ADD COLUMN unreachable BIGINT  NOT NULL DEFAULT 0;
--- Those who may be reached again once a credential changes.
-CREATE INDEX factors_unreachable ON factors (account_sid) WHERE unreachable = 1;

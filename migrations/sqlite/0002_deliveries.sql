@@ -1,11 +1,11 @@
--- What leaves the house: webhooks, push credentials, notifications, the outbox, alerts.
+-- What the server sends: webhooks, push credentials, notifications, the outbox of deliveries, alerts.
 
 CREATE TABLE webhooks (
-    sid           TEXT    NOT NULL PRIMARY KEY,
-    account_sid   TEXT    NOT NULL,
-    service_sid   TEXT    NOT NULL REFERENCES services ON DELETE CASCADE,
+    sid           BLOB    NOT NULL PRIMARY KEY,
+    account_sid   BLOB    NOT NULL,
+    service_sid   BLOB    NOT NULL REFERENCES services ON DELETE CASCADE,
     friendly_name TEXT    NOT NULL,
-    event_types   TEXT    NOT NULL,             -- JSON array
+    event_types   TEXT    NOT NULL,             -- JSON: array
     url           TEXT    NOT NULL,
     status        TEXT    NOT NULL CHECK (status IN ('enabled', 'disabled')),
     version       TEXT    NOT NULL CHECK (version IN ('v1', 'v2')),
@@ -15,84 +15,82 @@ CREATE TABLE webhooks (
 CREATE INDEX webhooks_of_service ON webhooks (service_sid, created_at, sid);
 
 CREATE TABLE credentials (
-    sid           TEXT    NOT NULL PRIMARY KEY,
-    account_sid   TEXT    NOT NULL REFERENCES accounts ON DELETE CASCADE,
+    sid           BLOB    NOT NULL PRIMARY KEY,
+    account_sid   BLOB    NOT NULL REFERENCES accounts ON DELETE CASCADE,
     friendly_name TEXT,
     type          TEXT    NOT NULL CHECK (type IN ('apn', 'fcm')),
     sandbox       INTEGER NOT NULL CHECK (sandbox IN (0, 1)),
     content       BLOB    NOT NULL,             -- sealed
-    expires_at    INTEGER,                      -- of its certificate
-    warned_days   INTEGER,                      -- how many days before that somebody was last warned
+    expires_at    INTEGER,                      -- of its certificate; null: it has none
+    warned_days   INTEGER,                      -- how many days before the expiry an alert was last raised
     created_at    INTEGER NOT NULL,
     updated_at    INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX credentials_of_account ON credentials (account_sid, created_at, sid);
 
 CREATE TABLE notifications (
-    sid           TEXT    NOT NULL PRIMARY KEY,
-    challenge_sid TEXT    NOT NULL REFERENCES challenges ON DELETE CASCADE,
-    ttl           INTEGER NOT NULL,
+    sid           BLOB    NOT NULL PRIMARY KEY,
+    challenge_sid BLOB    NOT NULL REFERENCES challenges ON DELETE CASCADE,
+    ttl           INTEGER NOT NULL,             -- seconds
     created_at    INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX notifications_of_challenge ON notifications (challenge_sid);
 
--- The outbox. A row is written in the transaction of the change that owes it. Whoever makes an attempt
--- first moves due_at behind the end of its lease; a lease that runs out is a delivery that is due again.
+-- The outbox. A row is inserted in the transaction of its cause. A worker that makes an attempt first sets due_at to
+-- the end of its lease, so that the delivery is due again if the lease expires.
 CREATE TABLE deliveries (
-    id            TEXT    NOT NULL PRIMARY KEY, -- UUIDv7; the idempotency token of every attempt
-    account_sid   TEXT    NOT NULL,
-    kind          TEXT    NOT NULL CHECK (kind IN ('webhook', 'push', 'debugger')),
-    subject       TEXT    NOT NULL,             -- the webhook, the factor, or the alert
-    work          TEXT    NOT NULL,             -- JSON
-    destination   TEXT    NOT NULL,             -- those to one place share a limit
-    state         TEXT    NOT NULL CHECK (state IN ('owed', 'delivered', 'skipped', 'failed')),
-    attempts      INTEGER NOT NULL,             -- made or begun
-    lease         TEXT,                         -- who is at it
+    id            BLOB    NOT NULL PRIMARY KEY, -- UUIDv7; the idempotency token of every attempt
+    account_sid   BLOB    NOT NULL,
+    created_at    INTEGER NOT NULL,
     due_at        INTEGER NOT NULL,
     give_up_at    INTEGER NOT NULL,
-    created_at    INTEGER NOT NULL,
-    finished_at   INTEGER,
+    finished_at   INTEGER,                      -- null: pending
+    scheduled_at  INTEGER NOT NULL,             -- when due_at was set; later than now: by a clock that was ahead
+    attempts      INTEGER NOT NULL,             -- finished and begun
+    kind          TEXT    NOT NULL CHECK (kind IN ('webhook', 'push', 'debugger')),
+    state         TEXT    NOT NULL CHECK (state IN ('owed', 'delivered', 'skipped', 'failed')),
+    lease         TEXT,                         -- the worker that makes an attempt; null: none
+    subject       TEXT    NOT NULL,             -- SID of the webhook, the factor or the alert
+    destination   TEXT    NOT NULL,             -- deliveries to one destination share a limit
+    work          TEXT    NOT NULL,             -- JSON
     CHECK ((state = 'owed') = (finished_at IS NULL)),
     CHECK (state = 'owed' OR lease IS NULL)
 ) STRICT;
--- What a worker asks for; small, since what is done leaves it.
-CREATE INDEX deliveries_owed ON deliveries (due_at) WHERE state = 'owed';
-CREATE INDEX deliveries_of_subject ON deliveries (subject, id);
--- Those of a webhook whose address changes.
-CREATE INDEX deliveries_owed_of_subject ON deliveries (subject) WHERE state = 'owed';
+-- Pending deliveries leave this index when they are finished.
+CREATE INDEX deliveries_due ON deliveries (due_at) WHERE state = 'owed';
 CREATE INDEX deliveries_finished ON deliveries (finished_at) WHERE finished_at IS NOT NULL;
+CREATE INDEX deliveries_of_subject ON deliveries (subject, id);
+-- The deliveries to redirect when a webhook's URL changes.
+CREATE INDEX deliveries_redirectable ON deliveries (subject) WHERE state = 'owed' AND kind = 'webhook';
+-- Operators list the deliveries to webhooks, and those that were not delivered, which are few.
+CREATE INDEX deliveries_of_webhooks ON deliveries (id) WHERE kind = 'webhook';
+CREATE INDEX deliveries_undelivered ON deliveries (state, id, kind) WHERE state IN ('skipped', 'failed');
+CREATE INDEX deliveries_undelivered_of_subject ON deliveries (subject, state, id) WHERE state IN ('skipped', 'failed');
 
 CREATE TABLE delivery_attempts (
-    delivery_id   TEXT    NOT NULL REFERENCES deliveries ON DELETE CASCADE,
-    number        INTEGER NOT NULL,
+    delivery_id   BLOB    NOT NULL REFERENCES deliveries ON DELETE CASCADE,
+    number        INTEGER NOT NULL,             -- from 1
     began_at      INTEGER NOT NULL,
     milliseconds  INTEGER NOT NULL,
-    ending        TEXT    NOT NULL,             -- delivered, skipped, again, failed
     error_code    INTEGER,
     status        INTEGER,                      -- of the HTTP response
-    detail        TEXT,                         -- what happened, in words
+    ending        TEXT    NOT NULL,             -- delivered, skipped, again, failed
+    detail        TEXT,                         -- a description of the result
     PRIMARY KEY (delivery_id, number)
-) STRICT;
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE alerts (
-    sid           TEXT    NOT NULL PRIMARY KEY,
-    account_sid   TEXT    NOT NULL REFERENCES accounts ON DELETE CASCADE,
-    service_sid   TEXT,
-    resource_sid  TEXT    NOT NULL,
+    sid           BLOB    NOT NULL PRIMARY KEY,
+    account_sid   BLOB    NOT NULL REFERENCES accounts ON DELETE CASCADE,
+    service_sid   BLOB,
+    created_at    INTEGER NOT NULL,
     error_code    INTEGER NOT NULL,
     level         TEXT    NOT NULL CHECK (level IN ('error', 'warning')),
+    resource_sid  TEXT    NOT NULL,             -- a SID of any kind
     text          TEXT    NOT NULL,
     more_info     TEXT    NOT NULL,             -- JSON
-    call          TEXT,                         -- JSON: the request that failed and what came back
-    created_at    INTEGER NOT NULL
+    call          TEXT                          -- JSON: the failed request and its response
 ) STRICT;
 CREATE INDEX alerts_of_account ON alerts (account_sid, created_at, sid);
+CREATE INDEX alerts_of_level ON alerts (account_sid, level, created_at, sid);
 CREATE INDEX alerts_by_age ON alerts (created_at);
-
--- Where an account hears of its alerts.
-ALTER TABLE accounts ADD COLUMN debugger_webhook TEXT;
-
--- Whether the provider said that the factor's token leads nowhere: nothing is pushed until it is updated.
-ALTER TABLE factors ADD COLUMN unreachable INTEGER NOT NULL DEFAULT 0;
--- Those who may be reached again once a credential changes.
-CREATE INDEX factors_unreachable ON factors (account_sid) WHERE unreachable = 1;

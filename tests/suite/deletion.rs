@@ -36,28 +36,42 @@ fn numbers(count: u32) -> String {
     format!("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})")
 }
 
-/// Returns an SQL expression for a SID of 32 digits that end with the number `i`.
-fn sid(world: &World, begin: &str) -> String {
+/// Returns an SQL expression for the 16 bytes of a SID, which contain `begin` and the number `i`.
+fn numbered_sid(world: &World, begin: &str) -> String {
     match world.storage {
-        Storage::Postgres { .. } => format!("'{begin}' || lpad(CAST(i AS TEXT), {}, '0')", 34 - begin.len()),
-        _ => format!("'{begin}' || printf('%0{}d', i)", 34 - begin.len()),
+        Storage::Postgres { .. } => {
+            format!("CAST('{begin}' || lpad(CAST(i AS TEXT), {}, '0') AS UUID)", 32 - begin.len())
+        }
+        _ => format!("CAST('{begin}' || printf('%0{}d', i) AS BLOB)", 16 - begin.len()),
     }
 }
 
-/// The columns of a challenge after its keys: pending until long after the test.
-const CHALLENGE: &str = "'YF03000000000000000000000000000000', 'pending', 'Sign in?', '[]', \
-     4102444800000000, 1, 1 FROM";
+/// Returns an SQL expression for the 16 bytes of `sid`, as the database stores them.
+fn stored_sid(world: &World, sid: &str) -> String {
+    let digits = &sid[2..];
+    match world.storage {
+        Storage::Postgres { .. } => format!("CAST('{digits}' AS UUID)"),
+        _ => format!("X'{digits}'"),
+    }
+}
+
+/// Returns an SQL expression for the columns of a challenge after its keys: pending until long after the test.
+fn challenge_columns(world: &World) -> String {
+    let factor = stored_sid(world, "YF03000000000000000000000000000000");
+    format!("{factor}, 'pending', 'Sign in?', '[]', 4102444800000000, 1, 1 FROM")
+}
 
 /// Inserts [`ENTITY_COUNT`] entities and their challenges into a service. Returns `None` if SQL cannot be
 /// run.
 fn fill(world: &World, account: &str, service: &str) -> Option<()> {
     let numbers = numbers(ENTITY_COUNT);
-    let (entity, challenge) = (sid(world, "YE"), |kind| sid(world, &format!("YC03{kind}")));
+    let (entity, challenge) = (numbered_sid(world, "e"), |kind| numbered_sid(world, kind));
+    let (account, service) = (stored_sid(world, account), stored_sid(world, service));
     sql(
         world,
         &format!(
             "{numbers} INSERT INTO entities (sid, account_sid, service_sid, identity, created_at, updated_at) \
-             SELECT {entity}, '{account}', '{service}', 'crowd-' || i, i, i FROM n"
+             SELECT {entity}, {account}, {service}, 'crowd-' || i, i, i FROM n"
         ),
     )?;
     for kind in ["a", "b", "c"] {
@@ -66,8 +80,9 @@ fn fill(world: &World, account: &str, service: &str) -> Option<()> {
             &format!(
                 "{numbers} INSERT INTO challenges (sid, account_sid, service_sid, entity_sid, identity, factor_sid, \
                  status, message, fields, expires_at, created_at, updated_at) \
-                 SELECT {}, '{account}', '{service}', {entity}, 'crowd-' || i, {CHALLENGE} n",
-                challenge(kind)
+                 SELECT {}, {account}, {service}, {entity}, 'crowd-' || i, {} n",
+                challenge(kind),
+                challenge_columns(world)
             ),
         )?;
     }
@@ -76,7 +91,7 @@ fn fill(world: &World, account: &str, service: &str) -> Option<()> {
 
 /// Returns the number of rows of this service in a table.
 fn rows(world: &World, table: &str, service: &str) -> u32 {
-    let count = format!("SELECT count(*) FROM {table} WHERE service_sid = '{service}'");
+    let count = format!("SELECT count(*) FROM {table} WHERE service_sid = {}", stored_sid(world, service));
     sql(world, &count).unwrap().parse().unwrap()
 }
 
@@ -136,7 +151,7 @@ on_every_database! {
         .await;
         assert!(longest < Duration::from_secs(4), "a write took {longest:?}");
         wait_until("the service is deleted", WAIT_TIMEOUT, async || {
-            let count = format!("SELECT count(*) FROM services WHERE sid = '{doomed}'");
+            let count = format!("SELECT count(*) FROM services WHERE sid = {}", stored_sid(&world, &doomed));
             (sql(&world, &count).unwrap() == "0").then_some(())
         })
         .await;
@@ -158,11 +173,13 @@ on_every_database! {
         let old = backend.get(&path, &[]).await.json();
         let many = format!(
             "{} INSERT INTO challenges (sid, account_sid, service_sid, entity_sid, identity, factor_sid, status, message, \
-             fields, expires_at, created_at, updated_at) SELECT {}, '{}', '{service}', '{}', 'user-0001', {CHALLENGE} n",
+             fields, expires_at, created_at, updated_at) SELECT {}, {}, {}, {}, 'user-0001', {} n",
             numbers(10_000),
-            sid(&world, "YC03d"),
-            old["account_sid"].as_str().unwrap(),
-            old["sid"].as_str().unwrap(),
+            numbered_sid(&world, "d"),
+            stored_sid(&world, old["account_sid"].as_str().unwrap()),
+            stored_sid(&world, &service),
+            stored_sid(&world, old["sid"].as_str().unwrap()),
+            challenge_columns(&world),
         );
         if sql(&world, &many).is_none() {
             return;

@@ -806,7 +806,7 @@ async fn push_secrets_are_neither_logged_nor_stored_in_plaintext() {
     drop((apple, google));
     world.server.kill9();
     let log = world.server.log();
-    let talks = ["TRACE h2", "DEBUG store::sqlite", "Certificate"].map(|expected| log.contains(expected));
+    let talks = ["TRACE h2", "TRACE store::statement", "Certificate"].map(|expected| log.contains(expected));
     assert!(talks[0] && talks[1] && log.lines().count() > 500, "{talks:?}: the log lacks expected lines");
     for secret in &secrets {
         assert!(!log.contains(secret), "a private key is in the log");

@@ -487,13 +487,16 @@ impl SecrecyFixture {
                 lines.iter().filter(is_it).count()
             };
             assert!(of("app::deliver", "DEBUG") > 0);
-            (of("api::middleware", "INFO"), of("actix_http", "TRACE") > 0 && of("store::sqlite", "DEBUG") > 0)
+            (
+                of("api::middleware", "INFO"),
+                of("actix_http", "TRACE") > 0 && of("store::statement", "TRACE") > 0,
+            )
         } else {
             let requests =
                 log.lines().filter(|line| line.contains("api::middleware: request finished ")).count();
             (
                 requests,
-                ["TRACE actix_http", "DEBUG store::sqlite"].iter().all(|expected| log.contains(expected)),
+                ["TRACE actix_http", "TRACE store::statement"].iter().all(|expected| log.contains(expected)),
             )
         };
         assert!(requests > 100 && tells_everything, "the log lacks expected lines:\n{log}");

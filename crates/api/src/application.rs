@@ -1,15 +1,14 @@
-//! Combines the middleware and the routes into the application that serves each connection.
+//! The application that serves each connection. It has no routes of its own: `middleware.rs` looks each request up in the
+//! route table, because logs, metrics and the limits on bodies depend on the route before its handler runs.
 
 use std::sync::Arc;
 
-use actix_web::middleware::from_fn;
-use actix_web::web::{self, Data};
+use actix_service::fn_service;
+use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use app::App;
 
 use crate::draining::Draining;
-use crate::json_suffix::strip_json_suffix;
 use crate::middleware;
-use crate::routes::{self, ROUTES};
 use crate::state::{ApiState, Settings};
 
 /// Builds the application of one worker thread. All worker threads share the `app`, the limiters in `settings`, and the
@@ -19,19 +18,17 @@ pub(crate) fn application(
     settings: Settings,
     draining: Arc<Draining>,
 ) -> actix_web::App<
-    impl actix_web::dev::ServiceFactory<
-        actix_web::dev::ServiceRequest,
+    impl ServiceFactory<
+        ServiceRequest,
         Config = (),
-        Response = actix_web::dev::ServiceResponse,
+        Response = ServiceResponse,
         Error = actix_web::Error,
         InitError = (),
     >,
 > {
-    actix_web::App::new()
-        .app_data(Data::new(ApiState { app, settings, draining, routes: ROUTES }))
-        .wrap(from_fn(middleware::handle))
-        // actix-web runs middleware in reverse order of registration, so the suffix is removed first.
-        .wrap(from_fn(strip_json_suffix))
-        .configure(routes::configure)
-        .default_service(web::to(routes::not_found))
+    let state = Arc::new(ApiState { app, settings, draining });
+    actix_web::App::new().default_service(fn_service(move |request: ServiceRequest| {
+        let state = Arc::clone(&state);
+        async move { Ok::<_, actix_web::Error>(middleware::handle(state, request).await) }
+    }))
 }

@@ -1,73 +1,49 @@
 //! Authenticates requests by their `Authorization` header.
 
+use std::net::IpAddr;
+
+use actix_web::HttpRequest;
 use actix_web::http::header;
-use actix_web::{HttpMessage as _, HttpRequest};
 use app::{Caller, Credentials};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use domain::{Code, Problem, Secret};
+use domain::{Code, Secret};
 use telemetry::metrics::{AuthFailureLabels, CredentialKind, METRICS};
 
-use crate::context::RequestContext;
 use crate::error::{self, Error};
 use crate::state::ApiState;
 
-/// The result of authenticating the caller early, that is, before the body was read. It is stored in the request until
-/// the handler's extractor takes it.
-struct EarlyResult(Result<Caller, Error>);
-
-/// Marks a request whose credentials permit only repeating the creation of one factor.
-struct MayOnlyRepeat;
-
-/// Authenticates the caller of a request. Returns the result of [`authenticate_early`] if that has run.
+/// Authenticates the caller of a request.
 ///
 /// # Errors
 /// Returns error code 20003 if the credentials are missing or invalid, or 20429 if too many attempts from the client's
 /// address have failed. Also returns an error if the database fails.
-pub(crate) async fn authenticate(state: &ApiState, request: &HttpRequest) -> Result<Caller, Error> {
-    let early = request.extensions_mut().remove::<EarlyResult>();
-    if let Some(EarlyResult(result)) = early {
-        return result;
-    }
+pub(crate) async fn authenticate(
+    state: &ApiState,
+    request: &HttpRequest,
+    client_ip: Option<IpAddr>,
+) -> Result<Caller, Error> {
     let credentials = credentials(request).ok_or(Code::Unauthenticated)?;
-    let client_ip = RequestContext::of(request).client_ip;
     state.settings.rate_limiter.require_attempt(client_ip, state.app.now())?;
-    let caller = state.app.authenticate(&credentials).await?;
-    if caller.may_only_repeat() {
-        request.extensions_mut().insert(MayOnlyRepeat);
-    }
-    Ok(caller)
+    Ok(state.app.authenticate(&credentials).await?)
 }
 
-/// Authenticates the caller before the body is read, and stores the result for [`authenticate`]. Returns the caller, or
-/// `None` if the credentials are refused or could not be checked.
-pub(crate) async fn authenticate_early(state: &ApiState, request: &HttpRequest) -> Option<Caller> {
-    let result = authenticate(state, request).await;
-    let caller = result.as_ref().ok().cloned();
-    request.extensions_mut().insert(EarlyResult(result));
-    caller
-}
-
-/// Returns the problem to report to the caller: usually `problem` itself. The exception is a spent access token, which
-/// permits only repeating the creation of its factor. If such a repetition fails for a permanent reason, the token is
-/// reported as invalid (docs/protocol/decisions.md, No. 8), so that the caller learns nothing about the parameters.
-pub(crate) fn conceal_from_spent_token(request: &HttpRequest, problem: Problem) -> Problem {
-    let is_temporary =
-        error::status(problem.code()).is_server_error() || problem.code() == Code::TooManyRequests;
-    if request.extensions().contains::<MayOnlyRepeat>() && !is_temporary {
-        return Code::Unauthenticated.into();
-    }
-    problem
+/// Returns the error to report to a caller with a spent access token: usually `error` itself. Such a token permits only
+/// repeating the creation of its factor. If the repetition fails for a permanent reason, the token is reported as
+/// invalid (docs/protocol/decisions.md, No. 8), so that the caller learns nothing about the parameters.
+pub(crate) fn conceal_from_spent_token(error: Error) -> Error {
+    let code = error.problem().code();
+    let is_temporary = error::status(code).is_server_error() || code == Code::TooManyRequests;
+    if is_temporary { error } else { Code::Unauthenticated.into() }
 }
 
 /// Counts a failed authentication in the metrics and toward the limit of the client's address.
-pub(crate) fn record_failure(state: &ApiState, request: &HttpRequest) {
+pub(crate) fn record_failure(state: &ApiState, request: &HttpRequest, client_ip: Option<IpAddr>) {
     let caller = credentials(request).map_or(CredentialKind::None, |credentials| credentials.claimant());
     METRICS.authentication_failures.get_or_create(&AuthFailureLabels { caller }).inc();
     // Many HTTP clients send their first request without credentials. Such a request is not an attempt to guess
     // credentials.
     if caller != CredentialKind::None {
-        let client_ip = RequestContext::of(request).client_ip;
         state.settings.rate_limiter.record_failed_attempt(client_ip, state.app.now());
     }
 }

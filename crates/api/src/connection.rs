@@ -127,13 +127,21 @@ impl Deadlines {
     }
 
     /// Returns `Ready` once the current deadline has passed. Until then, returns `Pending` and schedules the task to be
-    /// woken at the deadline.
+    /// woken at the deadline or earlier.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(deadline) = self.deadline() else { return Poll::Pending };
-        if self.timer.deadline() != deadline {
+        // The deadline is extended with every request. Setting the timer is expensive, so a timer that is too early is
+        // set again only when it fires.
+        if self.timer.deadline() > deadline {
             self.timer.as_mut().reset(deadline);
         }
-        self.timer.as_mut().poll(cx)
+        while self.timer.as_mut().poll(cx).is_ready() {
+            if self.timer.deadline() >= deadline {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(deadline);
+        }
+        Poll::Pending
     }
 }
 

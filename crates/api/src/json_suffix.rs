@@ -1,9 +1,7 @@
 //! Removes the `.json` suffix from request paths. Like Twilio's API, this server accepts paths with or without it.
 
-use actix_web::body::BoxBody;
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::dev::ServiceRequest;
 use actix_web::http::Uri;
-use actix_web::middleware::Next;
 
 /// The suffix that any path of Twilio's product APIs may have.
 const SUFFIX: &str = ".json";
@@ -12,15 +10,11 @@ const SUFFIX: &str = ".json";
 const VERSIONS: [&str; 2] = ["/v1/", "/v2/"];
 
 /// Removes `.json` from the end of the path before the request is routed, so that no URL in a response contains it.
-pub(crate) async fn strip_json_suffix(
-    mut request: ServiceRequest,
-    next: Next<BoxBody>,
-) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+pub(crate) fn strip_json_suffix(request: &mut ServiceRequest) {
     if let Some(uri) = without_suffix(request.uri()) {
         request.match_info_mut().get_mut().update(&uri);
         request.head_mut().uri = uri;
     }
-    next.call(request).await
 }
 
 /// Returns the URI with `.json` removed from its path, or `None` if the path has no such suffix or begins with none of

@@ -9,8 +9,8 @@
 //! | Step | File |
 //! | --- | --- |
 //! | The server accepts a connection, if the connection limits permit it, and negotiates TLS | `acceptor.rs`, `connection_limits.rs`, `connection.rs` |
-//! | The middleware assigns a request ID, reads the body, and refuses requests under overload | `middleware.rs`, `body.rs`, `load_shedding.rs` |
-//! | The route table determines the handler and the accepted callers | `routes.rs`, `route.rs`, `callers.rs` |
+//! | The middleware looks up the route, which determines the handler and the accepted callers | `middleware.rs`, `routes.rs`, `route.rs`, `callers.rs` |
+//! | It assigns a request ID, reads the body, and refuses requests under overload | `middleware.rs`, `body.rs`, `load_shedding.rs` |
 //! | The caller is authenticated, and the rate limits are checked | `authentication.rs`, `rate_limit.rs` |
 //! | The caller is authorized for the route and for the resource in the path | `request.rs`, `resource.rs` |
 //! | The parameters are parsed | `form.rs`, `paging.rs` |
@@ -44,6 +44,7 @@ mod middleware;
 mod notifications;
 mod openapi;
 mod paging;
+mod path_parameters;
 mod public_url;
 mod rate_limit;
 mod request;
@@ -65,7 +66,7 @@ pub use crate::form::Form;
 pub use crate::load_shedding::LoadShedder;
 pub use crate::public_url::PublicUrl;
 pub use crate::rate_limit::{RateLimiter, RequestLimits};
-pub use crate::request::{AuthorizedRequest, authorized};
+pub use crate::request::{AuthorizedRequest, ReceivedRequest, authorized};
 pub use crate::resource::{Lookup, Resource};
 pub use crate::route::Route;
 pub use crate::routes::ROUTES;

@@ -1,9 +1,9 @@
 //! `GET /openapi.json`: the OpenAPI document of this server.
 
-use actix_web::web::Data;
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::HttpResponse;
 
-use crate::state::ApiState;
+use crate::error::Error;
+use crate::request::ReceivedRequest;
 
 /// The OpenAPI document. Tests compare it with the routes, the official documents and a running server.
 const DOCUMENT: &str = include_str!("../../../openapi/countersign.json");
@@ -12,10 +12,10 @@ const DOCUMENT: &str = include_str!("../../../openapi/countersign.json");
 const RELATIVE_SERVER: &str = r#""servers": [{ "url": "/" }]"#;
 
 /// Returns the OpenAPI document with this server's public URL, so that a saved copy still identifies the server.
-pub(crate) async fn document(request: HttpRequest, state: Data<ApiState>) -> HttpResponse {
+pub(crate) async fn document(request: ReceivedRequest) -> Result<HttpResponse, Error> {
     // An origin contains no character that must be escaped in JSON.
-    let public_url = state.settings.public_url.for_request(&request);
+    let public_url = request.state.settings.public_url.for_request(&request.http);
     let servers = format!(r#""servers": [{{ "url": "{public_url}" }}]"#);
     let document = DOCUMENT.replacen(RELATIVE_SERVER, &servers, 1);
-    HttpResponse::Ok().content_type("application/json").body(document)
+    Ok(HttpResponse::Ok().content_type("application/json").body(document))
 }

@@ -1,7 +1,7 @@
 //! The authorized request that a handler receives.
 //!
-//! Its extractor is the only code that authenticates requests. It performs these checks in order and stops at the first
-//! error:
+//! [`ReceivedRequest`] is the only source of authorized requests. It performs these checks in order and stops at the
+//! first error:
 //!
 //! 1. The credentials are valid. If not, the response is 401, or 429 if the client's address has too many failed
 //!    attempts.
@@ -16,20 +16,18 @@
 
 use std::sync::Arc;
 
-use actix_web::dev::Payload;
 use actix_web::http::{Method, header};
-use actix_web::web::Bytes;
-use actix_web::{FromRequest, HttpMessage as _, HttpRequest, HttpResponse};
-use app::{App, Origin};
+use actix_web::{HttpRequest, HttpResponse};
+use app::{App, Caller, Origin};
 use domain::{Code, Problem};
-use futures_util::future::LocalBoxFuture;
 
-use crate::authentication::authenticate;
+use crate::authentication::{authenticate, conceal_from_spent_token};
 use crate::body::Body;
 use crate::callers::CallerClass;
 use crate::context::RequestContext;
 use crate::error::Error;
 use crate::form::Form;
+use crate::path_parameters::PathParameters;
 use crate::rate_limit::RateLimitPermit;
 use crate::resource::{Lookup, Resource};
 use crate::state::ApiState;
@@ -62,36 +60,78 @@ impl<R, C> AuthorizedRequest<R, C> {
     }
 }
 
-impl<R: Resource<C> + 'static, C: CallerClass> FromRequest for AuthorizedRequest<R, C> {
-    type Error = Error;
-    type Future = LocalBoxFuture<'static, Result<Self, Error>>;
+/// A request whose body has been received. Its caller may not have been authenticated yet.
+pub struct ReceivedRequest {
+    pub(crate) state: Arc<ApiState>,
+    pub(crate) http: HttpRequest,
+    /// The path pattern of the route that serves the request.
+    pub(crate) pattern: &'static str,
+    pub(crate) context: RequestContext,
+    pub(crate) body: Body,
+    /// The result of authenticating the caller, if that was necessary to receive the body.
+    pub(crate) authentication: Option<Result<Caller, Error>>,
+}
 
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        Box::pin(authorize(request.clone()))
+impl ReceivedRequest {
+    /// Authorizes the request, and passes it to `handler`.
+    ///
+    /// # Errors
+    /// Returns the first error of the checks that the module documentation lists, or the error of `handler`.
+    pub(crate) async fn authorize_and_call<R, C, Fut>(
+        mut self,
+        handler: impl Fn(AuthorizedRequest<R, C>) -> Fut,
+    ) -> Result<HttpResponse, Error>
+    where
+        R: Resource<C>,
+        C: CallerClass,
+        Fut: Future<Output = Result<HttpResponse, Error>>,
+    {
+        let caller = match self.authentication.take() {
+            Some(result) => result?,
+            None => authenticate(&self.state, &self.http, self.context.client_ip).await?,
+        };
+        let may_only_repeat = caller.may_only_repeat();
+        let outcome = match self.authorize(caller).await {
+            Ok(request) => handler(request).await,
+            Err(error) => Err(error),
+        };
+        outcome.map_err(|error| if may_only_repeat { conceal_from_spent_token(error) } else { error })
+    }
+
+    /// Authorizes the request of an authenticated caller and parses its parameters, in the order that the module
+    /// documentation describes.
+    async fn authorize<R, C>(self, caller: Caller) -> Result<AuthorizedRequest<R, C>, Error>
+    where
+        R: Resource<C>,
+        C: CallerClass,
+    {
+        let Self { state, http, pattern, context: RequestContext { id, client_ip }, body, .. } = self;
+        let app = Arc::clone(&state.app);
+        let permit = state.settings.rate_limiter.admit(&caller, app.now())?;
+        let origin = Origin::request(&caller, client_ip, Some(id));
+        let caller = C::try_from(caller)?;
+        let parameters = PathParameters { pattern, path: http.match_info().as_str() };
+        let resource = R::find(&Lookup::new(&app, &caller, parameters)).await?;
+        let form = form(&http, body)?;
+        let query = Form::parse_query(http.query_string())?;
+        let public_url = state.settings.public_url.for_request(&http);
+        Ok(AuthorizedRequest {
+            app,
+            caller,
+            origin,
+            resource,
+            form,
+            query,
+            public_url,
+            request: http,
+            _permit: permit,
+        })
     }
 }
 
-/// Authorizes a request and parses its parameters, in the order that the module documentation describes.
-async fn authorize<R: Resource<C>, C: CallerClass>(
-    request: HttpRequest,
-) -> Result<AuthorizedRequest<R, C>, Error> {
-    let state = ApiState::of(&request)?;
-    let app = Arc::clone(&state.app);
-    let caller = authenticate(state, &request).await?;
-    let permit = state.settings.rate_limiter.admit(&caller, app.now())?;
-    let RequestContext { id, client_ip } = RequestContext::of(&request);
-    let origin = Origin::request(&caller, client_ip, id);
-    let caller = C::try_from(caller)?;
-    let resource = R::find(&Lookup::new(&app, &caller, request.match_info())).await?;
-    let form = form(&request)?;
-    let query = Form::parse_query(request.query_string())?;
-    let public_url = state.settings.public_url.for_request(&request);
-    Ok(AuthorizedRequest { app, caller, origin, resource, form, query, public_url, request, _permit: permit })
-}
-
-/// Returns the form parameters in the body, which the middleware has already read. Only `POST` requests have any.
-fn form(request: &HttpRequest) -> Result<Form, Problem> {
-    let body = request.extensions_mut().remove::<Body>().unwrap_or(Ok(Bytes::new()))?;
+/// Returns the form parameters in the body. Only `POST` requests have any.
+fn form(request: &HttpRequest, body: Body) -> Result<Form, Problem> {
+    let body = body?;
     if *request.method() != Method::POST {
         return Ok(Form::default());
     }
@@ -138,8 +178,8 @@ fn is_form(request: &HttpRequest) -> bool {
 /// ```
 ///
 /// ```compile_fail,E0631
-/// # use {actix_web::{HttpRequest, HttpResponse}, api::{Error, authorized}, domain::Entity};
-/// async fn fetch(request: HttpRequest) -> Result<HttpResponse, Error> {
+/// # use {actix_web::HttpResponse, api::{Error, ReceivedRequest, authorized}, domain::Entity};
+/// async fn fetch(request: ReceivedRequest) -> Result<HttpResponse, Error> {
 ///     Ok(HttpResponse::NoContent().finish())
 /// }
 /// let handler = authorized::<app::Backend, Entity, _, _>(fetch);

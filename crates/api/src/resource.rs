@@ -2,13 +2,12 @@
 //!
 //! Each handler declares in its signature which resource its path identifies:
 //! `AuthorizedRequest<Factor, BackendOrDevice>` is a request about a factor that exists and that the caller may see.
-//! The extractor (`request.rs`) finds the resource through a [`Lookup`], which contains the caller and the path
+//! `request.rs` finds the resource through a [`Lookup`], which contains the caller and the path
 //! parameters, but neither the body nor the query. Therefore a caller without access is refused before any other part
 //! of its request is examined.
 
 use std::str::FromStr;
 
-use actix_web::dev::{Path, Url};
 use app::{App, Backend, BackendOrDevice, BackendOrEnrollee};
 use domain::access_tokens::TokenText;
 use domain::alerts::Alert;
@@ -22,17 +21,18 @@ use domain::{
 
 use crate::callers::CallerClass;
 use crate::error::Error;
+use crate::path_parameters::PathParameters;
 
 /// The data with which a resource is found: the caller of a request and the parameters in its path.
 pub struct Lookup<'r, C> {
     app: &'r App,
     caller: &'r C,
-    parameters: &'r Path<Url>,
+    parameters: PathParameters<'r>,
 }
 
 impl<'r, C: CallerClass> Lookup<'r, C> {
     /// Creates a lookup for `caller` with the parameters in the request path.
-    pub(crate) const fn new(app: &'r App, caller: &'r C, parameters: &'r Path<Url>) -> Self {
+    pub(crate) const fn new(app: &'r App, caller: &'r C, parameters: PathParameters<'r>) -> Self {
         Self { app, caller, parameters }
     }
 

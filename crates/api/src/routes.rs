@@ -6,14 +6,16 @@
 //!
 //! [`AuthorizedRequest`]: crate::request::AuthorizedRequest
 
-use actix_web::web::{self, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse, guard};
+use std::sync::LazyLock;
+
+use actix_web::HttpResponse;
+use actix_web::http::{Method, header};
 use app::{Backend, BackendOrDevice, BackendOrEnrollee};
 use domain::Code;
 
 use crate::callers::Callers;
 use crate::request::authorized;
-use crate::route::Route;
+use crate::route::{Route, RouteMatch, Router};
 use crate::{
     access_tokens, alerts, audit, challenges, credentials, entities, error, factors, health, notifications,
     openapi, services, unsupported, webhooks,
@@ -21,25 +23,20 @@ use crate::{
 
 macro_rules! routes {
     ($($path:literal { $($method:ident $handler:path, $callers:ident;)+ })+) => {
-        /// Every route of the API.
+        /// Every route of the API. The routes of a path are next to each other.
         pub const ROUTES: &[Route] = &[$($(
-            Route { method: stringify!($method), path: $path, callers: Callers::$callers },
+            Route {
+                method: stringify!($method),
+                path: $path,
+                callers: Callers::$callers,
+                handler: routes!(@handler $callers $handler),
+            },
         )+)+];
-
-        /// Registers every route with actix-web.
-        pub(crate) fn configure(config: &mut ServiceConfig) {
-            $(config.service(
-                web::resource($path)
-                    $(.route(routes!(@guarded $method).to(routes!(@handler $callers $handler))))+
-                    .default_service(web::to(|| async { method_not_allowed(&[$(stringify!($method)),+]) })),
-            );)+
-        }
     };
-    (@guarded GET) => { web::route().guard(guard::Any(guard::Get()).or(guard::Head())) };
-    (@guarded POST) => { web::post() };
-    (@guarded DELETE) => { web::delete() };
-    (@handler Anyone $handler:path) => { $handler };
-    (@handler $callers:ident $handler:path) => { authorized::<$callers, _, _, _>($handler) };
+    (@handler Anyone $handler:path) => { |request| Box::pin($handler(request)) };
+    (@handler $callers:ident $handler:path) => {
+        |request| Box::pin(request.authorize_and_call(authorized::<$callers, _, _, _>($handler)))
+    };
 }
 
 routes! {
@@ -127,26 +124,33 @@ routes! {
     }
 }
 
-/// Returns a 405 response for a path whose routes accept only the `allowed` methods. The `Allow` header lists these
+static ROUTER: LazyLock<Router> = LazyLock::new(|| Router::new(ROUTES));
+
+/// Looks up a request by its decoded path and its method.
+pub(crate) fn find(path: &str, method: &Method) -> RouteMatch {
+    ROUTER.find(path, method)
+}
+
+/// Returns a 405 response for a path whose routes accept only the methods of `routes`. The `Allow` header lists these
 /// methods plus `OPTIONS`, and `HEAD` if `GET` is allowed.
-fn method_not_allowed(allowed: &[&str]) -> HttpResponse {
+pub(crate) fn method_not_allowed(routes: &[Route]) -> HttpResponse {
     let mut response = error::body(&Code::MethodNotAllowed.into(), None);
-    let mut methods = allowed.join(", ");
-    if allowed.contains(&"GET") {
-        methods.push_str(", HEAD");
+    let mut methods: Vec<_> = routes.iter().map(|route| route.method).collect();
+    if methods.contains(&"GET") {
+        methods.push("HEAD");
     }
-    methods.push_str(", OPTIONS");
-    if let Ok(value) = methods.parse() {
-        response.headers_mut().insert(actix_web::http::header::ALLOW, value);
+    methods.push("OPTIONS");
+    if let Ok(value) = methods.join(", ").parse() {
+        response.headers_mut().insert(header::ALLOW, value);
     }
     response
 }
 
 /// Returns a 404 response for a path without a route, or a 501 response for an endpoint of the official API that this
 /// server does not support.
-pub(crate) async fn not_found(request: HttpRequest) -> HttpResponse {
-    match unsupported::problem_with(request.path()) {
+pub(crate) fn not_found(path: &str) -> HttpResponse {
+    match unsupported::problem_with(path) {
         Some(problem) => error::body(&problem, None),
-        None => error::body(&Code::NotFound.into(), Some(request.path())),
+        None => error::body(&Code::NotFound.into(), Some(path)),
     }
 }

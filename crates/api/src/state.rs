@@ -2,17 +2,13 @@
 
 use std::sync::Arc;
 
-use actix_web::HttpRequest;
-use actix_web::web::Data;
 use app::App;
-use domain::Code;
 
 use crate::client_ip::TrustedProxies;
 use crate::draining::Draining;
 use crate::load_shedding::LoadShedder;
 use crate::public_url::PublicUrl;
 use crate::rate_limit::RateLimiter;
-use crate::route::Route;
 
 /// The operator's settings for incoming requests.
 #[derive(Clone, Debug, Default)]
@@ -32,16 +28,4 @@ pub(crate) struct ApiState {
     pub(crate) app: Arc<App>,
     pub(crate) settings: Settings,
     pub(crate) draining: Arc<Draining>,
-    pub(crate) routes: &'static [Route],
-}
-
-impl ApiState {
-    /// Returns the state with which the application was built.
-    ///
-    /// # Errors
-    /// Returns error code 20500 if the application has no state. Such a request is refused rather than served without
-    /// limits.
-    pub(crate) fn of(request: &HttpRequest) -> Result<&Data<Self>, Code> {
-        request.app_data::<Data<Self>>().ok_or(Code::Internal)
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, RwLock};
 
-use crypto::HashingKey;
+use crypto::{AccessTokenCipher, HashingKey};
 use domain::limits::CreationLimits;
 use domain::{Clock, Entropy, Timestamp};
 use store::{Read, Store};
@@ -24,6 +24,8 @@ pub struct App {
     pub(crate) master_keys: Arc<MasterKeySource>,
     /// Key for hashing the secrets of API keys.
     pub(crate) hashing: HashingKey,
+    /// Encrypts and decrypts access tokens.
+    pub(crate) cipher: Arc<dyn AccessTokenCipher>,
     /// Cached enrollment keys, which encrypt access tokens.
     pub(crate) ring: RwLock<CachedRing>,
     /// State of the audit chain in this process.

@@ -108,7 +108,7 @@ impl App {
                 };
                 let factor = factor.ok_or_else(Error::not_found)?;
                 factor.require_verified()?;
-                limit_challenges(tx, factor.sid, limits, now).await?;
+                limit_challenges(tx, &factor, limits, now).await?;
                 let challenge = new.to_challenge(sid, &service, &factor, expires_at, now);
                 challenge.check_answer_length()?;
                 tx.insert_challenge(&challenge).await?;
@@ -343,20 +343,21 @@ fn not_a_jws() -> Problem {
 /// retry at that time passes both limits. Also fails if the database fails.
 async fn limit_challenges(
     tx: &mut Write,
-    factor_sid: FactorSid,
+    factor: &Factor,
     limits: ChallengeLimits,
     now: Timestamp,
 ) -> Result<(), Error> {
     let mut refusals = Vec::new();
     if let Some(most) = limits.pending
-        && let Some(end) = tx.next_pending_slot_at(factor_sid, most, now).await?
+        && let Some(end) = tx.next_pending_slot_at(factor.entity_sid, factor.sid, most, now).await?
     {
         let advice = format_args!("{most} challenges are pending; wait until one is answered or expires");
         refusals.push(Problem::with_advice(Code::TooManyChallenges, advice).retry_at(end, now));
     }
     if let Some(most) = limits.per_minute {
         let window = Window::new(most, CHALLENGE_LIMIT_SECONDS);
-        let back = tx.nth_latest_challenge_created_at(factor_sid, window.span(now), window.most()).await?;
+        let (entity_sid, span) = (factor.entity_sid, window.span(now));
+        let back = tx.nth_latest_challenge_created_at(entity_sid, factor.sid, span, window.most()).await?;
         refusals.extend(window.check(back, now, Code::TooManyChallenges).err());
     }
     match refusals.into_iter().max_by_key(Problem::retry_after) {

@@ -45,7 +45,7 @@ impl App {
 
     async fn read_ring(&self, now: Timestamp) -> Result<Arc<KeyRing>, Error> {
         let rows = self.store.read(async |db: &mut Read| Ok::<_, Error>(db.enrollment_keys().await?)).await?;
-        let ring = key_ring::unseal(&rows, &self.master_keys, now)?;
+        let ring = key_ring::unseal(&rows, &self.master_keys, &self.cipher, now)?;
         let keys = Arc::clone(&ring.keys);
         *self.ring.write().unwrap_or_else(PoisonError::into_inner) = ring;
         Ok(keys)

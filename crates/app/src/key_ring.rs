@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crypto::{EnrollmentKey, HashingKey, KeyId, KeyRing, MasterKeys};
+use crypto::{AccessTokenCipher, EnrollmentKey, HashingKey, KeyId, KeyRing, MasterKeys};
 use domain::{Code, Entropy, Timestamp};
 use store::{EnrollmentKeyRow, Read, Store, Write};
 
@@ -24,6 +24,7 @@ pub(crate) async fn open_keys(
     store: &Store,
     master_keys: &MasterKeySource,
     entropy: &Arc<dyn Entropy>,
+    cipher: &Arc<dyn AccessTokenCipher>,
     now: Timestamp,
 ) -> Result<(CachedRing, HashingKey), Error> {
     let (keys, random) = (master_keys.keys(), Arc::clone(entropy));
@@ -50,7 +51,7 @@ pub(crate) async fn open_keys(
             Ok::<_, Error>((rows, hashing))
         })
         .await?;
-    Ok((unseal(&rows, master_keys, now)?, master_keys.open(&hashing, HASHING_KEY_NAME)?))
+    Ok((unseal(&rows, master_keys, cipher, now)?, master_keys.open(&hashing, HASHING_KEY_NAME)?))
 }
 
 /// Generates an enrollment key, and seals it under the current master key.
@@ -63,15 +64,16 @@ pub(crate) fn generate_key(
     EnrollmentKeyRow { kid: key.kid().to_owned(), secret: keys.seal(&key, key.kid(), entropy) }
 }
 
-/// Decrypts the enrollment keys in `rows`, and returns the ring as read at `now`.
+/// Decrypts the enrollment keys in `rows`, and returns the ring as read at `now`. It encrypts with `cipher`.
 pub(crate) fn unseal(
     rows: &[EnrollmentKeyRow<EnrollmentKey>],
     master_keys: &MasterKeySource,
+    cipher: &Arc<dyn AccessTokenCipher>,
     now: Timestamp,
 ) -> Result<CachedRing, Error> {
     let keys =
         rows.iter().map(|row| master_keys.open(&row.secret, &row.kid)).collect::<Result<Vec<_>, _>>()?;
-    let keys = KeyRing::new(keys).ok_or(Code::Internal)?;
+    let keys = KeyRing::new(keys, Arc::clone(cipher)).ok_or(Code::Internal)?;
     Ok(CachedRing { keys: Arc::new(keys), read_at: now })
 }
 

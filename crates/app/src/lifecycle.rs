@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, RwLock};
 
+use crypto::AccessTokenCipher;
 use domain::limits::CreationLimits;
 use domain::{Clock, Entropy};
 use store::Store;
@@ -39,7 +40,8 @@ impl Default for AppConfig {
 }
 
 impl App {
-    /// Starts the application on an open database. Reads the stored keys, or creates them in a new database.
+    /// Starts the application on an open database. Reads the stored keys, or creates them in a new database. `cipher`
+    /// encrypts access tokens.
     ///
     /// # Errors
     /// Returns an error if the database fails, or if its keys were sealed under another master key.
@@ -47,10 +49,12 @@ impl App {
         store: Store,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
+        cipher: Arc<dyn AccessTokenCipher>,
         master_keys: MasterKeySource,
         config: AppConfig,
     ) -> Result<Self, Error> {
-        let (ring, hashing) = key_ring::open_keys(&store, &master_keys, &entropy, clock.now()).await?;
+        let (ring, hashing) =
+            key_ring::open_keys(&store, &master_keys, &entropy, &cipher, clock.now()).await?;
         let audit_key = chain_state::open_key(&store, &master_keys, &entropy).await?;
         Ok(Self {
             store,
@@ -60,6 +64,7 @@ impl App {
             entropy,
             master_keys: Arc::new(master_keys),
             hashing,
+            cipher,
             ring: RwLock::new(ring),
             chain: Arc::new(ChainState::new(audit_key)),
             worker: WorkerNotify::default(),

@@ -111,7 +111,7 @@ impl Sealable for AuditKey {
 mod tests {
     use domain::audit::{Actor, AuditAction, Change};
     use domain::checkpoints::CheckpointKind;
-    use domain::{AccountSid, EventSid, Sid, Timestamp};
+    use domain::{AccountSid, EventSid, RequestSid, Sid, Timestamp};
 
     use super::*;
     use crate::{MasterKey, SystemEntropy};
@@ -157,7 +157,6 @@ mod tests {
         let before = ChainPosition { number: 41, mac: Mac([9; 32]) };
         let position = key.next_position(&before, &record());
         assert_eq!(position.number, 42);
-        let text = || Some("other".to_owned());
         let changes: [fn(&mut AuditRecord); 10] = [
             |record| record.sid = EventSid::from_bytes([4; 16]),
             |record| record.actor_type = "operator".to_owned(),
@@ -167,7 +166,7 @@ mod tests {
             |record| record.resource_sid = None,
             |record| record.data = "{ }".to_owned(),
             |record| record.address = Some(String::new()),
-            |record| record.request_sid = Some(String::new()),
+            |record| record.request_sid = Some(RequestSid::from_bytes([5; 16])),
             |record| record.created_at = Timestamp::from_micros(record.created_at.micros() + 1),
         ];
         let mut macs = vec![position.mac];
@@ -177,8 +176,9 @@ mod tests {
             macs.push(key.next_position(&before, &record).mac);
         }
         // The same text in a different field must yield a different MAC.
+        let text = || Some("other".to_owned());
         macs.push(key.next_position(&before, &AuditRecord { address: text(), ..record() }).mac);
-        macs.push(key.next_position(&before, &AuditRecord { request_sid: text(), ..record() }).mac);
+        macs.push(key.next_position(&before, &AuditRecord { resource_sid: text(), ..record() }).mac);
         macs.push(key.next_position(&ChainPosition { number: 40, ..before }, &record()).mac);
         macs.push(key.next_position(&ChainPosition { mac: Mac([8; 32]), ..before }, &record()).mac);
         macs.push(AuditKey::generate(&SystemEntropy).next_position(&before, &record()).mac);

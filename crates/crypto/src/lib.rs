@@ -6,7 +6,7 @@
 //! | How are a device's public key and its signatures verified? | [`signatures`] |
 //! | How is a compact JWS parsed and verified? | [`jws`] |
 //! | How is a device token verified? | [`device_token`] |
-//! | How are access tokens, with which phones enroll, issued and opened? | [`enrollment`] |
+//! | How are access tokens, with which phones enroll, issued, checked and opened? | [`enrollment`] |
 //! | How are secrets encrypted for storage? | [`seal`] |
 //! | How are secrets of API keys hashed and compared? | [`api_keys`] |
 //! | How is it detected that an audit record was changed or removed? | [`audit`] |
@@ -32,9 +32,9 @@
 //! - `app` opens sealed values, caches the plaintext, and passes it to the clients.
 //! - `device` and the commands of the terminal phone store the private key of a software phone.
 //!
-//! Three libraries implement the algorithms. `aws-lc-rs` verifies signatures, encrypts and decrypts sealed values,
-//! hashes, and generates randomness. `p256` checks the public keys of devices and signs for software phones. `josekit`
-//! issues and opens access tokens, behind additional checks (see [`enrollment`]).
+//! Two libraries implement the algorithms. `aws-lc-rs` verifies signatures, encrypts and decrypts sealed values,
+//! hashes, and generates randomness. `p256` checks the public keys of devices and signs for software phones. The
+//! encryption of access tokens is injected: the crate `jwe` implements [`AccessTokenCipher`] with `josekit`.
 //!
 //! Nothing in this crate does I/O or reads the clock. No input from the network causes a panic, and no secret can be
 //! printed.
@@ -59,7 +59,7 @@ pub use api_keys::HashingKey;
 pub use audit::AuditKey;
 pub use constant_time::constant_time_eq;
 pub use device_token::DeviceToken;
-pub use enrollment::{EnrollmentKey, KeyRing};
+pub use enrollment::{AccessTokenCipher, EnrollmentKey, KeyRing};
 pub use entropy::SystemEntropy;
 pub use error::Error;
 pub use jws::{Jws, answer_digest};

@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 
 use app::{App, AppConfig, DeliverySettings, DeliveryWorker, MasterKeySource, Origin, Senders};
 use clap::Args;
-use crypto::{MasterKey, MasterKeys, SystemEntropy};
+use crypto::{AccessTokenCipher, MasterKey, MasterKeys, SystemEntropy};
 use domain::{FriendlyName, Parameter as _};
 use store::{Location, OldSchema, Store};
 use terminal::CliError;
@@ -65,13 +65,14 @@ pub trait ApiServer {
 const DELIVERY_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs the demo and prints it to standard output. `start_server` starts the API server on a free port of the
-/// loopback interface, for an application with an empty in-memory database.
+/// loopback interface, for an application with an empty in-memory database. `cipher` encrypts access tokens.
 ///
 /// # Errors
 /// Returns an error if a step fails or the server cannot start, or [`CliError::output_closed`] if the reader
 /// of standard output has closed it.
 pub async fn run<S: ApiServer>(
     options: &DemoOptions,
+    cipher: Arc<dyn AccessTokenCipher>,
     start_server: impl FnOnce(Arc<App>) -> Result<S, CliError>,
 ) -> Result<(), CliError> {
     let started = Instant::now();
@@ -84,6 +85,7 @@ pub async fn run<S: ApiServer>(
         store,
         Arc::clone(&clock) as _,
         Arc::new(SystemEntropy),
+        cipher,
         master_keys,
         AppConfig::default(),
     );

@@ -200,7 +200,7 @@ pub struct AuditRecord {
     /// IP address of the client; `None` if it is unknown, or if the change was not made by a request.
     pub address: Option<String>,
     /// SID of the request that made the change; `None` if the change was not made by a request.
-    pub request_sid: Option<String>,
+    pub request_sid: Option<RequestSid>,
     /// Time of the change.
     pub created_at: Timestamp,
 }
@@ -230,7 +230,7 @@ impl AuditRecord {
             resource_sid: change.resource_sid,
             data: Value::Object(change.data).to_string(),
             address: address.map(|address| address.to_string()),
-            request_sid: request_sid.map(|sid| sid.to_string()),
+            request_sid,
             created_at: now,
         }
     }

@@ -38,6 +38,16 @@ impl DeliveryId {
         let milliseconds = now.micros().div_euclid(1000) as u64;
         Self(uuid::Builder::from_unix_timestamp_millis(milliseconds, &random).into_uuid())
     }
+
+    /// Returns the ID's 16 bytes.
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0.into_bytes()
+    }
+
+    /// Creates the ID with these 16 bytes.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
 }
 
 impl fmt::Display for DeliveryId {

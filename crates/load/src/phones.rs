@@ -54,7 +54,7 @@ pub(crate) struct Enroller<'a> {
     pub(crate) backend: &'a Backend,
     /// The clock from which the phones take the time for their tokens.
     pub(crate) clock: Arc<dyn Clock>,
-    /// A text that differs between runs. Identities and registration tokens contain it.
+    /// A text that differs between runs. Identities and push tokens contain it.
     pub(crate) run_id: &'a str,
     /// Whether the phones register for pushes.
     pub(crate) has_push: bool,
@@ -75,7 +75,7 @@ impl Enroller<'_> {
             metadata: None,
             app_id: "com.example.load".to_owned(),
         };
-        let key = SigningKey::generate();
+        let key = SigningKey::generate().with_random_signatures();
         let request = wire::create_factor(style, &new, &key.public_key_base64());
         let created = client.send(self.target.phone_request(request)?).await?;
         let mut enrollment =
@@ -87,12 +87,10 @@ impl Enroller<'_> {
         Ok(Phone { enrollment, challenges_path, clock: Arc::clone(&self.clock) })
     }
 
-    /// Returns the push provider of the phone, and a registration token in the provider's format.
+    /// Returns the push provider of the phone, and a push token in the format of the provider.
     fn registration(&self, style: Style, number: usize) -> (Platform, String) {
         match style {
-            Style::Android => {
-                (Platform::Fcm, format!("{}:registration-token", identity(self.run_id, number)))
-            }
+            Style::Android => (Platform::Fcm, format!("{}:push-token", identity(self.run_id, number))),
             Style::Ios => (Platform::Apn, format!("{number:064x}")),
         }
     }
@@ -179,4 +177,40 @@ fn to_response(reply: &Reply) -> Result<device::Response, Failure> {
         headers: fields.collect::<Result<_, Failure>>()?,
         body: body.to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::body::Bytes;
+    use hyper::{HeaderMap, StatusCode};
+
+    use super::*;
+
+    fn reply(body: &'static str) -> Reply {
+        Reply { status: StatusCode::OK, headers: HeaderMap::new(), body: Bytes::from_static(body.as_bytes()) }
+    }
+
+    #[test]
+    fn new_challenge_must_be_in_the_list_of_pending_challenges() {
+        let list = reply(r#"{"challenges":[{"sid":"YC1","status":"pending"},{"sid":"YC2"}],"meta":{}}"#);
+        assert_eq!(require_listed(&list, "YC2"), Ok(()));
+        assert!(matches!(require_listed(&list, "YC3"), Err(Failure::Unexpected(_))));
+        assert!(matches!(require_listed(&reply("[]"), "YC1"), Err(Failure::Unexpected(_))));
+    }
+
+    #[test]
+    fn users_of_different_runs_have_different_identities() {
+        let identities = [("a", 1), ("a", 2), ("b", 1)].map(|(run, number)| identity(run, number));
+        assert_eq!(identities, ["load-a-000001", "load-a-000002", "load-b-000001"]);
+    }
+
+    #[test]
+    fn only_the_header_that_lists_signed_fields_is_converted() {
+        let mut reply = reply("{}");
+        reply.headers.insert(SIGNATURE_FIELDS_HEADER, "sid,status".parse().unwrap());
+        reply.headers.insert("date", "x".parse().unwrap());
+        let response = to_response(&reply).unwrap();
+        assert_eq!((response.status, response.body.as_str()), (200, "{}"));
+        assert_eq!(response.headers, [(SIGNATURE_FIELDS_HEADER.to_owned(), "sid,status".to_owned())]);
+    }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use terminal::{plain, table};
 
 use crate::failure::Failure;
@@ -72,15 +72,15 @@ impl Report {
 
     /// Returns the report as one JSON object. Times are in milliseconds unless the name has another unit.
     pub(crate) fn to_json(&self) -> Value {
-        let Settings { host, scenario, phones, concurrency, pace, .. } = &self.settings;
+        let Settings { host, scenario, phones, concurrency, threads, pace, .. } = &self.settings;
         let rate = match pace {
             Pace::Unlimited => None,
             Pace::PerSecond(rate) => Some(rate),
         };
         let steps = self.measurement.steps().map(|(step, latencies)| {
-            let mut object = self.latencies_json(latencies);
-            object["step"] = step.as_str().into();
-            object
+            let mut object = Map::from_iter([("step".to_owned(), Value::from(step.as_str()))]);
+            object.extend(latencies_json(latencies));
+            Value::Object(object)
         });
         let errors = self.measurement.failures().iter().map(|((step, failure), count)| {
             let (status, code) = match failure {
@@ -98,6 +98,7 @@ impl Report {
             "scenario": scenario.to_string(),
             "phones": phones,
             "concurrency": concurrency,
+            "threads": threads,
             "rate": rate,
             "elapsed_seconds": self.elapsed.as_secs_f64(),
             "unit": self.unit(),
@@ -106,7 +107,7 @@ impl Report {
             "not_started": self.late(),
             "per_second": rounded(self.per_second(self.completed())),
             "requests": self.measurement.request_count(),
-            "latency": self.latencies_json(self.measurement.iterations()),
+            "latency": latencies_json(self.measurement.iterations()),
             "steps": steps.collect::<Vec<_>>(),
             "errors": errors.collect::<Vec<_>>(),
             "driver": self.driver.map(|driver| json!({
@@ -115,15 +116,6 @@ impl Report {
             })),
             "server": self.server.as_ref().map(|server| self.server_json(server)),
         })
-    }
-
-    fn latencies_json(&self, latencies: &Latencies) -> Value {
-        let mut object = json!({ "count": latencies.count() });
-        for (name, quantile) in QUANTILES {
-            object[format!("{name}_ms")] = milliseconds(latencies.quantile(quantile)).into();
-        }
-        object["max_ms"] = milliseconds(latencies.max()).into();
-        object
     }
 
     fn server_json(&self, server: &ServerUsage) -> Value {
@@ -214,6 +206,13 @@ impl Report {
         }
         text
     }
+}
+
+fn latencies_json(latencies: &Latencies) -> Map<String, Value> {
+    let quantiles = QUANTILES.map(|(name, quantile)| (format!("{name}_ms"), latencies.quantile(quantile)));
+    let all = quantiles.into_iter().chain([("max_ms".to_owned(), latencies.max())]);
+    let all = all.map(|(name, latency)| (name, Value::from(milliseconds(latency))));
+    [("count".to_owned(), Value::from(latencies.count()))].into_iter().chain(all).collect()
 }
 
 fn milliseconds(duration: Duration) -> f64 {

@@ -291,5 +291,6 @@ pub(crate) async fn start(
     master_keys: MasterKeySource,
     config: AppConfig,
 ) -> Result<App, CliError> {
-    Ok(App::start(store, Arc::new(SystemClock), Arc::new(SystemEntropy), master_keys, config).await?)
+    let (clock, entropy, cipher) = (Arc::new(SystemClock), Arc::new(SystemEntropy), Arc::new(jwe::Josekit));
+    Ok(App::start(store, clock, entropy, cipher, master_keys, config).await?)
 }

@@ -4,7 +4,7 @@
 //! logged during a delivery carry its `delivery` id, taken from the delivery worker's span.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use app::SystemClock;
 use domain::Clock as _;
@@ -13,55 +13,89 @@ use serde_json::{Map, Value};
 use terminal::{CliError, LogLine, is_colored, plain_json};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber, error, warn};
+use tracing::level_filters::LevelFilter;
+use tracing::subscriber::Interest;
+use tracing::{Event, Metadata, Subscriber, error, warn};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::{JsonFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormattedFields};
-use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use crate::config::Settings;
+use crate::log_levels::parse_levels;
 use crate::options::LogFormat;
 
 /// Targets of the spans whose fields are added to each event. These spans are enabled at every log level, so that
 /// warnings carry a request id too.
 const CONTEXT_SPANS: [&str; 2] = ["request", "delivery"];
 
-/// Log levels of Countersign's own crates that SIGUSR1 turns on, in addition to the configured levels.
-const DEBUG_LEVELS: [&str; 7] = [
-    "api=debug",
-    "app=debug",
-    "store=debug",
-    "push_client=debug",
-    "webhook_client=debug",
-    "telemetry=debug",
-    "countersign=debug",
-];
+/// Targets of Countersign's own crates, whose debug messages SIGUSR1 turns on.
+const DEBUG_TARGETS: [&str; 7] =
+    ["api", "app", "store", "push_client", "webhook_client", "telemetry", "countersign"];
 
 /// The log of this process. Its levels can be changed while it runs.
 pub(crate) struct Log {
-    handle: reload::Handle<EnvFilter, Registry>,
+    filter: Filter,
     state: Mutex<State>,
 }
 
 struct State {
     /// The configured log levels, from `--log`.
     levels: String,
-    /// Whether [`DEBUG_LEVELS`] apply in addition to `levels`.
+    /// Whether [`DEBUG_TARGETS`] apply in addition to `levels`.
     is_debug: bool,
 }
 
 impl State {
-    fn filter(&self) -> Result<EnvFilter, CliError> {
-        let invalid = |error: &dyn fmt::Display| CliError::new(format!("--log: {error}"));
-        let mut filter = EnvFilter::try_new(&self.levels).map_err(|error| invalid(&error))?;
-        let debug = if self.is_debug { &DEBUG_LEVELS[..] } else { &[] };
-        let spans = CONTEXT_SPANS.map(|target| format!("{target}=error"));
-        for directive in debug.iter().copied().chain(spans.iter().map(String::as_str)) {
-            filter = filter.add_directive(directive.parse().map_err(|error| invalid(&error))?);
-        }
-        Ok(filter)
+    fn targets(&self) -> Result<Targets, CliError> {
+        let with_level = |targets: Targets, names: &[&str], level| {
+            targets.with_targets(names.iter().map(|name| (*name, level)))
+        };
+        let configured =
+            parse_levels(&self.levels).map_err(|error| CliError::new(format!("--log: {error}")))?;
+        let debug = if self.is_debug { &DEBUG_TARGETS[..] } else { &[] };
+        let targets = with_level(configured, debug, LevelFilter::DEBUG);
+        Ok(with_level(targets, &CONTEXT_SPANS, LevelFilter::ERROR))
+    }
+}
+
+/// A layer that enables spans and events by their target and level. Clones share the levels.
+///
+/// tracing asks it once for each place in the code that logs, and remembers the answer. The reloadable layer of
+/// `tracing_subscriber` would take a lock shared by all threads whenever a span begins, is entered, left or ends.
+#[derive(Clone, Debug)]
+struct Filter(Arc<RwLock<Targets>>);
+
+impl Filter {
+    fn new(targets: Targets) -> Self {
+        Self(Arc::new(RwLock::new(targets)))
+    }
+
+    /// Replaces the levels, and lets tracing ask again for each place in the code.
+    fn set(&self, targets: Targets) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = targets;
+        tracing_core::callsite::rebuild_interest_cache();
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&Targets) -> T) -> T {
+        read(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Filter {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        self.read(|targets| Layer::<S>::register_callsite(targets, metadata))
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>, context: Context<'_, S>) -> bool {
+        self.read(|targets| Layer::<S>::enabled(targets, metadata, context))
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        self.read(|targets| Layer::<S>::max_level_hint(targets))
     }
 }
 
@@ -72,23 +106,23 @@ impl Log {
     /// Returns an error if `levels` is invalid, or if logging was already started in this process.
     pub(crate) fn start(levels: &str, format: LogFormat) -> Result<Self, CliError> {
         let state = State { levels: levels.to_owned(), is_debug: false };
-        let (filter, handle) = reload::Layer::new(state.filter()?);
+        let filter = Filter::new(state.targets()?);
         // If standard error is broken, the failure can't be reported anywhere, and `eprintln!` would panic.
         let layer = tracing_subscriber::fmt::layer()
             .with_writer(|| LogLine(std::io::stderr()))
             .log_internal_errors(false);
-        let registry = tracing_subscriber::registry().with(filter);
+        let registry = tracing_subscriber::registry().with(filter.clone());
         match format {
             LogFormat::Human => registry.with(layer.with_ansi(is_colored(&std::io::stderr()))).try_init()?,
             LogFormat::Json => {
                 registry.with(layer.fmt_fields(JsonFields::new()).event_format(JsonLines)).try_init()?
             }
         }
-        Ok(Self { handle, state: Mutex::new(state) })
+        Ok(Self { filter, state: Mutex::new(state) })
     }
 
     /// Returns a task that never ends and changes the log levels on signals. SIGHUP reloads `log` from the
-    /// configuration file; SIGUSR1 turns [`DEBUG_LEVELS`] on or off.
+    /// configuration file; SIGUSR1 turns [`DEBUG_TARGETS`] on or off.
     ///
     /// # Errors
     /// Returns an error if the signal handlers can't be installed.
@@ -137,7 +171,7 @@ impl Log {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = State { levels: state.levels.clone(), is_debug: state.is_debug };
         let outcome = change(&mut next);
-        self.handle.reload(next.filter()?)?;
+        self.filter.set(next.targets()?);
         *state = next;
         Ok(outcome)
     }

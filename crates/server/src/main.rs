@@ -30,6 +30,7 @@ mod http_server;
 mod input_file;
 mod last_backup;
 mod log;
+mod log_levels;
 mod master_key_file;
 mod metrics_listener;
 mod open_files;

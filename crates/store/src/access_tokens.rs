@@ -15,7 +15,6 @@ const COLUMNS: &str = "sid, account_sid, service_sid, identity, factor_type, fac
     expires_at, spent_on, created_at";
 
 fn parse_access_token(row: &Row) -> Result<AccessToken, Error> {
-    let spent_on = row.optional_text("spent_on")?;
     Ok(AccessToken {
         grant: Grant {
             sid: row.sid("sid")?,
@@ -28,9 +27,7 @@ fn parse_access_token(row: &Row) -> Result<AccessToken, Error> {
         factor_friendly_name: row.optional_text("factor_friendly_name")?.map(FriendlyName::from_stored),
         ttl: Ttl::new(row.int("ttl")?).ok_or_else(|| Error::Corrupt("ttl".into()))?,
         token: row.sealed("token")?,
-        spent_on: spent_on
-            .map(|sid| sid.parse().map_err(|_| Error::Corrupt("spent_on".into())))
-            .transpose()?,
+        spent_on: row.optional_sid("spent_on")?,
         created_at: row.timestamp("created_at")?,
     })
 }

@@ -13,11 +13,10 @@ const COLUMNS: &str =
     "sid, account_sid, service_sid, resource_sid, error_code, level, text, more_info, call, created_at";
 
 fn parse_alert(row: &Row) -> Result<Alert, Error> {
-    let service_sid = row.optional_text("service_sid")?.map(|sid| sid.parse());
     Ok(Alert {
         sid: row.sid("sid")?,
         account_sid: row.sid("account_sid")?,
-        service_sid: service_sid.transpose().map_err(|_| Error::Corrupt("service_sid".into()))?,
+        service_sid: row.optional_sid("service_sid")?,
         resource_sid: row.text("resource_sid")?,
         error_code: u32::try_from(row.int("error_code")?).map_err(|_| Error::Corrupt("error_code".into()))?,
         level: match row.text("level")?.as_str() {
@@ -73,7 +72,7 @@ impl Read {
         if let Some(to) = filter.to {
             list = list.filter("created_at < ?", bind![to]);
         }
-        list.page::<AlertSid, _>(self, request, parse_alert).await
+        list.page(self, request, parse_alert).await
     }
 }
 
@@ -89,7 +88,7 @@ impl Write {
         let values = bind![
             alert.sid,
             alert.account_sid,
-            alert.service_sid.map(|sid| sid.to_string()),
+            alert.service_sid,
             alert.resource_sid.as_str(),
             i64::from(alert.error_code),
             alert.level.as_str(),

@@ -3,31 +3,30 @@
 //! A record is *unchained* until a background task assigns it a number and its final MAC, which make it part of the
 //! chain.
 
-use domain::audit::{AuditRecord, ChainPosition, Mac};
+use domain::audit::{AuditAction, AuditRecord, ChainPosition, Mac};
 use domain::paging::{Page, PageRequest};
-use domain::{AccountSid, EventSid, Sealed, Timestamp};
+use domain::{AccountSid, EventSid, Sealed, Sid, Timestamp};
 use serde_json::json;
 
 use crate::error::Error;
 use crate::paging::ListQuery;
 use crate::read_write::{Read, Write};
-use crate::values::{Row, Value, bind, to_json};
+use crate::values::{Row, Value, bind, to_hex, to_json};
 
 const COLUMNS: &str = "sid, number, mac, actor_type, actor, event_type, account_sid, resource_sid, data, address, \
     request_sid, created_at";
 
 fn parse_record(row: &Row) -> Result<AuditRecord, Error> {
-    let account_sid = row.optional_text("account_sid")?.map(|sid| sid.parse()).transpose();
     Ok(AuditRecord {
         sid: row.sid("sid")?,
         actor_type: row.text("actor_type")?,
         actor: row.optional_text("actor")?,
         event_type: row.text("event_type")?,
-        account_sid: account_sid.map_err(|_| Error::Corrupt("account_sid".into()))?,
+        account_sid: row.optional_sid("account_sid")?,
         resource_sid: row.optional_text("resource_sid")?,
         data: row.text("data")?,
         address: row.optional_text("address")?,
-        request_sid: row.optional_text("request_sid")?,
+        request_sid: row.optional_sid("request_sid")?,
         created_at: row.timestamp("created_at")?,
     })
 }
@@ -43,9 +42,10 @@ pub struct ListedRecord {
 }
 
 fn parse_listed_record(row: &Row) -> Result<ListedRecord, Error> {
-    let mac = row.optional_text("mac")?.map(|mac| mac.parse()).transpose();
-    let mac = mac.map_err(|_| Error::Corrupt("mac".into()))?;
-    let position = row.optional_int("number")?.zip(mac).map(|(number, mac)| ChainPosition { number, mac });
+    let position = match row.optional_int("number")? {
+        Some(number) => Some(ChainPosition { number, mac: row.mac("mac")? }),
+        None => None,
+    };
     Ok(ListedRecord { record: parse_record(row)?, position })
 }
 
@@ -59,8 +59,8 @@ pub struct ChainedRecord {
 }
 
 fn parse_chained_record(row: &Row) -> Result<ChainedRecord, Error> {
-    let mac = row.optional_text("mac")?.and_then(|mac| mac.parse().ok());
-    Ok(ChainedRecord { number: row.int("number")?, contents: mac.zip(parse_record(row).ok()) })
+    let contents = row.mac("mac").ok().zip(parse_record(row).ok());
+    Ok(ChainedRecord { number: row.int("number")?, contents })
 }
 
 /// An unchained record as read from the database. It may have been inserted or altered by a program other than the
@@ -79,19 +79,41 @@ pub struct UnchainedRecord {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnchainedPosition {
     created_at: i64,
-    /// The record's SID as text, because tampering may have made it invalid.
-    pub sid: String,
+    /// The bytes of the record's SID. Tampering may have stored any number of them.
+    sid: Vec<u8>,
 }
 
 impl UnchainedPosition {
     /// The position from which to read all unchained records: before the first of them.
-    pub const START: Self = Self { created_at: i64::MIN, sid: String::new() };
+    pub const START: Self = Self { created_at: i64::MIN, sid: Vec::new() };
+
+    /// Returns the record's SID as text.
+    pub fn sid(&self) -> String {
+        sid_text(&self.sid)
+    }
+
+    /// Returns the bytes of the SID as a parameter. On PostgreSQL they are always 16, except those of
+    /// [`START`](Self::START).
+    fn sid_value(&self, is_postgres: bool) -> Value {
+        match <[u8; 16]>::try_from(self.sid.as_slice()) {
+            Ok(bytes) => Value::Id(Some(bytes)),
+            Err(_) if is_postgres => Value::Id(Some([0; 16])),
+            Err(_) => Value::Bytes(self.sid.clone()),
+        }
+    }
+}
+
+/// Returns the text of a SID of an audit record, or the bytes in hexadecimal if they are not those of a SID.
+fn sid_text(bytes: &[u8]) -> String {
+    match <[u8; 16]>::try_from(bytes) {
+        Ok(bytes) => EventSid::from_bytes(bytes).to_string(),
+        Err(_) => format!("{bytes:02x?}"),
+    }
 }
 
 fn parse_unchained_record(row: &Row) -> Result<UnchainedRecord, Error> {
-    let mac = row.optional_text("waiting_mac")?.and_then(|mac| mac.parse().ok());
-    let position = UnchainedPosition { created_at: row.int("created_at")?, sid: row.text("sid")? };
-    Ok(UnchainedRecord { position, record: parse_record(row).ok(), mac })
+    let position = UnchainedPosition { created_at: row.int("created_at")?, sid: row.unchecked_id("sid")? };
+    Ok(UnchainedRecord { position, record: parse_record(row).ok(), mac: row.mac("waiting_mac").ok() })
 }
 
 /// The result of checking the audit log for rows that do not belong to the chain. The check also finds rows that the
@@ -113,6 +135,18 @@ pub struct AuditLogCheck {
     pub unchained: i64,
 }
 
+/// Returns the text of a column that holds the SID of an audit record, or `None` if the column is null.
+fn optional_sid_text(row: &Row<'_>, column: &str) -> Result<Option<String>, Error> {
+    let is_null = row.is_null(column)?;
+    (!is_null).then(|| row.unchecked_id(column).map(|bytes| sid_text(&bytes))).transpose()
+}
+
+/// Returns the lowest SID that an audit record with this creation time can have.
+fn first_sid(created_at: Timestamp) -> [u8; 16] {
+    let milliseconds = created_at.micros().div_euclid(1000).max(0) as u128;
+    (milliseconds << 80).to_be_bytes()
+}
+
 /// The two ends of the audit chain (the position before its oldest record, and that of its newest), and the MAC that
 /// protects them.
 #[derive(Debug)]
@@ -127,11 +161,10 @@ pub struct AuditChain {
 }
 
 fn parse_audit_chain(row: &Row) -> Result<AuditChain, Error> {
-    let mac = |column: &str| row.text(column)?.parse().map_err(|_| Error::Corrupt(column.to_owned()));
     Ok(AuditChain {
-        removed: ChainPosition { number: row.int("removed_number")?, mac: mac("removed_mac")? },
-        head: ChainPosition { number: row.int("head_number")?, mac: mac("head_mac")? },
-        seal: mac("seal")?,
+        removed: ChainPosition { number: row.int("removed_number")?, mac: row.mac("removed_mac")? },
+        head: ChainPosition { number: row.int("head_number")?, mac: row.mac("head_mac")? },
+        seal: row.mac("seal")?,
     })
 }
 
@@ -154,22 +187,51 @@ pub struct AuditFilter {
     pub to: Option<Timestamp>,
 }
 
+/// The condition that no record has one of the event types that every login writes. The index on event types excludes
+/// these, and databases use it only for queries with the same condition.
+const HAS_RARE_TYPE: &str = "event_type NOT IN ('challenge.created', 'challenge.approved')";
+
+/// SQL conditions on audit records, each with the values for its `?` placeholders.
+type Conditions = Vec<(&'static str, Vec<Value>)>;
+
 impl AuditFilter {
-    /// Returns the filter's SQL conditions, each with the value for its `?` placeholder.
-    fn conditions(&self) -> Vec<(&'static str, Value)> {
-        let text = |condition, value: &Option<String>| Some((condition, Value::from(value.as_deref()?)));
-        let time = |condition, value: Option<Timestamp>| Some((condition, Value::from(value?)));
-        [
-            text("actor = ?", &self.actor),
-            text("event_type = ?", &self.event_type),
-            text("resource_sid = ?", &self.resource_sid),
-            text("address = ?", &self.address),
-            time("created_at >= ?", self.from),
-            time("created_at < ?", self.to),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
+    /// Returns the filter's SQL conditions, and whether one of them selects an index.
+    ///
+    /// Databases cannot know which of several conditions matches the fewest records. Therefore only the first given one
+    /// of resource, actor, address and rare event type is written as a plain comparison with the column. The others are
+    /// comparisons with an expression, for which no index can be used.
+    fn conditions(&self) -> (Conditions, bool) {
+        let mut conditions = Conditions::new();
+        let mut is_indexed = false;
+        for (value, plain, unindexed) in [
+            (&self.resource_sid, "resource_sid = ?", "resource_sid || '' = ?"),
+            (&self.actor, "actor = ?", "actor || '' = ?"),
+            (&self.address, "address = ?", "address || '' = ?"),
+        ] {
+            if let Some(value) = value {
+                conditions.push((if is_indexed { unindexed } else { plain }, bind![value.as_str()]));
+                is_indexed = true;
+            }
+        }
+        if let Some(event_type) = self.event_type.as_deref() {
+            let is_rare = ![AuditAction::ChallengeCreated, AuditAction::ChallengeApproved]
+                .iter()
+                .any(|frequent| frequent.as_str() == event_type);
+            if is_rare && !is_indexed {
+                conditions.push((HAS_RARE_TYPE, bind![]));
+                conditions.push(("event_type = ?", bind![event_type]));
+                is_indexed = true;
+            } else {
+                conditions.push(("event_type || '' = ?", bind![event_type]));
+            }
+        }
+        if let Some(from) = self.from {
+            conditions.push(("created_at >= ?", bind![from]));
+        }
+        if let Some(to) = self.to {
+            conditions.push(("created_at < ?", bind![to]));
+        }
+        (conditions, is_indexed)
     }
 }
 
@@ -197,11 +259,15 @@ impl Read {
         filter: &AuditFilter,
         request: &PageRequest,
     ) -> Result<Page<AuditRecord>, Error> {
-        let mut list = ListQuery::select(COLUMNS, "audit_log").filter("account_sid = ?", bind![account_sid]);
-        for (condition, value) in filter.conditions() {
-            list = list.filter(condition, vec![value]);
+        let (conditions, is_indexed) = filter.conditions();
+        // The function hides the column, so that the index of the filter is used instead of that of the account.
+        let of_account =
+            if is_indexed { "COALESCE(account_sid, account_sid) = ?" } else { "account_sid = ?" };
+        let mut list = ListQuery::select(COLUMNS, "audit_log").filter(of_account, bind![account_sid]);
+        for (condition, values) in conditions {
+            list = list.filter(condition, values);
         }
-        list.page::<EventSid, _>(self, request, parse_record).await
+        list.page(self, request, parse_record).await
     }
 
     /// Returns the newest audit records that match `filter`, at most `limit`, sorted from newest to oldest. Includes
@@ -215,13 +281,29 @@ impl Read {
         limit: i64,
     ) -> Result<Vec<ListedRecord>, Error> {
         let mut values = bind![limit];
-        let mut conditions = String::from("true");
-        for (condition, value) in filter.conditions() {
-            values.push(value);
-            conditions.push_str(&format!(" AND {}", condition.replace('?', &format!("${}", values.len()))));
+        let mut sql = format!("SELECT {COLUMNS} FROM audit_log WHERE true");
+        let (conditions, is_indexed) = filter.conditions();
+        for (condition, given) in conditions {
+            values.extend(given);
+            sql.push_str(&format!(" AND {}", condition.replace('?', &format!("${}", values.len()))));
         }
-        // The SID of an audit record begins with its creation time in milliseconds, so sorting by SID sorts by time.
-        let sql = format!("SELECT {COLUMNS} FROM audit_log WHERE {conditions} ORDER BY sid DESC LIMIT $1");
+        // Without an index of the filter, the records are read in the order of their SIDs, which begin with the
+        // creation time in milliseconds.
+        if !is_indexed {
+            let next_millisecond =
+                filter.to.map(|to| Timestamp::from_micros(to.micros().saturating_add(1000)));
+            for (bound, condition) in [(filter.from, "sid >= "), (next_millisecond, "sid < ")] {
+                if let Some(bound) = bound {
+                    values.push(Value::Id(Some(first_sid(bound))));
+                    sql.push_str(&format!(" AND {condition}${}", values.len()));
+                }
+            }
+        }
+        sql.push_str(if is_indexed {
+            " ORDER BY created_at DESC, sid DESC LIMIT $1"
+        } else {
+            " ORDER BY sid DESC LIMIT $1"
+        });
         let mut records = self.fetch_all(sql, values, parse_listed_record).await?;
         // Sorts the records that were created within the same millisecond.
         records.sort_by_key(|listed| std::cmp::Reverse((listed.record.created_at, listed.record.sid)));
@@ -241,7 +323,8 @@ impl Read {
             "SELECT {COLUMNS}, waiting_mac FROM audit_log WHERE number IS NULL AND (created_at, sid) > ($1, $2) \
              ORDER BY created_at, sid LIMIT $3"
         );
-        let values = bind![after.created_at, after.sid.as_str(), limit];
+        let sid = after.sid_value(self.connection.is_postgres());
+        let values = vec![Value::from(after.created_at), sid, Value::from(limit)];
         self.fetch_all(sql, values, parse_unchained_record).await
     }
 
@@ -292,16 +375,16 @@ impl Read {
                    (SELECT MAX(number) FROM audit_log WHERE number > head_number)) AS added, \
                    (SELECT MIN(number) FROM (SELECT number FROM audit_log WHERE number IS NOT NULL \
                    GROUP BY number HAVING COUNT(*) > 1) AS numbers) AS repeated_number, \
-                   (SELECT MIN(sid) FROM (SELECT sid FROM audit_log GROUP BY sid HAVING COUNT(*) > 1) AS sids) \
-                   AS repeated_sid, \
-                   (SELECT MIN(sid) FROM audit_log WHERE (number IS NULL) <> (mac IS NULL)) AS half_chained, \
+                   (SELECT sid FROM audit_log GROUP BY sid HAVING COUNT(*) > 1 ORDER BY sid LIMIT 1) AS repeated_sid, \
+                   (SELECT sid FROM audit_log WHERE (number IS NULL) <> (mac IS NULL) ORDER BY sid LIMIT 1) \
+                   AS half_chained, \
                    (SELECT COUNT(*) FROM audit_chain) AS ends FROM audit_chain";
         let check = |row: &Row<'_>| {
             Ok(AuditLogCheck {
                 outside_ends: row.optional_int("added")?,
                 repeated_number: row.optional_int("repeated_number")?,
-                repeated_sid: row.optional_text("repeated_sid")?,
-                half_chained: row.optional_text("half_chained")?,
+                repeated_sid: optional_sid_text(row, "repeated_sid")?,
+                half_chained: optional_sid_text(row, "half_chained")?,
                 end_rows: row.int("ends")?,
                 unchained: row.int("waiting")?,
             })
@@ -335,13 +418,13 @@ impl Write {
             record.actor_type.as_str(),
             record.actor.clone(),
             record.event_type.as_str(),
-            record.account_sid.map(|sid| sid.to_string()),
+            record.account_sid,
             record.resource_sid.clone(),
             record.data.as_str(),
             record.address.clone(),
-            record.request_sid.clone(),
+            record.request_sid,
             record.created_at,
-            mac.to_string()
+            mac
         ];
         // A trigger that was added to the schema could discard the record without an error.
         match self.count_rows(sql, values).await? {
@@ -356,7 +439,7 @@ impl Write {
     /// Returns an error if the database operation fails.
     pub async fn set_unchained_mac(&mut self, sid: EventSid, mac: &Mac) -> Result<(), Error> {
         let sql = "UPDATE audit_log SET waiting_mac = $2 WHERE sid = $1 AND number IS NULL";
-        self.execute(sql, bind![sid, mac.to_string()]).await
+        self.execute(sql, bind![sid, mac]).await
     }
 
     /// Creates the audit chain by storing its two ends and its sealed key. Does nothing if there already is a chain.
@@ -369,10 +452,10 @@ impl Write {
         let values = bind![
             key,
             chain.removed.number,
-            chain.removed.mac.to_string(),
+            &chain.removed.mac,
             chain.head.number,
-            chain.head.mac.to_string(),
-            chain.seal.to_string()
+            &chain.head.mac,
+            &chain.seal
         ];
         self.execute(sql, values).await
     }
@@ -398,14 +481,16 @@ impl Write {
         positions: &[(EventSid, ChainPosition)],
     ) -> Result<(), Error> {
         let rows = positions.iter().map(|(sid, position)| {
-            json!({ "sid": sid, "number": position.number, "mac": position.mac.to_string() })
+            json!({ "sid": to_hex(*sid), "number": position.number, "mac": position.mac.to_string() })
         });
         // Pass the rows as one JSON parameter, so that the prepared statement does not depend on their number.
         let rows = to_json(&rows.collect::<Vec<_>>());
         let table = if self.connection.is_postgres() {
-            "jsonb_to_recordset(CAST($1 AS JSONB)) AS v (sid TEXT, number BIGINT, mac TEXT)"
+            "(SELECT sid, number, decode(mac, 'hex') AS mac \
+             FROM jsonb_to_recordset(CAST($1 AS JSONB)) AS r (sid UUID, number BIGINT, mac TEXT)) AS v"
         } else {
-            "(SELECT value->>'sid' AS sid, value->>'number' AS number, value->>'mac' AS mac FROM json_each($1)) AS v"
+            "(SELECT unhex(value->>'sid') AS sid, value->>'number' AS number, unhex(value->>'mac') AS mac \
+             FROM json_each($1)) AS v"
         };
         let sql = format!(
             "UPDATE audit_log SET number = v.number, mac = v.mac, waiting_mac = NULL FROM {table} \
@@ -429,13 +514,7 @@ impl Write {
     ) -> Result<(), Error> {
         let sql = "UPDATE audit_chain SET removed_number = $1, removed_mac = $2, head_number = $3, head_mac = $4, \
                    seal = $5";
-        let values = bind![
-            removed.number,
-            removed.mac.to_string(),
-            head.number,
-            head.mac.to_string(),
-            seal.to_string()
-        ];
+        let values = bind![removed.number, &removed.mac, head.number, &head.mac, seal];
         self.execute(sql, values).await
     }
 

@@ -124,46 +124,52 @@ impl Read {
         }
         list = match filter.status {
             None => list,
+            // Excluding challenges that are older than the maximum lifetime keeps the query fast if many have expired.
             Some(Status::Pending) => list.filter(
-                "status = 'pending' AND expires_at > ? \
+                "responded_at IS NULL AND status = 'pending' AND created_at >= ? AND expires_at > ? \
                  AND EXISTS (SELECT 1 FROM factors WHERE factors.sid = factor_sid)",
-                bind![now],
+                bind![now.plus_seconds(-MAX_LIFETIME_SECONDS), now],
             ),
             Some(Status::Expired) => list.filter(
-                "(status = 'voided' OR (status = 'pending' AND (expires_at <= ? \
-                 OR NOT EXISTS (SELECT 1 FROM factors WHERE factors.sid = factor_sid))))",
+                "responded_at IS NULL AND (status = 'voided' OR expires_at <= ? \
+                 OR NOT EXISTS (SELECT 1 FROM factors WHERE factors.sid = factor_sid))",
                 bind![now],
             ),
-            Some(Status::Approved) => list.filter("status = 'approved'", bind![]),
-            Some(Status::Denied) => list.filter("status = 'denied'", bind![]),
+            Some(Status::Approved) => {
+                list.filter("responded_at IS NOT NULL AND status = 'approved'", bind![])
+            }
+            Some(Status::Denied) => list.filter("responded_at IS NOT NULL AND status = 'denied'", bind![]),
         };
-        list.page::<ChallengeSid, _>(self, request, parse_challenge).await
+        list.page(self, request, parse_challenge).await
     }
 
-    /// Returns the creation time of a factor's `most`-th newest challenge within `span` (1 is the
-    /// newest), or `None` if there are fewer than `most`. The start of `span` is exclusive, its end inclusive.
+    /// Returns the creation time of the `most`-th newest challenge to an entity's factor within `span` (1 is the newest),
+    /// or `None` if there are fewer than `most`. The start of `span` is exclusive, its end inclusive.
     ///
     /// # Errors
     /// Returns an error if the database operation fails.
     pub async fn nth_latest_challenge_created_at(
         &mut self,
+        entity_sid: EntitySid,
         factor_sid: FactorSid,
         span: Range<Timestamp>,
         most: NonZeroU32,
     ) -> Result<Option<Timestamp>, Error> {
-        let sql = "SELECT created_at FROM challenges WHERE factor_sid = $1 AND created_at > $2 AND created_at <= $3 \
-                   ORDER BY created_at DESC, sid DESC LIMIT 1 OFFSET $4";
-        let values = bind![factor_sid, span.start, span.end, i64::from(most.get()) - 1];
+        let sql = "SELECT created_at FROM challenges \
+                   WHERE entity_sid = $1 AND factor_sid = $2 AND created_at > $3 AND created_at <= $4 \
+                   ORDER BY created_at DESC, sid DESC LIMIT 1 OFFSET $5";
+        let values = bind![entity_sid, factor_sid, span.start, span.end, i64::from(most.get()) - 1];
         self.fetch_optional(sql, values, |row| row.timestamp("created_at")).await
     }
 
-    /// Returns when a factor will have fewer than `most` pending challenges, because enough of its current ones will
+    /// Returns when an entity's factor will have fewer than `most` pending challenges, because enough of its current ones will
     /// have expired. Returns `None` if it already has fewer.
     ///
     /// # Errors
     /// Returns an error if the database operation fails.
     pub async fn next_pending_slot_at(
         &mut self,
+        entity_sid: EntitySid,
         factor_sid: FactorSid,
         most: NonZeroU32,
         now: Timestamp,
@@ -171,10 +177,10 @@ impl Read {
         // The condition on `created_at` excludes challenges that expired long ago: no challenge outlives the maximum
         // lifetime.
         let sql = "SELECT expires_at FROM challenges \
-                   WHERE factor_sid = $1 AND status = 'pending' AND created_at >= $2 AND expires_at > $3 \
-                   ORDER BY expires_at DESC LIMIT 1 OFFSET $4";
+                   WHERE entity_sid = $1 AND factor_sid = $2 AND responded_at IS NULL AND status = 'pending' \
+                   AND created_at >= $3 AND expires_at > $4 ORDER BY expires_at DESC LIMIT 1 OFFSET $5";
         let begin = now.plus_seconds(-MAX_LIFETIME_SECONDS);
-        let values = bind![factor_sid, begin, now, i64::from(most.get()) - 1];
+        let values = bind![entity_sid, factor_sid, begin, now, i64::from(most.get()) - 1];
         self.fetch_optional(sql, values, |row| row.timestamp("expires_at")).await
     }
 }

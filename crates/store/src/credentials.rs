@@ -55,7 +55,7 @@ impl Read {
         request: &PageRequest,
     ) -> Result<Page<Credential>, Error> {
         let list = ListQuery::select(COLUMNS, "credentials").filter("account_sid = ?", bind![account_sid]);
-        list.page::<CredentialSid, _>(self, request, parse_credential).await
+        list.page(self, request, parse_credential).await
     }
 
     /// Returns the push credentials of all accounts, oldest first.

@@ -19,7 +19,7 @@ const COLUMNS: &str = "id, account_sid, kind, subject, work, destination, state,
 /// SQL condition that a delivery is stranded (see [`Stranded`]) and not held by the lease `$1`. A delivery is never due
 /// before it was scheduled, so the index on pending deliveries serves both cases of a stranded delivery.
 const STRANDED: &str = "state = 'owed' AND due_at > $2 AND (lease IS NULL OR lease <> $1) \
-    AND (due_at > $3 OR COALESCE(scheduled_at, created_at) > $2)";
+    AND (due_at > $3 OR scheduled_at > $2)";
 
 /// The contents of the column `work`, stored as JSON.
 #[derive(Serialize, Deserialize)]
@@ -48,7 +48,7 @@ fn parse_delivery(row: &Row) -> Result<Delivery, Error> {
 }
 
 fn parse_id(row: &Row, column: &str) -> Result<DeliveryId, Error> {
-    row.text(column)?.parse().map_err(|_| Error::Corrupt(column.to_owned()))
+    row.id(column).map(DeliveryId::from_bytes)
 }
 
 /// A delivery together with its state, for lists that operators read.
@@ -114,18 +114,31 @@ impl Read {
         filter: &DeliveryFilter,
         limit: i64,
     ) -> Result<Vec<DeliveryStatus>, Error> {
+        let is_pending = filter.state.as_deref() == Some(DeliveryState::Pending.as_str());
         let mut values = bind![limit];
-        let mut conditions = String::from("true");
-        for (column, wanted) in
-            [("subject", &filter.subject), ("kind", &filter.kind), ("state", &filter.state)]
-        {
+        let mut sql = format!("SELECT {COLUMNS} FROM deliveries WHERE true");
+        let mut restrict = |condition: &str, wanted: &Option<String>| {
             if let Some(wanted) = wanted {
                 values.push(Value::from(wanted.as_str()));
-                conditions.push_str(&format!(" AND {column} = ${}", values.len()));
+                sql.push_str(&format!(" AND {condition} = ${}", values.len()));
             }
-        }
-        // Delivery IDs begin with the creation time, so sorting by ID sorts by age.
-        let sql = format!("SELECT {COLUMNS} FROM deliveries WHERE {conditions} ORDER BY id DESC LIMIT $1");
+        };
+        // Pending deliveries are few, and are found with the index on them. The columns whose index must not be used are
+        // compared as expressions.
+        restrict(if is_pending { "subject || ''" } else { "subject" }, &filter.subject);
+        restrict("kind || ''", &filter.kind);
+        restrict("state", &filter.state);
+        // A database uses a partial index only if the query repeats the condition of the index.
+        sql.push_str(match (filter.state.as_deref(), filter.kind.as_deref(), &filter.subject) {
+            (Some("owed"), ..) => " AND state = 'owed' AND due_at IS NOT NULL",
+            (Some("skipped" | "failed"), ..) => " AND state IN ('skipped', 'failed')",
+            (_, Some("webhook"), None) => " AND kind = 'webhook'",
+            _ => "",
+        });
+        // Delivery IDs begin with the creation time, so sorting by ID sorts by age. The function keeps the database from
+        // reading all deliveries in this order to find the pending ones.
+        sql.push_str(if is_pending { " ORDER BY COALESCE(id, id) DESC" } else { " ORDER BY id DESC" });
+        sql.push_str(" LIMIT $1");
         self.fetch_all(sql, values, parse_delivery_status).await
     }
 
@@ -138,11 +151,11 @@ impl Read {
         id: DeliveryId,
     ) -> Result<Option<(DeliveryStatus, Vec<AttemptRecord>)>, Error> {
         let sql = format!("SELECT {COLUMNS} FROM deliveries WHERE id = $1");
-        let status = self.fetch_optional(sql, bind![id.to_string()], parse_delivery_status).await?;
+        let status = self.fetch_optional(sql, bind![id], parse_delivery_status).await?;
         let Some(status) = status else { return Ok(None) };
         let sql = "SELECT number, began_at, milliseconds, ending, error_code, status, detail \
                    FROM delivery_attempts WHERE delivery_id = $1 ORDER BY number";
-        let attempts = self.fetch_all(sql, bind![id.to_string()], parse_attempt).await?;
+        let attempts = self.fetch_all(sql, bind![id], parse_attempt).await?;
         Ok(Some((status, attempts)))
     }
 
@@ -209,7 +222,7 @@ fn parse_attempt(row: &Row) -> Result<AttemptRecord, Error> {
 /// because SQL has no empty list.
 fn bind_ids(values: &mut Vec<Value>, ids: &[DeliveryId]) -> String {
     let placeholders = ids.iter().map(|id| {
-        values.push(Value::from(id.to_string()));
+        values.push(Value::from(*id));
         format!("${}", values.len())
     });
     let placeholders = placeholders.collect::<Vec<_>>().join(", ");
@@ -236,7 +249,7 @@ impl Write {
                    due_at, give_up_at, created_at, scheduled_at) \
                    VALUES ($1, $2, $3, $4, $5, $6, 'owed', 0, $7, $8, $9, $9)";
         let values = bind![
-            delivery.id.to_string(),
+            delivery.id,
             delivery.account_sid,
             delivery.work.kind().as_str(),
             subject(&delivery.work),
@@ -372,8 +385,7 @@ impl Write {
         };
         let finish = "UPDATE deliveries SET state = $3, due_at = $4, finished_at = $5, scheduled_at = $6, lease = NULL \
                       WHERE id = $1 AND lease = $2 AND state = 'owed' RETURNING id";
-        let values =
-            bind![delivery.id.to_string(), lease, next.state().as_str(), next_attempt_at, finished_at, now];
+        let values = bind![delivery.id, lease, next.state().as_str(), next_attempt_at, finished_at, now];
         if self.count_rows(finish, values).await? == 0 {
             return Ok(false);
         }
@@ -381,7 +393,7 @@ impl Write {
                    status, detail) SELECT $1, COALESCE(MAX(number), 0) + 1, $2, $3, $4, $5, $6, $7 \
                    FROM delivery_attempts WHERE delivery_id = $1";
         let values = bind![
-            delivery.id.to_string(),
+            delivery.id,
             attempt.began_at,
             attempt.milliseconds,
             attempt.outcome.as_str(),
@@ -406,9 +418,9 @@ impl Write {
         // Pass the rows as one JSON parameter, so that the prepared statement does not depend on their number.
         let ids: Vec<String> = attempts.iter().map(|(id, ..)| id.to_string()).collect();
         let among = if self.connection.is_postgres() {
-            "= ANY (ARRAY(SELECT jsonb_array_elements_text(CAST($3 AS JSONB))))"
+            "= ANY (ARRAY(SELECT CAST(jsonb_array_elements_text(CAST($3 AS JSONB)) AS UUID)))"
         } else {
-            "IN (SELECT value FROM json_each($3))"
+            "IN (SELECT unhex(value, '-') FROM json_each($3))"
         };
         let finish = format!(
             "UPDATE deliveries SET state = 'delivered', finished_at = $2, lease = NULL \
@@ -429,9 +441,9 @@ impl Write {
         let rows: Vec<_> = rows.collect();
         let table = if self.connection.is_postgres() {
             "jsonb_to_recordset(CAST($1 AS JSONB)) \
-             AS v (id TEXT, began_at BIGINT, milliseconds BIGINT, status BIGINT, detail TEXT)"
+             AS v (id UUID, began_at BIGINT, milliseconds BIGINT, status BIGINT, detail TEXT)"
         } else {
-            "(SELECT value->>'id' AS id, value->>'began_at' AS began_at, \
+            "(SELECT unhex(value->>'id', '-') AS id, value->>'began_at' AS began_at, \
              value->>'milliseconds' AS milliseconds, value->>'status' AS status, \
              value->>'detail' AS detail FROM json_each($1)) AS v"
         };
@@ -460,7 +472,7 @@ impl Write {
              attempts = 0 \
              WHERE id = $1 AND state <> 'owed' AND kind <> 'push' RETURNING {COLUMNS}"
         );
-        self.fetch_optional(sql, bind![id.to_string(), now, give_up_at], parse_delivery).await
+        self.fetch_optional(sql, bind![id, now, give_up_at], parse_delivery).await
     }
 
     /// Marks a factor as unreachable because the provider rejected its push token `token`. Returns `false`, changing
@@ -477,7 +489,7 @@ impl Write {
     ) -> Result<bool, Error> {
         let sql = "UPDATE factors SET unreachable = 1 \
                    WHERE sid = $1 AND notification_token = $2 AND unreachable = 0 \
-                   AND COALESCE(token_registered_at, created_at) <= $3 RETURNING sid";
+                   AND token_registered_at <= $3 RETURNING sid";
         Ok(self.count_rows(sql, bind![factor_sid, token, registered_at]).await? > 0)
     }
 
@@ -492,8 +504,8 @@ impl Write {
         service_sid: Option<ServiceSid>,
     ) -> Result<(), Error> {
         let sql = "UPDATE factors SET unreachable = 0 WHERE unreachable = 1 AND account_sid = $1 \
-                   AND (CAST($2 AS TEXT) IS NULL OR service_sid = $2)";
-        self.execute(sql, bind![account_sid, service_sid.map(|sid| sid.to_string())]).await
+                   AND (service_sid = $2 OR $2 IS NULL)";
+        self.execute(sql, bind![account_sid, service_sid]).await
     }
 
     /// Deletes up to `limit` deliveries that were finished before the instant `before`, together with their attempts.

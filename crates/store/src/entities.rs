@@ -53,7 +53,7 @@ impl Read {
             "deleted_at IS NULL AND service_sid = ? AND account_sid = ?",
             bind![service_sid, account_sid],
         );
-        list.page::<EntitySid, _>(self, request, parse_entity).await
+        list.page(self, request, parse_entity).await
     }
 
     /// Returns the creation time of a service's `most`-th newest entity within `span`, or `None` if there are fewer.
@@ -114,8 +114,9 @@ impl Write {
         path: &EntityPath,
         now: Timestamp,
     ) -> Result<Option<EntitySid>, Error> {
+        let sid_text = if self.connection.is_postgres() { "CAST(sid AS TEXT)" } else { "hex(sid)" };
         let mark = format!(
-            "UPDATE entities SET deleted_at = $4, identity = '~' || sid \
+            "UPDATE entities SET deleted_at = $4, identity = '~' || {sid_text} \
              WHERE service_sid = $1 AND identity = $2 AND account_sid = $3 AND {SERVICE_EXISTS} RETURNING sid"
         );
         let values = bind![path.service_sid, path.identity.as_str(), path.account_sid, now];

@@ -1,8 +1,11 @@
 //! The store's error type, and the classification of errors from both databases.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use sqlx::error::{DatabaseError, ErrorKind};
 use telemetry::metrics::{DatabaseFault, DatabaseFaultLabels, METRICS};
 
 /// An error that the store returns.
@@ -62,7 +65,13 @@ pub enum Error {
     /// Another process is using the database. The text is the complete error message.
     #[error("{0}")]
     InUse(String),
-    /// A migration failed, or an applied migration differs from the one with the same number in this version.
+    /// The applied migration with this name differs from this version's migration with the same number.
+    #[error(
+        "another version of Countersign created this database with a different migration {0}; use that version, or \
+         create a new database"
+    )]
+    ChangedMigration(String),
+    /// A migration failed.
     #[error("migrating the database failed")]
     Migration(#[source] Arc<sqlx::migrate::MigrateError>),
     /// A database error that no other variant describes, caused by a bug or a damaged file.
@@ -130,6 +139,7 @@ impl Error {
             Self::OutcomeUnknown(_) => DatabaseFault::OutcomeUnknown,
             Self::Corrupt(_) | Self::NotStored(_) => DatabaseFault::Corrupt,
             Self::OldSchema(_)
+            | Self::ChangedMigration(_)
             | Self::Migration(_)
             | Self::NotCopied(_)
             | Self::File(..)
@@ -228,7 +238,7 @@ const TRANSIENT_CODES: [&str; 9] = ["25006", "25P03", "25P04", "55006", "55P03",
 const PERMANENT_CODES: [&str; 2] = ["57P04", "40002"];
 
 /// Returns whether the error is temporary, so that a later attempt may succeed.
-fn is_transient(refusal: &dyn sqlx::error::DatabaseError) -> bool {
+fn is_transient(refusal: &dyn DatabaseError) -> bool {
     refusal.code().is_some_and(|code| {
         let code = code.as_ref();
         let is_of_class = code.len() == 5
@@ -236,4 +246,64 @@ fn is_transient(refusal: &dyn sqlx::error::DatabaseError) -> bool {
             && !PERMANENT_CODES.contains(&code);
         is_of_class || TRANSIENT_CODES.contains(&code) || DISK_FULL_CODES.contains(&code)
     })
+}
+
+/// Converts an error into the form that `sqlx` gives the errors of a database, so that the errors of both databases are
+/// classified in one place.
+pub(crate) fn sqlite_error(error: rusqlite::Error) -> sqlx::Error {
+    match error {
+        rusqlite::Error::SqliteFailure(code, message) => {
+            let message = message.unwrap_or_else(|| code.to_string());
+            sqlx::Error::Database(Box::new(SqliteFailure { code: code.extended_code, message }))
+        }
+        error => sqlx::Error::Decode(Box::new(error)),
+    }
+}
+
+/// An error that SQLite reports, with its extended result code (<https://sqlite.org/rescode.html>).
+#[derive(Debug)]
+struct SqliteFailure {
+    code: i32,
+    message: String,
+}
+
+impl fmt::Display for SqliteFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "(code: {}) {}", self.code, self.message)
+    }
+}
+
+impl std::error::Error for SqliteFailure {}
+
+impl DatabaseError for SqliteFailure {
+    fn message(&self) -> &str {
+        &self.message
+    }
+
+    fn code(&self) -> Option<Cow<'_, str>> {
+        Some(self.code.to_string().into())
+    }
+
+    fn as_error(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
+        self
+    }
+
+    fn as_error_mut(&mut self) -> &mut (dyn std::error::Error + Send + Sync + 'static) {
+        self
+    }
+
+    fn into_error(self: Box<Self>) -> Box<dyn std::error::Error + Send + Sync + 'static> {
+        self
+    }
+
+    fn kind(&self) -> ErrorKind {
+        use rusqlite::ffi;
+        match self.code {
+            ffi::SQLITE_CONSTRAINT_UNIQUE | ffi::SQLITE_CONSTRAINT_PRIMARYKEY => ErrorKind::UniqueViolation,
+            ffi::SQLITE_CONSTRAINT_FOREIGNKEY => ErrorKind::ForeignKeyViolation,
+            ffi::SQLITE_CONSTRAINT_NOTNULL => ErrorKind::NotNullViolation,
+            ffi::SQLITE_CONSTRAINT_CHECK => ErrorKind::CheckViolation,
+            _ => ErrorKind::Other,
+        }
+    }
 }

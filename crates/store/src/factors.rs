@@ -44,10 +44,7 @@ fn parse_factor(row: &Row) -> Result<Factor, Error> {
         notification: Notification::new(row.keyword::<Platform>("notification_platform")?, token)
             .map_err(|_| Error::Corrupt("notification_token".into()))?,
         unreachable: row.int("unreachable")? != 0,
-        token_registered_at: match row.optional_timestamp("token_registered_at")? {
-            Some(at) => at,
-            None => row.timestamp("created_at")?,
-        },
+        token_registered_at: row.timestamp("token_registered_at")?,
         metadata: row.optional_json("metadata")?,
         created_at: row.timestamp("created_at")?,
         updated_at: row.timestamp("updated_at")?,
@@ -107,7 +104,7 @@ impl Read {
         request: &PageRequest,
     ) -> Result<Page<Factor>, Error> {
         let list = ListQuery::select(COLUMNS, "factors").filter("entity_sid = ?", bind![entity_sid]);
-        list.page::<FactorSid, _>(self, request, parse_factor).await
+        list.page(self, request, parse_factor).await
     }
 
     /// Counts an entity's factors.
@@ -243,9 +240,10 @@ impl Write {
         let begin = now.plus_seconds(-MAX_LIFETIME_SECONDS);
         let void = "UPDATE challenges SET status = 'voided', updated_at = $2 \
                     WHERE status = 'pending' AND sid IN \
-                    (SELECT sid FROM challenges WHERE factor_sid = $1 AND status = 'pending' \
-                     AND created_at >= $3 AND expires_at > $2 ORDER BY created_at DESC, sid DESC LIMIT $4)";
-        self.execute(void, bind![sid, now, begin, MAX_VOIDED_CHALLENGES]).await?;
+                    (SELECT sid FROM challenges WHERE entity_sid = $1 AND factor_sid = $5 AND responded_at IS NULL \
+                     AND status = 'pending' AND created_at >= $3 AND expires_at > $2 \
+                     ORDER BY created_at DESC, sid DESC LIMIT $4)";
+        self.execute(void, bind![factor.entity_sid, now, begin, MAX_VOIDED_CHALLENGES, sid]).await?;
         Ok(Some(factor))
     }
 

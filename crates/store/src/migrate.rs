@@ -138,7 +138,7 @@ fn is_applied(migration: &sqlx::migrate::Migration, applied: &AppliedMigrations)
     match applied.get(&migration.version) {
         None => Ok(false),
         Some(checksum) if *checksum == *migration.checksum => Ok(true),
-        Some(_) => Err(MigrateError::VersionMismatch(migration.version).into()),
+        Some(_) => Err(Error::ChangedMigration(migration.description.to_string())),
     }
 }
 

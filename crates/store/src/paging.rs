@@ -1,11 +1,10 @@
 //! Keyset pagination of lists, by creation time and SID.
 
-use domain::Sid;
 use domain::paging::{Listed, Page, PageRequest};
 
 use crate::error::Error;
 use crate::read_write::Read;
-use crate::values::{Row, Value, bind};
+use crate::values::{Row, Value};
 
 /// A SQL query for one page of a list, with its values.
 pub(crate) struct ListQuery {
@@ -39,9 +38,8 @@ impl ListQuery {
         self
     }
 
-    /// Runs the query and returns the requested page. `S` is the SID type of the rows; `parse` converts a row into an
-    /// item.
-    pub(crate) async fn page<S: Sid, T: Listed>(
+    /// Runs the query and returns the requested page. `parse` converts a row into an item.
+    pub(crate) async fn page<T: Listed>(
         mut self,
         read: &mut Read,
         request: &PageRequest,
@@ -50,8 +48,7 @@ impl ListQuery {
         let backward = request.reads_backward();
         if let Some(position) = request.position() {
             let beyond = if backward { "(created_at, sid) < (?, ?)" } else { "(created_at, sid) > (?, ?)" };
-            let sid = S::from_bytes(position.sid).to_string();
-            self = self.filter(beyond, bind![position.created_at, sid]);
+            self = self.filter(beyond, vec![Value::from(position.created_at), Value::Id(Some(position.sid))]);
         }
         let direction = if backward { "DESC" } else { "ASC" };
         // One additional row shows whether there is a next page.

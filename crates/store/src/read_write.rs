@@ -88,6 +88,9 @@ impl Read {
         values: Vec<Value>,
         each: &mut dyn FnMut(&Row<'_>),
     ) -> Result<usize, Error> {
+        let sql = sql.into();
+        let postgres = self.connection.is_postgres();
+        tracing::trace!(target: "store::statement", postgres, sql = &*sql, "statement started");
         let result = self.connection.query(sql, values, each).await;
         let result = result.map_err(|error| Error::from(error).counted());
         if let Err(error) = &result {

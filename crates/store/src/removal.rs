@@ -4,9 +4,11 @@
 //! number of rows under it. Queries find nothing under a marked row. Housekeeping removes the rows later, a few in each
 //! transaction.
 
+use domain::{EntitySid, ServiceSid, Sid};
+
 use crate::error::Error;
 use crate::read_write::{Read, Write};
-use crate::values::{Value, bind, to_json};
+use crate::values::{Value, bind, to_hex, to_json};
 
 /// The tables whose rows belong to an entity, each with its key column, in the order of removal.
 const ENTITY_TABLES: [(&str, &str); 3] =
@@ -32,20 +34,21 @@ impl Write {
     /// Returns an error if the database operation fails.
     pub async fn remove_deleted(&mut self, limit: i64) -> Result<usize, Error> {
         let deleted = "SELECT sid FROM entities WHERE deleted_at IS NOT NULL ORDER BY deleted_at LIMIT $1";
-        let entities = self.select_locked(deleted, bind![limit]).await?;
+        let entities: Vec<EntitySid> = self.select_locked(deleted, bind![limit]).await?;
         if !entities.is_empty() {
             return self.remove_entities(&entities, limit).await;
         }
         let deleted = "SELECT sid FROM services WHERE deleted_at IS NOT NULL ORDER BY deleted_at LIMIT 1";
-        let Some(service) = self.select_locked(deleted, bind![]).await?.pop() else { return Ok(0) };
-        let under = "SELECT sid FROM entities WHERE service_sid = $1 ORDER BY created_at, sid LIMIT $2";
-        let entities = self.select_locked(under, bind![service.as_str(), limit]).await?;
+        let mut services: Vec<ServiceSid> = self.select_locked(deleted, bind![]).await?;
+        let Some(service) = services.pop() else { return Ok(0) };
+        let under = "SELECT sid FROM entities WHERE service_sid = $1 LIMIT $2";
+        let entities: Vec<EntitySid> = self.select_locked(under, bind![service, limit]).await?;
         if !entities.is_empty() {
             return self.remove_entities(&entities, limit).await;
         }
         let tokens = "DELETE FROM access_tokens WHERE sid IN \
                       (SELECT sid FROM access_tokens WHERE service_sid = $1 LIMIT $2) RETURNING sid";
-        let tokens = self.count_rows(tokens, bind![service.as_str(), limit]).await?;
+        let tokens = self.count_rows(tokens, bind![service, limit]).await?;
         if tokens > 0 {
             return Ok(tokens);
         }
@@ -55,12 +58,12 @@ impl Write {
 
     /// Removes up to `limit` rows that belong to the entities with these SIDs, and then the entities' own rows. Returns
     /// the number of rows removed.
-    async fn remove_entities(&mut self, entities: &[String], limit: i64) -> Result<usize, Error> {
-        let sids = to_json(&entities);
+    async fn remove_entities(&mut self, entities: &[EntitySid], limit: i64) -> Result<usize, Error> {
+        let sids: Vec<_> = entities.iter().copied().map(to_hex).collect();
         let among = if self.connection.is_postgres() {
-            "= ANY (ARRAY(SELECT jsonb_array_elements_text(CAST($1 AS JSONB))))"
+            "= ANY (ARRAY(SELECT CAST(jsonb_array_elements_text(CAST($1 AS JSONB)) AS UUID)))"
         } else {
-            "IN (SELECT value FROM json_each($1))"
+            "IN (SELECT unhex(value) FROM json_each($1))"
         };
         let limit = usize::try_from(limit).unwrap_or(0);
         let mut removed = 0;
@@ -70,21 +73,25 @@ impl Write {
                  (SELECT {key} FROM {table} WHERE entity_sid {among} LIMIT $2) RETURNING {key}"
             );
             let left = i64::try_from(limit - removed).unwrap_or(i64::MAX);
-            removed += self.count_rows(sql, bind![sids.as_str(), left]).await?;
+            removed += self.count_rows(sql, bind![to_json(&sids), left]).await?;
             if removed >= limit {
                 return Ok(removed);
             }
         }
         let childless = (limit - removed).min(entities.len());
         let sql = format!("DELETE FROM entities WHERE sid {among} RETURNING sid");
-        removed += self.count_rows(sql, bind![to_json(&&entities[..childless])]).await?;
+        removed += self.count_rows(sql, bind![to_json(&&sids[..childless])]).await?;
         Ok(removed)
     }
 
     /// Runs a query for SIDs, locks the selected rows until the transaction ends, and returns the SIDs. All
     /// transactions lock an entity before the rows under it, to avoid deadlocks.
-    async fn select_locked(&mut self, sql: &'static str, values: Vec<Value>) -> Result<Vec<String>, Error> {
+    async fn select_locked<S: Sid>(
+        &mut self,
+        sql: &'static str,
+        values: Vec<Value>,
+    ) -> Result<Vec<S>, Error> {
         let lock = if self.connection.is_postgres() { " FOR UPDATE" } else { "" };
-        self.fetch_all(format!("{sql}{lock}"), values, |row| row.text("sid")).await
+        self.fetch_all(format!("{sql}{lock}"), values, |row| row.sid("sid")).await
     }
 }

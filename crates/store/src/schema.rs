@@ -36,12 +36,7 @@ migrations! {
     1 "0001_verify_push";
     2 "0002_deliveries";
     3 "0003_audit";
-    4 "0004_limits";
-    5 "0005_keys";
-    6 "0006_audit_and_clock";
-    7 "0007_answer_digest";
-    8 "0008_deliveries";
-    9 "0009_deletion";
+    4 "0004_operation";
 }
 
 /// A migration that has not been applied to a database.

@@ -1,11 +1,11 @@
 //! Queries for the sealed values in all tables: counting them by master key, and re-sealing them under another master
 //! key.
 
-use domain::Sealed;
+use domain::{AccessTokenSid, AccountSid, CredentialSid, Sealed, Sid};
 
 use crate::error::Error;
 use crate::read_write::{Read, Write};
-use crate::values::{Row, bind};
+use crate::values::{Row, Value, bind};
 
 /// A column that holds sealed values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +34,26 @@ impl SealedColumn {
         Self::PushCredentials,
         Self::AccessTokens,
     ];
+
+    /// Returns an owner's identifier as a parameter. An empty one sorts before all others.
+    fn owner_value(self, owner: &str) -> Value {
+        match self {
+            Self::AuthTokens => Value::from(owner.parse().unwrap_or(AccountSid::from_bytes([0; 16]))),
+            Self::PushCredentials => Value::from(owner.parse().unwrap_or(CredentialSid::from_bytes([0; 16]))),
+            Self::AccessTokens => Value::from(owner.parse().unwrap_or(AccessTokenSid::from_bytes([0; 16]))),
+            Self::EnrollmentKeys | Self::ServerKeys | Self::AuditKey => Value::from(owner),
+        }
+    }
+
+    /// Parses an owner's identifier.
+    fn parse_owner(self, row: &Row<'_>) -> Result<String, Error> {
+        Ok(match self {
+            Self::AuthTokens => row.sid::<AccountSid>("owner")?.to_string(),
+            Self::PushCredentials => row.sid::<CredentialSid>("owner")?.to_string(),
+            Self::AccessTokens => row.sid::<AccessTokenSid>("owner")?.to_string(),
+            Self::EnrollmentKeys | Self::ServerKeys | Self::AuditKey => row.text("owner")?,
+        })
+    }
 
     /// Returns the table, the column that identifies the owner of a value, and the column that holds the sealed values.
     const fn location(self) -> (&'static str, &'static str, &'static str) {
@@ -84,8 +104,9 @@ impl Read {
             "SELECT {owner} AS owner, {column} AS sealed FROM {table} \
              WHERE {owner} > $1 AND substr({column}, 2, 8) <> $2 ORDER BY {owner} LIMIT $3"
         );
-        let parse = |row: &Row| Ok((row.text("owner")?, row.sealed("sealed")?));
-        self.fetch_all(sql, bind![after, key_id, limit], parse).await
+        let parse = |row: &Row| Ok((sealed.parse_owner(row)?, row.sealed("sealed")?));
+        self.fetch_all(sql, vec![sealed.owner_value(after), Value::from(key_id), Value::from(limit)], parse)
+            .await
     }
 }
 
@@ -105,6 +126,7 @@ impl Write {
         let (table, name, column) = sealed.location();
         let sql =
             format!("UPDATE {table} SET {column} = $3 WHERE {name} = $1 AND {column} = $2 RETURNING {name}");
-        Ok(self.count_rows(sql, bind![owner, old, new]).await? > 0)
+        Ok(self.count_rows(sql, vec![sealed.owner_value(owner), Value::from(old), Value::from(new)]).await?
+            > 0)
     }
 }

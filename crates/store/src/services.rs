@@ -62,7 +62,7 @@ impl Read {
     ) -> Result<Page<Service>, Error> {
         let list = ListQuery::select(COLUMNS, "services")
             .filter("deleted_at IS NULL AND account_sid = ?", bind![account_sid]);
-        list.page::<ServiceSid, _>(self, request, parse_service).await
+        list.page(self, request, parse_service).await
     }
 }
 

@@ -1,17 +1,15 @@
 //! Connections to SQLite databases, through `rusqlite`.
 
-use std::borrow::Cow;
-use std::fmt;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rusqlite::types::{FromSql, ToSqlOutput, ValueRef};
 use rusqlite::{OpenFlags, ToSql};
-use sqlx::error::{DatabaseError, ErrorKind};
-use tracing::{debug, warn};
+use tracing::warn;
 
-use crate::error::Error;
+use crate::error::{Error, sqlite_error};
 use crate::limits::ACQUIRE_TIMEOUT;
 use crate::values::{Row, Value};
 
@@ -67,7 +65,7 @@ impl SqliteConnection {
         let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let opened = match access {
             Access::ReadImmutable => {
-                let path = utf8_percent_encode(path.to_str().unwrap_or_default(), URI_PATH);
+                let path = percent_encode(path.as_os_str().as_bytes(), URI_PATH);
                 let uri = format!("file:{path}?immutable=1");
                 rusqlite::Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)
             }
@@ -133,7 +131,14 @@ impl SqliteConnection {
             each(&Row::Sqlite(row));
             count += 1;
         }
-        log_statement(sql, count, began.elapsed());
+        let duration = began.elapsed();
+        if duration >= SLOW_STATEMENT {
+            warn!(
+                rows = count,
+                milliseconds = duration.as_secs_f64() * 1000.0,
+                "slow statement finished: {sql}"
+            );
+        }
         Ok(count)
     }
 
@@ -156,83 +161,14 @@ impl SqliteConnection {
     }
 }
 
-/// Logs a statement that has run, but never its values, as `sqlx` does for PostgreSQL.
-fn log_statement(sql: &str, rows: usize, duration: Duration) {
-    let milliseconds = duration.as_secs_f64() * 1000.0;
-    if duration < SLOW_STATEMENT {
-        debug!(rows, milliseconds, "statement executed: {sql}");
-    } else {
-        warn!(rows, milliseconds, "slow statement executed: {sql}");
-    }
-}
-
 impl ToSql for Value {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(ToSqlOutput::Borrowed(match self {
             Self::Int(Some(value)) => ValueRef::Integer(*value),
             Self::Text(Some(value)) => ValueRef::Text(value.as_bytes()),
             Self::Bytes(value) => ValueRef::Blob(value),
-            Self::Int(None) | Self::Text(None) => ValueRef::Null,
+            Self::Id(Some(value)) => ValueRef::Blob(value),
+            Self::Int(None) | Self::Text(None) | Self::Id(None) => ValueRef::Null,
         }))
-    }
-}
-
-/// Converts an error into the form that `sqlx` gives the errors of a database, so that the errors of both databases are
-/// classified in one place.
-pub(crate) fn sqlite_error(error: rusqlite::Error) -> sqlx::Error {
-    match error {
-        rusqlite::Error::SqliteFailure(code, message) => {
-            let message = message.unwrap_or_else(|| code.to_string());
-            sqlx::Error::Database(Box::new(SqliteFailure { code: code.extended_code, message }))
-        }
-        error => sqlx::Error::Decode(Box::new(error)),
-    }
-}
-
-/// An error that SQLite reports, with its extended result code (<https://sqlite.org/rescode.html>).
-#[derive(Debug)]
-struct SqliteFailure {
-    code: i32,
-    message: String,
-}
-
-impl fmt::Display for SqliteFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "(code: {}) {}", self.code, self.message)
-    }
-}
-
-impl std::error::Error for SqliteFailure {}
-
-impl DatabaseError for SqliteFailure {
-    fn message(&self) -> &str {
-        &self.message
-    }
-
-    fn code(&self) -> Option<Cow<'_, str>> {
-        Some(self.code.to_string().into())
-    }
-
-    fn as_error(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
-        self
-    }
-
-    fn as_error_mut(&mut self) -> &mut (dyn std::error::Error + Send + Sync + 'static) {
-        self
-    }
-
-    fn into_error(self: Box<Self>) -> Box<dyn std::error::Error + Send + Sync + 'static> {
-        self
-    }
-
-    fn kind(&self) -> ErrorKind {
-        use rusqlite::ffi;
-        match self.code {
-            ffi::SQLITE_CONSTRAINT_UNIQUE | ffi::SQLITE_CONSTRAINT_PRIMARYKEY => ErrorKind::UniqueViolation,
-            ffi::SQLITE_CONSTRAINT_FOREIGNKEY => ErrorKind::ForeignKeyViolation,
-            ffi::SQLITE_CONSTRAINT_NOTNULL => ErrorKind::NotNullViolation,
-            ffi::SQLITE_CONSTRAINT_CHECK => ErrorKind::CheckViolation,
-            _ => ErrorKind::Other,
-        }
     }
 }

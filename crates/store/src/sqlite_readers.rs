@@ -114,8 +114,9 @@ async fn run_jobs(queue: &Receiver<Message>, shared: &Shared) {
                 shared.busy.fetch_sub(1, Ordering::Relaxed);
             }
             Message::Close(reply) => {
-                drop(reader.take());
-                shared.open.fetch_sub(1, Ordering::Relaxed);
+                if reader.take().is_some() {
+                    shared.open.fetch_sub(1, Ordering::Relaxed);
+                }
                 let _ = reply.send(());
                 return;
             }

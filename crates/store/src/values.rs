@@ -3,18 +3,21 @@
 //! The two databases have different drivers: `rusqlite` for SQLite, `sqlx` for PostgreSQL. The enums in this file cover
 //! both, so that each query is written once, next to the parser of its rows.
 
+use domain::audit::Mac;
+use domain::deliveries::DeliveryId;
 use domain::parameter::Parameter;
 use domain::time::Timestamp;
 use domain::{
     AccessTokenSid, AccountSid, AlertSid, ApiKeySid, ChallengeSid, CredentialSid, EntitySid, EventSid,
-    FactorSid, NotificationSid, Sealed, ServiceSid, Sid, WebhookSid,
+    FactorSid, NotificationSid, RequestSid, Sealed, ServiceSid, Sid, WebhookSid,
 };
+use rusqlite::types::ValueRef;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
-use sqlx::{Postgres, Row as _, SqlStr};
+use sqlx::types::Uuid;
+use sqlx::{Postgres, Row as _, SqlStr, ValueRef as _};
 
-use crate::error::Error;
-use crate::sqlite::sqlite_error;
+use crate::error::{Error, sqlite_error};
 
 /// A parameter of a SQL statement. A null value has a type too, because PostgreSQL
 /// requires the type of every parameter.
@@ -23,6 +26,8 @@ pub(crate) enum Value {
     Int(Option<i64>),
     Text(Option<String>),
     Bytes(Vec<u8>),
+    /// A SID whose kind the column determines, or a delivery ID: a BLOB on SQLite, a UUID on PostgreSQL.
+    Id(Option<[u8; 16]>),
 }
 
 macro_rules! values {
@@ -45,13 +50,21 @@ values! {
     Option<String> => |value| Self::Text(value);
     Option<&str> => |value| Self::Text(value.map(str::to_owned));
     &[u8] => |value| Self::Bytes(value.to_owned());
+    &Mac => |mac| Self::Bytes(mac.0.to_vec());
+    DeliveryId => |id| Self::Id(Some(id.to_bytes()));
 }
 
 macro_rules! sid_values {
     ($($sid:ty),*) => {
         $(impl From<$sid> for Value {
             fn from(sid: $sid) -> Self {
-                Self::Text(Some(sid.to_string()))
+                Self::Id(Some(sid.to_bytes()))
+            }
+        }
+
+        impl From<Option<$sid>> for Value {
+            fn from(sid: Option<$sid>) -> Self {
+                Self::Id(sid.map(Sid::to_bytes))
             }
         })*
     };
@@ -68,6 +81,7 @@ sid_values!(
     EventSid,
     FactorSid,
     NotificationSid,
+    RequestSid,
     ServiceSid,
     WebhookSid
 );
@@ -118,8 +132,51 @@ impl Row<'_> {
         Ok(self.optional_int(column)?.map(Timestamp::from_micros))
     }
 
+    /// Returns the 16 bytes of a column that holds a SID or a delivery ID, or `None` if the column is null.
+    pub(crate) fn optional_id(&self, column: &str) -> Result<Option<[u8; 16]>, Error> {
+        match self {
+            Self::Sqlite(row) => match row.get_ref(column).map_err(sqlite_error)? {
+                ValueRef::Null => Ok(None),
+                ValueRef::Blob(bytes) => {
+                    bytes.try_into().map(Some).map_err(|_| Error::Corrupt(column.to_owned()))
+                }
+                _ => Err(Error::Corrupt(column.to_owned())),
+            },
+            Self::Postgres(row) => Ok(row.try_get::<Option<Uuid>, _>(column)?.map(Uuid::into_bytes)),
+        }
+    }
+
+    /// Returns whether a column that holds a SID or a delivery ID is null.
+    pub(crate) fn is_null(&self, column: &str) -> Result<bool, Error> {
+        Ok(match self {
+            Self::Sqlite(row) => row.get_ref(column).map_err(sqlite_error)? == ValueRef::Null,
+            Self::Postgres(row) => row.try_get_raw(column)?.is_null(),
+        })
+    }
+
+    /// Returns the 16 bytes of a column that holds a SID or a delivery ID.
+    pub(crate) fn id(&self, column: &str) -> Result<[u8; 16], Error> {
+        self.optional_id(column)?.ok_or_else(|| Error::Corrupt(column.to_owned()))
+    }
+
+    /// Returns the bytes of a column that holds a SID. On SQLite, tampering may have stored any number of them.
+    pub(crate) fn unchecked_id(&self, column: &str) -> Result<Vec<u8>, Error> {
+        match self {
+            Self::Sqlite(_) => self.bytes(column),
+            Self::Postgres(_) => self.id(column).map(Vec::from),
+        }
+    }
+
     pub(crate) fn sid<S: Sid>(&self, column: &str) -> Result<S, Error> {
-        self.text(column)?.parse().map_err(|_| Error::Corrupt(column.to_owned()))
+        self.id(column).map(S::from_bytes)
+    }
+
+    pub(crate) fn optional_sid<S: Sid>(&self, column: &str) -> Result<Option<S>, Error> {
+        Ok(self.optional_id(column)?.map(S::from_bytes))
+    }
+
+    pub(crate) fn mac(&self, column: &str) -> Result<Mac, Error> {
+        self.bytes(column)?.try_into().map(Mac).map_err(|_| Error::Corrupt(column.to_owned()))
     }
 
     pub(crate) fn sealed<T>(&self, column: &str) -> Result<Sealed<T>, Error> {
@@ -145,6 +202,11 @@ impl Row<'_> {
     }
 }
 
+/// Returns the digits of a SID, for statements that take many SIDs in one JSON parameter.
+pub(crate) fn to_hex(sid: impl Sid) -> String {
+    format!("{:032x}", u128::from_be_bytes(sid.to_bytes()))
+}
+
 /// Serializes a value of one of this project's own types as JSON. This cannot fail for these types.
 pub(crate) fn to_json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
@@ -158,6 +220,7 @@ pub(crate) fn bound(sql: SqlStr, values: Vec<Value>) -> Query<'static, Postgres,
             Value::Int(value) => query.bind(value),
             Value::Text(value) => query.bind(value),
             Value::Bytes(value) => query.bind(value),
+            Value::Id(value) => query.bind(value.map(Uuid::from_bytes)),
         };
     }
     query

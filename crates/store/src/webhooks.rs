@@ -62,7 +62,7 @@ impl Read {
     ) -> Result<Page<Webhook>, Error> {
         let list = ListQuery::select(COLUMNS, "webhooks")
             .filter("service_sid = ? AND account_sid = ?", bind![service_sid, account_sid]);
-        list.page::<WebhookSid, _>(self, request, parse_webhook).await
+        list.page(self, request, parse_webhook).await
     }
 
     /// Returns a service's enabled webhooks, oldest first.
@@ -155,8 +155,8 @@ impl Write {
         ];
         self.execute(sql, values).await?;
         let redirect = "UPDATE deliveries SET destination = $2 \
-                        WHERE subject = $1 AND state = 'owed' AND destination <> $2";
-        self.execute(redirect, bind![webhook.sid, webhook.url.destination()]).await
+                        WHERE subject = $1 AND state = 'owed' AND kind = 'webhook' AND destination <> $2";
+        self.execute(redirect, bind![webhook.sid.to_string(), webhook.url.destination()]).await
     }
 
     /// Deletes a service's webhook. Returns `false` if the service has no such webhook.

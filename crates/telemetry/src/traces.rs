@@ -40,8 +40,8 @@ pub fn start_request(
     id: impl Display,
     parent: Option<&str>,
 ) -> Span {
-    let parent = parent.and_then(TraceParent::parse);
-    Span::start(SpanKind::Server, &remote_context(parent), || {
+    let parent = || remote_context(parent.and_then(TraceParent::parse));
+    Span::start(SpanKind::Server, parent, || {
         let attributes = [
             KeyValue::new("http.request.method", method),
             KeyValue::new("http.route", route),
@@ -54,32 +54,35 @@ pub fn start_request(
 /// Starts the span of a database operation, which includes the wait for a connection. Returns an empty span if there is
 /// no current span to be its parent.
 pub fn start_database(operation: &'static str) -> Span {
-    let current = Context::current();
-    if !current.has_active_span() {
-        return Span::default();
-    }
-    Span::start(SpanKind::Client, &current, || {
-        (format!("database {operation}"), [KeyValue::new("db.operation.name", operation)].into())
-    })
+    let Span(Some(current)) = Span::current() else { return Span::default() };
+    Span::start(
+        SpanKind::Client,
+        || current,
+        || (format!("database {operation}"), [KeyValue::new("db.operation.name", operation)].into()),
+    )
 }
 
 /// Starts the span of a delivery attempt. `id` and `kind` are the delivery's ID and kind, and `number` is the attempt's
 /// number. `parent` is the span in which the delivery was created.
 pub fn start_attempt(id: impl Display, kind: &'static str, number: u32, parent: Option<TraceParent>) -> Span {
-    Span::start(SpanKind::Client, &remote_context(parent), || {
-        let attributes = [
-            KeyValue::new("countersign.delivery.id", id.to_string()),
-            KeyValue::new("countersign.delivery.kind", kind),
-            KeyValue::new("countersign.delivery.attempt", i64::from(number)),
-        ];
-        (format!("deliver {kind}"), attributes.into())
-    })
+    Span::start(
+        SpanKind::Client,
+        || remote_context(parent),
+        || {
+            let attributes = [
+                KeyValue::new("countersign.delivery.id", id.to_string()),
+                KeyValue::new("countersign.delivery.kind", kind),
+                KeyValue::new("countersign.delivery.attempt", i64::from(number)),
+            ];
+            (format!("deliver {kind}"), attributes.into())
+        },
+    )
 }
 
 /// Returns the current span as a parent for spans that start later or elsewhere, or `None` if there is no valid current
 /// span.
 pub fn current_parent() -> Option<TraceParent> {
-    let context = Context::current();
+    let Span(Some(context)) = Span::current() else { return None };
     let span = context.span().span_context().clone();
     span.is_valid().then(|| TraceParent {
         trace_id: u128::from_be_bytes(span.trace_id().to_bytes()),
@@ -89,17 +92,25 @@ pub fn current_parent() -> Option<TraceParent> {
 }
 
 impl Span {
-    /// Starts a span. `describe` returns the span's name and attributes; it is called only if tracing is on.
-    fn start(kind: SpanKind, parent: &Context, describe: impl FnOnce() -> (String, Vec<KeyValue>)) -> Self {
+    /// Starts a span. `parent` returns the context of the parent, and `describe` the span's name and attributes. They
+    /// are called only if tracing is on.
+    fn start(
+        kind: SpanKind,
+        parent: impl FnOnce() -> Context,
+        describe: impl FnOnce() -> (String, Vec<KeyValue>),
+    ) -> Self {
         let Some(tracer) = TRACER.get() else { return Self::default() };
-        let (name, attributes) = describe();
+        let (parent, (name, attributes)) = (parent(), describe());
         let span = tracer.span_builder(name).with_kind(kind).with_attributes(attributes);
-        Self(Some(parent.with_span(span.start_with_context(tracer, parent))))
+        Self(Some(parent.with_span(span.start_with_context(tracer, &parent))))
     }
 
     /// Returns the current span, or an empty span if there is none. Use it to continue the span in another task or
     /// thread.
     pub fn current() -> Self {
+        if TRACER.get().is_none() {
+            return Self::default();
+        }
         let current = Context::current();
         Self(current.has_active_span().then_some(current))
     }

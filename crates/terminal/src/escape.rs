@@ -75,6 +75,12 @@ pub struct LogLine<W>(pub W);
 
 impl<W: Write> Write for LogLine<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let content = line.strip_suffix(b"\n").unwrap_or(line);
+        // Almost every line is of this kind. Every invisible character is beyond ASCII.
+        if content.iter().all(|byte| byte.is_ascii() && !matches!(byte, b'\n' | b'\r')) {
+            self.0.write_all(line)?;
+            return Ok(line.len());
+        }
         let text = String::from_utf8_lossy(line);
         let end = text.trim_end_matches('\n').len();
         let mut plain: String = String::with_capacity(text.len());

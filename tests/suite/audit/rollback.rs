@@ -64,8 +64,8 @@ on_every_database! {
         restore_end(
             &world,
             "UPDATE audit_log SET event_type = 'service.updated' WHERE sid = \
-             (SELECT MIN(sid) FROM audit_log WHERE number IS NULL); DELETE FROM audit_log WHERE sid = \
-             (SELECT MAX(sid) FROM audit_log WHERE number IS NULL)",
+             (SELECT sid FROM audit_log WHERE number IS NULL ORDER BY sid LIMIT 1); DELETE FROM audit_log WHERE sid = \
+             (SELECT sid FROM audit_log WHERE number IS NULL ORDER BY sid DESC LIMIT 1)",
         );
         wait_until("the server refuses the older end", WAIT_TIMEOUT, async || {
             world.server.log().contains(ROLLBACK_REFUSAL).then_some(())
@@ -110,7 +110,7 @@ on_every_database! {
         sql(
             &world,
             "INSERT INTO audit_log (sid, actor_type, event_type, data, created_at, waiting_mac) \
-             SELECT 'AE00000000000000000000000000000000', actor_type, event_type, data, created_at, mac \
+             SELECT account_sid, actor_type, event_type, data, created_at, mac \
              FROM audit_log WHERE number = 1",
         );
         let refusal = world.refusal(&["audit", "verify"]);

@@ -7,10 +7,10 @@ use harness::{Storage, wait_until};
 use super::{WAIT_TIMEOUT, exported, head, sql, text};
 use crate::world::{World, on_every_database};
 
-/// SQL that inserts a copy of record 6 as record 7.
+/// SQL that inserts a copy of record 6 as record 7. Its SID has the bytes of the account's SID.
 const ADD_RECORD_7: &str = "INSERT INTO audit_log \
     (sid, number, mac, actor_type, event_type, data, created_at) \
-    SELECT 'AE00000000000000000000000000000000', 7, mac, actor_type, event_type, data, created_at \
+    SELECT account_sid, 7, mac, actor_type, event_type, data, created_at \
     FROM audit_log WHERE number = 6";
 
 /// A chain of six records, of which the database keeps a copy, while no server runs.
@@ -91,8 +91,8 @@ on_every_database! {
             "request_sid = NULL",
             "created_at = created_at + 1",
             "account_sid = NULL",
-            "mac = 'none'",
-            "sid = 'AE00000000000000000000000000000000'",
+            "mac = (SELECT key FROM audit_chain)",
+            "sid = account_sid",
         ] {
             let update = format!("UPDATE audit_log SET {change} WHERE number = 3");
             chain.assert_detects(&update, "record 3 was altered");

@@ -157,7 +157,7 @@ async fn outdated_postgres_schema_is_refused_until_migrated() {
     for arguments in [&["serve", "--listen", "127.0.0.1:0"][..], &["account", "list"], &["account", "create"]]
     {
         let expected = [
-            "the database lacks the migrations 0001_verify_push, 0002_deliveries, 0003_audit, 0004_limits",
+            "the database lacks the migrations 0001_verify_push, 0002_deliveries, 0003_audit, 0004_operation",
             "run `countersign migrate`",
         ];
         refuse(&mut on_it(arguments), &expected);

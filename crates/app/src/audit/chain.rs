@@ -117,7 +117,7 @@ pub(crate) async fn append_unchained(app: &App) -> Result<Unauthenticated, Error
         let mut invalid =
             unchained.iter().filter(|record| app.chain.authenticate(record).is_none()).peekable();
         if let (None, Some(first)) = (&unauthenticated.first, invalid.peek()) {
-            unauthenticated.first = Some(first.position.sid.clone());
+            unauthenticated.first = Some(first.position.sid());
         }
         let count = invalid.count();
         unauthenticated.count += i64::try_from(count).unwrap_or(i64::MAX);
@@ -249,10 +249,15 @@ mod tests {
 
     async fn app(clock: &ManualClock) -> App {
         let (store, _) = Store::open(&Location::Memory, OldSchema::Migrate).await.unwrap();
-        let entropy = Arc::new(SystemEntropy);
         let keys = MasterKeys::new(MasterKey::generate(&SystemEntropy), Vec::new());
+        start(store, clock, keys).await
+    }
+
+    /// Starts a server on an open database.
+    async fn start(store: Store, clock: &ManualClock, keys: MasterKeys) -> App {
+        let (entropy, cipher) = (Arc::new(SystemEntropy), Arc::new(jwe::Josekit));
         let keys = MasterKeySource::fixed(keys);
-        App::start(store, Arc::new(clock.clone()), entropy, keys, AppConfig::default()).await.unwrap()
+        App::start(store, Arc::new(clock.clone()), entropy, cipher, keys, AppConfig::default()).await.unwrap()
     }
 
     /// Creates this many accounts, and chains their audit records.
@@ -353,16 +358,7 @@ mod tests {
     async fn start_another(app: &App, clock: &ManualClock) -> App {
         let key = app.master_keys.keys().current().to_base64();
         let keys = MasterKeys::new(MasterKey::parse(key.expose()).unwrap(), Vec::new());
-        let keys = MasterKeySource::fixed(keys);
-        App::start(
-            app.store.clone(),
-            Arc::new(clock.clone()),
-            Arc::new(SystemEntropy),
-            keys,
-            AppConfig::default(),
-        )
-        .await
-        .unwrap()
+        start(app.store.clone(), clock, keys).await
     }
 
     #[tokio::test]

@@ -454,8 +454,10 @@ mod tests {
             let shared_clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
             let keys = MasterKeys::new(MasterKey::generate(&SystemEntropy), Vec::new());
             let keys = crate::MasterKeySource::fixed(keys);
-            let (entropy, config) = (Arc::new(SystemEntropy), crate::AppConfig::default());
-            let app = App::start(store, Arc::clone(&shared_clock), entropy, keys, config).await.unwrap();
+            let (entropy, cipher) = (Arc::new(SystemEntropy), Arc::new(jwe::Josekit));
+            let config = crate::AppConfig::default();
+            let app =
+                App::start(store, Arc::clone(&shared_clock), entropy, cipher, keys, config).await.unwrap();
             let origin = Origin::operator("ann");
             let name = |text| FriendlyName::from_parameter(text).unwrap();
             let new = app.create_account(&origin, None, None, name("Owl Bank")).await.unwrap().unwrap();

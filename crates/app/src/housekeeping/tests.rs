@@ -72,8 +72,9 @@ impl Fixture {
         let keys = MasterKeys::new(MasterKey::generate(&SystemEntropy), Vec::new());
         let keys = MasterKeySource::fixed(keys);
         let shared_clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
-        let (entropy, config) = (Arc::new(SystemEntropy), AppConfig::default());
-        let app = App::start(store, shared_clock, entropy, keys, config).await.unwrap();
+        let (entropy, cipher) = (Arc::new(SystemEntropy), Arc::new(jwe::Josekit));
+        let config = AppConfig::default();
+        let app = App::start(store, shared_clock, entropy, cipher, keys, config).await.unwrap();
         let origin = Origin::operator("ann");
         let name = |text| FriendlyName::from_parameter(text).unwrap();
         let account =

@@ -151,8 +151,8 @@ fn format_record(record: &AuditRecord) -> String {
     let resource = record.resource_sid.as_deref().unwrap_or("-");
     let mut text =
         format!("{}  {}  {resource}  by {}", record.created_at, record.event_type, record.actor_type);
-    let optional = [(" ", &record.actor), ("  from ", &record.address), ("  request ", &record.request_sid)];
-    for (label, value) in optional {
+    let request_sid = record.request_sid.map(|sid| sid.to_string());
+    for (label, value) in [(" ", &record.actor), ("  from ", &record.address), ("  request ", &request_sid)] {
         if let Some(value) = value {
             text.push_str(label);
             text.push_str(value);

@@ -20,7 +20,7 @@ const MAX_CONNECTIONS: usize = 64;
 /// # Errors
 /// Returns an error if a step of the demo fails.
 pub(crate) async fn run(options: &Arguments) -> Result<(), CliError> {
-    ::demo::run(options, start_server).await
+    ::demo::run(options, Arc::new(jwe::Josekit), start_server).await
 }
 
 /// Starts an API server for `app` on a free port of the loopback interface.

@@ -9,10 +9,10 @@ use clap::{Arg, Command};
 use domain::AccountSid;
 use domain::accounts::AuthToken;
 use terminal::CliError;
-use tracing_subscriber::EnvFilter;
 
 use super::{EMPTY, is_secret, must_not_be_empty, option_name};
 use crate::database_url::check_database_url;
+use crate::log_levels::parse_levels;
 use crate::master_key_file::{INVALID_MASTER_KEY, parse_master_keys};
 
 /// Checks the values of the environment variables that set these options.
@@ -79,7 +79,7 @@ fn describe(error: &clap::Error) -> String {
 pub(super) fn check_text(name: &str, value: &str) -> Result<(), String> {
     match name {
         "public_url" => PublicUrl::new(Some(value)).map(drop),
-        "log" => EnvFilter::try_new(value).map(drop).map_err(|error| error.to_string()),
+        "log" => parse_levels(value).map(drop),
         "account_sid" => {
             let sid = value.parse::<AccountSid>();
             sid.map(drop).map_err(|expected| format!("{expected}; the letters must be AC"))

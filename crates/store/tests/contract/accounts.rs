@@ -1,6 +1,6 @@
 //! Accounts, their API keys, and the enrollment keys.
 
-use domain::{Account, AccountSid, ApiKey, ApiKeySid, Sealed};
+use domain::{Account, AccountSid, ApiKey, ApiKeySid, Sealed, Sid as _};
 use store::{Conflict, EnrollmentKeyRow, Error, Store, Write};
 
 use crate::concurrency::run_concurrently;
@@ -190,7 +190,8 @@ async fn deleting_an_account_deletes_all_its_resources_except_deliveries(databas
     add(&store, [key, bystander]).await;
 
     // The store has no method that deletes an account yet. This connection enforces foreign keys, too.
-    database.sql(&format!("DELETE FROM accounts WHERE sid = '{}'", deleted.user.account.sid)).await;
+    let deleted_sid = database.literal(deleted.user.account.sid.to_bytes());
+    database.sql(&format!("DELETE FROM accounts WHERE sid = {deleted_sid}")).await;
     assert_same!(read!(store, |db| db.api_key(key.sid)).unwrap(), None::<ApiKey>);
     assert_eq!(deleted.remaining(&store).await, ["delivery"]);
     assert_same!(read!(store, |db| db.api_key(bystander.sid)).unwrap(), Some(bystander));

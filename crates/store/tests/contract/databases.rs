@@ -47,6 +47,11 @@ macro_rules! contract {
     )+};
 }
 
+/// Returns the hexadecimal digits of a SID or a delivery ID, as [`TestDatabase::sql`] returns them on SQLite.
+pub(crate) fn hex_digits(id: [u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(id))
+}
+
 /// Maximum duration of a test. A test that runs longer fails instead of hanging.
 const TEST_TIMEOUT: Duration = Duration::from_secs(180);
 
@@ -145,7 +150,25 @@ impl TestDatabase {
         connection
     }
 
-    /// Runs `sql` on a connection outside the store. Returns one line per row, with columns separated by `|` and `NULL` as an empty string.
+    /// Returns the SQL text of the 16 bytes of a SID or a delivery ID.
+    pub(crate) fn literal(&self, id: [u8; 16]) -> String {
+        let digits = hex_digits(id);
+        match self.resource {
+            Resource::Postgres(_) => format!("CAST('{digits}' AS UUID)"),
+            Resource::Memory | Resource::Folder(_) => format!("X'{digits}'"),
+        }
+    }
+
+    /// Returns the SQL text of a blob that is neither a SID nor a MAC.
+    pub(crate) fn invalid_bytes(&self) -> &'static str {
+        match self.resource {
+            Resource::Postgres(_) => "CAST('invalid' AS BYTEA)",
+            Resource::Memory | Resource::Folder(_) => "CAST('invalid' AS BLOB)",
+        }
+    }
+
+    /// Runs `sql` on a connection outside the store. Returns one line per row, with columns separated by `|`, `NULL` as
+    /// an empty string, and binary values in hexadecimal.
     pub(crate) async fn sql(&self, sql: &str) -> String {
         if let Resource::Postgres(database) = &self.resource {
             return database.psql(sql);
@@ -162,7 +185,9 @@ impl TestDatabase {
                     Value::Integer(value) => value.to_string(),
                     Value::Real(value) => value.to_string(),
                     Value::Text(value) => value,
-                    Value::Blob(value) => String::from_utf8_lossy(&value).into_owned(),
+                    Value::Blob(value) => {
+                        value.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+                    }
                 };
                 lines.push((0..columns).map(column).collect::<Vec<_>>().join("|"));
             }

@@ -1,17 +1,24 @@
-//! Runs most statements of the store, so that the connections in use prepare them.
+//! Runs every statement of the store, so that the connections in use prepare them, and so that their query plans can
+//! be checked.
 
 use std::num::NonZeroU32;
+use std::path::Path;
+use std::time::Duration;
 
-use domain::challenges::Answer;
-use domain::deliveries::Next;
-use domain::{ApiKey, Sealed};
+use domain::alerts::Level;
+use domain::audit::{AuditRecord, ChainPosition, Mac};
+use domain::challenges::{Answer, Status};
+use domain::clock_trust::ClockRecord;
+use domain::deliveries::{Next, Stranded};
+use domain::paging::{Cursor, Position};
+use domain::{ApiKey, Order, PageRequest, Sealed};
 use store::{
-    AlertFilter, AuditFilter, ChallengeFilter, DeliveryFilter, EnrollmentKeyRow, Error, Read, SealedColumn,
-    Store, Write,
+    AlertFilter, AuditChain, AuditFilter, ChallengeFilter, DeliveryFilter, EnrollmentKeyRow, Error, Read,
+    SealedColumn, Store, UnchainedPosition, Write,
 };
 
+use crate::audit::record;
 use crate::fixtures::*;
-use crate::paging::ALL;
 
 /// The rows on which the statements are run.
 #[derive(Clone, Copy)]
@@ -19,26 +26,43 @@ struct Rows {
     tree: AccountTree,
     api_key: &'static ApiKey,
     enrollment_key: &'static EnrollmentKeyRow<Plaintext>,
+    audit_record: &'static AuditRecord,
 }
 
-/// Inserts an account with its resources, and runs most statements of the store on them.
+/// Returns requests for the pages of a list that need different statements: the first page in both orders, and the
+/// pages after and before a row.
+fn pages() -> [PageRequest; 6] {
+    let position = Position { created_at: NOW, sid: [7; 16] };
+    let pages = [None, Some(Cursor::After(position)), Some(Cursor::Before(position))];
+    let orders = [Order::Ascending, Order::Descending];
+    let mut requests = orders.map(|order| pages.map(|cursor| PageRequest { size: 50, order, cursor }));
+    requests.as_flattened_mut().try_into().unwrap()
+}
+
+/// Inserts an account with its resources, and runs every statement of the store on them.
 ///
 /// # Panics
 /// Panics if a statement fails or has an unexpected result.
 pub(crate) async fn run_every_statement(store: &Store) {
     let tree = AccountTree::create(store).await;
     let account = tree.user.account;
-    let rows =
-        Rows { tree, api_key: api_key(account), enrollment_key: enrollment_key(&account.sid.to_string()) };
+    let rows = Rows {
+        tree,
+        api_key: api_key(account),
+        enrollment_key: enrollment_key(&account.sid.to_string()),
+        audit_record: record(account),
+    };
     store.write(async move |tx: &mut Write| insert_and_update(tx, rows).await).await.unwrap();
     assert_eq!(tree.remaining(store).await, AccountTree::ALL);
     store.read(async move |db: &mut Read| query(db, rows).await).await.unwrap();
+    store.read(async move |db: &mut Read| list(db, rows).await).await.unwrap();
+    store.write(async move |tx: &mut Write| chain(tx, rows).await).await.unwrap();
     store.write(async move |tx: &mut Write| delete(tx, rows).await).await.unwrap();
 }
 
 /// Runs statements that insert or change rows.
 async fn insert_and_update(tx: &mut Write, rows: Rows) -> Result<(), Error> {
-    let Rows { tree, api_key, enrollment_key } = rows;
+    let Rows { tree, api_key, enrollment_key, .. } = rows;
     let AccountTree { webhook, credential, delivery, .. } = tree;
     let EnrolledUser { account, service, entity, path, factor } = tree.user;
     let (challenge_sid, token_sid) = (tree.challenge.sid, tree.token.grant.sid);
@@ -63,6 +87,7 @@ async fn insert_and_update(tx: &mut Write, rows: Rows) -> Result<(), Error> {
     tx.set_debugger_webhook(account.sid, Some(&webhook.url), NOW).await?;
     tx.lock_webhook(account.sid, service.sid, webhook.sid).await?;
     tx.update_webhook(webhook).await?;
+    tx.lock_credential(account.sid, credential.sid).await?;
     tx.update_credential(credential).await?;
     tx.claim_expiring_credentials(7, NOW).await?;
     tx.mark_unreachable(factor.sid, "token", NOW).await?;
@@ -70,6 +95,10 @@ async fn insert_and_update(tx: &mut Write, rows: Rows) -> Result<(), Error> {
         tx.clear_unreachable(account.sid, service_sid).await?;
     }
     tx.count_webhooks(service.sid).await?;
+    let stranded = Stranded { scheduled_after: MAX_TIME, due_after: MAX_TIME };
+    tx.reschedule_stranded_deliveries("lease", stranded, 1, NOW).await?;
+    let clock = ClockRecord { trusted_at: NOW, ran_for: Duration::ZERO, doubted: None };
+    tx.set_clock_record(&clock).await?;
     for full in [&[][..], &[domain::deliveries::Destination::Host("elsewhere:443".to_owned())]] {
         let leased = tx.lease_deliveries("lease", full, 1, NOW, MAX_TIME).await?;
         let ids: Vec<_> = leased.iter().map(|delivery| delivery.id).collect();
@@ -84,10 +113,12 @@ async fn insert_and_update(tx: &mut Write, rows: Rows) -> Result<(), Error> {
     Ok(())
 }
 
-/// Runs statements that only read. [`AccountTree::remaining`] runs further ones.
+/// Runs statements that only read, except lists. [`AccountTree::remaining`] runs further ones.
 async fn query(db: &mut Read, rows: Rows) -> Result<(), Error> {
-    let Rows { tree, api_key, enrollment_key } = rows;
+    let Rows { tree, api_key, enrollment_key, audit_record } = rows;
     let EnrolledUser { account, service, entity, factor, .. } = tree.user;
+    db.require_current_schema().await?;
+    db.database_info().await?;
     db.accounts().await?;
     db.api_key(api_key.sid).await?;
     db.api_keys(account.sid).await?;
@@ -97,26 +128,94 @@ async fn query(db: &mut Read, rows: Rows) -> Result<(), Error> {
         db.count_by_key(kind).await?;
         db.sealed_under_other_keys::<Plaintext>(kind, b"12345678", "", 10).await?;
     }
-    db.services(account.sid, &ALL).await?;
-    db.entities(account.sid, service.sid, &ALL).await?;
     db.factor_by_credential(factor.credential_sid).await?;
-    db.factors(entity.sid, &ALL).await?;
     db.count_factors(entity.sid).await?;
-    db.challenges(entity.sid, ChallengeFilter::default(), &ALL, NOW).await?;
-    db.webhooks(account.sid, service.sid, &ALL).await?;
+    db.count_expired(MIN_TIME, NOW).await?;
+    db.is_answered_by(tree.challenge.sid, DIGEST).await?;
     db.enabled_webhooks(service.sid).await?;
     db.all_webhooks().await?;
-    db.credentials(account.sid, &ALL).await?;
     db.all_credentials().await?;
-    db.alerts(account.sid, AlertFilter::default(), &ALL).await?;
-    db.deliveries(&DeliveryFilter::default(), 10).await?;
-    db.newest_audit_records(&AuditFilter::default(), 10).await?;
-    db.audit_chain().await?;
+    db.clock_record().await?;
+    db.event(account.sid, audit_record.sid).await?;
+    db.newest_audit_record_at().await?;
+    db.pending_deliveries().await?;
+    db.has_stranded_deliveries("lease", Stranded { scheduled_after: NOW, due_after: NOW }).await?;
     db.next_delivery_due_at().await?;
     db.nth_latest_entity_created_at(service.sid, NOW..NOW, NonZeroU32::MIN).await?;
     db.nth_latest_factor_created_at(entity.sid, NOW..NOW, NonZeroU32::MIN).await?;
-    db.nth_latest_challenge_created_at(factor.sid, NOW..NOW, NonZeroU32::MIN).await?;
-    db.next_pending_slot_at(factor.sid, NonZeroU32::MIN, NOW).await?;
+    db.nth_latest_challenge_created_at(entity.sid, factor.sid, NOW..NOW, NonZeroU32::MIN).await?;
+    db.next_pending_slot_at(entity.sid, factor.sid, NonZeroU32::MIN, NOW).await?;
+    Ok(())
+}
+
+/// Runs every list with each of its filters, in both orders, from the beginning and from a row.
+async fn list(db: &mut Read, rows: Rows) -> Result<(), Error> {
+    let EnrolledUser { account, service, entity, factor, .. } = rows.tree.user;
+    let statuses = [Status::Pending, Status::Expired, Status::Approved, Status::Denied];
+    let text = || Some("text".to_owned());
+    let any = AuditFilter::default;
+    let audit_filters = [
+        any(),
+        AuditFilter { actor: text(), ..any() },
+        AuditFilter { event_type: text(), ..any() },
+        AuditFilter { event_type: Some("challenge.created".to_owned()), ..any() },
+        AuditFilter { resource_sid: text(), ..any() },
+        AuditFilter { address: text(), ..any() },
+        AuditFilter { from: Some(NOW), to: Some(MAX_TIME), ..any() },
+        AuditFilter { resource_sid: text(), actor: text(), from: Some(NOW), ..any() },
+        AuditFilter { actor: text(), event_type: text(), address: text(), to: Some(NOW), ..any() },
+    ];
+    for page in &pages() {
+        db.services(account.sid, page).await?;
+        db.entities(account.sid, service.sid, page).await?;
+        db.factors(entity.sid, page).await?;
+        for factor_sid in [None, Some(factor.sid)] {
+            for status in statuses.map(Some).into_iter().chain([None]) {
+                db.challenges(entity.sid, ChallengeFilter { factor_sid, status }, page, NOW).await?;
+            }
+        }
+        db.webhooks(account.sid, service.sid, page).await?;
+        db.credentials(account.sid, page).await?;
+        for level in [None, Some(Level::Error)] {
+            for (from, to) in [(None, None), (Some(NOW), Some(MAX_TIME))] {
+                db.alerts(account.sid, AlertFilter { level, from, to }, page).await?;
+            }
+        }
+        for filter in &audit_filters {
+            db.events(account.sid, filter, page).await?;
+        }
+    }
+    for filter in &audit_filters {
+        db.newest_audit_records(filter, 10).await?;
+    }
+    for subject in [None, text()] {
+        for kind in [None, Some("webhook".to_owned())] {
+            for state in [None, Some("owed"), Some("delivered"), Some("skipped"), Some("failed")] {
+                let (subject, kind, state) = (subject.clone(), kind.clone(), state.map(str::to_owned));
+                db.deliveries(&DeliveryFilter { subject, kind, state }, 10).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Runs the statements of the audit log.
+async fn chain(tx: &mut Write, rows: Rows) -> Result<(), Error> {
+    let record = rows.audit_record;
+    let start = AuditChain { removed: ChainPosition::START, head: ChainPosition::START, seal: Mac([1; 32]) };
+    tx.insert_audit_chain(&start, &Sealed::<()>::from_bytes(all_bytes())).await?;
+    tx.audit_key::<()>().await?;
+    tx.audit_chain().await?;
+    tx.insert_audit_record(record, &Mac([5; 32])).await?;
+    tx.set_unchained_mac(record.sid, &Mac([6; 32])).await?;
+    assert_eq!(tx.unchained_records(&UnchainedPosition::START, 10).await?.len(), 1);
+    let chain = tx.try_lock_audit_chain().await?.unwrap();
+    let position = ChainPosition { number: chain.head.number + 1, mac: Mac([7; 32]) };
+    tx.append_to_audit_chain(&[(record.sid, position)]).await?;
+    tx.update_audit_chain(&position, &position, &Mac([8; 32])).await?;
+    assert_eq!(tx.chained_records(0, position.number, 10).await?.len(), 1);
+    tx.check_audit_log().await?;
+    assert_eq!(tx.delete_removed_records(chain.head.number).await?, 1);
     Ok(())
 }
 
@@ -136,6 +235,7 @@ async fn delete(tx: &mut Write, rows: Rows) -> Result<(), Error> {
     }
     tx.delete_old_deliveries(MAX_TIME, 1).await?;
     tx.acquire_lease("lease", "holder", NOW, MAX_TIME).await?;
+    tx.release_lease("lease", "holder").await?;
     tx.delete_unverified_factors(MIN_TIME, 1).await?;
     tx.record_factor_creation(factor).await?;
     tx.delete_old_factor_creations(MIN_TIME, 1).await?;
@@ -149,4 +249,27 @@ async fn delete(tx: &mut Write, rows: Rows) -> Result<(), Error> {
     tx.count_deleted().await?;
     tx.delete_api_key(rows.api_key.sid).await?;
     Ok(())
+}
+
+#[test]
+fn every_method_of_the_store_is_run() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |file: std::path::PathBuf| std::fs::read_to_string(file).unwrap();
+    let runs = ["every_statement.rs", "fixtures.rs"]
+        .map(|file| read(root.join("tests/contract").join(file)))
+        .concat();
+    let is_run =
+        |name: &&str| runs.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == *name);
+    for file in root.join("src").read_dir().unwrap() {
+        let source = read(file.unwrap().path());
+        let Some(start) = source.find("\nimpl Read {").or_else(|| source.find("\nimpl Write {")) else {
+            continue;
+        };
+        let functions = source[start..].split("    pub async fn ").skip(1);
+        let methods =
+            functions.filter(|text| text.split(')').next().is_some_and(|it| it.contains("&mut self")));
+        let names = methods.map(|text| text.split(['(', '<']).next().unwrap());
+        let missing: Vec<_> = names.filter(|name| !is_run(name)).collect();
+        assert_eq!(missing, [""; 0], "run these methods in every_statement.rs");
+    }
 }

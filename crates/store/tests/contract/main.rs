@@ -11,6 +11,8 @@ mod concurrency;
 mod every_statement;
 mod paging;
 mod proxy;
+mod query_plans;
+mod statement_recorder;
 
 mod access_tokens;
 mod accounts;
@@ -21,6 +23,7 @@ mod clock_record;
 mod connections;
 mod credentials;
 mod deliveries;
+mod distributed_sql;
 mod entities;
 mod factors;
 mod leases;

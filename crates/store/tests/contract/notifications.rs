@@ -1,10 +1,11 @@
 //! Notifications: additional pushes about a challenge, which a backend requests.
 
+use domain::Sid as _;
 use domain::notifications::{MAX_PER_CHALLENGE, Ttl};
 use store::{Conflict, Error, Store, Write};
 
 use crate::concurrency::run_concurrently;
-use crate::databases::TestDatabase;
+use crate::databases::{TestDatabase, hex_digits};
 use crate::fixtures::*;
 
 contract! {
@@ -87,9 +88,11 @@ async fn notification_is_stored_unchanged(database: TestDatabase) {
     add(&store, [longest, shortest]).await;
     let line = |notification: &domain::notifications::Notification| {
         let domain::notifications::Notification { sid, challenge_sid, ttl, created_at } = notification;
+        let (sid, challenge_sid) = (hex_digits(sid.to_bytes()), hex_digits(challenge_sid.to_bytes()));
         format!("{sid}|{challenge_sid}|{}|{}", ttl.get(), created_at.micros())
     };
-    let found =
-        database.sql("SELECT sid, challenge_sid, ttl, created_at FROM notifications ORDER BY sid").await;
+    let sql = "SELECT sid, challenge_sid, ttl, created_at FROM notifications ORDER BY sid";
+    // PostgreSQL writes these columns as UUIDs, with hyphens.
+    let found = database.sql(sql).await.replace('-', "");
     assert_eq!(found, format!("{}\n{}", line(longest), line(shortest)));
 }

@@ -289,7 +289,7 @@ async fn unexpected_changed_and_missing_schema_objects_are_reported_by_name(data
             "CREATE TRIGGER approve_all AFTER INSERT ON challenges \
              BEGIN UPDATE challenges SET status = 'approved', responded_at = 1 WHERE sid = NEW.sid; END; \
              CREATE VIEW entity_view AS SELECT * FROM entities; CREATE TABLE diary (day TEXT); \
-             DROP INDEX challenges_pending; \
+             DROP INDEX challenges_unanswered; \
              DROP TRIGGER audit_log_stays; CREATE TRIGGER audit_log_stays BEFORE UPDATE ON audit_log BEGIN SELECT 1; END",
         )
         .await;
@@ -298,7 +298,7 @@ async fn unexpected_changed_and_missing_schema_objects_are_reported_by_name(data
         "trigger audit_log_stays was changed",
         "table diary is unexpected",
         "view entity_view is unexpected",
-        "index challenges_pending is missing",
+        "index challenges_unanswered is missing",
     ];
     let backup = database.file().with_file_name("backup");
     back_up(&database.file(), &backup).await.unwrap();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use domain::{Account, AccountSid, Challenge};
+use domain::{Account, AccountSid, Challenge, Sid as _};
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use store::{ChallengeFilter, Conflict, Error, Read, Store, Write};
@@ -441,7 +441,9 @@ async fn committed_writes_survive_reopening_without_closing(database: TestDataba
     let store = database.open().await;
     let account = account();
     assert!(transact!(store, |tx| tx.insert_account(account)).unwrap());
-    assert_eq!(database.sql("SELECT sid FROM accounts").await, account.sid.to_string());
+    let count =
+        format!("SELECT count(*) FROM accounts WHERE sid = {}", database.literal(account.sid.to_bytes()));
+    assert_eq!(database.sql(&count).await, "1");
     drop(store);
     let store = database.open().await;
     assert_same!(read!(store, |db| db.account(account.sid)).unwrap(), Some(account));

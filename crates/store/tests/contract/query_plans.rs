@@ -1,0 +1,226 @@
+//! The plans of all statements: none may read or sort a whole table that grows with use, because its duration would
+//! grow with the table.
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::sync::{Mutex, PoisonError};
+
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
+
+use crate::databases::TestDatabase;
+use crate::every_statement::run_every_statement;
+
+contract! {
+    on sqlite:
+    sqlite_reads_growing_tables_with_an_index,
+    foreign_keys_of_growing_tables_have_an_index,
+}
+
+contract! {
+    on postgres:
+    postgres_reads_growing_tables_with_an_index,
+}
+
+/// The tables that grow with use.
+const GROWING_TABLES: [&str; 10] = [
+    "entities",
+    "factors",
+    "challenges",
+    "access_tokens",
+    "notifications",
+    "deliveries",
+    "delivery_attempts",
+    "alerts",
+    "audit_log",
+    "factor_creations",
+];
+
+/// Partial indexes that contain only a few rows of a growing table, such as the pending deliveries. Reading a whole one
+/// is fast, and so is sorting its rows.
+const SMALL_INDEXES: [&str; 7] = [
+    "entities_deleted",
+    "factors_unverified",
+    "factors_unreachable",
+    "deliveries_due",
+    "deliveries_redirectable",
+    "deliveries_undelivered",
+    "audit_log_unchained",
+];
+
+/// Parts of statements that may read or sort many rows, each with the reason.
+const EXCEPTIONS: [(&str, &str); 9] = [
+    ("AS repeated_sid", "the verification of the audit log reads all of it"),
+    ("AS key_id, count(*) AS sealed FROM access_tokens", "only commands count sealed values"),
+    ("ORDER BY expires_at DESC LIMIT 1 OFFSET", "sorts the pending challenges of one factor"),
+    ("SELECT created_at FROM audit_log ORDER BY sid DESC LIMIT 1", "reads one record"),
+    ("SET destination = $2", "PostgreSQL prefers another small index while the table is empty"),
+    ("WHERE true ORDER BY", "reads the newest rows until the limit is reached"),
+    ("AND kind = 'webhook' ORDER BY id", "reads the newest webhooks until the limit is reached"),
+    ("WHERE true AND state = $2 ORDER BY id", "reads the newest deliveries: most are delivered"),
+    ("WHERE true AND event_type || ''", "reads the newest rows: most have this type"),
+];
+
+/// A statement that the store ran, and whether it ran on PostgreSQL.
+type Statement = (bool, String);
+
+/// All statements that the tests of this process have run.
+static STATEMENTS: Mutex<BTreeSet<Statement>> = Mutex::new(BTreeSet::new());
+
+/// A subscriber that collects the statements that the store logs.
+struct StatementCollector;
+
+/// The fields of a logged statement.
+#[derive(Default)]
+struct StatementFields {
+    is_postgres: bool,
+    sql: String,
+}
+
+impl Visit for StatementFields {
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        if field.name() == "postgres" {
+            self.is_postgres = value;
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "sql" {
+            value.clone_into(&mut self.sql);
+        }
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn Debug) {}
+}
+
+impl Subscriber for StatementCollector {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == "store::statement"
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut fields = StatementFields::default();
+        event.record(&mut fields);
+        let mut statements = STATEMENTS.lock().unwrap_or_else(PoisonError::into_inner);
+        statements.insert((fields.is_postgres, fields.sql));
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+/// Runs every statement of the store on `database`, and returns the statements that have a query plan.
+async fn collect_statements(database: &TestDatabase, is_postgres: bool) -> Vec<String> {
+    // Another test of this process may have installed the collector.
+    let _ = tracing::subscriber::set_global_default(StatementCollector);
+    let store = database.open().await;
+    run_every_statement(&store).await;
+    store.close().await;
+    let statements = STATEMENTS.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let has_plan =
+        |sql: &str| ["SELECT", "WITH", "INSERT", "UPDATE", "DELETE"].iter().any(|verb| sql.starts_with(verb));
+    let of_database =
+        statements.into_iter().filter(|(postgres, sql)| *postgres == is_postgres && has_plan(sql));
+    of_database.map(|(_, sql)| sql).collect()
+}
+
+/// A step of a plan: its text, the growing table that it reads, and whether it finds the rows with an index.
+struct Step {
+    text: String,
+    table: Option<&'static str>,
+    is_indexed: bool,
+}
+
+impl Step {
+    fn is_small(&self) -> bool {
+        SMALL_INDEXES.iter().any(|index| self.text.contains(index))
+    }
+}
+
+/// Returns a message for each step of a statement's plan that reads or sorts a whole growing table. `is_sort` returns
+/// whether the text of a step describes a sort.
+fn violations(sql: &str, steps: &[Step], is_sort: impl Fn(&str) -> bool) -> Vec<String> {
+    if EXCEPTIONS.iter().any(|(part, _)| sql.contains(part)) {
+        return Vec::new();
+    }
+    let is_large = |step: &&Step| step.table.is_some() && !step.is_small();
+    let scans = steps.iter().filter(is_large).filter(|step| !step.is_indexed);
+    let has_large = steps.iter().any(|step| is_large(&step));
+    let sorts = steps.iter().filter(|step| has_large && is_sort(&step.text));
+    scans.chain(sorts).map(|step| format!("{}\n    in {sql}", step.text)).collect()
+}
+
+/// Returns the growing table that `text` names after `keyword`.
+fn growing_table(text: &str, keyword: &str) -> Option<&'static str> {
+    let name = text.split(keyword).nth(1)?.split_whitespace().next()?;
+    GROWING_TABLES.into_iter().find(|table| *table == name)
+}
+
+async fn sqlite_reads_growing_tables_with_an_index(database: TestDatabase) {
+    let statements = collect_statements(&database, false).await;
+    assert!(statements.len() > 100, "{}", statements.len());
+    let connection = database.connect_directly();
+    let mut found = Vec::new();
+    for sql in &statements {
+        let mut explain = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let details = explain.raw_query().mapped(|row| row.get(3)).collect::<Result<Vec<String>, _>>();
+        let step = |text: String| Step {
+            table: growing_table(&text, "SCAN ").or_else(|| growing_table(&text, "SEARCH ")),
+            is_indexed: text.starts_with("SEARCH "),
+            text,
+        };
+        let steps: Vec<_> = details.unwrap().into_iter().map(step).collect();
+        found.extend(violations(sql, &steps, |text| text.contains("TEMP B-TREE")));
+    }
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+async fn postgres_reads_growing_tables_with_an_index(database: TestDatabase) {
+    let statements = collect_statements(&database, true).await;
+    assert!(statements.len() > 100, "{}", statements.len());
+    let mut found = Vec::new();
+    for sql in &statements {
+        let parameters = (1..).take_while(|number| sql.contains(&format!("${number}"))).count();
+        let nulls = vec!["NULL"; parameters].join(", ");
+        let execute = if nulls.is_empty() { "statement".to_owned() } else { format!("statement ({nulls})") };
+        // With these settings, a plan contains a scan or a sort only if there is no index that avoids it.
+        let plan = database
+            .sql(&format!(
+                "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_bitmapscan = off; \
+                 SET enable_sort = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
+                 PREPARE statement AS {sql}; EXPLAIN EXECUTE {execute}"
+            ))
+            .await;
+        let lines: Vec<_> = plan.lines().collect();
+        let step = |(index, line): (usize, &&str)| Step {
+            table: growing_table(line, "Scan on ")
+                .or_else(|| line.contains("Index").then(|| growing_table(line, " on ")).flatten()),
+            is_indexed: lines.get(index + 1).is_some_and(|next| next.contains("Index Cond:")),
+            text: (*line).to_owned(),
+        };
+        let steps: Vec<_> = lines.iter().enumerate().map(step).collect();
+        found.extend(violations(sql, &steps, |text| {
+            text.trim_start_matches([' ', '-', '>']).starts_with("Sort ")
+        }));
+    }
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+/// Without such an index, each deletion of a parent reads the whole table. PostgreSQL has the same indexes.
+async fn foreign_keys_of_growing_tables_have_an_index(database: TestDatabase) {
+    database.open().await.close().await;
+    let sql = "SELECT t.name || '.' || f.\"from\" FROM sqlite_schema t, pragma_foreign_key_list(t.name) f \
+               WHERE NOT EXISTS (SELECT 1 FROM pragma_index_list(t.name) i, pragma_index_info(i.name) c \
+               WHERE c.seqno = 0 AND c.name = f.\"from\" AND i.partial = 0)";
+    assert_eq!(database.sql(sql).await, "");
+}
