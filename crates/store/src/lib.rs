@@ -15,7 +15,7 @@
 //!
 //! * On SQLite, one thread owns the only write connection. It runs queued closures inside one transaction, each in
 //!   its own savepoint, and acknowledges all of them after one durable commit (`writer.rs`). Reads use connections
-//!   of their own. An in-memory database has one connection for everything.
+//!   of their own, each on a thread of its own. An in-memory database has one connection for everything.
 //! * On PostgreSQL, each write is a transaction of its own at READ COMMITTED, and several run at once. A closure that
 //!   counts rows before it inserts one must lock their parent first ([`Write::ensure_entity`],
 //!   [`Write::lock_factor`]).
@@ -25,7 +25,9 @@
 //!
 //! | Question | File |
 //! | --- | --- |
-//! | How is a database opened, read and written? | `store.rs`, `read_write.rs`, `writer.rs` |
+//! | How is a database opened, read and written? | `store.rs`, `read_write.rs` |
+//! | On which threads do reads and writes run? | `job.rs`, `sqlite_readers.rs`, `writer.rs` |
+//! | How are statements sent to SQLite? | `sqlite.rs` |
 //! | How does PostgreSQL get its connections? | `postgres.rs`, `pool.rs`, `announcements.rs` |
 //! | How do SQLite files get copied, restored and locked? | `sqlite_files.rs`, `backup.rs`, `folder_lock.rs` |
 //! | Which schema does a database have, and how is it migrated? | `schema.rs`, `migrate.rs`, `inspect.rs` |
