@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use crypto::{Jws, parse_public_key};
-use domain::challenges::{Answer, Details, Field, Message, SIGNATURE_FIELDS, State};
+use domain::challenges::{Answer, Details, Field, Message, PushChallenge, SIGNATURE_FIELDS, State, Target};
 use domain::factors::PublicKey;
 use domain::parameter::Parameter;
 use domain::text::StringMap;
@@ -18,24 +18,28 @@ const VECTOR: &str = include_str!("../corpus/answer/vector");
 static VECTOR_PUBLIC_KEY: LazyLock<PublicKey> = LazyLock::new(|| parse_public_key(VECTOR_KEY).unwrap());
 
 /// The challenge that the test vectors answer.
-static CHALLENGE: LazyLock<Challenge> = LazyLock::new(|| Challenge {
+static CHALLENGE: LazyLock<Challenge<PushChallenge>> = LazyLock::new(|| Challenge {
     sid: "YC03444444444444444444444444444444".parse().unwrap(),
     account_sid: "AC11111111111111111111111111111111".parse().unwrap(),
     service_sid: "VA22222222222222222222222222222222".parse().unwrap(),
-    entity_sid: EntitySid::from_bytes([0; 16]),
-    identity: Identity::from_parameter("user-0001-abcd").unwrap(),
-    factor_sid: "YF03333333333333333333333333333333".parse().unwrap(),
     state: State::Pending,
-    details: Details {
-        message: Message::from_parameter("Login to https://example.com/?").unwrap(),
-        fields: vec![Field::from_parameter(r#"{"label":"IP","value":"203.0.113.9"}"#).unwrap()],
-        date: None,
-    },
-    hidden_details: Some(StringMap::from_parameter(r#"{"txn":"a/b"}"#).unwrap()),
     metadata: None,
     expires_at: Timestamp::from_seconds(NOW_SECONDS + 300),
     created_at: Timestamp::from_seconds(NOW_SECONDS),
     updated_at: Timestamp::from_seconds(NOW_SECONDS),
+    kind: PushChallenge {
+        target: Target {
+            entity_sid: EntitySid::from_bytes([0; 16]),
+            identity: Identity::from_parameter("user-0001-abcd").unwrap(),
+            factor_sid: "YF03333333333333333333333333333333".parse().unwrap(),
+        },
+        details: Details {
+            message: Message::from_parameter("Login to https://example.com/?").unwrap(),
+            fields: vec![Field::from_parameter(r#"{"label":"IP","value":"203.0.113.9"}"#).unwrap()],
+            date: None,
+        },
+        hidden_details: Some(StringMap::from_parameter(r#"{"txn":"a/b"}"#).unwrap()),
+    },
 });
 
 /// Interprets the input as an answer. If it has two lines, also interprets them as the header and the claims

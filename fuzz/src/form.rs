@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use domain::{Code, Problem};
 use url::form_urlencoded;
 
-/// The form module of `countersign-api`, without the HTTP server of that crate.
-#[path = "../../crates/api/src/form.rs"]
+/// The form module of `countersign-web`, without the HTTP server of that crate.
+#[path = "../../crates/web/src/form.rs"]
 mod subject;
 
 use subject::Form;

@@ -5,14 +5,19 @@
 
 pub mod access_token;
 pub mod answer;
+pub mod attestation_object;
+pub mod authenticator_data;
 pub mod callback_url;
+pub mod client_data;
 pub mod device_token;
 pub mod form;
+pub mod json_body;
 pub mod page_token;
 pub mod parameter;
 pub mod public_key;
 pub mod sid;
 pub mod signature;
+pub mod totp_secret;
 
 use std::sync::LazyLock;
 
@@ -24,14 +29,19 @@ use crypto::SigningKey;
 pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("access_token", access_token::check),
     ("answer", answer::check),
+    ("attestation_object", attestation_object::check),
+    ("authenticator_data", authenticator_data::check),
     ("callback_url", callback_url::check),
+    ("client_data", client_data::check),
     ("device_token", device_token::check),
     ("form", form::check),
+    ("json_body", json_body::check),
     ("page_token", page_token::check),
     ("parameter", parameter::check),
     ("public_key", public_key::check),
     ("sid", sid::check),
     ("signature", signature::check),
+    ("totp_secret", totp_secret::check),
 ];
 
 /// The time of the test vectors, in seconds since the epoch: 2026-01-01T00:00:00Z.

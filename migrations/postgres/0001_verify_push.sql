@@ -58,55 +58,109 @@ CREATE TABLE entities (
 CREATE INDEX entities_of_service ON entities (service_sid, created_at, sid) WHERE deleted_at IS NULL;
 CREATE INDEX entities_deleted ON entities (deleted_at) WHERE deleted_at IS NOT NULL;
 
+-- What all factors have. What a type adds is in a table of its own, whose rows are deleted with those of this table.
 CREATE TABLE factors (
-    sid                   UUID    NOT NULL PRIMARY KEY,
-    account_sid           UUID    NOT NULL,
-    service_sid           UUID    NOT NULL,
-    entity_sid            UUID    NOT NULL REFERENCES entities ON DELETE CASCADE,
-    credential_sid        UUID    NOT NULL,     -- kid of the device's signatures; never changes
-    created_at            BIGINT  NOT NULL,
-    updated_at            BIGINT  NOT NULL,
-    identity              TEXT    NOT NULL,
-    friendly_name         TEXT    NOT NULL,
-    public_key            BYTEA   NOT NULL,     -- SubjectPublicKeyInfo in DER
-    status                TEXT    NOT NULL CHECK (status IN ('unverified', 'verified')),
-    app_id                TEXT    NOT NULL,
-    sdk_version           TEXT,
-    notification_platform TEXT    NOT NULL CHECK (notification_platform IN ('none', 'apn', 'fcm')),
-    notification_token    TEXT,
-    token_registered_at   BIGINT  NOT NULL,     -- when the device last sent its token
-    unreachable           BIGINT  NOT NULL DEFAULT 0, -- 1: the provider rejected the token, so nothing is pushed
-    metadata              TEXT,                 -- JSON
-    CONSTRAINT factors_credential UNIQUE (credential_sid),
-    CONSTRAINT factors_key UNIQUE (entity_sid, public_key),
-    CHECK ((notification_platform = 'none') = (notification_token IS NULL))
+    sid           UUID    NOT NULL PRIMARY KEY,
+    account_sid   UUID    NOT NULL,
+    service_sid   UUID    NOT NULL,
+    entity_sid    UUID    NOT NULL REFERENCES entities ON DELETE CASCADE,
+    created_at    BIGINT  NOT NULL,
+    updated_at    BIGINT  NOT NULL,
+    factor_type   TEXT    NOT NULL CHECK (factor_type IN ('push', 'totp', 'passkeys')),
+    identity      TEXT    NOT NULL,
+    friendly_name TEXT    NOT NULL,
+    status        TEXT    NOT NULL CHECK (status IN ('unverified', 'verified')),
+    metadata      TEXT                          -- JSON
 );
 CREATE INDEX factors_of_entity ON factors (entity_sid, created_at, sid);
 -- A factor leaves this index when it is verified.
 CREATE INDEX factors_unverified ON factors (created_at) WHERE status = 'unverified';
--- The factors to try again when a push credential changes.
-CREATE INDEX factors_unreachable ON factors (account_sid) WHERE unreachable = 1;
 
--- A challenge outlives its factor, so factor_sid is not a reference.
+-- The SIDs of account, service and entity are copies, for keys and for statements that need no other table.
+CREATE TABLE push_factors (
+    factor_sid            UUID    NOT NULL PRIMARY KEY REFERENCES factors ON DELETE CASCADE,
+    account_sid           UUID    NOT NULL,
+    service_sid           UUID    NOT NULL,
+    entity_sid            UUID    NOT NULL,
+    credential_sid        UUID    NOT NULL,     -- kid of the device's signatures; never changes
+    token_registered_at   BIGINT  NOT NULL,     -- when the device last sent its token
+    unreachable           BIGINT  NOT NULL DEFAULT 0, -- 1: the provider rejected the token, so nothing is pushed
+    public_key            BYTEA   NOT NULL,     -- SubjectPublicKeyInfo in DER
+    app_id                TEXT    NOT NULL,
+    sdk_version           TEXT,
+    notification_platform TEXT    NOT NULL CHECK (notification_platform IN ('none', 'apn', 'fcm')),
+    notification_token    TEXT,
+    CONSTRAINT push_factors_credential UNIQUE (credential_sid),
+    CONSTRAINT push_factors_key UNIQUE (entity_sid, public_key),
+    CHECK ((notification_platform = 'none') = (notification_token IS NULL))
+);
+-- The factors to try again when a push credential changes.
+CREATE INDEX push_factors_unreachable ON push_factors (account_sid) WHERE unreachable = 1;
+
+CREATE TABLE totp_factors (
+    factor_sid           UUID    NOT NULL PRIMARY KEY REFERENCES factors ON DELETE CASCADE,
+    service_sid          UUID    NOT NULL,
+    time_step            BIGINT  NOT NULL,      -- seconds
+    code_length          BIGINT  NOT NULL,      -- digits
+    skew                 BIGINT  NOT NULL,      -- time steps
+    last_step            BIGINT,                -- time step of the last accepted code; null: none was accepted
+    failed_verifications BIGINT  NOT NULL,
+    algorithm            TEXT    NOT NULL CHECK (algorithm IN ('sha1', 'sha256', 'sha512')),
+    secret               BYTEA   NOT NULL       -- sealed
+);
+
+CREATE TABLE passkey_factors (
+    factor_sid               UUID    NOT NULL PRIMARY KEY REFERENCES factors ON DELETE CASCADE,
+    account_sid              UUID    NOT NULL,
+    service_sid              UUID    NOT NULL,
+    aaguid                   UUID,              -- model of the authenticator; null: unverified
+    cose_algorithm           BIGINT,            -- null: unverified, like the next four
+    sign_count               BIGINT,            -- of the last accepted signature
+    user_verified            BIGINT,            -- 0 or 1, like the next two
+    backup_eligible          BIGINT,
+    backed_up                BIGINT,
+    last_used_at             BIGINT,            -- null: approved no challenge
+    rp_id                    TEXT    NOT NULL,  -- domain name of the relying party
+    rp_name                  TEXT    NOT NULL,
+    origins                  TEXT    NOT NULL,  -- JSON: array of texts
+    authenticator_attachment TEXT    NOT NULL,
+    discoverable_credentials TEXT    NOT NULL,
+    user_verification        TEXT    NOT NULL,
+    challenge_digest         BYTEA   NOT NULL,  -- SHA-256 of the challenge of the registration
+    credential_id            BYTEA,             -- null: unverified, like the next two
+    credential_key           BYTEA,             -- SubjectPublicKeyInfo in DER
+    transports               TEXT,              -- JSON: array of texts
+    CONSTRAINT passkey_factors_credential UNIQUE (account_sid, rp_id, credential_id),
+    CHECK ((credential_id IS NULL) = (credential_key IS NULL))
+);
+
+-- A challenge outlives its factor, so factor_sid is not a reference. Only a passkey challenge can lack the factor, and
+-- also the entity, until it is approved.
 CREATE TABLE challenges (
     sid            UUID    NOT NULL PRIMARY KEY,
     account_sid    UUID    NOT NULL,
     service_sid    UUID    NOT NULL,
-    entity_sid     UUID    NOT NULL REFERENCES entities ON DELETE CASCADE,
-    factor_sid     UUID    NOT NULL,
+    entity_sid     UUID    REFERENCES entities ON DELETE CASCADE,
+    factor_sid     UUID,
     created_at     BIGINT  NOT NULL,
     updated_at     BIGINT  NOT NULL,
     expires_at     BIGINT  NOT NULL,            -- a whole second
     responded_at   BIGINT,                      -- null: not answered
+    attempts       BIGINT  NOT NULL DEFAULT 0,  -- wrong codes so far, of TOTP
+    factor_type    TEXT    NOT NULL CHECK (factor_type IN ('push', 'totp', 'passkeys')),
     status         TEXT    NOT NULL CHECK (status IN ('pending', 'voided', 'approved', 'denied')),
-    identity       TEXT    NOT NULL,
-    message        TEXT    NOT NULL,
-    fields         TEXT    NOT NULL,            -- JSON: array of label and value
+    identity       TEXT,
+    message        TEXT,
+    fields         TEXT,                        -- JSON: array of label and value
     details_date   BIGINT,
     hidden_details TEXT,                        -- JSON
     metadata       TEXT,                        -- JSON
     answer_digest  BYTEA,                       -- SHA-256 of the payload that answered, which may come again
-    CHECK ((status IN ('approved', 'denied')) = (responded_at IS NOT NULL))
+    CHECK ((status IN ('approved', 'denied')) = (responded_at IS NOT NULL)),
+    CHECK ((entity_sid IS NULL) = (identity IS NULL)),
+    CHECK (factor_sid IS NULL OR entity_sid IS NOT NULL),
+    CHECK (factor_type = 'passkeys' OR (factor_sid IS NOT NULL AND fields IS NOT NULL)),
+    CHECK (factor_type <> 'push' OR message IS NOT NULL)
 );
 -- Three indexes serve every list of an entity's challenges, each in the order of the list. The factor comes last: it
 -- excludes rows before they are read, and an entity has only a few factors.
@@ -115,6 +169,19 @@ CREATE INDEX challenges_unanswered ON challenges (entity_sid, created_at, sid, f
 CREATE INDEX challenges_answered ON challenges (entity_sid, status, created_at, sid, factor_sid)
     WHERE responded_at IS NOT NULL;
 CREATE INDEX challenges_by_expiry ON challenges (expires_at);
+-- Housekeeping removes these rows with their service.
+CREATE INDEX challenges_without_entity ON challenges (service_sid) WHERE entity_sid IS NULL;
+
+-- What a passkey challenge adds.
+CREATE TABLE passkey_challenges (
+    challenge_sid     UUID    NOT NULL PRIMARY KEY REFERENCES challenges ON DELETE CASCADE,
+    service_sid       UUID    NOT NULL,
+    rp_id             TEXT    NOT NULL,         -- domain name of the relying party
+    origins           TEXT    NOT NULL,         -- JSON: array of texts
+    user_verification TEXT    NOT NULL,
+    challenge_digest  BYTEA   NOT NULL,         -- SHA-256 of the WebAuthn challenge
+    options           TEXT    NOT NULL          -- JSON: the options for the browser, without the challenge
+);
 
 CREATE TABLE access_tokens (
     sid                  UUID    NOT NULL PRIMARY KEY,

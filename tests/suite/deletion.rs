@@ -17,7 +17,7 @@ const WAIT_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Runs SQL past the server and returns its output. Returns `None` and prints a notice if there is no program
 /// to run it.
-fn sql(world: &World, text: &str) -> Option<String> {
+pub(crate) fn sql(world: &World, text: &str) -> Option<String> {
     let Storage::Sqlite(data_dir) = &world.storage else {
         return Some(world.database.as_ref().unwrap().psql(text));
     };
@@ -58,7 +58,7 @@ fn stored_sid(world: &World, sid: &str) -> String {
 /// Returns an SQL expression for the columns of a challenge after its keys: pending until long after the test.
 fn challenge_columns(world: &World) -> String {
     let factor = stored_sid(world, "YF03000000000000000000000000000000");
-    format!("{factor}, 'pending', 'Sign in?', '[]', 4102444800000000, 1, 1 FROM")
+    format!("{factor}, 'push', 'pending', 'Sign in?', '[]', 4102444800000000, 1, 1 FROM")
 }
 
 /// Inserts [`ENTITY_COUNT`] entities and their challenges into a service. Returns `None` if SQL cannot be
@@ -79,7 +79,7 @@ fn fill(world: &World, account: &str, service: &str) -> Option<()> {
             world,
             &format!(
                 "{numbers} INSERT INTO challenges (sid, account_sid, service_sid, entity_sid, identity, factor_sid, \
-                 status, message, fields, expires_at, created_at, updated_at) \
+                 factor_type, status, message, fields, expires_at, created_at, updated_at) \
                  SELECT {}, {account}, {service}, {entity}, 'crowd-' || i, {} n",
                 challenge(kind),
                 challenge_columns(world)
@@ -172,7 +172,7 @@ on_every_database! {
         let path = entity(&service, "user-0001");
         let old = backend.get(&path, &[]).await.json();
         let many = format!(
-            "{} INSERT INTO challenges (sid, account_sid, service_sid, entity_sid, identity, factor_sid, status, message, \
+            "{} INSERT INTO challenges (sid, account_sid, service_sid, entity_sid, identity, factor_sid, factor_type, status, message, \
              fields, expires_at, created_at, updated_at) SELECT {}, {}, {}, {}, 'user-0001', {} n",
             numbers(10_000),
             numbered_sid(&world, "d"),

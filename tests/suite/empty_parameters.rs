@@ -21,15 +21,29 @@ fn absent_values(parameter: &str) -> &'static [&'static str] {
     if ["Metadata", "HiddenDetails"].contains(&parameter) { &["", "null"] } else { &[""] }
 }
 
+/// Parameters that are optional only beside others, or only for some factor types.
+const DEPENDENT_PARAMETERS: [&str; 8] = [
+    "Metadata",
+    "PrivateKey",
+    "KeyId",
+    "TeamId",
+    "Binding.PublicKey",
+    "Config.AppId",
+    "Config.NotificationPlatform",
+    "Details.Message",
+];
+
 #[tokio::test]
 async fn empty_optional_form_parameters_count_as_absent() {
     let (world, document) = (World::ephemeral(), document());
-    let (fixture, backend) = (Fixture::create(&world).await, world.backend());
+    let backend = world.backend();
     let mut tried = 0;
     for (_, pattern, operation) in operations(&document).filter(|(method, ..)| method == "POST") {
         let form = &operation["requestBody"]["content"]["application/x-www-form-urlencoded"]["schema"];
         let form = resolved(&document, form);
         let is_required = |name: &str| items(&form["required"]).any(|required| required == name);
+        // Own resources for each operation, because an entity has room for only 20 devices.
+        let fixture = Fixture::create(&world).await;
         let path = fixture.path(pattern);
         // A challenge allows only three further notifications.
         let is_comparable = !pattern.ends_with("/Notifications");
@@ -39,7 +53,13 @@ async fn empty_optional_form_parameters_count_as_absent() {
                     let own = fixture.form(pattern);
                     let others = own.iter().filter(|(own, _)| *own != name);
                     let form: Vec<_> = others.map(|(name, value)| (*name, value.as_str())).collect();
-                    backend.post(&path, &[&form[..], more].concat()).await
+                    let reply = backend.post(&path, &[&form[..], more].concat()).await;
+                    // An entity has at most 20 push factors.
+                    if reply.status == 201 && pattern.ends_with("/Factors") {
+                        let sid = reply.json()["sid"].as_str().unwrap().to_owned();
+                        assert_eq!(backend.delete(&format!("{path}/{sid}"), &[]).await.status, 204);
+                    }
+                    reply
                 };
                 let empty = post(&[(name, *text)]).await;
                 if is_comparable {
@@ -51,9 +71,10 @@ async fn empty_optional_form_parameters_count_as_absent() {
                         "{pattern}: {name}={text}"
                     );
                 }
-                // Some parameters are optional only beside others.
-                let is_alone = ["Metadata", "PrivateKey", "KeyId", "TeamId"].contains(&name);
-                assert!(empty.status < 300 || is_alone, "{pattern}: {name}={text}: {empty:?}");
+                assert!(
+                    empty.status < 300 || DEPENDENT_PARAMETERS.contains(&name),
+                    "{pattern}: {name}={text}: {empty:?}"
+                );
                 tried += 1;
             }
         }
@@ -73,7 +94,12 @@ async fn empty_optional_list_parameters_count_as_absent() {
             let (path, name) = (fixture.path(pattern), parameter["name"].as_str().unwrap());
             let plain = world.backend().get(&path, &[]).await;
             let empty = world.backend().get(&path, &[(name, "")]).await;
-            assert_eq!((empty.status, empty.json()), (200, plain.json()), "{pattern}: {name}");
+            assert_eq!(empty.status, 200, "{pattern}: {name}");
+            // The text of a stream changes with each request.
+            assert_eq!(empty.header("content-type"), plain.header("content-type"), "{pattern}: {name}");
+            if plain.header("content-type") == Some("application/json") {
+                assert_eq!(empty.json(), plain.json(), "{pattern}: {name}");
+            }
         }
     }
     // If `PageSize` is repeated, the last non-empty value counts.

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use device::{Platform, SigningKey};
+use device::{Passkey, Platform, SigningKey};
+use domain::FactorType;
 use harness::stand_in::pki::Key;
 use harness::wait_until;
 use serde_json::{Value, json};
 
+use crate::totp::TotpFixture;
 use crate::world::{Device, World, created};
 
 const ALERTS: &str = "/v1/Alerts";
@@ -25,6 +27,64 @@ pub(crate) struct Fixture {
     pub(crate) alert: Value,
     /// The event for the creation of the service.
     pub(crate) event: Value,
+    pub(crate) passkeys: PasskeyFixture,
+    totp: Sids,
+}
+
+/// The SIDs of a verified factor and of a pending challenge to it.
+#[derive(Clone)]
+struct Sids {
+    factor: String,
+    challenge: String,
+}
+
+impl Sids {
+    fn new(factor: &str, challenge: &Value) -> Self {
+        Self { factor: factor.to_owned(), challenge: challenge["sid"].as_str().unwrap().to_owned() }
+    }
+}
+
+/// A passkey that can be verified, and a challenge that can be approved.
+pub(crate) struct PasskeyFixture {
+    /// The body that verifies an unverified passkey.
+    registration: Value,
+    sids: Sids,
+    /// The body that approves the challenge.
+    assertion: Value,
+}
+
+/// The origin of the page that uses the fixture's passkeys.
+const ORIGIN: &str = "https://example.com";
+
+/// Returns the body that creates a passkey.
+fn new_passkey(friendly_name: &str) -> Value {
+    let relying_party = json!({ "id": "example.com", "name": "Owl Bank" });
+    let config = json!({
+        "relying_party": relying_party,
+        "authenticator_attachment": "any",
+        "discoverable_credentials": "preferred",
+        "user_verification": "required",
+    });
+    json!({ "friendly_name": friendly_name, "identity": IDENTITY, "config": config })
+}
+
+impl PasskeyFixture {
+    async fn create(world: &World, service: &str) -> Self {
+        let base = format!("/v2/Services/{service}/Passkeys");
+        let post = async |route: &str, body: &Value| {
+            let reply = world.backend().post_json(&format!("{base}/{route}"), body).await;
+            assert!(reply.status < 300, "{reply:?}");
+            reply.json()
+        };
+        let unverified = post("Factors", &new_passkey("Unverified")).await;
+        let (_, registration) = Passkey::register(&unverified["options"], ORIGIN).unwrap();
+        let made = post("Factors", &new_passkey("Verified")).await;
+        let (mut passkey, verification) = Passkey::register(&made["options"], ORIGIN).unwrap();
+        post("VerifyFactor", &verification).await;
+        let challenge = post("Challenges", &json!({ "factor_sid": made["sid"] })).await;
+        let assertion = passkey.sign_in(&challenge["options"], ORIGIN).unwrap();
+        Self { registration, sids: Sids::new(made["sid"].as_str().unwrap(), &challenge), assertion }
+    }
 }
 
 /// A disabled webhook.
@@ -58,16 +118,34 @@ impl Fixture {
         });
         let made = [("ResourceSid", service.as_str())];
         let event = world.backend().get(EVENTS, &made).await.json()["events"][0].clone();
-        Self { alert: alert.await, event, token, service, device, webhook, credential, challenge }
+        let passkeys = PasskeyFixture::create(world, &service).await;
+        let factor = TotpFixture::verified(world, &service, IDENTITY, &[]).await;
+        let totp = Sids::new(&factor.sid, &created(&factor.challenge(world, &[]).await));
+        let alert = alert.await;
+        Self { alert, event, token, service, device, webhook, credential, challenge, passkeys, totp }
+    }
+
+    fn sids(&self, factor_type: FactorType) -> Sids {
+        match factor_type {
+            FactorType::Push => Sids::new(&self.device.enrollment.factor_sid, &self.challenge),
+            FactorType::Totp => self.totp.clone(),
+            FactorType::Passkeys => self.passkeys.sids.clone(),
+        }
     }
 
     /// Returns the path of the route `pattern`, with the fixture's SIDs and identity in place of its
-    /// placeholders.
+    /// placeholders. Factors and challenges are of push.
     pub(crate) fn path(&self, pattern: &str) -> String {
+        self.path_of(FactorType::Push, pattern)
+    }
+
+    /// Returns the path of the route `pattern` as [`path`](Self::path) does, with a factor or a challenge of this type.
+    pub(crate) fn path_of(&self, factor_type: FactorType, pattern: &str) -> String {
+        let sids = self.sids(factor_type);
         let sid = match pattern {
             _ if pattern.contains("/AccessTokens/") => self.token["sid"].as_str().unwrap(),
-            _ if pattern.contains("/Factors/") => &self.device.enrollment.factor_sid,
-            _ if pattern.contains("/Challenges/") => self.challenge["sid"].as_str().unwrap(),
+            _ if pattern.contains("/Factors/") => &sids.factor,
+            _ if pattern.contains("/Challenges/") => &sids.challenge,
             _ if pattern.contains("/Webhooks/") => self.webhook["sid"].as_str().unwrap(),
             _ if pattern.contains("/Credentials/") => self.credential["sid"].as_str().unwrap(),
             _ if pattern.contains("/Alerts/") => self.alert["sid"].as_str().unwrap(),
@@ -77,6 +155,31 @@ impl Fixture {
         };
         let path = pattern.replace("{ServiceSid}", &self.service).replace("{Identity}", IDENTITY);
         path.replace("{Sid}", sid).replace("{ChallengeSid}", sid)
+    }
+
+    /// Returns the JSON body with which a POST to this route succeeds, or `None` if the route takes a form.
+    pub(crate) fn json(&self, pattern: &str) -> Option<Value> {
+        Some(match pattern.strip_prefix("/v2/Services/{ServiceSid}/Passkeys/")? {
+            "Factors" => new_passkey("New"),
+            "VerifyFactor" => self.passkeys.registration.clone(),
+            "Challenges" => json!({ "factor_sid": self.passkeys.sids.factor }),
+            "ApproveChallenge" => self.passkeys.assertion.clone(),
+            _ => panic!("{pattern} is new: add the body with which it succeeds"),
+        })
+    }
+
+    /// Returns a complete form for a factor or a challenge of this type, whether or not the route serves the type.
+    pub(crate) fn form_of(&self, factor_type: FactorType, pattern: &str) -> Vec<(&'static str, String)> {
+        let text = |text: &str| text.to_owned();
+        match pattern.rsplit('/').next() {
+            Some("Factors") if factor_type != FactorType::Push => {
+                vec![("FriendlyName", text("New")), ("FactorType", text(factor_type.as_str()))]
+            }
+            Some("Challenges") => {
+                vec![("FactorSid", self.sids(factor_type).factor), ("Details.Message", text("New?"))]
+            }
+            _ => self.form(pattern),
+        }
     }
 
     /// Returns a form with which a POST to this route succeeds.
@@ -99,10 +202,7 @@ impl Fixture {
                 ];
             }
             "/{ServiceSid}/Entities/{Identity}/Factors/{Sid}" => &[("FriendlyName", "New")],
-            "/{ServiceSid}/Entities/{Identity}/Challenges" => {
-                let factor = self.device.enrollment.factor_sid.clone();
-                return vec![("FactorSid", factor), ("Details.Message", "New?".to_owned())];
-            }
+            "/{ServiceSid}/Entities/{Identity}/Challenges" => return self.form_of(FactorType::Push, pattern),
             "/{ServiceSid}/Entities/{Identity}/Challenges/{Sid}" => &[("Metadata", r#"{"new":"yes"}"#)],
             "/{ServiceSid}/Entities/{Identity}/Challenges/{ChallengeSid}/Notifications" => &[("Ttl", "150")],
             "/{ServiceSid}/Webhooks" => &WEBHOOK,

@@ -10,8 +10,9 @@ use harness::{Answer, Auth, Http, Receiver, Storage, wait_until};
 use telemetry::metrics::TABLE;
 
 use crate::pushes;
+use crate::totp::TotpFixture;
 use crate::webhooks::webhook;
-use crate::world::{WAIT_TIMEOUT, World, assert_error, entity};
+use crate::world::{WAIT_TIMEOUT, World, assert_error, created, entity};
 
 /// The arguments for a metrics listener on a free port.
 pub(crate) const LISTEN: [&str; 2] = ["--metrics-listen", "127.0.0.1:0"];
@@ -220,6 +221,7 @@ async fn every_metric_changes_with_the_activity_that_it_measures() {
     let metrics = address(|| fixture.world.server.log()).await;
     let _receivers = start_receivers(&fixture).await;
     answer_and_miss_challenges(&fixture).await;
+    sign_in_with_codes(&fixture.world).await;
     send_failing_requests(&fixture).await;
 
     let exposition = wait_for_expected_values(&metrics).await;
@@ -257,6 +259,20 @@ async fn answer_and_miss_challenges(fixture: &pushes::PushFixture) {
     fixture.google.unregister(pushes::ANDROID);
     let soon = SystemClock.now().plus_seconds(15).to_string();
     fixture.world.challenge(&android, &[("ExpirationDate", &soon)]).await;
+}
+
+/// Verifies a TOTP factor after a wrong code, and approves a challenge of it after another one. The service is another
+/// one, so that its webhooks stay as they are.
+async fn sign_in_with_codes(world: &World) {
+    let service = world.service().await;
+    let factor = TotpFixture::create(world, &service, "user-0003", &[("Config.Skew", "2")]).await;
+    for code in [factor.wrong_codes(1).remove(0), factor.code(0)] {
+        assert_eq!(factor.update(world, &[("AuthPayload", &code)]).await.status, 200);
+    }
+    let wrong = factor.wrong_codes(1).remove(0);
+    let challenge = created(&factor.challenge(world, &[("AuthPayload", &wrong)]).await);
+    let approved = factor.answer(world, &challenge, &[("AuthPayload", &factor.code(1))]).await;
+    assert_eq!(approved.json()["status"], "approved", "{approved:?}");
 }
 
 /// Sends requests with wrong credentials of every type, and for resources that do not exist.
@@ -300,13 +316,18 @@ const EXPECTED_VALUES: &[ExpectedValue] = &[
     ("countersign_authentication_failures", &[("caller", "unknown")], 1.0),
     ("countersign_authentication_failures", &[("caller", "none")], 1.0),
     ("countersign_faults", &[], 0.0),
-    ("countersign_challenges_created", &[], 4.0),
-    ("countersign_challenges_answered", &[("answer", "approved")], 1.0),
-    ("countersign_challenges_answered", &[("answer", "denied")], 1.0),
+    ("countersign_challenges_created", &[("factor_type", "push")], 4.0),
+    ("countersign_challenges_answered", &[("factor_type", "push"), ("answer", "approved")], 1.0),
+    ("countersign_challenges_answered", &[("factor_type", "push"), ("answer", "denied")], 1.0),
+    ("countersign_challenges_created", &[("factor_type", "totp")], 1.0),
+    ("countersign_challenges_answered", &[("factor_type", "totp"), ("answer", "approved")], 1.0),
     ("countersign_challenges_expired", &[], 1.0),
-    ("countersign_challenge_answer_time_seconds", &[], 2.0),
-    ("countersign_factors_created", &[], 2.0),
-    ("countersign_factors_verified", &[], 2.0),
+    ("countersign_challenge_answer_time_seconds", &[], 3.0),
+    ("countersign_factors_created", &[("factor_type", "push")], 2.0),
+    ("countersign_factors_verified", &[("factor_type", "push")], 2.0),
+    ("countersign_factors_created", &[("factor_type", "totp")], 1.0),
+    ("countersign_factors_verified", &[("factor_type", "totp")], 1.0),
+    ("countersign_totp_codes_refused", &[], 2.0),
     // Two factors created and two verified, two answers.
     ("countersign_delivery_attempts", &[("kind", "webhook"), ("outcome", "delivered")], 6.0),
     ("countersign_delivery_attempts", &[("kind", "webhook"), ("outcome", "failed")], 2.0),

@@ -33,7 +33,9 @@ fn node() -> Result<Command, String> {
     let folder = std::env::var_os("COUNTERSIGN_TEST_NODE").ok_or("COUNTERSIGN_TEST_NODE is not set")?;
     let package: Value = serde_json::from_str(PACKAGE).unwrap();
     for (name, required) in package["dependencies"].as_object().unwrap() {
-        let script = format!("console.log(require('{name}/package.json').version)");
+        // Not every package lets `require` find its package.json.
+        let file = Path::new(&folder).join("node_modules").join(name).join("package.json");
+        let script = format!("console.log(JSON.parse(require('fs').readFileSync({file:?})).version)");
         let output = command(Path::new(&folder)).args(["-e", &script]).output();
         let output = output.map_err(|error| format!("node: {error}"))?;
         let found = String::from_utf8_lossy(&output.stdout);

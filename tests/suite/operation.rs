@@ -27,7 +27,7 @@ use harness::{Auth, Http, remove_server_variables, wait_until};
 use crate::world::{BINARY, WAIT_TIMEOUT};
 
 /// Returns `countersign` with these arguments in this folder, without inherited `COUNTERSIGN_*` variables.
-fn countersign(folder: &Path, arguments: &[&str]) -> Command {
+pub(crate) fn countersign(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(BINARY);
     command.args(arguments).current_dir(folder).stdin(Stdio::null());
     remove_server_variables(&mut command);
@@ -36,16 +36,16 @@ fn countersign(folder: &Path, arguments: &[&str]) -> Command {
 
 /// The exit code and output of a command.
 #[derive(Debug)]
-struct CommandOutput {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
+pub(crate) struct CommandOutput {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 /// Runs a command until it exits. Kills it and panics if it does not exit, such as a server that should have
 /// refused to start.
 #[track_caller]
-fn run(command: &mut Command) -> CommandOutput {
+pub(crate) fn run(command: &mut Command) -> CommandOutput {
     wait(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
 }
 
@@ -78,7 +78,7 @@ fn drained(mut output: impl Read + Send + 'static) -> JoinHandle<String> {
 
 /// Runs a command that must succeed without error output, and returns its standard output.
 #[track_caller]
-fn succeed(command: &mut Command) -> String {
+pub(crate) fn succeed(command: &mut Command) -> String {
     let output = run(command);
     assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "{output:?}");
     output.stdout
@@ -87,7 +87,7 @@ fn succeed(command: &mut Command) -> String {
 /// Runs a command that must exit with status 1, and checks that the last line of its error output contains
 /// all texts in `expected`.
 #[track_caller]
-fn refuse(command: &mut Command, expected: &[&str]) -> CommandOutput {
+pub(crate) fn refuse(command: &mut Command, expected: &[&str]) -> CommandOutput {
     let output = run(command);
     assert_eq!((output.code, output.stdout.as_str()), (Some(1), ""), "{output:?}");
     let (log, refusal) = output.stderr.trim_end().rsplit_once('\n').unwrap_or(("", output.stderr.trim_end()));
@@ -107,15 +107,15 @@ fn value_of(label: &str, printed: &str) -> String {
 }
 
 /// A server as an operator starts it. Its output is kept, and it is killed when dropped.
-struct Serving {
+pub(crate) struct Serving {
     child: Child,
     folder: PathBuf,
-    url: String,
+    pub(crate) url: String,
 }
 
 impl Serving {
     /// Starts `countersign serve` on a free port in this folder, and waits until it is ready.
-    async fn start(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = countersign(folder, &["serve", "--listen", "127.0.0.1:0"]);
         command.args(arguments).envs(environment.iter().copied());
         Self::launch(folder, command).await
@@ -140,11 +140,11 @@ impl Serving {
         serving
     }
 
-    fn stdout(&self) -> String {
+    pub(crate) fn stdout(&self) -> String {
         fs::read_to_string(self.folder.join("stdout")).unwrap()
     }
 
-    fn stderr(&self) -> String {
+    pub(crate) fn stderr(&self) -> String {
         fs::read_to_string(self.folder.join("stderr")).unwrap()
     }
 
@@ -153,7 +153,7 @@ impl Serving {
         self.url.strip_prefix("http://").unwrap()
     }
 
-    fn backend(&self, account_sid: &str, auth_token: &str) -> Http {
+    pub(crate) fn backend(&self, account_sid: &str, auth_token: &str) -> Http {
         Http::new(&self.url).auth(Auth::Basic(account_sid.to_owned(), auth_token.to_owned()))
     }
 
@@ -171,7 +171,7 @@ impl Serving {
     }
 
     /// Stops the server with SIGTERM, and checks that it exits with 0.
-    async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         self.signal("TERM");
         let status = self.ended().await;
         assert_eq!(status.code(), Some(0), "{status}: {}", self.stderr());
@@ -186,25 +186,25 @@ impl Drop for Serving {
 }
 
 /// A folder in which a server starts, and one beside it for the server's output.
-struct Place {
+pub(crate) struct Place {
     _root: tempfile::TempDir,
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("home");
         fs::create_dir(&folder).unwrap();
         Self { _root: root, folder }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
     /// Writes a file and returns its path.
-    fn file(&self, name: &str, text: &str) -> String {
+    pub(crate) fn file(&self, name: &str, text: &str) -> String {
         fs::write(self.path(name), text).unwrap();
         self.path(name).to_str().unwrap().to_owned()
     }

@@ -20,33 +20,18 @@ struct List {
 async fn lists(world: &World, count: usize) -> Vec<List> {
     let backend = world.backend();
     let fixture = Fixture::create(world).await;
+    let user = entity(&fixture.service, IDENTITY);
     let mut made = [
-        ("/v2/Services".to_owned(), "services", vec![fixture.service.clone()]),
-        (format!("/v2/Services/{}/Entities", fixture.service), "entities", Vec::new()),
-        (
-            format!("{}/Factors", entity(&fixture.service, IDENTITY)),
-            "factors",
-            vec![fixture.device.enrollment.factor_sid.clone()],
-        ),
-        (
-            format!("/v2/Services/{}/Webhooks", fixture.service),
-            "webhooks",
-            vec![fixture.webhook["sid"].as_str().unwrap().to_owned()],
-        ),
-        (
-            "/v1/Credentials".to_owned(),
-            "credentials",
-            vec![fixture.credential["sid"].as_str().unwrap().to_owned()],
-        ),
-        (
-            format!("{}/Challenges", entity(&fixture.service, IDENTITY)),
-            "challenges",
-            vec![fixture.challenge["sid"].as_str().unwrap().to_owned()],
-        ),
-    ];
-    let first = backend.get(&entity(&fixture.service, IDENTITY), &[]).await.json();
-    made[1].2.push(first["sid"].as_str().unwrap().to_owned());
+        ("/v2/Services".to_owned(), "services"),
+        (format!("/v2/Services/{}/Entities", fixture.service), "entities"),
+        (format!("{user}/Factors"), "factors"),
+        (format!("/v2/Services/{}/Webhooks", fixture.service), "webhooks"),
+        ("/v1/Credentials".to_owned(), "credentials"),
+        (format!("{user}/Challenges"), "challenges"),
+    ]
+    .map(|(path, key)| (path, key, Vec::new()));
     for (path, key, items) in &mut made {
+        *items = sids(&page(&backend.get(path, &[]).await), key);
         while items.len() < count {
             let identity = format!("user-of-list-{}", items.len());
             let mut form = fixture.form(match *key {
@@ -344,8 +329,8 @@ on_every_database! {
     async fn new_challenges_do_not_shift_pages_in_descending_order(world: World) {
         let fixture = Fixture::create(&world).await;
         let client = world.backend();
-        let mut items = vec![fixture.challenge["sid"].as_str().unwrap().to_owned()];
-        for _ in 0..4 {
+        let mut items = sids(&page(&client.get(&fixture.device.challenges(), &[]).await), "challenges");
+        for _ in 0..3 {
             let made = world.challenge(&fixture.device.enrollment, &[]).await;
             items.push(made["sid"].as_str().unwrap().to_owned());
         }
@@ -389,7 +374,8 @@ on_every_database! {
                 items.reverse();
             }
             let by = async |size: &str| {
-                let form = [("Status", "pending"), ("Order", order), ("PageSize", size)];
+                let factor = fixture.device.enrollment.factor_sid.as_str();
+                let form = [("Status", "pending"), ("FactorSid", factor), ("Order", order), ("PageSize", size)];
                 page(&client.get(&path, &form).await)
             };
             let first = by("2").await;

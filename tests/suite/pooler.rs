@@ -61,7 +61,7 @@ async fn server_listens_for_deliveries_over_the_direct_database_url() {
     let Some(pooled) = harness::pooled_postgres_or_skip(test) else { return };
     let listening = || {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
-                   AND query = 'LISTEN \"countersign_deliveries\"'";
+                   AND query LIKE 'LISTEN %countersign_deliveries%'";
         pooled.database.psql(sql) == "1"
     };
     let folder = tempfile::tempdir().unwrap();

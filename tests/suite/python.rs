@@ -70,7 +70,7 @@ fn python() -> Result<PathBuf, String> {
     let python = python.ok_or("COUNTERSIGN_TEST_PYTHON is not set")?;
     for requirement in REQUIREMENTS.lines().filter(|line| !line.starts_with('#')) {
         let (package, version) = requirement.split_once("==").unwrap();
-        let script = format!("import {package}; print({package}.__version__)");
+        let script = format!("from importlib import metadata; print(metadata.version('{package}'))");
         let output = command(&python).args(["-c", &script]).output();
         let output = output.map_err(|error| format!("{}: {error}", python.display()))?;
         let found = String::from_utf8_lossy(&output.stdout);

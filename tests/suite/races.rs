@@ -334,15 +334,19 @@ impl Request {
     pub(crate) fn of_phone(url: &str, request: WireRequest) -> Self {
         let body = request.body.unwrap_or_default();
         let (method, path) = (request.method.as_str(), &request.path_and_query);
-        Self::new(url, method, path, request.authorization.expose(), &body)
+        Self::new(url, method, path, request.authorization.expose(), FORM, &body)
     }
 
     pub(crate) fn of_backend(server: &Server, method: &str, path: &str, form: &[(&str, &str)]) -> Self {
-        let account = STANDARD.encode(format!("{}:{}", server.account_sid(), server.auth_token()));
         // A query string has the same encoding as a form.
         let form = Url::parse_with_params("form:", form).unwrap();
         let body = form.query().unwrap_or_default();
-        Self::new(server.url(), method, path, &format!("Basic {account}"), body)
+        Self::new(server.url(), method, path, &account(server), FORM, body)
+    }
+
+    /// Returns a `POST` with a JSON body.
+    pub(crate) fn with_json(server: &Server, path: &str, body: &Value) -> Self {
+        Self::new(server.url(), "POST", path, &account(server), "application/json", &body.to_string())
     }
 
     /// Returns the same request for another server.
@@ -350,16 +354,24 @@ impl Request {
         Self { host: other.url().strip_prefix("http://").unwrap().to_owned(), ..self }
     }
 
-    fn new(url: &str, method: &str, path: &str, authorization: &str, body: &str) -> Self {
+    fn new(url: &str, method: &str, path: &str, authorization: &str, content_type: &str, body: &str) -> Self {
         let host = url.strip_prefix("http://").unwrap().to_owned();
         let text = format!(
             "{method} {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: {authorization}\r\n\
-             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\
+             Content-Type: {content_type}\r\nContent-Length: {}\r\n\
              Connection: close\r\n\r\n{body}",
             body.len()
         );
         Self { host, bytes: text.into_bytes() }
     }
+}
+
+const FORM: &str = "application/x-www-form-urlencoded";
+
+/// Returns the value of the header `Authorization` of a backend.
+fn account(server: &Server) -> String {
+    let account = STANDARD.encode(format!("{}:{}", server.account_sid(), server.auth_token()));
+    format!("Basic {account}")
 }
 
 /// The outcome of a request: the body on success (`Null` if empty), otherwise the status and error code.

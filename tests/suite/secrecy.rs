@@ -11,11 +11,13 @@ use std::sync::{Arc, Mutex};
 use app::SystemClock;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use device::{Answer, Enrollment, Exchange, NewFactor, Phone, Platform, Style};
-use domain::Secret;
+use crypto::TotpKey;
+use device::{Answer, AuthenticatorApp, Enrollment, Exchange, NewFactor, Phone, Platform, Style};
+use domain::{Clock as _, Secret};
 use harness::stand_in::pki::Key;
 use harness::stand_in::{Authority, Google};
 use harness::{Auth, Collector, Database, Http, Receiver, Server, Storage, wait_until};
+use serde_json::{Value, json};
 
 use crate::operation::logs;
 use crate::world::{BINARY, assert_error, created, entity};
@@ -216,6 +218,8 @@ impl SecrecyFixture {
             enrollment = Some(enrolled);
         }
         assert_eq!(backend.get(&format!("{}/Factors", entity(&service, &identity)), &[]).await.status, 200);
+        self.use_passkey(&service, &identity).await;
+        self.use_totp(&service, &identity).await;
 
         // An API key, and a rotated auth token of another account.
         let key = self.command(&["api-key", "create", self.server.account_sid(), "--name", &name]);
@@ -230,6 +234,89 @@ impl SecrecyFixture {
         let rotated = self.command(&["account", "rotate-token", &value(0, &account)]);
         secrets.keep("auth token", &value(0, &rotated));
         (service, enrollment.unwrap())
+    }
+
+    /// Registers a passkey and signs in with it, at first with a wrong response.
+    async fn use_passkey(&self, service: &str, identity: &str) {
+        let (backend, secrets) = (self.server.http(), &self.secrets);
+        let domain = format!("{}.example", secrets.word("domain").to_lowercase());
+        secrets.keep("domain", &domain);
+        let origin = format!("https://{domain}");
+        let config = json!({
+            "relying_party": { "id": domain, "name": secrets.word("party") },
+            "authenticator_attachment": "any",
+            "discoverable_credentials": "preferred",
+            "user_verification": "required",
+        });
+        let new = json!({ "friendly_name": secrets.word("factor"), "identity": identity, "config": config });
+        let path = |route: &str| format!("/v2/Services/{service}/Passkeys/{route}");
+        let keep_response = |credential: &Value| {
+            for name in
+                ["clientDataJSON", "attestationObject", "authenticatorData", "signature", "userHandle"]
+            {
+                if let Some(value) = credential["response"][name].as_str() {
+                    secrets.keep("passkey response", value);
+                }
+            }
+        };
+        let challenge_of = |made: &Value| {
+            secrets.keep("passkey challenge", made["options"]["publicKey"]["challenge"].as_str().unwrap());
+        };
+        let made = created(&backend.post_json(&path("Factors"), &new).await);
+        challenge_of(&made);
+        let (mut passkey, credential) = device::Passkey::register(&made["options"], &origin).unwrap();
+        keep_response(&credential);
+        secrets.keep("credential ID", &passkey.credential_id());
+        assert_eq!(backend.post_json(&path("VerifyFactor"), &credential).await.status, 200);
+        assert_eq!(backend.post_json(&path("VerifyFactor"), &credential).await.status, 400);
+        let made = created(&backend.post_json(&path("Challenges"), &json!({ "identity": identity })).await);
+        challenge_of(&made);
+        let wrong = passkey.sign_in(&made["options"], "https://elsewhere.example").unwrap();
+        keep_response(&wrong);
+        assert_eq!(backend.post_json(&path("ApproveChallenge"), &wrong).await.status, 400);
+        let credential = passkey.sign_in(&made["options"], &origin).unwrap();
+        keep_response(&credential);
+        assert_eq!(backend.post_json(&path("ApproveChallenge"), &credential).await.status, 200);
+    }
+
+    /// Signs in with TOTP factors, one with a generated secret and one with an imported secret.
+    async fn use_totp(&self, service: &str, identity: &str) {
+        let (backend, secrets) = (self.server.http(), &self.secrets);
+        let path = format!("{}/Factors", entity(service, identity));
+        let imported = TotpKey::from_bytes(secrets.word("totpsecret").as_bytes()).unwrap().to_base32();
+        let imported = imported.expose();
+        for more in [&[][..], &[("Binding.Secret", imported.as_str())][..]] {
+            let (name, metadata) = (secrets.word("factor"), secrets.word("metadata"));
+            let metadata = format!("{{\"note\":\"{metadata}\"}}");
+            let form = [
+                ("FactorType", "totp"),
+                ("FriendlyName", &name),
+                ("Metadata", &metadata),
+                ("Config.Skew", "2"),
+            ];
+            let made = created(&backend.post(&path, &[&form[..], more].concat()).await);
+            let text = |name: &str| made["binding"][name].as_str().unwrap().to_owned();
+            secrets.keep("TOTP secret", &text("secret"));
+            secrets.keep("TOTP secret", &text("uri"));
+            let key = TotpKey::parse(&text("secret")).unwrap();
+            secrets.keep("TOTP secret in hexadecimal", &hex::encode(key.as_bytes()));
+            let app = AuthenticatorApp::from_uri(&text("uri")).unwrap();
+            let code = |steps: i64| app.code(SystemClock.now().plus_seconds(30 * steps));
+            let sid = made["sid"].as_str().unwrap();
+            let factor = format!("{path}/{sid}");
+            assert_error(&backend.post(&factor, &[("AuthPayload", &secrets.word("code"))]).await, 400, 60306);
+            assert_eq!(backend.post(&factor, &[("AuthPayload", &code(0))]).await.status, 200);
+            let challenges = format!("{}/Challenges", entity(service, identity));
+            let (details, code) = (secrets.word("details"), code(1));
+            let form = [("FactorSid", sid), ("Details.Message", &details), ("AuthPayload", &code)];
+            assert_eq!(created(&backend.post(&challenges, &form).await)["status"], "approved");
+            assert_eq!(created(&backend.post(&challenges, &form).await)["status"], "pending");
+        }
+        let form = [("FactorType", "totp"), ("FriendlyName", "Copy"), ("Binding.Secret", imported)];
+        assert_error(&backend.post(&path, &form).await, 409, 60317);
+        let wrong = format!("{} {}", secrets.word("totpsecret"), secrets.word("totpsecret"));
+        let form = [("FactorType", "totp"), ("FriendlyName", "Bad"), ("Binding.Secret", &wrong)];
+        assert_error(&backend.post(&path, &form).await, 400, 60314);
     }
 
     /// Creates a push credential and webhooks, whose URLs are secrets too.
@@ -488,12 +575,12 @@ impl SecrecyFixture {
             };
             assert!(of("app::deliver", "DEBUG") > 0);
             (
-                of("api::middleware", "INFO"),
+                of("web::middleware", "INFO"),
                 of("actix_http", "TRACE") > 0 && of("store::statement", "TRACE") > 0,
             )
         } else {
             let requests =
-                log.lines().filter(|line| line.contains("api::middleware: request finished ")).count();
+                log.lines().filter(|line| line.contains("web::middleware: request finished ")).count();
             (
                 requests,
                 ["TRACE actix_http", "TRACE store::statement"].iter().all(|expected| log.contains(expected)),
@@ -570,7 +657,17 @@ impl SecrecyFixture {
     /// it could appear.
     fn each_stored_secret(&self, check: impl Fn(&str, &[u8])) {
         let secrets = &self.secrets;
-        for what in ["auth token", "access token", "API key's secret", "master key", "push credential"] {
+        for what in [
+            "auth token",
+            "access token",
+            "API key's secret",
+            "master key",
+            "push credential",
+            "passkey challenge",
+            "totpsecret",
+            "TOTP secret",
+            "TOTP secret in hexadecimal",
+        ] {
             let known = secrets.of(what);
             assert!(!known.is_empty(), "{what}");
             for secret in known {

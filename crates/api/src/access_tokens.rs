@@ -1,10 +1,12 @@
-//! Handlers for `/v2/Services/{ServiceSid}/AccessTokens` (docs/protocol/resources.md, section 6).
+//! Handlers for `/v2/Services/{ServiceSid}/AccessTokens` (docs/protocol/resources.md, section 6), and the
+//! QR code of a token, which is an addition of Countersign.
 
 use actix_web::HttpResponse;
 use app::Backend;
 use app::NewAccessToken;
 use domain::access_tokens::{TokenText, Ttl};
 use domain::{AccessToken, Code, Problem, Service};
+use enrollment_link::EnrollmentLink;
 use serde_json::{Value, json};
 
 use crate::error::Error;
@@ -35,6 +37,18 @@ pub(crate) async fn create(request: AuthorizedRequest<Service, Backend>) -> Resu
 pub(crate) async fn fetch(request: AuthorizedRequest<UsableToken, Backend>) -> Result<HttpResponse, Error> {
     let UsableToken { token, text } = &request.resource;
     Ok(HttpResponse::Ok().json(view(token, text, &request.public_url)))
+}
+
+/// Returns the QR code of the link with which the token enrolls a browser (docs/browser-phone.md). Like the token's own
+/// route, this works until the token is used or expires.
+///
+/// It does not matter whether this process serves the browser phone, because another one at the same URL may.
+pub(crate) async fn qr_code(request: AuthorizedRequest<UsableToken, Backend>) -> Result<HttpResponse, Error> {
+    let UsableToken { token, text } = &request.resource;
+    let grant = &token.grant;
+    let link = EnrollmentLink::new(&request.public_url, text.expose(), grant.service_sid, &grant.identity);
+    let code = link.qr_code().map_err(|too_long| Problem::with_advice(Code::Internal, too_long))?;
+    Ok(HttpResponse::Ok().content_type("image/svg+xml").body(code.svg()))
 }
 
 fn view(token: &AccessToken, text: &TokenText, public_url: &str) -> Value {

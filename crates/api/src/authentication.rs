@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use domain::{Code, Secret};
 use telemetry::metrics::{AuthFailureLabels, CredentialKind, METRICS};
 
-use crate::error::{self, Error};
+use crate::error::Error;
 use crate::state::ApiState;
 
 /// Authenticates the caller of a request.
@@ -33,7 +33,7 @@ pub(crate) async fn authenticate(
 /// invalid (docs/protocol/decisions.md, No. 8), so that the caller learns nothing about the parameters.
 pub(crate) fn conceal_from_spent_token(error: Error) -> Error {
     let code = error.problem().code();
-    let is_temporary = error::status(code).is_server_error() || code == Code::TooManyRequests;
+    let is_temporary = web::status(code).is_server_error() || code == Code::TooManyRequests;
     if is_temporary { error } else { Code::Unauthenticated.into() }
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn record_failure(state: &ApiState, request: &HttpRequest, client_ip:
 
 /// Decodes the credentials in an `Authorization: Basic` header. Returns `None` if they are missing or malformed. The
 /// scheme name is not case-sensitive (RFC 7617, section 2).
-fn credentials(request: &HttpRequest) -> Option<Credentials> {
+pub(crate) fn credentials(request: &HttpRequest) -> Option<Credentials> {
     let header = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, encoded) = header.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {

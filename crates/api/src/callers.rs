@@ -2,6 +2,7 @@
 
 use app::{Backend, BackendOrDevice, BackendOrEnrollee, Caller};
 use domain::{AccountSid, Problem};
+use web::{BodyMemory, Requester};
 
 /// The callers that a route accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,5 +39,22 @@ impl CallerClass for BackendOrEnrollee {
 impl CallerClass for BackendOrDevice {
     fn account_sid(&self) -> AccountSid {
         self.account_sid()
+    }
+}
+
+/// Returns the memory that large request bodies of `caller` may occupy.
+pub(crate) const fn body_memory(caller: &Caller) -> BodyMemory {
+    match caller {
+        Caller::Account(_) | Caller::ApiKey { .. } => BodyMemory::Backends,
+        Caller::Enrollee(_) | Caller::Device(_) => BodyMemory::Phones,
+    }
+}
+
+/// Returns the sender of a request of `caller`, for the rate limits.
+pub(crate) fn requester(caller: &Caller) -> Requester {
+    match caller {
+        Caller::Account(_) | Caller::ApiKey { .. } => Requester::Backend(caller.account_sid()),
+        Caller::Enrollee(_) => Requester::Enrollee(caller.account_sid()),
+        Caller::Device(factor) => Requester::Device(factor.account_sid, factor.sid),
     }
 }

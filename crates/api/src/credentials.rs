@@ -6,9 +6,9 @@ use app::credentials::{CredentialChange, NewCredential, Upload};
 use domain::credentials::{Credential, CredentialType};
 use domain::{AccountSid, Order, Problem};
 use serde_json::{Value, json};
+use web::Form;
 
 use crate::error::Error;
-use crate::form::Form;
 use crate::paging::Listing;
 use crate::request::AuthorizedRequest;
 

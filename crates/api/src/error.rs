@@ -5,6 +5,7 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
 use domain::{Code, Problem};
 use serde_json::json;
+use web::status;
 
 /// The error that a request handler returns. The middleware renders it as an HTTP response.
 #[derive(Debug)]
@@ -43,45 +44,6 @@ impl ResponseError for Error {
     }
 }
 
-/// Returns the HTTP status that belongs to an error code.
-pub(crate) const fn status(code: Code) -> StatusCode {
-    match code {
-        Code::MissingParameter
-        | Code::InvalidFriendlyName
-        | Code::PageSizeTooLarge
-        | Code::AccessTokenParameters
-        | Code::InvalidRequest
-        | Code::InvalidBinding
-        | Code::NoNotificationPlatform
-        | Code::TooManyFactors
-        | Code::FactorTypeNotServed => StatusCode::BAD_REQUEST,
-        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
-        Code::Forbidden
-        | Code::FactorVerificationFailed
-        | Code::UnauthorizedFactorCreation
-        | Code::FactorUnverified
-        | Code::ChallengeResponded
-        | Code::ChallengeExpired
-        | Code::ChallengeVerificationFailed => StatusCode::FORBIDDEN,
-        Code::NotFound => StatusCode::NOT_FOUND,
-        Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-        Code::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-        Code::EntityExists | Code::FactorExists => StatusCode::CONFLICT,
-        Code::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Code::UriTooLong => StatusCode::URI_TOO_LONG,
-        Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        Code::TooManyRequests
-        | Code::TooManyNotifications
-        | Code::TooManyChallenges
-        | Code::TooManyFactorCreations
-        | Code::TooManyEntityCreations => StatusCode::TOO_MANY_REQUESTS,
-        Code::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        Code::NotImplemented => StatusCode::NOT_IMPLEMENTED,
-        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-    }
-}
-
 /// Builds the HTTP response for a problem. For a 404 with `path`, the message contains the path without its version
 /// prefix (docs/protocol/errors.md, section 2).
 pub(crate) fn body(problem: &Problem, path: Option<&str>) -> HttpResponse {
@@ -109,35 +71,4 @@ pub(crate) fn body(problem: &Problem, path: Option<&str>) -> HttpResponse {
         "more_info": code.more_info(),
         "status": status.as_u16(),
     }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn transport_error_code_is_20000_plus_the_http_status() {
-        for code in [
-            Code::RequestTimeout,
-            Code::PayloadTooLarge,
-            Code::UriTooLong,
-            Code::UnsupportedMediaType,
-            Code::HeadersTooLarge,
-            Code::TooManyRequests,
-            Code::Internal,
-            Code::NotImplemented,
-            Code::Unavailable,
-            Code::Forbidden,
-            Code::NotFound,
-        ] {
-            assert_eq!(code.number(), 20_000 + u32::from(status(code).as_u16()));
-        }
-    }
-
-    #[test]
-    fn every_error_code_has_a_status_of_at_least_400() {
-        for code in Code::ALL {
-            assert!(status(*code).as_u16() >= 400, "{code:?}");
-        }
-    }
 }

@@ -5,8 +5,8 @@ use domain::paging::Cursor;
 use domain::parameter::{Expected, Parameter};
 use domain::{Code, Order, Page, PageRequest, Problem};
 use serde_json::{Value, json};
+use web::Form;
 
-use crate::form::Form;
 use crate::request::AuthorizedRequest;
 
 /// Number of items per page if the client sends no `PageSize`.

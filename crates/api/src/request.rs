@@ -9,31 +9,28 @@
 //! 3. The caller belongs to the class of callers that the route accepts. If not, the response is 403.
 //! 4. The resource in the path exists and the caller may see it. If not, the response is 404, or 403 for an access
 //!    token of another entity (`resource.rs`).
-//! 5. The body was received completely and is a form, and both body and query are encoded correctly. If not, the
-//!    response has a status of 4xx or 503.
+//! 5. The body was received completely and has the format of the route ([`RequestBody`]), and both body and query are
+//!    encoded correctly. If not, the response has a status of 4xx or 503.
 //!
 //! Therefore a caller without access gets the same error whatever body or query it sends.
 
 use std::sync::Arc;
 
-use actix_web::http::{Method, header};
+use actix_web::http::Method;
+use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse};
 use app::{App, Caller, Origin};
 use domain::{Code, Problem};
+use web::{Body, Form, JsonObject, PathParameters, RateLimitPermit, RequestContext, has_content_type};
 
 use crate::authentication::{authenticate, conceal_from_spent_token};
-use crate::body::Body;
-use crate::callers::CallerClass;
-use crate::context::RequestContext;
+use crate::callers::{CallerClass, requester};
 use crate::error::Error;
-use crate::form::Form;
-use crate::path_parameters::PathParameters;
-use crate::rate_limit::RateLimitPermit;
 use crate::resource::{Lookup, Resource};
 use crate::state::ApiState;
 
-/// An authorized request about a resource `R`, sent by a caller of class `C`.
-pub struct AuthorizedRequest<R, C> {
+/// An authorized request about a resource `R`, sent by a caller of class `C`. `B` is the format of its body.
+pub struct AuthorizedRequest<R, C, B = Form> {
     /// The application's use cases.
     pub(crate) app: Arc<App>,
     /// The authorized caller.
@@ -42,8 +39,8 @@ pub struct AuthorizedRequest<R, C> {
     pub(crate) origin: Origin,
     /// The resource that the path identifies.
     pub(crate) resource: R,
-    /// The form parameters in the request body.
-    pub(crate) form: Form,
+    /// The parameters in the request body.
+    pub(crate) form: B,
     /// The parameters in the URL's query.
     pub(crate) query: Form,
     /// The server's public URL, without a trailing slash.
@@ -53,10 +50,15 @@ pub struct AuthorizedRequest<R, C> {
     _permit: Option<RateLimitPermit>,
 }
 
-impl<R, C> AuthorizedRequest<R, C> {
+impl<R, C, B> AuthorizedRequest<R, C, B> {
     /// Returns the public URL of this request, without its query.
     pub(crate) fn url(&self) -> String {
         format!("{}{}", self.public_url, self.request.path())
+    }
+
+    /// Returns the request as it was received.
+    pub(crate) const fn http(&self) -> &HttpRequest {
+        &self.request
     }
 }
 
@@ -77,13 +79,14 @@ impl ReceivedRequest {
     ///
     /// # Errors
     /// Returns the first error of the checks that the module documentation lists, or the error of `handler`.
-    pub(crate) async fn authorize_and_call<R, C, Fut>(
+    pub(crate) async fn authorize_and_call<R, C, B, Fut>(
         mut self,
-        handler: impl Fn(AuthorizedRequest<R, C>) -> Fut,
+        handler: impl Fn(AuthorizedRequest<R, C, B>) -> Fut,
     ) -> Result<HttpResponse, Error>
     where
         R: Resource<C>,
         C: CallerClass,
+        B: RequestBody,
         Fut: Future<Output = Result<HttpResponse, Error>>,
     {
         let caller = match self.authentication.take() {
@@ -100,19 +103,20 @@ impl ReceivedRequest {
 
     /// Authorizes the request of an authenticated caller and parses its parameters, in the order that the module
     /// documentation describes.
-    async fn authorize<R, C>(self, caller: Caller) -> Result<AuthorizedRequest<R, C>, Error>
+    async fn authorize<R, C, B>(self, caller: Caller) -> Result<AuthorizedRequest<R, C, B>, Error>
     where
         R: Resource<C>,
         C: CallerClass,
+        B: RequestBody,
     {
         let Self { state, http, pattern, context: RequestContext { id, client_ip }, body, .. } = self;
         let app = Arc::clone(&state.app);
-        let permit = state.settings.rate_limiter.admit(&caller, app.now())?;
+        let permit = state.settings.rate_limiter.admit(requester(&caller), app.now())?;
         let origin = Origin::request(&caller, client_ip, Some(id));
         let caller = C::try_from(caller)?;
         let parameters = PathParameters { pattern, path: http.match_info().as_str() };
         let resource = R::find(&Lookup::new(&app, &caller, parameters)).await?;
-        let form = form(&http, body)?;
+        let form = B::parse_body(&http, body?)?;
         let query = Form::parse_query(http.query_string())?;
         let public_url = state.settings.public_url.for_request(&http);
         Ok(AuthorizedRequest {
@@ -129,27 +133,35 @@ impl ReceivedRequest {
     }
 }
 
-/// Returns the form parameters in the body. Only `POST` requests have any.
-fn form(request: &HttpRequest, body: Body) -> Result<Form, Problem> {
-    let body = body?;
-    if *request.method() != Method::POST {
-        return Ok(Form::default());
-    }
-    if !body.is_empty() && !is_form(request) {
-        return Err(Code::UnsupportedMediaType.into());
-    }
-    Form::parse(&body)
+/// The format of a request body: form parameters, or a JSON object. The handler of a route determines which one the
+/// route takes.
+pub trait RequestBody: Sized {
+    /// Parses the body of a request.
+    ///
+    /// # Errors
+    /// Returns error code 20415 if the body has another format, and the format's own errors.
+    fn parse_body(request: &HttpRequest, body: Bytes) -> Result<Self, Problem>;
 }
 
-/// Returns whether the body is a form according to its `Content-Type`. A body without that header is treated as a form.
-fn is_form(request: &HttpRequest) -> bool {
-    match request.headers().get(header::CONTENT_TYPE).map(|value| value.to_str()) {
-        None => true,
-        Some(Ok(text)) => {
-            let essence = text.split(';').next().unwrap_or_default().trim();
-            essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
+/// Only `POST` requests have form parameters.
+impl RequestBody for Form {
+    fn parse_body(request: &HttpRequest, body: Bytes) -> Result<Self, Problem> {
+        if *request.method() != Method::POST {
+            return Ok(Self::default());
         }
-        Some(Err(_)) => false,
+        if !body.is_empty() && !has_content_type(request, "application/x-www-form-urlencoded") {
+            return Err(Code::UnsupportedMediaType.into());
+        }
+        Self::parse(&body)
+    }
+}
+
+impl RequestBody for JsonObject {
+    fn parse_body(request: &HttpRequest, body: Bytes) -> Result<Self, Problem> {
+        if !body.is_empty() && !has_content_type(request, "application/json") {
+            return Err(Problem::json_required());
+        }
+        Self::parse(&body, Code::InvalidAuthenticatorResponse)
     }
 }
 
@@ -164,7 +176,7 @@ fn is_form(request: &HttpRequest) -> bool {
 /// async fn fetch(request: AuthorizedRequest<Entity, app::Backend>) -> Result<HttpResponse, Error> {
 ///     Ok(HttpResponse::NoContent().finish())
 /// }
-/// let handler = authorized::<app::Backend, _, _, _>(fetch);
+/// let handler = authorized::<app::Backend, _, _, _, _>(fetch);
 /// ```
 ///
 /// A handler for another class of callers does not compile. Neither does a handler that takes an unauthorized request:
@@ -174,7 +186,7 @@ fn is_form(request: &HttpRequest) -> bool {
 /// async fn fetch(request: AuthorizedRequest<EntityRef, app::BackendOrDevice>) -> Result<HttpResponse, Error> {
 ///     Ok(HttpResponse::NoContent().finish())
 /// }
-/// let handler = authorized::<app::Backend, _, _, _>(fetch);
+/// let handler = authorized::<app::Backend, _, _, _, _>(fetch);
 /// ```
 ///
 /// ```compile_fail,E0631
@@ -182,7 +194,7 @@ fn is_form(request: &HttpRequest) -> bool {
 /// async fn fetch(request: ReceivedRequest) -> Result<HttpResponse, Error> {
 ///     Ok(HttpResponse::NoContent().finish())
 /// }
-/// let handler = authorized::<app::Backend, Entity, _, _>(fetch);
+/// let handler = authorized::<app::Backend, Entity, _, _, _>(fetch);
 /// ```
 ///
 /// A handler for a resource that its class of callers may not access ([`Resource`]) does not compile either:
@@ -192,13 +204,14 @@ fn is_form(request: &HttpRequest) -> bool {
 /// async fn fetch(request: AuthorizedRequest<Service, app::BackendOrDevice>) -> Result<HttpResponse, Error> {
 ///     Ok(HttpResponse::NoContent().finish())
 /// }
-/// let handler = authorized::<app::BackendOrDevice, _, _, _>(fetch);
+/// let handler = authorized::<app::BackendOrDevice, _, _, _, _>(fetch);
 /// ```
-pub const fn authorized<C, R, F, Fut>(handler: F) -> F
+pub const fn authorized<C, R, B, F, Fut>(handler: F) -> F
 where
     C: CallerClass,
     R: Resource<C>,
-    F: Fn(AuthorizedRequest<R, C>) -> Fut,
+    B: RequestBody,
+    F: Fn(AuthorizedRequest<R, C, B>) -> Fut,
     Fut: Future<Output = Result<HttpResponse, Error>>,
 {
     handler

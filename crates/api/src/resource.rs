@@ -18,10 +18,10 @@ use domain::{
     AccessToken, AccountSid, Challenge, ChallengeSid, Entity, EntityPath, EntityRef, Factor, Identity,
     Problem, Service, ServiceSid, Webhook,
 };
+use web::PathParameters;
 
 use crate::callers::CallerClass;
 use crate::error::Error;
-use crate::path_parameters::PathParameters;
 
 /// The data with which a resource is found: the caller of a request and the parameters in its path.
 pub struct Lookup<'r, C> {

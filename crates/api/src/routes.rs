@@ -9,33 +9,37 @@
 use std::sync::LazyLock;
 
 use actix_web::HttpResponse;
-use actix_web::http::{Method, header};
+use actix_web::http::Method;
 use app::{Backend, BackendOrDevice, BackendOrEnrollee};
 use domain::Code;
+use web::{BodyLimit, MAX_BODY_BYTES, Route, RouteMatch, Router};
 
 use crate::callers::Callers;
+use crate::endpoint::Endpoint;
 use crate::request::authorized;
-use crate::route::{Route, RouteMatch, Router};
 use crate::{
     access_tokens, alerts, audit, challenges, credentials, entities, error, factors, health, notifications,
-    openapi, services, unsupported, webhooks,
+    openapi, passkeys, services, streams, unsupported, webhooks,
 };
 
 macro_rules! routes {
     ($($path:literal { $($method:ident $handler:path, $callers:ident;)+ })+) => {
         /// Every route of the API. The routes of a path are next to each other.
-        pub const ROUTES: &[Route] = &[$($(
+        pub const ROUTES: &[Route<Endpoint>] = &[$($(
             Route {
                 method: stringify!($method),
                 path: $path,
-                callers: Callers::$callers,
-                handler: routes!(@handler $callers $handler),
+                body: body_limit(stringify!($method), Callers::$callers),
+                endpoint: Endpoint {
+                    callers: Callers::$callers,
+                    handler: routes!(@handler $callers $handler),
+                },
             },
         )+)+];
     };
     (@handler Anyone $handler:path) => { |request| Box::pin($handler(request)) };
     (@handler $callers:ident $handler:path) => {
-        |request| Box::pin(request.authorize_and_call(authorized::<$callers, _, _, _>($handler)))
+        |request| Box::pin(request.authorize_and_call(authorized::<$callers, _, _, _, _>($handler)))
     };
 }
 
@@ -64,6 +68,9 @@ routes! {
     "/v2/Services/{ServiceSid}/AccessTokens/{Sid}" {
         GET access_tokens::fetch, Backend;
     }
+    "/countersign/v1/Services/{ServiceSid}/AccessTokens/{Sid}/QrCode" {
+        GET access_tokens::qr_code, Backend;
+    }
     "/v2/Services/{ServiceSid}/Entities" {
         POST entities::create, Backend;
         GET entities::list, Backend;
@@ -91,6 +98,18 @@ routes! {
     }
     "/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges/{ChallengeSid}/Notifications" {
         POST notifications::create, Backend;
+    }
+    "/v2/Services/{ServiceSid}/Passkeys/Factors" {
+        POST passkeys::create_factor, Backend;
+    }
+    "/v2/Services/{ServiceSid}/Passkeys/VerifyFactor" {
+        POST passkeys::verify_factor, Backend;
+    }
+    "/v2/Services/{ServiceSid}/Passkeys/Challenges" {
+        POST passkeys::create_challenge, Backend;
+    }
+    "/v2/Services/{ServiceSid}/Passkeys/ApproveChallenge" {
+        POST passkeys::approve_challenge, Backend;
     }
     "/v2/Services/{ServiceSid}/Webhooks" {
         POST webhooks::create, Backend;
@@ -122,28 +141,32 @@ routes! {
     "/v1/Events/{Sid}" {
         GET audit::fetch, Backend;
     }
+    "/countersign/v1/Services/{ServiceSid}/Events" {
+        GET streams::service, Backend;
+    }
+    "/countersign/v1/Services/{ServiceSid}/Entities/{Identity}/Factors/{Sid}/Events" {
+        GET streams::factor, BackendOrDevice;
+    }
+    "/countersign/v1/Services/{ServiceSid}/Entities/{Identity}/Challenges/{Sid}/Events" {
+        GET streams::challenge, BackendOrDevice;
+    }
 }
 
-static ROUTER: LazyLock<Router> = LazyLock::new(|| Router::new(ROUTES));
+/// Returns which bodies of a route's requests are kept. Only a `POST` to a route that requires credentials may send a
+/// large one, because only such a request has parameters in its body.
+const fn body_limit(method: &str, callers: Callers) -> BodyLimit {
+    match (method.as_bytes(), callers) {
+        (_, Callers::Anyone) => BodyLimit::Small,
+        (b"POST", _) => BodyLimit::UpTo(MAX_BODY_BYTES),
+        _ => BodyLimit::Small,
+    }
+}
+
+static ROUTER: LazyLock<Router<Endpoint>> = LazyLock::new(|| Router::new(ROUTES));
 
 /// Looks up a request by its decoded path and its method.
-pub(crate) fn find(path: &str, method: &Method) -> RouteMatch {
+pub(crate) fn find(path: &str, method: &Method) -> RouteMatch<Endpoint> {
     ROUTER.find(path, method)
-}
-
-/// Returns a 405 response for a path whose routes accept only the methods of `routes`. The `Allow` header lists these
-/// methods plus `OPTIONS`, and `HEAD` if `GET` is allowed.
-pub(crate) fn method_not_allowed(routes: &[Route]) -> HttpResponse {
-    let mut response = error::body(&Code::MethodNotAllowed.into(), None);
-    let mut methods: Vec<_> = routes.iter().map(|route| route.method).collect();
-    if methods.contains(&"GET") {
-        methods.push("HEAD");
-    }
-    methods.push("OPTIONS");
-    if let Ok(value) = methods.join(", ").parse() {
-        response.headers_mut().insert(header::ALLOW, value);
-    }
-    response
 }
 
 /// Returns a 404 response for a path without a route, or a 501 response for an endpoint of the official API that this
@@ -152,5 +175,41 @@ pub(crate) fn not_found(path: &str) -> HttpResponse {
     match unsupported::problem_with(path) {
         Some(problem) => error::body(&problem, None),
         None => error::body(&Code::NotFound.into(), Some(path)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn path_of_a_route_matches_only_this_route() {
+        for route in ROUTES {
+            let method = Method::from_bytes(route.method.as_bytes()).unwrap();
+            let path = route.path.replace(['{', '}'], "");
+            let RouteMatch::Found(found) = find(&path, &method) else { panic!("{path}") };
+            assert_eq!((found.method, found.path), (route.method, route.path));
+            for other in [format!("{path}/"), format!("/{path}"), format!("{path}/x/y/z"), format!("x{path}")]
+            {
+                assert!(matches!(find(&other, &method), RouteMatch::UnknownPath), "{other}");
+            }
+        }
+    }
+
+    #[test]
+    fn empty_segments_and_other_case_match_no_route() {
+        for path in
+            ["", "/", "/v2", "/v2/Services/", "/v2/Services//Entities", "/v2/services", "/v2/Services/VA1/X"]
+        {
+            assert!(matches!(find(path, &Method::GET), RouteMatch::UnknownPath), "{path}");
+        }
+    }
+
+    #[test]
+    fn only_authorized_post_requests_may_have_large_bodies() {
+        for route in ROUTES {
+            let may_be_large = route.body != BodyLimit::Small;
+            assert_eq!(may_be_large, route.method == "POST", "{} {}", route.method, route.path);
+        }
     }
 }

@@ -7,9 +7,9 @@ use domain::services::Settings;
 use domain::text::Text;
 use domain::{AccountSid, Code, FriendlyName, Order, Problem, Service};
 use serde_json::{Value, json};
+use web::Form;
 
 use crate::error::Error;
-use crate::form::Form;
 use crate::paging::Listing;
 use crate::request::AuthorizedRequest;
 

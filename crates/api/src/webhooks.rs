@@ -6,9 +6,9 @@ use app::webhooks::NewWebhook;
 use domain::webhooks::{Subscription, Webhook};
 use domain::{Order, Problem, Service};
 use serde_json::{Value, json};
+use web::Form;
 
 use crate::error::Error;
-use crate::form::Form;
 use crate::paging::Listing;
 use crate::request::AuthorizedRequest;
 

@@ -28,7 +28,7 @@ impl App {
     /// is not created.
     ///
     /// # Errors
-    /// Fails with 20404 if the service does not exist, and with 60369 if the factor type is unsupported. Also fails if
+    /// Fails with 20404 if the service does not exist, and with 60369 if the factor type is not push. Also fails if
     /// the database fails.
     pub async fn create_access_token(
         &self,
@@ -44,7 +44,7 @@ impl App {
             account_sid,
             service_sid,
             identity: new.identity,
-            factor_type: new.factor_type.require_served()?,
+            factor_type: new.factor_type.require_access_tokens()?,
             expires_at: now.plus_seconds(new.ttl.get()),
         };
         let text = self.ring(now).await?.issue(&grant, now)?;
@@ -65,6 +65,9 @@ impl App {
                 audit.record(tx, change.detail("service_sid", service_sid)).await
             })
             .await?;
+        if let Some(capture) = &self.capture {
+            capture.access_token_created(&token.grant, &text);
+        }
         Ok((token, text))
     }
 

@@ -1,19 +1,25 @@
 //! The state that all use cases share.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, RwLock};
 
 use crypto::{AccessTokenCipher, HashingKey};
+use domain::challenges::ChallengedKind;
 use domain::limits::CreationLimits;
-use domain::{Clock, Entropy, Timestamp};
-use store::{Read, Store};
+use domain::{Challenge, Clock, Entropy, Factor, Timestamp};
+use store::{Announcement, Read, Store, Topic, Write};
 use tokio::sync::{Mutex, Notify};
 use webhook_client::Guard;
 
 use crate::audit::chain_state::ChainState;
+use crate::capture::Capture;
 use crate::error::Error;
+use crate::feed::Feed;
 use crate::key_ring::CachedRing;
 use crate::master_keys::MasterKeySource;
 use crate::outbox::{Outbox, WorkerNotify};
+use crate::round_requests::RoundRequests;
+use crate::streams::StreamLimiter;
 
 /// The application: everything that a use case needs, such as the database, the clock, randomness and the keys. The use
 /// cases are methods of this type; each resource implements its own in a separate file.
@@ -30,10 +36,14 @@ pub struct App {
     pub(crate) ring: RwLock<CachedRing>,
     /// State of the audit chain in this process.
     pub(crate) chain: Arc<ChainState>,
-    /// Outbox, through which use cases enqueue deliveries.
-    pub(crate) outbox: Outbox,
+    /// Time for which the delivery of a webhook is attempted, in seconds.
+    pub(crate) webhook_max_age_seconds: i64,
     /// Notifies the delivery workers of newly enqueued deliveries.
     pub(crate) worker: WorkerNotify,
+    /// Sends notices of changed resources to streams.
+    pub(crate) feed: Arc<Feed>,
+    /// Limits the open streams.
+    pub(crate) streams: Arc<StreamLimiter>,
     /// Notified when a service or an entity is deleted, so that housekeeping removes its rows.
     pub(crate) deleted: Notify,
     /// Challenges that expired up to this instant are already counted in the metrics.
@@ -42,6 +52,10 @@ pub struct App {
     pub(crate) limits: CreationLimits,
     /// Decides to which network addresses webhooks may be sent.
     pub(crate) webhook_guard: Guard,
+    /// Receives pushes and webhooks of a test server; `None` for every other server.
+    pub(crate) capture: Option<Arc<dyn Capture>>,
+    /// Requests for a round of housekeeping before the next one is due.
+    pub(crate) round_requests: RoundRequests,
 }
 
 impl App {
@@ -53,6 +67,67 @@ impl App {
     /// Returns the source of randomness.
     pub fn entropy(&self) -> &dyn Entropy {
         self.entropy.as_ref()
+    }
+
+    /// Lets the delivery worker of this process look for due deliveries, for example after the clock has moved.
+    pub fn wake_delivery_worker(&self) {
+        self.worker.notify_local();
+    }
+
+    /// Returns an outbox for one transaction. The caller wakes the delivery workers after the commit.
+    pub(crate) fn outbox(&self) -> Outbox {
+        Outbox::new(Arc::clone(&self.entropy), self.webhook_max_age_seconds)
+    }
+
+    /// Runs a closure that writes and may enqueue deliveries, in one transaction. After the commit, wakes the delivery
+    /// workers of all nodes if the closure has enqueued any.
+    ///
+    /// # Errors
+    /// Returns the closure's error. Also fails if the database fails.
+    pub(crate) async fn write_with_outbox<F, T>(&self, work: F) -> Result<T, Error>
+    where
+        F: AsyncFn(&mut Write, &Outbox) -> Result<T, Error> + Send + 'static,
+        T: Send + 'static,
+    {
+        let outbox = self.outbox();
+        let has_enqueued = outbox.enqueued_flag();
+        let result = self.store.write(async move |tx: &mut Write| work(tx, &outbox).await).await?;
+        if has_enqueued.load(Ordering::Relaxed) {
+            self.worker.notify();
+            self.feed.request_announcement();
+        }
+        Ok(result)
+    }
+
+    /// Announces to other processes that a delivery is pending. For commands, in which no task makes announcements.
+    ///
+    /// # Errors
+    /// Fails if the database fails.
+    pub(crate) async fn announce_deliveries(&self) -> Result<(), Error> {
+        let announcement = Announcement { has_deliveries: true, ..Announcement::default() };
+        Ok(self.store.announce(announcement, self.feed.tag).await?)
+    }
+
+    /// Returns what this process has to announce to the others.
+    pub(crate) fn announcement(&self) -> Announcement {
+        Announcement { has_deliveries: self.worker.take_unannounced(), changes: self.feed.take_unannounced() }
+    }
+
+    /// Sends a notice that a challenge was created or has changed. Call this after the commit.
+    pub(crate) fn touch_challenge<Kind: ChallengedKind>(&self, challenge: &Challenge<Kind>) {
+        let account = Topic::Account(challenge.account_sid);
+        match challenge.target() {
+            Some(target) => {
+                let (challenge, factor) = (Topic::Challenge(challenge.sid), Topic::Factor(target.factor_sid));
+                self.feed.touch(&[challenge, factor, account]);
+            }
+            None => self.feed.touch(&[Topic::Challenge(challenge.sid), account]),
+        }
+    }
+
+    /// Sends a notice that a factor was created, has changed, or was deleted. Call this after the commit.
+    pub(crate) fn touch_factor<Kind>(&self, factor: &Factor<Kind>) {
+        self.feed.touch(&[Topic::Factor(factor.sid), Topic::Account(factor.account_sid)]);
     }
 
     /// Checks that the database is reachable and its schema is up to date.

@@ -29,7 +29,8 @@
 
 use crypto::DeviceToken;
 use domain::access_tokens::Grant;
-use domain::factors::Status;
+use domain::challenges::ChallengedKind;
+use domain::factors::{PushFactor, Status};
 use domain::{
     AccountSid, ApiKeySid, Challenge, Code, EntityPath, Factor, FactorSid, FactorType, Identity, Problem,
     Secret, ServiceSid, Timestamp,
@@ -86,7 +87,7 @@ pub enum Caller {
     /// A phone that used an access token, with which it may create one factor.
     Enrollee(Box<Enrollee>),
     /// A device that used a device token, which was signed with the private key of this factor.
-    Device(Box<Factor>),
+    Device(Box<Factor<PushFactor>>),
 }
 
 /// A phone that authenticates with an access token, with which it may create one factor.
@@ -138,7 +139,7 @@ pub enum BackendOrDevice {
     /// A backend, which may act for its whole account.
     Backend(Backend),
     /// A device, represented by its factor.
-    Device(Box<Factor>),
+    Device(Box<Factor<PushFactor>>),
 }
 
 /// The conversion fails with 20403 for an enrollee and for a device.
@@ -285,13 +286,25 @@ impl BackendOrDevice {
         }
     }
 
-    /// Checks that the challenge belongs to an entity and a factor that the caller may access.
+    /// Checks that the caller may access the challenge: a challenge of the backend's account, or one for the device's
+    /// own factor.
     ///
     /// # Errors
     /// Fails with 20404 for any other challenge.
-    pub fn require_challenge(&self, challenge: &Challenge) -> Result<(), Problem> {
-        self.require_entity(&challenge.path())?;
-        self.require_factor(challenge.factor_sid)
+    pub fn require_challenge<Kind: ChallengedKind>(
+        &self,
+        challenge: &Challenge<Kind>,
+    ) -> Result<(), Problem> {
+        match self {
+            Self::Backend(backend) => require(challenge.account_sid == backend.account_sid),
+            Self::Device(factor) => require(
+                factor.account_sid == challenge.account_sid
+                    && factor.service_sid == challenge.service_sid
+                    && challenge.target().is_some_and(|target| {
+                        factor.identity == target.identity && factor.sid == target.factor_sid
+                    }),
+            ),
+        }
     }
 }
 
@@ -379,7 +392,7 @@ impl App {
             .read(async move |db: &mut store::Read| Ok::<_, Error>(db.factor_by_credential(kid).await?))
             .await?
             .ok_or_else(Error::unauthenticated)?;
-        if factor.account_sid == token.account_sid() && token.verify(&factor.public_key, now) {
+        if factor.account_sid == token.account_sid() && token.verify(&factor.kind.public_key, now) {
             Ok(Caller::Device(Box::new(factor)))
         } else {
             Err(Error::unauthenticated())

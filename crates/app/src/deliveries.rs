@@ -36,7 +36,7 @@ impl App {
     /// fails.
     pub async fn redeliver(&self, origin: &Origin, id: DeliveryId) -> Result<(), Error> {
         let now = self.clock.now();
-        let end = self.outbox.webhook_expires_at(now);
+        let end = self.outbox().webhook_expires_at(now);
         let audit = self.audit(origin, now);
         self.store
             .write(async move |tx: &mut Write| {
@@ -53,7 +53,7 @@ impl App {
                 audit.record(tx, change.detail("delivery", id.to_string())).await
             })
             .await?;
-        Ok(self.store.announce().await?)
+        self.announce_deliveries().await
     }
 
     /// Returns the webhooks of all accounts, oldest first. For operators.
@@ -74,7 +74,8 @@ impl App {
         let now = self.clock.now();
         let webhooks = self.all_webhooks().await?;
         let webhook = webhooks.into_iter().find(|webhook| webhook.sid == sid).ok_or_else(Error::not_found)?;
-        let id = self.outbox.delivery_id(now);
+        let outbox = self.outbox();
+        let id = outbox.delivery_id(now);
         let parameters = [
             ("uuid", id.to_string()),
             ("type", "webhook.test".to_owned()),
@@ -84,7 +85,7 @@ impl App {
         let parameters = parameters.map(|(name, value)| (name.to_owned(), value)).to_vec();
         let work =
             Work::Webhook { webhook_sid: sid, service_sid: webhook.service_sid, parameters, once: true };
-        let delivery = self.outbox.webhook_delivery(id, webhook.account_sid, work, &webhook.url, now);
+        let delivery = outbox.webhook_delivery(id, webhook.account_sid, work, &webhook.url, now);
         let audit = self.audit(origin, now);
         self.store
             .write(async move |tx: &mut Write| {
@@ -92,7 +93,7 @@ impl App {
                 audit.record(tx, webhooks::about(AuditAction::WebhookTested, &webhook)).await
             })
             .await?;
-        self.store.announce().await?;
+        self.announce_deliveries().await?;
         Ok(id)
     }
 }

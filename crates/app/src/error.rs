@@ -1,5 +1,6 @@
 //! The errors of use cases: problems that the caller can fix, and faults of the server.
 
+use crypto::passkeys::Rejection;
 use domain::audit::ChainPosition;
 use domain::{Code, Problem};
 use store::Conflict;
@@ -82,7 +83,9 @@ impl From<Code> for Error {
 impl From<store::Error> for Error {
     fn from(error: store::Error) -> Self {
         match error {
-            store::Error::Conflict(Conflict::FactorKey) => Code::FactorExists.into(),
+            store::Error::Conflict(Conflict::FactorKey | Conflict::PasskeyCredential) => {
+                Code::FactorExists.into()
+            }
             store::Error::ParentGone => Self::not_found(),
             // An old schema counts as unavailable, because requests succeed once it is migrated.
             store::Error::Unavailable(_)
@@ -91,6 +94,41 @@ impl From<store::Error> for Error {
             | store::Error::OldSchema(_) => Fault::Unavailable(error).into(),
             _ => Fault::Store(error).into(),
         }
+    }
+}
+
+impl From<Rejection> for Error {
+    fn from(rejection: Rejection) -> Self {
+        Self::Problem(Problem::with_advice(rejection_code(rejection), rejection))
+    }
+}
+
+/// Returns the error code for a response of an authenticator that is rejected.
+const fn rejection_code(rejection: Rejection) -> Code {
+    match rejection {
+        Rejection::Response | Rejection::Type | Rejection::MissingUserHandle | Rejection::UserHandle => {
+            Code::InvalidAuthenticatorResponse
+        }
+        Rejection::Id => Code::InvalidCredentialId,
+        Rejection::RawId => Code::InvalidRawId,
+        Rejection::Attachment => Code::InvalidAttachment,
+        Rejection::ClientData
+        | Rejection::Ceremony
+        | Rejection::Challenge
+        | Rejection::Origin
+        | Rejection::CrossOrigin
+        | Rejection::TopOrigin => Code::InvalidClientData,
+        Rejection::AttestationObject => Code::InvalidAttestation,
+        Rejection::AuthenticatorData
+        | Rejection::UserPresence
+        | Rejection::UserVerification
+        | Rejection::BackupState
+        | Rejection::BackupEligibility
+        | Rejection::Counter => Code::InvalidAuthenticatorData,
+        Rejection::RelyingParty => Code::OtherRelyingParty,
+        Rejection::AttestedCredential | Rejection::CredentialIdLength => Code::InvalidAttestedCredential,
+        Rejection::Algorithm | Rejection::PublicKey | Rejection::TrailingData => Code::InvalidPublicKey,
+        Rejection::Signature => Code::InvalidPasskeySignature,
     }
 }
 

@@ -11,8 +11,12 @@
 //! | one file per resource, named as in every layer | the use cases |
 //! | [`caller`] | authentication, and what a caller may access |
 //! | [`audit`] | the audit log, its chain of MACs and its checkpoints |
+//! | `passkey_settings` | the relying party and the criteria of passkeys |
 //! | `outbox` | deliveries that a use case enqueues |
 //! | [`delivery`] | the worker that sends them |
+//! | [`streams`], `feed` | what a stream sends, and when it reads again |
+//! | [`Capture`] | what a test server receives instead of push providers and webhook receivers |
+//! | `erasure` | removal of everything that tests created on a test server |
 //! | `housekeeping` | removal of expired and deleted data |
 //! | `master_keys`, `enrollment_keys` | the keys that the database stores, and the key that seals them |
 
@@ -22,6 +26,7 @@ pub mod alerts;
 mod app;
 pub mod audit;
 pub mod caller;
+mod capture;
 pub mod challenges;
 pub mod clock;
 pub mod credentials;
@@ -29,8 +34,10 @@ mod deliveries;
 pub mod delivery;
 mod enrollment_keys;
 mod entities;
+mod erasure;
 mod error;
 pub mod factors;
+mod feed;
 mod gauges;
 mod housekeeping;
 mod key_ring;
@@ -38,8 +45,11 @@ mod lifecycle;
 mod master_keys;
 mod notifications;
 mod outbox;
+mod passkey_settings;
 mod reseal;
+mod round_requests;
 mod services;
+pub mod streams;
 pub mod webhooks;
 
 pub use crate::access_tokens::NewAccessToken;
@@ -47,12 +57,19 @@ pub use crate::accounts::{AccountWithToken, ApiKeyWithSecret};
 pub use crate::app::App;
 pub use crate::audit::{ChainBreak, ChainedRecord, Origin, Verification, VerifiedChain};
 pub use crate::caller::{Backend, BackendOrDevice, BackendOrEnrollee, Caller, Credentials, Enrollee};
+pub use crate::capture::{
+    Capture, CaptureFuture, CapturedPush, CapturedWebhook, PushVerdict, RecordedAttempt, WebhookVerdict,
+};
 pub use crate::clock::SystemClock;
 pub use crate::deliveries::{AttemptRecord, DeliveryFilter, DeliveryStatus};
 pub use crate::delivery::{DeliverySettings, DeliveryWorker, Senders, WorkerError};
 pub use crate::enrollment_keys::EnrollmentKeyInfo;
+pub use crate::erasure::Kept;
 pub use crate::error::{Error, Fault};
 pub use crate::key_ring::check_master_keys;
 pub use crate::lifecycle::AppConfig;
 pub use crate::master_keys::{MasterKeySource, ReadMasterKeys};
 pub use crate::reseal::{Resealed, SealedCount, count_sealed_values};
+pub use crate::round_requests::RemovedRows;
+pub use push_client::SimulatedFailure as PushFailure;
+pub use webhook_client::SimulatedFailure as WebhookFailure;

@@ -12,10 +12,14 @@ use webhook_client::Guard;
 use crate::App;
 use crate::audit::chain_state::ChainState;
 use crate::audit::{chain, chain_state};
+use crate::capture::Capture;
 use crate::error::Error;
+use crate::feed::Feed;
 use crate::key_ring;
 use crate::master_keys::MasterKeySource;
-use crate::outbox::{Outbox, WEBHOOK_MAX_AGE_SECONDS, WorkerNotify};
+use crate::outbox::{WEBHOOK_MAX_AGE_SECONDS, WorkerNotify};
+use crate::round_requests::RoundRequests;
+use crate::streams::{StreamLimiter, StreamLimits};
 
 /// Settings of the use cases, which an operator can change.
 #[derive(Clone, Debug)]
@@ -27,6 +31,10 @@ pub struct AppConfig {
     /// Decides to which network addresses webhooks may be sent. The default permits only public addresses. Creating a
     /// webhook with a URL at any other address logs a warning.
     pub webhook_guard: Guard,
+    /// Limits on open streams. By default a thousand, and no limit for an account.
+    pub streams: StreamLimits,
+    /// Receives pushes and webhooks of a test server. The default is `None`: they are sent.
+    pub capture: Option<Arc<dyn Capture>>,
 }
 
 impl Default for AppConfig {
@@ -35,6 +43,8 @@ impl Default for AppConfig {
             limits: CreationLimits::default(),
             webhook_max_age_seconds: WEBHOOK_MAX_AGE_SECONDS,
             webhook_guard: Guard::default(),
+            streams: StreamLimits::default(),
+            capture: None,
         }
     }
 }
@@ -56,9 +66,10 @@ impl App {
         let (ring, hashing) =
             key_ring::open_keys(&store, &master_keys, &entropy, &cipher, clock.now()).await?;
         let audit_key = chain_state::open_key(&store, &master_keys, &entropy).await?;
+        let feed = Feed::new(config.streams.are_on() && store.can_announce(), entropy.as_ref());
         Ok(Self {
             store,
-            outbox: Outbox::new(Arc::clone(&entropy), config.webhook_max_age_seconds),
+            webhook_max_age_seconds: config.webhook_max_age_seconds,
             counted_until: Mutex::new(clock.now()),
             clock,
             entropy,
@@ -68,9 +79,13 @@ impl App {
             ring: RwLock::new(ring),
             chain: Arc::new(ChainState::new(audit_key)),
             worker: WorkerNotify::default(),
+            feed: Arc::new(feed),
+            streams: Arc::new(StreamLimiter::new(config.streams)),
             deleted: Notify::new(),
             limits: config.limits,
             webhook_guard: config.webhook_guard,
+            capture: config.capture,
+            round_requests: RoundRequests::new(),
         })
     }
 

@@ -1,6 +1,7 @@
 //! Use case of notifications: sending a further push for a challenge.
 
 use domain::audit::{AuditAction, Change};
+use domain::challenges::PushChallenge;
 use domain::notifications::{Notification, Ttl, require_notifiable};
 use domain::{Challenge, ChallengeSid, EntityPath, NotificationSid};
 use store::Write;
@@ -9,9 +10,10 @@ use crate::App;
 use crate::audit::Origin;
 use crate::caller::Backend;
 use crate::error::Error;
+use crate::outbox::Outbox;
 
 impl App {
-    /// Enqueues a further push for a challenge, which is valid for `ttl`. Returns the notification and the challenge.
+    /// Enqueues a further push for a push challenge, which is valid for `ttl`. Returns the notification and the challenge.
     ///
     /// # Errors
     /// Fails with one of these codes:
@@ -27,21 +29,21 @@ impl App {
         path: EntityPath,
         challenge_sid: ChallengeSid,
         ttl: Ttl,
-    ) -> Result<(Notification, Challenge), Error> {
+    ) -> Result<(Notification, Challenge<PushChallenge>), Error> {
         caller.require_entity(&path)?;
         let now = self.clock.now();
-        let (outbox, audit) = (self.outbox.clone(), self.audit(origin, now));
+        let audit = self.audit(origin, now);
         let sid = NotificationSid::generate(now, self.entropy.as_ref());
         let created = self
-            .store
-            .write(async move |tx: &mut Write| {
-                let challenge = tx.challenge(&path, challenge_sid).await?.ok_or_else(Error::not_found)?;
+            .write_with_outbox(async move |tx: &mut Write, outbox: &Outbox| {
+                let challenge =
+                    tx.push_challenge(&path, challenge_sid).await?.ok_or_else(Error::not_found)?;
                 challenge.require_pending(now)?;
                 // Lock the factor so that concurrent requests are counted one after another.
-                let factor =
-                    tx.lock_factor(&path, challenge.factor_sid).await?.ok_or_else(Error::not_found)?;
+                let factor_sid = challenge.kind.target.factor_sid;
+                let factor = tx.lock_push_factor(&path, factor_sid).await?.ok_or_else(Error::not_found)?;
                 let earlier = tx.count_notifications(challenge_sid).await?;
-                require_notifiable(&challenge, &factor.notification, earlier, now)?;
+                require_notifiable(&challenge, &factor.kind.notification, earlier, now)?;
                 let notification = Notification { sid, challenge_sid, ttl, created_at: now };
                 tx.insert_notification(&notification).await?;
                 let change = Change::new(AuditAction::NotificationCreated, challenge.account_sid, sid);
@@ -52,7 +54,6 @@ impl App {
                 Ok::<_, Error>((notification, challenge))
             })
             .await?;
-        self.worker.notify();
         Ok(created)
     }
 }

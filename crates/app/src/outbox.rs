@@ -1,17 +1,22 @@
 //! The outbox: use cases store deliveries in the same transaction as the change that causes them.
 //!
-//! Therefore a delivery exists if and only if its change was committed. After the commit, [`WorkerNotify::notify`]
-//! wakes the delivery worker.
+//! Therefore a delivery exists if and only if its change was committed. After the commit,
+//! [`App::write_with_outbox`](crate::App::write_with_outbox) wakes the delivery workers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use domain::alerts::Alert;
+use domain::challenges::PushChallenge;
 use domain::deliveries::{Delivery, DeliveryId, Destination, PushWork, Work};
 use domain::events::Event;
-use domain::factors::Platform;
+use domain::factors::{Platform, PushFactor};
 use domain::webhooks::EventType;
-use domain::{AccountSid, CallbackUrl, Challenge, Entropy, Factor, NotificationSid, Timestamp};
+use domain::{
+    AccountSid, CallbackUrl, Challenge, Entropy, Factor, FactorType, HasFactorType, NotificationSid,
+    Timestamp,
+};
 use serde_json::json;
 use store::Write;
 use tokio::sync::Notify;
@@ -32,14 +37,15 @@ pub(crate) const PUSH_TTL_SECONDS: u32 = 300;
 #[derive(Debug, Default)]
 pub(crate) struct WorkerNotify {
     local: Notify,
-    announcement: Notify,
+    is_unannounced: AtomicBool,
 }
 
 impl WorkerNotify {
-    /// Wakes the delivery workers of all nodes. Call this after a commit that may have enqueued a delivery.
+    /// Wakes the delivery worker of this process after a commit that enqueued a delivery. The workers of other nodes are
+    /// woken by the next announcement, which the caller requests.
     pub(crate) fn notify(&self) {
         self.local.notify_one();
-        self.announcement.notify_one();
+        self.is_unannounced.store(true, Ordering::Release);
     }
 
     /// Wakes only the delivery worker of this process.
@@ -53,23 +59,34 @@ impl WorkerNotify {
         self.local.notified().await;
     }
 
-    /// Waits until a commit of this process has to be announced to other nodes.
-    pub(crate) async fn announcement_needed(&self) {
-        self.announcement.notified().await;
+    /// Returns whether a delivery was enqueued since the last call.
+    pub(crate) fn take_unannounced(&self) -> bool {
+        self.is_unannounced.swap(false, Ordering::AcqRel)
     }
 }
 
-/// Enqueues deliveries within the transactions of use cases.
-#[derive(Clone)]
+/// Enqueues the deliveries of one transaction.
 pub(crate) struct Outbox {
     entropy: Arc<dyn Entropy>,
     webhook_max_age_seconds: i64,
+    has_enqueued: Arc<AtomicBool>,
 }
 
 impl Outbox {
     /// Creates an outbox that gives each webhook delivery `webhook_max_age_seconds` until it expires.
     pub(crate) fn new(entropy: Arc<dyn Entropy>, webhook_max_age_seconds: i64) -> Self {
-        Self { entropy, webhook_max_age_seconds }
+        Self { entropy, webhook_max_age_seconds, has_enqueued: Arc::default() }
+    }
+
+    /// Returns a flag that is set as soon as a delivery is enqueued.
+    pub(crate) fn enqueued_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.has_enqueued)
+    }
+
+    /// Stores a delivery.
+    async fn enqueue(&self, tx: &mut Write, delivery: &Delivery) -> Result<(), Error> {
+        self.has_enqueued.store(true, Ordering::Relaxed);
+        Ok(tx.insert_delivery(delivery).await?)
     }
 
     /// Returns the expiration time of a webhook delivery that is enqueued at `now`.
@@ -96,15 +113,20 @@ impl Outbox {
         Delivery::new(id, account_sid, work, destination, now, expires_at, trace)
     }
 
-    /// Enqueues an event for every enabled webhook of the factor's service that subscribes to this event type.
-    pub(crate) async fn enqueue_webhooks(
+    /// Enqueues an event for every enabled webhook of the factor's service that subscribes to this event type. Only push
+    /// factors have events (docs/protocol/decisions.md, No. 23).
+    pub(crate) async fn enqueue_webhooks<Kind: HasFactorType>(
         &self,
         tx: &mut Write,
         event_type: EventType,
-        factor: &Factor,
-        challenge: Option<&Challenge>,
+        factor: &Factor<Kind>,
+        challenge: Option<&Challenge<PushChallenge>>,
         now: Timestamp,
     ) -> Result<(), Error> {
+        match factor.factor_type() {
+            FactorType::Push => {}
+            FactorType::Totp | FactorType::Passkeys => return Ok(()),
+        }
         let webhooks = tx.enabled_webhooks(factor.service_sid).await?;
         let event = Event::new(event_type, factor, challenge, self.entropy.as_ref());
         for webhook in webhooks.iter().filter(|webhook| webhook.is_subscribed_to(event_type)) {
@@ -115,8 +137,8 @@ impl Outbox {
                 once: false,
             };
             let id = self.delivery_id(now);
-            tx.insert_delivery(&self.webhook_delivery(id, webhook.account_sid, work, &webhook.url, now))
-                .await?;
+            let delivery = self.webhook_delivery(id, webhook.account_sid, work, &webhook.url, now);
+            self.enqueue(tx, &delivery).await?;
         }
         Ok(())
     }
@@ -126,14 +148,14 @@ impl Outbox {
     pub(crate) async fn enqueue_push(
         &self,
         tx: &mut Write,
-        challenge: &Challenge,
-        factor: &Factor,
+        challenge: &Challenge<PushChallenge>,
+        factor: &Factor<PushFactor>,
         notification_sid: Option<NotificationSid>,
         ttl: u32,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let platform = factor.notification.platform();
-        if platform == Platform::None || factor.unreachable {
+        let platform = factor.kind.notification.platform();
+        if platform == Platform::None || factor.kind.unreachable {
             return Ok(());
         }
         // A push with a time to live of 0 may still have to wait in the queue for its only attempt.
@@ -150,9 +172,8 @@ impl Outbox {
         let destination = Destination::Push { platform, service_sid: factor.service_sid };
         let id = self.delivery_id(now);
         let (account_sid, trace) = (challenge.account_sid, telemetry::traces::current_parent());
-        Ok(tx
-            .insert_delivery(&Delivery::new(id, account_sid, work, destination, now, expires_at, trace))
-            .await?)
+        let delivery = Delivery::new(id, account_sid, work, destination, now, expires_at, trace);
+        self.enqueue(tx, &delivery).await
     }
 
     /// Stores an alert, and enqueues its delivery to the account's debugger webhook if the account has one.
@@ -167,7 +188,7 @@ impl Outbox {
         let Some(url) = account.and_then(|account| account.debugger_webhook) else { return Ok(()) };
         let work = Work::Debugger { alert_sid: alert.sid, parameters: debugger_parameters(alert) };
         let id = self.delivery_id(now);
-        Ok(tx.insert_delivery(&self.webhook_delivery(id, alert.account_sid, work, &url, now)).await?)
+        self.enqueue(tx, &self.webhook_delivery(id, alert.account_sid, work, &url, now)).await
     }
 }
 

@@ -8,6 +8,7 @@ use domain::access_tokens::TokenText;
 use domain::accounts::AuthToken;
 use domain::audit::{AuditAction, Change};
 use domain::credentials::Content;
+use domain::factors::totp::TotpSecret;
 use store::{Read, SealedColumn, Write};
 
 use crate::App;
@@ -90,6 +91,7 @@ impl App {
                 SealedColumn::AuditKey => self.reseal_kind::<AuditKey>(kind, &audit).await?,
                 SealedColumn::PushCredentials => self.reseal_kind::<Content>(kind, &audit).await?,
                 SealedColumn::AccessTokens => self.reseal_kind::<TokenText>(kind, &audit).await?,
+                SealedColumn::TotpSecrets => self.reseal_kind::<TotpSecret>(kind, &audit).await?,
             };
             total.resealed += of_kind.resealed;
             total.unopened += of_kind.unopened;

@@ -9,18 +9,20 @@ use store::{Read, Write};
 use crate::App;
 use crate::audit::Origin;
 use crate::error::Error;
+use crate::passkey_settings;
 
 impl App {
     /// Creates a service with these settings, and returns it.
     ///
     /// # Errors
-    /// Returns an error if the database fails.
+    /// Fails with 60371 or 60372 if the relying party of passkeys is invalid. Also fails if the database fails.
     pub async fn create_service(
         &self,
         origin: &Origin,
         account_sid: AccountSid,
-        settings: Settings,
+        mut settings: Settings,
     ) -> Result<Service, Error> {
+        passkey_settings::normalize(&mut settings.passkeys)?;
         let now = self.clock.now();
         let sid = ServiceSid::generate(now, self.entropy.as_ref());
         let limits = ServiceLimits::default();
@@ -57,8 +59,8 @@ impl App {
     /// nothing is changed.
     ///
     /// # Errors
-    /// Fails with 20404 if the service does not exist, or with the error that `change` returns. Also fails if the
-    /// database fails.
+    /// Fails with 20404 if the service does not exist, with the error that `change` returns, or with 60371 or 60372 if
+    /// it makes the relying party of passkeys invalid. Also fails if the database fails.
     pub async fn update_service(
         &self,
         origin: &Origin,
@@ -74,6 +76,9 @@ impl App {
                 let credentials = |push: &Push| (push.apn_credential_sid, push.fcm_credential_sid);
                 let before = service.settings.clone();
                 change(&mut service.settings)?;
+                if service.settings.passkeys != before.passkeys {
+                    passkey_settings::normalize(&mut service.settings.passkeys)?;
+                }
                 service.updated_at = now;
                 tx.update_service(&service).await?;
                 if credentials(&service.settings.push) != credentials(&before.push) {

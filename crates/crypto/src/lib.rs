@@ -12,6 +12,8 @@
 //! | How is it detected that an audit record was changed or removed? | [`audit`] |
 //! | How are secrets compared? | [`constant_time`] |
 //! | How does a software phone sign? | [`signing`] |
+//! | How are codes of authenticator apps computed and found? | [`totp`] |
+//! | How are passkeys registered and verified? | [`passkeys`] |
 //!
 //! Keys that this crate holds in plaintext while it uses them:
 //!
@@ -22,6 +24,7 @@
 //! | Enrollment keys ([`EnrollmentKey`]), 256 bits each | the database, sealed | encrypt and authenticate access tokens (JWE, A256GCM) |
 //! | Audit key ([`AuditKey`]), 256 bits | the database, sealed | authenticates the records of the audit log (HMAC-SHA256) |
 //! | Private key of a software phone ([`SigningKey`]), P-256 | the software phone | signs device tokens and answers (ES256); the server has only [`domain::factors::PublicKey`] |
+//! | Secrets of authenticator apps ([`TotpKey`]), 80 to 1024 bits | the database, sealed | compute codes (HMAC of SHA-1, SHA-256 or SHA-512) |
 //!
 //! Other crates read these keys:
 //!
@@ -33,8 +36,8 @@
 //! - `device` and the commands of the terminal phone store the private key of a software phone.
 //!
 //! Two libraries implement the algorithms. `aws-lc-rs` verifies signatures, encrypts and decrypts sealed values,
-//! hashes, and generates randomness. `p256` checks the public keys of devices and signs for software phones. The
-//! encryption of access tokens is injected: the crate `jwe` implements [`AccessTokenCipher`] with `josekit`.
+//! hashes, and generates randomness. `p256` checks the public keys of devices and passkeys, and signs for software
+//! phones. The encryption of access tokens is injected: the crate `jwe` implements [`AccessTokenCipher`] with `josekit`.
 //!
 //! Nothing in this crate does I/O or reads the clock. No input from the network causes a panic, and no secret can be
 //! printed.
@@ -49,9 +52,11 @@ pub mod entropy;
 mod error;
 pub mod jws;
 mod master_key;
+pub mod passkeys;
 pub mod seal;
 pub mod signatures;
 pub mod signing;
+pub mod totp;
 #[cfg(test)]
 mod vectors;
 
@@ -67,3 +72,4 @@ pub use master_key::{MasterKey, MasterKeys};
 pub use seal::{KeyId, Sealable};
 pub use signatures::{parse_public_key, verify_der, verify_fixed};
 pub use signing::SigningKey;
+pub use totp::TotpKey;

@@ -18,6 +18,7 @@ use aws_lc_rs::aead::{Aad, LessSafeKey, NONCE_LEN, Nonce};
 use domain::access_tokens::TokenText;
 use domain::accounts::AuthToken;
 use domain::credentials::Content;
+use domain::factors::totp::TotpSecret;
 use domain::{Entropy, Sealed};
 use zeroize::Zeroizing;
 
@@ -65,6 +66,18 @@ impl Sealable for TokenText {
 
 impl Sealable for Content {
     const PURPOSE: &'static str = "push credential";
+
+    fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(self.expose().to_vec())
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        Some(Self::new(bytes.to_vec()))
+    }
+}
+
+impl Sealable for TotpSecret {
+    const PURPOSE: &'static str = "TOTP secret";
 
     fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         Zeroizing::new(self.expose().to_vec())

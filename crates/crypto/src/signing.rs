@@ -55,6 +55,12 @@ impl SigningKey {
         Secret::new(STANDARD.encode(der.as_bytes()))
     }
 
+    /// Returns the private number of the key, big-endian, as the member `d` of a JWK contains it (RFC 7518, section
+    /// 6.2.2).
+    pub fn private_number(&self) -> Secret<[u8; 32]> {
+        Secret::new(self.key.to_bytes().into())
+    }
+
     /// Returns the public key that belongs to this private key.
     #[expect(clippy::expect_used, reason = "every P-256 key can be encoded as DER")]
     pub fn public_key(&self) -> PublicKey {

@@ -25,7 +25,7 @@ pub(crate) struct Explanation {
 pub(crate) struct Backend {
     http: Client,
     url: String,
-    account: AccountWithToken,
+    account: Arc<AccountWithToken>,
     printer: Arc<Printer>,
 }
 
@@ -36,7 +36,11 @@ struct Reply {
 
 impl Backend {
     /// Creates a backend that calls the server at `url` with the credentials of `account`.
-    pub(crate) fn new(url: &str, account: AccountWithToken, printer: Arc<Printer>) -> Result<Self, CliError> {
+    pub(crate) fn new(
+        url: &str,
+        account: Arc<AccountWithToken>,
+        printer: Arc<Printer>,
+    ) -> Result<Self, CliError> {
         // Ignore proxies in the environment, because the server runs in this process.
         let http = Client::builder().no_proxy().build()?;
         Ok(Self { http, url: url.to_owned(), account, printer })
@@ -70,13 +74,8 @@ impl Backend {
         form: &[(&str, &str)],
         explanation: Explanation,
     ) -> Result<Reply, CliError> {
-        let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-        let request = self
-            .http
-            .post(format!("{}{path}", self.url))
-            .header("Content-Type", "application/x-www-form-urlencoded")
-            .body(form.clone());
-        let reply = self.send(request).await?;
+        let form = encode(form);
+        let reply = self.send_post(path, form.clone()).await?;
         self.print(Method::POST, path, &form, &reply, explanation);
         Ok(reply)
     }
@@ -93,9 +92,26 @@ impl Backend {
         self.send_get(path).await?.require_status(200)
     }
 
+    /// Creates a resource with a POST to `path` without printing the exchange, and returns the resource.
+    pub(crate) async fn create_silently(&self, path: &str, form: &[(&str, &str)]) -> Result<Value, CliError> {
+        self.send_post(path, encode(form)).await?.require_status(201)
+    }
+
+    /// Fetches the resource at `path` without printing the exchange. Returns `None` if it does not exist.
+    pub(crate) async fn find_silently(&self, path: &str) -> Result<Option<Value>, CliError> {
+        let reply = self.send_get(path).await?;
+        if reply.status == 404 { Ok(None) } else { reply.require_status(200).map(Some) }
+    }
+
     /// Returns the `X-Twilio-Signature` that a webhook request to `url` with this form must have.
     pub(crate) fn sign_webhook(&self, url: &str, form: &[(String, String)]) -> String {
         webhook_client::sign(&self.account.auth_token, url, form)
+    }
+
+    async fn send_post(&self, path: &str, form: String) -> Result<Reply, CliError> {
+        let request = self.http.post(format!("{}{path}", self.url));
+        let request = request.header("Content-Type", "application/x-www-form-urlencoded").body(form);
+        self.send(request).await
     }
 
     async fn send_get(&self, path: &str) -> Result<Reply, CliError> {
@@ -127,6 +143,11 @@ impl Backend {
             shown_members: explanation.shown_members,
         });
     }
+}
+
+/// Returns the pairs as an encoded form.
+fn encode(form: &[(&str, &str)]) -> String {
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish()
 }
 
 impl Reply {

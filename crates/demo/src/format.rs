@@ -45,7 +45,7 @@ pub(crate) fn abbreviate_path(path: &str) -> String {
     path.split('/').map(abbreviate).collect::<Vec<_>>().join("/")
 }
 
-/// Abbreviates every string in a JSON value. A member named `token` is shortened as a secret, a member named
+/// Abbreviates every string in a JSON value. Members named `token` and `secret` are shortened as secrets, a member named
 /// `url` as a path.
 fn abbreviate_json(value: &mut Value) {
     match value {
@@ -54,7 +54,9 @@ fn abbreviate_json(value: &mut Value) {
         Value::Object(members) => {
             for (name, member) in members {
                 match member {
-                    Value::String(secret) if name == "token" => *secret = abbreviate_secret(secret),
+                    Value::String(secret) if ["token", "secret"].contains(&name.as_str()) => {
+                        *secret = abbreviate_secret(secret)
+                    }
                     Value::String(path) if name == "url" => *path = abbreviate_path(path),
                     other => abbreviate_json(other),
                 }

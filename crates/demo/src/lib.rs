@@ -13,6 +13,7 @@
 //! | `exchange.rs`, `format.rs` | turn a request and its response into lines of text |
 //! | `printer.rs` | prints the lines and counts the steps |
 //! | `clock.rs` | a clock that can be paused, for `--step` |
+//! | `stay.rs` | after the tour, a browser acts as the phone, for `--stay` |
 //!
 //! The API server itself belongs to the binary, which passes it to [`run`] as an [`ApiServer`].
 
@@ -25,6 +26,7 @@ mod format;
 mod phone_observer;
 mod printer;
 mod receiver;
+mod stay;
 mod tour;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -42,6 +44,7 @@ use crate::backend::Backend;
 use crate::clock::PausableClock;
 use crate::printer::Printer;
 use crate::receiver::Receiver;
+use crate::stay::Stay;
 use crate::tour::Tour;
 
 /// Command-line options of `countersign demo`.
@@ -50,6 +53,17 @@ pub struct DemoOptions {
     /// Wait for Enter before each step. The demo's clock stands still while waiting, so that nothing expires
     #[arg(long)]
     step: bool,
+
+    /// Keep the server after the tour, and print a link that makes your browser the phone, until you press Ctrl-C
+    #[arg(long)]
+    stay: bool,
+}
+
+impl DemoOptions {
+    /// Returns whether the demo's server must serve the browser phone.
+    pub const fn needs_browser_phone(&self) -> bool {
+        self.stay
+    }
 }
 
 /// An API server that runs in this process.
@@ -75,7 +89,6 @@ pub async fn run<S: ApiServer>(
     cipher: Arc<dyn AccessTokenCipher>,
     start_server: impl FnOnce(Arc<App>) -> Result<S, CliError>,
 ) -> Result<(), CliError> {
-    let started = Instant::now();
     let clock = Arc::new(PausableClock::default());
     let printer = Arc::new(Printer::new(options.step.then(|| Arc::clone(&clock))));
     let (store, _) = Store::open(&Location::Memory, OldSchema::Migrate).await?;
@@ -90,34 +103,43 @@ pub async fn run<S: ApiServer>(
         AppConfig::default(),
     );
     let app = Arc::new(app.await?);
-    let result = run_with_app(&app, &clock, &printer, start_server).await;
+    let result = run_with_app(&app, options, &clock, &printer, start_server).await;
     app.stop().await;
-    printer.print_summary(result, started.elapsed())
+    result
 }
 
 async fn run_with_app<S: ApiServer>(
     app: &Arc<App>,
+    options: &DemoOptions,
     clock: &Arc<PausableClock>,
     printer: &Arc<Printer>,
     start_server: impl FnOnce(Arc<App>) -> Result<S, CliError>,
 ) -> Result<(), CliError> {
+    let started = Instant::now();
     let name =
         FriendlyName::from_parameter("Demo").map_err(|expected| CliError::new(expected.to_string()))?;
     let account = app.create_account(&Origin::operator("demo"), None, None, name).await?;
     let account = account.ok_or_else(|| CliError::new("the account of the demo already exists"))?;
+    let account = Arc::new(account);
     let receiver = Receiver::start().await?;
     let deliveries = delivery_settings(&receiver);
     let senders = Senders::new(&deliveries, Arc::clone(clock) as _)?;
     let worker = DeliveryWorker::start(Arc::clone(app), deliveries, senders)?;
     let server = start_server(Arc::clone(app))?;
     let url = format!("http://{}", server.address());
-    let run_tour = async {
-        let backend = Backend::new(&url, account, Arc::clone(printer))?;
+    let run = async {
+        let backend = || Backend::new(&url, Arc::clone(&account), Arc::clone(printer));
         // `run` drops the backend and the phone, so that the server does not wait for their connections when
         // it stops.
-        Tour::new(&url, backend, receiver, Arc::clone(clock), Arc::clone(printer))?.run().await
+        let tour = Tour::new(&url, backend()?, receiver, Arc::clone(clock), Arc::clone(printer))?.run().await;
+        printer.print_summary(tour, started.elapsed())?;
+        if options.stay {
+            return Stay::new(&url, backend()?, Arc::clone(printer)).await?.run().await;
+        }
+        printer.print_next_steps();
+        Ok(())
     };
-    let result = run_tour.await;
+    let result = run.await;
     server.stop().await;
     worker.stop(DELIVERY_SHUTDOWN_TIMEOUT).await;
     result

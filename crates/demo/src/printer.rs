@@ -124,8 +124,7 @@ impl Printer {
         Ok(())
     }
 
-    /// Prints the list of steps with their results. If the demo succeeded, also prints what to try next.
-    /// `took` is the duration of the demo.
+    /// Prints the list of steps with their results. `took` is the duration of the demo.
     ///
     /// # Errors
     /// Returns the error in `result`, with the number of the step that failed, or an error if the reader of
@@ -143,11 +142,40 @@ impl Printer {
         result
             .map_err(|error| CliError::new(format!("the demo failed in step {}: {error}", titles.len())))?;
         self.line(format_args!("All {passed} steps passed, in {:.1} seconds.\n", took.as_secs_f32()));
-        self.print_next_steps();
         Ok(())
     }
 
-    fn print_next_steps(&self) {
+    /// Prints how `--stay` continues.
+    pub(crate) fn print_browser_introduction(&self) {
+        self.heading("Your browser as the phone");
+        self.paragraph(
+            "The server keeps running. Open the link in a browser on this machine and press Enroll. Then press Enter \
+             here: the backend asks, and your browser shows the request. Ctrl-C stops the demo.",
+        );
+    }
+
+    /// Prints a link on a line of its own, unbroken, so that it can be copied.
+    ///
+    /// # Errors
+    /// Returns an error if the reader of standard output has closed it.
+    pub(crate) fn print_link(&self, link: &str) -> Result<(), CliError> {
+        self.print(&format!("{}\n\n", plain(link)));
+        self.require_open()
+    }
+
+    /// Prints the browser's answer to a challenge.
+    ///
+    /// # Errors
+    /// Returns an error if the reader of standard output has closed it.
+    pub(crate) fn print_answer(&self, status: &str) -> Result<(), CliError> {
+        let mark = if status == "approved" { '✓' } else { '✗' };
+        self.line(format_args!("  {mark} {status}\n"));
+        self.paragraph("Press Enter to ask again.");
+        self.require_open()
+    }
+
+    /// Prints what to try after the demo.
+    pub(crate) fn print_next_steps(&self) {
         let program = program();
         self.heading("Try it yourself");
         self.line(

@@ -64,6 +64,16 @@ impl Challenge {
         Ok(challenge)
     }
 
+    /// Returns the same challenge with another value of a field that the phone signs, for a test of what the server must
+    /// refuse. Changes nothing if the challenge cannot be answered.
+    #[must_use]
+    pub fn with_signed_field(mut self, name: &str, value: Value) -> Self {
+        if let Some(fields) = &mut self.to_sign {
+            fields.insert(name.to_owned(), value);
+        }
+        self
+    }
+
     fn parse_node(node: &Node<'_>, factor_sid: &str) -> Result<Self, UnreadableField> {
         let body = node.clone().object()?;
         let details = body.member("details").object()?;

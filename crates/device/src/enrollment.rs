@@ -60,6 +60,19 @@ pub struct Enrollment {
     pub(crate) key: SigningKey,
 }
 
+impl Enrollment {
+    /// Returns the private key of the factor.
+    pub const fn key(&self) -> &SigningKey {
+        &self.key
+    }
+
+    /// Returns the same factor with another key, with which a test signs what the server must refuse.
+    #[must_use]
+    pub fn with_key(self, key: SigningKey) -> Self {
+        Self { key, ..self }
+    }
+}
+
 impl fmt::Debug for Enrollment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Enrollment")

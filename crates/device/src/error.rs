@@ -69,6 +69,12 @@ pub enum Error {
         /// Column of the first error, counted from 1.
         column: usize,
     },
+    /// An authenticator cannot use the options for a passkey.
+    #[error("the options for a passkey cannot be used; check the member {member}")]
+    PasskeyOptions {
+        /// Path of the member that is missing, malformed, or for other passkeys, such as `rp.id`.
+        member: &'static str,
+    },
     /// No factor in the keyring has this SID or a SID that begins with this prefix.
     #[error("the keyring has no factor whose SID begins with \"{0}\"")]
     NoSuchFactor(String),

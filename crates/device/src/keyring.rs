@@ -4,30 +4,58 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tempfile::NamedTempFile;
 
 use crate::enrollment::Enrollment;
 use crate::error::Error;
+use crate::totp::AuthenticatorApp;
 
-/// The enrollments of one terminal phone, and the path of the file that stores them with their private keys.
+/// What one terminal phone stores: its enrollments and the entries of its authenticator app, in one file.
 ///
-/// Only the file's owner may have access to it. If two processes save at the same time, the later one
-/// overwrites the changes of the other.
+/// The file contains private keys and secrets, so only its owner may have access. If two processes save at the same
+/// time, the later one overwrites the changes of the other.
 #[derive(Debug)]
 pub struct Keyring {
     path: PathBuf,
     enrollments: Vec<Enrollment>,
+    apps: Vec<AuthenticatorApp>,
 }
 
 #[derive(Deserialize)]
 struct Contents {
     enrollments: Vec<Enrollment>,
+    #[serde(default)]
+    totp: Vec<StoredApp>,
 }
 
 #[derive(Serialize)]
 struct ContentsRef<'a> {
     enrollments: &'a [Enrollment],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    totp: Vec<StoredAppRef<'a>>,
+}
+
+/// An entry of the authenticator app in the file.
+#[derive(Deserialize)]
+struct StoredApp {
+    #[serde(deserialize_with = "deserialize_app")]
+    uri: AuthenticatorApp,
+}
+
+#[derive(Serialize)]
+struct StoredAppRef<'a> {
+    #[serde(serialize_with = "serialize_app")]
+    uri: &'a AuthenticatorApp,
+}
+
+fn deserialize_app<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AuthenticatorApp, D::Error> {
+    let uri = String::deserialize(deserializer)?;
+    AuthenticatorApp::from_uri(&uri).ok_or_else(|| serde::de::Error::custom("not an otpauth URI"))
+}
+
+fn serialize_app<S: Serializer>(app: &&AuthenticatorApp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(app.to_uri().expose())
 }
 
 impl Keyring {
@@ -41,7 +69,7 @@ impl Keyring {
         let failed = |source| Error::Keyring { path: path.clone(), source };
         let mut file = match File::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Self { path, enrollments: Vec::new() });
+                return Ok(Self { path, enrollments: Vec::new(), apps: Vec::new() });
             }
             opened => opened.map_err(failed)?,
         };
@@ -56,7 +84,9 @@ impl Keyring {
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(failed)?;
         match serde_json::from_str::<Contents>(&text) {
-            Ok(Contents { enrollments }) => Ok(Self { path, enrollments }),
+            Ok(Contents { enrollments, totp }) => {
+                Ok(Self { path, enrollments, apps: totp.into_iter().map(|stored| stored.uri).collect() })
+            }
             Err(error) => Err(Error::KeyringMalformed { path, line: error.line(), column: error.column() }),
         }
     }
@@ -74,11 +104,33 @@ impl Keyring {
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
         // The temporary file is created with mode 0600 under an unused name.
         let mut file = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
-        serde_json::to_writer_pretty(&mut file, &ContentsRef { enrollments: &self.enrollments })?;
+        let totp = self.apps.iter().map(|uri| StoredAppRef { uri }).collect();
+        serde_json::to_writer_pretty(&mut file, &ContentsRef { enrollments: &self.enrollments, totp })?;
         file.write_all(b"\n")?;
         file.as_file().sync_all()?;
         file.persist(&self.path)?;
         Ok(())
+    }
+
+    /// Returns all entries of the authenticator app in the order in which they were added.
+    pub fn apps(&self) -> &[AuthenticatorApp] {
+        &self.apps
+    }
+
+    /// Adds an entry to the authenticator app. If there is one of the same issuer and account, replaces it.
+    pub fn put_app(&mut self, app: AuthenticatorApp) {
+        let names = |app: &AuthenticatorApp| (app.issuer().to_owned(), app.account_name().to_owned());
+        match self.apps.iter_mut().find(|known| names(known) == names(&app)) {
+            Some(known) => *known = app,
+            None => self.apps.push(app),
+        }
+    }
+
+    /// Removes the entries of this account from the authenticator app, and returns their number.
+    pub fn remove_apps(&mut self, account_name: &str) -> usize {
+        let before = self.apps.len();
+        self.apps.retain(|app| app.account_name() != account_name);
+        before - self.apps.len()
     }
 
     /// Returns all enrollments in the order in which they were added.
@@ -174,6 +226,37 @@ mod tests {
     }
 
     #[test]
+    fn entries_of_the_authenticator_app_are_stored_beside_the_enrollments() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("phone.json");
+        let app = |name: &str, digits: u32| {
+            let uri = format!("otpauth://totp/Bank:{name}?secret=GEZDGNBVGY3TQOJQ&digits={digits}");
+            AuthenticatorApp::from_uri(&uri).unwrap()
+        };
+        let mut keyring = Keyring::load(&path).unwrap();
+        keyring.save().unwrap();
+        assert!(!fs::read_to_string(&path).unwrap().contains("totp"));
+        keyring.put(enrollment("YF0301"));
+        keyring.put_app(app("a", 6));
+        keyring.put_app(app("b", 6));
+        keyring.put_app(app("a", 8));
+        keyring.save().unwrap();
+        let mut again = Keyring::load(&path).unwrap();
+        let uris =
+            |keyring: &Keyring| keyring.apps().iter().map(|app| app.to_uri().expose().clone()).collect();
+        let stored: Vec<String> = uris(&again);
+        assert_eq!(stored, [app("a", 8), app("b", 6)].map(|app| app.to_uri().expose().clone()));
+        assert_eq!(sids(&again), ["YF0301"]);
+        assert_eq!((again.remove_apps("a"), again.remove_apps("a"), again.apps().len()), (1, 0, 1));
+        fs::write(&path, r#"{"enrollments":[],"totp":[{"uri":"otpauth://totp/a?secret=GEZD"}]}"#).unwrap();
+        let error = Keyring::load(&path).unwrap_err();
+        assert!(
+            matches!(error, Error::KeyringMalformed { .. }) && !format!("{error:?}").contains("GEZD"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn keyring_that_other_users_can_access_is_rejected() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("phone.json");
@@ -210,7 +293,7 @@ mod tests {
 
     #[test]
     fn factor_is_found_by_a_unique_prefix() {
-        let mut keyring = Keyring { path: PathBuf::new(), enrollments: Vec::new() };
+        let mut keyring = Keyring { path: PathBuf::new(), enrollments: Vec::new(), apps: Vec::new() };
         assert!(matches!(keyring.find(""), Err(Error::NoSuchFactor(_))));
         keyring.put(enrollment("YF0301"));
         assert_eq!(keyring.find("").unwrap().factor_sid, "YF0301");

@@ -58,6 +58,8 @@
 //! | [`Phone`] | sends requests, corrects the clock, parses responses |
 //! | [`Enrollment`], [`Keyring`] | what a phone stores, and the file in which a terminal phone stores it |
 //! | [`Exchange`] | a request and its response, for observers |
+//! | [`Passkey`] | a passkey, as a browser creates and uses it; no I/O |
+//! | [`AuthenticatorApp`] | an entry of an authenticator app, which shows TOTP codes; no I/O |
 //!
 //! Like a real phone, this crate treats SIDs, identities, and tokens as opaque text, so that a test can also
 //! send invalid ones.
@@ -71,10 +73,12 @@ mod exchange;
 mod factor;
 mod json;
 mod keyring;
+mod passkey;
 mod phone;
 pub mod responses;
 pub mod signing;
 mod style;
+mod totp;
 pub mod wire;
 
 pub use challenge::{Challenge, ChallengeList, ListRequest};
@@ -86,5 +90,7 @@ pub use enrollment::{Enrollment, NewFactor};
 pub use error::Error;
 pub use exchange::{Exchange, Observer, Response};
 pub use keyring::Keyring;
+pub use passkey::Passkey;
 pub use phone::Phone;
 pub use style::Style;
+pub use totp::AuthenticatorApp;

@@ -63,6 +63,19 @@ impl Phone {
         Ok(Self { style, base_url, http, clock: AdjustedClock::new(clock), observer: None })
     }
 
+    /// Returns a phone for the same server that shares the connections of this one, with a clock of its own and without
+    /// an observer.
+    #[must_use]
+    pub fn another(&self, style: Style, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            style,
+            base_url: self.base_url.clone(),
+            http: self.http.clone(),
+            clock: AdjustedClock::new(clock),
+            observer: None,
+        }
+    }
+
     /// Sets the observer, which is called for every exchange. Replaces any previous observer.
     #[must_use]
     pub fn with_observer(mut self, observer: Arc<Observer>) -> Self {
@@ -249,7 +262,11 @@ impl Phone {
         Ok(Reply { response, is_repeated: false })
     }
 
-    async fn send(&self, request: WireRequest) -> Result<Response, Error> {
+    /// Sends a request that [`wire`] built, once, and returns the response whatever its status is.
+    ///
+    /// # Errors
+    /// Returns [`Error::Transport`] if no response is received, or [`Error::Unreadable`] if its body is not UTF-8.
+    pub async fn send(&self, request: WireRequest) -> Result<Response, Error> {
         let url = format!("{}{}", self.base_url, request.path_and_query);
         let mut builder = self
             .http

@@ -1,4 +1,4 @@
-//! Alerts: records of failed deliveries and of expected failures, for the people who run a backend
+//! Alerts: records of failed deliveries, of expected failures and of suspicious sign-ins, for the people who run a backend
 //! (docs/protocol/push.md, sections 3 and 4).
 
 use serde_json::Value;
@@ -13,7 +13,7 @@ use crate::time::Timestamp;
 pub enum Level {
     /// The alert reports a failed delivery.
     Error,
-    /// The alert reports that deliveries will fail unless an operator acts.
+    /// The alert reports that deliveries will fail unless an operator acts, or that a passkey may have been copied.
     Warning,
 }
 
@@ -69,7 +69,8 @@ pub struct FailedResponse {
     pub body: String,
 }
 
-/// A record of a failed delivery to a receiver or push provider, or of a failure to be expected.
+/// A record of a failed delivery to a receiver or push provider, of a failure to be expected, or of a refused sign-in
+/// that suggests a copied passkey.
 #[derive(Clone, Debug)]
 pub struct Alert {
     /// SID of the alert (`NO…`).
@@ -80,7 +81,7 @@ pub struct Alert {
     pub service_sid: Option<ServiceSid>,
     /// SID of the challenge, factor, webhook or credential concerned.
     pub resource_sid: String,
-    /// Error code, one of those in docs/protocol/errors.md, section 6.
+    /// Error code, one of those in docs/protocol/errors.md, section 6, or 60379.
     pub error_code: u32,
     /// Severity of the alert.
     pub level: Level,

@@ -119,6 +119,7 @@ audit_actions! {
     FactorVerified "factor.verified";
     FactorUpdated "factor.updated";
     FactorDeleted "factor.deleted";
+    FactorCounterRefused "factor.counter";
     ChallengeCreated "challenge.created";
     ChallengeApproved "challenge.approved";
     ChallengeDenied "challenge.denied";

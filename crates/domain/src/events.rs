@@ -1,30 +1,30 @@
 //! Events about factors and challenges, which webhooks receive. The content of an event is fixed when the event
 //! happens.
 
-use crate::challenges::Challenge;
+use crate::challenges::{Challenge, PushChallenge};
 use crate::entropy::Entropy;
-use crate::factors::{Factor, FactorType};
+use crate::factors::{Factor, HasFactorType};
 use crate::webhooks::{EventType, Version};
 
 /// A change to a factor or to one of its challenges, which is sent to webhooks.
 #[derive(Debug)]
-pub struct Event<'e> {
+pub struct Event<'e, Kind> {
     /// Type of the event.
     pub event_type: EventType,
     /// Factor that changed, or whose challenge changed.
-    pub factor: &'e Factor,
+    pub factor: &'e Factor<Kind>,
     /// Challenge that changed; `None` if the event is about the factor itself.
-    pub challenge: Option<&'e Challenge>,
+    pub challenge: Option<&'e Challenge<PushChallenge>>,
     /// Identifier of the event, the same for all webhooks that receive it (docs/protocol/decisions.md, No. 16).
     pub uuid: String,
 }
 
-impl<'e> Event<'e> {
+impl<'e, Kind: HasFactorType> Event<'e, Kind> {
     /// Creates an event with a random identifier, a version 4 UUID (RFC 9562).
     pub fn new(
         event_type: EventType,
-        factor: &'e Factor,
-        challenge: Option<&'e Challenge>,
+        factor: &'e Factor<Kind>,
+        challenge: Option<&'e Challenge<PushChallenge>>,
         entropy: &dyn Entropy,
     ) -> Self {
         Self { event_type, factor, challenge, uuid: random_uuid(entropy) }
@@ -46,16 +46,16 @@ impl<'e> Event<'e> {
             parameters.push(("challenge_sid", challenge.sid.to_string()));
         }
         if version == Version::V2 {
-            parameters.push(("factor_type", FactorType::Push.as_str().to_owned()));
+            parameters.push(("factor_type", factor.factor_type().as_str().to_owned()));
             // Trim the name: some web frameworks trim received parameters, which would invalidate the signature.
             let friendly_name = factor.friendly_name.as_str().trim();
             if !friendly_name.is_empty() {
                 parameters.push(("factor_friendly_name", friendly_name.to_owned()));
             }
             if let Some(challenge) = self.challenge {
-                parameters.push(("challenge_details", challenge.details.to_json().to_string()));
+                parameters.push(("challenge_details", challenge.kind.details.to_json().to_string()));
                 let texts = [
-                    ("challenge_hidden_details", &challenge.hidden_details),
+                    ("challenge_hidden_details", &challenge.kind.hidden_details),
                     ("challenge_metadata", &challenge.metadata),
                 ];
                 for (name, map) in texts {
@@ -80,9 +80,9 @@ fn random_uuid(entropy: &dyn Entropy) -> String {
 mod tests {
     use super::*;
     use crate::challenges::State;
-    use crate::challenges::tests::challenge;
+    use crate::challenges::push::tests::challenge;
     use crate::factors::Notification;
-    use crate::factors::tests::factor;
+    use crate::factors::push::tests::factor;
     use crate::text::FriendlyName;
     use crate::time::Timestamp;
 

@@ -41,9 +41,12 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Target duration of a batch. It is far below the acceptable 50 ms, because durations vary: on a busy machine, one
-    /// batch in a hundred takes five times as long as most.
-    const TARGET_BATCH_DURATION: Duration = Duration::from_millis(8);
+    /// Target duration of a batch without its commit. It is far below the acceptable 50 ms, because durations vary: on a
+    /// busy machine, one batch in a hundred takes five times as long as most.
+    const TARGET_WORK: Duration = Duration::from_millis(8);
+
+    /// Duration of a batch with its commit from which the next one is smaller, whatever took so long.
+    const LONG_BATCH: Duration = Duration::from_millis(30);
 
     /// Maximum number of rows in a batch. Larger batches are not measurably faster.
     const MAX_BATCH_ROWS: u32 = 1000;
@@ -53,13 +56,20 @@ impl Pace {
         self.rows
     }
 
-    /// Returns the pace after a batch that took `took`. The number of rows at most doubles. It decreases as far as
-    /// necessary, but not below 1.
+    /// Returns the pace after a batch that took `took`, of which `worked` was spent on its rows and the rest on the
+    /// commit. The number of rows at most doubles. It decreases as far as necessary, but not below 1.
+    ///
+    /// The commit does not count, because most of its duration does not depend on the number of rows: on a slow disk,
+    /// batches would become smaller and smaller without becoming shorter.
     #[must_use]
-    pub fn after(self, took: Duration) -> Self {
-        let target = Self::TARGET_BATCH_DURATION.as_micros();
-        let fits = u128::from(self.rows) * target / took.as_micros().max(1);
-        let rows = u32::try_from(fits).unwrap_or(u32::MAX).min(self.rows.saturating_mul(2));
+    pub fn after(self, worked: Duration, took: Duration) -> Self {
+        let fits = |target: Duration, duration: Duration| {
+            let rows = u128::from(self.rows) * target.as_micros() / duration.as_micros().max(1);
+            u32::try_from(rows).unwrap_or(u32::MAX)
+        };
+        let rows = fits(Self::TARGET_WORK, worked)
+            .min(fits(Self::LONG_BATCH, took))
+            .min(self.rows.saturating_mul(2));
         Self { rows: rows.clamp(1, Self::MAX_BATCH_ROWS) }
     }
 
@@ -88,11 +98,11 @@ mod tests {
     #[test]
     fn deletion_batch_size_at_most_doubles_after_a_fast_batch() {
         let initial = Pace::default();
-        assert_eq!(initial.after(ms(1)).rows(), 32, "at most twice as many");
-        assert_eq!(initial.after(Duration::ZERO).rows(), 32);
+        assert_eq!(initial.after(ms(1), ms(1)).rows(), 32, "at most twice as many");
+        assert_eq!(initial.after(Duration::ZERO, Duration::ZERO).rows(), 32);
         let mut pace = initial;
         for _ in 0..100 {
-            pace = pace.after(ms(1));
+            pace = pace.after(ms(1), ms(1));
         }
         assert_eq!(pace.rows(), 1000);
     }
@@ -100,22 +110,31 @@ mod tests {
     #[test]
     fn slow_deletion_batch_makes_the_next_one_proportionally_smaller() {
         let pace = Pace { rows: 1000 };
-        assert_eq!(pace.after(ms(8)).rows(), 1000);
-        assert_eq!(pace.after(ms(16)).rows(), 500);
-        assert_eq!(pace.after(ms(800)).rows(), 10);
-        assert_eq!(pace.after(Duration::MAX).rows(), 1, "a batch has at least one row");
+        assert_eq!(pace.after(ms(8), ms(8)).rows(), 1000);
+        assert_eq!(pace.after(ms(16), ms(16)).rows(), 500);
+        assert_eq!(pace.after(ms(800), ms(800)).rows(), 10);
+        assert_eq!(pace.after(Duration::MAX, Duration::MAX).rows(), 1, "a batch has at least one row");
+    }
+
+    #[test]
+    fn slow_commit_does_not_make_the_next_deletion_batch_smaller_unless_the_batch_is_long() {
+        let pace = Pace { rows: 100 };
+        assert_eq!(pace.after(ms(8), ms(28)).rows(), 100);
+        assert_eq!(pace.after(ms(4), ms(28)).rows(), 107, "room for 30 ms in all");
+        assert_eq!(pace.after(ms(8), ms(60)).rows(), 50);
     }
 
     /// Each simulated machine is described by the number of rows that it removes per millisecond, and the duration of a
     /// commit in milliseconds.
     #[test]
     fn every_deletion_batch_takes_under_50_ms_on_fast_and_slow_machines() {
-        for (rows_per_ms, commit) in [(1, 1), (3, 10), (20, 5), (200, 15), (1, 19)] {
-            let took = |pace: Pace| ms(commit) + ms(1) * pace.rows() / rows_per_ms;
+        for (rows_per_ms, commit) in [(1, 1), (3, 10), (20, 5), (200, 15), (1, 19), (20, 25)] {
+            let worked = |pace: Pace| ms(1) * pace.rows() / rows_per_ms;
             let mut pace = Pace::default();
             for _ in 0..100 {
-                assert!(took(pace) < ms(50), "{rows_per_ms} {commit} {pace:?}");
-                pace = pace.after(took(pace));
+                let took = worked(pace) + ms(commit);
+                assert!(took < ms(50), "{rows_per_ms} {commit} {pace:?}");
+                pace = pace.after(worked(pace), took);
             }
         }
     }

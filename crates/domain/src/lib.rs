@@ -1,5 +1,5 @@
-//! The concepts and rules of Verify Push: what a service, an entity, a factor, a challenge and an access token are, and
-//! how they may change.
+//! The concepts and rules of Verify: what a service, an entity, a factor, a challenge and an access token are, and how
+//! they may change. Each type of factor has its own files in [`factors`] and [`challenges`].
 //!
 //! Nothing in this crate does I/O, awaits, or reads the clock. Rules take `now` as a parameter, so that tests control
 //! time. Every value from outside is parsed once into a type that holds only valid values ([`Identity`],
@@ -29,6 +29,7 @@ pub mod problem;
 pub mod secret;
 pub mod services;
 pub mod sids;
+pub mod streams;
 pub mod text;
 pub mod time;
 pub mod traces;
@@ -40,7 +41,7 @@ pub use challenges::Challenge;
 pub use entities::{Entity, EntityPath, EntityRef};
 pub use entropy::Entropy;
 pub use error_report::error_report;
-pub use factors::{Factor, FactorType};
+pub use factors::{Factor, FactorType, HasFactorType};
 pub use paging::{Order, Page, PageRequest};
 pub use parameter::{Expected, Parameter};
 pub use problem::{Code, Problem};

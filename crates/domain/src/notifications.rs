@@ -1,6 +1,6 @@
 //! Notifications: additional pushes about a challenge, which a backend requests (docs/protocol/resources.md, section 5).
 
-use crate::challenges::Challenge;
+use crate::challenges::{Challenge, PushChallenge};
 use crate::factors::{Notification as Address, Platform};
 use crate::parameter::Bounded;
 use crate::problem::{Code, Problem};
@@ -32,7 +32,7 @@ pub struct Notification {
 /// Returns error 60322 if the challenge was answered, and 60323 if it has expired. Returns error 60307 if its device
 /// receives no pushes, and 60309 after [`MAX_PER_CHALLENGE`] notifications.
 pub fn require_notifiable(
-    challenge: &Challenge,
+    challenge: &Challenge<PushChallenge>,
     address: &Address,
     previous: i64,
     now: Timestamp,
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     use crate::challenges::State;
-    use crate::challenges::tests::challenge;
+    use crate::challenges::push::tests::challenge;
     use crate::factors::RegistrationToken;
 
     const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);

@@ -8,7 +8,7 @@ use crate::time::Timestamp;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $title:literal;)*) => {
-        /// The error codes that this server returns (docs/protocol/errors.md). `api::error` maps them to HTTP statuses;
+        /// The error codes that this server returns (docs/protocol/errors.md). `web::status` maps them to HTTP statuses;
         /// `docs/errors.md` lists causes and remedies.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Code {
@@ -53,7 +53,7 @@ codes! {
     PayloadTooLarge = 20413, "The request body is larger than 64 KiB";
     /// The request line is too long.
     UriTooLong = 20414, "The request URL is too long";
-    /// The request body is not a form.
+    /// The request body is not a form, or on the routes of passkeys not JSON.
     UnsupportedMediaType = 20415, "Send parameters as application/x-www-form-urlencoded";
     /// The request headers are larger than 32 KiB.
     HeadersTooLarge = 20431, "The request's headers are larger than 32 KiB";
@@ -73,19 +73,27 @@ codes! {
     InvalidRequest = 60306, "Invalid Request";
     /// A notification is requested for a device that receives no pushes.
     NoNotificationPlatform = 60307, "Cannot resend push notifications to 'none' notification platform";
+    /// Too many codes for the challenge were wrong.
+    TooManyChallengeAttempts = 60308, "Challenge verification attempts limit reached";
     /// The challenge already has the maximum number of notifications.
     TooManyNotifications = 60309, "Push notifications limit reached for a Challenge";
+    /// Too many codes for the verification of the factor were wrong.
+    TooManyFactorAttempts = 60310, "Factor verification attempts reached";
     /// The signature over the factor's SID is invalid.
     FactorVerificationFailed = 60311, "Factor verification failed";
     /// A limit on challenges to the factor is exceeded.
     TooManyChallenges = 60312, "Challenge creation limit reached";
     /// The access token was issued for another identity, service or factor type.
     UnauthorizedFactorCreation = 60313, "Unauthorized factor creation";
-    /// `Binding.PublicKey` or `Binding.Alg` is invalid.
+    /// `Binding.PublicKey`, `Binding.Alg` or `Binding.Secret` is invalid.
     InvalidBinding = 60314, "Factors binding format is invalid";
-    /// The entity already has 20 push factors.
+    /// The entity already has 20 push factors. [`FactorType::too_many`] has the
+    /// message for each type.
+    ///
+    /// [`FactorType::too_many`]: crate::FactorType::too_many
     TooManyFactors = 60315, "Reached max limit of 20 push Factors associated per Entity";
-    /// The entity already has a factor with this public key.
+    /// The entity already has a factor with this public key or secret, or the relying party a passkey with this
+    /// credential.
     FactorExists = 60317, "Factor already exists";
     /// The factor is unverified and therefore cannot be challenged.
     FactorUnverified = 60318, "Factor is unverified";
@@ -99,8 +107,50 @@ codes! {
     TooManyFactorCreations = 60326, "Too many requests to create factors for the entity";
     /// The limit on entities created in the service within a second is exceeded.
     TooManyEntityCreations = 60328, "Too many requests to create entities in the service";
-    /// This server does not support factors of this type.
+    /// The SID of a factor is malformed.
+    InvalidFactorSid = 60362, "Factor SID invalid or not provided";
+    /// The identity of a passkey's user is missing or malformed.
+    InvalidIdentity = 60367, "Entity identity invalid or not provided";
+    /// This server does not support factors of this type, or not on this route.
     FactorTypeNotServed = 60369, "Factor type invalid or not provided";
+    /// The relying party of a passkey is missing, or its name or one of its origins is invalid.
+    InvalidRelyingParty = 60371, "Relying party invalid or not provided";
+    /// The ID of a relying party is missing or no domain name.
+    InvalidRelyingPartyId = 60372, "Relying party id invalid or not provided";
+    /// `id` is not the ID of the credential.
+    InvalidCredentialId = 60375, "Id invalid or not provided";
+    /// `rawId` is not the ID of the credential.
+    InvalidRawId = 60376, "Raw id invalid or not provided";
+    /// `authenticatorAttachment` has an unknown value.
+    InvalidAttachment = 60377, "Authenticator attachment invalid or not provided";
+    /// The response of an authenticator is missing or incomplete, or the body is not JSON.
+    InvalidAuthenticatorResponse = 60378, "Authenticator response invalid or not provided";
+    /// The authenticator data are malformed, or lack what is required.
+    InvalidAuthenticatorData = 60379, "Authenticator data invalid or not provided";
+    /// The client data are malformed, or of another ceremony, challenge or origin.
+    InvalidClientData = 60380, "Client data invalid or not provided";
+    /// The signature is not by the key of the passkey.
+    InvalidPasskeySignature = 60381, "Signature invalid or not provided";
+    /// The passkey belongs to another relying party.
+    OtherRelyingParty = 60382, "Factor does not belong to the relying party";
+    /// The state of the passkey does not permit the request.
+    IllegalFactorStatus = 60383, "Illegal factor status";
+    /// The public key of the credential is malformed, weak, or for an algorithm that was not offered.
+    InvalidPublicKey = 60385, "Public key invalid or not provided";
+    /// The attestation object is malformed.
+    InvalidAttestation = 60386, "Attestation invalid or not provided";
+    /// The attestation object contains no credential.
+    InvalidAttestedCredential = 60387, "Attested credential data invalid or not provided";
+    /// The friendly name of a passkey is missing or invalid.
+    InvalidDisplayName = 60388, "Display name invalid or not provided";
+    /// No passkey answers the description.
+    PasskeyNotFound = 60390, "Factor not found";
+    /// The service has no passkey challenge with this SID.
+    PasskeyChallengeNotFound = 60391, "Challenge not found";
+    /// The service has no entity with this identity.
+    EntityNotFound = 60392, "Entity not found";
+    /// Criteria for authenticators are missing or invalid.
+    MissingAuthenticatorCriteria = 60393, "Authenticator criteria missing";
 }
 
 impl Code {
@@ -144,6 +194,17 @@ impl Problem {
     /// Creates the problem for an invalid value of `parameter`. `expected` describes the accepted values.
     pub fn invalid(parameter: &str, expected: &Expected) -> Self {
         Self::with_advice(Code::InvalidRequest, format_args!("{parameter} {expected}"))
+    }
+
+    /// Creates a problem with a message that replaces the title of `code`.
+    pub(crate) fn with_message(code: Code, message: String) -> Self {
+        Self { code, message: message.into(), retry_after: None }
+    }
+
+    /// Creates the problem for a body that is not JSON, on a route that takes JSON.
+    pub const fn json_required() -> Self {
+        let message = Cow::Borrowed("Send a JSON object as application/json");
+        Self { code: Code::UnsupportedMediaType, message, retry_after: None }
     }
 
     /// Creates the problem for a resource that does not exist or that the caller may not see. The HTTP layer adds the

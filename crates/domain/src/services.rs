@@ -36,8 +36,8 @@ impl Listed for Service {
 
 /// The settings of a service that callers can change (docs/protocol/resources.md, section 1).
 ///
-/// Only the settings in [`Push`] change the behavior of this server. The others belong to channels that this server
-/// does not support. They are stored and returned, so that programs that manage services read back what they wrote.
+/// Only the settings in [`Push`] and [`Passkeys`] change the behavior of this server. The others belong to channels that
+/// this server does not support. They are stored and returned, so that programs that manage services read back what they wrote.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// Friendly name of the service.
@@ -105,7 +105,7 @@ pub struct Whatsapp {
     pub from: Option<Text<1, 256>>,
 }
 
-/// A service's settings for passkeys.
+/// A service's settings for passkeys: the defaults of new passkeys, and the relying party of challenges that name no user.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Passkeys {
     /// Relying party of the passkeys.
@@ -124,7 +124,7 @@ pub struct RelyingParty {
     /// Domain name of the relying party.
     pub id: Option<Text<1, 256>>,
     /// Name of the relying party that is shown to the user.
-    pub name: Option<Text<1, 256>>,
+    pub name: Option<Text<1, 64>>,
     /// Origins of the web pages that may use the passkeys.
     pub origins: Option<Vec<Text<1, 256>>>,
 }
@@ -141,6 +141,17 @@ pub enum Attachment {
     Any,
 }
 
+impl Attachment {
+    /// Returns the attachment's name in the API and in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Platform => "platform",
+            Self::CrossPlatform => "cross-platform",
+            Self::Any => "any",
+        }
+    }
+}
+
 impl Parameter for Attachment {
     fn from_parameter(text: &str) -> Result<Self, Expected> {
         match text {
@@ -152,8 +163,8 @@ impl Parameter for Attachment {
     }
 }
 
-/// How strongly a property of a passkey is required.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// How strongly a property of a passkey is required. The order begins with the strongest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Requirement {
     /// The property is required.
@@ -162,6 +173,17 @@ pub enum Requirement {
     Preferred,
     /// The property is discouraged.
     Discouraged,
+}
+
+impl Requirement {
+    /// Returns the requirement's name in the API and in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Required => "required",
+            Self::Preferred => "preferred",
+            Self::Discouraged => "discouraged",
+        }
+    }
 }
 
 impl Parameter for Requirement {
@@ -254,7 +276,7 @@ mod tests {
             ("any", Attachment::Any),
         ];
         for (word, attachment) in attachments {
-            assert_eq!(Attachment::from_parameter(word), Ok(attachment));
+            assert_eq!((attachment.as_str(), Attachment::from_parameter(word)), (word, Ok(attachment)));
             assert_eq!(serde_json::to_value(attachment).unwrap(), word);
         }
         let requirements = [
@@ -263,7 +285,7 @@ mod tests {
             ("discouraged", Requirement::Discouraged),
         ];
         for (word, requirement) in requirements {
-            assert_eq!(Requirement::from_parameter(word), Ok(requirement));
+            assert_eq!((requirement.as_str(), Requirement::from_parameter(word)), (word, Ok(requirement)));
             assert_eq!(serde_json::to_value(requirement).unwrap(), word);
         }
         assert!(Attachment::from_parameter("required").is_err());

@@ -106,6 +106,11 @@ pub struct StringMap(BTreeMap<String, String>);
 impl StringMap {
     /// Maximum length of the JSON text, in characters.
     pub const MAX_CHARACTERS: usize = 1024;
+
+    /// Returns the value of a key, or `None` if the map does not have the key.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(String::as_str)
+    }
 }
 
 impl Parameter for StringMap {

@@ -56,6 +56,17 @@ impl Timestamp {
         Duration::from_micros(if micros > 0 { micros.unsigned_abs() } else { 0 })
     }
 
+    /// Returns the instant as the value of an HTTP `Date` header, such as `Tue, 14 Nov 2023 09:27:21 GMT` (RFC 9110,
+    /// section 5.6.7).
+    pub fn to_http_date(self) -> String {
+        self.datetime().format("%a, %d %b %Y %H:%M:%S GMT").to_string()
+    }
+
+    /// Returns the instant in ISO 8601 with microseconds, such as `2026-01-01T00:00:00.000001Z`.
+    pub fn to_precise_text(self) -> String {
+        self.datetime().to_rfc3339_opts(SecondsFormat::Micros, true)
+    }
+
     fn datetime(self) -> DateTime<Utc> {
         DateTime::from_timestamp_micros(self.0).unwrap_or(if self.0 < 0 {
             DateTime::<Utc>::MIN_UTC
@@ -73,7 +84,7 @@ impl fmt::Display for Timestamp {
 
 impl fmt::Debug for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.datetime().to_rfc3339_opts(SecondsFormat::Micros, true))
+        f.write_str(&self.to_precise_text())
     }
 }
 
@@ -126,6 +137,13 @@ mod tests {
     fn instant_is_formatted_in_whole_seconds_of_utc() {
         assert_eq!(Timestamp::from_micros(1_767_225_600_999_999).to_string(), "2026-01-01T00:00:00Z");
         assert_eq!(Timestamp::from_micros(-1).to_string(), "1969-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn instant_is_formatted_for_the_date_header() {
+        let instant = Timestamp::from_micros(1_699_954_041_999_999);
+        assert_eq!(instant.to_http_date(), "Tue, 14 Nov 2023 09:27:21 GMT");
+        assert_eq!(instant.to_precise_text(), "2023-11-14T09:27:21.999999Z");
     }
 
     #[test]

@@ -1,15 +1,13 @@
 //! The command `countersign device enroll`.
 
-use std::io::IsTerminal as _;
-
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use device::{Enrollment, Error, NewFactor, Platform, Style};
 use domain::factors::{AppId, RegistrationToken};
 use domain::{FriendlyName, Identity, Secret, ServiceSid};
-use terminal::{CliError, ask, plain, quoted, say_text, table};
+use terminal::{CliError, plain, quoted, say_text, table};
 
-use crate::parameters::parameter;
+use crate::parameters::{parameter, parse_secret, read_secret};
 use crate::phones::{Phones, explain};
 
 /// Options of `countersign device enroll`.
@@ -55,13 +53,6 @@ pub(crate) struct Enroll {
     push_token: Option<RegistrationToken>,
 }
 
-fn parse_secret(text: &str) -> Result<Secret<String>, String> {
-    match text {
-        "" => Err("must not be empty".to_owned()),
-        text => Ok(Secret::new(text.to_owned())),
-    }
-}
-
 /// Enrolls a phone, stores the enrollment in the keyring, and prints what to do next.
 pub(crate) async fn run(phones: &mut Phones, options: Enroll) -> Result<(), CliError> {
     let phone = phones.phone(options.style, &options.url)?;
@@ -69,7 +60,7 @@ pub(crate) async fn run(phones: &mut Phones, options: Enroll) -> Result<(), CliE
     let new = NewFactor {
         service_sid: options.service.to_string(),
         identity: options.identity.to_string(),
-        access_token: read_token(options.token)?,
+        access_token: read_secret(options.token, "access token")?,
         friendly_name: options.name.to_string(),
         notification: options.platform.zip(options.push_token.map(|token| token.to_string())),
         metadata: None,
@@ -89,23 +80,6 @@ pub(crate) async fn run(phones: &mut Phones, options: Enroll) -> Result<(), CliE
     })?;
     phones.store(&enrollment)?;
     print_next_steps(phones, &enrollment)
-}
-
-/// Returns `token`, or the token read from a line of standard input if `token` is `-`.
-fn read_token(token: Secret<String>) -> Result<Secret<String>, CliError> {
-    if token.expose() != "-" {
-        return Ok(token);
-    }
-    let stdin = std::io::stdin();
-    if stdin.is_terminal() {
-        ask("Access token:");
-    }
-    let mut line = String::new();
-    stdin.read_line(&mut line)?;
-    match line.trim() {
-        "" => Err(CliError::new("there is no access token on standard input")),
-        token => Ok(Secret::new(token.to_owned())),
-    }
 }
 
 /// Converts an error of the enrollment request into a message for the terminal.

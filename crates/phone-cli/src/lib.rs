@@ -10,6 +10,8 @@
 //! | `show.rs` | `list` and `show` |
 //! | `answer.rs` | `approve` and `deny` |
 //! | `watch.rs`, `input.rs` | `watch`, and the lines that the user types |
+//! | `qr.rs` | `qr`, the link that enrolls a browser |
+//! | `totp.rs` | `totp`, an authenticator app |
 //! | `phones.rs` | the keyring with a [`device::Phone`] for each enrollment; `forget` |
 //! | `screen.rs` | how a challenge is displayed |
 
@@ -20,8 +22,10 @@ mod enroll;
 mod input;
 mod parameters;
 mod phones;
+mod qr;
 mod screen;
 mod show;
+mod totp;
 mod watch;
 
 use std::path::PathBuf;
@@ -95,6 +99,11 @@ enum Command {
         #[arg(long, default_value = "2s", value_parser = interval)]
         interval: Duration,
     },
+    /// Print a QR code that enrolls a browser as a phone, with an access token from your backend
+    Qr(Box<qr::Qr>),
+    /// Use the phone as an authenticator app, which shows the codes of TOTP factors
+    #[command(subcommand)]
+    Totp(totp::TotpCommand),
     /// Delete a factor on the server, then delete its private key from the keyring
     Forget {
         /// SID of the factor to delete, or a unique prefix of it
@@ -121,6 +130,7 @@ struct FactorFilter {
 pub async fn run(options: DeviceOptions, clock: Arc<dyn Clock>) -> Result<(), CliError> {
     let mut phones = Phones::open(options.keyring, clock)?;
     match options.command {
+        Command::Qr(options) => qr::run(*options),
         Command::Enroll(options) => enroll::run(&mut phones, *options).await,
         Command::List { offline: true } => show::list_offline(&phones),
         Command::List { offline: false } => show::list(&mut phones).await,
@@ -137,6 +147,7 @@ pub async fn run(options: DeviceOptions, clock: Arc<dyn Clock>) -> Result<(), Cl
         Command::Watch { filter, interval } => {
             watch::run(phones.enrolled(filter.factor).await?, interval).await
         }
+        Command::Totp(command) => totp::run(&mut phones, command),
         Command::Forget { factor, local } => phones.forget(&factor, local).await,
     }
 }

@@ -1,9 +1,11 @@
 //! Parses the values of command-line options.
 
+use std::io::IsTerminal as _;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use domain::Parameter;
+use domain::{Parameter, Secret};
+use terminal::{CliError, ask};
 
 /// Allowed range of the interval between two requests of `watch`.
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(24);
@@ -24,6 +26,31 @@ pub(crate) fn interval(text: &str) -> Result<Duration, String> {
     duration
         .filter(|duration| INTERVALS.contains(duration))
         .ok_or_else(|| "must be a duration from 100ms to one day, such as 500ms, 2s, or 1m".to_owned())
+}
+
+/// Parses an argument that is a secret, which must not be empty.
+pub(crate) fn parse_secret(text: &str) -> Result<Secret<String>, String> {
+    match text {
+        "" => Err("must not be empty".to_owned()),
+        text => Ok(Secret::new(text.to_owned())),
+    }
+}
+
+/// Returns `secret`, or a line of standard input if `secret` is `-`. `name` says what to enter.
+pub(crate) fn read_secret(secret: Secret<String>, name: &str) -> Result<Secret<String>, CliError> {
+    if secret.expose() != "-" {
+        return Ok(secret);
+    }
+    let stdin = std::io::stdin();
+    if stdin.is_terminal() {
+        ask(&format!("Enter the {name}:"));
+    }
+    let mut line = String::new();
+    stdin.read_line(&mut line)?;
+    match line.trim() {
+        "" => Err(CliError::new(format!("there is no {name} on standard input"))),
+        line => Ok(Secret::new(line.to_owned())),
+    }
 }
 
 #[cfg(test)]

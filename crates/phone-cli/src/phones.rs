@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use device::{ChallengeList, Enrollment, Error, Keyring, ListRequest, Order, Phone, Status, Style};
+use device::{
+    AuthenticatorApp, ChallengeList, Enrollment, Error, Keyring, ListRequest, Order, Phone, Status, Style,
+};
 use domain::factors::Status as FactorStatus;
 use domain::{Clock, Timestamp};
 use terminal::{CliError, plain, program, quoted, say};
@@ -51,6 +53,16 @@ impl Phones {
         } else {
             format!("{program} device --keyring {} {command}", quoted(&self.path.to_string_lossy()))
         }
+    }
+
+    /// Returns the entries of the authenticator app in the keyring, oldest first.
+    pub(crate) fn authenticator_apps(&self) -> &[AuthenticatorApp] {
+        self.keyring.apps()
+    }
+
+    /// Returns the local time.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// Creates a software phone that imitates the SDK `style`, for the server at `base_url`.
@@ -147,7 +159,10 @@ impl Phones {
 
     /// Applies `change` to the keyring and saves it. The file is read again first, so that an enrollment by
     /// another process is not lost.
-    fn update(&mut self, change: impl FnOnce(&mut Keyring) -> Result<(), Error>) -> Result<(), CliError> {
+    pub(crate) fn update(
+        &mut self,
+        change: impl FnOnce(&mut Keyring) -> Result<(), Error>,
+    ) -> Result<(), CliError> {
         self.keyring = Keyring::load(&self.path)?;
         change(&mut self.keyring)?;
         Ok(self.keyring.save()?)

@@ -9,6 +9,7 @@
 //! | Which credentials are supported, and how are they validated? | [`credential`] |
 //! | How is a push sent? | `client.rs` of each provider; `transport.rs` has the shared HTTP/2 code, `proxy.rs` the egress proxy |
 //! | How are the providers' errors classified? | [`apns::Reason`] and [`fcm::ErrorCode`], one table each |
+//! | What would be sent, for a test server? | [`Preview`] |
 //! | What is cached between two pushes? | `cache.rs` (connections), `apns/provider_token.rs`, `fcm/access_token.rs` |
 //!
 //! The crate stores nothing on disk and does not panic on any response. The `Debug` output of its types
@@ -24,6 +25,7 @@ pub mod fcm;
 mod jwt;
 mod message;
 mod outcome;
+mod preview;
 mod proxy;
 mod settings;
 #[cfg(test)]
@@ -37,5 +39,6 @@ pub use credential::{
 pub use error::Error;
 pub use message::Message;
 pub use outcome::{FailureKind, Outcome};
+pub use preview::{Preview, SimulatedFailure};
 pub use proxy::Proxy;
 pub use settings::Settings;

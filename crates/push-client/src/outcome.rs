@@ -40,6 +40,18 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// Returns the debugger code of a failure, or `None` if the push was delivered.
+    pub const fn code(&self) -> Option<u32> {
+        match self {
+            Self::Delivered { .. } => None,
+            Self::Retry { code, .. } | Self::DeadToken { code, .. } | Self::Refused { code, .. } => {
+                Some(*code)
+            }
+        }
+    }
+}
+
 /// How a failed push is handled. The error table of each provider maps every error to one of these kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
@@ -53,7 +65,7 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// Builds the outcome of this kind. `after` is ignored unless the kind is [`FailureKind::Retry`].
-    pub(crate) fn outcome(self, code: u32, reason: impl Into<String>, after: Option<Duration>) -> Outcome {
+    pub fn outcome(self, code: u32, reason: impl Into<String>, after: Option<Duration>) -> Outcome {
         let reason = reason.into();
         match self {
             Self::Retry => Outcome::Retry { after, code, reason },

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use app::{App, AppConfig, MasterKeySource, SystemClock};
 use crypto::{MasterKey, MasterKeys, SystemEntropy};
-use domain::Secret;
+use domain::{Clock, Secret};
 use store::{Location, MigrationReport, OldSchema, Store};
 use terminal::CliError;
 
@@ -112,7 +112,13 @@ impl StorageOptions {
             }
             Err(error) => Err(error.to_string()),
         };
-        start(store, MasterKeySource::reloadable(master_keys, Box::new(reload)), config).await
+        start(
+            store,
+            Arc::new(SystemClock),
+            MasterKeySource::reloadable(master_keys, Box::new(reload)),
+            config,
+        )
+        .await
     }
 
     /// Checks that the SQLite database file exists. Does nothing if the options select PostgreSQL.
@@ -282,15 +288,16 @@ async fn open_store(
     }
 }
 
-/// Starts the app on an open store, using the system's clock and random number generator.
+/// Starts the app on an open store, using the system's random number generator.
 ///
 /// # Errors
 /// Returns an error if the database fails, or was sealed under another master key.
 pub(crate) async fn start(
     store: Store,
+    clock: Arc<dyn Clock>,
     master_keys: MasterKeySource,
     config: AppConfig,
 ) -> Result<App, CliError> {
-    let (clock, entropy, cipher) = (Arc::new(SystemClock), Arc::new(SystemEntropy), Arc::new(jwe::Josekit));
+    let (entropy, cipher) = (Arc::new(SystemEntropy), Arc::new(jwe::Josekit));
     Ok(App::start(store, clock, entropy, cipher, master_keys, config).await?)
 }

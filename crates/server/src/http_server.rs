@@ -1,4 +1,4 @@
-//! The API's HTTP server: binds an address, accepts connections, and drains them when it stops.
+//! The HTTP server of the API and of other faces: binds an address, accepts connections, and drains them when it stops.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
@@ -7,10 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
-use api::{Acceptor, ConnectionLimiter, ConnectionLimits, Draining, MAX_REFUSED_CONNECTIONS, Settings};
+use api::Api;
 use app::App;
+use domain::RequestSid;
 use socket2::{Domain, Protocol, Socket, Type};
 use terminal::CliError;
+use web::{
+    Acceptor, Application, ConnectionLimiter, ConnectionLimits, Draining, MAX_REFUSED_CONNECTIONS, Settings,
+};
+use webphone::WebPhone;
 
 use crate::tls::Certificate;
 
@@ -75,6 +80,14 @@ fn listen_error(address: SocketAddr, error: &std::io::Error) -> CliError {
     CliError::new(format!("can't listen on {address}: {error}{advice}"))
 }
 
+/// Returns the application that serves the API of `app`, and the browser phone if wanted. Other faces can be mounted
+/// beside them.
+pub(crate) fn application(app: Arc<App>, settings: Settings, browser_phone: bool) -> Application {
+    let api = Api::new(Arc::clone(&app), settings.clone());
+    let application = Application::new(settings, move || RequestSid::generate(app.now(), app.entropy()), api);
+    if browser_phone { application.mount(webphone::PREFIX, WebPhone::new()) } else { application }
+}
+
 /// A running HTTP server.
 pub(crate) struct HttpServer {
     /// The address on which the server listens, with the actual port if port 0 was requested.
@@ -90,14 +103,15 @@ impl HttpServer {
     ///
     /// # Errors
     /// Returns an error if the address is already in use, or if TLS can't be configured.
-    pub(crate) fn start(app: Arc<App>, settings: Settings, config: ServerConfig) -> Result<Self, CliError> {
+    pub(crate) fn start(application: Application, config: ServerConfig) -> Result<Self, CliError> {
         // Accepted connections inherit this option. Without it, a client that stops reading would occupy its buffers
         // indefinitely.
         #[cfg(target_os = "linux")]
         config.socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
         let listener = listen(config.socket)?;
         let address = listener.local_addr()?;
-        let draining = Arc::new(Draining::default());
+        let settings = application.settings();
+        let draining = Arc::clone(&settings.draining);
         let tls = config.certificate.as_ref().map(|certificate| certificate.tls_config()).transpose()?;
         let acceptor = Acceptor {
             connection_limiter: Arc::new(ConnectionLimiter::new(
@@ -105,9 +119,7 @@ impl HttpServer {
                 settings.trusted_proxies.clone(),
             )),
             tls: tls.map(Arc::new),
-            app,
-            settings,
-            draining: Arc::clone(&draining),
+            application,
         };
         let workers = std::thread::available_parallelism()?.get();
         let server = Server::build()

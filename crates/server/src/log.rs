@@ -33,8 +33,18 @@ use crate::options::LogFormat;
 const CONTEXT_SPANS: [&str; 2] = ["request", "delivery"];
 
 /// Targets of Countersign's own crates, whose debug messages SIGUSR1 turns on.
-const DEBUG_TARGETS: [&str; 7] =
-    ["api", "app", "store", "push_client", "webhook_client", "telemetry", "countersign"];
+const DEBUG_TARGETS: [&str; 10] = [
+    "web",
+    "api",
+    "webphone",
+    "testmode",
+    "app",
+    "store",
+    "push_client",
+    "webhook_client",
+    "telemetry",
+    "countersign",
+];
 
 /// The log of this process. Its levels can be changed while it runs.
 pub(crate) struct Log {

@@ -27,9 +27,9 @@ mod tests {
     #[test]
     fn log_levels_apply_to_their_targets() {
         for (text, target, enabled, disabled) in [
-            ("info,api=debug,sqlx=off", "api::middleware", Some(Level::DEBUG), Some(Level::TRACE)),
-            ("info,api=debug,sqlx=off", "store", Some(Level::INFO), Some(Level::DEBUG)),
-            ("info,api=debug,sqlx=off", "sqlx::query", None, Some(Level::ERROR)),
+            ("info,web=debug,sqlx=off", "web::middleware", Some(Level::DEBUG), Some(Level::TRACE)),
+            ("info,web=debug,sqlx=off", "store", Some(Level::INFO), Some(Level::DEBUG)),
+            ("info,web=debug,sqlx=off", "sqlx::query", None, Some(Level::ERROR)),
             ("info, api=debug ,", "api", Some(Level::DEBUG), Some(Level::TRACE)),
             ("api=debug", "store", None, Some(Level::ERROR)),
             ("", "store", Some(Level::ERROR), Some(Level::WARN)),

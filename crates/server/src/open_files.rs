@@ -1,7 +1,7 @@
 //! The limit on open files (`RLIMIT_NOFILE`), and the number of connections that it allows.
 
-use api::MAX_REFUSED_CONNECTIONS;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use web::MAX_REFUSED_CONNECTIONS;
 
 use crate::options::ServeOptions;
 

@@ -6,9 +6,9 @@
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 
-use api::LoadShedder;
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
+use web::LoadShedder;
 
 /// All options of the server, as accepted by `countersign serve`.
 #[derive(Debug, Args)]
@@ -48,6 +48,15 @@ pub(crate) struct ServeOptions {
     #[arg(long, env = "COUNTERSIGN_MAX_CONNECTIONS_PER_ADDRESS", default_value_t = 1000)]
     pub(crate) max_connections_per_address: u32,
 
+    /// Maximum number of open streams and long polls; further ones get 503 with `Retry-After`. Each also counts as an open
+    /// connection. 0 turns them off
+    #[arg(long, env = "COUNTERSIGN_MAX_STREAMS", default_value_t = app::streams::StreamLimits::DEFAULT_TOTAL)]
+    pub(crate) max_streams: u32,
+
+    /// Serve the browser phone at `/phone/`: a page that enrolls a browser and answers challenges
+    #[arg(long, env = "COUNTERSIGN_BROWSER_PHONE", value_parser = BoolishValueParser::new(), num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
+    pub(crate) browser_phone: bool,
+
     /// Keep all data in memory only; it is lost when the server stops
     #[arg(long, env = "COUNTERSIGN_EPHEMERAL", value_parser = BoolishValueParser::new(), num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
     pub(crate) ephemeral: bool,
@@ -65,6 +74,16 @@ pub(crate) struct ServeOptions {
     /// Seconds to keep serving after SIGTERM while /readyz already returns 503, so that load balancers can drain
     #[arg(long, env = "COUNTERSIGN_DRAIN_DELAY", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=3600))]
     pub(crate) drain_delay: u32,
+
+    /// Test mode, for tests of backends and never for production: `local` accepts only connections of this machine,
+    /// `exposed` those of any. All data is in memory, and every client that can connect controls the server
+    #[arg(long, env = "COUNTERSIGN_TEST_MODE", value_enum, default_value_t = TestModeOption::Off)]
+    pub(crate) test_mode: TestModeOption,
+
+    /// Host name by which clients reach the control endpoints of test mode; can be repeated. IP addresses, localhost,
+    /// and names without a dot are always accepted
+    #[arg(long, env = "COUNTERSIGN_TEST_MODE_HOST", value_delimiter = ',')]
+    pub(crate) test_mode_host: Vec<String>,
 
     /// SID of the first account, which is created at startup if it does not exist; generated if not set
     #[arg(long, env = "COUNTERSIGN_ACCOUNT_SID")]
@@ -108,6 +127,24 @@ pub(crate) struct ServeOptions {
 
     #[command(flatten)]
     pub(crate) storage: StorageOptions,
+}
+
+/// Whether the server runs in test mode, and who can connect to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TestModeOption {
+    /// No test mode.
+    Off,
+    /// Test mode on a loopback address.
+    Local,
+    /// Test mode on any address.
+    Exposed,
+}
+
+impl TestModeOption {
+    /// Returns whether test mode is on.
+    pub(crate) const fn is_on(self) -> bool {
+        !matches!(self, Self::Off)
+    }
 }
 
 /// The format of the log.
@@ -158,6 +195,10 @@ pub(crate) struct LimitOptions {
     /// Maximum concurrent requests per account; backends and devices are counted separately. 0 disables the limit
     #[arg(long, env = "COUNTERSIGN_ACCOUNT_CONCURRENCY", default_value_t = 0)]
     pub(crate) account_concurrency: u32,
+
+    /// Maximum open streams and long polls per account; backends and devices are counted separately. 0 disables the limit
+    #[arg(long, env = "COUNTERSIGN_ACCOUNT_STREAMS", default_value_t = 0)]
+    pub(crate) account_streams: u32,
 
     /// Maximum failed authentications per minute from one address (one /64 network for IPv6). Above the limit,
     /// credentials from that address are refused without being checked. 0 disables the limit

@@ -5,18 +5,20 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use api::{ConnectionLimits, LoadShedder, PublicUrl, RequestLimits, TrustedProxies};
+use app::streams::StreamLimits;
 use app::{DeliverySettings, Senders, SystemClock};
 use domain::deliveries::Schedule;
 use domain::housekeeping::Retention;
 use domain::limits::{ChallengeLimits, CreationLimits};
 use push_client::Proxy;
 use terminal::CliError;
+use web::{ConnectionLimits, LoadShedder, PublicUrl, RateLimiter, RequestLimits, TrustedProxies};
 
 use crate::first_account::FirstAccount;
 use crate::input_file::{self, read_secret};
 use crate::open_files::{self, ConnectionCapacity};
 use crate::options::{DeliveryOptions, LimitOptions, RetentionOptions, ServeOptions, TraceOptions};
+use crate::test_mode;
 use crate::tls::{Certificate, CertificateFiles};
 
 const SECONDS_PER_HOUR: i64 = 3600;
@@ -24,7 +26,7 @@ const SECONDS_PER_DAY: i64 = 24 * SECONDS_PER_HOUR;
 
 /// The settings of a server, read from its options and validated.
 pub(crate) struct ServeSettings {
-    pub(crate) api: api::Settings,
+    pub(crate) web: web::Settings,
     pub(crate) first_account: FirstAccount,
     pub(crate) certificate: Option<Arc<Certificate>>,
     pub(crate) deliveries: DeliverySettings,
@@ -38,9 +40,12 @@ impl ServeSettings {
     /// # Errors
     /// Returns an error if a file can't be read, or a value is invalid.
     pub(crate) fn read(options: &ServeOptions) -> Result<Self, CliError> {
-        let deliveries = delivery_settings(&options.deliveries, &options.retention)?;
+        let mut deliveries = delivery_settings(&options.deliveries, &options.retention)?;
+        if options.test_mode.is_on() {
+            deliveries.webhooks.extra_headers.push(test_mode::HEADER);
+        }
         Ok(Self {
-            api: api_settings(options)?,
+            web: web_settings(options)?,
             first_account: FirstAccount::read(options)?,
             certificate: read_certificate(options)?,
             senders: Senders::new(&deliveries, Arc::new(SystemClock))?,
@@ -71,6 +76,12 @@ pub(crate) fn connection_limits(options: &ServeOptions) -> ConnectionLimits {
         u32::try_from(capacity.connections / 2).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
     let per_address = NonZeroU32::new(options.max_connections_per_address).map(|limit| limit.min(half));
     ConnectionLimits { total: capacity.connections, per_address }
+}
+
+/// Returns the limits on open streams.
+pub(crate) fn stream_limits(options: &ServeOptions) -> StreamLimits {
+    let per_account = NonZeroU32::new(options.limits.account_streams);
+    StreamLimits { total: options.max_streams, per_account }
 }
 
 /// Returns the limits on creating factors, entities and challenges.
@@ -107,7 +118,7 @@ fn trace_settings(options: &TraceOptions) -> Result<Option<telemetry::traces::Se
     }))
 }
 
-fn api_settings(options: &ServeOptions) -> Result<api::Settings, CliError> {
+fn web_settings(options: &ServeOptions) -> Result<web::Settings, CliError> {
     let public_url = PublicUrl::new(options.public_url.as_deref())
         .map_err(|expected| CliError::new(format!("--public-url: {expected}")))?;
     let limits = RequestLimits {
@@ -115,11 +126,12 @@ fn api_settings(options: &ServeOptions) -> Result<api::Settings, CliError> {
         account_concurrency: NonZeroU32::new(options.limits.account_concurrency),
         failed_authentications_per_minute: NonZeroU32::new(options.limits.failed_authentications_per_minute),
     };
-    Ok(api::Settings {
+    Ok(web::Settings {
         public_url,
         trusted_proxies: TrustedProxies::new(options.trusted_proxies.clone()),
         load_shedder: Arc::new(LoadShedder::new(options.max_requests)),
-        rate_limiter: Arc::new(api::RateLimiter::new(limits)),
+        rate_limiter: Arc::new(RateLimiter::new(limits)),
+        draining: Arc::default(),
     })
 }
 

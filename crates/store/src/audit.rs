@@ -98,7 +98,7 @@ impl UnchainedPosition {
         match <[u8; 16]>::try_from(self.sid.as_slice()) {
             Ok(bytes) => Value::Id(Some(bytes)),
             Err(_) if is_postgres => Value::Id(Some([0; 16])),
-            Err(_) => Value::Bytes(self.sid.clone()),
+            Err(_) => Value::Bytes(Some(self.sid.clone())),
         }
     }
 }
@@ -114,6 +114,17 @@ fn sid_text(bytes: &[u8]) -> String {
 fn parse_unchained_record(row: &Row) -> Result<UnchainedRecord, Error> {
     let position = UnchainedPosition { created_at: row.int("created_at")?, sid: row.unchecked_id("sid")? };
     Ok(UnchainedRecord { position, record: parse_record(row).ok(), mac: row.mac("waiting_mac").ok() })
+}
+
+/// The two ends of the audit chain, and unchained records about an account, all read at one time.
+#[derive(Clone, Debug, Default)]
+pub struct AuditTail {
+    /// The number of the newest record that was removed at the end of its retention.
+    pub removed: i64,
+    /// The number of the newest record in the chain.
+    pub head: i64,
+    /// Unchained records about the account, oldest first.
+    pub unchained: Vec<UnchainedRecord>,
 }
 
 /// The result of checking the audit log for rows that do not belong to the chain. The check also finds rows that the
@@ -343,6 +354,51 @@ impl Read {
             "SELECT {COLUMNS} FROM audit_log WHERE number > $1 AND number <= $2 ORDER BY number LIMIT $3"
         );
         self.fetch_all(sql, bind![after, up_to, limit], parse_chained_record).await
+    }
+
+    /// Returns the chained records about an account whose numbers are above `after` and at most `up_to`, in ascending
+    /// order of number. Reads all records in between, so the range must be short.
+    ///
+    /// # Errors
+    /// Returns an error if the database operation fails.
+    pub async fn chained_records_of_account(
+        &mut self,
+        account_sid: AccountSid,
+        after: i64,
+        up_to: i64,
+    ) -> Result<Vec<ChainedRecord>, Error> {
+        // The function hides the column, so that the index on the numbers is used.
+        let sql = format!(
+            "SELECT {COLUMNS} FROM audit_log WHERE number > $1 AND number <= $2 \
+             AND COALESCE(account_sid, account_sid) = $3 ORDER BY number"
+        );
+        self.fetch_all(sql, bind![after, up_to, account_sid], parse_chained_record).await
+    }
+
+    /// Returns the ends of the chain and up to `limit` unchained records about an account. Every committed record about
+    /// the account is either among these or in the chain up to its head, unless there are more than `limit`.
+    ///
+    /// # Errors
+    /// Returns an error if the database operation fails.
+    pub async fn audit_tail(&mut self, account_sid: AccountSid, limit: i64) -> Result<AuditTail, Error> {
+        // A single statement reads one consistent snapshot: no record is chained between its parts.
+        let sql = format!(
+            "SELECT removed_number, head_number, {COLUMNS}, waiting_mac FROM audit_chain LEFT JOIN \
+             (SELECT {COLUMNS}, waiting_mac FROM audit_log WHERE number IS NULL \
+             AND COALESCE(account_sid, account_sid) = $1 ORDER BY created_at, sid LIMIT $2) AS unchained ON true \
+             ORDER BY created_at, sid"
+        );
+        let mut tail = AuditTail::default();
+        let rows = self.fetch_all(sql, bind![account_sid, limit], |row| {
+            let is_alone = row.is_null("sid")?;
+            let record = (!is_alone).then(|| parse_unchained_record(row)).transpose()?;
+            Ok((row.int("removed_number")?, row.int("head_number")?, record))
+        });
+        for (removed, head, record) in rows.await? {
+            (tail.removed, tail.head) = (removed, head);
+            tail.unchained.extend(record);
+        }
+        Ok(tail)
     }
 
     /// Returns the two ends of the chain, or `None` if there is no chain yet.

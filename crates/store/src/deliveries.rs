@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use domain::deliveries::{
     AttemptOutcome, Delivery, DeliveryId, DeliveryState, Destination, Next, Stranded, Work,
 };
-use domain::{AccountSid, ServiceSid, Timestamp, TraceParent};
+use domain::{Timestamp, TraceParent};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -473,39 +473,6 @@ impl Write {
              WHERE id = $1 AND state <> 'owed' AND kind <> 'push' RETURNING {COLUMNS}"
         );
         self.fetch_optional(sql, bind![id, now, give_up_at], parse_delivery).await
-    }
-
-    /// Marks a factor as unreachable because the provider rejected its push token `token`. Returns `false`, changing
-    /// nothing, if the factor is already marked or if its device has registered a token after `registered_at`, even the
-    /// same one.
-    ///
-    /// # Errors
-    /// Returns an error if the database operation fails.
-    pub async fn mark_unreachable(
-        &mut self,
-        factor_sid: domain::FactorSid,
-        token: &str,
-        registered_at: Timestamp,
-    ) -> Result<bool, Error> {
-        let sql = "UPDATE factors SET unreachable = 1 \
-                   WHERE sid = $1 AND notification_token = $2 AND unreachable = 0 \
-                   AND token_registered_at <= $3 RETURNING sid";
-        Ok(self.count_rows(sql, bind![factor_sid, token, registered_at]).await? > 0)
-    }
-
-    /// Clears the unreachable mark of an account's factors, or of one service's factors if `service_sid` is given.
-    /// Called when push credentials change, because a wrong credential may have caused the mark.
-    ///
-    /// # Errors
-    /// Returns an error if the database operation fails.
-    pub async fn clear_unreachable(
-        &mut self,
-        account_sid: AccountSid,
-        service_sid: Option<ServiceSid>,
-    ) -> Result<(), Error> {
-        let sql = "UPDATE factors SET unreachable = 0 WHERE unreachable = 1 AND account_sid = $1 \
-                   AND (service_sid = $2 OR $2 IS NULL)";
-        self.execute(sql, bind![account_sid, service_sid]).await
     }
 
     /// Deletes up to `limit` deliveries that were finished before the instant `before`, together with their attempts.

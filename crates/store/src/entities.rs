@@ -39,6 +39,20 @@ impl Read {
         self.fetch_optional(sql, values, parse_entity).await
     }
 
+    /// Returns the identity of a service's entity, or `None` if the service has no such entity.
+    ///
+    /// # Errors
+    /// Returns an error if the database operation fails.
+    pub async fn entity_identity(
+        &mut self,
+        service_sid: ServiceSid,
+        sid: EntitySid,
+    ) -> Result<Option<Identity>, Error> {
+        let sql = "SELECT identity FROM entities WHERE sid = $1 AND service_sid = $2 AND deleted_at IS NULL";
+        let parse = |row: &Row<'_>| row.text("identity").map(Identity::from_stored);
+        self.fetch_optional(sql, bind![sid, service_sid], parse).await
+    }
+
     /// Returns the requested page of a service's entities.
     ///
     /// # Errors

@@ -87,15 +87,23 @@ pub enum Error {
 pub enum Conflict {
     /// The entity already has a factor with this public key.
     FactorKey,
-    /// A constraint other than the one on factor keys, for example because the account already exists. Randomly
+    /// The relying party already has a passkey with this credential in the account.
+    PasskeyCredential,
+    /// A constraint other than those above, for example because the account already exists. Randomly
     /// generated SIDs do not collide, so they never cause this.
     Other,
 }
 
 /// The uniqueness constraints that callers distinguish. Each entry consists of the name that PostgreSQL reports, the
 /// columns that SQLite reports, and the resulting [`Conflict`].
-const CONSTRAINTS: &[(&str, &str, Conflict)] =
-    &[("factors_key", "factors.entity_sid, factors.public_key", Conflict::FactorKey)];
+const CONSTRAINTS: &[(&str, &str, Conflict)] = &[
+    ("push_factors_key", "push_factors.entity_sid, push_factors.public_key", Conflict::FactorKey),
+    (
+        "passkey_factors_credential",
+        "passkey_factors.account_sid, passkey_factors.rp_id, passkey_factors.credential_id",
+        Conflict::PasskeyCredential,
+    ),
+];
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {

@@ -17,16 +17,13 @@ use crate::store::Location;
 use crate::values::{Row, bind};
 use crate::{schema, sqlite_files};
 
-/// The version of a database, with the condition of a SQLite file or the settings and current time of a PostgreSQL
-/// server.
+/// The version of a database, with the settings and current time of a PostgreSQL server.
 #[derive(Clone, Debug)]
 pub enum DatabaseInfo {
     /// A SQLite database.
     Sqlite {
         /// Version of the SQLite library.
         version: String,
-        /// Up to three findings of the integrity check; empty if the file is intact.
-        damage: Vec<String>,
     },
     /// A PostgreSQL database.
     Postgres {
@@ -91,8 +88,7 @@ pub fn schema_differences(file: &Path) -> Result<Vec<String>, Error> {
 }
 
 impl Read {
-    /// Returns the database's version. On SQLite, also checks the integrity of the file; on PostgreSQL, also returns
-    /// the server's settings and current time.
+    /// Returns the database's version, and on PostgreSQL also the server's settings and current time.
     ///
     /// # Errors
     /// Returns an error if the database operation fails.
@@ -111,9 +107,21 @@ impl Read {
         }
         let sql = "SELECT sqlite_version() AS version";
         let version = self.fetch_optional(sql, bind![], |row| row.text("version")).await?;
+        Ok(DatabaseInfo::Sqlite { version: version.ok_or_else(corrupt)? })
+    }
+
+    /// Checks the integrity of a SQLite file, and returns up to three findings; none if the file is intact. The check
+    /// reads the whole file, so that its duration grows with the database. PostgreSQL has no such check.
+    ///
+    /// # Errors
+    /// Returns an error if the database operation fails.
+    pub async fn file_damage(&mut self) -> Result<Vec<String>, Error> {
+        if self.connection.is_postgres() {
+            return Ok(Vec::new());
+        }
         let sql = "SELECT quick_check FROM pragma_quick_check LIMIT 3";
         let mut damage = self.fetch_all(sql, bind![], |row| row.text("quick_check")).await?;
         damage.retain(|found| found != "ok");
-        Ok(DatabaseInfo::Sqlite { version: version.ok_or_else(corrupt)?, damage })
+        Ok(damage)
     }
 }

@@ -18,7 +18,7 @@
 //!   of their own, each on a thread of its own. An in-memory database has one connection for everything.
 //! * On PostgreSQL, each write is a transaction of its own at READ COMMITTED, and several run at once. A closure that
 //!   counts rows before it inserts one must lock their parent first ([`Write::ensure_entity`],
-//!   [`Write::lock_factor`]).
+//!   [`Write::lock_push_factor`]).
 //!
 //! Both databases run the same SQL text wherever possible (`values.rs`); where they differ, both texts stand side by
 //! side. Migrations are in `migrations/`, one folder for each database, with the same names in both.
@@ -47,6 +47,7 @@ mod connection;
 mod credentials;
 mod deliveries;
 mod entities;
+mod erasure;
 mod error;
 mod factors;
 mod folder_lock;
@@ -75,9 +76,10 @@ mod writer;
 
 pub use crate::accounts::EnrollmentKeyRow;
 pub use crate::alerts::AlertFilter;
-pub use crate::announcements::Announcements;
+pub use crate::announcements::{Announcement, Announcements, Changes, ProcessTag, Topic};
 pub use crate::audit::{
-    AuditChain, AuditFilter, AuditLogCheck, ChainedRecord, ListedRecord, UnchainedPosition, UnchainedRecord,
+    AuditChain, AuditFilter, AuditLogCheck, AuditTail, ChainedRecord, ListedRecord, UnchainedPosition,
+    UnchainedRecord,
 };
 pub use crate::backup::{BackupInfo, Replacement, back_up, inspect_backup};
 pub use crate::challenges::ChallengeFilter;

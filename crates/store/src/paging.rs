@@ -14,7 +14,7 @@ pub(crate) struct ListQuery {
 
 impl ListQuery {
     /// Starts a query that selects `columns` from `table`.
-    pub(crate) fn select(columns: &'static str, table: &'static str) -> Self {
+    pub(crate) fn select(columns: &str, table: &str) -> Self {
         Self { sql: format!("SELECT {columns} FROM {table} WHERE"), values: Vec::new() }
     }
 

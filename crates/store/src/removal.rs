@@ -10,7 +10,8 @@ use crate::error::Error;
 use crate::read_write::{Read, Write};
 use crate::values::{Value, bind, to_hex, to_json};
 
-/// The tables whose rows belong to an entity, each with its key column, in the order of removal.
+/// The tables whose rows belong to an entity, each with its key column, in the order of removal. A row of `factors` is
+/// removed with its one row in the table of its type, and so is a row of `challenges`.
 const ENTITY_TABLES: [(&str, &str); 3] =
     [("challenges", "sid"), ("factor_creations", "factor_sid"), ("factors", "sid")];
 
@@ -45,6 +46,13 @@ impl Write {
         let entities: Vec<EntitySid> = self.select_locked(under, bind![service, limit]).await?;
         if !entities.is_empty() {
             return self.remove_entities(&entities, limit).await;
+        }
+        let challenges = "DELETE FROM challenges WHERE sid IN \
+                          (SELECT sid FROM challenges WHERE service_sid = $1 AND entity_sid IS NULL LIMIT $2) \
+                          RETURNING sid";
+        let challenges = self.count_rows(challenges, bind![service, limit]).await?;
+        if challenges > 0 {
+            return Ok(challenges);
         }
         let tokens = "DELETE FROM access_tokens WHERE sid IN \
                       (SELECT sid FROM access_tokens WHERE service_sid = $1 LIMIT $2) RETURNING sid";

@@ -1,7 +1,7 @@
 //! Queries for the sealed values in all tables: counting them by master key, and re-sealing them under another master
 //! key.
 
-use domain::{AccessTokenSid, AccountSid, CredentialSid, Sealed, Sid};
+use domain::{AccessTokenSid, AccountSid, CredentialSid, FactorSid, Sealed, Sid};
 
 use crate::error::Error;
 use crate::read_write::{Read, Write};
@@ -22,17 +22,20 @@ pub enum SealedColumn {
     PushCredentials,
     /// The access tokens, with which phones enroll factors.
     AccessTokens,
+    /// The secrets of TOTP factors.
+    TotpSecrets,
 }
 
 impl SealedColumn {
     /// All sealed columns.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::AuthTokens,
         Self::EnrollmentKeys,
         Self::ServerKeys,
         Self::AuditKey,
         Self::PushCredentials,
         Self::AccessTokens,
+        Self::TotpSecrets,
     ];
 
     /// Returns an owner's identifier as a parameter. An empty one sorts before all others.
@@ -41,6 +44,7 @@ impl SealedColumn {
             Self::AuthTokens => Value::from(owner.parse().unwrap_or(AccountSid::from_bytes([0; 16]))),
             Self::PushCredentials => Value::from(owner.parse().unwrap_or(CredentialSid::from_bytes([0; 16]))),
             Self::AccessTokens => Value::from(owner.parse().unwrap_or(AccessTokenSid::from_bytes([0; 16]))),
+            Self::TotpSecrets => Value::from(owner.parse().unwrap_or(FactorSid::from_bytes([0; 16]))),
             Self::EnrollmentKeys | Self::ServerKeys | Self::AuditKey => Value::from(owner),
         }
     }
@@ -51,6 +55,7 @@ impl SealedColumn {
             Self::AuthTokens => row.sid::<AccountSid>("owner")?.to_string(),
             Self::PushCredentials => row.sid::<CredentialSid>("owner")?.to_string(),
             Self::AccessTokens => row.sid::<AccessTokenSid>("owner")?.to_string(),
+            Self::TotpSecrets => row.sid::<FactorSid>("owner")?.to_string(),
             Self::EnrollmentKeys | Self::ServerKeys | Self::AuditKey => row.text("owner")?,
         })
     }
@@ -64,6 +69,7 @@ impl SealedColumn {
             Self::AuditKey => ("audit_chain", "name", "key"),
             Self::PushCredentials => ("credentials", "sid", "content"),
             Self::AccessTokens => ("access_tokens", "sid", "token"),
+            Self::TotpSecrets => ("totp_factors", "factor_sid", "secret"),
         }
     }
 }

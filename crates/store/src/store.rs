@@ -7,7 +7,7 @@ use domain::Secret;
 use sqlx::Connection as _;
 use telemetry::metrics::METRICS;
 
-use crate::announcements::Announcements;
+use crate::announcements::{Announcement, Announcements, ProcessTag};
 use crate::error::Error;
 use crate::folder_lock::lock_shared;
 use crate::limits::ACQUIRE_TIMEOUT;
@@ -166,18 +166,27 @@ impl Store {
         telemetry::traces::start_database("write").run_and_end(self.writer.write(work)).await
     }
 
-    /// Announces to the other processes that share this database that a delivery is pending. Does nothing on SQLite.
-    /// The announcement is never part of a transaction, because PostgreSQL commits transactions with a `NOTIFY` one at
-    /// a time, so writes would wait for each other.
+    /// Returns whether other processes receive the announcements of this one. It is `false` on SQLite.
+    pub const fn can_announce(&self) -> bool {
+        match self.readers {
+            Readers::Postgres(_) => true,
+            Readers::Memory | Readers::Sqlite(_) => false,
+        }
+    }
+
+    /// Announces to the other processes that share this database that a delivery is pending, or that resources have
+    /// changed. `from` is the tag of this process. Does nothing on SQLite. The announcement is never part of a
+    /// transaction that writes, because PostgreSQL commits transactions with a `NOTIFY` one at a time, so writes would
+    /// wait for each other.
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] if the database cannot be reached.
-    pub async fn announce(&self) -> Result<(), Error> {
-        match self.readers {
-            // The announcement runs as a read, because reads replace stale connections.
-            Readers::Postgres(_) => self.read(async |db: &mut Read| db.announce().await).await,
-            Readers::Memory | Readers::Sqlite(_) => Ok(()),
+    pub async fn announce(&self, announcement: Announcement, from: ProcessTag) -> Result<(), Error> {
+        if !self.can_announce() {
+            return Ok(());
         }
+        // The announcement runs as a read, because reads replace stale connections.
+        self.read(async move |db: &mut Read| db.announce(&announcement, from).await).await
     }
 
     /// Makes the store receive announcements over a direct connection to the PostgreSQL server at `url`, which bypasses
@@ -190,14 +199,15 @@ impl Store {
         Ok(())
     }
 
-    /// Starts receiving announcements from other processes. Returns `None` if they are not available: on SQLite, and
-    /// behind a pooler that shares sessions unless [`listen_at`](Self::listen_at) was called.
+    /// Starts receiving announcements from other processes. Changes that the process with the tag `own` has announced are
+    /// ignored. Returns `None` if announcements are not available: on SQLite, and behind a pooler that shares sessions
+    /// unless [`listen_at`](Self::listen_at) was called.
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] if no connection can be opened.
-    pub async fn announcements(&self) -> Result<Option<Announcements>, Error> {
+    pub async fn announcements(&self, own: ProcessTag) -> Result<Option<Announcements>, Error> {
         let Some(server) = self.announcer.clone() else { return Ok(None) };
-        Announcements::listen(server, &self.writer).await.map(Some)
+        Announcements::listen(server, own, &self.writer).await.map(Some)
     }
 
     /// Updates the gauge metrics for open connections, idle connections and queued writes.

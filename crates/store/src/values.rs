@@ -3,15 +3,17 @@
 //! The two databases have different drivers: `rusqlite` for SQLite, `sqlx` for PostgreSQL. The enums in this file cover
 //! both, so that each query is written once, next to the parser of its rows.
 
+use std::cell::Cell;
+
 use domain::audit::Mac;
 use domain::deliveries::DeliveryId;
-use domain::parameter::Parameter;
+use domain::parameter::{Bounded, Parameter};
 use domain::time::Timestamp;
 use domain::{
     AccessTokenSid, AccountSid, AlertSid, ApiKeySid, ChallengeSid, CredentialSid, EntitySid, EventSid,
     FactorSid, NotificationSid, RequestSid, Sealed, ServiceSid, Sid, WebhookSid,
 };
-use rusqlite::types::ValueRef;
+use rusqlite::types::{FromSql, ValueRef};
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::types::Uuid;
@@ -25,7 +27,7 @@ use crate::error::{Error, sqlite_error};
 pub(crate) enum Value {
     Int(Option<i64>),
     Text(Option<String>),
-    Bytes(Vec<u8>),
+    Bytes(Option<Vec<u8>>),
     /// A SID whose kind the column determines, or a delivery ID: a BLOB on SQLite, a UUID on PostgreSQL.
     Id(Option<[u8; 16]>),
 }
@@ -49,8 +51,10 @@ values! {
     String => |value| Self::Text(Some(value));
     Option<String> => |value| Self::Text(value);
     Option<&str> => |value| Self::Text(value.map(str::to_owned));
-    &[u8] => |value| Self::Bytes(value.to_owned());
-    &Mac => |mac| Self::Bytes(mac.0.to_vec());
+    &[u8] => |value| Self::Bytes(Some(value.to_owned()));
+    Option<&[u8]> => |value| Self::Bytes(value.map(<[u8]>::to_vec));
+    Option<[u8; 16]> => |id| Self::Id(id);
+    &Mac => |mac| Self::Bytes(Some(mac.0.to_vec()));
     DeliveryId => |id| Self::Id(Some(id.to_bytes()));
 }
 
@@ -88,7 +92,7 @@ sid_values!(
 
 impl<T> From<&Sealed<T>> for Value {
     fn from(sealed: &Sealed<T>) -> Self {
-        Self::Bytes(sealed.as_bytes().to_owned())
+        Self::Bytes(Some(sealed.as_bytes().to_owned()))
     }
 }
 
@@ -100,15 +104,46 @@ pub(crate) use bind;
 
 /// A row returned by either database. Its columns are read by name.
 pub(crate) enum Row<'a> {
-    Sqlite(&'a rusqlite::Row<'a>),
+    Sqlite(SqliteRow<'a>),
     Postgres(&'a PgRow),
+}
+
+/// A row of SQLite, which compares a name with those of all columns. Most parsers read columns in their order, so the
+/// column after the one that was read last is tried first.
+pub(crate) struct SqliteRow<'a> {
+    row: &'a rusqlite::Row<'a>,
+    next: Cell<usize>,
+}
+
+impl<'a> SqliteRow<'a> {
+    pub(crate) const fn new(row: &'a rusqlite::Row<'a>) -> Self {
+        Self { row, next: Cell::new(0) }
+    }
+
+    fn get<T: FromSql>(&self, column: &str) -> Result<T, Error> {
+        Ok(self.row.get(self.index(column)?).map_err(sqlite_error)?)
+    }
+
+    fn get_ref(&self, column: &str) -> Result<ValueRef<'a>, Error> {
+        Ok(self.row.get_ref(self.index(column)?).map_err(sqlite_error)?)
+    }
+
+    fn index(&self, column: &str) -> Result<usize, Error> {
+        let (statement, next) = (self.row.as_ref(), self.next.get());
+        let index = match statement.column_name(next) {
+            Ok(name) if name == column => next,
+            _ => statement.column_index(column).map_err(sqlite_error)?,
+        };
+        self.next.set(index + 1);
+        Ok(index)
+    }
 }
 
 macro_rules! column {
     ($($name:ident -> $type:ty;)*) => {
         $(pub(crate) fn $name(&self, column: &str) -> Result<$type, Error> {
             Ok(match self {
-                Self::Sqlite(row) => row.get(column).map_err(sqlite_error)?,
+                Self::Sqlite(row) => row.get(column)?,
                 Self::Postgres(row) => row.try_get(column)?,
             })
         })*
@@ -122,6 +157,7 @@ impl Row<'_> {
         text -> String;
         optional_text -> Option<String>;
         bytes -> Vec<u8>;
+        optional_bytes -> Option<Vec<u8>>;
     }
 
     pub(crate) fn timestamp(&self, column: &str) -> Result<Timestamp, Error> {
@@ -135,7 +171,7 @@ impl Row<'_> {
     /// Returns the 16 bytes of a column that holds a SID or a delivery ID, or `None` if the column is null.
     pub(crate) fn optional_id(&self, column: &str) -> Result<Option<[u8; 16]>, Error> {
         match self {
-            Self::Sqlite(row) => match row.get_ref(column).map_err(sqlite_error)? {
+            Self::Sqlite(row) => match row.get_ref(column)? {
                 ValueRef::Null => Ok(None),
                 ValueRef::Blob(bytes) => {
                     bytes.try_into().map(Some).map_err(|_| Error::Corrupt(column.to_owned()))
@@ -149,7 +185,7 @@ impl Row<'_> {
     /// Returns whether a column that holds a SID or a delivery ID is null.
     pub(crate) fn is_null(&self, column: &str) -> Result<bool, Error> {
         Ok(match self {
-            Self::Sqlite(row) => row.get_ref(column).map_err(sqlite_error)? == ValueRef::Null,
+            Self::Sqlite(row) => row.get_ref(column)? == ValueRef::Null,
             Self::Postgres(row) => row.try_get_raw(column)?.is_null(),
         })
     }
@@ -177,6 +213,24 @@ impl Row<'_> {
 
     pub(crate) fn mac(&self, column: &str) -> Result<Mac, Error> {
         self.bytes(column)?.try_into().map(Mac).map_err(|_| Error::Corrupt(column.to_owned()))
+    }
+
+    /// Returns the bytes of a column that holds a SHA-256 digest.
+    pub(crate) fn digest(&self, column: &str) -> Result<[u8; 32], Error> {
+        self.bytes(column)?.try_into().map_err(|_| Error::Corrupt(column.to_owned()))
+    }
+
+    /// Returns the number in a column, converted into the type of the value that it stores.
+    pub(crate) fn number<T: TryFrom<i64>>(&self, column: &str) -> Result<T, Error> {
+        T::try_from(self.int(column)?).map_err(|_| Error::Corrupt(column.to_owned()))
+    }
+
+    /// Returns the number in a column, which must be within the bounds of its type.
+    pub(crate) fn bounded<const MIN: i64, const MAX: i64>(
+        &self,
+        column: &str,
+    ) -> Result<Bounded<MIN, MAX>, Error> {
+        Bounded::new(self.int(column)?).ok_or_else(|| Error::Corrupt(column.to_owned()))
     }
 
     pub(crate) fn sealed<T>(&self, column: &str) -> Result<Sealed<T>, Error> {

@@ -54,6 +54,7 @@ impl Writer {
     /// Starts the writer thread for a SQLite database. `connection` is the database's only write connection. The thread
     /// holds `lock` until that connection is closed.
     pub(crate) fn sqlite(connection: SqliteConnection, lock: Option<FolderLock>) -> Result<Self, Error> {
+        connection.restore_from_memory()?;
         Self::start(Builder::new_current_thread().enable_time(), async move |queue| {
             let mut tx = Write(Read::new(Connection::Sqlite(Box::new(connection))));
             let closed = write_in_batches(&mut tx, queue).await;

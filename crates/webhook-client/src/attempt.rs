@@ -20,6 +20,36 @@ pub struct Attempt {
     pub duration: Duration,
 }
 
+/// A failure of a webhook that a test server simulates instead of sending the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SimulatedFailure {
+    /// The receiver does not respond in time.
+    Timeout,
+    /// The receiver refuses the connection.
+    Connection,
+    /// The receiver responds with this status.
+    Status(u16),
+}
+
+impl Attempt {
+    /// Returns the attempt that failed in this way, after `duration`.
+    pub fn simulated(failure: SimulatedFailure, duration: Duration) -> Self {
+        let (outcome, status) = match failure {
+            SimulatedFailure::Timeout => (Outcome::ReadTimedOut, None),
+            SimulatedFailure::Connection => (Outcome::ConnectFailed, None),
+            SimulatedFailure::Status(status) => (Outcome::from_status(status), Some(status)),
+        };
+        let response = status.map(|status| Response {
+            status,
+            headers: Vec::new(),
+            body: Vec::new(),
+            truncated: false,
+            retry_after: None,
+        });
+        Self { outcome, response, cause: Some("simulated by test mode".to_owned()), duration }
+    }
+}
+
 impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.outcome.fmt(f)?;

@@ -75,6 +75,14 @@ impl WebhookClient {
         }
     }
 
+    /// Returns the names and values of the headers of a request, spelled as they are sent. Returns no headers if the
+    /// request cannot be sent.
+    pub fn headers(&self, request: &Request<'_>) -> Vec<(String, String)> {
+        let Ok(post) = self.build_post(request) else { return Vec::new() };
+        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        post.headers().iter().map(|(name, value)| (title_case(name.as_str()), text(value))).collect()
+    }
+
     /// Sends the request on an idle connection if there is one, otherwise on a new one. Returns the response.
     async fn deliver(
         &self,
@@ -121,7 +129,11 @@ impl WebhookClient {
     /// Returns the signed HTTP request for a webhook (docs/protocol/webhooks.md, sections 3 and 4).
     fn build_post(&self, request: &Request<'_>) -> Result<hyper::Request<Full<Bytes>>, Failure> {
         let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(request.parameters).finish();
-        hyper::Request::post(request.url.request_target())
+        let mut builder = hyper::Request::post(request.url.request_target());
+        for (name, value) in &self.settings.extra_headers {
+            builder = builder.header(*name, *value);
+        }
+        builder
             .header(HOST, request.url.host_header())
             .header(USER_AGENT, &self.user_agent)
             .header(ACCEPT, "*/*")
@@ -131,6 +143,15 @@ impl WebhookClient {
             .body(Full::from(form))
             .map_err(|error| Failure::because(Outcome::InvalidRequest, &error))
     }
+}
+
+/// Returns the name of a header with an upper-case letter at the start of each word.
+fn title_case(name: &str) -> String {
+    let word = |word: &str| match word.split_at_checked(1) {
+        Some((initial, rest)) => initial.to_ascii_uppercase() + rest,
+        None => word.to_owned(),
+    };
+    name.split('-').map(word).collect::<Vec<_>>().join("-")
 }
 
 impl fmt::Debug for WebhookClient {

@@ -38,7 +38,7 @@ pub mod signature;
 mod timeouts;
 mod tls;
 
-pub use attempt::Attempt;
+pub use attempt::{Attempt, SimulatedFailure};
 pub use client::{Request, WebhookClient};
 pub use error::Error;
 pub use guard::Guard;

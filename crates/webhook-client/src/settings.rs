@@ -21,6 +21,8 @@ pub struct Settings {
     pub total_timeout: Duration,
     /// Value of the `User-Agent` request header.
     pub user_agent: String,
+    /// Names and values of further headers of each request.
+    pub extra_headers: Vec<(&'static str, &'static str)>,
 }
 
 impl Default for Settings {
@@ -32,6 +34,7 @@ impl Default for Settings {
             read_timeout: Duration::from_secs(15),
             total_timeout: Duration::from_secs(15),
             user_agent: "TwilioProxy/1.1".into(),
+            extra_headers: Vec::new(),
         }
     }
 }

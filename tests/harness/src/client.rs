@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
-use reqwest::{Client, Method, RequestBuilder, Url, redirect};
+use reqwest::{Client, Method, RequestBuilder, Response, Url, redirect};
+
+use crate::events::{Events, is_event_stream};
 
 /// The credentials of a request.
 #[derive(Clone, Debug)]
@@ -66,10 +68,37 @@ impl Http {
         self.raw_body(path, "application/x-www-form-urlencoded", encoded(form)).await
     }
 
+    /// Sends POST to `path` with `body` as `application/json`.
+    pub async fn post_json(&self, path: &str, body: &serde_json::Value) -> Reply {
+        self.raw_body(path, "application/json", body.to_string()).await
+    }
+
+    /// Sends a request with this method to `path`, with `body` as `application/json`, or with that type and no body.
+    pub async fn send_json(&self, method: Method, path: &str, body: Option<&serde_json::Value>) -> Reply {
+        let request = self.client.request(method, self.url(path)).header(CONTENT_TYPE, "application/json");
+        self.send(request.body(body.map(ToString::to_string).unwrap_or_default())).await
+    }
+
     /// Sends POST to `path` with these literal bytes and this content type.
     pub async fn raw_body(&self, path: &str, content_type: &str, bytes: impl Into<Vec<u8>>) -> Reply {
         let request = self.client.post(self.url(path)).header(CONTENT_TYPE, content_type);
         self.send(request.body(bytes.into())).await
+    }
+
+    /// Sends GET to `path`, and returns the response, which must be a stream of events. Each event must arrive within
+    /// `timeout`.
+    ///
+    /// # Panics
+    ///
+    /// With the whole response, if it is another one.
+    pub async fn events(&self, path: &str, timeout: Duration) -> Events {
+        // The timeout of the client would end the whole response.
+        let request = self.client.get(self.url(path)).timeout(Duration::from_secs(3600));
+        let response = self.response(request).await;
+        if response.status().is_success() && is_event_stream(response.headers()) {
+            return Events::new(response, timeout);
+        }
+        panic!("no stream of events: {:?}", reply(response).await);
     }
 
     async fn ask(&self, method: Method, path: &str, form: &[(&str, &str)]) -> Reply {
@@ -91,19 +120,31 @@ impl Http {
     }
 
     async fn send(&self, request: RequestBuilder) -> Reply {
+        reply(self.response(request).await).await
+    }
+
+    async fn response(&self, request: RequestBuilder) -> Response {
         let request = match &self.auth {
             Auth::None => request,
             Auth::Basic(user, password) => request.basic_auth(user, Some(password)),
             Auth::Raw(header) => request.header(AUTHORIZATION, header),
         };
         let request = self.headers.iter().fold(request, |request, (name, value)| request.header(name, value));
-        let response = request.send().await.expect("a response");
-        Reply {
-            status: response.status().as_u16(),
-            headers: response.headers().clone(),
-            text: response.text().await.expect("the response's body"),
-        }
+        request.send().await.expect("a response")
     }
+}
+
+/// Reads a response. Of a stream of events, only the beginning is read, because it does not end.
+async fn reply(mut response: Response) -> Reply {
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let text = match is_event_stream(&headers) {
+        true => {
+            let chunk = response.chunk().await.expect("the beginning of the response's body");
+            chunk.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+        }
+        false => response.text().await.expect("the response's body"),
+    };
+    Reply { status, headers, text }
 }
 
 /// A received response.

@@ -41,6 +41,7 @@ mod binary;
 mod client;
 mod collector;
 mod environment;
+mod events;
 pub mod jws;
 mod poll;
 mod port;
@@ -56,6 +57,7 @@ pub use binary::binary_under_test;
 pub use client::{Auth, Http, Reply};
 pub use collector::{Collector, Span};
 pub use environment::{remove_server_variables, remove_variables};
+pub use events::{Event, Events};
 pub use poll::wait_until;
 pub use port::Port;
 pub use postgres::{

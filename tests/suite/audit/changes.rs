@@ -138,6 +138,44 @@ impl Changes {
         }
     }
 
+    /// Registers a passkey of an existing entity, signs in with it, and once with a copy.
+    async fn use_passkey(&mut self, service: &str) {
+        const ORIGIN: &str = "https://secret.example.com";
+        let party = json!({ "id": "secret.example.com", "name": "Owl Bank" });
+        let config = json!({
+            "relying_party": party,
+            "authenticator_attachment": "any",
+            "discoverable_credentials": "preferred",
+            "user_verification": "required",
+        });
+        let new = json!({ "friendly_name": "Zoe's laptop", "identity": "zoe-0001", "config": config });
+        let base = format!("/v2/Services/{service}/Passkeys");
+        let made = self.api_key_backend.post_json(&format!("{base}/Factors"), &new).await;
+        let factor = sid_of(&made);
+        self.expect(self.api_key(), "factor.created", &factor, Some(&made));
+        let (mut passkey, credential) = device::Passkey::register(&made.json()["options"], ORIGIN).unwrap();
+        let reply = self.backend.post_json(&format!("{base}/VerifyFactor"), &credential).await;
+        self.expect(self.account(), "factor.verified", &factor, Some(&reply));
+        for is_copy in [false, true] {
+            let asked = json!({ "identity": "zoe-0001" });
+            let made = self.backend.post_json(&format!("{base}/Challenges"), &asked).await;
+            let challenge = sid_of(&made);
+            self.expect(self.account(), "challenge.created", &challenge, Some(&made));
+            passkey.set_sign_count(5);
+            let credential = passkey.sign_in(&made.json()["options"], ORIGIN).unwrap();
+            let reply = self.backend.post_json(&format!("{base}/ApproveChallenge"), &credential).await;
+            if is_copy {
+                assert_error(&reply, 400, 60379);
+                self.expect(self.account(), "factor.counter", &factor, None);
+            } else {
+                self.expect(self.account(), "challenge.approved", &challenge, Some(&reply));
+            }
+        }
+        let path = format!("{}/Factors/{factor}", entity(service, "zoe-0001"));
+        let reply = self.backend.post(&path, &[("FriendlyName", "Zoe's passkey")]).await;
+        self.expect(self.account(), "factor.updated", &factor, Some(&reply));
+    }
+
     async fn change_webhook(&mut self, service: &str) {
         let form = [
             ("FriendlyName", "Hook"),
@@ -238,6 +276,7 @@ on_every_database! {
         changes.create_factor(&world, &service).await;
         let device = changes.enroll_device(&world, &service).await;
         changes.answer_challenges(&world, &device).await;
+        changes.use_passkey(&service).await;
         changes.change_webhook(&service).await;
         changes.change_credential().await;
         changes.delete_everything(&world, &service, &device).await;
@@ -299,7 +338,7 @@ fn assert_operator_finds_records(world: &World, api_key_sid: &str, factor_sid: &
         let listed = world.command(&[&["audit", "list"], arguments].concat());
         listed.lines().map(str::to_owned).collect::<Vec<_>>()
     };
-    assert_eq!(list(&["--actor", api_key_sid]).len(), 3);
+    assert_eq!(list(&["--actor", api_key_sid]).len(), 4);
     let of_factor = list(&["--resource", factor_sid]);
     assert_eq!(of_factor.len(), 4);
     assert!(

@@ -185,7 +185,6 @@ async fn factor_parameters_outside_their_limits_are_refused() {
     let (app_id, token, version, map) = (long(101), long(4097), long(65), map_of_length(1025));
     let unserved = refused(400, 60369, "Factor type invalid or not provided");
     let mut rows = vec![
-        (vec![("FactorType", "totp")], unserved.clone()),
         (vec![("FactorType", "passkeys")], unserved),
         (vec![("FactorType", "sms")], invalid("FactorType")),
         (vec![("FactorType", "PUSH")], invalid("FactorType")),

@@ -35,6 +35,11 @@ pub(crate) struct Backends {
 }
 
 impl Backends {
+    /// Returns the SID and the auth token of the second account.
+    pub(crate) fn other(&self) -> (String, String) {
+        self.other.clone()
+    }
+
     pub(crate) fn create(world: &World) -> Self {
         let key = || credentials(&world.command(&["api-key", "create", world.server.account_sid()]));
         let other = credentials(&world.command(&["account", "create", "--name", "Other"]));
@@ -288,7 +293,7 @@ fn refusal_of_another_account((_, pattern, allowed, _): Row) -> Option<(u16, i64
 fn refusal_of_enrollee((_, _, allowed, _): Row) -> Option<(u16, i64)> {
     match allowed {
         Allowed::Anyone => None,
-        Allowed::BackendOrEnrollee => Some((403, 60313)),
+        Allowed::BackendOrEnrollee | Allowed::BackendNotEnrollee => Some((403, 60313)),
         _ => Some((403, 20403)),
     }
 }
@@ -296,6 +301,7 @@ fn refusal_of_enrollee((_, _, allowed, _): Row) -> Option<(u16, i64)> {
 fn refusal_of_own_enrollee((_, _, allowed, _): Row) -> Option<(u16, i64)> {
     match allowed {
         Allowed::Anyone | Allowed::BackendOrEnrollee => None,
+        Allowed::BackendNotEnrollee => Some((403, 60313)),
         _ => Some((403, 20403)),
     }
 }
@@ -310,7 +316,7 @@ fn refusal_of_spent_enrollee((_, _, allowed, _): Row) -> Option<(u16, i64)> {
 fn refusal_of_other_device((_, _, allowed, _): Row) -> Option<(u16, i64)> {
     match allowed {
         Allowed::Anyone => None,
-        Allowed::BackendOrDevice => Some((404, 20404)),
+        Allowed::BackendOrDevice | Allowed::BackendNotDevice => Some((404, 20404)),
         _ => Some((403, 20403)),
     }
 }
@@ -320,7 +326,7 @@ fn refusal_of_sibling_device((_, pattern, allowed, _): Row) -> Option<(u16, i64)
         Allowed::Anyone => None,
         // The list succeeds, but contains only the caller's own challenges.
         Allowed::BackendOrDevice if pattern == CHALLENGES => None,
-        Allowed::BackendOrDevice => Some((404, 20404)),
+        Allowed::BackendOrDevice | Allowed::BackendNotDevice => Some((404, 20404)),
         _ => Some((403, 20403)),
     }
 }
@@ -328,6 +334,7 @@ fn refusal_of_sibling_device((_, pattern, allowed, _): Row) -> Option<(u16, i64)
 fn refusal_of_own_device((_, _, allowed, _): Row) -> Option<(u16, i64)> {
     match allowed {
         Allowed::Anyone | Allowed::BackendOrDevice => None,
+        Allowed::BackendNotDevice => Some((404, 20404)),
         _ => Some((403, 20403)),
     }
 }

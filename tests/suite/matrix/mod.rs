@@ -5,6 +5,7 @@
 mod callers;
 mod device_token;
 
+use domain::FactorType;
 use harness::{Auth, Http, Reply};
 use serde_json::json;
 
@@ -20,9 +21,13 @@ pub(crate) enum Allowed {
     Backend,
     BackendOrEnrollee,
     BackendOrDevice,
+    /// Only the backend, because phones do not enroll factors of this type. They may use the same route for push.
+    BackendNotEnrollee,
+    /// Only the backend, because the resource is not the device's own. Devices may use the same route for push.
+    BackendNotDevice,
 }
 
-/// A row of [`TABLE`]: method, path pattern, allowed callers, and the status of a successful request.
+/// A row of [`TABLE`]: method, path pattern, allowed callers, and the status of their requests.
 pub(crate) type Row = (&'static str, &'static str, Allowed, u16);
 
 pub(crate) const TABLE: &[Row] = &[
@@ -36,6 +41,7 @@ pub(crate) const TABLE: &[Row] = &[
     ("DELETE", "/v2/Services/{ServiceSid}", Allowed::Backend, 204),
     ("POST", "/v2/Services/{ServiceSid}/AccessTokens", Allowed::Backend, 201),
     ("GET", "/v2/Services/{ServiceSid}/AccessTokens/{Sid}", Allowed::Backend, 200),
+    ("GET", "/countersign/v1/Services/{ServiceSid}/AccessTokens/{Sid}/QrCode", Allowed::Backend, 200),
     ("POST", "/v2/Services/{ServiceSid}/Entities", Allowed::Backend, 201),
     ("GET", "/v2/Services/{ServiceSid}/Entities", Allowed::Backend, 200),
     ("GET", "/v2/Services/{ServiceSid}/Entities/{Identity}", Allowed::Backend, 200),
@@ -50,6 +56,10 @@ pub(crate) const TABLE: &[Row] = &[
     ("GET", "/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges/{Sid}", Allowed::BackendOrDevice, 200),
     ("POST", "/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges/{Sid}", Allowed::BackendOrDevice, 200),
     ("POST", NOTIFICATIONS, Allowed::Backend, 201),
+    ("POST", "/v2/Services/{ServiceSid}/Passkeys/Factors", Allowed::Backend, 201),
+    ("POST", "/v2/Services/{ServiceSid}/Passkeys/VerifyFactor", Allowed::Backend, 200),
+    ("POST", "/v2/Services/{ServiceSid}/Passkeys/Challenges", Allowed::Backend, 201),
+    ("POST", "/v2/Services/{ServiceSid}/Passkeys/ApproveChallenge", Allowed::Backend, 200),
     ("POST", "/v2/Services/{ServiceSid}/Webhooks", Allowed::Backend, 201),
     ("GET", "/v2/Services/{ServiceSid}/Webhooks", Allowed::Backend, 200),
     ("GET", "/v2/Services/{ServiceSid}/Webhooks/{Sid}", Allowed::Backend, 200),
@@ -64,24 +74,65 @@ pub(crate) const TABLE: &[Row] = &[
     ("GET", "/v1/Alerts/{Sid}", Allowed::Backend, 200),
     ("GET", EVENTS, Allowed::Backend, 200),
     ("GET", "/v1/Events/{Sid}", Allowed::Backend, 200),
+    ("GET", "/countersign/v1/Services/{ServiceSid}/Events", Allowed::Backend, 200),
+    ("GET", FACTOR_STREAM, Allowed::BackendOrDevice, 200),
+    ("GET", CHALLENGE_STREAM, Allowed::BackendOrDevice, 200),
 ];
 
+/// A row of [`TABLE_OF_TYPES`]: the type of the factors and challenges in path and body, and a row for it.
+type RowOfType = (FactorType, Row);
+
+/// The rows of factors and challenges of the types other than push. The server must answer with 400 where it does not
+/// serve the type.
+const TABLE_OF_TYPES: &[RowOfType] = &[
+    (FactorType::Totp, ("POST", FACTORS, Allowed::BackendNotEnrollee, 201)),
+    (FactorType::Totp, ("GET", FACTOR, Allowed::BackendNotDevice, 200)),
+    (FactorType::Totp, ("POST", FACTOR, Allowed::BackendNotDevice, 200)),
+    (FactorType::Totp, ("DELETE", FACTOR, Allowed::BackendNotDevice, 204)),
+    (FactorType::Totp, ("POST", CHALLENGES, Allowed::Backend, 201)),
+    (FactorType::Totp, ("GET", CHALLENGE, Allowed::BackendNotDevice, 200)),
+    (FactorType::Totp, ("POST", CHALLENGE, Allowed::BackendNotDevice, 200)),
+    (FactorType::Totp, ("POST", NOTIFICATIONS, Allowed::Backend, 400)),
+    (FactorType::Passkeys, ("POST", FACTORS, Allowed::BackendNotEnrollee, 400)),
+    (FactorType::Passkeys, ("GET", FACTOR, Allowed::BackendNotDevice, 200)),
+    (FactorType::Passkeys, ("POST", FACTOR, Allowed::BackendNotDevice, 200)),
+    (FactorType::Passkeys, ("DELETE", FACTOR, Allowed::BackendNotDevice, 204)),
+    (FactorType::Passkeys, ("POST", CHALLENGES, Allowed::Backend, 400)),
+    (FactorType::Passkeys, ("GET", CHALLENGE, Allowed::BackendNotDevice, 200)),
+    (FactorType::Passkeys, ("POST", CHALLENGE, Allowed::BackendNotDevice, 400)),
+    (FactorType::Passkeys, ("POST", NOTIFICATIONS, Allowed::Backend, 400)),
+];
+
+/// Returns the rows of both tables. The rows of [`TABLE`] are about push.
+fn rows() -> impl Iterator<Item = RowOfType> {
+    TABLE.iter().map(|row| (FactorType::Push, *row)).chain(TABLE_OF_TYPES.iter().copied())
+}
+
 const SERVICES: &str = "/v2/Services";
+const FACTORS: &str = "/v2/Services/{ServiceSid}/Entities/{Identity}/Factors";
+const FACTOR: &str = "/v2/Services/{ServiceSid}/Entities/{Identity}/Factors/{Sid}";
 const CHALLENGES: &str = "/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges";
+const CHALLENGE: &str = "/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges/{Sid}";
 const NOTIFICATIONS: &str =
     "/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges/{ChallengeSid}/Notifications";
+const FACTOR_STREAM: &str = "/countersign/v1/Services/{ServiceSid}/Entities/{Identity}/Factors/{Sid}/Events";
+const CHALLENGE_STREAM: &str =
+    "/countersign/v1/Services/{ServiceSid}/Entities/{Identity}/Challenges/{Sid}/Events";
 const CREDENTIALS: &str = "/v1/Credentials";
 const ALERTS: &str = "/v1/Alerts";
 const EVENTS: &str = "/v1/Events";
 
 /// Sends the request of this row.
-async fn request(client: &Http, (method, pattern, ..): Row, fixture: &Fixture) -> Reply {
-    let path = fixture.path(pattern);
+async fn request(client: &Http, (factor_type, (method, pattern, ..)): RowOfType, fixture: &Fixture) -> Reply {
+    let path = fixture.path_of(factor_type, pattern);
     match method {
         "GET" => client.get(&path, &[]).await,
         "DELETE" => client.delete(&path, &[]).await,
         "POST" => {
-            let form = fixture.form(pattern);
+            if let Some(body) = fixture.json(pattern) {
+                return client.post_json(&path, &body).await;
+            }
+            let form = fixture.form_of(factor_type, pattern);
             let form: Vec<_> = form.iter().map(|(name, value)| (*name, value.as_str())).collect();
             client.post(&path, &form).await
         }
@@ -108,12 +159,39 @@ async fn clear(world: &World) {
 fn access_table_lists_every_served_route() {
     let name = |who: api::Callers| format!("{who:?}");
     let mut served: Vec<_> =
-        api::ROUTES.iter().map(|route| (route.path, route.method, name(route.callers))).collect();
+        api::ROUTES.iter().map(|route| (route.path, route.method, name(route.endpoint.callers))).collect();
     let mut rows: Vec<_> =
         TABLE.iter().map(|(method, path, who, _)| (*path, *method, format!("{who:?}"))).collect();
     served.sort_unstable();
     rows.sort_unstable();
     assert_eq!(served, rows, "the server's routes on the left, this test's table on the right");
+}
+
+#[test]
+fn access_table_lists_every_route_of_factors_and_challenges_for_each_type() {
+    const ENTITY: &str = "/v2/Services/{ServiceSid}/Entities/{Identity}/";
+    let is_list = |method: &str, path: &str| method == "GET" && [FACTORS, CHALLENGES].contains(&path);
+    let typed = api::ROUTES.iter().filter(|route| route.path.starts_with(ENTITY));
+    let mut typed: Vec<_> = typed
+        .filter(|route| !is_list(route.method, route.path))
+        .map(|route| (route.path, route.method, format!("{:?}", route.endpoint.callers)))
+        .collect();
+    typed.sort_unstable();
+    for factor_type in [FactorType::Totp, FactorType::Passkeys] {
+        let rows = TABLE_OF_TYPES.iter().filter(|(of, _)| *of == factor_type);
+        let mut rows: Vec<_> = rows
+            .map(|(_, (method, path, who, _))| {
+                let who = match who {
+                    Allowed::BackendNotEnrollee => Allowed::BackendOrEnrollee,
+                    Allowed::BackendNotDevice => Allowed::BackendOrDevice,
+                    who => *who,
+                };
+                (*path, *method, format!("{who:?}"))
+            })
+            .collect();
+        rows.sort_unstable();
+        assert_eq!(typed, rows, "the server's routes on the left, the rows of {factor_type:?} on the right");
+    }
 }
 
 on_every_database! {
@@ -124,9 +202,9 @@ on_every_database! {
         let before = fixture.state(&world).await;
         for (name, auth) in unauthenticated_callers {
             let client = client(&world, &auth);
-            for row in TABLE {
-                let reply = request(&client, *row, &fixture).await;
-                if row.2 == Allowed::Anyone {
+            for row in rows() {
+                let reply = request(&client, row, &fixture).await;
+                if row.1.2 == Allowed::Anyone {
                     assert_eq!(reply.status, 200, "{name}: {row:?}");
                     continue;
                 }
@@ -151,11 +229,11 @@ on_every_database! {
         let before = fixture.state(&world).await;
         for (name, auth, refusal) in &callers {
             let client = client(&world, auth);
-            for row in TABLE {
-                // A request that succeeds changes the fixture; `allowed_callers_succeed_on_every_route` covers
-                // it.
-                let Some((status, code)) = refusal(*row) else { continue };
-                let reply = request(&client, *row, &fixture).await;
+            for row in rows() {
+                // A request that succeeds changes the fixture; `allowed_callers_get_the_expected_status_on_every_route`
+                // covers it.
+                let Some((status, code)) = refusal(row.1) else { continue };
+                let reply = request(&client, row, &fixture).await;
                 assert_eq!(reply.status, status, "{name}: {row:?}: {reply:?}");
                 assert_error(&reply, status, code);
             }
@@ -165,14 +243,14 @@ on_every_database! {
 }
 
 on_every_database! {
-    async fn allowed_callers_succeed_on_every_route(world: World) {
+    async fn allowed_callers_get_the_expected_status_on_every_route(world: World) {
         let backends = Backends::create(&world);
         let account = basic(world.server.account_sid(), world.server.auth_token());
         let key = basic(&backends.key.0, &backends.key.1);
         let mut fixture = Fixture::create(&world).await;
         let mut is_untouched = true;
-        for row in TABLE {
-            let (method, pattern, who, status) = *row;
+        for row in rows() {
+            let (_, (method, pattern, who, status)) = row;
             for caller in ["account", "API key", "access token", "device"] {
                 let may = match caller {
                     "access token" => matches!(who, Allowed::Anyone | Allowed::BackendOrEnrollee),
@@ -193,11 +271,11 @@ on_every_database! {
                     _ => fixture.device.auth(),
                 };
                 let before = fixture.state(&world).await;
-                let reply = request(&client(&world, &auth), *row, &fixture).await;
+                let reply = request(&client(&world, &auth), row, &fixture).await;
                 assert_eq!(reply.status, status, "{caller}: {row:?}: {reply:?}");
                 // No list shows created access tokens and notifications.
                 let is_unlisted = pattern.ends_with("/AccessTokens") || pattern == NOTIFICATIONS;
-                let is_seen = method != "GET" && !is_unlisted;
+                let is_seen = method != "GET" && status < 400 && !is_unlisted;
                 let changed = fixture.state(&world).await != before;
                 assert_eq!(changed, is_seen, "{caller}: {row:?}");
                 is_untouched = !changed;

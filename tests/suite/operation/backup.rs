@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use device::{Answer, Style};
+use device::{Answer, Passkey, Style};
 use harness::Storage;
 
 use super::*;
+use crate::passkeys::{ORIGIN, RelyingParty};
+use crate::totp::TotpFixture;
 use crate::world::{World, created, entity};
 
 /// Returns everything that the account can list, without the server's address, which changes with each start.
@@ -27,12 +29,59 @@ async fn assert_works(world: &World, enrollment: &device::Enrollment) {
     world.access_token(&enrollment.service_sid, "other-user-1").await;
 }
 
+/// A TOTP factor and a passkey of one user, each of which has signed in once.
+struct SignIns {
+    service: String,
+    totp: TotpFixture,
+    /// The code with which the TOTP factor signed in.
+    used_code: String,
+    passkey: Passkey,
+}
+
+impl SignIns {
+    async fn create(world: &World) -> Self {
+        let party = RelyingParty::create(world).await;
+        // Long time steps, so that codes are still current after the backup was restored.
+        let totp =
+            TotpFixture::verified(world, &party.service, "user-0001", &[("Config.TimeStep", "60")]).await;
+        let used_code = totp.code(0);
+        assert_eq!(Self::code_status(world, &totp, &used_code).await, "approved");
+        let (mut passkey, _) = party.passkey("user-0001").await;
+        assert_eq!(Self::passkey_status(&party, &mut passkey).await, (200, "approved".into()));
+        Self { service: party.service, totp, used_code, passkey }
+    }
+
+    /// Checks that a new code and the passkey sign in, and that the used code and the used counter do not.
+    async fn assert_all_work(&mut self, world: &World) {
+        let Self { service, totp, used_code, passkey } = self;
+        assert_eq!(Self::code_status(world, totp, used_code).await, "pending", "the code is used");
+        assert_eq!(Self::code_status(world, totp, &totp.code(1)).await, "approved");
+        let party = RelyingParty::again(world, service);
+        passkey.set_sign_count(0);
+        assert_eq!(Self::passkey_status(&party, passkey).await.0, 400, "the counter is used");
+        assert_eq!(Self::passkey_status(&party, passkey).await, (200, "approved".into()));
+    }
+
+    /// Returns the status of a new challenge that is created with this code.
+    async fn code_status(world: &World, totp: &TotpFixture, code: &str) -> serde_json::Value {
+        created(&totp.challenge(world, &[("AuthPayload", code)]).await)["status"].clone()
+    }
+
+    /// Returns the status of the response, and that of the challenge, after a sign-in without a user name.
+    async fn passkey_status(party: &RelyingParty<'_>, passkey: &mut Passkey) -> (u16, serde_json::Value) {
+        let challenge = party.challenge(&serde_json::json!({})).await;
+        let reply = party.approve(&passkey.sign_in(&challenge["options"], ORIGIN).unwrap()).await;
+        (reply.status, reply.json()["status"].clone())
+    }
+}
+
 #[tokio::test]
 async fn backup_of_a_running_server_can_be_restored() {
     let mut world = World::sqlite();
     let service = world.service().await;
     let (_, enrollment) = world.enrolled(Style::Android, &service, "user-0001").await;
     world.challenge(&enrollment, &[]).await;
+    let mut sign_ins = SignIns::create(&world).await;
     let early = everything(&world).await;
     let Storage::Sqlite(data_dir) = world.storage.clone() else { unreachable!() };
     let backup = data_dir.with_file_name("backup.db");
@@ -89,6 +138,7 @@ async fn backup_of_a_running_server_can_be_restored() {
     world.server.restart();
     assert_eq!(everything(&world).await, early);
     assert_works(&world, &enrollment).await;
+    sign_ins.assert_all_work(&world).await;
 
     // The previous database can be restored in turn, with everything that is newer than the backup. Killed, so
     // that the write-ahead log is not empty.
@@ -289,6 +339,7 @@ async fn postgres_dump_can_be_restored_into_a_new_database() {
     let service = world.service().await;
     let (_, enrollment) = world.enrolled(Style::Android, &service, "user-0001").await;
     world.challenge(&enrollment, &[]).await;
+    let mut sign_ins = SignIns::create(&world).await;
     let early = everything(&world).await;
     let Storage::Postgres { url, data_dir } = world.storage.clone() else { unreachable!() };
 
@@ -304,4 +355,5 @@ async fn postgres_dump_can_be_restored_into_a_new_database() {
     world.server.restart_on(world.storage.clone());
     assert_eq!(everything(&world).await, early);
     assert_works(&world, &enrollment).await;
+    sign_ins.assert_all_work(&world).await;
 }

@@ -65,6 +65,10 @@ on_every_database! {
             for subject in ["configuration", "data folder", "database", "migrations", "master key", "deliveries", "webhook host"] {
                 assert_found(&well, "ok", subject, "");
             }
+            if let Storage::Sqlite(_) = world.storage {
+                let deep = findings(&mut doctor(&world, &["--deep"]));
+                assert_found(&deep, "ok", "database file", "undamaged");
+            }
             let ill = findings(&mut doctor(&world, &["--master-key", &"07".repeat(32)]));
             assert_found(&ill, "problem", "master key", "1 auth token sealed under key");
             assert_found(&ill, "warning", "webhook host", "127.0.0.1 resolves to an address that is not public");
@@ -156,10 +160,11 @@ async fn doctor_reports_problems_with_files_settings_and_certificates() {
         "private key does not belong to the certificate",
     );
 
-    // A damaged database file.
+    // A damaged database file. Only the deep check reads all of it.
     let database = place.path("data/countersign.db");
     let mut bytes = fs::read(&database).unwrap();
     bytes[4096 * 3..4096 * 3 + 2048].fill(0xff);
     fs::write(&database, bytes).unwrap();
-    assert_found(&doctor(&[]), "problem", "database", "");
+    assert_found(&doctor(&[]), "ok", "database", "SQLite");
+    assert_found(&doctor(&["--deep"]), "problem", "database", "");
 }

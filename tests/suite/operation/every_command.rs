@@ -36,7 +36,7 @@ const COMMANDS_WITHOUT_SERVER_OPTIONS: [&str; 6] =
     ["demo", "device", "load", "config defaults", "completions", "man"];
 
 /// Every command with arguments, and its outcome. `{account}` stands for the SID of the existing account.
-const COMMANDS: [(&str, &str, Outcome); 42] = [
+const COMMANDS: [(&str, &str, Outcome); 46] = [
     // The demo comes first because it takes longest.
     ("demo", "", Outcome::Done),
     ("serve", "", Outcome::Serving),
@@ -51,6 +51,10 @@ const COMMANDS: [(&str, &str, Outcome); 42] = [
     ("device deny", "{YC}", Outcome::Refused("no phone is enrolled")),
     ("device watch", "", Outcome::Refused("no phone is enrolled")),
     ("device forget", "YF", Outcome::Refused("no factor")),
+    ("device qr", "--service {VA} --identity user-0001 --token owl", Outcome::Done),
+    ("device totp add", "otpauth://totp/Bank:ada?secret=GEZDGNBVGY3TQOJQ", Outcome::Done),
+    ("device totp code", "", Outcome::Refused("no TOTP secret")),
+    ("device totp forget", "ada", Outcome::Refused("no TOTP secret of the account ada")),
     ("load", "", Outcome::Refused("--host")),
     ("health", "", Outcome::Refused("/healthz")),
     ("config check", "", Outcome::Done),
@@ -206,6 +210,7 @@ fn full(is_wanted: impl Fn(&str) -> bool) -> String {
             ("listen" | "metrics_listen", ..) => "\"127.0.0.1:0\"".to_owned(),
             // A flag or a variable overrides it, so this folder is never created.
             ("data_dir", ..) => "\"elsewhere\"".to_owned(),
+            ("test_mode_host", ..) => "[\"verify.test.example\"]".to_owned(),
             ("public_url", ..) => "\"https://verify.example.com\"".to_owned(),
             ("trusted_proxies" | "webhook_allow_network", ..) => "[\"127.0.0.0/8\"]".to_owned(),
             ("tls_cert" | "otlp_ca" | "webhook_ca" | "push_ca", ..) => "\"certificate.pem\"".to_owned(),

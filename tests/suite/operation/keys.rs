@@ -11,7 +11,8 @@ use harness::{Auth, Storage};
 
 use super::*;
 use crate::audit::exported;
-use crate::world::{World, assert_error, created, on_every_database};
+use crate::totp::TotpFixture;
+use crate::world::{World, assert_error, created, entity, on_every_database};
 
 const OLD: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 const NEW: &str = "ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100";
@@ -23,6 +24,8 @@ struct SealedSecrets {
     /// An access token that is not spent.
     access_token: String,
     access_token_path: String,
+    /// The secret of a TOTP factor of the enrolled user.
+    totp_secret: String,
 }
 
 impl SealedSecrets {
@@ -34,7 +37,9 @@ impl SealedSecrets {
         let path = format!("/v2/Services/{service}/AccessTokens");
         let form = [("Identity", "user-0002"), ("FactorType", "push"), ("Ttl", "300")];
         let token = created(&world.backend().post(&path, &form).await);
+        let totp = TotpFixture::create(world, &service, "user-0001", &[]).await;
         Self {
+            totp_secret: totp.secret(),
             enrollment,
             api_key: (value_of("api key sid", &made), value_of("secret", &made)),
             access_token: token["token"].as_str().unwrap().to_owned(),
@@ -54,6 +59,10 @@ impl SealedSecrets {
         assert_error(&without.get("/v2/Services", &[]).await, 401, 20003);
         let fetched = world.backend().get(&self.access_token_path, &[]).await;
         assert_eq!(fetched.json()["token"], self.access_token.as_str(), "{fetched:?}");
+        // The server finds the secret of the TOTP factor only if it can open it.
+        let path = format!("{}/Factors", entity(&self.enrollment.service_sid, "user-0001"));
+        let form = [("FactorType", "totp"), ("FriendlyName", "Copy"), ("Binding.Secret", &self.totp_secret)];
+        assert_error(&world.backend().post(&path, &form).await, 409, 60317);
         // New ones can be created too.
         world.access_token(&self.enrollment.service_sid, "user-0003").await;
     }
@@ -78,13 +87,13 @@ on_every_database! {
         let output = keys(&["rotate", "--master-key", OLD]);
         assert!(output.contains("to replace it, provide servers and this command with the new key"), "{output}");
         let listed = keys(&["list", "--master-key", OLD]);
-        assert!(listed.contains("1 auth token, 1 enrollment key, 1 server key, 1 audit key, 2 access tokens"), "{listed}");
+        assert!(listed.contains("1 auth token, 1 enrollment key, 1 server key, 1 audit key, 2 access tokens, 1 TOTP secret"), "{listed}");
         assert!(!listed.contains(OLD), "{listed}");
 
         world.server.restart_with(&both);
         secrets.assert_all_work(&world).await;
         let output = world.command(&[&["keys", "rotate"], &both[..]].concat());
-        assert!(output.starts_with("resealed 6 values under master key "), "{output}");
+        assert!(output.starts_with("resealed 7 values under master key "), "{output}");
         let output = world.command(&[&["keys", "rotate"], &both[..]].concat());
         assert!(output.starts_with("all values are sealed under master key "), "{output}");
         secrets.assert_all_work(&world).await;
@@ -170,7 +179,7 @@ async fn generated_master_key_can_be_rotated_while_the_server_runs() {
     let lines = exported(&world).await;
     let lines = lines.iter().filter(|line| line["event_type"] == "master-key.rotated");
     let counts: Vec<_> = lines.map(|line| line["data"]["count"].as_u64().unwrap()).collect();
-    assert!(counts.len() > 1 && counts.iter().sum::<u64>() >= 6, "{counts:?}");
+    assert!(counts.len() > 1 && counts.iter().sum::<u64>() >= 7, "{counts:?}");
     let retired = fs::read_dir(&data_dir).unwrap().map(|file| file.unwrap().path());
     let retired: Vec<_> = retired.filter(|file| file.to_string_lossy().contains("retired")).collect();
     assert_eq!(retired.len(), 1, "{retired:?}");

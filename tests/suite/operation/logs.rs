@@ -57,7 +57,7 @@ async fn each_json_log_line_is_one_object_with_the_request_id() {
     );
     assert_eq!(
         (&lines[1]["target"], &lines[1]["message"]),
-        (&"api::middleware".into(), &"request finished".into())
+        (&"web::middleware".into(), &"request finished".into())
     );
     let fields = &lines[1]["fields"];
     assert_eq!((&fields["route"], &fields["status"]), (&"/v2/Services".into(), &200.into()));
@@ -130,7 +130,7 @@ async fn log_level_can_be_changed_while_the_server_runs() {
     wait_for_line("log level restored", 1).await;
     assert_eq!(lines().await, 0);
 
-    place.file("countersign.toml", "log = \"warn,api=info\"");
+    place.file("countersign.toml", "log = \"warn,web=info\"");
     server.signal("HUP");
     wait_for_line("log levels reloaded", 1).await;
     assert_eq!(lines().await, 1);

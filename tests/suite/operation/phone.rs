@@ -13,10 +13,16 @@ fn demo_shows_every_step_and_leaves_no_files_behind() {
     let place = Place::new();
     let shown = succeed(&mut countersign(&place.folder, &["demo"]));
     // The sign-in comes first, deliveries after it.
-    let places: Vec<_> =
-        ["registers the public key", "asks the phone", "signs the answer", "too late", "push credential"]
-            .map(|expected| shown.find(expected).unwrap_or_else(|| panic!("{expected}: {shown}")))
-            .into();
+    let places: Vec<_> = [
+        "registers the public key",
+        "asks the phone",
+        "signs the answer",
+        "too late",
+        "push credential",
+        "signs in with a code",
+    ]
+    .map(|expected| shown.find(expected).unwrap_or_else(|| panic!("{expected}: {shown}")))
+    .into();
     assert!(places.is_sorted(), "{shown}");
     let titles: Vec<_> =
         shown.lines().filter_map(|line| line.strip_prefix("── ")?.split_once(". ")).collect();
@@ -257,4 +263,39 @@ async fn terminal_phone_errors_state_the_reason_without_secrets() {
     fs::write(&keyring, "{ \"enrollments\": \"MIGHAgEA\" }").unwrap();
     let output = refuse(&mut fixture.device(&["list"]), &["phone.json is not a keyring"]);
     assert!(!output.stderr.contains("MIGHAgEA"));
+}
+
+#[tokio::test]
+async fn terminal_phone_shows_codes_that_the_server_accepts() {
+    let fixture = PhoneFixture::new().await;
+    let backend = fixture.world.backend();
+    let path = format!("{}/Factors", entity(&fixture.service, "user-0001"));
+    let form = [("FactorType", "totp"), ("FriendlyName", "Ada's app")];
+    let factor = created(&backend.post(&path, &form).await);
+    let uri = factor["binding"]["uri"].as_str().unwrap();
+    let code = |shown: &str| {
+        assert!(shown.contains("  Owl Bank: Ada's app, ") && shown.ends_with(" s left\n"), "{shown}");
+        shown.split_once(' ').unwrap().0.to_owned()
+    };
+    refuse(&mut fixture.device(&["totp", "code"]), &["no TOTP secret in phone.json", "totp add URI"]);
+    refuse(&mut fixture.device(&["totp", "add", "https://owl.test/"]), &["not the URI of a TOTP secret"]);
+
+    let mut add = fixture.device(&["totp", "add", "-"]);
+    let mut child = add.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(format!("{uri}\n").as_bytes()).unwrap();
+    let added = wait(child);
+    assert_eq!((added.code, added.stderr.as_str()), (Some(0), ""), "{added:?}");
+    let path = format!("{path}/{}", factor["sid"].as_str().unwrap());
+    let verified = backend.post(&path, &[("AuthPayload", &code(&added.stdout))]).await;
+    assert_eq!(verified.json()["status"], "verified", "{verified:?}");
+    code(&succeed(&mut fixture.device(&["totp", "code"])));
+    code(&succeed(&mut fixture.device(&["totp", "code", "Ada's app"])));
+    refuse(&mut fixture.device(&["totp", "code", "Bob"]), &["no TOTP secret of the account Bob"]);
+    // Enrollments and secrets share the keyring.
+    let push = fixture.enroll("user-0001", "Ada's phone").await;
+    assert!(succeed(&mut fixture.device(&["list"])).starts_with(&push));
+    let forgotten = succeed(&mut fixture.device(&["totp", "forget", "Ada's app"]));
+    assert!(forgotten.contains("Deleted the secret of Ada's app"), "{forgotten}");
+    refuse(&mut fixture.device(&["totp", "code"]), &["no TOTP secret"]);
+    assert!(succeed(&mut fixture.device(&["list"])).starts_with(&push));
 }

@@ -38,6 +38,7 @@ pub(crate) async fn run(app: Arc<App>) {
     for run in 1_u32.. {
         tokio::time::sleep(CHAIN_INTERVAL).await;
         let result = append_unchained(&app).await;
+        app.feed.set_chain_head(app.chain.head().number);
         if let Err(Error::Fault(Fault::BrokenChain | Fault::RolledBackChain { .. })) = &result {
             METRICS.audit_chain_refusals.inc();
         }
@@ -277,7 +278,7 @@ mod tests {
     }
 
     async fn verify(app: &App, checkpoint: Option<ChainPosition>) -> Result<VerifiedChain, ChainBreak> {
-        app.verify_audit(checkpoint.as_slice()).await.unwrap().into_result()
+        app.verify_audit(checkpoint.as_slice(), |_| {}).await.unwrap().into_result()
     }
 
     #[tokio::test]

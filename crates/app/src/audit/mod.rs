@@ -33,4 +33,4 @@ pub use store::{AuditFilter, ChainedRecord, ListedRecord};
 
 pub(crate) use crate::audit::records::AuditWriter;
 pub use crate::audit::records::Origin;
-pub use crate::audit::verification::{ChainBreak, Verification, VerifiedChain};
+pub use crate::audit::verification::{ChainBreak, Verification, VerificationProgress, VerifiedChain};

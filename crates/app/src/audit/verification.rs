@@ -154,6 +154,15 @@ impl Checkpoints {
     }
 }
 
+/// How far the verification of the chain has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VerificationProgress {
+    /// Number of chained records verified so far.
+    pub checked: i64,
+    /// Number of chained records in total.
+    pub total: i64,
+}
+
 /// A walk along the chain during verification: the start, the position reached, and the number of records verified.
 struct Walk {
     removed: ChainPosition,
@@ -171,19 +180,27 @@ impl Walk {
 impl App {
     /// Verifies the whole audit log, and that the chain contains the `checkpoints`. Checkpoints before the start of the
     /// chain cannot be verified and are ignored, unless the newest checkpoint is one of them, which counts as a fault.
-    /// Returns the first fault that is found, if any.
+    /// Returns the first fault that is found, if any. Calls `report` again and again until all records are verified.
     ///
     /// # Errors
     /// Returns an error if the database fails.
-    pub async fn verify_audit(&self, checkpoints: &[ChainPosition]) -> Result<Verification, Error> {
-        match self.verify_chain(checkpoints).await {
+    pub async fn verify_audit(
+        &self,
+        checkpoints: &[ChainPosition],
+        report: impl Fn(VerificationProgress),
+    ) -> Result<Verification, Error> {
+        match self.verify_chain(checkpoints, report).await {
             Ok(verified) => Ok(Verification::Intact(verified)),
             Err(Interrupted::Broken(fault)) => Ok(Verification::Broken(fault)),
             Err(Interrupted::Failed(error)) => Err(error),
         }
     }
 
-    async fn verify_chain(&self, checkpoints: &[ChainPosition]) -> Result<VerifiedChain, Interrupted> {
+    async fn verify_chain(
+        &self,
+        checkpoints: &[ChainPosition],
+        report: impl Fn(VerificationProgress),
+    ) -> Result<VerifiedChain, Interrupted> {
         let checkpoints = Checkpoints::new(checkpoints)?;
         let chain = self.read_chain().await?;
         let head = chain.head;
@@ -200,6 +217,8 @@ impl App {
             } else {
                 self.skip_removed(&mut walk, next).await?;
             }
+            let total = walk.checked + (head.number - walk.position.number).max(0);
+            report(VerificationProgress { checked: walk.checked, total });
         }
         if !macs_equal(&walk.position.mac, &head.mac) && walk.position.number == head.number {
             return Err(ChainBreak::Ends.into());

@@ -5,16 +5,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use domain::alerts::Alert;
+use domain::challenges::PushChallenge;
 use domain::credentials::{Credential, CredentialType};
 use domain::deliveries::{Delivery, Ending, PushWork};
-use domain::factors::{Factor, Notification, Platform, RegistrationToken};
+use domain::factors::{Factor, Notification, Platform, PushFactor, RegistrationToken};
 use domain::{Challenge, CredentialSid, EntityPath, Timestamp};
-use push_client::{Message, Outcome};
+use push_client::{Message, Outcome, Preview};
 use serde_json::json;
 use store::Read;
 use telemetry::metrics::{METRICS, Provider, ProviderLabels, PushLabels, PushOutcome};
 
 use crate::App;
+use crate::capture::{Capture, CapturedPush, PushVerdict};
 use crate::delivery::attempt::{
     AlertSubject, AttemptResult, DeadToken, PUSH_FAILED_CODE, new_alert, prefixed_id,
 };
@@ -27,8 +29,8 @@ const EXPIRED_CODE: u32 = 52310;
 
 /// The stored data that a push needs, read in one transaction.
 struct PushContext {
-    challenge: Challenge,
-    factor: Factor,
+    challenge: Challenge<PushChallenge>,
+    factor: Factor<PushFactor>,
     credential_sid: Option<CredentialSid>,
     credential: Option<Credential>,
 }
@@ -49,7 +51,9 @@ impl Senders {
         if context.challenge.require_pending(now).is_err() {
             return Ok(AttemptResult::skipped("the challenge is no longer pending"));
         }
-        let Some(token) = context.factor.notification.token().filter(|_| !context.factor.unreachable) else {
+        let Some(token) =
+            context.factor.kind.notification.token().filter(|_| !context.factor.kind.unreachable)
+        else {
             return Ok(AttemptResult::skipped("the factor has no push token, or its device is unreachable"));
         };
         let outcome = self.push_to(app, delivery, push, &context, token, now).await;
@@ -73,23 +77,28 @@ impl Senders {
             let reason = "the push expired before it could be sent".to_owned();
             return Outcome::Refused { code: EXPIRED_CODE, reason };
         }
-        let (stored, credential) = match self.usable_credential(app, context) {
-            Ok(found) => found,
-            Err((code, reason)) => return Outcome::Refused { code, reason: reason.to_owned() },
-        };
         // Round up: rounding down could result in a time to live of 0, for which providers make only one attempt,
         // without delay.
         let remaining = u32::try_from(remaining_micros.saturating_add(999_999) / 1_000_000);
         let message = Message {
             challenge_sid: push.challenge_sid,
             factor_sid: push.factor_sid,
-            text: context.challenge.details.message.as_str().to_owned(),
+            text: context.challenge.kind.details.message.as_str().to_owned(),
             token: token.clone(),
-            token_registered_at: context.factor.token_registered_at,
-            app_id: context.factor.app_id.clone(),
+            token_registered_at: context.factor.kind.token_registered_at,
+            app_id: context.factor.kind.app_id.clone(),
             expires_at: (push.ttl > 0).then_some(delivery.expires_at),
             ttl: push.ttl.min(remaining.unwrap_or(push.ttl)),
             id: delivery.id.to_string(),
+        };
+        let usable = self.usable_credential(app, context);
+        if let Some(capture) = &app.capture {
+            let usable = usable.as_ref().map(|(_, credential)| &**credential).map_err(|(code, _)| *code);
+            return context.capture(capture.as_ref(), delivery, push, &message, usable, now).await;
+        }
+        let (stored, credential) = match usable {
+            Ok(found) => found,
+            Err((code, reason)) => return Outcome::Refused { code, reason: reason.to_owned() },
         };
         let began = Instant::now();
         let outcome = self.pusher.send(&connection_key(stored), &credential, &message).await;
@@ -113,7 +122,7 @@ impl Senders {
         }
         let stored =
             context.credential.as_ref().ok_or((52002, "the service's push credential does not exist"))?;
-        let is_for_platform = match context.factor.notification.platform() {
+        let is_for_platform = match context.factor.kind.notification.platform() {
             Platform::Apn => stored.credential_type == CredentialType::Apn,
             Platform::Fcm => stored.credential_type == CredentialType::Fcm,
             Platform::None => false,
@@ -137,12 +146,12 @@ impl PushContext {
         let (challenge_sid, factor_sid) = (push.challenge_sid, push.factor_sid);
         app.store
             .read(async move |db: &mut Read| {
-                let Some(challenge) = db.challenge(&path, challenge_sid).await? else { return Ok(None) };
-                let Some(factor) = db.factor(&path, factor_sid).await? else { return Ok(None) };
+                let Some(challenge) = db.push_challenge(&path, challenge_sid).await? else { return Ok(None) };
+                let Some(factor) = db.push_factor(&path, factor_sid).await? else { return Ok(None) };
                 let Some(service) = db.service(path.account_sid, path.service_sid).await? else {
                     return Ok(None);
                 };
-                let credential_sid = match factor.notification {
+                let credential_sid = match factor.kind.notification {
                     Notification::None => None,
                     Notification::Apn(_) => service.settings.push.apn_credential_sid,
                     Notification::Fcm(_) => service.settings.push.fcm_credential_sid,
@@ -156,9 +165,51 @@ impl PushContext {
             .await
     }
 
+    /// Passes the push to the test server instead of its provider, and returns the outcome that the test server decides
+    /// on. `usable` is the credential, or the debugger code that says why there is none.
+    async fn capture(
+        &self,
+        capture: &dyn Capture,
+        delivery: &Delivery,
+        push: &PushWork,
+        message: &Message,
+        usable: Result<&push_client::Credential, u32>,
+        now: Timestamp,
+    ) -> Outcome {
+        let platform = self.factor.kind.notification.platform();
+        let preview = match platform {
+            Platform::Fcm => Preview::of_fcm(message),
+            Platform::Apn | Platform::None => Preview::of_apns(message, usable.ok(), now),
+        };
+        let captured = CapturedPush {
+            delivery: delivery.id,
+            at: now,
+            platform,
+            challenge: self.challenge.clone(),
+            factor_sid: self.factor.sid,
+            notification_sid: push.notification_sid,
+            token: message.token.as_str().to_owned(),
+            headers: preview.headers,
+            body: preview.body,
+            would_fail: usable.err().or(preview.refusal),
+        };
+        match capture.push(captured).await {
+            PushVerdict::Delivered => {
+                Outcome::Delivered { provider_id: Some("captured by test mode".to_owned()) }
+            }
+            PushVerdict::Failed(failure) => {
+                let (kind, code) = match platform {
+                    Platform::Fcm => failure.of_fcm(),
+                    Platform::Apn | Platform::None => failure.of_apns(),
+                };
+                kind.outcome(code, "simulated by test mode", None)
+            }
+        }
+    }
+
     /// Returns the provider of the push, as a label for the metrics.
     fn provider(&self) -> Provider {
-        match self.factor.notification.platform() {
+        match self.factor.kind.notification.platform() {
             Platform::Fcm => Provider::Fcm,
             Platform::Apn | Platform::None => Provider::Apns,
         }
@@ -213,10 +264,10 @@ impl PushContext {
     }
 
     fn dead_token(&self) -> Option<DeadToken> {
-        self.factor.notification.token().map(|token| DeadToken {
+        self.factor.kind.notification.token().map(|token| DeadToken {
             factor_sid: self.factor.sid,
             token: token.as_str().to_owned(),
-            registered_at: self.factor.token_registered_at,
+            registered_at: self.factor.kind.token_registered_at,
         })
     }
 
@@ -232,7 +283,7 @@ impl PushContext {
         now: Timestamp,
     ) -> Alert {
         let factor = &self.factor;
-        let (binding_type, module) = match factor.notification.platform() {
+        let (binding_type, module) = match factor.kind.notification.platform() {
             Platform::Fcm => ("fcm", "FCMBA"),
             Platform::Apn | Platform::None => ("apn", "APNBA"),
         };

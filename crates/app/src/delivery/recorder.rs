@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
 use crate::App;
+use crate::capture::RecordedAttempt;
 use crate::delivery::attempt::{AttemptResult, DeadToken};
 use crate::error::Error;
 use crate::outbox::Outbox;
@@ -41,6 +42,20 @@ impl FinishedAttempt {
             error_code: self.result.error_code,
             status: self.result.status,
             detail: detail.map(|detail| detail.chars().take(MAX_DETAIL_CHARS).collect()),
+        }
+    }
+}
+
+impl FinishedAttempt {
+    /// Returns what a test server learns of the attempt.
+    pub(crate) fn to_report(&self) -> RecordedAttempt {
+        RecordedAttempt {
+            delivery: self.delivery.id,
+            began_at: self.began_at,
+            outcome: self.next.outcome(),
+            status: self.result.status,
+            milliseconds: milliseconds(self.began_at.until(self.ended_at)),
+            detail: self.result.detail.clone(),
         }
     }
 }
@@ -99,7 +114,7 @@ pub(crate) async fn run(app: Arc<App>, lease_holder: String, mut queue: Recorder
 
 /// Records attempts in one transaction. Wakes the delivery worker if alerts were enqueued.
 async fn write(app: &App, lease_holder: &str, attempts: Vec<FinishedAttempt>) -> Result<(), Error> {
-    let (lease_holder, outbox) = (lease_holder.to_owned(), app.outbox.clone());
+    let (lease_holder, outbox) = (lease_holder.to_owned(), app.outbox());
     let enqueued = app
         .store
         .write(async move |tx: &mut Write| {

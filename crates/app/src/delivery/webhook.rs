@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use domain::accounts::AuthToken;
 use domain::alerts::{Alert, FailedCall, FailedResponse};
-use domain::deliveries::{Delivery, Ending};
+use domain::deliveries::{Delivery, Ending, Work};
 use domain::webhooks::{CallbackUrl, Condition, Status};
 use domain::{AlertSid, ServiceSid, Timestamp, WebhookSid};
 use serde_json::json;
 use store::Read;
 use telemetry::metrics::METRICS;
-use webhook_client::Response;
+use webhook_client::{Attempt, Response};
 
 use crate::App;
+use crate::capture::{CapturedWebhook, WebhookVerdict};
 use crate::delivery::attempt::{AlertSubject, AttemptResult, new_alert, prefixed_id};
 use crate::delivery::senders::Senders;
 use crate::error::Error;
@@ -90,12 +91,41 @@ impl Senders {
         Ok(self.call(app, call, now).await)
     }
 
+    /// Passes a webhook to the test server, if this is one, and returns what happens to the webhook.
+    async fn capture(
+        &self,
+        app: &App,
+        delivery: &Delivery,
+        request: &webhook_client::Request<'_>,
+        now: Timestamp,
+    ) -> WebhookVerdict {
+        let Some(capture) = &app.capture else { return WebhookVerdict::Send };
+        let webhook = match &delivery.work {
+            Work::Webhook { webhook_sid, service_sid, .. } => Some((*service_sid, *webhook_sid)),
+            Work::Debugger { .. } | Work::Push(_) => None,
+        };
+        let captured = CapturedWebhook {
+            delivery: delivery.id,
+            at: now,
+            account_sid: delivery.account_sid,
+            webhook,
+            url: request.url.signed().to_owned(),
+            parameters: request.parameters.to_vec(),
+            headers: self.webhooks.headers(request),
+        };
+        capture.webhook(captured).await
+    }
+
     async fn call(&self, app: &App, call: WebhookCall<'_>, now: Timestamp) -> AttemptResult {
         let WebhookCall { delivery, subject, url, parameters, auth_token } = call;
         let idempotency_token = delivery.id.to_string();
         let request =
             webhook_client::Request { url, parameters, auth_token, idempotency_token: &idempotency_token };
-        let attempt = self.webhooks.send(&request, now).await;
+        let attempt = match self.capture(app, delivery, &request, now).await {
+            WebhookVerdict::Send => self.webhooks.send(&request, now).await,
+            WebhookVerdict::Fail(failure) => Attempt::simulated(failure, now.until(app.now())),
+            WebhookVerdict::Keep => return AttemptResult::skipped("not sent, as test mode requires"),
+        };
         METRICS.webhook_duration.observe(attempt.duration.as_secs_f64());
         let (outcome, response) = (attempt.outcome, attempt.response.as_ref());
         let ending = if outcome.is_delivered() {

@@ -318,7 +318,11 @@ impl AttemptContext {
                 // Stop renewing the lease before recording the attempt, because the delivery may be leased again as
                 // soon as the attempt is recorded.
                 drop(guard);
+                let report = self.app.capture.as_ref().map(|capture| (capture, finished.to_report()));
                 self.recorder.record(finished).await;
+                if let Some((capture, report)) = report {
+                    capture.attempt_recorded(&report);
+                }
             }
             None => self.unattempted.borrow_mut().push(delivery.id),
         }
@@ -421,7 +425,7 @@ mod tests {
     use super::*;
     use crate::audit::Origin;
     use crate::caller::Caller;
-    use crate::factors::NewFactor;
+    use crate::factors::NewPushFactor;
     use crate::webhooks::NewWebhook;
 
     /// A clock that changes only when the test sets it.
@@ -484,7 +488,7 @@ mod tests {
 
         /// Creates a factor with a public key made from `key`, which enqueues a delivery to the webhook.
         async fn enqueue_event(&self, key: u8) {
-            let new = NewFactor {
+            let new = NewPushFactor {
                 friendly_name: FriendlyName::from_parameter("Telephone").unwrap(),
                 public_key: PublicKey::from_checked_der(vec![key; 91]),
                 app_id: AppId::from_parameter("com.example.owl").unwrap(),
@@ -496,7 +500,7 @@ mod tests {
             let origin = Origin::request(&caller, None, None);
             self.worker
                 .app
-                .create_factor(&origin, &caller.try_into().unwrap(), self.path.clone(), new)
+                .create_push_factor(&origin, &caller.try_into().unwrap(), self.path.clone(), new)
                 .await
                 .unwrap();
         }

@@ -10,6 +10,7 @@ use store::Write;
 
 use crate::error::Error;
 use crate::housekeeping::{Housekeeper, Interrupted};
+use crate::outbox::Outbox;
 
 /// Error code for alerts about push certificates that expire soon.
 const CERTIFICATE_EXPIRES_CODE: u32 = 52131;
@@ -23,25 +24,19 @@ impl Housekeeper {
     /// Raises an alert for each push certificate that expires within one of [`WARNING_DAYS`]. Each certificate triggers
     /// each of these alerts at most once.
     pub(super) async fn warn_about_certificates(&self) -> Result<(), Interrupted> {
-        let (now, outbox, entropy) = (self.app.now(), self.app.outbox.clone(), Arc::clone(&self.app.entropy));
-        let lease = self.lease()?;
-        let warn = async move |tx: &mut Write| {
+        let (now, entropy, lease) = (self.app.now(), Arc::clone(&self.app.entropy), self.lease()?);
+        let warn = async move |tx: &mut Write, outbox: &Outbox| {
             if !lease.renew(tx).await? {
                 return Ok(None);
             }
-            let mut has_warned = false;
             for days in WARNING_DAYS {
                 for credential in tx.claim_expiring_credentials(days, now).await? {
                     outbox.raise_alert(tx, &warning(&credential, now, entropy.as_ref()), now).await?;
-                    has_warned = true;
                 }
             }
-            Ok::<_, Error>(Some(has_warned))
+            Ok::<_, Error>(Some(()))
         };
-        if self.app.store.write(warn).await?.ok_or(Interrupted::OtherNode)? {
-            self.app.worker.notify();
-        }
-        Ok(())
+        self.app.write_with_outbox(warn).await?.ok_or(Interrupted::OtherNode)
     }
 }
 

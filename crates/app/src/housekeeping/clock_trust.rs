@@ -38,6 +38,10 @@ impl Housekeeper {
     /// [`Interrupted::ClockDoubted`]. A round of retention uses the returned time throughout, so that a clock jump
     /// during the round has no effect.
     pub(super) async fn trusted_now(&self) -> Result<Timestamp, Interrupted> {
+        if self.app.capture.is_some() {
+            // The clock of a test server jumps because a test requests that.
+            return Ok(self.app.now());
+        }
         let (now, monotonic) = (self.app.now(), self.app.clock.monotonic());
         let (lease, written) = (self.lease()?, self.clock.get());
         let update = async move |tx: &mut Write| {

@@ -14,7 +14,7 @@ mod retention;
 #[cfg(test)]
 mod tests;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,11 +23,12 @@ use domain::clock_trust::ClockRecord;
 use domain::housekeeping::Retention;
 use store::Write;
 use telemetry::metrics::{HousekeepingLabels, METRICS};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tracing::{debug, error};
 
 use crate::App;
 use crate::error::Error;
+use crate::round_requests::RemovedRows;
 
 /// Pause between two rounds of a duty.
 const ROUND_INTERVAL: Duration = Duration::from_secs(60);
@@ -42,6 +43,14 @@ const RETENTION_LEASE_SECONDS: i64 = 180;
 /// short, because the lease is renewed several times a second.
 const DELETIONS_LEASE_SECONDS: i64 = 30;
 
+impl App {
+    /// Runs a whole round of retention now, and returns what it removed. Returns `None` if the round failed, or if the
+    /// delivery worker does not run.
+    pub async fn run_housekeeping(&self) -> Option<RemovedRows> {
+        self.round_requests.send().await
+    }
+}
+
 /// Background task: removes expired data every minute until shutdown, then releases the lease. `node` is the name of
 /// this node as the lease holder.
 pub(crate) async fn run_retention(
@@ -51,10 +60,15 @@ pub(crate) async fn run_retention(
     mut stopped: watch::Receiver<bool>,
 ) {
     let housekeeper = Housekeeper::new(app, node, Duty::Retention, stopped.clone());
+    let mut requested: Option<oneshot::Sender<RemovedRows>> = None;
     loop {
         let began = Instant::now();
+        housekeeper.removed.take();
         let outcome = match housekeeper.apply_retention(retention).await {
             Ok(()) => {
+                if let Some(reply) = requested.take() {
+                    let _ = reply.send(housekeeper.removed.take());
+                }
                 METRICS.housekeeping_last_success_timestamp.set(housekeeper.app.now().seconds());
                 METRICS.housekeeping_duration.observe(began.elapsed().as_secs_f64());
                 telemetry::metrics::HousekeepingOutcome::Done
@@ -71,8 +85,10 @@ pub(crate) async fn run_retention(
             }
         };
         METRICS.housekeeping_rounds.get_or_create(&HousekeepingLabels { outcome }).inc();
-        if tokio::time::timeout(ROUND_INTERVAL, stopped.wait_for(|stopped| *stopped)).await.is_ok() {
-            break;
+        tokio::select! {
+            _ = stopped.wait_for(|stopped| *stopped) => break,
+            () = tokio::time::sleep(ROUND_INTERVAL) => requested = None,
+            request = housekeeper.app.round_requests.next() => requested = request,
         }
     }
     housekeeper.hand_over().await;
@@ -158,11 +174,13 @@ struct Housekeeper {
     stopped: watch::Receiver<bool>,
     /// The clock record that this node stored last, and the reading of the monotonic clock at that time.
     clock: Cell<Option<(ClockRecord, Duration)>>,
+    /// What the current round has removed so far.
+    removed: RefCell<RemovedRows>,
 }
 
 impl Housekeeper {
     fn new(app: Arc<App>, node: String, duty: Duty, stopped: watch::Receiver<bool>) -> Self {
-        Self { app, node, duty, stopped, clock: Cell::default() }
+        Self { app, node, duty, stopped, clock: Cell::default(), removed: RefCell::default() }
     }
 
     /// Returns the lease that the next transaction must renew, or the error [`Interrupted::Stopped`] at shutdown.

@@ -45,6 +45,8 @@ pub(super) enum Removal {
 /// A batch of rows whose removal has been committed.
 pub(super) struct Batch {
     pub(super) rows: usize,
+    /// How long removing the rows took, without the commit.
+    pub(super) worked: Duration,
     /// How long the transaction occupied the database writer, including the commit.
     pub(super) took: Duration,
 }
@@ -52,7 +54,6 @@ pub(super) struct Batch {
 /// The parts of the application that the removal of a batch needs besides the transaction.
 struct BatchContext {
     audit: AuditWriter,
-    outbox: Outbox,
     chain: Arc<ChainState>,
     now: Timestamp,
 }
@@ -97,9 +98,17 @@ impl Removal {
     }
 
     /// Deletes at most `limit` rows, and returns how many were deleted. Enrollment keys are deleted without a limit.
-    async fn delete(self, tx: &mut Write, context: &BatchContext, limit: i64) -> Result<usize, Error> {
+    async fn delete(
+        self,
+        tx: &mut Write,
+        outbox: &Outbox,
+        context: &BatchContext,
+        limit: i64,
+    ) -> Result<usize, Error> {
         Ok(match self {
-            Self::UnverifiedFactors(before) => delete_unverified_factors(tx, context, before, limit).await?,
+            Self::UnverifiedFactors(before) => {
+                delete_unverified_factors(tx, outbox, context, before, limit).await?
+            }
             Self::Challenges(before) => tx.delete_old_challenges(before, limit).await?,
             Self::AccessTokens(before) => tx.delete_old_access_tokens(before, limit).await?,
             Self::FactorCreations(before) => tx.delete_old_factor_creations(before, limit).await?,
@@ -118,11 +127,12 @@ impl Removal {
 /// with a deletion through the API, each factor gets an audit record and a webhook event.
 async fn delete_unverified_factors(
     tx: &mut Write,
+    outbox: &Outbox,
     context: &BatchContext,
     before: Timestamp,
     limit: i64,
 ) -> Result<usize, Error> {
-    let BatchContext { audit, outbox, now, .. } = context;
+    let BatchContext { audit, now, .. } = context;
     let deleted = tx.delete_unverified_factors(before, limit).await?;
     for factor in &deleted {
         audit.record(tx, factors::about(AuditAction::FactorDeleted, factor)).await?;
@@ -135,7 +145,7 @@ impl BatchContext {
     fn new(app: &App) -> Self {
         let now = app.now();
         let audit = app.audit(&Origin::housekeeping(), now);
-        Self { audit, outbox: app.outbox.clone(), chain: Arc::clone(&app.chain), now }
+        Self { audit, chain: Arc::clone(&app.chain), now }
     }
 }
 
@@ -154,7 +164,7 @@ impl Progress {
         removed.inc_by(u64::try_from(batch.rows).unwrap_or(u64::MAX));
         self.removed += batch.rows;
         self.longest_batch = self.longest_batch.max(batch.took);
-        self.pace = self.pace.after(batch.took);
+        self.pace = self.pace.after(batch.worked, batch.took);
     }
 
     /// Returns the duration of the longest batch, in milliseconds.
@@ -178,12 +188,10 @@ impl Housekeeper {
             }
             tokio::time::sleep(Pace::pause_after(batch.took)).await;
         }
+        *self.removed.borrow_mut().entry(kind).or_default() += progress.removed;
         if progress.removed > 0 {
             let longest_batch = progress.longest_batch_milliseconds();
             info!(kind, removed = progress.removed, longest_batch, "expired data removed");
-        }
-        if progress.removed > 0 && matches!(removal, Removal::UnverifiedFactors(_)) {
-            self.app.worker.notify();
         }
         Ok(())
     }
@@ -191,19 +199,19 @@ impl Housekeeper {
     /// Removes at most `limit` rows in one transaction, which also renews the lease and writes the audit record.
     pub(super) async fn remove_batch(&self, removal: Removal, limit: u32) -> Result<Batch, Interrupted> {
         let (lease, context) = (self.lease()?, BatchContext::new(&self.app));
-        let write = async move |tx: &mut Write| {
+        let write = async move |tx: &mut Write, outbox: &Outbox| {
             if !lease.renew(tx).await? {
                 return Ok(None);
             }
             // Start timing inside the transaction, because waiting in the writer's queue does not block other writes.
             let began = Instant::now();
-            let rows = removal.delete(tx, &context, i64::from(limit)).await?;
+            let rows = removal.delete(tx, outbox, &context, i64::from(limit)).await?;
             if let Some(action) = removal.audit_action().filter(|_| rows > 0) {
                 context.audit.record(tx, Change::of_server(action).detail("count", rows)).await?;
             }
-            Ok::<_, Error>(Some((rows, began)))
+            Ok::<_, Error>(Some((rows, began, began.elapsed())))
         };
-        let (rows, began) = self.app.store.write(write).await?.ok_or(Interrupted::OtherNode)?;
-        Ok(Batch { rows, took: began.elapsed() })
+        let (rows, began, worked) = self.app.write_with_outbox(write).await?.ok_or(Interrupted::OtherNode)?;
+        Ok(Batch { rows, worked, took: began.elapsed() })
     }
 }

@@ -18,7 +18,7 @@ use store::{DeliveryFilter, Location, OldSchema, Read, Store};
 use super::*;
 use crate::audit::{AuditFilter, Origin, chain};
 use crate::caller::Caller;
-use crate::factors::NewFactor;
+use crate::factors::NewPushFactor;
 use crate::webhooks::NewWebhook;
 use crate::{AppConfig, MasterKeySource, NewAccessToken};
 
@@ -111,7 +111,7 @@ impl Fixture {
     }
 
     async fn create_factor(&self, key: u8) -> FactorSid {
-        let new = NewFactor {
+        let new = NewPushFactor {
             friendly_name: FriendlyName::from_parameter("Telephone").unwrap(),
             public_key: PublicKey::from_checked_der(vec![key; 91]),
             app_id: AppId::from_parameter("com.example.owl").unwrap(),
@@ -121,7 +121,12 @@ impl Fixture {
         };
         self.housekeeper
             .app
-            .create_factor(&self.origin(), &self.caller.clone().try_into().unwrap(), self.path.clone(), new)
+            .create_push_factor(
+                &self.origin(),
+                &self.caller.clone().try_into().unwrap(),
+                self.path.clone(),
+                new,
+            )
             .await
             .unwrap()
             .sid

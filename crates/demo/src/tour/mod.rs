@@ -2,6 +2,7 @@
 //! title and explanation, makes the requests, and checks the result.
 
 mod answers;
+mod codes;
 mod deliveries;
 mod enrollment;
 mod sign_in;
@@ -77,7 +78,10 @@ impl Tour {
         let payment = self.create_payment_challenge(&enrollment).await?;
         self.receive_push(&payment).await?;
         self.approve_payment(&enrollment, &payment).await?;
-        self.receive_webhook(&payment).await
+        self.receive_webhook(&payment).await?;
+
+        let totp = self.share_secret(&service_sid).await?;
+        self.sign_in_with_code(&service_sid, &totp).await
     }
 
     async fn start_step(&self, title: &'static str, explanation: &str) {

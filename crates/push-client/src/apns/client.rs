@@ -12,6 +12,25 @@ use crate::message::Message;
 use crate::outcome::{FailureKind, Outcome};
 use crate::transport::{self, TransportError, excerpt};
 
+/// The `apns-push-type` of every push.
+const PUSH_TYPE: &str = "alert";
+
+/// The `apns-priority` of every push: deliver it immediately.
+const PRIORITY: &str = "10";
+
+/// Returns the headers of the request for `message`, except for the provider token.
+pub(super) fn headers(message: &Message) -> Vec<(&'static str, String)> {
+    let expiration = message.expires_at.map_or(0, Timestamp::seconds);
+    let mut headers = vec![
+        ("apns-topic", message.app_id.as_str().to_owned()),
+        ("apns-push-type", PUSH_TYPE.to_owned()),
+        ("apns-priority", PRIORITY.to_owned()),
+        ("apns-expiration", expiration.to_string()),
+    ];
+    headers.extend(apns_id(&message.id).and_then(|id| Some(("apns-id", id.to_str().ok()?.to_owned()))));
+    headers
+}
+
 /// A validated APNs push request. It can be sent more than once.
 pub(super) struct Request {
     token: String,
@@ -136,8 +155,8 @@ impl Client {
             .http
             .post(format!("{}/3/device/{}", self.base, request.token))
             .header("apns-topic", &request.topic)
-            .header("apns-push-type", "alert")
-            .header("apns-priority", "10")
+            .header("apns-push-type", PUSH_TYPE)
+            .header("apns-priority", PRIORITY)
             .header("apns-expiration", request.expiration)
             .body(request.payload.clone());
         if let Some(id) = &request.id {

@@ -36,6 +36,12 @@ pub(crate) struct Apns {
     clients: LruCache<Client>,
 }
 
+/// Returns the headers and the body of the request for `message`, and the debugger code if it would not be sent.
+pub(crate) fn preview(message: &Message) -> (Vec<(&'static str, String)>, Vec<u8>, Option<u32>) {
+    let refusal = Request::new(message).err().and_then(|outcome| outcome.code());
+    (client::headers(message), payload::to_json(message), refusal)
+}
+
 /// An APNs credential of either type.
 pub(crate) enum ApnsCredential<'c> {
     Certificate(&'c ApnsCertificate),

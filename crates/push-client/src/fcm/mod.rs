@@ -25,6 +25,12 @@ use crate::outcome::Outcome;
 /// is dropped.
 const MAX_CACHED_CLIENTS: usize = 1024;
 
+/// Returns the body of the request for `message`, and the debugger code if the request would not be sent.
+pub(crate) fn preview(message: &Message) -> (Vec<u8>, Option<u32>) {
+    let refusal = Request::new(message).err();
+    (payload::Payload::new(message).to_json(), refusal.and_then(|outcome| outcome.code()))
+}
+
 /// Sends pushes to FCM. Caches one client per credential.
 pub(crate) struct Fcm {
     endpoints: Endpoints,

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use app::audit::AuditFilter;
+use app::audit::{AuditFilter, VerificationProgress};
 use app::{App, ChainedRecord};
 use clap::{Args, Subcommand};
 use domain::audit::{AuditRecord, ChainPosition};
 use domain::{Parameter as _, Timestamp};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use terminal::{CliError, plain_json, say, write};
 
@@ -104,7 +105,10 @@ async fn list(app: &App, filter: AuditFilter, limit: u32) -> Result<(), CliError
 async fn verify(app: &App, checkpoint: Option<ChainPosition>, file: Option<PathBuf>) -> Result<(), CliError> {
     let published = file.map(|file| app.checkpoints_in(&file)).transpose()?.unwrap_or_default();
     let expected: Vec<_> = published.iter().map(|published| published.position).chain(checkpoint).collect();
-    let verified = app.verify_audit(&expected).await?.into_result()?;
+    let bar = progress_bar();
+    let verification = app.verify_audit(&expected, |progress| show(&bar, progress)).await;
+    bar.finish_and_clear();
+    let verified = verification?.into_result()?;
     say(format_args!("records       {}, all unchanged", verified.checked))?;
     if !published.is_empty() {
         say(format_args!("checkpoints   {}, all consistent with the records", published.len()))?;
@@ -119,6 +123,20 @@ async fn verify(app: &App, checkpoint: Option<ChainPosition>, file: Option<PathB
         say(format_args!("not chained   {} yet", verified.unchained))?;
     }
     say(format_args!("head          {}", verified.head))
+}
+
+/// Returns a progress bar for records on standard error. It is shown only on a terminal.
+fn progress_bar() -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {human_pos} of {human_len} records") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn show(bar: &ProgressBar, progress: VerificationProgress) {
+    bar.set_length(progress.total.unsigned_abs());
+    bar.set_position(progress.checked.unsigned_abs());
 }
 
 async fn accept(app: &App, file: Option<PathBuf>) -> Result<(), CliError> {

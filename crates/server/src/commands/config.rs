@@ -8,6 +8,7 @@ use terminal::{CliError, plain_json, say, say_text, wrap};
 use crate::config::{Setting, Settings, is_secret, option_name, os_text};
 use crate::options::ServeOptions;
 use crate::serve_settings::ServeSettings;
+use crate::test_mode;
 
 /// Text that is shown in place of a secret.
 const HIDDEN: &str = "(secret)";
@@ -56,6 +57,7 @@ pub(super) fn run(arguments: &Arguments, settings: &Settings) -> Result<(), CliE
 /// Checks everything that `serve` checks before it opens the database, and prints warnings and the result.
 fn check(options: &ServeOptions, settings: &Settings) -> Result<(), CliError> {
     ServeSettings::read(options)?;
+    test_mode::require_off(options, settings)?;
     options.storage.check_given_secrets()?;
     for warning in settings.warnings() {
         say(format_args!("warning: {warning}"))?;

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ::demo::ApiServer;
-use api::{ConnectionLimits, Settings};
 use app::App;
 use terminal::CliError;
+use web::{ConnectionLimits, Settings};
 
-use crate::http_server::{HttpServer, ServerConfig, bind};
+use crate::http_server::{HttpServer, ServerConfig, application, bind};
 
 pub(crate) use ::demo::DemoOptions as Arguments;
 
@@ -20,14 +20,15 @@ const MAX_CONNECTIONS: usize = 64;
 /// # Errors
 /// Returns an error if a step of the demo fails.
 pub(crate) async fn run(options: &Arguments) -> Result<(), CliError> {
-    ::demo::run(options, Arc::new(jwe::Josekit), start_server).await
+    let browser_phone = options.needs_browser_phone();
+    ::demo::run(options, Arc::new(jwe::Josekit), |app| start_server(app, browser_phone)).await
 }
 
-/// Starts an API server for `app` on a free port of the loopback interface.
-fn start_server(app: Arc<App>) -> Result<HttpServer, CliError> {
+/// Starts an API server for `app` on a free port of the loopback interface, with the browser phone if wanted.
+fn start_server(app: Arc<App>, browser_phone: bool) -> Result<HttpServer, CliError> {
     let limits = ConnectionLimits { total: MAX_CONNECTIONS, per_address: None };
     let config = ServerConfig { socket: bind(([127, 0, 0, 1], 0).into())?, limits, certificate: None };
-    HttpServer::start(app, Settings::default(), config)
+    HttpServer::start(application(app, Settings::default(), browser_phone), config)
 }
 
 impl ApiServer for HttpServer {

@@ -229,6 +229,7 @@ pub(super) fn describe(sealed: &SealedCount) -> String {
         SealedColumn::AuditKey => ("audit key", "audit keys"),
         SealedColumn::PushCredentials => ("push credential", "push credentials"),
         SealedColumn::AccessTokens => ("access token", "access tokens"),
+        SealedColumn::TotpSecrets => ("TOTP secret", "TOTP secrets"),
     };
     format!("{} {}", sealed.count, if sealed.count == 1 { one } else { many })
 }

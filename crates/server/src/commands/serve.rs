@@ -4,7 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use app::{App, AppConfig, DeliveryWorker};
+use app::{App, AppConfig, DeliveryWorker, SystemClock};
+use domain::Clock;
 use store::{Location, OldSchema, Store};
 use terminal::{CliError, say};
 use tokio::net::TcpListener;
@@ -13,14 +14,15 @@ use webhook_client::Guard;
 use crate::config::Settings;
 use crate::database;
 use crate::hangup::Hangup;
-use crate::http_server::{HttpServer, ServerConfig, bind};
+use crate::http_server::{HttpServer, ServerConfig, application, bind};
 use crate::log::Log;
 use crate::master_key_file::ephemeral_master_key;
 use crate::metrics_listener::{self, MetricsListener};
 use crate::options::ServeOptions;
 use crate::sampling::{SampledFolders, Sampling};
-use crate::serve_settings::{ServeSettings, connection_limits, creation_limits};
+use crate::serve_settings::{ServeSettings, connection_limits, creation_limits, stream_limits};
 use crate::stop_signal::StopSignal;
+use crate::test_mode::{self, RunningTestMode, TestMode};
 use crate::tls::Certificate;
 
 /// Maximum time for running deliveries to finish when the server stops, after all requests have finished.
@@ -33,15 +35,17 @@ const MASTER_KEY_RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// Returns an error if the server can't start, or if its delivery worker fails.
-pub(super) async fn run(options: Box<ServeOptions>, configured: Settings) -> Result<(), CliError> {
+pub(super) async fn run(mut options: Box<ServeOptions>, configured: Settings) -> Result<(), CliError> {
     // Install this first, because it reads how the process handled SIGHUP when it started.
     let hangup = Hangup::install()?;
     let log = Log::start(&options.log, options.log_format)?;
     for warning in configured.warnings() {
         tracing::warn!("{warning}");
     }
+    test_mode::prepare(&mut options, &configured)?;
     let log_levels = log.follow_signals(configured)?;
     let settings = ServeSettings::read(&options)?;
+    let test_mode = TestMode::new(&options, &settings.first_account);
     // Bind before opening the database: a server that can't use its address must create nothing and lease no
     // deliveries.
     let sockets = Sockets {
@@ -55,12 +59,12 @@ pub(super) async fn run(options: Box<ServeOptions>, configured: Settings) -> Res
     let mut stop_signal = StopSignal::install()?;
     let mut terminal_closed = std::pin::pin!(follow_hangups(hangup, settings.certificate.clone()));
     let app = tokio::select! {
-        opened = open_app(&options) => Arc::new(opened?),
+        opened = open_app(&options, test_mode.as_ref()) => Arc::new(opened?),
         () = stop_signal.received() => return Ok(()),
         () = &mut terminal_closed => return Ok(()),
     };
     let mut exporter = None;
-    let result = match Server::start(&app, &options, settings, sockets, &mut exporter).await {
+    let result = match Server::start(&app, &options, settings, sockets, test_mode, &mut exporter).await {
         Ok(server) => server.run(&app, &options, stop_signal, terminal_closed, log_levels).await,
         Err(error) => Err(error),
     };
@@ -85,6 +89,7 @@ struct Server {
     // Dropping these two stops the metrics listener and the sampling task.
     _metrics: Option<MetricsListener>,
     _sampling: Option<Sampling>,
+    test_mode: Option<RunningTestMode>,
 }
 
 impl Server {
@@ -95,6 +100,7 @@ impl Server {
         options: &ServeOptions,
         settings: ServeSettings,
         sockets: Sockets,
+        test_mode: Option<TestMode>,
         exporter: &mut Option<telemetry::traces::Exporter>,
     ) -> Result<Self, CliError> {
         // Use no checkpoint file for an ephemeral database: the database is new in each process, so it would contradict
@@ -112,7 +118,13 @@ impl Server {
             limits: connection_limits(options),
             certificate: settings.certificate,
         };
-        let http = HttpServer::start(Arc::clone(app), settings.api, config)?;
+        let application = application(Arc::clone(app), settings.web, options.browser_phone);
+        let application = match &test_mode {
+            Some(test_mode) => test_mode.mount(application, app),
+            None => application,
+        };
+        let http = HttpServer::start(application, config)?;
+        let test_mode = test_mode.map(|test_mode| test_mode.start(Arc::clone(app), http.address));
         let delivery_worker = DeliveryWorker::start(Arc::clone(app), settings.deliveries, settings.senders)?;
         let metrics = sockets
             .metrics
@@ -124,7 +136,7 @@ impl Server {
         };
         // A closed standard output must not stop the server.
         let _ = say(format_args!("countersign listening on {scheme}://{}", http.address));
-        Ok(Self { http, delivery_worker, _metrics: metrics, _sampling: sampling })
+        Ok(Self { http, delivery_worker, _metrics: metrics, _sampling: sampling, test_mode })
     }
 
     /// Serves requests until a signal arrives, the terminal is closed, or the delivery worker fails; then stops the
@@ -155,6 +167,10 @@ impl Server {
                 () = self.delivery_worker.ended() => {}
             }
         }
+        app.end_streams();
+        if let Some(test_mode) = &self.test_mode {
+            test_mode.stop();
+        }
         self.http.stop().await;
         self.delivery_worker.stop(DELIVERY_SHUTDOWN_TIMEOUT).await;
         result
@@ -162,15 +178,18 @@ impl Server {
 }
 
 /// Opens the database selected by the options, and starts the app on it.
-async fn open_app(options: &ServeOptions) -> Result<App, CliError> {
+async fn open_app(options: &ServeOptions, test_mode: Option<&TestMode>) -> Result<App, CliError> {
     let config = AppConfig {
         limits: creation_limits(&options.limits),
         webhook_max_age_seconds: i64::from(options.deliveries.webhook_max_age),
         webhook_guard: Guard::new(options.deliveries.webhook_allow_network.clone()),
+        streams: stream_limits(options),
+        capture: test_mode.map(TestMode::capture),
     };
     if options.ephemeral {
         let (store, _) = Store::open(&Location::Memory, OldSchema::Migrate).await?;
-        return database::start(store, ephemeral_master_key(), config).await;
+        let clock = test_mode.map_or_else(|| Arc::new(SystemClock) as Arc<dyn Clock>, TestMode::clock);
+        return database::start(store, clock, ephemeral_master_key(), config).await;
     }
     let old_schema = if options.migrate { OldSchema::Migrate } else { OldSchema::Refuse };
     let connect_timeout = Duration::from_secs(options.database_wait.into());

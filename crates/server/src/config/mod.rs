@@ -307,7 +307,8 @@ impl Settings {
         warnings
     }
 
-    fn get(&self, name: &str) -> Option<&Setting> {
+    /// Returns the option with this key, or `None` if it has no value.
+    pub(crate) fn get(&self, name: &str) -> Option<&Setting> {
         self.options.iter().find(|setting| setting.name() == name && setting.is_set())
     }
 
@@ -342,7 +343,7 @@ impl Setting {
 
     /// Returns the name of the option as written at the place where it was set, such as `--listen` or
     /// `COUNTERSIGN_LISTEN`.
-    fn label(&self) -> String {
+    pub(crate) fn label(&self) -> String {
         match &self.source {
             Source::File(..) => format!("{} ({})", self.name(), self.source),
             Source::Default => self.name(),
@@ -350,7 +351,8 @@ impl Setting {
         }
     }
 
-    fn error(&self, why: &str) -> CliError {
+    /// Returns the error for this option that names the place at which it was set.
+    pub(crate) fn error(&self, why: &str) -> CliError {
         match &self.source {
             Source::File(..) => CliError::new(format!("{}: {}: {why}", self.source, self.name())),
             _ => CliError::new(format!("{}: {why}", self.label())),

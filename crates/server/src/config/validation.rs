@@ -2,13 +2,13 @@
 
 use std::error::Error as _;
 
-use api::PublicUrl;
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command};
 use domain::AccountSid;
 use domain::accounts::AuthToken;
 use terminal::CliError;
+use web::PublicUrl;
 
 use super::{EMPTY, is_secret, must_not_be_empty, option_name};
 use crate::database_url::check_database_url;

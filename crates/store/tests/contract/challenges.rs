@@ -2,7 +2,10 @@
 
 use std::num::NonZeroU32;
 
-use domain::challenges::{Answer, AnswerDigest, Details, MAX_LIFETIME_SECONDS, Message, State, Status};
+use domain::challenges::{
+    Answer, AnswerDigest, Details, MAX_LIFETIME_SECONDS, Message, PushChallenge, State, Status,
+};
+use domain::factors::PushFactor;
 use domain::{Challenge, ChallengeSid, EntitySid, FactorSid, Sid as _, Timestamp};
 use store::{ChallengeFilter, Conflict, Error, Store};
 
@@ -40,22 +43,24 @@ async fn challenge_is_read_back_unchanged(store: Store) {
     let EnrolledUser { path, factor, .. } = enrolled_user(&store).await;
     let plain = challenge(factor);
     let full = changed(challenge(factor), |challenge| {
-        challenge.details = Details {
+        challenge.kind.details = Details {
             message: Message::from_stored(format!("{TRICKY_TEXT}\r\n\t\u{1}\u{7f}")),
             fields: vec![field("IP", ""), field(&TRICKY_TEXT[..20], TRICKY_TEXT), field("IP", "again")],
             date: Some(Timestamp::from_micros(-1)),
         };
-        challenge.hidden_details = Some(string_map(&[("txn", TRICKY_TEXT), (TRICKY_TEXT, "\r\n\t\u{1}")]));
+        challenge.kind.hidden_details =
+            Some(string_map(&[("txn", TRICKY_TEXT), (TRICKY_TEXT, "\r\n\t\u{1}")]));
         challenge.metadata = Some(string_map(&[("", "")]));
         challenge.expires_at = Timestamp::from_micros(MAX_TIME.micros() - 1);
         (challenge.created_at, challenge.updated_at) = (MIN_TIME, MAX_TIME);
     });
     let empty = changed(challenge(factor), |challenge| {
-        (challenge.hidden_details, challenge.metadata) = (Some(string_map(&[])), Some(string_map(&[])));
+        (challenge.kind.hidden_details, challenge.metadata) = (Some(string_map(&[])), Some(string_map(&[])));
     });
     for challenge in [plain, full, empty] {
-        transact!(store, |tx| tx.insert_challenge(challenge)).unwrap();
+        transact!(store, |tx| tx.insert_push_challenge(challenge)).unwrap();
         assert_same!(read!(store, |db| db.challenge(path, challenge.sid)).unwrap(), Some(challenge));
+        assert_same!(read!(store, |db| db.push_challenge(path, challenge.sid)).unwrap(), Some(challenge));
     }
 }
 
@@ -63,7 +68,7 @@ async fn inserted_challenge_is_pending_regardless_of_the_given_state(store: Stor
     let EnrolledUser { path, factor, .. } = enrolled_user(&store).await;
     let expected = challenge(factor);
     let answered = changed(expected, |it| it.state = State::Answered { answer: Answer::Denied, at: NOW });
-    transact!(store, |tx| tx.insert_challenge(answered)).unwrap();
+    transact!(store, |tx| tx.insert_push_challenge(answered)).unwrap();
     assert_same!(read!(store, |db| db.challenge(path, expected.sid)).unwrap(), Some(expected));
 }
 
@@ -72,22 +77,24 @@ async fn challenge_is_not_found_with_a_wrong_path_or_sid(store: Store) {
     let others = wrong_paths(path).map(|path| (path, challenge.sid));
     for (path, challenge_sid) in others.into_iter().chain([(path, sid())]) {
         assert_same!(read!(store, |db| db.challenge(path, challenge_sid)).unwrap(), None::<Challenge>);
+        let found = read!(store, |db| db.push_challenge(path, challenge_sid)).unwrap();
+        assert_same!(found, None::<Challenge<PushChallenge>>);
     }
 }
 
 async fn challenge_can_be_inserted_without_its_factor_but_not_without_its_entity(store: Store) {
     let EnrolledUser { service, entity: known, .. } = enrolled_user(&store).await;
     let orphan = challenge(factor(entity(service, "user-0002")));
-    assert_refused!(transact!(store, |tx| tx.insert_challenge(orphan)), Error::ParentGone);
+    assert_refused!(transact!(store, |tx| tx.insert_push_challenge(orphan)), Error::ParentGone);
     // A challenge outlives its factor, so the database does not require the factor. When a challenge is created,
-    // `lock_factor_shared` ensures that the factor exists.
+    // `lock_push_factor_shared` ensures that the factor exists.
     let factorless = challenge(factor(known));
-    transact!(store, |tx| tx.insert_challenge(factorless)).unwrap();
+    transact!(store, |tx| tx.insert_push_challenge(factorless)).unwrap();
 }
 
 async fn challenge_cannot_be_inserted_twice(store: Store) {
     let AccountTree { challenge, .. } = AccountTree::create(&store).await;
-    let again = transact!(store, |tx| tx.insert_challenge(challenge));
+    let again = transact!(store, |tx| tx.insert_push_challenge(challenge));
     assert_refused!(again, Error::Conflict(Conflict::Other));
 }
 
@@ -102,7 +109,8 @@ async fn answer_changes_only_the_answered_challenge(store: Store) {
             challenge.state = State::Answered { answer, at };
             challenge.updated_at = at;
         });
-        let returned = transact!(store, |tx| tx.answer_challenge(challenge.sid, answer, DIGEST, at)).unwrap();
+        let returned =
+            transact!(store, |tx| tx.answer_push_challenge(challenge.sid, answer, DIGEST, at)).unwrap();
         assert_same!(returned, Some(answered));
         expected.extend([answered, bystander]);
     }
@@ -113,12 +121,12 @@ async fn answer_changes_only_the_answered_challenge(store: Store) {
 async fn answered_challenge_cannot_be_answered_again(store: Store) {
     let AccountTree { user: EnrolledUser { path, .. }, challenge, .. } = AccountTree::create(&store).await;
     let answer = async |answer, at| {
-        transact!(store, |tx| tx.answer_challenge(challenge.sid, answer, DIGEST, at)).unwrap()
+        transact!(store, |tx| tx.answer_push_challenge(challenge.sid, answer, DIGEST, at)).unwrap()
     };
     let first = answer(Answer::Denied, NOW).await;
     assert!(first.is_some());
     for again in [Answer::Approved, Answer::Denied] {
-        assert_same!(answer(again, NOW.plus_seconds(1)).await, None::<Challenge>);
+        assert_same!(answer(again, NOW.plus_seconds(1)).await, None::<Challenge<PushChallenge>>);
     }
     assert_same!(read!(store, |db| db.challenge(path, challenge.sid)).unwrap(), first);
 }
@@ -131,7 +139,8 @@ async fn only_the_payload_that_answered_a_challenge_is_recognized(store: Store) 
     let other = AnswerDigest([0xd2; 32]);
     assert!(!is_answered_by(answered.sid, DIGEST).await);
     for (digest, is_taken) in [(DIGEST, true), (other, false)] {
-        let taken = transact!(store, |tx| tx.answer_challenge(answered.sid, Answer::Approved, digest, NOW));
+        let taken =
+            transact!(store, |tx| tx.answer_push_challenge(answered.sid, Answer::Approved, digest, NOW));
         assert_eq!(taken.unwrap().is_some(), is_taken);
     }
     for (sid, digest, expected) in
@@ -146,7 +155,7 @@ async fn exactly_one_of_a_hundred_concurrent_answers_is_accepted(store: Store) {
     let answers = run_concurrently(100, |number| {
         let store = store.clone();
         let answer = if number % 2 == 0 { Answer::Approved } else { Answer::Denied };
-        async move { transact!(store, |tx| tx.answer_challenge(challenge.sid, answer, DIGEST, NOW)).unwrap() }
+        async move { transact!(store, |tx| tx.answer_push_challenge(challenge.sid, answer, DIGEST, NOW)).unwrap() }
     });
     let accepted: Vec<_> = answers.await.into_iter().flatten().collect();
     assert_eq!(accepted.len(), 1, "{accepted:?}");
@@ -156,19 +165,20 @@ async fn exactly_one_of_a_hundred_concurrent_answers_is_accepted(store: Store) {
 async fn expired_challenge_cannot_be_answered(store: Store) {
     let AccountTree { challenge, .. } = AccountTree::create(&store).await;
     let answer = async |at| {
-        transact!(store, |tx| tx.answer_challenge(challenge.sid, Answer::Approved, DIGEST, at)).unwrap()
+        transact!(store, |tx| tx.answer_push_challenge(challenge.sid, Answer::Approved, DIGEST, at)).unwrap()
     };
     let just_before = Timestamp::from_micros(challenge.expires_at.micros() - 1);
     for late in [MAX_TIME, challenge.expires_at.plus_seconds(1), challenge.expires_at] {
-        assert_same!(answer(late).await, None::<Challenge>);
+        assert_same!(answer(late).await, None::<Challenge<PushChallenge>>);
     }
     assert!(answer(just_before).await.is_some());
 }
 
 async fn unknown_challenge_cannot_be_answered(store: Store) {
     let AccountTree { user: EnrolledUser { path, .. }, challenge, .. } = AccountTree::create(&store).await;
-    let answered = transact!(store, |tx| tx.answer_challenge(sid(), Answer::Approved, DIGEST, NOW)).unwrap();
-    assert_same!(answered, None::<Challenge>);
+    let answered =
+        transact!(store, |tx| tx.answer_push_challenge(sid(), Answer::Approved, DIGEST, NOW)).unwrap();
+    assert_same!(answered, None::<Challenge<PushChallenge>>);
     assert_same!(read!(store, |db| db.challenge(path, challenge.sid)).unwrap(), Some(challenge));
 }
 
@@ -178,7 +188,7 @@ async fn metadata_of_pending_answered_and_expired_challenges_can_be_replaced(sto
     let expired = changed(challenge(factor), |challenge| challenge.expires_at = MIN_TIME);
     add(&store, [pending, answered, bystander, expired]).await;
     let answered =
-        transact!(store, |tx| tx.answer_challenge(answered.sid, Answer::Approved, DIGEST, NOW)).unwrap();
+        transact!(store, |tx| tx.answer_push_challenge(answered.sid, Answer::Approved, DIGEST, NOW)).unwrap();
     let mut expected = vec![pending, leak(answered.unwrap()), expired];
 
     for metadata in [string_map(&[(TRICKY_TEXT, TRICKY_TEXT)]), string_map(&[])].map(leak) {
@@ -223,7 +233,7 @@ async fn filtered_challenge_list_is_complete_and_ordered_with_every_page_size(st
     let EnrolledUser { entity, factor: one, .. } = enrolled_user(&store).await;
     let other = factor(entity);
     // Also insert challenges of another factor and answered challenges, which the filter must exclude.
-    let scatter = |factor: &'static domain::Factor, salt: u8| {
+    let scatter = |factor: &'static domain::Factor<PushFactor>, salt: u8| {
         scattered(move |sid: ChallengeSid, time| {
             let mut bytes = sid.to_bytes();
             bytes[15] = salt;
@@ -237,7 +247,7 @@ async fn filtered_challenge_list_is_complete_and_ordered_with_every_page_size(st
     add(&store, [wanted.clone(), answered.clone(), others].concat()).await;
     for challenge in &answered {
         let sid = challenge.sid;
-        transact!(store, |tx| tx.answer_challenge(sid, Answer::Denied, DIGEST, NOW)).unwrap().unwrap();
+        transact!(store, |tx| tx.answer_push_challenge(sid, Answer::Denied, DIGEST, NOW)).unwrap().unwrap();
     }
     // No challenge outlives the maximum lifetime, so older ones are not looked for.
     let oldest = NOW.plus_seconds(-MAX_LIFETIME_SECONDS);
@@ -281,7 +291,7 @@ async fn challenges_are_filtered_by_factor(store: Store) {
         let filter = ChallengeFilter { factor_sid: Some(factor_sid), status: None };
         list(&store, entity.sid, filter, NOW).await
     };
-    assert_eq!(to(first.factor_sid).await, [first.sid]);
+    assert_eq!(to(first.kind.target.factor_sid).await, [first.sid]);
     assert_eq!(to(another.sid).await, [second.sid]);
     assert_eq!(to(sid()).await, []);
     // Filtering by a factor of another entity returns no challenges.
@@ -300,7 +310,7 @@ async fn challenges_are_filtered_by_their_current_status(store: Store) {
     let (voided, forgotten) = (ending(to_delete, 10), ending(to_delete, -10));
     add(&store, [short, long, approved, denied, voided, forgotten]).await;
     for (challenge, answer) in [(approved, Answer::Approved), (denied, Answer::Denied)] {
-        transact!(store, |tx| tx.answer_challenge(challenge.sid, answer, DIGEST, NOW)).unwrap().unwrap();
+        transact!(store, |tx| tx.answer_push_challenge(challenge.sid, answer, DIGEST, NOW)).unwrap().unwrap();
     }
     transact!(store, |tx| tx.delete_factor(path, to_delete.sid, NOW)).unwrap().unwrap();
 
@@ -354,11 +364,11 @@ async fn challenges_with_the_minimum_and_maximum_expiry_times_expire_correctly(s
     let pending = ChallengeFilter { factor_sid: None, status: Some(Status::Pending) };
     assert_eq!(list(&store, entity.sid, pending, MIN_TIME).await, [never_expires.sid]);
     assert_eq!(list(&store, entity.sid, pending, MAX_TIME).await, []);
-    let answer = async |challenge: &Challenge, at| {
+    let answer = async |challenge: &Challenge<PushChallenge>, at| {
         let challenge_sid = challenge.sid;
-        transact!(store, |tx| tx.answer_challenge(challenge_sid, Answer::Approved, DIGEST, at)).unwrap()
+        transact!(store, |tx| tx.answer_push_challenge(challenge_sid, Answer::Approved, DIGEST, at)).unwrap()
     };
-    assert_same!(answer(already_expired, MIN_TIME).await, None::<Challenge>);
+    assert_same!(answer(already_expired, MIN_TIME).await, None::<Challenge<PushChallenge>>);
     let answered = answer(never_expires, MIN_TIME).await.unwrap();
     assert_eq!(answered.responded_at(), Some(MIN_TIME));
 }
@@ -370,7 +380,7 @@ async fn old_challenges_are_deleted_in_batches_oldest_first(store: Store) {
     add(&store, [c, a, d, e, b]).await;
     let before = NOW.plus_seconds(-10);
     assert!(
-        transact!(store, |tx| tx.answer_challenge(a.sid, Answer::Approved, DIGEST, before))
+        transact!(store, |tx| tx.answer_push_challenge(a.sid, Answer::Approved, DIGEST, before))
             .unwrap()
             .is_some()
     );
@@ -434,7 +444,7 @@ async fn next_pending_slot_is_the_nth_latest_expiry_of_the_pending_challenges(st
     add(&store, [a, b, c, answered]).await;
     add(&store, [challenge(factor(entity))]).await;
     assert!(
-        transact!(store, |tx| tx.answer_challenge(answered.sid, Answer::Denied, DIGEST, NOW))
+        transact!(store, |tx| tx.answer_push_challenge(answered.sid, Answer::Denied, DIGEST, NOW))
             .unwrap()
             .is_some()
     );

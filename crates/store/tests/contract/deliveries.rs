@@ -11,7 +11,8 @@ use domain::deliveries::{
     Work,
 };
 use store::{
-    AttemptRecord, Conflict, DeliveryFilter, DeliveryStatus, Error, PendingDeliveries, Store, Write,
+    Announcement, AttemptRecord, Changes, Conflict, DeliveryFilter, DeliveryStatus, Error, PendingDeliveries,
+    ProcessTag, Store, Write,
 };
 use tokio::sync::Barrier;
 use tokio::time::timeout;
@@ -82,6 +83,14 @@ contract! {
 contract! {
     on memory:
     in_memory_store_has_no_announcements,
+}
+
+/// The tag of the process under test.
+const OWN: ProcessTag = ProcessTag(1);
+
+/// Returns the announcement that a delivery is pending.
+fn delivery_pending() -> Announcement {
+    Announcement { has_deliveries: true, changes: Changes::default() }
 }
 
 /// Expiry of a lease that is acquired at [`NOW`]: 30 seconds later.
@@ -981,17 +990,17 @@ async fn within_timeout<T>(future: impl Future<Output = T>) -> T {
 
 async fn announcement_is_received_by_other_servers(database: TestDatabase) {
     let (one, other, third) = (database.open().await, database.open().await, database.open().await);
-    let mut other_listener = other.announcements().await.unwrap().unwrap();
-    let mut third_listener = third.announcements().await.unwrap().unwrap();
+    let mut other_listener = other.announcements(OWN).await.unwrap().unwrap();
+    let mut third_listener = third.announcements(OWN).await.unwrap().unwrap();
     for _ in 0..3 {
-        one.announce().await.unwrap();
+        one.announce(delivery_pending(), OWN).await.unwrap();
         within_timeout(other_listener.next()).await.unwrap();
         within_timeout(third_listener.next()).await.unwrap();
     }
     // Changes committed before an announcement are visible to the servers that receive it.
     for _ in 0..20 {
         let [pending] = enqueue_deliveries(&one).await;
-        one.announce().await.unwrap();
+        one.announce(delivery_pending(), OWN).await.unwrap();
         within_timeout(other_listener.next()).await.unwrap();
         assert_eq!(fetch(&other, pending.id).await.0.state.as_str(), "owed");
     }
@@ -1006,8 +1015,8 @@ async fn announcement_is_received_after_connections_were_killed(database: TestDa
     for _ in 0..3 {
         read!(one, |db| db.require_current_schema()).unwrap();
         database.sql(KILL_CONNECTIONS).await;
-        let mut listener = other.announcements().await.unwrap().unwrap();
-        one.announce().await.unwrap();
+        let mut listener = other.announcements(OWN).await.unwrap().unwrap();
+        one.announce(delivery_pending(), OWN).await.unwrap();
         within_timeout(listener.next()).await.unwrap();
     }
 }
@@ -1016,11 +1025,11 @@ async fn listener_returns_after_losing_its_connection_and_receives_later_announc
     database: TestDatabase,
 ) {
     let (one, other) = (database.open().await, database.open().await);
-    let mut listener = other.announcements().await.unwrap().unwrap();
+    let mut listener = other.announcements(OWN).await.unwrap().unwrap();
     for _ in 0..3 {
         database.sql(KILL_CONNECTIONS).await;
         within_timeout(listener.next()).await.unwrap();
-        one.announce().await.unwrap();
+        one.announce(delivery_pending(), OWN).await.unwrap();
         within_timeout(listener.next()).await.unwrap();
     }
 }
@@ -1031,7 +1040,7 @@ async fn listener_can_be_dropped_outside_a_runtime(database: TestDatabase) {
     for _ in 0..20 {
         let listen = || {
             // The listener is dropped outside of any runtime, in a thread that then ends.
-            let listener = block_on_new_runtime(store.announcements());
+            let listener = block_on_new_runtime(store.announcements(OWN));
             drop(listener.unwrap().unwrap());
         };
         thread::scope(|scope| scope.spawn(listen).join()).unwrap();
@@ -1041,13 +1050,13 @@ async fn listener_can_be_dropped_outside_a_runtime(database: TestDatabase) {
 
 async fn listeners_work_after_the_runtimes_that_created_them_ended(database: TestDatabase) {
     let store = database.open().await;
-    let listener = store.announcements().await.unwrap().unwrap();
+    let listener = store.announcements(OWN).await.unwrap().unwrap();
     // A connection becomes unusable when the runtime that opened it ends. Listeners must not depend on such a
     // connection.
     let mut listeners = thread::scope(|scope| {
         let listen = async || {
-            let mut listener = store.announcements().await.unwrap().unwrap();
-            store.announce().await.unwrap();
+            let mut listener = store.announcements(OWN).await.unwrap().unwrap();
+            store.announce(delivery_pending(), OWN).await.unwrap();
             within_timeout(listener.next()).await.unwrap();
             listener
         };
@@ -1064,7 +1073,7 @@ async fn listeners_work_after_the_runtimes_that_created_them_ended(database: Tes
         async move {
             // Repeat until every listener has received an announcement that was sent after its runtime ended.
             loop {
-                store.announce().await.unwrap();
+                store.announce(delivery_pending(), OWN).await.unwrap();
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
@@ -1079,9 +1088,9 @@ async fn listeners_work_after_the_runtimes_that_created_them_ended(database: Tes
 
 async fn closing_the_store_ends_its_listeners_with_an_error(database: TestDatabase) {
     let store = database.open().await;
-    let mut listener = store.announcements().await.unwrap().unwrap();
+    let mut listener = store.announcements(OWN).await.unwrap().unwrap();
     // One listener waits for an announcement while the store is closed, and the other is idle.
-    let _idle = store.announcements().await.unwrap().unwrap();
+    let _idle = store.announcements(OWN).await.unwrap().unwrap();
     let (ended, ()) = within_timeout(async { tokio::join!(listener.next(), store.clone().close()) }).await;
     assert_refused!(ended, Error::Unavailable(_));
     assert_refused!(within_timeout(listener.next()).await, Error::Unavailable(_));
@@ -1090,8 +1099,8 @@ async fn closing_the_store_ends_its_listeners_with_an_error(database: TestDataba
 async fn closed_store_can_neither_listen_nor_announce(database: TestDatabase) {
     let store = database.open().await;
     store.clone().close().await;
-    assert_refused!(within_timeout(store.announcements()).await.map(|_| ()), Error::Unavailable(_));
-    assert_refused!(within_timeout(store.announce()).await, Error::Unavailable(_));
+    assert_refused!(within_timeout(store.announcements(OWN)).await.map(|_| ()), Error::Unavailable(_));
+    assert_refused!(within_timeout(store.announce(delivery_pending(), OWN)).await, Error::Unavailable(_));
 }
 
 async fn sqlite_store_has_no_announcements(database: TestDatabase) {
@@ -1105,6 +1114,6 @@ async fn in_memory_store_has_no_announcements(database: TestDatabase) {
 /// Asserts that announcing succeeds without effect, and that the store offers no announcements to
 /// listen to.
 async fn assert_has_no_announcements(store: Store) {
-    store.announce().await.unwrap();
-    assert!(store.announcements().await.unwrap().is_none());
+    store.announce(delivery_pending(), OWN).await.unwrap();
+    assert!(store.announcements(OWN).await.unwrap().is_none());
 }

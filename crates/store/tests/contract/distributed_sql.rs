@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use store::{OldSchema, Store};
+use store::{Announcement, Changes, OldSchema, ProcessTag, Store};
 
 use crate::databases::TestDatabase;
-use crate::every_statement::run_every_statement;
+use crate::every_statement::{run_every_statement, source_files};
 use crate::statement_recorder::StatementRecorder;
 
 contract! {
@@ -144,8 +144,12 @@ const PLACEMENTS: &[(&str, Placement)] = &[
     ("factors", Placement::ByService),
     ("leases", Placement::OneNode),
     ("notifications", Placement::ByService),
+    ("passkey_challenges", Placement::ByService),
+    ("passkey_factors", Placement::ByService),
+    ("push_factors", Placement::ByService),
     ("server_keys", Placement::Everywhere),
     ("services", Placement::Everywhere),
+    ("totp_factors", Placement::ByService),
     ("webhooks", Placement::Everywhere),
 ];
 
@@ -173,17 +177,23 @@ const UNROUTED: &[(&str, Unrouted)] = &[
     ("SELECT created_at FROM challenges", Unrouted::BySid),
     ("SELECT expires_at FROM challenges", Unrouted::BySid),
     ("SELECT sid FROM challenges WHERE sid = $1 AND answer_digest", Unrouted::BySid),
-    ("updated_at FROM factors WHERE entity_sid = $1", Unrouted::BySid),
+    ("WHERE factors.entity_sid = $1", Unrouted::BySid),
+    ("attempts FROM challenges WHERE entity_sid = $1", Unrouted::BySid),
     ("updated_at FROM challenges WHERE entity_sid = $1", Unrouted::BySid),
     ("UPDATE access_tokens SET spent_on = $2", Unrouted::BySid),
     ("UPDATE challenges SET status = $2", Unrouted::BySid),
     ("UPDATE challenges SET status = 'voided'", Unrouted::BySid),
     ("UPDATE factors SET friendly_name = $2", Unrouted::BySid),
-    ("UPDATE factors SET unreachable = 1", Unrouted::BySid),
+    ("UPDATE passkey_factors SET credential_id = $2", Unrouted::BySid),
+    ("UPDATE push_factors SET sdk_version = $2", Unrouted::BySid),
+    ("UPDATE push_factors SET unreachable = 1", Unrouted::BySid),
+    ("UPDATE totp_factors SET algorithm = $2", Unrouted::BySid),
     ("DELETE FROM factors WHERE entity_sid = $1", Unrouted::BySid),
+    ("attempts FROM challenges WHERE sid = $1 AND service_sid = $2", Unrouted::FactorOfChallenge),
     ("updated_at FROM challenges WHERE sid = $1 AND service_sid = $2", Unrouted::FactorOfChallenge),
+    ("FROM challenges JOIN passkey_challenges", Unrouted::FactorOfChallenge),
     ("UPDATE challenges SET metadata = $5", Unrouted::FactorOfChallenge),
-    ("updated_at FROM factors WHERE credential_sid = $1", Unrouted::ByCredential),
+    ("WHERE push_factors.credential_sid = $1", Unrouted::ByCredential),
     ("DELETE FROM access_tokens WHERE sid IN", Unrouted::Housekeeping),
     ("DELETE FROM challenges WHERE sid IN", Unrouted::Housekeeping),
     ("DELETE FROM entities WHERE sid = ANY", Unrouted::Housekeeping),
@@ -193,6 +203,7 @@ const UNROUTED: &[(&str, Unrouted)] = &[
     ("SELECT sid FROM entities WHERE deleted_at IS NOT NULL", Unrouted::Housekeeping),
     ("SELECT COUNT(*) FROM entities WHERE deleted_at IS NOT NULL", Unrouted::Housekeeping),
     ("AS sealed FROM access_tokens", Unrouted::WholeTable),
+    ("AS sealed FROM totp_factors", Unrouted::WholeTable),
     ("DELETE FROM factor_creations", Unrouted::NoColumn),
     ("INSERT INTO factor_creations", Unrouted::NoColumn),
     ("FROM factor_creations WHERE entity_sid = $1", Unrouted::NoColumn),
@@ -212,12 +223,21 @@ const KEYS_WITHOUT_SERVICE: &[&str] = &[
     "entities_pkey",
     "factor_creations_entity_sid_fkey",
     "factor_creations_pkey",
-    "factors_credential",
     "factors_entity_sid_fkey",
-    "factors_key",
     "factors_pkey",
     "notifications_challenge_sid_fkey",
     "notifications_pkey",
+    "passkey_challenges_challenge_sid_fkey",
+    "passkey_challenges_pkey",
+    "passkey_factors_credential",
+    "passkey_factors_factor_sid_fkey",
+    "passkey_factors_pkey",
+    "push_factors_credential",
+    "push_factors_factor_sid_fkey",
+    "push_factors_key",
+    "push_factors_pkey",
+    "totp_factors_factor_sid_fkey",
+    "totp_factors_pkey",
 ];
 
 /// Splits SQL into lower-case words and punctuation. Omits comments; string literals become `''`.
@@ -259,9 +279,9 @@ fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-/// Returns the names and contents of the files in a folder with this extension.
+/// Returns the names and contents of the files in a folder, and in the folders within it, with this extension.
 fn files(of: &str, extension: &str) -> Vec<(String, String)> {
-    let paths = folder(of).read_dir().unwrap().map(|entry| entry.unwrap().path());
+    let paths = source_files(&folder(of)).into_iter();
     let paths = paths.filter(|path| path.extension().is_some_and(|found| found == extension));
     let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
     paths.map(|path| (name(&path), fs::read_to_string(&path).unwrap())).collect()
@@ -336,8 +356,11 @@ async fn recorded_statements(database: &TestDatabase) -> Vec<String> {
     let recorder = StatementRecorder::start(database.url());
     let (store, _) = Store::open(&recorder.location, OldSchema::Refuse).await.unwrap();
     run_every_statement(&store).await;
-    let announcements = store.announcements().await.unwrap();
-    store.announce().await.unwrap();
+    let announcements = store.announcements(ProcessTag(1)).await.unwrap();
+    store
+        .announce(Announcement { has_deliveries: true, changes: Changes::OfAny }, ProcessTag(2))
+        .await
+        .unwrap();
     drop(announcements);
     store.close().await;
     let statements = recorder.statements();
@@ -374,7 +397,8 @@ fn distributed_tables(text: &[String]) -> Vec<&'static str> {
     let by_service = PLACEMENTS.iter().filter(|(_, placement)| *placement == Placement::ByService);
     let is_mention = |index: usize, table: &str| {
         let before = index.checked_sub(1).map_or("", |before| text[before].as_str());
-        text[index] == table && ["from", "join", "into", "update", ","].contains(&before)
+        let is_column = text.get(index + 1).is_some_and(|next| next == ".");
+        text[index] == table && !is_column && ["from", "join", "into", "update", ","].contains(&before)
     };
     let mentions = by_service.flat_map(|(table, _)| {
         (0..text.len()).filter(move |index| is_mention(*index, table)).map(move |_| *table)

@@ -2,16 +2,17 @@
 //! be checked.
 
 use std::num::NonZeroU32;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use domain::alerts::Level;
 use domain::audit::{AuditRecord, ChainPosition, Mac};
-use domain::challenges::{Answer, Status};
+use domain::challenges::{Answer, PasskeyChallenge, Status, TotpChallenge};
 use domain::clock_trust::ClockRecord;
 use domain::deliveries::{Next, Stranded};
+use domain::factors::{PasskeyFactor, TotpFactor};
 use domain::paging::{Cursor, Position};
-use domain::{ApiKey, Order, PageRequest, Sealed};
+use domain::{ApiKey, Challenge, Entity, Factor, FactorType, Order, PageRequest, Sealed};
 use store::{
     AlertFilter, AuditChain, AuditFilter, ChallengeFilter, DeliveryFilter, EnrollmentKeyRow, Error, Read,
     SealedColumn, Store, UnchainedPosition, Write,
@@ -27,6 +28,24 @@ struct Rows {
     api_key: &'static ApiKey,
     enrollment_key: &'static EnrollmentKeyRow<Plaintext>,
     audit_record: &'static AuditRecord,
+    other_kinds: OtherKinds,
+}
+
+/// Factors and challenges of the types other than push.
+#[derive(Clone, Copy)]
+struct OtherKinds {
+    totp: &'static Factor<TotpFactor>,
+    totp_challenge: &'static Challenge<TotpChallenge>,
+    passkey: &'static Factor<PasskeyFactor>,
+    passkey_challenge: &'static Challenge<PasskeyChallenge>,
+}
+
+impl OtherKinds {
+    fn of(entity: &Entity) -> Self {
+        let (totp, passkey) = (totp_factor(entity), passkey_factor(entity, b"credential"));
+        let (totp_challenge, passkey_challenge) = (totp_challenge(totp), passkey_challenge(passkey));
+        Self { totp, totp_challenge, passkey, passkey_challenge }
+    }
 }
 
 /// Returns requests for the pages of a list that need different statements: the first page in both orders, and the
@@ -51,8 +70,10 @@ pub(crate) async fn run_every_statement(store: &Store) {
         api_key: api_key(account),
         enrollment_key: enrollment_key(&account.sid.to_string()),
         audit_record: record(account),
+        other_kinds: OtherKinds::of(tree.user.entity),
     };
     store.write(async move |tx: &mut Write| insert_and_update(tx, rows).await).await.unwrap();
+    store.write(async move |tx: &mut Write| insert_and_update_other_kinds(tx, rows).await).await.unwrap();
     assert_eq!(tree.remaining(store).await, AccountTree::ALL);
     store.read(async move |db: &mut Read| query(db, rows).await).await.unwrap();
     store.read(async move |db: &mut Read| list(db, rows).await).await.unwrap();
@@ -78,11 +99,12 @@ async fn insert_and_update(tx: &mut Write, rows: Rows) -> Result<(), Error> {
     tx.lock_service(account.sid, service.sid).await?;
     tx.update_service(service).await?;
     tx.ensure_entity(entity).await?;
-    tx.lock_factor(path, factor.sid).await?;
-    tx.lock_factor_shared(path, factor.sid).await?;
+    tx.lock_push_factor(path, factor.sid).await?;
+    tx.lock_push_factor_shared(path, factor.sid).await?;
     tx.update_factor(factor).await?;
+    tx.update_push_factor(factor).await?;
     tx.set_challenge_metadata(path, challenge_sid, &metadata, NOW).await?;
-    tx.answer_challenge(challenge_sid, Answer::Approved, DIGEST, NOW).await?;
+    tx.answer_push_challenge(challenge_sid, Answer::Approved, DIGEST, NOW).await?;
     tx.spend_access_token(token_sid, factor.sid).await?;
     tx.set_debugger_webhook(account.sid, Some(&webhook.url), NOW).await?;
     tx.lock_webhook(account.sid, service.sid, webhook.sid).await?;
@@ -113,12 +135,48 @@ async fn insert_and_update(tx: &mut Write, rows: Rows) -> Result<(), Error> {
     Ok(())
 }
 
+/// Inserts a factor and a challenge of each type other than push, and runs the statements that change them.
+async fn insert_and_update_other_kinds(tx: &mut Write, rows: Rows) -> Result<(), Error> {
+    let EnrolledUser { path, .. } = rows.tree.user;
+    let OtherKinds { totp, totp_challenge, passkey, passkey_challenge } = rows.other_kinds;
+    tx.insert_totp_factor(totp).await?;
+    assert!(tx.lock_totp_factor(path, totp.sid).await?.is_some());
+    tx.update_totp_factor(totp).await?;
+    tx.record_totp_code(totp).await?;
+    tx.insert_totp_challenge(totp_challenge).await?;
+    assert!(tx.update_totp_challenge(totp_challenge).await?);
+    tx.insert_passkey_factor(passkey).await?;
+    assert!(tx.lock_passkey_factor(path, passkey.sid).await?.is_some());
+    tx.update_passkey_factor(passkey).await?;
+    tx.insert_passkey_challenge(passkey_challenge).await?;
+    let target = passkey_challenge.target().unwrap();
+    assert!(tx.approve_passkey_challenge(passkey_challenge.sid, target, NOW).await?);
+    Ok(())
+}
+
+/// Runs the statements that only read factors and challenges of one type other than push.
+async fn query_other_kinds(db: &mut Read, rows: Rows) -> Result<(), Error> {
+    let EnrolledUser { account, service, entity, path, .. } = rows.tree.user;
+    let OtherKinds { totp_challenge, passkey, passkey_challenge, .. } = rows.other_kinds;
+    assert_eq!(db.totp_factors(service.sid, entity.sid).await?.len(), 1);
+    assert!(db.totp_challenge(path, totp_challenge.sid).await?.is_some());
+    assert!(db.passkey_factor(account.sid, service.sid, passkey.sid).await?.is_some());
+    assert_eq!(db.passkey_factors(service.sid, entity.sid).await?.len(), 1);
+    let credential = passkey.kind.credential.as_ref().unwrap();
+    let relying_party = &passkey.kind.relying_party.id;
+    let found = db.passkey_by_credential(account.sid, service.sid, relying_party, &credential.id).await?;
+    assert!(found.is_some());
+    assert!(db.passkey_challenge(account.sid, service.sid, passkey_challenge.sid).await?.is_some());
+    Ok(())
+}
+
 /// Runs statements that only read, except lists. [`AccountTree::remaining`] runs further ones.
 async fn query(db: &mut Read, rows: Rows) -> Result<(), Error> {
-    let Rows { tree, api_key, enrollment_key, audit_record } = rows;
-    let EnrolledUser { account, service, entity, factor, .. } = tree.user;
+    let Rows { tree, api_key, enrollment_key, audit_record, .. } = rows;
+    let EnrolledUser { account, service, entity, path, factor } = tree.user;
     db.require_current_schema().await?;
     db.database_info().await?;
+    db.file_damage().await?;
     db.accounts().await?;
     db.api_key(api_key.sid).await?;
     db.api_keys(account.sid).await?;
@@ -128,8 +186,11 @@ async fn query(db: &mut Read, rows: Rows) -> Result<(), Error> {
         db.count_by_key(kind).await?;
         db.sealed_under_other_keys::<Plaintext>(kind, b"12345678", "", 10).await?;
     }
-    db.factor_by_credential(factor.credential_sid).await?;
-    db.count_factors(entity.sid).await?;
+    db.factor_by_credential(factor.kind.credential_sid).await?;
+    db.count_factors(entity.sid, FactorType::Push).await?;
+    db.push_factor(path, factor.sid).await?;
+    db.push_challenge(path, tree.challenge.sid).await?;
+    query_other_kinds(db, rows).await?;
     db.count_expired(MIN_TIME, NOW).await?;
     db.is_answered_by(tree.challenge.sid, DIGEST).await?;
     db.enabled_webhooks(service.sid).await?;
@@ -145,6 +206,10 @@ async fn query(db: &mut Read, rows: Rows) -> Result<(), Error> {
     db.nth_latest_factor_created_at(entity.sid, NOW..NOW, NonZeroU32::MIN).await?;
     db.nth_latest_challenge_created_at(entity.sid, factor.sid, NOW..NOW, NonZeroU32::MIN).await?;
     db.next_pending_slot_at(entity.sid, factor.sid, NonZeroU32::MIN, NOW).await?;
+    assert!(db.challenge_summary(account.sid, service.sid, tree.challenge.sid).await?.is_some());
+    assert!(db.has_factor(service.sid, entity.sid, factor.sid).await?);
+    db.pending_summaries(entity.sid, factor.sid, NOW, 10).await?;
+    assert!(db.entity_identity(service.sid, entity.sid).await?.is_some());
     Ok(())
 }
 
@@ -209,11 +274,14 @@ async fn chain(tx: &mut Write, rows: Rows) -> Result<(), Error> {
     tx.insert_audit_record(record, &Mac([5; 32])).await?;
     tx.set_unchained_mac(record.sid, &Mac([6; 32])).await?;
     assert_eq!(tx.unchained_records(&UnchainedPosition::START, 10).await?.len(), 1);
+    let account_sid = rows.tree.user.account.sid;
+    assert_eq!(tx.audit_tail(account_sid, 10).await?.unchained.len(), 1);
     let chain = tx.try_lock_audit_chain().await?.unwrap();
     let position = ChainPosition { number: chain.head.number + 1, mac: Mac([7; 32]) };
     tx.append_to_audit_chain(&[(record.sid, position)]).await?;
     tx.update_audit_chain(&position, &position, &Mac([8; 32])).await?;
     assert_eq!(tx.chained_records(0, position.number, 10).await?.len(), 1);
+    assert_eq!(tx.chained_records_of_account(account_sid, 0, position.number).await?.len(), 1);
     tx.check_audit_log().await?;
     assert_eq!(tx.delete_removed_records(chain.head.number).await?, 1);
     Ok(())
@@ -248,7 +316,14 @@ async fn delete(tx: &mut Write, rows: Rows) -> Result<(), Error> {
     while tx.remove_deleted(100).await? > 0 {}
     tx.count_deleted().await?;
     tx.delete_api_key(rows.api_key.sid).await?;
+    tx.erase(account.sid, false, false).await?;
     Ok(())
+}
+
+/// Returns the source files in a folder and in the folders within it.
+pub(crate) fn source_files(folder: &Path) -> Vec<PathBuf> {
+    let paths = folder.read_dir().unwrap().map(|entry| entry.unwrap().path());
+    paths.flat_map(|path| if path.is_dir() { source_files(&path) } else { vec![path] }).collect()
 }
 
 #[test]
@@ -260,8 +335,8 @@ fn every_method_of_the_store_is_run() {
         .concat();
     let is_run =
         |name: &&str| runs.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == *name);
-    for file in root.join("src").read_dir().unwrap() {
-        let source = read(file.unwrap().path());
+    for file in source_files(&root.join("src")) {
+        let source = read(file);
         let Some(start) = source.find("\nimpl Read {").or_else(|| source.find("\nimpl Write {")) else {
             continue;
         };

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
-use domain::challenges::{Answer, State};
-use domain::factors::{self, MAX_PUSH_FACTORS, Notification, RegistrationToken, Status};
+use domain::challenges::{Answer, PushChallenge, State};
+use domain::factors::{self, Notification, PushFactor, RegistrationToken, Status};
 use domain::text::Text;
-use domain::{Challenge, Factor, FactorSid, Timestamp};
+use domain::{Challenge, Factor, FactorSid, FactorType, Timestamp};
 use store::{ChallengeFilter, Conflict, Error, Store, Write};
 
 use crate::concurrency::run_concurrently;
@@ -47,19 +47,19 @@ contract! {
 }
 
 /// Returns a new factor of the same entity as `like`, with a value in every field.
-fn full(like: &Factor, notification: Notification) -> &'static Factor {
+fn full(like: &Factor<PushFactor>, notification: Notification) -> &'static Factor<PushFactor> {
     changed(like, |factor| {
         factor.sid = sid();
         factor.friendly_name = name(TRICKY_TEXT);
-        factor.public_key =
+        factor.kind.public_key =
             factors::PublicKey::from_checked_der([public_key().as_der(), &all_bytes()].concat());
-        factor.credential_sid = sid();
+        factor.kind.credential_sid = sid();
         factor.status = Status::Unverified;
-        factor.app_id = Text::from_stored(TRICKY_TEXT.to_owned());
-        factor.sdk_version = Some(Text::from_stored(TRICKY_TEXT.to_owned()));
-        factor.notification = notification;
+        factor.kind.app_id = Text::from_stored(TRICKY_TEXT.to_owned());
+        factor.kind.sdk_version = Some(Text::from_stored(TRICKY_TEXT.to_owned()));
+        factor.kind.notification = notification;
         factor.metadata = Some(string_map(&[("", ""), (TRICKY_TEXT, TRICKY_TEXT), ("lines", "\r\n\t\u{1}")]));
-        (factor.created_at, factor.token_registered_at, factor.updated_at) = (MIN_TIME, NOW, MAX_TIME);
+        (factor.created_at, factor.kind.token_registered_at, factor.updated_at) = (MIN_TIME, NOW, MAX_TIME);
     })
 }
 
@@ -75,14 +75,18 @@ async fn factor_is_read_back_unchanged(store: Store) {
     let google = full(like, Notification::Fcm(token(&"🦉".repeat(4096))));
     let no_metadata = changed(factor(entity), |factor| factor.metadata = Some(string_map(&[])));
     for factor in [plain, apple, google, no_metadata] {
-        transact!(store, |tx| tx.insert_factor(factor)).unwrap();
+        transact!(store, |tx| tx.insert_push_factor(factor)).unwrap();
         assert_same!(read!(store, |db| db.factor(path, factor.sid)).unwrap(), Some(factor));
+        assert_same!(read!(store, |db| db.push_factor(path, factor.sid)).unwrap(), Some(factor));
         assert_same!(
-            read!(store, |db| db.factor_by_credential(factor.credential_sid)).unwrap(),
+            read!(store, |db| db.factor_by_credential(factor.kind.credential_sid)).unwrap(),
             Some(factor)
         );
-        assert_same!(transact!(store, |tx| tx.lock_factor(path, factor.sid)).unwrap(), Some(factor));
-        assert_same!(transact!(store, |tx| tx.lock_factor_shared(path, factor.sid)).unwrap(), Some(factor));
+        assert_same!(transact!(store, |tx| tx.lock_push_factor(path, factor.sid)).unwrap(), Some(factor));
+        assert_same!(
+            transact!(store, |tx| tx.lock_push_factor_shared(path, factor.sid)).unwrap(),
+            Some(factor)
+        );
     }
 }
 
@@ -91,43 +95,54 @@ async fn factor_is_not_found_with_a_wrong_path_or_sid(store: Store) {
     let others = wrong_paths(path).map(|path| (path, factor.sid));
     for (path, factor_sid) in others.into_iter().chain([(path, sid())]) {
         assert_same!(read!(store, |db| db.factor(path, factor_sid)).unwrap(), None::<Factor>);
-        assert_same!(transact!(store, |tx| tx.lock_factor(path, factor_sid)).unwrap(), None::<Factor>);
-        assert_same!(transact!(store, |tx| tx.lock_factor_shared(path, factor_sid)).unwrap(), None::<Factor>);
+        assert_same!(
+            read!(store, |db| db.push_factor(path, factor_sid)).unwrap(),
+            None::<Factor<PushFactor>>
+        );
+        assert_same!(
+            transact!(store, |tx| tx.lock_push_factor(path, factor_sid)).unwrap(),
+            None::<Factor<PushFactor>>
+        );
+        assert_same!(
+            transact!(store, |tx| tx.lock_push_factor_shared(path, factor_sid)).unwrap(),
+            None::<Factor<PushFactor>>
+        );
     }
 }
 
 async fn factor_is_not_found_by_an_unknown_credential_sid(store: Store) {
     enrolled_user(&store).await;
-    assert_same!(read!(store, |db| db.factor_by_credential(sid())).unwrap(), None::<Factor>);
+    assert_same!(read!(store, |db| db.factor_by_credential(sid())).unwrap(), None::<Factor<PushFactor>>);
 }
 
 async fn factor_cannot_be_inserted_without_its_entity(store: Store) {
     let EnrolledUser { service, .. } = enrolled_user(&store).await;
     let orphan = factor(entity(service, "user-0002"));
-    assert_refused!(transact!(store, |tx| tx.insert_factor(orphan)), Error::ParentGone);
+    assert_refused!(transact!(store, |tx| tx.insert_push_factor(orphan)), Error::ParentGone);
 }
 
 async fn entity_cannot_have_two_factors_with_the_same_public_key(store: Store) {
     let EnrolledUser { entity, factor: existing, .. } = enrolled_user(&store).await;
-    let again = changed(factor(entity), |factor| factor.public_key = existing.public_key.clone());
-    let refused = transact!(store, |tx| tx.insert_factor(again));
+    let again = changed(factor(entity), |factor| factor.kind.public_key = existing.kind.public_key.clone());
+    let refused = transact!(store, |tx| tx.insert_push_factor(again));
     assert_refused!(refused, Error::Conflict(Conflict::FactorKey));
     assert_same!(read!(store, |db| db.factors(entity.sid, &ALL)).unwrap(), [existing]);
 }
 
 async fn factors_of_different_entities_can_have_the_same_public_key(store: Store) {
     let (one, other) = (enrolled_user(&store).await, enrolled_user(&store).await);
-    let same = changed(factor(other.entity), |factor| factor.public_key = one.factor.public_key.clone());
-    transact!(store, |tx| tx.insert_factor(same)).unwrap();
+    let same =
+        changed(factor(other.entity), |factor| factor.kind.public_key = one.factor.kind.public_key.clone());
+    transact!(store, |tx| tx.insert_push_factor(same)).unwrap();
 }
 
 async fn credential_sid_and_factor_sid_cannot_be_reused_by_another_entity(store: Store) {
     let (one, other) = (enrolled_user(&store).await, enrolled_user(&store).await);
     let same_credential =
-        changed(factor(other.entity), |factor| factor.credential_sid = one.factor.credential_sid);
+        changed(factor(other.entity), |factor| factor.kind.credential_sid = one.factor.kind.credential_sid);
     let same_sid = changed(factor(other.entity), |factor| factor.sid = one.factor.sid);
     for factor in [same_credential, same_sid] {
-        let refused = transact!(store, |tx| tx.insert_factor(factor));
+        let refused = transact!(store, |tx| tx.insert_push_factor(factor));
         assert_refused!(refused, Error::Conflict(Conflict::Other));
     }
 }
@@ -141,21 +156,21 @@ async fn factor_update_changes_only_mutable_fields(store: Store) {
         let after = changed(before, |factor| {
             factor.friendly_name = name(TRICKY_TEXT);
             factor.status = Status::Unverified;
-            factor.sdk_version = Some(Text::from_stored(TRICKY_TEXT.to_owned()));
-            factor.notification = notification;
-            factor.unreachable = !factor.unreachable;
-            factor.token_registered_at = MIN_TIME;
+            factor.kind.sdk_version = Some(Text::from_stored(TRICKY_TEXT.to_owned()));
+            factor.kind.notification = notification;
+            factor.kind.unreachable = !factor.kind.unreachable;
+            factor.kind.token_registered_at = MIN_TIME;
             factor.updated_at = MAX_TIME;
         });
         let update = changed(after, |factor| {
             factor.identity = identity("other-user");
-            factor.public_key = public_key();
-            factor.credential_sid = sid();
-            factor.app_id = Text::from_stored("com.example.other".to_owned());
+            factor.kind.public_key = public_key();
+            factor.kind.credential_sid = sid();
+            factor.kind.app_id = Text::from_stored("com.example.other".to_owned());
             factor.metadata = Some(string_map(&[("new", "metadata")]));
             factor.created_at = MAX_TIME;
         });
-        transact!(store, |tx| tx.update_factor(update)).unwrap();
+        transact!(store, |tx| tx.update_push_factor(update)).unwrap();
         assert_same!(read!(store, |db| db.factors(entity.sid, &ALL)).unwrap(), [after, bystander]);
         before = after;
     }
@@ -164,24 +179,25 @@ async fn factor_update_changes_only_mutable_fields(store: Store) {
 async fn update_of_a_missing_factor_has_no_effect(store: Store) {
     let EnrolledUser { entity, factor, .. } = enrolled_user(&store).await;
     let missing = changed(factor, |factor| factor.sid = sid());
-    transact!(store, |tx| tx.update_factor(missing)).unwrap();
+    transact!(store, |tx| tx.update_push_factor(missing)).unwrap();
     assert_same!(read!(store, |db| db.factors(entity.sid, &ALL)).unwrap(), [factor]);
 }
 
 /// Inserts an enrolled user and a second factor with `text` as its APNs push token. Returns the user and the second
 /// factor.
-async fn insert_pushable_factor(store: &Store, text: &str) -> (EnrolledUser, &'static Factor) {
+async fn insert_pushable_factor(store: &Store, text: &str) -> (EnrolledUser, &'static Factor<PushFactor>) {
     let user = enrolled_user(store).await;
     let pushable =
-        changed(factor(user.entity), |factor| factor.notification = Notification::Apn(token(text)));
+        changed(factor(user.entity), |factor| factor.kind.notification = Notification::Apn(token(text)));
     add(store, [pushable]).await;
     (user, pushable)
 }
 
 async fn only_the_factor_with_the_reported_sid_and_token_becomes_unreachable(store: Store) {
     let (user, pushable) = insert_pushable_factor(&store, TRICKY_TEXT).await;
-    let same_token =
-        changed(pushable, |it| (it.sid, it.credential_sid, it.public_key) = (sid(), sid(), public_key()));
+    let same_token = changed(pushable, |it| {
+        (it.sid, it.kind.credential_sid, it.kind.public_key) = (sid(), sid(), public_key())
+    });
     add(&store, [same_token]).await;
     // An unknown factor, another token and a factor without a token do not match the report.
     for (sid, token) in
@@ -195,7 +211,7 @@ async fn only_the_factor_with_the_reported_sid_and_token_becomes_unreachable(sto
     );
 
     assert!(transact!(store, |tx| tx.mark_unreachable(pushable.sid, TRICKY_TEXT, NOW)).unwrap());
-    let unreachable = changed(pushable, |factor| factor.unreachable = true);
+    let unreachable = changed(pushable, |factor| factor.kind.unreachable = true);
     assert_same!(
         read!(store, |db| db.factors(user.entity.sid, &ALL)).unwrap(),
         [user.factor, unreachable, same_token]
@@ -217,12 +233,12 @@ async fn unreachable_factor_is_reachable_again_with_a_new_token(store: Store) {
     assert!(transact!(store, |tx| tx.mark_unreachable(pushable.sid, "old", NOW)).unwrap());
     // An update without a new token leaves the factor unreachable.
     let renamed =
-        changed(pushable, |factor| (factor.friendly_name, factor.unreachable) = (name("New"), true));
+        changed(pushable, |factor| (factor.friendly_name, factor.kind.unreachable) = (name("New"), true));
     let with_new_token = changed(renamed, |factor| {
-        (factor.notification, factor.unreachable) = (Notification::Fcm(token("new")), false);
+        (factor.kind.notification, factor.kind.unreachable) = (Notification::Fcm(token("new")), false);
     });
     for factor in [renamed, with_new_token] {
-        transact!(store, |tx| tx.update_factor(factor)).unwrap();
+        transact!(store, |tx| tx.update_push_factor(factor)).unwrap();
         assert_same!(read!(store, |db| db.factor(path, factor.sid)).unwrap(), Some(factor));
     }
 
@@ -234,12 +250,13 @@ async fn unreachable_factor_is_reachable_again_with_a_new_token(store: Store) {
 
 async fn factor_whose_token_was_registered_again_after_the_push_stays_reachable(store: Store) {
     let (_, pushable) = insert_pushable_factor(&store, "token").await;
-    let pushed_at = pushable.token_registered_at;
-    let registered_again =
-        changed(pushable, |factor| factor.token_registered_at = Timestamp::from_micros(NOW.micros() + 1));
-    transact!(store, |tx| tx.update_factor(registered_again)).unwrap();
+    let pushed_at = pushable.kind.token_registered_at;
+    let registered_again = changed(pushable, |factor| {
+        factor.kind.token_registered_at = Timestamp::from_micros(NOW.micros() + 1)
+    });
+    transact!(store, |tx| tx.update_push_factor(registered_again)).unwrap();
     assert!(!transact!(store, |tx| tx.mark_unreachable(pushable.sid, "token", pushed_at)).unwrap());
-    let later = registered_again.token_registered_at;
+    let later = registered_again.kind.token_registered_at;
     assert!(transact!(store, |tx| tx.mark_unreachable(pushable.sid, "token", later)).unwrap());
 }
 
@@ -247,9 +264,9 @@ async fn concurrent_report_of_the_old_token_leaves_a_factor_with_a_new_token_rea
     for _ in 0..10 {
         let (EnrolledUser { path, .. }, pushable) = insert_pushable_factor(&store, "old").await;
         let update = async move |tx: &mut Write| {
-            let mut factor = tx.lock_factor(path, pushable.sid).await?.unwrap();
-            (factor.notification, factor.unreachable) = (Notification::Apn(token("new")), false);
-            tx.update_factor(&factor).await
+            let mut factor = tx.lock_push_factor(path, pushable.sid).await?.unwrap();
+            (factor.kind.notification, factor.kind.unreachable) = (Notification::Apn(token("new")), false);
+            tx.update_push_factor(&factor).await
         };
         let both = run_concurrently(2, |number| {
             let store = store.clone();
@@ -261,8 +278,11 @@ async fn concurrent_report_of_the_old_token_leaves_a_factor_with_a_new_token_rea
             }
         });
         both.await;
-        let found = read!(store, |db| db.factor(path, pushable.sid)).unwrap().unwrap();
-        assert!(!found.unreachable, "a factor with a new token must be reachable, whichever write is first");
+        let found = read!(store, |db| db.push_factor(path, pushable.sid)).unwrap().unwrap();
+        assert!(
+            !found.kind.unreachable,
+            "a factor with a new token must be reachable, whichever write is first"
+        );
     }
 }
 
@@ -270,7 +290,8 @@ async fn unreachable_marks_are_cleared_only_in_the_given_account_or_service(stor
     let (user, mine) = insert_pushable_factor(&store, "token").await;
     let service = service(user.account);
     let entity = entity(service, "user-0001");
-    let elsewhere = changed(factor(entity), |factor| factor.notification = Notification::Apn(token("token")));
+    let elsewhere =
+        changed(factor(entity), |factor| factor.kind.notification = Notification::Apn(token("token")));
     add(&store, [service]).await;
     add(&store, [entity]).await;
     add(&store, [elsewhere]).await;
@@ -288,8 +309,8 @@ async fn unreachable_marks_are_cleared_only_in_the_given_account_or_service(stor
         }
         transact!(store, |tx| tx.clear_unreachable(account_sid, service_sid)).unwrap();
         for (before, cleared) in all.into_iter().zip(cleared) {
-            let found = read!(store, |db| db.factor_by_credential(before.credential_sid)).unwrap();
-            assert_same!(found, Some(changed(before, |factor| factor.unreachable = !cleared)));
+            let found = read!(store, |db| db.factor_by_credential(before.kind.credential_sid)).unwrap();
+            assert_same!(found, Some(changed(before, |factor| factor.kind.unreachable = !cleared)));
         }
     }
 }
@@ -299,9 +320,9 @@ async fn concurrent_changes_to_a_locked_factor_are_serialized(store: Store) {
     let EnrolledUser { path, factor, .. } = enrolled_user(&store).await;
     // Each change appends one character to the name that it has read, so a lost update would be visible.
     let change = async move |tx: &mut Write| {
-        let mut factor = tx.lock_factor(path, factor.sid).await?.unwrap();
+        let mut factor = tx.lock_push_factor(path, factor.sid).await?.unwrap();
         factor.friendly_name = name(&format!("{}+", factor.friendly_name));
-        tx.update_factor(&factor).await
+        tx.update_push_factor(&factor).await
     };
     let changes = run_concurrently(CHANGES, |_| {
         let store = store.clone();
@@ -317,34 +338,35 @@ async fn verified_and_unverified_factors_are_counted_per_entity(store: Store) {
     let (one, other) = (enrolled_user(&store).await, enrolled_user(&store).await);
     let unverified = changed(factor(one.entity), |factor| factor.status = Status::Unverified);
     add(&store, [unverified, factor(one.entity)]).await;
-    let count = async |entity_sid| read!(store, |db| db.count_factors(entity_sid)).unwrap();
+    let count = async |entity_sid| read!(store, |db| db.count_factors(entity_sid, FactorType::Push)).unwrap();
     assert_eq!(count(one.entity.sid).await, 3);
     assert_eq!(count(other.entity.sid).await, 1);
     assert_eq!(count(sid()).await, 0);
 }
 
 async fn concurrent_enrollments_do_not_exceed_the_factor_limit(store: Store) {
+    const MOST: i64 = FactorType::Push.max_per_entity();
     let EnrolledUser { service, .. } = enrolled_user(&store).await;
     // Concurrently enroll twice as many devices as one entity may have.
-    let enrolled = run_concurrently(2 * MAX_PUSH_FACTORS as usize, |_| {
+    let enrolled = run_concurrently(2 * MOST as usize, |_| {
         let store = store.clone();
         let new = entity(service, "user-0002");
         let enroll = async move |tx: &mut Write| {
             let entity = tx.ensure_entity(new).await?;
-            let fits = tx.count_factors(entity.sid).await? < MAX_PUSH_FACTORS;
+            let fits = tx.count_factors(entity.sid, FactorType::Push).await? < MOST;
             if fits {
-                tx.insert_factor(factor(&entity)).await?;
+                tx.insert_push_factor(factor(&entity)).await?;
             }
             Ok::<_, Error>(fits)
         };
         async move { store.write(enroll).await.unwrap() }
     });
-    assert_eq!(enrolled.await.into_iter().filter(|enrolled| *enrolled).count(), MAX_PUSH_FACTORS as usize);
+    assert_eq!(enrolled.await.into_iter().filter(|enrolled| *enrolled).count(), MOST as usize);
 
     let path = path_of(entity(service, "user-0002"));
     let entity = read!(store, |db| db.entity(path)).unwrap().unwrap();
-    let factors = read!(store, |db| db.count_factors(entity.sid)).unwrap();
-    assert_eq!(factors, MAX_PUSH_FACTORS);
+    let factors = read!(store, |db| db.count_factors(entity.sid, FactorType::Push)).unwrap();
+    assert_eq!(factors, MOST);
 }
 
 async fn factor_list_is_complete_and_ordered_with_every_page_size(store: Store) {
@@ -369,8 +391,9 @@ async fn deleting_a_factor_returns_it_the_first_time_only(store: Store) {
     let EnrolledUser { entity, path, factor: like, .. } = enrolled_user(&store).await;
     let factor = full(like, Notification::Fcm(token("abc")));
     add(&store, [factor]).await;
-    assert_same!(transact!(store, |tx| tx.delete_factor(path, factor.sid, NOW)).unwrap(), Some(factor));
-    assert_same!(transact!(store, |tx| tx.delete_factor(path, factor.sid, NOW)).unwrap(), None::<Factor>);
+    let delete = async || transact!(store, |tx| tx.delete_factor(path, factor.sid, NOW)).unwrap();
+    assert_same!(delete().await, Some(without_kind(factor)));
+    assert_same!(delete().await, None::<Factor<FactorType>>);
     assert_same!(read!(store, |db| db.factors(entity.sid, &ALL)).unwrap(), [like]);
 }
 
@@ -380,7 +403,7 @@ async fn factor_is_not_deleted_with_a_wrong_path_or_sid(store: Store) {
     let others = wrong_paths(path).map(|path| (path, factor.sid));
     for (path, factor_sid) in others.into_iter().chain([(path, sid())]) {
         let deleted = transact!(store, |tx| tx.delete_factor(path, factor_sid, NOW)).unwrap();
-        assert_same!(deleted, None::<Factor>);
+        assert_same!(deleted, None::<Factor<FactorType>>);
     }
     assert_eq!(tree.remaining(&store).await, AccountTree::ALL);
     let challenge = read!(store, |db| db.challenge(path, tree.challenge.sid)).unwrap();
@@ -389,9 +412,9 @@ async fn factor_is_not_deleted_with_a_wrong_path_or_sid(store: Store) {
 
 async fn public_key_of_a_deleted_factor_can_be_reused(store: Store) {
     let EnrolledUser { entity, path, factor: old, .. } = enrolled_user(&store).await;
-    let new = changed(factor(entity), |factor| factor.public_key = old.public_key.clone());
+    let new = changed(factor(entity), |factor| factor.kind.public_key = old.kind.public_key.clone());
     transact!(store, |tx| tx.delete_factor(path, old.sid, NOW)).unwrap().unwrap();
-    transact!(store, |tx| tx.insert_factor(new)).unwrap();
+    transact!(store, |tx| tx.insert_push_factor(new)).unwrap();
     assert_same!(read!(store, |db| db.factors(entity.sid, &ALL)).unwrap(), [new]);
 }
 
@@ -409,15 +432,16 @@ async fn deleting_a_factor_voids_its_unanswered_challenges(store: Store) {
         .await;
     let answered = [(approved, Answer::Approved), (denied, Answer::Denied)];
     for (challenge, answer) in answered {
-        transact!(store, |tx| tx.answer_challenge(challenge.sid, answer, DIGEST, NOW)).unwrap().unwrap();
+        transact!(store, |tx| tx.answer_push_challenge(challenge.sid, answer, DIGEST, NOW)).unwrap().unwrap();
     }
 
     transact!(store, |tx| tx.delete_factor(path, to_delete.sid, deleted_at)).unwrap().unwrap();
 
-    let voided = |challenge: &'static Challenge| {
+    let voided = |challenge: &'static Challenge<PushChallenge>| {
         changed(challenge, |it| (it.state, it.updated_at) = (State::Voided, deleted_at))
     };
-    let void = |challenge: &'static Challenge| changed(challenge, |it| it.state = State::Voided);
+    let void =
+        |challenge: &'static Challenge<PushChallenge>| changed(challenge, |it| it.state = State::Voided);
     let answered = answered
         .map(|(challenge, answer)| changed(challenge, |it| it.state = State::Answered { answer, at: NOW }));
     let expected = [
@@ -434,8 +458,9 @@ async fn deleting_a_factor_voids_its_unanswered_challenges(store: Store) {
     assert_same!(found, expected);
     for challenge in [pending, last_second] {
         let late =
-            transact!(store, |tx| tx.answer_challenge(challenge.sid, Answer::Approved, DIGEST, NOW)).unwrap();
-        assert_same!(late, None::<Challenge>);
+            transact!(store, |tx| tx.answer_push_challenge(challenge.sid, Answer::Approved, DIGEST, NOW))
+                .unwrap();
+        assert_same!(late, None::<Challenge<PushChallenge>>);
     }
 }
 
@@ -454,8 +479,9 @@ async fn deleting_a_factor_voids_hundreds_of_challenges(store: Store) {
     assert!(listed(None).await.iter().all(|challenge| challenge.state == State::Voided));
     for challenge in challenges {
         let late =
-            transact!(store, |tx| tx.answer_challenge(challenge.sid, Answer::Approved, DIGEST, NOW)).unwrap();
-        assert_same!(late, None::<Challenge>);
+            transact!(store, |tx| tx.answer_push_challenge(challenge.sid, Answer::Approved, DIGEST, NOW))
+                .unwrap();
+        assert_same!(late, None::<Challenge<PushChallenge>>);
     }
 }
 
@@ -467,8 +493,10 @@ async fn challenges_created_while_their_factor_is_deleted_are_voided(store: Stor
         let opened = run_concurrently(9, |number| {
             let store = store.clone();
             let open = async move |tx: &mut Write| {
-                let Some(held) = tx.lock_factor_shared(path, to_delete.sid).await? else { return Ok(false) };
-                tx.insert_challenge(challenge(&held)).await?;
+                let Some(held) = tx.lock_push_factor_shared(path, to_delete.sid).await? else {
+                    return Ok(false);
+                };
+                tx.insert_push_challenge(challenge(&held)).await?;
                 Ok::<_, Error>(true)
             };
             let delete = async move |tx: &mut Write| {
@@ -499,7 +527,7 @@ async fn challenge_answered_while_its_factor_is_deleted_is_either_answered_or_vo
         let answered = run_concurrently(2, |number| {
             let store = store.clone();
             let answer = async move |tx: &mut Write| {
-                let answered = tx.answer_challenge(challenge.sid, Answer::Approved, DIGEST, NOW).await?;
+                let answered = tx.answer_push_challenge(challenge.sid, Answer::Approved, DIGEST, NOW).await?;
                 Ok::<_, Error>(answered.is_some())
             };
             let delete = async move |tx: &mut Write| {
@@ -532,9 +560,9 @@ async fn old_unverified_factors_are_deleted_in_batches_and_returned(store: Store
         deleted.sort_by_key(|factor| factor.created_at);
         deleted
     };
-    assert_same!(delete().await, [a, b, c]);
-    assert_same!(delete().await, [d]);
-    assert_same!(delete().await, Vec::<Factor>::new());
+    assert_same!(delete().await, [a, b, c].map(without_kind));
+    assert_same!(delete().await, [without_kind(d)]);
+    assert_same!(delete().await, Vec::<Factor<FactorType>>::new());
     let mut left = read!(store, |db| db.factors(entity.sid, &ALL)).unwrap().items;
     left.sort_by_key(|factor| factor.created_at);
     assert_eq!(left.iter().map(|it| it.sid).collect::<BTreeSet<_>>(), [old.sid, verified.sid, e.sid].into());
@@ -548,9 +576,9 @@ async fn factor_verified_while_old_factors_are_deleted_is_either_verified_or_del
         let results = run_concurrently(2, |number| {
             let store = store.clone();
             let verify = async move |tx: &mut Write| {
-                let Some(mut locked) = tx.lock_factor(path, slow.sid).await? else { return Ok(false) };
+                let Some(mut locked) = tx.lock_push_factor(path, slow.sid).await? else { return Ok(false) };
                 locked.status = Status::Verified;
-                tx.update_factor(&locked).await?;
+                tx.update_push_factor(&locked).await?;
                 Ok::<_, Error>(true)
             };
             let delete = async move |tx: &mut Write| {

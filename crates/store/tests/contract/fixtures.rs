@@ -9,18 +9,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use domain::access_tokens::{Grant, Ttl};
 use domain::alerts::{Alert, Level};
 use domain::audit::{AuditRecord, Mac};
-use domain::challenges::{AnswerDigest, Details, Field, Message, State};
+use domain::challenges::{
+    AnswerDigest, ChallengeKind, Details, Field, Message, PasskeyChallenge, PasskeyTarget, PushChallenge,
+    State, Target, TotpChallenge,
+};
 use domain::credentials::{Credential, CredentialType};
 use domain::deliveries::{AttemptOutcome, Delivery, DeliveryId, Destination, Work};
-use domain::factors::{self, Notification, PublicKey};
+use domain::factors::passkey::{
+    CoseAlgorithm, CredentialId, PasskeyCredential, RelyingParty, WebAuthnChallengeDigest,
+};
+use domain::factors::{self, FactorKind, Notification, PasskeyFactor, PublicKey, PushFactor, TotpFactor};
 use domain::limits::ServiceLimits;
 use domain::notifications;
-use domain::services::Settings;
-use domain::text::StringMap;
+use domain::services::{Attachment, Requirement, Settings};
+use domain::text::{StringMap, Text};
 use domain::webhooks::{self, Subscription, Version};
 use domain::{
     AccessToken, Account, ApiKey, CallbackUrl, Challenge, Entity, EntityPath, Factor, FactorType,
-    FriendlyName, Identity, Page, Parameter as _, Sealed, Service, Sid, Timestamp, TraceParent, Webhook,
+    FriendlyName, HasFactorType, Identity, Page, Parameter as _, Sealed, Service, Sid, Timestamp,
+    TraceParent, Webhook,
 };
 use serde_json::{Value, json};
 use store::{AttemptRecord, DeliveryStatus, EnrollmentKeyRow, Error, Store, Write};
@@ -205,8 +212,8 @@ pub(crate) fn wrong_paths(path: &EntityPath) -> [&'static EntityPath; 3] {
     ]
 }
 
-/// Returns a new verified factor of `entity`, without a registration token.
-pub(crate) fn factor(entity: &Entity) -> &'static Factor {
+/// Returns a new verified factor of `entity` of this kind.
+pub(crate) fn factor_of<Kind: HasFactorType>(entity: &Entity, kind: Kind) -> &'static Factor<Kind> {
     leak(Factor {
         sid: sid(),
         account_sid: entity.account_sid,
@@ -214,40 +221,129 @@ pub(crate) fn factor(entity: &Entity) -> &'static Factor {
         entity_sid: entity.sid,
         identity: entity.identity.clone(),
         friendly_name: name("Telephone"),
+        status: factors::Status::Verified,
+        metadata: None,
+        created_at: NOW,
+        updated_at: NOW,
+        kind,
+    })
+}
+
+/// Returns a new verified push factor of `entity`, without a registration token.
+pub(crate) fn factor(entity: &Entity) -> &'static Factor<PushFactor> {
+    let push = PushFactor {
         public_key: public_key(),
         credential_sid: sid(),
-        status: factors::Status::Verified,
         app_id: factors::AppId::from_stored("com.example.owl".to_owned()),
         sdk_version: None,
         notification: Notification::None,
         unreachable: false,
         token_registered_at: NOW,
-        metadata: None,
-        created_at: NOW,
-        updated_at: NOW,
-    })
+    };
+    factor_of(entity, push)
 }
 
-/// Returns a new pending challenge for `factor`. It expires five minutes after [`NOW`].
-pub(crate) fn challenge(factor: &Factor) -> &'static Challenge {
+/// Returns a new verified TOTP factor of `entity`, with which no code was used.
+pub(crate) fn totp_factor(entity: &Entity) -> &'static Factor<TotpFactor> {
+    let totp = TotpFactor {
+        secret: Sealed::from_bytes(b"sealed secret".to_vec()),
+        algorithm: factors::totp::Algorithm::Sha1,
+        time_step: factors::totp::TimeStep::new(30).unwrap(),
+        code_length: factors::totp::CodeLength::new(6).unwrap(),
+        skew: factors::totp::Skew::new(1).unwrap(),
+        last_step: None,
+        failed_verifications: 0,
+    };
+    factor_of(entity, totp)
+}
+
+/// Returns a new verified passkey of `entity`, whose credential has this identifier.
+pub(crate) fn passkey_factor(entity: &Entity, credential: &[u8]) -> &'static Factor<PasskeyFactor> {
+    let passkey = PasskeyFactor {
+        relying_party: RelyingParty {
+            id: Text::from_stored("example.com".to_owned()),
+            name: Text::from_stored("Example Bank".to_owned()),
+            origins: vec![Text::from_stored("https://example.com".to_owned())],
+        },
+        authenticator_attachment: Attachment::Platform,
+        discoverable_credentials: Requirement::Required,
+        user_verification: Requirement::Preferred,
+        challenge_digest: WebAuthnChallengeDigest([3; 32]),
+        credential: Some(PasskeyCredential {
+            id: CredentialId::new(credential.to_vec()).unwrap(),
+            public_key: all_bytes(),
+            algorithm: CoseAlgorithm::Es256,
+            sign_count: u32::MAX,
+            user_verified: true,
+            backup_eligible: true,
+            backed_up: false,
+            transports: vec!["internal".to_owned(), TRICKY_TEXT.to_owned()],
+            aaguid: [7; 16],
+            last_used_at: Some(NOW),
+        }),
+    };
+    factor_of(entity, passkey)
+}
+
+/// Returns `factor` without what its type adds, as a deletion returns it.
+pub(crate) fn without_kind<Kind: Clone + HasFactorType>(factor: &Factor<Kind>) -> Factor<FactorType> {
+    let factor_type = factor.factor_type();
+    factor.clone().split().0.with(factor_type)
+}
+
+/// Returns a new pending challenge of this kind to `factor`. It expires five minutes after [`NOW`].
+pub(crate) fn challenge_of<Of, Kind>(
+    factor: &Factor<Of>,
+    kind: impl FnOnce(Target) -> Kind,
+) -> &'static Challenge<Kind> {
+    let target =
+        Target { entity_sid: factor.entity_sid, identity: factor.identity.clone(), factor_sid: factor.sid };
     leak(Challenge {
         sid: sid(),
         account_sid: factor.account_sid,
         service_sid: factor.service_sid,
-        entity_sid: factor.entity_sid,
-        identity: factor.identity.clone(),
-        factor_sid: factor.sid,
         state: State::Pending,
+        metadata: None,
+        expires_at: NOW.plus_seconds(300),
+        created_at: NOW,
+        updated_at: NOW,
+        kind: kind(target),
+    })
+}
+
+/// Returns a new pending push challenge for `factor`. It expires five minutes after [`NOW`].
+pub(crate) fn challenge(factor: &Factor<PushFactor>) -> &'static Challenge<PushChallenge> {
+    challenge_of(factor, |target| PushChallenge {
+        target,
         details: Details {
             message: Message::from_stored("Sign in?".to_owned()),
             fields: Vec::new(),
             date: None,
         },
         hidden_details: None,
-        metadata: None,
-        expires_at: NOW.plus_seconds(300),
-        created_at: NOW,
-        updated_at: NOW,
+    })
+}
+
+/// Returns a new pending TOTP challenge for `factor`, without details.
+pub(crate) fn totp_challenge(factor: &Factor<TotpFactor>) -> &'static Challenge<TotpChallenge> {
+    challenge_of(factor, |target| TotpChallenge {
+        target,
+        message: None,
+        fields: Vec::new(),
+        hidden_details: None,
+        attempts: 0,
+    })
+}
+
+/// Returns a new pending passkey challenge for `factor`.
+pub(crate) fn passkey_challenge(factor: &Factor<PasskeyFactor>) -> &'static Challenge<PasskeyChallenge> {
+    challenge_of(factor, |target| PasskeyChallenge {
+        target: PasskeyTarget::Factor(target),
+        challenge_digest: WebAuthnChallengeDigest([4; 32]),
+        relying_party_id: factor.kind.relying_party.id.clone(),
+        origins: factor.kind.relying_party.origins.clone(),
+        user_verification: Requirement::Required,
+        options: json!({ "publicKey": { "timeout": 300_000, "rpId": TRICKY_TEXT } }),
     })
 }
 
@@ -310,7 +406,7 @@ pub(crate) fn credential(account: &Account) -> &'static Credential {
 }
 
 /// Returns a new notification of `challenge`.
-pub(crate) fn notification(challenge: &Challenge) -> &'static notifications::Notification {
+pub(crate) fn notification(challenge: &Challenge<PushChallenge>) -> &'static notifications::Notification {
     leak(notifications::Notification {
         sid: sid(),
         challenge_sid: challenge.sid,
@@ -399,8 +495,12 @@ add! {
     ApiKey: insert_api_key;
     Service: insert_service;
     Entity: insert_entity;
-    Factor: insert_factor;
-    Challenge: insert_challenge;
+    Factor<PushFactor>: insert_push_factor;
+    Factor<TotpFactor>: insert_totp_factor;
+    Factor<PasskeyFactor>: insert_passkey_factor;
+    Challenge<PushChallenge>: insert_push_challenge;
+    Challenge<TotpChallenge>: insert_totp_challenge;
+    Challenge<PasskeyChallenge>: insert_passkey_challenge;
     AccessToken: insert_access_token;
     Webhook: insert_webhook;
     Credential: insert_credential;
@@ -438,7 +538,7 @@ pub(crate) struct EnrolledUser {
     pub(crate) entity: &'static Entity,
     /// The path of the entity, and of its factor.
     pub(crate) path: &'static EntityPath,
-    pub(crate) factor: &'static Factor,
+    pub(crate) factor: &'static Factor<PushFactor>,
 }
 
 /// Inserts and returns a new account, service, entity and verified factor. The entity's identity is `user-0001`.
@@ -458,7 +558,7 @@ pub(crate) async fn enrolled_user(store: &Store) -> EnrolledUser {
 #[derive(Clone, Copy)]
 pub(crate) struct AccountTree {
     pub(crate) user: EnrolledUser,
-    pub(crate) challenge: &'static Challenge,
+    pub(crate) challenge: &'static Challenge<PushChallenge>,
     pub(crate) token: &'static AccessToken,
     pub(crate) webhook: &'static Webhook,
     pub(crate) credential: &'static Credential,
@@ -645,7 +745,7 @@ impl ToJson for Entity {
     }
 }
 
-impl ToJson for Factor {
+impl<Kind: ToJson> ToJson for Factor<Kind> {
     fn to_json(&self) -> Value {
         let Self {
             sid,
@@ -654,17 +754,11 @@ impl ToJson for Factor {
             entity_sid,
             identity,
             friendly_name,
-            public_key,
-            credential_sid,
             status,
-            app_id,
-            sdk_version,
-            notification,
-            unreachable,
-            token_registered_at,
             metadata,
             created_at,
             updated_at,
+            kind,
         } = self;
         json!({
             "sid": sid,
@@ -673,39 +767,124 @@ impl ToJson for Factor {
             "entity_sid": entity_sid,
             "identity": identity,
             "friendly_name": friendly_name,
+            "status": status.as_str(),
+            "metadata": metadata,
+            "created_at": time(*created_at),
+            "updated_at": time(*updated_at),
+            "kind": kind.to_json(),
+        })
+    }
+}
+
+impl ToJson for FactorKind {
+    fn to_json(&self) -> Value {
+        match self {
+            Self::Push(push) => push.to_json(),
+            Self::Totp(totp) => totp.to_json(),
+            Self::Passkey(passkey) => passkey.to_json(),
+        }
+    }
+}
+
+impl ToJson for FactorType {
+    fn to_json(&self) -> Value {
+        self.as_str().into()
+    }
+}
+
+impl ToJson for PushFactor {
+    fn to_json(&self) -> Value {
+        let Self {
+            public_key,
+            credential_sid,
+            app_id,
+            sdk_version,
+            notification,
+            unreachable,
+            token_registered_at,
+        } = self;
+        json!({
             "public_key": public_key.as_der(),
             "credential_sid": credential_sid,
-            "status": status.as_str(),
             "app_id": app_id,
             "sdk_version": sdk_version,
             "notification_platform": notification.platform().as_str(),
             "notification_token": notification.token(),
             "unreachable": unreachable,
             "token_registered_at": time(*token_registered_at),
-            "metadata": metadata,
-            "created_at": time(*created_at),
-            "updated_at": time(*updated_at),
         })
     }
 }
 
-impl ToJson for Challenge {
+impl ToJson for TotpFactor {
+    fn to_json(&self) -> Value {
+        let Self { secret, algorithm, time_step, code_length, skew, last_step, failed_verifications } = self;
+        json!({
+            "secret": secret.as_bytes(),
+            "algorithm": algorithm.as_str(),
+            "time_step": time_step,
+            "code_length": code_length,
+            "skew": skew,
+            "last_step": last_step,
+            "failed_verifications": failed_verifications,
+        })
+    }
+}
+
+impl ToJson for PasskeyFactor {
     fn to_json(&self) -> Value {
         let Self {
-            sid,
-            account_sid,
-            service_sid,
-            entity_sid,
-            identity,
-            factor_sid,
-            state,
-            details: Details { message, fields, date },
-            hidden_details,
-            metadata,
-            expires_at,
-            created_at,
-            updated_at,
+            relying_party,
+            authenticator_attachment,
+            discoverable_credentials,
+            user_verification,
+            challenge_digest,
+            credential,
         } = self;
+        json!({
+            "relying_party": relying_party,
+            "authenticator_attachment": authenticator_attachment,
+            "discoverable_credentials": discoverable_credentials,
+            "user_verification": user_verification,
+            "challenge_digest": challenge_digest.0,
+            "credential": credential.to_json(),
+        })
+    }
+}
+
+impl ToJson for PasskeyCredential {
+    fn to_json(&self) -> Value {
+        let Self {
+            id,
+            public_key,
+            algorithm,
+            sign_count,
+            user_verified,
+            backup_eligible,
+            backed_up,
+            transports,
+            aaguid,
+            last_used_at,
+        } = self;
+        json!({
+            "id": id.as_bytes(),
+            "public_key": public_key,
+            "algorithm": algorithm.identifier(),
+            "sign_count": sign_count,
+            "user_verified": user_verified,
+            "backup_eligible": backup_eligible,
+            "backed_up": backed_up,
+            "transports": transports,
+            "aaguid": aaguid,
+            "last_used_at": last_used_at.map(time),
+        })
+    }
+}
+
+impl<Kind: ToJson> ToJson for Challenge<Kind> {
+    fn to_json(&self) -> Value {
+        let Self { sid, account_sid, service_sid, state, metadata, expires_at, created_at, updated_at, kind } =
+            self;
         let state = match state {
             State::Pending => json!("pending"),
             State::Voided => json!("voided"),
@@ -715,18 +894,81 @@ impl ToJson for Challenge {
             "sid": sid,
             "account_sid": account_sid,
             "service_sid": service_sid,
-            "entity_sid": entity_sid,
-            "identity": identity,
-            "factor_sid": factor_sid,
             "state": state,
-            "message": message.as_str(),
-            "fields": fields,
-            "date": date.map(time),
-            "hidden_details": hidden_details,
             "metadata": metadata,
             "expires_at": time(*expires_at),
             "created_at": time(*created_at),
             "updated_at": time(*updated_at),
+            "kind": kind.to_json(),
+        })
+    }
+}
+
+impl ToJson for ChallengeKind {
+    fn to_json(&self) -> Value {
+        match self {
+            Self::Push(push) => push.to_json(),
+            Self::Totp(totp) => totp.to_json(),
+            Self::Passkey(target) => target.to_json(),
+        }
+    }
+}
+
+impl ToJson for Target {
+    fn to_json(&self) -> Value {
+        let Self { entity_sid, identity, factor_sid } = self;
+        json!({ "entity_sid": entity_sid, "identity": identity, "factor_sid": factor_sid })
+    }
+}
+
+impl ToJson for PushChallenge {
+    fn to_json(&self) -> Value {
+        let Self { target, details: Details { message, fields, date }, hidden_details } = self;
+        json!({
+            "target": target.to_json(),
+            "message": message.as_str(),
+            "fields": fields,
+            "date": date.map(time),
+            "hidden_details": hidden_details,
+        })
+    }
+}
+
+impl ToJson for TotpChallenge {
+    fn to_json(&self) -> Value {
+        let Self { target, message, fields, hidden_details, attempts } = self;
+        json!({
+            "target": target.to_json(),
+            "message": message.as_ref().map(|message| message.as_str()),
+            "fields": fields,
+            "hidden_details": hidden_details,
+            "attempts": attempts,
+        })
+    }
+}
+
+impl ToJson for PasskeyTarget {
+    fn to_json(&self) -> Value {
+        match self {
+            Self::Anyone => Value::Null,
+            Self::Entity { entity_sid, identity } => {
+                json!({ "entity_sid": entity_sid, "identity": identity })
+            }
+            Self::Factor(target) => target.to_json(),
+        }
+    }
+}
+
+impl ToJson for PasskeyChallenge {
+    fn to_json(&self) -> Value {
+        let Self { target, challenge_digest, relying_party_id, origins, user_verification, options } = self;
+        json!({
+            "target": target.to_json(),
+            "challenge_digest": challenge_digest.0,
+            "relying_party_id": relying_party_id,
+            "origins": origins,
+            "user_verification": user_verification,
+            "options": options,
         })
     }
 }

@@ -53,7 +53,7 @@ async fn concurrent_notifications_do_not_exceed_the_limit_per_challenge(store: S
     let inserted = run_concurrently(20, |_| {
         let store = store.clone();
         let insert = async move |tx: &mut Write| {
-            tx.lock_factor(path, factor.sid).await?;
+            tx.lock_push_factor(path, factor.sid).await?;
             let fits = tx.count_notifications(challenge.sid).await? < MAX_PER_CHALLENGE;
             if fits {
                 tx.insert_notification(notification(challenge)).await?;

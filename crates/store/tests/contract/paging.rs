@@ -33,7 +33,10 @@ pub(crate) const ALL: PageRequest = PageRequest { size: 1000, order: Order::Asce
 
 /// Asserts that the paged list that `fetch` reads contains exactly `rows`, in both orders and with every page size.
 /// Reads all pages forward to the end and then backward to the first page.
-pub(crate) async fn assert_paged_list<R: Listed>(rows: &[&R], fetch: impl AsyncFn(PageRequest) -> Page<R>) {
+pub(crate) async fn assert_paged_list<R: Listed, I: Listed>(
+    rows: &[&R],
+    fetch: impl AsyncFn(PageRequest) -> Page<I>,
+) {
     for order in [Order::Ascending, Order::Descending] {
         let expected = in_order(rows, order);
         for size in 1..=rows.len() + 1 {

@@ -175,7 +175,7 @@ async fn newer_schema_is_accepted(database: TestDatabase) {
 }
 
 /// The names of all tables in the schema.
-const TABLES: [&str; 20] = [
+const TABLES: [&str; 24] = [
     "accounts",
     "api_keys",
     "enrollment_keys",
@@ -183,7 +183,11 @@ const TABLES: [&str; 20] = [
     "services",
     "entities",
     "factors",
+    "push_factors",
+    "totp_factors",
+    "passkey_factors",
     "challenges",
+    "passkey_challenges",
     "access_tokens",
     "webhooks",
     "credentials",

@@ -244,22 +244,22 @@ async fn resources_of_a_deleted_service_are_not_found_even_before_their_rows_are
     assert_same!(read!(store, |db| db.services(account.sid, &ALL)).unwrap(), Vec::<Service>::new());
     assert!(transact!(store, |tx| tx.lock_service(account.sid, service.sid)).unwrap().is_none());
     assert!(transact!(store, |tx| tx.set_service_limits(service.sid, None, None)).unwrap().is_none());
-    assert!(read!(store, |db| db.factor_by_credential(factor.credential_sid)).unwrap().is_none());
-    assert!(transact!(store, |tx| tx.lock_factor_shared(path, factor.sid)).unwrap().is_none());
-    assert!(transact!(store, |tx| tx.lock_factor(path, factor.sid)).unwrap().is_none());
+    assert!(read!(store, |db| db.factor_by_credential(factor.kind.credential_sid)).unwrap().is_none());
+    assert!(transact!(store, |tx| tx.lock_push_factor_shared(path, factor.sid)).unwrap().is_none());
+    assert!(transact!(store, |tx| tx.lock_push_factor(path, factor.sid)).unwrap().is_none());
     assert!(transact!(store, |tx| tx.delete_factor(path, factor.sid, NOW)).unwrap().is_none());
     assert!(transact!(store, |tx| tx.delete_entity(path, NOW)).unwrap().is_none());
     assert_same!(read!(store, |db| db.all_webhooks()).unwrap(), Vec::<Webhook>::new());
     // Housekeeping must skip the unverified factors of a deleted service. Otherwise it would write an audit record and
     // enqueue webhook deliveries for each.
     let unverified = changed(factor, |factor| {
-        (factor.sid, factor.credential_sid) = (sid(), sid());
-        (factor.public_key, factor.status) = (public_key(), Status::Unverified);
+        (factor.sid, factor.kind.credential_sid) = (sid(), sid());
+        (factor.kind.public_key, factor.status) = (public_key(), Status::Unverified);
     });
     add(&store, [unverified]).await;
     assert!(transact!(store, |tx| tx.delete_unverified_factors(MAX_TIME, 9)).unwrap().is_empty());
     let answered =
-        transact!(store, |tx| tx.answer_challenge(tree.challenge.sid, Answer::Approved, DIGEST, NOW))
+        transact!(store, |tx| tx.answer_push_challenge(tree.challenge.sid, Answer::Approved, DIGEST, NOW))
             .unwrap();
     assert!(answered.is_none());
     assert!(read!(store, |db| db.count_deleted()).unwrap() > 0);

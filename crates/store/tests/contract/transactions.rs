@@ -351,8 +351,10 @@ async fn no_challenges_remain_if_their_entity_is_deleted_while_they_are_created(
         let outcomes = run_concurrently(9, |number| {
             let store = store.clone();
             let open = async move |tx: &mut Write| {
-                let Some(held) = tx.lock_factor_shared(path, factor.sid).await? else { return Ok(false) };
-                tx.insert_challenge(challenge(&held)).await?;
+                let Some(held) = tx.lock_push_factor_shared(path, factor.sid).await? else {
+                    return Ok(false);
+                };
+                tx.insert_push_challenge(challenge(&held)).await?;
                 Ok::<_, Error>(true)
             };
             let delete =

@@ -73,6 +73,18 @@ pub enum ExportResult {
     Rejected,
 }
 
+/// The type of a factor, or of the factor that a challenge is for.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum FactorType {
+    /// A device that signs answers.
+    Push,
+    /// A secret that is shared with an authenticator app.
+    Totp,
+    /// A WebAuthn credential.
+    Passkeys,
+}
+
 /// The answer to a challenge.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
@@ -81,6 +93,32 @@ pub enum ChallengeAnswer {
     Approved,
     /// The user denied the challenge.
     Denied,
+}
+
+/// What a stream follows.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum StreamKind {
+    /// A challenge, until it is no longer pending.
+    Challenge,
+    /// The challenges of a factor.
+    Factor,
+    /// The audit records of a service.
+    Service,
+    /// A challenge, with a single response at the end.
+    Poll,
+}
+
+/// A limit on streams.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum StreamLimit {
+    /// The limit on the streams of the process.
+    Total,
+    /// The limit on the streams of an account.
+    Account,
+    /// The limit on the streams of a factor, which ends the oldest one.
+    Factor,
 }
 
 /// The kind of a delivery.
@@ -251,8 +289,8 @@ macro_rules! label_values {
 }
 
 label_values! {
-    CredentialKind Limit ExportResult ChallengeAnswer DeliveryKind PendingKind DeliveryOutcome Provider PushOutcome
-    HousekeepingOutcome HousekeepingKind DatabaseFault Fault
+    CredentialKind Limit ExportResult FactorType ChallengeAnswer StreamKind StreamLimit DeliveryKind PendingKind DeliveryOutcome Provider
+    PushOutcome HousekeepingOutcome HousekeepingKind DatabaseFault Fault
 }
 
 macro_rules! label_sets {
@@ -308,6 +346,18 @@ label_sets! {
         method: &'static str,
     }
 
+    /// The label of open streams.
+    StreamKindLabels {
+        /// What the streams follow.
+        kind: StreamKind,
+    }
+
+    /// The label of refused streams.
+    StreamLimitLabels {
+        /// Limit that refused the stream.
+        limit: StreamLimit,
+    }
+
     /// The label of a failed authentication.
     AuthFailureLabels {
         /// Kind of credentials that the caller sent.
@@ -332,8 +382,16 @@ label_sets! {
         kind: DatabaseFault,
     }
 
-    /// The label of an answer to a challenge.
+    /// The label of a new challenge, and of a new or verified factor.
+    FactorLabels {
+        /// Type of the factor.
+        factor_type: FactorType,
+    }
+
+    /// The labels of an answer to a challenge.
     AnswerLabels {
+        /// Type of the factor that answered.
+        factor_type: FactorType,
         /// The user's answer: approved or denied.
         answer: ChallengeAnswer,
     }

@@ -173,6 +173,7 @@ table! {
     "countersign_" {
         build_info: GaugeFamily<BuildLabels>, "Always 1; the label is the version of the running server";
         ready: Gauge, "Readiness at this scrape, as /readyz reports: 1 if the server was ready, otherwise 0";
+        test_mode: Gauge, "Whether the server runs in test mode: 1 if it does, otherwise 0";
 
         http_requests: CounterFamily<RequestLabels>, "Requests that received a response";
         http_request_duration: HistogramFamily<RouteLabels>, in seconds, by SERVER_SECONDS,
@@ -183,14 +184,21 @@ table! {
         requests_limited: CounterFamily<LimitLabels>, "Requests and connections refused by a limit";
         faults: CounterFamily<FaultLabels>, "Requests that failed for a server-side reason";
 
-        challenges_created: Counter, "Challenges created by this server";
+        challenges_created: CounterFamily<FactorLabels>, "Challenges created by this server";
         challenges_answered: CounterFamily<AnswerLabels>, "Challenges answered through this server";
         challenges_expired: Counter,
             "Challenges in the whole database that expired unanswered, counted at each scrape; every server counts all of them";
         challenge_answer_time: Histogram, in seconds, by USER_SECONDS,
             "Time from a challenge's creation to its answer";
-        factors_created: Counter, "Factors created by this server";
-        factors_verified: Counter, "Factors verified by this server";
+        factors_created: CounterFamily<FactorLabels>, "Factors created by this server";
+        factors_verified: CounterFamily<FactorLabels>, "Factors verified by this server";
+        totp_codes_refused: Counter, "Codes of authenticator apps that were wrong or had been used";
+
+        streams_open: GaugeFamily<StreamKindLabels>, "Open streams and long polls";
+        streams_refused: CounterFamily<StreamLimitLabels>,
+            "Streams that a limit refused, or ended in favor of a newer one";
+        stream_delay: Histogram, in seconds, by SERVER_SECONDS,
+            "Time from a change until an open stream has read it";
 
         delivery_attempts: CounterFamily<AttemptLabels>,
             "Delivery attempts, by the resulting state of the delivery";

@@ -9,8 +9,7 @@ use store::{DatabaseInfo, Error, Location, MAX_POSTGRES_CONNECTIONS, Read, Store
 use terminal::CliError;
 
 use super::super::keys;
-use super::{Report, network};
-use crate::options::ServeOptions;
+use super::{Arguments, Report, network};
 
 /// Oldest supported PostgreSQL version, in the form of `server_version_num`.
 const MIN_POSTGRES_VERSION: i64 = 130_000;
@@ -21,7 +20,8 @@ const MAX_CLOCK_SKEW_SECONDS: i64 = 2;
 /// Number of seconds past its due time after which a pending delivery counts as late.
 const LATE_DELIVERY_SECONDS: i64 = 300;
 
-pub(super) async fn check(report: &mut Report, options: &ServeOptions, now: Timestamp, online: bool) {
+pub(super) async fn check(report: &mut Report, arguments: &Arguments, now: Timestamp) {
+    let options = arguments.serve.as_ref();
     if options.ephemeral {
         return;
     }
@@ -47,7 +47,7 @@ pub(super) async fn check(report: &mut Report, options: &ServeOptions, now: Time
             ),
         }
     }
-    let checked = check_contents(report, options, &location, now, online).await;
+    let checked = check_contents(report, arguments, &location, now).await;
     if let Err(error) = checked {
         report.problem(
             "database",
@@ -59,16 +59,19 @@ pub(super) async fn check(report: &mut Report, options: &ServeOptions, now: Time
 
 async fn check_contents(
     report: &mut Report,
-    options: &ServeOptions,
+    arguments: &Arguments,
     location: &Location,
     now: Timestamp,
-    online: bool,
 ) -> Result<(), CliError> {
+    let options = arguments.serve.as_ref();
     let mut db = store::open_read_only(location).await?;
     // The database reads its clock between these two instants.
     let before = SystemClock.now();
     let found = db.database_info().await?;
     check_condition(report, &found, before, SystemClock.now());
+    if arguments.deep && matches!(found, DatabaseInfo::Sqlite { .. }) {
+        check_integrity(report, &mut db).await?;
+    }
     if matches!(&found, DatabaseInfo::Postgres { settings, .. } if !is_utf8(settings)) {
         // Skip the other checks: neither a server nor another command can use this database.
         return Ok(());
@@ -89,9 +92,21 @@ async fn check_contents(
     }
     check_master_key(report, options.storage.present_master_keys(), &mut db).await?;
     network::check_credentials(report, &db.all_credentials().await?, now);
-    network::check_webhooks(report, &db.all_webhooks().await?, options, online).await;
+    network::check_webhooks(report, &db.all_webhooks().await?, options, arguments.online).await;
     check_late_deliveries(report, &mut db, now).await?;
     check_clock_trust(report, &mut db, now).await?;
+    Ok(())
+}
+
+/// Checks the integrity of a SQLite file. Its duration grows with the file.
+async fn check_integrity(report: &mut Report, db: &mut Read) -> Result<(), Error> {
+    let damage = db.file_damage().await?;
+    if damage.is_empty() {
+        report.ok("database file", "undamaged");
+    } else {
+        let advice = "restore a backup with `countersign restore`, and check the disk for errors";
+        report.problem("database file", format!("it is damaged: {}", damage.join("; ")), advice);
+    }
     Ok(())
 }
 
@@ -133,14 +148,7 @@ fn is_utf8(settings: &BTreeMap<String, String>) -> bool {
 
 fn check_condition(report: &mut Report, condition: &DatabaseInfo, before: Timestamp, after: Timestamp) {
     match condition {
-        DatabaseInfo::Sqlite { version, damage } => {
-            if damage.is_empty() {
-                report.ok("database", format!("SQLite {version}, undamaged"));
-            } else {
-                let advice = "restore a backup with `countersign restore`, and check the disk for errors";
-                report.problem("database", format!("it is damaged: {}", damage.join("; ")), advice);
-            }
-        }
+        DatabaseInfo::Sqlite { version } => report.ok("database", format!("SQLite {version}")),
         DatabaseInfo::Postgres { version, version_number, settings, now: theirs } => {
             if *version_number < MIN_POSTGRES_VERSION {
                 let advice = "upgrade to a supported version, 13 or later";

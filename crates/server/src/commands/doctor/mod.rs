@@ -17,9 +17,13 @@ use terminal::{CliError, plain_json, say};
 use crate::config::Settings;
 use crate::options::ServeOptions;
 use crate::serve_settings::ServeSettings;
+use crate::test_mode;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
+    /// Also read the whole SQLite file and check its integrity, which takes minutes for a large database
+    #[arg(long)]
+    deep: bool,
     /// Print the findings as JSON
     #[arg(long)]
     json: bool,
@@ -109,7 +113,7 @@ pub(super) async fn run(arguments: &Arguments, settings: &Settings) -> Result<()
     let now = SystemClock.now();
     network::check_listener(&mut report, options, now);
     machine::check(&mut report, options);
-    database::check(&mut report, options, now, arguments.online).await;
+    database::check(&mut report, arguments, now).await;
     let problems = report.problems();
     let printed = if arguments.json {
         let json = serde_json::json!({ "problems": problems, "findings": report.findings });
@@ -126,7 +130,11 @@ pub(super) async fn run(arguments: &Arguments, settings: &Settings) -> Result<()
 
 /// Reports configuration errors that would prevent `serve` from starting, and configuration warnings.
 fn check_configuration(report: &mut Report, options: &ServeOptions, settings: &Settings) {
-    let checks = [ServeSettings::read(options).map(drop), options.storage.check_given_secrets()];
+    let checks = [
+        ServeSettings::read(options).map(drop),
+        options.storage.check_given_secrets(),
+        test_mode::require_off(options, settings),
+    ];
     let mut is_valid = true;
     for error in checks.into_iter().filter_map(Result::err) {
         is_valid = false;

@@ -1,0 +1,113 @@
+//! The interface to a test server, which receives what the server would send.
+//!
+//! Without it, which is the rule, nothing changes. With it, the delivery worker passes pushes to the test server instead of
+//! the push providers, and webhooks before each attempt. Use cases report what virtual devices have to know.
+
+use std::fmt;
+use std::pin::Pin;
+
+use domain::access_tokens::{Grant, TokenText};
+use domain::challenges::PushChallenge;
+use domain::deliveries::{AttemptOutcome, DeliveryId};
+use domain::factors::Platform;
+use domain::{AccountSid, Challenge, FactorSid, NotificationSid, ServiceSid, Timestamp, WebhookSid};
+
+/// A future that a [`Capture`] returns.
+pub type CaptureFuture<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
+
+/// Receives what a test server would send, and what its virtual devices have to know.
+pub trait Capture: fmt::Debug + Send + Sync {
+    /// Called when a push challenge was created, after the commit. The push of the challenge may arrive before.
+    fn challenge_created(&self, challenge: &Challenge<PushChallenge>);
+
+    /// Called when an access token was created, after the commit.
+    fn access_token_created(&self, grant: &Grant, text: &TokenText);
+
+    /// Takes the place of a push provider: receives a push, and decides what the provider would have responded.
+    fn push(&self, push: CapturedPush) -> CaptureFuture<'_, PushVerdict>;
+
+    /// Receives a webhook before each of its attempts, and decides whether the attempt is made.
+    fn webhook(&self, webhook: CapturedWebhook) -> CaptureFuture<'_, WebhookVerdict>;
+
+    /// Called when an attempt was recorded in the database, whether the delivery is a push or a webhook.
+    fn attempt_recorded(&self, attempt: &RecordedAttempt);
+}
+
+/// A push that would be sent to its provider. It has no `Debug`, because the message may contain personal data.
+pub struct CapturedPush {
+    /// ID of the delivery, the same for all attempts.
+    pub delivery: DeliveryId,
+    /// Time of the attempt.
+    pub at: Timestamp,
+    /// Provider of the push.
+    pub platform: Platform,
+    /// Challenge that the push is about.
+    pub challenge: Challenge<PushChallenge>,
+    /// Factor whose device receives the push.
+    pub factor_sid: FactorSid,
+    /// Notification with which a backend requested the push; `None` for the push about a new challenge.
+    pub notification_sid: Option<NotificationSid>,
+    /// Registration token of the device.
+    pub token: String,
+    /// Names and values of the request's headers, without credentials.
+    pub headers: Vec<(&'static str, String)>,
+    /// The request's body.
+    pub body: Vec<u8>,
+    /// Debugger code with which a server with real providers would give up the push; `None` if it would send the push.
+    pub would_fail: Option<u32>,
+}
+
+/// The response of the push provider that a test server decides on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PushVerdict {
+    /// The provider accepts the push.
+    Delivered,
+    /// The provider does not accept it.
+    Failed(push_client::SimulatedFailure),
+}
+
+/// A webhook that is about to be sent. It has no `Debug`, because the parameters may contain personal data.
+pub struct CapturedWebhook {
+    /// ID of the delivery, the same for all attempts.
+    pub delivery: DeliveryId,
+    /// Time of the attempt.
+    pub at: Timestamp,
+    /// Account that receives the webhook.
+    pub account_sid: AccountSid,
+    /// Service and webhook; `None` for a debugger webhook, which belongs to the account.
+    pub webhook: Option<(ServiceSid, WebhookSid)>,
+    /// URL of the receiver.
+    pub url: String,
+    /// Form parameters of the request.
+    pub parameters: Vec<(String, String)>,
+    /// Names and values of the request's headers, spelled as they are sent.
+    pub headers: Vec<(String, String)>,
+}
+
+/// What a test server decides about an attempt to send a webhook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WebhookVerdict {
+    /// The webhook is sent.
+    Send,
+    /// The webhook is not sent, and the delivery is finished.
+    Keep,
+    /// The webhook is not sent, and the attempt fails in this way.
+    Fail(webhook_client::SimulatedFailure),
+}
+
+/// An attempt that was recorded in the database.
+#[derive(Clone, Debug)]
+pub struct RecordedAttempt {
+    /// ID of the delivery.
+    pub delivery: DeliveryId,
+    /// Start of the attempt.
+    pub began_at: Timestamp,
+    /// What happens next to the delivery.
+    pub outcome: AttemptOutcome,
+    /// Status code of the receiver's response, if there was one.
+    pub status: Option<u16>,
+    /// Duration of the attempt.
+    pub milliseconds: i64,
+    /// Description of the result.
+    pub detail: Option<String>,
+}
