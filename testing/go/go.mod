@@ -1,0 +1,3 @@
+module countersign/countersigntest
+
+go 1.23

@@ -1,0 +1,5 @@
+module.exports = {
+  globalSetup: "@countersign/testing/global-setup",
+  globalTeardown: "@countersign/testing/global-teardown",
+  testEnvironment: "@countersign/testing/jest",
+};

@@ -1,0 +1,8 @@
+export default {
+  test: {
+    globals: true,
+    globalSetup: "@countersign/testing/global-setup",
+    setupFiles: "@countersign/testing/vitest",
+    include: ["*.test.js"],
+  },
+};
