@@ -1,4 +1,4 @@
-"""Checks that deploy/ and the documentation name only what the binary has: names.py BINARY COMPOSE.json KUBERNETES.yaml
+"""Checks that deploy/ and the documentation name only what the binary has: names.py BINARY COMPOSE.json KUBERNETES.yaml COMPOSE_TEST.json
 
 Commands, flags, variables and keys are looked up in the help texts; a started server gets the requests of the probes.
 Also checks the links of the documentation.
@@ -233,6 +233,8 @@ def main():
     binary = Binary(os.path.abspath(sys.argv[1]))
     compose = json.loads(pathlib.Path(sys.argv[2]).read_text())
     documents = [document for document in yaml.safe_load_all(pathlib.Path(sys.argv[3]).read_text()) if document]
+    # The names of its services differ, so that the lines of both are checked.
+    compose["services"].update(json.loads(pathlib.Path(sys.argv[4]).read_text())["services"])
     lines = list(command_lines(compose, documents))
     for where, arguments in lines:
         binary.check(where, arguments)

@@ -62,11 +62,16 @@ def to_find(path, choice):
         sids = SEEN.get(KINDS.get(kind), [SERVICE])
         parameters[name] = sids[choice % len(sids)]
     if path.endswith("/Factors/{Sid}"):
-        parameters["Sid"] = SEEN["YF"][0]
+        parameters["Sid"] = SEEN["YF"][choice % 2 * 2]
     # A challenge allows only three notifications.
     if path.endswith("/Notifications"):
         parameters["ChallengeSid"] = RESOURCES.new_challenge(SERVICE, SEEN["YF"][1])["sid"]
     return parameters
+
+
+def replace(body, other):
+    body.clear()
+    body.update(other)
 
 
 def improve(form, operation_id, choice):
@@ -82,6 +87,10 @@ def improve(form, operation_id, choice):
         form["Ttl"] = choice % 301
     elif operation_id == "CreateEntity":
         form["Identity"] = f"user-{choice:08x}"
+    elif operation_id == "CreateNewFactor" and choice % 4 == 3:
+        form["FactorType"] = "totp"
+        form.pop("Binding.Secret", None)
+        form.pop("Metadata", None)
     elif operation_id == "CreateNewFactor":
         form["FactorType"] = "push"
         form["Binding.PublicKey"] = public_key(new_key())
@@ -90,6 +99,20 @@ def improve(form, operation_id, choice):
         form["Config.NotificationPlatform"] = ["none", "fcm", "apn"][choice % 3]
         form.setdefault("Config.NotificationToken", "registration-token")
         form.pop("Metadata", None)
+    elif operation_id == "CreateNewFactorPasskey":
+        form["identity"] = f"user-{choice:08x}"
+        form["config"] = {
+            "relying_party": {"id": "example.com", "name": "Owl Bank", "origins": ["https://example.com"]},
+            "authenticator_attachment": ["platform", "cross-platform", "any"][choice % 3],
+            "discoverable_credentials": "preferred",
+            "user_verification": "required",
+        }
+    elif operation_id == "UpdatePasskeysFactor":
+        replace(form, RESOURCES.new_passkey(SERVICE)[2])
+    elif operation_id == "CreateChallengePasskeys":
+        replace(form, {"factor_sid": RESOURCES.new_passkey_challenge(SERVICE)[1]})
+    elif operation_id == "UpdateChallengePasskeys":
+        replace(form, RESOURCES.new_passkey_challenge(SERVICE)[0])
     elif operation_id == "CreateCredential":
         form |= {"Type": "apn", "PrivateKey": private_key(new_key()), "KeyId": "ABC123DEFG", "TeamId": "TEAM123456"}
         form.pop("FriendlyName", None)

@@ -1,7 +1,10 @@
 """Creates resources of every kind on the server, so that requests reach some, and new ones to delete."""
 
 import base64
+import hashlib
+import hmac
 import json
+import os
 import time
 import urllib.error
 import urllib.parse
@@ -42,6 +45,50 @@ def signed_answer(key, challenge, status):
     return (signed + b"." + url_safe(r.to_bytes(32, "big") + s.to_bytes(32, "big"))).decode()
 
 
+def totp_code(secret, steps):
+    """Returns the code so many time steps after the current one, with the settings of RFC 6238."""
+    counter = int(time.time()) // 30 + steps
+    tag = hmac.digest(base64.b32decode(secret), counter.to_bytes(8, "big"), "sha1")
+    number = int.from_bytes(tag[tag[-1] & 15 :][:4], "big") & 0x7FFFFFFF
+    return f"{number % 10**6:06}"
+
+
+def client_data(kind, challenge):
+    fields = {"type": kind, "challenge": challenge, "origin": "https://example.com", "crossOrigin": False}
+    return json.dumps(fields).encode()
+
+
+def authenticator_data(flags, counter, rest=b""):
+    return hashlib.sha256(b"example.com").digest() + bytes([flags]) + counter.to_bytes(4, "big") + rest
+
+
+def registration(key, options):
+    """Returns the credential of a browser for the creation options of a passkey with this ES256 key."""
+    numbers = key.public_key().public_numbers()
+    identifier = os.urandom(16)
+    x, y = numbers.x.to_bytes(32, "big"), numbers.y.to_bytes(32, "big")
+    cose = bytes.fromhex("a5010203262001215820") + x + bytes.fromhex("225820") + y
+    data = authenticator_data(0x45, 0, bytes(16) + b"\x00\x10" + identifier + cose)
+    attestation = b"\xa3\x63fmt\x64none\x67attStmt\xa0\x68authData\x58" + bytes([len(data)]) + data
+    response = {
+        "clientDataJSON": url_safe(client_data("webauthn.create", options["challenge"])).decode(),
+        "attestationObject": url_safe(attestation).decode(),
+    }
+    return {"id": url_safe(identifier).decode(), "response": response}
+
+
+def assertion(key, identifier, options):
+    """Returns the credential of a browser for the request options of a first sign-in."""
+    client, data = client_data("webauthn.get", options["challenge"]), authenticator_data(0x05, 1)
+    signature = key.sign(data + hashlib.sha256(client).digest(), ec.ECDSA(hashes.SHA256()))
+    response = {
+        "clientDataJSON": url_safe(client).decode(),
+        "authenticatorData": url_safe(data).decode(),
+        "signature": url_safe(signature).decode(),
+    }
+    return {"id": identifier, "rawId": identifier, "authenticatorAttachment": "platform", "response": response}
+
+
 class Resources:
     def __init__(self, url, user, password, seen=None):
         self.url = url
@@ -58,6 +105,33 @@ class Resources:
 
     def post(self, path, form):
         return self.request("POST", path, form)
+
+    def post_json(self, path, body):
+        headers = {"Authorization": self.authorization, "Content-Type": "application/json"}
+        request = urllib.request.Request(self.url + path, json.dumps(body).encode(), headers)
+        with self.opener.open(request, timeout=30) as response:
+            return json.loads(response.read())
+
+    def new_passkey(self, service):
+        """Returns the key of a new passkey, the created factor, and the credential that verifies it."""
+        config = {
+            "relying_party": {"id": "example.com", "name": "Owl Bank"},
+            "authenticator_attachment": "any",
+            "discoverable_credentials": "preferred",
+            "user_verification": "required",
+        }
+        identity = f"user-{time.monotonic_ns()}"
+        new = {"friendly_name": "Laptop", "identity": identity, "config": config}
+        made = self.post_json(f"/v2/Services/{service}/Passkeys/Factors", new)
+        key = new_key()
+        return key, made, registration(key, made["options"]["publicKey"])
+
+    def new_passkey_challenge(self, service):
+        """Returns the credential that approves a new challenge to a new passkey, and the passkey's SID."""
+        key, made, credential = self.new_passkey(service)
+        self.post_json(f"/v2/Services/{service}/Passkeys/VerifyFactor", credential)
+        challenge = self.post_json(f"/v2/Services/{service}/Passkeys/Challenges", {"factor_sid": made["sid"]})
+        return assertion(key, credential["id"], challenge["options"]["publicKey"]), made["sid"]
 
     def entity(self, service, identity=IDENTITY):
         return f"/v2/Services/{service}/Entities/{identity}"
@@ -85,6 +159,14 @@ class Resources:
         proof = base64.b64encode(key.sign(sid.encode(), ec.ECDSA(hashes.SHA256()))).decode()
         self.post(f"{path}/{sid}", {"AuthPayload": proof})
         return sid
+
+    def new_totp_factor(self, service, identity):
+        """Returns the SID of a verified factor, and its secret."""
+        path = self.entity(service, identity) + "/Factors"
+        factor = self.post(path, {"FactorType": "totp", "FriendlyName": "Ada's app", "Config.Skew": 2})
+        secret = factor["binding"]["secret"]
+        self.post(f"{path}/{factor['sid']}", {"AuthPayload": totp_code(secret, -1)})
+        return factor["sid"], secret
 
     def new_challenge(self, service, factor):
         # The longest lifetime, so that it stays pending.
@@ -117,12 +199,16 @@ class Resources:
 
     def create_all(self):
         service, key = self.new_service(), new_key()
-        # Requests change the first factor; the second is challenged, and so must stay unchanged.
+        # Requests change the first factor and the last, of TOTP; the second is challenged, and so must stay unchanged.
         factors = [self.new_factor(service, IDENTITY), self.new_factor(service, IDENTITY, "fcm", key)]
         challenges = [self.new_challenge(service, factors[1]) for _ in range(4)]
         for challenge, answer in zip(challenges, ["approved", "denied"]):
             path = f"{self.entity(service)}/Challenges/{challenge['sid']}"
             self.post(path, {"AuthPayload": signed_answer(key, challenge, answer), "Metadata": '{"a":"b"}'})
+        totp, secret = self.new_totp_factor(service, IDENTITY)
+        factors.append(totp)
+        for form in [{"AuthPayload": totp_code(secret, 0)}, {"Details.Message": "Sign in?"}]:
+            challenges.append(self.post(self.entity(service) + "/Challenges", {"FactorSid": totp} | form))
         # The service has no push credential, so each push causes an alert.
         alerts = []
         while not alerts:

@@ -150,6 +150,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder, Server(Path(folder)) as server:
         folder = Path(folder)
         ours = Resources(server.url, server.user, server.password).request("GET", "/openapi.json")
+        # A stream does not end.
+        ours["paths"] = {path: item for path, item in ours["paths"].items() if not path.startswith("/countersign/")}
         documents = {"ours": ours, "official": official(ours)}
         is_clean = True
         for name, document in documents.items():

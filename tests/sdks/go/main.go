@@ -58,6 +58,7 @@ func main() {
 	webhooks(tw, service, phone, factor)
 	alerts(tw, service)
 	credentials(tw, service)
+	totp(tw, service)
 	failures(tw, service)
 	apiKey(service)
 

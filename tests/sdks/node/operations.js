@@ -12,7 +12,10 @@ const assert = require("node:assert/strict");
 const crypto = require("node:crypto");
 const { setTimeout: sleep } = require("node:timers/promises");
 const express = require("express");
+const OTPAuth = require("otpauth");
 const twilio = require("twilio");
+const { CreatePasskeysChallengeRequest } = require("twilio/lib/rest/verify/v2/service/newChallenge");
+const { CreateNewPasskeysFactorRequest } = require("twilio/lib/rest/verify/v2/service/newFactor");
 
 const { BASE_URL, ACCOUNT_SID, AUTH_TOKEN, API_KEY_SID, API_KEY_SECRET } = process.env;
 const IDENTITY = "node-user-0001";
@@ -387,7 +390,6 @@ async function factors(entity, backend) {
   for (const phone of phones.slice(1)) made.push(await newFactor(entity, phone));
   await refused(409, 60317, () => newFactor(entity, phones[0]));
   await refused(400, 60314, () => newFactor(entity, phones[0], { "binding.publicKey": "bm8=" }));
-  await refused(400, 60369, () => entity.newFactors.create({ friendlyName: "Codes", factorType: "totp" }));
   const event = await backend.received(EVERYTHING, { type: "factor.created", factor_sid: first.sid });
   equal([event.account_sid, event.service_sid], [ACCOUNT_SID, first.serviceSid]);
   equal([event.entity_identity, event.factor_type], [IDENTITY, "push"]);
@@ -737,6 +739,113 @@ async function errors(client, serviceSid) {
   ok("error 501");
 }
 
+/** A software authenticator with one ES256 passkey. */
+class Authenticator {
+  constructor() {
+    this.id = crypto.randomBytes(16);
+    this.keys = crypto.generateKeyPairSync("ec", { namedCurve: "P-256" });
+    this.counter = 0;
+  }
+
+  /** Returns the credential that a browser returns for the creation options. */
+  register({ publicKey: { rp, user, challenge, pubKeyCredParams } }) {
+    assert(pubKeyCredParams.some(({ alg }) => alg === -7));
+    this.rpId = rp.id;
+    this.userHandle = user.id;
+    const { x, y } = this.keys.publicKey.export({ format: "jwk" });
+    const cose = Buffer.concat([
+      Buffer.from("a5010203262001215820", "hex"),
+      Buffer.from(x, "base64url"),
+      Buffer.from("225820", "hex"),
+      Buffer.from(y, "base64url"),
+    ]);
+    const length = Buffer.from([0, this.id.length]);
+    const data = Buffer.concat([this.data(0x45), Buffer.alloc(16), length, this.id, cose]);
+    const head = Buffer.from("a363666d74646e6f6e656761747453746d74a068617574684461746158", "hex");
+    const attestation = Buffer.concat([head, Buffer.from([data.length]), data]);
+    return this.asJson({
+      clientDataJSON: clientData("webauthn.create", challenge).toString("base64url"),
+      attestationObject: attestation.toString("base64url"),
+      transports: ["internal"],
+    });
+  }
+
+  /** Returns the credential that a browser returns for the request options. */
+  signIn({ publicKey: { rpId, challenge } }) {
+    equal(rpId, this.rpId);
+    this.counter += 1;
+    const client = clientData("webauthn.get", challenge);
+    const data = this.data(0x05);
+    const signed = Buffer.concat([data, crypto.createHash("sha256").update(client).digest()]);
+    return this.asJson({
+      clientDataJSON: client.toString("base64url"),
+      authenticatorData: data.toString("base64url"),
+      signature: crypto.sign("sha256", signed, this.keys.privateKey).toString("base64url"),
+      userHandle: this.userHandle,
+    });
+  }
+
+  data(flags) {
+    const hash = crypto.createHash("sha256").update(this.rpId).digest();
+    const counter = Buffer.alloc(4);
+    counter.writeUInt32BE(this.counter);
+    return Buffer.concat([hash, Buffer.from([flags]), counter]);
+  }
+
+  asJson(response) {
+    const id = this.id.toString("base64url");
+    return { id, rawId: id, type: "public-key", authenticatorAttachment: "platform", response };
+  }
+}
+
+function clientData(type, challenge) {
+  return Buffer.from(JSON.stringify({ type, challenge, origin: "https://example.com", crossOrigin: false }));
+}
+
+async function passkeys(client) {
+  const { sid } = await client.verify.v2.services.create({
+    friendlyName: "Passkeys",
+    "passkeys.relyingParty.id": "example.com",
+    "passkeys.relyingParty.name": "Owl Bank",
+    "passkeys.relyingParty.origins": "https://example.com",
+    "passkeys.authenticatorAttachment": "any",
+    "passkeys.discoverableCredentials": "preferred",
+    "passkeys.userVerification": "required",
+  });
+  const service = client.verify.v2.services(sid);
+  const plain = { friendly_name: "Laptop", identity: IDENTITY, config: { user_verification: "required" } };
+  // The typed class has members in camel case, and the library sends them as they are.
+  const typed = new CreateNewPasskeysFactorRequest({ ...plain, friendly_name: "Phone" });
+  equal(typed.friendlyName, "Phone");
+  for (const request of [plain, typed]) {
+    const authenticator = new Authenticator();
+    const made = await service.newFactors.create(request);
+    equal([made.status, made.factorType, made.friendlyName === "Phone"], ["unverified", "passkeys", request === typed]);
+    const credential = authenticator.register(made.options);
+    const verified = await service.newVerifyFactors.update(credential);
+    equal([verified.sid, verified.status], [made.sid, "verified"]);
+    await refused(400, 60383, () => service.newVerifyFactors.update(credential));
+
+    const typedChallenge = new CreatePasskeysChallengeRequest({ factor_sid: made.sid });
+    for (const selection of [typedChallenge, { identity: IDENTITY }, undefined]) {
+      const challenge = await service.newChallenge().create(selection);
+      equal([challenge.status, challenge.factorType], ["pending", "passkeys"]);
+      const answer = authenticator.signIn(challenge.options);
+      const approved = await service.approveChallenge.update(answer);
+      equal([approved.sid, approved.status], [challenge.sid, "approved"]);
+      equal([approved.identity, approved.factorSid], [IDENTITY, made.sid]);
+      near(approved.dateResponded);
+      await refused(403, 60322, () => service.approveChallenge.update(answer));
+    }
+  }
+  ok("newFactors.create (passkeys)", "newVerifyFactors.update", "newChallenge.create", "approveChallenge.update");
+  const listed = await service.entities(IDENTITY).factors.list();
+  equal(listed.map(({ factorType }) => factorType), ["passkeys", "passkeys"]);
+  equal(await service.entities(IDENTITY).factors(listed[0].sid).remove(), true);
+  ok("factors of type passkeys");
+  equal(await service.remove(), true);
+}
+
 async function apiKey(serviceSid) {
   const client = clientOf(API_KEY_SID, API_KEY_SECRET);
   const service = client.verify.v2.services(serviceSid);
@@ -749,6 +858,114 @@ async function apiKey(serviceSid) {
   const wrong = clientOf(API_KEY_SID, "f".repeat(32));
   await refused(401, 20003, () => wrong.verify.v2.services(serviceSid).fetch());
   ok("API key");
+}
+
+/** Returns codes that are wrong for some minutes. */
+function wrongCodes(app, number) {
+  const near = new Set();
+  for (let step = -10; step <= 10; step++) near.add(codeOf(app, step));
+  const codes = [];
+  for (let code = 0; codes.length < number; code++) {
+    const text = String(code).padStart(app.digits, "0");
+    if (!near.has(text)) codes.push(text);
+  }
+  return codes;
+}
+
+/** Returns the code that the app shows so many time steps after the current one. */
+function codeOf(app, steps) {
+  return app.generate({ timestamp: Date.now() + steps * app.period * 1000 });
+}
+
+async function totp(service) {
+  const entity = service.entities("node-totp-0001");
+  const create = (more) =>
+    entity.newFactors.create({ friendlyName: "Ada: phone & co", factorType: "totp", ...more });
+  await service.update({
+    "totp.issuer": "Owl Bank & ü",
+    "totp.timeStep": 60,
+    "totp.codeLength": 8,
+    "totp.skew": 2,
+  });
+  const factor = await create({ "config.alg": "sha256", metadata: { os: "Node" } });
+  assert(factor.sid.startsWith("YF02"), factor.sid);
+  equal([factor.status, factor.factorType, factor.identity], ["unverified", "totp", "node-totp-0001"]);
+  equal(factor.config, { alg: "sha256", skew: 2, code_length: 8, time_step: 60 });
+  equal([factor.options, factor.metadata], [null, { os: "Node" }]);
+  const app = OTPAuth.URI.parse(factor.binding.uri);
+  assert(app instanceof OTPAuth.TOTP);
+  equal([app.issuer, app.label], ["Owl Bank & ü", "Ada: phone & co"]);
+  equal([app.secret.base32, app.algorithm], [factor.binding.secret, "SHA256"]);
+  equal([app.digits, app.period], [8, 60]);
+  const secret = new OTPAuth.Secret().base32;
+  const imported = await create({
+    "binding.secret": secret,
+    "config.alg": "sha1",
+    "config.timeStep": 30,
+    "config.codeLength": 6,
+    "config.skew": 1,
+  });
+  equal(imported.binding.secret, secret);
+  equal(imported.config, { alg: "sha1", skew: 1, code_length: 6, time_step: 30 });
+  const other = OTPAuth.URI.parse(imported.binding.uri);
+  equal([other.secret.base32, other.algorithm, other.digits, other.period], [secret, "SHA1", 6, 30]);
+  await refused(409, 60317, () => create({ "binding.secret": secret.toLowerCase() }));
+  await refused(400, 60314, () => create({ "binding.secret": "1" }));
+  await refused(400, 60306, () => create({ "config.alg": "md5" }));
+  ok("newFactors.create, of TOTP");
+
+  const resource = entity.factors(factor.sid);
+  const fetched = await resource.fetch();
+  equal([fetched.status, fetched.config], ["unverified", factor.config]);
+  equal((await entity.factors.list()).map(({ sid }) => sid), [factor.sid, imported.sid]);
+  const challenge = (more) => entity.challenges.create({ factorSid: factor.sid, ...more });
+  await refused(403, 60318, () => challenge({ authPayload: codeOf(app, 0) }));
+  await refused(400, 60306, () => resource.update({ authPayload: "12" }));
+  const statusOf = async (request) => (await request).status;
+  equal(await statusOf(resource.update({ authPayload: wrongCodes(app, 1)[0] })), "unverified");
+  equal(await statusOf(resource.update({ authPayload: codeOf(app, -1) })), "verified");
+  // A verified factor ignores codes.
+  equal(await statusOf(resource.update({ authPayload: wrongCodes(app, 1)[0] })), "verified");
+  const lockedFactor = entity.factors(imported.sid);
+  for (const authPayload of wrongCodes(other, 5)) {
+    equal(await statusOf(lockedFactor.update({ authPayload })), "unverified");
+  }
+  await refused(429, 60310, () => lockedFactor.update({ authPayload: codeOf(other, 0) }));
+  ok("factors.update, which verifies TOTP");
+  const updated = await resource.update({ friendlyName: "Tablet", "config.skew": 1 });
+  equal([updated.friendlyName, updated.config.skew], ["Tablet", 1]);
+  equal((await resource.update({ "config.skew": 2 })).config.skew, 2);
+  ok("factors.update, of TOTP");
+
+  const code = codeOf(app, 0);
+  const approved = await challenge({ authPayload: code });
+  assert(approved.sid.startsWith("YC02"), approved.sid);
+  equal([approved.status, approved.factorType, approved.factorSid], ["approved", "totp", factor.sid]);
+  equal([approved.details, approved.hiddenDetails], [{ message: "", fields: [] }, null]);
+  near(approved.dateResponded);
+  equal(await statusOf(challenge({ authPayload: code })), "pending");
+  await refused(403, 60322, () => entity.challenges(approved.sid).update({ authPayload: code }));
+  ok("challenges.create, with a code");
+  const made = await challenge({ "details.message": "Well?", hiddenDetails: { a: "b" } });
+  const pending = entity.challenges(made.sid);
+  for (const authPayload of wrongCodes(app, 4)) {
+    equal(await statusOf(pending.update({ authPayload })), "pending");
+  }
+  const answered = await pending.update({ authPayload: codeOf(app, 1), metadata: { try: "5" } });
+  equal([answered.status, answered.metadata], ["approved", { try: "5" }]);
+  equal(await statusOf(pending.fetch()), "approved");
+  await refused(400, 60307, () => pending.notifications.create());
+  const locked = entity.challenges((await challenge({})).sid);
+  for (const authPayload of wrongCodes(app, 5)) {
+    equal(await statusOf(locked.update({ authPayload })), "pending");
+  }
+  await refused(429, 60308, () => locked.update({ authPayload: codeOf(app, 2) }));
+  ok("challenges.update, with a code");
+  equal(await resource.remove(), true);
+  await refused(404, 20404, () => resource.fetch());
+  const statuses = new Set((await entity.challenges.list()).map(({ status }) => status));
+  equal(statuses, new Set(["approved", "expired"]));
+  equal(await entity.remove(), true);
 }
 
 async function main() {
@@ -767,9 +984,11 @@ async function main() {
     const phones = await factors(entity, backend);
     await challenges(client, entity, phones, backend);
     await deliveries(backend);
+    await totp(service);
   } finally {
     backend.stop();
   }
+  await passkeys(client);
   await errors(client, sid);
   await apiKey(sid);
   equal(await entity.remove(), true);

@@ -9,13 +9,17 @@ import asyncio
 import base64
 import json
 import os
+import re
 import time
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
+import passkeys
+import pyotp
 import twilio
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -26,6 +30,10 @@ from twilio.base.exceptions import TwilioException, TwilioRestException
 from twilio.http.async_http_client import AsyncTwilioHttpClient
 from twilio.request_validator import RequestValidator
 from twilio.rest import Client
+from twilio.rest.verify.v2.service.approve_challenge import ApproveChallengeList
+from twilio.rest.verify.v2.service.new_challenge import NewChallengeContext
+from twilio.rest.verify.v2.service.new_factor import NewFactorList
+from twilio.rest.verify.v2.service.new_verify_factor import NewVerifyFactorList
 
 BASE_URL = os.environ["BASE_URL"]
 ACCOUNT_SID = os.environ["ACCOUNT_SID"]
@@ -389,7 +397,6 @@ def factors(entity, backend):
     made = [first] + [new_factor(entity, phone) for phone in phones[1:]]
     refused(409, 60317, lambda: new_factor(entity, phones[0]))
     refused(400, 60314, lambda: new_factor(entity, phones[0], binding_public_key="bm8="))
-    refused(400, 60369, lambda: entity.new_factors.create(friendly_name="Codes", factor_type="totp"))
     event = backend.received("/hook?owl=%7e", type="factor.created", factor_sid=first.sid)
     equal((event["account_sid"], event["service_sid"]), (ACCOUNT_SID, first.service_sid))
     equal((event["entity_identity"], event["factor_type"]), (IDENTITY, "push"))
@@ -662,6 +669,90 @@ def credentials(client, service):
     ok("credentials.delete")
 
 
+def with_passkeys(client):
+    service = client.verify.v2.services.create(
+        friendly_name="Passkeys",
+        passkeys_relying_party_id="example.com",
+        passkeys_relying_party_name="Owl Bank",
+        passkeys_relying_party_origins=passkeys.ORIGIN,
+        passkeys_authenticator_attachment="any",
+        passkeys_discoverable_credentials="preferred",
+        passkeys_user_verification="required",
+    )
+    context = client.verify.v2.services(service.sid)
+    for number, algorithm in enumerate(passkeys.ALGORITHMS):
+        authenticator = passkeys.Authenticator(algorithm)
+        factor = passkey(context, authenticator, f"Passkey {number}")
+        sign_in(client, context, authenticator, factor)
+    ok("new_factors.create (passkeys)", "new_verify_factors.update", "new_challenge.create", "approve_challenge.update")
+
+    entity = context.entities(IDENTITY)
+    equal([factor.factor_type for factor in entity.factors.list()], ["passkeys"] * 3)
+    listed = entity.factors.list()[0]
+    equal(sorted(listed.metadata), ["aaguid", "date_last_approved"])
+    equal(listed.metadata["aaguid"], "00010203-0405-0607-0809-0a0b0c0d0e0f")
+    equal(entity.factors(listed.sid).update(friendly_name="Laptop").friendly_name, "Laptop")
+    equal({challenge.status for challenge in entity.challenges.list()}, {"approved"})
+    equal(entity.factors(listed.sid).delete(), True)
+    ok("factors of type passkeys")
+    equal(context.delete(), True)
+
+
+def passkey(context, authenticator, friendly_name):
+    """Creates and verifies a passkey with the classes of the library."""
+    new = NewFactorList.CreateNewPasskeysFactorRequest(
+        {"friendly_name": friendly_name, "identity": IDENTITY, "config": {"user_verification": "required"}}
+    )
+    made = context.new_factors.create(new)
+    equal((made.status, made.factor_type, made.binding), ("unverified", "passkeys", None))
+    credential = authenticator.register(made.options)
+    request = NewVerifyFactorList.VerifyPasskeysFactorRequest(credential)
+    verified = context.new_verify_factors.update(request)
+    equal((verified.sid, verified.status, verified.identity), (made.sid, "verified", IDENTITY))
+    refused(400, 60383, lambda: context.new_verify_factors.update(request))
+    return verified
+
+
+def sign_in(client, context, authenticator, factor):
+    """Signs in with the classes of the library: to this factor, as the user, and without a name."""
+    for selection in [{"factor_sid": factor.sid}, {"identity": IDENTITY}, {}]:
+        request = NewChallengeContext.CreatePasskeysChallengeRequest(selection)
+        challenge = context.new_challenge().create(request)
+        equal((challenge.status, challenge.factor_type), ("pending", "passkeys"))
+        equal((challenge.details, challenge.expiration_date), (None, None))
+        credential = authenticator.sign_in(challenge.options)
+        answer = ApproveChallengeList.ApprovePasskeysChallengeRequest(credential)
+        approved = context.approve_challenge.update(answer)
+        equal((approved.sid, approved.status), (challenge.sid, "approved"))
+        equal((approved.identity, approved.factor_sid), (IDENTITY, factor.sid))
+        near(approved.date_responded)
+        refused(403, 60322, lambda: context.approve_challenge.update(answer))
+
+
+def documented_backend(client):
+    """Runs the Python code of docs/passkeys.md, which uses plain HTTP."""
+    page = (Path(__file__).resolve().parents[3] / "docs" / "passkeys.md").read_text()
+    code = re.search(r"```python\n(.*?)```", page, re.S).group(1)
+    service = client.verify.v2.services.create(
+        friendly_name="Passkeys",
+        passkeys_relying_party_id="example.com",
+        passkeys_relying_party_name="Owl Bank",
+        passkeys_authenticator_attachment="any",
+        passkeys_discoverable_credentials="required",
+        passkeys_user_verification="required",
+    )
+    names = {"account_sid": ACCOUNT_SID, "auth_token": AUTH_TOKEN, "service_sid": service.sid}
+    exec(code.replace("https://verify.example.com", BASE_URL), names)
+    authenticator = passkeys.Authenticator(passkeys.ES256)
+    credential = authenticator.register(names["registration_options"](IDENTITY, "Laptop"))
+    names["finish_registration"](IDENTITY, credential)
+    for identity in [IDENTITY, None]:
+        options = names["sign_in_options"](identity)
+        equal(names["finish_sign_in"](authenticator.sign_in(options)), IDENTITY)
+    client.verify.v2.services(service.sid).delete()
+    ok("the documented backend for passkeys")
+
+
 def errors(client, service_sid):
     missing = "VA" + "0" * 32
     error = refused(404, 20404, client.verify.v2.services(missing).fetch)
@@ -728,6 +819,90 @@ async def with_asyncio(service_sid):
     ok("asyncio")
 
 
+def wrong_codes(app, number):
+    """Returns codes that are wrong for some minutes."""
+    near = {app.at(time.time(), counter_offset=step) for step in range(-10, 11)}
+    codes = (f"{code:0{app.digits}}" for code in range(10**app.digits))
+    return [code for code, _ in zip((code for code in codes if code not in near), range(number))]
+
+
+def totp(service):
+    entity = service.entities("python-totp-0001")
+
+    def create(**more):
+        return entity.new_factors.create(**{"friendly_name": "Ada: phone & co", "factor_type": "totp", **more})
+
+    service.update(totp_issuer="Owl Bank: ü", totp_time_step=60, totp_code_length=8, totp_skew=2)
+    factor = create(config_alg="sha256", metadata={"os": "Python"})
+    assert factor.sid.startswith("YF02"), factor.sid
+    equal((factor.status, factor.factor_type, factor.identity), ("unverified", "totp", "python-totp-0001"))
+    equal(factor.config, {"alg": "sha256", "skew": 2, "code_length": 8, "time_step": 60})
+    equal((factor.options, factor.metadata), (None, {"os": "Python"}))
+    app = pyotp.parse_uri(factor.binding["uri"])
+    equal((app.issuer, app.name), ("Owl Bank: ü", "Ada: phone & co"))
+    equal((app.secret, app.digits, app.interval), (factor.binding["secret"], 8, 60))
+    equal(app.digest().name, "sha256")
+    secret = pyotp.random_base32()
+    imported = create(
+        binding_secret=secret, config_alg="sha1", config_time_step=30, config_code_length=6, config_skew=1
+    )
+    equal(imported.binding["secret"], secret)
+    equal(imported.config, {"alg": "sha1", "skew": 1, "code_length": 6, "time_step": 30})
+    refused(409, 60317, lambda: create(binding_secret=secret.lower()))
+    refused(400, 60314, lambda: create(binding_secret="1"))
+    refused(400, 60306, lambda: create(config_alg="md5"))
+    ok("new_factors.create, of TOTP")
+
+    resource = entity.factors(factor.sid)
+    fetched = resource.fetch()
+    equal((fetched.status, fetched.config), ("unverified", factor.config))
+    equal([listed.sid for listed in entity.factors.list()], [factor.sid, imported.sid])
+    refused(403, 60318, lambda: entity.challenges.create(factor_sid=factor.sid, auth_payload=app.now()))
+    refused(400, 60306, lambda: resource.update(auth_payload="12"))
+    equal(resource.update(auth_payload=wrong_codes(app, 1)[0]).status, "unverified")
+    equal(resource.update(auth_payload=app.at(time.time(), counter_offset=-1)).status, "verified")
+    # A verified factor ignores codes.
+    equal(resource.update(auth_payload=wrong_codes(app, 1)[0]).status, "verified")
+    other = pyotp.parse_uri(imported.binding["uri"])
+    equal((other.secret, other.digits, other.interval, other.digest().name), (secret, 6, 30, "sha1"))
+    for code in wrong_codes(other, 5):
+        equal(entity.factors(imported.sid).update(auth_payload=code).status, "unverified")
+    refused(429, 60310, lambda: entity.factors(imported.sid).update(auth_payload=other.now()))
+    ok("factors.update, which verifies TOTP")
+    updated = resource.update(friendly_name="Tablet", config_skew=1)
+    equal((updated.friendly_name, updated.config["skew"]), ("Tablet", 1))
+    equal(resource.update(config_skew=2).config["skew"], 2)
+    ok("factors.update, of TOTP")
+
+    code = app.now()
+    approved = entity.challenges.create(factor_sid=factor.sid, auth_payload=code)
+    assert approved.sid.startswith("YC02"), approved.sid
+    equal((approved.status, approved.factor_type, approved.factor_sid), ("approved", "totp", factor.sid))
+    equal((approved.details, approved.hidden_details), ({"message": "", "fields": []}, None))
+    near(approved.date_responded)
+    equal(entity.challenges.create(factor_sid=factor.sid, auth_payload=code).status, "pending")
+    refused(403, 60322, lambda: entity.challenges(approved.sid).update(auth_payload=code))
+    ok("challenges.create, with a code")
+    challenge = entity.challenges(
+        entity.challenges.create(factor_sid=factor.sid, details_message="Well?", hidden_details={"a": "b"}).sid
+    )
+    for wrong in wrong_codes(app, 4):
+        equal(challenge.update(auth_payload=wrong).status, "pending")
+    answered = challenge.update(auth_payload=app.at(time.time(), counter_offset=1), metadata={"try": "5"})
+    equal((answered.status, answered.metadata), ("approved", {"try": "5"}))
+    equal(challenge.fetch().status, "approved")
+    refused(400, 60307, challenge.notifications.create)
+    locked = entity.challenges(entity.challenges.create(factor_sid=factor.sid).sid)
+    for wrong in wrong_codes(app, 5):
+        equal(locked.update(auth_payload=wrong).status, "pending")
+    refused(429, 60308, lambda: locked.update(auth_payload=app.at(time.time(), counter_offset=2)))
+    ok("challenges.update, with a code")
+    equal(resource.delete(), True)
+    refused(404, 20404, resource.fetch)
+    equal({listed.status for listed in entity.challenges.list()}, {"approved", "expired"})
+    equal(entity.delete(), True)
+
+
 def main():
     print("client twilio-python", twilio.__version__)
     client = client_of(ACCOUNT_SID, AUTH_TOKEN)
@@ -742,6 +917,9 @@ def main():
         factor_sid, phone, other_sid = factors(entity, backend)
         challenges(client, entity, factor_sid, phone, other_sid, backend)
         deliveries(backend)
+        totp(service)
+    with_passkeys(client)
+    documented_backend(client)
     errors(client, service_sid)
     api_key(service_sid)
     asyncio.run(with_asyncio(service_sid))

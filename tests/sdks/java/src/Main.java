@@ -66,6 +66,7 @@ public final class Main {
         deliveries.webhooks();
         deliveries.alerts();
         deliveries.credentials();
+        new Totp(client, resources.service).all();
         resources.failures();
         resources.apiKey();
 
