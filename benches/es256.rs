@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use criterion::Criterion;
 use crypto::{DeviceToken, Jws, SigningKey, jws};
-use domain::challenges::{Details, Field, Message, State};
+use domain::challenges::{Details, Field, Message, PushChallenge, State, Target};
 use domain::text::StringMap;
 use domain::{Challenge, Identity, Parameter as _, Timestamp};
 use serde_json::{Map, Value, json};
@@ -62,36 +62,40 @@ fn device_token(phone: &SigningKey) -> String {
 }
 
 /// Returns the answer of a phone whose user approved `challenge` (docs/protocol/device.md, section 5).
-fn signed_answer(challenge: &Challenge, phone: &SigningKey) -> String {
+fn signed_answer(challenge: &Challenge<PushChallenge>, phone: &SigningKey) -> String {
     let mut claims = challenge.signed_fields(NOW);
     claims.insert("status".to_owned(), json!("approved"));
     jws::sign(&object(json!({ "typ": "JWT", "alg": "ES256" })), &claims, phone)
 }
 
 /// Returns a pending challenge with two fields and hidden details.
-fn challenge() -> Challenge {
+fn challenge() -> Challenge<PushChallenge> {
     let sid = |prefix: &str, digit: &str| format!("{prefix}{}", digit.repeat(32));
     let field = |text| Field::from_parameter(text).unwrap();
     Challenge {
         sid: sid("YC", "4").parse().unwrap(),
         account_sid: sid("AC", "1").parse().unwrap(),
         service_sid: sid("VA", "2").parse().unwrap(),
-        entity_sid: sid("YE", "5").parse().unwrap(),
-        identity: Identity::from_stored("user-0001-abcd".to_owned()),
-        factor_sid: sid("YF", "3").parse().unwrap(),
         state: State::Pending,
-        details: Details {
-            message: Message::from_stored("Sign in to https://example.com/?".to_owned()),
-            fields: vec![
-                field(r#"{"label":"IP","value":"203.0.113.9"}"#),
-                field(r#"{"label":"City","value":"Lisbon"}"#),
-            ],
-            date: None,
-        },
-        hidden_details: Some(StringMap::from_parameter(r#"{"txn":"a/b"}"#).unwrap()),
         metadata: None,
         expires_at: NOW.plus_seconds(300),
         created_at: NOW,
         updated_at: NOW,
+        kind: PushChallenge {
+            target: Target {
+                entity_sid: sid("YE", "5").parse().unwrap(),
+                identity: Identity::from_stored("user-0001-abcd".to_owned()),
+                factor_sid: sid("YF", "3").parse().unwrap(),
+            },
+            details: Details {
+                message: Message::from_stored("Sign in to https://example.com/?".to_owned()),
+                fields: vec![
+                    field(r#"{"label":"IP","value":"203.0.113.9"}"#),
+                    field(r#"{"label":"City","value":"Lisbon"}"#),
+                ],
+                date: None,
+            },
+            hidden_details: Some(StringMap::from_parameter(r#"{"txn":"a/b"}"#).unwrap()),
+        },
     }
 }

@@ -12,18 +12,19 @@ use std::time::Instant;
 
 use actix_web::dev::{Service as _, ServiceFactory as _};
 use actix_web::rt::System;
-use api::{Acceptor, ConnectionLimiter, ConnectionLimits, Draining, Form, Settings};
+use api::Api;
 use app::{App, AppConfig, MasterKeySource, Origin, SystemClock};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use criterion::Criterion;
 use crypto::{MasterKey, MasterKeys, SigningKey, SystemEntropy};
 use domain::challenges::{Field, Message};
-use domain::{FactorSid, FriendlyName, Parameter as _};
+use domain::{FactorSid, FriendlyName, Parameter as _, RequestSid};
 use serde_json::Value;
 use store::{Location, OldSchema, Store};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use web::{Acceptor, Application, ConnectionLimiter, ConnectionLimits, Form, Settings};
 
 /// Number of challenges in the long list.
 const CHALLENGE_COUNT: usize = 50;
@@ -110,12 +111,12 @@ async fn prepare() -> (Client, Vec<(&'static str, String)>) {
 async fn serve(app: Arc<App>) -> TcpStream {
     let settings = Settings::default();
     let limits = ConnectionLimits { total: 8, per_address: None };
+    let api = Api::new(Arc::clone(&app), settings.clone());
+    let new_request_id = move || RequestSid::generate(app.now(), app.entropy());
     let acceptor = Acceptor {
         connection_limiter: Arc::new(ConnectionLimiter::new(limits, settings.trusted_proxies.clone())),
         tls: None,
-        app,
-        settings,
-        draining: Arc::new(Draining::default()),
+        application: Application::new(settings, new_request_id, api),
     };
     let service = acceptor.service(std::future::pending).new_service(()).await.unwrap();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();

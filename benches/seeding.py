@@ -22,10 +22,11 @@ KEY_HEADER = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d030107034200
 
 COLUMNS = {
     "entities": "sid account_sid service_sid identity created_at updated_at",
-    "factors": "sid account_sid service_sid entity_sid credential_sid created_at updated_at identity friendly_name "
-    "public_key status app_id notification_platform token_registered_at",
+    "factors": "sid account_sid service_sid entity_sid created_at updated_at factor_type identity friendly_name status",
+    "push_factors": "factor_sid account_sid service_sid entity_sid credential_sid token_registered_at public_key app_id "
+    "notification_platform",
     "challenges": "sid account_sid service_sid entity_sid factor_sid created_at updated_at expires_at responded_at "
-    "status identity message fields hidden_details answer_digest",
+    "factor_type status identity message fields hidden_details answer_digest",
     "audit_log": "sid account_sid request_sid created_at actor_type actor event_type resource_sid address data",
 }
 
@@ -90,13 +91,9 @@ class Rows:
             identity = f"user-{number:08d}"
             key = KEY_HEADER + os.urandom(64)
             yield "entities", (entity, self.account, service, identity, at, at)
-            yield (
-                "factors",
-                (
-                    *(factor, self.account, service, entity, time_bytes + os.urandom(10), at, at, identity, "Phone"),
-                    *(key, "verified", "com.example.bank", "none", at),
-                ),
-            )
+            yield "factors", (factor, self.account, service, entity, at, at, "push", identity, "Phone", "verified")
+            device = (time_bytes + os.urandom(10), at, key, "com.example.bank", "none")
+            yield "push_factors", (factor, self.account, service, entity, *device)
             entity_text = f"YE{entity.hex()}"
             data = json.dumps({"entity_sid": entity_text, "service_sid": f"VA{service.hex()}", "status": "verified"})
             yield "audit_log", self.audit(at, "account", self.account_text, "entity.created", entity_text, data)
@@ -120,7 +117,7 @@ class Rows:
                 "challenges",
                 (
                     *(sid, self.account, service, entity, factor, at, answered_at or at),
-                    *((at // 1_000_000 + 300) * 1_000_000, answered_at, status, f"user-{number:08d}"),
+                    *((at // 1_000_000 + 300) * 1_000_000, answered_at, "push", status, f"user-{number:08d}"),
                     *("Do you approve this payment?", fields, '{"ip":"198.51.100.7"}'),
                     None if answered_at is None else os.urandom(32),
                 ),
@@ -239,9 +236,10 @@ def fill(sink, rows, report):
         for table, row in source:
             batches[table].append(row)
             if len(batches[table]) >= BATCH_ROWS:
-                if table != "entities":
-                    # Factors and challenges refer to entities.
-                    flush("entities")
+                # Factors and challenges refer to entities, and push factors to factors.
+                for parent in ["entities", "factors"]:
+                    if table not in ["entities", parent]:
+                        flush(parent)
                 challenges += len(batches[table]) if table == "challenges" else 0
                 flush(table)
                 report(challenges)
