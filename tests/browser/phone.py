@@ -427,6 +427,28 @@ def several_enrollments_are_kept_apart(page):
 
 
 @test
+def second_enrollment_of_a_user_offers_to_remove_the_first(page):
+    browser = page.browser
+    page.enroll()
+    for button, count in [("keep", 2), ("replace", 1)]:
+        browser.open(page.bank.link(page.identity))
+        browser.click("#enroll")
+        browser.wait_for_text("main", "It was enrolled for " + page.identity)
+        page.show("enrolled-again")
+        newest = page.bank.factors(page.identity)[-1]["sid"]
+        browser.click(f"#{button}")
+        if button == "replace":
+            browser.wait_for_text("h1", "Removed")
+            browser.click("#done")
+        browser.wait_for_text(".state", "Connected")
+        factors = page.bank.factors(page.identity)
+        assert (len(factors), factors[-1]["sid"]) == (count, newest), factors
+    path = page.ask()
+    page.answer("approve", "Approved")
+    assert page.status(path) == "approved"
+
+
+@test
 def history_and_settings_show_and_change_the_enrollment(page):
     browser = page.browser
     page.enroll()

@@ -30,6 +30,7 @@ const TICK_MS = 500;
  *     | { name: 'enroll', grant: Grant, draft: string }
  *     | { name: 'challenge', phone: Phone, challenge: Challenge, isReady?: boolean }
  *     | { name: 'deny', phone: Phone, challenge: Challenge }
+ *     | { name: 'replace', phone: Phone }
  *     | { name: 'message', title: string, text: string }
  *     | { name: 'history', phone: Phone, challenges: Challenge[], next: string | null, isLoading: boolean }
  *     | { name: 'settings', phone: Phone, isConfirming: boolean }} Place
@@ -246,10 +247,24 @@ class App {
         }
         return this.#run(async () => {
             await navigator.storage?.persist?.();
-            await this.phones.enroll(grant, name);
+            const phone = await this.phones.enroll(grant, name);
             await this.#checkStorage();
+            if (this.phones.earlier(phone).length > 0) {
+                return { name: 'replace', phone };
+            }
             return { name: 'message', title: 'Enrolled', text: 'This browser now receives requests. Keep this page open or bookmark it.' };
         }, enrollmentError);
+    }
+
+    /**
+     * @param {Phone} phone
+     * @returns {Promise<Place>}
+     */
+    async #removeEarlier(phone) {
+        for (const earlier of this.phones.earlier(phone)) {
+            await this.phones.remove(earlier);
+        }
+        return { name: 'message', title: 'Removed', text: 'Requests now go to the new enrollment.' };
     }
 
     /**
@@ -357,6 +372,17 @@ class App {
                     actions: {
                         enroll: (name) => this.#enroll(place.grant, name),
                         cancel: back,
+                    },
+                });
+            case 'replace':
+                return view.replaceScreen({
+                    phone: place.phone,
+                    earlier: this.phones.earlier(place.phone),
+                    error,
+                    isBusy,
+                    actions: {
+                        remove: () => this.#run(() => this.#removeEarlier(place.phone)),
+                        keep: back,
                     },
                 });
             case 'challenge': {

@@ -184,6 +184,20 @@ export class Phones extends EventTarget {
     }
 
     /**
+     * Returns the phones that this browser enrolled for the same user before.
+     * @param {Phone} phone
+     */
+    earlier({ enrollment: { factorSid, serviceSid, identity } }) {
+        return this.all.filter(
+            ({ enrollment, state }) =>
+                state !== 'removed' &&
+                enrollment.factorSid !== factorSid &&
+                enrollment.serviceSid === serviceSid &&
+                enrollment.identity === identity,
+        );
+    }
+
+    /**
      * Answers a challenge. Of several windows, one answers at a time.
      * @param {Phone} phone
      * @param {Challenge} shown

@@ -328,6 +328,39 @@ function timeElement(instant) {
 }
 
 /**
+ * Offers to remove what this browser had enrolled for the same user before.
+ * @param {{ phone: Phone, earlier: Phone[], error: string, isBusy: boolean,
+ *     actions: { remove: () => void, keep: () => void } }} offer
+ * @returns {Screen}
+ */
+export function replaceScreen({ phone, earlier, error, isBusy, actions }) {
+    const names = earlier.flatMap(({ enrollment }, index) => [index > 0 && ', ', foreign(enrollment.name)]);
+    const [removal, keeping] = earlier.length > 1 ? ['Remove the earlier ones', 'Keep all'] : ['Remove the earlier one', 'Keep both'];
+    return {
+        title: 'Enrolled',
+        heading: ['Enrolled'],
+        content: [
+            error && alertText(error),
+            element(
+                'p',
+                {},
+                'This browser now receives requests. It was enrolled for ',
+                foreign(phone.enrollment.identity),
+                ' before, as ',
+                ...names,
+                '. One enrollment is enough.',
+            ),
+            element(
+                'p',
+                { class: 'answers' },
+                button(removal, actions.remove, { id: 'replace', class: 'primary', disabled: isBusy }),
+                button(keeping, actions.keep, { id: 'keep', disabled: isBusy }),
+            ),
+        ],
+    };
+}
+
+/**
  * @param {{ challenge: Challenge, error: string, isBusy: boolean,
  *     actions: { notMe: () => void, me: () => void, back: () => void } }} denial
  * @returns {Screen}
@@ -339,7 +372,7 @@ export function denyScreen({ challenge, error, isBusy, actions }) {
         content: [
             error && alertText(error),
             element('p', {}, 'You deny: ', foreign(challenge.details.message)),
-            element('p', {}, 'If it was not you, someone else may know your password. The answer says so.'),
+            element('p', {}, 'If it was not you, someone else may know your password. Your answer tells the service.'),
             element(
                 'p',
                 { class: 'answers' },
