@@ -16,6 +16,9 @@ use crate::world::{World, assert_error, created, on_every_database};
 
 const CREDENTIALS: &str = "/v1/Credentials";
 
+/// The longest time until a new server runs housekeeping: the previous one may have stopped without releasing its lease.
+const HANDOVER_TIMEOUT: Duration = Duration::from_secs(240);
+
 fn certificate(wanted: PushCertificate<'_>) -> Pushing {
     Authority::new().push_certificate(wanted)
 }
@@ -422,8 +425,10 @@ on_every_database! {
             assert!(world.server.terminate().success());
             world.server.restart();
             let backend = world.backend();
-            let alerts = wait_until("the server warns about both certificates", Duration::from_secs(30), async || {
-                let alerts = backend.get("/v1/Alerts", &[("LogLevel", "warning")]).await.json()["alerts"].clone();
+            let alerts = wait_until("the server warns about both certificates", HANDOVER_TIMEOUT, async || {
+                let reply = backend.get("/v1/Alerts", &[("LogLevel", "warning")]).await;
+                assert_eq!(reply.status, 200, "{}", reply.text);
+                let alerts = reply.json()["alerts"].clone();
                 (alerts.as_array().unwrap().len() >= ending.len()).then_some(alerts)
             })
             .await;

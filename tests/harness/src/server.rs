@@ -17,6 +17,9 @@ use crate::transcript::Transcript;
 /// The longest time that the server may take to become ready, and to stop.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Number of lines of the server's log that a failed test prints.
+const SHOWN_LOG_LINES: usize = 60;
+
 /// The storage of a server.
 #[derive(Clone, Debug)]
 pub enum Storage {
@@ -177,6 +180,18 @@ impl Server {
     pub fn restart_on(&mut self, storage: Storage) {
         self.recipe.storage = storage;
         self.restart();
+    }
+}
+
+impl Drop for Server {
+    /// Prints the end of the server's log if the test has failed.
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let log = self.log.text();
+            let lines: Vec<_> = log.lines().collect();
+            let end = &lines[lines.len().saturating_sub(SHOWN_LOG_LINES)..];
+            eprintln!("the end of the server's log:\n{}", end.join("\n"));
+        }
     }
 }
 

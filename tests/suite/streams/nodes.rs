@@ -50,7 +50,10 @@ async fn answer_through_another_server_reaches_the_stream() {
     assert!(delay < Duration::from_secs(5), "{delay:?}");
     // Servers whose connection for announcements was cut open a new one.
     let database = world.database.as_ref().unwrap();
-    database.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'");
+    database.psql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+         WHERE datname = current_database() AND query LIKE 'LISTEN%'",
+    );
     longest_delay(&world, 1).await;
 }
 
