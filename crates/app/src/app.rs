@@ -113,6 +113,12 @@ impl App {
         Announcement { has_deliveries: self.worker.take_unannounced(), changes: self.feed.take_unannounced() }
     }
 
+    /// Sends a notice to all streams, because the factors and challenges of an entity or a service were deleted with it.
+    /// Call this after the commit.
+    pub(crate) fn touch_any(&self) {
+        self.feed.touch_any();
+    }
+
     /// Sends a notice that a challenge was created or has changed. Call this after the commit.
     pub(crate) fn touch_challenge<Kind: ChallengedKind>(&self, challenge: &Challenge<Kind>) {
         let account = Topic::Account(challenge.account_sid);

@@ -117,6 +117,7 @@ impl App {
             })
             .await?;
         self.deleted.notify_one();
+        self.touch_any();
         Ok(())
     }
 }

@@ -130,6 +130,15 @@ impl Feed {
         }
     }
 
+    /// Sends a notice to the streams of all processes. Call this after the commit.
+    pub(crate) fn touch_any(&self) {
+        self.wake_all();
+        if self.is_announcing {
+            *lock(&self.unannounced) = Changes::OfAny;
+            self.request_announcement();
+        }
+    }
+
     /// Sends a notice to the streams of this process that subscribe to one of these topics.
     fn wake<'t>(&self, topics: impl IntoIterator<Item = &'t Topic>) {
         if self.subscriptions.load(Ordering::Acquire) == 0 {

@@ -136,6 +136,7 @@ impl App {
             })
             .await?;
         self.deleted.notify_one();
+        self.touch_any();
         Ok(())
     }
 }

@@ -36,7 +36,7 @@ impl Listed for Service {
 
 /// The settings of a service that callers can change (docs/protocol/resources.md, section 1).
 ///
-/// Only the settings in [`Push`] and [`Passkeys`] change the behavior of this server. The others belong to channels that
+/// Only the settings in [`Push`], [`Totp`] and [`Passkeys`] change the behavior of this server. The others belong to channels that
 /// this server does not support. They are stored and returned, so that programs that manage services read back what they wrote.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {

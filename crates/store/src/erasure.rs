@@ -20,6 +20,8 @@ impl Write {
     ) -> Result<(), Error> {
         // The other tables refer to these, and their rows are deleted with them.
         self.execute("DELETE FROM services", bind![]).await?;
+        // Passkey challenges for any user belong to no entity.
+        self.execute("DELETE FROM challenges WHERE entity_sid IS NULL", bind![]).await?;
         self.execute("DELETE FROM deliveries WHERE true", bind![]).await?;
         self.execute("DELETE FROM alerts WHERE true", bind![]).await?;
         self.execute("DELETE FROM clock_record", bind![]).await?;

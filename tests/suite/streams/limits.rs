@@ -116,6 +116,36 @@ async fn fifth_stream_of_a_factor_ends_the_oldest() {
     assert_eq!(named(&mut streams[1]).await.0, "challenge.expired");
 }
 
+/// A client repeats a poll that ends early, so polls must not end each other.
+#[tokio::test]
+async fn fifth_poll_of_a_device_is_refused_and_ends_no_other() {
+    let world = World::sqlite_with(&metrics::LISTEN);
+    let service = world.service().await;
+    let device = world.device(&service, "user-0001").await;
+    let challenge = world.challenge(&device.enrollment, &[]).await;
+    let of_device = Http::new(world.server.url()).auth(device.auth());
+    let path = stream_path(&challenge_path(&challenge));
+    let polls: Vec<_> = (0..4)
+        .map(|_| {
+            let (client, path) = (of_device.clone(), path.clone());
+            tokio::spawn(async move { client.get(&path, &[("Wait", "60")]).await })
+        })
+        .collect();
+    let address = metrics::address(|| world.server.log()).await;
+    wait_until("four polls are open", WAIT_TIMEOUT, async || {
+        let open = metrics::read(&address).await.sum("countersign_streams_open", &[("kind", "poll")]);
+        (open >= 4.0).then_some(())
+    })
+    .await;
+    let refused = of_device.get(&path, &[("Wait", "1")]).await;
+    assert_error(&refused, 429, 20429);
+    assert_eq!(refused.header("retry-after"), Some("5"));
+    for poll in polls {
+        assert!(!poll.is_finished());
+        poll.abort();
+    }
+}
+
 #[tokio::test]
 async fn server_without_streams_refuses_them_after_authorization() {
     let world = World::sqlite_with(&["--max-streams", "0"]);

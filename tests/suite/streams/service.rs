@@ -88,6 +88,16 @@ on_every_database! {
 }
 
 #[tokio::test]
+async fn deletion_of_the_service_ends_the_stream() {
+    let world = World::sqlite();
+    let service = world.service().await;
+    let mut events = open(&world.backend(), &service_path(&service)).await;
+    next_position(&mut events).await;
+    assert_eq!(world.backend().delete(&service_path(&service), &[]).await.status, 204);
+    assert_ends(&mut events, "gone").await;
+}
+
+#[tokio::test]
 async fn stream_reports_a_position_from_which_it_cannot_continue() {
     let world = World::sqlite();
     let service = world.service().await;

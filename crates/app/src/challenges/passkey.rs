@@ -188,6 +188,8 @@ impl App {
                 }
                 let target = Target::of(&factor);
                 if !tx.approve_passkey_challenge(challenge.sid, &target, now).await? {
+                    // Another passkey has answered in the meantime; otherwise the challenge has expired.
+                    pending_challenge(tx, answering.key, now).await?;
                     return Err(Code::ChallengeExpired.into());
                 }
                 if let Some(credential) = &mut factor.kind.credential {
@@ -357,7 +359,8 @@ fn any_passkey(service: &Service) -> Result<Scope, Problem> {
 }
 
 /// Returns the scope of a challenge for all passkeys of an entity: those of the service's relying party, or of the
-/// newest passkey's if the service has none. The strictest passkey determines whether the user must be verified.
+/// newest passkey's if the service has none. Then the origins of all these passkeys are permitted. The strictest passkey
+/// determines whether the user must be verified.
 async fn passkeys_of_entity(tx: &mut Write, service: &Service, identity: &Identity) -> Result<Scope, Error> {
     let path =
         EntityPath { account_sid: service.account_sid, service_sid: service.sid, identity: identity.clone() };
@@ -369,12 +372,23 @@ async fn passkeys_of_entity(tx: &mut Write, service: &Service, identity: &Identi
     let newest = passkeys.last().map(|passkey| passkey.kind.relying_party.id.clone());
     let relying_party_id = id_of_service.clone().or(newest).ok_or(Code::PasskeyNotFound)?;
     passkeys.retain(|passkey| passkey.kind.relying_party.id == relying_party_id);
-    let newest = passkeys.last().ok_or(Code::PasskeyNotFound)?;
-    let origins = settings.relying_party.origins.as_ref().filter(|_| id_of_service.is_some());
+    if passkeys.is_empty() {
+        return Err(Code::PasskeyNotFound.into());
+    }
+    let origins = match id_of_service {
+        Some(id) => or_default(settings.relying_party.origins.clone().unwrap_or_default(), &id),
+        None => {
+            let mut origins: Vec<_> =
+                passkeys.iter().flat_map(|passkey| passkey.kind.relying_party.origins.clone()).collect();
+            origins.sort();
+            origins.dedup();
+            origins
+        }
+    };
     let requirements = passkeys.iter().map(|passkey| passkey.kind.user_verification);
     Ok(Scope {
         target: PasskeyTarget::Entity { entity_sid: entity.sid, identity: entity.identity },
-        origins: origins.unwrap_or(&newest.kind.relying_party.origins).clone(),
+        origins,
         user_verification: requirements.min().unwrap_or(Requirement::Preferred),
         allowed: passkeys.iter().filter_map(|passkey| passkey.kind.credential.clone()).collect(),
         relying_party_id,

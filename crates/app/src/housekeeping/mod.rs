@@ -23,12 +23,12 @@ use domain::clock_trust::ClockRecord;
 use domain::housekeeping::Retention;
 use store::Write;
 use telemetry::metrics::{HousekeepingLabels, METRICS};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tracing::{debug, error};
 
 use crate::App;
 use crate::error::Error;
-use crate::round_requests::RemovedRows;
+use crate::round_requests::{RemovedRows, RoundReply};
 
 /// Pause between two rounds of a duty.
 const ROUND_INTERVAL: Duration = Duration::from_secs(60);
@@ -60,13 +60,15 @@ pub(crate) async fn run_retention(
     mut stopped: watch::Receiver<bool>,
 ) {
     let housekeeper = Housekeeper::new(app, node, Duty::Retention, stopped.clone());
-    let mut requested: Option<oneshot::Sender<RemovedRows>> = None;
+    let mut requests = housekeeper.app.round_requests.take();
+    let mut requested: Option<RoundReply> = None;
     loop {
         let began = Instant::now();
         housekeeper.removed.take();
         let outcome = match housekeeper.apply_retention(retention).await {
             Ok(()) => {
                 if let Some(reply) = requested.take() {
+                    // The caller may have stopped waiting.
                     let _ = reply.send(housekeeper.removed.take());
                 }
                 METRICS.housekeeping_last_success_timestamp.set(housekeeper.app.now().seconds());
@@ -85,13 +87,23 @@ pub(crate) async fn run_retention(
             }
         };
         METRICS.housekeeping_rounds.get_or_create(&HousekeepingLabels { outcome }).inc();
+        // Dropping the reply tells the caller that the round has failed.
+        drop(requested.take());
         tokio::select! {
             _ = stopped.wait_for(|stopped| *stopped) => break,
-            () = tokio::time::sleep(ROUND_INTERVAL) => requested = None,
-            request = housekeeper.app.round_requests.next() => requested = request,
+            () = tokio::time::sleep(ROUND_INTERVAL) => {}
+            request = next_request(requests.as_mut()) => requested = request,
         }
     }
     housekeeper.hand_over().await;
+}
+
+/// Waits for the next request for a round; forever if another task handles requests.
+async fn next_request(requests: Option<&mut mpsc::Receiver<RoundReply>>) -> Option<RoundReply> {
+    match requests {
+        Some(requests) => requests.recv().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Background task: removes the rows of services and entities as soon as these are deleted, until shutdown. `node` is

@@ -12,8 +12,9 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::feed::Signal;
 
-/// Maximum number of streams of a factor. A phone that lost its connection opens another stream before the server
-/// notices, so the oldest stream ends instead of the newest being refused.
+/// Maximum number of streams and long polls of a factor. A phone that lost its connection opens another stream before
+/// the server notices, so the oldest one ends instead of the newest stream being refused. A poll is refused: its client
+/// would repeat one that ended early at once, and so end another.
 const MAX_FACTOR_STREAMS: usize = 4;
 
 /// Maximum number of streams that read at one time, so that requests find connections to the database.
@@ -109,11 +110,12 @@ impl StreamLimiter {
         Self { limits, open, reads: Semaphore::new(MAX_READS), is_draining }
     }
 
-    /// Admits a stream. If it is one of the streams of the factor `counted` and there are too many, the oldest ends.
+    /// Admits a stream. If it is one of the streams of the factor `counted` and there are too many, the oldest ends, or
+    /// a long poll is refused.
     ///
     /// # Errors
-    /// Fails with 20501 if streams are off, 20503 if the process has too many streams or stops, and 20429 if the account
-    /// has too many.
+    /// Fails with 20501 if streams are off, 20503 if the process has too many streams or stops, and 20429 if the account,
+    /// or the factor of a long poll, has too many.
     pub(super) fn admit(
         self: &Arc<Self>,
         kind: StreamKind,
@@ -123,7 +125,7 @@ impl StreamLimiter {
         now: Timestamp,
     ) -> Result<StreamPermit, Problem> {
         if !self.limits.are_on() {
-            let advice = "this server has no streams (max_streams is 0)";
+            let advice = "streams are disabled on this server (max_streams is 0)";
             return Err(Problem::with_advice(Code::NotImplemented, advice));
         }
         let retry_at = now.plus_seconds(RETRY_AFTER_SECONDS);
@@ -136,15 +138,21 @@ impl StreamLimiter {
             let advice = "too many streams are open on this server";
             return Err(Problem::with_advice(Code::Unavailable, advice).retry_at(retry_at, now));
         }
-        let of_account = open.accounts.entry(side).or_default();
+        let of_account = open.accounts.get(&side).copied().unwrap_or_default();
         if let Some(most) = self.limits.per_account
-            && *of_account >= most.get()
+            && of_account >= most.get()
         {
             count_refusal(StreamLimit::Account);
             let advice = format_args!("{most} streams of this account are open");
             return Err(Problem::with_advice(Code::TooManyRequests, advice).retry_at(retry_at, now));
         }
-        *of_account += 1;
+        let of_factor = counted.and_then(|sid| open.factors.get(&sid)).map_or(0, VecDeque::len);
+        if kind == StreamKind::Poll && of_factor >= MAX_FACTOR_STREAMS {
+            count_refusal(StreamLimit::Factor);
+            let advice = format_args!("{of_factor} streams of this factor are open");
+            return Err(Problem::with_advice(Code::TooManyRequests, advice).retry_at(retry_at, now));
+        }
+        *open.accounts.entry(side).or_default() += 1;
         open.total += 1;
         if let Some(sid) = counted {
             let signals = open.factors.entry(sid).or_default();

@@ -234,6 +234,10 @@ impl EventStream {
     /// Waits for the next event and returns it. Returns `None` after [`StreamEvent::End`].
     pub async fn next(&mut self) -> Option<StreamEvent> {
         loop {
+            // A client that reads slowly must not receive for long what it may no longer receive.
+            if !self.queue.is_empty() && !self.is_ended {
+                self.check_queue().await;
+            }
             if let Some(event) = self.queue.pop_front() {
                 return Some(event);
             }
@@ -259,8 +263,33 @@ impl EventStream {
         }
     }
 
+    /// Discards the queue and ends the stream if its time is over or the caller is no longer permitted.
+    async fn check_queue(&mut self) {
+        let reason = loop {
+            if let Some(reason) = self.session.end_reason(Instant::now()) {
+                break reason;
+            }
+            if !self.session.is_check_due() {
+                return;
+            }
+            let result = self.session.check().await;
+            self.report(&result);
+            match result {
+                Ok(true) => return,
+                Ok(false) => break EndReason::Unauthorized,
+                Err(_) => tokio::time::sleep(RETRY_DELAY).await,
+            }
+        };
+        self.queue.clear();
+        self.end(reason);
+    }
+
     /// Returns when to read although there is no notice.
     fn next_read_at(&self) -> Option<Instant> {
+        if self.is_failing {
+            // The expiry of the challenge may have passed without being read.
+            return self.again_at;
+        }
         let until_expiry = self.source.expires_at().map(|at| self.session.app.now().until(at));
         let expires_at = until_expiry.map(|until| Instant::now() + until);
         [self.again_at, expires_at].into_iter().flatten().min()
@@ -278,8 +307,12 @@ impl EventStream {
             self.end(EndReason::Draining);
             return Ok(());
         }
+        let mut is_old = false;
         let look = match self.unchecked.take() {
-            Some(look) => look,
+            Some(look) => {
+                is_old = true;
+                look
+            }
             None => self.source.look(&app).await?,
         };
         self.read_at = Some(Instant::now());
@@ -291,7 +324,8 @@ impl EventStream {
         }
         let Some(look) = self.unchecked.take() else { return Ok(()) };
         self.queue.extend(look.events);
-        if look.is_behind {
+        // The notice that led to this read may concern a change after an old look.
+        if look.is_behind || is_old {
             self.again_at = Some(Instant::now());
         }
         if let Some(reason) = look.end {
@@ -301,10 +335,10 @@ impl EventStream {
     }
 
     /// Logs the first of several failures. Requests log that the database is unavailable.
-    fn report(&mut self, result: &Result<(), Error>) {
+    fn report<T>(&mut self, result: &Result<T, Error>) {
         let was_failing = std::mem::replace(&mut self.is_failing, result.is_err());
         match result {
-            Err(Error::Fault(Fault::Unavailable(_))) | Ok(()) => {}
+            Err(Error::Fault(Fault::Unavailable(_))) | Ok(_) => {}
             Err(error) if was_failing => debug!("stream still cannot read: {}", error.report()),
             Err(error) => error!("stream could not read, will retry: {}", error.report()),
         }
@@ -330,7 +364,7 @@ pub enum PollEvent {
     Waiting,
     /// The challenge as it is at the end of the wait.
     Challenge(ChallengeSummary, Version),
-    /// The wait ended, and it is not known how the challenge is, or the caller may not learn it any more.
+    /// The wait ended, but the state of the challenge is unknown, or the caller is no longer permitted to see it.
     Failed,
 }
 
@@ -376,7 +410,7 @@ impl App {
     /// Opens a long poll, which waits at most `wait` until a challenge is no longer pending.
     ///
     /// # Errors
-    /// Fails like [`challenge_stream`](Self::challenge_stream).
+    /// Fails like [`challenge_stream`](Self::challenge_stream), and with 20429 if the factor has too many streams.
     pub fn challenge_poll(
         self: &Arc<Self>,
         caller: StreamCaller,

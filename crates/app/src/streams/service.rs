@@ -18,7 +18,9 @@ use store::Read;
 use crate::App;
 use crate::audit::chain_state::ChainState;
 use crate::error::Error;
-use crate::streams::{LoggedRecord, LoggedResource, Look, ResyncReason, StreamEvent, observe_delay};
+use crate::streams::{
+    EndReason, LoggedRecord, LoggedResource, Look, ResyncReason, StreamEvent, observe_delay,
+};
 
 /// Minimum time between two reads of a stream, because each reads all unchained records of the account.
 pub(super) const MIN_INTERVAL: Duration = Duration::from_millis(100);
@@ -26,11 +28,12 @@ pub(super) const MIN_INTERVAL: Duration = Duration::from_millis(100);
 /// Maximum number of chain numbers that a client may be behind. Beyond it, the stream continues with the present.
 const MAX_BEHIND: i64 = 100_000;
 
-/// Maximum number of chain numbers that one read covers.
-const MAX_NUMBERS: i64 = 1000;
+/// Maximum number of chain numbers that one read covers. It is small, because few streams read at one time, and a read
+/// looks up what each record is about.
+const MAX_NUMBERS: i64 = 200;
 
 /// Maximum number of unchained records that one read returns. The others are sent when they are chained.
-const MAX_UNCHAINED: i64 = 1000;
+const MAX_UNCHAINED: i64 = 200;
 
 /// The service whose events a stream sends.
 pub(super) struct ServiceSource {
@@ -77,10 +80,12 @@ impl ServiceSource {
         }
     }
 
-    /// Reads the records after the position.
+    /// Reads the records after the position. The stream ends if the service was deleted.
     pub(super) async fn look(&mut self, app: &App) -> Result<Look, Error> {
         let is_first = self.position == Start::Now;
-        let found = app.store.read(self.reading(app)).await?;
+        let Some(found) = app.store.read(self.reading(app)).await? else {
+            return Ok(Look::end(EndReason::Gone));
+        };
         let now = app.now();
         let mut look = Look { is_behind: found.to < found.head, ..Look::default() };
         look.events.extend(found.resync.map(StreamEvent::Resync));
@@ -101,12 +106,18 @@ impl ServiceSource {
         Ok(look)
     }
 
-    /// Returns the closure that reads.
-    fn reading(&self, app: &App) -> impl AsyncFn(&mut Read) -> Result<Found, Error> + Send + 'static + use<> {
+    /// Returns the closure that reads. It returns `None` if the service was deleted.
+    fn reading(
+        &self,
+        app: &App,
+    ) -> impl AsyncFn(&mut Read) -> Result<Option<Found>, Error> + Send + 'static + use<> {
         let (account_sid, start, sent) = (self.account_sid, self.position, self.sent.clone());
         let filter = Filter { service_sid: self.service_sid, selected: self.selected.clone() };
         let chain = Arc::clone(&app.chain);
         async move |db: &mut Read| {
+            if db.service(account_sid, filter.service_sid).await?.is_none() {
+                return Ok(None);
+            }
             let tail = db.audit_tail(account_sid, MAX_UNCHAINED).await?;
             let (from, resync) = match start {
                 Start::Now => (tail.head, None),
@@ -151,7 +162,7 @@ impl ServiceSource {
                     }
                 }
             }
-            Ok(found)
+            Ok(Some(found))
         }
     }
 }

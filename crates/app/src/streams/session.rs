@@ -158,7 +158,8 @@ impl Session {
         }
     }
 
-    fn end_reason(&self, now: Instant) -> Option<EndReason> {
+    /// Returns why the stream has to end now, or `None` if it may continue.
+    pub(super) fn end_reason(&self, now: Instant) -> Option<EndReason> {
         if self.app.streams.is_draining() {
             Some(EndReason::Draining)
         } else if self.signal.is_replaced() {

@@ -1,5 +1,7 @@
 //! The challenges that authenticators sign.
 
+use std::fmt;
+
 use domain::Entropy;
 
 use crate::{compact, constant_time_eq};
@@ -14,8 +16,15 @@ const SID_CHARACTERS: usize = 34;
 
 /// A challenge: the 34 characters of the SID of a factor or a challenge, and 16 random bytes. The SID finds the resource
 /// without an index. The random bytes are what an attacker cannot know.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct PasskeyChallenge(Vec<u8>);
+
+/// Shows the SID only.
+impl fmt::Debug for PasskeyChallenge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PasskeyChallenge").field(&self.sid()).finish_non_exhaustive()
+    }
+}
 
 impl PasskeyChallenge {
     /// Generates the challenge of the resource `sid`.
