@@ -30,6 +30,11 @@ fn is_test_account(sid: AccountSid) -> bool {
 }
 
 impl FirstAccount {
+    /// Returns whether the auth token is the public one of test mode.
+    pub(crate) fn has_test_token(&self) -> bool {
+        self.auth_token.as_ref().is_some_and(|token| token.expose() == TEST_AUTH_TOKEN)
+    }
+
     /// Reads the SID and the auth token from the options.
     ///
     /// # Errors

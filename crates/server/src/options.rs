@@ -80,8 +80,8 @@ pub(crate) struct ServeOptions {
     #[arg(long, env = "COUNTERSIGN_TEST_MODE", value_enum, default_value_t = TestModeOption::Off)]
     pub(crate) test_mode: TestModeOption,
 
-    /// Host name by which clients reach the control endpoints of test mode; can be repeated. IP addresses, localhost,
-    /// and names without a dot are always accepted
+    /// Host name by which clients, or pages that call the API, reach a server in test mode; can be repeated. IP addresses,
+    /// localhost, and names without a dot are always accepted
     #[arg(long, env = "COUNTERSIGN_TEST_MODE_HOST", value_delimiter = ',')]
     pub(crate) test_mode_host: Vec<String>,
 

@@ -17,6 +17,12 @@ pub(crate) enum Error {
         "{0:?} is not a name of this test server; use its IP address, or start it with --test-mode-host and the name"
     )]
     WrongHost(String),
+    /// A page of a site that is not known has sent the request.
+    #[error(
+        "pages of {0:?} may not use a test server, whose credentials are public; if it is your own page, start the \
+         server with --test-mode-host and the page's host name"
+    )]
+    ForeignOrigin(String),
     /// The request contradicts the state of the server.
     #[error("{message}")]
     Conflict {
@@ -75,6 +81,7 @@ impl Error {
         match self {
             Self::Problem(problem) => problem_response(problem),
             Self::WrongHost(_) => respond(421, 20421, &message),
+            Self::ForeignOrigin(_) => respond(403, 20403, &message),
             Self::Conflict { code, .. } => respond(409, i64::from(*code), &message),
             Self::Refused { status, code, .. } => respond(*status, *code, &message),
             Self::Fault(_) => respond(500, i64::from(Code::Internal.number()), &message),

@@ -1,13 +1,19 @@
-//! Refuses requests that a page in a browser could have sent, because the endpoints of test mode need no credentials.
+//! Refuses requests that a page of another site could have sent: the endpoints of test mode need no credentials, and
+//! those for the API are public.
 
 use std::net::IpAddr;
 
-use actix_web::HttpRequest;
 use actix_web::http::{Method, header};
+use actix_web::{HttpRequest, HttpResponse};
 use domain::Problem;
-use web::has_content_type;
+use futures_util::future::LocalBoxFuture;
+use web::{Interceptor, has_content_type};
 
+use crate::chaos::Chaos;
 use crate::error::Error;
+
+/// The paths that answer every request, because load balancers send their own names.
+const HEALTH_PATHS: [&str; 2] = ["/healthz", "/readyz"];
 
 /// Name by which a container reaches the machine that runs it.
 const CONTAINER_HOST: &str = "host.docker.internal";
@@ -22,16 +28,49 @@ const CONTAINER_HOST: &str = "host.docker.internal";
 /// Returns [`Error::WrongHost`] if the request's host is not known, or error code 20415 if a request that changes
 /// something does not have the type JSON.
 pub(crate) fn require_intended(http: &HttpRequest, hosts: &[String]) -> Result<(), Error> {
-    let host = http.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    if !is_known(host, hosts) {
-        return Err(Error::WrongHost(host.to_owned()));
-    }
+    require_known_site(http, hosts)?;
     let is_read = matches!(*http.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     let has_type = http.headers().contains_key(header::CONTENT_TYPE);
     if is_read || has_type && has_content_type(http, "application/json") {
         return Ok(());
     }
     Err(Problem::json_required().into())
+}
+
+/// Checks that the request's host and, if a page has sent it, the page's origin are known.
+///
+/// # Errors
+/// Returns [`Error::WrongHost`] or [`Error::ForeignOrigin`] if they are not.
+fn require_known_site(http: &HttpRequest, hosts: &[String]) -> Result<(), Error> {
+    let text = |name| http.headers().get(name).map(|value| value.to_str().unwrap_or_default());
+    let host = text(header::HOST).unwrap_or_default();
+    if !is_known(host, hosts) {
+        return Err(Error::WrongHost(host.to_owned()));
+    }
+    match text(header::ORIGIN) {
+        Some(origin) if !origin.split_once("://").is_some_and(|(_, host)| is_known(host, hosts)) => {
+            Err(Error::ForeignOrigin(origin.to_owned()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses requests of other sites on every path, and simulates the failures of the API that tests asked for.
+pub(crate) struct Gate {
+    pub(crate) hosts: Vec<String>,
+    pub(crate) chaos: Chaos,
+}
+
+impl Interceptor for Gate {
+    fn intercept<'i>(&'i self, http: &'i HttpRequest) -> LocalBoxFuture<'i, Option<HttpResponse>> {
+        if !HEALTH_PATHS.contains(&http.path())
+            && let Err(error) = require_known_site(http, &self.hosts)
+        {
+            let response = error.to_response();
+            return Box::pin(async { Some(response) });
+        }
+        self.chaos.intercept(http)
+    }
 }
 
 /// Returns whether `host`, the value of a `Host` header, can only be meant for this server: an IP address, a name that

@@ -35,12 +35,14 @@ impl Exposure {
 pub struct Settings {
     /// Who can connect to the server.
     pub exposure: Exposure,
-    /// Host names, beside those that are always accepted, by which clients may reach the control endpoints.
+    /// Host names, in addition to those that are always accepted, by which clients may reach the server.
     pub hosts: Vec<String>,
     /// SID of the test account.
     pub account_sid: AccountSid,
     /// Auth token of the test account.
     pub auth_token: AuthToken,
+    /// Whether this is the account of every test server. The auth token of another one is not shown.
+    pub is_account_public: bool,
     /// Version of the server.
     pub version: &'static str,
 }

@@ -11,6 +11,7 @@ use web::Application;
 use crate::auto_enrollment;
 use crate::clock::TravelingClock;
 use crate::face::ControlFace;
+use crate::guard::Gate;
 use crate::observer::Observer;
 use crate::readiness::ReadinessFace;
 use crate::state::{Settings, State};
@@ -48,7 +49,7 @@ impl TestMode {
             .mount(PREFIX, ControlFace::new(Arc::clone(&self.0), Arc::clone(app)))
             .mount("/readyz", ReadinessFace::new(self.0.settings.exposure, Arc::clone(app)))
             .with_date(move || clock.now())
-            .with_interceptor(self.0.chaos.clone())
+            .with_interceptor(Gate { hosts: self.0.settings.hosts.clone(), chaos: self.0.chaos.clone() })
     }
 
     /// Starts the virtual devices, which send their requests to the server that listens on `address`. Must be called

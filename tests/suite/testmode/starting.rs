@@ -22,6 +22,8 @@ async fn test_server_has_the_well_known_account_and_prints_one_line() {
     let backend = serving.backend(TEST_ACCOUNT_SID, TEST_AUTH_TOKEN);
     assert_eq!(backend.get("/v2/Services", &[]).await.status, 200);
     assert!(!place.path("data").exists(), "test mode writes nothing");
+    let own_token = TestServer::start().get("/").await["account"]["auth_token"].clone();
+    assert_eq!(own_token, json!(null), "a token of the operator's own is not shown");
     let described = Http::new(&serving.url).get("/_countersign/v1/", &[]).await.json();
     assert_eq!(described["test_mode"], "local");
     assert_eq!(described["account"], json!({ "sid": TEST_ACCOUNT_SID, "auth_token": TEST_AUTH_TOKEN }));
@@ -132,7 +134,7 @@ async fn server_without_test_mode_has_none_of_it() {
 }
 
 #[tokio::test]
-async fn pages_of_other_sites_cannot_use_the_control_endpoints() {
+async fn pages_of_other_sites_cannot_use_a_test_server() {
     let server = TestServer::with(&["--test-mode-host", "verify.test.example"]);
     for (host, status) in [
         ("evil.example", 421),
@@ -146,9 +148,28 @@ async fn pages_of_other_sites_cannot_use_the_control_endpoints() {
         let http = server.http.clone().header("Host", host);
         let reply = http.get("/_countersign/v1/", &[]).await;
         assert_eq!(reply.status, status, "{host}: {reply:?}");
+        // The credentials for the API are public.
+        let of_api = server.world.backend().header("Host", host).get("/v2/Services", &[]).await;
+        assert_eq!(of_api.status, status, "{host}: {of_api:?}");
+        assert_eq!(http.get("/healthz", &[]).await.status, 200, "{host}");
         if status == 421 {
+            assert_error(&of_api, 421, 20421);
             assert_error(&reply, 421, 20421);
             assert!(reply.json()["message"].as_str().unwrap().contains("--test-mode-host"), "{reply:?}");
+        }
+    }
+    for (origin, status) in [
+        ("https://evil.example", 403),
+        ("null", 403),
+        ("http://localhost.evil.example:8080", 403),
+        ("https://verify.test.example", 200),
+        ("http://localhost:3000", 200),
+    ] {
+        for (client, path) in
+            [(server.world.backend(), "/v2/Services"), (server.http.clone(), "/_countersign/v1/")]
+        {
+            let reply = client.header("Origin", origin).get(path, &[]).await;
+            assert_eq!(reply.status, status, "{origin} {path}: {reply:?}");
         }
     }
     // The types that a page may send without a preflight request.

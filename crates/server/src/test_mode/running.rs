@@ -33,6 +33,7 @@ impl TestMode {
             exposure,
             hosts: options.test_mode_host.clone(),
             account_sid: account.sid?,
+            is_account_public: account.has_test_token(),
             auth_token: account.auth_token.clone()?,
             version: env!("CARGO_PKG_VERSION"),
         };

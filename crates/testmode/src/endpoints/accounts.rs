@@ -17,7 +17,10 @@ pub(crate) async fn describe(request: ControlRequest) -> Result<HttpResponse, Er
     Ok(HttpResponse::Ok().json(json!({
         "test_mode": settings.exposure.as_str(),
         "version": settings.version,
-        "account": { "sid": settings.account_sid, "auth_token": settings.auth_token.expose() },
+        "account": {
+            "sid": settings.account_sid,
+            "auth_token": settings.is_account_public.then(|| settings.auth_token.expose()),
+        },
         "clock": state.clock.describe(),
         "counts": { "devices": state.fleet.len(), "pushes": pushes, "webhooks": webhooks },
     })))
