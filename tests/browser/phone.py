@@ -509,6 +509,21 @@ def page_starts_offline_and_recovers(page):
 
 
 @test
+def page_that_was_turned_off_does_not_run_from_copies(page):
+    browser = page.browser
+    with Bank("--browser-phone") as bank:
+        browser.open(f"{bank.url}/phone/")
+        browser.run("async () => { await navigator.serviceWorker.ready; }")
+        bank.stop()
+        with other_site("<p>Not here</p>", status=404, port=int(bank.url.split(":")[-1])):
+            browser.open(f"{bank.url}/phone/")
+            browser.wait_for_text("p", "Not here")
+            left = "async () => [(await caches.keys()).length, (await navigator.serviceWorker.getRegistrations()).length]"
+            browser.wait(lambda: browser.run(left) == [0, 0], "no copies and no service worker")
+    browser.errors()
+
+
+@test
 def page_without_https_shows_one_sentence(page):
     port = page.bank.url.split(":")[-1]
     page.browser.open(f"http://phone.test:{port}/phone/#t=1")
@@ -575,12 +590,12 @@ def newcomer_approves_with_the_demo_within_a_minute(page):
 
 
 @contextlib.contextmanager
-def other_site(html):
-    """Serves a page of another origin, and yields its address."""
+def other_site(html, status=200, port=0):
+    """Serves a page of another origin, or on another server's port, and yields its address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            self.send_response(200)
+            self.send_response(status)
             self.send_header("Content-Type", "text/html")
             self.end_headers()
             self.wfile.write(html.encode())
@@ -588,7 +603,7 @@ def other_site(html):
         def log_message(self, *_):
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://localhost:{server.server_port}/"

@@ -1,7 +1,8 @@
 // @ts-check
 /// <reference lib="webworker" />
 /**
- * Serves the page's own files: from the server if it responds, else as they were last.
+ * Serves the page's own files: from the server if it responds, else as they were last. If the server no longer has the
+ * page, the copies are deleted.
  *
  * The server comes first so that a corrected page is used at once. Requests of the device protocol are not touched.
  */
@@ -71,6 +72,12 @@ async function serve(request) {
         });
         if (response.ok) {
             await cache.put(request.url, response.clone());
+            return response;
+        }
+        if (response.status === 404 || response.status === 410) {
+            // The operator has turned the page off, perhaps because of a fault in it, so copies must not run either.
+            await caches.delete(CACHE);
+            await worker.registration.unregister();
             return response;
         }
         return (await cache.match(request.url)) ?? response;
