@@ -22,6 +22,9 @@ const STATES = { pending: "waiting", approved: "approved", denied: "denied", exp
 // A sign-in ends with its challenge, after five minutes. The rest is time for the number.
 const LOGIN_MS = 600_000;
 const SESSION_MS = 8 * 3_600_000;
+// After a denial or a wrong number, the user's phone is not asked again for this time. Otherwise an attacker could ask
+// until the user approves by mistake, and guess one number of a hundred each time.
+const PAUSE_MS = 60_000;
 const POLL_MS = 2_000;
 const KEEP_ALIVE_MS = 15_000;
 
@@ -29,13 +32,18 @@ const client = twilio(accountSid, authToken);
 client.verify.baseUrl = server.replace(/\/$/, "");
 const service = client.verify.v2.services(serviceSid);
 
-/** The sign-ins of all browsers, by cookie. An application with several processes keeps these in its session store. */
+// What the cookies `login` and `session` are the keys of. An application with several processes keeps these in its
+// session store.
 const logins = new Map();
+const sessions = new Map();
+// When the phone of a user may be asked again.
+const pauses = new Map();
 
-/** A sign-in of a browser. */
+/** A sign-in that is not complete. */
 class Login {
-  // How the sign-in ended, if the challenge does not decide it: "signed_in" or "wrong_number".
-  ending = null;
+  isNumberWrong = false;
+  // Whether the pause of its user has begun.
+  isNoted = false;
   endsAt = Date.now() + LOGIN_MS;
 
   constructor(identity, challengeSid, number) {
@@ -50,7 +58,7 @@ class Login {
   }
 
   async state() {
-    return this.ending ?? STATES[(await this.challenge.fetch()).status];
+    return this.isNumberWrong ? "wrong_number" : STATES[(await this.challenge.fetch()).status];
   }
 
   view(state) {
@@ -67,9 +75,17 @@ app.use((request, response, next) => {
 });
 app.use(express.json({ limit: "1kb" }));
 
+/** What only a user who is signed in may see. */
+app.get("/account", (request, response) => {
+  response.json({ identity: requireSignedIn(request).identity });
+});
+
 /** Asks the user's phone. An application verifies the password before it does this. */
 app.post("/login", async (request, response) => {
   const identity = String(request.body?.identity ?? "");
+  if (pauses.get(identity) > Date.now()) {
+    return response.status(429).json({ error: "Too many attempts. Wait a minute and try again." });
+  }
   const factorSid = await newestPhone(identity);
   if (!factorSid) return response.status(400).json({ error: "There is no phone for this user name." });
   const number = String(crypto.randomInt(100)).padStart(2, "0");
@@ -81,12 +97,15 @@ app.post("/login", async (request, response) => {
       { label: "From", value: request.ip },
     ],
   });
-  remember(request, response, new Login(identity, challenge.sid, number), "waiting");
+  const login = new Login(identity, challenge.sid, number);
+  remember(request, response, "login", logins, login, login.view("waiting"));
 });
 
 app.get("/login", async (request, response) => {
+  const session = live(request, "session", sessions);
+  if (session) return response.json({ state: "signed_in", identity: session.identity });
   const login = currentLogin(request);
-  response.json(login.view(await login.state()));
+  response.json(login.view(noted(login, await login.state())));
 });
 
 /** Sends the state of the sign-in when it changes, as Server-Sent Events. */
@@ -98,7 +117,8 @@ app.get("/login/events", async (request, response) => {
   response.flushHeaders();
   const keepAlive = setInterval(() => response.write(": still waiting\n\n"), KEEP_ALIVE_MS);
   try {
-    const state = login.ending ?? STATES[await answer(login, closed.signal)];
+    const status = await answer(login, closed.signal);
+    const state = login.isNumberWrong ? "wrong_number" : noted(login, STATES[status]);
     response.write(`data: ${JSON.stringify(login.view(state))}\n\n`);
   } catch (error) {
     // The page asks again when its stream ends.
@@ -150,20 +170,21 @@ app.post("/login/resend", async (request, response) => {
 /** Signs the user in if the number is the one that the phone showed when the user approved. */
 app.post("/login/number", async (request, response) => {
   const login = currentLogin(request);
-  const state = await login.state();
-  if (state !== "approved" || login.ending) return response.status(409).json(login.view(login.ending ?? state));
+  const state = noted(login, await login.state());
+  if (state !== "approved" || login.isNumberWrong || logins.get(cookie(request, "login")) !== login) {
+    return response.status(409).json(login.view(state));
+  }
   // There is only one attempt: an attacker who makes the user approve must not be able to try all the numbers.
-  const isRight = sameText(String(request.body?.number ?? "").trim(), login.number);
-  login.ending = isRight ? "signed_in" : "wrong_number";
-  if (!isRight) return response.json(login.view(login.ending));
-  // A new cookie, so that one planted in this browser beforehand is worth nothing.
-  logins.delete(cookieOf(request));
-  login.endsAt = Date.now() + SESSION_MS;
-  remember(request, response, login, "signed_in");
+  if (!isSameText(String(request.body?.number ?? "").trim(), login.number)) {
+    login.isNumberWrong = true;
+    return response.json(login.view(noted(login, "wrong_number")));
+  }
+  const session = { identity: login.identity, endsAt: Date.now() + SESSION_MS };
+  remember(request, response, "session", sessions, session, login.view("signed_in"));
 });
 
 app.post("/logout", (request, response) => {
-  logins.delete(cookieOf(request));
+  forget(request);
   response.status(204).end();
 });
 
@@ -194,29 +215,59 @@ async function newestPhone(identity) {
   return phones.sort((one, other) => one.dateCreated - other.dateCreated).at(-1)?.sid;
 }
 
-function currentLogin(request) {
-  const login = logins.get(cookieOf(request));
-  if (!login || login.endsAt < Date.now()) {
-    throw Object.assign(new Error("There is no sign-in."), { status: 404, expose: true });
+/** Returns the state. After a denial or a wrong number, the user's phone is left alone for a while. */
+function noted(login, state) {
+  if (["denied", "wrong_number"].includes(state) && !login.isNoted) {
+    login.isNoted = true;
+    pauses.set(login.identity, Date.now() + PAUSE_MS);
   }
+  return state;
+}
+
+/** Returns what the cookie is the key of, or undefined if that has ended. */
+function live(request, name, store) {
+  const found = store.get(cookie(request, name));
+  return found?.endsAt > Date.now() ? found : undefined;
+}
+
+function currentLogin(request) {
+  const login = live(request, "login", logins);
+  if (!login) throw Object.assign(new Error("There is no sign-in."), { status: 404, expose: true });
   return login;
 }
 
-/** Gives the browser a new cookie for the sign-in, and forgets those that have ended. */
-function remember(request, response, login, state) {
-  for (const [key, { endsAt }] of logins) if (endsAt < Date.now()) logins.delete(key);
+/** Returns the session of the browser. Everything that needs a user calls this, and never looks at a sign-in. */
+function requireSignedIn(request) {
+  const session = live(request, "session", sessions);
+  if (!session) throw Object.assign(new Error("Sign in first."), { status: 401, expose: true });
+  return session;
+}
+
+/** Gives the browser a new cookie for the entry, in place of all that it had, and removes what has ended. */
+function remember(request, response, name, store, entry, view) {
+  forget(request);
+  for (const entries of [logins, sessions]) {
+    for (const [key, { endsAt }] of entries) if (endsAt < Date.now()) entries.delete(key);
+  }
+  for (const [identity, until] of pauses) if (until < Date.now()) pauses.delete(identity);
   const key = crypto.randomBytes(32).toString("base64url");
-  logins.set(key, login);
-  const expires = new Date(login.endsAt);
-  response.cookie("login", key, { expires, secure: request.secure, httpOnly: true, sameSite: "strict" });
-  response.json(login.view(state));
+  store.set(key, entry);
+  const expires = new Date(entry.endsAt);
+  response.cookie(name, key, { expires, secure: request.secure, httpOnly: true, sameSite: "strict" });
+  response.json(view);
 }
 
-function cookieOf(request) {
-  return /(?:^|;\s*)login=([\w-]+)/.exec(request.headers.cookie ?? "")?.[1];
+/** Ends the sign-in and the session of the browser. */
+function forget(request) {
+  logins.delete(cookie(request, "login"));
+  sessions.delete(cookie(request, "session"));
 }
 
-function sameText(one, other) {
+function cookie(request, name) {
+  return new RegExp(`(?:^|;\\s*)${name}=([\\w-]+)`).exec(request.headers.cookie ?? "")?.[1];
+}
+
+function isSameText(one, other) {
   const digest = (text) => crypto.createHash("sha256").update(text).digest();
   return crypto.timingSafeEqual(digest(one), digest(other));
 }

@@ -2,9 +2,9 @@
 
 const POLL_MS = 2_000;
 const ENDINGS = {
-  denied: ["You refused the sign-in on your phone", "If you did not start it, change your password."],
+  denied: ["You refused the sign-in on your phone", "If you did not start it, change your password. You can try again in a minute."],
   expired: ["Nobody answered in time", "Have your phone at hand and try again."],
-  wrong_number: ["That was not the number", "For your security the sign-in has ended."],
+  wrong_number: ["That was not the number", "For your security the sign-in has ended. You can try again in a minute."],
 };
 
 const find = (id) => document.getElementById(id);
@@ -78,8 +78,7 @@ find("approved").onsubmit = async (event) => {
 
 for (const button of document.querySelectorAll(".cancel")) {
   button.onclick = async () => {
-    await send("POST", "logout", {});
-    show({ state: "start" });
+    if (await send("POST", "logout", {})) show({ state: "start" });
   };
 }
 

@@ -26,6 +26,9 @@ STATES = {"pending": "waiting", "approved": "approved", "denied": "denied", "exp
 # A sign-in ends with its challenge, after five minutes. The rest is time for the number.
 LOGIN_SECONDS = 600
 SESSION_SECONDS = 8 * 3600
+# After a denial or a wrong number, the user's phone is not asked again for this time. Otherwise an attacker could ask
+# until the user approves by mistake, and guess one number of a hundred each time.
+PAUSE_SECONDS = 60
 POLL_SECONDS = 2
 
 client = Client(*ACCOUNT)
@@ -36,14 +39,15 @@ app = Flask(__name__, static_folder=None)
 
 @dataclass
 class Login:
-    """A sign-in of a browser. The browser's cookie is its key in `logins`."""
+    """A sign-in that is not complete. The browser's cookie `login` is its key in `logins`."""
 
     identity: str
     challenge_sid: str
     # The number that the phone shows. The page never receives it.
     number: str
-    # How the sign-in ended, if the challenge does not decide it: "signed_in" or "wrong_number".
-    ending: str | None = None
+    is_number_wrong: bool = False
+    # Whether the pause of its user has begun.
+    is_noted: bool = False
     ends_at: float = field(default_factory=lambda: time.time() + LOGIN_SECONDS)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -51,20 +55,39 @@ class Login:
         return service.entities(self.identity).challenges(self.challenge_sid)
 
     def state(self):
-        return self.ending or STATES[self.challenge().fetch().status]
+        return "wrong_number" if self.is_number_wrong else STATES[self.challenge().fetch().status]
 
     def view(self, state):
         return {"state": state, "identity": self.identity}
 
 
+@dataclass
+class Session:
+    """A user who is signed in. The browser's cookie `session` is its key in `sessions`."""
+
+    identity: str
+    ends_at: float = field(default_factory=lambda: time.time() + SESSION_SECONDS)
+
+
 # An application with several processes keeps these in its session store.
 logins: dict[str, Login] = {}
+sessions: dict[str, Session] = {}
+# When the phone of a user may be asked again.
+pauses: dict[str, float] = {}
+
+
+@app.get("/account")
+def account():
+    """What only a user who is signed in may see."""
+    return jsonify(identity=require_signed_in().identity)
 
 
 @app.post("/login")
 def start():
     """Asks the user's phone. An application verifies the password before it does this."""
     identity = body_member("identity")
+    if pauses.get(identity, 0) > time.time():
+        return jsonify(error="Too many attempts. Wait a minute and try again."), 429
     factor_sid = newest_phone(identity)
     if factor_sid is None:
         return jsonify(error="There is no phone for this user name."), 400
@@ -74,13 +97,17 @@ def start():
         details_message="Sign in to Example Bank?",
         details_fields=[{"label": "Code", "value": number}, {"label": "From", "value": request.remote_addr}],
     )
-    return remember(Login(identity, challenge.sid, number), "waiting")
+    login = Login(identity, challenge.sid, number)
+    return remember("login", logins, login, login.view("waiting"))
 
 
 @app.get("/login")
 def show():
+    session = live(sessions, "session")
+    if session:
+        return jsonify(state="signed_in", identity=session.identity)
     login = current_login()
-    return jsonify(login.view(login.state()))
+    return jsonify(login.view(noted(login, login.state())))
 
 
 @app.get("/login/events")
@@ -90,8 +117,8 @@ def events():
 
     def stream():
         try:
-            for status in [None] if login.ending else answers(login):
-                state = login.ending or STATES[status]
+            for status in answers(login):
+                state = "wrong_number" if login.is_number_wrong else noted(login, STATES[status])
                 # Something is sent even without a change, because a server notices only then that the page was closed.
                 yield ": still waiting\n\n" if state == "waiting" else f"data: {json.dumps(login.view(state))}\n\n"
         except (TwilioException, requests.RequestException):
@@ -134,22 +161,20 @@ def enter_number():
     number = body_member("number").strip()
     # There is only one attempt: an attacker who makes the user approve must not be able to try all the numbers.
     with login.lock:
-        state = login.state()
-        if state != "approved":
+        state = noted(login, login.state())
+        if state != "approved" or logins.get(request.cookies["login"]) is not login:
             return jsonify(login.view(state)), 409
-        is_right = hmac.compare_digest(number.encode(), login.number.encode())
-        login.ending = "signed_in" if is_right else "wrong_number"
-    if not is_right:
-        return jsonify(login.view(login.ending))
-    # A new cookie, so that one planted in this browser beforehand is worth nothing.
-    logins.pop(request.cookies["login"], None)
-    login.ends_at = time.time() + SESSION_SECONDS
-    return remember(login, "signed_in")
+        if not hmac.compare_digest(number.encode(), login.number.encode()):
+            login.is_number_wrong = True
+            return jsonify(login.view(noted(login, "wrong_number")))
+        forget()
+    session = Session(login.identity)
+    return remember("session", sessions, session, login.view("signed_in"))
 
 
 @app.post("/logout")
 def log_out():
-    logins.pop(request.cookies.get("login"), None)
+    forget()
     return "", 204
 
 
@@ -200,24 +225,50 @@ def body_member(name):
     return str(body.get(name, "")) if isinstance(body, dict) else ""
 
 
+def noted(login, state):
+    """Returns the state. After a denial or a wrong number, the user's phone is left alone for a while."""
+    if state in ("denied", "wrong_number") and not login.is_noted:
+        login.is_noted = True
+        pauses[login.identity] = time.time() + PAUSE_SECONDS
+    return state
+
+
+def live(store, cookie):
+    """Returns what the cookie is the key of, or None if that has ended."""
+    found = store.get(request.cookies.get(cookie))
+    return found if found and found.ends_at > time.time() else None
+
+
 def current_login():
-    login = logins.get(request.cookies.get("login"))
-    if login is None or login.ends_at < time.time():
-        abort(make_response(jsonify(error="There is no sign-in."), 404))
-    return login
+    return live(logins, "login") or abort(make_response(jsonify(error="There is no sign-in."), 404))
 
 
-def remember(login, state):
-    """Gives the browser a new cookie for the sign-in, and forgets those that have ended."""
+def require_signed_in():
+    """Returns the session of the browser. Everything that needs a user calls this, and never looks at a sign-in."""
+    return live(sessions, "session") or abort(make_response(jsonify(error="Sign in first."), 401))
+
+
+def remember(cookie, store, entry, view):
+    """Gives the browser a new cookie for the entry, in place of all that it had, and removes what has ended."""
+    forget()
     now = time.time()
-    for key in [key for key, other in list(logins.items()) if other.ends_at < now]:
-        logins.pop(key, None)
+    for entries in (logins, sessions):
+        for key in [key for key, other in list(entries.items()) if other.ends_at < now]:
+            entries.pop(key, None)
+    for identity in [identity for identity, until in list(pauses.items()) if until < now]:
+        pauses.pop(identity, None)
     key = secrets.token_urlsafe()
-    logins[key] = login
-    response = jsonify(login.view(state))
-    ends_at = datetime.fromtimestamp(login.ends_at, timezone.utc)
-    response.set_cookie("login", key, expires=ends_at, secure=request.is_secure, httponly=True, samesite="Strict")
+    store[key] = entry
+    response = jsonify(view)
+    ends_at = datetime.fromtimestamp(entry.ends_at, timezone.utc)
+    response.set_cookie(cookie, key, expires=ends_at, secure=request.is_secure, httponly=True, samesite="Strict")
     return response
+
+
+def forget():
+    """Ends the sign-in and the session of the browser."""
+    logins.pop(request.cookies.get("login"), None)
+    sessions.pop(request.cookies.get("session"), None)
 
 
 if __name__ == "__main__":

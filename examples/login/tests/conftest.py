@@ -73,6 +73,16 @@ class Browser:
         self.received += response.text
         return response
 
+    def other(self, **cookies):
+        """Returns another browser with these cookies."""
+        browser = Browser(self.url)
+        browser.session.cookies.update(cookies)
+        return browser
+
+    def account(self):
+        """Returns the status of what only a user who is signed in may see."""
+        return self._send("GET", "/account").status_code
+
     def start(self, identity):
         return self._send("POST", "/login", {"identity": identity})
 

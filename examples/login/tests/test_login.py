@@ -21,22 +21,27 @@ def test_approval_and_number_sign_the_user_in(countersign, browser):
     assert browser.state() == "approved"
     number = challenge.field("Code")
     assert f'"{number}"' not in browser.received
+    assert browser.account() == 401
     assert browser.enter(f" {number} ").json()["state"] == "signed_in"
     assert browser.state() == "signed_in"
+    assert browser.account() == 200
 
 
-def test_signing_in_changes_the_cookie_and_signing_out_ends_the_session(countersign, browser):
+def test_sign_in_and_session_have_cookies_of_their_own_and_end(countersign, browser):
     phone = countersign.device(USER)
     browser.start(USER)
-    planted = browser.session.cookies["login"]
+    first = browser.session.cookies["login"]
     browser.enter(phone.approve().field("Code"))
-    cookie = next(cookie for cookie in browser.session.cookies if cookie.name == "login")
-    assert cookie.value != planted
+    cookie = next(cookie for cookie in browser.session.cookies if cookie.name == "session")
     assert cookie.has_nonstandard_attr("HttpOnly")
+    # Another sign-in in the same browser replaces the session.
+    browser.start(USER)
+    second = browser.session.cookies["login"]
     browser.log_out()
-    for value in (planted, cookie.value):
-        browser.session.cookies.set("login", value)
-        assert browser._send("GET", "/login").status_code == 404
+    assert browser.account() == 401
+    for login in (first, second):
+        stranger = browser.other(login=login, session=cookie.value)
+        assert (stranger.account(), stranger._send("GET", "/login").status_code) == (401, 404)
 
 
 def test_wrong_number_ends_the_sign_in(countersign, browser):
@@ -46,6 +51,19 @@ def test_wrong_number_ends_the_sign_in(countersign, browser):
     assert browser.enter(wrong(number)).json()["state"] == "wrong_number"
     assert browser.enter(number).status_code == 409
     assert browser.state() == "wrong_number"
+    assert browser.account() == 401
+    assert browser.start(USER).status_code == 429
+
+
+def test_denial_protects_the_phone_for_a_while(countersign, site, browser):
+    phone = countersign.device(USER)
+    other = countersign.device(OTHER)
+    browser.start(USER)
+    phone.deny()
+    assert browser.follow() == ["denied"]
+    assert site.browser().start(USER).status_code == 429
+    assert site.browser().start(OTHER).status_code == 200
+    other.approve()
 
 
 def test_only_one_of_many_numbers_at_once_counts(countersign, site, browser):
@@ -55,8 +73,7 @@ def test_only_one_of_many_numbers_at_once_counts(countersign, site, browser):
     statuses = []
 
     def enter(guess):
-        attacker = site.browser()
-        attacker.session.cookies.update(browser.session.cookies)
+        attacker = browser.other(login=browser.session.cookies["login"])
         statuses.append(attacker.enter(guess).status_code)
 
     guesses = [threading.Thread(target=enter, args=[wrong(number)]) for _ in range(8)]
@@ -111,8 +128,8 @@ def test_unanswered_sign_in_expires(countersign, browser):
 def test_stream_of_an_ended_sign_in_repeats_the_end(countersign, browser):
     phone = countersign.device(USER)
     browser.start(USER)
-    browser.enter(phone.approve().field("Code"))
-    assert browser.follow() == ["signed_in"]
+    browser.enter(wrong(phone.approve().field("Code")))
+    assert browser.follow() == ["wrong_number"]
 
 
 def test_push_is_sent_again(countersign, browser):
