@@ -1,6 +1,7 @@
 """The backend under test: a sign-in that the user's phone approves, written with Twilio's library alone."""
 
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs
 
@@ -18,6 +19,8 @@ class LoginBackend:
         self.states = {}
         # While it is set, the endpoint for webhooks answers 500.
         self.is_broken = False
+        # The time that the endpoint takes before it handles a webhook.
+        self.delay_seconds = 0
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self.http.server_port}/webhooks"
         threading.Thread(target=self.http.serve_forever, daemon=True).start()
@@ -60,6 +63,7 @@ class LoginBackend:
                 body = self.rfile.read(int(self.headers["Content-Length"])).decode()
                 parameters = {name: values[0] for name, values in parse_qs(body, keep_blank_values=True).items()}
                 signature = self.headers["X-Twilio-Signature"]
+                time.sleep(backend.delay_seconds)
                 if backend.is_broken:
                     self.send_response(500)
                 elif not backend.validator.validate(backend.url, parameters, signature):

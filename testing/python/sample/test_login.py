@@ -38,6 +38,16 @@ def test_webhook_reports_an_approval(countersign, backend):
     assert backend.states[login] == "signed in"
 
 
+@pytest.mark.parametrize("where", [None, lambda webhook: True], ids=["any", "where"])
+def test_returned_webhook_has_been_handled(countersign, backend, where):
+    backend.subscribe()
+    backend.delay_seconds = 0.3
+    countersign.device(USER, approve_after=0)
+    login = backend.start_login(USER)
+    countersign.webhooks.wait(where=where)
+    assert backend.states[login] == "signed in"
+
+
 def test_push_asks_the_phone(countersign, backend):
     phone = countersign.device(USER, push="apn")
     login = backend.start_login(USER)

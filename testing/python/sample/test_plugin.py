@@ -1,20 +1,33 @@
 """Tests of the plugin itself: start and end of the server, isolation, and the output of failed tests."""
 
+import datetime
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
-from countersign_testing import CountersignError, Server
+from countersign_testing import Countersign, CountersignError, Server
 
 # A Python process that starts a server, prints its URL, and waits.
 HOLDER = """
 import time
 from countersign_testing import Server
 print(Server.start().url, flush=True)
+time.sleep(60)
+"""
+# The same with a child, whose process ID it prints too. The child outlives it.
+FORKING_HOLDER = """
+import os, time
+from countersign_testing import Server
+url = Server.start().url
+child = os.fork()
+if child:
+    print(url, child, flush=True)
 time.sleep(60)
 """
 
@@ -38,17 +51,51 @@ def test_start_takes_less_than_a_second():
     assert min(times) < 1, times
 
 
-def test_killed_test_process_leaves_no_server():
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER], stdout=subprocess.PIPE, text=True)
-    url = holder.stdout.readline().strip()
+@pytest.mark.parametrize("program", [HOLDER, FORKING_HOLDER], ids=["alone", "with a child"])
+def test_killed_test_process_leaves_no_server(program):
+    holder = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    url, *children = holder.stdout.readline().split()
     assert is_up(url)
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     holder.stdout.close()
-    end = time.monotonic() + 10
-    while is_up(url):
-        assert time.monotonic() < end, "the server outlives the process that started it"
-        time.sleep(0.02)
+    try:
+        end = time.monotonic() + 10
+        while is_up(url):
+            assert time.monotonic() < end, "the server outlives the process that started it"
+            time.sleep(0.02)
+    finally:
+        for child in children:
+            os.kill(int(child), signal.SIGKILL)
+
+
+def test_open_pool_of_processes_does_not_delay_the_stop():
+    server = Server.start()
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
+        pool.submit(os.getpid).result()
+        server.stop()
+        assert not is_up(server.url)
+
+
+def test_forked_process_does_not_stop_the_server():
+    server = Server.start()
+    child = multiprocessing.get_context("fork").Process(target=server.stop)
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+    assert is_up(server.url)
+    server.stop()
+
+
+def test_program_that_inherited_the_pipe_does_not_delay_the_stop():
+    server = Server.start()
+    program = subprocess.Popen(["sleep", "60"], pass_fds=[server._process.stdin.fileno()])
+    try:
+        server.stop()
+        assert not is_up(server.url)
+    finally:
+        program.kill()
+        program.wait()
 
 
 def test_settings_of_production_in_the_environment_are_not_used(monkeypatch):
@@ -75,6 +122,19 @@ def test_server_that_ends_at_once_shows_its_log(monkeypatch, tmp_path):
 def test_clock_of_a_shared_server_cannot_be_moved(countersign):
     with pytest.raises(CountersignError, match="mark the test with @pytest.mark.countersign_own_server"):
         countersign.clock.advance(minutes=5)
+
+
+@pytest.mark.countersign_own_server
+def test_clock_travels_to_an_instant_within_the_second(countersign):
+    now = countersign.clock.freeze()
+    assert countersign.clock.travel_to(now) == now
+    later = now + datetime.timedelta(microseconds=1)
+    assert countersign.clock.travel_to(later) == later
+
+
+def test_name_of_a_test_can_have_any_characters(countersign_server):
+    for name in ["tab\t, line\r\n, \x00\x1f\x7f\x85\x9f", "\N{WAVING HAND SIGN}" * 65]:
+        Countersign(countersign_server, name)
 
 
 @pytest.mark.parametrize("round", range(2))

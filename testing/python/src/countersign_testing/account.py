@@ -1,5 +1,6 @@
 """What a test gets: an account of its own, with phones and captured pushes and webhooks."""
 
+import re
 import time
 import urllib.parse
 
@@ -8,6 +9,8 @@ from .server import REQUEST_SECONDS, CountersignError, RequestError
 WAIT_SECONDS = 5
 # The longest wait of one request.
 MAX_WAIT_SECONDS = 60
+# The shortest one. Without a wait, the server also returns webhooks whose first attempt still runs.
+MIN_WAIT_SECONDS = 0.001
 POLL_SECONDS = 0.02
 SHOWN_CAPTURES = 5
 
@@ -16,7 +19,9 @@ class Countersign:
     """An account on a server in test mode."""
 
     def __init__(self, server, friendly_name="test"):
-        account = server.request("POST", "/accounts", {"friendly_name": friendly_name[:64]})
+        # The name of a test can have characters that the server refuses in names.
+        name = re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", friendly_name)[:64]
+        account = server.request("POST", "/accounts", {"friendly_name": name})
         self.server = server
         self.url = server.url
         self.account_sid = account["account_sid"]
@@ -180,13 +185,13 @@ class Captures:
     def wait(self, timeout=WAIT_SECONDS, where=None, **filters):
         """Returns the newest capture that fits, after waiting for it up to `timeout` seconds.
 
-        `where` is a function that gets a capture and returns whether it fits, in addition to the filters.
+        A webhook fits only after its first attempt, so the backend has handled it. `where` is a function that gets a
+        capture and returns whether it fits, in addition to the filters.
         """
         end = time.monotonic() + timeout
         while True:
             left = max(0.0, end - time.monotonic())
-            # With a function the server does not know what fits, so it is asked again and again.
-            path = self._path({**filters, "wait": min(left, MAX_WAIT_SECONDS) if where is None else 0})
+            path = self._path({**filters, "wait": min(max(left, MIN_WAIT_SECONDS), MAX_WAIT_SECONDS)})
             found = self._countersign.server.request("GET", path, timeout=left + REQUEST_SECONDS)
             fitting = [capture for capture in found if where is None or where(capture)]
             if fitting:
@@ -194,6 +199,7 @@ class Captures:
             if time.monotonic() >= end:
                 wanted = ", ".join(f"{name}={value}" for name, value in filters.items()) or "no filter"
                 raise AssertionError(f"none of the {len(found)} {self._kind} fits after {timeout} s ({wanted})")
+            # The server does not know the function, so it returns at once what the filters select.
             time.sleep(POLL_SECONDS)
 
     def clear(self, **filters):

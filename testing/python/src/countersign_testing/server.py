@@ -14,22 +14,40 @@ import tempfile
 import threading
 import time
 import urllib.parse
+import weakref
 
 READY = "countersign listening on "
 START_SECONDS = 10
 STOP_SECONDS = 10
 REQUEST_SECONDS = 30
 
-# Ends the server when its own standard input closes, which also happens when the test process is killed.
+# Ends the server when its own standard input closes, which also happens when the test process is killed. SIGTERM to the
+# process group ends `cat` and the server, which must not get a second signal: that would cut off running requests. It
+# can also interrupt `wait`, so that is repeated.
 SUPERVISOR = """
+is_signaled=
 trap '' INT HUP
+trap 'is_signaled=1' TERM
 exec 3<&0
 "$@" </dev/null 3<&- &
 exec >&-
 cat <&3 >/dev/null
-kill $!
-wait $!
+[ "$is_signaled" ] || kill $!
+while kill -0 $! 2>/dev/null; do wait $!; done
 """
+
+# The servers of this process, for the processes that are forked from it.
+_started = weakref.WeakSet()
+
+
+def _close_inputs():
+    for server in list(_started):
+        server._process.stdin.close()
+    _started.clear()
+
+
+# A forked process has the pipe's end too, so it would keep the server running when the test process is killed.
+os.register_at_fork(after_in_child=_close_inputs)
 
 
 class CountersignError(Exception):
@@ -89,6 +107,7 @@ class Server:
                 start_new_session=True,
             )
         server = cls("", process, folder, is_shared=is_shared)
+        _started.add(server)
         try:
             server.url = server._read_url()
         except BaseException:
@@ -135,9 +154,14 @@ class Server:
 
     def stop(self):
         """Sends SIGTERM and waits for the end of the process. Does nothing for a server that was not started here."""
-        process, self._process = self._process, None
-        if process is None:
+        # A process that was forked from the test process has a copy of this object, and must not end the server.
+        if self not in _started:
             return
+        _started.discard(self)
+        process, self._process = self._process, None
+        # Closing the pipe is not enough if a program that the tests have started inherited it.
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
         with contextlib.suppress(OSError):
             process.stdin.close()
         try:
@@ -230,7 +254,7 @@ class Clock:
 
     def travel_to(self, moment):
         """Moves the clock forward to a `datetime` with a time zone. Returns the new time."""
-        return self._set({"to": moment.astimezone(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")})
+        return self._set({"to": moment.astimezone(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")})
 
     def freeze(self):
         return self._set({"freeze": True})
