@@ -13,6 +13,8 @@ const (
 	pollInterval = 20 * time.Millisecond
 	// The longest wait of one request.
 	maxWait = time.Minute
+	// The shortest one. Without a wait, the server also returns webhooks whose first attempt still runs.
+	minWait = time.Millisecond
 )
 
 // Filter selects captures. Empty members select all.
@@ -48,11 +50,12 @@ func (captures Captures[Item]) List(t testing.TB, filter Filter) []Item {
 	return found
 }
 
-// Wait returns the newest capture that fits, after waiting for it up to timeout.
+// Wait returns the newest capture that fits, after waiting for it up to timeout. A webhook fits only after its first
+// attempt, so the backend has handled it.
 func (captures Captures[Item]) Wait(t testing.TB, filter Filter, timeout time.Duration) Item {
 	t.Helper()
 	for end := time.Now().Add(timeout); ; {
-		found, err := captures.read(filter, min(max(time.Until(end), 0), maxWait))
+		found, err := captures.read(filter, waitUntil(end))
 		check(t, err)
 		if len(found) > 0 {
 			return found[len(found)-1]
@@ -66,8 +69,9 @@ func (captures Captures[Item]) Wait(t testing.TB, filter Filter, timeout time.Du
 // WaitFor is like Wait for captures for which also the function fits returns true.
 func (captures Captures[Item]) WaitFor(t testing.TB, filter Filter, timeout time.Duration, fits func(Item) bool) Item {
 	t.Helper()
+	// The server does not know the function, so it returns at once what the filter selects.
 	for end := time.Now().Add(timeout); ; time.Sleep(pollInterval) {
-		found, err := captures.read(filter, 0)
+		found, err := captures.read(filter, waitUntil(end))
 		check(t, err)
 		for at := len(found) - 1; at >= 0; at-- {
 			if fits(found[at]) {
@@ -78,6 +82,11 @@ func (captures Captures[Item]) WaitFor(t testing.TB, filter Filter, timeout time
 			t.Fatalf("none of the %d %s fits after %s: %+v", len(found), captures.kind, timeout, filter)
 		}
 	}
+}
+
+// waitUntil returns the wait of a request that is to end at this time.
+func waitUntil(end time.Time) time.Duration {
+	return min(max(time.Until(end), minWait), maxWait)
 }
 
 // Clear removes the captures that fit.

@@ -23,7 +23,7 @@ func (clock Clock) Advance(t testing.TB, by time.Duration) time.Time {
 // TravelTo moves the clock forward to a time.
 func (clock Clock) TravelTo(t testing.TB, to time.Time) time.Time {
 	t.Helper()
-	return clock.ask(t, "POST", map[string]any{"to": to.UTC().Format(time.RFC3339)})
+	return clock.ask(t, "POST", map[string]any{"to": to.UTC().Format(time.RFC3339Nano)})
 }
 
 // Freeze stops the clock. Advance and TravelTo still move it.

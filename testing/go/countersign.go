@@ -6,7 +6,9 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -16,7 +18,7 @@ const (
 	shownCaptures = 5
 )
 
-// Countersign is an account on a server in test mode, with a service.
+// Countersign is an account on a server in test mode, with a service. Parallel subtests can share it.
 type Countersign struct {
 	Server       *Server           `json:"-"`
 	URL          string            `json:"-"`
@@ -29,6 +31,7 @@ type Countersign struct {
 	Chaos        Chaos             `json:"-"`
 	Pushes       Captures[Push]    `json:"-"`
 	Webhooks     Captures[Webhook] `json:"-"`
+	mutex        sync.Mutex
 	devices      []*Device
 }
 
@@ -124,14 +127,19 @@ func (cs *Countersign) Enroll(t testing.TB, properties NewDevice) *Device {
 	}
 	device := &Device{server: cs.Server}
 	check(t, cs.Server.Request("POST", "/devices", properties, device, 0))
+	cs.mutex.Lock()
+	defer cs.mutex.Unlock()
 	cs.devices = append(cs.devices, device)
 	return device
 }
 
 // Report returns the logs of the account's phones and its last captures.
 func (cs *Countersign) Report() string {
+	cs.mutex.Lock()
+	devices := slices.Clone(cs.devices)
+	cs.mutex.Unlock()
 	lines := []string{fmt.Sprintf("%s, account %s", cs.URL, cs.AccountSid)}
-	for _, device := range cs.devices {
+	for _, device := range devices {
 		lines = append(lines, fmt.Sprintf("log of the phone of %s, factor %s", device.Identity, device.FactorSid))
 		steps, err := device.readLog()
 		lines = append(lines, shown(steps, err)...)

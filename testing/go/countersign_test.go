@@ -2,6 +2,7 @@ package countersigntest
 
 import (
 	"bufio"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -113,6 +114,39 @@ func TestEachTestHasAnAccountOfItsOwn(t *testing.T) {
 	first, second := Start(t), Start(t)
 	if first.URL != second.URL || first.AccountSid == second.AccountSid || first.ServiceSid == second.ServiceSid {
 		t.Fatalf("%s and %s", first.AccountSid, second.AccountSid)
+	}
+}
+
+func TestParallelSubtestsShareAnAccount(t *testing.T) {
+	const phones = 8
+	cs := Start(t)
+	t.Run("group", func(t *testing.T) {
+		for number := range phones {
+			t.Run(fmt.Sprint(number), func(t *testing.T) {
+				t.Parallel()
+				cs.Device(t, fmt.Sprintf("user-%04d", number), Ignore)
+				_ = cs.Report()
+			})
+		}
+	})
+	if found := strings.Count(cs.Report(), "log of the phone of "); found != phones {
+		t.Fatalf("the report has %d of %d phones", found, phones)
+	}
+}
+
+func TestNameOfATestCanHaveAnyCharacters(t *testing.T) {
+	for _, name := range []string{"tab\t, line\r\n, \x00\x1f\x7f\u0085\u009f", strings.Repeat("👋", 65)} {
+		t.Run(name, func(t *testing.T) { Start(t) })
+	}
+}
+
+func TestClockTravelsToAnInstantWithinTheSecond(t *testing.T) {
+	cs := StartServer(t)
+	now := cs.Clock.Freeze(t)
+	for _, instant := range []time.Time{now, now.Add(time.Microsecond)} {
+		if reached := cs.Clock.TravelTo(t, instant); !reached.Equal(instant) {
+			t.Fatalf("%s is not %s", reached, instant)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/twilio/twilio-go"
 	"github.com/twilio/twilio-go/client"
@@ -35,6 +36,7 @@ type Backend struct {
 	mutex     sync.Mutex
 	known     map[string]State
 	isBroken  bool
+	delay     time.Duration
 }
 
 // NewBackend returns a backend of a service.
@@ -52,6 +54,13 @@ func (backend *Backend) SetBroken(isBroken bool) {
 	backend.mutex.Lock()
 	defer backend.mutex.Unlock()
 	backend.isBroken = isBroken
+}
+
+// SetDelay sets the time that the endpoint for webhooks takes before it handles one.
+func (backend *Backend) SetDelay(delay time.Duration) {
+	backend.mutex.Lock()
+	defer backend.mutex.Unlock()
+	backend.delay = delay
 }
 
 // Subscribe creates the webhook.
@@ -114,8 +123,9 @@ func (backend *Backend) remember(login string, state State) {
 
 func (backend *Backend) receive(response http.ResponseWriter, request *http.Request) {
 	backend.mutex.Lock()
-	isBroken := backend.isBroken
+	isBroken, delay := backend.isBroken, backend.delay
 	backend.mutex.Unlock()
+	time.Sleep(delay)
 	if isBroken {
 		response.WriteHeader(http.StatusInternalServerError)
 		return

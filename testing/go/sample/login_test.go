@@ -68,6 +68,18 @@ func TestWebhookReportsAnApproval(t *testing.T) {
 	requireEqual(t, backend.Known(login), SignedIn)
 }
 
+func TestReturnedWebhookHasBeenHandled(t *testing.T) {
+	t.Parallel()
+	cs := countersigntest.Start(t)
+	backend := backendOf(t, cs)
+	require(t, backend.Subscribe())
+	backend.SetDelay(300 * time.Millisecond)
+	cs.Device(t, user, countersigntest.Approve)
+	login := start(t, backend, "")
+	cs.Webhooks.WaitFor(t, countersigntest.Filter{}, 5*time.Second, func(countersigntest.Webhook) bool { return true })
+	requireEqual(t, backend.Known(login), SignedIn)
+}
+
 func TestPushAsksThePhone(t *testing.T) {
 	t.Parallel()
 	cs := countersigntest.Start(t)
