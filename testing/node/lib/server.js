@@ -247,7 +247,7 @@ class Clock {
   }
 
   async now() {
-    return new Date((await this.server.request("GET", "/clock")).now);
+    return toDate((await this.server.request("GET", "/clock")).now);
   }
 
   /** Moves the clock forward, for example by `{ minutes: 5 }`. */
@@ -257,7 +257,7 @@ class Clock {
 
   /** Moves the clock forward to a date. */
   travelTo(date) {
-    return this.set({ to: date.toISOString().replace(/\.\d+Z$/, "Z") });
+    return this.set({ to: date.toISOString() });
   }
 
   freeze() {
@@ -269,8 +269,14 @@ class Clock {
   }
 
   async set(body) {
-    return new Date((await this.server.request("POST", "/clock", body)).now);
+    return toDate((await this.server.request("POST", "/clock", body)).now);
   }
+}
+
+// Rounded up to a millisecond, because a date before the server's time could not be given to `travelTo`.
+function toDate(text) {
+  const [, microseconds = "000"] = /\.\d{3}(\d{3})/.exec(text) ?? [];
+  return new Date(Date.parse(text) + (microseconds === "000" ? 0 : 1));
 }
 
 /** Failures that the server makes on purpose. */

@@ -4,6 +4,7 @@
 const { once } = require("node:events");
 const http = require("node:http");
 const { text } = require("node:stream/consumers");
+const { setTimeout: sleep } = require("node:timers/promises");
 const { validateRequest } = require("twilio");
 
 const STATES = { pending: "waiting", approved: "signed in", denied: "refused", expired: "timed out" };
@@ -16,6 +17,8 @@ class LoginBackend {
     this.states = new Map();
     // While it is set, the endpoint for webhooks answers 500.
     this.isBroken = false;
+    // The time that the endpoint takes before it handles a webhook.
+    this.delayMilliseconds = 0;
   }
 
   async listen() {
@@ -57,6 +60,7 @@ class LoginBackend {
   async receive(request, response) {
     const parameters = Object.fromEntries(new URLSearchParams(await text(request)));
     const signature = request.headers["x-twilio-signature"];
+    await sleep(this.delayMilliseconds);
     if (this.isBroken) {
       response.statusCode = 500;
     } else if (!validateRequest(this.authToken, signature, this.url, parameters)) {

@@ -46,6 +46,18 @@ test("a webhook reports an approval", async () => {
   expect(backend.states.get(login)).toBe("signed in");
 });
 
+for (const where of [undefined, () => true]) {
+  test(`a returned webhook has been handled, with ${where ? "a" : "no"} function`, async () => {
+    const cs = await start();
+    await backend.subscribe();
+    backend.delayMilliseconds = 300;
+    await cs.device({ identity: USER, approveAfter: 0 });
+    const login = await backend.startLogin(USER);
+    await cs.webhooks.wait({ where });
+    expect(backend.states.get(login)).toBe("signed in");
+  });
+}
+
 test("a push asks the phone", async () => {
   const cs = await start();
   const phone = await cs.device({ identity: USER, push: "apn" });

@@ -103,6 +103,11 @@ test("a shared server", async (t) => {
         assert.notEqual(first.accountSid, second.accountSid);
         assert.notEqual(first.serviceSid, second.serviceSid);
       });
+      await t.test("accepts a name with any characters", async () => {
+        for (const friendlyName of ["tab\t, line\r\n, \x00\x1f\x7f\x85\x9f", `${"x".repeat(63)}👋`]) {
+          await countersign({ friendlyName });
+        }
+      });
       await t.test("does not let its clock be moved", () => {
         assert.throws(() => first.clock.advance({ minutes: 5 }), CountersignError);
         assert.throws(() => first.clock, /give the test a server of its own: countersign\({ ownServer: true }\)/);
@@ -110,6 +115,29 @@ test("a shared server", async (t) => {
     });
   } finally {
     await server.stop();
+  }
+});
+
+test("the clock travels to an instant within the second", async () => {
+  const server = await Server.start();
+  try {
+    const now = await server.clock.freeze();
+    assert.deepEqual(await server.clock.travelTo(now), now);
+    const later = new Date(now.getTime() + 1);
+    assert.deepEqual(await server.clock.travelTo(later), later);
+  } finally {
+    await server.stop();
+  }
+});
+
+test("a program that tests have started does not delay the stop", async () => {
+  const server = await Server.start();
+  const program = spawn("sleep", ["60"], { stdio: "ignore" });
+  try {
+    await server.stop();
+    assert(!(await isUp(server.url)));
+  } finally {
+    program.kill();
   }
 });
 
