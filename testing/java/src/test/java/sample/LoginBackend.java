@@ -11,6 +11,7 @@ import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.net.URLDecoder;
 import java.nio.charset.StandardCharsets;
+import java.time.Duration;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -29,6 +30,9 @@ final class LoginBackend implements AutoCloseable {
 
     /** While it is set, the endpoint for webhooks answers 500. */
     volatile boolean isBroken;
+
+    /** The time that the endpoint takes before it handles a webhook. */
+    volatile Duration delay = Duration.ZERO;
 
     LoginBackend(TwilioRestClient client, String authToken, String service) throws IOException {
         this.client = client;
@@ -100,6 +104,11 @@ final class LoginBackend implements AutoCloseable {
             parameters.put(decode(parts[0]), decode(parts[1]));
         }
         String signature = exchange.getRequestHeaders().getFirst("X-Twilio-Signature");
+        try {
+            Thread.sleep(delay.toMillis());
+        } catch (InterruptedException error) {
+            Thread.currentThread().interrupt();
+        }
         int status = 204;
         if (isBroken) {
             status = 500;

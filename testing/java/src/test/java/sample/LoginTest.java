@@ -78,6 +78,18 @@ class LoginTest {
     }
 
     @Test
+    void returnedWebhookHasBeenHandled(Countersign cs) throws Exception {
+        try (LoginBackend backend = backendOf(cs)) {
+            backend.subscribe();
+            backend.delay = Duration.ofMillis(300);
+            cs.device(USER, Behaviour.APPROVE);
+            String login = backend.startLogin(USER);
+            cs.webhooks().await(webhook -> true, TIMEOUT);
+            assertEquals("signed in", backend.known(login));
+        }
+    }
+
+    @Test
     void pushAsksThePhone(Countersign cs) throws Exception {
         try (LoginBackend backend = backendOf(cs)) {
             Device phone = cs.device(USER, Behaviour.IGNORE, Map.of("push", "apn"));

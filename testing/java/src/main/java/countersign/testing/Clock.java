@@ -2,7 +2,6 @@ package countersign.testing;
 
 import java.time.Duration;
 import java.time.Instant;
-import java.time.temporal.ChronoUnit;
 import java.util.Map;
 
 /** The clock of a server. It moves forward only. Each method returns the server's time. */
@@ -25,7 +24,7 @@ public final class Clock {
 
     /** Moves the clock forward to an instant. */
     public Instant travelTo(Instant to) {
-        return ask("POST", Map.of("to", to.truncatedTo(ChronoUnit.SECONDS).toString()));
+        return ask("POST", Map.of("to", to.toString()));
     }
 
     /** Stops the clock. {@link #advance} and {@link #travelTo} still move it. */

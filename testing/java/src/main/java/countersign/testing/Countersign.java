@@ -5,6 +5,7 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.function.Supplier;
 
 /** An account on a server in test mode, with a service. A test method takes it as a parameter. */
@@ -15,16 +16,27 @@ public final class Countersign {
     private final String serviceSid;
     private final Captures<Push> pushes;
     private final Captures<Webhook> webhooks;
-    private final List<Device> devices = new ArrayList<>();
+    /** Threads of a test can share the account. */
+    private final List<Device> devices = new CopyOnWriteArrayList<>();
 
     /** Creates a new account on a server. */
     public Countersign(Server server, String friendlyName) {
         this.server = server;
-        String name = friendlyName.substring(0, Math.min(friendlyName.length(), 64));
-        account = new Values(server.request("POST", "/accounts", Map.of("friendly_name", name), Duration.ZERO));
+        Map<String, Object> body = Map.of("friendly_name", nameOf(friendlyName));
+        account = new Values(server.request("POST", "/accounts", body, Duration.ZERO));
         pushes = new Captures<>(server, "pushes", accountSid(), Push::new);
         webhooks = new Captures<>(server, "webhooks", accountSid(), Webhook::new);
         serviceSid = createService("Test service");
+    }
+
+    /** Returns a name without what the server refuses in names, because that of a test can have any characters. */
+    private static String nameOf(String friendlyName) {
+        return friendlyName
+                .codePoints()
+                .limit(64)
+                .map(character -> Character.isISOControl(character) ? ' ' : character)
+                .collect(StringBuilder::new, StringBuilder::appendCodePoint, StringBuilder::append)
+                .toString();
     }
 
     public Server server() {

@@ -31,8 +31,7 @@ public final class CountersignExtension implements ParameterResolver, AfterEachC
     }
 
     private static Countersign createAccount(ExtensionContext context) {
-        boolean isOwn = AnnotationSupport.isAnnotated(context.getTestMethod(), OwnServer.class)
-                || AnnotationSupport.isAnnotated(context.getTestClass(), OwnServer.class);
+        boolean isOwn = hasOwnServer(context);
         // JUnit closes what is in a store at the end of its context: of the test, or of the whole run.
         // The keys differ because a store also returns what the stores around it have.
         Held held = isOwn
@@ -41,6 +40,12 @@ public final class CountersignExtension implements ParameterResolver, AfterEachC
                         .getStore(NAMESPACE)
                         .getOrComputeIfAbsent("shared", key -> new Held(Server.shared()), Held.class);
         return new Countersign(held.server(), context.getDisplayName());
+    }
+
+    /** Returns whether the test, its class, or a class around that has the annotation. */
+    private static boolean hasOwnServer(ExtensionContext context) {
+        return AnnotationSupport.isAnnotated(context.getElement(), OwnServer.class)
+                || context.getParent().map(CountersignExtension::hasOwnServer).orElse(false);
     }
 
     @Override

@@ -6,7 +6,9 @@ import java.lang.annotation.Retention;
 import java.lang.annotation.RetentionPolicy;
 import java.lang.annotation.Target;
 
-/** Gives a test, or each test of a class, a server of its own. Its clock and chaos can be used. */
+/**
+ * Gives a test, or each test of a class and of its nested classes, a server of its own. Its clock and chaos can be used.
+ */
 @Target({ElementType.METHOD, ElementType.TYPE})
 @Retention(RetentionPolicy.RUNTIME)
 @Inherited

@@ -13,8 +13,12 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.time.Duration;
+import java.time.Instant;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.IntStream;
+import org.junit.jupiter.api.DisplayName;
+import org.junit.jupiter.api.Nested;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.ExtendWith;
@@ -114,6 +118,42 @@ class FixtureTest {
         Countersign other = new Countersign(cs.server(), "other");
         assertNotEquals(cs.accountSid(), other.accountSid());
         assertNotEquals(cs.serviceSid(), other.serviceSid());
+    }
+
+    @Test
+    @DisplayName("tab\t, line\r\n, \0\37\177\u0085\u009f")
+    void nameOfATestCanHaveAnyCharacters(Countersign cs) {
+        assertFalse(cs.accountSid().isEmpty());
+    }
+
+    @Test
+    void parallelThreadsShareAnAccount(Countersign cs) {
+        IntStream.range(0, 8).parallel().forEach(number -> {
+            cs.device("user-000" + number, Behaviour.IGNORE);
+            cs.report();
+        });
+        assertEquals(9, cs.report().split("log of the phone of ").length);
+    }
+
+    @Test
+    @OwnServer
+    void clockTravelsToAnInstantWithinTheSecond(Countersign cs) {
+        Instant now = cs.clock().freeze();
+        assertEquals(now, cs.clock().travelTo(now));
+        Instant later = now.plusNanos(1000);
+        assertEquals(later, cs.clock().travelTo(later));
+    }
+
+    @Nested
+    @OwnServer
+    class WithOwnServer {
+        @Nested
+        class Inside {
+            @Test
+            void nestedTestHasTheServerOfTheClassAround(Countersign cs) {
+                assertFalse(cs.server().isShared());
+            }
+        }
     }
 
     /** Tests that fail on purpose; others run them. */
