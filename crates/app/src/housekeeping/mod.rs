@@ -87,7 +87,7 @@ pub(crate) async fn run_retention(
             }
         };
         METRICS.housekeeping_rounds.get_or_create(&HousekeepingLabels { outcome }).inc();
-        // Dropping the reply tells the caller that the round has failed.
+        // If the reply is still there, the round has failed. Dropping it ends the caller's wait.
         drop(requested.take());
         tokio::select! {
             _ = stopped.wait_for(|stopped| *stopped) => break,
