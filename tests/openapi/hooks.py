@@ -22,7 +22,7 @@ STATUSES = open(os.environ["STATUSES"], "a", buffering=1)
 
 # The kind of a SID by the path segment before it.
 KINDS = {"Factors": "YF", "Challenges": "YC", "AccessTokens": "YK", "Webhooks": "YW", "Credentials": "CR"}
-KINDS |= {"Alerts": "NO", "Events": "AE"}
+KINDS |= {"Alerts": "NO", "Events": "AE", "Accounts": "AC", "Keys": "SK"}
 
 schemathesis.openapi.format(
     "json-string-map", st.dictionaries(st.text(max_size=8), st.text(max_size=8), max_size=4).map(json.dumps)
@@ -40,7 +40,9 @@ def chosen(case):
 
 def to_delete(path):
     """Returns path parameters of a new resource of the last kind in this path."""
-    parameters = {"ServiceSid": SERVICE, "Identity": IDENTITY}
+    parameters = {"ServiceSid": SERVICE, "Identity": IDENTITY, "AccountSid": RESOURCES.account}
+    if path.removesuffix(".json").endswith("/Keys/{Sid}"):
+        return parameters | {"Sid": RESOURCES.new_api_key()}
     if path.endswith("/Factors/{Sid}"):
         identity = RESOURCES.new_entity(SERVICE)
         return parameters | {"Identity": identity, "Sid": RESOURCES.new_factor(SERVICE, identity)}
@@ -113,6 +115,12 @@ def improve(form, operation_id, choice):
         replace(form, {"factor_sid": RESOURCES.new_passkey_challenge(SERVICE)[1]})
     elif operation_id == "UpdateChallengePasskeys":
         replace(form, RESOURCES.new_passkey_challenge(SERVICE)[0])
+    elif operation_id == "CreateNewKey":
+        form["AccountSid"] = RESOURCES.account
+        form.pop("KeyType", None)
+        form.pop("Policy", None)
+    elif operation_id == "UpdateKey":
+        form.pop("Policy", None)
     elif operation_id == "CreateCredential":
         form |= {"Type": "apn", "PrivateKey": private_key(new_key()), "KeyId": "ABC123DEFG", "TeamId": "TEAM123456"}
         form.pop("FriendlyName", None)
@@ -137,6 +145,8 @@ def before_call(context, case, kwargs):
     # A page number without a token leads to no page.
     if isinstance(case.query, dict) and "PageToken" not in case.query:
         case.query.pop("Page", None)
+    if isinstance(case.query, dict) and "AccountSid" in case.query:
+        case.query["AccountSid"] = RESOURCES.account
     if isinstance(case.body, dict) and choice % 2 == 1:
         improve(case.body, case.operation.definition.raw["operationId"], choice >> 4)
 

@@ -92,6 +92,7 @@ def assertion(key, identifier, options):
 class Resources:
     def __init__(self, url, user, password, seen=None):
         self.url = url
+        self.account = user
         self.authorization = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
         self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         # The SIDs by kind.
@@ -193,6 +194,9 @@ class Resources:
         form = {"Type": "apn", "PrivateKey": private_key(new_key()), "KeyId": "ABC123DEFG", "TeamId": "TEAM123456"}
         return self.post("/v1/Credentials", form)["sid"]
 
+    def new_api_key(self):
+        return self.post(f"/2010-04-01/Accounts/{self.account}/Keys", {"FriendlyName": "Script"})["sid"]
+
     def new_access_token(self, service):
         form = {"Identity": IDENTITY, "FactorType": "push", "Ttl": 300}
         return self.post(f"/v2/Services/{service}/AccessTokens", form)["sid"]
@@ -221,6 +225,8 @@ class Resources:
             "YK": [self.new_access_token(service)],
             "YW": [self.new_webhook(service)],
             "CR": [self.new_credential()],
+            "AC": [self.account],
+            "SK": [self.new_api_key()],
             "NO": [alert["sid"] for alert in alerts],
             "AE": [event["sid"] for event in self.request("GET", "/v1/Events")["events"]],
         }

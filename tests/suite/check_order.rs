@@ -52,7 +52,8 @@ fn wrong_inputs(complete: &(&'static str, String)) -> Vec<RequestInput> {
 }
 
 async fn send(client: &Http, method: &str, path: &str, sent: &RequestInput) -> Reply {
-    let path = format!("{path}{}", sent.query);
+    let query = if path.contains('?') { sent.query.replace('?', "&") } else { sent.query.to_owned() };
+    let path = format!("{path}{query}");
     match method {
         "GET" => client.get(&path, &[]).await,
         "DELETE" => client.delete(&path, &[]).await,
@@ -153,6 +154,7 @@ on_every_database! {
             _ if pattern.contains("/Challenges/") => "YC",
             _ if pattern.contains("/Webhooks/") => "YW",
             _ if pattern.contains("/Credentials/") => "CR",
+            _ if pattern.contains("/Keys/") => "SK",
             _ if pattern.contains("/Alerts/") => "NO",
             _ if pattern.contains("/Events/") => "AE",
             _ => panic!("{pattern} is new: name the prefix of its SID here"),
@@ -161,12 +163,18 @@ on_every_database! {
             let client = client(&world, &auth);
             for row in TABLE {
                 let (method, pattern, who, _) = *row;
-                if name == "device" && who != Allowed::BackendOrDevice {
+                let is_refused = match name {
+                    "device" => who != Allowed::BackendOrDevice,
+                    "API key" => who == Allowed::AccountOwner,
+                    _ => false,
+                };
+                if is_refused {
                     continue;
                 }
                 for placeholder in placeholders(pattern) {
                     let unknown = match placeholder {
                         "{ServiceSid}" => format!("VA{}", "0".repeat(32)),
+                        "{AccountSid}" => format!("AC{}", "0".repeat(32)),
                         // Creating a factor creates its entity, so the identity need not exist.
                         "{Identity}" if method == "POST" && pattern.ends_with("/Factors") => continue,
                         "{Identity}" => "user-unknown".to_owned(),

@@ -14,15 +14,18 @@ use crate::world::{Device, World, created};
 const ALERTS: &str = "/v1/Alerts";
 const CREDENTIALS: &str = "/v1/Credentials";
 const EVENTS: &str = "/v1/Events";
+const KEYS: &str = "/v1/Keys";
 
 /// One resource of every kind that a path can name.
 pub(crate) struct Fixture {
+    pub(crate) account: String,
     pub(crate) service: String,
     pub(crate) device: Device,
     pub(crate) challenge: Value,
     pub(crate) token: Value,
     pub(crate) webhook: Value,
     pub(crate) credential: Value,
+    pub(crate) api_key: Value,
     /// The alert for the failed push of the challenge: the service has no push credential.
     pub(crate) alert: Value,
     /// The event for the creation of the service.
@@ -111,6 +114,8 @@ impl Fixture {
         let (key, name) = (Key::p256().pkcs8(), ("FriendlyName", "Push"));
         let form = [("Type", "apn"), ("PrivateKey", &key), ("KeyId", "ABC123DEFG"), ("TeamId", "TEAM123456")];
         let credential = post(CREDENTIALS, &[&form[..], &[name]].concat()).await;
+        let account = world.server.account_sid().to_owned();
+        let api_key = post(KEYS, &[("AccountSid", account.as_str())]).await;
         let alert = wait_until("the push has failed", Duration::from_secs(60), async || {
             let alerts = world.backend().get(ALERTS, &[]).await.json();
             let mut alerts = alerts["alerts"].as_array().unwrap().iter();
@@ -122,7 +127,20 @@ impl Fixture {
         let factor = TotpFixture::verified(world, &service, IDENTITY, &[]).await;
         let totp = Sids::new(&factor.sid, &created(&factor.challenge(world, &[]).await));
         let alert = alert.await;
-        Self { alert, event, token, service, device, webhook, credential, challenge, passkeys, totp }
+        Self {
+            account,
+            alert,
+            api_key,
+            event,
+            token,
+            service,
+            device,
+            webhook,
+            credential,
+            challenge,
+            passkeys,
+            totp,
+        }
     }
 
     fn sids(&self, factor_type: FactorType) -> Sids {
@@ -148,13 +166,17 @@ impl Fixture {
             _ if pattern.contains("/Challenges/") => &sids.challenge,
             _ if pattern.contains("/Webhooks/") => self.webhook["sid"].as_str().unwrap(),
             _ if pattern.contains("/Credentials/") => self.credential["sid"].as_str().unwrap(),
+            _ if pattern.contains("/Keys/") => self.api_key["sid"].as_str().unwrap(),
             _ if pattern.contains("/Alerts/") => self.alert["sid"].as_str().unwrap(),
             _ if pattern.contains("/Events/") => self.event["sid"].as_str().unwrap(),
             _ if !pattern.contains("/{Sid}") && !pattern.contains("{ChallengeSid}") => "",
             _ => panic!("{pattern} is new: name a SID for it here"),
         };
         let path = pattern.replace("{ServiceSid}", &self.service).replace("{Identity}", IDENTITY);
-        path.replace("{Sid}", sid).replace("{ChallengeSid}", sid)
+        let path = path.replace("{AccountSid}", &self.account);
+        let path = path.replace("{Sid}", sid).replace("{ChallengeSid}", sid);
+        // The only list with a required parameter.
+        if pattern == KEYS { format!("{path}?AccountSid={}", self.account) } else { path }
     }
 
     /// Returns the JSON body with which a POST to this route succeeds, or `None` if the route takes a form.
@@ -216,6 +238,8 @@ impl Fixture {
                 ];
             }
             "/v1/Credentials/{Sid}" => &[("FriendlyName", "New")],
+            KEYS => return vec![("AccountSid", self.account.clone())],
+            _ if resource.contains("/Keys") => &[("FriendlyName", "New")],
             _ => panic!("{pattern} is new: add the form with which it succeeds"),
         };
         form.iter().map(|(name, value)| (*name, (*value).to_owned())).collect()

@@ -9,6 +9,7 @@
 )]
 
 mod alerts;
+mod api_keys;
 mod audit;
 mod browser_phone;
 mod check_order;

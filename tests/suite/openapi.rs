@@ -20,11 +20,19 @@ const DIFFERENCES: &str = include_str!("../../openapi/differences.json");
 const DIFFERENCES_PAGE: &str = "docs/openapi-differences.md";
 
 /// The official documents of the served APIs.
-const OFFICIAL_DOCUMENTS: [&str; 3] =
-    ["twilio_verify_v2.json", "twilio_notify_v1.json", "twilio_monitor_v1.json"];
+const OFFICIAL_DOCUMENTS: [&str; 5] = [
+    "twilio_verify_v2.json",
+    "twilio_notify_v1.json",
+    "twilio_monitor_v1.json",
+    "twilio_iam_v1.json",
+    "twilio_api_v2010.json",
+];
 
 /// The member that marks an operation, parameter or property that Twilio does not have.
 const EXTENSION: &str = "x-countersign-extension";
+
+/// The member that marks an operation that refuses API keys.
+const AUTH_TOKEN_ONLY: &str = "x-countersign-auth-token-only";
 
 fn kept(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
@@ -82,6 +90,7 @@ async fn openapi_document_describes_exactly_the_served_routes() {
         let schemes: Vec<_> = items(&operation["security"]).flat_map(members).map(|(name, _)| name).collect();
         match *schemes {
             [] => "Anyone",
+            ["accountSid_authToken"] if operation[AUTH_TOKEN_ONLY] == true => "AccountOwner",
             ["accountSid_authToken"] => "Backend",
             ["accountSid_authToken", "accessToken"] => "BackendOrEnrollee",
             ["accountSid_authToken", "deviceToken"] => "BackendOrDevice",
@@ -348,8 +357,10 @@ fn differences(place: &str, here: Option<&Value>, there: Option<&Value>, lines: 
     }
 }
 
-/// Returns the path with empty braces, because parameter names do not change the wire.
+/// Returns the path with empty braces, because parameter names do not change the wire, and without `.json`, which
+/// every path may have.
 fn shape(operation: &str) -> String {
+    let operation = operation.strip_suffix(".json").unwrap_or(operation);
     let parts = operation.split(['{', '}']).enumerate();
     parts.map(|(index, part)| if index % 2 == 0 { part } else { "{}" }).collect()
 }
@@ -471,6 +482,7 @@ method, parameter, limit, status, header, and member of an answer. `*` stands fo
 difference, whatever lies in it.
 
 The page is made out of [`openapi/differences.json`](../openapi/differences.json). A test compares the documents when
-`COUNTERSIGN_TEST_SPECS` names a folder with `twilio_verify_v2.json`, `twilio_notify_v1.json` and `twilio_monitor_v1.json`; it
-fails on a difference without a reason, on a reason without a difference, and on any other number of them.
+`COUNTERSIGN_TEST_SPECS` names a folder with `twilio_verify_v2.json`, `twilio_notify_v1.json`, `twilio_monitor_v1.json`,
+`twilio_iam_v1.json` and `twilio_api_v2010.json`; it fails on a difference without a reason, on a reason without a difference, and
+on any other number of them.
 ";

@@ -228,12 +228,34 @@ impl SecrecyFixture {
         };
         let key = secrets.auth("API key's secret", &value(0, &key), &value(1, &key));
         assert_eq!(Http::new(self.server.url()).auth(key).get(&services, &[]).await.status, 200);
+        self.use_api_key().await;
         let name = secrets.word("account");
         let account = self.command(&["account", "create", "--name", &name]);
         secrets.keep("auth token", &value(3, &account));
         let rotated = self.command(&["account", "rotate-token", &value(0, &account)]);
         secrets.keep("auth token", &value(0, &rotated));
         (service, enrollment.unwrap())
+    }
+
+    /// Creates, uses, renames and deletes an API key over HTTP.
+    async fn use_api_key(&self) {
+        let (backend, secrets, account) = (self.server.http(), &self.secrets, self.server.account_sid());
+        for path in ["/v1/Keys".to_owned(), format!("/2010-04-01/Accounts/{account}/Keys.json")] {
+            let name = secrets.word("apikey");
+            let form = [("AccountSid", account), ("FriendlyName", &name)];
+            let key = created(&backend.post(&path, &form).await);
+            let (sid, secret) = (key["sid"].as_str().unwrap(), key["secret"].as_str().unwrap());
+            let auth = secrets.auth("API key's secret", sid, secret);
+            let client = Http::new(self.server.url()).auth(auth);
+            assert_eq!(client.get(&format!("/2010-04-01/Accounts/{account}.json"), &[]).await.status, 200);
+            assert_eq!(client.get(&path, &[("AccountSid", account)]).await.status, 200);
+            let path = format!("/v1/Keys/{sid}");
+            let name = secrets.word("apikey");
+            assert_eq!(backend.post(&path, &[("FriendlyName", &name)]).await.status, 200);
+            assert_error(&client.delete(&path, &[]).await, 403, 20403);
+            assert_eq!(backend.delete(&path, &[]).await.status, 204);
+            assert_error(&client.get("/v2/Services", &[]).await, 401, 20003);
+        }
     }
 
     /// Registers a passkey and signs in with it, at first with a wrong response.

@@ -148,6 +148,9 @@ impl World {
         }
         let credentials = list("/v1/Credentials", "credentials").await;
         everything.extend(credentials.into_iter().map(|credential| json!({ "credential": credential })));
+        let path = format!("/2010-04-01/Accounts/{}", self.server.account_sid());
+        let keys = list(&format!("{path}/Keys"), "keys").await;
+        everything.extend(keys.into_iter().map(|key| json!({ "api_key": key })));
         everything.into()
     }
 

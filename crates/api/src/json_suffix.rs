@@ -3,13 +3,14 @@
 use actix_web::dev::ServiceRequest;
 use actix_web::http::Uri;
 
-/// The suffix that any path of Twilio's product APIs may have.
+/// The suffix that any path of Twilio's APIs may have.
 const SUFFIX: &str = ".json";
 
 /// The prefixes of the paths that may have the suffix, one for each API version.
-const VERSIONS: [&str; 2] = ["/v1/", "/v2/"];
+const VERSIONS: [&str; 3] = ["/v1/", "/v2/", "/2010-04-01/"];
 
-/// Removes `.json` from the end of the path before the request is routed, so that no URL in a response contains it.
+/// Removes `.json` from the end of the path before the request is routed. No URL in a response contains it, except those
+/// of the API version 2010-04-01, whose clients expect it (docs/protocol/decisions.md, No. 33).
 pub(crate) fn strip_json_suffix(request: &mut ServiceRequest) {
     if let Some(uri) = without_suffix(request.uri()) {
         request.match_info_mut().get_mut().update(&uri);
@@ -44,6 +45,7 @@ mod tests {
             ("/v2/Services.json", Some("/v2/Services")),
             ("/v2/Services.json?PageSize=5&A=%2F.json", Some("/v2/Services?PageSize=5&A=%2F.json")),
             ("http://example.com/v1/Credentials/CR1.json", Some("http://example.com/v1/Credentials/CR1")),
+            ("/2010-04-01/Accounts/AC1/Keys.json?Page=0", Some("/2010-04-01/Accounts/AC1/Keys?Page=0")),
             ("/v2/Services.json.json", Some("/v2/Services.json")),
             ("/openapi.json", None),
             ("/healthz.json", None),

@@ -17,7 +17,9 @@
 //! | Errors are rendered as JSON, and every response receives its standard headers | `face.rs`, `error.rs`, `headers.rs` |
 
 mod access_tokens;
+mod accounts;
 mod alerts;
+mod api_keys;
 mod audit;
 mod authentication;
 mod callers;

@@ -1,4 +1,4 @@
-//! Pagination of lists (docs/protocol/paging.md, section 1).
+//! Pagination of lists (docs/protocol/paging.md, sections 1 and 3).
 
 use actix_web::HttpResponse;
 use domain::paging::Cursor;
@@ -18,7 +18,9 @@ const MAX_PAGE_SIZE: usize = 1000;
 /// The page that a request asks for, with the data needed to build the URLs of other pages.
 pub(crate) struct Listing {
     pub(crate) page: PageRequest,
-    url: String,
+    /// The server's public URL, without a trailing slash.
+    public_url: String,
+    path: String,
     /// The names and values of the filter parameters in the request. They come first in the URL of every page, because
     /// Twilio's libraries do not add them again.
     filters: Vec<(&'static str, String)>,
@@ -48,39 +50,82 @@ impl Listing {
         if number > 0 && page.cursor.is_none() {
             return Err(Problem::missing_page_token());
         }
-        Ok(Self { page, url: request.url(), filters: given, number })
+        Ok(Self {
+            page,
+            public_url: request.public_url.clone(),
+            path: request.http().path().to_owned(),
+            filters: given,
+            number,
+        })
     }
 
     /// Builds the list response: the items under `key`, rendered with `view`, and the page URLs. `next_page_url` is
     /// null only on the last page; some client libraries keep paging until it is null.
     pub(crate) fn body<T>(&self, key: &str, page: &Page<T>, view: impl Fn(&T) -> Value) -> HttpResponse {
         let items: Vec<Value> = page.items.iter().map(view).collect();
-        let neighbor =
-            |cursor: Option<Cursor>, number: u64| cursor.map(|cursor| self.page_url(number, Some(cursor)));
+        let base = format!("{}{}", self.public_url, self.path);
+        let [first, previous, this, next] = self.links(&base, page);
         HttpResponse::Ok().json(json!({
             key: items,
             "meta": {
                 "page": self.number,
                 "page_size": self.page.size,
-                "first_page_url": self.page_url(0, None),
-                "previous_page_url": neighbor(page.previous, self.number.saturating_sub(1)),
-                "url": self.page_url(self.number, self.page.cursor),
-                "next_page_url": neighbor(page.next, self.number.saturating_add(1)),
+                "first_page_url": first,
+                "previous_page_url": previous,
+                "url": this,
+                "next_page_url": next,
                 "key": key,
             },
         }))
     }
 
-    fn page_url(&self, number: u64, cursor: Option<Cursor>) -> String {
-        let mut url = format!("{}?", self.url);
+    /// Builds the list response in the format of the API version 2010-04-01, whose links are relative. `start` and `end`
+    /// count the items as if each page before this one were full.
+    pub(crate) fn v2010_body<T>(
+        &self,
+        key: &str,
+        page: &Page<T>,
+        view: impl Fn(&T) -> Value,
+    ) -> HttpResponse {
+        let items: Vec<Value> = page.items.iter().map(view).collect();
+        let [first, previous, this, next] = self.links(&format!("{}.json", self.path), page);
+        let start = self.number.saturating_mul(self.page.size as u64);
+        let end = start.saturating_add(items.len().saturating_sub(1) as u64);
+        HttpResponse::Ok().json(json!({
+            key: items,
+            "page": self.number,
+            "page_size": self.page.size,
+            "start": start,
+            "end": end,
+            "first_page_uri": first,
+            "previous_page_uri": previous,
+            "uri": this,
+            "next_page_uri": next,
+        }))
+    }
+
+    /// Returns the links to the first page, the previous one, this one and the next one, below `base`. `None` stands for
+    /// a page that does not exist.
+    fn links<T>(&self, base: &str, page: &Page<T>) -> [Option<String>; 4] {
+        let link = |number, cursor| self.link(base, number, cursor);
+        [
+            Some(link(0, None)),
+            page.previous.map(|cursor| link(self.number.saturating_sub(1), Some(cursor))),
+            Some(link(self.number, self.page.cursor)),
+            page.next.map(|cursor| link(self.number.saturating_add(1), Some(cursor))),
+        ]
+    }
+
+    fn link(&self, base: &str, number: u64, cursor: Option<Cursor>) -> String {
+        let mut link = format!("{base}?");
         for (name, value) in &self.filters {
-            url.push_str(&format!("{name}={}&", percent_encode(value)));
+            link.push_str(&format!("{name}={}&", percent_encode(value)));
         }
-        url.push_str(&format!("PageSize={}&Page={number}", self.page.size));
+        link.push_str(&format!("PageSize={}&Page={number}", self.page.size));
         if let Some(cursor) = cursor {
-            url.push_str(&format!("&PageToken={cursor}"));
+            link.push_str(&format!("&PageToken={cursor}"));
         }
-        url
+        link
     }
 }
 

@@ -8,15 +8,15 @@
 
 use std::str::FromStr;
 
-use app::{App, Backend, BackendOrDevice, BackendOrEnrollee};
+use app::{AccountOwner, App, Backend, BackendOrDevice, BackendOrEnrollee};
 use domain::access_tokens::TokenText;
 use domain::alerts::Alert;
 use domain::audit::AuditRecord;
 use domain::credentials::Credential;
 use domain::parameter::Parameter as _;
 use domain::{
-    AccessToken, AccountSid, Challenge, ChallengeSid, Entity, EntityPath, EntityRef, Factor, Identity,
-    Problem, Service, ServiceSid, Webhook,
+    AccessToken, Account, AccountSid, ApiKey, Challenge, ChallengeSid, Entity, EntityPath, EntityRef, Factor,
+    Identity, Problem, Service, ServiceSid, Webhook,
 };
 use web::PathParameters;
 
@@ -58,6 +58,23 @@ impl<'r, C: CallerClass> Lookup<'r, C> {
         self.sid("Sid").or_else(|_| self.sid("ChallengeSid"))
     }
 
+    /// Returns the SID of the caller's account, which is also the one in the path if the path names an account.
+    ///
+    /// # Errors
+    /// Returns error code 20404 if the path names another account.
+    fn own_account_sid(&self) -> Result<AccountSid, Problem> {
+        const NAME: &str = "AccountSid";
+        if self.parameters.get(NAME).is_some() {
+            self.caller.require_account(self.sid(NAME)?)?;
+        }
+        Ok(self.account_sid())
+    }
+
+    /// Returns the API key in the path, which belongs to the caller's account.
+    async fn api_key(&self) -> Result<ApiKey, Error> {
+        Ok(self.app.api_key(self.own_account_sid()?, self.sid("Sid")?).await?)
+    }
+
     /// Returns the path of the entity that the request identifies, within the caller's account.
     ///
     /// # Errors
@@ -86,7 +103,31 @@ pub trait Resource<C>: Sized {
 /// The caller's account, which is the resource of requests for account-wide collections.
 impl Resource<Backend> for AccountSid {
     async fn find(lookup: &Lookup<'_, Backend>) -> Result<Self, Error> {
-        Ok(lookup.account_sid())
+        Ok(lookup.own_account_sid()?)
+    }
+}
+
+impl Resource<AccountOwner> for AccountSid {
+    async fn find(lookup: &Lookup<'_, AccountOwner>) -> Result<Self, Error> {
+        Ok(lookup.own_account_sid()?)
+    }
+}
+
+impl Resource<Backend> for Account {
+    async fn find(lookup: &Lookup<'_, Backend>) -> Result<Self, Error> {
+        Ok(lookup.app.account(lookup.own_account_sid()?).await?)
+    }
+}
+
+impl Resource<Backend> for ApiKey {
+    async fn find(lookup: &Lookup<'_, Backend>) -> Result<Self, Error> {
+        lookup.api_key().await
+    }
+}
+
+impl Resource<AccountOwner> for ApiKey {
+    async fn find(lookup: &Lookup<'_, AccountOwner>) -> Result<Self, Error> {
+        lookup.api_key().await
     }
 }
 

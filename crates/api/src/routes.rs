@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 
 use actix_web::HttpResponse;
 use actix_web::http::Method;
-use app::{Backend, BackendOrDevice, BackendOrEnrollee};
+use app::{AccountOwner, Backend, BackendOrDevice, BackendOrEnrollee};
 use domain::Code;
 use web::{BodyLimit, MAX_BODY_BYTES, Route, RouteMatch, Router};
 
@@ -18,8 +18,8 @@ use crate::callers::Callers;
 use crate::endpoint::Endpoint;
 use crate::request::authorized;
 use crate::{
-    access_tokens, alerts, audit, challenges, credentials, entities, error, factors, health, notifications,
-    openapi, passkeys, services, streams, unsupported, webhooks,
+    access_tokens, accounts, alerts, api_keys, audit, challenges, credentials, entities, error, factors,
+    health, notifications, openapi, passkeys, services, streams, unsupported, webhooks,
 };
 
 macro_rules! routes {
@@ -140,6 +140,27 @@ routes! {
     }
     "/v1/Events/{Sid}" {
         GET audit::fetch, Backend;
+    }
+    "/v1/Keys" {
+        POST api_keys::iam::create, AccountOwner;
+        GET api_keys::iam::list, Backend;
+    }
+    "/v1/Keys/{Sid}" {
+        GET api_keys::iam::fetch, Backend;
+        POST api_keys::iam::update, AccountOwner;
+        DELETE api_keys::delete, AccountOwner;
+    }
+    "/2010-04-01/Accounts/{AccountSid}" {
+        GET accounts::fetch, Backend;
+    }
+    "/2010-04-01/Accounts/{AccountSid}/Keys" {
+        POST api_keys::v2010::create, AccountOwner;
+        GET api_keys::v2010::list, Backend;
+    }
+    "/2010-04-01/Accounts/{AccountSid}/Keys/{Sid}" {
+        GET api_keys::v2010::fetch, Backend;
+        POST api_keys::v2010::update, AccountOwner;
+        DELETE api_keys::delete, AccountOwner;
     }
     "/countersign/v1/Services/{ServiceSid}/Events" {
         GET streams::service, Backend;

@@ -1,8 +1,8 @@
-//! Accounts and API keys, which operators manage on the command line.
+//! Accounts and API keys. Operators manage both on the command line, and an account manages its API keys over HTTP.
 
 use domain::accounts::{ApiKeySecret, AuthToken};
 use domain::audit::{AuditAction, Change};
-use domain::{Account, AccountSid, ApiKey, ApiKeySid, FriendlyName};
+use domain::{Account, AccountSid, ApiKey, ApiKeySid, FriendlyName, Page, PageRequest};
 use store::{Read, Write};
 
 use crate::App;
@@ -99,14 +99,20 @@ impl App {
         self.store.read(async |db: &mut Read| Ok(db.accounts().await?)).await
     }
 
+    /// Returns the account `sid`, with its auth token sealed.
+    ///
+    /// # Errors
+    /// Fails with 20404 if the account does not exist. Also fails if the database fails.
+    pub async fn account(&self, sid: AccountSid) -> Result<Account, Error> {
+        self.store.read(async move |db: &mut Read| db.account(sid).await?.ok_or_else(Error::not_found)).await
+    }
+
     /// Returns the account `sid` together with its auth token in plaintext.
     ///
     /// # Errors
     /// Fails with 20404 if the account does not exist. Also fails if the database fails.
-    pub async fn account(&self, sid: AccountSid) -> Result<AccountWithToken, Error> {
-        let account =
-            self.store.read(async move |db: &mut Read| Ok::<_, Error>(db.account(sid).await?)).await?;
-        let account = account.ok_or_else(Error::not_found)?;
+    pub async fn account_with_token(&self, sid: AccountSid) -> Result<AccountWithToken, Error> {
+        let account = self.account(sid).await?;
         let auth_token = self.master_keys.open(&account.auth_token, &sid.to_string())?;
         Ok(AccountWithToken { account, auth_token })
     }
@@ -155,12 +161,55 @@ impl App {
         Ok(ApiKeyWithSecret { key, secret })
     }
 
-    /// Returns the API keys of an account, oldest first.
+    /// Returns the API key `sid` of an account.
+    ///
+    /// # Errors
+    /// Fails with 20404 if the API key does not exist. Also fails if the database fails.
+    pub async fn api_key(&self, account_sid: AccountSid, sid: ApiKeySid) -> Result<ApiKey, Error> {
+        self.store
+            .read(async move |db: &mut Read| {
+                db.api_key_of_account(account_sid, sid).await?.ok_or_else(Error::not_found)
+            })
+            .await
+    }
+
+    /// Returns one page of an account's API keys.
     ///
     /// # Errors
     /// Returns an error if the database fails.
-    pub async fn api_keys(&self, account_sid: AccountSid) -> Result<Vec<ApiKey>, Error> {
-        self.store.read(async move |db: &mut Read| Ok(db.api_keys(account_sid).await?)).await
+    pub async fn api_keys(&self, account_sid: AccountSid, page: PageRequest) -> Result<Page<ApiKey>, Error> {
+        self.store.read(async move |db: &mut Read| Ok(db.api_keys(account_sid, &page).await?)).await
+    }
+
+    /// Returns all API keys of an account, oldest first. For operators.
+    ///
+    /// # Errors
+    /// Returns an error if the database fails.
+    pub async fn all_api_keys(&self, account_sid: AccountSid) -> Result<Vec<ApiKey>, Error> {
+        self.store.read(async move |db: &mut Read| Ok(db.all_api_keys(account_sid).await?)).await
+    }
+
+    /// Renames an API key, and returns it.
+    ///
+    /// # Errors
+    /// Fails with 20404 if the API key does not exist. Also fails if the database fails.
+    pub async fn rename_api_key(
+        &self,
+        origin: &Origin,
+        account_sid: AccountSid,
+        sid: ApiKeySid,
+        friendly_name: FriendlyName,
+    ) -> Result<ApiKey, Error> {
+        let audit = self.audit(origin, self.clock.now());
+        self.store
+            .write(async move |tx: &mut Write| {
+                let renamed = tx.rename_api_key(account_sid, sid, &friendly_name).await?;
+                let key = renamed.ok_or_else(Error::not_found)?;
+                let change = Change::new(AuditAction::ApiKeyUpdated, account_sid, sid);
+                audit.record(tx, change.detail("changed", ["friendly_name"])).await?;
+                Ok(key)
+            })
+            .await
     }
 
     /// Revokes an API key, effective immediately.

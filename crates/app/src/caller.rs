@@ -124,6 +124,13 @@ pub struct Backend {
     account_sid: AccountSid,
 }
 
+/// A backend that authenticated as the account itself, with the account's auth token. It may change the account's API
+/// keys, which no API key may.
+#[derive(Clone, Copy, Debug)]
+pub struct AccountOwner {
+    account_sid: AccountSid,
+}
+
 /// A caller that is a backend or an enrollee: these may create factors.
 #[derive(Clone, Debug)]
 pub enum BackendOrEnrollee {
@@ -149,6 +156,19 @@ impl TryFrom<Caller> for Backend {
     fn try_from(caller: Caller) -> Result<Self, Problem> {
         match caller {
             Caller::Account(account_sid) | Caller::ApiKey { account_sid, .. } => Ok(Self { account_sid }),
+            Caller::Enrollee(_) | Caller::Device(_) => Err(Code::Forbidden.into()),
+        }
+    }
+}
+
+/// The conversion fails with 20403 for an API key, an enrollee and a device.
+impl TryFrom<Caller> for AccountOwner {
+    type Error = Problem;
+
+    fn try_from(caller: Caller) -> Result<Self, Problem> {
+        match caller {
+            Caller::Account(account_sid) => Ok(Self { account_sid }),
+            Caller::ApiKey { .. } => Err(Problem::auth_token_required()),
             Caller::Enrollee(_) | Caller::Device(_) => Err(Code::Forbidden.into()),
         }
     }
@@ -196,6 +216,13 @@ impl Backend {
     /// Fails with 20404 if the entity belongs to another account.
     pub fn require_entity(self, path: &EntityPath) -> Result<(), Problem> {
         require(path.account_sid == self.account_sid)
+    }
+}
+
+impl AccountOwner {
+    /// Returns the SID of the account.
+    pub const fn account_sid(self) -> AccountSid {
+        self.account_sid
     }
 }
 

@@ -56,7 +56,9 @@ pub use crate::access_tokens::NewAccessToken;
 pub use crate::accounts::{AccountWithToken, ApiKeyWithSecret};
 pub use crate::app::App;
 pub use crate::audit::{ChainBreak, ChainedRecord, Origin, Verification, VerifiedChain};
-pub use crate::caller::{Backend, BackendOrDevice, BackendOrEnrollee, Caller, Credentials, Enrollee};
+pub use crate::caller::{
+    AccountOwner, Backend, BackendOrDevice, BackendOrEnrollee, Caller, Credentials, Enrollee,
+};
 pub use crate::capture::{
     Capture, CaptureFuture, CapturedPush, CapturedWebhook, PushVerdict, RecordedAttempt, WebhookVerdict,
 };

@@ -1,6 +1,8 @@
 //! Accounts and their API keys, with the credentials that backends use.
 
 use crate::entropy::Entropy;
+use crate::paging::{Listed, Position, position};
+use crate::parameter::{Expected, Parameter};
 use crate::secret::{Sealed, Secret};
 use crate::sids::{AccountSid, ApiKeySid};
 use crate::text::FriendlyName;
@@ -70,6 +72,16 @@ pub struct ApiKey {
 #[derive(Clone, Debug)]
 pub struct ApiKeySecret(Secret<String>);
 
+impl ApiKey {
+    /// Display name of an API key that is created without one.
+    pub const DEFAULT_NAME: &str = "API key";
+
+    /// Returns [`DEFAULT_NAME`](Self::DEFAULT_NAME) as a friendly name.
+    pub fn default_name() -> FriendlyName {
+        FriendlyName::from_stored(Self::DEFAULT_NAME.to_owned())
+    }
+}
+
 impl ApiKeySecret {
     /// Generates a secret of 190 random bits.
     pub fn generate(entropy: &dyn Entropy) -> Self {
@@ -92,9 +104,47 @@ impl ApiKeySecret {
     }
 }
 
-impl crate::paging::Listed for Account {
-    fn position(&self) -> crate::paging::Position {
-        crate::paging::position(self.sid, self.created_at)
+impl Listed for Account {
+    fn position(&self) -> Position {
+        position(self.sid, self.created_at)
+    }
+}
+
+impl Listed for ApiKey {
+    fn position(&self) -> Position {
+        position(self.sid, self.created_at)
+    }
+}
+
+/// The type of an API key. Twilio also has main keys and restricted keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyType {
+    /// A key with the permissions of its account, except that it cannot change API keys.
+    Standard,
+}
+
+impl Parameter for KeyType {
+    fn from_parameter(text: &str) -> Result<Self, Expected> {
+        match text {
+            "standard" => Ok(Self::Standard),
+            "restricted" => Err(Expected::new("must be standard: this server has no restricted API keys")),
+            _ => Err(Expected::new("must be standard")),
+        }
+    }
+}
+
+/// The permissions of a restricted API key. There is no value of this type, because this server has no such keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {}
+
+impl Parameter for Policy {
+    fn from_parameter(_: &str) -> Result<Self, Expected> {
+        Err(Expected::new("must be absent: this server has no restricted API keys"))
+    }
+
+    /// Returns whether the text is empty or `null`, which libraries send for an absent object.
+    fn is_absent(text: &str) -> bool {
+        matches!(text.trim(), "" | "null")
     }
 }
 
@@ -132,6 +182,18 @@ mod tests {
         for bad in ["", "with-a-dash-in-the-midst", "with a space in the midst", "ünïcödeünïcödeünïcöde"]
         {
             assert!(AuthToken::parse(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_standard_api_keys_without_a_policy_are_accepted() {
+        assert_eq!(KeyType::from_parameter("standard"), Ok(KeyType::Standard));
+        let why = |text| KeyType::from_parameter(text).unwrap_err().to_string();
+        assert_eq!(why("restricted"), "must be standard: this server has no restricted API keys");
+        assert_eq!(why("Standard"), "must be standard");
+        for (text, is_absent) in [("", true), (" null ", true), ("{}", false), (r#"{"allow":[]}"#, false)] {
+            assert_eq!(Policy::is_absent(text), is_absent, "{text}");
+            assert!(Policy::from_parameter(text).is_err(), "{text}");
         }
     }
 

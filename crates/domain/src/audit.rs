@@ -108,6 +108,7 @@ audit_actions! {
     AccountUpdated "account.updated";
     AuthTokenRotated "account.token-rotated";
     ApiKeyCreated "api-key.created";
+    ApiKeyUpdated "api-key.updated";
     ApiKeyRevoked "api-key.revoked";
     ServiceCreated "service.created";
     ServiceUpdated "service.updated";

@@ -196,6 +196,20 @@ impl Problem {
         Self::with_advice(Code::InvalidRequest, format_args!("{parameter} {expected}"))
     }
 
+    /// Creates the problem for a query without the required `parameter`.
+    pub fn missing_in_query(parameter: &str) -> Self {
+        let message = format!("Missing required parameter {parameter} in the query").into();
+        Self { code: Code::MissingParameter, message, retry_after: None }
+    }
+
+    /// Creates the problem for a request with an API key that only the account's auth token permits.
+    pub const fn auth_token_required() -> Self {
+        let message = Cow::Borrowed(
+            "An API key does not permit this request; use the account's SID and its auth token",
+        );
+        Self { code: Code::Forbidden, message, retry_after: None }
+    }
+
     /// Creates a problem with a message that replaces the title of `code`.
     pub(crate) fn with_message(code: Code, message: String) -> Self {
         Self { code, message: message.into(), retry_after: None }

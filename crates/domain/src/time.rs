@@ -62,6 +62,12 @@ impl Timestamp {
         self.datetime().format("%a, %d %b %Y %H:%M:%S GMT").to_string()
     }
 
+    /// Returns the instant as Twilio's older APIs show it, such as `Tue, 14 Nov 2023 09:27:21 +0000` (RFC 2822, section
+    /// 3.3).
+    pub fn to_rfc2822(self) -> String {
+        self.datetime().format("%a, %d %b %Y %H:%M:%S +0000").to_string()
+    }
+
     /// Returns the instant in ISO 8601 with microseconds, such as `2026-01-01T00:00:00.000001Z`.
     pub fn to_precise_text(self) -> String {
         self.datetime().to_rfc3339_opts(SecondsFormat::Micros, true)
@@ -144,6 +150,15 @@ mod tests {
         let instant = Timestamp::from_micros(1_699_954_041_999_999);
         assert_eq!(instant.to_http_date(), "Tue, 14 Nov 2023 09:27:21 GMT");
         assert_eq!(instant.to_precise_text(), "2023-11-14T09:27:21.999999Z");
+    }
+
+    #[test]
+    fn instant_is_formatted_for_older_apis() {
+        assert_eq!(
+            Timestamp::from_micros(1_438_286_400_999_999).to_rfc2822(),
+            "Thu, 30 Jul 2015 20:00:00 +0000"
+        );
+        assert_eq!(Timestamp::from_seconds(1_767_225_600).to_rfc2822(), "Thu, 01 Jan 2026 00:00:00 +0000");
     }
 
     #[test]

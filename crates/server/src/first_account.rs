@@ -104,7 +104,7 @@ impl FirstAccount {
     /// the valid one, because it may have been rotated.
     async fn warn_of_other_token(self, app: &App) -> Result<(), CliError> {
         if let (Some(sid), Some(given)) = (self.sid, self.auth_token) {
-            let stored = app.account(sid).await?.auth_token;
+            let stored = app.account_with_token(sid).await?.auth_token;
             if !crypto::constant_time_eq(stored.expose().as_bytes(), given.expose().as_bytes()) {
                 tracing::warn!(
                     account_sid = %sid,

@@ -1,10 +1,12 @@
 //! Queries for accounts, API keys, enrollment keys (which encrypt access tokens) and server keys.
 
 use domain::{
-    Account, AccountSid, ApiKey, ApiKeySid, CallbackUrl, FriendlyName, Parameter, Sealed, Timestamp,
+    Account, AccountSid, ApiKey, ApiKeySid, CallbackUrl, FriendlyName, Page, PageRequest, Parameter, Sealed,
+    Timestamp,
 };
 
 use crate::error::Error;
+use crate::paging::ListQuery;
 use crate::read_write::{Read, Write};
 use crate::values::{Row, bind};
 
@@ -65,7 +67,8 @@ impl Read {
         self.fetch_all(sql, bind![], parse_account).await
     }
 
-    /// Returns the API key with this SID, or `None` if there is none.
+    /// Returns the API key with this SID, of whatever account, or `None` if there is none. For the authentication of its
+    /// user.
     ///
     /// # Errors
     /// Returns an error if the database operation fails.
@@ -74,11 +77,37 @@ impl Read {
         self.fetch_optional(sql, bind![sid], parse_api_key).await
     }
 
-    /// Returns an account's API keys, oldest first.
+    /// Returns an account's API key by SID, or `None` if the account has no such key.
     ///
     /// # Errors
     /// Returns an error if the database operation fails.
-    pub async fn api_keys(&mut self, account_sid: AccountSid) -> Result<Vec<ApiKey>, Error> {
+    pub async fn api_key_of_account(
+        &mut self,
+        account_sid: AccountSid,
+        sid: ApiKeySid,
+    ) -> Result<Option<ApiKey>, Error> {
+        let sql = format!("SELECT {API_KEY} FROM api_keys WHERE sid = $1 AND account_sid = $2");
+        self.fetch_optional(sql, bind![sid, account_sid], parse_api_key).await
+    }
+
+    /// Returns the requested page of an account's API keys.
+    ///
+    /// # Errors
+    /// Returns an error if the database operation fails.
+    pub async fn api_keys(
+        &mut self,
+        account_sid: AccountSid,
+        request: &PageRequest,
+    ) -> Result<Page<ApiKey>, Error> {
+        let list = ListQuery::select(API_KEY, "api_keys").filter("account_sid = ?", bind![account_sid]);
+        list.page(self, request, parse_api_key).await
+    }
+
+    /// Returns all API keys of an account, oldest first.
+    ///
+    /// # Errors
+    /// Returns an error if the database operation fails.
+    pub async fn all_api_keys(&mut self, account_sid: AccountSid) -> Result<Vec<ApiKey>, Error> {
         let sql = format!("SELECT {API_KEY} FROM api_keys WHERE account_sid = $1 ORDER BY created_at, sid");
         self.fetch_all(sql, bind![account_sid], parse_api_key).await
     }
@@ -193,6 +222,22 @@ impl Write {
             key.created_at
         ];
         self.execute(sql, values).await
+    }
+
+    /// Renames an account's API key, and returns the key. Returns `None` if the account has no such key.
+    ///
+    /// # Errors
+    /// Returns an error if the database operation fails.
+    pub async fn rename_api_key(
+        &mut self,
+        account_sid: AccountSid,
+        sid: ApiKeySid,
+        friendly_name: &FriendlyName,
+    ) -> Result<Option<ApiKey>, Error> {
+        let sql = format!(
+            "UPDATE api_keys SET friendly_name = $3 WHERE sid = $1 AND account_sid = $2 RETURNING {API_KEY}"
+        );
+        self.fetch_optional(sql, bind![sid, account_sid, friendly_name.as_str()], parse_api_key).await
     }
 
     /// Deletes an API key. Returns the SID of the account that owned the key, or `None` if there is no such key.

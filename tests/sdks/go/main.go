@@ -60,6 +60,8 @@ func main() {
 	credentials(tw, service)
 	totp(tw, service)
 	failures(tw, service)
+	account(tw)
+	apiKeys(tw)
 	apiKey(service)
 
 	check(tw.VerifyV2.DeleteEntity(service, identity))

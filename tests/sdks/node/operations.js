@@ -29,7 +29,8 @@ const { RestException } = twilio;
 
 function clientOf(user, password) {
   const client = twilio(user, password, { accountSid: ACCOUNT_SID });
-  for (const domain of [client.verify, client.notify, client.monitor]) domain.baseUrl = BASE_URL;
+  const { verify, notify, monitor, api, iam } = client;
+  for (const domain of [verify, notify, monitor, api, iam]) domain.baseUrl = BASE_URL;
   return client;
 }
 
@@ -846,6 +847,71 @@ async function passkeys(client) {
   equal(await service.remove(), true);
 }
 
+/** Fetches the account, with which many programs check their credentials. */
+async function account(client) {
+  const fetch = (client) => client.api.v2010.accounts(ACCOUNT_SID).fetch();
+  for (const fetched of [await fetch(client), await fetch(clientOf(API_KEY_SID, API_KEY_SECRET))]) {
+    equal([fetched.sid, fetched.ownerAccountSid], [ACCOUNT_SID, ACCOUNT_SID]);
+    equal([fetched.status, fetched.type, fetched.authToken], ["active", "Full", ""]);
+    near(fetched.dateCreated);
+    equal(fetched.uri, `/2010-04-01/Accounts/${ACCOUNT_SID}.json`);
+    equal(fetched.subresourceUris, { keys: `/2010-04-01/Accounts/${ACCOUNT_SID}/Keys.json` });
+  }
+  await refused(404, 20404, () => client.api.v2010.accounts(`AC${ZEROS}`).fetch());
+  await refused(401, 20003, () => fetch(clientOf(ACCOUNT_SID, "f".repeat(32))));
+  ok("accounts.fetch");
+}
+
+/** Manages API keys at both of their addresses. The key of the environment exists already. */
+async function apiKeys(client) {
+  const { apiKey, getApiKeys, newApiKey } = client.iam.v1;
+  const accountSid = ACCOUNT_SID;
+  const made = [];
+  for (const friendlyName of ["Key 0", "Key 1"]) made.push(await client.newKeys.create({ friendlyName }));
+  made.push(await client.newKeys.create());
+  for (const friendlyName of ["Key 0", "Key 1"]) made.push(await newApiKey.create({ accountSid, friendlyName }));
+  for (const { sid, secret } of made) {
+    assert(sid.startsWith("SK") && /^[0-9A-Za-z]{32}$/.test(secret), sid);
+    equal((await clientOf(sid, secret).verify.v2.services.list({ limit: 1 })).length, 1);
+  }
+  near(made[0].dateCreated);
+  equal(made.map(({ friendlyName }) => friendlyName), ["Key 0", "Key 1", "API key", "Key 0", "Key 1"]);
+  await refused(404, 20404, () => newApiKey.create({ accountSid: `AC${ZEROS}` }));
+  for (const more of [{ keyType: "restricted" }, { policy: { allow: ["/twilio/verify/services/read"] } }]) {
+    const error = await refused(400, 60306, () => newApiKey.create({ accountSid, ...more }));
+    assert(error.message.includes("no restricted API keys"), error.message);
+  }
+  const withKey = clientOf(made[0].sid, made[0].secret);
+  await refused(403, 20403, () => withKey.newKeys.create());
+  await refused(403, 20403, () => withKey.iam.v1.newApiKey.create({ accountSid }));
+  ok("newKeys.create", "newApiKey.create");
+
+  const sids = [API_KEY_SID, ...made.map(({ sid }) => sid)];
+  await paged("keys", client.keys, sids);
+  await paged("getApiKeys", getApiKeys, sids, { accountSid });
+  equal((await getApiKeys.list({ accountSid, limit: 1 }))[0].flags, ["rest_api"]);
+
+  const [first, second] = [made[0].sid, made[3].sid];
+  const nameOf = async (call) => (await call).friendlyName;
+  equal(await nameOf(client.keys(first).fetch()), "Key 0");
+  equal(await nameOf(apiKey(second).fetch()), "Key 0");
+  ok("keys.fetch", "apiKey.fetch");
+  equal(await nameOf(client.keys(first).update({ friendlyName: "Owls" })), "Owls");
+  equal(await nameOf(apiKey(first).fetch()), "Owls");
+  equal(await nameOf(apiKey(second).update({ friendlyName: "Barn owls" })), "Barn owls");
+  equal(await nameOf(client.keys(second).fetch()), "Barn owls");
+  ok("keys.update", "apiKey.update");
+  for (const [index, { sid, secret }] of made.entries()) {
+    const resource = index < 3 ? client.keys(sid) : apiKey(sid);
+    await refused(403, 20403, () => clientOf(sid, secret).keys(sid).remove());
+    equal(await resource.remove(), true);
+    await refused(404, 20404, () => resource.fetch());
+    await refused(401, 20003, () => clientOf(sid, secret).verify.v2.services(`VA${ZEROS}`).fetch());
+  }
+  equal((await client.keys.list()).length, 1);
+  ok("keys.remove", "apiKey.remove");
+}
+
 async function apiKey(serviceSid) {
   const client = clientOf(API_KEY_SID, API_KEY_SECRET);
   const service = client.verify.v2.services(serviceSid);
@@ -990,6 +1056,8 @@ async function main() {
   }
   await passkeys(client);
   await errors(client, sid);
+  await account(client);
+  await apiKeys(client);
   await apiKey(sid);
   equal(await entity.remove(), true);
   await refused(404, 20404, () => entity.fetch());

@@ -45,7 +45,7 @@ PATIENCE = 60
 
 def client_of(user, password, **more):
     client = Client(user, password, ACCOUNT_SID, **more)
-    for domain in [client.verify, client.notify, client.monitor]:
+    for domain in [client.verify, client.notify, client.monitor, client.api, client.iam]:
         domain.base_url = BASE_URL
     return client
 
@@ -787,6 +787,65 @@ def errors(client, service_sid):
     ok("error 501")
 
 
+def account(client):
+    """Fetches the account, with which many programs check their credentials."""
+    with_key = client_of(os.environ["API_KEY_SID"], os.environ["API_KEY_SECRET"])
+    for fetched in [client.api.v2010.accounts(ACCOUNT_SID).fetch(), with_key.api.v2010.account.fetch()]:
+        equal((fetched.sid, fetched.owner_account_sid), (ACCOUNT_SID, ACCOUNT_SID))
+        equal((fetched.status, fetched.type, fetched.auth_token), ("active", "Full", ""))
+        near(fetched.date_created)
+        equal(fetched.uri, f"/2010-04-01/Accounts/{ACCOUNT_SID}.json")
+        equal(fetched.subresource_uris, {"keys": f"/2010-04-01/Accounts/{ACCOUNT_SID}/Keys.json"})
+    refused(404, 20404, client.api.v2010.accounts("AC" + "0" * 32).fetch)
+    refused(401, 20003, client_of(ACCOUNT_SID, "f" * 32).api.v2010.accounts(ACCOUNT_SID).fetch)
+    ok("accounts.fetch")
+
+
+def api_keys(client):
+    """Manages API keys at both of their addresses. The key of the environment exists already."""
+    iam = client.iam.v1
+    made = [client.new_keys.create(friendly_name=f"Key {number}") for number in range(2)]
+    made.append(client.new_keys.create())
+    made += [iam.new_api_key.create(account_sid=ACCOUNT_SID, friendly_name=f"Key {number}") for number in range(2)]
+    for key in made:
+        assert key.sid.startswith("SK") and re.fullmatch("[0-9A-Za-z]{32}", key.secret), key.sid
+        near(key.date_created)
+        equal(client_of(key.sid, key.secret).verify.v2.services.list(limit=1) != [], True)
+    equal([key.friendly_name for key in made], ["Key 0", "Key 1", "API key", "Key 0", "Key 1"])
+    equal(made[3].policy, None)
+    refused(404, 20404, lambda: iam.new_api_key.create(account_sid="AC" + "0" * 32))
+    for more in [{"key_type": "restricted"}, {"policy": {"allow": ["/twilio/verify/services/read"]}}]:
+        error = refused(400, 60306, lambda: iam.new_api_key.create(account_sid=ACCOUNT_SID, **more))
+        assert "no restricted API keys" in error.msg, error.msg
+    with_key = client_of(made[0].sid, made[0].secret)
+    refused(403, 20403, with_key.new_keys.create)
+    refused(403, 20403, lambda: with_key.iam.v1.new_api_key.create(account_sid=ACCOUNT_SID))
+    ok("new_keys.create", "new_api_key.create")
+
+    sids = [os.environ["API_KEY_SID"]] + [key.sid for key in made]
+    paged("keys", client.keys, sids)
+    paged("get_api_keys", iam.get_api_keys, sids, account_sid=ACCOUNT_SID)
+    equal(iam.get_api_keys.list(account_sid=ACCOUNT_SID, limit=1)[0].flags, ["rest_api"])
+
+    first, second = made[0].sid, made[3].sid
+    equal(client.keys(first).fetch().friendly_name, "Key 0")
+    equal(iam.api_key(second).fetch().friendly_name, "Key 0")
+    ok("keys.fetch", "api_key.fetch")
+    equal(client.keys(first).update(friendly_name="Owls").friendly_name, "Owls")
+    equal(iam.api_key(first).fetch().friendly_name, "Owls")
+    equal(iam.api_key(second).update(friendly_name="Barn owls").friendly_name, "Barn owls")
+    equal(client.keys(second).fetch().friendly_name, "Barn owls")
+    ok("keys.update", "api_key.update")
+    for key in made:
+        resource = client.keys(key.sid) if key in made[:3] else iam.api_key(key.sid)
+        refused(403, 20403, client_of(key.sid, key.secret).keys(key.sid).delete)
+        equal(resource.delete(), True)
+        refused(404, 20404, resource.fetch)
+        refused(401, 20003, client_of(key.sid, key.secret).verify.v2.services("VA" + "0" * 32).fetch)
+    equal(len(client.keys.list()), 1)
+    ok("keys.delete", "api_key.delete")
+
+
 def api_key(service_sid):
     client = client_of(os.environ["API_KEY_SID"], os.environ["API_KEY_SECRET"])
     equal(client.verify.v2.services(service_sid).fetch().account_sid, ACCOUNT_SID)
@@ -921,6 +980,8 @@ def main():
     with_passkeys(client)
     documented_backend(client)
     errors(client, service_sid)
+    account(client)
+    api_keys(client)
     api_key(service_sid)
     asyncio.run(with_asyncio(service_sid))
     equal(entity.delete(), True)

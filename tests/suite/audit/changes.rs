@@ -208,6 +208,27 @@ impl Changes {
         self.expect(self.account(), "credential.deleted", &credential, Some(&reply));
     }
 
+    /// Creates, renames and deletes API keys at both of their addresses.
+    async fn change_api_keys(&mut self) {
+        let account = self.account_sid.clone();
+        let below_account = format!("/2010-04-01/Accounts/{account}/Keys");
+        for path in ["/v1/Keys", &below_account] {
+            let form = [("AccountSid", account.as_str()), ("FriendlyName", "Ann's script")];
+            let reply = self.backend.post(path, &form).await;
+            let key = sid_of(&reply);
+            self.expect(self.account(), "api-key.created", &key, Some(&reply));
+            let path = format!("{path}/{key}");
+            let reply = self.backend.post(&path, &[("FriendlyName", "Zoe's script")]).await;
+            self.expect(self.account(), "api-key.updated", &key, Some(&reply));
+            // Nothing changes.
+            assert_eq!(self.backend.post(&path, &[]).await.status, 200);
+            assert_error(&self.api_key_backend.delete(&path, &[]).await, 403, 20403);
+            let reply = self.backend.delete(&path, &[]).await;
+            self.expect(self.account(), "api-key.revoked", &key, Some(&reply));
+            assert_error(&self.backend.delete(&path, &[]).await, 404, 20404);
+        }
+    }
+
     /// Deletes the factor as the device, and the entity and the service as the account.
     async fn delete_everything(&mut self, world: &World, service: &str, device: &Device) {
         let factor = device.enrollment.factor_sid.clone();
@@ -279,6 +300,7 @@ on_every_database! {
         changes.use_passkey(&service).await;
         changes.change_webhook(&service).await;
         changes.change_credential().await;
+        changes.change_api_keys().await;
         changes.delete_everything(&world, &service, &device).await;
         changes.change_account(&world);
         changes.change_nothing(&service).await;
@@ -303,6 +325,7 @@ fn assert_records_name_what_changed(records: &[Value]) {
     assert_eq!(data("challenge.updated")["changed"], json!(["metadata"]));
     assert_eq!(data("webhook.updated")["changed"], json!(["version"]));
     assert_eq!(data("credential.updated")["changed"], json!(["friendly_name", "sandbox"]));
+    assert_eq!(data("api-key.updated"), json!({ "changed": ["friendly_name"] }));
     assert_eq!(data("account.updated"), json!({ "changed": ["debugger_webhook"] }));
 }
 

@@ -55,7 +55,8 @@ async fn invalid_list_parameters_are_refused() {
     ] {
         rows.push((token, invalid("PageToken")));
     }
-    let others = [WEBHOOKS, "/v1/Credentials", "/v1/Alerts"];
+    let keys = "/2010-04-01/Accounts/{AccountSid}/Keys";
+    let others = [WEBHOOKS, "/v1/Credentials", "/v1/Alerts", keys];
     for pattern in ["/v2/Services", ENTITIES, FACTORS, CHALLENGES].into_iter().chain(others) {
         for (query, refusal) in &rows {
             let path = format!("{}?{query}", fixture.path(pattern));

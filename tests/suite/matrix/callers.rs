@@ -11,7 +11,7 @@ use harness::{Auth, jws};
 use serde_json::json;
 
 use super::device_token::{device_token, hmac_device_token};
-use super::{ALERTS, Allowed, CHALLENGES, CREDENTIALS, EVENTS, Row, SERVICES, client};
+use super::{ALERTS, Allowed, CHALLENGES, CREDENTIALS, EVENTS, KEYS, Row, SERVICES, client};
 use crate::fixture::{Fixture, IDENTITY};
 use crate::world::{Device, World, created, signed_in};
 
@@ -232,6 +232,7 @@ pub(crate) async fn callers_with_other_access(
         enrolled_under_another_account(world, fixture, backends).await;
     vec![
         ("another account", basic(&backends.other.0, &backends.other.1), refusal_of_another_account),
+        ("API key", basic(&backends.key.0, &backends.key.1), refusal_of_api_key),
         (
             "access token of the entity",
             signed_in(fixture.token["token"].as_str().unwrap()),
@@ -285,9 +286,13 @@ async fn enrolled_under_another_account(
 fn refusal_of_another_account((_, pattern, allowed, _): Row) -> Option<(u16, i64)> {
     match allowed {
         Allowed::Anyone => None,
-        _ if [SERVICES, CREDENTIALS, ALERTS, EVENTS].contains(&pattern) => None,
+        _ if [SERVICES, CREDENTIALS, ALERTS, EVENTS, KEYS].contains(&pattern) => None,
         _ => Some((404, 20404)),
     }
+}
+
+fn refusal_of_api_key((_, _, allowed, _): Row) -> Option<(u16, i64)> {
+    (allowed == Allowed::AccountOwner).then_some((403, 20403))
 }
 
 fn refusal_of_enrollee((_, _, allowed, _): Row) -> Option<(u16, i64)> {

@@ -19,6 +19,8 @@ use crate::world::{World, assert_error, created, entity, on_every_database, sign
 pub(crate) enum Allowed {
     Anyone,
     Backend,
+    /// The backend with the account's auth token, and not with an API key.
+    AccountOwner,
     BackendOrEnrollee,
     BackendOrDevice,
     /// Only the backend, because phones do not enroll factors of this type. They may use the same route for push.
@@ -74,6 +76,17 @@ pub(crate) const TABLE: &[Row] = &[
     ("GET", "/v1/Alerts/{Sid}", Allowed::Backend, 200),
     ("GET", EVENTS, Allowed::Backend, 200),
     ("GET", "/v1/Events/{Sid}", Allowed::Backend, 200),
+    ("POST", KEYS, Allowed::AccountOwner, 201),
+    ("GET", KEYS, Allowed::Backend, 200),
+    ("GET", "/v1/Keys/{Sid}", Allowed::Backend, 200),
+    ("POST", "/v1/Keys/{Sid}", Allowed::AccountOwner, 200),
+    ("DELETE", "/v1/Keys/{Sid}", Allowed::AccountOwner, 204),
+    ("GET", "/2010-04-01/Accounts/{AccountSid}", Allowed::Backend, 200),
+    ("POST", "/2010-04-01/Accounts/{AccountSid}/Keys", Allowed::AccountOwner, 201),
+    ("GET", "/2010-04-01/Accounts/{AccountSid}/Keys", Allowed::Backend, 200),
+    ("GET", "/2010-04-01/Accounts/{AccountSid}/Keys/{Sid}", Allowed::Backend, 200),
+    ("POST", "/2010-04-01/Accounts/{AccountSid}/Keys/{Sid}", Allowed::AccountOwner, 200),
+    ("DELETE", "/2010-04-01/Accounts/{AccountSid}/Keys/{Sid}", Allowed::AccountOwner, 204),
     ("GET", "/countersign/v1/Services/{ServiceSid}/Events", Allowed::Backend, 200),
     ("GET", FACTOR_STREAM, Allowed::BackendOrDevice, 200),
     ("GET", CHALLENGE_STREAM, Allowed::BackendOrDevice, 200),
@@ -121,6 +134,7 @@ const CHALLENGE_STREAM: &str =
 const CREDENTIALS: &str = "/v1/Credentials";
 const ALERTS: &str = "/v1/Alerts";
 const EVENTS: &str = "/v1/Events";
+const KEYS: &str = "/v1/Keys";
 
 /// Sends the request of this row.
 async fn request(client: &Http, (factor_type, (method, pattern, ..)): RowOfType, fixture: &Fixture) -> Reply {
@@ -255,6 +269,7 @@ on_every_database! {
                 let may = match caller {
                     "access token" => matches!(who, Allowed::Anyone | Allowed::BackendOrEnrollee),
                     "device" => matches!(who, Allowed::Anyone | Allowed::BackendOrDevice),
+                    "API key" => who != Allowed::AccountOwner,
                     _ => true,
                 };
                 if !may {

@@ -61,7 +61,7 @@ impl Senders {
         if webhook.status == Status::Disabled && !once {
             return Ok(AttemptResult::skipped("the webhook is disabled"));
         }
-        let auth_token = app.account(account_sid).await?.auth_token;
+        let auth_token = app.account_with_token(account_sid).await?.auth_token;
         let subject = AlertSubject { service_sid: Some(service_sid), resource_sid: sid.to_string() };
         let call = WebhookCall { delivery, subject, url: &webhook.url, parameters, auth_token: &auth_token };
         let result = self.call(app, call, now).await;
@@ -82,7 +82,7 @@ impl Senders {
         parameters: &[(String, String)],
         now: Timestamp,
     ) -> Result<AttemptResult, Error> {
-        let account = app.account(delivery.account_sid).await?;
+        let account = app.account_with_token(delivery.account_sid).await?;
         let Some(url) = account.account.debugger_webhook else {
             return Ok(AttemptResult::skipped("the account has no debugger webhook"));
         };

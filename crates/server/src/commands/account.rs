@@ -105,7 +105,7 @@ async fn show(app: &App, sid: Option<AccountSid>, reveal: bool) -> Result<(), Cl
     };
     let sid = sid
         .ok_or_else(|| CliError::new("there is no account; create one with `countersign account create`"))?;
-    let found = app.account(sid).await.map_err(|error| not_found(sid, error))?;
+    let found = app.account_with_token(sid).await.map_err(|error| not_found(sid, error))?;
     print(&found.account)?;
     if let Some(url) = &found.account.debugger_webhook {
         say(format_args!("debugger      {}", url.as_str()))?;

@@ -2,7 +2,7 @@
 
 use app::App;
 use clap::{Args, Subcommand};
-use domain::{AccountSid, ApiKeySid, FriendlyName, Parameter as _};
+use domain::{AccountSid, ApiKey, ApiKeySid, FriendlyName, Parameter as _};
 use terminal::{CliError, say};
 
 use super::not_found::not_found;
@@ -22,7 +22,7 @@ enum Command {
         /// SID of the account that the key authenticates
         account_sid: AccountSid,
         /// Display name, 1 to 64 characters
-        #[arg(long, default_value = "API key")]
+        #[arg(long, default_value = ApiKey::DEFAULT_NAME)]
         name: String,
         #[command(flatten)]
         storage: StorageOptions,
@@ -68,7 +68,7 @@ async fn create(app: &App, account_sid: AccountSid, name: FriendlyName) -> Resul
 
 async fn list(app: &App, account_sid: AccountSid) -> Result<(), CliError> {
     app.account(account_sid).await.map_err(|error| not_found(account_sid, error))?;
-    for key in app.api_keys(account_sid).await? {
+    for key in app.all_api_keys(account_sid).await? {
         say(format_args!("{}  {}  {}", key.sid, key.created_at, key.friendly_name))?;
     }
     Ok(())

@@ -6,7 +6,7 @@ use store::{Conflict, EnrollmentKeyRow, Error, Store, Write};
 use crate::concurrency::run_concurrently;
 use crate::databases::TestDatabase;
 use crate::fixtures::*;
-use crate::paging::scattered;
+use crate::paging::{assert_paged_list, scattered};
 
 type EnrollmentKey = EnrollmentKeyRow<Plaintext>;
 
@@ -24,6 +24,8 @@ contract! {
     api_key_cannot_be_inserted_without_its_account,
     api_key_cannot_be_inserted_twice,
     api_keys_of_an_account_are_listed_oldest_first,
+    api_key_list_is_complete_and_ordered_with_every_page_size,
+    api_key_is_found_and_renamed_only_in_its_account,
     api_key_can_be_deleted_only_once_without_affecting_other_keys,
     enrollment_keys_are_listed_unchanged_and_oldest_first,
     enrollment_key_cannot_be_inserted_twice,
@@ -169,8 +171,39 @@ async fn api_keys_of_an_account_are_listed_oldest_first(store: Store) {
     });
     add(&store, keys.clone()).await;
     keys.sort_by_key(|key| (key.created_at, key.sid));
-    assert_same!(read!(store, |db| db.api_keys(owner.sid)).unwrap(), keys);
-    assert_same!(read!(store, |db| db.api_keys(other.sid)).unwrap(), Vec::<ApiKey>::new());
+    assert_same!(read!(store, |db| db.all_api_keys(owner.sid)).unwrap(), keys);
+    assert_same!(read!(store, |db| db.all_api_keys(other.sid)).unwrap(), Vec::<ApiKey>::new());
+}
+
+async fn api_key_list_is_complete_and_ordered_with_every_page_size(store: Store) {
+    let (owner, other) = (account(), account());
+    add(&store, [owner, other]).await;
+    let keys = scattered(|sid: ApiKeySid, time| {
+        changed(api_key(owner), |key| (key.sid, key.created_at) = (sid, time))
+    });
+    add(&store, keys.clone()).await;
+    add(&store, [api_key(other)]).await;
+    let page = async |request| read!(store, |db| db.api_keys(owner.sid, &request)).unwrap();
+    assert_paged_list(&keys, page).await;
+}
+
+async fn api_key_is_found_and_renamed_only_in_its_account(store: Store) {
+    let (owner, other) = (account(), account());
+    let (key, bystander) = (api_key(owner), api_key(owner));
+    add(&store, [owner, other]).await;
+    add(&store, [key, bystander]).await;
+    let new = leak(name(TRICKY_TEXT));
+    let renamed = changed(key, |key| key.friendly_name = new.clone());
+    for (account, sid) in [(other.sid, key.sid), (owner.sid, sid())] {
+        let found = read!(store, |db| db.api_key_of_account(account, sid)).unwrap();
+        assert_same!(found, None::<ApiKey>);
+        let changed = transact!(store, |tx| tx.rename_api_key(account, sid, new)).unwrap();
+        assert_same!(changed, None::<ApiKey>);
+    }
+    assert_same!(read!(store, |db| db.api_key(key.sid)).unwrap(), Some(key));
+    assert_same!(transact!(store, |tx| tx.rename_api_key(owner.sid, key.sid, new)).unwrap(), Some(renamed));
+    assert_same!(read!(store, |db| db.api_key_of_account(owner.sid, key.sid)).unwrap(), Some(renamed));
+    assert_same!(read!(store, |db| db.api_key(bystander.sid)).unwrap(), Some(bystander));
 }
 
 async fn api_key_can_be_deleted_only_once_without_affecting_other_keys(store: Store) {
@@ -180,7 +213,7 @@ async fn api_key_can_be_deleted_only_once_without_affecting_other_keys(store: St
     add(&store, [key, bystander]).await;
     assert_eq!(transact!(store, |tx| tx.delete_api_key(key.sid)).unwrap(), Some(key.account_sid));
     assert_eq!(transact!(store, |tx| tx.delete_api_key(key.sid)).unwrap(), None);
-    assert_same!(read!(store, |db| db.api_keys(account.sid)).unwrap(), [bystander]);
+    assert_same!(read!(store, |db| db.all_api_keys(account.sid)).unwrap(), [bystander]);
 }
 
 async fn deleting_an_account_deletes_all_its_resources_except_deliveries(database: TestDatabase) {

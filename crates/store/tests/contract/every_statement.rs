@@ -89,6 +89,7 @@ async fn insert_and_update(tx: &mut Write, rows: Rows) -> Result<(), Error> {
     let (challenge_sid, token_sid) = (tree.challenge.sid, tree.token.grant.sid);
     let metadata = string_map(&[]);
     tx.insert_api_key(api_key).await?;
+    tx.rename_api_key(account.sid, api_key.sid, &api_key.friendly_name).await?;
     tx.update_auth_token(account.sid, &account.auth_token, NOW).await?;
     tx.lock_enrollment_keys().await?;
     tx.insert_enrollment_key(enrollment_key, NOW).await?;
@@ -179,7 +180,8 @@ async fn query(db: &mut Read, rows: Rows) -> Result<(), Error> {
     db.file_damage().await?;
     db.accounts().await?;
     db.api_key(api_key.sid).await?;
-    db.api_keys(account.sid).await?;
+    db.api_key_of_account(account.sid, api_key.sid).await?;
+    db.all_api_keys(account.sid).await?;
     db.enrollment_keys::<Plaintext>().await?;
     db.server_key::<Plaintext>(&enrollment_key.kid).await?;
     for kind in SealedColumn::ALL {
@@ -232,6 +234,7 @@ async fn list(db: &mut Read, rows: Rows) -> Result<(), Error> {
     ];
     for page in &pages() {
         db.services(account.sid, page).await?;
+        db.api_keys(account.sid, page).await?;
         db.entities(account.sid, service.sid, page).await?;
         db.factors(entity.sid, page).await?;
         for factor_sid in [None, Some(factor.sid)] {

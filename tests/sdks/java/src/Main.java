@@ -68,6 +68,9 @@ public final class Main {
         deliveries.credentials();
         new Totp(client, resources.service).all();
         resources.failures();
+        Keys keys = new Keys(client);
+        keys.account();
+        keys.all();
         resources.apiKey();
 
         // Many programs set one global client.
