@@ -14,7 +14,7 @@ use crate::webhooks::CallbackUrl;
 pub struct Account {
     /// SID of the account (`AC…`).
     pub sid: AccountSid,
-    /// Display name, shown to operators only.
+    /// Display name of the account.
     pub friendly_name: FriendlyName,
     /// Auth token of the account. It is sealed instead of hashed, because webhooks are signed with it.
     pub auth_token: Sealed<AuthToken>,
@@ -60,7 +60,7 @@ pub struct ApiKey {
     pub sid: ApiKeySid,
     /// Account to which the API key belongs, and for which it authenticates backends.
     pub account_sid: AccountSid,
-    /// Display name, shown to operators only.
+    /// Display name of the API key.
     pub friendly_name: FriendlyName,
     /// Keyed hash of the API key's secret. The secret itself is shown only once, and is not stored.
     pub secret_hash: Vec<u8>,

@@ -316,6 +316,10 @@ mod tests {
         assert_eq!(problem.to_string(), "60306 Invalid Request: Sandbox must be true or false");
         let missing = Problem::missing("Identity");
         assert_eq!(missing.message(), "Missing required parameter Identity in the post body");
+        let missing = Problem::missing_in_query("AccountSid");
+        assert_eq!(missing.message(), "Missing required parameter AccountSid in the query");
+        assert_eq!(missing.code(), Code::MissingParameter);
+        assert_eq!(Problem::auth_token_required().code(), Code::Forbidden);
         assert_eq!(Problem::from(Code::NotFound), Problem::not_found());
         assert_eq!(Code::NotFound.more_info(), "https://www.twilio.com/docs/errors/20404");
     }

@@ -50,7 +50,7 @@ impl<const MIN: usize, const MAX: usize> fmt::Debug for Text<MIN, MAX> {
     }
 }
 
-/// The friendly name of a service, factor, webhook or credential: 1 to 64 characters
+/// The friendly name of an account, API key, service, factor, webhook or credential: 1 to 64 characters
 /// (docs/protocol/decisions.md, No. 3).
 pub type FriendlyName = Text<1, 64>;
 

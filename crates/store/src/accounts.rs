@@ -67,8 +67,8 @@ impl Read {
         self.fetch_all(sql, bind![], parse_account).await
     }
 
-    /// Returns the API key with this SID, of whatever account, or `None` if there is none. For the authentication of its
-    /// user.
+    /// Returns the API key with this SID, of any account, or `None` if there is none. For authentication, which does not
+    /// know the account yet.
     ///
     /// # Errors
     /// Returns an error if the database operation fails.
