@@ -427,11 +427,15 @@ async fn json_path_suffix_is_accepted_and_omitted_from_response_urls() {
             continue;
         }
         let path = fixture.path(pattern);
+        let with_suffix = match path.split_once('?') {
+            Some((path, query)) => format!("{path}.json?{query}"),
+            None => format!("{path}.json"),
+        };
+        let has_suffixed_links = pattern.starts_with("/2010-04-01/");
         for client in [&backend, &device] {
-            let (plain, suffixed) =
-                (client.get(&path, &[]).await, client.get(&format!("{path}.json"), &[]).await);
+            let (plain, suffixed) = (client.get(&path, &[]).await, client.get(&with_suffix, &[]).await);
             assert_eq!((suffixed.status, suffixed.json()), (plain.status, plain.json()), "{pattern}");
-            assert!(!suffixed.text.contains(".json"), "{suffixed:?}");
+            assert!(has_suffixed_links || !suffixed.text.contains(".json"), "{suffixed:?}");
         }
     }
     let list = backend.get("/v2/Services.json?PageSize=1", &[]).await;

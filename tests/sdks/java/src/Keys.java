@@ -56,7 +56,7 @@ final class Keys {
             secrets.add(key.getSecret());
         }
         Checks.refused(400, 60306, () -> NewApiKey.creator(Main.ACCOUNT_SID)
-                .setKeyType(NewApiKey.Keytype.RESTRICTED)
+                .setKeyType("restricted")
                 .create(client));
         TwilioRestClient own = clientOf(made.get(1), secrets.get(1));
         Checks.refused(403, 20403, () -> NewKey.creator().create(own));
