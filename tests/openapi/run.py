@@ -28,6 +28,7 @@ CHECKS = [
 ]
 # Generated examples for each operation, besides those that its schemas require.
 EXAMPLES = 20
+RELATIVE_LINKS = {"uri", "first_page_uri", "next_page_uri", "previous_page_uri"}
 
 
 def environment(**more):
@@ -103,6 +104,12 @@ def official(ours):
                 paths[path] = operations
     # Actors here are not users of a console ("Who changes something" in openapi/differences.json).
     del components["schemas"]["monitor.v1.event"]["properties"]["actor_sid"]["pattern"]
+    # The links of lists in the API version 2010-04-01 are relative, at Twilio too, although the document has absolute ones.
+    for operations in paths.values():
+        for response in operations.get("get", {}).get("responses", {}).values():
+            members = response.get("content", {}).get("application/json", {}).get("schema", {}).get("properties", {})
+            for name in RELATIVE_LINKS & members.keys():
+                members[name].pop("format", None)
     return {"openapi": "3.0.3", "info": {"title": "Official", "version": "1"}, "paths": paths, "components": components}
 
 
