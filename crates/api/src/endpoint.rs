@@ -1,4 +1,4 @@
-//! What a route of the API has beside its method and path.
+//! The callers and the handler of a route of the API.
 
 use actix_web::HttpResponse;
 use futures_util::future::LocalBoxFuture;

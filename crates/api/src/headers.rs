@@ -3,7 +3,7 @@
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use domain::RequestSid;
 
-/// The headers that every response has, beside its ID (docs/protocol/authentication.md, section 4).
+/// The headers that every response has in addition to its ID (docs/protocol/authentication.md, section 4).
 static STANDARD_HEADERS: [(HeaderName, HeaderValue); 6] = [
     (header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")),
     (

@@ -79,7 +79,7 @@ impl FactorType {
     }
 }
 
-/// What has a factor type: the kind of a factor or of a challenge.
+/// A kind of factor or challenge, which determines its factor type.
 pub trait HasFactorType {
     /// Returns the factor type.
     fn factor_type(&self) -> FactorType;

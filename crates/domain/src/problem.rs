@@ -143,7 +143,7 @@ codes! {
     InvalidAttestedCredential = 60387, "Attested credential data invalid or not provided";
     /// The friendly name of a passkey is missing or invalid.
     InvalidDisplayName = 60388, "Display name invalid or not provided";
-    /// No passkey answers the description.
+    /// No matching passkey exists.
     PasskeyNotFound = 60390, "Factor not found";
     /// The service has no passkey challenge with this SID.
     PasskeyChallengeNotFound = 60391, "Challenge not found";

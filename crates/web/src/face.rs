@@ -17,7 +17,7 @@ use crate::route::{Route, RouteMatch};
 ///
 /// The middleware answers `OPTIONS` itself, with 204 and the headers of the face.
 pub trait Face: Send + Sync + 'static {
-    /// What the face's routes have beside their method, path and limits, such as the handler.
+    /// What the face's routes have in addition to their method, path and limits, such as the handler.
     type Endpoint: Copy + 'static;
 
     /// The result of authenticating the sender of a large body. The handler receives it.

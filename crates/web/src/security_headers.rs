@@ -2,7 +2,7 @@
 
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-/// The headers of every page and of its files, beside their content security policy.
+/// The headers of every page and of its files, in addition to their content security policy.
 static SECURITY_HEADERS: [(HeaderName, HeaderValue); 5] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     // Browsers that do not know `frame-ancestors` obey this header.

@@ -131,8 +131,8 @@ pub(crate) fn view(challenge: &Challenge, now: Timestamp, public_url: &str) -> V
     Value::Object(body)
 }
 
-/// Returns the members of a passkey challenge that a device signs if the challenge is one of push. What is unknown before
-/// the answer is an empty text, as in the examples of the official OpenAPI document.
+/// Returns, for a passkey challenge, the members that a device would sign in a push challenge. Members that are unknown
+/// before the answer are empty strings, as in the examples of the official OpenAPI document.
 fn passkey_fields(target: &PasskeyTarget, challenge: &Challenge, now: Timestamp) -> Map<String, Value> {
     let fields = [
         ("hidden_details", Value::Null),

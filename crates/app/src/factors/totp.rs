@@ -22,7 +22,7 @@ use crate::factors::{about, count_creation, count_verification};
 use crate::master_keys::MasterKeySource;
 use crate::outbox::Outbox;
 
-/// Number of digits from which on codes are hard to guess within the limits on attempts (docs/totp.md).
+/// Minimum number of digits at which codes are hard to guess within the limits on attempts (docs/totp.md).
 const SAFE_CODE_LENGTH: i64 = 6;
 
 /// The parameters of a new TOTP factor.

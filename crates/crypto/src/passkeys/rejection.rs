@@ -22,8 +22,8 @@ pub enum Rejection {
     /// The client data is too long, or is not a JSON object with the required members.
     #[error("clientDataJSON must be a JSON object of at most 4096 bytes in base64url")]
     ClientData,
-    /// The client data is of another ceremony.
-    #[error("clientDataJSON is of another ceremony")]
+    /// The client data belongs to another ceremony.
+    #[error("clientDataJSON belongs to another ceremony")]
     Ceremony,
     /// The client data contains another challenge.
     #[error("clientDataJSON contains another challenge")]
@@ -46,8 +46,8 @@ pub enum Rejection {
     /// The authenticator data are for another relying party.
     #[error("the authenticator data are for another relying party")]
     RelyingParty,
-    /// The authenticator did not test that a user is present.
-    #[error("the authenticator did not test that the user is present")]
+    /// The authenticator did not confirm that a user was present.
+    #[error("the authenticator did not confirm that the user was present")]
     UserPresence,
     /// The authenticator did not verify the user, which is required.
     #[error("the authenticator did not verify the user, which is required")]
@@ -71,7 +71,7 @@ pub enum Rejection {
     #[error("the public key is malformed")]
     PublicKey,
     /// The authenticator data continue after the public key or after the extensions.
-    #[error("the authenticator data continue after their end")]
+    #[error("the authenticator data contain extra bytes at the end")]
     TrailingData,
     /// The user handle is missing, although the user was not known before.
     #[error("userHandle is missing")]
