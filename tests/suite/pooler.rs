@@ -10,7 +10,7 @@ use crate::world::{BINARY, WAIT_TIMEOUT, World, entity};
 async fn enrollment_and_approval_work_through_pgbouncer() {
     let test = "pooler::enrollment_and_approval_work_through_pgbouncer";
     let Some(world) = World::pooled_with(test, LOOPBACK_ARGUMENTS) else { return };
-    assert!(world.server.log().contains("a pooler in transaction mode"), "{}", world.server.log());
+    world.server.wait_for_log("a pooler in transaction mode").await;
     let receiver = Receiver::start([harness::Answer::ok(), harness::Answer::ok()]);
     let service = world.service().await;
     webhook(&world, &service, &receiver.at("/hook"), &[]).await;

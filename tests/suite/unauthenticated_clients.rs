@@ -266,8 +266,7 @@ fn limited(folder: &std::path::Path, ulimit: &str, arguments: &[&str]) -> Server
 async fn low_open_file_limit_reduces_client_connections_but_not_database_connections() {
     let folder = tempfile::tempdir().unwrap();
     let server = limited(folder.path(), "-n 256", &[]);
-    let log = server.log();
-    assert!(log.contains("the limit of 256 open files allows only 128 connections"), "{log}");
+    server.wait_for_log("the limit of 256 open files allows only 128 connections").await;
     let mut backend = RawConnection::at(server.url()).await;
     backend.send(HEALTH_REQUEST).await;
     assert_eq!(backend.receive().await.status, 200);

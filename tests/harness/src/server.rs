@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::client::{Auth, Http};
 use crate::environment::remove_server_variables;
-use crate::poll::poll;
+use crate::poll::{poll, wait_until};
 use crate::random::random_hex;
 use crate::transcript::Transcript;
 
@@ -122,6 +122,17 @@ impl Server {
     /// Returns the server's standard error so far, restarts included.
     pub fn log(&self) -> String {
         self.log.text()
+    }
+
+    /// Waits until the server's log contains `expected`. A line reaches the log shortly after it was written, so it may be
+    /// absent when the server is ready.
+    ///
+    /// # Panics
+    ///
+    /// If the line does not appear.
+    pub async fn wait_for_log(&self, expected: &str) {
+        let what = format!("the log contains {expected:?}");
+        wait_until(&what, WAIT_TIMEOUT, async || self.log().contains(expected).then_some(())).await;
     }
 
     /// Kills the server with SIGKILL and waits until it has exited.

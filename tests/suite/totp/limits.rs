@@ -86,6 +86,7 @@ on_every_database! {
             factor.update(&world, &[("Config.CodeLength", "6")]).await;
             created(&factor.challenge(&world, &[]).await);
         }
+        world.server.wait_for_log("codes of fewer than six digits").await;
         assert_eq!(world.server.log().matches("codes of fewer than six digits").count(), 1);
     }
 }

@@ -164,7 +164,7 @@ enum Unrouted {
     ByCredential,
     /// Housekeeping searches all services for old or deleted rows.
     Housekeeping,
-    /// An operator's command reads a whole table.
+    /// An operator's command reads a whole table, or a test server erases its data.
     WholeTable,
     /// The table has no column for the service.
     NoColumn,
@@ -204,6 +204,7 @@ const UNROUTED: &[(&str, Unrouted)] = &[
     ("SELECT COUNT(*) FROM entities WHERE deleted_at IS NOT NULL", Unrouted::Housekeeping),
     ("AS sealed FROM access_tokens", Unrouted::WholeTable),
     ("AS sealed FROM totp_factors", Unrouted::WholeTable),
+    ("DELETE FROM challenges WHERE entity_sid IS NULL", Unrouted::WholeTable),
     ("DELETE FROM factor_creations", Unrouted::NoColumn),
     ("INSERT INTO factor_creations", Unrouted::NoColumn),
     ("FROM factor_creations WHERE entity_sid = $1", Unrouted::NoColumn),
