@@ -220,7 +220,7 @@ async fn head_request_gets_the_headers_at_once_and_other_methods_are_refused() {
     );
 }
 
-/// The order of magnitude: a change takes milliseconds, and not the time until a stream reads without a notice.
+/// A change arrives within milliseconds, not only when a stream reads without a notice.
 #[tokio::test]
 async fn answers_reach_their_streams_within_a_second() {
     let world = World::sqlite();
