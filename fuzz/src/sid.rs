@@ -4,8 +4,9 @@ use std::fmt::Debug;
 
 use domain::parameter::Parameter;
 use domain::sids::{
-    AccessTokenSid, AccountSid, AlertSid, ApiKeySid, ChallengeSid, CredentialSid, EntitySid, FactorSid,
-    MessagingServiceSid, NotificationSid, RequestSid, ServiceSid, Sid, TemplateSid, WebhookSid,
+    AccessTokenSid, AccountSid, AlertSid, ApiKeySid, AttemptSid, BucketSid, ChallengeSid, CredentialSid,
+    EntitySid, FactorSid, MailerSid, MessagingConfigurationSid, MessagingServiceSid, NotificationSid,
+    RateLimitSid, RequestSid, SafeNumberSid, ServiceSid, Sid, TemplateSid, VerificationSid, WebhookSid,
 };
 use domain::{Entropy, FactorType, Timestamp, TraceParent};
 use serde::Serialize;
@@ -23,15 +24,22 @@ pub fn check(data: &[u8]) {
             read::<AccountSid>(one, other),
             read::<AlertSid>(one, other),
             read::<ApiKeySid>(one, other),
+            read::<AttemptSid>(one, other),
+            read::<BucketSid>(one, other),
             read::<ChallengeSid>(one, other),
             read::<CredentialSid>(one, other),
             read::<EntitySid>(one, other),
             read::<FactorSid>(one, other),
+            read::<MailerSid>(one, other),
+            read::<MessagingConfigurationSid>(one, other),
             read::<MessagingServiceSid>(one, other),
             read::<NotificationSid>(one, other),
+            read::<RateLimitSid>(one, other),
             read::<RequestSid>(one, other),
+            read::<SafeNumberSid>(one, other),
             read::<ServiceSid>(one, other),
             read::<TemplateSid>(one, other),
+            read::<VerificationSid>(one, other),
             read::<WebhookSid>(one, other),
         ];
         let found = kinds.iter().filter(|found| **found).count();

@@ -47,10 +47,10 @@ CREATE TABLE deliveries (
     finished_at   BIGINT,                       -- null: pending
     scheduled_at  BIGINT  NOT NULL,             -- when due_at was set; later than now: by a clock that was ahead
     attempts      BIGINT  NOT NULL,             -- finished and begun
-    kind          TEXT    NOT NULL CHECK (kind IN ('webhook', 'push', 'debugger')),
+    kind          TEXT    NOT NULL CHECK (kind IN ('webhook', 'push', 'debugger', 'message')),
     state         TEXT    NOT NULL CHECK (state IN ('owed', 'delivered', 'skipped', 'failed')),
     lease         TEXT,                         -- the worker that makes an attempt; null: none
-    subject       TEXT    NOT NULL,             -- SID of the webhook, the factor or the alert
+    subject       TEXT    NOT NULL,             -- SID of the webhook, the factor, the alert or the verification
     destination   TEXT    NOT NULL,             -- deliveries to one destination share a limit
     work          TEXT    NOT NULL,             -- JSON
     CHECK ((state = 'owed') = (finished_at IS NULL)),

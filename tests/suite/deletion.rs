@@ -47,7 +47,7 @@ fn numbered_sid(world: &World, begin: &str) -> String {
 }
 
 /// Returns an SQL expression for the 16 bytes of `sid`, as the database stores them.
-fn stored_sid(world: &World, sid: &str) -> String {
+pub(crate) fn stored_sid(world: &World, sid: &str) -> String {
     let digits = &sid[2..];
     match world.storage {
         Storage::Postgres { .. } => format!("CAST('{digits}' AS UUID)"),

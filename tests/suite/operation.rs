@@ -101,7 +101,7 @@ pub(crate) fn refuse(command: &mut Command, expected: &[&str]) -> CommandOutput 
 
 /// Returns the value after `label` in the output of a command.
 #[track_caller]
-fn value_of(label: &str, printed: &str) -> String {
+pub(crate) fn value_of(label: &str, printed: &str) -> String {
     let value = printed.lines().find_map(|line| line.trim().strip_prefix(label));
     value.unwrap_or_else(|| panic!("{label}: {printed}")).trim().to_owned()
 }

@@ -26,6 +26,9 @@ async fn lists(world: &World, count: usize) -> Vec<List> {
         (format!("/v2/Services/{}/Entities", fixture.service), "entities"),
         (format!("{user}/Factors"), "factors"),
         (format!("/v2/Services/{}/Webhooks", fixture.service), "webhooks"),
+        (format!("/v2/Services/{}/RateLimits", fixture.service), "rate_limits"),
+        (fixture.path("/v2/Services/{ServiceSid}/RateLimits/{RateLimitSid}/Buckets"), "buckets"),
+        (format!("/v2/Services/{}/MessagingConfigurations", fixture.service), "messaging_configurations"),
         ("/v1/Credentials".to_owned(), "credentials"),
         (format!("{user}/Challenges"), "challenges"),
     ]
@@ -33,20 +36,31 @@ async fn lists(world: &World, count: usize) -> Vec<List> {
     for (path, key, items) in &mut made {
         *items = sids(&page(&backend.get(path, &[]).await), key);
         while items.len() < count {
-            let identity = format!("user-of-list-{}", items.len());
+            let number = items.len();
             let mut form = fixture.form(match *key {
                 "services" => "/v2/Services",
                 "entities" => "/v2/Services/{ServiceSid}/Entities",
                 "factors" => "/v2/Services/{ServiceSid}/Entities/{Identity}/Factors",
                 "webhooks" => "/v2/Services/{ServiceSid}/Webhooks",
+                "rate_limits" => "/v2/Services/{ServiceSid}/RateLimits",
+                "buckets" => "/v2/Services/{ServiceSid}/RateLimits/{RateLimitSid}/Buckets",
+                "messaging_configurations" => "/v2/Services/{ServiceSid}/MessagingConfigurations",
                 "credentials" => "/v1/Credentials",
                 _ => "/v2/Services/{ServiceSid}/Entities/{Identity}/Challenges",
             });
-            if *key == "entities" {
-                form = vec![("Identity", identity)];
+            // These parameters must differ.
+            match *key {
+                "entities" => form = vec![("Identity", format!("user-of-list-{number}"))],
+                "rate_limits" => form = vec![("UniqueName", format!("list-{number}"))],
+                "buckets" => form = vec![("Max", "1".to_owned()), ("Interval", (number + 100).to_string())],
+                "messaging_configurations" => {
+                    let letter = char::from(b'A' + u8::try_from(number).unwrap());
+                    form[0] = ("Country", format!("X{letter}"));
+                }
+                _ => {}
             }
             let form: Vec<_> = form.iter().map(|(name, value)| (*name, value.as_str())).collect();
-            items.push(created(&backend.post(path, &form).await)["sid"].as_str().unwrap().to_owned());
+            items.push(name(&created(&backend.post(path, &form).await)));
         }
     }
     made.map(|(path, key, items)| List { path, key, items }).into()
@@ -59,8 +73,13 @@ fn page(reply: &Reply) -> Value {
     reply.json()
 }
 
+/// Returns the SID of an item, or the country of a messaging configuration, which has no SID.
+fn name(item: &Value) -> String {
+    item["sid"].as_str().or(item["country"].as_str()).unwrap().to_owned()
+}
+
 fn sids(page: &Value, key: &str) -> Vec<String> {
-    page[key].as_array().unwrap().iter().map(|item| item["sid"].as_str().unwrap().to_owned()).collect()
+    page[key].as_array().unwrap().iter().map(name).collect()
 }
 
 /// Fetches the page at the URL in the member `address` of the page's `meta`. Returns `None` if that URL is
@@ -201,8 +220,17 @@ async fn empty_list_is_one_empty_page() {
         assert_eq!(page["meta"]["key"], key);
     };
     nothing(page(&client.get("/v2/Services", &[]).await), "services");
+    nothing(page(&client.get("/v2/Templates", &[]).await), "templates");
+    nothing(page(&client.get("/v2/Attempts", &[]).await), "attempts");
     let entities = format!("/v2/Services/{}/Entities", world.service().await);
     nothing(page(&client.get(&entities, &[]).await), "entities");
+    let service = entities.trim_end_matches("/Entities");
+    let limits = format!("{service}/RateLimits");
+    nothing(page(&client.get(&limits, &[]).await), "rate_limits");
+    created(&client.post(&limits, &[("UniqueName", "a")]).await);
+    nothing(page(&client.get(&format!("{limits}/a/Buckets"), &[]).await), "buckets");
+    let configurations = format!("{service}/MessagingConfigurations");
+    nothing(page(&client.get(&configurations, &[]).await), "messaging_configurations");
     created(&client.post(&entities, &[("Identity", IDENTITY)]).await);
     nothing(page(&client.get(&format!("{entities}/{IDENTITY}/Factors"), &[]).await), "factors");
     nothing(page(&client.get(&format!("{entities}/{IDENTITY}/Challenges"), &[]).await), "challenges");

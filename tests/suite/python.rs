@@ -28,6 +28,9 @@ pub(crate) fn every_operation(mut interpreter: Command, script: &str) {
     let world = World::sqlite_with(LOOPBACK_ARGUMENTS);
     let key = world.command(&["api-key", "create", world.server.account_sid()]);
     let key: Vec<_> = key.lines().map(|line| line.split_whitespace().last().unwrap()).collect();
+    // No endpoint creates a template.
+    let text = ["--channels", "sms,voice", "--locale", "en", "--text", "{{code}} logs you in"];
+    world.command(&[&["template", "create", "--name", "Login"], &text[..]].concat());
     let output = interpreter
         .arg(sdks(script))
         .env("BASE_URL", world.server.url())

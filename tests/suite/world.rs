@@ -50,6 +50,10 @@ pub(crate) struct World {
     pub(crate) database: Option<Database>,
 }
 
+/// A gateway for text messages that cannot be reached, so that verifications can be created and nothing is sent. No
+/// program listens at the port for discarded data.
+const GATEWAY: &[&str] = &["--sms-url", "http://127.0.0.1:9/"];
+
 impl World {
     /// Starts a server that keeps everything in memory.
     pub(crate) fn ephemeral() -> Self {
@@ -92,7 +96,8 @@ impl World {
     }
 
     fn on(storage: Storage, arguments: &[&str], folder: TempDir, database: Option<Database>) -> Self {
-        let server = Server::start(BINARY, storage.clone(), arguments);
+        let arguments = [GATEWAY, arguments].concat();
+        let server = Server::start(BINARY, storage.clone(), &arguments);
         Self { server, storage, phones: Mutex::default(), _folder: folder, database }
     }
 
@@ -144,10 +149,26 @@ impl World {
             }
             let path = format!("/v2/Services/{}/Webhooks", service["sid"].as_str().unwrap());
             let webhooks = list(&path, "webhooks").await;
-            everything.push(json!({ "service": service, "entities": entities, "webhooks": webhooks }));
+            let path = format!("/v2/Services/{}/RateLimits", service["sid"].as_str().unwrap());
+            let mut limits = Vec::new();
+            for limit in list(&path, "rate_limits").await {
+                let path = format!("{path}/{}/Buckets", limit["sid"].as_str().unwrap());
+                limits.push(json!({ "rate_limit": limit, "buckets": list(&path, "buckets").await }));
+            }
+            let path = format!("/v2/Services/{}/MessagingConfigurations", service["sid"].as_str().unwrap());
+            let configurations = list(&path, "messaging_configurations").await;
+            everything.push(json!({
+                "service": service,
+                "entities": entities,
+                "webhooks": webhooks,
+                "rate_limits": limits,
+                "messaging_configurations": configurations,
+            }));
         }
         let credentials = list("/v1/Credentials", "credentials").await;
         everything.extend(credentials.into_iter().map(|credential| json!({ "credential": credential })));
+        let templates = list("/v2/Templates", "templates").await;
+        everything.extend(templates.into_iter().map(|template| json!({ "template": template })));
         let path = format!("/2010-04-01/Accounts/{}", self.server.account_sid());
         let keys = list(&format!("{path}/Keys"), "keys").await;
         everything.extend(keys.into_iter().map(|key| json!({ "api_key": key })));

@@ -7,6 +7,9 @@ use domain::{Code, Problem};
 use serde_json::json;
 use web::status;
 
+/// The header that names the rate limit of the service that refused a request.
+const REACHED_RATE_LIMIT: &str = "Twilio-Reached-Rate-Limit";
+
 /// The error that a request handler returns. The middleware renders it as an HTTP response.
 #[derive(Debug)]
 pub struct Error(pub(crate) app::Error);
@@ -64,6 +67,10 @@ pub(crate) fn body(problem: &Problem, path: Option<&str>) -> HttpResponse {
     }
     if let Some(seconds) = problem.retry_after() {
         response.insert_header((header::RETRY_AFTER, HeaderValue::from(seconds)));
+    }
+    // Names of rate limits consist of characters that every header may contain.
+    if let Some(limit) = problem.reached_limit() {
+        response.insert_header((REACHED_RATE_LIMIT, limit.as_str()));
     }
     response.json(json!({
         "code": code.number(),

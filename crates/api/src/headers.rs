@@ -17,7 +17,7 @@ static STANDARD_HEADERS: [(HeaderName, HeaderValue); 6] = [
     (
         header::ACCESS_CONTROL_EXPOSE_HEADERS,
         HeaderValue::from_static(
-            "Date, ETag, Retry-After, Twilio-Request-Id, Twilio-Verify-Signature-Fields",
+            "Date, ETag, Retry-After, Twilio-Reached-Rate-Limit, Twilio-Request-Id, Twilio-Verify-Signature-Fields",
         ),
     ),
     (header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true")),

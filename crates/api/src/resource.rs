@@ -13,10 +13,15 @@ use domain::access_tokens::TokenText;
 use domain::alerts::Alert;
 use domain::audit::AuditRecord;
 use domain::credentials::Credential;
+use domain::forms::FormType;
+use domain::messaging_configurations::MessagingCountry;
 use domain::parameter::Parameter as _;
+use domain::rate_limits::RateLimitKey;
+use domain::verifications::{Attempt, Verification, VerificationTarget};
 use domain::{
     AccessToken, Account, AccountSid, ApiKey, Challenge, ChallengeSid, Entity, EntityPath, EntityRef, Factor,
-    Identity, Problem, Service, ServiceSid, Webhook,
+    Identity, MessagingConfiguration, PhoneNumber, Problem, RateLimit, RateLimitBucket, SafeNumber, Service,
+    ServiceSid, Webhook,
 };
 use web::PathParameters;
 
@@ -50,6 +55,30 @@ impl<'r, C: CallerClass> Lookup<'r, C> {
     /// Returns error code 20404 if the text is not a SID of the expected kind, because no resource can have it.
     fn sid<S: FromStr>(&self, name: &str) -> Result<S, Problem> {
         self.parameter(name).parse().map_err(|_| Problem::not_found())
+    }
+
+    /// Returns the phone number in the path.
+    ///
+    /// # Errors
+    /// Returns error code 20404 if the text is not a phone number, because no resource can have it.
+    fn phone_number(&self) -> Result<PhoneNumber, Problem> {
+        PhoneNumber::from_parameter(&self.recipient("PhoneNumber")).map_err(|_| Problem::not_found())
+    }
+
+    /// Returns the text of a parameter that may be a phone number or a mail address. Some clients percent-encode the plus
+    /// sign, which the router leaves encoded.
+    fn recipient(&self, name: &str) -> String {
+        self.parameter(name).replace("%2B", "+").replace("%2b", "+")
+    }
+
+    /// Returns the SID or the unique name of the rate limit in the path. Its parameter is `RateLimitSid` in the paths of
+    /// a rate limit's subresources, otherwise `Sid`.
+    ///
+    /// # Errors
+    /// Returns error code 20404 if the text is neither, because no resource can have it.
+    fn rate_limit_key(&self) -> Result<RateLimitKey, Problem> {
+        let text = self.parameters.get("RateLimitSid").unwrap_or_else(|| self.parameter("Sid"));
+        RateLimitKey::from_path(text).ok_or_else(Problem::not_found)
     }
 
     /// Returns the challenge SID in the path. Its parameter is `Sid`, or `ChallengeSid` in the paths of a challenge's
@@ -198,10 +227,63 @@ impl Resource<Backend> for UsableToken {
     }
 }
 
+/// A verification that can still be approved, and the service to which it belongs.
+pub(crate) struct OpenVerification {
+    pub(crate) service: Service,
+    pub(crate) verification: Verification,
+}
+
+/// The path may name the verification by its SID, or by the phone number or mail address of its recipient.
+impl Resource<Backend> for OpenVerification {
+    async fn find(lookup: &Lookup<'_, Backend>) -> Result<Self, Error> {
+        let service = lookup.app.service(lookup.account_sid(), lookup.sid("ServiceSid")?).await?;
+        let target =
+            VerificationTarget::from_path(&lookup.recipient("Sid")).ok_or_else(Problem::not_found)?;
+        let verification = lookup.app.open_verification(service.account_sid, service.sid, target).await?;
+        Ok(Self { service, verification })
+    }
+}
+
 impl Resource<Backend> for Webhook {
     async fn find(lookup: &Lookup<'_, Backend>) -> Result<Self, Error> {
         let (service_sid, sid) = (lookup.sid("ServiceSid")?, lookup.sid("Sid")?);
         Ok(lookup.app.webhook(lookup.account_sid(), service_sid, sid).await?)
+    }
+}
+
+impl Resource<Backend> for RateLimit {
+    async fn find(lookup: &Lookup<'_, Backend>) -> Result<Self, Error> {
+        let (service_sid, key) = (lookup.sid("ServiceSid")?, lookup.rate_limit_key()?);
+        Ok(lookup.app.rate_limit(lookup.account_sid(), service_sid, key).await?)
+    }
+}
+
+impl Resource<Backend> for RateLimitBucket {
+    async fn find(lookup: &Lookup<'_, Backend>) -> Result<Self, Error> {
+        let (service_sid, key) = (lookup.sid("ServiceSid")?, lookup.rate_limit_key()?);
+        Ok(lookup.app.bucket(lookup.account_sid(), service_sid, key, lookup.sid("Sid")?).await?)
+    }
+}
+
+impl Resource<Backend> for MessagingConfiguration {
+    async fn find(lookup: &Lookup<'_, Backend>) -> Result<Self, Error> {
+        let service_sid = lookup.sid("ServiceSid")?;
+        let country = MessagingCountry::from_parameter(lookup.parameter("Country"));
+        let country = country.map_err(|_| Problem::not_found())?;
+        Ok(lookup.app.messaging_configuration(lookup.account_sid(), service_sid, country).await?)
+    }
+}
+
+impl Resource<Backend> for SafeNumber {
+    async fn find(lookup: &Lookup<'_, Backend>) -> Result<Self, Error> {
+        Ok(lookup.app.safe_number(lookup.account_sid(), lookup.phone_number()?).await?)
+    }
+}
+
+/// The forms, which are the same for all accounts.
+impl Resource<Backend> for FormType {
+    async fn find(lookup: &Lookup<'_, Backend>) -> Result<Self, Error> {
+        Ok(Self::from_path(lookup.parameter("FormType")).ok_or_else(Problem::not_found)?)
     }
 }
 
@@ -214,6 +296,12 @@ impl Resource<Backend> for Credential {
 impl Resource<Backend> for Alert {
     async fn find(lookup: &Lookup<'_, Backend>) -> Result<Self, Error> {
         Ok(lookup.app.alert(lookup.account_sid(), lookup.sid("Sid")?).await?)
+    }
+}
+
+impl Resource<Backend> for Attempt {
+    async fn find(lookup: &Lookup<'_, Backend>) -> Result<Self, Error> {
+        Ok(lookup.app.attempt(lookup.account_sid(), lookup.sid("Sid")?).await?)
     }
 }
 

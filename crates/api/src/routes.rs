@@ -18,8 +18,9 @@ use crate::callers::Callers;
 use crate::endpoint::Endpoint;
 use crate::request::authorized;
 use crate::{
-    access_tokens, accounts, alerts, api_keys, audit, challenges, credentials, entities, error, factors,
-    health, notifications, openapi, passkeys, services, streams, unsupported, webhooks,
+    access_tokens, accounts, alerts, api_keys, attempts, audit, challenges, credentials, entities, error,
+    factors, forms, health, messaging_configurations, notifications, openapi, passkeys, rate_limits,
+    safe_list, services, streams, templates, verifications, webhooks,
 };
 
 macro_rules! routes {
@@ -111,6 +112,16 @@ routes! {
     "/v2/Services/{ServiceSid}/Passkeys/ApproveChallenge" {
         POST passkeys::approve_challenge, Backend;
     }
+    "/v2/Services/{ServiceSid}/Verifications" {
+        POST verifications::create, Backend;
+    }
+    "/v2/Services/{ServiceSid}/Verifications/{Sid}" {
+        GET verifications::fetch, Backend;
+        POST verifications::update, Backend;
+    }
+    "/v2/Services/{ServiceSid}/VerificationCheck" {
+        POST verifications::check, Backend;
+    }
     "/v2/Services/{ServiceSid}/Webhooks" {
         POST webhooks::create, Backend;
         GET webhooks::list, Backend;
@@ -119,6 +130,55 @@ routes! {
         GET webhooks::fetch, Backend;
         POST webhooks::update, Backend;
         DELETE webhooks::delete, Backend;
+    }
+    "/v2/Services/{ServiceSid}/RateLimits" {
+        POST rate_limits::create, Backend;
+        GET rate_limits::list, Backend;
+    }
+    "/v2/Services/{ServiceSid}/RateLimits/{Sid}" {
+        GET rate_limits::fetch, Backend;
+        POST rate_limits::update, Backend;
+        DELETE rate_limits::delete, Backend;
+    }
+    "/v2/Services/{ServiceSid}/RateLimits/{RateLimitSid}/Buckets" {
+        POST rate_limits::buckets::create, Backend;
+        GET rate_limits::buckets::list, Backend;
+    }
+    "/v2/Services/{ServiceSid}/RateLimits/{RateLimitSid}/Buckets/{Sid}" {
+        GET rate_limits::buckets::fetch, Backend;
+        POST rate_limits::buckets::update, Backend;
+        DELETE rate_limits::buckets::delete, Backend;
+    }
+    "/v2/Services/{ServiceSid}/MessagingConfigurations" {
+        POST messaging_configurations::create, Backend;
+        GET messaging_configurations::list, Backend;
+    }
+    "/v2/Services/{ServiceSid}/MessagingConfigurations/{Country}" {
+        GET messaging_configurations::fetch, Backend;
+        POST messaging_configurations::update, Backend;
+        DELETE messaging_configurations::delete, Backend;
+    }
+    "/v2/SafeList/Numbers" {
+        POST safe_list::create, Backend;
+    }
+    "/v2/SafeList/Numbers/{PhoneNumber}" {
+        GET safe_list::fetch, Backend;
+        DELETE safe_list::delete, Backend;
+    }
+    "/v2/Forms/{FormType}" {
+        GET forms::fetch, Backend;
+    }
+    "/v2/Templates" {
+        GET templates::list, Backend;
+    }
+    "/v2/Attempts" {
+        GET attempts::list, Backend;
+    }
+    "/v2/Attempts/Summary" {
+        GET attempts::summary, Backend;
+    }
+    "/v2/Attempts/{Sid}" {
+        GET attempts::fetch, Backend;
     }
     "/v1/Credentials" {
         POST credentials::create, Backend;
@@ -190,13 +250,9 @@ pub(crate) fn find(path: &str, method: &Method) -> RouteMatch<Endpoint> {
     ROUTER.find(path, method)
 }
 
-/// Returns a 404 response for a path without a route, or a 501 response for an endpoint of the official API that this
-/// server does not support.
+/// Returns a 404 response for a path without a route.
 pub(crate) fn not_found(path: &str) -> HttpResponse {
-    match unsupported::problem_with(path) {
-        Some(problem) => error::body(&problem, None),
-        None => error::body(&Code::NotFound.into(), Some(path)),
-    }
+    error::body(&Code::NotFound.into(), Some(path))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::sync::{Arc, RwLock};
 use crypto::{AccessTokenCipher, HashingKey};
 use domain::challenges::ChallengedKind;
 use domain::limits::CreationLimits;
+use domain::verifications::VerificationRules;
 use domain::{Challenge, Clock, Entropy, Factor, Timestamp};
 use store::{Announcement, Read, Store, Topic, Write};
 use tokio::sync::{Mutex, Notify};
@@ -13,6 +14,7 @@ use webhook_client::Guard;
 
 use crate::audit::chain_state::ChainState;
 use crate::capture::Capture;
+use crate::configured_outlets::ConfiguredOutlets;
 use crate::error::Error;
 use crate::feed::Feed;
 use crate::key_ring::CachedRing;
@@ -50,10 +52,14 @@ pub struct App {
     pub(crate) counted_until: Mutex<Timestamp>,
     /// Limits on how many entities, factors and challenges may be created.
     pub(crate) limits: CreationLimits,
+    /// Rules for verifications.
+    pub(crate) verification_rules: VerificationRules,
     /// Decides to which network addresses webhooks may be sent.
     pub(crate) webhook_guard: Guard,
     /// Receives pushes and webhooks of a test server; `None` for every other server.
     pub(crate) capture: Option<Arc<dyn Capture>>,
+    /// Outlets for accounts that have none of their own.
+    pub(crate) configured_outlets: ConfiguredOutlets,
     /// Requests for a round of housekeeping before the next one is due.
     pub(crate) round_requests: RoundRequests,
 }

@@ -1,7 +1,7 @@
 //! The interface to a test server, which receives what the server would send.
 //!
-//! Without it, which is the rule, nothing changes. With it, the delivery worker passes pushes to the test server instead of
-//! the push providers, and webhooks before each attempt. Use cases report what virtual devices have to know.
+//! Without it, which is the rule, nothing changes. With it, the delivery worker passes pushes and messages to the test
+//! server instead of the push providers and outlets, and webhooks before each attempt. Use cases report what virtual devices have to know.
 
 use std::fmt;
 use std::pin::Pin;
@@ -10,7 +10,10 @@ use domain::access_tokens::{Grant, TokenText};
 use domain::challenges::PushChallenge;
 use domain::deliveries::{AttemptOutcome, DeliveryId};
 use domain::factors::Platform;
-use domain::{AccountSid, Challenge, FactorSid, NotificationSid, ServiceSid, Timestamp, WebhookSid};
+use domain::{
+    AccountSid, AttemptSid, Challenge, Channel, FactorSid, NotificationSid, ServiceSid, Timestamp,
+    VerificationSid, WebhookSid,
+};
 
 /// A future that a [`Capture`] returns.
 pub type CaptureFuture<'c, T> = Pin<Box<dyn Future<Output = T> + Send + 'c>>;
@@ -25,6 +28,9 @@ pub trait Capture: fmt::Debug + Send + Sync {
 
     /// Takes the place of a push provider: receives a push, and decides what the provider would have responded.
     fn push(&self, push: CapturedPush) -> CaptureFuture<'_, PushVerdict>;
+
+    /// Takes the place of an outlet: receives a message with a one-time code.
+    fn message(&self, message: CapturedMessage);
 
     /// Receives a webhook before each of its attempts, and decides whether the attempt is made.
     fn webhook(&self, webhook: CapturedWebhook) -> CaptureFuture<'_, WebhookVerdict>;
@@ -55,6 +61,34 @@ pub struct CapturedPush {
     pub body: Vec<u8>,
     /// Debugger code with which a server with real providers would give up the push; `None` if it would send the push.
     pub would_fail: Option<u32>,
+}
+
+/// A message that would be sent through an outlet. It has no `Debug`, because it contains a code and a recipient.
+pub struct CapturedMessage {
+    /// ID of the delivery, the same for all attempts.
+    pub delivery: DeliveryId,
+    /// Time of the attempt.
+    pub at: Timestamp,
+    /// Account that owns the verification.
+    pub account_sid: AccountSid,
+    /// Service to which the verification belongs.
+    pub service_sid: ServiceSid,
+    /// Verification whose code the message contains.
+    pub verification_sid: VerificationSid,
+    /// Attempt to which the message belongs.
+    pub attempt_sid: AttemptSid,
+    /// Channel of the message.
+    pub channel: Channel,
+    /// Phone number or mail address of the recipient.
+    pub to: String,
+    /// Subject of a mail; `None` for other channels.
+    pub subject: Option<String>,
+    /// Text of the message.
+    pub text: String,
+    /// Code in the text.
+    pub code: String,
+    /// Locale of the text.
+    pub locale: String,
 }
 
 /// The response of the push provider that a test server decides on.

@@ -32,7 +32,7 @@ impl App {
     /// outdated by then.
     ///
     /// # Errors
-    /// Fails with 20404 if the delivery does not exist, is still pending, or is a push. Also fails if the database
+    /// Fails with 20404 if the delivery does not exist, is still pending, or is a push or a message. Also fails if the database
     /// fails.
     pub async fn redeliver(&self, origin: &Origin, id: DeliveryId) -> Result<(), Error> {
         let now = self.clock.now();
@@ -48,7 +48,7 @@ impl App {
                     Work::Debugger { alert_sid, .. } => {
                         Change::new(AuditAction::DeliveryRepeated, delivery.account_sid, alert_sid)
                     }
-                    Work::Push(_) => return Err(Error::not_found()),
+                    Work::Push(_) | Work::Message(_) => return Err(Error::not_found()),
                 };
                 audit.record(tx, change.detail("delivery", id.to_string())).await
             })

@@ -86,6 +86,10 @@ impl From<store::Error> for Error {
             store::Error::Conflict(Conflict::FactorKey | Conflict::PasskeyCredential) => {
                 Code::FactorExists.into()
             }
+            store::Error::Conflict(Conflict::RateLimitName) => Code::RateLimitExists.into(),
+            store::Error::Conflict(Conflict::BucketInterval) => Code::BucketExists.into(),
+            store::Error::Conflict(Conflict::MessagingCountry) => Code::MessagingConfigurationExists.into(),
+            store::Error::Conflict(Conflict::SafeNumber) => Code::SafeNumberExists.into(),
             store::Error::ParentGone => Self::not_found(),
             // An old schema counts as unavailable, because requests succeed once it is migrated.
             store::Error::Unavailable(_)

@@ -52,6 +52,7 @@ impl App {
             .await?;
         let kinds = [
             (PendingKind::Push, Kind::Push),
+            (PendingKind::Message, Kind::Message),
             (PendingKind::Webhook, Kind::Webhook),
             (PendingKind::Debugger, Kind::Debugger),
         ];

@@ -24,11 +24,13 @@ mod access_tokens;
 mod accounts;
 pub mod alerts;
 mod app;
+pub mod attempts;
 pub mod audit;
 pub mod caller;
 mod capture;
 pub mod challenges;
 pub mod clock;
+mod configured_outlets;
 pub mod credentials;
 mod deliveries;
 pub mod delivery;
@@ -43,13 +45,19 @@ mod housekeeping;
 mod key_ring;
 mod lifecycle;
 mod master_keys;
+mod messaging_configurations;
 mod notifications;
 mod outbox;
+pub mod outlets;
 mod passkey_settings;
+mod rate_limits;
 mod reseal;
 mod round_requests;
+mod safe_list;
 mod services;
 pub mod streams;
+pub mod templates;
+pub mod verifications;
 pub mod webhooks;
 
 pub use crate::access_tokens::NewAccessToken;
@@ -60,9 +68,11 @@ pub use crate::caller::{
     AccountOwner, Backend, BackendOrDevice, BackendOrEnrollee, Caller, Credentials, Enrollee,
 };
 pub use crate::capture::{
-    Capture, CaptureFuture, CapturedPush, CapturedWebhook, PushVerdict, RecordedAttempt, WebhookVerdict,
+    Capture, CaptureFuture, CapturedMessage, CapturedPush, CapturedWebhook, PushVerdict, RecordedAttempt,
+    WebhookVerdict,
 };
 pub use crate::clock::SystemClock;
+pub use crate::configured_outlets::ConfiguredOutlets;
 pub use crate::deliveries::{AttemptRecord, DeliveryFilter, DeliveryStatus};
 pub use crate::delivery::{DeliverySettings, DeliveryWorker, Senders, WorkerError};
 pub use crate::enrollment_keys::EnrollmentKeyInfo;

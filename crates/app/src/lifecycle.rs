@@ -4,6 +4,7 @@ use std::sync::{Arc, RwLock};
 
 use crypto::AccessTokenCipher;
 use domain::limits::CreationLimits;
+use domain::verifications::VerificationRules;
 use domain::{Clock, Entropy};
 use store::Store;
 use tokio::sync::{Mutex, Notify};
@@ -13,6 +14,7 @@ use crate::App;
 use crate::audit::chain_state::ChainState;
 use crate::audit::{chain, chain_state};
 use crate::capture::Capture;
+use crate::configured_outlets::ConfiguredOutlets;
 use crate::error::Error;
 use crate::feed::Feed;
 use crate::key_ring;
@@ -26,6 +28,8 @@ use crate::streams::{StreamLimiter, StreamLimits};
 pub struct AppConfig {
     /// Limits on how many entities, factors and challenges may be created. By default there are no limits.
     pub limits: CreationLimits,
+    /// Rules for verifications. By default they are valid for ten minutes, and nothing is limited.
+    pub verifications: VerificationRules,
     /// How long the delivery of a webhook event is attempted, in seconds. The default is one day.
     pub webhook_max_age_seconds: i64,
     /// Decides to which network addresses webhooks may be sent. The default permits only public addresses. Creating a
@@ -35,16 +39,20 @@ pub struct AppConfig {
     pub streams: StreamLimits,
     /// Receives pushes and webhooks of a test server. The default is `None`: they are sent.
     pub capture: Option<Arc<dyn Capture>>,
+    /// Outlets for accounts that have none of their own. By default there are none.
+    pub configured_outlets: ConfiguredOutlets,
 }
 
 impl Default for AppConfig {
     fn default() -> Self {
         Self {
             limits: CreationLimits::default(),
+            verifications: VerificationRules::default(),
             webhook_max_age_seconds: WEBHOOK_MAX_AGE_SECONDS,
             webhook_guard: Guard::default(),
             streams: StreamLimits::default(),
             capture: None,
+            configured_outlets: ConfiguredOutlets::default(),
         }
     }
 }
@@ -83,8 +91,10 @@ impl App {
             streams: Arc::new(StreamLimiter::new(config.streams)),
             deleted: Notify::new(),
             limits: config.limits,
+            verification_rules: config.verifications,
             webhook_guard: config.webhook_guard,
             capture: config.capture,
+            configured_outlets: config.configured_outlets,
             round_requests: RoundRequests::new(),
         })
     }

@@ -9,13 +9,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use domain::alerts::Alert;
 use domain::challenges::PushChallenge;
-use domain::deliveries::{Delivery, DeliveryId, Destination, PushWork, Work};
+use domain::deliveries::{Delivery, DeliveryId, Destination, MessageWork, PushWork, Work};
 use domain::events::Event;
 use domain::factors::{Platform, PushFactor};
+use domain::outlets::OutletChoice;
+use domain::verifications::Verification;
 use domain::webhooks::EventType;
 use domain::{
-    AccountSid, CallbackUrl, Challenge, Entropy, Factor, FactorType, HasFactorType, NotificationSid,
-    Timestamp,
+    AccountSid, AttemptSid, CallbackUrl, Challenge, Entropy, Factor, FactorType, HasFactorType,
+    NotificationSid, Timestamp,
 };
 use serde_json::json;
 use store::Write;
@@ -173,6 +175,28 @@ impl Outbox {
         let id = self.delivery_id(now);
         let (account_sid, trace) = (challenge.account_sid, telemetry::traces::current_parent());
         let delivery = Delivery::new(id, account_sid, work, destination, now, expires_at, trace);
+        self.enqueue(tx, &delivery).await
+    }
+
+    /// Enqueues the message of an attempt. It is attempted until the verification expires.
+    pub(crate) async fn enqueue_message(
+        &self,
+        tx: &mut Write,
+        verification: &Verification,
+        attempt_sid: AttemptSid,
+        outlet: OutletChoice,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let work = Work::Message(MessageWork {
+            verification_sid: verification.sid,
+            attempt_sid,
+            service_sid: verification.service_sid,
+            outlet,
+        });
+        let id = self.delivery_id(now);
+        let (account_sid, trace) = (verification.account_sid, telemetry::traces::current_parent());
+        let destination = Destination::Outlet(outlet);
+        let delivery = Delivery::new(id, account_sid, work, destination, now, verification.expires_at, trace);
         self.enqueue(tx, &delivery).await
     }
 

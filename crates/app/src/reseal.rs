@@ -9,6 +9,8 @@ use domain::accounts::AuthToken;
 use domain::audit::{AuditAction, Change};
 use domain::credentials::Content;
 use domain::factors::totp::TotpSecret;
+use domain::outlets::OutletContent;
+use domain::verifications::OneTimeCode;
 use store::{Read, SealedColumn, Write};
 
 use crate::App;
@@ -92,6 +94,8 @@ impl App {
                 SealedColumn::PushCredentials => self.reseal_kind::<Content>(kind, &audit).await?,
                 SealedColumn::AccessTokens => self.reseal_kind::<TokenText>(kind, &audit).await?,
                 SealedColumn::TotpSecrets => self.reseal_kind::<TotpSecret>(kind, &audit).await?,
+                SealedColumn::OutletSettings => self.reseal_kind::<OutletContent>(kind, &audit).await?,
+                SealedColumn::VerificationCodes => self.reseal_kind::<OneTimeCode>(kind, &audit).await?,
             };
             total.resealed += of_kind.resealed;
             total.unopened += of_kind.unopened;

@@ -13,6 +13,7 @@
 //! | How are secrets compared? | [`constant_time`] |
 //! | How does a software phone sign? | [`signing`] |
 //! | How are codes of authenticator apps computed and found? | [`totp`] |
+//! | How are the values of rate limits hashed? | [`rate_limits`] |
 //! | How are passkeys registered and verified? | [`passkeys`] |
 //!
 //! Keys that this crate holds in plaintext while it uses them:
@@ -53,6 +54,7 @@ mod error;
 pub mod jws;
 mod master_key;
 pub mod passkeys;
+pub mod rate_limits;
 pub mod seal;
 pub mod signatures;
 pub mod signing;

@@ -19,6 +19,8 @@ use domain::access_tokens::TokenText;
 use domain::accounts::AuthToken;
 use domain::credentials::Content;
 use domain::factors::totp::TotpSecret;
+use domain::outlets::OutletContent;
+use domain::verifications::OneTimeCode;
 use domain::{Entropy, Sealed};
 use zeroize::Zeroizing;
 
@@ -85,6 +87,30 @@ impl Sealable for TotpSecret {
 
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         Some(Self::new(bytes.to_vec()))
+    }
+}
+
+impl Sealable for OutletContent {
+    const PURPOSE: &'static str = "outlet settings";
+
+    fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(self.expose().to_vec())
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        Some(Self::new(bytes.to_vec()))
+    }
+}
+
+impl Sealable for OneTimeCode {
+    const PURPOSE: &'static str = "one-time code";
+
+    fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(self.expose().as_bytes().to_vec())
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        str::from_utf8(bytes).ok().map(|text| Self::from_sealed(text.to_owned()))
     }
 }
 

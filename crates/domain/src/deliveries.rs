@@ -1,4 +1,4 @@
-//! Deliveries: outgoing webhooks and pushes, and the rules for what happens after an attempt.
+//! Deliveries: outgoing webhooks, pushes and messages, and the rules for what happens after an attempt.
 //!
 //! ```text
 //! pending ──attempt──▶ delivered
@@ -19,8 +19,12 @@ use uuid::Uuid;
 
 use crate::entropy::Entropy;
 use crate::factors::Platform;
+use crate::outlets::OutletChoice;
 use crate::parameter::Parameter as _;
-use crate::sids::{AccountSid, AlertSid, ChallengeSid, FactorSid, NotificationSid, ServiceSid, WebhookSid};
+use crate::sids::{
+    AccountSid, AlertSid, AttemptSid, ChallengeSid, FactorSid, NotificationSid, ServiceSid, VerificationSid,
+    WebhookSid,
+};
 use crate::text::Identity;
 use crate::time::Timestamp;
 use crate::traces::TraceParent;
@@ -84,7 +88,7 @@ impl FromStr for DeliveryId {
     }
 }
 
-/// A webhook, push or debugger event that is to be sent.
+/// A webhook, push, message or debugger event that is to be sent.
 #[derive(Clone, Debug)]
 pub struct Delivery {
     /// ID of the delivery.
@@ -145,16 +149,21 @@ pub enum Destination {
         /// Service that sends the push.
         service_sid: ServiceSid,
     },
+    /// An outlet for messages.
+    Outlet(OutletChoice),
 }
 
 impl Destination {
     /// Parses a destination from its stored text, which [`Display`](fmt::Display) produces.
     pub fn from_stored(text: String) -> Self {
-        let push = text.split_once(' ').and_then(|(platform, service_sid)| {
-            let platform = Platform::from_parameter(platform).ok()?;
-            Some(Self::Push { platform, service_sid: service_sid.parse().ok()? })
+        let parsed = text.split_once(' ').and_then(|(kind, rest)| match kind {
+            "outlet" => rest.parse().ok().map(Self::Outlet),
+            platform => {
+                let platform = Platform::from_parameter(platform).ok()?;
+                Some(Self::Push { platform, service_sid: rest.parse().ok()? })
+            }
         });
-        push.unwrap_or(Self::Host(text))
+        parsed.unwrap_or(Self::Host(text))
     }
 }
 
@@ -163,6 +172,7 @@ impl fmt::Display for Destination {
         match self {
             Self::Host(host) => f.write_str(host),
             Self::Push { platform, service_sid } => write!(f, "{} {service_sid}", platform.as_str()),
+            Self::Outlet(outlet) => write!(f, "outlet {outlet}"),
         }
     }
 }
@@ -187,6 +197,9 @@ pub enum Work {
     /// A push to a device. Data that [`PushWork`] does not contain is looked up when the push is sent. If the challenge
     /// was answered by then, no push is sent.
     Push(PushWork),
+    /// A message with a one-time code. The code and the text are looked up when the message is sent, and never stored
+    /// here. If the verification was closed by then, no message is sent.
+    Message(MessageWork),
     /// An alert for the account's debugger webhook.
     Debugger {
         /// Alert that is sent.
@@ -214,6 +227,19 @@ pub struct PushWork {
     pub ttl: u32,
 }
 
+/// A message with the code of a verification.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageWork {
+    /// Verification whose code is sent.
+    pub verification_sid: VerificationSid,
+    /// Attempt to which the message belongs.
+    pub attempt_sid: AttemptSid,
+    /// Service to which the verification belongs.
+    pub service_sid: ServiceSid,
+    /// Outlet that sends the message.
+    pub outlet: OutletChoice,
+}
+
 /// Deserializes the identity in the stored JSON of a push, without validation. It was validated before it was stored.
 fn stored_identity<'d, D: Deserializer<'d>>(deserializer: D) -> Result<Identity, D::Error> {
     String::deserialize(deserializer).map(Identity::from_stored)
@@ -232,6 +258,8 @@ pub enum Kind {
     Webhook,
     /// A push to a device.
     Push,
+    /// A message with a one-time code.
+    Message,
     /// An alert for a debugger webhook.
     Debugger,
 }
@@ -242,6 +270,7 @@ impl Kind {
         match self {
             Self::Webhook => "webhook",
             Self::Push => "push",
+            Self::Message => "message",
             Self::Debugger => "debugger",
         }
     }
@@ -253,6 +282,7 @@ impl Work {
         match self {
             Self::Webhook { .. } => Kind::Webhook,
             Self::Push(_) => Kind::Push,
+            Self::Message(_) => Kind::Message,
             Self::Debugger { .. } => Kind::Debugger,
         }
     }
@@ -546,6 +576,12 @@ mod tests {
         let webhook_sid = WebhookSid::generate(NOW, &Ones);
         for work in [
             Work::Push(push),
+            Work::Message(MessageWork {
+                verification_sid: VerificationSid::generate(NOW, &Ones),
+                attempt_sid: AttemptSid::generate(NOW, &Ones),
+                service_sid,
+                outlet: OutletChoice::SmtpUrl,
+            }),
             Work::Webhook { webhook_sid, service_sid, parameters: parameters.clone(), once: false },
             Work::Debugger { alert_sid: AlertSid::generate(NOW, &Ones), parameters },
         ] {
@@ -588,6 +624,8 @@ mod tests {
             Destination::Host("apn VA".to_owned()),
             Destination::Push { platform: Platform::Apn, service_sid },
             Destination::Push { platform: Platform::Fcm, service_sid },
+            Destination::Outlet(OutletChoice::SmsUrl),
+            Destination::Outlet("MD019b76daa800ffffffffffffffffffff".parse().unwrap()),
         ] {
             assert_eq!(Destination::from_stored(destination.to_string()), destination);
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct Retention {
     /// Retention of unverified factors, counted from their creation.
     pub unverified_factors: i64,
-    /// Retention of challenges, answered or not, counted from their expiry.
+    /// Retention of challenges, answered or not, counted from their expiry, and of verifications, from their end.
     pub challenges: i64,
     /// Retention of finished deliveries and of alerts.
     pub deliveries: i64,

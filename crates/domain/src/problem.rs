@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use crate::parameter::Expected;
+use crate::text::UniqueName;
 use crate::time::Timestamp;
 
 macro_rules! codes {
@@ -65,6 +66,50 @@ codes! {
     Internal = 20500, "Internal server error";
     /// The database is unavailable, or the server is overloaded or stopping.
     Unavailable = 20503, "Service unavailable: try again shortly";
+    /// A parameter of a verification is invalid.
+    InvalidParameter = 60200, "Invalid parameter";
+    /// Five checks of the code were wrong.
+    TooManyChecks = 60202, "Max check attempts reached";
+    /// The code was already sent five times.
+    TooManySends = 60203, "Max send attempts reached";
+    /// The service does not permit custom codes.
+    FeatureDisabled = 60204, "Feature is not enabled for the service: turn CustomCodeEnabled on";
+    /// The phone number is a landline, to which no text messages are sent.
+    Landline = 60205, "SMS is not supported by landline phone number";
+    /// The amount or the payee of a payment is missing or invalid.
+    PaymentParameters = 60206, "Amount and Payee are required";
+    /// The service has the maximum number of rate limits.
+    TooManyRateLimits = 60207, "Max rate limits per service reached";
+    /// The service already has a rate limit with this unique name.
+    RateLimitExists = 60208, "Unique name already exists";
+    /// The unique name of a rate limit has an invalid length or invalid characters.
+    InvalidUniqueName = 60209, "Invalid unique name";
+    /// The rate limit has the maximum number of buckets.
+    TooManyBuckets = 60210, "Max buckets per rate limit reached";
+    /// The rate limit already has a bucket with this interval.
+    BucketExists = 60211, "A bucket with this interval already exists";
+    /// The service already has a messaging configuration for this country.
+    MessagingConfigurationExists = 60213, "Country already has a messaging configuration";
+    /// Payments are not confirmed by calls.
+    PaymentByCall = 60214, "Channel call is not supported for payments";
+    /// No outlet sends mail.
+    NoMailOutlet = 60217, "No outlet for the channel email: add one with `countersign outlet create`";
+    /// A check names neither a recipient nor a verification.
+    NoCheckTarget = 60221, "Either To or VerificationSid is required";
+    /// No outlet sends text messages or calls.
+    NoOutlet = 60223, "Delivery channel disabled: no outlet serves it; add one with `countersign outlet create`";
+    /// A template has a variable for which no value is given.
+    MissingSubstitution = 60224, "A variable of the template has no substitution";
+    /// The account has no template with this SID.
+    TemplateNotFound = 60228, "Template was not found";
+    /// The locale is unknown.
+    LocaleNotFound = 60229, "Translation was not found";
+    /// The text of the message has more than 500 characters.
+    MessageTooLong = 60247, "The message is longer than 500 characters";
+    /// The parameter `Templates` is malformed.
+    InvalidTemplates = 60251, "Invalid parameter Templates";
+    /// The account has none of the templates in `Templates`.
+    NoUsableTemplate = 60252, "None of the templates can be used";
     /// The service already has an entity with this identity.
     EntityExists = 60301, "Entity already exists";
     /// The parameter `Identity` or `FactorType` of an access token is missing.
@@ -151,6 +196,16 @@ codes! {
     EntityNotFound = 60392, "Entity not found";
     /// Criteria for authenticators are missing or invalid.
     MissingAuthenticatorCriteria = 60393, "Authenticator criteria missing";
+    /// Too many messages were sent to numbers like this one, or by this service.
+    SendingBlocked = 60410, "Verification delivery attempt blocked";
+    /// The phone number is already on the safe list.
+    SafeNumberExists = 60411, "The phone number is already on the safe list";
+    /// An app hash is given for a channel other than `sms`.
+    AppHashChannel = 60602, "AppHash is only supported for the channel sms";
+    /// No messages are sent to the country of the phone number.
+    CountryBlocked = 60605, "Verification delivery to this country is not permitted";
+    /// No outlet sends WhatsApp messages.
+    NoWhatsappOutlet = 68008, "WhatsApp is not configured: no outlet serves it; add one with `countersign outlet create`";
 }
 
 impl Code {
@@ -166,29 +221,35 @@ pub struct Problem {
     code: Code,
     message: Cow<'static, str>,
     retry_after: Option<u32>,
+    reached_limit: Option<UniqueName>,
 }
 
 impl Problem {
     /// Creates a problem whose message is the title of `code`.
     pub const fn new(code: Code) -> Self {
-        Self { code, message: Cow::Borrowed(code.title()), retry_after: None }
+        Self { code, message: Cow::Borrowed(code.title()), retry_after: None, reached_limit: None }
     }
 
     /// Creates a problem whose message is the title of `code`, followed by a colon and `advice`.
     pub fn with_advice(code: Code, advice: impl fmt::Display) -> Self {
-        Self { code, message: format!("{}: {advice}", code.title()).into(), retry_after: None }
+        Self {
+            code,
+            message: format!("{}: {advice}", code.title()).into(),
+            retry_after: None,
+            reached_limit: None,
+        }
     }
 
     /// Creates the problem for a request without the required `parameter`.
     pub fn missing(parameter: &str) -> Self {
         let message = format!("Missing required parameter {parameter} in the post body").into();
-        Self { code: Code::MissingParameter, message, retry_after: None }
+        Self { code: Code::MissingParameter, message, retry_after: None, reached_limit: None }
     }
 
     /// Creates the problem for a request that has no page token, for a page other than the first.
     pub const fn missing_page_token() -> Self {
         let message = Cow::Borrowed("PageToken is required for paging.");
-        Self { code: Code::MissingParameter, message, retry_after: None }
+        Self { code: Code::MissingParameter, message, retry_after: None, reached_limit: None }
     }
 
     /// Creates the problem for an invalid value of `parameter`. `expected` describes the accepted values.
@@ -196,10 +257,16 @@ impl Problem {
         Self::with_advice(Code::InvalidRequest, format_args!("{parameter} {expected}"))
     }
 
+    /// Creates the problem for an invalid value of a verification's `parameter`. Its message is that of the managed
+    /// service, which clients may compare, without the accepted values.
+    pub fn invalid_parameter(parameter: &str) -> Self {
+        Self::with_advice(Code::InvalidParameter, parameter)
+    }
+
     /// Creates the problem for a query without the required `parameter`.
     pub fn missing_in_query(parameter: &str) -> Self {
         let message = format!("Missing required parameter {parameter} in the query").into();
-        Self { code: Code::MissingParameter, message, retry_after: None }
+        Self { code: Code::MissingParameter, message, retry_after: None, reached_limit: None }
     }
 
     /// Creates the problem for a request with an API key that only the account's auth token permits.
@@ -207,18 +274,18 @@ impl Problem {
         let message = Cow::Borrowed(
             "An API key does not permit this request; use the account's SID and its auth token",
         );
-        Self { code: Code::Forbidden, message, retry_after: None }
+        Self { code: Code::Forbidden, message, retry_after: None, reached_limit: None }
     }
 
     /// Creates a problem with a message that replaces the title of `code`.
     pub(crate) fn with_message(code: Code, message: String) -> Self {
-        Self { code, message: message.into(), retry_after: None }
+        Self { code, message: message.into(), retry_after: None, reached_limit: None }
     }
 
     /// Creates the problem for a body that is not JSON, on a route that takes JSON.
     pub const fn json_required() -> Self {
         let message = Cow::Borrowed("Send a JSON object as application/json");
-        Self { code: Code::UnsupportedMediaType, message, retry_after: None }
+        Self { code: Code::UnsupportedMediaType, message, retry_after: None, reached_limit: None }
     }
 
     /// Creates the problem for a resource that does not exist or that the caller may not see. The HTTP layer adds the
@@ -240,6 +307,17 @@ impl Problem {
             Code::Unavailable if self.retry_after.is_none() => Some(1),
             _ => self.retry_after,
         }
+    }
+
+    /// Names the rate limit that refused the request.
+    #[must_use]
+    pub fn reached(self, limit: &UniqueName) -> Self {
+        Self { reached_limit: Some(limit.clone()), ..self }
+    }
+
+    /// Returns the name of the rate limit that refused the request; `None` if none did.
+    pub const fn reached_limit(&self) -> Option<&UniqueName> {
+        self.reached_limit.as_ref()
     }
 
     /// Returns the error code of the problem.
@@ -305,6 +383,15 @@ mod tests {
         for code in [Code::Internal, Code::TooManyNotifications, Code::NotFound] {
             assert_eq!(Problem::new(code).retry_after(), None, "{code:?}");
         }
+    }
+
+    #[test]
+    fn problem_names_the_rate_limit_that_was_reached() {
+        let limit = UniqueName::from_stored("end_user_ip".to_owned());
+        let problem = Problem::new(Code::TooManyRequests);
+        assert_eq!(problem.reached_limit(), None);
+        let problem = problem.reached(&limit).retry_at(NOW.plus_seconds(9), NOW);
+        assert_eq!((problem.reached_limit(), problem.retry_after()), (Some(&limit), Some(9)));
     }
 
     #[test]

@@ -182,10 +182,24 @@ sids! {
     AlertSid "NO" timed;
     /// SID of an audit record.
     EventSid "AE" timed;
-    /// SID of a verification template, which this server only stores and returns.
+    /// SID of a message template.
     TemplateSid "HJ" timed;
-    /// SID of a messaging service, which this server only stores and returns.
+    /// SID of a messaging service: an outlet for text messages and calls.
     MessagingServiceSid "MG" timed;
+    /// SID of a mailer: an outlet for mail.
+    MailerSid "MD" timed;
+    /// SID of a verification, whose user proves the ownership of a phone number or a mail address by a one-time code.
+    VerificationSid "VE" timed;
+    /// SID of an attempt to deliver the code of a verification.
+    AttemptSid "VL" timed;
+    /// SID of a rate limit on verifications.
+    RateLimitSid "RK" timed;
+    /// SID of a bucket of a rate limit.
+    BucketSid "BL" timed;
+    /// Internal SID of a messaging configuration, which the API names by its country. No response contains it.
+    MessagingConfigurationSid "MC" timed;
+    /// SID of a phone number on the safe list.
+    SafeNumberSid "GN" timed;
     /// SID of a request. It appears in the header `Twilio-Request-Id` and in the log.
     RequestSid "RQ" timed;
 }

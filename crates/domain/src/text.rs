@@ -1,4 +1,4 @@
-//! Validated texts: identities, friendly names, and JSON objects of strings.
+//! Validated texts: identities, friendly names, unique names, and JSON objects of strings.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -95,6 +95,40 @@ impl fmt::Debug for Identity {
     }
 }
 
+/// The unique name of a rate limit: 1 to 64 of the characters `A–Z a–z 0–9 . _ -`. Names are compared exactly.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct UniqueName(String);
+
+impl UniqueName {
+    /// Returns the text of the name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Wraps a name from the database without validation. The name was validated before it was stored.
+    pub const fn from_stored(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl Parameter for UniqueName {
+    fn from_parameter(text: &str) -> Result<Self, Expected> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        if (1..=64).contains(&text.len()) && text.bytes().all(allowed) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Expected::new("must be 1 to 64 characters from A-Z, a-z, 0-9, '.', '_' and '-'"))
+        }
+    }
+}
+
+impl fmt::Display for UniqueName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// A JSON object whose values are all strings, such as `Metadata` and `HiddenDetails`. Its JSON text has at most 1024
 /// characters.
 ///
@@ -152,6 +186,16 @@ mod tests {
         for bad in ["", "short", &"a".repeat(65), "with space", "user@example.com", "üüüüüüüü", "a/../../b"]
         {
             assert!(Identity::from_parameter(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn unique_name_has_1_to_64_permitted_characters() {
+        for good in ["end_user_ip", "a", "User.Agent-2", &"x".repeat(64)] {
+            assert_eq!(UniqueName::from_parameter(good).unwrap().as_str(), good);
+        }
+        for bad in ["", &"x".repeat(65), "end user", "ip/1", "ü", "a\0", "a@b"] {
+            assert!(UniqueName::from_parameter(bad).is_err(), "{bad}");
         }
     }
 

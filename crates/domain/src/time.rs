@@ -73,6 +73,12 @@ impl Timestamp {
         self.datetime().to_rfc3339_opts(SecondsFormat::Micros, true)
     }
 
+    /// Returns the instant in ISO 8601 with nanoseconds, as Twilio shows the dates of message templates, such as
+    /// `2026-01-01T00:00:00.000001000Z`.
+    pub fn to_nanosecond_text(self) -> String {
+        self.datetime().to_rfc3339_opts(SecondsFormat::Nanos, true)
+    }
+
     fn datetime(self) -> DateTime<Utc> {
         DateTime::from_timestamp_micros(self.0).unwrap_or(if self.0 < 0 {
             DateTime::<Utc>::MIN_UTC
@@ -150,6 +156,7 @@ mod tests {
         let instant = Timestamp::from_micros(1_699_954_041_999_999);
         assert_eq!(instant.to_http_date(), "Tue, 14 Nov 2023 09:27:21 GMT");
         assert_eq!(instant.to_precise_text(), "2023-11-14T09:27:21.999999Z");
+        assert_eq!(instant.to_nanosecond_text(), "2023-11-14T09:27:21.999999000Z");
     }
 
     #[test]

@@ -49,6 +49,14 @@ pub(crate) fn read_text(path: &Path) -> Result<String, CliError> {
         .map_err(|_| CliError::new(format!("{}: expected text in UTF-8", path.display())))
 }
 
+/// Reads a UTF-8 text from a file, or from standard input if the path is `-`.
+///
+/// # Errors
+/// Returns the same errors as [`read_text`].
+pub(crate) fn read_text_or_input(path: &Path) -> Result<String, CliError> {
+    if path.as_os_str() == "-" { read_text(Path::new("/dev/stdin")) } else { read_text(path) }
+}
+
 /// Returns the secret given directly as `value`, or else the contents of `file` without surrounding whitespace. Returns
 /// `None` if neither is given.
 ///

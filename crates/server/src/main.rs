@@ -20,6 +20,7 @@
 mod cli;
 mod commands;
 mod config;
+mod configured_outlets;
 mod data_dir;
 mod database;
 mod database_url;

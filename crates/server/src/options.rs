@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
+use domain::{Country, Parameter as _};
 use web::LoadShedder;
 
 /// All options of the server, as accepted by `countersign serve`.
@@ -120,6 +121,9 @@ pub(crate) struct ServeOptions {
     pub(crate) deliveries: DeliveryOptions,
 
     #[command(flatten)]
+    pub(crate) outlets: OutletOptions,
+
+    #[command(flatten)]
     pub(crate) retention: RetentionOptions,
 
     #[command(flatten)]
@@ -222,6 +226,23 @@ pub(crate) struct LimitOptions {
     /// `countersign service limit` overrides it for a single service
     #[arg(long, env = "COUNTERSIGN_MAX_CHALLENGES_PER_FACTOR_PER_MINUTE", default_value_t = 0)]
     pub(crate) max_challenges_per_factor_per_minute: u32,
+
+    /// Seconds for which a one-time code is valid, 120 to 86400
+    #[arg(long, env = "COUNTERSIGN_VERIFICATION_TTL", default_value_t = 600, value_parser = clap::value_parser!(u32).range(120..=86_400))]
+    pub(crate) verification_ttl: u32,
+
+    /// Country to whose phone numbers one-time codes are sent, by its code of two letters; can be repeated. Without any,
+    /// they are sent to all countries
+    #[arg(long, env = "COUNTERSIGN_VERIFICATION_COUNTRIES", value_delimiter = ',', value_parser = parse_country)]
+    pub(crate) verification_countries: Vec<Country>,
+
+    /// Maximum number of one-time codes that one service sends within an hour; 0 disables the limit
+    #[arg(long, env = "COUNTERSIGN_MAX_CODES_PER_SERVICE_PER_HOUR", default_value_t = 0)]
+    pub(crate) max_codes_per_service_per_hour: u32,
+}
+
+fn parse_country(text: &str) -> Result<Country, String> {
+    Country::from_parameter(text).map_err(|expected| expected.to_string())
 }
 
 /// Options for outgoing webhooks and pushes.
@@ -281,6 +302,45 @@ pub(crate) struct DeliveryOptions {
     /// PEM file with certificate authorities to trust for push providers, in addition to the system's
     #[arg(long, env = "COUNTERSIGN_PUSH_CA")]
     pub(crate) push_ca: Option<PathBuf>,
+}
+
+/// The outlets for one-time codes of accounts without an outlet of their own.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Outlets for one-time codes")]
+pub(crate) struct OutletOptions {
+    /// Mail server for the channel `email` of accounts without an outlet for it: `smtps://user:password@host:465`, or
+    /// `smtp://user:password@host:587?tls=required`; requires `mail_from`
+    #[arg(long, env = "COUNTERSIGN_SMTP_URL", hide_env_values = true)]
+    pub(crate) smtp_url: Option<String>,
+
+    /// File that contains the URL of the mail server
+    #[arg(long, env = "COUNTERSIGN_SMTP_URL_FILE", conflicts_with = "smtp_url")]
+    pub(crate) smtp_url_file: Option<PathBuf>,
+
+    /// Sender of mails, such as codes@example.com or `Owl Bank <codes@example.com>`
+    #[arg(long, env = "COUNTERSIGN_MAIL_FROM")]
+    pub(crate) mail_from: Option<String>,
+
+    /// Gateway for the channel `sms` of accounts without an outlet for it: a URL that gets each message as JSON in a
+    /// POST. A user and a password in the URL are used for basic authentication
+    #[arg(long, env = "COUNTERSIGN_SMS_URL", hide_env_values = true)]
+    pub(crate) sms_url: Option<String>,
+
+    /// File that contains the URL of the gateway
+    #[arg(long, env = "COUNTERSIGN_SMS_URL_FILE", conflicts_with = "sms_url")]
+    pub(crate) sms_url_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) client: OutletClientOptions,
+}
+
+/// How outlets are reached. The command that tests an outlet accepts these options too.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Outlets for one-time codes")]
+pub(crate) struct OutletClientOptions {
+    /// PEM file with certificate authorities to trust for outlets, in addition to the system's
+    #[arg(long, env = "COUNTERSIGN_OUTLET_CA")]
+    pub(crate) outlet_ca: Option<PathBuf>,
 }
 
 /// How long the server keeps unverified factors and completed data.

@@ -6,18 +6,25 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use app::streams::StreamLimits;
-use app::{DeliverySettings, Senders, SystemClock};
+use app::{ConfiguredOutlets, DeliverySettings, Senders, SystemClock};
 use domain::deliveries::Schedule;
 use domain::housekeeping::Retention;
 use domain::limits::{ChallengeLimits, CreationLimits};
+use domain::parameter::Bounded;
+use domain::verifications::VerificationRules;
+use outlet_client::{ClientSettings, OutletClient};
 use push_client::Proxy;
 use terminal::CliError;
 use web::{ConnectionLimits, LoadShedder, PublicUrl, RateLimiter, RequestLimits, TrustedProxies};
 
+use crate::configured_outlets;
 use crate::first_account::FirstAccount;
 use crate::input_file::{self, read_secret};
 use crate::open_files::{self, ConnectionCapacity};
-use crate::options::{DeliveryOptions, LimitOptions, RetentionOptions, ServeOptions, TraceOptions};
+use crate::options::{
+    DeliveryOptions, LimitOptions, OutletClientOptions, OutletOptions, RetentionOptions, ServeOptions,
+    TraceOptions,
+};
 use crate::test_mode;
 use crate::tls::{Certificate, CertificateFiles};
 
@@ -31,6 +38,7 @@ pub(crate) struct ServeSettings {
     pub(crate) certificate: Option<Arc<Certificate>>,
     pub(crate) deliveries: DeliverySettings,
     pub(crate) senders: Senders,
+    pub(crate) configured_outlets: ConfiguredOutlets,
     pub(crate) traces: Option<telemetry::traces::Settings>,
 }
 
@@ -44,12 +52,14 @@ impl ServeSettings {
         if options.test_mode.is_on() {
             deliveries.webhooks.extra_headers.push(test_mode::HEADER);
         }
+        deliveries.outlets = client_settings(&options.outlets.client)?;
         Ok(Self {
             web: web_settings(options)?,
             first_account: FirstAccount::read(options)?,
             certificate: read_certificate(options)?,
             senders: Senders::new(&deliveries, Arc::new(SystemClock))?,
             deliveries,
+            configured_outlets: configured_outlets(&options.outlets)?,
             traces: trace_settings(&options.traces)?,
         })
     }
@@ -94,6 +104,50 @@ pub(crate) fn creation_limits(options: &LimitOptions) -> CreationLimits {
             per_minute: NonZeroU32::new(options.max_challenges_per_factor_per_minute),
         },
     }
+}
+
+/// Returns the rules for verifications.
+pub(crate) fn verification_rules(options: &LimitOptions) -> VerificationRules {
+    let default = VerificationRules::default();
+    VerificationRules {
+        // The option has the same bounds.
+        validity: Bounded::new(i64::from(options.verification_ttl)).unwrap_or(default.validity),
+        countries: options.verification_countries.iter().copied().collect(),
+        per_service_per_hour: NonZeroU32::new(options.max_codes_per_service_per_hour),
+    }
+}
+
+/// Creates the client that sends messages through outlets.
+///
+/// # Errors
+/// Returns an error if the file with certificate authorities can't be read or is invalid.
+pub(crate) fn outlet_client(options: &OutletClientOptions) -> Result<OutletClient, CliError> {
+    let client = OutletClient::new(client_settings(options)?);
+    client.map_err(|error| CliError::new(format!("--outlet-ca: {error}")))
+}
+
+fn client_settings(options: &OutletClientOptions) -> Result<ClientSettings, CliError> {
+    let extra_ca = read_optional(options.outlet_ca.as_ref())?;
+    Ok(ClientSettings { extra_ca, ..ClientSettings::default() })
+}
+
+/// Returns the outlets for accounts without an outlet of their own.
+///
+/// # Errors
+/// Returns an error if a file can't be read or a value is invalid. The error does not contain the URLs, which may
+/// contain passwords.
+fn configured_outlets(options: &OutletOptions) -> Result<ConfiguredOutlets, CliError> {
+    let smtp_url = read_secret(options.smtp_url.as_ref(), options.smtp_url_file.as_ref())?;
+    let mail = smtp_url.zip(options.mail_from.as_ref()).map(|(url, from)| {
+        let outlet = configured_outlets::mail_outlet(url.expose(), from);
+        outlet.map_err(|why| CliError::new(format!("--smtp-url: {why}")))
+    });
+    let sms_url = read_secret(options.sms_url.as_ref(), options.sms_url_file.as_ref())?;
+    let text = sms_url.map(|url| {
+        let outlet = configured_outlets::text_outlet(url.expose());
+        outlet.map_err(|why| CliError::new(format!("--sms-url: {why}")))
+    });
+    Ok(ConfiguredOutlets { mail: mail.transpose()?, text: text.transpose()? })
 }
 
 fn read_optional(path: Option<&PathBuf>) -> Result<Option<Vec<u8>>, CliError> {

@@ -178,6 +178,17 @@ impl Write {
         Ok(self.count_rows(sql, values).await? > 0)
     }
 
+    /// Locks an account against changes by other transactions until this one ends, so that its resources can be counted.
+    /// Returns `false` if there is no such account.
+    ///
+    /// # Errors
+    /// Returns an error if the database operation fails.
+    pub async fn lock_account(&mut self, sid: AccountSid) -> Result<bool, Error> {
+        let lock = if self.connection.is_postgres() { " FOR NO KEY UPDATE" } else { "" };
+        let sql = format!("SELECT sid FROM accounts WHERE sid = $1{lock}");
+        Ok(self.count_rows(sql, bind![sid]).await? > 0)
+    }
+
     /// Replaces an account's auth token and sets its update time to `now`. Returns `false` if there is no such account.
     ///
     /// # Errors

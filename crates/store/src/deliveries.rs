@@ -229,12 +229,13 @@ fn bind_ids(values: &mut Vec<Value>, ids: &[DeliveryId]) -> String {
     if placeholders.is_empty() { "NULL".to_owned() } else { placeholders }
 }
 
-/// Returns the SID of the webhook, factor or alert that a delivery is about. Operators search for deliveries by this
+/// Returns the SID of the webhook, factor, verification or alert that a delivery is about. Operators search for deliveries by this
 /// SID.
 fn subject(work: &Work) -> String {
     match work {
         Work::Webhook { webhook_sid, .. } => webhook_sid.to_string(),
         Work::Push(asked) => asked.factor_sid.to_string(),
+        Work::Message(message) => message.verification_sid.to_string(),
         Work::Debugger { alert_sid, .. } => alert_sid.to_string(),
     }
 }
@@ -456,8 +457,8 @@ impl Write {
     }
 
     /// Makes a finished delivery pending again until `give_up_at`, like a new one, and returns the delivery. Returns
-    /// `None` if the delivery does not exist, is pending, or is a push. Pushes are excluded because their content would
-    /// be outdated.
+    /// `None` if the delivery does not exist, is pending, or is a push or a message. Those are excluded because their
+    /// content would be outdated.
     ///
     /// # Errors
     /// Returns an error if the database operation fails.
@@ -470,7 +471,7 @@ impl Write {
         let sql = format!(
             "UPDATE deliveries SET state = 'owed', due_at = $2, scheduled_at = $2, give_up_at = $3, finished_at = NULL, \
              attempts = 0 \
-             WHERE id = $1 AND state <> 'owed' AND kind <> 'push' RETURNING {COLUMNS}"
+             WHERE id = $1 AND state <> 'owed' AND kind NOT IN ('push', 'message') RETURNING {COLUMNS}"
         );
         self.fetch_optional(sql, bind![id, now, give_up_at], parse_delivery).await
     }

@@ -8,7 +8,8 @@ use crate::values::bind;
 
 impl Write {
     /// Deletes all data of all accounts, and all accounts except `kept_account`. Keys of the server and the audit log stay.
-    /// With `keeps_accounts`, the accounts and their API keys stay, with `keeps_credentials` the push credentials.
+    /// With `keeps_accounts`, the accounts and their API keys stay, with `keeps_credentials` the push credentials
+    /// and the outlets.
     ///
     /// # Errors
     /// Returns an error if the database operation fails.
@@ -24,10 +25,17 @@ impl Write {
         self.execute("DELETE FROM challenges WHERE entity_sid IS NULL", bind![]).await?;
         self.execute("DELETE FROM deliveries WHERE true", bind![]).await?;
         self.execute("DELETE FROM alerts WHERE true", bind![]).await?;
+        self.execute("DELETE FROM bucket_hits WHERE true", bind![]).await?;
+        self.execute("DELETE FROM safe_numbers WHERE true", bind![]).await?;
         self.execute("DELETE FROM clock_record", bind![]).await?;
+        self.execute("DELETE FROM templates", bind![]).await?;
         if !keeps_credentials {
             self.execute("DELETE FROM credentials", bind![]).await?;
+            self.execute("DELETE FROM outlets", bind![]).await?;
         }
+        self.execute("DELETE FROM safe_numbers WHERE true", bind![]).await?;
+        self.execute("DELETE FROM templates", bind![]).await?;
+        self.execute("DELETE FROM outlets", bind![]).await?;
         if !keeps_accounts {
             self.execute("DELETE FROM api_keys", bind![]).await?;
             self.execute("DELETE FROM accounts WHERE sid <> $1", bind![kept_account]).await?;

@@ -89,6 +89,14 @@ pub enum Conflict {
     FactorKey,
     /// The relying party already has a passkey with this credential in the account.
     PasskeyCredential,
+    /// The service already has a rate limit with this unique name.
+    RateLimitName,
+    /// The rate limit already has a bucket with this interval.
+    BucketInterval,
+    /// The service already has a messaging configuration for this country.
+    MessagingCountry,
+    /// The phone number is already on the account's safe list.
+    SafeNumber,
     /// A constraint other than those above, for example because the account already exists. Randomly
     /// generated SIDs do not collide, so they never cause this.
     Other,
@@ -102,6 +110,18 @@ const CONSTRAINTS: &[(&str, &str, Conflict)] = &[
         "passkey_factors_credential",
         "passkey_factors.account_sid, passkey_factors.rp_id, passkey_factors.credential_id",
         Conflict::PasskeyCredential,
+    ),
+    ("rate_limits_unique_name", "rate_limits.service_sid, rate_limits.unique_name", Conflict::RateLimitName),
+    ("buckets_interval", "buckets.rate_limit_sid, buckets.interval_seconds", Conflict::BucketInterval),
+    (
+        "messaging_configurations_country",
+        "messaging_configurations.service_sid, messaging_configurations.country",
+        Conflict::MessagingCountry,
+    ),
+    (
+        "safe_numbers_phone_number",
+        "safe_numbers.account_sid, safe_numbers.phone_number",
+        Conflict::SafeNumber,
     ),
 ];
 

@@ -39,6 +39,7 @@ mod access_tokens;
 mod accounts;
 mod alerts;
 mod announcements;
+mod attempts;
 mod audit;
 mod backup;
 mod challenges;
@@ -55,14 +56,18 @@ mod inspect;
 mod job;
 mod leader_lease;
 mod limits;
+mod messaging_configurations;
 mod migrate;
 mod notifications;
+mod outlets;
 mod paging;
 mod pool;
 mod postgres;
+mod rate_limits;
 mod read_write;
 mod removal;
 mod retry;
+mod safe_list;
 mod schema;
 mod sealed_values;
 mod services;
@@ -70,13 +75,16 @@ mod sqlite;
 mod sqlite_files;
 mod sqlite_readers;
 mod store;
+mod templates;
 mod values;
+mod verifications;
 mod webhooks;
 mod writer;
 
 pub use crate::accounts::EnrollmentKeyRow;
 pub use crate::alerts::AlertFilter;
 pub use crate::announcements::{Announcement, Announcements, Changes, ProcessTag, Topic};
+pub use crate::attempts::AttemptFilter;
 pub use crate::audit::{
     AuditChain, AuditFilter, AuditLogCheck, AuditTail, ChainedRecord, ListedRecord, UnchainedPosition,
     UnchainedRecord,

@@ -38,6 +38,16 @@ impl ListQuery {
         self
     }
 
+    /// Runs the query, which selects at most one row, and returns that row, converted with `parse`, or `None` if there is
+    /// none.
+    pub(crate) async fn single<T>(
+        self,
+        read: &mut Read,
+        parse: impl FnMut(&Row<'_>) -> Result<T, Error>,
+    ) -> Result<Option<T>, Error> {
+        read.fetch_optional(self.sql, self.values, parse).await
+    }
+
     /// Runs the query and returns the requested page. `parse` converts a row into an item.
     pub(crate) async fn page<T: Listed>(
         mut self,

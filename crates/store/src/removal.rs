@@ -60,6 +60,12 @@ impl Write {
         if tokens > 0 {
             return Ok(tokens);
         }
+        let verifications = "DELETE FROM verifications WHERE sid IN \
+                             (SELECT sid FROM verifications WHERE service_sid = $1 LIMIT $2) RETURNING sid";
+        let verifications = self.count_rows(verifications, bind![service, limit]).await?;
+        if verifications > 0 {
+            return Ok(verifications);
+        }
         // Nothing is left under the service, except rows that a server of an older version is adding at this moment.
         self.count_rows("DELETE FROM services WHERE sid = $1 RETURNING sid", bind![service]).await
     }

@@ -37,6 +37,7 @@ migrations! {
     2 "0002_deliveries";
     3 "0003_audit";
     4 "0004_operation";
+    5 "0005_verifications";
 }
 
 /// A migration that has not been applied to a database.

@@ -1,7 +1,9 @@
 //! Queries for the sealed values in all tables: counting them by master key, and re-sealing them under another master
 //! key.
 
-use domain::{AccessTokenSid, AccountSid, CredentialSid, FactorSid, Sealed, Sid};
+use domain::{
+    AccessTokenSid, AccountSid, CredentialSid, FactorSid, MessagingServiceSid, Sealed, Sid, VerificationSid,
+};
 
 use crate::error::Error;
 use crate::read_write::{Read, Write};
@@ -24,11 +26,15 @@ pub enum SealedColumn {
     AccessTokens,
     /// The secrets of TOTP factors.
     TotpSecrets,
+    /// The settings of outlets. Their owner is the outlet's SID as one of a messaging service, also for a mailer.
+    OutletSettings,
+    /// The codes of open verifications.
+    VerificationCodes,
 }
 
 impl SealedColumn {
     /// All sealed columns.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::AuthTokens,
         Self::EnrollmentKeys,
         Self::ServerKeys,
@@ -36,6 +42,8 @@ impl SealedColumn {
         Self::PushCredentials,
         Self::AccessTokens,
         Self::TotpSecrets,
+        Self::OutletSettings,
+        Self::VerificationCodes,
     ];
 
     /// Returns an owner's identifier as a parameter. An empty one sorts before all others.
@@ -45,6 +53,12 @@ impl SealedColumn {
             Self::PushCredentials => Value::from(owner.parse().unwrap_or(CredentialSid::from_bytes([0; 16]))),
             Self::AccessTokens => Value::from(owner.parse().unwrap_or(AccessTokenSid::from_bytes([0; 16]))),
             Self::TotpSecrets => Value::from(owner.parse().unwrap_or(FactorSid::from_bytes([0; 16]))),
+            Self::OutletSettings => {
+                Value::from(owner.parse().unwrap_or(MessagingServiceSid::from_bytes([0; 16])))
+            }
+            Self::VerificationCodes => {
+                Value::from(owner.parse().unwrap_or(VerificationSid::from_bytes([0; 16])))
+            }
             Self::EnrollmentKeys | Self::ServerKeys | Self::AuditKey => Value::from(owner),
         }
     }
@@ -56,6 +70,8 @@ impl SealedColumn {
             Self::PushCredentials => row.sid::<CredentialSid>("owner")?.to_string(),
             Self::AccessTokens => row.sid::<AccessTokenSid>("owner")?.to_string(),
             Self::TotpSecrets => row.sid::<FactorSid>("owner")?.to_string(),
+            Self::OutletSettings => row.sid::<MessagingServiceSid>("owner")?.to_string(),
+            Self::VerificationCodes => row.sid::<VerificationSid>("owner")?.to_string(),
             Self::EnrollmentKeys | Self::ServerKeys | Self::AuditKey => row.text("owner")?,
         })
     }
@@ -70,6 +86,8 @@ impl SealedColumn {
             Self::PushCredentials => ("credentials", "sid", "content"),
             Self::AccessTokens => ("access_tokens", "sid", "token"),
             Self::TotpSecrets => ("totp_factors", "factor_sid", "secret"),
+            Self::OutletSettings => ("outlets", "sid", "settings"),
+            Self::VerificationCodes => ("verifications", "sid", "code"),
         }
     }
 }
@@ -87,7 +105,7 @@ impl Read {
         }
         // The key ID begins at the second byte of a sealed value.
         let sql = format!(
-            "SELECT substr({column}, 2, 8) AS key_id, count(*) AS sealed FROM {table} \
+            "SELECT substr({column}, 2, 8) AS key_id, count(*) AS sealed FROM {table} WHERE {column} IS NOT NULL \
              GROUP BY substr({column}, 2, 8) ORDER BY 1"
         );
         self.fetch_all(sql, bind![], |row| Ok((row.bytes("key_id")?, row.int("sealed")?))).await
@@ -108,7 +126,7 @@ impl Read {
         let (table, owner, column) = sealed.location();
         let sql = format!(
             "SELECT {owner} AS owner, {column} AS sealed FROM {table} \
-             WHERE {owner} > $1 AND substr({column}, 2, 8) <> $2 ORDER BY {owner} LIMIT $3"
+             WHERE {owner} > $1 AND {column} IS NOT NULL AND substr({column}, 2, 8) <> $2 ORDER BY {owner} LIMIT $3"
         );
         let parse = |row: &Row| Ok((sealed.parse_owner(row)?, row.sealed("sealed")?));
         self.fetch_all(sql, vec![sealed.owner_value(after), Value::from(key_id), Value::from(limit)], parse)

@@ -128,7 +128,7 @@ impl Write {
         self.fetch_optional(sql, values, parse_service).await
     }
 
-    /// Marks a service as deleted and deletes its webhooks. Returns `false` if the account has no such service. From
+    /// Marks a service as deleted, and deletes its webhooks, rate limits and messaging configurations. Returns `false` if the account has no such service. From
     /// then on, queries find nothing under the service. [`remove_deleted`](Self::remove_deleted) later removes the
     /// remaining rows.
     ///
@@ -145,7 +145,10 @@ impl Write {
         if self.count_rows(mark, bind![sid, account_sid, now]).await? == 0 {
             return Ok(false);
         }
-        // The webhooks are deleted immediately: a service has only a few, and without a webhook no event is sent.
-        self.execute("DELETE FROM webhooks WHERE service_sid = $1", bind![sid]).await.map(|()| true)
+        // These rows are deleted immediately: a service has only a few, and without a webhook no event is sent.
+        for table in ["webhooks", "rate_limits", "messaging_configurations"] {
+            self.execute(format!("DELETE FROM {table} WHERE service_sid = $1"), bind![sid]).await?;
+        }
+        Ok(true)
     }
 }

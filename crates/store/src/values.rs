@@ -7,11 +7,14 @@ use std::cell::Cell;
 
 use domain::audit::Mac;
 use domain::deliveries::DeliveryId;
+use domain::outlets::OutletSid;
 use domain::parameter::{Bounded, Parameter};
 use domain::time::Timestamp;
 use domain::{
-    AccessTokenSid, AccountSid, AlertSid, ApiKeySid, ChallengeSid, CredentialSid, EntitySid, EventSid,
-    FactorSid, NotificationSid, RequestSid, Sealed, ServiceSid, Sid, WebhookSid,
+    AccessTokenSid, AccountSid, AlertSid, ApiKeySid, AttemptSid, BucketSid, ChallengeSid, CredentialSid,
+    EntitySid, EventSid, FactorSid, MailerSid, MessagingConfigurationSid, MessagingServiceSid,
+    NotificationSid, RateLimitSid, RequestSid, SafeNumberSid, Sealed, ServiceSid, Sid, TemplateSid,
+    VerificationSid, WebhookSid,
 };
 use rusqlite::types::{FromSql, ValueRef};
 use sqlx::postgres::{PgArguments, PgRow};
@@ -56,6 +59,7 @@ values! {
     Option<[u8; 16]> => |id| Self::Id(id);
     &Mac => |mac| Self::Bytes(Some(mac.0.to_vec()));
     DeliveryId => |id| Self::Id(Some(id.to_bytes()));
+    OutletSid => |sid| Self::Id(Some(sid.to_bytes()));
 }
 
 macro_rules! sid_values {
@@ -79,14 +83,23 @@ sid_values!(
     AccountSid,
     AlertSid,
     ApiKeySid,
+    AttemptSid,
+    BucketSid,
     ChallengeSid,
     CredentialSid,
     EntitySid,
     EventSid,
     FactorSid,
+    MailerSid,
+    MessagingConfigurationSid,
+    MessagingServiceSid,
     NotificationSid,
+    RateLimitSid,
     RequestSid,
+    SafeNumberSid,
     ServiceSid,
+    TemplateSid,
+    VerificationSid,
     WebhookSid
 );
 

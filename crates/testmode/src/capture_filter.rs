@@ -1,4 +1,4 @@
-//! The query of requests about captured pushes and webhooks: which of them are meant, and how long to wait for one.
+//! The query of requests about captured pushes, messages and webhooks: which of them are meant, and how long to wait for one.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,14 +15,35 @@ const DEFAULT_LIMIT: usize = 1000;
 pub(crate) const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// The parameters that select captures.
-const SELECTION: [&str; 5] = ["account_sid", "challenge_sid", "factor_sid", "since", "type"];
+const SELECTION: [&str; 9] = [
+    "account_sid",
+    "challenge_sid",
+    "channel",
+    "factor_sid",
+    "service_sid",
+    "since",
+    "to",
+    "type",
+    "verification_sid",
+];
 
 /// The parameters of a request that reads captures.
-pub(crate) const READING: [&str; 7] =
-    ["account_sid", "challenge_sid", "factor_sid", "limit", "since", "type", "wait"];
+pub(crate) const READING: [&str; 11] = [
+    "account_sid",
+    "challenge_sid",
+    "channel",
+    "factor_sid",
+    "limit",
+    "service_sid",
+    "since",
+    "to",
+    "type",
+    "verification_sid",
+    "wait",
+];
 
 /// The parameters of a request that deletes captures.
-pub(crate) const DELETING: [&str; 5] = SELECTION;
+pub(crate) const DELETING: [&str; 9] = SELECTION;
 
 /// What a request asks for.
 #[derive(Debug)]

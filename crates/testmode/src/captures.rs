@@ -1,10 +1,10 @@
-//! Captured pushes and webhooks: the newest 10,000 of each, in memory.
+//! Captured pushes, messages and webhooks: the newest 10,000 of each, in memory.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use app::{CapturedPush, CapturedWebhook, PushFailure, PushVerdict, RecordedAttempt};
+use app::{CapturedMessage, CapturedPush, CapturedWebhook, PushFailure, PushVerdict, RecordedAttempt};
 use domain::Timestamp;
 use domain::deliveries::{AttemptOutcome, DeliveryId};
 use serde_json::{Map, Value, json};
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::capture_filter::{Filter, Query, Since};
 use crate::error::Error;
 
-/// Maximum number of pushes that are kept, and of webhooks.
+/// Maximum number of pushes that are kept, of messages, and of webhooks.
 const MAX_CAPTURES: usize = 10_000;
 
 /// Everything that was captured.
@@ -26,6 +26,7 @@ pub(crate) struct Captures {
 #[derive(Default)]
 struct Log {
     pushes: VecDeque<Capture>,
+    messages: VecDeque<Capture>,
     webhooks: VecDeque<Capture>,
     /// Number of pushes that were ever captured, from which the next push gets its ID.
     pushes_ever: u64,
@@ -33,10 +34,10 @@ struct Log {
     running: HashSet<DeliveryId>,
 }
 
-/// A captured push or webhook.
+/// A captured push, message or webhook.
 struct Capture {
     at: Timestamp,
-    /// Whether a waiting request may return it: a push at once, a webhook after its first attempt.
+    /// Whether a waiting request may return it: a push or a message at once, a webhook after its first attempt.
     is_ready: bool,
     /// Whether the webhook was not sent because test mode requires that.
     is_kept: bool,
@@ -48,6 +49,7 @@ struct Capture {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Push,
+    Message,
     Webhook,
 }
 
@@ -55,6 +57,7 @@ impl Log {
     const fn of(&mut self, kind: Kind) -> &mut VecDeque<Capture> {
         match kind {
             Kind::Push => &mut self.pushes,
+            Kind::Message => &mut self.messages,
             Kind::Webhook => &mut self.webhooks,
         }
     }
@@ -111,6 +114,7 @@ impl Captures {
     pub(crate) fn clear(&self) {
         let mut log = self.lock();
         log.pushes.clear();
+        log.messages.clear();
         log.webhooks.clear();
     }
 
@@ -121,6 +125,16 @@ impl Captures {
         let json = push_json(log.pushes_ever, push, verdict);
         log.running.insert(push.delivery);
         add(&mut log.pushes, Capture { at: push.at, is_ready: true, is_kept: false, json });
+        drop(log);
+        self.announce_change();
+    }
+
+    /// Records a message.
+    pub(crate) fn add_message(&self, message: &CapturedMessage) {
+        let mut log = self.lock();
+        log.running.insert(message.delivery);
+        let json = message_json(message);
+        add(&mut log.messages, Capture { at: message.at, is_ready: true, is_kept: false, json });
         drop(log);
         self.announce_change();
     }
@@ -265,6 +279,23 @@ fn push_json(id: u64, push: &CapturedPush, verdict: PushVerdict) -> Value {
         "body": body,
         "outcome": outcome,
         "would_fail": push.would_fail,
+    })
+}
+
+fn message_json(message: &CapturedMessage) -> Value {
+    json!({
+        "id": message.delivery.to_string(),
+        "at": message.at.to_precise_text(),
+        "account_sid": message.account_sid,
+        "service_sid": message.service_sid,
+        "verification_sid": message.verification_sid,
+        "attempt_sid": message.attempt_sid,
+        "channel": message.channel.as_str(),
+        "to": message.to,
+        "subject": message.subject,
+        "text": message.text,
+        "code": message.code,
+        "locale": message.locale,
     })
 }
 

@@ -79,6 +79,13 @@ routes! {
     "/pushes/latest" {
         GET captures::latest_push;
     }
+    "/messages" {
+        GET captures::list_messages;
+        DELETE captures::delete_messages;
+    }
+    "/messages/latest" {
+        GET captures::latest_message;
+    }
     "/webhooks" {
         GET captures::list_webhooks;
         DELETE captures::delete_webhooks;

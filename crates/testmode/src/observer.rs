@@ -1,12 +1,12 @@
-//! Receives what the server reports: captures pushes and webhooks, and passes challenges to virtual devices.
+//! Receives what the server reports: captures pushes, messages and webhooks, and passes challenges to virtual devices.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use app::{
-    Capture, CaptureFuture, CapturedPush, CapturedWebhook, PushFailure, PushVerdict, RecordedAttempt,
-    WebhookVerdict,
+    Capture, CaptureFuture, CapturedMessage, CapturedPush, CapturedWebhook, PushFailure, PushVerdict,
+    RecordedAttempt, WebhookVerdict,
 };
 use domain::Challenge;
 use domain::access_tokens::{Grant, TokenText};
@@ -64,6 +64,10 @@ impl Capture for Observer {
             }
             verdict
         })
+    }
+
+    fn message(&self, message: CapturedMessage) {
+        self.captures.add_message(&message);
     }
 
     fn webhook(&self, webhook: CapturedWebhook) -> CaptureFuture<'_, WebhookVerdict> {

@@ -32,7 +32,26 @@ pub const fn status(code: Code) -> StatusCode {
         | Code::InvalidAttestation
         | Code::InvalidAttestedCredential
         | Code::InvalidDisplayName
-        | Code::MissingAuthenticatorCriteria => StatusCode::BAD_REQUEST,
+        | Code::MissingAuthenticatorCriteria
+        | Code::InvalidParameter
+        | Code::PaymentParameters
+        | Code::TooManyRateLimits
+        | Code::RateLimitExists
+        | Code::InvalidUniqueName
+        | Code::TooManyBuckets
+        | Code::BucketExists
+        | Code::MessagingConfigurationExists
+        | Code::PaymentByCall
+        | Code::NoMailOutlet
+        | Code::NoCheckTarget
+        | Code::NoOutlet
+        | Code::MissingSubstitution
+        | Code::TemplateNotFound
+        | Code::MessageTooLong
+        | Code::InvalidTemplates
+        | Code::NoUsableTemplate
+        | Code::AppHashChannel
+        | Code::NoWhatsappOutlet => StatusCode::BAD_REQUEST,
         Code::Unauthenticated => StatusCode::UNAUTHORIZED,
         Code::Forbidden
         | Code::FactorVerificationFailed
@@ -40,18 +59,26 @@ pub const fn status(code: Code) -> StatusCode {
         | Code::FactorUnverified
         | Code::ChallengeResponded
         | Code::ChallengeExpired
-        | Code::ChallengeVerificationFailed => StatusCode::FORBIDDEN,
-        Code::NotFound | Code::PasskeyNotFound | Code::PasskeyChallengeNotFound | Code::EntityNotFound => {
-            StatusCode::NOT_FOUND
-        }
+        | Code::ChallengeVerificationFailed
+        | Code::FeatureDisabled
+        | Code::Landline
+        | Code::SendingBlocked
+        | Code::CountryBlocked => StatusCode::FORBIDDEN,
+        Code::NotFound
+        | Code::PasskeyNotFound
+        | Code::PasskeyChallengeNotFound
+        | Code::EntityNotFound
+        | Code::LocaleNotFound => StatusCode::NOT_FOUND,
         Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Code::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-        Code::EntityExists | Code::FactorExists => StatusCode::CONFLICT,
+        Code::EntityExists | Code::FactorExists | Code::SafeNumberExists => StatusCode::CONFLICT,
         Code::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::UriTooLong => StatusCode::URI_TOO_LONG,
         Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Code::TooManyRequests
         | Code::TooManyChallengeAttempts
+        | Code::TooManyChecks
+        | Code::TooManySends
         | Code::TooManyNotifications
         | Code::TooManyFactorAttempts
         | Code::TooManyChallenges

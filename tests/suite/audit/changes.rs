@@ -4,6 +4,7 @@ use harness::{Http, Reply};
 use serde_json::{Value, json};
 
 use super::{events, exported, text, with_api_key};
+use crate::operation::value_of;
 use crate::world::{Device, World, assert_error, entity, on_every_database, signed_in};
 
 /// The type and name of an actor in an audit record.
@@ -176,6 +177,33 @@ impl Changes {
         self.expect(self.account(), "factor.updated", &factor, Some(&reply));
     }
 
+    /// Sends codes; ends one verification by a code, one as the backend, and refuses a code.
+    async fn verify_numbers(&mut self, service: &str) {
+        let path = format!("/v2/Services/{service}");
+        let reply = self.backend.post(&path, &[("CustomCodeEnabled", "true")]).await;
+        self.expect(self.account(), "service.updated", service, Some(&reply));
+        let verifications = format!("{path}/Verifications");
+        for number in ["+4366412345678", "+4366412345679"] {
+            let form = [("To", number), ("Channel", "sms"), ("CustomCode", "secret12")];
+            let reply = self.api_key_backend.post(&verifications, &form).await;
+            let verification = sid_of(&reply);
+            self.expect(self.api_key(), "verification.created", &verification, Some(&reply));
+            let reply = self.backend.post(&verifications, &form).await;
+            self.expect(self.account(), "verification.sent", &verification, Some(&reply));
+            let check = format!("{path}/VerificationCheck");
+            let reply = self.backend.post(&check, &[("To", number), ("Code", "secret13")]).await;
+            self.expect(self.account(), "verification.refused", &verification, Some(&reply));
+            if number.ends_with('8') {
+                let reply = self.backend.post(&check, &[("To", number), ("Code", "secret12")]).await;
+                self.expect(self.account(), "verification.approved", &verification, Some(&reply));
+            } else {
+                let path = format!("{verifications}/{number}");
+                let reply = self.backend.post(&path, &[("Status", "canceled")]).await;
+                self.expect(self.account(), "verification.canceled", &verification, Some(&reply));
+            }
+        }
+    }
+
     async fn change_webhook(&mut self, service: &str) {
         let form = [
             ("FriendlyName", "Hook"),
@@ -194,6 +222,47 @@ impl Changes {
         self.expect(self.account(), "webhook.deleted", &webhook, Some(&reply));
     }
 
+    /// Changes what governs one-time codes: a rate limit with a bucket, a messaging configuration and the safe list.
+    async fn change_code_settings(&mut self, service: &str) {
+        let limits = format!("/v2/Services/{service}/RateLimits");
+        let reply = self.backend.post(&limits, &[("UniqueName", "secret_limit")]).await;
+        let limit = sid_of(&reply);
+        self.expect(self.account(), "rate-limit.created", &limit, Some(&reply));
+        let limit_path = format!("{limits}/{limit}");
+        let reply = self.backend.post(&limit_path, &[("Description", "secret")]).await;
+        self.expect(self.account(), "rate-limit.updated", &limit, Some(&reply));
+        let buckets = format!("{limit_path}/Buckets");
+        let reply = self.api_key_backend.post(&buckets, &[("Max", "4"), ("Interval", "60")]).await;
+        let bucket = sid_of(&reply);
+        self.expect(self.api_key(), "bucket.created", &bucket, Some(&reply));
+        let path = format!("{buckets}/{bucket}");
+        let reply = self.backend.post(&path, &[("Max", "4"), ("Interval", "61")]).await;
+        self.expect(self.account(), "bucket.updated", &bucket, Some(&reply));
+        let reply = self.backend.delete(&path, &[]).await;
+        self.expect(self.account(), "bucket.deleted", &bucket, Some(&reply));
+        let reply = self.backend.delete(&limit_path, &[]).await;
+        self.expect(self.account(), "rate-limit.deleted", &limit, Some(&reply));
+
+        // The record is about the service, because a messaging configuration has no SID of its own.
+        let [outlet, other] = ["MG0123456789abcdef0123456789abcdef", "MGfedcba9876543210fedcba9876543210"];
+        let configurations = format!("/v2/Services/{service}/MessagingConfigurations");
+        let form = [("Country", "AT"), ("MessagingServiceSid", outlet)];
+        let reply = self.backend.post(&configurations, &form).await;
+        self.expect(self.account(), "messaging-configuration.created", service, Some(&reply));
+        let path = format!("{configurations}/AT");
+        let reply = self.backend.post(&path, &[("MessagingServiceSid", other)]).await;
+        self.expect(self.account(), "messaging-configuration.updated", service, Some(&reply));
+        let reply = self.backend.delete(&path, &[]).await;
+        self.expect(self.account(), "messaging-configuration.deleted", service, Some(&reply));
+
+        let (numbers, number) = ("/v2/SafeList/Numbers", "+4366412345678");
+        let reply = self.backend.post(numbers, &[("PhoneNumber", number)]).await;
+        let safe = sid_of(&reply);
+        self.expect(self.account(), "safe-number.created", &safe, Some(&reply));
+        let reply = self.backend.delete(&format!("{numbers}/{number}"), &[]).await;
+        self.expect(self.account(), "safe-number.deleted", &safe, Some(&reply));
+    }
+
     async fn change_credential(&mut self) {
         let key = harness::stand_in::pki::Key::p256().pkcs8();
         let form =
@@ -206,6 +275,28 @@ impl Changes {
         self.expect(self.account(), "credential.updated", &credential, Some(&reply));
         let reply = self.backend.delete(&path, &[]).await;
         self.expect(self.account(), "credential.deleted", &credential, Some(&reply));
+    }
+
+    /// Creates, changes, tests and deletes an outlet as the operator.
+    fn change_outlet(&mut self, world: &World) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret-messages");
+        let made = world.command(&[
+            "outlet",
+            "create",
+            "--kind=capture",
+            "--channel=sms",
+            "--name=Owls",
+            "--path",
+            path.to_str().unwrap(),
+        ]);
+        let sid = value_of("outlet sid", &made);
+        world.command(&["outlet", "update", &sid, "--rate=5"]);
+        world.command(&["outlet", "test", &sid, "--to=+4366412345678"]);
+        world.command(&["outlet", "delete", &sid]);
+        for event_type in ["outlet.created", "outlet.updated", "outlet.tested", "outlet.deleted"] {
+            self.expect(self.operator.clone(), event_type, &sid, None);
+        }
     }
 
     /// Creates, renames and deletes API keys at both of their addresses.
@@ -227,6 +318,24 @@ impl Changes {
             self.expect(self.account(), "api-key.revoked", &key, Some(&reply));
             assert_error(&self.backend.delete(&path, &[]).await, 404, 20404);
         }
+    }
+
+    /// Creates, changes and deletes a template as the operator.
+    fn change_template(&mut self, world: &World) {
+        let operator = self.operator.clone();
+        let text = ["--locale", "en", "--text", "{{code}} for Ann"];
+        let made = ["template", "create", "--name", "Ann's", "--channels", "sms"];
+        let shown = world.command(&[&made, &text[..]].concat());
+        let sid = shown.lines().next().and_then(|line| line.split_whitespace().last()).unwrap().to_owned();
+        self.expect(operator.clone(), "template.created", &sid, None);
+        for (command, more) in
+            [("set-translation", &["--text", "{{code}} for Zoe"][..]), ("remove-translation", &[])]
+        {
+            world.command(&[&["template", command, &sid, "--locale", "de"], more].concat());
+            self.expect(operator.clone(), "template.updated", &sid, None);
+        }
+        world.command(&["template", "delete", &sid]);
+        self.expect(operator, "template.deleted", &sid, None);
     }
 
     /// Deletes the factor as the device, and the entity and the service as the account.
@@ -298,9 +407,13 @@ on_every_database! {
         let device = changes.enroll_device(&world, &service).await;
         changes.answer_challenges(&world, &device).await;
         changes.use_passkey(&service).await;
+        changes.verify_numbers(&service).await;
         changes.change_webhook(&service).await;
+        changes.change_code_settings(&service).await;
         changes.change_credential().await;
+        changes.change_outlet(&world);
         changes.change_api_keys().await;
+        changes.change_template(&world);
         changes.delete_everything(&world, &service, &device).await;
         changes.change_account(&world);
         changes.change_nothing(&service).await;
@@ -324,8 +437,17 @@ fn assert_records_name_what_changed(records: &[Value]) {
     assert_eq!(data("factor.updated")["changed"], json!(["friendly_name"]));
     assert_eq!(data("challenge.updated")["changed"], json!(["metadata"]));
     assert_eq!(data("webhook.updated")["changed"], json!(["version"]));
+    assert_eq!(data("rate-limit.updated")["changed"], json!(["description"]));
+    assert_eq!(data("bucket.updated")["changed"], json!(["interval"]));
+    let configuration = json!({ "country": "AT", "changed": ["messaging_service_sid"] });
+    assert_eq!(data("messaging-configuration.updated"), configuration);
     assert_eq!(data("credential.updated")["changed"], json!(["friendly_name", "sandbox"]));
+    let outlet = json!({ "kind": "capture", "channels": ["sms"] });
+    assert_eq!((data("outlet.created"), data("outlet.deleted")), (outlet.clone(), outlet));
+    assert_eq!(data("outlet.updated")["changed"], json!(["rate"]));
+    assert_eq!(data("outlet.tested")["result"], "accepted");
     assert_eq!(data("api-key.updated"), json!({ "changed": ["friendly_name"] }));
+    assert_eq!(data("template.updated"), json!({ "translation_set": "de" }));
     assert_eq!(data("account.updated"), json!({ "changed": ["debugger_webhook"] }));
 }
 
@@ -333,9 +455,17 @@ fn assert_records_name_what_changed(records: &[Value]) {
 #[track_caller]
 fn assert_records_hold_no_personal_data(world: &World) {
     let all = world.command(&["audit", "export"]) + &world.command(&["audit", "list", "--limit", "1000"]);
-    for personal in
-        ["zoe", "ann-", "Ann", "Owl", "secret", "registration-token", "com.example", "debugger.example"]
-    {
+    for personal in [
+        "zoe",
+        "ann-",
+        "Ann",
+        "Owl",
+        "secret",
+        "registration-token",
+        "com.example",
+        "debugger.example",
+        "6641234",
+    ] {
         assert!(!all.contains(personal), "{personal}");
     }
 }
@@ -350,7 +480,7 @@ async fn assert_account_lists_all_records(backend: &Http, records: &[Value]) {
     assert_eq!(sids(&listed), newest_first);
     let by_operator = listed.iter().filter(|event| event["actor_type"] == "operator");
     assert!(
-        by_operator.clone().count() == 4 && by_operator.clone().all(|event| event["actor_sid"].is_null())
+        by_operator.clone().count() == 12 && by_operator.clone().all(|event| event["actor_sid"].is_null())
     );
 }
 
@@ -361,7 +491,7 @@ fn assert_operator_finds_records(world: &World, api_key_sid: &str, factor_sid: &
         let listed = world.command(&[&["audit", "list"], arguments].concat());
         listed.lines().map(str::to_owned).collect::<Vec<_>>()
     };
-    assert_eq!(list(&["--actor", api_key_sid]).len(), 4);
+    assert_eq!(list(&["--actor", api_key_sid]).len(), 7);
     let of_factor = list(&["--resource", factor_sid]);
     assert_eq!(of_factor.len(), 4);
     assert!(

@@ -56,7 +56,20 @@ async fn invalid_list_parameters_are_refused() {
         rows.push((token, invalid("PageToken")));
     }
     let keys = "/2010-04-01/Accounts/{AccountSid}/Keys";
-    let others = [WEBHOOKS, "/v1/Credentials", "/v1/Alerts", keys];
+    let limits = "/v2/Services/{ServiceSid}/RateLimits";
+    let buckets = "/v2/Services/{ServiceSid}/RateLimits/{RateLimitSid}/Buckets";
+    let configurations = "/v2/Services/{ServiceSid}/MessagingConfigurations";
+    let others = [
+        WEBHOOKS,
+        limits,
+        buckets,
+        configurations,
+        "/v1/Credentials",
+        "/v1/Alerts",
+        keys,
+        "/v2/Templates",
+        "/v2/Attempts",
+    ];
     for pattern in ["/v2/Services", ENTITIES, FACTORS, CHALLENGES].into_iter().chain(others) {
         for (query, refusal) in &rows {
             let path = format!("{}?{query}", fixture.path(pattern));

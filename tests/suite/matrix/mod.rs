@@ -62,11 +62,38 @@ pub(crate) const TABLE: &[Row] = &[
     ("POST", "/v2/Services/{ServiceSid}/Passkeys/VerifyFactor", Allowed::Backend, 200),
     ("POST", "/v2/Services/{ServiceSid}/Passkeys/Challenges", Allowed::Backend, 201),
     ("POST", "/v2/Services/{ServiceSid}/Passkeys/ApproveChallenge", Allowed::Backend, 200),
+    ("POST", "/v2/Services/{ServiceSid}/Verifications", Allowed::Backend, 201),
+    ("GET", "/v2/Services/{ServiceSid}/Verifications/{Sid}", Allowed::Backend, 200),
+    ("POST", "/v2/Services/{ServiceSid}/Verifications/{Sid}", Allowed::Backend, 200),
+    ("POST", "/v2/Services/{ServiceSid}/VerificationCheck", Allowed::Backend, 201),
     ("POST", "/v2/Services/{ServiceSid}/Webhooks", Allowed::Backend, 201),
     ("GET", "/v2/Services/{ServiceSid}/Webhooks", Allowed::Backend, 200),
     ("GET", "/v2/Services/{ServiceSid}/Webhooks/{Sid}", Allowed::Backend, 200),
     ("POST", "/v2/Services/{ServiceSid}/Webhooks/{Sid}", Allowed::Backend, 200),
     ("DELETE", "/v2/Services/{ServiceSid}/Webhooks/{Sid}", Allowed::Backend, 204),
+    ("POST", "/v2/Services/{ServiceSid}/RateLimits", Allowed::Backend, 201),
+    ("GET", "/v2/Services/{ServiceSid}/RateLimits", Allowed::Backend, 200),
+    ("GET", "/v2/Services/{ServiceSid}/RateLimits/{Sid}", Allowed::Backend, 200),
+    ("POST", "/v2/Services/{ServiceSid}/RateLimits/{Sid}", Allowed::Backend, 200),
+    ("DELETE", "/v2/Services/{ServiceSid}/RateLimits/{Sid}", Allowed::Backend, 204),
+    ("POST", "/v2/Services/{ServiceSid}/RateLimits/{RateLimitSid}/Buckets", Allowed::Backend, 201),
+    ("GET", "/v2/Services/{ServiceSid}/RateLimits/{RateLimitSid}/Buckets", Allowed::Backend, 200),
+    ("GET", "/v2/Services/{ServiceSid}/RateLimits/{RateLimitSid}/Buckets/{Sid}", Allowed::Backend, 200),
+    ("POST", "/v2/Services/{ServiceSid}/RateLimits/{RateLimitSid}/Buckets/{Sid}", Allowed::Backend, 200),
+    ("DELETE", "/v2/Services/{ServiceSid}/RateLimits/{RateLimitSid}/Buckets/{Sid}", Allowed::Backend, 204),
+    ("POST", "/v2/Services/{ServiceSid}/MessagingConfigurations", Allowed::Backend, 201),
+    ("GET", "/v2/Services/{ServiceSid}/MessagingConfigurations", Allowed::Backend, 200),
+    ("GET", "/v2/Services/{ServiceSid}/MessagingConfigurations/{Country}", Allowed::Backend, 200),
+    ("POST", "/v2/Services/{ServiceSid}/MessagingConfigurations/{Country}", Allowed::Backend, 200),
+    ("DELETE", "/v2/Services/{ServiceSid}/MessagingConfigurations/{Country}", Allowed::Backend, 204),
+    ("POST", SAFE_NUMBERS, Allowed::Backend, 201),
+    ("GET", "/v2/SafeList/Numbers/{PhoneNumber}", Allowed::Backend, 200),
+    ("DELETE", "/v2/SafeList/Numbers/{PhoneNumber}", Allowed::Backend, 204),
+    ("GET", FORMS, Allowed::Backend, 200),
+    ("GET", TEMPLATES, Allowed::Backend, 200),
+    ("GET", ATTEMPTS, Allowed::Backend, 200),
+    ("GET", ATTEMPT_SUMMARY, Allowed::Backend, 200),
+    ("GET", "/v2/Attempts/{Sid}", Allowed::Backend, 200),
     ("POST", CREDENTIALS, Allowed::Backend, 201),
     ("GET", CREDENTIALS, Allowed::Backend, 200),
     ("GET", "/v1/Credentials/{Sid}", Allowed::Backend, 200),
@@ -131,6 +158,11 @@ const NOTIFICATIONS: &str =
 const FACTOR_STREAM: &str = "/countersign/v1/Services/{ServiceSid}/Entities/{Identity}/Factors/{Sid}/Events";
 const CHALLENGE_STREAM: &str =
     "/countersign/v1/Services/{ServiceSid}/Entities/{Identity}/Challenges/{Sid}/Events";
+const SAFE_NUMBERS: &str = "/v2/SafeList/Numbers";
+const FORMS: &str = "/v2/Forms/{FormType}";
+const TEMPLATES: &str = "/v2/Templates";
+const ATTEMPTS: &str = "/v2/Attempts";
+const ATTEMPT_SUMMARY: &str = "/v2/Attempts/Summary";
 const CREDENTIALS: &str = "/v1/Credentials";
 const ALERTS: &str = "/v1/Alerts";
 const EVENTS: &str = "/v1/Events";

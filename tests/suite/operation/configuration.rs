@@ -13,7 +13,7 @@ use crate::world::World;
 const ANNOTATED_CONFIG: &str = include_str!("../../../deploy/countersign.toml");
 
 /// The keys for which no value may be generated: an empty one is usually a reference that was not resolved.
-const KEYS_THAT_MUST_NOT_BE_EMPTY: [&str; 15] = [
+const KEYS_THAT_MUST_NOT_BE_EMPTY: [&str; 19] = [
     "account_sid",
     "auth_token",
     "auth_token_file",
@@ -29,6 +29,10 @@ const KEYS_THAT_MUST_NOT_BE_EMPTY: [&str; 15] = [
     "otlp_headers_file",
     "push_proxy",
     "push_proxy_file",
+    "sms_url",
+    "sms_url_file",
+    "smtp_url",
+    "smtp_url_file",
 ];
 
 /// Parses the output of `config show`: for each option's name, its line and its source.

@@ -36,7 +36,7 @@ const COMMANDS_WITHOUT_SERVER_OPTIONS: [&str; 6] =
     ["demo", "device", "load", "config defaults", "completions", "man"];
 
 /// Every command with arguments, and its outcome. `{account}` stands for the SID of the existing account.
-const COMMANDS: [(&str, &str, Outcome); 46] = [
+const COMMANDS: [(&str, &str, Outcome); 58] = [
     // The demo comes first because it takes longest.
     ("demo", "", Outcome::Done),
     ("serve", "", Outcome::Serving),
@@ -87,6 +87,22 @@ const COMMANDS: [(&str, &str, Outcome); 46] = [
     ("credential list", "", Outcome::Done),
     ("credential check", "{CR}", Outcome::Refused("there is no CR")),
     ("credential delete", "{CR}", Outcome::Refused("there is no CR")),
+    (
+        "outlet create",
+        "--kind capture --channel sms --name Owls --path /tmp/countersign-messages",
+        Outcome::Done,
+    ),
+    ("outlet list", "", Outcome::Done),
+    ("outlet show", "{MG}", Outcome::Refused("there is no MG")),
+    ("outlet update", "{MD} --name Owls", Outcome::Refused("there is no MD")),
+    ("outlet delete", "{MG}", Outcome::Refused("there is no MG")),
+    ("outlet test", "{MD} --to ann@example.com", Outcome::Refused("there is no MD")),
+    ("template create", "--name Login --channels sms --locale en --text={{code}}.", Outcome::Done),
+    ("template list", "", Outcome::Done),
+    ("template show", "{HJ}", Outcome::Refused("there is no HJ")),
+    ("template delete", "{HJ}", Outcome::Refused("there is no HJ")),
+    ("template set-translation", "{HJ} --locale de --text={{code}}.", Outcome::Refused("there is no HJ")),
+    ("template remove-translation", "{HJ} --locale de", Outcome::Refused("there is no HJ")),
     ("audit list", "", Outcome::Done),
     ("audit verify", "", Outcome::Done),
     ("audit accept", "", Outcome::Done),
@@ -181,12 +197,14 @@ impl Template {
 }
 
 /// The options that take a value or, under this name, a file; with values.
-const SECRETS: [(&str, &str); 5] = [
+const SECRETS: [(&str, &str); 7] = [
     ("auth_token", "0a1b2c3d4e5f60718293a4b5c6d7e8f9"),
     ("master_key", KEY),
     ("master_key_old", OTHER_KEY),
     ("otlp_headers", "authorization=Bearer owl"),
     ("push_proxy", "http://127.0.0.1:1"),
+    ("smtp_url", "smtps://owl:password@127.0.0.1:1"),
+    ("sms_url", "https://owl:password@127.0.0.1:1/send"),
 ];
 
 /// Returns whether the option with this name concerns a PostgreSQL database.
@@ -213,7 +231,10 @@ fn full(is_wanted: impl Fn(&str) -> bool) -> String {
             ("test_mode_host", ..) => "[\"verify.test.example\"]".to_owned(),
             ("public_url", ..) => "\"https://verify.example.com\"".to_owned(),
             ("trusted_proxies" | "webhook_allow_network", ..) => "[\"127.0.0.0/8\"]".to_owned(),
-            ("tls_cert" | "otlp_ca" | "webhook_ca" | "push_ca", ..) => "\"certificate.pem\"".to_owned(),
+            ("tls_cert" | "otlp_ca" | "webhook_ca" | "push_ca" | "outlet_ca", ..) => {
+                "\"certificate.pem\"".to_owned()
+            }
+            ("mail_from", ..) => "\"Owl Bank <codes@example.com>\"".to_owned(),
             ("audit_checkpoint_file", ..) => "\"checkpoints\"".to_owned(),
             ("tls_key", ..) => "\"key.pem\"".to_owned(),
             ("account_sid", ..) => "\"AC0123456789abcdef0123456789abcdef\"".to_owned(),

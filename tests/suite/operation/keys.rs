@@ -26,6 +26,8 @@ struct SealedSecrets {
     access_token_path: String,
     /// The secret of a TOTP factor of the enrolled user.
     totp_secret: String,
+    /// The SID of an outlet.
+    outlet: String,
 }
 
 impl SealedSecrets {
@@ -38,8 +40,18 @@ impl SealedSecrets {
         let form = [("Identity", "user-0002"), ("FactorType", "push"), ("Ttl", "300")];
         let token = created(&world.backend().post(&path, &form).await);
         let totp = TotpFixture::create(world, &service, "user-0001", &[]).await;
+        let outlet = [
+            "outlet",
+            "create",
+            "--kind=capture",
+            "--channel=email",
+            "--name=Owl",
+            "--path=/tmp/countersign-messages",
+        ];
+        let outlet = world.command(&[&outlet, options].concat());
         Self {
             totp_secret: totp.secret(),
+            outlet: value_of("outlet sid", &outlet),
             enrollment,
             api_key: (value_of("api key sid", &made), value_of("secret", &made)),
             access_token: token["token"].as_str().unwrap().to_owned(),
@@ -87,13 +99,13 @@ on_every_database! {
         let output = keys(&["rotate", "--master-key", OLD]);
         assert!(output.contains("to replace it, provide servers and this command with the new key"), "{output}");
         let listed = keys(&["list", "--master-key", OLD]);
-        assert!(listed.contains("1 auth token, 1 enrollment key, 1 server key, 1 audit key, 2 access tokens, 1 TOTP secret"), "{listed}");
+        assert!(listed.contains("1 auth token, 1 enrollment key, 1 server key, 1 audit key, 2 access tokens, 1 TOTP secret, 1 outlet"), "{listed}");
         assert!(!listed.contains(OLD), "{listed}");
 
         world.server.restart_with(&both);
         secrets.assert_all_work(&world).await;
         let output = world.command(&[&["keys", "rotate"], &both[..]].concat());
-        assert!(output.starts_with("resealed 7 values under master key "), "{output}");
+        assert!(output.starts_with("resealed 8 values under master key "), "{output}");
         let output = world.command(&[&["keys", "rotate"], &both[..]].concat());
         assert!(output.starts_with("all values are sealed under master key "), "{output}");
         secrets.assert_all_work(&world).await;
@@ -102,6 +114,7 @@ on_every_database! {
         world.server.restart_with(&["--master-key", NEW]);
         secrets.assert_all_work(&world).await;
         secrets.enroll(&world).await;
+        world.command(&["outlet", "show", &secrets.outlet, "--master-key", NEW]);
         let listed = world.command(&["keys", "list", "--master-key", NEW]);
         assert!(listed.lines().filter(|line| line.starts_with("master key ")).count() == 1, "{listed}");
         let refused = world.refusal(&["account", "list", "--master-key", OLD]);
@@ -179,7 +192,7 @@ async fn generated_master_key_can_be_rotated_while_the_server_runs() {
     let lines = exported(&world).await;
     let lines = lines.iter().filter(|line| line["event_type"] == "master-key.rotated");
     let counts: Vec<_> = lines.map(|line| line["data"]["count"].as_u64().unwrap()).collect();
-    assert!(counts.len() > 1 && counts.iter().sum::<u64>() >= 7, "{counts:?}");
+    assert!(counts.len() > 1 && counts.iter().sum::<u64>() >= 8, "{counts:?}");
     let retired = fs::read_dir(&data_dir).unwrap().map(|file| file.unwrap().path());
     let retired: Vec<_> = retired.filter(|file| file.to_string_lossy().contains("retired")).collect();
     assert_eq!(retired.len(), 1, "{retired:?}");
@@ -195,6 +208,7 @@ async fn generated_master_key_can_be_rotated_while_the_server_runs() {
     world.server.restart();
     secrets.assert_all_work(&world).await;
     secrets.enroll(&world).await;
+    world.command(&["outlet", "show", &secrets.outlet]);
     for (sid, secret) in made {
         let with_key = Http::new(world.server.url()).auth(Auth::Basic(sid, secret));
         assert_eq!(with_key.get("/v2/Services", &[]).await.status, 200);

@@ -7,6 +7,7 @@ use serde_json::json;
 use tracing::warn;
 
 use crate::App;
+use crate::delivery::message::MESSAGE_FAILED_CODE;
 use crate::error::Error;
 
 /// Error code for webhook failures whose cause has no error code of its own.
@@ -59,6 +60,9 @@ impl AttemptResult {
                 (Some(*service_sid), webhook_sid.to_string(), WEBHOOK_FAILED_CODE)
             }
             Work::Push(push) => (Some(push.service_sid), push.challenge_sid.to_string(), PUSH_FAILED_CODE),
+            Work::Message(message) => {
+                (Some(message.service_sid), message.verification_sid.to_string(), MESSAGE_FAILED_CODE)
+            }
             Work::Debugger { alert_sid, .. } => (None, alert_sid.to_string(), WEBHOOK_FAILED_CODE),
         };
         let text = "the delivery could not be attempted and was given up".to_owned();

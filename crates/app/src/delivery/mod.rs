@@ -1,4 +1,4 @@
-//! The delivery worker: sends the webhooks and pushes that use cases have enqueued.
+//! The delivery worker: sends the webhooks, pushes and messages that use cases have enqueued.
 //!
 //! ```text
 //!  use case ──▶ deliveries table ──▶ worker ──▶ slot, permit ──▶ senders ──▶ recorder ──▶ deliveries table
@@ -14,7 +14,7 @@
 //! destination does not delay the others.
 //!
 //! **Sending.** `senders` makes one attempt, with no open transaction: through `webhook` for webhooks and debugger
-//! webhooks, and through `push` for APNs and FCM. The result is an `AttemptResult`.
+//! webhooks, through `push` for APNs and FCM, and through `message` for one-time codes. The result is an `AttemptResult`.
 //!
 //! **Recording.** The recorder (`recorder`) stores finished attempts in batches. In the same transaction, it marks each
 //! delivery as finished or schedules a retry, as [`domain::deliveries::Schedule`] decides.
@@ -29,6 +29,8 @@ mod attempt;
 mod concurrency;
 mod credential_cache;
 mod leases;
+mod message;
+mod pacing;
 mod push;
 mod recorder;
 mod senders;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use domain::Timestamp;
 use domain::deliveries::{Delivery, Next, Work};
+use domain::verifications::DeliveryProgress;
 use store::{AttemptRecord, Write};
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
@@ -122,6 +123,9 @@ async fn write(app: &App, lease_holder: &str, attempts: Vec<FinishedAttempt>) ->
                 attempts.iter().partition(|attempt| attempt.next == Next::Delivered);
             let delivered = delivered.iter().map(|it| (it.delivery.id, it.to_record(), it.ended_at));
             tx.record_delivered(&lease_holder, &delivered.collect::<Vec<_>>()).await?;
+            for attempt in &attempts {
+                record_progress(tx, attempt).await?;
+            }
             let mut enqueued = false;
             for attempt in others {
                 enqueued |= record_undelivered(tx, &lease_holder, &outbox, attempt).await?;
@@ -132,6 +136,18 @@ async fn write(app: &App, lease_holder: &str, attempts: Vec<FinishedAttempt>) ->
     if enqueued {
         app.worker.notify_local();
     }
+    Ok(())
+}
+
+/// Stores how far the message of a verification got, if its delivery is finished.
+async fn record_progress(tx: &mut Write, attempt: &FinishedAttempt) -> Result<(), Error> {
+    let Work::Message(message) = &attempt.delivery.work else { return Ok(()) };
+    let (progress, error_code) = match attempt.next {
+        Next::Delivered => (DeliveryProgress::Sent, None),
+        Next::Failed => (DeliveryProgress::Failed, attempt.result.error_code),
+        Next::Skipped | Next::Retry(_) => return Ok(()),
+    };
+    tx.set_attempt_progress(message.attempt_sid, progress, error_code, attempt.ended_at).await?;
     Ok(())
 }
 
@@ -158,7 +174,7 @@ async fn record_undelivered(
         Some(alert) if *next == Next::Failed && is_news => match delivery.work {
             // Only store the alert: a failed debugger webhook must not trigger another debugger webhook.
             Work::Debugger { .. } => tx.insert_alert(alert).await.map(|()| false).map_err(Error::from),
-            Work::Webhook { .. } | Work::Push(_) => {
+            Work::Webhook { .. } | Work::Push(_) | Work::Message(_) => {
                 outbox.raise_alert(tx, alert, *ended_at).await.map(|()| true)
             }
         },

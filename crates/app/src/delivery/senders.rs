@@ -8,25 +8,30 @@ use domain::{Clock, Timestamp};
 use crate::App;
 use crate::delivery::attempt::AttemptResult;
 use crate::delivery::credential_cache::CredentialCache;
+use crate::delivery::pacing::Pacing;
 use crate::delivery::settings::{DeliverySettings, WorkerError};
 
-/// The webhook client, the push client and the credential cache that the delivery worker uses.
+/// The clients that the delivery worker uses, with the credential cache and the turns of outlets.
 pub struct Senders {
     pub(crate) webhooks: webhook_client::WebhookClient,
     pub(crate) pusher: push_client::PushClient,
     pub(crate) credentials: CredentialCache,
+    pub(crate) outlets: outlet_client::OutletClient,
+    pub(crate) pacing: Pacing,
 }
 
 impl Senders {
-    /// Creates the webhook and push clients, parsing the certificates in the settings.
+    /// Creates the clients, parsing the certificates in the settings.
     ///
     /// # Errors
-    /// Returns an error if the settings of either client are invalid.
+    /// Returns an error if the settings of a client are invalid.
     pub fn new(settings: &DeliverySettings, clock: Arc<dyn Clock>) -> Result<Self, WorkerError> {
         Ok(Self {
             webhooks: webhook_client::WebhookClient::new(settings.webhooks.clone())?,
             pusher: push_client::PushClient::new(settings.push.clone(), clock)?,
             credentials: CredentialCache::default(),
+            outlets: outlet_client::OutletClient::new(settings.outlets.clone())?,
+            pacing: Pacing::default(),
         })
     }
 
@@ -43,6 +48,7 @@ impl Senders {
                 self.send_debugger_webhook(app, delivery, *alert_sid, parameters, now).await
             }
             Work::Push(push) => self.send_push(app, delivery, push, now).await,
+            Work::Message(message) => self.send_message(app, delivery, message, now).await,
         };
         result.unwrap_or_else(|error| AttemptResult::not_started(&error, app, delivery, now))
     }

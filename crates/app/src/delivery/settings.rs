@@ -19,6 +19,8 @@ pub struct DeliverySettings {
     pub concurrency_per_host: usize,
     /// Maximum number of concurrent push attempts for each combination of service and provider.
     pub concurrency_per_service_and_provider: usize,
+    /// Maximum number of concurrent messages through one outlet.
+    pub concurrency_per_outlet: usize,
     /// Maximum time between two searches for due deliveries.
     pub poll_interval: Duration,
     /// How long completed records (challenges, deliveries, audit records and so on) are kept.
@@ -27,6 +29,8 @@ pub struct DeliverySettings {
     pub webhooks: webhook_client::Settings,
     /// Settings of the push client.
     pub push: push_client::Settings,
+    /// Settings of the client of outlets.
+    pub outlets: outlet_client::ClientSettings,
 }
 
 impl Default for DeliverySettings {
@@ -37,10 +41,12 @@ impl Default for DeliverySettings {
             concurrency: 512,
             concurrency_per_host: 16,
             concurrency_per_service_and_provider: 256,
+            concurrency_per_outlet: 16,
             poll_interval: Duration::from_secs(1),
             retention: Retention::default(),
             webhooks: webhook_client::Settings::default(),
             push: push_client::Settings::default(),
+            outlets: outlet_client::ClientSettings::default(),
         }
     }
 }
@@ -54,6 +60,9 @@ pub enum WorkerError {
     /// The settings of the push client are invalid.
     #[error("invalid push settings")]
     Push(#[from] push_client::Error),
+    /// The settings of the client of outlets are invalid.
+    #[error("invalid settings of outlets")]
+    Outlets(#[from] outlet_client::Error),
     /// The operating system could not create the worker's thread or the event queue of that thread.
     #[error("could not start the delivery worker's thread")]
     Thread(#[from] std::io::Error),

@@ -102,7 +102,7 @@ impl Senders {
         let Some(capture) = &app.capture else { return WebhookVerdict::Send };
         let webhook = match &delivery.work {
             Work::Webhook { webhook_sid, service_sid, .. } => Some((*service_sid, *webhook_sid)),
-            Work::Debugger { .. } | Work::Push(_) => None,
+            Work::Debugger { .. } | Work::Push(_) | Work::Message(_) => None,
         };
         let captured = CapturedWebhook {
             delivery: delivery.id,

@@ -29,6 +29,9 @@ use crate::housekeeping;
 /// Maximum number of deliveries that one transaction leases or reschedules.
 const LEASE_BATCH: usize = 100;
 
+/// Delays between the attempts of a message. They are short, because its code is soon invalid.
+const MESSAGE_SCHEDULE: Schedule = Schedule { max_backoff_seconds: 30 };
+
 /// Maximum time between two searches for stranded deliveries. The searches are repeated, because another node whose
 /// clock was wrong may have stranded deliveries in the meantime.
 const STRANDED_SEARCH_INTERVAL: Duration = Duration::from_secs(60);
@@ -290,6 +293,7 @@ impl WorkerLoop {
         let limit = match delivery.destination {
             Destination::Push { .. } => self.settings.concurrency_per_service_and_provider,
             Destination::Host(_) => self.settings.concurrency_per_host,
+            Destination::Outlet(_) => self.settings.concurrency_per_outlet,
         };
         match self.limiter.try_slot(&delivery.destination, limit) {
             Some(slot) => {
@@ -343,8 +347,11 @@ impl AttemptContext {
         let result = span.clone().run(self.senders.attempt(app, delivery, began_at)).await;
         let ended_at = app.now();
         let jitter = random_jitter(app.entropy());
-        let next =
-            self.schedule.next(result.ending, delivery.attempts, delivery.expires_at, ended_at, jitter);
+        let schedule = match delivery.work {
+            Work::Message(_) => MESSAGE_SCHEDULE,
+            Work::Webhook { .. } | Work::Push(_) | Work::Debugger { .. } => self.schedule,
+        };
+        let next = schedule.next(result.ending, delivery.attempts, delivery.expires_at, ended_at, jitter);
         log_attempt(delivery, &result, next, recorder::milliseconds(began_at.until(ended_at)));
         let outcome = outcome_label(next.outcome());
         span.end_attempt(outcome.as_str(), result.error_code, result.status);
@@ -377,6 +384,7 @@ fn kind_label(delivery: &Delivery) -> telemetry::metrics::DeliveryKind {
             telemetry::metrics::DeliveryKind::PushFcm
         }
         (Work::Push(_), _) => telemetry::metrics::DeliveryKind::PushApns,
+        (Work::Message(_), _) => telemetry::metrics::DeliveryKind::Message,
     }
 }
 

@@ -26,6 +26,12 @@ pub(super) enum Removal {
     UnverifiedFactors(Timestamp),
     /// Challenges that expired before this instant.
     Challenges(Timestamp),
+    /// Open verifications whose validity ended before this instant. They are closed, not removed.
+    ExpiredVerifications(Timestamp),
+    /// Verifications that were closed before this instant, with their attempts.
+    Verifications(Timestamp),
+    /// Requests that rate limits stopped counting before this instant.
+    BucketHits(Timestamp),
     /// Access tokens that expired before this instant.
     AccessTokens(Timestamp),
     /// Records of factor creations before this instant, which no longer count toward the daily limit per entity.
@@ -72,6 +78,9 @@ impl Removal {
         match self {
             Self::UnverifiedFactors(_) => HousekeepingKind::UnverifiedFactors,
             Self::Challenges(_) => HousekeepingKind::Challenges,
+            Self::ExpiredVerifications(_) => HousekeepingKind::ExpiredVerifications,
+            Self::Verifications(_) => HousekeepingKind::Verifications,
+            Self::BucketHits(_) => HousekeepingKind::BucketHits,
             Self::AccessTokens(_) => HousekeepingKind::AccessTokens,
             Self::FactorCreations(_) => HousekeepingKind::FactorCreations,
             Self::Deliveries(_) => HousekeepingKind::Deliveries,
@@ -86,9 +95,13 @@ impl Removal {
     /// per batch.
     const fn audit_action(self) -> Option<AuditAction> {
         match self {
-            Self::UnverifiedFactors(_) | Self::FactorCreations(_) | Self::AuditRecords(_) | Self::Deleted => {
-                None
-            }
+            Self::UnverifiedFactors(_)
+            | Self::ExpiredVerifications(_)
+            | Self::BucketHits(_)
+            | Self::FactorCreations(_)
+            | Self::AuditRecords(_)
+            | Self::Deleted => None,
+            Self::Verifications(_) => Some(AuditAction::VerificationsRemoved),
             Self::Challenges(_) => Some(AuditAction::ChallengesRemoved),
             Self::AccessTokens(_) => Some(AuditAction::AccessTokensRemoved),
             Self::Deliveries(_) => Some(AuditAction::DeliveriesRemoved),
@@ -110,6 +123,9 @@ impl Removal {
                 delete_unverified_factors(tx, outbox, context, before, limit).await?
             }
             Self::Challenges(before) => tx.delete_old_challenges(before, limit).await?,
+            Self::ExpiredVerifications(before) => tx.close_expired_verifications(before, limit).await?,
+            Self::Verifications(before) => tx.delete_old_verifications(before, limit).await?,
+            Self::BucketHits(before) => tx.delete_expired_bucket_hits(before, limit).await?,
             Self::AccessTokens(before) => tx.delete_old_access_tokens(before, limit).await?,
             Self::FactorCreations(before) => tx.delete_old_factor_creations(before, limit).await?,
             Self::Deliveries(before) => tx.delete_old_deliveries(before, limit).await?,

@@ -12,6 +12,9 @@ use crate::housekeeping::{Housekeeper, Interrupted};
 /// because the clocks of the nodes may differ.
 const FACTOR_CREATION_SECONDS: i64 = 25 * 3600;
 
+/// How much the clocks of the nodes may differ, in seconds.
+const CLOCK_DIFFERENCE_SECONDS: i64 = 60;
+
 impl Housekeeper {
     /// Raises alerts about push certificates that expire soon, and removes all expired data. If one kind of data cannot
     /// be removed, the other kinds are removed nevertheless. The first failure is returned, and all others are logged.
@@ -42,6 +45,9 @@ fn removals(retention: Retention, now: Timestamp) -> Vec<Removal> {
     let mut removals = vec![
         Removal::UnverifiedFactors(before(retention.unverified_factors)),
         Removal::Challenges(before(retention.challenges)),
+        Removal::ExpiredVerifications(before(CLOCK_DIFFERENCE_SECONDS)),
+        Removal::Verifications(before(retention.challenges)),
+        Removal::BucketHits(before(CLOCK_DIFFERENCE_SECONDS)),
         Removal::AccessTokens(before(retention.access_tokens)),
         Removal::FactorCreations(before(FACTOR_CREATION_SECONDS)),
         Removal::Deliveries(before(retention.deliveries)),

@@ -230,6 +230,8 @@ pub(super) fn describe(sealed: &SealedCount) -> String {
         SealedColumn::PushCredentials => ("push credential", "push credentials"),
         SealedColumn::AccessTokens => ("access token", "access tokens"),
         SealedColumn::TotpSecrets => ("TOTP secret", "TOTP secrets"),
+        SealedColumn::OutletSettings => ("outlet", "outlets"),
+        SealedColumn::VerificationCodes => ("one-time code", "one-time codes"),
     };
     format!("{} {}", sealed.count, if sealed.count == 1 { one } else { many })
 }

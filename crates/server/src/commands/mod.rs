@@ -17,9 +17,11 @@ mod load;
 mod man;
 mod migrate;
 mod not_found;
+mod outlet;
 mod restore;
 mod serve;
 mod service;
+mod template;
 mod webhooks;
 
 use clap::Subcommand;
@@ -63,6 +65,10 @@ pub(crate) enum Command {
     Webhooks(webhooks::Arguments),
     /// Manage push credentials
     Credential(credential::Arguments),
+    /// Manage the outlets through which one-time codes are sent, and test them
+    Outlet(outlet::Arguments),
+    /// Manage templates: texts of your own for messages with one-time codes
+    Template(template::Arguments),
     /// Show, verify or export the audit log
     Audit(audit::Arguments),
     /// Print a completion script for a shell
@@ -97,6 +103,8 @@ impl Command {
             Self::Service(arguments) => service::run(arguments).await,
             Self::Webhooks(arguments) => webhooks::run(arguments).await,
             Self::Credential(arguments) => credential::run(arguments).await,
+            Self::Outlet(arguments) => outlet::run(arguments).await,
+            Self::Template(arguments) => template::run(arguments).await,
             Self::Audit(arguments) => audit::run(arguments).await,
             Self::Completions(arguments) => completions::run(&arguments, program),
             Self::Man(arguments) => man::run(&arguments, program),

@@ -20,7 +20,9 @@ use crate::master_key_file::ephemeral_master_key;
 use crate::metrics_listener::{self, MetricsListener};
 use crate::options::ServeOptions;
 use crate::sampling::{SampledFolders, Sampling};
-use crate::serve_settings::{ServeSettings, connection_limits, creation_limits, stream_limits};
+use crate::serve_settings::{
+    ServeSettings, connection_limits, creation_limits, stream_limits, verification_rules,
+};
 use crate::stop_signal::StopSignal;
 use crate::test_mode::{self, RunningTestMode, TestMode};
 use crate::tls::Certificate;
@@ -59,7 +61,7 @@ pub(super) async fn run(mut options: Box<ServeOptions>, configured: Settings) ->
     let mut stop_signal = StopSignal::install()?;
     let mut terminal_closed = std::pin::pin!(follow_hangups(hangup, settings.certificate.clone()));
     let app = tokio::select! {
-        opened = open_app(&options, test_mode.as_ref()) => Arc::new(opened?),
+        opened = open_app(&options, &settings, test_mode.as_ref()) => Arc::new(opened?),
         () = stop_signal.received() => return Ok(()),
         () = &mut terminal_closed => return Ok(()),
     };
@@ -178,13 +180,19 @@ impl Server {
 }
 
 /// Opens the database selected by the options, and starts the app on it.
-async fn open_app(options: &ServeOptions, test_mode: Option<&TestMode>) -> Result<App, CliError> {
+async fn open_app(
+    options: &ServeOptions,
+    settings: &ServeSettings,
+    test_mode: Option<&TestMode>,
+) -> Result<App, CliError> {
     let config = AppConfig {
         limits: creation_limits(&options.limits),
+        verifications: verification_rules(&options.limits),
         webhook_max_age_seconds: i64::from(options.deliveries.webhook_max_age),
         webhook_guard: Guard::new(options.deliveries.webhook_allow_network.clone()),
         streams: stream_limits(options),
         capture: test_mode.map(TestMode::capture),
+        configured_outlets: settings.configured_outlets.clone(),
     };
     if options.ephemeral {
         let (store, _) = Store::open(&Location::Memory, OldSchema::Migrate).await?;

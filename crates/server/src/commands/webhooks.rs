@@ -194,6 +194,7 @@ fn describe(work: &Work) -> String {
             format!("webhook {webhook_sid}{}{}", parameter("type"), parameter(subject))
         }
         Work::Push(push) => format!("push about {} to {}", push.challenge_sid, push.factor_sid),
+        Work::Message(message) => format!("message about {}", message.verification_sid),
         Work::Debugger { alert_sid, .. } => format!("debugger event {alert_sid}"),
     }
 }

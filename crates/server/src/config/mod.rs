@@ -30,7 +30,7 @@ const PREFIX: &str = "COUNTERSIGN_";
 
 /// Options whose values are never shown. For each, the option with the suffix `_file` sets the path of a file that
 /// contains the value.
-const SECRETS: [&str; 7] = [
+const SECRETS: [&str; 9] = [
     "auth_token",
     "database_direct_url",
     "database_url",
@@ -38,6 +38,8 @@ const SECRETS: [&str; 7] = [
     "master_key_old",
     "otlp_headers",
     "push_proxy",
+    "sms_url",
+    "smtp_url",
 ];
 
 /// Error text for an empty option for which [`must_not_be_empty`] is true.
@@ -313,7 +315,8 @@ impl Settings {
     }
 
     /// Checks the options that depend on each other. Returns an error if `ephemeral` is combined with a database URL,
-    /// or if only one of `tls_cert` and `tls_key` is set.
+    /// if
+    /// only one of `tls_cert` and `tls_key` is set, or if only one of the mail server and the sender of mails is.
     fn check_combinations(&self, is_ephemeral: bool) -> Result<(), CliError> {
         if is_ephemeral
             && let Some(ephemeral) = self.get("ephemeral")
@@ -323,8 +326,13 @@ impl Settings {
             return Err(ephemeral.error(&why));
         }
         match (self.get("tls_cert"), self.get("tls_key")) {
-            (Some(only), None) => Err(only.error("requires the private key too: tls_key, --tls-key")),
-            (None, Some(only)) => Err(only.error("requires the certificate too: tls_cert, --tls-cert")),
+            (Some(only), None) => Err(only.error("requires the private key too: tls_key, --tls-key"))?,
+            (None, Some(only)) => Err(only.error("requires the certificate too: tls_cert, --tls-cert"))?,
+            _ => {}
+        }
+        match (self.get("smtp_url").or_else(|| self.get("smtp_url_file")), self.get("mail_from")) {
+            (Some(only), None) => Err(only.error("requires the sender too: mail_from, --mail-from")),
+            (None, Some(only)) => Err(only.error("requires the mail server too: smtp_url, --smtp-url")),
             _ => Ok(()),
         }
     }

@@ -11,6 +11,7 @@ use terminal::CliError;
 use web::PublicUrl;
 
 use super::{EMPTY, is_secret, must_not_be_empty, option_name};
+use crate::configured_outlets;
 use crate::database_url::check_database_url;
 use crate::log_levels::parse_levels;
 use crate::master_key_file::{INVALID_MASTER_KEY, parse_master_keys};
@@ -92,6 +93,9 @@ pub(super) fn check_text(name: &str, value: &str) -> Result<(), String> {
             parse_master_keys(value).map(drop).ok_or_else(|| INVALID_MASTER_KEY.to_owned())
         }
         "database_url" | "database_direct_url" => check_database_url(value),
+        "smtp_url" => configured_outlets::check_smtp_url(value),
+        "mail_from" => configured_outlets::check_sender(value),
+        "sms_url" => configured_outlets::text_outlet(value).map(drop),
         // clap's error would repeat the value, and a URL may contain a password.
         "otlp_endpoint" => {
             value.parse::<telemetry::traces::Endpoint>().map(drop).map_err(|error| error.to_string())

@@ -12,10 +12,17 @@ use domain::clock_trust::ClockRecord;
 use domain::deliveries::{Next, Stranded};
 use domain::factors::{PasskeyFactor, TotpFactor};
 use domain::paging::{Cursor, Position};
-use domain::{ApiKey, Challenge, Entity, Factor, FactorType, Order, PageRequest, Sealed};
+use domain::rate_limits::{RateLimitKey, ValueDigest};
+use domain::verifications::{
+    Attempt, Conversion, DeliveryProgress, DestinationPrefix, Verification, VerificationTarget,
+};
+use domain::{
+    ApiKey, Challenge, Channel, Country, Entity, Factor, FactorType, Order, PageRequest, Parameter as _,
+    Sealed,
+};
 use store::{
-    AlertFilter, AuditChain, AuditFilter, ChallengeFilter, DeliveryFilter, EnrollmentKeyRow, Error, Read,
-    SealedColumn, Store, UnchainedPosition, Write,
+    AlertFilter, AttemptFilter, AuditChain, AuditFilter, ChallengeFilter, DeliveryFilter, EnrollmentKeyRow,
+    Error, Read, SealedColumn, Store, UnchainedPosition, Write,
 };
 
 use crate::audit::record;
@@ -29,6 +36,8 @@ struct Rows {
     enrollment_key: &'static EnrollmentKeyRow<Plaintext>,
     audit_record: &'static AuditRecord,
     other_kinds: OtherKinds,
+    verification: &'static Verification,
+    attempt: &'static Attempt,
 }
 
 /// Factors and challenges of the types other than push.
@@ -65,18 +74,23 @@ fn pages() -> [PageRequest; 6] {
 pub(crate) async fn run_every_statement(store: &Store) {
     let tree = AccountTree::create(store).await;
     let account = tree.user.account;
+    let verification = verification(tree.user.service);
     let rows = Rows {
         tree,
         api_key: api_key(account),
         enrollment_key: enrollment_key(&account.sid.to_string()),
         audit_record: record(account),
         other_kinds: OtherKinds::of(tree.user.entity),
+        verification,
+        attempt: verification_attempt(verification),
     };
     store.write(async move |tx: &mut Write| insert_and_update(tx, rows).await).await.unwrap();
     store.write(async move |tx: &mut Write| insert_and_update_other_kinds(tx, rows).await).await.unwrap();
+    store.write(async move |tx: &mut Write| insert_and_update_messages(tx, rows).await).await.unwrap();
     assert_eq!(tree.remaining(store).await, AccountTree::ALL);
     store.read(async move |db: &mut Read| query(db, rows).await).await.unwrap();
     store.read(async move |db: &mut Read| list(db, rows).await).await.unwrap();
+    store.read(async move |db: &mut Read| list_messages(db, rows).await).await.unwrap();
     store.write(async move |tx: &mut Write| chain(tx, rows).await).await.unwrap();
     store.write(async move |tx: &mut Write| delete(tx, rows).await).await.unwrap();
 }
@@ -84,7 +98,7 @@ pub(crate) async fn run_every_statement(store: &Store) {
 /// Runs statements that insert or change rows.
 async fn insert_and_update(tx: &mut Write, rows: Rows) -> Result<(), Error> {
     let Rows { tree, api_key, enrollment_key, .. } = rows;
-    let AccountTree { webhook, credential, delivery, .. } = tree;
+    let AccountTree { webhook, credential, outlet, delivery, .. } = tree;
     let EnrolledUser { account, service, entity, path, factor } = tree.user;
     let (challenge_sid, token_sid) = (tree.challenge.sid, tree.token.grant.sid);
     let metadata = string_map(&[]);
@@ -110,9 +124,14 @@ async fn insert_and_update(tx: &mut Write, rows: Rows) -> Result<(), Error> {
     tx.set_debugger_webhook(account.sid, Some(&webhook.url), NOW).await?;
     tx.lock_webhook(account.sid, service.sid, webhook.sid).await?;
     tx.update_webhook(webhook).await?;
+    change_code_settings(tx, tree).await?;
     tx.lock_credential(account.sid, credential.sid).await?;
     tx.update_credential(credential).await?;
     tx.claim_expiring_credentials(7, NOW).await?;
+    assert!(tx.lock_account(account.sid).await?);
+    assert_eq!(tx.count_outlets(account.sid).await?, 1);
+    assert!(tx.lock_outlet(account.sid, outlet.sid).await?.is_some());
+    tx.update_outlet(outlet).await?;
     tx.mark_unreachable(factor.sid, "token", NOW).await?;
     for service_sid in [None, Some(service.sid)] {
         tx.clear_unreachable(account.sid, service_sid).await?;
@@ -136,6 +155,23 @@ async fn insert_and_update(tx: &mut Write, rows: Rows) -> Result<(), Error> {
     Ok(())
 }
 
+/// Runs the statements that change what governs one-time codes.
+async fn change_code_settings(tx: &mut Write, tree: AccountTree) -> Result<(), Error> {
+    let AccountTree { rate_limit, bucket, messaging_configuration, .. } = tree;
+    let EnrolledUser { account, service, .. } = tree.user;
+    tx.count_rate_limits(service.sid).await?;
+    tx.lock_rate_limit(account.sid, service.sid, rate_limit.sid).await?;
+    tx.update_rate_limit(rate_limit).await?;
+    tx.count_buckets(rate_limit.sid).await?;
+    tx.lock_bucket(account.sid, rate_limit.sid, bucket.sid).await?;
+    tx.update_bucket(bucket).await?;
+    assert_eq!(tx.lock_buckets_of(service.sid, &rate_limit.unique_name).await?.len(), 1);
+    tx.insert_bucket_hit(bucket, ValueDigest([1; 32]), sid(), NOW).await?;
+    let country = messaging_configuration.country;
+    tx.lock_messaging_configuration(account.sid, service.sid, country).await?;
+    tx.update_messaging_configuration(messaging_configuration).await
+}
+
 /// Inserts a factor and a challenge of each type other than push, and runs the statements that change them.
 async fn insert_and_update_other_kinds(tx: &mut Write, rows: Rows) -> Result<(), Error> {
     let EnrolledUser { path, .. } = rows.tree.user;
@@ -152,6 +188,69 @@ async fn insert_and_update_other_kinds(tx: &mut Write, rows: Rows) -> Result<(),
     tx.insert_passkey_challenge(passkey_challenge).await?;
     let target = passkey_challenge.target().unwrap();
     assert!(tx.approve_passkey_challenge(passkey_challenge.sid, target, NOW).await?);
+    Ok(())
+}
+
+/// Returns both ways to name a verification.
+fn targets(verification: &Verification) -> [VerificationTarget; 2] {
+    [VerificationTarget::Sid(verification.sid), VerificationTarget::Recipient(verification.to.clone())]
+}
+
+/// Runs the statements that insert or change what messages with one-time codes are made of.
+async fn insert_and_update_messages(tx: &mut Write, rows: Rows) -> Result<(), Error> {
+    let Rows { tree, verification, attempt, .. } = rows;
+    let (account_sid, template) = (tree.user.account.sid, tree.template);
+    assert!(tx.lock_account(account_sid).await?);
+    tx.count_templates(account_sid).await?;
+    assert!(tx.lock_template(account_sid, template.sid).await?.is_some());
+    tx.update_template(template).await?;
+    tx.set_translation(template.sid, &template.translations[0]).await?;
+    tx.insert_verification(verification).await?;
+    tx.insert_attempt(attempt).await?;
+    assert!(tx.lock_attempt(attempt.service_sid, attempt.sid).await?.is_some());
+    tx.set_attempt_progress(attempt.sid, DeliveryProgress::Sent, None, NOW).await?;
+    tx.convert_latest_attempt(verification.sid, NOW).await?;
+    for target in targets(verification) {
+        let open = tx.lock_open_verification(verification.service_sid, &target).await?;
+        tx.update_verification(&open.unwrap()).await?;
+    }
+    tx.count_attempts(verification.service_sid, NOW, 1).await?;
+    Ok(())
+}
+
+/// Runs the lists of attempts and templates, and the summary of attempts, with each filter.
+async fn list_messages(db: &mut Read, rows: Rows) -> Result<(), Error> {
+    let Rows { attempt, verification, .. } = rows;
+    for target in targets(verification) {
+        assert!(db.open_verification(verification.service_sid, &target).await?.is_some());
+    }
+    db.attempts_of_verification(verification.sid).await?;
+    let any = AttemptFilter::default;
+    let (from, to) = (Some(NOW), Some(MAX_TIME));
+    let filters = [
+        any(),
+        AttemptFilter { from, to, ..any() },
+        AttemptFilter { recipient: Some(attempt.to.clone()), from, ..any() },
+        AttemptFilter { prefix: DestinationPrefix::from_parameter("+43").ok(), from, ..any() },
+        AttemptFilter { country: attempt.country, from, ..any() },
+        AttemptFilter { channel: Some(Channel::Sms), from, ..any() },
+        AttemptFilter { service_sid: Some(attempt.service_sid), from, ..any() },
+        AttemptFilter { verification_sid: Some(attempt.verification_sid), from, ..any() },
+        AttemptFilter { conversion: Some(Conversion::Converted), from, ..any() },
+    ];
+    for filter in &filters {
+        for page in &pages() {
+            db.attempts(attempt.account_sid, filter, page).await?;
+        }
+        db.attempt_summary(attempt.account_sid, filter).await?;
+    }
+    for page in &pages() {
+        for name in [None, Some("Login")] {
+            db.templates(attempt.account_sid, name, page).await?;
+        }
+    }
+    assert!(db.attempt(attempt.account_sid, attempt.sid).await?.is_some());
+    db.all_templates().await?;
     Ok(())
 }
 
@@ -197,7 +296,15 @@ async fn query(db: &mut Read, rows: Rows) -> Result<(), Error> {
     db.is_answered_by(tree.challenge.sid, DIGEST).await?;
     db.enabled_webhooks(service.sid).await?;
     db.all_webhooks().await?;
+    let key = RateLimitKey::Name(tree.rate_limit.unique_name.clone());
+    assert!(db.rate_limit(account.sid, service.sid, &key).await?.is_some());
+    let (bucket, value) = (tree.bucket, ValueDigest([1; 32]));
+    db.nth_latest_bucket_hit_at(bucket, value, NOW..NOW, NonZeroU32::MIN).await?;
+    assert!(db.messaging_configuration_for(service.sid, Country::from_parameter("AT").ok()).await?.is_some());
+    assert!(db.is_safe_number(account.sid, &tree.safe_number.phone_number).await?);
     db.all_credentials().await?;
+    assert_eq!(db.outlets_of_account(account.sid).await?.len(), 1);
+    db.all_outlets().await?;
     db.clock_record().await?;
     db.event(account.sid, audit_record.sid).await?;
     db.newest_audit_record_at().await?;
@@ -243,6 +350,9 @@ async fn list(db: &mut Read, rows: Rows) -> Result<(), Error> {
             }
         }
         db.webhooks(account.sid, service.sid, page).await?;
+        db.rate_limits(account.sid, service.sid, page).await?;
+        db.buckets(account.sid, rows.tree.rate_limit.sid, page).await?;
+        db.messaging_configurations(account.sid, service.sid, page).await?;
         db.credentials(account.sid, page).await?;
         for level in [None, Some(Level::Error)] {
             for (from, to) in [(None, None), (Some(NOW), Some(MAX_TIME))] {
@@ -292,13 +402,24 @@ async fn chain(tx: &mut Write, rows: Rows) -> Result<(), Error> {
 
 /// Runs statements that delete rows, and some that need a finished delivery.
 async fn delete(tx: &mut Write, rows: Rows) -> Result<(), Error> {
-    let AccountTree { webhook, credential, alert, delivery, .. } = rows.tree;
+    let AccountTree { webhook, credential, outlet, alert, delivery, .. } = rows.tree;
     let EnrolledUser { account, service, path, factor, .. } = rows.tree.user;
     assert!(tx.requeue_delivery(delivery.id, NOW, MAX_TIME).await?.is_some());
     let delivered = attempt(delivery, "delivered").clone();
     tx.record_delivered("unused", &[(delivery.id, delivered, NOW)]).await?;
     tx.delete_webhook(account.sid, service.sid, webhook.sid).await?;
+    let AccountTree { rate_limit, bucket, messaging_configuration, safe_number, .. } = rows.tree;
+    tx.delete_bucket(account.sid, rate_limit.sid, bucket.sid).await?;
+    tx.delete_rate_limit(account.sid, service.sid, rate_limit.sid).await?;
+    tx.delete_expired_bucket_hits(MAX_TIME, 1).await?;
+    let country = messaging_configuration.country;
+    tx.delete_messaging_configuration(account.sid, service.sid, country).await?;
+    tx.delete_safe_number(account.sid, &safe_number.phone_number).await?;
     tx.delete_credential(account.sid, credential.sid).await?;
+    tx.delete_outlet(account.sid, outlet.sid).await?;
+    let template = rows.tree.template;
+    assert!(tx.delete_translation(template.sid, template.translations[0].locale).await?);
+    assert!(tx.delete_template(account.sid, template.sid).await?);
     tx.delete_old_alerts(alert.created_at.plus_seconds(1), 1).await?;
     for leased in tx.lease_deliveries("lease", &[], 1, NOW, MAX_TIME).await? {
         let attempt = attempt(&leased, "failed");
@@ -312,6 +433,8 @@ async fn delete(tx: &mut Write, rows: Rows) -> Result<(), Error> {
     tx.delete_old_factor_creations(MIN_TIME, 1).await?;
     tx.set_service_limits(service.sid, None, None).await?;
     tx.delete_old_challenges(MIN_TIME, 1).await?;
+    tx.close_expired_verifications(MAX_TIME, 1).await?;
+    tx.delete_old_verifications(MIN_TIME, 1).await?;
     tx.delete_old_access_tokens(MIN_TIME, 1).await?;
     tx.delete_factor(path, factor.sid, NOW).await?;
     tx.delete_entity(path, NOW).await?;

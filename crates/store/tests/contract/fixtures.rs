@@ -20,13 +20,19 @@ use domain::factors::passkey::{
 };
 use domain::factors::{self, FactorKind, Notification, PasskeyFactor, PublicKey, PushFactor, TotpFactor};
 use domain::limits::ServiceLimits;
+use domain::messaging_configurations::MessagingCountry;
 use domain::notifications;
+use domain::outlets::{Outlet, OutletKind, OutletSid};
+use domain::rate_limits::{Interval, MaxRequests, RateLimitKey};
 use domain::services::{Attachment, Requirement, Settings};
-use domain::text::{StringMap, Text};
+use domain::templates::{Template, TemplateBody, TemplateChannels, Translation};
+use domain::text::{StringMap, Text, UniqueName};
+use domain::verifications::{self, Attempt, DeliveryProgress, Verification};
 use domain::webhooks::{self, Subscription, Version};
 use domain::{
-    AccessToken, Account, ApiKey, CallbackUrl, Challenge, Entity, EntityPath, Factor, FactorType,
-    FriendlyName, HasFactorType, Identity, Page, Parameter as _, Sealed, Service, Sid, Timestamp,
+    AccessToken, Account, ApiKey, CallbackUrl, Challenge, Channel, Country, Entity, EntityPath, Factor,
+    FactorType, FriendlyName, HasFactorType, Identity, Locale, MessagingConfiguration, Page, Parameter as _,
+    PhoneNumber, RateLimit, RateLimitBucket, Recipient, SafeNumber, Sealed, Service, Sid, Timestamp,
     TraceParent, Webhook,
 };
 use serde_json::{Value, json};
@@ -390,6 +396,52 @@ pub(crate) fn webhook(service: &Service) -> &'static Webhook {
     })
 }
 
+/// Returns a new rate limit of `service` with this unique name, without a description.
+pub(crate) fn rate_limit(service: &Service, name: &str) -> &'static RateLimit {
+    leak(RateLimit {
+        sid: sid(),
+        account_sid: service.account_sid,
+        service_sid: service.sid,
+        unique_name: UniqueName::from_stored(name.to_owned()),
+        description: None,
+        created_at: NOW,
+        updated_at: NOW,
+    })
+}
+
+/// Returns a new bucket of `limit`, which permits two verifications within so many seconds.
+pub(crate) fn bucket(limit: &RateLimit, seconds: i64) -> &'static RateLimitBucket {
+    leak(RateLimitBucket {
+        sid: sid(),
+        account_sid: limit.account_sid,
+        service_sid: limit.service_sid,
+        rate_limit_sid: limit.sid,
+        max: MaxRequests::new(2).unwrap(),
+        interval: Interval::new(seconds).unwrap(),
+        created_at: NOW,
+        updated_at: NOW,
+    })
+}
+
+/// Returns a new messaging configuration of `service` for a country, or for `all`.
+pub(crate) fn messaging_configuration(service: &Service, country: &str) -> &'static MessagingConfiguration {
+    leak(MessagingConfiguration {
+        sid: sid(),
+        account_sid: service.account_sid,
+        service_sid: service.sid,
+        country: MessagingCountry::from_parameter(country).unwrap(),
+        messaging_service_sid: sid(),
+        created_at: NOW,
+        updated_at: NOW,
+    })
+}
+
+/// Returns a new entry of the safe list of `account`.
+pub(crate) fn safe_number(account: &Account, number: &str) -> &'static SafeNumber {
+    let phone_number = PhoneNumber::from_parameter(number).unwrap();
+    leak(SafeNumber { sid: sid(), account_sid: account.sid, phone_number, created_at: NOW })
+}
+
 /// Returns a new FCM push credential of `account` that does not expire.
 pub(crate) fn credential(account: &Account) -> &'static Credential {
     leak(Credential {
@@ -400,6 +452,83 @@ pub(crate) fn credential(account: &Account) -> &'static Credential {
         sandbox: false,
         content: Sealed::from_bytes(b"sealed key".to_vec()),
         expires_at: None,
+        created_at: NOW,
+        updated_at: NOW,
+    })
+}
+
+/// Returns a new HTTP outlet of `account` for text messages, without a limit.
+pub(crate) fn outlet(account: &Account) -> &'static Outlet {
+    leak(Outlet {
+        sid: OutletSid::Messaging(sid()),
+        account_sid: account.sid,
+        friendly_name: name("Gateway"),
+        kind: OutletKind::Http,
+        channels: vec![Channel::Sms],
+        content: Sealed::from_bytes(b"sealed settings".to_vec()),
+        rate: None,
+        created_at: NOW,
+        updated_at: NOW,
+    })
+}
+
+/// Returns a new template of `account` for text messages, with an English text.
+pub(crate) fn template(account: &Account) -> &'static Template {
+    leak(Template {
+        sid: sid(),
+        account_sid: account.sid,
+        friendly_name: name("Login"),
+        channels: TemplateChannels::from_stored(vec![Channel::Sms]),
+        translations: vec![Translation {
+            locale: Locale::ENGLISH,
+            is_default: true,
+            text: TemplateBody::from_stored("{{code}} logs you in".to_owned()),
+            created_at: NOW,
+            updated_at: NOW,
+        }],
+        created_at: NOW,
+        updated_at: NOW,
+    })
+}
+
+/// Returns a new pending verification in `service`. It expires ten minutes after [`NOW`].
+pub(crate) fn verification(service: &Service) -> &'static Verification {
+    leak(Verification {
+        sid: sid(),
+        account_sid: service.account_sid,
+        service_sid: service.sid,
+        to: Recipient::from_stored("+4366412345678".to_owned()),
+        channel: Channel::Sms,
+        stored_status: verifications::Status::Pending,
+        code: Some(Sealed::from_bytes(b"sealed code".to_vec())),
+        is_custom: false,
+        payment: None,
+        sends: 1,
+        checks: 0,
+        expires_at: NOW.plus_seconds(600),
+        closed_at: None,
+        created_at: NOW,
+        updated_at: NOW,
+    })
+}
+
+/// Returns a new attempt to deliver the code of `verification`.
+pub(crate) fn verification_attempt(verification: &Verification) -> &'static Attempt {
+    leak(Attempt {
+        sid: sid(),
+        account_sid: verification.account_sid,
+        service_sid: verification.service_sid,
+        verification_sid: verification.sid,
+        to: verification.to.clone(),
+        channel: verification.channel,
+        country: Country::from_parameter("AT").ok(),
+        code_length: 6,
+        locale: Some("de".to_owned()),
+        is_converted: false,
+        progress: None,
+        error_code: None,
+        message: None,
+        expires_at: verification.expires_at,
         created_at: NOW,
         updated_at: NOW,
     })
@@ -503,7 +632,15 @@ add! {
     Challenge<PasskeyChallenge>: insert_passkey_challenge;
     AccessToken: insert_access_token;
     Webhook: insert_webhook;
+    RateLimit: insert_rate_limit;
+    RateLimitBucket: insert_bucket;
+    MessagingConfiguration: insert_messaging_configuration;
+    SafeNumber: insert_safe_number;
     Credential: insert_credential;
+    Outlet: insert_outlet;
+    Template: insert_template;
+    Verification: insert_verification;
+    Attempt: insert_attempt;
     notifications::Notification: insert_notification;
     Alert: insert_alert;
     Delivery: insert_delivery;
@@ -561,20 +698,32 @@ pub(crate) struct AccountTree {
     pub(crate) challenge: &'static Challenge<PushChallenge>,
     pub(crate) token: &'static AccessToken,
     pub(crate) webhook: &'static Webhook,
+    pub(crate) rate_limit: &'static RateLimit,
+    pub(crate) bucket: &'static RateLimitBucket,
+    pub(crate) messaging_configuration: &'static MessagingConfiguration,
+    pub(crate) safe_number: &'static SafeNumber,
     pub(crate) credential: &'static Credential,
+    pub(crate) outlet: &'static Outlet,
     pub(crate) alert: &'static Alert,
+    pub(crate) template: &'static Template,
     /// A delivery to the webhook.
     pub(crate) delivery: &'static Delivery,
 }
 
 impl AccountTree {
     /// The names of the account and of all its resources, in the order in which [`Self::remaining`] returns them.
-    pub(crate) const ALL: [&'static str; 11] = [
+    pub(crate) const ALL: [&'static str; 17] = [
         "account",
+        "safe number",
         "credential",
+        "outlet",
         "alert",
+        "template",
         "service",
         "webhook",
+        "rate limit",
+        "bucket",
+        "messaging configuration",
         "entity",
         "factor",
         "challenge",
@@ -589,31 +738,79 @@ impl AccountTree {
         let challenge = challenge(user.factor);
         let token = access_token(user.service, "user-0001");
         let webhook = webhook(user.service);
-        let (credential, alert) = (credential(user.account), alert(user.account));
+        let rate_limit = rate_limit(user.service, "end_user_ip");
+        let bucket = bucket(rate_limit, 60);
+        let messaging_configuration = messaging_configuration(user.service, "AT");
+        let safe_number = safe_number(user.account, "+4366412345678");
+        let (credential, outlet, alert) =
+            (credential(user.account), outlet(user.account), alert(user.account));
+        let template = template(user.account);
         let delivery = delivery(webhook);
         add(store, [challenge]).await;
         add(store, [notification(challenge)]).await;
         add(store, [token]).await;
         add(store, [webhook]).await;
+        add(store, [rate_limit]).await;
+        add(store, [bucket]).await;
+        add(store, [messaging_configuration]).await;
+        add(store, [safe_number]).await;
         add(store, [credential]).await;
+        add(store, [outlet]).await;
         add(store, [alert]).await;
+        add(store, [template]).await;
         add(store, [delivery]).await;
-        Self { user, challenge, token, webhook, credential, alert, delivery }
+        Self {
+            user,
+            challenge,
+            token,
+            webhook,
+            rate_limit,
+            bucket,
+            messaging_configuration,
+            safe_number,
+            credential,
+            outlet,
+            alert,
+            template,
+            delivery,
+        }
     }
 
     /// Returns the names of those resources of this account tree that are still in the store, in the order of
     /// [`Self::ALL`].
     pub(crate) async fn remaining(&self, store: &Store) -> Vec<&'static str> {
-        let Self { user, challenge, token, webhook, credential, alert, delivery } = *self;
+        let Self {
+            user,
+            challenge,
+            token,
+            webhook,
+            rate_limit,
+            bucket,
+            messaging_configuration,
+            safe_number,
+            credential,
+            outlet,
+            alert,
+            template,
+            delivery,
+        } = *self;
+        let rate_limit_key = RateLimitKey::Sid(rate_limit.sid);
+        let country = messaging_configuration.country;
         let EnrolledUser { account, service, path, factor, .. } = user;
         // Uses a write transaction, because only a write transaction can count notifications.
         let query = async move |tx: &mut Write| {
             let found = [
                 tx.account(account.sid).await?.is_some(),
+                tx.safe_number(account.sid, &safe_number.phone_number).await?.is_some(),
                 tx.credential(account.sid, credential.sid).await?.is_some(),
+                tx.outlet(account.sid, outlet.sid).await?.is_some(),
                 tx.alert(account.sid, alert.sid).await?.is_some(),
+                tx.template(account.sid, template.sid).await?.is_some(),
                 tx.service(account.sid, service.sid).await?.is_some(),
                 tx.webhook(account.sid, service.sid, webhook.sid).await?.is_some(),
+                tx.rate_limit(account.sid, service.sid, &rate_limit_key).await?.is_some(),
+                tx.bucket(account.sid, rate_limit.sid, bucket.sid).await?.is_some(),
+                tx.messaging_configuration(account.sid, service.sid, country).await?.is_some(),
                 tx.entity(path).await?.is_some(),
                 tx.factor(path, factor.sid).await?.is_some(),
                 tx.challenge(path, challenge.sid).await?.is_some(),
@@ -1028,6 +1225,66 @@ impl ToJson for Webhook {
     }
 }
 
+impl ToJson for RateLimit {
+    fn to_json(&self) -> Value {
+        let Self { sid, account_sid, service_sid, unique_name, description, created_at, updated_at } = self;
+        json!({
+            "sid": sid,
+            "account_sid": account_sid,
+            "service_sid": service_sid,
+            "unique_name": unique_name,
+            "description": description,
+            "created_at": time(*created_at),
+            "updated_at": time(*updated_at),
+        })
+    }
+}
+
+impl ToJson for RateLimitBucket {
+    fn to_json(&self) -> Value {
+        let Self { sid, account_sid, service_sid, rate_limit_sid, max, interval, created_at, updated_at } =
+            self;
+        json!({
+            "sid": sid,
+            "account_sid": account_sid,
+            "service_sid": service_sid,
+            "rate_limit_sid": rate_limit_sid,
+            "max": max.get(),
+            "interval": interval,
+            "created_at": time(*created_at),
+            "updated_at": time(*updated_at),
+        })
+    }
+}
+
+impl ToJson for MessagingConfiguration {
+    fn to_json(&self) -> Value {
+        let Self { sid, account_sid, service_sid, country, messaging_service_sid, created_at, updated_at } =
+            self;
+        json!({
+            "sid": sid,
+            "account_sid": account_sid,
+            "service_sid": service_sid,
+            "country": country.as_str(),
+            "messaging_service_sid": messaging_service_sid,
+            "created_at": time(*created_at),
+            "updated_at": time(*updated_at),
+        })
+    }
+}
+
+impl ToJson for SafeNumber {
+    fn to_json(&self) -> Value {
+        let Self { sid, account_sid, phone_number, created_at } = self;
+        json!({
+            "sid": sid,
+            "account_sid": account_sid,
+            "phone_number": phone_number,
+            "created_at": time(*created_at),
+        })
+    }
+}
+
 impl ToJson for Credential {
     fn to_json(&self) -> Value {
         let Self {
@@ -1049,6 +1306,93 @@ impl ToJson for Credential {
             "sandbox": sandbox,
             "content": content.as_bytes(),
             "expires_at": expires_at.map(time),
+            "created_at": time(*created_at),
+            "updated_at": time(*updated_at),
+        })
+    }
+}
+
+impl ToJson for Outlet {
+    fn to_json(&self) -> Value {
+        let Self { sid, account_sid, friendly_name, kind, channels, content, rate, created_at, updated_at } =
+            self;
+        json!({
+            "sid": sid.to_string(),
+            "account_sid": account_sid,
+            "friendly_name": friendly_name,
+            "kind": kind.as_str(),
+            "channels": channels,
+            "content": content.as_bytes(),
+            "rate": rate,
+            "created_at": time(*created_at),
+            "updated_at": time(*updated_at),
+        })
+    }
+}
+
+impl ToJson for Template {
+    fn to_json(&self) -> Value {
+        let Self { sid, account_sid, friendly_name, channels, translations, created_at, updated_at } = self;
+        json!({
+            "sid": sid,
+            "account_sid": account_sid,
+            "friendly_name": friendly_name,
+            "channels": channels.as_slice(),
+            "translations": translations.to_json(),
+            "created_at": time(*created_at),
+            "updated_at": time(*updated_at),
+        })
+    }
+}
+
+impl ToJson for Translation {
+    fn to_json(&self) -> Value {
+        let Self { locale, is_default, text, created_at, updated_at } = self;
+        json!({
+            "locale": locale,
+            "is_default": is_default,
+            "text": text.as_str(),
+            "created_at": time(*created_at),
+            "updated_at": time(*updated_at),
+        })
+    }
+}
+
+impl ToJson for Attempt {
+    fn to_json(&self) -> Value {
+        let Self {
+            sid,
+            account_sid,
+            service_sid,
+            verification_sid,
+            to,
+            channel,
+            country,
+            code_length,
+            locale,
+            is_converted,
+            progress,
+            error_code,
+            message,
+            expires_at,
+            created_at,
+            updated_at,
+        } = self;
+        json!({
+            "sid": sid,
+            "account_sid": account_sid,
+            "service_sid": service_sid,
+            "verification_sid": verification_sid,
+            "to": to.as_str(),
+            "channel": channel,
+            "country": country.map(|country| country.to_string()),
+            "code_length": code_length,
+            "locale": locale,
+            "is_converted": is_converted,
+            "progress": progress.map(DeliveryProgress::as_str),
+            "error_code": error_code,
+            "message": message,
+            "expires_at": time(*expires_at),
             "created_at": time(*created_at),
             "updated_at": time(*updated_at),
         })

@@ -175,7 +175,7 @@ async fn newer_schema_is_accepted(database: TestDatabase) {
 }
 
 /// The names of all tables in the schema.
-const TABLES: [&str; 24] = [
+const TABLES: [&str; 34] = [
     "accounts",
     "api_keys",
     "enrollment_keys",
@@ -190,6 +190,11 @@ const TABLES: [&str; 24] = [
     "passkey_challenges",
     "access_tokens",
     "webhooks",
+    "rate_limits",
+    "buckets",
+    "bucket_hits",
+    "messaging_configurations",
+    "safe_numbers",
     "credentials",
     "notifications",
     "deliveries",
@@ -200,6 +205,11 @@ const TABLES: [&str; 24] = [
     "audit_log",
     "audit_chain",
     "clock_record",
+    "outlets",
+    "verifications",
+    "verification_attempts",
+    "templates",
+    "template_translations",
 ];
 
 async fn statements_still_work_after_columns_were_added_to_every_table(database: TestDatabase) {

@@ -223,7 +223,7 @@ async fn deleting_a_service_deletes_all_its_resources_except_deliveries(store: S
     assert!(transact!(store, |tx| tx.delete_service(account.sid, service.sid, NOW)).unwrap());
     assert!(!transact!(store, |tx| tx.delete_service(account.sid, service.sid, NOW)).unwrap());
     // The pending delivery remains. The delivery worker skips it later.
-    let remaining = ["account", "credential", "alert", "delivery"];
+    let remaining = ["account", "safe number", "credential", "outlet", "alert", "template", "delivery"];
     let found = async || {
         let mut found = deleted.remaining(&store).await;
         // Ignore notifications: they are counted by challenge SID, so they are found until their rows are removed.

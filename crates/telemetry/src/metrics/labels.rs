@@ -129,6 +129,8 @@ pub enum DeliveryKind {
     PushApns,
     /// A push through FCM.
     PushFcm,
+    /// A message with a one-time code.
+    Message,
     /// A request to a service's webhook.
     Webhook,
     /// A request to an account's debugger webhook.
@@ -142,6 +144,8 @@ pub enum DeliveryKind {
 pub enum PendingKind {
     /// A push through either provider.
     Push,
+    /// A message with a one-time code.
+    Message,
     /// A request to a service's webhook.
     Webhook,
     /// A request to an account's debugger webhook.
@@ -210,6 +214,12 @@ pub enum HousekeepingKind {
     UnverifiedFactors,
     /// Challenges whose retention has ended.
     Challenges,
+    /// Verifications whose validity has ended; they are closed.
+    ExpiredVerifications,
+    /// Verifications whose retention has ended.
+    Verifications,
+    /// Requests that rate limits no longer count.
+    BucketHits,
     /// Access tokens whose retention has ended.
     AccessTokens,
     /// Records of factor creations, which exist to limit the rate of creations.

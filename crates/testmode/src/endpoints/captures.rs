@@ -1,4 +1,4 @@
-//! Captured pushes and webhooks.
+//! Captured pushes, messages and webhooks.
 
 use actix_web::HttpResponse;
 use serde_json::Value;
@@ -38,6 +38,21 @@ pub(crate) async fn latest_push(request: ControlRequest) -> Result<HttpResponse,
 /// `DELETE /pushes`: forgets captured pushes.
 pub(crate) async fn delete_pushes(request: ControlRequest) -> Result<HttpResponse, Error> {
     delete(&request, Kind::Push)
+}
+
+/// `GET /messages`: returns captured messages with one-time codes, newest last.
+pub(crate) async fn list_messages(request: ControlRequest) -> Result<HttpResponse, Error> {
+    Ok(HttpResponse::Ok().json(array(list(&request, Kind::Message).await?)))
+}
+
+/// `GET /messages/latest`: returns the newest captured message.
+pub(crate) async fn latest_message(request: ControlRequest) -> Result<HttpResponse, Error> {
+    latest(&request, Kind::Message).await
+}
+
+/// `DELETE /messages`: forgets captured messages.
+pub(crate) async fn delete_messages(request: ControlRequest) -> Result<HttpResponse, Error> {
+    delete(&request, Kind::Message)
 }
 
 /// `GET /webhooks`: returns captured webhooks with their attempts, newest last.

@@ -16,9 +16,10 @@ use crate::request::ControlRequest;
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The kinds of data that housekeeping removes, and their names in responses.
-const HOUSEKEEPING_NAMES: [(&str, &str); 8] = [
+const HOUSEKEEPING_NAMES: [(&str, &str); 9] = [
     ("challenges", "challenges"),
     ("unverified_factors", "factors"),
+    ("verifications", "verifications"),
     ("access_tokens", "access_tokens"),
     ("factor_creations", "factor_creations"),
     ("deliveries", "deliveries"),

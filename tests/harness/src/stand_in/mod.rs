@@ -1,9 +1,10 @@
-//! Stand-ins for Apple and Google: servers on this machine that are at least as strict as the real ones, and whose
-//! responses a test can choose.
+//! Stand-ins for Apple and Google, and for a mail server: servers on this machine that are at least as strict as the
+//! real ones, and whose responses a test can choose.
 //!
 //! | Module | Contents |
 //! | --- | --- |
 //! | [`Apple`], [`Google`] | the two providers: their rules, the requests they received, their next replies |
+//! | [`MailServer`] | a mail server: what it offers, the mails it received, its next replies |
 //! | [`pki`] | authorities, certificates and keys, generated on demand |
 //! | [`jws`] | parsing and verification of signed tokens |
 //! | [`server`] | HTTP/2 over TLS below both, which can also stay silent, disconnect and send GOAWAY |
@@ -15,6 +16,7 @@ mod accepted;
 pub mod apple;
 pub mod google;
 pub mod jws;
+pub mod mail;
 pub mod pki;
 pub mod server;
 
@@ -24,6 +26,7 @@ use domain::{Clock, Timestamp};
 
 pub use apple::Apple;
 pub use google::Google;
+pub use mail::{MailReaction, MailServer, MailServerOptions, MailTls, ReceivedMail};
 pub use pki::Authority;
 pub use server::{Answer, Reply};
 

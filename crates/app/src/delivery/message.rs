@@ -1,0 +1,272 @@
+//! Attempts to send messages with one-time codes. Each attempt reads the current state first, so that no code is sent for
+//! a verification that was closed. The text is written here, and stored nowhere.
+
+use std::borrow::Cow;
+
+use domain::alerts::Alert;
+use domain::deliveries::{Delivery, Ending, MessageWork};
+use domain::locales::Locale;
+use domain::messages::ComposedMessage;
+use domain::outlets::{Outlet, OutletChoice};
+use domain::templates::Template;
+use domain::verifications::{Attempt, MessageOptions, OneTimeCode, Status, Verification, VerificationTarget};
+use domain::{Channel, Sealed, Service, Timestamp};
+use outlet_client::{Message, Outcome, OutletSettings};
+use serde_json::json;
+use store::Read;
+
+use crate::App;
+use crate::capture::{Capture, CapturedMessage};
+use crate::delivery::attempt::{AlertSubject, AttemptResult, new_alert, prefixed_id};
+use crate::delivery::senders::Senders;
+use crate::error::Error;
+use crate::verifications::wording::Wording;
+
+/// Error code for messages that failed for a reason without an error code of its own.
+pub(crate) const MESSAGE_FAILED_CODE: u32 = 30008;
+
+/// Error code for mail that failed for a reason without an error code of its own.
+const MAIL_FAILED_CODE: u32 = 60603;
+
+/// The stored data that a message needs, read in one transaction.
+struct MessageContext {
+    service: Service,
+    verification: Verification,
+    code: Sealed<OneTimeCode>,
+    attempt: Attempt,
+    options: MessageOptions,
+    template: Option<Template>,
+    outlet: Option<Outlet>,
+}
+
+impl Senders {
+    /// Makes one attempt to send the message of a verification. Skips the message if the verification is no longer
+    /// pending.
+    pub(super) async fn send_message(
+        &self,
+        app: &App,
+        delivery: &Delivery,
+        work: &MessageWork,
+        now: Timestamp,
+    ) -> Result<AttemptResult, Error> {
+        let Some(context) = MessageContext::read(app, delivery, work).await? else {
+            return Ok(AttemptResult::skipped("the verification is closed"));
+        };
+        if context.verification.status(now) != Status::Pending {
+            return Ok(AttemptResult::skipped("the verification is no longer pending"));
+        }
+        let code = app.master_keys.open(&context.code, &context.verification.sid.to_string())?;
+        let composed = match context.wording(now).compose(code.expose()) {
+            Ok(composed) => composed,
+            // The text was written once before it was stored, so a template or a name has changed since.
+            Err(problem) => {
+                let outcome =
+                    Outcome::Refused { code: problem.code().number(), reason: problem.message().to_owned() };
+                return Ok(context.result(app, delivery, work, outcome, now));
+            }
+        };
+        let message = context.message(code, composed, now);
+        let outcome = self.send_through(app, delivery, work, &context, &message, now).await?;
+        Ok(context.result(app, delivery, work, outcome, now))
+    }
+
+    /// Sends the message through its outlet, and returns the outcome. If the outlet no longer exists, nothing is sent and
+    /// the outcome is `Refused`.
+    async fn send_through(
+        &self,
+        app: &App,
+        delivery: &Delivery,
+        work: &MessageWork,
+        context: &MessageContext,
+        message: &Message,
+        now: Timestamp,
+    ) -> Result<Outcome, Error> {
+        let gone =
+            |reason: &str| Outcome::Refused { code: context.default_code(), reason: reason.to_owned() };
+        let configured = &app.configured_outlets;
+        let settings: Cow<'_, OutletSettings> = match (work.outlet, &context.outlet) {
+            (OutletChoice::TestServer, _) => {
+                return Ok(match &app.capture {
+                    Some(capture) => context.capture(capture.as_ref(), delivery, message, now),
+                    None => gone("the server is no longer in test mode"),
+                });
+            }
+            (OutletChoice::SmtpUrl, _) => match &configured.mail {
+                Some(settings) => Cow::Borrowed(settings),
+                None => return Ok(gone("the option smtp_url is no longer set")),
+            },
+            (OutletChoice::SmsUrl, _) => match &configured.text {
+                Some(settings) => Cow::Borrowed(settings),
+                None => return Ok(gone("the option sms_url is no longer set")),
+            },
+            (OutletChoice::Stored(_), Some(outlet)) => Cow::Owned(app.open_outlet(outlet)?),
+            (OutletChoice::Stored(_), None) => return Ok(gone("the outlet was deleted")),
+        };
+        if let Some((outlet, rate)) = context.outlet.as_ref().and_then(|outlet| Some((outlet, outlet.rate?)))
+        {
+            self.pacing.turn(outlet.sid, rate).await;
+        }
+        let key = match &context.outlet {
+            Some(outlet) => format!("{} {}", outlet.sid, outlet.updated_at.micros()),
+            None => work.outlet.to_string(),
+        };
+        Ok(self.outlets.send(&key, &settings, message).await)
+    }
+}
+
+impl MessageContext {
+    /// Reads the stored data that a message needs. Returns `None` if the verification was closed or deleted.
+    async fn read(app: &App, delivery: &Delivery, work: &MessageWork) -> Result<Option<Self>, Error> {
+        let (account_sid, work) = (delivery.account_sid, work.clone());
+        app.store
+            .read(async move |db: &mut Read| {
+                let Some(service) = db.service(account_sid, work.service_sid).await? else { return Ok(None) };
+                let target = VerificationTarget::Sid(work.verification_sid);
+                let Some(verification) = db.open_verification(work.service_sid, &target).await? else {
+                    return Ok(None);
+                };
+                let Some(code) = verification.code.clone() else { return Ok(None) };
+                let Some(attempt) = db.attempt(account_sid, work.attempt_sid).await? else { return Ok(None) };
+                let Some(options) = attempt.message.clone() else { return Ok(None) };
+                let template = match options.template_sid {
+                    Some(sid) => db.template(account_sid, sid).await?,
+                    None => None,
+                };
+                let outlet = match work.outlet {
+                    OutletChoice::Stored(sid) => db.outlet(account_sid, sid).await?,
+                    OutletChoice::SmtpUrl | OutletChoice::SmsUrl | OutletChoice::TestServer => None,
+                };
+                Ok(Some(Self { service, verification, code, attempt, options, template, outlet }))
+            })
+            .await
+    }
+
+    /// Returns the locale in which the text was written first.
+    fn locale(&self) -> Locale {
+        self.attempt.locale.as_deref().and_then(Locale::from_tag).unwrap_or(Locale::ENGLISH)
+    }
+
+    fn wording(&self, now: Timestamp) -> Wording<'_> {
+        Wording {
+            settings: &self.service.settings,
+            options: &self.options,
+            template: self.template.as_ref(),
+            channel: self.attempt.channel,
+            locale: self.locale(),
+            payment: self.verification.payment.as_ref(),
+            seconds_left: self.seconds_left(now),
+        }
+    }
+
+    fn seconds_left(&self, now: Timestamp) -> i64 {
+        i64::try_from(now.until(self.verification.expires_at).as_secs()).unwrap_or(i64::MAX)
+    }
+
+    fn message(&self, code: OneTimeCode, composed: ComposedMessage, now: Timestamp) -> Message {
+        let whatsapp = &self.service.settings.whatsapp;
+        Message {
+            channel: self.attempt.channel,
+            to: self.verification.to.clone(),
+            text: composed.text,
+            subject: composed.subject,
+            twiml: composed.twiml,
+            code,
+            service_name: self.wording(now).service_name().to_owned(),
+            locale: composed.locale_used.as_str().to_owned(),
+            attempt_sid: self.attempt.sid,
+            validity_seconds: u32::try_from(self.seconds_left(now)).unwrap_or(u32::MAX),
+            from: match self.attempt.channel {
+                Channel::Whatsapp => whatsapp.from.as_ref().map(|from| from.as_str().to_owned()),
+                Channel::Sms | Channel::Call | Channel::Email => None,
+            },
+            send_digits: self.options.send_digits.as_ref().map(|keys| keys.as_str().to_owned()),
+            mail: self.options.mail.clone(),
+            status_url: None,
+        }
+    }
+
+    /// Passes the message to the test server, which accepts it.
+    fn capture(
+        &self,
+        capture: &dyn Capture,
+        delivery: &Delivery,
+        message: &Message,
+        now: Timestamp,
+    ) -> Outcome {
+        capture.message(CapturedMessage {
+            delivery: delivery.id,
+            at: now,
+            account_sid: delivery.account_sid,
+            service_sid: self.service.sid,
+            verification_sid: self.verification.sid,
+            attempt_sid: self.attempt.sid,
+            channel: message.channel,
+            to: message.to.as_str().to_owned(),
+            subject: (message.channel == Channel::Email).then(|| message.subject.clone()),
+            text: message.text.clone(),
+            code: message.code.expose().to_owned(),
+            locale: message.locale.clone(),
+        });
+        Outcome::Accepted { provider_id: Some("captured by test mode".to_owned()) }
+    }
+
+    const fn default_code(&self) -> u32 {
+        match self.attempt.channel {
+            Channel::Email => MAIL_FAILED_CODE,
+            Channel::Sms | Channel::Call | Channel::Whatsapp => MESSAGE_FAILED_CODE,
+        }
+    }
+
+    /// Converts the outlet's outcome to the result of the attempt, with an alert if the message failed.
+    fn result(
+        &self,
+        app: &App,
+        delivery: &Delivery,
+        work: &MessageWork,
+        outcome: Outcome,
+        now: Timestamp,
+    ) -> AttemptResult {
+        let (ending, code, reason) = match outcome {
+            Outcome::Accepted { provider_id } => {
+                return AttemptResult { detail: provider_id, ..AttemptResult::new(Ending::Delivered) };
+            }
+            Outcome::Retry { after, code, reason } => {
+                let seconds = after.map(|wait| i64::try_from(wait.as_secs()).unwrap_or(i64::MAX));
+                (Ending::RetryAfter { seconds }, code, reason)
+            }
+            Outcome::Refused { code, reason } => (Ending::Failed, code, reason),
+        };
+        AttemptResult {
+            error_code: Some(code),
+            alert: Some(self.alert(app, delivery, work, code, &reason, now)),
+            detail: Some(reason),
+            ..AttemptResult::new(ending)
+        }
+    }
+
+    /// Builds the alert about a message that was not sent, with the reason that its outlet gave.
+    fn alert(
+        &self,
+        app: &App,
+        delivery: &Delivery,
+        work: &MessageWork,
+        code: u32,
+        reason: &str,
+        now: Timestamp,
+    ) -> Alert {
+        let subject = AlertSubject {
+            service_sid: Some(self.service.sid),
+            resource_sid: self.verification.sid.to_string(),
+        };
+        Alert {
+            more_info: json!({
+                "description": reason,
+                "channel": self.attempt.channel.as_str(),
+                "outlet": work.outlet,
+                "attemptSid": self.attempt.sid,
+                "deliverySid": prefixed_id("DA", delivery.id),
+            }),
+            ..new_alert(app, delivery, subject, code, reason.to_owned(), now)
+        }
+    }
+}

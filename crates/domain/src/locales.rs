@@ -1,0 +1,201 @@
+//! Locales of messages with one-time codes (docs/protocol/verifications.md).
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use crate::parameter::{Expected, Parameter};
+use crate::recipients::Country;
+
+/// The locale of a message: a language tag (BCP 47) that the managed service has a default text for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Locale {
+    tag: &'static str,
+    voice: &'static str,
+}
+
+const fn locale(tag: &'static str, voice: &'static str) -> Locale {
+    Locale { tag, voice }
+}
+
+/// All locales, each with the language tag of the voice that reads its texts.
+const LOCALES: [Locale; 43] = [
+    locale("af", "af-ZA"),
+    locale("ar", "ar-XA"),
+    locale("ca", "ca-ES"),
+    locale("cs", "cs-CZ"),
+    locale("da", "da-DK"),
+    locale("de", "de-DE"),
+    locale("el", "el-GR"),
+    locale("en", "en-US"),
+    locale("en-GB", "en-GB"),
+    locale("es", "es-ES"),
+    locale("et", "et-EE"),
+    locale("fi", "fi-FI"),
+    locale("fr", "fr-FR"),
+    locale("he", "he-IL"),
+    locale("hi", "hi-IN"),
+    locale("hr", "hr-HR"),
+    locale("hu", "hu-HU"),
+    locale("id", "id-ID"),
+    locale("it", "it-IT"),
+    locale("ja", "ja-JP"),
+    locale("kn", "kn-IN"),
+    locale("ko", "ko-KR"),
+    locale("lt", "lt-LT"),
+    locale("mr", "mr-IN"),
+    locale("ms", "ms-MY"),
+    locale("nb", "nb-NO"),
+    locale("nl", "nl-NL"),
+    locale("pl", "pl-PL"),
+    locale("pt", "pt-PT"),
+    locale("pt-BR", "pt-BR"),
+    locale("ro", "ro-RO"),
+    locale("ru", "ru-RU"),
+    locale("sk", "sk-SK"),
+    locale("sv", "sv-SE"),
+    locale("te", "te-IN"),
+    locale("th", "th-TH"),
+    locale("tl", "fil-PH"),
+    locale("tr", "tr-TR"),
+    locale("uk", "uk-UA"),
+    locale("vi", "vi-VN"),
+    locale("zh", "zh-CN"),
+    locale("zh-CN", "zh-CN"),
+    locale("zh-HK", "zh-HK"),
+];
+
+/// The tags of the locales for which a default text is installed.
+const INSTALLED: [&str; 9] = ["de", "en", "en-GB", "es", "fr", "it", "nl", "pl", "pt-BR"];
+
+impl Locale {
+    /// English, the locale of messages for which no better one is known.
+    pub const ENGLISH: Self = locale("en", "en-US");
+
+    /// Iterates over all locales, sorted by their tags.
+    pub fn all() -> impl Iterator<Item = Self> {
+        LOCALES.into_iter()
+    }
+
+    /// Returns the locale with this tag in any case, or `None` if there is none.
+    pub fn from_tag(tag: &str) -> Option<Self> {
+        Self::all().find(|locale| locale.tag.eq_ignore_ascii_case(tag))
+    }
+
+    /// Returns the locale of messages to a country: the main language there among those for which a default text is
+    /// installed, or English.
+    pub fn of_country(country: Option<Country>) -> Self {
+        let tag = match country.as_ref().map_or("", Country::as_str) {
+            "AT" | "CH" | "DE" | "LI" => "de",
+            "AD" | "AR" | "BO" | "CL" | "CO" | "CR" | "CU" | "DO" | "EC" | "ES" | "GQ" | "GT" | "HN"
+            | "MX" | "NI" | "PA" | "PE" | "PR" | "PY" | "SV" | "UY" | "VE" => "es",
+            "BF" | "BI" | "BJ" | "BL" | "CD" | "CF" | "CG" | "CI" | "CM" | "DJ" | "DZ" | "FR" | "GA"
+            | "GF" | "GN" | "GP" | "HT" | "KM" | "LU" | "MA" | "MC" | "MF" | "MG" | "ML" | "MQ" | "MR"
+            | "NC" | "NE" | "PF" | "PM" | "RE" | "SN" | "TD" | "TG" | "TN" | "WF" | "YT" => "fr",
+            "IT" | "SM" | "VA" => "it",
+            "AW" | "BE" | "BQ" | "CW" | "NL" | "SR" | "SX" => "nl",
+            "PL" => "pl",
+            "AO" | "BR" | "CV" | "GW" | "MZ" | "PT" | "ST" | "TL" => "pt-BR",
+            _ => "en",
+        };
+        Self::from_tag(tag).unwrap_or(Self::ENGLISH)
+    }
+
+    /// Returns the tag of the locale.
+    pub const fn as_str(self) -> &'static str {
+        self.tag
+    }
+
+    /// Returns the tag of the voice that reads texts of the locale.
+    pub const fn voice(self) -> &'static str {
+        self.voice
+    }
+
+    /// Returns whether a default text is installed for the locale.
+    pub fn is_installed(self) -> bool {
+        INSTALLED.contains(&self.tag)
+    }
+}
+
+/// Accepts tags in any case.
+impl Parameter for Locale {
+    fn from_parameter(text: &str) -> Result<Self, Expected> {
+        Self::from_tag(text).ok_or_else(|| Expected::new("must be a known locale, such as en or pt-BR"))
+    }
+}
+
+impl fmt::Display for Locale {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.tag)
+    }
+}
+
+impl fmt::Debug for Locale {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.tag)
+    }
+}
+
+impl Serialize for Locale {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.tag)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tag_is_accepted_in_any_case_and_returned_in_its_canonical_form() {
+        for (text, tag) in [("de", "de"), ("PT-br", "pt-BR"), ("ZH-HK", "zh-HK"), ("EN", "en")] {
+            assert_eq!(Locale::from_parameter(text).unwrap().as_str(), tag);
+        }
+        for unknown in ["", "xx", "de-AT", "pt_BR", "en ", "deu"] {
+            assert!(Locale::from_parameter(unknown).is_err(), "{unknown}");
+        }
+    }
+
+    #[test]
+    fn tags_are_sorted_and_unique() {
+        let tags: Vec<_> = Locale::all().map(Locale::as_str).collect();
+        assert!(tags.windows(2).all(|pair| pair[0] < pair[1]), "{tags:?}");
+        assert_eq!(Locale::from_tag("en"), Some(Locale::ENGLISH));
+    }
+
+    #[test]
+    fn voice_speaks_the_language_of_its_locale() {
+        for locale in Locale::all() {
+            let language = if locale.as_str() == "tl" { "fil" } else { &locale.as_str()[..2] };
+            assert!(locale.voice().starts_with(language), "{locale}");
+        }
+    }
+
+    #[test]
+    fn locale_of_a_country_has_an_installed_text() {
+        let of = |code: &str| Locale::of_country(Country::from_parameter(code).ok()).as_str();
+        for (country, tag) in [
+            ("AT", "de"),
+            ("MX", "es"),
+            ("SN", "fr"),
+            ("SM", "it"),
+            ("BE", "nl"),
+            ("PL", "pl"),
+            ("PT", "pt-BR"),
+            ("US", "en"),
+            ("GB", "en"),
+            ("TR", "en"),
+            ("ZZ", "en"),
+        ] {
+            assert_eq!(of(country), tag, "{country}");
+        }
+        assert_eq!(Locale::of_country(None), Locale::ENGLISH);
+        for (first, second) in
+            (b'A'..=b'Z').flat_map(|first| (b'A'..=b'Z').map(move |second| (first, second)))
+        {
+            let code = String::from_utf8(vec![first, second]).unwrap();
+            let locale = Locale::from_tag(of(&code)).unwrap();
+            assert!(locale.is_installed(), "{code}");
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Errors in the settings of the client. Once it exists, every failure is reported as an [`Outcome`](crate::Outcome).
+
+/// Why an [`OutletClient`](crate::OutletClient) could not be created.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The additional certificate authorities are not valid PEM certificates.
+    #[error("the additional certificate authorities are not valid PEM certificates")]
+    ExtraCa,
+    /// The TLS library or the HTTP client rejected the TLS configuration.
+    #[error("cannot create the TLS client: {0}")]
+    Tls(Box<dyn std::error::Error + Send + Sync>),
+}

@@ -1,0 +1,244 @@
+//! Queries for attempts to deliver the codes of verifications.
+
+use domain::paging::{Page, PageRequest};
+use domain::verifications::{Attempt, AttemptSummary, Conversion, DeliveryProgress, DestinationPrefix};
+use domain::{
+    AccountSid, AttemptSid, Channel, Country, Parameter as _, Recipient, ServiceSid, Timestamp,
+    VerificationSid,
+};
+
+use crate::error::Error;
+use crate::paging::ListQuery;
+use crate::read_write::{Read, Write};
+use crate::values::{Row, bind, to_json};
+
+const COLUMNS: &str = "sid, account_sid, service_sid, verification_sid, recipient, channel, country, \
+    code_length, locale, is_converted, message_status, error_code, message, expires_at, created_at, updated_at";
+
+fn parse_attempt(row: &Row) -> Result<Attempt, Error> {
+    let corrupt = |column: &str| Error::Corrupt(column.to_owned());
+    let country = row.optional_text("country")?;
+    let country = country.map(|code| Country::from_parameter(&code)).transpose();
+    let progress = row.optional_text("message_status")?;
+    let progress =
+        progress.map(|word| DeliveryProgress::from_name(&word).ok_or_else(|| corrupt("message_status")));
+    let error_code = row.optional_int("error_code")?;
+    Ok(Attempt {
+        sid: row.sid("sid")?,
+        account_sid: row.sid("account_sid")?,
+        service_sid: row.sid("service_sid")?,
+        verification_sid: row.sid("verification_sid")?,
+        to: Recipient::from_stored(row.text("recipient")?),
+        channel: row.keyword::<Channel>("channel")?,
+        country: country.map_err(|_| corrupt("country"))?,
+        code_length: row.number("code_length")?,
+        locale: row.optional_text("locale")?,
+        is_converted: row.int("is_converted")? != 0,
+        progress: progress.transpose()?,
+        error_code: error_code.map(u32::try_from).transpose().map_err(|_| corrupt("error_code"))?,
+        message: row.optional_json("message")?,
+        expires_at: row.timestamp("expires_at")?,
+        created_at: row.timestamp("created_at")?,
+        updated_at: row.timestamp("updated_at")?,
+    })
+}
+
+/// A filter for an account's attempts. A field that is `None` does not restrict them.
+#[derive(Clone, Debug, Default)]
+pub struct AttemptFilter {
+    /// Matches only attempts created at this instant or later.
+    pub from: Option<Timestamp>,
+    /// Matches only attempts created before this instant.
+    pub to: Option<Timestamp>,
+    /// Matches only attempts to this recipient.
+    pub recipient: Option<Recipient>,
+    /// Matches only attempts to phone numbers with this beginning.
+    pub prefix: Option<DestinationPrefix>,
+    /// Matches only attempts to phone numbers of this country.
+    pub country: Option<Country>,
+    /// Matches only attempts through this channel.
+    pub channel: Option<Channel>,
+    /// Matches only attempts of this service.
+    pub service_sid: Option<ServiceSid>,
+    /// Matches only attempts of this verification.
+    pub verification_sid: Option<VerificationSid>,
+    /// Matches only attempts that are converted, or that are not.
+    pub conversion: Option<Conversion>,
+}
+
+impl AttemptFilter {
+    /// Returns a query that selects `columns` of the account's attempts that match.
+    fn query(&self, columns: &str, account_sid: AccountSid) -> ListQuery {
+        let mut query =
+            ListQuery::select(columns, "verification_attempts").filter("account_sid = ?", bind![account_sid]);
+        if let Some(from) = self.from {
+            query = query.filter("created_at >= ?", bind![from]);
+        }
+        if let Some(to) = self.to {
+            query = query.filter("created_at < ?", bind![to]);
+        }
+        if let Some(recipient) = &self.recipient {
+            query = query.filter("recipient_key = ?", bind![recipient.key()]);
+        }
+        if let Some(prefix) = &self.prefix {
+            let prefix = prefix.as_str();
+            query = query.filter("substr(recipient_key, 1, length(?)) = ?", bind![prefix, prefix]);
+        }
+        if let Some(country) = &self.country {
+            query = query.filter("country = ?", bind![country.as_str()]);
+        }
+        if let Some(channel) = self.channel {
+            query = query.filter("channel = ?", bind![channel.as_str()]);
+        }
+        if let Some(service_sid) = self.service_sid {
+            query = query.filter("service_sid = ?", bind![service_sid]);
+        }
+        if let Some(verification_sid) = self.verification_sid {
+            query = query.filter("verification_sid = ?", bind![verification_sid]);
+        }
+        if let Some(conversion) = self.conversion {
+            let is_converted = conversion == Conversion::Converted;
+            query = query.filter("is_converted = ?", bind![i64::from(is_converted)]);
+        }
+        query
+    }
+}
+
+impl Read {
+    /// Returns an account's attempt by SID, or `None` if the account has no such attempt.
+    ///
+    /// # Errors
+    /// Returns an error if the database operation fails.
+    pub async fn attempt(
+        &mut self,
+        account_sid: AccountSid,
+        sid: AttemptSid,
+    ) -> Result<Option<Attempt>, Error> {
+        let sql = format!("SELECT {COLUMNS} FROM verification_attempts WHERE sid = $1 AND account_sid = $2");
+        self.fetch_optional(sql, bind![sid, account_sid], parse_attempt).await
+    }
+
+    /// Returns the attempts of a verification, oldest first.
+    ///
+    /// # Errors
+    /// Returns an error if the database operation fails.
+    pub async fn attempts_of_verification(
+        &mut self,
+        verification_sid: VerificationSid,
+    ) -> Result<Vec<Attempt>, Error> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM verification_attempts WHERE verification_sid = $1 ORDER BY created_at, sid"
+        );
+        self.fetch_all(sql, bind![verification_sid], parse_attempt).await
+    }
+
+    /// Returns the requested page of an account's attempts that match `filter`.
+    ///
+    /// # Errors
+    /// Returns an error if the database operation fails.
+    pub async fn attempts(
+        &mut self,
+        account_sid: AccountSid,
+        filter: &AttemptFilter,
+        request: &PageRequest,
+    ) -> Result<Page<Attempt>, Error> {
+        filter.query(COLUMNS, account_sid).page(self, request, parse_attempt).await
+    }
+
+    /// Counts an account's attempts that match `filter`.
+    ///
+    /// # Errors
+    /// Returns an error if the database operation fails.
+    pub async fn attempt_summary(
+        &mut self,
+        account_sid: AccountSid,
+        filter: &AttemptFilter,
+    ) -> Result<AttemptSummary, Error> {
+        let columns = "count(*) AS total, count(CASE WHEN is_converted = 1 THEN 1 END) AS converted";
+        let parse = |row: &Row| {
+            Ok(AttemptSummary { total: row.number("total")?, converted: row.number("converted")? })
+        };
+        Ok(filter.query(columns, account_sid).single(self, parse).await?.unwrap_or_default())
+    }
+}
+
+impl Write {
+    /// Inserts an attempt.
+    ///
+    /// # Errors
+    /// Returns [`Error::ParentGone`] if the verification does not exist, or another error if the database operation
+    /// fails.
+    pub async fn insert_attempt(&mut self, attempt: &Attempt) -> Result<(), Error> {
+        let sql = "INSERT INTO verification_attempts (sid, account_sid, service_sid, verification_sid, recipient, \
+                   recipient_key, channel, country, code_length, locale, is_converted, message_status, error_code, \
+                   message, expires_at, created_at, updated_at) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
+        let values = bind![
+            attempt.sid,
+            attempt.account_sid,
+            attempt.service_sid,
+            attempt.verification_sid,
+            attempt.to.as_str(),
+            attempt.to.key(),
+            attempt.channel.as_str(),
+            attempt.country.as_ref().map(Country::as_str),
+            i64::from(attempt.code_length),
+            attempt.locale.as_deref(),
+            i64::from(attempt.is_converted),
+            attempt.progress.map(DeliveryProgress::as_str),
+            attempt.error_code.map(i64::from),
+            attempt.message.as_ref().map(to_json),
+            attempt.expires_at,
+            attempt.created_at,
+            attempt.updated_at
+        ];
+        self.execute(sql, values).await
+    }
+
+    /// Returns a service's attempt, locked against changes by other transactions until this one ends. Returns `None` if
+    /// the service has no such attempt.
+    ///
+    /// # Errors
+    /// Returns an error if the database operation fails.
+    pub async fn lock_attempt(
+        &mut self,
+        service_sid: ServiceSid,
+        sid: AttemptSid,
+    ) -> Result<Option<Attempt>, Error> {
+        let lock = if self.connection.is_postgres() { " FOR NO KEY UPDATE" } else { "" };
+        let sql =
+            format!("SELECT {COLUMNS} FROM verification_attempts WHERE sid = $1 AND service_sid = $2{lock}");
+        self.fetch_optional(sql, bind![sid, service_sid], parse_attempt).await
+    }
+
+    /// Marks the latest attempt of a verification as converted.
+    ///
+    /// # Errors
+    /// Returns an error if the database operation fails.
+    pub async fn convert_latest_attempt(
+        &mut self,
+        sid: VerificationSid,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let sql = "UPDATE verification_attempts SET is_converted = 1, updated_at = $2 WHERE sid = \
+                   (SELECT sid FROM verification_attempts WHERE verification_sid = $1 \
+                   ORDER BY created_at DESC, sid DESC LIMIT 1)";
+        self.execute(sql, bind![sid, now]).await
+    }
+
+    /// Records how far the message of an attempt got, and the error code of its failure, if it failed.
+    ///
+    /// # Errors
+    /// Returns an error if the database operation fails.
+    pub async fn set_attempt_progress(
+        &mut self,
+        sid: AttemptSid,
+        progress: DeliveryProgress,
+        error_code: Option<u32>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let sql = "UPDATE verification_attempts SET message_status = $2, error_code = $3, updated_at = $4 \
+                   WHERE sid = $1";
+        self.execute(sql, bind![sid, progress.as_str(), error_code.map(i64::from), now]).await
+    }
+}
