@@ -17,11 +17,14 @@ with open(os.environ["RESOURCES_FILE"]) as file:
     SEEN = json.load(file)
 RESOURCES = Resources(os.environ["SERVER_URL"], os.environ["SERVER_USER"], os.environ["SERVER_PASSWORD"], SEEN)
 SERVICE = SEEN["VA"][0]
+# The service for verifications.
+CODES = SEEN["codes"][0]
 KEPT = {IDENTITY}.union(*SEEN.values())
 STATUSES = open(os.environ["STATUSES"], "a", buffering=1)
 
 # The kind of a SID by the path segment before it.
 KINDS = {"Factors": "YF", "Challenges": "YC", "AccessTokens": "YK", "Webhooks": "YW", "Credentials": "CR"}
+KINDS |= {"RateLimits": "RK", "Buckets": "BL", "Attempts": "VL"}
 KINDS |= {"Alerts": "NO", "Events": "AE", "Accounts": "AC", "Keys": "SK"}
 
 schemathesis.openapi.format(
@@ -51,6 +54,14 @@ def to_delete(path):
         return parameters | {"ServiceSid": service, "Sid": RESOURCES.new_webhook(service)}
     if path.endswith("/Credentials/{Sid}"):
         return {"Sid": RESOURCES.new_credential()}
+    if "/RateLimits/" in path:
+        limit, bucket = RESOURCES.new_rate_limit(SERVICE)
+        return parameters | {"RateLimitSid": limit, "Sid": bucket if path.endswith("/Buckets/{Sid}") else limit}
+    if path.endswith("/{Country}"):
+        service = RESOURCES.new_service()
+        return {"ServiceSid": service, "Country": RESOURCES.new_messaging_configuration(service)}
+    if path.endswith("/{PhoneNumber}"):
+        return {"PhoneNumber": RESOURCES.new_safe_number()}
     if path.endswith("/{Identity}"):
         return parameters | {"Identity": RESOURCES.new_entity(SERVICE)}
     service = RESOURCES.new_service()
@@ -59,12 +70,18 @@ def to_delete(path):
 
 def to_find(path, choice):
     """Returns path parameters of existing resources."""
-    parameters = {"ServiceSid": SERVICE, "Identity": IDENTITY}
+    parameters = {"ServiceSid": SERVICE, "Identity": IDENTITY, "FormType": "form-push"}
+    parameters |= {"Country": SEEN["countries"][0], "PhoneNumber": SEEN["numbers"][0]}
     for kind, name in re.findall(r"/(\w+)/{(\w*Sid)}", path):
         sids = SEEN.get(KINDS.get(kind), [SERVICE])
         parameters[name] = sids[choice % len(sids)]
     if path.endswith("/Factors/{Sid}"):
         parameters["Sid"] = SEEN["YF"][choice % 2 * 2]
+    if "/Verification" in path:
+        parameters["ServiceSid"] = CODES
+    if path.endswith("/Verifications/{Sid}"):
+        verification = RESOURCES.new_verification(CODES)
+        parameters["Sid"] = [verification["sid"], verification["to"]][choice % 2]
     # A challenge allows only three notifications.
     if path.endswith("/Notifications"):
         parameters["ChallengeSid"] = RESOURCES.new_challenge(SERVICE, SEEN["YF"][1])["sid"]
@@ -121,6 +138,22 @@ def improve(form, operation_id, choice):
         form.pop("Policy", None)
     elif operation_id == "UpdateKey":
         form.pop("Policy", None)
+    elif operation_id == "CreateRateLimit":
+        form["UniqueName"] = f"limit-{choice:08x}"
+        form.pop("Description", None)
+    elif operation_id in ["CreateBucket", "UpdateBucket"]:
+        form |= {"Max": choice % 1_000_000 + 1, "Interval": choice % 86_400 + 1}
+    elif operation_id == "CreateMessagingConfiguration":
+        letters = [chr(ord("A") + number % 26) for number in (choice, choice // 26)]
+        form |= {"Country": "".join(letters), "MessagingServiceSid": "MG" + "0" * 32}
+    elif operation_id == "UpdateMessagingConfiguration":
+        form["MessagingServiceSid"] = f"MG{choice:032x}"
+    elif operation_id == "CreateSafelist":
+        form["PhoneNumber"] = f"+49{choice % 10**10:010}"
+    elif operation_id == "CreateVerification":
+        replace(form, {"To": f"+49{choice % 10**10:010}", "Channel": ["sms", "auto"][choice % 2]})
+    elif operation_id == "CreateVerificationCheck":
+        replace(form, {"To": RESOURCES.new_verification(CODES)["to"], "Code": f"{choice % 10**6:06}"})
     elif operation_id == "CreateCredential":
         form |= {"Type": "apn", "PrivateKey": private_key(new_key()), "KeyId": "ABC123DEFG", "TeamId": "TEAM123456"}
         form.pop("FriendlyName", None)

@@ -190,6 +190,28 @@ class Resources:
         }
         return self.post(f"/v2/Services/{service}/Webhooks", form)["sid"]
 
+    def new_rate_limit(self, service):
+        """Returns the SIDs of a new rate limit and its bucket. Deletes the newest one if there are too many."""
+        path = f"/v2/Services/{service}/RateLimits"
+        limits = self.request("GET", path)["rate_limits"]
+        if len(limits) >= 15:
+            self.request("DELETE", f"{path}/{limits[-1]['sid']}")
+        limit = self.post(path, {"UniqueName": f"limit-{time.monotonic_ns()}"})["sid"]
+        return limit, self.post(f"{path}/{limit}/Buckets", {"Max": 4, "Interval": 60})["sid"]
+
+    def new_messaging_configuration(self, service):
+        form = {"Country": "AT", "MessagingServiceSid": "MG" + "0" * 32}
+        return self.post(f"/v2/Services/{service}/MessagingConfigurations", form)["country"]
+
+    def new_safe_number(self):
+        number = f"+43{time.monotonic_ns() % 10**12:012}"
+        return self.post("/v2/SafeList/Numbers", {"PhoneNumber": number})["phone_number"]
+
+    def new_verification(self, service):
+        """Returns a pending verification of a new number. Its code is unknown."""
+        number = f"+43{time.monotonic_ns() % 10**12:012}"
+        return self.post(f"/v2/Services/{service}/Verifications", {"To": number, "Channel": "sms"})
+
     def new_credential(self):
         form = {"Type": "apn", "PrivateKey": private_key(new_key()), "KeyId": "ABC123DEFG", "TeamId": "TEAM123456"}
         return self.post("/v1/Credentials", form)["sid"]
@@ -218,7 +240,17 @@ class Resources:
         while not alerts:
             time.sleep(0.1)
             alerts = self.request("GET", "/v1/Alerts")["alerts"]
+        limit, bucket = self.new_rate_limit(service)
+        # Requests change the settings of the other service, some of which permit no verifications.
+        codes = self.new_service()
+        attempts = self.new_verification(codes)["send_code_attempts"]
         self.seen = {
+            "codes": [codes],
+            "VL": [attempt["attempt_sid"] for attempt in attempts],
+            "RK": [limit],
+            "BL": [bucket],
+            "countries": [self.new_messaging_configuration(service)],
+            "numbers": [self.new_safe_number()],
             "VA": [service],
             "YF": factors,
             "YC": [challenge["sid"] for challenge in challenges],

@@ -100,6 +100,130 @@ func accessTokens(tw *twilio.RestClient, service string) {
 	ok("access tokens fetch")
 }
 
+func rateLimits(tw *twilio.RestClient, service string) {
+	create := func(name string) (*verify.VerifyV2RateLimit, error) {
+		params := &verify.CreateRateLimitParams{}
+		return tw.VerifyV2.CreateRateLimit(service, params.SetUniqueName(name).SetDescription("Per address"))
+	}
+	made := []string{}
+	for number := range 5 {
+		limit := must(create(fmt.Sprintf("limit.%d", number)))
+		isTrue(strings.HasPrefix(*limit.Sid, "RK"), *limit.Sid)
+		equal(*limit.Description, "Per address")
+		made = append(made, *limit.Sid)
+	}
+	_, err := create("limit.0")
+	refused(400, 60208, err)
+	_, err = create("limit 0")
+	refused(400, 60209, err)
+	ok("rate limits create")
+	listed := must(tw.VerifyV2.ListRateLimit(service, (&verify.ListRateLimitParams{}).SetPageSize(2)))
+	equal(sids(listed, func(limit verify.VerifyV2RateLimit) *string { return limit.Sid }), made)
+	ok("rate limits list")
+	equal(*must(tw.VerifyV2.FetchRateLimit(service, "limit.0")).Sid, made[0])
+	ok("rate limits fetch")
+	change := (&verify.UpdateRateLimitParams{}).SetDescription("Per user")
+	equal(*must(tw.VerifyV2.UpdateRateLimit(service, made[0], change)).Description, "Per user")
+	ok("rate limits update")
+	buckets(tw, service, made[0])
+	for _, sid := range made {
+		check(tw.VerifyV2.DeleteRateLimit(service, sid))
+		_, err := tw.VerifyV2.FetchRateLimit(service, sid)
+		refused(404, 20404, err)
+	}
+	ok("rate limits delete")
+}
+
+func buckets(tw *twilio.RestClient, service, limit string) {
+	create := func(most, interval int) (*verify.VerifyV2Bucket, error) {
+		params := &verify.CreateBucketParams{}
+		return tw.VerifyV2.CreateBucket(service, limit, params.SetMax(most).SetInterval(interval))
+	}
+	made := []string{}
+	for number := range 5 {
+		bucket := must(create(4, 60+number))
+		isTrue(strings.HasPrefix(*bucket.Sid, "BL"), *bucket.Sid)
+		equal([]any{bucket.Max, bucket.Interval, *bucket.RateLimitSid}, []any{4, 60 + number, limit})
+		made = append(made, *bucket.Sid)
+	}
+	_, err := create(5, 60)
+	refused(400, 60211, err)
+	_, err = create(0, 1)
+	equal(refused(400, 60200, err).Message, "Invalid parameter: Max")
+	ok("buckets create")
+	listed := must(tw.VerifyV2.ListBucket(service, limit, (&verify.ListBucketParams{}).SetPageSize(2)))
+	equal(sids(listed, func(bucket verify.VerifyV2Bucket) *string { return bucket.Sid }), made)
+	ok("buckets list")
+	equal(must(tw.VerifyV2.FetchBucket(service, limit, made[0])).Interval, 60)
+	ok("buckets fetch")
+	change := (&verify.UpdateBucketParams{}).SetMax(9).SetInterval(3600)
+	changed := must(tw.VerifyV2.UpdateBucket(service, limit, made[0], change))
+	equal([]int{changed.Max, changed.Interval}, []int{9, 3600})
+	ok("buckets update")
+	check(tw.VerifyV2.DeleteBucket(service, limit, made[0]))
+	_, err = tw.VerifyV2.FetchBucket(service, limit, made[0])
+	refused(404, 20404, err)
+	ok("buckets delete")
+}
+
+func messagingConfigurations(tw *twilio.RestClient, service string) {
+	outlet, other := "MG"+strings.Repeat("0", 32), "MG"+strings.Repeat("1", 32)
+	create := func(country string) (*verify.VerifyV2MessagingConfiguration, error) {
+		params := &verify.CreateMessagingConfigurationParams{}
+		params.SetCountry(country).SetMessagingServiceSid(outlet)
+		return tw.VerifyV2.CreateMessagingConfiguration(service, params)
+	}
+	countries := []string{"AT", "DE", "CH", "FR", "all"}
+	for _, country := range countries {
+		made := must(create(country))
+		equal([]string{*made.Country, *made.MessagingServiceSid}, []string{country, outlet})
+	}
+	_, err := create("AT")
+	refused(400, 60213, err)
+	ok("messaging configurations create")
+	params := (&verify.ListMessagingConfigurationParams{}).SetPageSize(2)
+	listed := must(tw.VerifyV2.ListMessagingConfiguration(service, params))
+	country := func(configuration verify.VerifyV2MessagingConfiguration) *string { return configuration.Country }
+	equal(sids(listed, country), countries)
+	ok("messaging configurations list")
+	equal(*must(tw.VerifyV2.FetchMessagingConfiguration(service, "all")).Country, "all")
+	ok("messaging configurations fetch")
+	change := (&verify.UpdateMessagingConfigurationParams{}).SetMessagingServiceSid(other)
+	equal(*must(tw.VerifyV2.UpdateMessagingConfiguration(service, "AT", change)).MessagingServiceSid, other)
+	ok("messaging configurations update")
+	for _, country := range countries {
+		check(tw.VerifyV2.DeleteMessagingConfiguration(service, country))
+		_, err := tw.VerifyV2.FetchMessagingConfiguration(service, country)
+		refused(404, 20404, err)
+	}
+	ok("messaging configurations delete")
+}
+
+func safeList(tw *twilio.RestClient) {
+	const number = "+4366412345678"
+	create := func(number string) (*verify.VerifyV2Safelist, error) {
+		params := &verify.CreateSafelistParams{}
+		return tw.VerifyV2.CreateSafelist(params.SetPhoneNumber(number))
+	}
+	made := must(create(number))
+	isTrue(strings.HasPrefix(*made.Sid, "GN"), *made.Sid)
+	_, err := create(number)
+	refused(409, 60411, err)
+	_, err = create("0664")
+	refused(400, 60306, err)
+	ok("safe list create")
+	equal(*must(tw.VerifyV2.FetchSafelist(number)).Sid, *made.Sid)
+	ok("safe list fetch")
+	check(tw.VerifyV2.DeleteSafelist(number))
+	_, err = tw.VerifyV2.FetchSafelist(number)
+	refused(404, 20404, err)
+	ok("safe list delete")
+	form := must(tw.VerifyV2.FetchForm("form-push"))
+	equal(*form.FormType, "form-push")
+	isTrue(member(form.Forms, "create_factor") != nil, "no form")
+	ok("forms fetch")
+}
+
 // newFactor returns the parameters of a push factor without a push platform.
 func newFactor(phone Phone, name string) *verify.CreateNewFactorParams {
 	params := &verify.CreateNewFactorParams{}
@@ -287,6 +411,66 @@ func notifications(tw *twilio.RestClient, service string, phone Phone, factor st
 	_, err = again(other)
 	refused(403, 60322, err)
 	ok("notifications create")
+}
+
+func templates(tw *twilio.RestClient) {
+	list := func(name string) []verify.VerifyV2VerificationTemplate {
+		params := &verify.ListVerificationTemplateParams{}
+		return must(tw.VerifyV2.ListVerificationTemplate(params.SetFriendlyName(name)))
+	}
+	found := list("Login")
+	equal(len(found), 1)
+	template := found[0]
+	isTrue(strings.HasPrefix(*template.Sid, "HJ"), *template.Sid)
+	equal(*template.AccountSid, accountSid)
+	equal(*template.Channels, []string{"sms", "voice"})
+	english := member(template.Translations, "en")
+	equal(member(&english, "text"), "{{code}} logs you in")
+	equal(len(list("Logout")), 0)
+	ok("templates list")
+}
+
+func verifications(tw *twilio.RestClient) {
+	created := must(tw.VerifyV2.CreateService((&verify.CreateServiceParams{}).SetFriendlyName("Codes").SetCustomCodeEnabled(true)))
+	service, to, code := *created.Sid, "+4366412345678", "123456"
+	send := (&verify.CreateVerificationParams{}).SetTo(to).SetChannel("sms").SetCustomCode(code)
+	first := must(tw.VerifyV2.CreateVerification(service, send))
+	equal([]any{*first.Status, *first.Valid, *first.To}, []any{"pending", false, to})
+	for _, key := range []string{*first.Sid, to} {
+		equal(*must(tw.VerifyV2.FetchVerification(service, key)).Sid, *first.Sid)
+	}
+	ok("verifications create, fetch")
+	guess := (&verify.CreateVerificationCheckParams{}).SetTo(to).SetCode("654321")
+	wrong := must(tw.VerifyV2.CreateVerificationCheck(service, guess))
+	equal([]any{*wrong.Status, *wrong.Valid}, []any{"pending", false})
+	right := must(tw.VerifyV2.CreateVerificationCheck(service, guess.SetCode(code)))
+	equal([]any{*right.Sid, *right.Status, *right.Valid}, []any{*first.Sid, "approved", true})
+	_, err := tw.VerifyV2.FetchVerification(service, to)
+	refused(404, 20404, err)
+	ok("verification check")
+	second := must(tw.VerifyV2.CreateVerification(service, send))
+	update := (&verify.UpdateVerificationParams{}).SetStatus("canceled")
+	equal(*must(tw.VerifyV2.UpdateVerification(service, *second.Sid, update)).Status, "canceled")
+	ok("verifications update")
+	check(tw.VerifyV2.DeleteService(service))
+}
+
+// attempts checks only the form of the requests: this service sends no codes.
+func attempts(tw *twilio.RestClient) {
+	now, zeros := time.Now(), strings.Repeat("0", 32)
+	params := &verify.ListVerificationAttemptParams{}
+	params.SetDateCreatedAfter(now.Add(-24 * time.Hour)).SetDateCreatedBefore(now).SetChannelDataTo("+4366412345678")
+	params.SetCountry("AT").SetChannel("sms").SetVerifyServiceSid("VA" + zeros).SetVerificationSid("VE" + zeros)
+	equal(len(must(tw.VerifyV2.ListVerificationAttempt(params.SetStatus("unconverted")))), 0)
+	ok("attempts list")
+	_, err := tw.VerifyV2.FetchVerificationAttempt("VL" + zeros)
+	refused(404, 20404, err)
+	ok("attempts fetch")
+	counted := &verify.FetchVerificationAttemptsSummaryParams{}
+	counted.SetDateCreatedAfter(now.Add(-24 * time.Hour)).SetChannel("sms").SetVerifyServiceSid("VA" + zeros)
+	summary := must(tw.VerifyV2.FetchVerificationAttemptsSummary(counted.SetDestinationPrefix("+43")))
+	equal([]any{*summary.ConversionRatePercentage, *summary.Url}, []any{"0", baseURL + "/v2/Attempts/Summary"})
+	ok("attempts summary")
 }
 
 func failures(tw *twilio.RestClient, service string) {

@@ -591,6 +591,90 @@ async function webhooks(service, backend) {
   ok("webhooks.remove");
 }
 
+async function rateLimits(service) {
+  const { rateLimits: limits } = service;
+  const made = [];
+  for (let n = 0; n < 5; n++) made.push(await limits.create({ uniqueName: `limit.${n}`, description: "Per address" }));
+  const [first] = made;
+  assert(first.sid.startsWith("RK"), first.sid);
+  equal([first.uniqueName, first.description], ["limit.0", "Per address"]);
+  near(first.dateCreated);
+  await refused(400, 60208, () => limits.create({ uniqueName: "limit.0" }));
+  await refused(400, 60209, () => limits.create({ uniqueName: "limit 0" }));
+  ok("rateLimits.create");
+  await paged("rateLimits", limits, made.map(({ sid }) => sid));
+  equal((await limits("limit.0").fetch()).sid, first.sid);
+  ok("rateLimits.fetch");
+  equal((await limits(first.sid).update({ description: "Per user" })).description, "Per user");
+  ok("rateLimits.update");
+
+  const { buckets } = limits(first.sid);
+  const madeBuckets = [];
+  for (let n = 0; n < 5; n++) madeBuckets.push(await buckets.create({ max: 4, interval: 60 + n }));
+  const [bucket] = madeBuckets;
+  assert(bucket.sid.startsWith("BL"), bucket.sid);
+  equal([bucket.max, bucket.interval, bucket.rateLimitSid], [4, 60, first.sid]);
+  await refused(400, 60211, () => buckets.create({ max: 5, interval: 60 }));
+  const invalid = await refused(400, 60200, () => buckets.create({ max: 0, interval: 1 }));
+  equal(invalid.message, "Invalid parameter: Max");
+  ok("buckets.create");
+  await paged("buckets", buckets, madeBuckets.map(({ sid }) => sid));
+  equal((await buckets(bucket.sid).fetch()).url, bucket.url);
+  ok("buckets.fetch");
+  const changed = await buckets(bucket.sid).update({ max: 9, interval: 3600 });
+  equal([changed.max, changed.interval], [9, 3600]);
+  ok("buckets.update");
+  equal(await buckets(bucket.sid).remove(), true);
+  await refused(404, 20404, () => buckets(bucket.sid).fetch());
+  ok("buckets.remove");
+  for (const { sid } of made) {
+    equal(await limits(sid).remove(), true);
+    await refused(404, 20404, () => limits(sid).fetch());
+  }
+  ok("rateLimits.remove");
+}
+
+async function messagingConfigurations(service) {
+  const { messagingConfigurations: configurations } = service;
+  const [messagingServiceSid, other] = [`MG${ZEROS}`, `MG${"1".repeat(32)}`];
+  const countries = ["AT", "DE", "CH", "FR", "all"];
+  for (const country of countries) {
+    const made = await configurations.create({ country, messagingServiceSid });
+    equal([made.country, made.messagingServiceSid], [country, messagingServiceSid]);
+  }
+  await refused(400, 60213, () => configurations.create({ country: "AT", messagingServiceSid }));
+  ok("messagingConfigurations.create");
+  await paged("messagingConfigurations", configurations, countries, { key: "country" });
+  equal((await configurations("all").fetch()).country, "all");
+  ok("messagingConfigurations.fetch");
+  const changed = await configurations("AT").update({ messagingServiceSid: other });
+  equal(changed.messagingServiceSid, other);
+  ok("messagingConfigurations.update");
+  for (const country of countries) {
+    equal(await configurations(country).remove(), true);
+    await refused(404, 20404, () => configurations(country).fetch());
+  }
+  ok("messagingConfigurations.remove");
+}
+
+async function safeList(client) {
+  const { safelist, forms } = client.verify.v2;
+  const phoneNumber = "+4366412345678";
+  const made = await safelist.create({ phoneNumber });
+  assert(made.sid.startsWith("GN"), made.sid);
+  await refused(409, 60411, () => safelist.create({ phoneNumber }));
+  await refused(400, 60306, () => safelist.create({ phoneNumber: "0664" }));
+  ok("safelist.create");
+  equal([(await safelist(phoneNumber).fetch()).sid, made.phoneNumber], [made.sid, phoneNumber]);
+  ok("safelist.fetch");
+  equal(await safelist(phoneNumber).remove(), true);
+  await refused(404, 20404, () => safelist(phoneNumber).fetch());
+  ok("safelist.remove");
+  const form = await forms("form-push").fetch();
+  equal([form.formType, Object.keys(form.forms).sort()], ["form-push", ["create_challenge", "create_factor", "verify_factor"]]);
+  ok("forms.fetch");
+}
+
 /** Checks the events that all previous operations caused. */
 async function deliveries(backend) {
   const event = await backend.received("/old", { type: "factor.created", entity_identity: IDENTITY });
@@ -734,10 +818,6 @@ async function errors(client, serviceSid) {
   await refused(401, 20003, () => wrong.notify.v1.credentials.list());
   await refused(401, 20003, () => wrong.monitor.v1.alerts.list());
   ok("error 401");
-  const sms = { to: "+15555550100", channel: "sms" };
-  await refused(501, 20501, () => services(serviceSid).verifications.create(sms));
-  await refused(501, 20501, () => client.verify.v2.forms("form-push").fetch());
-  ok("error 501");
 }
 
 /** A software authenticator with one ES256 passkey. */
@@ -1034,6 +1114,69 @@ async function totp(service) {
   equal(await entity.remove(), true);
 }
 
+async function templates(client) {
+  const { templates } = client.verify.v2;
+  const found = await templates.list({ friendlyName: "Login" });
+  equal(found.length, 1);
+  const [template] = found;
+  assert(template.sid.startsWith("HJ"), template.sid);
+  equal([template.accountSid, template.channels], [ACCOUNT_SID, ["sms", "voice"]]);
+  const { en } = template.translations;
+  equal([en.text, en.is_default_translation], ["{{code}} logs you in", true]);
+  near(new Date(en.date_created));
+  equal(await templates.list({ friendlyName: "Logout" }), []);
+  const page = await templates.page({ pageSize: 1 });
+  equal(page.instances.map(({ sid }) => sid), [template.sid]);
+  ok("templates.list", "templates.page");
+}
+
+async function verifications(client) {
+  const { sid } = await client.verify.v2.services.create({ friendlyName: "Codes", customCodeEnabled: true });
+  const service = client.verify.v2.services(sid);
+  const [to, code] = ["+4366412345678", "123456"];
+  const first = await service.verifications.create({ to, channel: "sms", customCode: code });
+  equal([first.status, first.valid, first.channel, first.to], ["pending", false, "sms", to]);
+  for (const key of [first.sid, to]) {
+    equal((await service.verifications(key).fetch()).sid, first.sid);
+  }
+  ok("verifications.create", "verifications.fetch");
+  const wrong = await service.verificationChecks.create({ to, code: "654321" });
+  equal([wrong.status, wrong.valid], ["pending", false]);
+  const right = await service.verificationChecks.create({ verificationSid: first.sid, code });
+  equal([right.sid, right.status, right.valid], [first.sid, "approved", true]);
+  await refused(404, 20404, () => service.verifications(to).fetch());
+  ok("verificationChecks.create");
+  const second = await service.verifications.create({ to, channel: "sms" });
+  equal((await service.verifications(second.sid).update({ status: "canceled" })).status, "canceled");
+  ok("verifications.update");
+  await refused(400, 60200, () => service.verifications.create({ to, channel: "sna" }));
+  const attempts = await client.verify.v2.verificationAttempts.list({ verifyServiceSid: sid });
+  equal(attempts.map(({ conversionStatus }) => conversionStatus), ["unconverted", "converted"]);
+  await service.remove();
+}
+
+/** Checks only the form of the requests: this service sends no codes. */
+async function attempts(client) {
+  const { verificationAttempts, verificationAttemptsSummary } = client.verify.v2;
+  const filters = {
+    dateCreatedAfter: new Date(Date.now() - 86_400_000),
+    dateCreatedBefore: new Date(),
+    country: "AT",
+    channel: "sms",
+    verifyServiceSid: `VA${ZEROS}`,
+  };
+  const more = { "channelData.to": "+4366412345678", verificationSid: `VE${ZEROS}`, status: "unconverted" };
+  equal(await verificationAttempts.list({ ...filters, ...more }), []);
+  await refused(400, 60306, () => verificationAttempts.list({ channel: "pigeon" }));
+  ok("verificationAttempts.list");
+  await refused(404, 20404, () => verificationAttempts(`VL${ZEROS}`).fetch());
+  ok("verificationAttempts.fetch");
+  const summary = await verificationAttemptsSummary().fetch({ ...filters, destinationPrefix: "+43" });
+  equal([summary.totalAttempts, summary.totalConverted, summary.totalUnconverted], [0, 0, 0]);
+  equal([summary.conversionRatePercentage, summary.url], ["0", `${BASE_URL}/v2/Attempts/Summary`]);
+  ok("verificationAttemptsSummary.fetch");
+}
+
 async function main() {
   console.log(`client twilio-node ${require("twilio/package.json").version}`);
   const client = clientOf(ACCOUNT_SID, AUTH_TOKEN);
@@ -1047,6 +1190,9 @@ async function main() {
     await credentials(client, service);
     await accessTokens(service);
     await webhooks(service, backend);
+    await rateLimits(service);
+    await messagingConfigurations(service);
+    await safeList(client);
     const phones = await factors(entity, backend);
     await challenges(client, entity, phones, backend);
     await deliveries(backend);
@@ -1054,6 +1200,9 @@ async function main() {
   } finally {
     backend.stop();
   }
+  await templates(client);
+  await verifications(client);
+  await attempts(client);
   await passkeys(client);
   await errors(client, sid);
   await account(client);

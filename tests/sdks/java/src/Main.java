@@ -66,7 +66,13 @@ public final class Main {
         deliveries.webhooks();
         deliveries.alerts();
         deliveries.credentials();
+        resources.rateLimits();
+        resources.messagingConfigurations();
+        resources.safeList();
         new Totp(client, resources.service).all();
+        resources.templates();
+        resources.verifications();
+        resources.attempts();
         resources.failures();
         Keys keys = new Keys(client);
         keys.account();

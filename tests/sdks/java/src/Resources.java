@@ -7,15 +7,25 @@ import com.twilio.base.TwilioResponse;
 import com.twilio.http.HttpMethod;
 import com.twilio.http.Request;
 import com.twilio.http.TwilioRestClient;
+import com.twilio.rest.verify.v2.Form;
+import com.twilio.rest.verify.v2.Safelist;
 import com.twilio.rest.verify.v2.Service;
+import com.twilio.rest.verify.v2.Template;
+import com.twilio.rest.verify.v2.VerificationAttempt;
+import com.twilio.rest.verify.v2.VerificationAttemptsSummary;
 import com.twilio.rest.verify.v2.service.AccessToken;
 import com.twilio.rest.verify.v2.service.Entity;
+import com.twilio.rest.verify.v2.service.MessagingConfiguration;
+import com.twilio.rest.verify.v2.service.RateLimit;
+import com.twilio.rest.verify.v2.service.Verification;
+import com.twilio.rest.verify.v2.service.VerificationCheck;
 import com.twilio.rest.verify.v2.service.entity.Challenge;
 import com.twilio.rest.verify.v2.service.entity.ChallengeReader;
 import com.twilio.rest.verify.v2.service.entity.Factor;
 import com.twilio.rest.verify.v2.service.entity.NewFactor;
 import com.twilio.rest.verify.v2.service.entity.NewFactorCreator;
 import com.twilio.rest.verify.v2.service.entity.challenge.Notification;
+import com.twilio.rest.verify.v2.service.ratelimit.Bucket;
 import java.time.Duration;
 import java.time.ZoneOffset;
 import java.time.ZonedDateTime;
@@ -122,6 +132,110 @@ final class Resources {
                 Main.BASE_URL + "/v2/Services/" + service + "/AccessTokens/" + made.getSid());
         Checks.refused(404, 20404, () -> AccessToken.fetcher(service, "YK" + "0".repeat(32)).fetch(client));
         Checks.ok("access tokens fetch");
+    }
+
+    void rateLimits() {
+        List<String> made = new ArrayList<>();
+        for (int number = 0; number < 5; number++) {
+            RateLimit limit = RateLimit.creator(service, "limit." + number)
+                    .setDescription("Per address")
+                    .create(client);
+            Checks.isTrue(limit.getSid().startsWith("RK"), limit.getSid());
+            Checks.equal(limit.getDescription(), "Per address");
+            made.add(limit.getSid());
+        }
+        Checks.refused(400, 60208, () -> RateLimit.creator(service, "limit.0").create(client));
+        Checks.refused(400, 60209, () -> RateLimit.creator(service, "limit 0").create(client));
+        Checks.ok("rate limits create");
+        Checks.equal(Checks.texts(client, RateLimit.reader(service).pageSize(2), RateLimit::getSid), made);
+        Checks.ok("rate limits list");
+        String limit = made.get(0);
+        Checks.equal(RateLimit.fetcher(service, "limit.0").fetch(client).getSid(), limit);
+        Checks.ok("rate limits fetch");
+        RateLimit updated =
+                RateLimit.updater(service, limit).setDescription("Per user").update(client);
+        Checks.equal(updated.getDescription(), "Per user");
+        Checks.ok("rate limits update");
+        buckets(limit);
+        for (String sid : made) {
+            Checks.equal(RateLimit.deleter(service, sid).delete(client), true);
+            Checks.refused(404, 20404, () -> RateLimit.fetcher(service, sid).fetch(client));
+        }
+        Checks.ok("rate limits delete");
+    }
+
+    private void buckets(String limit) {
+        List<String> made = new ArrayList<>();
+        for (int number = 0; number < 5; number++) {
+            Bucket bucket = Bucket.creator(service, limit, 4, 60 + number).create(client);
+            Checks.isTrue(bucket.getSid().startsWith("BL"), bucket.getSid());
+            Checks.equal(List.of(bucket.getMax(), bucket.getInterval()), List.of(4, 60 + number));
+            Checks.equal(bucket.getRateLimitSid(), limit);
+            made.add(bucket.getSid());
+        }
+        Checks.refused(400, 60211, () -> Bucket.creator(service, limit, 5, 60).create(client));
+        Checks.refused(400, 60200, () -> Bucket.creator(service, limit, 0, 1).create(client));
+        Checks.ok("buckets create");
+        Checks.equal(Checks.texts(client, Bucket.reader(service, limit).pageSize(2), Bucket::getSid), made);
+        Checks.ok("buckets list");
+        String first = made.get(0);
+        Checks.equal(Bucket.fetcher(service, limit, first).fetch(client).getInterval(), 60);
+        Checks.ok("buckets fetch");
+        Bucket updated = Bucket.updater(service, limit, first).setMax(9).setInterval(3600).update(client);
+        Checks.equal(List.of(updated.getMax(), updated.getInterval()), List.of(9, 3600));
+        Checks.ok("buckets update");
+        Checks.equal(Bucket.deleter(service, limit, first).delete(client), true);
+        Checks.refused(404, 20404, () -> Bucket.fetcher(service, limit, first).fetch(client));
+        Checks.ok("buckets delete");
+    }
+
+    void messagingConfigurations() {
+        String outlet = "MG" + "0".repeat(32);
+        String other = "MG" + "1".repeat(32);
+        List<String> countries = List.of("AT", "DE", "CH", "FR", "all");
+        for (String country : countries) {
+            MessagingConfiguration made =
+                    MessagingConfiguration.creator(service, country, outlet).create(client);
+            Checks.equal(List.of(made.getCountry(), made.getMessagingServiceSid()), List.of(country, outlet));
+        }
+        Checks.refused(400, 60213, () -> MessagingConfiguration.creator(service, "AT", outlet).create(client));
+        Checks.ok("messaging configurations create");
+        Checks.equal(
+                Checks.texts(
+                        client,
+                        MessagingConfiguration.reader(service).pageSize(2),
+                        MessagingConfiguration::getCountry),
+                countries);
+        Checks.ok("messaging configurations list");
+        Checks.equal(MessagingConfiguration.fetcher(service, "all").fetch(client).getCountry(), "all");
+        Checks.ok("messaging configurations fetch");
+        MessagingConfiguration updated =
+                MessagingConfiguration.updater(service, "AT", other).update(client);
+        Checks.equal(updated.getMessagingServiceSid(), other);
+        Checks.ok("messaging configurations update");
+        for (String country : countries) {
+            Checks.equal(MessagingConfiguration.deleter(service, country).delete(client), true);
+            Checks.refused(404, 20404, () -> MessagingConfiguration.fetcher(service, country).fetch(client));
+        }
+        Checks.ok("messaging configurations delete");
+    }
+
+    void safeList() {
+        String number = "+4366412345678";
+        Safelist made = Safelist.creator(number).create(client);
+        Checks.isTrue(made.getSid().startsWith("GN"), made.getSid());
+        Checks.refused(409, 60411, () -> Safelist.creator(number).create(client));
+        Checks.refused(400, 60306, () -> Safelist.creator("0664").create(client));
+        Checks.ok("safe list create");
+        Checks.equal(Safelist.fetcher(number).fetch(client).getSid(), made.getSid());
+        Checks.ok("safe list fetch");
+        Checks.equal(Safelist.deleter(number).delete(client), true);
+        Checks.refused(404, 20404, () -> Safelist.fetcher(number).fetch(client));
+        Checks.ok("safe list delete");
+        Form form = Form.fetcher(Form.FormTypes.FORM_PUSH).fetch(client);
+        Checks.equal(form.getFormType(), Form.FormTypes.FORM_PUSH);
+        Checks.isTrue(Checks.member(form.getForms(), "create_factor") != null, "no form");
+        Checks.ok("forms fetch");
     }
 
     /** Returns the creator of a push factor without a push platform. */
@@ -319,6 +433,74 @@ final class Resources {
         Checks.equal(Factor.deleter(service, Main.IDENTITY, other).delete(client), true);
         Checks.equal(listed(reader().setStatus(Challenge.ChallengeStatuses.EXPIRED)), List.of(elsewhere));
         Checks.ok("challenges list Status");
+    }
+
+    void templates() {
+        List<Template> found = new ArrayList<>();
+        Template.reader().setFriendlyName("Login").read(client).forEach(found::add);
+        Checks.equal(found.size(), 1);
+        Template template = found.get(0);
+        Checks.isTrue(template.getSid().startsWith("HJ"), template.getSid());
+        Checks.equal(template.getAccountSid(), Main.ACCOUNT_SID);
+        Checks.equal(template.getChannels(), List.of("sms", "voice"));
+        Object english = Checks.member(template.getTranslations(), "en");
+        Checks.equal(Checks.member(english, "text"), "{{code}} logs you in");
+        Checks.equal(Checks.texts(client, Template.reader().setFriendlyName("Logout"), Template::getSid), List.of());
+        Checks.ok("templates list");
+    }
+
+    void verifications() {
+        String codes = Service.creator("Codes").setCustomCodeEnabled(true).create(client).getSid();
+        String to = "+4366412345678";
+        String code = "123456";
+        Verification first = Verification.creator(codes, to, "sms").setCustomCode(code).create(client);
+        Checks.equal(List.of(first.getStatus(), first.getValid(), first.getTo()), List.of("pending", false, to));
+        for (String key : List.of(first.getSid(), to)) {
+            Checks.equal(Verification.fetcher(codes, key).fetch(client).getSid(), first.getSid());
+        }
+        Checks.ok("verifications create, fetch");
+        VerificationCheck wrong = VerificationCheck.creator(codes).setTo(to).setCode("654321").create(client);
+        Checks.equal(List.of(wrong.getStatus(), wrong.getValid()), List.of("pending", false));
+        VerificationCheck right = VerificationCheck.creator(codes).setTo(to).setCode(code).create(client);
+        Checks.equal(List.of(right.getStatus(), right.getValid()), List.of("approved", true));
+        Checks.refused(404, 20404, () -> Verification.fetcher(codes, to).fetch(client));
+        Checks.ok("verification check");
+        Verification second = Verification.creator(codes, to, "sms").create(client);
+        Verification canceled =
+                Verification.updater(codes, second.getSid(), Verification.Status.CANCELED).update(client);
+        Checks.equal(canceled.getStatus(), "canceled");
+        Checks.ok("verifications update");
+        Service.deleter(codes).delete(client);
+    }
+
+    /** Checks only the form of the requests: this service sends no codes. */
+    void attempts() {
+        ZonedDateTime now = ZonedDateTime.now(ZoneOffset.UTC).truncatedTo(SECONDS);
+        String zeros = "0".repeat(32);
+        Reader<VerificationAttempt> reader = VerificationAttempt.reader()
+                .setDateCreatedAfter(now.minusDays(1))
+                .setDateCreatedBefore(now)
+                .setChannelDataTo("+4366412345678")
+                .setCountry("AT")
+                .setChannel(VerificationAttempt.Channels.SMS)
+                .setVerifyServiceSid("VA" + zeros)
+                .setVerificationSid("VE" + zeros)
+                .setStatus(VerificationAttempt.ConversionStatus.UNCONVERTED);
+        Checks.equal(Checks.texts(client, reader, VerificationAttempt::getSid), List.of());
+        Checks.ok("attempts list");
+        Checks.refused(404, 20404, () -> VerificationAttempt.fetcher("VL" + zeros).fetch(client));
+        Checks.ok("attempts fetch");
+        VerificationAttemptsSummary summary = VerificationAttemptsSummary.fetcher()
+                .setDateCreatedAfter(now.minusDays(1))
+                .setChannel(VerificationAttemptsSummary.Channels.SMS)
+                .setVerifyServiceSid("VA" + zeros)
+                .setDestinationPrefix("+43")
+                .fetch(client);
+        Checks.equal(summary.getTotalAttempts(), 0);
+        Checks.equal(summary.getTotalUnconverted(), 0);
+        // Some versions of the library parse the text as a number.
+        Checks.equal(String.valueOf(summary.getConversionRatePercentage()), "0");
+        Checks.ok("attempts summary");
     }
 
     private Notification again(String challenge) {
