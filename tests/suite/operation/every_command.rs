@@ -230,6 +230,7 @@ fn full(is_wanted: impl Fn(&str) -> bool) -> String {
             ("data_dir", ..) => "\"elsewhere\"".to_owned(),
             ("test_mode_host", ..) => "[\"verify.test.example\"]".to_owned(),
             ("public_url", ..) => "\"https://verify.example.com\"".to_owned(),
+            ("verification_countries", ..) => "[\"AT\"]".to_owned(),
             ("trusted_proxies" | "webhook_allow_network", ..) => "[\"127.0.0.0/8\"]".to_owned(),
             ("tls_cert" | "otlp_ca" | "webhook_ca" | "push_ca" | "outlet_ca", ..) => {
                 "\"certificate.pem\"".to_owned()
