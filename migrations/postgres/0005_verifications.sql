@@ -54,7 +54,6 @@ CREATE TABLE verification_attempts (
     is_converted     BIGINT  NOT NULL CHECK (is_converted IN (0, 1)),
     message_status   TEXT,                      -- null: nothing is known yet
     error_code       BIGINT,
-    outlet_sid       UUID,                      -- null: an outlet of the configuration
     message          TEXT,                      -- JSON: what the text is made of, but the code; null: closed
     expires_at       BIGINT  NOT NULL,          -- of the verification
     created_at       BIGINT  NOT NULL,

@@ -54,7 +54,6 @@ CREATE TABLE verification_attempts (
     is_converted     INTEGER NOT NULL CHECK (is_converted IN (0, 1)),
     message_status   TEXT,                      -- null: nothing is known yet
     error_code       INTEGER,
-    outlet_sid       BLOB,                      -- null: an outlet of the configuration
     message          TEXT,                      -- JSON: what the text is made of, but the code; null: closed
     expires_at       INTEGER NOT NULL,          -- of the verification
     created_at       INTEGER NOT NULL,

@@ -13,8 +13,8 @@ use domain::locales::Locale;
 use domain::parameter::{Expected, Parameter};
 use domain::templates::TemplateChoices;
 use domain::verifications::{
-    Attempt, Conclusion, CustomCode, MailOptions, MessageOptions, Payment, Status, Substitutions, Tags,
-    Verification,
+    Attempt, ChannelConfiguration, Conclusion, CustomCode, MessageOptions, Payment, Status, Substitutions,
+    Tags, Verification,
 };
 use domain::{Channel, Code, Problem, Recipient, Service, TemplateSid, Timestamp};
 use numbering::Line;
@@ -75,6 +75,8 @@ fn new_verification(form: &Form) -> Result<NewVerification, Problem> {
     optional::<DeviceAddress>(form, "DeviceIp")?;
     optional::<bool>(form, "EnableSnaClientToken")?;
     let risk_check = optional(form, "RiskCheck")?.unwrap_or(RiskCheck { is_enabled: true });
+    let configuration: Option<ChannelConfiguration> = optional(form, "ChannelConfiguration")?;
+    let configuration = configuration.filter(|_| channel == Channel::Email).unwrap_or_default();
     Ok(NewVerification {
         to,
         channel,
@@ -86,7 +88,8 @@ fn new_verification(form: &Form) -> Result<NewVerification, Problem> {
             friendly_name: optional(form, "CustomFriendlyName")?,
             app_hash: optional(form, "AppHash")?,
             send_digits: optional(form, "SendDigits")?,
-            mail: optional::<MailOptions>(form, "ChannelConfiguration")?.unwrap_or_default(),
+            mail: configuration.mail,
+            substitutions: configuration.substitutions,
             ..MessageOptions::default()
         },
         rate_limits: optional(form, "RateLimits")?.unwrap_or_default(),

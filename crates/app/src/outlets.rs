@@ -16,7 +16,6 @@ use store::{Read, Write};
 
 use crate::App;
 use crate::audit::Origin;
-use crate::configured_outlets::ConfiguredOutlets;
 use crate::error::Error;
 use crate::master_keys::MasterKeySource;
 
@@ -41,7 +40,7 @@ pub struct NewOutlet {
 pub struct OutletChange {
     /// New display name.
     pub friendly_name: Option<FriendlyName>,
-    /// New channels: mail for an outlet that sends mail, any others for another one.
+    /// New channels. An outlet that sends mail keeps the channel `email`, and no other outlet can get it.
     pub channels: Option<Vec<Channel>>,
     /// New settings, which must be of the same kind.
     pub settings: Option<OutletSettings>,
@@ -240,11 +239,6 @@ impl App {
             .await
     }
 
-    /// Returns the outlets of the configuration.
-    pub const fn configured_outlets(&self) -> &ConfiguredOutlets {
-        &self.configured_outlets
-    }
-
     /// Decrypts and parses the settings of an outlet.
     ///
     /// # Errors
@@ -310,6 +304,5 @@ fn test_message(channel: Channel, to: Recipient, attempt_sid: AttemptSid) -> Mes
         from: None,
         send_digits: None,
         mail: MailOptions::default(),
-        status_url: None,
     }
 }

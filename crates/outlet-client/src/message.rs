@@ -31,12 +31,10 @@ pub struct Message {
     pub validity_seconds: u32,
     /// Sender, instead of the outlet's; `None` for the outlet's.
     pub from: Option<String>,
-    /// Keys that are pressed once a call is answered.
+    /// Keys to press after a call is answered.
     pub send_digits: Option<String>,
     /// Options of a mail.
     pub mail: MailOptions,
-    /// URL to which the outlet reports how far the message got; `None` if the server has no public URL.
-    pub status_url: Option<String>,
 }
 
 /// Hides the text, the code and the recipient.

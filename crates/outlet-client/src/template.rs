@@ -49,8 +49,6 @@ placeholders! {
     Locale "locale";
     /// The SID of the attempt (`VL…`), which is also the idempotency key.
     AttemptSid "attempt_sid";
-    /// The URL to which the gateway reports how far the message got; empty if the server has no public URL.
-    StatusUrl "status_url";
     /// The name of the service, or the name that the backend gave for this message.
     Service "service";
     /// The secret of the outlet.
@@ -170,7 +168,6 @@ impl<'a> Values<'a> {
             Placeholder::Channel => message.channel.as_str().into(),
             Placeholder::Locale => message.locale.as_str().into(),
             Placeholder::AttemptSid => message.attempt_sid.to_string().into(),
-            Placeholder::StatusUrl => message.status_url.as_deref().unwrap_or_default().into(),
             Placeholder::Service => message.service_name.as_str().into(),
             Placeholder::Secret => secret.into(),
         }
@@ -211,7 +208,7 @@ mod tests {
         assert_eq!(
             template.render(Escaping::None, |placeholder| values.get(placeholder)),
             "+4366412345678|OwlBank|Owl \"Bank\": 918273 is your code.|Your code|918273|sms|en|\
-             VL11111111111111111111111111111111|https://verify.example.com/status|Owl \"Bank\"|Secret/1"
+             VL11111111111111111111111111111111|Owl \"Bank\"|Secret/1"
         );
         assert!(template.contains(Placeholder::Secret) && template.placeholders().count() == text.len());
     }

@@ -21,7 +21,6 @@ pub(crate) fn text_message() -> Message {
         from: None,
         send_digits: None,
         mail: MailOptions::default(),
-        status_url: Some("https://verify.example.com/status".to_owned()),
     }
 }
 

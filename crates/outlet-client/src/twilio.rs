@@ -1,4 +1,4 @@
-//! Outlets with the shape of Twilio's API: `Messages.json` for text and WhatsApp messages, `Calls.json` for calls.
+//! Outlets that are compatible with Twilio's API: `Messages.json` for text and WhatsApp messages, `Calls.json` for calls.
 
 use domain::Channel;
 use reqwest::Method;
@@ -58,7 +58,6 @@ fn text_message(settings: &TwilioSettings, message: &Message) -> Form {
     }
     let validity = message.validity_seconds.clamp(VALIDITY_PERIOD.0, VALIDITY_PERIOD.1);
     form.extend([("Body", message.text.clone()), ("ValidityPeriod", validity.to_string())]);
-    form.extend(message.status_url.clone().map(|url| ("StatusCallback", url)));
     form
 }
 
@@ -71,7 +70,6 @@ fn call(settings: &TwilioSettings, message: &Message) -> Option<Form> {
         ("Twiml", message.twiml.clone()),
     ];
     form.extend(message.send_digits.clone().map(|digits| ("SendDigits", digits)));
-    form.extend(message.status_url.clone().map(|url| ("StatusCallback", url)));
     Some(form)
 }
 

@@ -32,7 +32,6 @@ pub(crate) fn text_message() -> Message {
         from: None,
         send_digits: None,
         mail: MailOptions::default(),
-        status_url: None,
     }
 }
 

@@ -65,7 +65,7 @@ async fn templates_fill_query_headers_and_body() {
         method: text("PUT"),
         headers: vec!["X-Api-Key: {{secret}}".to_owned(), "X-Id: {{attempt_sid}}".to_owned()],
         secret: Some(Secret::new("hunter2".to_owned())),
-        body: text(r#"{"to":["{{to}}"],"text":"{{body}}","status":"{{status_url}}"}"#),
+        body: text(r#"{"to":["{{to}}"],"text":"{{body}}","by":"{{channel}}"}"#),
         ..parameters(&receiver, "/send?key={{secret}}&service={{service}}&from={{from}}")
     };
     let message = Message {
@@ -79,7 +79,7 @@ async fn templates_fill_query_headers_and_body() {
     assert_eq!(call.header("x-api-key"), "hunter2");
     assert_eq!(call.header("x-id"), "VL11111111111111111111111111111111");
     let body: Value = serde_json::from_slice(&call.bytes()).unwrap();
-    assert_eq!(body, json!({ "to": ["+4366412345678"], "text": message.text, "status": "" }));
+    assert_eq!(body, json!({ "to": ["+4366412345678"], "text": message.text, "by": "sms" }));
 }
 
 #[tokio::test]

@@ -43,9 +43,7 @@ fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 #[tokio::test]
 async fn text_message_is_one_request() {
     let mut receiver = Receiver::start([created()]);
-    let status_url = Some("https://verify.example.com/status".to_owned());
-    let message = Message { status_url, ..text_message() };
-    let outcome = send(parameters(&receiver), &message).await;
+    let outcome = send(parameters(&receiver), &text_message()).await;
     assert_eq!(outcome, Outcome::Accepted { provider_id: Some("SM1".to_owned()) });
     let call = receiver.call().await;
     assert_eq!(call.line, format!("POST /2010-04-01/Accounts/{ACCOUNT}/Messages.json HTTP/1.1"));
@@ -60,7 +58,6 @@ async fn text_message_is_one_request() {
         ("From", "+14155552671"),
         ("Body", TEXT),
         ("ValidityPeriod", "600"),
-        ("StatusCallback", "https://verify.example.com/status"),
     ]);
     assert_eq!(form(&call), expected);
 }
@@ -76,7 +73,7 @@ async fn messaging_service_is_the_sender_unless_the_message_has_its_own() {
     send(parameters.clone(), &text_message()).await;
     let call = receiver.call().await;
     assert_eq!(call.value("MessagingServiceSid").as_deref(), Some(SERVICE));
-    assert_eq!((call.value("From"), call.value("StatusCallback")), (None, None));
+    assert_eq!(call.value("From"), None);
     assert_eq!(call.header("authorization"), "Basic U0sxOmh1bnRlcjI=");
     send(parameters, &Message { from: Some("OwlBank".to_owned()), ..text_message() }).await;
     let call = receiver.call().await;

@@ -4,7 +4,7 @@ use harness::{Answer, wait_until};
 use serde_json::json;
 
 use super::{Gateway, NUMBER};
-use crate::world::{WAIT_TIMEOUT, World, created, on_every_database};
+use crate::world::{WAIT_TIMEOUT, World, assert_error, created, on_every_database};
 
 on_every_database! {
     async fn message_is_sent_again_until_the_gateway_accepts_it(world: World) {
@@ -38,6 +38,27 @@ on_every_database! {
         let data = &attempt["channel_data"];
         assert_eq!((&data["message_status"], &data["country"]), (&json!("failed"), &json!("AT")), "{attempt}");
         assert_eq!(gateway.receiver.calls().len(), 1);
+    }
+}
+
+on_every_database! {
+    async fn values_for_a_mail_fill_its_template_where_the_template_has_none(world: World) {
+        let gateway = Gateway::new(world).await;
+        let url = gateway.receiver.at("/mail");
+        let outlet = ["outlet", "create", "--kind", "http", "--name", "Mail", "--channel", "email", "--url", &url];
+        gateway.world.command(&outlet);
+        let text = "{{twilio_code}} for {{user}} of {{team}}";
+        let template = ["template", "create", "--name", "Mail", "--channels", "email", "--locale", "en"];
+        let output = gateway.world.command(&[&template[..], &["--text", text]].concat());
+        let sid = output.lines().find_map(|line| line.strip_prefix("template sid")).unwrap().trim();
+        let form = [("TemplateSid", sid), ("TemplateCustomSubstitutions", r#"{"user":"Bob"}"#)];
+        assert_error(&gateway.send_to("ann@example.com", "email", &form).await, 400, 60224);
+        let values = r#"{"template_id":"d-1","substitutions":{"user":"Ann","team":"Owls"}}"#;
+        let form = [form[0], form[1], ("ChannelConfiguration", values)];
+        created(&gateway.send_to("ann@example.com", "email", &form).await);
+        let message = gateway.message(1).await;
+        let code = message["code"].as_str().unwrap();
+        assert_eq!(message["body"], format!("{code} for Bob of Owls"));
     }
 }
 

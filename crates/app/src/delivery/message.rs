@@ -107,7 +107,7 @@ impl Senders {
             self.pacing.turn(outlet.sid, rate).await;
         }
         let key = match &context.outlet {
-            Some(outlet) => format!("{} {}", outlet.sid, outlet.updated_at.micros()),
+            Some(outlet) => outlet.version(),
             None => work.outlet.to_string(),
         };
         Ok(self.outlets.send(&key, &settings, message).await)
@@ -181,7 +181,6 @@ impl MessageContext {
             },
             send_digits: self.options.send_digits.as_ref().map(|keys| keys.as_str().to_owned()),
             mail: self.options.mail.clone(),
-            status_url: None,
         }
     }
 

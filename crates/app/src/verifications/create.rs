@@ -55,7 +55,7 @@ pub struct NewVerification {
     pub locale: Option<Locale>,
     /// Template of the message.
     pub template: TemplateSelection,
-    /// What else the message is made of.
+    /// What else the message is made of. The values of a chosen template replace the substitutions given here.
     pub message: MessageOptions,
     /// Values that the service's rate limits count.
     pub rate_limits: RateLimitValues,
@@ -262,7 +262,7 @@ impl Send {
         };
         let mut options = self.new.message.clone();
         options.template_sid = text.map(|template| template.sid);
-        options.substitutions = substitutions;
+        options.substitutions.extend(substitutions);
         let wording = Wording {
             settings: &self.service.settings,
             options: &options,

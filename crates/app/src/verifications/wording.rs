@@ -53,7 +53,6 @@ impl Wording<'_> {
                 TemplateText::WrongChannel => None,
             }),
             substitutions: &self.options.substitutions,
-            key_url: None,
         })
     }
 }

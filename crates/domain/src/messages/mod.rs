@@ -46,9 +46,6 @@ pub struct MessageInputs<'a> {
     pub template: Option<&'a str>,
     /// Values of the template's variables that this server does not know.
     pub substitutions: &'a Substitutions,
-    /// If a call requires a key press: the URL of the instructions with which the call then continues. `None` composes
-    /// these instructions, or those of a call that requires no key.
-    pub key_url: Option<&'a str>,
 }
 
 /// Hides the code.
@@ -101,16 +98,8 @@ pub fn compose(inputs: &MessageInputs<'_>) -> Result<ComposedMessage, Problem> {
         Channel::Email => subject = variables::expand(texts.subject, |name| values.get(name, inputs.code))?,
         Channel::Call => {
             let spelled = twiml::spell(inputs.code);
-            twiml = match inputs.key_url {
-                Some(url) => {
-                    let question = variables::expand(texts.key, |name| values.get(name, &spelled))?;
-                    twiml::ask_for_key(&question, locale_of_texts, url)
-                }
-                None => {
-                    let spoken = variables::expand(&template, |name| values.get(name, &spelled))?;
-                    twiml::say_twice(&spoken, locale_used)
-                }
-            };
+            let spoken = variables::expand(&template, |name| values.get(name, &spelled))?;
+            twiml = twiml::say_twice(&spoken, locale_used);
         }
         Channel::Whatsapp => {}
     }
@@ -237,7 +226,6 @@ mod tests {
             payment: None,
             template: None,
             substitutions,
-            key_url: None,
         }
     }
 
@@ -351,17 +339,6 @@ mod tests {
     }
 
     #[test]
-    fn call_that_requires_a_key_does_not_contain_the_code_yet() {
-        let none = Substitutions::default();
-        let call =
-            MessageInputs { key_url: Some("https://example.com/key"), ..inputs(Channel::Call, "pl", &none) };
-        let message = compose(&call).unwrap();
-        assert!(message.twiml.contains("<Gather action=\"https://example.com/key\""), "{}", message.twiml);
-        assert!(!message.twiml.contains("0, 1, 2"), "{}", message.twiml);
-        assert!(message.text.contains(CODE));
-    }
-
-    #[test]
     fn app_hash_surrounds_a_short_text_message() {
         let none = Substitutions::default();
         let hash = AppHash::from_parameter("He42w354ol9").unwrap();
@@ -421,7 +398,6 @@ mod tests {
             payment in proptest::option::of((".*", ".*")),
             template in proptest::option::of("([{}a ü]|\\{\\{code\\}\\}|\\{\\{a\\}\\}|.)*"),
             value in "[^\\p{Cc}]{0,99}",
-            key_url in proptest::option::of(".*"),
         ) {
             let app_hash = hash.map(|hash| AppHash::from_parameter(&hash).unwrap());
             let payment = payment.map(|(amount, payee)| Payment {
@@ -440,7 +416,6 @@ mod tests {
                 payment: payment.as_ref(),
                 template: template.as_deref(),
                 substitutions: &values,
-                key_url: key_url.as_deref(),
             });
             if let (Ok(message), None) = (composed, template) {
                 prop_assert!(message.text.contains(&code) && message.text.contains(&service_name));

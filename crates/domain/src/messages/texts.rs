@@ -20,8 +20,6 @@ pub(super) struct Texts {
     pub(super) mail_end: &'static str,
     /// What a voice says in a call.
     pub(super) call: &'static str,
-    /// What a voice says in a call before the user presses a key.
-    pub(super) key: &'static str,
 }
 
 const ENGLISH: Texts = Texts {
@@ -33,7 +31,6 @@ const ENGLISH: Texts = Texts {
     subject: "Your code for {{friendly_name}}",
     mail_end: "It is valid for {{ttl}} min. If you did not request it, you can ignore this mail.",
     call: "Hello. Your code for {{friendly_name}} is: {{code}}.",
-    key: "Hello. To hear your code for {{friendly_name}}, press any key.",
 };
 
 const GERMAN: Texts = Texts {
@@ -45,7 +42,6 @@ const GERMAN: Texts = Texts {
     subject: "Ihr Code für {{friendly_name}}",
     mail_end: "Er ist {{ttl}} Min. gültig. Wenn Sie ihn nicht angefordert haben, ignorieren Sie diese E-Mail.",
     call: "Guten Tag. Ihr Code für {{friendly_name}} lautet: {{code}}.",
-    key: "Guten Tag. Drücken Sie eine beliebige Taste, um Ihren Code für {{friendly_name}} zu hören.",
 };
 
 const SPANISH: Texts = Texts {
@@ -57,7 +53,6 @@ const SPANISH: Texts = Texts {
     subject: "Su código de {{friendly_name}}",
     mail_end: "Es válido durante {{ttl}} min. Si no lo ha solicitado, ignore este correo.",
     call: "Hola. Su código de {{friendly_name}} es: {{code}}.",
-    key: "Hola. Para escuchar su código de {{friendly_name}}, presione cualquier tecla.",
 };
 
 const FRENCH: Texts = Texts {
@@ -69,7 +64,6 @@ const FRENCH: Texts = Texts {
     subject: "Votre code {{friendly_name}}",
     mail_end: "Il est valable {{ttl}} min. Si vous ne l'avez pas demandé, ignorez cet e-mail.",
     call: "Bonjour. Votre code {{friendly_name}} est : {{code}}.",
-    key: "Bonjour. Pour entendre votre code {{friendly_name}}, appuyez sur une touche.",
 };
 
 const ITALIAN: Texts = Texts {
@@ -81,7 +75,6 @@ const ITALIAN: Texts = Texts {
     subject: "Il tuo codice per {{friendly_name}}",
     mail_end: "È valido per {{ttl}} min. Se non l'hai richiesto, ignora questa e-mail.",
     call: "Buongiorno. Il tuo codice per {{friendly_name}} è: {{code}}.",
-    key: "Buongiorno. Per ascoltare il tuo codice per {{friendly_name}}, premi un tasto qualsiasi.",
 };
 
 const BRAZILIAN: Texts = Texts {
@@ -93,7 +86,6 @@ const BRAZILIAN: Texts = Texts {
     subject: "Seu código para {{friendly_name}}",
     mail_end: "Ele é válido por {{ttl}} min. Se você não o solicitou, ignore este e-mail.",
     call: "Olá. Seu código para {{friendly_name}} é: {{code}}.",
-    key: "Olá. Para ouvir seu código para {{friendly_name}}, pressione qualquer tecla.",
 };
 
 const DUTCH: Texts = Texts {
@@ -105,7 +97,6 @@ const DUTCH: Texts = Texts {
     subject: "Uw code voor {{friendly_name}}",
     mail_end: "De code is {{ttl}} min. geldig. Hebt u er niet om gevraagd, negeer dan deze e-mail.",
     call: "Hallo. Uw code voor {{friendly_name}} is: {{code}}.",
-    key: "Hallo. Druk op een toets om uw code voor {{friendly_name}} te horen.",
 };
 
 const POLISH: Texts = Texts {
@@ -117,7 +108,6 @@ const POLISH: Texts = Texts {
     subject: "Twój kod {{friendly_name}}",
     mail_end: "Kod jest ważny przez {{ttl}} min. Jeśli to nie Twoja prośba, zignoruj tę wiadomość.",
     call: "Dzień dobry. Twój kod {{friendly_name}} to: {{code}}.",
-    key: "Dzień dobry. Aby usłyszeć kod {{friendly_name}}, naciśnij dowolny klawisz.",
 };
 
 /// Returns the default texts of a locale, or `None` if none are installed.
@@ -177,7 +167,6 @@ mod tests {
                 (texts.subject, ENGLISH.subject),
                 (texts.mail_end, ENGLISH.mail_end),
                 (texts.call, ENGLISH.call),
-                (texts.key, ENGLISH.key),
             ] {
                 let names = |text| variables::names(text).collect::<BTreeSet<_>>();
                 assert_eq!(names(text), names(english), "{locale}: {text}");

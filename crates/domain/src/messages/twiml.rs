@@ -8,17 +8,6 @@ pub(super) fn say_twice(text: &str, locale: Locale) -> String {
     response(&format!("<Pause length=\"1\"/>{say}<Pause length=\"2\"/>{say}"))
 }
 
-/// Returns the instructions for a call that says a text, waits ten seconds for a key, and then continues with the
-/// instructions at `url`. Without a key, the call ends.
-pub(super) fn ask_for_key(text: &str, locale: Locale, url: &str) -> String {
-    // An empty `finishOnKey` makes every key count, also #.
-    response(&format!(
-        "<Gather action=\"{}\" method=\"POST\" input=\"dtmf\" numDigits=\"1\" finishOnKey=\"\" timeout=\"10\">{}</Gather>",
-        escape(url),
-        say(text, locale)
-    ))
-}
-
 /// Returns a code whose characters are pronounced one by one, such as `1, 2, 3`.
 pub(super) fn spell(code: &str) -> String {
     let mut spelled = String::with_capacity(3 * code.len());
@@ -75,12 +64,5 @@ mod tests {
             (spell("0123").as_str(), spell("").as_str(), spell("a1").as_str()),
             ("0, 1, 2, 3", "", "a, 1")
         );
-    }
-
-    #[test]
-    fn call_that_waits_for_a_key_continues_elsewhere() {
-        let twiml = ask_for_key("Press a key.", Locale::ENGLISH, "https://example.com/?a=1&b=2");
-        assert!(twiml.contains("action=\"https://example.com/?a=1&amp;b=2\""), "{twiml}");
-        assert!(twiml.ends_with("<Say language=\"en-US\">Press a key.</Say></Gather></Response>"), "{twiml}");
     }
 }

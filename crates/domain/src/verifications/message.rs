@@ -22,7 +22,7 @@ pub struct MessageOptions {
     pub substitutions: Substitutions,
     /// Hash of the Android app that reads the text message.
     pub app_hash: Option<AppHash>,
-    /// Keys that are pressed once the call is answered.
+    /// Keys to press after the call is answered.
     pub send_digits: Option<SendDigits>,
     /// Options of a mail.
     pub mail: MailOptions,
@@ -35,14 +35,20 @@ pub struct MailOptions {
     pub from: Option<String>,
     /// Name of the sender, instead of the outlet's.
     pub from_name: Option<Text<1, 64>>,
-    /// The provider's ID of a mail template.
-    pub template_id: Option<Text<1, 64>>,
-    /// Values for the mail template.
+}
+
+/// What a caller sets for a mail: a JSON object with the members `from`, `from_name`, `template_id` and `substitutions`,
+/// all of them optional. `template_id` names a template of a mail provider, which this server does not use; it is only
+/// checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChannelConfiguration {
+    /// Sender of the mail.
+    pub mail: MailOptions,
+    /// Values of the variables of the mail's template.
     pub substitutions: Substitutions,
 }
 
-/// A JSON object with the members `from`, `from_name`, `template_id` and `substitutions`, all of them optional.
-impl Parameter for MailOptions {
+impl Parameter for ChannelConfiguration {
     fn from_parameter(text: &str) -> Result<Self, Expected> {
         #[derive(Deserialize)]
         struct Members {
@@ -55,13 +61,12 @@ impl Parameter for MailOptions {
             || Expected::new("must be a JSON object with from, from_name, template_id or substitutions");
         let members: Members = serde_json::from_str(text).map_err(|_| expected())?;
         let from = members.from.as_deref().map(EmailAddress::from_parameter).transpose()?;
-        let text = |text: Option<String>| text.as_deref().map(Text::from_parameter).transpose();
+        let from_name = members.from_name.as_deref().map(Text::from_parameter).transpose()?;
+        members.template_id.as_deref().map(Text::<1, 64>::from_parameter).transpose()?;
         let substitutions =
             members.substitutions.map(|value| Substitutions::from_parameter(&value.to_string()));
         Ok(Self {
-            from: from.map(|address| address.to_string()),
-            from_name: text(members.from_name)?,
-            template_id: text(members.template_id)?,
+            mail: MailOptions { from: from.map(|address| address.to_string()), from_name },
             substitutions: substitutions.transpose()?.unwrap_or_default(),
         })
     }
@@ -82,9 +87,9 @@ impl Substitutions {
         self.0.get(name).map(String::as_str)
     }
 
-    /// Iterates over the variables and their values.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    /// Adds the values of `others`. A variable that both have gets the value of `others`.
+    pub fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
     }
 }
 
@@ -136,7 +141,7 @@ impl Parameter for AppHash {
     }
 }
 
-/// Keys that are pressed once a call is answered: 1 to 32 digits, `#` and `*`, and `w` or `W` to wait.
+/// Keys to press after a call is answered: 1 to 32 digits, `#` and `*`, and `w` or `W` to wait.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SendDigits(String);
@@ -196,6 +201,33 @@ mod tests {
         }
         assert!(Substitutions::is_absent("null") && Substitutions::is_absent(""));
         assert!(!format!("{values:?}").contains("Ann"));
+    }
+
+    #[test]
+    fn channel_configuration_is_for_a_mail() {
+        let text = r#"{"from":"a@owl.example","from_name":"Owl","template_id":"d-1","substitutions":{"user":"Ann"},"x":1}"#;
+        let found = ChannelConfiguration::from_parameter(text).unwrap();
+        assert_eq!(found.mail.from.as_deref(), Some("a@owl.example"));
+        assert_eq!(found.mail.from_name.as_ref().map(Text::as_str), Some("Owl"));
+        assert_eq!(found.substitutions.get("user"), Some("Ann"));
+        assert_eq!(ChannelConfiguration::from_parameter("{}"), Ok(ChannelConfiguration::default()));
+        for bad in [
+            "[]",
+            r#"{"from":"owl"}"#,
+            r#"{"from_name":""}"#,
+            r#"{"template_id":""}"#,
+            r#"{"template_id":1}"#,
+            r#"{"substitutions":[]}"#,
+        ] {
+            assert!(ChannelConfiguration::from_parameter(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn added_values_replace_earlier_ones() {
+        let mut values = Substitutions::from_parameter(r#"{"a":"1","b":"1"}"#).unwrap();
+        values.extend(Substitutions::from_parameter(r#"{"b":"2","c":"2"}"#).unwrap());
+        assert_eq!(["a", "b", "c"].map(|name| values.get(name)), [Some("1"), Some("2"), Some("2")]);
     }
 
     #[test]

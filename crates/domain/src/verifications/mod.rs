@@ -22,7 +22,9 @@ pub use attempts::{
     reported_since,
 };
 pub use code::{CustomCode, OneTimeCode};
-pub use message::{AppHash, MailOptions, MessageOptions, SendDigits, Substitutions, Tags};
+pub use message::{
+    AppHash, ChannelConfiguration, MailOptions, MessageOptions, SendDigits, Substitutions, Tags,
+};
 pub use rules::VerificationRules;
 
 use crate::parameter::{Bounded, Expected, Parameter};

@@ -32,7 +32,7 @@ pub use twilio::{TwilioParameters, TwilioSettings};
 pub enum OutletParameters {
     /// A mail server.
     Smtp(SmtpParameters),
-    /// A server with the shape of Twilio's API.
+    /// A server that is compatible with Twilio's API.
     Twilio(TwilioParameters),
     /// A gateway that takes one HTTP request for each message.
     Http(HttpParameters),
@@ -45,7 +45,7 @@ pub enum OutletParameters {
 pub enum OutletSettings {
     /// A mail server.
     Smtp(SmtpSettings),
-    /// A server with the shape of Twilio's API.
+    /// A server that is compatible with Twilio's API.
     Twilio(TwilioSettings),
     /// A gateway that takes one HTTP request for each message.
     Http(Box<HttpSettings>),

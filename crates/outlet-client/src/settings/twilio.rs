@@ -1,4 +1,4 @@
-//! Settings of servers with the shape of Twilio's API.
+//! Settings of servers that are compatible with Twilio's API.
 
 use domain::{Channel, Secret};
 use reqwest::Url;
@@ -9,7 +9,7 @@ use super::{InvalidOutlet, OutletField, OutletSummary, secret_text};
 /// The server of outlets without a URL.
 const DEFAULT_URL: &str = "https://api.twilio.com";
 
-/// Settings of a server with the shape of Twilio's API, as an operator enters them.
+/// Settings of a server that is compatible with Twilio's API, as an operator enters them.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub struct TwilioParameters {
     /// The server; `None` for `https://api.twilio.com`.
@@ -31,7 +31,7 @@ pub struct TwilioParameters {
     pub messaging_service_sid: Option<String>,
 }
 
-/// Valid settings of a server with the shape of Twilio's API.
+/// Valid settings of a server that is compatible with Twilio's API.
 #[derive(Clone)]
 pub struct TwilioSettings {
     parameters: TwilioParameters,

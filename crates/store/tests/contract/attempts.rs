@@ -42,7 +42,7 @@ async fn attempt_is_read_back_unchanged(store: Store) {
         "substitutions": { TRICKY_TEXT: TRICKY_TEXT },
         "app_hash": "He42w354ol9",
         "send_digits": "ww1",
-        "mail": { "from": "a@example.com", "from_name": "A", "template_id": "1", "substitutions": { "a": "b" } },
+        "mail": { "from": "a@example.com", "from_name": "A" },
     });
     let options: MessageOptions = serde_json::from_value(options).unwrap();
     let full = changed(plain, |attempt| {
