@@ -34,7 +34,7 @@ on_every_database! {
             ("TemplateCustomSubstitutions", "[]"),
             ("RateLimits", "[]"),
             ("ChannelConfiguration", "[]"),
-            ("ChannelConfiguration", r#"{"from":"nobody"}"#),
+            ("ChannelConfiguration", r#"{"from":"ann"}"#),
             ("DeviceIp", "localhost"),
             ("EnableSnaClientToken", "perhaps"),
             ("RiskCheck", "maybe"),
@@ -70,7 +70,7 @@ on_every_database! {
             vec![("To", NUMBER), ("Code", "123")],
             vec![("To", NUMBER), ("Code", "12345678901")],
             vec![("To", NUMBER), ("Code", "12 456")],
-            vec![("To", "nobody"), ("Code", &code)],
+            vec![("To", "ann"), ("Code", &code)],
             vec![("VerificationSid", "VE1"), ("Code", &code)],
         ] {
             assert_error(&gateway.check(&form).await, 400, 60200);
@@ -120,7 +120,10 @@ on_every_database! {
         let gateway = Gateway::new(world).await;
         assert_eq!(gateway.send(&[]).await.status, 201);
         assert_eq!(gateway.send(&[]).await.status, 201);
-        assert_error(&gateway.send_to("+4366412345679", "sms", &[]).await, 403, 60410);
+        let refused = gateway.send_to("+4366412345679", "sms", &[]).await;
+        assert_error(&refused, 403, 60410);
+        let wait: u32 = refused.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=3600).contains(&wait), "{wait}");
         assert_eq!(gateway.send(&[("RiskCheck", "disable")]).await.status, 201);
     }
 }

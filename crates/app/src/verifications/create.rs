@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use domain::alerts::{Alert, Level};
 use domain::audit::AuditAction;
+use domain::limits::Window;
 use domain::locales::Locale;
 use domain::rate_limits::RateLimitValues;
 use domain::services::Settings;
@@ -231,10 +232,10 @@ impl Send {
         if let Some(cap) = self.cap {
             // Lock the service, so that concurrent requests are counted one after another.
             tx.lock_service(account_sid, self.service.sid).await?.ok_or_else(Error::not_found)?;
-            let since = self.now.plus_seconds(-HOUR_SECONDS);
-            if tx.count_attempts(self.service.sid, since, cap.get()).await? >= cap.get() as usize {
-                return Err(Code::SendingBlocked.into());
-            }
+            let window = Window::new(cap, HOUR_SECONDS);
+            let span = window.span(self.now);
+            let back = tx.nth_latest_attempt_created_at(self.service.sid, span, window.most()).await?;
+            window.check(back, self.now, Code::SendingBlocked)?;
         }
         Ok(())
     }

@@ -214,7 +214,7 @@ async fn insert_and_update_messages(tx: &mut Write, rows: Rows) -> Result<(), Er
         let open = tx.lock_open_verification(verification.service_sid, &target).await?;
         tx.update_verification(&open.unwrap()).await?;
     }
-    tx.count_attempts(verification.service_sid, NOW, 1).await?;
+    tx.nth_latest_attempt_created_at(verification.service_sid, NOW..NOW, NonZeroU32::MIN).await?;
     Ok(())
 }
 
