@@ -77,7 +77,7 @@ impl Locale {
         LOCALES.into_iter()
     }
 
-    /// Returns the locale with this tag in any case, or `None` if there is none.
+    /// Returns the locale with this tag, compared without regard to case, or `None` if there is none.
     pub fn from_tag(tag: &str) -> Option<Self> {
         Self::all().find(|locale| locale.tag.eq_ignore_ascii_case(tag))
     }
@@ -117,7 +117,7 @@ impl Locale {
     }
 }
 
-/// Accepts tags in any case.
+/// Accepts tags regardless of case.
 impl Parameter for Locale {
     fn from_parameter(text: &str) -> Result<Self, Expected> {
         Self::from_tag(text).ok_or_else(|| Expected::new("must be a known locale, such as en or pt-BR"))

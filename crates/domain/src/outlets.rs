@@ -111,7 +111,7 @@ impl FromStr for OutletSid {
 pub enum OutletKind {
     /// A mail server.
     Smtp,
-    /// A server with the shape of Twilio's API for messages and calls.
+    /// A server that is compatible with Twilio's API for messages and calls.
     Twilio,
     /// Any gateway that takes one HTTP request for each message.
     Http,

@@ -36,23 +36,23 @@ impl Listed for Service {
 
 /// The settings of a service that callers can change (docs/protocol/resources.md, section 1).
 ///
-/// Only the settings in [`Push`], [`Totp`] and [`Passkeys`] change the behavior of this server. The others belong to channels that
-/// this server does not support. They are stored and returned, so that programs that manage services read back what they wrote.
+/// `dtmf_input_required`, `tts_name` and `verify_event_subscription_enabled` have no effect. They are stored and returned,
+/// so that programs that manage services read back what they wrote.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// Friendly name of the service.
     pub friendly_name: FriendlyName,
     /// Number of digits of a one-time code.
     pub code_length: Bounded<4, 10>,
-    /// Whether to look up the phone number before a verification.
+    /// Whether verifications show the type of the phone number, such as `landline`.
     pub lookup_enabled: bool,
-    /// Whether to use strong customer authentication (PSD2).
+    /// Whether verifications must name an amount and a payee, for strong customer authentication (PSD2).
     pub psd2_enabled: bool,
-    /// Whether to skip SMS messages to landlines.
+    /// Whether to refuse text messages to landlines; has an effect only with `lookup_enabled`.
     pub skip_sms_to_landlines: bool,
-    /// Whether to require a key press in a voice call.
+    /// Whether a voice call requires a key press.
     pub dtmf_input_required: bool,
-    /// Name of the service as it is spoken in voice calls.
+    /// Name of the text-to-speech service for voice calls.
     pub tts_name: Option<Text<1, 256>>,
     /// Whether messages contain a warning not to share the code.
     pub do_not_share_warning_enabled: bool,

@@ -231,8 +231,8 @@ pub(crate) struct LimitOptions {
     #[arg(long, env = "COUNTERSIGN_VERIFICATION_TTL", default_value_t = 600, value_parser = clap::value_parser!(u32).range(120..=86_400))]
     pub(crate) verification_ttl: u32,
 
-    /// Country to whose phone numbers one-time codes are sent, by its code of two letters; can be repeated. Without any,
-    /// they are sent to all countries
+    /// Country whose phone numbers may receive one-time codes, as two letters such as AT; can be repeated. Without
+    /// this option, phone numbers of all countries may
     #[arg(long, env = "COUNTERSIGN_VERIFICATION_COUNTRIES", value_delimiter = ',', value_parser = parse_country)]
     pub(crate) verification_countries: Vec<Country>,
 

@@ -12,7 +12,7 @@ use crate::verifications::Validity;
 pub struct VerificationRules {
     /// How long a verification is valid.
     pub validity: Validity,
-    /// Countries to whose phone numbers messages are sent; empty for all.
+    /// Countries whose phone numbers may receive messages; empty if all may.
     pub countries: BTreeSet<Country>,
     /// Maximum number of messages that a service sends within an hour; `None` for no limit.
     pub per_service_per_hour: Option<NonZeroU32>,

@@ -1,5 +1,5 @@
-//! Stand-ins for Apple and Google, and for a mail server: servers on this machine that are at least as strict as the
-//! real ones, and whose responses a test can choose.
+//! Stand-ins for Apple, Google and a mail server. They run on this machine, are at least as strict as the real servers,
+//! and give the responses that a test chooses.
 //!
 //! | Module | Contents |
 //! | --- | --- |
