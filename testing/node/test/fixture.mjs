@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import fs from "node:fs";
+import { connect } from "node:net";
 import os from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
@@ -30,8 +31,18 @@ for (const ownServer of [false, true]) {
 }
 `;
 
+// Whether the server still listens. While it stops, it answers every request with 503.
 async function isUp(url) {
-  return Server.attach(url).then(() => true, () => false);
+  const { hostname, port } = new URL(url);
+  const connection = connect(Number(port), hostname);
+  try {
+    await once(connection, "connect");
+    return true;
+  } catch {
+    return false;
+  } finally {
+    connection.destroy();
+  }
 }
 
 async function withEnv(name, value, action) {
