@@ -57,6 +57,17 @@ impl Backend {
         self.post(path, form, explanation).await?.require_status(201)
     }
 
+    /// Sends a POST to `path` that must be refused with `status`, prints the exchange, and returns the error.
+    pub(crate) async fn create_refused(
+        &self,
+        path: &str,
+        form: &[(&str, &str)],
+        explanation: Explanation,
+        status: u16,
+    ) -> Result<Value, CliError> {
+        self.post(path, form, explanation).await?.require_status(status)
+    }
+
     /// Updates the resource at `path`, prints the exchange, and returns the resource. Any status other than
     /// 200 is an error.
     pub(crate) async fn update(

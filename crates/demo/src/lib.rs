@@ -9,10 +9,11 @@
 //! | `tour/` | the steps, in their order |
 //! | `backend.rs` | the application's server: plain HTTP with account SID and auth token |
 //! | `phone_observer.rs` | prints the exchanges of a [`device::Phone`] and verifies its signatures independently |
-//! | `receiver.rs` | receives pushes, in place of Google, and webhooks |
+//! | `receiver.rs` | receives pushes, in place of Google, webhooks, and messages, in place of a gateway |
 //! | `exchange.rs`, `format.rs` | turn a request and its response into lines of text |
 //! | `printer.rs` | prints the lines and counts the steps |
 //! | `clock.rs` | a clock that can be paused, for `--step` |
+//! | `code_tour.rs` | with `--codes`, one-time codes instead of the tour of a phone |
 //! | `stay.rs` | after the tour, a browser acts as the phone, for `--stay` |
 //!
 //! The API server itself belongs to the binary, which passes it to [`run`] as an [`ApiServer`].
@@ -21,6 +22,7 @@
 
 mod backend;
 mod clock;
+mod code_tour;
 mod exchange;
 mod format;
 mod phone_observer;
@@ -42,6 +44,7 @@ use terminal::CliError;
 
 use crate::backend::Backend;
 use crate::clock::PausableClock;
+use crate::code_tour::CodeTour;
 use crate::printer::Printer;
 use crate::receiver::Receiver;
 use crate::stay::Stay;
@@ -57,6 +60,10 @@ pub struct DemoOptions {
     /// Keep the server after the tour, and print a link that makes your browser the phone, until you press Ctrl-C
     #[arg(long)]
     stay: bool,
+
+    /// Show one-time codes by text message and by mail, instead of a phone
+    #[arg(long, conflicts_with = "stay")]
+    codes: bool,
 }
 
 impl DemoOptions {
@@ -131,8 +138,15 @@ async fn run_with_app<S: ApiServer>(
         let backend = || Backend::new(&url, Arc::clone(&account), Arc::clone(printer));
         // `run` drops the backend and the phone, so that the server does not wait for their connections when
         // it stops.
-        let tour = Tour::new(&url, backend()?, receiver, Arc::clone(clock), Arc::clone(printer))?.run().await;
-        printer.print_summary(tour, started.elapsed())?;
+        if options.codes {
+            let (sid, printer) = (account.account.sid, Arc::clone(printer));
+            let tour = CodeTour::new(app, sid, &url, backend()?, receiver, Arc::clone(&printer)).await?;
+            printer.print_summary(tour.run().await, started.elapsed())?;
+            printer.print_next_steps_with_codes();
+            return Ok(());
+        }
+        let tour = Tour::new(&url, backend()?, receiver, Arc::clone(clock), Arc::clone(printer))?;
+        printer.print_summary(tour.run().await, started.elapsed())?;
         if options.stay {
             return Stay::new(&url, backend()?, Arc::clone(printer)).await?.run().await;
         }

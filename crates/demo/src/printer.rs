@@ -45,18 +45,18 @@ impl Printer {
         }
     }
 
-    /// Prints who takes part in the demo and how to read its output.
-    pub(crate) fn print_introduction(&self, url: &str) {
-        self.heading("Countersign: a phone confirms a sign-in");
+    /// Prints who takes part in the demo and how to read its output. `parties` are the names and roles of the three
+    /// participants.
+    pub(crate) fn print_introduction(&self, title: &str, parties: &[(&str, &str); 3]) {
+        self.heading(title);
         self.paragraph(
             "Three parties communicate over HTTP. In this demo all of them run in one process; nothing leaves this \
              machine, and nothing is stored.",
         );
-        self.line(format_args!("  server   Countersign, here at {url}: verifies what the phones sign"));
-        self.line("  backend  your application's server: asks the user's phone to confirm a sign-in");
-        self.line(
-            "  phone    your app on the user's phone: answers, and signs with a key that never leaves it\n",
-        );
+        for (name, role) in parties {
+            self.line(format_args!("  {name:<7}  {role}"));
+        }
+        self.line("");
         self.paragraph(
             "The demo prints every request, with its form and its signed parts decoded. … marks an omission; secrets \
              are shortened to their first characters.",
@@ -187,6 +187,18 @@ impl Printer {
         self.line("    http://127.0.0.1:8080/v2/Services -d FriendlyName=Owl%20Bank\n");
         self.line("As the phone, enroll and answer challenges:\n");
         self.line(format_args!("  {program} device --help"));
+    }
+
+    /// Prints what to try after the demo of one-time codes.
+    pub(crate) fn print_next_steps_with_codes(&self) {
+        let program = program();
+        self.heading("Try it yourself");
+        self.line("Start a server that sends mail, or text messages through a gateway:\n");
+        self.line(format_args!(
+            "  {program} serve --smtp-url smtps://USER:PASSWORD@mail.example.com --mail-from codes@example.com\n"
+        ));
+        self.line("Or let one account send through an outlet of its own:\n");
+        self.line(format_args!("  {program} outlet create --help"));
     }
 
     fn heading(&self, text: impl Display) {

@@ -1,5 +1,5 @@
-//! Receives the requests that the server sends: pushes, in place of Google, and webhooks, in place of the
-//! backend.
+//! Receives the requests that the server sends: pushes, in place of Google, webhooks, in place of the backend, and
+//! messages with one-time codes, in place of a gateway.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};

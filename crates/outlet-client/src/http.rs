@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use domain::Channel;
 use reqwest::RequestBuilder;
 use reqwest::header::CONTENT_TYPE;
 use serde_json::json;
@@ -65,10 +66,10 @@ fn build_request(http: &Transport, settings: &HttpSettings, message: &Message) -
 }
 
 /// Returns the names and values of a body without a template.
-fn default_fields<'a>(values: &Values<'a>) -> [(&'static str, Cow<'a, str>); 8] {
+fn default_fields<'a>(values: &Values<'a>) -> Vec<(&'static str, Cow<'a, str>)> {
     let message = values.message;
     let sid = message.attempt_sid.to_string();
-    [
+    let mut fields = vec![
         ("to", message.to.as_str().into()),
         ("from", values.from.into()),
         ("body", message.text.as_str().into()),
@@ -77,7 +78,11 @@ fn default_fields<'a>(values: &Values<'a>) -> [(&'static str, Cow<'a, str>); 8] 
         ("locale", message.locale.as_str().into()),
         ("attempt_sid", sid.clone().into()),
         ("idempotency_key", sid.into()),
-    ]
+    ];
+    if message.channel == Channel::Email {
+        fields.push(("subject", message.subject.as_str().into()));
+    }
+    fields
 }
 
 fn default_json(values: &Values<'_>) -> String {

@@ -43,6 +43,28 @@ fn demo_shows_every_step_and_leaves_no_files_behind() {
     assert_eq!(fs::read_dir(&place.folder).unwrap().count(), 0);
 }
 
+#[test]
+fn demo_of_codes_shows_messages_and_leaves_no_files_behind() {
+    let place = Place::new();
+    let shown = succeed(&mut countersign(&place.folder, &["demo", "--codes"]));
+    for expected in [
+        "Owl Bank",
+        "\"channel\": \"sms\"",
+        "\"status\": \"approved\"",
+        "20404",
+        "\"to\": \"ada@example.com\"",
+        "\"subject\": ",
+        "Both mails contain the same code.",
+        "60202",
+        "All 8 steps passed",
+    ] {
+        assert!(shown.contains(expected), "{expected}: {shown}");
+    }
+    assert_eq!(fs::read_dir(&place.folder).unwrap().count(), 0);
+    let both = run(&mut countersign(&place.folder, &["demo", "--codes", "--stay"]));
+    assert_eq!(both.code, Some(2), "{both:?}");
+}
+
 /// A server, a backend, and a terminal phone with a keyring.
 struct PhoneFixture {
     world: World,

@@ -54,7 +54,14 @@ impl Tour {
     /// # Errors
     /// Returns the error of the first step that fails.
     pub(crate) async fn run(mut self) -> Result<(), CliError> {
-        self.printer.print_introduction(&self.url);
+        self.printer.print_introduction(
+            "Countersign: a phone confirms a sign-in",
+            &[
+                ("server", &format!("Countersign, here at {}: verifies what the phones sign", self.url)),
+                ("backend", "your application's server: asks the user's phone to confirm a sign-in"),
+                ("phone", "your app on the user's phone: answers, and signs with a key that never leaves it"),
+            ],
+        );
 
         let service_sid = self.create_service().await?;
         let access_token = self.create_access_token(&service_sid).await?;
