@@ -53,6 +53,8 @@ on_every_database! {
         let service = world.service().await;
         let webhook = [("FriendlyName", "x"), ("EventTypes", "challenge.approved"), ("WebhookUrl", "http://127.0.0.1:9/x")];
         created(&world.backend().post(&format!("/v2/Services/{service}/Webhooks"), &webhook).await);
+        let url = "http://127.0.0.1:9/";
+        world.command(&["outlet", "create", "--kind", "http", "--channel", "sms", "--name", "Gateway", "--url", url]);
         let mut world = world;
         for beside in [true, false] {
             if !beside {
@@ -72,6 +74,10 @@ on_every_database! {
             let ill = findings(&mut doctor(&world, &["--master-key", &"07".repeat(32)]));
             assert_found(&ill, "problem", "master key", "1 auth token sealed under key");
             assert_found(&ill, "warning", "webhook host", "127.0.0.1 resolves to an address that is not public");
+            let unlimited = "1 outlet may send any number of messages to all countries";
+            assert_found(&ill, "warning", "limits on codes", unlimited);
+            let limits = ["--max-codes-per-service-per-hour", "9", "--verification-countries", "AT"];
+            assert_found(&findings(&mut doctor(&world, &limits)), "ok", "limits on codes", "1 outlet");
             let ill = findings(&mut doctor(&world, &["--webhook-allow-network", "127.0.0.0/8", "--online"]));
             assert_found(&ill, "warning", "webhook host", "does not accept connections");
         }
@@ -125,6 +131,9 @@ async fn doctor_reports_problems_with_files_settings_and_certificates() {
     for (path, mode) in [(&folder, 0o755), (&key, 0o644)] {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
+    let gateway = ["--sms-url", "https://gateway.example.com/", "--max-codes-per-service-per-hour", "100"];
+    let open = "the gateway of sms_url may send messages to all countries";
+    assert_found(&doctor(&gateway), "warning", "limits on codes", open);
     let lax = doctor(&["--public-url", "http://verify.example.com"]);
     assert_found(&lax, "warning", "data folder", "every user of this machine (mode 755)");
     assert_found(&lax, "warning", "secret file", "data/master.key is accessible to every user");

@@ -9,7 +9,7 @@ use store::{DatabaseInfo, Error, Location, MAX_POSTGRES_CONNECTIONS, Read, Store
 use terminal::CliError;
 
 use super::super::keys;
-use super::{Arguments, Report, network};
+use super::{Arguments, Report, network, outlets};
 
 /// Oldest supported PostgreSQL version, in the form of `server_version_num`.
 const MIN_POSTGRES_VERSION: i64 = 130_000;
@@ -93,6 +93,7 @@ async fn check_contents(
     check_master_key(report, options.storage.present_master_keys(), &mut db).await?;
     network::check_credentials(report, &db.all_credentials().await?, now);
     network::check_webhooks(report, &db.all_webhooks().await?, options, arguments.online).await;
+    outlets::check_stored(report, options, &db.all_outlets().await?);
     check_late_deliveries(report, &mut db, now).await?;
     check_clock_trust(report, &mut db, now).await?;
     Ok(())

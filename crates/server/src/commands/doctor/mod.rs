@@ -5,6 +5,7 @@
 mod database;
 mod machine;
 mod network;
+mod outlets;
 
 use std::fmt;
 
@@ -113,6 +114,7 @@ pub(super) async fn run(arguments: &Arguments, settings: &Settings) -> Result<()
     let now = SystemClock.now();
     network::check_listener(&mut report, options, now);
     machine::check(&mut report, options);
+    outlets::check_configured(&mut report, options);
     database::check(&mut report, arguments, now).await;
     let problems = report.problems();
     let printed = if arguments.json {
