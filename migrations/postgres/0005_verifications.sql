@@ -47,6 +47,7 @@ CREATE TABLE verification_attempts (
     verification_sid UUID    NOT NULL REFERENCES verifications ON DELETE CASCADE,
     recipient        TEXT    NOT NULL,
     recipient_key    TEXT    NOT NULL,
+    number_prefix    TEXT,                      -- without the last four digits; null: mail
     channel          TEXT    NOT NULL CHECK (channel IN ('sms', 'call', 'email', 'whatsapp')),
     country          TEXT,                      -- ISO 3166-1 alpha-2; null: mail, or a number of no country
     code_length      BIGINT  NOT NULL,
@@ -64,6 +65,7 @@ CREATE INDEX verification_attempts_of_service ON verification_attempts (service_
 CREATE INDEX verification_attempts_of_verification ON verification_attempts (verification_sid, created_at, sid);
 CREATE INDEX verification_attempts_to_recipient ON verification_attempts (account_sid, recipient_key, created_at, sid);
 CREATE INDEX verification_attempts_to_country ON verification_attempts (account_sid, country, created_at, sid);
+CREATE INDEX verification_attempts_to_prefix ON verification_attempts (service_sid, number_prefix, created_at, sid);
 
 CREATE TABLE rate_limits (
     sid           UUID    NOT NULL PRIMARY KEY,

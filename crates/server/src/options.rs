@@ -239,6 +239,12 @@ pub(crate) struct LimitOptions {
     /// Maximum number of one-time codes that one service sends within an hour; 0 disables the limit
     #[arg(long, env = "COUNTERSIGN_MAX_CODES_PER_SERVICE_PER_HOUR", default_value_t = 0)]
     pub(crate) max_codes_per_service_per_hour: u32,
+
+    /// Number of one-time codes that one service sends within twelve hours to phone numbers that differ only in their
+    /// last four digits, from which on more are refused while fewer than a fifth of them were approved; 0 disables the
+    /// limit
+    #[arg(long, env = "COUNTERSIGN_MAX_CODES_PER_PREFIX", default_value_t = 0)]
+    pub(crate) max_codes_per_prefix: u32,
 }
 
 fn parse_country(text: &str) -> Result<Country, String> {

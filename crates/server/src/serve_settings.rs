@@ -114,6 +114,7 @@ pub(crate) fn verification_rules(options: &LimitOptions) -> VerificationRules {
         validity: Bounded::new(i64::from(options.verification_ttl)).unwrap_or(default.validity),
         countries: options.verification_countries.iter().copied().collect(),
         per_service_per_hour: NonZeroU32::new(options.max_codes_per_service_per_hour),
+        per_prefix: NonZeroU32::new(options.max_codes_per_prefix),
     }
 }
 

@@ -1,9 +1,14 @@
 //! Queries for attempts to deliver the codes of verifications.
 
+use std::num::NonZeroU32;
+use std::ops::Range;
+
 use domain::paging::{Page, PageRequest};
-use domain::verifications::{Attempt, AttemptSummary, Conversion, DeliveryProgress, DestinationPrefix};
+use domain::verifications::{
+    Attempt, AttemptSummary, Conversion, DeliveryProgress, DestinationPrefix, PrefixTraffic,
+};
 use domain::{
-    AccountSid, AttemptSid, Channel, Country, Parameter as _, Recipient, ServiceSid, Timestamp,
+    AccountSid, AttemptSid, Channel, Country, Parameter as _, PhoneNumber, Recipient, ServiceSid, Timestamp,
     VerificationSid,
 };
 
@@ -160,6 +165,50 @@ impl Read {
         };
         Ok(filter.query(columns, account_sid).single(self, parse).await?.unwrap_or_default())
     }
+
+    /// Returns the creation time of a service's `most`-th newest attempt within `span`, or `None` if there are fewer.
+    /// Counts attempts created after the start of `span` and no later than its end.
+    ///
+    /// # Errors
+    /// Returns an error if the database operation fails.
+    pub async fn nth_latest_attempt_created_at(
+        &mut self,
+        service_sid: ServiceSid,
+        span: Range<Timestamp>,
+        most: NonZeroU32,
+    ) -> Result<Option<Timestamp>, Error> {
+        let sql = "SELECT created_at FROM verification_attempts WHERE service_sid = $1 AND created_at > $2 \
+                   AND created_at <= $3 ORDER BY created_at DESC, sid DESC LIMIT 1 OFFSET $4";
+        let values = bind![service_sid, span.start, span.end, i64::from(most.get()) - 1];
+        self.fetch_optional(sql, values, |row| row.timestamp("created_at")).await
+    }
+
+    /// Returns what became of a service's newest attempts within `span` to phone numbers with the same prefix as
+    /// `number`, at most `most` of them. Considers attempts created after the start of `span` and no later than its
+    /// end.
+    ///
+    /// # Errors
+    /// Returns an error if the database operation fails.
+    pub async fn prefix_traffic(
+        &mut self,
+        service_sid: ServiceSid,
+        number: &PhoneNumber,
+        span: Range<Timestamp>,
+        most: NonZeroU32,
+    ) -> Result<PrefixTraffic, Error> {
+        let sql = "SELECT count(*) AS total, count(CASE WHEN is_converted = 1 THEN 1 END) AS converted, \
+                   min(created_at) AS oldest FROM (SELECT created_at, is_converted FROM verification_attempts \
+                   WHERE service_sid = $1 AND number_prefix = $2 AND created_at > $3 AND created_at <= $4 \
+                   ORDER BY created_at DESC, sid DESC LIMIT $5) AS newest";
+        let values = bind![service_sid, number.prefix(), span.start, span.end, i64::from(most.get())];
+        let parse = |row: &Row| {
+            Ok(PrefixTraffic {
+                summary: AttemptSummary { total: row.number("total")?, converted: row.number("converted")? },
+                oldest: row.optional_timestamp("oldest")?,
+            })
+        };
+        Ok(self.fetch_optional(sql, values, parse).await?.unwrap_or_default())
+    }
 }
 
 impl Write {
@@ -170,9 +219,9 @@ impl Write {
     /// fails.
     pub async fn insert_attempt(&mut self, attempt: &Attempt) -> Result<(), Error> {
         let sql = "INSERT INTO verification_attempts (sid, account_sid, service_sid, verification_sid, recipient, \
-                   recipient_key, channel, country, code_length, locale, is_converted, message_status, error_code, \
-                   message, expires_at, created_at, updated_at) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
+                   recipient_key, number_prefix, channel, country, code_length, locale, is_converted, \
+                   message_status, error_code, message, expires_at, created_at, updated_at) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)";
         let values = bind![
             attempt.sid,
             attempt.account_sid,
@@ -180,6 +229,7 @@ impl Write {
             attempt.verification_sid,
             attempt.to.as_str(),
             attempt.to.key(),
+            attempt.to.phone_number().map(PhoneNumber::prefix),
             attempt.channel.as_str(),
             attempt.country.as_ref().map(Country::as_str),
             i64::from(attempt.code_length),

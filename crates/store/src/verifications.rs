@@ -1,8 +1,5 @@
 //! Queries for verifications.
 
-use std::num::NonZeroU32;
-use std::ops::Range;
-
 use domain::text::Text;
 use domain::verifications::{Payment, Status, Verification, VerificationTarget};
 use domain::{Channel, Recipient, ServiceSid, Timestamp, VerificationSid};
@@ -195,22 +192,5 @@ impl Write {
         let sql = "DELETE FROM verifications WHERE sid IN \
                    (SELECT sid FROM verifications WHERE closed_at < $1 ORDER BY closed_at LIMIT $2) RETURNING sid";
         self.count_rows(sql, bind![before, limit]).await
-    }
-
-    /// Returns the creation time of a service's `most`-th newest attempt within `span`, or `None` if there are fewer.
-    /// Counts attempts created after the start of `span` and no later than its end.
-    ///
-    /// # Errors
-    /// Returns an error if the database operation fails.
-    pub async fn nth_latest_attempt_created_at(
-        &mut self,
-        service_sid: ServiceSid,
-        span: Range<Timestamp>,
-        most: NonZeroU32,
-    ) -> Result<Option<Timestamp>, Error> {
-        let sql = "SELECT created_at FROM verification_attempts WHERE service_sid = $1 AND created_at > $2 \
-                   AND created_at <= $3 ORDER BY created_at DESC, sid DESC LIMIT 1 OFFSET $4";
-        let values = bind![service_sid, span.start, span.end, i64::from(most.get()) - 1];
-        self.fetch_optional(sql, values, |row| row.timestamp("created_at")).await
     }
 }

@@ -64,6 +64,17 @@ impl Gateway {
         serde_json::from_slice(&calls[count - 1].bytes()).unwrap()
     }
 
+    /// Waits until the gateway has received a message to `number`, and returns its code.
+    async fn code_sent_to(&self, number: &str) -> String {
+        let find = async || {
+            let messages = self.receiver.calls().into_iter().map(|call| call.bytes().to_vec());
+            let mut messages = messages.map(|bytes| serde_json::from_slice::<Value>(&bytes).unwrap());
+            messages.find(|message| message["to"] == number)
+        };
+        let message = wait_until(&format!("a message to {number} has come"), WAIT_TIMEOUT, find).await;
+        message["code"].as_str().unwrap().to_owned()
+    }
+
     /// Sends a code, and returns the verification and the code.
     async fn started(&self) -> (Value, String) {
         let before = self.receiver.calls().len();

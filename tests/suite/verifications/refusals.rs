@@ -129,6 +129,30 @@ on_every_database! {
 }
 
 on_every_database! {
+    serving &["--max-codes-per-prefix", "3"];
+    async fn unread_codes_to_one_range_of_numbers_are_limited(world: World) {
+        let gateway = Gateway::new(world).await;
+        let range = async |last: &str| gateway.send_to(&format!("+43664123{last}"), "sms", &[]).await;
+        for last in ["0001", "0002", "0003"] {
+            assert_eq!(range(last).await.status, 201);
+        }
+        let refused = range("0004").await;
+        assert_error(&refused, 403, 60410);
+        let wait: u32 = refused.header("retry-after").unwrap().parse().unwrap();
+        assert!((43_000..=43_200).contains(&wait), "{wait}");
+        // Other ranges, and requests that turn the limit off, are not affected.
+        assert_eq!(gateway.send_to("+436641240001", "sms", &[]).await.status, 201);
+        let unchecked = gateway.send_to("+436641230005", "sms", &[("RiskCheck", "disable")]).await;
+        assert_eq!(unchecked.status, 201);
+        // An approval shows that somebody reads the codes.
+        let number = "+436641230005";
+        let check = gateway.check(&[("To", number), ("Code", &gateway.code_sent_to(number).await)]).await;
+        assert_eq!(check.json()["status"], "approved");
+        assert_eq!(range("0006").await.status, 201);
+    }
+}
+
+on_every_database! {
     async fn landline_gets_no_text_message_if_the_service_skips_landlines(world: World) {
         let gateway = Gateway::new(world).await;
         let landline = "+431514440";

@@ -35,6 +35,9 @@ use crate::verifications::{VerificationWithAttempts, about};
 /// Seconds of the period to which the limit on messages of a service applies.
 const HOUR_SECONDS: i64 = 3600;
 
+/// Seconds of the period in which messages to numbers with the same prefix count, and for which they are then refused.
+const PREFIX_SECONDS: i64 = 12 * HOUR_SECONDS;
+
 /// Warning code for a message in the default text, because its locale has no translation.
 const LOCALE_FALLBACK_CODE: u32 = 60325;
 
@@ -94,7 +97,8 @@ impl App {
     /// - 60206 if the service confirms payments and none is named; 60214 for a payment by call.
     /// - 60217, 60223 or 68008 if no outlet serves the channel.
     /// - 60205 for a landline, if the service looks numbers up and skips landlines.
-    /// - 60605 if the country is blocked; 60410 if the service sends too many messages.
+    /// - 60605 if the country is blocked; 60410 if the service sends too many messages, or too many that are not approved
+    ///   to numbers with the same prefix.
     /// - 60228 or 60252 if a template does not exist; 60224 if a variable has no value; 60247 if the text is too long.
     /// - 20429 if a rate limit is exceeded; 60202 or 60203 if the recipient's checks or messages are used up.
     ///
@@ -159,6 +163,8 @@ struct Send {
     is_country_blocked: bool,
     /// Maximum number of messages of the service within an hour.
     cap: Option<NonZeroU32>,
+    /// Number of messages to numbers with the same prefix from which on enough of them must be approved.
+    prefix_cap: Option<NonZeroU32>,
     outlets: OutletRules,
     /// SID of the verification, if a new one is created.
     verification_sid: VerificationSid,
@@ -195,6 +201,7 @@ impl Send {
             is_landline: facts.is_some_and(|facts| facts.line == Line::Landline),
             is_country_blocked: facts.is_some() && !app.verification_rules.permits(country),
             cap: app.verification_rules.per_service_per_hour,
+            prefix_cap: app.verification_rules.per_prefix,
             outlets: OutletRules::of(app),
             verification_sid: VerificationSid::generate(now, entropy),
             attempt_sid: AttemptSid::generate(now, entropy),
@@ -209,15 +216,16 @@ impl Send {
         }
     }
 
-    /// Refuses messages to landlines, to blocked countries, and beyond the service's limit. The last two do not concern
-    /// numbers on the safe list, and requests that turn them off.
+    /// Refuses messages to landlines, to blocked countries, and beyond the limits of the service. All but the first do not
+    /// concern numbers on the safe list, and requests that turn them off.
     async fn check_risk(&self, tx: &mut Write) -> Result<(), Error> {
         let settings = &self.service.settings;
         let skips_landlines = settings.lookup_enabled && settings.skip_sms_to_landlines;
         if self.is_landline && skips_landlines && self.new.channel == Channel::Sms {
             return Err(Code::Landline.into());
         }
-        let is_checked = self.new.has_risk_check && (self.is_country_blocked || self.cap.is_some());
+        let is_limited = self.cap.is_some() || self.prefix_cap.is_some();
+        let is_checked = self.new.has_risk_check && (self.is_country_blocked || is_limited);
         let account_sid = self.service.account_sid;
         let is_exempt = match self.new.to.phone_number() {
             Some(number) if is_checked => tx.is_safe_number(account_sid, number).await?,
@@ -229,13 +237,28 @@ impl Send {
         if self.is_country_blocked {
             return Err(Code::CountryBlocked.into());
         }
-        if let Some(cap) = self.cap {
+        if is_limited {
             // Lock the service, so that concurrent requests are counted one after another.
             tx.lock_service(account_sid, self.service.sid).await?.ok_or_else(Error::not_found)?;
+            self.check_limits(tx).await?;
+        }
+        Ok(())
+    }
+
+    /// Refuses messages beyond the limits of the service: within an hour, and to numbers with the same prefix.
+    async fn check_limits(&self, tx: &mut Write) -> Result<(), Error> {
+        if let Some(cap) = self.cap {
             let window = Window::new(cap, HOUR_SECONDS);
             let span = window.span(self.now);
-            let back = tx.nth_latest_attempt_created_at(self.service.sid, span, window.most()).await?;
+            let back = tx.nth_latest_attempt_created_at(self.service.sid, span, cap).await?;
             window.check(back, self.now, Code::SendingBlocked)?;
+        }
+        if let (Some(cap), Some(number)) = (self.prefix_cap, self.new.to.phone_number()) {
+            let window = Window::new(cap, PREFIX_SECONDS);
+            let span = window.span(self.now);
+            let traffic = tx.prefix_traffic(self.service.sid, number, span, cap).await?;
+            let is_blocked = traffic.summary.total >= u64::from(cap.get()) && traffic.is_suspicious();
+            window.check(traffic.oldest.filter(|_| is_blocked), self.now, Code::SendingBlocked)?;
         }
         Ok(())
     }

@@ -25,7 +25,7 @@ pub use code::{CustomCode, OneTimeCode};
 pub use message::{
     AppHash, ChannelConfiguration, MailOptions, MessageOptions, SendDigits, Substitutions, Tags,
 };
-pub use rules::VerificationRules;
+pub use rules::{PrefixTraffic, VerificationRules};
 
 use crate::parameter::{Bounded, Expected, Parameter};
 use crate::problem::{Code, Problem};

@@ -215,6 +215,8 @@ async fn insert_and_update_messages(tx: &mut Write, rows: Rows) -> Result<(), Er
         tx.update_verification(&open.unwrap()).await?;
     }
     tx.nth_latest_attempt_created_at(verification.service_sid, NOW..NOW, NonZeroU32::MIN).await?;
+    let number = attempt.to.phone_number().unwrap();
+    tx.prefix_traffic(verification.service_sid, number, NOW..NOW, NonZeroU32::MIN).await?;
     Ok(())
 }
 
