@@ -147,7 +147,7 @@ impl CodeTour {
 
     async fn check_code_again(&self, service: &str, code: &str) -> Result<(), CliError> {
         self.start_step(
-            "Somebody who watched the user types the same code",
+            "The same code is typed a second time",
             "A code counts once. When its verification has ended, the server has erased the code.",
         )
         .await;
@@ -183,7 +183,7 @@ impl CodeTour {
 
     async fn guess(&self, service: &str, code: &str) -> Result<(), CliError> {
         self.start_step(
-            "Somebody guesses",
+            "Guessing is stopped",
             "Five wrong codes end the checks of this verification, also for the right code.",
         )
         .await;

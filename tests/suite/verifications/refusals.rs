@@ -130,7 +130,7 @@ on_every_database! {
 
 on_every_database! {
     serving &["--max-codes-per-prefix", "3"];
-    async fn unread_codes_to_one_range_of_numbers_are_limited(world: World) {
+    async fn unapproved_codes_to_one_range_of_numbers_are_limited(world: World) {
         let gateway = Gateway::new(world).await;
         let range = async |last: &str| gateway.send_to(&format!("+43664123{last}"), "sms", &[]).await;
         for last in ["0001", "0002", "0003"] {
@@ -144,7 +144,7 @@ on_every_database! {
         assert_eq!(gateway.send_to("+436641240001", "sms", &[]).await.status, 201);
         let unchecked = gateway.send_to("+436641230005", "sms", &[("RiskCheck", "disable")]).await;
         assert_eq!(unchecked.status, 201);
-        // An approval shows that somebody reads the codes.
+        // An approval shows that users read the codes.
         let number = "+436641230005";
         let check = gateway.check(&[("To", number), ("Code", &gateway.code_sent_to(number).await)]).await;
         assert_eq!(check.json()["status"], "approved");

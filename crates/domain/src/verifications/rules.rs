@@ -22,8 +22,8 @@ pub struct VerificationRules {
     pub per_prefix: Option<NonZeroU32>,
 }
 
-/// What became of the newest messages of a service to phone numbers with the same prefix. Messages that nobody reads
-/// are a sign of fraud: an operator of expensive numbers is paid for each, and uses up whole ranges of numbers.
+/// What became of the newest messages of a service to phone numbers with the same prefix. Messages that are not approved
+/// are a sign of fraud: an operator of expensive numbers is paid for each message, and uses up whole ranges of numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PrefixTraffic {
     /// The number of messages, and how many of them were approved.
