@@ -210,8 +210,8 @@ def run(countersign, processes, prove):
     exim.receive("test@example.com")
     prove("outlet test delivers a mail with the documented command")
 
-    def verify(recipient, subject, sentence, service=service):
-        countersign.send_code(service, To=recipient, Channel="email")
+    def verify(recipient, subject, sentence, service=service, **form):
+        countersign.send_code(service, To=recipient, Channel="email", **form)
         code = check_mail(exim.receive(recipient), subject, sentence)
         countersign.approve(service, To=recipient, Code=code)
 
@@ -221,6 +221,7 @@ def run(countersign, processes, prove):
     countersign.command("outlet", "update", outlet, "--url", f"smtp://localhost:{exim.starttls_port}")
     other = countersign.create_service("Żółta Sowa")
     verify("zoe@example.com", "Your code for Żółta Sowa", r"Żółta Sowa: (\d{6}) is your code\.", other)
+    verify("zofia@example.com", "Twój kod Owl Bank", r"Owl Bank: (\d{6}) to Twój kod\.", Locale="pl")
     prove("code sent with STARTTLS, and letters beyond ASCII in subject and parts, approves the verification")
 
     def verify_later(recipient, event, repair):

@@ -106,12 +106,14 @@ fn payment(form: &Form) -> Result<Option<Payment>, Problem> {
     }
 }
 
-/// Parses the locale. Mail has none.
+/// Parses the locale. The managed service ignores it for mail, whose text it does not write. Here it is used, but an
+/// unknown one is no error.
 fn locale(form: &Form, channel: Channel) -> Result<Option<Locale>, Problem> {
-    let Some(tag) = optional::<String>(form, "Locale")?.filter(|_| channel != Channel::Email) else {
-        return Ok(None);
-    };
-    Locale::from_tag(&tag).map(Some).ok_or_else(|| Code::LocaleNotFound.into())
+    let Some(tag) = optional::<String>(form, "Locale")? else { return Ok(None) };
+    match Locale::from_tag(&tag) {
+        None if channel != Channel::Email => Err(Code::LocaleNotFound.into()),
+        locale => Ok(locale),
+    }
 }
 
 /// Parses the parameters that choose a template. `Templates` goes before the others.

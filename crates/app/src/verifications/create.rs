@@ -392,7 +392,6 @@ impl Send {
     }
 
     fn attempt(&self, verification: &Verification, message: &Chosen) -> Attempt {
-        let is_mail = self.new.channel == Channel::Email;
         Attempt {
             sid: self.attempt_sid,
             account_sid: verification.account_sid,
@@ -402,7 +401,7 @@ impl Send {
             channel: self.new.channel,
             country: self.country,
             code_length: u32::try_from(self.code.length()).unwrap_or_default(),
-            locale: (!is_mail).then(|| message.locale.as_str().to_owned()),
+            locale: Some(message.locale.as_str().to_owned()),
             is_converted: false,
             progress: None,
             error_code: None,
