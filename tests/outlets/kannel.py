@@ -7,7 +7,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from servers import expect, find_tool, free_ports, recipe, require, wait_for, write
+from servers import expect, find_tool, free_ports, recipe, require, table_cell, wait_for, write
 
 # Characters with a meaning in URLs must survive the way through a file, the database and a query.
 PASSWORD = f"p@ss&w+rd%2B/?#={secrets.token_hex(4)}"
@@ -130,7 +130,10 @@ def text(message):
 def create_outlet(countersign, processes, kannel):
     """Creates the documented outlet, and returns its SID."""
     write(processes.folder / "password", PASSWORD, 0o600)
-    return countersign.create_outlet(recipe("Kannel", {"http://kannel:13013": f"http://127.0.0.1:{kannel.port}"}))
+    arguments = recipe("Kannel", {"http://kannel:13013": f"http://127.0.0.1:{kannel.port}"})
+    url = arguments.index("--url") + 1
+    arguments[url] += table_cell("Delivery reports", "Kannel")
+    return countersign.create_outlet(arguments)
 
 
 def code_in(received, pattern):
@@ -143,7 +146,8 @@ def code_in(received, pattern):
 def run(countersign, processes, prove):
     kannel = Kannel(processes)
     kannel.start()
-    countersign.start()
+    [port] = free_ports(1)
+    countersign.start("--public-url", f"http://127.0.0.1:{port}", port=port)
     outlet = create_outlet(countersign, processes, kannel)
 
     told = countersign.command("outlet", "test", outlet, "--to", "+4366412345678")
@@ -161,6 +165,13 @@ def run(countersign, processes, prove):
 
     verify("+4366412345679", r"Owl Bank: (\d{6}) ist Ihr Code\.")
     prove("operator receives number and text, and the code approves the verification")
+
+    def status(number):
+        _, attempts = countersign.request("GET", f"/v2/Attempts?ChannelData.To={urllib.parse.quote(number)}")
+        return attempts["attempts"][0]["channel_data"]["message_status"]
+
+    wait_for("delivery report", lambda: status("+4366412345679") == "delivered")
+    prove("report of Kannel marks the message as delivered")
 
     verify("+48512345678", r"Owl Bank: (\d{6}) to Twój kod\.")
     prove("letters beyond GSM 03.38 arrive unchanged")

@@ -83,6 +83,15 @@ def recipe(section, replacements):
     return arguments
 
 
+def table_cell(section, name):
+    """Returns the code in the second column of the row with this name, in a table of a section of docs/outlets.md."""
+    text = (ROOT / "docs/outlets.md").read_text(encoding="utf-8").partition(f"\n## {section}\n")[2]
+    found = re.search(rf"^\| {re.escape(name)} \| `(.*)` \|$", text, re.MULTILINE)
+    if not found:
+        raise Failed(f"the section {section} of docs/outlets.md has no row {name}")
+    return found[1]
+
+
 def write(path, text, mode=0o644):
     """Writes a file, and returns its path."""
     path.touch(0o600)
@@ -163,10 +172,10 @@ class Countersign:
         self.data = ["--data-dir", str(processes.folder / "data")]
         self.port = None
 
-    def start(self, *options):
+    def start(self, *options, port=0):
         """Starts the server, and waits until it listens."""
         login = ["--account-sid", self.account_sid, "--auth-token", self.auth_token]
-        listen = ["--listen", "127.0.0.1:0"]
+        listen = ["--listen", f"127.0.0.1:{port}"]
         self.processes.start("countersign", [self.binary, "serve", *listen, *self.data, *login, *options])
 
         def port():

@@ -189,6 +189,7 @@ on_every_database! {
                         "{Country}" => "ZZ".to_owned(),
                         "{PhoneNumber}" => "+15005550006".to_owned(),
                         "{FormType}" => "form-totp".to_owned(),
+                        "{Token}" => "A".repeat(64),
                         _ => format!("{}{}", prefix(pattern), "0".repeat(32)),
                     };
                     for text in [&unknown, "nothing", "%zz"] {

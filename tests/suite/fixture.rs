@@ -246,6 +246,7 @@ impl Fixture {
         let path = path.replace("{AccountSid}", &self.account).replace("{FormType}", "form-push");
         let path = path.replace("{RateLimitSid}", self.rate_limit["sid"].as_str().unwrap());
         let path = path.replace("{Country}", COUNTRY).replace("{PhoneNumber}", &self.safe_number());
+        let path = path.replace("{Token}", &"A".repeat(64));
         let path = path.replace("{Sid}", sid).replace("{ChallengeSid}", sid);
         // The only list with a required parameter.
         if pattern == KEYS { format!("{path}?AccountSid={}", self.account) } else { path }
@@ -322,6 +323,7 @@ impl Fixture {
                 ];
             }
             "/v1/Credentials/{Sid}" => &[("FriendlyName", "New")],
+            "/countersign/v1/DeliveryReports/{Token}" => &[("status", "delivered")],
             KEYS => return vec![("AccountSid", self.account.clone())],
             _ if resource.contains("/Keys") => &[("FriendlyName", "New")],
             _ => panic!("{pattern} is new: add the form with which it succeeds"),

@@ -27,6 +27,7 @@ mod callers;
 mod challenges;
 mod credentials;
 mod date_range;
+mod delivery_reports;
 mod endpoint;
 mod entities;
 mod error;

@@ -18,9 +18,9 @@ use crate::callers::Callers;
 use crate::endpoint::Endpoint;
 use crate::request::authorized;
 use crate::{
-    access_tokens, accounts, alerts, api_keys, attempts, audit, challenges, credentials, entities, error,
-    factors, forms, health, messaging_configurations, notifications, openapi, passkeys, rate_limits,
-    safe_list, services, streams, templates, verifications, webhooks,
+    access_tokens, accounts, alerts, api_keys, attempts, audit, challenges, credentials, delivery_reports,
+    entities, error, factors, forms, health, messaging_configurations, notifications, openapi, passkeys,
+    rate_limits, safe_list, services, streams, templates, verifications, webhooks,
 };
 
 macro_rules! routes {
@@ -53,6 +53,10 @@ routes! {
     }
     "/openapi.json" {
         GET openapi::document, Anyone;
+    }
+    "/countersign/v1/DeliveryReports/{Token}" {
+        GET delivery_reports::receive, Anyone;
+        POST delivery_reports::receive, Anyone;
     }
     "/v2/Services" {
         POST services::create, Backend;

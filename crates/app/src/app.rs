@@ -60,6 +60,8 @@ pub struct App {
     pub(crate) capture: Option<Arc<dyn Capture>>,
     /// Outlets for accounts that have none of their own.
     pub(crate) configured_outlets: ConfiguredOutlets,
+    /// Public URL of the server, without a trailing slash; `None` if it is derived from each request.
+    pub(crate) public_url: Option<String>,
     /// Requests for a round of housekeeping before the next one is due.
     pub(crate) round_requests: RoundRequests,
 }

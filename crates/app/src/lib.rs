@@ -34,6 +34,7 @@ mod configured_outlets;
 pub mod credentials;
 mod deliveries;
 pub mod delivery;
+mod delivery_reports;
 mod enrollment_keys;
 mod entities;
 mod erasure;

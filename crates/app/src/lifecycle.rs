@@ -41,6 +41,9 @@ pub struct AppConfig {
     pub capture: Option<Arc<dyn Capture>>,
     /// Outlets for accounts that have none of their own. By default there are none.
     pub configured_outlets: ConfiguredOutlets,
+    /// Public URL of the server, without a trailing slash, to which outlets report what became of a message. The default
+    /// is `None`: they are not asked for reports.
+    pub public_url: Option<String>,
 }
 
 impl Default for AppConfig {
@@ -53,6 +56,7 @@ impl Default for AppConfig {
             streams: StreamLimits::default(),
             capture: None,
             configured_outlets: ConfiguredOutlets::default(),
+            public_url: None,
         }
     }
 }
@@ -95,6 +99,7 @@ impl App {
             webhook_guard: config.webhook_guard,
             capture: config.capture,
             configured_outlets: config.configured_outlets,
+            public_url: config.public_url,
             round_requests: RoundRequests::new(),
         })
     }

@@ -303,6 +303,7 @@ fn test_message(channel: Channel, to: Recipient, attempt_sid: AttemptSid) -> Mes
         validity_seconds: 600,
         from: None,
         send_digits: None,
+        report_url: None,
         mail: MailOptions::default(),
     }
 }

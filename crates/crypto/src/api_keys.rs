@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::Sealable;
 
-/// The HMAC key with which API key secrets are hashed, 256 bits. It cannot be printed, and is wiped when dropped.
+/// The HMAC key with which API key secrets are hashed, and tokens for delivery reports are made, 256 bits. It cannot be printed, and is wiped when dropped.
 pub struct HashingKey {
     bytes: Zeroizing<[u8; 32]>,
     key: hmac::Key,
@@ -42,10 +42,12 @@ impl HashingKey {
     }
 
     fn tag(&self, sid: ApiKeySid, secret: &str) -> hmac::Tag {
+        self.hmac(&[sid.to_string().as_bytes(), &[0], secret.as_bytes()])
+    }
+
+    pub(crate) fn hmac(&self, parts: &[&[u8]]) -> hmac::Tag {
         let mut context = hmac::Context::with_key(&self.key);
-        context.update(sid.to_string().as_bytes());
-        context.update(&[0]);
-        context.update(secret.as_bytes());
+        parts.iter().for_each(|part| context.update(part));
         context.sign()
     }
 }

@@ -82,6 +82,9 @@ fn default_fields<'a>(values: &Values<'a>) -> Vec<(&'static str, Cow<'a, str>)> 
     if message.channel == Channel::Email {
         fields.push(("subject", message.subject.as_str().into()));
     }
+    if let Some(url) = &message.report_url {
+        fields.push(("report_url", url.as_str().into()));
+    }
     fields
 }
 

@@ -33,6 +33,8 @@ pub struct Message {
     pub from: Option<String>,
     /// Keys to press after a call is answered.
     pub send_digits: Option<String>,
+    /// URL to which the outlet may report what became of the message; `None` if this server has no public URL.
+    pub report_url: Option<String>,
     /// Options of a mail.
     pub mail: MailOptions,
 }

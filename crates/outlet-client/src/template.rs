@@ -8,6 +8,9 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::message::Message;
 
+/// A URL that no server has (RFC 2606 section 2). Gateways refuse a message whose URL for reports is no URL.
+const NO_REPORT_URL: &str = "http://report.invalid/";
+
 /// The characters that are escaped in queries and forms: all but the unreserved ones (RFC 3986 section 2.3).
 pub(crate) const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -51,6 +54,8 @@ placeholders! {
     AttemptSid "attempt_sid";
     /// The name of the service, or the name that the backend gave for this message.
     Service "service";
+    /// The URL for delivery reports of this message, or [`NO_REPORT_URL`] if the server has no public URL.
+    ReportUrl "report_url";
     /// The secret of the outlet.
     Secret "secret";
 }
@@ -169,6 +174,7 @@ impl<'a> Values<'a> {
             Placeholder::Locale => message.locale.as_str().into(),
             Placeholder::AttemptSid => message.attempt_sid.to_string().into(),
             Placeholder::Service => message.service_name.as_str().into(),
+            Placeholder::ReportUrl => message.report_url.as_deref().unwrap_or(NO_REPORT_URL).into(),
             Placeholder::Secret => secret.into(),
         }
     }
@@ -208,7 +214,7 @@ mod tests {
         assert_eq!(
             template.render(Escaping::None, |placeholder| values.get(placeholder)),
             "+4366412345678|OwlBank|Owl \"Bank\": 918273 is your code.|Your code|918273|sms|en|\
-             VL11111111111111111111111111111111|Owl \"Bank\"|Secret/1"
+             VL11111111111111111111111111111111|Owl \"Bank\"|http://report.invalid/|Secret/1"
         );
         assert!(template.contains(Placeholder::Secret) && template.placeholders().count() == text.len());
     }

@@ -58,6 +58,7 @@ fn text_message(settings: &TwilioSettings, message: &Message) -> Form {
     }
     let validity = message.validity_seconds.clamp(VALIDITY_PERIOD.0, VALIDITY_PERIOD.1);
     form.extend([("Body", message.text.clone()), ("ValidityPeriod", validity.to_string())]);
+    form.extend(message.report_url.clone().map(|url| ("StatusCallback", url)));
     form
 }
 
@@ -70,6 +71,7 @@ fn call(settings: &TwilioSettings, message: &Message) -> Option<Form> {
         ("Twiml", message.twiml.clone()),
     ];
     form.extend(message.send_digits.clone().map(|digits| ("SendDigits", digits)));
+    form.extend(message.report_url.clone().map(|url| ("StatusCallback", url)));
     Some(form)
 }
 

@@ -59,6 +59,28 @@ async fn default_body_has_all_values() {
 }
 
 #[tokio::test]
+async fn subject_and_url_for_reports_are_sent_if_there_are_any() {
+    let mut receiver = Receiver::start([Answer::ok()]);
+    let url = "https://verify.example.com/countersign/v1/DeliveryReports/AA";
+    let message = Message { report_url: Some(url.to_owned()), ..mail() };
+    send(parameters(&receiver, "/send"), &message).await;
+    let sent: Value = serde_json::from_str(&receiver.call().await.body).unwrap();
+    assert_eq!((&sent["subject"], &sent["report_url"]), (&json!("Your code"), &json!(url)));
+
+    // A template always has a URL, because gateways refuse a message whose URL for reports is none.
+    let query = "/send?dlr={{report_url}}%3Fstatus%3D%25d";
+    for (report_url, expected) in [
+        (Some("https://a.example/AA".to_owned()), "https%3A%2F%2Fa.example%2FAA"),
+        (None, "http%3A%2F%2Freport.invalid%2F"),
+    ] {
+        let parameters = HttpParameters { method: text("GET"), ..parameters(&receiver, query) };
+        send(parameters, &Message { report_url, ..text_message() }).await;
+        let line = format!("GET /send?dlr={expected}%3Fstatus%3D%25d HTTP/1.1");
+        assert_eq!(receiver.call().await.line, line);
+    }
+}
+
+#[tokio::test]
 async fn templates_fill_query_headers_and_body() {
     let mut receiver = Receiver::start([Answer::ok()]);
     let parameters = HttpParameters {

@@ -110,6 +110,17 @@ async fn call_has_instructions_and_keys() {
 }
 
 #[tokio::test]
+async fn messages_and_calls_name_the_url_for_reports() {
+    let mut receiver = Receiver::start([created()]);
+    let url = "https://verify.example.com/countersign/v1/DeliveryReports/AA";
+    for channel in [Channel::Sms, Channel::Whatsapp, Channel::Call] {
+        let message = Message { channel, report_url: Some(url.to_owned()), ..text_message() };
+        send(parameters(&receiver), &message).await;
+        assert_eq!(receiver.call().await.value("StatusCallback").as_deref(), Some(url));
+    }
+}
+
+#[tokio::test]
 async fn channel_without_a_sender_is_refused_without_a_request() {
     let receiver = Receiver::start([created()]);
     let messaging_service_sid = Some(SERVICE.to_owned());

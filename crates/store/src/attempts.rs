@@ -276,7 +276,8 @@ impl Write {
         self.execute(sql, bind![sid, now]).await
     }
 
-    /// Records how far the message of an attempt got, and the error code of its failure, if it failed.
+    /// Records how far the message of an attempt got, and the error code of its failure, if it failed. Returns `false`,
+    /// and changes nothing, if the message is known to have got as far already.
     ///
     /// # Errors
     /// Returns an error if the database operation fails.
@@ -286,9 +287,14 @@ impl Write {
         progress: DeliveryProgress,
         error_code: Option<u32>,
         now: Timestamp,
-    ) -> Result<(), Error> {
-        let sql = "UPDATE verification_attempts SET message_status = $2, error_code = $3, updated_at = $4 \
-                   WHERE sid = $1";
-        self.execute(sql, bind![sid, progress.as_str(), error_code.map(i64::from), now]).await
+    ) -> Result<bool, Error> {
+        let earlier: Vec<_> = progress.earlier().map(|earlier| format!(", '{}'", earlier.as_str())).collect();
+        let sql = format!(
+            "UPDATE verification_attempts SET message_status = $2, error_code = $3, updated_at = $4 \
+             WHERE sid = $1 AND COALESCE(message_status, '') IN (''{}) RETURNING sid",
+            earlier.concat()
+        );
+        let values = bind![sid, progress.as_str(), error_code.map(i64::from), now];
+        Ok(self.count_rows(sql, values).await? > 0)
     }
 }

@@ -25,6 +25,11 @@ impl PublicUrl {
         }
     }
 
+    /// Returns the configured URL without a trailing slash, or `None` if the URL is derived from each request.
+    pub fn configured(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+
     /// Returns the public URL for a response to `request`, without a trailing slash. If the request has no usable
     /// `Host` header, the URL contains the connection's local address.
     pub fn for_request(&self, request: &HttpRequest) -> String {

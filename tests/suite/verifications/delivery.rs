@@ -42,6 +42,74 @@ on_every_database! {
 }
 
 on_every_database! {
+    serving &["--public-url", "https://verify.example.com"];
+    async fn gateway_reports_what_became_of_a_message(world: World) {
+        let gateway = Gateway::new(world).await;
+        let verification = created(&gateway.send(&[]).await);
+        let message = gateway.message(1).await;
+        let path = message["report_url"].as_str().unwrap().strip_prefix("https://verify.example.com").unwrap();
+        let (backend, gateway_side) = (gateway.world.backend(), gateway.world.server.http());
+        let attempt = verification["send_code_attempts"][0]["attempt_sid"].as_str().unwrap();
+        let data = async || backend.get(&format!("/v2/Attempts/{attempt}"), &[]).await.json()["channel_data"].clone();
+        let sent = async || Some(data().await).filter(|data| data["message_status"] == "sent");
+        wait_until("the message is sent", WAIT_TIMEOUT, sent).await;
+
+        // Reports of failures raise one alert, however often they are repeated.
+        for _ in 0..2 {
+            let report = [("MessageSid", "SM1"), ("MessageStatus", "undelivered"), ("ErrorCode", "30005")];
+            let accepted = gateway_side.post(path, &report).await;
+            assert_eq!((accepted.status, accepted.text.as_str()), (200, "ACK/Jasmin"));
+        }
+        let after = data().await;
+        assert_eq!((&after["message_status"], &after["error_code"]), (&json!("undelivered"), &json!("30005")));
+        let alerts = backend.get("/v1/Alerts", &[]).await.json();
+        let codes: Vec<_> = alerts["alerts"].as_array().unwrap().iter().map(|alert| &alert["error_code"]).collect();
+        assert_eq!(codes, [&json!("30005")]);
+
+        // The message arrived after all. Late reports change nothing.
+        for (query, expected) in [("status=DELIVRD", "delivered"), ("status=8", "delivered"), ("status=read", "read")] {
+            assert_eq!(gateway_side.get(&format!("{path}?{query}"), &[]).await.status, 200);
+            let after = data().await;
+            assert_eq!((&after["message_status"], &after["error_code"]), (&json!(expected), &json!(null)));
+        }
+
+        // The token is looked at first.
+        let forged = format!("{}A", &path[..path.len() - 1]);
+        let forged = if forged == path { format!("{}B", &path[..path.len() - 1]) } else { forged };
+        assert_error(&gateway_side.post(&forged, &[("status", "perhaps")]).await, 404, 20404);
+        assert_error(&gateway_side.post(path, &[]).await, 400, 20001);
+        assert_error(&gateway_side.post(path, &[("status", "perhaps")]).await, 400, 60306);
+        assert_eq!(data().await["message_status"], "read");
+    }
+}
+
+on_every_database! {
+    async fn mail_is_written_in_the_requested_language(world: World) {
+        let gateway = Gateway::new(world).await;
+        let url = gateway.receiver.at("/mail");
+        let outlet = ["outlet", "create", "--kind", "http", "--name", "Mail", "--channel", "email", "--url", &url];
+        gateway.world.command(&outlet);
+        for (index, (locale, subject, used)) in [
+            ("pl", "Twój kod Owl Bank", "pl"),
+            ("DE", "Ihr Code für Owl Bank", "de"),
+            ("tlh", "Your code for Owl Bank", "en"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let form = [("Locale", locale), ("CustomFriendlyName", "Owl Bank")];
+            let to = format!("ann{index}@example.com");
+            let verification = created(&gateway.send_to(&to, "email", &form).await);
+            let message = gateway.message(index + 1).await;
+            assert_eq!((&message["subject"], &message["locale"]), (&json!(subject), &json!(used)), "{message}");
+            let attempt = verification["send_code_attempts"][0]["attempt_sid"].as_str().unwrap();
+            let attempt = gateway.world.backend().get(&format!("/v2/Attempts/{attempt}"), &[]).await.json();
+            assert_eq!(attempt["channel_data"]["locale"], used, "{attempt}");
+        }
+    }
+}
+
+on_every_database! {
     async fn values_for_a_mail_fill_its_template_where_the_template_has_none(world: World) {
         let gateway = Gateway::new(world).await;
         let url = gateway.receiver.at("/mail");

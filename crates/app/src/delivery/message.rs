@@ -65,7 +65,7 @@ impl Senders {
                 return Ok(context.result(app, delivery, work, outcome, now));
             }
         };
-        let message = context.message(code, composed, now);
+        let message = context.message(app, code, composed, now);
         let outcome = self.send_through(app, delivery, work, &context, &message, now).await?;
         Ok(context.result(app, delivery, work, outcome, now))
     }
@@ -162,7 +162,7 @@ impl MessageContext {
         i64::try_from(now.until(self.verification.expires_at).as_secs()).unwrap_or(i64::MAX)
     }
 
-    fn message(&self, code: OneTimeCode, composed: ComposedMessage, now: Timestamp) -> Message {
+    fn message(&self, app: &App, code: OneTimeCode, composed: ComposedMessage, now: Timestamp) -> Message {
         let whatsapp = &self.service.settings.whatsapp;
         Message {
             channel: self.attempt.channel,
@@ -180,6 +180,7 @@ impl MessageContext {
                 Channel::Sms | Channel::Call | Channel::Email => None,
             },
             send_digits: self.options.send_digits.as_ref().map(|keys| keys.as_str().to_owned()),
+            report_url: app.report_url(&self.attempt),
             mail: self.options.mail.clone(),
         }
     }

@@ -158,6 +158,54 @@ impl DeliveryProgress {
     pub fn from_name(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|progress| progress.as_str() == word)
     }
+
+    /// Returns the state that a provider reports with this word, or `None` if the word is unknown. Understands the
+    /// statuses of messages and calls of the managed service, the message states of SMPP (version 3.4, appendix B) in
+    /// any case, and the numbers of Kannel's delivery reports.
+    pub fn from_report(word: &str) -> Option<Self> {
+        Some(match word.to_ascii_lowercase().as_str() {
+            "accepted" | "queued" | "scheduled" | "buffered" | "4" => Self::Queued,
+            "sending" | "initiated" | "ringing" => Self::Sending,
+            "sent" | "in-progress" | "answered" | "acceptd" | "enroute" | "unknown" | "esme_rok" | "8" => {
+                Self::Sent
+            }
+            "delivered" | "completed" | "delivrd" | "1" => Self::Delivered,
+            "read" => Self::Read,
+            "undelivered" | "undeliv" | "expired" | "deleted" | "busy" | "no-answer" | "canceled" | "2" => {
+                Self::Undelivered
+            }
+            "failed" | "rejected" | "rejectd" | "16" => Self::Failed,
+            _ => return None,
+        })
+    }
+
+    /// Returns the states that come before this one. A report that arrives late does not lead back to them.
+    pub fn earlier(self) -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().take_while(move |progress| *progress != self)
+    }
+
+    /// Returns whether the message did not arrive.
+    pub const fn is_failure(self) -> bool {
+        matches!(self, Self::Undelivered | Self::Failed)
+    }
+}
+
+/// What names an attempt in the URL of its delivery reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttemptReference {
+    /// Service to which the attempt belongs.
+    pub service_sid: ServiceSid,
+    /// SID of the attempt.
+    pub attempt_sid: AttemptSid,
+}
+
+/// What a provider reports about a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeliveryReport {
+    /// How far the message got.
+    pub progress: DeliveryProgress,
+    /// The provider's error code; `None` if it reports none.
+    pub error_code: Option<u32>,
 }
 
 /// Whether an attempt led to the proof that the verification is for.
@@ -338,5 +386,33 @@ mod tests {
             assert_eq!(DeliveryProgress::from_name(progress.as_str()), Some(progress));
         }
         assert_eq!(DeliveryProgress::from_name("Delivered"), None);
+    }
+
+    #[test]
+    fn words_of_providers_are_understood() {
+        for (words, progress) in [
+            // Statuses of messages and of calls at Twilio.
+            ("accepted scheduled queued", DeliveryProgress::Queued),
+            ("sending initiated ringing", DeliveryProgress::Sending),
+            ("sent in-progress", DeliveryProgress::Sent),
+            ("delivered completed", DeliveryProgress::Delivered),
+            ("read", DeliveryProgress::Read),
+            ("undelivered busy no-answer canceled", DeliveryProgress::Undelivered),
+            ("failed", DeliveryProgress::Failed),
+            // States of SMPP, and numbers of Kannel.
+            ("ENROUTE ACCEPTD UNKNOWN 8", DeliveryProgress::Sent),
+            ("DELIVRD 1", DeliveryProgress::Delivered),
+            ("UNDELIV EXPIRED DELETED 2", DeliveryProgress::Undelivered),
+            ("REJECTD 16", DeliveryProgress::Failed),
+            ("4", DeliveryProgress::Queued),
+        ] {
+            for word in words.split(' ') {
+                assert_eq!(DeliveryProgress::from_report(word), Some(progress), "{word}");
+            }
+        }
+        assert_eq!(["", "perhaps", "32"].map(DeliveryProgress::from_report), [None; 3]);
+        assert!(DeliveryProgress::Failed.is_failure() && !DeliveryProgress::Sent.is_failure());
+        let earlier: Vec<_> = DeliveryProgress::Sent.earlier().collect();
+        assert_eq!(earlier, [DeliveryProgress::Queued, DeliveryProgress::Sending]);
     }
 }

@@ -18,8 +18,8 @@ mod message;
 mod rules;
 
 pub use attempts::{
-    Attempt, AttemptStatus, AttemptSummary, ChannelFilter, Conversion, DeliveryProgress, DestinationPrefix,
-    reported_since,
+    Attempt, AttemptReference, AttemptStatus, AttemptSummary, ChannelFilter, Conversion, DeliveryProgress,
+    DeliveryReport, DestinationPrefix, reported_since,
 };
 pub use code::{CustomCode, OneTimeCode};
 pub use message::{

@@ -193,6 +193,7 @@ async fn open_app(
         streams: stream_limits(options),
         capture: test_mode.map(TestMode::capture),
         configured_outlets: settings.configured_outlets.clone(),
+        public_url: settings.web.public_url.configured().map(str::to_owned),
     };
     if options.ephemeral {
         let (store, _) = Store::open(&Location::Memory, OldSchema::Migrate).await?;

@@ -208,12 +208,21 @@ async fn progress_and_error_code_of_an_attempt_are_recorded(store: Store) {
     for (progress, error_code) in
         [(DeliveryProgress::Failed, Some(30_008)), (DeliveryProgress::Delivered, None)]
     {
-        transact!(store, |tx| tx.set_attempt_progress(before.sid, progress, error_code, MAX_TIME)).unwrap();
+        let record = async || {
+            transact!(store, |tx| tx.set_attempt_progress(before.sid, progress, error_code, MAX_TIME))
+                .unwrap()
+        };
+        assert!(record().await);
+        assert!(!record().await);
         let after = changed(before, |attempt| {
             (attempt.progress, attempt.error_code) = (Some(progress), error_code);
             attempt.updated_at = MAX_TIME;
         });
         let found = read!(store, |db| db.attempt(before.account_sid, before.sid)).unwrap();
         assert_same!(found, Some(after));
+    }
+    // A late report does not lead back.
+    for earlier in DeliveryProgress::Delivered.earlier() {
+        assert!(!transact!(store, |tx| tx.set_attempt_progress(before.sid, earlier, None, NOW)).unwrap());
     }
 }
