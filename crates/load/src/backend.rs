@@ -19,6 +19,9 @@ use crate::target::{Request, Target};
 /// The name of a service that the command creates.
 const SERVICE_NAME: &str = "Load test";
 
+/// The code of every verification. The backend chooses it, so that it can be checked without reading the message.
+const CUSTOM_CODE: &str = "271828";
+
 /// Lifetime of an access token in seconds, the longest that the server permits. Many phones enroll at once.
 const ACCESS_TOKEN_TTL_SECONDS: &str = "300";
 
@@ -69,7 +72,8 @@ struct AccessTokenView {
 }
 
 impl Backend {
-    /// Creates a backend that uses `service`, or a new service. Either way the server has accepted the credentials.
+    /// Creates a backend that uses `service`, or a new service, which permits custom codes if `has_codes`. Either way the
+    /// server has accepted the credentials.
     ///
     /// # Errors
     /// Returns an error if the server refuses the credentials or has no such service.
@@ -78,6 +82,7 @@ impl Backend {
         target: &Target,
         credentials: &Credentials,
         service: Option<ServiceSid>,
+        has_codes: bool,
     ) -> Result<Self, CliError> {
         let pair = format!("{}:{}", credentials.sid, credentials.secret.expose());
         let mut authorization = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(pair)))?;
@@ -88,7 +93,9 @@ impl Backend {
                 ("read the service", send(client, request).await)
             }
             None => {
-                let form = form(&[("FriendlyName", SERVICE_NAME)]);
+                let mut fields = vec![("FriendlyName", SERVICE_NAME)];
+                fields.extend(has_codes.then_some(("CustomCodeEnabled", "true")));
+                let form = form(&fields);
                 let request = post(target, "/v2/Services", &authorization, form);
                 ("create a service", send(client, request).await)
             }
@@ -156,6 +163,19 @@ impl Backend {
         target.request(Method::GET, &path, self.authorization.clone(), None)
     }
 
+    /// Builds the request that sends a code to a phone number.
+    pub(crate) fn send_code(&self, target: &Target, number: u64) -> Result<Request, Failure> {
+        let to = phone_number(number);
+        let form = form(&[("To", to.as_str()), ("Channel", "sms"), ("CustomCode", CUSTOM_CODE)]);
+        post(target, &format!("{}/Verifications", self.path), &self.authorization, form)
+    }
+
+    /// Builds the request that checks the code that was sent to a phone number.
+    pub(crate) fn check_code(&self, target: &Target, number: u64) -> Result<Request, Failure> {
+        let form = form(&[("To", phone_number(number).as_str()), ("Code", CUSTOM_CODE)]);
+        post(target, &format!("{}/VerificationCheck", self.path), &self.authorization, form)
+    }
+
     /// Builds the request that reads the service.
     pub(crate) fn read_service(&self, target: &Target) -> Result<Request, Failure> {
         target.request(Method::GET, &self.path, self.authorization.clone(), None)
@@ -189,6 +209,11 @@ impl<'a> ChallengeView<'a> {
     pub(crate) fn parse(reply: &'a Reply) -> Result<Self, Failure> {
         parse(reply)
     }
+}
+
+/// Returns a phone number of a mobile network in Austria.
+fn phone_number(number: u64) -> String {
+    format!("+43664{number:08}")
 }
 
 fn service_path(sid: ServiceSid) -> String {

@@ -86,7 +86,7 @@ pub async fn run(
 /// Prepares and executes the run.
 async fn measure(setup: &Setup) -> Result<Report, CliError> {
     let phones = setup.enroll_phones().await?;
-    let prepared = setup.prepare_challenges(&phones).await?;
+    let prepared = setup.prepare_requests(&phones).await?;
     let settings = setup.settings.clone();
     let server = setup.target.local_port().and_then(Process::listening_on);
     let plan = Arc::new(Plan {

@@ -23,12 +23,29 @@ pub(crate) enum Step {
     Read,
     /// The backend reads the service.
     Service,
+    /// The backend has a one-time code sent.
+    Send,
+    /// The backend checks the right one-time code.
+    Check,
 }
 
 impl Step {
     /// All steps, in the order of a cycle.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Create, Self::List, Self::Get, Self::Answer, Self::Read, Self::Service];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Create,
+        Self::List,
+        Self::Get,
+        Self::Answer,
+        Self::Read,
+        Self::Service,
+        Self::Send,
+        Self::Check,
+    ];
+
+    /// Returns whether the step needs an enrolled phone.
+    pub(crate) const fn needs_phone(self) -> bool {
+        !matches!(self, Self::Service | Self::Send | Self::Check)
+    }
 
     /// Returns the step's name on the command line and in reports.
     pub(crate) const fn as_str(self) -> &'static str {
@@ -39,6 +56,8 @@ impl Step {
             Self::Answer => "answer",
             Self::Read => "read",
             Self::Service => "service",
+            Self::Send => "send",
+            Self::Check => "check",
         }
     }
 }

@@ -27,9 +27,10 @@ pub struct LoadOptions {
     #[arg(long, value_name = "SID")]
     service: Option<ServiceSid>,
 
-    /// Work of the virtual users: `cycle` for full sign-ins of five requests (create, list, get, answer, read), `poll`
-    /// for phones that only list their pending challenges, or single requests with optional weights, such as `create`
-    /// or `get=3,list=1`. Requests: create, list, get, answer, read, service
+    /// Work of the virtual users: `cycle` for full sign-ins of five requests (create, list, get, answer, read), `codes`
+    /// for one-time codes by text message (send, check), `poll` for phones that only list their pending challenges, or
+    /// single requests with optional weights, such as `create` or `get=3,list=1`. Requests: create, list, get, answer,
+    /// read, service, send, check. For codes, the account needs an outlet for text messages
     #[arg(long, default_value = "cycle")]
     scenario: Scenario,
 
@@ -58,8 +59,8 @@ pub struct LoadOptions {
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = humantime::parse_duration)]
     warmup: Duration,
 
-    /// Number of challenges to prepare for the request `answer`, because each can be answered once. The run ends early
-    /// when all are answered
+    /// Number of challenges to prepare for the request `answer`, and of codes for `check`, because each can be used once.
+    /// The run ends early when all are used
     #[arg(long, value_name = "COUNT", default_value = "10000")]
     challenges: NonZeroUsize,
 
@@ -86,6 +87,8 @@ pub struct LoadOptions {
 pub(crate) enum Scenario {
     /// Full sign-ins: create a challenge, list, get and answer it, read its status.
     Cycle,
+    /// One-time codes: send a code, check it.
+    Codes,
     /// Each phone lists its pending challenges at an interval.
     Poll,
     /// Single requests.
@@ -117,10 +120,31 @@ impl Mix {
     }
 }
 
+impl Scenario {
+    /// Returns whether the scenario needs enrolled phones.
+    pub(crate) fn needs_phones(&self) -> bool {
+        match self {
+            Self::Cycle | Self::Poll => true,
+            Self::Codes => false,
+            Self::Requests(Mix(shares)) => shares.iter().any(|(step, _)| step.needs_phone()),
+        }
+    }
+
+    /// Returns whether the scenario sends one-time codes.
+    pub(crate) fn has_codes(&self) -> bool {
+        match self {
+            Self::Cycle | Self::Poll => false,
+            Self::Codes => true,
+            Self::Requests(mix) => mix.contains(Step::Send) || mix.contains(Step::Check),
+        }
+    }
+}
+
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cycle => f.write_str("cycle"),
+            Self::Codes => f.write_str("codes"),
             Self::Poll => f.write_str("poll"),
             Self::Requests(Mix(shares)) => {
                 let shares: Vec<_> = shares.iter().map(|(step, weight)| format!("{step}={weight}")).collect();
@@ -136,6 +160,7 @@ impl FromStr for Scenario {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "cycle" => Ok(Self::Cycle),
+            "codes" => Ok(Self::Codes),
             "poll" => Ok(Self::Poll),
             text => text
                 .split(',')
@@ -152,7 +177,7 @@ fn parse_share(text: &str) -> Result<(Step, NonZeroU32), String> {
     let step = Step::ALL.into_iter().find(|step| step.as_str() == name);
     let weight = weight.parse().map_err(|_| format!("the weight of {name} must be a whole number from 1"))?;
     let step = step.ok_or_else(|| {
-        format!("{name} is none of cycle, poll, {}", Step::ALL.map(Step::as_str).join(", "))
+        format!("{name} is none of cycle, codes, poll, {}", Step::ALL.map(Step::as_str).join(", "))
     })?;
     Ok((step, weight))
 }
@@ -176,7 +201,7 @@ pub(crate) struct Settings {
     pub(crate) service: Option<ServiceSid>,
     /// Work of the virtual users.
     pub(crate) scenario: Scenario,
-    /// Number of phones.
+    /// Number of phones; 0 if the scenario needs none.
     pub(crate) phones: usize,
     /// Number of virtual users.
     pub(crate) concurrency: usize,
@@ -186,7 +211,7 @@ pub(crate) struct Settings {
     pub(crate) duration: Duration,
     /// Time before the measured time.
     pub(crate) warmup: Duration,
-    /// Number of challenges to prepare for answers.
+    /// Number of challenges to prepare for answers, and of codes for checks.
     pub(crate) challenges: usize,
     /// Whether the phones register for pushes.
     pub(crate) has_push: bool,
@@ -211,7 +236,10 @@ impl LoadOptions {
             )
         })?;
         let concurrency = self.concurrency.get();
-        let phones = self.phones.map_or(DEFAULT_PHONES.max(concurrency), NonZeroUsize::get);
+        let phones = match self.scenario.needs_phones() {
+            true => self.phones.map_or(DEFAULT_PHONES.max(concurrency), NonZeroUsize::get),
+            false => 0,
+        };
         if self.scenario == Scenario::Cycle && phones < concurrency {
             return Err(CliError::new(format!(
                 "--phones {phones} is less than --concurrency {concurrency}; each virtual user needs a phone of its own"
@@ -277,6 +305,10 @@ mod tests {
         assert_eq!(phones("--concurrency 200"), Ok(200));
         assert!(phones("--concurrency 200 --phones 100").unwrap_err().contains("--phones 100"));
         assert_eq!(phones("--concurrency 200 --phones 100 --scenario get"), Ok(100));
+        assert_eq!(
+            ["codes", "send,check=2"].map(|name| phones(&format!("--scenario {name}"))),
+            [Ok(0), Ok(0)]
+        );
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub(crate) struct Plan {
     pub(crate) backend: Arc<Backend>,
     /// The enrolled phones.
     pub(crate) phones: Vec<Phone>,
-    /// Challenges that exist before the run.
+    /// Challenges and codes that exist before the run.
     pub(crate) prepared: Prepared,
     /// The work of the virtual users.
     pub(crate) scenario: Scenario,
@@ -30,13 +30,17 @@ pub(crate) struct Plan {
     pub(crate) ended: AtomicU64,
 }
 
-/// Challenges that requests of a mix need.
+/// Challenges and codes that requests of a mix need.
 #[derive(Default)]
 pub(crate) struct Prepared {
     /// SID of a pending challenge of each phone; empty if the scenario needs none.
     pub(crate) pending: Vec<String>,
     /// Signed answers that were not sent, each with the number of its phone.
     pub(crate) answers: Mutex<Vec<(usize, SignedAnswer)>>,
+    /// Number of codes that were sent, to the phone numbers from 0 on.
+    pub(crate) code_count: u64,
+    /// Number of these codes that were checked.
+    pub(crate) checked: AtomicU64,
 }
 
 impl Prepared {
@@ -44,13 +48,20 @@ impl Prepared {
     pub(crate) fn take_answer(&self) -> Option<(usize, SignedAnswer)> {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
+
+    /// Returns a phone number whose code was not checked before, or `None` if all have been checked.
+    pub(crate) fn take_code(&self) -> Option<u64> {
+        let number = self.checked.fetch_add(1, Ordering::Relaxed);
+        (number < self.code_count).then_some(number)
+    }
 }
 
 impl Plan {
     /// Returns the index of the phone whose turn it is. Phones take turns, so that in the scenario `poll` the interval
-    /// between two polls of a phone is constant.
+    /// between two polls of a phone is constant. Returns 0 if there are no phones.
     pub(crate) fn phone_index(&self, iteration: u64) -> usize {
-        usize::try_from(iteration % self.phones.len() as u64).unwrap_or_default()
+        let index = iteration.checked_rem(self.phones.len() as u64).unwrap_or_default();
+        usize::try_from(index).unwrap_or_default()
     }
 
     /// Builds the request that creates a challenge for a phone.

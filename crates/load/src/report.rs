@@ -46,6 +46,7 @@ impl Report {
     fn unit(&self) -> &'static str {
         match self.settings.scenario {
             Scenario::Cycle => "cycle",
+            Scenario::Codes => "code",
             Scenario::Poll => "poll",
             Scenario::Requests(_) => "request",
         }

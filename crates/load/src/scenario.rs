@@ -1,4 +1,4 @@
-//! The work of a virtual user: full cycles, single requests, or polls.
+//! The work of a virtual user: full cycles, one-time codes, single requests, or polls.
 
 use std::cell::RefCell;
 use std::time::Instant;
@@ -64,6 +64,7 @@ impl<'a> VirtualUser<'a> {
             self.is_measured = start.is_measured;
             let result = match &self.plan.scenario {
                 Scenario::Cycle => self.cycle(start.at).await,
+                Scenario::Codes => self.codes(start).await,
                 Scenario::Poll => self.request(Step::List, start).await,
                 Scenario::Requests(mix) => self.request(mix.step(start.number), start).await,
             };
@@ -99,29 +100,44 @@ impl<'a> VirtualUser<'a> {
         self.check(Step::Read, require_approved(&reply))
     }
 
-    /// Sends a single request, with whichever phone has its turn.
+    /// Has a code sent to a phone number that no other iteration uses, and checks it.
+    async fn codes(&mut self, start: Start) -> Result<(), Interrupted> {
+        let plan = self.plan;
+        self.send(Step::Send, start.at, plan.backend.send_code(&plan.target, start.number)).await?;
+        let request = plan.backend.check_code(&plan.target, start.number);
+        let reply = self.send(Step::Check, Instant::now(), request).await?;
+        self.check(Step::Check, require_approved(&reply))
+    }
+
+    /// Sends a single request, with whichever phone has its turn if it needs one.
     async fn request(&mut self, step: Step, start: Start) -> Result<(), Interrupted> {
         let plan = self.plan;
+        let (target, prepared) = (&plan.target, &plan.prepared);
         let index = plan.phone_index(start.number);
-        let phone = &plan.phones[index];
+        let phone = || &plan.phones[index];
         let request = match step {
-            Step::Create => plan.create_challenge(phone),
-            Step::List => phone.list_pending(&plan.target),
-            Step::Get => phone.get_challenge(&plan.target, &plan.prepared.pending[index]),
+            Step::Create => plan.create_challenge(phone()),
+            Step::List => phone().list_pending(target),
+            Step::Get => phone().get_challenge(target, &prepared.pending[index]),
             Step::Answer => {
-                let Some((index, answer)) = plan.prepared.take_answer() else {
-                    return Err(Interrupted::Exhausted);
-                };
-                plan.phones[index].answer(&plan.target, &answer)
+                let (index, answer) = prepared.take_answer().ok_or(Interrupted::Exhausted)?;
+                plan.phones[index].answer(target, &answer)
             }
-            Step::Read => plan.read_challenge(phone, &plan.prepared.pending[index]),
-            Step::Service => plan.backend.read_service(&plan.target),
+            Step::Read => plan.read_challenge(phone(), &prepared.pending[index]),
+            Step::Service => plan.backend.read_service(target),
+            // The first numbers belong to the prepared codes.
+            Step::Send => plan.backend.send_code(target, prepared.code_count + start.number),
+            Step::Check => {
+                let number = prepared.take_code().ok_or(Interrupted::Exhausted)?;
+                plan.backend.check_code(target, number)
+            }
         };
         let reply = self.send(step, start.at, request).await?;
-        if step == Step::Get {
-            self.check(step, phone.parse_challenge(&reply)).map(drop)?;
+        match step {
+            Step::Get => self.check(step, phone().parse_challenge(&reply)).map(drop),
+            Step::Check => self.check(step, require_approved(&reply)),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Returns the next of the phones that only this user uses.
@@ -169,10 +185,10 @@ fn challenge_sid(reply: &Reply) -> Result<String, Failure> {
     ChallengeView::parse(reply).map(|challenge| challenge.sid.into_owned())
 }
 
-/// Checks that the challenge in a response is approved.
+/// Checks that the challenge or the verification in a response is approved.
 fn require_approved(reply: &Reply) -> Result<(), Failure> {
     match ChallengeView::parse(reply)?.status.as_ref() {
         "approved" => Ok(()),
-        status => Err(Failure::Unexpected(format!("the answered challenge is {status}"))),
+        status => Err(Failure::Unexpected(format!("what was approved is {status}"))),
     }
 }

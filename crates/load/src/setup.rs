@@ -1,4 +1,4 @@
-//! Prepares a run and removes what it created: phones, challenges, and the service.
+//! Prepares a run and removes what it created: phones, challenges, codes, and the service.
 
 use std::cell::Cell;
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use crate::backend::{Backend, ChallengeView, Credentials};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::measurement::Step;
-use crate::options::{Scenario, Settings};
+use crate::options::{Mix, Scenario, Settings};
 use crate::phones::{Enroller, Phone, SignedAnswer, identity};
 use crate::plan::Prepared;
 use crate::progress::Progress;
@@ -46,7 +46,8 @@ impl Setup {
     ) -> Result<Self, CliError> {
         let target = Target::resolve(&settings.host).await?;
         let mut client = Client::new(&target);
-        let backend = Backend::open(&mut client, &target, credentials, settings.service).await?;
+        let has_codes = settings.scenario.has_codes();
+        let backend = Backend::open(&mut client, &target, credentials, settings.service, has_codes).await?;
         let run_id = format!("{:x}", clock.now().micros());
         drop(client);
         Ok(Self { target: Arc::new(target), backend: Arc::new(backend), settings, clock, run_id })
@@ -70,11 +71,11 @@ impl Setup {
             .map_err(|failure| failure.explain("enroll a phone"))
     }
 
-    /// Creates the challenges that the scenario needs.
+    /// Creates the challenges, and sends the codes, that the scenario needs.
     ///
     /// # Errors
-    /// Returns an error if a challenge cannot be created, fetched or signed.
-    pub(crate) async fn prepare_challenges(&self, phones: &[Phone]) -> Result<Prepared, CliError> {
+    /// Returns an error if a challenge cannot be created, fetched or signed, or a code cannot be sent.
+    pub(crate) async fn prepare_requests(&self, phones: &[Phone]) -> Result<Prepared, CliError> {
         let Scenario::Requests(mix) = &self.settings.scenario else { return Ok(Prepared::default()) };
         let expiration_date = self.clock.now().plus_seconds(PREPARED_LIFETIME_SECONDS).to_string();
         let create = async |client: &mut Client<'_>, phone: &Phone| {
@@ -100,7 +101,20 @@ impl Setup {
         let explain = |failure: Failure| failure.explain("prepare a challenge");
         let pending = self.for_each("preparing", pending_count, create_pending).await.map_err(explain)?;
         let answers = self.for_each("preparing", answer_count, sign_answer).await.map_err(explain)?;
-        Ok(Prepared { pending, answers: Mutex::new(answers) })
+        let code_count = self.prepare_codes(mix).await?;
+        Ok(Prepared { pending, answers: Mutex::new(answers), code_count, ..Prepared::default() })
+    }
+
+    /// Sends the codes that the requests of a mix check, and returns their number.
+    async fn prepare_codes(&self, mix: &Mix) -> Result<u64, CliError> {
+        let count = if mix.contains(Step::Check) { self.settings.challenges } else { 0 };
+        let send = async |client: &mut Client<'_>, number: usize| {
+            let request = self.backend.send_code(&self.target, number as u64)?;
+            client.send(request).await?.require_success().map(drop)
+        };
+        let sent = self.for_each("preparing", count, send).await;
+        sent.map_err(|failure| failure.explain("send a code"))?;
+        Ok(count as u64)
     }
 
     /// Deletes what the run has created: the service, or the users of the phones if the service existed before.

@@ -77,6 +77,23 @@ async fn full_cycles_are_counted_measured_and_cleaned_up() {
 }
 
 #[tokio::test]
+async fn codes_are_sent_and_checked() {
+    let fixture = LoadFixture::new();
+    let report = fixture.report("--scenario codes --duration 500ms --warmup 0s --concurrency 4");
+    let completed = report["completed"].as_u64().unwrap();
+    assert!(completed >= 4, "{report}");
+    assert_eq!((&report["unit"], &report["failed"]), (&"code".into(), &0.into()), "{report}");
+    assert_eq!(step_counts(&report), ["send", "check"].map(|step| (step, completed)), "{report}");
+    assert_eq!(fixture.service_count().await, 0, "the service of the run still exists");
+
+    // The run ends when every prepared code is checked.
+    let mix = "--scenario send,check=2 --challenges 40 --concurrency 4 --duration 20s --warmup 0s";
+    let report = fixture.report(mix);
+    assert_eq!(report["failed"], 0, "{report}");
+    assert!(step_counts(&report).contains(&("check", 40)), "{report}");
+}
+
+#[tokio::test]
 async fn fixed_rate_is_kept() {
     let fixture = LoadFixture::new();
     let report = fixture.report("--scenario service --rate 50 --duration 2s --warmup 100ms --phones 1");
