@@ -18,6 +18,7 @@ pub mod public_key;
 pub mod sid;
 pub mod signature;
 pub mod totp_secret;
+pub mod verification;
 
 use std::sync::LazyLock;
 
@@ -42,6 +43,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("sid", sid::check),
     ("signature", signature::check),
     ("totp_secret", totp_secret::check),
+    ("verification", verification::check),
 ];
 
 /// The time of the test vectors, in seconds since the epoch: 2026-01-01T00:00:00Z.

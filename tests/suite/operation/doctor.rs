@@ -55,6 +55,7 @@ on_every_database! {
         created(&world.backend().post(&format!("/v2/Services/{service}/Webhooks"), &webhook).await);
         let url = "http://127.0.0.1:9/";
         world.command(&["outlet", "create", "--kind", "http", "--channel", "sms", "--name", "Gateway", "--url", url]);
+        world.command(&["outlet", "create", "--kind", "capture", "--channel", "call", "--name", "File", "--path", "/tmp/calls"]);
         let mut world = world;
         for beside in [true, false] {
             if !beside {
@@ -76,6 +77,7 @@ on_every_database! {
             assert_found(&ill, "warning", "webhook host", "127.0.0.1 resolves to an address that is not public");
             let unlimited = "1 outlet may send any number of messages to all countries";
             assert_found(&ill, "warning", "limits on codes", unlimited);
+            assert_found(&ill, "warning", "outlets", "1 outlet of the kind capture");
             let limits = ["--max-codes-per-service-per-hour", "9", "--verification-countries", "AT"];
             assert_found(&findings(&mut doctor(&world, &limits)), "ok", "limits on codes", "1 outlet");
             let ill = findings(&mut doctor(&world, &["--webhook-allow-network", "127.0.0.0/8", "--online"]));

@@ -1,4 +1,4 @@
-//! Checks whether outlets that cost money for each message have limits.
+//! Checks whether outlets that cost money for each message have limits, and whether outlets only record messages.
 
 use domain::Channel;
 use domain::outlets::{Outlet, OutletKind};
@@ -14,12 +14,27 @@ pub(super) fn check_configured(report: &mut Report, options: &ServeOptions) {
     }
 }
 
-/// Checks the limits if an account has an outlet for text messages or calls.
+/// Checks the outlets of all accounts: the limits if there are outlets for text messages or calls, and whether outlets
+/// only record messages.
 pub(super) fn check_stored(report: &mut Report, options: &ServeOptions, outlets: &[Outlet]) {
-    match outlets.iter().filter(|outlet| is_costly(outlet)).count() {
-        0 => {}
-        1 => check_limits(report, options, "1 outlet"),
-        many => check_limits(report, options, &format!("{many} outlets")),
+    if let Some(count) = describe_count(outlets, is_costly) {
+        check_limits(report, options, &count);
+    }
+    if let Some(count) = describe_count(outlets, |outlet| outlet.kind == OutletKind::Capture) {
+        report.warning(
+            "outlets",
+            format!("{count} of the kind capture"),
+            "they write codes to a file instead of sending them, so delete them on a server with users",
+        );
+    }
+}
+
+/// Returns how many outlets match, in words, or `None` if there are none.
+fn describe_count(outlets: &[Outlet], matches: impl Fn(&Outlet) -> bool) -> Option<String> {
+    match outlets.iter().filter(|outlet| matches(outlet)).count() {
+        0 => None,
+        1 => Some("1 outlet".to_owned()),
+        many => Some(format!("{many} outlets")),
     }
 }
 
