@@ -16,7 +16,8 @@ use zeroize::Zeroizing;
 
 use crate::Sealable;
 
-/// The HMAC key with which API key secrets are hashed, and tokens for delivery reports are made, 256 bits. It cannot be printed, and is wiped when dropped.
+/// The HMAC key with which API key secrets are hashed and tokens for delivery reports are made, 256 bits. It cannot be
+/// printed, and is wiped when dropped.
 pub struct HashingKey {
     bytes: Zeroizing<[u8; 32]>,
     key: hmac::Key,
@@ -45,6 +46,7 @@ impl HashingKey {
         self.hmac(&[sid.to_string().as_bytes(), &[0], secret.as_bytes()])
     }
 
+    /// Returns the HMAC-SHA256 of these parts, one after the other.
     pub(crate) fn hmac(&self, parts: &[&[u8]]) -> hmac::Tag {
         let mut context = hmac::Context::with_key(&self.key);
         parts.iter().for_each(|part| context.update(part));
