@@ -47,14 +47,14 @@ def clean_environment():
 class Server:
     """A running server on a free port of 127.0.0.1, with an account of its own. Killed at the end of a `with` block."""
 
-    def __init__(self, binary, storage, *, account=None, log=None):
+    def __init__(self, binary, storage, *, account=None, log=None, levels="warn"):
         self.account = account or {
             "COUNTERSIGN_ACCOUNT_SID": f"AC{secrets.token_hex(16)}",
             "COUNTERSIGN_AUTH_TOKEN": secrets.token_hex(16),
         }
         began = time.monotonic()
         self.process = subprocess.Popen(
-            [binary, "serve", "--listen", "127.0.0.1:0", "--log", "warn", *storage],
+            [binary, "serve", "--listen", "127.0.0.1:0", "--log", levels, *storage],
             env=clean_environment() | self.account,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

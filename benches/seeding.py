@@ -1,4 +1,4 @@
-"""Fills a new database with random entities, factors, challenges and audit records, for benches/scale."""
+"""Fills a new database with random entities, factors, challenges, verifications and audit records, for benches/scale."""
 
 import dataclasses
 import json
@@ -27,6 +27,10 @@ COLUMNS = {
     "notification_platform",
     "challenges": "sid account_sid service_sid entity_sid factor_sid created_at updated_at expires_at responded_at "
     "factor_type status identity message fields hidden_details answer_digest",
+    "verifications": "sid account_sid service_sid recipient recipient_key channel status is_custom sends checks "
+    "expires_at closed_at created_at updated_at",
+    "verification_attempts": "sid account_sid service_sid verification_sid recipient recipient_key number_prefix channel "
+    "country code_length locale is_converted message_status expires_at created_at updated_at",
     "audit_log": "sid account_sid request_sid created_at actor_type actor event_type resource_sid address data",
 }
 
@@ -43,6 +47,7 @@ class Sizes:
     entities: int
     challenges: int
     audit_share: float
+    verifications: int
 
 
 def milliseconds(micros):
@@ -129,6 +134,34 @@ class Rows:
                 if answered_at:
                     event = f"challenge.{status}"
                     yield "audit_log", self.audit(answered_at, "device", factor_text, event, text, data)
+
+
+    def verifications(self):
+        """Yields closed verifications of the last 25 days, oldest first, each with one attempt."""
+        if not self.sizes.verifications:
+            return
+        step = 25 * DAY_US // self.sizes.verifications
+        at = self.now - 25 * DAY_US - 2 * 3_600_000_000
+        for _ in range(self.sizes.verifications):
+            at += step
+            service = self.services[random.randrange(self.sizes.entities)]
+            time_bytes = milliseconds(at)
+            sid, attempt = (time_bytes + os.urandom(10) for _ in range(2))
+            country, code = random.choice([("AT", "+43664"), ("DE", "+49151"), ("GB", "+447700")])
+            number = f"{code}{random.randrange(10_000_000):07d}"
+            is_approved = random.random() < 0.8
+            expires_at = at + 600_000_000
+            ended_at = at + 20_000_000 if is_approved else expires_at
+            status = "approved" if is_approved else "expired"
+            times = (expires_at, ended_at, at, ended_at)
+            yield "verifications", (sid, self.account, service, number, number, "sms", status, 0, 1, 0, *times)
+            yield (
+                "verification_attempts",
+                (
+                    *(attempt, self.account, service, sid, number, number, number[:-4], "sms", country, 6, "en"),
+                    *(int(is_approved), "sent", expires_at, at, ended_at),
+                ),
+            )
 
 
 def secondary_indexes(kind):
@@ -232,12 +265,12 @@ def fill(sink, rows, report):
             sink.insert(table, batches[table])
             batches[table].clear()
 
-    for source in [rows.enrollments(), rows.challenges()]:
+    for source in [rows.enrollments(), rows.challenges(), rows.verifications()]:
         for table, row in source:
             batches[table].append(row)
             if len(batches[table]) >= BATCH_ROWS:
-                # Factors and challenges refer to entities, and push factors to factors.
-                for parent in ["entities", "factors"]:
+                # Factors and challenges refer to entities, push factors to factors, and attempts to verifications.
+                for parent in ["entities", "factors", "verifications"]:
                     if table not in ["entities", parent]:
                         flush(parent)
                 challenges += len(batches[table]) if table == "challenges" else 0

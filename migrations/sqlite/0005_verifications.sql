@@ -65,6 +65,8 @@ CREATE INDEX verification_attempts_of_service ON verification_attempts (service_
 CREATE INDEX verification_attempts_of_verification ON verification_attempts (verification_sid, created_at, sid);
 CREATE INDEX verification_attempts_to_recipient ON verification_attempts (account_sid, recipient_key, created_at, sid);
 CREATE INDEX verification_attempts_to_country ON verification_attempts (account_sid, country, created_at, sid);
+CREATE INDEX verification_attempts_through_channel ON verification_attempts (account_sid, channel, created_at, sid);
+CREATE INDEX verification_attempts_of_conversion ON verification_attempts (account_sid, is_converted, created_at, sid);
 CREATE INDEX verification_attempts_to_prefix ON verification_attempts (service_sid, number_prefix, created_at, sid);
 
 CREATE TABLE rate_limits (

@@ -73,37 +73,59 @@ pub struct AttemptFilter {
 
 impl AttemptFilter {
     /// Returns a query that selects `columns` of the account's attempts that match.
+    ///
+    /// Databases cannot know which of several conditions matches the fewest attempts. Therefore only the first given one
+    /// of verification, recipient, service, country, channel and conversion is written as a plain comparison with the
+    /// column. The others are comparisons with an expression, for which no index can be used.
     fn query(&self, columns: &str, account_sid: AccountSid) -> ListQuery {
+        let is_converted = self.conversion.map(|conversion| conversion == Conversion::Converted);
+        let conditions = [
+            (
+                self.verification_sid.map(|sid| bind![sid]),
+                "verification_sid = ?",
+                "COALESCE(verification_sid, verification_sid) = ?",
+            ),
+            (
+                self.recipient.as_ref().map(|recipient| bind![recipient.key()]),
+                "recipient_key = ?",
+                "recipient_key || '' = ?",
+            ),
+            (
+                self.service_sid.map(|sid| bind![sid]),
+                "service_sid = ?",
+                "COALESCE(service_sid, service_sid) = ?",
+            ),
+            (self.country.map(|country| bind![country.as_str()]), "country = ?", "country || '' = ?"),
+            (self.channel.map(|channel| bind![channel.as_str()]), "channel = ?", "channel || '' = ?"),
+            (
+                is_converted.map(|is_converted| bind![i64::from(is_converted)]),
+                "is_converted = ?",
+                "is_converted + 0 = ?",
+            ),
+        ];
+        // The indexes of verifications and services do not begin with the account. The function hides its column, so
+        // that they are used instead of that of the account.
+        let has_other_index =
+            self.verification_sid.is_some() || self.recipient.is_none() && self.service_sid.is_some();
+        let of_account =
+            if has_other_index { "COALESCE(account_sid, account_sid) = ?" } else { "account_sid = ?" };
         let mut query =
-            ListQuery::select(columns, "verification_attempts").filter("account_sid = ?", bind![account_sid]);
+            ListQuery::select(columns, "verification_attempts").filter(of_account, bind![account_sid]);
+        let mut is_indexed = false;
+        for (values, plain, unindexed) in conditions {
+            let Some(values) = values else { continue };
+            query = query.filter(if is_indexed { unindexed } else { plain }, values);
+            is_indexed = true;
+        }
         if let Some(from) = self.from {
             query = query.filter("created_at >= ?", bind![from]);
         }
         if let Some(to) = self.to {
             query = query.filter("created_at < ?", bind![to]);
         }
-        if let Some(recipient) = &self.recipient {
-            query = query.filter("recipient_key = ?", bind![recipient.key()]);
-        }
         if let Some(prefix) = &self.prefix {
             let prefix = prefix.as_str();
             query = query.filter("substr(recipient_key, 1, length(?)) = ?", bind![prefix, prefix]);
-        }
-        if let Some(country) = &self.country {
-            query = query.filter("country = ?", bind![country.as_str()]);
-        }
-        if let Some(channel) = self.channel {
-            query = query.filter("channel = ?", bind![channel.as_str()]);
-        }
-        if let Some(service_sid) = self.service_sid {
-            query = query.filter("service_sid = ?", bind![service_sid]);
-        }
-        if let Some(verification_sid) = self.verification_sid {
-            query = query.filter("verification_sid = ?", bind![verification_sid]);
-        }
-        if let Some(conversion) = self.conversion {
-            let is_converted = conversion == Conversion::Converted;
-            query = query.filter("is_converted = ?", bind![i64::from(is_converted)]);
         }
         query
     }

@@ -1,9 +1,11 @@
 //! Attempts to deliver the codes of verifications.
 
+use std::num::NonZeroU32;
+
 use domain::verifications::{
-    Attempt, AttemptSummary, Conversion, DeliveryProgress, DestinationPrefix, MessageOptions,
+    Attempt, AttemptSummary, Conversion, DeliveryProgress, DestinationPrefix, MessageOptions, PrefixTraffic,
 };
-use domain::{AttemptSid, Channel, Country, Parameter as _, Recipient};
+use domain::{AttemptSid, Channel, Country, Parameter as _, PhoneNumber, Recipient};
 use serde_json::json;
 use store::{AttemptFilter, Conflict, Error, Store};
 
@@ -21,6 +23,7 @@ contract! {
     summary_without_attempts_is_zero,
     only_the_latest_attempt_of_a_verification_is_converted,
     progress_and_error_code_of_an_attempt_are_recorded,
+    traffic_to_a_prefix_is_that_of_the_newest_attempts,
 }
 
 /// Inserts a verification with its parents. Returns an attempt of it, which is not inserted.
@@ -225,4 +228,46 @@ async fn progress_and_error_code_of_an_attempt_are_recorded(store: Store) {
     for earlier in DeliveryProgress::Delivered.earlier() {
         assert!(!transact!(store, |tx| tx.set_attempt_progress(before.sid, earlier, None, NOW)).unwrap());
     }
+}
+
+async fn traffic_to_a_prefix_is_that_of_the_newest_attempts(store: Store) {
+    let (attempt, other) = (new_attempt(&store).await, new_attempt(&store).await);
+    let number = |last: &str| Recipient::from_stored(format!("+43664123{last}"));
+    let at = |seconds| NOW.plus_seconds(seconds);
+    let to = |to: Recipient, seconds, is_converted| {
+        changed(attempt, |attempt| {
+            (attempt.sid, attempt.to, attempt.is_converted) = (sid(), to, is_converted);
+            attempt.created_at = at(seconds);
+        })
+    };
+    let elsewhere = changed(other, |other| (other.to, other.created_at) = (number("0001"), at(3)));
+    add(
+        &store,
+        [
+            to(number("0001"), 0, true),
+            to(number("0002"), 1, true),
+            to(number("0003"), 2, false),
+            to(number("0004"), 3, false),
+            to(number("0005"), 4, true),
+            to(Recipient::from_stored("+436641240001".to_owned()), 3, true),
+            to(Recipient::from_stored("ann@example.com".to_owned()), 3, true),
+            elsewhere,
+        ],
+    )
+    .await;
+    let traffic = async |from, to, most| {
+        let most = NonZeroU32::new(most).unwrap();
+        let number = PhoneNumber::from_stored("+436641239999".to_owned());
+        let service_sid = attempt.service_sid;
+        transact!(store, |tx| tx.prefix_traffic(service_sid, &number, at(from)..at(to), most)).unwrap()
+    };
+    let expected = |total, converted, oldest: Option<i64>| PrefixTraffic {
+        summary: AttemptSummary { total, converted },
+        oldest: oldest.map(at),
+    };
+    // The start of the span is exclusive, its end inclusive.
+    assert_eq!(traffic(0, 3, 10).await, expected(3, 1, Some(1)));
+    assert_eq!(traffic(-1, 4, 10).await, expected(5, 3, Some(0)));
+    assert_eq!(traffic(-1, 4, 2).await, expected(2, 1, Some(3)));
+    assert_eq!(traffic(4, 9, 10).await, expected(0, 0, None));
 }

@@ -212,6 +212,7 @@ const UNROUTED: &[(&str, Unrouted)] = &[
     ("UPDATE challenges SET metadata = $5", Unrouted::FactorOfChallenge),
     ("WHERE push_factors.credential_sid = $1", Unrouted::ByCredential),
     ("FROM verification_attempts WHERE account_sid = $1", Unrouted::ByAccount),
+    ("FROM verification_attempts WHERE COALESCE(account_sid, account_sid) = $1", Unrouted::ByAccount),
     ("FROM verification_attempts WHERE sid = $1 AND account_sid = $2", Unrouted::ByAccount),
     ("DELETE FROM access_tokens WHERE sid IN", Unrouted::Housekeeping),
     ("DELETE FROM challenges WHERE sid IN", Unrouted::Housekeeping),

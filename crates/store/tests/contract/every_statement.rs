@@ -239,6 +239,15 @@ async fn list_messages(db: &mut Read, rows: Rows) -> Result<(), Error> {
         AttemptFilter { service_sid: Some(attempt.service_sid), from, ..any() },
         AttemptFilter { verification_sid: Some(attempt.verification_sid), from, ..any() },
         AttemptFilter { conversion: Some(Conversion::Converted), from, ..any() },
+        AttemptFilter {
+            recipient: Some(attempt.to.clone()),
+            country: attempt.country,
+            channel: Some(Channel::Sms),
+            service_sid: Some(attempt.service_sid),
+            conversion: Some(Conversion::Converted),
+            from,
+            ..any()
+        },
     ];
     for filter in &filters {
         for page in &pages() {
