@@ -2,8 +2,9 @@
 //! permits reports about one message.
 
 use actix_web::HttpResponse;
+use actix_web::http::Method;
 use domain::verifications::{DeliveryProgress, DeliveryReport};
-use domain::{Expected, Problem};
+use domain::{Code, Expected, Problem};
 use web::{Form, PathParameters};
 
 use crate::error::Error;
@@ -25,10 +26,23 @@ pub(crate) async fn receive(request: ReceivedRequest) -> Result<HttpResponse, Er
     let ReceivedRequest { state, http, pattern, body, .. } = request;
     let parameters = PathParameters { pattern, path: http.match_info().as_str() };
     let attempt = state.app.reported_attempt(parameters.get("Token").unwrap_or_default())?;
-    let form = Form::parse_body(&http, body?)?;
+    let form = Form::parse_body(&http, body.map_err(too_large)?)?;
     let query = Form::parse_query(http.query_string())?;
-    state.app.record_delivery_report(attempt, parse_report(&form, &query)?).await?;
+    let report = parse_report(&form, &query)?;
+    // A route for GET also serves HEAD, which must not change anything.
+    if *http.method() != Method::HEAD {
+        state.app.record_delivery_report(attempt, report).await?;
+    }
     Ok(HttpResponse::Ok().content_type("text/plain").body(ACKNOWLEDGMENT))
+}
+
+/// Returns the problem of a body that was discarded because it is not small. Large bodies are kept only for authenticated
+/// callers, which this endpoint does not have.
+fn too_large(problem: Problem) -> Problem {
+    match problem.code() {
+        Code::Unauthenticated => Code::PayloadTooLarge.into(),
+        _ => problem,
+    }
 }
 
 fn parse_report(form: &Form, query: &Form) -> Result<DeliveryReport, Problem> {
@@ -44,7 +58,7 @@ fn parse_report(form: &Form, query: &Form) -> Result<DeliveryReport, Problem> {
     let expected = || Expected::new("must be a status such as delivered, undelivered or DELIVRD");
     let progress =
         DeliveryProgress::from_report(status).ok_or_else(|| Problem::invalid(name, &expected()))?;
-    // Gateways also report codes of their own, such as `000`. Those that are no number say nothing here.
+    // `000` and 0 mean no error. Codes that are not numbers are ignored.
     let error_code = find(&ERROR_NAMES)?.and_then(|(_, code)| code.parse().ok()).filter(|code| *code != 0);
     Ok(DeliveryReport { progress, error_code })
 }

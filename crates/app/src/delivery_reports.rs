@@ -9,7 +9,7 @@ use serde_json::json;
 use store::Write;
 
 use crate::App;
-use crate::delivery::MESSAGE_FAILED_CODE;
+use crate::delivery::failure_code;
 use crate::error::Error;
 use crate::outbox::Outbox;
 
@@ -37,7 +37,7 @@ impl App {
     /// or that arrives after a later one, changes nothing.
     ///
     /// # Errors
-    /// Fails with 20404 if the attempt does not exist. Also fails if the database fails.
+    /// Fails with 20404 if the attempt or its service does not exist. Also fails if the database fails.
     pub async fn record_delivery_report(
         &self,
         reference: AttemptReference,
@@ -48,8 +48,10 @@ impl App {
         self.write_with_outbox(async move |tx: &mut Write, outbox: &Outbox| {
             let attempt = tx.lock_attempt(reference.service_sid, reference.attempt_sid).await?;
             let attempt = attempt.ok_or_else(Error::not_found)?;
+            // The rows of a deleted service stay until housekeeping removes them.
+            tx.service(attempt.account_sid, attempt.service_sid).await?.ok_or_else(Error::not_found)?;
             let is_failure = report.progress.is_failure();
-            let error_code = is_failure.then(|| report.error_code.unwrap_or(MESSAGE_FAILED_CODE));
+            let error_code = is_failure.then(|| report.error_code.unwrap_or(failure_code(attempt.channel)));
             let is_news = tx.set_attempt_progress(attempt.sid, report.progress, error_code, now).await?;
             if let (true, Some(error_code)) = (is_news, error_code) {
                 let text = format!("the outlet reports that the message is {}", report.progress.as_str());

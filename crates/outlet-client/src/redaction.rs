@@ -1,5 +1,5 @@
 //! What an outcome may repeat of the words of a server. Servers quote what they received, and an outcome ends up in logs
-//! and alerts, so codes, texts, recipients and secrets are masked.
+//! and alerts, so codes, texts, recipients, URLs for reports and secrets are masked.
 
 use domain::{Recipient, Secret};
 use percent_encoding::utf8_percent_encode;
@@ -29,6 +29,11 @@ impl Redactor {
         }
         if let Some(secret) = secret {
             texts.extend(encodings(secret.expose()));
+        }
+        if let Some(url) = &message.report_url {
+            // The URL, and the token at its end.
+            texts.extend(encodings(url));
+            texts.extend(url.rsplit('/').next().map(str::to_owned));
         }
         texts.extend(spellings(message.code.expose()));
         if let Recipient::Phone(number) = &message.to {
@@ -126,6 +131,23 @@ mod tests {
             ("two\r\nlines\u{1b}[0m", "two  lines [0m"),
         ] {
             assert_eq!(redact(said), kept, "{said}");
+        }
+    }
+
+    #[test]
+    fn url_for_reports_is_masked_whole_and_by_its_token() {
+        let report_url =
+            Some("https://verify.example.com/countersign/v1/DeliveryReports/AaIq-82_".to_owned());
+        let redactor = Redactor::new(&Message { report_url, ..text_message() }, None);
+        for (said, kept) in [
+            ("bad https://verify.example.com/countersign/v1/DeliveryReports/AaIq-82_", "bad …"),
+            (
+                "dlr-url=https%3A%2F%2Fverify.example.com%2Fcountersign%2Fv1%2FDeliveryReports%2FAaIq-82_",
+                "dlr-url=…",
+            ),
+            ("cannot call /DeliveryReports/AaIq-82_", "cannot call /DeliveryReports/…"),
+        ] {
+            assert_eq!(redactor.reason(said), kept, "{said}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! How messages reach the gateway.
 
 use harness::{Answer, wait_until};
+use reqwest::Method;
 use serde_json::json;
 
 use super::{Gateway, NUMBER};
@@ -59,7 +60,9 @@ on_every_database! {
             let report = [("MessageSid", "SM1"), ("MessageStatus", "undelivered"), ("ErrorCode", "30005")];
             let accepted = gateway_side.post(path, &report).await;
             assert_eq!((accepted.status, accepted.text.as_str()), (200, "ACK/Jasmin"));
+            assert_eq!(accepted.header("content-type"), Some("text/plain"));
         }
+        assert_eq!(gateway_side.post(path, &[("status", "failed")]).await.status, 200);
         let after = data().await;
         assert_eq!((&after["message_status"], &after["error_code"]), (&json!("undelivered"), &json!("30005")));
         let alerts = backend.get("/v1/Alerts", &[]).await.json();
@@ -73,6 +76,18 @@ on_every_database! {
             assert_eq!((&after["message_status"], &after["error_code"]), (&json!(expected), &json!(null)));
         }
 
+        // A request for the headers alone is no report.
+        let other = created(&gateway.send_to("+4366412345679", "sms", &[]).await);
+        let other = other["send_code_attempts"][0]["attempt_sid"].as_str().unwrap().to_owned();
+        let message = gateway.message(2).await;
+        let url = message["report_url"].as_str().unwrap().strip_prefix("https://verify.example.com").unwrap();
+        let head = gateway_side.send_json(Method::HEAD, &format!("{url}?status=delivered"), None).await;
+        assert_eq!(head.status, 200);
+        let attempt = backend.get(&format!("/v2/Attempts/{other}"), &[]).await.json();
+        assert_ne!(attempt["channel_data"]["message_status"], "delivered");
+        let large = "x".repeat(5000);
+        assert_error(&gateway_side.post(path, &[("status", &large)]).await, 413, 20413);
+
         // The token is looked at first.
         let forged = format!("{}A", &path[..path.len() - 1]);
         let forged = if forged == path { format!("{}B", &path[..path.len() - 1]) } else { forged };
@@ -80,6 +95,11 @@ on_every_database! {
         assert_error(&gateway_side.post(path, &[]).await, 400, 20001);
         assert_error(&gateway_side.post(path, &[("status", "perhaps")]).await, 400, 60306);
         assert_eq!(data().await["message_status"], "read");
+
+        // A deleted service has no messages.
+        let service = format!("/v2/Services/{}", gateway.service);
+        assert_eq!(backend.delete(&service, &[]).await.status, 204);
+        assert_error(&gateway_side.post(url, &[("status", "delivered")]).await, 404, 20404);
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 use tracing::warn;
 
 use crate::App;
-use crate::delivery::MESSAGE_FAILED_CODE;
+use crate::delivery::message::MESSAGE_FAILED_CODE;
 use crate::error::Error;
 
 /// Error code for webhook failures whose cause has no error code of its own.

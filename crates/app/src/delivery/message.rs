@@ -9,7 +9,9 @@ use domain::locales::Locale;
 use domain::messages::ComposedMessage;
 use domain::outlets::{Outlet, OutletChoice};
 use domain::templates::Template;
-use domain::verifications::{Attempt, MessageOptions, OneTimeCode, Status, Verification, VerificationTarget};
+use domain::verifications::{
+    Attempt, DeliveryProgress, MessageOptions, OneTimeCode, Status, Verification, VerificationTarget,
+};
 use domain::{Channel, Sealed, Service, Timestamp};
 use outlet_client::{Message, Outcome, OutletSettings};
 use serde_json::json;
@@ -27,6 +29,14 @@ pub(crate) const MESSAGE_FAILED_CODE: u32 = 30008;
 
 /// Error code for mail that failed for a reason without an error code of its own.
 const MAIL_FAILED_CODE: u32 = 60603;
+
+/// Returns the error code of a message that failed for a reason without an error code of its own.
+pub(crate) const fn failure_code(channel: Channel) -> u32 {
+    match channel {
+        Channel::Email => MAIL_FAILED_CODE,
+        Channel::Sms | Channel::Call | Channel::Whatsapp => MESSAGE_FAILED_CODE,
+    }
+}
 
 /// The stored data that a message needs, read in one transaction.
 struct MessageContext {
@@ -55,6 +65,9 @@ impl Senders {
         if context.verification.status(now) != Status::Pending {
             return Ok(AttemptResult::skipped("the verification is no longer pending"));
         }
+        if context.attempt.progress.is_some_and(DeliveryProgress::is_delivered) {
+            return Ok(AttemptResult::skipped("the outlet has reported that the message arrived"));
+        }
         let code = app.master_keys.open(&context.code, &context.verification.sid.to_string())?;
         let composed = match context.wording(now).compose(code.expose()) {
             Ok(composed) => composed,
@@ -81,8 +94,10 @@ impl Senders {
         message: &Message,
         now: Timestamp,
     ) -> Result<Outcome, Error> {
-        let gone =
-            |reason: &str| Outcome::Refused { code: context.default_code(), reason: reason.to_owned() };
+        let gone = |reason: &str| Outcome::Refused {
+            code: failure_code(context.attempt.channel),
+            reason: reason.to_owned(),
+        };
         let configured = &app.configured_outlets;
         let settings: Cow<'_, OutletSettings> = match (work.outlet, &context.outlet) {
             (OutletChoice::TestServer, _) => {
@@ -208,13 +223,6 @@ impl MessageContext {
             locale: message.locale.clone(),
         });
         Outcome::Accepted { provider_id: Some("captured by test mode".to_owned()) }
-    }
-
-    const fn default_code(&self) -> u32 {
-        match self.attempt.channel {
-            Channel::Email => MAIL_FAILED_CODE,
-            Channel::Sms | Channel::Call | Channel::Whatsapp => MESSAGE_FAILED_CODE,
-        }
     }
 
     /// Converts the outlet's outcome to the result of the attempt, with an alert if the message failed.

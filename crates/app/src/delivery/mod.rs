@@ -38,7 +38,7 @@ mod settings;
 mod webhook;
 mod worker;
 
-pub(crate) use crate::delivery::message::MESSAGE_FAILED_CODE;
+pub(crate) use crate::delivery::message::failure_code;
 pub use crate::delivery::senders::Senders;
 pub use crate::delivery::settings::{DeliverySettings, WorkerError};
 pub use crate::delivery::worker::DeliveryWorker;

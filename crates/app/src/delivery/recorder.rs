@@ -123,12 +123,13 @@ async fn write(app: &App, lease_holder: &str, attempts: Vec<FinishedAttempt>) ->
                 attempts.iter().partition(|attempt| attempt.next == Next::Delivered);
             let delivered = delivered.iter().map(|it| (it.delivery.id, it.to_record(), it.ended_at));
             tx.record_delivered(&lease_holder, &delivered.collect::<Vec<_>>()).await?;
-            for attempt in &attempts {
+            for attempt in attempts.iter().filter(|attempt| attempt.next == Next::Delivered) {
                 record_progress(tx, attempt).await?;
             }
             let mut enqueued = false;
             for attempt in others {
-                enqueued |= record_undelivered(tx, &lease_holder, &outbox, attempt).await?;
+                let is_news = record_progress(tx, attempt).await?;
+                enqueued |= record_undelivered(tx, &lease_holder, &outbox, attempt, is_news).await?;
             }
             Ok::<_, Error>(enqueued)
         })
@@ -139,25 +140,26 @@ async fn write(app: &App, lease_holder: &str, attempts: Vec<FinishedAttempt>) ->
     Ok(())
 }
 
-/// Stores how far the message of a verification got, if its delivery is finished.
-async fn record_progress(tx: &mut Write, attempt: &FinishedAttempt) -> Result<(), Error> {
-    let Work::Message(message) = &attempt.delivery.work else { return Ok(()) };
+/// Stores how far the message of a verification got, if its delivery is finished. Returns `false` if the outlet has
+/// already reported as much or more about the message.
+async fn record_progress(tx: &mut Write, attempt: &FinishedAttempt) -> Result<bool, Error> {
+    let Work::Message(message) = &attempt.delivery.work else { return Ok(true) };
     let (progress, error_code) = match attempt.next {
         Next::Delivered => (DeliveryProgress::Sent, None),
         Next::Failed => (DeliveryProgress::Failed, attempt.result.error_code),
-        Next::Skipped | Next::Retry(_) => return Ok(()),
+        Next::Skipped | Next::Retry(_) => return Ok(true),
     };
-    tx.set_attempt_progress(message.attempt_sid, progress, error_code, attempt.ended_at).await?;
-    Ok(())
+    Ok(tx.set_attempt_progress(message.attempt_sid, progress, error_code, attempt.ended_at).await?)
 }
 
-/// Records an attempt that did not succeed, and raises its alert if no retry follows. Returns whether the alert may
-/// have enqueued a delivery.
+/// Records an attempt that did not succeed, and raises its alert if no retry follows and `is_news` is set. Returns
+/// whether the alert may have enqueued a delivery.
 async fn record_undelivered(
     tx: &mut Write,
     lease_holder: &str,
     outbox: &Outbox,
     attempt: &FinishedAttempt,
+    is_news: bool,
 ) -> Result<bool, Error> {
     let FinishedAttempt { delivery, result, next, ended_at, .. } = attempt;
     if !tx.record_attempt(lease_holder, delivery, &attempt.to_record(), *next, *ended_at).await? {
@@ -168,7 +170,7 @@ async fn record_undelivered(
         Some(DeadToken { factor_sid, token, registered_at }) => {
             tx.mark_unreachable(*factor_sid, token, *registered_at).await?
         }
-        None => true,
+        None => is_news,
     };
     match &result.alert {
         Some(alert) if *next == Next::Failed && is_news => match delivery.work {

@@ -35,7 +35,7 @@ use crate::verifications::{VerificationWithAttempts, about};
 /// Seconds of the period to which the limit on messages of a service applies.
 const HOUR_SECONDS: i64 = 3600;
 
-/// Seconds of the period in which messages to numbers with the same prefix count, and for which they are then refused.
+/// Seconds of the period in which messages to numbers with the same prefix count.
 const PREFIX_SECONDS: i64 = 12 * HOUR_SECONDS;
 
 /// Warning code for a message in the default text, because its locale has no translation.
@@ -224,7 +224,8 @@ impl Send {
         if self.is_landline && skips_landlines && self.new.channel == Channel::Sms {
             return Err(Code::Landline.into());
         }
-        let is_limited = self.cap.is_some() || self.prefix_cap.is_some();
+        let has_prefix_cap = self.prefix_cap.is_some() && self.new.to.phone_number().is_some();
+        let is_limited = self.cap.is_some() || has_prefix_cap;
         let is_checked = self.new.has_risk_check && (self.is_country_blocked || is_limited);
         let account_sid = self.service.account_sid;
         let is_exempt = match self.new.to.phone_number() {

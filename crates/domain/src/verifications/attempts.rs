@@ -159,9 +159,9 @@ impl DeliveryProgress {
         Self::ALL.into_iter().find(|progress| progress.as_str() == word)
     }
 
-    /// Returns the state that a provider reports with this word, or `None` if the word is unknown. Understands the
-    /// statuses of messages and calls of the managed service, the message states of SMPP (version 3.4, appendix B) in
-    /// any case, and the numbers of Kannel's delivery reports.
+    /// Returns the state that an outlet reports with this word, or `None` if the word is unknown. Understands the
+    /// statuses of messages and calls of the managed service, the message states of SMPP 3.4 (section 5.2.28 and
+    /// appendix B) in any case, Jasmin's `ESME_ROK`, and the numbers of Kannel's delivery reports.
     pub fn from_report(word: &str) -> Option<Self> {
         Some(match word.to_ascii_lowercase().as_str() {
             "accepted" | "queued" | "scheduled" | "buffered" | "4" => Self::Queued,
@@ -179,18 +179,36 @@ impl DeliveryProgress {
         })
     }
 
-    /// Returns the states that come before this one. A report that arrives late does not lead back to them.
+    /// Returns the states from which a message can reach this one. A late report never returns a message to one of
+    /// them, and a failure is never replaced by another one.
     pub fn earlier(self) -> impl Iterator<Item = Self> {
-        Self::ALL.into_iter().take_while(move |progress| *progress != self)
+        Self::ALL.into_iter().filter(move |progress| progress.rank() < self.rank())
+    }
+
+    /// Returns the place of this state in the order in which a message passes through them.
+    const fn rank(self) -> u8 {
+        match self {
+            Self::Queued => 0,
+            Self::Sending => 1,
+            Self::Sent => 2,
+            Self::Undelivered | Self::Failed => 3,
+            Self::Delivered => 4,
+            Self::Read => 5,
+        }
     }
 
     /// Returns whether the message did not arrive.
     pub const fn is_failure(self) -> bool {
         matches!(self, Self::Undelivered | Self::Failed)
     }
+
+    /// Returns whether the message arrived.
+    pub const fn is_delivered(self) -> bool {
+        matches!(self, Self::Delivered | Self::Read)
+    }
 }
 
-/// What names an attempt in the URL of its delivery reports.
+/// The attempt that the token in the URL of a delivery report names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttemptReference {
     /// Service to which the attempt belongs.
@@ -199,12 +217,12 @@ pub struct AttemptReference {
     pub attempt_sid: AttemptSid,
 }
 
-/// What a provider reports about a message.
+/// What an outlet reports about a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeliveryReport {
     /// How far the message got.
     pub progress: DeliveryProgress,
-    /// The provider's error code; `None` if it reports none.
+    /// The outlet's error code; `None` if it reports none.
     pub error_code: Option<u32>,
 }
 
@@ -389,12 +407,12 @@ mod tests {
     }
 
     #[test]
-    fn words_of_providers_are_understood() {
+    fn status_words_of_outlets_map_to_progress() {
         for (words, progress) in [
             // Statuses of messages and of calls at Twilio.
-            ("accepted scheduled queued", DeliveryProgress::Queued),
+            ("accepted scheduled queued buffered", DeliveryProgress::Queued),
             ("sending initiated ringing", DeliveryProgress::Sending),
-            ("sent in-progress", DeliveryProgress::Sent),
+            ("sent in-progress answered ESME_ROK", DeliveryProgress::Sent),
             ("delivered completed", DeliveryProgress::Delivered),
             ("read", DeliveryProgress::Read),
             ("undelivered busy no-answer canceled", DeliveryProgress::Undelivered),
@@ -403,7 +421,7 @@ mod tests {
             ("ENROUTE ACCEPTD UNKNOWN 8", DeliveryProgress::Sent),
             ("DELIVRD 1", DeliveryProgress::Delivered),
             ("UNDELIV EXPIRED DELETED 2", DeliveryProgress::Undelivered),
-            ("REJECTD 16", DeliveryProgress::Failed),
+            ("REJECTD rejected 16", DeliveryProgress::Failed),
             ("4", DeliveryProgress::Queued),
         ] {
             for word in words.split(' ') {
@@ -414,5 +432,9 @@ mod tests {
         assert!(DeliveryProgress::Failed.is_failure() && !DeliveryProgress::Sent.is_failure());
         let earlier: Vec<_> = DeliveryProgress::Sent.earlier().collect();
         assert_eq!(earlier, [DeliveryProgress::Queued, DeliveryProgress::Sending]);
+        for failure in [DeliveryProgress::Undelivered, DeliveryProgress::Failed] {
+            assert!(failure.earlier().all(|earlier| !earlier.is_failure()), "{failure:?}");
+            assert!(DeliveryProgress::Delivered.earlier().any(|earlier| earlier == failure), "{failure:?}");
+        }
     }
 }
