@@ -206,16 +206,16 @@ class Jasmin:
         with socket.create_connection(("127.0.0.1", self.ports["console_port"]), 5) as console:
             def read():
                 """Returns what the console prints until it waits for the next line."""
-                told = b""
-                while not told.endswith((b"jcli : ", b"> ")):
-                    told += console.recv(4096)
-                return told.decode(errors="replace")
+                output = b""
+                while not output.endswith((b"jcli : ", b"> ")):
+                    output += console.recv(4096)
+                return output.decode(errors="replace")
 
             for line in SETUP.format(operator_port=self.operator.port, password=PASSWORD).strip().splitlines():
                 console.sendall(f"{line}\r\n".encode())
-                told = read()
-                if "Error" in told or "Unknown" in told:
-                    raise Failed(f"Jasmin's console refused {line}: {told}")
+                output = read()
+                if "Error" in output or "Unknown" in output:
+                    raise Failed(f"Jasmin's console refused {line}: {output}")
 
 
 def run(countersign, processes, prove):
@@ -226,8 +226,8 @@ def run(countersign, processes, prove):
     write(processes.folder / "password", PASSWORD, 0o600)
     outlet = countersign.create_outlet(recipe("Jasmin", {"http://jasmin:1401": f"http://127.0.0.1:{jasmin.port}"}))
 
-    told = countersign.command("outlet", "test", outlet, "--to", "+4366412345678")
-    require("outlet test", told.startswith("accepted"), told)
+    output = countersign.command("outlet", "test", outlet, "--to", "+4366412345678")
+    require("outlet test", output.startswith("accepted"), output)
     require("test message", b"123456" in operator.receive("+4366412345678"))
     prove("outlet test sends a text with the documented command")
 
@@ -248,7 +248,7 @@ def run(countersign, processes, prove):
 
     write(processes.folder / "wrong", f"x{PASSWORD[1:]}", 0o600)
     countersign.command("outlet", "update", outlet, "--secret-file", "wrong")
-    told = countersign.refusal("outlet", "test", outlet, "--to", "+4366412345678")
-    refused = "30008" in told and "Authentication failure" in told and PASSWORD not in told
-    require("a wrong password", refused, told)
+    output = countersign.refusal("outlet", "test", outlet, "--to", "+4366412345678")
+    refused = "30008" in output and "Authentication failure" in output and PASSWORD not in output
+    require("a wrong password", refused, output)
     prove("wrong password is reported with the words of Jasmin, and not printed")

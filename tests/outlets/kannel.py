@@ -150,8 +150,8 @@ def run(countersign, processes, prove):
     countersign.start("--public-url", f"http://127.0.0.1:{port}", port=port)
     outlet = create_outlet(countersign, processes, kannel)
 
-    told = countersign.command("outlet", "test", outlet, "--to", "+4366412345678")
-    require("outlet test", told.startswith("accepted"), told)
+    output = countersign.command("outlet", "test", outlet, "--to", "+4366412345678")
+    require("outlet test", output.startswith("accepted"), output)
     require("test message", "123456" in kannel.receive("+4366412345678"))
     prove("outlet test sends a text with the documented command")
 
@@ -183,7 +183,7 @@ def run(countersign, processes, prove):
 
     write(processes.folder / "wrong", f"x{PASSWORD}", 0o600)
     countersign.command("outlet", "update", outlet, "--secret-file", "wrong")
-    told = countersign.refusal("outlet", "test", outlet, "--to", "+4366412345678")
-    refused = "30008" in told and "Authorization failed" in told and PASSWORD not in told
-    require("a wrong password", refused, told)
+    output = countersign.refusal("outlet", "test", outlet, "--to", "+4366412345678")
+    refused = "30008" in output and "Authorization failed" in output and PASSWORD not in output
+    require("a wrong password", refused, output)
     prove("wrong password is reported with the words of Kannel, and not printed")

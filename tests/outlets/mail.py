@@ -205,8 +205,8 @@ def run(countersign, processes, prove):
     }))
     trusting = ["--outlet-ca", str(exim.authority)]
 
-    told = countersign.command("outlet", "test", outlet, "--to", "test@example.com", *trusting)
-    require("outlet test", told.startswith("accepted"), told)
+    output = countersign.command("outlet", "test", outlet, "--to", "test@example.com", *trusting)
+    require("outlet test", output.startswith("accepted"), output)
     exim.receive("test@example.com")
     prove("outlet test delivers a mail with the documented command")
 
@@ -243,19 +243,19 @@ def run(countersign, processes, prove):
     prove("mail that the server defers is sent again, with the same Message-ID")
 
     processes.stop("exim")
-    verify_later("eve@example.com", "a lost connection", exim.start)
+    verify_later("eve@example.com", "a server that is down", exim.start)
     prove("mail to a server that is down is sent when it is back")
 
-    told = countersign.refusal("outlet", "test", outlet, "--to", "test@example.com")
-    require("an unknown authority", "60603" in told and "UnknownIssuer" in told, told)
+    output = countersign.refusal("outlet", "test", outlet, "--to", "test@example.com")
+    require("an unknown authority", "60603" in output and "UnknownIssuer" in output, output)
     prove("server whose certificate authority is not in --outlet-ca gets nothing")
 
-    told = countersign.refusal("outlet", "test", outlet, "--to", "ann@other.example", *trusting)
-    require("a refused recipient", "60603" in told and "no such domain" in told, told)
+    output = countersign.refusal("outlet", "test", outlet, "--to", "ann@other.example", *trusting)
+    require("a refused recipient", "60603" in output and "no such domain" in output, output)
     prove("refusal of a recipient is reported with the words of the server")
 
     write(processes.folder / "wrong", f"x{PASSWORD}", 0o600)
     countersign.command("outlet", "update", outlet, "--secret-file", "wrong")
-    told = countersign.refusal("outlet", "test", outlet, "--to", "test@example.com", *trusting)
-    require("a wrong password", "60604" in told and "535" in told and PASSWORD not in told, told)
+    output = countersign.refusal("outlet", "test", outlet, "--to", "test@example.com", *trusting)
+    require("a wrong password", "60604" in output and "535" in output and PASSWORD not in output, output)
     prove("wrong password is reported as such, and not printed")

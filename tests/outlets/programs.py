@@ -153,7 +153,7 @@ def run_supabase(supabase, captured, code_to, prove):
     message = json.loads(captured.read_text().splitlines()[-1])
     expect("captured message", (message["channel"], message["to"]), ("whatsapp", f"+{phone}"))
     require("the right code", supabase.accepts(phone, message["code"]))
-    prove("Supabase Auth does the same with WhatsApp")
+    prove("Supabase Auth sends a code by WhatsApp, and accepts it")
 
     unknown = {"To": "+447400123457", "Code": code}
     supabase.fail("VerificationCheck", unknown, 404, 20404)

@@ -178,12 +178,12 @@ class Countersign:
         listen = ["--listen", f"127.0.0.1:{port}"]
         self.processes.start("countersign", [self.binary, "serve", *listen, *self.data, *login, *options])
 
-        def port():
+        def listening():
             self.processes.require_running("countersign")
             log = self.processes.log("countersign").read_text()
             return re.search(r"^countersign listening on http://127\.0\.0\.1:(\d+)$", log, re.MULTILINE)
 
-        self.port = int(wait_for("start of countersign", port)[1])
+        self.port = int(wait_for("start of countersign", listening)[1])
 
     def failed_attempts(self):
         """Returns the number of failed attempts to send a message that will be repeated."""

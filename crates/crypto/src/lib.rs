@@ -9,7 +9,7 @@
 //! | How are access tokens, with which phones enroll, issued, checked and opened? | [`enrollment`] |
 //! | How are secrets encrypted for storage? | [`seal`] |
 //! | How are secrets of API keys hashed and compared? | [`api_keys`] |
-//! | Who may report what became of a message? | [`report_tokens`] |
+//! | How are the URLs for delivery reports protected? | [`report_tokens`] |
 //! | How is it detected that an audit record was changed or removed? | [`audit`] |
 //! | How are secrets compared? | [`constant_time`] |
 //! | How does a software phone sign? | [`signing`] |

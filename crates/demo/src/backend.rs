@@ -58,7 +58,7 @@ impl Backend {
     }
 
     /// Sends a POST to `path` that must be refused with `status`, prints the exchange, and returns the error.
-    pub(crate) async fn create_refused(
+    pub(crate) async fn post_expecting_refusal(
         &self,
         path: &str,
         form: &[(&str, &str)],

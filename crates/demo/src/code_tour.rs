@@ -122,7 +122,7 @@ impl CodeTour {
     async fn check_wrong_code(&self, service: &str, code: &str) -> Result<(), CliError> {
         self.start_step(
             "The user mistypes the code",
-            "Up to five codes may be checked. Each check is counted before its result is known.",
+            "The server counts wrong codes. The fifth one ends the checks.",
         )
         .await;
         let check = self.check(service, NUMBER, &mistyped(code)).await?;
@@ -153,7 +153,7 @@ impl CodeTour {
         .await;
         let path = check_path(service);
         let form = [("To", NUMBER), ("Code", code)];
-        let refused = self.backend.create_refused(&path, &form, CHECK, 404).await?;
+        let refused = self.backend.post_expecting_refusal(&path, &form, CHECK, 404).await?;
         self.printer.check(refused["code"] == 20404, "There is no open verification of this phone number.")
     }
 
@@ -173,7 +173,7 @@ impl CodeTour {
     async fn send_mail_again(&mut self, service: &str, code: &str) -> Result<(), CliError> {
         self.start_step(
             "The user asks for the mail once more",
-            "While a verification is open, the same code is sent again, at most five times.",
+            "While a verification is open, the same code is sent again. A verification has at most five messages.",
         )
         .await;
         self.verify(service, ADDRESS, "email").await?;
@@ -193,7 +193,7 @@ impl CodeTour {
         }
         self.printer.print_remark("Five requests with wrong codes are not shown.");
         let form = [("To", ADDRESS), ("Code", code)];
-        let refused = self.backend.create_refused(&check_path(service), &form, CHECK, 429).await?;
+        let refused = self.backend.post_expecting_refusal(&check_path(service), &form, CHECK, 429).await?;
         self.printer.check(refused["code"] == 60202, "No code is accepted until the verification expires.")
     }
 

@@ -23,7 +23,7 @@ pub(crate) enum Step {
     Read,
     /// The backend reads the service.
     Service,
-    /// The backend has a one-time code sent.
+    /// The backend requests a one-time code.
     Send,
     /// The backend checks the right one-time code.
     Check,

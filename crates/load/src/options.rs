@@ -30,7 +30,8 @@ pub struct LoadOptions {
     /// Work of the virtual users: `cycle` for full sign-ins of five requests (create, list, get, answer, read), `codes`
     /// for one-time codes by text message (send, check), `poll` for phones that only list their pending challenges, or
     /// single requests with optional weights, such as `create` or `get=3,list=1`. Requests: create, list, get, answer,
-    /// read, service, send, check. For codes, the account needs an outlet for text messages
+    /// read, service, send, check. For codes, the account needs an outlet for text messages; use one
+    /// of the kind capture, because the phone numbers may be in use. A service in --service must permit custom codes
     #[arg(long, default_value = "cycle")]
     scenario: Scenario,
 

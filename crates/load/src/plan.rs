@@ -39,7 +39,7 @@ pub(crate) struct Prepared {
     pub(crate) answers: Mutex<Vec<(usize, SignedAnswer)>>,
     /// Number of codes that were sent, to the phone numbers from 0 on.
     pub(crate) code_count: u64,
-    /// Number of these codes that were checked.
+    /// Number of calls of [`take_code`](Self::take_code).
     pub(crate) checked: AtomicU64,
 }
 

@@ -25,7 +25,7 @@ const PAUSE_AFTER_NO_RESPONSE: std::time::Duration = std::time::Duration::from_m
 enum Interrupted {
     /// A request failed.
     Failed,
-    /// There is nothing left to do: all prepared challenges are answered.
+    /// No prepared challenge or code is left.
     Exhausted,
 }
 
@@ -100,7 +100,7 @@ impl<'a> VirtualUser<'a> {
         self.check(Step::Read, require_approved(&reply))
     }
 
-    /// Has a code sent to a phone number that no other iteration uses, and checks it.
+    /// Requests a code for a phone number that no other iteration uses, and checks it.
     async fn codes(&mut self, start: Start) -> Result<(), Interrupted> {
         let plan = self.plan;
         self.send(Step::Send, start.at, plan.backend.send_code(&plan.target, start.number)).await?;
@@ -189,6 +189,6 @@ fn challenge_sid(reply: &Reply) -> Result<String, Failure> {
 fn require_approved(reply: &Reply) -> Result<(), Failure> {
     match ChallengeView::parse(reply)?.status.as_ref() {
         "approved" => Ok(()),
-        status => Err(Failure::Unexpected(format!("what was approved is {status}"))),
+        status => Err(Failure::Unexpected(format!("expected status approved, got {status}"))),
     }
 }

@@ -19,7 +19,7 @@ pub(crate) struct ServeOptions {
     pub(crate) listen: SocketAddr,
 
     /// URL at which clients reach the server, such as `https://verify.example.com`. If not set, it is derived from each
-    /// request
+    /// request, and outlets get no URL for delivery reports
     #[arg(long, env = "COUNTERSIGN_PUBLIC_URL")]
     pub(crate) public_url: Option<String>,
 
@@ -240,9 +240,8 @@ pub(crate) struct LimitOptions {
     #[arg(long, env = "COUNTERSIGN_MAX_CODES_PER_SERVICE_PER_HOUR", default_value_t = 0)]
     pub(crate) max_codes_per_service_per_hour: u32,
 
-    /// Number of one-time codes that one service sends within twelve hours to phone numbers that differ only in their
-    /// last four digits, from which on more are refused while fewer than a fifth of them were approved; 0 disables the
-    /// limit
+    /// Number of one-time codes per service within twelve hours to phone numbers that differ only in their last four
+    /// digits. Beyond it, codes are refused while fewer than a fifth of the newest were approved; 0 disables the limit
     #[arg(long, env = "COUNTERSIGN_MAX_CODES_PER_PREFIX", default_value_t = 0)]
     pub(crate) max_codes_per_prefix: u32,
 }
