@@ -2,8 +2,8 @@
 //! crate `phonenumber` contains.
 
 use domain::{Country, Parameter as _, PhoneNumber};
-use phonenumber::Type;
-use phonenumber::metadata::DATABASE;
+use phonenumber::metadata::{DATABASE, Descriptor};
+use phonenumber::{Metadata, Type};
 
 /// The kind of line to which a phone number belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +34,18 @@ pub fn facts(number: &PhoneNumber) -> NumberFacts {
     let Ok(parsed) = phonenumber::parse(None, number.as_str()) else {
         return NumberFacts { country: None, line: Line::Unknown, is_valid: false };
     };
+    let is_valid = parsed.is_valid();
+    // The crate looks numbers up without the zeros with which they begin after the country code, as in Italy.
+    if parsed.national().zeros() > 0 {
+        let national = parsed.national().to_string();
+        let plan = plan_with_zeros(&parsed, &national);
+        let country = plan.and_then(|plan| Country::from_parameter(plan.id()).ok());
+        return NumberFacts {
+            country,
+            line: plan.map_or(Line::Unknown, |plan| line(plan, &national)),
+            is_valid,
+        };
+    }
     let country = parsed.country().id().and_then(|id| Country::from_parameter(id.as_ref()).ok());
     let line = match parsed.number_type(&DATABASE) {
         Type::Mobile | Type::Pager => Line::Mobile,
@@ -41,7 +53,26 @@ pub fn facts(number: &PhoneNumber) -> NumberFacts {
         Type::Voip => Line::Voip,
         _ => Line::Unknown,
     };
-    NumberFacts { country, line, is_valid: parsed.is_valid() }
+    NumberFacts { country, line, is_valid }
+}
+
+/// Returns the first plan with the country code of a number that contains its national number.
+fn plan_with_zeros(parsed: &phonenumber::PhoneNumber, national: &str) -> Option<&'static Metadata> {
+    let regions = DATABASE.region(&parsed.code().value())?;
+    let mut plans = regions.into_iter().filter_map(|region| DATABASE.by_id(region));
+    plans.find(|plan| plan.descriptors().general().is_match(national))
+}
+
+/// Returns the kind of line of a national number in its plan.
+fn line(plan: &Metadata, national: &str) -> Line {
+    let plans = plan.descriptors();
+    let is = |descriptor: Option<&Descriptor>| descriptor.is_some_and(|it| it.is_match(national));
+    match (is(plans.mobile()), is(plans.fixed_line()), is(plans.voip())) {
+        (true, false, _) => Line::Mobile,
+        (false, true, _) => Line::Landline,
+        (false, false, true) => Line::Voip,
+        _ => Line::Unknown,
+    }
 }
 
 #[cfg(test)]
@@ -62,6 +93,14 @@ mod tests {
         assert_eq!(look_up("+14165550100").0, at("CA"));
         assert_eq!(look_up("+447400123456"), (at("GB"), Line::Mobile, true));
         assert_eq!(look_up("+2391234567").0, at("ST"));
+    }
+
+    #[test]
+    fn zeros_after_the_country_code_are_part_of_the_number() {
+        let at = |country: &str| Some(country.to_owned());
+        assert_eq!(look_up("+390212345678"), (at("IT"), Line::Landline, true));
+        assert_eq!(look_up("+393123456789"), (at("IT"), Line::Mobile, true));
+        assert_eq!(look_up("+2250123456789"), (at("CI"), Line::Mobile, true));
     }
 
     #[test]
