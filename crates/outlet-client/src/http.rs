@@ -18,7 +18,8 @@ use crate::transport::{self, MAX_JSON_BYTES, MAX_TEXT_BYTES, Response, Transport
 /// Sends `message` through an outlet of this kind.
 pub(crate) async fn send(http: &Transport, settings: &HttpSettings, message: &Message) -> Outcome {
     let redactor = Redactor::new(message, settings.secret());
-    let max_bytes = if settings.parses_json() { MAX_JSON_BYTES } else { MAX_TEXT_BYTES };
+    let reads_body = settings.parses_json() || matches!(settings.success(), SuccessRule::Text(_));
+    let max_bytes = if reads_body { MAX_JSON_BYTES } else { MAX_TEXT_BYTES };
     match Response::to(build_request(http, settings, message), max_bytes).await {
         Ok(response) => outcome(settings, &response, &redactor),
         Err(reason) => transport::no_response(&reason, &redactor),

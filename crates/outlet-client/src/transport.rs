@@ -73,13 +73,15 @@ impl Response {
     /// Sends a request and reads the response, of whose body about `max_bytes` are read.
     ///
     /// # Errors
-    /// Returns a description of the failure if no complete response arrives in time.
+    /// Returns a description of the failure if the status and the headers of the response do not arrive in time.
     pub(crate) async fn to(request: RequestBuilder, max_bytes: usize) -> Result<Self, String> {
         let read = async {
             let mut response = request.send().await?;
             let mut body = Vec::new();
+            // The status says whether the message was accepted, even if the rest of the response does not arrive. With
+            // another attempt, the recipient would get the message twice.
             while body.len() < max_bytes
-                && let Some(chunk) = response.chunk().await?
+                && let Ok(Some(chunk)) = response.chunk().await
             {
                 body.extend_from_slice(&chunk);
             }

@@ -197,6 +197,16 @@ async fn lost_connections_and_slow_servers_are_tried_again() {
 }
 
 #[tokio::test]
+async fn status_counts_even_if_the_rest_of_the_response_is_lost() {
+    let cut = |status: &str| Answer::HangUp(format!("HTTP/1.1 {status}\r\nContent-Length: 10\r\n\r\nok"));
+    let receiver = Receiver::start([cut("200 OK"), cut("400 Bad Request"), cut("503 Service Unavailable")]);
+    for expected in ["accepted None", "refused 30008 HTTP 400: ok", "retry None 30008 HTTP 503: ok"] {
+        let outcome = send(parameters(&receiver, "/send"), &text_message()).await;
+        assert_eq!(describe(&outcome), expected);
+    }
+}
+
+#[tokio::test]
 async fn server_certificates_are_checked() {
     let (authority, other) = (Authority::new(), Authority::new());
     let mut config = authority.server(&authority, rustls::ALL_VERSIONS);
