@@ -219,7 +219,7 @@ impl App {
             .await
     }
 
-    /// Deletes an outlet. Messages that are still pending are sent through another outlet, if there is one.
+    /// Deletes an outlet. Messages that are still pending fail, with an alert.
     ///
     /// # Errors
     /// Fails with 20404 if the outlet does not exist. Also fails if the database fails.

@@ -57,13 +57,27 @@ impl Senders {
         app: &App,
         delivery: &Delivery,
         work: &MessageWork,
-        now: Timestamp,
+        mut now: Timestamp,
     ) -> Result<AttemptResult, Error> {
-        let Some(context) = MessageContext::read(app, delivery, work).await? else {
-            return Ok(AttemptResult::skipped("the verification is closed"));
-        };
-        if context.verification.status(now) != Status::Pending {
-            return Ok(AttemptResult::skipped("the verification is no longer pending"));
+        let closed = || AttemptResult::skipped("the verification is closed");
+        let Some(mut context) = MessageContext::read(app, delivery, work).await? else { return Ok(closed()) };
+        if let Some((outlet, rate)) = context.outlet.as_ref().and_then(|outlet| Some((outlet, outlet.rate?)))
+        {
+            self.pacing.turn(outlet.sid, rate).await;
+            // Meanwhile the verification may have ended, and the outlet may have got other settings.
+            let Some(current) = MessageContext::read(app, delivery, work).await? else { return Ok(closed()) };
+            (context, now) = (current, app.now());
+        }
+        match context.verification.status(now) {
+            Status::Pending => {}
+            Status::Expired => {
+                let reason = "the code expired before the message was sent".to_owned();
+                let outcome = Outcome::Refused { code: failure_code(context.attempt.channel), reason };
+                return Ok(context.result(app, delivery, work, outcome, now));
+            }
+            Status::Approved | Status::Canceled | Status::MaxAttemptsReached => {
+                return Ok(AttemptResult::skipped("the verification is no longer pending"));
+            }
         }
         if context.attempt.progress.is_some_and(DeliveryProgress::is_delivered) {
             return Ok(AttemptResult::skipped("the outlet has reported that the message arrived"));
@@ -117,10 +131,6 @@ impl Senders {
             (OutletChoice::Stored(_), Some(outlet)) => Cow::Owned(app.open_outlet(outlet)?),
             (OutletChoice::Stored(_), None) => return Ok(gone("the outlet was deleted")),
         };
-        if let Some((outlet, rate)) = context.outlet.as_ref().and_then(|outlet| Some((outlet, outlet.rate?)))
-        {
-            self.pacing.turn(outlet.sid, rate).await;
-        }
         let key = match &context.outlet {
             Some(outlet) => outlet.version(),
             None => work.outlet.to_string(),
