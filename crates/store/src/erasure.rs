@@ -33,9 +33,6 @@ impl Write {
             self.execute("DELETE FROM credentials", bind![]).await?;
             self.execute("DELETE FROM outlets", bind![]).await?;
         }
-        self.execute("DELETE FROM safe_numbers WHERE true", bind![]).await?;
-        self.execute("DELETE FROM templates", bind![]).await?;
-        self.execute("DELETE FROM outlets", bind![]).await?;
         if !keeps_accounts {
             self.execute("DELETE FROM api_keys", bind![]).await?;
             self.execute("DELETE FROM accounts WHERE sid <> $1", bind![kept_account]).await?;
