@@ -19,7 +19,7 @@ pub(crate) fn strip_json_suffix(request: &mut ServiceRequest) {
 }
 
 /// Returns the URI with `.json` removed from its path, or `None` if the path has no such suffix or begins with none of
-/// [`VERSIONS`]. No SID, identity or phone number contains a dot. The unique name of a rate limit may end with the suffix;
+/// [`VERSIONS`]. No SID, identity or phone number contains a dot, and no mail address has the top-level domain `json`. The unique name of a rate limit may end with the suffix;
 /// a path with such a name needs the suffix once more, or the SID.
 fn without_suffix(uri: &Uri) -> Option<Uri> {
     let path = uri.path().strip_suffix(SUFFIX)?;

@@ -65,10 +65,12 @@ impl<'r, C: CallerClass> Lookup<'r, C> {
         PhoneNumber::from_parameter(&self.recipient("PhoneNumber")).map_err(|_| Problem::not_found())
     }
 
-    /// Returns the text of a parameter that may be a phone number or a mail address. Some clients percent-encode the plus
-    /// sign, which the router leaves encoded.
+    /// Returns the text of a parameter that may be a phone number or a mail address. The router leaves `%`, `/` and `+`
+    /// encoded.
     fn recipient(&self, name: &str) -> String {
-        self.parameter(name).replace("%2B", "+").replace("%2b", "+")
+        let plus = self.parameter(name).replace("%2B", "+").replace("%2b", "+");
+        // The percent sign comes last, so that nothing is decoded twice.
+        plus.replace("%2F", "/").replace("%2f", "/").replace("%25", "%")
     }
 
     /// Returns the SID or the unique name of the rate limit in the path. Its parameter is `RateLimitSid` in the paths of
@@ -239,7 +241,7 @@ impl Resource<Backend> for OpenVerification {
         let service = lookup.app.service(lookup.account_sid(), lookup.sid("ServiceSid")?).await?;
         let target =
             VerificationTarget::from_path(&lookup.recipient("Sid")).ok_or_else(Problem::not_found)?;
-        let verification = lookup.app.open_verification(service.account_sid, service.sid, target).await?;
+        let verification = lookup.app.pending_verification(service.account_sid, service.sid, target).await?;
         Ok(Self { service, verification })
     }
 }

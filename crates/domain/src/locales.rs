@@ -115,6 +115,15 @@ impl Locale {
     pub fn is_installed(self) -> bool {
         INSTALLED.contains(&self.tag)
     }
+
+    /// Returns the locale of the default text for this one: the same, another one of its language, or English.
+    pub fn of_default_text(self) -> Self {
+        match self.tag {
+            _ if self.is_installed() => self,
+            "pt" => Self::from_tag("pt-BR").unwrap_or(Self::ENGLISH),
+            _ => Self::ENGLISH,
+        }
+    }
 }
 
 /// Accepts tags regardless of case.

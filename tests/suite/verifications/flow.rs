@@ -106,6 +106,14 @@ on_every_database! {
         assert_error(&refused, 429, 60202);
         assert!(refused.header("retry-after").is_some());
         assert_error(&gateway.send(&[]).await, 429, 60202);
+        // Otherwise a backend that cancels it would permit further guesses.
+        let path = format!("{}/{sid}", gateway.path());
+        let backend = gateway.world.backend();
+        assert_error(&backend.get(&path, &[]).await, 404, 20404);
+        for status in ["canceled", "approved"] {
+            assert_error(&backend.post(&path, &[("Status", status)]).await, 404, 20404);
+        }
+        assert_error(&gateway.send(&[]).await, 429, 60202);
         // Another recipient, and another service, are not concerned.
         assert_eq!(gateway.send_to("+4366412345679", "sms", &[]).await.status, 201);
     }
@@ -146,6 +154,12 @@ on_every_database! {
         assert_eq!(gateway.message(1).await["code"], "ABCD");
         created(&gateway.send(&[("CustomCode", "1234567890")]).await);
         assert_eq!(gateway.message(2).await["code"], "1234567890");
+        // The code is sent again, so its length is reported.
+        let again = created(&gateway.send(&[]).await);
+        assert_eq!(gateway.message(3).await["code"], "1234567890");
+        let attempt = again["send_code_attempts"][2]["attempt_sid"].as_str().unwrap();
+        let attempt = backend.get(&format!("/v2/Attempts/{attempt}"), &[]).await.json();
+        assert_eq!(attempt["channel_data"]["code_length"], 10, "{attempt}");
         let checked = created(&gateway.check(&[("To", NUMBER), ("Code", "ABCD")]).await);
         assert_eq!(checked["status"], "pending");
         let checked = created(&gateway.check(&[("To", NUMBER), ("Code", "1234567890")]).await);
@@ -177,5 +191,64 @@ on_every_database! {
         let right = [("To", NUMBER), ("Code", code), payment[0], payment[1]];
         let checked = created(&gateway.check(&right).await);
         assert_eq!((&checked["status"], &checked["amount"]), (&json!("approved"), &json!("€ 39,99")));
+    }
+}
+
+on_every_database! {
+    async fn code_confirms_only_the_payment_with_which_it_was_sent(world: World) {
+        let gateway = Gateway::new(world).await;
+        let service = format!("/v2/Services/{}", gateway.service);
+        assert_eq!(gateway.world.backend().post(&service, &[("Psd2Enabled", "true")]).await.status, 200);
+        let pay = |amount, payee| [("Amount", amount), ("Payee", payee)];
+        let (small, large) = (pay("9", "Shop"), pay("900", "Mallory"));
+        let first = created(&gateway.send(&small).await);
+        let code = async |message| gateway.message(message).await["code"].as_str().unwrap().to_owned();
+        let read = code(1).await;
+        created(&gateway.send(&small).await);
+        assert_eq!(code(2).await, read, "the same payment has the same code");
+        let second = created(&gateway.send(&large).await);
+        assert_eq!(second["sid"], first["sid"]);
+        let other = code(3).await;
+        assert_ne!(other, read);
+        let check = async |code: &str, payment: [(&'static str, &'static str); 2]| {
+            created(&gateway.check(&[("To", NUMBER), ("Code", code), payment[0], payment[1]]).await)["status"].clone()
+        };
+        assert_eq!(check(&read, large).await, "pending");
+        assert_eq!(check(&other, small).await, "pending");
+        assert_eq!(check(&other, large).await, "approved");
+    }
+}
+
+on_every_database! {
+    async fn check_needs_no_payment_if_the_service_confirms_none(world: World) {
+        let gateway = Gateway::new(world).await;
+        for named in [&[][..], &[("Amount", "9"), ("Payee", "Shop")]] {
+            let before = gateway.receiver.calls().len();
+            created(&gateway.send(&[("Amount", "9"), ("Payee", "Shop")]).await);
+            let code = gateway.message(before + 1).await["code"].as_str().unwrap().to_owned();
+            let other = [("To", NUMBER), ("Code", code.as_str()), ("Amount", "10"), ("Payee", "Shop")];
+            assert_eq!(created(&gateway.check(&other).await)["status"], "pending");
+            let right = [&[("To", NUMBER), ("Code", code.as_str())], named].concat();
+            assert_eq!(created(&gateway.check(&right).await)["status"], "approved");
+        }
+    }
+}
+
+on_every_database! {
+    async fn verification_is_found_by_every_mail_address(world: World) {
+        let gateway = Gateway::new(world).await;
+        let url = gateway.receiver.at("/mail");
+        let outlet = ["outlet", "create", "--kind", "http", "--name", "Mail", "--channel", "email", "--url", &url];
+        gateway.world.command(&outlet);
+        for (address, encoded) in [
+            ("ann+owl@example.com", "ann%2Bowl%40example.com"),
+            ("a/b@example.com", "a%2Fb%40example.com"),
+            ("a%2Bb@example.com", "a%252Bb%40example.com"),
+        ] {
+            let verification = created(&gateway.send_to(address, "email", &[]).await);
+            let path = format!("{}/{encoded}", gateway.path());
+            let found = gateway.world.backend().get(&path, &[]).await.json();
+            assert_eq!(found["sid"], verification["sid"], "{address}");
+        }
     }
 }

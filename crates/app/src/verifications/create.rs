@@ -7,6 +7,7 @@ use domain::alerts::{Alert, Level};
 use domain::audit::AuditAction;
 use domain::limits::Window;
 use domain::locales::Locale;
+use domain::messages::names_payment;
 use domain::rate_limits::RateLimitValues;
 use domain::services::Settings;
 use domain::templates::{Template, TemplateText};
@@ -116,9 +117,9 @@ impl App {
             let Send { service, new, now, .. } = &send;
             let outlet = send.outlets.choose(tx, service, new.channel, send.country).await?;
             send.check_risk(tx).await?;
-            let message = send.message(tx).await?;
             count_rate_limits(tx, service.sid, &new.rate_limits, send.attempt_sid, *now).await?;
             let (verification, action) = send.open(tx).await?;
+            let message = send.message(tx, &verification).await?;
             tx.insert_attempt(&send.attempt(&verification, &message)).await?;
             outbox.enqueue_message(tx, &verification, send.attempt_sid, outlet, *now).await?;
             if let Some(warning) = message.warning {
@@ -149,11 +150,6 @@ fn check_parameters(settings: &Settings, new: &NewVerification) -> Result<(), Pr
     Ok(())
 }
 
-/// Returns the locale, or English if there is no default text in it.
-fn installed(locale: Locale) -> Locale {
-    if locale.is_installed() { locale } else { Locale::ENGLISH }
-}
-
 /// One message, as far as it is known before the transaction begins.
 struct Send {
     service: Service,
@@ -170,7 +166,7 @@ struct Send {
     verification_sid: VerificationSid,
     attempt_sid: AttemptSid,
     alert_sid: AlertSid,
-    /// Code of the verification, if a new one is created, or if the caller chose it.
+    /// Code of the verification, if a new one is created, if the caller chose it, or if the payment is another one.
     code: OneTimeCode,
     now: Timestamp,
     /// End of the validity, if a new verification is created.
@@ -183,6 +179,8 @@ struct Send {
 struct Chosen {
     options: MessageOptions,
     locale: Locale,
+    /// Number of characters of the code.
+    code_length: usize,
     warning: Option<(u32, &'static str)>,
 }
 
@@ -265,22 +263,25 @@ impl Send {
     }
 
     /// Chooses the template and the locale, and writes the text once, to see whether it can be written.
-    async fn message(&self, tx: &mut Write) -> Result<Chosen, Error> {
-        let (template, substitutions) = self.template(tx).await?;
+    async fn message(&self, tx: &mut Write, verification: &Verification) -> Result<Chosen, Error> {
         let wanted = self.new.locale.unwrap_or_else(|| Locale::of_country(self.country));
-        let (text, locale) = match &template {
-            Some(template) => match template.text_for(self.new.channel, wanted) {
-                TemplateText::Found(_, locale) => (Some(template), locale),
-                TemplateText::WrongChannel => (None, installed(wanted)),
-            },
-            None => (None, installed(wanted)),
+        let payment = verification.payment.as_ref();
+        let (template, substitutions) = self.template(tx, wanted, payment).await?;
+        let text_of = |template: &Template| match template.text_for(self.new.channel, wanted) {
+            TemplateText::Found(text, locale) => (payment.is_none() || names_payment(text)).then_some(locale),
+            TemplateText::WrongChannel => None,
+        };
+        let (text, locale) = match template.as_ref().and_then(|template| Some((template, text_of(template)?)))
+        {
+            Some((template, locale)) => (Some(template), locale),
+            None => (None, wanted.of_default_text()),
         };
         let warning = match &template {
-            Some(_) if text.is_none() => Some((
+            Some(template) if !template.channels.contains(self.new.channel) => Some((
                 CHANNEL_FALLBACK_CODE,
                 "the template is not for this channel, so the default text was sent",
             )),
-            None if self.new.locale.is_some() && locale != wanted => {
+            None if self.new.locale.is_some() && locale != wanted && locale == Locale::ENGLISH => {
                 Some((LOCALE_FALLBACK_CODE, "there is no text in this locale, so the English one was sent"))
             }
             _ => None,
@@ -294,15 +295,23 @@ impl Send {
             template: text,
             channel: self.new.channel,
             locale,
-            payment: self.new.payment.as_ref(),
-            seconds_left: i64::try_from(self.now.until(self.expires_at).as_secs()).unwrap_or(i64::MAX),
+            payment,
+            seconds_left: i64::try_from(self.now.until(verification.expires_at).as_secs())
+                .unwrap_or(i64::MAX),
         };
-        wording.compose(self.code.expose())?;
-        Ok(Chosen { options, locale, warning })
+        let sealed = verification.code.as_ref().ok_or(Code::Internal)?;
+        let code = self.master_keys.open(sealed, &verification.sid.to_string())?;
+        wording.compose(code.expose())?;
+        Ok(Chosen { options, locale, code_length: code.length(), warning })
     }
 
     /// Returns the template that the request or the service names, with the values of its variables.
-    async fn template(&self, tx: &mut Write) -> Result<(Option<Template>, Substitutions), Error> {
+    async fn template(
+        &self,
+        tx: &mut Write,
+        locale: Locale,
+        payment: Option<&Payment>,
+    ) -> Result<(Option<Template>, Substitutions), Error> {
         let account_sid = self.service.account_sid;
         match &self.new.template {
             TemplateSelection::ServiceDefault(substitutions) => {
@@ -319,17 +328,18 @@ impl Send {
             TemplateSelection::FirstOf(requests) => {
                 for request in requests {
                     let template = tx.template(account_sid, request.sid).await?;
-                    if let Some(template) = template.filter(|template| self.is_usable(template)) {
+                    let usable =
+                        template.filter(|template| match template.text_for(self.new.channel, locale) {
+                            TemplateText::Found(text, _) => payment.is_none() || names_payment(text),
+                            TemplateText::WrongChannel => false,
+                        });
+                    if let Some(template) = usable {
                         return Ok((Some(template), request.substitutions.clone()));
                     }
                 }
                 Err(Code::NoUsableTemplate.into())
             }
         }
-    }
-
-    fn is_usable(&self, template: &Template) -> bool {
-        matches!(template.text_for(self.new.channel, Locale::ENGLISH), TemplateText::Found(..))
     }
 
     /// Returns the recipient's open verification after counting this message, or creates one.
@@ -358,11 +368,13 @@ impl Send {
         verification.sends += 1;
         verification.channel = self.new.channel;
         verification.updated_at = self.now;
-        if self.new.custom_code.is_some() {
+        // A code confirms the payment next to which the user read it, so another payment needs another code.
+        let has_other_payment = self.new.payment.is_some() && self.new.payment != verification.payment;
+        if self.new.custom_code.is_some() || has_other_payment {
             verification.code = Some(self.seal(verification.sid));
-            verification.is_custom = true;
+            verification.is_custom = self.new.custom_code.is_some();
         }
-        if self.new.payment.is_some() {
+        if has_other_payment {
             verification.payment.clone_from(&self.new.payment);
         }
         Ok(())
@@ -401,7 +413,7 @@ impl Send {
             to: verification.to.clone(),
             channel: self.new.channel,
             country: self.country,
-            code_length: u32::try_from(self.code.length()).unwrap_or_default(),
+            code_length: u32::try_from(message.code_length).unwrap_or_default(),
             locale: Some(message.locale.as_str().to_owned()),
             is_converted: false,
             progress: None,

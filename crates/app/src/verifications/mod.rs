@@ -35,12 +35,12 @@ fn about(action: AuditAction, verification: &Verification) -> Change {
 }
 
 impl App {
-    /// Returns the open verification of a service that `target` names.
+    /// Returns the pending verification of a service that `target` names.
     ///
     /// # Errors
-    /// Fails with 20404 if the service does not exist, or has no such verification, or if it was approved or canceled or
-    /// has expired. Also fails if the database fails.
-    pub async fn open_verification(
+    /// Fails with 20404 if the service does not exist, or has no such verification, or if it was approved or canceled, its
+    /// checks are used up, or it has expired. Also fails if the database fails.
+    pub async fn pending_verification(
         &self,
         account_sid: AccountSid,
         service_sid: ServiceSid,
@@ -51,7 +51,7 @@ impl App {
             .read(async move |db: &mut Read| {
                 db.service(account_sid, service_sid).await?.ok_or_else(Error::not_found)?;
                 let found = db.open_verification(service_sid, &target).await?;
-                found.filter(|verification| verification.is_open(now)).ok_or_else(Error::not_found)
+                found.filter(|verification| verification.is_pending(now)).ok_or_else(Error::not_found)
             })
             .await
     }
@@ -72,7 +72,7 @@ impl App {
     /// Ends a verification without a code, and returns it. If several requests do so at once, one succeeds.
     ///
     /// # Errors
-    /// Fails with 20404 if the verification is no longer open. Also fails if the database fails.
+    /// Fails with 20404 if the verification is no longer pending. Also fails if the database fails.
     pub async fn conclude_verification(
         &self,
         origin: &Origin,
@@ -85,8 +85,8 @@ impl App {
         self.store
             .write(async move |tx: &mut Write| {
                 let found = tx.lock_open_verification(service_sid, &target).await?;
-                let open = found.filter(|verification| verification.is_open(now));
-                let mut verification = open.ok_or_else(Error::not_found)?;
+                let pending = found.filter(|verification| verification.is_pending(now));
+                let mut verification = pending.ok_or_else(Error::not_found)?;
                 let payment = verification.payment.clone();
                 verification.close(conclusion.status(), now);
                 tx.update_verification(&verification).await?;

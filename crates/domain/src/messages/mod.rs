@@ -58,7 +58,7 @@ impl fmt::Debug for MessageInputs<'_> {
 /// A message with a one-time code.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ComposedMessage {
-    /// Text of the message, with the code. For a call, it is what the voice says.
+    /// Text of the message, with the code. In `twiml`, the voice says the same and spells the code.
     pub text: String,
     /// Subject of a mail; empty for other channels.
     pub subject: String,
@@ -107,7 +107,7 @@ pub fn compose(inputs: &MessageInputs<'_>) -> Result<ComposedMessage, Problem> {
 }
 
 /// Returns whether a template names the amount and the payee of a payment, as strong customer authentication requires.
-fn names_payment(template: &str) -> bool {
+pub fn names_payment(template: &str) -> bool {
     ["amount", "payee"].into_iter().all(|wanted| variables::names(template).any(|name| name == wanted))
 }
 

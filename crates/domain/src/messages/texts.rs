@@ -128,13 +128,8 @@ fn installed(locale: Locale) -> Option<&'static Texts> {
 /// Returns the default texts for messages of a locale, and the locale of these texts: another one of the same language,
 /// or English, if none are installed.
 pub(super) fn nearest(locale: Locale) -> (&'static Texts, Locale) {
-    if let Some(texts) = installed(locale) {
-        return (texts, locale);
-    }
-    match locale.as_str() {
-        "pt" => (&BRAZILIAN, Locale::from_tag("pt-BR").unwrap_or(Locale::ENGLISH)),
-        _ => (&ENGLISH, Locale::ENGLISH),
-    }
+    let used = locale.of_default_text();
+    installed(used).map_or((&ENGLISH, Locale::ENGLISH), |texts| (texts, used))
 }
 
 #[cfg(test)]

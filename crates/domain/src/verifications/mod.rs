@@ -179,6 +179,11 @@ impl Verification {
         self.closed_at.is_none() && !self.is_expired(now)
     }
 
+    /// Returns whether the user can still enter the code at `now`.
+    pub fn is_pending(&self, now: Timestamp) -> bool {
+        self.closed_at.is_none() && self.status(now) == Status::Pending
+    }
+
     /// Checks that the code can be sent once more at `now`.
     ///
     /// # Errors
