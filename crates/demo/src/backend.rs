@@ -156,6 +156,12 @@ impl Backend {
     }
 }
 
+/// Returns the string member `name` of a body, or an error if there is no such member.
+pub(crate) fn string_member(body: &Value, name: &str) -> Result<String, CliError> {
+    let text = body[name].as_str().map(str::to_owned);
+    text.ok_or_else(|| CliError::new(format!("the body has no {name}")))
+}
+
 /// Returns the pairs as an encoded form.
 fn encode(form: &[(&str, &str)]) -> String {
     form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish()

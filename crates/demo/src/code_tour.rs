@@ -9,7 +9,7 @@ use outlet_client::{HttpParameters, OutletParameters, OutletSettings};
 use serde_json::Value;
 use terminal::CliError;
 
-use crate::backend::{Backend, Explanation};
+use crate::backend::{Backend, Explanation, string_member};
 use crate::exchange::DeliveryView;
 use crate::format::select_members;
 use crate::printer::Printer;
@@ -21,14 +21,14 @@ const NUMBER: &str = "+447700900123";
 /// The mail address of the user.
 const ADDRESS: &str = "ada@example.com";
 
-/// Path of the requests that the gateway receives.
+/// URL path to which the server sends messages.
 const GATEWAY_PATH: &str = "/messages";
 
 /// Names of the members of a verification to show.
 const SHOWN_MEMBERS: &[&str] = &["sid", "to", "channel", "status", "valid", "send_code_attempts"];
 
-/// The tour of one-time codes, with its participants. The receiver stands in for a gateway, which would pass the messages
-/// on to the user.
+/// The tour of one-time codes, with its participants. The receiver stands in for a gateway, which would pass the
+/// messages on to the user.
 pub(crate) struct CodeTour {
     url: String,
     backend: Backend,
@@ -107,7 +107,7 @@ impl CodeTour {
         string_member(&service, "sid")
     }
 
-    /// Sends a code by text message and returns it, as the user reads it.
+    /// Sends a code by text message, and returns the code from the message.
     async fn send_text_message(&mut self, service: &str) -> Result<String, CliError> {
         self.start_step(
             "The backend asks the server to send a code by text message",
@@ -157,7 +157,7 @@ impl CodeTour {
         self.printer.check(refused["code"] == 20404, "There is no open verification of this phone number.")
     }
 
-    /// Sends a code by mail and returns it, as the user reads it.
+    /// Sends a code by mail, and returns the code from the message.
     async fn send_mail(&mut self, service: &str) -> Result<String, CliError> {
         self.start_step(
             "The backend asks for a code by mail",
@@ -250,10 +250,4 @@ fn check_path(service: &str) -> String {
 /// Returns a code of the same length that is wrong.
 fn mistyped(code: &str) -> String {
     code.chars().map(|digit| if digit == '9' { '0' } else { '9' }).collect()
-}
-
-/// Returns the string member `name` of a body, or an error if there is no such member.
-fn string_member(body: &Value, name: &str) -> Result<String, CliError> {
-    let text = body[name].as_str().map(str::to_owned);
-    text.ok_or_else(|| CliError::new(format!("the body has no {name}")))
 }

@@ -45,8 +45,8 @@ pub(crate) fn abbreviate_path(path: &str) -> String {
     path.split('/').map(abbreviate).collect::<Vec<_>>().join("/")
 }
 
-/// Abbreviates every string in a JSON value. Members named `token` and `secret` are shortened as secrets, a member named
-/// `url` as a path.
+/// Abbreviates every string in a JSON value. Members named `token` and `secret` are shortened as secrets, a member
+/// named `url` as a path.
 fn abbreviate_json(value: &mut Value) {
     match value {
         Value::String(text) => *text = abbreviate(text),

@@ -72,8 +72,8 @@ struct AccessTokenView {
 }
 
 impl Backend {
-    /// Creates a backend that uses `service`, or a new service, which permits custom codes if `has_codes`. Either way the
-    /// server has accepted the credentials.
+    /// Creates a backend that uses `service`, or a new service, which permits custom codes if `has_codes`. Either way
+    /// the server has accepted the credentials.
     ///
     /// # Errors
     /// Returns an error if the server refuses the credentials or has no such service.
@@ -135,8 +135,8 @@ impl Backend {
         Ok(Secret::new(parse::<AccessTokenView>(&send(client, request).await?)?.token))
     }
 
-    /// Builds the request that creates a challenge for a factor. Without an expiration date, the challenge expires after
-    /// five minutes.
+    /// Builds the request that creates a challenge for a factor. Without an expiration date, the challenge expires
+    /// after five minutes.
     pub(crate) fn create_challenge(
         &self,
         target: &Target,

@@ -74,8 +74,8 @@ impl<'a> Client<'a> {
     }
 }
 
-/// An open connection. The task of the request also drives the connection: a task of its own would cost each request two
-/// more switches between tasks.
+/// An open connection. The task of the request also drives the connection: a task of its own would cost each request
+/// two more switches between tasks.
 struct Connection {
     sender: SendRequest<Full<Bytes>>,
     driver: http1::Connection<TokioIo<Box<dyn Stream>>, Full<Bytes>>,

@@ -30,8 +30,8 @@ pub struct LoadOptions {
     /// Work of the virtual users: `cycle` for full sign-ins of five requests (create, list, get, answer, read), `codes`
     /// for one-time codes by text message (send, check), `poll` for phones that only list their pending challenges, or
     /// single requests with optional weights, such as `create` or `get=3,list=1`. Requests: create, list, get, answer,
-    /// read, service, send, check. For codes, the account needs an outlet for text messages; use one
-    /// of the kind capture, because the phone numbers may be in use. A service in --service must permit custom codes
+    /// read, service, send, check. For codes, the account needs an outlet for text messages; use one of the kind
+    /// capture, because the phone numbers may be in use. A service in --service must permit custom codes
     #[arg(long, default_value = "cycle")]
     scenario: Scenario,
 
@@ -60,8 +60,8 @@ pub struct LoadOptions {
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = humantime::parse_duration)]
     warmup: Duration,
 
-    /// Number of challenges to prepare for the request `answer`, and of codes for `check`, because each can be used once.
-    /// The run ends early when all are used
+    /// Number of challenges to prepare for the request `answer`, and of codes for `check`, because each can be used
+    /// once. The run ends early when all are used
     #[arg(long, value_name = "COUNT", default_value = "10000")]
     challenges: NonZeroUsize,
 
@@ -88,7 +88,7 @@ pub struct LoadOptions {
 pub(crate) enum Scenario {
     /// Full sign-ins: create a challenge, list, get and answer it, read its status.
     Cycle,
-    /// One-time codes: send a code, check it.
+    /// One-time codes: request a code, check it.
     Codes,
     /// Each phone lists its pending challenges at an interval.
     Poll,

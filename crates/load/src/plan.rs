@@ -30,7 +30,7 @@ pub(crate) struct Plan {
     pub(crate) ended: AtomicU64,
 }
 
-/// Challenges and codes that requests of a mix need.
+/// Challenges and codes that exist before the run, because requests of a mix refer to them.
 #[derive(Default)]
 pub(crate) struct Prepared {
     /// SID of a pending challenge of each phone; empty if the scenario needs none.

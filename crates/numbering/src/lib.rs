@@ -35,7 +35,7 @@ pub fn facts(number: &PhoneNumber) -> NumberFacts {
         return NumberFacts { country: None, line: Line::Unknown, is_valid: false };
     };
     let is_valid = parsed.is_valid();
-    // The crate looks numbers up without the zeros with which they begin after the country code, as in Italy.
+    // Some national numbers begin with zeros, as in Italy. The crate ignores these zeros when it looks up the plan.
     if parsed.national().zeros() > 0 {
         let national = parsed.national().to_string();
         let plan = plan_with_zeros(&parsed, &national);

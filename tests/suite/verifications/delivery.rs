@@ -106,9 +106,7 @@ on_every_database! {
 on_every_database! {
     async fn mail_is_written_in_the_requested_language(world: World) {
         let gateway = Gateway::new(world).await;
-        let url = gateway.receiver.at("/mail");
-        let outlet = ["outlet", "create", "--kind", "http", "--name", "Mail", "--channel", "email", "--url", &url];
-        gateway.world.command(&outlet);
+        gateway.add_mail_outlet();
         for (index, (locale, subject, used)) in [
             ("pl", "Twój kod Owl Bank", "pl"),
             ("DE", "Ihr Code für Owl Bank", "de"),
@@ -132,9 +130,7 @@ on_every_database! {
 on_every_database! {
     async fn values_for_a_mail_fill_its_template_where_the_template_has_none(world: World) {
         let gateway = Gateway::new(world).await;
-        let url = gateway.receiver.at("/mail");
-        let outlet = ["outlet", "create", "--kind", "http", "--name", "Mail", "--channel", "email", "--url", &url];
-        gateway.world.command(&outlet);
+        gateway.add_mail_outlet();
         let text = "{{twilio_code}} for {{user}} of {{team}}";
         let template = ["template", "create", "--name", "Mail", "--channels", "email", "--locale", "en"];
         let output = gateway.world.command(&[&template[..], &["--text", text]].concat());

@@ -237,9 +237,7 @@ on_every_database! {
 on_every_database! {
     async fn verification_is_found_by_every_mail_address(world: World) {
         let gateway = Gateway::new(world).await;
-        let url = gateway.receiver.at("/mail");
-        let outlet = ["outlet", "create", "--kind", "http", "--name", "Mail", "--channel", "email", "--url", &url];
-        gateway.world.command(&outlet);
+        gateway.add_mail_outlet();
         for (address, encoded) in [
             ("ann+owl@example.com", "ann%2Bowl%40example.com"),
             ("a/b@example.com", "a%2Fb%40example.com"),

@@ -37,6 +37,14 @@ impl Gateway {
         Self::answering(world, []).await
     }
 
+    /// Adds an outlet for mail. The receiver gets its messages too.
+    fn add_mail_outlet(&self) {
+        let url = self.receiver.at("/mail");
+        let outlet =
+            ["outlet", "create", "--kind", "http", "--name", "Mail", "--channel", "email", "--url", &url];
+        self.world.command(&outlet);
+    }
+
     fn path(&self) -> String {
         format!("/v2/Services/{}/Verifications", self.service)
     }

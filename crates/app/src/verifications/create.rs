@@ -89,8 +89,8 @@ pub struct TemplateRequest {
 }
 
 impl App {
-    /// Creates a verification and sends its code. If the recipient has an open one, sends the same code once more. Returns
-    /// once the message is stored; the outlet gets it afterwards.
+    /// Creates a verification and sends its code. If the recipient has an open one, sends the same code once more.
+    /// Returns once the message is stored; the outlet gets it afterwards.
     ///
     /// # Errors
     /// Fails with one of these codes:
@@ -214,8 +214,8 @@ impl Send {
         }
     }
 
-    /// Refuses messages to landlines, to blocked countries, and beyond the limits of the service. All but the first do not
-    /// concern numbers on the safe list, and requests that turn them off.
+    /// Refuses messages to landlines, to blocked countries, and beyond the limits of the service. All but the first do
+    /// not concern numbers on the safe list, and requests that turn them off.
     async fn check_risk(&self, tx: &mut Write) -> Result<(), Error> {
         let settings = &self.service.settings;
         let skips_landlines = settings.lookup_enabled && settings.skip_sms_to_landlines;
@@ -267,15 +267,12 @@ impl Send {
         let wanted = self.new.locale.unwrap_or_else(|| Locale::of_country(self.country));
         let payment = verification.payment.as_ref();
         let (template, substitutions) = self.template(tx, wanted, payment).await?;
-        let text_of = |template: &Template| match template.text_for(self.new.channel, wanted) {
-            TemplateText::Found(text, locale) => (payment.is_none() || names_payment(text)).then_some(locale),
-            TemplateText::WrongChannel => None,
-        };
-        let (text, locale) = match template.as_ref().and_then(|template| Some((template, text_of(template)?)))
-        {
-            Some((template, locale)) => (Some(template), locale),
-            None => (None, wanted.of_default_text()),
-        };
+        let usable = template.as_ref().and_then(|template| {
+            let locale = self.usable_locale(template, wanted, payment)?;
+            Some((template, locale))
+        });
+        let text = usable.map(|(template, _)| template);
+        let locale = usable.map_or(wanted.of_default_text(), |(_, locale)| locale);
         let warning = match &template {
             Some(template) if !template.channels.contains(self.new.channel) => Some((
                 CHANNEL_FALLBACK_CODE,
@@ -328,17 +325,28 @@ impl Send {
             TemplateSelection::FirstOf(requests) => {
                 for request in requests {
                     let template = tx.template(account_sid, request.sid).await?;
-                    let usable =
-                        template.filter(|template| match template.text_for(self.new.channel, locale) {
-                            TemplateText::Found(text, _) => payment.is_none() || names_payment(text),
-                            TemplateText::WrongChannel => false,
-                        });
-                    if let Some(template) = usable {
+                    let is_usable =
+                        |template: &Template| self.usable_locale(template, locale, payment).is_some();
+                    if let Some(template) = template.filter(is_usable) {
                         return Ok((Some(template), request.substitutions.clone()));
                     }
                 }
                 Err(Code::NoUsableTemplate.into())
             }
+        }
+    }
+
+    /// Returns the locale of the template's text for a message. Returns `None` if the template is not for the channel,
+    /// or does not name the payment.
+    fn usable_locale(
+        &self,
+        template: &Template,
+        wanted: Locale,
+        payment: Option<&Payment>,
+    ) -> Option<Locale> {
+        match template.text_for(self.new.channel, wanted) {
+            TemplateText::Found(text, locale) => (payment.is_none() || names_payment(text)).then_some(locale),
+            TemplateText::WrongChannel => None,
         }
     }
 

@@ -4,8 +4,8 @@ use device::AuthenticatorApp;
 use domain::Clock as _;
 use terminal::CliError;
 
-use super::{Tour, string_member};
-use crate::backend::Explanation;
+use super::Tour;
+use crate::backend::{Explanation, string_member};
 
 /// Identity of a user who has an authenticator app instead of the bank's app.
 const IDENTITY: &str = "user-0002";

@@ -4,8 +4,8 @@ use device::{Answer, Enrollment};
 use serde_json::Value;
 use terminal::CliError;
 
-use super::{Tour, string_member};
-use crate::backend::Explanation;
+use super::Tour;
+use crate::backend::{Explanation, string_member};
 use crate::exchange::{DeliveryView, decode_form};
 use crate::receiver::WEBHOOK_PATH;
 

@@ -5,8 +5,8 @@ use domain::Secret;
 use domain::factors::Status;
 use terminal::CliError;
 
-use super::{IDENTITY, Tour, string_member};
-use crate::backend::Explanation;
+use super::{IDENTITY, Tour};
+use crate::backend::{Explanation, string_member};
 
 impl Tour {
     /// Runs step 1: creates a service and returns its SID.

@@ -13,7 +13,7 @@ use device::{Enrollment, Error, Phone, Style};
 use serde_json::Value;
 use terminal::CliError;
 
-use crate::backend::{Backend, Explanation};
+use crate::backend::{Backend, Explanation, string_member};
 use crate::clock::PausableClock;
 use crate::phone_observer::PhoneObserver;
 use crate::printer::Printer;
@@ -154,10 +154,4 @@ fn challenges_path(enrollment: &Enrollment) -> String {
 
 fn challenge_path(enrollment: &Enrollment, sid: &str) -> String {
     format!("{}/{sid}", challenges_path(enrollment))
-}
-
-/// Returns the string member `name` of a response body, or an error if there is no such member.
-fn string_member(body: &Value, name: &str) -> Result<String, CliError> {
-    let text = body[name].as_str().map(str::to_owned);
-    text.ok_or_else(|| CliError::new(format!("the response has no {name}")))
 }

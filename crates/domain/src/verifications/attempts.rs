@@ -208,7 +208,7 @@ impl DeliveryProgress {
     }
 }
 
-/// The attempt that the token in the URL of a delivery report names.
+/// The attempt to which a delivery report belongs. The token in the URL of the report identifies it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttemptReference {
     /// Service to which the attempt belongs.
@@ -254,7 +254,8 @@ impl Parameter for Conversion {
     }
 }
 
-/// A filter that selects attempts by channel. The API defines a further channel, through which this server sends nothing.
+/// A filter that selects attempts by channel. The API defines a further channel, through which this server sends
+/// nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChannelFilter {
     /// Selects the attempts through a channel.
