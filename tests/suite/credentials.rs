@@ -16,7 +16,8 @@ use crate::world::{World, assert_error, created, on_every_database};
 
 const CREDENTIALS: &str = "/v1/Credentials";
 
-/// The longest time until a new server runs housekeeping: the previous one may have stopped without releasing its lease.
+/// The longest time until a new server runs housekeeping: the previous one may have stopped without releasing its
+/// lease.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(240);
 
 fn certificate(wanted: PushCertificate<'_>) -> Pushing {

@@ -357,7 +357,8 @@ on_every_database! {
             }
             phone.delete_factor(&enrollment).await.unwrap();
 
-            // The pending challenge has expired, and every answer to it comes too late, from the phone and from the backend.
+            // The pending challenge has expired, and every answer to it comes too late, from the phone and from the
+            // backend.
             let expired = seen(&world, &enrollment, sid(&open)).await;
             assert_eq!(expired["status"], "expired");
             assert_eq!(expired["date_responded"], Value::Null);

@@ -1,4 +1,5 @@
-//! Handlers for `/v2/Attempts`: reports on the messages with one-time codes (docs/protocol/verifications.md, section 4).
+//! Handlers for `/v2/Attempts`: reports on the messages with one-time codes (docs/protocol/verifications.md, section
+//! 4).
 
 use actix_web::HttpResponse;
 use app::Backend;

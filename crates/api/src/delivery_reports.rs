@@ -36,8 +36,8 @@ pub(crate) async fn receive(request: ReceivedRequest) -> Result<HttpResponse, Er
     Ok(HttpResponse::Ok().content_type("text/plain").body(ACKNOWLEDGMENT))
 }
 
-/// Returns the problem of a body that was discarded because it is not small. Large bodies are kept only for authenticated
-/// callers, which this endpoint does not have.
+/// Returns the problem of a body that was discarded because it is not small. Large bodies are kept only for
+/// authenticated callers, which this endpoint does not have.
 fn too_large(problem: Problem) -> Problem {
     match problem.code() {
         Code::Unauthenticated => Code::PayloadTooLarge.into(),

@@ -9,8 +9,8 @@ const SUFFIX: &str = ".json";
 /// The prefixes of the paths that may have the suffix, one for each API version.
 const VERSIONS: [&str; 3] = ["/v1/", "/v2/", "/2010-04-01/"];
 
-/// Removes `.json` from the end of the path before the request is routed. No URL in a response contains it, except those
-/// of the API version 2010-04-01, whose clients expect it (docs/protocol/decisions.md, No. 33).
+/// Removes `.json` from the end of the path before the request is routed. No URL in a response contains it, except
+/// those of the API version 2010-04-01, whose clients expect it (docs/protocol/decisions.md, No. 33).
 pub(crate) fn strip_json_suffix(request: &mut ServiceRequest) {
     if let Some(uri) = without_suffix(request.uri()) {
         request.match_info_mut().get_mut().update(&uri);
@@ -19,8 +19,9 @@ pub(crate) fn strip_json_suffix(request: &mut ServiceRequest) {
 }
 
 /// Returns the URI with `.json` removed from its path, or `None` if the path has no such suffix or begins with none of
-/// [`VERSIONS`]. No SID, identity or phone number contains a dot, and no mail address has the top-level domain `json`. The unique name of a rate limit may end with the suffix;
-/// a path with such a name needs the suffix once more, or the SID.
+/// [`VERSIONS`]. No SID, identity or phone number contains a dot, and no mail address has the top-level domain `json`.
+/// The unique name of a rate limit may end with the suffix; a path with such a name needs the suffix once more, or the
+/// SID.
 fn without_suffix(uri: &Uri) -> Option<Uri> {
     let path = uri.path().strip_suffix(SUFFIX)?;
     if !VERSIONS.iter().any(|version| path.starts_with(version)) {

@@ -79,8 +79,8 @@ impl Listing {
         }))
     }
 
-    /// Builds the list response in the format of the API version 2010-04-01, whose links are relative. `start` and `end`
-    /// count the items as if each page before this one were full.
+    /// Builds the list response in the format of the API version 2010-04-01, whose links are relative. `start` and
+    /// `end` count the items as if each page before this one were full.
     pub(crate) fn v2010_body<T>(
         &self,
         key: &str,
@@ -104,8 +104,8 @@ impl Listing {
         }))
     }
 
-    /// Returns the links to the first page, the previous one, this one and the next one, below `base`. `None` stands for
-    /// a page that does not exist.
+    /// Returns the links to the first page, the previous one, this one and the next one, below `base`. `None` stands
+    /// for a page that does not exist.
     fn links<T>(&self, base: &str, page: &Page<T>) -> [Option<String>; 4] {
         let link = |number, cursor| self.link(base, number, cursor);
         [

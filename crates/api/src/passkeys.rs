@@ -1,4 +1,5 @@
-//! Handlers for `/v2/Services/{ServiceSid}/Passkeys` (docs/protocol/resources.md, section 8). They take and return JSON.
+//! Handlers for `/v2/Services/{ServiceSid}/Passkeys` (docs/protocol/resources.md, section 8). They take and return
+//! JSON.
 
 use actix_web::HttpResponse;
 use app::Backend;

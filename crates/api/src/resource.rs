@@ -73,8 +73,8 @@ impl<'r, C: CallerClass> Lookup<'r, C> {
         plus.replace("%2F", "/").replace("%2f", "/").replace("%25", "%")
     }
 
-    /// Returns the SID or the unique name of the rate limit in the path. Its parameter is `RateLimitSid` in the paths of
-    /// a rate limit's subresources, otherwise `Sid`.
+    /// Returns the SID or the unique name of the rate limit in the path. Its parameter is `RateLimitSid` in the paths
+    /// of a rate limit's subresources, otherwise `Sid`.
     ///
     /// # Errors
     /// Returns error code 20404 if the text is neither, because no resource can have it.

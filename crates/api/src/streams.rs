@@ -1,8 +1,8 @@
-//! Streams as Server-Sent Events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>), and the long poll of
-//! a challenge. docs/streams.md describes them to their clients.
+//! Streams as Server-Sent Events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>), and the long poll
+//! of a challenge. docs/streams.md describes them to their clients.
 //!
-//! The response begins at once, and its body follows while the connection is open. A stream therefore does not count as a
-//! request in progress: neither the time limit of handlers nor the limits on concurrent requests apply to it.
+//! The response begins at once, and its body follows while the connection is open. A stream therefore does not count as
+//! a request in progress: neither the time limit of handlers nor the limits on concurrent requests apply to it.
 
 use actix_web::http::Method;
 use actix_web::web::Bytes;

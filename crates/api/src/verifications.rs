@@ -137,8 +137,8 @@ fn template(form: &Form) -> Result<TemplateSelection, Problem> {
     })
 }
 
-/// The channel that a request asks for. `auto` stands for text messages, because this server cannot verify numbers through
-/// operators (`sna`), with which the managed service begins.
+/// The channel that a request asks for. `auto` stands for text messages, because this server cannot verify numbers
+/// through operators (`sna`), with which the managed service begins.
 struct RequestedChannel(Channel);
 
 impl Parameter for RequestedChannel {

@@ -121,8 +121,8 @@ impl App {
         Announcement { has_deliveries: self.worker.take_unannounced(), changes: self.feed.take_unannounced() }
     }
 
-    /// Sends a notice to all streams, because the factors and challenges of an entity or a service were deleted with it.
-    /// Call this after the commit.
+    /// Sends a notice to all streams, because the factors and challenges of an entity or a service were deleted with
+    /// it. Call this after the commit.
     pub(crate) fn touch_any(&self) {
         self.feed.touch_any();
     }

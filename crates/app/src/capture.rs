@@ -1,7 +1,8 @@
 //! The interface to a test server, which receives what the server would send.
 //!
 //! Without it, which is the rule, nothing changes. With it, the delivery worker passes pushes and messages to the test
-//! server instead of the push providers and outlets, and webhooks before each attempt. Use cases report what virtual devices have to know.
+//! server instead of the push providers and outlets, and webhooks before each attempt. Use cases report what virtual
+//! devices have to know.
 
 use std::fmt;
 use std::pin::Pin;

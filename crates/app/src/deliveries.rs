@@ -32,8 +32,8 @@ impl App {
     /// outdated by then.
     ///
     /// # Errors
-    /// Fails with 20404 if the delivery does not exist, is still pending, or is a push or a message. Also fails if the database
-    /// fails.
+    /// Fails with 20404 if the delivery does not exist, is still pending, or is a push or a message. Also fails if the
+    /// database fails.
     pub async fn redeliver(&self, origin: &Origin, id: DeliveryId) -> Result<(), Error> {
         let now = self.clock.now();
         let end = self.outbox().webhook_expires_at(now);

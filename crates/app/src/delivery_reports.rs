@@ -33,8 +33,8 @@ impl App {
         self.hashing.verify_report_token(token).ok_or_else(Error::not_found)
     }
 
-    /// Records what became of the message of an attempt. Raises an alert if it did not arrive. A report that is repeated,
-    /// or that arrives after a later one, changes nothing.
+    /// Records what became of the message of an attempt. Raises an alert if it did not arrive. A report that is
+    /// repeated, or that arrives after a later one, changes nothing.
     ///
     /// # Errors
     /// Fails with 20404 if the attempt or its service does not exist. Also fails if the database fails.

@@ -102,8 +102,8 @@ impl Feed {
         }
     }
 
-    /// Sends notices about these topics to `signal` until the returned value is dropped. A change that is committed after
-    /// this call is either followed by a notice, or found by a read after this call.
+    /// Sends notices about these topics to `signal` until the returned value is dropped. A change that is committed
+    /// after this call is either followed by a notice, or found by a read after this call.
     pub(crate) fn subscribe(self: &Arc<Self>, topics: Vec<Topic>, signal: Arc<Signal>) -> Subscription {
         self.subscriptions.fetch_add(1, Ordering::Release);
         let mut subscribers = lock(&self.subscribers);
@@ -114,7 +114,8 @@ impl Feed {
         Subscription { feed: Arc::clone(self), topics, signal }
     }
 
-    /// Sends a notice to the streams of all processes that subscribe to one of these topics. Call this after the commit.
+    /// Sends a notice to the streams of all processes that subscribe to one of these topics. Call this after the
+    /// commit.
     pub(crate) fn touch(&self, topics: &[Topic]) {
         self.wake(topics);
         if self.is_announcing {

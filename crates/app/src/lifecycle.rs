@@ -41,8 +41,8 @@ pub struct AppConfig {
     pub capture: Option<Arc<dyn Capture>>,
     /// Outlets for accounts that have none of their own. By default there are none.
     pub configured_outlets: ConfiguredOutlets,
-    /// Public URL of the server, without a trailing slash, to which outlets report what became of a message. The default
-    /// is `None`: they are not asked for reports.
+    /// Public URL of the server, without a trailing slash, to which outlets report what became of a message. The
+    /// default is `None`: they are not asked for reports.
     pub public_url: Option<String>,
 }
 

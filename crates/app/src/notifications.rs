@@ -13,7 +13,8 @@ use crate::error::Error;
 use crate::outbox::Outbox;
 
 impl App {
-    /// Enqueues a further push for a push challenge, which is valid for `ttl`. Returns the notification and the challenge.
+    /// Enqueues a further push for a push challenge, which is valid for `ttl`. Returns the notification and the
+    /// challenge.
     ///
     /// # Errors
     /// Fails with one of these codes:

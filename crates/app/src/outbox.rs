@@ -43,8 +43,8 @@ pub(crate) struct WorkerNotify {
 }
 
 impl WorkerNotify {
-    /// Wakes the delivery worker of this process after a commit that enqueued a delivery. The workers of other nodes are
-    /// woken by the next announcement, which the caller requests.
+    /// Wakes the delivery worker of this process after a commit that enqueued a delivery. The workers of other nodes
+    /// are woken by the next announcement, which the caller requests.
     pub(crate) fn notify(&self) {
         self.local.notify_one();
         self.is_unannounced.store(true, Ordering::Release);
@@ -115,8 +115,8 @@ impl Outbox {
         Delivery::new(id, account_sid, work, destination, now, expires_at, trace)
     }
 
-    /// Enqueues an event for every enabled webhook of the factor's service that subscribes to this event type. Only push
-    /// factors have events (docs/protocol/decisions.md, No. 23).
+    /// Enqueues an event for every enabled webhook of the factor's service that subscribes to this event type. Only
+    /// push factors have events (docs/protocol/decisions.md, No. 23).
     pub(crate) async fn enqueue_webhooks<Kind: HasFactorType>(
         &self,
         tx: &mut Write,

@@ -147,8 +147,8 @@ impl App {
     /// Creates a bucket of a rate limit, and returns it.
     ///
     /// # Errors
-    /// Fails with 20404 if the rate limit does not exist, with 60210 if it already has the maximum number of buckets, and
-    /// with 60211 if one of them has this interval. Also fails if the database fails.
+    /// Fails with 20404 if the rate limit does not exist, with 60210 if it already has the maximum number of buckets,
+    /// and with 60211 if one of them has this interval. Also fails if the database fails.
     pub async fn create_bucket(
         &self,
         origin: &Origin,
@@ -339,8 +339,8 @@ mod tests {
         }
     }
 
-    /// Returns a store with a service that has two rate limits: `ip` permits 2 verifications in 10 seconds and 3 in 100,
-    /// `user` permits 4 in 50.
+    /// Returns a store with a service that has two rate limits: `ip` permits 2 verifications in 10 seconds and 3 in
+    /// 100, `user` permits 4 in 50.
     async fn store_with_limits() -> Store {
         let (store, _) = Store::open(&Location::Memory, OldSchema::Migrate).await.unwrap();
         let name = |text| FriendlyName::from_parameter(text).unwrap();

@@ -146,8 +146,8 @@ impl App {
     /// Removes a translation from a template.
     ///
     /// # Errors
-    /// Fails with 20404 if the template does not exist, with 60229 if it has no such translation, and with 60306 if it is
-    /// the default one. Also fails if the database fails.
+    /// Fails with 20404 if the template does not exist, with 60229 if it has no such translation, and with 60306 if it
+    /// is the default one. Also fails if the database fails.
     pub async fn remove_translation(
         &self,
         origin: &Origin,

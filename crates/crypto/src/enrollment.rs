@@ -196,8 +196,8 @@ impl KeyRing {
         self.check(text).is_some()
     }
 
-    /// Checks the token `text`, and returns it with the key whose ID it contains. Returns `None` if the ring has no such
-    /// key, or if `text` does not have exactly the form of the tokens that this server issues.
+    /// Checks the token `text`, and returns it with the key whose ID it contains. Returns `None` if the ring has no
+    /// such key, or if `text` does not have exactly the form of the tokens that this server issues.
     fn check<'a>(&self, text: &'a str) -> Option<(CheckedToken<'a>, &EnrollmentKey)> {
         if text.len() > MAX_CHARACTERS {
             return None;
@@ -281,8 +281,8 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
 
-    /// A cipher that leaves the claims readable, and whose authentication tag is the first half of the secret. The tests
-    /// of the crate `jwe` use the server's cipher.
+    /// A cipher that leaves the claims readable, and whose authentication tag is the first half of the secret. The
+    /// tests of the crate `jwe` use the server's cipher.
     struct PlainCipher;
 
     impl AccessTokenCipher for PlainCipher {

@@ -39,7 +39,8 @@
 //!
 //! Two libraries implement the algorithms. `aws-lc-rs` verifies signatures, encrypts and decrypts sealed values,
 //! hashes, and generates randomness. `p256` checks the public keys of devices and passkeys, and signs for software
-//! phones. The encryption of access tokens is injected: the crate `jwe` implements [`AccessTokenCipher`] with `josekit`.
+//! phones. The encryption of access tokens is injected: the crate `jwe` implements [`AccessTokenCipher`] with
+//! `josekit`.
 //!
 //! Nothing in this crate does I/O or reads the clock. No input from the network causes a panic, and no secret can be
 //! printed.

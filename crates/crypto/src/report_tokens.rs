@@ -5,9 +5,9 @@
 //! 16 bytes    │ 16 bytes    │ 16 bytes       in base64url: 64 characters
 //! ```
 //!
-//! The tag is the first half of an HMAC-SHA256, so a token can't be guessed. A token is the same for every try to send one
-//! message, because gateways that know idempotency keys may expect the same request. It stays valid when the master key
-//! is rotated.
+//! The tag is the first half of an HMAC-SHA256, so a token can't be guessed. A token is the same for every try to send
+//! one message, because gateways that know idempotency keys may expect the same request. It stays valid when the master
+//! key is rotated.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

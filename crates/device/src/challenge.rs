@@ -64,8 +64,8 @@ impl Challenge {
         Ok(challenge)
     }
 
-    /// Returns the same challenge with another value of a field that the phone signs, for a test of what the server must
-    /// refuse. Changes nothing if the challenge cannot be answered.
+    /// Returns the same challenge with another value of a field that the phone signs, for a test of what the server
+    /// must refuse. Changes nothing if the challenge cannot be answered.
     #[must_use]
     pub fn with_signed_field(mut self, name: &str, value: Value) -> Self {
         if let Some(fields) = &mut self.to_sign {

@@ -1,4 +1,5 @@
-//! A software authenticator: it creates a passkey and signs in with it, as a browser with a platform authenticator does.
+//! A software authenticator: it creates a passkey and signs in with it, as a browser with a platform authenticator
+//! does.
 //!
 //! Options and credentials have the JSON form of `PublicKeyCredential.parseCreationOptionsFromJSON()` and `toJSON()`
 //! (Web Authentication section 5.1). Unlike a browser, this module does not compare the origin with the relying party,

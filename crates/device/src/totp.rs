@@ -17,8 +17,9 @@ pub struct AuthenticatorApp {
 }
 
 impl AuthenticatorApp {
-    /// Imports an `otpauth://totp/{issuer}:{account name}?…` URI. Absent parameters have the defaults of RFC 6238: SHA-1,
-    /// six digits and 30 seconds. Returns `None` if the URI is malformed or a value is outside the server's bounds.
+    /// Imports an `otpauth://totp/{issuer}:{account name}?…` URI. Absent parameters have the defaults of RFC 6238:
+    /// SHA-1, six digits and 30 seconds. Returns `None` if the URI is malformed or a value is outside the server's
+    /// bounds.
     pub fn from_uri(uri: &str) -> Option<Self> {
         let url =
             Url::parse(uri).ok().filter(|url| url.scheme() == "otpauth" && url.host_str() == Some("totp"))?;

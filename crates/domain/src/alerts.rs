@@ -1,5 +1,5 @@
-//! Alerts: records of failed deliveries, of expected failures and of suspicious sign-ins, for the people who run a backend
-//! (docs/protocol/push.md, sections 3 and 4).
+//! Alerts: records of failed deliveries, of expected failures and of suspicious sign-ins, for the people who run a
+//! backend (docs/protocol/push.md, sections 3 and 4).
 
 use serde_json::Value;
 

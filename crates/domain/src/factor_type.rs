@@ -50,7 +50,8 @@ impl FactorType {
         }
     }
 
-    /// Returns error 60315, which refuses a new factor of an entity that has as many factors of this type as it may have.
+    /// Returns error 60315, which refuses a new factor of an entity that has as many factors of this type as it may
+    /// have.
     pub fn too_many(self) -> Problem {
         let (most, name) = (self.max_per_entity(), self.as_str());
         let message = format!("Reached max limit of {most} {name} Factors associated per Entity");

@@ -41,8 +41,8 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Target duration of a batch without its commit. It is far below the acceptable 50 ms, because durations vary: on a
-    /// busy machine, one batch in a hundred takes five times as long as most.
+    /// Target duration of a batch without its commit. It is far below the acceptable 50 ms, because durations vary: on
+    /// a busy machine, one batch in a hundred takes five times as long as most.
     const TARGET_WORK: Duration = Duration::from_millis(8);
 
     /// Duration of a batch with its commit from which the next one is smaller, whatever took so long.

@@ -1,4 +1,5 @@
-//! Notifications: additional pushes about a challenge, which a backend requests (docs/protocol/resources.md, section 5).
+//! Notifications: additional pushes about a challenge, which a backend requests (docs/protocol/resources.md, section
+//! 5).
 
 use crate::challenges::{Challenge, PushChallenge};
 use crate::factors::{Notification as Address, Platform};

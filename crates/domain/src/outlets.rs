@@ -76,8 +76,8 @@ impl OutletSid {
         }
     }
 
-    /// Returns the identifier to which the sealed settings of the outlet are bound: its SID as one of a messaging service,
-    /// also for a mailer. The table does not store which of the two it is.
+    /// Returns the identifier to which the sealed settings of the outlet are bound: its SID as one of a messaging
+    /// service, also for a mailer. The table does not store which of the two it is.
     pub fn sealed_owner(self) -> String {
         MessagingServiceSid::from_bytes(self.to_bytes()).to_string()
     }

@@ -9,8 +9,8 @@ use crate::time::Timestamp;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $title:literal;)*) => {
-        /// The error codes that this server returns (docs/protocol/errors.md). `web::status` maps them to HTTP statuses;
-        /// `docs/errors.md` lists causes and remedies.
+        /// The error codes that this server returns (docs/protocol/errors.md). `web::status` maps them to HTTP
+        /// statuses; `docs/errors.md` lists causes and remedies.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Code {
             $($(#[$doc])* $name,)*

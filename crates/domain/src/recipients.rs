@@ -142,8 +142,8 @@ impl Recipient {
         }
     }
 
-    /// Returns the normal form of the recipient. Recipients with the same normal form are the same: the domain of a mail
-    /// address is compared without regard to case, its local part exactly.
+    /// Returns the normal form of the recipient. Recipients with the same normal form are the same: the domain of a
+    /// mail address is compared without regard to case, its local part exactly.
     pub fn key(&self) -> String {
         match self {
             Self::Phone(number) => number.as_str().to_owned(),

@@ -36,8 +36,8 @@ impl Listed for Service {
 
 /// The settings of a service that callers can change (docs/protocol/resources.md, section 1).
 ///
-/// `dtmf_input_required`, `tts_name` and `verify_event_subscription_enabled` have no effect. They are stored and returned,
-/// so that programs that manage services read back what they wrote.
+/// `dtmf_input_required`, `tts_name` and `verify_event_subscription_enabled` have no effect. They are stored and
+/// returned, so that programs that manage services read back what they wrote.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// Friendly name of the service.
@@ -105,7 +105,8 @@ pub struct Whatsapp {
     pub from: Option<Text<1, 256>>,
 }
 
-/// A service's settings for passkeys: the defaults of new passkeys, and the relying party of challenges that name no user.
+/// A service's settings for passkeys: the defaults of new passkeys, and the relying party of challenges that name no
+/// user.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Passkeys {
     /// Relying party of the passkeys.

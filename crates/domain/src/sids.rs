@@ -1,4 +1,5 @@
-//! String identifiers (SIDs): two capital letters and 32 hexadecimal digits (docs/protocol/authentication.md, section 5).
+//! String identifiers (SIDs): two capital letters and 32 hexadecimal digits (docs/protocol/authentication.md, section
+//! 5).
 //!
 //! The digits of a SID encode 16 bytes: first the creation time in milliseconds in six bytes, then random bytes. SIDs
 //! therefore sort by creation time, and database inserts stay local. SIDs of factors and challenges start with a byte

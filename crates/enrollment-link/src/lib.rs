@@ -1,7 +1,7 @@
 //! Links that enroll a browser as a phone (docs/browser-phone.md), and their QR codes.
 //!
-//! A link contains an access token, so it is a secret until the token is spent or expires. The token is in the fragment,
-//! which browsers do not send to any server.
+//! A link contains an access token, so it is a secret until the token is spent or expires. The token is in the
+//! fragment, which browsers do not send to any server.
 
 mod qr_code;
 
@@ -30,7 +30,8 @@ impl EnrollmentLink {
     /// Returns the link as a QR code.
     ///
     /// # Errors
-    /// Returns an error if the link has more than 2953 characters. A link to a server's own access token is far shorter.
+    /// Returns an error if the link has more than 2953 characters. A link to a server's own access token is far
+    /// shorter.
     pub fn qr_code(&self) -> Result<QrCode, TooLong> {
         QrCode::new(self.expose())
     }

@@ -3,7 +3,8 @@
 //! This is a crate of its own because `josekit` compiles OpenSSL from source, which takes longer than any other
 //! dependency. Only the binary depends on it, so that all other crates compile meanwhile.
 //!
-//! Form and content of the tokens, and the checks that a text passes before it gets here, are in [`crypto::enrollment`].
+//! Form and content of the tokens, and the checks that a text passes before it gets here, are in
+//! [`crypto::enrollment`].
 
 use std::error::Error;
 

@@ -1,8 +1,8 @@
 //! Sends messages with one-time codes through outlets: mail servers, gateways for text messages and calls, and files
 //! that record them.
 //!
-//! [`OutletClient::send`] makes one attempt to send a [`Message`] and returns an [`Outcome`]. The caller decides when to
-//! send and whether to retry. A message that is sent twice may arrive twice.
+//! [`OutletClient::send`] makes one attempt to send a [`Message`] and returns an [`Outcome`]. The caller decides when
+//! to send and whether to retry. A message that is sent twice may arrive twice.
 //!
 //! | Question | File |
 //! | --- | --- |
@@ -13,8 +13,8 @@
 //! | Which connections to mail servers are kept? | `smtp/pool.rs` |
 //! | What do failures say, and what not? | `codes.rs`, `redaction.rs` |
 //!
-//! The crate stores nothing apart from the files of `capture`, and does not panic on any response. The `Debug` output of
-//! settings contains no secrets, and no [`Outcome`] contains the code, the text or the recipient of a message.
+//! The crate stores nothing apart from the files of `capture`, and does not panic on any response. The `Debug` output
+//! of settings contains no secrets, and no [`Outcome`] contains the code, the text or the recipient of a message.
 
 mod authorities;
 mod capture;

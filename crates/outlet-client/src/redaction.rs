@@ -1,5 +1,5 @@
-//! What an outcome may repeat of the words of a server. Servers quote what they received, and an outcome ends up in logs
-//! and alerts, so codes, texts, recipients, URLs for reports and secrets are masked.
+//! What an outcome may repeat of the words of a server. Servers quote what they received, and an outcome ends up in
+//! logs and alerts, so codes, texts, recipients, URLs for reports and secrets are masked.
 
 use domain::{Recipient, Secret};
 use percent_encoding::utf8_percent_encode;

@@ -1,4 +1,5 @@
-//! Outlets that are compatible with Twilio's API: `Messages.json` for text and WhatsApp messages, `Calls.json` for calls.
+//! Outlets that are compatible with Twilio's API: `Messages.json` for text and WhatsApp messages, `Calls.json` for
+//! calls.
 
 use domain::Channel;
 use reqwest::Method;

@@ -1,10 +1,11 @@
 //! `countersign`: the server and its commands in one binary. This crate connects the other crates and contains no
 //! business rules of its own.
 //!
-//! How a request passes through the crates: `web` accepts the connection and reads the request. `POST …/Challenges` is an
-//! entry in [`api::ROUTES`]. Its handler in `api/src/challenges/push.rs` reads the form and calls the use case with the same name in
-//! `app/src/challenges/push.rs`. The use case applies the rules in `domain/src/challenges/` and writes through
-//! `store/src/challenges/push.rs`. The device's signed answer takes the same path, and `crypto` verifies its signature.
+//! How a request passes through the crates: `web` accepts the connection and reads the request. `POST …/Challenges` is
+//! an entry in [`api::ROUTES`]. Its handler in `api/src/challenges/push.rs` reads the form and calls the use case with
+//! the same name in `app/src/challenges/push.rs`. The use case applies the rules in `domain/src/challenges/` and writes
+//! through `store/src/challenges/push.rs`. The device's signed answer takes the same path, and `crypto` verifies its
+//! signature.
 //!
 //! | Question | File |
 //! | --- | --- |

@@ -49,8 +49,8 @@ pub(crate) struct ServeOptions {
     #[arg(long, env = "COUNTERSIGN_MAX_CONNECTIONS_PER_ADDRESS", default_value_t = 1000)]
     pub(crate) max_connections_per_address: u32,
 
-    /// Maximum number of open streams and long polls; further ones get 503 with `Retry-After`. Each also counts as an open
-    /// connection. 0 turns them off
+    /// Maximum number of open streams and long polls; further ones get 503 with `Retry-After`. Each also counts as an
+    /// open connection. 0 turns them off
     #[arg(long, env = "COUNTERSIGN_MAX_STREAMS", default_value_t = app::streams::StreamLimits::DEFAULT_TOTAL)]
     pub(crate) max_streams: u32,
 
@@ -81,8 +81,8 @@ pub(crate) struct ServeOptions {
     #[arg(long, env = "COUNTERSIGN_TEST_MODE", value_enum, default_value_t = TestModeOption::Off)]
     pub(crate) test_mode: TestModeOption,
 
-    /// Host name by which clients, or pages that call the API, reach a server in test mode; can be repeated. IP addresses,
-    /// localhost, and names without a dot are always accepted
+    /// Host name by which clients, or pages that call the API, reach a server in test mode; can be repeated. IP
+    /// addresses, localhost, and names without a dot are always accepted
     #[arg(long, env = "COUNTERSIGN_TEST_MODE_HOST", value_delimiter = ',')]
     pub(crate) test_mode_host: Vec<String>,
 
@@ -200,7 +200,8 @@ pub(crate) struct LimitOptions {
     #[arg(long, env = "COUNTERSIGN_ACCOUNT_CONCURRENCY", default_value_t = 0)]
     pub(crate) account_concurrency: u32,
 
-    /// Maximum open streams and long polls per account; backends and devices are counted separately. 0 disables the limit
+    /// Maximum open streams and long polls per account; backends and devices are counted separately. 0 disables the
+    /// limit
     #[arg(long, env = "COUNTERSIGN_ACCOUNT_STREAMS", default_value_t = 0)]
     pub(crate) account_streams: u32,
 

@@ -67,8 +67,8 @@ impl Read {
         self.fetch_all(sql, bind![], parse_account).await
     }
 
-    /// Returns the API key with this SID, of any account, or `None` if there is none. For authentication, which does not
-    /// know the account yet.
+    /// Returns the API key with this SID, of any account, or `None` if there is none. For authentication, which does
+    /// not know the account yet.
     ///
     /// # Errors
     /// Returns an error if the database operation fails.
@@ -178,8 +178,8 @@ impl Write {
         Ok(self.count_rows(sql, values).await? > 0)
     }
 
-    /// Locks an account against changes by other transactions until this one ends, so that its resources can be counted.
-    /// Returns `false` if there is no such account.
+    /// Locks an account against changes by other transactions until this one ends, so that its resources can be
+    /// counted. Returns `false` if there is no such account.
     ///
     /// # Errors
     /// Returns an error if the database operation fails.

@@ -1,5 +1,5 @@
-//! Announcements between processes that share a PostgreSQL database: that a new delivery is pending, and which resources
-//! have changed. They are sent with `NOTIFY` and received with `LISTEN`.
+//! Announcements between processes that share a PostgreSQL database: that a new delivery is pending, and which
+//! resources have changed. They are sent with `NOTIFY` and received with `LISTEN`.
 
 use std::collections::HashSet;
 use std::convert::Infallible;

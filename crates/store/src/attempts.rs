@@ -74,9 +74,9 @@ pub struct AttemptFilter {
 impl AttemptFilter {
     /// Returns a query that selects `columns` of the account's attempts that match.
     ///
-    /// Databases cannot know which of several conditions matches the fewest attempts. Therefore only the first given one
-    /// of verification, recipient, service, country, channel and conversion is written as a plain comparison with the
-    /// column. The others are comparisons with an expression, for which no index can be used.
+    /// Databases cannot know which of several conditions matches the fewest attempts. Therefore only the first given
+    /// one of verification, recipient, service, country, channel and conversion is written as a plain comparison with
+    /// the column. The others are comparisons with an expression, for which no index can be used.
     fn query(&self, columns: &str, account_sid: AccountSid) -> ListQuery {
         let is_converted = self.conversion.map(|conversion| conversion == Conversion::Converted);
         let conditions = [

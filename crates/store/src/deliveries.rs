@@ -123,8 +123,8 @@ impl Read {
                 sql.push_str(&format!(" AND {condition} = ${}", values.len()));
             }
         };
-        // Pending deliveries are few, and are found with the index on them. The columns whose index must not be used are
-        // compared as expressions.
+        // Pending deliveries are few, and are found with the index on them. The columns whose index must not be used
+        // are compared as expressions.
         restrict(if is_pending { "subject || ''" } else { "subject" }, &filter.subject);
         restrict("kind || ''", &filter.kind);
         restrict("state", &filter.state);
@@ -135,8 +135,8 @@ impl Read {
             (_, Some("webhook"), None) => " AND kind = 'webhook'",
             _ => "",
         });
-        // Delivery IDs begin with the creation time, so sorting by ID sorts by age. The function keeps the database from
-        // reading all deliveries in this order to find the pending ones.
+        // Delivery IDs begin with the creation time, so sorting by ID sorts by age. The function keeps the database
+        // from reading all deliveries in this order to find the pending ones.
         sql.push_str(if is_pending { " ORDER BY COALESCE(id, id) DESC" } else { " ORDER BY id DESC" });
         sql.push_str(" LIMIT $1");
         self.fetch_all(sql, values, parse_delivery_status).await
@@ -229,8 +229,8 @@ fn bind_ids(values: &mut Vec<Value>, ids: &[DeliveryId]) -> String {
     if placeholders.is_empty() { "NULL".to_owned() } else { placeholders }
 }
 
-/// Returns the SID of the webhook, factor, verification or alert that a delivery is about. Operators search for deliveries by this
-/// SID.
+/// Returns the SID of the webhook, factor, verification or alert that a delivery is about. Operators search for
+/// deliveries by this SID.
 fn subject(work: &Work) -> String {
     match work {
         Work::Webhook { webhook_sid, .. } => webhook_sid.to_string(),

@@ -7,8 +7,8 @@ use crate::read_write::Write;
 use crate::values::bind;
 
 impl Write {
-    /// Deletes all data of all accounts, and all accounts except `kept_account`. Keys of the server and the audit log stay.
-    /// With `keeps_accounts`, the accounts and their API keys stay, with `keeps_credentials` the push credentials
+    /// Deletes all data of all accounts, and all accounts except `kept_account`. Keys of the server and the audit log
+    /// stay. With `keeps_accounts`, the accounts and their API keys stay, with `keeps_credentials` the push credentials
     /// and the outlets.
     ///
     /// # Errors

@@ -38,8 +38,8 @@ impl ListQuery {
         self
     }
 
-    /// Runs the query, which selects at most one row, and returns that row, converted with `parse`, or `None` if there is
-    /// none.
+    /// Runs the query, which selects at most one row, and returns that row, converted with `parse`, or `None` if there
+    /// is none.
     pub(crate) async fn single<T>(
         self,
         read: &mut Read,

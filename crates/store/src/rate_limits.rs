@@ -52,7 +52,8 @@ fn select_by_sid(lock: &str) -> String {
     )
 }
 
-/// Returns the SQL query that selects one of a rate limit's buckets. `lock` is the locking clause, or empty for no lock.
+/// Returns the SQL query that selects one of a rate limit's buckets. `lock` is the locking clause, or empty for no
+/// lock.
 fn select_bucket(lock: &str) -> String {
     format!(
         "SELECT {BUCKET_COLUMNS} FROM buckets WHERE sid = $1 AND rate_limit_sid = $2 AND account_sid = $3{lock}"

@@ -128,9 +128,9 @@ impl Write {
         self.fetch_optional(sql, values, parse_service).await
     }
 
-    /// Marks a service as deleted, and deletes its webhooks, rate limits and messaging configurations. Returns `false` if the account has no such service. From
-    /// then on, queries find nothing under the service. [`remove_deleted`](Self::remove_deleted) later removes the
-    /// remaining rows.
+    /// Marks a service as deleted, and deletes its webhooks, rate limits and messaging configurations. Returns `false`
+    /// if the account has no such service. From then on, queries find nothing under the service.
+    /// [`remove_deleted`](Self::remove_deleted) later removes the remaining rows.
     ///
     /// # Errors
     /// Returns an error if the database operation fails.

@@ -98,8 +98,8 @@ impl SqliteConnection {
     }
 
     /// Keeps copies of pages that savepoints and statements may have to restore in memory. SQLite would write them to a
-    /// temporary file, which takes a fifth of the time of creating a challenge. Call this after migrations, because SQLite also
-    /// sorts in memory from then on, for example the entries of a new index.
+    /// temporary file, which takes a fifth of the time of creating a challenge. Call this after migrations, because
+    /// SQLite also sorts in memory from then on, for example the entries of a new index.
     pub(crate) fn restore_from_memory(&self) -> Result<(), sqlx::Error> {
         self.execute_batch("PRAGMA temp_store = MEMORY")
     }

@@ -199,9 +199,9 @@ impl Store {
         Ok(())
     }
 
-    /// Starts receiving announcements from other processes. Changes that the process with the tag `own` has announced are
-    /// ignored. Returns `None` if announcements are not available: on SQLite, and behind a pooler that shares sessions
-    /// unless [`listen_at`](Self::listen_at) was called.
+    /// Starts receiving announcements from other processes. Changes that the process with the tag `own` has announced
+    /// are ignored. Returns `None` if announcements are not available: on SQLite, and behind a pooler that shares
+    /// sessions unless [`listen_at`](Self::listen_at) was called.
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] if no connection can be opened.

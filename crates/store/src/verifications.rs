@@ -83,7 +83,8 @@ impl Write {
         self.fetch_optional(sql, values, parse_verification).await
     }
 
-    /// Inserts an open verification. Returns `false`, changing nothing, if its recipient has an open one in the service.
+    /// Inserts an open verification. Returns `false`, changing nothing, if its recipient has an open one in the
+    /// service.
     ///
     /// # Errors
     /// Returns [`Error::ParentGone`] if the service does not exist, or another error if the database operation fails.

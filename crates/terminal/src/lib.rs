@@ -1,8 +1,8 @@
 //! Terminal output and the error type [`CliError`], shared by all commands of the binary.
 //!
-//! The binary `countersign` prints only through this crate. So do the crates `demo`, `load` and `phone-cli`, on which the
-//! binary depends; only the progress bars of `load` are drawn by `indicatif`. A separate crate keeps the dependencies
-//! acyclic: these crates need not import the binary.
+//! The binary `countersign` prints only through this crate. So do the crates `demo`, `load` and `phone-cli`, on which
+//! the binary depends; only the progress bars of `load` are drawn by `indicatif`. A separate crate keeps the
+//! dependencies acyclic: these crates need not import the binary.
 //!
 //! Data from the database, users and other servers may contain characters that control a terminal: they move the
 //! cursor, color the text or reverse its direction. All such characters are printed as visible escapes, such as

@@ -1,4 +1,5 @@
-//! The query of requests about captured pushes, messages and webhooks: which of them are meant, and how long to wait for one.
+//! The query of requests about captured pushes, messages and webhooks: which of them are meant, and how long to wait
+//! for one.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -194,7 +194,8 @@ impl Captures {
         Ok(())
     }
 
-    /// Returns the captures that a query selects, oldest first. If it waits, only those count that a request may wait for.
+    /// Returns the captures that a query selects, oldest first. If it waits, only those count that a request may wait
+    /// for.
     fn read(&self, kind: Kind, query: &Query) -> Result<Vec<Value>, Error> {
         let mut log = self.lock();
         let is_eligible = |capture: &&Capture| query.wait.is_zero() || capture.is_ready;
@@ -203,8 +204,8 @@ impl Captures {
         Ok(newest.into_iter().map(|capture| capture.json.clone()).collect())
     }
 
-    /// Returns the captures that a query selects as soon as there is one, or none if its time to wait is over or `stopped`
-    /// ends.
+    /// Returns the captures that a query selects as soon as there is one, or none if its time to wait is over or
+    /// `stopped` ends.
     pub(crate) async fn read_or_wait(
         &self,
         kind: Kind,

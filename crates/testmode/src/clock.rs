@@ -118,8 +118,8 @@ impl TravelingClock {
         self.moved.send_modify(|version| *version = version.wrapping_add(1));
     }
 
-    /// Waits until the clock shows `instant` or a later time. A clock that stands still keeps the caller waiting until it
-    /// is moved.
+    /// Waits until the clock shows `instant` or a later time. A clock that stands still keeps the caller waiting until
+    /// it is moved.
     pub(crate) async fn wait_until(&self, instant: Timestamp) {
         let mut moved = self.moved.subscribe();
         loop {

@@ -20,9 +20,9 @@ const CONTAINER_HOST: &str = "host.docker.internal";
 
 /// Checks that a request does not come from a page of another site.
 ///
-/// A page can send a request to any address, but not with a body of type JSON unless a preflight request permits it, and
-/// no response of test mode permits it. A page whose host name was made to resolve to this server (DNS rebinding) counts as
-/// the same site, so the host name must be one that no other site can have.
+/// A page can send a request to any address, but not with a body of type JSON unless a preflight request permits it,
+/// and no response of test mode permits it. A page whose host name was made to resolve to this server (DNS rebinding)
+/// counts as the same site, so the host name must be one that no other site can have.
 ///
 /// # Errors
 /// Returns [`Error::WrongHost`] if the request's host is not known, or error code 20415 if a request that changes

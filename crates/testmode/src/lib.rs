@@ -1,8 +1,8 @@
 //! Test mode: a server with which the tests of a backend control phones, pushes, webhooks and time.
 //!
-//! Nothing of the API is faked. Virtual devices are software phones of the crate `device`, which make their own keys and send
-//! their requests to the server's own listener. Only what leaves the server is replaced: pushes are captured instead of
-//! sent, and webhooks are captured and sent.
+//! Nothing of the API is faked. Virtual devices are software phones of the crate `device`, which make their own keys
+//! and send their requests to the server's own listener. Only what leaves the server is replaced: pushes are captured
+//! instead of sent, and webhooks are captured and sent.
 //!
 //! | Question | File |
 //! | --- | --- |

@@ -127,7 +127,8 @@ fn later(instant: Timestamp, duration: Duration) -> Timestamp {
     Timestamp::from_micros(instant.micros().saturating_add(micros))
 }
 
-/// Returns the request that approves a challenge. `signer` signs the answer, and `enrollment` the device token of `now`.
+/// Returns the request that approves a challenge. `signer` signs the answer, and `enrollment` the device token of
+/// `now`.
 fn signed_request(
     device: &Device,
     enrollment: &Enrollment,

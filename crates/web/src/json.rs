@@ -1,8 +1,8 @@
 //! Parses JSON bodies.
 //!
 //! Twilio's libraries spell the same member differently: twilio-python sends snake case, the typed classes of
-//! twilio-node send camel case. Both spellings are accepted. Null and an empty string count as absent, and unknown members
-//! are ignored.
+//! twilio-node send camel case. Both spellings are accepted. Null and an empty string count as absent, and unknown
+//! members are ignored.
 
 use domain::parameter::Parameter;
 use domain::{Code, Problem};

@@ -27,7 +27,8 @@ use crate::request::ReceivedRequest;
 use crate::route::{BodyLimit, Route, RouteMatch};
 use crate::settings::Shared;
 
-/// Maximum time for a request's handler, unless the face sets another. It also limits the authentication that precedes reading a large body.
+/// Maximum time for a request's handler, unless the face sets another. It also limits the authentication that precedes
+/// reading a large body.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Maximum length of the request target, in bytes.

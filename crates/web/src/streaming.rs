@@ -17,8 +17,8 @@ const UNBUFFERED: (&str, &str) = ("X-Accel-Buffering", "no");
 /// Returns a response of this media type whose chunks are sent as they come. Neither the time limit of handlers nor the
 /// limit on concurrent requests applies to the body.
 ///
-/// While the body is sent, the connection waits for the server, so it does not end for lack of a next request. The body is
-/// dropped as soon as the client closes its side of the connection.
+/// While the body is sent, the connection waits for the server, so it does not end for lack of a next request. The body
+/// is dropped as soon as the client closes its side of the connection.
 pub fn streaming_response(
     request: &HttpRequest,
     media_type: &str,

@@ -124,8 +124,8 @@ impl Server {
         self.log.text()
     }
 
-    /// Waits until the server's log contains `expected`. A line reaches the log shortly after it was written, so it may be
-    /// absent when the server is ready.
+    /// Waits until the server's log contains `expected`. A line reaches the log shortly after it was written, so it may
+    /// be absent when the server is ready.
     ///
     /// # Panics
     ///

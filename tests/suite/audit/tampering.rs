@@ -46,7 +46,8 @@ impl Chain {
         Some(Self { world, checkpoint })
     }
 
-    /// Runs `statement`, checks that `audit verify` fails with an error that contains `expected`, and restores the chain.
+    /// Runs `statement`, checks that `audit verify` fails with an error that contains `expected`, and restores the
+    /// chain.
     #[track_caller]
     fn assert_detects(&self, statement: &str, expected: &str) {
         sql(&self.world, statement);

@@ -187,7 +187,8 @@ on_every_database! {
     }
 }
 
-/// On PostgreSQL a transaction may commit after others that began later, and after the chain has moved past their records.
+/// On PostgreSQL a transaction may commit after others that began later, and after the chain has moved past their
+/// records.
 #[tokio::test]
 async fn event_of_a_transaction_that_commits_late_is_seen() {
     let test = "streams::service::event_of_a_transaction_that_commits_late_is_seen";

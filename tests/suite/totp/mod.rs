@@ -1,7 +1,7 @@
 //! TOTP factors and challenges: codes of authenticator apps.
 //!
-//! The server takes the time from the machine's clock. The tests therefore compute codes of the current time step and of
-//! its neighbors, which the server accepts too ([`TotpFixture::code`]).
+//! The server takes the time from the machine's clock. The tests therefore compute codes of the current time step and
+//! of its neighbors, which the server accepts too ([`TotpFixture::code`]).
 
 mod challenges;
 mod factors;

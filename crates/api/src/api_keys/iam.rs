@@ -12,7 +12,8 @@ use crate::error::Error;
 use crate::paging::Listing;
 use crate::request::AuthorizedRequest;
 
-/// The permissions of every API key. Twilio's keys also have `signing`, for access tokens that backends sign themselves.
+/// The permissions of every API key. Twilio's keys also have `signing`, for access tokens that backends sign
+/// themselves.
 const FLAGS: [&str; 1] = ["rest_api"];
 
 pub(crate) async fn create(

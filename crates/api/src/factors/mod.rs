@@ -1,5 +1,5 @@
-//! Handlers for `/v2/Services/{ServiceSid}/Entities/{Identity}/Factors` (docs/protocol/resources.md, section 3). The file
-//! of a factor type has its parameters and its part of the view.
+//! Handlers for `/v2/Services/{ServiceSid}/Entities/{Identity}/Factors` (docs/protocol/resources.md, section 3). The
+//! file of a factor type has its parameters and its part of the view.
 
 mod passkey;
 mod push;

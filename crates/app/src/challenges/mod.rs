@@ -131,12 +131,12 @@ fn about<Kind: ChallengedKind>(action: AuditAction, challenge: &Challenge<Kind>)
     }
 }
 
-/// Checks that a factor may get one more challenge within its `limits` and the mandatory `windows`. If any limit or window
-/// applies, the caller must have locked the factor.
+/// Checks that a factor may get one more challenge within its `limits` and the mandatory `windows`. If any limit or
+/// window applies, the caller must have locked the factor.
 ///
 /// # Errors
-/// Fails with 60312 if a limit is reached. If several are reached, `Retry-After` is the longest wait, so that a retry at
-/// that time passes all limits. Also fails if the database fails.
+/// Fails with 60312 if a limit is reached. If several are reached, `Retry-After` is the longest wait, so that a retry
+/// at that time passes all limits. Also fails if the database fails.
 async fn limit_challenges<Kind>(
     tx: &mut Write,
     factor: &Factor<Kind>,

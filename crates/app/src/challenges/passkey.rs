@@ -359,8 +359,8 @@ fn any_passkey(service: &Service) -> Result<Scope, Problem> {
 }
 
 /// Returns the scope of a challenge for all passkeys of an entity: those of the service's relying party, or of the
-/// newest passkey's if the service has none. Then the origins of all these passkeys are permitted. The strictest passkey
-/// determines whether the user must be verified.
+/// newest passkey's if the service has none. Then the origins of all these passkeys are permitted. The strictest
+/// passkey determines whether the user must be verified.
 async fn passkeys_of_entity(tx: &mut Write, service: &Service, identity: &Identity) -> Result<Scope, Error> {
     let path =
         EntityPath { account_sid: service.account_sid, service_sid: service.sid, identity: identity.clone() };

@@ -121,8 +121,8 @@ impl App {
         Ok(challenge)
     }
 
-    /// Answers a push challenge with the device's signed payload, and sets the challenge's metadata if any is given. Returns
-    /// the answered challenge. If several answers arrive concurrently, exactly one is accepted.
+    /// Answers a push challenge with the device's signed payload, and sets the challenge's metadata if any is given.
+    /// Returns the answered challenge. If several answers arrive concurrently, exactly one is accepted.
     ///
     /// HTTP clients repeat a request whose connection failed, so the accepted payload may arrive again. In that case,
     /// the challenge is returned and nothing changes (docs/protocol/decisions.md, No. 30).

@@ -65,8 +65,8 @@ impl NewTotpChallenge {
 }
 
 impl App {
-    /// Creates a challenge for a verified TOTP factor, and answers it at once if the request contains a code. Returns the
-    /// challenge, which is pending if there is no code or if the code is wrong.
+    /// Creates a challenge for a verified TOTP factor, and answers it at once if the request contains a code. Returns
+    /// the challenge, which is pending if there is no code or if the code is wrong.
     ///
     /// # Errors
     /// Fails with one of these codes:
@@ -121,10 +121,12 @@ impl App {
         Ok(challenge)
     }
 
-    /// Tries a code on a TOTP challenge, and sets the challenge's metadata if any is given. Returns the challenge, which
-    /// is still pending if the code is wrong. Of several equal codes for challenges of one factor, exactly one is right.
+    /// Tries a code on a TOTP challenge, and sets the challenge's metadata if any is given. Returns the challenge,
+    /// which is still pending if the code is wrong. Of several equal codes for challenges of one factor, exactly one is
+    /// right.
     ///
-    /// `challenge` is the challenge as it was read earlier. Its current state is read again under the lock on its factor.
+    /// `challenge` is the challenge as it was read earlier. Its current state is read again under the lock on its
+    /// factor.
     ///
     /// # Errors
     /// Fails with one of these codes:

@@ -1,5 +1,5 @@
-//! Announcements between the nodes that share a database: a commit on one node wakes the delivery workers and the streams
-//! of all nodes.
+//! Announcements between the nodes that share a database: a commit on one node wakes the delivery workers and the
+//! streams of all nodes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,8 @@ const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(50);
 /// Delay before reconnecting after the connection that receives announcements was lost.
 const RECONNECT_DELAY: Duration = Duration::from_secs(1);
 
-/// Background task: notifies the other nodes when a commit of this process has enqueued a delivery or changed a resource.
+/// Background task: notifies the other nodes when a commit of this process has enqueued a delivery or changed a
+/// resource.
 pub(crate) async fn announce(app: Arc<App>) {
     loop {
         app.feed.announcement_requested().await;
@@ -27,8 +28,8 @@ pub(crate) async fn announce(app: Arc<App>) {
 }
 
 /// Background task: wakes this node's delivery worker and its streams when another node announces a commit. While the
-/// connection is lost, the worker still finds the deliveries within its poll interval, and streams find changes when they
-/// read again. If announcements are not available, the task does nothing and never ends.
+/// connection is lost, the worker still finds the deliveries within its poll interval, and streams find changes when
+/// they read again. If announcements are not available, the task does nothing and never ends.
 pub(crate) async fn listen(app: Arc<App>) {
     loop {
         match app.store.announcements(app.feed.tag).await {

@@ -1,5 +1,5 @@
-//! Attempts to send messages with one-time codes. Each attempt reads the current state first, so that no code is sent for
-//! a verification that was closed. The text is written here, and stored nowhere.
+//! Attempts to send messages with one-time codes. Each attempt reads the current state first, so that no code is sent
+//! for a verification that was closed. The text is written here, and stored nowhere.
 
 use std::borrow::Cow;
 
@@ -97,8 +97,8 @@ impl Senders {
         Ok(context.result(app, delivery, work, outcome, now))
     }
 
-    /// Sends the message through its outlet, and returns the outcome. If the outlet no longer exists, nothing is sent and
-    /// the outcome is `Refused`.
+    /// Sends the message through its outlet, and returns the outcome. If the outlet no longer exists, nothing is sent
+    /// and the outcome is `Refused`.
     async fn send_through(
         &self,
         app: &App,

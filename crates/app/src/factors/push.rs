@@ -116,13 +116,13 @@ impl App {
             .await
     }
 
-    /// Verifies a push factor, changes its fields, or both. Returns the updated factor. A proof for a factor that is already
-    /// verified has no effect.
+    /// Verifies a push factor, changes its fields, or both. Returns the updated factor. A proof for a factor that is
+    /// already verified has no effect.
     ///
     /// # Errors
     /// Fails with 20404 if the factor does not exist or the caller may not access it, with 60311 if the proof is not a
-    /// valid signature, or with an error of [`PushChanges::apply`]. Also fails if the database fails. On any error, nothing
-    /// is changed.
+    /// valid signature, or with an error of [`PushChanges::apply`]. Also fails if the database fails. On any error,
+    /// nothing is changed.
     pub async fn update_push_factor(
         &self,
         origin: &Origin,

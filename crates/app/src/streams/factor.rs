@@ -72,7 +72,8 @@ impl FactorSource {
         Ok(look)
     }
 
-    /// Reads the challenges that are pending, and those that were sent as pending. They are sorted from oldest to newest.
+    /// Reads the challenges that are pending, and those that were sent as pending. They are sorted from oldest to
+    /// newest.
     async fn find(&mut self, app: &App, now: Timestamp) -> Result<Found, Error> {
         let Self { account_sid, service_sid, entity_sid, sid, .. } = *self;
         let sent: Vec<_> = self.pending.keys().copied().collect();

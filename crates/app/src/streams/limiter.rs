@@ -1,5 +1,5 @@
-//! Limits on open streams: of the process, of an account, and of a factor. Streams are not requests in progress, so they
-//! count neither for load shedding nor for the concurrent requests of an account.
+//! Limits on open streams: of the process, of an account, and of a factor. Streams are not requests in progress, so
+//! they count neither for load shedding nor for the concurrent requests of an account.
 
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU32;
@@ -114,8 +114,8 @@ impl StreamLimiter {
     /// a long poll is refused.
     ///
     /// # Errors
-    /// Fails with 20501 if streams are off, 20503 if the process has too many streams or stops, and 20429 if the account,
-    /// or the factor of a long poll, has too many.
+    /// Fails with 20501 if streams are off, 20503 if the process has too many streams or stops, and 20429 if the
+    /// account, or the factor of a long poll, has too many.
     pub(super) fn admit(
         self: &Arc<Self>,
         kind: StreamKind,

@@ -1,5 +1,5 @@
-//! Streams: what a client receives while it follows a challenge, a factor, or a service. How the events reach the client
-//! is up to the crate `api`.
+//! Streams: what a client receives while it follows a challenge, a factor, or a service. How the events reach the
+//! client is up to the crate `api`.
 //!
 //! The stream of a challenge or a factor is state-based: it sends the state at its start and each later one, as the
 //! database has it. It needs no memory of what it sent before, so a client that reconnects misses nothing that is still
@@ -395,8 +395,8 @@ impl App {
     /// client has received last; the stream leaves it out if it is the current one.
     ///
     /// # Errors
-    /// Fails with 20501 if streams are off, 20503 if the process has too many streams or stops, and 20429 if the account
-    /// has too many.
+    /// Fails with 20501 if streams are off, 20503 if the process has too many streams or stops, and 20429 if the
+    /// account has too many.
     pub fn challenge_stream(
         self: &Arc<Self>,
         caller: StreamCaller,

@@ -1,9 +1,9 @@
 //! What the stream of a service reads.
 //!
 //! A record is sent as soon as it is committed, before it is part of the audit chain, and the position is sent when the
-//! chain has moved on. A client that continues after a position gets every chained record behind it, and then the unchained
-//! ones: each record at least once. Creation times and SIDs could not be positions, because a transaction of PostgreSQL may
-//! commit later than one that began after it.
+//! chain has moved on. A client that continues after a position gets every chained record behind it, and then the
+//! unchained ones: each record at least once. Creation times and SIDs could not be positions, because a transaction of
+//! PostgreSQL may commit later than one that began after it.
 
 use std::collections::HashSet;
 use std::sync::Arc;

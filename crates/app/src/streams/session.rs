@@ -1,4 +1,5 @@
-//! What all streams have: the caller, the subscription to the feed, the permit, and the times at which to read or to end.
+//! What all streams have: the caller, the subscription to the feed, the permit, and the times at which to read or to
+//! end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,7 +99,8 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Opens the session of a stream that ends after `life`. The stream counts against the limit of the factor `counted`.
+    /// Opens the session of a stream that ends after `life`. The stream counts against the limit of the factor
+    /// `counted`.
     ///
     /// # Errors
     /// Fails if a limit on streams is reached, or if the server stops.

@@ -38,8 +38,8 @@ impl App {
     /// Returns the pending verification of a service that `target` names.
     ///
     /// # Errors
-    /// Fails with 20404 if the service does not exist, or has no such verification, or if it was approved or canceled, its
-    /// checks are used up, or it has expired. Also fails if the database fails.
+    /// Fails with 20404 if the service does not exist, or has no such verification, or if it was approved or canceled,
+    /// its checks are used up, or it has expired. Also fails if the database fails.
     pub async fn pending_verification(
         &self,
         account_sid: AccountSid,

@@ -1,9 +1,9 @@
 //! A decoder for the CBOR (RFC 8949) that authenticators write.
 //!
 //! It decodes what the canonical form of CTAP2 permits: integers, strings, arrays, maps and simple values of definite
-//! length. Tags, unassigned simple values, repeated keys, keys other than integers and texts, and indefinite lengths are
-//! refused. Integers may be longer than necessary and keys may have any order, because clients re-encode attestation
-//! objects.
+//! length. Tags, unassigned simple values, repeated keys, keys other than integers and texts, and indefinite lengths
+//! are refused. Integers may be longer than necessary and keys may have any order, because clients re-encode
+//! attestation objects.
 
 /// Maximum nesting depth of arrays and maps.
 const MAX_DEPTH: usize = 8;

@@ -14,8 +14,8 @@ const RANDOM_BYTES: usize = 16;
 /// Number of characters of the SID at the start of a challenge.
 const SID_CHARACTERS: usize = 34;
 
-/// A challenge: the 34 characters of the SID of a factor or a challenge, and 16 random bytes. The SID finds the resource
-/// without an index. The random bytes are what an attacker cannot know.
+/// A challenge: the 34 characters of the SID of a factor or a challenge, and 16 random bytes. The SID finds the
+/// resource without an index. The random bytes are what an attacker cannot know.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasskeyChallenge(Vec<u8>);
 

@@ -6,8 +6,8 @@ use crate::compact;
 
 use super::{Rejection, decode_base64url};
 
-/// Minimum number of hexadecimal digits that are recognized as such in `rawId`. A base64url text of this length consists
-/// of them with a probability of 2⁻⁶⁴.
+/// Minimum number of hexadecimal digits that are recognized as such in `rawId`. A base64url text of this length
+/// consists of them with a probability of 2⁻⁶⁴.
 const MIN_HEX_DIGITS: usize = 32;
 
 /// Decodes an ID from base64url without padding, or returns `None` if the text is malformed.

@@ -1,4 +1,5 @@
-//! Registrations: the response with which an authenticator introduces a new credential (Web Authentication section 7.1).
+//! Registrations: the response with which an authenticator introduces a new credential (Web Authentication section
+//! 7.1).
 
 use serde_json::{Map, Value};
 

@@ -74,8 +74,8 @@ impl ChallengedKind for PasskeyTarget {
     }
 }
 
-/// What a passkey challenge adds to a [`Challenge`](crate::Challenge): whose passkey may answer, and what the answer must
-/// match.
+/// What a passkey challenge adds to a [`Challenge`](crate::Challenge): whose passkey may answer, and what the answer
+/// must match.
 #[derive(Clone, Debug)]
 pub struct PasskeyChallenge {
     /// Whose passkey may answer.
@@ -88,7 +88,8 @@ pub struct PasskeyChallenge {
     pub origins: Vec<Origin>,
     /// Whether the authenticator must verify the user.
     pub user_verification: Requirement,
-    /// Options for the browser, as they were sent when the challenge was created. Stored without the WebAuthn challenge.
+    /// Options for the browser, as they were sent when the challenge was created. Stored without the WebAuthn
+    /// challenge.
     pub options: Value,
 }
 

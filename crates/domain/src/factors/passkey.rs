@@ -152,7 +152,8 @@ impl PasskeyCredential {
 }
 
 impl Factor<PasskeyFactor> {
-    /// Checks that the passkey can be registered at `now`. The transaction that stores the credential checks this again.
+    /// Checks that the passkey can be registered at `now`. The transaction that stores the credential checks this
+    /// again.
     ///
     /// # Errors
     /// Returns error 60383 if the passkey is verified or was created too long ago.

@@ -37,9 +37,9 @@ pub struct MailOptions {
     pub from_name: Option<Text<1, 64>>,
 }
 
-/// What a caller sets for a mail: a JSON object with the members `from`, `from_name`, `template_id` and `substitutions`,
-/// all of them optional. `template_id` names a template of a mail provider, which this server does not use; it is only
-/// checked.
+/// What a caller sets for a mail: a JSON object with the members `from`, `from_name`, `template_id` and
+/// `substitutions`, all of them optional. `template_id` names a template of a mail provider, which this server does not
+/// use; it is only checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChannelConfiguration {
     /// Sender of the mail.

@@ -8,9 +8,9 @@
 //!      (the same code)          └── end of the validity ───────▶ expired
 //! ```
 //!
-//! A verification is *open* from its creation until it is approved, canceled or expired. A recipient has at most one open
-//! verification in a service. One whose checks are used up stays open until the end of its validity, so that a
-//! new one does not permit further guesses.
+//! A verification is *open* from its creation until it is approved, canceled or expired. A recipient has at most one
+//! open verification in a service. One whose checks are used up stays open until the end of its validity, so that a new
+//! one does not permit further guesses.
 
 mod attempts;
 mod code;

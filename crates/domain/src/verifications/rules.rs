@@ -17,13 +17,14 @@ pub struct VerificationRules {
     pub countries: BTreeSet<Country>,
     /// Maximum number of messages that a service sends within an hour; `None` for no limit.
     pub per_service_per_hour: Option<NonZeroU32>,
-    /// Number of messages of a service to phone numbers with the same [prefix](crate::PhoneNumber::prefix), within twelve
-    /// hours, from which on enough of them must be approved (see [`PrefixTraffic`]); `None` for no such rule.
+    /// Number of messages of a service to phone numbers with the same [prefix](crate::PhoneNumber::prefix), within
+    /// twelve hours, from which on enough of them must be approved (see [`PrefixTraffic`]); `None` for no such rule.
     pub per_prefix: Option<NonZeroU32>,
 }
 
-/// What became of the newest messages of a service to phone numbers with the same prefix. Messages that are not approved
-/// are a sign of fraud: an operator of expensive numbers is paid for each message, and uses up whole ranges of numbers.
+/// What became of the newest messages of a service to phone numbers with the same prefix. Messages that are not
+/// approved are a sign of fraud: an operator of expensive numbers is paid for each message, and uses up whole ranges of
+/// numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PrefixTraffic {
     /// The number of messages, and how many of them were approved.

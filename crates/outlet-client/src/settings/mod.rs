@@ -25,8 +25,8 @@ pub(crate) use smtp::Encryption;
 pub use smtp::{SmtpParameters, SmtpSettings};
 pub use twilio::{TwilioParameters, TwilioSettings};
 
-/// The settings of an outlet as an operator enters them. They are also the stored form: every form that was ever written
-/// must remain readable.
+/// The settings of an outlet as an operator enters them. They are also the stored form: every form that was ever
+/// written must remain readable.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum OutletParameters {

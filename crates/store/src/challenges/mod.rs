@@ -22,8 +22,8 @@ use crate::read_write::{Read, Write};
 use crate::services::SERVICE_EXISTS;
 use crate::values::{Row, Value, bind, to_json};
 
-/// The SQL expression of a challenge's status. The status is computed: a pending challenge whose factor was deleted counts
-/// as voided, even if its row was not updated.
+/// The SQL expression of a challenge's status. The status is computed: a pending challenge whose factor was deleted
+/// counts as voided, even if its row was not updated.
 macro_rules! status {
     () => {
         "CASE WHEN status = 'pending' AND factor_sid IS NOT NULL \
@@ -213,8 +213,8 @@ impl Read {
         list.page(self, request, parse_challenge).await
     }
 
-    /// Returns the creation time of the `most`-th newest challenge to an entity's factor within `span` (1 is the newest),
-    /// or `None` if there are fewer than `most`. The start of `span` is exclusive, its end inclusive.
+    /// Returns the creation time of the `most`-th newest challenge to an entity's factor within `span` (1 is the
+    /// newest), or `None` if there are fewer than `most`. The start of `span` is exclusive, its end inclusive.
     ///
     /// # Errors
     /// Returns an error if the database operation fails.
@@ -232,8 +232,8 @@ impl Read {
         self.fetch_optional(sql, values, |row| row.timestamp("created_at")).await
     }
 
-    /// Returns when an entity's factor will have fewer than `most` pending challenges, because enough of its current ones will
-    /// have expired. Returns `None` if it already has fewer.
+    /// Returns when an entity's factor will have fewer than `most` pending challenges, because enough of its current
+    /// ones will have expired. Returns `None` if it already has fewer.
     ///
     /// # Errors
     /// Returns an error if the database operation fails.
@@ -291,8 +291,8 @@ impl Write {
         self.execute(sql, values).await
     }
 
-    /// Replaces a challenge's metadata, which the device or the backend sets. Returns the updated challenge, or `None` if there
-    /// is no such challenge.
+    /// Replaces a challenge's metadata, which the device or the backend sets. Returns the updated challenge, or `None`
+    /// if there is no such challenge.
     ///
     /// # Errors
     /// Returns an error if the database operation fails.

@@ -31,8 +31,8 @@ fn parse_challenge(row: &Row<'_>) -> Result<Challenge<PasskeyChallenge>, Error> 
 }
 
 impl Read {
-    /// Returns a service's passkey challenge by SID, whether or not it knows its entity, or `None` if the service has no
-    /// such challenge.
+    /// Returns a service's passkey challenge by SID, whether or not it knows its entity, or `None` if the service has
+    /// no such challenge.
     ///
     /// # Errors
     /// Returns an error if the database operation fails.

@@ -22,8 +22,8 @@ fn parse_summary(row: &Row<'_>) -> Result<ChallengeSummary, Error> {
 }
 
 impl Read {
-    /// Returns the summary of a service's challenge by SID. Returns `None` if the service has no such challenge, or if its
-    /// entity was deleted.
+    /// Returns the summary of a service's challenge by SID. Returns `None` if the service has no such challenge, or if
+    /// its entity was deleted.
     ///
     /// # Errors
     /// Returns an error if the database operation fails.

@@ -71,7 +71,8 @@ fn credential_values(credential: Option<&PasskeyCredential>) -> Vec<Value> {
 }
 
 impl Read {
-    /// Returns a service's passkey by SID, whichever entity it belongs to, or `None` if the service has no such passkey.
+    /// Returns a service's passkey by SID, whichever entity it belongs to, or `None` if the service has no such
+    /// passkey.
     ///
     /// # Errors
     /// Returns an error if the database operation fails.

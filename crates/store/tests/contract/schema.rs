@@ -254,8 +254,8 @@ async fn migration_releases_its_locks_if_they_conflict_with_a_running_transactio
     database.sql(undo_migration).await;
 
     // `server` is in the middle of a transaction and has locked a table to which a foreign key of the migration refers.
-    // `observer` checks whether a table to which an earlier foreign key refers is locked: first it must be, then it must
-    // be free again.
+    // `observer` checks whether a table to which an earlier foreign key refers is locked: first it must be, then it
+    // must be free again.
     let options: PgConnectOptions = database.url().parse().unwrap();
     let (mut server, mut observer) = (options.connect().await.unwrap(), options.connect().await.unwrap());
     sqlx::raw_sql("BEGIN; LOCK TABLE challenges IN ROW EXCLUSIVE MODE").execute(&mut server).await.unwrap();

@@ -86,7 +86,8 @@ enum Command {
         #[command(flatten)]
         storage: StorageOptions,
     },
-    /// Send a test message through an outlet at once, and show what the server said. Exits with code 0 if it was accepted
+    /// Send a test message through an outlet at once, and show what the server said. Exits with code 0 if it was
+    /// accepted
     Test {
         /// SID of the outlet (MG… or MD…)
         sid: OutletSid,
