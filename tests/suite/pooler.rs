@@ -58,16 +58,16 @@ async fn enrollment_and_approval_work_through_pgbouncer() {
 #[tokio::test]
 async fn server_listens_for_deliveries_over_the_direct_database_url() {
     let test = "pooler::server_listens_for_deliveries_over_the_direct_database_url";
-    let Some(pooled) = harness::pooled_postgres_or_skip(test) else { return };
+    let Some(database) = harness::postgres_or_skip(test) else { return };
+    let Some(url) = database.pooled_url_or_skip(test) else { return };
     let listening = || {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
                    AND query LIKE 'LISTEN %countersign_deliveries%'";
-        pooled.database.psql(sql) == "1"
+        database.psql(sql) == "1"
     };
     let folder = tempfile::tempdir().unwrap();
-    let storage =
-        harness::Storage::Postgres { url: pooled.url.clone(), data_dir: folder.path().join("data") };
-    let direct = ["--database-direct-url", &pooled.database.url];
+    let storage = harness::Storage::Postgres { url, data_dir: folder.path().join("data") };
+    let direct = ["--database-direct-url", &database.url];
     let server = harness::Server::start(BINARY, storage, &direct);
     wait_until("the server listens over the direct URL", WAIT_TIMEOUT, async || listening().then_some(()))
         .await;

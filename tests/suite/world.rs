@@ -84,10 +84,11 @@ impl World {
     /// Starts a server on PostgreSQL through PgBouncer in transaction mode, with these arguments after `serve`.
     /// Returns `None` and prints a notice if one of them is missing.
     pub(crate) fn pooled_with(test: &str, arguments: &[&str]) -> Option<Self> {
-        let pooled = harness::pooled_postgres_or_skip(test)?;
+        let database = harness::postgres_or_skip(test)?;
+        let url = database.pooled_url_or_skip(test)?;
         let folder = tempfile::tempdir().unwrap();
-        let storage = Storage::Postgres { url: pooled.url, data_dir: folder.path().join("data") };
-        Some(Self::on(storage, arguments, folder, Some(pooled.database)))
+        let storage = Storage::Postgres { url, data_dir: folder.path().join("data") };
+        Some(Self::on(storage, arguments, folder, Some(database)))
     }
 
     /// Starts a server that keeps everything in memory, with these arguments after `serve`.

@@ -61,8 +61,8 @@ pub use events::{Event, Events};
 pub use poll::wait_until;
 pub use port::Port;
 pub use postgres::{
-    Database, PooledDatabase, fresh_postgres_database, pooled_postgres_or_skip, postgres_available,
-    postgres_in_encoding_or_skip, postgres_or_skip, postgres_program,
+    Database, fresh_postgres_database, postgres_available, postgres_in_encoding_or_skip, postgres_or_skip,
+    postgres_program,
 };
 pub use receiver::{Answer, Call, Receiver};
 pub use server::{Server, Storage};

@@ -32,15 +32,23 @@ impl Database {
     pub fn psql(&self, sql: &str) -> String {
         self.cluster.psql(&self.url, sql).unwrap_or_else(|why| panic!("{sql}: {why}"))
     }
-}
 
-/// A PostgreSQL database behind PgBouncer in transaction mode, with its default settings.
-#[derive(Debug)]
-pub struct PooledDatabase {
-    /// The URL through PgBouncer.
-    pub url: String,
-    /// The database, with its direct URL.
-    pub database: Database,
+    /// Returns the URL of this database through PgBouncer in transaction mode, with its default settings. It starts at
+    /// the first call and ends with the process. Returns `None` and prints a notice if PgBouncer is missing.
+    ///
+    /// # Panics
+    ///
+    /// As [`postgres_or_skip`].
+    pub fn pooled_url_or_skip(&self, test: &str) -> Option<String> {
+        static POOLER: OnceLock<Result<Pooler, String>> = OnceLock::new();
+        let program = pooler::find();
+        if !is_available_or_skipped(test, program.as_ref().map(|_| ()).map_err(Clone::clone)) {
+            return None;
+        }
+        let pooler = POOLER.get_or_init(|| Pooler::start(&program?, self.cluster));
+        let pooler = pooler.as_ref().unwrap_or_else(|why| panic!("{test}: no PgBouncer: {why}"));
+        Some(pooler.url_of(&self.name))
+    }
 }
 
 /// Returns the path of one of PostgreSQL's programs, such as `pg_dump`: that of the newest installed server,
@@ -111,24 +119,6 @@ fn database_with(test: &str, options: &str) -> Database {
 /// PostgreSQL is installed but does not work.
 pub fn postgres_or_skip(test: &str) -> Option<Database> {
     is_available_or_skipped(test, postgres_available()).then(|| fresh_postgres_database(test))
-}
-
-/// Creates a database for this test behind PgBouncer, which starts at the first call and ends with the process.
-/// Returns `None` and prints a notice if PostgreSQL or PgBouncer is missing.
-///
-/// # Panics
-///
-/// As [`postgres_or_skip`].
-pub fn pooled_postgres_or_skip(test: &str) -> Option<PooledDatabase> {
-    static POOLER: OnceLock<Result<Pooler, String>> = OnceLock::new();
-    let program = postgres_available().and_then(|()| pooler::find());
-    if !is_available_or_skipped(test, program.as_ref().map(|_| ()).map_err(Clone::clone)) {
-        return None;
-    }
-    let pooler = POOLER.get_or_init(|| Pooler::start(&program?, cluster(test)));
-    let pooler = pooler.as_ref().unwrap_or_else(|why| panic!("{test}: no PgBouncer: {why}"));
-    let database = fresh_postgres_database(test);
-    Some(PooledDatabase { url: pooler.url_of(&database.name), database })
 }
 
 /// Returns whether the requirements of a test are met, and prints that the test is skipped if not.

@@ -111,9 +111,9 @@ impl TestDatabase {
     /// Returns a new PostgreSQL database for `test`, accessed through PgBouncer in transaction mode. Returns `None` and
     /// prints a message if PostgreSQL or PgBouncer is not installed.
     pub(crate) fn pgbouncer(test: &str) -> Option<Self> {
-        let pooled = harness::pooled_postgres_or_skip(test)?;
-        let location = Location::Postgres(Secret::new(pooled.url));
-        Some(Self { location, resource: Resource::Postgres(pooled.database) })
+        let database = harness::postgres_or_skip(test)?;
+        let location = Location::Postgres(Secret::new(database.pooled_url_or_skip(test)?));
+        Some(Self { location, resource: Resource::Postgres(database) })
     }
 
     /// Opens the store in this database, first applying all missing migrations.
