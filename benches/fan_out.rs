@@ -45,16 +45,21 @@ async fn main() {
     let times = with_push.report_times(&asked);
 
     println!("\nas many as {BACKEND_COUNT} backends can create, for {seconds} s:");
+    let used = with_push.cpu_seconds();
     let (created, rate) = with_push.at_full_rate(load).await;
     println!("  challenges created, each with a push     {rate:7.0} a second");
     with_push.pushes_received(1 + asked.len() + created.len()).await;
+    let cpu_with_push = (with_push.cpu_seconds() - used) * 1000.0 / created.len() as f64;
     let pushed = with_push.push_rate(&created);
     println!("  pushes received, until the last          {pushed:7.0} a second");
 
     let without = Fixture::set(None, on_postgres).await;
-    let (_, bare) = without.at_full_rate(load).await;
+    let used = without.cpu_seconds();
+    let (created, bare) = without.at_full_rate(load).await;
+    let cpu_without = (without.cpu_seconds() - used) * 1000.0 / created.len() as f64;
     println!("  challenges created for devices without push {bare:4.0} a second");
     println!("  a challenge with its push costs {:.2} times one without", bare / pushed);
+    println!("  CPU time of the server: {cpu_with_push:.3} ms with its push, {cpu_without:.3} ms without");
     if words.iter().any(|word| word == "json") {
         let figures = serde_json::json!({
             "push_median_ms": times.median,
@@ -62,6 +67,8 @@ async fn main() {
             "challenges_with_push_per_s": rate,
             "pushes_per_s": pushed,
             "challenges_without_push_per_s": bare,
+            "cpu_ms_with_push": cpu_with_push,
+            "cpu_ms_without_push": cpu_without,
         });
         println!("{figures}");
     }
@@ -79,7 +86,7 @@ struct Fixture {
     backend: Http,
     /// The challenge collection path and the factor SID of each device.
     devices: Vec<(String, String)>,
-    _server: Server,
+    server: Server,
     _database: Option<Database>,
     _folder: tempfile::TempDir,
 }
@@ -136,8 +143,7 @@ impl Fixture {
             let enrollment = phone.enroll(&new).await.unwrap();
             devices.push((format!("{path}/Entities/{identity}/Challenges"), enrollment.factor_sid));
         }
-        let fixture =
-            Self { google, backend, devices, _server: server, _database: database, _folder: folder };
+        let fixture = Self { google, backend, devices, server, _database: database, _folder: folder };
         let fixture = Arc::new(fixture);
         // The first push opens the connection and gets an access token.
         if platform.is_some() {
@@ -191,6 +197,14 @@ impl Fixture {
         let asked: Asked = backends.join_all().await.into_iter().flatten().collect();
         let rate = asked.len() as f64 / began.elapsed().as_secs_f64();
         (asked, rate)
+    }
+
+    /// Returns the CPU time that the server has used. Linux counts it in hundredths of a second (proc_pid_stat(5)).
+    fn cpu_seconds(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.server.pid())).unwrap();
+        let (_, fields) = stat.rsplit_once(')').unwrap();
+        let times = fields.split_whitespace().skip(11).take(2);
+        times.map(|time| time.parse::<f64>().unwrap() / 100.0).sum()
     }
 
     async fn pushes_received(&self, count: usize) {

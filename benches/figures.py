@@ -57,6 +57,8 @@ SECTIONS = {
         Figure("push.pushes_per_s", "Pushes received by the provider", "/s", "higher", 2000),
         Figure("push.without_per_s", "Challenges without a push", "/s", "higher"),
         Figure("push.ratio", "Cost of a challenge with its push, divided by one without", "×", "lower", 1.2),
+        Figure("push.cpu_ms", "CPU time of the server for a challenge with its push", "ms", "lower"),
+        Figure("push.cpu_ms_without", "CPU time of the server for a challenge without a push", "ms", "lower"),
         Figure("push.median_ms", "From the request to the push, 200 challenges/s, median", "ms", "lower"),
         Figure("push.p99_ms", "From the request to the push, 200 challenges/s, p99", "ms", "lower"),
     ],

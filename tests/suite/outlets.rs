@@ -132,6 +132,29 @@ on_every_database! {
     }
 }
 
+on_every_database! {
+    async fn two_changes_of_an_outlet_at_once_are_both_kept(world: World) {
+        let mut receiver = Receiver::start([Answer::of("200 OK", "", "")]);
+        let files = Files::new("secret");
+        let url = receiver.at("/send?key={{secret}}&from={{from}}");
+        let made = outlet(&world, &[
+            "create", "--kind", "http", "--channel", "sms", "--name", "Gateway", "--url", &url,
+            "--secret-file", &files.secret(),
+        ]);
+        let sid = value_of("outlet sid", &made);
+        for round in 0..4 {
+            let (secret, from) = (format!("secret-{round}"), format!("Owl-{round}"));
+            files.write("secret", &secret);
+            std::thread::scope(|scope| {
+                scope.spawn(|| outlet(&world, &["update", &sid, "--secret-file", &files.secret()]));
+                scope.spawn(|| outlet(&world, &["update", &sid, "--from", &from]));
+            });
+            outlet(&world, &["test", &sid, "--to", "+4366412345678"]);
+            assert_eq!(receiver.call().await.line, format!("POST /send?key={secret}&from={from} HTTP/1.1"));
+        }
+    }
+}
+
 #[tokio::test]
 async fn unsuitable_settings_of_outlets_are_refused() {
     let world = World::sqlite();

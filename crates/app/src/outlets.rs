@@ -4,12 +4,11 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use domain::audit::{AuditAction, Change};
-use domain::outlets::{self, Outlet, OutletContent, OutletSid};
+use domain::outlets::{self, Outlet, OutletSid};
 use domain::parameter::Expected;
 use domain::verifications::{MailOptions, OneTimeCode};
 use domain::{
     AccountSid, AttemptSid, Channel, Code, FriendlyName, MailerSid, MessagingServiceSid, Problem, Recipient,
-    Sealed,
 };
 use outlet_client::{InvalidOutlet, Message, Outcome, OutletClient, OutletSettings};
 use store::{Read, Write};
@@ -35,15 +34,19 @@ pub struct NewOutlet {
     pub rate: Option<NonZeroU32>,
 }
 
+/// A change of an outlet's settings: returns the new ones for the present ones. Called while the outlet is locked, so
+/// that two changes at once are both kept, and perhaps more than once.
+pub type SettingsChange = Box<dyn Fn(&OutletSettings) -> Result<OutletSettings, Problem> + Send + Sync>;
+
 /// The changes to an outlet. Fields that are `None` are left unchanged.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct OutletChange {
     /// New display name.
     pub friendly_name: Option<FriendlyName>,
     /// New channels. An outlet that sends mail keeps the channel `email`, and no other outlet can get it.
     pub channels: Option<Vec<Channel>>,
-    /// New settings, which must be of the same kind.
-    pub settings: Option<OutletSettings>,
+    /// Change of the settings, which must stay of the same kind.
+    pub settings: Option<SettingsChange>,
     /// New maximum number of messages per second; `Some(None)` for no limit.
     pub rate: Option<Option<NonZeroU32>>,
 }
@@ -60,7 +63,8 @@ impl OutletChange {
         names.into_iter().filter(|(_, is_changed)| *is_changed).map(|(name, _)| name).collect()
     }
 
-    /// Applies the change to an outlet. `new_settings` are those of `self`, sealed.
+    /// Applies the change to an outlet with these settings. Returns the new settings, or `None` if they stay as they
+    /// are.
     ///
     /// # Errors
     /// Fails with 60306 if the channels or the settings don't fit the outlet.
@@ -68,8 +72,7 @@ impl OutletChange {
         &self,
         outlet: &mut Outlet,
         settings: &OutletSettings,
-        new_content: Option<Sealed<OutletContent>>,
-    ) -> Result<(), Problem> {
+    ) -> Result<Option<OutletSettings>, Problem> {
         if let Some(channels) = &self.channels {
             let channels = outlets::require_channels(channels)?;
             if OutletSid::from_stored(outlet.sid.to_bytes(), &channels) != outlet.sid {
@@ -79,20 +82,19 @@ impl OutletChange {
             }
             outlet.channels = channels;
         }
+        let new_settings = self.settings.as_ref().map(|change| change(settings)).transpose()?;
+        let settings = new_settings.as_ref().unwrap_or(settings);
         if settings.kind() != outlet.kind {
             return Err(Problem::invalid("Kind", &Expected::new("can't be changed")));
         }
         settings.require_channels(&outlet.channels).map_err(|invalid| invalid_outlet(&invalid))?;
-        if let Some(content) = new_content {
-            outlet.content = content;
-        }
         if let Some(name) = &self.friendly_name {
             outlet.friendly_name = name.clone();
         }
         if let Some(rate) = self.rate {
             outlet.rate = rate;
         }
-        Ok(())
+        Ok(new_settings)
     }
 }
 
@@ -201,15 +203,11 @@ impl App {
             .write(async move |tx: &mut Write| {
                 let found = tx.lock_outlet(account_sid, sid).await?;
                 let mut outlet = found.ok_or_else(Error::not_found)?;
-                let (settings, content) = match &change.settings {
-                    Some(settings) => {
-                        let owner = sid.sealed_owner();
-                        let content = master_keys.seal(&settings.to_bytes(), &owner, entropy.as_ref());
-                        (settings.clone(), Some(content))
-                    }
-                    None => (open(&master_keys, &outlet)?, None),
-                };
-                change.apply(&mut outlet, &settings, content)?;
+                let settings = open(&master_keys, &outlet)?;
+                if let Some(new_settings) = change.apply(&mut outlet, &settings)? {
+                    let owner = sid.sealed_owner();
+                    outlet.content = master_keys.seal(&new_settings.to_bytes(), &owner, entropy.as_ref());
+                }
                 outlet.updated_at = now;
                 tx.update_outlet(&outlet).await?;
                 let change = about(AuditAction::OutletUpdated, &outlet);

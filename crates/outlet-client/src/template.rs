@@ -40,12 +40,16 @@ placeholders! {
     To "to";
     /// The sender; empty if there is none.
     From "from";
-    /// The text of the message, with the code.
+    /// The text of the message, with the code, which the text of a call spells.
     Body "body";
     /// The subject of a mail.
     Subject "subject";
     /// The code.
     Code "code";
+    /// What a call says, in TwiML; empty for other channels.
+    Twiml "twiml";
+    /// The keys to press after a call is answered; empty if there are none.
+    SendDigits "send_digits";
     /// The channel: `sms`, `call`, `email` or `whatsapp`.
     Channel "channel";
     /// The locale of the text, such as `de`.
@@ -170,6 +174,8 @@ impl<'a> Values<'a> {
             Placeholder::Body => message.text.as_str().into(),
             Placeholder::Subject => message.subject.as_str().into(),
             Placeholder::Code => message.code.expose().into(),
+            Placeholder::Twiml => message.twiml.as_str().into(),
+            Placeholder::SendDigits => message.send_digits.as_deref().unwrap_or_default().into(),
             Placeholder::Channel => message.channel.as_str().into(),
             Placeholder::Locale => message.locale.as_str().into(),
             Placeholder::AttemptSid => message.attempt_sid.to_string().into(),
@@ -207,13 +213,14 @@ mod tests {
 
     #[test]
     fn every_placeholder_has_a_value() {
-        let message = text_message();
+        let message = Message { send_digits: Some("ww1#".to_owned()), ..text_message() };
         let values = Values { message: &message, from: "OwlBank", secret: "Secret/1" };
         let text: Vec<_> = Placeholder::ALL.iter().map(|found| format!("{{{{{}}}}}", found.name())).collect();
         let template = Template::parse(&text.join("|")).unwrap();
         assert_eq!(
             template.render(Escaping::None, |placeholder| values.get(placeholder)),
-            "+4366412345678|OwlBank|Owl \"Bank\": 918273 is your code.|Your code|918273|sms|en|\
+            "+4366412345678|OwlBank|Owl \"Bank\": 918273 is your code.|Your code|918273|\
+             <Response><Say>9, 1, 8, 2, 7, 3</Say></Response>|ww1#|sms|en|\
              VL11111111111111111111111111111111|Owl \"Bank\"|http://report.invalid/|Secret/1"
         );
         assert!(template.contains(Placeholder::Secret) && template.placeholders().count() == text.len());

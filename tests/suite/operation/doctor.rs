@@ -56,6 +56,10 @@ on_every_database! {
         let url = "http://127.0.0.1:9/";
         world.command(&["outlet", "create", "--kind", "http", "--channel", "sms", "--name", "Gateway", "--url", url]);
         world.command(&["outlet", "create", "--kind", "capture", "--channel", "call", "--name", "File", "--path", "/tmp/calls"]);
+        let unknown = format!("MG{}", "1".repeat(32));
+        let configuration = [("Country", "AT"), ("MessagingServiceSid", unknown.as_str())];
+        created(&world.backend().post(&format!("/v2/Services/{service}/MessagingConfigurations"), &configuration).await);
+        let no_outlet = format!("the messaging configuration of {service} for AT names {unknown}, which is no outlet");
         let mut world = world;
         for beside in [true, false] {
             if !beside {
@@ -78,6 +82,7 @@ on_every_database! {
             let unlimited = "1 outlet may send any number of messages to all countries";
             assert_found(&ill, "warning", "limits on codes", unlimited);
             assert_found(&ill, "warning", "outlets", "1 outlet of the kind capture");
+            assert_found(&ill, "warning", "outlets", &no_outlet);
             let limits = ["--max-codes-per-service-per-hour", "9", "--verification-countries", "AT"];
             assert_found(&findings(&mut doctor(&world, &limits)), "ok", "limits on codes", "1 outlet");
             let ill = findings(&mut doctor(&world, &["--webhook-allow-network", "127.0.0.0/8", "--online"]));

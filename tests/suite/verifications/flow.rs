@@ -74,6 +74,10 @@ on_every_database! {
             assert_eq!(again["send_code_attempts"].as_array().unwrap().len(), number);
             let message = gateway.message(number).await;
             assert_eq!((&message["code"], &message["channel"]), (&json!(code), &json!(channel)));
+            // A voice would say the code as one large number.
+            let spelled = code.split("").filter(|digit| !digit.is_empty()).collect::<Vec<_>>().join(", ");
+            let expected = if channel == "call" { &spelled } else { &code };
+            assert!(message["body"].as_str().unwrap().contains(expected), "{message}");
         }
         let words = |verification: &Value| -> Vec<String> {
             let attempts = verification["send_code_attempts"].as_array().unwrap();

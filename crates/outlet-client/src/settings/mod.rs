@@ -109,7 +109,7 @@ impl OutletSettings {
     }
 
     /// Returns whether an outlet with these settings can send messages through `channel`.
-    pub const fn can_serve(&self, channel: Channel) -> bool {
+    pub fn can_serve(&self, channel: Channel) -> bool {
         match self {
             Self::Smtp(_) => matches!(channel, Channel::Email),
             Self::Twilio(settings) => settings.can_serve(channel),

@@ -88,11 +88,11 @@ impl TwilioSettings {
         }
     }
 
-    /// Returns whether there is a sender for messages through `channel`.
-    pub(super) const fn can_serve(&self, channel: Channel) -> bool {
+    /// Returns whether there is a sender for messages through `channel`. A call must come from a number.
+    pub(super) fn can_serve(&self, channel: Channel) -> bool {
         match channel {
             Channel::Sms | Channel::Whatsapp => true,
-            Channel::Call => self.parameters.from.is_some(),
+            Channel::Call => self.from().is_some_and(is_number),
             Channel::Email => false,
         }
     }
@@ -148,11 +148,14 @@ pub(super) fn is_header_text(text: &str) -> bool {
 
 /// Returns whether a text is a phone number, a short code or the name of a sender.
 fn is_sender(text: &str) -> bool {
-    let is_number =
-        |digits: &str| (3..=15).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
     let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b' ' | b'-' | b'_');
-    is_number(text.strip_prefix('+').unwrap_or(text))
-        || (1..=11).contains(&text.len()) && text.bytes().all(is_of_name) && text.trim() == text
+    is_number(text) || (1..=11).contains(&text.len()) && text.bytes().all(is_of_name) && text.trim() == text
+}
+
+/// Returns whether a text is a phone number or a short code.
+fn is_number(text: &str) -> bool {
+    let digits = text.strip_prefix('+').unwrap_or(text);
+    (3..=15).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -210,6 +213,15 @@ mod tests {
         for bad in [None, Some(""), Some("a\nb"), Some("é")] {
             let secret = bad.map(|text| Secret::new(text.to_owned()));
             assert_eq!(invalid_field(TwilioParameters { secret, ..parameters() }), Some(OutletField::Secret));
+        }
+    }
+
+    #[test]
+    fn calls_come_from_numbers_only() {
+        for (from, expected) in [("+14155552671", true), ("14155552671", true), ("Owl Bank", false)] {
+            let settings =
+                TwilioSettings::new(TwilioParameters { from: Some(from.to_owned()), ..parameters() });
+            assert_eq!(settings.unwrap().can_serve(Channel::Call), expected, "{from}");
         }
     }
 

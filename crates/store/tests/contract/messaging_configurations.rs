@@ -1,6 +1,7 @@
 //! Messaging configurations: the outlets for text messages to countries.
 
 use domain::messaging_configurations::MessagingCountry;
+use domain::outlets::OutletSid;
 use domain::{Country, MessagingConfiguration, MessagingConfigurationSid, Parameter as _};
 use store::{Conflict, Error, Store};
 
@@ -16,6 +17,7 @@ contract! {
     messaging_configuration_update_changes_only_the_outlet,
     messaging_configuration_list_is_complete_and_ordered_with_every_page_size,
     outlet_of_the_country_precedes_the_one_for_all_countries,
+    messaging_configurations_without_outlet_are_found,
     messaging_configuration_can_be_deleted_only_once_without_affecting_other_resources,
     deletion_of_a_service_deletes_its_messaging_configurations,
 }
@@ -135,6 +137,30 @@ async fn outlet_of_the_country_precedes_the_one_for_all_countries(store: Store) 
         assert_eq!(outlet(service.sid, code).await, Some(all.messaging_service_sid), "{code}");
     }
     assert_eq!(outlet(other.service.sid, "AT").await, None);
+}
+
+async fn messaging_configurations_without_outlet_are_found(store: Store) {
+    let (tree, other) = (AccountTree::create(&store).await, enrolled_user(&store).await);
+    let EnrolledUser { account, service, .. } = tree.user;
+    let found = async |limit| {
+        let found = read!(store, |db| db.messaging_configurations_without_outlet(limit)).unwrap();
+        found.iter().map(|configuration| configuration.country).collect::<Vec<_>>()
+    };
+    assert_eq!(found(10).await, [country("AT")]);
+    let (mine, foreign) = (outlet(account), outlet(other.account));
+    for outlet in [mine, foreign] {
+        transact!(store, |tx| tx.insert_outlet(outlet)).unwrap();
+    }
+    for (code, outlet, seconds) in [("DE", mine, 1), ("CH", foreign, 2)] {
+        let configuration = changed(messaging_configuration(service, code), |configuration| {
+            let OutletSid::Messaging(sid) = outlet.sid else { panic!("an outlet for mail") };
+            configuration.messaging_service_sid = sid;
+            configuration.created_at = NOW.plus_seconds(seconds);
+        });
+        add(&store, [configuration]).await;
+    }
+    assert_eq!(found(10).await, [country("AT"), country("CH")]);
+    assert_eq!(found(1).await, [country("AT")]);
 }
 
 async fn messaging_configuration_can_be_deleted_only_once_without_affecting_other_resources(store: Store) {

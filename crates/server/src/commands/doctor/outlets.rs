@@ -1,7 +1,7 @@
 //! Checks whether outlets that cost money for each message have limits, and whether outlets only record messages.
 
-use domain::Channel;
 use domain::outlets::{Outlet, OutletKind};
+use domain::{Channel, MessagingConfiguration};
 
 use super::Report;
 use crate::options::{OutletOptions, ServeOptions};
@@ -25,6 +25,22 @@ pub(super) fn check_stored(report: &mut Report, options: &ServeOptions, outlets:
             "outlets",
             format!("{count} of the kind capture"),
             "they write codes to a file instead of sending them, so delete them on a server with users",
+        );
+    }
+}
+
+/// Checks whether the outlets of messaging configurations exist. `found` are those whose outlet does not.
+pub(super) fn check_messaging_configurations(report: &mut Report, found: &[MessagingConfiguration]) {
+    for configuration in found {
+        let MessagingConfiguration { service_sid, country, messaging_service_sid, .. } = configuration;
+        report.warning(
+            "outlets",
+            format!(
+                "the messaging configuration of {service_sid} for {} names {messaging_service_sid}, which is no outlet \
+                 of its account",
+                country.as_str()
+            ),
+            "messages go through the oldest outlet of their channel instead; `countersign outlet list` shows the others",
         );
     }
 }

@@ -124,10 +124,10 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CliError> {
             let change = OutletChange {
                 friendly_name: name,
                 channels: (!channels.is_empty()).then_some(channels),
-                settings: None,
+                settings: if settings.is_given() { Some(settings.into_change()?) } else { None },
                 rate: rate.map(NonZeroU32::new),
             };
-            storage.with_app(async |app| update(app, sid, *settings, change).await).await
+            storage.with_app(async |app| update(app, sid, change).await).await
         }
         Command::Delete { sid, storage } => storage.with_app(async |app| delete(app, sid).await).await,
         Command::Test { sid, to, channel, client, storage } => {
@@ -157,16 +157,8 @@ async fn list(app: &App) -> Result<(), CliError> {
     Ok(())
 }
 
-async fn update(
-    app: &App,
-    sid: OutletSid,
-    arguments: SettingsArguments,
-    mut change: OutletChange,
-) -> Result<(), CliError> {
+async fn update(app: &App, sid: OutletSid, change: OutletChange) -> Result<(), CliError> {
     let outlet = find(app, sid).await?;
-    if arguments.is_given() {
-        change.settings = Some(arguments.update(&app.open_outlet(&outlet)?)?);
-    }
     let updated = app.update_outlet(&operator(), outlet.account_sid, sid, change).await?;
     show(app, &updated)
 }

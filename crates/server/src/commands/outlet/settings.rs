@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use app::outlets::SettingsChange;
 use clap::Args;
-use domain::Secret;
 use domain::outlets::OutletKind;
+use domain::{Code, Problem, Secret};
 use outlet_client::{
     CaptureParameters, HttpParameters, InvalidOutlet, OutletParameters, OutletSettings, SmtpParameters,
     TwilioParameters,
@@ -14,7 +15,7 @@ use terminal::CliError;
 use crate::input_file::read_text_or_input;
 
 /// The settings of an outlet of any kind. On an update, an empty value removes a setting.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Settings of the outlet")]
 pub(super) struct SettingsArguments {
     /// smtp: server, as smtps://HOST:465 or smtp://HOST:587?tls=required, opportunistic or none.
@@ -86,26 +87,42 @@ impl SettingsArguments {
     /// # Errors
     /// Returns an error if a setting is missing, invalid, or of another kind, or if the file with the secret can't be
     /// read.
-    pub(super) fn create(self, kind: OutletKind) -> Result<OutletSettings, CliError> {
-        self.apply(match kind {
+    pub(super) fn create(mut self, kind: OutletKind) -> Result<OutletSettings, CliError> {
+        let parameters = match kind {
             OutletKind::Smtp => OutletParameters::Smtp(SmtpParameters::default()),
             OutletKind::Twilio => OutletParameters::Twilio(TwilioParameters::default()),
             OutletKind::Http => OutletParameters::Http(HttpParameters::default()),
             OutletKind::Capture => OutletParameters::Capture(CaptureParameters::default()),
-        })
+        };
+        let secret = self.take_secret()?;
+        self.apply(parameters, secret).map_err(CliError::new)
     }
 
-    /// Returns the settings of an existing outlet with the given changes.
+    /// Returns the change of an existing outlet's settings to the given ones.
     ///
     /// # Errors
-    /// Returns an error if a setting is invalid or of another kind, or if the file with the secret can't be read.
-    pub(super) fn update(self, settings: &OutletSettings) -> Result<OutletSettings, CliError> {
-        self.apply(settings.parameters())
+    /// Returns an error if the file with the secret can't be read. The change returns error code 60306 if a setting is
+    /// invalid or of another kind.
+    pub(super) fn into_change(mut self) -> Result<SettingsChange, CliError> {
+        let secret = self.take_secret()?;
+        Ok(Box::new(move |settings: &OutletSettings| {
+            let changed = self.clone().apply(settings.parameters(), secret.clone());
+            changed.map_err(|why| Problem::with_advice(Code::InvalidRequest, why))
+        }))
     }
 
-    fn apply(mut self, parameters: OutletParameters) -> Result<OutletSettings, CliError> {
+    /// Reads the secret, if one is given.
+    fn take_secret(&mut self) -> Result<Option<Secret<String>>, CliError> {
         let secret = self.secret_file.take().map(|file| read_text_or_input(&file)).transpose()?;
-        let secret = secret.map(|text| text.trim().to_owned());
+        Ok(secret.map(|text| Secret::new(text.trim().to_owned())))
+    }
+
+    /// Returns the settings with these changes, or a message that says what is wrong with them.
+    fn apply(
+        mut self,
+        parameters: OutletParameters,
+        secret: Option<Secret<String>>,
+    ) -> Result<OutletSettings, String> {
         let parameters = match parameters {
             OutletParameters::Smtp(parameters) => {
                 OutletParameters::Smtp(self.apply_to_smtp(parameters, secret))
@@ -118,19 +135,23 @@ impl SettingsArguments {
             }
             OutletParameters::Capture(mut parameters) => {
                 if secret.is_some() {
-                    return Err(CliError::new("--secret-file is not a setting of outlets of this kind"));
+                    return Err("--secret-file is not a setting of outlets of this kind".to_owned());
                 }
                 set(&mut parameters.path, self.path.take());
                 OutletParameters::Capture(parameters)
             }
         };
         if let Some(other) = self.first_given() {
-            return Err(CliError::new(format!("{other} is not a setting of outlets of this kind")));
+            return Err(format!("{other} is not a setting of outlets of this kind"));
         }
-        OutletSettings::new(parameters).map_err(|invalid: InvalidOutlet| CliError::new(invalid.to_string()))
+        OutletSettings::new(parameters).map_err(|invalid: InvalidOutlet| invalid.to_string())
     }
 
-    fn apply_to_smtp(&mut self, mut parameters: SmtpParameters, secret: Option<String>) -> SmtpParameters {
+    fn apply_to_smtp(
+        &mut self,
+        mut parameters: SmtpParameters,
+        secret: Option<Secret<String>>,
+    ) -> SmtpParameters {
         if self.replaces_user() {
             (parameters.user, parameters.secret) = (None, None);
         }
@@ -146,7 +167,7 @@ impl SettingsArguments {
     fn apply_to_twilio(
         &mut self,
         mut parameters: TwilioParameters,
-        secret: Option<String>,
+        secret: Option<Secret<String>>,
     ) -> TwilioParameters {
         set_optional(&mut parameters.url, self.url.take());
         set(&mut parameters.account_sid, self.provider_account.take());
@@ -157,7 +178,11 @@ impl SettingsArguments {
         parameters
     }
 
-    fn apply_to_http(&mut self, mut parameters: HttpParameters, secret: Option<String>) -> HttpParameters {
+    fn apply_to_http(
+        &mut self,
+        mut parameters: HttpParameters,
+        secret: Option<Secret<String>>,
+    ) -> HttpParameters {
         if self.replaces_user() {
             (parameters.user, parameters.secret) = (None, None);
         }
@@ -227,8 +252,8 @@ fn set_optional(setting: &mut Option<String>, given: Option<String>) {
 }
 
 /// Replaces a secret. An empty one removes it.
-fn set_secret(setting: &mut Option<Secret<String>>, given: Option<String>) {
+fn set_secret(setting: &mut Option<Secret<String>>, given: Option<Secret<String>>) {
     if let Some(value) = given {
-        *setting = (!value.is_empty()).then(|| Secret::new(value));
+        *setting = (!value.expose().is_empty()).then_some(value);
     }
 }
