@@ -7,6 +7,8 @@ mod line_stream;
 mod mail;
 mod pool;
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +32,10 @@ use crate::settings::{Encryption, SmtpSettings};
 
 /// Replies about a user who is unknown, or who must authenticate (RFC 4954 section 6).
 const LOGIN_REPLIES: [&str; 4] = ["530", "534", "535", "538"];
+
+/// Maximum time for the reply to the command that tests a connection before it is used again. A firewall may have
+/// forgotten the connection, and then there is no reply.
+const IDLE_TEST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Sends mails, and keeps connections between two of them.
 pub(crate) struct SmtpClient {
@@ -95,8 +101,8 @@ impl SmtpClient {
             let opened = AsyncSmtpConnection::connect_tokio1(address, timeout, &hello, tls, None).await;
             opened.map_err(Failure::to_connect)?
         } else {
-            let opened = tokio::time::timeout(self.connect_timeout, TcpStream::connect(address)).await;
-            let stream = opened.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+            let addresses = tokio::net::lookup_host(address).await.map_err(Failure::without_connection)?;
+            let stream = connect_to_first(addresses, self.connect_timeout).await;
             let stream = Box::new(LineStream::new(stream.map_err(Failure::without_connection)?));
             let greeted = AsyncSmtpConnection::connect_with_transport(stream, &hello).await;
             greeted.map_err(Failure::to_connect)?
@@ -118,10 +124,27 @@ impl SmtpClient {
     }
 }
 
+/// Connects to the first address that accepts a connection. Each gets `timeout`, so that one that does not answer leaves
+/// time for the others.
+async fn connect_to_first(
+    addresses: impl Iterator<Item = SocketAddr>,
+    timeout: Duration,
+) -> io::Result<TcpStream> {
+    let mut failure = io::Error::other("the host has no address");
+    for address in addresses {
+        match tokio::time::timeout(timeout, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => failure = error,
+            Err(_) => failure = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(failure)
+}
+
 /// Returns a connection of the pool that is still open, or `None` if there is none.
 async fn take_connected(pool: &Arc<Pool>) -> Option<AsyncSmtpConnection> {
     while let Some(mut connection) = pool.take() {
-        if connection.test_connected().await {
+        if let Ok(true) = tokio::time::timeout(IDLE_TEST_TIMEOUT, connection.test_connected()).await {
             return Some(connection);
         }
     }
@@ -167,7 +190,7 @@ impl Failure {
         Self::new(&error, false, "cannot send")
     }
 
-    fn without_connection(error: std::io::Error) -> Self {
+    fn without_connection(error: io::Error) -> Self {
         Self { is_of_login: false, is_temporary: true, reason: format!("cannot connect: {error}") }
     }
 
@@ -203,4 +226,27 @@ fn innermost_cause(error: &SmtpError) -> String {
         cause = source;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn address_that_does_not_answer_leaves_time_for_the_next() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // Nothing answers at an address for documentation (RFC 5737).
+        let silent = SocketAddr::from(([192, 0, 2, 1], 25));
+        let addresses = [silent, listener.local_addr().unwrap()];
+        let (began, timeout) = (Instant::now(), Duration::from_millis(300));
+        let stream = connect_to_first(addresses.into_iter(), timeout).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), addresses[1]);
+        assert!(began.elapsed() < Duration::from_secs(10));
+        assert!(connect_to_first([silent].into_iter(), timeout).await.is_err());
+        assert!(connect_to_first([].into_iter(), timeout).await.is_err());
+    }
 }
