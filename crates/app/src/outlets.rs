@@ -34,8 +34,8 @@ pub struct NewOutlet {
     pub rate: Option<NonZeroU32>,
 }
 
-/// A change of an outlet's settings: returns the new ones for the present ones. Called while the outlet is locked, so
-/// that two changes at once are both kept, and perhaps more than once.
+/// Computes the new settings of an outlet from the current ones. It runs while the outlet is locked, so that concurrent
+/// changes are both kept. It may run more than once, because a transaction can be retried.
 pub type SettingsChange = Box<dyn Fn(&OutletSettings) -> Result<OutletSettings, Problem> + Send + Sync>;
 
 /// The changes to an outlet. Fields that are `None` are left unchanged.

@@ -17,7 +17,8 @@ use crate::twilio;
 pub struct ClientSettings {
     /// Maximum duration of an attempt to send a message.
     pub timeout: Duration,
-    /// Maximum duration of connecting to one address of a server. It is part of `timeout`.
+    /// Maximum duration of connecting to a server, of which each of its addresses gets an equal share. It is part of
+    /// `timeout`.
     pub connect_timeout: Duration,
     /// Certificate authorities in PEM to trust in addition to the system's.
     pub extra_ca: Option<Vec<u8>>,

@@ -35,7 +35,7 @@ impl Redactor {
             texts.extend(encodings(url));
             texts.extend(url.rsplit('/').next().map(str::to_owned));
         }
-        texts.extend(spellings(message.code.expose()));
+        texts.extend(spellings(message.code.expose()).iter().flat_map(|spelled| encodings(spelled)));
         if let Recipient::Phone(number) = &message.to {
             // The number as such, and without its country code of up to three digits.
             let digits = number.as_str().trim_start_matches('+');
@@ -87,7 +87,7 @@ fn encodings(text: &str) -> Vec<String> {
 /// Returns a code as it is written and as it is read aloud.
 fn spellings(code: &str) -> Vec<String> {
     let letters: Vec<_> = code.chars().map(String::from).collect();
-    ["", " ", ", ", ". ", "-"].iter().map(|separator| letters.join(separator)).collect()
+    ["", " ", ", ", ",", ". ", "-"].iter().map(|separator| letters.join(separator)).collect()
 }
 
 /// Replaces each occurrence of `masked`, which is in lower case, by an ellipsis.
@@ -125,6 +125,9 @@ mod tests {
             ("Body=Owl+%22Bank%22%3A+918273+is+your+code.", "Body=…"),
             ("9 1 8 2 7 3", "…"),
             ("9, 1, 8, 2, 7, 3!", "…!"),
+            ("9,1,8,2,7,3!", "…!"),
+            ("is%3A+9%2C+1%2C+8%2C+2%2C+7%2C+3", "is%3A+…"),
+            ("is: 9%2C%201%2C%208%2C%202%2C%207%2C%203", "is: …"),
             ("The 'To' number +4366412345678 is wrong", "The 'To' number … is wrong"),
             ("0066412345678 and %2B4366412345678", "00… and …"),
             ("bad password SECRET/1", "bad password …"),

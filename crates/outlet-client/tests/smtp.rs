@@ -221,7 +221,7 @@ async fn connection_is_used_again_by_the_same_version_of_an_outlet() {
     assert_eq!(server.connections(), 2);
     client.send("MD1 of another version", &settings, &mail()).await;
     assert_eq!((server.connections(), server.mails().len()), (3, 5));
-    // So is one that does not answer anymore, early enough for another.
+    // A connection that no longer answers is replaced within the attempt.
     server.react("NOOP", MailReaction::Silence);
     assert_eq!(send(&client, &settings).await, "accepted Some(\"4F2A91\")");
     assert_eq!((server.connections(), server.mails().len()), (4, 6));

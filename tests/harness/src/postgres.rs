@@ -33,8 +33,8 @@ impl Database {
         self.cluster.psql(&self.url, sql).unwrap_or_else(|why| panic!("{sql}: {why}"))
     }
 
-    /// Returns the URL of this database through PgBouncer in transaction mode, with its default settings. It starts at
-    /// the first call and ends with the process. Returns `None` and prints a notice if PgBouncer is missing.
+    /// Returns the URL of this database through PgBouncer in transaction mode, with its default settings.
+    /// PgBouncer starts at the first call and ends with the process. Returns `None` and prints a notice if PgBouncer is missing.
     ///
     /// # Panics
     ///

@@ -93,16 +93,20 @@ impl SmtpClient {
 
     /// Opens a connection, encrypts it as the settings demand, and authenticates.
     async fn connect(&self, settings: &SmtpSettings, pool: &Pool) -> Result<AsyncSmtpConnection, Failure> {
-        let address = (settings.host(), settings.port());
+        let resolved = tokio::net::lookup_host((settings.host(), settings.port()));
+        let resolved = within(self.connect_timeout, resolved).await.map_err(Failure::without_connection)?;
+        let addresses: Vec<_> = resolved.collect();
+        // An address that does not answer must leave time for the others.
+        let share = self.connect_timeout / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
         // Mail servers expect the name of the client, and a server in a container has no useful name of its own.
         let hello = ClientId::Domain(mail::domain_of(settings.from()));
         let mut connection = if settings.encryption() == Encryption::Implicit {
-            let (timeout, tls) = (Some(self.connect_timeout), Some(pool.tls().clone()));
-            let opened = AsyncSmtpConnection::connect_tokio1(address, timeout, &hello, tls, None).await;
+            let (timeout, tls) = (Some(share), Some(pool.tls().clone()));
+            let opened =
+                AsyncSmtpConnection::connect_tokio1(&addresses[..], timeout, &hello, tls, None).await;
             opened.map_err(Failure::to_connect)?
         } else {
-            let addresses = tokio::net::lookup_host(address).await.map_err(Failure::without_connection)?;
-            let stream = connect_to_first(addresses, self.connect_timeout).await;
+            let stream = connect_to_first(&addresses, share).await;
             let stream = Box::new(LineStream::new(stream.map_err(Failure::without_connection)?));
             let greeted = AsyncSmtpConnection::connect_with_transport(stream, &hello).await;
             greeted.map_err(Failure::to_connect)?
@@ -124,28 +128,31 @@ impl SmtpClient {
     }
 }
 
-/// Connects to the first address that accepts a connection. Each gets `timeout`, so that one that does not answer leaves
-/// time for the others.
-async fn connect_to_first(
-    addresses: impl Iterator<Item = SocketAddr>,
-    timeout: Duration,
-) -> io::Result<TcpStream> {
+/// Connects to the first address that accepts a connection within `timeout`.
+async fn connect_to_first(addresses: &[SocketAddr], timeout: Duration) -> io::Result<TcpStream> {
     let mut failure = io::Error::other("the host has no address");
     for address in addresses {
-        match tokio::time::timeout(timeout, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => failure = error,
-            Err(_) => failure = io::ErrorKind::TimedOut.into(),
+        match within(timeout, TcpStream::connect(address)).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failure = error,
         }
     }
     Err(failure)
 }
 
+/// Returns the result of `work`, or the error of a timeout.
+async fn within<T>(timeout: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(timeout, work).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
 /// Returns a connection of the pool that is still open, or `None` if there is none.
 async fn take_connected(pool: &Arc<Pool>) -> Option<AsyncSmtpConnection> {
     while let Some(mut connection) = pool.take() {
-        if let Ok(true) = tokio::time::timeout(IDLE_TEST_TIMEOUT, connection.test_connected()).await {
-            return Some(connection);
+        match tokio::time::timeout(IDLE_TEST_TIMEOUT, connection.test_connected()).await {
+            Ok(true) => return Some(connection),
+            Ok(false) => {}
+            // The others are probably lost in the same way, and testing each of them would take too long.
+            Err(_) => pool.clear(),
         }
     }
     None
@@ -232,21 +239,29 @@ fn innermost_cause(error: &SmtpError) -> String {
 mod tests {
     use std::time::Instant;
 
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpSocket};
 
     use super::*;
 
     #[tokio::test]
     async fn address_that_does_not_answer_leaves_time_for_the_next() {
+        // The kernel drops new connections while the backlog is full, so this listener does not answer.
+        let silent = TcpSocket::new_v4().unwrap();
+        silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let silent = silent.listen(0).unwrap();
+        let full = silent.local_addr().unwrap();
+        let mut backlog = Vec::new();
+        while let Ok(connected) = within(Duration::from_millis(200), TcpStream::connect(full)).await {
+            backlog.push(connected);
+        }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        // Nothing answers at an address for documentation (RFC 5737).
-        let silent = SocketAddr::from(([192, 0, 2, 1], 25));
-        let addresses = [silent, listener.local_addr().unwrap()];
+        let answering = listener.local_addr().unwrap();
         let (began, timeout) = (Instant::now(), Duration::from_millis(300));
-        let stream = connect_to_first(addresses.into_iter(), timeout).await.unwrap();
-        assert_eq!(stream.peer_addr().unwrap(), addresses[1]);
-        assert!(began.elapsed() < Duration::from_secs(10));
-        assert!(connect_to_first([silent].into_iter(), timeout).await.is_err());
-        assert!(connect_to_first([].into_iter(), timeout).await.is_err());
+        let stream = connect_to_first(&[full, answering], timeout).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), answering);
+        assert!((timeout..Duration::from_secs(10)).contains(&began.elapsed()));
+        let failure = connect_to_first(&[full], timeout).await.unwrap_err();
+        assert_eq!(failure.kind(), io::ErrorKind::TimedOut);
+        assert!(connect_to_first(&[], timeout).await.is_err());
     }
 }

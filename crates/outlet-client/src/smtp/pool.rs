@@ -44,6 +44,11 @@ impl Pool {
         idle.pop().map(|found| found.connection)
     }
 
+    /// Closes all idle connections.
+    pub(super) fn clear(&self) {
+        lock(&self.idle).clear();
+    }
+
     /// Puts a connection into the pool, unless it is full.
     pub(super) fn put(&self, connection: AsyncSmtpConnection) {
         let mut idle = lock(&self.idle);

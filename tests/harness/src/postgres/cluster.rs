@@ -24,7 +24,8 @@ const WATCHDOG_SCRIPT: &str = include_str!("watchdog.sh");
 /// of the time.
 const IN_MEMORY: &str = "/dev/shm";
 
-/// Free space, in bytes, that [`IN_MEMORY`] must have. Containers often have 64 MiB, which is not enough.
+/// Free space, in bytes, that [`IN_MEMORY`] and the memory itself must have. Containers often have 64 MiB, which is not
+/// enough.
 const MINIMUM_IN_MEMORY: u64 = 4 << 30;
 
 /// The longest time that `initdb` and the start of PostgreSQL may take together.
@@ -115,8 +116,11 @@ fn attempt(programs: &Path) -> Result<(Child, u16), String> {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
     let port = port.map_err(explained("cannot find a free port"))?.port();
     let user = instead_of_root()?;
-    let folder =
-        tempfile::Builder::new().prefix("countersign-postgres-").tempdir_in(parent_folder(user.is_some()));
+    // PostgreSQL's user can always enter /tmp, but perhaps not root's TMPDIR.
+    let on_disk = if user.is_some() { PathBuf::from("/tmp") } else { env::temp_dir() };
+    let create = |parent: &Path| tempfile::Builder::new().prefix("countersign-postgres-").tempdir_in(parent);
+    let in_memory = has_memory().then(|| create(Path::new(IN_MEMORY)).ok()).flatten();
+    let folder = in_memory.map_or_else(|| create(&on_disk), Ok);
     let folder = folder.map_err(explained("cannot make a temporary folder"))?;
 
     let mut command = Command::new("sh");
@@ -154,18 +158,16 @@ fn attempt(programs: &Path) -> Result<(Child, u16), String> {
     Err(format!("PostgreSQL did not start; its log:\n{}", log.text()))
 }
 
-/// Returns the folder in which to create the cluster's folder.
-fn parent_folder(for_other_user: bool) -> PathBuf {
-    let free =
+/// Returns whether [`IN_MEMORY`] has room for a cluster. Its size may be larger than the memory that is left.
+fn has_memory() -> bool {
+    let room =
         rustix::fs::statvfs(IN_MEMORY).map_or(0, |system| system.f_bavail.saturating_mul(system.f_frsize));
-    if free >= MINIMUM_IN_MEMORY {
-        PathBuf::from(IN_MEMORY)
-    } else if for_other_user {
-        // That user can always enter /tmp, but perhaps not root's TMPDIR.
-        PathBuf::from("/tmp")
-    } else {
-        env::temp_dir()
-    }
+    let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let available =
+        memory.lines().find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB"));
+    let available =
+        available.and_then(|kibibytes| kibibytes.parse::<u64>().ok()).unwrap_or(0).saturating_mul(1024);
+    room.min(available) >= MINIMUM_IN_MEMORY
 }
 
 /// Returns whether the cluster in this folder accepts connections, which its postmaster states in the eighth
