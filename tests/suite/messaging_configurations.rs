@@ -55,6 +55,7 @@ async fn invalid_parameters_of_messaging_configurations_are_refused() {
         ([("Country", "AUT"), OUTLET], "Country"),
         ([("Country", "43"), OUTLET], "Country"),
         ([("Country", "ALL"), OUTLET], "Country"),
+        ([("Country", "UK"), OUTLET], "Country"),
         ([("Country", "AT"), ("MessagingServiceSid", "MG1")], "MessagingServiceSid"),
         (
             [("Country", "AT"), ("MessagingServiceSid", "MD0123456789abcdef0123456789abcdef")],

@@ -54,8 +54,8 @@ async fn lists(world: &World, count: usize) -> Vec<List> {
                 "rate_limits" => form = vec![("UniqueName", format!("list-{number}"))],
                 "buckets" => form = vec![("Max", "1".to_owned()), ("Interval", (number + 100).to_string())],
                 "messaging_configurations" => {
-                    let letter = char::from(b'A' + u8::try_from(number).unwrap());
-                    form[0] = ("Country", format!("X{letter}"));
+                    let mut countries = "BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS".split(' ');
+                    form[0] = ("Country", countries.nth(number).unwrap().to_owned());
                 }
                 _ => {}
             }

@@ -9,7 +9,7 @@ use domain::{AccountSid, Channel, Order, Problem, Timestamp};
 use serde_json::{Value, json};
 use web::Form;
 
-use crate::date_range::DateRange;
+use crate::date_range::{DateRange, UpperBound};
 use crate::error::Error;
 use crate::paging::Listing;
 use crate::request::AuthorizedRequest;
@@ -61,7 +61,7 @@ pub(crate) async fn summary(request: AuthorizedRequest<AccountSid, Backend>) -> 
 /// Parses the filters that a list and a summary have in common.
 fn common_filter(query: &Form) -> Result<AttemptFilter, Problem> {
     let channel = query.optional::<ChannelFilter>("Channel")?;
-    let before = query.optional::<DateRange>("DateCreatedBefore")?.map(|date| date.start);
+    let before = query.optional::<UpperBound>("DateCreatedBefore")?.map(|UpperBound(end)| end);
     Ok(AttemptFilter {
         from: query.optional::<DateRange>("DateCreatedAfter")?.map(|date| date.start),
         // No attempt has this channel, so the filter must match nothing.
@@ -110,7 +110,7 @@ fn channel_data(attempt: &Attempt, now: Timestamp) -> Value {
     });
     let (member, status) = match attempt.channel {
         Channel::Call => ("call_status", attempt.progress.map(DeliveryProgress::call_status)),
-        _ => ("message_status", attempt.progress.map(DeliveryProgress::as_str)),
+        _ => ("message_status", attempt.progress.map(DeliveryProgress::message_status)),
     };
     data[member] = json!(status);
     data

@@ -2,7 +2,8 @@
 
 use actix_web::HttpResponse;
 use app::Backend;
-use domain::{MessagingConfiguration, Order, Service};
+use domain::messaging_configurations::MessagingCountry;
+use domain::{MessagingConfiguration, Order, Problem, Service};
 use serde_json::{Value, json};
 
 use crate::error::Error;
@@ -13,7 +14,11 @@ use crate::verification_parameters::required;
 const OUTLET: &str = "MessagingServiceSid";
 
 pub(crate) async fn create(request: AuthorizedRequest<Service, Backend>) -> Result<HttpResponse, Error> {
-    let (country, outlet) = (required(&request.form, "Country")?, required(&request.form, OUTLET)?);
+    let country: MessagingCountry = required(&request.form, "Country")?;
+    let outlet = required(&request.form, OUTLET)?;
+    if !country.exists() {
+        return Err(Problem::invalid_parameter("Country").into());
+    }
     let Service { account_sid, sid, .. } = request.resource;
     let configuration = request
         .app

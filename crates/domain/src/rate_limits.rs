@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU32;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use crate::limits::Window;
 use crate::paging::{Listed, Position, position};
@@ -196,7 +196,7 @@ impl Parameter for RateLimitValues {
         for (name, value) in members {
             let value = match value {
                 Value::String(text) if text.chars().count() <= Self::MAX_CHARACTERS => text,
-                Value::Number(number) => number.to_string(),
+                Value::Number(number) if is_exact(&number) => number.to_string(),
                 _ => return Err(expected()),
             };
             if let Ok(name) = UniqueName::from_parameter(&name) {
@@ -209,6 +209,13 @@ impl Parameter for RateLimitValues {
     fn is_absent(text: &str) -> bool {
         matches!(text.trim(), "" | "null")
     }
+}
+
+/// Returns whether a number was parsed without the loss of digits before its decimal point. Different numbers would
+/// count as one otherwise.
+fn is_exact(number: &Number) -> bool {
+    const FIRST_INEXACT_INTEGER: f64 = 9_007_199_254_740_992.0;
+    !number.is_f64() || number.as_f64().is_some_and(|value| value.abs() < FIRST_INEXACT_INTEGER)
 }
 
 impl fmt::Debug for RateLimitValues {
@@ -273,6 +280,7 @@ mod tests {
             Ok(vec![pair("account", "42"), pair("ip", "192.0.2.1"), pair("nul", "")])
         );
         assert_eq!(values("{}"), Ok(Vec::new()));
+        assert_eq!(values(r#"{"a":18446744073709551615}"#), Ok(vec![pair("a", "18446744073709551615")]));
         let longest = "ü".repeat(256);
         assert_eq!(values(&format!(r#"{{"a":"{longest}"}}"#)), Ok(vec![pair("a", &longest)]));
         let with_members = |count: usize| {
@@ -289,6 +297,8 @@ mod tests {
             r#"{"a":null}"#,
             r#"{"a":{}}"#,
             r#"{"a b":[]}"#,
+            r#"{"a":123456789012345678901}"#,
+            r#"{"a":1e300}"#,
             &format!(r#"{{"a":"{longest}x"}}"#),
         ] {
             assert!(values(bad).is_err(), "{bad}");

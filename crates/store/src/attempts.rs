@@ -125,7 +125,9 @@ impl AttemptFilter {
         }
         if let Some(prefix) = &self.prefix {
             let prefix = prefix.as_str();
-            query = query.filter("substr(recipient_key, 1, length(?)) = ?", bind![prefix, prefix]);
+            // A mail address can begin with a plus sign and digits, too.
+            let of_phones = "channel || '' <> 'email' AND substr(recipient_key, 1, length(?)) = ?";
+            query = query.filter(of_phones, bind![prefix, prefix]);
         }
         query
     }

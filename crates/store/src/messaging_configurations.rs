@@ -63,22 +63,22 @@ impl Read {
         list.page(self, request, parse_configuration).await
     }
 
-    /// Returns the outlet that a service's messaging configurations choose for text messages to `country`: the one for
-    /// this country, otherwise the one for all countries. Returns `None` if there is neither.
+    /// Returns the outlets that a service's messaging configurations name for text messages to `country`: first the one
+    /// for this country, then the one for all countries.
     ///
     /// # Errors
     /// Returns an error if the database operation fails.
-    pub async fn messaging_configuration_for(
+    pub async fn messaging_services_for(
         &mut self,
         service_sid: ServiceSid,
         country: Option<Country>,
-    ) -> Result<Option<MessagingServiceSid>, Error> {
+    ) -> Result<Vec<MessagingServiceSid>, Error> {
         let sql = "SELECT messaging_service_sid FROM messaging_configurations \
-                   WHERE service_sid = $1 AND country IN ($2, $3) ORDER BY country = $3 LIMIT 1";
+                   WHERE service_sid = $1 AND country IN ($2, $3) ORDER BY country = $3";
         let all = MessagingCountry::All;
         let country = country.map_or(all, MessagingCountry::Only);
         let values = bind![service_sid, country.as_str(), all.as_str()];
-        self.fetch_optional(sql, values, |row| row.sid("messaging_service_sid")).await
+        self.fetch_all(sql, values, |row| row.sid("messaging_service_sid")).await
     }
 
     /// Returns the oldest messaging configurations, of all accounts, whose outlet does not exist in their account. At

@@ -5,6 +5,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::{Gateway, NUMBER};
+use crate::operation::value_of;
 use crate::world::{WAIT_TIMEOUT, World, assert_error, created, on_every_database};
 
 on_every_database! {
@@ -100,6 +101,50 @@ on_every_database! {
         let service = format!("/v2/Services/{}", gateway.service);
         assert_eq!(backend.delete(&service, &[]).await.status, 204);
         assert_error(&gateway_side.post(url, &[("status", "delivered")]).await, 404, 20404);
+    }
+}
+
+on_every_database! {
+    serving &["--public-url", "https://verify.example.com"];
+    async fn gateway_reports_why_a_call_failed(world: World) {
+        let gateway = Gateway::new(world).await;
+        for (number, (report, expected)) in (1..).zip([("busy", "busy"), ("canceled", "canceled"), ("no-answer", "no-answer")]) {
+            let verification = created(&gateway.send_to(&format!("+436641234567{number}"), "call", &[]).await);
+            let message = gateway.message(number).await;
+            let path = message["report_url"].as_str().unwrap().strip_prefix("https://verify.example.com").unwrap();
+            assert_eq!(gateway.world.server.http().post(path, &[("CallStatus", report)]).await.status, 200);
+            let attempt = verification["send_code_attempts"][0]["attempt_sid"].as_str().unwrap();
+            let attempt = gateway.world.backend().get(&format!("/v2/Attempts/{attempt}"), &[]).await.json();
+            assert_eq!(attempt["channel_data"]["call_status"], expected);
+        }
+    }
+}
+
+on_every_database! {
+    async fn outlet_that_does_not_exist_is_passed_over_with_a_warning(world: World) {
+        let gateway = Gateway::new(world).await;
+        let url = gateway.receiver.at("/all");
+        let second = ["outlet", "create", "--kind", "http", "--channel", "sms", "--channel", "call", "--name", "All"];
+        let made = gateway.world.command(&[&second[..], &["--url", &url]].concat());
+        let (second, unknown) = (value_of("outlet sid", &made), format!("MG{}", "1".repeat(32)));
+        let list = format!("/v2/Services/{}/MessagingConfigurations", gateway.service);
+        let backend = gateway.world.backend();
+        for (country, outlet) in [("AT", &unknown), ("all", &second)] {
+            created(&backend.post(&list, &[("Country", country), ("MessagingServiceSid", outlet)]).await);
+        }
+        let verification = created(&gateway.send(&[]).await);
+        gateway.message(1).await;
+        // Calls do not use messaging configurations.
+        created(&gateway.send_to(NUMBER, "call", &[]).await);
+        gateway.message(2).await;
+        let lines: Vec<_> = gateway.receiver.calls().iter().map(|call| call.line.clone()).collect();
+        assert_eq!(lines, ["POST /all HTTP/1.1", "POST /send HTTP/1.1"]);
+        let alerts = backend.get("/v1/Alerts", &[]).await.json();
+        let alerts = alerts["alerts"].as_array().unwrap();
+        let [alert] = &alerts[..] else { panic!("{alerts:?}") };
+        assert_eq!((&alert["error_code"], &alert["log_level"]), (&json!("60223"), &json!("warning")));
+        assert_eq!(alert["resource_sid"], verification["sid"]);
+        assert!(alert["alert_text"].as_str().unwrap().contains(&unknown), "{alert}");
     }
 }
 

@@ -224,6 +224,25 @@ on_every_database! {
 }
 
 on_every_database! {
+    async fn code_that_was_sent_without_a_payment_confirms_none(world: World) {
+        let gateway = Gateway::new(world).await;
+        let payment = [("Amount", "9"), ("Payee", "Shop")];
+        let paid = created(&gateway.send(&payment).await);
+        let code = gateway.message(1).await["code"].as_str().unwrap().to_owned();
+        // The next message is about no payment, so it neither names one nor has the same code.
+        let plain = created(&gateway.send(&[]).await);
+        assert_eq!((&plain["sid"], &plain["amount"]), (&paid["sid"], &json!(null)));
+        let message = gateway.message(2).await;
+        assert!(!message["body"].as_str().unwrap().contains("Shop"), "{message}");
+        assert_ne!(message["code"], code);
+        let service = format!("/v2/Services/{}", gateway.service);
+        assert_eq!(gateway.world.backend().post(&service, &[("Psd2Enabled", "true")]).await.status, 200);
+        let named = [("To", NUMBER), ("Code", message["code"].as_str().unwrap()), payment[0], payment[1]];
+        assert_eq!(created(&gateway.check(&named).await)["status"], "pending");
+    }
+}
+
+on_every_database! {
     async fn check_needs_no_payment_if_the_service_confirms_none(world: World) {
         let gateway = Gateway::new(world).await;
         for named in [&[][..], &[("Amount", "9"), ("Payee", "Shop")]] {

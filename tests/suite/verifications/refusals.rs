@@ -1,7 +1,7 @@
 //! Requests that are refused, and change nothing.
 
 use super::{Gateway, NUMBER};
-use crate::world::{World, assert_error, on_every_database};
+use crate::world::{World, assert_error, created, on_every_database};
 
 on_every_database! {
     async fn invalid_parameters_of_a_verification_are_refused(world: World) {
@@ -108,9 +108,28 @@ on_every_database! {
         assert_error(&gateway.send_to("+447911123456", "sms", &[]).await, 403, 60605);
         assert_error(&gateway.send_to("+881612345678", "sms", &[]).await, 403, 60605);
         assert_eq!(gateway.send_to("+447911123456", "sms", &[("RiskCheck", "disable")]).await.status, 201);
+        // Only text messages can be exempt.
+        assert_error(&gateway.send_to("+447911123456", "call", &[("RiskCheck", "disable")]).await, 403, 60605);
         let safe = gateway.world.backend().post("/v2/SafeList/Numbers", &[("PhoneNumber", "+447911123457")]).await;
         assert_eq!(safe.status, 201);
         assert_eq!(gateway.send_to("+447911123457", "sms", &[]).await.status, 201);
+    }
+}
+
+on_every_database! {
+    async fn unknown_template_is_refused_before_anything_is_counted(world: World) {
+        let gateway = Gateway::new(world).await;
+        let backend = gateway.world.backend();
+        let list = format!("/v2/Services/{}/RateLimits", gateway.service);
+        let limit = created(&backend.post(&list, &[("UniqueName", "ip")]).await);
+        let buckets = format!("{list}/{}/Buckets", limit["sid"].as_str().unwrap());
+        created(&backend.post(&buckets, &[("Max", "1"), ("Interval", "3600")]).await);
+        let (limited, unknown) = (("RateLimits", r#"{"ip":"192.0.2.1"}"#), format!("HJ{}", "1".repeat(32)));
+        let with_template = [limited, ("TemplateSid", unknown.as_str())];
+        assert_error(&gateway.send(&with_template).await, 400, 60228);
+        assert_eq!(gateway.send(&[limited]).await.status, 201);
+        assert_error(&gateway.send(&[limited]).await, 429, 20429);
+        assert_error(&gateway.send(&with_template).await, 400, 60228);
     }
 }
 

@@ -28,7 +28,7 @@ use crate::verifications::wording::Wording;
 pub(crate) const MESSAGE_FAILED_CODE: u32 = 30008;
 
 /// Error code for mail that failed for a reason without an error code of its own.
-const MAIL_FAILED_CODE: u32 = 60603;
+pub(super) const MAIL_FAILED_CODE: u32 = 60603;
 
 /// Returns the error code of a message that failed for a reason without an error code of its own.
 pub(crate) const fn failure_code(channel: Channel) -> u32 {
@@ -61,26 +61,19 @@ impl Senders {
     ) -> Result<AttemptResult, Error> {
         let closed = || AttemptResult::skipped("the verification is closed");
         let Some(mut context) = MessageContext::read(app, delivery, work).await? else { return Ok(closed()) };
+        // A message that is not sent must not wait for a turn, because later ones would wait behind it.
+        if let Some(result) = context.result_without_sending(app, delivery, work, now) {
+            return Ok(result);
+        }
         if let Some((outlet, rate)) = context.outlet.as_ref().and_then(|outlet| Some((outlet, outlet.rate?)))
         {
             self.pacing.turn(outlet.sid, rate).await;
             // Meanwhile the verification may have ended, and the outlet may have got other settings.
             let Some(current) = MessageContext::read(app, delivery, work).await? else { return Ok(closed()) };
             (context, now) = (current, app.now());
-        }
-        match context.verification.status(now) {
-            Status::Pending => {}
-            Status::Expired => {
-                let reason = "the code expired before the message was sent".to_owned();
-                let outcome = Outcome::Refused { code: failure_code(context.attempt.channel), reason };
-                return Ok(context.result(app, delivery, work, outcome, now));
+            if let Some(result) = context.result_without_sending(app, delivery, work, now) {
+                return Ok(result);
             }
-            Status::Approved | Status::Canceled | Status::MaxAttemptsReached => {
-                return Ok(AttemptResult::skipped("the verification is no longer pending"));
-            }
-        }
-        if context.attempt.progress.is_some_and(DeliveryProgress::is_delivered) {
-            return Ok(AttemptResult::skipped("the outlet has reported that the message arrived"));
         }
         let code = app.master_keys.open(&context.code, &context.verification.sid.to_string())?;
         let composed = match context.wording(now).compose(code.expose()) {
@@ -164,6 +157,30 @@ impl MessageContext {
                 Ok(Some(Self { service, verification, code, attempt, options, template, outlet }))
             })
             .await
+    }
+
+    /// Returns the result of an attempt that sends nothing, because the message is no longer needed or its code has
+    /// expired. Returns `None` if the message must be sent.
+    fn result_without_sending(
+        &self,
+        app: &App,
+        delivery: &Delivery,
+        work: &MessageWork,
+        now: Timestamp,
+    ) -> Option<AttemptResult> {
+        match self.verification.status(now) {
+            Status::Pending => {}
+            Status::Expired => {
+                let reason = "the code expired before the message was sent".to_owned();
+                let outcome = Outcome::Refused { code: failure_code(self.attempt.channel), reason };
+                return Some(self.result(app, delivery, work, outcome, now));
+            }
+            Status::Approved | Status::Canceled | Status::MaxAttemptsReached => {
+                return Some(AttemptResult::skipped("the verification is no longer pending"));
+            }
+        }
+        let has_arrived = self.attempt.progress.is_some_and(DeliveryProgress::is_delivered);
+        has_arrived.then(|| AttemptResult::skipped("the outlet has reported that the message arrived"))
     }
 
     /// Returns the locale in which the text was written first.

@@ -128,8 +128,7 @@ async fn write(app: &App, lease_holder: &str, attempts: Vec<FinishedAttempt>) ->
             }
             let mut enqueued = false;
             for attempt in others {
-                let is_news = record_progress(tx, attempt).await?;
-                enqueued |= record_undelivered(tx, &lease_holder, &outbox, attempt, is_news).await?;
+                enqueued |= record_undelivered(tx, &lease_holder, &outbox, attempt).await?;
             }
             Ok::<_, Error>(enqueued)
         })
@@ -152,19 +151,19 @@ async fn record_progress(tx: &mut Write, attempt: &FinishedAttempt) -> Result<bo
     Ok(tx.set_attempt_progress(message.attempt_sid, progress, error_code, attempt.ended_at).await?)
 }
 
-/// Records an attempt that did not succeed, and raises its alert if no retry follows and `is_news` is set. Returns
-/// whether the alert may have enqueued a delivery.
+/// Records an attempt that did not succeed, and raises its alert if no retry follows and the failure is news. Returns
+/// whether the alert may have enqueued a delivery. Does nothing if another worker has leased the delivery meanwhile.
 async fn record_undelivered(
     tx: &mut Write,
     lease_holder: &str,
     outbox: &Outbox,
     attempt: &FinishedAttempt,
-    is_news: bool,
 ) -> Result<bool, Error> {
     let FinishedAttempt { delivery, result, next, ended_at, .. } = attempt;
     if !tx.record_attempt(lease_holder, delivery, &attempt.to_record(), *next, *ended_at).await? {
         return Ok(false);
     }
+    let is_news = record_progress(tx, attempt).await?;
     // An invalid push token raises an alert only the first time that the provider reports it.
     let is_news = match &result.dead_token {
         Some(DeadToken { factor_sid, token, registered_at }) => {

@@ -77,12 +77,11 @@ impl App {
                 verification.require_check(now)?;
                 let sealed = verification.code.as_ref().ok_or_else(Error::not_found)?;
                 let code = master_keys.open(sealed, &verification.sid.to_string())?;
-                // Without payments in the service, a check need not name one.
-                let needs_payment = confirms_payments || check.payment.is_some();
+                // In a service that does not confirm payments, neither the check nor the verification needs one.
+                let needs_payment =
+                    confirms_payments || check.payment.is_some() && verification.payment.is_some();
                 let is_right = constant_time_eq(code.expose().as_bytes(), check.code.expose().as_bytes())
-                    && (!needs_payment
-                        || verification.payment.is_none()
-                        || check.payment == verification.payment);
+                    && (!needs_payment || check.payment == verification.payment);
                 let payment = verification.payment.clone();
                 let action = if is_right {
                     verification.close(Status::Approved, now);

@@ -115,15 +115,24 @@ impl App {
         let audit = self.audit(origin, send.now);
         self.write_with_outbox(async move |tx: &mut Write, outbox: &Outbox| {
             let Send { service, new, now, .. } = &send;
+            send.check_template(tx).await?;
             let outlet = send.outlets.choose(tx, service, new.channel, send.country).await?;
             send.check_risk(tx).await?;
             count_rate_limits(tx, service.sid, &new.rate_limits, send.attempt_sid, *now).await?;
             let (verification, action) = send.open(tx).await?;
             let message = send.message(tx, &verification).await?;
             tx.insert_attempt(&send.attempt(&verification, &message)).await?;
-            outbox.enqueue_message(tx, &verification, send.attempt_sid, outlet, *now).await?;
-            if let Some(warning) = message.warning {
-                outbox.raise_alert(tx, &send.alert(&verification, warning), *now).await?;
+            outbox.enqueue_message(tx, &verification, send.attempt_sid, outlet.choice, *now).await?;
+            if let Some((code, text)) = message.warning {
+                let alert = send.alert(send.alert_sid, &verification, code, text.to_owned());
+                outbox.raise_alert(tx, &alert, *now).await?;
+            }
+            if let Some(sid) = outlet.passed_over {
+                let text = format!(
+                    "{sid}, which the service names, does not serve this channel: another outlet was used"
+                );
+                let alert = send.alert(send.outlet_alert_sid, &verification, Code::NoOutlet.number(), text);
+                outbox.raise_alert(tx, &alert, *now).await?;
             }
             audit.record(tx, about(action, &verification)).await?;
             let attempts = tx.attempts_of_verification(verification.sid).await?;
@@ -166,6 +175,7 @@ struct Send {
     verification_sid: VerificationSid,
     attempt_sid: AttemptSid,
     alert_sid: AlertSid,
+    outlet_alert_sid: AlertSid,
     /// Code of the verification, if a new one is created, if the caller chose it, or if the payment is another one.
     code: OneTimeCode,
     now: Timestamp,
@@ -204,6 +214,7 @@ impl Send {
             verification_sid: VerificationSid::generate(now, entropy),
             attempt_sid: AttemptSid::generate(now, entropy),
             alert_sid: AlertSid::generate(now, entropy),
+            outlet_alert_sid: AlertSid::generate(now, entropy),
             code,
             now,
             expires_at: now.plus_seconds(app.verification_rules.validity.get()),
@@ -274,10 +285,16 @@ impl Send {
         let text = usable.map(|(template, _)| template);
         let locale = usable.map_or(wanted.of_default_text(), |(_, locale)| locale);
         let warning = match &template {
-            Some(template) if !template.channels.contains(self.new.channel) => Some((
-                CHANNEL_FALLBACK_CODE,
-                "the template is not for this channel, so the default text was sent",
-            )),
+            // A default template of the service is meant only for the channels that it has.
+            Some(template)
+                if matches!(self.new.template, TemplateSelection::Exactly(_))
+                    && !template.channels.contains(self.new.channel) =>
+            {
+                Some((
+                    CHANNEL_FALLBACK_CODE,
+                    "the template is not for this channel, so the default text was sent",
+                ))
+            }
             None if self.new.locale.is_some() && locale != wanted && locale == Locale::ENGLISH => {
                 Some((LOCALE_FALLBACK_CODE, "there is no text in this locale, so the English one was sent"))
             }
@@ -300,6 +317,17 @@ impl Send {
         let code = self.master_keys.open(sealed, &verification.sid.to_string())?;
         wording.compose(code.expose())?;
         Ok(Chosen { options, locale, code_length: code.length(), warning })
+    }
+
+    /// Refuses templates of the request that do not exist. Everything that is counted comes later.
+    async fn check_template(&self, tx: &mut Write) -> Result<(), Error> {
+        match &self.new.template {
+            TemplateSelection::ServiceDefault(_) => Ok(()),
+            TemplateSelection::Exactly(_) | TemplateSelection::FirstOf(_) => {
+                let wanted = self.new.locale.unwrap_or_else(|| Locale::of_country(self.country));
+                self.template(tx, wanted, self.new.payment.as_ref()).await.map(drop)
+            }
+        }
     }
 
     /// Returns the template that the request or the service names, with the values of its variables.
@@ -377,7 +405,7 @@ impl Send {
         verification.channel = self.new.channel;
         verification.updated_at = self.now;
         // A code confirms the payment next to which the user read it, so another payment needs another code.
-        let has_other_payment = self.new.payment.is_some() && self.new.payment != verification.payment;
+        let has_other_payment = self.new.payment != verification.payment;
         if self.new.custom_code.is_some() || has_other_payment {
             verification.code = Some(self.seal(verification.sid));
             verification.is_custom = self.new.custom_code.is_some();
@@ -433,16 +461,16 @@ impl Send {
         }
     }
 
-    fn alert(&self, verification: &Verification, (error_code, text): (u32, &str)) -> Alert {
+    fn alert(&self, sid: AlertSid, verification: &Verification, error_code: u32, text: String) -> Alert {
         Alert {
-            sid: self.alert_sid,
+            sid,
             account_sid: verification.account_sid,
             service_sid: Some(verification.service_sid),
             resource_sid: verification.sid.to_string(),
             error_code,
             level: Level::Warning,
-            text: text.to_owned(),
             more_info: json!({ "description": text }),
+            text,
             call: None,
             created_at: self.now,
         }

@@ -1,12 +1,19 @@
 //! Which outlet sends a message.
 
 use domain::outlets::{Outlet, OutletChoice, OutletSid};
-use domain::{Channel, Code, Country, Service};
+use domain::{Channel, Code, Country, MessagingServiceSid, Service};
 use store::Read;
 
 use crate::App;
 use crate::configured_outlets::ConfiguredOutlets;
 use crate::error::Error;
+
+/// The outlet for a message.
+pub(crate) struct SelectedOutlet {
+    pub(crate) choice: OutletChoice,
+    /// The outlet that the settings of the service name first, if it does not exist or does not serve the channel.
+    pub(crate) passed_over: Option<MessagingServiceSid>,
+}
 
 /// What the choice of an outlet depends on besides the database.
 #[derive(Clone)]
@@ -23,9 +30,9 @@ impl OutletRules {
         Self { has_mail: mail.is_some(), has_text: text.is_some(), is_test_server: app.capture.is_some() }
     }
 
-    /// Returns the outlet for messages of a service through `channel` to `country`: the one that the service's settings
-    /// name, else the account's oldest outlet for the channel, else the one of the server's options. An outlet that the
-    /// settings name but that does not exist, or does not serve the channel, is passed over.
+    /// Selects the outlet for messages of a service through `channel` to `country`: the first of those that the
+    /// service's settings name, else the account's oldest outlet for the channel, else the one of the server's options.
+    /// An outlet that the settings name but that does not exist, or does not serve the channel, is passed over.
     ///
     /// # Errors
     /// Fails with 60217, 60223 or 68008 if there is no outlet for the channel. Also fails if the database fails.
@@ -35,23 +42,26 @@ impl OutletRules {
         service: &Service,
         channel: Channel,
         country: Option<Country>,
-    ) -> Result<OutletChoice, Error> {
+    ) -> Result<SelectedOutlet, Error> {
         if self.is_test_server {
-            return Ok(OutletChoice::TestServer);
+            return Ok(SelectedOutlet { choice: OutletChoice::TestServer, passed_over: None });
         }
         let named = match channel {
-            Channel::Sms | Channel::Call => db.messaging_configuration_for(service.sid, country).await?,
-            Channel::Whatsapp => service.settings.whatsapp.msg_service_sid,
-            Channel::Email => None,
+            Channel::Sms => db.messaging_services_for(service.sid, country).await?,
+            Channel::Whatsapp => service.settings.whatsapp.msg_service_sid.into_iter().collect(),
+            Channel::Call | Channel::Email => Vec::new(),
         };
         let mut outlets = db.outlets_of_account(service.account_sid).await?;
         outlets.retain(|outlet| outlet.serves(channel));
-        let is_named =
-            |outlet: &&Outlet| named.is_some_and(|named| outlet.sid == OutletSid::Messaging(named));
-        match outlets.iter().find(is_named).or_else(|| outlets.first()) {
-            Some(outlet) => Ok(OutletChoice::Stored(outlet.sid)),
-            None => Ok(self.configured(channel)?),
-        }
+        let with_sid = |sid: &MessagingServiceSid| {
+            outlets.iter().find(|outlet: &&Outlet| outlet.sid == OutletSid::Messaging(*sid))
+        };
+        let choice = match named.iter().find_map(with_sid).or_else(|| outlets.first()) {
+            Some(outlet) => OutletChoice::Stored(outlet.sid),
+            None => self.configured(channel)?,
+        };
+        let passed_over = named.first().filter(|sid| with_sid(sid).is_none()).copied();
+        Ok(SelectedOutlet { choice, passed_over })
     }
 
     /// Returns the outlet of the server's options for a channel.

@@ -111,6 +111,10 @@ pub enum DeliveryProgress {
     Delivered,
     /// The message did not arrive.
     Undelivered,
+    /// The line was busy when the recipient was called.
+    Busy,
+    /// The message or call was canceled.
+    Canceled,
     /// The outlet refused the message.
     Failed,
     /// The recipient read the message.
@@ -119,26 +123,38 @@ pub enum DeliveryProgress {
 
 impl DeliveryProgress {
     /// All states, from the first to the last.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Queued,
         Self::Sending,
         Self::Sent,
         Self::Undelivered,
+        Self::Busy,
+        Self::Canceled,
         Self::Failed,
         Self::Delivered,
         Self::Read,
     ];
 
-    /// Returns the word for this state in the API and in the database.
+    /// Returns the word for this state in the database.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "queued",
             Self::Sending => "sending",
             Self::Sent => "sent",
             Self::Undelivered => "undelivered",
+            Self::Busy => "busy",
+            Self::Canceled => "canceled",
             Self::Failed => "failed",
             Self::Delivered => "delivered",
             Self::Read => "read",
+        }
+    }
+
+    /// Returns the word for this state of a message in the API.
+    pub const fn message_status(self) -> &'static str {
+        match self {
+            Self::Busy => Self::Undelivered.as_str(),
+            _ => self.as_str(),
         }
     }
 
@@ -149,6 +165,8 @@ impl DeliveryProgress {
             Self::Sending => "ringing",
             Self::Sent => "in-progress",
             Self::Undelivered => "no-answer",
+            Self::Busy => "busy",
+            Self::Canceled => "canceled",
             Self::Failed => "failed",
             Self::Delivered | Self::Read => "completed",
         }
@@ -171,9 +189,9 @@ impl DeliveryProgress {
             }
             "delivered" | "completed" | "delivrd" | "1" => Self::Delivered,
             "read" => Self::Read,
-            "undelivered" | "undeliv" | "expired" | "deleted" | "busy" | "no-answer" | "canceled" | "2" => {
-                Self::Undelivered
-            }
+            "undelivered" | "undeliv" | "expired" | "deleted" | "no-answer" | "2" => Self::Undelivered,
+            "busy" => Self::Busy,
+            "canceled" => Self::Canceled,
             "failed" | "rejected" | "rejectd" | "16" => Self::Failed,
             _ => return None,
         })
@@ -191,7 +209,7 @@ impl DeliveryProgress {
             Self::Queued => 0,
             Self::Sending => 1,
             Self::Sent => 2,
-            Self::Undelivered | Self::Failed => 3,
+            Self::Undelivered | Self::Busy | Self::Canceled | Self::Failed => 3,
             Self::Delivered => 4,
             Self::Read => 5,
         }
@@ -199,7 +217,7 @@ impl DeliveryProgress {
 
     /// Returns whether the message did not arrive.
     pub const fn is_failure(self) -> bool {
-        matches!(self, Self::Undelivered | Self::Failed)
+        matches!(self, Self::Undelivered | Self::Busy | Self::Canceled | Self::Failed)
     }
 
     /// Returns whether the message arrived.
@@ -416,7 +434,9 @@ mod tests {
             ("sent in-progress answered ESME_ROK", DeliveryProgress::Sent),
             ("delivered completed", DeliveryProgress::Delivered),
             ("read", DeliveryProgress::Read),
-            ("undelivered busy no-answer canceled", DeliveryProgress::Undelivered),
+            ("undelivered no-answer", DeliveryProgress::Undelivered),
+            ("busy", DeliveryProgress::Busy),
+            ("canceled", DeliveryProgress::Canceled),
             ("failed", DeliveryProgress::Failed),
             // States of SMPP, and numbers of Kannel.
             ("ENROUTE ACCEPTD UNKNOWN 8", DeliveryProgress::Sent),
@@ -433,7 +453,11 @@ mod tests {
         assert!(DeliveryProgress::Failed.is_failure() && !DeliveryProgress::Sent.is_failure());
         let earlier: Vec<_> = DeliveryProgress::Sent.earlier().collect();
         assert_eq!(earlier, [DeliveryProgress::Queued, DeliveryProgress::Sending]);
-        for failure in [DeliveryProgress::Undelivered, DeliveryProgress::Failed] {
+        // A text message has no line that can be busy.
+        assert_eq!(DeliveryProgress::Busy.message_status(), "undelivered");
+        let failures = DeliveryProgress::ALL.into_iter().filter(|progress| progress.is_failure());
+        assert_eq!(failures.clone().count(), 4);
+        for failure in failures {
             assert!(failure.earlier().all(|earlier| !earlier.is_failure()), "{failure:?}");
             assert!(DeliveryProgress::Delivered.earlier().any(|earlier| earlier == failure), "{failure:?}");
         }

@@ -50,7 +50,7 @@ async fn attempt_is_read_back_unchanged(store: Store) {
     let options: MessageOptions = serde_json::from_value(options).unwrap();
     let full = changed(plain, |attempt| {
         attempt.sid = sid();
-        attempt.to = Recipient::from_stored("Ann@EXAMPLE.com".to_owned());
+        attempt.to = Recipient::from_stored("+43Ann@EXAMPLE.com".to_owned());
         attempt.channel = Channel::Email;
         attempt.country = None;
         attempt.code_length = 10;
@@ -146,7 +146,7 @@ async fn attempts_are_filtered_and_counted(store: Store) {
     add(&store, [second_verification]).await;
     let c = changed(verification_attempt(second_verification), |attempt| {
         (attempt.created_at, attempt.channel) = (NOW.plus_seconds(2), Channel::Email);
-        (attempt.to, attempt.country) = (Recipient::from_stored("Ann@EXAMPLE.com".to_owned()), None);
+        (attempt.to, attempt.country) = (Recipient::from_stored("+43Ann@EXAMPLE.com".to_owned()), None);
     });
     add(&store, [a, b, c, elsewhere]).await;
     let at = |second| Some(NOW.plus_seconds(second));
@@ -159,8 +159,8 @@ async fn attempts_are_filtered_and_counted(store: Store) {
         (AttemptFilter { to: at(1), ..any() }, vec![a]),
         (AttemptFilter { from: at(1), to: at(2), ..any() }, vec![b]),
         (AttemptFilter { recipient: to("+4366412345678"), ..any() }, vec![a]),
-        (AttemptFilter { recipient: to("Ann@example.COM"), ..any() }, vec![c]),
-        (AttemptFilter { recipient: to("ann@example.com"), ..any() }, vec![]),
+        (AttemptFilter { recipient: to("+43Ann@example.COM"), ..any() }, vec![c]),
+        (AttemptFilter { recipient: to("+43ann@example.com"), ..any() }, vec![]),
         (AttemptFilter { prefix: prefix("+4"), ..any() }, vec![a, b]),
         (AttemptFilter { prefix: prefix("+4366"), ..any() }, vec![a]),
         (AttemptFilter { prefix: prefix("+43664123456789"), ..any() }, vec![]),
@@ -250,7 +250,7 @@ async fn traffic_to_a_prefix_is_that_of_the_newest_attempts(store: Store) {
             to(number("0004"), 3, false),
             to(number("0005"), 4, true),
             to(Recipient::from_stored("+436641240001".to_owned()), 3, true),
-            to(Recipient::from_stored("ann@example.com".to_owned()), 3, true),
+            to(Recipient::from_stored("+43ann@example.com".to_owned()), 3, true),
             elsewhere,
         ],
     )

@@ -311,7 +311,7 @@ async fn query(db: &mut Read, rows: Rows) -> Result<(), Error> {
     assert!(db.rate_limit(account.sid, service.sid, &key).await?.is_some());
     let (bucket, value) = (tree.bucket, ValueDigest([1; 32]));
     db.nth_latest_bucket_hit_at(bucket, value, NOW..NOW, NonZeroU32::MIN).await?;
-    assert!(db.messaging_configuration_for(service.sid, Country::from_parameter("AT").ok()).await?.is_some());
+    assert_eq!(db.messaging_services_for(service.sid, Country::from_parameter("AT").ok()).await?.len(), 1);
     assert!(db.is_safe_number(account.sid, &tree.safe_number.phone_number).await?);
     db.all_credentials().await?;
     assert_eq!(db.outlets_of_account(account.sid).await?.len(), 1);

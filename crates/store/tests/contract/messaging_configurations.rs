@@ -124,19 +124,19 @@ async fn outlet_of_the_country_precedes_the_one_for_all_countries(store: Store) 
     let service = tree.user.service;
     let outlet = async |service_sid, code: &str| {
         let country = Country::from_parameter(code).ok();
-        read!(store, |db| db.messaging_configuration_for(service_sid, country)).unwrap()
+        read!(store, |db| db.messaging_services_for(service_sid, country)).unwrap()
     };
-    let austria = Some(tree.messaging_configuration.messaging_service_sid);
-    assert_eq!(outlet(service.sid, "AT").await, austria);
-    assert_eq!(outlet(service.sid, "DE").await, None);
-    assert_eq!(outlet(service.sid, "").await, None);
+    let austria = tree.messaging_configuration.messaging_service_sid;
+    assert_eq!(outlet(service.sid, "AT").await, [austria]);
+    assert_eq!(outlet(service.sid, "DE").await, []);
+    assert_eq!(outlet(service.sid, "").await, []);
     let all = messaging_configuration(service, "all");
     add(&store, [all]).await;
-    assert_eq!(outlet(service.sid, "AT").await, austria);
+    assert_eq!(outlet(service.sid, "AT").await, [austria, all.messaging_service_sid]);
     for code in ["DE", "ZZ", ""] {
-        assert_eq!(outlet(service.sid, code).await, Some(all.messaging_service_sid), "{code}");
+        assert_eq!(outlet(service.sid, code).await, [all.messaging_service_sid], "{code}");
     }
-    assert_eq!(outlet(other.service.sid, "AT").await, None);
+    assert_eq!(outlet(other.service.sid, "AT").await, []);
 }
 
 async fn messaging_configurations_without_outlet_are_found(store: Store) {
@@ -183,7 +183,7 @@ async fn deletion_of_a_service_deletes_its_messaging_configurations(store: Store
     let EnrolledUser { account, service, .. } = tree.user;
     assert!(transact!(store, |tx| tx.delete_service(account.sid, service.sid, NOW)).unwrap());
     let country = Country::from_parameter("AT").ok();
-    assert_eq!(read!(store, |db| db.messaging_configuration_for(service.sid, country)).unwrap(), None);
+    assert_eq!(read!(store, |db| db.messaging_services_for(service.sid, country)).unwrap(), []);
     assert_eq!(other.remaining(&store).await, AccountTree::ALL);
 }
 

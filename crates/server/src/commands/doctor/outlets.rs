@@ -40,7 +40,8 @@ pub(super) fn check_messaging_configurations(report: &mut Report, found: &[Messa
                  of its account",
                 country.as_str()
             ),
-            "messages go through the oldest outlet of their channel instead; `countersign outlet list` shows the others",
+            "text messages go through the account's oldest outlet for them instead, or that of sms_url; `countersign \
+             outlet list` shows the outlets",
         );
     }
 }
