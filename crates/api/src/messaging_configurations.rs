@@ -16,7 +16,9 @@ const OUTLET: &str = "MessagingServiceSid";
 pub(crate) async fn create(request: AuthorizedRequest<Service, Backend>) -> Result<HttpResponse, Error> {
     let country: MessagingCountry = required(&request.form, "Country")?;
     let outlet = required(&request.form, OUTLET)?;
-    if !country.exists() {
+    if let MessagingCountry::Only(country) = country
+        && !numbering::has_plan(country)
+    {
         return Err(Problem::invalid_parameter("Country").into());
     }
     let Service { account_sid, sid, .. } = request.resource;

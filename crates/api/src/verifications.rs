@@ -29,7 +29,7 @@ use crate::verification_parameters::{optional, required};
 pub(crate) async fn create(request: AuthorizedRequest<Service, Backend>) -> Result<HttpResponse, Error> {
     let new = new_verification(&request.form)?;
     let lookup_enabled = request.resource.settings.lookup_enabled;
-    // Earlier than the use case, which may wait: what it finds pending must be shown as pending.
+    // Read before the use case, whose transaction may wait: a verification that it finds pending is shown as pending.
     let now = request.app.now();
     let created = request.app.create_verification(&request.origin, request.resource, new).await?;
     Ok(HttpResponse::Created().json(view(&created, lookup_enabled, &request.public_url, now)))

@@ -56,6 +56,12 @@ pub fn facts(number: &PhoneNumber) -> NumberFacts {
     NumberFacts { country, line, is_valid }
 }
 
+/// Returns whether the country has a numbering plan, and so phone numbers. The code of a country without one, such as
+/// `UK`, is probably a mistake.
+pub fn has_plan(country: Country) -> bool {
+    DATABASE.by_id(country.as_str()).is_some()
+}
+
 /// Returns the first plan with the country code of a number that contains its national number.
 fn plan_with_zeros(parsed: &phonenumber::PhoneNumber, national: &str) -> Option<&'static Metadata> {
     let regions = DATABASE.region(&parsed.code().value())?;
@@ -93,6 +99,15 @@ mod tests {
         assert_eq!(look_up("+14165550100").0, at("CA"));
         assert_eq!(look_up("+447400123456"), (at("GB"), Line::Mobile, true));
         assert_eq!(look_up("+2391234567").0, at("ST"));
+    }
+
+    #[test]
+    fn only_countries_with_phone_numbers_have_a_plan() {
+        for (code, has) in
+            [("AT", true), ("GB", true), ("XK", true), ("AC", true), ("UK", false), ("ZZ", false)]
+        {
+            assert_eq!(has_plan(Country::from_parameter(code).unwrap()), has, "{code}");
+        }
     }
 
     #[test]

@@ -40,13 +40,13 @@ placeholders! {
     To "to";
     /// The sender; empty if there is none.
     From "from";
-    /// The text of the message, with the code, which the text of a call spells.
+    /// The text of the message, with the code. For a call, the code is spelled.
     Body "body";
     /// The subject of a mail.
     Subject "subject";
     /// The code.
     Code "code";
-    /// What a call says, in TwiML; empty for other channels.
+    /// The instructions for a call in TwiML; empty for other channels.
     Twiml "twiml";
     /// The keys to press after a call is answered; empty if there are none.
     SendDigits "send_digits";

@@ -248,7 +248,11 @@ pub(crate) struct LimitOptions {
 }
 
 fn parse_country(text: &str) -> Result<Country, String> {
-    Country::from_parameter(text).map_err(|expected| expected.to_string())
+    let country = Country::from_parameter(text).map_err(|expected| expected.to_string())?;
+    match numbering::has_plan(country) {
+        true => Ok(country),
+        false => Err(format!("{country} is no country with phone numbers")),
+    }
 }
 
 /// Options for outgoing webhooks and pushes.
@@ -456,6 +460,13 @@ fn parse_listen_address(text: &str) -> Result<SocketAddr, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn country_without_phone_numbers_is_refused() {
+        assert_eq!(parse_country("at").unwrap().as_str(), "AT");
+        assert_eq!(parse_country("UK").unwrap_err(), "UK is no country with phone numbers");
+        assert!(parse_country("AUT").unwrap_err().contains("two letters"));
+    }
 
     #[test]
     fn listen_option_accepts_a_port_a_host_name_or_an_address() {

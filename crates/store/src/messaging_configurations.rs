@@ -81,21 +81,19 @@ impl Read {
         self.fetch_all(sql, values, |row| row.sid("messaging_service_sid")).await
     }
 
-    /// Returns the oldest messaging configurations, of all accounts, whose outlet does not exist in their account. At
-    /// most `limit`.
+    /// Returns the messaging configurations of all accounts whose outlet does not exist in their account, oldest first.
     ///
     /// # Errors
     /// Returns an error if the database operation fails.
     pub async fn messaging_configurations_without_outlet(
         &mut self,
-        limit: i64,
     ) -> Result<Vec<MessagingConfiguration>, Error> {
         let sql = format!(
             "SELECT {COLUMNS} FROM messaging_configurations AS c WHERE NOT EXISTS (SELECT 1 FROM outlets \
              WHERE outlets.sid = c.messaging_service_sid AND outlets.account_sid = c.account_sid) \
-             ORDER BY created_at, sid LIMIT $1"
+             ORDER BY created_at, sid"
         );
-        self.fetch_all(sql, bind![limit], parse_configuration).await
+        self.fetch_all(sql, bind![], parse_configuration).await
     }
 }
 

@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 
 use domain::webhooks::Condition;
 use fixtures::{auth_token, callback_url, client, now, send, settings, url_at};
-use harness::{Answer, Receiver};
-use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::timeout;
+use harness::{Answer, Receiver, SilentPort};
+use tokio::net::TcpSocket;
 use webhook_client::{Outcome, Request, Settings, WebhookClient, sign};
 
 /// A limit that is longer than any step here should take, but shorter than the default timeouts.
@@ -167,15 +166,8 @@ async fn timeouts_from_the_settings_apply_if_the_url_has_no_overrides() {
 #[tokio::test]
 async fn unresponsive_host_times_out_after_the_connect_timeout() {
     let client = client();
-    // The kernel drops new connections while the backlog is full, so this listener is unresponsive.
-    let unresponsive = TcpSocket::new_v4().unwrap();
-    unresponsive.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let unresponsive = unresponsive.listen(0).unwrap();
-    let address = unresponsive.local_addr().unwrap();
-    let mut backlog = Vec::new();
-    while let Ok(connected) = timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
-        backlog.push(connected.unwrap());
-    }
+    let silent = SilentPort::new().await;
+    let address = silent.address;
     for limit in ["ct=100", "tt=100&ct=10000"] {
         let attempt = send(&client, &callback_url(&format!("http://{address}/#{limit}"))).await;
         assert_eq!(attempt.outcome, Outcome::ConnectTimedOut);
@@ -186,7 +178,6 @@ async fn unresponsive_host_times_out_after_the_connect_timeout() {
         // The default connect timeout is five seconds.
         assert!(attempt.duration < Duration::from_secs(4));
     }
-    drop(backlog);
 }
 
 #[tokio::test]

@@ -59,7 +59,7 @@ pub use collector::{Collector, Span};
 pub use environment::{remove_server_variables, remove_variables};
 pub use events::{Event, Events};
 pub use poll::wait_until;
-pub use port::Port;
+pub use port::{Port, SilentPort};
 pub use postgres::{
     Database, fresh_postgres_database, postgres_available, postgres_in_encoding_or_skip, postgres_or_skip,
     postgres_program,

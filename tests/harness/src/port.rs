@@ -2,7 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use tokio::net::{TcpListener, TcpSocket};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::timeout;
 
 /// A free port of this machine, reserved until dropped. While nothing listens on it, connections are refused.
 pub struct Port {
@@ -32,6 +35,28 @@ impl Port {
 impl Default for Port {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// A port of this machine at which connections are neither accepted nor refused.
+pub struct SilentPort {
+    /// The address and port.
+    pub address: SocketAddr,
+    _listener: TcpListener,
+    _backlog: Vec<TcpStream>,
+}
+
+impl SilentPort {
+    /// Fills the backlog of a listener: the kernel drops new connections while it is full.
+    pub async fn new() -> Self {
+        let socket = bound((Ipv4Addr::LOCALHOST, 0).into());
+        let listener = socket.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut backlog = Vec::new();
+        while let Ok(connected) = timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+            backlog.push(connected.unwrap());
+        }
+        Self { address, _listener: listener, _backlog: backlog }
     }
 }
 

@@ -34,7 +34,8 @@ impl Database {
     }
 
     /// Returns the URL of this database through PgBouncer in transaction mode, with its default settings.
-    /// PgBouncer starts at the first call and ends with the process. Returns `None` and prints a notice if PgBouncer is missing.
+    /// PgBouncer starts at the first call and ends with the process. Returns `None` and prints a notice if it is
+    /// missing.
     ///
     /// # Panics
     ///

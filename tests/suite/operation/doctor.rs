@@ -59,7 +59,9 @@ on_every_database! {
         let unknown = format!("MG{}", "1".repeat(32));
         let configuration = [("Country", "AT"), ("MessagingServiceSid", unknown.as_str())];
         created(&world.backend().post(&format!("/v2/Services/{service}/MessagingConfigurations"), &configuration).await);
-        let no_outlet = format!("the messaging configuration of {service} for AT names {unknown}, which is no outlet");
+        let no_outlet = format!(
+            "1 messaging configuration names an outlet that does not exist: {unknown} in that of {service} for AT"
+        );
         let mut world = world;
         for beside in [true, false] {
             if !beside {

@@ -2,7 +2,7 @@
 
 use harness::{Answer, wait_until};
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Gateway, NUMBER};
 use crate::operation::value_of;
@@ -145,6 +145,24 @@ on_every_database! {
         assert_eq!((&alert["error_code"], &alert["log_level"]), (&json!("60223"), &json!("warning")));
         assert_eq!(alert["resource_sid"], verification["sid"]);
         assert!(alert["alert_text"].as_str().unwrap().contains(&unknown), "{alert}");
+    }
+}
+
+on_every_database! {
+    async fn only_a_template_that_the_request_names_warns_of_another_channel(world: World) {
+        let gateway = Gateway::new(world).await;
+        let create = ["template", "create", "--name", "Login", "--channels", "sms", "--locale", "en"];
+        let made = gateway.world.command(&[&create[..], &["--text", "{{code}}"]].concat());
+        let template = value_of("template sid", &made);
+        let backend = gateway.world.backend();
+        let service = format!("/v2/Services/{}", gateway.service);
+        assert_eq!(backend.post(&service, &[("DefaultTemplateSid", template.as_str())]).await.status, 200);
+        let alerts = async || backend.get("/v1/Alerts", &[]).await.json()["alerts"].as_array().unwrap().clone();
+        created(&gateway.send_to(NUMBER, "call", &[]).await);
+        assert_eq!(alerts().await, Vec::<Value>::new());
+        created(&gateway.send_to(NUMBER, "call", &[("TemplateSid", &template)]).await);
+        let alerts = alerts().await;
+        assert_eq!(alerts.iter().map(|alert| &alert["error_code"]).collect::<Vec<_>>(), [&json!("60327")]);
     }
 }
 

@@ -2,13 +2,12 @@
 
 use domain::alerts::{Alert, Level};
 use domain::deliveries::{Delivery, DeliveryId, Ending, Work};
-use domain::outlets::{OutletChoice, OutletSid};
 use domain::{AlertSid, FactorSid, ServiceSid, Timestamp};
 use serde_json::json;
 use tracing::warn;
 
 use crate::App;
-use crate::delivery::message::{MAIL_FAILED_CODE, MESSAGE_FAILED_CODE};
+use crate::delivery::message::failure_code_of_outlet;
 use crate::error::Error;
 
 /// Error code for webhook failures whose cause has no error code of its own.
@@ -62,12 +61,7 @@ impl AttemptResult {
             }
             Work::Push(push) => (Some(push.service_sid), push.challenge_sid.to_string(), PUSH_FAILED_CODE),
             Work::Message(message) => {
-                let code = match message.outlet {
-                    OutletChoice::SmtpUrl | OutletChoice::Stored(OutletSid::Mailer(_)) => MAIL_FAILED_CODE,
-                    OutletChoice::SmsUrl
-                    | OutletChoice::TestServer
-                    | OutletChoice::Stored(OutletSid::Messaging(_)) => MESSAGE_FAILED_CODE,
-                };
+                let code = failure_code_of_outlet(message.outlet);
                 (Some(message.service_sid), message.verification_sid.to_string(), code)
             }
             Work::Debugger { alert_sid, .. } => (None, alert_sid.to_string(), WEBHOOK_FAILED_CODE),

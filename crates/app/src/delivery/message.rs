@@ -7,7 +7,7 @@ use domain::alerts::Alert;
 use domain::deliveries::{Delivery, Ending, MessageWork};
 use domain::locales::Locale;
 use domain::messages::ComposedMessage;
-use domain::outlets::{Outlet, OutletChoice};
+use domain::outlets::{Outlet, OutletChoice, OutletSid};
 use domain::templates::Template;
 use domain::verifications::{
     Attempt, DeliveryProgress, MessageOptions, OneTimeCode, Status, Verification, VerificationTarget,
@@ -25,16 +25,26 @@ use crate::error::Error;
 use crate::verifications::wording::Wording;
 
 /// Error code for messages that failed for a reason without an error code of its own.
-pub(crate) const MESSAGE_FAILED_CODE: u32 = 30008;
+const MESSAGE_FAILED_CODE: u32 = 30008;
 
 /// Error code for mail that failed for a reason without an error code of its own.
-pub(super) const MAIL_FAILED_CODE: u32 = 60603;
+const MAIL_FAILED_CODE: u32 = 60603;
 
 /// Returns the error code of a message that failed for a reason without an error code of its own.
 pub(crate) const fn failure_code(channel: Channel) -> u32 {
     match channel {
         Channel::Email => MAIL_FAILED_CODE,
         Channel::Sms | Channel::Call | Channel::Whatsapp => MESSAGE_FAILED_CODE,
+    }
+}
+
+/// Like [`failure_code`], for a message of which only the outlet is known.
+pub(super) const fn failure_code_of_outlet(outlet: OutletChoice) -> u32 {
+    match outlet {
+        OutletChoice::SmtpUrl | OutletChoice::Stored(OutletSid::Mailer(_)) => MAIL_FAILED_CODE,
+        OutletChoice::SmsUrl | OutletChoice::TestServer | OutletChoice::Stored(OutletSid::Messaging(_)) => {
+            MESSAGE_FAILED_CODE
+        }
     }
 }
 

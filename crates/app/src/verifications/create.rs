@@ -124,15 +124,14 @@ impl App {
             tx.insert_attempt(&send.attempt(&verification, &message)).await?;
             outbox.enqueue_message(tx, &verification, send.attempt_sid, outlet.choice, *now).await?;
             if let Some((code, text)) = message.warning {
-                let alert = send.alert(send.alert_sid, &verification, code, text.to_owned());
-                outbox.raise_alert(tx, &alert, *now).await?;
+                outbox.raise_alert(tx, &send.alert(&verification, code, text.to_owned()), *now).await?;
             }
             if let Some(sid) = outlet.passed_over {
                 let text = format!(
                     "{sid}, which the service names, does not serve this channel: another outlet was used"
                 );
-                let alert = send.alert(send.outlet_alert_sid, &verification, Code::NoOutlet.number(), text);
-                outbox.raise_alert(tx, &alert, *now).await?;
+                let code = Code::NoOutlet.number();
+                outbox.raise_alert(tx, &send.alert(&verification, code, text), *now).await?;
             }
             audit.record(tx, about(action, &verification)).await?;
             let attempts = tx.attempts_of_verification(verification.sid).await?;
@@ -174,8 +173,6 @@ struct Send {
     /// SID of the verification, if a new one is created.
     verification_sid: VerificationSid,
     attempt_sid: AttemptSid,
-    alert_sid: AlertSid,
-    outlet_alert_sid: AlertSid,
     /// Code of the verification, if a new one is created, if the caller chose it, or if the payment is another one.
     code: OneTimeCode,
     now: Timestamp,
@@ -213,8 +210,6 @@ impl Send {
             outlets: OutletRules::of(app),
             verification_sid: VerificationSid::generate(now, entropy),
             attempt_sid: AttemptSid::generate(now, entropy),
-            alert_sid: AlertSid::generate(now, entropy),
-            outlet_alert_sid: AlertSid::generate(now, entropy),
             code,
             now,
             expires_at: now.plus_seconds(app.verification_rules.validity.get()),
@@ -461,9 +456,9 @@ impl Send {
         }
     }
 
-    fn alert(&self, sid: AlertSid, verification: &Verification, error_code: u32, text: String) -> Alert {
+    fn alert(&self, verification: &Verification, error_code: u32, text: String) -> Alert {
         Alert {
-            sid,
+            sid: AlertSid::generate(self.now, self.entropy.as_ref()),
             account_sid: verification.account_sid,
             service_sid: Some(verification.service_sid),
             resource_sid: verification.sid.to_string(),

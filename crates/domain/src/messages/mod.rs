@@ -58,7 +58,7 @@ impl fmt::Debug for MessageInputs<'_> {
 /// A message with a one-time code.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ComposedMessage {
-    /// Text of the message, with the code. In a call, the voice says it, so it spells the code.
+    /// Text of the message, with the code. For a call, it is what the voice says, with the code spelled.
     pub text: String,
     /// Subject of a mail; empty for other channels.
     pub subject: String,

@@ -239,28 +239,21 @@ fn innermost_cause(error: &SmtpError) -> String {
 mod tests {
     use std::time::Instant;
 
-    use tokio::net::{TcpListener, TcpSocket};
+    use harness::SilentPort;
+    use tokio::net::TcpListener;
 
     use super::*;
 
     #[tokio::test]
     async fn address_that_does_not_answer_leaves_time_for_the_next() {
-        // The kernel drops new connections while the backlog is full, so this listener does not answer.
-        let silent = TcpSocket::new_v4().unwrap();
-        silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let silent = silent.listen(0).unwrap();
-        let full = silent.local_addr().unwrap();
-        let mut backlog = Vec::new();
-        while let Ok(connected) = within(Duration::from_millis(200), TcpStream::connect(full)).await {
-            backlog.push(connected);
-        }
+        let silent = SilentPort::new().await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let answering = listener.local_addr().unwrap();
         let (began, timeout) = (Instant::now(), Duration::from_millis(300));
-        let stream = connect_to_first(&[full, answering], timeout).await.unwrap();
+        let stream = connect_to_first(&[silent.address, answering], timeout).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), answering);
         assert!((timeout..Duration::from_secs(10)).contains(&began.elapsed()));
-        let failure = connect_to_first(&[full], timeout).await.unwrap_err();
+        let failure = connect_to_first(&[silent.address], timeout).await.unwrap_err();
         assert_eq!(failure.kind(), io::ErrorKind::TimedOut);
         assert!(connect_to_first(&[], timeout).await.is_err());
     }

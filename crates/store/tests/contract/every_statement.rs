@@ -316,7 +316,7 @@ async fn query(db: &mut Read, rows: Rows) -> Result<(), Error> {
     db.all_credentials().await?;
     assert_eq!(db.outlets_of_account(account.sid).await?.len(), 1);
     db.all_outlets().await?;
-    db.messaging_configurations_without_outlet(10).await?;
+    db.messaging_configurations_without_outlet().await?;
     db.clock_record().await?;
     db.event(account.sid, audit_record.sid).await?;
     db.newest_audit_record_at().await?;

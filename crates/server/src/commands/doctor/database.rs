@@ -20,9 +20,6 @@ const MAX_CLOCK_SKEW_SECONDS: i64 = 2;
 /// Number of seconds past its due time after which a pending delivery counts as late.
 const LATE_DELIVERY_SECONDS: i64 = 300;
 
-/// Maximum number of messaging configurations without an outlet that are reported.
-const MAX_CONFIGURATIONS: i64 = 10;
-
 pub(super) async fn check(report: &mut Report, arguments: &Arguments, now: Timestamp) {
     let options = arguments.serve.as_ref();
     if options.ephemeral {
@@ -97,8 +94,7 @@ async fn check_contents(
     network::check_credentials(report, &db.all_credentials().await?, now);
     network::check_webhooks(report, &db.all_webhooks().await?, options, arguments.online).await;
     outlets::check_stored(report, options, &db.all_outlets().await?);
-    let without_outlet = db.messaging_configurations_without_outlet(MAX_CONFIGURATIONS).await?;
-    outlets::check_messaging_configurations(report, &without_outlet);
+    outlets::check_messaging_configurations(report, &db.messaging_configurations_without_outlet().await?);
     check_late_deliveries(report, &mut db, now).await?;
     check_clock_trust(report, &mut db, now).await?;
     Ok(())

@@ -29,21 +29,25 @@ pub(super) fn check_stored(report: &mut Report, options: &ServeOptions, outlets:
     }
 }
 
-/// Checks whether the outlets of messaging configurations exist. `found` are those whose outlet does not.
-pub(super) fn check_messaging_configurations(report: &mut Report, found: &[MessagingConfiguration]) {
-    for configuration in found {
-        let MessagingConfiguration { service_sid, country, messaging_service_sid, .. } = configuration;
-        report.warning(
-            "outlets",
-            format!(
-                "the messaging configuration of {service_sid} for {} names {messaging_service_sid}, which is no outlet \
-                 of its account",
-                country.as_str()
-            ),
-            "text messages go through the account's oldest outlet for them instead, or that of sms_url; `countersign \
-             outlet list` shows the outlets",
-        );
-    }
+/// Reports the messaging configurations whose outlet does not exist.
+pub(super) fn check_messaging_configurations(report: &mut Report, without_outlet: &[MessagingConfiguration]) {
+    let Some(MessagingConfiguration { service_sid, country, messaging_service_sid, .. }) =
+        without_outlet.first()
+    else {
+        return;
+    };
+    let count = match without_outlet.len() {
+        1 => "1 messaging configuration names".to_owned(),
+        many => format!("{many} messaging configurations name"),
+    };
+    report.warning(
+        "outlets",
+        format!(
+            "{count} an outlet that does not exist: {messaging_service_sid} in that of {service_sid} for {country}"
+        ),
+        "text messages go through another outlet of the account or that of sms_url; `countersign outlet list` shows \
+         the outlets that exist",
+    );
 }
 
 /// Returns how many outlets match, in words, or `None` if there are none.
