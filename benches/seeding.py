@@ -27,7 +27,7 @@ COLUMNS = {
     "notification_platform",
     "challenges": "sid account_sid service_sid entity_sid factor_sid created_at updated_at expires_at responded_at "
     "factor_type status identity message fields hidden_details answer_digest",
-    "verifications": "sid account_sid service_sid recipient recipient_key channel status is_custom sends checks "
+    "verifications": "sid account_sid service_sid recipient recipient_key channel status is_custom sends wrong_checks "
     "expires_at closed_at created_at updated_at",
     "verification_attempts": "sid account_sid service_sid verification_sid recipient recipient_key number_prefix channel "
     "country code_length locale is_converted message_status expires_at created_at updated_at",
@@ -154,7 +154,7 @@ class Rows:
             ended_at = at + 20_000_000 if is_approved else expires_at
             status = "approved" if is_approved else "expired"
             times = (expires_at, ended_at, at, ended_at)
-            yield "verifications", (sid, self.account, service, number, number, "sms", status, 0, 1, 0, *times)
+            yield "verifications", (sid, self.account, service, number, number, "sms", status, 0, 1, "[]", *times)
             yield (
                 "verification_attempts",
                 (

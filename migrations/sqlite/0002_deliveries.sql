@@ -47,7 +47,7 @@ CREATE TABLE deliveries (
     finished_at   INTEGER,                      -- null: pending
     scheduled_at  INTEGER NOT NULL,             -- when due_at was set; later than now: by a clock that was ahead
     attempts      INTEGER NOT NULL,             -- finished and begun
-    kind          TEXT    NOT NULL CHECK (kind IN ('webhook', 'push', 'debugger', 'message')),
+    kind          TEXT    NOT NULL CHECK (kind IN ('webhook', 'push', 'debugger', 'message', 'verification_event')),
     state         TEXT    NOT NULL CHECK (state IN ('owed', 'delivered', 'skipped', 'failed')),
     lease         TEXT,                         -- the worker that makes an attempt; null: none
     subject       TEXT    NOT NULL,             -- SID of the webhook, the factor, the alert or the verification

@@ -1,5 +1,7 @@
 -- One-time codes: verifications, the attempts to deliver their codes, and everything that governs them.
 
+ALTER TABLE accounts ADD COLUMN verification_events_url TEXT; -- receives events about verifications; null: none
+
 -- How messages are sent: the accounts at gateways and mail servers.
 CREATE TABLE outlets (
     sid           BLOB    NOT NULL PRIMARY KEY,
@@ -27,7 +29,7 @@ CREATE TABLE verifications (
     amount        TEXT,                         -- of the payment; null: none, or the verification is closed
     payee         TEXT,
     sends         INTEGER NOT NULL,
-    checks        INTEGER NOT NULL,             -- wrong ones
+    wrong_checks  TEXT    NOT NULL,             -- JSON: array of instants
     expires_at    INTEGER NOT NULL,
     closed_at     INTEGER,                      -- null: its recipient has no other verification in this service
     created_at    INTEGER NOT NULL,
@@ -56,6 +58,7 @@ CREATE TABLE verification_attempts (
     message_status   TEXT,                      -- null: nothing is known yet
     error_code       INTEGER,
     message          TEXT,                      -- JSON: what the text is made of, but the code; null: closed
+    tags             TEXT,                      -- JSON: object of strings; null: none
     expires_at       INTEGER NOT NULL,          -- of the verification
     created_at       INTEGER NOT NULL,
     updated_at       INTEGER NOT NULL

@@ -63,8 +63,8 @@ impl AttemptRow {
             world,
             &format!(
                 "INSERT INTO verifications (sid, account_sid, service_sid, recipient, recipient_key, channel, status, \
-                 is_custom, sends, checks, expires_at, closed_at, created_at, updated_at) VALUES ({verification}, \
-                 {account}, {service}, '{to}', '{to}', '{channel}', 'expired', 0, 1, 0, {expires}, {expires}, \
+                 is_custom, sends, wrong_checks, expires_at, closed_at, created_at, updated_at) VALUES ({verification}, \
+                 {account}, {service}, '{to}', '{to}', '{channel}', 'expired', 0, 1, '[]', {expires}, {expires}, \
                  {created}, {created}); \
                  INSERT INTO verification_attempts (sid, account_sid, service_sid, verification_sid, recipient, \
                  recipient_key, channel, country, code_length, locale, is_converted, message_status, error_code, \

@@ -731,11 +731,14 @@ async fn requests(world: &World) -> Vec<Call> {
 /// Returns a call as the scripts expect it. `url` is the configured URL, or `null` where the script
 /// reconstructs it from the request.
 pub(crate) fn script_input(call: &Call, url: Option<&str>) -> Value {
+    let is_json = call.header("Content-Type") == "application/json";
+    let form = if is_json { Vec::new() } else { call.form() };
     json!({
         "host": call.header("Host"),
         "target": call.line.split(' ').nth(1).unwrap(),
         "url": url,
-        "form": call.form().into_iter().collect::<BTreeMap<_, _>>(),
+        "form": form.into_iter().collect::<BTreeMap<_, _>>(),
+        "body": is_json.then(|| String::from_utf8(call.bytes()).unwrap()),
         "signature": call.header("X-Twilio-Signature"),
     })
 }

@@ -14,7 +14,7 @@ use domain::parameter::{Expected, Parameter};
 use domain::templates::TemplateChoices;
 use domain::verifications::{
     Attempt, ChannelConfiguration, Conclusion, CustomCode, MessageOptions, Payment, Status, Substitutions,
-    Tags, Verification,
+    Verification,
 };
 use domain::{Channel, Code, Problem, Recipient, Service, TemplateSid, Timestamp};
 use numbering::Line;
@@ -73,7 +73,6 @@ fn new_verification(form: &Form) -> Result<NewVerification, Problem> {
     let RequestedChannel(channel) = required(form, "Channel")?;
     let to = Recipient::of_channel(channel, &to).map_err(|_| Problem::invalid_parameter("To"))?;
     // These are checked, but have no effect here.
-    optional::<Tags>(form, "Tags")?;
     optional::<DeviceAddress>(form, "DeviceIp")?;
     optional::<bool>(form, "EnableSnaClientToken")?;
     let risk_check = optional(form, "RiskCheck")?.unwrap_or(RiskCheck { is_enabled: true });
@@ -94,6 +93,7 @@ fn new_verification(form: &Form) -> Result<NewVerification, Problem> {
             substitutions: configuration.substitutions,
             ..MessageOptions::default()
         },
+        tags: optional(form, "Tags")?,
         rate_limits: optional(form, "RateLimits")?.unwrap_or_default(),
         // Only text messages can be exempt.
         has_risk_check: risk_check.is_enabled || channel != Channel::Sms,

@@ -2,7 +2,7 @@
 
 use domain::accounts::{ApiKeySecret, AuthToken};
 use domain::audit::{AuditAction, Change};
-use domain::{Account, AccountSid, ApiKey, ApiKeySid, FriendlyName, Page, PageRequest};
+use domain::{Account, AccountSid, ApiKey, ApiKeySid, CallbackUrl, FriendlyName, Page, PageRequest};
 use store::{Read, Write};
 
 use crate::App;
@@ -85,6 +85,7 @@ impl App {
             friendly_name,
             auth_token: sealed,
             debugger_webhook: None,
+            verification_events_url: None,
             created_at: now,
             updated_at: now,
         };
@@ -134,6 +135,29 @@ impl App {
             })
             .await?;
         Ok(auth_token)
+    }
+
+    /// Sets the URL that receives events about an account's verifications. `None` ends the events.
+    ///
+    /// # Errors
+    /// Fails with 20404 if the account does not exist. Also fails if the database fails.
+    pub async fn set_verification_events_url(
+        &self,
+        origin: &Origin,
+        sid: AccountSid,
+        url: Option<CallbackUrl>,
+    ) -> Result<(), Error> {
+        let now = self.clock.now();
+        let audit = self.audit(origin, now);
+        self.store
+            .write(async move |tx: &mut Write| {
+                if !tx.set_verification_events_url(sid, url.as_ref(), now).await? {
+                    return Err(Error::not_found());
+                }
+                let change = Change::new(AuditAction::AccountUpdated, sid, sid);
+                audit.record(tx, change.detail("changed", ["verification_events_url"])).await
+            })
+            .await
     }
 
     /// Creates an API key for an account, and returns it with its secret.

@@ -109,12 +109,14 @@ pub struct CapturedWebhook {
     pub at: Timestamp,
     /// Account that receives the webhook.
     pub account_sid: AccountSid,
-    /// Service and webhook; `None` for a debugger webhook, which belongs to the account.
+    /// Service and webhook; `None` for debugger webhooks and verification events, whose URLs belong to the account.
     pub webhook: Option<(ServiceSid, WebhookSid)>,
     /// URL of the receiver.
     pub url: String,
-    /// Form parameters of the request.
+    /// Form parameters of the request; none if it has a JSON body.
     pub parameters: Vec<(String, String)>,
+    /// JSON body of the request; `None` if it has form parameters.
+    pub body: Option<String>,
     /// Names and values of the request's headers, spelled as they are sent.
     pub headers: Vec<(String, String)>,
 }

@@ -48,6 +48,9 @@ impl App {
                     Work::Debugger { alert_sid, .. } => {
                         Change::new(AuditAction::DeliveryRepeated, delivery.account_sid, alert_sid)
                     }
+                    Work::VerificationEvent { verification_sid, .. } => {
+                        Change::new(AuditAction::DeliveryRepeated, delivery.account_sid, verification_sid)
+                    }
                     Work::Push(_) | Work::Message(_) => return Err(Error::not_found()),
                 };
                 audit.record(tx, change.detail("delivery", id.to_string())).await

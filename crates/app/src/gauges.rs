@@ -54,6 +54,7 @@ impl App {
             (PendingKind::Push, Kind::Push),
             (PendingKind::Message, Kind::Message),
             (PendingKind::Webhook, Kind::Webhook),
+            (PendingKind::VerificationEvent, Kind::VerificationEvent),
             (PendingKind::Debugger, Kind::Debugger),
         ];
         for (label, kind) in kinds {

@@ -13,11 +13,11 @@ use domain::deliveries::{Delivery, DeliveryId, Destination, MessageWork, PushWor
 use domain::events::Event;
 use domain::factors::{Platform, PushFactor};
 use domain::outlets::OutletChoice;
-use domain::verifications::Verification;
+use domain::verifications::{Verification, VerificationEvent};
 use domain::webhooks::EventType;
 use domain::{
     AccountSid, AttemptSid, CallbackUrl, Challenge, Entropy, Factor, FactorType, HasFactorType,
-    NotificationSid, Timestamp,
+    NotificationSid, Service, Timestamp,
 };
 use serde_json::json;
 use store::Write;
@@ -101,7 +101,7 @@ impl Outbox {
         DeliveryId::generate(now, self.entropy.as_ref())
     }
 
-    /// Builds a delivery of `work` to the webhook or debugger webhook at `url`, without storing it.
+    /// Builds a delivery of `work` to `url`, without storing it.
     pub(crate) fn webhook_delivery(
         &self,
         id: DeliveryId,
@@ -198,6 +198,39 @@ impl Outbox {
         let destination = Destination::Outlet(outlet);
         let delivery = Delivery::new(id, account_sid, work, destination, now, verification.expires_at, trace);
         self.enqueue(tx, &delivery).await
+    }
+
+    /// Enqueues an event about a verification that was created, sent again, or ended, if its service sends such events
+    /// and the account has a URL for them. The event contains what its messages are made of, so it is enqueued before
+    /// that is forgotten.
+    pub(crate) async fn enqueue_verification_event(
+        &self,
+        tx: &mut Write,
+        service: &Service,
+        verification: &Verification,
+        has_right_check: bool,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        if !service.settings.verify_event_subscription_enabled {
+            return Ok(());
+        }
+        let account = tx.account(verification.account_sid).await?;
+        let Some(url) = account.and_then(|account| account.verification_events_url) else { return Ok(()) };
+        let attempts = tx.attempts_of_verification(verification.sid).await?;
+        let event = VerificationEvent {
+            verification,
+            attempts: &attempts,
+            service_name: service.settings.friendly_name.as_str(),
+            has_right_check,
+            time: now,
+        };
+        let work = Work::VerificationEvent {
+            verification_sid: verification.sid,
+            service_sid: verification.service_sid,
+            body: event.to_body(self.entropy.as_ref()),
+        };
+        let id = self.delivery_id(now);
+        self.enqueue(tx, &self.webhook_delivery(id, verification.account_sid, work, &url, now)).await
     }
 
     /// Stores an alert, and enqueues its delivery to the account's debugger webhook if the account has one.

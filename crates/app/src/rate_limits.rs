@@ -349,6 +349,7 @@ mod tests {
             friendly_name: name("Owl Bank"),
             auth_token: Sealed::from_bytes(Vec::new()),
             debugger_webhook: None,
+            verification_events_url: None,
             created_at: NOW,
             updated_at: NOW,
         };

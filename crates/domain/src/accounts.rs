@@ -20,6 +20,8 @@ pub struct Account {
     pub auth_token: Sealed<AuthToken>,
     /// URL that receives the account's alerts; `None` if they are not sent.
     pub debugger_webhook: Option<CallbackUrl>,
+    /// URL that receives events about the account's verifications; `None` if they are not sent.
+    pub verification_events_url: Option<CallbackUrl>,
     /// Creation time of the account.
     pub created_at: Timestamp,
     /// Time of the last change to the account or its auth token.

@@ -88,7 +88,7 @@ impl FromStr for DeliveryId {
     }
 }
 
-/// A webhook, push, message or debugger event that is to be sent.
+/// A webhook, push, message, verification event or debugger event that is to be sent.
 #[derive(Clone, Debug)]
 pub struct Delivery {
     /// ID of the delivery.
@@ -140,7 +140,7 @@ impl Delivery {
 /// The receiver of a delivery, as far as concurrency limits distinguish receivers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Destination {
-    /// Host and port of a webhook's URL, as `host:port`.
+    /// Host and port of a URL, as `host:port`.
     Host(String),
     /// A push provider, with the credential that a service uses for it.
     Push {
@@ -200,6 +200,16 @@ pub enum Work {
     /// A message with a one-time code. The code and the text are looked up when the message is sent, and never stored
     /// here. If the verification was closed by then, no message is sent.
     Message(MessageWork),
+    /// An event about a verification, for the URL of the account. The URL and the signing key are looked up when the
+    /// event is sent.
+    VerificationEvent {
+        /// Verification that the event is about.
+        verification_sid: VerificationSid,
+        /// Service to which the verification belongs.
+        service_sid: ServiceSid,
+        /// JSON body of the request.
+        body: String,
+    },
     /// An alert for the account's debugger webhook.
     Debugger {
         /// Alert that is sent.
@@ -260,6 +270,8 @@ pub enum Kind {
     Push,
     /// A message with a one-time code.
     Message,
+    /// An event about a verification.
+    VerificationEvent,
     /// An alert for a debugger webhook.
     Debugger,
 }
@@ -271,6 +283,7 @@ impl Kind {
             Self::Webhook => "webhook",
             Self::Push => "push",
             Self::Message => "message",
+            Self::VerificationEvent => "verification_event",
             Self::Debugger => "debugger",
         }
     }
@@ -283,6 +296,7 @@ impl Work {
             Self::Webhook { .. } => Kind::Webhook,
             Self::Push(_) => Kind::Push,
             Self::Message(_) => Kind::Message,
+            Self::VerificationEvent { .. } => Kind::VerificationEvent,
             Self::Debugger { .. } => Kind::Debugger,
         }
     }
@@ -583,6 +597,11 @@ mod tests {
                 outlet: OutletChoice::SmtpUrl,
             }),
             Work::Webhook { webhook_sid, service_sid, parameters: parameters.clone(), once: false },
+            Work::VerificationEvent {
+                verification_sid: VerificationSid::generate(NOW, &Ones),
+                service_sid,
+                body: "[{}]".to_owned(),
+            },
             Work::Debugger { alert_sid: AlertSid::generate(NOW, &Ones), parameters },
         ] {
             let mut stored = serde_json::to_value(&work).unwrap();

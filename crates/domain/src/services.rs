@@ -36,8 +36,8 @@ impl Listed for Service {
 
 /// The settings of a service that callers can change (docs/protocol/resources.md, section 1).
 ///
-/// `dtmf_input_required`, `tts_name` and `verify_event_subscription_enabled` have no effect. They are stored and
-/// returned, so that programs that manage services read back what they wrote.
+/// `dtmf_input_required` and `tts_name` have no effect. They are stored and returned, so that programs that manage
+/// services read back what they wrote.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// Friendly name of the service.
@@ -60,7 +60,7 @@ pub struct Settings {
     pub custom_code_enabled: bool,
     /// SID of the default template for messages.
     pub default_template_sid: Option<TemplateSid>,
-    /// Whether to send events about verifications.
+    /// Whether to send events about verifications, if the account has a URL for them.
     pub verify_event_subscription_enabled: bool,
     /// Settings for push factors.
     pub push: Push,

@@ -68,6 +68,11 @@ impl Timestamp {
         self.datetime().format("%a, %d %b %Y %H:%M:%S +0000").to_string()
     }
 
+    /// Returns the instant in ISO 8601 with milliseconds, such as `2026-01-01T00:00:00.001Z`.
+    pub fn to_millisecond_text(self) -> String {
+        self.datetime().to_rfc3339_opts(SecondsFormat::Millis, true)
+    }
+
     /// Returns the instant in ISO 8601 with microseconds, such as `2026-01-01T00:00:00.000001Z`.
     pub fn to_precise_text(self) -> String {
         self.datetime().to_rfc3339_opts(SecondsFormat::Micros, true)

@@ -292,6 +292,19 @@ impl CallbackUrl {
         format!("{host}:{}", self.url.port_or_known_default().unwrap_or_default())
     }
 
+    /// Returns the URL of a request with a JSON body whose SHA-256 hash, in hexadecimal digits, is `hash`. The hash is
+    /// added to the query, where it is signed (docs/protocol/webhooks.md, section 4).
+    pub fn with_body_hash(&self, hash: &str) -> Self {
+        let signed = self.signed();
+        let fragment = &self.text[signed.len()..];
+        let separator = if signed.contains('?') { '&' } else { '?' };
+        let text = format!("{signed}{separator}bodySHA256={hash}{fragment}");
+        let mut url = self.url.clone();
+        let query = url.query().map(|query| format!("{query}&")).unwrap_or_default();
+        url.set_query(Some(&format!("{query}bodySHA256={hash}")));
+        Self { text, url, overrides: self.overrides.clone() }
+    }
+
     /// Returns the connection overrides that the fragment contains.
     pub const fn overrides(&self) -> &Overrides {
         &self.overrides
@@ -487,6 +500,24 @@ mod tests {
                 (target, host)
             );
             assert!(!configured.is_sent_as_signed(), "{text}");
+        }
+    }
+
+    #[test]
+    fn hash_of_a_body_is_added_to_the_query_before_the_fragment() {
+        for (configured, expected, target) in [
+            ("https://h.example/a#rc=2", "https://h.example/a?bodySHA256=0f#rc=2", "/a?bodySHA256=0f"),
+            (
+                "https://h.example/a?b=%7e",
+                "https://h.example/a?b=%7e&bodySHA256=0f",
+                "/a?b=%7e&bodySHA256=0f",
+            ),
+            ("https://h.example", "https://h.example?bodySHA256=0f", "/?bodySHA256=0f"),
+        ] {
+            let url = CallbackUrl::from_parameter(configured).unwrap().with_body_hash("0f");
+            assert_eq!(url.as_str(), expected);
+            assert_eq!(url.request_target(), target);
+            assert_eq!(url, CallbackUrl::from_parameter(expected).unwrap());
         }
     }
 

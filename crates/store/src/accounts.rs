@@ -10,21 +10,24 @@ use crate::paging::ListQuery;
 use crate::read_write::{Read, Write};
 use crate::values::{Row, bind};
 
-const ACCOUNT: &str = "sid, friendly_name, auth_token, debugger_webhook, created_at, updated_at";
+const ACCOUNT: &str =
+    "sid, friendly_name, auth_token, debugger_webhook, verification_events_url, created_at, updated_at";
 
 fn parse_account(row: &Row) -> Result<Account, Error> {
     Ok(Account {
         sid: row.sid("sid")?,
         friendly_name: FriendlyName::from_stored(row.text("friendly_name")?),
         auth_token: row.sealed("auth_token")?,
-        debugger_webhook: row
-            .optional_text("debugger_webhook")?
-            .map(|url| CallbackUrl::from_parameter(&url))
-            .transpose()
-            .map_err(|_| Error::Corrupt("debugger_webhook".into()))?,
+        debugger_webhook: parse_url(row, "debugger_webhook")?,
+        verification_events_url: parse_url(row, "verification_events_url")?,
         created_at: row.timestamp("created_at")?,
         updated_at: row.timestamp("updated_at")?,
     })
+}
+
+fn parse_url(row: &Row, column: &str) -> Result<Option<CallbackUrl>, Error> {
+    let url = row.optional_text(column)?.map(|url| CallbackUrl::from_parameter(&url));
+    url.transpose().map_err(|_| Error::Corrupt(column.to_owned()))
 }
 
 const API_KEY: &str = "sid, account_sid, friendly_name, secret_hash, created_at";
@@ -215,6 +218,22 @@ impl Write {
         now: Timestamp,
     ) -> Result<bool, Error> {
         let sql = "UPDATE accounts SET debugger_webhook = $2, updated_at = $3 WHERE sid = $1 RETURNING sid";
+        Ok(self.count_rows(sql, bind![sid, url.map(CallbackUrl::as_str), now]).await? > 0)
+    }
+
+    /// Sets the URL to which events about an account's verifications are sent, or removes it if `url` is `None`. Returns
+    /// `false` if there is no such account.
+    ///
+    /// # Errors
+    /// Returns an error if the database operation fails.
+    pub async fn set_verification_events_url(
+        &mut self,
+        sid: AccountSid,
+        url: Option<&CallbackUrl>,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
+        let sql =
+            "UPDATE accounts SET verification_events_url = $2, updated_at = $3 WHERE sid = $1 RETURNING sid";
         Ok(self.count_rows(sql, bind![sid, url.map(CallbackUrl::as_str), now]).await? > 0)
     }
 

@@ -18,7 +18,7 @@ use crate::read_write::{Read, Write};
 use crate::values::{Row, bind, to_json};
 
 const COLUMNS: &str = "sid, account_sid, service_sid, verification_sid, recipient, channel, country, \
-    code_length, locale, is_converted, message_status, error_code, message, expires_at, created_at, updated_at";
+    code_length, locale, is_converted, message_status, error_code, message, tags, expires_at, created_at, updated_at";
 
 fn parse_attempt(row: &Row) -> Result<Attempt, Error> {
     let corrupt = |column: &str| Error::Corrupt(column.to_owned());
@@ -42,6 +42,7 @@ fn parse_attempt(row: &Row) -> Result<Attempt, Error> {
         progress: progress.transpose()?,
         error_code: error_code.map(u32::try_from).transpose().map_err(|_| corrupt("error_code"))?,
         message: row.optional_json("message")?,
+        tags: row.optional_json("tags")?,
         expires_at: row.timestamp("expires_at")?,
         created_at: row.timestamp("created_at")?,
         updated_at: row.timestamp("updated_at")?,
@@ -244,8 +245,8 @@ impl Write {
     pub async fn insert_attempt(&mut self, attempt: &Attempt) -> Result<(), Error> {
         let sql = "INSERT INTO verification_attempts (sid, account_sid, service_sid, verification_sid, recipient, \
                    recipient_key, number_prefix, channel, country, code_length, locale, is_converted, \
-                   message_status, error_code, message, expires_at, created_at, updated_at) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)";
+                   message_status, error_code, message, tags, expires_at, created_at, updated_at) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)";
         let values = bind![
             attempt.sid,
             attempt.account_sid,
@@ -262,6 +263,7 @@ impl Write {
             attempt.progress.map(DeliveryProgress::as_str),
             attempt.error_code.map(i64::from),
             attempt.message.as_ref().map(to_json),
+            attempt.tags.as_ref().map(to_json),
             attempt.expires_at,
             attempt.created_at,
             attempt.updated_at

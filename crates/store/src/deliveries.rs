@@ -236,6 +236,7 @@ fn subject(work: &Work) -> String {
         Work::Webhook { webhook_sid, .. } => webhook_sid.to_string(),
         Work::Push(asked) => asked.factor_sid.to_string(),
         Work::Message(message) => message.verification_sid.to_string(),
+        Work::VerificationEvent { verification_sid, .. } => verification_sid.to_string(),
         Work::Debugger { alert_sid, .. } => alert_sid.to_string(),
     }
 }

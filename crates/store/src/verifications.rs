@@ -9,7 +9,7 @@ use crate::read_write::{Read, Write};
 use crate::values::{Row, Value, bind, to_hex, to_json};
 
 const COLUMNS: &str = "sid, account_sid, service_sid, recipient, channel, status, code, is_custom, amount, payee, \
-    sends, checks, expires_at, closed_at, created_at, updated_at";
+    sends, wrong_checks, expires_at, closed_at, created_at, updated_at";
 
 fn parse_verification(row: &Row<'_>) -> Result<Verification, Error> {
     let corrupt = |column: &str| Error::Corrupt(column.to_owned());
@@ -19,6 +19,7 @@ fn parse_verification(row: &Row<'_>) -> Result<Verification, Error> {
         }
         _ => None,
     };
+    let wrong_checks: Vec<i64> = row.json("wrong_checks")?;
     Ok(Verification {
         sid: row.sid("sid")?,
         account_sid: row.sid("account_sid")?,
@@ -30,12 +31,17 @@ fn parse_verification(row: &Row<'_>) -> Result<Verification, Error> {
         is_custom: row.int("is_custom")? != 0,
         payment,
         sends: row.number("sends")?,
-        checks: row.number("checks")?,
+        wrong_checks: wrong_checks.into_iter().map(Timestamp::from_micros).collect(),
         expires_at: row.timestamp("expires_at")?,
         closed_at: row.optional_timestamp("closed_at")?,
         created_at: row.timestamp("created_at")?,
         updated_at: row.timestamp("updated_at")?,
     })
+}
+
+fn wrong_checks_json(verification: &Verification) -> String {
+    let instants: Vec<_> = verification.wrong_checks.iter().map(|at| at.micros()).collect();
+    to_json(&instants)
 }
 
 /// Returns the SQL query for the open verification of a service that `target` names, and its parameters. `lock` is the
@@ -91,7 +97,8 @@ impl Write {
     pub async fn insert_verification(&mut self, verification: &Verification) -> Result<bool, Error> {
         // On PostgreSQL, the statement waits for another transaction that inserts the same recipient.
         let sql = "INSERT INTO verifications (sid, account_sid, service_sid, recipient, recipient_key, channel, status, \
-                   code, is_custom, amount, payee, sends, checks, expires_at, closed_at, created_at, updated_at) \
+                   code, is_custom, amount, payee, sends, wrong_checks, expires_at, closed_at, created_at, \
+                   updated_at) \
                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) \
                    ON CONFLICT (service_sid, recipient_key) WHERE closed_at IS NULL DO NOTHING RETURNING sid";
         let payment = verification.payment.as_ref();
@@ -108,7 +115,7 @@ impl Write {
             payment.map(|payment| payment.amount.as_str()),
             payment.map(|payment| payment.payee.as_str()),
             i64::from(verification.sends),
-            i64::from(verification.checks),
+            wrong_checks_json(verification),
             verification.expires_at,
             verification.closed_at,
             verification.created_at,
@@ -124,7 +131,7 @@ impl Write {
     /// Returns an error if the database operation fails.
     pub async fn update_verification(&mut self, verification: &Verification) -> Result<(), Error> {
         let sql = "UPDATE verifications SET channel = $2, status = $3, code = $4, is_custom = $5, amount = $6, \
-                   payee = $7, sends = $8, checks = $9, closed_at = $10, updated_at = $11 WHERE sid = $1";
+                   payee = $7, sends = $8, wrong_checks = $9, closed_at = $10, updated_at = $11 WHERE sid = $1";
         let payment = verification.payment.as_ref();
         let values = bind![
             verification.sid,
@@ -135,7 +142,7 @@ impl Write {
             payment.map(|payment| payment.amount.as_str()),
             payment.map(|payment| payment.payee.as_str()),
             i64::from(verification.sends),
-            i64::from(verification.checks),
+            wrong_checks_json(verification),
             verification.closed_at,
             verification.updated_at
         ];
@@ -148,8 +155,9 @@ impl Write {
         Ok(())
     }
 
-    /// Closes up to `limit` verifications whose validity ended before the instant `before`: forgets their codes, their
-    /// payments and what their messages are made of. Returns the number of verifications closed.
+    /// Closes up to `limit` verifications whose validity ended before the instant `before`: forgets their codes and
+    /// their payments. Returns the verifications. What their messages are made of is kept until
+    /// [`forget_messages`](Self::forget_messages) is called.
     ///
     /// # Errors
     /// Returns an error if the database operation fails.
@@ -157,31 +165,37 @@ impl Write {
         &mut self,
         before: Timestamp,
         limit: i64,
-    ) -> Result<usize, Error> {
+    ) -> Result<Vec<Verification>, Error> {
         let lock = if self.connection.is_postgres() { " FOR UPDATE" } else { "" };
         let sql = format!(
             "WITH expired AS MATERIALIZED (SELECT sid FROM verifications WHERE closed_at IS NULL AND expires_at < $1 \
              ORDER BY expires_at LIMIT $2{lock}) \
              UPDATE verifications SET closed_at = expires_at, code = NULL, amount = NULL, payee = NULL, \
              status = CASE WHEN status = 'pending' THEN 'expired' ELSE status END \
-             WHERE sid IN (SELECT sid FROM expired) RETURNING sid"
+             WHERE sid IN (SELECT sid FROM expired) RETURNING {COLUMNS}"
         );
-        let closed: Vec<VerificationSid> =
-            self.fetch_all(sql, bind![before, limit], |row| row.sid("sid")).await?;
-        if !closed.is_empty() {
-            let sids: Vec<_> = closed.iter().copied().map(to_hex).collect();
-            let among = if self.connection.is_postgres() {
-                "= ANY (ARRAY(SELECT CAST(jsonb_array_elements_text(CAST($1 AS JSONB)) AS UUID)))"
-            } else {
-                "IN (SELECT unhex(value) FROM json_each($1))"
-            };
-            let sql = format!(
-                "UPDATE verification_attempts SET message = NULL \
-                 WHERE verification_sid {among} AND message IS NOT NULL"
-            );
-            self.execute(sql, bind![to_json(&sids)]).await?;
-        }
-        Ok(closed.len())
+        self.fetch_all(sql, bind![before, limit], parse_verification).await
+    }
+
+    /// Forgets what the messages of these verifications are made of.
+    ///
+    /// # Errors
+    /// Returns an error if the database operation fails.
+    pub async fn forget_messages(
+        &mut self,
+        verifications: impl Iterator<Item = VerificationSid>,
+    ) -> Result<(), Error> {
+        let sids: Vec<_> = verifications.map(to_hex).collect();
+        let among = if self.connection.is_postgres() {
+            "= ANY (ARRAY(SELECT CAST(jsonb_array_elements_text(CAST($1 AS JSONB)) AS UUID)))"
+        } else {
+            "IN (SELECT unhex(value) FROM json_each($1))"
+        };
+        let sql = format!(
+            "UPDATE verification_attempts SET message = NULL \
+             WHERE verification_sid {among} AND message IS NOT NULL"
+        );
+        self.execute(sql, bind![to_json(&sids)]).await
     }
 
     /// Deletes up to `limit` verifications that were closed before the instant `before`, with their attempts. Returns

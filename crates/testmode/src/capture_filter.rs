@@ -104,10 +104,16 @@ impl Filter {
         Ok(Self { members: parameters.into_iter().collect(), since })
     }
 
-    /// Returns whether a capture has the required members. The members of a webhook are those of its parameters too.
+    /// Returns whether a capture has the required members. The members of a webhook are also those of its parameters, and
+    /// those of its event and the event's data if it has a JSON body.
     pub(crate) fn matches(&self, capture: &Value) -> bool {
         self.members.iter().all(|(name, expected)| {
-            let found = capture.get(name).or_else(|| capture.get("parameters")?.get(name));
+            let event = || capture.get("body")?.get(0);
+            let found = capture
+                .get(name)
+                .or_else(|| capture.get("parameters")?.get(name))
+                .or_else(|| event()?.get(name))
+                .or_else(|| event()?.get("data")?.get(name));
             found.and_then(Value::as_str) == Some(expected)
         })
     }
@@ -142,6 +148,10 @@ mod tests {
         assert!(matches(&[("account_sid", "AC1"), ("type", "challenge.approved")]));
         assert!(!matches(&[("account_sid", "AC2")]));
         assert!(!matches(&[("type", "challenge.denied")]));
+        let event = json!({ "parameters": {}, "body": [{ "type": "approved", "data": { "verification_sid": "VE1" } }] });
+        let matches = |pairs| Filter::from_parameters(parameters(pairs)).unwrap().matches(&event);
+        assert!(matches(&[("type", "approved"), ("verification_sid", "VE1")]));
+        assert!(!matches(&[("verification_sid", "VE2")]) && !matches(&[("type", "pending")]));
         assert!(!matches(&[("factor_sid", "YF1")]));
     }
 

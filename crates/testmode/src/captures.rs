@@ -312,6 +312,8 @@ fn webhook_json(webhook: &CapturedWebhook) -> Value {
         "webhook_sid": webhook.webhook.map(|(_, webhook_sid)| webhook_sid),
         "url": webhook.url,
         "parameters": object(&webhook.parameters),
+        // serde_json keeps the order of members.
+        "body": webhook.body.as_ref().and_then(|body| serde_json::from_str::<Value>(body).ok()),
         "headers": object(&webhook.headers),
         "attempts": [],
     })

@@ -1,8 +1,10 @@
 //! The steps of a delivery attempt: sign the request, reuse or open a connection, send the request, and read
 //! the response.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use domain::accounts::AuthToken;
 use domain::{CallbackUrl, Timestamp};
 use http_body_util::Full;
@@ -27,13 +29,35 @@ use crate::tls;
 pub struct Request<'a> {
     /// The receiver's URL, including the connection overrides in its fragment, if any.
     pub url: &'a CallbackUrl,
-    /// The form parameters, as stored when the event occurred.
-    pub parameters: &'a [(String, String)],
+    /// The content, as stored when the event occurred.
+    pub content: Content<'a>,
     /// The account's auth token, with which the request is signed.
     pub auth_token: &'a AuthToken,
     /// Identifies the delivery, so that receivers can detect repetitions. The token is the same on every
     /// attempt.
     pub idempotency_token: &'a str,
+}
+
+/// The content of a webhook request.
+#[derive(Clone, Copy)]
+pub enum Content<'a> {
+    /// Form parameters, which are signed together with the URL.
+    Form(&'a [(String, String)]),
+    /// A JSON body. Its hash is added to the URL that is requested and signed.
+    Json(&'a str),
+}
+
+impl<'a> Request<'a> {
+    /// Returns the URL that is requested and signed.
+    pub fn effective_url(&self) -> Cow<'a, CallbackUrl> {
+        match self.content {
+            Content::Form(_) => Cow::Borrowed(self.url),
+            Content::Json(body) => {
+                let hash = hex::encode(digest(&SHA256, body.as_bytes()));
+                Cow::Owned(self.url.with_body_hash(&hash))
+            }
+        }
+    }
 }
 
 /// A client that sends webhooks. Each server should use a single client, so that all its requests can reuse
@@ -128,19 +152,26 @@ impl WebhookClient {
 
     /// Returns the signed HTTP request for a webhook (docs/protocol/webhooks.md, sections 3 and 4).
     fn build_post(&self, request: &Request<'_>) -> Result<hyper::Request<Full<Bytes>>, Failure> {
-        let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(request.parameters).finish();
-        let mut builder = hyper::Request::post(request.url.request_target());
+        let url = request.effective_url();
+        let (parameters, body, content_type) = match request.content {
+            Content::Form(parameters) => {
+                let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
+                (parameters, form, "application/x-www-form-urlencoded")
+            }
+            Content::Json(body) => (Default::default(), body.to_owned(), "application/json"),
+        };
+        let mut builder = hyper::Request::post(url.request_target());
         for (name, value) in &self.settings.extra_headers {
             builder = builder.header(*name, *value);
         }
         builder
-            .header(HOST, request.url.host_header())
+            .header(HOST, url.host_header())
             .header(USER_AGENT, &self.user_agent)
             .header(ACCEPT, "*/*")
-            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .header("X-Twilio-Signature", sign(request.auth_token, request.url.signed(), request.parameters))
+            .header(CONTENT_TYPE, content_type)
+            .header("X-Twilio-Signature", sign(request.auth_token, url.signed(), parameters))
             .header("I-Twilio-Idempotency-Token", request.idempotency_token)
-            .body(Full::from(form))
+            .body(Full::from(body))
             .map_err(|error| Failure::because(Outcome::InvalidRequest, &error))
     }
 }

@@ -39,7 +39,7 @@ mod timeouts;
 mod tls;
 
 pub use attempt::{Attempt, SimulatedFailure};
-pub use client::{Request, WebhookClient};
+pub use client::{Content, Request, WebhookClient};
 pub use error::Error;
 pub use guard::Guard;
 pub use outcome::Outcome;

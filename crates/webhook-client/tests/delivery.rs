@@ -10,7 +10,7 @@ use domain::webhooks::Condition;
 use fixtures::{auth_token, callback_url, client, now, send, settings, url_at};
 use harness::{Answer, Receiver, SilentPort};
 use tokio::net::TcpSocket;
-use webhook_client::{Outcome, Request, Settings, WebhookClient, sign};
+use webhook_client::{Content, Outcome, Request, Settings, WebhookClient, sign};
 
 /// A limit that is longer than any step here should take, but shorter than the default timeouts.
 const MAX_STEP_DURATION: Duration = Duration::from_secs(12);
@@ -29,8 +29,8 @@ async fn receiver_gets_the_signed_form_and_documented_headers() {
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()));
     let token = auth_token();
-    let request =
-        Request { url: &url, parameters: &parameters, auth_token: &token, idempotency_token: "7f1c" };
+    let content = Content::Form(&parameters);
+    let request = Request { url: &url, content, auth_token: &token, idempotency_token: "7f1c" };
     let attempt = client().send(&request, now()).await;
 
     let call = receiver.call().await;
@@ -49,6 +49,29 @@ async fn receiver_gets_the_signed_form_and_documented_headers() {
     let response = attempt.response.unwrap();
     assert_eq!((response.status, response.body.as_slice(), response.truncated), (201, &b"thanks"[..], false));
     assert!(response.headers.contains(&("x-node".into(), "7".into())));
+}
+
+/// The hash was computed with `printf '%s' '[{"to":"Zoë"}]' | sha256sum`.
+#[tokio::test]
+async fn json_body_is_signed_by_its_hash_in_the_url() {
+    let mut receiver = Receiver::start([Answer::ok()]);
+    let (body, token) = (r#"[{"to":"Zoë"}]"#, auth_token());
+    let hash = "fe3cdd1071314212fdb9c6692e2c849c1d700e17ccfdf318c13598414babed81";
+    for (path, target) in [
+        ("/events?tenant=7#rc=2", format!("/events?tenant=7&bodySHA256={hash}")),
+        ("/events", format!("/events?bodySHA256={hash}")),
+    ] {
+        let url = url_at(&receiver, path);
+        let content = Content::Json(body);
+        let request = Request { url: &url, content, auth_token: &token, idempotency_token: "7f1c" };
+        let attempt = client().send(&request, now()).await;
+        let call = receiver.call().await;
+        assert_eq!(attempt.outcome, Outcome::Delivered);
+        assert_eq!(call.line, format!("POST {target} HTTP/1.1"));
+        assert_eq!(call.header("Content-Type"), "application/json");
+        assert_eq!(call.bytes(), body.as_bytes());
+        assert_eq!(call.header("X-Twilio-Signature"), sign(&token, &call.url(), &[]));
+    }
 }
 
 #[tokio::test]
@@ -348,8 +371,8 @@ async fn webhook_is_not_sent_if_its_idempotency_token_is_an_invalid_header_value
     let receiver = Receiver::start([Answer::ok()]);
     let url = url_at(&receiver, "/");
     let token = auth_token();
-    let request =
-        Request { url: &url, parameters: &[], auth_token: &token, idempotency_token: "a\r\nX-Evil: 1" };
+    let content = Content::Form(&[]);
+    let request = Request { url: &url, content, auth_token: &token, idempotency_token: "a\r\nX-Evil: 1" };
     let attempt = client().send(&request, now()).await;
     assert_eq!((attempt.outcome, attempt.outcome.is_transient()), (Outcome::InvalidRequest, false));
     assert_eq!(receiver.calls_left(), 0);

@@ -1,7 +1,7 @@
 """Webhook signatures, checked by Twilio's own Python library.
 
-Standard input is a JSON list of received requests: host, target, form, signature, and url if the receiver
-knows its configured URL. The environment has AUTH_TOKEN. Finally it prints "… signatures hold".
+Standard input is a JSON list of received requests: host, target, form or body, signature, and url if the
+receiver knows its configured URL. The environment has AUTH_TOKEN. Finally it prints "… signatures hold".
 """
 
 import json
@@ -15,7 +15,8 @@ TOKEN = os.environ["AUTH_TOKEN"]
 
 def holds(call, token=TOKEN):
     url = call["url"] or f"http://{call['host']}{call['target']}"
-    return RequestValidator(token).validate(url, call["form"], call["signature"])
+    content = call["form"] if call["body"] is None else call["body"]
+    return RequestValidator(token).validate(url, content, call["signature"])
 
 
 calls = json.load(sys.stdin)
@@ -24,5 +25,6 @@ for call in calls:
     assert not holds(call, "0" * len(TOKEN)), f"another token: {call}"
     elsewhere = {**call, "target": call["target"] + "x", "url": call["url"] and call["url"] + "/x"}
     assert not holds(elsewhere), f"another address: {call}"
-    assert not holds({**call, "form": {**call["form"], "type": "x"}}), f"another value: {call}"
+    other = {"form": {**call["form"], "type": "x"}} if call["body"] is None else {"body": call["body"] + " "}
+    assert not holds({**call, **other}), f"another value: {call}"
 print(len(calls), "signatures hold")

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use harness::{Answer, Receiver, wait_until};
+use harness::{Answer, Http, Receiver, wait_until};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{TestServer, challenges, text};
 use crate::webhooks::{event, webhook};
-use crate::world::{WAIT_TIMEOUT, assert_error};
+use crate::world::{WAIT_TIMEOUT, World, assert_error, created};
 
 #[tokio::test]
 async fn push_is_captured_as_it_would_be_sent() {
@@ -185,4 +185,30 @@ async fn stopping_server_ends_requests_that_wait() {
     assert!(server.world.server.terminate().success());
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     assert_eq!(waiting.await.unwrap().text, "[]");
+}
+
+#[tokio::test]
+async fn verification_event_is_captured_with_its_body() {
+    let world = World::sqlite_with(&["--test-mode", "local"]);
+    let http = Http::new(world.server.url());
+    let server = TestServer { world, http };
+    let receiver = Receiver::start([Answer::ok()]);
+    let world = &server.world;
+    let url = receiver.at("/events");
+    world.command(&["account", "set", world.server.account_sid(), "--verification-events-url", &url]);
+    let service = world.service().await;
+    let (backend, path) = (world.backend(), format!("/v2/Services/{service}"));
+    assert_eq!(backend.post(&path, &[("VerifyEventSubscriptionEnabled", "true")]).await.status, 200);
+    let form = [("To", "+4366412345678"), ("Channel", "sms")];
+    let verification = created(&backend.post(&format!("{path}/Verifications"), &form).await);
+
+    let event_type = "com.twilio.accountsecurity.verify.verification.pending";
+    let sid = text(&verification["sid"]);
+    let query = format!("/webhooks/latest?wait=5&type={event_type}&verification_sid={sid}");
+    let captured = server.get(&query).await;
+    assert_eq!(captured["body"][0]["data"]["verification_sid"], verification["sid"]);
+    assert_eq!((&captured["webhook_sid"], &captured["parameters"]), (&Value::Null, &json!({})));
+    let call = &receiver.calls()[0];
+    assert_eq!(captured["url"], call.url());
+    assert_eq!(captured["body"], serde_json::from_slice::<Value>(&call.bytes()).unwrap());
 }

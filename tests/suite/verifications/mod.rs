@@ -1,6 +1,7 @@
 //! One-time codes: verifications and their checks, with a stand-in for the gateway that sends text messages.
 
 mod delivery;
+mod events;
 mod flow;
 mod races;
 mod refusals;

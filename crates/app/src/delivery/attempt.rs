@@ -64,6 +64,9 @@ impl AttemptResult {
                 let code = failure_code_of_outlet(message.outlet);
                 (Some(message.service_sid), message.verification_sid.to_string(), code)
             }
+            Work::VerificationEvent { verification_sid, service_sid, .. } => {
+                (Some(*service_sid), verification_sid.to_string(), WEBHOOK_FAILED_CODE)
+            }
             Work::Debugger { alert_sid, .. } => (None, alert_sid.to_string(), WEBHOOK_FAILED_CODE),
         };
         let text = "the delivery could not be attempted and was given up".to_owned();

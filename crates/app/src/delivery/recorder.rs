@@ -175,7 +175,7 @@ async fn record_undelivered(
         Some(alert) if *next == Next::Failed && is_news => match delivery.work {
             // Only store the alert: a failed debugger webhook must not trigger another debugger webhook.
             Work::Debugger { .. } => tx.insert_alert(alert).await.map(|()| false).map_err(Error::from),
-            Work::Webhook { .. } | Work::Push(_) | Work::Message(_) => {
+            Work::Webhook { .. } | Work::VerificationEvent { .. } | Work::Push(_) | Work::Message(_) => {
                 outbox.raise_alert(tx, alert, *ended_at).await.map(|()| true)
             }
         },

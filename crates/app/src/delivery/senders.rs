@@ -48,6 +48,10 @@ impl Senders {
                 self.send_debugger_webhook(app, delivery, *alert_sid, parameters, now).await
             }
             Work::Push(push) => self.send_push(app, delivery, push, now).await,
+            Work::VerificationEvent { verification_sid, service_sid, body } => {
+                let subject = (*service_sid, *verification_sid);
+                self.send_verification_event(app, delivery, subject, body, now).await
+            }
             Work::Message(message) => self.send_message(app, delivery, message, now).await,
         };
         result.unwrap_or_else(|error| AttemptResult::not_started(&error, app, delivery, now))

@@ -1,4 +1,4 @@
-//! Attempts to send webhooks, both the webhooks of services and the debugger webhooks of accounts.
+//! Attempts to send webhooks: those of services, and the debugger webhooks and verification events of accounts.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +6,11 @@ use domain::accounts::AuthToken;
 use domain::alerts::{Alert, FailedCall, FailedResponse};
 use domain::deliveries::{Delivery, Ending, Work};
 use domain::webhooks::{CallbackUrl, Condition, Status};
-use domain::{AlertSid, ServiceSid, Timestamp, WebhookSid};
+use domain::{AlertSid, ServiceSid, Timestamp, VerificationSid, WebhookSid};
 use serde_json::json;
 use store::Read;
 use telemetry::metrics::METRICS;
-use webhook_client::{Attempt, Response};
+use webhook_client::{Attempt, Content, Response};
 
 use crate::App;
 use crate::capture::{CapturedWebhook, WebhookVerdict};
@@ -36,7 +36,7 @@ struct WebhookCall<'c> {
     delivery: &'c Delivery,
     subject: AlertSubject,
     url: &'c CallbackUrl,
-    parameters: &'c [(String, String)],
+    content: Content<'c>,
     auth_token: &'c AuthToken,
 }
 
@@ -63,7 +63,8 @@ impl Senders {
         }
         let auth_token = app.account_with_token(account_sid).await?.auth_token;
         let subject = AlertSubject { service_sid: Some(service_sid), resource_sid: sid.to_string() };
-        let call = WebhookCall { delivery, subject, url: &webhook.url, parameters, auth_token: &auth_token };
+        let content = Content::Form(parameters);
+        let call = WebhookCall { delivery, subject, url: &webhook.url, content, auth_token: &auth_token };
         let result = self.call(app, call, now).await;
         Ok(match result.ending {
             Ending::RetryAfter { .. } | Ending::RetryNow | Ending::Failed if once => {
@@ -87,7 +88,27 @@ impl Senders {
             return Ok(AttemptResult::skipped("the account has no debugger webhook"));
         };
         let subject = AlertSubject { service_sid: None, resource_sid: alert_sid.to_string() };
-        let call = WebhookCall { delivery, subject, url: &url, parameters, auth_token: &account.auth_token };
+        let content = Content::Form(parameters);
+        let call = WebhookCall { delivery, subject, url: &url, content, auth_token: &account.auth_token };
+        Ok(self.call(app, call, now).await)
+    }
+
+    /// Makes one attempt to send an event about a verification to the account's URL for such events.
+    pub(super) async fn send_verification_event(
+        &self,
+        app: &App,
+        delivery: &Delivery,
+        (service_sid, sid): (ServiceSid, VerificationSid),
+        body: &str,
+        now: Timestamp,
+    ) -> Result<AttemptResult, Error> {
+        let account = app.account_with_token(delivery.account_sid).await?;
+        let Some(url) = account.account.verification_events_url else {
+            return Ok(AttemptResult::skipped("the account has no URL for verification events"));
+        };
+        let subject = AlertSubject { service_sid: Some(service_sid), resource_sid: sid.to_string() };
+        let content = Content::Json(body);
+        let call = WebhookCall { delivery, subject, url: &url, content, auth_token: &account.auth_token };
         Ok(self.call(app, call, now).await)
     }
 
@@ -102,25 +123,29 @@ impl Senders {
         let Some(capture) = &app.capture else { return WebhookVerdict::Send };
         let webhook = match &delivery.work {
             Work::Webhook { webhook_sid, service_sid, .. } => Some((*service_sid, *webhook_sid)),
-            Work::Debugger { .. } | Work::Push(_) | Work::Message(_) => None,
+            Work::VerificationEvent { .. } | Work::Debugger { .. } | Work::Push(_) | Work::Message(_) => None,
         };
         let captured = CapturedWebhook {
             delivery: delivery.id,
             at: now,
             account_sid: delivery.account_sid,
             webhook,
-            url: request.url.signed().to_owned(),
-            parameters: request.parameters.to_vec(),
+            url: request.effective_url().signed().to_owned(),
+            parameters: form(request.content).to_vec(),
+            body: match request.content {
+                Content::Form(_) => None,
+                Content::Json(body) => Some(body.to_owned()),
+            },
             headers: self.webhooks.headers(request),
         };
         capture.webhook(captured).await
     }
 
     async fn call(&self, app: &App, call: WebhookCall<'_>, now: Timestamp) -> AttemptResult {
-        let WebhookCall { delivery, subject, url, parameters, auth_token } = call;
+        let WebhookCall { delivery, subject, url, content, auth_token } = call;
         let idempotency_token = delivery.id.to_string();
         let request =
-            webhook_client::Request { url, parameters, auth_token, idempotency_token: &idempotency_token };
+            webhook_client::Request { url, content, auth_token, idempotency_token: &idempotency_token };
         let attempt = match self.capture(app, delivery, &request, now).await {
             WebhookVerdict::Send => self.webhooks.send(&request, now).await,
             WebhookVerdict::Fail(failure) => Attempt::simulated(failure, now.until(app.now())),
@@ -149,7 +174,7 @@ impl Senders {
                 more_info: json!({ "Msg": text, "deliverySid": prefixed_id("DA", delivery.id) }),
                 call: Some(FailedCall {
                     url: url.signed().to_owned(),
-                    variables: without_personal_data(parameters),
+                    variables: without_personal_data(form(content)),
                     response: response.map(response_for_alert),
                 }),
                 ..new_alert(app, delivery, subject, code, text, now)
@@ -162,6 +187,14 @@ impl Senders {
             alert,
             ..AttemptResult::new(ending)
         }
+    }
+}
+
+/// Returns the form parameters of a request; none for a JSON body.
+const fn form<'c>(content: Content<'c>) -> &'c [(String, String)] {
+    match content {
+        Content::Form(parameters) => parameters,
+        Content::Json(_) => &[],
     }
 }
 

@@ -349,7 +349,9 @@ impl AttemptContext {
         let jitter = random_jitter(app.entropy());
         let schedule = match delivery.work {
             Work::Message(_) => MESSAGE_SCHEDULE,
-            Work::Webhook { .. } | Work::Push(_) | Work::Debugger { .. } => self.schedule,
+            Work::Webhook { .. } | Work::VerificationEvent { .. } | Work::Push(_) | Work::Debugger { .. } => {
+                self.schedule
+            }
         };
         let next = schedule.next(result.ending, delivery.attempts, delivery.expires_at, ended_at, jitter);
         log_attempt(delivery, &result, next, recorder::milliseconds(began_at.until(ended_at)));
@@ -379,6 +381,7 @@ fn log_attempt(delivery: &Delivery, result: &AttemptResult, next: Next, millisec
 fn kind_label(delivery: &Delivery) -> telemetry::metrics::DeliveryKind {
     match (&delivery.work, &delivery.destination) {
         (Work::Webhook { .. }, _) => telemetry::metrics::DeliveryKind::Webhook,
+        (Work::VerificationEvent { .. }, _) => telemetry::metrics::DeliveryKind::VerificationEvent,
         (Work::Debugger { .. }, _) => telemetry::metrics::DeliveryKind::Debugger,
         (Work::Push(_), Destination::Push { platform: Platform::Fcm, .. }) => {
             telemetry::metrics::DeliveryKind::PushFcm

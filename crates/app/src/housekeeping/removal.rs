@@ -1,11 +1,14 @@
 //! Removal of rows in batches, each in its own transaction.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use domain::Timestamp;
 use domain::audit::{AuditAction, Change};
 use domain::housekeeping::Pace;
+use domain::verifications::Status;
 use domain::webhooks::EventType;
 use store::Write;
 use telemetry::metrics::{HousekeepingKind, HousekeepingKindLabels, METRICS};
@@ -123,7 +126,9 @@ impl Removal {
                 delete_unverified_factors(tx, outbox, context, before, limit).await?
             }
             Self::Challenges(before) => tx.delete_old_challenges(before, limit).await?,
-            Self::ExpiredVerifications(before) => tx.close_expired_verifications(before, limit).await?,
+            Self::ExpiredVerifications(before) => {
+                close_expired_verifications(tx, outbox, context, before, limit).await?
+            }
             Self::Verifications(before) => tx.delete_old_verifications(before, limit).await?,
             Self::BucketHits(before) => tx.delete_expired_bucket_hits(before, limit).await?,
             Self::AccessTokens(before) => tx.delete_old_access_tokens(before, limit).await?,
@@ -155,6 +160,31 @@ async fn delete_unverified_factors(
         outbox.enqueue_webhooks(tx, EventType::FactorDeleted, factor, None, *now).await?;
     }
     Ok(deleted.len())
+}
+
+/// Closes at most `limit` verifications whose validity ended before `before`, and returns how many were closed. Those
+/// that were pending get an event.
+async fn close_expired_verifications(
+    tx: &mut Write,
+    outbox: &Outbox,
+    context: &BatchContext,
+    before: Timestamp,
+    limit: i64,
+) -> Result<usize, Error> {
+    let closed = tx.close_expired_verifications(before, limit).await?;
+    let mut services = HashMap::new();
+    for verification in closed.iter().filter(|closed| closed.stored_status == Status::Expired) {
+        let (account_sid, sid) = (verification.account_sid, verification.service_sid);
+        if let Entry::Vacant(unknown) = services.entry(sid) {
+            unknown.insert(tx.service(account_sid, sid).await?);
+        }
+        // A service that is being deleted sends no events.
+        if let Some(Some(service)) = services.get(&sid) {
+            outbox.enqueue_verification_event(tx, service, verification, false, context.now).await?;
+        }
+    }
+    tx.forget_messages(closed.iter().map(|verification| verification.sid)).await?;
+    Ok(closed.len())
 }
 
 impl BatchContext {

@@ -9,6 +9,7 @@ use store::Write;
 use crate::App;
 use crate::audit::Origin;
 use crate::error::Error;
+use crate::outbox::Outbox;
 use crate::verifications::about;
 
 /// The parameters of a check.
@@ -67,36 +68,38 @@ impl App {
             return Err(Code::PaymentParameters.into());
         }
         let now = self.clock.now();
-        let (service_sid, audit) = (service.sid, self.audit(origin, now));
+        let (service, audit) = (service.clone(), self.audit(origin, now));
         let master_keys = std::sync::Arc::clone(&self.master_keys);
-        self.store
-            .write(async move |tx: &mut Write| {
-                let found = tx.lock_open_verification(service_sid, &target).await?;
-                let mut verification =
-                    found.filter(|verification| check.fits(verification)).ok_or_else(Error::not_found)?;
-                verification.require_check(now)?;
-                let sealed = verification.code.as_ref().ok_or_else(Error::not_found)?;
-                let code = master_keys.open(sealed, &verification.sid.to_string())?;
-                // In a service that does not confirm payments, neither the check nor the verification needs one.
-                let needs_payment =
-                    confirms_payments || check.payment.is_some() && verification.payment.is_some();
-                let is_right = constant_time_eq(code.expose().as_bytes(), check.code.expose().as_bytes())
-                    && (!needs_payment || check.payment == verification.payment);
-                let payment = verification.payment.clone();
-                let action = if is_right {
-                    verification.close(Status::Approved, now);
-                    tx.convert_latest_attempt(verification.sid, now).await?;
-                    AuditAction::VerificationApproved
-                } else {
-                    verification.count_wrong_check(now);
-                    AuditAction::VerificationRefused
-                };
-                tx.update_verification(&verification).await?;
-                audit.record(tx, about(action, &verification)).await?;
-                // The response still shows the payment, which is no longer stored.
-                verification.payment = payment;
-                Ok(verification)
-            })
-            .await
+        self.write_with_outbox(async move |tx: &mut Write, outbox: &Outbox| {
+            let found = tx.lock_open_verification(service.sid, &target).await?;
+            let mut verification =
+                found.filter(|verification| check.fits(verification)).ok_or_else(Error::not_found)?;
+            verification.require_check(now)?;
+            let sealed = verification.code.as_ref().ok_or_else(Error::not_found)?;
+            let code = master_keys.open(sealed, &verification.sid.to_string())?;
+            // In a service that does not confirm payments, neither the check nor the verification needs one.
+            let needs_payment =
+                confirms_payments || check.payment.is_some() && verification.payment.is_some();
+            let is_right = constant_time_eq(code.expose().as_bytes(), check.code.expose().as_bytes())
+                && (!needs_payment || check.payment == verification.payment);
+            let payment = verification.payment.clone();
+            let action = if is_right {
+                verification.close(Status::Approved, now);
+                tx.convert_latest_attempt(verification.sid, now).await?;
+                AuditAction::VerificationApproved
+            } else {
+                verification.count_wrong_check(now);
+                AuditAction::VerificationRefused
+            };
+            if verification.stored_status != Status::Pending {
+                outbox.enqueue_verification_event(tx, &service, &verification, is_right, now).await?;
+            }
+            tx.update_verification(&verification).await?;
+            audit.record(tx, about(action, &verification)).await?;
+            // The response still shows the payment, which is no longer stored.
+            verification.payment = payment;
+            Ok(verification)
+        })
+        .await
     }
 }

@@ -12,7 +12,7 @@ use domain::rate_limits::RateLimitValues;
 use domain::services::Settings;
 use domain::templates::{Template, TemplateText};
 use domain::verifications::{
-    Attempt, CustomCode, MessageOptions, OneTimeCode, Payment, Substitutions, Verification,
+    Attempt, CustomCode, MessageOptions, OneTimeCode, Payment, Status, Substitutions, Tags, Verification,
     VerificationTarget,
 };
 use domain::{
@@ -62,6 +62,8 @@ pub struct NewVerification {
     pub template: TemplateSelection,
     /// What else the message is made of. The values of a chosen template replace the substitutions given here.
     pub message: MessageOptions,
+    /// Tags of the attempt.
+    pub tags: Option<Tags>,
     /// Values that the service's rate limits count.
     pub rate_limits: RateLimitValues,
     /// Whether messages to blocked countries, and too many messages, are refused.
@@ -119,10 +121,11 @@ impl App {
             let outlet = send.outlets.choose(tx, service, new.channel, send.country).await?;
             send.check_risk(tx).await?;
             count_rate_limits(tx, service.sid, &new.rate_limits, send.attempt_sid, *now).await?;
-            let (verification, action) = send.open(tx).await?;
+            let (verification, action) = send.open(tx, outbox).await?;
             let message = send.message(tx, &verification).await?;
             tx.insert_attempt(&send.attempt(&verification, &message)).await?;
             outbox.enqueue_message(tx, &verification, send.attempt_sid, outlet.choice, *now).await?;
+            outbox.enqueue_verification_event(tx, service, &verification, false, *now).await?;
             if let Some((code, text)) = message.warning {
                 outbox.raise_alert(tx, &send.alert(&verification, code, text.to_owned()), *now).await?;
             }
@@ -374,7 +377,7 @@ impl Send {
     }
 
     /// Returns the recipient's open verification after counting this message, or creates one.
-    async fn open(&self, tx: &mut Write) -> Result<(Verification, AuditAction), Error> {
+    async fn open(&self, tx: &mut Write, outbox: &Outbox) -> Result<(Verification, AuditAction), Error> {
         let target = VerificationTarget::Recipient(self.new.to.clone());
         loop {
             if let Some(mut found) = tx.lock_open_verification(self.service.sid, &target).await? {
@@ -384,6 +387,9 @@ impl Send {
                     return Ok((found, AuditAction::VerificationSent));
                 }
                 found.close(found.status(self.now), self.now);
+                if found.stored_status == Status::Expired {
+                    outbox.enqueue_verification_event(tx, &self.service, &found, false, self.now).await?;
+                }
                 tx.update_verification(&found).await?;
             }
             let verification = self.verification();
@@ -418,12 +424,12 @@ impl Send {
             service_sid: self.service.sid,
             to: self.new.to.clone(),
             channel: self.new.channel,
-            stored_status: domain::verifications::Status::Pending,
+            stored_status: Status::Pending,
             code: Some(self.seal(self.verification_sid)),
             is_custom: self.new.custom_code.is_some(),
             payment: self.new.payment.clone(),
             sends: 1,
-            checks: 0,
+            wrong_checks: Vec::new(),
             expires_at: self.expires_at,
             closed_at: None,
             created_at: self.now,
@@ -450,6 +456,7 @@ impl Send {
             progress: None,
             error_code: None,
             message: Some(message.options.clone()),
+            tags: self.new.tags.clone(),
             expires_at: verification.expires_at,
             created_at: self.now,
             updated_at: self.now,

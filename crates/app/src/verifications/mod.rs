@@ -16,6 +16,7 @@ use store::{Read, Write};
 use crate::App;
 use crate::audit::Origin;
 use crate::error::Error;
+use crate::outbox::Outbox;
 
 /// A verification with its attempts, oldest first.
 #[derive(Clone, Debug)]
@@ -81,28 +82,29 @@ impl App {
     ) -> Result<VerificationWithAttempts, Error> {
         let now = self.clock.now();
         let (service_sid, target) = (verification.service_sid, VerificationTarget::Sid(verification.sid));
-        let audit = self.audit(origin, now);
-        self.store
-            .write(async move |tx: &mut Write| {
-                let found = tx.lock_open_verification(service_sid, &target).await?;
-                let pending = found.filter(|verification| verification.is_pending(now));
-                let mut verification = pending.ok_or_else(Error::not_found)?;
-                let payment = verification.payment.clone();
-                verification.close(conclusion.status(), now);
-                tx.update_verification(&verification).await?;
-                let action = match conclusion {
-                    Conclusion::Approved => {
-                        tx.convert_latest_attempt(verification.sid, now).await?;
-                        AuditAction::VerificationApproved
-                    }
-                    Conclusion::Canceled => AuditAction::VerificationCanceled,
-                };
-                audit.record(tx, about(action, &verification)).await?;
-                let attempts = tx.attempts_of_verification(verification.sid).await?;
-                // The response still shows the payment, which is no longer stored.
-                verification.payment = payment;
-                Ok(VerificationWithAttempts { verification, attempts })
-            })
-            .await
+        let (account_sid, audit) = (verification.account_sid, self.audit(origin, now));
+        self.write_with_outbox(async move |tx: &mut Write, outbox: &Outbox| {
+            let found = tx.lock_open_verification(service_sid, &target).await?;
+            let pending = found.filter(|verification| verification.is_pending(now));
+            let mut verification = pending.ok_or_else(Error::not_found)?;
+            let payment = verification.payment.clone();
+            verification.close(conclusion.status(), now);
+            let service = tx.service(account_sid, service_sid).await?.ok_or_else(Error::not_found)?;
+            outbox.enqueue_verification_event(tx, &service, &verification, false, now).await?;
+            tx.update_verification(&verification).await?;
+            let action = match conclusion {
+                Conclusion::Approved => {
+                    tx.convert_latest_attempt(verification.sid, now).await?;
+                    AuditAction::VerificationApproved
+                }
+                Conclusion::Canceled => AuditAction::VerificationCanceled,
+            };
+            audit.record(tx, about(action, &verification)).await?;
+            let attempts = tx.attempts_of_verification(verification.sid).await?;
+            // The response still shows the payment, which is no longer stored.
+            verification.payment = payment;
+            Ok(VerificationWithAttempts { verification, attempts })
+        })
+        .await
     }
 }

@@ -7,7 +7,7 @@ use crate::parameter::{Expected, Parameter};
 use crate::recipients::{Channel, Country, Recipient};
 use crate::sids::{AccountSid, AttemptSid, ServiceSid, VerificationSid};
 use crate::time::Timestamp;
-use crate::verifications::MessageOptions;
+use crate::verifications::{MessageOptions, Tags};
 
 /// Number of seconds for which attempts are reported: 30 days.
 const REPORTED_SECONDS: i64 = 30 * 86_400;
@@ -46,6 +46,8 @@ pub struct Attempt {
     pub error_code: Option<u32>,
     /// What the message is made of, apart from the code; `None` once the verification is closed.
     pub message: Option<MessageOptions>,
+    /// Tags that the backend gave the attempt; `None` if there are none.
+    pub tags: Option<Tags>,
     /// End of the verification's validity.
     pub expires_at: Timestamp,
     /// Creation time of the attempt.
@@ -405,6 +407,7 @@ mod tests {
             progress: None,
             error_code: None,
             message: None,
+            tags: None,
             expires_at: now,
             created_at: now,
             updated_at: now,

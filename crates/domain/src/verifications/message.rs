@@ -164,10 +164,11 @@ impl Parameter for SendDigits {
     }
 }
 
-/// Tags of an attempt: a JSON object of at most 10 strings of at most 128 characters each. They are checked, but not
-/// stored, because no response shows them.
-#[derive(Clone, Debug)]
-pub struct Tags;
+/// Tags of an attempt: a JSON object of at most 10 strings of at most 128 characters each. Only events about the
+/// verification contain them.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Tags(BTreeMap<String, String>);
 
 impl Parameter for Tags {
     fn from_parameter(text: &str) -> Result<Self, Expected> {
@@ -175,7 +176,7 @@ impl Parameter for Tags {
         let map: BTreeMap<String, String> = serde_json::from_str(text).map_err(|_| expected())?;
         let is_short = |text: &String| text.chars().count() <= 128;
         if map.len() <= 10 && map.iter().all(|(name, value)| is_short(name) && is_short(value)) {
-            Ok(Self)
+            Ok(Self(map))
         } else {
             Err(expected())
         }
@@ -183,6 +184,12 @@ impl Parameter for Tags {
 
     fn is_absent(text: &str) -> bool {
         matches!(text.trim(), "" | "null")
+    }
+}
+
+impl fmt::Debug for Tags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tags({})", self.0.len())
     }
 }
 

@@ -14,6 +14,7 @@
 
 mod attempts;
 mod code;
+mod events;
 mod message;
 mod rules;
 
@@ -22,6 +23,7 @@ pub use attempts::{
     DeliveryReport, DestinationPrefix, reported_since,
 };
 pub use code::{CustomCode, OneTimeCode};
+pub use events::VerificationEvent;
 pub use message::{
     AppHash, ChannelConfiguration, MailOptions, MessageOptions, SendDigits, Substitutions, Tags,
 };
@@ -42,7 +44,7 @@ pub type Validity = Bounded<120, 86_400>;
 pub const MAX_SENDS: u32 = 5;
 
 /// Maximum number of wrong checks of one verification.
-pub const MAX_CHECKS: u32 = 5;
+pub const MAX_CHECKS: usize = 5;
 
 /// Amount of a payment that a user confirms.
 pub type Amount = Text<1, 64>;
@@ -82,8 +84,8 @@ pub struct Verification {
     pub payment: Option<Payment>,
     /// Number of attempts to send the code.
     pub sends: u32,
-    /// Number of wrong checks.
-    pub checks: u32,
+    /// Times of the wrong checks, oldest first.
+    pub wrong_checks: Vec<Timestamp>,
     /// End of the validity.
     pub expires_at: Timestamp,
     /// When the verification was closed; `None` while it is open.
@@ -215,9 +217,9 @@ impl Verification {
 
     /// Counts a wrong check at `now`. The fifth one uses the checks up.
     pub fn count_wrong_check(&mut self, now: Timestamp) {
-        self.checks += 1;
+        self.wrong_checks.push(now);
         self.updated_at = now;
-        if self.checks >= MAX_CHECKS {
+        if self.wrong_checks.len() >= MAX_CHECKS {
             self.stored_status = Status::MaxAttemptsReached;
             self.code = None;
         }
@@ -270,7 +272,7 @@ mod tests {
             is_custom: false,
             payment: None,
             sends: 1,
-            checks: 0,
+            wrong_checks: Vec::new(),
             expires_at: NOW.plus_seconds(600),
             closed_at: None,
             created_at: NOW,

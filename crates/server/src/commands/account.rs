@@ -1,9 +1,9 @@
 //! `countersign account`: manages accounts in the database, even while servers are running.
 
 use app::App;
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use domain::{Account, AccountSid, CallbackUrl, FriendlyName, Parameter as _};
-use terminal::{CliError, say};
+use terminal::{CliError, say, warn};
 
 use super::not_found::not_found;
 use crate::operator::operator;
@@ -41,12 +41,17 @@ enum Command {
         storage: StorageOptions,
     },
     /// Change an account
+    #[command(group = ArgGroup::new("change").required(true).multiple(true))]
     Set {
         /// SID of the account
         sid: AccountSid,
         /// URL to which alerts are sent, such as those about failed deliveries; an empty value disables this
-        #[arg(long)]
-        debugger_webhook: String,
+        #[arg(long, group = "change")]
+        debugger_webhook: Option<String>,
+        /// URL to which events about verifications are sent, for services with VerifyEventSubscriptionEnabled; an
+        /// empty value disables this
+        #[arg(long, group = "change")]
+        verification_events_url: Option<String>,
         #[command(flatten)]
         storage: StorageOptions,
     },
@@ -70,12 +75,23 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CliError> {
         Command::Show { sid, reveal, storage } => {
             storage.with_app(async |app| show(app, sid, reveal).await).await
         }
-        Command::Set { sid, debugger_webhook, storage } => {
-            let url = (!debugger_webhook.is_empty()).then(|| CallbackUrl::from_parameter(&debugger_webhook));
-            let url = url
-                .transpose()
-                .map_err(|expected| CliError::new(format!("--debugger-webhook {expected}")))?;
-            storage.with_app(async |app| set_debugger_webhook(app, sid, url).await).await
+        Command::Set { sid, debugger_webhook, verification_events_url, storage } => {
+            let debugger_webhook =
+                debugger_webhook.map(|url| parse_url("--debugger-webhook", &url)).transpose()?;
+            let events_url = verification_events_url
+                .map(|url| parse_url("--verification-events-url", &url))
+                .transpose()?;
+            storage
+                .with_app(async |app| {
+                    if let Some(url) = debugger_webhook {
+                        set_debugger_webhook(app, sid, url).await?;
+                    }
+                    match events_url {
+                        Some(url) => set_verification_events_url(app, sid, url).await,
+                        None => Ok(()),
+                    }
+                })
+                .await
         }
         Command::RotateToken { sid, storage } => {
             storage.with_app(async |app| rotate_token(app, sid).await).await
@@ -110,6 +126,9 @@ async fn show(app: &App, sid: Option<AccountSid>, reveal: bool) -> Result<(), Cl
     if let Some(url) = &found.account.debugger_webhook {
         say(format_args!("debugger      {}", url.as_str()))?;
     }
+    if let Some(url) = &found.account.verification_events_url {
+        say(format_args!("code events   {}", url.as_str()))?;
+    }
     if reveal {
         say(format_args!("auth token    {}", found.auth_token.expose()))?;
     }
@@ -118,7 +137,35 @@ async fn show(app: &App, sid: Option<AccountSid>, reveal: bool) -> Result<(), Cl
 
 async fn set_debugger_webhook(app: &App, sid: AccountSid, url: Option<CallbackUrl>) -> Result<(), CliError> {
     app.set_debugger_webhook(&operator(), sid, url.clone()).await.map_err(|error| not_found(sid, error))?;
-    say(format_args!("debugger      {}", url.as_ref().map_or("none", |url| url.as_str())))
+    print_set("debugger      ", url.as_ref())
+}
+
+async fn set_verification_events_url(
+    app: &App,
+    sid: AccountSid,
+    url: Option<CallbackUrl>,
+) -> Result<(), CliError> {
+    app.set_verification_events_url(&operator(), sid, url.clone())
+        .await
+        .map_err(|error| not_found(sid, error))?;
+    print_set("code events   ", url.as_ref())
+}
+
+/// Prints the URL that was set after `label`, with a warning if the receiver may fail to validate signatures.
+fn print_set(label: &str, url: Option<&CallbackUrl>) -> Result<(), CliError> {
+    if url.is_some_and(|url| !url.is_sent_as_signed()) {
+        warn(
+            "warning: the URL is not sent exactly as it is written here; the receiver must validate signatures with \
+             this spelling",
+        );
+    }
+    say(format_args!("{label}{}", url.map_or("none", |url| url.as_str())))
+}
+
+/// Parses the URL of an option. An empty value means none.
+fn parse_url(option: &str, value: &str) -> Result<Option<CallbackUrl>, CliError> {
+    let url = (!value.is_empty()).then(|| CallbackUrl::from_parameter(value));
+    url.transpose().map_err(|expected| CliError::new(format!("{option} {expected}")))
 }
 
 async fn rotate_token(app: &App, sid: AccountSid) -> Result<(), CliError> {

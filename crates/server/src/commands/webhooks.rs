@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use app::{App, DeliveryFilter};
 use clap::{Args, Subcommand, ValueEnum};
-use domain::WebhookSid;
 use domain::deliveries::{DeliveryId, DeliveryState, Work};
+use domain::{AlertSid, FactorSid, VerificationSid, WebhookSid};
 use terminal::{CliError, say};
 
 use super::not_found::not_found;
@@ -27,12 +27,13 @@ enum Command {
     },
     /// Show deliveries with their attempts and results, newest first
     Attempts {
-        /// Show only deliveries to the webhook with this SID
-        sid: Option<WebhookSid>,
+        /// Show only deliveries to this webhook (YW…), or about this factor (YF…), verification (VE…) or alert (NO…)
+        #[arg(value_parser = parse_subject)]
+        sid: Option<String>,
         /// Show only deliveries in this state
         #[arg(long)]
         state: Option<StateArgument>,
-        /// Also show pushes and debugger events
+        /// Also show pushes, messages, verification events and debugger events
         #[arg(long)]
         all: bool,
         /// Maximum number of deliveries to show
@@ -77,13 +78,23 @@ impl From<StateArgument> for DeliveryState {
     }
 }
 
+/// Checks the SID of what deliveries are about, and returns it as the database has it.
+fn parse_subject(text: &str) -> Result<String, &'static str> {
+    let webhook = || text.parse::<WebhookSid>().map(|sid| sid.to_string());
+    let factor = || text.parse::<FactorSid>().map(|sid| sid.to_string());
+    let verification = || text.parse::<VerificationSid>().map(|sid| sid.to_string());
+    let alert = || text.parse::<AlertSid>().map(|sid| sid.to_string());
+    let found = webhook().or_else(|_| factor()).or_else(|_| verification()).or_else(|_| alert());
+    found.map_err(|_| "expected the SID of a webhook, a factor, a verification or an alert")
+}
+
 pub(super) async fn run(arguments: Arguments) -> Result<(), CliError> {
     match arguments.command {
         Command::List { storage } => storage.with_app(list).await,
         Command::Attempts { sid, state, all, limit, storage } => {
             let kind = (!all && sid.is_none()).then(|| "webhook".to_owned());
             let state = state.map(|state| DeliveryState::from(state).as_str().to_owned());
-            let filter = DeliveryFilter { subject: sid.map(|sid| sid.to_string()), kind, state };
+            let filter = DeliveryFilter { subject: sid, kind, state };
             storage.with_app(async |app| list_deliveries(app, filter, limit).await).await
         }
         Command::Redeliver { id, storage } => {
@@ -195,6 +206,7 @@ fn describe(work: &Work) -> String {
         }
         Work::Push(push) => format!("push about {} to {}", push.challenge_sid, push.factor_sid),
         Work::Message(message) => format!("message about {}", message.verification_sid),
+        Work::VerificationEvent { verification_sid, .. } => format!("event about {verification_sid}"),
         Work::Debugger { alert_sid, .. } => format!("debugger event {alert_sid}"),
     }
 }

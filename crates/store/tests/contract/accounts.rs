@@ -19,6 +19,7 @@ contract! {
     replacing_the_auth_token_of_an_unknown_account_changes_nothing,
     debugger_webhook_can_be_set_replaced_and_removed,
     setting_the_debugger_webhook_of_an_unknown_account_changes_nothing,
+    url_for_verification_events_can_be_set_replaced_and_removed,
     api_key_is_read_back_unchanged,
     unknown_api_key_is_not_found,
     api_key_cannot_be_inserted_without_its_account,
@@ -45,6 +46,7 @@ async fn account_is_read_back_unchanged(store: Store) {
         friendly_name: name(TRICKY_TEXT),
         auth_token: Sealed::from_bytes(all_bytes()),
         debugger_webhook: None,
+        verification_events_url: None,
         created_at: MIN_TIME,
         updated_at: MAX_TIME,
     });
@@ -125,6 +127,24 @@ async fn setting_the_debugger_webhook_of_an_unknown_account_changes_nothing(stor
     add(&store, [account]).await;
     assert!(!transact!(store, |tx| tx.set_debugger_webhook(sid(), Some(url), MAX_TIME)).unwrap());
     assert_same!(read!(store, |db| db.accounts()).unwrap(), [account]);
+}
+
+async fn url_for_verification_events_can_be_set_replaced_and_removed(store: Store) {
+    let (mut before, bystander) = (account(), account());
+    add(&store, [before, bystander]).await;
+    for (second, url) in
+        [(1, Some(url("https://a.example/x?y=%F0#rc=2"))), (2, Some(url("http://b"))), (3, None)]
+    {
+        let after = changed(before, |account| {
+            account.verification_events_url = url;
+            account.updated_at = NOW.plus_seconds(second);
+        });
+        let (url, now) = (after.verification_events_url.as_ref(), after.updated_at);
+        assert!(transact!(store, |tx| tx.set_verification_events_url(after.sid, url, now)).unwrap());
+        assert_same!(read!(store, |db| db.accounts()).unwrap(), [after, bystander]);
+        before = after;
+    }
+    assert!(!transact!(store, |tx| tx.set_verification_events_url(sid(), None, MAX_TIME)).unwrap());
 }
 
 async fn api_key_is_read_back_unchanged(store: Store) {

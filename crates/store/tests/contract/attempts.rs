@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use domain::verifications::{
     Attempt, AttemptSummary, Conversion, DeliveryProgress, DestinationPrefix, MessageOptions, PrefixTraffic,
+    Tags,
 };
 use domain::{AttemptSid, Channel, Country, Parameter as _, PhoneNumber, Recipient};
 use serde_json::json;
@@ -59,6 +60,7 @@ async fn attempt_is_read_back_unchanged(store: Store) {
         attempt.progress = Some(DeliveryProgress::Undelivered);
         attempt.error_code = Some(u32::MAX);
         attempt.message = Some(options);
+        attempt.tags = Tags::from_parameter(r#"{"ort":"Köln"}"#).ok();
         (attempt.expires_at, attempt.created_at, attempt.updated_at) = (MAX_TIME, MIN_TIME, MAX_TIME);
     });
     for attempt in [plain, full] {

@@ -122,6 +122,7 @@ async fn insert_and_update(tx: &mut Write, rows: Rows) -> Result<(), Error> {
     tx.answer_push_challenge(challenge_sid, Answer::Approved, DIGEST, NOW).await?;
     tx.spend_access_token(token_sid, factor.sid).await?;
     tx.set_debugger_webhook(account.sid, Some(&webhook.url), NOW).await?;
+    tx.set_verification_events_url(account.sid, Some(&webhook.url), NOW).await?;
     tx.lock_webhook(account.sid, service.sid, webhook.sid).await?;
     tx.update_webhook(webhook).await?;
     change_code_settings(tx, tree).await?;
@@ -445,7 +446,8 @@ async fn delete(tx: &mut Write, rows: Rows) -> Result<(), Error> {
     tx.delete_old_factor_creations(MIN_TIME, 1).await?;
     tx.set_service_limits(service.sid, None, None).await?;
     tx.delete_old_challenges(MIN_TIME, 1).await?;
-    tx.close_expired_verifications(MAX_TIME, 1).await?;
+    let closed = tx.close_expired_verifications(MAX_TIME, 1).await?;
+    tx.forget_messages(closed.iter().map(|verification| verification.sid)).await?;
     tx.delete_old_verifications(MIN_TIME, 1).await?;
     tx.delete_old_access_tokens(MIN_TIME, 1).await?;
     tx.delete_factor(path, factor.sid, NOW).await?;

@@ -148,6 +148,7 @@ pub(crate) fn account() -> &'static Account {
         friendly_name: name("Owl Bank"),
         auth_token: Sealed::from_bytes(b"sealed auth token".to_vec()),
         debugger_webhook: None,
+        verification_events_url: None,
         created_at: NOW,
         updated_at: NOW,
     })
@@ -504,7 +505,7 @@ pub(crate) fn verification(service: &Service) -> &'static Verification {
         is_custom: false,
         payment: None,
         sends: 1,
-        checks: 0,
+        wrong_checks: Vec::new(),
         expires_at: NOW.plus_seconds(600),
         closed_at: None,
         created_at: NOW,
@@ -528,6 +529,7 @@ pub(crate) fn verification_attempt(verification: &Verification) -> &'static Atte
         progress: None,
         error_code: None,
         message: None,
+        tags: None,
         expires_at: verification.expires_at,
         created_at: NOW,
         updated_at: NOW,
@@ -882,12 +884,21 @@ fn time(time: Timestamp) -> Value {
 
 impl ToJson for Account {
     fn to_json(&self) -> Value {
-        let Self { sid, friendly_name, auth_token, debugger_webhook, created_at, updated_at } = self;
+        let Self {
+            sid,
+            friendly_name,
+            auth_token,
+            debugger_webhook,
+            verification_events_url,
+            created_at,
+            updated_at,
+        } = self;
         json!({
             "sid": sid,
             "friendly_name": friendly_name,
             "auth_token": auth_token.as_bytes(),
             "debugger_webhook": debugger_webhook.as_ref().map(|url| url.as_str()),
+            "verification_events_url": verification_events_url.as_ref().map(|url| url.as_str()),
             "created_at": time(*created_at),
             "updated_at": time(*updated_at),
         })
@@ -1374,6 +1385,7 @@ impl ToJson for Attempt {
             progress,
             error_code,
             message,
+            tags,
             expires_at,
             created_at,
             updated_at,
@@ -1392,6 +1404,7 @@ impl ToJson for Attempt {
             "progress": progress.map(DeliveryProgress::as_str),
             "error_code": error_code,
             "message": message,
+            "tags": tags,
             "expires_at": time(*expires_at),
             "created_at": time(*created_at),
             "updated_at": time(*updated_at),

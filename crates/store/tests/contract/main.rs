@@ -41,4 +41,5 @@ mod sqlite_files;
 mod streams;
 mod templates;
 mod transactions;
+mod verifications;
 mod webhooks;

@@ -133,6 +133,8 @@ pub enum DeliveryKind {
     Message,
     /// A request to a service's webhook.
     Webhook,
+    /// A request to an account's URL for events about verifications.
+    VerificationEvent,
     /// A request to an account's debugger webhook.
     Debugger,
 }
@@ -148,6 +150,8 @@ pub enum PendingKind {
     Message,
     /// A request to a service's webhook.
     Webhook,
+    /// A request to an account's URL for events about verifications.
+    VerificationEvent,
     /// A request to an account's debugger webhook.
     Debugger,
 }
