@@ -112,9 +112,10 @@ def postgres_folder():
 
 
 class Postgres:
-    """A throw-away PostgreSQL cluster with its default settings. Removed at the end of a `with` block."""
+    """A throw-away PostgreSQL cluster with its default settings. Removed at the end of a `with` block. Its log is written
+    to `log`, a file that is open for writing, or nowhere."""
 
-    def __init__(self):
+    def __init__(self, log=None):
         folder = postgres_folder()
         # PostgreSQL refuses to run as root.
         user = "nobody" if os.geteuid() == 0 else None
@@ -136,7 +137,7 @@ class Postgres:
         create = [folder / "initdb", "-D", data, "-U", "countersign", "-A", "trust", "--no-sync"]
         subprocess.run(create, check=True, **options)
         listen = ["-p", str(self.port), "-k", self.folder, "-c", "listen_addresses=127.0.0.1"]
-        self.process = subprocess.Popen([folder / "postgres", "-D", data, *listen], **options)
+        self.process = subprocess.Popen([folder / "postgres", "-D", data, *listen], **options | {"stderr": log or subprocess.DEVNULL})
         self.databases = 0
         self.createdb = [folder / "createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "countersign"]
         self.options = options
