@@ -148,8 +148,10 @@ type Webhook struct {
 	WebhookSid string            `json:"webhook_sid"`
 	URL        string            `json:"url"`
 	Parameters map[string]string `json:"parameters"`
-	Headers    map[string]string `json:"headers"`
-	Attempts   []Attempt         `json:"attempts"`
+	// Body is the JSON body of a verification event, and empty for other webhooks.
+	Body     []map[string]any  `json:"body"`
+	Headers  map[string]string `json:"headers"`
+	Attempts []Attempt         `json:"attempts"`
 }
 
 func (webhook Webhook) String() string {
@@ -161,7 +163,16 @@ func (webhook Webhook) String() string {
 		attempts = append(attempts, "no attempt yet")
 	}
 	at := webhook.At.Format(time.RFC3339)
-	return fmt.Sprintf("%s %s to %s: %s", at, webhook.Parameters["type"], webhook.URL, strings.Join(attempts, ", "))
+	return fmt.Sprintf("%s %s to %s: %s", at, webhook.Type(), webhook.URL, strings.Join(attempts, ", "))
+}
+
+// Type returns the type, for example challenge.approved.
+func (webhook Webhook) Type() string {
+	if len(webhook.Body) > 0 {
+		name, _ := webhook.Body[0]["type"].(string)
+		return name
+	}
+	return webhook.Parameters["type"]
 }
 
 // IsDelivered reports whether the receiver has accepted the webhook.

@@ -220,6 +220,7 @@ impl SecrecyFixture {
         assert_eq!(backend.get(&format!("{}/Factors", entity(&service, &identity)), &[]).await.status, 200);
         self.use_passkey(&service, &identity).await;
         self.use_totp(&service, &identity).await;
+        self.use_codes(&services).await;
 
         // An API key, and a rotated auth token of another account.
         let key = self.command(&["api-key", "create", self.server.account_sid(), "--name", &name]);
@@ -341,6 +342,53 @@ impl SecrecyFixture {
         assert_error(&backend.post(&path, &form).await, 400, 60314);
     }
 
+    /// Sends and checks one-time codes of the backend's choice. The gateway accepts the messages, and the receiver of the
+    /// events refuses them.
+    async fn use_codes(&self, service: &str) {
+        let (backend, secrets) = (self.server.http(), &self.secrets);
+        let [gateway, events] = [0, 1].map(|number| {
+            self.receivers[number].at(&format!("/{}?{}", secrets.word("hook"), secrets.word("hook")))
+        });
+        let name = secrets.word("outlet");
+        self.command(&[
+            "outlet",
+            "create",
+            "--kind",
+            "http",
+            "--name",
+            &name,
+            "--channel",
+            "sms",
+            "--url",
+            &gateway,
+        ]);
+        self.command(&["account", "set", self.server.account_sid(), "--verification-events-url", &events]);
+        let form = [("CustomCodeEnabled", "true"), ("VerifyEventSubscriptionEnabled", "true")];
+        assert_eq!(backend.post(service, &form).await.status, 200);
+        for number in ["+436641938471", "+436641938472"] {
+            secrets.keep("recipient", number);
+            secrets.keep("recipient without the plus sign", &number[1..]);
+            let code = format!("x7Q4z{}", &number[10..]);
+            secrets.keep("one-time code", &code);
+            let tags = json!({ secrets.word("tag"): secrets.word("tag") }).to_string();
+            let name = secrets.word("name");
+            let form = [
+                ("To", number),
+                ("Channel", "sms"),
+                ("CustomCode", &code),
+                ("Tags", &tags),
+                ("CustomFriendlyName", &name),
+            ];
+            created(&backend.post(&format!("{service}/Verifications"), &form).await);
+            let check = format!("{service}/VerificationCheck");
+            let wrong = secrets.word("wrong")[..9].to_owned();
+            for (code, is_valid) in [(&wrong, false), (&code, true)] {
+                let checked = created(&backend.post(&check, &[("To", number), ("Code", code)]).await);
+                assert_eq!(checked["valid"], is_valid);
+            }
+        }
+    }
+
     /// Creates a push credential and webhooks, whose URLs are secrets too.
     async fn create_credential_and_webhooks(&self, service: &str) {
         let (backend, secrets) = (self.server.http(), &self.secrets);
@@ -377,7 +425,8 @@ impl SecrecyFixture {
                 };
                 let is_done = has("webhook", "delivery succeeded")
                     && has("webhook", "delivery failed, given up")
-                    && has("push", "delivery succeeded");
+                    && has("push", "delivery succeeded")
+                    && has("verification_event", "delivery failed, given up");
                 is_done.then_some(())
             },
         )
@@ -386,7 +435,10 @@ impl SecrecyFixture {
         for token in self.google.tokens() {
             self.secrets.keep("access token of Google", &token);
         }
-        for call in self.receivers.iter().flat_map(Receiver::calls) {
+        // Messages to the gateway have no signature.
+        let is_signed =
+            |call: &harness::Call| call.headers.iter().any(|(name, _)| name == "X-Twilio-Signature");
+        for call in self.receivers.iter().flat_map(Receiver::calls).filter(is_signed) {
             self.secrets.keep("signature of a webhook", call.header("X-Twilio-Signature"));
         }
     }
@@ -686,6 +738,7 @@ impl SecrecyFixture {
             "master key",
             "push credential",
             "passkey challenge",
+            "one-time code",
             "totpsecret",
             "TOTP secret",
             "TOTP secret in hexadecimal",

@@ -2,7 +2,10 @@
 
 use domain::accounts::{ApiKeySecret, AuthToken};
 use domain::audit::{AuditAction, Change};
-use domain::{Account, AccountSid, ApiKey, ApiKeySid, CallbackUrl, FriendlyName, Page, PageRequest};
+use domain::{
+    Account, AccountSid, ApiKey, ApiKeySid, CallbackUrl, Expected, FriendlyName, Page, PageRequest,
+    Parameter as _,
+};
 use store::{Read, Write};
 
 use crate::App;
@@ -25,6 +28,50 @@ pub struct ApiKeyWithSecret {
     pub key: ApiKey,
     /// The API key's secret, in plaintext. The database only stores a hash of it.
     pub secret: ApiKeySecret,
+}
+
+/// Changes of an account.
+#[derive(Clone, Debug, Default)]
+pub struct AccountChanges {
+    /// URL that receives the account's alerts.
+    pub debugger_webhook: UrlChange,
+    /// URL that receives events about the account's verifications.
+    pub verification_events_url: UrlChange,
+}
+
+/// A change of an optional URL.
+#[derive(Clone, Debug, Default)]
+pub enum UrlChange {
+    /// The URL stays as it is.
+    #[default]
+    Keep,
+    /// The URL is removed.
+    Remove,
+    /// The URL is replaced by this one.
+    Set(CallbackUrl),
+}
+
+impl UrlChange {
+    /// Parses the URL that an operator gives. `None` changes nothing, and an empty text removes the URL.
+    ///
+    /// # Errors
+    /// Returns what is expected if the text is no URL.
+    pub fn parse(text: Option<&str>) -> Result<Self, Expected> {
+        match text {
+            None => Ok(Self::Keep),
+            Some("") => Ok(Self::Remove),
+            Some(url) => CallbackUrl::from_parameter(url).map(Self::Set),
+        }
+    }
+
+    /// Returns the new URL, which may be none. Returns `None` if nothing changes.
+    pub const fn value(&self) -> Option<Option<&CallbackUrl>> {
+        match self {
+            Self::Keep => None,
+            Self::Remove => Some(None),
+            Self::Set(url) => Some(Some(url)),
+        }
+    }
 }
 
 impl App {
@@ -137,25 +184,38 @@ impl App {
         Ok(auth_token)
     }
 
-    /// Sets the URL that receives events about an account's verifications. `None` ends the events.
+    /// Changes an account.
     ///
     /// # Errors
     /// Fails with 20404 if the account does not exist. Also fails if the database fails.
-    pub async fn set_verification_events_url(
+    pub async fn update_account(
         &self,
         origin: &Origin,
         sid: AccountSid,
-        url: Option<CallbackUrl>,
+        changes: AccountChanges,
     ) -> Result<(), Error> {
         let now = self.clock.now();
         let audit = self.audit(origin, now);
         self.store
             .write(async move |tx: &mut Write| {
-                if !tx.set_verification_events_url(sid, url.as_ref(), now).await? {
-                    return Err(Error::not_found());
+                let mut changed = Vec::new();
+                if let Some(url) = changes.debugger_webhook.value() {
+                    tx.set_debugger_webhook(sid, url, now)
+                        .await?
+                        .then_some(())
+                        .ok_or_else(Error::not_found)?;
+                    changed.push("debugger_webhook");
+                }
+                if let Some(url) = changes.verification_events_url.value() {
+                    let found = tx.set_verification_events_url(sid, url, now).await?;
+                    found.then_some(()).ok_or_else(Error::not_found)?;
+                    changed.push("verification_events_url");
+                }
+                if changed.is_empty() {
+                    return Ok(());
                 }
                 let change = Change::new(AuditAction::AccountUpdated, sid, sid);
-                audit.record(tx, change.detail("changed", ["verification_events_url"])).await
+                audit.record(tx, change.detail("changed", changed)).await
             })
             .await
     }

@@ -1,13 +1,11 @@
-//! Use cases of alerts: fetch and list alerts, and set the debugger webhook that receives them.
+//! Use cases of alerts: fetch and list.
 
 use domain::alerts::Alert;
-use domain::audit::{AuditAction, Change};
-use domain::{AccountSid, AlertSid, CallbackUrl, Page, PageRequest};
+use domain::{AccountSid, AlertSid, Page, PageRequest};
 pub use store::AlertFilter;
-use store::{Read, Write};
+use store::Read;
 
 use crate::App;
-use crate::audit::Origin;
 use crate::error::Error;
 
 impl App {
@@ -32,29 +30,5 @@ impl App {
         page: PageRequest,
     ) -> Result<Page<Alert>, Error> {
         self.store.read(async move |db: &mut Read| Ok(db.alerts(account_sid, filter, &page).await?)).await
-    }
-
-    /// Sets the URL of an account's debugger webhook, which receives the account's alerts. `None` removes the debugger
-    /// webhook.
-    ///
-    /// # Errors
-    /// Fails with 20404 if the account does not exist. Also fails if the database fails.
-    pub async fn set_debugger_webhook(
-        &self,
-        origin: &Origin,
-        sid: AccountSid,
-        url: Option<CallbackUrl>,
-    ) -> Result<(), Error> {
-        let now = self.clock.now();
-        let audit = self.audit(origin, now);
-        self.store
-            .write(async move |tx: &mut Write| {
-                if !tx.set_debugger_webhook(sid, url.as_ref(), now).await? {
-                    return Err(Error::not_found());
-                }
-                let change = Change::new(AuditAction::AccountUpdated, sid, sid);
-                audit.record(tx, change.detail("changed", ["debugger_webhook"])).await
-            })
-            .await
     }
 }

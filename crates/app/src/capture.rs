@@ -109,8 +109,10 @@ pub struct CapturedWebhook {
     pub at: Timestamp,
     /// Account that receives the webhook.
     pub account_sid: AccountSid,
-    /// Service and webhook; `None` for debugger webhooks and verification events, whose URLs belong to the account.
-    pub webhook: Option<(ServiceSid, WebhookSid)>,
+    /// Service of the webhook or the event; `None` for a debugger webhook.
+    pub service_sid: Option<ServiceSid>,
+    /// Webhook; `None` for debugger webhooks and verification events, whose URLs belong to the account.
+    pub webhook_sid: Option<WebhookSid>,
     /// URL of the receiver.
     pub url: String,
     /// Form parameters of the request; none if it has a JSON body.

@@ -62,7 +62,7 @@ pub mod verifications;
 pub mod webhooks;
 
 pub use crate::access_tokens::NewAccessToken;
-pub use crate::accounts::{AccountWithToken, ApiKeyWithSecret};
+pub use crate::accounts::{AccountChanges, AccountWithToken, ApiKeyWithSecret, UrlChange};
 pub use crate::app::App;
 pub use crate::audit::{ChainBreak, ChainedRecord, Origin, Verification, VerifiedChain};
 pub use crate::caller::{

@@ -201,8 +201,8 @@ impl Outbox {
     }
 
     /// Enqueues an event about a verification that was created, sent again, or ended, if its service sends such events
-    /// and the account has a URL for them. The event contains what its messages are made of, so it is enqueued before
-    /// that is forgotten.
+    /// and the account has a URL for them. Must be called before the attempts' messages are forgotten, because the event
+    /// contains their custom friendly name.
     pub(crate) async fn enqueue_verification_event(
         &self,
         tx: &mut Write,

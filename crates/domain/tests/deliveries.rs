@@ -39,8 +39,8 @@ fn delivery_id_is_parsed_only_in_the_hyphenated_form() {
 
 #[test]
 fn delivery_kinds_have_the_names_stored_in_the_database() {
-    let words = [Kind::Webhook, Kind::Push, Kind::Message, Kind::Debugger].map(Kind::as_str);
-    assert_eq!(words, ["webhook", "push", "message", "debugger"]);
+    let kinds = [Kind::Webhook, Kind::Push, Kind::Message, Kind::VerificationEvent, Kind::Debugger];
+    assert_eq!(kinds.map(Kind::as_str), ["webhook", "push", "message", "verification_event", "debugger"]);
 }
 
 #[test]

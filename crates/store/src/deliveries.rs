@@ -76,7 +76,8 @@ pub struct AttemptRecord {
     pub outcome: AttemptOutcome,
     /// Error code of a failed attempt (docs/protocol/errors.md, section 6); `None` for other outcomes.
     pub error_code: Option<u32>,
-    /// Status code of the HTTP response to a webhook or debugger event; `None` for a push, or if there was no response.
+    /// Status code of the HTTP response to a webhook or an event; `None` for a push or a message, or if there was no
+    /// response.
     pub status: Option<u16>,
     /// A description of the result, at most 1024 characters long and without secrets.
     pub detail: Option<String>,
@@ -85,7 +86,7 @@ pub struct AttemptRecord {
 /// A summary of the pending deliveries of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PendingDeliveries {
-    /// Kind of the deliveries: `webhook`, `push` or `debugger`.
+    /// Kind of the deliveries, as [`Kind::as_str`](domain::deliveries::Kind::as_str) returns it.
     pub kind: String,
     /// Number of pending deliveries.
     pub deliveries: i64,
@@ -96,9 +97,9 @@ pub struct PendingDeliveries {
 /// A filter for listing deliveries. A field that is `None` does not restrict the list.
 #[derive(Clone, Debug, Default)]
 pub struct DeliveryFilter {
-    /// Matches only deliveries to the webhook or factor with this SID, or about the alert with this SID.
+    /// Matches only deliveries to the webhook or factor with this SID, or about the verification or alert with this SID.
     pub subject: Option<String>,
-    /// Matches only deliveries of this kind: `webhook`, `push` or `debugger`.
+    /// Matches only deliveries of this kind, as [`Kind::as_str`](domain::deliveries::Kind::as_str) returns it.
     pub kind: Option<String>,
     /// Matches only deliveries in this state, given as the word that the database stores.
     pub state: Option<String>,

@@ -36,6 +36,9 @@ impl Write {
         if !keeps_accounts {
             self.execute("DELETE FROM api_keys", bind![]).await?;
             self.execute("DELETE FROM accounts WHERE sid <> $1", bind![kept_account]).await?;
+            let sql =
+                "UPDATE accounts SET debugger_webhook = NULL, verification_events_url = NULL WHERE sid = $1";
+            self.execute(sql, bind![kept_account]).await?;
         }
         Ok(())
     }

@@ -308,8 +308,8 @@ fn webhook_json(webhook: &CapturedWebhook) -> Value {
         "id": webhook.delivery.to_string(),
         "at": webhook.at.to_precise_text(),
         "account_sid": webhook.account_sid,
-        "service_sid": webhook.webhook.map(|(service_sid, _)| service_sid),
-        "webhook_sid": webhook.webhook.map(|(_, webhook_sid)| webhook_sid),
+        "service_sid": webhook.service_sid,
+        "webhook_sid": webhook.webhook_sid,
         "url": webhook.url,
         "parameters": object(&webhook.parameters),
         // serde_json keeps the order of members.

@@ -51,6 +51,9 @@ routes! {
     "/accounts" {
         POST accounts::create;
     }
+    "/accounts/{AccountSid}" {
+        POST accounts::update;
+    }
     "/chaos" {
         GET chaos::fetch;
         PUT chaos::set;

@@ -62,10 +62,14 @@ export interface Webhook {
   id: string;
   at: string;
   account_sid: string;
-  service_sid: string;
-  webhook_sid: string;
+  /** `null` for a debugger webhook. */
+  service_sid: string | null;
+  /** `null` for debugger webhooks and verification events, whose URLs belong to the account. */
+  webhook_sid: string | null;
   url: string;
   parameters: Record<string, string>;
+  /** The JSON body of a verification event; `null` for other webhooks. */
+  body: { type: string; data: Record<string, unknown>; [member: string]: unknown }[] | null;
   headers: Record<string, string>;
   attempts: Attempt[];
 }

@@ -245,7 +245,7 @@ function push(item) {
 
 function webhook(item) {
   const attempts = item.attempts.map((attempt) => words(attempt, "ending", "status", "words"));
-  return `${item.at} ${item.parameters.type} to ${item.url}: ${attempts.join(", ") || "no attempt yet"}`;
+  return `${item.at} ${item.body?.[0]?.type ?? item.parameters.type} to ${item.url}: ${attempts.join(", ") || "no attempt yet"}`;
 }
 
 module.exports = { countersign, field, Server, Countersign, Device, Captures, CountersignError, RequestError };

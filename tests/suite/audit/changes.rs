@@ -358,7 +358,10 @@ impl Changes {
     fn change_account(&mut self, world: &World) {
         let (operator, account, key) =
             (self.operator.clone(), self.account_sid.clone(), self.api_key_sid.clone());
-        world.command(&["account", "set", &account, "--debugger-webhook", "https://debugger.example.com/"]);
+        let urls = ["https://debugger.example.com/", "https://events.example.com/"];
+        let set =
+            ["account", "set", &account, "--debugger-webhook", urls[0], "--verification-events-url", urls[1]];
+        world.command(&set);
         self.expect(operator.clone(), "account.updated", &account, None);
         world.command(&["api-key", "revoke", &key]);
         self.expect(operator, "api-key.revoked", &key, None);
@@ -448,7 +451,10 @@ fn assert_records_name_what_changed(records: &[Value]) {
     assert_eq!(data("outlet.tested")["result"], "accepted");
     assert_eq!(data("api-key.updated"), json!({ "changed": ["friendly_name"] }));
     assert_eq!(data("template.updated"), json!({ "translation_set": "de" }));
-    assert_eq!(data("account.updated"), json!({ "changed": ["debugger_webhook"] }));
+    assert_eq!(
+        data("account.updated"),
+        json!({ "changed": ["debugger_webhook", "verification_events_url"] })
+    );
 }
 
 /// Checks that neither `audit export` nor `audit list` contains an old or new value of a changed setting.
@@ -464,6 +470,7 @@ fn assert_records_hold_no_personal_data(world: &World) {
         "registration-token",
         "com.example",
         "debugger.example",
+        "events.example",
         "6641234",
     ] {
         assert!(!all.contains(personal), "{personal}");

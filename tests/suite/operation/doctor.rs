@@ -62,6 +62,12 @@ on_every_database! {
         let no_outlet = format!(
             "1 messaging configuration names an outlet that does not exist: {unknown} in that of {service} for AT"
         );
+        let account = world.server.account_sid();
+        for (option, url) in
+            [("--debugger-webhook", "http://127.0.0.2/x"), ("--verification-events-url", "http://127.0.0.3/x")]
+        {
+            world.command(&["account", "set", account, option, url]);
+        }
         let mut world = world;
         for beside in [true, false] {
             if !beside {
@@ -80,7 +86,10 @@ on_every_database! {
             }
             let ill = findings(&mut doctor(&world, &["--master-key", &"07".repeat(32)]));
             assert_found(&ill, "problem", "master key", "1 auth token sealed under key");
-            assert_found(&ill, "warning", "webhook host", "127.0.0.1 resolves to an address that is not public");
+            for host in ["127.0.0.1", "127.0.0.2", "127.0.0.3"] {
+                let found = format!("{host} resolves to an address that is not public");
+                assert_found(&ill, "warning", "webhook host", &found);
+            }
             let unlimited = "1 outlet may send any number of messages to all countries";
             assert_found(&ill, "warning", "limits on codes", unlimited);
             assert_found(&ill, "warning", "outlets", "1 outlet of the kind capture");

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use harness::{Answer, Http, Receiver, wait_until};
+use harness::{Answer, Receiver, wait_until};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{TestServer, challenges, text};
 use crate::webhooks::{event, webhook};
-use crate::world::{WAIT_TIMEOUT, World, assert_error, created};
+use crate::world::{WAIT_TIMEOUT, assert_error, created};
 
 #[tokio::test]
 async fn push_is_captured_as_it_would_be_sent() {
@@ -189,13 +189,21 @@ async fn stopping_server_ends_requests_that_wait() {
 
 #[tokio::test]
 async fn verification_event_is_captured_with_its_body() {
-    let world = World::sqlite_with(&["--test-mode", "local"]);
-    let http = Http::new(world.server.url());
-    let server = TestServer { world, http };
+    let server = TestServer::start();
     let receiver = Receiver::start([Answer::ok()]);
-    let world = &server.world;
-    let url = receiver.at("/events");
-    world.command(&["account", "set", world.server.account_sid(), "--verification-events-url", &url]);
+    let (world, url) = (&server.world, receiver.at("/events"));
+    let account = format!("/accounts/{}", world.server.account_sid());
+    let reply = server.post(&account, json!({ "verification_events_url": url })).await;
+    assert_eq!((reply.status, &reply.json()["verification_events_url"]), (200, &json!(url)));
+    assert_eq!(reply.json()["debugger_webhook"], Value::Null);
+    for (path, body, expected) in [
+        (account.as_str(), json!({ "verification_events_url": "ftp://h.example" }), (400, 60306)),
+        (account.as_str(), json!({ "friendly_name": "Owl" }), (400, 60306)),
+        ("/accounts/AC00000000000000000000000000000000", json!({ "debugger_webhook": "" }), (404, 20404)),
+        ("/accounts/x", json!({}), (404, 20404)),
+    ] {
+        assert_error(&server.post(path, body).await, expected.0, expected.1);
+    }
     let service = world.service().await;
     let (backend, path) = (world.backend(), format!("/v2/Services/{service}"));
     assert_eq!(backend.post(&path, &[("VerifyEventSubscriptionEnabled", "true")]).await.status, 200);
@@ -204,11 +212,19 @@ async fn verification_event_is_captured_with_its_body() {
 
     let event_type = "com.twilio.accountsecurity.verify.verification.pending";
     let sid = text(&verification["sid"]);
-    let query = format!("/webhooks/latest?wait=5&type={event_type}&verification_sid={sid}");
-    let captured = server.get(&query).await;
+    let query = format!("type={event_type}&verification_sid={sid}&service_sid={service}");
+    let captured = server.get(&format!("/webhooks/latest?wait=5&{query}")).await;
     assert_eq!(captured["body"][0]["data"]["verification_sid"], verification["sid"]);
     assert_eq!((&captured["webhook_sid"], &captured["parameters"]), (&Value::Null, &json!({})));
     let call = &receiver.calls()[0];
     assert_eq!(captured["url"], call.url());
     assert_eq!(captured["body"], serde_json::from_slice::<Value>(&call.bytes()).unwrap());
+
+    let new = json!({ "verification_events_url": url, "debugger_webhook": url });
+    let other = server.post("/accounts", new).await;
+    assert_eq!(other.status, 201, "{other:?}");
+    let other = format!("/accounts/{}", text(&other.json()["account_sid"]));
+    assert_eq!(server.post(&other, json!({})).await.json()["debugger_webhook"], json!(url));
+    assert_eq!(server.post("/reset", json!({})).await.status, 204);
+    assert_eq!(server.post(&account, json!({})).await.json()["verification_events_url"], Value::Null);
 }

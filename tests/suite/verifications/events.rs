@@ -196,8 +196,11 @@ on_every_database! {
     serving FAST_RETRY_ARGUMENTS;
     async fn refused_event_raises_an_alert_without_the_recipient(world: World) {
         let unavailable = Answer::of("503 Service Unavailable", "", "");
-        let events = Events::answering(world, [unavailable, Answer::of("404 Not Found", "", "gone")]).await;
-        let verification = created(&events.gateway.send(&[]).await);
+        // Receivers often repeat what they refuse.
+        let refusal = Answer::of("404 Not Found", "X-To: +4366412345678\r\n", "no handler for +4366412345678, spring");
+        let events = Events::answering(world, [unavailable, refusal]).await;
+        let tags = ("Tags", r#"{"campaign":"spring"}"#);
+        let verification = created(&events.gateway.send(&[tags]).await);
         let both: Vec<Call> = calls(&events.receiver, 2).await;
         assert_eq!((&both[0].body, &both[0].line), (&both[1].body, &both[1].line));
         let backend = events.gateway.world.backend();
@@ -209,7 +212,10 @@ on_every_database! {
         assert_eq!((&alert["resource_sid"], &alert["error_code"]), (&verification["sid"], &json!("11200")));
         assert_eq!(alert["service_sid"], json!(events.gateway.service));
         let alert = backend.get(&format!("/v1/Alerts/{}", alert["sid"].as_str().unwrap()), &[]).await;
-        assert!(!alert.json().to_string().contains("664123"), "{alert:?}");
+        let log = events.gateway.world.server.log();
+        for personal in ["664123", "spring"] {
+            assert!(!alert.json().to_string().contains(personal) && !log.contains(personal), "{alert:?}{log}");
+        }
 
         // An operator finds the event by the verification, and can send it again.
         let sid = verification["sid"].as_str().unwrap();
@@ -248,6 +254,30 @@ async fn events_are_sent_only_if_the_account_has_a_url_and_the_service_sends_the
     assert!(output.status.success() && warning.contains("not sent exactly as it is written"), "{warning}");
     let refusal = world.refusal(&["account", "set", account]);
     assert!(refusal.contains("--debugger-webhook"), "{refusal}");
+}
+
+#[tokio::test]
+async fn event_that_waits_is_skipped_if_it_is_no_longer_wanted() {
+    let mut events = Events::new(World::sqlite_with(FAST_RETRY_ARGUMENTS)).await;
+    events.receiver.down().await;
+    events.gateway.started().await;
+    events.subscribe("false").await;
+    let skipped = async |events: &Events, reason: &str| {
+        let world = &events.gateway.world;
+        let all = settled(world, &["--all"]).await;
+        let event = all.iter().find(|delivery| delivery.way.starts_with("event")).unwrap();
+        let last = event.attempts.last().unwrap();
+        assert_eq!((event.state.as_str(), last.detail.as_str()), ("skipped", reason));
+    };
+    skipped(&events, "the service was deleted or sends no events any more").await;
+
+    events.subscribe("true").await;
+    events.gateway.started().await;
+    let (world, account) = (&events.gateway.world, events.gateway.world.server.account_sid());
+    world.command(&["account", "set", account, "--verification-events-url", ""]);
+    skipped(&events, "the account has no URL for verification events").await;
+    events.receiver.up();
+    assert_eq!(events.receiver.calls_left(), 0);
 }
 
 #[tokio::test]

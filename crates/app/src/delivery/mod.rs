@@ -1,4 +1,4 @@
-//! The delivery worker: sends the webhooks, pushes and messages that use cases have enqueued.
+//! The delivery worker: sends the webhooks, pushes, messages and events that use cases have enqueued.
 //!
 //! ```text
 //!  use case ──▶ deliveries table ──▶ worker ──▶ slot, permit ──▶ senders ──▶ recorder ──▶ deliveries table
@@ -13,8 +13,8 @@
 //! wake-up was lost. It leases due deliveries, but only as many as there are free slots (`concurrency`), so that a slow
 //! destination does not delay the others.
 //!
-//! **Sending.** `senders` makes one attempt, with no open transaction: through `webhook` for webhooks and debugger
-//! webhooks, through `push` for APNs and FCM, and through `message` for one-time codes. The result is an
+//! **Sending.** `senders` makes one attempt, with no open transaction: through `webhook` for webhooks, verification
+//! events and debugger webhooks, through `push` for APNs and FCM, and through `message` for one-time codes. The result is an
 //! `AttemptResult`.
 //!
 //! **Recording.** The recorder (`recorder`) stores finished attempts in batches. In the same transaction, it marks each

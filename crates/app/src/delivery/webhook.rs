@@ -102,7 +102,15 @@ impl Senders {
         body: &str,
         now: Timestamp,
     ) -> Result<AttemptResult, Error> {
-        let account = app.account_with_token(delivery.account_sid).await?;
+        let account_sid = delivery.account_sid;
+        let found = app
+            .store
+            .read(async move |db: &mut Read| Ok::<_, Error>(db.service(account_sid, service_sid).await?))
+            .await?;
+        if !found.is_some_and(|service| service.settings.verify_event_subscription_enabled) {
+            return Ok(AttemptResult::skipped("the service was deleted or sends no events any more"));
+        }
+        let account = app.account_with_token(account_sid).await?;
         let Some(url) = account.account.verification_events_url else {
             return Ok(AttemptResult::skipped("the account has no URL for verification events"));
         };
@@ -121,15 +129,17 @@ impl Senders {
         now: Timestamp,
     ) -> WebhookVerdict {
         let Some(capture) = &app.capture else { return WebhookVerdict::Send };
-        let webhook = match &delivery.work {
-            Work::Webhook { webhook_sid, service_sid, .. } => Some((*service_sid, *webhook_sid)),
-            Work::VerificationEvent { .. } | Work::Debugger { .. } | Work::Push(_) | Work::Message(_) => None,
+        let (service_sid, webhook_sid) = match &delivery.work {
+            Work::Webhook { webhook_sid, service_sid, .. } => (Some(*service_sid), Some(*webhook_sid)),
+            Work::VerificationEvent { service_sid, .. } => (Some(*service_sid), None),
+            Work::Debugger { .. } | Work::Push(_) | Work::Message(_) => (None, None),
         };
         let captured = CapturedWebhook {
             delivery: delivery.id,
             at: now,
             account_sid: delivery.account_sid,
-            webhook,
+            service_sid,
+            webhook_sid,
             url: request.effective_url().signed().to_owned(),
             parameters: form(request.content).to_vec(),
             body: match request.content {
@@ -175,7 +185,7 @@ impl Senders {
                 call: Some(FailedCall {
                     url: url.signed().to_owned(),
                     variables: without_personal_data(form(content)),
-                    response: response.map(response_for_alert),
+                    response: response.map(|response| response_for_alert(response, content)),
                 }),
                 ..new_alert(app, delivery, subject, code, text, now)
             }
@@ -227,8 +237,12 @@ fn without_personal_data(parameters: &[(String, String)]) -> Vec<(String, String
     parameters.iter().filter(keep).cloned().collect()
 }
 
-/// Converts a response to the form that an alert stores: truncated, and without cookies.
-fn response_for_alert(response: &Response) -> FailedResponse {
+/// Converts a response to the form that an alert stores: truncated, and without cookies. Of a response to an event about
+/// a verification, only the status is stored: receivers that refuse a JSON body tend to repeat it, with the recipient.
+fn response_for_alert(response: &Response, content: Content<'_>) -> FailedResponse {
+    if let Content::Json(_) = content {
+        return FailedResponse { status: response.status, headers: Vec::new(), body: String::new() };
+    }
     let mut headers = BTreeMap::<String, String>::new();
     let mut remaining = MAX_ALERT_HEADER_BYTES;
     for (name, value) in response.headers.iter().take(MAX_ALERT_HEADERS) {

@@ -113,6 +113,15 @@ impl Removal {
         }
     }
 
+    /// Returns the maximum number of rows of a batch. The events of a verification need several statements, but only of
+    /// some services, so the time of one batch says little about the next.
+    const fn max_rows(self) -> u32 {
+        match self {
+            Self::ExpiredVerifications(_) => 200,
+            _ => u32::MAX,
+        }
+    }
+
     /// Deletes at most `limit` rows, and returns how many were deleted. Enrollment keys are deleted without a limit.
     async fn delete(
         self,
@@ -225,7 +234,7 @@ impl Housekeeper {
         let kind = removal.label().as_str();
         let mut progress = Progress::default();
         loop {
-            let limit = progress.batch_rows();
+            let limit = progress.batch_rows().min(removal.max_rows());
             let batch = self.remove_batch(removal, limit).await?;
             progress.add(removal, &batch);
             debug!(kind, rows = batch.rows, took = batch.took.as_micros(), "batch of expired data removed");

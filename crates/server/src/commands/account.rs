@@ -1,8 +1,8 @@
 //! `countersign account`: manages accounts in the database, even while servers are running.
 
-use app::App;
+use app::{AccountChanges, App, UrlChange};
 use clap::{ArgGroup, Args, Subcommand};
-use domain::{Account, AccountSid, CallbackUrl, FriendlyName, Parameter as _};
+use domain::{Account, AccountSid, FriendlyName, Parameter as _};
 use terminal::{CliError, say, warn};
 
 use super::not_found::not_found;
@@ -76,22 +76,15 @@ pub(super) async fn run(arguments: Arguments) -> Result<(), CliError> {
             storage.with_app(async |app| show(app, sid, reveal).await).await
         }
         Command::Set { sid, debugger_webhook, verification_events_url, storage } => {
-            let debugger_webhook =
-                debugger_webhook.map(|url| parse_url("--debugger-webhook", &url)).transpose()?;
-            let events_url = verification_events_url
-                .map(|url| parse_url("--verification-events-url", &url))
-                .transpose()?;
-            storage
-                .with_app(async |app| {
-                    if let Some(url) = debugger_webhook {
-                        set_debugger_webhook(app, sid, url).await?;
-                    }
-                    match events_url {
-                        Some(url) => set_verification_events_url(app, sid, url).await,
-                        None => Ok(()),
-                    }
-                })
-                .await
+            let parse = |option: &str, url: Option<String>| {
+                UrlChange::parse(url.as_deref())
+                    .map_err(|expected| CliError::new(format!("{option} {expected}")))
+            };
+            let changes = AccountChanges {
+                debugger_webhook: parse("--debugger-webhook", debugger_webhook)?,
+                verification_events_url: parse("--verification-events-url", verification_events_url)?,
+            };
+            storage.with_app(async |app| set(app, sid, changes).await).await
         }
         Command::RotateToken { sid, storage } => {
             storage.with_app(async |app| rotate_token(app, sid).await).await
@@ -127,7 +120,7 @@ async fn show(app: &App, sid: Option<AccountSid>, reveal: bool) -> Result<(), Cl
         say(format_args!("debugger      {}", url.as_str()))?;
     }
     if let Some(url) = &found.account.verification_events_url {
-        say(format_args!("code events   {}", url.as_str()))?;
+        say(format_args!("events        {}", url.as_str()))?;
     }
     if reveal {
         say(format_args!("auth token    {}", found.auth_token.expose()))?;
@@ -135,24 +128,15 @@ async fn show(app: &App, sid: Option<AccountSid>, reveal: bool) -> Result<(), Cl
     Ok(())
 }
 
-async fn set_debugger_webhook(app: &App, sid: AccountSid, url: Option<CallbackUrl>) -> Result<(), CliError> {
-    app.set_debugger_webhook(&operator(), sid, url.clone()).await.map_err(|error| not_found(sid, error))?;
-    print_set("debugger      ", url.as_ref())
+async fn set(app: &App, sid: AccountSid, changes: AccountChanges) -> Result<(), CliError> {
+    app.update_account(&operator(), sid, changes.clone()).await.map_err(|error| not_found(sid, error))?;
+    print_change("debugger      ", &changes.debugger_webhook)?;
+    print_change("events        ", &changes.verification_events_url)
 }
 
-async fn set_verification_events_url(
-    app: &App,
-    sid: AccountSid,
-    url: Option<CallbackUrl>,
-) -> Result<(), CliError> {
-    app.set_verification_events_url(&operator(), sid, url.clone())
-        .await
-        .map_err(|error| not_found(sid, error))?;
-    print_set("code events   ", url.as_ref())
-}
-
-/// Prints the URL that was set after `label`, with a warning if the receiver may fail to validate signatures.
-fn print_set(label: &str, url: Option<&CallbackUrl>) -> Result<(), CliError> {
+/// Prints a URL that was set or removed after `label`, with a warning if the receiver may fail to validate signatures.
+fn print_change(label: &str, change: &UrlChange) -> Result<(), CliError> {
+    let Some(url) = change.value() else { return Ok(()) };
     if url.is_some_and(|url| !url.is_sent_as_signed()) {
         warn(
             "warning: the URL is not sent exactly as it is written here; the receiver must validate signatures with \
@@ -160,12 +144,6 @@ fn print_set(label: &str, url: Option<&CallbackUrl>) -> Result<(), CliError> {
         );
     }
     say(format_args!("{label}{}", url.map_or("none", |url| url.as_str())))
-}
-
-/// Parses the URL of an option. An empty value means none.
-fn parse_url(option: &str, value: &str) -> Result<Option<CallbackUrl>, CliError> {
-    let url = (!value.is_empty()).then(|| CallbackUrl::from_parameter(value));
-    url.transpose().map_err(|expected| CliError::new(format!("{option} {expected}")))
 }
 
 async fn rotate_token(app: &App, sid: AccountSid) -> Result<(), CliError> {

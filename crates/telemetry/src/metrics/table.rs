@@ -213,7 +213,7 @@ table! {
         push_duration: HistogramFamily<ProviderLabels>, in seconds, by REMOTE_SECONDS,
             "Response time of push providers";
         webhook_duration: Histogram, in seconds, by REMOTE_SECONDS,
-            "Response time of the receivers of webhooks and debugger events";
+            "Response time of the receivers of webhooks, verification events and debugger events";
 
         database_connections: Gauge, "Open database connections, excluding SQLite's write connection";
         database_connections_idle: Gauge, "Idle database connections";

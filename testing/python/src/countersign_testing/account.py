@@ -229,4 +229,5 @@ def _webhook(webhook):
         " ".join(str(attempt[name]) for name in ("ending", "status", "words") if attempt.get(name))
         for attempt in webhook["attempts"]
     )
-    return f"{webhook['at']} {webhook['parameters'].get('type')} to {webhook['url']}: {attempts or 'no attempt yet'}"
+    kind = webhook["body"][0]["type"] if webhook.get("body") else webhook["parameters"].get("type")
+    return f"{webhook['at']} {kind} to {webhook['url']}: {attempts or 'no attempt yet'}"

@@ -92,7 +92,8 @@ async fn check_contents(
     }
     check_master_key(report, options.storage.present_master_keys(), &mut db).await?;
     network::check_credentials(report, &db.all_credentials().await?, now);
-    network::check_webhooks(report, &db.all_webhooks().await?, options, arguments.online).await;
+    let (webhooks, accounts) = (db.all_webhooks().await?, db.accounts().await?);
+    network::check_webhooks(report, &webhooks, &accounts, options, arguments.online).await;
     outlets::check_stored(report, options, &db.all_outlets().await?);
     outlets::check_messaging_configurations(report, &db.messaging_configurations_without_outlet().await?);
     check_late_deliveries(report, &mut db, now).await?;

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use domain::credentials::Credential;
 use domain::webhooks::Status;
-use domain::{Timestamp, Webhook};
+use domain::{Account, CallbackUrl, Timestamp, Webhook};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
-use url::Url;
 use webhook_client::Guard;
 
 use super::{EXPIRY_WARNING_DAYS, Report};
@@ -119,18 +118,22 @@ pub(super) fn check_credentials(report: &mut Report, credentials: &[Credential],
     }
 }
 
-/// Resolves each host of the enabled webhooks once, and checks that at least one of its addresses is permitted. With
+/// Resolves each host of the enabled webhooks and of the accounts' URLs once, and checks that at least one of its addresses is permitted. With
 /// `online`, also connects to the host. Checks at most [`MAX_CHECKED_HOSTS`] hosts.
 pub(super) async fn check_webhooks(
     report: &mut Report,
     webhooks: &[Webhook],
+    accounts: &[Account],
     options: &ServeOptions,
     online: bool,
 ) {
     let subject = "webhook host";
     let guard = Guard::new(options.deliveries.webhook_allow_network.clone());
     let enabled = webhooks.iter().filter(|webhook| webhook.status == Status::Enabled);
-    let urls = enabled.filter_map(|webhook| Url::parse(webhook.url.as_str()).ok());
+    let of_accounts = accounts.iter().flat_map(|account| {
+        [&account.debugger_webhook, &account.verification_events_url].into_iter().flatten()
+    });
+    let urls = enabled.map(|webhook| &webhook.url).chain(of_accounts).map(CallbackUrl::url);
     let mut hosts: Vec<(String, u16)> = urls
         .filter_map(|url| {
             Some((url.host_str()?.trim_matches(['[', ']']).to_owned(), url.port_or_known_default()?))

@@ -8,7 +8,8 @@ import java.util.stream.Collectors;
 public record Webhook(Map<String, Object> json) {
     /** Returns the type, for example {@code challenge.approved}. */
     public String type() {
-        return parameters().get("type");
+        List<Values> events = events();
+        return events.isEmpty() ? parameters().get("type") : events.get(0).text("type");
     }
 
     public String challengeSid() {
@@ -41,6 +42,11 @@ public record Webhook(Map<String, Object> json) {
     /** Returns whether the receiver has accepted the webhook. */
     public boolean isDelivered() {
         return attempts().stream().anyMatch(attempt -> attempt.ending().equals("delivered"));
+    }
+
+    /** Returns the CloudEvents of a verification event's body; none for other webhooks. */
+    private List<Values> events() {
+        return values().objects("body");
     }
 
     private Values values() {
