@@ -71,6 +71,21 @@ impl Read {
         let (sql, values) = select_open(service_sid, target, "");
         self.fetch_optional(sql, values, parse_verification).await
     }
+
+    /// Returns the stored state of a verification, which may be closed. Returns `None` if it does not exist.
+    ///
+    /// # Errors
+    /// Returns an error if the database operation fails.
+    pub async fn verification_status(
+        &mut self,
+        service_sid: ServiceSid,
+        sid: VerificationSid,
+    ) -> Result<Option<Status>, Error> {
+        let sql = "SELECT status FROM verifications WHERE service_sid = $1 AND sid = $2";
+        let status = self.fetch_optional(sql, bind![service_sid, sid], |row| row.text("status")).await?;
+        let parse = |word: String| Status::from_stored(&word).ok_or_else(|| Error::Corrupt("status".into()));
+        status.map(parse).transpose()
+    }
 }
 
 impl Write {

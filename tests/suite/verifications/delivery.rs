@@ -5,6 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{Gateway, NUMBER};
+use crate::deletion;
 use crate::operation::value_of;
 use crate::world::{WAIT_TIMEOUT, World, assert_error, created, on_every_database};
 
@@ -40,6 +41,33 @@ on_every_database! {
         let data = &attempt["channel_data"];
         assert_eq!((&data["message_status"], &data["country"]), (&json!("failed"), &json!("AT")), "{attempt}");
         assert_eq!(gateway.receiver.calls().len(), 1);
+    }
+}
+
+on_every_database! {
+    async fn message_whose_code_expired_has_failed_even_if_the_verification_is_closed(world: World) {
+        if deletion::sql(&world, "SELECT 1").is_none() {
+            return;
+        }
+        let unavailable = || Answer::of("503 Service Unavailable", "", "");
+        let gateway = Gateway::answering(world, (0..100).map(|_| unavailable())).await;
+        let first = created(&gateway.send(&[]).await);
+        gateway.message(1).await;
+        deletion::sql(&gateway.world, "UPDATE verifications SET expires_at = created_at");
+        // The next message to the recipient closes the verification.
+        let second = created(&gateway.send(&[]).await);
+        assert_ne!(first["sid"], second["sid"]);
+        let backend = gateway.world.backend();
+        let raised = async || {
+            let alerts = backend.get("/v1/Alerts", &[]).await.json();
+            alerts["alerts"].as_array().unwrap().iter().find(|alert| alert["resource_sid"] == first["sid"]).cloned()
+        };
+        let alert = wait_until("an alert is raised", WAIT_TIMEOUT, raised).await;
+        assert_eq!(alert["error_code"], "30008");
+        assert_eq!(alert["alert_text"], "the code expired before the message was sent");
+        let attempt = first["send_code_attempts"][0]["attempt_sid"].as_str().unwrap();
+        let attempt = backend.get(&format!("/v2/Attempts/{attempt}"), &[]).await.json();
+        assert_eq!(attempt["channel_data"]["message_status"], "failed", "{attempt}");
     }
 }
 

@@ -69,8 +69,9 @@ impl Senders {
         work: &MessageWork,
         mut now: Timestamp,
     ) -> Result<AttemptResult, Error> {
-        let closed = || AttemptResult::skipped("the verification is closed");
-        let Some(mut context) = MessageContext::read(app, delivery, work).await? else { return Ok(closed()) };
+        let Some(mut context) = MessageContext::read(app, delivery, work).await? else {
+            return result_of_closed(app, delivery, work, now).await;
+        };
         // A message that is not sent must not wait for a turn, because later ones would wait behind it.
         if let Some(result) = context.result_without_sending(app, delivery, work, now) {
             return Ok(result);
@@ -79,8 +80,11 @@ impl Senders {
         {
             self.pacing.turn(outlet.sid, rate).await;
             // Meanwhile the verification may have ended, and the outlet may have got other settings.
-            let Some(current) = MessageContext::read(app, delivery, work).await? else { return Ok(closed()) };
-            (context, now) = (current, app.now());
+            now = app.now();
+            let Some(current) = MessageContext::read(app, delivery, work).await? else {
+                return result_of_closed(app, delivery, work, now).await;
+            };
+            context = current;
             if let Some(result) = context.result_without_sending(app, delivery, work, now) {
                 return Ok(result);
             }
@@ -92,12 +96,12 @@ impl Senders {
             Err(problem) => {
                 let outcome =
                     Outcome::Refused { code: problem.code().number(), reason: problem.message().to_owned() };
-                return Ok(context.result(app, delivery, work, outcome, now));
+                return Ok(result(app, delivery, work, context.attempt.channel, outcome, now));
             }
         };
         let message = context.message(app, code, composed, now);
         let outcome = self.send_through(app, delivery, work, &context, &message, now).await?;
-        Ok(context.result(app, delivery, work, outcome, now))
+        Ok(result(app, delivery, work, context.attempt.channel, outcome, now))
     }
 
     /// Sends the message through its outlet, and returns the outcome. If the outlet no longer exists, nothing is sent
@@ -178,19 +182,16 @@ impl MessageContext {
         work: &MessageWork,
         now: Timestamp,
     ) -> Option<AttemptResult> {
+        if self.attempt.progress.is_some_and(DeliveryProgress::is_delivered) {
+            return Some(AttemptResult::skipped("the outlet has reported that the message arrived"));
+        }
         match self.verification.status(now) {
-            Status::Pending => {}
-            Status::Expired => {
-                let reason = "the code expired before the message was sent".to_owned();
-                let outcome = Outcome::Refused { code: failure_code(self.attempt.channel), reason };
-                return Some(self.result(app, delivery, work, outcome, now));
-            }
+            Status::Pending => None,
+            Status::Expired => Some(expired(app, delivery, work, self.attempt.channel, now)),
             Status::Approved | Status::Canceled | Status::MaxAttemptsReached => {
-                return Some(AttemptResult::skipped("the verification is no longer pending"));
+                Some(AttemptResult::skipped("the verification is no longer pending"))
             }
         }
-        let has_arrived = self.attempt.progress.is_some_and(DeliveryProgress::is_delivered);
-        has_arrived.then(|| AttemptResult::skipped("the outlet has reported that the message arrived"))
     }
 
     /// Returns the locale in which the text was written first.
@@ -261,57 +262,93 @@ impl MessageContext {
         });
         Outcome::Accepted { provider_id: Some("captured by test mode".to_owned()) }
     }
+}
 
-    /// Converts the outlet's outcome to the result of the attempt, with an alert if the message failed.
-    fn result(
-        &self,
-        app: &App,
-        delivery: &Delivery,
-        work: &MessageWork,
-        outcome: Outcome,
-        now: Timestamp,
-    ) -> AttemptResult {
-        let (ending, code, reason) = match outcome {
-            Outcome::Accepted { provider_id } => {
-                return AttemptResult { detail: provider_id, ..AttemptResult::new(Ending::Delivered) };
-            }
-            Outcome::Retry { after, code, reason } => {
-                let seconds = after.map(|wait| i64::try_from(wait.as_secs()).unwrap_or(i64::MAX));
-                (Ending::RetryAfter { seconds }, code, reason)
-            }
-            Outcome::Refused { code, reason } => (Ending::Failed, code, reason),
-        };
-        AttemptResult {
-            error_code: Some(code),
-            alert: Some(self.alert(app, delivery, work, code, &reason, now)),
-            detail: Some(reason),
-            ..AttemptResult::new(ending)
+/// Returns the result for a message whose verification was closed or deleted before the message was sent. It failed if
+/// the verification expired, as if this had been noticed here.
+async fn result_of_closed(
+    app: &App,
+    delivery: &Delivery,
+    work: &MessageWork,
+    now: Timestamp,
+) -> Result<AttemptResult, Error> {
+    let (account_sid, ids) = (delivery.account_sid, work.clone());
+    let (status, attempt) = app
+        .store
+        .read(async move |db: &mut Read| {
+            let status = db.verification_status(ids.service_sid, ids.verification_sid).await?;
+            Ok::<_, Error>((status, db.attempt(account_sid, ids.attempt_sid).await?))
+        })
+        .await?;
+    let has_arrived = |attempt: &Attempt| attempt.progress.is_some_and(DeliveryProgress::is_delivered);
+    Ok(match (status, attempt) {
+        (Some(Status::Expired), Some(attempt)) if !has_arrived(&attempt) => {
+            expired(app, delivery, work, attempt.channel, now)
         }
+        _ => AttemptResult::skipped("the verification is closed"),
+    })
+}
+
+/// Returns the result for a message that was not sent while its code was valid.
+fn expired(
+    app: &App,
+    delivery: &Delivery,
+    work: &MessageWork,
+    channel: Channel,
+    now: Timestamp,
+) -> AttemptResult {
+    let reason = "the code expired before the message was sent".to_owned();
+    let outcome = Outcome::Refused { code: failure_code(channel), reason };
+    result(app, delivery, work, channel, outcome, now)
+}
+
+/// Converts the outlet's outcome to the result of the attempt, with an alert if the message failed.
+fn result(
+    app: &App,
+    delivery: &Delivery,
+    work: &MessageWork,
+    channel: Channel,
+    outcome: Outcome,
+    now: Timestamp,
+) -> AttemptResult {
+    let (ending, code, reason) = match outcome {
+        Outcome::Accepted { provider_id } => {
+            return AttemptResult { detail: provider_id, ..AttemptResult::new(Ending::Delivered) };
+        }
+        Outcome::Retry { after, code, reason } => {
+            let seconds = after.map(|wait| i64::try_from(wait.as_secs()).unwrap_or(i64::MAX));
+            (Ending::RetryAfter { seconds }, code, reason)
+        }
+        Outcome::Refused { code, reason } => (Ending::Failed, code, reason),
+    };
+    AttemptResult {
+        error_code: Some(code),
+        alert: Some(alert(app, delivery, work, channel, code, &reason, now)),
+        detail: Some(reason),
+        ..AttemptResult::new(ending)
     }
+}
 
-    /// Builds the alert about a message that was not sent, with the reason that its outlet gave.
-    fn alert(
-        &self,
-        app: &App,
-        delivery: &Delivery,
-        work: &MessageWork,
-        code: u32,
-        reason: &str,
-        now: Timestamp,
-    ) -> Alert {
-        let subject = AlertSubject {
-            service_sid: Some(self.service.sid),
-            resource_sid: self.verification.sid.to_string(),
-        };
-        Alert {
-            more_info: json!({
-                "description": reason,
-                "channel": self.attempt.channel.as_str(),
-                "outlet": work.outlet,
-                "attemptSid": self.attempt.sid,
-                "deliverySid": prefixed_id("DA", delivery.id),
-            }),
-            ..new_alert(app, delivery, subject, code, reason.to_owned(), now)
-        }
+/// Builds the alert about a message that was not sent, with the reason that its outlet gave.
+fn alert(
+    app: &App,
+    delivery: &Delivery,
+    work: &MessageWork,
+    channel: Channel,
+    code: u32,
+    reason: &str,
+    now: Timestamp,
+) -> Alert {
+    let subject =
+        AlertSubject { service_sid: Some(work.service_sid), resource_sid: work.verification_sid.to_string() };
+    Alert {
+        more_info: json!({
+            "description": reason,
+            "channel": channel.as_str(),
+            "outlet": work.outlet,
+            "attemptSid": work.attempt_sid,
+            "deliverySid": prefixed_id("DA", delivery.id),
+        }),
+        ..new_alert(app, delivery, subject, code, reason.to_owned(), now)
     }
 }

@@ -14,8 +14,8 @@
 //! destination does not delay the others.
 //!
 //! **Sending.** `senders` makes one attempt, with no open transaction: through `webhook` for webhooks, verification
-//! events and debugger webhooks, through `push` for APNs and FCM, and through `message` for one-time codes. The result is an
-//! `AttemptResult`.
+//! events and debugger webhooks, through `push` for APNs and FCM, and through `message` for one-time codes. The result
+//! is an `AttemptResult`.
 //!
 //! **Recording.** The recorder (`recorder`) stores finished attempts in batches. In the same transaction, it marks each
 //! delivery as finished or schedules a retry, as [`domain::deliveries::Schedule`] decides.

@@ -227,6 +227,7 @@ async fn list_messages(db: &mut Read, rows: Rows) -> Result<(), Error> {
     for target in targets(verification) {
         assert!(db.open_verification(verification.service_sid, &target).await?.is_some());
     }
+    db.verification_status(verification.service_sid, verification.sid).await?;
     db.attempts_of_verification(verification.sid).await?;
     let any = AttemptFilter::default;
     let (from, to) = (Some(NOW), Some(MAX_TIME));

@@ -56,6 +56,9 @@ async fn changed_verification_is_read_back_unchanged(store: Store) {
             (&Recipient::from_stored("+4366412345678".to_owned()), verification.channel)
         );
         assert_eq!(found.stored_status, verification.stored_status);
+        let status = read!(store, |db| db.verification_status(plain.service_sid, plain.sid)).unwrap();
+        assert_eq!(status, Some(verification.stored_status));
+        assert_eq!(read!(store, |db| db.verification_status(sid(), plain.sid)).unwrap(), None);
         let code =
             |verification: &Verification| verification.code.as_ref().map(|code| code.as_bytes().to_vec());
         assert_eq!((code(&found), found.is_custom), (code(verification), verification.is_custom));
