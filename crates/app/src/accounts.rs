@@ -200,15 +200,15 @@ impl App {
             .write(async move |tx: &mut Write| {
                 let mut changed = Vec::new();
                 if let Some(url) = changes.debugger_webhook.value() {
-                    tx.set_debugger_webhook(sid, url, now)
-                        .await?
-                        .then_some(())
-                        .ok_or_else(Error::not_found)?;
+                    if !tx.set_debugger_webhook(sid, url, now).await? {
+                        return Err(Error::not_found());
+                    }
                     changed.push("debugger_webhook");
                 }
                 if let Some(url) = changes.verification_events_url.value() {
-                    let found = tx.set_verification_events_url(sid, url, now).await?;
-                    found.then_some(()).ok_or_else(Error::not_found)?;
+                    if !tx.set_verification_events_url(sid, url, now).await? {
+                        return Err(Error::not_found());
+                    }
                     changed.push("verification_events_url");
                 }
                 if changed.is_empty() {

@@ -5,6 +5,7 @@ use domain::limits::{LimitOverride, ServiceLimits};
 use domain::services::{Push, Settings};
 use domain::{AccountSid, Page, PageRequest, Problem, Service, ServiceSid};
 use store::{Read, Write};
+use tracing::warn;
 
 use crate::App;
 use crate::audit::Origin;
@@ -34,6 +35,7 @@ impl App {
                 audit.record(tx, Change::new(AuditAction::ServiceCreated, account_sid, sid)).await
             })
             .await?;
+        warn_of_short_codes(&service);
         Ok(service)
     }
 
@@ -70,7 +72,8 @@ impl App {
     ) -> Result<Service, Error> {
         let now = self.clock.now();
         let audit = self.audit(origin, now);
-        self.store
+        let (service, has_other_code_length) = self
+            .store
             .write(async move |tx: &mut Write| {
                 let mut service = tx.lock_service(account_sid, sid).await?.ok_or_else(Error::not_found)?;
                 let credentials = |push: &Push| (push.apn_credential_sid, push.fcm_credential_sid);
@@ -86,9 +89,14 @@ impl App {
                 }
                 let change = Change::new(AuditAction::ServiceUpdated, account_sid, sid);
                 audit.record(tx, change.detail("changed", service.settings.changed_fields(&before))).await?;
-                Ok(service)
+                let has_other_code_length = service.settings.code_length != before.code_length;
+                Ok::<_, Error>((service, has_other_code_length))
             })
-            .await
+            .await?;
+        if has_other_code_length {
+            warn_of_short_codes(&service);
+        }
+        Ok(service)
     }
 
     /// Overrides the server's limits on challenges per factor for one service, and returns the updated service:
@@ -138,5 +146,17 @@ impl App {
         self.deleted.notify_one();
         self.touch_any();
         Ok(())
+    }
+}
+
+/// Number of digits below which a one-time code is easy to guess.
+const SHORT_CODE_DIGITS: i64 = 6;
+
+/// Logs a warning if the one-time codes of a service are easy to guess. With five checks every ten minutes, which the
+/// server permits, a code of four digits is found on 7 of 100 days, and one of six digits on 7 of 10,000.
+fn warn_of_short_codes(service: &Service) {
+    let digits = service.settings.code_length.get();
+    if digits < SHORT_CODE_DIGITS {
+        warn!(service = %service.sid, digits, "one-time codes of this service are easy to guess; set CodeLength to 6 or more");
     }
 }

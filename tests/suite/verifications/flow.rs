@@ -1,9 +1,10 @@
 //! What becomes of a verification.
 
+use harness::wait_until;
 use serde_json::{Value, json};
 
 use super::{Gateway, NUMBER, wrong};
-use crate::world::{World, assert_error, created, on_every_database};
+use crate::world::{WAIT_TIMEOUT, World, assert_error, created, on_every_database};
 
 on_every_database! {
     async fn right_code_approves_a_verification(world: World) {
@@ -272,4 +273,31 @@ on_every_database! {
             assert_eq!(found["sid"], verification["sid"], "{address}");
         }
     }
+}
+
+#[tokio::test]
+async fn service_with_short_codes_gets_a_warning_in_the_log() {
+    let world = World::ephemeral();
+    let backend = world.backend();
+    let create = async |more: &[(&str, &str)]| {
+        let form = [&[("FriendlyName", "Owl Bank")], more].concat();
+        created(&backend.post("/v2/Services", &form).await)["sid"].as_str().unwrap().to_owned()
+    };
+    let first = create(&[("CodeLength", "4")]).await;
+    for length in ["4", "6", "5", "10"] {
+        let path = format!("/v2/Services/{first}");
+        assert_eq!(backend.post(&path, &[("CodeLength", length)]).await.status, 200);
+    }
+    create(&[]).await;
+    let last = create(&[("CodeLength", "4")]).await;
+    let warnings = async || {
+        let log = world.server.log();
+        let lines: Vec<_> =
+            log.lines().filter(|line| line.contains("are easy to guess")).map(str::to_owned).collect();
+        lines.last().is_some_and(|line| line.contains(&last)).then_some(lines)
+    };
+    let warnings = wait_until("the last service is warned of", WAIT_TIMEOUT, warnings).await;
+    // The first service when it was created, and when it got five digits.
+    assert_eq!(warnings.len(), 3, "{warnings:?}");
+    assert!(warnings[..2].iter().all(|line| line.contains(&first)), "{warnings:?}");
 }
