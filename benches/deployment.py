@@ -137,7 +137,8 @@ class Postgres:
         create = [folder / "initdb", "-D", data, "-U", "countersign", "-A", "trust", "--no-sync"]
         subprocess.run(create, check=True, **options)
         listen = ["-p", str(self.port), "-k", self.folder, "-c", "listen_addresses=127.0.0.1"]
-        self.process = subprocess.Popen([folder / "postgres", "-D", data, *listen], **options | {"stderr": log or subprocess.DEVNULL})
+        logged = options | {"stderr": log or subprocess.DEVNULL}
+        self.process = subprocess.Popen([folder / "postgres", "-D", data, *listen], **logged)
         self.databases = 0
         self.createdb = [folder / "createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "countersign"]
         self.options = options

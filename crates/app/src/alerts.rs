@@ -1,4 +1,4 @@
-//! Use cases of alerts: fetch and list.
+//! Use cases of alerts: fetch one alert, and list the alerts of an account.
 
 use domain::alerts::Alert;
 use domain::{AccountSid, AlertSid, Page, PageRequest};

@@ -149,7 +149,7 @@ impl App {
     }
 }
 
-/// Number of digits below which a one-time code is easy to guess.
+/// Minimum number of digits of a one-time code that is not easy to guess.
 const SHORT_CODE_DIGITS: i64 = 6;
 
 /// Logs a warning if the one-time codes of a service are easy to guess. With five checks every ten minutes, which the

@@ -72,7 +72,8 @@ impl Read {
         self.fetch_optional(sql, values, parse_verification).await
     }
 
-    /// Returns the stored state of a verification, which may be closed. Returns `None` if it does not exist.
+    /// Returns the state of an open or closed verification, as it is stored. Returns `None` if the verification does not
+    /// exist.
     ///
     /// # Errors
     /// Returns an error if the database operation fails.

@@ -42,7 +42,7 @@ impl Events {
         assert_eq!(self.gateway.world.backend().post(&path, &form).await.status, 200);
     }
 
-    /// Waits for the event number `count`, checks its signature, and returns it.
+    /// Waits until `count` events have arrived, checks the signature of the last one, and returns that event.
     async fn event(&self, count: usize) -> Value {
         let call = &calls(&self.receiver, count).await[count - 1];
         let body = String::from_utf8(call.bytes()).unwrap();
@@ -55,7 +55,7 @@ impl Events {
         events[0].clone()
     }
 
-    /// Waits for the event number `count`, and returns its type without the prefix that all types have.
+    /// Like [`event`](Self::event), but returns only the event's type, without the prefix that all types have.
     async fn event_type(&self, count: usize) -> String {
         let event = self.event(count).await;
         let name = event["type"].as_str().unwrap();

@@ -264,8 +264,8 @@ impl MessageContext {
     }
 }
 
-/// Returns the result for a message whose verification was closed or deleted before the message was sent. It failed if
-/// the verification expired, as if this had been noticed here.
+/// Returns the result for a message whose verification was closed or deleted before the message was sent. If the
+/// verification was closed because it expired, the message has failed; otherwise it is no longer needed.
 async fn result_of_closed(
     app: &App,
     delivery: &Delivery,
@@ -289,7 +289,7 @@ async fn result_of_closed(
     })
 }
 
-/// Returns the result for a message that was not sent while its code was valid.
+/// Returns the result for a message whose code expired before the message was sent.
 fn expired(
     app: &App,
     delivery: &Delivery,

@@ -237,8 +237,8 @@ fn without_personal_data(parameters: &[(String, String)]) -> Vec<(String, String
     parameters.iter().filter(keep).cloned().collect()
 }
 
-/// Converts a response to the form that an alert stores: truncated, and without cookies. Of a response to an event about
-/// a verification, only the status is stored: receivers that refuse a JSON body tend to repeat it, with the recipient.
+/// Converts a response to the form that an alert stores: truncated, and without cookies. If the request had a JSON body,
+/// only the status is stored, because a receiver that refuses the body may quote it, including the recipient.
 fn response_for_alert(response: &Response, content: Content<'_>) -> FailedResponse {
     if let Content::Json(_) = content {
         return FailedResponse { status: response.status, headers: Vec::new(), body: String::new() };

@@ -1,7 +1,7 @@
 //! Events about verifications: CloudEvents with the content that the managed service's Event Streams give them
 //! (docs/protocol/verifications.md, section 9). The content of an event is fixed when the event happens.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::entropy::Entropy;
 use crate::time::Timestamp;
@@ -28,13 +28,10 @@ pub struct VerificationEvent<'e> {
 impl VerificationEvent<'_> {
     /// Returns the body of a request: a JSON array that contains the event. Members that do not apply are absent.
     pub fn to_body(&self, entropy: &dyn Entropy) -> String {
-        let verification = self.verification;
-        let (account_sid, service_sid) = (verification.account_sid, verification.service_sid);
-        let status = verification.stored_status;
+        let Verification { sid, account_sid, service_sid, stored_status, .. } = self.verification;
         let mut id = [0; 32];
         entropy.fill(&mut id);
-        let name = status.as_str().replace('_', "-");
-        let sid = verification.sid;
+        let name = stored_status.as_str().replace('_', "-");
         json!([{
             "specversion": "1.0",
             "type": format!("com.twilio.accountsecurity.verify.verification.{name}"),
@@ -56,28 +53,23 @@ impl VerificationEvent<'_> {
         let verified_at = verification.closed_at.filter(|_| is_approved);
         // A custom code has no length here, because the caller knows it.
         let code_length = last.filter(|_| !verification.is_custom).map(|attempt| attempt.code_length);
-        let mut data = Map::new();
-        let mut set = |name: &str, value: Option<Value>| {
-            if let Some(value) = value {
-                data.insert(name.to_owned(), value);
-            }
-        };
-        set("account_sid", Some(json!(verification.account_sid)));
-        set("service_sid", Some(json!(verification.service_sid)));
-        set("verification_sid", Some(json!(verification.sid)));
-        set("friendly_name", Some(json!(self.service_name)));
-        set("custom_code_enabled", Some(json!(verification.is_custom)));
-        set("custom_friendly_name", custom_name.map(|name| json!(name.as_str())));
-        set("created_at", Some(json!(verification.created_at.to_precise_text())));
-        set("verified_at", verified_at.map(|at| json!(at.to_precise_text())));
-        set("to", Some(json!(verification.to.as_str())));
-        set("verification_status", Some(json!(verification.stored_status.as_str().to_uppercase())));
-        set("country", last.and_then(|attempt| attempt.country).map(|country| json!(country.as_str())));
-        set("code_length", code_length.map(|length| json!(length)));
-        set("send_code_attempts", Some(list(self.attempts.iter().map(attempt_json).collect())));
-        set("check_attempts", Some(list(self.checks())));
-        set("expired_at", Some(json!(verification.expires_at.to_precise_text())));
-        Value::Object(data)
+        without_nulls(json!({
+            "account_sid": verification.account_sid,
+            "service_sid": verification.service_sid,
+            "verification_sid": verification.sid,
+            "friendly_name": self.service_name,
+            "custom_code_enabled": verification.is_custom,
+            "custom_friendly_name": custom_name,
+            "created_at": verification.created_at.to_precise_text(),
+            "verified_at": verified_at.map(Timestamp::to_precise_text),
+            "to": verification.to.as_str(),
+            "verification_status": verification.stored_status.as_str().to_uppercase(),
+            "country": last.and_then(|attempt| attempt.country).map(|country| country.to_string()),
+            "code_length": code_length,
+            "send_code_attempts": list(self.attempts.iter().map(attempt_json).collect()),
+            "check_attempts": list(self.checks()),
+            "expired_at": verification.expires_at.to_precise_text(),
+        }))
     }
 
     /// Returns the checks of the verification, oldest first.
@@ -88,7 +80,7 @@ impl VerificationEvent<'_> {
     }
 }
 
-/// Returns the number of items with the items themselves, which are absent if there are none.
+/// Returns the number of items together with the items, which are absent if there are none.
 fn list(items: Vec<Value>) -> Value {
     match items.len() {
         0 => json!({ "count": 0 }),
@@ -97,24 +89,23 @@ fn list(items: Vec<Value>) -> Value {
 }
 
 fn attempt_json(attempt: &Attempt) -> Value {
-    let mut json = json!({
+    without_nulls(json!({
         "time": attempt.created_at.to_precise_text(),
         "channel": attempt.channel.as_str().to_uppercase(),
         "attempt_sid": attempt.sid,
-    });
-    if let Some(progress) = attempt.progress {
-        json["delivery_status"] = json!(delivery_status(progress));
+        "delivery_status": attempt.progress.map(delivery_status),
+        "error_code": attempt.error_code.map(|code| code.to_string()),
+        "locale": attempt.locale,
+        "tags": attempt.tags,
+    }))
+}
+
+/// Removes the members of an object that are null.
+fn without_nulls(mut object: Value) -> Value {
+    if let Some(members) = object.as_object_mut() {
+        members.retain(|_, value| !value.is_null());
     }
-    if let Some(code) = attempt.error_code {
-        json["error_code"] = json!(code.to_string());
-    }
-    if let Some(locale) = &attempt.locale {
-        json["locale"] = json!(locale);
-    }
-    if let Some(tags) = &attempt.tags {
-        json["tags"] = json!(tags);
-    }
-    json
+    object
 }
 
 /// Returns the word for the progress of a message in events, which have fewer words than the API.
@@ -132,7 +123,7 @@ const fn delivery_status(progress: DeliveryProgress) -> &'static str {
 mod tests {
     use super::*;
     use crate::parameter::Parameter as _;
-    use crate::recipients::{Channel, Country, Recipient};
+    use crate::recipients::{Channel, Country};
     use crate::text::Text;
     use crate::verifications::{MessageOptions, Tags};
 
@@ -146,23 +137,12 @@ mod tests {
         }
     }
 
+    /// Returns a pending verification whose times have microseconds.
     fn verification() -> Verification {
         Verification {
-            sid: "VE019b76daa8007b6f0d0a5c3e91d2f4a8".parse().unwrap(),
-            account_sid: "AC019b76daa8007b6f0d0a5c3e91d2f4a8".parse().unwrap(),
-            service_sid: "VA019b76daa8007b6f0d0a5c3e91d2f4a8".parse().unwrap(),
-            to: Recipient::from_parameter("+4366412345678").unwrap(),
-            channel: Channel::Sms,
-            stored_status: Status::Pending,
-            code: None,
-            is_custom: false,
-            payment: None,
-            sends: 1,
-            wrong_checks: Vec::new(),
             expires_at: NOW.plus_seconds(600),
-            closed_at: None,
             created_at: NOW,
-            updated_at: NOW,
+            ..crate::verifications::tests::verification()
         }
     }
 

@@ -260,7 +260,8 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
 
-    fn verification() -> Verification {
+    /// Returns a pending verification that was created at [`NOW`] and is valid for ten minutes.
+    pub(super) fn verification() -> Verification {
         Verification {
             sid: "VE019b76daa8007b6f0d0a5c3e91d2f4a8".parse().unwrap(),
             account_sid: "AC019b76daa8007b6f0d0a5c3e91d2f4a8".parse().unwrap(),

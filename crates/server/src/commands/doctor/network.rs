@@ -118,7 +118,7 @@ pub(super) fn check_credentials(report: &mut Report, credentials: &[Credential],
     }
 }
 
-/// Resolves each host of the enabled webhooks and of the accounts' URLs once, and checks that at least one of its
+/// Resolves each host to which webhooks, alerts and verification events are sent, and checks that at least one of its
 /// addresses is permitted. With `online`, also connects to the host. Checks at most [`MAX_CHECKED_HOSTS`] hosts.
 pub(super) async fn check_webhooks(
     report: &mut Report,
