@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use app::SystemClock;
 use device::{Answer as Word, Enrollment, NewFactor, Phone, Platform, Style};
-use domain::{Clock, Timestamp};
+use domain::Clock;
 use harness::stand_in::google::{self, error};
 use harness::stand_in::pki::{Key, PushCertificate};
 use harness::stand_in::{Answer, Apple, Authority, Google, Reply};
@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::webhooks::attempts;
-use crate::world::{WAIT_TIMEOUT, World, assert_error, created, entity, on_every_database};
+use crate::world::{WAIT_TIMEOUT, World, assert_error, created, entity, instant, on_every_database};
 
 pub(crate) const TEAM: &str = "TEAM123456";
 pub(crate) const KEY_ID: &str = "ABC123DEFG";
@@ -206,7 +206,7 @@ fn sid(resource: &Value) -> String {
 }
 
 fn seconds(date: &Value) -> i64 {
-    domain::Parameter::from_parameter(date.as_str().unwrap()).map(|at: Timestamp| at.seconds()).unwrap()
+    instant(date).seconds()
 }
 
 /// Returns the push's time to live at Google, after checking that it is `whole` seconds or slightly less (on

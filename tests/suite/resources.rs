@@ -9,7 +9,7 @@ use harness::{Reply, wait_until};
 use serde_json::{Value, json};
 
 use crate::transport::{RawConnection, authorization};
-use crate::world::{World, assert_error, created, entity, on_every_database};
+use crate::world::{World, assert_error, created, entity, instant, on_every_database};
 
 /// Checks that `value` is a date that both SDKs can parse, such as `2026-01-01T00:00:00Z`.
 #[track_caller]
@@ -567,10 +567,6 @@ async fn challenge_expires_after_five_minutes_by_default() {
     let world = World::ephemeral();
     let service = world.service().await;
     let (_, enrollment) = world.enrolled(Style::Ios, &service, "user-0001").await;
-    let instant = |value: &Value| {
-        let text = value.as_str().unwrap();
-        <domain::Timestamp as domain::Parameter>::from_parameter(text).unwrap()
-    };
     let challenge = world.challenge(&enrollment, &[]).await;
     let expected = instant(&challenge["date_created"]).plus_seconds(300);
     assert_eq!(instant(&challenge["expiration_date"]), expected);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use app::SystemClock;
 use device::{Enrollment, NewFactor, Phone, Platform, SigningKey, Style};
-use domain::{Clock as _, Secret};
+use domain::{Clock as _, Parameter as _, Secret, Timestamp};
 use harness::{Auth, Database, Http, Reply, Server, Storage};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -300,6 +300,11 @@ pub(crate) fn entity(service: &str, identity: &str) -> String {
 pub(crate) fn created(reply: &Reply) -> Value {
     assert_eq!(reply.status, 201, "{reply:?}");
     reply.json()
+}
+
+/// Returns the time of a date in a body.
+pub(crate) fn instant(date: &Value) -> Timestamp {
+    Timestamp::from_parameter(date.as_str().unwrap()).unwrap()
 }
 
 /// Checks that a reply is an error with this status and code, in the format that clients expect.
