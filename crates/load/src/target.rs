@@ -4,13 +4,14 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use authorities::Authorities;
 use device::wire::WireRequest;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue};
 use hyper::{Method, Uri};
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
 use terminal::CliError;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
@@ -162,14 +163,14 @@ fn is_same_machine(stream: &TcpStream) -> io::Result<bool> {
 /// Creates a TLS connector that trusts the machine's certificate authorities. The variable `SSL_CERT_FILE` replaces
 /// them with those in a file.
 fn tls_connector() -> Result<TlsConnector, CliError> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
+    let authorities = Authorities::of_system();
+    if authorities.is_empty() {
         return Err(CliError::new(
             "this machine has no certificate authorities, which https needs; set SSL_CERT_FILE to a PEM file",
         ));
     }
-    let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let mut config =
+        ClientConfig::builder().with_root_certificates(authorities.store()).with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsConnector::from(Arc::new(config)))
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::authorities::Authorities;
+use authorities::Authorities;
+
 use crate::capture;
 use crate::error::Error;
 use crate::http;
@@ -42,7 +43,7 @@ impl OutletClient {
     /// # Errors
     /// Returns an error if the certificate authorities in `settings` are invalid.
     pub fn new(settings: ClientSettings) -> Result<Self, Error> {
-        let authorities = Authorities::load(settings.extra_ca.as_deref())?;
+        let authorities = Authorities::with_extra(settings.extra_ca.as_deref())?;
         Ok(Self {
             http: Transport::new(&authorities, settings.timeout, settings.connect_timeout)?,
             smtp: SmtpClient::new(authorities, settings.timeout, settings.connect_timeout),

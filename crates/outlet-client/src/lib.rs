@@ -16,7 +16,6 @@
 //! The crate stores nothing apart from the files of `capture`, and does not panic on any response. The `Debug` output
 //! of settings contains no secrets, and no [`Outcome`] contains the code, the text or the recipient of a message.
 
-mod authorities;
 mod capture;
 mod client;
 mod codes;

@@ -1,12 +1,15 @@
 //! HTTP for outlets: the client, the parts of a response that matter, and which responses are worth another try.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use authorities::Authorities;
 use reqwest::header::RETRY_AFTER;
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, RequestBuilder, Url};
+use rustls::ClientConfig;
+use rustls::crypto::aws_lc_rs;
 
-use crate::authorities::Authorities;
 use crate::codes;
 use crate::error::Error;
 use crate::message::Outcome;
@@ -42,7 +45,7 @@ impl Transport {
         let client = Client::builder()
             // Ignore proxy variables in the environment: only documented settings apply.
             .no_proxy()
-            .tls_backend_preconfigured(authorities.http_tls()?)
+            .tls_backend_preconfigured(tls(authorities).map_err(|error| Error::Tls(Box::new(error)))?)
             .user_agent(concat!("countersign/", env!("CARGO_PKG_VERSION")))
             .timeout(timeout)
             .connect_timeout(connect_timeout)
@@ -57,6 +60,16 @@ impl Transport {
     pub(crate) fn request(&self, method: Method, url: Url) -> RequestBuilder {
         self.client.request(method, url)
     }
+}
+
+/// Returns the TLS configuration of an HTTP client.
+fn tls(authorities: &Authorities) -> Result<ClientConfig, rustls::Error> {
+    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(authorities.store())
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
 }
 
 /// The response of a gateway.

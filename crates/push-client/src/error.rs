@@ -10,9 +10,9 @@ pub enum Error {
     /// The proxy address is invalid. The error omits the address, which may contain a password.
     #[error("expected the address of an HTTP proxy, such as http://proxy.example:3128")]
     Proxy,
-    /// The additional certificate authorities are not valid PEM certificates.
-    #[error("the additional certificate authorities are not valid PEM certificates")]
-    ExtraCa,
+    /// The additional certificate authorities can't be used.
+    #[error(transparent)]
+    Authorities(#[from] authorities::Error),
     /// The TLS library or the HTTP client rejected the TLS configuration.
     #[error("cannot create the TLS client: {0}")]
     Tls(Box<dyn std::error::Error + Send + Sync>),

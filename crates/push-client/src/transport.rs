@@ -13,13 +13,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use authorities::Authorities;
 use chrono::NaiveDateTime;
 use domain::Timestamp;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, Url};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
@@ -60,22 +60,15 @@ impl Transport {
     /// # Errors
     /// Returns an error if the additional certificate authorities or the proxy are invalid.
     pub(crate) fn new(settings: &Settings) -> Result<Self, Error> {
-        let mut roots = RootCertStore::empty();
-        // Ignore unreadable system certificates, as browsers do.
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if let Some(pem) = &settings.extra_ca {
-            let extra = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
-            let extra = extra.ok().filter(|extra| !extra.is_empty()).ok_or(Error::ExtraCa)?;
-            extra.into_iter().try_for_each(|root| roots.add(root)).map_err(|_| Error::ExtraCa)?;
-        }
+        let authorities = Authorities::with_extra(settings.extra_ca.as_deref())?;
         // A minimal container may have no certificate authorities. The server still works there except for
         // pushes, so this is not an error.
-        if roots.is_empty() {
+        if authorities.is_empty() {
             tracing::warn!("no certificate authorities found; pushes over TLS will fail");
         }
         Ok(Self {
             provider: Arc::new(aws_lc_rs::default_provider()),
-            roots: Arc::new(roots),
+            roots: authorities.store(),
             proxy: settings.proxy.as_ref().map(Proxy::to_reqwest).transpose()?,
             timeout: settings.timeout,
         })

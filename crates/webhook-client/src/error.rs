@@ -4,12 +4,12 @@
 /// Why a [`WebhookClient`](crate::WebhookClient) could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The additional certificate authorities are not PEM, or contain no certificate.
-    #[error("cannot read the additional certificate authorities: {0}")]
-    Authorities(String),
-    /// An additional certificate cannot be used as a certificate authority.
-    #[error("an additional certificate authority is not a valid CA certificate")]
-    Trust(#[source] rustls::Error),
+    /// The additional certificate authorities can't be used.
+    #[error(transparent)]
+    Authorities(#[from] authorities::Error),
+    /// The TLS library rejected the TLS configuration.
+    #[error("cannot create the TLS client: {0}")]
+    Tls(rustls::Error),
     /// The user agent contains characters that are not allowed in an HTTP header.
     #[error("the user agent is not a valid header value")]
     UserAgent,

@@ -3,10 +3,9 @@
 use std::io;
 use std::sync::Arc;
 
+use authorities::Authorities;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig};
 use tokio_rustls::TlsConnector;
 use tracing::warn;
 
@@ -22,13 +21,8 @@ use crate::outcome::Outcome;
 /// # Errors
 /// Returns an error if `extra_ca` is not PEM, or if it contains no certificate or an invalid one.
 pub(crate) fn tls_connector(extra_ca: Option<&[u8]>) -> Result<TlsConnector, Error> {
-    let mut roots = RootCertStore::empty();
-    // Ignore unreadable system certificates, as browsers do.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    for authority in extra_ca.map(authorities).transpose()?.unwrap_or_default() {
-        roots.add(authority).map_err(Error::Trust)?;
-    }
-    if roots.is_empty() {
+    let authorities = Authorities::with_extra(extra_ca)?;
+    if authorities.is_empty() {
         warn!("no certificate authorities found; webhooks over HTTPS will fail");
     }
     // Use the process-wide crypto provider if the program has installed one.
@@ -36,23 +30,11 @@ pub(crate) fn tls_connector(extra_ca: Option<&[u8]>) -> Result<TlsConnector, Err
         CryptoProvider::get_default().map_or_else(|| Arc::new(aws_lc_rs::default_provider()), Arc::clone);
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(Error::Trust)?
-        .with_root_certificates(roots)
+        .map_err(Error::Tls)?
+        .with_root_certificates(authorities.store())
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsConnector::from(Arc::new(config)))
-}
-
-/// Parses one or more certificates in PEM.
-fn authorities(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    match certificates {
-        Ok(certificates) if certificates.is_empty() => {
-            Err(Error::Authorities("no certificate in the PEM text".into()))
-        }
-        Ok(certificates) => Ok(certificates),
-        Err(error) => Err(Error::Authorities(error.to_string())),
-    }
 }
 
 /// Returns the outcome for the error of a failed TLS handshake.

@@ -142,15 +142,15 @@ async fn missing_response_over_tls_times_out_after_the_read_timeout() {
 fn webhook_client_cannot_be_created_with_invalid_settings() {
     let error_of =
         |pem: &[u8]| WebhookClient::new(Settings { extra_ca: Some(pem.to_vec()), ..settings() }).err();
-    assert!(matches!(error_of(b""), Some(Error::Authorities(_))));
-    assert!(matches!(error_of(b"no certificate"), Some(Error::Authorities(_))));
+    assert!(matches!(error_of(b""), Some(Error::Authorities(authorities::Error::NotPem))));
+    assert!(matches!(error_of(b"no certificate"), Some(Error::Authorities(authorities::Error::NotPem))));
     assert!(matches!(
         error_of(b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"),
-        Some(Error::Authorities(_))
+        Some(Error::Authorities(authorities::Error::NotPem))
     ));
     assert!(matches!(
         error_of(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
-        Some(Error::Trust(_))
+        Some(Error::Authorities(authorities::Error::NotAuthority(_)))
     ));
     let agent = Settings { user_agent: "a\nb".into(), ..settings() };
     assert!(matches!(WebhookClient::new(agent), Err(Error::UserAgent)));

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use authorities::Authorities;
 use lettre::transport::smtp::Error as SmtpError;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, CertificateStore, TlsParameters};
@@ -24,7 +25,6 @@ use self::line_stream::LineStream;
 use self::mail::Mail;
 pub(crate) use self::mail::parse_address;
 use self::pool::{Pool, PoolCache};
-use crate::authorities::Authorities;
 use crate::codes;
 use crate::message::{Message, Outcome};
 use crate::redaction::Redactor;

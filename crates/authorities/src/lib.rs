@@ -1,0 +1,106 @@
+//! The certificate authorities that the clients of webhooks, push providers and outlets trust: those of the system, and
+//! additional ones from a file of the operator.
+//!
+//! The system has about a hundred files of them. Each process loads them once, when the first client needs them.
+
+use std::sync::{Arc, LazyLock};
+
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+/// The authorities of the system, without those that can't be used, as in browsers.
+static SYSTEM: LazyLock<Authorities> = LazyLock::new(|| {
+    let mut authorities = Authorities::default();
+    for certificate in rustls_native_certs::load_native_certs().certs {
+        // An unusable one is left out.
+        let _ = authorities.add(certificate);
+    }
+    authorities
+});
+
+/// Why additional certificate authorities can't be used.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Error {
+    /// The text is not PEM, or contains no certificate.
+    #[error("the additional certificate authorities are not valid PEM certificates")]
+    NotPem,
+    /// A certificate can't be used as a certificate authority.
+    #[error("an additional certificate authority is not a valid CA certificate")]
+    NotAuthority(#[source] rustls::Error),
+}
+
+/// A set of certificate authorities. Copies share the certificates.
+#[derive(Clone, Debug)]
+pub struct Authorities {
+    store: Arc<RootCertStore>,
+    certificates: Arc<Vec<CertificateDer<'static>>>,
+}
+
+impl Default for Authorities {
+    /// Returns a set without any.
+    fn default() -> Self {
+        Self { store: Arc::new(RootCertStore::empty()), certificates: Arc::default() }
+    }
+}
+
+impl Authorities {
+    /// Returns the authorities of the system. The environment variables `SSL_CERT_FILE` and `SSL_CERT_DIR` replace
+    /// them. A minimal container may have none.
+    pub fn of_system() -> Self {
+        SYSTEM.clone()
+    }
+
+    /// Returns the authorities of the system and those in `extra`, which is PEM.
+    ///
+    /// # Errors
+    /// Returns an error if `extra` is not PEM with at least one certificate, or if one can't be used.
+    pub fn with_extra(extra: Option<&[u8]>) -> Result<Self, Error> {
+        let mut authorities = Self::of_system();
+        if let Some(pem) = extra {
+            let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+            let certificates = certificates.ok().filter(|found| !found.is_empty()).ok_or(Error::NotPem)?;
+            for certificate in certificates {
+                authorities.add(certificate).map_err(Error::NotAuthority)?;
+            }
+        }
+        Ok(authorities)
+    }
+
+    fn add(&mut self, certificate: CertificateDer<'static>) -> Result<(), rustls::Error> {
+        Arc::make_mut(&mut self.store).add(certificate.clone())?;
+        Arc::make_mut(&mut self.certificates).push(certificate);
+        Ok(())
+    }
+
+    /// Returns whether there are none, so that no peer can be authenticated.
+    pub fn is_empty(&self) -> bool {
+        self.certificates.is_empty()
+    }
+
+    /// Returns the authorities in the form that rustls takes.
+    pub fn store(&self) -> Arc<RootCertStore> {
+        Arc::clone(&self.store)
+    }
+
+    /// Returns the certificates, in DER.
+    pub fn certificates(&self) -> &[CertificateDer<'static>] {
+        &self.certificates
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn additional_authorities_must_be_certificates_in_pem() {
+        for bad in ["", "pem", "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"] {
+            assert_eq!(Authorities::with_extra(Some(bad.as_bytes())).unwrap_err(), Error::NotPem, "{bad}");
+        }
+        let no_certificate = "-----BEGIN CERTIFICATE-----\nMAAA\n-----END CERTIFICATE-----\n";
+        let refused = Authorities::with_extra(Some(no_certificate.as_bytes())).unwrap_err();
+        assert!(matches!(refused, Error::NotAuthority(_)), "{refused:?}");
+        assert!(Authorities::with_extra(None).is_ok());
+    }
+}
