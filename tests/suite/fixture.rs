@@ -324,6 +324,7 @@ impl Fixture {
             }
             "/v1/Credentials/{Sid}" => &[("FriendlyName", "New")],
             "/countersign/v1/DeliveryReports/{Token}" => &[("status", "delivered")],
+            "/countersign/v1/SpokenCodes/{Token}" => &[("Digits", "5")],
             KEYS => return vec![("AccountSid", self.account.clone())],
             _ if resource.contains("/Keys") => &[("FriendlyName", "New")],
             _ => panic!("{pattern} is new: add the form with which it succeeds"),

@@ -48,6 +48,7 @@ mod resource;
 mod routes;
 mod safe_list;
 mod services;
+mod spoken_codes;
 mod state;
 mod streams;
 mod templates;

@@ -20,7 +20,7 @@ use crate::request::authorized;
 use crate::{
     access_tokens, accounts, alerts, api_keys, attempts, audit, challenges, credentials, delivery_reports,
     entities, error, factors, forms, health, messaging_configurations, notifications, openapi, passkeys,
-    rate_limits, safe_list, services, streams, templates, verifications, webhooks,
+    rate_limits, safe_list, services, spoken_codes, streams, templates, verifications, webhooks,
 };
 
 macro_rules! routes {
@@ -57,6 +57,9 @@ routes! {
     "/countersign/v1/DeliveryReports/{Token}" {
         GET delivery_reports::receive, Anyone;
         POST delivery_reports::receive, Anyone;
+    }
+    "/countersign/v1/SpokenCodes/{Token}" {
+        POST spoken_codes::instructions, Anyone;
     }
     "/v2/Services" {
         POST services::create, Backend;

@@ -2,6 +2,7 @@
 //!
 //! The outlet gets a URL with each message. The token in it permits reports about this message, and nothing else.
 
+use crypto::attempt_tokens::AttemptTokenUse;
 use domain::AlertSid;
 use domain::alerts::{Alert, Level};
 use domain::verifications::{Attempt, AttemptReference, DeliveryReport};
@@ -22,7 +23,10 @@ impl App {
     pub(crate) fn report_url(&self, attempt: &Attempt) -> Option<String> {
         let public_url = self.public_url.as_ref()?;
         let reference = AttemptReference { service_sid: attempt.service_sid, attempt_sid: attempt.sid };
-        Some(format!("{public_url}{PATH}/{}", self.hashing.report_token(reference)))
+        Some(format!(
+            "{public_url}{PATH}/{}",
+            self.hashing.attempt_token(AttemptTokenUse::DeliveryReport, reference)
+        ))
     }
 
     /// Returns the attempt that the token of a URL names.
@@ -30,7 +34,8 @@ impl App {
     /// # Errors
     /// Fails with 20404 if this server did not issue the token.
     pub fn reported_attempt(&self, token: &str) -> Result<AttemptReference, Error> {
-        self.hashing.verify_report_token(token).ok_or_else(Error::not_found)
+        let reference = self.hashing.verify_attempt_token(AttemptTokenUse::DeliveryReport, token);
+        reference.ok_or_else(Error::not_found)
     }
 
     /// Records what became of the message of an attempt. Raises an alert if it did not arrive. A report that is

@@ -56,6 +56,7 @@ mod reseal;
 mod round_requests;
 mod safe_list;
 mod services;
+mod spoken_codes;
 pub mod streams;
 pub mod templates;
 pub mod verifications;

@@ -301,6 +301,7 @@ fn test_message(channel: Channel, to: Recipient, attempt_sid: AttemptSid) -> Mes
         validity_seconds: 600,
         from: None,
         send_digits: None,
+        key_press_url: None,
         report_url: None,
         mail: MailOptions::default(),
     }

@@ -9,7 +9,7 @@
 //! | How are access tokens, with which phones enroll, issued, checked and opened? | [`enrollment`] |
 //! | How are secrets encrypted for storage? | [`seal`] |
 //! | How are secrets of API keys hashed and compared? | [`api_keys`] |
-//! | How are the URLs for delivery reports protected? | [`report_tokens`] |
+//! | How are the URLs that outlets get with a message protected? | [`attempt_tokens`] |
 //! | How is it detected that an audit record was changed or removed? | [`audit`] |
 //! | How are secrets compared? | [`constant_time`] |
 //! | How does a software phone sign? | [`signing`] |
@@ -46,6 +46,7 @@
 //! printed.
 
 pub mod api_keys;
+pub mod attempt_tokens;
 pub mod audit;
 mod compact;
 pub mod constant_time;
@@ -57,7 +58,6 @@ pub mod jws;
 mod master_key;
 pub mod passkeys;
 pub mod rate_limits;
-pub mod report_tokens;
 pub mod seal;
 pub mod signatures;
 pub mod signing;

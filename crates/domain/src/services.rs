@@ -36,8 +36,7 @@ impl Listed for Service {
 
 /// The settings of a service that callers can change (docs/protocol/resources.md, section 1).
 ///
-/// `dtmf_input_required` and `tts_name` have no effect. They are stored and returned, so that programs that manage
-/// services read back what they wrote.
+/// `tts_name` has no effect. It is stored and returned, so that programs that manage services read back what they wrote.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// Friendly name of the service.
@@ -50,7 +49,7 @@ pub struct Settings {
     pub psd2_enabled: bool,
     /// Whether to refuse text messages to landlines; has an effect only with `lookup_enabled`.
     pub skip_sms_to_landlines: bool,
-    /// Whether a voice call requires a key press.
+    /// Whether a call says the code only after a key was pressed. Has an effect only with a public URL.
     pub dtmf_input_required: bool,
     /// Name of the text-to-speech service for voice calls.
     pub tts_name: Option<Text<1, 256>>,

@@ -17,7 +17,7 @@ pub struct Message {
     pub text: String,
     /// Subject of a mail.
     pub subject: String,
-    /// Instructions for a call in TwiML, which read the code.
+    /// Instructions for a call in TwiML, which read the code or ask for a key first.
     pub twiml: String,
     /// Code, for outlets whose templates contain it separately.
     pub code: OneTimeCode,
@@ -33,6 +33,8 @@ pub struct Message {
     pub from: Option<String>,
     /// Keys to press after a call is answered.
     pub send_digits: Option<String>,
+    /// URL with which a call continues after a key was pressed, as in `twiml`; `None` if it says the code at once.
+    pub key_press_url: Option<String>,
     /// URL to which the outlet may report what became of the message; `None` if this server has no public URL.
     pub report_url: Option<String>,
     /// Options of a mail.

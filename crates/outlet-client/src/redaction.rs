@@ -1,5 +1,5 @@
 //! What an outcome may repeat of the words of a server. Servers quote what they received, and an outcome ends up in
-//! logs and alerts, so codes, texts, recipients, URLs for reports and secrets are masked.
+//! logs and alerts, so codes, texts, recipients, URLs with tokens and secrets are masked.
 
 use domain::{Recipient, Secret};
 use percent_encoding::utf8_percent_encode;
@@ -30,7 +30,7 @@ impl Redactor {
         if let Some(secret) = secret {
             texts.extend(encodings(secret.expose()));
         }
-        if let Some(url) = &message.report_url {
+        for url in [&message.report_url, &message.key_press_url].into_iter().flatten() {
             // The URL, and the token at its end.
             texts.extend(encodings(url));
             texts.extend(url.rsplit('/').next().map(str::to_owned));

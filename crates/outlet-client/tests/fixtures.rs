@@ -31,6 +31,7 @@ pub(crate) fn text_message() -> Message {
         validity_seconds: 600,
         from: None,
         send_digits: None,
+        key_press_url: None,
         report_url: None,
         mail: MailOptions::default(),
     }

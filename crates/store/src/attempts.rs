@@ -148,6 +148,19 @@ impl Read {
         self.fetch_optional(sql, bind![sid, account_sid], parse_attempt).await
     }
 
+    /// Returns the attempt of a service, or `None` if there is none.
+    ///
+    /// # Errors
+    /// Returns an error if the database operation fails.
+    pub async fn attempt_of_service(
+        &mut self,
+        service_sid: ServiceSid,
+        sid: AttemptSid,
+    ) -> Result<Option<Attempt>, Error> {
+        let sql = format!("SELECT {COLUMNS} FROM verification_attempts WHERE sid = $1 AND service_sid = $2");
+        self.fetch_optional(sql, bind![sid, service_sid], parse_attempt).await
+    }
+
     /// Returns the attempts of a verification, oldest first.
     ///
     /// # Errors

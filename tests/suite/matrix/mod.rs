@@ -117,6 +117,7 @@ pub(crate) const TABLE: &[Row] = &[
     // The token is not that of a message, so every caller gets the same error.
     ("GET", "/countersign/v1/DeliveryReports/{Token}", Allowed::Anyone, 404),
     ("POST", "/countersign/v1/DeliveryReports/{Token}", Allowed::Anyone, 404),
+    ("POST", "/countersign/v1/SpokenCodes/{Token}", Allowed::Anyone, 404),
     ("GET", "/countersign/v1/Services/{ServiceSid}/Events", Allowed::Backend, 200),
     ("GET", FACTOR_STREAM, Allowed::BackendOrDevice, 200),
     ("GET", CHALLENGE_STREAM, Allowed::BackendOrDevice, 200),

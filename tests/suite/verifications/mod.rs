@@ -1,5 +1,6 @@
 //! One-time codes: verifications and their checks, with a stand-in for the gateway that sends text messages.
 
+mod calls;
 mod delivery;
 mod events;
 mod flow;

@@ -5,14 +5,10 @@ use std::borrow::Cow;
 
 use domain::alerts::Alert;
 use domain::deliveries::{Delivery, Ending, MessageWork};
-use domain::locales::Locale;
 use domain::messages::ComposedMessage;
 use domain::outlets::{Outlet, OutletChoice, OutletSid};
-use domain::templates::Template;
-use domain::verifications::{
-    Attempt, DeliveryProgress, MessageOptions, OneTimeCode, Status, Verification, VerificationTarget,
-};
-use domain::{Channel, Sealed, Service, Timestamp};
+use domain::verifications::{Attempt, AttemptReference, DeliveryProgress, OneTimeCode, Status};
+use domain::{Channel, Timestamp};
 use outlet_client::{Message, Outcome, OutletSettings};
 use serde_json::json;
 use store::Read;
@@ -22,7 +18,7 @@ use crate::capture::{Capture, CapturedMessage};
 use crate::delivery::attempt::{AlertSubject, AttemptResult, new_alert, prefixed_id};
 use crate::delivery::senders::Senders;
 use crate::error::Error;
-use crate::verifications::wording::Wording;
+use crate::verifications::stored_message::StoredMessage;
 
 /// Error code for messages that failed for a reason without an error code of its own.
 const MESSAGE_FAILED_CODE: u32 = 30008;
@@ -48,14 +44,9 @@ pub(super) const fn failure_code_of_outlet(outlet: OutletChoice) -> u32 {
     }
 }
 
-/// The stored data that a message needs, read in one transaction.
+/// The stored data that sending a message needs, read in one transaction.
 struct MessageContext {
-    service: Service,
-    verification: Verification,
-    code: Sealed<OneTimeCode>,
-    attempt: Attempt,
-    options: MessageOptions,
-    template: Option<Template>,
+    stored: StoredMessage,
     outlet: Option<Outlet>,
 }
 
@@ -89,19 +80,21 @@ impl Senders {
                 return Ok(result);
             }
         }
-        let code = app.master_keys.open(&context.code, &context.verification.sid.to_string())?;
-        let composed = match context.wording(now).compose(code.expose()) {
+        let stored = &context.stored;
+        let code = app.master_keys.open(&stored.code, &stored.verification.sid.to_string())?;
+        let key_press_url = app.key_press_url(&stored.service.settings, &stored.attempt);
+        let composed = match stored.wording(now).compose(code.expose(), key_press_url.as_deref()) {
             Ok(composed) => composed,
             // The text was written once before it was stored, so a template or a name has changed since.
             Err(problem) => {
                 let outcome =
                     Outcome::Refused { code: problem.code().number(), reason: problem.message().to_owned() };
-                return Ok(result(app, delivery, work, context.attempt.channel, outcome, now));
+                return Ok(result(app, delivery, work, context.stored.attempt.channel, outcome, now));
             }
         };
-        let message = context.message(app, code, composed, now);
+        let message = context.message(app, code, composed, key_press_url, now);
         let outcome = self.send_through(app, delivery, work, &context, &message, now).await?;
-        Ok(result(app, delivery, work, context.attempt.channel, outcome, now))
+        Ok(result(app, delivery, work, context.stored.attempt.channel, outcome, now))
     }
 
     /// Sends the message through its outlet, and returns the outcome. If the outlet no longer exists, nothing is sent
@@ -116,7 +109,7 @@ impl Senders {
         now: Timestamp,
     ) -> Result<Outcome, Error> {
         let gone = |reason: &str| Outcome::Refused {
-            code: failure_code(context.attempt.channel),
+            code: failure_code(context.stored.attempt.channel),
             reason: reason.to_owned(),
         };
         let configured = &app.configured_outlets;
@@ -147,28 +140,20 @@ impl Senders {
 }
 
 impl MessageContext {
-    /// Reads the stored data that a message needs. Returns `None` if the verification was closed or deleted.
+    /// Reads the stored data that sending a message needs. Returns `None` if the verification was closed or deleted.
     async fn read(app: &App, delivery: &Delivery, work: &MessageWork) -> Result<Option<Self>, Error> {
-        let (account_sid, work) = (delivery.account_sid, work.clone());
+        let (account_sid, outlet) = (delivery.account_sid, work.outlet);
+        let reference = AttemptReference { service_sid: work.service_sid, attempt_sid: work.attempt_sid };
         app.store
             .read(async move |db: &mut Read| {
-                let Some(service) = db.service(account_sid, work.service_sid).await? else { return Ok(None) };
-                let target = VerificationTarget::Sid(work.verification_sid);
-                let Some(verification) = db.open_verification(work.service_sid, &target).await? else {
+                let Some(stored) = StoredMessage::read(db, account_sid, reference).await? else {
                     return Ok(None);
                 };
-                let Some(code) = verification.code.clone() else { return Ok(None) };
-                let Some(attempt) = db.attempt(account_sid, work.attempt_sid).await? else { return Ok(None) };
-                let Some(options) = attempt.message.clone() else { return Ok(None) };
-                let template = match options.template_sid {
-                    Some(sid) => db.template(account_sid, sid).await?,
-                    None => None,
-                };
-                let outlet = match work.outlet {
+                let outlet = match outlet {
                     OutletChoice::Stored(sid) => db.outlet(account_sid, sid).await?,
                     OutletChoice::SmtpUrl | OutletChoice::SmsUrl | OutletChoice::TestServer => None,
                 };
-                Ok(Some(Self { service, verification, code, attempt, options, template, outlet }))
+                Ok(Some(Self { stored, outlet }))
             })
             .await
     }
@@ -182,59 +167,48 @@ impl MessageContext {
         work: &MessageWork,
         now: Timestamp,
     ) -> Option<AttemptResult> {
-        if self.attempt.progress.is_some_and(DeliveryProgress::is_delivered) {
+        if self.stored.attempt.progress.is_some_and(DeliveryProgress::is_delivered) {
             return Some(AttemptResult::skipped("the outlet has reported that the message arrived"));
         }
-        match self.verification.status(now) {
+        match self.stored.verification.status(now) {
             Status::Pending => None,
-            Status::Expired => Some(expired(app, delivery, work, self.attempt.channel, now)),
+            Status::Expired => Some(expired(app, delivery, work, self.stored.attempt.channel, now)),
             Status::Approved | Status::Canceled | Status::MaxAttemptsReached => {
                 Some(AttemptResult::skipped("the verification is no longer pending"))
             }
         }
     }
 
-    /// Returns the locale in which the text was written first.
-    fn locale(&self) -> Locale {
-        self.attempt.locale.as_deref().and_then(Locale::from_tag).unwrap_or(Locale::ENGLISH)
-    }
-
-    fn wording(&self, now: Timestamp) -> Wording<'_> {
-        Wording {
-            settings: &self.service.settings,
-            options: &self.options,
-            template: self.template.as_ref(),
-            channel: self.attempt.channel,
-            locale: self.locale(),
-            payment: self.verification.payment.as_ref(),
-            seconds_left: self.seconds_left(now),
-        }
-    }
-
-    fn seconds_left(&self, now: Timestamp) -> i64 {
-        i64::try_from(now.until(self.verification.expires_at).as_secs()).unwrap_or(i64::MAX)
-    }
-
-    fn message(&self, app: &App, code: OneTimeCode, composed: ComposedMessage, now: Timestamp) -> Message {
-        let whatsapp = &self.service.settings.whatsapp;
+    fn message(
+        &self,
+        app: &App,
+        code: OneTimeCode,
+        composed: ComposedMessage,
+        key_press_url: Option<String>,
+        now: Timestamp,
+    ) -> Message {
+        let StoredMessage { service, verification, attempt, options, .. } = &self.stored;
         Message {
-            channel: self.attempt.channel,
-            to: self.verification.to.clone(),
+            channel: attempt.channel,
+            to: verification.to.clone(),
             text: composed.text,
             subject: composed.subject,
             twiml: composed.twiml,
             code,
-            service_name: self.wording(now).service_name().to_owned(),
+            service_name: self.stored.wording(now).service_name().to_owned(),
             locale: composed.locale_used.as_str().to_owned(),
-            attempt_sid: self.attempt.sid,
-            validity_seconds: u32::try_from(self.seconds_left(now)).unwrap_or(u32::MAX),
-            from: match self.attempt.channel {
-                Channel::Whatsapp => whatsapp.from.as_ref().map(|from| from.as_str().to_owned()),
+            attempt_sid: attempt.sid,
+            validity_seconds: u32::try_from(self.stored.seconds_left(now)).unwrap_or(u32::MAX),
+            from: match attempt.channel {
+                Channel::Whatsapp => {
+                    service.settings.whatsapp.from.as_ref().map(|from| from.as_str().to_owned())
+                }
                 Channel::Sms | Channel::Call | Channel::Email => None,
             },
-            send_digits: self.options.send_digits.as_ref().map(|keys| keys.as_str().to_owned()),
-            report_url: app.report_url(&self.attempt),
-            mail: self.options.mail.clone(),
+            send_digits: options.send_digits.as_ref().map(|keys| keys.as_str().to_owned()),
+            key_press_url,
+            report_url: app.report_url(attempt),
+            mail: options.mail.clone(),
         }
     }
 
@@ -250,9 +224,9 @@ impl MessageContext {
             delivery: delivery.id,
             at: now,
             account_sid: delivery.account_sid,
-            service_sid: self.service.sid,
-            verification_sid: self.verification.sid,
-            attempt_sid: self.attempt.sid,
+            service_sid: self.stored.service.sid,
+            verification_sid: self.stored.verification.sid,
+            attempt_sid: self.stored.attempt.sid,
             channel: message.channel,
             to: message.to.as_str().to_owned(),
             subject: (message.channel == Channel::Email).then(|| message.subject.clone()),

@@ -313,7 +313,7 @@ impl Send {
         };
         let sealed = verification.code.as_ref().ok_or(Code::Internal)?;
         let code = self.master_keys.open(sealed, &verification.sid.to_string())?;
-        wording.compose(code.expose())?;
+        wording.compose(code.expose(), None)?;
         Ok(Chosen { options, locale, code_length: code.length(), warning })
     }
 

@@ -3,6 +3,7 @@
 mod check;
 mod create;
 mod outlet_choice;
+pub(crate) mod stored_message;
 pub(crate) mod wording;
 
 pub use check::NewCheck;

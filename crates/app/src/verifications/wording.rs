@@ -32,11 +32,15 @@ impl Wording<'_> {
         }
     }
 
-    /// Writes the message.
+    /// Writes the message. A call says it at once, or after a key was pressed if it has a URL to continue with.
     ///
     /// # Errors
     /// Fails with 60224 if a variable of the template has no value, and with 60247 if the text is too long.
-    pub(crate) fn compose(&self, code: &str) -> Result<ComposedMessage, Problem> {
+    pub(crate) fn compose(
+        &self,
+        code: &str,
+        key_press_url: Option<&str>,
+    ) -> Result<ComposedMessage, Problem> {
         let template = self.template.map(|template| template.text_for(self.channel, self.locale));
         compose(&MessageInputs {
             service_name: self.service_name(),
@@ -53,6 +57,7 @@ impl Wording<'_> {
                 TemplateText::WrongChannel => None,
             }),
             substitutions: &self.options.substitutions,
+            key_press_url,
         })
     }
 }

@@ -46,6 +46,8 @@ pub struct MessageInputs<'a> {
     pub template: Option<&'a str>,
     /// Values of the template's variables that this server does not know.
     pub substitutions: &'a Substitutions,
+    /// URL where a call gets the instructions to say the text after a key was pressed; `None` if it says it at once.
+    pub key_press_url: Option<&'a str>,
 }
 
 /// Hides the code.
@@ -99,11 +101,22 @@ pub fn compose(inputs: &MessageInputs<'_>) -> Result<ComposedMessage, Problem> {
         Channel::Call => {
             let spelled = twiml::spell(inputs.code);
             text = variables::expand(&template, |name| values.get(name, &spelled))?;
-            twiml = twiml::say_twice(&text, locale_used);
+            twiml = match inputs.key_press_url {
+                Some(url) => {
+                    let prompt = variables::expand(texts.key_prompt, |name| values.get(name, &spelled))?;
+                    twiml::ask_for_key(&prompt, locale_of_texts, url)
+                }
+                None => twiml::say_twice(&text, locale_used),
+            };
         }
         Channel::Whatsapp => {}
     }
     Ok(ComposedMessage { text, subject, twiml, locale_used })
+}
+
+/// Returns the instructions in TwiML that end a call which has nothing to say.
+pub fn hang_up() -> String {
+    twiml::hang_up()
 }
 
 /// Returns whether a template names the amount and the payee of a payment, as strong customer authentication requires.
@@ -226,6 +239,7 @@ mod tests {
             payment: None,
             template: None,
             substitutions,
+            key_press_url: None,
         }
     }
 
@@ -347,6 +361,29 @@ mod tests {
     }
 
     #[test]
+    fn call_that_waits_for_a_key_does_not_contain_the_code() {
+        let none = Substitutions::default();
+        let url = Some("https://verify.example.com/a?b=c&d");
+        let call = MessageInputs {
+            service_name: "Owl & Co",
+            key_press_url: url,
+            template: Some("{{code}}!"),
+            ..inputs(Channel::Call, "tr", &none)
+        };
+        let message = compose(&call).unwrap();
+        let prompt =
+            "<Say language=\"en-US\">Hello. This is Owl &amp; Co. Press any key to hear your code.</Say>";
+        assert_eq!(message.twiml.matches(prompt).count(), 2, "{}", message.twiml);
+        assert!(
+            message.twiml.contains("action=\"https://verify.example.com/a?b=c&amp;d\""),
+            "{}",
+            message.twiml
+        );
+        assert!(!message.twiml.contains("0, 1") && !message.twiml.contains(CODE), "{}", message.twiml);
+        assert_eq!(message.text, "0, 1, 2, 3, 4, 5!");
+    }
+
+    #[test]
     fn app_hash_surrounds_a_short_text_message() {
         let none = Substitutions::default();
         let hash = AppHash::from_parameter("He42w354ol9").unwrap();
@@ -408,6 +445,7 @@ mod tests {
             payment in proptest::option::of((".*", ".*")),
             template in proptest::option::of("([{}a ü]|\\{\\{code\\}\\}|\\{\\{a\\}\\}|.)*"),
             value in "[^\\p{Cc}]{0,99}",
+            key_press_url in proptest::option::of(".*"),
         ) {
             let app_hash = hash.map(|hash| AppHash::from_parameter(&hash).unwrap());
             let payment = payment.map(|(amount, payee)| Payment {
@@ -426,6 +464,7 @@ mod tests {
                 payment: payment.as_ref(),
                 template: template.as_deref(),
                 substitutions: &values,
+                key_press_url: key_press_url.as_deref(),
             });
             if let (Ok(message), None) = (composed, template) {
                 prop_assert!(message.text.contains(&shown(&code, channel)));

@@ -20,6 +20,8 @@ pub(super) struct Texts {
     pub(super) mail_end: &'static str,
     /// What a voice says in a call.
     pub(super) call: &'static str,
+    /// What a voice says before a key is pressed.
+    pub(super) key_prompt: &'static str,
 }
 
 const ENGLISH: Texts = Texts {
@@ -31,6 +33,7 @@ const ENGLISH: Texts = Texts {
     subject: "Your code for {{friendly_name}}",
     mail_end: "It is valid for {{ttl}} min. If you did not request it, you can ignore this mail.",
     call: "Hello. Your code for {{friendly_name}} is: {{code}}.",
+    key_prompt: "Hello. This is {{friendly_name}}. Press any key to hear your code.",
 };
 
 const GERMAN: Texts = Texts {
@@ -42,6 +45,7 @@ const GERMAN: Texts = Texts {
     subject: "Ihr Code für {{friendly_name}}",
     mail_end: "Er ist {{ttl}} Min. gültig. Wenn Sie ihn nicht angefordert haben, ignorieren Sie diese E-Mail.",
     call: "Guten Tag. Ihr Code für {{friendly_name}} lautet: {{code}}.",
+    key_prompt: "Guten Tag. Hier ist {{friendly_name}}. Drücken Sie eine beliebige Taste, um Ihren Code zu hören.",
 };
 
 const SPANISH: Texts = Texts {
@@ -53,6 +57,7 @@ const SPANISH: Texts = Texts {
     subject: "Su código de {{friendly_name}}",
     mail_end: "Es válido durante {{ttl}} min. Si no lo ha solicitado, ignore este correo.",
     call: "Hola. Su código de {{friendly_name}} es: {{code}}.",
+    key_prompt: "Hola. Le llama {{friendly_name}}. Pulse cualquier tecla para escuchar su código.",
 };
 
 const FRENCH: Texts = Texts {
@@ -64,6 +69,7 @@ const FRENCH: Texts = Texts {
     subject: "Votre code {{friendly_name}}",
     mail_end: "Il est valable {{ttl}} min. Si vous ne l'avez pas demandé, ignorez cet e-mail.",
     call: "Bonjour. Votre code {{friendly_name}} est : {{code}}.",
+    key_prompt: "Bonjour. Ici {{friendly_name}}. Appuyez sur une touche pour entendre votre code.",
 };
 
 const ITALIAN: Texts = Texts {
@@ -75,6 +81,7 @@ const ITALIAN: Texts = Texts {
     subject: "Il tuo codice per {{friendly_name}}",
     mail_end: "È valido per {{ttl}} min. Se non l'hai richiesto, ignora questa e-mail.",
     call: "Buongiorno. Il tuo codice per {{friendly_name}} è: {{code}}.",
+    key_prompt: "Buongiorno. Qui è {{friendly_name}}. Premi un tasto qualsiasi per ascoltare il tuo codice.",
 };
 
 const BRAZILIAN: Texts = Texts {
@@ -86,6 +93,7 @@ const BRAZILIAN: Texts = Texts {
     subject: "Seu código para {{friendly_name}}",
     mail_end: "Ele é válido por {{ttl}} min. Se você não o solicitou, ignore este e-mail.",
     call: "Olá. Seu código para {{friendly_name}} é: {{code}}.",
+    key_prompt: "Olá. Aqui é {{friendly_name}}. Pressione qualquer tecla para ouvir o seu código.",
 };
 
 const DUTCH: Texts = Texts {
@@ -97,6 +105,7 @@ const DUTCH: Texts = Texts {
     subject: "Uw code voor {{friendly_name}}",
     mail_end: "De code is {{ttl}} min. geldig. Hebt u er niet om gevraagd, negeer dan deze e-mail.",
     call: "Hallo. Uw code voor {{friendly_name}} is: {{code}}.",
+    key_prompt: "Hallo. U spreekt met {{friendly_name}}. Druk op een toets om uw code te horen.",
 };
 
 const POLISH: Texts = Texts {
@@ -108,6 +117,7 @@ const POLISH: Texts = Texts {
     subject: "Twój kod {{friendly_name}}",
     mail_end: "Kod jest ważny przez {{ttl}} min. Jeśli to nie Twoja prośba, zignoruj tę wiadomość.",
     call: "Dzień dobry. Twój kod {{friendly_name}} to: {{code}}.",
+    key_prompt: "Dzień dobry. Tu {{friendly_name}}. Naciśnij dowolny klawisz, aby usłyszeć swój kod.",
 };
 
 /// Returns the default texts of a locale, or `None` if none are installed.
@@ -162,6 +172,7 @@ mod tests {
                 (texts.subject, ENGLISH.subject),
                 (texts.mail_end, ENGLISH.mail_end),
                 (texts.call, ENGLISH.call),
+                (texts.key_prompt, ENGLISH.key_prompt),
             ] {
                 let names = |text| variables::names(text).collect::<BTreeSet<_>>();
                 assert_eq!(names(text), names(english), "{locale}: {text}");

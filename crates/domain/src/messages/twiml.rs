@@ -8,6 +8,22 @@ pub(super) fn say_twice(text: &str, locale: Locale) -> String {
     response(&format!("<Pause length=\"1\"/>{say}<Pause length=\"2\"/>{say}"))
 }
 
+/// Returns the instructions for a call that asks for a key twice, and continues with the instructions at `url` when one
+/// is pressed. Without a key it ends.
+pub(super) fn ask_for_key(prompt: &str, locale: Locale, url: &str) -> String {
+    let (prompt, url) = (say(prompt, locale), escape(url));
+    // Without `finishOnKey=""`, the key # would not count.
+    response(&format!(
+        "<Pause length=\"1\"/><Gather numDigits=\"1\" finishOnKey=\"\" timeout=\"5\" action=\"{url}\">\
+         {prompt}<Pause length=\"2\"/>{prompt}</Gather>"
+    ))
+}
+
+/// Returns the instructions that end a call.
+pub(super) fn hang_up() -> String {
+    response("<Hangup/>")
+}
+
 /// Returns a code whose characters are pronounced one by one, such as `1, 2, 3`.
 pub(super) fn spell(code: &str) -> String {
     let mut spelled = String::with_capacity(3 * code.len());

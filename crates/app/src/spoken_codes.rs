@@ -1,0 +1,66 @@
+//! Calls that wait for a key: what they say after one was pressed.
+//!
+//! The outlet gets a URL with the call, and requests it when the key was pressed. The token in it gives access to the
+//! code of this call, and nothing else.
+
+use crypto::attempt_tokens::AttemptTokenUse;
+use domain::messages;
+use domain::services::Settings;
+use domain::verifications::{Attempt, AttemptReference};
+use domain::{Channel, Code};
+use store::Read;
+
+use crate::App;
+use crate::error::Error;
+use crate::verifications::stored_message::StoredMessage;
+
+/// Path of the URLs, without the token.
+const PATH: &str = "/countersign/v1/SpokenCodes";
+
+impl App {
+    /// Returns the URL with which the call of an attempt continues after a key was pressed. Returns `None` for other
+    /// messages, if the service does not ask for a key, or if the server does not know its public URL.
+    pub(crate) fn key_press_url(&self, settings: &Settings, attempt: &Attempt) -> Option<String> {
+        let public_url = self.public_url.as_ref()?;
+        if attempt.channel != Channel::Call || !settings.dtmf_input_required {
+            return None;
+        }
+        let reference = AttemptReference { service_sid: attempt.service_sid, attempt_sid: attempt.sid };
+        Some(format!(
+            "{public_url}{PATH}/{}",
+            self.hashing.attempt_token(AttemptTokenUse::SpokenCode, reference)
+        ))
+    }
+
+    /// Returns the attempt that the token of a URL names.
+    ///
+    /// # Errors
+    /// Fails with 20404 if this server did not issue the token.
+    pub fn spoken_attempt(&self, token: &str) -> Result<AttemptReference, Error> {
+        self.hashing.verify_attempt_token(AttemptTokenUse::SpokenCode, token).ok_or_else(Error::not_found)
+    }
+
+    /// Returns the instructions in TwiML for a call after a key was pressed: to say the code, or to hang up if the
+    /// verification is no longer pending.
+    ///
+    /// # Errors
+    /// Fails with 20404 if the attempt does not exist. Also fails if the database fails.
+    pub async fn spoken_code(&self, reference: AttemptReference) -> Result<String, Error> {
+        let stored = self
+            .store
+            .read(async move |db: &mut Read| {
+                let found = db.attempt_of_service(reference.service_sid, reference.attempt_sid).await?;
+                let attempt = found.ok_or_else(Error::not_found)?;
+                StoredMessage::read(db, attempt.account_sid, reference).await
+            })
+            .await?;
+        let now = self.clock.now();
+        let Some(stored) = stored.filter(|stored| stored.verification.is_pending(now)) else {
+            return Ok(messages::hang_up());
+        };
+        let code = self.master_keys.open(&stored.code, &stored.verification.sid.to_string())?;
+        // The text was written once before it was stored, so a template or a name has changed since.
+        let composed = stored.wording(now).compose(code.expose(), None).map_err(|_| Code::Internal)?;
+        Ok(composed.twiml)
+    }
+}
