@@ -82,23 +82,56 @@ impl Locale {
         Self::all().find(|locale| locale.tag.eq_ignore_ascii_case(tag))
     }
 
-    /// Returns the locale of messages to a country: the main language there among those for which a default text is
-    /// installed, or English.
+    /// Returns the locale of messages to a country: the main language there among those of all locales, or English.
     pub fn of_country(country: Option<Country>) -> Self {
         let tag = match country.as_ref().map_or("", Country::as_str) {
+            "AE" | "BH" | "EG" | "IQ" | "JO" | "KW" | "LB" | "LY" | "OM" | "PS" | "QA" | "SA" | "SD"
+            | "SY" | "YE" => "ar",
+            "CZ" => "cs",
+            "DK" | "FO" | "GL" => "da",
             "AT" | "CH" | "DE" | "LI" => "de",
+            "CY" | "GR" => "el",
             "AD" | "AR" | "BO" | "CL" | "CO" | "CR" | "CU" | "DO" | "EC" | "ES" | "GQ" | "GT" | "HN"
             | "MX" | "NI" | "PA" | "PE" | "PR" | "PY" | "SV" | "UY" | "VE" => "es",
+            "EE" => "et",
+            "AX" | "FI" => "fi",
             "BF" | "BI" | "BJ" | "BL" | "CD" | "CF" | "CG" | "CI" | "CM" | "DJ" | "DZ" | "FR" | "GA"
             | "GF" | "GN" | "GP" | "HT" | "KM" | "LU" | "MA" | "MC" | "MF" | "MG" | "ML" | "MQ" | "MR"
             | "NC" | "NE" | "PF" | "PM" | "RE" | "SN" | "TD" | "TG" | "TN" | "WF" | "YT" => "fr",
+            "IL" => "he",
+            "HR" => "hr",
+            "HU" => "hu",
+            "ID" => "id",
             "IT" | "SM" | "VA" => "it",
+            "JP" => "ja",
+            "KP" | "KR" => "ko",
+            "LT" => "lt",
+            "BN" | "MY" => "ms",
+            "NO" | "SJ" => "nb",
             "AW" | "BE" | "BQ" | "CW" | "NL" | "SR" | "SX" => "nl",
             "PL" => "pl",
-            "AO" | "BR" | "CV" | "GW" | "MZ" | "PT" | "ST" | "TL" => "pt-BR",
+            "BR" => "pt-BR",
+            "AO" | "CV" | "GW" | "MZ" | "PT" | "ST" | "TL" => "pt",
+            "MD" | "RO" => "ro",
+            "BY" | "KG" | "KZ" | "RU" => "ru",
+            "SK" => "sk",
+            "SE" => "sv",
+            "TH" => "th",
+            "TR" => "tr",
+            "UA" => "uk",
+            "VN" => "vi",
+            "TW" => "zh",
+            "CN" => "zh-CN",
+            "HK" | "MO" => "zh-HK",
             _ => "en",
         };
         Self::from_tag(tag).unwrap_or(Self::ENGLISH)
+    }
+
+    /// Returns whether both locales have the same language, such as `pt` and `pt-BR`.
+    pub fn has_language_of(self, other: Self) -> bool {
+        let language = |tag: &'static str| tag.split('-').next();
+        language(self.tag) == language(other.tag)
     }
 
     /// Returns the tag of the locale.
@@ -181,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn locale_of_a_country_has_an_installed_text() {
+    fn locale_of_a_country_is_its_main_language() {
         let of = |code: &str| Locale::of_country(Country::from_parameter(code).ok()).as_str();
         for (country, tag) in [
             ("AT", "de"),
@@ -190,21 +223,26 @@ mod tests {
             ("SM", "it"),
             ("BE", "nl"),
             ("PL", "pl"),
-            ("PT", "pt-BR"),
+            ("PT", "pt"),
+            ("BR", "pt-BR"),
             ("US", "en"),
             ("GB", "en"),
-            ("TR", "en"),
+            ("TR", "tr"),
+            ("JP", "ja"),
+            ("HK", "zh-HK"),
+            ("IN", "en"),
             ("ZZ", "en"),
         ] {
             assert_eq!(of(country), tag, "{country}");
         }
         assert_eq!(Locale::of_country(None), Locale::ENGLISH);
-        for (first, second) in
-            (b'A'..=b'Z').flat_map(|first| (b'A'..=b'Z').map(move |second| (first, second)))
-        {
-            let code = String::from_utf8(vec![first, second]).unwrap();
-            let locale = Locale::from_tag(of(&code)).unwrap();
-            assert!(locale.is_installed(), "{code}");
-        }
+    }
+
+    #[test]
+    fn locales_of_one_language_are_recognized() {
+        let is_same =
+            |one, other| Locale::from_tag(one).unwrap().has_language_of(Locale::from_tag(other).unwrap());
+        assert!(is_same("pt", "pt-BR") && is_same("zh-HK", "zh") && is_same("de", "de"));
+        assert!(!is_same("pt", "pl") && !is_same("en", "et"));
     }
 }

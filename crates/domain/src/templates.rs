@@ -89,13 +89,15 @@ pub enum TemplateText<'t> {
 }
 
 impl Template {
-    /// Returns the text for a message through `channel`: the translation for `locale`, or the default one.
+    /// Returns the text for a message through `channel`: the translation for `locale`, or one of its language, or the
+    /// default one.
     pub fn text_for(&self, channel: Channel, locale: Locale) -> TemplateText<'_> {
         if !self.channels.contains(channel) {
             return TemplateText::WrongChannel;
         }
+        let related = || self.translations.iter().find(|found| found.locale.has_language_of(locale));
         let default = || self.translations.iter().find(|translation| translation.is_default);
-        match self.translation(locale).or_else(default) {
+        match self.translation(locale).or_else(related).or_else(default) {
             Some(found) => TemplateText::Found(found.text.as_str(), found.locale),
             None => TemplateText::WrongChannel,
         }
@@ -312,19 +314,20 @@ mod tests {
             account_sid: "AC019b76daa8007b6f0d0a5c3e91d2f4a8".parse().unwrap(),
             friendly_name: Text::from_stored("Login".to_owned()),
             channels: TemplateChannels::from_parameter(channels).unwrap(),
-            translations: vec![translation("de", false), translation("tr", true)],
+            translations: vec![translation("de", false), translation("pt", false), translation("tr", true)],
             created_at: NOW,
             updated_at: NOW,
         }
     }
 
     #[test]
-    fn text_is_the_translation_of_the_locale_or_the_default_one() {
+    fn text_is_the_translation_of_the_locale_or_its_language_or_the_default_one() {
         let template = template("sms, voice");
         let text = |tag| template.text_for(Channel::Sms, Locale::from_tag(tag).unwrap());
         let found = |text, tag| TemplateText::Found(text, Locale::from_tag(tag).unwrap());
         assert_eq!(text("de"), found("{{code}} de", "de"));
         assert_eq!(text("tr"), found("{{code}} tr", "tr"));
+        assert_eq!(text("pt-BR"), found("{{code}} pt", "pt"));
         assert_eq!(text("fr"), found("{{code}} tr", "tr"));
         assert_eq!(template.text_for(Channel::Call, Locale::ENGLISH), found("{{code}} tr", "tr"));
         for channel in [Channel::Email, Channel::Whatsapp] {

@@ -195,6 +195,32 @@ on_every_database! {
 }
 
 on_every_database! {
+    async fn country_chooses_the_translation_of_a_template(world: World) {
+        let gateway = Gateway::new(world).await;
+        let create = ["template", "create", "--name", "Login", "--channels", "sms", "--locale", "de"];
+        let made = gateway.world.command(&[&create[..], &["--text", "{{code}} de"]].concat());
+        let template = value_of("template sid", &made);
+        for locale in ["en-GB", "pt", "sv"] {
+            let text = format!("{{{{code}}}} {locale}");
+            let translation = ["template", "set-translation", &template, "--locale", locale, "--text", &text];
+            gateway.world.command(&translation);
+        }
+        // Sweden, Brazil, the United Kingdom and Japan. Default texts exist neither in Swedish nor in Japanese.
+        let countries = [("+46701234567", "sv"), ("+5511961234567", "pt"), ("+447400123456", "en-GB"), ("+819012345678", "de")];
+        for (count, (number, locale)) in (1..).zip(countries) {
+            created(&gateway.send_to(number, "sms", &[("TemplateSid", &template)]).await);
+            let message = gateway.message(count).await;
+            assert!(message["body"].as_str().unwrap().ends_with(&format!(" {locale}")), "{number}: {message}");
+            assert_eq!(message["locale"], locale);
+        }
+        created(&gateway.send_to("+46701234568", "sms", &[]).await);
+        let message = gateway.message(countries.len() + 1).await;
+        assert!(message["body"].as_str().unwrap().ends_with("is your code."), "{message}");
+        assert_eq!(message["locale"], "en");
+    }
+}
+
+on_every_database! {
     async fn mail_is_written_in_the_requested_language(world: World) {
         let gateway = Gateway::new(world).await;
         gateway.add_mail_outlet();
