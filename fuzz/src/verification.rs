@@ -1,7 +1,9 @@
-//! One-time codes: recipients, what a message is made of, and the tokens and words of delivery reports.
+//! One-time codes: recipients, what a message is made of, words of delivery reports, and tokens in the URLs that outlets
+//! get.
 
 use std::sync::LazyLock;
 
+use crypto::attempt_tokens::AttemptTokenUse;
 use crypto::{HashingKey, MasterKey};
 use domain::parameter::Parameter;
 use domain::verifications::{
@@ -10,13 +12,13 @@ use domain::verifications::{
 use domain::{AttemptSid, Channel, Recipient, ServiceSid, Sid as _};
 use serde_json::Value;
 
-/// Key that issues tokens for reports, made from a fixed master key.
+/// Key that issues tokens, made from a fixed master key.
 static KEY: LazyLock<HashingKey> =
     LazyLock::new(|| MasterKey::parse(&"07".repeat(32)).unwrap().hashing_key());
 
 /// Interprets the input as each of the values.
 pub fn check(data: &[u8]) {
-    report_token(data);
+    attempt_token(data);
     let Ok(text) = str::from_utf8(data) else { return };
     phone_number(text);
     mail_address(text);
@@ -99,8 +101,9 @@ fn report_word(text: &str) {
     }
 }
 
-/// Checks that an issued token names its attempt, and that nothing else is a token.
-fn report_token(data: &[u8]) {
+/// Checks that an issued token names its attempt for its use alone, and that nothing else is a token.
+fn attempt_token(data: &[u8]) {
+    let uses = [AttemptTokenUse::DeliveryReport, AttemptTokenUse::SpokenCode];
     if let Some((service, rest)) = data.split_first_chunk()
         && let Some((attempt, rest)) = rest.split_first_chunk()
     {
@@ -108,13 +111,18 @@ fn report_token(data: &[u8]) {
             service_sid: ServiceSid::from_bytes(*service),
             attempt_sid: AttemptSid::from_bytes(*attempt),
         };
-        let token = KEY.report_token(reference);
-        assert_eq!(KEY.verify_report_token(&token), Some(reference));
-        assert_eq!(KEY.verify_report_token(&crate::altered(&token, rest)), None);
+        for (token_use, other) in [(uses[0], uses[1]), (uses[1], uses[0])] {
+            let token = KEY.attempt_token(token_use, reference);
+            assert_eq!(KEY.verify_attempt_token(token_use, &token), Some(reference));
+            assert_eq!(KEY.verify_attempt_token(other, &token), None);
+            assert_eq!(KEY.verify_attempt_token(token_use, &crate::altered(&token, rest)), None);
+        }
     }
-    if let Ok(text) = str::from_utf8(data)
-        && let Some(reference) = KEY.verify_report_token(text)
-    {
-        assert_eq!(KEY.report_token(reference), text);
+    for token_use in uses {
+        if let Ok(text) = str::from_utf8(data)
+            && let Some(reference) = KEY.verify_attempt_token(token_use, text)
+        {
+            assert_eq!(KEY.attempt_token(token_use, reference), text);
+        }
     }
 }

@@ -36,6 +36,7 @@ impl App {
             })
             .await?;
         warn_of_short_codes(&service);
+        self.warn_of_calls_without_keys(&service);
         Ok(service)
     }
 
@@ -72,7 +73,7 @@ impl App {
     ) -> Result<Service, Error> {
         let now = self.clock.now();
         let audit = self.audit(origin, now);
-        let (service, has_other_code_length) = self
+        let (service, before) = self
             .store
             .write(async move |tx: &mut Write| {
                 let mut service = tx.lock_service(account_sid, sid).await?.ok_or_else(Error::not_found)?;
@@ -89,14 +90,23 @@ impl App {
                 }
                 let change = Change::new(AuditAction::ServiceUpdated, account_sid, sid);
                 audit.record(tx, change.detail("changed", service.settings.changed_fields(&before))).await?;
-                let has_other_code_length = service.settings.code_length != before.code_length;
-                Ok::<_, Error>((service, has_other_code_length))
+                Ok::<_, Error>((service, before))
             })
             .await?;
-        if has_other_code_length {
+        if service.settings.code_length != before.code_length {
             warn_of_short_codes(&service);
         }
+        if service.settings.dtmf_input_required != before.dtmf_input_required {
+            self.warn_of_calls_without_keys(&service);
+        }
         Ok(service)
+    }
+
+    /// Logs a warning if the calls of a service should ask for a key, but have no URL to continue with.
+    fn warn_of_calls_without_keys(&self, service: &Service) {
+        if service.settings.dtmf_input_required && self.public_url.is_none() {
+            warn!(service = %service.sid, "a call with a code of this service does not ask for a key first; set public_url");
+        }
     }
 
     /// Overrides the server's limits on challenges per factor for one service, and returns the updated service:

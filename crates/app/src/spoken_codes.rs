@@ -4,11 +4,12 @@
 //! code of this call, and nothing else.
 
 use crypto::attempt_tokens::AttemptTokenUse;
+use domain::Channel;
 use domain::messages;
 use domain::services::Settings;
 use domain::verifications::{Attempt, AttemptReference};
-use domain::{Channel, Code};
 use store::Read;
+use tracing::warn;
 
 use crate::App;
 use crate::error::Error;
@@ -59,8 +60,13 @@ impl App {
             return Ok(messages::hang_up());
         };
         let code = self.master_keys.open(&stored.code, &stored.verification.sid.to_string())?;
-        // The text was written once before it was stored, so a template or a name has changed since.
-        let composed = stored.wording(now).compose(code.expose(), None).map_err(|_| Code::Internal)?;
-        Ok(composed.twiml)
+        match stored.wording(now).compose(code.expose(), None) {
+            Ok(composed) => Ok(composed.twiml),
+            // The text was written once before it was stored, so a template or a name has changed since.
+            Err(problem) => {
+                warn!(attempt = %reference.attempt_sid, "a call was ended, because its text cannot be written: {}", problem.message());
+                Ok(messages::hang_up())
+            }
+        }
     }
 }

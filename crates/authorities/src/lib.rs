@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 
 /// The authorities of the system, without those that can't be used, as in browsers.
 static SYSTEM: LazyLock<Authorities> = LazyLock::new(|| {
@@ -20,11 +20,14 @@ static SYSTEM: LazyLock<Authorities> = LazyLock::new(|| {
 });
 
 /// Why additional certificate authorities can't be used.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The text is not PEM, or contains no certificate.
-    #[error("the additional certificate authorities are not valid PEM certificates")]
-    NotPem,
+    /// The text contains no certificate in PEM.
+    #[error("there is no certificate in PEM among the additional certificate authorities")]
+    Empty,
+    /// A certificate is not valid PEM.
+    #[error("the additional certificate authorities are not valid PEM")]
+    NotPem(#[source] pem::Error),
     /// A certificate can't be used as a certificate authority.
     #[error("an additional certificate authority is not a valid CA certificate")]
     NotAuthority(#[source] rustls::Error),
@@ -54,12 +57,15 @@ impl Authorities {
     /// Returns the authorities of the system and those in `extra`, which is PEM.
     ///
     /// # Errors
-    /// Returns an error if `extra` is not PEM with at least one certificate, or if one can't be used.
+    /// Returns an error if `extra` is not PEM with at least one certificate, or if a certificate can't be used.
     pub fn with_extra(extra: Option<&[u8]>) -> Result<Self, Error> {
         let mut authorities = Self::of_system();
         if let Some(pem) = extra {
             let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
-            let certificates = certificates.ok().filter(|found| !found.is_empty()).ok_or(Error::NotPem)?;
+            let certificates = certificates.map_err(Error::NotPem)?;
+            if certificates.is_empty() {
+                return Err(Error::Empty);
+            }
             for certificate in certificates {
                 authorities.add(certificate).map_err(Error::NotAuthority)?;
             }
@@ -95,12 +101,13 @@ mod tests {
 
     #[test]
     fn additional_authorities_must_be_certificates_in_pem() {
-        for bad in ["", "pem", "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"] {
-            assert_eq!(Authorities::with_extra(Some(bad.as_bytes())).unwrap_err(), Error::NotPem, "{bad}");
-        }
-        let no_certificate = "-----BEGIN CERTIFICATE-----\nMAAA\n-----END CERTIFICATE-----\n";
-        let refused = Authorities::with_extra(Some(no_certificate.as_bytes())).unwrap_err();
-        assert!(matches!(refused, Error::NotAuthority(_)), "{refused:?}");
+        let refused = |pem: &str| Authorities::with_extra(Some(pem.as_bytes())).unwrap_err();
+        assert!(matches!(refused(""), Error::Empty) && matches!(refused("pem"), Error::Empty));
+        let framed = |content| {
+            refused(&format!("-----BEGIN CERTIFICATE-----\n{content}\n-----END CERTIFICATE-----\n"))
+        };
+        assert!(matches!(framed("!"), Error::NotPem(_)));
+        assert!(matches!(framed("MAAA"), Error::NotAuthority(_)));
         assert!(Authorities::with_extra(None).is_ok());
     }
 }

@@ -16,8 +16,8 @@ use zeroize::Zeroizing;
 
 use crate::Sealable;
 
-/// The HMAC key with which API key secrets are hashed and tokens for delivery reports are made, 256 bits. It cannot be
-/// printed, and is wiped when dropped.
+/// The HMAC key with which API key secrets are hashed, and the tokens in URLs that outlets get are made, 256 bits. It
+/// cannot be printed, and is wiped when dropped.
 pub struct HashingKey {
     bytes: Zeroizing<[u8; 32]>,
     key: hmac::Key,

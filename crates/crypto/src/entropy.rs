@@ -2,8 +2,10 @@
 
 use domain::Entropy;
 
-/// The random number generator of AWS-LC, which the operating system seeds. It is the only source of randomness outside
-/// tests.
+/// The random number generator of the operating system. It is the only source of randomness outside tests.
+///
+/// A generator inside the process would repeat its output in copies of a virtual machine that was saved while running.
+/// The kernel detects such copies.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemEntropy;
 
@@ -15,7 +17,7 @@ impl Entropy for SystemEntropy {
     /// guessed, and no caller could handle the failure.
     #[expect(clippy::expect_used, reason = "without randomness, keys and nonces could be guessed")]
     fn fill(&self, bytes: &mut [u8]) {
-        aws_lc_rs::rand::fill(bytes).expect("the system provides random bytes");
+        getrandom::fill(bytes).expect("the system provides random bytes");
     }
 }
 

@@ -82,56 +82,68 @@ impl Locale {
         Self::all().find(|locale| locale.tag.eq_ignore_ascii_case(tag))
     }
 
-    /// Returns the locale of messages to a country: the main language there among those of all locales, or English.
-    pub fn of_country(country: Option<Country>) -> Self {
-        let tag = match country.as_ref().map_or("", Country::as_str) {
-            "AE" | "BH" | "EG" | "IQ" | "JO" | "KW" | "LB" | "LY" | "OM" | "PS" | "QA" | "SA" | "SD"
-            | "SY" | "YE" => "ar",
-            "CZ" => "cs",
-            "DK" | "FO" | "GL" => "da",
-            "AT" | "CH" | "DE" | "LI" => "de",
-            "CY" | "GR" => "el",
-            "AD" | "AR" | "BO" | "CL" | "CO" | "CR" | "CU" | "DO" | "EC" | "ES" | "GQ" | "GT" | "HN"
-            | "MX" | "NI" | "PA" | "PE" | "PR" | "PY" | "SV" | "UY" | "VE" => "es",
-            "EE" => "et",
-            "AX" | "FI" => "fi",
-            "BF" | "BI" | "BJ" | "BL" | "CD" | "CF" | "CG" | "CI" | "CM" | "DJ" | "DZ" | "FR" | "GA"
-            | "GF" | "GN" | "GP" | "HT" | "KM" | "LU" | "MA" | "MC" | "MF" | "MG" | "ML" | "MQ" | "MR"
-            | "NC" | "NE" | "PF" | "PM" | "RE" | "SN" | "TD" | "TG" | "TN" | "WF" | "YT" => "fr",
-            "IL" => "he",
-            "HR" => "hr",
-            "HU" => "hu",
-            "ID" => "id",
-            "IT" | "SM" | "VA" => "it",
-            "JP" => "ja",
-            "KP" | "KR" => "ko",
-            "LT" => "lt",
-            "BN" | "MY" => "ms",
-            "NO" | "SJ" => "nb",
-            "AW" | "BE" | "BQ" | "CW" | "NL" | "SR" | "SX" => "nl",
-            "PL" => "pl",
-            "BR" => "pt-BR",
-            "AO" | "CV" | "GW" | "MZ" | "PT" | "ST" | "TL" => "pt",
-            "MD" | "RO" => "ro",
-            "BY" | "KG" | "KZ" | "RU" => "ru",
-            "SK" => "sk",
-            "SE" => "sv",
-            "TH" => "th",
-            "TR" => "tr",
-            "UA" => "uk",
-            "VN" => "vi",
-            "TW" => "zh",
-            "CN" => "zh-CN",
-            "HK" | "MO" => "zh-HK",
-            _ => "en",
+    /// Returns the locales of messages to a country, best first: its most common languages among those of all locales,
+    /// and English.
+    pub fn of_country(country: Option<Country>) -> Vec<Self> {
+        let tags: &[_] = match country.as_ref().map_or("", Country::as_str) {
+            "AE" | "BH" | "EG" | "IQ" | "JO" | "KW" | "LY" | "OM" | "PS" | "QA" | "SA" | "SD" | "SY"
+            | "YE" => &["ar"],
+            "DJ" | "DZ" | "KM" | "LB" | "MA" | "MR" | "TD" | "TN" => &["ar", "fr"],
+            "AD" => &["ca", "es"],
+            "CZ" => &["cs"],
+            "DK" | "FO" | "GL" => &["da"],
+            "AT" | "DE" | "LI" => &["de"],
+            "CH" => &["de", "fr", "it"],
+            "CY" | "GR" => &["el"],
+            "AR" | "BO" | "CL" | "CO" | "CR" | "CU" | "DO" | "EC" | "ES" | "GQ" | "GT" | "HN" | "MX"
+            | "NI" | "PA" | "PE" | "PR" | "PY" | "SV" | "UY" | "VE" => &["es"],
+            "EE" => &["et"],
+            "FI" => &["fi", "sv"],
+            "AX" => &["sv", "fi"],
+            "BF" | "BI" | "BJ" | "BL" | "CD" | "CF" | "CG" | "CI" | "CM" | "FR" | "GA" | "GF" | "GN"
+            | "GP" | "HT" | "MC" | "MF" | "MG" | "ML" | "MQ" | "NC" | "NE" | "PF" | "PM" | "RE" | "SN"
+            | "TG" | "WF" | "YT" => &["fr"],
+            "LU" => &["fr", "de"],
+            "IL" => &["he", "ar"],
+            "HR" => &["hr"],
+            "HU" => &["hu"],
+            "ID" => &["id"],
+            "IT" | "SM" | "VA" => &["it"],
+            "JP" => &["ja"],
+            "KP" | "KR" => &["ko"],
+            "LT" => &["lt"],
+            "BN" | "MY" => &["ms"],
+            "NO" | "SJ" => &["nb"],
+            "AW" | "BQ" | "CW" | "NL" | "SR" | "SX" => &["nl"],
+            "BE" => &["nl", "fr", "de"],
+            "PL" => &["pl"],
+            "BR" => &["pt-BR"],
+            "AO" | "CV" | "GW" | "MZ" | "PT" | "ST" | "TL" => &["pt"],
+            "MD" => &["ro", "ru"],
+            "RO" => &["ro"],
+            "BY" | "KG" | "KZ" | "RU" => &["ru"],
+            "SK" => &["sk"],
+            "SE" => &["sv"],
+            "TH" => &["th"],
+            "TR" => &["tr"],
+            "UA" => &["uk"],
+            "VN" => &["vi"],
+            "TW" => &["zh"],
+            "CN" => &["zh-CN"],
+            "HK" | "MO" => &["zh-HK"],
+            _ => &[],
         };
-        Self::from_tag(tag).unwrap_or(Self::ENGLISH)
+        tags.iter().filter_map(|tag| Self::from_tag(tag)).chain([Self::ENGLISH]).collect()
     }
 
-    /// Returns whether both locales have the same language, such as `pt` and `pt-BR`.
-    pub fn has_language_of(self, other: Self) -> bool {
-        let language = |tag: &'static str| tag.split('-').next();
-        language(self.tag) == language(other.tag)
+    /// Returns whether readers of both locales understand each other's texts, such as those of `pt` and `pt-BR`. Texts of
+    /// `zh-HK` are written and spoken differently from those of `zh-CN`.
+    pub fn is_related_to(self, other: Self) -> bool {
+        let language = |locale: Self| match locale.tag {
+            "zh-HK" => "zh-HK",
+            tag => tag.split_once('-').map_or(tag, |(language, _)| language),
+        };
+        language(self) == language(other)
     }
 
     /// Returns the tag of the locale.
@@ -149,12 +161,12 @@ impl Locale {
         INSTALLED.contains(&self.tag)
     }
 
-    /// Returns the locale of the default text for this one: the same, another one of its language, or English.
-    pub fn of_default_text(self) -> Self {
+    /// Returns the locale of the default text for this one: the same, or another one of its language. Returns `None` if
+    /// none is installed.
+    pub fn default_text(self) -> Option<Self> {
         match self.tag {
-            _ if self.is_installed() => self,
-            "pt" => Self::from_tag("pt-BR").unwrap_or(Self::ENGLISH),
-            _ => Self::ENGLISH,
+            "pt" => Self::from_tag("pt-BR"),
+            _ => self.is_installed().then_some(self),
         }
     }
 }
@@ -214,35 +226,36 @@ mod tests {
     }
 
     #[test]
-    fn locale_of_a_country_is_its_main_language() {
-        let of = |code: &str| Locale::of_country(Country::from_parameter(code).ok()).as_str();
-        for (country, tag) in [
-            ("AT", "de"),
-            ("MX", "es"),
-            ("SN", "fr"),
-            ("SM", "it"),
-            ("BE", "nl"),
-            ("PL", "pl"),
-            ("PT", "pt"),
-            ("BR", "pt-BR"),
+    fn locales_of_a_country_are_its_languages_and_english() {
+        let of = |code: &str| {
+            let locales = Locale::of_country(Country::from_parameter(code).ok());
+            locales.iter().map(|locale| locale.as_str()).collect::<Vec<_>>().join(" ")
+        };
+        for (country, tags) in [
+            ("AT", "de en"),
+            ("CH", "de fr it en"),
+            ("MX", "es en"),
+            ("AD", "ca es en"),
+            ("SN", "fr en"),
+            ("MA", "ar fr en"),
+            ("BE", "nl fr de en"),
+            ("PT", "pt en"),
+            ("BR", "pt-BR en"),
+            ("HK", "zh-HK en"),
             ("US", "en"),
             ("GB", "en"),
-            ("TR", "tr"),
-            ("JP", "ja"),
-            ("HK", "zh-HK"),
-            ("IN", "en"),
             ("ZZ", "en"),
         ] {
-            assert_eq!(of(country), tag, "{country}");
+            assert_eq!(of(country), tags, "{country}");
         }
-        assert_eq!(Locale::of_country(None), Locale::ENGLISH);
+        assert_eq!(Locale::of_country(None), [Locale::ENGLISH]);
     }
 
     #[test]
-    fn locales_of_one_language_are_recognized() {
-        let is_same =
-            |one, other| Locale::from_tag(one).unwrap().has_language_of(Locale::from_tag(other).unwrap());
-        assert!(is_same("pt", "pt-BR") && is_same("zh-HK", "zh") && is_same("de", "de"));
-        assert!(!is_same("pt", "pl") && !is_same("en", "et"));
+    fn locales_of_one_language_are_related() {
+        let related =
+            |one, other| Locale::from_tag(one).unwrap().is_related_to(Locale::from_tag(other).unwrap());
+        assert!(related("pt", "pt-BR") && related("zh-CN", "zh") && related("de", "de"));
+        assert!(!related("pt", "pl") && !related("en", "et") && !related("zh-HK", "zh"));
     }
 }

@@ -79,28 +79,19 @@ pub struct Translation {
     pub updated_at: Timestamp,
 }
 
-/// The text of a template for a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TemplateText<'t> {
-    /// The text and its locale, which is the requested one or that of the default translation.
-    Found(&'t str, Locale),
-    /// The template has no text for the channel.
-    WrongChannel,
-}
-
 impl Template {
-    /// Returns the text for a message through `channel`: the translation for `locale`, or one of its language, or the
-    /// default one.
-    pub fn text_for(&self, channel: Channel, locale: Locale) -> TemplateText<'_> {
-        if !self.channels.contains(channel) {
-            return TemplateText::WrongChannel;
-        }
-        let related = || self.translations.iter().find(|found| found.locale.has_language_of(locale));
-        let default = || self.translations.iter().find(|translation| translation.is_default);
-        match self.translation(locale).or_else(related).or_else(default) {
-            Some(found) => TemplateText::Found(found.text.as_str(), found.locale),
-            None => TemplateText::WrongChannel,
-        }
+    /// Iterates over the texts for a message through `channel` with their locales, best first: for each of the wanted
+    /// locales its translation and those of its language, and at the end the default one. Some may come twice. There are
+    /// none if the template does not have the channel.
+    pub fn texts_for(&self, channel: Channel, wanted: &[Locale]) -> impl Iterator<Item = (&str, Locale)> {
+        let has_channel = self.channels.contains(channel);
+        let of_locale = move |locale: Locale| {
+            let related = self.translations.iter().filter(move |found| found.locale.is_related_to(locale));
+            self.translation(locale).into_iter().chain(related)
+        };
+        let default = self.translations.iter().filter(|translation| translation.is_default);
+        let found = wanted.iter().copied().flat_map(of_locale).chain(default);
+        found.filter(move |_| has_channel).map(|found| (found.text.as_str(), found.locale))
     }
 
     /// Returns the translation for a locale, or `None` if there is none.
@@ -321,24 +312,31 @@ mod tests {
     }
 
     #[test]
-    fn text_is_the_translation_of_the_locale_or_its_language_or_the_default_one() {
+    fn text_is_the_translation_of_a_wanted_locale_or_its_language_or_the_default_one() {
         let template = template("sms, voice");
-        let text = |tag| template.text_for(Channel::Sms, Locale::from_tag(tag).unwrap());
-        let found = |text, tag| TemplateText::Found(text, Locale::from_tag(tag).unwrap());
-        assert_eq!(text("de"), found("{{code}} de", "de"));
-        assert_eq!(text("tr"), found("{{code}} tr", "tr"));
-        assert_eq!(text("pt-BR"), found("{{code}} pt", "pt"));
-        assert_eq!(text("fr"), found("{{code}} tr", "tr"));
-        assert_eq!(template.text_for(Channel::Call, Locale::ENGLISH), found("{{code}} tr", "tr"));
-        for channel in [Channel::Email, Channel::Whatsapp] {
-            assert_eq!(template.text_for(channel, Locale::ENGLISH), TemplateText::WrongChannel);
+        let texts = |channel, tags: &[&str]| {
+            let wanted: Vec<_> = tags.iter().map(|tag| Locale::from_tag(tag).unwrap()).collect();
+            let texts = template.texts_for(channel, &wanted);
+            texts.map(|(text, locale)| (text.to_owned(), locale.as_str())).collect::<Vec<_>>()
+        };
+        let first = |tags| texts(Channel::Sms, tags)[0].clone();
+        let text = |tag| (format!("{{{{code}}}} {tag}"), tag);
+        for (wanted, expected) in [
+            (&["de"][..], "de"),
+            (&["tr"], "tr"),
+            (&["pt-BR"], "pt"),
+            (&["fr"], "tr"),
+            (&["fr", "pt-BR", "de"], "pt"),
+            (&[], "tr"),
+        ] {
+            assert_eq!(first(wanted), text(expected), "{wanted:?}");
         }
-    }
-
-    #[test]
-    fn template_without_translations_has_no_text() {
-        let empty = Template { translations: Vec::new(), ..template("sms") };
-        assert_eq!(empty.text_for(Channel::Sms, Locale::ENGLISH), TemplateText::WrongChannel);
+        assert_eq!(texts(Channel::Call, &["pt-BR", "de"]).last(), Some(&text("tr")));
+        for channel in [Channel::Email, Channel::Whatsapp] {
+            assert_eq!(texts(channel, &["en"]), []);
+        }
+        let empty = Template { translations: Vec::new(), ..template };
+        assert_eq!(empty.texts_for(Channel::Sms, &[Locale::ENGLISH]).count(), 0);
     }
 
     #[test]

@@ -44,6 +44,10 @@ impl OutletClient {
     /// Returns an error if the certificate authorities in `settings` are invalid.
     pub fn new(settings: ClientSettings) -> Result<Self, Error> {
         let authorities = Authorities::with_extra(settings.extra_ca.as_deref())?;
+        // A minimal container may have no certificate authorities. Outlets without TLS still work there.
+        if authorities.is_empty() {
+            tracing::warn!("no certificate authorities found; outlets with TLS will fail");
+        }
         Ok(Self {
             http: Transport::new(&authorities, settings.timeout, settings.connect_timeout)?,
             smtp: SmtpClient::new(authorities, settings.timeout, settings.connect_timeout),

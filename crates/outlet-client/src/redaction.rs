@@ -155,6 +155,24 @@ mod tests {
     }
 
     #[test]
+    fn url_of_a_call_is_masked_whole_and_by_its_token() {
+        let url = "https://verify.example.com/countersign/v1/SpokenCodes/AaIq-82_";
+        let redactor =
+            Redactor::new(&Message { key_press_url: Some(url.to_owned()), ..text_message() }, None);
+        for (said, kept) in [
+            (format!("bad action=\"{url}\""), "bad action=\"…\""),
+            (
+                "Twiml=https%3A%2F%2Fverify.example.com%2Fcountersign%2Fv1%2FSpokenCodes%2FAaIq-82_"
+                    .to_owned(),
+                "Twiml=…",
+            ),
+            ("cannot call /SpokenCodes/AaIq-82_".to_owned(), "cannot call /SpokenCodes/…"),
+        ] {
+            assert_eq!(redactor.reason(&said), kept, "{said}");
+        }
+    }
+
+    #[test]
     fn mail_address_is_masked_in_upper_and_lower_case() {
         let redactor = Redactor::new(&mail(), None);
         assert_eq!(redactor.reason("550 <ANN@example.com>: no"), "550 <…>: no");

@@ -466,7 +466,7 @@ fn push_client_cannot_be_created_with_invalid_settings() {
     assert!(error.starts_with("api.push.apple.com is not the URL of a server"), "{error}");
     assert!(create_with(|settings| settings.fcm_endpoint = Some(String::new())).is_err());
     let error = create_with(|settings| settings.extra_ca = Some(b"no PEM".to_vec())).unwrap_err();
-    assert_eq!(error, "the additional certificate authorities are not valid PEM certificates");
+    assert_eq!(error, "there is no certificate in PEM among the additional certificate authorities");
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub(crate) struct ServeOptions {
     pub(crate) listen: SocketAddr,
 
     /// URL at which clients reach the server, such as `https://verify.example.com`. If not set, it is derived from each
-    /// request, and outlets get no URL for delivery reports
+    /// request, outlets get no URL for delivery reports, and calls do not ask for a key
     #[arg(long, env = "COUNTERSIGN_PUBLIC_URL")]
     pub(crate) public_url: Option<String>,
 

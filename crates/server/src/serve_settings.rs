@@ -124,7 +124,7 @@ pub(crate) fn verification_rules(options: &LimitOptions) -> VerificationRules {
 /// Returns an error if the file with certificate authorities can't be read or is invalid.
 pub(crate) fn outlet_client(options: &OutletClientOptions) -> Result<OutletClient, CliError> {
     let client = OutletClient::new(client_settings(options)?);
-    client.map_err(|error| CliError::new(format!("--outlet-ca: {error}")))
+    client.map_err(|error| CliError::new(format!("--outlet-ca: {}", domain::error_report(&error))))
 }
 
 fn client_settings(options: &OutletClientOptions) -> Result<ClientSettings, CliError> {

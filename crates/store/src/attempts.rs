@@ -72,6 +72,11 @@ pub struct AttemptFilter {
     pub conversion: Option<Conversion>,
 }
 
+/// SQL condition that the service of an attempt is not deleted. It compares with the services whose rows are still to be
+/// removed, which are few, so that counting all attempts does not look up the service of each.
+const SERVICE_NOT_DELETED: &str =
+    "service_sid NOT IN (SELECT services.sid FROM services WHERE services.deleted_at IS NOT NULL)";
+
 impl AttemptFilter {
     /// Returns a query that selects `columns` of the account's attempts that match.
     ///
@@ -112,6 +117,7 @@ impl AttemptFilter {
             if has_other_index { "COALESCE(account_sid, account_sid) = ?" } else { "account_sid = ?" };
         let mut query =
             ListQuery::select(columns, "verification_attempts").filter(of_account, bind![account_sid]);
+        query = query.filter(SERVICE_NOT_DELETED, bind![]);
         let mut is_indexed = false;
         for (values, plain, unindexed) in conditions {
             let Some(values) = values else { continue };
@@ -144,7 +150,9 @@ impl Read {
         account_sid: AccountSid,
         sid: AttemptSid,
     ) -> Result<Option<Attempt>, Error> {
-        let sql = format!("SELECT {COLUMNS} FROM verification_attempts WHERE sid = $1 AND account_sid = $2");
+        let sql = format!(
+            "SELECT {COLUMNS} FROM verification_attempts WHERE sid = $1 AND account_sid = $2 AND {SERVICE_NOT_DELETED}"
+        );
         self.fetch_optional(sql, bind![sid, account_sid], parse_attempt).await
     }
 

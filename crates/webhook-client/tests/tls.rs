@@ -142,11 +142,11 @@ async fn missing_response_over_tls_times_out_after_the_read_timeout() {
 fn webhook_client_cannot_be_created_with_invalid_settings() {
     let error_of =
         |pem: &[u8]| WebhookClient::new(Settings { extra_ca: Some(pem.to_vec()), ..settings() }).err();
-    assert!(matches!(error_of(b""), Some(Error::Authorities(authorities::Error::NotPem))));
-    assert!(matches!(error_of(b"no certificate"), Some(Error::Authorities(authorities::Error::NotPem))));
+    assert!(matches!(error_of(b""), Some(Error::Authorities(authorities::Error::Empty))));
+    assert!(matches!(error_of(b"no certificate"), Some(Error::Authorities(authorities::Error::Empty))));
     assert!(matches!(
         error_of(b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"),
-        Some(Error::Authorities(authorities::Error::NotPem))
+        Some(Error::Authorities(authorities::Error::NotPem(_)))
     ));
     assert!(matches!(
         error_of(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),

@@ -206,7 +206,7 @@ on_every_database! {
             gateway.world.command(&translation);
         }
         // Sweden, Brazil, the United Kingdom and Japan. Default texts exist neither in Swedish nor in Japanese.
-        let countries = [("+46701234567", "sv"), ("+5511961234567", "pt"), ("+447400123456", "en-GB"), ("+819012345678", "de")];
+        let countries = [("+46701234567", "sv"), ("+5511961234567", "pt"), ("+447400123456", "en-GB"), ("+819012345678", "en-GB")];
         for (count, (number, locale)) in (1..).zip(countries) {
             created(&gateway.send_to(number, "sms", &[("TemplateSid", &template)]).await);
             let message = gateway.message(count).await;
@@ -217,6 +217,17 @@ on_every_database! {
         let message = gateway.message(countries.len() + 1).await;
         assert!(message["body"].as_str().unwrap().ends_with("is your code."), "{message}");
         assert_eq!(message["locale"], "en");
+
+        // The default translation is for a requested language without a text, and for a payment that others do not name.
+        let japanese = [("TemplateSid", template.as_str()), ("Locale", "ja")];
+        created(&gateway.send_to("+819012345679", "sms", &japanese).await);
+        assert_eq!(gateway.message(countries.len() + 2).await["locale"], "de");
+        let text = "{{code}} {{amount}} {{payee}}";
+        gateway.world.command(&["template", "set-translation", &template, "--locale", "de", "--text", text, "--replace"]);
+        let payment = [("TemplateSid", template.as_str()), ("Amount", "9 EUR"), ("Payee", "Shop")];
+        created(&gateway.send_to("+5511961234568", "sms", &payment).await);
+        let message = gateway.message(countries.len() + 3).await;
+        assert!(message["body"].as_str().unwrap().ends_with(" 9 EUR Shop"), "{message}");
     }
 }
 

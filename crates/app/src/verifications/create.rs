@@ -10,7 +10,7 @@ use domain::locales::Locale;
 use domain::messages::names_payment;
 use domain::rate_limits::RateLimitValues;
 use domain::services::Settings;
-use domain::templates::{Template, TemplateText};
+use domain::templates::Template;
 use domain::verifications::{
     Attempt, CustomCode, MessageOptions, OneTimeCode, Payment, Status, Substitutions, Tags, Verification,
     VerificationTarget,
@@ -166,6 +166,8 @@ struct Send {
     service: Service,
     new: NewVerification,
     country: Option<Country>,
+    /// Locales for the text, best first: the one that the request names, or those of the country.
+    wanted: Vec<Locale>,
     is_landline: bool,
     is_country_blocked: bool,
     /// Maximum number of messages of the service within an hour.
@@ -204,8 +206,13 @@ impl Send {
             Some(code) => code.clone().into_code(),
             None => OneTimeCode::generate(service.settings.code_length, entropy),
         };
+        let wanted = match new.locale {
+            Some(locale) => vec![locale],
+            None => Locale::of_country(country),
+        };
         Self {
             country,
+            wanted,
             is_landline: facts.is_some_and(|facts| facts.line == Line::Landline),
             is_country_blocked: facts.is_some() && !app.verification_rules.permits(country),
             cap: app.verification_rules.per_service_per_hour,
@@ -273,15 +280,15 @@ impl Send {
 
     /// Chooses the template and the locale, and writes the text once, to see whether it can be written.
     async fn message(&self, tx: &mut Write, verification: &Verification) -> Result<Chosen, Error> {
-        let wanted = self.new.locale.unwrap_or_else(|| Locale::of_country(self.country));
         let payment = verification.payment.as_ref();
-        let (template, substitutions) = self.template(tx, wanted, payment).await?;
+        let (template, substitutions) = self.template(tx, payment).await?;
         let usable = template.as_ref().and_then(|template| {
-            let locale = self.usable_locale(template, wanted, payment)?;
+            let locale = self.usable_locale(template, payment)?;
             Some((template, locale))
         });
         let text = usable.map(|(template, _)| template);
-        let locale = usable.map_or(wanted.of_default_text(), |(_, locale)| locale);
+        let default = || self.wanted.iter().find_map(|locale| locale.default_text());
+        let locale = usable.map(|(_, locale)| locale).or_else(default).unwrap_or(Locale::ENGLISH);
         let warning = match &template {
             // A default template of the service is meant only for the channels that it has.
             Some(template)
@@ -293,7 +300,7 @@ impl Send {
                     "the template is not for this channel, so the default text was sent",
                 ))
             }
-            None if self.new.locale.is_some() && locale != wanted && locale == Locale::ENGLISH => {
+            None if !self.wanted.contains(&locale) && locale == Locale::ENGLISH => {
                 Some((LOCALE_FALLBACK_CODE, "there is no text in this locale, so the English one was sent"))
             }
             _ => None,
@@ -322,8 +329,7 @@ impl Send {
         match &self.new.template {
             TemplateSelection::ServiceDefault(_) => Ok(()),
             TemplateSelection::Exactly(_) | TemplateSelection::FirstOf(_) => {
-                let wanted = self.new.locale.unwrap_or_else(|| Locale::of_country(self.country));
-                self.template(tx, wanted, self.new.payment.as_ref()).await.map(drop)
+                self.template(tx, self.new.payment.as_ref()).await.map(drop)
             }
         }
     }
@@ -332,7 +338,6 @@ impl Send {
     async fn template(
         &self,
         tx: &mut Write,
-        locale: Locale,
         payment: Option<&Payment>,
     ) -> Result<(Option<Template>, Substitutions), Error> {
         let account_sid = self.service.account_sid;
@@ -351,8 +356,7 @@ impl Send {
             TemplateSelection::FirstOf(requests) => {
                 for request in requests {
                     let template = tx.template(account_sid, request.sid).await?;
-                    let is_usable =
-                        |template: &Template| self.usable_locale(template, locale, payment).is_some();
+                    let is_usable = |template: &Template| self.usable_locale(template, payment).is_some();
                     if let Some(template) = template.filter(is_usable) {
                         return Ok((Some(template), request.substitutions.clone()));
                     }
@@ -362,18 +366,11 @@ impl Send {
         }
     }
 
-    /// Returns the locale of the template's text for a message. Returns `None` if the template is not for the channel,
-    /// or does not name the payment.
-    fn usable_locale(
-        &self,
-        template: &Template,
-        wanted: Locale,
-        payment: Option<&Payment>,
-    ) -> Option<Locale> {
-        match template.text_for(self.new.channel, wanted) {
-            TemplateText::Found(text, locale) => (payment.is_none() || names_payment(text)).then_some(locale),
-            TemplateText::WrongChannel => None,
-        }
+    /// Returns the locale of the template's best text for a message. Returns `None` if the template is not for the
+    /// channel, or if no text names the payment.
+    fn usable_locale(&self, template: &Template, payment: Option<&Payment>) -> Option<Locale> {
+        let mut texts = template.texts_for(self.new.channel, &self.wanted);
+        texts.find(|(text, _)| payment.is_none() || names_payment(text)).map(|(_, locale)| locale)
     }
 
     /// Returns the recipient's open verification after counting this message, or creates one.

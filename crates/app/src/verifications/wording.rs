@@ -3,7 +3,7 @@
 use domain::locales::Locale;
 use domain::messages::{ComposedMessage, MessageInputs, compose};
 use domain::services::Settings;
-use domain::templates::{Template, TemplateText};
+use domain::templates::Template;
 use domain::verifications::{MessageOptions, Payment};
 use domain::{Channel, Problem};
 
@@ -41,7 +41,8 @@ impl Wording<'_> {
         code: &str,
         key_press_url: Option<&str>,
     ) -> Result<ComposedMessage, Problem> {
-        let template = self.template.map(|template| template.text_for(self.channel, self.locale));
+        let template =
+            self.template.and_then(|template| template.texts_for(self.channel, &[self.locale]).next());
         compose(&MessageInputs {
             service_name: self.service_name(),
             code,
@@ -52,10 +53,7 @@ impl Wording<'_> {
             do_not_share: self.settings.do_not_share_warning_enabled,
             app_hash: self.options.app_hash.as_ref(),
             payment: self.payment,
-            template: template.and_then(|template| match template {
-                TemplateText::Found(text, _) => Some(text),
-                TemplateText::WrongChannel => None,
-            }),
+            template: template.map(|(text, _)| text),
             substitutions: &self.options.substitutions,
             key_press_url,
         })

@@ -138,7 +138,7 @@ fn installed(locale: Locale) -> Option<&'static Texts> {
 /// Returns the default texts for messages of a locale, and the locale of these texts: another one of the same language,
 /// or English, if none are installed.
 pub(super) fn nearest(locale: Locale) -> (&'static Texts, Locale) {
-    let used = locale.of_default_text();
+    let used = locale.default_text().unwrap_or(Locale::ENGLISH);
     installed(used).map_or((&ENGLISH, Locale::ENGLISH), |texts| (texts, used))
 }
 

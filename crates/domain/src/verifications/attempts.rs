@@ -228,7 +228,7 @@ impl DeliveryProgress {
     }
 }
 
-/// The attempt to which a delivery report belongs. The token in the URL of the report identifies it.
+/// The attempt that the token in a URL identifies, which its outlet got with the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttemptReference {
     /// Service to which the attempt belongs.

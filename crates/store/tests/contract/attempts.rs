@@ -21,6 +21,7 @@ contract! {
     attempt_list_is_complete_and_ordered_with_every_page_size,
     filtered_attempt_list_is_complete_and_ordered_with_every_page_size,
     attempts_are_filtered_and_counted,
+    attempts_of_a_deleted_service_are_not_found_even_before_their_rows_are_removed,
     summary_without_attempts_is_zero,
     only_the_latest_attempt_of_a_verification_is_converted,
     progress_and_error_code_of_an_attempt_are_recorded,
@@ -182,6 +183,21 @@ async fn attempts_are_filtered_and_counted(store: Store) {
         let converted: Vec<_> = expected.iter().copied().filter(|attempt| attempt.is_converted).collect();
         assert_eq!(summary, AttemptSummary { total: count(&expected), converted: count(&converted) });
     }
+}
+
+async fn attempts_of_a_deleted_service_are_not_found_even_before_their_rows_are_removed(store: Store) {
+    let attempt = new_attempt(&store).await;
+    add(&store, [attempt]).await;
+    let (account_sid, filter) = (attempt.account_sid, leak(AttemptFilter::default()));
+    let found = async || {
+        let listed = read!(store, |db| db.attempts(account_sid, filter, &ALL)).unwrap().items.len();
+        let summary = read!(store, |db| db.attempt_summary(account_sid, filter)).unwrap();
+        let fetched = read!(store, |db| db.attempt(account_sid, attempt.sid)).unwrap();
+        (listed, summary.total, fetched.is_some())
+    };
+    assert_eq!(found().await, (1, 1, true));
+    assert!(transact!(store, |tx| tx.delete_service(account_sid, attempt.service_sid, NOW)).unwrap());
+    assert_eq!(found().await, (0, 0, false));
 }
 
 async fn summary_without_attempts_is_zero(store: Store) {

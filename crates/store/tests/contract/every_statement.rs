@@ -263,6 +263,7 @@ async fn list_messages(db: &mut Read, rows: Rows) -> Result<(), Error> {
         }
     }
     assert!(db.attempt(attempt.account_sid, attempt.sid).await?.is_some());
+    assert!(db.attempt_of_service(attempt.service_sid, attempt.sid).await?.is_some());
     db.all_templates().await?;
     Ok(())
 }
