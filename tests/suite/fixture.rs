@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use app::SystemClock;
 use device::{Passkey, Platform, SigningKey};
-use domain::FactorType;
+use domain::{Clock as _, FactorType};
 use harness::stand_in::pki::Key;
 use harness::{Storage, wait_until};
 use serde_json::{Value, json};
@@ -138,7 +139,10 @@ impl Fixture {
         let service = world.service().await;
         let address = Some((Platform::Fcm, "registration-token".to_owned()));
         let device = world.device_at(&service, IDENTITY, address).await;
-        let challenge = world.challenge(&device.enrollment, &[]).await;
+        // Some tests make thousands of requests, which take minutes.
+        let until = SystemClock.now().plus_seconds(3000).to_string();
+        let long = [("ExpirationDate", until.as_str())];
+        let challenge = world.challenge(&device.enrollment, &long).await;
         let post = async |path: &str, form: &[(&str, &str)]| created(&world.backend().post(path, form).await);
         let form = [("Identity", IDENTITY), ("FactorType", "push"), ("Ttl", "300")];
         let token = post(&format!("/v2/Services/{service}/AccessTokens"), &form).await;
@@ -164,7 +168,7 @@ impl Fixture {
         let event = world.backend().get(EVENTS, &made).await.json()["events"][0].clone();
         let passkeys = PasskeyFixture::create(world, &service).await;
         let factor = TotpFixture::verified(world, &service, IDENTITY, &[]).await;
-        let totp = Sids::new(&factor.sid, &created(&factor.challenge(world, &[]).await));
+        let totp = Sids::new(&factor.sid, &created(&factor.challenge(world, &long).await));
         let path = format!("/v2/Services/{service}");
         assert_eq!(world.backend().post(&path, &[("CustomCodeEnabled", "true")]).await.status, 200);
         let form = [("To", NUMBER), ("Channel", "sms"), ("CustomCode", CODE)];

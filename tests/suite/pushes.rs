@@ -457,10 +457,13 @@ async fn notification_with_invalid_ttl_or_for_an_unpushable_challenge_is_refused
 async fn answered_challenge_is_not_pushed() {
     let fixture = PushFixture::on(World::sqlite()).await.with_credentials().await;
     let (phone, android) = fixture.phone("user-0001", Platform::Fcm, ANDROID).await;
-    let busy = error(503, "UNAVAILABLE", Some("UNAVAILABLE"), "busy").header("retry-after", "10");
-    fixture.google.next_send(Reply::Answer(busy));
+    // The answer may come only after a second attempt.
+    for _ in 0..100 {
+        let busy = error(503, "UNAVAILABLE", Some("UNAVAILABLE"), "busy").header("retry-after", "10");
+        fixture.google.next_send(Reply::Answer(busy));
+    }
     let asked = fixture.challenge(&android).await;
-    let refused = async || (fixture.google.send_requests() == 1).then_some(());
+    let refused = async || (fixture.google.send_requests() >= 1).then_some(());
     wait_until("the push was refused", WAIT_TIMEOUT, refused).await;
     phone.answer(&android, &asked, Word::Approved).await.unwrap();
 
@@ -471,9 +474,10 @@ async fn answered_challenge_is_not_pushed() {
     .await;
     let [delivery] = shown.as_slice() else { panic!("{shown:?}") };
     assert!(delivery.way.starts_with("push "), "{delivery:?}");
-    assert_eq!((delivery.state.as_str(), delivery.endings()), ("skipped", vec!["again", "skipped"]));
-    assert_eq!(delivery.attempts[0].code, Some(52110));
-    assert_eq!((fixture.google.send_requests(), fixture.google.taken()), (1, 0));
+    let refusals = fixture.google.send_requests();
+    let endings = [vec!["again"; refusals], vec!["skipped"]].concat();
+    assert_eq!((delivery.state.as_str(), delivery.endings()), ("skipped", endings));
+    assert_eq!((delivery.attempts[0].code, fixture.google.taken()), (Some(52110), 0));
     assert!(fixture.alerts().await.is_empty(), "there must be no alert, because no attempt failed");
 }
 

@@ -33,6 +33,25 @@ impl LoadFixture {
         serde_json::from_str(&output).unwrap_or_else(|error| panic!("{error}: {output}"))
     }
 
+    /// Like [`report`](Self::report), for a load of `count` requests at fixed times. Repeats a run in which a busy machine
+    /// left requests out at the end.
+    fn report_of_all(&self, arguments: &str, count: u64) -> Value {
+        let mut rounds = 0;
+        loop {
+            let report = self.report(arguments);
+            let number = |name: &str| report[name].as_u64().unwrap();
+            assert_eq!(
+                (number("failed"), number("completed") + number("not_started")),
+                (0, count),
+                "{report}"
+            );
+            rounds += 1;
+            if number("not_started") == 0 || rounds == 3 {
+                return report;
+            }
+        }
+    }
+
     async fn service_count(&self) -> usize {
         let reply = self.world.backend().get("/v2/Services", &[]).await;
         reply.json()["services"].as_array().unwrap().len()
@@ -55,7 +74,7 @@ fn step_counts(report: &Value) -> Vec<(&str, u64)> {
 #[tokio::test]
 async fn full_cycles_are_counted_measured_and_cleaned_up() {
     let fixture = LoadFixture::new();
-    let report = fixture.report("--duration 1s --warmup 200ms --concurrency 4 --phones 6");
+    let report = fixture.report("--duration 3s --warmup 200ms --concurrency 4 --phones 6");
     let completed = report["completed"].as_u64().unwrap();
     assert!(completed >= 4, "{report}");
     assert_eq!((&report["failed"], &report["errors"]), (&0.into(), &Value::Array(Vec::new())), "{report}");
@@ -96,7 +115,8 @@ async fn codes_are_sent_and_checked() {
 #[tokio::test]
 async fn fixed_rate_is_kept() {
     let fixture = LoadFixture::new();
-    let report = fixture.report("--scenario service --rate 50 --duration 2s --warmup 100ms --phones 1");
+    let arguments = "--scenario service --rate 50 --duration 2s --warmup 100ms --phones 1";
+    let report = fixture.report_of_all(arguments, 100);
     assert_eq!((&report["completed"], &report["not_started"]), (&100.into(), &0.into()), "{report}");
     assert_eq!(step_counts(&report), [("service", 100)], "{report}");
     let per_second = report["per_second"].as_f64().unwrap();
@@ -118,8 +138,8 @@ async fn each_kind_of_request_can_be_mixed() {
 #[tokio::test]
 async fn each_phone_polls_once_per_interval() {
     let fixture = LoadFixture::new();
-    let report =
-        fixture.report("--scenario poll --phones 20 --poll-interval 500ms --duration 1s --warmup 0s");
+    let arguments = "--scenario poll --phones 20 --poll-interval 500ms --duration 1s --warmup 0s";
+    let report = fixture.report_of_all(arguments, 40);
     assert_eq!((&report["unit"], &report["completed"]), (&"poll".into(), &40.into()), "{report}");
 }
 
@@ -144,7 +164,7 @@ async fn users_of_an_existing_service_are_deleted_and_the_service_is_kept() {
 async fn refused_requests_are_reported_by_status_and_code() {
     let limited = World::ephemeral_with(&["--max-challenges-per-factor-per-minute", "1"]);
     let fixture = LoadFixture { world: limited, place: Place::new() };
-    let arguments = "--scenario create --duration 500ms --warmup 0s --concurrency 2 --phones 2";
+    let arguments = "--scenario create --duration 3s --warmup 0s --concurrency 2 --phones 2";
     let report = fixture.report(arguments);
     assert_eq!(report["completed"], 2, "{report}");
     let error = &report["errors"][0];

@@ -27,7 +27,7 @@ on_every_database! {
             assert_eq!((name.as_str(), data), ("snapshot", json!({ "pending": [first["sid"], second["sid"]] })));
         }
         answer(&device.phone, &device.enrollment, &second, Answer::Denied).await;
-        let third = world.challenge(&device.enrollment, &[("ExpirationDate", &date_in(3))]).await;
+        let third = world.challenge(&device.enrollment, &[("ExpirationDate", &date_in(15))]).await;
         for events in [&mut of_device, &mut of_backend] {
             for (challenge, expected) in [(&second, "denied"), (&third, "pending"), (&third, "expired")] {
                 let (name, data) = named(events).await;

