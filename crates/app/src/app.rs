@@ -144,12 +144,13 @@ impl App {
         self.feed.touch(&[Topic::Factor(factor.sid), Topic::Account(factor.account_sid)]);
     }
 
-    /// Checks that the database is reachable and its schema is up to date.
+    /// Checks that the database is reachable, also by new connections, and that its schema is up to date.
     ///
     /// # Errors
     /// Returns [`Fault::Unavailable`](crate::Fault::Unavailable) if the database is unreachable or has an outdated
     /// schema.
     pub async fn check_ready(&self) -> Result<(), Error> {
-        self.store.read(async |db: &mut Read| Ok(db.require_current_schema().await?)).await
+        self.store.read(async |db: &mut Read| Ok::<_, Error>(db.require_current_schema().await?)).await?;
+        Ok(self.store.require_connectable()?)
     }
 }

@@ -88,8 +88,9 @@ impl Pool {
         (POSTGRES_POOL_SIZE as usize - self.0.permits.available_permits() + idle, idle)
     }
 
-    /// Takes an idle connection from the pool, or opens a new one. Must be called on the store's writer thread, because
-    /// a connection belongs to the runtime in which it was opened.
+    /// Takes an idle connection from the pool, or opens a new one. During an outage, tries to open one in any case, because
+    /// only a new connection ends the outage. Must be called on the store's writer thread, because a connection belongs to
+    /// the runtime in which it was opened.
     ///
     /// # Errors
     /// Returns [`Error::Unreachable`] if no connection can be opened, and [`Error::Unavailable`] if the pool is closed
@@ -100,10 +101,22 @@ impl Pool {
         };
         let permit = permit.map_err(|_| sqlx::Error::PoolClosed)?;
         let (connection, opened_at) = match self.0.take_idle() {
+            Some((idle, opened_at)) if self.0.outage().is_some() => match self.0.connect().await {
+                Ok(connection) => {
+                    self.0.give_back(idle, opened_at);
+                    (connection, Instant::now())
+                }
+                Err(_) => (idle, opened_at),
+            },
             Some(taken) => taken,
             None => (self.0.connect().await?, Instant::now()),
         };
         Ok(self.wrap(connection, opened_at, permit))
+    }
+
+    /// Returns the reason for which no connection could be opened last, or `None` if one could.
+    pub(crate) fn outage(&self) -> Option<Error> {
+        self.0.outage()
     }
 
     fn wrap(

@@ -210,6 +210,17 @@ impl Store {
         Announcements::listen(server, own, &self.writer).await.map(Some)
     }
 
+    /// Checks that new connections can be opened. While none can, a request fails if it finds no idle connection.
+    ///
+    /// # Errors
+    /// Returns the error with which the last connection could not be opened.
+    pub fn require_connectable(&self) -> Result<(), Error> {
+        match &self.readers {
+            Readers::Memory | Readers::Sqlite(_) => Ok(()),
+            Readers::Postgres(pool) => pool.outage().map_or(Ok(()), Err),
+        }
+    }
+
     /// Updates the gauge metrics for open connections, idle connections and queued writes.
     pub fn refresh_gauges(&self) {
         let (open, idle) = match &self.readers {
