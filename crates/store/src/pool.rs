@@ -102,10 +102,8 @@ impl Pool {
         let permit = permit.map_err(|_| sqlx::Error::PoolClosed)?;
         let (connection, opened_at) = match self.0.take_idle() {
             Some((idle, opened_at)) if self.0.outage().is_some() => match self.0.connect().await {
-                Ok(connection) => {
-                    self.0.give_back(idle, opened_at);
-                    (connection, Instant::now())
-                }
+                // The idle connection is closed, so that there are never more of them than the limit.
+                Ok(connection) => (connection, Instant::now()),
                 Err(_) => (idle, opened_at),
             },
             Some(taken) => taken,
