@@ -1,5 +1,5 @@
-//! The endpoint from which a call gets what it says after a key was pressed. Requests have no credentials: the token in
-//! the path gives access to one code.
+//! The endpoint that returns the rest of a call after a key was pressed. Requests have no credentials. The token in the
+//! path gives access to the code of one verification.
 
 use actix_web::HttpResponse;
 use web::PathParameters;

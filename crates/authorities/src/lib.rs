@@ -54,7 +54,7 @@ impl Authorities {
         SYSTEM.clone()
     }
 
-    /// Returns the authorities of the system and those in `extra`, which is PEM.
+    /// Returns the authorities of the system, together with the certificates in `extra` (PEM).
     ///
     /// # Errors
     /// Returns an error if `extra` is not PEM with at least one certificate, or if a certificate can't be used.

@@ -80,9 +80,9 @@ pub struct Translation {
 }
 
 impl Template {
-    /// Iterates over the texts for a message through `channel` with their locales, best first: for each of the wanted
-    /// locales its translation and those of its language, and at the end the default one. Some may come twice. There are
-    /// none if the template does not have the channel.
+    /// Iterates over the texts for a message through `channel` with their locales, best first. For each of the wanted
+    /// locales, these are its translation and those of its language. The default translation is last. A text may occur
+    /// twice. If the template is not for `channel`, there are no texts.
     pub fn texts_for(&self, channel: Channel, wanted: &[Locale]) -> impl Iterator<Item = (&str, Locale)> {
         let has_channel = self.channels.contains(channel);
         let of_locale = move |locale: Locale| {

@@ -72,8 +72,8 @@ pub struct AttemptFilter {
     pub conversion: Option<Conversion>,
 }
 
-/// SQL condition that the service of an attempt is not deleted. It compares with the services whose rows are still to be
-/// removed, which are few, so that counting all attempts does not look up the service of each.
+/// SQL condition that the service of an attempt is not deleted. Deleted services are few, because their rows are soon
+/// removed. So the database reads them once, and does not look up the service of each attempt.
 const SERVICE_NOT_DELETED: &str =
     "service_sid NOT IN (SELECT services.sid FROM services WHERE services.deleted_at IS NOT NULL)";
 
@@ -156,7 +156,7 @@ impl Read {
         self.fetch_optional(sql, bind![sid, account_sid], parse_attempt).await
     }
 
-    /// Returns the attempt of a service, or `None` if there is none.
+    /// Returns a service's attempt by SID, or `None` if the service has no such attempt.
     ///
     /// # Errors
     /// Returns an error if the database operation fails.

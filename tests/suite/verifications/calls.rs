@@ -1,4 +1,5 @@
-//! Calls through a provider with Twilio's API, and what they say after a key was pressed.
+//! Calls with one-time codes, which a provider with Twilio's API makes. They say the code at once, or after a key was
+//! pressed.
 
 use std::io::Write as _;
 
@@ -41,7 +42,7 @@ impl Caller {
         assert_eq!((reply.status, &reply.json()["dtmf_input_required"]), (200, &json!(true)));
     }
 
-    /// Starts a verification, and returns the TwiML of its call.
+    /// Starts a verification by call, and returns the TwiML that the provider received.
     async fn call(&self, to: &str) -> String {
         let path = format!("/v2/Services/{}/Verifications", self.service);
         created(&self.world.backend().post(&path, &[("To", to), ("Channel", "call")]).await);

@@ -20,7 +20,7 @@ pub(super) struct Texts {
     pub(super) mail_end: &'static str,
     /// What a voice says in a call.
     pub(super) call: &'static str,
-    /// What a voice says before a key is pressed.
+    /// Text of a call that asks for a key before it says the code.
     pub(super) key_prompt: &'static str,
 }
 

@@ -228,7 +228,7 @@ impl DeliveryProgress {
     }
 }
 
-/// The attempt that the token in a URL identifies, which its outlet got with the message.
+/// An attempt and its service, as they are contained in the token of a URL that an outlet gets with a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttemptReference {
     /// Service to which the attempt belongs.
