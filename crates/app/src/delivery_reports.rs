@@ -5,7 +5,7 @@
 use crypto::attempt_tokens::AttemptTokenUse;
 use domain::AlertSid;
 use domain::alerts::{Alert, Level};
-use domain::verifications::{Attempt, AttemptReference, DeliveryReport};
+use domain::verifications::{AttemptReference, DeliveryReport};
 use serde_json::json;
 use store::Write;
 
@@ -14,28 +14,13 @@ use crate::delivery::failure_code;
 use crate::error::Error;
 use crate::outbox::Outbox;
 
-/// Path of the URLs for reports, without the token.
-const PATH: &str = "/countersign/v1/DeliveryReports";
-
 impl App {
-    /// Returns the URL to which an outlet may report what became of the message of an attempt, or `None` if the server
-    /// does not know its public URL.
-    pub(crate) fn report_url(&self, attempt: &Attempt) -> Option<String> {
-        let public_url = self.public_url.as_ref()?;
-        let reference = AttemptReference { service_sid: attempt.service_sid, attempt_sid: attempt.sid };
-        Some(format!(
-            "{public_url}{PATH}/{}",
-            self.hashing.attempt_token(AttemptTokenUse::DeliveryReport, reference)
-        ))
-    }
-
     /// Returns the attempt that the token of a URL names.
     ///
     /// # Errors
     /// Fails with 20404 if this server did not issue the token.
     pub fn reported_attempt(&self, token: &str) -> Result<AttemptReference, Error> {
-        let reference = self.hashing.verify_attempt_token(AttemptTokenUse::DeliveryReport, token);
-        reference.ok_or_else(Error::not_found)
+        self.attempt_of_token(AttemptTokenUse::DeliveryReport, token)
     }
 
     /// Records what became of the message of an attempt. Raises an alert if it did not arrive. A report that is

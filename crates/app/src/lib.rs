@@ -24,6 +24,7 @@ mod access_tokens;
 mod accounts;
 pub mod alerts;
 mod app;
+mod attempt_urls;
 pub mod attempts;
 pub mod audit;
 pub mod caller;

@@ -15,22 +15,12 @@ use crate::App;
 use crate::error::Error;
 use crate::verifications::stored_message::StoredMessage;
 
-/// Path of the URLs, without the token.
-const PATH: &str = "/countersign/v1/SpokenCodes";
-
 impl App {
     /// Returns the URL with which the call of an attempt continues after a key was pressed. Returns `None` for other
-    /// messages, if the service does not ask for a key, or if the server does not know its public URL.
+    /// messages, if the service does not ask for a key, or if the server has no public URL.
     pub(crate) fn key_press_url(&self, settings: &Settings, attempt: &Attempt) -> Option<String> {
-        let public_url = self.public_url.as_ref()?;
-        if attempt.channel != Channel::Call || !settings.dtmf_input_required {
-            return None;
-        }
-        let reference = AttemptReference { service_sid: attempt.service_sid, attempt_sid: attempt.sid };
-        Some(format!(
-            "{public_url}{PATH}/{}",
-            self.hashing.attempt_token(AttemptTokenUse::SpokenCode, reference)
-        ))
+        let asks_for_key = attempt.channel == Channel::Call && settings.dtmf_input_required;
+        asks_for_key.then(|| self.attempt_url(AttemptTokenUse::SpokenCode, attempt)).flatten()
     }
 
     /// Returns the attempt that the token of a URL names.
@@ -38,7 +28,7 @@ impl App {
     /// # Errors
     /// Fails with 20404 if this server did not issue the token.
     pub fn spoken_attempt(&self, token: &str) -> Result<AttemptReference, Error> {
-        self.hashing.verify_attempt_token(AttemptTokenUse::SpokenCode, token).ok_or_else(Error::not_found)
+        self.attempt_of_token(AttemptTokenUse::SpokenCode, token)
     }
 
     /// Returns the instructions in TwiML for a call after a key was pressed: to say the code, or to hang up if the
@@ -51,8 +41,7 @@ impl App {
             .store
             .read(async move |db: &mut Read| {
                 let found = db.attempt_of_service(reference.service_sid, reference.attempt_sid).await?;
-                let attempt = found.ok_or_else(Error::not_found)?;
-                StoredMessage::read(db, attempt.account_sid, reference).await
+                StoredMessage::read(db, found.ok_or_else(Error::not_found)?).await
             })
             .await?;
         let now = self.clock.now();

@@ -3,11 +3,12 @@
 
 use std::borrow::Cow;
 
+use crypto::attempt_tokens::AttemptTokenUse;
 use domain::alerts::Alert;
 use domain::deliveries::{Delivery, Ending, MessageWork};
 use domain::messages::ComposedMessage;
 use domain::outlets::{Outlet, OutletChoice, OutletSid};
-use domain::verifications::{Attempt, AttemptReference, DeliveryProgress, OneTimeCode, Status};
+use domain::verifications::{Attempt, DeliveryProgress, OneTimeCode, Status};
 use domain::{Channel, Timestamp};
 use outlet_client::{Message, Outcome, OutletSettings};
 use serde_json::json;
@@ -142,14 +143,12 @@ impl Senders {
 impl MessageContext {
     /// Reads the stored data that sending a message needs. Returns `None` if the verification was closed or deleted.
     async fn read(app: &App, delivery: &Delivery, work: &MessageWork) -> Result<Option<Self>, Error> {
-        let (account_sid, outlet) = (delivery.account_sid, work.outlet);
-        let reference = AttemptReference { service_sid: work.service_sid, attempt_sid: work.attempt_sid };
+        let (account_sid, work) = (delivery.account_sid, work.clone());
         app.store
             .read(async move |db: &mut Read| {
-                let Some(stored) = StoredMessage::read(db, account_sid, reference).await? else {
-                    return Ok(None);
-                };
-                let outlet = match outlet {
+                let Some(attempt) = db.attempt(account_sid, work.attempt_sid).await? else { return Ok(None) };
+                let Some(stored) = StoredMessage::read(db, attempt).await? else { return Ok(None) };
+                let outlet = match work.outlet {
                     OutletChoice::Stored(sid) => db.outlet(account_sid, sid).await?,
                     OutletChoice::SmtpUrl | OutletChoice::SmsUrl | OutletChoice::TestServer => None,
                 };
@@ -207,7 +206,7 @@ impl MessageContext {
             },
             send_digits: options.send_digits.as_ref().map(|keys| keys.as_str().to_owned()),
             key_press_url,
-            report_url: app.report_url(attempt),
+            report_url: app.attempt_url(AttemptTokenUse::DeliveryReport, attempt),
             mail: options.mail.clone(),
         }
     }

@@ -3,10 +3,8 @@
 
 use domain::locales::Locale;
 use domain::templates::Template;
-use domain::verifications::{
-    Attempt, AttemptReference, MessageOptions, OneTimeCode, Verification, VerificationTarget,
-};
-use domain::{AccountSid, Sealed, Service, Timestamp};
+use domain::verifications::{Attempt, MessageOptions, OneTimeCode, Verification, VerificationTarget};
+use domain::{Sealed, Service, Timestamp};
 use store::Read;
 
 use crate::error::Error;
@@ -24,13 +22,9 @@ pub(crate) struct StoredMessage {
 
 impl StoredMessage {
     /// Reads the message of an attempt. Returns `None` if its verification was closed or deleted.
-    pub(crate) async fn read(
-        db: &mut Read,
-        account_sid: AccountSid,
-        reference: AttemptReference,
-    ) -> Result<Option<Self>, Error> {
-        let Some(service) = db.service(account_sid, reference.service_sid).await? else { return Ok(None) };
-        let Some(attempt) = db.attempt(account_sid, reference.attempt_sid).await? else { return Ok(None) };
+    pub(crate) async fn read(db: &mut Read, attempt: Attempt) -> Result<Option<Self>, Error> {
+        let account_sid = attempt.account_sid;
+        let Some(service) = db.service(account_sid, attempt.service_sid).await? else { return Ok(None) };
         let target = VerificationTarget::Sid(attempt.verification_sid);
         let Some(verification) = db.open_verification(service.sid, &target).await? else { return Ok(None) };
         let Some(code) = verification.code.clone() else { return Ok(None) };

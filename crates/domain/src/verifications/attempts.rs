@@ -85,6 +85,11 @@ impl AttemptStatus {
 }
 
 impl Attempt {
+    /// Returns the attempt with its service, for the token of a URL.
+    pub const fn reference(&self) -> AttemptReference {
+        AttemptReference { service_sid: self.service_sid, attempt_sid: self.sid }
+    }
+
     /// Returns whether the attempt is converted, in the word of the API.
     pub const fn conversion(&self) -> Conversion {
         if self.is_converted { Conversion::Converted } else { Conversion::Unconverted }
