@@ -489,13 +489,24 @@ impl Write {
         }
     }
 
-    /// Replaces the MAC that is stored with an unchained record. Does nothing if the record is already chained.
+    /// Replaces the MACs that are stored with unchained records. Leaves records alone that are already chained.
     ///
     /// # Errors
     /// Returns an error if the database operation fails.
-    pub async fn set_unchained_mac(&mut self, sid: EventSid, mac: &Mac) -> Result<(), Error> {
-        let sql = "UPDATE audit_log SET waiting_mac = $2 WHERE sid = $1 AND number IS NULL";
-        self.execute(sql, bind![sid, mac]).await
+    pub async fn set_unchained_macs(&mut self, macs: &[(EventSid, Mac)]) -> Result<(), Error> {
+        let rows = macs.iter().map(|(sid, mac)| json!({ "sid": to_hex(*sid), "mac": mac.to_string() }));
+        let rows = to_json(&rows.collect::<Vec<_>>());
+        let table = if self.connection.is_postgres() {
+            "(SELECT sid, decode(mac, 'hex') AS mac \
+             FROM jsonb_to_recordset(CAST($1 AS JSONB)) AS r (sid UUID, mac TEXT)) AS v"
+        } else {
+            "(SELECT unhex(value->>'sid') AS sid, unhex(value->>'mac') AS mac FROM json_each($1)) AS v"
+        };
+        let sql = format!(
+            "UPDATE audit_log SET waiting_mac = v.mac FROM {table} \
+             WHERE audit_log.sid = v.sid AND audit_log.number IS NULL"
+        );
+        self.execute(sql, bind![rows]).await
     }
 
     /// Creates the audit chain by storing its two ends and its sealed key. Does nothing if there already is a chain.

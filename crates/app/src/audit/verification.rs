@@ -311,12 +311,12 @@ impl App {
             let accept = async move |tx: &mut Write| {
                 let unchained = tx.unchained_records(&from, CHAIN_BATCH).await?;
                 let invalid = unchained.iter().filter(|record| state.authenticate(record).is_none());
-                let mut accepted: Vec<EventSid> = Vec::new();
-                for record in invalid.filter_map(|unchained| unchained.record.as_ref()) {
-                    tx.set_unchained_mac(record.sid, &state.key.unchained_mac(record)).await?;
-                    accepted.push(record.sid);
-                }
+                let readable = invalid.filter_map(|unchained| unchained.record.as_ref());
+                let macs: Vec<_> =
+                    readable.map(|record| (record.sid, state.key.unchained_mac(record))).collect();
+                let accepted: Vec<EventSid> = macs.iter().map(|(sid, _)| *sid).collect();
                 if !accepted.is_empty() {
+                    tx.set_unchained_macs(&macs).await?;
                     let change = Change::of_server(AuditAction::EventsAccepted).detail("lines", &accepted);
                     audit.record(tx, change).await?;
                 }

@@ -1,5 +1,6 @@
 //! The audit log and the audit chain.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use domain::audit::{Actor, AuditAction, AuditRecord, ChainPosition, Change, Mac};
@@ -23,7 +24,7 @@ contract! {
     only_audit_records_before_the_start_of_the_chain_are_deleted,
     audit_chain_is_created_by_exactly_one_of_several_concurrent_writes,
     audit_log_check_reports_unchained_records_and_numbers_outside_the_chain,
-    mac_of_an_unchained_record_can_be_replaced_until_it_is_chained,
+    macs_of_unchained_records_can_be_replaced_until_they_are_chained,
     unchained_records_are_read_in_batches_oldest_first,
 }
 
@@ -290,15 +291,27 @@ async fn audit_log_check_reports_unchained_records_and_numbers_outside_the_chain
     assert_eq!(tail().await, (None, 1));
 }
 
-async fn mac_of_an_unchained_record_can_be_replaced_until_it_is_chained(store: Store) {
-    let late = record(account());
-    add(&store, [late]).await;
-    let found = async || read!(store, |db| db.unchained_records(&UnchainedPosition::START, 9)).unwrap();
-    assert_eq!(found().await[0].mac, Some(Mac([5; 32])));
-    transact!(store, |tx| tx.set_unchained_mac(late.sid, &Mac([6; 32]))).unwrap();
-    assert_eq!(found().await[0].mac, Some(Mac([6; 32])));
+async fn macs_of_unchained_records_can_be_replaced_until_they_are_chained(store: Store) {
+    let (late, later) = (record(account()), record(account()));
+    let kept = record(account());
+    add(&store, [late, later, kept]).await;
+    let macs = async || {
+        let found = read!(store, |db| db.unchained_records(&UnchainedPosition::START, 9)).unwrap();
+        found
+            .into_iter()
+            .map(|found| (found.record.unwrap().sid, found.mac.unwrap()))
+            .collect::<HashMap<_, _>>()
+    };
+    assert_eq!(macs().await[&late.sid], Mac([5; 32]));
+    let new = [(late.sid, Mac([6; 32])), (later.sid, Mac([7; 32]))];
+    transact!(store, |tx| tx.set_unchained_macs(&new)).unwrap();
+    assert_eq!(macs().await, HashMap::from([new[0], new[1], (kept.sid, Mac([5; 32]))]));
     transact!(store, |tx| tx.append_to_audit_chain(&[(late.sid, position(1))])).unwrap();
-    assert!(found().await.is_empty());
+    transact!(store, |tx| tx.set_unchained_macs(&[(late.sid, Mac([8; 32])), (kept.sid, Mac([9; 32]))]))
+        .unwrap();
+    assert_eq!(macs().await, HashMap::from([new[1], (kept.sid, Mac([9; 32]))]));
+    let chained = read!(store, |db| db.chained_records(0, 1, 9)).unwrap();
+    assert_eq!(chained[0].contents.as_ref().unwrap().0, position(1).mac);
     assert_eq!(read!(store, |db| db.newest_audit_record_at()).unwrap(), Some(late.created_at));
 }
 

@@ -400,7 +400,7 @@ async fn chain(tx: &mut Write, rows: Rows) -> Result<(), Error> {
     tx.audit_key::<()>().await?;
     tx.audit_chain().await?;
     tx.insert_audit_record(record, &Mac([5; 32])).await?;
-    tx.set_unchained_mac(record.sid, &Mac([6; 32])).await?;
+    tx.set_unchained_macs(&[(record.sid, Mac([6; 32]))]).await?;
     assert_eq!(tx.unchained_records(&UnchainedPosition::START, 10).await?.len(), 1);
     let account_sid = rows.tree.user.account.sid;
     assert_eq!(tx.audit_tail(account_sid, 10).await?.unchained.len(), 1);

@@ -21,6 +21,7 @@ contract! {
 contract! {
     on postgres:
     postgres_reads_growing_tables_with_an_index,
+    postgres_reads_the_first_rows_in_the_order_of_an_index,
 }
 
 /// The tables that grow with use.
@@ -227,6 +228,27 @@ async fn postgres_reads_growing_tables_with_an_index(database: TestDatabase) {
         found.extend(violations(sql, &steps, |text| {
             text.trim_start_matches([' ', '-', '>']).starts_with("Sort ")
         }));
+    }
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+/// Statements whose limit needs no order, because only a few rows fulfill their condition.
+const UNORDERED: [(&str, &str); 3] = [
+    ("entity_sid IS NULL LIMIT", "has a small index"),
+    ("OR scheduled_at > $2) LIMIT 1", "has a small index"),
+    ("WHERE entity_sid = ANY", "reads the rows of a few entities"),
+];
+
+/// Without an order, PostgreSQL may read a table from its start until it has found enough rows. When rows are removed in
+/// batches, each batch would again read all rows before its first one.
+async fn postgres_reads_the_first_rows_in_the_order_of_an_index(database: TestDatabase) {
+    let statements = collect_statements(&database, true).await;
+    let mut found = Vec::new();
+    for sql in statements.iter().filter(|sql| UNORDERED.iter().all(|(part, _)| !sql.contains(part))) {
+        let limits = sql.match_indices(" LIMIT ").map(|(at, _)| &sql[..at]);
+        let is_ordered =
+            |before: &str| before.rsplit_once(" FROM ").is_some_and(|(_, from)| from.contains("ORDER BY"));
+        found.extend(limits.filter(|before| !is_ordered(before)));
     }
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
