@@ -8,7 +8,7 @@ use criterion::Criterion;
 use domain::deliveries::{AttemptOutcome, Delivery, DeliveryId, Destination, PushWork, Work};
 use domain::factors::Platform;
 use domain::{Identity, Sid, Timestamp};
-use store::{AttemptRecord, Error, Location, OldSchema, Store, Write};
+use store::{AttemptRecord, DueDeliveries, Error, Location, OldSchema, Store, Write};
 use tokio::runtime::Runtime;
 
 /// Number of deliveries in a batch.
@@ -54,7 +54,7 @@ async fn claim_and_record(store: &Store, due: Vec<Delivery>) -> [Duration; 2] {
     let began = Instant::now();
     let claimed = store
         .write(async |tx: &mut Write| {
-            tx.lease_deliveries(LEASE, &[], BATCH_SIZE, NOW, NOW.plus_seconds(60)).await
+            tx.lease_deliveries(LEASE, &DueDeliveries::ALL, BATCH_SIZE, NOW, NOW.plus_seconds(60)).await
         })
         .await
         .unwrap();

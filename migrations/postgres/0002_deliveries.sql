@@ -58,10 +58,12 @@ CREATE TABLE deliveries (
 );
 -- Pending deliveries leave this index when they are finished.
 CREATE INDEX deliveries_due ON deliveries (due_at) WHERE state = 'owed';
+-- Finds the next delivery to a destination, however many to others are due.
+CREATE INDEX deliveries_due_to_destination ON deliveries (destination, due_at) WHERE state = 'owed';
 CREATE INDEX deliveries_finished ON deliveries (finished_at) WHERE finished_at IS NOT NULL;
 CREATE INDEX deliveries_of_subject ON deliveries (subject, id);
 -- The deliveries to redirect when a webhook's URL changes.
-CREATE INDEX deliveries_redirectable ON deliveries (subject) WHERE state = 'owed' AND kind = 'webhook';
+CREATE INDEX deliveries_redirectable ON deliveries (subject, id) WHERE state = 'owed' AND kind = 'webhook';
 -- Operators list the deliveries to webhooks, and those that were not delivered, which are few.
 CREATE INDEX deliveries_of_webhooks ON deliveries (id) WHERE kind = 'webhook';
 CREATE INDEX deliveries_undelivered ON deliveries (state, id, kind) WHERE state IN ('skipped', 'failed');

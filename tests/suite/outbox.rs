@@ -452,6 +452,41 @@ on_every_database! {
     }
 }
 
+on_every_database! {
+    serving LOOPBACK_ARGUMENTS;
+    async fn deliveries_that_wait_for_a_hanging_host_are_made_later_and_do_not_delay_those_to_others(world: World) {
+        const HANGING: usize = 40;
+        let gate = Arc::new(Semaphore::new(0));
+        let held = gate.clone();
+        let hanging = Receiver::reacting(move |_| {
+            let held = held.clone();
+            async move {
+                let _ = held.acquire().await;
+                Answer::ok()
+            }
+        });
+        let (service, other_service) = (world.service().await, world.service().await);
+        for _ in 0..HANGING {
+            webhook(&world, &service, &hanging.at("/"), &[]).await;
+        }
+        // More than a host has slots, so some wait for others, and some cannot be leased.
+        event(&world, &service, "zoe-0001").await;
+        calls(&hanging, 1).await;
+        let other = Receiver::start([Answer::ok()]);
+        webhook(&world, &other_service, &other.at("/"), &[]).await;
+        for number in 0..3 {
+            event(&world, &other_service, &format!("ida-000{number}")).await;
+            event(&world, &service, &format!("zoe-001{number}")).await;
+            calls(&other, number + 1).await;
+        }
+        gate.close();
+        let deliveries = settled(&world, &[]).await;
+        assert_eq!(deliveries.len(), 4 * HANGING + 3);
+        assert!(deliveries.iter().all(|delivery| delivery.endings() == ["delivered"]), "{deliveries:?}");
+        assert_eq!((hanging.calls().len(), other.calls().len()), (4 * HANGING, 3));
+    }
+}
+
 /// A lease lasts as long as its attempt, however short it is: two servers do not make the same attempt twice.
 #[tokio::test]
 async fn attempt_longer_than_its_lease_is_made_exactly_once() {

@@ -15,6 +15,10 @@ use crate::error::Error;
 /// slow.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The length of the period whose expired challenges one query counts, in seconds. It is short enough for the time
+/// limit, even if the metrics were not read for hours.
+const COUNTED_SECONDS: i64 = 300;
+
 impl App {
     /// Refreshes the gauges of the database connections, pending deliveries and pending deletions, and counts the
     /// challenges that expired since the last call. A gauge that cannot be computed keeps its previous value.
@@ -23,10 +27,12 @@ impl App {
         // Only one call runs at a time, because each counts the challenges that expired since the previous call.
         let Ok(mut counted_until) = self.counted_until.try_lock() else { return };
         let now = self.clock.now();
-        let refreshed = tokio::time::timeout(QUERY_TIMEOUT, self.query_gauges(*counted_until, now)).await;
-        if let Ok(Ok(())) = refreshed {
-            *counted_until = now;
-        }
+        // Each has its own time limit, so that one that takes too long does not stop the others.
+        let _ = tokio::join!(
+            tokio::time::timeout(QUERY_TIMEOUT, self.refresh_pending_deliveries(now)),
+            tokio::time::timeout(QUERY_TIMEOUT, self.refresh_pending_deletions()),
+            tokio::time::timeout(QUERY_TIMEOUT, self.count_expired_challenges(&mut counted_until, now)),
+        );
     }
 
     /// Refreshes the gauges of the database size. This may take seconds, so it does not run each time the metrics are
@@ -41,15 +47,12 @@ impl App {
         }
     }
 
-    async fn query_gauges(&self, expired_after: Timestamp, now: Timestamp) -> Result<(), Error> {
-        let (pending, next_due, expired, deleted) = self
-            .store
-            .read(async move |db: &mut Read| {
-                let (pending, next_due) = (db.pending_deliveries().await?, db.next_delivery_due_at().await?);
-                let expired = db.count_expired(expired_after, now).await?;
-                Ok::<_, Error>((pending, next_due, expired, db.count_deleted().await?))
-            })
-            .await?;
+    async fn refresh_pending_deliveries(&self, now: Timestamp) -> Result<(), Error> {
+        let read = async |db: &mut Read| {
+            let next_due = db.next_delivery_due_at(Timestamp::MIN, &[]).await?;
+            Ok::<_, Error>((db.pending_deliveries().await?, next_due))
+        };
+        let (pending, next_due) = self.store.read(read).await?;
         let kinds = [
             (PendingKind::Push, Kind::Push),
             (PendingKind::Message, Kind::Message),
@@ -69,8 +72,29 @@ impl App {
             );
         }
         METRICS.deliveries_overdue.set(next_due.map_or(0, |due| seconds_between(due, now)));
-        METRICS.challenges_expired.inc_by(expired);
+        Ok(())
+    }
+
+    async fn refresh_pending_deletions(&self) -> Result<(), Error> {
+        let deleted =
+            self.store.read(async |db: &mut Read| Ok::<_, Error>(db.count_deleted().await?)).await?;
         METRICS.deletions_pending.set(deleted);
+        Ok(())
+    }
+
+    /// Counts the challenges that expired unanswered since `counted_until`, and advances it. If it stops early, the
+    /// next call continues.
+    async fn count_expired_challenges(
+        &self,
+        counted_until: &mut Timestamp,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        while *counted_until < now {
+            let (after, until) = (*counted_until, counted_until.plus_seconds(COUNTED_SECONDS).min(now));
+            let count = async move |db: &mut Read| Ok::<_, Error>(db.count_expired(after, until).await?);
+            METRICS.challenges_expired.inc_by(self.store.read(count).await?);
+            *counted_until = until;
+        }
         Ok(())
     }
 }

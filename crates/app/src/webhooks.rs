@@ -1,6 +1,7 @@
 //! Use cases of webhooks: create, fetch, list, update and delete.
 
 use domain::audit::{AuditAction, Change};
+use domain::deliveries::DeliveryId;
 use domain::webhooks::{Status, Subscription, Version, Webhook, require_webhook_capacity};
 use domain::{AccountSid, CallbackUrl, FriendlyName, Page, PageRequest, Problem, ServiceSid, WebhookSid};
 use store::{Read, Write};
@@ -9,6 +10,9 @@ use tracing::warn;
 use crate::App;
 use crate::audit::Origin;
 use crate::error::Error;
+
+/// Maximum number of deliveries that one transaction redirects.
+const REDIRECT_BATCH: i64 = 500;
 
 /// The parameters of a new webhook.
 #[derive(Clone, Debug)]
@@ -132,7 +136,7 @@ impl App {
     ) -> Result<Webhook, Error> {
         let now = self.clock.now();
         let audit = self.audit(origin, now);
-        let (updated, has_new_url) = self
+        let (updated, old_url) = self
             .store
             .write(async move |tx: &mut Write| {
                 let webhook = tx.lock_webhook(account_sid, service_sid, sid).await?;
@@ -144,14 +148,34 @@ impl App {
                 let changed = about(AuditAction::WebhookUpdated, &webhook)
                     .detail("changed", webhook.changed_fields(&before));
                 audit.record(tx, changed).await?;
-                let has_new_url = webhook.url != before.url;
-                Ok::<_, Error>((webhook, has_new_url))
+                Ok::<_, Error>((webhook, before.url))
             })
             .await?;
-        if has_new_url {
+        if updated.url != old_url {
             self.warn_of_undeliverable_url(&updated);
         }
+        if updated.url.destination() != old_url.destination()
+            && let Err(fault) = self.redirect_deliveries(&updated).await
+        {
+            warn!("could not redirect all pending deliveries of {}: {}", updated.sid, fault.report());
+        }
         Ok(updated)
+    }
+
+    /// Lets a webhook's pending deliveries share the limit of its new destination. There may be many, so each
+    /// transaction changes only some. If this is interrupted, the others wait with the deliveries to the old destination.
+    async fn redirect_deliveries(&self, webhook: &Webhook) -> Result<(), Error> {
+        let mut after = DeliveryId::MIN;
+        loop {
+            let (webhook, now) = (webhook.clone(), self.now());
+            let redirect = async move |tx: &mut Write| {
+                Ok::<_, Error>(tx.redirect_deliveries(&webhook, after, REDIRECT_BATCH, now).await?)
+            };
+            match self.store.write(redirect).await? {
+                Some(last) => after = last,
+                None => return Ok(()),
+            }
+        }
     }
 
     /// Deletes a webhook. Its pending deliveries will be skipped.

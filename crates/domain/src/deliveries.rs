@@ -35,6 +35,9 @@ use crate::traces::TraceParent;
 pub struct DeliveryId(Uuid);
 
 impl DeliveryId {
+    /// An ID that is before those of all deliveries.
+    pub const MIN: Self = Self(Uuid::nil());
+
     /// Generates a random ID for a delivery that is created at `now`: a version 7 UUID (RFC 9562).
     pub fn generate(now: Timestamp, entropy: &dyn Entropy) -> Self {
         let mut random = [0; 10];

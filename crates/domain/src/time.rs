@@ -18,6 +18,9 @@ const MICROS_PER_SECOND: i64 = 1_000_000;
 pub struct Timestamp(i64);
 
 impl Timestamp {
+    /// The earliest instant.
+    pub const MIN: Self = Self(i64::MIN);
+
     /// Creates the instant that is `micros` microseconds after the Unix epoch.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)

@@ -51,6 +51,26 @@ fn parse_id(row: &Row, column: &str) -> Result<DeliveryId, Error> {
     row.id(column).map(DeliveryId::from_bytes)
 }
 
+/// The due deliveries among which a worker leases some. A worker skips those that it cannot attempt yet, because there may
+/// be many of them.
+#[derive(Clone, Debug)]
+pub enum DueDeliveries {
+    /// Deliveries that became due at an instant or later, except those to some destinations.
+    Except {
+        /// Excludes deliveries that were due before this instant.
+        from: Timestamp,
+        /// Excludes deliveries to these destinations.
+        destinations: Vec<Destination>,
+    },
+    /// Deliveries to this destination.
+    To(Destination),
+}
+
+impl DueDeliveries {
+    /// All due deliveries.
+    pub const ALL: Self = Self::Except { from: Timestamp::MIN, destinations: Vec::new() };
+}
+
 /// A delivery together with its state, for lists that operators read.
 #[derive(Clone, Debug)]
 pub struct DeliveryStatus {
@@ -185,13 +205,31 @@ impl Read {
         Ok(self.count_rows(sql, values).await? > 0)
     }
 
-    /// Returns when the next pending delivery is due, or `None` if no delivery is pending.
+    /// Returns when the next pending delivery is due, or `None` if no delivery is pending. Ignores deliveries that were
+    /// due before the instant `from`, and those to the destinations in `except`.
     ///
     /// # Errors
     /// Returns an error if the database operation fails.
-    pub async fn next_delivery_due_at(&mut self) -> Result<Option<Timestamp>, Error> {
-        let sql = "SELECT MIN(due_at) AS due_at FROM deliveries WHERE state = 'owed'";
-        Ok(self.fetch_optional(sql, bind![], |row| row.optional_timestamp("due_at")).await?.flatten())
+    pub async fn next_delivery_due_at(
+        &mut self,
+        from: Timestamp,
+        except: &[Destination],
+    ) -> Result<Option<Timestamp>, Error> {
+        let sql = format!(
+            "SELECT MIN(due_at) AS due_at FROM deliveries WHERE state = 'owed' AND due_at >= $1 AND destination {}",
+            self.is_not_among("$2")
+        );
+        let values = bind![from, to_json(&destination_texts(except))];
+        Ok(self.fetch_optional(sql, values, |row| row.optional_timestamp("due_at")).await?.flatten())
+    }
+
+    /// Returns an SQL condition that a text is not in the JSON array that is passed as `parameter`.
+    fn is_not_among(&self, parameter: &str) -> String {
+        if self.connection.is_postgres() {
+            format!("<> ALL (ARRAY(SELECT jsonb_array_elements_text(CAST({parameter} AS JSONB))))")
+        } else {
+            format!("NOT IN (SELECT value FROM json_each({parameter}))")
+        }
     }
 }
 
@@ -217,6 +255,11 @@ fn parse_attempt(row: &Row) -> Result<AttemptRecord, Error> {
         status: status.map_err(|_| Error::Corrupt("status".into()))?,
         detail: row.optional_text("detail")?,
     })
+}
+
+/// Returns the stored texts of destinations.
+fn destination_texts(destinations: &[Destination]) -> Vec<String> {
+    destinations.iter().map(Destination::to_string).collect()
 }
 
 /// Appends `ids` to `values` and returns their placeholders, separated by commas. Returns `NULL` if `ids` is empty,
@@ -268,32 +311,37 @@ impl Write {
         self.execute(sql, values).await
     }
 
-    /// Leases up to `limit` due deliveries to `lease` until the instant `until`, and returns them. Skips deliveries to
-    /// the destinations in `full`. Leasing a delivery already counts as an attempt, even if the process dies before
-    /// making it.
+    /// Leases up to `limit` deliveries to `lease` until the instant `until`, and returns them: those in `due` that are due
+    /// at `now`. Leasing a delivery already counts as an attempt, even if the process dies before making it.
     ///
     /// # Errors
     /// Returns an error if the database operation fails.
     pub async fn lease_deliveries(
         &mut self,
         lease: &str,
-        full: &[Destination],
+        due: &DueDeliveries,
         limit: usize,
         now: Timestamp,
         until: Timestamp,
     ) -> Result<Vec<Delivery>, Error> {
         let mut values = bind![lease, now, until, i64::try_from(limit).unwrap_or(i64::MAX)];
-        let mut elsewhere = String::new();
-        for destination in full {
-            values.push(Value::from(destination.to_string()));
-            elsewhere.push_str(&format!(" AND destination <> ${}", values.len()));
-        }
+        let (condition, order) = match due {
+            DueDeliveries::Except { from, destinations } => {
+                values.extend(bind![*from, to_json(&destination_texts(destinations))]);
+                (format!("due_at >= $5 AND destination {}", self.is_not_among("$6")), "due_at")
+            }
+            // In this order, databases read the index on destinations, and not that on the due times of all deliveries.
+            DueDeliveries::To(destination) => {
+                values.extend(bind![destination.to_string()]);
+                ("destination BETWEEN $5 AND $5".to_owned(), "destination, due_at")
+            }
+        };
         // Several workers share a PostgreSQL database; each skips the rows that another worker is leasing.
         let lock = if self.connection.is_postgres() { " FOR UPDATE SKIP LOCKED" } else { "" };
         // The subquery is materialized because PostgreSQL might otherwise select and lock the rows several times.
         let sql = format!(
-            "WITH due AS MATERIALIZED (SELECT id FROM deliveries WHERE state = 'owed' AND due_at <= $2{elsewhere} \
-             ORDER BY due_at LIMIT $4{lock}) \
+            "WITH due AS MATERIALIZED (SELECT id FROM deliveries WHERE state = 'owed' AND due_at <= $2 AND {condition} \
+             ORDER BY {order} LIMIT $4{lock}) \
              UPDATE deliveries SET lease = $1, due_at = $3, scheduled_at = $2, attempts = attempts + 1 \
              WHERE id IN (SELECT id FROM due) RETURNING {COLUMNS}"
         );

@@ -91,7 +91,9 @@ pub use crate::audit::{
 };
 pub use crate::backup::{BackupInfo, Replacement, back_up, inspect_backup};
 pub use crate::challenges::ChallengeFilter;
-pub use crate::deliveries::{AttemptRecord, DeliveryFilter, DeliveryStatus, PendingDeliveries};
+pub use crate::deliveries::{
+    AttemptRecord, DeliveryFilter, DeliveryStatus, DueDeliveries, PendingDeliveries,
+};
 pub use crate::error::{Conflict, Error};
 pub use crate::folder_lock::is_in_use;
 pub use crate::inspect::{DatabaseInfo, open_read_only, schema_differences, uses_wal};

@@ -1,8 +1,9 @@
 //! Queries for webhooks.
 
+use domain::deliveries::DeliveryId;
 use domain::paging::{Page, PageRequest};
 use domain::webhooks::{CallbackUrl, Status, Subscription, Version, Webhook};
-use domain::{AccountSid, FriendlyName, Parameter, ServiceSid, WebhookSid};
+use domain::{AccountSid, FriendlyName, Parameter, ServiceSid, Timestamp, WebhookSid};
 
 use crate::error::Error;
 use crate::paging::ListQuery;
@@ -137,7 +138,7 @@ impl Write {
         self.fetch_optional(select_by_path(lock), bind![sid, service_sid, account_sid], parse_webhook).await
     }
 
-    /// Updates a webhook's mutable fields. Redirects the webhook's pending deliveries to its new destination.
+    /// Updates a webhook's mutable fields.
     ///
     /// # Errors
     /// Returns an error if the database operation fails.
@@ -153,10 +154,28 @@ impl Write {
             webhook.version.as_str(),
             webhook.updated_at
         ];
-        self.execute(sql, values).await?;
-        let redirect = "UPDATE deliveries SET destination = $2 \
-                        WHERE subject = $1 AND state = 'owed' AND kind = 'webhook' AND destination <> $2";
-        self.execute(redirect, bind![webhook.sid.to_string(), webhook.url.destination()]).await
+        self.execute(sql, values).await
+    }
+
+    /// Lets up to `limit` of a webhook's pending deliveries share the limit of its present destination: the oldest whose
+    /// IDs follow `after`. Returns the last of them, or `None` if there are no more. Those that are due become due at
+    /// `now`, so that workers examine them again.
+    ///
+    /// # Errors
+    /// Returns an error if the database operation fails.
+    pub async fn redirect_deliveries(
+        &mut self,
+        webhook: &Webhook,
+        after: DeliveryId,
+        limit: i64,
+        now: Timestamp,
+    ) -> Result<Option<DeliveryId>, Error> {
+        let sql = "UPDATE deliveries SET destination = $2, due_at = CASE WHEN due_at < $5 THEN $5 ELSE due_at END WHERE id IN (SELECT id FROM deliveries \
+                   WHERE subject = $1 AND id > $3 AND state = 'owed' AND kind = 'webhook' ORDER BY id LIMIT $4) \
+                   RETURNING id";
+        let values = bind![webhook.sid.to_string(), webhook.url.destination(), after, limit, now];
+        let parse = |row: &Row| row.id("id").map(DeliveryId::from_bytes);
+        Ok(self.fetch_all(sql, values, parse).await?.into_iter().max())
     }
 
     /// Deletes a service's webhook. Returns `false` if the service has no such webhook.

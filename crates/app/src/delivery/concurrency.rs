@@ -63,6 +63,14 @@ impl ConcurrencyLimiter {
         saturated.map(|(destination, _)| destination.clone()).collect()
     }
 
+    /// Returns how many slots of a destination to fill with waiting deliveries. Returns 0 until a quarter of them is free,
+    /// so that few transactions lease many deliveries. All permits stay in use, because there are half as many.
+    pub(crate) fn slots_to_fill(&self, destination: &Destination, limit: usize) -> usize {
+        let Some(found) = self.destinations.get(destination) else { return 2 * limit };
+        let free = found.slots.available_permits();
+        if 4 * free < found.max_slots { 0 } else { free }
+    }
+
     /// Takes a slot for a destination that permits at most `limit` concurrent attempts. Returns `None` if the
     /// destination or the process has no free slot.
     pub(crate) fn try_slot(&mut self, destination: &Destination, limit: usize) -> Option<Slot> {
@@ -130,6 +138,10 @@ mod tests {
         let slots: Vec<_> = (0..10).filter_map(|_| limiter.try_slot(&host("hung"), 2)).collect();
         assert_eq!(slots.len(), 4, "two whose attempts run and two whose attempts wait");
         assert_eq!(limiter.saturated(), [host("hung")]);
+        assert_eq!(
+            (limiter.slots_to_fill(&host("hung"), 2), limiter.slots_to_fill(&host("other"), 2)),
+            (0, 4)
+        );
         let running = (slots[0].permit().await.unwrap(), slots[1].permit().await.unwrap());
         let waiting = tokio::time::timeout(std::time::Duration::from_millis(10), slots[2].permit()).await;
         assert!(waiting.is_err());

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use domain::deliveries::{AttemptOutcome, Delivery, DeliveryId, Destination, Next, Schedule, Stranded, Work};
 use domain::factors::Platform;
 use domain::{Entropy, Timestamp};
-use store::{Read, Write};
+use store::{DueDeliveries, Read, Write};
 use telemetry::metrics::METRICS;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinSet, LocalSet};
@@ -18,6 +18,7 @@ use crate::App;
 use crate::audit::chain;
 use crate::delivery::announcements;
 use crate::delivery::attempt::AttemptResult;
+use crate::delivery::backlog::Backlog;
 use crate::delivery::concurrency::{ConcurrencyLimiter, Slot};
 use crate::delivery::leases::Leases;
 use crate::delivery::recorder::{self, AttemptRecorder, FinishedAttempt, RecorderQueue};
@@ -88,6 +89,7 @@ struct WorkerLoop {
     app: Arc<App>,
     settings: DeliverySettings,
     limiter: ConcurrencyLimiter,
+    backlog: Backlog,
     attempts: Rc<AttemptContext>,
     /// Queue of the recorder; `None` after the recorder's task has taken it.
     recorder_queue: Option<RecorderQueue>,
@@ -125,6 +127,7 @@ impl WorkerLoop {
         Self {
             app,
             limiter: ConcurrencyLimiter::new(settings.concurrency),
+            backlog: Backlog::new(),
             settings,
             attempts: Rc::new(attempts),
             recorder_queue: Some(recorder_queue),
@@ -204,29 +207,57 @@ impl WorkerLoop {
     async fn start_due_attempts(&mut self) -> Result<Duration, Error> {
         self.reschedule_stranded().await?;
         loop {
-            let next = self
-                .app
-                .store
-                .read(async |db: &mut Read| Ok::<_, Error>(db.next_delivery_due_at().await?))
-                .await?;
-            let wait = next.map(|next| next.micros().saturating_sub(self.app.now().micros()));
-            self.attempts.is_short_of_slots.set(wait.is_some_and(|wait| wait <= 0));
-            match wait {
-                None => return Ok(self.settings.poll_interval),
-                Some(wait @ 1..) => {
-                    return Ok(Duration::from_micros(wait.unsigned_abs()).min(self.settings.poll_interval));
-                }
-                Some(_) => {}
+            for saturated in self.limiter.saturated() {
+                self.wait_for_slots(saturated);
             }
-            let leased = self.lease_due().await?;
+            self.start_waiting_attempts().await?;
+            let (began, now, from) = (Instant::now(), self.app.now(), self.backlog.examine_from());
+            let except = self.backlog.destinations();
+            let next = async move |db: &mut Read| Ok(db.next_delivery_due_at(from, &except).await?);
+            let next: Result<_, Error> = self.app.store.read(next).await;
+            let next = next?;
+            let is_due = next.is_some_and(|next| next <= now);
+            self.attempts.is_short_of_slots.set(is_due || !self.backlog.is_empty());
+            if !is_due {
+                self.backlog.record_examination(from, now, began.elapsed());
+                let wait = next.map_or(self.settings.poll_interval, |next| now.until(next));
+                return Ok(wait.min(self.settings.poll_interval));
+            }
+            let limit = self.limiter.available().min(LEASE_BATCH);
+            let due = DueDeliveries::Except { from, destinations: self.backlog.destinations() };
+            let leased = self.lease(due, limit, now).await?;
+            if leased.len() < limit {
+                self.backlog.record_examination(from, now, began.elapsed());
+            }
             if leased.is_empty() {
                 return Ok(self.settings.poll_interval);
             }
-            for delivery in leased {
-                self.start_attempt(delivery);
-            }
-            self.release_unattempted().await?;
+            self.start_attempts(leased).await?;
         }
+    }
+
+    /// Starts attempts of due deliveries that waited for slots, if their destinations have free slots again.
+    async fn start_waiting_attempts(&mut self) -> Result<(), Error> {
+        for destination in self.backlog.destinations() {
+            let free = self.limiter.slots_to_fill(&destination, self.max_concurrency(&destination));
+            let limit = free.min(self.limiter.available()).min(LEASE_BATCH);
+            if limit == 0 {
+                continue;
+            }
+            let leased = self.lease(DueDeliveries::To(destination.clone()), limit, self.app.now()).await?;
+            if leased.len() < limit {
+                self.backlog.remove(&destination);
+            }
+            self.start_attempts(leased).await?;
+        }
+        Ok(())
+    }
+
+    async fn start_attempts(&mut self, leased: Vec<Delivery>) -> Result<(), Error> {
+        for delivery in leased {
+            self.start_attempt(delivery);
+        }
+        self.release_unattempted().await
     }
 
     /// Makes stranded deliveries due again. Does this at startup, after the clock was set back, and once every
@@ -261,26 +292,35 @@ impl WorkerLoop {
             }
         }
         self.searched_stranded = Some(Instant::now());
+        if was_set_back || count > 0 {
+            self.backlog.forget();
+        }
         if count > 0 {
             warn!(deliveries = count, "stranded deliveries were rescheduled because a clock was set back");
         }
         Ok(())
     }
 
-    /// Leases due deliveries whose destinations have free slots, and returns them.
-    async fn lease_due(&mut self) -> Result<Vec<Delivery>, Error> {
-        let limit = self.limiter.available().min(LEASE_BATCH);
+    /// Leases up to `limit` of the deliveries in `due` that are due at `now`.
+    async fn lease(&self, due: DueDeliveries, limit: usize, now: Timestamp) -> Result<Vec<Delivery>, Error> {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let saturated = self.limiter.saturated();
-        let now = self.app.now();
         let leases = &self.attempts.leases;
         let (lease_holder, expiry) = (leases.holder().to_owned(), leases.expiry(now));
         let lease = async move |tx: &mut Write| {
-            Ok(tx.lease_deliveries(&lease_holder, &saturated, limit, now, expiry).await?)
+            Ok(tx.lease_deliveries(&lease_holder, &due, limit, now, expiry).await?)
         };
         self.app.store.write(lease).await
+    }
+
+    /// Returns how many attempts may run at one time to `destination`.
+    const fn max_concurrency(&self, destination: &Destination) -> usize {
+        match destination {
+            Destination::Push { .. } => self.settings.concurrency_per_service_and_provider,
+            Destination::Host(_) => self.settings.concurrency_per_host,
+            Destination::Outlet(_) => self.settings.concurrency_per_outlet,
+        }
     }
 
     /// Spawns an attempt of a leased delivery if a slot is free. Otherwise marks its lease to be released.
@@ -290,11 +330,7 @@ impl WorkerLoop {
             // still running.
             return;
         }
-        let limit = match delivery.destination {
-            Destination::Push { .. } => self.settings.concurrency_per_service_and_provider,
-            Destination::Host(_) => self.settings.concurrency_per_host,
-            Destination::Outlet(_) => self.settings.concurrency_per_outlet,
-        };
+        let limit = self.max_concurrency(&delivery.destination);
         match self.limiter.try_slot(&delivery.destination, limit) {
             Some(slot) => {
                 // The span adds the delivery's ID to every log line of the attempt, in all crates.
@@ -302,8 +338,18 @@ impl WorkerLoop {
                 let attempt = Rc::clone(&self.attempts).run_attempt(delivery, slot);
                 drop(tokio::task::spawn_local(attempt.instrument(span)));
             }
-            None => self.attempts.unattempted.borrow_mut().push(delivery.id),
+            None => {
+                self.attempts.unattempted.borrow_mut().push(delivery.id);
+                self.wait_for_slots(delivery.destination);
+            }
         }
+    }
+
+    /// Lets the deliveries to a destination wait until it has free slots again. From now on, each attempt wakes the worker
+    /// when it ends.
+    fn wait_for_slots(&mut self, destination: Destination) {
+        self.backlog.add(destination);
+        self.attempts.is_short_of_slots.set(true);
     }
 
     async fn release_unattempted(&self) -> Result<(), Error> {
@@ -519,7 +565,13 @@ mod tests {
         /// Reschedules stranded deliveries, leases the due deliveries, and returns how many were leased.
         async fn lease_due(&mut self) -> usize {
             self.worker.reschedule_stranded().await.unwrap();
-            self.worker.lease_due().await.unwrap().len()
+            self.lease_due_only().await
+        }
+
+        /// Leases the due deliveries, and returns how many were leased.
+        async fn lease_due_only(&self) -> usize {
+            let now = self.worker.app.now();
+            self.worker.lease(DueDeliveries::ALL, LEASE_BATCH, now).await.unwrap().len()
         }
     }
 
@@ -530,7 +582,7 @@ mod tests {
         fixture.enqueue_event(1).await;
         fixture.clock.advance(-3600);
         fixture.enqueue_event(2).await;
-        assert_eq!(fixture.worker.lease_due().await.unwrap().len(), 1, "only the delivery after the step");
+        assert_eq!(fixture.lease_due_only().await, 1, "only the delivery after the step");
         assert_eq!(fixture.lease_due().await, 1, "the stranded delivery");
     }
 

@@ -11,8 +11,8 @@ use domain::deliveries::{
     Work,
 };
 use store::{
-    Announcement, AttemptRecord, Changes, Conflict, DeliveryFilter, DeliveryStatus, Error, PendingDeliveries,
-    ProcessTag, Store, Write,
+    Announcement, AttemptRecord, Changes, Conflict, DeliveryFilter, DeliveryStatus, DueDeliveries, Error,
+    PendingDeliveries, ProcessTag, Store, Write,
 };
 use tokio::sync::Barrier;
 use tokio::time::timeout;
@@ -32,7 +32,7 @@ contract! {
     due_deliveries_are_leased_in_order_of_due_time,
     leasing_counts_an_attempt_and_defers_the_delivery_until_the_lease_expires,
     delivery_that_is_not_due_is_not_leased,
-    deliveries_to_saturated_destinations_are_not_leased,
+    deliveries_are_leased_by_destination_and_due_time,
     lease_in_a_rolled_back_write_has_no_effect,
     each_due_delivery_is_leased_by_exactly_one_of_many_workers,
     holder_of_an_expired_and_reassigned_lease_cannot_record_an_attempt,
@@ -123,7 +123,7 @@ async fn lease_at(
     now: Timestamp,
     until: Timestamp,
 ) -> Vec<Delivery> {
-    let leased = transact!(store, |tx| tx.lease_deliveries(lease, &[], limit, now, until));
+    let leased = transact!(store, |tx| tx.lease_deliveries(lease, &DueDeliveries::ALL, limit, now, until));
     let mut leased = leased.unwrap();
     // The store leases the deliveries that are due first, but returns them in any order.
     leased.sort_by_key(|delivery| delivery.id);
@@ -323,7 +323,7 @@ async fn pending_deliveries_are_counted_by_kind(store: Store) {
 }
 
 async fn next_due_time_is_the_earliest_due_time_of_all_pending_deliveries(store: Store) {
-    let next_due = async || read!(store, |db| db.next_delivery_due_at()).unwrap();
+    let next_due = async || read!(store, |db| db.next_delivery_due_at(MIN_TIME, &[])).unwrap();
     assert_eq!(next_due().await, None);
     let [first, _, last] = enqueue_deliveries(&store).await;
     assert_eq!(next_due().await, Some(first.next_attempt_at));
@@ -395,35 +395,57 @@ async fn delivery_that_is_not_due_is_not_leased(store: Store) {
     assert_eq!(lease_at(&store, "another", 2, END, MAX_TIME).await.len(), 2);
 }
 
-async fn deliveries_to_saturated_destinations_are_not_leased(store: Store) {
+async fn deliveries_are_leased_by_destination_and_due_time(store: Store) {
     let like = delivery(webhook(enrolled_user(&store).await.service));
-    let to = |destination: &str| {
+    let to = |destination: &str, due: Timestamp| {
         changed(like, |it| {
-            (it.id, it.destination) = (delivery_id(), Destination::Host(destination.to_owned()))
+            (it.id, it.destination) = (delivery_id(), Destination::Host(destination.to_owned()));
+            it.next_attempt_at = due;
         })
     };
-    let [a, b, c, awkward] = ["a.example:443", "b.example:443", "a.example:80", TRICKY_TEXT].map(to);
-    add(&store, [a, b, c, awkward]).await;
-    let lease = async |full: &[&str], limit| {
-        let full: Vec<_> =
-            full.iter().map(|&destination| Destination::Host(destination.to_owned())).collect();
-        let leased = transact!(store, |tx| tx.lease_deliveries("worker", &full, limit, NOW, END));
+    let early = NOW.plus_seconds(-9);
+    let [a, b, c] =
+        ["a.example:443", "b.example:443", "a.example:80"].map(|destination| to(destination, NOW));
+    let (awkward, sooner) = (to(TRICKY_TEXT, early), to("a.example:443", early));
+    let not_due = to("a.example:443", NOW.plus_seconds(1));
+    add(&store, [a, b, c, awkward, sooner, not_due]).await;
+    let destinations = |hosts: &[&str]| -> Vec<_> {
+        hosts.iter().map(|&destination| Destination::Host(destination.to_owned())).collect()
+    };
+    let next = async |from, except: &[&str]| {
+        let except = destinations(except);
+        read!(store, |db| db.next_delivery_due_at(from, &except)).unwrap()
+    };
+    assert_eq!(next(MIN_TIME, &[]).await, Some(early));
+    assert_eq!(next(early, &[]).await, Some(early));
+    assert_eq!(next(early.plus_seconds(1), &[]).await, Some(NOW));
+    assert_eq!(next(MIN_TIME, &["a.example:443", TRICKY_TEXT]).await, Some(NOW));
+    assert_eq!(next(NOW.plus_seconds(1), &["a.example:443"]).await, None);
+
+    let lease = async |due: DueDeliveries, limit| {
+        let leased = transact!(store, |tx| tx.lease_deliveries("worker", &due, limit, NOW, END));
         ids(leased.unwrap()).into_iter().collect::<BTreeSet<_>>()
     };
+    let except = |from, hosts: &[&str]| DueDeliveries::Except { from, destinations: destinations(hosts) };
     let set = |deliveries: &[&Delivery]| ids(deliveries.iter().copied()).into_iter().collect::<BTreeSet<_>>();
     // The limit counts the leased deliveries, not the skipped ones.
     let full = [TRICKY_TEXT, "a.example:443", "b.example:443", "unused.example:443"];
-    assert_eq!(lease(&full, 1).await, set(&[c]));
-    assert_eq!(lease(&full, 9).await, set(&[]));
-    assert_eq!(lease(&["b.example:443"], 9).await, set(&[a, awkward]));
+    assert_eq!(lease(except(MIN_TIME, &full), 1).await, set(&[c]));
+    assert_eq!(lease(except(MIN_TIME, &full), 9).await, set(&[]));
+    assert_eq!(lease(except(NOW, &["a.example:443"]), 9).await, set(&[b]));
+    // The oldest to one destination, and not those that are due later.
+    let to_a = || DueDeliveries::To(Destination::Host("a.example:443".to_owned()));
+    assert_eq!(lease(to_a(), 1).await, set(&[sooner]));
+    assert_eq!(lease(to_a(), 9).await, set(&[a]));
     let many: Vec<_> = (0..500).map(|number| format!("{number}.example:443")).collect();
-    assert_eq!(lease(&many.iter().map(String::as_str).collect::<Vec<_>>(), 9).await, set(&[b]));
+    let many = many.iter().map(String::as_str).collect::<Vec<_>>();
+    assert_eq!(lease(except(MIN_TIME, &many), 9).await, set(&[awkward]));
 }
 
 async fn lease_in_a_rolled_back_write_has_no_effect(store: Store) {
     let [delivery] = enqueue_deliveries(&store).await;
     let rolled_back = store.write(async |tx: &mut Write| {
-        assert_eq!(tx.lease_deliveries("worker", &[], 1, NOW, END).await?.len(), 1);
+        assert_eq!(tx.lease_deliveries("worker", &DueDeliveries::ALL, 1, NOW, END).await?.len(), 1);
         Err::<(), _>(Error::Panicked)
     });
     assert_refused!(rolled_back.await, Error::Panicked);
@@ -484,7 +506,7 @@ async fn leasing_skips_deliveries_locked_by_another_server(database: TestDatabas
     let (leased, proceed) = (Gate::closed(), Gate::closed());
     let slow = tokio::spawn(async move {
         let lease = one.write(async move |tx: &mut Write| {
-            let first = tx.lease_deliveries("slow", &[], 2, NOW, END).await?;
+            let first = tx.lease_deliveries("slow", &DueDeliveries::ALL, 2, NOW, END).await?;
             leased.open();
             proceed.wait_until_open().await;
             match first.len() {
@@ -668,7 +690,7 @@ async fn finished_delivery_cannot_be_recorded_renewed_released_or_leased_again(s
         transact!(store, |tx| tx.renew_leases("worker", ids, NOW)).unwrap();
         transact!(store, |tx| tx.release_deliveries("worker", ids, NOW)).unwrap();
         assert_eq!(lease_at(&store, "another", 9, MAX_TIME, MAX_TIME).await.len(), 0);
-        assert_eq!(read!(store, |db| db.next_delivery_due_at()).unwrap(), None);
+        assert_eq!(read!(store, |db| db.next_delivery_due_at(MIN_TIME, &[])).unwrap(), None);
         let (after, attempts) = fetch(&store, pending.id).await;
         assert_same!(after, before);
         assert_eq!(attempts.len(), 1);
@@ -893,7 +915,10 @@ async fn lease_can_be_renewed_only_by_its_holder(store: Store) {
         assert_same!(fetch(&store, free.id).await.0, status(free, "owed", None));
     }
     transact!(store, |tx| tx.renew_leases("worker", &[], MAX_TIME)).unwrap();
-    assert_eq!(read!(store, |db| db.next_delivery_due_at()).unwrap(), Some(free.next_attempt_at));
+    assert_eq!(
+        read!(store, |db| db.next_delivery_due_at(MIN_TIME, &[])).unwrap(),
+        Some(free.next_attempt_at)
+    );
 }
 
 async fn renewed_lease_is_not_reassigned_before_its_new_expiry(store: Store) {

@@ -9,7 +9,7 @@ use domain::alerts::Level;
 use domain::audit::{AuditRecord, ChainPosition, Mac};
 use domain::challenges::{Answer, PasskeyChallenge, Status, TotpChallenge};
 use domain::clock_trust::ClockRecord;
-use domain::deliveries::{Next, Stranded};
+use domain::deliveries::{DeliveryId, Next, Stranded};
 use domain::factors::{PasskeyFactor, TotpFactor};
 use domain::paging::{Cursor, Position};
 use domain::rate_limits::{RateLimitKey, ValueDigest};
@@ -21,8 +21,8 @@ use domain::{
     Sealed,
 };
 use store::{
-    AlertFilter, AttemptFilter, AuditChain, AuditFilter, ChallengeFilter, DeliveryFilter, EnrollmentKeyRow,
-    Error, Read, SealedColumn, Store, UnchainedPosition, Write,
+    AlertFilter, AttemptFilter, AuditChain, AuditFilter, ChallengeFilter, DeliveryFilter, DueDeliveries,
+    EnrollmentKeyRow, Error, Read, SealedColumn, Store, UnchainedPosition, Write,
 };
 
 use crate::audit::record;
@@ -125,6 +125,7 @@ async fn insert_and_update(tx: &mut Write, rows: Rows) -> Result<(), Error> {
     tx.set_verification_events_url(account.sid, Some(&webhook.url), NOW).await?;
     tx.lock_webhook(account.sid, service.sid, webhook.sid).await?;
     tx.update_webhook(webhook).await?;
+    assert_eq!(tx.redirect_deliveries(webhook, DeliveryId::MIN, 1, NOW).await?, Some(delivery.id));
     change_code_settings(tx, tree).await?;
     tx.lock_credential(account.sid, credential.sid).await?;
     tx.update_credential(credential).await?;
@@ -142,14 +143,14 @@ async fn insert_and_update(tx: &mut Write, rows: Rows) -> Result<(), Error> {
     tx.reschedule_stranded_deliveries("lease", stranded, 1, NOW).await?;
     let clock = ClockRecord { trusted_at: NOW, ran_for: Duration::ZERO, doubted: None };
     tx.set_clock_record(&clock).await?;
-    for full in [&[][..], &[domain::deliveries::Destination::Host("elsewhere:443".to_owned())]] {
-        let leased = tx.lease_deliveries("lease", full, 1, NOW, MAX_TIME).await?;
+    for due in [DueDeliveries::ALL, DueDeliveries::To(delivery.destination.clone())] {
+        let leased = tx.lease_deliveries("lease", &due, 1, NOW, MAX_TIME).await?;
         let ids: Vec<_> = leased.iter().map(|delivery| delivery.id).collect();
         assert_eq!(ids, [delivery.id]);
         tx.renew_leases("lease", &ids, MAX_TIME).await?;
         tx.release_deliveries("lease", &ids, NOW).await?;
     }
-    for leased in tx.lease_deliveries("lease", &[], 1, NOW, MAX_TIME).await? {
+    for leased in tx.lease_deliveries("lease", &DueDeliveries::ALL, 1, NOW, MAX_TIME).await? {
         let attempt = attempt(&leased, "delivered");
         assert!(tx.record_attempt("lease", &leased, attempt, Next::Delivered, NOW).await?);
     }
@@ -325,7 +326,7 @@ async fn query(db: &mut Read, rows: Rows) -> Result<(), Error> {
     db.newest_audit_record_at().await?;
     db.pending_deliveries().await?;
     db.has_stranded_deliveries("lease", Stranded { scheduled_after: NOW, due_after: NOW }).await?;
-    db.next_delivery_due_at().await?;
+    db.next_delivery_due_at(NOW, &[]).await?;
     db.nth_latest_entity_created_at(service.sid, NOW..NOW, NonZeroU32::MIN).await?;
     db.nth_latest_factor_created_at(entity.sid, NOW..NOW, NonZeroU32::MIN).await?;
     db.nth_latest_challenge_created_at(entity.sid, factor.sid, NOW..NOW, NonZeroU32::MIN).await?;
@@ -436,7 +437,7 @@ async fn delete(tx: &mut Write, rows: Rows) -> Result<(), Error> {
     assert!(tx.delete_translation(template.sid, template.translations[0].locale).await?);
     assert!(tx.delete_template(account.sid, template.sid).await?);
     tx.delete_old_alerts(alert.created_at.plus_seconds(1), 1).await?;
-    for leased in tx.lease_deliveries("lease", &[], 1, NOW, MAX_TIME).await? {
+    for leased in tx.lease_deliveries("lease", &DueDeliveries::ALL, 1, NOW, MAX_TIME).await? {
         let attempt = attempt(&leased, "failed");
         tx.record_attempt("lease", &leased, attempt, Next::Failed, NOW).await?;
     }

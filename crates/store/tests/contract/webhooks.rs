@@ -1,9 +1,9 @@
 //! Webhooks: the subscriptions of URLs to events.
 
-use domain::deliveries::Next;
+use domain::deliveries::{DeliveryId, Next};
 use domain::webhooks::{EventType, Status, Subscription, Version};
 use domain::{Webhook, WebhookSid};
-use store::{Conflict, DeliveryFilter, Error, Store, Write};
+use store::{Conflict, DeliveryFilter, DeliveryStatus, DueDeliveries, Error, Store, Write};
 
 use crate::concurrency::run_concurrently;
 use crate::databases::TestDatabase;
@@ -18,7 +18,7 @@ contract! {
     webhook_update_changes_only_mutable_fields,
     update_of_a_missing_webhook_has_no_effect,
     concurrent_changes_to_a_locked_webhook_are_serialized,
-    changing_a_webhook_url_redirects_only_its_pending_deliveries,
+    only_pending_deliveries_of_a_webhook_are_redirected_and_those_due_become_due_now,
     webhook_list_is_complete_and_ordered_with_every_page_size,
     webhook_list_excludes_webhooks_of_other_services,
     enabled_webhooks_of_a_service_are_listed_oldest_first,
@@ -131,30 +131,39 @@ async fn concurrent_changes_to_a_locked_webhook_are_serialized(store: Store) {
     assert_eq!(changed.friendly_name.as_str(), expected);
 }
 
-async fn changing_a_webhook_url_redirects_only_its_pending_deliveries(store: Store) {
+async fn only_pending_deliveries_of_a_webhook_are_redirected_and_those_due_become_due_now(store: Store) {
     let EnrolledUser { service, .. } = enrolled_user(&store).await;
     let (moving, staying) = (webhook(service), webhook(service));
-    let [finished, pending] = [moving, moving].map(delivery);
+    let [finished, due, later] = [moving, moving, moving].map(delivery);
+    let later = changed(later, |delivery| delivery.next_attempt_at = MAX_TIME);
     let elsewhere = delivery(staying);
     add(&store, [moving, staying]).await;
     add(&store, [finished]).await;
     let finish = async move |tx: &mut Write| {
-        let leased = tx.lease_deliveries("worker", &[], 1, NOW, MAX_TIME).await?;
+        let leased = tx.lease_deliveries("worker", &DueDeliveries::ALL, 1, NOW, MAX_TIME).await?;
         tx.record_attempt("worker", &leased[0], attempt(&leased[0], "failed"), Next::Failed, NOW).await
     };
     assert!(store.write(finish).await.unwrap());
-    add(&store, [pending, elsewhere]).await;
+    add(&store, [due, later, elsewhere]).await;
 
     let moved = changed(moving, |webhook| webhook.url = url("http://new.example/hooks"));
-    transact!(store, |tx| tx.update_webhook(moved)).unwrap();
+    let now = NOW.plus_seconds(7);
+    let redirect = async |after| transact!(store, |tx| tx.redirect_deliveries(moved, after, 1, now)).unwrap();
+    assert_eq!(redirect(DeliveryId::MIN).await, Some(due.id));
+    assert_eq!(redirect(due.id).await, Some(later.id));
+    assert_eq!(redirect(later.id).await, None);
     let found = read!(store, |db| db.deliveries(&DeliveryFilter::default(), 10)).unwrap();
-    let destinations = found.iter().map(|it| (it.delivery.id, it.delivery.destination.to_string()));
+    let redirected = found.iter().map(|DeliveryStatus { delivery, .. }| {
+        (delivery.id, delivery.destination.to_string(), delivery.next_attempt_at)
+    });
+    let (old, new) = ("bank.example.com:443".to_owned(), "new.example:80".to_owned());
     assert_eq!(
-        destinations.collect::<Vec<_>>(),
+        redirected.collect::<Vec<_>>(),
         [
-            (elsewhere.id, "bank.example.com:443".to_owned()),
-            (pending.id, "new.example:80".to_owned()),
-            (finished.id, "bank.example.com:443".to_owned()),
+            (elsewhere.id, old.clone(), elsewhere.next_attempt_at),
+            (later.id, new.clone(), MAX_TIME),
+            (due.id, new, now),
+            (finished.id, old, MAX_TIME),
         ]
     );
 }
