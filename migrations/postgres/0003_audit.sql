@@ -23,11 +23,11 @@ CREATE UNIQUE INDEX audit_log_chained ON audit_log (number) WHERE number IS NOT 
 CREATE INDEX audit_log_unchained ON audit_log (created_at, sid) WHERE number IS NULL;
 CREATE INDEX audit_log_of_account ON audit_log (account_sid, created_at, sid);
 -- Filters of lists. crates/store/src/audit.rs selects the index.
-CREATE INDEX audit_log_of_resource ON audit_log (resource_sid, created_at, sid) WHERE resource_sid IS NOT NULL;
-CREATE INDEX audit_log_of_actor ON audit_log (actor, created_at, sid) WHERE actor IS NOT NULL;
-CREATE INDEX audit_log_of_address ON audit_log (address, created_at, sid) WHERE address IS NOT NULL;
+CREATE INDEX audit_log_of_resource ON audit_log (account_sid, resource_sid, created_at, sid) WHERE resource_sid IS NOT NULL;
+CREATE INDEX audit_log_of_actor ON audit_log (account_sid, actor, created_at, sid) WHERE actor IS NOT NULL;
+CREATE INDEX audit_log_of_address ON audit_log (account_sid, address, created_at, sid) WHERE address IS NOT NULL;
 -- Without the two types that every login writes: most records have one of them, so a list finds them without an index.
-CREATE INDEX audit_log_of_type ON audit_log (event_type, created_at, sid, account_sid)
+CREATE INDEX audit_log_of_type ON audit_log (account_sid, event_type, created_at, sid)
     WHERE event_type NOT IN ('challenge.created', 'challenge.approved');
 
 -- The two ends of the chain. A server locks this row while it chains records.

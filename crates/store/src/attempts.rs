@@ -97,9 +97,9 @@ impl AttemptFilter {
                 "recipient_key || '' = ?",
             ),
             (
-                self.service_sid.map(|sid| bind![sid]),
-                "service_sid = ?",
-                "COALESCE(service_sid, service_sid) = ?",
+                self.service_sid.map(|sid| bind![sid, account_sid]),
+                "service_sid = (SELECT sid FROM services WHERE sid = ? AND account_sid = ?)",
+                "COALESCE(service_sid, service_sid) = (SELECT sid FROM services WHERE sid = ? AND account_sid = ?)",
             ),
             (self.country.map(|country| bind![country.as_str()]), "country = ?", "country || '' = ?"),
             (self.channel.map(|channel| bind![channel.as_str()]), "channel = ?", "channel || '' = ?"),
@@ -110,7 +110,8 @@ impl AttemptFilter {
             ),
         ];
         // The indexes of verifications and services do not begin with the account. The function hides its column, so
-        // that they are used instead of that of the account.
+        // that they are used instead of that of the account. The attempts of another account's service are not read,
+        // because there may be many.
         let has_other_index =
             self.verification_sid.is_some() || self.recipient.is_none() && self.service_sid.is_some();
         let of_account =

@@ -5,11 +5,11 @@
 
 use domain::audit::{AuditAction, AuditRecord, ChainPosition, Mac};
 use domain::paging::{Page, PageRequest};
-use domain::{AccountSid, EventSid, Sealed, Sid, Timestamp};
+use domain::{AccountSid, EventSid, FactorSid, Sealed, Sid, Timestamp};
 use serde_json::json;
 
 use crate::error::Error;
-use crate::paging::ListQuery;
+use crate::paging::{ListQuery, number_placeholders};
 use crate::read_write::{Read, Write};
 use crate::values::{Row, Value, bind, to_hex, to_json};
 
@@ -198,9 +198,13 @@ pub struct AuditFilter {
     pub to: Option<Timestamp>,
 }
 
-/// The condition that no record has one of the event types that every login writes. The index on event types excludes
-/// these, and databases use it only for queries with the same condition.
-const HAS_RARE_TYPE: &str = "event_type NOT IN ('challenge.created', 'challenge.approved')";
+/// The condition that a record has an event type that is not among those that every login writes. The index on event
+/// types excludes these, and databases use it only for queries that say so.
+const HAS_RARE_TYPE: &str =
+    "event_type NOT IN ('challenge.created', 'challenge.approved') AND event_type = ?";
+
+/// The order of the newest records first, for which the indexes of the filters exist.
+const BY_TIME: &str = "created_at DESC, sid DESC";
 
 /// SQL conditions on audit records, each with the values for its `?` placeholders.
 type Conditions = Vec<(&'static str, Vec<Value>)>;
@@ -209,32 +213,30 @@ impl AuditFilter {
     /// Returns the filter's SQL conditions, and whether one of them selects an index.
     ///
     /// Databases cannot know which of several conditions matches the fewest records. Therefore only the first given one
-    /// of resource, actor, address and rare event type is written as a plain comparison with the column. The others are
-    /// comparisons with an expression, for which no index can be used.
+    /// is written as a plain comparison with the column, in an order in which it usually matches the fewest: resource,
+    /// device, address, rare event type, another actor. The others are comparisons with an expression, for which no
+    /// index can be used.
     fn conditions(&self) -> (Conditions, bool) {
-        let mut conditions = Conditions::new();
-        let mut is_indexed = false;
+        let is_device = self.actor.as_deref().is_some_and(|actor| actor.starts_with(FactorSid::PREFIX));
+        let device = self.actor.as_ref().filter(|_| is_device);
+        let other_actor = self.actor.as_ref().filter(|_| !is_device);
+        let rare_type = self.event_type.as_ref().filter(|event_type| is_rare(event_type));
+        let frequent_type = self.event_type.as_ref().filter(|event_type| !is_rare(event_type));
+        let (mut conditions, mut is_indexed) = (Conditions::new(), false);
         for (value, plain, unindexed) in [
-            (&self.resource_sid, "resource_sid = ?", "resource_sid || '' = ?"),
-            (&self.actor, "actor = ?", "actor || '' = ?"),
-            (&self.address, "address = ?", "address || '' = ?"),
+            (&self.resource_sid.as_ref(), "resource_sid = ?", "resource_sid || '' = ?"),
+            (&device, "actor = ?", "actor || '' = ?"),
+            (&self.address.as_ref(), "address = ?", "address || '' = ?"),
+            (&rare_type, HAS_RARE_TYPE, "event_type || '' = ?"),
+            (&other_actor, "actor = ?", "actor || '' = ?"),
         ] {
             if let Some(value) = value {
                 conditions.push((if is_indexed { unindexed } else { plain }, bind![value.as_str()]));
                 is_indexed = true;
             }
         }
-        if let Some(event_type) = self.event_type.as_deref() {
-            let is_rare = ![AuditAction::ChallengeCreated, AuditAction::ChallengeApproved]
-                .iter()
-                .any(|frequent| frequent.as_str() == event_type);
-            if is_rare && !is_indexed {
-                conditions.push((HAS_RARE_TYPE, bind![]));
-                conditions.push(("event_type = ?", bind![event_type]));
-                is_indexed = true;
-            } else {
-                conditions.push(("event_type || '' = ?", bind![event_type]));
-            }
+        if let Some(event_type) = frequent_type {
+            conditions.push(("event_type || '' = ?", bind![event_type.as_str()]));
         }
         if let Some(from) = self.from {
             conditions.push(("created_at >= ?", bind![from]));
@@ -244,6 +246,13 @@ impl AuditFilter {
         }
         (conditions, is_indexed)
     }
+}
+
+/// Returns whether the index on event types contains this one.
+fn is_rare(event_type: &str) -> bool {
+    ![AuditAction::ChallengeCreated, AuditAction::ChallengeApproved]
+        .iter()
+        .any(|frequent| frequent.as_str() == event_type)
 }
 
 impl Read {
@@ -270,11 +279,8 @@ impl Read {
         filter: &AuditFilter,
         request: &PageRequest,
     ) -> Result<Page<AuditRecord>, Error> {
-        let (conditions, is_indexed) = filter.conditions();
-        // The function hides the column, so that the index of the filter is used instead of that of the account.
-        let of_account =
-            if is_indexed { "COALESCE(account_sid, account_sid) = ?" } else { "account_sid = ?" };
-        let mut list = ListQuery::select(COLUMNS, "audit_log").filter(of_account, bind![account_sid]);
+        let (conditions, _) = filter.conditions();
+        let mut list = ListQuery::select(COLUMNS, "audit_log").filter("account_sid = ?", bind![account_sid]);
         for (condition, values) in conditions {
             list = list.filter(condition, values);
         }
@@ -291,34 +297,59 @@ impl Read {
         filter: &AuditFilter,
         limit: i64,
     ) -> Result<Vec<ListedRecord>, Error> {
-        let mut values = bind![limit];
-        let mut sql = format!("SELECT {COLUMNS} FROM audit_log WHERE true");
-        let (conditions, is_indexed) = filter.conditions();
-        for (condition, given) in conditions {
-            values.extend(given);
-            sql.push_str(&format!(" AND {}", condition.replace('?', &format!("${}", values.len()))));
-        }
-        // Without an index of the filter, the records are read in the order of their SIDs, which begin with the
-        // creation time in milliseconds.
-        if !is_indexed {
+        let (_, is_indexed) = filter.conditions();
+        let mut records = Vec::new();
+        if is_indexed {
+            // Each index begins with the account.
+            let mut account = self.audited_account_after(AccountSid::from_bytes([0; 16])).await?;
+            records = self.newest_records("account_sid IS NULL", bind![], filter, BY_TIME, limit).await?;
+            while let Some(sid) = account {
+                let values = bind![sid];
+                records.extend(self.newest_records("account_sid = ?", values, filter, BY_TIME, limit).await?);
+                account = self.audited_account_after(sid).await?;
+            }
+        } else {
+            // Without an index of the filter, the records are read in the order of their SIDs, which begin with the
+            // creation time in milliseconds.
+            let (mut bounds, mut values) = ("true".to_owned(), bind![]);
             let next_millisecond =
                 filter.to.map(|to| Timestamp::from_micros(to.micros().saturating_add(1000)));
-            for (bound, condition) in [(filter.from, "sid >= "), (next_millisecond, "sid < ")] {
+            for (bound, condition) in [(filter.from, " AND sid >= ?"), (next_millisecond, " AND sid < ?")] {
                 if let Some(bound) = bound {
                     values.push(Value::Id(Some(first_sid(bound))));
-                    sql.push_str(&format!(" AND {condition}${}", values.len()));
+                    bounds.push_str(condition);
                 }
             }
+            records.extend(self.newest_records(&bounds, values, filter, "sid DESC", limit).await?);
         }
-        sql.push_str(if is_indexed {
-            " ORDER BY created_at DESC, sid DESC LIMIT $1"
-        } else {
-            " ORDER BY sid DESC LIMIT $1"
-        });
-        let mut records = self.fetch_all(sql, values, parse_listed_record).await?;
-        // Sorts the records that were created within the same millisecond.
         records.sort_by_key(|listed| std::cmp::Reverse((listed.record.created_at, listed.record.sid)));
+        records.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         Ok(records)
+    }
+
+    /// Returns the first `limit` audit records in `order` that match `filter` and fulfill `condition` with `values`.
+    async fn newest_records(
+        &mut self,
+        condition: &str,
+        mut values: Vec<Value>,
+        filter: &AuditFilter,
+        order: &str,
+        limit: i64,
+    ) -> Result<Vec<ListedRecord>, Error> {
+        let mut sql = format!("SELECT {COLUMNS} FROM audit_log WHERE {condition}");
+        for (condition, given) in filter.conditions().0 {
+            values.extend(given);
+            sql.push_str(&format!(" AND {condition}"));
+        }
+        values.push(Value::from(limit));
+        sql.push_str(&format!(" ORDER BY {order} LIMIT ?"));
+        self.fetch_all(number_placeholders(&sql, 1), values, parse_listed_record).await
+    }
+
+    /// Returns the first account after `after`, in the order of SIDs, about which there are audit records.
+    async fn audited_account_after(&mut self, after: AccountSid) -> Result<Option<AccountSid>, Error> {
+        let sql = "SELECT account_sid FROM audit_log WHERE account_sid > $1 ORDER BY account_sid LIMIT 1";
+        self.fetch_optional(sql, bind![after], |row| row.sid("account_sid")).await
     }
 
     /// Returns up to `limit` unchained records after the position `after`, oldest first.
@@ -445,7 +476,7 @@ impl Read {
                 unchained: row.int("waiting")?,
             })
         };
-        self.fetch_optional(sql, bind![], check).await
+        Ok(self.fetch_all_of_large_table(sql, bind![], check).await?.pop())
     }
 
     /// Returns the creation time of the newest audit record, or `None` if the audit log is empty.

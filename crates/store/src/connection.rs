@@ -16,6 +16,15 @@ pub(crate) enum Connection {
     Postgres(PooledConnection),
 }
 
+/// How long a statement may take on PostgreSQL.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum TimeLimit {
+    /// Up to 8 seconds, for everything that a server does.
+    Short,
+    /// Up to an hour, for statements of commands that read whole tables.
+    Long,
+}
+
 impl Connection {
     /// Returns whether the database is PostgreSQL. Used where the two databases need different statements.
     pub(crate) const fn is_postgres(&self) -> bool {
@@ -31,6 +40,7 @@ impl Connection {
         &mut self,
         sql: impl Into<Cow<'static, str>>,
         values: Vec<Value>,
+        limit: TimeLimit,
         each: &mut dyn FnMut(&Row<'_>),
     ) -> Result<usize, sqlx::Error> {
         match self {
@@ -40,7 +50,10 @@ impl Connection {
                     Cow::Borrowed(sql) => sql.into_sql_str(),
                     Cow::Owned(sql) => AssertSqlSafe(sql).into_sql_str(),
                 };
-                let rows = pooled.rows(sql, values).await?;
+                let rows = match limit {
+                    TimeLimit::Short => pooled.rows(sql, values).await?,
+                    TimeLimit::Long => pooled.rows_of_long_statement(sql, values).await?,
+                };
                 rows.iter().for_each(|row| each(&Row::Postgres(row)));
                 Ok(rows.len())
             }
@@ -49,7 +62,7 @@ impl Connection {
 
     /// Runs a statement that takes no parameters, and ignores the rows that it returns.
     pub(crate) async fn execute(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
-        self.query(sql, Vec::new(), &mut |_| {}).await.map(drop)
+        self.query(sql, Vec::new(), TimeLimit::Short, &mut |_| {}).await.map(drop)
     }
 
     /// Commits the current transaction.

@@ -24,16 +24,7 @@ impl ListQuery {
             self.sql.push_str(" AND");
         }
         self.sql.push(' ');
-        let mut number = self.values.len();
-        for piece in condition.split_inclusive('?') {
-            match piece.strip_suffix('?') {
-                Some(text) => {
-                    number += 1;
-                    self.sql.push_str(&format!("{text}${number}"));
-                }
-                None => self.sql.push_str(piece),
-            }
-        }
+        self.sql.push_str(&number_placeholders(condition, self.values.len() + 1));
         self.values.extend(values);
         self
     }
@@ -66,4 +57,14 @@ impl ListQuery {
         self.sql.push_str(&format!(" ORDER BY created_at {direction}, sid {direction} LIMIT {limit}"));
         Ok(request.page(read.fetch_all(self.sql, self.values, parse).await?))
     }
+}
+
+/// Replaces each `?` in `sql` by a numbered placeholder, `$first` and so on.
+pub(crate) fn number_placeholders(sql: &str, first: usize) -> String {
+    let mut pieces = sql.split('?');
+    let mut numbered = pieces.next().unwrap_or_default().to_owned();
+    for (number, piece) in (first..).zip(pieces) {
+        numbered.push_str(&format!("${number}{piece}"));
+    }
+    numbered
 }

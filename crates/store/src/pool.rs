@@ -20,6 +20,13 @@ use crate::values::{Value, bound};
 /// timeout takes effect only on broken connections.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Maximum time to wait for the response to a long-running statement. PostgreSQL's own limit is
+/// [`LIMIT_LONG_STATEMENT`].
+const LONG_STATEMENT_TIMEOUT: Duration = Duration::from_secs(3610);
+
+/// Sets PostgreSQL's limit for long-running statements, in milliseconds, until the transaction ends.
+const LIMIT_LONG_STATEMENT: &str = "SET LOCAL statement_timeout = 3600000";
+
 /// Maximum time to wait for the response to a commit.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -294,6 +301,28 @@ impl PooledConnection {
         }
         self.begin().await?;
         let rows = self.rows_in_session(sql, values).await;
+        match &rows {
+            Ok(_) => self.end_transaction().await?,
+            Err(_) => self.roll_back().await,
+        }
+        rows
+    }
+
+    /// Runs a statement like [`rows`](Self::rows), and lets it take up to an hour. Inside a transaction, the usual limit
+    /// holds.
+    pub(crate) async fn rows_of_long_statement(
+        &mut self,
+        sql: SqlStr,
+        values: Vec<Value>,
+    ) -> Result<Vec<PgRow>, sqlx::Error> {
+        if self.in_transaction {
+            return self.rows_in_session(sql, values).await;
+        }
+        self.begin().await?;
+        self.execute(LIMIT_LONG_STATEMENT).await?;
+        self.response_timeout = LONG_STATEMENT_TIMEOUT;
+        let rows = self.rows_in_session(sql, values).await;
+        self.response_timeout = STATEMENT_TIMEOUT;
         match &rows {
             Ok(_) => self.end_transaction().await?,
             Err(_) => self.roll_back().await,

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, TimeLimit};
 use crate::error::Error;
 use crate::values::{Row, Value};
 
@@ -50,7 +50,7 @@ impl Read {
         sql: impl Into<Cow<'static, str>>,
         values: Vec<Value>,
     ) -> Result<usize, Error> {
-        self.query(sql, values, &mut |_| {}).await
+        self.query(sql, values, TimeLimit::Short, &mut |_| {}).await
     }
 
     /// Runs a statement and returns all its rows, converted with `parse`.
@@ -58,10 +58,31 @@ impl Read {
         &mut self,
         sql: impl Into<Cow<'static, str>>,
         values: Vec<Value>,
+        parse: impl FnMut(&Row<'_>) -> Result<T, Error>,
+    ) -> Result<Vec<T>, Error> {
+        self.fetch_within(TimeLimit::Short, sql, values, parse).await
+    }
+
+    /// Runs a statement that reads a whole table, and returns all its rows, converted with `parse`. On PostgreSQL it may
+    /// take up to an hour, so only commands may call this.
+    pub(crate) async fn fetch_all_of_large_table<T>(
+        &mut self,
+        sql: impl Into<Cow<'static, str>>,
+        values: Vec<Value>,
+        parse: impl FnMut(&Row<'_>) -> Result<T, Error>,
+    ) -> Result<Vec<T>, Error> {
+        self.fetch_within(TimeLimit::Long, sql, values, parse).await
+    }
+
+    async fn fetch_within<T>(
+        &mut self,
+        limit: TimeLimit,
+        sql: impl Into<Cow<'static, str>>,
+        values: Vec<Value>,
         mut parse: impl FnMut(&Row<'_>) -> Result<T, Error>,
     ) -> Result<Vec<T>, Error> {
         let mut parsed = Vec::new();
-        self.query(sql, values, &mut |row| parsed.push(parse(row))).await?;
+        self.query(sql, values, limit, &mut |row| parsed.push(parse(row))).await?;
         parsed.into_iter().collect()
     }
 
@@ -74,7 +95,7 @@ impl Read {
         mut parse: impl FnMut(&Row<'_>) -> Result<T, Error>,
     ) -> Result<Option<T>, Error> {
         let mut parsed = None;
-        self.query(sql, values, &mut |row| {
+        self.query(sql, values, TimeLimit::Short, &mut |row| {
             parsed.get_or_insert_with(|| parse(row));
         })
         .await?;
@@ -86,12 +107,13 @@ impl Read {
         &mut self,
         sql: impl Into<Cow<'static, str>>,
         values: Vec<Value>,
+        limit: TimeLimit,
         each: &mut dyn FnMut(&Row<'_>),
     ) -> Result<usize, Error> {
         let sql = sql.into();
         let postgres = self.connection.is_postgres();
         tracing::trace!(target: "store::statement", postgres, sql = &*sql, "statement started");
-        let result = self.connection.query(sql, values, each).await;
+        let result = self.connection.query(sql, values, limit, each).await;
         let result = result.map_err(|error| Error::from(error).counted());
         if let Err(error) = &result {
             self.failure.get_or_insert_with(|| error.clone());

@@ -48,26 +48,20 @@ impl Write {
         if !entities.is_empty() {
             return self.remove_entities(&entities, limit).await;
         }
-        let challenges = "DELETE FROM challenges WHERE sid IN \
-                          (SELECT sid FROM challenges WHERE service_sid = $1 AND entity_sid IS NULL LIMIT $2) \
-                          RETURNING sid";
-        let challenges = self.count_rows(challenges, bind![service, limit]).await?;
-        if challenges > 0 {
-            return Ok(challenges);
-        }
         // Without an order, PostgreSQL may search for the rows of a large service from the start of the table, in each
         // batch again. A range of one value, unlike an equality, makes it read in the order of the index.
-        let tokens = "DELETE FROM access_tokens WHERE sid IN (SELECT sid FROM access_tokens \
-                      WHERE service_sid BETWEEN $1 AND $1 ORDER BY service_sid LIMIT $2) RETURNING sid";
-        let tokens = self.count_rows(tokens, bind![service, limit]).await?;
-        if tokens > 0 {
-            return Ok(tokens);
-        }
-        let verifications = "DELETE FROM verifications WHERE sid IN (SELECT sid FROM verifications \
-                             WHERE service_sid BETWEEN $1 AND $1 ORDER BY service_sid LIMIT $2) RETURNING sid";
-        let verifications = self.count_rows(verifications, bind![service, limit]).await?;
-        if verifications > 0 {
-            return Ok(verifications);
+        let of_service = if self.connection.is_postgres() { "BETWEEN $1 AND $1" } else { "= $1" };
+        for (table, condition) in
+            [("challenges", " AND entity_sid IS NULL"), ("access_tokens", ""), ("verifications", "")]
+        {
+            let sql = format!(
+                "DELETE FROM {table} WHERE sid IN (SELECT sid FROM {table} \
+                 WHERE service_sid {of_service}{condition} ORDER BY service_sid LIMIT $2) RETURNING sid"
+            );
+            let removed = self.count_rows(sql, bind![service, limit]).await?;
+            if removed > 0 {
+                return Ok(removed);
+            }
         }
         // Nothing is left under the service, except rows that a server of an older version is adding at this moment.
         self.count_rows("DELETE FROM services WHERE sid = $1 RETURNING sid", bind![service]).await

@@ -108,7 +108,8 @@ impl Read {
             "SELECT substr({column}, 2, 8) AS key_id, count(*) AS sealed FROM {table} WHERE {column} IS NOT NULL \
              GROUP BY substr({column}, 2, 8) ORDER BY 1"
         );
-        self.fetch_all(sql, bind![], |row| Ok((row.bytes("key_id")?, row.int("sealed")?))).await
+        let parse = |row: &Row| Ok((row.bytes("key_id")?, row.int("sealed")?));
+        self.fetch_all_of_large_table(sql, bind![], parse).await
     }
 
     /// Returns up to `limit` sealed values that are not sealed under the master key `key_id`, each with its owner's
@@ -129,8 +130,8 @@ impl Read {
              WHERE {owner} > $1 AND {column} IS NOT NULL AND substr({column}, 2, 8) <> $2 ORDER BY {owner} LIMIT $3"
         );
         let parse = |row: &Row| Ok((sealed.parse_owner(row)?, row.sealed("sealed")?));
-        self.fetch_all(sql, vec![sealed.owner_value(after), Value::from(key_id), Value::from(limit)], parse)
-            .await
+        let values = vec![sealed.owner_value(after), Value::from(key_id), Value::from(limit)];
+        self.fetch_all_of_large_table(sql, values, parse).await
     }
 }
 
