@@ -57,7 +57,8 @@ CREATE TABLE deliveries (
     CHECK (state = 'owed' OR lease IS NULL)
 );
 -- Pending deliveries leave this index when they are finished.
-CREATE INDEX deliveries_due ON deliveries (due_at) WHERE state = 'owed';
+-- The destination lets a search skip those that have no free slot, without reading their rows.
+CREATE INDEX deliveries_due ON deliveries (due_at, destination) WHERE state = 'owed';
 -- Finds the next delivery to a destination, however many to others are due.
 CREATE INDEX deliveries_due_to_destination ON deliveries (destination, due_at) WHERE state = 'owed';
 CREATE INDEX deliveries_finished ON deliveries (finished_at) WHERE finished_at IS NOT NULL;

@@ -7,8 +7,8 @@ use crypto::{AccessTokenCipher, HashingKey};
 use domain::challenges::ChallengedKind;
 use domain::limits::CreationLimits;
 use domain::verifications::VerificationRules;
-use domain::{Challenge, Clock, Entropy, Factor, Timestamp};
-use store::{Announcement, Read, Store, Topic, Write};
+use domain::{AccountSid, Challenge, Clock, Entropy, Factor, Timestamp};
+use store::{Announcement, DeletedEntity, Read, Store, Topic, Write};
 use tokio::sync::{Mutex, Notify};
 use webhook_client::Guard;
 
@@ -121,8 +121,15 @@ impl App {
         Announcement { has_deliveries: self.worker.take_unannounced(), changes: self.feed.take_unannounced() }
     }
 
-    /// Sends a notice to all streams, because the factors and challenges of an entity or a service were deleted with
-    /// it. Call this after the commit.
+    /// Sends a notice that the factors of an entity were deleted with it. The streams of its challenges receive it too.
+    /// Call this after the commit.
+    pub(crate) fn touch_deleted(&self, account_sid: AccountSid, deleted: &DeletedEntity) {
+        let factors = deleted.factors.iter().copied().map(Topic::Factor);
+        self.feed.touch(&factors.chain([Topic::Account(account_sid)]).collect::<Vec<_>>());
+    }
+
+    /// Sends a notice to all streams, because the factors and challenges of a service were deleted with it. Call this
+    /// after the commit.
     pub(crate) fn touch_any(&self) {
         self.feed.touch_any();
     }

@@ -109,15 +109,16 @@ impl App {
         caller.require_entity(&path)?;
         let now = self.clock.now();
         let audit = self.audit(origin, now);
-        self.store
-            .write(async move |tx: &mut Write| {
-                let sid = tx.delete_entity(&path, now).await?.ok_or_else(Error::not_found)?;
-                let change = Change::new(AuditAction::EntityDeleted, path.account_sid, sid);
-                audit.record(tx, change.detail("service_sid", path.service_sid)).await
-            })
-            .await?;
+        let account_sid = path.account_sid;
+        let deleted = self.store.write(async move |tx: &mut Write| {
+            let deleted = tx.delete_entity(&path, now).await?.ok_or_else(Error::not_found)?;
+            let change = Change::new(AuditAction::EntityDeleted, path.account_sid, deleted.sid);
+            audit.record(tx, change.detail("service_sid", path.service_sid)).await?;
+            Ok::<_, Error>(deleted)
+        });
+        let deleted = deleted.await?;
         self.deleted.notify_one();
-        self.touch_any();
+        self.touch_deleted(account_sid, &deleted);
         Ok(())
     }
 }

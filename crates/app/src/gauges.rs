@@ -11,13 +11,16 @@ use tracing::debug;
 use crate::App;
 use crate::error::Error;
 
-/// Time limit for the database queries of one refresh. The metrics must stay readable, especially when the database is
+/// Time limit for the database queries of each gauge. The metrics must stay readable, especially when the database is
 /// slow.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The length of the period whose expired challenges one query counts, in seconds. It is short enough for the time
 /// limit, even if the metrics were not read for hours.
 const COUNTED_SECONDS: i64 = 300;
+
+/// The maximum length of the time since the last count, in seconds.
+const MAX_COUNTED_SECONDS: i64 = 30 * 86_400;
 
 impl App {
     /// Refreshes the gauges of the database connections, pending deliveries and pending deletions, and counts the
@@ -28,11 +31,10 @@ impl App {
         let Ok(mut counted_until) = self.counted_until.try_lock() else { return };
         let now = self.clock.now();
         // Each has its own time limit, so that one that takes too long does not stop the others.
-        let _ = tokio::join!(
-            tokio::time::timeout(QUERY_TIMEOUT, self.refresh_pending_deliveries(now)),
-            tokio::time::timeout(QUERY_TIMEOUT, self.refresh_pending_deletions()),
-            tokio::time::timeout(QUERY_TIMEOUT, self.count_expired_challenges(&mut counted_until, now)),
-        );
+        let _ = tokio::time::timeout(QUERY_TIMEOUT, self.refresh_pending_deletions()).await;
+        let _ = tokio::time::timeout(QUERY_TIMEOUT, self.refresh_pending_deliveries(now)).await;
+        let _ =
+            tokio::time::timeout(QUERY_TIMEOUT, self.count_expired_challenges(&mut counted_until, now)).await;
     }
 
     /// Refreshes the gauges of the database size. This may take seconds, so it does not run each time the metrics are
@@ -89,6 +91,8 @@ impl App {
         counted_until: &mut Timestamp,
         now: Timestamp,
     ) -> Result<(), Error> {
+        // The clock can be set back, or forward from the beginning of time. Older challenges have been removed anyway.
+        *counted_until = (*counted_until).clamp(now.plus_seconds(-MAX_COUNTED_SECONDS), now);
         while *counted_until < now {
             let (after, until) = (*counted_until, counted_until.plus_seconds(COUNTED_SECONDS).min(now));
             let count = async move |db: &mut Read| Ok::<_, Error>(db.count_expired(after, until).await?);

@@ -162,14 +162,20 @@ impl App {
         Ok(updated)
     }
 
-    /// Lets a webhook's pending deliveries share the limit of its new destination. There may be many, so each
-    /// transaction changes only some. If this is interrupted, the others wait with the deliveries to the old destination.
+    /// Moves a webhook's pending deliveries to its new destination, with which they share a limit. There may be many, so
+    /// each transaction moves only some. Stops if the destination is changed again meanwhile. If this is interrupted, the
+    /// others wait with the deliveries to the old destination, but are sent to the new URL all the same.
     async fn redirect_deliveries(&self, webhook: &Webhook) -> Result<(), Error> {
+        let (account_sid, service_sid, sid) = (webhook.account_sid, webhook.service_sid, webhook.sid);
         let mut after = DeliveryId::MIN;
         loop {
-            let (webhook, now) = (webhook.clone(), self.now());
+            let (destination, now) = (webhook.url.destination(), self.now());
             let redirect = async move |tx: &mut Write| {
-                Ok::<_, Error>(tx.redirect_deliveries(&webhook, after, REDIRECT_BATCH, now).await?)
+                let present = tx.lock_webhook(account_sid, service_sid, sid).await?;
+                match present.filter(|present| present.url.destination() == destination) {
+                    Some(present) => Ok(tx.redirect_deliveries(&present, after, REDIRECT_BATCH, now).await?),
+                    None => Ok::<_, Error>(None),
+                }
             };
             match self.store.write(redirect).await? {
                 Some(last) => after = last,

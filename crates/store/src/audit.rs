@@ -203,6 +203,12 @@ pub struct AuditFilter {
 const HAS_RARE_TYPE: &str =
     "event_type NOT IN ('challenge.created', 'challenge.approved') AND event_type = ?";
 
+/// Sorts records from newest to oldest, and keeps the first `limit`.
+fn keep_newest(records: &mut Vec<ListedRecord>, limit: i64) {
+    records.sort_by_key(|listed| std::cmp::Reverse((listed.record.created_at, listed.record.sid)));
+    records.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+}
+
 /// The order of the newest records first, for which the indexes of the filters exist.
 const BY_TIME: &str = "created_at DESC, sid DESC";
 
@@ -301,12 +307,14 @@ impl Read {
         let mut records = Vec::new();
         if is_indexed {
             // Each index begins with the account.
-            let mut account = self.audited_account_after(AccountSid::from_bytes([0; 16])).await?;
             records = self.newest_records("account_sid IS NULL", bind![], filter, BY_TIME, limit).await?;
+            let mut account = self.audited_account_after(None).await?;
             while let Some(sid) = account {
-                let values = bind![sid];
-                records.extend(self.newest_records("account_sid = ?", values, filter, BY_TIME, limit).await?);
-                account = self.audited_account_after(sid).await?;
+                records.extend(
+                    self.newest_records("account_sid = ?", bind![sid], filter, BY_TIME, limit).await?,
+                );
+                keep_newest(&mut records, limit);
+                account = self.audited_account_after(Some(sid)).await?;
             }
         } else {
             // Without an index of the filter, the records are read in the order of their SIDs, which begin with the
@@ -322,8 +330,7 @@ impl Read {
             }
             records.extend(self.newest_records(&bounds, values, filter, "sid DESC", limit).await?);
         }
-        records.sort_by_key(|listed| std::cmp::Reverse((listed.record.created_at, listed.record.sid)));
-        records.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        keep_newest(&mut records, limit);
         Ok(records)
     }
 
@@ -346,10 +353,18 @@ impl Read {
         self.fetch_all(number_placeholders(&sql, 1), values, parse_listed_record).await
     }
 
-    /// Returns the first account after `after`, in the order of SIDs, about which there are audit records.
-    async fn audited_account_after(&mut self, after: AccountSid) -> Result<Option<AccountSid>, Error> {
-        let sql = "SELECT account_sid FROM audit_log WHERE account_sid > $1 ORDER BY account_sid LIMIT 1";
-        self.fetch_optional(sql, bind![after], |row| row.sid("account_sid")).await
+    /// Returns the first account about which there are audit records, in the order of SIDs, or the first one after
+    /// `after`.
+    async fn audited_account_after(
+        &mut self,
+        after: Option<AccountSid>,
+    ) -> Result<Option<AccountSid>, Error> {
+        let (condition, values) = match after {
+            Some(after) => ("account_sid > $1", bind![after]),
+            None => ("account_sid IS NOT NULL", bind![]),
+        };
+        let sql = format!("SELECT account_sid FROM audit_log WHERE {condition} ORDER BY account_sid LIMIT 1");
+        self.fetch_optional(sql, values, |row| row.sid("account_sid")).await
     }
 
     /// Returns up to `limit` unchained records after the position `after`, oldest first.

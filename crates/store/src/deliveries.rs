@@ -223,6 +223,17 @@ impl Read {
         Ok(self.fetch_optional(sql, values, |row| row.optional_timestamp("due_at")).await?.flatten())
     }
 
+    /// Returns an SQL condition that an ID is in the JSON array that is passed as `parameter`.
+    fn is_id_among(&self, parameter: &str) -> String {
+        if self.connection.is_postgres() {
+            format!(
+                "= ANY (ARRAY(SELECT CAST(jsonb_array_elements_text(CAST({parameter} AS JSONB)) AS UUID)))"
+            )
+        } else {
+            format!("IN (SELECT unhex(value, '-') FROM json_each({parameter}))")
+        }
+    }
+
     /// Returns an SQL condition that a text is not in the JSON array that is passed as `parameter`.
     fn is_not_among(&self, parameter: &str) -> String {
         if self.connection.is_postgres() {
@@ -262,15 +273,10 @@ fn destination_texts(destinations: &[Destination]) -> Vec<String> {
     destinations.iter().map(Destination::to_string).collect()
 }
 
-/// Appends `ids` to `values` and returns their placeholders, separated by commas. Returns `NULL` if `ids` is empty,
-/// because SQL has no empty list.
-fn bind_ids(values: &mut Vec<Value>, ids: &[DeliveryId]) -> String {
-    let placeholders = ids.iter().map(|id| {
-        values.push(Value::from(*id));
-        format!("${}", values.len())
-    });
-    let placeholders = placeholders.collect::<Vec<_>>().join(", ");
-    if placeholders.is_empty() { "NULL".to_owned() } else { placeholders }
+/// Returns the JSON array of these IDs, which is passed as one parameter, so that the prepared statement does not depend
+/// on their number.
+fn ids_json<'i>(ids: impl IntoIterator<Item = &'i DeliveryId>) -> String {
+    to_json(&ids.into_iter().map(DeliveryId::to_string).collect::<Vec<_>>())
 }
 
 /// Returns the SID of the webhook, factor, verification or alert that a delivery is about. Operators search for
@@ -330,10 +336,15 @@ impl Write {
                 values.extend(bind![*from, to_json(&destination_texts(destinations))]);
                 (format!("due_at >= $5 AND destination {}", self.is_not_among("$6")), "due_at")
             }
-            // In this order, databases read the index on destinations, and not that on the due times of all deliveries.
+            // PostgreSQL reads the index on destinations only for a range in this order.
             DueDeliveries::To(destination) => {
                 values.extend(bind![destination.to_string()]);
-                ("destination BETWEEN $5 AND $5".to_owned(), "destination, due_at")
+                let range = if self.connection.is_postgres() {
+                    "destination >= $5 AND (destination, due_at) <= ($5, $2)"
+                } else {
+                    "destination = $5"
+                };
+                (range.to_owned(), "destination, due_at")
             }
         };
         // Several workers share a PostgreSQL database; each skips the rows that another worker is leasing.
@@ -367,13 +378,12 @@ impl Write {
         ids: &[DeliveryId],
         now: Timestamp,
     ) -> Result<(), Error> {
-        let mut values = bind![lease, now];
         let sql = format!(
             "UPDATE deliveries SET lease = NULL, due_at = $2, scheduled_at = $2, attempts = attempts - 1 \
-             WHERE id IN ({}) AND lease = $1 AND state = 'owed'",
-            bind_ids(&mut values, ids)
+             WHERE id {} AND lease = $1 AND state = 'owed'",
+            self.is_id_among("$3")
         );
-        self.execute(sql, values).await
+        self.execute(sql, bind![lease, now, ids_json(ids)]).await
     }
 
     /// Makes up to `limit` stranded deliveries due at `now`, except those that `lease` holds. Returns the number of
@@ -409,12 +419,11 @@ impl Write {
         ids: &[DeliveryId],
         until: Timestamp,
     ) -> Result<(), Error> {
-        let mut values = bind![lease, until];
         let sql = format!(
-            "UPDATE deliveries SET due_at = $2 WHERE id IN ({}) AND lease = $1 AND state = 'owed'",
-            bind_ids(&mut values, ids)
+            "UPDATE deliveries SET due_at = $2 WHERE id {} AND lease = $1 AND state = 'owed'",
+            self.is_id_among("$3")
         );
-        self.execute(sql, values).await
+        self.execute(sql, bind![lease, until, ids_json(ids)]).await
     }
 
     /// Records an attempt and its delivery's new state, given by `next`. Returns `false`, changing nothing, if `lease`
@@ -466,18 +475,12 @@ impl Write {
         attempts: &[(DeliveryId, AttemptRecord, Timestamp)],
     ) -> Result<(), Error> {
         let Some((.., now)) = attempts.last() else { return Ok(()) };
-        // Pass the rows as one JSON parameter, so that the prepared statement does not depend on their number.
-        let ids: Vec<String> = attempts.iter().map(|(id, ..)| id.to_string()).collect();
-        let among = if self.connection.is_postgres() {
-            "= ANY (ARRAY(SELECT CAST(jsonb_array_elements_text(CAST($3 AS JSONB)) AS UUID)))"
-        } else {
-            "IN (SELECT unhex(value, '-') FROM json_each($3))"
-        };
         let finish = format!(
             "UPDATE deliveries SET state = 'delivered', finished_at = $2, lease = NULL \
-             WHERE id {among} AND lease = $1 AND state = 'owed' RETURNING id"
+             WHERE id {} AND lease = $1 AND state = 'owed' RETURNING id",
+            self.is_id_among("$3")
         );
-        let values = bind![lease, *now, to_json(&ids)];
+        let values = bind![lease, *now, ids_json(attempts.iter().map(|(id, ..)| id))];
         let finished = self.fetch_all(finish, values, |row| parse_id(row, "id")).await?;
         let finished = HashSet::<DeliveryId>::from_iter(finished);
         let rows = attempts.iter().filter(|(id, ..)| finished.contains(id)).map(|(id, attempt, _)| {

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::ops::Range;
 
 use domain::paging::{Page, PageRequest};
-use domain::{AccountSid, Entity, EntityPath, EntitySid, Identity, ServiceSid, Timestamp};
+use domain::{AccountSid, Entity, EntityPath, EntitySid, FactorSid, Identity, ServiceSid, Timestamp};
 
 use crate::error::Error;
 use crate::paging::ListQuery;
@@ -23,6 +23,15 @@ fn parse_entity(row: &Row) -> Result<Entity, Error> {
         created_at: row.timestamp("created_at")?,
         updated_at: row.timestamp("updated_at")?,
     })
+}
+
+/// What was deleted with an entity.
+#[derive(Clone, Debug)]
+pub struct DeletedEntity {
+    /// SID of the entity.
+    pub sid: EntitySid,
+    /// SIDs of its factors.
+    pub factors: Vec<FactorSid>,
 }
 
 impl Read {
@@ -114,8 +123,8 @@ impl Write {
         self.fetch_optional(sql, bound_values(new), parse_entity).await?.ok_or(Error::ParentGone)
     }
 
-    /// Marks an entity as deleted and deletes its factors. Returns the entity's SID, or `None` if there is no such
-    /// entity. From then on, queries find nothing under the entity. [`remove_deleted`](Self::remove_deleted) later
+    /// Marks an entity as deleted and deletes its factors. Returns their SIDs, or `None` if there is no such entity.
+    /// From then on, queries find nothing under the entity. [`remove_deleted`](Self::remove_deleted) later
     /// removes the remaining rows.
     ///
     /// Replaces the identity with text that is not a valid [`Identity`]. Paths therefore no longer lead to this entity,
@@ -127,7 +136,7 @@ impl Write {
         &mut self,
         path: &EntityPath,
         now: Timestamp,
-    ) -> Result<Option<EntitySid>, Error> {
+    ) -> Result<Option<DeletedEntity>, Error> {
         let sid_text = if self.connection.is_postgres() { "CAST(sid AS TEXT)" } else { "hex(sid)" };
         let mark = format!(
             "UPDATE entities SET deleted_at = $4, identity = '~' || {sid_text} \
@@ -138,8 +147,9 @@ impl Write {
         let Some(sid): Option<EntitySid> = marked else { return Ok(None) };
         // The factors are deleted immediately: an entity has only a few, and without its factor no device can
         // authenticate.
-        self.execute("DELETE FROM factors WHERE entity_sid = $1", bind![sid]).await?;
-        Ok(Some(sid))
+        let delete = "DELETE FROM factors WHERE entity_sid = $1 RETURNING sid";
+        let factors = self.fetch_all(delete, bind![sid], |row| row.sid("sid")).await?;
+        Ok(Some(DeletedEntity { sid, factors }))
     }
 }
 

@@ -94,6 +94,7 @@ pub use crate::challenges::ChallengeFilter;
 pub use crate::deliveries::{
     AttemptRecord, DeliveryFilter, DeliveryStatus, DueDeliveries, PendingDeliveries,
 };
+pub use crate::entities::DeletedEntity;
 pub use crate::error::{Conflict, Error};
 pub use crate::folder_lock::is_in_use;
 pub use crate::inspect::{DatabaseInfo, open_read_only, schema_differences, uses_wal};

@@ -157,9 +157,9 @@ impl Write {
         self.execute(sql, values).await
     }
 
-    /// Lets up to `limit` of a webhook's pending deliveries share the limit of its present destination: the oldest whose
-    /// IDs follow `after`. Returns the last of them, or `None` if there are no more. Those that are due become due at
-    /// `now`, so that workers examine them again.
+    /// Moves up to `count` of a webhook's pending deliveries to its present destination: the oldest that have another one
+    /// and whose IDs follow `after`. Returns the last of them, or `None` if there are no more. Those that are due become
+    /// due at `now`, so that workers examine them again.
     ///
     /// # Errors
     /// Returns an error if the database operation fails.
@@ -167,13 +167,13 @@ impl Write {
         &mut self,
         webhook: &Webhook,
         after: DeliveryId,
-        limit: i64,
+        count: i64,
         now: Timestamp,
     ) -> Result<Option<DeliveryId>, Error> {
-        let sql = "UPDATE deliveries SET destination = $2, due_at = CASE WHEN due_at < $5 THEN $5 ELSE due_at END WHERE id IN (SELECT id FROM deliveries \
-                   WHERE subject = $1 AND id > $3 AND state = 'owed' AND kind = 'webhook' ORDER BY id LIMIT $4) \
-                   RETURNING id";
-        let values = bind![webhook.sid.to_string(), webhook.url.destination(), after, limit, now];
+        let sql = "UPDATE deliveries SET destination = $2, due_at = CASE WHEN due_at < $5 THEN $5 ELSE due_at END \
+                   WHERE state = 'owed' AND id IN (SELECT id FROM deliveries WHERE subject = $1 AND id > $3 \
+                   AND state = 'owed' AND kind = 'webhook' AND destination <> $2 ORDER BY id LIMIT $4) RETURNING id";
+        let values = bind![webhook.sid.to_string(), webhook.url.destination(), after, count, now];
         let parse = |row: &Row| row.id("id").map(DeliveryId::from_bytes);
         Ok(self.fetch_all(sql, values, parse).await?.into_iter().max())
     }

@@ -6,26 +6,25 @@ use std::time::{Duration, Instant};
 use domain::Timestamp;
 use domain::deliveries::Destination;
 
-/// How much earlier than the last reading of the clock a delivery can be due that is committed only now, in seconds.
-/// Those that take longer are found by the next complete examination.
-const COMMIT_SECONDS: i64 = 1;
+/// How long after its due time a delivery may be committed to be found at once, in seconds. A write waits at most 4.5
+/// seconds in the queue of the database. A delivery that takes longer is found by the next complete examination.
+const COMMIT_SECONDS: i64 = 5;
 
-/// A complete examination may take this share of the time: one part in so many.
-const EXAMINATION_SHARE: u32 = 100;
-
-/// The minimum and the maximum time between two complete examinations.
+/// The shortest and the longest time between two complete examinations. In between, they take a hundredth of the time.
 const EXAMINATION_INTERVAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const EXAMINATION_SHARE: u32 = 100;
 
 /// The due deliveries that cannot be attempted yet.
 ///
 /// A destination that is down or slow can have a hundred thousand of them. To find the others, the worker does not read
 /// these again each time: it looks for deliveries that became due since the last time, and for the next ones to a
-/// destination that has free slots again. Now and then, it examines all due deliveries, because another server may have
-/// stored some with a clock that is behind, or released some.
+/// destination that has free slots again. Once in a while it examines all due deliveries, because another server may
+/// have stored some late, or with a clock that is behind.
 pub(crate) struct Backlog {
     /// Destinations to which more deliveries are due than they have slots.
     destinations: HashSet<Destination>,
-    /// All deliveries that were due at this instant have been leased, or their destinations are among `destinations`.
+    /// Deliveries that were due before this instant are leased, or their destinations are among `destinations`, except
+    /// those that were stored later.
     examined: Timestamp,
     /// When the last complete examination ended, and how long it took.
     last_complete: Option<(Instant, Duration)>,
@@ -61,8 +60,12 @@ impl Backlog {
         *self = Self::new();
     }
 
-    /// Returns the instant from which on deliveries must have become due to be examined now.
-    pub(crate) fn examine_from(&self) -> Timestamp {
+    /// Returns the instant from which on deliveries must have become due to be examined at `now`.
+    pub(crate) fn examine_from(&mut self, now: Timestamp) -> Timestamp {
+        if now < self.examined {
+            // The clock was set back.
+            self.forget();
+        }
         let is_recent =
             self.last_complete.is_some_and(|(ended, took)| ended.elapsed() < interval_after(took));
         // Without a backlog, a complete examination reads no more than the due deliveries.
@@ -72,13 +75,18 @@ impl Backlog {
         self.examined.plus_seconds(-COMMIT_SECONDS)
     }
 
-    /// Records that all deliveries that became due from the instant `from` until `now` were leased, apart from those to
-    /// [`destinations`](Self::destinations). `took` is how long that took.
-    pub(crate) fn record_examination(&mut self, from: Timestamp, now: Timestamp, took: Duration) {
-        self.examined = now;
+    /// Records that the search for deliveries that became due at the instant `from` or later took `took`, whether or not
+    /// it succeeded.
+    pub(crate) fn record_search(&mut self, from: Timestamp, took: Duration) {
         if from == Timestamp::MIN {
             self.last_complete = Some((Instant::now(), took));
         }
+    }
+
+    /// Records that the deliveries that were due before the instant `until` are leased, or wait for one of the
+    /// [`destinations`](Self::destinations).
+    pub(crate) fn record_examined(&mut self, until: Timestamp) {
+        self.examined = until;
     }
 }
 
@@ -92,50 +100,54 @@ fn interval_after(took: Duration) -> Duration {
 mod tests {
     use super::*;
 
+    const fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_seconds(seconds)
+    }
+
     fn host(name: &str) -> Destination {
         Destination::Host(name.to_owned())
+    }
+
+    /// Returns a backlog that has just examined all deliveries that are due before 60.
+    fn examined() -> Backlog {
+        let mut backlog = Backlog::new();
+        backlog.add(host("down"));
+        assert_eq!(backlog.examine_from(at(60)), Timestamp::MIN, "others may be due too");
+        backlog.record_search(Timestamp::MIN, Duration::from_secs(10));
+        backlog.record_examined(at(60));
+        backlog
     }
 
     #[test]
     fn all_due_deliveries_are_examined_while_none_waits() {
         let mut backlog = Backlog::new();
-        assert_eq!(backlog.examine_from(), Timestamp::MIN);
-        backlog.record_examination(Timestamp::MIN, Timestamp::from_seconds(60), Duration::ZERO);
-        assert_eq!(backlog.examine_from(), Timestamp::MIN);
+        backlog.record_search(Timestamp::MIN, Duration::ZERO);
+        backlog.record_examined(at(60));
+        assert_eq!(backlog.examine_from(at(61)), Timestamp::MIN);
     }
 
     #[test]
     fn deliveries_that_wait_are_not_examined_again_with_those_that_became_due_since() {
-        let mut backlog = Backlog::new();
-        backlog.add(host("down"));
-        assert_eq!(backlog.examine_from(), Timestamp::MIN, "others may be due too");
-        backlog.record_examination(Timestamp::MIN, Timestamp::from_seconds(60), Duration::from_secs(10));
-        assert_eq!(backlog.examine_from(), Timestamp::from_seconds(59));
-        // A partial examination does not delay the next complete one.
-        backlog.record_examination(Timestamp::from_seconds(59), Timestamp::from_seconds(70), Duration::ZERO);
-        assert_eq!(backlog.examine_from(), Timestamp::from_seconds(69));
+        let mut backlog = examined();
+        assert_eq!(backlog.examine_from(at(61)), at(55));
+        backlog.record_search(at(55), Duration::ZERO);
+        backlog.record_examined(at(70));
+        assert_eq!(backlog.examine_from(at(71)), at(65));
     }
 
     #[test]
-    fn complete_examinations_take_a_hundredth_of_the_time_and_occur_at_least_once_a_minute() {
+    fn complete_examinations_take_a_hundredth_of_the_time_and_occur_between_once_a_second_and_once_a_minute()
+    {
         let seconds = |took| interval_after(Duration::from_millis(took)).as_secs();
         assert_eq!([0, 10, 70, 599, 600, 9_000].map(seconds), [1, 1, 7, 59, 60, 60]);
     }
 
     #[test]
-    fn all_due_deliveries_are_examined_after_the_last_destination_has_slots_again_or_the_clock_was_set_back()
-    {
-        let mut backlog = Backlog::new();
-        let fill = |backlog: &mut Backlog| {
-            backlog.add(host("down"));
-            backlog.record_examination(Timestamp::MIN, Timestamp::from_seconds(60), Duration::from_secs(1));
-            assert_ne!(backlog.examine_from(), Timestamp::MIN);
-        };
-        fill(&mut backlog);
+    fn all_due_deliveries_are_examined_once_the_last_destination_has_slots_again_or_the_clock_was_set_back() {
+        let mut backlog = examined();
         backlog.remove(&host("down"));
-        assert_eq!((backlog.examine_from(), backlog.is_empty()), (Timestamp::MIN, true));
-        fill(&mut backlog);
-        backlog.forget();
-        assert_eq!((backlog.examine_from(), backlog.destinations()), (Timestamp::MIN, Vec::new()));
+        assert_eq!((backlog.examine_from(at(61)), backlog.is_empty()), (Timestamp::MIN, true));
+        let mut backlog = examined();
+        assert_eq!((backlog.examine_from(at(59)), backlog.destinations()), (Timestamp::MIN, Vec::new()));
     }
 }

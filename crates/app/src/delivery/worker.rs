@@ -30,6 +30,12 @@ use crate::housekeeping;
 /// Maximum number of deliveries that one transaction leases or reschedules.
 const LEASE_BATCH: usize = 100;
 
+/// Number of destinations with a backlog for which one transaction leases deliveries.
+const DESTINATIONS_PER_LEASE: usize = 8;
+
+/// Number of slots of the process that deliveries of a backlog leave to others.
+const RESERVED_SLOTS: usize = 512;
+
 /// Delays between the attempts of a message. They are short, because its code is soon invalid.
 const MESSAGE_SCHEDULE: Schedule = Schedule { max_backoff_seconds: 30 };
 
@@ -210,54 +216,65 @@ impl WorkerLoop {
             for saturated in self.limiter.saturated() {
                 self.wait_for_slots(saturated);
             }
+            let wait = self.start_new_attempts().await?;
             self.start_waiting_attempts().await?;
-            let (began, now, from) = (Instant::now(), self.app.now(), self.backlog.examine_from());
-            let except = self.backlog.destinations();
-            let next = async move |db: &mut Read| Ok(db.next_delivery_due_at(from, &except).await?);
-            let next: Result<_, Error> = self.app.store.read(next).await;
-            let next = next?;
-            let is_due = next.is_some_and(|next| next <= now);
-            self.attempts.is_short_of_slots.set(is_due || !self.backlog.is_empty());
-            if !is_due {
-                self.backlog.record_examination(from, now, began.elapsed());
-                let wait = next.map_or(self.settings.poll_interval, |next| now.until(next));
+            if let Some(wait) = wait {
                 return Ok(wait.min(self.settings.poll_interval));
             }
-            let limit = self.limiter.available().min(LEASE_BATCH);
-            let due = DueDeliveries::Except { from, destinations: self.backlog.destinations() };
-            let leased = self.lease(due, limit, now).await?;
-            if leased.len() < limit {
-                self.backlog.record_examination(from, now, began.elapsed());
-            }
-            if leased.is_empty() {
-                return Ok(self.settings.poll_interval);
-            }
-            self.start_attempts(leased).await?;
         }
     }
 
-    /// Starts attempts of due deliveries that waited for slots, if their destinations have free slots again.
+    /// Starts attempts of due deliveries to destinations that have no backlog, at most [`LEASE_BATCH`]. Returns how long
+    /// to wait for the next ones, or `None` if more may be due.
+    async fn start_new_attempts(&mut self) -> Result<Option<Duration>, Error> {
+        let (began, now) = (Instant::now(), self.app.now());
+        let (from, except) = (self.backlog.examine_from(now), self.backlog.destinations());
+        let next = async move |db: &mut Read| Ok(db.next_delivery_due_at(from, &except).await?);
+        let next: Result<_, Error> = self.app.store.read(next).await;
+        self.backlog.record_search(from, began.elapsed());
+        let next = next?;
+        self.backlog.record_examined(next.map_or(now, |next| next.min(now)));
+        let is_due = next.is_some_and(|next| next <= now);
+        self.attempts.is_short_of_slots.set(is_due || !self.backlog.is_empty());
+        let (Some(next), true) = (next, is_due) else {
+            return Ok(Some(next.map_or(self.settings.poll_interval, |next| now.until(next))));
+        };
+        let limit = self.limiter.available().min(LEASE_BATCH);
+        let due = DueDeliveries::Except { from: next, destinations: self.backlog.destinations() };
+        let leased = self.lease(due, limit, now).await?;
+        let (is_all, is_none) = (leased.len() < limit, leased.is_empty());
+        if is_all {
+            self.backlog.record_examined(now);
+        }
+        leased.into_iter().for_each(|delivery| self.start_attempt(delivery));
+        self.release_unattempted().await?;
+        // If none could be leased, another server has leased them, or the process has no free slot.
+        Ok(is_none.then_some(self.settings.poll_interval))
+    }
+
+    /// Starts attempts of due deliveries that waited for slots, if their destinations have free slots again. Leaves some
+    /// slots of the process to deliveries to others.
     async fn start_waiting_attempts(&mut self) -> Result<(), Error> {
-        for destination in self.backlog.destinations() {
-            let free = self.limiter.slots_to_fill(&destination, self.max_concurrency(&destination));
-            let limit = free.min(self.limiter.available()).min(LEASE_BATCH);
-            if limit == 0 {
-                continue;
+        for destinations in self.backlog.destinations().chunks(DESTINATIONS_PER_LEASE) {
+            let mut available = self.limiter.available().saturating_sub(RESERVED_SLOTS);
+            let mut shares = Vec::new();
+            for destination in destinations {
+                let free = self.limiter.slots_to_fill(destination, self.max_concurrency(destination));
+                let limit = free.min(available).min(LEASE_BATCH);
+                if limit > 0 {
+                    available -= limit;
+                    shares.push((destination.clone(), limit));
+                }
             }
-            let leased = self.lease(DueDeliveries::To(destination.clone()), limit, self.app.now()).await?;
-            if leased.len() < limit {
-                self.backlog.remove(&destination);
+            for (destination, limit, leased) in self.lease_waiting(shares).await? {
+                if leased.len() < limit {
+                    self.backlog.remove(&destination);
+                }
+                leased.into_iter().for_each(|delivery| self.start_attempt(delivery));
             }
-            self.start_attempts(leased).await?;
+            self.release_unattempted().await?;
         }
         Ok(())
-    }
-
-    async fn start_attempts(&mut self, leased: Vec<Delivery>) -> Result<(), Error> {
-        for delivery in leased {
-            self.start_attempt(delivery);
-        }
-        self.release_unattempted().await
     }
 
     /// Makes stranded deliveries due again. Does this at startup, after the clock was set back, and once every
@@ -292,10 +309,8 @@ impl WorkerLoop {
             }
         }
         self.searched_stranded = Some(Instant::now());
-        if was_set_back || count > 0 {
-            self.backlog.forget();
-        }
         if count > 0 {
+            self.backlog.forget();
             warn!(deliveries = count, "stranded deliveries were rescheduled because a clock was set back");
         }
         Ok(())
@@ -310,6 +325,28 @@ impl WorkerLoop {
         let (lease_holder, expiry) = (leases.holder().to_owned(), leases.expiry(now));
         let lease = async move |tx: &mut Write| {
             Ok(tx.lease_deliveries(&lease_holder, &due, limit, now, expiry).await?)
+        };
+        self.app.store.write(lease).await
+    }
+
+    /// Leases due deliveries to each of these destinations, at most the given number, and returns them with both.
+    async fn lease_waiting(
+        &self,
+        shares: Vec<(Destination, usize)>,
+    ) -> Result<Vec<(Destination, usize, Vec<Delivery>)>, Error> {
+        if shares.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (leases, now) = (&self.attempts.leases, self.app.now());
+        let (lease_holder, expiry) = (leases.holder().to_owned(), leases.expiry(now));
+        let lease = async move |tx: &mut Write| {
+            let mut leased = Vec::new();
+            for (destination, limit) in &shares {
+                let due = DueDeliveries::To(destination.clone());
+                let found = tx.lease_deliveries(&lease_holder, &due, *limit, now, expiry).await?;
+                leased.push((destination.clone(), *limit, found));
+            }
+            Ok(leased)
         };
         self.app.store.write(lease).await
     }

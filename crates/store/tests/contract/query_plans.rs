@@ -327,8 +327,13 @@ async fn duration_is_independent_of_rows_that_do_not_match(database: TestDatabas
             values: vec![number(2_000), text(r#"["down.example:443"]"#)],
         },
         Selective {
-            part: "destination BETWEEN $5 AND $5",
-            values: vec![text("worker"), number(3_000), far, number(9), text("other.example:443")],
+            part: "destination = $5 ORDER BY destination, due_at",
+            values: vec![text("worker"), number(3_000), far.clone(), number(9), text("other.example:443")],
+        },
+        // Many deliveries to this destination are to be attempted again later.
+        Selective {
+            part: "destination = $5 ORDER BY destination, due_at",
+            values: vec![text("worker"), number(500), far, number(9), text("down.example:443")],
         },
     ];
     let mut steps = [Vec::new(), Vec::new()];
