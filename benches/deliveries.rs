@@ -59,6 +59,7 @@ async fn claim_and_record(store: &Store, due: Vec<Delivery>) -> [Duration; 2] {
         .await
         .unwrap();
     let claim = began.elapsed();
+    let claimed = claimed.readable;
     assert_eq!(claimed.len(), BATCH_SIZE);
     let attempts: Vec<_> = claimed.iter().map(|delivery| (delivery.id, delivered(), NOW)).collect();
     let began = Instant::now();

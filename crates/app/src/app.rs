@@ -121,11 +121,12 @@ impl App {
         Announcement { has_deliveries: self.worker.take_unannounced(), changes: self.feed.take_unannounced() }
     }
 
-    /// Sends a notice that the factors of an entity were deleted with it. The streams of its challenges receive it too.
-    /// Call this after the commit.
+    /// Sends a notice that the factors and challenges of an entity were deleted with it. Call this after the commit.
     pub(crate) fn touch_deleted(&self, account_sid: AccountSid, deleted: &DeletedEntity) {
+        // The streams of a factor's challenges receive the notice about the factor.
         let factors = deleted.factors.iter().copied().map(Topic::Factor);
-        self.feed.touch(&factors.chain([Topic::Account(account_sid)]).collect::<Vec<_>>());
+        let challenges = deleted.challenges.iter().copied().map(Topic::Challenge);
+        self.feed.touch(&factors.chain(challenges).chain([Topic::Account(account_sid)]).collect::<Vec<_>>());
     }
 
     /// Sends a notice to all streams, because the factors and challenges of a service were deleted with it. Call this

@@ -51,7 +51,7 @@ impl App {
 
     async fn refresh_pending_deliveries(&self, now: Timestamp) -> Result<(), Error> {
         let read = async |db: &mut Read| {
-            let next_due = db.next_delivery_due_at(Timestamp::MIN, &[]).await?;
+            let next_due = db.next_delivery_due_at(Timestamp::MIN..=Timestamp::MAX, &[]).await?;
             Ok::<_, Error>((db.pending_deliveries().await?, next_due))
         };
         let (pending, next_due) = self.store.read(read).await?;

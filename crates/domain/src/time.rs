@@ -21,6 +21,9 @@ impl Timestamp {
     /// The earliest instant.
     pub const MIN: Self = Self(i64::MIN);
 
+    /// The latest instant.
+    pub const MAX: Self = Self(i64::MAX);
+
     /// Creates the instant that is `micros` microseconds after the Unix epoch.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)

@@ -57,8 +57,11 @@ impl GaugeRefresher {
         let Ok(running) = Arc::clone(&self.running).try_lock_owned() else { return };
         let (app, draining) = (Arc::clone(&self.app), Arc::clone(&self.draining));
         let refreshed = tokio::spawn(async move {
-            let (unready, ()) = tokio::join!(unready_reason(&app, &draining), app.refresh_gauges());
-            METRICS.ready.set(i64::from(unready.is_none()));
+            let refresh_ready = async {
+                let unready = unready_reason(&app, &draining).await;
+                METRICS.ready.set(i64::from(unready.is_none()));
+            };
+            tokio::join!(refresh_ready, app.refresh_gauges());
             drop(running);
         });
         let _ = tokio::time::timeout(REFRESH_TIMEOUT, refreshed).await;

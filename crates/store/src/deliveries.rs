@@ -1,6 +1,7 @@
 //! Queries for the outbox: pending and finished deliveries, and their attempts.
 
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 
 use domain::deliveries::{
     AttemptOutcome, Delivery, DeliveryId, DeliveryState, Destination, Next, Stranded, Work,
@@ -64,6 +65,15 @@ pub enum DueDeliveries {
     },
     /// Deliveries to this destination.
     To(Destination),
+}
+
+/// Deliveries that a worker has leased.
+#[derive(Debug)]
+pub struct LeasedDeliveries {
+    /// Those that this version can read.
+    pub readable: Vec<Delivery>,
+    /// Whether the limit was reached, so that more may be due.
+    pub is_limited: bool,
 }
 
 impl DueDeliveries {
@@ -205,21 +215,22 @@ impl Read {
         Ok(self.count_rows(sql, values).await? > 0)
     }
 
-    /// Returns when the next pending delivery is due, or `None` if no delivery is pending. Ignores deliveries that were
-    /// due before the instant `from`, and those to the destinations in `except`.
+    /// Returns when the next pending delivery is due within `range`, or `None` if none is. Ignores deliveries to the
+    /// destinations in `except`.
     ///
     /// # Errors
     /// Returns an error if the database operation fails.
     pub async fn next_delivery_due_at(
         &mut self,
-        from: Timestamp,
+        range: RangeInclusive<Timestamp>,
         except: &[Destination],
     ) -> Result<Option<Timestamp>, Error> {
         let sql = format!(
-            "SELECT MIN(due_at) AS due_at FROM deliveries WHERE state = 'owed' AND due_at >= $1 AND destination {}",
-            self.is_not_among("$2")
+            "SELECT MIN(due_at) AS due_at FROM deliveries \
+             WHERE state = 'owed' AND due_at >= $1 AND due_at <= $2 AND destination {}",
+            self.is_not_among("$3")
         );
-        let values = bind![from, to_json(&destination_texts(except))];
+        let values = bind![*range.start(), *range.end(), to_json(&destination_texts(except))];
         Ok(self.fetch_optional(sql, values, |row| row.optional_timestamp("due_at")).await?.flatten())
     }
 
@@ -329,7 +340,7 @@ impl Write {
         limit: usize,
         now: Timestamp,
         until: Timestamp,
-    ) -> Result<Vec<Delivery>, Error> {
+    ) -> Result<LeasedDeliveries, Error> {
         let mut values = bind![lease, now, until, i64::try_from(limit).unwrap_or(i64::MAX)];
         let (condition, order) = match due {
             DueDeliveries::Except { from, destinations } => {
@@ -359,12 +370,13 @@ impl Write {
         // A delivery that this version cannot read was written by a newer version. A node of that version leases it
         // when this lease expires.
         let leased = self.fetch_all(sql, values, |row| Ok(parse_delivery(row))).await?;
+        let is_limited = leased.len() >= limit;
         let readable = leased.into_iter().inspect(|delivery| {
             if let Err(error) = delivery {
                 tracing::error!("reading a leased delivery failed, leaving it to another node: {error}");
             }
         });
-        Ok(readable.flatten().collect())
+        Ok(LeasedDeliveries { readable: readable.flatten().collect(), is_limited })
     }
 
     /// Releases deliveries that `lease` holds but did not attempt. They become due at `now`, and the lease does not

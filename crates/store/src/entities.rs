@@ -3,8 +3,11 @@
 use std::num::NonZeroU32;
 use std::ops::Range;
 
+use domain::challenges::MAX_LIFETIME_SECONDS;
 use domain::paging::{Page, PageRequest};
-use domain::{AccountSid, Entity, EntityPath, EntitySid, FactorSid, Identity, ServiceSid, Timestamp};
+use domain::{
+    AccountSid, ChallengeSid, Entity, EntityPath, EntitySid, FactorSid, Identity, ServiceSid, Timestamp,
+};
 
 use crate::error::Error;
 use crate::paging::ListQuery;
@@ -32,6 +35,8 @@ pub struct DeletedEntity {
     pub sid: EntitySid,
     /// SIDs of its factors.
     pub factors: Vec<FactorSid>,
+    /// SIDs of its passkey challenges that name no factor and may still be pending.
+    pub challenges: Vec<ChallengeSid>,
 }
 
 impl Read {
@@ -123,7 +128,7 @@ impl Write {
         self.fetch_optional(sql, bound_values(new), parse_entity).await?.ok_or(Error::ParentGone)
     }
 
-    /// Marks an entity as deleted and deletes its factors. Returns their SIDs, or `None` if there is no such entity.
+    /// Marks an entity as deleted and deletes its factors. Returns what was deleted, or `None` if there is no such entity.
     /// From then on, queries find nothing under the entity. [`remove_deleted`](Self::remove_deleted) later
     /// removes the remaining rows.
     ///
@@ -149,7 +154,11 @@ impl Write {
         // authenticate.
         let delete = "DELETE FROM factors WHERE entity_sid = $1 RETURNING sid";
         let factors = self.fetch_all(delete, bind![sid], |row| row.sid("sid")).await?;
-        Ok(Some(DeletedEntity { sid, factors }))
+        let open = "SELECT sid FROM challenges WHERE service_sid = $1 AND entity_sid = $2 AND responded_at IS NULL \
+                    AND created_at > $3 AND factor_sid IS NULL";
+        let values = bind![path.service_sid, sid, now.plus_seconds(-MAX_LIFETIME_SECONDS)];
+        let challenges = self.fetch_all(open, values, |row| row.sid("sid")).await?;
+        Ok(Some(DeletedEntity { sid, factors, challenges }))
     }
 }
 

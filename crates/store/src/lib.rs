@@ -92,7 +92,7 @@ pub use crate::audit::{
 pub use crate::backup::{BackupInfo, Replacement, back_up, inspect_backup};
 pub use crate::challenges::ChallengeFilter;
 pub use crate::deliveries::{
-    AttemptRecord, DeliveryFilter, DeliveryStatus, DueDeliveries, PendingDeliveries,
+    AttemptRecord, DeliveryFilter, DeliveryStatus, DueDeliveries, LeasedDeliveries, PendingDeliveries,
 };
 pub use crate::entities::DeletedEntity;
 pub use crate::error::{Conflict, Error};

@@ -170,7 +170,9 @@ impl Write {
         count: i64,
         now: Timestamp,
     ) -> Result<Option<DeliveryId>, Error> {
-        let sql = "UPDATE deliveries SET destination = $2, due_at = CASE WHEN due_at < $5 THEN $5 ELSE due_at END \
+        let sql = "UPDATE deliveries SET destination = $2, \
+                   scheduled_at = CASE WHEN due_at < $5 THEN $5 ELSE scheduled_at END, \
+                   due_at = CASE WHEN due_at < $5 THEN $5 ELSE due_at END \
                    WHERE state = 'owed' AND id IN (SELECT id FROM deliveries WHERE subject = $1 AND id > $3 \
                    AND state = 'owed' AND kind = 'webhook' AND destination <> $2 ORDER BY id LIMIT $4) RETURNING id";
         let values = bind![webhook.sid.to_string(), webhook.url.destination(), after, count, now];

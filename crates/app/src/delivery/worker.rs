@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use domain::deliveries::{AttemptOutcome, Delivery, DeliveryId, Destination, Next, Schedule, Stranded, Work};
 use domain::factors::Platform;
 use domain::{Entropy, Timestamp};
-use store::{DueDeliveries, Read, Write};
+use store::{DueDeliveries, LeasedDeliveries, Read, Write};
 use telemetry::metrics::METRICS;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinSet, LocalSet};
@@ -217,19 +217,23 @@ impl WorkerLoop {
                 self.wait_for_slots(saturated);
             }
             let wait = self.start_new_attempts().await?;
-            self.start_waiting_attempts().await?;
-            if let Some(wait) = wait {
-                return Ok(wait.min(self.settings.poll_interval));
+            let has_more = self.start_waiting_attempts().await?;
+            if let (Some(wait), false) = (wait, has_more) {
+                return Ok(wait);
             }
         }
     }
 
     /// Starts attempts of due deliveries to destinations that have no backlog, at most [`LEASE_BATCH`]. Returns how long
-    /// to wait for the next ones, or `None` if more may be due.
+    /// to wait for the next ones, at most the poll interval, or `None` if more may be due.
     async fn start_new_attempts(&mut self) -> Result<Option<Duration>, Error> {
         let (began, now) = (Instant::now(), self.app.now());
         let (from, except) = (self.backlog.examine_from(now), self.backlog.destinations());
-        let next = async move |db: &mut Read| Ok(db.next_delivery_due_at(from, &except).await?);
+        let until = Timestamp::from_micros(
+            now.micros()
+                .saturating_add(i64::try_from(self.settings.poll_interval.as_micros()).unwrap_or(i64::MAX)),
+        );
+        let next = async move |db: &mut Read| Ok(db.next_delivery_due_at(from..=until, &except).await?);
         let next: Result<_, Error> = self.app.store.read(next).await;
         self.backlog.record_search(from, began.elapsed());
         let next = next?;
@@ -241,20 +245,25 @@ impl WorkerLoop {
         };
         let limit = self.limiter.available().min(LEASE_BATCH);
         let due = DueDeliveries::Except { from: next, destinations: self.backlog.destinations() };
-        let leased = self.lease(due, limit, now).await?;
-        let (is_all, is_none) = (leased.len() < limit, leased.is_empty());
-        if is_all {
+        if limit == 0 {
+            return Ok(Some(self.settings.poll_interval));
+        }
+        let LeasedDeliveries { readable, is_limited } = self.lease(due, limit, now).await?;
+        if !is_limited {
             self.backlog.record_examined(now);
         }
-        leased.into_iter().for_each(|delivery| self.start_attempt(delivery));
+        // If none could be leased, another server has leased them.
+        let is_none = readable.is_empty();
+        readable.into_iter().for_each(|delivery| self.start_attempt(delivery));
         self.release_unattempted().await?;
-        // If none could be leased, another server has leased them, or the process has no free slot.
         Ok(is_none.then_some(self.settings.poll_interval))
     }
 
     /// Starts attempts of due deliveries that waited for slots, if their destinations have free slots again. Leaves some
-    /// slots of the process to deliveries to others.
-    async fn start_waiting_attempts(&mut self) -> Result<(), Error> {
+    /// slots of the process to deliveries to others. Returns whether a destination has more free slots than one
+    /// transaction fills.
+    async fn start_waiting_attempts(&mut self) -> Result<bool, Error> {
+        let mut has_more = false;
         for destinations in self.backlog.destinations().chunks(DESTINATIONS_PER_LEASE) {
             let mut available = self.limiter.available().saturating_sub(RESERVED_SLOTS);
             let mut shares = Vec::new();
@@ -267,14 +276,15 @@ impl WorkerLoop {
                 }
             }
             for (destination, limit, leased) in self.lease_waiting(shares).await? {
-                if leased.len() < limit {
+                if !leased.is_limited {
                     self.backlog.remove(&destination);
                 }
-                leased.into_iter().for_each(|delivery| self.start_attempt(delivery));
+                has_more |= leased.is_limited && limit == LEASE_BATCH;
+                leased.readable.into_iter().for_each(|delivery| self.start_attempt(delivery));
             }
             self.release_unattempted().await?;
         }
-        Ok(())
+        Ok(has_more)
     }
 
     /// Makes stranded deliveries due again. Does this at startup, after the clock was set back, and once every
@@ -317,10 +327,12 @@ impl WorkerLoop {
     }
 
     /// Leases up to `limit` of the deliveries in `due` that are due at `now`.
-    async fn lease(&self, due: DueDeliveries, limit: usize, now: Timestamp) -> Result<Vec<Delivery>, Error> {
-        if limit == 0 {
-            return Ok(Vec::new());
-        }
+    async fn lease(
+        &self,
+        due: DueDeliveries,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<LeasedDeliveries, Error> {
         let leases = &self.attempts.leases;
         let (lease_holder, expiry) = (leases.holder().to_owned(), leases.expiry(now));
         let lease = async move |tx: &mut Write| {
@@ -333,7 +345,7 @@ impl WorkerLoop {
     async fn lease_waiting(
         &self,
         shares: Vec<(Destination, usize)>,
-    ) -> Result<Vec<(Destination, usize, Vec<Delivery>)>, Error> {
+    ) -> Result<Vec<(Destination, usize, LeasedDeliveries)>, Error> {
         if shares.is_empty() {
             return Ok(Vec::new());
         }
@@ -608,7 +620,7 @@ mod tests {
         /// Leases the due deliveries, and returns how many were leased.
         async fn lease_due_only(&self) -> usize {
             let now = self.worker.app.now();
-            self.worker.lease(DueDeliveries::ALL, LEASE_BATCH, now).await.unwrap().len()
+            self.worker.lease(DueDeliveries::ALL, LEASE_BATCH, now).await.unwrap().readable.len()
         }
     }
 

@@ -124,7 +124,7 @@ async fn lease_at(
     until: Timestamp,
 ) -> Vec<Delivery> {
     let leased = transact!(store, |tx| tx.lease_deliveries(lease, &DueDeliveries::ALL, limit, now, until));
-    let mut leased = leased.unwrap();
+    let mut leased = leased.unwrap().readable;
     // The store leases the deliveries that are due first, but returns them in any order.
     leased.sort_by_key(|delivery| delivery.id);
     leased
@@ -323,7 +323,7 @@ async fn pending_deliveries_are_counted_by_kind(store: Store) {
 }
 
 async fn next_due_time_is_the_earliest_due_time_of_all_pending_deliveries(store: Store) {
-    let next_due = async || read!(store, |db| db.next_delivery_due_at(MIN_TIME, &[])).unwrap();
+    let next_due = async || read!(store, |db| db.next_delivery_due_at(MIN_TIME..=MAX_TIME, &[])).unwrap();
     assert_eq!(next_due().await, None);
     let [first, _, last] = enqueue_deliveries(&store).await;
     assert_eq!(next_due().await, Some(first.next_attempt_at));
@@ -414,7 +414,7 @@ async fn deliveries_are_leased_by_destination_and_due_time(store: Store) {
     };
     let next = async |from, except: &[&str]| {
         let except = destinations(except);
-        read!(store, |db| db.next_delivery_due_at(from, &except)).unwrap()
+        read!(store, |db| db.next_delivery_due_at(from..=NOW, &except)).unwrap()
     };
     assert_eq!(next(MIN_TIME, &[]).await, Some(early));
     assert_eq!(next(early, &[]).await, Some(early));
@@ -424,7 +424,9 @@ async fn deliveries_are_leased_by_destination_and_due_time(store: Store) {
 
     let lease = async |due: DueDeliveries, limit| {
         let leased = transact!(store, |tx| tx.lease_deliveries("worker", &due, limit, NOW, END));
-        ids(leased.unwrap()).into_iter().collect::<BTreeSet<_>>()
+        let leased = leased.unwrap();
+        assert_eq!(leased.is_limited, leased.readable.len() == limit);
+        ids(leased.readable).into_iter().collect::<BTreeSet<_>>()
     };
     let except = |from, hosts: &[&str]| DueDeliveries::Except { from, destinations: destinations(hosts) };
     let set = |deliveries: &[&Delivery]| ids(deliveries.iter().copied()).into_iter().collect::<BTreeSet<_>>();
@@ -445,7 +447,7 @@ async fn deliveries_are_leased_by_destination_and_due_time(store: Store) {
 async fn lease_in_a_rolled_back_write_has_no_effect(store: Store) {
     let [delivery] = enqueue_deliveries(&store).await;
     let rolled_back = store.write(async |tx: &mut Write| {
-        assert_eq!(tx.lease_deliveries("worker", &DueDeliveries::ALL, 1, NOW, END).await?.len(), 1);
+        assert_eq!(tx.lease_deliveries("worker", &DueDeliveries::ALL, 1, NOW, END).await?.readable.len(), 1);
         Err::<(), _>(Error::Panicked)
     });
     assert_refused!(rolled_back.await, Error::Panicked);
@@ -509,7 +511,7 @@ async fn leasing_skips_deliveries_locked_by_another_server(database: TestDatabas
             let first = tx.lease_deliveries("slow", &DueDeliveries::ALL, 2, NOW, END).await?;
             leased.open();
             proceed.wait_until_open().await;
-            match first.len() {
+            match first.readable.len() {
                 2 => Err::<(), _>(Error::Panicked),
                 _ => Ok(()),
             }
@@ -690,7 +692,7 @@ async fn finished_delivery_cannot_be_recorded_renewed_released_or_leased_again(s
         transact!(store, |tx| tx.renew_leases("worker", ids, NOW)).unwrap();
         transact!(store, |tx| tx.release_deliveries("worker", ids, NOW)).unwrap();
         assert_eq!(lease_at(&store, "another", 9, MAX_TIME, MAX_TIME).await.len(), 0);
-        assert_eq!(read!(store, |db| db.next_delivery_due_at(MIN_TIME, &[])).unwrap(), None);
+        assert_eq!(read!(store, |db| db.next_delivery_due_at(MIN_TIME..=MAX_TIME, &[])).unwrap(), None);
         let (after, attempts) = fetch(&store, pending.id).await;
         assert_same!(after, before);
         assert_eq!(attempts.len(), 1);
@@ -916,7 +918,7 @@ async fn lease_can_be_renewed_only_by_its_holder(store: Store) {
     }
     transact!(store, |tx| tx.renew_leases("worker", &[], MAX_TIME)).unwrap();
     assert_eq!(
-        read!(store, |db| db.next_delivery_due_at(MIN_TIME, &[])).unwrap(),
+        read!(store, |db| db.next_delivery_due_at(MIN_TIME..=MAX_TIME, &[])).unwrap(),
         Some(free.next_attempt_at)
     );
 }

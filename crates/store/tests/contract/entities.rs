@@ -175,7 +175,7 @@ async fn resources_of_a_deleted_entity_are_not_found_even_before_their_rows_are_
     let EnrolledUser { account, service, entity: old, path, factor } = tree.user;
     let new = entity(service, old.identity.as_str());
     let deleted = transact!(store, |tx| tx.delete_entity(path, NOW)).unwrap().unwrap();
-    assert_eq!((deleted.sid, deleted.factors), (old.sid, vec![factor.sid]));
+    assert_eq!((deleted.sid, deleted.factors, deleted.challenges), (old.sid, vec![factor.sid], vec![]));
     let list = async || read!(store, |db| db.entities(account.sid, service.sid, &ALL)).unwrap();
     assert_same!(list().await, Vec::<Entity>::new());
     let window = NOW.plus_seconds(-1)..NOW;

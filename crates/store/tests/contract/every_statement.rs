@@ -145,12 +145,12 @@ async fn insert_and_update(tx: &mut Write, rows: Rows) -> Result<(), Error> {
     tx.set_clock_record(&clock).await?;
     for due in [DueDeliveries::ALL, DueDeliveries::To(delivery.destination.clone())] {
         let leased = tx.lease_deliveries("lease", &due, 1, NOW, MAX_TIME).await?;
-        let ids: Vec<_> = leased.iter().map(|delivery| delivery.id).collect();
+        let ids: Vec<_> = leased.readable.iter().map(|delivery| delivery.id).collect();
         assert_eq!(ids, [delivery.id]);
         tx.renew_leases("lease", &ids, MAX_TIME).await?;
         tx.release_deliveries("lease", &ids, NOW).await?;
     }
-    for leased in tx.lease_deliveries("lease", &DueDeliveries::ALL, 1, NOW, MAX_TIME).await? {
+    for leased in tx.lease_deliveries("lease", &DueDeliveries::ALL, 1, NOW, MAX_TIME).await?.readable {
         let attempt = attempt(&leased, "delivered");
         assert!(tx.record_attempt("lease", &leased, attempt, Next::Delivered, NOW).await?);
     }
@@ -326,7 +326,7 @@ async fn query(db: &mut Read, rows: Rows) -> Result<(), Error> {
     db.newest_audit_record_at().await?;
     db.pending_deliveries().await?;
     db.has_stranded_deliveries("lease", Stranded { scheduled_after: NOW, due_after: NOW }).await?;
-    db.next_delivery_due_at(NOW, &[]).await?;
+    db.next_delivery_due_at(NOW..=MAX_TIME, &[]).await?;
     db.nth_latest_entity_created_at(service.sid, NOW..NOW, NonZeroU32::MIN).await?;
     db.nth_latest_factor_created_at(entity.sid, NOW..NOW, NonZeroU32::MIN).await?;
     db.nth_latest_challenge_created_at(entity.sid, factor.sid, NOW..NOW, NonZeroU32::MIN).await?;
@@ -437,7 +437,7 @@ async fn delete(tx: &mut Write, rows: Rows) -> Result<(), Error> {
     assert!(tx.delete_translation(template.sid, template.translations[0].locale).await?);
     assert!(tx.delete_template(account.sid, template.sid).await?);
     tx.delete_old_alerts(alert.created_at.plus_seconds(1), 1).await?;
-    for leased in tx.lease_deliveries("lease", &DueDeliveries::ALL, 1, NOW, MAX_TIME).await? {
+    for leased in tx.lease_deliveries("lease", &DueDeliveries::ALL, 1, NOW, MAX_TIME).await?.readable {
         let attempt = attempt(&leased, "failed");
         tx.record_attempt("lease", &leased, attempt, Next::Failed, NOW).await?;
     }

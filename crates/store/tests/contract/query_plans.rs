@@ -324,7 +324,11 @@ async fn duration_is_independent_of_rows_that_do_not_match(database: TestDatabas
         },
         Selective {
             part: "SELECT MIN(due_at) AS due_at",
-            values: vec![number(2_000), text(r#"["down.example:443"]"#)],
+            values: vec![number(2_000), far.clone(), text(r#"["down.example:443"]"#)],
+        },
+        Selective {
+            part: "SELECT MIN(due_at) AS due_at",
+            values: vec![number(0), number(500), text(r#"["down.example:443"]"#)],
         },
         Selective {
             part: "destination = $5 ORDER BY destination, due_at",

@@ -140,7 +140,7 @@ async fn only_pending_deliveries_of_a_webhook_are_redirected_and_those_due_becom
     add(&store, [moving, staying]).await;
     add(&store, [finished]).await;
     let finish = async move |tx: &mut Write| {
-        let leased = tx.lease_deliveries("worker", &DueDeliveries::ALL, 1, NOW, MAX_TIME).await?;
+        let leased = tx.lease_deliveries("worker", &DueDeliveries::ALL, 1, NOW, MAX_TIME).await?.readable;
         tx.record_attempt("worker", &leased[0], attempt(&leased[0], "failed"), Next::Failed, NOW).await
     };
     assert!(store.write(finish).await.unwrap());

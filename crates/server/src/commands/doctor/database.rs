@@ -261,7 +261,7 @@ async fn check_master_key(
 }
 
 async fn check_late_deliveries(report: &mut Report, db: &mut Read, now: Timestamp) -> Result<(), Error> {
-    match db.next_delivery_due_at(Timestamp::MIN, &[]).await? {
+    match db.next_delivery_due_at(Timestamp::MIN..=Timestamp::MAX, &[]).await? {
         Some(due) if due.plus_seconds(LATE_DELIVERY_SECONDS) < now => report.warning(
             "deliveries",
             format!("one is pending since {due}"),
