@@ -146,6 +146,10 @@ async fn changes_are_announced_to_other_processes_only(database: TestDatabase) {
     }
     assert_eq!(received, Changes::Of(topics));
     one.announce(Announcement { has_deliveries: false, changes: Changes::OfAny }, own).await.unwrap();
-    let next = timeout(Duration::from_secs(20), listener.next()).await.expect("timed out").unwrap();
-    assert_eq!(next.changes, Changes::OfAny);
+    // A notification without changes of other processes can come first.
+    let mut received = Changes::default();
+    while received != Changes::OfAny {
+        let next = timeout(Duration::from_secs(20), listener.next()).await.expect("timed out").unwrap();
+        received.add(next.changes);
+    }
 }
