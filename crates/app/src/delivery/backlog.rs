@@ -10,13 +10,15 @@ use domain::deliveries::Destination;
 /// seconds in the queue of the database. A delivery that takes longer is found by the next complete examination.
 const COMMIT_SECONDS: i64 = 5;
 
-/// The shortest and the longest time between two complete examinations. In between, they take a hundredth of the time.
+/// The shortest and the longest time between two complete examinations.
 const EXAMINATION_INTERVAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// Within these bounds, the interval is this many times as long as the last complete examination took.
 const EXAMINATION_SHARE: u32 = 100;
 
-/// The due deliveries that cannot be attempted yet.
+/// Destinations whose due deliveries cannot be attempted yet, because they have no free slot.
 ///
-/// A destination that is down or slow can have a hundred thousand of them. To find the others, the worker does not read
+/// A destination that is down or slow can have a hundred thousand due deliveries. To find the others, the worker does not read
 /// these again each time: it looks for deliveries that became due since the last time, and for the next ones to a
 /// destination that has free slots again. Once in a while it examines all due deliveries, because another server may
 /// have stored some late, or with a clock that is behind.

@@ -11,7 +11,7 @@
 //! **Leasing.** The worker (`worker`) runs on its own thread in every node. It wakes after a commit on its node, after
 //! another node's announcement (`announcements`), when the next delivery is due, and after a poll interval in case a
 //! wake-up was lost. It leases due deliveries, but only as many as there are free slots (`concurrency`), so that a slow
-//! destination does not delay the others. It does not read those again that wait for a slot (`backlog`).
+//! destination does not delay the others. Those that wait for a slot are not read again each time (`backlog`).
 //!
 //! **Sending.** `senders` makes one attempt, with no open transaction: through `webhook` for webhooks, verification
 //! events and debugger webhooks, through `push` for APNs and FCM, and through `message` for one-time codes. The result

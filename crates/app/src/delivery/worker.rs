@@ -244,10 +244,10 @@ impl WorkerLoop {
             return Ok(Some(next.map_or(self.settings.poll_interval, |next| now.until(next))));
         };
         let limit = self.limiter.available().min(LEASE_BATCH);
-        let due = DueDeliveries::Except { from: next, destinations: self.backlog.destinations() };
         if limit == 0 {
             return Ok(Some(self.settings.poll_interval));
         }
+        let due = DueDeliveries::Except { from: next, destinations: self.backlog.destinations() };
         let LeasedDeliveries { readable, is_limited } = self.lease(due, limit, now).await?;
         if !is_limited {
             self.backlog.record_examined(now);

@@ -334,7 +334,7 @@ async fn duration_is_independent_of_rows_that_do_not_match(database: TestDatabas
             part: "destination = $5 ORDER BY destination, due_at",
             values: vec![text("worker"), number(3_000), far.clone(), number(9), text("other.example:443")],
         },
-        // Many deliveries to this destination are to be attempted again later.
+        // This destination has many deliveries that are due later.
         Selective {
             part: "destination = $5 ORDER BY destination, due_at",
             values: vec![text("worker"), number(500), far, number(9), text("down.example:443")],
